@@ -1,0 +1,202 @@
+package chain
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// BlockVersion is the version of the header's format and of the rules.
+const BlockVersion = 1
+
+// Header is what a certificate signs the digest of. StateRoot and ReceiptRoot
+// are of the *parent's* execution, so that hashing a block's changes overlaps
+// its voting.
+type Header struct {
+	_             struct{} `cbor:",toarray"`
+	Version       uint16
+	ChainID       ChainID
+	Height        Height
+	Epoch         uint64
+	View          uint64
+	Parent        crypto.Digest // of the parent's header
+	TimeMs        TimeMs        // > the parent's
+	TxRoot        crypto.Digest // of the body's transaction ids
+	ExtraRoot     crypto.Digest // of the body's other lists
+	StateRoot     crypto.Digest // after the parent
+	ReceiptRoot   crypto.Digest // of the parent's receipts
+	Committee     crypto.Digest
+	NextCommittee crypto.Digest
+	Proposer      crypto.PublicKey // consensus key
+	Finalized     Height           // the highest finalization the proposer knew
+	VRFOutput     crypto.Digest
+	VRFProof      []byte // 80 bytes, RFC 9381; empty only at genesis
+}
+
+// Digest identifies the block.
+func (h *Header) Digest() crypto.Digest { return crypto.DomainHeader.Hash(codec.Marshal(*h)) }
+
+// Encode returns the canonical bytes.
+func (h *Header) Encode() []byte { return codec.Marshal(*h) }
+
+// DecodeHeader decodes canonical bytes.
+func DecodeHeader(raw []byte) (Header, error) {
+	var h Header
+	if err := codec.Unmarshal(raw, &h, maxHeaderBytes); err != nil {
+		return Header{}, fmt.Errorf("chain: header: %w", err)
+	}
+	return h, nil
+}
+
+const maxHeaderBytes = 1 << 10
+
+// VRFInput is what the proposer's VRF is evaluated on, under DomainVRFInput.
+func VRFInput(id ChainID, epoch, view uint64) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID ChainID
+		Epoch   uint64
+		View    uint64
+	}{ChainID: id, Epoch: epoch, View: view})
+}
+
+// Body is what travels with a header: encoded transactions, and bounded opaque
+// bytes that staking decodes with package consensus.
+type Body struct {
+	_            struct{} `cbor:",toarray"`
+	Txs          []codec.Raw
+	Evidence     [][]byte
+	Finalization []byte   // bitmap and signatures of a recent ancestor
+	LateVotes    [][]byte // of recent views
+}
+
+// Block is a header and its body.
+type Block struct {
+	_      struct{} `cbor:",toarray"`
+	Header Header
+	Body   Body
+}
+
+// Encode returns the canonical bytes.
+func (b *Block) Encode() []byte { return codec.Marshal(*b) }
+
+// IsEmpty reports whether the block carries nothing.
+func (b *Block) IsEmpty() bool {
+	return len(b.Body.Txs)+len(b.Body.Evidence)+len(b.Body.Finalization)+len(b.Body.LateVotes) == 0
+}
+
+// ExtraRoot returns the digest of the body's lists other than transactions.
+func (b *Body) ExtraRoot() crypto.Digest {
+	return crypto.DomainExtra.Hash(codec.Marshal(struct {
+		_            struct{} `cbor:",toarray"`
+		Evidence     [][]byte
+		Finalization []byte
+		LateVotes    [][]byte
+	}{Evidence: b.Evidence, Finalization: b.Finalization, LateVotes: b.LateVotes}))
+}
+
+// DecodedBlock is a block of canonical form within its limits whose roots are
+// those of its body. Its transactions' signatures have not been looked at.
+type DecodedBlock struct {
+	block  Block
+	raw    []byte
+	digest crypto.Digest
+	txs    []DecodedTx
+}
+
+// DecodeBlock decodes canonical bytes, checks the form of every transaction,
+// and that the header's roots are those of the body.
+func DecodeBlock(raw []byte) (*DecodedBlock, error) {
+	d := &DecodedBlock{raw: raw}
+	if err := codec.Unmarshal(raw, &d.block, MaxBlockBytes); err != nil {
+		return nil, fmt.Errorf("chain: block: %w", err)
+	}
+	body := &d.block.Body
+	if len(body.Txs) > MaxBlockTxs {
+		return nil, fmt.Errorf("chain: block: %w", limitError("transactions", len(body.Txs), MaxBlockTxs))
+	}
+	if err := checkExtra(body); err != nil {
+		return nil, fmt.Errorf("chain: block: %w", err)
+	}
+	d.txs = make([]DecodedTx, len(body.Txs))
+	ids := make([]crypto.Digest, len(body.Txs))
+	for i, rawTx := range body.Txs {
+		tx, err := DecodeTx(rawTx)
+		if err != nil {
+			return nil, fmt.Errorf("chain: block: transaction %d: %w", i, err)
+		}
+		d.txs[i], ids[i] = tx, tx.id
+	}
+	h := &d.block.Header
+	if root := ListRoot(crypto.DomainTxRoot, ids); root != h.TxRoot {
+		return nil, fmt.Errorf("chain: block: transactions root is %s, header says %s", root.Short(), h.TxRoot.Short())
+	}
+	if root := body.ExtraRoot(); root != h.ExtraRoot {
+		return nil, fmt.Errorf("chain: block: extra root is %s, header says %s", root.Short(), h.ExtraRoot.Short())
+	}
+	d.digest = h.Digest()
+	return d, nil
+}
+
+func checkExtra(b *Body) error {
+	if len(b.Evidence) > maxExtraItems {
+		return limitError("evidence", len(b.Evidence), maxExtraItems)
+	}
+	if len(b.LateVotes) > maxExtraItems {
+		return limitError("late votes", len(b.LateVotes), maxExtraItems)
+	}
+	for _, list := range [][][]byte{b.Evidence, b.LateVotes, {b.Finalization}} {
+		for _, item := range list {
+			if len(item) > maxExtraItemBytes {
+				return limitError("bytes of a consensus item", len(item), maxExtraItemBytes)
+			}
+		}
+	}
+	return nil
+}
+
+// Header returns the header; treat it as read-only.
+func (d *DecodedBlock) Header() *Header { return &d.block.Header }
+
+// Block returns the block; treat it as read-only.
+func (d *DecodedBlock) Block() *Block { return &d.block }
+
+// Raw returns the canonical bytes; treat them as read-only.
+func (d *DecodedBlock) Raw() []byte { return d.raw }
+
+// Digest returns the header's digest.
+func (d *DecodedBlock) Digest() crypto.Digest { return d.digest }
+
+// Txs returns the decoded transactions; treat them as read-only.
+func (d *DecodedBlock) Txs() []DecodedTx { return d.txs }
+
+// ListRoot returns the digest of a list under a domain: the domain's hash of
+// its length and of the root of a binary Merkle tree over its items. An odd
+// node rises unpaired (RFC 9162 §2.1.1 has the same shape).
+func ListRoot(domain *crypto.Domain, items []crypto.Digest) crypto.Digest {
+	level := make([]crypto.Digest, len(items))
+	for i, it := range items {
+		level[i] = crypto.DomainMerkleLeaf.Hash(it[:])
+	}
+	for len(level) > 1 {
+		next := level[:0]
+		for i := 0; i < len(level); i += 2 {
+			if i+1 == len(level) {
+				next = append(next, level[i])
+				break
+			}
+			next = append(next, crypto.DomainMerkleInner.HashPair(level[i], level[i+1]))
+		}
+		level = next
+	}
+	var top crypto.Digest
+	if len(level) == 1 {
+		top = level[0]
+	}
+	return domain.Hash(codec.Marshal(struct {
+		_     struct{} `cbor:",toarray"`
+		Count uint64
+		Top   crypto.Digest
+	}{Count: uint64(len(items)), Top: top}))
+}

@@ -1,0 +1,187 @@
+package chain
+
+import (
+	"fmt"
+	"unicode/utf8"
+)
+
+// The checks of form: sizes, ranges and order, never state.
+
+func checkMsg(m Msg) error {
+	switch m := m.(type) {
+	case Transfer:
+		return nil
+	case RegisterProvider:
+		return checkRegisterProvider(m)
+	case UnbondProvider:
+		return nil
+	case RegisterCluster:
+		return checkRegisterCluster(m)
+	case UnbondCluster:
+		return nil
+	case Deposit:
+		return nil
+	case Withdraw:
+		return nil
+	case Settle:
+		return checkSettle(m)
+	}
+	return fmt.Errorf("chain: message of type %T", m)
+}
+
+func checkRegisterProvider(m RegisterProvider) error {
+	if err := checkText("region", m.Region, MaxRegion); err != nil {
+		return err
+	}
+	if m.Millicores > MaxUsageAmount {
+		return fmt.Errorf("%w: millicores is %d, limit %d", ErrLimit, m.Millicores, uint64(MaxUsageAmount))
+	}
+	if m.MemoryMiB > MaxUsageAmount {
+		return fmt.Errorf("%w: memory_mib is %d, limit %d", ErrLimit, m.MemoryMiB, uint64(MaxUsageAmount))
+	}
+	return m.Node.Check()
+}
+
+func checkRegisterCluster(m RegisterCluster) error {
+	if m.FeeBps > MaxFeeBps {
+		return limitError("fee_bps", int(m.FeeBps), MaxFeeBps)
+	}
+	if len(m.Endpoints) > MaxEndpoints {
+		return limitError("endpoints", len(m.Endpoints), MaxEndpoints)
+	}
+	for _, e := range m.Endpoints {
+		if err := checkText("endpoint", e, MaxEndpoint); err != nil {
+			return err
+		}
+	}
+	return m.Cluster.Check()
+}
+
+func checkSettle(m Settle) error {
+	if len(m.Claims) == 0 || len(m.Claims) > MaxClaims {
+		return limitError("claims", len(m.Claims), MaxClaims)
+	}
+	for i := range m.Claims {
+		if err := m.Claims[i].Check(); err != nil {
+			return fmt.Errorf("claim %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// Check returns an error that names the first field of the claim that is
+// outside its limits. Signatures and state are not looked at.
+func (c *Claim) Check() error {
+	if len(c.Proof) > MaxProof {
+		return limitError("proof", len(c.Proof), MaxProof)
+	}
+	if err := c.Order.Check(); err != nil {
+		return err
+	}
+	if err := c.Bid.Check(); err != nil {
+		return err
+	}
+	return c.Receipt.Check()
+}
+
+// Check returns an error that names the first field of the order that is
+// outside its limits.
+func (o *Order) Check() error {
+	if err := o.ChainID.Check(); err != nil {
+		return fmt.Errorf("order: %w", err)
+	}
+	if _, err := o.Consumer.Ed25519(); err != nil {
+		return fmt.Errorf("order: consumer: %w", err)
+	}
+	if err := checkPrices("order caps", o.Caps); err != nil {
+		return err
+	}
+	return checkPolicy(o.Policy.Policy)
+}
+
+func checkPolicy(p Policy) error {
+	switch p := p.(type) {
+	case PolicyNone:
+		return nil
+	case PolicyReplicate:
+		if p.K < 2 || p.K > p.N || p.N > MaxReplicas {
+			return fmt.Errorf("%w: replicate %d of %d, want 2 ≤ k ≤ n ≤ %d", ErrLimit, p.K, p.N, MaxReplicas)
+		}
+		return nil
+	case PolicyZK:
+		if len(p.Inputs) == 0 || len(p.Inputs) > MaxFields {
+			return limitError("zk inputs", len(p.Inputs), MaxFields)
+		}
+		if p.Kernel == "" {
+			return fmt.Errorf("%w: zk kernel has no name", ErrLimit)
+		}
+		return checkText("zk kernel", p.Kernel, MaxKernelName)
+	}
+	return fmt.Errorf("chain: policy of type %T", p)
+}
+
+// Check returns an error that names the first field of the bid that is outside
+// its limits.
+func (b *Bid) Check() error { return checkPrices("bid prices", b.Prices) }
+
+// Check returns an error that names the first field of the receipt that is
+// outside its limits.
+func (r *UsageReceipt) Check() error {
+	if len(r.Usage) > len(Resources) {
+		return limitError("usage", len(r.Usage), len(Resources))
+	}
+	last := Resource(0)
+	for _, u := range r.Usage {
+		if err := checkResource("usage", &last, u.Resource); err != nil {
+			return err
+		}
+		if u.Amount > MaxUsageAmount || u.DurationMs > MaxUsageMs {
+			return fmt.Errorf("%w: usage of %s: amount %d over %d ms", ErrLimit, u.Resource, u.Amount, u.DurationMs)
+		}
+	}
+	if len(r.Outputs) > MaxFields {
+		return limitError("outputs", len(r.Outputs), MaxFields)
+	}
+	if r.Exit < ExitOK || r.Exit >= exitStatusCount {
+		return fmt.Errorf("%w: exit status %d is unknown", ErrLimit, r.Exit)
+	}
+	if r.Ended < r.Started {
+		return fmt.Errorf("%w: work ended at %d, before its start at %d", ErrLimit, r.Ended, r.Started)
+	}
+	return nil
+}
+
+func checkPrices(what string, prices []UnitPrice) error {
+	if len(prices) > len(Resources) {
+		return limitError(what, len(prices), len(Resources))
+	}
+	last := Resource(0)
+	for _, p := range prices {
+		if err := checkResource(what, &last, p.Resource); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkResource demands known resources in ascending order, without repeats.
+func checkResource(what string, last *Resource, r Resource) error {
+	if r < CPU || r > GPU {
+		return fmt.Errorf("%w: %s has resource %d", ErrLimit, what, uint8(r))
+	}
+	if r <= *last {
+		return fmt.Errorf("%w: %s is not in ascending order of resource", ErrLimit, what)
+	}
+	*last = r
+	return nil
+}
+
+func checkText(field, s string, limit int) error {
+	if len(s) > limit {
+		return limitError(field, len(s), limit)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s is not UTF-8", ErrLimit, field)
+	}
+	return nil
+}

@@ -1,0 +1,309 @@
+package chain
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// Event is one fact that execution made known; it is part of the receipt's
+// digest. The sum is sealed: switch over it exhaustively, without default.
+type Event interface{ sealedEvent() }
+
+// Transferred: To received Amount from From.
+type Transferred struct {
+	_      struct{} `cbor:",toarray"`
+	From   Address  `json:"from"`
+	To     Address  `json:"to"`
+	Amount Amount   `json:"amount_nhyper"`
+}
+
+// ProviderRegistered: a provider node has an owner and a bond.
+type ProviderRegistered struct {
+	_     struct{}         `cbor:",toarray"`
+	Node  crypto.PublicKey `json:"node_id"`
+	Owner Address          `json:"owner"`
+	Bond  Amount           `json:"bond_nhyper"`
+}
+
+// ProviderUnbonded: a provider node is gone; its bond matures.
+type ProviderUnbonded struct {
+	_       struct{}         `cbor:",toarray"`
+	Node    crypto.PublicKey `json:"node_id"`
+	Owner   Address          `json:"owner"`
+	Bond    Amount           `json:"bond_nhyper"`
+	Matures TimeMs           `json:"matures_ms"`
+}
+
+// ClusterRegistered: a cluster has an operator and a bond.
+type ClusterRegistered struct {
+	_        struct{}         `cbor:",toarray"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Operator Address          `json:"operator"`
+	Bond     Amount           `json:"bond_nhyper"`
+}
+
+// ClusterUnbonded: a cluster is gone; its bond matures.
+type ClusterUnbonded struct {
+	_        struct{}         `cbor:",toarray"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Operator Address          `json:"operator"`
+	Bond     Amount           `json:"bond_nhyper"`
+	Matures  TimeMs           `json:"matures_ms"`
+}
+
+// Deposited: a consumer's escrow at a cluster grew.
+type Deposited struct {
+	_        struct{}         `cbor:",toarray"`
+	Consumer Address          `json:"consumer"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Amount   Amount           `json:"amount_nhyper"`
+}
+
+// WithdrawalStarted: a part of an escrow left it and matures.
+type WithdrawalStarted struct {
+	_        struct{}         `cbor:",toarray"`
+	Consumer Address          `json:"consumer"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Amount   Amount           `json:"amount_nhyper"`
+	Matures  TimeMs           `json:"matures_ms"`
+}
+
+// Matured: what was withdrawn or unbonded reached the account's balance.
+type Matured struct {
+	_      struct{} `cbor:",toarray"`
+	To     Address  `json:"to"`
+	Amount Amount   `json:"amount_nhyper"`
+}
+
+// ClaimRecorded: a replica's claim is in order and waits for others to agree.
+type ClaimRecorded struct {
+	_        struct{}         `cbor:",toarray"`
+	Order    crypto.Digest    `json:"order"`
+	Node     crypto.PublicKey `json:"node_id"`
+	Sequence uint64           `json:"sequence"`
+	Result   crypto.Digest    `json:"result"`
+}
+
+// ClaimSettled: a claim was paid out of the consumer's escrow: Cost = Paid +
+// Burned + Treasury + ClusterFee.
+type ClaimSettled struct {
+	_             struct{}              `cbor:",toarray"`
+	Order         crypto.Digest         `json:"order"`
+	Node          crypto.PublicKey      `json:"node_id"`
+	Sequence      uint64                `json:"sequence"`
+	Consumer      Address               `json:"consumer"`
+	Provider      Address               `json:"provider"`
+	Cluster       crypto.PublicKey      `json:"cluster"`
+	Policy        string                `json:"policy"`
+	Result        crypto.Digest         `json:"result"`
+	Cost          Amount                `json:"cost_nhyper"`
+	Paid          Amount                `json:"paid_nhyper"`
+	Burned        Amount                `json:"burned_nhyper"`
+	Treasury      Amount                `json:"treasury_nhyper"`
+	ClusterFee    Amount                `json:"cluster_fee_nhyper"`
+	ProofVerified bool                  `json:"proof_verified"`
+	Records       []ResourceTransaction `json:"records"`
+}
+
+// ClaimRejected: a claim was refused; the rest of its transaction stands.
+type ClaimRejected struct {
+	_        struct{}         `cbor:",toarray"`
+	Order    crypto.Digest    `json:"order"`
+	Node     crypto.PublicKey `json:"node_id"`
+	Sequence uint64           `json:"sequence"`
+	Reason   string           `json:"reason"`
+}
+
+func (Transferred) sealedEvent()        {}
+func (ProviderRegistered) sealedEvent() {}
+func (ProviderUnbonded) sealedEvent()   {}
+func (ClusterRegistered) sealedEvent()  {}
+func (ClusterUnbonded) sealedEvent()    {}
+func (Deposited) sealedEvent()          {}
+func (WithdrawalStarted) sealedEvent()  {}
+func (Matured) sealedEvent()            {}
+func (ClaimRecorded) sealedEvent()      {}
+func (ClaimSettled) sealedEvent()       {}
+func (ClaimRejected) sealedEvent()      {}
+
+const (
+	kindTransferred uint8 = iota + 1
+	kindProviderRegistered
+	kindProviderUnbonded
+	kindClusterRegistered
+	kindClusterUnbonded
+	kindDeposited
+	kindWithdrawalStarted
+	kindMatured
+	kindClaimRecorded
+	kindClaimSettled
+	kindClaimRejected
+)
+
+// eventKind returns the number on the wire and the name in JSON.
+func eventKind(e Event) (uint8, string) {
+	switch e.(type) {
+	case Transferred:
+		return kindTransferred, "transferred"
+	case ProviderRegistered:
+		return kindProviderRegistered, "provider_registered"
+	case ProviderUnbonded:
+		return kindProviderUnbonded, "provider_unbonded"
+	case ClusterRegistered:
+		return kindClusterRegistered, "cluster_registered"
+	case ClusterUnbonded:
+		return kindClusterUnbonded, "cluster_unbonded"
+	case Deposited:
+		return kindDeposited, "deposited"
+	case WithdrawalStarted:
+		return kindWithdrawalStarted, "withdrawal_started"
+	case Matured:
+		return kindMatured, "matured"
+	case ClaimRecorded:
+		return kindClaimRecorded, "claim_recorded"
+	case ClaimSettled:
+		return kindClaimSettled, "claim_settled"
+	case ClaimRejected:
+		return kindClaimRejected, "claim_rejected"
+	}
+	panic(fmt.Sprintf("chain: event of type %T", e))
+}
+
+// EventName returns the event's name in JSON.
+func EventName(e Event) string {
+	_, name := eventKind(e)
+	return name
+}
+
+// Events is a list of events. In JSON each is {"type": name, "data": {…}}.
+type Events []Event
+
+// MarshalCBOR encodes each event as [kind, body].
+func (es Events) MarshalCBOR() ([]byte, error) {
+	out := make([]codec.Raw, len(es))
+	for i, e := range es {
+		kind, _ := eventKind(e)
+		raw, err := encodeSum(kind, e)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = raw
+	}
+	return codec.Marshal(out), nil
+}
+
+// UnmarshalCBOR decodes what MarshalCBOR wrote.
+func (es *Events) UnmarshalCBOR(data []byte) error {
+	var raws []codec.Raw
+	if err := codec.UnmarshalPart(data, &raws); err != nil {
+		return err
+	}
+	out := make(Events, len(raws))
+	for i, raw := range raws {
+		head, err := decodeHead(raw, "event")
+		if err != nil {
+			return err
+		}
+		if out[i], err = decodeEvent(head); err != nil {
+			return fmt.Errorf("event %d: %w", i, err)
+		}
+	}
+	*es = out
+	return nil
+}
+
+func decodeEvent(head sumHead) (Event, error) {
+	switch head.Kind {
+	case kindTransferred:
+		return decodeAs[Transferred, Event](head.Body)
+	case kindProviderRegistered:
+		return decodeAs[ProviderRegistered, Event](head.Body)
+	case kindProviderUnbonded:
+		return decodeAs[ProviderUnbonded, Event](head.Body)
+	case kindClusterRegistered:
+		return decodeAs[ClusterRegistered, Event](head.Body)
+	case kindClusterUnbonded:
+		return decodeAs[ClusterUnbonded, Event](head.Body)
+	case kindDeposited:
+		return decodeAs[Deposited, Event](head.Body)
+	case kindWithdrawalStarted:
+		return decodeAs[WithdrawalStarted, Event](head.Body)
+	case kindMatured:
+		return decodeAs[Matured, Event](head.Body)
+	case kindClaimRecorded:
+		return decodeAs[ClaimRecorded, Event](head.Body)
+	case kindClaimSettled:
+		return decodeAs[ClaimSettled, Event](head.Body)
+	case kindClaimRejected:
+		return decodeAs[ClaimRejected, Event](head.Body)
+	}
+	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
+}
+
+type eventJSON struct {
+	Type string          `json:"type"`
+	Data json.RawMessage `json:"data"`
+}
+
+// MarshalJSON writes the list with each event's name.
+func (es Events) MarshalJSON() ([]byte, error) {
+	out := make([]eventJSON, len(es))
+	for i, e := range es {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = eventJSON{Type: EventName(e), Data: data}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (es *Events) UnmarshalJSON(data []byte) error {
+	var list []eventJSON
+	if err := json.Unmarshal(data, &list); err != nil {
+		return err
+	}
+	out := make(Events, len(list))
+	for i, e := range list {
+		event, err := eventFromJSON(e)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", i, err)
+		}
+		out[i] = event
+	}
+	*es = out
+	return nil
+}
+
+func eventFromJSON(e eventJSON) (Event, error) {
+	readers := map[string]func([]byte) (Event, error){
+		"transferred":         readJSON[Transferred],
+		"provider_registered": readJSON[ProviderRegistered],
+		"provider_unbonded":   readJSON[ProviderUnbonded],
+		"cluster_registered":  readJSON[ClusterRegistered],
+		"cluster_unbonded":    readJSON[ClusterUnbonded],
+		"deposited":           readJSON[Deposited],
+		"withdrawal_started":  readJSON[WithdrawalStarted],
+		"matured":             readJSON[Matured],
+		"claim_recorded":      readJSON[ClaimRecorded],
+		"claim_settled":       readJSON[ClaimSettled],
+		"claim_rejected":      readJSON[ClaimRejected],
+	}
+	read, ok := readers[e.Type]
+	if !ok {
+		return nil, fmt.Errorf("chain: event type %.40q is unknown", e.Type)
+	}
+	return read(e.Data)
+}
+
+func readJSON[T Event](data []byte) (Event, error) {
+	var value T
+	if err := json.Unmarshal(data, &value); err != nil {
+		return nil, err
+	}
+	return value, nil
+}

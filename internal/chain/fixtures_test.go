@@ -1,0 +1,248 @@
+package chain_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+var update = flag.Bool("update", false, "write the fixtures anew")
+
+// keySigner is a chain.Signer over a key in memory.
+type keySigner struct{ crypto.PrivateKey }
+
+func (k keySigner) AccountKey() crypto.AccountKey { return crypto.AccountKeyOf(k.Public()) }
+
+func (k keySigner) Sign(d *crypto.Domain, payload []byte) (crypto.Signature, error) {
+	return k.PrivateKey.Sign(d, payload), nil
+}
+
+func (k keySigner) address() chain.Address { return chain.AddressOf(k.AccountKey()) }
+
+func testKey(n byte) keySigner {
+	return keySigner{crypto.PrivateKeyFromSeed([32]byte{n, 1, 2, 3})}
+}
+
+const testChain chain.ChainID = "fixture-1"
+
+func sampleOrder(policy chain.Policy) chain.Order {
+	return chain.Order{
+		ChainID: testChain, Consumer: testKey(1).AccountKey(), Nonce: 7, Cluster: testKey(2).Public(),
+		Spec: crypto.DomainJobSpec.Hash([]byte("spec")), Policy: chain.PolicyField{Policy: policy},
+		Caps:     []chain.UnitPrice{{Resource: chain.CPU, Price: 5_000}, {Resource: chain.Memory, Price: 70}},
+		FixedCap: chain.Nano(900), MaxCost: chain.Nano(123_456_789), Deadline: 1_800_000_000_000,
+	}
+}
+
+func sampleClaim(policy chain.Policy) chain.Claim {
+	consumer, cluster, node := testKey(1), testKey(2), testKey(3)
+	order := sampleOrder(policy)
+	acceptance := chain.Acceptance{ChainID: testChain, Order: order.ID(), Cluster: cluster.Public(), Sequence: 1, Outstanding: order.MaxCost}
+	bid := chain.Bid{ChainID: testChain, Order: order.ID(), Node: node.Public(), Prices: order.Caps, Fixed: chain.Nano(800), Expiry: 1_799_999_999_000}
+	receipt := chain.UsageReceipt{
+		ChainID: testChain, Order: order.ID(), Node: node.Public(), Sequence: 1,
+		Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 1_500}, {Resource: chain.Memory, Amount: 64, DurationMs: 1_500}},
+		Fuel:  1_500_000_000, Result: crypto.DomainResult.Hash([]byte("result")), Outputs: []chain.FieldBytes{{31: 9}},
+		Started: 1_799_999_990_000, Ended: 1_799_999_991_500, Exit: chain.ExitOK,
+	}
+	return chain.Claim{
+		Order: order, OrderSig: consumer.PrivateKey.Sign(crypto.DomainOrder, order.Payload()),
+		Acceptance: acceptance, AcceptanceSig: cluster.PrivateKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
+		Bid: bid, BidSig: node.PrivateKey.Sign(crypto.DomainBid, bid.Payload()),
+		Receipt: receipt, ReceiptSig: node.PrivateKey.Sign(crypto.DomainUsage, receipt.Payload()),
+		Attestation: cluster.PrivateKey.Sign(crypto.DomainAttestation, chain.AttestationPayload(testChain, receipt.Digest())),
+		Proof:       []byte{1, 2, 3},
+	}
+}
+
+func allMessages() chain.Msgs {
+	node, cluster := testKey(3), testKey(2)
+	owner := testKey(1).address()
+	possession := chain.PossessionPayload(testChain, owner)
+	return chain.Msgs{
+		chain.Transfer{To: testKey(4).address(), Amount: chain.Hyper(3)},
+		chain.RegisterProvider{
+			Node: node.Public(), Possession: node.PrivateKey.Sign(crypto.DomainPossession, possession),
+			Bond: chain.Hyper(100), Region: "eu-north", Millicores: 8_000, MemoryMiB: 16_384,
+		},
+		chain.UnbondProvider{Node: node.Public()},
+		chain.RegisterCluster{
+			Cluster: cluster.Public(), Possession: cluster.PrivateKey.Sign(crypto.DomainPossession, possession),
+			Bond: chain.Hyper(1_000), FeeBps: 100, Endpoints: []string{"https://nexus.example:8443"},
+		},
+		chain.UnbondCluster{Cluster: cluster.Public()},
+		chain.Deposit{Cluster: cluster.Public(), Amount: chain.Hyper(10)},
+		chain.Withdraw{Cluster: cluster.Public(), Amount: chain.Hyper(2)},
+		chain.Settle{Claims: []chain.Claim{
+			sampleClaim(chain.PolicyNone{}),
+			sampleClaim(chain.PolicyReplicate{K: 2, N: 3}),
+			sampleClaim(chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{1}, Inputs: []chain.FieldBytes{{31: 1}, {31: 2}}}),
+		}},
+	}
+}
+
+func signedTx(t testing.TB, messages chain.Msgs) chain.Tx {
+	t.Helper()
+	sender, payer := testKey(1), testKey(5)
+	payerAddress := payer.address()
+	tx, err := chain.SignTx(chain.TxBody{
+		ChainID: testChain, Sender: sender.address(), Nonce: 3, Expiry: 1_000, GasLimit: chain.GasUnits(100_000),
+		MaxFee: chain.PricePerGas(20), Tip: chain.PricePerGas(1), FeePayer: &payerAddress, Messages: messages, Memo: "grüße",
+	}, sender, payer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+func sampleHeader() chain.Header {
+	proposer := testKey(6)
+	proof := proposer.VRFProve(crypto.DomainVRFInput, chain.VRFInput(testChain, 1, 42))
+	output, err := crypto.VRFOutput(proof)
+	if err != nil {
+		panic(err)
+	}
+	return chain.Header{
+		Version: chain.BlockVersion, ChainID: testChain, Height: 40, Epoch: 1, View: 42, Parent: crypto.Digest{1},
+		TimeMs: 1_800_000_000_000, StateRoot: crypto.Digest{4}, ReceiptRoot: crypto.Digest{5}, Committee: crypto.Digest{6},
+		NextCommittee: crypto.Digest{6}, Proposer: proposer.Public(), Finalized: 38, VRFOutput: output, VRFProof: proof,
+	}
+}
+
+func sampleBlock(t testing.TB) chain.Block {
+	t.Helper()
+	tx := signedTx(t, allMessages())
+	raw := tx.Encode()
+	decoded, err := chain.DecodeTx(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := chain.Block{Header: sampleHeader(), Body: chain.Body{Txs: []codec.Raw{raw}}}
+	block.Header.TxRoot = chain.ListRoot(crypto.DomainTxRoot, []crypto.Digest{decoded.ID()})
+	block.Header.ExtraRoot = block.Body.ExtraRoot()
+	return block
+}
+
+func sampleReceipts() chain.BlockReceipts {
+	a, b, node, cluster := testKey(1).address(), testKey(4).address(), testKey(3).Public(), testKey(2).Public()
+	record := chain.ResourceTransaction{NodeID: node, ResourceType: chain.CPU, Amount: 1_000, DurationMs: 1_500, PricePerUnit: 5_000, Consumer: a, Provider: b, Timestamp: 1_800_000_000_000}
+	return chain.BlockReceipts{
+		Begin: chain.Events{chain.Matured{To: a, Amount: chain.Nano(5)}},
+		Txs: []chain.Receipt{
+			{TxID: crypto.Digest{1}, GasUsed: chain.GasUnits(1_200), Burned: chain.Nano(1_200), Tip: chain.Nano(7), Events: chain.Events{
+				chain.Transferred{From: a, To: b, Amount: chain.Nano(9)},
+				chain.ProviderRegistered{Node: node, Owner: b, Bond: chain.Hyper(100)},
+				chain.ProviderUnbonded{Node: node, Owner: b, Bond: chain.Hyper(100), Matures: 9},
+				chain.ClusterRegistered{Cluster: cluster, Operator: b, Bond: chain.Hyper(1_000)},
+				chain.ClusterUnbonded{Cluster: cluster, Operator: b, Bond: chain.Hyper(1_000), Matures: 9},
+				chain.Deposited{Consumer: a, Cluster: cluster, Amount: chain.Nano(10)},
+				chain.WithdrawalStarted{Consumer: a, Cluster: cluster, Amount: chain.Nano(10), Matures: 11},
+				chain.ClaimRecorded{Order: crypto.Digest{2}, Node: node, Sequence: 1, Result: crypto.Digest{3}},
+				chain.ClaimSettled{
+					Order: crypto.Digest{2}, Node: node, Sequence: 1, Consumer: a, Provider: b, Cluster: cluster, Policy: "none", Result: crypto.Digest{3},
+					Cost: chain.Nano(100), Paid: chain.Nano(97), Burned: chain.Nano(1), Treasury: chain.Nano(1), ClusterFee: chain.Nano(1),
+					Records: []chain.ResourceTransaction{record},
+				},
+				chain.ClaimRejected{Order: crypto.Digest{2}, Node: node, Sequence: 1, Reason: "sequence 1 is settled"},
+			}},
+			{TxID: crypto.Digest{2}, Rejection: "balance 3 is below 4", GasUsed: chain.GasUnits(900), Burned: chain.Nano(900)},
+		},
+	}
+}
+
+func sampleGenesis() *chain.Genesis {
+	g := &chain.Genesis{
+		ChainID: testChain, TimeMs: 1_790_000_000_000, Params: chain.DefaultParams(),
+		Kernels: []chain.GenesisKernel{{Name: "matmul-32", VerifyingKey: crypto.Digest{7}, FixedGas: chain.GasUnits(300_000)}},
+	}
+	for i := range byte(4) {
+		g.Validators = append(g.Validators, chain.GenesisValidator{
+			Name: "v", ConsensusKey: testKey(10 + i).Public(), NodeKey: testKey(20 + i).Public(), Owner: testKey(30 + i).address(),
+			Stake: chain.Hyper(25_000_000), Endpoint: "127.0.0.1:1",
+		})
+	}
+	give := func(b chain.Bucket, n uint64, v *chain.Vesting) {
+		g.Allocations = append(g.Allocations, chain.Allocation{Bucket: b, Address: testKey(40).address(), Amount: chain.Hyper(n), Vesting: v})
+	}
+	give(chain.BucketCommunity, 400_000_000, nil)
+	give(chain.BucketTeam, 200_000_000, &chain.Vesting{StartMs: g.TimeMs, CliffMs: chain.TeamCliffMs, DurationMs: chain.TeamDurationMs})
+	give(chain.BucketFoundation, 250_000_000, nil)
+	give(chain.BucketSale, 50_000_000, nil)
+	return g
+}
+
+// frozen compares got with the fixture and returns the fixture's bytes.
+func frozen(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".hex")
+	if *update {
+		if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s: the encoding changed:\n got %x\nwant %x", name, got, want)
+	}
+}
+
+// roundTrip decodes an encoding into a fresh value and encodes it again.
+func roundTrip[T any](t *testing.T, name string, value T) {
+	t.Helper()
+	raw := codec.Marshal(value)
+	frozen(t, name, raw)
+	var again T
+	if err := codec.Unmarshal(raw, &again, len(raw)); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
+func TestFixtures(t *testing.T) {
+	tx := signedTx(t, allMessages())
+	roundTrip(t, "tx", tx)
+	roundTrip(t, "header", sampleHeader())
+	roundTrip(t, "block", sampleBlock(t))
+	roundTrip(t, "receipts", sampleReceipts())
+	roundTrip(t, "genesis", *sampleGenesis())
+	for name, policy := range map[string]chain.Policy{
+		"order_none":      chain.PolicyNone{},
+		"order_replicate": chain.PolicyReplicate{K: 2, N: 3},
+		"order_zk":        chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{1}, Inputs: []chain.FieldBytes{{31: 1}}},
+	} {
+		roundTrip(t, name, sampleOrder(policy))
+	}
+	claim := sampleClaim(chain.PolicyNone{})
+	roundTrip(t, "claim", claim)
+	roundTrip(t, "acceptance", claim.Acceptance)
+	roundTrip(t, "bid", claim.Bid)
+	roundTrip(t, "usage_receipt", claim.Receipt)
+	header, genesis, receipts := sampleHeader(), sampleGenesis(), sampleReceipts()
+	decoded, err := chain.DecodeTx(tx.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []byte
+	for _, d := range []crypto.Digest{
+		decoded.ID(), header.Digest(), genesis.Digest(), receipts.Root(), claim.Order.ID(), claim.Receipt.Digest(),
+		chain.ListRoot(crypto.DomainTxRoot, nil), chain.ListRoot(crypto.DomainTxRoot, make([]crypto.Digest, 5)),
+		crypto.Digest(chain.ModuleAddress("treasury")), crypto.Digest(testKey(1).address()),
+	} {
+		digests = append(digests, d[:]...)
+	}
+	frozen(t, "digests", digests)
+}

@@ -1,0 +1,316 @@
+package chain
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// Bucket is a share of the genesis distribution (ledger.md, "Genesis").
+type Bucket string
+
+// The buckets.
+const (
+	BucketCommunity  Bucket = "community"
+	BucketTeam       Bucket = "team"
+	BucketFoundation Bucket = "foundation"
+	BucketValidators Bucket = "validators"
+	BucketSale       Bucket = "sale"
+)
+
+// BucketShare is a bucket's part of the total supply, in percent.
+type BucketShare struct {
+	Bucket  Bucket
+	Percent uint64
+}
+
+// Distribution is the whole genesis distribution.
+var Distribution = [...]BucketShare{
+	{BucketCommunity, 40},
+	{BucketTeam, 20},
+	{BucketFoundation, 25},
+	{BucketValidators, 10},
+	{BucketSale, 5},
+}
+
+// Vesting of the team's share: linear over four years, nothing in the first.
+const (
+	TeamCliffMs    = 365 * 24 * 3600 * 1000
+	TeamDurationMs = 4 * TeamCliffMs
+)
+
+// Params are the rules' numbers that governance may change.
+type Params struct {
+	_                 struct{} `cbor:",toarray"`
+	BlockGas          Gas      `json:"block_gas"`             // limit of one block
+	TargetGasPerSec   Gas      `json:"target_gas_per_second"` // at which the base fee rests
+	BaseFeeFloor      GasPrice `json:"base_fee_floor_nhyper"`
+	ProtocolFeeBps    uint16   `json:"protocol_fee_bps"` // of a claim's cost, in 1/10,000
+	BurnBps           uint16   `json:"burn_bps"`         // of the protocol fee; the rest goes to the treasury
+	WithdrawalDelayMs uint64   `json:"withdrawal_delay_ms"`
+	ClaimWindowMs     uint64   `json:"claim_window_ms"` // after an order's deadline
+	UnbondDelayMs     uint64   `json:"unbond_delay_ms"`
+	ProviderBond      Amount   `json:"provider_bond_nhyper"` // the least
+	ClusterBond       Amount   `json:"cluster_bond_nhyper"`  // the least
+	IdleMs            uint64   `json:"idle_ms"`              // between blocks of an idle chain
+}
+
+// DefaultParams are a main network's.
+func DefaultParams() Params {
+	const day = 24 * 3600 * 1000
+	return Params{
+		BlockGas:          GasUnits(60_000_000),
+		TargetGasPerSec:   GasUnits(30_000_000),
+		BaseFeeFloor:      PricePerGas(1),
+		ProtocolFeeBps:    200,
+		BurnBps:           5_000,
+		WithdrawalDelayMs: day,
+		ClaimWindowMs:     day / 4,
+		UnbondDelayMs:     21 * day,
+		ProviderBond:      Hyper(100),
+		ClusterBond:       Hyper(1_000),
+		IdleMs:            1_000,
+	}
+}
+
+// Check returns an error that names the first parameter out of range.
+func (p *Params) Check() error {
+	const year = 365 * 24 * 3600 * 1000
+	switch {
+	case p.BlockGas.units == 0:
+		return errors.New("block_gas is 0")
+	case p.TargetGasPerSec.units == 0:
+		return errors.New("target_gas_per_second is 0")
+	case p.BaseFeeFloor.nano == 0:
+		return errors.New("base_fee_floor_nhyper is 0")
+	case p.ProtocolFeeBps > 5_000:
+		return fmt.Errorf("protocol_fee_bps is %d, limit 5000", p.ProtocolFeeBps)
+	case p.BurnBps > 10_000:
+		return fmt.Errorf("burn_bps is %d, limit 10000", p.BurnBps)
+	case p.WithdrawalDelayMs > year || p.ClaimWindowMs > year || p.UnbondDelayMs > year:
+		return errors.New("a delay is above a year")
+	case p.ClaimWindowMs >= p.WithdrawalDelayMs:
+		return fmt.Errorf("claim_window_ms is %d and must be below withdrawal_delay_ms, %d", p.ClaimWindowMs, p.WithdrawalDelayMs)
+	case p.IdleMs < 10 || p.IdleMs > 60_000:
+		return fmt.Errorf("idle_ms is %d, want 10 to 60000", p.IdleMs)
+	}
+	return nil
+}
+
+// GenesisValidator is a member of the first committee. Its stake is part of the
+// validators' bucket.
+type GenesisValidator struct {
+	_            struct{}         `cbor:",toarray"`
+	Name         string           `json:"name"`
+	ConsensusKey crypto.PublicKey `json:"consensus_key"`
+	NodeKey      crypto.PublicKey `json:"node_key"`
+	Owner        Address          `json:"owner"`
+	Stake        Amount           `json:"stake_nhyper"`
+	Endpoint     string           `json:"endpoint"` // advertised host:port of its transport
+}
+
+// Vesting locks an allocation: nothing is free before Cliff, then what is free
+// grows linearly from Start to all of it at Start + Duration.
+type Vesting struct {
+	_          struct{} `cbor:",toarray"`
+	StartMs    TimeMs   `json:"start_ms"`
+	CliffMs    uint64   `json:"cliff_ms"`
+	DurationMs uint64   `json:"duration_ms"`
+}
+
+// Allocation gives a part of a bucket to an account.
+type Allocation struct {
+	_       struct{} `cbor:",toarray"`
+	Bucket  Bucket   `json:"bucket"`
+	Address Address  `json:"address"`
+	Amount  Amount   `json:"amount_nhyper"`
+	Vesting *Vesting `json:"vesting,omitempty"`
+}
+
+// GenesisKernel pins a kernel's verifying key.
+type GenesisKernel struct {
+	_            struct{}      `cbor:",toarray"`
+	Name         string        `json:"name"`
+	VerifyingKey crypto.Digest `json:"verifying_key"`
+	FixedGas     Gas           `json:"fixed_gas"` // of verifying one proof
+}
+
+// Genesis is the first state of a chain and whatever decides its rules.
+type Genesis struct {
+	_            struct{}           `cbor:",toarray"`
+	ChainID      ChainID            `json:"chain_id"`
+	TimeMs       TimeMs             `json:"time_ms"`
+	Devnet       bool               `json:"devnet"`        // a faucet may run, and keys may be insecure
+	InsecureKeys bool               `json:"insecure_keys"` // proving keys come from a plain setup
+	Params       Params             `json:"params"`
+	Validators   []GenesisValidator `json:"validators"`
+	Allocations  []Allocation       `json:"allocations"`
+	Kernels      []GenesisKernel    `json:"kernels"`
+}
+
+// MaxGenesisBytes bounds a genesis file.
+const MaxGenesisBytes = 16 << 20
+
+// ReadGenesis reads and checks a JSON genesis.
+func ReadGenesis(r io.Reader) (*Genesis, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxGenesisBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("chain: reading genesis: %w", err)
+	}
+	if len(data) > MaxGenesisBytes {
+		return nil, limitError("bytes of genesis", len(data), MaxGenesisBytes)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var g Genesis
+	if err := dec.Decode(&g); err != nil {
+		return nil, fmt.Errorf("chain: genesis: %w", err)
+	}
+	if dec.More() {
+		return nil, errors.New("chain: genesis: bytes after the object")
+	}
+	if err := g.Check(); err != nil {
+		return nil, err
+	}
+	return &g, nil
+}
+
+// Digest identifies the genesis; block 1's header has it as its parent.
+func (g *Genesis) Digest() crypto.Digest { return crypto.DomainGenesis.Hash(codec.Marshal(*g)) }
+
+// Check recomputes the distribution and returns an error that names the first
+// thing that is wrong.
+func (g *Genesis) Check() error {
+	if err := g.ChainID.Check(); err != nil {
+		return err
+	}
+	if g.InsecureKeys && !g.Devnet {
+		return errors.New("chain: genesis: insecure_keys without devnet: proving keys must come from a ceremony")
+	}
+	if err := g.Params.Check(); err != nil {
+		return fmt.Errorf("chain: genesis: params: %w", err)
+	}
+	if err := g.checkValidators(); err != nil {
+		return fmt.Errorf("chain: genesis: %w", err)
+	}
+	if err := g.checkKernels(); err != nil {
+		return fmt.Errorf("chain: genesis: %w", err)
+	}
+	return g.checkDistribution()
+}
+
+func (g *Genesis) checkValidators() error {
+	if len(g.Validators) == 0 {
+		return errors.New("no validators")
+	}
+	seen := map[crypto.PublicKey]bool{}
+	for i, v := range g.Validators {
+		for _, key := range []crypto.PublicKey{v.ConsensusKey, v.NodeKey} {
+			if err := key.Check(); err != nil {
+				return fmt.Errorf("validator %d: %w", i, err)
+			}
+			if seen[key] {
+				return fmt.Errorf("validator %d: key %s appears twice", i, key.Short())
+			}
+			seen[key] = true
+		}
+		if v.Stake.Nano() < NanoPerHyper {
+			return fmt.Errorf("validator %d: stake %s is below 1 HYPER", i, v.Stake)
+		}
+	}
+	return nil
+}
+
+func (g *Genesis) checkKernels() error {
+	last := ""
+	for _, k := range g.Kernels {
+		if k.Name <= last || len(k.Name) > MaxKernelName {
+			return fmt.Errorf("kernel %.40q is out of order or too long", k.Name)
+		}
+		last = k.Name
+	}
+	return nil
+}
+
+func (g *Genesis) checkDistribution() error {
+	for _, line := range g.Explain() {
+		if line.Got != line.Want {
+			return fmt.Errorf("chain: genesis: bucket %s holds %s, want %s (%d %% of %s)", line.Bucket, line.Got, line.Want, line.Percent, TotalSupply)
+		}
+	}
+	for i, a := range g.Allocations {
+		if !knownBucket(a.Bucket) {
+			return fmt.Errorf("chain: genesis: allocation %d: bucket %.20q is unknown", i, a.Bucket)
+		}
+		if err := checkVesting(a); err != nil {
+			return fmt.Errorf("chain: genesis: allocation %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func checkVesting(a Allocation) error {
+	v := a.Vesting
+	switch {
+	case v == nil && a.Bucket == BucketTeam:
+		return errors.New("the team's share must vest")
+	case v == nil:
+		return nil
+	case v.DurationMs == 0 || v.CliffMs > v.DurationMs || v.DurationMs > MaxUsageMs:
+		return fmt.Errorf("vesting: cliff %d ms, duration %d ms", v.CliffMs, v.DurationMs)
+	case a.Bucket == BucketTeam && (v.CliffMs != TeamCliffMs || v.DurationMs != TeamDurationMs):
+		return errors.New("the team's share vests over four years with a cliff of one")
+	}
+	return nil
+}
+
+func knownBucket(b Bucket) bool {
+	for _, d := range Distribution {
+		if d.Bucket == b {
+			return true
+		}
+	}
+	return false
+}
+
+// BucketLine is one line of the distribution, recomputed.
+type BucketLine struct {
+	BucketShare
+	Want, Got Amount
+	Accounts  int
+}
+
+// Explain recomputes the distribution from the allocations and stakes. A sum
+// that overflows is shown as the largest amount, which no bucket wants.
+func (g *Genesis) Explain() []BucketLine {
+	lines := make([]BucketLine, len(Distribution))
+	for i, share := range Distribution {
+		want, _ := TotalSupply.ShareFloor(share.Percent, 100)
+		line := BucketLine{BucketShare: share, Want: want}
+		add := func(a Amount) {
+			sum, ok := line.Got.Add(a)
+			if !ok {
+				sum = Nano(1<<64 - 1)
+			}
+			line.Got = sum
+			line.Accounts++
+		}
+		for _, a := range g.Allocations {
+			if a.Bucket == share.Bucket {
+				add(a.Amount)
+			}
+		}
+		if share.Bucket == BucketValidators {
+			for _, v := range g.Validators {
+				add(v.Stake)
+			}
+		}
+		lines[i] = line
+	}
+	return lines
+}

@@ -1,0 +1,40 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Limits of what is decoded. Each stops one way to make a node hold or compute
+// more than was paid for.
+const (
+	MaxTxBytes        = 128 << 10
+	MaxMessages       = 16
+	MaxMemo           = 256
+	MaxClaims         = 16
+	MaxProof          = 4 << 10
+	MaxRegion         = 32
+	MaxEndpoints      = 8
+	MaxEndpoint       = 128
+	MaxFeeBps         = 2_000
+	MaxReplicas       = 16
+	MaxKernelName     = 32
+	MaxFields         = 8
+	MaxUsageAmount    = 1<<48 - 1
+	MaxUsageMs        = 1<<40 - 1
+	MaxBlockBytes     = 4 << 20
+	MaxBlockTxs       = 10_000
+	MaxRejection      = 256
+	MaxVRFProof       = 80
+	MaxBatchTxs       = 1_000 // of one submission
+	maxSignatures     = 2
+	maxExtraItems     = 64
+	maxExtraItemBytes = 16 << 10
+)
+
+// ErrLimit is matched by every refusal for size or range.
+var ErrLimit = errors.New("chain: outside its limit")
+
+func limitError(field string, got, limit int) error {
+	return fmt.Errorf("%w: %s has %d, limit %d", ErrLimit, field, got, limit)
+}

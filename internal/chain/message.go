@@ -1,0 +1,217 @@
+package chain
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// Msg is one thing that a transaction asks for. The sum is sealed: switch over
+// it exhaustively, without default.
+type Msg interface{ sealedMsg() }
+
+// Transfer pays Amount from the sender to To.
+type Transfer struct {
+	_      struct{} `cbor:",toarray"`
+	To     Address
+	Amount Amount
+}
+
+// RegisterProvider binds a provider node to the sender, who becomes its owner,
+// and locks its bond.
+type RegisterProvider struct {
+	_          struct{} `cbor:",toarray"`
+	Node       crypto.PublicKey
+	Possession crypto.Signature // by Node, over (chain id, owner) under DomainPossession
+	Bond       Amount
+	Region     string // ≤ 32 bytes, for people and placement
+	Millicores uint64 // declared capacity
+	MemoryMiB  uint64 // declared capacity
+}
+
+// UnbondProvider removes a provider node; its bond matures to the owner after
+// the unbonding delay.
+type UnbondProvider struct {
+	_    struct{} `cbor:",toarray"`
+	Node crypto.PublicKey
+}
+
+// RegisterCluster binds a Nexus cluster's key to the sender, its operator, and
+// locks its bond.
+type RegisterCluster struct {
+	_          struct{} `cbor:",toarray"`
+	Cluster    crypto.PublicKey
+	Possession crypto.Signature // by Cluster, over (chain id, operator) under DomainPossession
+	Bond       Amount
+	FeeBps     uint16   // of a claim's cost, in 1/10,000; ≤ 2,000
+	Endpoints  []string // ≤ 8 of ≤ 128 bytes
+}
+
+// UnbondCluster removes a cluster; its bond matures to the operator after the
+// unbonding delay.
+type UnbondCluster struct {
+	_       struct{} `cbor:",toarray"`
+	Cluster crypto.PublicKey
+}
+
+// Deposit moves Amount from the sender's balance into the sender's escrow at a
+// cluster, at once.
+type Deposit struct {
+	_       struct{} `cbor:",toarray"`
+	Cluster crypto.PublicKey
+	Amount  Amount
+}
+
+// Withdraw takes Amount out of the sender's escrow at a cluster; it matures to
+// the sender's balance after the withdrawal delay.
+type Withdraw struct {
+	_       struct{} `cbor:",toarray"`
+	Cluster crypto.PublicKey
+	Amount  Amount
+}
+
+// Settle posts claims; each has its own verdict. Anyone may send it.
+type Settle struct {
+	_      struct{} `cbor:",toarray"`
+	Claims []Claim  // 1 to MaxClaims
+}
+
+func (Transfer) sealedMsg()         {}
+func (RegisterProvider) sealedMsg() {}
+func (UnbondProvider) sealedMsg()   {}
+func (RegisterCluster) sealedMsg()  {}
+func (UnbondCluster) sealedMsg()    {}
+func (Deposit) sealedMsg()          {}
+func (Withdraw) sealedMsg()         {}
+func (Settle) sealedMsg()           {}
+
+// The kinds of Msg on the wire.
+const (
+	kindTransfer uint8 = iota + 1
+	kindRegisterProvider
+	kindUnbondProvider
+	kindRegisterCluster
+	kindUnbondCluster
+	kindDeposit
+	kindWithdraw
+	kindSettle
+)
+
+// Msgs is the list of messages of a transaction.
+type Msgs []Msg
+
+// MarshalCBOR encodes each message as [kind, body].
+func (ms Msgs) MarshalCBOR() ([]byte, error) {
+	out := make([]codec.Raw, len(ms))
+	for i, m := range ms {
+		raw, err := encodeMsg(m)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = raw
+	}
+	return codec.Marshal(out), nil
+}
+
+func encodeMsg(m Msg) ([]byte, error) {
+	switch m := m.(type) {
+	case Transfer:
+		return encodeSum(kindTransfer, m)
+	case RegisterProvider:
+		return encodeSum(kindRegisterProvider, m)
+	case UnbondProvider:
+		return encodeSum(kindUnbondProvider, m)
+	case RegisterCluster:
+		return encodeSum(kindRegisterCluster, m)
+	case UnbondCluster:
+		return encodeSum(kindUnbondCluster, m)
+	case Deposit:
+		return encodeSum(kindDeposit, m)
+	case Withdraw:
+		return encodeSum(kindWithdraw, m)
+	case Settle:
+		return encodeSum(kindSettle, m)
+	}
+	return nil, fmt.Errorf("chain: message of type %T", m)
+}
+
+// UnmarshalCBOR decodes what MarshalCBOR wrote.
+func (ms *Msgs) UnmarshalCBOR(data []byte) error {
+	var raws []codec.Raw
+	if err := codec.UnmarshalPart(data, &raws); err != nil {
+		return err
+	}
+	if len(raws) > MaxMessages {
+		return limitError("messages", len(raws), MaxMessages)
+	}
+	out := make(Msgs, len(raws))
+	for i, raw := range raws {
+		m, err := decodeMsg(raw)
+		if err != nil {
+			return fmt.Errorf("message %d: %w", i, err)
+		}
+		out[i] = m
+	}
+	*ms = out
+	return nil
+}
+
+func decodeMsg(data []byte) (Msg, error) {
+	head, err := decodeHead(data, "message")
+	if err != nil {
+		return nil, err
+	}
+	switch head.Kind {
+	case kindTransfer:
+		return decodeAs[Transfer, Msg](head.Body)
+	case kindRegisterProvider:
+		return decodeAs[RegisterProvider, Msg](head.Body)
+	case kindUnbondProvider:
+		return decodeAs[UnbondProvider, Msg](head.Body)
+	case kindRegisterCluster:
+		return decodeAs[RegisterCluster, Msg](head.Body)
+	case kindUnbondCluster:
+		return decodeAs[UnbondCluster, Msg](head.Body)
+	case kindDeposit:
+		return decodeAs[Deposit, Msg](head.Body)
+	case kindWithdraw:
+		return decodeAs[Withdraw, Msg](head.Body)
+	case kindSettle:
+		return decodeAs[Settle, Msg](head.Body)
+	}
+	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
+}
+
+// KindOf names a message for people and metrics, and is its name in JSON.
+func KindOf(m Msg) string {
+	switch m.(type) {
+	case Transfer:
+		return "transfer"
+	case RegisterProvider:
+		return "register_provider"
+	case UnbondProvider:
+		return "unbond_provider"
+	case RegisterCluster:
+		return "register_cluster"
+	case UnbondCluster:
+		return "unbond_cluster"
+	case Deposit:
+		return "deposit"
+	case Withdraw:
+		return "withdraw"
+	case Settle:
+		return "settle"
+	}
+	panic(fmt.Sprintf("chain: message of type %T", m))
+}
+
+// PossessionPayload is what a node's or cluster's key signs, under
+// DomainPossession, to let owner register it on a chain.
+func PossessionPayload(id ChainID, owner Address) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID ChainID
+		Owner   Address
+	}{ChainID: id, Owner: owner})
+}

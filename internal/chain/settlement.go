@@ -1,0 +1,394 @@
+package chain
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// Resource is a kind of what providers sell.
+type Resource uint8
+
+// The resources and the unit of their amounts. A usage's charge is amount ×
+// duration × price, but for Network, whose duration does not count.
+const (
+	CPU     Resource = iota + 1 // millicores
+	Memory                      // MiB
+	Storage                     // MiB stored
+	Network                     // MiB moved
+	GPU                         // slots
+)
+
+// Resources lists every resource in its order.
+var Resources = [...]Resource{CPU, Memory, Storage, Network, GPU}
+
+// String names the resource as ResourceTransaction records do.
+func (r Resource) String() string {
+	switch r {
+	case CPU:
+		return "CPU"
+	case Memory:
+		return "Memory"
+	case Storage:
+		return "Storage"
+	case Network:
+		return "Network"
+	case GPU:
+		return "GPU"
+	}
+	return fmt.Sprintf("Resource(%d)", uint8(r))
+}
+
+// MarshalText is String.
+func (r Resource) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads a resource's name.
+func (r *Resource) UnmarshalText(text []byte) error {
+	for _, known := range Resources {
+		if known.String() == string(text) {
+			*r = known
+			return nil
+		}
+	}
+	return fmt.Errorf("chain: resource %.20q is unknown", text)
+}
+
+// UnitPrice is a price in 10⁻¹⁸ HYPER per unit·second of a resource (per unit
+// for Network).
+type UnitPrice struct {
+	_        struct{} `cbor:",toarray"`
+	Resource Resource `json:"resource"`
+	Price    uint64   `json:"price_atto"`
+}
+
+// Usage is a measured amount of one resource over a time.
+type Usage struct {
+	_          struct{} `cbor:",toarray"`
+	Resource   Resource `json:"resource"`
+	Amount     uint64   `json:"amount"`      // in the resource's unit, < 2⁴⁸
+	DurationMs uint64   `json:"duration_ms"` // < 2⁴⁰
+}
+
+// attoMsPerNano is how many 10⁻¹⁸ HYPER·ms per second make one nHYPER.
+const attoMsPerNano = 1_000_000_000 * 1_000
+
+// Cost returns what usage costs at prices: one floor on the sum, against the
+// provider. It is an error if a used resource has no price or the sum does not
+// fit an Amount.
+func Cost(usage []Usage, prices []UnitPrice) (Amount, error) {
+	var sum checked.Wide
+	for _, u := range usage {
+		price, ok := PriceOf(prices, u.Resource)
+		if !ok {
+			return Amount{}, fmt.Errorf("chain: no price for %s", u.Resource)
+		}
+		duration := u.DurationMs
+		if u.Resource == Network {
+			duration = 1_000 // the price is per unit, not per unit·second
+		}
+		term, ok := checked.WideOf(u.Amount).Mul(duration)
+		if ok {
+			term, ok = term.Mul(price)
+		}
+		if ok {
+			sum, ok = sum.Add(term)
+		}
+		if !ok {
+			return Amount{}, fmt.Errorf("chain: the charge for %s overflows", u.Resource)
+		}
+	}
+	nano, ok := sum.DivFloor(attoMsPerNano)
+	if !ok {
+		return Amount{}, fmt.Errorf("chain: the charge does not fit an amount")
+	}
+	return Nano(nano), nil
+}
+
+// PriceOf returns the price of a resource in a list.
+func PriceOf(prices []UnitPrice, r Resource) (uint64, bool) {
+	for _, p := range prices {
+		if p.Resource == r {
+			return p.Price, true
+		}
+	}
+	return 0, false
+}
+
+// Policy says how the result of an order is verified before it is paid. The
+// sum is sealed: switch over it exhaustively, without default.
+type Policy interface {
+	sealedPolicy()
+	// String is the policy as people and the JSON of jobs write it.
+	String() string
+}
+
+// PolicyNone pays on the home cluster's attestation.
+type PolicyNone struct {
+	_ struct{} `cbor:",toarray"`
+}
+
+// PolicyReplicate pays K providers of different owners whose deterministic
+// runs gave equal digests, out of at most N that are asked.
+type PolicyReplicate struct {
+	_ struct{} `cbor:",toarray"`
+	K uint8    // 2 ≤ K ≤ N
+	N uint8    // ≤ 16
+}
+
+// PolicyZK pays for a proof of one statement of a kernel.
+type PolicyZK struct {
+	_            struct{}      `cbor:",toarray"`
+	Kernel       string        // name and size, such as "matmul-32"
+	VerifyingKey crypto.Digest // which genesis pins
+	Inputs       []FieldBytes  // the kernel's public input digests, 1 to 8
+}
+
+// FieldBytes is an element of the proof system's scalar field, big-endian.
+// Package zk checks its range.
+type FieldBytes [32]byte
+
+func (PolicyNone) sealedPolicy()      {}
+func (PolicyReplicate) sealedPolicy() {}
+func (PolicyZK) sealedPolicy()        {}
+
+func (PolicyNone) String() string        { return "none" }
+func (p PolicyReplicate) String() string { return fmt.Sprintf("replicate(%d of %d)", p.K, p.N) }
+func (p PolicyZK) String() string        { return "zk(" + p.Kernel + ")" }
+
+const (
+	kindPolicyNone uint8 = iota + 1
+	kindPolicyReplicate
+	kindPolicyZK
+)
+
+// PolicyField holds a Policy in an encoded struct.
+type PolicyField struct{ Policy }
+
+// MarshalCBOR encodes the policy as [kind, body].
+func (f PolicyField) MarshalCBOR() ([]byte, error) {
+	switch p := f.Policy.(type) {
+	case PolicyNone:
+		return encodeSum(kindPolicyNone, p)
+	case PolicyReplicate:
+		return encodeSum(kindPolicyReplicate, p)
+	case PolicyZK:
+		return encodeSum(kindPolicyZK, p)
+	}
+	return nil, fmt.Errorf("chain: policy of type %T", f.Policy)
+}
+
+// UnmarshalCBOR decodes what MarshalCBOR wrote.
+func (f *PolicyField) UnmarshalCBOR(data []byte) error {
+	head, err := decodeHead(data, "policy")
+	if err != nil {
+		return err
+	}
+	switch head.Kind {
+	case kindPolicyNone:
+		f.Policy, err = decodeAs[PolicyNone, Policy](head.Body)
+	case kindPolicyReplicate:
+		f.Policy, err = decodeAs[PolicyReplicate, Policy](head.Body)
+	case kindPolicyZK:
+		f.Policy, err = decodeAs[PolicyZK, Policy](head.Body)
+	default:
+		return fmt.Errorf("chain: policy kind %d is unknown", head.Kind)
+	}
+	return err
+}
+
+// MarshalText is the policy's String.
+func (f PolicyField) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// Order is what a consumer asks for, signed by the consumer's account key
+// under DomainOrder. Every cap includes all fees.
+type Order struct {
+	_        struct{} `cbor:",toarray"`
+	ChainID  ChainID
+	Consumer crypto.AccountKey
+	Nonce    uint64           // free choice; makes equal orders different
+	Cluster  crypto.PublicKey // home cluster, whose escrow pays
+	Spec     crypto.Digest    // of the job's specification
+	Policy   PolicyField
+	Caps     []UnitPrice // the highest acceptable prices, by ascending resource
+	FixedCap Amount      // the highest acceptable price of a proven statement
+	MaxCost  Amount      // over all assignments and replicas
+	Deadline TimeMs      // no work that ends later is paid
+}
+
+// ID returns the order's id: it covers the consumer's key, the home cluster and
+// the nonce, so nobody can use up another's id.
+func (o Order) ID() crypto.Digest { return crypto.DomainOrder.Hash(codec.Marshal(o)) }
+
+// Payload is what the consumer signs under DomainOrder.
+func (o Order) Payload() []byte { return codec.Marshal(o) }
+
+// ConsumerAddress returns the address of the consumer's account.
+func (o Order) ConsumerAddress() Address { return AddressOf(o.Consumer) }
+
+// Acceptance is the home cluster's promise, signed by the cluster's key under
+// DomainAcceptance, that an order is covered: Outstanding, the consumer's total
+// of accepted and unsettled orders with this one, is within the escrow.
+type Acceptance struct {
+	_           struct{} `cbor:",toarray"`
+	ChainID     ChainID
+	Order       crypto.Digest
+	Cluster     crypto.PublicKey
+	Sequence    uint64 // of this consumer's acceptances at this cluster, from 1
+	Outstanding Amount
+}
+
+// Payload is what the cluster signs under DomainAcceptance.
+func (a Acceptance) Payload() []byte { return codec.Marshal(a) }
+
+// Bid is a provider's offer for an order, signed by the node's key under
+// DomainBid.
+type Bid struct {
+	_       struct{} `cbor:",toarray"`
+	ChainID ChainID
+	Order   crypto.Digest
+	Node    crypto.PublicKey
+	Prices  []UnitPrice // by ascending resource
+	Fixed   Amount      // the price of a proven statement; zero for metered work
+	Expiry  TimeMs      // the work must have started by then
+}
+
+// Payload is what the node signs under DomainBid.
+func (b Bid) Payload() []byte { return codec.Marshal(b) }
+
+// ExitStatus says how a workload ended.
+type ExitStatus uint8
+
+// The ways to end.
+const (
+	ExitOK          ExitStatus = iota + 1
+	ExitFailed                 // the program ended with a code other than 0
+	ExitTrapped                // the program broke a rule of its machine
+	ExitFuel                   // fuel limit
+	ExitMemory                 // memory limit
+	ExitTime                   // wall-clock limit
+	ExitOutput                 // output limit
+	ExitInvalid                // no valid program
+	ExitCancelled              // ended on request
+	exitStatusCount = iota + 1
+)
+
+// String names the status.
+func (s ExitStatus) String() string {
+	names := [exitStatusCount]string{"", "ok", "failed", "trapped", "fuel limit", "memory limit", "time limit", "output limit", "invalid program", "cancelled"}
+	if s == 0 || int(s) >= exitStatusCount {
+		return fmt.Sprintf("ExitStatus(%d)", uint8(s))
+	}
+	return names[s]
+}
+
+// MarshalText is String.
+func (s ExitStatus) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads a status by its name.
+func (s *ExitStatus) UnmarshalText(text []byte) error {
+	for known := ExitOK; known < exitStatusCount; known++ {
+		if known.String() == string(text) {
+			*s = known
+			return nil
+		}
+	}
+	return fmt.Errorf("chain: exit status %.20q is unknown", text)
+}
+
+// UsageReceipt is a provider's account of the work it did, signed by the node's
+// key under DomainUsage.
+type UsageReceipt struct {
+	_        struct{} `cbor:",toarray"`
+	ChainID  ChainID
+	Order    crypto.Digest
+	Node     crypto.PublicKey
+	Sequence uint64 // of this assignment's receipts, from 1
+	Usage    []Usage
+	Fuel     uint64        // executed instructions, for deterministic work
+	Result   crypto.Digest // of the output and the exit status
+	Outputs  []FieldBytes  // the kernel's public output digests
+	Started  TimeMs
+	Ended    TimeMs
+	Exit     ExitStatus
+	ExitCode uint32
+}
+
+// Payload is what the node signs under DomainUsage.
+func (r UsageReceipt) Payload() []byte { return codec.Marshal(r) }
+
+// Digest identifies the receipt; the home cluster attests to it.
+func (r UsageReceipt) Digest() crypto.Digest { return crypto.DomainUsage.Hash(r.Payload()) }
+
+// AttestationPayload is what the home cluster signs, under DomainAttestation,
+// to say that it measured what the receipt says.
+func AttestationPayload(id ChainID, receipt crypto.Digest) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID ChainID
+		Receipt crypto.Digest
+	}{ChainID: id, Receipt: receipt})
+}
+
+// Claim asks for the payment of one receipt: everything that the chain needs to
+// check it. A zero Attestation is none.
+type Claim struct {
+	_             struct{} `cbor:",toarray"`
+	Order         Order
+	OrderSig      crypto.Signature
+	Acceptance    Acceptance
+	AcceptanceSig crypto.Signature
+	Bid           Bid
+	BidSig        crypto.Signature
+	Receipt       UsageReceipt
+	ReceiptSig    crypto.Signature
+	Attestation   crypto.Signature // by the home cluster, over the receipt
+	Proof         []byte           // ≤ MaxProof; for PolicyZK
+}
+
+// Key identifies the claim: the order, the assigned node and the sequence.
+func (c Claim) Key() ClaimKey {
+	return ClaimKey{Order: c.Receipt.Order, Node: c.Receipt.Node, Sequence: c.Receipt.Sequence}
+}
+
+// ClaimKey names a claim whatever its bytes: it is paid once.
+type ClaimKey struct {
+	_        struct{} `cbor:",toarray"`
+	Order    crypto.Digest
+	Node     crypto.PublicKey
+	Sequence uint64
+}
+
+// signatures lists what the claim's parties signed. The attestation is last
+// and absent when zero.
+func (c *Claim) signatures() ([]crypto.Signed, error) {
+	consumer, err := c.Order.Consumer.Ed25519()
+	if err != nil {
+		return nil, err
+	}
+	list := []crypto.Signed{
+		crypto.SignedBy(consumer, crypto.DomainOrder, c.Order.Payload(), c.OrderSig),
+		crypto.SignedBy(c.Acceptance.Cluster, crypto.DomainAcceptance, c.Acceptance.Payload(), c.AcceptanceSig),
+		crypto.SignedBy(c.Bid.Node, crypto.DomainBid, c.Bid.Payload(), c.BidSig),
+		crypto.SignedBy(c.Receipt.Node, crypto.DomainUsage, c.Receipt.Payload(), c.ReceiptSig),
+	}
+	if c.Attestation != (crypto.Signature{}) {
+		payload := AttestationPayload(c.Order.ChainID, c.Receipt.Digest())
+		list = append(list, crypto.SignedBy(c.Order.Cluster, crypto.DomainAttestation, payload, c.Attestation))
+	}
+	return list, nil
+}
+
+// ResourceTransaction is one usage record as the chain keeps it.
+type ResourceTransaction struct {
+	_            struct{}         `cbor:",toarray"`
+	NodeID       crypto.PublicKey `json:"node_id"`
+	ResourceType Resource         `json:"resource_type"`
+	Amount       uint64           `json:"amount"`
+	DurationMs   uint64           `json:"duration_ms"`
+	PricePerUnit uint64           `json:"price_per_unit"` // 10⁻¹⁸ HYPER per unit·second
+	Consumer     Address          `json:"consumer"`
+	Provider     Address          `json:"provider"`
+	Timestamp    TimeMs           `json:"timestamp"`
+}

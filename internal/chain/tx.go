@@ -1,0 +1,226 @@
+package chain
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// TxID identifies a transaction: the digest of its whole canonical bytes,
+// signatures included.
+type TxID = crypto.Digest
+
+// TxBody is what a transaction's sender, and its fee payer if it has one, sign.
+type TxBody struct {
+	_        struct{} `cbor:",toarray"`
+	ChainID  ChainID
+	Sender   Address
+	Nonce    uint64 // the sender's count of included transactions before this one
+	Expiry   Height // the last height at which it may be included
+	GasLimit Gas
+	MaxFee   GasPrice // base fee and tip together never exceed it
+	Tip      GasPrice
+	FeePayer *Address // nil: the sender pays
+	Messages Msgs     // 1 to MaxMessages; all or none take effect
+	Memo     string   // ≤ MaxMemo bytes of UTF-8
+}
+
+// TxSignature is one signer's key and signature of the body under DomainTxBody.
+type TxSignature struct {
+	_         struct{} `cbor:",toarray"`
+	Key       crypto.AccountKey
+	Signature crypto.Signature
+}
+
+// Tx is a transaction: its body, and the signatures of the sender and then of
+// the fee payer.
+type Tx struct {
+	_          struct{} `cbor:",toarray"`
+	Body       TxBody
+	Signatures []TxSignature
+}
+
+// Signer signs payloads with an account's key; package wallet has some.
+type Signer interface {
+	// AccountKey returns the public key, tagged.
+	AccountKey() crypto.AccountKey
+	// Sign signs the domain's digest of payload.
+	Sign(domain *crypto.Domain, payload []byte) (crypto.Signature, error)
+}
+
+// SignTx returns the transaction with body signed by each signer in turn: the
+// sender, then the fee payer if the body names one.
+func SignTx(body TxBody, signers ...Signer) (Tx, error) {
+	payload := codec.Marshal(body)
+	tx := Tx{Body: body, Signatures: make([]TxSignature, len(signers))}
+	for i, s := range signers {
+		sig, err := s.Sign(crypto.DomainTxBody, payload)
+		if err != nil {
+			return Tx{}, fmt.Errorf("chain: signing as signer %d: %w", i, err)
+		}
+		tx.Signatures[i] = TxSignature{Key: s.AccountKey(), Signature: sig}
+	}
+	return tx, nil
+}
+
+// Encode returns the canonical bytes.
+func (t Tx) Encode() []byte { return codec.Marshal(t) }
+
+// Payer returns who pays the fee.
+func (b *TxBody) Payer() Address {
+	if b.FeePayer != nil {
+		return *b.FeePayer
+	}
+	return b.Sender
+}
+
+// DecodedTx is a transaction of canonical form within its limits, together with
+// its bytes and id. Its signatures have not been looked at.
+type DecodedTx struct {
+	tx  Tx
+	raw []byte
+	id  TxID
+}
+
+// DecodeTx decodes canonical bytes and checks the form.
+func DecodeTx(raw []byte) (DecodedTx, error) {
+	var tx Tx
+	if err := codec.Unmarshal(raw, &tx, MaxTxBytes); err != nil {
+		return DecodedTx{}, fmt.Errorf("chain: transaction: %w", err)
+	}
+	if err := tx.check(); err != nil {
+		return DecodedTx{}, fmt.Errorf("chain: transaction: %w", err)
+	}
+	return DecodedTx{tx: tx, raw: raw, id: crypto.DomainTxID.Hash(raw)}, nil
+}
+
+// Tx returns the transaction; treat it as read-only.
+func (d *DecodedTx) Tx() *Tx { return &d.tx }
+
+// ID returns the transaction's id.
+func (d *DecodedTx) ID() TxID { return d.id }
+
+// Raw returns the canonical bytes; treat them as read-only.
+func (d *DecodedTx) Raw() []byte { return d.raw }
+
+func (t *Tx) check() error {
+	b := &t.Body
+	if err := b.ChainID.Check(); err != nil {
+		return err
+	}
+	if len(b.Messages) == 0 || len(b.Messages) > MaxMessages {
+		return limitError("messages", len(b.Messages), MaxMessages)
+	}
+	if err := checkText("memo", b.Memo, MaxMemo); err != nil {
+		return err
+	}
+	if b.MaxFee.Less(b.Tip) {
+		return fmt.Errorf("%w: tip %d above max fee %d", ErrLimit, b.Tip.Nano(), b.MaxFee.Nano())
+	}
+	if b.FeePayer != nil && *b.FeePayer == b.Sender {
+		return fmt.Errorf("%w: fee payer is the sender; leave it out", ErrLimit)
+	}
+	for i, m := range b.Messages {
+		if err := checkMsg(m); err != nil {
+			return fmt.Errorf("message %d: %w", i, err)
+		}
+	}
+	return t.checkSigners()
+}
+
+// checkSigners demands one key for the sender and one for the fee payer, each
+// hashing to its address.
+func (t *Tx) checkSigners() error {
+	want := []Address{t.Body.Sender}
+	if t.Body.FeePayer != nil {
+		want = append(want, *t.Body.FeePayer)
+	}
+	if len(t.Signatures) != len(want) {
+		return fmt.Errorf("%w: %d signatures, want %d", ErrLimit, len(t.Signatures), len(want))
+	}
+	for i, s := range t.Signatures {
+		key, err := s.Key.Ed25519()
+		if err != nil {
+			return fmt.Errorf("signature %d: %w", i, err)
+		}
+		if err := key.Check(); err != nil {
+			return fmt.Errorf("signature %d: %w", i, err)
+		}
+		if AddressOf(s.Key) != want[i] {
+			return fmt.Errorf("signature %d: its key is not that of %s", i, want[i])
+		}
+	}
+	return nil
+}
+
+// VerifiedTx is a transaction whose signatures verified. For the claims that it
+// carries it knows which of them every party signed. VerifyTxs makes it.
+type VerifiedTx struct {
+	DecodedTx
+	claims map[int][]bool // by message index: is claim i fully signed
+}
+
+// ClaimsSigned tells for each claim of message i, which is a Settle, whether
+// all of its inner signatures verified.
+func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
+
+// VerifyTxs verifies the signatures of transactions in one batch. It returns
+// for each a VerifiedTx, or nil if a signature of the transaction itself does
+// not verify. A claim's bad inner signature leaves the transaction valid: the
+// claim alone is rejected.
+func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
+	var items []crypto.Signed
+	type span struct{ tx, msg, claim, n int } // claim −1: the transaction's own
+	var spans []span
+	out := make([]*VerifiedTx, len(txs))
+	for i := range txs {
+		v := &VerifiedTx{DecodedTx: txs[i]}
+		out[i] = v
+		payload := codec.Marshal(v.tx.Body)
+		for _, s := range v.tx.Signatures {
+			items = append(items, crypto.SignedBy(crypto.PublicKey(s.Key.Key), crypto.DomainTxBody, payload, s.Signature))
+		}
+		spans = append(spans, span{tx: i, claim: -1, n: len(v.tx.Signatures)})
+		for j, m := range v.tx.Body.Messages {
+			settle, ok := m.(Settle)
+			if !ok {
+				continue
+			}
+			if v.claims == nil {
+				v.claims = map[int][]bool{}
+			}
+			v.claims[j] = make([]bool, len(settle.Claims))
+			for k := range settle.Claims {
+				// The form was checked on decoding, so the consumer's key parses.
+				signed, err := settle.Claims[k].signatures()
+				if err != nil {
+					continue
+				}
+				items = append(items, signed...)
+				spans = append(spans, span{tx: i, msg: j, claim: k, n: len(signed)})
+			}
+		}
+	}
+	verdicts := crypto.VerifyBatch(items, parallelism)
+	for _, s := range spans {
+		good := allTrue(verdicts[:s.n])
+		verdicts = verdicts[s.n:]
+		switch {
+		case s.claim < 0 && !good:
+			out[s.tx] = nil
+		case s.claim >= 0 && out[s.tx] != nil:
+			out[s.tx].claims[s.msg][s.claim] = good
+		}
+	}
+	return out
+}
+
+func allTrue(bs []bool) bool {
+	for _, b := range bs {
+		if !b {
+			return false
+		}
+	}
+	return true
+}

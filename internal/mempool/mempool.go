@@ -1,0 +1,411 @@
+// Package mempool decides which transactions come next.
+//
+// A Pool holds verified transactions until they are final, expire, are replaced
+// or are evicted. For each sender they form a queue by nonce; what is offered to
+// a block is, again and again, the ready transaction (the one whose predecessors
+// are all in) with the highest tip, the earlier arrival first among equals.
+//
+// Invariants:
+//
+//  1. Bytes, transactions per sender and transactions per fee payer stay within
+//     the Config; a full pool says so to the sender.
+//  2. At most one transaction per (sender, nonce); a replacement must raise both
+//     the tip and the price ceiling by a tenth.
+//  3. Selection never yields a sender's nonce before the one below it.
+//
+// A finalized block removes its own transactions and moves its senders' nonces;
+// nothing else is checked again on commit, because nonce and fees are checked
+// when a block is built.
+//
+// The pool has no lock and no clock: its owner serialises calls. It does not
+// verify signatures, talk to peers, or read state but through Checker.
+package mempool
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// Checker tells against the latest state whether a transaction could be
+// included. Package node implements it with execution.
+type Checker interface {
+	// Check returns the sender's next nonce, or why the transaction is refused.
+	Check(tx *chain.VerifiedTx) (nextNonce uint64, err error)
+}
+
+// Config bounds a Pool.
+type Config struct {
+	MaxBytes     int // of all transactions' encodings
+	MaxPerSender int
+	MaxPerPayer  int // of transactions that somebody else pays for
+}
+
+// DefaultConfig suits a validator with a few hundred MiB to spare.
+func DefaultConfig() Config {
+	return Config{MaxBytes: 64 << 20, MaxPerSender: 4_096, MaxPerPayer: 256}
+}
+
+// Check returns an error that names the first field out of range.
+func (c Config) Check() error {
+	switch {
+	case c.MaxBytes < chain.MaxTxBytes:
+		return fmt.Errorf("mempool: MaxBytes is %d, want at least %d", c.MaxBytes, chain.MaxTxBytes)
+	case c.MaxPerSender < 1:
+		return fmt.Errorf("mempool: MaxPerSender is %d, want at least 1", c.MaxPerSender)
+	case c.MaxPerPayer < 0:
+		return fmt.Errorf("mempool: MaxPerPayer is %d, want at least 0", c.MaxPerPayer)
+	}
+	return nil
+}
+
+// Why a transaction is not taken. Refusals of the Checker come as they are.
+var (
+	ErrKnown        = errors.New("mempool: transaction is already known")
+	ErrFull         = errors.New("mempool: pool is full")
+	ErrSenderFull   = errors.New("mempool: too many pending transactions of the sender")
+	ErrPayerFull    = errors.New("mempool: too many pending transactions of the fee payer")
+	ErrUnderpriced  = errors.New("mempool: a pending transaction has this nonce; a replacement pays a tenth more")
+	ErrNonceTooLow  = errors.New("mempool: nonce is already used")
+	errInvalidState = "mempool: broken invariant: "
+)
+
+type entry struct {
+	tx      *chain.VerifiedTx
+	arrival uint64
+	removed bool
+}
+
+func (e *entry) body() *chain.TxBody { return &e.tx.Tx().Body }
+
+func (e *entry) size() int { return len(e.tx.Raw()) }
+
+// dearer orders by tip, and the earlier arrival first among equals.
+func (e *entry) dearer(o *entry) bool {
+	a, b := e.body().Tip, o.body().Tip
+	if a != b {
+		return b.Less(a)
+	}
+	return e.arrival < o.arrival
+}
+
+type sender struct {
+	next    uint64 // nonce of the next transaction to include
+	byNonce map[uint64]*entry
+}
+
+// Pool is the set of pending transactions. Make it with New.
+type Pool struct {
+	config   Config
+	byID     map[chain.TxID]*entry
+	senders  map[chain.Address]*sender
+	payers   map[chain.Address]int
+	bytes    int
+	arrivals uint64
+	cheapest entryHeap // the least dear first; removed entries are dropped lazily
+	expiring entryHeap // the earliest expiry first; likewise
+}
+
+// New returns an empty pool. It panics if the config does not check.
+func New(config Config) *Pool {
+	if err := config.Check(); err != nil {
+		panic(err)
+	}
+	return &Pool{
+		config:   config,
+		byID:     map[chain.TxID]*entry{},
+		senders:  map[chain.Address]*sender{},
+		payers:   map[chain.Address]int{},
+		cheapest: entryHeap{less: func(a, b *entry) bool { return b.dearer(a) }},
+		expiring: entryHeap{less: func(a, b *entry) bool { return a.body().Expiry < b.body().Expiry }},
+	}
+}
+
+// Len returns how many transactions are pending.
+func (p *Pool) Len() int { return len(p.byID) }
+
+// Bytes returns the size of all pending transactions.
+func (p *Pool) Bytes() int { return p.bytes }
+
+// Get returns a pending transaction: its signatures need no second look.
+func (p *Pool) Get(id chain.TxID) (*chain.VerifiedTx, bool) {
+	e, ok := p.byID[id]
+	if !ok {
+		return nil, false
+	}
+	return e.tx, true
+}
+
+// Add takes a transaction in, or says why not.
+func (p *Pool) Add(tx *chain.VerifiedTx, checker Checker) error {
+	if _, ok := p.byID[tx.ID()]; ok {
+		return ErrKnown
+	}
+	next, err := checker.Check(tx)
+	if err != nil {
+		return err
+	}
+	e := &entry{tx: tx, arrival: p.arrivals}
+	body := e.body()
+	s := p.senders[body.Sender]
+	if s != nil {
+		next = max(next, s.next)
+	}
+	if body.Nonce < next {
+		return fmt.Errorf("%w: nonce %d, next is %d", ErrNonceTooLow, body.Nonce, next)
+	}
+	var old *entry
+	if s != nil {
+		old = s.byNonce[body.Nonce]
+	}
+	if err := p.checkBounds(e, s, old); err != nil {
+		return err
+	}
+	if err := p.makeRoom(e, old); err != nil {
+		return err
+	}
+	if old != nil && !old.removed { // making room may have taken it
+		p.drop(old)
+	}
+	p.insert(e, next)
+	return nil
+}
+
+func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
+	body := e.body()
+	if old != nil && !(raised(old.body().Tip, body.Tip) && raised(old.body().MaxFee, body.MaxFee)) {
+		return ErrUnderpriced
+	}
+	if s != nil && old == nil && len(s.byNonce) >= p.config.MaxPerSender {
+		return fmt.Errorf("%w: limit %d", ErrSenderFull, p.config.MaxPerSender)
+	}
+	if body.FeePayer != nil && p.payers[*body.FeePayer] >= p.config.MaxPerPayer {
+		return fmt.Errorf("%w: limit %d", ErrPayerFull, p.config.MaxPerPayer)
+	}
+	return nil
+}
+
+// raised reports whether a price rose by a tenth of the old, and at least by 1.
+func raised(old, new chain.GasPrice) bool {
+	step, ok := old.Add(chain.PricePerGas(old.Nano()/10 + 1))
+	return ok && !new.Less(step)
+}
+
+// makeRoom evicts cheaper transactions until e fits beside all but old. If it
+// would have to evict one as dear as e, it evicts nothing and refuses e.
+func (p *Pool) makeRoom(e, old *entry) error {
+	need := p.bytes + e.size() - p.config.MaxBytes
+	if old != nil {
+		need -= old.size()
+	}
+	var victims []*entry
+	defer func() {
+		for _, v := range victims { // those that stay go back
+			if !v.removed {
+				heap.Push(&p.cheapest, v)
+			}
+		}
+	}()
+	freed := 0
+	for freed < need {
+		v, ok := p.cheapest.popLive()
+		if !ok || !e.dearer(v) || e.body().Tip == v.body().Tip {
+			if ok {
+				victims = append(victims, v)
+			}
+			return fmt.Errorf("%w: %d bytes of %d in use, and a tip of %d is not above the lowest", ErrFull, p.bytes, p.config.MaxBytes, e.body().Tip.Nano())
+		}
+		victims = append(victims, v)
+		if v != old {
+			freed += v.size()
+		}
+	}
+	for _, v := range victims {
+		if !v.removed && v != old {
+			p.evict(v)
+		}
+	}
+	return nil
+}
+
+// evict drops a transaction and the sender's later ones, which cannot be
+// included without it.
+func (p *Pool) evict(e *entry) {
+	body := e.body()
+	s := p.senders[body.Sender]
+	later := []*entry{e}
+	for nonce := body.Nonce + 1; ; nonce++ {
+		next, ok := s.byNonce[nonce]
+		if !ok {
+			break
+		}
+		later = append(later, next)
+	}
+	for _, v := range later {
+		p.drop(v)
+	}
+}
+
+func (p *Pool) insert(e *entry, next uint64) {
+	body := e.body()
+	p.arrivals++
+	s := p.senders[body.Sender]
+	if s == nil {
+		s = &sender{byNonce: map[uint64]*entry{}}
+		p.senders[body.Sender] = s
+	}
+	s.next = next
+	s.byNonce[body.Nonce] = e
+	p.byID[e.tx.ID()] = e
+	p.bytes += e.size()
+	if body.FeePayer != nil {
+		p.payers[*body.FeePayer]++
+	}
+	heap.Push(&p.cheapest, e)
+	heap.Push(&p.expiring, e)
+}
+
+func (p *Pool) drop(e *entry) {
+	body := e.body()
+	s := p.senders[body.Sender]
+	if s == nil || s.byNonce[body.Nonce] != e || e.removed {
+		panic(errInvalidState + "dropping a transaction that is not pending")
+	}
+	e.removed = true
+	delete(s.byNonce, body.Nonce)
+	if len(s.byNonce) == 0 {
+		delete(p.senders, body.Sender)
+	}
+	delete(p.byID, e.tx.ID())
+	p.bytes -= e.size()
+	if body.FeePayer != nil {
+		if p.payers[*body.FeePayer]--; p.payers[*body.FeePayer] == 0 {
+			delete(p.payers, *body.FeePayer)
+		}
+	}
+}
+
+// Finalize tells the pool of a finalized block's transactions, which leave it
+// together with everything that they make impossible: lower nonces of their
+// senders, and what expires at height or before.
+func (p *Pool) Finalize(height chain.Height, txs []chain.DecodedTx) {
+	for i := range txs {
+		body := &txs[i].Tx().Body
+		s := p.senders[body.Sender]
+		if s == nil {
+			continue
+		}
+		for s.next <= body.Nonce {
+			if e, ok := s.byNonce[s.next]; ok {
+				p.drop(e)
+			}
+			s.next++
+		}
+	}
+	for {
+		e, ok := p.expiring.popLive()
+		if !ok {
+			break
+		}
+		if e.body().Expiry > height {
+			heap.Push(&p.expiring, e)
+			break
+		}
+		p.drop(e)
+	}
+	p.cheapest.compact(p.Len())
+	p.expiring.compact(p.Len())
+}
+
+// Drop removes a transaction that proved to be of no use, such as one whose
+// sender can no longer pay, and the sender's later ones.
+func (p *Pool) Drop(id chain.TxID) {
+	if e, ok := p.byID[id]; ok {
+		p.evict(e)
+	}
+}
+
+// Select yields the pending transactions in the order in which a block should
+// take them, passing over those that are included already, in a block that is
+// not final yet. The pool must not change while the selection is in use.
+func (p *Pool) Select(included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+	ready := entryHeap{less: (*entry).dearer}
+	advance := func(s *sender, nonce uint64) *entry {
+		for {
+			e, ok := s.byNonce[nonce]
+			if !ok {
+				return nil
+			}
+			if !included(e.tx.ID()) {
+				return e
+			}
+			nonce++
+		}
+	}
+	for _, s := range p.senders { // order-free: the heap orders by tip and arrival
+		if e := advance(s, s.next); e != nil {
+			ready.entries = append(ready.entries, e)
+		}
+	}
+	heap.Init(&ready)
+	return func() (*chain.VerifiedTx, bool) {
+		if len(ready.entries) == 0 {
+			return nil, false
+		}
+		e := ready.entries[0]
+		body := e.body()
+		if next := advance(p.senders[body.Sender], body.Nonce+1); next != nil {
+			ready.entries[0] = next
+			heap.Fix(&ready, 0)
+		} else {
+			heap.Pop(&ready)
+		}
+		return e.tx, true
+	}
+}
+
+// entryHeap is a heap of entries whose removed ones are dropped lazily.
+type entryHeap struct {
+	entries []*entry
+	less    func(a, b *entry) bool
+}
+
+func (h *entryHeap) Len() int           { return len(h.entries) }
+func (h *entryHeap) Less(i, j int) bool { return h.less(h.entries[i], h.entries[j]) }
+func (h *entryHeap) Swap(i, j int)      { h.entries[i], h.entries[j] = h.entries[j], h.entries[i] }
+func (h *entryHeap) Push(x any)         { h.entries = append(h.entries, x.(*entry)) }
+
+func (h *entryHeap) Pop() any {
+	last := len(h.entries) - 1
+	e := h.entries[last]
+	h.entries[last] = nil
+	h.entries = h.entries[:last]
+	return e
+}
+
+func (h *entryHeap) popLive() (*entry, bool) {
+	for len(h.entries) > 0 {
+		if e := heap.Pop(h).(*entry); !e.removed {
+			return e, true
+		}
+	}
+	return nil, false
+}
+
+// compact rebuilds the heap once removed entries outnumber the live ones.
+func (h *entryHeap) compact(live int) {
+	if len(h.entries) < 2*live+64 {
+		return
+	}
+	kept := h.entries[:0]
+	for _, e := range h.entries {
+		if !e.removed {
+			kept = append(kept, e)
+		}
+	}
+	clear(h.entries[len(kept):])
+	h.entries = kept
+	heap.Init(h)
+}

@@ -1,0 +1,280 @@
+package mempool_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/mempool"
+)
+
+type account struct{ crypto.PrivateKey }
+
+func (a account) AccountKey() crypto.AccountKey { return crypto.AccountKeyOf(a.Public()) }
+
+func (a account) Sign(d *crypto.Domain, payload []byte) (crypto.Signature, error) {
+	return a.PrivateKey.Sign(d, payload), nil
+}
+
+func (a account) address() chain.Address { return chain.AddressOf(a.AccountKey()) }
+
+func user(n int) account {
+	return account{crypto.PrivateKeyFromSeed([32]byte{byte(n), byte(n >> 8), 7})}
+}
+
+// draft is what a test says of a transaction; the rest is alike.
+type draft struct {
+	user   int
+	nonce  uint64
+	tip    uint64
+	expiry chain.Height
+	payer  int // 0: none
+	memo   int // length, to vary the size
+}
+
+var made = map[draft]*chain.VerifiedTx{}
+
+func makeTx(d draft) *chain.VerifiedTx {
+	if tx := made[d]; tx != nil {
+		return tx
+	}
+	body := chain.TxBody{
+		ChainID: "test-1", Sender: user(d.user).address(), Nonce: d.nonce, Expiry: max(d.expiry, 1), GasLimit: chain.GasUnits(1),
+		MaxFee: chain.PricePerGas(100 + 2*d.tip), Tip: chain.PricePerGas(d.tip), Memo: strings.Repeat("m", d.memo),
+		Messages: chain.Msgs{chain.Transfer{To: user(99).address(), Amount: chain.Nano(1)}},
+	}
+	signers := []chain.Signer{user(d.user)}
+	if d.payer != 0 {
+		payer := user(d.payer).address()
+		body.FeePayer = &payer
+		signers = append(signers, user(d.payer))
+	}
+	tx, err := chain.SignTx(body, signers...)
+	if err != nil {
+		panic(err)
+	}
+	decoded, err := chain.DecodeTx(tx.Encode())
+	if err != nil {
+		panic(err)
+	}
+	made[d] = chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)[0]
+	return made[d]
+}
+
+// ledger is a Checker: every account's next nonce.
+type ledger map[chain.Address]uint64
+
+var errPoor = errors.New("balance is below the fee")
+
+func (l ledger) Check(tx *chain.VerifiedTx) (uint64, error) {
+	if tx.Tx().Body.Tip.Nano() == 13 {
+		return 0, errPoor
+	}
+	return l[tx.Tx().Body.Sender], nil
+}
+
+func none(chain.TxID) bool { return false }
+
+// drain lists what the pool would put into a block, as "user/nonce".
+func drain(p *mempool.Pool, included func(chain.TxID) bool) string {
+	var out []string
+	next := p.Select(included)
+	for tx, ok := next(); ok; tx, ok = next() {
+		body := tx.Tx().Body
+		for n := range 10 {
+			if user(n).address() == body.Sender {
+				out = append(out, fmt.Sprintf("%d/%d", n, body.Nonce))
+			}
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func mustAdd(t *testing.T, p *mempool.Pool, l ledger, drafts ...draft) {
+	t.Helper()
+	for _, d := range drafts {
+		if err := p.Add(makeTx(d), l); err != nil {
+			t.Fatalf("%+v: %v", d, err)
+		}
+	}
+}
+
+func TestSelectionGoesByTipAndNonce(t *testing.T) {
+	p, l := mempool.New(mempool.DefaultConfig()), ledger{}
+	mustAdd(t, p, l, draft{user: 1, nonce: 1, tip: 90}, draft{user: 2, tip: 5}, draft{user: 1, tip: 1}, draft{user: 3, tip: 5}, draft{user: 4, nonce: 1, tip: 99})
+	if got, want := drain(p, none), "2/0 3/0 1/0 1/1"; got != want {
+		t.Errorf("selection is %s, want %s", got, want)
+	}
+	first := makeTx(draft{user: 1, tip: 1}).ID()
+	if got, want := drain(p, func(id chain.TxID) bool { return id == first }), "1/1 2/0 3/0"; got != want {
+		t.Errorf("with 1/0 included, selection is %s, want %s", got, want)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	config := mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}
+	p, l := mempool.New(config), ledger{user(5).address(): 4}
+	mustAdd(t, p, l, draft{user: 1, tip: 10}, draft{user: 1, nonce: 1, tip: 10}, draft{user: 2, payer: 9})
+	for name, c := range map[string]struct {
+		draft draft
+		want  error
+	}{
+		"again":         {draft{user: 1, tip: 10}, mempool.ErrKnown},
+		"poor":          {draft{user: 4, tip: 13}, errPoor},
+		"old nonce":     {draft{user: 5, nonce: 3}, mempool.ErrNonceTooLow},
+		"third":         {draft{user: 1, nonce: 2, tip: 10}, mempool.ErrSenderFull},
+		"payer":         {draft{user: 3, payer: 9}, mempool.ErrPayerFull},
+		"cheap replace": {draft{user: 1, nonce: 1, tip: 11}, mempool.ErrUnderpriced},
+	} {
+		if err := p.Add(makeTx(c.draft), l); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if p.Len() != 3 {
+		t.Errorf("%d pending, want 3", p.Len())
+	}
+	mustAdd(t, p, l, draft{user: 1, nonce: 1, tip: 30})
+	if _, ok := p.Get(makeTx(draft{user: 1, nonce: 1, tip: 10}).ID()); ok || p.Len() != 3 {
+		t.Error("the replaced transaction is still there")
+	}
+}
+
+func TestFullPoolEvictsTheCheapest(t *testing.T) {
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
+	size := len(makeTx(draft{user: 1, tip: 20, memo: 200}).Raw())
+	fits := chain.MaxTxBytes / (size + 2)
+	for n := range fits {
+		mustAdd(t, p, l, draft{user: 1, nonce: uint64(n), tip: 20, memo: 200})
+	}
+	for p.Bytes()+size <= chain.MaxTxBytes {
+		mustAdd(t, p, l, draft{user: 1, nonce: uint64(p.Len()), tip: 20, memo: 200})
+	}
+	before := p.Len()
+	if err := p.Add(makeTx(draft{user: 2, tip: 20, memo: 200}), l); !errors.Is(err, mempool.ErrFull) {
+		t.Errorf("an equal tip: %v, want ErrFull", err)
+	}
+	if p.Len() != before {
+		t.Errorf("a refusal evicted %d", before-p.Len())
+	}
+	mustAdd(t, p, l, draft{user: 3, tip: 21, memo: 200})
+	if p.Bytes() > chain.MaxTxBytes {
+		t.Errorf("%d bytes, limit %d", p.Bytes(), chain.MaxTxBytes)
+	}
+	if got := drain(p, none); !strings.HasPrefix(got, "3/0 1/0 1/1 ") {
+		t.Errorf("selection begins %.20s", got)
+	}
+}
+
+func TestFinalizeAndExpiry(t *testing.T) {
+	p, l := mempool.New(mempool.DefaultConfig()), ledger{}
+	mustAdd(t, p, l, draft{user: 1, expiry: 50}, draft{user: 1, nonce: 1, expiry: 50}, draft{user: 1, nonce: 2, expiry: 50}, draft{user: 2, expiry: 5}, draft{user: 3, expiry: 6})
+	p.Finalize(5, []chain.DecodedTx{makeTx(draft{user: 1, expiry: 50}).DecodedTx, makeTx(draft{user: 1, nonce: 1, tip: 3, expiry: 50}).DecodedTx})
+	if got, want := drain(p, none), "1/2 3/0"; got != want {
+		t.Errorf("selection is %s, want %s", got, want)
+	}
+	p.Drop(makeTx(draft{user: 3, expiry: 6}).ID())
+	if got, want := drain(p, none), "1/2"; got != want {
+		t.Errorf("selection is %s, want %s", got, want)
+	}
+}
+
+// TestAgreesWithModel holds the pool against a plain list that is sorted anew
+// for each selection.
+func TestAgreesWithModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, l := mempool.New(mempool.DefaultConfig()), ledger{}
+		var model []draft
+		find := func(user int, nonce uint64) int {
+			return slices.IndexFunc(model, func(m draft) bool { return m.user == user && m.nonce == nonce })
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			d := draft{user: rapid.IntRange(1, 4).Draw(t, "user"), nonce: uint64(rapid.IntRange(0, 5).Draw(t, "nonce")), tip: uint64(rapid.IntRange(0, 12).Draw(t, "tip"))}
+			address := user(d.user).address()
+			if rapid.IntRange(0, 4).Draw(t, "kind") == 0 {
+				i := find(d.user, l[address])
+				if i < 0 {
+					continue
+				}
+				p.Finalize(1, nil)
+				p.Finalize(0, []chain.DecodedTx{makeTx(withExpiry(model[i])).DecodedTx})
+				model = slices.Delete(model, i, i+1)
+				l[address]++
+				continue
+			}
+			i := find(d.user, d.nonce)
+			want := d.nonce >= l[address] && (i < 0 || d.tip >= model[i].tip+model[i].tip/10+1 && 2*d.tip+100 >= (2*model[i].tip+100)*11/10+1)
+			err := p.Add(makeTx(withExpiry(d)), l)
+			if (err == nil) != want {
+				t.Fatalf("%+v: %v, want taken %v", d, err, want)
+			}
+			if err == nil && i >= 0 {
+				model = slices.Delete(model, i, i+1)
+			}
+			if err == nil {
+				model = append(model, d)
+			}
+		}
+		if got, want := drain(p, none), selectPlainly(model, l); got != want {
+			t.Fatalf("selection is %s, want %s", got, want)
+		}
+	})
+}
+
+func withExpiry(d draft) draft {
+	d.expiry = 1_000
+	return d
+}
+
+func selectPlainly(model []draft, l ledger) string {
+	next := map[int]uint64{}
+	for n := range 10 {
+		next[n] = l[user(n).address()]
+	}
+	var out []string
+	for {
+		best := -1
+		for i, d := range model {
+			if d.nonce == next[d.user] && (best < 0 || d.tip > model[best].tip) {
+				best = i
+			}
+		}
+		if best < 0 {
+			return strings.Join(out, " ")
+		}
+		out = append(out, fmt.Sprintf("%d/%d", model[best].user, model[best].nonce))
+		next[model[best].user]++
+	}
+}
+
+func BenchmarkAddSelectFinalize(b *testing.B) {
+	const senders = 1_000
+	var txs []*chain.VerifiedTx
+	for n := range senders {
+		txs = append(txs, makeTx(draft{user: n, expiry: 10, tip: uint64(n % 7)}))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p, l := mempool.New(mempool.DefaultConfig()), ledger{}
+		for _, tx := range txs {
+			if err := p.Add(tx, l); err != nil {
+				b.Fatal(err)
+			}
+		}
+		var block []chain.DecodedTx
+		next := p.Select(none)
+		for tx, ok := next(); ok; tx, ok = next() {
+			block = append(block, tx.DecodedTx)
+		}
+		p.Finalize(1, block)
+		if p.Len() != 0 {
+			b.Fatal("transactions are left")
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/senders, "ns/tx")
+}
