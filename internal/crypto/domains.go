@@ -1,0 +1,95 @@
+package crypto
+
+import (
+	"sync"
+
+	"github.com/zeebo/blake3"
+)
+
+// Domain is one purpose of hashing or signing: a Blake3 key-derivation
+// context. Compare domains by pointer.
+type Domain struct {
+	context string
+	pool    sync.Pool // of *blake3.Hasher, keyed by the context
+}
+
+const contextPrefix = "hypermesh 2026-11 v1 "
+
+var contexts = map[string]bool{}
+
+// newDomain registers a context. It runs only while package variables are
+// initialised, so the map needs no lock and is never written again.
+func newDomain(purpose string) *Domain {
+	context := contextPrefix + purpose
+	if contexts[context] {
+		panic("crypto: two domains named " + context)
+	}
+	contexts[context] = true
+	return domainOf(context)
+}
+
+func domainOf(context string) *Domain {
+	d := &Domain{context: context}
+	d.pool.New = func() any { return blake3.NewDeriveKey(context) }
+	return d
+}
+
+// Context returns the full Blake3 context string.
+func (d *Domain) Context() string { return d.context }
+
+// Every domain there is. Adding one is cheap; changing one forks the chain.
+var (
+	// Ledger.
+	DomainTxBody      = newDomain("transaction body, signed")
+	DomainTxID        = newDomain("transaction id")
+	DomainHeader      = newDomain("block header")
+	DomainTxRoot      = newDomain("transactions root")
+	DomainReceiptRoot = newDomain("receipts root")
+	DomainExtra       = newDomain("block extra")
+	DomainAddress     = newDomain("account address")
+	DomainModule      = newDomain("module address")
+	DomainGenesis     = newDomain("genesis")
+	DomainStateKey    = newDomain("state key, leaf position")
+	DomainStateValue  = newDomain("state value")
+	DomainStateLeaf   = newDomain("state leaf node")
+	DomainStateInner  = newDomain("state inner node")
+	DomainMerkleLeaf  = newDomain("list leaf")
+	DomainMerkleInner = newDomain("list inner node")
+	DomainPossession  = newDomain("node key possession")
+	DomainReceipt     = newDomain("receipt")
+	DomainVRFInput    = newDomain("vrf input")
+	DomainParams      = newDomain("parameters")
+
+	// Consensus.
+	DomainNotarize  = newDomain("consensus NOTARIZE")
+	DomainNullify   = newDomain("consensus NULLIFY")
+	DomainFinalize  = newDomain("consensus FINALIZE")
+	DomainCommittee = newDomain("consensus committee")
+
+	// Settlement.
+	DomainOrder       = newDomain("order")
+	DomainAcceptance  = newDomain("order acceptance")
+	DomainBid         = newDomain("bid")
+	DomainUsage       = newDomain("usage receipt")
+	DomainAttestation = newDomain("cluster attestation")
+	DomainClaim       = newDomain("claim")
+	DomainResult      = newDomain("job result")
+	DomainJobSpec     = newDomain("job spec")
+
+	// Proofs.
+	DomainStatement    = newDomain("proof statement")
+	DomainBind         = newDomain("proof binding")
+	DomainVerifyingKey = newDomain("verifying key")
+	DomainProvingKey   = newDomain("proving key file")
+	DomainCircuit      = newDomain("circuit")
+
+	// Nexus.
+	DomainBlob      = newDomain("blob")
+	DomainBlobChunk = newDomain("blob chunk")
+	DomainBlobList  = newDomain("blob chunk list")
+	DomainNexusTie  = newDomain("auction tie break")
+	DomainWalletKey = newDomain("wallet derived key")
+
+	// Transport.
+	DomainStatelessReset = newDomain("transport stateless reset key")
+)
