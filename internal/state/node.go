@@ -1,0 +1,195 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// The physical tree: nodes of sixteen slots, four binary levels each.
+const (
+	fanout    = 16
+	leafDepth = 2 * crypto.DigestSize // nibbles of a position
+)
+
+// slot is what a node, or the tree itself, knows of one child: nothing (the
+// zero value), a leaf, or a node.
+type slot struct {
+	hash    crypto.Digest  // of the child's binary subtree
+	version uint64         // that wrote the child's record
+	leaf    *crypto.Digest // the position, if the child is a leaf
+	node    *node          // the node, if it is one and is in memory
+}
+
+func (s *slot) empty() bool { return s.hash.IsZero() }
+
+// node is sixteen slots, the empty ones left out. It never changes once it is
+// reachable from a tree.
+type node struct {
+	used   uint16 // bit i: slot i is not empty
+	leaves uint16 // bit i: slot i is a leaf
+	// known says which of quarters are computed: the digests of the binary
+	// subtrees over four slots, kept so that one changed slot costs four hashes
+	// or five and not fifteen.
+	known    uint8
+	quarters [4]crypto.Digest
+	slots    []slot
+}
+
+func (n *node) rank(i int) int { return bits.OnesCount16(n.used & (1<<i - 1)) }
+
+// at returns slot i, or nil if it is empty.
+func (n *node) at(i int) *slot {
+	if n.used>>i&1 == 0 {
+		return nil
+	}
+	return &n.slots[n.rank(i)]
+}
+
+// lone returns the only slot if it is the only one and a leaf, or nil.
+func (n *node) lone() *slot {
+	if len(n.slots) == 1 && n.leaves != 0 {
+		return &n.slots[0]
+	}
+	return nil
+}
+
+// fold returns the digest of the binary subtree over the slots
+// [lo, lo+width), width a power of two.
+func (n *node) fold(lo, width int) crypto.Digest {
+	mask := uint16(1<<width-1) << lo
+	used := n.used & mask
+	switch {
+	case used == 0:
+		return crypto.Digest{}
+	case used&(used-1) == 0 && (width == 1 || n.leaves&used != 0):
+		return n.slots[n.rank(bits.TrailingZeros16(used))].hash
+	case width == 4 && n.known>>(lo/4)&1 != 0:
+		return n.quarters[lo/4]
+	}
+	half := width / 2
+	return crypto.DomainStateInner.HashPair(n.fold(lo, half), n.fold(lo+half, half))
+}
+
+// seal computes the quarters that are not known and returns the node's digest.
+func (n *node) seal() crypto.Digest {
+	for q := range n.quarters {
+		if n.known>>q&1 == 0 {
+			n.quarters[q] = n.fold(4*q, 4)
+			n.known |= 1 << q
+		}
+	}
+	return n.fold(0, fanout)
+}
+
+// nibble returns the i-th nibble of a position, the most significant first.
+func nibble(position *crypto.Digest, i int) int {
+	b := position[i/2]
+	if i%2 == 0 {
+		return int(b >> 4)
+	}
+	return int(b & 15)
+}
+
+// appendNodeKey appends the name of a record: version (8 bytes, big endian) ‖
+// depth (1 byte: nibbles of the path) ‖ path (two nibbles a byte, the last byte
+// filled up with zero). Depth 64 is a leaf.
+func appendNodeKey(dst []byte, version uint64, depth int, position *crypto.Digest) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, version)
+	dst = append(dst, byte(depth))
+	dst = append(dst, position[:depth/2]...)
+	if depth%2 == 1 {
+		dst = append(dst, position[depth/2]&0xf0)
+	}
+	return dst
+}
+
+const nodeHeaderBytes = 4
+
+// appendNode appends the record of a node that version wrote: used and leaves
+// (2 bytes each, big endian), then for each slot its digest, the distance of
+// its version from the node's (uvarint), and for a leaf its position.
+func appendNode(dst []byte, version uint64, n *node) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, n.used)
+	dst = binary.BigEndian.AppendUint16(dst, n.leaves)
+	for i := range n.slots {
+		s := &n.slots[i]
+		dst = append(dst, s.hash[:]...)
+		dst = binary.AppendUvarint(dst, version-s.version)
+		if s.leaf != nil {
+			dst = append(dst, s.leaf[:]...)
+		}
+	}
+	return dst
+}
+
+var errRecord = errors.New("state: node record is corrupt")
+
+// decodeNode reads the record of a node that version wrote.
+func decodeNode(data []byte, version uint64) (*node, error) {
+	if len(data) < nodeHeaderBytes {
+		return nil, fmt.Errorf("%w: %d bytes", errRecord, len(data))
+	}
+	n := &node{used: binary.BigEndian.Uint16(data), leaves: binary.BigEndian.Uint16(data[2:])}
+	if n.leaves&^n.used != 0 {
+		return nil, fmt.Errorf("%w: a leaf in an empty slot", errRecord)
+	}
+	data = data[nodeHeaderBytes:]
+	n.slots = make([]slot, bits.OnesCount16(n.used))
+	positions := make([]crypto.Digest, bits.OnesCount16(n.leaves))
+	rest := n.used
+	for i := range n.slots {
+		s := &n.slots[i]
+		isLeaf := n.leaves&rest&-rest != 0
+		rest &= rest - 1
+		if len(data) < crypto.DigestSize {
+			return nil, fmt.Errorf("%w: ends in slot %d", errRecord, i)
+		}
+		data = data[copy(s.hash[:], data):]
+		distance, size := binary.Uvarint(data)
+		if size <= 0 || distance > version || s.hash.IsZero() {
+			return nil, fmt.Errorf("%w: slot %d", errRecord, i)
+		}
+		s.version, data = version-distance, data[size:]
+		if !isLeaf {
+			continue
+		}
+		if len(data) < crypto.DigestSize {
+			return nil, fmt.Errorf("%w: ends in the leaf of slot %d", errRecord, i)
+		}
+		data = data[copy(positions[0][:], data):]
+		s.leaf, positions = &positions[0], positions[1:]
+	}
+	if len(data) != 0 {
+		return nil, fmt.Errorf("%w: %d bytes too many", errRecord, len(data))
+	}
+	return n, nil
+}
+
+// appendLeaf appends the record of a leaf: the key's length (uvarint), the
+// key, the value.
+func appendLeaf(dst, key, value []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(key)))
+	dst = append(dst, key...)
+	return append(dst, value...)
+}
+
+// decodeLeaf reads the record of a leaf. The results are parts of data.
+func decodeLeaf(data []byte) (key, value []byte, err error) {
+	length, size := binary.Uvarint(data)
+	if size <= 0 || length > MaxKeyBytes || uint64(len(data)-size) < length {
+		return nil, nil, fmt.Errorf("%w: leaf of %d bytes", errRecord, len(data))
+	}
+	key = data[size : size+int(length) : size+int(length)]
+	return key, data[size+int(length):], nil
+}
+
+func leafHash(position crypto.Digest, value []byte) crypto.Digest {
+	return crypto.DomainStateLeaf.HashPair(position, crypto.DomainStateValue.Hash(value))
+}
+
+// Position returns where key's leaf is in the tree.
+func Position(key []byte) crypto.Digest { return crypto.DomainStateKey.Hash(key) }

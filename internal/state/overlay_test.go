@@ -1,0 +1,196 @@
+package state_test
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+type pair struct{ key, value string }
+
+func collect(seq iter.Seq2[[]byte, []byte]) []pair {
+	var out []pair
+	for k, v := range seq {
+		out = append(out, pair{string(k), string(v)})
+	}
+	return out
+}
+
+func (m model) between(start, end []byte) []pair {
+	var out []pair
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if k >= string(start) && (end == nil || k < string(end)) {
+			out = append(out, pair{k, m[k]})
+		}
+	}
+	return out
+}
+
+func smallKey(t *rapid.T) []byte {
+	return fmt.Appendf(nil, "k%02d", rapid.IntRange(0, 20).Draw(t, "key"))
+}
+
+// mutate does the same random thing to a KV and to its model.
+func mutate(t *rapid.T, kv state.KV, m model) {
+	key := smallKey(t)
+	if rapid.Bool().Draw(t, "delete") {
+		kv.Delete(key)
+		delete(m, string(key))
+		return
+	}
+	value := fmt.Appendf(nil, "v%d", rapid.IntRange(0, 99).Draw(t, "value"))
+	kv.Set(key, value)
+	m[string(key)] = string(value)
+}
+
+func TestNestedOverlaysAgreeWithMaps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		backend := state.NewMemoryBackend()
+		kvs, models := []state.KV{backend}, []model{{}}
+		for range rapid.IntRange(0, 10).Draw(t, "initial") {
+			mutate(t, backend, models[0])
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			top := len(kvs) - 1
+			kv, m := kvs[top], models[top]
+			switch rapid.SampledFrom([]string{"change", "change", "nest", "flush", "discard", "read", "iterate"}).Draw(t, "step") {
+			case "change":
+				mutate(t, kv, m)
+			case "nest":
+				kvs, models = append(kvs, state.NewOverlay(kv)), append(models, maps.Clone(m))
+			case "flush":
+				if top > 0 {
+					kv.(*state.Overlay).Flush(kvs[top-1])
+					models[top-1] = maps.Clone(m)
+				}
+			case "discard":
+				if top > 0 {
+					kv.(*state.Overlay).Discard()
+					kvs, models = kvs[:top], models[:top]
+				}
+			case "read":
+				key := smallKey(t)
+				want, present := m[string(key)]
+				if value, ok := kv.Get(key); ok != present || string(value) != want {
+					t.Fatalf("Get(%s) = %s, %v; want %s, %v", key, value, ok, want, present)
+				}
+			case "iterate":
+				start, end := smallKey(t), smallKey(t)
+				if rapid.Bool().Draw(t, "endless") {
+					end = nil
+				}
+				if got, want := collect(kv.Iterate(start, end)), m.between(start, end); !slices.Equal(got, want) {
+					t.Fatalf("Iterate(%s, %s) = %v, want %v", start, end, got, want)
+				}
+			}
+		}
+	})
+}
+
+func TestIterationSeesTheStateAsItBegan(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		backend, m := state.NewMemoryBackend(), model{}
+		block := state.NewOverlay(backend)
+		tx := state.NewOverlay(block)
+		for _, kv := range []state.KV{backend, block, tx} {
+			for range rapid.IntRange(0, 8).Draw(t, "initial") {
+				mutate(t, kv, m)
+			}
+		}
+		want := m.between(nil, nil)
+		var got []pair
+		for k, v := range tx.Iterate(nil, nil) {
+			got = append(got, pair{string(k), string(v)})
+			for range rapid.IntRange(0, 3).Draw(t, "changes") {
+				mutate(t, tx, m)
+			}
+			switch rapid.SampledFrom([]string{"", "flush", "nested"}).Draw(t, "also") {
+			case "flush":
+				tx.Flush(block)
+			case "nested":
+				if inner, now := collect(tx.Iterate(nil, nil)), m.between(nil, nil); !slices.Equal(inner, now) {
+					t.Fatalf("nested iteration sees %v, want %v", inner, now)
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("iteration saw %v, it began at %v", got, want)
+		}
+		if after := collect(tx.Iterate(nil, nil)); !slices.Equal(after, m.between(nil, nil)) {
+			t.Fatalf("afterwards the overlay holds %v, want %v", after, m.between(nil, nil))
+		}
+	})
+}
+
+func TestChangesAreSortedAndComplete(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		backend, m := state.NewMemoryBackend(), model{}
+		overlay := state.NewOverlay(backend)
+		for range rapid.IntRange(0, 30).Draw(t, "changes") {
+			mutate(t, overlay, m)
+		}
+		changes := overlay.Changes()
+		if len(changes) != overlay.Len() {
+			t.Fatalf("%d changes, Len is %d", len(changes), overlay.Len())
+		}
+		for i, c := range changes {
+			if i > 0 && bytes.Compare(changes[i-1].Key, c.Key) >= 0 {
+				t.Fatalf("change %s after %s", c.Key, changes[i-1].Key)
+			}
+		}
+		overlay.Flush(backend)
+		if overlay.Len() != 0 || !slices.Equal(collect(backend.Iterate(nil, nil)), m.between(nil, nil)) {
+			t.Fatal("Flush lost changes or kept them")
+		}
+		if !maps.Equal(model{}.apply(changes), m) {
+			t.Fatalf("changes %v do not make %v", changes, m)
+		}
+	})
+}
+
+func TestLimitsOfKeysAndValuesAreAsserted(t *testing.T) {
+	for name, broken := range map[string]func(kv state.KV){
+		"no key":          func(kv state.KV) { kv.Set(nil, nil) },
+		"long key":        func(kv state.KV) { kv.Set(make([]byte, state.MaxKeyBytes+1), nil) },
+		"delete no key":   func(kv state.KV) { kv.Delete(nil) },
+		"delete long":     func(kv state.KV) { kv.Delete(make([]byte, state.MaxKeyBytes+1)) },
+		"long value":      func(kv state.KV) { kv.Set([]byte("k"), make([]byte, state.MaxValueBytes+1)) },
+		"changed to long": func(kv state.KV) { kv.Set([]byte("set"), make([]byte, state.MaxValueBytes+1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			kv := state.NewOverlay(state.NewMemoryBackend())
+			kv.Set([]byte("set"), make([]byte, state.MaxValueBytes))
+			kv.Set(make([]byte, state.MaxKeyBytes), nil)
+			defer func() {
+				if recover() == nil {
+					t.Error("nothing panics")
+				}
+				if kv.Len() != 2 {
+					t.Errorf("%d keys are in the overlay, want 2", kv.Len())
+				}
+			}()
+			broken(kv)
+		})
+	}
+}
+
+func TestReusedOverlayDoesNotAllocateForReads(t *testing.T) {
+	block := state.NewOverlay(state.NewMemoryBackend())
+	key, value := []byte("account/1"), []byte("balance")
+	block.Set(key, value)
+	tx := state.NewOverlay(block)
+	if n := testing.AllocsPerRun(100, func() {
+		if _, ok := tx.Get(key); !ok {
+			t.Fatal("the parent's key is not there")
+		}
+	}); n != 0 {
+		t.Errorf("a read through two overlays allocates %v times", n)
+	}
+}

@@ -1,0 +1,64 @@
+package state
+
+import (
+	"fmt"
+	"iter"
+)
+
+// Limits of what a state holds, in bytes.
+const (
+	MaxKeyBytes   = 256
+	MaxValueBytes = 1 << 20
+)
+
+// Reader reads one consistent state. What it returns stays valid and must not
+// be modified. A failing backend panics with *Fault.
+type Reader interface {
+	// Get returns the value of key, and false if there is none.
+	Get(key []byte) ([]byte, bool)
+	// Iterate yields the pairs with start ≤ key < end in ascending order of
+	// keys; a nil end is no end. It yields the state as it was when the loop
+	// began, whatever the loop's body changes.
+	Iterate(start, end []byte) iter.Seq2[[]byte, []byte]
+}
+
+// KV is a state that can be changed. It keeps key and value without copying
+// them: the caller must not modify them afterwards. A key of no bytes or more
+// than MaxKeyBytes, or a value of more than MaxValueBytes, panics.
+type KV interface {
+	Reader
+	Set(key, value []byte)
+	Delete(key []byte)
+}
+
+// Change is what one version does to one key.
+type Change struct {
+	Key     []byte
+	Value   []byte
+	Deleted bool // Value is nil
+}
+
+// Fault is the panic of a Reader whose backend failed. Whoever runs the state
+// machine recovers it into an error; the node then stops.
+type Fault struct {
+	Op  string // what was being done
+	Err error
+}
+
+// Error names the operation and the cause.
+func (f *Fault) Error() string { return fmt.Sprintf("state: %s: %v", f.Op, f.Err) }
+
+// Unwrap returns the cause.
+func (f *Fault) Unwrap() error { return f.Err }
+
+func assertKey(n int) {
+	if n == 0 || n > MaxKeyBytes {
+		panic(fmt.Sprintf("state: key of %d bytes, want 1 to %d", n, MaxKeyBytes))
+	}
+}
+
+func assertValue(n int) {
+	if n > MaxValueBytes {
+		panic(fmt.Sprintf("state: value of %d bytes, limit %d", n, MaxValueBytes))
+	}
+}

@@ -1,0 +1,312 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"sort"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// NodeReader reads the records of a tree by the keys that Batch gave them.
+// It must be safe for concurrent use.
+type NodeReader interface {
+	// AppendNode appends the record named key to dst, and reports whether there
+	// is one.
+	AppendNode(dst, key []byte) ([]byte, bool, error)
+}
+
+// Mark names one version of a state.
+type Mark struct {
+	Version uint64
+	Root    crypto.Digest
+}
+
+// Entry is one leaf of a tree.
+type Entry struct {
+	Position   crypto.Digest
+	Key, Value []byte
+}
+
+var (
+	// ErrNoVersion says that the reader has no such version, or has pruned it.
+	ErrNoVersion = errors.New("state: version is not stored")
+	// ErrWrongRoot says that the stored version has another root.
+	ErrWrongRoot = errors.New("state: version has another root")
+	errMissing   = errors.New("state: node record is missing")
+)
+
+// DefaultResidentNodes bounds what a tree keeps of its nodes in memory: at most
+// about 50 MB.
+const DefaultResidentNodes = 1 << 16
+
+// Tree is one version of the state, immutable. Versions ascend along a branch,
+// with gaps if need be.
+type Tree struct {
+	reader NodeReader
+	mark   Mark
+	top    slot // the root node, which exists in every version but the empty one
+	layers []*layer
+	ages   ages
+}
+
+// layer is what one version added, kept until it is on disk.
+type layer struct {
+	mark    Mark
+	entries []update // the leaves that it wrote, by position
+	nodes   []nodeWrite
+	stale   []staleNode
+	changes []Change
+}
+
+// ages decides which nodes stay in memory: those written since kept. Nodes are
+// counted in generations of a quarter of the limit, and kept is one or two
+// generations ago. A node that stays may still hold nodes that were young when
+// it was written, so that in principle every level of the tree adds two
+// generations; hashed positions spread the writes, so that in fact the limit
+// holds (a test counts).
+type ages struct {
+	limit   int
+	count   int    // nodes written since the current generation began
+	kept    uint64 // first version of the generation before it
+	current uint64 // first version of the current generation
+}
+
+func (a ages) after(version uint64, written int) ages {
+	a.count += written
+	if a.count >= a.limit/4 {
+		a.kept, a.current, a.count = a.current, version+1, 0
+	}
+	return a
+}
+
+// NewTree returns the empty state, before any version. At most residentNodes
+// durable nodes stay in memory; 0 means DefaultResidentNodes.
+func NewTree(reader NodeReader, residentNodes int) *Tree {
+	if residentNodes <= 0 {
+		residentNodes = DefaultResidentNodes
+	}
+	return &Tree{reader: reader, ages: ages{limit: residentNodes}}
+}
+
+// OpenTree returns a stored version. It is ErrNoVersion or ErrWrongRoot if the
+// reader does not have this one.
+func OpenTree(reader NodeReader, mark Mark, residentNodes int) (*Tree, error) {
+	t := NewTree(reader, residentNodes)
+	t.mark = mark
+	t.top = slot{hash: mark.Root, version: mark.Version}
+	l := loader{reader: reader}
+	top, err := l.load(&t.top, 0, &crypto.Digest{})
+	if errors.Is(err, errMissing) {
+		return nil, fmt.Errorf("%w: %d", ErrNoVersion, mark.Version)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state: opening version %d: %w", mark.Version, err)
+	}
+	if root := top.seal(); root != mark.Root {
+		return nil, fmt.Errorf("%w: version %d has %v, want %v", ErrWrongRoot, mark.Version, root, mark.Root)
+	}
+	t.top.node = top
+	return t, nil
+}
+
+// Root returns the commitment to every pair. The empty state's is zero.
+func (t *Tree) Root() crypto.Digest { return t.mark.Root }
+
+// Version returns the tree's version; 0 also before any.
+func (t *Tree) Version() uint64 { return t.mark.Version }
+
+// Mark returns version and root.
+func (t *Tree) Mark() Mark { return t.mark }
+
+// started reports whether the tree is a version, and not the state before any.
+func (t *Tree) started() bool { return t.top.node != nil }
+
+// Persisted returns the same tree, knowing that the batch of durable and those
+// of every version before it are on disk: it lets go of its copies. A mark that
+// is not among this tree's own versions changes nothing, so that a caller may
+// apply the latest finalized mark to every branch.
+func (t *Tree) Persisted(durable Mark) *Tree {
+	for i, l := range t.layers {
+		if l.mark == durable {
+			same := *t
+			same.layers = t.layers[i+1 : len(t.layers) : len(t.layers)]
+			return &same
+		}
+	}
+	return t
+}
+
+// droppable returns the first version whose nodes must stay in memory.
+func (t *Tree) droppable() uint64 {
+	if len(t.layers) == 0 {
+		return t.ages.kept
+	}
+	return min(t.ages.kept, t.layers[0].mark.Version)
+}
+
+// Get returns the value of key in this version.
+func (t *Tree) Get(key []byte) ([]byte, bool, error) {
+	position := Position(key)
+	leaf, err := t.find(&position, nil)
+	if err != nil || leaf == nil || *leaf.leaf != position {
+		return nil, false, err
+	}
+	e, err := t.entry(leaf)
+	return e.Value, err == nil, err
+}
+
+// find walks toward a position and returns the leaf it ends at, or nil if it
+// ends at an empty slot. It calls visit with every node on the way.
+func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*slot, error) {
+	if !t.started() {
+		return nil, nil
+	}
+	l := loader{reader: t.reader}
+	at := &t.top
+	for depth := 0; ; depth++ {
+		n, err := l.load(at, depth, position)
+		if err != nil {
+			return nil, err
+		}
+		i := nibble(position, depth)
+		if visit != nil {
+			visit(n, i)
+		}
+		at = n.at(i)
+		if at == nil || at.leaf != nil {
+			return at, nil
+		}
+	}
+}
+
+// entry returns the key and value of a leaf, from memory if its version is not
+// on disk yet.
+func (t *Tree) entry(leaf *slot) (Entry, error) {
+	for _, l := range t.layers {
+		if l.mark.Version == leaf.version {
+			return l.entry(leaf.leaf)
+		}
+	}
+	l := loader{reader: t.reader}
+	record, err := l.read(leaf.version, leafDepth, leaf.leaf)
+	if err != nil {
+		return Entry{}, err
+	}
+	key, value, err := decodeLeaf(record)
+	return Entry{Position: *leaf.leaf, Key: key, Value: value}, err
+}
+
+func (l *layer) entry(position *crypto.Digest) (Entry, error) {
+	i := sort.Search(len(l.entries), func(i int) bool {
+		return bytes.Compare(l.entries[i].position[:], position[:]) >= 0
+	})
+	if i == len(l.entries) || *l.entries[i].position != *position {
+		return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
+	}
+	c := &l.changes[l.entries[i].change]
+	return Entry{Position: *position, Key: c.Key, Value: c.Value}, nil
+}
+
+// Iterate yields every leaf at or after a position, in ascending order of
+// positions. It ends after the first error.
+func (t *Tree) Iterate(from crypto.Digest) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if t.started() {
+			w := walk{t: t, l: loader{reader: t.reader}, from: &from, yield: yield}
+			w.below(&t.top, 0, &crypto.Digest{}, true)
+		}
+	}
+}
+
+// walk is one iteration over a tree.
+type walk struct {
+	t     *Tree
+	l     loader
+	from  *crypto.Digest
+	yield func(Entry, error) bool
+}
+
+// below yields the leaves under a node and reports whether to go on. While
+// edge holds, the path so far is a prefix of from.
+func (w *walk) below(at *slot, depth int, path *crypto.Digest, edge bool) bool {
+	n, err := w.l.load(at, depth, path)
+	if err != nil {
+		return w.fail(err)
+	}
+	first := 0
+	if edge {
+		first = nibble(w.from, depth)
+	}
+	for i := first; i < fanout; i++ {
+		child := n.at(i)
+		switch {
+		case child == nil:
+		case child.leaf == nil:
+			next := *path
+			next[depth/2] |= byte(i) << (4 * (1 - depth%2))
+			if !w.below(child, depth+1, &next, edge && i == first) {
+				return false
+			}
+		case child.leaf.Compare(*w.from) >= 0:
+			e, err := w.t.entry(child)
+			if err != nil {
+				return w.fail(err)
+			}
+			if !w.yield(e, nil) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (w *walk) fail(err error) bool {
+	w.yield(Entry{}, err)
+	return false
+}
+
+// loader reads records through a buffer of its own.
+type loader struct {
+	reader NodeReader
+	key    []byte
+	record []byte
+}
+
+// load returns the node of a slot, from memory or from the reader. Position is
+// any under the node.
+func (l *loader) load(at *slot, depth int, position *crypto.Digest) (*node, error) {
+	if at.node != nil {
+		return at.node, nil
+	}
+	l.key = appendNodeKey(l.key[:0], at.version, depth, position)
+	record, ok, err := l.reader.AppendNode(l.record[:0], l.key)
+	l.record = record
+	if err := l.check(ok, err); err != nil {
+		return nil, err
+	}
+	n, err := decodeNode(record, at.version)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %x", err, l.key)
+	}
+	return n, nil
+}
+
+// read returns a record that the caller may keep.
+func (l *loader) read(version uint64, depth int, position *crypto.Digest) ([]byte, error) {
+	l.key = appendNodeKey(l.key[:0], version, depth, position)
+	record, ok, err := l.reader.AppendNode(nil, l.key)
+	return record, l.check(ok, err)
+}
+
+func (l *loader) check(ok bool, err error) error {
+	if err != nil {
+		return fmt.Errorf("state: reading node %x: %w", l.key, err)
+	}
+	if !ok {
+		return fmt.Errorf("%w: %x", errMissing, l.key)
+	}
+	return nil
+}
