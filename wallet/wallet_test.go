@@ -1,0 +1,148 @@
+package wallet_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/wallet"
+)
+
+func add(t testing.TB, w *wallet.Wallet, name string) wallet.Account {
+	t.Helper()
+	a, err := w.Add(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func testKey(n byte) crypto.PrivateKey { return crypto.PrivateKeyFromSeed([32]byte{n}) }
+
+func TestAccounts(t *testing.T) {
+	w := wallet.New(parse(t, zeroPhrase))
+	first := add(t, w, "main")
+	imported, err := w.Import("cold.1", testKey(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := add(t, w, "savings")
+	for i, want := range []struct {
+		account wallet.Account
+		path    string
+		key     crypto.PrivateKey
+	}{
+		{first, "m/44'/1213812818'/0'", wallet.DeriveKey(w.Phrase(), 0)},
+		{imported, "", testKey(1)},
+		{second, "m/44'/1213812818'/1'", wallet.DeriveKey(w.Phrase(), 1)},
+	} {
+		got := w.Accounts()[i]
+		if got.Address() != want.account.Address() || got.Path() != want.path || got.PrivateKey().Public() != want.key.Public() {
+			t.Errorf("account %d: %s at %q, want %s at %q", i, got, got.Path(), want.account, want.path)
+		}
+		named, err := w.Account(got.Name())
+		if err != nil || named.Address() != got.Address() {
+			t.Errorf("Account(%q) = %s, %v", got.Name(), named, err)
+		}
+		if got.Address() != chain.AddressOf(crypto.AccountKeyOf(want.key.Public())) {
+			t.Errorf("account %d: address %s is not of its key", i, got.Address())
+		}
+	}
+	if _, err := w.Account("none"); !errors.Is(err, wallet.ErrNoAccount) {
+		t.Errorf("absent account: %v, want ErrNoAccount", err)
+	}
+}
+
+func TestWalletRefuses(t *testing.T) {
+	w := wallet.New(parse(t, zeroPhrase))
+	add(t, w, "main")
+	for _, name := range []string{"", strings.Repeat("a", 33), "Main", "a b", "a/b", "ä", "a\x00"} {
+		if _, err := w.Add(name); err == nil || !strings.Contains(err.Error(), "account name") {
+			t.Errorf("name %q: %v, want an error about the name", name, err)
+		}
+	}
+	if _, err := w.Add("main"); !errors.Is(err, wallet.ErrDuplicate) {
+		t.Errorf("name twice: %v, want ErrDuplicate", err)
+	}
+	if _, err := w.Import("other", wallet.DeriveKey(w.Phrase(), 0)); !errors.Is(err, wallet.ErrDuplicate) {
+		t.Errorf("key twice: %v, want ErrDuplicate", err)
+	}
+	if n := len(w.Accounts()); n != 1 {
+		t.Errorf("%d accounts after refusals, want 1", n)
+	}
+	for i := 1; i < 1_000; i++ {
+		add(t, w, fmt.Sprint("a", i))
+	}
+	if _, err := w.Add("one-more"); err == nil || !strings.Contains(err.Error(), "limit 1000") {
+		t.Errorf("account 1,001: %v, want an error that names the limit", err)
+	}
+}
+
+// TestAccountSignsTransactions takes a signature through the chain's own
+// check.
+func TestAccountSignsTransactions(t *testing.T) {
+	w := wallet.New(parse(t, zeroPhrase))
+	sender, payer := add(t, w, "sender"), add(t, w, "payer")
+	payerAddress := payer.Address()
+	body := sampleBody(sender.Address())
+	body.FeePayer = &payerAddress
+	tx, err := chain.SignTx(body, sender, payer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := chain.DecodeTx(tx.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)[0] == nil {
+		t.Error("the chain refuses the wallet's signatures")
+	}
+}
+
+func sampleBody(sender chain.Address) chain.TxBody {
+	return chain.TxBody{
+		ChainID: "hyper-test", Sender: sender, Nonce: 6, Expiry: 1000,
+		GasLimit: chain.GasUnits(50_000), MaxFee: chain.PricePerGas(20), Tip: chain.PricePerGas(1),
+		Messages: chain.Msgs{chain.Transfer{To: chain.ModuleAddress("treasury"), Amount: chain.Nano(3_200_000_000)}},
+		Memo:     "rent\n  fee at most 0 HYPER",
+	}
+}
+
+func TestPreviewIsFrozen(t *testing.T) {
+	sender := wallet.NewAccount("a", testKey(1)).Address()
+	payer := wallet.NewAccount("b", testKey(2)).Address()
+	node := testKey(3).Public()
+	body := sampleBody(sender)
+	body.FeePayer = &payer
+	body.Messages = append(body.Messages,
+		chain.RegisterProvider{Node: node, Bond: chain.Hyper(100), Region: "eu\n", Millicores: 4000, MemoryMiB: 8192},
+		chain.UnbondProvider{Node: node},
+		chain.RegisterCluster{Cluster: node, Bond: chain.Hyper(1000), FeeBps: 205, Endpoints: []string{"a:1", "b:2"}},
+		chain.UnbondCluster{Cluster: node},
+		chain.Deposit{Cluster: node, Amount: chain.Hyper(5)},
+		chain.Withdraw{Cluster: node, Amount: chain.Nano(1)},
+		chain.Settle{Claims: make([]chain.Claim, 2)},
+	)
+	text, err := wallet.Preview(&body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := chain.Order{
+		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
+		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
+	}
+	late := order
+	late.Deadline = 1<<64 - 1
+	golden(t, "preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late))
+}
+
+func TestPreviewRefusesFeeBeyondAmounts(t *testing.T) {
+	body := sampleBody(chain.Address{})
+	body.GasLimit, body.MaxFee = chain.GasUnits(1<<40), chain.PricePerGas(1<<40)
+	if text, err := wallet.Preview(&body); err == nil {
+		t.Errorf("previewed as %q", text)
+	}
+}
