@@ -14,6 +14,7 @@ import (
 
 // update is what a version does to one leaf.
 type update struct {
+	prefix   uint64 // of the position: its first eight bytes, to sort by
 	position *crypto.Digest
 	leaf     crypto.Digest // zero: the key is deleted
 	change   int           // index in the version's changes
@@ -70,6 +71,9 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 		sortUpdates(group)
 		w := &workers[i]
 		w.loader.reader, w.version, w.kept = t.reader, version, t.droppable()
+		w.entries = make([]update, 0, len(group))
+		w.nodes = make([]nodeWrite, 0, 2*len(group))
+		w.stale = make([]staleNode, 0, 3*len(group))
 		var at slot
 		if child := top.at(i); child != nil {
 			at = *child
@@ -79,12 +83,7 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 	if err := errors.Join(faults[:]...); err != nil {
 		return nil, fmt.Errorf("state: building version %d: %w", version, err)
 	}
-	l := &layer{changes: changes}
-	for i := range workers {
-		l.entries = append(l.entries, workers[i].entries...)
-		l.nodes = append(l.nodes, workers[i].nodes...)
-		l.stale = append(l.stale, workers[i].stale...)
-	}
+	l := collect(workers[:], changes)
 	root := &crypto.Digest{}
 	if t.started() {
 		l.stale = append(l.stale, staleNode{position: root, version: t.top.version})
@@ -101,6 +100,28 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 	}, nil
 }
 
+// collect puts together what the workers did.
+func collect(workers []worker, changes []Change) *layer {
+	entries, nodes, stale := 0, 0, 0
+	for i := range workers {
+		entries += len(workers[i].entries)
+		nodes += len(workers[i].nodes)
+		stale += len(workers[i].stale)
+	}
+	l := &layer{
+		changes: changes,
+		entries: make([]update, 0, entries),
+		nodes:   make([]nodeWrite, 0, nodes+1),
+		stale:   make([]staleNode, 0, stale+1),
+	}
+	for i := range workers {
+		l.entries = append(l.entries, workers[i].entries...)
+		l.nodes = append(l.nodes, workers[i].nodes...)
+		l.stale = append(l.stale, workers[i].stale...)
+	}
+	return l
+}
+
 // updatesOf hashes the changes and groups them by their first nibble. The
 // order in a group is that of keys.
 func updatesOf(changes []Change, parallelism int) [fanout][]update {
@@ -110,7 +131,11 @@ func updatesOf(changes []Change, parallelism int) [fanout][]update {
 	crypto.ForkJoin((len(changes)+chunk-1)/chunk, parallelism, func(c int) {
 		for i := c * chunk; i < min((c+1)*chunk, len(changes)); i++ {
 			positions[i] = Position(changes[i].Key)
-			hashed[i] = update{position: &positions[i], change: i}
+			hashed[i] = update{
+				prefix:   binary.BigEndian.Uint64(positions[i][:]),
+				position: &positions[i],
+				change:   i,
+			}
 			if !changes[i].Deleted {
 				hashed[i].leaf = leafHash(positions[i], changes[i].Value)
 			}
@@ -134,7 +159,7 @@ func updatesOf(changes []Change, parallelism int) [fanout][]update {
 
 func sortUpdates(group []update) {
 	slices.SortFunc(group, func(a, b update) int {
-		if c := cmp.Compare(binary.BigEndian.Uint64(a.position[:]), binary.BigEndian.Uint64(b.position[:])); c != 0 {
+		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
 			return c
 		}
 		return a.position.Compare(*b.position)
@@ -215,15 +240,22 @@ func replaceSlots(old *node, results *[fanout]slot, changed *[fanout]bool, kept 
 		}
 	}
 	n.slots = make([]slot, bits.OnesCount16(n.used))
-	for rest, k := n.used, 0; rest != 0; rest, k = rest&(rest-1), k+1 {
-		i := bits.TrailingZeros16(rest)
-		if changed[i] {
-			n.slots[k] = results[i]
-			continue
+	from, to := 0, 0
+	for rest := old.used | n.used; rest != 0; rest &= rest - 1 {
+		i, bit := bits.TrailingZeros16(rest), rest&-rest
+		switch {
+		case !changed[i]:
+			n.slots[to] = old.slots[from]
+			if n.slots[to].version < kept {
+				n.slots[to].node = nil
+			}
+			to++
+		case n.used&bit != 0:
+			n.slots[to] = results[i]
+			to++
 		}
-		n.slots[k] = *old.at(i)
-		if n.slots[k].version < kept {
-			n.slots[k].node = nil
+		if old.used&bit != 0 {
+			from++
 		}
 	}
 	return n

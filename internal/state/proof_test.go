@@ -190,13 +190,11 @@ func BenchmarkTreeNext(b *testing.B) {
 		for i := range keys {
 			kv.Set(accountKey(i), fmt.Appendf(nil, "balance %d", i))
 		}
-		base := must1(state.NewTree(disk, 0).Next(0, kv.Changes(), 2))(b)
-		disk.ApplyBatch(base.Batch())
-		base = must1(state.OpenTree(disk, base.Mark(), 0))(b)
+		tree := must1(state.NewTree(disk, 0).Next(0, kv.Changes(), 2))(b)
+		disk.ApplyBatch(tree.Batch())
 		for _, n := range []int{1000, 5000} {
 			b.Run(fmt.Sprintf("keys=%d/changes=%d", keys, n), func(b *testing.B) {
 				rng := rand.New(rand.NewPCG(9, 10))
-				tree := base
 				b.ReportAllocs()
 				changed := 0
 				for b.Loop() {
@@ -206,6 +204,7 @@ func BenchmarkTreeNext(b *testing.B) {
 					tree = must1(tree.Persisted(tree.Mark()).Next(tree.Version()+1, changes, 1))(b)
 					b.StopTimer()
 					disk.ApplyBatch(tree.Batch())
+					disk.DropNodes(tree.Batch().Stale())
 					b.StartTimer()
 					changed += n
 				}
