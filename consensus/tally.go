@@ -1,0 +1,190 @@
+package consensus
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// tally is the first vote of one kind of every signer in a view. Signatures
+// are verified when a quorum is in sight, in one batch.
+type tally struct{ ballots []ballot }
+
+type ballot struct {
+	vote     Vote // nil: none
+	verified bool
+}
+
+func (t *tally) has(s Signer) bool { return t.ballots != nil && t.ballots[s].vote != nil }
+
+func (vs *viewState) tallyOf(k Kind) *tally {
+	switch k {
+	case KindNotarize:
+		return &vs.notarizes
+	case KindNullify:
+		return &vs.nullifies
+	case KindFinalize:
+		return &vs.finalizes
+	}
+	panic("consensus: a tally of " + k.String())
+}
+
+func (vs *viewState) certificateOf(k Kind) *Certificate {
+	switch k {
+	case KindNotarize:
+		return vs.notarization
+	case KindNullify:
+		return vs.nullification
+	case KindFinalize:
+		return vs.finalization
+	}
+	panic("consensus: a certificate of " + k.String())
+}
+
+func (c *Core) onVote(v Vote) {
+	s := v.Statement()
+	signer, _ := v.By()
+	if s.Round().Epoch != c.cfg.Committee.Epoch() || int(signer) >= c.cfg.Committee.Len() || c.blocked[signer] || c.signs && signer == c.self {
+		return
+	}
+	c.heard[signer] = c.now
+	if s.View() < c.floor() || s.View() > c.current+1 {
+		return
+	}
+	if s.Kind == KindNullify && s.View() == c.current && signer == c.cfg.Committee.Leader(c.current) {
+		c.expire()
+	}
+	c.count(v, false)
+}
+
+// count adds a vote of a view in the window to its tally, and certifies the
+// statement if that makes a quorum.
+func (c *Core) count(v Vote, verified bool) {
+	s := v.Statement()
+	signer, _ := v.By()
+	vs := c.at(s.View())
+	t := vs.tallyOf(s.Kind)
+	if t.ballots == nil {
+		t.ballots = make([]ballot, c.cfg.Committee.Len())
+	}
+	if first := t.ballots[signer]; first.vote == nil {
+		t.ballots[signer] = ballot{vote: v, verified: verified}
+	} else if first.vote.Statement() != s {
+		c.accuse(vs, first.vote, v)
+		return
+	}
+	switch s.Kind {
+	case KindNullify:
+		c.accusePair(vs, signer)
+	case KindFinalize:
+		c.accusePair(vs, signer)
+	case KindNotarize:
+	}
+	if vs.certificateOf(s.Kind) == nil && c.weight(t, s) >= c.cfg.Committee.Quorum() {
+		c.verifyTally(t, s)
+		if c.weight(t, s) >= c.cfg.Committee.Quorum() {
+			c.store(Assemble(c.cfg.Committee, s, t.votesFor(s)))
+		}
+	}
+}
+
+func (c *Core) accusePair(vs *viewState, signer Signer) {
+	if vs.nullifies.has(signer) && vs.finalizes.has(signer) {
+		c.accuse(vs, vs.nullifies.ballots[signer].vote, vs.finalizes.ballots[signer].vote)
+	}
+}
+
+func (t *tally) votesFor(s Statement) []Vote {
+	var votes []Vote
+	for _, b := range t.ballots {
+		if b.vote != nil && b.vote.Statement() == s {
+			votes = append(votes, b.vote)
+		}
+	}
+	return votes
+}
+
+func (c *Core) weight(t *tally, s Statement) uint64 {
+	sum := uint64(0) // cannot wrap: distinct members of a checked total
+	for i, b := range t.ballots {
+		if b.vote != nil && b.vote.Statement() == s {
+			sum += c.cfg.Committee.Validator(Signer(i)).Weight
+		}
+	}
+	return sum
+}
+
+// verifyTally verifies the statement's unverified votes in one batch, throws
+// out those that do not hold and blocks who sent them. The batch gives one
+// verdict per vote, so the bisection is its own.
+func (c *Core) verifyTally(t *tally, s Statement) {
+	digest := s.Domain().Hash(s.Payload(c.cfg.ChainID))
+	var items []crypto.Signed
+	var signers []Signer
+	for i, b := range t.ballots {
+		if b.vote != nil && !b.verified && b.vote.Statement() == s {
+			_, sig := b.vote.By()
+			items = append(items, crypto.Signed{Key: c.cfg.Committee.Validator(Signer(i)).Key, Digest: digest, Signature: sig})
+			signers = append(signers, Signer(i))
+		}
+	}
+	for i, ok := range crypto.VerifyBatch(items, 1) {
+		signer := signers[i]
+		if ok {
+			t.ballots[signer].verified = true
+			continue
+		}
+		t.ballots[signer] = ballot{}
+		c.block(signer, "bad signature on "+s.String())
+	}
+}
+
+func (c *Core) block(s Signer, reason string) {
+	if !c.blocked[s] {
+		c.blocked[s] = true
+		c.emit(BlameSigner{Signer: s, Reason: reason})
+	}
+}
+
+// accuse reports two votes that exclude each other, once per signer and view,
+// and writes them down in the same step.
+func (c *Core) accuse(vs *viewState, a, b Vote) {
+	signer, _ := a.By()
+	if slices.Contains(vs.accused, signer) {
+		return
+	}
+	for _, v := range []Vote{a, b} {
+		if err := VerifyVote(v, c.cfg.Committee, c.cfg.ChainID); err != nil {
+			c.block(signer, err.Error())
+			return
+		}
+	}
+	vs.accused = append(vs.accused, signer)
+	e := Evidence{A: a, B: b}
+	c.evidence = append(c.evidence, e)
+	if len(c.evidence) > maxEvidence {
+		c.evidence = c.evidence[1:]
+	}
+	c.log(evidenceRecord(e))
+	c.emit(e)
+}
+
+// maxEvidence bounds what the log keeps of it.
+const maxEvidence = 256
+
+func (c *Core) onCertificate(from crypto.PublicKey, cert *Certificate) {
+	v := cert.View()
+	if cert.Statement.Round().Epoch != c.cfg.Committee.Epoch() || v < c.lastFinalized {
+		return
+	}
+	if vs, ok := c.find(v); ok {
+		if held := vs.certificateOf(cert.Statement.Kind); held != nil && held.Statement == cert.Statement {
+			return
+		}
+	}
+	if err := cert.Verify(c.cfg.Committee, c.cfg.ChainID); err != nil {
+		c.emit(BlamePeer{Peer: from, Reason: err.Error()})
+		return
+	}
+	c.store(cert)
+}

@@ -1,0 +1,182 @@
+package consensus
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Timing is the core's patience. It never slows the good path.
+type Timing struct {
+	DeltaMin Micros // least estimate of one proposal's way to certification
+	DeltaMax Micros // cap of the estimate and its growth
+	Idle     Micros // how long a leader may wait after an empty block
+	Retry    Micros // between repetitions in a view that was given up
+	Skip     Micros // silence after which a leader is not waited for
+	Fetch    Micros // between requests for one missing thing
+}
+
+// DefaultTiming suits validators on one continent and in one machine alike.
+func DefaultTiming() Timing {
+	return Timing{
+		DeltaMin: 300_000,
+		DeltaMax: 60_000_000,
+		Idle:     1_000_000,
+		Retry:    1_000_000,
+		Skip:     5_000_000,
+		Fetch:    250_000,
+	}
+}
+
+func (t Timing) check() error {
+	for _, f := range []struct {
+		name string
+		span Micros
+	}{
+		{"DeltaMin", t.DeltaMin}, {"DeltaMax", t.DeltaMax}, {"Idle", t.Idle},
+		{"Retry", t.Retry}, {"Skip", t.Skip}, {"Fetch", t.Fetch},
+	} {
+		if f.span == 0 || f.span > maxSpan {
+			return fmt.Errorf("consensus: timing: %s of %d µs, want 1 to %d", f.name, f.span, maxSpan)
+		}
+	}
+	if t.DeltaMax < t.DeltaMin {
+		return fmt.Errorf("consensus: timing: DeltaMax of %d µs is below DeltaMin of %d", t.DeltaMax, t.DeltaMin)
+	}
+	return nil
+}
+
+// maxSpan is an hour: far from any overflow.
+const maxSpan Micros = 3_600_000_000
+
+const (
+	maxSamples = 64
+	// graceViews is how many views behind the current one the last finalized
+	// one is when all goes well: the finalize votes of a view travel during the
+	// next.
+	graceViews = 2
+	// The growth per further view without finalization, 5/4.
+	growthNum, growthDen = 5, 4
+)
+
+// samples is the last spans from proposal to certification of finalized views.
+type samples struct {
+	ring [maxSamples]Micros
+	n    int // ever added
+}
+
+func (s *samples) add(span Micros) {
+	s.ring[s.n%maxSamples] = span
+	s.n++
+}
+
+// p95 returns the 95th percentile, or 0 without samples.
+func (s *samples) p95() Micros {
+	held := min(s.n, maxSamples)
+	if held == 0 {
+		return 0
+	}
+	sorted := slices.Clone(s.ring[:held])
+	slices.Sort(sorted)
+	return sorted[(held*95-1)/100]
+}
+
+// delta returns the current patience for one message round: liveness needs it
+// to grow while views pass without finalization (Simplex, §3).
+func (c *Core) delta() Micros {
+	t := c.cfg.Timing
+	d := min(max(t.DeltaMin, c.samples.p95()), t.DeltaMax)
+	for gap := c.current - 1 - c.lastFinalized; gap > graceViews && d < t.DeltaMax; gap-- {
+		d = min(d*growthNum/growthDen+1, t.DeltaMax)
+	}
+	return d
+}
+
+// arm sets the deadlines of a view just entered.
+func (c *Core) arm() {
+	c.retryAt, c.leaderAt, c.certifyAt = never, never, never
+	if !c.signs {
+		return
+	}
+	vs := c.at(c.current)
+	if vs.nullified { // restored from the log
+		c.retryAt = c.now
+		return
+	}
+	leader := c.cfg.Committee.Leader(c.current)
+	if c.inactive(leader) || vs.nullifies.has(leader) {
+		c.expire()
+		return
+	}
+	delta, idle := c.delta(), Micros(0)
+	if c.tipIsEmpty() {
+		idle = c.cfg.Timing.Idle
+	}
+	c.leaderAt = c.now + idle + 2*delta
+	c.certifyAt = c.now + idle + 3*delta
+}
+
+// expire gives the current view up as soon as the rules are run.
+func (c *Core) expire() { c.leaderAt, c.certifyAt = c.now, c.now }
+
+// inactive reports whether the validator has been silent while a quorum was
+// not.
+func (c *Core) inactive(s Signer) bool {
+	recent := func(i int) bool { return c.now-c.heard[i] <= c.cfg.Timing.Skip }
+	if s == c.self && c.signs || recent(int(s)) {
+		return false
+	}
+	weight := uint64(0)
+	for i := range c.heard {
+		if recent(i) || c.signs && Signer(i) == c.self {
+			weight += c.cfg.Committee.Validator(Signer(i)).Weight
+		}
+	}
+	return weight >= c.cfg.Committee.Quorum()
+}
+
+// tipIsEmpty reports whether the block to build on is known and empty.
+func (c *Core) tipIsEmpty() bool {
+	digest := c.finalDigest()
+	above := c.since(c.lastFinalized)
+	for i := len(above) - 1; i >= 0; i-- {
+		if above[i].view < c.current && above[i].certify == certifyOK {
+			digest = above[i].notarization.Statement.Proposal.Digest
+			break
+		}
+	}
+	if b := c.blocks[digest]; b != nil {
+		return b.Empty
+	}
+	return digest == c.durable && c.durableEmpty
+}
+
+// timeOut nullifies the current view when its time has come, and repeats
+// itself at a fixed pace while it lasts: one vote and one certificate per
+// Retry, however long the standstill.
+func (c *Core) timeOut() {
+	if !c.signs {
+		return
+	}
+	vs := c.at(c.current)
+	if vs.nullified {
+		if c.now >= c.retryAt {
+			c.retryAt = c.now + c.cfg.Timing.Retry
+			c.retry(vs)
+		}
+		return
+	}
+	if vs.finalized != nil || c.now < c.certifyAt && (vs.offered || c.now < c.leaderAt) {
+		return
+	}
+	c.retryAt = c.now + c.cfg.Timing.Retry
+	c.sign(nullifyStatement(c.round(c.current)))
+}
+
+func (c *Core) retry(vs *viewState) {
+	own := c.signature(nullifyStatement(c.round(vs.view)))
+	c.emit(Broadcast{Message: own})
+	if c.entry != nil {
+		c.emit(Broadcast{Message: c.entry})
+	}
+	c.count(own, true)
+}
