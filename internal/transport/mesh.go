@@ -1,0 +1,334 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+var (
+	// ErrUnknownPeer says that a peer is neither configured nor connected.
+	ErrUnknownPeer = errors.New("transport: peer is neither configured nor connected")
+	// ErrNotConnected says that a configured peer has no connection now.
+	ErrNotConnected = errors.New("transport: peer is not connected")
+	// ErrUnknownChannel says that the mesh has no such channel or service.
+	ErrUnknownChannel = errors.New("transport: no such channel or service")
+	// ErrQueueFull says that a channel of DropNewest has no room for a peer.
+	ErrQueueFull = errors.New("transport: the peer's queue is full")
+)
+
+// Mesh keeps one connection to each peer and carries messages over it.
+//
+// Both ends dial. When two connections to a peer exist, both ends keep the same
+// one: that of the peer's newer life if it has restarted; else, if they may have
+// been dialed at the same time, the one that the lower key dialed; else the
+// newer, because a peer dials only when it has none.
+type Mesh struct {
+	endpoint *Endpoint
+	cfg      MeshConfig
+	channels map[uint8]*Channel
+	services map[uint8]*Service
+	listener *Listener
+	log      *slog.Logger
+	wg       sync.WaitGroup
+
+	mu      sync.Mutex
+	peers   map[crypto.PublicKey]*peer
+	blocked map[crypto.PublicKey]time.Time // until when; at most maxObservers + peers
+	running bool
+	stopped bool
+}
+
+// NewMesh begins to listen for the mesh's protocol. Messages may be sent at
+// once and wait in their queues; connections are made by Run.
+func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
+	cfg.setDefaults()
+	cfg.Peers, cfg.Channels, cfg.Services = slices.Clone(cfg.Peers), slices.Clone(cfg.Channels), slices.Clone(cfg.Services)
+	if err := cfg.valid(endpoint.ID()); err != nil {
+		return nil, fmt.Errorf("transport: mesh %s: %w", cfg.Protocol, err)
+	}
+	m := &Mesh{
+		endpoint: endpoint, cfg: cfg, log: endpoint.cfg.Log,
+		channels: map[uint8]*Channel{}, services: map[uint8]*Service{},
+		peers: map[crypto.PublicKey]*peer{}, blocked: map[crypto.PublicKey]time.Time{},
+	}
+	for i := range cfg.Channels {
+		m.channels[cfg.Channels[i].ID] = &cfg.Channels[i]
+	}
+	for i := range cfg.Services {
+		m.services[cfg.Services[i].ID] = &cfg.Services[i]
+	}
+	for _, addr := range cfg.Peers {
+		m.peers[addr.ID] = newPeer(m, addr, true)
+	}
+	var err error
+	m.listener, err = endpoint.Listen(Protocol{
+		Name: cfg.Protocol, Admit: m.admits, Backlog: min(maxBacklog, defaultBacklog+len(cfg.Peers)+cfg.MaxObservers),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// admits is the handshake's question; observers are counted again when they
+// join.
+func (m *Mesh) admits(id crypto.PublicKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if id == m.endpoint.ID() || m.isBlocked(id) {
+		return false
+	}
+	_, known := m.peers[id]
+	return known || m.observers() < m.cfg.MaxObservers
+}
+
+// observers counts the peers that are not configured. The caller holds m.mu.
+func (m *Mesh) observers() int { return len(m.peers) - len(m.cfg.Peers) }
+
+// isBlocked forgets blocks that have run out. The caller holds m.mu.
+func (m *Mesh) isBlocked(id crypto.PublicKey) bool {
+	until, ok := m.blocked[id]
+	if ok && time.Now().After(until) {
+		delete(m.blocked, id)
+		return false
+	}
+	return ok
+}
+
+// Run accepts and dials until ctx ends or the endpoint is closed, then closes
+// every connection of the mesh and returns when all its goroutines and handlers
+// have ended. It returns nil if ctx ended. A mesh runs once.
+func (m *Mesh) Run(ctx context.Context) error {
+	m.mu.Lock()
+	if m.running {
+		panic("transport: a mesh runs once")
+	}
+	m.running = true
+	configured := slices.Collect(maps.Values(m.peers))
+	m.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	for _, p := range configured {
+		m.wg.Go(func() { p.keep(ctx) })
+	}
+	var failure error
+	for {
+		c, err := m.listener.Accept(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				failure = err
+			}
+			break
+		}
+		m.adopt(c)
+	}
+	cancel()
+	m.stop()
+	return failure
+}
+
+func (m *Mesh) stop() {
+	m.listener.Close()
+	m.mu.Lock()
+	m.stopped = true
+	peers := slices.Collect(maps.Values(m.peers))
+	m.mu.Unlock()
+	for _, p := range peers {
+		if l := p.current(); l != nil {
+			l.conn.Close(CloseShutdown, "the node is stopping")
+		}
+	}
+	m.wg.Wait()
+}
+
+// adopt makes c the connection to its peer, or closes it.
+func (m *Mesh) adopt(c *Conn) {
+	m.mu.Lock()
+	p := m.peers[c.Remote()]
+	switch {
+	case m.stopped:
+		m.mu.Unlock()
+		c.Close(CloseShutdown, "the node is stopping")
+		return
+	case m.isBlocked(c.Remote()):
+		m.mu.Unlock()
+		c.Close(CloseBlocked, "blocked for a while")
+		return
+	case p == nil && m.observers() >= m.cfg.MaxObservers:
+		m.mu.Unlock()
+		c.Close(CloseBusy, "the node has as many observers as it takes")
+		return
+	case p == nil:
+		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, false)
+		m.peers[p.id] = p
+	}
+	l, old := p.install(c)
+	if l != nil {
+		m.wg.Go(func() { l.run(old) })
+	}
+	m.mu.Unlock()
+	switch {
+	case l == nil:
+		c.Close(CloseDuplicate, "there is a connection already")
+	case old != nil:
+		old.conn.Close(CloseDuplicate, "a newer connection took over")
+	}
+}
+
+// forget drops an observer whose last connection has ended.
+func (m *Mesh) forget(p *peer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !p.configured && p.current() == nil && m.peers[p.id] == p {
+		delete(m.peers, p.id)
+	}
+}
+
+func (m *Mesh) peer(id crypto.PublicKey) (*peer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.peers[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, id.Short())
+	}
+	return p, nil
+}
+
+func (m *Mesh) channel(id uint8, message []byte) (*Channel, error) {
+	ch, ok := m.channels[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %d", ErrUnknownChannel, id)
+	}
+	if len(message) > ch.MaxMessageBytes {
+		return nil, &MessageTooLargeError{What: "message on channel " + ch.Name, Bytes: uint64(len(message)), Limit: ch.MaxMessageBytes}
+	}
+	return ch, nil
+}
+
+// Send queues message for a peer; nobody may change it any more. While a
+// configured peer is not connected its queues fill by their policy. Errors:
+// ErrUnknownPeer, ErrUnknownChannel, *MessageTooLargeError, ErrQueueFull.
+func (m *Mesh) Send(to crypto.PublicKey, channel uint8, message []byte) error {
+	if _, err := m.channel(channel, message); err != nil {
+		return err
+	}
+	p, err := m.peer(to)
+	if err != nil {
+		return err
+	}
+	if !p.queues[channel].push(message) {
+		return fmt.Errorf("%w: peer %s, channel %s", ErrQueueFull, to.Short(), m.channels[channel].Name)
+	}
+	return nil
+}
+
+// Broadcast queues message for every configured peer and, if the channel says
+// so, every observer; nobody may change it any more. A full queue is counted in
+// the peer's statistics and is no error. Errors: ErrUnknownChannel,
+// *MessageTooLargeError.
+func (m *Mesh) Broadcast(channel uint8, message []byte) error {
+	ch, err := m.channel(channel, message)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.peers {
+		if p.configured || ch.ToObservers {
+			p.queues[channel].push(message)
+		}
+	}
+	return nil
+}
+
+// SetAddr changes where a configured peer is dialed from now on.
+func (m *Mesh) SetAddr(addr NodeAddr) error {
+	p, err := m.peer(addr.ID)
+	if err != nil {
+		return err
+	}
+	if err := checkHostPort(addr.Addr); err != nil {
+		return fmt.Errorf("transport: address %.100q of peer %s: %w", addr.Addr, addr.ID.Short(), err)
+	}
+	p.setAddr(addr.Addr)
+	return nil
+}
+
+// Block closes the connection to a peer and has none with it for a while. The
+// earliest block to run out gives way when there are more than the mesh has
+// room for peers.
+func (m *Mesh) Block(id crypto.PublicKey, duration time.Duration, reason string) {
+	m.mu.Lock()
+	if _, known := m.blocked[id]; !known && len(m.blocked) >= maxObservers+len(m.cfg.Peers) {
+		var earliest crypto.PublicKey
+		for other, until := range m.blocked {
+			if earliest.IsZero() || until.Before(m.blocked[earliest]) {
+				earliest = other
+			}
+		}
+		delete(m.blocked, earliest)
+	}
+	m.blocked[id] = time.Now().Add(duration)
+	p := m.peers[id]
+	m.mu.Unlock()
+	m.log.Warn("transport: blocking a peer", "peer", id.Short(), "for", duration, "reason", reason)
+	if p == nil {
+		return
+	}
+	if l := p.current(); l != nil {
+		l.conn.Close(CloseBlocked, reason)
+	}
+}
+
+// PeerStats are a peer's figures since the mesh was made, all lives of its
+// connection together.
+type PeerStats struct {
+	NodeAddr
+	Configured    bool
+	Connected     bool
+	RTT           time.Duration // smoothed; 0 when not connected
+	BytesSent     uint64        // on the wire
+	BytesReceived uint64        // likewise
+	Connections   uint64        // how many there have been
+	Channels      []ChannelStats
+}
+
+// ChannelStats are the figures of one channel of one peer.
+type ChannelStats struct {
+	ID          uint8
+	Name        string
+	Sent        uint64 // messages handed to the connection
+	Received    uint64 // messages handed to Handle
+	Dropped     uint64 // messages dropped because the queue was full
+	QueuedBytes int    // now
+}
+
+// Stats returns the figures of every peer, in the order of their keys.
+func (m *Mesh) Stats() []PeerStats {
+	m.mu.Lock()
+	peers := slices.Collect(maps.Values(m.peers))
+	m.mu.Unlock()
+	slices.SortFunc(peers, func(a, b *peer) int { return a.id.Compare(b.id) })
+	out := make([]PeerStats, len(peers))
+	for i, p := range peers {
+		out[i] = p.stats()
+	}
+	return out
+}
+
+// pause returns how long to wait before the attempt after so many failed ones.
+func (m *Mesh) pause(failed int) time.Duration {
+	d := m.cfg.RedialMin
+	for range min(failed, 32) {
+		d = min(2*d, m.cfg.RedialMax)
+	}
+	return d*3/4 + rand.N(d/2+1)
+}

@@ -1,0 +1,198 @@
+package transport
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// simultaneous is how long two ends may dial without knowing of each other's
+// success: a dial that is answered later than this after a connection was made
+// was begun by a peer that no longer has that connection.
+const simultaneous = 2 * handshakeTimeout
+
+// peer is what a mesh knows of one other node. It outlives its connections.
+type peer struct {
+	mesh       *Mesh
+	id         crypto.PublicKey
+	configured bool
+	queues     map[uint8]*queue // by channel; never changed
+	counts     map[uint8]*counts
+
+	mu          sync.Mutex
+	addr        string
+	link        *link // nil while not connected
+	sentBefore  uint64
+	gotBefore   uint64
+	connections uint64
+}
+
+type counts struct{ sent, received atomic.Uint64 }
+
+func newPeer(m *Mesh, addr NodeAddr, configured bool) *peer {
+	p := &peer{
+		mesh: m, id: addr.ID, configured: configured, addr: addr.Addr,
+		queues: map[uint8]*queue{}, counts: map[uint8]*counts{},
+	}
+	for id, ch := range m.channels {
+		p.queues[id] = newQueue(ch.QueueBytes, ch.WhenFull)
+		p.counts[id] = &counts{}
+	}
+	return p
+}
+
+func (p *peer) current() *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.link
+}
+
+func (p *peer) address() NodeAddr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return NodeAddr{ID: p.id, Addr: p.addr}
+}
+
+func (p *peer) setAddr(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addr = addr
+}
+
+// install makes c the peer's connection if it is the better one, and returns
+// its link, nil if it is not, and the link whose place it takes.
+func (p *peer) install(c *Conn) (fresh, old *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link != nil && !p.prefers(c, p.link) {
+		return nil, nil
+	}
+	old = p.link
+	p.link = newLink(p, c)
+	p.connections++
+	return p.link, old
+}
+
+// prefers reports whether c takes the place of the live link (see Mesh).
+func (p *peer) prefers(c *Conn, live *link) bool {
+	switch {
+	case live.conn.Err() != nil, c.peer.incarnation != live.conn.peer.incarnation:
+		return true
+	case c.Dialed() == live.conn.Dialed(), time.Since(live.since) > simultaneous:
+		return true
+	default:
+		return c.Dialed() == p.weAreLower()
+	}
+}
+
+func (p *peer) weAreLower() bool { return p.mesh.endpoint.ID().Compare(p.id) < 0 }
+
+// remove takes the ended link out, if it is still the peer's, and keeps its
+// figures. It reports whether the peer is now without a connection.
+func (p *peer) remove(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := l.conn.Stats()
+	p.sentBefore += s.BytesSent
+	p.gotBefore += s.BytesReceived
+	if p.link != l {
+		return false
+	}
+	p.link = nil
+	return true
+}
+
+// keep dials the peer whenever it has no connection, until ctx ends. The lower
+// key dials at once; the higher one gives it the time for that, so that both
+// seldom dial at the same time.
+func (p *peer) keep(ctx context.Context) {
+	failed := 0
+	for first := true; ; first = false {
+		if !(first && p.weAreLower()) && !sleep(ctx, p.mesh.pause(failed+p.handicap())) {
+			return
+		}
+		l := p.current()
+		if l == nil {
+			if !p.dial(ctx) {
+				failed++
+			}
+			continue
+		}
+		select {
+		case <-l.ended:
+		case <-ctx.Done():
+			return
+		}
+		if time.Since(l.since) > p.mesh.cfg.RedialMax {
+			failed = 0
+		}
+	}
+}
+
+// handicap is by how many failed attempts the higher key lags behind.
+func (p *peer) handicap() int {
+	if p.weAreLower() {
+		return 0
+	}
+	return 2
+}
+
+// dial reports whether it made a connection.
+func (p *peer) dial(ctx context.Context) bool {
+	p.mesh.mu.Lock()
+	blocked := p.mesh.isBlocked(p.id)
+	p.mesh.mu.Unlock()
+	if blocked {
+		return false
+	}
+	dialing, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	c, err := p.mesh.endpoint.Dial(dialing, p.address(), p.mesh.cfg.Protocol)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.mesh.log.Debug("transport: dialing failed", "peer", p.id.Short(), "error", err)
+		}
+		return false
+	}
+	p.mesh.adopt(c)
+	return true
+}
+
+// sleep reports whether the pause passed before ctx ended.
+func sleep(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *peer) stats() PeerStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PeerStats{
+		NodeAddr:   NodeAddr{ID: p.id, Addr: p.addr},
+		Configured: p.configured, Connected: p.link != nil, Connections: p.connections,
+		BytesSent: p.sentBefore, BytesReceived: p.gotBefore,
+	}
+	if p.link != nil {
+		now := p.link.conn.Stats()
+		s.RTT = now.RTT
+		s.BytesSent += now.BytesSent
+		s.BytesReceived += now.BytesReceived
+	}
+	for _, ch := range p.mesh.cfg.Channels {
+		waiting, dropped := p.queues[ch.ID].figures()
+		s.Channels = append(s.Channels, ChannelStats{
+			ID: ch.ID, Name: ch.Name, QueuedBytes: waiting, Dropped: dropped,
+			Sent: p.counts[ch.ID].sent.Load(), Received: p.counts[ch.ID].received.Load(),
+		})
+	}
+	return s
+}
