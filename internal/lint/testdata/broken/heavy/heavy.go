@@ -1,0 +1,2 @@
+// Package heavy takes another's dependency.
+package heavy

@@ -1,0 +1,5 @@
+// Package high is above.
+package high
+
+// Up is up.
+const Up = 1

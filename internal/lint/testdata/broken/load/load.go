@@ -1,0 +1,4 @@
+// Package load does not type-check.
+package load
+
+var count int = "many"

@@ -1,0 +1,2 @@
+// This is the second, and begins badly.
+package twice

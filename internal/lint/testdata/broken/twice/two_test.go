@@ -1,0 +1,2 @@
+// Package twice has a third one in a test.
+package twice

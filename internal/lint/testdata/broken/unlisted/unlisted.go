@@ -1,0 +1,2 @@
+// Package unlisted is no room.
+package unlisted

@@ -1,0 +1,2 @@
+// Package utils has a bad name.
+package utils
