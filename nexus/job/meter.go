@@ -1,0 +1,93 @@
+package job
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// FuelPerMs is the rate at which deterministic work is billed: a million
+// instructions count as one millisecond of one core, whatever the machine.
+const FuelPerMs = 1_000_000
+
+// Outcome is what an executor measured of one run.
+type Outcome struct {
+	Exit            chain.ExitStatus
+	ExitCode        uint32
+	Fuel            uint64
+	PeakMemoryBytes uint64
+	WallMs          uint64
+	OutputBytes     uint64        // the packed output, moved from the node
+	Output          crypto.Digest // blob of the packed output directory; zero: none
+	Outputs         []chain.FieldBytes
+}
+
+// Meter returns the usage records of a run: one core and the peak of memory for
+// the time it took, and what was moved. The time of deterministic work is its
+// fuel (FuelPerMs), of other work the wall clock. Amounts beyond the chain's
+// bounds are cut to them.
+func Meter(spec *Spec, o *Outcome) []chain.Usage {
+	durationMs := o.WallMs
+	if w, ok := spec.Work.Work.(Wasm); ok && w.Deterministic {
+		durationMs = (o.Fuel + FuelPerMs - 1) / FuelPerMs
+	}
+	durationMs = min(durationMs, chain.MaxUsageMs)
+	moved := mebibytes(spec.InputBytes + o.OutputBytes)
+	return []chain.Usage{
+		{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs},
+		{Resource: chain.Memory, Amount: min(mebibytes(o.PeakMemoryBytes), chain.MaxUsageAmount), DurationMs: durationMs},
+		{Resource: chain.Network, Amount: min(moved, chain.MaxUsageAmount), DurationMs: durationMs},
+	}
+}
+
+// WorstCost bounds what a run of spec at the given prices can cost, for quotes
+// and default caps: every limit used up.
+func WorstCost(spec *Spec, prices []chain.UnitPrice) (chain.Amount, error) {
+	worst := Outcome{
+		Fuel: spec.Limits.Fuel, PeakMemoryBytes: spec.Limits.MemoryBytes, WallMs: spec.Limits.WallMs,
+		OutputBytes: spec.Limits.OutputBytes,
+	}
+	return chain.Cost(Meter(spec, &worst), prices)
+}
+
+// ResultDigest is what replicas compare and what a receipt commits to: how the
+// work ended and its output.
+func ResultDigest(o *Outcome) crypto.Digest {
+	return crypto.DomainResult.Hash(codec.Marshal(struct {
+		_        struct{} `cbor:",toarray"`
+		Exit     chain.ExitStatus
+		ExitCode uint32
+		Output   crypto.Digest
+		Outputs  []chain.FieldBytes
+	}{Exit: o.Exit, ExitCode: o.ExitCode, Output: o.Output, Outputs: o.Outputs}))
+}
+
+// Assignment is an order given to one node.
+type Assignment struct {
+	_             struct{} `cbor:",toarray"`
+	Order         chain.Order
+	OrderSig      crypto.Signature
+	Acceptance    chain.Acceptance
+	AcceptanceSig crypto.Signature
+	Bid           chain.Bid
+	BidSig        crypto.Signature
+	Spec          Spec
+	Sequence      uint64 // of the receipt that it asks for, from 1
+}
+
+// Receipt returns the usage receipt of a run, for the node to sign.
+func (a *Assignment) Receipt(o *Outcome, started, ended chain.TimeMs) chain.UsageReceipt {
+	return chain.UsageReceipt{
+		ChainID: a.Order.ChainID, Order: a.Order.ID(), Node: a.Bid.Node, Sequence: a.Sequence,
+		Usage: Meter(&a.Spec, o), Fuel: o.Fuel, Result: ResultDigest(o), Outputs: o.Outputs,
+		Started: started, Ended: ended, Exit: o.Exit, ExitCode: o.ExitCode,
+	}
+}
+
+// Claim returns the claim of a finished assignment. A zero attestation is none.
+func (a *Assignment) Claim(d *Done, attestation crypto.Signature) chain.Claim {
+	return chain.Claim{
+		Order: a.Order, OrderSig: a.OrderSig, Acceptance: a.Acceptance, AcceptanceSig: a.AcceptanceSig,
+		Bid: a.Bid, BidSig: a.BidSig, Receipt: d.Receipt, ReceiptSig: d.ReceiptSig, Attestation: attestation, Proof: d.Proof,
+	}
+}

@@ -1,0 +1,287 @@
+package job
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// The control stream of a session: the agent dials every server of its cluster,
+// opens one stream on each connection, sends Hello, and both sides then
+// exchange length-prefixed messages of at most MaxMessageBytes. Only the leader
+// asks for bids and assigns; an agent may be connected to followers as well, so
+// that a new leader finds it there. Blobs travel on streams of their own
+// (package blob).
+
+// MaxMessageBytes bounds an encoded Message.
+const MaxMessageBytes = 256 << 10
+
+// MaxLogChunk bounds the data of one Log.
+const MaxLogChunk = 32 << 10
+
+// MaxHeld bounds the assignments that an agent reports on connecting.
+const MaxHeld = 1_024
+
+// Message is what travels on the control stream. The sum is sealed: switch over
+// it exhaustively, without default.
+type Message interface{ sealedMessage() }
+
+// Hello is the agent's first message: who it is, what it offers, and what it
+// holds, so that both sides reconcile by state.
+type Hello struct {
+	_         struct{} `cbor:",toarray"`
+	ChainID   chain.ChainID
+	Owner     chain.Address
+	Region    string
+	Total     Resources
+	Free      Resources
+	Kernels   []string        // zk kernels that it can prove
+	Running   []crypto.Digest // order ids
+	Finished  []crypto.Digest // order ids whose Done was not acknowledged
+	Accepting bool            // false: paused or draining
+}
+
+// Offer asks the agent for a sealed bid on an order.
+type Offer struct {
+	_       struct{} `cbor:",toarray"`
+	Auction uint64
+	Order   chain.Order
+	Spec    Spec
+	CloseMs uint64 // how long the auction stays open
+}
+
+// BidReply answers an Offer: a signed bid, or a reason for none.
+type BidReply struct {
+	_       struct{} `cbor:",toarray"`
+	Auction uint64
+	Bid     chain.Bid // zero with Decline
+	BidSig  crypto.Signature
+	Decline string // empty: the bid stands
+}
+
+// Assign gives the agent an order that it bid for.
+type Assign struct {
+	_          struct{} `cbor:",toarray"`
+	Assignment Assignment
+}
+
+// AssignReply says whether the agent took an assignment.
+type AssignReply struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Refuse string // empty: taken, or already running
+}
+
+// Cancel ends an assignment.
+type Cancel struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Reason string
+}
+
+// Log is a piece of a running program's output.
+type Log struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Stderr bool
+	Offset uint64 // of Data within its stream
+	Data   []byte // ≤ MaxLogChunk
+}
+
+// Done is the signed end of an assignment. The agent repeats it on every new
+// session until it is acknowledged, and keeps the output until then.
+type Done struct {
+	_          struct{} `cbor:",toarray"`
+	Receipt    chain.UsageReceipt
+	ReceiptSig crypto.Signature
+	Proof      []byte
+	Output     crypto.Digest // blob; zero: none
+	OutputSize uint64
+	Detail     string // one line for people
+}
+
+// Ack tells the agent that a majority of servers holds its Done and output, or
+// why they never will; either way it may forget them.
+type Ack struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Refuse string
+}
+
+// Load tells the servers what the agent has free now.
+type Load struct {
+	_         struct{} `cbor:",toarray"`
+	Free      Resources
+	Accepting bool
+}
+
+func (Hello) sealedMessage()       {}
+func (Offer) sealedMessage()       {}
+func (BidReply) sealedMessage()    {}
+func (Assign) sealedMessage()      {}
+func (AssignReply) sealedMessage() {}
+func (Cancel) sealedMessage()      {}
+func (Log) sealedMessage()         {}
+func (Done) sealedMessage()        {}
+func (Ack) sealedMessage()         {}
+func (Load) sealedMessage()        {}
+
+const (
+	kindHello uint8 = iota + 1
+	kindOffer
+	kindBidReply
+	kindAssign
+	kindAssignReply
+	kindCancel
+	kindLog
+	kindDone
+	kindAck
+	kindLoad
+)
+
+type messageHead struct {
+	_    struct{} `cbor:",toarray"`
+	Kind uint8
+	Body codec.Raw
+}
+
+// EncodeMessage returns the canonical bytes of a message.
+func EncodeMessage(m Message) []byte {
+	return codec.Marshal(messageHead{Kind: messageKind(m), Body: codec.Marshal(m)})
+}
+
+func messageKind(m Message) uint8 {
+	switch m.(type) {
+	case Hello:
+		return kindHello
+	case Offer:
+		return kindOffer
+	case BidReply:
+		return kindBidReply
+	case Assign:
+		return kindAssign
+	case AssignReply:
+		return kindAssignReply
+	case Cancel:
+		return kindCancel
+	case Log:
+		return kindLog
+	case Done:
+		return kindDone
+	case Ack:
+		return kindAck
+	case Load:
+		return kindLoad
+	}
+	panic(fmt.Sprintf("job: message of type %T", m))
+}
+
+// DecodeMessage decodes canonical bytes and checks the message's bounds.
+func DecodeMessage(raw []byte) (Message, error) {
+	var head messageHead
+	if err := codec.Unmarshal(raw, &head, MaxMessageBytes); err != nil {
+		return nil, fmt.Errorf("job: message: %w", err)
+	}
+	decode, ok := messageDecoders[head.Kind]
+	if !ok {
+		return nil, fmt.Errorf("job: message kind %d is unknown", head.Kind)
+	}
+	return decode(head.Body)
+}
+
+var messageDecoders = map[uint8]func([]byte) (Message, error){
+	kindHello:       decodeMessage[Hello],
+	kindOffer:       decodeMessage[Offer],
+	kindBidReply:    decodeMessage[BidReply],
+	kindAssign:      decodeMessage[Assign],
+	kindAssignReply: decodeMessage[AssignReply],
+	kindCancel:      decodeMessage[Cancel],
+	kindLog:         decodeMessage[Log],
+	kindDone:        decodeMessage[Done],
+	kindAck:         decodeMessage[Ack],
+	kindLoad:        decodeMessage[Load],
+}
+
+func decodeMessage[T Message](body []byte) (Message, error) {
+	var m T
+	if err := codec.Unmarshal(body, &m, MaxMessageBytes); err != nil {
+		return nil, fmt.Errorf("job: message %T: %w", m, err)
+	}
+	if err := checkMessage(m); err != nil {
+		return nil, fmt.Errorf("job: message %T: %w", m, err)
+	}
+	return m, nil
+}
+
+const maxReason = 512
+
+func checkMessage(m Message) error {
+	switch m := m.(type) {
+	case Hello:
+		return checkHello(m)
+	case Offer:
+		return CheckOrder(&m.Order, &m.Spec)
+	case BidReply:
+		if m.Decline == "" {
+			return m.Bid.Check()
+		}
+		return checkReason(m.Decline)
+	case Assign:
+		if err := m.Assignment.Bid.Check(); err != nil {
+			return err
+		}
+		return CheckOrder(&m.Assignment.Order, &m.Assignment.Spec)
+	case AssignReply:
+		return checkReason(m.Refuse)
+	case Cancel:
+		return checkReason(m.Reason)
+	case Log:
+		if len(m.Data) > MaxLogChunk {
+			return fmt.Errorf("log data has %d bytes, limit %d", len(m.Data), MaxLogChunk)
+		}
+		return nil
+	case Done:
+		if len(m.Proof) > chain.MaxProof {
+			return fmt.Errorf("proof has %d bytes, limit %d", len(m.Proof), chain.MaxProof)
+		}
+		if err := checkReason(m.Detail); err != nil {
+			return err
+		}
+		return m.Receipt.Check()
+	case Ack:
+		return checkReason(m.Refuse)
+	case Load:
+		return nil
+	}
+	panic(fmt.Sprintf("job: message of type %T", m))
+}
+
+func checkReason(s string) error {
+	if len(s) > maxReason {
+		return fmt.Errorf("reason has %d bytes, limit %d", len(s), maxReason)
+	}
+	return nil
+}
+
+func checkHello(m Hello) error {
+	if err := m.ChainID.Check(); err != nil {
+		return err
+	}
+	if len(m.Region) > chain.MaxRegion {
+		return fmt.Errorf("region has %d bytes, limit %d", len(m.Region), chain.MaxRegion)
+	}
+	if len(m.Kernels) > 64 {
+		return fmt.Errorf("kernels has %d, limit 64", len(m.Kernels))
+	}
+	for _, k := range m.Kernels {
+		if len(k) > chain.MaxKernelName {
+			return fmt.Errorf("kernel name has %d bytes, limit %d", len(k), chain.MaxKernelName)
+		}
+	}
+	if len(m.Running)+len(m.Finished) > MaxHeld {
+		return fmt.Errorf("it holds %d assignments, limit %d", len(m.Running)+len(m.Finished), MaxHeld)
+	}
+	return nil
+}

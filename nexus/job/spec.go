@@ -1,0 +1,279 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// Bounds of a specification.
+const (
+	MaxSpecBytes    = 64 << 10
+	MaxArgs         = 256
+	MaxArgBytes     = 16 << 10 // of all arguments and of all environment entries
+	MaxLabel        = 64
+	MaxFuel         = 1 << 50
+	MaxMemoryBytes  = 4 << 30
+	MaxWallMs       = 24 * 3600 * 1000
+	MaxInputBytes   = 4 << 30
+	MaxOutputBytes  = 1 << 30
+	MaxOutputFiles  = 100_000
+	MaxLogBytes     = 16 << 20
+	MaxMillicores   = 1 << 20
+	MaxMemoryMiB    = 1 << 24
+	MaxKernelInputs = 8
+)
+
+// ErrSpec is matched by every refusal of a specification.
+var ErrSpec = errors.New("job: specification refused")
+
+// Work is what a job runs. The sum is sealed: switch over it exhaustively,
+// without default.
+type Work interface{ sealedWork() }
+
+// Wasm is a WASI preview 1 program.
+type Wasm struct {
+	_             struct{}      `cbor:",toarray"`
+	Module        crypto.Digest `json:"module"`         // blob
+	Input         crypto.Digest `json:"input"`          // blob: a packed directory, seen at /in; zero: none
+	Args          []string      `json:"args,omitempty"` // after the program's name
+	Env           []string      `json:"env,omitempty"`  // KEY=value
+	Deterministic bool          `json:"deterministic"`  // fixed clock and randomness
+}
+
+// Kernel is one statement of a zk kernel, computed and proven.
+type Kernel struct {
+	_      struct{}        `cbor:",toarray"`
+	Name   zk.Kernel       `json:"name"`
+	Inputs []crypto.Digest `json:"inputs"` // blobs, in the kernel's order
+}
+
+func (Wasm) sealedWork()   {}
+func (Kernel) sealedWork() {}
+
+const (
+	kindWasm uint8 = iota + 1
+	kindKernel
+)
+
+// WorkField holds a Work in an encoded struct.
+type WorkField struct{ Work }
+
+type workHead struct {
+	_    struct{} `cbor:",toarray"`
+	Kind uint8
+	Body codec.Raw
+}
+
+// MarshalCBOR encodes the work as [kind, body].
+func (f WorkField) MarshalCBOR() ([]byte, error) {
+	switch w := f.Work.(type) {
+	case Wasm:
+		return codec.Marshal(workHead{Kind: kindWasm, Body: codec.Marshal(w)}), nil
+	case Kernel:
+		return codec.Marshal(workHead{Kind: kindKernel, Body: codec.Marshal(w)}), nil
+	}
+	return nil, fmt.Errorf("job: work of type %T", f.Work)
+}
+
+// UnmarshalCBOR decodes what MarshalCBOR wrote.
+func (f *WorkField) UnmarshalCBOR(data []byte) error {
+	var head workHead
+	if err := codec.UnmarshalPart(data, &head); err != nil {
+		return err
+	}
+	switch head.Kind {
+	case kindWasm:
+		var w Wasm
+		err := codec.UnmarshalPart(head.Body, &w)
+		f.Work = w
+		return err
+	case kindKernel:
+		var k Kernel
+		err := codec.UnmarshalPart(head.Body, &k)
+		f.Work = k
+		return err
+	}
+	return fmt.Errorf("job: work kind %d is unknown", head.Kind)
+}
+
+// Limits end a program that goes beyond them; what it used until then is
+// billed.
+type Limits struct {
+	_           struct{} `cbor:",toarray"`
+	Fuel        uint64   `json:"fuel"`         // instructions
+	MemoryBytes uint64   `json:"memory_bytes"` // linear memory
+	WallMs      uint64   `json:"wall_ms"`
+	OutputBytes uint64   `json:"output_bytes"`
+	OutputFiles uint64   `json:"output_files"`
+	LogBytes    uint64   `json:"log_bytes"` // stdout and stderr together
+}
+
+// DefaultLimits suit a small batch job.
+func DefaultLimits() Limits {
+	return Limits{Fuel: 200_000_000_000, MemoryBytes: 512 << 20, WallMs: 120_000, OutputBytes: 64 << 20, OutputFiles: 1_000, LogBytes: 1 << 20}
+}
+
+// Resources is what a node must have free to take a job.
+type Resources struct {
+	_          struct{} `cbor:",toarray"`
+	Millicores uint64   `json:"millicores"`
+	MemoryMiB  uint64   `json:"memory_mib"`
+}
+
+// Spec says what a job is.
+type Spec struct {
+	_          struct{}  `cbor:",toarray"`
+	Label      string    `json:"label"` // for people
+	Work       WorkField `json:"work"`
+	InputBytes uint64    `json:"input_bytes"` // size of all of Blobs together
+	Resources  Resources `json:"resources"`
+	Limits     Limits    `json:"limits"`
+	Region     string    `json:"region"` // required of the node; empty: any
+}
+
+// Digest is what an order names.
+func (s *Spec) Digest() crypto.Digest { return crypto.DomainJobSpec.Hash(codec.Marshal(*s)) }
+
+// Encode returns the canonical bytes.
+func (s *Spec) Encode() []byte { return codec.Marshal(*s) }
+
+// DecodeSpec decodes canonical bytes and checks them.
+func DecodeSpec(raw []byte) (Spec, error) {
+	var s Spec
+	if err := codec.Unmarshal(raw, &s, MaxSpecBytes); err != nil {
+		return Spec{}, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	if err := s.Check(); err != nil {
+		return Spec{}, err
+	}
+	return s, nil
+}
+
+// Check returns an error that names the first field outside its bound.
+func (s *Spec) Check() error {
+	for _, text := range []struct {
+		field, value string
+		limit        int
+	}{{"label", s.Label, MaxLabel}, {"region", s.Region, chain.MaxRegion}} {
+		if len(text.value) > text.limit || !utf8.ValidString(text.value) {
+			return fmt.Errorf("%w: %s has %d bytes, limit %d of UTF-8", ErrSpec, text.field, len(text.value), text.limit)
+		}
+	}
+	for _, n := range []struct {
+		field      string
+		value, max uint64
+	}{
+		{"input_bytes", s.InputBytes, MaxInputBytes},
+		{"limits.fuel", s.Limits.Fuel, MaxFuel},
+		{"limits.memory_bytes", s.Limits.MemoryBytes, MaxMemoryBytes},
+		{"limits.wall_ms", s.Limits.WallMs, MaxWallMs},
+		{"limits.output_bytes", s.Limits.OutputBytes, MaxOutputBytes},
+		{"limits.output_files", s.Limits.OutputFiles, MaxOutputFiles},
+		{"limits.log_bytes", s.Limits.LogBytes, MaxLogBytes},
+		{"resources.millicores", s.Resources.Millicores, MaxMillicores},
+		{"resources.memory_mib", s.Resources.MemoryMiB, MaxMemoryMiB},
+	} {
+		if n.value == 0 || n.value > n.max {
+			return fmt.Errorf("%w: %s is %d, want 1 to %d", ErrSpec, n.field, n.value, n.max)
+		}
+	}
+	if s.Resources.MemoryMiB < mebibytes(s.Limits.MemoryBytes) {
+		return fmt.Errorf("%w: resources.memory_mib is %d, below limits.memory_bytes", ErrSpec, s.Resources.MemoryMiB)
+	}
+	return checkWork(s.Work.Work)
+}
+
+func checkWork(w Work) error {
+	switch w := w.(type) {
+	case Wasm:
+		if w.Module.IsZero() {
+			return fmt.Errorf("%w: work.module is zero", ErrSpec)
+		}
+		if err := checkStrings("work.args", w.Args); err != nil {
+			return err
+		}
+		return checkStrings("work.env", w.Env)
+	case Kernel:
+		if err := w.Name.Check(); err != nil {
+			return fmt.Errorf("%w: work.name: %w", ErrSpec, err)
+		}
+		if len(w.Inputs) == 0 || len(w.Inputs) > MaxKernelInputs {
+			return fmt.Errorf("%w: work.inputs has %d, want 1 to %d", ErrSpec, len(w.Inputs), MaxKernelInputs)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: no work", ErrSpec)
+}
+
+func checkStrings(field string, list []string) error {
+	if len(list) > MaxArgs {
+		return fmt.Errorf("%w: %s has %d entries, limit %d", ErrSpec, field, len(list), MaxArgs)
+	}
+	total := 0
+	for _, s := range list {
+		total += len(s)
+		for i := range len(s) {
+			if s[i] == 0 {
+				return fmt.Errorf("%w: %s has a zero byte", ErrSpec, field)
+			}
+		}
+	}
+	if total > MaxArgBytes {
+		return fmt.Errorf("%w: %s has %d bytes, limit %d", ErrSpec, field, total, MaxArgBytes)
+	}
+	return nil
+}
+
+// Blobs lists the blobs that the work needs, zero digests left out.
+func (s *Spec) Blobs() []crypto.Digest {
+	var out []crypto.Digest
+	switch w := s.Work.Work.(type) {
+	case Wasm:
+		out = append(out, w.Module)
+		if !w.Input.IsZero() {
+			out = append(out, w.Input)
+		}
+	case Kernel:
+		out = append(out, w.Inputs...)
+	}
+	return out
+}
+
+// CheckOrder returns an error that says why the order and the specification do
+// not belong together.
+func CheckOrder(order *chain.Order, spec *Spec) error {
+	if err := order.Check(); err != nil {
+		return err
+	}
+	if err := spec.Check(); err != nil {
+		return err
+	}
+	if got := spec.Digest(); got != order.Spec {
+		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, got.Short(), order.Spec.Short())
+	}
+	wasm, isWasm := spec.Work.Work.(Wasm)
+	kernel, isKernel := spec.Work.Work.(Kernel)
+	switch p := order.Policy.Policy.(type) {
+	case chain.PolicyNone:
+		if !isWasm {
+			return fmt.Errorf("%w: policy none is for programs; a kernel's is zk", ErrSpec)
+		}
+	case chain.PolicyReplicate:
+		if !isWasm || !wasm.Deterministic {
+			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
+		}
+	case chain.PolicyZK:
+		if !isKernel || string(kernel.Name) != p.Kernel {
+			return fmt.Errorf("%w: policy %s needs work of that kernel", ErrSpec, p)
+		}
+	}
+	return nil
+}
+
+func mebibytes(bytes uint64) uint64 { return (bytes + 1<<20 - 1) >> 20 }

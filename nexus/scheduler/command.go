@@ -1,0 +1,206 @@
+package scheduler
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// MaxCommandBytes bounds an encoded Command.
+const MaxCommandBytes = 1 << 20
+
+// Command changes the state. The sum is sealed: switch over it exhaustively,
+// without default.
+type Command interface{ sealedCommand() }
+
+// Submit accepts an order. The leader has verified its signature and that a
+// majority of servers holds its blobs.
+type Submit struct {
+	_        struct{} `cbor:",toarray"`
+	Order    chain.Order
+	OrderSig crypto.Signature
+	Spec     job.Spec
+	Escrow   chain.Amount // held for the consumer at this cluster, as proven by the chain
+}
+
+// NodeUp says that an agent has a session with the leader. The leader has
+// checked on the chain that its owner registered it.
+type NodeUp struct {
+	_     struct{} `cbor:",toarray"`
+	Node  crypto.PublicKey
+	Hello job.Hello
+}
+
+// NodeDown says that an agent's last session ended and the time to come back is
+// over: what it runs is given to others.
+type NodeDown struct {
+	_    struct{} `cbor:",toarray"`
+	Node crypto.PublicKey
+}
+
+// NodeLoad says whether an agent accepts work now.
+type NodeLoad struct {
+	_         struct{} `cbor:",toarray"`
+	Node      crypto.PublicKey
+	Accepting bool
+}
+
+// SignedBid is a bid whose signature the leader verified.
+type SignedBid struct {
+	_      struct{} `cbor:",toarray"`
+	Bid    chain.Bid
+	BidSig crypto.Signature
+}
+
+// CloseAuction ends an auction with the bids that came in time.
+type CloseAuction struct {
+	_       struct{} `cbor:",toarray"`
+	Order   crypto.Digest
+	Auction uint64
+	Bids    []SignedBid
+}
+
+// Refused says that a node did not take its assignment.
+type Refused struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Node   crypto.PublicKey
+	Reason string
+}
+
+// Finished brings an assignment's signed end. The leader has verified the
+// signature and that a majority of servers holds the output.
+type Finished struct {
+	_    struct{} `cbor:",toarray"`
+	Done job.Done
+}
+
+// CancelJob ends a job on its consumer's request, whose signature the leader
+// verified.
+type CancelJob struct {
+	_     struct{} `cbor:",toarray"`
+	Order crypto.Digest
+}
+
+// Confirmed says what the chain made of a job's claims, which the leader read
+// from the chain with proof.
+type Confirmed struct {
+	_       struct{} `cbor:",toarray"`
+	Order   crypto.Digest
+	Outcome SettlementRecord
+	Failure string // empty: settled; else why no claim of the job will be paid
+}
+
+// Tick lets time pass.
+type Tick struct {
+	_ struct{} `cbor:",toarray"`
+}
+
+func (Submit) sealedCommand()       {}
+func (NodeUp) sealedCommand()       {}
+func (NodeDown) sealedCommand()     {}
+func (NodeLoad) sealedCommand()     {}
+func (CloseAuction) sealedCommand() {}
+func (Refused) sealedCommand()      {}
+func (Finished) sealedCommand()     {}
+func (CancelJob) sealedCommand()    {}
+func (Confirmed) sealedCommand()    {}
+func (Tick) sealedCommand()         {}
+
+// Entry is a command with the leader's time: what raft replicates.
+type Entry struct {
+	TimeMs  chain.TimeMs
+	Command Command
+}
+
+type entryWire struct {
+	_      struct{} `cbor:",toarray"`
+	TimeMs chain.TimeMs
+	Kind   uint8
+	Body   codec.Raw
+}
+
+const (
+	kindSubmit uint8 = iota + 1
+	kindNodeUp
+	kindNodeDown
+	kindNodeLoad
+	kindCloseAuction
+	kindRefused
+	kindFinished
+	kindCancelJob
+	kindConfirmed
+	kindTick
+)
+
+func commandKind(c Command) uint8 {
+	switch c.(type) {
+	case Submit:
+		return kindSubmit
+	case NodeUp:
+		return kindNodeUp
+	case NodeDown:
+		return kindNodeDown
+	case NodeLoad:
+		return kindNodeLoad
+	case CloseAuction:
+		return kindCloseAuction
+	case Refused:
+		return kindRefused
+	case Finished:
+		return kindFinished
+	case CancelJob:
+		return kindCancelJob
+	case Confirmed:
+		return kindConfirmed
+	case Tick:
+		return kindTick
+	}
+	panic(fmt.Sprintf("scheduler: command of type %T", c))
+}
+
+// Encode returns the canonical bytes.
+func (e Entry) Encode() []byte {
+	return codec.Marshal(entryWire{TimeMs: e.TimeMs, Kind: commandKind(e.Command), Body: codec.Marshal(e.Command)})
+}
+
+// DecodeEntry decodes canonical bytes.
+func DecodeEntry(raw []byte) (Entry, error) {
+	var wire entryWire
+	if err := codec.Unmarshal(raw, &wire, MaxCommandBytes); err != nil {
+		return Entry{}, fmt.Errorf("scheduler: entry: %w", err)
+	}
+	decode, ok := commandDecoders[wire.Kind]
+	if !ok {
+		return Entry{}, fmt.Errorf("scheduler: command kind %d is unknown", wire.Kind)
+	}
+	command, err := decode(wire.Body)
+	if err != nil {
+		return Entry{}, fmt.Errorf("scheduler: command kind %d: %w", wire.Kind, err)
+	}
+	return Entry{TimeMs: wire.TimeMs, Command: command}, nil
+}
+
+var commandDecoders = map[uint8]func([]byte) (Command, error){
+	kindSubmit:       decodeCommand[Submit],
+	kindNodeUp:       decodeCommand[NodeUp],
+	kindNodeDown:     decodeCommand[NodeDown],
+	kindNodeLoad:     decodeCommand[NodeLoad],
+	kindCloseAuction: decodeCommand[CloseAuction],
+	kindRefused:      decodeCommand[Refused],
+	kindFinished:     decodeCommand[Finished],
+	kindCancelJob:    decodeCommand[CancelJob],
+	kindConfirmed:    decodeCommand[Confirmed],
+	kindTick:         decodeCommand[Tick],
+}
+
+func decodeCommand[T Command](body []byte) (Command, error) {
+	var c T
+	if err := codec.Unmarshal(body, &c, MaxCommandBytes); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

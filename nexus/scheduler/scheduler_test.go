@@ -1,0 +1,397 @@
+package scheduler_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const testChain chain.ChainID = "test-1"
+
+func key(n int) crypto.PrivateKey {
+	return crypto.PrivateKeyFromSeed([32]byte{byte(n), byte(n >> 8), 42})
+}
+
+var clusterKey = key(1_000)
+
+// world drives one State as a leader would, with a clock of its own.
+type world struct {
+	state   *scheduler.State
+	now     chain.TimeMs
+	entries []scheduler.Entry
+	effects []scheduler.Effect
+	names   map[crypto.PublicKey]string
+}
+
+func config() scheduler.Config {
+	c := scheduler.DefaultConfig(testChain, clusterKey)
+	c.MaxAttempts = 4
+	return c
+}
+
+func newWorld() *world {
+	return &world{state: scheduler.New(config()), now: 1_000, names: map[crypto.PublicKey]string{}}
+}
+
+func (w *world) apply(c scheduler.Command) error {
+	e := scheduler.Entry{TimeMs: w.now, Command: c}
+	w.entries = append(w.entries, e)
+	effects, err := w.state.Apply(e)
+	w.effects = effects
+	return err
+}
+
+func (w *world) must(t *testing.T, c scheduler.Command) {
+	t.Helper()
+	if err := w.apply(c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trace writes the last effects, a line each.
+func (w *world) trace() string {
+	var out []string
+	for _, e := range w.effects {
+		switch e := e.(type) {
+		case scheduler.OpenAuction:
+			line := fmt.Sprintf("auction %d among", e.Auction)
+			for _, c := range e.Candidates {
+				line += " " + w.names[c]
+			}
+			out = append(out, line)
+		case scheduler.SendAssign:
+			out = append(out, "assign "+w.names[e.Node])
+		case scheduler.SendCancel:
+			out = append(out, "cancel "+w.names[e.Node])
+		case scheduler.SendAck:
+			out = append(out, strings.TrimSpace("ack "+w.names[e.Node]+" "+e.Refuse))
+		case scheduler.Post:
+			out = append(out, fmt.Sprintf("post %d", e.Cursor))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func (w *world) expect(t *testing.T, want string) {
+	t.Helper()
+	if got := w.trace(); got != want {
+		t.Errorf("effects are %q, want %q", got, want)
+	}
+}
+
+// node is one agent of an owner.
+func (w *world) node(n, owner int) crypto.PublicKey {
+	id := key(n).Public()
+	w.names[id] = fmt.Sprintf("n%d", n)
+	return id
+}
+
+func hello(owner int) job.Hello {
+	return job.Hello{
+		ChainID: testChain, Owner: chain.AddressOf(crypto.AccountKeyOf(key(2_000 + owner).Public())), Region: "eu",
+		Total: job.Resources{Millicores: 2_000, MemoryMiB: 1_024}, Kernels: []string{"matmul-32"}, Accepting: true,
+	}
+}
+
+func (w *world) up(t *testing.T, n, owner int) {
+	t.Helper()
+	w.must(t, scheduler.NodeUp{Node: w.node(n, owner), Hello: hello(owner)})
+}
+
+func spec() job.Spec {
+	limits := job.DefaultLimits()
+	limits.MemoryBytes = 256 << 20
+	return job.Spec{
+		Work:      job.WorkField{Work: job.Wasm{Module: crypto.Digest{1}, Deterministic: true}},
+		Resources: job.Resources{Millicores: 1_000, MemoryMiB: 256}, Limits: limits, InputBytes: 1,
+	}
+}
+
+var prices = []chain.UnitPrice{{Resource: chain.CPU, Price: 100_000_000}, {Resource: chain.Memory, Price: 10_000}, {Resource: chain.Network, Price: 1}}
+
+func submit(nonce uint64, policy chain.Policy) scheduler.Submit {
+	s := spec()
+	order := chain.Order{
+		ChainID: testChain, Consumer: crypto.AccountKeyOf(key(3_000).Public()), Nonce: nonce, Cluster: clusterKey.Public(), Spec: s.Digest(),
+		Policy: chain.PolicyField{Policy: policy}, Caps: prices, MaxCost: chain.Hyper(1), Deadline: 1_000_000,
+	}
+	return scheduler.Submit{Order: order, Spec: s, Escrow: chain.Hyper(10)}
+}
+
+func bid(order crypto.Digest, n int, cpu uint64) scheduler.SignedBid {
+	p := append([]chain.UnitPrice(nil), prices...)
+	p[0].Price = cpu * 1_000_000
+	return scheduler.SignedBid{Bid: chain.Bid{ChainID: testChain, Order: order, Node: key(n).Public(), Prices: p, Expiry: 900_000}}
+}
+
+func done(order crypto.Digest, n int, result byte) scheduler.Finished {
+	return scheduler.Finished{Done: job.Done{Receipt: chain.UsageReceipt{
+		ChainID: testChain, Order: order, Node: key(n).Public(), Sequence: 1, Fuel: 5, Result: crypto.Digest{result},
+		Started: 2_000, Ended: 3_000, Exit: chain.ExitOK,
+	}}}
+}
+
+func (w *world) status(t *testing.T, id crypto.Digest, want job.Status) *scheduler.Job {
+	t.Helper()
+	j, ok := w.state.Job(id)
+	if !ok || j.Status != want {
+		t.Fatalf("job is %+v, want %s", j, want)
+	}
+	return j
+}
+
+func TestReplicatedJobSettles(t *testing.T) {
+	w := newWorld()
+	for n := 1; n <= 3; n++ {
+		w.up(t, n, n)
+	}
+	s := submit(1, chain.PolicyReplicate{K: 2, N: 3})
+	id := s.Order.ID()
+	w.must(t, s)
+	if got := w.trace(); !strings.HasPrefix(got, "auction 1 among ") || len(strings.Fields(got)) != 6 {
+		t.Fatalf("effects are %q", got)
+	}
+	j := w.status(t, id, job.Bidding)
+	if !clusterKey.Public().Verify(crypto.DomainAcceptance, j.Acceptance.Payload(), j.AcceptanceSig) {
+		t.Error("the acceptance is not signed")
+	}
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 90), bid(id, 2, 80), bid(id, 3, 70)}})
+	w.expect(t, "assign n3; assign n2")
+	w.must(t, done(id, 3, 7))
+	w.expect(t, "ack n3")
+	w.must(t, done(id, 2, 8))
+	if got := w.trace(); got != "ack n2; auction 2 among n1" {
+		t.Fatalf("two results differ: effects are %q", got)
+	}
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 2, Bids: []scheduler.SignedBid{bid(id, 1, 90)}})
+	w.expect(t, "assign n1")
+	w.must(t, done(id, 1, 8))
+	w.expect(t, "ack n1; post 1")
+	w.status(t, id, job.Settling)
+	items := w.state.Outbox(0, 10)
+	if len(items) != 1 || len(items[0].Claims) != 2 || items[0].Claims[0].Receipt.Result != items[0].Claims[1].Receipt.Result {
+		t.Fatalf("outbox: %+v", items)
+	}
+	w.must(t, done(id, 1, 8))
+	w.expect(t, "ack n1")
+	w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
+	w.status(t, id, job.Settled)
+	if len(w.state.Outbox(0, 10)) != 0 || !w.state.Outstanding(s.Order.ConsumerAddress()).IsZero() {
+		t.Error("something is left of the settled job")
+	}
+}
+
+func TestLostNodeIsReplacedByAnotherOwner(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	w.up(t, 2, 1)
+	w.up(t, 3, 3)
+	s := submit(1, chain.PolicyNone{})
+	id := s.Order.ID()
+	w.must(t, s)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 3, 60)}})
+	w.expect(t, "assign n1")
+	w.must(t, scheduler.NodeDown{Node: key(1).Public()})
+	w.expect(t, "auction 2 among n3")
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 2, Bids: []scheduler.SignedBid{bid(id, 3, 60)}})
+	w.expect(t, "assign n3")
+	w.must(t, done(id, 1, 7))
+	w.expect(t, "ack n1 the assignment was given to others")
+	w.must(t, done(id, 3, 7))
+	w.expect(t, "ack n3; post 1")
+	claim := w.state.Outbox(0, 1)[0].Claims[0]
+	payload := chain.AttestationPayload(testChain, claim.Receipt.Digest())
+	if !clusterKey.Public().Verify(crypto.DomainAttestation, payload, claim.Attestation) {
+		t.Error("the cluster does not attest to an unverified job")
+	}
+}
+
+func TestReconnectedNodeGetsItsAssignmentAgain(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	s := submit(1, chain.PolicyNone{})
+	id := s.Order.ID()
+	w.must(t, s)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 50)}})
+	w.up(t, 1, 1)
+	w.expect(t, "assign n1")
+	h := hello(1)
+	h.Running = []crypto.Digest{id}
+	w.must(t, scheduler.NodeUp{Node: key(1).Public(), Hello: h})
+	w.expect(t, "")
+}
+
+func TestWaitingJobSaysWhyAndStartsWhenCapacityComes(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	s := submit(1, chain.PolicyReplicate{K: 2, N: 2})
+	id := s.Order.ID()
+	w.must(t, s)
+	w.expect(t, "")
+	if j := w.status(t, id, job.Queued); !strings.Contains(j.Reason, "2 owners needed, nodes of 1 fit") {
+		t.Errorf("reason is %q", j.Reason)
+	}
+	w.up(t, 2, 2)
+	if got := w.trace(); !strings.HasPrefix(got, "auction 1 among") {
+		t.Errorf("effects are %q", got)
+	}
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1})
+	w.expect(t, "")
+	if j := w.status(t, id, job.Queued); !strings.Contains(j.Reason, "0 of 2 bids needed") {
+		t.Errorf("reason is %q", j.Reason)
+	}
+	w.now += 999
+	w.must(t, scheduler.Tick{})
+	w.expect(t, "")
+	w.now++
+	w.must(t, scheduler.Tick{})
+	if got := w.trace(); !strings.HasPrefix(got, "auction 2 among") {
+		t.Errorf("effects are %q", got)
+	}
+	w.now = 1_000_001
+	w.must(t, scheduler.Tick{})
+	w.status(t, id, job.Failed)
+}
+
+func TestSubmitRefusals(t *testing.T) {
+	w := newWorld()
+	w.must(t, scheduler.Tick{})
+	for rule, change := range map[string]func(*scheduler.Submit){
+		"spec":     func(s *scheduler.Submit) { s.Spec.Label = "another" },
+		"chain":    func(s *scheduler.Submit) { s.Order.ChainID = "other-1" },
+		"cluster":  func(s *scheduler.Submit) { s.Order.Cluster = key(5).Public() },
+		"deadline": func(s *scheduler.Submit) { s.Order.Deadline = 1_000 },
+		"escrow":   func(s *scheduler.Submit) { s.Escrow = chain.Nano(5) },
+	} {
+		s := submit(1, chain.PolicyNone{})
+		change(&s)
+		before := w.state.Encode()
+		err := w.apply(s)
+		if r, ok := err.(*scheduler.Rejection); !ok || r.Rule != rule {
+			t.Errorf("%s: %v", rule, err)
+		}
+		if !bytes.Equal(before, w.state.Encode()) {
+			t.Errorf("%s: a refused order changed the state", rule)
+		}
+	}
+	for nonce := range uint64(10) {
+		w.must(t, submit(nonce, chain.PolicyNone{}))
+	}
+	if err := w.apply(submit(11, chain.PolicyNone{})); err == nil {
+		t.Error("an eleventh order was accepted on an escrow for ten")
+	}
+	w.must(t, submit(3, chain.PolicyNone{}))
+	w.must(t, scheduler.CancelJob{Order: submit(3, chain.PolicyNone{}).Order.ID()})
+	w.must(t, submit(11, chain.PolicyNone{}))
+}
+
+// TestRandomHistories drives random commands, and holds each replica, and one
+// restored from a snapshot half-way, to the same bytes; Apply asserts the
+// package's invariants.
+func TestRandomHistories(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		var ids []crypto.Digest
+		open := map[crypto.Digest]uint64{}
+		steps := rapid.IntRange(5, 80).Draw(t, "steps")
+		half, snapshot := steps/2, []byte(nil)
+		for i := range steps {
+			if i == half {
+				snapshot = w.state.Encode()
+				w.entries = nil
+			}
+			w.now += chain.TimeMs(rapid.IntRange(0, 2_000).Draw(t, "ms"))
+			_ = w.apply(drawCommand(t, w, &ids, open))
+			for _, e := range w.effects {
+				if a, ok := e.(scheduler.OpenAuction); ok {
+					open[a.Order] = a.Auction
+				}
+			}
+		}
+		replica, err := scheduler.Restore(config(), snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range w.entries {
+			again, err := scheduler.DecodeEntry(e.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = replica.Apply(again)
+			replica.Pending()
+		}
+		if !bytes.Equal(replica.Encode(), w.state.Encode()) {
+			t.Fatal("a replica restored half-way is in another state")
+		}
+		for _, id := range ids {
+			checkOwners(t, w, id)
+		}
+	})
+}
+
+func drawCommand(t *rapid.T, w *world, ids *[]crypto.Digest, open map[crypto.Digest]uint64) scheduler.Command {
+	n := rapid.IntRange(1, 5).Draw(t, "node")
+	kind := rapid.IntRange(0, 9).Draw(t, "kind")
+	if kind <= 1 || len(*ids) == 0 {
+		policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyReplicate{K: 2, N: 3}, chain.PolicyReplicate{K: 3, N: 3}}).Draw(t, "policy")
+		s := submit(uint64(len(*ids)), policy)
+		*ids = append(*ids, s.Order.ID())
+		return s
+	}
+	id := rapid.SampledFrom(*ids).Draw(t, "job")
+	switch kind {
+	case 2, 3:
+		return scheduler.NodeUp{Node: w.node(n, n), Hello: hello((n + 1) / 2)}
+	case 4:
+		return scheduler.NodeDown{Node: w.node(n, n)}
+	case 5, 6:
+		var bids []scheduler.SignedBid
+		for b := 1; b <= 5; b++ {
+			bids = append(bids, bid(id, b, uint64(rapid.IntRange(50, 110).Draw(t, "price"))))
+		}
+		return scheduler.CloseAuction{Order: id, Auction: open[id], Bids: bids}
+	case 7, 8:
+		return done(id, n, byte(rapid.IntRange(1, 2).Draw(t, "result")))
+	}
+	return rapid.SampledFrom([]scheduler.Command{
+		scheduler.Tick{}, scheduler.CancelJob{Order: id}, scheduler.Refused{Order: id, Node: w.node(n, n), Reason: "busy"},
+		scheduler.Confirmed{Order: id}, scheduler.NodeLoad{Node: w.node(n, n)},
+	}).Draw(t, "other")
+}
+
+// checkOwners is invariant 3: no owner has two runs of a job that count.
+func checkOwners(t *rapid.T, w *world, id crypto.Digest) {
+	j, ok := w.state.Job(id)
+	if !ok {
+		return
+	}
+	seen := map[chain.Address]bool{}
+	for i := range j.Runs {
+		if j.Runs[i].Stage == scheduler.Lost {
+			continue
+		}
+		if seen[j.Runs[i].Owner] {
+			t.Fatalf("an owner runs job %s twice", id.Short())
+		}
+		seen[j.Runs[i].Owner] = true
+	}
+}
+
+func FuzzEntry(f *testing.F) {
+	f.Add(scheduler.Entry{TimeMs: 1, Command: submit(1, chain.PolicyNone{})}.Encode())
+	f.Add(scheduler.Entry{TimeMs: 1, Command: done(crypto.Digest{1}, 1, 1)}.Encode())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := scheduler.DecodeEntry(raw)
+		if err == nil && !bytes.Equal(e.Encode(), raw) {
+			t.Fatal("decoded entry encodes otherwise")
+		}
+	})
+}
