@@ -1,0 +1,419 @@
+package api_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
+	"pgregory.net/rapid"
+)
+
+type keySigner struct{ crypto.PrivateKey }
+
+func (k keySigner) AccountKey() crypto.AccountKey { return crypto.AccountKeyOf(k.Public()) }
+
+func (k keySigner) Sign(d *crypto.Domain, payload []byte) (crypto.Signature, error) {
+	return k.PrivateKey.Sign(d, payload), nil
+}
+
+func testKey(n byte) keySigner { return keySigner{crypto.PrivateKeyFromSeed([32]byte{n})} }
+
+func address(n byte) chain.Address { return chain.AddressOf(testKey(n).AccountKey()) }
+
+func policies() []chain.Policy {
+	return []chain.Policy{
+		chain.PolicyNone{},
+		chain.PolicyReplicate{K: 2, N: 3},
+		chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{9}, Inputs: []chain.FieldBytes{{1}, {2}}},
+	}
+}
+
+func claim(policy chain.Policy) chain.Claim {
+	order := chain.Order{
+		ChainID: "hyper-test", Consumer: testKey(1).AccountKey(), Nonce: math.MaxUint64, Cluster: testKey(3).Public(), Spec: crypto.Digest{7},
+		Policy: chain.PolicyField{Policy: policy}, Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: math.MaxUint64}, {Resource: chain.GPU, Price: 1}},
+		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Hyper(3), Deadline: 1 << 60,
+	}
+	return chain.Claim{
+		Order: order, OrderSig: crypto.Signature{1},
+		Acceptance: chain.Acceptance{ChainID: "hyper-test", Order: order.ID(), Cluster: testKey(3).Public(), Sequence: 1 << 55, Outstanding: chain.Hyper(1)},
+		Bid:        chain.Bid{ChainID: "hyper-test", Order: order.ID(), Node: testKey(4).Public(), Fixed: chain.Nano(5), Expiry: 77},
+		BidSig:     crypto.Signature{3},
+		Receipt: chain.UsageReceipt{
+			ChainID: "hyper-test", Order: order.ID(), Node: testKey(4).Public(), Sequence: 1,
+			Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1000, DurationMs: 5}}, Fuel: math.MaxUint64, Result: crypto.Digest{8},
+			Outputs: []chain.FieldBytes{{5}}, Started: 5, Ended: 9, Exit: chain.ExitOK, ExitCode: 3,
+		},
+		Attestation: crypto.Signature{4}, Proof: []byte{1, 2, 3},
+	}
+}
+
+func everyMessage() chain.Msgs {
+	settle := chain.Settle{}
+	for _, p := range policies() {
+		settle.Claims = append(settle.Claims, claim(p))
+	}
+	key := testKey(4).Public()
+	return chain.Msgs{
+		chain.Transfer{To: address(2), Amount: chain.Nano(math.MaxUint64)},
+		chain.RegisterProvider{Node: key, Possession: crypto.Signature{1}, Bond: chain.Hyper(1), Region: "eu <&>", Millicores: 4000, MemoryMiB: 1 << 47},
+		chain.UnbondProvider{Node: key},
+		chain.RegisterCluster{Cluster: key, Possession: crypto.Signature{2}, Bond: chain.Hyper(2), FeeBps: 12, Endpoints: []string{"a:1", "b:2"}},
+		chain.RegisterCluster{Cluster: key},
+		chain.UnbondCluster{Cluster: key},
+		chain.Deposit{Cluster: key, Amount: chain.Nano(1)},
+		chain.Withdraw{Cluster: key, Amount: chain.Nano(2)},
+		settle,
+	}
+}
+
+func signed(t testing.TB, body chain.TxBody, signers ...chain.Signer) chain.Tx {
+	t.Helper()
+	tx, err := chain.SignTx(body, signers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+func sampleTx(t testing.TB) chain.Tx {
+	payer := address(2)
+	return signed(t, chain.TxBody{
+		ChainID: "hyper-test", Sender: address(1), Nonce: math.MaxUint64, Expiry: math.MaxUint64, GasLimit: chain.GasUnits(1 << 60),
+		MaxFee: chain.PricePerGas(9), Tip: chain.PricePerGas(2), FeePayer: &payer, Messages: everyMessage(), Memo: "“π” & <b>\n",
+	}, testKey(1), testKey(2))
+}
+
+func throughJSON[T any](t *testing.T, in T) T {
+	t.Helper()
+	data, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out T
+	if err := api.DecodeJSON(data, &out); err != nil {
+		t.Fatalf("%v in %s", err, data)
+	}
+	return out
+}
+
+func TestTransactionThroughJSONIsExact(t *testing.T) {
+	tx := sampleTx(t)
+	back, err := api.TxFromJSON(throughJSON(t, api.TxToJSON(tx)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(back.Encode()) != string(tx.Encode()) {
+		t.Fatalf("bytes differ:\n%x\n%x", back.Encode(), tx.Encode())
+	}
+}
+
+func TestAnyTransferThroughJSONIsExact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tx := chain.Tx{Body: chain.TxBody{
+			ChainID: chain.ChainID(rapid.StringMatching(`[a-z][a-z0-9-]{2,31}`).Draw(t, "chain")),
+			Sender:  address(rapid.Byte().Draw(t, "sender")), Nonce: rapid.Uint64().Draw(t, "nonce"),
+			Expiry: chain.Height(rapid.Uint64().Draw(t, "expiry")), GasLimit: chain.GasUnits(rapid.Uint64().Draw(t, "gas")),
+			MaxFee: chain.PricePerGas(rapid.Uint64().Draw(t, "fee")), Memo: rapid.String().Draw(t, "memo"),
+			Messages: chain.Msgs{chain.Transfer{To: address(rapid.Byte().Draw(t, "to")), Amount: chain.Nano(rapid.Uint64().Draw(t, "amount"))}},
+		}, Signatures: []chain.TxSignature{{Key: testKey(1).AccountKey(), Signature: crypto.Signature(rapid.SliceOfN(rapid.Byte(), 64, 64).Draw(t, "signature"))}}}
+		data, err := json.Marshal(api.TxToJSON(tx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded api.Tx
+		if err := api.DecodeJSON(data, &decoded); err != nil {
+			t.Fatal(err)
+		}
+		back, err := api.TxFromJSON(decoded)
+		if err != nil || string(back.Encode()) != string(tx.Encode()) {
+			t.Fatalf("%v: %s", err, data)
+		}
+	})
+}
+
+func TestHeaderThroughJSONIsExact(t *testing.T) {
+	h := chain.Header{Version: 1, ChainID: "hyper-test", Height: 5, Epoch: 1, View: math.MaxUint64, Parent: crypto.Digest{1}, TimeMs: 9, TxRoot: crypto.Digest{2},
+		ExtraRoot: crypto.Digest{3}, StateRoot: crypto.Digest{4}, ReceiptRoot: crypto.Digest{5}, Committee: crypto.Digest{6}, NextCommittee: crypto.Digest{7},
+		Proposer: testKey(1).Public(), Finalized: 4, VRFOutput: crypto.Digest{8}, VRFProof: []byte{1, 2}}
+	for _, v := range reflect.ValueOf(h).Fields() {
+		if v.CanInterface() && v.IsZero() {
+			t.Fatalf("the sample leaves a field zero, so that the test would not see it lost: %+v", h)
+		}
+	}
+	back := api.HeaderFromJSON(throughJSON(t, api.HeaderToJSON(h)))
+	if back.Digest() != h.Digest() {
+		t.Fatalf("%+v\n%+v", back, h)
+	}
+}
+
+func TestIntegersAreStringsAboveTwoToThe53(t *testing.T) {
+	for n, want := range map[api.Uint64]string{0: "0", 1 << 53: "9007199254740992", 1<<53 + 1: `"9007199254740993"`, math.MaxUint64: `"18446744073709551615"`} {
+		data, err := json.Marshal(n)
+		if err != nil || string(data) != want {
+			t.Errorf("%d: %s %v", n, data, err)
+		}
+	}
+	for _, text := range []string{"17", `"17"`} {
+		var n api.Uint64
+		if err := json.Unmarshal([]byte(text), &n); err != nil || n != 17 {
+			t.Errorf("%s: %d %v", text, n, err)
+		}
+	}
+	for _, text := range []string{"-1", "1.5", "1e3", `"0x1"`, `""`, "18446744073709551616", "null", "true"} {
+		var n api.Uint64
+		if err := n.UnmarshalJSON([]byte(text)); err == nil {
+			t.Errorf("%s was read as %d", text, n)
+		}
+	}
+}
+
+func TestDecodeNamesTheField(t *testing.T) {
+	good, err := json.Marshal(api.TxToJSON(sampleTx(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct{ old, new, location string }{
+		{`"nonce":"18446744073709551615"`, `"nonce":-1`, "body.nonce"},
+		{`"sender":"hyper1`, `"sender":"hypra1`, "body.sender"},
+		{`"type":"transfer"`, `"type":"steal"`, "body.messages[0].type"},
+		{`"amount_nhyper":1}`, `"amount_nhyper":"x"}`, "body.messages[6].data.amount_nhyper"},
+		{`"k":2`, `"k":256`, "body.messages[8].data.claims[1].order.policy.data.k"},
+		{`"kernel":`, `"kernal":`, "body.messages[8].data.claims[2].order.policy.data.kernal"},
+		{`"fee_bps":12`, `"fee_bps":"many"`, "body.messages[3].data.fee_bps"},
+		{`"exit":"ok"`, `"exit":"fine"`, "body.messages[8].data.claims[0].receipt.exit"},
+		{`"memo":`, `"note":`, "body.note"},
+		{`"signatures":[`, `"signatures":[7,`, "signatures[0]"},
+	}
+	for _, c := range cases {
+		text := strings.Replace(string(good), c.old, c.new, 1)
+		if text == string(good) {
+			t.Fatalf("%q is not in %s", c.old, good)
+		}
+		var tx api.Tx
+		err := api.DecodeJSON([]byte(text), &tx)
+		field, ok := errors.AsType[*api.FieldError](err)
+		if !ok || field.Location != c.location {
+			t.Errorf("%s → %s: %v, want location %s", c.old, c.new, err, c.location)
+		}
+	}
+	for _, text := range []string{"", "{", "[]", "{} {}", "nul"} {
+		var tx api.Tx
+		if err := api.DecodeJSON([]byte(text), &tx); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+func TestMissingSumsAreRefusedNotEncoded(t *testing.T) {
+	var tx api.Tx
+	if err := api.DecodeJSON([]byte(`{"body":{"messages":[{"type":"settle","data":{"claims":[{}]}}]}}`), &tx); err == nil || !strings.Contains(err.Error(), "order.policy") {
+		t.Fatalf("an order without policy: %v", err)
+	}
+	if _, err := api.TxFromJSON(api.Tx{Body: api.TxBody{Messages: make([]api.Message, 1)}}); err == nil {
+		t.Fatal("a missing message was accepted")
+	}
+	if _, err := json.Marshal(api.Order{}); err == nil {
+		t.Fatal("an order without policy was written")
+	}
+}
+
+func TestSubmissions(t *testing.T) {
+	tx := sampleTx(t)
+	raw := tx.Encode()
+	asJSON, err := json.Marshal(map[string]any{"txs": []any{api.TxToJSON(tx), map[string]string{"raw": api.Hex(raw).String()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for contentType, body := range map[string][]byte{
+		api.ContentJSON: asJSON,
+		api.ContentCBOR: api.EncodeSubmission([][]byte{raw, raw}),
+	} {
+		list, err := api.DecodeSubmission(contentType, body)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("%s: %d %v", contentType, len(list), err)
+		}
+		for _, item := range list {
+			if item.Err != nil || item.ID != crypto.DomainTxID.Hash(raw) || item.Tx.ID() != item.ID {
+				t.Errorf("%s: %+v", contentType, item)
+			}
+		}
+	}
+}
+
+func TestSubmissionsAreRefusedByName(t *testing.T) {
+	many := make([][]byte, chain.MaxBatchTxs+1)
+	for i := range many {
+		many[i] = []byte{}
+	}
+	manyJSON := `{"txs":[` + strings.Repeat(`{},`, chain.MaxBatchTxs) + `{}]}`
+	cases := []struct{ kind, body, want string }{
+		{api.ContentCBOR, string(api.EncodeSubmission(many)), "has 1001 transactions, want 1 to 1000"},
+		{api.ContentCBOR, string(api.EncodeSubmission(nil)), "has 0 transactions"},
+		{api.ContentCBOR, "\x9f\xff", "indefinite"},
+		{api.ContentCBOR, string(make([]byte, api.MaxSubmitBytes+1)), "limit 16777216"},
+		{api.ContentJSON, manyJSON, "txs: has 1001 transactions, want 1 to 1000"},
+		{api.ContentJSON, `{"txs":[]}`, "txs: has 0"},
+		{api.ContentJSON, `{"tx":[]}`, "tx: unknown field"},
+		{api.ContentJSON, `{"txs":[{}]}`, "txs[0]: has neither raw nor body"},
+		{api.ContentJSON, `{"txs":[{"raw":"00","body":{}}]}`, "txs[0]: has raw and body"},
+		{api.ContentJSON, `{"txs":[{"raw":"0G"}]}`, "txs[0].raw: "},
+		{api.ContentJSON, `{"txs":[{"raw":"00"},{"body":{"messages":[null]}}]}`, "txs[1].body.messages[0]"},
+		{"text/plain", "", "content type \"text/plain\""},
+	}
+	for _, c := range cases {
+		list, err := api.DecodeSubmission(c.kind, []byte(c.body))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.60s: %v %v, want %q", c.body, list, err, c.want)
+		}
+	}
+	list, err := api.DecodeSubmission(api.ContentCBOR, api.EncodeSubmission([][]byte{{1}, sampleTx(t).Encode()}))
+	if err != nil || list[0].Err == nil || list[1].Err != nil {
+		t.Errorf("one bad transaction must not stop the others: %v %v", list, err)
+	}
+}
+
+func TestCursors(t *testing.T) {
+	for _, text := range []string{"0", "7", "7.0", "18446744073709551615", "1.4294967294"} {
+		c, err := api.ParseCursor(text)
+		if err != nil || c.String() != text {
+			t.Errorf("%s: %s %v", text, c, err)
+		}
+	}
+	for _, text := range []string{"", "x", "7.", ".7", "7.4294967295", "7.8.9", "-1", "18446744073709551616", "+7"} {
+		if c, err := api.ParseCursor(text); err == nil {
+			t.Errorf("%q was read as %s", text, c)
+		}
+	}
+	at, after := api.CursorAt(7, 3), api.CursorAfter(7)
+	if at.Before(7, 3) || !at.Before(7, 4) || !at.Before(8, 0) || at.Before(6, 9) || at.Next() != 7 {
+		t.Error("a cursor inside a height is misplaced")
+	}
+	if after.Before(7, 4_000_000_000) || !after.Before(8, 0) || after.Next() != 8 {
+		t.Error("a cursor after a height is misplaced")
+	}
+	if (api.Cursor{}).Next() != 0 || !(api.Cursor{}).Before(1, 0) {
+		t.Error("the zero cursor is not before everything")
+	}
+}
+
+func TestStreamEventsCarryChainEvents(t *testing.T) {
+	data, err := json.Marshal(chain.Transferred{From: address(1), To: address(2), Amount: chain.Hyper(1_000_000_000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := throughJSON(t, api.StreamEvent{Cursor: api.CursorAt(4, 2), Type: "transferred", Height: 4, Data: data})
+	got, err := e.ChainEvent()
+	if err != nil || got.(chain.Transferred).Amount != chain.Hyper(1_000_000_000) || e.Cursor != api.CursorAt(4, 2) {
+		t.Fatalf("%+v %v", got, err)
+	}
+	if got, err := (&api.StreamEvent{Type: api.EventTx}).ChainEvent(); got != nil || err != nil {
+		t.Fatalf("%v %v", got, err)
+	}
+	if _, err := (&api.StreamEvent{Type: "nothing"}).ChainEvent(); err == nil {
+		t.Fatal("an unknown event was accepted")
+	}
+}
+
+func TestSettlementsAddUp(t *testing.T) {
+	s := api.NewSettlements(crypto.Digest{1})
+	at := api.SettledClaim{Height: 3, TxID: crypto.Digest{2}}
+	for _, event := range []chain.Event{
+		chain.ClaimRecorded{Order: crypto.Digest{1}},
+		chain.ClaimSettled{Order: crypto.Digest{1}, Cost: chain.Nano(5), Burned: chain.Nano(1)},
+		chain.ClaimSettled{Order: crypto.Digest{1}, Cost: chain.Nano(7), Burned: chain.Nano(2)},
+		chain.ClaimSettled{Order: crypto.Digest{9}, Cost: chain.Nano(100)},
+		chain.ClaimRejected{Order: crypto.Digest{1}},
+		chain.Transferred{},
+	} {
+		if err := s.Add(at, event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(s.Settled) != 2 || len(s.Recorded) != 1 || len(s.Rejected) != 1 || s.Cost != chain.Nano(12) || s.Burned != chain.Nano(3) || s.Settled[1].TxID != at.TxID {
+		t.Fatalf("%+v", s)
+	}
+	if err := s.Add(at, chain.ClaimSettled{Order: crypto.Digest{1}, Cost: chain.Nano(math.MaxUint64)}); err == nil {
+		t.Fatal("costs wrapped")
+	}
+}
+
+func TestProblemInOneLine(t *testing.T) {
+	p := &api.Problem{Status: 422, Title: "Unprocessable Entity", Detail: "validation failed", Errors: make([]api.ProblemDetail, 9)}
+	p.Errors[0] = api.ProblemDetail{Location: "body.a", Message: "too long"}
+	if got := p.Error(); !strings.HasPrefix(got, "422 Unprocessable Entity: validation failed; body.a: too long; ") || !strings.HasSuffix(got, "and 5 more") {
+		t.Fatal(got)
+	}
+}
+
+// Every shape's sum must list every alternative of package chain's.
+func TestShapesAreComplete(t *testing.T) {
+	names := map[string]bool{}
+	for _, shape := range api.Shapes() {
+		for _, c := range shape.Cases {
+			names[c.Name] = true
+		}
+	}
+	for _, m := range everyMessage() {
+		if !names[chain.KindOf(m)] {
+			t.Errorf("message %s has no shape", chain.KindOf(m))
+		}
+	}
+	for _, p := range policies() {
+		name, _, _ := strings.Cut(p.String(), "(")
+		if !names[name] {
+			t.Errorf("policy %s has no shape", name)
+		}
+	}
+	// The kinds of events are numbered from 1 without gaps.
+	known := 0
+	for kind := 1; ; kind++ {
+		var events chain.Events
+		err := events.UnmarshalCBOR(codec.Marshal([]any{[]any{kind, []any{}}}))
+		if err != nil && strings.Contains(err.Error(), "unknown") {
+			break
+		}
+		known++
+	}
+	for _, shape := range api.Shapes() {
+		if shape.List && len(shape.Cases) != known {
+			t.Errorf("%d events have shapes, package chain has %d", len(shape.Cases), known)
+		}
+	}
+}
+
+func FuzzSubmission(f *testing.F) {
+	raw := sampleTx(f).Encode()
+	f.Add(true, api.EncodeSubmission([][]byte{raw}))
+	asJSON, err := json.Marshal(map[string]any{"txs": []any{api.TxToJSON(sampleTx(f))}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(false, asJSON)
+	f.Add(false, []byte(`{"txs":[{"body":{"messages":[{"type":"settle","data":{"claims":[{"order":null}]}}]}}]}`))
+	f.Fuzz(func(t *testing.T, isCBOR bool, body []byte) {
+		kind := api.ContentJSON
+		if isCBOR {
+			kind = api.ContentCBOR
+		}
+		list, err := api.DecodeSubmission(kind, body)
+		if err != nil {
+			if _, ok := errors.AsType[*api.FieldError](err); !ok {
+				t.Fatalf("%v is no FieldError", err)
+			}
+			return
+		}
+		for i := range list {
+			if list[i].Err == nil && list[i].Tx.ID() != list[i].ID {
+				t.Fatal("a transaction has two ids")
+			}
+		}
+	})
+}
