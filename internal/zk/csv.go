@@ -22,7 +22,7 @@ func ParseMatrixCSV(data []byte) (Matrix, error) {
 	}
 	m := Matrix{n: n, cells: make([]int16, len(cells))}
 	for i, v := range cells {
-		m.cells[i] = int16(v) //nolint:gosec // parsed at 16 bits
+		m.cells[i] = int16(v) // parsed at 16 bits
 	}
 	return m, nil
 }

@@ -94,13 +94,13 @@ func RightDigest(m Matrix) Field { return sponge(SpongeMatmulRight, packFactor(m
 // ProductDigest returns the digest of a product, output 0 of the statement.
 func ProductDigest(p Product) Field {
 	return sponge(SpongeMatmulProduct, pack(len(p.cells), MatmulProductPack, MatmulProductBits, func(i int) uint64 {
-		return uint64(p.cells[i] + 1<<(MatmulProductBits-1)) //nolint:gosec // entries are within 40 bits
+		return uint64(p.cells[i] + 1<<(MatmulProductBits-1)) // entries are within 40 bits
 	}))
 }
 
 func packFactor(m Matrix) []fr.Element {
 	return pack(len(m.cells), MatmulFactorPack, MatmulFactorBits, func(i int) uint64 {
-		return uint64(int64(m.cells[i]) + 1<<(MatmulFactorBits-1)) //nolint:gosec // never negative
+		return uint64(int64(m.cells[i]) + 1<<(MatmulFactorBits-1)) // never negative
 	})
 }
 

@@ -31,7 +31,7 @@ const (
 // zero. With the length fixed in advance, zero padding of the last block is
 // injective.
 func SpongeCapacity(use SpongeUse, length int) uint64 {
-	return uint64(use)<<32 | uint64(uint32(length)) //nolint:gosec // lengths are a few thousand
+	return uint64(use)<<32 | uint64(uint32(length)) // lengths are a few thousand
 }
 
 // permutation holds constants only.

@@ -1,0 +1,244 @@
+package groth16
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/consensys/gnark"
+	backend "github.com/consensys/gnark/backend/groth16/bn254"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// ErrDamagedKeys says that a file of stored keys is not what was written.
+var ErrDamagedKeys = errors.New("groth16: stored keys are damaged")
+
+// A file of keys is
+//
+//	digest (32 bytes, DomainProvingKey, of all that follows)
+//	length of the format string (4 bytes, big-endian), format string
+//	length of the verifying key (4 bytes, big-endian), verifying key
+//	the proving key as memory dump, to the end
+//
+// named by kernel and circuit digest. The dump is read back unchecked, hence
+// fast; the digest is what makes that safe against damage. The file is no
+// interchange format: the format string pins gnark's version and the machine.
+const bufferSize = 1 << 20 // bytes
+
+func cacheFormat() string {
+	return fmt.Sprintf("hypermesh groth16 keys 1, gnark %s, %s", gnark.Version, runtime.GOARCH)
+}
+
+func cachePath(dir string, c *circuit) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-%s.keys", c.kernel, c.digest))
+}
+
+// LoadOrSetup returns the kernel's keys from the directory, making and storing
+// them there first if there are none, or none that are intact (progress then
+// says so). Processes that share the directory make them once: the others wait.
+// The directory is created if need be.
+func LoadOrSetup(dir string, kernel zk.Kernel, progress Progress) (*Keys, error) {
+	progress.report("compiling the circuit", 0)
+	c, err := compile(kernel)
+	if err != nil {
+		return nil, err
+	}
+	path := cachePath(dir, c)
+	keys, err := readKeys(path, c)
+	if needsSetup(err) {
+		keys, err = setupLocked(dir, c, progress)
+	}
+	if err != nil {
+		return nil, err
+	}
+	progress.report("keys ready", 1)
+	return keys, nil
+}
+
+// Load returns the kernel's keys from the directory. The error wraps
+// fs.ErrNotExist if there are none, and ErrDamagedKeys if they are not intact.
+// It is for whoever needs the keys of an existing network: new ones would not
+// fit its genesis.
+func Load(dir string, kernel zk.Kernel) (*Keys, error) {
+	c, err := compile(kernel)
+	if err != nil {
+		return nil, err
+	}
+	return readKeys(cachePath(dir, c), c)
+}
+
+func needsSetup(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamagedKeys)
+}
+
+// setupLocked makes and stores keys while it holds the directory's lock for
+// this circuit, unless another process has done so meanwhile.
+func setupLocked(dir string, c *circuit, progress Progress) (keys *Keys, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nothing here is secret
+		return nil, fmt.Errorf("groth16: directory of keys: %w", err)
+	}
+	path := cachePath(dir, c)
+	lock, err := lockFile(path+".lock", func() {
+		progress.report("waiting for another process that is making the keys", 0)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("groth16: lock on keys: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	keys, err = readKeys(path, c)
+	if !needsSetup(err) {
+		return keys, err
+	}
+	if errors.Is(err, ErrDamagedKeys) {
+		progress.report(err.Error()+"; making new ones", 0)
+	}
+	if keys, err = setup(c, progress); err != nil {
+		return nil, err
+	}
+	progress.report("storing the keys", 0.95)
+	if err := writeKeys(path, keys); err != nil {
+		return nil, fmt.Errorf("groth16: storing keys: %w", err)
+	}
+	return keys, nil
+}
+
+// readKeys reads the file twice: once for its digest, once for its contents. A
+// reader's open file is never written to, only replaced by another.
+func readKeys(path string, c *circuit) (keys *Keys, err error) {
+	f, err := os.Open(path) // the caller's own directory
+	if err != nil {
+		return nil, fmt.Errorf("groth16: stored keys: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+
+	var want crypto.Digest
+	if _, err := io.ReadFull(f, want[:]); err != nil {
+		return nil, damaged(path, err)
+	}
+	h := crypto.DomainProvingKey.NewStream()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, fmt.Errorf("groth16: stored keys: %w", err)
+	}
+	if h.Sum() != want {
+		return nil, damaged(path, errors.New("digest differs"))
+	}
+	if _, err := f.Seek(crypto.DigestSize, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("groth16: stored keys: %w", err)
+	}
+	keys, err = parseKeys(bufio.NewReaderSize(f, bufferSize), c)
+	if err != nil {
+		return nil, damaged(path, err)
+	}
+	return keys, nil
+}
+
+func damaged(path string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrDamagedKeys, filepath.Base(path), err)
+}
+
+func parseKeys(r *bufio.Reader, c *circuit) (*Keys, error) {
+	format, err := readBlock(r)
+	if err != nil {
+		return nil, fmt.Errorf("format: %w", err)
+	}
+	if want := cacheFormat(); string(format) != want {
+		return nil, fmt.Errorf("format is %q, want %q", format, want)
+	}
+	encoding, err := readBlock(r)
+	if err != nil {
+		return nil, fmt.Errorf("verifying key: %w", err)
+	}
+	var pk backend.ProvingKey
+	if err := pk.ReadDump(r); err != nil {
+		return nil, fmt.Errorf("proving key: %w", err)
+	}
+	return newKeys(c, &pk, encoding)
+}
+
+// readBlock reads a length and that many bytes, at most MaxVerifyingKeySize.
+func readBlock(r io.Reader) ([]byte, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n > MaxVerifyingKeySize {
+		return nil, fmt.Errorf("%d bytes, limit %d", n, MaxVerifyingKeySize)
+	}
+	block := make([]byte, n)
+	_, err := io.ReadFull(r, block)
+	return block, err
+}
+
+func appendBlock(out, block []byte) []byte {
+	out = binary.BigEndian.AppendUint32(out, uint32(len(block))) // a few hundred bytes
+	return append(out, block...)
+}
+
+// writeKeys stores the keys at path, whole or not at all: they go to a
+// temporary file, which is synced and then renamed.
+func writeKeys(path string, keys *Keys) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeIfThere(f.Name()))
+		}
+	}()
+	if err := errors.Join(writeContents(f, keys), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeContents leaves room for the digest, writes the rest while hashing it,
+// and then fills in the digest.
+func writeContents(f *os.File, keys *Keys) error {
+	if _, err := f.Seek(crypto.DigestSize, io.SeekStart); err != nil {
+		return err
+	}
+	h := crypto.DomainProvingKey.NewStream()
+	w := bufio.NewWriterSize(io.MultiWriter(f, h), bufferSize)
+	head := appendBlock(appendBlock(nil, []byte(cacheFormat())), keys.encoding)
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	if err := keys.proving.WriteDump(w); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	digest := h.Sum()
+	_, err := f.WriteAt(digest[:], 0)
+	return err
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir) // the caller's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

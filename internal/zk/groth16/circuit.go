@@ -1,0 +1,129 @@
+package groth16
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/consensys/gnark-crypto/ecc"
+	"github.com/consensys/gnark/constraint"
+	bn254cs "github.com/consensys/gnark/constraint/bn254"
+	"github.com/consensys/gnark/frontend"
+	"github.com/consensys/gnark/frontend/cs/r1cs"
+	"github.com/consensys/gnark/logger"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// quiet turns gnark's logger off, once: by default it prints to standard
+// output. It is the process's only use of that logger, since nobody else may
+// import gnark, and every way into gnark goes through compile.
+var quiet = sync.OnceFunc(logger.Disable)
+
+// shape is a kernel's number of public digests.
+type shape struct{ inputs, outputs int }
+
+// publics counts a circuit's publics: inputs, outputs, bind.
+func (s shape) publics() int { return s.inputs + s.outputs + 1 }
+
+// shapeOf returns the shape of a kernel, and false if there is no such kernel.
+func shapeOf(kernel zk.Kernel) (shape, bool) {
+	if _, ok := kernel.MatmulSize(); ok {
+		return shape{inputs: 2, outputs: 1}, true
+	}
+	return shape{}, false
+}
+
+// circuit is a kernel's compiled constraint system.
+type circuit struct {
+	kernel zk.Kernel
+	shape  shape
+	system *bn254cs.R1CS
+	digest crypto.Digest // see circuitDigest
+}
+
+// compile builds the constraint system of a kernel, the same on every machine.
+// n = 32 takes about 0.4 s.
+func compile(kernel zk.Kernel) (*circuit, error) {
+	n, ok := kernel.MatmulSize()
+	if !ok {
+		return nil, fmt.Errorf("%w: no circuit for %q", zk.ErrUnknownKernel, string(kernel))
+	}
+	return compileCircuit(kernel, newMatmulCircuit(n)), nil
+}
+
+// compileCircuit panics if the definition fails or breaks the first invariant
+// of the package: no input can cause either.
+func compileCircuit(kernel zk.Kernel, definition frontend.Circuit) *circuit {
+	quiet()
+	compiled, err := frontend.Compile(ecc.BN254.ScalarField(), r1cs.NewBuilder, definition)
+	if err != nil {
+		panic(fmt.Sprintf("groth16: kernel %s does not compile: %v", kernel, err))
+	}
+	system, ok := compiled.(*bn254cs.R1CS)
+	if !ok {
+		panic(fmt.Sprintf("groth16: kernel %s compiled to %T", kernel, compiled))
+	}
+	c := &circuit{kernel: kernel, system: system}
+	c.shape, ok = shapeOf(kernel)
+	commitment := soleCommitment(system)
+	const oneWire = 1
+	if !ok || system.GetNbPublicVariables() != c.shape.publics()+oneWire || commitment == nil || len(commitment.PublicAndCommitmentCommitted) != 0 {
+		panic(fmt.Sprintf("groth16: kernel %s has %d publics and commitment %+v", kernel, system.GetNbPublicVariables()-oneWire, commitment))
+	}
+	c.digest = circuitDigest(kernel, system)
+	return c
+}
+
+// soleCommitment returns the system's commitment, or nil if it has none or
+// several.
+func soleCommitment(system *bn254cs.R1CS) *constraint.Groth16Commitment {
+	all, ok := system.GetCommitments().(constraint.Groth16Commitments)
+	if !ok || len(all) != 1 {
+		return nil
+	}
+	return &all[0]
+}
+
+// circuitDigest hashes what the keys depend on, under DomainCircuit: the
+// kernel's name, the numbers of wires and constraints, the commitment's wires,
+// and every constraint as three lists of (wire, coefficient). How wires are
+// solved is left out: it is the prover's own business.
+func circuitDigest(kernel zk.Kernel, system *bn254cs.R1CS) crypto.Digest {
+	h := crypto.DomainCircuit.NewStream()
+	var buf []byte
+	number := func(n int) { buf = binary.BigEndian.AppendUint32(buf, uint32(n)) } // counts of wires
+	flush := func() {
+		if _, err := h.Write(buf); err != nil {
+			panic("groth16: a hash refused bytes: " + err.Error())
+		}
+		buf = buf[:0]
+	}
+	number(len(kernel))
+	buf = append(buf, kernel...)
+	number(system.GetNbPublicVariables())
+	number(system.GetNbSecretVariables())
+	number(system.GetNbInternalVariables())
+	number(system.GetNbConstraints())
+	commitment := soleCommitment(system)
+	number(commitment.CommitmentIndex)
+	number(len(commitment.PrivateCommitted))
+	for _, wire := range commitment.PrivateCommitted {
+		number(wire)
+	}
+	flush()
+	rows := system.GetR1CIterator()
+	for row := rows.Next(); row != nil; row = rows.Next() {
+		for _, side := range []constraint.LinearExpression{row.L, row.R, row.O} {
+			number(len(side))
+			for _, term := range side {
+				number(term.WireID())
+				coefficient := system.Coefficients[term.CoeffID()].Bytes()
+				buf = append(buf, coefficient[:]...)
+			}
+		}
+		flush()
+	}
+	return h.Sum()
+}

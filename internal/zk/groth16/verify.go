@@ -1,0 +1,161 @@
+package groth16
+
+import (
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+
+	"github.com/consensys/gnark-crypto/ecc/bn254"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
+	"github.com/consensys/gnark/constraint"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// Verifier verifies proofs of the kernels whose keys it was made with. It
+// implements zk.Verifier.
+type Verifier struct {
+	keys map[zk.Kernel]*verifyingKey // never written after NewVerifier
+}
+
+var _ zk.Verifier = (*Verifier)(nil)
+
+// NewVerifier returns a verifier for the given encoded verifying keys. It
+// checks each for its form; that a key is the one that a genesis pins is for
+// the caller to compare, by Digest. No keys at all is a verifier that knows no
+// kernel.
+func NewVerifier(keys map[zk.Kernel][]byte) (*Verifier, error) {
+	v := &Verifier{keys: make(map[zk.Kernel]*verifyingKey, len(keys))}
+	for _, kernel := range slices.Sorted(maps.Keys(keys)) {
+		key, err := decodeVerifyingKey(kernel, keys[kernel])
+		if err != nil {
+			return nil, err
+		}
+		v.keys[kernel] = key
+	}
+	return v, nil
+}
+
+// Kernels returns the names of the kernels it has keys for, sorted.
+func (v *Verifier) Kernels() []zk.Kernel { return slices.Sorted(maps.Keys(v.keys)) }
+
+// Digest returns the digest of a kernel's verifying key, and false if there is
+// none.
+func (v *Verifier) Digest(kernel zk.Kernel) (crypto.Digest, bool) {
+	key, ok := v.keys[kernel]
+	if !ok {
+		return crypto.Digest{}, false
+	}
+	return key.digest, true
+}
+
+// Verify returns nil if the proof proves the statement, and otherwise an error
+// that wraps one of zk's rejections. About a millisecond.
+func (v *Verifier) Verify(statement zk.Statement, proof []byte) error {
+	key, ok := v.keys[statement.Kernel]
+	if !ok {
+		return fmt.Errorf("%w: %q", zk.ErrUnknownKernel, shortened(statement.Kernel))
+	}
+	return key.verify(statement, proof)
+}
+
+func shortened(kernel zk.Kernel) string { return string(kernel[:min(len(kernel), zk.MaxKernelLength)]) }
+
+func (k *verifyingKey) verify(statement zk.Statement, proof []byte) error {
+	if statement.VerifyingKey != k.digest {
+		return fmt.Errorf("%w: statement names %s, %s has %s",
+			zk.ErrVerifyingKey, statement.VerifyingKey.Short(), k.kernel, k.digest.Short())
+	}
+	if len(statement.Inputs) != k.shape.inputs || len(statement.Output) != k.shape.outputs {
+		return fmt.Errorf("%w: %d inputs and %d outputs, %s has %d and %d", zk.ErrPublics,
+			len(statement.Inputs), len(statement.Output), k.kernel, k.shape.inputs, k.shape.outputs)
+	}
+	if err := statement.Check(); err != nil {
+		return err
+	}
+	points, err := decodeProof(proof)
+	if err != nil {
+		return err
+	}
+	publics := make([]fr.Element, 0, k.shape.publics()+1)
+	for _, f := range statement.Publics() {
+		publics = append(publics, element(f))
+	}
+	challenge, err := commitmentChallenge(&points.commitment)
+	if err != nil {
+		return err
+	}
+	return k.pairings(&points, append(publics, challenge))
+}
+
+// pairings checks the two equations of a proof with one commitment D and its
+// proof of knowledge π (eprint 2022/1072):
+//
+//	e(D, −σ·g) · e(π, g) = 1
+//	e(Ar, Bs) · e(Krs, −δ) · e(K₀ + Σ xᵢ·Kᵢ + D, −γ) = e(α, β)
+//
+// x being the publics, then the challenge.
+func (k *verifyingKey) pairings(p *proofPoints, x []fr.Element) error {
+	opened, err := bn254.PairingCheck([]bn254.G1Affine{p.commitment, p.knowledge}, k.opening)
+	if err != nil {
+		return fmt.Errorf("%w: %w", zk.ErrFalseProof, err)
+	}
+	if !opened {
+		return fmt.Errorf("%w: the commitment's proof of knowledge does not hold", zk.ErrFalseProof)
+	}
+	public := k.combine(x)
+	public.AddMixed(&p.commitment)
+	var publicAffine bn254.G1Affine
+	publicAffine.FromJacobian(&public)
+
+	product, err := bn254.Pair(
+		[]bn254.G1Affine{p.ar, p.krs, publicAffine},
+		[]bn254.G2Affine{p.bs, k.deltaNeg, k.gammaNeg})
+	if err != nil {
+		return fmt.Errorf("%w: %w", zk.ErrFalseProof, err)
+	}
+	if !product.Equal(&k.alphaBeta) {
+		return fmt.Errorf("%w: the pairings differ", zk.ErrFalseProof)
+	}
+	return nil
+}
+
+// combine returns K₀ + Σ xᵢ · Kᵢ₊₁, two products at a time.
+func (k *verifyingKey) combine(x []fr.Element) bn254.G1Jac {
+	var total, term bn254.G1Jac
+	total.FromAffine(&k.k[0])
+	bases := k.k[1:]
+	for i := 0; i < len(x); i += 2 {
+		var s1, s2 big.Int
+		x[i].BigInt(&s1)
+		second := &k.k[0] // times zero when the number is odd
+		if i+1 < len(x) {
+			second = &bases[i+1]
+			x[i+1].BigInt(&s2)
+		}
+		term.JointScalarMultiplication(&bases[i], second, &s1, &s2)
+		total.AddAssign(&term)
+	}
+	return total
+}
+
+// commitmentChallenge is the value of the commitment's wire: gnark's hash to
+// the field (RFC 9380 §5.2) of the uncompressed point.
+func commitmentChallenge(commitment *bn254.G1Affine) (fr.Element, error) {
+	out, err := fr.Hash(commitment.Marshal(), []byte(constraint.CommitmentDst), 1)
+	if err != nil {
+		return fr.Element{}, fmt.Errorf("%w: %w", zk.ErrMalformedProof, err)
+	}
+	return out[0], nil
+}
+
+// element converts a field element that Check accepts.
+func element(f zk.Field) fr.Element {
+	var e fr.Element
+	if err := e.SetBytesCanonical(f[:]); err != nil {
+		panic("groth16: a checked field element is not canonical: " + err.Error())
+	}
+	return e
+}
