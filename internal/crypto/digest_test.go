@@ -105,8 +105,10 @@ func TestStreamIsHashOfWhatWasWrittenSoFar(t *testing.T) {
 				t.Fatalf("sum after %d bytes differs from the hash", len(written))
 			}
 		}
-		if stream.Sum() != crypto.DomainBlob.Hash(written) || stream.Sum() != stream.Sum() {
-			t.Fatalf("last sum, after %d bytes, differs from the hash", len(written))
+		for range 2 {
+			if stream.Sum() != crypto.DomainBlob.Hash(written) {
+				t.Fatalf("last sum, after %d bytes, differs from the hash", len(written))
+			}
 		}
 	})
 }

@@ -216,7 +216,7 @@ func TestPrivateKeyDoesNotPrint(t *testing.T) {
 	seed := key.Seed()
 	secrets := []string{key.Hex(), strings.ToUpper(key.Hex()), fmt.Sprint(seed[:4])[1:12], fmt.Sprintf("%#v", seed[:4])[7:20]}
 	holder := struct{ key crypto.PrivateKey }{key}
-	asJSON, err := json.Marshal(key)
+	asJSON, err := json.Marshal(struct{ Key crypto.PrivateKey }{key})
 	if err != nil {
 		t.Fatal(err)
 	}

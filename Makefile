@@ -1,0 +1,97 @@
+# `make help` lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO       ?= go
+FUZZTIME ?= 30s
+
+# The example programs run as jobs; one that is not for WASI says so with
+# //go:build !wasip1.
+WASI = GOOS=wasip1 GOARCH=wasm $(GO)
+
+# Packages whose tests without -short start real processes, namespaces or a
+# browser, one after the other.
+E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer))
+E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables
+
+# Packages whose fuzz targets run for some seconds in `make test`: what decodes
+# bytes that strangers send. An execution count ends more evenly than a time.
+SMOKE_PACKAGES = $(wildcard internal/codec internal/chain consensus nexus/job)
+SMOKE_FUZZTIME = 20000x
+
+GOLANGCI_VERSION = v2.15.0
+GOLANGCI         = bin/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: need
+need:
+	@.ci/need gcc:gcc git:git
+	@command -v $(GO) >/dev/null || { echo "Go 1.26 or later is missing: https://go.dev/doc/install" >&2; exit 1; }
+	@version=$$($(GO) env GOVERSION); \
+	 oldest=$$(printf '%s\n' go1.26 "$${version%%[-+ ]*}" | sort -V | head -n 1); \
+	 [ "$$oldest" = go1.26 ] || { echo "Go 1.26 or later is needed, this is $$version: https://go.dev/doc/install" >&2; exit 1; }
+
+.PHONY: build
+build: need ## bin/hypermesh, bin/hypersim and the example programs
+	@mkdir -p bin
+	@for dir in $(if $(wildcard sdk/examples),$$($(WASI) list -find -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./sdk/examples/...)); do \
+	   echo "building bin/$${dir##*/}.wasm"; \
+	   $(WASI) build -trimpath -ldflags=-s -o "bin/$${dir##*/}.wasm" "$$dir"; \
+	 done
+	@for dir in $(wildcard cmd/*); do \
+	   echo "building bin/$${dir##*/}"; \
+	   $(GO) build -trimpath -o "bin/$${dir##*/}" "./$$dir"; \
+	 done
+
+.PHONY: demo
+demo: build ## a local network runs two real jobs from order to settlement
+	@bin/hypermesh demo $(DEMO_FLAGS)
+
+.PHONY: test
+test: need ## every test but those of e2e, with seconds of fuzzing first
+	@$(call fuzz,$(SMOKE_PACKAGES),$(SMOKE_FUZZTIME))
+	$(GO) test -short ./...
+
+.PHONY: e2e
+e2e: build ## real processes, faults, namespaces and a browser (≤ 50 minutes)
+	@.ci/need $(E2E_NEEDS)
+	$(GO) test -count=1 -p 1 -timeout 50m $(E2E_PACKAGES)
+
+.PHONY: race
+race: need ## the tests under the race detector
+	$(GO) test -race -short ./...
+
+.PHONY: lint
+lint: need $(GOLANGCI) ## go vet, golangci-lint and the walls of docs/ARCHITECTURE.md
+	$(GO) vet ./...
+	$(GOLANGCI) run ./...
+	$(GO) test -count=1 ./internal/lint
+
+$(GOLANGCI):
+	GOBIN=$(CURDIR)/$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+.PHONY: fuzz
+fuzz: need ## every fuzz target for FUZZTIME (30s)
+	@$(call fuzz,$$(grep -rlE '^func Fuzz' --include='*_test.go' --exclude-dir=testdata . | xargs -n 1 dirname | sort -u),$(FUZZTIME))
+
+.PHONY: bench
+bench: need ## every Go benchmark
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+# fuzz runs each fuzz target of the folders $(1) for $(2).
+define fuzz
+for dir in $(1); do \
+  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d ' ' -f 2); do \
+    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(2) "./$$dir"; \
+  done; \
+done
+endef
