@@ -1,0 +1,207 @@
+package executor
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// stackBytes bounds the call stack of a program. Threads of a process with an
+// unlimited stack have 2 MiB, of which the host needs some.
+const stackBytes = 1 << 20
+
+// maxCompilations bounds how many modules are compiled at once, each on all
+// cores.
+const maxCompilations = 2
+
+// newEngine returns an engine for the one dialect that this executor runs:
+// WebAssembly 2.0 with canonical NaNs, counting fuel, interruptible. Compiled
+// code may move only between engines made here.
+func newEngine() *wasmtime.Engine {
+	c := wasmtime.NewConfig()
+	c.SetConsumeFuel(true)
+	c.SetEpochInterruption(true)
+	c.SetCraneliftNanCanonicalization(true)
+	c.SetCraneliftOptLevel(wasmtime.OptLevelSpeed)
+	c.SetMaxWasmStack(stackBytes)
+	c.SetParallelCompilation(true)
+	c.SetNativeUnwindInfo(false)
+	c.SetWasmThreads(false)
+	c.SetWasmRelaxedSIMD(false)
+	c.SetWasmMultiMemory(false)
+	c.SetWasmMemory64(false)
+	c.SetWasmTailCall(false)
+	c.SetWasmFunctionReferences(false)
+	c.SetWasmGC(false)
+	c.SetGCSupport(false)
+	c.SetWasmWideArithmetic(false)
+	c.SetWasmComponentModel(false)
+	return wasmtime.NewEngineWithConfig(c)
+}
+
+// artifact is a module ready to run: native code in the engine's serialized
+// form. It never leaves the process.
+type artifact struct {
+	code           []byte
+	minMemoryBytes uint64
+}
+
+// compiler turns modules into artifacts and keeps the recently used ones.
+type compiler struct {
+	config Config
+	engine *wasmtime.Engine
+	slots  chan struct{} // one for each compilation that runs
+	wait   sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	entries map[crypto.Digest]*entry
+	recent  *list.List // of *entry that are done, the most recently used first
+	bytes   uint64     // of the code in recent
+}
+
+// entry is one module being compiled, or compiled.
+type entry struct {
+	digest  crypto.Digest
+	done    chan struct{} // closed once artifact or err is set
+	place   *list.Element
+	product artifact
+	err     error // a *refusal, or a failure of the engine
+}
+
+var (
+	errClosed      = errors.New("executor: closed")
+	errCompileTime = errors.New("executor: compile time used up")
+)
+
+func newCompiler(config Config) *compiler {
+	return &compiler{
+		config:  config,
+		engine:  newEngine(),
+		slots:   make(chan struct{}, maxCompilations),
+		entries: map[crypto.Digest]*entry{},
+		recent:  list.New(),
+	}
+}
+
+// close waits for compilations to end.
+func (c *compiler) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.wait.Wait()
+	c.engine.Close()
+}
+
+// artifact compiles a module, or finds it compiled. Modules that are asked for
+// twice at once are compiled once. The error is the context's cause,
+// errCompileTime, a *refusal, or the engine's.
+func (c *compiler) artifact(ctx context.Context, wasm []byte) (artifact, error) {
+	if err := checkHeader(wasm, c.config.ModuleBytes); err != nil {
+		return artifact{}, err
+	}
+	e, err := c.entry(crypto.DomainBlob.Hash(wasm), wasm)
+	if err != nil {
+		return artifact{}, err
+	}
+	timer := time.NewTimer(c.config.CompileTime)
+	defer timer.Stop()
+	select {
+	case <-e.done:
+		return e.product, e.err
+	case <-ctx.Done():
+		return artifact{}, context.Cause(ctx)
+	case <-timer.C:
+		return artifact{}, errCompileTime
+	}
+}
+
+// entry finds a module's entry, or begins to compile it.
+func (c *compiler) entry(digest crypto.Digest, wasm []byte) (*entry, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	if e, ok := c.entries[digest]; ok {
+		if e.place != nil {
+			c.recent.MoveToFront(e.place)
+		}
+		return e, nil
+	}
+	e := &entry{digest: digest, done: make(chan struct{})}
+	c.entries[digest] = e
+	c.wait.Go(func() {
+		c.slots <- struct{}{}
+		e.product, e.err = c.compile(wasm)
+		<-c.slots
+		c.keep(e)
+		close(e.done)
+	})
+	return e, nil
+}
+
+// keep puts a compiled module into the cache and drops what no longer fits. A
+// module that was refused is forgotten at once.
+func (c *compiler) keep(e *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.err != nil {
+		delete(c.entries, e.digest)
+		return
+	}
+	e.place = c.recent.PushFront(e)
+	c.bytes += uint64(len(e.product.code))
+	for c.bytes > c.config.CacheBytes {
+		old := c.recent.Remove(c.recent.Back()).(*entry)
+		delete(c.entries, old.digest)
+		c.bytes -= uint64(len(old.product.code))
+	}
+}
+
+func (c *compiler) compile(wasm []byte) (artifact, error) {
+	if err := wasmtime.ModuleValidate(c.engine, wasm); err != nil {
+		return artifact{}, refusef("module is invalid: %v", err)
+	}
+	s, err := screen(wasm, int(c.config.FunctionBytes))
+	if err != nil {
+		return artifact{}, err
+	}
+	module, err := wasmtime.NewModule(c.engine, s.wasm)
+	if err != nil {
+		return artifact{}, refusef("module does not compile: %v", err)
+	}
+	defer module.Close()
+	if err := checkTypes(module); err != nil {
+		return artifact{}, err
+	}
+	code, err := module.Serialize()
+	if err != nil {
+		return artifact{}, fmt.Errorf("executor: keeping compiled code: %w", err)
+	}
+	return artifact{code, s.minMemoryBytes}, nil
+}
+
+func checkTypes(module *wasmtime.Module) error {
+	for _, im := range module.Imports() {
+		if err := checkImport(*im.Name(), im.Type().FuncType()); err != nil {
+			return err
+		}
+	}
+	for _, ex := range module.Exports() {
+		if ex.Name() != "_start" {
+			continue
+		}
+		if ty := ex.Type().FuncType(); len(ty.Params())+len(ty.Results()) > 0 {
+			return refusef("function _start has parameters or results")
+		}
+	}
+	return nil
+}
