@@ -473,7 +473,7 @@ func TestChaosThenCalm(t *testing.T) {
 			n.lossy = false
 			n.run(1600 * ms)
 			healed := n.height()
-			for n.now < 9000*ms && n.height() < healed+5 {
+			for n.now < 20_000*ms && n.height() < healed+5 {
 				n.run(n.now + 100*ms)
 			}
 			if n.height() < healed+5 {

@@ -328,7 +328,8 @@ func (c *Core) deliver() {
 		if b == nil {
 			c.behind = true
 			if len(chain) < maxWalkFetch {
-				c.wantBlock(d, c.cfg.Committee.Leader(c.lastFinalized))
+				// Not at once: catch-up by height may be bringing it.
+				c.want(want{digest: d, prefer: c.cfg.Committee.Leader(c.lastFinalized), nextAt: c.now + c.cfg.Timing.Fetch})
 			}
 			return
 		}

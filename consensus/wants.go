@@ -46,7 +46,7 @@ func (c *Core) want(w want) bool {
 	if needed >= maxWants {
 		return false
 	}
-	w.needed, w.nextAt = true, c.now
+	w.needed, w.nextAt = true, max(w.nextAt, c.now)
 	c.wants = append(c.wants, w)
 	return true
 }
