@@ -226,8 +226,8 @@ type Validators struct {
 	Validators  []Validator   `json:"validators"`
 }
 
-// Params is GET /v1/params.
-type Params struct {
+// ChainParams is GET /v1/params.
+type ChainParams struct {
 	Height       chain.Height          `json:"height" doc:"as of the end of this block"`
 	Params       chain.Params          `json:"params"`
 	Kernels      []chain.GenesisKernel `json:"kernels" doc:"verifying keys that genesis pins"`

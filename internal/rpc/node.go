@@ -1,0 +1,106 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// What a Node's errors wrap to be answered as such. Any other error is logged
+// and answered as internal.
+var (
+	// ErrNotFound: there is no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrPruned: the node had it, and no longer has.
+	ErrPruned = errors.New("pruned")
+	// ErrBusy: the node cannot answer now; later it may.
+	ErrBusy = errors.New("busy")
+)
+
+// Node answers the API's questions. Everything is about finalized blocks, but
+// for the mempool. Its methods are called concurrently.
+type Node interface {
+	// Status describes the node and its chain.
+	Status(ctx context.Context) (api.Status, error)
+
+	// Submit verifies the transactions' signatures in one batch and offers them
+	// to the mempool. reasons[i] is empty if txs[i] was accepted (or was there
+	// already), and says why not otherwise.
+	Submit(ctx context.Context, txs []chain.DecodedTx) (reasons []string, err error)
+
+	// Tx finds a transaction in a finalized block or in the mempool. The error
+	// wraps ErrNotFound if it is in neither.
+	Tx(ctx context.Context, id chain.TxID) (api.TxLookup, error)
+
+	// Block returns a finalized block. The error wraps ErrNotFound above the
+	// finalized height and at 0, and ErrPruned below what is kept.
+	Block(ctx context.Context, height chain.Height) (Block, error)
+
+	// Outcome returns what a finalized block's execution made, for the event
+	// stream. Its errors are those of Block.
+	Outcome(ctx context.Context, height chain.Height) (Outcome, error)
+
+	// Finalized returns the highest finalized height, 0 at genesis, and a
+	// channel that is closed once it is higher.
+	Finalized() (chain.Height, <-chan struct{})
+
+	// Account returns an account of the latest finalized state or, to prove
+	// it, of the latest state whose root a certified header carries. ErrBusy if
+	// there is no such header yet.
+	Account(ctx context.Context, address chain.Address, prove bool) (api.Account, error)
+
+	// State returns the value of a key of 1 to state.MaxKeyBytes bytes, of the
+	// same states as Account.
+	State(ctx context.Context, key []byte, prove bool) (api.State, error)
+
+	// Settlements returns what claims of an order did on chain, oldest first;
+	// nothing is no error.
+	Settlements(ctx context.Context, order crypto.Digest) (api.Settlements, error)
+
+	// Validators returns the current committee.
+	Validators(ctx context.Context) (api.Validators, error)
+
+	// Params returns the current parameters.
+	Params(ctx context.Context) (api.ChainParams, error)
+
+	// Faucet submits a transfer from the devnet's faucet account.
+	Faucet(ctx context.Context, to chain.Address, amount chain.Amount) (chain.TxID, error)
+}
+
+// Block is a finalized block with its receipts and the certificate that shows
+// it.
+type Block struct {
+	Decoded     *chain.DecodedBlock
+	Receipts    chain.BlockReceipts
+	Certificate api.Certificate
+}
+
+// Outcome is what a finalized block's execution made.
+type Outcome struct {
+	Header   chain.Header
+	Digest   crypto.Digest
+	Receipts chain.BlockReceipts
+}
+
+// Proven is what one certified state says of a key: Proof leads from the key
+// to Header.StateRoot.
+type Proven struct {
+	Key         []byte
+	Value       []byte // nil if not present
+	Present     bool
+	Proof       state.Proof
+	Header      chain.Header
+	Certificate api.Certificate
+}
+
+// JSON returns the proof as the API writes it.
+func (p Proven) JSON() *api.StateProof {
+	return &api.StateProof{
+		Key: p.Key, Value: p.Value, Present: p.Present, Proof: p.Proof.Encode(),
+		Header: api.HeaderToJSON(p.Header), Certificate: p.Certificate,
+	}
+}

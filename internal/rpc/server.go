@@ -1,0 +1,123 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// maxHeaderBytes bounds a request's line and headers.
+const maxHeaderBytes = 16 << 10
+
+// Server serves the API on a listener of its own.
+type Server struct {
+	service  *service
+	http     *http.Server
+	listener net.Listener
+}
+
+// Listen checks the configuration and binds the address; Run serves. Metrics
+// may be nil.
+func Listen(config Config, node Node, metrics http.Handler, log *slog.Logger) (*Server, error) {
+	if err := config.checkListen(); err != nil {
+		return nil, err
+	}
+	s, handler, err := newService(config, node, metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig, err := s.config.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("rpc: %w", err)
+	}
+	listener = &boundedListener{Listener: listener, slots: make(chan struct{}, s.config.MaxConnections), closed: make(chan struct{})}
+	if tlsConfig != nil {
+		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
+		listener = tls.NewListener(listener, tlsConfig)
+	}
+	return &Server{service: s, listener: listener, http: &http.Server{
+		Handler:           handler,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: s.config.ReadHeaderTimeout,
+		WriteTimeout:      s.config.WriteTimeout + s.config.ReadTimeout, // it begins with the request
+		IdleTimeout:       s.config.IdleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}, nil
+}
+
+// Addr returns the bound address.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends, then ends the event streams, lets other requests
+// finish for ShutdownTimeout, and returns nil. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("rpc: serving: %w", err)
+	case <-ctx.Done():
+	}
+	close(s.service.closing)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.service.config.ShutdownTimeout)
+	defer cancel()
+	err := s.http.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close() // what did not finish in time is cut
+	}
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}
+
+// boundedListener accepts only while fewer than cap(slots) connections are
+// open; others wait in the system's queue.
+type boundedListener struct {
+	net.Listener
+	slots  chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &boundedConn{Conn: conn, release: func() { <-l.slots }}, nil
+}
+
+// Close implements net.Listener.
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	c.once.Do(c.release)
+	return c.Conn.Close()
+}

@@ -1,0 +1,313 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// service is the handlers.
+type service struct {
+	config  Config
+	node    Node
+	log     *slog.Logger
+	cache   *eventCache
+	faucet  *faucetLimiter
+	closing chan struct{} // closed when the event streams should end
+}
+
+// NewHandler returns the whole API as a handler, for a server other than
+// Listen's. Metrics may be nil. Its event streams end with their requests.
+func NewHandler(config Config, node Node, metrics http.Handler, log *slog.Logger) (http.Handler, error) {
+	_, handler, err := newService(config, node, metrics, log)
+	return handler, err
+}
+
+func newService(config Config, node Node, metrics http.Handler, log *slog.Logger) (*service, http.Handler, error) {
+	config = config.withDefaults()
+	if err := config.check(); err != nil {
+		return nil, nil, err
+	}
+	s := &service{config: config, node: node, log: log, cache: newEventCache(node), closing: make(chan struct{})}
+	mux := http.NewServeMux()
+	hapi := newHumaAPI(humago.NewAdapter(mux, ""))
+	s.register(hapi)
+	if config.Faucet != nil {
+		s.faucet = newFaucetLimiter(*config.Faucet)
+		s.registerFaucet(hapi)
+	}
+	document, err := json.Marshal(hapi.OpenAPI())
+	if err != nil {
+		return nil, nil, fmt.Errorf("rpc: the OpenAPI document: %w", err)
+	}
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		s.write(r.Context(), w, document)
+	})
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.writeProblem(r.Context(), w, newProblem(http.StatusNotFound, api.ProblemNotFound, "no such path and method: see /openapi.json"))
+	})
+	return s, s.recovered(s.limited(mux)), nil
+}
+
+// write sends a whole answer. A client that has gone is no failure of ours.
+func (s *service) write(ctx context.Context, w http.ResponseWriter, body []byte) {
+	if _, err := w.Write(body); err != nil {
+		s.log.DebugContext(ctx, "client went away", slog.Any("error", err))
+	}
+}
+
+func (s *service) writeProblem(ctx context.Context, w http.ResponseWriter, p *api.Problem) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(fmt.Sprintf("rpc: a problem does not encode: %v", err))
+	}
+	w.Header().Set("Content-Type", api.ContentProblem)
+	w.WriteHeader(p.Status)
+	s.write(ctx, w, body)
+}
+
+func (s *service) register(hapi huma.API) {
+	get := func(id, path, summary string) huma.Operation {
+		return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+			Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable}}
+	}
+	huma.Register(hapi, get("health", "/healthz", "Is the node up and at the head of the chain?"), s.health)
+	huma.Register(hapi, get("get-status", "/v1/status", "The node and its chain"), s.status)
+	huma.Register(hapi, get("get-tx", "/v1/txs/{id}", "A transaction and what became of it"), s.tx)
+	huma.Register(hapi, get("get-block", "/v1/blocks/{height}", "A finalized block"), s.block)
+	huma.Register(hapi, get("get-account", "/v1/accounts/{address}", "An account, with a proof if asked"), s.account)
+	huma.Register(hapi, get("get-state", "/v1/state/{key}", "A value of the state, with a proof if asked"), s.state)
+	huma.Register(hapi, get("get-settlements", "/v1/settlements/{order}", "What claims of an order did on chain"), s.settlements)
+	huma.Register(hapi, get("get-validators", "/v1/validators", "The committee"), s.validators)
+	huma.Register(hapi, get("get-params", "/v1/params", "The rules' numbers"), s.params)
+	s.registerSubmit(hapi)
+	s.registerEvents(hapi)
+}
+
+// Body is an answer with a JSON body.
+type body[T any] struct{ Body T }
+
+func (s *service) health(ctx context.Context, _ *struct{}) (*body[api.Health], error) {
+	status, err := s.node.Status(ctx)
+	if err != nil {
+		return nil, s.answer(ctx, "looking at the node", err)
+	}
+	if status.Syncing {
+		return nil, busy(fmt.Sprintf("syncing, at height %d", status.Height))
+	}
+	return &body[api.Health]{api.Health{Status: "ok"}}, nil
+}
+
+func (s *service) status(ctx context.Context, _ *struct{}) (*body[api.Status], error) {
+	status, err := s.node.Status(ctx)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the status", err)
+	}
+	return &body[api.Status]{status}, nil
+}
+
+func (s *service) validators(ctx context.Context, _ *struct{}) (*body[api.Validators], error) {
+	validators, err := s.node.Validators(ctx)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the committee", err)
+	}
+	return &body[api.Validators]{validators}, nil
+}
+
+func (s *service) params(ctx context.Context, _ *struct{}) (*body[api.ChainParams], error) {
+	params, err := s.node.Params(ctx)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the parameters", err)
+	}
+	return &body[api.ChainParams]{params}, nil
+}
+
+type txInput struct {
+	ID string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the transaction's id"`
+}
+
+func (s *service) tx(ctx context.Context, in *txInput) (*body[api.TxLookup], error) {
+	id, err := crypto.ParseDigest(in.ID)
+	if err != nil {
+		return nil, invalid("path.id", err)
+	}
+	found, err := s.node.Tx(ctx, id)
+	if err != nil {
+		return nil, s.answer(ctx, "looking for the transaction", err)
+	}
+	return &body[api.TxLookup]{found}, nil
+}
+
+type settlementsInput struct {
+	Order string `path:"order" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id, which is the job's"`
+}
+
+func (s *service) settlements(ctx context.Context, in *settlementsInput) (*body[api.Settlements], error) {
+	order, err := crypto.ParseDigest(in.Order)
+	if err != nil {
+		return nil, invalid("path.order", err)
+	}
+	found, err := s.node.Settlements(ctx, order)
+	if err != nil {
+		return nil, s.answer(ctx, "reading settlements", err)
+	}
+	return &body[api.Settlements]{found}, nil
+}
+
+type accountInput struct {
+	Address string `path:"address" maxLength:"90" doc:"bech32m, hyper1…"`
+	Proof   bool   `query:"proof" doc:"prove it, as of the latest state whose root is certified"`
+}
+
+func (s *service) account(ctx context.Context, in *accountInput) (*body[api.Account], error) {
+	address, err := chain.ParseAddress(in.Address)
+	if err != nil {
+		return nil, invalid("path.address", err)
+	}
+	account, err := s.node.Account(ctx, address, in.Proof)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the account", err)
+	}
+	return &body[api.Account]{account}, nil
+}
+
+type stateInput struct {
+	Key   string `path:"key" minLength:"2" maxLength:"512" pattern:"^([0-9a-f]{2})+$" doc:"hexadecimal, 1 to 256 bytes"`
+	Proof bool   `query:"proof" doc:"prove it, as of the latest state whose root is certified"`
+}
+
+func (s *service) state(ctx context.Context, in *stateInput) (*body[api.State], error) {
+	var key api.Hex
+	if err := key.UnmarshalText([]byte(in.Key)); err != nil {
+		return nil, invalid("path.key", err)
+	}
+	if len(key) == 0 || len(key) > state.MaxKeyBytes {
+		return nil, invalid("path.key", fmt.Errorf("has %d bytes, want 1 to %d", len(key), state.MaxKeyBytes))
+	}
+	value, err := s.node.State(ctx, key, in.Proof)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the state", err)
+	}
+	return &body[api.State]{value}, nil
+}
+
+type blockInput struct {
+	Height string `path:"height" maxLength:"20" doc:"a number, or latest"`
+	Detail string `query:"detail" enum:"full,header,encoded" default:"full" doc:"full: transactions decoded; header: header and certificate alone; encoded: canonical bytes of block and receipts"`
+}
+
+func (s *service) block(ctx context.Context, in *blockInput) (*body[api.Block], error) {
+	height, _ := s.node.Finalized()
+	if in.Height != "latest" {
+		n, err := strconv.ParseUint(in.Height, 10, 64)
+		if err != nil {
+			return nil, invalid("path.height", errors.New("is neither a 64-bit number nor latest"))
+		}
+		height = chain.Height(n)
+	}
+	found, err := s.node.Block(ctx, height)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the block", err)
+	}
+	out, err := blockToJSON(found, in.Detail)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the block", err)
+	}
+	return &body[api.Block]{out}, nil
+}
+
+func blockToJSON(b Block, detail string) (api.Block, error) {
+	txs := b.Decoded.Txs()
+	out := api.Block{
+		Header: api.HeaderToJSON(*b.Decoded.Header()), Digest: b.Decoded.Digest(), TxCount: len(txs), Certificate: b.Certificate,
+	}
+	switch detail {
+	case api.BlockEncoded:
+		out.Raw, out.RawReceipts = b.Decoded.Raw(), b.Receipts.Encode()
+		return out, nil
+	case api.BlockHeader:
+		return out, nil
+	}
+	if len(b.Receipts.Txs) != len(txs) {
+		return out, fmt.Errorf("block %d has %d transactions and %d receipts", out.Header.Height, len(txs), len(b.Receipts.Txs))
+	}
+	out.BeginEvents, out.EndEvents = b.Receipts.Begin, b.Receipts.End
+	out.Txs = make([]api.BlockTx, len(txs))
+	for i := range txs {
+		out.Txs[i] = api.BlockTx{TxID: txs[i].ID(), Tx: api.TxToJSON(*txs[i].Tx()), Receipt: b.Receipts.Txs[i]}
+	}
+	return out, nil
+}
+
+type submitInput struct {
+	ContentType string `header:"Content-Type" doc:"application/json or application/cbor"`
+	RawBody     []byte `contentType:"application/cbor"`
+}
+
+func (s *service) registerSubmit(hapi huma.API) {
+	huma.Register(hapi, huma.Operation{
+		OperationID: "submit-txs", Method: http.MethodPost, Path: "/v1/txs",
+		Summary:     "Submit 1 to 1,000 transactions",
+		Description: "One verdict each, in order: whether it entered the mempool. As JSON an object, as CBOR the canonical array of the transactions' bytes, each a byte string.",
+		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.SubmitRequest](hapi)}}},
+		// The server's own reader counts up to and refuses at this many.
+		MaxBodyBytes:     api.MaxSubmitBytes + 1,
+		BodyReadTimeout:  s.config.ReadTimeout,
+		SkipValidateBody: true, // api.DecodeSubmission does it, for both forms
+		Errors:           []int{http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusServiceUnavailable},
+	}, s.submit)
+}
+
+func (s *service) submit(ctx context.Context, in *submitInput) (*body[api.SubmitResponse], error) {
+	media, _, err := mime.ParseMediaType(in.ContentType)
+	if err != nil || media != api.ContentJSON && media != api.ContentCBOR {
+		p := newProblem(http.StatusUnsupportedMediaType, api.ProblemInvalid, "validation failed")
+		p.Errors = []api.ProblemDetail{{Location: "header.Content-Type", Message: fmt.Sprintf("is %.60q, want %s or %s", in.ContentType, api.ContentJSON, api.ContentCBOR)}}
+		return nil, p
+	}
+	list, err := api.DecodeSubmission(media, in.RawBody)
+	if err != nil {
+		return nil, invalidBody(err)
+	}
+	verdicts := make([]api.Verdict, len(list))
+	var txs []chain.DecodedTx
+	var at []int
+	for i, item := range list {
+		verdicts[i].TxID = item.ID
+		if item.Err != nil {
+			verdicts[i].Reason = item.Err.Error()
+			continue
+		}
+		txs, at = append(txs, item.Tx), append(at, i)
+	}
+	if len(txs) > 0 {
+		reasons, err := s.node.Submit(ctx, txs)
+		if err != nil {
+			return nil, s.answer(ctx, "submitting transactions", err)
+		}
+		if len(reasons) != len(txs) {
+			return nil, s.answer(ctx, "submitting transactions", fmt.Errorf("%d verdicts for %d transactions", len(reasons), len(txs)))
+		}
+		for i, reason := range reasons {
+			verdicts[at[i]].Accepted, verdicts[at[i]].Reason = reason == "", reason
+		}
+	}
+	return &body[api.SubmitResponse]{api.SubmitResponse{Verdicts: verdicts}}, nil
+}
