@@ -17,9 +17,10 @@
 //  4. What Raw embeds is well-formed and bounded, but canonical only once its
 //     own Unmarshal has said so; two different Raws are two different values.
 //
-// Tags, indefinite lengths, duplicate keys and invalid UTF-8 are refused.
+// Tags, indefinite lengths, duplicate keys, invalid UTF-8 and NaN are refused;
+// NaN because it differs from itself, so that as a key it could come twice.
 // Failure modes: Unmarshal returns ErrTooLarge, ErrNotCanonical or the
-// decoder's error. Marshal panics, because a type that cannot be encoded is a
+// decoder's error. Marshal panics, because a value that cannot be encoded is a
 // broken program and no input can cause it. Safe for concurrent use.
 package codec
 
@@ -55,6 +56,7 @@ func mustEncMode() cbor.EncMode {
 	opts := cbor.CoreDetEncOptions()
 	opts.TagsMd = cbor.TagsForbidden
 	opts.NilContainers = cbor.NilContainerAsEmpty
+	opts.NaNConvert = cbor.NaNConvertReject
 	mode, err := opts.EncMode()
 	if err != nil {
 		panic(err)
@@ -68,6 +70,7 @@ func mustDecMode() cbor.DecMode {
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		UTF8:              cbor.UTF8RejectInvalid,
+		NaN:               cbor.NaNDecodeForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		MaxNestedLevels:   maxNesting,
 		MaxArrayElements:  maxArrayElements,
@@ -80,7 +83,7 @@ func mustDecMode() cbor.DecMode {
 }
 
 // Marshal returns the canonical encoding of v. It panics if v's type cannot be
-// encoded.
+// encoded, or if v holds a NaN.
 func Marshal(v any) []byte {
 	out, err := encMode.Marshal(v)
 	if err != nil {
