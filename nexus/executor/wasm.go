@@ -19,7 +19,7 @@ import (
 type Config struct {
 	ModuleBytes   uint64        // largest module [32 MiB]
 	FunctionBytes uint64        // largest body of one function [1 MiB]
-	CompileTime   time.Duration // how long a Run waits for the compiler [60 s]
+	CompileTime   time.Duration // how long a Run waits for the compiler [3 min]
 	CacheBytes    uint64        // compiled code that is kept [256 MiB]
 }
 
@@ -31,7 +31,7 @@ func (c Config) withDefaults() Config {
 		c.FunctionBytes = 1 << 20
 	}
 	if c.CompileTime == 0 {
-		c.CompileTime = time.Minute
+		c.CompileTime = 3 * time.Minute
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 256 << 20
