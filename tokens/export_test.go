@@ -1,0 +1,4 @@
+package tokens
+
+// EncodeAccount is the writer of account records.
+var EncodeAccount = encodeAccount
