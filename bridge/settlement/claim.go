@@ -1,0 +1,188 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// Settle gives each claim its own verdict and returns the events. signed says
+// for each claim whether all of its inner signatures verified.
+func Settle(kv state.KV, env *Env, m chain.Settle, signed []bool) chain.Events {
+	var events chain.Events
+	for i := range m.Claims {
+		c := &m.Claims[i]
+		var made chain.Events
+		why := chain.Reject("a signature of the claim does not verify")
+		if i < len(signed) && signed[i] {
+			made, why = settleClaim(kv, env, c)
+		}
+		if why != nil {
+			key := c.Key()
+			made = chain.Events{chain.ClaimRejected{
+				Order: key.Order, Node: key.Node, Sequence: key.Sequence, Reason: why.Reason(),
+			}}
+		}
+		events = append(events, made...)
+	}
+	return events
+}
+
+// posted is a claim that passed every check but its policy's.
+type posted struct {
+	*chain.Claim
+	kv       state.KV
+	env      *Env
+	id       crypto.Digest // of the order
+	book     Order         // the state of the order, before this claim
+	cluster  Cluster
+	provider chain.Address // the node's owner
+}
+
+// settleClaim checks a claim, and pays or records it. It writes nothing before
+// the last check has passed.
+func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Rejection) {
+	p := &posted{Claim: c, kv: kv, env: env, id: c.Order.ID()}
+	for _, check := range []func() *chain.Rejection{
+		p.checkIdentity, p.checkTimes, p.checkParties, p.checkSequence, p.checkPrices,
+	} {
+		if why := check(); why != nil {
+			return nil, why
+		}
+	}
+	switch policy := c.Order.Policy.Policy.(type) {
+	case chain.PolicyNone:
+		return p.attested()
+	case chain.PolicyReplicate:
+		return p.replicated(policy)
+	case chain.PolicyZK:
+		return p.proven(policy)
+	}
+	panic("settlement: a policy outside the sealed sum")
+}
+
+// checkIdentity demands that the four signed forms are of this chain and of one
+// order, cluster and node.
+func (p *posted) checkIdentity() *chain.Rejection {
+	for _, f := range []struct {
+		form string
+		id   chain.ChainID
+	}{
+		{"order", p.Order.ChainID}, {"acceptance", p.Acceptance.ChainID},
+		{"bid", p.Bid.ChainID}, {"receipt", p.Receipt.ChainID},
+	} {
+		if f.id != p.env.ChainID {
+			return chain.Reject("%s is of chain %.32q, this is %q", f.form, f.id, p.env.ChainID)
+		}
+	}
+	switch {
+	case p.Acceptance.Order != p.id:
+		return chain.Reject("acceptance is of order %s, want %s", p.Acceptance.Order.Short(), p.id.Short())
+	case p.Bid.Order != p.id:
+		return chain.Reject("bid is of order %s, want %s", p.Bid.Order.Short(), p.id.Short())
+	case p.Receipt.Order != p.id:
+		return chain.Reject("receipt is of order %s, want %s", p.Receipt.Order.Short(), p.id.Short())
+	case p.Acceptance.Cluster != p.Order.Cluster:
+		return chain.Reject("acceptance is by cluster %s, the order's is %s", p.Acceptance.Cluster.Short(), p.Order.Cluster.Short())
+	case p.Acceptance.Sequence == 0:
+		return chain.Reject("acceptance has sequence 0")
+	case p.Acceptance.Outstanding.Less(p.Order.MaxCost):
+		return chain.Reject("acceptance covers %s, the order's max cost is %s", p.Acceptance.Outstanding, p.Order.MaxCost)
+	case p.Bid.Node != p.Receipt.Node:
+		return chain.Reject("bid is by node %s, receipt by %s", p.Bid.Node.Short(), p.Receipt.Node.Short())
+	}
+	return nil
+}
+
+// checkTimes loads the order's state or begins it, and demands that the work
+// and the claim are in time.
+func (p *posted) checkTimes() *chain.Rejection {
+	known, ok := state.Load[Order](p.kv, OrderKey(p.id))
+	if ok {
+		p.book = known
+	} else if why := p.beginOrder(); why != nil {
+		return why
+	}
+	switch {
+	case p.env.Now > p.book.Expires:
+		return chain.Reject("claim window ended at %d ms, it is %d", p.book.Expires, p.env.Now)
+	case p.Receipt.Ended > p.Order.Deadline:
+		return chain.Reject("work ended at %d ms, the deadline was %d", p.Receipt.Ended, p.Order.Deadline)
+	case p.Receipt.Started > p.Bid.Expiry:
+		return chain.Reject("work started at %d ms, the bid expired at %d", p.Receipt.Started, p.Bid.Expiry)
+	}
+	return nil
+}
+
+func (p *posted) beginOrder() *chain.Rejection {
+	expires, ok := checked.Add(uint64(p.Order.Deadline), p.env.Params.ClaimWindowMs)
+	if !ok {
+		return chain.Reject("deadline %d ms is beyond time", p.Order.Deadline)
+	}
+	if ahead, future := checked.Sub(expires, uint64(p.env.Now)); future && ahead > p.env.Params.WithdrawalDelayMs {
+		return chain.Reject("claim window ends in %d ms, after a withdrawal's %d: longer work is a lease", ahead, p.env.Params.WithdrawalDelayMs)
+	}
+	p.book = Order{
+		Consumer: p.Order.ConsumerAddress(), Cluster: p.Order.Cluster, Policy: p.Order.Policy,
+		MaxCost: p.Order.MaxCost, Deadline: p.Order.Deadline, Expires: chain.TimeMs(expires),
+	}
+	return nil
+}
+
+func (p *posted) checkParties() *chain.Rejection {
+	cluster, ok := ClusterOf(p.kv, p.Order.Cluster)
+	if !ok || !serves(cluster.UnbondedMs, p.env) {
+		return chain.Reject("cluster %s is not registered", p.Order.Cluster.Short())
+	}
+	provider, ok := ProviderOf(p.kv, p.Receipt.Node)
+	if !ok || !serves(provider.UnbondedMs, p.env) {
+		return chain.Reject("provider %s is not registered", p.Receipt.Node.Short())
+	}
+	p.cluster, p.provider = cluster, provider.Owner
+	return nil
+}
+
+// checkSequence demands the next sequence of the node's assignment. A claim
+// that is posted again fails here.
+func (p *posted) checkSequence() *chain.Rejection {
+	if next := p.book.next(p.Receipt.Node); p.Receipt.Sequence != next {
+		return chain.Reject("sequence is %d, the next of node %s is %d", p.Receipt.Sequence, p.Receipt.Node.Short(), next)
+	}
+	if p.book.Closed {
+		return chain.Reject("order %s is settled", p.id.Short())
+	}
+	if p.book.claims() >= MaxOrderClaims {
+		return chain.Reject("order %s has %d claims, the limit", p.id.Short(), MaxOrderClaims)
+	}
+	return nil
+}
+
+// checkPrices demands that no price of the bid is above its cap, and that every
+// resource used has a price and a cap; a proven statement has one price.
+func (p *posted) checkPrices() *chain.Rejection {
+	if _, zk := p.Order.Policy.Policy.(chain.PolicyZK); zk {
+		if p.Order.FixedCap.Less(p.Bid.Fixed) {
+			return chain.Reject("fixed price %s is above its cap, %s", p.Bid.Fixed, p.Order.FixedCap)
+		}
+		return nil
+	}
+	if !p.Bid.Fixed.IsZero() {
+		return chain.Reject("fixed price %s for metered work", p.Bid.Fixed)
+	}
+	for _, price := range p.Bid.Prices {
+		limit, capped := chain.PriceOf(p.Order.Caps, price.Resource)
+		if capped && price.Price > limit {
+			return chain.Reject("price of %s is %d, its cap is %d", price.Resource, price.Price, limit)
+		}
+	}
+	for _, u := range p.Receipt.Usage {
+		if _, capped := chain.PriceOf(p.Order.Caps, u.Resource); !capped {
+			return chain.Reject("%s was used, the order has no cap for it", u.Resource)
+		}
+		if _, priced := chain.PriceOf(p.Bid.Prices, u.Resource); !priced {
+			return chain.Reject("%s was used, the bid has no price for it", u.Resource)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package settlement is escrow, orders and claims on the chain: it checks what
+// consumers, clusters and providers signed about a job, and pays.
+//
+// It is a typed view over the keys that begin with Prefix:
+//
+//	'b' 'p' ‖ node                           → Provider
+//	'b' 'c' ‖ cluster                        → Cluster
+//	'b' 'e' ‖ consumer ‖ cluster             → Escrow
+//	'b' 'o' ‖ order id                       → Order
+//	'b' 'r' ‖ order id ‖ node ‖ sequence (8) → Claim
+//	'b' 'x' ‖ expires_ms (8) ‖ order id      → nothing: the expiry queue
+//
+// Invariants, per consumer and in total:
+//
+//  1. Deposits = paid + burned + treasury + cluster fees + withdrawn and
+//     matured + what is still held: the escrow's balance and its withdrawals
+//     on their way.
+//  2. No order costs more than its max cost, over all assignments and
+//     replicas, and no (order, node, sequence) is paid twice: the order's state
+//     outlives the time in which its claims are taken.
+//  3. No claim moves money unless consumer, cluster and provider signed it and
+//     its policy is satisfied: the cluster's attestation under none, equal
+//     results from k owners under replicate, a proof under zk.
+//  4. The order in which claims arrive, and how often, changes nothing but when
+//     they are paid. (Under replicate the first k that agree are paid.)
+//  5. Withdrawing does not outrun a claim: what is withdrawn stays liable until
+//     it matures, and an order whose claim window ends later than a withdrawal
+//     made now would mature is refused as a lease.
+//
+// What a provider says it used is not evidence. Under none the home cluster
+// attests to it; under zk it is not paid for; under replicate each resource
+// counts at the least that an agreeing replica reports, and the charge is
+// scaled to the least fuel. Rounding is against the provider: the charge is
+// floored, the protocol fee is raised to the next nHYPER.
+//
+// Failure modes: a message that breaks a rule is a *chain.Rejection; a claim
+// that does is a ClaimRejected event with the reason, and the other claims
+// stand. A record that does not decode panics with *state.Fault.
+//
+// Everything is a pure function of its arguments; a KV belongs to one
+// goroutine. Inner signatures are not verified here but once per node, at
+// admission (chain.VerifyTxs), and arrive as verdicts. Reputation, leases,
+// slashing and what a cluster's bond pays for a broken acceptance are not here.
+package settlement

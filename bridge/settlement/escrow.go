@@ -1,0 +1,144 @@
+package settlement
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// MaxWithdrawals bounds the withdrawals of one escrow that are on their way at
+// one time.
+const MaxWithdrawals = 16
+
+// Escrow is a consumer's money at a home cluster. Its withdrawals are in
+// tokens' queue, under the escrow's key as their origin, and stay liable for
+// claims until they mature.
+type Escrow struct {
+	_           struct{} `cbor:",toarray"`
+	Balance     chain.Amount
+	Withdrawals []chain.TimeMs // when each matures; ascending, no two equal
+}
+
+// EscrowOf returns a consumer's escrow at a cluster.
+func EscrowOf(r state.Reader, consumer chain.Address, cluster crypto.PublicKey) Escrow {
+	e, _ := state.Load[Escrow](r, EscrowKey(consumer, cluster)) // none: nothing in it
+	return e
+}
+
+// DecodeEscrow decodes an escrow's record, for those who checked its proof.
+func DecodeEscrow(value []byte) (Escrow, error) { return decode[Escrow](value) }
+
+// Deposit moves an amount from the consumer's balance into the escrow.
+func Deposit(kv state.KV, env *Env, consumer chain.Address, m chain.Deposit) (chain.Event, *chain.Rejection) {
+	if m.Amount.IsZero() {
+		return nil, chain.Reject("deposit of zero")
+	}
+	if c, ok := ClusterOf(kv, m.Cluster); !ok || c.UnbondedMs != 0 {
+		return nil, chain.Reject("cluster %s is not registered", m.Cluster.Short())
+	}
+	if why := tokens.Debit(kv, consumer, m.Amount, env.Now); why != nil {
+		return nil, why
+	}
+	p := openPurse(kv, env, consumer, m.Cluster)
+	p.put(m.Amount)
+	return chain.Deposited{Consumer: consumer, Cluster: m.Cluster, Amount: m.Amount}, nil
+}
+
+// Withdraw takes an amount out of the escrow; it matures to the consumer's
+// balance after the withdrawal delay. It needs no cluster's consent.
+func Withdraw(kv state.KV, env *Env, consumer chain.Address, m chain.Withdraw) (chain.Event, *chain.Rejection) {
+	if m.Amount.IsZero() {
+		return nil, chain.Reject("withdrawal of zero")
+	}
+	matures, why := later(env.Now, env.Params.WithdrawalDelayMs)
+	if why != nil {
+		return nil, why
+	}
+	p := openPurse(kv, env, consumer, m.Cluster)
+	rest, ok := p.escrow.Balance.Sub(m.Amount)
+	if !ok {
+		return nil, chain.Reject("escrow holds %s, withdrawal is %s", p.escrow.Balance, m.Amount)
+	}
+	at, known := slices.BinarySearch(p.escrow.Withdrawals, matures)
+	if !known {
+		if len(p.escrow.Withdrawals) >= MaxWithdrawals {
+			return nil, chain.Reject("%d withdrawals are on their way, limit %d", len(p.escrow.Withdrawals), MaxWithdrawals)
+		}
+		p.escrow.Withdrawals = slices.Insert(p.escrow.Withdrawals, at, matures)
+	}
+	p.escrow.Balance = rest
+	tokens.Mature(kv, matures, p.key, tokens.Maturing{To: consumer, Amount: m.Amount})
+	p.save()
+	return chain.WithdrawalStarted{Consumer: consumer, Cluster: m.Cluster, Amount: m.Amount, Matures: matures}, nil
+}
+
+// purse is an escrow that is being worked on.
+type purse struct {
+	kv     state.KV
+	key    []byte
+	escrow Escrow // without the withdrawals that have matured
+}
+
+func openPurse(kv state.KV, env *Env, consumer chain.Address, cluster crypto.PublicKey) *purse {
+	p := &purse{kv: kv, key: EscrowKey(consumer, cluster), escrow: EscrowOf(kv, consumer, cluster)}
+	p.escrow.Withdrawals = slices.DeleteFunc(p.escrow.Withdrawals, func(at chain.TimeMs) bool { return at <= env.Now })
+	return p
+}
+
+func (p *purse) save() {
+	if p.escrow.Balance.IsZero() && len(p.escrow.Withdrawals) == 0 {
+		p.kv.Delete(p.key)
+		return
+	}
+	state.Save(p.kv, p.key, p.escrow)
+}
+
+func (p *purse) put(amount chain.Amount) {
+	p.escrow.Balance = sound(p.escrow.Balance.Add(amount))
+	p.save()
+}
+
+// available is what claims can be paid from: the balance and the withdrawals
+// that have not matured.
+func (p *purse) available() chain.Amount {
+	sum := p.escrow.Balance
+	for _, at := range p.escrow.Withdrawals {
+		sum = sound(sum.Add(tokens.MaturingOf(p.kv, at, p.key)))
+	}
+	return sum
+}
+
+// take removes an amount that is available: from the balance first, then from
+// the youngest withdrawal on.
+func (p *purse) take(amount chain.Amount) {
+	if rest, ok := p.escrow.Balance.Sub(amount); ok {
+		p.escrow.Balance = rest
+		p.save()
+		return
+	}
+	missing := sound(amount.Sub(p.escrow.Balance))
+	p.escrow.Balance = chain.Amount{}
+	for _, at := range slices.Backward(p.escrow.Withdrawals) {
+		if missing.IsZero() {
+			break
+		}
+		missing = sound(missing.Sub(tokens.TakeMaturing(p.kv, at, p.key, missing)))
+	}
+	if !missing.IsZero() {
+		panic("settlement: more was taken from an escrow than it had")
+	}
+	p.save()
+}
+
+// sound unwraps arithmetic on amounts that a sound ledger holds: all of them
+// together are within the supply, which fits.
+func sound(a chain.Amount, ok bool) chain.Amount {
+	if !ok {
+		panic(&state.Fault{Op: "settlement", Err: errors.New("an escrow's sum is outside every supply")})
+	}
+	return a
+}

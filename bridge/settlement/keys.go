@@ -1,0 +1,69 @@
+package settlement
+
+import (
+	"encoding/binary"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// Prefix begins every key of this package.
+const Prefix = 'b'
+
+const (
+	kindProvider = 'p'
+	kindCluster  = 'c'
+	kindEscrow   = 'e'
+	kindOrder    = 'o'
+	kindClaim    = 'r'
+	kindExpiry   = 'x'
+)
+
+func keyOf(kind byte, parts ...[]byte) []byte {
+	key := make([]byte, 0, 2+3*crypto.DigestSize)
+	key = append(key, Prefix, kind)
+	for _, p := range parts {
+		key = append(key, p...)
+	}
+	return key
+}
+
+func big(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// ProviderKey returns the key of a provider node's record.
+func ProviderKey(node crypto.PublicKey) []byte { return keyOf(kindProvider, node[:]) }
+
+// ClusterKey returns the key of a cluster's record.
+func ClusterKey(cluster crypto.PublicKey) []byte { return keyOf(kindCluster, cluster[:]) }
+
+// EscrowKey returns the key of a consumer's escrow at a cluster.
+func EscrowKey(consumer chain.Address, cluster crypto.PublicKey) []byte {
+	return keyOf(kindEscrow, consumer[:], cluster[:])
+}
+
+// OrderKey returns the key of an order's record.
+func OrderKey(order crypto.Digest) []byte { return keyOf(kindOrder, order[:]) }
+
+// ClaimKey returns the key of a claim's record.
+func ClaimKey(c chain.ClaimKey) []byte {
+	return keyOf(kindClaim, c.Order[:], c.Node[:], big(c.Sequence))
+}
+
+func expiryKey(at chain.TimeMs, order []byte) []byte {
+	return keyOf(kindExpiry, big(uint64(at)), order)
+}
+
+// ValueOf says what the record under a key of this package holds.
+func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
+	switch key[1] {
+	case kindProvider:
+		return tokens.HoldsBond, state.Decode[Provider](key, value).Bond
+	case kindCluster:
+		return tokens.HoldsBond, state.Decode[Cluster](key, value).Bond
+	case kindEscrow:
+		return tokens.HoldsEscrow, state.Decode[Escrow](key, value).Balance
+	}
+	return tokens.HoldsNothing, chain.Amount{}
+}

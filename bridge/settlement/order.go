@@ -1,0 +1,147 @@
+package settlement
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// MaxOrderClaims bounds the claims of one order, and with them what its
+// deletion costs.
+const MaxOrderClaims = 64
+
+// Order is the chain's state of an order that had a claim. It is deleted once
+// the block time is past Expires; after that its claims are refused.
+type Order struct {
+	_           struct{} `cbor:",toarray"`
+	Consumer    chain.Address
+	Cluster     crypto.PublicKey
+	Policy      chain.PolicyField
+	MaxCost     chain.Amount
+	Deadline    chain.TimeMs
+	Expires     chain.TimeMs // the deadline and the claim window
+	Spent       chain.Amount // ≤ MaxCost
+	Closed      bool         // paid in full: under replicate and zk it is paid once
+	Assignments []Assignment // in the order of their first claims
+}
+
+// Assignment is one node's part of an order.
+type Assignment struct {
+	_    struct{} `cbor:",toarray"`
+	Node crypto.PublicKey
+	Next uint64 // sequence of its next claim
+}
+
+// Claim is the chain's state of one claim that was in order: recorded, or
+// settled with Cost = Paid + Burned + Treasury + ClusterFee.
+type Claim struct {
+	_             struct{} `cbor:",toarray"`
+	Node          crypto.PublicKey
+	Provider      chain.Address // the node's owner
+	Sequence      uint64
+	Result        crypto.Digest
+	Exit          chain.ExitStatus
+	Height        chain.Height // of the block that recorded it, then of the one that settled it
+	Pending       *Replica     // nil once settled
+	Cost          chain.Amount
+	Paid          chain.Amount
+	Burned        chain.Amount
+	Treasury      chain.Amount
+	ClusterFee    chain.Amount
+	ProofVerified bool
+	Records       []chain.ResourceTransaction
+}
+
+// Settled reports whether the claim was paid.
+func (c *Claim) Settled() bool { return c.Pending == nil }
+
+// Replica is what a recorded claim will be paid by, once k agree.
+type Replica struct {
+	_      struct{} `cbor:",toarray"`
+	Prices []chain.UnitPrice
+	Usage  []chain.Usage
+	Fuel   uint64
+	Ended  chain.TimeMs
+}
+
+// DecodeOrder decodes an order's record, for those who checked its proof.
+func DecodeOrder(value []byte) (Order, error) { return decode[Order](value) }
+
+// DecodeClaim decodes a claim's record, for those who checked its proof.
+func DecodeClaim(value []byte) (Claim, error) { return decode[Claim](value) }
+
+// Settlement returns an order and its claims, by node and sequence, and false
+// if the order had no claim yet or is past its claim window.
+func Settlement(r state.Reader, id crypto.Digest) (Order, []Claim, bool) {
+	order, ok := state.Load[Order](r, OrderKey(id))
+	if !ok {
+		return Order{}, nil, false
+	}
+	var claims []Claim
+	for key, value := range claimsOf(r, id) {
+		claims = append(claims, state.Decode[Claim](key, value))
+	}
+	return order, claims, true
+}
+
+func claimsOf(r state.Reader, id crypto.Digest) func(func(key, value []byte) bool) {
+	first := keyOf(kindClaim, id[:])
+	after := keyOf(kindClaim, id[:], bytes.Repeat([]byte{0xff}, crypto.PublicKeySize+9))
+	return r.Iterate(first, after)
+}
+
+// next returns the sequence that a node's next claim must have.
+func (o *Order) next(node crypto.PublicKey) uint64 {
+	for _, a := range o.Assignments {
+		if a.Node == node {
+			return a.Next
+		}
+	}
+	return 1
+}
+
+// advance counts one claim of a node.
+func (o *Order) advance(node crypto.PublicKey) {
+	i := slices.IndexFunc(o.Assignments, func(a Assignment) bool { return a.Node == node })
+	if i < 0 {
+		o.Assignments = append(o.Assignments, Assignment{Node: node, Next: 2})
+		return
+	}
+	o.Assignments[i].Next++
+}
+
+// claims returns how many claims the order has.
+func (o *Order) claims() uint64 {
+	var n uint64
+	for _, a := range o.Assignments {
+		n += a.Next - 1
+	}
+	return n
+}
+
+// ExpireOrders deletes the state of at most limit orders whose claim window is
+// over at a block time.
+func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
+	var due [][]byte
+	for key := range kv.Iterate(expiryKey(0, nil), expiryKey(now, nil)) {
+		if len(due) == limit {
+			break
+		}
+		due = append(due, key)
+	}
+	for _, key := range due {
+		id := crypto.Digest(key[len(key)-crypto.DigestSize:])
+		var claims [][]byte
+		for claim := range claimsOf(kv, id) {
+			claims = append(claims, claim)
+		}
+		for _, claim := range claims {
+			kv.Delete(claim)
+		}
+		kv.Delete(OrderKey(id))
+		kv.Delete(key)
+	}
+}

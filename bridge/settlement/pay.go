@@ -1,0 +1,114 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// Treasury is the module account that receives what is not burned of protocol
+// fees.
+var Treasury = chain.ModuleAddress("treasury")
+
+const wholeBps = 10_000
+
+// split is how a charge is divided: cost = paid + burned + treasury +
+// clusterFee.
+type split struct {
+	cost, paid, burned, treasury, clusterFee chain.Amount
+}
+
+// splitCost divides a charge. The protocol fee is ⌈cost · bps⌉, of which
+// ⌈fee · burn share⌉ is burned and the rest goes to the treasury; the cluster
+// gets ⌊cost · its bps⌋ of what there is; the provider gets the rest.
+func splitCost(cost chain.Amount, params *chain.Params, clusterBps uint16) split {
+	fee := sound(cost.ShareCeil(uint64(params.ProtocolFeeBps), wholeBps))
+	burned := sound(fee.ShareCeil(uint64(params.BurnBps), wholeBps))
+	rest := sound(cost.Sub(fee))
+	clusterFee := sound(cost.ShareFloor(uint64(clusterBps), wholeBps))
+	if rest.Less(clusterFee) {
+		clusterFee = rest
+	}
+	return split{
+		cost: cost, burned: burned, treasury: sound(fee.Sub(burned)),
+		clusterFee: clusterFee, paid: sound(rest.Sub(clusterFee)),
+	}
+}
+
+// afford demands that the order's max cost and the escrow cover a further cost,
+// and returns the escrow.
+func (p *posted) afford(cost chain.Amount) (*purse, *chain.Rejection) {
+	spent, ok := p.book.Spent.Add(cost)
+	if !ok || p.book.MaxCost.Less(spent) {
+		return nil, chain.Reject("cost %s on top of %s is above the max cost, %s", cost, p.book.Spent, p.book.MaxCost)
+	}
+	escrow := openPurse(p.kv, p.env, p.book.Consumer, p.book.Cluster)
+	if held := escrow.available(); held.Less(cost) {
+		return nil, chain.Reject("cost is %s, the escrow holds %s", cost, held)
+	}
+	return escrow, nil
+}
+
+// pay moves a claim's charge out of the escrow, which affords it, and fills the
+// claim's record with how it was divided.
+func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
+	s := splitCost(cost, &p.env.Params, p.cluster.FeeBps)
+	escrow.take(cost)
+	tokens.Credit(p.kv, record.Provider, s.paid)
+	tokens.Credit(p.kv, Treasury, s.treasury)
+	tokens.Credit(p.kv, p.cluster.Operator, s.clusterFee)
+	tokens.Burn(p.kv, s.burned)
+	p.book.Spent = sound(p.book.Spent.Add(cost))
+	record.Height, record.Pending = p.env.Height, nil
+	record.Cost, record.Paid, record.Burned = s.cost, s.paid, s.burned
+	record.Treasury, record.ClusterFee = s.treasury, s.clusterFee
+}
+
+// record returns the state of this claim, nothing paid.
+func (p *posted) record() Claim {
+	return Claim{
+		Node: p.Receipt.Node, Provider: p.provider, Sequence: p.Receipt.Sequence,
+		Result: p.Receipt.Result, Exit: p.Receipt.Exit, Height: p.env.Height,
+	}
+}
+
+// saveClaim writes a claim's record.
+func (p *posted) saveClaim(record *Claim) {
+	state.Save(p.kv, ClaimKey(chain.ClaimKey{Order: p.id, Node: record.Node, Sequence: record.Sequence}), *record)
+}
+
+// saveOrder counts this claim and writes the order's state, which is queued to
+// expire with its first claim.
+func (p *posted) saveOrder() {
+	if len(p.book.Assignments) == 0 {
+		p.kv.Set(expiryKey(p.book.Expires, p.id[:]), []byte{})
+	}
+	p.book.advance(p.Receipt.Node)
+	state.Save(p.kv, OrderKey(p.id), p.book)
+}
+
+// settled is the event of a paid claim.
+func (p *posted) settled(record *Claim) chain.ClaimSettled {
+	return chain.ClaimSettled{
+		Order: p.id, Node: record.Node, Sequence: record.Sequence,
+		Consumer: p.book.Consumer, Provider: record.Provider, Cluster: p.book.Cluster,
+		Policy: p.book.Policy.String(), Result: record.Result,
+		Cost: record.Cost, Paid: record.Paid, Burned: record.Burned,
+		Treasury: record.Treasury, ClusterFee: record.ClusterFee,
+		ProofVerified: record.ProofVerified, Records: record.Records,
+	}
+}
+
+// resources lists usage as the chain keeps it. Without prices the price is 0:
+// a proven statement is paid by its fixed price, and what it used is only told.
+func (p *posted) resources(record *Claim, usage []chain.Usage, prices []chain.UnitPrice, ended chain.TimeMs) []chain.ResourceTransaction {
+	list := make([]chain.ResourceTransaction, len(usage))
+	for i, u := range usage {
+		price, _ := chain.PriceOf(prices, u.Resource) // without one: 0
+		list[i] = chain.ResourceTransaction{
+			NodeID: record.Node, ResourceType: u.Resource, Amount: u.Amount, DurationMs: u.DurationMs,
+			PricePerUnit: price, Consumer: p.book.Consumer, Provider: record.Provider, Timestamp: ended,
+		}
+	}
+	return list
+}

@@ -1,0 +1,206 @@
+package settlement
+
+import (
+	"math/bits"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// attested pays a claim under PolicyNone: the home cluster measured the work.
+// Work that failed is paid as well, for what it used.
+func (p *posted) attested() (chain.Events, *chain.Rejection) {
+	if p.Attestation == (crypto.Signature{}) {
+		return nil, chain.Reject("claim has no attestation of cluster %s", p.Order.Cluster.Short())
+	}
+	cost, err := chain.Cost(p.Receipt.Usage, p.Bid.Prices)
+	if err != nil {
+		return nil, chain.Reject("%v", err)
+	}
+	escrow, why := p.afford(cost)
+	if why != nil {
+		return nil, why
+	}
+	record := p.record()
+	record.Records = p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)
+	p.pay(escrow, &record, cost)
+	p.saveClaim(&record)
+	p.saveOrder()
+	return chain.Events{p.settled(&record)}, nil
+}
+
+// proven pays the one claim of an order under PolicyZK whose proof verifies,
+// at the fixed price of its bid.
+func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) {
+	pinned, ok := p.env.Kernels[policy.Kernel]
+	switch {
+	case !ok:
+		return nil, chain.Reject("kernel %q is not pinned by genesis", policy.Kernel)
+	case pinned != policy.VerifyingKey:
+		return nil, chain.Reject("order names verifying key %s, genesis pins %s for %s", policy.VerifyingKey.Short(), pinned.Short(), policy.Kernel)
+	case p.Receipt.Exit != chain.ExitOK:
+		return nil, chain.Reject("work ended with %q: only a proven result is paid", p.Receipt.Exit)
+	}
+	escrow, why := p.afford(p.Bid.Fixed)
+	if why != nil {
+		return nil, why
+	}
+	statement := zk.Statement{
+		Kernel: zk.Kernel(policy.Kernel), VerifyingKey: policy.VerifyingKey,
+		Inputs: fields(policy.Inputs), Output: fields(p.Receipt.Outputs),
+		Bind: zk.Bind(string(p.env.ChainID), p.id, p.Receipt.Sequence, p.Receipt.Node),
+	}
+	if err := p.env.Verifier.Verify(statement, p.Proof); err != nil {
+		return nil, chain.Reject("proof: %v", err)
+	}
+	record := p.record()
+	record.ProofVerified = true
+	record.Records = p.resources(&record, p.Receipt.Usage, nil, p.Receipt.Ended)
+	p.book.Closed = true
+	p.pay(escrow, &record, p.Bid.Fixed)
+	p.saveClaim(&record)
+	p.saveOrder()
+	return chain.Events{p.settled(&record)}, nil
+}
+
+func fields(list []chain.FieldBytes) []zk.Field {
+	out := make([]zk.Field, len(list))
+	for i, f := range list {
+		out[i] = zk.Field(f)
+	}
+	return out
+}
+
+// replicated records a claim under PolicyReplicate, and pays k claims in one
+// step when this one makes k of different owners that agree. A claim that would
+// make k but cannot be afforded is refused and may be posted again.
+func (p *posted) replicated(policy chain.PolicyReplicate) (chain.Events, *chain.Rejection) {
+	recorded := p.recordedClaims()
+	if len(recorded) >= int(policy.N) {
+		return nil, chain.Reject("order %s has %d replicas, limit %d", p.id.Short(), len(recorded), policy.N)
+	}
+	mine := p.record()
+	mine.Pending = &Replica{
+		Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended,
+	}
+	agreeing := []*Claim{&mine}
+	for i := range recorded {
+		other := &recorded[i]
+		if other.Node == mine.Node || other.Provider == mine.Provider {
+			return nil, chain.Reject("owner %s has a replica already, on node %s", mine.Provider.Short(), other.Node.Short())
+		}
+		if other.Result == mine.Result && other.Exit == mine.Exit {
+			agreeing = append(agreeing, other)
+		}
+	}
+	if len(agreeing) < int(policy.K) {
+		p.saveClaim(&mine)
+		p.saveOrder()
+		return chain.Events{chain.ClaimRecorded{
+			Order: p.id, Node: mine.Node, Sequence: mine.Sequence, Result: mine.Result,
+		}}, nil
+	}
+	return p.payReplicas(agreeing)
+}
+
+// recordedClaims returns the order's claims under replicate: one per node.
+func (p *posted) recordedClaims() []Claim {
+	var list []Claim
+	for _, a := range p.book.Assignments {
+		key := ClaimKey(chain.ClaimKey{Order: p.id, Node: a.Node, Sequence: 1})
+		if claim, ok := state.Load[Claim](p.kv, key); ok {
+			list = append(list, claim)
+		}
+	}
+	return list
+}
+
+// payReplicas pays each of the agreeing claims at its own prices, for the least
+// that any of them reports to have used.
+func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection) {
+	usage, fuel := leastUsage(agreeing), leastFuel(agreeing)
+	costs := make([]chain.Amount, len(agreeing))
+	var total chain.Amount
+	for i, c := range agreeing {
+		cost, err := chain.Cost(usage, c.Pending.Prices)
+		if err != nil {
+			return nil, chain.Reject("%v", err)
+		}
+		if c.Pending.Fuel > fuel {
+			cost = sound(cost.ShareFloor(fuel, c.Pending.Fuel))
+		}
+		costs[i] = cost
+		sum, ok := total.Add(cost)
+		if !ok {
+			return nil, chain.Reject("the charges of %d replicas do not fit an amount", len(agreeing))
+		}
+		total = sum
+	}
+	escrow, why := p.afford(total)
+	if why != nil {
+		return nil, why
+	}
+	var events chain.Events
+	for i, c := range agreeing {
+		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
+		p.pay(escrow, c, costs[i])
+		p.saveClaim(c)
+		events = append(events, p.settled(c))
+	}
+	p.book.Closed = true
+	p.saveOrder()
+	return events, nil
+}
+
+func leastFuel(claims []*Claim) uint64 {
+	least := claims[0].Pending.Fuel
+	for _, c := range claims[1:] {
+		least = min(least, c.Pending.Fuel)
+	}
+	return least
+}
+
+// leastUsage returns for each resource that every claim reports the usage of
+// the claim that reports the least of it.
+func leastUsage(claims []*Claim) []chain.Usage {
+	var least []chain.Usage
+	for _, u := range claims[0].Pending.Usage {
+		inAll := true
+		for _, c := range claims[1:] {
+			other, ok := usageOf(c.Pending.Usage, u.Resource)
+			if !ok {
+				inAll = false
+				break
+			}
+			if lessUsed(other, u) {
+				u = other
+			}
+		}
+		if inAll {
+			least = append(least, u)
+		}
+	}
+	return least
+}
+
+func usageOf(list []chain.Usage, r chain.Resource) (chain.Usage, bool) {
+	for _, u := range list {
+		if u.Resource == r {
+			return u, true
+		}
+	}
+	return chain.Usage{}, false
+}
+
+// lessUsed compares what would be charged for: amount × duration, or the amount
+// alone for Network.
+func lessUsed(a, b chain.Usage) bool {
+	if a.Resource == chain.Network {
+		return a.Amount < b.Amount
+	}
+	ahi, alo := bits.Mul64(a.Amount, a.DurationMs)
+	bhi, blo := bits.Mul64(b.Amount, b.DurationMs)
+	return ahi < bhi || ahi == bhi && alo < blo
+}

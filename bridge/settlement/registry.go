@@ -1,0 +1,170 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// Env is the block that messages are executed in and the chain's rules.
+type Env struct {
+	ChainID  chain.ChainID
+	Height   chain.Height
+	Now      chain.TimeMs // block time
+	Params   chain.Params
+	Kernels  map[string]crypto.Digest // the pinned verifying key of each
+	Verifier zk.Verifier
+}
+
+// Provider is a registered provider node.
+type Provider struct {
+	_          struct{} `cbor:",toarray"`
+	Owner      chain.Address
+	Bond       chain.Amount // zero once unbonded
+	Region     string
+	Millicores uint64
+	MemoryMiB  uint64
+	UnbondedMs chain.TimeMs // zero while it is bonded
+}
+
+// Cluster is a registered Nexus cluster.
+type Cluster struct {
+	_          struct{} `cbor:",toarray"`
+	Operator   chain.Address
+	Bond       chain.Amount // zero once unbonded
+	FeeBps     uint16
+	Endpoints  []string
+	UnbondedMs chain.TimeMs // zero while it is bonded
+}
+
+// ProviderOf returns a provider node's record, and false if it was never
+// registered.
+func ProviderOf(r state.Reader, node crypto.PublicKey) (Provider, bool) {
+	return state.Load[Provider](r, ProviderKey(node))
+}
+
+// ClusterOf returns a cluster's record, and false if it was never registered.
+func ClusterOf(r state.Reader, cluster crypto.PublicKey) (Cluster, bool) {
+	return state.Load[Cluster](r, ClusterKey(cluster))
+}
+
+// DecodeProvider decodes a provider's record, for those who checked its proof.
+func DecodeProvider(value []byte) (Provider, error) { return decode[Provider](value) }
+
+// DecodeCluster decodes a cluster's record, for those who checked its proof.
+func DecodeCluster(value []byte) (Cluster, error) { return decode[Cluster](value) }
+
+func decode[T any](value []byte) (T, error) {
+	var record T
+	err := codec.Unmarshal(value, &record, state.MaxValueBytes)
+	return record, err
+}
+
+// RegisterProvider binds a node to its owner and locks the bond. A node that
+// was unbonded may come back, under any owner its key signs for.
+func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.RegisterProvider) (chain.Event, *chain.Rejection) {
+	known, ok := ProviderOf(kv, m.Node)
+	if ok && known.UnbondedMs == 0 {
+		return nil, chain.Reject("provider %s is registered already", m.Node.Short())
+	}
+	if m.Bond.Less(env.Params.ProviderBond) {
+		return nil, chain.Reject("provider bond is %s, the least is %s", m.Bond, env.Params.ProviderBond)
+	}
+	if !m.Node.Verify(crypto.DomainPossession, chain.PossessionPayload(env.ChainID, owner), m.Possession) {
+		return nil, chain.Reject("possession of node key %s by %s is not signed", m.Node.Short(), owner.Short())
+	}
+	if why := tokens.Debit(kv, owner, m.Bond, env.Now); why != nil {
+		return nil, why
+	}
+	state.Save(kv, ProviderKey(m.Node), Provider{
+		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB,
+	})
+	return chain.ProviderRegistered{Node: m.Node, Owner: owner, Bond: m.Bond}, nil
+}
+
+// UnbondProvider ends a node's registration; the bond matures to its owner. For
+// the withdrawal delay its claims are still taken.
+func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondProvider) (chain.Event, *chain.Rejection) {
+	p, ok := ProviderOf(kv, m.Node)
+	switch {
+	case !ok || p.UnbondedMs != 0:
+		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
+	case p.Owner != owner:
+		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
+	}
+	matures, why := later(env.Now, env.Params.UnbondDelayMs)
+	if why != nil {
+		return nil, why
+	}
+	key, bond := ProviderKey(m.Node), p.Bond
+	tokens.Mature(kv, matures, key, tokens.Maturing{To: owner, Amount: bond})
+	p.Bond, p.UnbondedMs = chain.Amount{}, env.Now
+	state.Save(kv, key, p)
+	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures}, nil
+}
+
+// RegisterCluster binds a cluster to its operator and locks the bond. A cluster
+// that was unbonded may come back, under any operator its key signs for.
+func RegisterCluster(kv state.KV, env *Env, operator chain.Address, m chain.RegisterCluster) (chain.Event, *chain.Rejection) {
+	known, ok := ClusterOf(kv, m.Cluster)
+	if ok && known.UnbondedMs == 0 {
+		return nil, chain.Reject("cluster %s is registered already", m.Cluster.Short())
+	}
+	if m.Bond.Less(env.Params.ClusterBond) {
+		return nil, chain.Reject("cluster bond is %s, the least is %s", m.Bond, env.Params.ClusterBond)
+	}
+	if !m.Cluster.Verify(crypto.DomainPossession, chain.PossessionPayload(env.ChainID, operator), m.Possession) {
+		return nil, chain.Reject("possession of cluster key %s by %s is not signed", m.Cluster.Short(), operator.Short())
+	}
+	if why := tokens.Debit(kv, operator, m.Bond, env.Now); why != nil {
+		return nil, why
+	}
+	state.Save(kv, ClusterKey(m.Cluster), Cluster{
+		Operator: operator, Bond: m.Bond, FeeBps: m.FeeBps, Endpoints: m.Endpoints,
+	})
+	return chain.ClusterRegistered{Cluster: m.Cluster, Operator: operator, Bond: m.Bond}, nil
+}
+
+// UnbondCluster ends a cluster's registration; the bond matures to its
+// operator. Deposits end at once; for the withdrawal delay, in which every
+// order it can have accepted runs out, claims are still taken.
+func UnbondCluster(kv state.KV, env *Env, operator chain.Address, m chain.UnbondCluster) (chain.Event, *chain.Rejection) {
+	c, ok := ClusterOf(kv, m.Cluster)
+	switch {
+	case !ok || c.UnbondedMs != 0:
+		return nil, chain.Reject("cluster %s is not registered", m.Cluster.Short())
+	case c.Operator != operator:
+		return nil, chain.Reject("cluster %s belongs to %s, not to %s", m.Cluster.Short(), c.Operator.Short(), operator.Short())
+	}
+	matures, why := later(env.Now, env.Params.UnbondDelayMs)
+	if why != nil {
+		return nil, why
+	}
+	key, bond := ClusterKey(m.Cluster), c.Bond
+	tokens.Mature(kv, matures, key, tokens.Maturing{To: operator, Amount: bond})
+	c.Bond, c.UnbondedMs = chain.Amount{}, env.Now
+	state.Save(kv, key, c)
+	return chain.ClusterUnbonded{Cluster: m.Cluster, Operator: operator, Bond: bond, Matures: matures}, nil
+}
+
+// serves reports whether claims of a node or cluster are taken: while it is
+// bonded, and for the withdrawal delay after.
+func serves(unbonded chain.TimeMs, env *Env) bool {
+	if unbonded == 0 {
+		return true
+	}
+	since, ok := checked.Sub(uint64(env.Now), uint64(unbonded))
+	return ok && since <= env.Params.WithdrawalDelayMs
+}
+
+func later(now chain.TimeMs, delayMs uint64) (chain.TimeMs, *chain.Rejection) {
+	at, ok := checked.Add(uint64(now), delayMs)
+	if !ok {
+		return 0, chain.Reject("%d ms after %d is beyond time", delayMs, now)
+	}
+	return chain.TimeMs(at), nil
+}
