@@ -1,0 +1,20 @@
+package store
+
+import "github.com/cockroachdb/pebble/v2/vfs"
+
+// OpenOn is Open on a file system of the test's.
+func OpenOn(fs vfs.FS, dir string, options Options) (*Store, error) { return open(fs, dir, options) }
+
+// OpenLogOn is OpenLog on a file system of the test's.
+func OpenLogOn(fs vfs.FS, path string) (*Log, error) { return openLog(fs, path) }
+
+// SetFormat makes the database one of another format.
+func (s *Store) SetFormat(version byte) error {
+	return s.db.Set(metaKey(metaFormat), []byte{version}, s.sync)
+}
+
+// SetRaw writes a key of the database.
+func (s *Store) SetRaw(key, value []byte) error { return s.db.Set(key, value, s.sync) }
+
+// WithDefaults returns the options as Open uses them.
+func (o Options) WithDefaults() (Options, error) { return o.withDefaults() }

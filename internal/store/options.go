@@ -1,0 +1,102 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options of a Store. The zero value is the default.
+type Options struct {
+	// CacheBytes holds blocks of tables in memory: 1 MiB to 64 GiB, default
+	// 64 MiB.
+	CacheBytes int64
+	// MemtableBytes is the size of one memtable, of which there are up to three
+	// at a time: 1 MiB to 1 GiB, default 24 MiB.
+	MemtableBytes int64
+	// UnsafeNoSync leaves writing to the operating system: a power loss may take
+	// the last blocks. For tests and throw-away networks.
+	UnsafeNoSync bool
+	// Logger receives the database's messages; nil discards them.
+	Logger *slog.Logger
+}
+
+const (
+	minBytes             = 1 << 20
+	maxCacheBytes        = 64 << 30
+	maxMemtableBytes     = 1 << 30
+	defaultCacheBytes    = 64 << 20
+	defaultMemtableBytes = 24 << 20
+
+	memtables       = 3
+	bloomBitsPerKey = 10
+	tableBlockBytes = 8 << 10
+	openFiles       = 512
+)
+
+// withDefaults returns the options with zero values replaced, or an error that
+// names the field and its limits.
+func (o Options) withDefaults() (Options, error) {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+	if o.MemtableBytes == 0 {
+		o.MemtableBytes = defaultMemtableBytes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CacheBytes < minBytes || o.CacheBytes > maxCacheBytes {
+		return o, fmt.Errorf("store: CacheBytes is %d, want %d to %d", o.CacheBytes, minBytes, int64(maxCacheBytes))
+	}
+	if o.MemtableBytes < minBytes || o.MemtableBytes > maxMemtableBytes {
+		return o, fmt.Errorf("store: MemtableBytes is %d, want %d to %d", o.MemtableBytes, minBytes, maxMemtableBytes)
+	}
+	return o, nil
+}
+
+// pebble returns Pebble's options. Keys are hashed or ascend, point reads are
+// most of the reads, and much of the data is digests: bloom filters everywhere,
+// the cheapest compression.
+func (o Options) pebble(fs vfs.FS, lock *pebble.Lock) *pebble.Options {
+	p := &pebble.Options{
+		FS:                          fs,
+		Lock:                        lock,
+		CacheSize:                   o.CacheBytes,
+		MemTableSize:                uint64(o.MemtableBytes),
+		MemTableStopWritesThreshold: memtables,
+		MaxOpenFiles:                openFiles,
+		FormatMajorVersion:          pebble.FormatNewest,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      logger{o.Logger},
+	}
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
+		p.Levels[i].BlockSize = tableBlockBytes
+	}
+	return p
+}
+
+func (o Options) sync() *pebble.WriteOptions {
+	if o.UnsafeNoSync {
+		return pebble.NoSync
+	}
+	return pebble.Sync
+}
+
+// logger hands Pebble's messages to slog. Pebble expects that Fatalf does not
+// return: it reports a write that may or may not have reached the disk.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
+func (l logger) Fatalf(format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	l.log.Error(message, "pid", os.Getpid())
+	panic("store: " + message)
+}

@@ -1,0 +1,467 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+func check(t interface {
+	Helper()
+	Fatal(...any)
+}, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		check(t, err)
+		return v
+	}
+}
+
+func id(format string, args ...any) crypto.Digest {
+	return crypto.DomainBlob.Hash(fmt.Appendf(nil, format, args...))
+}
+
+// history makes blocks of a small chain and remembers the state after each.
+type history struct {
+	tree   *state.Tree
+	rng    *rand.Rand
+	states []map[string]string
+}
+
+func newHistory(reader state.NodeReader) *history {
+	return &history{tree: state.NewTree(reader, 0), rng: rand.New(rand.NewPCG(1, 2))}
+}
+
+func (h *history) key() []byte { return fmt.Appendf(nil, "key/%02d", h.rng.IntN(40)) }
+
+func (h *history) next(t testing.TB) store.Finalized {
+	height := chain.Height(len(h.states))
+	after := map[string]string{}
+	if height > 0 {
+		after = maps.Clone(h.states[height-1])
+	}
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	for range 15 {
+		key := h.key()
+		if h.rng.IntN(3) == 0 {
+			kv.Delete(key)
+			delete(after, string(key))
+		} else {
+			value := fmt.Sprintf("value %d at %d", h.rng.IntN(1000), height)
+			kv.Set(key, []byte(value))
+			after[string(key)] = value
+		}
+	}
+	h.states = append(h.states, after)
+	changes := kv.Changes()
+	h.tree = must(h.tree.Persisted(h.tree.Mark()).Next(uint64(height), changes, 1))(t)
+	return store.Finalized{
+		Height: height, Digest: id("block %d", height),
+		Header: fmt.Appendf(nil, "header %d", height), Block: fmt.Appendf(nil, "block %d", height),
+		Certificate: fmt.Appendf(nil, "certificate %d", height), Receipts: fmt.Appendf(nil, "receipts %d", height),
+		Changes: changes, Tree: h.tree,
+		Txs:    []crypto.Digest{id("tx %d/0", height), id("tx %d/1", height)},
+		Orders: []store.OrderEntry{{Order: id("order %d", height%3), TxIndex: 1}, {Order: id("order"), TxIndex: 0}},
+	}
+}
+
+// collect returns all of a state.
+func collect(r state.Reader) map[string]string {
+	out := map[string]string{}
+	for k, v := range r.Iterate(nil, nil) {
+		out[string(k)] = string(v)
+	}
+	return out
+}
+
+// checkWhole checks that a store holds the first n blocks of a history, each of
+// them whole, and nothing of later ones.
+func checkWhole(t *testing.T, s *store.Store, h *history, n int) {
+	t.Helper()
+	tip, ok := s.Latest()
+	if ok != (n > 0) || ok && tip.Height != chain.Height(n-1) {
+		t.Fatalf("the latest height is %d (%v), want %d blocks", tip.Height, ok, n)
+	}
+	for i := range chain.Height(n + 1) {
+		stored := int(i) < n
+		for name, read := range map[string]func(chain.Height) ([]byte, bool, error){
+			"header": s.Header, "block": s.Block, "certificate": s.Certificate, "receipts": s.Receipts,
+		} {
+			data, ok, err := read(i)
+			check(t, err)
+			if want := fmt.Sprintf("%s %d", name, i); ok != stored || ok && string(data) != want {
+				t.Fatalf("%s %d is %q (%v)", name, i, data, ok)
+			}
+		}
+		height, ok, err := s.HeightOf(id("block %d", i))
+		check(t, err)
+		position, okTx, err := s.TxPosition(id("tx %d/1", i))
+		check(t, err)
+		if ok != stored || okTx != stored || ok && (height != i || position != store.Position{Height: i, Index: 1}) {
+			t.Fatalf("block %d: digest leads to %d (%v), its transaction to %v (%v)", i, height, ok, position, okTx)
+		}
+	}
+	if n == 0 {
+		if got := collect(s.State()); len(got) != 0 {
+			t.Fatalf("the empty store has a state: %v", got)
+		}
+		return
+	}
+	if got := collect(s.State()); !maps.Equal(got, h.states[n-1]) {
+		t.Fatalf("the flat state has %d keys, want %d: %v", len(got), len(h.states[n-1]), got)
+	}
+	checkVersion(t, s, h, n-1)
+}
+
+// checkVersion checks the tree after a block.
+func checkVersion(t *testing.T, s *store.Store, h *history, height int) {
+	t.Helper()
+	tree := must(s.OpenTree(chain.Height(height)))(t)
+	got := map[string]string{}
+	for e, err := range tree.Iterate(crypto.Digest{}) {
+		check(t, err)
+		got[string(e.Key)] = string(e.Value)
+	}
+	if !maps.Equal(got, h.states[height]) {
+		t.Fatalf("the tree after %d has %d keys, want %d", height, len(got), len(h.states[height]))
+	}
+}
+
+func TestCommitAndReadBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "deep", "db")
+	s := must(store.Open(dir, store.Options{}))(t)
+	h := newHistory(s)
+	checkWhole(t, s, h, 0)
+	for range 6 {
+		check(t, s.Commit(h.next(t)))
+	}
+	checkWhole(t, s, h, 6)
+	check(t, s.Close())
+
+	s = must(store.Open(dir, store.Options{}))(t)
+	checkWhole(t, s, h, 6)
+	for i := range h.states {
+		checkVersion(t, s, h, i)
+	}
+	h.tree = must(s.OpenTree(5))(t)
+	check(t, s.Commit(h.next(t)))
+	checkWhole(t, s, h, 7)
+	check(t, s.Close())
+}
+
+func TestOrderPositionsPage(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(s)
+	for range 7 {
+		check(t, s.Commit(h.next(t)))
+	}
+	got := must(s.OrderPositions(id("order 1"), store.Position{}, 10))(t)
+	if want := []store.Position{{Height: 1, Index: 1}, {Height: 4, Index: 1}}; !slices.Equal(got, want) {
+		t.Errorf("order 1 is at %v, want %v", got, want)
+	}
+	got = must(s.OrderPositions(id("order"), store.Position{Height: 2, Index: 1}, 3))(t)
+	if want := []store.Position{{Height: 3}, {Height: 4}, {Height: 5}}; !slices.Equal(got, want) {
+		t.Errorf("the page after (2, 0) is %v, want %v", got, want)
+	}
+	if got := must(s.OrderPositions(id("no order"), store.Position{}, 3))(t); len(got) != 0 {
+		t.Errorf("an unknown order is at %v", got)
+	}
+	check(t, s.Close())
+}
+
+func TestCommitRefusesOtherHeights(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(s)
+	check(t, s.Commit(h.next(t)))
+	block := h.next(t)
+	for name, wrong := range map[string]func(f *store.Finalized){
+		"gap":          func(f *store.Finalized) { f.Height = 2 },
+		"again":        func(f *store.Finalized) { f.Height = 0 },
+		"stored tree":  func(f *store.Finalized) { f.Tree = f.Tree.Persisted(f.Tree.Mark()) },
+		"another tree": func(f *store.Finalized) { f.Tree = must(f.Tree.Next(9, nil, 1))(t) },
+	} {
+		f := block
+		wrong(&f)
+		if err := s.Commit(f); !errors.Is(err, store.ErrHeight) {
+			t.Errorf("%s: %v, want ErrHeight", name, err)
+		}
+	}
+	checkWhole(t, s, h, 1)
+	check(t, s.Commit(block))
+	checkWhole(t, s, h, 2)
+	check(t, s.Close())
+}
+
+func TestSnapshotStaysAsItWas(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(s)
+	check(t, s.Commit(h.next(t)))
+	snapshot := must(s.Snapshot())(t)
+	for range 3 {
+		check(t, s.Commit(h.next(t)))
+	}
+	if got := collect(snapshot); !maps.Equal(got, h.states[0]) || snapshot.Tip().Height != 0 {
+		t.Errorf("the snapshot of height %d holds %v, want %v", snapshot.Tip().Height, got, h.states[0])
+	}
+	for key, want := range h.states[0] {
+		if value, ok := snapshot.Get([]byte(key)); !ok || string(value) != want {
+			t.Errorf("the snapshot says %s = %q (%v), want %q", key, value, ok, want)
+		}
+	}
+	check(t, snapshot.Close())
+	check(t, s.Close())
+}
+
+func TestStateIteratesInRange(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(s)
+	check(t, s.Commit(h.next(t)))
+	keys := slices.Sorted(maps.Keys(h.states[0]))
+	var got []string
+	for k := range s.State().Iterate([]byte(keys[1]), []byte(keys[4])) {
+		got = append(got, string(k))
+	}
+	if !slices.Equal(got, keys[1:4]) {
+		t.Errorf("keys %v, want %v", got, keys[1:4])
+	}
+	for k := range s.State().Iterate([]byte(keys[2]), nil) {
+		if string(k) != keys[2] {
+			t.Errorf("the first key is %s, want %s", k, keys[2])
+		}
+		break
+	}
+	check(t, s.Close())
+}
+
+// TestCrashLosesNoCommittedBlock cuts the power at random moments of a history:
+// what a crash leaves is the blocks whose Commit had returned, and perhaps the
+// one under way.
+func TestCrashLosesNoCommittedBlock(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	fs := vfs.NewCrashableMem()
+	s := must(store.OpenOn(fs, "db", store.Options{MemtableBytes: 1 << 20}))(t)
+	h := newHistory(s)
+	type crash struct {
+		fs     *vfs.MemFS
+		blocks int // committed for certain
+	}
+	var crashes []crash
+	for n := range 25 {
+		block := h.next(t)
+		done := make(chan error, 1)
+		go func() { done <- s.Commit(block) }()
+		// A clone while the commit runs, and one after it.
+		crashes = append(crashes, crash{fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng}), n})
+		check(t, <-done)
+		crashes = append(crashes, crash{fs.CrashClone(vfs.CrashCloneCfg{}), n + 1})
+	}
+	check(t, s.Close())
+	for i, c := range crashes {
+		s := must(store.OpenOn(c.fs, "db", store.Options{MemtableBytes: 1 << 20}))(t)
+		blocks := 0
+		if tip, ok := s.Latest(); ok {
+			blocks = int(tip.Height) + 1
+		}
+		if blocks != c.blocks && (i%2 == 1 || blocks != c.blocks+1) {
+			t.Errorf("crash %d leaves %d blocks, %d were committed", i, blocks, c.blocks)
+		}
+		checkWhole(t, s, h, blocks)
+		check(t, s.Close())
+	}
+}
+
+func TestPruneLeavesTheLastVersions(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := must(store.OpenOn(fs, "db", store.Options{}))(t)
+	h := newHistory(s)
+	for range 20 {
+		check(t, s.Commit(h.next(t)))
+	}
+	if p := must(s.Prune(context.Background(), store.PruneOptions{KeepVersions: 20}))(t); p != (store.Pruned{}) {
+		t.Errorf("keeping all 20 versions prunes %+v", p)
+	}
+	if _, err := s.Prune(context.Background(), store.PruneOptions{}); err == nil {
+		t.Error("keeping no version is accepted")
+	}
+	canceled, cancel := context.WithCancel(context.Background())
+	cancel()
+	if p := must(s.Prune(canceled, store.PruneOptions{KeepVersions: 5}))(t); p.Nodes != 0 {
+		t.Errorf("a canceled context prunes %+v", p)
+	}
+	first := must(s.Prune(context.Background(), store.PruneOptions{KeepVersions: 5, NodesPerSecond: 1_000_000}))(t)
+	if first.Versions != 15 || first.Nodes < 15 {
+		t.Errorf("pruned %+v, want 15 versions", first)
+	}
+	checkPruned := func(s *store.Store, from, to int) {
+		t.Helper()
+		if before := must(s.PrunedBefore())(t); before != uint64(from) {
+			t.Errorf("versions before %d are pruned, want %d", before, from)
+		}
+		for i := range to {
+			if i >= from {
+				checkVersion(t, s, h, i)
+			} else if _, err := s.OpenTree(chain.Height(i)); !errors.Is(err, state.ErrNoVersion) {
+				t.Errorf("version %d: %v, want ErrNoVersion", i, err)
+			}
+		}
+	}
+	checkPruned(s, 15, 20)
+	if again := must(s.Prune(context.Background(), store.PruneOptions{KeepVersions: 5}))(t); again != (store.Pruned{}) {
+		t.Errorf("pruning again does %+v", again)
+	}
+	for range 3 {
+		check(t, s.Commit(h.next(t)))
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	if next := must(s.Prune(context.Background(), store.PruneOptions{KeepVersions: 5}))(t); next.Versions != 3 {
+		t.Errorf("pruned %+v after 3 more blocks, want 3 versions", next)
+	}
+	checkPruned(s, 18, 23)
+	checkWhole(t, s, h, 23)
+	check(t, s.Close())
+
+	s = must(store.OpenOn(crashed, "db", store.Options{}))(t)
+	if _, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1}); err != nil {
+		t.Error(err)
+	}
+	checkPruned(s, 22, 23)
+	check(t, s.Close())
+}
+
+func TestOneOwnerPerDirectory(t *testing.T) {
+	dir := t.TempDir()
+	s := must(store.Open(dir, store.Options{}))(t)
+	if _, err := store.Open(dir, store.Options{}); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("a second Open: %v, want ErrLocked", err)
+	}
+	check(t, s.Close())
+	check(t, must(store.Open(dir, store.Options{}))(t).Close())
+}
+
+func TestOpenRefusesOtherDatabases(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(s *store.Store) error
+		want  error
+	}{
+		"format": {func(s *store.Store) error { return s.SetFormat(99) }, store.ErrFormat},
+		"latest": {func(s *store.Store) error { return s.SetRaw([]byte("mlatest"), []byte{1}) }, store.ErrCorrupt},
+		"no tip": {func(s *store.Store) error { return s.SetRaw([]byte("mlatest"), make([]byte, 8)) }, store.ErrCorrupt},
+	} {
+		fs := vfs.NewMem()
+		s := must(store.OpenOn(fs, "db", store.Options{}))(t)
+		check(t, c.spoil(s))
+		check(t, s.Close())
+		if _, err := store.OpenOn(fs, "db", store.Options{}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestClosedStorePanicsWithAFault(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	check(t, s.SetRaw([]byte("skey"), []byte("value")))
+	snapshot := must(s.Snapshot())(t)
+	check(t, snapshot.Close())
+	for name, read := range map[string]func(){
+		"Get":     func() { snapshot.Get([]byte("key")) },
+		"Iterate": func() { collect(snapshot) },
+	} {
+		func() {
+			defer func() {
+				if p := recover(); p == nil {
+					t.Errorf("%s of a closed snapshot goes through", name)
+				}
+			}()
+			read()
+		}()
+	}
+	check(t, s.Close())
+}
+
+// TestOptions fails for a new field until it is considered here.
+func TestOptions(t *testing.T) {
+	defaults := must(store.Options{}.WithDefaults())(t)
+	cases := map[string][]store.Options{
+		"CacheBytes":    {{CacheBytes: 1}, {CacheBytes: 1 << 40}, {CacheBytes: -1}},
+		"MemtableBytes": {{MemtableBytes: 1}, {MemtableBytes: 1 << 40}, {MemtableBytes: -1}},
+		"UnsafeNoSync":  nil,
+		"Logger":        nil,
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[store.Options]()) {
+		bad, known := cases[field.Name]
+		if !known {
+			t.Errorf("field %s has no case", field.Name)
+		}
+		if field.Name != "UnsafeNoSync" && reflect.ValueOf(defaults).FieldByIndex(field.Index).IsZero() {
+			t.Errorf("field %s has no default", field.Name)
+		}
+		for _, o := range bad {
+			if _, err := store.Open(t.TempDir(), o); err == nil || !strings.Contains(err.Error(), field.Name) {
+				t.Errorf("%+v: %v, want an error that names %s", o, err, field.Name)
+			}
+		}
+	}
+}
+
+// BenchmarkCommit commits blocks of 1,000 transfers among 100,000 accounts: 4
+// changed keys each, 300 bytes a transaction.
+func BenchmarkCommit(b *testing.B) {
+	const accounts, txs = 100_000, 1000
+	s := must(store.Open(b.TempDir(), store.Options{}))(b)
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	value := bytes.Repeat([]byte("v"), 40)
+	account := func(i int) []byte {
+		d := id("account %d", i)
+		return append([]byte("a/"), d[:]...)
+	}
+	for i := range accounts {
+		kv.Set(account(i), value)
+	}
+	tree := must(state.NewTree(s, 0).Next(0, kv.Changes(), 2))(b)
+	check(b, s.Commit(store.Finalized{Changes: kv.Changes(), Tree: tree}))
+	rng := rand.New(rand.NewPCG(5, 6))
+	body := make([]byte, 300*txs)
+	height := chain.Height(0)
+	for b.Loop() {
+		b.StopTimer()
+		height++
+		kv := state.NewOverlay(state.NewMemoryBackend())
+		f := store.Finalized{Height: height, Digest: id("block %d", height), Block: body, Receipts: make([]byte, 100*txs)}
+		for i := range txs {
+			f.Txs = append(f.Txs, id("tx %d/%d", height, i))
+			for range 4 {
+				kv.Set(account(rng.IntN(accounts)), fmt.Appendf(value, "%d/%d", height, i))
+			}
+		}
+		f.Changes = kv.Changes()
+		b.StartTimer()
+		tree = must(tree.Persisted(tree.Mark()).Next(uint64(height), f.Changes, 1))(b)
+		f.Tree = tree
+		next := b.Elapsed()
+		check(b, s.Commit(f))
+		b.ReportMetric(float64((b.Elapsed()-next).Microseconds())/1000, "ms/last-commit")
+	}
+	check(b, s.Close())
+}
