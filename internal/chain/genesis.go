@@ -78,14 +78,17 @@ func DefaultParams() Params {
 	}
 }
 
+// maxParamGas keeps the arithmetic of fees within 64 bits.
+const maxParamGas = 1_000_000_000_000
+
 // Check returns an error that names the first parameter out of range.
 func (p *Params) Check() error {
 	const year = 365 * 24 * 3600 * 1000
 	switch {
-	case p.BlockGas.units == 0:
-		return errors.New("block_gas is 0")
-	case p.TargetGasPerSec.units == 0:
-		return errors.New("target_gas_per_second is 0")
+	case p.BlockGas.units == 0 || p.BlockGas.units > maxParamGas:
+		return fmt.Errorf("block_gas is %d, want 1 to %d", p.BlockGas.units, uint64(maxParamGas))
+	case p.TargetGasPerSec.units == 0 || p.TargetGasPerSec.units > maxParamGas:
+		return fmt.Errorf("target_gas_per_second is %d, want 1 to %d", p.TargetGasPerSec.units, uint64(maxParamGas))
 	case p.BaseFeeFloor.nano == 0:
 		return errors.New("base_fee_floor_nhyper is 0")
 	case p.ProtocolFeeBps > 5_000:
@@ -313,4 +316,71 @@ func (g *Genesis) Explain() []BucketLine {
 		lines[i] = line
 	}
 	return lines
+}
+
+// Holders are the accounts that a new genesis gives the buckets to.
+type Holders struct {
+	Community, Team, Foundation, Validators, Sale Address
+}
+
+// NewGenesis returns a genesis that gives every bucket whole to its holder, the
+// team's with vesting from the chain's first instant. It lacks validators:
+// AddValidator takes their stakes out of the validators' bucket.
+func NewGenesis(id ChainID, at TimeMs, params Params, to Holders) *Genesis {
+	g := &Genesis{ChainID: id, TimeMs: at, Params: params}
+	holders := map[Bucket]Address{
+		BucketCommunity: to.Community, BucketTeam: to.Team, BucketFoundation: to.Foundation, BucketValidators: to.Validators, BucketSale: to.Sale,
+	}
+	for _, share := range Distribution {
+		amount, _ := TotalSupply.ShareFloor(share.Percent, 100)
+		a := Allocation{Bucket: share.Bucket, Address: holders[share.Bucket], Amount: amount}
+		if share.Bucket == BucketTeam {
+			a.Vesting = &Vesting{StartMs: at, CliffMs: TeamCliffMs, DurationMs: TeamDurationMs}
+		}
+		g.Allocations = append(g.Allocations, a)
+	}
+	return g
+}
+
+// AddValidator adds a member of the first committee, whose stake comes out of
+// the validators' bucket.
+func (g *Genesis) AddValidator(v GenesisValidator) error {
+	if err := g.take(BucketValidators, v.Stake); err != nil {
+		return fmt.Errorf("chain: genesis: validator %q: %w", v.Name, err)
+	}
+	g.Validators = append(g.Validators, v)
+	if err := g.checkValidators(); err != nil {
+		return fmt.Errorf("chain: genesis: %w", err)
+	}
+	return nil
+}
+
+// Give moves a part of a bucket from its first allocation to another account.
+func (g *Genesis) Give(b Bucket, to Address, amount Amount) error {
+	if err := g.take(b, amount); err != nil {
+		return fmt.Errorf("chain: genesis: %w", err)
+	}
+	g.Allocations = append(g.Allocations, Allocation{Bucket: b, Address: to, Amount: amount})
+	return nil
+}
+
+// take takes an amount out of the first allocation of a bucket; one that becomes
+// empty is left out.
+func (g *Genesis) take(b Bucket, amount Amount) error {
+	for i := range g.Allocations {
+		a := &g.Allocations[i]
+		if a.Bucket != b {
+			continue
+		}
+		rest, ok := a.Amount.Sub(amount)
+		if !ok {
+			return fmt.Errorf("bucket %s has %s left, %s wanted", b, a.Amount, amount)
+		}
+		a.Amount = rest
+		if rest.IsZero() {
+			g.Allocations = append(g.Allocations[:i], g.Allocations[i+1:]...)
+		}
+		return nil
+	}
+	return fmt.Errorf("bucket %s has nothing left", b)
 }
