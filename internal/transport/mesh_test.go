@@ -625,3 +625,45 @@ func BenchmarkThroughput(b *testing.B) {
 		<-arrived
 	}
 }
+
+// TestUnreadRequestsAreBounded opens more requests than are answered at once,
+// and completes none: the surplus is refused without being read.
+func TestUnreadRequestsAreBounded(t *testing.T) {
+	a, raw := listening(t, 1), open(t, transport.Config{Key: key(2)})
+	join(t, a, meshOptions{observers: 1}).run(t)
+	c, err := raw.Dial(deadline(t), a.NodeAddr(), "hypermesh/mesh/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan bool, 10)
+	for range 10 {
+		s, err := c.OpenStream(deadline(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte{echo, 0, 0, 0, 9, 1}); err != nil { // 8 bytes are missing
+			t.Fatal(err)
+		}
+		go func() {
+			var verdict [1]byte
+			n, _ := s.Read(verdict[:]) // the four that are read end with the connection
+			refused <- n == 1 && verdict[0] == 1
+		}()
+	}
+	for range 6 {
+		select {
+		case r := <-refused:
+			if !r {
+				t.Fatal("a request was not refused")
+			}
+		case <-deadline(t).Done():
+			t.Fatal("a surplus request waits")
+		}
+	}
+	c.Close(transport.CloseDone, "enough")
+	for range 4 {
+		if <-refused {
+			t.Fatal("more than the surplus was refused")
+		}
+	}
+}

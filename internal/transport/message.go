@@ -52,10 +52,10 @@ func WriteMessage(w io.Writer, message []byte) error {
 	return err
 }
 
-// ReadMessage reads one message of WriteMessage, at most limit bytes long. It
-// returns io.EOF if the stream ends before a message begins,
-// io.ErrUnexpectedEOF if it ends within one, and *MessageTooLargeError, without
-// reading on, if the length is above the limit.
+// ReadMessage reads one message of WriteMessage, at most limit bytes long; a
+// negative limit is 0. It returns io.EOF if the stream ends before a message
+// begins, io.ErrUnexpectedEOF if it ends within one, and *MessageTooLargeError,
+// without reading on, if the length is above the limit.
 func ReadMessage(r io.Reader, limit int) ([]byte, error) {
 	var header [lengthBytes]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {

@@ -107,19 +107,21 @@ const requestIDTimeout = 10 * time.Second
 // answer serves one request. Only a breach of the protocol is an error: an
 // asker that goes away is its own business.
 func (l *link) answer(stream *Stream) error {
-	s, request, err := l.question(stream)
+	s, err := l.asked(stream)
 	if err != nil {
-		stream.Reset()
-		if isBreach(err) {
-			return violation{fmt.Errorf("transport: reading a request: %w", err)}
-		}
-		return nil
+		return l.giveUp(stream, err)
 	}
+	// Counted before the request is read, so that what unanswered requests hold
+	// is bounded too.
 	running := &l.inflight[s.ID]
 	defer running.Add(-1)
 	if running.Add(1) > int32(s.MaxConcurrent) {
 		l.reply(stream, answerRefused, []byte("too many requests at once to "+s.Name))
 		return nil
+	}
+	request, err := ReadMessage(stream, s.MaxRequestBytes)
+	if err != nil {
+		return l.giveUp(stream, err)
 	}
 	ctx, cancel := context.WithTimeout(stream.q.Context(), s.Timeout)
 	defer cancel()
@@ -137,25 +139,31 @@ func (l *link) answer(stream *Stream) error {
 	return nil
 }
 
-// question reads which service is asked and what, and gives the rest of the
-// exchange the service's time.
-func (l *link) question(stream *Stream) (*Service, []byte, error) {
+// asked reads which service is asked, and gives the rest of the exchange the
+// service's time.
+func (l *link) asked(stream *Stream) (*Service, error) {
 	if err := stream.SetDeadline(time.Now().Add(requestIDTimeout)); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var id [1]byte
 	if _, err := io.ReadFull(stream, id[:]); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s, ok := l.peer.mesh.services[id[0]]
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: service %d", ErrUnknownChannel, id[0])
+		return nil, fmt.Errorf("%w: service %d", ErrUnknownChannel, id[0])
 	}
-	if err := stream.SetDeadline(time.Now().Add(s.Timeout)); err != nil {
-		return nil, nil, err
+	return s, stream.SetDeadline(time.Now().Add(s.Timeout))
+}
+
+// giveUp drops a request that cannot be read, and returns err if the peer is
+// to blame for it.
+func (l *link) giveUp(stream *Stream, err error) error {
+	stream.Reset()
+	if isBreach(err) {
+		return violation{fmt.Errorf("transport: reading a request: %w", err)}
 	}
-	request, err := ReadMessage(stream, s.MaxRequestBytes)
-	return s, request, err
+	return nil
 }
 
 func (l *link) reply(stream *Stream, verdict byte, answer []byte) {

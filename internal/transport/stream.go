@@ -42,7 +42,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 }
 
 // CloseWrite ends the direction to the peer, which reads io.EOF after all that
-// was written.
+// was written. It fails if the peer has stopped reading.
 func (s *Stream) CloseWrite() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -63,8 +63,9 @@ func (s *Stream) end() bool {
 }
 
 // Close ends both directions. What was written still reaches the peer, unless
-// a Write is blocked: that fails, and the peer's reads with it. Safe to call
-// more than once and while other goroutines read and write.
+// a Write is blocked: that fails, and the peer's reads with it. It is no error
+// if the peer has stopped reading. Safe to call more than once and while other
+// goroutines read and write.
 func (s *Stream) Close() error {
 	s.q.CancelRead(streamDone)
 	if !s.writing.TryLock() {
@@ -72,8 +73,11 @@ func (s *Stream) Close() error {
 		return nil
 	}
 	defer s.writing.Unlock()
-	if s.end() {
-		return s.q.Close()
+	if !s.end() {
+		return nil
+	}
+	if err := s.q.Close(); err != nil {
+		s.q.CancelWrite(streamDone) // the peer has stopped reading, the only error there is
 	}
 	return nil
 }
