@@ -1,0 +1,269 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// patience is how long either end of a transfer waits for the other to take or
+// give the next chunk.
+const patience = 30 * time.Second
+
+const (
+	maxRequestBytes = 128
+	maxReasonBytes  = 256
+	answerOverhead  = maxReasonBytes + 64
+)
+
+// request asks for a blob from some chunk on.
+type request struct {
+	_       struct{} `cbor:",toarray"`
+	ID      crypto.Digest
+	From    uint32 // the first chunk wanted
+	Outline bool   // the asker needs the outline
+}
+
+// answer precedes the chunks, which follow without framing: the outline says
+// how long each is.
+type answer struct {
+	_       struct{} `cbor:",toarray"`
+	Refusal string   // empty if the chunks follow
+	Outline []byte   // if asked for
+}
+
+const notFound = "not found"
+
+// Source is where a blob may be had: a *transport.Conn whose peer answers every
+// stream with Serve, or whatever opens a stream that will be served.
+type Source interface {
+	OpenStream(ctx context.Context) (*transport.Stream, error)
+}
+
+// Serve answers one request for a blob on a stream and closes it. Whether the
+// peer may have the blob is the caller's to decide before. Errors: ErrNotFound,
+// *CorruptError, or that of the stream; in every case the peer knows that it
+// has not got the blob.
+func (s *Store) Serve(ctx context.Context, stream *transport.Stream) error {
+	defer context.AfterFunc(ctx, stream.Reset)()
+	if err := s.serve(stream); err != nil {
+		stream.Reset()
+		return fmt.Errorf("blob: serving %s: %w", stream.Conn().Remote().Short(), err)
+	}
+	return stream.Close()
+}
+
+func (s *Store) serve(stream *transport.Stream) error {
+	if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	var req request
+	message, err := transport.ReadMessage(stream, maxRequestBytes)
+	if err == nil {
+		err = codec.Unmarshal(message, &req, maxRequestBytes)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the request: %w", err)
+	}
+	select {
+	case s.serving <- struct{}{}:
+		defer func() { <-s.serving }()
+	default:
+		return refuse(stream, "busy: as many transfers as this node serves at a time")
+	}
+	b, err := s.Open(req.ID)
+	if errors.Is(err, ErrNotFound) {
+		return refuse(stream, notFound)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(b.sendTo(stream, req), b.Close())
+}
+
+func refuse(stream *transport.Stream, reason string) error {
+	return transport.WriteMessage(stream, codec.Marshal(answer{Refusal: reason}))
+}
+
+func (b *Blob) sendTo(stream *transport.Stream, req request) error {
+	var ans answer
+	if req.Outline {
+		ans.Outline = b.outline.encode()
+	}
+	if err := transport.WriteMessage(stream, codec.Marshal(ans)); err != nil {
+		return err
+	}
+	for i := int(req.From); i < len(b.outline.chunks); i++ {
+		chunk, err := b.chunk(i)
+		if err != nil {
+			return err
+		}
+		if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		if _, err := stream.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Fetch has the store get a blob of at most limit bytes from the sources, one
+// after another until it has every chunk, and returns its size. What came from
+// one source is kept when it fails, and also for the next Fetch. Errors:
+// *TooLargeError; ErrFull; ErrNotFound if every source lacks the blob; else what
+// each of the others met.
+func (s *Store) Fetch(ctx context.Context, id crypto.Digest, limit int64, sources ...Source) (int64, error) {
+	done, err := s.claim(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	if length, err := s.Length(id); err == nil {
+		if length > limit {
+			return 0, &TooLargeError{What: "blob " + id.Short(), Bytes: length, Limit: limit}
+		}
+		return length, nil
+	}
+	p, err := s.resume(id, min(limit, s.cfg.MaxBlobBytes))
+	if err != nil {
+		return 0, fmt.Errorf("blob: fetching %s: %w", id.Short(), err)
+	}
+	if err = p.fetchAll(ctx, sources); err == nil {
+		err = p.finish()
+	}
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("blob: fetching %s: %w", id.Short(), err), p.suspend())
+	}
+	return p.outline.length, nil
+}
+
+// fetchAll asks one source after another until the blob is complete.
+func (p *partial) fetchAll(ctx context.Context, sources []Source) error {
+	if p.complete() {
+		return nil
+	}
+	var missing, failures []error
+	for _, source := range sources {
+		err := p.fetchFrom(ctx, source)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrNotFound):
+			missing = append(missing, err)
+			continue
+		}
+		failures = append(failures, err)
+		if ctx.Err() != nil || hopeless(err) {
+			break
+		}
+	}
+	if len(failures) > 0 {
+		return errors.Join(failures...)
+	}
+	return errors.Join(append(missing, fmt.Errorf("%w: none of %d sources has it", ErrNotFound, len(sources)))...)
+}
+
+// hopeless reports whether the fault is on this side, so that no other source
+// could do better.
+func hopeless(err error) bool {
+	_, disk := errors.AsType[*os.PathError](err)
+	return disk || errors.Is(err, ErrFull)
+}
+
+// claim waits until nobody else fetches the blob.
+func (s *Store) claim(ctx context.Context, id crypto.Digest) (done func(), err error) {
+	for {
+		s.mu.Lock()
+		other, busy := s.fetching[id]
+		if !busy {
+			mine := make(chan struct{})
+			s.fetching[id] = mine
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				delete(s.fetching, id)
+				s.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("blob: fetching %s: %w", id.Short(), context.Cause(ctx))
+		}
+	}
+}
+
+// fetchFrom gets the chunks that are missing from one source.
+func (p *partial) fetchFrom(ctx context.Context, source Source) error {
+	stream, err := source.OpenStream(ctx)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, stream.Reset)()
+	if err := p.receive(stream); err != nil {
+		stream.Reset()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("from %s: %w", stream.Conn().Remote().Short(), err)
+	}
+	return stream.Close()
+}
+
+func (p *partial) receive(stream *transport.Stream) error {
+	if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	req := request{ID: p.id, From: uint32(p.have), Outline: !p.known}
+	sendErr := transport.WriteMessage(stream, codec.Marshal(req))
+	if sendErr == nil {
+		sendErr = stream.CloseWrite()
+	}
+	// A peer that has answered no longer reads, so only the answer counts.
+	limit := int(outlineBytes(p.limit)) + answerOverhead
+	message, err := transport.ReadMessage(stream, limit)
+	if long, ok := errors.AsType[*transport.MessageTooLargeError](err); ok {
+		return &TooLargeError{What: "outline of blob " + p.id.Short(), Bytes: int64(long.Bytes), Limit: int64(limit)}
+	}
+	if err != nil {
+		return errors.Join(sendErr, fmt.Errorf("reading the answer: %w", err))
+	}
+	var ans answer
+	if err := codec.Unmarshal(message, &ans, limit); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	switch {
+	case ans.Refusal == notFound:
+		return ErrNotFound
+	case ans.Refusal != "":
+		return fmt.Errorf("refused: %.*q", maxReasonBytes, ans.Refusal)
+	}
+	if !p.known {
+		if err := p.learn(ans.Outline); err != nil {
+			return err
+		}
+	}
+	for !p.complete() {
+		if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+		chunk := p.buffer()
+		if _, err := io.ReadFull(stream, chunk); err != nil {
+			return fmt.Errorf("reading chunk %d: %w", p.have, err)
+		}
+		if err := p.add(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
