@@ -75,6 +75,7 @@ var (
 	DomainClaim       = newDomain("claim")
 	DomainResult      = newDomain("job result")
 	DomainJobSpec     = newDomain("job spec")
+	DomainCancel      = newDomain("order cancellation")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

@@ -198,10 +198,11 @@ func (n *fakeNode) Faucet(_ context.Context, to chain.Address, amount chain.Amou
 
 // served is an API over a fake node.
 type served struct {
-	t    testing.TB
-	node *fakeNode
-	url  string
-	logs *lockedBuffer
+	t       testing.TB
+	node    *fakeNode
+	handler http.Handler
+	url     string
+	logs    *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -233,6 +234,7 @@ func serve(t testing.TB, config rpc.Config) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.handler = handler
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	s.url = server.URL

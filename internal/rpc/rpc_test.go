@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -235,17 +236,24 @@ func TestRequestsAreBounded(t *testing.T) {
 
 func TestSubmissionsInFlightAreBounded(t *testing.T) {
 	s := serve(t, rpc.Config{SubmitBytes: api.MaxSubmitBytes})
-	// The first submission announces all that is allowed and sends nothing yet.
+	// The first submission does not say how long it is, and stalls.
 	first := newStalledBody()
-	done := make(chan answer, 1)
-	go func() { done <- s.do("POST", "/v1/txs", api.ContentCBOR, first) }()
+	request := httptest.NewRequest("POST", "/v1/txs", first)
+	request.Header.Set("Content-Type", api.ContentCBOR)
+	recorder := httptest.NewRecorder()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.handler.ServeHTTP(recorder, request)
+	}()
 	<-first.reading
 	p := problem(t, s.do("POST", "/v1/txs", api.ContentCBOR, strings.NewReader("\x80")), 503)
 	if !strings.Contains(p.Detail, "limit 16777216") {
 		t.Errorf("%+v", p)
 	}
 	close(first.release)
-	problem(t, <-done, 422)
+	<-done
+	problem(t, readAnswer(t, recorder.Result()), 422)
 }
 
 func TestFaucetIsLimitedPerClient(t *testing.T) {

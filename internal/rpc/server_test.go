@@ -55,8 +55,8 @@ func mustRequest(t testing.TB, ctx context.Context, url string) *http.Request {
 	return request
 }
 
-// stalledBody is a body of unknown length that gives nothing until released,
-// and then one byte that is no submission.
+// stalledBody is a body that tells when it is read, and gives nothing until it
+// is released, and then one byte that is no submission.
 type stalledBody struct {
 	reading chan struct{}
 	release chan struct{}
@@ -70,17 +70,15 @@ func newStalledBody() *stalledBody {
 	return b
 }
 
-// Read gives a first byte at once, so that the server has the request, and
-// tells that it did when it is asked for more.
 func (b *stalledBody) Read(p []byte) (int, error) {
-	if !b.given {
-		b.given = true
-		p[0] = 0x61
-		return 1, nil
-	}
 	b.begin()
 	<-b.release
-	return 0, io.EOF
+	if b.given {
+		return 0, io.EOF
+	}
+	b.given = true
+	p[0] = 0x61
+	return 1, nil
 }
 
 // selfSigned writes a certificate for 127.0.0.1 and its key.

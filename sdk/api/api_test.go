@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"pgregory.net/rapid"
 )
@@ -342,6 +343,81 @@ func TestSettlementsAddUp(t *testing.T) {
 	}
 	if err := s.Add(at, chain.ClaimSettled{Order: crypto.Digest{1}, Cost: chain.Nano(math.MaxUint64)}); err == nil {
 		t.Fatal("costs wrapped")
+	}
+}
+
+func wasmSpec() job.Spec {
+	return job.Spec{
+		Label: "render", Work: job.WorkField{Work: job.Wasm{Module: crypto.Digest{3}, Args: []string{"-n", "4"}, Deterministic: true}},
+		InputBytes: 10, Resources: job.Resources{Millicores: 1000, MemoryMiB: 512}, Limits: job.DefaultLimits(), Region: "eu",
+	}
+}
+
+func kernelSpec() job.Spec {
+	s := wasmSpec()
+	s.Work.Work = job.Kernel{Name: "matmul-32", Inputs: []crypto.Digest{{1}, {2}}}
+	return s
+}
+
+func jobRequest(spec job.Spec, policy chain.Policy) api.SubmitJobRequest {
+	order := claim(policy).Order
+	order.Spec = spec.Digest()
+	return api.SubmitJobRequest{Order: api.OrderToJSON(order), Signature: testKey(1).PrivateKey.Sign(crypto.DomainOrder, order.Payload()), Spec: api.SpecToJSON(spec)}
+}
+
+func TestJobRequestsThroughJSON(t *testing.T) {
+	for _, c := range []struct {
+		spec   job.Spec
+		policy chain.Policy
+	}{{wasmSpec(), policies()[0]}, {wasmSpec(), policies()[1]}, {kernelSpec(), policies()[2]}} {
+		request := jobRequest(c.spec, c.policy)
+		signed, err := throughJSON(t, request).Verify()
+		if err != nil {
+			t.Fatalf("%s: %v", c.policy, err)
+		}
+		spec, order := signed.Spec(), signed.Order()
+		if spec.Digest() != c.spec.Digest() || order.Spec != c.spec.Digest() || order.Policy.String() != c.policy.String() || signed.Signature() != request.Signature {
+			t.Errorf("%s: %+v", c.policy, signed)
+		}
+	}
+}
+
+func TestJobRequestsAreRefusedByName(t *testing.T) {
+	good := func() api.SubmitJobRequest { return jobRequest(wasmSpec(), chain.PolicyReplicate{K: 2, N: 3}) }
+	for want, change := range map[string]func(r *api.SubmitJobRequest){
+		"order_signature": func(r *api.SubmitJobRequest) { r.Order.Nonce++ },
+		"order.policy":    func(r *api.SubmitJobRequest) { r.Order.Policy.Policy = nil },
+		"order.consumer": func(r *api.SubmitJobRequest) {
+			r.Order.Consumer = api.AccountKey{Scheme: 1, Key: append([]byte{1}, make([]byte, 31)...)}
+		},
+		"order: job: spec": func(r *api.SubmitJobRequest) { r.Spec.Label = "other" },
+		"spec: job: specification refused: limits.fuel": func(r *api.SubmitJobRequest) { r.Spec.Limits.Fuel = 0 },
+		"spec: job: specification refused: no work":     func(r *api.SubmitJobRequest) { r.Spec.Work.Work = nil },
+	} {
+		r := good()
+		change(&r)
+		if signed, err := r.Verify(); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v %+v", want, err, signed)
+		}
+	}
+	var s api.Spec
+	err := api.DecodeJSON([]byte(`{"work":{"type":"wasm","data":{"module":"zz"}}}`), &s)
+	if field, ok := errors.AsType[*api.FieldError](err); !ok || field.Location != "work.data.module" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestJobReport(t *testing.T) {
+	j := api.Job{ID: crypto.Digest{1}, Policy: "none", Status: job.Queued}
+	data, err := json.Marshal(j.Report())
+	if err != nil || !strings.Contains(string(data), `"providers":[]`) || !strings.Contains(string(data), `"settlement_tx":[]`) || !strings.Contains(string(data), `"output":""`) {
+		t.Fatalf("%s %v", data, err)
+	}
+	j.Output = crypto.Digest{2}
+	j.Settlement = &api.JobSettlement{Txs: []crypto.Digest{{3}}, Height: 9, Cost: chain.Nano(8), Burned: chain.Nano(1), Providers: []crypto.PublicKey{{4}}, ProofVerified: true}
+	r := j.Report()
+	if r.Output != j.Output.String() || r.Height != 9 || r.Cost != chain.Nano(8) || r.Burned != chain.Nano(1) || !r.ProofVerified || len(r.Providers) != 1 || len(r.SettlementTx) != 1 {
+		t.Fatalf("%+v", r)
 	}
 }
 

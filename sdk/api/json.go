@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -192,12 +193,7 @@ func locateStruct(data []byte, t reflect.Type) *FieldError {
 			known[name] = f.Type
 		}
 	}
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		field, ok := known[name]
 		if !ok {
 			return &FieldError{Location: fmt.Sprintf("%.40s", name), Message: "unknown field"}

@@ -33,13 +33,14 @@ func Shapes() []Shape {
 	integers := []reflect.Type{
 		reflect.TypeFor[Uint64](), reflect.TypeFor[chain.Amount](), reflect.TypeFor[chain.Gas](), reflect.TypeFor[chain.GasPrice](),
 	}
-	out := make([]Shape, 0, len(integers)+3)
+	out := make([]Shape, 0, len(integers)+4)
 	for _, t := range integers {
 		out = append(out, Shape{Type: t, Integer: true})
 	}
 	return append(out,
 		Shape{Type: reflect.TypeFor[Message](), Cases: messageCases()},
 		Shape{Type: reflect.TypeFor[Policy](), Cases: policyCases()},
+		Shape{Type: reflect.TypeFor[Work](), Cases: workCases()},
 		Shape{Type: reflect.TypeFor[chain.Events](), Cases: eventCases(), List: true},
 	)
 }

@@ -1,0 +1,310 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// Limits of a Nexus server's API.
+const (
+	MaxJobRequestBytes = 256 << 10
+	MaxJobsPage        = 100
+)
+
+// SignatureHeader carries, on DELETE /v1/jobs/{id}, the consumer's signature of
+// CancelPayload under DomainCancel, in hexadecimal.
+const SignatureHeader = "Hypermesh-Signature"
+
+// CancelPayload is what a consumer signs, under DomainCancel, to end a job.
+func CancelPayload(id chain.ChainID, order crypto.Digest) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID chain.ChainID
+		Order   crypto.Digest
+	}{ChainID: id, Order: order})
+}
+
+// NexusStatus is GET /v1/status of a Nexus server.
+type NexusStatus struct {
+	ChainID chain.ChainID    `json:"chain_id"`
+	Cluster crypto.PublicKey `json:"cluster" doc:"where consumers deposit escrow"`
+	Server  crypto.PublicKey `json:"server" doc:"this server's node id"`
+	Leader  crypto.PublicKey `json:"leader,omitzero" doc:"left out: none is known"`
+	FeeBps  uint16           `json:"fee_bps" doc:"the cluster's fee, of a claim's cost, in 1/10,000"`
+	NowMs   chain.TimeMs     `json:"now_ms" doc:"the cluster's clock"`
+	Nodes   int              `json:"nodes" doc:"connected"`
+	Jobs    int              `json:"jobs" doc:"not final"`
+	Version string           `json:"version"`
+}
+
+// Work is what a job runs: {"type": "wasm", "data": {…}}.
+type Work struct{ job.Work }
+
+func workCases() []Case { return []Case{caseOf[job.Wasm]("wasm"), caseOf[job.Kernel]("kernel")} }
+
+// MarshalJSON writes the work with its name.
+func (w Work) MarshalJSON() ([]byte, error) {
+	switch w := w.Work.(type) {
+	case job.Wasm:
+		return marshalTagged("wasm", w)
+	case job.Kernel:
+		w.Inputs = listOf(w.Inputs)
+		return marshalTagged("kernel", w)
+	}
+	return nil, fmt.Errorf("api: work is missing")
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. Its errors are *FieldError.
+func (w *Work) UnmarshalJSON(data []byte) error {
+	var t tagged
+	if err := DecodeJSON(data, &t); err != nil {
+		return err
+	}
+	switch t.Type {
+	case "wasm":
+		d, err := dataOf[job.Wasm](t)
+		w.Work = d
+		return err
+	case "kernel":
+		d, err := dataOf[job.Kernel](t)
+		w.Work = d
+		return err
+	}
+	return &FieldError{Location: "type", Message: fmt.Sprintf("work type %.40q is unknown", t.Type)}
+}
+
+// Spec says what a job is.
+type Spec struct {
+	Label      string        `json:"label" maxLength:"64" doc:"for people"`
+	Work       Work          `json:"work"`
+	InputBytes Uint64        `json:"input_bytes" doc:"size of all blobs of the work together"`
+	Resources  job.Resources `json:"resources" doc:"what a node must have free"`
+	Limits     job.Limits    `json:"limits" doc:"a program is ended beyond them"`
+	Region     string        `json:"region" maxLength:"32" doc:"required of the node; empty: any"`
+}
+
+// SpecToJSON returns the specification as JSON has it.
+func SpecToJSON(s job.Spec) Spec {
+	return Spec{Label: s.Label, Work: Work{s.Work.Work}, InputBytes: Uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region}
+}
+
+// SpecFromJSON returns the specification of package job, or a *FieldError that
+// names the first thing outside its bounds.
+func SpecFromJSON(s Spec) (job.Spec, error) {
+	out := job.Spec{
+		Label: s.Label, Work: job.WorkField{Work: s.Work.Work}, InputBytes: uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region,
+	}
+	if err := out.Check(); err != nil {
+		return job.Spec{}, &FieldError{Message: err.Error()}
+	}
+	return out, nil
+}
+
+// SubmitJobRequest is the body of POST /v1/jobs. The job's id is the order's,
+// so submitting an order again changes nothing and answers the same.
+type SubmitJobRequest struct {
+	Order     Order            `json:"order"`
+	Signature crypto.Signature `json:"order_signature" doc:"by the consumer, over the order"`
+	Spec      Spec             `json:"spec" doc:"the order names its digest"`
+}
+
+// SignedJob is an order that its consumer signed, and what it asks for.
+type SignedJob struct {
+	order     chain.Order
+	signature crypto.Signature
+	spec      job.Spec
+}
+
+// Verify returns the signed job if order and specification are within their
+// limits and belong together and the consumer signed the order. The error is a
+// *FieldError.
+func (r SubmitJobRequest) Verify() (SignedJob, error) {
+	spec, err := SpecFromJSON(r.Spec)
+	if err != nil {
+		return SignedJob{}, within("spec", err)
+	}
+	order, err := OrderFromJSON(r.Order)
+	if err != nil {
+		return SignedJob{}, within("order", err)
+	}
+	if err := job.CheckOrder(&order, &spec); err != nil {
+		return SignedJob{}, &FieldError{Location: "order", Message: err.Error()}
+	}
+	key, err := order.Consumer.Ed25519()
+	if err != nil {
+		return SignedJob{}, &FieldError{Location: "order.consumer", Message: err.Error()}
+	}
+	if err := key.Check(); err != nil {
+		return SignedJob{}, &FieldError{Location: "order.consumer", Message: err.Error()}
+	}
+	if !key.Verify(crypto.DomainOrder, order.Payload(), r.Signature) {
+		return SignedJob{}, &FieldError{Location: "order_signature", Message: "is not the consumer's signature of the order"}
+	}
+	return SignedJob{order: order, signature: r.Signature, spec: spec}, nil
+}
+
+// Order returns the order.
+func (j *SignedJob) Order() chain.Order { return j.order }
+
+// Signature returns the consumer's signature of the order.
+func (j *SignedJob) Signature() crypto.Signature { return j.signature }
+
+// Spec returns the specification.
+func (j *SignedJob) Spec() job.Spec { return j.spec }
+
+// JobRun is a job's assignment to one node.
+type JobRun struct {
+	Node        crypto.PublicKey  `json:"node_id"`
+	Owner       chain.Address     `json:"owner"`
+	Stage       string            `json:"stage" enum:"live,ended,lost"`
+	SinceMs     chain.TimeMs      `json:"since_ms" doc:"of the stage"`
+	Prices      []UnitPrice       `json:"prices" doc:"of its bid"`
+	Fixed       chain.Amount      `json:"fixed_nhyper" doc:"of its bid, for a proven statement"`
+	Receipt     *UsageReceipt     `json:"receipt,omitempty" doc:"once it has ended"`
+	ReceiptSig  *crypto.Signature `json:"receipt_signature,omitempty"`
+	Output      crypto.Digest     `json:"output,omitzero" doc:"blob: the packed output directory"`
+	OutputBytes Uint64            `json:"output_bytes"`
+	Detail      string            `json:"detail,omitempty" doc:"for people; why it was lost"`
+}
+
+// JobSettlement is what the chain paid for a job.
+type JobSettlement struct {
+	Txs           []crypto.Digest    `json:"settlement_tx"`
+	Height        chain.Height       `json:"settlement_height"`
+	Cost          chain.Amount       `json:"cost_nhyper"`
+	Burned        chain.Amount       `json:"burned_nhyper"`
+	Providers     []crypto.PublicKey `json:"providers" doc:"nodes that were paid"`
+	ProofVerified bool               `json:"proof_verified"`
+}
+
+// Job is GET /v1/jobs/{id}.
+type Job struct {
+	ID            crypto.Digest    `json:"job_id" doc:"the order's id"`
+	Status        job.Status       `json:"status"`
+	Reason        string           `json:"reason,omitempty" doc:"why it waits or failed"`
+	Policy        string           `json:"policy" doc:"such as replicate(2 of 3)"`
+	Consumer      chain.Address    `json:"consumer"`
+	Order         Order            `json:"order"`
+	OrderSig      crypto.Signature `json:"order_signature"`
+	Acceptance    Acceptance       `json:"acceptance"`
+	AcceptanceSig crypto.Signature `json:"acceptance_signature"`
+	Spec          Spec             `json:"spec"`
+	SubmittedMs   chain.TimeMs     `json:"submitted_ms"`
+	ChangedMs     chain.TimeMs     `json:"changed_ms" doc:"of the status"`
+	Runs          []JobRun         `json:"runs"`
+	Result        crypto.Digest    `json:"result_digest,omitzero" doc:"once it is settling; of the runs whose result counts"`
+	Output        crypto.Digest    `json:"output,omitzero" doc:"blob of that result"`
+	Settlement    *JobSettlement   `json:"settlement,omitempty" doc:"once it is settled"`
+}
+
+// JobReport is a job on one page: what jobs[] of a command's JSON has.
+type JobReport struct {
+	ID            crypto.Digest      `json:"job_id"`
+	Policy        string             `json:"policy"`
+	Status        job.Status         `json:"status"`
+	Reason        string             `json:"reason,omitempty"`
+	Result        crypto.Digest      `json:"result_digest"`
+	Output        string             `json:"output" doc:"blob id, or where a command put the files"`
+	SettlementTx  []crypto.Digest    `json:"settlement_tx"`
+	Height        chain.Height       `json:"settlement_height"`
+	Cost          chain.Amount       `json:"cost_nhyper"`
+	Burned        chain.Amount       `json:"burned_nhyper"`
+	Providers     []crypto.PublicKey `json:"providers"`
+	ProofVerified bool               `json:"proof_verified"`
+}
+
+// Report returns the job on one page.
+func (j *Job) Report() JobReport {
+	out := JobReport{
+		ID: j.ID, Policy: j.Policy, Status: j.Status, Reason: j.Reason, Result: j.Result,
+		SettlementTx: []crypto.Digest{}, Providers: []crypto.PublicKey{},
+	}
+	if !j.Output.IsZero() {
+		out.Output = j.Output.String()
+	}
+	if s := j.Settlement; s != nil {
+		out.SettlementTx, out.Providers = listOf(s.Txs), listOf(s.Providers)
+		out.Height, out.Cost, out.Burned, out.ProofVerified = s.Height, s.Cost, s.Burned, s.ProofVerified
+	}
+	return out
+}
+
+// JobList is GET /v1/jobs, the newest first.
+type JobList struct {
+	Jobs []Job  `json:"jobs"`
+	Next string `json:"next_cursor,omitempty" doc:"for ?cursor=; left out: there are no more"`
+}
+
+// NexusNode is a provider's node as a cluster knows it.
+type NexusNode struct {
+	ID        crypto.PublicKey `json:"node_id"`
+	Owner     chain.Address    `json:"owner"`
+	Region    string           `json:"region"`
+	Total     job.Resources    `json:"total"`
+	Used      job.Resources    `json:"used"`
+	Kernels   []string         `json:"kernels" doc:"zk kernels that it can prove"`
+	Connected bool             `json:"connected"`
+	Accepting bool             `json:"accepting" doc:"false: paused or draining"`
+	Finished  Uint64           `json:"finished" doc:"assignments that it ended"`
+	Lost      Uint64           `json:"lost" doc:"assignments that it lost"`
+}
+
+// NodeList is GET /v1/nodes.
+type NodeList struct {
+	Nodes []NexusNode `json:"nodes"`
+}
+
+// QuoteRequest is the body of POST /v1/quotes: a dry run of the match.
+type QuoteRequest struct {
+	Spec   Spec   `json:"spec"`
+	Policy Policy `json:"policy"`
+}
+
+// QuoteBid is what a node would bid.
+type QuoteBid struct {
+	Node   crypto.PublicKey `json:"node_id"`
+	Owner  chain.Address    `json:"owner"`
+	Prices []UnitPrice      `json:"prices"`
+	Fixed  chain.Amount     `json:"fixed_nhyper"`
+	Cost   chain.Amount     `json:"cost_nhyper" doc:"of the job at these prices, at its worst"`
+}
+
+// Exclusion counts the nodes that one requirement excluded.
+type Exclusion struct {
+	Reason string `json:"reason"`
+	Nodes  int    `json:"nodes"`
+}
+
+// Quote is the answer to a QuoteRequest.
+type Quote struct {
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Bids     []QuoteBid       `json:"bids" doc:"the best first"`
+	Excluded []Exclusion      `json:"excluded" doc:"who cannot take the job, and why"`
+	MaxCost  chain.Amount     `json:"max_cost_nhyper" doc:"of all replicas that the policy may ask for, at their worst, fees included; 0: nobody can take it"`
+	Reason   string           `json:"reason,omitempty" doc:"why the job would wait"`
+}
+
+// BlobStored is the answer to PUT /v1/blobs/{digest}.
+type BlobStored struct {
+	Digest crypto.Digest `json:"digest"`
+	Bytes  Uint64        `json:"bytes"`
+}
+
+// The events of GET /v1/jobs/{id}/logs.
+const (
+	EventLog = "log" // data is JobLog
+	EventEnd = "end" // data is Job; the stream's last
+)
+
+// JobLog is a piece of what a running program wrote. Its SSE id is opaque:
+// resume with Last-Event-ID.
+type JobLog struct {
+	Node   crypto.PublicKey `json:"node_id"`
+	Stderr bool             `json:"stderr"`
+	Offset Uint64           `json:"offset" doc:"of the data in its stream"`
+	Data   []byte           `json:"data"`
+}
