@@ -6,9 +6,11 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// FuelPerMs is the rate at which deterministic work is billed: a million
-// instructions count as one millisecond of one core, whatever the machine.
-const FuelPerMs = 1_000_000
+// FuelPerMs is the rate at which deterministic work is billed: five million
+// units of fuel count as one millisecond of one core, whatever the machine. It
+// is also the rate of the executor's virtual clock, so what a program reads off
+// its clock is what its consumer pays for.
+const FuelPerMs = 5_000_000
 
 // Outcome is what an executor measured of one run.
 type Outcome struct {
@@ -24,18 +26,21 @@ type Outcome struct {
 
 // Meter returns the usage records of a run: one core and the peak of memory for
 // the time it took, and what was moved. The time of deterministic work is its
-// fuel (FuelPerMs), of other work the wall clock. Amounts beyond the chain's
-// bounds are cut to them.
+// fuel (FuelPerMs), of other work the wall clock. What is beyond the
+// specification's limits (the packing of the output, the time that an
+// interruption took) is not billed, and amounts beyond the chain's bounds are
+// cut to them: so WorstCost is never exceeded.
 func Meter(spec *Spec, o *Outcome) []chain.Usage {
-	durationMs := o.WallMs
+	durationMs := min(o.WallMs, spec.Limits.WallMs)
 	if w, ok := spec.Work.Work.(Wasm); ok && w.Deterministic {
-		durationMs = (o.Fuel + FuelPerMs - 1) / FuelPerMs
+		durationMs = (min(o.Fuel, spec.Limits.Fuel) + FuelPerMs - 1) / FuelPerMs
 	}
 	durationMs = min(durationMs, chain.MaxUsageMs)
-	moved := mebibytes(spec.InputBytes + o.OutputBytes)
+	memory := mebibytes(min(o.PeakMemoryBytes, spec.Limits.MemoryBytes))
+	moved := mebibytes(spec.InputBytes + min(o.OutputBytes, spec.Limits.OutputBytes))
 	return []chain.Usage{
 		{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs},
-		{Resource: chain.Memory, Amount: min(mebibytes(o.PeakMemoryBytes), chain.MaxUsageAmount), DurationMs: durationMs},
+		{Resource: chain.Memory, Amount: min(memory, chain.MaxUsageAmount), DurationMs: durationMs},
 		{Resource: chain.Network, Amount: min(moved, chain.MaxUsageAmount), DurationMs: durationMs},
 	}
 }

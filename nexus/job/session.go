@@ -8,12 +8,22 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// The control stream of a session: the agent dials every server of its cluster,
-// opens one stream on each connection, sends Hello, and both sides then
-// exchange length-prefixed messages of at most MaxMessageBytes. Only the leader
-// asks for bids and assigns; an agent may be connected to followers as well, so
-// that a new leader finds it there. Blobs travel on streams of their own
-// (package blob).
+// Protocol is the transport's name of the connections between agents and
+// servers.
+const Protocol = "hypermesh/nexus/1"
+
+// A session is one connection of Protocol. The agent dials every server of its
+// cluster. The first stream that it opens is the control stream: it sends
+// Hello, and both sides then exchange length-prefixed messages of at most
+// MaxMessageBytes. Every other stream of the connection, whoever opens it, asks
+// for one blob and is answered with blob.Store.Serve: agents fetch inputs,
+// servers fetch outputs.
+//
+// An agent sends Hello again when what it offers has changed; the newest counts.
+// It may answer an Assign twice: taken, and later a refusal, if the work could
+// not be done for reasons of its own. Only the leader asks for bids and assigns;
+// an agent is connected to followers as well, so that a new leader finds it
+// there, and sends each of them its refusals, logs and Dones.
 
 // MaxMessageBytes bounds an encoded Message.
 const MaxMessageBytes = 256 << 10
