@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
+
+var errForged = errors.New("engine: forged ancestry")
 
 // catchUp asks peers for finalized blocks above the own ones, in turn: at the
 // start, when the core knows of a finalization whose blocks are missing, when

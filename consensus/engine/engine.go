@@ -205,10 +205,10 @@ func (e *Engine) step(ctx context.Context, cancel context.CancelCauseFunc, input
 			effects = append(effects, in.commit)
 			continue
 		}
-		switch ev := in.event.(type) {
-		case consensus.Durable:
+		if _, ok := in.event.(consensus.Durable); ok {
 			durable = true
-		case consensus.Checked:
+		}
+		if ev, ok := in.event.(consensus.Checked); ok {
 			delete(e.checks, ev.Check)
 		}
 		out := e.core.Step(consensus.Input{Now: micros(time.Since(e.origin)), Event: in.event})

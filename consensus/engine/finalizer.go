@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -138,5 +137,3 @@ func (f *finalizer) finalize(ctx context.Context, next final) error {
 	f.e.post(ctx, consensus.Durable{Digest: b.Digest, Empty: b.Empty})
 	return nil
 }
-
-var errForged = errors.New("engine: forged ancestry")

@@ -8,10 +8,11 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// question is a fetch request waiting for an answer.
+// question is a fetch request waiting for an answer: find returns it, or nil if
+// this node has none.
 type question struct {
-	peer    crypto.PublicKey
-	request consensus.Message
+	peer crypto.PublicKey
+	find func(context.Context) (consensus.Message, error)
 }
 
 // reply is a peer's answer to catch-up.
@@ -72,11 +73,11 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 			}
 		}
 	case consensus.CertificateRequest:
-		e.queue(peer, m)
+		e.queue(peer, func(ctx context.Context) (consensus.Message, error) { return e.certificate(ctx, m), nil })
 	case consensus.BlockRequest:
-		e.queue(peer, m)
+		e.queue(peer, func(ctx context.Context) (consensus.Message, error) { return e.block(ctx, m.Digest) })
 	case consensus.AncestryRequest:
-		e.queue(peer, m)
+		e.queue(peer, func(context.Context) (consensus.Message, error) { return e.ancestry(m.From) })
 	}
 	return nil
 }
@@ -98,9 +99,9 @@ func (e *Engine) deliver(ev consensus.Event) {
 	}
 }
 
-func (e *Engine) queue(peer crypto.PublicKey, request consensus.Message) {
+func (e *Engine) queue(peer crypto.PublicKey, find func(context.Context) (consensus.Message, error)) {
 	select {
-	case e.asked <- question{peer: peer, request: request}:
+	case e.asked <- question{peer: peer, find: find}:
 	default:
 		e.counters.dropped.Add(1)
 	}
@@ -114,7 +115,7 @@ func (e *Engine) answerPeers(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case q := <-e.asked:
-			answer, err := e.answerFor(ctx, q.request)
+			answer, err := q.find(ctx)
 			if err != nil {
 				return err
 			}
@@ -126,32 +127,31 @@ func (e *Engine) answerPeers(ctx context.Context) error {
 	}
 }
 
-// answerFor returns the answer, or nil if this node has none.
-func (e *Engine) answerFor(ctx context.Context, request consensus.Message) (consensus.Message, error) {
-	switch r := request.(type) {
-	case consensus.CertificateRequest:
-		if cert := query(ctx, e, func(c *consensus.Core) *consensus.Certificate { return c.Answer(r) }); cert != nil {
-			return cert, nil
-		}
-	case consensus.BlockRequest:
-		held := query(ctx, e, func(c *consensus.Core) *consensus.Block {
-			if b, ok := c.Block(r.Digest); ok {
-				return &b
-			}
-			return nil
-		})
-		if held != nil {
-			return consensus.BlockAnswer{Payload: held.Payload}, nil
-		}
-		payload, ok, err := e.app.FinalizedByDigest(r.Digest)
-		if err != nil || !ok {
-			return nil, err
-		}
-		return consensus.BlockAnswer{Payload: payload}, nil
-	case consensus.AncestryRequest:
-		return e.ancestry(r.From)
+func (e *Engine) certificate(ctx context.Context, r consensus.CertificateRequest) consensus.Message {
+	if cert := query(ctx, e, func(c *consensus.Core) *consensus.Certificate { return c.Answer(r) }); cert != nil {
+		return cert
 	}
-	return nil, nil
+	return nil
+}
+
+func (e *Engine) block(ctx context.Context, digest crypto.Digest) (consensus.Message, error) {
+	held := query(ctx, e, func(c *consensus.Core) *consensus.Block {
+		if b, ok := c.Block(digest); ok {
+			return &b
+		}
+		return nil
+	})
+	if held != nil {
+		return consensus.BlockAnswer{Payload: held.Payload}, nil
+	}
+	payload, ok, err := e.app.FinalizedByDigest(digest)
+	if err != nil {
+		return nil, fmt.Errorf("engine: reading block %s: %w", digest.Short(), err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return consensus.BlockAnswer{Payload: payload}, nil
 }
 
 // query runs a read of the core in the core loop. It returns nil when ctx ends
