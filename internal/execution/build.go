@@ -1,0 +1,93 @@
+package execution
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// Budget is the most that a leader puts into a block, below the chain's limits.
+type Budget struct {
+	Txs   int // ≤ chain.MaxBlockTxs
+	Bytes int // of encoded transactions; ≤ MaxBodyBytes
+}
+
+// MaxBodyBytes is the most bytes of transactions that Build includes: what the
+// block's limit leaves beside the header, the lists' heads and consensus' items.
+const MaxBodyBytes = chain.MaxBlockBytes - 1<<20 - 1<<18
+
+// MaxBudget is as much as a block holds.
+var MaxBudget = Budget{Txs: chain.MaxBlockTxs, Bytes: MaxBodyBytes}
+
+// Dropped is a transaction that Build was offered and that may not stand in the
+// block.
+type Dropped struct {
+	ID     chain.TxID
+	Reason *Refusal
+}
+
+// Built is a leader's selection and its outcome.
+type Built struct {
+	Included []*chain.VerifiedTx
+	Dropped  []Dropped
+	Outcome  Outcome
+}
+
+// Build fills a block on its parent's state with the transactions that next
+// offers, in that order, as far as they may stand in it. It ends when next says
+// so, when the budget's count is reached, or at the first transaction that does
+// not fit what is left of the block's gas or bytes; that one is neither
+// included nor dropped. Of the header it reads what Apply reads.
+func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, next func() (*chain.VerifiedTx, bool)) (built Built, err error) {
+	defer recoverFault(&err)
+	r, err := x.begin(parent, h)
+	if err != nil {
+		return Built{}, err
+	}
+	count, bytes := min(budget.Txs, chain.MaxBlockTxs), min(budget.Bytes, MaxBodyBytes)
+	for len(built.Included) < count {
+		tx, ok := next()
+		if !ok || len(tx.Raw()) > bytes {
+			break
+		}
+		refusal := r.execute(tx)
+		if refusal == nil {
+			built.Included = append(built.Included, tx)
+			bytes -= len(tx.Raw())
+			continue
+		}
+		if refusal.Rule == RuleBlockGas {
+			break
+		}
+		built.Dropped = append(built.Dropped, Dropped{ID: tx.ID(), Reason: refusal})
+	}
+	built.Outcome, err = r.end()
+	if err != nil {
+		return Built{}, err
+	}
+	return built, nil
+}
+
+// Admit says whether a transaction may wait for a block after a state: nil, a
+// *Refusal, or ErrNoGenesis. Beside what a block demands, its nonce may be up
+// to NonceWindow − 1 ahead; later transactions of a sender are not charged
+// against each other here.
+func (x *Executor) Admit(r state.Reader, tx *chain.VerifiedTx) (err error) {
+	defer recoverFault(&err)
+	head, err := HeadOf(r)
+	if err != nil {
+		return err
+	}
+	params, err := ParamsOf(r)
+	if err != nil {
+		return err
+	}
+	at := position{head: head, height: head.Height + 1, now: head.TimeMs, blockGas: params.BlockGas, ahead: NonceWindow - 1}
+	if _, refusal := x.check(r, tx, &at); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// NextNonce returns the nonce of an address's next transaction.
+func NextNonce(r state.Reader, a chain.Address) uint64 { return tokens.AccountOf(r, a).Nonce }

@@ -1,0 +1,189 @@
+package execution
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// ErrInvalidBlock says that a block breaks the rules of blocks: no honest
+// leader makes it, and no honest validator votes for it.
+var ErrInvalidBlock = errors.New("execution: invalid block")
+
+// Removals of the begin-block list per block; what is left waits for the next.
+const (
+	maxReleases = 64
+	maxExpiries = 16 // orders, each with up to settlement.MaxOrderClaims claims
+)
+
+// Executor is what decides the result of a block beside the state: all of it is
+// pinned by genesis.
+type Executor struct {
+	chainID  chain.ChainID
+	gas      GasTable
+	kernels  map[string]crypto.Digest
+	proofGas map[zk.Kernel]chain.Gas
+	verifier zk.Verifier
+}
+
+// New returns the executor of a chain.
+func New(g *chain.Genesis, verifier zk.Verifier) *Executor {
+	x := &Executor{
+		chainID: g.ChainID, gas: GasTableV1(), verifier: verifier,
+		kernels: map[string]crypto.Digest{}, proofGas: map[zk.Kernel]chain.Gas{},
+	}
+	for _, k := range g.Kernels {
+		x.kernels[k.Name] = k.VerifyingKey
+		x.proofGas[zk.Kernel(k.Name)] = k.FixedGas
+	}
+	return x
+}
+
+// Outcome is the result of a block.
+type Outcome struct {
+	Changes  []state.Change // by ascending key
+	Receipts chain.BlockReceipts
+	GasUsed  chain.Gas
+}
+
+// Apply executes a block on its parent's state. Of the header it reads version,
+// chain, height, time and proposer.
+func (x *Executor) Apply(parent state.Reader, h *chain.Header, txs []*chain.VerifiedTx) (out Outcome, err error) {
+	defer recoverFault(&err)
+	r, err := x.begin(parent, h)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if len(txs) > chain.MaxBlockTxs {
+		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
+	}
+	for i, tx := range txs {
+		if tx == nil {
+			return Outcome{}, fmt.Errorf("%w: transaction %d: its signatures do not verify", ErrInvalidBlock, i)
+		}
+		if refusal := r.execute(tx); refusal != nil {
+			return Outcome{}, fmt.Errorf("%w: transaction %d: %w", ErrInvalidBlock, i, refusal)
+		}
+	}
+	return r.end()
+}
+
+// recoverFault turns the panic of a broken state into an error. Every other
+// panic is a broken program and goes on.
+func recoverFault(err *error) {
+	switch p := recover().(type) {
+	case nil:
+	case *state.Fault:
+		*err = fmt.Errorf("execution: %w", p)
+	default:
+		panic(p)
+	}
+}
+
+// run is the execution of one block.
+type run struct {
+	x        *Executor
+	parent   *readCache
+	block    *state.Overlay // what the block changed so far
+	tx       *state.Overlay // on block: what the current transaction changed
+	meter    *meter         // of the current transaction
+	kv       *meteredKV     // tx, metered
+	env      settlement.Env // with the verifier metered
+	at       position
+	tipTo    chain.Address
+	burned   chain.Amount // base fees of the block so far
+	tips     chain.Amount // of the block so far
+	receipts chain.BlockReceipts
+}
+
+func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
+	cache := newReadCache(parent)
+	head, err := HeadOf(cache)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case h.Version != chain.BlockVersion:
+		return nil, fmt.Errorf("%w: version %d, want %d", ErrInvalidBlock, h.Version, chain.BlockVersion)
+	case h.ChainID != x.chainID:
+		return nil, fmt.Errorf("%w: chain %q, want %q", ErrInvalidBlock, h.ChainID, x.chainID)
+	case h.Height != head.Height+1:
+		return nil, fmt.Errorf("%w: height %d on a state after %d", ErrInvalidBlock, h.Height, head.Height)
+	case h.TimeMs <= head.TimeMs:
+		return nil, fmt.Errorf("%w: time %d ms, the parent's is %d", ErrInvalidBlock, h.TimeMs, head.TimeMs)
+	}
+	owner, ok := staking.OwnerOf(cache, h.Proposer)
+	if !ok {
+		return nil, fmt.Errorf("%w: proposer %s is no validator", ErrInvalidBlock, h.Proposer.Short())
+	}
+	params, err := ParamsOf(cache)
+	if err != nil {
+		return nil, err
+	}
+	block := state.NewOverlay(cache)
+	tx, m := state.NewOverlay(block), &meter{table: &x.gas}
+	r := &run{
+		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m}, tipTo: owner,
+		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
+		env: settlement.Env{
+			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params,
+			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
+		},
+	}
+	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
+	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
+	return r, nil
+}
+
+func (r *run) end() (Outcome, error) {
+	tokens.Credit(r.block, r.tipTo, r.tips)
+	tokens.Burn(r.block, r.burned)
+	head := Head{Height: r.at.height, TimeMs: r.at.now}
+	sinceMs := uint64(r.at.now - r.at.head.TimeMs)
+	head.BaseFee = nextBaseFee(r.at.head.BaseFee, r.at.used, sinceMs, &r.env.Params)
+	state.Save(r.block, HeadKey(), head)
+	out := Outcome{Changes: r.block.Changes(), Receipts: r.receipts, GasUsed: r.at.used}
+	if err := checkConserved(r.parent, out.Changes); err != nil {
+		return Outcome{}, err
+	}
+	return out, nil
+}
+
+// message executes message i of the current transaction. It is the one place
+// that knows every module.
+func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejection) {
+	kv, env, from := r.kv, &r.env, tx.Tx().Body.Sender
+	switch m := tx.Tx().Body.Messages[i].(type) {
+	case chain.Transfer:
+		return one(tokens.Transfer(kv, from, m, env.Now))
+	case chain.RegisterProvider:
+		return one(settlement.RegisterProvider(kv, env, from, m))
+	case chain.UnbondProvider:
+		return one(settlement.UnbondProvider(kv, env, from, m))
+	case chain.RegisterCluster:
+		return one(settlement.RegisterCluster(kv, env, from, m))
+	case chain.UnbondCluster:
+		return one(settlement.UnbondCluster(kv, env, from, m))
+	case chain.Deposit:
+		return one(settlement.Deposit(kv, env, from, m))
+	case chain.Withdraw:
+		return one(settlement.Withdraw(kv, env, from, m))
+	case chain.Settle:
+		return settlement.Settle(kv, env, m, tx.ClaimsSigned(i)), nil
+	}
+	panic("execution: a message outside the sealed sum")
+}
+
+func one(event chain.Event, why *chain.Rejection) (chain.Events, *chain.Rejection) {
+	if why != nil {
+		return nil, why
+	}
+	return chain.Events{event}, nil
+}

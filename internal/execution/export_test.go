@@ -1,0 +1,7 @@
+package execution
+
+// What tests look at from inside.
+var (
+	CheckConserved = checkConserved
+	NextBaseFee    = nextBaseFee
+)

@@ -1,0 +1,177 @@
+package execution
+
+import (
+	"iter"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// GasTable prices the work of a transaction. Version 1 goes with block
+// version 1; a change is a new version. What verifying a proof costs is pinned
+// for each kernel in genesis.
+type GasTable struct {
+	// What is known before a transaction runs: its intrinsic gas.
+	Tx               uint64 `json:"tx"`
+	Byte             uint64 `json:"byte"`
+	Signature        uint64 `json:"signature"` // of the transaction itself
+	Transfer         uint64 `json:"transfer"`
+	RegisterProvider uint64 `json:"register_provider"`
+	UnbondProvider   uint64 `json:"unbond_provider"`
+	RegisterCluster  uint64 `json:"register_cluster"`
+	UnbondCluster    uint64 `json:"unbond_cluster"`
+	Deposit          uint64 `json:"deposit"`
+	Withdraw         uint64 `json:"withdraw"`
+	Settle           uint64 `json:"settle"`
+	Claim            uint64 `json:"claim"` // each, with its five signatures
+
+	// What its messages do.
+	Read      uint64 `json:"read"` // each key
+	ReadByte  uint64 `json:"read_byte"`
+	Write     uint64 `json:"write"` // each key, set or deleted
+	WriteByte uint64 `json:"write_byte"`
+}
+
+// GasTableV1 returns the table of version 1.
+func GasTableV1() GasTable {
+	return GasTable{
+		Tx: 1_000, Byte: 4, Signature: 1_500,
+		Transfer: 200, RegisterProvider: 2_500, UnbondProvider: 500,
+		RegisterCluster: 2_500, UnbondCluster: 500, Deposit: 500, Withdraw: 500,
+		Settle: 200, Claim: 12_000,
+		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
+	}
+}
+
+// intrinsic returns the gas that a transaction uses before its first message
+// runs. Sizes are bounded by decoding, so the sum cannot overflow.
+func (t *GasTable) intrinsic(tx *chain.VerifiedTx) uint64 {
+	sum := t.Tx + t.Byte*uint64(len(tx.Raw())) + t.Signature*uint64(len(tx.Tx().Signatures))
+	for _, m := range tx.Tx().Body.Messages {
+		sum += t.message(m)
+	}
+	return sum
+}
+
+func (t *GasTable) message(m chain.Msg) uint64 {
+	switch m := m.(type) {
+	case chain.Transfer:
+		return t.Transfer
+	case chain.RegisterProvider:
+		return t.RegisterProvider
+	case chain.UnbondProvider:
+		return t.UnbondProvider
+	case chain.RegisterCluster:
+		return t.RegisterCluster
+	case chain.UnbondCluster:
+		return t.UnbondCluster
+	case chain.Deposit:
+		return t.Deposit
+	case chain.Withdraw:
+		return t.Withdraw
+	case chain.Settle:
+		return t.Settle + t.Claim*uint64(len(m.Claims))
+	}
+	panic("execution: a message outside the sealed sum")
+}
+
+// meter counts the gas of one transaction. It never refuses work but a proof's:
+// one message costs a bounded amount of it, and after each the transaction is
+// stopped if its limit is passed.
+type meter struct {
+	table *GasTable
+	limit uint64
+	used  uint64
+}
+
+func (m *meter) exceeded() bool { return m.used > m.limit }
+
+// charge saturates, so that no price can wrap the count.
+func (m *meter) charge(units uint64) {
+	if m.used+units < m.used {
+		m.used = 1<<64 - 1
+		return
+	}
+	m.used += units
+}
+
+// meteredKV counts what it passes on.
+type meteredKV struct {
+	kv    *state.Overlay
+	meter *meter
+}
+
+var _ state.KV = (*meteredKV)(nil)
+
+func (k *meteredKV) Get(key []byte) ([]byte, bool) {
+	value, ok := k.kv.Get(key)
+	k.meter.charge(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
+	return value, ok
+}
+
+func (k *meteredKV) Set(key, value []byte) {
+	k.meter.charge(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
+	k.kv.Set(key, value)
+}
+
+func (k *meteredKV) Delete(key []byte) {
+	k.meter.charge(k.meter.table.Write)
+	k.kv.Delete(key)
+}
+
+func (k *meteredKV) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for key, value := range k.kv.Iterate(start, end) {
+			k.meter.charge(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
+			if !yield(key, value) {
+				return
+			}
+		}
+	}
+}
+
+// meteredVerifier charges for a proof before it is verified, and verifies none
+// that is not paid for.
+type meteredVerifier struct {
+	verifier zk.Verifier
+	prices   map[zk.Kernel]chain.Gas
+	meter    *meter
+}
+
+func (v *meteredVerifier) Verify(s zk.Statement, proof []byte) error {
+	v.meter.charge(v.prices[s.Kernel].Units())
+	if v.meter.exceeded() {
+		return errOutOfGas
+	}
+	return v.verifier.Verify(s, proof)
+}
+
+// readCache keeps what a block read of its parent's state: most keys are read
+// again by the same block, and all of the old values by the check of supply.
+type readCache struct {
+	parent state.Reader
+	values map[string]cached
+}
+
+type cached struct {
+	value []byte
+	ok    bool
+}
+
+func newReadCache(parent state.Reader) *readCache {
+	return &readCache{parent: parent, values: map[string]cached{}}
+}
+
+func (c *readCache) Get(key []byte) ([]byte, bool) {
+	if hit, ok := c.values[string(key)]; ok {
+		return hit.value, hit.ok
+	}
+	value, ok := c.parent.Get(key)
+	c.values[string(key)] = cached{value: value, ok: ok}
+	return value, ok
+}
+
+func (c *readCache) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	return c.parent.Iterate(start, end)
+}

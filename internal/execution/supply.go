@@ -1,0 +1,125 @@
+package execution
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// ErrSupply says that value appeared or vanished: a fault.
+var ErrSupply = errors.New("execution: supply is not conserved")
+
+// Supply is where all value is. Total is the sum of the holdings and equals
+// Minted − Burned.
+type Supply struct {
+	Minted   chain.Amount `json:"minted_nhyper"`
+	Burned   chain.Amount `json:"burned_nhyper"`
+	Balances chain.Amount `json:"balances_nhyper"`
+	Escrow   chain.Amount `json:"escrow_nhyper"`
+	Bonds    chain.Amount `json:"bonds_nhyper"`
+	Stakes   chain.Amount `json:"stakes_nhyper"`
+	Maturing chain.Amount `json:"maturing_nhyper"`
+	Total    chain.Amount `json:"total_nhyper"`
+}
+
+// valueOf says what a record holds, whichever module it is of.
+func valueOf(key, value []byte) (tokens.Class, chain.Amount) {
+	switch key[0] {
+	case tokens.Prefix:
+		return tokens.ValueOf(key, value)
+	case staking.Prefix:
+		return staking.ValueOf(key, value)
+	case settlement.Prefix:
+		return settlement.ValueOf(key, value)
+	}
+	return tokens.HoldsNothing, chain.Amount{}
+}
+
+// Recompute sums up a whole state. It is ErrSupply, together with the figures,
+// if they do not agree.
+func Recompute(r state.Reader) (s Supply, err error) {
+	defer recoverFault(&err)
+	supply := tokens.SupplyOf(r)
+	s.Minted, s.Burned = supply.Minted, supply.Burned
+	for key, value := range r.Iterate([]byte{0}, nil) {
+		class, amount := valueOf(key, value)
+		if !s.add(class, amount) {
+			return s, fmt.Errorf("%w: the holdings exceed every amount at key %x", ErrSupply, key)
+		}
+	}
+	want, ok := s.Minted.Sub(s.Burned)
+	if !ok || s.Total != want {
+		return s, fmt.Errorf("%w: the holdings are %s, minted less burned is %s − %s", ErrSupply, s.Total, s.Minted, s.Burned)
+	}
+	return s, nil
+}
+
+func (s *Supply) add(class tokens.Class, amount chain.Amount) bool {
+	// Each part is at most the total, so that only the total can overflow.
+	total, ok := s.Total.Add(amount)
+	if !ok {
+		return false
+	}
+	s.Total = total
+	switch class {
+	case tokens.HoldsNothing:
+	case tokens.HoldsBalance:
+		s.Balances, ok = s.Balances.Add(amount)
+	case tokens.HoldsEscrow:
+		s.Escrow, ok = s.Escrow.Add(amount)
+	case tokens.HoldsBond:
+		s.Bonds, ok = s.Bonds.Add(amount)
+	case tokens.HoldsStake:
+		s.Stakes, ok = s.Stakes.Add(amount)
+	case tokens.HoldsMaturing:
+		s.Maturing, ok = s.Maturing.Add(amount)
+	}
+	return ok
+}
+
+// checkConserved compares, over everything that a block changed, what the
+// records hold with what they held: Σnew − Σold must be Δminted − Δburned.
+func checkConserved(parent state.Reader, changes []state.Change) error {
+	var before, after chain.Amount
+	fits := true
+	add := func(sum *chain.Amount, key, value []byte) {
+		_, amount := valueOf(key, value)
+		more, ok := sum.Add(amount)
+		*sum, fits = more, fits && ok
+	}
+	was, is := tokens.SupplyOf(parent), tokens.SupplyOf(parent)
+	for _, c := range changes {
+		if old, ok := parent.Get(c.Key); ok {
+			add(&before, c.Key, old)
+		}
+		if c.Deleted {
+			continue
+		}
+		add(&after, c.Key, c.Value)
+		if string(c.Key) == string(tokens.SupplyKey()) {
+			is = state.Decode[tokens.Supply](c.Key, c.Value)
+		}
+	}
+	// Σnew + burned now + minted then = Σold + burned then + minted now.
+	left, ok1 := sumOf(after, is.Burned, was.Minted)
+	right, ok2 := sumOf(before, was.Burned, is.Minted)
+	if !fits || !ok1 || !ok2 || left != right {
+		return fmt.Errorf("%w: the changed records held %s and hold %s; minted was %s, is %s; burned was %s, is %s",
+			ErrSupply, before, after, was.Minted, is.Minted, was.Burned, is.Burned)
+	}
+	return nil
+}
+
+func sumOf(list ...chain.Amount) (sum chain.Amount, ok bool) {
+	for _, a := range list {
+		if sum, ok = sum.Add(a); !ok {
+			return sum, false
+		}
+	}
+	return sum, true
+}
