@@ -26,7 +26,14 @@ const (
 )
 
 // key is the key of account, node or cluster n.
-func key(n byte) crypto.PrivateKey { return crypto.PrivateKeyFromSeed([32]byte{n, 's'}) }
+func key(n byte) crypto.PrivateKey { return keys[n] }
+
+var keys = func() (list [100]crypto.PrivateKey) {
+	for n := range list {
+		list[n] = crypto.PrivateKeyFromSeed([32]byte{byte(n), 's'})
+	}
+	return list
+}()
 
 func account(n byte) chain.Address { return chain.AddressOf(crypto.AccountKeyOf(key(n).Public())) }
 
