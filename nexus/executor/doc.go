@@ -4,7 +4,8 @@
 // the interface that wasip1 targets of Go, Rust and C compile to) on wasmtime.
 // The preview 1 functions are this package's own, so that limits hold at the
 // very write that would break them and a replica sees what every other replica
-// sees. Other executors stand beside it and share Status, Usage and Outcome.
+// sees. Kernels is the executor of zk kernels: it computes a statement and
+// proves it. Both share Status and Usage.
 //
 // Invariants:
 //
@@ -38,7 +39,8 @@
 // interrupted: a caller whose context ends leaves, the compiler finishes into
 // the cache, and Close waits for it.
 //
-// Concurrency: a Wasm serves any number of Runs at once. Each has its own
+// Concurrency: a Kernels makes one proof at a time, on its caller's goroutine;
+// others wait. A Wasm serves any number of Runs at once. Each has its own
 // engine, store and files and runs on its caller's goroutine. Goroutines: one a
 // compilation, of which two work at a time, and for a moment one that
 // interrupts a Run whose context ended. Writers given as Stdout and Stderr are
