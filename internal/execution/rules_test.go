@@ -255,6 +255,9 @@ func TestProofsArePaidForBeforeTheyAreVerified(t *testing.T) {
 	if !strings.Contains(r.Rejection, "out of gas") || r.GasUsed != body.GasLimit {
 		t.Errorf("rejection %q, used %d", r.Rejection, r.GasUsed.Units())
 	}
+	if w.proofs.calls != 0 {
+		t.Error("a proof that was not paid for was verified")
+	}
 	r = w.block(1, w.tx(alice, settle)).Receipts.Txs[0]
 	if _, settled := r.Events[0].(chain.ClaimSettled); !settled || r.GasUsed.Units() < 700_000 {
 		t.Errorf("events %+v, used %d", r.Events, r.GasUsed.Units())

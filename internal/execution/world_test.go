@@ -34,9 +34,10 @@ func (k key) address() chain.Address { return chain.AddressOf(k.AccountKey()) }
 
 // echo is a verifier whose proof of a statement is the statement's digest: it
 // tells statements apart as a proof system does, and nothing else.
-type echo struct{}
+type echo struct{ calls int }
 
-func (echo) Verify(s zk.Statement, proof []byte) error {
+func (e *echo) Verify(s zk.Statement, proof []byte) error {
+	e.calls++
 	if err := s.Check(); err != nil {
 		return err
 	}
@@ -87,13 +88,14 @@ type world struct {
 	height chain.Height
 	now    chain.TimeMs
 	nonces map[chain.Address]uint64
+	proofs *echo
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	g := genesis()
+	g, proofs := genesis(), &echo{}
 	w := &world{
-		TB: t, x: execution.New(g, echo{}), state: state.NewOverlay(state.NewMemoryBackend()),
+		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()),
 		now: g.TimeMs, nonces: map[chain.Address]uint64{},
 	}
 	if err := execution.Genesis(w.state, g); err != nil {
