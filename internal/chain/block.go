@@ -105,9 +105,14 @@ type DecodedBlock struct {
 	txs    []DecodedTx
 }
 
-// DecodeBlock decodes canonical bytes, checks the form of every transaction,
-// and that the header's roots are those of the body.
-func DecodeBlock(raw []byte) (*DecodedBlock, error) {
+// Known looks a transaction up by its id among those already decoded and
+// verified, so that a block's transactions are not decoded a second time.
+type Known func(TxID) (*VerifiedTx, bool)
+
+// DecodeBlock decodes canonical bytes, checks the form of every transaction
+// that is not known, and that the header's roots are those of the body. A nil
+// known knows none.
+func DecodeBlock(raw []byte, known Known) (*DecodedBlock, error) {
 	d := &DecodedBlock{raw: raw}
 	if err := codec.Unmarshal(raw, &d.block, MaxBlockBytes); err != nil {
 		return nil, fmt.Errorf("chain: block: %w", err)
@@ -122,11 +127,18 @@ func DecodeBlock(raw []byte) (*DecodedBlock, error) {
 	d.txs = make([]DecodedTx, len(body.Txs))
 	ids := make([]crypto.Digest, len(body.Txs))
 	for i, rawTx := range body.Txs {
+		id := crypto.DomainTxID.Hash(rawTx)
+		if known != nil {
+			if v, ok := known(id); ok {
+				d.txs[i], ids[i] = v.DecodedTx, id
+				continue
+			}
+		}
 		tx, err := DecodeTx(rawTx)
 		if err != nil {
 			return nil, fmt.Errorf("chain: block: transaction %d: %w", i, err)
 		}
-		d.txs[i], ids[i] = tx, tx.id
+		d.txs[i], ids[i] = tx, id
 	}
 	h := &d.block.Header
 	if root := ListRoot(crypto.DomainTxRoot, ids); root != h.TxRoot {

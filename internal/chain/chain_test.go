@@ -184,7 +184,7 @@ func TestEveryClaimSignatureCounts(t *testing.T) {
 
 func TestDecodeBlock(t *testing.T) {
 	block := sampleBlock(t)
-	decoded, err := chain.DecodeBlock(block.Encode())
+	decoded, err := chain.DecodeBlock(block.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestDecodeBlock(t *testing.T) {
 	} {
 		b := sampleBlock(t)
 		change(&b)
-		if _, err := chain.DecodeBlock(b.Encode()); err == nil {
+		if _, err := chain.DecodeBlock(b.Encode(), nil); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -323,7 +323,7 @@ func FuzzBlock(f *testing.F) {
 	block := sampleBlock(f)
 	f.Add(block.Encode())
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		d, err := chain.DecodeBlock(raw)
+		d, err := chain.DecodeBlock(raw, nil)
 		if err == nil && !bytes.Equal(d.Block().Encode(), raw) {
 			t.Fatal("decoded block encodes otherwise")
 		}

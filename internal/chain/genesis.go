@@ -25,8 +25,8 @@ const (
 
 // BucketShare is a bucket's part of the total supply, in percent.
 type BucketShare struct {
-	Bucket  Bucket
-	Percent uint64
+	Bucket  Bucket `json:"bucket"`
+	Percent uint64 `json:"percent"`
 }
 
 // Distribution is the whole genesis distribution.
@@ -284,8 +284,9 @@ func knownBucket(b Bucket) bool {
 // BucketLine is one line of the distribution, recomputed.
 type BucketLine struct {
 	BucketShare
-	Want, Got Amount
-	Accounts  int
+	Want     Amount `json:"want_nhyper"`
+	Got      Amount `json:"got_nhyper"`
+	Accounts int    `json:"accounts"`
 }
 
 // Explain recomputes the distribution from the allocations and stakes. A sum

@@ -138,6 +138,19 @@ func (p *Pool) Get(id chain.TxID) (*chain.VerifiedTx, bool) {
 	return e.tx, true
 }
 
+// PendingNonce returns the nonce after the sender's pending transactions that
+// follow each other from next on.
+func (p *Pool) PendingNonce(from chain.Address, next uint64) uint64 {
+	s := p.senders[from]
+	if s == nil {
+		return next
+	}
+	for s.byNonce[next] != nil {
+		next++
+	}
+	return next
+}
+
 // Add takes a transaction in, or says why not.
 func (p *Pool) Add(tx *chain.VerifiedTx, checker Checker) error {
 	if _, ok := p.byID[tx.ID()]; ok {

@@ -1,0 +1,12 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// commands lists the commands in the order in which help shows them.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		devnetCommand(),
+		genesisCommand(),
+		nodeCommand(),
+	}
+}

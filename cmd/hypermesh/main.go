@@ -1,0 +1,149 @@
+// Command hypermesh is the people's cloud in one binary: chain node, Nexus
+// server, provider agent, relay, explorer, wallet, and the tools around them.
+//
+// Data goes to standard output, messages to standard error. The exit code is 0
+// if the command did what was asked, 1 if it failed, and 2 if it was asked
+// wrongly.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "hypermesh:", err)
+	if wrong, ok := errors.AsType[*usageError](err); ok {
+		fmt.Fprintf(stderr, "Try: hypermesh %s--help\n", wrong.command)
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError says that a command was asked wrongly.
+type usageError struct {
+	command string // with a trailing space, or empty
+	err     error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef returns the error of a command line that cannot be carried out.
+func usagef(c *cli.Context, format string, args ...any) error {
+	return &usageError{command: commandPath(c), err: fmt.Errorf(format, args...)}
+}
+
+func commandPath(c *cli.Context) string {
+	if c == nil || c.Command == nil || c.Command.HelpName == "" {
+		return ""
+	}
+	path := c.Command.HelpName
+	if len(path) > len(programName) && path[:len(programName)+1] == programName+" " {
+		return path[len(programName)+1:] + " "
+	}
+	return ""
+}
+
+const programName = "hypermesh"
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	onUsage := func(c *cli.Context, err error, _ bool) error { return usagef(c, "%v", err) }
+	app := &cli.App{
+		Name:                 programName,
+		Usage:                "the people's cloud: sell and buy compute that the chain itself verifies",
+		Version:              version(),
+		Writer:               stdout,
+		ErrWriter:            stderr,
+		EnableBashCompletion: true,
+		Suggest:              true,
+		ExitErrHandler:       func(*cli.Context, error) {}, // run prints and chooses the code
+		OnUsageError:         onUsage,
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usagef(nil, "%q is no command", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Commands: commands(),
+	}
+	setUsageErrors(app.Commands, onUsage)
+	return app
+}
+
+// setUsageErrors gives every command the handler that turns a wrong flag into
+// exit code 2, and every group an answer to a subcommand that it does not have.
+func setUsageErrors(list []*cli.Command, handler cli.OnUsageErrorFunc) {
+	for _, command := range list {
+		command.OnUsageError = handler
+		if command.Action == nil {
+			command.Action = func(c *cli.Context) error {
+				if c.NArg() > 0 {
+					return usagef(c, "%q is no subcommand of %q", c.Args().First(), c.Command.Name)
+				}
+				return cli.ShowSubcommandHelp(c)
+			}
+		}
+		setUsageErrors(command.Subcommands, handler)
+	}
+}
+
+// version names the build, as the Go toolchain recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// jsonFlag asks for one JSON value on standard output instead of text.
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON on standard output"}
+}
+
+// printJSON writes one indented JSON value.
+func printJSON(c *cli.Context, v any) error {
+	enc := json.NewEncoder(c.App.Writer)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// newLogger logs to standard error at the given level.
+func newLogger(c *cli.Context, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usagef(c, "log level %q: want debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: l})), nil
+}

@@ -1,0 +1,65 @@
+package devnet
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/node"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+)
+
+// proofGas is the gas of verifying one Groth16 proof.
+const proofGas = 1_200_000
+
+// Params are a devnet's: delays of minutes where a main network has days, and
+// bonds that its accounts can afford.
+func Params() chain.Params {
+	const minute = 60 * 1000
+	p := chain.DefaultParams()
+	p.WithdrawalDelayMs, p.ClaimWindowMs, p.UnbondDelayMs = 60*minute, 30*minute, 5*minute
+	return p
+}
+
+// DefaultKeysDir is where proving keys are cached, by circuit.
+func DefaultKeysDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "hypermesh", "keys")
+}
+
+// Progress is told what a long work does, and which part of it is done.
+type Progress func(stage string, fraction float64)
+
+// PlainProgress writes a line for each stage.
+func PlainProgress(w io.Writer) Progress {
+	return func(stage string, fraction float64) { fmt.Fprintf(w, "%3.0f %% %s\n", 100*fraction, stage) }
+}
+
+// AddKernels makes or loads the keys of kernels in keysDir, pins them in the
+// genesis as insecure, and writes the verifying keys into a home.
+func AddKernels(g *chain.Genesis, home, keysDir string, kernels []string, progress Progress) error {
+	slices.Sort(kernels)
+	for _, name := range slices.Compact(kernels) {
+		kernel := zk.Kernel(name)
+		if _, ok := kernel.MatmulSize(); !ok {
+			return fmt.Errorf("devnet: kernel %q is unknown", name)
+		}
+		keys, err := groth16.LoadOrSetup(keysDir, kernel, groth16.Progress(progress))
+		if err != nil {
+			return fmt.Errorf("devnet: keys of %s: %w", name, err)
+		}
+		if err := node.WriteVerifyingKey(home, name, keys.VerifyingKey()); err != nil {
+			return err
+		}
+		g.Kernels = append(g.Kernels, chain.GenesisKernel{Name: name, VerifyingKey: keys.Digest(), FixedGas: chain.GasUnits(proofGas)})
+		g.InsecureKeys = true
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package devnet
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/node"
+)
+
+// The roles of a network's processes.
+const (
+	roleValidator = "validator"
+	roleNexus     = "nexus"
+	roleAgent     = "agent"
+	roleRelay     = "relay"
+	roleExplorer  = "explorer"
+)
+
+// clusterKeyFile is the key that all servers of a cluster share.
+const clusterKeyFile = "cluster.key"
+
+// writeHomes writes the genesis and each role's home.
+func (p *plan) writeHomes(g *chain.Genesis, o *Options) error {
+	keys := o.KeysDir
+	if keys == "" {
+		keys = DefaultKeysDir()
+	}
+	if p.Servers > 0 {
+		if err := AddKernels(g, p.dir, keys, []string{Kernel}, o.Progress); err != nil {
+			return err
+		}
+	}
+	if err := g.Check(); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(p.dir, node.GenesisFile), g); err != nil {
+		return err
+	}
+	if err := p.writeValidators(); err != nil {
+		return err
+	}
+	if p.Servers > 0 {
+		if err := errors.Join(p.writeServers(), p.writeAgents(keys), p.writeRelay()); err != nil {
+			return err
+		}
+	}
+	return p.writeExplorer()
+}
+
+// share makes a home with links to the genesis and the verifying keys.
+func (p *plan) share(home string) error {
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return fmt.Errorf("devnet: making a home: %w", err)
+	}
+	names := []string{node.GenesisFile}
+	if p.Servers > 0 {
+		names = append(names, node.VerifyingKeyDir)
+	}
+	for _, name := range names {
+		if err := os.Symlink(filepath.Join("..", name), filepath.Join(home, name)); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("devnet: making a home: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *plan) writeValidators() error {
+	for i := range p.Validators {
+		home := p.home(roleValidator, i)
+		if err := p.share(home); err != nil {
+			return err
+		}
+		if i == 0 {
+			faucet, err := crypto.ParsePrivateKey(p.account("faucet").PrivateKey)
+			if err != nil {
+				return err
+			}
+			if err := node.WriteKey(filepath.Join(home, node.FaucetKeyFile), faucet); err != nil {
+				return err
+			}
+		}
+		if err := writeTOML(home, map[string]any{"listen": p.addr(validatorUDP, i), "http": p.addr(validatorHTTP, i)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) writeServers() error {
+	cluster := crypto.GenerateKey()
+	members := make([]string, p.Servers)
+	for i := range p.Servers {
+		home := p.home(roleNexus, i)
+		if err := p.share(home); err != nil {
+			return err
+		}
+		key := crypto.GenerateKey()
+		members[i] = key.Public().String() + "@" + p.addr(serverUDP, i)
+		if err := errors.Join(node.WriteKey(filepath.Join(home, node.NodeKeyFile), key), node.WriteKey(filepath.Join(home, clusterKeyFile), cluster)); err != nil {
+			return err
+		}
+	}
+	for i := range p.Servers {
+		config := map[string]any{"listen": p.addr(serverUDP, i), "http": p.addr(serverHTTP, i), "servers": members, "rpc": p.rpc()}
+		if err := writeTOML(p.home(roleNexus, i), config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// servers returns NODEID@HOST:PORT of every server.
+func (p *plan) servers() ([]string, error) {
+	out := make([]string, p.Servers)
+	for i := range p.Servers {
+		key, err := node.ReadKey(filepath.Join(p.home(roleNexus, i), node.NodeKeyFile))
+		if err != nil {
+			return nil, err
+		}
+		out[i] = key.Public().String() + "@" + p.addr(serverUDP, i)
+	}
+	return out, nil
+}
+
+func (p *plan) writeAgents(keysDir string) error {
+	servers, err := p.servers()
+	if err != nil {
+		return err
+	}
+	for i := range p.Agents {
+		home := p.home(roleAgent, i)
+		if err := p.share(home); err != nil {
+			return err
+		}
+		if err := node.WriteKey(filepath.Join(home, node.NodeKeyFile), crypto.GenerateKey()); err != nil {
+			return err
+		}
+		if err := writeTOML(home, map[string]any{
+			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": "local", "http": p.addr(agentHTTP, i),
+			"millicores": 4_000, "memory_mib": 4_096, "kernels": []string{Kernel}, "keys": keysDir,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) writeRelay() error {
+	home := p.home(roleRelay, 0)
+	if err := p.share(home); err != nil {
+		return err
+	}
+	key, err := crypto.ParsePrivateKey(p.account("relay").PrivateKey)
+	if err != nil {
+		return err
+	}
+	if err := node.WriteKey(filepath.Join(home, "account.key"), key); err != nil {
+		return err
+	}
+	return writeTOML(home, map[string]any{"nexus": p.nexus(), "rpc": p.rpc(), "http": p.addr(relayHTTP, 0)})
+}
+
+func (p *plan) writeExplorer() error {
+	home := p.home(roleExplorer, 0)
+	if err := p.share(home); err != nil {
+		return err
+	}
+	return writeTOML(home, map[string]any{"listen": p.addr(explorerHTTP, 0), "rpc": p.rpc(), "nexus": p.nexus()})
+}
+
+// rpc returns the URLs of the nodes' HTTP APIs.
+func (p *plan) rpc() []string { return p.urls(validatorHTTP, p.Validators) }
+
+// nexus returns the URLs of the servers' HTTP APIs.
+func (p *plan) nexus() []string { return p.urls(serverHTTP, p.Servers) }
+
+func (p *plan) urls(role, count int) []string {
+	out := make([]string, count)
+	for i := range out {
+		out[i] = "http://" + p.addr(role, i)
+	}
+	return out
+}

@@ -1,0 +1,360 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+const (
+	// maxDecoded bounds the decoded blocks that are kept for a second look.
+	maxDecoded = 32
+	// maxSpeculation is how far above the highest finalization that its leader
+	// knew a block may carry transactions (ledger.md, "State tree").
+	maxSpeculation = 8
+	// maxClockLead is how far a block's time may be ahead of the local clock.
+	maxClockLead = 500 * time.Millisecond
+)
+
+var (
+	errInvalid    = errors.New("node: invalid block")
+	errSuperseded = errors.New("node: the block does not descend from the last finalized one")
+)
+
+// application makes, checks and keeps blocks: the engine.App of a node.
+type application struct {
+	genesis   *chain.Genesis
+	committee *consensus.Committee
+	key       crypto.PrivateKey // consensus key; zero: observer
+	executor  *execution.Executor
+	store     *store.Store
+	pool      *pool
+	metrics   *metrics
+	faults    chan error // the first one; the node stops
+
+	mu       sync.Mutex
+	root     *branch                   // last finalized
+	proven   *state.Tree               // before root: what root's header proves; nil at genesis
+	branches map[crypto.Digest]*branch // the root and whatever was executed on it
+	decoded  map[crypto.Digest]*chain.DecodedBlock
+	order    []crypto.Digest // of decoded, the oldest first
+	advanced chan struct{}   // closed and replaced when root moves
+}
+
+var _ engine.App = (*application)(nil)
+
+// openApplication reads the state that the store holds; a new store is given the
+// genesis state first.
+func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.Store) (*application, error) {
+	if _, ok := st.Latest(); !ok {
+		if err := commitGenesis(g, st); err != nil {
+			return nil, err
+		}
+	}
+	tip, ok := st.Latest()
+	if !ok {
+		return nil, errors.New("node: the store is empty after genesis")
+	}
+	first, ok, err := st.Tip(0)
+	if err != nil || !ok || first.Digest != g.Digest() {
+		return nil, errors.Join(errors.New("node: the data directory belongs to another genesis"), err)
+	}
+	tree, err := st.OpenTree(tip.Height)
+	if err != nil {
+		return nil, fmt.Errorf("opening the state tree: %w", err)
+	}
+	root := &branch{digest: tip.Digest, height: tip.Height, timeMs: g.TimeMs, state: newLayer(st.State(), nil), hashed: make(chan struct{})}
+	root.tree.Store(tree)
+	close(root.hashed)
+	if root.receiptRoot, err = storedReceiptRoot(st, tip.Height); err != nil {
+		return nil, err
+	}
+	if tip.Height > 0 {
+		header, err := storedHeader(st, tip.Height)
+		if err != nil {
+			return nil, err
+		}
+		root.timeMs = header.TimeMs
+	}
+	var proven *state.Tree
+	if tip.Height > 0 {
+		if proven, err = st.OpenTree(tip.Height - 1); err != nil {
+			return nil, fmt.Errorf("opening the state tree: %w", err)
+		}
+	}
+	return &application{
+		genesis: g, executor: executor, store: st, root: root, proven: proven,
+		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
+		faults: make(chan error, 1),
+	}, nil
+}
+
+func commitGenesis(g *chain.Genesis, st *store.Store) error {
+	overlay := state.NewOverlay(st.State())
+	if err := execution.Genesis(overlay, g); err != nil {
+		return err
+	}
+	changes := overlay.Changes()
+	tree, err := state.NewTree(st, state.DefaultResidentNodes).Next(0, changes, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return fmt.Errorf("hashing the genesis state: %w", err)
+	}
+	return st.Commit(store.Finalized{Height: 0, Digest: g.Digest(), Changes: changes, Tree: tree})
+}
+
+func storedReceiptRoot(st *store.Store, height chain.Height) (crypto.Digest, error) {
+	raw, ok, err := st.Receipts(height)
+	if err != nil {
+		return crypto.Digest{}, err
+	}
+	var receipts chain.BlockReceipts
+	if ok {
+		if receipts, err = chain.DecodeBlockReceipts(raw); err != nil {
+			return crypto.Digest{}, fmt.Errorf("receipts of block %d: %w", height, err)
+		}
+	}
+	return receipts.Root(), nil
+}
+
+func storedHeader(st *store.Store, height chain.Height) (chain.Header, error) {
+	raw, ok, err := st.Header(height)
+	if err != nil || !ok {
+		return chain.Header{}, errors.Join(fmt.Errorf("header of block %d is not stored", height), err)
+	}
+	return chain.DecodeHeader(raw)
+}
+
+// Last returns the durable floor.
+func (a *application) Last() (engine.Last, error) {
+	tip, _ := a.store.Latest()
+	last := engine.Last{Height: uint64(tip.Height), Digest: tip.Digest}
+	if tip.Height == 0 {
+		return last, nil
+	}
+	proven, ok, err := a.Finalized(uint64(tip.Height))
+	if err != nil || !ok {
+		return engine.Last{}, errors.Join(fmt.Errorf("block %d is not stored whole", tip.Height), err)
+	}
+	block, err := a.decode(proven.Payload)
+	if err != nil {
+		return engine.Last{}, err
+	}
+	last.Certificate, last.Empty = proven.Certificate, block.Block().IsEmpty()
+	return last, nil
+}
+
+// Finalized returns a finalized block by height.
+func (a *application) Finalized(height uint64) (engine.Proven, bool, error) {
+	payload, ok, err := a.store.Block(chain.Height(height))
+	if err != nil || !ok {
+		return engine.Proven{}, false, err
+	}
+	raw, ok, err := a.store.Certificate(chain.Height(height))
+	if err != nil || !ok {
+		return engine.Proven{}, false, err
+	}
+	certificate, err := consensus.DecodeCertificate(raw)
+	if err != nil {
+		return engine.Proven{}, false, fmt.Errorf("certificate of block %d: %w", height, err)
+	}
+	return engine.Proven{Payload: payload, Certificate: certificate}, true, nil
+}
+
+// FinalizedByDigest returns the payload of a finalized block.
+func (a *application) FinalizedByDigest(digest crypto.Digest) ([]byte, bool, error) {
+	height, ok, err := a.store.HeightOf(digest)
+	if err != nil || !ok || height == 0 {
+		return nil, false, err
+	}
+	return a.store.Block(height)
+}
+
+// Inspect reads a payload.
+func (a *application) Inspect(payload []byte) (consensus.Block, error) {
+	block, err := a.decode(payload)
+	if err != nil {
+		return consensus.Block{}, err
+	}
+	return consensusBlock(block), nil
+}
+
+func consensusBlock(b *chain.DecodedBlock) consensus.Block {
+	return consensus.Block{
+		Digest: b.Digest(), Parent: b.Header().Parent, Height: uint64(b.Header().Height), Empty: b.Block().IsEmpty(), Payload: b.Raw(),
+	}
+}
+
+func (a *application) decode(payload []byte) (*chain.DecodedBlock, error) {
+	block, err := chain.DecodeBlock(payload, a.pool.Get)
+	if err != nil {
+		return nil, err
+	}
+	a.remember(block)
+	return block, nil
+}
+
+// remember keeps a decoded block for the looks that usually follow.
+func (a *application) remember(block *chain.DecodedBlock) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.decoded[block.Digest()] != nil {
+		return
+	}
+	a.decoded[block.Digest()] = block
+	a.order = append(a.order, block.Digest())
+	if len(a.order) > maxDecoded {
+		delete(a.decoded, a.order[0])
+		a.order = a.order[1:]
+	}
+}
+
+func (a *application) decodedBlock(b consensus.Block) (*chain.DecodedBlock, error) {
+	a.mu.Lock()
+	block := a.decoded[b.Digest]
+	a.mu.Unlock()
+	if block != nil {
+		return block, nil
+	}
+	return a.decode(b.Payload)
+}
+
+func (a *application) branch(digest crypto.Digest) (*branch, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b, ok := a.branches[digest]
+	return b, ok
+}
+
+// Propose builds a block on an executed parent.
+func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (consensus.Block, error) {
+	parent, ok := a.branch(r.Parent.Digest)
+	if !ok {
+		return consensus.Block{}, fmt.Errorf("node: parent %s is not executed", r.Parent.Digest.Short())
+	}
+	included := a.includedIn(parent)
+	budget := execution.MaxBudget
+	if a.ahead(parent) >= maxSpeculation {
+		budget = execution.Budget{}
+	} else if r.Idle > 0 {
+		a.pool.await(ctx, r.Idle, included)
+	}
+	if err := ctx.Err(); err != nil {
+		return consensus.Block{}, err
+	}
+	tree, receiptRoot, err := parent.roots(ctx)
+	if err != nil {
+		return consensus.Block{}, err
+	}
+	header := a.header(r, parent)
+	header.StateRoot, header.ReceiptRoot = tree.Root(), receiptRoot
+	block, outcome, err := a.build(parent, header, budget, included)
+	if err != nil {
+		return consensus.Block{}, err
+	}
+	a.remember(block)
+	a.addBranch(newBranch(parent, block, outcome))
+	return consensusBlock(block), nil
+}
+
+// ahead is how many heights the child of parent would be above the highest
+// finalization known here.
+func (a *application) ahead(parent *branch) chain.Height {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return parent.height + 1 - min(parent.height+1, a.root.height)
+}
+
+func (a *application) header(r engine.ProposeRequest, parent *branch) chain.Header {
+	a.mu.Lock()
+	finalized := a.root.height
+	a.mu.Unlock()
+	digest := a.committee.Digest()
+	epoch, view := uint64(r.Round.Epoch), uint64(r.Round.View)
+	return chain.Header{
+		Version: chain.BlockVersion, ChainID: a.genesis.ChainID, Height: parent.height + 1, Epoch: epoch, View: view,
+		Parent: parent.digest, TimeMs: max(chain.TimeMs(time.Now().UnixMilli()), parent.timeMs+1),
+		Committee: digest, NextCommittee: digest, Proposer: a.key.Public(), Finalized: min(finalized, parent.height),
+		VRFProof: a.key.VRFProve(crypto.DomainVRFInput, chain.VRFInput(a.genesis.ChainID, epoch, view)),
+	}
+}
+
+// build selects, executes and encodes.
+func (a *application) build(parent *branch, header chain.Header, budget execution.Budget, included func(chain.TxID) bool) (*chain.DecodedBlock, execution.Outcome, error) {
+	output, err := crypto.VRFOutput(header.VRFProof)
+	if err != nil {
+		return nil, execution.Outcome{}, err
+	}
+	header.VRFOutput = output
+	began := time.Now()
+	built, err := a.executor.Build(parent.state, &header, budget, a.pool.selection(included))
+	if err != nil {
+		err = fmt.Errorf("building block %d: %w", header.Height, err)
+		if a.live(parent) && !errors.Is(err, execution.ErrInvalidBlock) {
+			return nil, execution.Outcome{}, a.fault(err)
+		}
+		return nil, execution.Outcome{}, err
+	}
+	a.metrics.execution.Observe(time.Since(began).Seconds())
+	a.pool.drop(built.Dropped)
+	block := chain.Block{Header: header, Body: chain.Body{Txs: make([]codec.Raw, len(built.Included))}}
+	ids := make([]crypto.Digest, len(built.Included))
+	for i, tx := range built.Included {
+		block.Body.Txs[i], ids[i] = tx.Raw(), tx.ID()
+	}
+	block.Header.TxRoot = chain.ListRoot(crypto.DomainTxRoot, ids)
+	block.Header.ExtraRoot = block.Body.ExtraRoot()
+	decoded, err := chain.DecodeBlock(block.Encode(), a.pool.Get)
+	if err != nil {
+		return nil, execution.Outcome{}, fmt.Errorf("decoding the block just built: %w", err)
+	}
+	return decoded, built.Outcome, nil
+}
+
+// includedIn reports for a transaction whether a block between the root and
+// parent has it already.
+func (a *application) includedIn(parent *branch) func(chain.TxID) bool {
+	var chainOf []*branch
+	for b := parent; b != nil; b = b.above(a) {
+		chainOf = append(chainOf, b)
+	}
+	return func(id chain.TxID) bool {
+		for _, b := range chainOf {
+			if b.ids[id] {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// above returns the branch's parent, nil for the root.
+func (b *branch) above(a *application) *branch {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return b.parent
+}
+
+// addBranch makes an executed block known and begins to hash it. A block that
+// is known already stays as it is.
+func (a *application) addBranch(b *branch) *branch {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known := a.branches[b.digest]; known != nil {
+		return known
+	}
+	a.branches[b.digest] = b
+	go b.hash()
+	return b
+}

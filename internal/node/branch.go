@@ -1,0 +1,119 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// branch is an executed block and the state after it. The last finalized block
+// is the root of all branches; its state is the store's.
+type branch struct {
+	digest  crypto.Digest
+	parent  *branch // nil for the root
+	height  chain.Height
+	timeMs  chain.TimeMs
+	block   *chain.DecodedBlock // nil for genesis and for the root after a start
+	outcome execution.Outcome
+	state   *layer
+	ids     map[chain.TxID]bool // of its transactions
+
+	hashed      chan struct{} // closed when the next three are set
+	tree        atomic.Pointer[state.Tree]
+	receiptRoot crypto.Digest
+	hashErr     error
+}
+
+// newBranch returns the branch of an executed block and begins to hash it.
+func newBranch(parent *branch, block *chain.DecodedBlock, outcome execution.Outcome) *branch {
+	b := &branch{
+		digest: block.Digest(), parent: parent, height: block.Header().Height, timeMs: block.Header().TimeMs, block: block,
+		outcome: outcome, state: newLayer(parent.state, outcome.Changes), ids: make(map[chain.TxID]bool, len(block.Txs())),
+		hashed: make(chan struct{}),
+	}
+	for i := range block.Txs() {
+		b.ids[block.Txs()[i].ID()] = true
+	}
+	return b
+}
+
+// hash computes the roots after the block once its parent's are there.
+func (b *branch) hash() {
+	defer close(b.hashed)
+	<-b.parent.hashed
+	if b.parent.hashErr != nil {
+		b.hashErr = b.parent.hashErr
+		return
+	}
+	b.receiptRoot = b.outcome.Receipts.Root()
+	tree, err := b.parent.tree.Load().Next(uint64(b.height), b.outcome.Changes, runtime.GOMAXPROCS(0))
+	b.tree.Store(tree)
+	b.hashErr = err
+}
+
+// roots waits for the hashing and returns the state after the block.
+func (b *branch) roots(ctx context.Context) (*state.Tree, crypto.Digest, error) {
+	select {
+	case <-b.hashed:
+	case <-ctx.Done():
+		return nil, crypto.Digest{}, ctx.Err()
+	}
+	if b.hashErr != nil {
+		return nil, crypto.Digest{}, fmt.Errorf("hashing the state after block %d: %w", b.height, b.hashErr)
+	}
+	return b.tree.Load(), b.receiptRoot, nil
+}
+
+// layer is the state after a block: the block's changes on its parent's state.
+// It never changes but for the parent, which finalization replaces by the store
+// that then holds the same values. Safe for concurrent use.
+type layer struct {
+	base    atomic.Pointer[reader]
+	changes []state.Change // by ascending key
+	index   map[string]int // of changes
+}
+
+type reader struct{ state.Reader }
+
+func newLayer(parent state.Reader, changes []state.Change) *layer {
+	l := &layer{changes: changes, index: make(map[string]int, len(changes))}
+	for i, c := range changes {
+		l.index[string(c.Key)] = i
+	}
+	l.base.Store(&reader{parent})
+	return l
+}
+
+// Get returns the value of key.
+func (l *layer) Get(key []byte) ([]byte, bool) {
+	if i, ok := l.index[string(key)]; ok {
+		return l.changes[i].Value, !l.changes[i].Deleted
+	}
+	return l.base.Load().Get(key)
+}
+
+// Iterate yields the pairs with start ≤ key < end.
+func (l *layer) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	from, _ := slices.BinarySearchFunc(l.changes, string(start), func(c state.Change, key string) int { return strings.Compare(string(c.Key), key) })
+	merged := state.NewOverlay(l.base.Load())
+	for _, c := range l.changes[from:] {
+		if end != nil && string(c.Key) >= string(end) {
+			break
+		}
+		if c.Deleted {
+			merged.Delete(c.Key)
+		} else {
+			merged.Set(c.Key, c.Value)
+		}
+	}
+	return merged.Iterate(start, end)
+}

@@ -1,0 +1,126 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// Files of a node's home. Keys are seeds of 64 hexadecimal digits, readable by
+// their owner alone; verifying keys are named by their kernel.
+const (
+	GenesisFile      = "genesis.json"
+	NodeKeyFile      = "node.key"
+	ConsensusKeyFile = "consensus.key" // absent: an observer
+	FaucetKeyFile    = "faucet.key"    // absent: no faucet
+	VerifyingKeyDir  = "verifying-keys"
+	dataDir          = "data"
+	logFile          = "consensus.log"
+)
+
+// Config says how a node runs. Its home holds genesis and keys.
+type Config struct {
+	Home    string `toml:"-"`
+	Version string `toml:"-"` // of the program, for /v1/status
+
+	Listen       string   `toml:"listen" usage:"UDP host:port of the node's transport"`
+	HTTP         string   `toml:"http" usage:"TCP host:port of the HTTP API"`
+	TLSCert      string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
+	TLSKey       string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
+	InsecureHTTP bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
+	Peers        []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
+	CacheMiB     int      `toml:"cache_mib" usage:"memory for the database's block cache"`
+	KeepVersions uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
+	LogLevel     string   `toml:"log_level" usage:"debug, info, warn or error"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, LogLevel: "info"}
+}
+
+// Check returns an error that names the first field out of range.
+func (c *Config) Check() error {
+	if c.CacheMiB < 1 || c.CacheMiB > 64<<10 {
+		return fmt.Errorf("cache_mib is %d, want 1 to %d", c.CacheMiB, 64<<10)
+	}
+	for _, p := range c.Peers {
+		if _, err := transport.ParseNodeAddr(p); err != nil {
+			return fmt.Errorf("peers: %w", err)
+		}
+	}
+	return nil
+}
+
+// ReadKey reads a key file: a seed of 64 hexadecimal digits.
+func ReadKey(path string) (crypto.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return crypto.PrivateKey{}, fmt.Errorf("reading a key: %w", err)
+	}
+	key, err := crypto.ParsePrivateKey(strings.TrimSpace(string(text)))
+	if err != nil {
+		return crypto.PrivateKey{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}
+
+// WriteKey writes a key file that only its owner can read. It refuses to
+// replace one.
+func WriteKey(path string, key crypto.PrivateKey) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing a key: %w", err)
+	}
+	_, err = f.WriteString(key.Hex() + "\n")
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// optionalKey reads a key file, or returns the zero key if there is none.
+func optionalKey(path string) (crypto.PrivateKey, error) {
+	key, err := ReadKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return crypto.PrivateKey{}, nil
+	}
+	return key, err
+}
+
+// ReadGenesisFile reads and checks a genesis file.
+func ReadGenesisFile(path string) (*chain.Genesis, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening genesis: %w", err)
+	}
+	g, err := chain.ReadGenesis(f)
+	return g, errors.Join(err, f.Close())
+}
+
+// WriteVerifyingKey stores a kernel's verifying key in a home.
+func WriteVerifyingKey(home, kernel string, key []byte) error {
+	dir := filepath.Join(home, VerifyingKeyDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("writing a verifying key: %w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, kernel+".vk"), []byte(hex.EncodeToString(key)+"\n"), 0o644)
+}
+
+// readVerifyingKey reads a kernel's verifying key.
+func readVerifyingKey(home, kernel string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(home, VerifyingKeyDir, kernel+".vk"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the verifying key of %s: %w", kernel, err)
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("verifying key of %s: %w", kernel, err)
+	}
+	return key, nil
+}

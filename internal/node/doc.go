@@ -1,0 +1,34 @@
+// Package node composes a validator or a full node: Open, New, Run.
+//
+// Open makes the real dependencies from a Config: store, consensus log, keys,
+// genesis, verifying keys. New puts them together. Run starts in order and stops
+// in reverse. The application in the middle (application.go) is what consensus
+// orders blocks of: it proposes, executes, and commits them; everything else
+// carries bytes to it or shows what it committed.
+//
+// Goroutines, all owned by Run, which returns after the last has ended:
+//
+//   - the engine's (package engine), which call the application;
+//   - the mesh's (package transport), one per peer and channel, which call
+//     engine.Receive and the pool's gossip handler;
+//   - the HTTP server's (package rpc), one per request;
+//   - one per executed block, which hashes its changes into the state tree while
+//     the block is voted on (branch.hash);
+//   - the pruner, unless the node is an archive.
+//
+// Bounded queues, and what happens when each is full:
+//
+//   - the mempool (mempool.Config): the cheapest transaction goes, or the
+//     sender is told that the pool is full;
+//   - gossip to a peer (gossipQueue bytes): the newest batch is dropped; the
+//     transactions wait here until this node leads;
+//   - consensus to a peer (a queue per channel): the oldest message goes, as
+//     later ones supersede it;
+//   - decoded blocks (maxDecoded): the oldest goes and is decoded again if asked;
+//   - speculative branches: the engine's MaxAhead bounds their height, its views
+//     their number; finalization drops whatever does not descend from it.
+//
+// Failure modes: an error of the disk, a state that differs from the quorum's,
+// or a broken conservation of supply ends Run with that error. Nothing from
+// outside does.
+package node

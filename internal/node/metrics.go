@@ -1,0 +1,54 @@
+package node
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are what /metrics shows of a node.
+type metrics struct {
+	registry  *prometheus.Registry
+	height    prometheus.Gauge
+	txs       prometheus.Counter
+	rejected  prometheus.Counter
+	execution prometheus.Histogram
+	commit    prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	buckets := prometheus.ExponentialBuckets(0.0001, 2, 16)
+	m := &metrics{
+		registry:  prometheus.NewRegistry(),
+		height:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "hypermesh_finalized_height", Help: "Height of the last committed block."}),
+		txs:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_transactions_total", Help: "Transactions in committed blocks since the start."}),
+		rejected:  prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_transactions_rejected_total", Help: "Of these, included and rejected."}),
+		execution: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypermesh_block_execution_seconds", Help: "Time to execute one block.", Buckets: buckets}),
+		commit:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypermesh_block_commit_seconds", Help: "Time to make one block durable.", Buckets: buckets}),
+	}
+	m.registry.MustRegister(m.height, m.txs, m.rejected, m.execution, m.commit, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// gauge shows the value of a function.
+func (m *metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// finalized counts a committed block.
+func (m *metrics) finalized(b *branch) {
+	m.height.Set(float64(b.height))
+	m.txs.Add(float64(len(b.outcome.Receipts.Txs)))
+	for i := range b.outcome.Receipts.Txs {
+		if !b.outcome.Receipts.Txs[i].Accepted() {
+			m.rejected.Inc()
+		}
+	}
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

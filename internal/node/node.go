@@ -1,0 +1,304 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/mempool"
+	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/store"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+)
+
+// Deps are a node's dependencies: the real ones come from Open.
+type Deps struct {
+	Genesis      *chain.Genesis
+	ConsensusKey crypto.PrivateKey // zero: an observer
+	FaucetKey    crypto.PrivateKey // zero: no faucet
+	Verifier     zk.Verifier
+	Store        *store.Store
+	WAL          *store.Log
+	Endpoint     *transport.Endpoint
+	Log          *slog.Logger
+}
+
+// Node is a validator, or an observer that follows the chain and serves it.
+type Node struct {
+	config     Config
+	genesis    *chain.Genesis
+	committee  *consensus.Committee
+	validators []staking.Validator
+	store      *store.Store
+	wal        *store.Log
+	endpoint   *transport.Endpoint
+	network    *network
+	engine     *engine.Engine
+	app        *application
+	pool       *pool
+	faucet     *faucet
+	rpc        *rpc.Server
+	log        *slog.Logger
+}
+
+// Open makes the dependencies that the config and its home describe.
+func Open(config Config, log *slog.Logger) (deps Deps, err error) {
+	if err := config.Check(); err != nil {
+		return Deps{}, err
+	}
+	deps.Log = log
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, deps.close())
+		}
+	}()
+	path := func(name string) string { return filepath.Join(config.Home, name) }
+	if deps.Genesis, err = ReadGenesisFile(path(GenesisFile)); err != nil {
+		return deps, err
+	}
+	nodeKey, err := ReadKey(path(NodeKeyFile))
+	if err != nil {
+		return deps, err
+	}
+	if deps.ConsensusKey, err = optionalKey(path(ConsensusKeyFile)); err != nil {
+		return deps, err
+	}
+	if deps.FaucetKey, err = optionalKey(path(FaucetKeyFile)); err != nil {
+		return deps, err
+	}
+	if deps.Verifier, err = openVerifier(config.Home, deps.Genesis); err != nil {
+		return deps, err
+	}
+	if err = os.MkdirAll(path(dataDir), 0o755); err != nil {
+		return deps, fmt.Errorf("making the data directory: %w", err)
+	}
+	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), store.Options{CacheBytes: int64(config.CacheMiB) << 20, Logger: log}); err != nil {
+		return deps, err
+	}
+	if deps.WAL, err = store.OpenLog(filepath.Join(path(dataDir), logFile)); err != nil {
+		return deps, err
+	}
+	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, Log: log})
+	return deps, err
+}
+
+// openVerifier reads the verifying keys that genesis pins.
+func openVerifier(home string, g *chain.Genesis) (zk.Verifier, error) {
+	keys := map[zk.Kernel][]byte{}
+	for _, k := range g.Kernels {
+		key, err := readVerifyingKey(home, k.Name)
+		if err != nil {
+			return nil, err
+		}
+		if got := groth16.VerifyingKeyDigest(key); got != k.VerifyingKey {
+			return nil, fmt.Errorf("verifying key of %s is %s, genesis pins %s", k.Name, got.Short(), k.VerifyingKey.Short())
+		}
+		keys[zk.Kernel(k.Name)] = key
+	}
+	return groth16.NewVerifier(keys)
+}
+
+func (d *Deps) close() error {
+	var errs []error
+	if d.Endpoint != nil {
+		errs = append(errs, d.Endpoint.Close())
+	}
+	if d.WAL != nil {
+		errs = append(errs, d.WAL.Close())
+	}
+	if d.Store != nil {
+		errs = append(errs, d.Store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// New composes a node. It owns the dependencies from now on: Run closes them, and
+// so does New if it fails.
+func New(config Config, deps Deps) (node *Node, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, deps.close())
+		}
+	}()
+	n := &Node{config: config, genesis: deps.Genesis, store: deps.Store, wal: deps.WAL, endpoint: deps.Endpoint, log: deps.Log}
+	executor := execution.New(deps.Genesis, deps.Verifier)
+	if n.app, err = openApplication(deps.Genesis, executor, deps.Store); err != nil {
+		return nil, err
+	}
+	if n.committee, n.validators, err = committeeOf(deps.Store.State()); err != nil {
+		return nil, err
+	}
+	metrics := newMetrics()
+	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
+	n.app.committee, n.app.key, n.app.pool, n.app.metrics = n.committee, deps.ConsensusKey, n.pool, metrics
+	peers, err := n.peers()
+	if err != nil {
+		return nil, err
+	}
+	if n.network, err = newNetwork(deps.Endpoint, peers, n.pool, deps.Log); err != nil {
+		return nil, err
+	}
+	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, deps.WAL); err != nil {
+		return nil, err
+	}
+	n.network.engine.Store(n.engine)
+	n.observe(metrics)
+	rpcConfig := rpc.Config{Listen: config.HTTP, TLSCert: config.TLSCert, TLSKey: config.TLSKey, InsecureHTTP: config.InsecureHTTP}
+	if !deps.FaucetKey.IsZero() {
+		if !deps.Genesis.Devnet {
+			return nil, errors.New("node: a faucet key on a chain that is no devnet")
+		}
+		n.faucet = &faucet{key: deps.FaucetKey}
+		rpcConfig.Faucet = &rpc.FaucetConfig{MaxAmount: chain.Hyper(1_000_000)}
+	}
+	n.rpc, err = rpc.Listen(rpcConfig, n, metrics.handler(), deps.Log)
+	return n, err
+}
+
+// peers returns the validators' addresses, those of the config before those of
+// genesis, without the node itself.
+func (n *Node) peers() ([]transport.NodeAddr, error) {
+	byID := map[crypto.PublicKey]int{}
+	var peers []transport.NodeAddr
+	add := func(a transport.NodeAddr) {
+		if _, known := byID[a.ID]; known || a.ID == n.endpoint.ID() {
+			return
+		}
+		byID[a.ID] = len(peers)
+		peers = append(peers, a)
+	}
+	for _, text := range n.config.Peers {
+		a, err := transport.ParseNodeAddr(text)
+		if err != nil {
+			return nil, err
+		}
+		add(a)
+	}
+	for _, v := range n.validators {
+		add(transport.NodeAddr{ID: v.NodeKey, Addr: v.Endpoint})
+	}
+	return peers, nil
+}
+
+func (n *Node) engineConfig(deps Deps) engine.Config {
+	c := engine.DefaultConfig()
+	c.ChainID, c.Committee, c.Start = string(n.genesis.ChainID), n.committee, n.genesis.Digest()
+	c.Logger, c.Idle = deps.Log, time.Duration(n.genesis.Params.IdleMs)*time.Millisecond
+	for _, v := range n.validators {
+		c.NodeKeys = append(c.NodeKeys, v.NodeKey)
+		if !deps.ConsensusKey.IsZero() && v.ConsensusKey == deps.ConsensusKey.Public() {
+			c.Key = deps.ConsensusKey
+		}
+	}
+	return c
+}
+
+func (n *Node) observe(m *metrics) {
+	m.gauge("hypermesh_mempool_transactions", "Transactions that wait.", func() float64 {
+		txs, _ := n.pool.size()
+		return float64(txs)
+	})
+	m.gauge("hypermesh_peers", "Connected peers.", func() float64 { return float64(len(n.network.Peers())) })
+	m.gauge("hypermesh_view", "Current view of consensus.", func() float64 { return float64(n.engine.Status().View) })
+	m.gauge("hypermesh_log_syncs", "Syncs of the consensus log since the start.", func() float64 { return float64(n.engine.Metrics().LogSyncs) })
+}
+
+// Addr returns the address of the HTTP API.
+func (n *Node) Addr() string { return n.rpc.Addr().String() }
+
+// Run runs the node until ctx ends or something in it fails, and returns after
+// everything has stopped and all files are closed.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	start := func(what string, run func(context.Context) error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				err = fmt.Errorf("%s: %w", what, err)
+				errs <- err
+				cancel(err)
+			}
+		}()
+	}
+	start("network", n.network.mesh.Run)
+	start("consensus", n.engine.Run)
+	start("state machine", n.app.watchFaults)
+	start("HTTP", n.rpc.Run)
+	if n.config.KeepVersions > 0 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			n.prune(ctx)
+		}()
+	}
+	n.log.Info("node is up", "chain", n.genesis.ChainID, "node", n.endpoint.ID().Short(), "transport", n.endpoint.Addr().String(), "http", n.Addr())
+	wg.Wait()
+	n.app.settle()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(append(all, n.endpoint.Close(), n.wal.Close(), n.store.Close())...)
+}
+
+// watchFaults returns the first fault of the state machine.
+func (a *application) watchFaults(ctx context.Context) error {
+	select {
+	case err := <-a.faults:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// settle waits for the hashing that is still under way.
+func (a *application) settle() {
+	a.mu.Lock()
+	branches := make([]*branch, 0, len(a.branches))
+	for _, b := range a.branches {
+		branches = append(branches, b)
+	}
+	a.mu.Unlock()
+	for _, b := range branches {
+		<-b.hashed
+	}
+}
+
+// pruneEvery is how often old versions of the state tree are looked for.
+const pruneEvery = 30 * time.Second
+
+func (n *Node) prune(ctx context.Context) {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		done, err := n.store.Prune(ctx, store.PruneOptions{KeepVersions: n.config.KeepVersions, NodesPerSecond: 50_000})
+		if err != nil {
+			n.log.Error("pruning", "error", err)
+		} else if done.Nodes > 0 {
+			n.log.Debug("pruned", "versions", done.Versions, "nodes", done.Nodes)
+		}
+	}
+}

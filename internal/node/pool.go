@@ -1,0 +1,217 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/mempool"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// pool is the node's mempool with its lock, its admission, and its gossip: what
+// is taken in from a client goes to every peer once.
+type pool struct {
+	executor *execution.Executor
+	state    state.Reader // of the latest committed block
+	gossip   func(message []byte)
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	txs   *mempool.Pool
+	grown chan struct{} // closed and replaced when a transaction comes in
+}
+
+func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
+	return &pool{executor: executor, state: latest, log: log, txs: mempool.New(config), grown: make(chan struct{})}
+}
+
+// Check implements mempool.Checker.
+func (p *pool) Check(tx *chain.VerifiedTx) (nextNonce uint64, err error) {
+	if err := p.executor.Admit(p.state, tx); err != nil {
+		return 0, err
+	}
+	return execution.NextNonce(p.state, tx.Tx().Body.Sender), nil
+}
+
+// Get returns a pending transaction.
+func (p *pool) Get(id chain.TxID) (*chain.VerifiedTx, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.Get(id)
+}
+
+// Submit verifies transactions in one batch, takes them in, and tells the peers
+// of those that are new. For each it returns why it was refused, or the empty
+// string.
+func (p *pool) Submit(txs []chain.DecodedTx) []string {
+	reasons, fresh := p.add(txs)
+	if len(fresh) > 0 {
+		for _, message := range gossipMessages(fresh) {
+			p.gossip(message)
+		}
+	}
+	return reasons
+}
+
+// add verifies and takes in; fresh are the encodings of those that were not here
+// before.
+func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
+	reasons = make([]string, len(txs))
+	var unknown []chain.DecodedTx
+	var places []int
+	for i := range txs {
+		if _, ok := p.Get(txs[i].ID()); !ok {
+			unknown, places = append(unknown, txs[i]), append(places, i)
+		}
+	}
+	verified := chain.VerifyTxs(unknown, runtime.GOMAXPROCS(0))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, tx := range verified {
+		if tx == nil {
+			reasons[places[k]] = "a signature does not verify"
+			continue
+		}
+		if err := p.txs.Add(tx, p); err != nil {
+			reasons[places[k]] = err.Error()
+			continue
+		}
+		fresh = append(fresh, tx.Raw())
+	}
+	if len(fresh) > 0 {
+		close(p.grown)
+		p.grown = make(chan struct{})
+	}
+	return reasons, fresh
+}
+
+// gossipMessages packs encoded transactions into messages within the channel's
+// limit.
+func gossipMessages(raws [][]byte) [][]byte {
+	var out [][]byte
+	var batch [][]byte
+	size := 0
+	flush := func() {
+		if len(batch) > 0 {
+			out = append(out, codec.Marshal(batch))
+		}
+		batch, size = nil, 0
+	}
+	for _, raw := range raws {
+		if size+len(raw)+16 > maxGossip-16 {
+			flush()
+		}
+		batch, size = append(batch, raw), size+len(raw)+16
+	}
+	flush()
+	return out
+}
+
+// receive takes a peer's gossip. What does not decode or verify is dropped: a
+// peer may be behind, and its own admission is no business of ours.
+func (p *pool) receive(peer crypto.PublicKey, message []byte) {
+	var raws [][]byte
+	if err := codec.Unmarshal(message, &raws, maxGossip); err != nil {
+		p.log.Debug("gossip refused", "peer", peer.Short(), "error", err)
+		return
+	}
+	txs := make([]chain.DecodedTx, 0, len(raws))
+	for _, raw := range raws {
+		tx, err := chain.DecodeTx(raw)
+		if err != nil {
+			p.log.Debug("gossip refused", "peer", peer.Short(), "error", err)
+			return
+		}
+		txs = append(txs, tx)
+	}
+	p.add(txs)
+}
+
+// selection yields the pending transactions in the order a block takes them.
+// The pool is locked while the next one is looked for, and what has left it
+// meanwhile fails in execution.
+func (p *pool) selection(included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+	const most = 2 * chain.MaxBlockTxs
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := p.txs.Select(included)
+	var list []*chain.VerifiedTx
+	for len(list) < most {
+		tx, ok := next()
+		if !ok {
+			break
+		}
+		list = append(list, tx)
+	}
+	return func() (*chain.VerifiedTx, bool) {
+		if len(list) == 0 {
+			return nil, false
+		}
+		tx := list[0]
+		list = list[1:]
+		return tx, true
+	}
+}
+
+// await returns when a transaction that is not included waits, when idle has
+// passed, or when ctx ends.
+func (p *pool) await(ctx context.Context, idle time.Duration, included func(chain.TxID) bool) {
+	timer := time.NewTimer(idle)
+	defer timer.Stop()
+	for {
+		p.mu.Lock()
+		_, waiting := p.txs.Select(included)()
+		grown := p.grown
+		p.mu.Unlock()
+		if waiting {
+			return
+		}
+		select {
+		case <-grown:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// drop removes what no later block can take either. A nonce or a fee that does
+// not fit may fit later.
+func (p *pool) drop(list []execution.Dropped) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range list {
+		if d.Reason.Rule == execution.RuleExpired || d.Reason.Rule == execution.RuleFunds || d.Reason.Rule == execution.RuleGasLimit {
+			p.txs.Drop(d.ID)
+		}
+	}
+}
+
+// finalize tells the pool of a committed block.
+func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.txs.Finalize(height, txs)
+}
+
+// size returns how many transactions wait, and their bytes.
+func (p *pool) size() (txs, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.Len(), p.txs.Bytes()
+}
+
+// pendingNonce returns the nonce after those of a sender that wait in a row.
+func (p *pool) pendingNonce(sender chain.Address, next uint64) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.PendingNonce(sender, next)
+}

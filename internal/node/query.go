@@ -1,0 +1,322 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+	"github.com/hypermesh/hypermesh/sdk/api"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+var _ rpc.Node = (*Node)(nil)
+
+// maxSettlementTxs bounds what is read for one order.
+const maxSettlementTxs = 256
+
+// Status describes the node and its chain.
+func (n *Node) Status(context.Context) (api.Status, error) {
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return api.Status{}, err
+	}
+	defer n.closeSnapshot(snapshot)
+	head, err := execution.HeadOf(snapshot)
+	if err != nil {
+		return api.Status{}, err
+	}
+	consensusStatus := n.engine.Status()
+	txs, bytes := n.pool.size()
+	return api.Status{
+		ChainID: n.genesis.ChainID, Height: snapshot.Tip().Height, Digest: snapshot.Tip().Digest, Epoch: uint64(n.committee.Epoch()),
+		FinalizedView: uint64(consensusStatus.FinalizedView), BlockTimeMs: head.TimeMs, BaseFee: head.BaseFee, Peers: len(n.network.Peers()),
+		MempoolTxs: txs, MempoolBytes: bytes, Syncing: consensusStatus.Behind, Devnet: n.genesis.Devnet, GenesisDigest: n.genesis.Digest(),
+		NodeKey: n.endpoint.ID(), Version: n.config.Version,
+	}, nil
+}
+
+func (n *Node) closeSnapshot(s *store.Snapshot) {
+	if err := s.Close(); err != nil {
+		n.log.Error("closing a snapshot", "error", err)
+	}
+}
+
+// Submit offers transactions to the mempool.
+func (n *Node) Submit(_ context.Context, txs []chain.DecodedTx) ([]string, error) {
+	return n.pool.Submit(txs), nil
+}
+
+// Tx finds a transaction.
+func (n *Node) Tx(_ context.Context, id chain.TxID) (api.TxLookup, error) {
+	tip, _ := n.store.Latest()
+	lookup := api.TxLookup{TxID: id, Finalized: tip.Height, Status: api.TxPending}
+	at, ok, err := n.store.TxPosition(id)
+	if err != nil {
+		return api.TxLookup{}, err
+	}
+	if !ok {
+		pending, ok := n.pool.Get(id)
+		if !ok {
+			return api.TxLookup{}, fmt.Errorf("transaction %s: %w", id, rpc.ErrNotFound)
+		}
+		tx := api.TxToJSON(*pending.Tx())
+		lookup.Tx = &tx
+		return lookup, nil
+	}
+	block, receipts, err := n.stored(at.Height)
+	if err != nil {
+		return api.TxLookup{}, err
+	}
+	tx := api.TxToJSON(*block.Txs()[at.Index].Tx())
+	lookup.Status, lookup.Tx, lookup.Height, lookup.Index = api.TxIncluded, &tx, at.Height, at.Index
+	lookup.TimeMs, lookup.Receipt = block.Header().TimeMs, &receipts.Txs[at.Index]
+	return lookup, nil
+}
+
+// stored reads a finalized block and its receipts.
+func (n *Node) stored(height chain.Height) (*chain.DecodedBlock, chain.BlockReceipts, error) {
+	raw, ok, err := n.store.Block(height)
+	if err != nil {
+		return nil, chain.BlockReceipts{}, err
+	}
+	if !ok {
+		return nil, chain.BlockReceipts{}, fmt.Errorf("block %d: %w", height, rpc.ErrNotFound)
+	}
+	block, err := chain.DecodeBlock(raw, nil)
+	if err != nil {
+		return nil, chain.BlockReceipts{}, fmt.Errorf("stored block %d: %w", height, err)
+	}
+	receipts, err := n.receipts(height)
+	return block, receipts, err
+}
+
+func (n *Node) receipts(height chain.Height) (chain.BlockReceipts, error) {
+	raw, ok, err := n.store.Receipts(height)
+	if err != nil || !ok {
+		return chain.BlockReceipts{}, errors.Join(fmt.Errorf("receipts of block %d: %w", height, rpc.ErrNotFound), err)
+	}
+	return chain.DecodeBlockReceipts(raw)
+}
+
+// Block returns a finalized block.
+func (n *Node) Block(_ context.Context, height chain.Height) (rpc.Block, error) {
+	block, receipts, err := n.stored(height)
+	if err != nil {
+		return rpc.Block{}, err
+	}
+	certificate, err := n.certificate(height)
+	return rpc.Block{Decoded: block, Receipts: receipts, Certificate: certificate}, err
+}
+
+// certificate returns what shows that a block is final: a certificate of it, or
+// of a block above it with the headers that lead there.
+func (n *Node) certificate(height chain.Height) (api.Certificate, error) {
+	raw, ok, err := n.store.Certificate(height)
+	if err != nil || !ok {
+		return api.Certificate{}, errors.Join(fmt.Errorf("certificate of block %d: %w", height, rpc.ErrNotFound), err)
+	}
+	c, err := consensus.DecodeCertificate(raw)
+	if err != nil {
+		return api.Certificate{}, fmt.Errorf("certificate of block %d: %w", height, err)
+	}
+	proposal := c.Statement.Proposal
+	out := api.Certificate{Bytes: raw, Epoch: uint64(proposal.Round.Epoch), View: uint64(proposal.Round.View), Digest: proposal.Digest}
+	for i := range n.committee.Len() {
+		if c.Has(consensus.Signer(i)) {
+			out.Signers = append(out.Signers, n.committee.Validator(consensus.Signer(i)).Key)
+		}
+	}
+	for at := height; ; at++ {
+		tip, ok, err := n.store.Tip(at)
+		if err != nil || !ok || len(out.Path) == api.MaxPath {
+			return api.Certificate{}, errors.Join(fmt.Errorf("headers from block %d to the certified one: %w", height, rpc.ErrBusy), err)
+		}
+		if tip.Digest == proposal.Digest {
+			return out, nil
+		}
+		next, ok, err := n.store.Header(at + 1)
+		if err != nil || !ok {
+			return api.Certificate{}, errors.Join(fmt.Errorf("header of block %d: %w", at+1, rpc.ErrBusy), err)
+		}
+		out.Path = append(out.Path, next)
+	}
+}
+
+// Outcome returns what a finalized block's execution made.
+func (n *Node) Outcome(_ context.Context, height chain.Height) (rpc.Outcome, error) {
+	tip, ok, err := n.store.Tip(height)
+	if err != nil {
+		return rpc.Outcome{}, err
+	}
+	if !ok || height == 0 {
+		return rpc.Outcome{}, fmt.Errorf("block %d: %w", height, rpc.ErrNotFound)
+	}
+	header, err := storedHeader(n.store, height)
+	if err != nil {
+		return rpc.Outcome{}, err
+	}
+	receipts, err := n.receipts(height)
+	return rpc.Outcome{Header: header, Digest: tip.Digest, Receipts: receipts}, err
+}
+
+// Finalized returns the highest finalized height and a channel that is closed
+// once it is higher.
+func (n *Node) Finalized() (chain.Height, <-chan struct{}) {
+	n.app.mu.Lock()
+	defer n.app.mu.Unlock()
+	return n.app.root.height, n.app.advanced
+}
+
+// Account returns an account.
+func (n *Node) Account(ctx context.Context, address chain.Address, prove bool) (api.Account, error) {
+	value, err := n.State(ctx, tokens.AccountKey(address), prove)
+	if err != nil {
+		return api.Account{}, err
+	}
+	var account tokens.Account
+	if value.Present {
+		if account, err = tokens.DecodeAccount(value.Value); err != nil {
+			return api.Account{}, fmt.Errorf("account %s: %w", address, err)
+		}
+	}
+	header, err := storedHeader(n.store, max(value.Height, 1))
+	if value.Height == 0 {
+		header, err = chain.Header{TimeMs: n.genesis.TimeMs}, nil
+	}
+	if err != nil {
+		return api.Account{}, err
+	}
+	return api.Account{
+		Address: address, Balance: account.Balance, Spendable: account.Spendable(header.TimeMs), Nonce: api.Uint64(account.Nonce),
+		Pending: api.Uint64(n.pool.pendingNonce(address, account.Nonce)), Height: value.Height, Proof: value.Proof,
+	}, nil
+}
+
+// State returns the value of a key, of the latest state or of the latest that a
+// certified header proves.
+func (n *Node) State(_ context.Context, key []byte, prove bool) (api.State, error) {
+	if prove {
+		return n.provenState(key)
+	}
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return api.State{}, err
+	}
+	defer n.closeSnapshot(snapshot)
+	value, ok, err := readState(snapshot, key)
+	return api.State{Key: key, Value: value, Present: ok, Height: snapshot.Tip().Height}, err
+}
+
+// readState reads one key; a fault of the store becomes an error.
+func readState(r state.Reader, key []byte) (value []byte, ok bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fault, isFault := p.(*state.Fault)
+			if !isFault {
+				panic(p)
+			}
+			err = fault
+		}
+	}()
+	value, ok = r.Get(key)
+	return value, ok, nil
+}
+
+func (n *Node) provenState(key []byte) (api.State, error) {
+	n.app.mu.Lock()
+	tree, height := n.app.proven, n.app.root.height
+	n.app.mu.Unlock()
+	if tree == nil {
+		return api.State{}, fmt.Errorf("no header proves a state yet: %w", rpc.ErrBusy)
+	}
+	value, present, err := tree.Get(key)
+	if err != nil {
+		return api.State{}, err
+	}
+	proof, err := tree.Prove(key)
+	if err != nil {
+		return api.State{}, err
+	}
+	header, err := storedHeader(n.store, height)
+	if err != nil {
+		return api.State{}, err
+	}
+	certificate, err := n.certificate(height)
+	if err != nil {
+		return api.State{}, err
+	}
+	proven := rpc.Proven{Key: key, Value: value, Present: present, Proof: proof, Header: header, Certificate: certificate}
+	return api.State{Key: key, Value: value, Present: present, Height: height - 1, Proof: proven.JSON()}, nil
+}
+
+// Settlements returns what claims of an order did on chain.
+func (n *Node) Settlements(_ context.Context, order crypto.Digest) (api.Settlements, error) {
+	out := api.NewSettlements(order)
+	positions, err := n.store.OrderPositions(order, store.Position{}, maxSettlementTxs)
+	if err != nil {
+		return out, err
+	}
+	for _, at := range positions {
+		header, err := storedHeader(n.store, at.Height)
+		if err != nil {
+			return out, err
+		}
+		receipts, err := n.receipts(at.Height)
+		if err != nil {
+			return out, err
+		}
+		receipt := &receipts.Txs[at.Index]
+		for _, event := range receipt.Events {
+			if err := out.Add(api.SettledClaim{Height: at.Height, TimeMs: header.TimeMs, TxID: receipt.TxID}, event); err != nil {
+				return out, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// Validators returns the current committee.
+func (n *Node) Validators(context.Context) (api.Validators, error) {
+	out := api.Validators{Epoch: uint64(n.committee.Epoch()), Committee: n.committee.Digest(), Quorum: api.Uint64(n.committee.Quorum())}
+	for i, v := range n.validators {
+		member := n.committee.Validator(consensus.Signer(i))
+		out.TotalWeight += api.Uint64(member.Weight)
+		out.Validators = append(out.Validators, api.Validator{
+			Index: i, Name: v.Name, ConsensusKey: v.ConsensusKey, NodeKey: v.NodeKey, Owner: v.Owner, Stake: v.Stake,
+			Weight: api.Uint64(member.Weight), LeaderWeight: api.Uint64(member.LeaderWeight), Endpoint: v.Endpoint,
+		})
+	}
+	return out, nil
+}
+
+// Params returns the current parameters.
+func (n *Node) Params(context.Context) (api.ChainParams, error) {
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return api.ChainParams{}, err
+	}
+	defer n.closeSnapshot(snapshot)
+	params, err := execution.ParamsOf(snapshot)
+	return api.ChainParams{Height: snapshot.Tip().Height, Params: params, Kernels: n.genesis.Kernels, InsecureKeys: n.genesis.InsecureKeys}, err
+}
+
+// committeeOf returns the committee of the chain's validators, in the order of
+// the state, and the validators.
+func committeeOf(r state.Reader) (*consensus.Committee, []staking.Validator, error) {
+	validators := staking.Validators(r)
+	members := make([]consensus.Validator, len(validators))
+	for i := range validators {
+		weight := validators[i].Weight()
+		members[i] = consensus.Validator{Key: validators[i].ConsensusKey, Weight: weight, LeaderWeight: weight}
+	}
+	committee, err := consensus.NewCommittee(1, members)
+	return committee, validators, err
+}

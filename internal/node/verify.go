@@ -1,0 +1,257 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// Verify executes a block on its parent.
+func (a *application) Verify(ctx context.Context, r engine.VerifyRequest) error {
+	block, err := a.decodedBlock(r.Block)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	h := block.Header()
+	leader := a.committee.Validator(a.committee.Leader(r.Round.View)).Key
+	switch {
+	case h.Epoch != uint64(r.Round.Epoch) || h.View != uint64(r.Round.View):
+		return fmt.Errorf("%w: its round is (%d, %d), proposed in (%d, %d)", errInvalid, h.Epoch, h.View, r.Round.Epoch, r.Round.View)
+	case h.Parent != r.Parent.Digest:
+		return fmt.Errorf("%w: its parent is %s, proposed on %s", errInvalid, h.Parent.Short(), r.Parent.Digest.Short())
+	case h.Proposer != leader:
+		return fmt.Errorf("%w: proposer %s is not the view's leader", errInvalid, h.Proposer.Short())
+	}
+	if err := a.awaitClock(ctx, h.TimeMs); err != nil {
+		return err
+	}
+	_, err = a.execute(ctx, block)
+	if errors.Is(err, engine.ErrDiverged) && !r.Attested {
+		return fmt.Errorf("%w: %w", errInvalid, err)
+	}
+	return err
+}
+
+// awaitClock waits until a block's time is no longer too far ahead.
+func (a *application) awaitClock(ctx context.Context, at chain.TimeMs) error {
+	lead := time.UnixMilli(int64(min(at, 1<<62))).Sub(time.Now()) - maxClockLead
+	if lead <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(lead)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// execute returns the branch of a block, executing it unless that has been
+// done. It is engine.ErrDiverged if the state before the block is not the one
+// that its header attests.
+func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*branch, error) {
+	if b, ok := a.branch(block.Digest()); ok {
+		return b, nil
+	}
+	h := block.Header()
+	parent, ok := a.branch(h.Parent)
+	if !ok {
+		return nil, errSuperseded
+	}
+	if err := a.checkHeader(h, parent, block.Block().IsEmpty()); err != nil {
+		return nil, err
+	}
+	txs := a.verified(block)
+	began := time.Now()
+	outcome, err := a.executor.Apply(parent.state, h, txs)
+	a.metrics.execution.Observe(time.Since(began).Seconds())
+	if !a.live(parent) {
+		return nil, errSuperseded
+	}
+	if errors.Is(err, execution.ErrInvalidBlock) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, a.fault(fmt.Errorf("executing block %d: %w", h.Height, err))
+	}
+	tree, receiptRoot, err := parent.roots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if tree.Root() != h.StateRoot || receiptRoot != h.ReceiptRoot {
+		return nil, fmt.Errorf("%w: after block %d the state is %s and the receipts are %s here, block %d says %s and %s", engine.ErrDiverged,
+			parent.height, tree.Root().Short(), receiptRoot.Short(), h.Height, h.StateRoot.Short(), h.ReceiptRoot.Short())
+	}
+	return a.addBranch(newBranch(parent, block, outcome)), nil
+}
+
+// fault stops the node: its own state is broken. It returns the error.
+func (a *application) fault(err error) error {
+	select {
+	case a.faults <- err:
+	default: // the node is stopping because of an earlier one
+	}
+	return err
+}
+
+// live reports whether a branch descends from the last finalized block. What was
+// read under a branch that does not may mix two states.
+func (a *application) live(b *branch) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for b != nil && b != a.root {
+		b = b.parent
+	}
+	return b != nil
+}
+
+// checkHeader checks what a header says of itself and of its parent; the
+// executor checks version, chain, height and time.
+func (a *application) checkHeader(h *chain.Header, parent *branch, empty bool) error {
+	digest := a.committee.Digest()
+	switch {
+	case h.Height != parent.height+1:
+		return fmt.Errorf("%w: height %d on block %d", errInvalid, h.Height, parent.height)
+	case h.Committee != digest || h.NextCommittee != digest:
+		return fmt.Errorf("%w: committee %s, next %s, want %s", errInvalid, h.Committee.Short(), h.NextCommittee.Short(), digest.Short())
+	case h.Finalized >= h.Height:
+		return fmt.Errorf("%w: it says that block %d is final, and is block %d itself", errInvalid, h.Finalized, h.Height)
+	case h.Height > h.Finalized+maxSpeculation && !empty:
+		return fmt.Errorf("%w: it carries transactions %d heights above the last finalized block that it knows, limit %d", errInvalid, h.Height-h.Finalized, maxSpeculation)
+	}
+	output, err := h.Proposer.VRFVerify(crypto.DomainVRFInput, chain.VRFInput(h.ChainID, h.Epoch, h.View), h.VRFProof)
+	if err != nil || output != h.VRFOutput {
+		return fmt.Errorf("%w: its VRF output does not verify", errInvalid)
+	}
+	return nil
+}
+
+// verified returns a block's transactions with their signatures verified; nil
+// stands for one that does not. Those that wait in the pool were verified there.
+func (a *application) verified(block *chain.DecodedBlock) []*chain.VerifiedTx {
+	txs := block.Txs()
+	out := make([]*chain.VerifiedTx, len(txs))
+	var rest []chain.DecodedTx
+	var places []int
+	for i := range txs {
+		if v, ok := a.pool.Get(txs[i].ID()); ok {
+			out[i] = v
+			continue
+		}
+		rest, places = append(rest, txs[i]), append(places, i)
+	}
+	for i, v := range chain.VerifyTxs(rest, runtime.GOMAXPROCS(0)) {
+		out[places[i]] = v
+	}
+	return out
+}
+
+// Finalize makes a block and its effects durable.
+func (a *application) Finalize(ctx context.Context, b consensus.Block, certificate *consensus.Certificate) error {
+	block, err := a.decodedBlock(b)
+	if err != nil {
+		return fmt.Errorf("decoding finalized block %d: %w", b.Height, err)
+	}
+	done, err := a.execute(ctx, block)
+	if errors.Is(err, execution.ErrInvalidBlock) || errors.Is(err, errInvalid) {
+		return fmt.Errorf("%w: block %d is final and invalid here: %w", engine.ErrDiverged, b.Height, err)
+	}
+	if err != nil {
+		return fmt.Errorf("executing finalized block %d: %w", b.Height, err)
+	}
+	tree, _, err := done.roots(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := a.store.Commit(store.Finalized{
+		Height: done.height, Digest: done.digest, Header: block.Header().Encode(), Block: block.Raw(),
+		Certificate: consensus.EncodeCertificate(certificate), Receipts: done.outcome.Receipts.Encode(),
+		Changes: done.outcome.Changes, Tree: tree, Txs: txIDs(block), Orders: orders(block),
+	}); err != nil {
+		return fmt.Errorf("committing block %d: %w", b.Height, err)
+	}
+	a.metrics.commit.Observe(time.Since(began).Seconds())
+	a.metrics.finalized(done)
+	a.advance(done)
+	a.pool.finalize(done.height, block.Txs())
+	return nil
+}
+
+// advance makes a committed block the root: what does not descend from it is
+// dropped, and what does reads the store instead of it.
+func (a *application) advance(root *branch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	mark, _ := a.store.TreeMark()
+	old := a.root
+	a.root, root.parent = root, nil
+	a.proven = old.tree.Load()
+	store := &reader{a.store.State()}
+	root.state.base.Store(store)
+	for digest, b := range a.branches {
+		if !descends(b, root, old) {
+			delete(a.branches, digest)
+			continue
+		}
+		select {
+		case <-b.hashed:
+			if b.hashErr == nil {
+				b.tree.Store(b.tree.Load().Persisted(mark))
+			}
+		default: // its Next builds on a tree that still holds everything
+		}
+	}
+	close(a.advanced)
+	a.advanced = make(chan struct{})
+}
+
+func descends(b, root, old *branch) bool {
+	for b != nil && b != old {
+		if b == root {
+			return true
+		}
+		b = b.parent
+	}
+	return false
+}
+
+func txIDs(block *chain.DecodedBlock) []crypto.Digest {
+	ids := make([]crypto.Digest, len(block.Txs()))
+	for i := range block.Txs() {
+		ids[i] = block.Txs()[i].ID()
+	}
+	return ids
+}
+
+// orders lists which transactions of a block concern which orders.
+func orders(block *chain.DecodedBlock) []store.OrderEntry {
+	var out []store.OrderEntry
+	for i := range block.Txs() {
+		seen := map[crypto.Digest]bool{}
+		for _, m := range block.Txs()[i].Tx().Body.Messages {
+			settle, ok := m.(chain.Settle)
+			if !ok {
+				continue
+			}
+			for _, c := range settle.Claims {
+				if order := c.Receipt.Order; !seen[order] {
+					seen[order] = true
+					out = append(out, store.OrderEntry{Order: order, TxIndex: uint32(i)})
+				}
+			}
+		}
+	}
+	return out
+}
