@@ -144,7 +144,7 @@ func (t *Tx) checkSigners() error {
 		if err != nil {
 			return fmt.Errorf("signature %d: %w", i, err)
 		}
-		if err := key.Check(); err != nil {
+		if err := key.CheckEncoding(); err != nil {
 			return fmt.Errorf("signature %d: %w", i, err)
 		}
 		if AddressOf(s.Key) != want[i] {

@@ -103,19 +103,39 @@ func verifyMessage(k PublicKey, message []byte, sig Signature) bool {
 // Check returns ErrWeakKey unless k is the canonical encoding of a point that
 // is not of small order. Whoever registers a key calls it.
 func (k PublicKey) Check() error {
-	var compressed curve.CompressedEdwardsY
-	copy(compressed[:], k[:])
-	var point curve.EdwardsPoint
-	if !compressed.IsCanonicalVartime() {
-		return ErrWeakKey
+	if err := k.CheckEncoding(); err != nil {
+		return err
 	}
+	compressed := curve.CompressedEdwardsY(k)
+	var point curve.EdwardsPoint
 	if _, err := point.SetCompressedY(&compressed); err != nil {
 		return fmt.Errorf("%w: %w", ErrWeakKey, err)
 	}
-	if point.IsSmallOrder() {
+	return nil
+}
+
+// CheckEncoding is Check without looking whether k is on the curve at all, which
+// costs a square root: for a key whose signature is verified next, and fails if
+// it is not.
+func (k PublicKey) CheckEncoding() error {
+	compressed := curve.CompressedEdwardsY(k)
+	if !compressed.IsCanonicalVartime() || smallOrder[k] {
 		return ErrWeakKey
 	}
 	return nil
+}
+
+// smallOrder holds the canonical encodings of the eight points of small order.
+var smallOrder = smallOrderPoints()
+
+func smallOrderPoints() map[PublicKey]bool {
+	points := make(map[PublicKey]bool, len(curve.EIGHT_TORSION))
+	for _, p := range curve.EIGHT_TORSION {
+		var compressed curve.CompressedEdwardsY
+		compressed.SetEdwardsPoint(p)
+		points[PublicKey(compressed)] = true
+	}
+	return points
 }
 
 // IsZero reports whether every byte is zero.
