@@ -300,6 +300,9 @@ func TestCursors(t *testing.T) {
 	if after.Before(7, 4_000_000_000) || !after.Before(8, 0) || after.Next() != 8 {
 		t.Error("a cursor after a height is misplaced")
 	}
+	if !at.Less(after) || after.Less(at) || at.Less(at) || !after.Less(api.CursorAt(8, 0)) {
+		t.Error("cursors are not ordered")
+	}
 	if (api.Cursor{}).Next() != 0 || !(api.Cursor{}).Before(1, 0) {
 		t.Error("the zero cursor is not before everything")
 	}

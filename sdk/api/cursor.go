@@ -39,7 +39,12 @@ func (c Cursor) Next() chain.Height {
 
 // Before reports whether the event index of a height comes after the cursor.
 func (c Cursor) Before(height chain.Height, index uint32) bool {
-	return c.height < height || c.height == height && c.index < index
+	return c.Less(CursorAt(height, index))
+}
+
+// Less reports whether the cursor is an earlier place than another.
+func (c Cursor) Less(other Cursor) bool {
+	return c.height < other.height || c.height == other.height && c.index < other.index
 }
 
 // String returns the cursor's text.

@@ -1,0 +1,189 @@
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// BuilderOptions are how a Builder makes transactions. A zero field is its
+// default.
+type BuilderOptions struct {
+	Tip           chain.GasPrice // per gas, to the proposer: 0
+	MaxFee        chain.GasPrice // per gas: four times the base fee, and the tip
+	GasLimit      chain.Gas      // what the messages may need (EstimateGas)
+	ExpiryHeights chain.Height   // after the latest height: 300
+	Memo          string
+	FeePayer      chain.Signer // nil: the sender pays
+}
+
+// feeHeadroom is how many times the base fee may rise before a transaction is
+// included.
+const feeHeadroom = 4
+
+// headAge is how long the base fee and height of an answer are used.
+const headAge = 2 * time.Second
+
+// Builder makes one account's transactions: it counts nonces, sets fees and
+// expiry, and signs. Use one Builder for an account: two would use the same
+// nonces.
+type Builder struct {
+	client  *Client
+	signer  chain.Signer
+	sender  chain.Address
+	options BuilderOptions
+
+	mu    sync.Mutex
+	next  uint64 // nonce; if known
+	known bool
+	head  api.Status
+	at    time.Time // of head
+}
+
+// NewBuilder returns a builder for the signer's account.
+func (c *Client) NewBuilder(signer chain.Signer, options BuilderOptions) *Builder {
+	setDefault(&options.ExpiryHeights, 300)
+	return &Builder{client: c, signer: signer, sender: chain.AddressOf(signer.AccountKey()), options: options}
+}
+
+// Sender returns the account's address.
+func (b *Builder) Sender() chain.Address { return b.sender }
+
+// Build returns a signed transaction with the next nonce.
+func (b *Builder) Build(ctx context.Context, messages ...chain.Msg) (chain.Tx, error) {
+	body, err := b.body(ctx, messages)
+	if err != nil {
+		return chain.Tx{}, err
+	}
+	signers := []chain.Signer{b.signer}
+	if b.options.FeePayer != nil {
+		payer := chain.AddressOf(b.options.FeePayer.AccountKey())
+		body.FeePayer = &payer
+		signers = append(signers, b.options.FeePayer)
+	}
+	if b.options.GasLimit == (chain.Gas{}) {
+		body.GasLimit = EstimateGas(messages...)
+	}
+	tx, err := chain.SignTx(body, signers...)
+	if err != nil {
+		b.Reset()
+		return chain.Tx{}, err
+	}
+	return tx, nil
+}
+
+// body takes a nonce and fills in what the chain says.
+func (b *Builder) body(ctx context.Context, messages []chain.Msg) (chain.TxBody, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at.IsZero() || time.Since(b.at) > headAge {
+		head, err := b.client.Status(ctx)
+		if err != nil {
+			return chain.TxBody{}, err
+		}
+		if v := b.client.verifier; v != nil && head.ChainID != v.ChainID() {
+			return chain.TxBody{}, fmt.Errorf("sdk: the node is of chain %q, trusted is %q", head.ChainID, v.ChainID())
+		}
+		b.head, b.at = head, time.Now()
+	}
+	if !b.known {
+		account, err := b.client.Account(ctx, b.sender)
+		if err != nil {
+			return chain.TxBody{}, err
+		}
+		b.next, b.known = max(uint64(account.Nonce), uint64(account.Pending)), true
+	}
+	body := chain.TxBody{
+		ChainID: b.head.ChainID, Sender: b.sender, Nonce: b.next, Expiry: b.head.Height + b.options.ExpiryHeights,
+		GasLimit: b.options.GasLimit, MaxFee: b.options.MaxFee, Tip: b.options.Tip, Messages: messages, Memo: b.options.Memo,
+	}
+	if body.MaxFee == (chain.GasPrice{}) {
+		body.MaxFee = withHeadroom(b.head.BaseFee, b.options.Tip)
+	}
+	b.next++
+	return body, nil
+}
+
+func withHeadroom(base, tip chain.GasPrice) chain.GasPrice {
+	if base.Nano() > math.MaxUint64/feeHeadroom {
+		return base
+	}
+	price, ok := chain.PricePerGas(base.Nano() * feeHeadroom).Add(tip)
+	if !ok {
+		return base
+	}
+	return price
+}
+
+// Reset forgets the nonce: the next transaction asks for it again. Call it when
+// a transaction that was built will not be included.
+func (b *Builder) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.known, b.at = false, time.Time{}
+}
+
+// Sent is a transaction that a node's mempool took.
+type Sent struct {
+	ID     chain.TxID
+	Expiry chain.Height
+}
+
+// Send builds a transaction and submits it. The error is a *RejectedError if
+// the node did not accept it.
+func (b *Builder) Send(ctx context.Context, messages ...chain.Msg) (Sent, error) {
+	tx, err := b.Build(ctx, messages...)
+	if err != nil {
+		return Sent{}, err
+	}
+	verdicts, err := b.client.SubmitTxs(ctx, tx)
+	if err != nil {
+		b.Reset()
+		return Sent{}, err
+	}
+	if v := verdicts[0]; !v.Accepted {
+		b.Reset()
+		return Sent{}, &RejectedError{TxID: v.TxID, Reason: v.Reason}
+	}
+	return Sent{ID: verdicts[0].TxID, Expiry: tx.Body.Expiry}, nil
+}
+
+// SendAndWait is Send, and WaitFinal of what was sent.
+func (b *Builder) SendAndWait(ctx context.Context, messages ...chain.Msg) (api.TxLookup, error) {
+	sent, err := b.Send(ctx, messages...)
+	if err != nil {
+		return api.TxLookup{}, err
+	}
+	return b.client.WaitFinal(ctx, sent.ID, sent.Expiry)
+}
+
+// EstimateGas returns a gas limit that is enough for messages in the usual
+// case: what is not used is not paid for.
+func EstimateGas(messages ...chain.Msg) chain.Gas {
+	const (
+		perTx      = 40_000
+		perMessage = 40_000
+		perClaim   = 200_000
+		perProof   = 3_000_000
+	)
+	sum := uint64(perTx)
+	for _, m := range messages {
+		sum += perMessage
+		settle, ok := m.(chain.Settle)
+		if !ok {
+			continue
+		}
+		for i := range settle.Claims {
+			sum += perClaim
+			if len(settle.Claims[i].Proof) > 0 {
+				sum += perProof
+			}
+		}
+	}
+	return chain.GasUnits(sum)
+}

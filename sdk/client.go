@@ -1,0 +1,116 @@
+package sdk
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// Config says whom to ask and whom to trust. A zero number or duration is its
+// default.
+type Config struct {
+	Nodes   []string       // base URLs of nodes, such as http://127.0.0.1:8545
+	Nexus   []string       // base URLs of one cluster's servers
+	Genesis *chain.Genesis // what to trust; nil: nothing can be verified
+	HTTP    *http.Client   // nil: one of the client's own
+
+	Timeout     time.Duration // of one attempt of one request: 15 s
+	Attempts    int           // of a request that may be repeated: 6
+	Backoff     time.Duration // before the second round of attempts, doubling: 100 ms
+	StreamQuiet time.Duration // an event stream silent for so long is begun anew: 60 s
+}
+
+var (
+	// ErrNoTrust says that a Client without genesis was asked to verify.
+	ErrNoTrust = errors.New("sdk: no genesis to verify against: set Config.Genesis")
+	// ErrNoServer says that Config names no server of the kind asked.
+	ErrNoServer = errors.New("sdk: no server configured")
+)
+
+// Client asks nodes and Nexus servers.
+type Client struct {
+	config   Config
+	http     *http.Client
+	nodes    *servers
+	nexus    *servers
+	verifier *light.Verifier // nil: no trust
+}
+
+// New returns a client. It checks the configuration and asks nobody.
+func New(config Config) (*Client, error) {
+	setDefault(&config.Timeout, 15*time.Second)
+	setDefault(&config.Attempts, 6)
+	setDefault(&config.Backoff, 100*time.Millisecond)
+	setDefault(&config.StreamQuiet, 60*time.Second)
+	if config.Timeout < 0 || config.Attempts < 0 || config.Backoff < 0 || config.StreamQuiet < 0 {
+		return nil, errors.New("sdk: Timeout, Attempts, Backoff or StreamQuiet is negative")
+	}
+	c := &Client{config: config, http: config.HTTP}
+	if c.http == nil {
+		c.http = &http.Client{Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 32, IdleConnTimeout: 30 * time.Second,
+			TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
+		}}
+	}
+	var err error
+	if c.nodes, err = newServers("node", config.Nodes); err != nil {
+		return nil, err
+	}
+	if c.nexus, err = newServers("Nexus", config.Nexus); err != nil {
+		return nil, err
+	}
+	if config.Genesis != nil {
+		if c.verifier, err = light.New(config.Genesis); err != nil {
+			return nil, fmt.Errorf("sdk: trust: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func setDefault[T comparable](field *T, to T) {
+	var zero T
+	if *field == zero {
+		*field = to
+	}
+}
+
+// servers are interchangeable; the one that answered last is asked next.
+type servers struct {
+	kind string
+	urls []string
+	at   atomic.Uint64 // index of the current one, modulo len(urls)
+}
+
+func newServers(kind string, bases []string) (*servers, error) {
+	s := &servers{kind: kind}
+	for _, base := range bases {
+		u, err := url.Parse(base)
+		if err != nil {
+			return nil, fmt.Errorf("sdk: %s URL: %w", kind, err)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("sdk: %s URL %q: want http://host:port or https://host:port", kind, base)
+		}
+		s.urls = append(s.urls, strings.TrimRight(base, "/"))
+	}
+	return s, nil
+}
+
+// current returns the server to ask and its turn, for failed.
+func (s *servers) current() (base string, turn uint64, err error) {
+	if len(s.urls) == 0 {
+		return "", 0, fmt.Errorf("%w: a %s is wanted", ErrNoServer, s.kind)
+	}
+	turn = s.at.Load()
+	return s.urls[turn%uint64(len(s.urls))], turn, nil
+}
+
+// failed moves on to the next server, unless somebody did already.
+func (s *servers) failed(turn uint64) { s.at.CompareAndSwap(turn, turn+1) }

@@ -1,0 +1,166 @@
+package sdk
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// NexusStatus returns what a Nexus server says of itself and its cluster.
+func (c *Client) NexusStatus(ctx context.Context) (api.NexusStatus, error) {
+	return ask[api.NexusStatus](ctx, c, get(c.nexus, "/v1/status", nil))
+}
+
+// SignOrder returns the request that submits a job: the order, which names the
+// specification and is signed by its consumer. The order's Spec and Consumer
+// are filled in.
+func SignOrder(order chain.Order, spec job.Spec, consumer chain.Signer) (api.SubmitJobRequest, error) {
+	order.Consumer, order.Spec = consumer.AccountKey(), spec.Digest()
+	if err := job.CheckOrder(&order, &spec); err != nil {
+		return api.SubmitJobRequest{}, fmt.Errorf("sdk: order: %w", err)
+	}
+	signature, err := consumer.Sign(crypto.DomainOrder, order.Payload())
+	if err != nil {
+		return api.SubmitJobRequest{}, fmt.Errorf("sdk: signing an order: %w", err)
+	}
+	return api.SubmitJobRequest{Order: api.OrderToJSON(order), Signature: signature, Spec: api.SpecToJSON(spec)}, nil
+}
+
+// SubmitJob submits a signed order. Its id is the job's, so submitting it again
+// is harmless.
+func (c *Client) SubmitJob(ctx context.Context, request api.SubmitJobRequest) (api.Job, error) {
+	r, err := post(c.nexus, "/v1/jobs", request)
+	if err != nil {
+		return api.Job{}, err
+	}
+	r.repeatable = true
+	return ask[api.Job](ctx, c, r)
+}
+
+// Job returns a job.
+func (c *Client) Job(ctx context.Context, id crypto.Digest) (api.Job, error) {
+	return ask[api.Job](ctx, c, get(c.nexus, "/v1/jobs/"+id.String(), nil))
+}
+
+// Jobs yields a consumer's jobs, or everybody's for the zero address, the newest
+// first.
+func (c *Client) Jobs(ctx context.Context, consumer chain.Address) iter.Seq2[api.Job, error] {
+	return func(yield func(api.Job, error) bool) {
+		query := url.Values{"limit": {strconv.Itoa(api.MaxJobsPage)}}
+		if !consumer.IsZero() {
+			query.Set("account", consumer.String())
+		}
+		for {
+			page, err := ask[api.JobList](ctx, c, get(c.nexus, "/v1/jobs", query))
+			if err != nil {
+				yield(api.Job{}, err)
+				return
+			}
+			for i := range page.Jobs {
+				if !yield(page.Jobs[i], nil) {
+					return
+				}
+			}
+			if page.Next == "" || len(page.Jobs) == 0 {
+				return
+			}
+			query.Set("cursor", page.Next)
+		}
+	}
+}
+
+// CancelJob ends a job on its consumer's request, and returns it.
+func (c *Client) CancelJob(ctx context.Context, id crypto.Digest, consumer chain.Signer, chainID chain.ChainID) (api.Job, error) {
+	signature, err := consumer.Sign(crypto.DomainCancel, api.CancelPayload(chainID, id))
+	if err != nil {
+		return api.Job{}, fmt.Errorf("sdk: signing a cancellation: %w", err)
+	}
+	return ask[api.Job](ctx, c, call{
+		to: c.nexus, method: http.MethodDelete, path: "/v1/jobs/" + id.String(), repeatable: true,
+		header: http.Header{http.CanonicalHeaderKey(api.SignatureHeader): {signature.String()}},
+	})
+}
+
+// maxWatchWait bounds the time between two looks at a job.
+const maxWatchWait = time.Second
+
+// WatchJob yields a job whenever its status has changed, from now until it is
+// final. It looks at the job at growing intervals of at most maxWatchWait.
+func (c *Client) WatchJob(ctx context.Context, id crypto.Digest) iter.Seq2[api.Job, error] {
+	return func(yield func(api.Job, error) bool) {
+		var last job.Status
+		for wait := c.config.Backoff; ; wait = min(wait*2, maxWatchWait) {
+			current, err := c.Job(ctx, id)
+			if err != nil {
+				yield(api.Job{}, err)
+				return
+			}
+			if current.Status != last {
+				last, wait = current.Status, c.config.Backoff
+				if !yield(current, nil) {
+					return
+				}
+			}
+			if current.Status.Final() {
+				return
+			}
+			if err := sleep(ctx, wait); err != nil {
+				yield(api.Job{}, err)
+				return
+			}
+		}
+	}
+}
+
+// Logs yields what a job's programs write, live, until the job has ended.
+func (c *Client) Logs(ctx context.Context, id crypto.Digest) iter.Seq2[api.JobLog, error] {
+	return func(yield func(api.JobLog, error) bool) {
+		s := &stream{client: c, request: get(c.nexus, "/v1/jobs/"+id.String()+"/logs", nil)}
+		err := s.follow(ctx, func(m message) (bool, error) {
+			if m.id != "" {
+				s.lastID = m.id
+			}
+			if m.name == api.EventEnd {
+				return false, nil
+			}
+			if m.name != api.EventLog {
+				return true, nil
+			}
+			var entry api.JobLog
+			if err := json.Unmarshal(m.data, &entry); err != nil {
+				return false, fmt.Errorf("sdk: log of job %s: %w", id.Short(), err)
+			}
+			return yield(entry, nil), nil
+		})
+		if err != nil {
+			yield(api.JobLog{}, err)
+		}
+	}
+}
+
+// Nodes returns the cluster's provider nodes.
+func (c *Client) Nodes(ctx context.Context) ([]api.NexusNode, error) {
+	out, err := ask[api.NodeList](ctx, c, get(c.nexus, "/v1/nodes", nil))
+	return out.Nodes, err
+}
+
+// Quote returns who would take a job, at which price, and what excludes the
+// others. It changes nothing.
+func (c *Client) Quote(ctx context.Context, spec job.Spec, policy chain.Policy) (api.Quote, error) {
+	r, err := post(c.nexus, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: policy}})
+	if err != nil {
+		return api.Quote{}, err
+	}
+	r.repeatable = true
+	return ask[api.Quote](ctx, c, r)
+}
