@@ -161,7 +161,7 @@ func (b *lentBody) Close() error {
 func (c *Client) GetBlob(ctx context.Context, id crypto.Digest, limit int64) (io.ReadCloser, error) {
 	var body io.ReadCloser
 	err := c.attempt(ctx, get(c.nexus, "/v1/blobs/"+id.String(), nil), func(ctx context.Context, base string) error {
-		response, err := c.send(ctx, base, get(c.nexus, "/v1/blobs/"+id.String(), nil))
+		response, err := c.send(ctx, base, get(c.nexus, "/v1/blobs/"+id.String(), nil)) //nolint:bodyclose // the reader's Close does
 		if err != nil {
 			return err
 		}

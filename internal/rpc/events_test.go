@@ -34,7 +34,7 @@ func (s *served) subscribe(query, lastEventID string) *sse {
 	if lastEventID != "" {
 		request.Header.Set("Last-Event-ID", lastEventID)
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:bodyclose // the sse's close does
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -102,7 +103,7 @@ func (s *service) recovered(next http.Handler) http.Handler {
 			if cause == nil {
 				return
 			}
-			if r.Context().Err() != nil || cause == http.ErrAbortHandler {
+			if err, ok := cause.(error); r.Context().Err() != nil || ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(http.ErrAbortHandler) // the client has gone
 			}
 			s.log.ErrorContext(r.Context(), "request panicked", slog.String("method", r.Method), slog.String("path", r.URL.Path),
