@@ -119,5 +119,9 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.Run(c.Context)
+	stop, err := servePprof(config.Pprof, log)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Run(c.Context), stop())
 }

@@ -20,6 +20,13 @@ const (
 	roleExplorer  = "explorer"
 )
 
+// What each agent of a devnet offers.
+const (
+	agentRegion     = "local"
+	agentMillicores = 4_000
+	agentMemoryMiB  = 4_096
+)
+
 // clusterKeyFile is the key that all servers of a cluster share.
 const clusterKeyFile = "cluster.key"
 
@@ -140,8 +147,8 @@ func (p *plan) writeAgents(keysDir string) error {
 			return err
 		}
 		if err := writeTOML(home, map[string]any{
-			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": "local", "http": p.addr(agentHTTP, i),
-			"millicores": 4_000, "memory_mib": 4_096, "kernels": []string{Kernel}, "keys": keysDir,
+			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": agentRegion, "http": p.addr(agentHTTP, i),
+			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "kernels": []string{Kernel}, "keys": keysDir,
 		}); err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ type Config struct {
 	Peers        []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
 	CacheMiB     int      `toml:"cache_mib" usage:"memory for the database's block cache"`
 	KeepVersions uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
+	Pprof        string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
 	LogLevel     string   `toml:"log_level" usage:"debug, info, warn or error"`
 }
 

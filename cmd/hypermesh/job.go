@@ -1,0 +1,400 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+func jobCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "job",
+		Usage: "run programs and kernels on a network",
+		Subcommands: []*cli.Command{
+			{
+				Name:      "run",
+				Usage:     "run a WASI program or a zk kernel, from quote to settlement",
+				ArgsUsage: "PROG.wasm [-- ARGS]",
+				Description: "Prints a quote before, progress during, and a receipt after; exits with 0 only if the job settled.\n\n" +
+					"Example: hypermesh job run prog.wasm --in data --out result --verify replicate=2/3 --config net.json -- --fast\n" +
+					"Example: hypermesh job run --kernel matmul --a A.csv --b B.csv --verify zk --out result --config net.json",
+				Flags: append(networkFlags(),
+					&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
+					&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
+					&cli.StringFlag{Name: "verify", Value: "none", Usage: "none, replicate=`K/N` or zk"},
+					&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
+					&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
+					&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
+					&cli.StringFlag{Name: "b", Usage: "CSV `FILE` of the right matrix"},
+					&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
+					&cli.Uint64Flag{Name: "fuel", Value: job.DefaultLimits().Fuel, Usage: "limit of instructions, about"},
+					&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
+					jsonFlag()),
+				Action: jobRun,
+			},
+			{
+				Name: "status", Usage: "show a job", ArgsUsage: "JOB",
+				Description: "Example: hypermesh job status 5f3a… --config net.json --json",
+				Flags:       append(networkFlags(), jsonFlag()),
+				Action:      jobStatus,
+			},
+			{
+				Name: "cancel", Usage: "end a job that has not settled", ArgsUsage: "JOB",
+				Description: "Example: hypermesh job cancel 5f3a… --config net.json",
+				Flags:       append(networkFlags(), jsonFlag()),
+				Action:      jobCancel,
+			},
+		},
+	}
+}
+
+func jobRun(c *cli.Context) error {
+	run, closeBlobs, err := jobFromFlags(c)
+	if err != nil {
+		return err
+	}
+	defer closeBlobs()
+	if out := c.String("out"); out != "" {
+		if err := checkOutDir(out); err != nil {
+			return usagef(c, "--out: %v", err)
+		}
+	}
+	t, err := openTarget(c)
+	if err != nil {
+		return err
+	}
+	if err := bindKernel(&run, t.genesis); err != nil {
+		return err
+	}
+	run.Consumer = t.account
+	run.Progress = progressLines(c.App.ErrWriter)
+	done, err := t.client.RunJob(c.Context, run)
+	if errors.Is(err, sdk.ErrNotSettled) && !done.ID.IsZero() {
+		return errors.Join(err, printReport(c, done.Report(), t))
+	}
+	if err != nil {
+		return err
+	}
+	report := done.Report()
+	if out := c.String("out"); out != "" {
+		if err := fetchOutput(c.Context, t.client, &done, out); err != nil {
+			return err
+		}
+		report.Output = out
+	}
+	return printReport(c, report, t)
+}
+
+// jobFromFlags reads what the command line says of the job.
+func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error) {
+	var opened []io.Closer
+	closeBlobs = func() {
+		for _, f := range opened {
+			if err := f.Close(); err != nil {
+				fmt.Fprintln(c.App.ErrWriter, "closing an input:", err)
+			}
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeBlobs()
+		}
+	}()
+	limits := job.DefaultLimits()
+	limits.Fuel, limits.MemoryBytes = c.Uint64("fuel"), c.Uint64("memory-mib")<<20
+	limits.WallMs = uint64(max(c.Duration("time-limit").Milliseconds(), 0))
+	run = sdk.JobRun{
+		MaxCost: chain.Nano(c.Uint64("max-cost")),
+		Spec:    job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
+	}
+	if c.String("kernel") != "" {
+		return run, closeBlobs, kernelFromFlags(c, &run)
+	}
+	if c.NArg() < 1 {
+		return run, closeBlobs, usagef(c, "want a program (PROG.wasm) or --kernel")
+	}
+	if run.Policy, err = parseVerify(c.String("verify")); err != nil {
+		return run, closeBlobs, usagef(c, "--verify: %v", err)
+	}
+	program, err := os.Open(c.Args().First())
+	if err != nil {
+		return run, closeBlobs, fmt.Errorf("opening the program: %w", err)
+	}
+	opened = append(opened, program)
+	run.Spec.Label = clip(filepath.Base(c.Args().First()), job.MaxLabel)
+	run.Blobs = append(run.Blobs, program)
+	if dir := c.String("in"); dir != "" {
+		packed, err := packDir(dir)
+		if err != nil {
+			return run, closeBlobs, err
+		}
+		run.Blobs = append(run.Blobs, packed)
+	}
+	args, deterministic := c.Args().Tail(), !isNone(run.Policy)
+	run.Bind = func(ids []crypto.Digest) job.Work {
+		w := job.Wasm{Module: ids[0], Args: args, Deterministic: deterministic}
+		if len(ids) > 1 {
+			w.Input = ids[1]
+		}
+		return w
+	}
+	return run, closeBlobs, nil
+}
+
+func isNone(p chain.Policy) bool {
+	_, ok := p.(chain.PolicyNone)
+	return ok
+}
+
+func clip(s string, limit int) string { return s[:min(len(s), limit)] }
+
+// parseVerify reads none or replicate=K/N.
+func parseVerify(s string) (chain.Policy, error) {
+	if s == "none" {
+		return chain.PolicyNone{}, nil
+	}
+	kn, ok := strings.CutPrefix(s, "replicate=")
+	if !ok {
+		return nil, fmt.Errorf("%q: want none, replicate=K/N, or zk with --kernel", s)
+	}
+	left, right, ok := strings.Cut(kn, "/")
+	k, errK := strconv.ParseUint(left, 10, 8)
+	n, errN := strconv.ParseUint(right, 10, 8)
+	if !ok || errK != nil || errN != nil || k < 2 || k > n || n > chain.MaxReplicas {
+		return nil, fmt.Errorf("%q: want replicate=K/N with 2 ≤ K ≤ N ≤ %d", s, chain.MaxReplicas)
+	}
+	return chain.PolicyReplicate{K: uint8(k), N: uint8(n)}, nil
+}
+
+// kernelFromFlags reads a kernel and its matrices. The verifying key comes from
+// the genesis (bindKernel).
+func kernelFromFlags(c *cli.Context, run *sdk.JobRun) error {
+	switch {
+	case c.String("kernel") != "matmul":
+		return usagef(c, "--kernel %q is unknown: want matmul", c.String("kernel"))
+	case c.String("verify") != "zk":
+		return usagef(c, "--kernel needs --verify zk")
+	case c.NArg() > 0:
+		return usagef(c, "--kernel takes no program")
+	case c.String("a") == "" || c.String("b") == "":
+		return usagef(c, "--kernel matmul needs --a and --b")
+	}
+	a, left, err := readMatrix(c.String("a"))
+	if err != nil {
+		return err
+	}
+	b, right, err := readMatrix(c.String("b"))
+	if err != nil {
+		return err
+	}
+	if left.Size() != right.Size() {
+		return fmt.Errorf("the matrices are of size %d and %d", left.Size(), right.Size())
+	}
+	kernel, err := zk.MatmulKernel(left.Size())
+	if err != nil {
+		return err
+	}
+	run.Spec.Label = string(kernel)
+	run.Blobs = []io.ReadSeeker{bytes.NewReader(a), bytes.NewReader(b)}
+	run.Policy = chain.PolicyZK{Kernel: string(kernel), Inputs: []chain.FieldBytes{chain.FieldBytes(zk.LeftDigest(left)), chain.FieldBytes(zk.RightDigest(right))}}
+	run.Bind = func(ids []crypto.Digest) job.Work { return job.Kernel{Name: kernel, Inputs: ids} }
+	return nil
+}
+
+func readMatrix(path string) ([]byte, zk.Matrix, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, zk.Matrix{}, fmt.Errorf("reading a matrix: %w", err)
+	}
+	m, err := zk.ParseMatrixCSV(data)
+	if err != nil {
+		return nil, zk.Matrix{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, m, nil
+}
+
+// bindKernel fills in the verifying key that the chain pins for a zk run.
+func bindKernel(run *sdk.JobRun, g *chain.Genesis) error {
+	policy, ok := run.Policy.(chain.PolicyZK)
+	if !ok {
+		return nil
+	}
+	for _, k := range g.Kernels {
+		if k.Name == policy.Kernel {
+			policy.VerifyingKey = k.VerifyingKey
+			run.Policy = policy
+			return nil
+		}
+	}
+	return fmt.Errorf("this chain verifies no kernel %s", policy.Kernel)
+}
+
+// Bounds of a packed directory.
+var packLimits = blob.Limits{MaxEntries: 10_000, MaxFileBytes: 1 << 30, MaxBytes: 1 << 30}
+
+// packDir packs a directory into memory.
+func packDir(dir string) (*bytes.Reader, error) {
+	packed, _, err := blob.Pack(dir, packLimits)
+	if err != nil {
+		return nil, fmt.Errorf("packing %s: %w", dir, err)
+	}
+	data, err := io.ReadAll(packed)
+	if err := errors.Join(err, packed.Close()); err != nil {
+		return nil, fmt.Errorf("packing %s: %w", dir, err)
+	}
+	return bytes.NewReader(data), nil
+}
+
+// checkOutDir says whether output may be put into a directory: it is new or
+// empty.
+func checkOutDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s is not empty", dir)
+	}
+	return err
+}
+
+// fetchOutput fetches and unpacks a job's output, checking it against the id
+// that its providers signed.
+func fetchOutput(ctx context.Context, client *sdk.Client, j *api.Job, dir string) error {
+	if j.Output.IsZero() {
+		return os.MkdirAll(dir, 0o755)
+	}
+	r, err := client.GetBlob(ctx, j.Output, int64(packLimits.MaxBytes))
+	if err != nil {
+		return fmt.Errorf("fetching the output: %w", err)
+	}
+	if err := errors.Join(blob.Unpack(r, dir, packLimits), r.Close()); err != nil {
+		return fmt.Errorf("unpacking the output: %w", err)
+	}
+	return nil
+}
+
+// progressLines prints a line for every change of a job.
+func progressLines(w io.Writer) func(string, *api.Job) {
+	last := ""
+	return func(stage string, j *api.Job) {
+		line := stage
+		if j != nil {
+			line = fmt.Sprintf("job %s  %s", j.ID.Short(), stage)
+			if j.Reason != "" {
+				line += ": " + j.Reason
+			}
+			for _, r := range j.Runs {
+				line += fmt.Sprintf("  [%s %s]", r.Node.Short(), r.Stage)
+			}
+		}
+		if line != last {
+			fmt.Fprintln(w, line)
+		}
+		last = line
+	}
+}
+
+func parseJobID(c *cli.Context) (crypto.Digest, error) {
+	if c.NArg() != 1 {
+		return crypto.Digest{}, usagef(c, "want one JOB, got %d arguments", c.NArg())
+	}
+	id, err := crypto.ParseDigest(c.Args().First())
+	if err != nil {
+		return crypto.Digest{}, usagef(c, "JOB: %v", err)
+	}
+	return id, nil
+}
+
+func jobStatus(c *cli.Context) error {
+	id, err := parseJobID(c)
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(c)
+	if err != nil {
+		return err
+	}
+	j, err := t.client.Job(c.Context, id)
+	if err != nil {
+		return err
+	}
+	return printReport(c, j.Report(), t)
+}
+
+func jobCancel(c *cli.Context) error {
+	id, err := parseJobID(c)
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(c)
+	if err != nil {
+		return err
+	}
+	j, err := t.client.CancelJob(c.Context, id, t.account, t.genesis.ChainID)
+	if err != nil {
+		return err
+	}
+	return printReport(c, j.Report(), t)
+}
+
+// printReport prints a job's receipt.
+func printReport(c *cli.Context, r api.JobReport, t *target) error {
+	if c.Bool("json") {
+		return printJSON(c, r)
+	}
+	writeReceipt(c.App.Writer, r, t.description.Explorer)
+	return nil
+}
+
+// writeReceipt writes a job for a person.
+func writeReceipt(w io.Writer, r api.JobReport, explorer string) {
+	fmt.Fprintf(w, "\n  job        %s\n  status     %s\n", r.ID, r.Status)
+	if r.Reason != "" {
+		fmt.Fprintf(w, "  reason     %s\n", r.Reason)
+	}
+	fmt.Fprintf(w, "  verified   %s", r.Policy)
+	switch {
+	case r.ProofVerified:
+		fmt.Fprint(w, ": the chain checked the proof in the block")
+	case strings.HasPrefix(r.Policy, "replicate") && r.Status == job.Settled:
+		fmt.Fprintf(w, ": %d providers of different owners agreed", len(r.Providers))
+	}
+	fmt.Fprintln(w)
+	for _, p := range r.Providers {
+		fmt.Fprintf(w, "  ran on     %s\n", p)
+	}
+	if !r.Result.IsZero() {
+		fmt.Fprintf(w, "  result     %s\n", r.Result)
+	}
+	if r.Status == job.Settled {
+		fmt.Fprintf(w, "  cost       %s, of which %s burned\n", r.Cost, r.Burned)
+	}
+	for _, tx := range r.SettlementTx {
+		fmt.Fprintf(w, "  settled    block %d, transaction %s\n", r.Height, tx)
+	}
+	if r.Output != "" {
+		fmt.Fprintf(w, "  output     %s\n", r.Output)
+	}
+	if explorer != "" {
+		fmt.Fprintf(w, "  explorer   %s/job/%s\n", explorer, r.ID)
+	}
+	fmt.Fprintln(w)
+}

@@ -1,0 +1,185 @@
+package sdk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// JobRun says what RunJob runs.
+type JobRun struct {
+	Spec     job.Spec // its blobs and InputBytes are filled in from Blobs
+	Blobs    []io.ReadSeeker
+	Policy   chain.Policy
+	Consumer chain.Signer
+	MaxCost  chain.Amount  // zero: what the quote says
+	Patience time.Duration // until the deadline; zero: 10 minutes
+
+	// Bind, if set, is given the ids of Blobs once they are known, and returns
+	// the work that runs on them.
+	Bind func(ids []crypto.Digest) job.Work
+	// Progress, if set, is told each stage, and then each change of the job.
+	Progress func(stage string, j *api.Job)
+}
+
+// ErrNotSettled is matched by the error of a job that ended without payment.
+var ErrNotSettled = errors.New("sdk: job did not settle")
+
+// capHeadroom is how much above the quoted prices an order's caps are.
+const capHeadroom = 2
+
+// pollEvery is how often a job's status is asked for.
+const pollEvery = 100 * time.Millisecond
+
+// RunJob takes a job from its blobs to its settlement: it uploads, asks for a
+// quote, deposits what the escrow lacks, submits, and follows the job to its
+// end. The error of a job that ended otherwise than settled is ErrNotSettled.
+func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
+	note := r.Progress
+	if note == nil {
+		note = func(string, *api.Job) {}
+	}
+	note("uploading", nil)
+	if err := c.uploadWork(ctx, &r); err != nil {
+		return api.Job{}, err
+	}
+	note("asking for a quote", nil)
+	quote, err := c.Quote(ctx, r.Spec, r.Policy)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("sdk: quote: %w", err)
+	}
+	if quote.MaxCost.IsZero() {
+		return api.Job{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Reason)
+	}
+	if r.MaxCost.IsZero() {
+		r.MaxCost = quote.MaxCost
+	}
+	note(fmt.Sprintf("at most %s, %d bids", r.MaxCost, len(quote.Bids)), nil)
+	if err := c.EnsureEscrow(ctx, r.Consumer, quote.Cluster, r.MaxCost); err != nil {
+		return api.Job{}, err
+	}
+	order, err := c.orderFor(ctx, &r, &quote)
+	if err != nil {
+		return api.Job{}, err
+	}
+	request, err := SignOrder(order, r.Spec, r.Consumer)
+	if err != nil {
+		return api.Job{}, err
+	}
+	submitted, err := c.SubmitJob(ctx, request)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("sdk: submitting the job: %w", err)
+	}
+	return c.Follow(ctx, submitted, note)
+}
+
+// uploadWork uploads the blobs and fills in what depends on their ids.
+func (c *Client) uploadWork(ctx context.Context, r *JobRun) error {
+	ids := make([]crypto.Digest, len(r.Blobs))
+	r.Spec.InputBytes = 0
+	for i, content := range r.Blobs {
+		id, size, err := c.PutBlob(ctx, content)
+		if err != nil {
+			return fmt.Errorf("sdk: uploading blob %d: %w", i, err)
+		}
+		ids[i] = id
+		r.Spec.InputBytes += uint64(size)
+	}
+	if r.Bind != nil {
+		r.Spec.Work = job.WorkField{Work: r.Bind(ids)}
+	}
+	return r.Spec.Check()
+}
+
+// EnsureEscrow deposits what a consumer's escrow at a cluster lacks of an
+// amount, and waits until it is there.
+func (c *Client) EnsureEscrow(ctx context.Context, consumer chain.Signer, cluster crypto.PublicKey, amount chain.Amount) error {
+	value, err := c.VerifiedState(ctx, settlement.EscrowKey(chain.AddressOf(consumer.AccountKey()), cluster))
+	if err != nil {
+		return fmt.Errorf("sdk: reading the escrow: %w", err)
+	}
+	var held chain.Amount
+	if raw, ok := value.Get(); ok {
+		escrow, err := settlement.DecodeEscrow(raw)
+		if err != nil {
+			return fmt.Errorf("sdk: escrow: %w", err)
+		}
+		held = escrow.Balance
+	}
+	lacking, ok := amount.Sub(held)
+	if !ok || lacking.IsZero() {
+		return nil
+	}
+	if _, err := c.NewBuilder(consumer, BuilderOptions{}).SendAndWait(ctx, chain.Deposit{Cluster: cluster, Amount: lacking}); err != nil {
+		return fmt.Errorf("sdk: depositing %s: %w", lacking, err)
+	}
+	return nil
+}
+
+// orderFor returns the order of a run: caps a little above what was quoted.
+func (c *Client) orderFor(ctx context.Context, r *JobRun, quote *api.Quote) (chain.Order, error) {
+	status, err := c.NexusStatus(ctx)
+	if err != nil {
+		return chain.Order{}, fmt.Errorf("sdk: asking the cluster: %w", err)
+	}
+	patience := r.Patience
+	if patience == 0 {
+		patience = 10 * time.Minute
+	}
+	order := chain.Order{
+		ChainID: status.ChainID, Nonce: rand.Uint64(), Cluster: quote.Cluster, Policy: chain.PolicyField{Policy: r.Policy}, MaxCost: r.MaxCost,
+		Deadline: status.NowMs + chain.TimeMs(patience.Milliseconds()),
+	}
+	if _, ok := r.Policy.(chain.PolicyZK); ok {
+		order.FixedCap = r.MaxCost
+	}
+	for _, resource := range chain.Resources {
+		highest := uint64(0)
+		for _, bid := range quote.Bids {
+			for _, p := range bid.Prices {
+				if p.Resource == resource {
+					highest = max(highest, uint64(p.Price))
+				}
+			}
+		}
+		if highest > 0 {
+			order.Caps = append(order.Caps, chain.UnitPrice{Resource: resource, Price: capHeadroom * highest})
+		}
+	}
+	return order, nil
+}
+
+// Follow reports every change of a job until it is final.
+func (c *Client) Follow(ctx context.Context, j api.Job, note func(stage string, j *api.Job)) (api.Job, error) {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		note(j.Status.String(), &j)
+		if j.Status.Final() {
+			break
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return j, ctx.Err()
+		}
+		next, err := c.Job(ctx, j.ID)
+		if err != nil {
+			return j, fmt.Errorf("sdk: following job %s: %w", j.ID.Short(), err)
+		}
+		j = next
+	}
+	if j.Status != job.Settled {
+		return j, fmt.Errorf("%w: it is %s: %s", ErrNotSettled, j.Status, j.Reason)
+	}
+	return j, nil
+}
