@@ -79,6 +79,12 @@ func (c *Client) Validators(ctx context.Context) (api.Validators, error) {
 	return ask[api.Validators](ctx, c, get(c.nodes, "/v1/validators", nil))
 }
 
+// Supply returns the supply as a node says it is; with verify, the node has
+// recomputed the parts from its whole state.
+func (c *Client) Supply(ctx context.Context, verify bool) (api.Supply, error) {
+	return ask[api.Supply](ctx, c, get(c.nodes, "/v1/supply", url.Values{"verify": {strconv.FormatBool(verify)}}))
+}
+
 // Params returns the rules' numbers, as a node says.
 func (c *Client) Params(ctx context.Context) (api.ChainParams, error) {
 	return ask[api.ChainParams](ctx, c, get(c.nodes, "/v1/params", nil))

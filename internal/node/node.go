@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -52,6 +53,8 @@ type Node struct {
 	faucet     *faucet
 	rpc        *rpc.Server
 	log        *slog.Logger
+
+	recomputing atomic.Bool // the supply
 }
 
 // Open makes the dependencies that the config and its home describe.

@@ -308,6 +308,46 @@ func (n *Node) Params(context.Context) (api.ChainParams, error) {
 	return api.ChainParams{Height: snapshot.Tip().Height, Params: params, Kernels: n.genesis.Kernels, InsecureKeys: n.genesis.InsecureKeys}, err
 }
 
+// Supply returns the supply and, to verify it, its parts recomputed from the
+// whole state: one request at a time, off the commit path.
+func (n *Node) Supply(_ context.Context, verify bool) (api.Supply, error) {
+	if verify {
+		if !n.recomputing.CompareAndSwap(false, true) {
+			return api.Supply{}, fmt.Errorf("the supply is being recomputed: %w", rpc.ErrBusy)
+		}
+		defer n.recomputing.Store(false)
+	}
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return api.Supply{}, err
+	}
+	defer n.closeSnapshot(snapshot)
+	raw, _, err := readState(snapshot, tokens.SupplyKey())
+	if err != nil {
+		return api.Supply{}, err
+	}
+	supply, err := tokens.DecodeSupply(raw)
+	if err != nil {
+		return api.Supply{}, err
+	}
+	total, ok := supply.Minted.Sub(supply.Burned)
+	if !ok {
+		return api.Supply{}, n.app.fault(fmt.Errorf("%s burned of %s minted", supply.Burned, supply.Minted))
+	}
+	out := api.Supply{Height: snapshot.Tip().Height, Minted: supply.Minted, Burned: supply.Burned, Total: total}
+	if !verify {
+		return out, nil
+	}
+	parts, err := execution.Recompute(snapshot)
+	if err != nil {
+		return api.Supply{}, n.app.fault(fmt.Errorf("recomputing the supply after block %d: %w", out.Height, err))
+	}
+	out.Parts = &api.SupplyParts{
+		Balances: parts.Balances, Escrow: parts.Escrow, Bonds: parts.Bonds, Stakes: parts.Stakes, Maturing: parts.Maturing, Sum: parts.Total,
+	}
+	return out, nil
+}
+
 // committeeOf returns the committee of the chain's validators, in the order of
 // the state, and the validators.
 func committeeOf(r state.Reader) (*consensus.Committee, []staking.Validator, error) {

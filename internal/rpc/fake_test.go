@@ -188,6 +188,14 @@ func (n *fakeNode) Validators(context.Context) (api.Validators, error) {
 	return api.Validators{Epoch: 1, Validators: []api.Validator{{Name: "v0"}}}, n.fail
 }
 
+func (n *fakeNode) Supply(_ context.Context, verify bool) (api.Supply, error) {
+	out := api.Supply{Height: 3, Minted: chain.Nano(10), Burned: chain.Nano(4), Total: chain.Nano(6)}
+	if verify {
+		out.Parts = &api.SupplyParts{Balances: chain.Nano(6), Sum: chain.Nano(6)}
+	}
+	return out, nil
+}
+
 func (n *fakeNode) Params(context.Context) (api.ChainParams, error) {
 	return api.ChainParams{Params: chain.DefaultParams()}, n.fail
 }

@@ -67,6 +67,10 @@ type Node interface {
 	// Params returns the current parameters.
 	Params(ctx context.Context) (api.ChainParams, error)
 
+	// Supply returns the supply and, to verify it, its parts recomputed from the
+	// whole state. ErrBusy if another request is recomputing it.
+	Supply(ctx context.Context, verify bool) (api.Supply, error)
+
 	// Faucet submits a transfer from the devnet's faucet account.
 	Faucet(ctx context.Context, to chain.Address, amount chain.Amount) (chain.TxID, error)
 }

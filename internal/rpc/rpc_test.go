@@ -52,6 +52,12 @@ func TestEveryEndpointAnswers(t *testing.T) {
 	if got := into[api.Validators](t, s.get("/v1/validators")); len(got.Validators) != 1 {
 		t.Errorf("validators: %+v", got)
 	}
+	if got := into[api.Supply](t, s.get("/v1/supply")); got.Total != chain.Nano(6) || got.Parts != nil {
+		t.Errorf("supply: %+v", got)
+	}
+	if got := into[api.Supply](t, s.get("/v1/supply?verify=true")); got.Parts == nil || got.Parts.Sum != got.Total {
+		t.Errorf("verified supply: %+v", got)
+	}
 	if got := into[api.ChainParams](t, s.get("/v1/params")); got.Params != chain.DefaultParams() {
 		t.Errorf("params: %+v", got)
 	}
@@ -302,7 +308,7 @@ func TestOpenAPIDocument(t *testing.T) {
 	}
 	for _, want := range []string{
 		"get /v1/status", "post /v1/txs", "get /v1/txs/{id}", "get /v1/blocks/{height}", "get /v1/accounts/{address}", "get /v1/state/{key}",
-		"get /v1/settlements/{order}", "get /v1/validators", "get /v1/params", "get /v1/events", "post /v1/faucet", "get /healthz",
+		"get /v1/settlements/{order}", "get /v1/validators", "get /v1/params", "get /v1/supply", "get /v1/events", "post /v1/faucet", "get /healthz",
 	} {
 		method, path, _ := strings.Cut(want, " ")
 		if doc.Paths[path][method] == nil {

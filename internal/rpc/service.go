@@ -97,6 +97,7 @@ func (s *service) register(hapi huma.API) {
 	huma.Register(hapi, get("get-settlements", "/v1/settlements/{order}", "What claims of an order did on chain"), s.settlements)
 	huma.Register(hapi, get("get-validators", "/v1/validators", "The committee"), s.validators)
 	huma.Register(hapi, get("get-params", "/v1/params", "The rules' numbers"), s.params)
+	huma.Register(hapi, get("get-supply", "/v1/supply", "HYPER minted and burned, and where the rest is"), s.supply)
 	s.registerSubmit(hapi)
 	s.registerEvents(hapi)
 }
@@ -129,6 +130,18 @@ func (s *service) validators(ctx context.Context, _ *struct{}) (*body[api.Valida
 		return nil, s.answer(ctx, "reading the committee", err)
 	}
 	return &body[api.Validators]{validators}, nil
+}
+
+type supplyInput struct {
+	Verify bool `query:"verify" doc:"recompute the parts from every record of the state"`
+}
+
+func (s *service) supply(ctx context.Context, in *supplyInput) (*body[api.Supply], error) {
+	supply, err := s.node.Supply(ctx, in.Verify)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the supply", err)
+	}
+	return &body[api.Supply]{supply}, nil
 }
 
 func (s *service) params(ctx context.Context, _ *struct{}) (*body[api.ChainParams], error) {

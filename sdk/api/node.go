@@ -234,6 +234,25 @@ type ChainParams struct {
 	InsecureKeys bool                  `json:"insecure_keys" doc:"proving keys come from a plain setup"`
 }
 
+// Supply is GET /v1/supply.
+type Supply struct {
+	Height chain.Height `json:"height" doc:"as of the end of this block"`
+	Minted chain.Amount `json:"minted_nhyper"`
+	Burned chain.Amount `json:"burned_nhyper"`
+	Total  chain.Amount `json:"total_nhyper" doc:"minted less burned"`
+	Parts  *SupplyParts `json:"parts,omitempty" doc:"with verify=true: recomputed from every record of the state"`
+}
+
+// SupplyParts says where the supply is.
+type SupplyParts struct {
+	Balances chain.Amount `json:"balances_nhyper"`
+	Escrow   chain.Amount `json:"escrow_nhyper"`
+	Bonds    chain.Amount `json:"bonds_nhyper"`
+	Stakes   chain.Amount `json:"stakes_nhyper"`
+	Maturing chain.Amount `json:"maturing_nhyper"`
+	Sum      chain.Amount `json:"sum_nhyper" doc:"of the parts; it is the total"`
+}
+
 // FaucetRequest is the body of POST /v1/faucet.
 type FaucetRequest struct {
 	Address chain.Address `json:"address"`
