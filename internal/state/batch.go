@@ -1,80 +1,106 @@
 package state
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"math/bits"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// Batch is what the version of one tree adds to the disk: the records of its
-// new leaves and nodes, and the keys of the records that it supersedes. Its
+// Batch is what a tree adds to the disk beyond the last version that it knows
+// to be there: the records of leaves and nodes that are new since, and the keys
+// of the records that they supersede. Versions in between that were never
+// persisted leave nothing; to keep every version, persist every one. Its
 // iterators lend buffers that are valid until their next step.
-type Batch struct {
-	layer *layer // nil: nothing to write
-}
+type Batch struct{ t *Tree }
 
 // Batch returns what to persist for this version. It is empty for a tree that
 // was opened, or that knows itself to be persisted.
-func (t *Tree) Batch() Batch {
-	if len(t.layers) == 0 {
-		return Batch{}
-	}
-	return Batch{layer: t.layers[len(t.layers)-1]}
-}
+func (t *Tree) Batch() Batch { return Batch{t} }
 
-// Mark returns the version that the batch makes durable, and false if the batch
-// is empty.
-func (b Batch) Mark() (Mark, bool) {
-	if b.layer == nil {
-		return Mark{}, false
-	}
-	return b.layer.mark, true
-}
+// Empty reports whether the version is on disk.
+func (b Batch) Empty() bool { return len(b.t.layers) == 0 }
 
 // Nodes yields the key and record of every new leaf and node.
 func (b Batch) Nodes() iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, record []byte) bool) {
-		if b.layer == nil {
+		if b.Empty() {
 			return
 		}
-		l, version := b.layer, b.layer.mark.Version
-		var key, record []byte
-		for i := range l.entries {
-			e := &l.entries[i]
-			c := &l.changes[e.change]
-			key = appendNodeKey(key[:0], version, leafDepth, e.position)
-			record = appendLeaf(record[:0], c.Key, c.Value)
-			if !yield(key, record) {
-				return
-			}
-		}
-		for i := range l.nodes {
-			n := &l.nodes[i]
-			key = appendNodeKey(key[:0], version, n.depth, n.position)
-			record = appendNode(record[:0], version, n.node)
-			if !yield(key, record) {
-				return
-			}
-		}
+		w := writes{t: b.t, fresh: b.t.fresh(), yield: yield}
+		w.below(&b.t.top, 0, &crypto.Digest{})
 	}
 }
 
-// Stale yields the keys of the records that versions before this one need and
+// writes is one iteration over the records of a batch.
+type writes struct {
+	t           *Tree
+	fresh       uint64
+	yield       func(key, record []byte) bool
+	key, record []byte
+}
+
+// below yields what is new from a new node down, and reports whether to go on.
+// A node that is new is in memory, and so are new leaves.
+func (w *writes) below(at *slot, depth int, path *crypto.Digest) bool {
+	w.key = appendNodeKey(w.key[:0], at.version, depth, path)
+	w.record = appendNode(w.record[:0], at.version, at.node)
+	if !w.yield(w.key, w.record) {
+		return false
+	}
+	for rest, k := at.node.used, 0; rest != 0; rest, k = rest&(rest-1), k+1 {
+		child := &at.node.slots[k]
+		switch {
+		case child.version < w.fresh:
+		case child.leaf != nil:
+			if !w.leaf(child) {
+				return false
+			}
+		default:
+			next := childPath(path, depth, bits.TrailingZeros16(rest))
+			if !w.below(child, depth+1, &next) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (w *writes) leaf(leaf *slot) bool {
+	e, err := w.t.entry(leaf)
+	if err != nil {
+		panic("state: a leaf that is not on disk is not in memory: " + err.Error())
+	}
+	w.key = appendNodeKey(w.key[:0], leaf.version, leafDepth, leaf.leaf)
+	w.record = appendLeaf(w.record[:0], e.Key, e.Value)
+	return w.yield(w.key, w.record)
+}
+
+// childPath returns the path of a node's i-th child.
+func childPath(path *crypto.Digest, depth, i int) crypto.Digest {
+	next := *path
+	next[depth/2] |= byte(i) << (4 * (1 - depth%2))
+	return next
+}
+
+// Stale yields the keys of the records on disk that earlier versions need and
 // this one and later ones do not.
 func (b Batch) Stale() iter.Seq[[]byte] {
 	return func(yield func(key []byte) bool) {
-		if b.layer == nil {
-			return
-		}
 		var key []byte
-		for i := range b.layer.stale {
-			s := &b.layer.stale[i]
-			key = appendNodeKey(key[:0], s.version, s.depth, s.position)
-			if !yield(key) {
-				return
+		fresh := b.t.fresh()
+		for _, l := range b.t.layers {
+			for i := range l.stale {
+				s := &l.stale[i]
+				if s.version >= fresh {
+					continue // it never was on disk
+				}
+				key = appendNodeKey(key[:0], s.version, s.depth, s.position)
+				if !yield(key) {
+					return
+				}
 			}
 		}
 	}
@@ -122,22 +148,4 @@ func nodeKeySize(data []byte) (int, error) {
 		return 0, fmt.Errorf("%w: key of %d bytes, %d are left", errStaleList, size, len(data))
 	}
 	return size, nil
-}
-
-// VersionOfNodeKey returns the version that wrote the record of that name.
-func VersionOfNodeKey(key []byte) (uint64, error) {
-	size, err := nodeKeySize(key)
-	if err == nil && size != len(key) {
-		err = fmt.Errorf("%w: key of %d bytes in %d", errStaleList, size, len(key))
-	}
-	if err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(key), nil
-}
-
-// RootNodeKey returns the key of the root's record in a version: it exists as
-// long as the version is stored in full.
-func RootNodeKey(version uint64) []byte {
-	return appendNodeKey(nil, version, 0, &crypto.Digest{})
 }

@@ -20,13 +20,6 @@ type update struct {
 	change   int           // index in the version's changes
 }
 
-// nodeWrite is a node to persist.
-type nodeWrite struct {
-	node     *node
-	position *crypto.Digest // any under the node
-	depth    int
-}
-
 // staleNode is a record that a version superseded.
 type staleNode struct {
 	position *crypto.Digest
@@ -70,9 +63,8 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 		}
 		sortUpdates(group)
 		w := &workers[i]
-		w.loader.reader, w.version, w.kept = t.reader, version, t.droppable()
+		w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
 		w.entries = make([]update, 0, len(group))
-		w.nodes = make([]nodeWrite, 0, 2*len(group))
 		w.stale = make([]staleNode, 0, 3*len(group))
 		var at slot
 		if child := top.at(i); child != nil {
@@ -83,43 +75,47 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 	if err := errors.Join(faults[:]...); err != nil {
 		return nil, fmt.Errorf("state: building version %d: %w", version, err)
 	}
-	l := collect(workers[:], changes)
-	root := &crypto.Digest{}
+	l, all := collect(workers[:], changes)
 	if t.started() {
-		l.stale = append(l.stale, staleNode{position: root, version: t.top.version})
+		l.stale = append(l.stale, staleNode{position: &crypto.Digest{}, version: t.top.version})
+		all.grown--
 	}
-	next := replaceSlots(top, &results, &changed, t.droppable())
-	l.nodes = append(l.nodes, nodeWrite{node: next, position: root})
+	all.kept = t.kept()
+	next := all.replace(top, &results, &changed)
+	all.count(1)
 	l.mark = Mark{Version: version, Root: next.seal()}
 	return &Tree{
-		reader: t.reader,
-		mark:   l.mark,
-		top:    slot{hash: l.mark.Root, version: version, node: next},
-		layers: append(t.layers[:len(t.layers):len(t.layers)], l),
-		ages:   t.ages.after(version, len(l.nodes)),
+		reader:    t.reader,
+		mark:      l.mark,
+		top:       slot{hash: l.mark.Root, version: version, node: next},
+		memory:    t.memory.after(version, all.written, all.grown),
+		durable:   t.durable,
+		isDurable: t.isDurable,
+		layers:    append(t.layers[:len(t.layers):len(t.layers)], l),
 	}, nil
 }
 
-// collect puts together what the workers did.
-func collect(workers []worker, changes []Change) *layer {
-	entries, nodes, stale := 0, 0, 0
+// collect puts together what the workers did, but for the root node, and adds
+// up what they counted.
+func collect(workers []worker, changes []Change) (*layer, worker) {
+	entries, stale := 0, 0
 	for i := range workers {
 		entries += len(workers[i].entries)
-		nodes += len(workers[i].nodes)
 		stale += len(workers[i].stale)
 	}
 	l := &layer{
 		changes: changes,
 		entries: make([]update, 0, entries),
-		nodes:   make([]nodeWrite, 0, nodes+1),
 		stale:   make([]staleNode, 0, stale+1),
 	}
+	var all worker
 	for i := range workers {
 		l.entries = append(l.entries, workers[i].entries...)
-		l.nodes = append(l.nodes, workers[i].nodes...)
 		l.stale = append(l.stale, workers[i].stale...)
+		all.written += workers[i].written
+		all.grown += workers[i].grown
 	}
-	return l
+	return l, all
 }
 
 // updatesOf hashes the changes and groups them by their first nibble. The
@@ -173,8 +169,14 @@ type worker struct {
 	kept    uint64 // nodes of earlier versions need not stay in memory
 
 	entries []update
-	nodes   []nodeWrite
 	stale   []staleNode
+	written int // nodes made
+	grown   int // by how many there are more in memory
+}
+
+func (w *worker) count(made int) {
+	w.written += made
+	w.grown += made
 }
 
 // apply returns what a slot at some depth becomes under updates, sorted by
@@ -208,7 +210,10 @@ func (w *worker) apply(at slot, depth int, ups []update) (slot, bool, error) {
 		return at, false, nil
 	}
 	w.stale = append(w.stale, staleNode{position: ups[0].position, version: at.version, depth: depth})
-	return w.finish(replaceSlots(old, &results, &changed, w.kept), depth, ups[0].position), true, nil
+	if at.node != nil {
+		w.grown--
+	}
+	return w.finish(w.replace(old, &results, &changed)), true, nil
 }
 
 // splitNibble cuts off the updates that share the first one's nibble at depth.
@@ -220,9 +225,9 @@ func splitNibble(ups []update, depth int) (group, rest []update) {
 	return ups[:n], ups[n:]
 }
 
-// replaceSlots returns a copy of old with the changed slots replaced. In the
-// copy, nodes that were written before kept are left to the disk.
-func replaceSlots(old *node, results *[fanout]slot, changed *[fanout]bool, kept uint64) *node {
+// replace returns a copy of old with the changed slots replaced. In the copy,
+// nodes that need not stay in memory are left to the disk.
+func (w *worker) replace(old *node, results *[fanout]slot, changed *[fanout]bool) *node {
 	n := &node{used: old.used, leaves: old.leaves, known: old.known, quarters: old.quarters}
 	for i := range fanout {
 		if !changed[i] {
@@ -246,8 +251,9 @@ func replaceSlots(old *node, results *[fanout]slot, changed *[fanout]bool, kept 
 		switch {
 		case !changed[i]:
 			n.slots[to] = old.slots[from]
-			if n.slots[to].version < kept {
-				n.slots[to].node = nil
+			if s := &n.slots[to]; s.node != nil && s.version < w.kept {
+				w.grown -= s.node.resident()
+				s.node = nil
 			}
 			to++
 		case n.used&bit != 0:
@@ -262,15 +268,15 @@ func replaceSlots(old *node, results *[fanout]slot, changed *[fanout]bool, kept 
 }
 
 // finish turns a built node into the slot that stands for it: empty or the
-// lone leaf if there is no more in it, else a node to be written.
-func (w *worker) finish(n *node, depth int, position *crypto.Digest) slot {
+// lone leaf if there is no more in it.
+func (w *worker) finish(n *node) slot {
 	if n.used == 0 {
 		return slot{}
 	}
 	if leaf := n.lone(); leaf != nil {
 		return *leaf
 	}
-	w.nodes = append(w.nodes, nodeWrite{node: n, position: position, depth: depth})
+	w.count(1)
 	return slot{hash: n.seal(), version: w.version, node: n}
 }
 
@@ -331,7 +337,6 @@ func (w *worker) build(leaves []slot, depth int) slot {
 	}
 	var results [fanout]slot
 	var changed [fanout]bool
-	position := leaves[0].leaf
 	for len(leaves) > 0 {
 		i, n := nibble(leaves[0].leaf, depth), 1
 		for n < len(leaves) && nibble(leaves[n].leaf, depth) == i {
@@ -340,5 +345,5 @@ func (w *worker) build(leaves []slot, depth int) slot {
 		results[i], changed[i] = w.build(leaves[:n], depth+1), true
 		leaves = leaves[n:]
 	}
-	return w.finish(replaceSlots(&node{}, &results, &changed, 0), depth, position)
+	return w.finish(w.replace(&node{}, &results, &changed))
 }

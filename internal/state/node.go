@@ -57,6 +57,17 @@ func (n *node) lone() *slot {
 	return nil
 }
 
+// resident counts the nodes in memory from this one down.
+func (n *node) resident() int {
+	count := 1
+	for i := range n.slots {
+		if below := n.slots[i].node; below != nil {
+			count += below.resident()
+		}
+	}
+	return count
+}
+
 // fold returns the digest of the binary subtree over the slots
 // [lo, lo+width), width a power of two.
 func (n *node) fold(lo, width int) crypto.Digest {

@@ -194,3 +194,25 @@ func TestReusedOverlayDoesNotAllocateForReads(t *testing.T) {
 		t.Errorf("a read through two overlays allocates %v times", n)
 	}
 }
+
+func TestRecords(t *testing.T) {
+	type record struct {
+		_      struct{} `cbor:",toarray"`
+		Number uint64
+	}
+	kv := state.NewMemoryBackend()
+	if _, ok := state.Load[record](kv, []byte("k")); ok {
+		t.Error("a record is found where none is")
+	}
+	state.Save(kv, []byte("k"), record{Number: 7})
+	if got, ok := state.Load[record](kv, []byte("k")); !ok || got.Number != 7 {
+		t.Errorf("loaded %v (%v), saved 7", got, ok)
+	}
+	kv.Set([]byte("k"), []byte("not a record"))
+	defer func() {
+		if _, ok := recover().(*state.Fault); !ok {
+			t.Error("a value that does not decode is no Fault")
+		}
+	}()
+	state.Load[record](kv, []byte("k"))
+}

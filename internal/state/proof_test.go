@@ -122,7 +122,8 @@ func TestGolden(t *testing.T) {
 			line(fmt.Sprintf("proof/%d/%d", n, i), must1(tree.Prove(accountKey(i)))(t).Encode())
 		}
 	}
-	tree := must1(accounts(t, 3).Next(9, []state.Change{{Key: accountKey(1), Deleted: true}, {Key: []byte("b"), Value: []byte("c")}}, 1))(t)
+	three := accounts(t, 3)
+	tree := must1(three.Persisted(three.Mark()).Next(9, []state.Change{{Key: accountKey(1), Deleted: true}, {Key: []byte("b"), Value: []byte("c")}}, 1))(t)
 	for key, record := range tree.Batch().Nodes() {
 		line("node/"+hex.EncodeToString(key), record)
 	}

@@ -38,7 +38,7 @@ var (
 	errMissing   = errors.New("state: node record is missing")
 )
 
-// DefaultResidentNodes bounds what a tree keeps of its nodes in memory: at most
+// DefaultResidentNodes bounds what a tree keeps of its durable nodes in memory:
 // about 50 MB.
 const DefaultResidentNodes = 1 << 16
 
@@ -48,38 +48,46 @@ type Tree struct {
 	reader NodeReader
 	mark   Mark
 	top    slot // the root node, which exists in every version but the empty one
-	layers []*layer
-	ages   ages
+	memory memory
+
+	// durable is the last version of the branch that is known to be on disk;
+	// before any, isDurable is false. Layers are the versions after it, up to
+	// this one.
+	durable   Mark
+	isDurable bool
+	layers    []*layer
 }
 
-// layer is what one version added, kept until it is on disk.
+// layer is what one version changed, kept until it is on disk.
 type layer struct {
 	mark    Mark
 	entries []update // the leaves that it wrote, by position
-	nodes   []nodeWrite
 	stale   []staleNode
 	changes []Change
 }
 
-// ages decides which nodes stay in memory: those written since kept. Nodes are
-// counted in generations of a quarter of the limit, and kept is one or two
-// generations ago. A node that stays may still hold nodes that were young when
-// it was written, so that in principle every level of the tree adds two
-// generations; hashed positions spread the writes, so that in fact the limit
-// holds (a test counts).
-type ages struct {
-	limit   int
-	count   int    // nodes written since the current generation began
-	kept    uint64 // first version of the generation before it
-	current uint64 // first version of the current generation
+// memory decides which durable nodes stay in memory. As long as there are more
+// nodes than the limit, those that were not written lately may go: they go when
+// a node above them is copied, which for a cold subtree is soon, since its root
+// hangs on a warm node.
+type memory struct {
+	limit    int
+	resident int    // nodes in memory, exactly
+	written  int    // since the period began
+	kept     uint64 // nodes of earlier versions may go
+	period   uint64 // first version of the current period
 }
 
-func (a ages) after(version uint64, written int) ages {
-	a.count += written
-	if a.count >= a.limit/4 {
-		a.kept, a.current, a.count = a.current, version+1, 0
+// after accounts for one version. A period ends, and what was not written in
+// the one before it may go, when there are too many nodes and an eighth of the
+// limit was written: time enough for the last period's end to take effect.
+func (m memory) after(version uint64, written, grown int) memory {
+	m.resident += grown
+	m.written += written
+	if m.resident > m.limit && m.written > m.limit/8 {
+		m.kept, m.period, m.written = m.period, version+1, 0
 	}
-	return a
+	return m
 }
 
 // NewTree returns the empty state, before any version. At most residentNodes
@@ -88,14 +96,14 @@ func NewTree(reader NodeReader, residentNodes int) *Tree {
 	if residentNodes <= 0 {
 		residentNodes = DefaultResidentNodes
 	}
-	return &Tree{reader: reader, ages: ages{limit: residentNodes}}
+	return &Tree{reader: reader, memory: memory{limit: residentNodes}}
 }
 
 // OpenTree returns a stored version. It is ErrNoVersion or ErrWrongRoot if the
 // reader does not have this one.
 func OpenTree(reader NodeReader, mark Mark, residentNodes int) (*Tree, error) {
 	t := NewTree(reader, residentNodes)
-	t.mark = mark
+	t.mark, t.durable, t.isDurable = mark, mark, true
 	t.top = slot{hash: mark.Root, version: mark.Version}
 	l := loader{reader: reader}
 	top, err := l.load(&t.top, 0, &crypto.Digest{})
@@ -108,7 +116,7 @@ func OpenTree(reader NodeReader, mark Mark, residentNodes int) (*Tree, error) {
 	if root := top.seal(); root != mark.Root {
 		return nil, fmt.Errorf("%w: version %d has %v, want %v", ErrWrongRoot, mark.Version, root, mark.Root)
 	}
-	t.top.node = top
+	t.top.node, t.memory.resident = top, 1
 	return t, nil
 }
 
@@ -124,14 +132,15 @@ func (t *Tree) Mark() Mark { return t.mark }
 // started reports whether the tree is a version, and not the state before any.
 func (t *Tree) started() bool { return t.top.node != nil }
 
-// Persisted returns the same tree, knowing that the batch of durable and those
-// of every version before it are on disk: it lets go of its copies. A mark that
-// is not among this tree's own versions changes nothing, so that a caller may
-// apply the latest finalized mark to every branch.
+// Persisted returns the same tree, knowing that the version of that mark is on
+// disk: batches begin after it, and it lets go of its copies. A mark that is
+// not among this tree's own versions changes nothing, so that a caller may
+// apply the latest durable mark to every branch.
 func (t *Tree) Persisted(durable Mark) *Tree {
 	for i, l := range t.layers {
 		if l.mark == durable {
 			same := *t
+			same.durable, same.isDurable = durable, true
 			same.layers = t.layers[i+1 : len(t.layers) : len(t.layers)]
 			return &same
 		}
@@ -139,13 +148,20 @@ func (t *Tree) Persisted(durable Mark) *Tree {
 	return t
 }
 
-// droppable returns the first version whose nodes must stay in memory.
-func (t *Tree) droppable() uint64 {
-	if len(t.layers) == 0 {
-		return t.ages.kept
+// Durable returns the last version of the branch that the tree knows to be on
+// disk, and false if there is none.
+func (t *Tree) Durable() (Mark, bool) { return t.durable, t.isDurable }
+
+// fresh returns the first version that is not known to be on disk.
+func (t *Tree) fresh() uint64 {
+	if !t.isDurable {
+		return 0
 	}
-	return min(t.ages.kept, t.layers[0].mark.Version)
+	return t.durable.Version + 1
 }
+
+// kept returns the first version whose nodes must stay in memory.
+func (t *Tree) kept() uint64 { return min(t.memory.kept, t.fresh()) }
 
 // Get returns the value of key in this version.
 func (t *Tree) Get(key []byte) ([]byte, bool, error) {
@@ -245,8 +261,7 @@ func (w *walk) below(at *slot, depth int, path *crypto.Digest, edge bool) bool {
 		switch {
 		case child == nil:
 		case child.leaf == nil:
-			next := *path
-			next[depth/2] |= byte(i) << (4 * (1 - depth%2))
+			next := childPath(path, depth, i)
 			if !w.below(child, depth+1, &next, edge && i == first) {
 				return false
 			}

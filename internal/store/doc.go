@@ -3,9 +3,11 @@
 //
 // A Store is one Pebble database, of which this package is the only owner. A
 // finalized block goes in with everything that belongs to it (header, body,
-// certificate, receipts, flat state, tree nodes, indexes) as one synced batch.
-// A Log is the write-ahead log of consensus: a file of its own, because a vote
-// has to be durable between blocks.
+// certificate, receipts, flat state, indexes) as one synced batch. The state
+// tree goes with every TreeInterval-th block; with the others go the block's
+// changes, from which OpenTree makes the latest tree again (ledger.md, "State
+// tree"). A Log is the write-ahead log of consensus: a file of its own, because
+// a vote has to be durable between blocks.
 //
 // Invariants:
 //
@@ -13,8 +15,8 @@
 //     and at most one more, whole.
 //  2. Heights are committed one after another: the first may be any (a node may
 //     start from a snapshot), each further one is its predecessor plus one.
-//  3. The flat state is the one after the latest height, whose root the tree's
-//     record of that height has.
+//  3. The flat state is the one after the latest height, and the tree after that
+//     height can be opened.
 //  4. After a crash a Log holds every record whose Append returned, in order,
 //     and of the last Append under way all records or none.
 //  5. One process owns a directory, or a log, at a time.

@@ -18,3 +18,6 @@ func (s *Store) SetRaw(key, value []byte) error { return s.db.Set(key, value, s.
 
 // WithDefaults returns the options as Open uses them.
 func (o Options) WithDefaults() (Options, error) { return o.withDefaults() }
+
+// Flush moves what is in memory to tables.
+func (s *Store) Flush() error { return s.db.Flush() }

@@ -23,12 +23,14 @@ const (
 	tableState       = 's' // key → value, latest
 	tableNode        = 'n' // node key → record of the tree
 	tableStale       = 'x' // version → keys of the nodes that it made stale
+	tableChanges     = 'k' // height → changes, after the last version of the tree
 )
 
 // Names in tableMeta.
 const (
 	metaFormat = "format" // → formatVersion, one byte
 	metaLatest = "latest" // → height
+	metaTree   = "tree"   // → last height whose tree is written
 	metaPruned = "pruned" // → first version that is still whole
 )
 

@@ -18,6 +18,12 @@ type Options struct {
 	// MemtableBytes is the size of one memtable, of which there are up to three
 	// at a time: 1 MiB to 1 GiB, default 24 MiB.
 	MemtableBytes int64
+	// TreeInterval is how often, in blocks, the state tree is written: 1 to 1024,
+	// default 16. The changes of the blocks in between are written instead, from
+	// which OpenTree makes the tree again; that saves most of the writes, for
+	// most nodes are superseded soon. The versions in between can later not be
+	// opened; 1 keeps every version.
+	TreeInterval int
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
 	UnsafeNoSync bool
@@ -31,6 +37,8 @@ const (
 	maxMemtableBytes     = 1 << 30
 	defaultCacheBytes    = 64 << 20
 	defaultMemtableBytes = 24 << 20
+	maxTreeInterval      = 1024
+	defaultTreeInterval  = 16
 
 	memtables       = 3
 	bloomBitsPerKey = 10
@@ -47,6 +55,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MemtableBytes == 0 {
 		o.MemtableBytes = defaultMemtableBytes
 	}
+	if o.TreeInterval == 0 {
+		o.TreeInterval = defaultTreeInterval
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -55,6 +66,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MemtableBytes < minBytes || o.MemtableBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: MemtableBytes is %d, want %d to %d", o.MemtableBytes, minBytes, maxMemtableBytes)
+	}
+	if o.TreeInterval < 1 || o.TreeInterval > maxTreeInterval {
+		return o, fmt.Errorf("store: TreeInterval is %d, want 1 to %d", o.TreeInterval, maxTreeInterval)
 	}
 	return o, nil
 }

@@ -16,8 +16,8 @@ import (
 
 // PruneOptions say what Prune leaves and how fast it goes.
 type PruneOptions struct {
-	// KeepVersions is how many versions of the state tree stay, the latest
-	// included: at least 1.
+	// KeepVersions is for how many heights back, the latest included, versions of
+	// the state tree that were written stay: at least 1.
 	KeepVersions uint64
 	// NodesPerSecond is how many nodes are deleted per second at most; 0 is no
 	// limit.

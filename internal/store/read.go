@@ -103,17 +103,51 @@ func (s *Store) AppendNode(dst, key []byte) ([]byte, bool, error) {
 	return appendValue(s.db, dst, append(append(buf[:0], tableNode), key...))
 }
 
-// OpenTree opens the state tree after a committed block. It is
-// state.ErrNoVersion if there is none, or it is pruned.
+// OpenTree opens the state tree after a committed block: any since TreeMark, and
+// older ones that were written and are not pruned. It is state.ErrNoVersion for
+// any other.
 func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
-	tip, ok, err := s.Tip(height)
+	from, replay := height, false
+	if written, ok := s.TreeMark(); ok && uint64(height) > written.Version {
+		from, replay = chain.Height(written.Version), true
+	}
+	tip, ok, err := s.Tip(from)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
-	return state.OpenTree(s, tip.Mark(), state.DefaultResidentNodes)
+	tree, err := state.OpenTree(s, tip.Mark(), state.DefaultResidentNodes)
+	for replay && err == nil && from < height {
+		from++
+		tree, err = s.replayChanges(tree, from)
+	}
+	return tree, err
+}
+
+// replayChanges returns the tree after a block, from the one before it.
+func (s *Store) replayChanges(tree *state.Tree, height chain.Height) (*state.Tree, error) {
+	data, ok, err := s.get(heightKey(tableChanges, height))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
+	}
+	changes, err := changesOf(data)
+	if err != nil {
+		return nil, fmt.Errorf("store: changes of block %d: %w", height, err)
+	}
+	tip, _, err := s.Tip(height)
+	if err != nil {
+		return nil, err
+	}
+	next, err := tree.Next(uint64(height), changes, 1)
+	if err == nil && next.Root() != tip.StateRoot {
+		err = fmt.Errorf("%w: changes of block %d lead to root %s, want %s", ErrCorrupt, height, next.Root().Short(), tip.StateRoot.Short())
+	}
+	return next, err
 }
 
 // State reads the flat state after the latest committed block, whichever that

@@ -23,6 +23,8 @@ var (
 	ErrFormat = errors.New("store: database of another format")
 	// ErrHeight says that a block is not the one after the latest.
 	ErrHeight = errors.New("store: not the next height")
+	// ErrTree says that a tree is not the one after the block.
+	ErrTree = errors.New("store: not the tree after the block")
 	// ErrCorrupt says that a record of the database cannot be what was written.
 	ErrCorrupt = errors.New("store: record is corrupt")
 )
@@ -32,8 +34,16 @@ type Store struct {
 	db     *pebble.DB
 	lock   *pebble.Lock
 	sync   *pebble.WriteOptions
-	latest atomic.Pointer[Tip] // nil: nothing is committed
+	latest atomic.Pointer[Tip]        // nil: nothing is committed
+	tree   atomic.Pointer[state.Mark] // last version written; nil like latest
+
+	treeInterval uint64 // in blocks
+	pending      int    // bytes of changes since the tree was written
 }
+
+// maxPendingBytes bounds the changes after which the tree is written though the
+// interval is not over.
+const maxPendingBytes = 16 << 20
 
 // Tip names a committed block and the state after it.
 type Tip struct {
@@ -75,7 +85,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), lock.Close())
 	}
-	s := &Store{db: db, lock: lock, sync: options.sync()}
+	s := &Store{db: db, lock: lock, sync: options.sync(), treeInterval: uint64(options.TreeInterval)}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
@@ -126,8 +136,31 @@ func (s *Store) load() error {
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: the latest height is %d, which has no tip", ErrCorrupt, latest)
 	}
+	if err != nil {
+		return err
+	}
+	written, _, err := s.number(metaKey(metaTree))
+	if err != nil {
+		return err
+	}
+	treeTip, ok, err := s.Tip(chain.Height(written))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: the tree's last height is %d, which has no tip", ErrCorrupt, written)
+	}
+	mark := treeTip.Mark()
 	s.latest.Store(&tip)
+	s.tree.Store(&mark)
 	return err
+}
+
+// TreeMark returns the last version of the state tree that is on disk, for
+// Tree.Persisted; false if there is none.
+func (s *Store) TreeMark() (state.Mark, bool) {
+	mark := s.tree.Load()
+	if mark == nil {
+		return state.Mark{}, false
+	}
+	return *mark, true
 }
 
 // Close ends the database's work and releases the directory. Snapshots must be
@@ -145,8 +178,11 @@ type Finalized struct {
 	Certificate []byte
 	Receipts    []byte
 
-	Changes []state.Change // from the state before to the one after the block
-	Tree    *state.Tree    // after the block; its version is the height
+	// Changes lead from the state before to the one after the block, and Tree is
+	// the tree after it, whose version is the height. It descends from OpenTree
+	// of this store, or from NewTree if that was empty.
+	Changes []state.Change
+	Tree    *state.Tree
 
 	Txs    []crypto.Digest // ids of the transactions, in the block's order
 	Orders []OrderEntry
@@ -160,29 +196,39 @@ type OrderEntry struct {
 
 // Commit stores a finalized block: all of it is durable when Commit returns
 // nil, and none of it otherwise. It is ErrHeight unless the block is the next
-// one. The caller then tells later trees, through Tree.Persisted.
+// one, and ErrTree if the tree is not the one after it. Every TreeInterval
+// blocks the tree goes with it: see TreeMark.
 func (s *Store) Commit(f Finalized) error {
 	last := s.latest.Load()
 	if last != nil && f.Height != last.Height+1 {
 		return fmt.Errorf("%w: %d after %d", ErrHeight, f.Height, last.Height)
 	}
-	mark, ok := f.Tree.Batch().Mark()
-	if !ok || mark.Version != uint64(f.Height) {
-		return fmt.Errorf("%w: the tree to commit with block %d has version %d, or is on disk already", ErrHeight, f.Height, f.Tree.Version())
+	tree, err := s.checkTree(&f)
+	if err != nil {
+		return err
 	}
-	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: mark.Root}
+	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: tree.Root()}
 	b := s.db.NewBatchWithSize(f.sizeHint())
 	w := writer{b: b}
 	w.block(&f, tip)
 	w.indexes(&f)
 	w.state(f.Changes)
-	w.tree(f.Tree.Batch())
+	pending := 0
+	if s.treeIsDue(f.Height) {
+		w.tree(tree)
+	} else {
+		pending = s.pending + w.changes(&f)
+	}
 	if w.err != nil {
 		return fmt.Errorf("store: block %d: %w", f.Height, errors.Join(w.err, b.Close()))
 	}
 	if err := s.db.Apply(b, s.sync); err != nil {
 		return fmt.Errorf("store: committing block %d: %w", f.Height, errors.Join(err, b.Close()))
 	}
+	if mark := tip.Mark(); s.treeIsDue(f.Height) {
+		s.tree.Store(&mark)
+	}
+	s.pending = pending
 	s.latest.Store(&tip)
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("store: block %d is committed, but: %w", f.Height, err)
@@ -190,9 +236,31 @@ func (s *Store) Commit(f Finalized) error {
 	return nil
 }
 
+// checkTree returns the block's tree, knowing which version is on disk.
+func (s *Store) checkTree(f *Finalized) (*state.Tree, error) {
+	if f.Tree.Version() != uint64(f.Height) || f.Tree.Batch().Empty() {
+		return nil, fmt.Errorf("%w: block %d with a tree of version %d, or one that is on disk", ErrTree, f.Height, f.Tree.Version())
+	}
+	tree := f.Tree
+	written, some := s.TreeMark()
+	if some {
+		tree = tree.Persisted(written)
+	}
+	if durable, ok := tree.Durable(); ok != some || durable != written {
+		return nil, fmt.Errorf("%w: block %d with a tree that descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, written.Version)
+	}
+	return tree, nil
+}
+
+// treeIsDue reports whether the tree is written with the block of a height.
+func (s *Store) treeIsDue(height chain.Height) bool {
+	mark, some := s.TreeMark()
+	return !some || uint64(height)-mark.Version >= s.treeInterval || s.pending >= maxPendingBytes
+}
+
 // sizeHint is about how many bytes the batch will take.
 func (f *Finalized) sizeHint() int {
-	const perChange, perTx, fixed = 1500, 64, 1 << 10
+	const perChange, perTx, fixed = 300, 64, 1 << 10
 	return len(f.Block) + len(f.Receipts) + len(f.Changes)*perChange + len(f.Txs)*perTx + fixed
 }
 
@@ -255,12 +323,28 @@ func (w *writer) state(changes []state.Change) {
 	}
 }
 
-func (w *writer) tree(batch state.Batch) {
-	for key, record := range batch.Nodes() {
+// changes adds the block's changes, instead of the tree, and returns their
+// size in bytes.
+func (w *writer) changes(f *Finalized) int {
+	data := appendChanges(nil, f.Changes)
+	w.set(heightKey(tableChanges, f.Height), data)
+	return len(data)
+}
+
+// tree adds what is new in the tree since it was written, and removes the
+// changes in between.
+func (w *writer) tree(tree *state.Tree) {
+	version := tree.Version()
+	for key, record := range tree.Batch().Nodes() {
 		w.setIn(tableNode, key, record)
 	}
-	if list := batch.StaleList(); len(list) > 0 {
-		mark, _ := batch.Mark()
-		w.set(heightKey(tableStale, chain.Height(mark.Version)), list)
+	if list := tree.Batch().StaleList(); len(list) > 0 {
+		w.set(heightKey(tableStale, chain.Height(version)), list)
+	}
+	w.set(metaKey(metaTree), numberBytes(version))
+	if durable, some := tree.Durable(); some {
+		for between := durable.Version + 1; between < version && w.err == nil; between++ {
+			w.err = w.b.Delete(heightKey(tableChanges, chain.Height(between)), nil)
+		}
 	}
 }

@@ -11,9 +11,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -76,7 +79,7 @@ func (h *history) next(t testing.TB) store.Finalized {
 	}
 	h.states = append(h.states, after)
 	changes := kv.Changes()
-	h.tree = must(h.tree.Persisted(h.tree.Mark()).Next(uint64(height), changes, 1))(t)
+	h.tree = must(h.tree.Next(uint64(height), changes, 1))(t)
 	return store.Finalized{
 		Height: height, Digest: id("block %d", height),
 		Header: fmt.Appendf(nil, "header %d", height), Block: fmt.Appendf(nil, "block %d", height),
@@ -151,7 +154,8 @@ func checkVersion(t *testing.T, s *store.Store, h *history, height int) {
 
 func TestCommitAndReadBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "db")
-	s := must(store.Open(dir, store.Options{}))(t)
+	archive := store.Options{TreeInterval: 1}
+	s := must(store.Open(dir, archive))(t)
 	h := newHistory(s)
 	checkWhole(t, s, h, 0)
 	for range 6 {
@@ -160,7 +164,7 @@ func TestCommitAndReadBack(t *testing.T) {
 	checkWhole(t, s, h, 6)
 	check(t, s.Close())
 
-	s = must(store.Open(dir, store.Options{}))(t)
+	s = must(store.Open(dir, archive))(t)
 	checkWhole(t, s, h, 6)
 	for i := range h.states {
 		checkVersion(t, s, h, i)
@@ -169,6 +173,52 @@ func TestCommitAndReadBack(t *testing.T) {
 	check(t, s.Commit(h.next(t)))
 	checkWhole(t, s, h, 7)
 	check(t, s.Close())
+}
+
+// TestTreeIsWrittenAtIntervals restarts after every block: whatever was written
+// of the tree, the latest version can be opened and gone on from.
+func TestTreeIsWrittenAtIntervals(t *testing.T) {
+	fs := vfs.NewMem()
+	var h *history
+	options := store.Options{TreeInterval: 4}
+	for n := range 19 {
+		s := must(store.OpenOn(fs, "db", options))(t)
+		if h == nil {
+			h = newHistory(s)
+		} else {
+			h.tree = must(s.OpenTree(chain.Height(n - 1)))(t)
+		}
+		check(t, s.Commit(h.next(t)))
+		checkWhole(t, s, h, n+1)
+		mark, ok := s.TreeMark()
+		if want := uint64(n / 4 * 4); !ok || mark.Version != want {
+			t.Fatalf("after block %d the tree on disk is version %d, want %d", n, mark.Version, want)
+		}
+		for i := range n + 1 {
+			if i%4 == 0 || i > n/4*4 {
+				checkVersion(t, s, h, i)
+			} else if _, err := s.OpenTree(chain.Height(i)); !errors.Is(err, state.ErrNoVersion) {
+				t.Fatalf("version %d: %v, want ErrNoVersion", i, err)
+			}
+		}
+		check(t, s.Close())
+	}
+}
+
+func TestDamagedChangesAreNamed(t *testing.T) {
+	for name, data := range map[string][]byte{
+		"cut key": {9, 'k'}, "no value": {1, 'k'}, "cut value": {1, 'k', 3, 'v'}, "other": {1, 'k', 2, 'v'},
+	} {
+		s := must(store.OpenMemory(store.Options{}))(t)
+		h := newHistory(s)
+		check(t, s.Commit(h.next(t)))
+		check(t, s.Commit(h.next(t)))
+		check(t, s.SetRaw(append([]byte("k"), 0, 0, 0, 0, 0, 0, 0, 1), data))
+		if _, err := s.OpenTree(1); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("%s: %v, want ErrCorrupt", name, err)
+		}
+		check(t, s.Close())
+	}
 }
 
 func TestOrderPositionsPage(t *testing.T) {
@@ -197,15 +247,25 @@ func TestCommitRefusesOtherHeights(t *testing.T) {
 	check(t, s.Commit(h.next(t)))
 	block := h.next(t)
 	for name, wrong := range map[string]func(f *store.Finalized){
-		"gap":          func(f *store.Finalized) { f.Height = 2 },
-		"again":        func(f *store.Finalized) { f.Height = 0 },
-		"stored tree":  func(f *store.Finalized) { f.Tree = f.Tree.Persisted(f.Tree.Mark()) },
-		"another tree": func(f *store.Finalized) { f.Tree = must(f.Tree.Next(9, nil, 1))(t) },
+		"gap":   func(f *store.Finalized) { f.Height = 2 },
+		"again": func(f *store.Finalized) { f.Height = 0 },
 	} {
 		f := block
 		wrong(&f)
 		if err := s.Commit(f); !errors.Is(err, store.ErrHeight) {
 			t.Errorf("%s: %v, want ErrHeight", name, err)
+		}
+	}
+	for name, tree := range map[string]*state.Tree{
+		"stored":      block.Tree.Persisted(block.Tree.Mark()),
+		"later":       must(block.Tree.Next(9, nil, 1))(t),
+		"not ours":    must(state.NewTree(s, 0).Next(1, block.Changes, 1))(t),
+		"of a sister": must(must(state.NewTree(s, 0).Next(0, block.Changes, 1))(t).Next(1, nil, 1))(t),
+	} {
+		f := block
+		f.Tree = tree
+		if err := s.Commit(f); !errors.Is(err, store.ErrTree) {
+			t.Errorf("a tree that is %s: %v, want ErrTree", name, err)
 		}
 	}
 	checkWhole(t, s, h, 1)
@@ -261,7 +321,7 @@ func TestStateIteratesInRange(t *testing.T) {
 func TestCrashLosesNoCommittedBlock(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	fs := vfs.NewCrashableMem()
-	s := must(store.OpenOn(fs, "db", store.Options{MemtableBytes: 1 << 20}))(t)
+	s := must(store.OpenOn(fs, "db", store.Options{MemtableBytes: 1 << 20, TreeInterval: 3}))(t)
 	h := newHistory(s)
 	type crash struct {
 		fs     *vfs.MemFS
@@ -279,7 +339,7 @@ func TestCrashLosesNoCommittedBlock(t *testing.T) {
 	}
 	check(t, s.Close())
 	for i, c := range crashes {
-		s := must(store.OpenOn(c.fs, "db", store.Options{MemtableBytes: 1 << 20}))(t)
+		s := must(store.OpenOn(c.fs, "db", store.Options{MemtableBytes: 1 << 20, TreeInterval: 3}))(t)
 		blocks := 0
 		if tip, ok := s.Latest(); ok {
 			blocks = int(tip.Height) + 1
@@ -294,7 +354,7 @@ func TestCrashLosesNoCommittedBlock(t *testing.T) {
 
 func TestPruneLeavesTheLastVersions(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	s := must(store.OpenOn(fs, "db", store.Options{}))(t)
+	s := must(store.OpenOn(fs, "db", store.Options{TreeInterval: 1}))(t)
 	h := newHistory(s)
 	for range 20 {
 		check(t, s.Commit(h.next(t)))
@@ -379,24 +439,38 @@ func TestOpenRefusesOtherDatabases(t *testing.T) {
 	}
 }
 
-func TestClosedStorePanicsWithAFault(t *testing.T) {
-	s := must(store.OpenMemory(store.Options{}))(t)
-	check(t, s.SetRaw([]byte("skey"), []byte("value")))
-	snapshot := must(s.Snapshot())(t)
-	check(t, snapshot.Close())
+func TestFailingDiskIsAFault(t *testing.T) {
+	var broken atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
+		if broken.Load() && o.Kind == errorfs.OpFileReadAt {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	s := must(store.OpenOn(fs, "db", store.Options{}))(t)
+	h := newHistory(s)
+	check(t, s.Commit(h.next(t)))
+	check(t, s.Flush())
+	broken.Store(true)
 	for name, read := range map[string]func(){
-		"Get":     func() { snapshot.Get([]byte("key")) },
-		"Iterate": func() { collect(snapshot) },
+		"Get":     func() { s.State().Get([]byte(slices.Sorted(maps.Keys(h.states[0]))[0])) },
+		"Iterate": func() { collect(s.State()) },
 	} {
 		func() {
 			defer func() {
-				if p := recover(); p == nil {
-					t.Errorf("%s of a closed snapshot goes through", name)
+				fault, ok := recover().(*state.Fault)
+				if !ok || !errors.Is(fault, errorfs.ErrInjected) {
+					t.Errorf("%s with a failing disk panics with %v, want a Fault with its cause", name, fault)
 				}
 			}()
 			read()
 		}()
 	}
+	if _, _, err := s.Block(0); !errors.Is(err, errorfs.ErrInjected) {
+		t.Errorf("Block with a failing disk: %v", err)
+	}
+	broken.Store(false)
+	checkWhole(t, s, h, 1)
 	check(t, s.Close())
 }
 
@@ -406,6 +480,7 @@ func TestOptions(t *testing.T) {
 	cases := map[string][]store.Options{
 		"CacheBytes":    {{CacheBytes: 1}, {CacheBytes: 1 << 40}, {CacheBytes: -1}},
 		"MemtableBytes": {{MemtableBytes: 1}, {MemtableBytes: 1 << 40}, {MemtableBytes: -1}},
+		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
 		"UnsafeNoSync":  nil,
 		"Logger":        nil,
 	}
@@ -444,6 +519,7 @@ func BenchmarkCommit(b *testing.B) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	body := make([]byte, 300*txs)
 	height := chain.Height(0)
+	var building time.Duration
 	for b.Loop() {
 		b.StopTimer()
 		height++
@@ -456,12 +532,17 @@ func BenchmarkCommit(b *testing.B) {
 			}
 		}
 		f.Changes = kv.Changes()
+		if mark, ok := s.TreeMark(); ok {
+			tree = tree.Persisted(mark)
+		}
 		b.StartTimer()
-		tree = must(tree.Persisted(tree.Mark()).Next(uint64(height), f.Changes, 1))(b)
+		start := b.Elapsed()
+		tree = must(tree.Next(uint64(height), f.Changes, 1))(b)
 		f.Tree = tree
-		next := b.Elapsed()
+		building += b.Elapsed() - start
 		check(b, s.Commit(f))
-		b.ReportMetric(float64((b.Elapsed()-next).Microseconds())/1000, "ms/last-commit")
 	}
+	b.ReportMetric(float64(building.Microseconds())/1000/float64(height), "ms-tree/op")
+	b.ReportMetric(float64((b.Elapsed()-building).Microseconds())/1000/float64(height), "ms-commit/op")
 	check(b, s.Close())
 }
