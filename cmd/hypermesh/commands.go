@@ -5,11 +5,17 @@ import "github.com/urfave/cli/v2"
 // commands lists the commands in the order in which help shows them.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		benchCommand(),
+		demoCommand(),
 		devnetCommand(),
-		genesisCommand(),
 		jobCommand(),
-		nodeCommand(),
 		walletCommand(),
+		queryCommand(),
+		nodeCommand(),
+		nexusCommand(),
+		agentCommand(),
+		relayCommand(),
+		explorerCommand(),
+		genesisCommand(),
+		benchCommand(),
 	}
 }

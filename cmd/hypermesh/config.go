@@ -39,7 +39,11 @@ func configFlags(role string, defaults any) []cli.Flag {
 		case string:
 			flags = append(flags, &cli.StringFlag{Name: name, EnvVars: env, Usage: usage, DefaultText: v})
 		case []string:
-			flags = append(flags, &cli.StringSliceFlag{Name: name, EnvVars: env, Usage: usage})
+			flag := &cli.StringSliceFlag{Name: name, EnvVars: env, Usage: usage}
+			if one, plural := strings.CutSuffix(name, "s"); plural {
+				flag.Aliases = []string{one}
+			}
+			flags = append(flags, flag)
 		case bool:
 			flags = append(flags, &cli.BoolFlag{Name: name, EnvVars: env, Usage: usage})
 		case time.Duration:
@@ -67,6 +71,13 @@ func readConfig(c *cli.Context, config checker) error {
 	case len(meta.Undecoded()) > 0:
 		return fmt.Errorf("%s: unknown key %q", path, meta.Undecoded()[0].String())
 	}
+	applyConfig(c, config)
+	return config.Check()
+}
+
+// applyConfig sets what the environment and the flags say of the config that the
+// pointer is to.
+func applyConfig(c *cli.Context, config any) {
 	for field, value := range configFields(reflect.ValueOf(config).Elem()) {
 		name := flagName(field)
 		if !c.IsSet(name) {
@@ -87,7 +98,6 @@ func readConfig(c *cli.Context, config checker) error {
 			value.SetUint(c.Uint64(name))
 		}
 	}
-	return config.Check()
 }
 
 // configFields yields the fields that a file or a flag may set.

@@ -163,7 +163,7 @@ func isNone(p chain.Policy) bool {
 	return ok
 }
 
-func clip(s string, limit int) string { return s[:min(len(s), limit)] }
+func clip(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }
 
 // parseVerify reads none or replicate=K/N.
 func parseVerify(s string) (chain.Policy, error) {

@@ -180,7 +180,7 @@ func (n *fakeNode) State(_ context.Context, key []byte, prove bool) (api.State, 
 
 func (n *fakeNode) Settlements(_ context.Context, order crypto.Digest) (api.Settlements, error) {
 	s := api.NewSettlements(order)
-	err := s.Add(api.SettledClaim{Height: 4}, chain.ClaimSettled{Order: order, Cost: chain.Nano(8)})
+	err := s.Add(api.SettledClaim{Height: 4}, chain.ClaimSettled{Order: order, Exit: chain.ExitOK, Cost: chain.Nano(8)})
 	return s, err
 }
 

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk"
+)
+
+func queryCommand() *cli.Command {
+	rpc := &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}
+	return &cli.Command{
+		Name:  "query",
+		Usage: "ask a node",
+		Subcommands: []*cli.Command{
+			{
+				Name: "supply", Usage: "HYPER minted, burned, and where the rest is",
+				Description: "With --verify the node recomputes every sum from its whole state and compares.\nExample: hypermesh query supply --verify --json",
+				Flags:       []cli.Flag{rpc, &cli.BoolFlag{Name: "verify", Usage: "recompute from the state, and fail if a sum differs"}, jsonFlag()},
+				Action:      querySupply,
+			},
+			{
+				Name: "account", Usage: "an account's balance and nonce", ArgsUsage: "ADDRESS",
+				Description: "Example: hypermesh query account hyper1…",
+				Flags:       []cli.Flag{rpc, jsonFlag()},
+				Action:      queryAccount,
+			},
+		},
+	}
+}
+
+func queryClient(c *cli.Context) (*sdk.Client, error) {
+	return sdk.New(sdk.Config{Nodes: c.StringSlice("rpc")})
+}
+
+func querySupply(c *cli.Context) error {
+	client, err := queryClient(c)
+	if err != nil {
+		return err
+	}
+	s, err := client.Supply(c.Context, c.Bool("verify"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		if err := printJSON(c, s); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.App.Writer, "height    %d\nminted    %s\nburned    %s\ntotal     %s\n", s.Height, s.Minted, s.Burned, s.Total)
+		if p := s.Parts; p != nil {
+			fmt.Fprintf(c.App.Writer, "balances  %s\nescrow    %s\nbonds     %s\nstakes    %s\nmaturing  %s\nsum       %s\n", p.Balances, p.Escrow, p.Bonds, p.Stakes, p.Maturing, p.Sum)
+		}
+	}
+	if p := s.Parts; p != nil && p.Sum != s.Total {
+		return errors.New("the state holds another sum than was minted and not burned")
+	}
+	return nil
+}
+
+func queryAccount(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef(c, "want one ADDRESS, got %d arguments", c.NArg())
+	}
+	address, err := chain.ParseAddress(c.Args().First())
+	if err != nil {
+		return usagef(c, "ADDRESS: %v", err)
+	}
+	client, err := queryClient(c)
+	if err != nil {
+		return err
+	}
+	a, err := client.Account(c.Context, address)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c, a)
+	}
+	fmt.Fprintf(c.App.Writer, "address    %s\nbalance    %s\nspendable  %s\nnonce      %d\nheight     %d\n", a.Address, a.Balance, a.Spendable, a.Nonce, a.Height)
+	return nil
+}
