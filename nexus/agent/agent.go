@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/executor"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// sweepEvery is how often the spool is searched for what nobody can claim.
+const sweepEvery = 10 * time.Minute
+
+// Agent is a provider's node. Make it with Open, and Run it once.
+type Agent struct {
+	config  Config
+	log     *slog.Logger
+	key     crypto.PrivateKey
+	id      crypto.PublicKey
+	owner   chain.Address
+	genesis *chain.Genesis
+	token   string
+	runsDir string
+
+	blobs    *blob.Store
+	spool    *spool
+	wasm     *executor.Wasm
+	kernels  *executor.Kernels
+	endpoint *transport.Endpoint
+	listener net.Listener // of HTTP; nil: none
+	capacity *capacity
+	metrics  *metrics
+	links    []*link
+	paused   atomic.Bool
+	loading  *kernelStates
+
+	work    context.Context // of tasks; ends with errStopping
+	stop    context.CancelCauseFunc
+	running sync.WaitGroup // tasks
+
+	mu         sync.Mutex
+	stopping   bool
+	sessions   map[*session]struct{}
+	joined     chan struct{} // closed when a session begins
+	tasks      map[crypto.Digest]*task
+	remembered memory
+}
+
+// Run runs the agent that the config and its home describe, until ctx ends.
+func Run(ctx context.Context, config Config) error {
+	a, err := Open(config)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// Open reads the home and the work directory, and opens the sockets.
+func Open(config Config) (*Agent, error) {
+	if err := config.Check(); err != nil {
+		return nil, fmt.Errorf("agent: config: %w", err)
+	}
+	a := &Agent{
+		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
+		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
+		tasks: map[crypto.Digest]*task{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
+	}
+	a.work, a.stop = context.WithCancelCause(context.Background())
+	a.metrics = newMetrics(a)
+	if err := a.open(); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *Agent) open() (err error) {
+	if err := a.readHome(); err != nil {
+		return err
+	}
+	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
+		return err
+	}
+	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes}); err != nil {
+		return err
+	}
+	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
+		return err
+	}
+	if a.config.HTTP == "" {
+		return nil
+	}
+	if a.listener, err = net.Listen("tcp", a.config.HTTP); err != nil {
+		return fmt.Errorf("agent: http: %w", err)
+	}
+	return nil
+}
+
+// readHome reads identity, genesis and token.
+func (a *Agent) readHome() (err error) {
+	home := func(name string) string { return filepath.Join(a.config.Home, name) }
+	if a.key, err = readKey(home(NodeKeyFile)); err != nil {
+		return err
+	}
+	a.id = a.key.Public()
+	if a.owner, err = chain.ParseAddress(a.config.Owner); err != nil {
+		return fmt.Errorf("agent: owner: %w", err)
+	}
+	if a.genesis, err = readGenesis(a.config.path(a.config.Genesis, GenesisFile)); err != nil {
+		return err
+	}
+	for _, text := range a.config.Servers {
+		addr, err := transport.ParseNodeAddr(text)
+		if err != nil {
+			return fmt.Errorf("agent: servers: %w", err)
+		}
+		a.links = append(a.links, &link{addr: addr})
+	}
+	if a.token, err = openToken(a.config.Home); err != nil {
+		return err
+	}
+	_, err = os.Stat(home(pausedFile))
+	a.paused.Store(err == nil)
+	return nil
+}
+
+// openWork opens the blob store, whose lock keeps a second agent out, and the
+// spool, and removes what an earlier process was running. A spooled Done whose output is gone cannot be handed
+// over: its order is given up, and may be run again.
+func (a *Agent) openWork(dir string) (err error) {
+	bytes := int64(a.config.DiskMiB) << 20 / 2
+	a.blobs, err = blob.Open(blob.Config{
+		Dir: filepath.Join(dir, "blobs"), MaxBytes: bytes, MaxBlobBytes: min(bytes, blob.MaxBytes), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.runsDir = filepath.Join(dir, "runs")
+	if err := errors.Join(os.RemoveAll(a.runsDir), os.MkdirAll(a.runsDir, 0o700)); err != nil {
+		return fmt.Errorf("agent: opening the work directory: %w", err)
+	}
+	if a.spool, err = openSpool(filepath.Join(dir, "spool"), a.id, a.log); err != nil {
+		return err
+	}
+	for _, e := range a.spool.list() {
+		if err := a.keepOutput(e.Done.Output); err != nil {
+			a.log.Error("agent: giving up a finished job", "order", e.Done.Receipt.Order.Short(), "error", err)
+			a.spool.remove(e.Done.Receipt.Order)
+		}
+	}
+	return nil
+}
+
+// HTTPAddr returns where the status page is, or nil.
+func (a *Agent) HTTPAddr() net.Addr {
+	if a.listener == nil {
+		return nil
+	}
+	return a.listener.Addr()
+}
+
+// ID returns the node's id.
+func (a *Agent) ID() crypto.PublicKey { return a.id }
+
+// Run serves until ctx ends or the HTTP server fails. Work that runs then is
+// abandoned, and done again when a server assigns it again; what has finished
+// is in the spool.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.log.Info("agent: starting", "node", a.id.String(), "chain", string(a.genesis.ChainID), "owner", a.owner.String(),
+		"servers", len(a.links), "spooled", a.spool.count())
+	var wg sync.WaitGroup
+	for _, l := range a.links {
+		wg.Go(func() { a.keep(ctx, l) })
+	}
+	wg.Go(func() { a.loadKernels(ctx) })
+	wg.Go(func() { a.sweepRegularly(ctx) })
+	if a.listener != nil {
+		wg.Go(func() {
+			if err := a.serveHTTP(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	a.mu.Lock()
+	a.stopping = true
+	a.mu.Unlock()
+	a.stop(errStopping)
+	a.running.Wait()
+	wg.Wait()
+	err := a.close()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(cause, err)
+	}
+	a.log.Info("agent: stopped")
+	return err
+}
+
+// close closes what Open opened.
+func (a *Agent) close() error {
+	a.stop(errStopping)
+	var failures []error
+	if a.endpoint != nil {
+		failures = append(failures, a.endpoint.Close())
+	}
+	if a.listener != nil {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			failures = append(failures, err)
+		}
+	}
+	if a.wasm != nil {
+		a.wasm.Close()
+	}
+	if a.blobs != nil {
+		failures = append(failures, a.blobs.Close())
+	}
+	return errors.Join(failures...)
+}
+
+func (a *Agent) sweepRegularly(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		a.sweep(time.Now())
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// setPaused has the agent decline or take new work, over restarts. What runs
+// goes on.
+func (a *Agent) setPaused(paused bool) error {
+	path := filepath.Join(a.config.Home, pausedFile)
+	change := func() error { return removeIfThere(path) }
+	if paused {
+		change = func() error { return writeFile(path, []byte("paused\n")) }
+	}
+	if err := change(); err != nil {
+		return fmt.Errorf("agent: remembering the pause: %w", err)
+	}
+	if a.paused.Swap(paused) != paused {
+		a.log.Info("agent: pause changed", "paused", paused)
+		a.sayLoad()
+	}
+	return nil
+}
+
+// kernelStates says of each configured kernel whether it can be proven.
+type kernelStates struct {
+	names []string
+
+	mu     sync.Mutex
+	states map[string]string
+}
+
+// What a kernel's state may be, beside the error that its loading met.
+const (
+	kernelLoading = "loading"
+	kernelReady   = "ready"
+)
+
+func newKernelStates(names []string) *kernelStates {
+	k := &kernelStates{names: names, states: map[string]string{}}
+	for _, name := range names {
+		k.states[name] = kernelLoading
+	}
+	return k
+}
+
+func (k *kernelStates) set(name, state string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.states[name] = state
+}
+
+func (k *kernelStates) get(name string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.states[name]
+}
+
+// pinned returns the digest of the verifying key that genesis pins for a
+// kernel.
+func (a *Agent) pinned(kernel string) (crypto.Digest, bool) {
+	for _, k := range a.genesis.Kernels {
+		if k.Name == kernel {
+			return k.VerifyingKey, true
+		}
+	}
+	return crypto.Digest{}, false
+}
+
+// loadKernels loads the proving keys, which takes seconds each, and tells the
+// servers of each kernel that can be proven from then on.
+func (a *Agent) loadKernels(ctx context.Context) {
+	dir := a.config.path(a.config.KeyDir, "proving-keys")
+	for _, name := range a.config.Kernels {
+		if ctx.Err() != nil {
+			return
+		}
+		keys, err := a.loadKernel(dir, name)
+		if err != nil {
+			a.loading.set(name, err.Error())
+			a.log.Error("agent: a kernel cannot be proven", "kernel", name, "error", err)
+			continue
+		}
+		a.kernels.Add(keys)
+		a.loading.set(name, kernelReady)
+		a.log.Info("agent: a kernel can be proven", "kernel", name)
+		a.sayHello()
+	}
+}
+
+// loadKernel loads a kernel's keys, which must be those that genesis pins.
+func (a *Agent) loadKernel(dir, name string) (*groth16.Keys, error) {
+	pinned, ok := a.pinned(name)
+	if !ok {
+		return nil, fmt.Errorf("agent: genesis pins no kernel %s", name)
+	}
+	keys, err := groth16.Load(dir, zk.Kernel(name))
+	if err != nil {
+		return nil, err
+	}
+	if keys.Digest() != pinned {
+		return nil, fmt.Errorf("agent: the keys of %s in %s are %s, genesis pins %s", name, dir, keys.Digest().Short(), pinned.Short())
+	}
+	return keys, nil
+}

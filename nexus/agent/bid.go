@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// answer returns the reply to an offer: a signed bid, or the reason for none.
+func (a *Agent) answer(o *job.Offer) job.BidReply {
+	bid, decline := a.bid(&o.Order, &o.Spec, time.Now())
+	if decline != "" {
+		a.metrics.offers.WithLabelValues("declined").Inc()
+		return job.BidReply{Auction: o.Auction, Decline: line(decline)}
+	}
+	a.metrics.offers.WithLabelValues("bid").Inc()
+	return job.BidReply{Auction: o.Auction, Bid: bid, BidSig: a.key.Sign(crypto.DomainBid, bid.Payload())}
+}
+
+// bid returns the node's bid for an order, or why it makes none. The order and
+// the specification belong together: the message was checked.
+func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bid, string) {
+	for _, check := range []func(*chain.Order, *job.Spec, time.Time) string{a.unwilling, a.unable} {
+		if decline := check(order, spec, now); decline != "" {
+			return chain.Bid{}, decline
+		}
+	}
+	bid := chain.Bid{
+		ChainID: a.genesis.ChainID, Order: order.ID(), Node: a.id, Expiry: timeMs(now.Add(a.config.BidExpiry)),
+	}
+	var decline string
+	if policy, ok := order.Policy.Policy.(chain.PolicyZK); ok {
+		bid.Fixed, decline = a.fixedPrice(order, &policy)
+	} else {
+		bid.Prices, decline = a.meteredPrices(order, spec)
+	}
+	return bid, decline
+}
+
+// unwilling says why the node wants no such work.
+func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) string {
+	end := timeMs(now) + chain.TimeMs(spec.Limits.WallMs)
+	switch {
+	case order.ChainID != a.genesis.ChainID:
+		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
+	case a.paused.Load():
+		return "paused"
+	case spec.Region != "" && spec.Region != a.config.Region:
+		return fmt.Sprintf("region %.32q is wanted, this node is in %q", spec.Region, a.config.Region)
+	case end > order.Deadline:
+		return fmt.Sprintf("the work may end at %d, after the deadline %d", end, order.Deadline)
+	case a.spool.count() >= maxSpooled:
+		return fmt.Sprintf("%d finished jobs wait for the servers, the limit", maxSpooled)
+	}
+	return ""
+}
+
+// unable says what the node lacks for the work.
+func (a *Agent) unable(order *chain.Order, spec *job.Spec, _ time.Time) string {
+	if kernel, ok := spec.Work.Work.(job.Kernel); ok {
+		if !slices.Contains(a.kernels.Names(), kernel.Name) {
+			return fmt.Sprintf("kernel %s is not proven here", kernel.Name)
+		}
+	}
+	n := needOf(spec)
+	if most := a.capacity.total.diskMiB; n.diskMiB > most {
+		return fmt.Sprintf("no capacity: %d MiB of disk needed, this node has %d for running work", n.diskMiB, most)
+	}
+	if lack := a.capacity.missing(n); lack != "" {
+		return "no capacity: " + lack
+	}
+	return ""
+}
+
+// fixedPrice returns the price of a proven statement.
+func (a *Agent) fixedPrice(order *chain.Order, policy *chain.PolicyZK) (chain.Amount, string) {
+	if pinned, _ := a.pinned(policy.Kernel); pinned != policy.VerifyingKey {
+		return chain.Amount{}, fmt.Sprintf("the order names verifying key %s, genesis pins another", policy.VerifyingKey.Short())
+	}
+	limit := order.FixedCap
+	if order.MaxCost.Less(limit) {
+		limit = order.MaxCost
+	}
+	price, ok := priceAt(a.config.ProofPriceNHyper, limit.Nano(), a.config.SurchargePercent, a.capacity.load())
+	if !ok {
+		return chain.Amount{}, fmt.Sprintf("a proof costs %s here, the order's cap is %s", chain.Nano(a.config.ProofPriceNHyper), limit)
+	}
+	return chain.Nano(price), ""
+}
+
+// meteredPrices returns the prices of metered work, unless they are above the
+// order's caps or could exceed its max cost.
+func (a *Agent) meteredPrices(order *chain.Order, spec *job.Spec) ([]chain.UnitPrice, string) {
+	table := []chain.UnitPrice{
+		{Resource: chain.CPU, Price: a.config.CPUPriceAtto},
+		{Resource: chain.Memory, Price: a.config.MemoryPriceAtto},
+		{Resource: chain.Network, Price: a.config.NetworkPriceAtto},
+	}
+	load := a.capacity.load()
+	for i, base := range table {
+		limit, capped := chain.PriceOf(order.Caps, base.Resource)
+		if !capped {
+			return nil, fmt.Sprintf("the order has no cap for %s", base.Resource)
+		}
+		price, ok := priceAt(base.Price, limit, a.config.SurchargePercent, load)
+		if !ok {
+			return nil, fmt.Sprintf("%s costs %d here, the order's cap is %d", base.Resource, base.Price, limit)
+		}
+		table[i].Price = price
+	}
+	worst, err := job.WorstCost(spec, table)
+	if err != nil {
+		return nil, err.Error()
+	}
+	replicas := uint64(1)
+	if policy, ok := order.Policy.Policy.(chain.PolicyReplicate); ok {
+		replicas = uint64(policy.K)
+	}
+	if all, ok := worst.ShareFloor(replicas, 1); !ok || order.MaxCost.Less(all) {
+		return nil, fmt.Sprintf("the work may cost %s for each of %d replicas, the order's max cost is %s", worst, replicas, order.MaxCost)
+	}
+	return table, ""
+}
+
+// priceAt raises a price of the table by the utilisation surcharge:
+//
+//	base × (1 + surcharge_percent/100 × load/1000)
+//
+// where load is the larger share of CPU or memory that is taken, in thousandths.
+// A raised price above the order's cap is lowered to it, but never below the
+// table's: then it is no price at all.
+func priceAt(base, limit, surchargePercent, load uint64) (uint64, bool) {
+	if base > limit {
+		return 0, false
+	}
+	price, ok := checked.MulDivFloor(base, 100_000+surchargePercent*load, 100_000)
+	if !ok {
+		price = math.MaxUint64
+	}
+	return min(price, limit), true
+}
+
+func timeMs(t time.Time) chain.TimeMs { return chain.TimeMs(max(t.UnixMilli(), 0)) }

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// need is what one job takes of the node.
+type need struct {
+	millicores uint64
+	memoryMiB  uint64
+	diskMiB    uint64 // of the directory that it runs in
+}
+
+// needOf returns what a job takes: what it asks for, and room for its unpacked
+// input and its output.
+func needOf(spec *job.Spec) need {
+	return need{
+		millicores: spec.Resources.Millicores, memoryMiB: spec.Resources.MemoryMiB,
+		diskMiB: mebibytes(spec.InputBytes) + mebibytes(spec.Limits.OutputBytes),
+	}
+}
+
+func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
+
+// capacity counts what the jobs that run take. Safe for concurrent use.
+type capacity struct {
+	total   need
+	maxJobs int
+
+	mu      sync.Mutex
+	used    need
+	running int
+	waiting int
+	freed   chan struct{} // closed when something is released
+}
+
+func newCapacity(c *Config) *capacity {
+	return &capacity{
+		total:   need{millicores: c.Millicores, memoryMiB: c.MemoryMiB, diskMiB: c.DiskMiB / 2},
+		maxJobs: c.MaxJobs, freed: make(chan struct{}),
+	}
+}
+
+// lacks names what is not free for a job now, or returns nothing. The caller
+// holds c.mu.
+func (c *capacity) lacks(n need) string {
+	if c.running >= c.maxJobs {
+		return fmt.Sprintf("%d jobs run, as many as this node runs at a time", c.running)
+	}
+	for _, r := range []struct {
+		what              string
+		want, used, total uint64
+	}{
+		{"millicores", n.millicores, c.used.millicores, c.total.millicores},
+		{"MiB of memory", n.memoryMiB, c.used.memoryMiB, c.total.memoryMiB},
+		{"MiB of disk", n.diskMiB, c.used.diskMiB, c.total.diskMiB},
+	} {
+		if free := r.total - r.used; r.want > free {
+			return fmt.Sprintf("%d %s needed, %d free", r.want, r.what, free)
+		}
+	}
+	return ""
+}
+
+// missing names what is not free for one more job now, or returns nothing.
+func (c *capacity) missing(n need) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting > 0 {
+		return fmt.Sprintf("%d jobs wait for capacity already", c.waiting)
+	}
+	return c.lacks(n)
+}
+
+// acquire takes what a job needs, and waits until it is free or ctx ends.
+func (c *capacity) acquire(ctx context.Context, n need) error {
+	c.mu.Lock()
+	c.waiting++
+	for {
+		lack := c.lacks(n)
+		if lack == "" {
+			c.used.millicores += n.millicores
+			c.used.memoryMiB += n.memoryMiB
+			c.used.diskMiB += n.diskMiB
+			c.running++
+			c.waiting--
+			c.mu.Unlock()
+			return nil
+		}
+		freed := c.freed
+		c.mu.Unlock()
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			c.mu.Lock()
+			c.waiting--
+			c.mu.Unlock()
+			return fmt.Errorf("waiting for capacity (%s): %w", lack, context.Cause(ctx))
+		}
+		c.mu.Lock()
+	}
+}
+
+// release gives back what acquire took.
+func (c *capacity) release(n need) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used.millicores -= n.millicores
+	c.used.memoryMiB -= n.memoryMiB
+	c.used.diskMiB -= n.diskMiB
+	c.running--
+	close(c.freed)
+	c.freed = make(chan struct{})
+}
+
+// free returns what no job takes now.
+func (c *capacity) free() job.Resources {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return job.Resources{Millicores: c.total.millicores - c.used.millicores, MemoryMiB: c.total.memoryMiB - c.used.memoryMiB}
+}
+
+// load returns the larger share of CPU or memory that is taken, in thousandths.
+func (c *capacity) load() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(c.used.millicores*1_000/c.total.millicores, c.used.memoryMiB*1_000/c.total.memoryMiB)
+}

@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// Files of an agent's home, beside its config.
+const (
+	NodeKeyFile = "node.key" // seed of 64 hexadecimal digits
+	GenesisFile = "genesis.json"
+	TokenFile   = "http.token" // made by the agent; lets its reader pause and resume
+	pausedFile  = "paused"     // there while the agent is paused
+)
+
+// Config says how an agent runs. Its home holds node.key and, unless genesis
+// says otherwise, genesis.json.
+type Config struct {
+	Home string       `toml:"-"`
+	Log  *slog.Logger `toml:"-"` // nil: standard error, from log_level up
+
+	Servers          []string      `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster"`
+	Owner            string        `toml:"owner" usage:"address of the account that registered this node and is paid"`
+	Region           string        `toml:"region" usage:"where the node is, as consumers may ask for it"`
+	Millicores       uint64        `toml:"millicores" usage:"CPU to sell, in thousandths of a core"`
+	MemoryMiB        uint64        `toml:"memory_mib" usage:"memory to sell, in MiB"`
+	DiskMiB          uint64        `toml:"disk_mib" usage:"disk to use for inputs, outputs and running work, in MiB"`
+	MaxJobs          int           `toml:"max_jobs" usage:"jobs to run at the same time"`
+	CPUPriceAtto     uint64        `toml:"cpu_price_atto" usage:"price of a millicore for a second, in 10^-18 HYPER"`
+	MemoryPriceAtto  uint64        `toml:"memory_price_atto" usage:"price of a MiB for a second, in 10^-18 HYPER"`
+	NetworkPriceAtto uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
+	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
+	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
+	BidExpiry        time.Duration `toml:"bid_expiry" usage:"how long a bid binds"`
+	Kernels          []string      `toml:"kernels" usage:"zk kernels to prove, such as matmul-32"`
+	KeyDir           string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
+	Genesis          string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
+	WorkDir          string        `toml:"work_dir" usage:"directory of blobs, running work and the spool; empty: work in the home"`
+	HTTP             string        `toml:"http" usage:"loopback host:port of the status page, /healthz and /metrics; empty: none"`
+	LogLevel         string        `toml:"log_level" usage:"debug, info, warn or error"`
+}
+
+// DefaultConfig returns the defaults: all processors, 2 GiB of memory, prices
+// of about 0.011 HYPER a core·hour, 0.0011 a GiB·hour and 0.001 a GiB moved.
+func DefaultConfig() Config {
+	return Config{
+		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8,
+		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
+		ProofPriceNHyper: 1_000_000, SurchargePercent: 50, BidExpiry: 2 * time.Minute,
+		HTTP: "127.0.0.1:7380", LogLevel: "info",
+	}
+}
+
+// Bounds of a config.
+const (
+	maxServers    = 16
+	maxJobs       = 128
+	maxKernels    = 16
+	minDiskMiB    = 16
+	maxDiskMiB    = 1 << 24
+	maxSurcharge  = 10_000
+	minBidExpiry  = time.Second
+	maxBidExpiry  = 24 * time.Hour
+	maxHeldTasks  = 256
+	maxSpooled    = 768
+	maxRemembered = 1_024
+)
+
+// Check returns an error that names the first field out of range.
+func (c *Config) Check() error {
+	if err := c.checkNames(); err != nil {
+		return err
+	}
+	for _, n := range []struct {
+		field           string
+		value, min, max uint64
+	}{
+		{"millicores", c.Millicores, 1, 1 << 20},
+		{"memory_mib", c.MemoryMiB, 1, 1 << 24},
+		{"disk_mib", c.DiskMiB, minDiskMiB, maxDiskMiB},
+		{"max_jobs", uint64(max(c.MaxJobs, 0)), 1, maxJobs},
+		{"surcharge_percent", c.SurchargePercent, 0, maxSurcharge},
+	} {
+		if n.value < n.min || n.value > n.max {
+			return fmt.Errorf("%s is %d, want %d to %d", n.field, n.value, n.min, n.max)
+		}
+	}
+	if c.BidExpiry < minBidExpiry || c.BidExpiry > maxBidExpiry {
+		return fmt.Errorf("bid_expiry is %v, want %v to %v", c.BidExpiry, minBidExpiry, maxBidExpiry)
+	}
+	return c.checkHTTP()
+}
+
+func (c *Config) checkNames() error {
+	if len(c.Servers) == 0 || len(c.Servers) > maxServers {
+		return fmt.Errorf("servers has %d entries, want 1 to %d", len(c.Servers), maxServers)
+	}
+	seen := map[crypto.PublicKey]bool{}
+	for _, text := range c.Servers {
+		addr, err := transport.ParseNodeAddr(text)
+		if err != nil {
+			return fmt.Errorf("servers: %w", err)
+		}
+		if seen[addr.ID] {
+			return fmt.Errorf("servers: %s appears twice", addr.ID.Short())
+		}
+		seen[addr.ID] = true
+	}
+	if _, err := chain.ParseAddress(c.Owner); err != nil {
+		return fmt.Errorf("owner: %w", err)
+	}
+	if len(c.Region) > chain.MaxRegion {
+		return fmt.Errorf("region has %d bytes, limit %d", len(c.Region), chain.MaxRegion)
+	}
+	if len(c.Kernels) > maxKernels {
+		return fmt.Errorf("kernels has %d entries, limit %d", len(c.Kernels), maxKernels)
+	}
+	for _, name := range c.Kernels {
+		if err := zk.Kernel(name).Check(); err != nil {
+			return fmt.Errorf("kernels: %w", err)
+		}
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return fmt.Errorf("log_level is %.20q, want debug, info, warn or error", c.LogLevel)
+	}
+	return nil
+}
+
+// checkHTTP refuses an address that others can reach: what the page shows is
+// its owner's business.
+func (c *Config) checkHTTP() error {
+	if c.HTTP == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.HTTP)
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
+		return fmt.Errorf("http is %q, want a loopback address", c.HTTP)
+	}
+	return nil
+}
+
+// logger returns the configured logger.
+func (c *Config) logger() *slog.Logger {
+	if c.Log != nil {
+		return c.Log
+	}
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // Check has refused it
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func (c *Config) path(configured, inHome string) string {
+	if configured != "" {
+		return configured
+	}
+	return filepath.Join(c.Home, inHome)
+}
+
+// readKey reads the node's key.
+func readKey(path string) (crypto.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return crypto.PrivateKey{}, fmt.Errorf("agent: reading the node key: %w", err)
+	}
+	key, err := crypto.ParsePrivateKey(strings.TrimSpace(string(text)))
+	if err != nil {
+		return crypto.PrivateKey{}, fmt.Errorf("agent: %s: %w", path, err)
+	}
+	return key, nil
+}
+
+func readGenesis(path string) (*chain.Genesis, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("agent: opening genesis: %w", err)
+	}
+	g, err := chain.ReadGenesis(f)
+	return g, errors.Join(err, f.Close())
+}
+
+// openToken returns the token of the home, which it makes if there is none.
+func openToken(home string) (string, error) {
+	path := filepath.Join(home, TokenFile)
+	text, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(text))) == tokenDigits {
+		return strings.TrimSpace(string(text)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("agent: reading the token: %w", err)
+	}
+	token := make([]byte, tokenDigits/2)
+	rand.Read(token) // documented never to fail
+	digits := hex.EncodeToString(token)
+	if err := writeFile(path, []byte(digits+"\n")); err != nil {
+		return "", fmt.Errorf("agent: writing the token: %w", err)
+	}
+	return digits, nil
+}
+
+const tokenDigits = 64
+
+// writeFile replaces a file, whole or not at all, durably; only its owner can
+// read it.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(f.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

@@ -1,0 +1,46 @@
+// Package agent is a provider's node: it connects to a cluster's servers, bids,
+// runs, meters and signs.
+//
+// An agent dials every server of its cluster and keeps a session with each (see
+// package job). It answers offers from its price table, takes the assignments
+// whose signatures hold and whose bid is its own, fetches their inputs, runs
+// them in package executor, and signs a receipt for what was used. The signed
+// end of an assignment, its Done, goes to the spool on disk before it goes to
+// any server, and stays there, with the output, until a server acknowledges it.
+//
+// Invariants:
+//
+//  1. An order runs at most once at a time, whoever assigns it and how often;
+//     one whose Done is spooled, or was acknowledged a short while ago, is not
+//     run again: its Done is sent again.
+//  2. A Done is sent only once it is on disk and its output is pinned in the
+//     blob store. A crash before that leaves nothing, and the work is done
+//     again when the server, not finding it in Hello, assigns it again.
+//  3. Nothing but its own result, a Cancel, the order's deadline or the end of
+//     Run ends work that has begun. A server that is away does not.
+//  4. No work starts unless consumer and cluster signed for it, the bid is this
+//     node's own and has not expired, and the deadline is ahead.
+//  5. What runs at one time is within millicores, memory_mib, disk_mib and
+//     max_jobs; the blob store and the directories of running work are each
+//     within half of disk_mib.
+//  6. For deterministic work the result, the fuel and the usage depend on the
+//     order and the specification alone: the seed is the order's id, and logs
+//     are no part of it.
+//
+// Failure modes: an error of Run is a broken home, disk or socket. An executor
+// that fails, a full disk, or an input that no server has refuses the
+// assignment, with the reason, so that the cluster gives it to others. A server
+// that breaks the protocol loses its session. A spooled file that cannot be
+// read is put aside and logged.
+//
+// Goroutines: one a configured server, which dials and reads; with a session
+// one more that writes, one that accepts requests for blobs, and one for each
+// of these; one an assignment; one that loads proving keys; one that sweeps the
+// spool; the HTTP server's. Run returns when all have ended. Bounded: messages
+// waiting for a server (256; full: logs are dropped, and anything else ends the
+// session, so that the next one reconciles), assignments held (256; more are
+// refused), spooled Dones (768; then offers are declined), remembered
+// acknowledgements (1,024; the oldest is forgotten).
+//
+// It does not choose servers, verify the chain, or hold its owner's keys.
+package agent

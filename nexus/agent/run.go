@@ -1,0 +1,334 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/executor"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// ProductFile is the name of a matmul's product in its output.
+const ProductFile = "product.csv"
+
+const (
+	maxModuleBytes  = 32 << 20
+	maxInputEntries = 1 << 16
+	fetchAttempts   = 8 // of an input, each after a longer pause
+)
+
+// result is what a run gave.
+type result struct {
+	job.Outcome
+	proof  zk.Proof
+	detail string
+}
+
+// invalid is the result of work that cannot be begun, through its consumer's
+// fault: every honest node says the same.
+func invalid(format string, args ...any) result {
+	return result{Outcome: job.Outcome{Exit: chain.ExitInvalid}, detail: fmt.Sprintf(format, args...)}
+}
+
+// perform does the work of a task and returns its signed end. An error says why
+// there is none.
+func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
+	spec := &t.assignment.Spec
+	n := needOf(spec)
+	waiting, stop := context.WithDeadlineCause(ctx, timeOf(t.assignment.Bid.Expiry), errExpired)
+	err := a.capacity.acquire(waiting, n)
+	stop()
+	if err != nil {
+		return job.Done{}, err
+	}
+	defer a.capacity.release(n)
+	a.sayLoad()
+	started := timeMs(time.Now())
+	r, err := a.run(ctx, t)
+	if err != nil {
+		return job.Done{}, err
+	}
+	receipt := t.assignment.Receipt(&r.Outcome, started, max(started, timeMs(time.Now())))
+	return job.Done{
+		Receipt: receipt, ReceiptSig: a.key.Sign(crypto.DomainUsage, receipt.Payload()),
+		Proof: r.proof, Output: r.Output, OutputSize: r.OutputBytes, Detail: line(r.detail),
+	}, nil
+}
+
+// run fetches the inputs, runs the work in a directory of its own and packs what
+// it leaves there.
+func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
+	spec := &t.assignment.Spec
+	if why, err := a.fetchAll(ctx, spec); err != nil {
+		return result{}, err
+	} else if why != "" {
+		return invalid("%s", why), nil
+	}
+	dir := filepath.Join(a.runsDir, t.order.String())
+	if err := os.MkdirAll(filepath.Join(dir, "out"), 0o700); err != nil {
+		return result{}, fmt.Errorf("agent: making a directory for the work: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	switch w := spec.Work.Work.(type) {
+	case job.Wasm:
+		r, err = a.runWasm(ctx, t, &w, dir)
+	case job.Kernel:
+		r, err = a.runKernel(ctx, t, &w, dir)
+	}
+	if err != nil {
+		return result{}, err
+	}
+	if r.Exit == chain.ExitCancelled {
+		return result{}, context.Cause(ctx)
+	}
+	if r.Exit == chain.ExitOK || r.Exit == chain.ExitFailed {
+		err = a.pack(ctx, &r, spec, filepath.Join(dir, "out"))
+	}
+	return r, err
+}
+
+// fetchAll has the store get every blob of the work. It returns why the work
+// cannot be begun if the sizes are not what the specification says.
+func (a *Agent) fetchAll(ctx context.Context, spec *job.Spec) (why string, err error) {
+	var total uint64
+	for _, id := range spec.Blobs() {
+		size, err := a.fetch(ctx, id, int64(spec.InputBytes-total))
+		if _, large := errors.AsType[*blob.TooLargeError](err); large {
+			return fmt.Sprintf("the inputs are larger than input_bytes, %d", spec.InputBytes), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		total += uint64(size)
+	}
+	if total != spec.InputBytes {
+		return fmt.Sprintf("the inputs have %d bytes, input_bytes is %d", total, spec.InputBytes), nil
+	}
+	return "", nil
+}
+
+// fetch has the store get a blob from the connected servers. While there are
+// none it waits: an outage of the servers ends no work.
+func (a *Agent) fetch(ctx context.Context, id crypto.Digest, limit int64) (int64, error) {
+	for failed := 0; ; {
+		sources, conns, joined := a.sources()
+		var pause <-chan time.Time
+		if len(sources) > 0 || a.blobs.Has(id) {
+			size, err := a.blobs.Fetch(ctx, id, limit, sources...)
+			_, large := errors.AsType[*blob.TooLargeError](err)
+			switch {
+			case err == nil:
+				return size, nil
+			case ctx.Err() != nil:
+				return 0, context.Cause(ctx)
+			case large || errors.Is(err, blob.ErrFull):
+				return 0, err
+			case reachable(conns):
+				failed++
+			}
+			if failed == fetchAttempts {
+				return 0, fmt.Errorf("agent: fetching an input: %w", err)
+			}
+			pause = time.After(pauseAfter(failed + 1))
+		}
+		select {
+		case <-joined:
+		case <-pause:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// readBlob reads a fetched blob of at most limit bytes. It is false for a larger
+// one.
+func (a *Agent) readBlob(id crypto.Digest, limit int64) (data []byte, small bool, err error) {
+	b, err := a.blobs.Open(id)
+	if err != nil {
+		return nil, false, fmt.Errorf("agent: reading an input: %w", err)
+	}
+	if b.Length() > limit {
+		return nil, false, b.Close()
+	}
+	data, err = io.ReadAll(b)
+	return data, true, errors.Join(err, b.Close())
+}
+
+// runWasm runs a program.
+func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (result, error) {
+	spec := &t.assignment.Spec
+	module, small, err := a.readBlob(w.Module, maxModuleBytes)
+	if err != nil {
+		return result{}, err
+	}
+	if !small {
+		return invalid("the module is larger than %d bytes", maxModuleBytes), nil
+	}
+	input, why, err := a.unpackInput(w.Input, spec, dir)
+	if err != nil || why != "" {
+		return invalid("%s", why), err
+	}
+	mode := executor.ModeLive
+	if w.Deterministic {
+		mode = executor.ModeDeterministic
+	}
+	stdout := &logPipe{send: a.broadcastLog, order: t.order}
+	stderr := &logPipe{send: a.broadcastLog, order: t.order, stderr: true}
+	o, err := a.wasm.Run(ctx, executor.Task{
+		Module: module, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
+		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr,
+		Limits: executor.Limits{
+			MemoryBytes: spec.Limits.MemoryBytes, Fuel: spec.Limits.Fuel, WallTime: time.Duration(spec.Limits.WallMs) * time.Millisecond,
+			OutputBytes: spec.Limits.OutputBytes, OutputFiles: spec.Limits.OutputFiles, LogBytes: spec.Limits.LogBytes,
+		},
+	})
+	stdout.flush()
+	stderr.flush()
+	if err != nil {
+		return result{}, fmt.Errorf("executor fault: %w", err)
+	}
+	return result{
+		Outcome: job.Outcome{
+			Exit: exitOf(o.Status), ExitCode: o.ExitCode, Fuel: o.Usage.Fuel,
+			PeakMemoryBytes: o.Usage.PeakMemoryBytes, WallMs: o.Usage.WallMillis,
+		},
+		detail: o.Detail,
+	}, nil
+}
+
+// unpackInput makes the program's /in. It returns why the work cannot be begun
+// if the blob is no packed directory.
+func (a *Agent) unpackInput(id crypto.Digest, spec *job.Spec, dir string) (input, why string, err error) {
+	if id.IsZero() {
+		return "", "", nil
+	}
+	b, err := a.blobs.Open(id)
+	if err != nil {
+		return "", "", fmt.Errorf("agent: reading an input: %w", err)
+	}
+	input = filepath.Join(dir, "in")
+	limits := blob.Limits{MaxEntries: maxInputEntries, MaxFileBytes: int64(spec.InputBytes), MaxBytes: int64(spec.InputBytes)}
+	err = blob.Unpack(b, input, limits)
+	if reason := archiveFault(err); reason != nil {
+		return "", fmt.Sprintf("the input is no packed directory: %v", reason), b.Close()
+	}
+	return input, "", errors.Join(err, b.Close())
+}
+
+// archiveFault returns what is wrong with an archive or a directory to pack,
+// and nil if the error, if any, is the disk's.
+func archiveFault(err error) error {
+	if e, ok := errors.AsType[*blob.ArchiveError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*blob.TooLargeError](err); ok {
+		return e
+	}
+	return nil
+}
+
+// exitOf says in the chain's words how a workload ended.
+func exitOf(s executor.Status) chain.ExitStatus {
+	switch s {
+	case executor.StatusOK:
+		return chain.ExitOK
+	case executor.StatusExited:
+		return chain.ExitFailed
+	case executor.StatusTrapped:
+		return chain.ExitTrapped
+	case executor.StatusOutOfFuel:
+		return chain.ExitFuel
+	case executor.StatusOutOfMemory:
+		return chain.ExitMemory
+	case executor.StatusTimedOut:
+		return chain.ExitTime
+	case executor.StatusOutputLimit:
+		return chain.ExitOutput
+	case executor.StatusCancelled:
+		return chain.ExitCancelled
+	case executor.StatusRefused:
+		return chain.ExitInvalid
+	}
+	panic(fmt.Sprintf("agent: executor status %d", s))
+}
+
+// runKernel computes and proves a statement; its output holds the product.
+func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir string) (result, error) {
+	order := &t.assignment.Order
+	policy, ok := order.Policy.Policy.(chain.PolicyZK)
+	if !ok { // job.CheckOrder has refused it
+		panic("agent: a kernel under policy " + order.Policy.String())
+	}
+	task := executor.KernelTask{
+		Kernel: w.Name, Bind: zk.Bind(string(order.ChainID), t.order, t.assignment.Sequence, a.id),
+	}
+	for _, f := range policy.Inputs {
+		task.Digests = append(task.Digests, zk.Field(f))
+	}
+	for i, id := range w.Inputs {
+		data, small, err := a.readBlob(id, zk.MaxCSVSize)
+		if err != nil {
+			return result{}, err
+		}
+		if !small {
+			return invalid("input %d is larger than %d bytes", i, zk.MaxCSVSize), nil
+		}
+		task.Inputs = append(task.Inputs, data)
+	}
+	o, err := a.kernels.Run(ctx, task)
+	if err != nil {
+		return result{}, fmt.Errorf("executor fault: %w", err)
+	}
+	r := result{Outcome: job.Outcome{Exit: exitOf(o.Status), WallMs: o.Usage.WallMillis}, proof: o.Proof, detail: o.Detail}
+	for _, f := range o.Outputs {
+		r.Outputs = append(r.Outputs, chain.FieldBytes(f))
+	}
+	if o.Status != executor.StatusOK {
+		return r, nil
+	}
+	if err := os.WriteFile(filepath.Join(dir, "out", ProductFile), o.Output, 0o600); err != nil {
+		return result{}, fmt.Errorf("agent: writing the product: %w", err)
+	}
+	return r, nil
+}
+
+// pack makes a blob of an output directory, unless it is empty. A program that
+// left names or sizes that no archive holds has broken its output limit.
+func (a *Agent) pack(ctx context.Context, r *result, spec *job.Spec, dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("agent: packing the output: %w", err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	archive, size, err := blob.Pack(dir, blob.Limits{
+		MaxEntries: int(spec.Limits.OutputFiles), MaxFileBytes: int64(spec.Limits.OutputBytes), MaxBytes: int64(spec.Limits.OutputBytes),
+	})
+	if reason := archiveFault(err); reason != nil {
+		r.Exit, r.ExitCode, r.Outputs, r.proof = chain.ExitOutput, 0, nil, nil
+		r.detail = fmt.Sprintf("the output cannot be packed: %v", reason)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	id, size, err := a.blobs.Put(ctx, archive, size)
+	if err = errors.Join(err, archive.Close()); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("agent: storing the output: %w", err)
+	}
+	r.Output, r.OutputBytes = id, uint64(size)
+	return nil
+}

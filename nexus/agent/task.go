@@ -1,0 +1,291 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// Why a task's context ends before its work does.
+var (
+	errStopping = errors.New("the agent is stopping")
+	errDeadline = errors.New("the order's deadline passed")
+	errExpired  = errors.New("the bid expired")
+)
+
+// cancelled is a server's Cancel.
+type cancelled struct{ reason string }
+
+func (c *cancelled) Error() string { return "cancelled: " + c.reason }
+
+// task is an assignment that the node has taken and not finished.
+type task struct {
+	assignment job.Assignment
+	order      crypto.Digest
+	taken      time.Time
+	cancel     context.CancelCauseFunc
+	unwanted   bool // cancelled, and not ended yet; under Agent.mu
+}
+
+// assign takes an assignment, or refuses it and says why. What is known already
+// is not run again.
+func (a *Agent) assign(from *session, assignment job.Assignment) {
+	order := assignment.Order.ID()
+	if err := a.checkAssignment(&assignment, order, time.Now()); err != nil {
+		a.log.Warn("agent: refusing an assignment", "order", order.Short(), "reason", err)
+		a.metrics.refused.Inc()
+		from.send(job.AssignReply{Order: order, Refuse: line(err.Error())})
+		return
+	}
+	done, finished, refuse := a.take(assignment, order)
+	from.send(job.AssignReply{Order: order, Refuse: refuse})
+	if finished {
+		from.send(done)
+	}
+}
+
+// take begins a task, unless the order is known. It returns the order's Done if
+// there is one already, and why the task was refused if it was.
+func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.Done, finished bool, refuse string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if done, ok := a.spool.get(order); ok {
+		return done, true, ""
+	}
+	if done, ok := a.remembered.get(order); ok {
+		return done, true, ""
+	}
+	known := a.tasks[order]
+	switch {
+	case known != nil && known.unwanted:
+		return job.Done{}, false, "the work was cancelled and is still ending"
+	case known != nil:
+		return job.Done{}, false, ""
+	case a.stopping:
+		return job.Done{}, false, errStopping.Error()
+	case len(a.tasks) >= maxHeldTasks || len(a.tasks)+a.spool.count() >= job.MaxHeld:
+		return job.Done{}, false, fmt.Sprintf("%d assignments are held, the limit", len(a.tasks))
+	}
+	ctx, cancel := context.WithCancelCause(a.work)
+	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel}
+	a.tasks[order] = t
+	a.running.Go(func() {
+		defer cancel(nil)
+		a.carryOut(ctx, t)
+	})
+	return job.Done{}, false, ""
+}
+
+// checkAssignment says why an assignment is not this node's to run. The message
+// was checked: order and specification belong together.
+func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now time.Time) error {
+	ms := timeMs(now)
+	switch {
+	case as.Order.ChainID != a.genesis.ChainID || as.Acceptance.ChainID != a.genesis.ChainID || as.Bid.ChainID != a.genesis.ChainID:
+		return fmt.Errorf("not all of order, acceptance and bid are of chain %s", a.genesis.ChainID)
+	case as.Acceptance.Order != order || as.Bid.Order != order:
+		return errors.New("not all of order, acceptance and bid are of one order")
+	case as.Acceptance.Cluster != as.Order.Cluster:
+		return fmt.Errorf("the acceptance is by cluster %s, the order's is %s", as.Acceptance.Cluster.Short(), as.Order.Cluster.Short())
+	case as.Acceptance.Sequence == 0:
+		return errors.New("the acceptance has sequence 0")
+	case as.Acceptance.Outstanding.Less(as.Order.MaxCost):
+		return fmt.Errorf("the acceptance covers %s, the order's max cost is %s", as.Acceptance.Outstanding, as.Order.MaxCost)
+	case as.Bid.Node != a.id:
+		return fmt.Errorf("the bid is by node %s", as.Bid.Node.Short())
+	case as.Sequence == 0:
+		return errors.New("the sequence is 0")
+	case ms > as.Bid.Expiry:
+		return fmt.Errorf("the bid expired at %d, it is %d", as.Bid.Expiry, ms)
+	case ms > as.Order.Deadline:
+		return fmt.Errorf("the deadline was %d, it is %d", as.Order.Deadline, ms)
+	}
+	return checkSignatures(as)
+}
+
+// checkSignatures demands that consumer, cluster and this node signed.
+func checkSignatures(as *job.Assignment) error {
+	consumer, err := as.Order.Consumer.Ed25519()
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		form    string
+		by      crypto.PublicKey
+		domain  *crypto.Domain
+		payload []byte
+		sig     crypto.Signature
+	}{
+		{"order", consumer, crypto.DomainOrder, as.Order.Payload(), as.OrderSig},
+		{"acceptance", as.Acceptance.Cluster, crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig},
+		{"bid", as.Bid.Node, crypto.DomainBid, as.Bid.Payload(), as.BidSig},
+	} {
+		if !s.by.Verify(s.domain, s.payload, s.sig) {
+			return fmt.Errorf("the signature of the %s does not verify", s.form)
+		}
+	}
+	return nil
+}
+
+// carryOut sees a task to its end: a spooled Done, a refusal, or nothing if
+// nobody wants it any more.
+func (a *Agent) carryOut(ctx context.Context, t *task) {
+	log := a.log.With("order", t.order.Short())
+	log.Info("agent: work begins", "label", t.assignment.Spec.Label, "policy", t.assignment.Order.Policy.String())
+	ctx, stop := context.WithDeadlineCause(ctx, timeOf(t.assignment.Order.Deadline), errDeadline)
+	defer stop()
+	done, err := a.perform(ctx, t)
+	if err == nil {
+		err = a.finish(t, done)
+	}
+	_, unwanted := errors.AsType[*cancelled](err)
+	switch {
+	case err == nil:
+		log.Info("agent: work ended", "exit", done.Receipt.Exit.String(), "fuel", done.Receipt.Fuel, "ms", done.Receipt.Ended-done.Receipt.Started)
+		a.metrics.jobs.WithLabelValues(done.Receipt.Exit.String()).Inc()
+		a.broadcast(done)
+	case errors.Is(err, errStopping):
+		a.forget(t)
+		log.Info("agent: work is abandoned", "reason", err)
+		return
+	case unwanted:
+		a.forget(t)
+		log.Info("agent: work ended", "reason", err)
+	default:
+		a.forget(t)
+		log.Warn("agent: work was not done", "error", err)
+		a.metrics.refused.Inc()
+		a.broadcast(job.AssignReply{Order: t.order, Refuse: line(err.Error())})
+	}
+	a.sayLoad()
+}
+
+// finish makes a Done durable and its output safe, and ends the task in the
+// same step, so that Hello always names the order.
+func (a *Agent) finish(t *task, done job.Done) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	expires := t.assignment.Order.Deadline + chain.TimeMs(a.genesis.Params.ClaimWindowMs)
+	if err := a.spool.put(spoolEntry{Done: done, Expires: expires}); err != nil {
+		return err
+	}
+	if err := a.keepOutput(done.Output); err != nil {
+		a.spool.remove(t.order)
+		return err
+	}
+	delete(a.tasks, t.order)
+	return nil
+}
+
+// keepOutput pins an output, which must still be there.
+func (a *Agent) keepOutput(output crypto.Digest) error {
+	if output.IsZero() {
+		return nil
+	}
+	if err := a.blobs.Pin(output); err != nil {
+		return fmt.Errorf("agent: keeping the output: %w", err)
+	}
+	if !a.blobs.Has(output) {
+		return errors.Join(fmt.Errorf("agent: the output %s is gone: the store is too small", output.Short()), a.blobs.Unpin(output))
+	}
+	return nil
+}
+
+func (a *Agent) forget(t *task) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.tasks, t.order)
+}
+
+// cancelTask ends a running task on a server's request. What has finished stays
+// finished: its Done will be refused.
+func (a *Agent) cancelTask(order crypto.Digest, reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.tasks[order]; t != nil {
+		t.unwanted = true
+		t.cancel(&cancelled{reason: line(reason)})
+	}
+}
+
+// acknowledged forgets a Done that the servers have, or never will.
+func (a *Agent) acknowledged(ack job.Ack) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	entry, ok := a.release(ack.Order)
+	if !ok {
+		return
+	}
+	if ack.Refuse != "" {
+		a.log.Warn("agent: the servers do not take a result", "order", ack.Order.Short(), "reason", ack.Refuse)
+		return
+	}
+	a.remembered.put(ack.Order, entry.Done)
+}
+
+// release takes a Done out of the spool and lets its output go. The caller
+// holds a.mu.
+func (a *Agent) release(order crypto.Digest) (spoolEntry, bool) {
+	entry, last := a.spool.remove(order)
+	if entry.Done.Receipt.Order != order {
+		return spoolEntry{}, false
+	}
+	if last {
+		if err := a.blobs.Unpin(entry.Done.Output); err != nil {
+			a.log.Error("agent: letting an output go", "order", order.Short(), "error", err)
+		}
+	}
+	return entry, true
+}
+
+// sweep drops the Dones that nobody can claim any more.
+func (a *Agent) sweep(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.spool.list() {
+		if order := e.Done.Receipt.Order; e.Expires < timeMs(now) {
+			a.log.Warn("agent: dropping a result that no server took before its claim window ended", "order", order.Short())
+			a.release(order)
+		}
+	}
+}
+
+// memory keeps the Dones acknowledged last. The holder of Agent.mu uses it.
+type memory struct {
+	dones map[crypto.Digest]job.Done
+	order []crypto.Digest // the oldest first
+}
+
+func (m *memory) get(order crypto.Digest) (job.Done, bool) {
+	d, ok := m.dones[order]
+	return d, ok
+}
+
+func (m *memory) put(order crypto.Digest, d job.Done) {
+	if _, known := m.dones[order]; !known {
+		m.order = append(m.order, order)
+	}
+	m.dones[order] = d
+	if len(m.order) > maxRemembered {
+		delete(m.dones, m.order[0])
+		m.order = m.order[1:]
+	}
+}
+
+func timeOf(t chain.TimeMs) time.Time { return time.UnixMilli(int64(min(t, 1<<52))) }
+
+// line makes text one line of at most 512 bytes of UTF-8, as messages demand.
+func line(text string) string {
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "?")
+	const most = 512
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most-3], "") + "..."
+}
