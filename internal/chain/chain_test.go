@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -251,8 +252,16 @@ func TestGenesis(t *testing.T) {
 		"block_gas is 0":  func(g *chain.Genesis) { g.Params.BlockGas = chain.Gas{} },
 		"claim_window_ms": func(g *chain.Genesis) { g.Params.ClaimWindowMs = g.Params.WithdrawalDelayMs },
 		"kernel":          func(g *chain.Genesis) { g.Kernels = append(g.Kernels, g.Kernels[0]) },
-		"stake":           func(g *chain.Genesis) { g.Validators[2].Stake = chain.Nano(1) },
-		"chain id":        func(g *chain.Genesis) { g.ChainID = "" },
+		"fixed_gas is 0":  func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.Gas{} },
+		"1 to block_gas":  func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.GasUnits(g.Params.BlockGas.Units() + 1) },
+		"name has 65":     func(g *chain.Genesis) { g.Validators[1].Name = strings.Repeat("n", 65) },
+		"endpoint has":    func(g *chain.Genesis) { g.Validators[1].Endpoint = strings.Repeat("n", 129) },
+		"of one address": func(g *chain.Genesis) {
+			v := chain.Vesting{DurationMs: 1}
+			g.Allocations = append(g.Allocations, slices.Repeat([]chain.Allocation{{Bucket: chain.BucketSale, Vesting: &v}}, 17)...)
+		},
+		"stake":    func(g *chain.Genesis) { g.Validators[2].Stake = chain.Nano(1) },
+		"chain id": func(g *chain.Genesis) { g.ChainID = "" },
 	} {
 		g := sampleGenesis()
 		change(g)

@@ -99,6 +99,7 @@ type ClaimSettled struct {
 	Cluster       crypto.PublicKey      `json:"cluster"`
 	Policy        string                `json:"policy"`
 	Result        crypto.Digest         `json:"result"`
+	Exit          ExitStatus            `json:"exit"`
 	Cost          Amount                `json:"cost_nhyper"`
 	Paid          Amount                `json:"paid_nhyper"`
 	Burned        Amount                `json:"burned_nhyper"`
@@ -182,17 +183,18 @@ func EventName(e Event) string {
 type Events []Event
 
 // MarshalCBOR encodes each event as [kind, body].
-func (es Events) MarshalCBOR() ([]byte, error) {
-	out := make([]codec.Raw, len(es))
-	for i, e := range es {
+func (es Events) MarshalCBOR() ([]byte, error) { return es.append(nil) }
+
+func (es Events) append(dst []byte) ([]byte, error) {
+	dst = codec.AppendArray(dst, len(es))
+	for _, e := range es {
 		kind, _ := eventKind(e)
-		raw, err := encodeSum(kind, e)
-		if err != nil {
+		var err error
+		if dst, err = appendSum(dst, kind, e); err != nil {
 			return nil, err
 		}
-		out[i] = raw
 	}
-	return codec.Marshal(out), nil
+	return dst, nil
 }
 
 // UnmarshalCBOR decodes what MarshalCBOR wrote.

@@ -147,7 +147,7 @@ func sampleReceipts() chain.BlockReceipts {
 				chain.WithdrawalStarted{Consumer: a, Cluster: cluster, Amount: chain.Nano(10), Matures: 11},
 				chain.ClaimRecorded{Order: crypto.Digest{2}, Node: node, Sequence: 1, Result: crypto.Digest{3}},
 				chain.ClaimSettled{
-					Order: crypto.Digest{2}, Node: node, Sequence: 1, Consumer: a, Provider: b, Cluster: cluster, Policy: "none", Result: crypto.Digest{3},
+					Order: crypto.Digest{2}, Node: node, Sequence: 1, Consumer: a, Provider: b, Cluster: cluster, Policy: "none", Result: crypto.Digest{3}, Exit: chain.ExitFuel,
 					Cost: chain.Nano(100), Paid: chain.Nano(97), Burned: chain.Nano(1), Treasury: chain.Nano(1), ClusterFee: chain.Nano(1),
 					Records: []chain.ResourceTransaction{record},
 				},

@@ -140,7 +140,7 @@ type GenesisKernel struct {
 	_            struct{}      `cbor:",toarray"`
 	Name         string        `json:"name"`
 	VerifyingKey crypto.Digest `json:"verifying_key"`
-	FixedGas     Gas           `json:"fixed_gas"` // of verifying one proof
+	FixedGas     Gas           `json:"fixed_gas"` // of verifying one proof; 1 to the block's gas
 }
 
 // Genesis is the first state of a chain and whatever decides its rules.
@@ -155,6 +155,12 @@ type Genesis struct {
 	Allocations  []Allocation       `json:"allocations"`
 	Kernels      []GenesisKernel    `json:"kernels"`
 }
+
+// Bounds of what genesis puts into one record of the state.
+const (
+	maxValidatorName = 64
+	maxVesting       = 16 // every transaction of the account looks at its locks
+)
 
 // MaxGenesisBytes bounds a genesis file.
 const MaxGenesisBytes = 16 << 20
@@ -213,6 +219,9 @@ func (g *Genesis) checkValidators() error {
 	}
 	seen := map[crypto.PublicKey]bool{}
 	for i, v := range g.Validators {
+		if err := errors.Join(checkText("name", v.Name, maxValidatorName), checkText("endpoint", v.Endpoint, MaxEndpoint)); err != nil {
+			return fmt.Errorf("validator %d: %w", i, err)
+		}
 		for _, key := range []crypto.PublicKey{v.ConsensusKey, v.NodeKey} {
 			if err := key.Check(); err != nil {
 				return fmt.Errorf("validator %d: %w", i, err)
@@ -235,6 +244,9 @@ func (g *Genesis) checkKernels() error {
 		if k.Name <= last || len(k.Name) > MaxKernelName {
 			return fmt.Errorf("kernel %.40q is out of order or too long", k.Name)
 		}
+		if k.FixedGas.units == 0 || g.Params.BlockGas.Less(k.FixedGas) {
+			return fmt.Errorf("kernel %s: fixed_gas is %d, want 1 to block_gas, %d", k.Name, k.FixedGas.units, g.Params.BlockGas.units)
+		}
 		last = k.Name
 	}
 	return nil
@@ -246,12 +258,19 @@ func (g *Genesis) checkDistribution() error {
 			return fmt.Errorf("chain: genesis: bucket %s holds %s, want %s (%d %% of %s)", line.Bucket, line.Got, line.Want, line.Percent, TotalSupply)
 		}
 	}
+	vesting := map[Address]int{}
 	for i, a := range g.Allocations {
 		if !knownBucket(a.Bucket) {
 			return fmt.Errorf("chain: genesis: allocation %d: bucket %.20q is unknown", i, a.Bucket)
 		}
 		if err := checkVesting(a); err != nil {
 			return fmt.Errorf("chain: genesis: allocation %d: %w", i, err)
+		}
+		if a.Vesting == nil {
+			continue
+		}
+		if vesting[a.Address]++; vesting[a.Address] > maxVesting {
+			return fmt.Errorf("chain: genesis: allocation %d: %w", i, limitError("vesting allocations of one address", vesting[a.Address], maxVesting))
 		}
 	}
 	return nil

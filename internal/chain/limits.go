@@ -3,6 +3,8 @@ package chain
 import (
 	"errors"
 	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/codec"
 )
 
 // Limits of what is decoded. Each stops one way to make a node hold or compute
@@ -37,4 +39,18 @@ var ErrLimit = errors.New("chain: outside its limit")
 
 func limitError(field string, got, limit int) error {
 	return fmt.Errorf("%w: %s has %d, limit %d", ErrLimit, field, got, limit)
+}
+
+// unmarshalList decodes an array of at most limit elements. The length is looked
+// at before the list is made: a decoded claim takes a thousand bytes, whatever
+// its encoding takes.
+func unmarshalList[T any](data []byte, list *[]T, field string, limit int) error {
+	n, err := codec.ArrayLength(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	if n > uint64(limit) {
+		return fmt.Errorf("%w: %s has %d, limit %d", ErrLimit, field, n, limit)
+	}
+	return codec.UnmarshalPart(data, list)
 }

@@ -74,7 +74,15 @@ type Withdraw struct {
 // Settle posts claims; each has its own verdict. Anyone may send it.
 type Settle struct {
 	_      struct{} `cbor:",toarray"`
-	Claims []Claim  // 1 to MaxClaims
+	Claims Claims   // 1 to MaxClaims
+}
+
+// Claims is the list of claims of a Settle.
+type Claims []Claim
+
+// UnmarshalCBOR decodes at most MaxClaims claims.
+func (cs *Claims) UnmarshalCBOR(data []byte) error {
+	return unmarshalList(data, (*[]Claim)(cs), "claims", MaxClaims)
 }
 
 func (Transfer) sealedMsg()         {}
@@ -103,35 +111,34 @@ type Msgs []Msg
 
 // MarshalCBOR encodes each message as [kind, body].
 func (ms Msgs) MarshalCBOR() ([]byte, error) {
-	out := make([]codec.Raw, len(ms))
-	for i, m := range ms {
-		raw, err := encodeMsg(m)
-		if err != nil {
+	out := codec.AppendArray(nil, len(ms))
+	for _, m := range ms {
+		var err error
+		if out, err = appendMsg(out, m); err != nil {
 			return nil, err
 		}
-		out[i] = raw
 	}
-	return codec.Marshal(out), nil
+	return out, nil
 }
 
-func encodeMsg(m Msg) ([]byte, error) {
+func appendMsg(dst []byte, m Msg) ([]byte, error) {
 	switch m := m.(type) {
 	case Transfer:
-		return encodeSum(kindTransfer, m)
+		return appendSum(dst, kindTransfer, m)
 	case RegisterProvider:
-		return encodeSum(kindRegisterProvider, m)
+		return appendSum(dst, kindRegisterProvider, m)
 	case UnbondProvider:
-		return encodeSum(kindUnbondProvider, m)
+		return appendSum(dst, kindUnbondProvider, m)
 	case RegisterCluster:
-		return encodeSum(kindRegisterCluster, m)
+		return appendSum(dst, kindRegisterCluster, m)
 	case UnbondCluster:
-		return encodeSum(kindUnbondCluster, m)
+		return appendSum(dst, kindUnbondCluster, m)
 	case Deposit:
-		return encodeSum(kindDeposit, m)
+		return appendSum(dst, kindDeposit, m)
 	case Withdraw:
-		return encodeSum(kindWithdraw, m)
+		return appendSum(dst, kindWithdraw, m)
 	case Settle:
-		return encodeSum(kindSettle, m)
+		return appendSum(dst, kindSettle, m)
 	}
 	return nil, fmt.Errorf("chain: message of type %T", m)
 }
@@ -139,11 +146,8 @@ func encodeMsg(m Msg) ([]byte, error) {
 // UnmarshalCBOR decodes what MarshalCBOR wrote.
 func (ms *Msgs) UnmarshalCBOR(data []byte) error {
 	var raws []codec.Raw
-	if err := codec.UnmarshalPart(data, &raws); err != nil {
+	if err := unmarshalList(data, &raws, "messages", MaxMessages); err != nil {
 		return err
-	}
-	if len(raws) > MaxMessages {
-		return limitError("messages", len(raws), MaxMessages)
 	}
 	out := make(Msgs, len(raws))
 	for i, raw := range raws {

@@ -150,7 +150,7 @@ func (p GasPrice) Sub(q GasPrice) (GasPrice, bool) {
 // 2⁵³ and as decimal strings above, and either form is read.
 
 // MarshalCBOR encodes nHYPER.
-func (a Amount) MarshalCBOR() ([]byte, error) { return codec.Marshal(a.nano), nil }
+func (a Amount) MarshalCBOR() ([]byte, error) { return codec.AppendUint(nil, a.nano), nil }
 
 // UnmarshalCBOR decodes nHYPER.
 func (a *Amount) UnmarshalCBOR(data []byte) error { return codec.UnmarshalPart(data, &a.nano) }
@@ -162,7 +162,7 @@ func (a Amount) MarshalJSON() ([]byte, error) { return marshalUint(a.nano) }
 func (a *Amount) UnmarshalJSON(data []byte) error { return unmarshalUint(data, &a.nano) }
 
 // MarshalCBOR encodes the units.
-func (g Gas) MarshalCBOR() ([]byte, error) { return codec.Marshal(g.units), nil }
+func (g Gas) MarshalCBOR() ([]byte, error) { return codec.AppendUint(nil, g.units), nil }
 
 // UnmarshalCBOR decodes the units.
 func (g *Gas) UnmarshalCBOR(data []byte) error { return codec.UnmarshalPart(data, &g.units) }
@@ -174,7 +174,7 @@ func (g Gas) MarshalJSON() ([]byte, error) { return marshalUint(g.units) }
 func (g *Gas) UnmarshalJSON(data []byte) error { return unmarshalUint(data, &g.units) }
 
 // MarshalCBOR encodes nHYPER per gas.
-func (p GasPrice) MarshalCBOR() ([]byte, error) { return codec.Marshal(p.nano), nil }
+func (p GasPrice) MarshalCBOR() ([]byte, error) { return codec.AppendUint(nil, p.nano), nil }
 
 // UnmarshalCBOR decodes nHYPER per gas.
 func (p *GasPrice) UnmarshalCBOR(data []byte) error { return codec.UnmarshalPart(data, &p.nano) }

@@ -170,11 +170,11 @@ type PolicyField struct{ Policy }
 func (f PolicyField) MarshalCBOR() ([]byte, error) {
 	switch p := f.Policy.(type) {
 	case PolicyNone:
-		return encodeSum(kindPolicyNone, p)
+		return appendSum(nil, kindPolicyNone, p)
 	case PolicyReplicate:
-		return encodeSum(kindPolicyReplicate, p)
+		return appendSum(nil, kindPolicyReplicate, p)
 	case PolicyZK:
-		return encodeSum(kindPolicyZK, p)
+		return appendSum(nil, kindPolicyZK, p)
 	}
 	return nil, fmt.Errorf("chain: policy of type %T", f.Policy)
 }

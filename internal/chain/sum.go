@@ -15,8 +15,9 @@ type sumHead struct {
 	Body codec.Raw
 }
 
-func encodeSum(kind uint8, value any) ([]byte, error) {
-	return codec.Marshal(sumHead{Kind: kind, Body: codec.Marshal(value)}), nil
+// appendSum appends [kind, value].
+func appendSum(dst []byte, kind uint8, value any) ([]byte, error) {
+	return codec.Append(codec.AppendUint(codec.AppendArray(dst, 2), uint64(kind)), value)
 }
 
 func decodeHead(data []byte, what string) (sumHead, error) {

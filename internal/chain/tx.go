@@ -38,7 +38,15 @@ type TxSignature struct {
 type Tx struct {
 	_          struct{} `cbor:",toarray"`
 	Body       TxBody
-	Signatures []TxSignature
+	Signatures TxSignatures
+}
+
+// TxSignatures is the list of signatures of a transaction.
+type TxSignatures []TxSignature
+
+// UnmarshalCBOR decodes at most two signatures.
+func (s *TxSignatures) UnmarshalCBOR(data []byte) error {
+	return unmarshalList(data, (*[]TxSignature)(s), "signatures", maxSignatures)
 }
 
 // Signer signs payloads with an account's key; package wallet has some.

@@ -13,7 +13,8 @@
 //  2. Unmarshal consumes the whole buffer.
 //  3. Nothing larger than the caller's limit is looked at, and a length prefix
 //     never allocates more elements than the buffer has bytes, nor than the
-//     limits below.
+//     limits below. A list of large elements is bounded by ArrayLength before
+//     it is made.
 //  4. What Raw embeds is well-formed and bounded, but canonical only once its
 //     own Unmarshal has said so; two different Raws are two different values.
 //
@@ -26,6 +27,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -52,12 +54,12 @@ var (
 	decMode = mustDecMode()
 )
 
-func mustEncMode() cbor.EncMode {
+func mustEncMode() cbor.UserBufferEncMode {
 	opts := cbor.CoreDetEncOptions()
 	opts.TagsMd = cbor.TagsForbidden
 	opts.NilContainers = cbor.NilContainerAsEmpty
 	opts.NaNConvert = cbor.NaNConvertReject
-	mode, err := opts.EncMode()
+	mode, err := opts.UserBufferEncMode()
 	if err != nil {
 		panic(err)
 	}
@@ -120,6 +122,82 @@ func UnmarshalPart(data []byte, v any) error {
 		return fmt.Errorf("codec: %w", err)
 	}
 	return nil
+}
+
+// ArrayLength returns how many elements the array has whose encoding data
+// begins with (RFC 8949 §3). A list of large elements is bounded by it before
+// it is made: an element may be a thousand times as large as its shortest
+// encoding.
+func ArrayLength(data []byte) (uint64, error) {
+	if len(data) == 0 || data[0]>>5 != majorArray {
+		return 0, errors.New("codec: not an array")
+	}
+	info, rest := data[0]&0x1f, data[1:]
+	if info < 24 {
+		return uint64(info), nil
+	}
+	size := 1 << (info - 24)
+	if info > 27 || len(rest) < size {
+		return 0, errors.New("codec: not the head of an array")
+	}
+	var n uint64
+	for _, b := range rest[:size] {
+		n = n<<8 | uint64(b)
+	}
+	return n, nil
+}
+
+// The writers below are for MarshalCBOR methods: they spare the second encoding
+// of what is embedded, and a value that cannot be encoded is an error there,
+// because the value may come from a decoder that has not refused it yet.
+
+const (
+	majorUint  = 0
+	majorBytes = 2
+	majorText  = 3
+	majorArray = 4
+)
+
+// Append appends the canonical encoding of v. It is an error if v cannot be
+// encoded.
+func Append(dst []byte, v any) ([]byte, error) {
+	buf := bytes.NewBuffer(dst)
+	if err := encMode.MarshalToBuffer(v, buf); err != nil {
+		return nil, fmt.Errorf("codec: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// AppendUint appends the canonical encoding of an unsigned integer.
+func AppendUint(dst []byte, n uint64) []byte { return appendHead(dst, majorUint, n) }
+
+// AppendBytes appends the canonical encoding of a byte string.
+func AppendBytes(dst, b []byte) []byte {
+	return append(appendHead(dst, majorBytes, uint64(len(b))), b...)
+}
+
+// AppendText appends the canonical encoding of a text string.
+func AppendText(dst []byte, s string) []byte {
+	return append(appendHead(dst, majorText, uint64(len(s))), s...)
+}
+
+// AppendArray appends the head of an array of n elements, which follow.
+func AppendArray(dst []byte, n int) []byte { return appendHead(dst, majorArray, uint64(n)) }
+
+// appendHead appends the shortest head (RFC 8949 §3.1, §4.2.1).
+func appendHead(dst []byte, major byte, n uint64) []byte {
+	major <<= 5
+	switch {
+	case n < 24:
+		return append(dst, major|byte(n))
+	case n < 1<<8:
+		return append(dst, major|24, byte(n))
+	case n < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, major|25), uint16(n))
+	case n < 1<<32:
+		return binary.BigEndian.AppendUint32(append(dst, major|26), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, major|27), n)
 }
 
 // Raw is one already encoded value, embedded as it is.

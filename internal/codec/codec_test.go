@@ -291,3 +291,34 @@ func BenchmarkUnmarshal(b *testing.B) {
 		}
 	}
 }
+
+func TestWritersAgreeWithTheCodec(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.OneOf(rapid.Uint64(), rapid.SampledFrom([]uint64{0, 23, 24, 255, 256, 65_535, 65_536, math.MaxUint32, math.MaxUint32 + 1})).Draw(t, "n")
+		body, text := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "body"), rapid.String().Draw(t, "text")
+		list := rapid.SliceOfN(rapid.Uint16(), 0, 300).Draw(t, "list")
+		got := codec.AppendText(codec.AppendBytes(codec.AppendUint([]byte("before"), n), body), text)
+		got = codec.AppendArray(got, len(list))
+		for _, x := range list {
+			var err error
+			if got, err = codec.Append(got, x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := bytes.Join([][]byte{[]byte("before"), codec.Marshal(n), codec.Marshal(body), codec.Marshal(text), codec.Marshal(list)}, nil)
+		if !bytes.Equal(got, want) {
+			t.Fatalf("wrote %x, want %x", got, want)
+		}
+		if length, err := codec.ArrayLength(codec.Marshal(list)); err != nil || length != uint64(len(list)) {
+			t.Fatalf("array of %d has length %d, %v", len(list), length, err)
+		}
+	})
+	if _, err := codec.Append(nil, func() {}); err == nil {
+		t.Error("a function was encoded")
+	}
+	for _, bad := range []string{"", "f6", "00", "60", "9c", "9f", "98", "9900", "9b00000000000000"} {
+		if n, err := codec.ArrayLength(unhex(t, bad)); err == nil {
+			t.Errorf("%q is an array of %d", bad, n)
+		}
+	}
+}
