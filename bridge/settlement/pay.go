@@ -92,7 +92,7 @@ func (p *posted) settled(record *Claim) chain.ClaimSettled {
 	return chain.ClaimSettled{
 		Order: p.id, Node: record.Node, Sequence: record.Sequence,
 		Consumer: p.book.Consumer, Provider: record.Provider, Cluster: p.book.Cluster,
-		Policy: p.book.Policy.String(), Result: record.Result,
+		Policy: p.book.Policy.String(), Result: record.Result, Exit: record.Exit,
 		Cost: record.Cost, Paid: record.Paid, Burned: record.Burned,
 		Treasury: record.Treasury, ClusterFee: record.ClusterFee,
 		ProofVerified: record.ProofVerified, Records: record.Records,

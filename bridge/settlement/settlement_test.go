@@ -155,7 +155,7 @@ func TestAttestedWorkIsPaid(t *testing.T) {
 	// 5 % for the cluster.
 	want := chain.ClaimSettled{
 		Order: order.ID(), Node: key(40).Public(), Sequence: 1, Consumer: account(consumer), Provider: account(4),
-		Cluster: order.Cluster, Policy: "none", Result: crypto.DomainResult.Hash([]byte("right")),
+		Cluster: order.Cluster, Policy: "none", Result: crypto.DomainResult.Hash([]byte("right")), Exit: chain.ExitOK,
 		Cost: chain.Nano(3_600_000), Paid: chain.Nano(3_348_000), Burned: chain.Nano(36_000), Treasury: chain.Nano(36_000), ClusterFee: chain.Nano(180_000),
 		Records: []chain.ResourceTransaction{{
 			NodeID: key(40).Public(), ResourceType: chain.CPU, Amount: 1_000, DurationMs: hour, PricePerUnit: 1_000_000_000,

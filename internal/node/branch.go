@@ -27,8 +27,9 @@ type branch struct {
 	state   *layer
 	ids     map[chain.TxID]bool // of its transactions
 
-	hashed      chan struct{} // closed when the next three are set
+	hashed      chan struct{} // closed when the next four are set
 	tree        atomic.Pointer[state.Tree]
+	receipts    []byte // encoded
 	receiptRoot crypto.Digest
 	hashErr     error
 }
@@ -54,7 +55,7 @@ func (b *branch) hash() {
 		b.hashErr = b.parent.hashErr
 		return
 	}
-	b.receiptRoot = b.outcome.Receipts.Root()
+	b.receipts, b.receiptRoot = b.outcome.Receipts.EncodeAndRoot()
 	tree, err := b.parent.tree.Load().Next(uint64(b.height), b.outcome.Changes, runtime.GOMAXPROCS(0))
 	b.tree.Store(tree)
 	b.hashErr = err

@@ -177,7 +177,7 @@ func (a *application) Finalize(ctx context.Context, b consensus.Block, certifica
 	began := time.Now()
 	if err := a.store.Commit(store.Finalized{
 		Height: done.height, Digest: done.digest, Header: block.Header().Encode(), Block: block.Raw(),
-		Certificate: consensus.EncodeCertificate(certificate), Receipts: done.outcome.Receipts.Encode(),
+		Certificate: consensus.EncodeCertificate(certificate), Receipts: done.receipts,
 		Changes: done.outcome.Changes, Tree: tree, Txs: txIDs(block), Orders: orders(block),
 	}); err != nil {
 		return fmt.Errorf("committing block %d: %w", b.Height, err)
