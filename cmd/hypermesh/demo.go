@@ -255,6 +255,15 @@ func writeFile(dir, name string, data []byte) error {
 
 // matmul has two matrices multiplied, proven, and the proof checked by the block.
 func (d *demoRun) matmul(ctx context.Context) error {
+	r, err := d.matmulJob()
+	if err != nil {
+		return err
+	}
+	return d.run(ctx, r)
+}
+
+// matmulJob writes two random matrices and returns the job that multiplies them.
+func (d *demoRun) matmulJob() (sdk.JobRun, error) {
 	var blobs []io.ReadSeeker
 	var matrices [2]zk.Matrix
 	for i, name := range []string{"a.csv", "b.csv"} {
@@ -264,14 +273,14 @@ func (d *demoRun) matmul(ctx context.Context) error {
 		}
 		m, err := zk.NewMatrix(demoSize, cells)
 		if err != nil {
-			return err
+			return sdk.JobRun{}, err
 		}
 		if err := writeFile(filepath.Join(d.dir, "matrices"), name, m.CSV()); err != nil {
-			return err
+			return sdk.JobRun{}, err
 		}
 		data, read, err := readMatrix(filepath.Join(d.dir, "matrices", name))
 		if err != nil {
-			return err
+			return sdk.JobRun{}, err
 		}
 		matrices[i] = read
 		blobs = append(blobs, bytes.NewReader(data))
@@ -286,10 +295,7 @@ func (d *demoRun) matmul(ctx context.Context) error {
 		}},
 		Bind: func(ids []crypto.Digest) job.Work { return job.Kernel{Name: devnet.Kernel, Inputs: ids} },
 	}
-	if err := bindKernel(&r, d.target.genesis); err != nil {
-		return err
-	}
-	return d.run(ctx, r)
+	return r, bindKernel(&r, d.target.genesis)
 }
 
 // print shows the receipts, or the JSON.

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// invoke runs one command line in this process.
+func invoke(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), append([]string{programName}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestExitCodes(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, c := range []struct {
+		args string
+		code int
+		want string // in stderr
+	}{
+		{"--help", 0, ""},
+		{"devnet up --help", 0, ""},
+		{"nonsense", 2, `"nonsense" is no command`},
+		{"wallet nonsense", 2, `"nonsense" is no subcommand of "wallet"`},
+		{"devnet up --nonsense", 2, "-nonsense"},
+		{"devnet up --validators 0", 2, "validators is 0, want 1 to 32"},
+		{"devnet up --servers 2", 2, "servers is 2, want 0, 1, 3 or 5"},
+		{"devnet up --servers 0", 2, "agents need a cluster"},
+		{"bench transfers --rpc http://127.0.0.1:1 --rate 0", 2, "rate is 0"},
+		{"node run --home " + missing, 1, "genesis"},
+		{"node run", 2, "home"},
+		{"job run --config x", 2, "want a program"},
+		{"job run p.wasm --config x --verify maybe", 2, "want none, replicate=K/N, or zk"},
+		{"job run p.wasm --config x --verify replicate=3/2", 2, "2 ≤ K ≤ N"},
+		{"job run --kernel sort --config x", 2, `"sort" is unknown`},
+		{"job run --kernel matmul --config x", 2, "needs --verify zk"},
+		{"job run --kernel matmul --verify zk --config x", 2, "needs --a and --b"},
+		{"job status zz --config x", 2, "JOB"},
+		{"query account nobody", 2, "ADDRESS"},
+		{"genesis check --genesis " + missing, 1, "genesis"},
+		{"genesis init --chain-id X", 2, "Required flags"},
+	} {
+		code, _, stderr := invoke(t, strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit code %d, want %d; stderr %q, want %q in it", c.args, code, c.code, stderr, c.want)
+		}
+	}
+}
+
+// TestHelp holds the commands' names, flags and examples, which others rely on.
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	var walk func(path []string, list []*cli.Command)
+	walk = func(path []string, list []*cli.Command) {
+		for _, command := range list {
+			at := append(slices.Clone(path), command.Name)
+			if len(command.Subcommands) > 0 {
+				walk(at, command.Subcommands)
+				continue
+			}
+			if !strings.Contains(command.Description, "Example: "+programName) {
+				t.Errorf("%s: its help has no example", strings.Join(at, " "))
+			}
+			out.WriteString(strings.Join(at, " ") + "\n")
+			for _, f := range command.Flags {
+				out.WriteString("    --" + f.Names()[0] + "\n")
+			}
+		}
+	}
+	walk([]string{programName}, newApp(io.Discard, io.Discard).Commands)
+	const golden = "testdata/commands.txt"
+	if *update {
+		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.Bytes(), want) {
+		t.Errorf("commands or flags changed (-update writes %s anew):\n%s", golden, out.Bytes())
+	}
+}
+
+func TestFlagsMayFollowArguments(t *testing.T) {
+	app := newApp(io.Discard, io.Discard)
+	for in, want := range map[string]string{
+		"hypermesh job run p.wasm --in d --json -- --fast x": "hypermesh job run --in d --json -- p.wasm --fast x",
+		"hypermesh job run --in=d p.wasm":                    "hypermesh job run --in=d -- p.wasm",
+		"hypermesh job status id --config f":                 "hypermesh job status --config f -- id",
+		"hypermesh wallet":                                   "hypermesh wallet",
+		"hypermesh --help":                                   "hypermesh --help",
+		"hypermesh job run p --bogus x":                      "hypermesh job run --bogus -- p x",
+	} {
+		if got := strings.Join(flagsFirst(app, strings.Fields(in)), " "); got != want {
+			t.Errorf("%s\n became %s\n   want %s", in, got, want)
+		}
+	}
+}
+
+// testConfig has a field of every kind that a config may have.
+type testConfig struct {
+	Home  string        `toml:"-"`
+	Addr  string        `toml:"addr" usage:"an address"`
+	Peers []string      `toml:"peers" usage:"some"`
+	On    bool          `toml:"on" usage:"a switch"`
+	Count int           `toml:"count" usage:"a number"`
+	Bytes uint64        `toml:"bytes" usage:"another"`
+	Wait  time.Duration `toml:"wait" usage:"a time"`
+}
+
+func (c *testConfig) Check() error { return nil }
+
+// TestConfigOrder checks: flags before the environment before the file before the
+// defaults, for every kind of field.
+func TestConfigOrder(t *testing.T) {
+	defaults := testConfig{Addr: "default", Peers: []string{"default"}, Count: 1, Bytes: 1, Wait: time.Second}
+	home := t.TempDir()
+	read := func(args ...string) (config testConfig, err error) {
+		app := &cli.App{Name: "test", Flags: append([]cli.Flag{homeFlag()}, configFlags("test", defaults)...), Writer: io.Discard, ErrWriter: io.Discard}
+		app.Action = func(c *cli.Context) error {
+			config = defaults
+			return readConfig(c, &config)
+		}
+		return config, app.RunContext(context.Background(), append([]string{"test", "--home", home}, args...))
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(home, configFile), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := func(got testConfig, err error, want testConfig) {
+		t.Helper()
+		if err != nil || got.Addr != want.Addr || !slices.Equal(got.Peers, want.Peers) || got.On != want.On || got.Count != want.Count || got.Bytes != want.Bytes || got.Wait != want.Wait {
+			t.Errorf("config is %+v, %v, want %+v", got, err, want)
+		}
+	}
+	got, err := read()
+	same(got, err, defaults)
+	write("addr = \"file\"\npeers = [\"file\"]\non = true\ncount = 2\nbytes = 2\nwait = \"2s\"\n")
+	file := testConfig{Addr: "file", Peers: []string{"file"}, On: true, Count: 2, Bytes: 2, Wait: 2 * time.Second}
+	got, err = read()
+	same(got, err, file)
+	for name, value := range map[string]string{"ADDR": "env", "PEERS": "env", "ON": "false", "COUNT": "3", "BYTES": "3", "WAIT": "3s"} {
+		t.Setenv("HYPERMESH_TEST_"+name, value)
+	}
+	got, err = read()
+	same(got, err, testConfig{Addr: "env", Peers: []string{"env"}, Count: 3, Bytes: 3, Wait: 3 * time.Second})
+	got, err = read("--addr", "flag", "--peer", "flag", "--on", "--count", "4", "--bytes", "4", "--wait", "4s")
+	same(got, err, testConfig{Addr: "flag", Peers: []string{"flag"}, On: true, Count: 4, Bytes: 4, Wait: 4 * time.Second})
+	write("adr = \"file\"\n")
+	if _, err := read(); err == nil || !strings.Contains(err.Error(), `unknown key "adr"`) {
+		t.Errorf("an unknown key: %v", err)
+	}
+}
