@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -25,13 +26,17 @@ func MaturingKey(at chain.TimeMs, origin []byte) []byte {
 }
 
 // Mature queues an amount, which the caller took from somewhere, for an
-// account. Equal times and origins add up.
+// account. Equal times and origins add up, so an origin tells accounts apart: it
+// panics with *state.Fault if the origin's amount is queued for another account.
 func Mature(kv state.KV, at chain.TimeMs, origin []byte, m Maturing) {
 	if m.Amount.IsZero() {
 		return
 	}
 	key := MaturingKey(at, origin)
 	if queued, ok := state.Load[Maturing](kv, key); ok {
+		if queued.To != m.To {
+			panic(&state.Fault{Op: "queueing", Err: fmt.Errorf("an amount of %s would go to %s", queued.To, m.To)})
+		}
 		m.Amount = mustAdd(m.Amount, queued.Amount, "queueing")
 	}
 	state.Save(kv, key, m)

@@ -211,6 +211,19 @@ func TestTakeMaturing(t *testing.T) {
 	}
 }
 
+// Equal times and origins add up, so an amount that is on its way to one account
+// must never be added to another's.
+func TestQueueKeepsAccountsApart(t *testing.T) {
+	kv := ledger(t)
+	tokens.Mature(kv, 10, []byte("o"), tokens.Maturing{To: address(1), Amount: chain.Nano(100)})
+	defer func() {
+		if _, ok := recover().(*state.Fault); !ok {
+			t.Error("an amount changed its account on the way")
+		}
+	}()
+	tokens.Mature(kv, 10, []byte("o"), tokens.Maturing{To: address(2), Amount: chain.Nano(1)})
+}
+
 // TestValueIsWhereValueOfSays sums ValueOf over random operations and compares
 // with the supply: what this package takes and gives is what it counts.
 func TestValueIsWhereValueOfSays(t *testing.T) {

@@ -45,7 +45,7 @@ type posted struct {
 func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Rejection) {
 	p := &posted{Claim: c, kv: kv, env: env, id: c.Order.ID()}
 	for _, check := range []func() *chain.Rejection{
-		p.checkIdentity, p.checkTimes, p.checkParties, p.checkSequence, p.checkPrices,
+		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkSequence, p.checkPrices,
 	} {
 		if why := check(); why != nil {
 			return nil, why
@@ -140,6 +140,19 @@ func (p *posted) checkParties() *chain.Rejection {
 		return chain.Reject("provider %s is not registered", p.Receipt.Node.Short())
 	}
 	p.cluster, p.provider = cluster, provider.Owner
+	return nil
+}
+
+// checkAttested demands the home cluster's attestation of the receipt, unless a
+// proof stands for it. Under replicate it is what keeps the places of an order
+// for the nodes that the cluster assigned: without it, whoever has seen the
+// acceptance could fill them with junk, copy a result that was posted, or post
+// another receipt than the one it gave to the cluster.
+func (p *posted) checkAttested() *chain.Rejection {
+	_, proven := p.Order.Policy.Policy.(chain.PolicyZK)
+	if !proven && p.Attestation == (crypto.Signature{}) {
+		return chain.Reject("claim has no attestation of cluster %s", p.Order.Cluster.Short())
+	}
 	return nil
 }
 

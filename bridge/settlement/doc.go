@@ -20,7 +20,7 @@
 //     outlives the time in which its claims are taken.
 //  3. No claim moves money unless consumer, cluster and provider signed it and
 //     its policy is satisfied: the cluster's attestation under none, equal
-//     results from k owners under replicate, a proof under zk.
+//     results from k owners under replicate, each attested, a proof under zk.
 //  4. The order in which claims arrive, and how often, changes nothing but when
 //     they are paid. (Under replicate the first k that agree are paid.)
 //  5. Withdrawing does not outrun a claim: what is withdrawn stays liable until
@@ -30,7 +30,8 @@
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource
 // counts at the least that an agreeing replica reports, and the charge is
-// scaled to the least fuel. Rounding is against the provider: the charge is
+// scaled to the least fuel. The attestation of a replica says only that the
+// cluster assigned the node and has this receipt of it. Rounding is against the provider: the charge is
 // floored, the protocol fee is raised to the next nHYPER.
 //
 // Failure modes: a message that breaks a rule is a *chain.Rejection; a claim

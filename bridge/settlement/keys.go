@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -50,6 +51,10 @@ func OrderKey(order crypto.Digest) []byte { return keyOf(kindOrder, order[:]) }
 func ClaimKey(c chain.ClaimKey) []byte {
 	return keyOf(kindClaim, c.Order[:], c.Node[:], big(c.Sequence))
 }
+
+// bondOrigin is the origin in tokens' queue of a bond that matures. It names the
+// owner: a node may have two owners within one block.
+func bondOrigin(key []byte, owner chain.Address) []byte { return slices.Concat(key, owner[:]) }
 
 func expiryKey(at chain.TimeMs, order []byte) []byte {
 	return keyOf(kindExpiry, big(uint64(at)), order)

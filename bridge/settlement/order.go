@@ -122,8 +122,9 @@ func (o *Order) claims() uint64 {
 	return n
 }
 
-// ExpireOrders deletes the state of at most limit orders whose claim window is
-// over at a block time.
+// ExpireOrders deletes the state of orders whose claim window is over at a block
+// time, oldest first, until at least limit records are gone; the rest waits for
+// the next block. The last order may go beyond by MaxOrderClaims + 1.
 func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
 	var due [][]byte
 	for key := range kv.Iterate(expiryKey(0, nil), expiryKey(now, nil)) {
@@ -132,7 +133,11 @@ func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
 		}
 		due = append(due, key)
 	}
+	deleted := 0
 	for _, key := range due {
+		if deleted >= limit {
+			return
+		}
 		id := crypto.Digest(key[len(key)-crypto.DigestSize:])
 		var claims [][]byte
 		for claim := range claimsOf(kv, id) {
@@ -143,5 +148,6 @@ func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
 		}
 		kv.Delete(OrderKey(id))
 		kv.Delete(key)
+		deleted += len(claims) + 2
 	}
 }

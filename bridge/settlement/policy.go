@@ -4,7 +4,6 @@ import (
 	"math/bits"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
@@ -12,9 +11,6 @@ import (
 // attested pays a claim under PolicyNone: the home cluster measured the work.
 // Work that failed is paid as well, for what it used.
 func (p *posted) attested() (chain.Events, *chain.Rejection) {
-	if p.Attestation == (crypto.Signature{}) {
-		return nil, chain.Reject("claim has no attestation of cluster %s", p.Order.Cluster.Short())
-	}
 	cost, err := chain.Cost(p.Receipt.Usage, p.Bid.Prices)
 	if err != nil {
 		return nil, chain.Reject("%v", err)

@@ -15,7 +15,6 @@ func (m *market) replica(order chain.Order, node byte, price, durationMs, fuel u
 	c.Bid.Prices = []chain.UnitPrice{{Resource: chain.CPU, Price: price}}
 	c.Receipt.Usage = []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs}}
 	c.Receipt.Fuel = fuel
-	c.Attestation = crypto.Signature{}
 	return c
 }
 
@@ -55,6 +54,27 @@ func TestReplicasArePaidTogether(t *testing.T) {
 		if wantPaid := c.Node != key(60).Public(); c.Settled() != wantPaid {
 			t.Errorf("claim of %s: settled %v", c.Node.Short(), c.Settled())
 		}
+	}
+}
+
+// The places of a replicated order are for those whom the cluster assigned and
+// for the receipts that it got: strangers who saw the acceptance fill none, and
+// a node cannot take its own place with another receipt.
+func TestReplicasAreThoseThatTheClusterAttests(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(50))
+	order := m.order(consumer, 1, twoOf3)
+	for _, node := range []byte{50, 60, 70} {
+		junk := m.replica(order, node, nano, hour, 1_000)
+		junk.Receipt.Result = crypto.Digest{node}
+		junk.Attestation = crypto.Signature{}
+		copied := m.replica(order, node, nano, hour, 1_000)
+		copied.Attestation = crypto.Signature{}
+		m.wantRejected("no attestation", junk, copied)
+	}
+	m.wantRecorded(m.replica(order, 40, nano, hour, 1_000))
+	if paid := m.wantSettled(m.replica(order, 50, nano, hour, 1_000)); len(paid) != 2 {
+		t.Errorf("%d paid, want 2", len(paid))
 	}
 }
 

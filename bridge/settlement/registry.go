@@ -101,7 +101,7 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 		return nil, why
 	}
 	key, bond := ProviderKey(m.Node), p.Bond
-	tokens.Mature(kv, matures, key, tokens.Maturing{To: owner, Amount: bond})
+	tokens.Mature(kv, matures, bondOrigin(key, owner), tokens.Maturing{To: owner, Amount: bond})
 	p.Bond, p.UnbondedMs = chain.Amount{}, env.Now
 	state.Save(kv, key, p)
 	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures}, nil
@@ -145,7 +145,7 @@ func UnbondCluster(kv state.KV, env *Env, operator chain.Address, m chain.Unbond
 		return nil, why
 	}
 	key, bond := ClusterKey(m.Cluster), c.Bond
-	tokens.Mature(kv, matures, key, tokens.Maturing{To: operator, Amount: bond})
+	tokens.Mature(kv, matures, bondOrigin(key, operator), tokens.Maturing{To: operator, Amount: bond})
 	c.Bond, c.UnbondedMs = chain.Amount{}, env.Now
 	state.Save(kv, key, c)
 	return chain.ClusterUnbonded{Cluster: m.Cluster, Operator: operator, Bond: bond, Matures: matures}, nil

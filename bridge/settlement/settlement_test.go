@@ -100,6 +100,32 @@ func TestClusterRegistration(t *testing.T) {
 	}
 }
 
+// A node may change hands within one block; the bonds of its owners mature
+// apart, each to whom it belongs.
+func TestBondsOfOneBlockMatureToTheirOwners(t *testing.T) {
+	m := newMarket(t)
+	unbond := func(owner byte) {
+		t.Helper()
+		m.must(settlement.UnbondProvider(m.kv, &m.env, account(owner), chain.UnbondProvider{Node: key(40).Public()}))
+		m.must(settlement.UnbondCluster(m.kv, &m.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+		m.must(settlement.RegisterCluster(m.kv, &m.env, account(owner), m.registerCluster(owner)))
+		m.must(settlement.UnbondCluster(m.kv, &m.env, account(owner), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+		m.must(settlement.RegisterCluster(m.kv, &m.env, account(operator), m.registerCluster(operator)))
+	}
+	before4, before5 := m.balance(4), m.balance(5)
+	unbond(4)
+	m.register(5, 40)
+	unbond(5)
+	m.pass(m.env.Params.UnbondDelayMs)
+	bond := chain.Hyper(100)
+	if want, _ := before4.Add(bond); m.balance(4) != want {
+		t.Errorf("the first owner has %v, want %v", m.balance(4), want)
+	}
+	if m.balance(5) != before5 {
+		t.Errorf("the second owner has %v, had %v", m.balance(5), before5)
+	}
+}
+
 func TestDepositAndWithdraw(t *testing.T) {
 	m := newMarket(t)
 	m.deposit(consumer, chain.Hyper(30))

@@ -17,10 +17,13 @@ import (
 // leader makes it, and no honest validator votes for it.
 var ErrInvalidBlock = errors.New("execution: invalid block")
 
-// Removals of the begin-block list per block; what is left waits for the next.
+// Removals of the begin-block list per block; what is left waits for the next. A
+// block of full gas queues some 8,000 withdrawals, but no chain can keep that
+// up: the base fee holds it to target gas, which at the pace of loaded blocks is
+// below these bounds. So nobody's money waits behind another's spam.
 const (
-	maxReleases = 64
-	maxExpiries = 16 // orders, each with up to settlement.MaxOrderClaims claims
+	maxReleases = 1_000
+	maxExpiries = 2_000 // records: an order has two, and one for each claim
 )
 
 // Executor is what decides the result of a block beside the state: all of it is

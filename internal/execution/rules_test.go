@@ -2,6 +2,7 @@ package execution_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -417,5 +418,23 @@ func TestConservationIsChecked(t *testing.T) {
 	supply, err := execution.Recompute(w.state)
 	if !errors.Is(err, execution.ErrSupply) || !strings.Contains(err.Error(), "1000000000 HYPER") {
 		t.Errorf("recomputed %+v, %v", supply, err)
+	}
+}
+
+// Many small withdrawals that mature together must not keep others' waiting: on
+// an idle chain a block a second is all that empties the queue.
+func TestAThousandMatureInOneBlock(t *testing.T) {
+	w := newWorld(t)
+	spender, amount := keyOf(21).address(), chain.Nano(7)
+	for i := range 1_001 {
+		if why := tokens.Debit(w.state, spender, amount, w.now); why != nil {
+			t.Fatal(why.Reason())
+		}
+		tokens.Mature(w.state, w.now+1, fmt.Append(nil, "escrow ", i), tokens.Maturing{To: spender, Amount: amount})
+	}
+	for _, want := range []int{1_000, 1, 0} {
+		if got := len(w.block(1_000).Receipts.Begin); got != want {
+			t.Errorf("%d amounts matured, want %d", got, want)
+		}
 	}
 }
