@@ -119,7 +119,7 @@ func (j *Job) lastLoss() string {
 // candidates returns the nodes that fit the job's next assignment, how many
 // owners they have, and what excludes the others.
 func (s *State) candidates(j *Job) (nodes []crypto.PublicKey, owners int, excluded []match.Exclusion) {
-	request := j.request()
+	request := s.request(j)
 	seen := map[chain.Address]bool{}
 	views := make([]match.Node, 0, len(s.nodes))
 	for _, n := range s.Nodes() {
@@ -145,7 +145,7 @@ func (s *State) auction(j *Job) []Effect {
 	s.auctions++
 	j.Auction = s.auctions
 	s.setStatus(j, job.Bidding, "")
-	return []Effect{OpenAuction{Order: j.ID(), Auction: j.Auction, Candidates: nodes}}
+	return []Effect{OpenAuction{Order: j.ID(), Auction: j.Auction, Want: want, Candidates: nodes}}
 }
 
 // wait puts the job back into the queue until its retry, or until capacity
@@ -160,14 +160,18 @@ func (s *State) wait(j *Job, reason string) []Effect {
 	return nil
 }
 
+// waiting reports whether the job needs a node and no auction is open for it.
+func (j *Job) waiting() bool {
+	return j.Status == job.Queued || j.Status == job.Running && j.wanted() > 0
+}
+
 // retryQueued opens the auctions of the waiting jobs that may start at the given
 // time: those whose retry is due, or all of them once capacity has changed.
 func (s *State) retryQueued(until chain.TimeMs) []Effect {
 	var effects []Effect
 	for _, id := range slices.Clone(s.open) {
 		j := s.jobs[id]
-		waiting := j.Status == job.Queued || j.Status == job.Running && j.wanted() > 0
-		if waiting && j.RetryAt <= until {
+		if j.waiting() && j.RetryAt <= until {
 			effects = append(effects, s.advance(j)...)
 		}
 	}
@@ -185,12 +189,26 @@ func (s *State) settle(j *Job) []Effect {
 	return append(effects, Post{Cursor: j.Outbox})
 }
 
+// Counted returns the runs whose result counts: as many that agree as the
+// policy asks for, or none if there are not as many yet.
+func (j *Job) Counted() []*Run {
+	k, _ := j.replicas()
+	agreeing := j.agreeing()
+	if len(agreeing) < k {
+		return nil
+	}
+	out := make([]*Run, k)
+	for i, at := range agreeing[:k] {
+		out[i] = &j.Runs[at]
+	}
+	return out
+}
+
 // claims returns what is posted for a job: the policy's number of agreeing runs.
 func (s *State) claims(j *Job) []chain.Claim {
-	k, _ := j.replicas()
-	out := make([]chain.Claim, 0, k)
-	for _, i := range j.agreeing()[:k] {
-		run := &j.Runs[i]
+	counted := j.Counted()
+	out := make([]chain.Claim, 0, len(counted))
+	for _, run := range counted {
 		var attestation crypto.Signature
 		if _, ok := j.Order.Policy.Policy.(chain.PolicyNone); ok {
 			payload := chain.AttestationPayload(s.config.ChainID, run.Done.Receipt.Digest())
@@ -247,7 +265,7 @@ func (s *State) Pending() []Effect {
 		j := s.jobs[id]
 		if j.Status == job.Bidding {
 			nodes, _, _ := s.candidates(j)
-			effects = append(effects, OpenAuction{Order: id, Auction: j.Auction, Candidates: nodes})
+			effects = append(effects, OpenAuction{Order: id, Auction: j.Auction, Want: j.wanted(), Candidates: nodes})
 		}
 		for i := range j.Runs {
 			if j.Runs[i].Stage == Live {

@@ -76,6 +76,8 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 		return nil, reject("deadline", "deadline %d is past, it is %d", c.Order.Deadline, s.now)
 	case len(s.jobs) >= s.config.MaxJobs:
 		return nil, reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
+	case len(s.outbox) >= s.config.MaxOutbox:
+		return nil, reject("full", "%d jobs wait for the chain to settle them, the limit", len(s.outbox))
 	}
 	consumer := c.Order.ConsumerAddress()
 	outstanding, ok := s.Outstanding(consumer).Add(c.Order.MaxCost)
@@ -84,6 +86,9 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	}
 	account := s.accounts[consumer]
 	if account == nil {
+		if len(s.accounts) >= s.config.MaxAccounts {
+			return nil, reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
+		}
 		account = &Account{Consumer: consumer}
 		s.accounts[consumer] = account
 	}
@@ -104,11 +109,13 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	h := &c.Hello
 	n := s.nodes[c.Node]
 	if n == nil {
+		if len(s.nodes) >= s.config.MaxNodes {
+			return nil, reject("full", "the cluster has %d nodes, its limit", s.config.MaxNodes)
+		}
 		n = &Node{ID: c.Node}
 		s.nodes[c.Node] = n
 	}
-	held := n.Used
-	if h.Total.Millicores < held.Millicores || h.Total.MemoryMiB < held.MemoryMiB {
+	if h.Total.Millicores < n.Used.Millicores || h.Total.MemoryMiB < n.Used.MemoryMiB {
 		return nil, reject("capacity", "node offers less than its running work holds")
 	}
 	n.Owner, n.Region, n.Total, n.Kernels = h.Owner, h.Region, h.Total, h.Kernels
@@ -187,7 +194,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	if j == nil || j.Status.Final() || j.Auction != c.Auction || j.Status != job.Bidding {
 		return nil, nil // closed already, or the job is gone
 	}
-	want, request := j.wanted(), j.request()
+	want, request := j.wanted(), s.request(j)
 	var offers []match.Offer
 	bids := map[crypto.PublicKey]SignedBid{}
 	for _, b := range c.Bids {
@@ -256,17 +263,23 @@ func (s *State) checkBid(j *Job, b *chain.Bid) error {
 	return nil
 }
 
-// bidCost is what ranking compares: the fixed price of a proof, else the cost
-// of the worst case at the bid's prices. It is false for a bid that could cost
-// more than the order's cap, all replicas together: no work is begun that the
-// chain would not pay in full.
+// BidCost is what ranking compares: the fixed price of a proof, else the cost
+// of the worst case at the bid's prices. It is an error if the bid has no price
+// for something that the job uses.
+func BidCost(order *chain.Order, spec *job.Spec, b *chain.Bid) (chain.Amount, error) {
+	if _, ok := order.Policy.Policy.(chain.PolicyZK); ok {
+		return b.Fixed, nil
+	}
+	return job.WorstCost(spec, b.Prices)
+}
+
+// bidCost is BidCost, and false for a bid that could cost more than the order's
+// cap, all replicas together: no work is begun that the chain would not pay in
+// full.
 func (j *Job) bidCost(b *chain.Bid) (chain.Amount, bool) {
-	cost := b.Fixed
-	if _, ok := j.Order.Policy.Policy.(chain.PolicyZK); !ok {
-		var err error
-		if cost, err = job.WorstCost(&j.Spec, b.Prices); err != nil {
-			return chain.Amount{}, false
-		}
+	cost, err := BidCost(&j.Order, &j.Spec, b)
+	if err != nil {
+		return chain.Amount{}, false
 	}
 	k, _ := j.replicas()
 	all, ok := cost.ShareFloor(uint64(k), 1)
@@ -364,13 +377,18 @@ func (s *State) tick() ([]Effect, error) {
 	return append(effects, s.retryQueued(s.now)...), nil
 }
 
-// forget drops final jobs whose retention is over, and accounts without work.
+// forget drops final jobs whose retention is over. Accounts stay: the sequence
+// of their acceptances goes on.
 func (s *State) forget() {
 	for id, j := range s.jobs { // order-free: each is judged alone
-		if j.Status.Final() && s.now >= j.Changed+chain.TimeMs(s.config.RetentionMs) {
+		if s.forgettable(j, s.now) {
 			delete(s.jobs, id)
 		}
 	}
+}
+
+func (s *State) forgettable(j *Job, now chain.TimeMs) bool {
+	return j.Status.Final() && now >= j.Changed+chain.TimeMs(s.config.RetentionMs)
 }
 
 func (s *State) setStatus(j *Job, status job.Status, reason string) {

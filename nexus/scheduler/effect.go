@@ -14,6 +14,7 @@ type Effect interface{ sealedEffect() }
 type OpenAuction struct {
 	Order      crypto.Digest
 	Auction    uint64
+	Want       int // takers, of different owners
 	Candidates []crypto.PublicKey
 }
 

@@ -16,14 +16,21 @@ type Config struct {
 	ChainID     chain.ChainID
 	ClusterKey  crypto.PrivateKey
 	MaxJobs     int    // kept, final ones included
+	MaxNodes    int    // known, connected or not
+	MaxAccounts int    // consumers that ever had a job
+	MaxOutbox   int    // jobs whose claims wait for the chain
 	MaxAttempts int    // assignments of one job that may be lost or refused
 	RetryMs     uint64 // between auctions of a job that found no taker
+	FailureMs   uint64 // for which an owner whose node lost a job is not asked for it again
 	RetentionMs uint64 // for which a final job is kept
 }
 
 // DefaultConfig returns the bounds of a cluster; chain and key are the caller's.
 func DefaultConfig(id chain.ChainID, key crypto.PrivateKey) Config {
-	return Config{ChainID: id, ClusterKey: key, MaxJobs: 100_000, MaxAttempts: 8, RetryMs: 1_000, RetentionMs: 24 * 3600 * 1000}
+	return Config{
+		ChainID: id, ClusterKey: key, MaxJobs: 100_000, MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
+		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
+	}
 }
 
 // Stage is how far an assignment is.
@@ -31,10 +38,20 @@ type Stage uint8
 
 // The stages. A live assignment holds resources of its node.
 const (
-	Live  Stage = iota + 1 // sent to the node
-	Ended                  // its signed end is here
-	Lost                   // the node went away, refused or came too late
+	Live       Stage = iota + 1 // sent to the node
+	Ended                       // its signed end is here
+	Lost                        // the node went away, refused or came too late
+	stageCount = iota + 1
 )
+
+// String names the stage in lower case.
+func (s Stage) String() string {
+	names := [stageCount]string{"", "live", "ended", "lost"}
+	if s == 0 || int(s) >= stageCount {
+		return fmt.Sprintf("Stage(%d)", uint8(s))
+	}
+	return names[s]
+}
 
 // Run is a job's assignment to one node.
 type Run struct {
@@ -218,18 +235,47 @@ func (s *State) Explain(spec *job.Spec) (fit []crypto.PublicKey, excluded []matc
 }
 
 // request is what the job asks of its next node: others than its replicas'
-// owners and than those who failed it.
-func (j *Job) request() match.Request {
+// owners and than those who failed it a short while ago.
+func (s *State) request(j *Job) match.Request {
 	r := Request(&j.Spec)
 	for i := range j.Runs {
 		switch run := &j.Runs[i]; run.Stage {
 		case Live, Ended:
 			r.Replicas = append(r.Replicas, run.Owner)
 		case Lost:
-			r.Failures = append(r.Failures, run.Owner)
+			if s.now < run.Since+chain.TimeMs(s.config.FailureMs) {
+				r.Failures = append(r.Failures, run.Owner)
+			}
 		}
 	}
 	return r
+}
+
+// Due reports whether a Tick at that time would change anything: an auction to
+// be tried again, a deadline that passed, a retention that is over.
+func (s *State) Due(now chain.TimeMs) bool {
+	for _, id := range s.open {
+		j := s.jobs[id]
+		if j.Status != job.Settling && (j.Order.Deadline < now || j.waiting() && j.RetryAt <= now) {
+			return true
+		}
+	}
+	for _, j := range s.jobs { // order-free: whether there is one
+		if s.forgettable(j, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// Open returns the jobs that are not final, in order of arrival; treat them as
+// read-only.
+func (s *State) Open() []*Job {
+	out := make([]*Job, len(s.open))
+	for i, id := range s.open {
+		out[i] = s.jobs[id]
+	}
+	return out
 }
 
 // OutboxItem is a job whose claims are to be posted.
