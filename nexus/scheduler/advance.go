@@ -210,7 +210,7 @@ func (s *State) claims(j *Job) []chain.Claim {
 	out := make([]chain.Claim, 0, len(counted))
 	for _, run := range counted {
 		var attestation crypto.Signature
-		if _, ok := j.Order.Policy.Policy.(chain.PolicyNone); ok {
+		if _, proven := j.Order.Policy.Policy.(chain.PolicyZK); !proven {
 			payload := chain.AttestationPayload(s.config.ChainID, run.Done.Receipt.Digest())
 			attestation = s.config.ClusterKey.Sign(crypto.DomainAttestation, payload)
 		}
