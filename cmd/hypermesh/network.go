@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,12 +15,16 @@ import (
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
+// configFlag names the network's description.
+func configFlag() *cli.StringFlag {
+	return &cli.StringFlag{Name: "config", Usage: "network description `FILE`, as devnet up --config-out writes it", EnvVars: []string{"HYPERMESH_CONFIG"}}
+}
+
 // networkFlags say which network a command talks to, and as whom.
 func networkFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "config", Usage: "network description `FILE`, as devnet up --config-out writes it", EnvVars: []string{"HYPERMESH_CONFIG"}, Required: true},
-		&cli.StringFlag{Name: "account", Value: "alice", Usage: "`NAME` of the description's account to act as"},
-	}
+	config := configFlag()
+	config.Required = true
+	return append([]cli.Flag{config}, accountFlags()...)
 }
 
 // target is a network and an account on it.
@@ -34,28 +37,55 @@ type target struct {
 
 const maxDescription = 4 << 20
 
-// openTarget reads the network's description and makes a client that trusts its
-// genesis.
-func openTarget(c *cli.Context) (*target, error) {
-	path := c.String("config")
+// readDescription reads a network's description. Its genesis file is named
+// relative to it.
+func readDescription(path string) (d devnet.Description, err error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the network's description: %w", err)
+		return d, fmt.Errorf("reading the network's description: %w", err)
 	}
 	if len(data) > maxDescription {
-		return nil, fmt.Errorf("%s has %d bytes, limit %d", path, len(data), maxDescription)
+		return d, fmt.Errorf("%s has %d bytes, limit %d", path, len(data), maxDescription)
 	}
-	var d devnet.Description
 	if err := json.Unmarshal(data, &d); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return d, fmt.Errorf("%s: %w", path, err)
+	}
+	if d.Genesis == "" {
+		return d, fmt.Errorf("%s: genesis is missing: want the path of the chain's genesis file", path)
 	}
 	if !filepath.IsAbs(d.Genesis) {
 		d.Genesis = filepath.Join(filepath.Dir(path), d.Genesis)
 	}
-	return newTarget(d, c.String("account"))
+	return d, nil
 }
 
+// openTarget reads the network's description and the account, and makes a client
+// that trusts the network's genesis.
+func openTarget(c *cli.Context) (*target, error) {
+	d, err := readDescription(c.String("config"))
+	if err != nil {
+		return nil, err
+	}
+	t, err := openNetwork(d)
+	if err != nil {
+		return nil, err
+	}
+	t.account, err = openAccount(c, d.Accounts)
+	return t, err
+}
+
+// newTarget is a described network and one of the description's accounts.
 func newTarget(d devnet.Description, name string) (*target, error) {
+	t, err := openNetwork(d)
+	if err != nil {
+		return nil, err
+	}
+	t.account, err = describedAccount(d.Accounts, name)
+	return t, err
+}
+
+// openNetwork returns a target without an account.
+func openNetwork(d devnet.Description) (*target, error) {
 	g, err := node.ReadGenesisFile(d.Genesis)
 	if err != nil {
 		return nil, err
@@ -64,14 +94,5 @@ func newTarget(d devnet.Description, name string) (*target, error) {
 		return nil, fmt.Errorf("the description is of %s, its genesis of %s", d.ChainID, g.ChainID)
 	}
 	client, err := sdk.New(sdk.Config{Nodes: d.RPC, Nexus: d.Nexus, Genesis: g})
-	if err != nil {
-		return nil, err
-	}
-	for i := range d.Accounts {
-		if d.Accounts[i].Name == name {
-			account, err := d.Accounts[i].Wallet()
-			return &target{description: d, genesis: g, client: client, account: account}, err
-		}
-	}
-	return nil, errors.New("the network's description has no account " + name)
+	return &target{description: d, genesis: g, client: client}, err
 }

@@ -136,6 +136,7 @@ func nexusCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			r.initCommand("hypermesh nexus init --home /var/lib/hypermesh/nexus --listen 0.0.0.0:7200", node.NodeKeyFile, "cluster.key"),
 			r.command("run", "run the server in its home until interrupted", "hypermesh nexus run --home /var/lib/hypermesh/nexus"),
+			nexusRegisterCommand(),
 		},
 	}
 }
@@ -147,6 +148,7 @@ func agentCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			r.initCommand("hypermesh agent init --home ~/.hypermesh/agent --owner hyper1… --server NODEID@HOST:PORT", node.NodeKeyFile),
 			r.command("up", "run the agent in its home until interrupted", "hypermesh agent up --home ~/.hypermesh/agent --server NODEID@HOST:PORT"),
+			agentRegisterCommand(),
 		},
 	}
 }

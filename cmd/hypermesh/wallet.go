@@ -19,8 +19,7 @@ import (
 )
 
 func walletCommand() *cli.Command {
-	file := &cli.StringFlag{Name: "wallet", Usage: "keystore `FILE`", Value: defaultWallet(), EnvVars: []string{"HYPERMESH_WALLET"}}
-	passphrase := &cli.StringFlag{Name: "passphrase-file", Usage: "read the passphrase from `FILE` instead of the terminal", EnvVars: []string{"HYPERMESH_PASSPHRASE_FILE"}}
+	file, passphrase := walletFlag(), passphraseFlag()
 	return &cli.Command{
 		Name:  "wallet",
 		Usage: "keys at rest, and signing",
@@ -47,6 +46,8 @@ func walletCommand() *cli.Command {
 				Description: "Example: hypermesh wallet list --json",
 				Flags:       []cli.Flag{file, passphrase, jsonFlag()}, Action: walletList,
 			},
+			walletAddressCommand(),
+			walletSendCommand(),
 			{
 				Name: "sign", Usage: "show a transaction in words, and sign it", ArgsUsage: "BODY.json",
 				Description: "Reads a transaction body (JSON as in POST /v1/txs), prints what it does on standard error, and the signed transaction on standard output.\n" +
@@ -57,6 +58,14 @@ func walletCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+func walletFlag() *cli.StringFlag {
+	return &cli.StringFlag{Name: "wallet", Usage: "keystore `FILE`", Value: defaultWallet(), EnvVars: []string{"HYPERMESH_WALLET"}}
+}
+
+func passphraseFlag() *cli.StringFlag {
+	return &cli.StringFlag{Name: "passphrase-file", Usage: "read the passphrase from `FILE` instead of the terminal", EnvVars: []string{"HYPERMESH_PASSPHRASE_FILE"}}
 }
 
 func defaultWallet() string {
