@@ -12,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/tokens"
 )
@@ -63,7 +64,7 @@ func (d *demoRun) checkFractal() (err error) {
 
 // checkProduct multiplies again and compares.
 func (d *demoRun) checkProduct() error {
-	data, err := os.ReadFile(filepath.Join(d.output(1), "c.csv"))
+	data, err := os.ReadFile(filepath.Join(d.output(1), agent.ProductFile))
 	if err != nil {
 		return fmt.Errorf("the product: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -45,8 +46,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "Try: hypermesh %s--help\n", wrong.command)
 		return exitUsage
 	}
+	if isMissingFlag(err) {
+		return exitUsage
+	}
 	return exitFailed
 }
+
+// isMissingFlag reports whether the command lacked a flag: urfave/cli has no
+// exported type for that error, only its text.
+func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "Required flag") }
 
 // usageError says that a command was asked wrongly.
 type usageError struct {
