@@ -1,0 +1,282 @@
+package job_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+var update = flag.Bool("update", false, "write the fixtures anew")
+
+var consumer = crypto.PrivateKeyFromSeed([32]byte{1})
+
+func wasmSpec() job.Spec {
+	return job.Spec{
+		Label:      "render",
+		Work:       job.WorkField{Work: job.Wasm{Module: crypto.Digest{1}, Input: crypto.Digest{2}, Args: []string{"-v", "x"}, Env: []string{"A=1"}, Deterministic: true}},
+		InputBytes: 3 << 20, Resources: job.Resources{Millicores: 1_000, MemoryMiB: 512}, Limits: job.DefaultLimits(), Region: "eu",
+	}
+}
+
+func kernelSpec() job.Spec {
+	s := wasmSpec()
+	s.Work = job.WorkField{Work: job.Kernel{Name: "matmul-32", Inputs: []crypto.Digest{{1}, {2}}}}
+	return s
+}
+
+func orderFor(s job.Spec, p chain.Policy) chain.Order {
+	return chain.Order{
+		ChainID: "fixture-1", Consumer: crypto.AccountKeyOf(consumer.Public()), Cluster: consumer.Public(), Spec: s.Digest(), Policy: chain.PolicyField{Policy: p},
+		Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: 1}}, MaxCost: chain.Nano(5), Deadline: 9,
+	}
+}
+
+var (
+	replicate = chain.PolicyReplicate{K: 2, N: 3}
+	proven    = chain.PolicyZK{Kernel: "matmul-32", Inputs: []chain.FieldBytes{{31: 1}}}
+)
+
+// messages is one of every kind.
+func messages() map[string]job.Message {
+	spec := wasmSpec()
+	order := orderFor(spec, replicate)
+	bid := chain.Bid{ChainID: "fixture-1", Order: order.ID(), Node: consumer.Public(), Prices: order.Caps, Expiry: 8}
+	assignment := job.Assignment{Order: order, Bid: bid, Spec: spec, Sequence: 1}
+	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 7, PeakMemoryBytes: 1 << 20, OutputBytes: 9, Output: crypto.Digest{3}}
+	return map[string]job.Message{
+		"hello":        job.Hello{ChainID: "fixture-1", Region: "eu", Total: job.Resources{Millicores: 4, MemoryMiB: 5}, Kernels: []string{"matmul-32"}, Running: []crypto.Digest{{1}}, Accepting: true},
+		"offer":        job.Offer{Auction: 3, Order: order, Spec: spec, CloseMs: 50},
+		"bid_reply":    job.BidReply{Auction: 3, Bid: bid},
+		"assign":       job.Assign{Assignment: assignment},
+		"assign_reply": job.AssignReply{Order: order.ID(), Refuse: "busy"},
+		"cancel":       job.Cancel{Order: order.ID(), Reason: "late"},
+		"log":          job.Log{Order: order.ID(), Offset: 4, Data: []byte("hello\n")},
+		"done":         job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
+		"ack":          job.Ack{Order: order.ID()},
+		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
+	}
+}
+
+// frozen compares an encoding with its fixture.
+func frozen(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".hex")
+	if *update {
+		if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hex.EncodeToString(got) != strings.TrimSpace(string(want)) {
+		t.Errorf("%s: the encoding changed to %x", name, got)
+	}
+}
+
+func TestFixtures(t *testing.T) {
+	for name, spec := range map[string]job.Spec{"spec_wasm": wasmSpec(), "spec_kernel": kernelSpec()} {
+		frozen(t, name, spec.Encode())
+		again, err := job.DecodeSpec(spec.Encode())
+		if err != nil || again.Digest() != spec.Digest() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, m := range messages() {
+		raw := job.EncodeMessage(m)
+		frozen(t, "message_"+name, raw)
+		again, err := job.DecodeMessage(raw)
+		if err != nil || !bytes.Equal(job.EncodeMessage(again), raw) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSpecRefusesByName(t *testing.T) {
+	for want, change := range map[string]func(*job.Spec){
+		"label has 65 bytes":        func(s *job.Spec) { s.Label = strings.Repeat("l", 65) },
+		"region has 33 bytes":       func(s *job.Spec) { s.Region = strings.Repeat("r", 33) },
+		"input_bytes is 0":          func(s *job.Spec) { s.InputBytes = 0 },
+		"limits.fuel is 0":          func(s *job.Spec) { s.Limits.Fuel = 0 },
+		"limits.memory_bytes is":    func(s *job.Spec) { s.Limits.MemoryBytes = job.MaxMemoryBytes + 1 },
+		"limits.wall_ms is 0":       func(s *job.Spec) { s.Limits.WallMs = 0 },
+		"limits.output_bytes is":    func(s *job.Spec) { s.Limits.OutputBytes = 1 << 60 },
+		"resources.millicores is 0": func(s *job.Spec) { s.Resources.Millicores = 0 },
+		"below limits.memory_bytes": func(s *job.Spec) { s.Resources.MemoryMiB = 1 },
+		"work.module is zero":       func(s *job.Spec) { s.Work.Work = job.Wasm{} },
+		"work.args has 257 entries": func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Args: make([]string, 257)} },
+		"work.env has a zero byte":  func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Env: []string{"A=\x00"}} },
+		"work.inputs has 0":         func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "matmul-32"} },
+		"work.name":                 func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "No Such", Inputs: []crypto.Digest{{1}}} },
+	} {
+		s := wasmSpec()
+		change(&s)
+		err := s.Check()
+		if !errors.Is(err, job.ErrSpec) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want ErrSpec with %q", err, want)
+		}
+	}
+	if _, err := job.DecodeSpec(make([]byte, job.MaxSpecBytes+1)); !errors.Is(err, codec.ErrTooLarge) {
+		t.Errorf("an oversized specification: %v", err)
+	}
+}
+
+func TestOrderAndSpecBelongTogether(t *testing.T) {
+	live := wasmSpec()
+	live.Work.Work = job.Wasm{Module: crypto.Digest{1}}
+	other := kernelSpec()
+	other.Work.Work = job.Kernel{Name: "matmul-16", Inputs: []crypto.Digest{{1}}}
+	for name, c := range map[string]struct {
+		spec   job.Spec
+		policy chain.Policy
+		good   bool
+	}{
+		"none, live":                 {live, chain.PolicyNone{}, true},
+		"none, deterministic":        {wasmSpec(), chain.PolicyNone{}, true},
+		"replicate, deterministic":   {wasmSpec(), replicate, true},
+		"zk, kernel":                 {kernelSpec(), proven, true},
+		"replicate, live":            {live, replicate, false},
+		"replicate, kernel":          {kernelSpec(), replicate, false},
+		"none, kernel":               {kernelSpec(), chain.PolicyNone{}, false},
+		"zk, program":                {wasmSpec(), proven, false},
+		"zk, a kernel of other size": {other, proven, false},
+	} {
+		order := orderFor(c.spec, c.policy)
+		if err := job.CheckOrder(&order, &c.spec); (err == nil) != c.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	spec := wasmSpec()
+	order := orderFor(spec, replicate)
+	spec.Label = "another"
+	if err := job.CheckOrder(&order, &spec); err == nil {
+		t.Error("an order was taken with a specification that it does not name")
+	}
+}
+
+func TestMeterOfDeterministicWorkIgnoresTheClock(t *testing.T) {
+	spec := wasmSpec()
+	fast := job.Outcome{Exit: chain.ExitOK, Fuel: 10*job.FuelPerMs + 1, PeakMemoryBytes: 5<<20 + 1, WallMs: 3, OutputBytes: 1}
+	slow := fast
+	slow.WallMs = 9_000
+	for _, o := range []job.Outcome{fast, slow} {
+		usage := job.Meter(&spec, &o)
+		want := []chain.Usage{
+			{Resource: chain.CPU, Amount: 1_000, DurationMs: 11}, {Resource: chain.Memory, Amount: 6, DurationMs: 11}, {Resource: chain.Network, Amount: 4, DurationMs: 11},
+		}
+		for i := range want {
+			if usage[i] != want[i] {
+				t.Errorf("usage %d is %+v, want %+v", i, usage[i], want[i])
+			}
+		}
+	}
+	live := spec
+	live.Work.Work = job.Wasm{Module: crypto.Digest{1}}
+	if got := job.Meter(&live, &slow)[0].DurationMs; got != 9_000 {
+		t.Errorf("live work is billed for %d ms, want 9000", got)
+	}
+}
+
+func TestWorstCostBoundsEveryRun(t *testing.T) {
+	spec := wasmSpec()
+	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1 << 40}, {Resource: chain.Memory, Price: 1 << 40}, {Resource: chain.Network, Price: 1 << 40}}
+	worst, err := job.WorstCost(&spec, prices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := job.Outcome{Fuel: spec.Limits.Fuel, PeakMemoryBytes: spec.Limits.MemoryBytes, WallMs: 1 << 39, OutputBytes: spec.Limits.OutputBytes}
+	cost, err := chain.Cost(job.Meter(&spec, &o), prices)
+	if err != nil || worst.Less(cost) {
+		t.Errorf("a run at every limit costs %s, %v, the bound is %s", cost, err, worst)
+	}
+}
+
+func TestResultDigestCoversWhatReplicasCompare(t *testing.T) {
+	base := job.Outcome{Exit: chain.ExitOK, Output: crypto.Digest{1}, Outputs: []chain.FieldBytes{{1}}}
+	same := base
+	same.Fuel, same.WallMs, same.PeakMemoryBytes = 1, 2, 3
+	if job.ResultDigest(&base) != job.ResultDigest(&same) {
+		t.Error("what was used is part of the result")
+	}
+	for name, change := range map[string]func(*job.Outcome){
+		"exit":    func(o *job.Outcome) { o.Exit = chain.ExitFailed },
+		"code":    func(o *job.Outcome) { o.ExitCode = 1 },
+		"output":  func(o *job.Outcome) { o.Output = crypto.Digest{2} },
+		"outputs": func(o *job.Outcome) { o.Outputs = nil },
+	} {
+		other := base
+		change(&other)
+		if job.ResultDigest(&base) == job.ResultDigest(&other) {
+			t.Errorf("%s is no part of the result", name)
+		}
+	}
+}
+
+func TestMessageBounds(t *testing.T) {
+	for name, m := range map[string]job.Message{
+		"log":    job.Log{Data: make([]byte, job.MaxLogChunk+1)},
+		"reason": job.Cancel{Reason: strings.Repeat("r", 513)},
+		"held":   job.Hello{ChainID: "fixture-1", Running: make([]crypto.Digest, job.MaxHeld+1)},
+		"kernel": job.Hello{ChainID: "fixture-1", Kernels: []string{strings.Repeat("k", chain.MaxKernelName+1)}},
+		"proof":  job.Done{Receipt: chain.UsageReceipt{Exit: chain.ExitOK}, Proof: make([]byte, chain.MaxProof+1)},
+		"chain":  job.Hello{},
+		"offer":  job.Offer{Order: orderFor(wasmSpec(), replicate), Spec: kernelSpec()},
+	} {
+		if _, err := job.DecodeMessage(job.EncodeMessage(m)); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestStatusText(t *testing.T) {
+	for s := job.Queued; s <= job.Cancelled; s++ {
+		var back job.Status
+		if err := back.UnmarshalText([]byte(s.String())); err != nil || back != s {
+			t.Errorf("%s reads back as %s, %v", s, back, err)
+		}
+	}
+	if final := []bool{job.Queued.Final(), job.Settling.Final(), job.Settled.Final(), job.Failed.Final(), job.Cancelled.Final()}; final[0] || final[1] || !final[2] || !final[3] || !final[4] {
+		t.Errorf("final: %v", final)
+	}
+}
+
+func FuzzSpec(f *testing.F) {
+	for _, s := range []job.Spec{wasmSpec(), kernelSpec()} {
+		f.Add(s.Encode())
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := job.DecodeSpec(raw)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(s.Encode(), raw) {
+			t.Fatal("a specification has two encodings")
+		}
+		if _, err := job.WorstCost(&s, []chain.UnitPrice{{Resource: chain.CPU, Price: 1}, {Resource: chain.Memory, Price: 1}, {Resource: chain.Network, Price: 1}}); err != nil {
+			t.Fatalf("a specification within its bounds has no worst cost: %v", err)
+		}
+	})
+}
+
+func FuzzSessionMessage(f *testing.F) {
+	for _, m := range messages() {
+		f.Add(job.EncodeMessage(m))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := job.DecodeMessage(raw)
+		if err == nil && !bytes.Equal(job.EncodeMessage(m), raw) {
+			t.Fatal("a message has two encodings")
+		}
+	})
+}
