@@ -39,7 +39,7 @@ func TestExitCodes(t *testing.T) {
 		{"devnet up --nonsense", 2, "-nonsense"},
 		{"devnet up --validators 0", 2, "validators is 0, want 1 to 32"},
 		{"devnet up --servers 2", 2, "servers is 2, want 0, 1, 3 or 5"},
-		{"devnet up --servers 0", 2, "agents need a cluster"},
+		{"devnet up --servers 0 --agents 1", 2, "agents need a cluster"},
 		{"bench transfers --rpc http://127.0.0.1:1 --rate 0", 2, "rate is 0"},
 		{"node run --home " + missing, 1, "genesis"},
 		{"node run", 2, "home"},

@@ -50,9 +50,13 @@ func devnetOptions(c *cli.Context) (devnet.Options, error) {
 	if err != nil {
 		return devnet.Options{}, fmt.Errorf("finding this program: %w", err)
 	}
+	agents := c.Int("agents")
+	if c.Int("servers") == 0 && !c.IsSet("agents") {
+		agents = 0 // agents need a cluster
+	}
 	return devnet.Options{
 		Dir: c.String("dir"), KeysDir: c.String("keys"), Binary: binary, Validators: c.Int("validators"), Servers: c.Int("servers"),
-		Agents: c.Int("agents"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
+		Agents: agents, NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
 	}, nil
 }
 
