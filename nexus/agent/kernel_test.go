@@ -70,6 +70,18 @@ func matrix(t *testing.T, csv string) zk.Matrix {
 	return m
 }
 
+// wantProven verifies a proof with the verifying key's bytes alone.
+func wantProven(t *testing.T, keys *groth16.Keys, statement zk.Statement, proof []byte) {
+	t.Helper()
+	verifier, err := groth16.NewVerifier(map[zk.Kernel][]byte{testKernel: keys.VerifyingKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verifier.Verify(statement, proof); err != nil {
+		t.Errorf("the proof: %v", err)
+	}
+}
+
 func TestKernelJob(t *testing.T) {
 	dir, keys := keyDir(t)
 	s, config := kernelHome(t, keys.Digest(), dir)
@@ -121,17 +133,10 @@ func TestKernelJob(t *testing.T) {
 	if files := p.output(d); files[agent.ProductFile] != "2,4,6,8\n10,12,14,16\n2,0,0,0\n0,0,0,-2\n" {
 		t.Errorf("output %q", files)
 	}
-	verifier, err := groth16.NewVerifier(map[zk.Kernel][]byte{testKernel: keys.VerifyingKey()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	statement := zk.Statement{
+	wantProven(t, keys, zk.Statement{
 		Kernel: testKernel, VerifyingKey: keys.Digest(), Inputs: inputs, Output: []zk.Field{zk.Field(d.Receipt.Outputs[0])},
 		Bind: zk.Bind("hypermesh-test", order.ID(), 1, a.ID()),
-	}
-	if err := verifier.Verify(statement, d.Proof); err != nil {
-		t.Errorf("the proof: %v", err)
-	}
+	}, d.Proof)
 
 	// Inputs that the order does not name.
 	order.Nonce = 2

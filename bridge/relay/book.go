@@ -1,0 +1,202 @@
+package relay
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+const (
+	maxHeld       = 20_000
+	maxRemembered = 10_000
+	maxRefusals   = 5 // of one claim by the chain, until it is left alone
+	firstRetry    = 5 * time.Second
+	// txRoom is what a transaction needs beside its claims.
+	txRoom = 4 << 10
+)
+
+// entry is a claim that waits in the outbox.
+type entry struct {
+	id       crypto.Digest // of its bytes
+	claim    *chain.Claim
+	bytes    int
+	cursor   uint64
+	pass     uint64 // the reading of the outbox that saw it last
+	resolved bool   // the chain has it: settled, or recorded until others agree
+	alone    bool   // a transaction with others was refused
+	refusals int    // by the chain
+	due      time.Time
+}
+
+// book is what the relay knows of the claims in the outbox. Safe for concurrent
+// use.
+type book struct {
+	mu      sync.Mutex
+	entries map[crypto.Digest]*entry
+	refused map[crypto.Digest]bool
+	order   []crypto.Digest // of refused, the oldest first
+	more    chan struct{}   // holds a token when there may be something to post
+}
+
+func newBook() *book {
+	return &book{entries: map[crypto.Digest]*entry{}, refused: map[crypto.Digest]bool{}, more: make(chan struct{}, 1)}
+}
+
+// known notes that a claim was seen in the outbox, and reports whether it needs
+// no look: it is held, or refused.
+func (b *book) known(id crypto.Digest, pass uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[id]; e != nil {
+		e.pass = pass
+		return true
+	}
+	return b.refused[id]
+}
+
+// add holds the claims of an item, in one step so that they are posted together,
+// unless as many are held as may be.
+func (b *book) add(entries []*entry) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.entries)+len(entries) > maxHeld {
+		return false
+	}
+	for _, e := range entries {
+		b.entries[e.id] = e
+	}
+	if len(entries) > 0 {
+		b.wake()
+	}
+	return true
+}
+
+func (b *book) wake() {
+	select {
+	case b.more <- struct{}{}:
+	default:
+	}
+}
+
+// refuse remembers that a claim is not to be posted.
+func (b *book) refuse(id crypto.Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.remember(id)
+}
+
+func (b *book) remember(id crypto.Digest) {
+	delete(b.entries, id)
+	if b.refused[id] {
+		return
+	}
+	b.refused[id] = true
+	if b.order = append(b.order, id); len(b.order) > maxRemembered {
+		delete(b.refused, b.order[0])
+		b.order = b.order[1:]
+	}
+}
+
+// sweep drops the claims up to a cursor that the last reading did not see: they
+// have left the outbox.
+func (b *book) sweep(pass, upTo uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, e := range b.entries {
+		if e.pass < pass && e.cursor <= upTo {
+			delete(b.entries, id)
+		}
+	}
+}
+
+// next returns the claims to post now, in the order of the outbox, and when
+// there is something to do if there is nothing now; zero: not until more comes.
+func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var due []*entry
+	for _, e := range b.entries {
+		switch {
+		case e.resolved:
+		case !e.due.After(now):
+			due = append(due, e)
+		case wait == 0 || e.due.Sub(now) < wait:
+			wait = e.due.Sub(now)
+		}
+	}
+	slices.SortFunc(due, func(x, y *entry) int { return cmp.Or(cmp.Compare(x.cursor, y.cursor), x.id.Compare(y.id)) })
+	bytes := txRoom
+	for _, e := range due {
+		switch {
+		case e.alone && len(batch) == 0:
+			return []*entry{e}, 0
+		case e.alone || bytes+e.bytes > chain.MaxTxBytes || len(batch) == most:
+			return batch, 0
+		}
+		batch = append(batch, e)
+		bytes += e.bytes
+	}
+	return batch, wait
+}
+
+// resolve notes that the chain has the claims.
+func (b *book) resolve(entries ...*entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range entries {
+		e.resolved = true
+	}
+}
+
+// rejected notes that the chain refused a claim, and reports whether it is left
+// alone from now on. Else it waits, four times as long each time: what it lacks
+// may come.
+func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.refusals++; e.refusals >= maxRefusals {
+		b.remember(e.id)
+		return true
+	}
+	e.due = now.Add(firstRetry << (2 * (e.refusals - 1)))
+	return false
+}
+
+// separate has claims posted one by one, because a transaction of all of them
+// was refused.
+func (b *book) separate(entries []*entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range entries {
+		e.alone = true
+	}
+	b.wake()
+}
+
+// postpone has claims wait, through no fault of theirs.
+func (b *book) postpone(entries []*entry, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range entries {
+		e.due = until
+	}
+}
+
+// counts returns how many claims wait for the chain, and how many it has that
+// the outbox still lists.
+func (b *book) counts() (waiting, resolved int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries {
+		if e.resolved {
+			resolved++
+		} else {
+			waiting++
+		}
+	}
+	return waiting, resolved
+}

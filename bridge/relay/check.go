@@ -1,0 +1,127 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+// maxClaimBytes bounds an encoded claim, so that one always fits a transaction.
+const maxClaimBytes = 32 << 10
+
+// inspector says whether a claim is worth a fee: it checks what the chain will
+// check and what the claim alone decides.
+type inspector struct {
+	genesis  *chain.Genesis
+	verifier zk.Verifier
+	signer   chain.Signer
+}
+
+// inspect decodes a claim and returns it, or why the chain must refuse it. What
+// it says follows from the claim's bytes and the time alone.
+func (i *inspector) inspect(raw []byte, now time.Time) (*chain.Claim, error) {
+	c := &chain.Claim{}
+	if err := codec.Unmarshal(raw, c, maxClaimBytes); err != nil {
+		return nil, err
+	}
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	if err := i.checkParts(c); err != nil {
+		return nil, err
+	}
+	if end := c.Order.Deadline + chain.TimeMs(i.genesis.Params.ClaimWindowMs); end < chain.TimeMs(now.UnixMilli()) {
+		return nil, fmt.Errorf("its claim window ended at %d ms", end)
+	}
+	if err := i.checkSigned(c); err != nil {
+		return nil, err
+	}
+	return c, i.checkPolicy(c)
+}
+
+// checkParts demands that the signed forms are of this chain, of one order and
+// of one node.
+func (i *inspector) checkParts(c *chain.Claim) error {
+	id, order := i.genesis.ChainID, c.Order.ID()
+	switch {
+	case c.Order.ChainID != id || c.Acceptance.ChainID != id || c.Bid.ChainID != id || c.Receipt.ChainID != id:
+		return fmt.Errorf("not all of its parts are of chain %s", id)
+	case c.Acceptance.Order != order || c.Bid.Order != order || c.Receipt.Order != order:
+		return fmt.Errorf("not all of its parts are of order %s", order.Short())
+	case c.Acceptance.Cluster != c.Order.Cluster:
+		return errors.New("the acceptance is not by the order's cluster")
+	case c.Bid.Node != c.Receipt.Node:
+		return errors.New("bid and receipt are of different nodes")
+	case c.Receipt.Ended > c.Order.Deadline:
+		return fmt.Errorf("the work ended at %d ms, the deadline was %d", c.Receipt.Ended, c.Order.Deadline)
+	case c.Receipt.Started > c.Bid.Expiry:
+		return fmt.Errorf("the work started at %d ms, the bid expired at %d", c.Receipt.Started, c.Bid.Expiry)
+	}
+	return nil
+}
+
+// checkSigned asks what every node will ask of the transaction: whether each
+// party signed the claim. The transaction is made for the question alone.
+func (i *inspector) checkSigned(c *chain.Claim) error {
+	body := chain.TxBody{
+		ChainID: i.genesis.ChainID, Sender: chain.AddressOf(i.signer.AccountKey()), Messages: chain.Msgs{chain.Settle{Claims: []chain.Claim{*c}}},
+	}
+	tx, err := chain.SignTx(body, i.signer)
+	if err != nil {
+		return err
+	}
+	decoded, err := chain.DecodeTx(tx.Encode())
+	if err != nil {
+		return err
+	}
+	verified := chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)[0]
+	if verified == nil {
+		return errors.New("the relay's own signature does not verify")
+	}
+	if !verified.ClaimsSigned(0)[0] {
+		return errors.New("a signature of the claim does not verify")
+	}
+	return nil
+}
+
+// checkPolicy demands what the order's policy asks of one claim: a proof, or
+// else the cluster's attestation.
+func (i *inspector) checkPolicy(c *chain.Claim) error {
+	switch p := c.Order.Policy.Policy.(type) {
+	case chain.PolicyNone, chain.PolicyReplicate:
+		if c.Attestation == (crypto.Signature{}) {
+			return errors.New("it has no attestation of its cluster")
+		}
+		return nil
+	case chain.PolicyZK:
+		return i.checkProof(c, &p)
+	}
+	return fmt.Errorf("policy of type %T", c.Order.Policy.Policy)
+}
+
+func (i *inspector) checkProof(c *chain.Claim, p *chain.PolicyZK) error {
+	if c.Receipt.Exit != chain.ExitOK {
+		return fmt.Errorf("the work ended with %q: only a proven result is paid", c.Receipt.Exit)
+	}
+	statement := zk.Statement{
+		Kernel: zk.Kernel(p.Kernel), VerifyingKey: p.VerifyingKey, Inputs: fields(p.Inputs), Output: fields(c.Receipt.Outputs),
+		Bind: zk.Bind(string(i.genesis.ChainID), c.Receipt.Order, c.Receipt.Sequence, c.Receipt.Node),
+	}
+	if err := i.verifier.Verify(statement, c.Proof); err != nil {
+		return fmt.Errorf("its proof: %w", err)
+	}
+	return nil
+}
+
+func fields(list []chain.FieldBytes) []zk.Field {
+	out := make([]zk.Field, len(list))
+	for i, f := range list {
+		out[i] = zk.Field(f)
+	}
+	return out
+}

@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+)
+
+// Files of a relay's home, beside its config.
+const (
+	AccountKeyFile  = "account.key" // seed of 64 hexadecimal digits; pays the fees
+	GenesisFile     = "genesis.json"
+	VerifyingKeyDir = "verifying-keys" // KERNEL.vk, as nodes have them
+)
+
+// Config says how a relay runs. Its home holds account.key, genesis.json and
+// the verifying keys of the kernels that genesis pins.
+type Config struct {
+	Home string       `toml:"-"`
+	Log  *slog.Logger `toml:"-"` // nil: standard error, from log_level up
+
+	Nexus    []string `toml:"nexus" usage:"URLs of the cluster's servers, read in turn"`
+	RPC      []string `toml:"rpc" usage:"URLs of nodes of the chain, asked in turn"`
+	Key      string   `toml:"key" usage:"key file of the account that pays the fees; empty: account.key in the home"`
+	Genesis  string   `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
+	Batch    int      `toml:"batch" usage:"claims in one transaction, at most"`
+	HTTP     string   `toml:"http" usage:"loopback host:port of /healthz and /metrics; empty: none"`
+	LogLevel string   `toml:"log_level" usage:"debug, info, warn or error"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{Batch: chain.MaxClaims, HTTP: "127.0.0.1:7480", LogLevel: "info"}
+}
+
+// Check returns an error that names the first field out of range.
+func (c *Config) Check() error {
+	for _, list := range []struct {
+		field string
+		urls  []string
+	}{{"nexus", c.Nexus}, {"rpc", c.RPC}} {
+		if len(list.urls) == 0 {
+			return fmt.Errorf("%s names no URL", list.field)
+		}
+		for _, text := range list.urls {
+			if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+				return fmt.Errorf("%s: %.100q is not an http or https URL", list.field, text)
+			}
+		}
+	}
+	if c.Batch < 1 || c.Batch > chain.MaxClaims {
+		return fmt.Errorf("batch is %d, want 1 to %d", c.Batch, chain.MaxClaims)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return fmt.Errorf("log_level is %.20q, want debug, info, warn or error", c.LogLevel)
+	}
+	if c.HTTP == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.HTTP)
+	if err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
+		return fmt.Errorf("http is %q, want a loopback address", c.HTTP)
+	}
+	return nil
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Log != nil {
+		return c.Log
+	}
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // Check has refused it
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func (c *Config) path(configured, inHome string) string {
+	if configured != "" {
+		return configured
+	}
+	return filepath.Join(c.Home, inHome)
+}
+
+// account signs with the key of the account that pays.
+type account struct{ key crypto.PrivateKey }
+
+var _ chain.Signer = account{}
+
+// AccountKey returns the public key, tagged.
+func (a account) AccountKey() crypto.AccountKey { return crypto.AccountKeyOf(a.key.Public()) }
+
+// Sign signs the domain's digest of payload.
+func (a account) Sign(domain *crypto.Domain, payload []byte) (crypto.Signature, error) {
+	return a.key.Sign(domain, payload), nil
+}
+
+func readAccount(path string) (account, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return account{}, fmt.Errorf("relay: reading the account's key: %w", err)
+	}
+	key, err := crypto.ParsePrivateKey(strings.TrimSpace(string(text)))
+	if err != nil {
+		return account{}, fmt.Errorf("relay: %s: %w", path, err)
+	}
+	return account{key}, nil
+}
+
+func readGenesis(path string) (*chain.Genesis, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("relay: opening genesis: %w", err)
+	}
+	g, err := chain.ReadGenesis(f)
+	return g, errors.Join(err, f.Close())
+}
+
+// readVerifier reads the verifying keys, each of which must be the one that
+// genesis pins.
+func readVerifier(home string, g *chain.Genesis) (*groth16.Verifier, error) {
+	keys := map[zk.Kernel][]byte{}
+	for _, k := range g.Kernels {
+		text, err := os.ReadFile(filepath.Join(home, VerifyingKeyDir, k.Name+".vk"))
+		if err != nil {
+			return nil, fmt.Errorf("relay: reading the verifying key of %s: %w", k.Name, err)
+		}
+		key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+		if err != nil {
+			return nil, fmt.Errorf("relay: verifying key of %s: %w", k.Name, err)
+		}
+		if got := groth16.VerifyingKeyDigest(key); got != k.VerifyingKey {
+			return nil, fmt.Errorf("relay: verifying key of %s is %s, genesis pins %s", k.Name, got.Short(), k.VerifyingKey.Short())
+		}
+		keys[zk.Kernel(k.Name)] = key
+	}
+	return groth16.NewVerifier(keys)
+}

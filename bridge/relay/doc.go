@@ -1,0 +1,35 @@
+// Package relay carries claims from a cluster's outbox to the chain, exactly
+// once in effect.
+//
+// A relay reads the outbox of any server of a cluster, checks each claim before
+// it pays a fee for it, asks the chain whether it is settled already, posts what
+// is not in Settle transactions, and reads each claim's verdict from the
+// receipt. The cluster learns of it from the chain, not from the relay.
+//
+// Invariants:
+//
+//  1. Nothing is posted that the chain must refuse for what the claim itself
+//     says: its form, its parties' signatures, that they are of one order, its
+//     attestation or its proof.
+//  2. What a relay knows is in the outbox and on the chain. It keeps no file: a
+//     stored cursor could only lose claims. A crash at any point, another relay
+//     beside it, a server that repeats or reorders, and posting twice cost a
+//     fee at most.
+//  3. No claim holds up another: a claim that the chain refuses waits longer
+//     each time, and after a few times it is left alone; a transaction that is
+//     refused as a whole is posted again claim by claim.
+//  4. A claim is known by the digest of its bytes, so a forged one does not
+//     stand in the way of the real one, whatever it calls itself.
+//
+// Failure modes: a server or node that cannot be reached is asked again, with
+// backoff, and /healthz says so. Claims that are refused for good are logged
+// with the reason and remembered, the last 10,000 of them.
+//
+// Goroutines: one reads the outbox, one posts, one watches the account, and the
+// HTTP server's; Run returns when all have ended. Bounded: the claims held
+// (20,000; more are read when some have left the outbox).
+//
+// It holds the key of an account that pays fees, and nothing else of value. It
+// trusts its servers and nodes with nothing but its time: they can keep it from
+// carrying, and then another relay carries.
+package relay
