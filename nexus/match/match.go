@@ -13,7 +13,6 @@ package match
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -126,7 +125,10 @@ func Rank(job crypto.Digest, offers []Offer) {
 		return crypto.DomainNexusTie.Hash(append(bytes.Clone(job[:]), o.Node[:]...))
 	}
 	slices.SortFunc(offers, func(a, b Offer) int {
-		return cmp.Or(a.Cost.Cmp(b.Cost), tie(a).Compare(tie(b)))
+		if order := a.Cost.Cmp(b.Cost); order != 0 {
+			return order
+		}
+		return tie(a).Compare(tie(b))
 	})
 }
 

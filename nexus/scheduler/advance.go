@@ -60,8 +60,15 @@ func (j *Job) agreeing() []int {
 	return best
 }
 
+// sameResult reports whether two ended runs agree: on the result, and on what it
+// took, which is the same wherever a deterministic program ran. The chain pays
+// all who agree for the least that any of them reports; a node that reported
+// too little would have the others work for nothing. Only where the clock ended
+// a program does each machine count for itself.
 func sameResult(a, b *Run) bool {
-	return a.Done.Receipt.Result == b.Done.Receipt.Result && a.Done.Receipt.Exit == b.Done.Receipt.Exit
+	x, y := &a.Done.Receipt, &b.Done.Receipt
+	same := x.Result == y.Result && x.Exit == y.Exit
+	return same && (x.Exit == chain.ExitTime || x.Fuel == y.Fuel && slices.Equal(x.Usage, y.Usage))
 }
 
 // wanted returns how many more nodes the job needs now.
@@ -178,6 +185,23 @@ func (s *State) retryQueued(until chain.TimeMs) []Effect {
 	return effects
 }
 
+// retryOn opens the auctions of the waiting jobs that a node, whose capacity
+// changed, could take.
+func (s *State) retryOn(n *Node) []Effect {
+	var effects []Effect
+	view := n.view()
+	for _, id := range slices.Clone(s.open) {
+		j := s.jobs[id]
+		if !j.waiting() {
+			continue
+		}
+		if request := s.request(j); match.Check(&request, &view) == match.Fits {
+			effects = append(effects, s.advance(j)...)
+		}
+	}
+	return effects
+}
+
 // settle puts the claims of a finished job into the outbox, and ends what still
 // runs for it.
 func (s *State) settle(j *Job) []Effect {
@@ -240,17 +264,19 @@ func (s *State) endRuns(j *Job, reason string) []Effect {
 	return effects
 }
 
-// end makes a job final: its runs end, and its cap is no longer outstanding.
+// end makes a job final: its runs end, and its cap is no longer outstanding,
+// unless a node was given the order and may still prove its work to the chain,
+// which asks nobody else.
 func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	id := j.ID()
 	effects := s.endRuns(j, reason)
 	s.setStatus(j, status, reason)
-	account := s.accounts[j.Order.ConsumerAddress()]
-	rest, ok := account.Outstanding.Sub(j.Order.MaxCost)
-	if !ok {
-		panic("scheduler: outstanding total below a job's cap")
+	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk && len(j.Runs) > 0 && status != job.Settled {
+		j.Held = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
+		s.held = append(s.held, id)
+	} else {
+		s.free(j)
 	}
-	account.Outstanding = rest
 	same := func(other crypto.Digest) bool { return other == id }
 	s.open = slices.DeleteFunc(s.open, same)
 	s.outbox = slices.DeleteFunc(s.outbox, same)

@@ -1,10 +1,12 @@
 package scheduler
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/match"
@@ -67,32 +69,28 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	if err := job.CheckOrder(&c.Order, &c.Spec); err != nil {
 		return nil, reject("spec", "%v", err)
 	}
-	switch {
-	case c.Order.ChainID != s.config.ChainID:
-		return nil, reject("chain", "order is for chain %s, this is %s", c.Order.ChainID, s.config.ChainID)
-	case c.Order.Cluster != s.config.ClusterKey.Public():
-		return nil, reject("cluster", "order's home cluster is %s, this is %s", c.Order.Cluster.Short(), s.config.ClusterKey.Public().Short())
-	case c.Order.Deadline <= s.now:
-		return nil, reject("deadline", "deadline %d is past, it is %d", c.Order.Deadline, s.now)
-	case len(s.jobs) >= s.config.MaxJobs:
-		return nil, reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
-	case len(s.outbox) >= s.config.MaxOutbox:
-		return nil, reject("full", "%d jobs wait for the chain to settle them, the limit", len(s.outbox))
+	if err := s.checkOrder(&c); err != nil {
+		return nil, err
+	}
+	size := len(c.Spec.Encode())
+	if err := s.checkRoom(&c, size); err != nil {
+		return nil, err
 	}
 	consumer := c.Order.ConsumerAddress()
-	outstanding, ok := s.Outstanding(consumer).Add(c.Order.MaxCost)
-	if !ok || c.Escrow.Less(outstanding) {
-		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, s.Outstanding(consumer), c.Order.MaxCost)
-	}
 	account := s.accounts[consumer]
 	if account == nil {
-		if len(s.accounts) >= s.config.MaxAccounts {
-			return nil, reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
-		}
-		account = &Account{Consumer: consumer}
-		s.accounts[consumer] = account
+		account = &Account{Consumer: consumer, Sequence: s.floor}
 	}
+	outstanding, ok := account.Outstanding.Add(c.Order.MaxCost)
+	switch {
+	case c.Height < account.Settled:
+		return nil, reject("stale", "the escrow was read at height %d, before the settlement of block %d", c.Height, account.Settled)
+	case !ok || c.Escrow.Less(outstanding):
+		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, account.Outstanding, c.Order.MaxCost)
+	}
+	s.accounts[consumer] = account
 	account.Sequence++
+	account.Kept++
 	account.Outstanding = outstanding
 	acceptance := chain.Acceptance{ChainID: s.config.ChainID, Order: id, Cluster: c.Order.Cluster, Sequence: account.Sequence, Outstanding: outstanding}
 	j := &Job{
@@ -100,16 +98,61 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 		AcceptanceSig: s.config.ClusterKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
 	}
 	s.jobs[id] = j
+	s.specBytes += size
 	s.open = append(s.open, id)
 	s.setStatus(j, job.Queued, "")
 	return s.advance(j), nil
+}
+
+// checkOrder says why the chain would not pay for the order's work.
+func (s *State) checkOrder(c *Submit) error {
+	o := &c.Order
+	switch {
+	case o.ChainID != s.config.ChainID:
+		return reject("chain", "order is for chain %s, this is %s", o.ChainID, s.config.ChainID)
+	case o.Cluster != s.config.ClusterKey.Public():
+		return reject("cluster", "order's home cluster is %s, this is %s", o.Cluster.Short(), s.config.ClusterKey.Public().Short())
+	case o.Deadline <= s.now:
+		return reject("deadline", "deadline %d is past, it is %d", o.Deadline, s.now)
+	case o.MaxCost.IsZero():
+		return reject("cost", "max cost is zero")
+	}
+	// What is withdrawn after the block that the escrow was read at matures at
+	// least the delay after it: until then claims reach it (settlement.md).
+	expires, ok1 := checked.Add(uint64(o.Deadline), s.config.ClaimWindowMs)
+	liable, ok2 := checked.Add(uint64(c.TimeMs), s.config.WithdrawalDelayMs)
+	if !ok1 || !ok2 || expires > liable {
+		return reject("deadline", "deadline %d and the claim window of %d ms end after a withdrawal made now: longer work is a lease", o.Deadline, s.config.ClaimWindowMs)
+	}
+	if p, ok := o.Policy.Policy.(chain.PolicyZK); ok && (p.VerifyingKey.IsZero() || s.config.Kernels[p.Kernel] != p.VerifyingKey) {
+		return reject("kernel", "the chain does not pin verifying key %s for kernel %q", p.VerifyingKey.Short(), p.Kernel)
+	}
+	return nil
+}
+
+// checkRoom says which bound of the cluster the order is beyond.
+func (s *State) checkRoom(c *Submit, size int) error {
+	account := s.accounts[c.Order.ConsumerAddress()]
+	switch {
+	case len(s.jobs) >= s.config.MaxJobs:
+		return reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
+	case s.specBytes+size > s.config.MaxSpecBytes:
+		return reject("full", "the cluster keeps %d bytes of specifications, limit %d", s.specBytes, s.config.MaxSpecBytes)
+	case len(s.outbox) >= s.config.MaxOutbox:
+		return reject("full", "%d jobs wait for the chain to settle them, the limit", len(s.outbox))
+	case account == nil && len(s.accounts) >= s.config.MaxAccounts:
+		return reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
+	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer):
+		return reject("quota", "the cluster keeps %d jobs of this consumer, its limit", s.config.MaxPerConsumer)
+	}
+	return nil
 }
 
 func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	h := &c.Hello
 	n := s.nodes[c.Node]
 	if n == nil {
-		if len(s.nodes) >= s.config.MaxNodes {
+		if len(s.nodes) >= s.config.MaxNodes && !s.forgetNode() {
 			return nil, reject("full", "the cluster has %d nodes, its limit", s.config.MaxNodes)
 		}
 		n = &Node{ID: c.Node}
@@ -120,24 +163,60 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	}
 	n.Owner, n.Region, n.Total, n.Kernels = h.Owner, h.Region, h.Total, h.Kernels
 	n.Connected, n.Accepting = true, h.Accepting
-	var effects []Effect
-	for _, id := range s.open {
-		effects = append(effects, s.resend(s.jobs[id], c.Node, h)...)
+	effects := s.reconcile(n, h)
+	return append(effects, s.retryOn(n)...), nil
+}
+
+// forgetNode makes room for a node: of those that are not connected, and so run
+// nothing, the one that ended the least work goes.
+func (s *State) forgetNode() bool {
+	var least *Node
+	for _, n := range s.nodes { // order-free: the least of a total order
+		if !n.Connected && (least == nil || cmp.Or(cmp.Compare(n.Finished, least.Finished), n.ID.Compare(least.ID)) < 0) {
+			least = n
+		}
 	}
-	return append(effects, s.retryQueued(anyTime)...), nil
+	if least == nil {
+		return false
+	}
+	delete(s.nodes, least.ID)
+	return true
 }
 
 // anyTime makes every waiting job try again.
 const anyTime = chain.TimeMs(1<<64 - 1)
 
-// resend repeats an assignment that the node does not hold: it was sent and not
-// received, or the node lost its memory of it.
-func (s *State) resend(j *Job, node crypto.PublicKey, h *job.Hello) []Effect {
-	id := j.ID()
+// reconcile compares what a node says it holds with its live runs. An assignment
+// that it does not hold was sent and not received, or the node lost its memory
+// of it: it is sent again, unless its bid has expired and no such work would be
+// paid. What it runs without an assignment is ended.
+func (s *State) reconcile(n *Node, h *job.Hello) []Effect {
+	var effects []Effect
+	for _, id := range slices.Clone(s.open) {
+		j := s.jobs[id]
+		run := j.liveOn(n.ID)
+		switch {
+		case run == nil || slices.Contains(h.Running, id) || slices.Contains(h.Finished, id):
+		case run.Bid.Expiry < s.now:
+			s.lose(j, n.ID, "the bid expired before the node had the assignment")
+			effects = append(effects, s.advance(j)...)
+		default:
+			effects = append(effects, SendAssign{Node: n.ID, Assignment: j.assignment(run)})
+		}
+	}
+	for _, id := range h.Running {
+		if j := s.jobs[id]; j == nil || j.liveOn(n.ID) == nil {
+			effects = append(effects, SendCancel{Node: n.ID, Order: id, Reason: "the assignment was given to others"})
+		}
+	}
+	return effects
+}
+
+// liveOn returns the job's live run on a node, or nil.
+func (j *Job) liveOn(node crypto.PublicKey) *Run {
 	for i := range j.Runs {
-		run := &j.Runs[i]
-		if run.Node == node && run.Stage == Live && !slices.Contains(h.Running, id) && !slices.Contains(h.Finished, id) {
-			return []Effect{SendAssign{Node: node, Assignment: j.assignment(run)}}
+		if j.Runs[i].Node == node && j.Runs[i].Stage == Live {
+			return &j.Runs[i]
 		}
 	}
 	return nil
@@ -164,23 +243,23 @@ func (s *State) nodeLoad(c NodeLoad) ([]Effect, error) {
 	if n == nil {
 		return nil, reject("node", "node %s is not known", c.Node.Short())
 	}
+	if n.Accepting == c.Accepting {
+		return nil, nil
+	}
 	n.Accepting = c.Accepting
-	return s.retryQueued(anyTime), nil
+	return s.retryOn(n), nil
 }
 
 // lose ends a live run without a result, and reports whether there was one.
 func (s *State) lose(j *Job, node crypto.PublicKey, reason string) bool {
-	for i := range j.Runs {
-		run := &j.Runs[i]
-		if run.Node != node || run.Stage != Live {
-			continue
-		}
-		run.Stage, run.Reason, run.Since = Lost, reason, s.now
-		s.release(run, j)
-		s.nodes[node].Lost++
-		return true
+	run := j.liveOn(node)
+	if run == nil {
+		return false
 	}
-	return false
+	run.Stage, run.Reason, run.Since = Lost, reason, s.now
+	s.release(run, j)
+	s.nodes[node].Lost++
+	return true
 }
 
 func (s *State) release(run *Run, j *Job) {
@@ -252,7 +331,15 @@ func (s *State) checkBid(j *Job, b *chain.Bid) error {
 		return reject("bid", "bid is for another order")
 	case b.Expiry <= s.now:
 		return reject("bid", "bid has expired")
-	case j.Order.FixedCap.Less(b.Fixed):
+	}
+	if err := b.Check(); err != nil {
+		return reject("bid", "%v", err)
+	}
+	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
+	switch {
+	case !zk && !b.Fixed.IsZero():
+		return reject("bid", "fixed price %s for metered work", b.Fixed)
+	case zk && j.Order.FixedCap.Less(b.Fixed):
 		return reject("bid", "fixed price %s is above the cap of %s", b.Fixed, j.Order.FixedCap)
 	}
 	for _, p := range b.Prices {
@@ -317,12 +404,18 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 	s.release(run, j)
 	s.nodes[node].Finished++
 	effects := append([]Effect{SendAck{Node: node, Order: id}}, s.advance(j)...)
-	return append(effects, s.retryQueued(anyTime)...), nil
+	return append(effects, s.retryOn(s.nodes[node])...), nil
 }
 
-// checkDone says why a signed end is no end of the run.
+// checkDone says why a signed end is no end of the run. What passes is what the
+// chain will pay: the cluster attests to it.
 func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
 	r := &d.Receipt
+	if err := r.Check(); err != nil {
+		return reject("receipt", "%v", err)
+	}
+	result := job.Outcome{Exit: r.Exit, ExitCode: r.ExitCode, Output: d.Output, Outputs: r.Outputs}
+	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
 	switch {
 	case r.ChainID != s.config.ChainID || r.Sequence != 1:
 		return reject("receipt", "receipt is for chain %s, sequence %d", r.ChainID, r.Sequence)
@@ -332,9 +425,38 @@ func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
 		return reject("receipt", "the node cancelled the work")
 	case r.Started > run.Bid.Expiry:
 		return reject("receipt", "work started at %d, after the bid expired at %d", r.Started, run.Bid.Expiry)
+	case r.Result != job.ResultDigest(&result):
+		return reject("receipt", "the result is not that of the output")
+	case zk && (r.Exit != chain.ExitOK || len(d.Proof) == 0 || len(d.Proof) > chain.MaxProof):
+		return reject("receipt", "the kernel ended with %q and a proof of %d bytes: %s", r.Exit, len(d.Proof), d.Detail)
+	case !zk && len(d.Proof) != 0:
+		return reject("receipt", "a proof of %d bytes for work without one", len(d.Proof))
 	}
-	if _, ok := j.Order.Policy.Policy.(chain.PolicyZK); ok && (r.Exit != chain.ExitOK || len(d.Proof) == 0) {
-		return reject("receipt", "the kernel ended with %q: %s", r.Exit, d.Detail)
+	return s.checkUsage(j, run, d)
+}
+
+// clockSlackMs is how much longer than the cluster saw it a run may say it took.
+const clockSlackMs = 10_000
+
+// checkUsage demands that a run used no more than the specification's limits
+// allow, nor more than follows from its fuel, its output and the time since it
+// was assigned: the cluster attests to no more than it could see.
+func (s *State) checkUsage(j *Job, run *Run, d *job.Done) error {
+	seen := job.Outcome{
+		Fuel: d.Receipt.Fuel, PeakMemoryBytes: j.Spec.Limits.MemoryBytes, WallMs: uint64(s.now-run.Since) + clockSlackMs,
+	}
+	if !d.Output.IsZero() {
+		seen.OutputBytes = d.OutputSize
+	}
+	most := job.Meter(&j.Spec, &seen)
+	for _, u := range d.Receipt.Usage {
+		i := slices.IndexFunc(most, func(m chain.Usage) bool { return m.Resource == u.Resource })
+		switch {
+		case i < 0:
+			return reject("receipt", "%s is not what this work uses", u.Resource)
+		case u.Amount > most[i].Amount || u.DurationMs > most[i].DurationMs:
+			return reject("receipt", "usage of %s is %d over %d ms, at most %d over %d ms", u.Resource, u.Amount, u.DurationMs, most[i].Amount, most[i].DurationMs)
+		}
 	}
 	return nil
 }
@@ -362,6 +484,8 @@ func (s *State) confirmed(c Confirmed) ([]Effect, error) {
 	}
 	record := c.Outcome
 	j.Settlement = &record
+	account := s.accounts[j.Order.ConsumerAddress()]
+	account.Settled = max(account.Settled, record.Height)
 	return s.end(j, job.Settled, ""), nil
 }
 
@@ -369,26 +493,104 @@ func (s *State) tick() ([]Effect, error) {
 	var effects []Effect
 	for _, id := range slices.Clone(s.open) {
 		j := s.jobs[id]
-		if j.Status != job.Settling && j.Order.Deadline < s.now {
+		switch {
+		case s.over(j, s.now) && j.Status == job.Settling:
+			effects = append(effects, s.end(j, job.Failed, "the claim window ended and the chain's verdict did not come")...)
+		case s.over(j, s.now):
 			effects = append(effects, s.end(j, job.Failed, "the deadline passed: "+j.Reason)...)
+		case j.Status != job.Settling && j.hasOverdue(s.now):
+			effects = append(effects, s.loseOverdue(j)...)
 		}
 	}
+	s.letGo()
 	s.forget()
 	return append(effects, s.retryQueued(s.now)...), nil
 }
 
-// forget drops final jobs whose retention is over. Accounts stay: the sequence
-// of their acceptances goes on.
+// over reports whether a job that is not final has no time left: for its work,
+// or, long after its claims could be paid, for the chain's verdict on them.
+func (s *State) over(j *Job, now chain.TimeMs) bool {
+	last := j.Order.Deadline
+	if j.Status == job.Settling {
+		last += chain.TimeMs(s.config.ClaimWindowMs + s.config.RetentionMs)
+	}
+	return last < now
+}
+
+// A run may take until its start, twice its time limit, and a second for each
+// MiB that is moved, and then some: a node that never ends one would otherwise
+// hold the job until its deadline.
+const (
+	maxStartMs = 600_000
+	spareMs    = 60_000
+)
+
+func (j *Job) overdue(run *Run, now chain.TimeMs) bool {
+	moved := (j.Spec.InputBytes + j.Spec.Limits.OutputBytes) >> 20
+	start := max(run.Since, min(run.Bid.Expiry, run.Since+maxStartMs))
+	return run.Stage == Live && start+chain.TimeMs(2*j.Spec.Limits.WallMs+1_000*moved+spareMs) < now
+}
+
+func (j *Job) hasOverdue(now chain.TimeMs) bool {
+	return slices.ContainsFunc(j.Runs, func(r Run) bool { return j.overdue(&r, now) })
+}
+
+func (s *State) loseOverdue(j *Job) []Effect {
+	var effects []Effect
+	for i := range j.Runs {
+		if run := &j.Runs[i]; j.overdue(run, s.now) {
+			const reason = "it took too long"
+			s.lose(j, run.Node, reason)
+			effects = append(effects, SendCancel{Node: run.Node, Order: j.ID(), Reason: reason})
+		}
+	}
+	return append(effects, s.advance(j)...)
+}
+
+// letGo frees the caps of final jobs that no claim can spend any more.
+func (s *State) letGo() {
+	s.held = slices.DeleteFunc(s.held, func(id crypto.Digest) bool {
+		j := s.jobs[id]
+		if j.Held >= s.now {
+			return false
+		}
+		j.Held = 0
+		s.free(j)
+		return true
+	})
+}
+
+// free takes a job's cap out of its consumer's outstanding total.
+func (s *State) free(j *Job) {
+	account := s.accounts[j.Order.ConsumerAddress()]
+	rest, ok := account.Outstanding.Sub(j.Order.MaxCost)
+	if !ok {
+		panic("scheduler: outstanding total below a job's cap")
+	}
+	account.Outstanding = rest
+}
+
+// forget drops final jobs whose retention is over, and the accounts that have no
+// other. The sequence of an account that comes back goes on above the floor.
 func (s *State) forget() {
-	for id, j := range s.jobs { // order-free: each is judged alone
-		if s.forgettable(j, s.now) {
-			delete(s.jobs, id)
+	for id, j := range s.jobs { // order-free: each is judged alone, and sums and maxima commute
+		if !s.forgettable(j, s.now) {
+			continue
+		}
+		delete(s.jobs, id)
+		s.specBytes -= len(j.Spec.Encode())
+		account := s.accounts[j.Order.ConsumerAddress()]
+		if account.Kept--; account.Kept == 0 {
+			s.floor = max(s.floor, account.Sequence)
+			delete(s.accounts, account.Consumer)
 		}
 	}
 }
 
+// forgettable reports whether a job may be dropped. Until its deadline it is
+// kept in any case: were it not known, its order could be submitted again.
 func (s *State) forgettable(j *Job, now chain.TimeMs) bool {
-	return j.Status.Final() && now >= j.Changed+chain.TimeMs(s.config.RetentionMs)
+	return j.Status.Final() && j.Held == 0 && now > j.Order.Deadline && now >= j.Changed+chain.TimeMs(s.config.RetentionMs)
 }
 
 func (s *State) setStatus(j *Job, status job.Status, reason string) {
@@ -415,6 +617,15 @@ func (s *State) assertInvariants() {
 				used[j.Runs[i].Node] = u
 			}
 		}
+	}
+	for _, id := range s.held {
+		j := s.jobs[id]
+		consumer := j.Order.ConsumerAddress()
+		sum, ok := outstanding[consumer].Add(j.Order.MaxCost)
+		if !ok || !j.Status.Final() || j.Held == 0 {
+			panic(fmt.Sprintf("scheduler: held job %s is %s", id.Short(), j.Status))
+		}
+		outstanding[consumer] = sum
 	}
 	for id, n := range s.nodes { // order-free: each is judged alone
 		if u := used[id]; u != n.Used || u.Millicores > n.Total.Millicores || u.MemoryMiB > n.Total.MemoryMiB {

@@ -23,7 +23,9 @@ type Submit struct {
 	Order    chain.Order
 	OrderSig crypto.Signature
 	Spec     job.Spec
-	Escrow   chain.Amount // held for the consumer at this cluster, as proven by the chain
+	Escrow   chain.Amount // the balance of the consumer's escrow at this cluster, without its withdrawals, as proven by the chain
+	Height   chain.Height // of the state that the proof is of
+	TimeMs   chain.TimeMs // of that block
 }
 
 // NodeUp says that an agent has a session with the leader. The leader has
@@ -86,7 +88,8 @@ type CancelJob struct {
 }
 
 // Confirmed says what the chain made of a job's claims, which the leader read
-// from the chain with proof.
+// from the chain with proof. A claim window that ended without payment is a
+// Failure.
 type Confirmed struct {
 	_       struct{} `cbor:",toarray"`
 	Order   crypto.Digest

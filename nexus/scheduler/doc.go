@@ -13,11 +13,17 @@
 //  1. What is free on a node is its total less what its live assignments hold,
 //     and never negative.
 //  2. A consumer's outstanding total is the sum of the caps of its jobs that are
-//     not final, and never above the escrow that the leader saw when it accepted
-//     the last of them.
+//     not final, or whose claims the chain could still pay, and was never above
+//     the escrow that the leader saw when it accepted the last of them.
 //  3. No two live or finished assignments of a replicated job have the same
 //     owner; no job has more finished ones than its policy asks for at most.
 //  4. A final job stays final.
+//
+// What is run can be paid: an order is accepted only if the escrow is liable
+// until its claims are due and the chain knows its kernel, a bid counts only if
+// the worst case at its prices is within the order's caps, and a signed end
+// counts only if the chain would take the receipt and the usage is within what
+// the cluster saw.
 //
 // Failure modes: a command that breaks a rule is refused with a *Rejection and
 // changes nothing. A broken invariant panics.

@@ -20,7 +20,10 @@ func key(n int) crypto.PrivateKey {
 	return crypto.PrivateKeyFromSeed([32]byte{byte(n), byte(n >> 8), 42})
 }
 
-var clusterKey = key(1_000)
+var (
+	clusterKey   = key(1_000)
+	verifyingKey = crypto.Digest{0xee}
+)
 
 // world drives one State as a leader would, with a clock of its own.
 type world struct {
@@ -32,13 +35,17 @@ type world struct {
 }
 
 func config() scheduler.Config {
-	c := scheduler.DefaultConfig(testChain, clusterKey)
+	c := scheduler.DefaultConfig(&chain.Genesis{
+		ChainID: testChain, Params: chain.DefaultParams(), Kernels: []chain.GenesisKernel{{Name: "matmul-32", VerifyingKey: verifyingKey}},
+	}, clusterKey)
 	c.MaxAttempts = 4
 	return c
 }
 
-func newWorld() *world {
-	return &world{state: scheduler.New(config()), now: 1_000, names: map[crypto.PublicKey]string{}}
+func newWorld() *world { return worldWith(config()) }
+
+func worldWith(c scheduler.Config) *world {
+	return &world{state: scheduler.New(c), now: 1_000, names: map[crypto.PublicKey]string{}}
 }
 
 func (w *world) apply(c scheduler.Command) error {
@@ -117,11 +124,16 @@ func spec() job.Spec {
 
 var prices = []chain.UnitPrice{{Resource: chain.CPU, Price: 100_000_000}, {Resource: chain.Memory, Price: 10_000}, {Resource: chain.Network, Price: 1}}
 
+var proven = chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: verifyingKey, Inputs: []chain.FieldBytes{{31: 1}}}
+
 func submit(nonce uint64, policy chain.Policy) scheduler.Submit {
 	s := spec()
+	if _, zk := policy.(chain.PolicyZK); zk {
+		s.Work = job.WorkField{Work: job.Kernel{Name: "matmul-32", Inputs: []crypto.Digest{{1}, {2}}}}
+	}
 	order := chain.Order{
 		ChainID: testChain, Consumer: crypto.AccountKeyOf(key(3_000).Public()), Nonce: nonce, Cluster: clusterKey.Public(), Spec: s.Digest(),
-		Policy: chain.PolicyField{Policy: policy}, Caps: prices, MaxCost: chain.Hyper(1), Deadline: 1_000_000,
+		Policy: chain.PolicyField{Policy: policy}, Caps: prices, FixedCap: chain.Hyper(1), MaxCost: chain.Hyper(1), Deadline: 1_000_000,
 	}
 	return scheduler.Submit{Order: order, Spec: s, Escrow: chain.Hyper(10)}
 }
@@ -132,11 +144,48 @@ func bid(order crypto.Digest, n int, cpu uint64) scheduler.SignedBid {
 	return scheduler.SignedBid{Bid: chain.Bid{ChainID: testChain, Order: order, Node: key(n).Public(), Prices: p, Expiry: 900_000}}
 }
 
+// done is the end of a run with an output of one MiB that begins with result.
 func done(order crypto.Digest, n int, result byte) scheduler.Finished {
-	return scheduler.Finished{Done: job.Done{Receipt: chain.UsageReceipt{
-		ChainID: testChain, Order: order, Node: key(n).Public(), Sequence: 1, Fuel: 5, Result: crypto.Digest{result},
-		Started: 2_000, Ended: 3_000, Exit: chain.ExitOK,
-	}}}
+	s := spec()
+	o := job.Outcome{Exit: chain.ExitOK, Fuel: 5, PeakMemoryBytes: 1 << 20, OutputBytes: 1 << 20, Output: crypto.Digest{result}}
+	return scheduler.Finished{Done: job.Done{
+		Receipt: chain.UsageReceipt{
+			ChainID: testChain, Order: order, Node: key(n).Public(), Sequence: 1, Usage: job.Meter(&s, &o), Fuel: o.Fuel,
+			Result: job.ResultDigest(&o), Started: 2_000, Ended: 3_000, Exit: o.Exit,
+		},
+		Output: o.Output, OutputSize: o.OutputBytes,
+	}}
+}
+
+// proof is the end of a run of a kernel.
+func proof(order crypto.Digest, n int) scheduler.Finished {
+	f := done(order, n, 1)
+	f.Done.Proof = []byte{1}
+	return f
+}
+
+func fixedBid(order crypto.Digest, n int) scheduler.SignedBid {
+	return scheduler.SignedBid{Bid: chain.Bid{ChainID: testChain, Order: order, Node: key(n).Public(), Fixed: chain.Hyper(1), Expiry: 900_000}}
+}
+
+// assign submits an order and gives it to nodes 1 … k.
+func (w *world) assign(t *testing.T, s scheduler.Submit, nodes ...int) crypto.Digest {
+	t.Helper()
+	id := s.Order.ID()
+	var bids []scheduler.SignedBid
+	for _, n := range nodes {
+		w.up(t, n, n)
+		if _, zk := s.Order.Policy.Policy.(chain.PolicyZK); zk {
+			bids = append(bids, fixedBid(id, n))
+		} else {
+			bids = append(bids, bid(id, n, 50))
+		}
+	}
+	w.must(t, s)
+	j := w.status(t, id, job.Bidding)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: bids})
+	w.status(t, id, job.Running)
+	return id
 }
 
 func (w *world) status(t *testing.T, id crypto.Digest, want job.Status) *scheduler.Job {
@@ -270,6 +319,12 @@ func TestSubmitRefusals(t *testing.T) {
 		"cluster":  func(s *scheduler.Submit) { s.Order.Cluster = key(5).Public() },
 		"deadline": func(s *scheduler.Submit) { s.Order.Deadline = 1_000 },
 		"escrow":   func(s *scheduler.Submit) { s.Escrow = chain.Nano(5) },
+		"cost":     func(s *scheduler.Submit) { s.Order.MaxCost = chain.Amount{} },
+		"kernel": func(s *scheduler.Submit) {
+			other := proven
+			other.VerifyingKey[1]++
+			*s = submit(1, other)
+		},
 	} {
 		s := submit(1, chain.PolicyNone{})
 		change(&s)
@@ -308,7 +363,7 @@ func TestRandomHistories(t *testing.T) {
 				snapshot = w.state.Encode()
 				w.entries = nil
 			}
-			w.now += chain.TimeMs(rapid.IntRange(0, 2_000).Draw(t, "ms"))
+			w.now += chain.TimeMs(rapid.SampledFrom([]int{0, 1, 1_000, 2_000, 2_000, 400_000, 90_000_000}).Draw(t, "ms"))
 			_ = w.apply(drawCommand(t, w, &ids, open))
 			for _, e := range w.effects {
 				if a, ok := e.(scheduler.OpenAuction); ok {
@@ -341,7 +396,7 @@ func drawCommand(t *rapid.T, w *world, ids *[]crypto.Digest, open map[crypto.Dig
 	n := rapid.IntRange(1, 5).Draw(t, "node")
 	kind := rapid.IntRange(0, 9).Draw(t, "kind")
 	if kind <= 1 || len(*ids) == 0 {
-		policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyReplicate{K: 2, N: 3}, chain.PolicyReplicate{K: 3, N: 3}}).Draw(t, "policy")
+		policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3}, chain.PolicyReplicate{K: 3, N: 3}}).Draw(t, "policy")
 		s := submit(uint64(len(*ids)), policy)
 		*ids = append(*ids, s.Order.ID())
 		return s
@@ -355,10 +410,13 @@ func drawCommand(t *rapid.T, w *world, ids *[]crypto.Digest, open map[crypto.Dig
 	case 5, 6:
 		var bids []scheduler.SignedBid
 		for b := 1; b <= 5; b++ {
-			bids = append(bids, bid(id, b, uint64(rapid.IntRange(50, 110).Draw(t, "price"))))
+			bids = append(bids, bid(id, b, uint64(rapid.IntRange(50, 110).Draw(t, "price"))), fixedBid(id, b))
 		}
 		return scheduler.CloseAuction{Order: id, Auction: open[id], Bids: bids}
 	case 7, 8:
+		if rapid.IntRange(0, 4).Draw(t, "proven") == 0 {
+			return proof(id, n)
+		}
 		return done(id, n, byte(rapid.IntRange(1, 2).Draw(t, "result")))
 	}
 	return rapid.SampledFrom([]scheduler.Command{

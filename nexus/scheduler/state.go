@@ -13,22 +13,34 @@ import (
 
 // Config is the same on every replica of a cluster.
 type Config struct {
-	ChainID     chain.ChainID
-	ClusterKey  crypto.PrivateKey
-	MaxJobs     int    // kept, final ones included
-	MaxNodes    int    // known, connected or not
-	MaxAccounts int    // consumers that ever had a job
-	MaxOutbox   int    // jobs whose claims wait for the chain
-	MaxAttempts int    // assignments of one job that may be lost or refused
-	RetryMs     uint64 // between auctions of a job that found no taker
-	FailureMs   uint64 // for which an owner whose node lost a job is not asked for it again
-	RetentionMs uint64 // for which a final job is kept
+	ChainID           chain.ChainID
+	ClusterKey        crypto.PrivateKey
+	Kernels           map[string]crypto.Digest // the verifying key that the chain pins of each
+	ClaimWindowMs     uint64                   // the chain's parameter
+	WithdrawalDelayMs uint64                   // the chain's parameter
+
+	MaxJobs        int    // kept, final ones included
+	MaxPerConsumer int    // of them of one consumer
+	MaxSpecBytes   int    // of their specifications together
+	MaxNodes       int    // known, connected or not
+	MaxAccounts    int    // consumers with jobs that are kept
+	MaxOutbox      int    // jobs whose claims wait for the chain
+	MaxAttempts    int    // assignments of one job that may be lost or refused
+	RetryMs        uint64 // between auctions of a job that found no taker
+	FailureMs      uint64 // for which an owner whose node lost a job is not asked for it again; doubled each time
+	RetentionMs    uint64 // for which a final job is kept
 }
 
-// DefaultConfig returns the bounds of a cluster; chain and key are the caller's.
-func DefaultConfig(id chain.ChainID, key crypto.PrivateKey) Config {
+// DefaultConfig returns the bounds of a cluster on a chain.
+func DefaultConfig(g *chain.Genesis, key crypto.PrivateKey) Config {
+	kernels := map[string]crypto.Digest{}
+	for _, k := range g.Kernels {
+		kernels[k.Name] = k.VerifyingKey
+	}
 	return Config{
-		ChainID: id, ClusterKey: key, MaxJobs: 100_000, MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
+		ChainID: g.ChainID, ClusterKey: key, Kernels: kernels,
+		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
+		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxSpecBytes: 256 << 20, MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
 		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
 	}
 }
@@ -94,6 +106,7 @@ type Job struct {
 	Runs          []Run
 	Outbox        uint64 // cursor, once settling
 	Settlement    *SettlementRecord
+	Held          chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 }
 
 // ID returns the order's id, which is the job's.
@@ -120,6 +133,8 @@ type Account struct {
 	Consumer    chain.Address
 	Sequence    uint64 // of its last acceptance
 	Outstanding chain.Amount
+	Kept        uint64       // its jobs that the state holds
+	Settled     chain.Height // of the newest settlement of its jobs
 }
 
 // State is a cluster's whole state. Make it with New or Restore.
@@ -133,6 +148,11 @@ type State struct {
 	cursor   uint64          // of the newest outbox entry ever
 	auctions uint64          // number of the newest auction ever
 	open     []crypto.Digest // jobs that are not final, in order of arrival
+	floor    uint64          // no acceptance of a forgotten account has a higher sequence
+
+	// What follows from the above.
+	held      []crypto.Digest // final jobs with Held, in no order
+	specBytes int             // of the jobs' specifications together
 }
 
 // New returns the state of a cluster that has seen nothing.
@@ -234,16 +254,23 @@ func (s *State) Explain(spec *job.Spec) (fit []crypto.PublicKey, excluded []matc
 	return fit, excluded
 }
 
+// maxDoublings bounds for how long an owner's failures count: the first for
+// FailureMs, the last of MaxAttempts for hours.
+const maxDoublings = 10
+
 // request is what the job asks of its next node: others than its replicas'
-// owners and than those who failed it a short while ago.
+// owners and than those who failed it a while ago, which is longer each time.
 func (s *State) request(j *Job) match.Request {
 	r := Request(&j.Spec)
+	failures := map[chain.Address]int{}
 	for i := range j.Runs {
 		switch run := &j.Runs[i]; run.Stage {
 		case Live, Ended:
 			r.Replicas = append(r.Replicas, run.Owner)
 		case Lost:
-			if s.now < run.Since+chain.TimeMs(s.config.FailureMs) {
+			excluded := s.config.FailureMs << min(failures[run.Owner], maxDoublings)
+			failures[run.Owner]++
+			if s.now < run.Since+chain.TimeMs(excluded) {
 				r.Failures = append(r.Failures, run.Owner)
 			}
 		}
@@ -252,11 +279,16 @@ func (s *State) request(j *Job) match.Request {
 }
 
 // Due reports whether a Tick at that time would change anything: an auction to
-// be tried again, a deadline that passed, a retention that is over.
+// be tried again, a run that takes too long, a time that is over.
 func (s *State) Due(now chain.TimeMs) bool {
 	for _, id := range s.open {
 		j := s.jobs[id]
-		if j.Status != job.Settling && (j.Order.Deadline < now || j.waiting() && j.RetryAt <= now) {
+		if s.over(j, now) || j.Status != job.Settling && j.hasOverdue(now) || j.waiting() && j.RetryAt <= now {
+			return true
+		}
+	}
+	for _, id := range s.held {
+		if s.jobs[id].Held < now {
 			return true
 		}
 	}
@@ -312,11 +344,12 @@ type snapshot struct {
 	Open     []crypto.Digest
 	Cursor   uint64
 	Auctions uint64
+	Floor    uint64
 }
 
 // Encode returns the canonical bytes of the whole state, for a raft snapshot.
 func (s *State) Encode() []byte {
-	snap := snapshot{Now: s.now, Outbox: s.outbox, Open: s.open, Cursor: s.cursor, Auctions: s.auctions}
+	snap := snapshot{Now: s.now, Outbox: s.outbox, Open: s.open, Cursor: s.cursor, Auctions: s.auctions, Floor: s.floor}
 	for _, j := range s.Jobs() {
 		snap.Jobs = append(snap.Jobs, *j)
 	}
@@ -337,9 +370,14 @@ func Restore(config Config, raw []byte) (*State, error) {
 		return nil, fmt.Errorf("scheduler: snapshot: %w", err)
 	}
 	s := New(config)
-	s.now, s.outbox, s.open, s.cursor, s.auctions = snap.Now, snap.Outbox, snap.Open, snap.Cursor, snap.Auctions
+	s.now, s.outbox, s.open, s.cursor, s.auctions, s.floor = snap.Now, snap.Outbox, snap.Open, snap.Cursor, snap.Auctions, snap.Floor
 	for i := range snap.Jobs {
-		s.jobs[snap.Jobs[i].ID()] = &snap.Jobs[i]
+		j := &snap.Jobs[i]
+		s.jobs[j.ID()] = j
+		s.specBytes += len(j.Spec.Encode())
+		if j.Held != 0 {
+			s.held = append(s.held, j.ID())
+		}
 	}
 	for i := range snap.Nodes {
 		s.nodes[snap.Nodes[i].ID] = &snap.Nodes[i]
