@@ -370,7 +370,7 @@ func TestBusyNodeIsDearerAndThenFull(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
 	config := home(t, g, s)
-	start(t, config)
+	a := start(t, config)
 	p := s.session()
 	spec := wasmSpec(crypto.Digest{1}, 100)
 	order := orderOf(&spec, 100)
@@ -383,7 +383,7 @@ func TestBusyNodeIsDearerAndThenFull(t *testing.T) {
 		t.Errorf("idle: %+v", r)
 	}
 	p.assign(spinner(), 1, endless)
-	await(p, func(job.Load) bool { return true })
+	a.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 1_000 })
 	if r := offer(order); r.Decline != "" || r.Bid.Prices[0].Price != config.CPUPriceAtto*5/4 {
 		t.Errorf("half busy, surcharge 50 %%: %+v", r)
 	}
@@ -394,7 +394,7 @@ func TestBusyNodeIsDearerAndThenFull(t *testing.T) {
 		t.Errorf("half busy, with a cap between: %+v", r)
 	}
 	p.assign(spinner(), 2, endless)
-	await(p, func(l job.Load) bool { return l.Free.Millicores == 0 })
+	a.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 0 })
 	if r := offer(order); !strings.Contains(r.Decline, "no capacity: 1000 millicores needed, 0 free") {
 		t.Errorf("full: %+v", r)
 	}

@@ -378,6 +378,25 @@ func (r *running) status(t *testing.T) agent.Status {
 	return s
 }
 
+// waitFor polls the agent's status, as a supervisor does, until it is as wanted.
+func (r *running) waitFor(t *testing.T, want func(agent.Status) bool) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(patience)
+	for {
+		st := r.status(t)
+		if want(st) {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("the status stays %+v", st)
+		}
+	}
+}
+
 func (r *running) get(t *testing.T, path string) ([]byte, error) {
 	t.Helper()
 	resp, err := client.Get("http://" + r.HTTPAddr().String() + path)

@@ -51,7 +51,6 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 		return job.Done{}, err
 	}
 	defer a.capacity.release(n)
-	a.sayLoad()
 	started := timeMs(time.Now())
 	r, err := a.run(ctx, t)
 	if err != nil {

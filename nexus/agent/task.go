@@ -150,6 +150,7 @@ func (a *Agent) carryOut(ctx context.Context, t *task) {
 		log.Info("agent: work ended", "exit", done.Receipt.Exit.String(), "fuel", done.Receipt.Fuel, "ms", done.Receipt.Ended-done.Receipt.Started)
 		a.metrics.jobs.WithLabelValues(done.Receipt.Exit.String()).Inc()
 		a.broadcast(done)
+		return // a Done says what is free again
 	case errors.Is(err, errStopping):
 		a.forget(t)
 		log.Info("agent: work is abandoned", "reason", err)

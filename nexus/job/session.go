@@ -120,7 +120,8 @@ type Ack struct {
 	Refuse string
 }
 
-// Load tells the servers what the agent has free now.
+// Load tells the servers that what the agent has free, or whether it accepts
+// work, has changed in a way that they could not know from its other messages.
 type Load struct {
 	_         struct{} `cbor:",toarray"`
 	Free      Resources
