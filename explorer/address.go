@@ -1,0 +1,62 @@
+package explorer
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// addressesOf lists, each once, the accounts that a transaction and its events
+// concern. A nil body is none.
+func addressesOf(body *chain.TxBody, events chain.Events) []chain.Address {
+	var out []chain.Address
+	if body != nil {
+		out = append(out, body.Sender, body.Payer())
+		for _, m := range body.Messages {
+			out = appendFromMessage(out, m)
+		}
+	}
+	for _, e := range events {
+		out = appendFromEvent(out, e)
+	}
+	slices.SortFunc(out, chain.Address.Compare)
+	return slices.Compact(out)
+}
+
+func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
+	switch m := m.(type) {
+	case chain.Transfer:
+		return append(out, m.To)
+	case chain.Settle:
+		for i := range m.Claims {
+			out = append(out, m.Claims[i].Order.ConsumerAddress())
+		}
+	case chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw:
+	}
+	return out
+}
+
+func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
+	switch e := e.(type) {
+	case chain.Transferred:
+		return append(out, e.From, e.To)
+	case chain.ProviderRegistered:
+		return append(out, e.Owner)
+	case chain.ProviderUnbonded:
+		return append(out, e.Owner)
+	case chain.ClusterRegistered:
+		return append(out, e.Operator)
+	case chain.ClusterUnbonded:
+		return append(out, e.Operator)
+	case chain.Deposited:
+		return append(out, e.Consumer)
+	case chain.WithdrawalStarted:
+		return append(out, e.Consumer)
+	case chain.Matured:
+		return append(out, e.To)
+	case chain.ClaimSettled:
+		return append(out, e.Consumer, e.Provider)
+	case chain.ClaimRecorded, chain.ClaimRejected:
+	}
+	return out
+}

@@ -1,0 +1,112 @@
+package explorer
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config says where the explorer listens, whom it asks and what it keeps.
+type Config struct {
+	Home    string       `toml:"-"` // holds the index
+	Version string       `toml:"-"` // of the program, for the pages' foot
+	Log     *slog.Logger `toml:"-"` // nil: to standard error, by LogLevel
+
+	Listen          string        `toml:"listen" usage:"TCP host:port of the pages"`
+	TLSCert         string        `toml:"tls_cert" usage:"PEM file of the certificate"`
+	TLSKey          string        `toml:"tls_key" usage:"PEM file of the certificate's key"`
+	InsecureHTTP    bool          `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
+	RPC             []string      `toml:"rpc" usage:"URLs of nodes' HTTP APIs; the first that answers is asked"`
+	Nexus           []string      `toml:"nexus" usage:"URLs of Nexus servers' HTTP APIs; may be empty"`
+	RetentionBlocks uint64        `toml:"retention_blocks" usage:"blocks to keep with their transactions; 0 keeps all"`
+	CacheMiB        int           `toml:"cache_mib" usage:"memory for the index's page cache"`
+	AskTimeout      time.Duration `toml:"ask_timeout" usage:"for one answer of a node or server while a page waits"`
+	LogLevel        string        `toml:"log_level" usage:"debug, info, warn or error"`
+}
+
+// DefaultConfig returns the defaults.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:7190", RPC: []string{"http://127.0.0.1:7180"}, CacheMiB: 64, AskTimeout: 2 * time.Second, LogLevel: "info",
+	}
+}
+
+// minRetention keeps what the overview shows.
+const minRetention = 100
+
+// Check returns an error that names the first field out of range.
+func (c *Config) Check() error {
+	if err := c.checkListen(); err != nil {
+		return err
+	}
+	if len(c.RPC) == 0 {
+		return errors.New("rpc is empty: want the URL of at least one node")
+	}
+	if err := checkURLs("rpc", c.RPC); err != nil {
+		return err
+	}
+	if err := checkURLs("nexus", c.Nexus); err != nil {
+		return err
+	}
+	var level slog.Level
+	switch {
+	case c.RetentionBlocks != 0 && c.RetentionBlocks < minRetention:
+		return fmt.Errorf("retention_blocks is %d, want 0 or at least %d", c.RetentionBlocks, minRetention)
+	case c.CacheMiB < 1 || c.CacheMiB > 64<<10:
+		return fmt.Errorf("cache_mib is %d, want 1 to %d", c.CacheMiB, 64<<10)
+	case c.AskTimeout < 10*time.Millisecond || c.AskTimeout > time.Minute:
+		return fmt.Errorf("ask_timeout is %s, want 10ms to 1m", c.AskTimeout)
+	case level.UnmarshalText([]byte(c.LogLevel)) != nil:
+		return fmt.Errorf("log_level is %.20q, want debug, info, warn or error", c.LogLevel)
+	}
+	return nil
+}
+
+func (c *Config) checkListen() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen %.80q: %w", c.Listen, err)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("tls_cert and tls_key go together: one of them is empty")
+	}
+	if c.TLSCert != "" || c.InsecureHTTP || isLoopback(host) {
+		return nil
+	}
+	return fmt.Errorf("listen %.80q is not loopback: set tls_cert and tls_key, or insecure_http if something in front protects it", c.Listen)
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func checkURLs(field string, list []string) error {
+	for _, text := range list {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(text, "?#") {
+			return fmt.Errorf("%s: %.80q is not an http or https URL without query", field, text)
+		}
+	}
+	return nil
+}
+
+func (c *Config) tlsConfig() (*tls.Config, error) {
+	if c.TLSCert == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("explorer: TLS certificate: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}, nil
+}

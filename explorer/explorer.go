@@ -1,0 +1,177 @@
+package explorer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hypermesh/hypermesh/sdk"
+)
+
+// Limits of the pages' server.
+const (
+	maxHeaderBytes  = 16 << 10
+	maxConnections  = 1024
+	maxRequests     = 64  // served at a time, live streams not counted
+	maxLiveStreams  = 256 // at a time
+	readTimeout     = 10 * time.Second
+	writeTimeout    = 30 * time.Second // of one page
+	idleTimeout     = 60 * time.Second
+	shutdownTimeout = 5 * time.Second
+)
+
+// Explorer is an open index and a bound address. Run serves.
+type Explorer struct {
+	config   Config
+	log      *slog.Logger
+	index    *index
+	client   *sdk.Client // for pages
+	follower *follower
+	site     *site
+	listener net.Listener
+}
+
+// Run opens the explorer and serves until ctx ends. Then it returns nil.
+func Run(ctx context.Context, config Config) error {
+	e, err := Open(ctx, config)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}
+
+// Open checks the configuration, opens or makes the index of config.Home, and
+// binds the address.
+func Open(ctx context.Context, config Config) (*Explorer, error) {
+	if err := config.Check(); err != nil {
+		return nil, fmt.Errorf("explorer: %w", err)
+	}
+	tlsConfig, err := config.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	e := &Explorer{config: config, log: config.Log}
+	e.client, err = sdk.New(sdk.Config{Nodes: config.RPC, Nexus: config.Nexus, Timeout: config.AskTimeout, Attempts: max(len(config.RPC), len(config.Nexus))})
+	if err != nil {
+		return nil, fmt.Errorf("explorer: %w", err)
+	}
+	if e.log == nil {
+		var level slog.Level
+		if err := level.UnmarshalText([]byte(config.LogLevel)); err != nil {
+			return nil, fmt.Errorf("explorer: log_level: %w", err)
+		}
+		e.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	}
+	if e.index, err = openIndex(ctx, &config, e.log); err != nil {
+		return nil, err
+	}
+	if e.follower, err = newFollower(&config, e.index, e.log); err == nil {
+		e.site, err = newSite(e)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.index.close())
+	}
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("explorer: %w", err), e.index.close())
+	}
+	e.listener = &boundedListener{Listener: listener, slots: make(chan struct{}, maxConnections), closed: make(chan struct{})}
+	if tlsConfig != nil {
+		e.listener = tls.NewListener(e.listener, tlsConfig)
+	}
+	return e, nil
+}
+
+// Addr returns the bound address.
+func (e *Explorer) Addr() net.Addr { return e.listener.Addr() }
+
+// Run follows the chain and serves pages until ctx ends, and returns nil; or
+// until the index or the listener fails. It is called once.
+func (e *Explorer) Run(ctx context.Context) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.follower.run(inner) })
+	group.Go(func() error { return e.serve(inner) })
+	return errors.Join(group.Wait(), e.index.close())
+}
+
+func (e *Explorer) serve(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           e.site.handler(),
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(e.listener) }()
+	e.log.Info("serving", slog.String("address", e.Addr().String()))
+	select {
+	case err := <-served:
+		return fmt.Errorf("explorer: serving: %w", err)
+	case <-ctx.Done():
+	}
+	close(e.site.closing)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = server.Close() // what did not finish in time is cut
+	}
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}
+
+// boundedListener accepts only while fewer than cap(slots) connections are
+// open; others wait in the system's queue.
+type boundedListener struct {
+	net.Listener
+	slots  chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &boundedConn{Conn: conn, release: func() { <-l.slots }}, nil
+}
+
+// Close implements net.Listener.
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	c.once.Do(c.release)
+	return c.Conn.Close()
+}
