@@ -75,7 +75,7 @@ func announceLive(live chan<- crypto.PublicKey, j *api.Job) {
 // is followed further.
 func runPatiently(ctx context.Context, client *sdk.Client, r sdk.JobRun) (api.Job, error) {
 	j, err := client.RunJob(ctx, r)
-	for err != nil && ctx.Err() == nil && !errors.Is(err, sdk.ErrNotSettled) {
+	for tries := 0; tries < 20 && err != nil && ctx.Err() == nil && !errors.Is(err, sdk.ErrNotSettled); tries++ {
 		if j.ID.IsZero() {
 			j, err = client.RunJob(ctx, r)
 			continue
