@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -380,6 +381,13 @@ func (s *Store) Unpin(id crypto.Digest) error {
 	}
 	delete(s.pins, id)
 	return nil
+}
+
+// Pinned returns the pinned ids in ascending order.
+func (s *Store) Pinned() []crypto.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(s.pins), crypto.Digest.Compare)
 }
 
 // syncDir makes the names in a directory durable.

@@ -52,15 +52,23 @@ type Source interface {
 // *CorruptError, or that of the stream; in every case the peer knows that it
 // has not got the blob.
 func (s *Store) Serve(ctx context.Context, stream *transport.Stream) error {
+	return s.ServeOr(ctx, stream, nil)
+}
+
+// ServeOr is Serve for a store that knows where to look for a blob that it
+// lacks: find, if it is not nil, may put the blob into the store before the
+// peer is told that it is not found. While it looks the peer waits, for as long
+// as it waits for a chunk.
+func (s *Store) ServeOr(ctx context.Context, stream *transport.Stream, find func(context.Context, crypto.Digest) error) error {
 	defer context.AfterFunc(ctx, stream.Reset)()
-	if err := s.serve(stream); err != nil {
+	if err := s.serve(ctx, stream, find); err != nil {
 		stream.Reset()
 		return fmt.Errorf("blob: serving %s: %w", stream.Conn().Remote().Short(), err)
 	}
 	return stream.Close()
 }
 
-func (s *Store) serve(stream *transport.Stream) error {
+func (s *Store) serve(ctx context.Context, stream *transport.Stream, find func(context.Context, crypto.Digest) error) error {
 	if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
@@ -78,6 +86,15 @@ func (s *Store) serve(stream *transport.Stream) error {
 	default:
 		return refuse(stream, "busy: as many transfers as this node serves at a time")
 	}
+	if find != nil && !s.Has(req.ID) {
+		if err := s.look(ctx, req.ID, find); err != nil {
+			s.cfg.Log.Debug("blob: not found elsewhere either", "blob", req.ID.Short(), "error", err)
+			return refuse(stream, notFound)
+		}
+		if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
+	}
 	b, err := s.Open(req.ID)
 	if errors.Is(err, ErrNotFound) {
 		return refuse(stream, notFound)
@@ -86,6 +103,13 @@ func (s *Store) serve(stream *transport.Stream) error {
 		return err
 	}
 	return errors.Join(b.sendTo(stream, req), b.Close())
+}
+
+// look gives find as long as a peer waits.
+func (s *Store) look(ctx context.Context, id crypto.Digest, find func(context.Context, crypto.Digest) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience*3/4)
+	defer cancel()
+	return find(ctx, id)
 }
 
 func refuse(stream *transport.Stream, reason string) error {

@@ -377,3 +377,39 @@ func BenchmarkFetch(b *testing.B) {
 		}
 	}
 }
+
+// TestServeOrFinds asks a store that lacks a blob and knows who has it.
+func TestServeOrFinds(t *testing.T) {
+	far, near := fresh(t), fresh(t)
+	id := put(t, far, content(2*chunk))
+	farther := from(t, far)
+	conn := connected(t, func(ctx context.Context, stream *transport.Stream) {
+		_ = near.ServeOr(ctx, stream, func(ctx context.Context, id crypto.Digest) error { // the asker says what went wrong
+			_, err := near.Fetch(ctx, id, 1<<30, farther)
+			return err
+		})
+	})
+	here := fresh(t)
+	if n, err := here.Fetch(deadline(t), id, 1<<30, conn); err != nil || n != 2*chunk {
+		t.Fatalf("%d bytes: %v", n, err)
+	}
+	if _, err := here.Fetch(deadline(t), crypto.Digest{9}, 1<<30, conn); !errors.Is(err, blob.ErrNotFound) {
+		t.Fatalf("a blob that nobody has: %v", err)
+	}
+}
+
+func TestPinned(t *testing.T) {
+	cfg := config(t.TempDir())
+	s := open(t, cfg)
+	for _, id := range []crypto.Digest{{3}, {1}, {2}} {
+		if err := s.Pin(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(s.Unpin(crypto.Digest{2}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, cfg).Pinned(); len(got) != 2 || got[0] != (crypto.Digest{1}) || got[1] != (crypto.Digest{3}) {
+		t.Fatalf("pinned: %v", got)
+	}
+}

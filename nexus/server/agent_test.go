@@ -1,0 +1,293 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// fakeAgent speaks the session protocol with every server of a cluster. Its
+// work is a script.
+type fakeAgent struct {
+	c        *cluster
+	n        int
+	key      crypto.PrivateKey
+	cpu      uint64 // price
+	endpoint *transport.Endpoint
+	blobs    *blob.Store
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	// run makes the output of an assignment; nil: its input, upper case. It
+	// may wait.
+	run func(ctx context.Context, a job.Assignment) string
+	// spoil changes a Done before it is sent.
+	spoil func(d *job.Done)
+
+	mu       sync.Mutex
+	controls map[*transport.Stream]*sync.Mutex
+	conns    map[*transport.Stream]*transport.Conn
+	started  map[crypto.Digest]int // how often it was told to begin
+	spool    map[crypto.Digest]job.Done
+	acks     []job.Ack
+	cancels  []job.Cancel
+	declined string // reason for declining every offer
+}
+
+// agent starts the n-th agent of the tests.
+func (c *cluster) agent(n int, change func(*fakeAgent)) *fakeAgent {
+	c.t.Helper()
+	a := &fakeAgent{
+		c: c, n: n, key: key(agentKeys + n), cpu: uint64(50+n) * 1_000_000_000,
+		controls: map[*transport.Stream]*sync.Mutex{}, conns: map[*transport.Stream]*transport.Conn{},
+		started: map[crypto.Digest]int{}, spool: map[crypto.Digest]job.Done{},
+	}
+	if change != nil {
+		change(a)
+	}
+	var err error
+	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: testGenesis(c.t).Digest(), Log: testLog(c.t)}); err != nil {
+		c.t.Fatal(err)
+	}
+	a.blobs, err = blob.Open(blob.Config{Dir: filepath.Join(c.t.TempDir(), "blobs"), MaxBytes: 64 << 20, MaxBlobBytes: 8 << 20, Log: testLog(c.t)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var ctx context.Context
+	ctx, a.cancel = context.WithCancel(context.Background())
+	for _, addr := range c.nodeAddrs() {
+		a.wg.Go(func() { a.keep(ctx, addr) })
+	}
+	c.t.Cleanup(a.stop)
+	return a
+}
+
+// stop ends the agent; nobody is told but by the end of its connections.
+func (a *fakeAgent) stop() {
+	a.cancel()
+	if err := a.endpoint.Close(); err != nil {
+		a.c.t.Error(err)
+	}
+	a.wg.Wait()
+	if err := a.blobs.Close(); err != nil && !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "already closed") {
+		a.c.t.Error(err)
+	}
+}
+
+func (a *fakeAgent) keep(ctx context.Context, addr transport.NodeAddr) {
+	for ctx.Err() == nil {
+		dialing, cancel := context.WithTimeout(ctx, 2*time.Second)
+		conn, err := a.endpoint.Dial(dialing, addr, job.Protocol)
+		cancel()
+		if err == nil {
+			a.session(ctx, conn)
+		}
+		pause := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+		pause.Stop()
+	}
+}
+
+func (a *fakeAgent) hello() job.Hello {
+	h := job.Hello{
+		ChainID: testChain, Owner: address(ownerKeys + a.n), Region: "eu", Kernels: []string{"matmul-32"}, Accepting: true,
+		Total: job.Resources{Millicores: 4_000, MemoryMiB: 4_096}, Free: job.Resources{Millicores: 4_000, MemoryMiB: 4_096},
+	}
+	for id := range a.started {
+		if _, done := a.spool[id]; !done {
+			h.Running = append(h.Running, id)
+		}
+	}
+	for id := range a.spool {
+		h.Finished = append(h.Finished, id)
+	}
+	return h
+}
+
+func (a *fakeAgent) session(ctx context.Context, conn *transport.Conn) {
+	control, err := conn.OpenStream(ctx)
+	if err != nil {
+		return
+	}
+	a.mu.Lock()
+	hello := a.hello()
+	dones := make([]job.Done, 0, len(a.spool))
+	for _, d := range a.spool {
+		dones = append(dones, d)
+	}
+	a.controls[control], a.conns[control] = &sync.Mutex{}, conn
+	a.mu.Unlock()
+	a.send(control, hello)
+	for _, d := range dones {
+		a.send(control, d)
+	}
+	a.wg.Go(func() {
+		for {
+			stream, err := conn.AcceptStream(ctx)
+			if err != nil {
+				return
+			}
+			a.wg.Go(func() { _ = a.blobs.Serve(ctx, stream) }) // the server says what went wrong
+		}
+	})
+	for {
+		raw, err := transport.ReadMessage(control, job.MaxMessageBytes)
+		if err != nil {
+			break
+		}
+		m, err := job.DecodeMessage(raw)
+		if err != nil {
+			a.c.t.Errorf("agent %d got a message that does not decode: %v", a.n, err)
+			break
+		}
+		a.take(ctx, control, m)
+	}
+	a.mu.Lock()
+	delete(a.controls, control)
+	delete(a.conns, control)
+	a.mu.Unlock()
+	conn.Close(transport.CloseDone, "the agent leaves")
+}
+
+func (a *fakeAgent) send(to *transport.Stream, m job.Message) {
+	a.mu.Lock()
+	lock := a.controls[to]
+	a.mu.Unlock()
+	if lock == nil {
+		return
+	}
+	lock.Lock()
+	defer lock.Unlock()
+	_ = transport.WriteMessage(to, job.EncodeMessage(m)) // a broken session reconciles
+}
+
+// broadcast sends to every server.
+func (a *fakeAgent) broadcast(m job.Message) {
+	a.mu.Lock()
+	list := make([]*transport.Stream, 0, len(a.controls))
+	for s := range a.controls {
+		list = append(list, s)
+	}
+	a.mu.Unlock()
+	for _, s := range list {
+		a.send(s, m)
+	}
+}
+
+func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.Message) {
+	switch m := m.(type) {
+	case job.Offer:
+		a.send(control, a.bid(m))
+	case job.Assign:
+		id := m.Assignment.Order.ID()
+		a.mu.Lock()
+		held := a.started[id] > 0
+		a.started[id]++
+		a.mu.Unlock()
+		a.send(control, job.AssignReply{Order: id})
+		if !held {
+			a.wg.Go(func() { a.work(ctx, m.Assignment) })
+		}
+	case job.Cancel:
+		a.mu.Lock()
+		a.cancels = append(a.cancels, m)
+		a.mu.Unlock()
+	case job.Ack:
+		a.mu.Lock()
+		a.acks = append(a.acks, m)
+		delete(a.spool, m.Order)
+		a.mu.Unlock()
+	default:
+		a.c.t.Errorf("agent %d got a %T", a.n, m)
+	}
+}
+
+func (a *fakeAgent) bid(m job.Offer) job.BidReply {
+	if a.declined != "" {
+		return job.BidReply{Auction: m.Auction, Decline: a.declined}
+	}
+	bid := chain.Bid{ChainID: testChain, Order: m.Order.ID(), Node: a.key.Public(), Expiry: m.Order.Deadline}
+	if _, ok := m.Order.Policy.Policy.(chain.PolicyZK); ok {
+		bid.Fixed = chain.Nano(a.cpu)
+	} else {
+		bid.Prices = prices(a.cpu)
+	}
+	return job.BidReply{Auction: m.Auction, Bid: bid, BidSig: a.key.Sign(crypto.DomainBid, bid.Payload())}
+}
+
+func prices(cpu uint64) []chain.UnitPrice {
+	return []chain.UnitPrice{{Resource: chain.CPU, Price: cpu}, {Resource: chain.Memory, Price: 1}, {Resource: chain.Network, Price: 1}}
+}
+
+// input fetches an assignment's module, from whichever server has it.
+func (a *fakeAgent) input(ctx context.Context, id crypto.Digest) (string, error) {
+	a.mu.Lock()
+	var sources []blob.Source
+	for _, conn := range a.conns {
+		sources = append(sources, conn)
+	}
+	a.mu.Unlock()
+	if _, err := a.blobs.Fetch(ctx, id, 8<<20, sources...); err != nil {
+		return "", err
+	}
+	return readBlob(a.blobs, id)
+}
+
+func (a *fakeAgent) work(ctx context.Context, assignment job.Assignment) {
+	text, err := a.input(ctx, assignment.Spec.Blobs()[0])
+	for err != nil && ctx.Err() == nil {
+		text, err = a.input(ctx, assignment.Spec.Blobs()[0])
+	}
+	output := strings.ToUpper(text)
+	if a.run != nil {
+		output = a.run(ctx, assignment)
+	}
+	id, size, err := a.blobs.Put(ctx, strings.NewReader(output), 8<<20)
+	if err != nil {
+		return
+	}
+	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 1_000, WallMs: 5, OutputBytes: uint64(size), Output: id}
+	now := chain.TimeMs(time.Now().UnixMilli())
+	receipt := assignment.Receipt(&outcome, now-5, now)
+	d := job.Done{Receipt: receipt, ReceiptSig: a.key.Sign(crypto.DomainUsage, receipt.Payload()), Output: id, OutputSize: uint64(size), Detail: "fine"}
+	if _, ok := assignment.Order.Policy.Policy.(chain.PolicyZK); ok {
+		d.Proof = []byte{1, 2, 3}
+	}
+	if a.spoil != nil {
+		a.spoil(&d)
+	}
+	a.mu.Lock()
+	a.spool[receipt.Order] = d
+	a.mu.Unlock()
+	a.broadcast(d)
+}
+
+// ran returns how often the agent was given a job.
+func (a *fakeAgent) ran(id crypto.Digest) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.started[id]
+}
+
+// acked returns the acknowledgement of a job, if it has come.
+func (a *fakeAgent) acked(id crypto.Digest) (job.Ack, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, ack := range a.acks {
+		if ack.Order == id {
+			return ack, true
+		}
+	}
+	return job.Ack{}, false
+}

@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// What the chain was asked, and for how long its answers are kept.
+
+const (
+	ownerTimeout = 5 * time.Second  // of one question
+	ownerValid   = 10 * time.Minute // of its answer
+	maxOwners    = 10_000           // answers kept
+	maxAsking    = 8                // questions at a time
+)
+
+// escrowCache is what consumers were last known to have in escrow, for times in
+// which the chain cannot be asked.
+type escrowCache struct {
+	mu    sync.Mutex
+	known map[chain.Address]knownEscrow
+}
+
+type knownEscrow struct {
+	escrow Escrow
+	at     time.Time
+}
+
+const (
+	maxEscrows = 10_000
+	// escrowValid is for how long the last known escrow stands in for the
+	// chain's answer. It may not have shrunk by more than this cluster's own
+	// claims, which are outstanding here until the chain has paid them, or by
+	// a withdrawal, which stays liable for a day: the scheduler holds deadlines
+	// to the time of the block that the escrow was read at.
+	escrowValid   = time.Hour
+	escrowTimeout = 5 * time.Second
+)
+
+// escrowOf returns what a consumer has in escrow: as the chain says, or, while
+// it cannot be asked, as it last said.
+func (s *Server) escrowOf(ctx context.Context, consumer chain.Address) (Escrow, error) {
+	ctx, cancel := context.WithTimeout(ctx, escrowTimeout)
+	defer cancel()
+	escrow, err := s.chain.Escrow(ctx, consumer)
+	c := &s.escrows
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		if known, ok := c.known[consumer]; ok && time.Since(known.at) < escrowValid {
+			s.log.Warn("the chain cannot be asked, the last known escrow stands", "consumer", consumer, "error", err)
+			return known.escrow, nil
+		}
+		return Escrow{}, err
+	}
+	if c.known == nil || len(c.known) >= maxEscrows {
+		c.known = map[chain.Address]knownEscrow{}
+	}
+	c.known[consumer] = knownEscrow{escrow: escrow, at: time.Now()}
+	return escrow, nil
+}
+
+// feeCache is the cluster's fee as the chain last said.
+type feeCache struct {
+	mu    sync.Mutex
+	bps   uint16
+	known bool
+	err   error // of the last question
+	until time.Time
+}
+
+const (
+	feeValid = time.Minute
+	feeRetry = 2 * time.Second
+)
+
+// feeBps returns the cluster's fee; while the chain cannot be asked, the last
+// known.
+func (s *Server) feeBps(ctx context.Context) (uint16, error) {
+	f := &s.fee
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Now().After(f.until) {
+		ctx, cancel := context.WithTimeout(ctx, escrowTimeout)
+		defer cancel()
+		var bps uint16
+		if bps, f.err = s.chain.FeeBps(ctx); f.err == nil {
+			f.bps, f.known, f.until = bps, true, time.Now().Add(feeValid)
+		} else {
+			f.until = time.Now().Add(feeRetry)
+		}
+	}
+	if f.known {
+		return f.bps, nil
+	}
+	return 0, f.err
+}
+
+// ownerOf asks the chain, and keeps its answer for a while.
+func (s *Server) ownerOf(ctx context.Context, node crypto.PublicKey) (chain.Address, error) {
+	s.ownersMu.Lock()
+	known, ok := s.owners[node]
+	s.ownersMu.Unlock()
+	if ok && time.Since(known.at) < ownerValid {
+		return known.owner, nil
+	}
+	select {
+	case s.asking <- struct{}{}:
+		defer func() { <-s.asking }()
+	case <-ctx.Done():
+		return chain.Address{}, context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
+	defer cancel()
+	owner, err := s.chain.Owner(ctx, node)
+	if err != nil {
+		return chain.Address{}, err
+	}
+	s.ownersMu.Lock()
+	defer s.ownersMu.Unlock()
+	if len(s.owners) >= maxOwners {
+		clear(s.owners)
+	}
+	s.owners[node] = knownOwner{owner: owner, at: time.Now()}
+	return owner, nil
+}
+
+type knownOwner struct {
+	owner chain.Address
+	at    time.Time
+}

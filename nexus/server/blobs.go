@@ -1,0 +1,267 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	blobProtocol = "hypermesh/nexus-blob/1"
+
+	// lendTime is for how long a blob that has just come is kept, whether or not
+	// a job names it yet.
+	lendTime  = 10 * time.Minute
+	pinEvery  = 5 * time.Second
+	maxLent   = 10_000
+	findLimit = 2 * time.Minute
+)
+
+// sourcesOf returns the stores of the other servers, first first.
+func (s *Server) sourcesOf(first crypto.PublicKey) []blob.Source {
+	var out []blob.Source
+	for _, m := range s.members {
+		switch m.ID {
+		case s.self:
+		case first:
+			out = append([]blob.Source{source{pool: s.blobPool, id: m.ID}}, out...)
+		default:
+			out = append(out, source{pool: s.blobPool, id: m.ID})
+		}
+	}
+	return out
+}
+
+// find has a blob in this server's store, or fetches it from another server.
+func (s *Server) find(ctx context.Context, id crypto.Digest) (int64, error) {
+	if length, err := s.blobs.Length(id); err == nil {
+		return length, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	return s.blobs.Fetch(ctx, id, s.maxBlob(), s.sourcesOf(crypto.PublicKey{})...)
+}
+
+func (s *Server) maxBlob() int64 { return int64(s.cfg.MaxBlobMiB) * mebibyte }
+
+// serveAgent answers an agent's request for a blob, fetching the blob from
+// another server first if it is not here.
+func (s *Server) serveAgent(ctx context.Context, stream *transport.Stream) {
+	err := s.blobs.ServeOr(ctx, stream, func(ctx context.Context, id crypto.Digest) error {
+		_, err := s.find(ctx, id)
+		return err
+	})
+	if err != nil {
+		s.log.Debug("blob not served to an agent", "node", stream.Conn().Remote().Short(), "error", err)
+	}
+}
+
+// servePeer answers another server's request for a blob.
+func (s *Server) servePeer(ctx context.Context, stream *transport.Stream) {
+	if err := s.blobs.Serve(ctx, stream); err != nil {
+		s.log.Debug("blob not served to a server", "server", stream.Conn().Remote().Short(), "error", err)
+	}
+}
+
+// spread has a majority of servers hold a blob that this one has. The others
+// are asked at the same time; those that are slower than the majority go on.
+func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
+	missing := len(s.members) / 2 // besides this one
+	if missing == 0 {
+		return nil
+	}
+	answers := make(chan error, len(s.members))
+	for _, m := range s.members {
+		if m.ID == s.self {
+			continue
+		}
+		s.tasks.Go(func() { answers <- s.askToCopy(s.ctx, m.ID, id) })
+	}
+	var failures []error
+	for range len(s.members) - 1 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-answers:
+			if err != nil {
+				failures = append(failures, err)
+				continue
+			}
+		}
+		if missing--; missing == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("server: no majority of servers holds blob %s: %w", id.Short(), errors.Join(failures...))
+}
+
+// askToCopy has another server fetch a blob from this one.
+func (s *Server) askToCopy(ctx context.Context, to crypto.PublicKey, id crypto.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, outputTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, peerURL(to)+copyPath+id.String(), nil)
+	if err != nil {
+		return err
+	}
+	answer, err := s.peers.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("asking server %s: %w", to.Short(), err)
+	}
+	if err := answer.Body.Close(); err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("server %s answered %s", to.Short(), answer.Status)
+	}
+	return nil
+}
+
+// copyBlob is what askToCopy asks for.
+func (s *Server) copyBlob(w http.ResponseWriter, r *http.Request) {
+	id, err := crypto.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.pins.lend(id)
+	if _, err := s.blobs.Fetch(r.Context(), id, s.maxBlob(), s.sourcesOf(peerOf(r.Context()))...); err != nil {
+		s.log.Warn("cannot copy a blob", "blob", id.Short(), "error", err)
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// pins keeps the blobs that jobs need from making room for others.
+type pins struct {
+	store *blob.Store
+
+	mu   sync.Mutex
+	lent map[crypto.Digest]time.Time // until when
+	held map[crypto.Digest]bool      // pinned in the store
+}
+
+func newPins(store *blob.Store) *pins {
+	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}}
+	for _, id := range store.Pinned() {
+		p.held[id] = true
+	}
+	return p
+}
+
+// lend keeps a blob for a while.
+func (p *pins) lend(id crypto.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lent) < maxLent {
+		p.lent[id] = time.Now().Add(lendTime)
+	}
+}
+
+// keep pins what is wanted and lent, and unpins the rest.
+func (p *pins) keep(wanted map[crypto.Digest]bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, until := range p.lent {
+		if time.Now().After(until) {
+			delete(p.lent, id)
+			continue
+		}
+		wanted[id] = true
+	}
+	var failures []error
+	for id := range wanted {
+		if !p.held[id] {
+			if err := p.store.Pin(id); err != nil {
+				failures = append(failures, err)
+				continue
+			}
+			p.held[id] = true
+		}
+	}
+	for id := range p.held {
+		if !wanted[id] {
+			if err := p.store.Unpin(id); err != nil {
+				failures = append(failures, err)
+				continue
+			}
+			delete(p.held, id)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// keepBlobs keeps the inputs and outputs of jobs that are not final until ctx
+// ends.
+func (s *Server) keepBlobs(ctx context.Context) {
+	ticker := time.NewTicker(pinEvery)
+	defer ticker.Stop()
+	for {
+		wanted := map[crypto.Digest]bool{}
+		s.replica.view(func(state *scheduler.State) {
+			for _, j := range state.Open() {
+				for _, id := range jobBlobs(j) {
+					wanted[id] = true
+				}
+			}
+		})
+		if err := s.pins.keep(wanted); err != nil {
+			s.log.Error("cannot keep the blobs of jobs", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// jobBlobs returns the blobs that a job needs, or has made.
+func jobBlobs(j *scheduler.Job) []crypto.Digest {
+	out := j.Spec.Blobs()
+	for i := range j.Runs {
+		if d := j.Runs[i].Done; d != nil && !d.Output.IsZero() {
+			out = append(out, d.Output)
+		}
+	}
+	return out
+}
+
+// inputs has every blob of a specification here and at a majority of servers.
+// The error is a *inputError if one is nowhere, or is not of the size that the
+// specification says.
+func (s *Server) inputs(ctx context.Context, spec *job.Spec) error {
+	var total uint64
+	for _, id := range spec.Blobs() {
+		s.pins.lend(id)
+		length, err := s.find(ctx, id)
+		if errors.Is(err, blob.ErrNotFound) {
+			return &inputError{fmt.Sprintf("blob %s has not been uploaded", id)}
+		}
+		if err != nil {
+			return err
+		}
+		total += uint64(length)
+		if err := s.spread(ctx, id); err != nil {
+			return err
+		}
+	}
+	if total != spec.InputBytes {
+		return &inputError{fmt.Sprintf("input_bytes is %d, the blobs have %d", spec.InputBytes, total)}
+	}
+	return nil
+}
+
+// inputError says what is wrong with a specification's blobs.
+type inputError struct{ text string }
+
+func (e *inputError) Error() string { return e.text }

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+// ErrNotRegistered says that the chain has no such bonded provider or cluster.
+var ErrNotRegistered = errors.New("server: not registered on the chain")
+
+// Chain is what a server asks of the chain. Every answer has been checked
+// against a finalized state: nothing is taken on a node's word. Its methods are
+// called concurrently; an error that does not match ErrNotRegistered says that
+// the chain cannot be asked now.
+type Chain interface {
+	// Escrow returns what a consumer has in escrow at this cluster.
+	Escrow(ctx context.Context, consumer chain.Address) (Escrow, error)
+
+	// Owner returns the owner of a bonded provider node, or ErrNotRegistered.
+	Owner(ctx context.Context, node crypto.PublicKey) (chain.Address, error)
+
+	// FeeBps returns this cluster's fee, or ErrNotRegistered.
+	FeeBps(ctx context.Context) (uint16, error)
+
+	// Outcome returns what the chain made of a job's claims.
+	Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error)
+}
+
+// Escrow is what a consumer has in escrow after a block.
+type Escrow struct {
+	Balance chain.Amount // without withdrawals on their way
+	Height  chain.Height // of the block
+	TimeMs  chain.TimeMs // no withdrawal that Balance does not know of began before it
+}
+
+// Outcome is what the chain made of a job's claims.
+type Outcome struct {
+	Settled bool   // all of them were paid: Record says what
+	Refused string // why they never will be; empty: they may be
+	Record  scheduler.SettlementRecord
+}

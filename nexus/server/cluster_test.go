@@ -1,0 +1,379 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/server"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const testChain chain.ChainID = "nexus-test"
+
+func key(n int) crypto.PrivateKey {
+	return crypto.PrivateKeyFromSeed([32]byte{byte(n), byte(n >> 8), 7})
+}
+
+func accountOf(n int) crypto.AccountKey { return crypto.AccountKeyOf(key(n).Public()) }
+
+func address(n int) chain.Address { return chain.AddressOf(accountOf(n)) }
+
+// Who is who among the keys.
+const (
+	clusterKey  = 1
+	consumerKey = 2
+	serverKeys  = 10
+	agentKeys   = 100
+	ownerKeys   = 200
+)
+
+func testGenesis(t testing.TB) *chain.Genesis {
+	g := &chain.Genesis{ChainID: testChain, TimeMs: 1, Params: chain.DefaultParams()}
+	for i := range 4 {
+		g.Validators = append(g.Validators, chain.GenesisValidator{
+			ConsensusKey: key(300 + i).Public(), NodeKey: key(310 + i).Public(), Owner: address(300), Stake: chain.Hyper(25_000_000),
+		})
+	}
+	for _, d := range chain.Distribution {
+		amount, ok := chain.TotalSupply.ShareFloor(d.Percent, 100)
+		if !ok {
+			t.Fatal("a share does not fit")
+		}
+		a := chain.Allocation{Bucket: d.Bucket, Address: address(320), Amount: amount}
+		switch d.Bucket {
+		case chain.BucketTeam:
+			a.Vesting = &chain.Vesting{StartMs: 1, CliffMs: chain.TeamCliffMs, DurationMs: chain.TeamDurationMs}
+		case chain.BucketValidators:
+			a.Amount = chain.Amount{}
+			rest, ok := amount.Sub(chain.Hyper(100_000_000))
+			if !ok {
+				t.Fatal("the stakes are above their bucket")
+			}
+			a.Amount = rest
+		}
+		if !a.Amount.IsZero() {
+			g.Allocations = append(g.Allocations, a)
+		}
+	}
+	if err := g.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// fakeChain is what the servers know of the chain.
+type fakeChain struct {
+	mu       sync.Mutex
+	down     bool
+	escrow   chain.Amount
+	outcomes map[crypto.Digest]server.Outcome
+	asked    map[crypto.Digest]int
+}
+
+var errDown = errors.New("the chain is down")
+
+func newFakeChain() *fakeChain {
+	return &fakeChain{escrow: chain.Hyper(100), outcomes: map[crypto.Digest]server.Outcome{}, asked: map[crypto.Digest]int{}}
+}
+
+func (f *fakeChain) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func (f *fakeChain) Escrow(context.Context, chain.Address) (server.Escrow, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return server.Escrow{}, errDown
+	}
+	return server.Escrow{Balance: f.escrow, TimeMs: chain.TimeMs(time.Now().UnixMilli())}, nil
+}
+
+// Owner knows the agents of the tests: two in three have an owner of their own.
+func (f *fakeChain) Owner(_ context.Context, node crypto.PublicKey) (chain.Address, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return chain.Address{}, errDown
+	}
+	for n := range 20 {
+		if key(agentKeys+n).Public() == node {
+			return address(ownerKeys + n), nil
+		}
+	}
+	return chain.Address{}, server.ErrNotRegistered
+}
+
+func (f *fakeChain) FeeBps(context.Context) (uint16, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return 0, errDown
+	}
+	return 150, nil
+}
+
+func (f *fakeChain) Outcome(_ context.Context, order crypto.Digest, _ []chain.Claim) (server.Outcome, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked[order]++
+	return f.outcomes[order], nil
+}
+
+// settle has the chain say that a job was paid.
+func (f *fakeChain) settle(order crypto.Digest) {
+	f.set(func() {
+		var paid server.Outcome
+		paid.Settled = true
+		paid.Record.Txs, paid.Record.Height = []crypto.Digest{{5}}, 42
+		paid.Record.Cost, paid.Record.Burned = chain.Nano(1_000), chain.Nano(10)
+		paid.Record.Nodes = []crypto.PublicKey{key(agentKeys).Public()}
+		f.outcomes[order] = paid
+	})
+}
+
+// cluster is servers in this process.
+type cluster struct {
+	t       testing.TB
+	chain   *fakeChain
+	configs []server.Config
+	servers []*server.Server
+	stops   []func() error
+	http    *http.Client
+}
+
+func freePort(t testing.TB) string {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().String()
+}
+
+func testLog(t testing.TB) *slog.Logger {
+	if os.Getenv("HYPERMESH_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	c := &cluster{t: t, chain: newFakeChain(), http: &http.Client{Timeout: 20 * time.Second}}
+	genesis, err := json.Marshal(testGenesis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var addrs []string
+	var listens []string
+	for i := range n {
+		listens = append(listens, freePort(t))
+		addrs = append(addrs, key(serverKeys+i).Public().String()+"@"+listens[i])
+	}
+	for i := range n {
+		home := t.TempDir()
+		for name, content := range map[string]string{
+			server.GenesisFile: string(genesis), server.NodeKeyFile: key(serverKeys+i).Hex() + "\n", server.ClusterKeyFile: key(clusterKey).Hex(),
+		} {
+			if err := os.WriteFile(filepath.Join(home, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg := server.DefaultConfig()
+		cfg.Home, cfg.Log, cfg.Version = home, testLog(t), "test"
+		cfg.Listen, cfg.Servers, cfg.HTTP, cfg.RPC = listens[i], addrs, "127.0.0.1:0", []string{"http://127.0.0.1:1"}
+		cfg.Heartbeat, cfg.NodeGrace, cfg.MaxBlobMiB, cfg.BlobMiB = 200*time.Millisecond, 300*time.Millisecond, 4, 64
+		c.configs = append(c.configs, cfg)
+	}
+	c.servers, c.stops = make([]*server.Server, n), make([]func() error, n)
+	for i := range n {
+		c.start(i)
+	}
+	t.Cleanup(func() {
+		c.http.CloseIdleConnections()
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() { c.stop(i) })
+		}
+		wg.Wait()
+	})
+	c.waitLeader()
+	return c
+}
+
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	s, err := server.Open(c.configs[i], c.chain)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.servers[i] = s
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	c.stops[i] = func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// stop ends a server in order.
+func (c *cluster) stop(i int) {
+	if c.stops[i] == nil {
+		return
+	}
+	if err := c.stops[i](); err != nil {
+		c.t.Errorf("server %d: %v", i, err)
+	}
+	c.stops[i] = nil
+}
+
+// kill ends a server without a word to anybody.
+func (c *cluster) kill(i int) {
+	c.t.Helper()
+	if err := c.servers[i].Kill(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = c.stops[i]() // what its ruins say is not our concern
+	c.stops[i] = nil
+}
+
+// until waits for a condition.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(15 * time.Second)
+	defer deadline.Stop()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("in vain: %s", what)
+		case <-ticker.C:
+		}
+	}
+}
+
+// waitLeader returns the leading server's index.
+func (c *cluster) waitLeader() (leader int) {
+	c.t.Helper()
+	until(c.t, "a leader that the others know", func() bool {
+		leader = -1
+		for i, s := range c.servers {
+			if c.stops[i] == nil {
+				continue
+			}
+			if s.Leads() {
+				leader = i
+			}
+			if status, _ := c.do(i, http.MethodGet, "/healthz", nil, nil); status != http.StatusOK {
+				return false
+			}
+		}
+		return leader >= 0
+	})
+	return leader
+}
+
+func (c *cluster) url(i int) string { return "http://" + c.servers[i].HTTPAddr().String() }
+
+// do sends a request to a server and returns status and body.
+func (c *cluster) do(i int, method, path string, header http.Header, body io.Reader) (int, []byte) {
+	c.t.Helper()
+	req, err := http.NewRequest(method, c.url(i)+path, body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, []byte(err.Error())
+	}
+	out, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return 0, []byte(err.Error())
+	}
+	return resp.StatusCode, out
+}
+
+// get decodes a server's answer.
+func get[T any](c *cluster, i int, path string) T {
+	c.t.Helper()
+	var out T
+	status, body := c.do(i, http.MethodGet, path, nil, nil)
+	if status != http.StatusOK {
+		c.t.Fatalf("GET %s: %d %s", path, status, body)
+	}
+	if err := json.Unmarshal(body, &out); err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func (c *cluster) post(i int, path string, value any) (int, []byte) {
+	c.t.Helper()
+	body, err := json.Marshal(value)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return c.do(i, http.MethodPost, path, http.Header{"Content-Type": {"application/json"}}, strings.NewReader(string(body)))
+}
+
+// upload puts a blob through a server.
+func (c *cluster) upload(i int, id crypto.Digest, data string) {
+	c.t.Helper()
+	if status, body := c.do(i, http.MethodPut, "/v1/blobs/"+id.String(), nil, strings.NewReader(data)); status != http.StatusCreated {
+		c.t.Fatalf("uploading: %d %s", status, body)
+	}
+}
+
+// waitJob waits for a status of a job, as a server sees it.
+func (c *cluster) waitJob(i int, id crypto.Digest, want job.Status) (j api.Job) {
+	c.t.Helper()
+	until(c.t, "job "+want.String(), func() bool {
+		status, body := c.do(i, http.MethodGet, "/v1/jobs/"+id.String(), nil, nil)
+		if status != http.StatusOK {
+			return false
+		}
+		j = api.Job{}
+		if err := json.Unmarshal(body, &j); err != nil {
+			c.t.Fatal(err)
+		}
+		if j.Status.Final() && j.Status != want {
+			c.t.Fatalf("job is %s: %s", j.Status, j.Reason)
+		}
+		return j.Status == want
+	})
+	return j
+}
+
+func (c *cluster) nodeAddrs() []transport.NodeAddr {
+	out := make([]transport.NodeAddr, len(c.configs))
+	for i, cfg := range c.configs {
+		addr, err := transport.ParseNodeAddr(cfg.Servers[i])
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		out[i] = addr
+	}
+	return out
+}

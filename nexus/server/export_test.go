@@ -1,0 +1,16 @@
+package server
+
+import "context"
+
+// Kill ends a server as SIGKILL would: nobody is told, nothing is handed over.
+// Run must be under way, and returns.
+func (s *Server) Kill(ctx context.Context) error {
+	err := s.endpoint.Close()
+	if stopped := s.consensus.raft.Shutdown().Error(); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+// SnapshotNow has raft take a snapshot.
+func (s *Server) SnapshotNow() error { return s.consensus.raft.Snapshot().Error() }

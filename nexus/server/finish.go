@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	// outputTimeout bounds the way of an output from its agent to a majority of
+	// servers, in one attempt; the next one goes on where it broke off.
+	outputTimeout = 10 * time.Minute
+	// packOverhead bounds what packing adds for each file of an output.
+	packOverhead = 1_100
+)
+
+// finish brings the signed end of an assignment into the state: it is checked,
+// its output is copied to a majority of servers, and only then it counts.
+func (r *reign) finish(s *session, d job.Done) {
+	order := d.Receipt.Order
+	var spec job.Spec
+	live := false
+	r.replica.view(func(state *scheduler.State) {
+		j, ok := state.Job(order)
+		if !ok {
+			return
+		}
+		spec = j.Spec
+		for i := range j.Runs {
+			live = live || j.Runs[i].Node == s.node && j.Runs[i].Stage == scheduler.Live
+		}
+	})
+	if !live { // the state knows what to answer
+		r.bring(s, d)
+		return
+	}
+	if err := checkDone(&d); err != nil {
+		r.reject(s, order, err)
+		return
+	}
+	if err := r.takeOutput(s, &spec, &d); err != nil {
+		if hopeless(err) {
+			r.reject(s, order, err)
+		} else if r.ctx.Err() == nil {
+			s.log.Info("output is not here yet", "job", order.Short(), "output", d.Output.Short(), "reason", err)
+		}
+		return // tried again by the next survey while the agent is there
+	}
+	r.bring(s, d)
+}
+
+// checkDone says why a signed end is none.
+func checkDone(d *job.Done) error {
+	receipt := &d.Receipt
+	if !receipt.Node.Verify(crypto.DomainUsage, receipt.Payload(), d.ReceiptSig) {
+		return errors.New("the receipt is not signed by its node")
+	}
+	outcome := job.Outcome{Exit: receipt.Exit, ExitCode: receipt.ExitCode, Output: d.Output, Outputs: receipt.Outputs}
+	if job.ResultDigest(&outcome) != receipt.Result {
+		return errors.New("the receipt's result is not the digest of this output")
+	}
+	return nil
+}
+
+// hopeless reports whether trying again cannot help: the output is not what it
+// claims to be.
+func hopeless(err error) bool {
+	_, corrupt := errors.AsType[*blob.CorruptError](err)
+	_, large := errors.AsType[*blob.TooLargeError](err)
+	return corrupt || large
+}
+
+// takeOutput copies an output from its agent to a majority of servers.
+func (r *reign) takeOutput(s *session, spec *job.Spec, d *job.Done) error {
+	if d.Output.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, outputTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.conn.Context(), cancel)()
+	limit := int64(spec.Limits.OutputBytes+spec.Limits.OutputFiles*packOverhead) + mebibyte
+	r.pins.lend(d.Output)
+	if _, err := r.blobs.Fetch(ctx, d.Output, limit, s); err != nil {
+		return err
+	}
+	return r.spread(ctx, d.Output)
+}
+
+// bring has the state take the end; its effect is the acknowledgement.
+func (r *reign) bring(s *session, d job.Done) {
+	order := d.Receipt.Order
+	if err := r.propose(scheduler.Finished{Done: d}); err != nil {
+		r.report("finished", err)
+		return
+	}
+	s.log.Info("assignment ended", "job", order.Short(), "exit", d.Receipt.Exit, "result", d.Receipt.Result.Short())
+}
+
+// reject gives an assignment to others, because its end is not acceptable.
+func (r *reign) reject(s *session, order crypto.Digest, why error) {
+	s.log.Warn("the end of an assignment is refused", "job", order.Short(), "reason", why)
+	reason := fmt.Sprintf("its end is not acceptable: %v", why)
+	if err := r.propose(scheduler.Refused{Order: order, Node: s.node, Reason: reason}); err != nil {
+		r.report("refused", err)
+		return
+	}
+	s.settled(order)
+	s.send(job.Ack{Order: order, Refuse: short(why.Error())})
+}

@@ -1,0 +1,342 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	// escrowWait is how long a submission waits for a deposit to show: a state
+	// can be proven a block after it was made.
+	escrowWait  = 5 * time.Second
+	escrowPause = 250 * time.Millisecond
+)
+
+// body is an answer with a JSON body.
+type body[T any] struct{ Body T }
+
+func getOperation(id, path, summary string) huma.Operation {
+	return huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable}}
+}
+
+func (s *Server) register(hapi huma.API) {
+	huma.Register(hapi, getOperation("health", healthPath, "Does the server have a leader to work with?"), s.health)
+	huma.Register(hapi, getOperation("get-status", "/v1/status", "The server and its cluster"), s.status)
+	huma.Register(hapi, getOperation("list-nodes", "/v1/nodes", "The cluster's provider nodes"), s.nodes)
+	huma.Register(hapi, huma.Operation{
+		OperationID: "quote", Method: http.MethodPost, Path: quotesPath, Summary: "Who would take a job, at which price, and what excludes the others",
+		Description:  "A round of sealed bids that places nothing.",
+		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.QuoteRequest](hapi)}}},
+		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.quote)
+}
+
+func (s *Server) registerJobs(hapi huma.API) {
+	huma.Register(hapi, huma.Operation{
+		OperationID: "submit-job", Method: http.MethodPost, Path: jobsPath, Summary: "Submit a signed order",
+		Description:  "Its blobs have to be uploaded before. Submitting an order again changes nothing and answers the same.",
+		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.SubmitJobRequest](hapi)}}},
+		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
+		Errors: []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.submitJob)
+	huma.Register(hapi, getOperation("get-job", jobsPath+"/{id}", "A job"), s.job)
+	huma.Register(hapi, getOperation("list-jobs", jobsPath, "Jobs, the newest first"), s.jobs)
+	huma.Register(hapi, huma.Operation{
+		OperationID: "cancel-job", Method: http.MethodDelete, Path: jobsPath + "/{id}", Summary: "End a job on its consumer's request",
+		Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusForbidden, http.StatusServiceUnavailable},
+	}, s.cancelJob)
+}
+
+func (s *Server) health(context.Context, *struct{}) (*body[api.Health], error) {
+	leader := s.consensus.leader()
+	switch {
+	case leader.IsZero():
+		return nil, busyProblem("no leader is known")
+	case leader == s.self && s.current.Load() == nil:
+		return nil, busyProblem("the leader is reading its log")
+	}
+	return &body[api.Health]{api.Health{Status: "ok"}}, nil
+}
+
+func (s *Server) status(ctx context.Context, _ *struct{}) (*body[api.NexusStatus], error) {
+	fee, err := s.feeBps(ctx)
+	if err != nil && !errors.Is(err, ErrNotRegistered) {
+		return nil, s.answer(ctx, "asking the chain for the cluster's fee", err)
+	}
+	out := api.NexusStatus{
+		ChainID: s.id.genesis.ChainID, Cluster: s.id.cluster.Public(), Server: s.self, Leader: s.consensus.leader(), FeeBps: fee,
+		NowMs: s.now(), Version: s.cfg.Version,
+	}
+	s.replica.view(func(state *scheduler.State) {
+		for _, n := range state.Nodes() {
+			if n.Connected {
+				out.Nodes++
+			}
+		}
+		out.Jobs = len(state.Open())
+	})
+	return &body[api.NexusStatus]{out}, nil
+}
+
+func (s *Server) nodes(context.Context, *struct{}) (*body[api.NodeList], error) {
+	out := api.NodeList{Nodes: []api.NexusNode{}}
+	s.replica.view(func(state *scheduler.State) {
+		for _, n := range state.Nodes() {
+			out.Nodes = append(out.Nodes, api.NexusNode{
+				ID: n.ID, Owner: n.Owner, Region: n.Region, Total: n.Total, Used: n.Used, Kernels: append([]string{}, n.Kernels...),
+				Connected: n.Connected, Accepting: n.Accepting, Finished: api.Uint64(n.Finished), Lost: api.Uint64(n.Lost),
+			})
+		}
+	})
+	return &body[api.NodeList]{out}, nil
+}
+
+type jobInput struct {
+	ID     string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id"`
+	Leader bool   `query:"leader" doc:"ask the leader, who knows first"`
+}
+
+func (s *Server) job(_ context.Context, in *jobInput) (*body[api.Job], error) {
+	id, err := crypto.ParseDigest(in.ID)
+	if err != nil {
+		return nil, invalid("path.id", err)
+	}
+	out, ok := s.jobJSON(id)
+	if !ok {
+		return nil, notFound("job " + in.ID + " is not known")
+	}
+	return &body[api.Job]{out}, nil
+}
+
+// jobJSON returns a job as this server knows it.
+func (s *Server) jobJSON(id crypto.Digest) (out api.Job, ok bool) {
+	s.replica.view(func(state *scheduler.State) {
+		var j *scheduler.Job
+		if j, ok = state.Job(id); ok {
+			out = jobToJSON(j)
+		}
+	})
+	return out, ok
+}
+
+func jobToJSON(j *scheduler.Job) api.Job {
+	out := api.Job{
+		ID: j.ID(), Status: j.Status, Reason: j.Reason, Policy: j.Order.Policy.String(), Consumer: j.Order.ConsumerAddress(),
+		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance), AcceptanceSig: j.AcceptanceSig,
+		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)),
+	}
+	for i := range j.Runs {
+		out.Runs[i] = runToJSON(&j.Runs[i])
+	}
+	if counted := j.Counted(); len(counted) > 0 {
+		out.Result, out.Output = counted[0].Done.Receipt.Result, counted[0].Done.Output
+	}
+	if r := j.Settlement; r != nil {
+		out.Settlement = &api.JobSettlement{
+			Txs: append([]crypto.Digest{}, r.Txs...), Height: r.Height, Cost: r.Cost, Burned: r.Burned,
+			Providers: append([]crypto.PublicKey{}, r.Nodes...), ProofVerified: r.Proof,
+		}
+	}
+	return out
+}
+
+func runToJSON(r *scheduler.Run) api.JobRun {
+	bid := api.BidToJSON(r.Bid)
+	out := api.JobRun{
+		Node: r.Node, Owner: r.Owner, Stage: r.Stage.String(), SinceMs: r.Since, Prices: bid.Prices, Fixed: bid.Fixed, Detail: r.Reason,
+	}
+	if d := r.Done; d != nil {
+		receipt, signature := api.ReceiptToJSON(d.Receipt), d.ReceiptSig
+		out.Receipt, out.ReceiptSig, out.Output, out.OutputBytes, out.Detail = &receipt, &signature, d.Output, api.Uint64(d.OutputSize), d.Detail
+	}
+	return out
+}
+
+type jobsInput struct {
+	Account string `query:"account" maxLength:"90" doc:"of one consumer; left out: everybody's"`
+	Cursor  string `query:"cursor" maxLength:"90" doc:"next_cursor of the page before"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Leader  bool   `query:"leader" doc:"ask the leader, who knows first"`
+}
+
+func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[api.JobList], error) {
+	var account chain.Address
+	if in.Account != "" {
+		var err error
+		if account, err = chain.ParseAddress(in.Account); err != nil {
+			return nil, invalid("query.account", err)
+		}
+	}
+	after, err := parseJobCursor(in.Cursor)
+	if err != nil {
+		return nil, invalid("query.cursor", err)
+	}
+	out := api.JobList{Jobs: []api.Job{}}
+	s.replica.view(func(state *scheduler.State) {
+		list := state.Jobs()
+		if !account.IsZero() {
+			list = state.JobsOf(account)
+		}
+		for _, j := range list {
+			if !after.before(j) {
+				continue
+			}
+			if len(out.Jobs) == in.Limit {
+				last := &out.Jobs[in.Limit-1]
+				out.Next = jobCursor{submitted: last.SubmittedMs, id: last.ID}.String()
+				return
+			}
+			out.Jobs = append(out.Jobs, jobToJSON(j))
+		}
+	})
+	return &body[api.JobList]{out}, nil
+}
+
+// jobCursor is a place in the list of jobs: right after one.
+type jobCursor struct {
+	submitted chain.TimeMs
+	id        crypto.Digest
+	set       bool
+}
+
+func parseJobCursor(text string) (jobCursor, error) {
+	if text == "" {
+		return jobCursor{}, nil
+	}
+	head, tail, _ := strings.Cut(text, ".")
+	n, err := strconv.ParseUint(head, 10, 64)
+	id, idErr := crypto.ParseDigest(tail)
+	if err = errors.Join(err, idErr); err != nil {
+		return jobCursor{}, fmt.Errorf("cursor %.40q is not one of this list", text)
+	}
+	return jobCursor{submitted: chain.TimeMs(n), id: id, set: true}, nil
+}
+
+func (c jobCursor) String() string { return fmt.Sprintf("%d.%s", c.submitted, c.id) }
+
+// before reports whether the job comes after the cursor.
+func (c jobCursor) before(j *scheduler.Job) bool {
+	if !c.set || j.Submitted != c.submitted {
+		return !c.set || j.Submitted < c.submitted
+	}
+	return c.id.Compare(j.ID()) < 0
+}
+
+type requestInput struct {
+	RawBody []byte `contentType:"application/json"`
+}
+
+func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job], error) {
+	var request api.SubmitJobRequest
+	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
+		return nil, invalidBody(err)
+	}
+	signed, err := request.Verify()
+	if err != nil {
+		return nil, invalidBody(err)
+	}
+	order, spec := signed.Order(), signed.Spec()
+	id := order.ID()
+	if known, ok := s.jobJSON(id); ok {
+		return &body[api.Job]{known}, nil
+	}
+	switch {
+	case order.ChainID != s.id.genesis.ChainID:
+		return nil, invalid("body.order.chain_id", fmt.Errorf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID))
+	case order.Cluster != s.id.cluster.Public():
+		return nil, invalid("body.order.cluster", fmt.Errorf("is %s, this is %s", order.Cluster, s.id.cluster.Public()))
+	}
+	if err := s.inputs(ctx, &spec); err != nil {
+		return nil, s.answer(ctx, "gathering the job's blobs", err)
+	}
+	escrow, err := s.enoughEscrow(ctx, &order)
+	if err != nil {
+		s.log.WarnContext(ctx, "the chain cannot be asked for an escrow", "error", err)
+		return nil, busyProblem("the chain cannot be asked for the escrow now, and it was not known a short while ago")
+	}
+	submit := scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec, Escrow: escrow.Balance, Height: escrow.Height, TimeMs: escrow.TimeMs}
+	if err := s.propose(submit); err != nil {
+		return nil, s.answer(ctx, "submitting the job", err)
+	}
+	s.log.Info("job accepted", "job", id.Short(), "policy", order.Policy.String(), "consumer", order.ConsumerAddress())
+	out, ok := s.jobJSON(id)
+	if !ok {
+		return nil, s.answer(ctx, "submitting the job", errNoLeader)
+	}
+	return &body[api.Job]{out}, nil
+}
+
+// enoughEscrow returns what the order's consumer has in escrow. If it does not
+// cover the order, it waits a little for a deposit that cannot be proven yet.
+func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, error) {
+	consumer := order.ConsumerAddress()
+	limit := time.Now().Add(escrowWait)
+	for {
+		escrow, err := s.escrowOf(ctx, consumer)
+		if err != nil {
+			return Escrow{}, err
+		}
+		var outstanding chain.Amount
+		s.replica.view(func(state *scheduler.State) { outstanding = state.Outstanding(consumer) })
+		needed, ok := outstanding.Add(order.MaxCost)
+		if !ok || !escrow.Balance.Less(needed) || time.Now().After(limit) {
+			return escrow, nil
+		}
+		timer := time.NewTimer(escrowPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return Escrow{}, context.Cause(ctx)
+		}
+	}
+}
+
+type cancelInput struct {
+	ID        string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id"`
+	Signature string `header:"Hypermesh-Signature" required:"true" minLength:"128" maxLength:"128" doc:"by the consumer, over the cancellation, in hexadecimal"`
+}
+
+func (s *Server) cancelJob(ctx context.Context, in *cancelInput) (*body[api.Job], error) {
+	id, err := crypto.ParseDigest(in.ID)
+	if err != nil {
+		return nil, invalid("path.id", err)
+	}
+	var signature crypto.Signature
+	if err := signature.UnmarshalText([]byte(in.Signature)); err != nil {
+		return nil, invalid("header."+api.SignatureHeader, err)
+	}
+	known, ok := s.jobJSON(id)
+	if !ok {
+		return nil, notFound("job " + in.ID + " is not known")
+	}
+	key := crypto.PublicKey(known.Order.Consumer.Key) // of 32 bytes: the order was checked
+	if !key.Verify(crypto.DomainCancel, api.CancelPayload(s.id.genesis.ChainID, id), signature) {
+		p := newProblem(http.StatusForbidden, api.ProblemInvalid, "only the job's consumer may end it")
+		p.Errors = []api.ProblemDetail{{Location: "header." + api.SignatureHeader, Message: "is not the consumer's signature of the cancellation"}}
+		return nil, p
+	}
+	if err := s.propose(scheduler.CancelJob{Order: id}); err != nil {
+		return nil, s.answer(ctx, "cancelling the job", err)
+	}
+	out, ok := s.jobJSON(id)
+	if !ok || out.Status != job.Cancelled && !out.Status.Final() {
+		return nil, s.answer(ctx, "cancelling the job", errNoLeader)
+	}
+	return &body[api.Job]{out}, nil
+}

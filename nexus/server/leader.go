@@ -1,0 +1,341 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	applyTimeout   = 5 * time.Second // until raft takes an entry into its queue
+	barrierTimeout = 10 * time.Second
+	tickEvery      = time.Second
+)
+
+// errNoLeader says that a command found no leader, or lost it under way: it may
+// or may not have been carried out. Commands may be repeated.
+var errNoLeader = errors.New("server: the cluster has no leader now")
+
+// propose has raft carry out a command. The error is a *scheduler.Rejection or
+// wraps errNoLeader.
+func (s *Server) propose(c scheduler.Command) error {
+	raw := scheduler.Entry{TimeMs: s.now(), Command: c}.Encode()
+	if len(raw) > scheduler.MaxCommandBytes {
+		return &scheduler.Rejection{Rule: "size", Text: fmt.Sprintf("command of %d bytes, limit %d", len(raw), scheduler.MaxCommandBytes)}
+	}
+	future := s.consensus.raft.Apply(raw, applyTimeout)
+	if err := future.Error(); err != nil {
+		return fmt.Errorf("%w: %w", errNoLeader, err)
+	}
+	if err, failed := future.Response().(error); failed {
+		return err
+	}
+	return nil
+}
+
+// now returns the clock's time in ms.
+func (s *Server) now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()) }
+
+// reign is the time in which this server leads: it owns every goroutine that
+// acts for the cluster, and ends with the leadership.
+type reign struct {
+	*Server
+	ctx     context.Context
+	effects *effectQueue
+	wg      sync.WaitGroup
+	pokes   chan *session
+
+	mu       sync.Mutex
+	auctions map[uint64]*auction
+	declared map[*session]uint64            // version of the Hello that the state has
+	busy     map[assignment]bool            // refusals, Dones and Hellos being seen to
+	gone     map[crypto.PublicKey]time.Time // since when; the loop's own
+	quotes   chan struct{}                  // one token for each dry run
+}
+
+// assignment names an order's part of a node; a zero order stands for the node.
+type assignment struct {
+	order crypto.Digest
+	node  crypto.PublicKey
+}
+
+// followRaft watches raft and reigns while this server leads.
+func (s *Server) followRaft(ctx context.Context) {
+	var end func()
+	defer func() {
+		if end != nil {
+			end()
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-s.consensus.raft.LeaderCh():
+			if end != nil {
+				end()
+				end = nil
+			}
+			if leads {
+				end = s.begin(ctx)
+			}
+		}
+	}
+}
+
+// begin starts a reign and returns how to end it.
+func (s *Server) begin(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &reign{
+		Server: s, ctx: ctx, effects: newEffectQueue(), pokes: make(chan *session, 1_024),
+		auctions: map[uint64]*auction{}, declared: map[*session]uint64{}, busy: map[assignment]bool{},
+		gone: map[crypto.PublicKey]time.Time{}, quotes: make(chan struct{}, maxQuotes),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run()
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// run leads until the reign's context ends.
+func (r *reign) run() {
+	for {
+		err := r.consensus.raft.Barrier(barrierTimeout).Error()
+		if r.ctx.Err() != nil || errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrRaftShutdown) {
+			return
+		}
+		if err == nil {
+			break
+		}
+		r.log.Warn("leader waits for its log", "error", err)
+	}
+	r.log.Info("leading", "term", r.consensus.raft.CurrentTerm())
+	r.replica.lead(r.effects)
+	r.current.Store(r)
+	defer func() {
+		r.current.Store(nil)
+		r.replica.follow()
+		r.wg.Wait()
+		r.log.Info("no longer leading")
+	}()
+	r.wg.Go(r.settleAll)
+	r.attend()
+}
+
+// attend is the reign's loop: effects, what agents say, and the clock.
+func (r *reign) attend() {
+	ticker := time.NewTicker(min(tickEvery, r.cfg.NodeGrace/2))
+	defer ticker.Stop()
+	r.survey()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.effects.ready:
+			for _, e := range r.effects.take() {
+				r.execute(e)
+			}
+		case session := <-r.pokes:
+			r.hear(session)
+		case <-ticker.C:
+			r.survey()
+			r.tick()
+		}
+	}
+}
+
+// async runs f within the reign.
+func (r *reign) async(f func()) {
+	if r.ctx.Err() == nil {
+		r.wg.Go(f)
+	}
+}
+
+// once runs f within the reign unless it is running for that assignment.
+func (r *reign) once(a assignment, f func()) {
+	r.mu.Lock()
+	busy := r.busy[a]
+	r.busy[a] = true
+	r.mu.Unlock()
+	if busy {
+		return
+	}
+	r.async(func() {
+		defer func() {
+			r.mu.Lock()
+			delete(r.busy, a)
+			r.mu.Unlock()
+		}()
+		f()
+	})
+}
+
+// execute does one effect. It does not wait for anybody.
+func (r *reign) execute(e scheduler.Effect) {
+	switch e := e.(type) {
+	case scheduler.OpenAuction:
+		r.async(func() { r.hold(e) })
+	case scheduler.SendAssign:
+		r.tell(e.Node, job.Assign{Assignment: e.Assignment})
+	case scheduler.SendCancel:
+		r.tell(e.Node, job.Cancel{Order: e.Order, Reason: short(e.Reason)})
+	case scheduler.SendAck:
+		if s := r.sessions.get(e.Node); s != nil {
+			s.settled(e.Order)
+			s.send(job.Ack{Order: e.Order, Refuse: short(e.Refuse)})
+		}
+	case scheduler.Post: // readers of the outbox watch the state
+	}
+}
+
+// tell sends to a node that is here. One that is not is told when it comes
+// back, or its work is given to others.
+func (r *reign) tell(node crypto.PublicKey, m job.Message) {
+	if s := r.sessions.get(node); s != nil {
+		s.send(m)
+	}
+}
+
+// maxReason is what a message takes of a reason.
+const maxReason = 512
+
+func short(reason string) string { return reason[:min(len(reason), maxReason)] }
+
+// tick lets time pass for the state if it matters.
+func (r *reign) tick() {
+	due := false
+	now := r.now()
+	r.replica.view(func(s *scheduler.State) { due = s.Due(now) })
+	if due {
+		r.async(func() { r.report("tick", r.propose(scheduler.Tick{})) })
+	}
+}
+
+// report logs what a command of the leader's own met. A lost leadership is the
+// next leader's business.
+func (r *reign) report(what string, err error) {
+	if err != nil && r.ctx.Err() == nil {
+		r.log.Warn("command failed", "command", what, "error", err)
+	}
+}
+
+// survey looks at every session, and at the nodes that have none.
+func (r *reign) survey() {
+	present := map[crypto.PublicKey]bool{}
+	for _, s := range r.sessions.all() {
+		present[s.node] = true
+		r.hear(s)
+	}
+	r.mu.Lock()
+	for s := range r.declared {
+		if s.conn.Err() != nil {
+			delete(r.declared, s)
+		}
+	}
+	r.mu.Unlock()
+	var away []crypto.PublicKey
+	r.replica.view(func(s *scheduler.State) {
+		for _, n := range s.Nodes() {
+			if n.Connected && !present[n.ID] {
+				away = append(away, n.ID)
+			}
+		}
+	})
+	r.miss(away)
+}
+
+// miss gives up nodes that have been away for longer than the grace.
+func (r *reign) miss(away []crypto.PublicKey) {
+	now := time.Now()
+	still := make(map[crypto.PublicKey]time.Time, len(away))
+	for _, node := range away {
+		since, known := r.gone[node]
+		if !known {
+			since = now
+		}
+		still[node] = since
+		if now.Sub(since) < r.cfg.NodeGrace {
+			continue
+		}
+		r.once(assignment{node: node}, func() {
+			r.log.Info("node given up", "node", node.Short(), "away", now.Sub(since))
+			r.report("node down", r.propose(scheduler.NodeDown{Node: node}))
+		})
+	}
+	r.gone = still
+}
+
+// hear sees to whatever an agent has said and the state does not know.
+func (r *reign) hear(s *session) {
+	hello, version := s.said()
+	r.mu.Lock()
+	known := r.declared[s] == version
+	r.mu.Unlock()
+	if !known {
+		r.once(assignment{node: s.node}, func() { r.declare(s, hello, version) })
+	}
+	dones, refusals := s.waiting()
+	for order, reason := range refusals {
+		r.once(assignment{order: order, node: s.node}, func() { r.refuse(s, order, reason) })
+	}
+	for _, d := range dones {
+		r.once(assignment{order: d.Receipt.Order, node: s.node}, func() { r.finish(s, d) })
+	}
+}
+
+// declare tells the state of a node, once the chain has confirmed its owner.
+func (r *reign) declare(s *session, hello job.Hello, version uint64) {
+	owner, err := r.ownerOf(r.ctx, s.node)
+	switch {
+	case r.ctx.Err() != nil:
+		return
+	case errors.Is(err, ErrNotRegistered):
+		s.log.Info("agent is not registered on the chain (yet)")
+		return // asked again by the next survey
+	case err != nil:
+		s.log.Warn("cannot ask the chain for a node's owner", "error", err)
+		return
+	case owner != hello.Owner:
+		s.log.Warn("agent names another owner than the chain", "named", hello.Owner, "chain", owner)
+		s.conn.Close(closeOwner, fmt.Sprintf("node %s belongs to %s on the chain", s.node.Short(), owner))
+		return
+	}
+	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello})
+	if rejected, ok := errors.AsType[*scheduler.Rejection](err); ok {
+		s.conn.Close(closeOwner, rejected.Text)
+		return
+	}
+	if err != nil {
+		r.report("node up", err)
+		return
+	}
+	r.mu.Lock()
+	r.declared[s] = version
+	r.mu.Unlock()
+	s.log.Info("node is up", "owner", owner, "millicores", hello.Total.Millicores, "memory_mib", hello.Total.MemoryMiB)
+	r.poke(s) // what came meanwhile
+}
+
+// refuse tells the state that a node did not take its assignment.
+func (r *reign) refuse(s *session, order crypto.Digest, reason string) {
+	s.log.Info("assignment refused", "job", order.Short(), "reason", reason)
+	if err := r.propose(scheduler.Refused{Order: order, Node: s.node, Reason: reason}); err != nil {
+		r.report("refused", err)
+		return
+	}
+	s.settled(order)
+}

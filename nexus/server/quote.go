@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/match"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	maxQuotes     = 16             // dry runs at a time
+	draftPatience = 10 * 60 * 1000 // ms until a draft order's deadline, beside the work's own time
+)
+
+// quote asks the nodes that fit for bids on a draft of an order.
+func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote], error) {
+	var request api.QuoteRequest
+	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
+		return nil, invalidBody(err)
+	}
+	spec, err := api.SpecFromJSON(request.Spec)
+	if err != nil {
+		return nil, invalidBody(err)
+	}
+	if request.Policy.Policy == nil {
+		return nil, invalid("body.policy", fmt.Errorf("missing"))
+	}
+	order := s.draft(&spec, request.Policy.Policy)
+	if err := job.CheckOrder(&order, &spec); err != nil {
+		return nil, invalid("body.policy", err)
+	}
+	r := s.current.Load()
+	if r == nil {
+		return nil, busyProblem("the leader has changed")
+	}
+	select {
+	case r.quotes <- struct{}{}:
+		defer func() { <-r.quotes }()
+	default:
+		return nil, busyProblem(fmt.Sprintf("quotes made now: limit %d", maxQuotes))
+	}
+	var fit []crypto.PublicKey
+	var excluded []match.Exclusion
+	owners := map[crypto.PublicKey]chain.Address{}
+	s.replica.view(func(state *scheduler.State) {
+		fit, excluded = state.Explain(&spec)
+		for _, n := range state.Nodes() {
+			owners[n.ID] = n.Owner
+		}
+	})
+	least, most := replicas(request.Policy.Policy)
+	a := &auction{number: dryRun | rand.Uint64(), order: order.ID(), want: least}
+	if !r.collect(ctx, a, fit, job.Offer{Auction: a.number, Order: order, Spec: spec}) {
+		return nil, busyProblem("the request ended before its answer")
+	}
+	out := s.tally(&order, &spec, a.bids, owners)
+	for _, e := range excluded {
+		out.Excluded = append(out.Excluded, api.Exclusion{Reason: e.Reason, Nodes: e.Nodes})
+	}
+	for reason, nodes := range a.reasons {
+		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: nodes})
+	}
+	price(&out, least, most)
+	return &body[api.Quote]{out}, nil
+}
+
+// replicas returns how many takers a policy needs, and how many it may come to
+// ask for.
+func replicas(p chain.Policy) (least, most int) {
+	if r, ok := p.(chain.PolicyReplicate); ok {
+		return int(r.K), int(r.N)
+	}
+	return 1, 1
+}
+
+// draft is an order that nobody signed, without bounds on its price.
+func (s *Server) draft(spec *job.Spec, policy chain.Policy) chain.Order {
+	order := chain.Order{
+		ChainID: s.id.genesis.ChainID, Consumer: crypto.AccountKeyOf(s.id.cluster.Public()), Nonce: rand.Uint64(),
+		Cluster: s.id.cluster.Public(), Spec: spec.Digest(), Policy: chain.PolicyField{Policy: policy},
+		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Nano(math.MaxUint64),
+		Deadline: s.now() + chain.TimeMs(spec.Limits.WallMs) + draftPatience,
+	}
+	for _, r := range chain.Resources {
+		order.Caps = append(order.Caps, chain.UnitPrice{Resource: r, Price: math.MaxUint64})
+	}
+	return order
+}
+
+// tally lists the bids, the best first.
+func (s *Server) tally(order *chain.Order, spec *job.Spec, bids []scheduler.SignedBid, owners map[crypto.PublicKey]chain.Address) api.Quote {
+	out := api.Quote{Cluster: s.id.cluster.Public(), Bids: []api.QuoteBid{}, Excluded: []api.Exclusion{}}
+	byNode := map[crypto.PublicKey]chain.Bid{}
+	var offers []match.Offer
+	for _, b := range bids {
+		cost, err := scheduler.BidCost(order, spec, &b.Bid)
+		if err != nil {
+			s.log.Info("bid without a price for all that the job uses", "node", b.Bid.Node.Short(), "error", err)
+			continue
+		}
+		byNode[b.Bid.Node] = b.Bid
+		offers = append(offers, match.Offer{Node: b.Bid.Node, Owner: owners[b.Bid.Node], Cost: cost})
+	}
+	match.Rank(order.ID(), offers)
+	for _, o := range offers {
+		bid := api.BidToJSON(byNode[o.Node])
+		out.Bids = append(out.Bids, api.QuoteBid{Node: o.Node, Owner: o.Owner, Prices: bid.Prices, Fixed: bid.Fixed, Cost: o.Cost})
+	}
+	return out
+}
+
+// price says what the job can cost, or why it would wait: the dearest of the
+// takers, for each of the replicas that the policy may come to ask for.
+func price(q *api.Quote, least, most int) {
+	seen := map[chain.Address]bool{}
+	var dearest chain.Amount
+	for _, b := range q.Bids {
+		if len(seen) == most {
+			break
+		}
+		if !seen[b.Owner] {
+			seen[b.Owner] = true
+			dearest = b.Cost // they are sorted
+		}
+	}
+	if len(seen) < least {
+		q.Reason = fmt.Sprintf("%d owners needed, %d bid", least, len(seen))
+		return
+	}
+	total, ok := dearest.ShareFloor(uint64(most), 1)
+	if !ok {
+		q.Reason = "the price does not fit an amount"
+		return
+	}
+	q.MaxCost = chain.Nano(max(1, total.Nano())) // 0 says that nobody can
+}

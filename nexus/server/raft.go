@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+const (
+	raftProtocol  = "hypermesh/nexus-raft/1"
+	raftPool      = 3               // idle streams kept to each server
+	raftIOTimeout = 3 * time.Second // of one exchange
+	walSegment    = 8 * mebibyte
+	keptSnapshots = 2
+
+	// A snapshot is taken when so many entries came since the last one.
+	snapshotEntries = 8_192
+	snapshotEvery   = 30 * time.Second
+)
+
+// consensus is this server's part in raft.
+type consensus struct {
+	raft *raft.Raft
+	net  *raft.NetworkTransport
+	log  *wal.WAL
+	meta *metadb.BoltMetaDB // the log's; its Close leaves it open
+}
+
+// serverID is a server's name in raft, and its address too: where a server is
+// reached is configuration, and not replicated.
+func serverID(id crypto.PublicKey) raft.ServerID { return raft.ServerID(id.String()) }
+
+// openRaft starts raft on the log below dir, or begins it with the given
+// members.
+func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm raft.FSM) (c *consensus, err error) {
+	logger := hclogTo(cfg.Log)
+	dir := filepath.Join(cfg.Home, dataDir, raftDir)
+	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+		return nil, fmt.Errorf("server: raft: %w", err)
+	}
+	c = &consensus{meta: &metadb.BoltMetaDB{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("server: raft: %w", err), c.close(func() error { return nil }))
+		}
+	}()
+	if c.log, err = wal.Open(filepath.Join(dir, "log"), wal.WithLogger(logger), wal.WithMetaStore(c.meta), wal.WithSegmentSize(walSegment)); err != nil {
+		return nil, err
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, logger)
+	if err != nil {
+		return nil, err
+	}
+	c.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: raftPool, Timeout: raftIOTimeout, Logger: logger, MsgpackUseNewTimeFormat: true,
+	})
+	known, err := raft.HasExistingState(c.log, c.log, snapshots)
+	if err != nil {
+		return nil, err
+	}
+	config := raftConfig(cfg, layer.pool.endpoint.ID(), logger)
+	if !known {
+		if err := raft.BootstrapCluster(config, c.log, c.log, snapshots, c.net, membership(members)); err != nil {
+			return nil, err
+		}
+	}
+	c.raft, err = raft.NewRaft(config, fsm, c.log, c.log, snapshots, c.net)
+	return c, err
+}
+
+// raftConfig derives every time from the heartbeat: a follower that has heard
+// nothing for one to two of them stands for election. At 700 ms another leader
+// acts within two seconds, and a machine may stall for half a second before
+// its leader steps down.
+func raftConfig(cfg *Config, self crypto.PublicKey, logger hclog.Logger) *raft.Config {
+	config := raft.DefaultConfig()
+	config.LocalID = serverID(self)
+	config.HeartbeatTimeout = cfg.Heartbeat
+	config.ElectionTimeout = cfg.Heartbeat
+	config.LeaderLeaseTimeout = cfg.Heartbeat * 3 / 4
+	config.CommitTimeout = max(10*time.Millisecond, cfg.Heartbeat/14)
+	config.SnapshotInterval = snapshotEvery
+	config.SnapshotThreshold = snapshotEntries
+	config.TrailingLogs = snapshotEntries
+	config.BatchApplyCh = true
+	config.Logger = logger
+	return config
+}
+
+func membership(members []transport.NodeAddr) raft.Configuration {
+	var out raft.Configuration
+	for _, m := range members {
+		id := serverID(m.ID)
+		out.Servers = append(out.Servers, raft.Server{Suffrage: raft.Voter, ID: id, Address: raft.ServerAddress(id)})
+	}
+	return out
+}
+
+// leader returns the leader that this server knows of, or zero.
+func (c *consensus) leader() crypto.PublicKey {
+	_, id := c.raft.LeaderWithID()
+	if id == "" {
+		return crypto.PublicKey{}
+	}
+	key, err := crypto.ParsePublicKey(string(id))
+	if err != nil {
+		panic(fmt.Sprintf("server: raft names a server %q", id)) // membership named them all
+	}
+	return key
+}
+
+// handOver gives the leadership to another server, if this one has it.
+func (c *consensus) handOver(log *slog.Logger) {
+	if c.raft.State() != raft.Leader {
+		return
+	}
+	if err := c.raft.LeadershipTransfer().Error(); err != nil {
+		log.Info("leadership not handed over", "error", err)
+	}
+}
+
+// close stops raft and closes its files. cut ends whatever raft waits for on
+// the network.
+func (c *consensus) close(cut func() error) error {
+	var failures []error
+	if c.raft != nil {
+		stopped := c.raft.Shutdown()
+		failures = append(failures, cut(), stopped.Error())
+	}
+	if c.net != nil {
+		failures = append(failures, c.net.Close())
+	}
+	if c.log != nil {
+		failures = append(failures, c.log.Close())
+	}
+	failures = append(failures, c.meta.Close())
+	return errors.Join(failures...)
+}
+
+// streamLayer is raft's network: streams of our transport.
+type streamLayer struct {
+	*inbox
+	pool *pool
+}
+
+var _ raft.StreamLayer = (*streamLayer)(nil)
+
+// Dial opens a stream to the server that the address names.
+func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, err := crypto.ParsePublicKey(string(address))
+	if err != nil {
+		return nil, fmt.Errorf("server: raft names a server %q: %w", address, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.pool.openStream(ctx, id)
+}
+
+// hclogTo returns a logger in raft's form that writes to log.
+func hclogTo(log *slog.Logger) hclog.Logger {
+	out := hclog.NewInterceptLogger(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Debug})
+	out.RegisterSink(logSink{log: log.With("part", "raft")})
+	return out
+}
+
+type logSink struct{ log *slog.Logger }
+
+// Accept implements hclog.SinkAdapter. What raft calls information is a
+// server's detail: elections show in the server's own lines.
+func (s logSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case hclog.Error:
+		to = slog.LevelWarn // a server that is gone is an error to raft
+	case hclog.Warn:
+		to = slog.LevelInfo
+	}
+	s.log.Log(context.Background(), to, msg, args...)
+}

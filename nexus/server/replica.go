@@ -1,0 +1,160 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+// maxSnapshotBytes bounds what a restarting server reads back.
+const maxSnapshotBytes = 4 << 30
+
+// replica is the scheduler's state as raft builds it on this server.
+type replica struct {
+	config scheduler.Config
+	log    *slog.Logger
+
+	mu      sync.RWMutex
+	state   *scheduler.State
+	changed chan struct{} // closed, and another put in its place, by every change
+	effects *effectQueue  // of the reign; nil while another server leads
+}
+
+func newReplica(config scheduler.Config, log *slog.Logger) *replica {
+	return &replica{config: config, log: log, state: scheduler.New(config), changed: make(chan struct{})}
+}
+
+var _ raft.FSM = (*replica)(nil)
+
+// Apply carries out one entry; its answer is nil or an error. Effects go to the
+// leader's queue in the order of the log.
+func (r *replica) Apply(l *raft.Log) any {
+	entry, err := scheduler.DecodeEntry(l.Data)
+	if err != nil {
+		r.log.Error("server: an entry of the log does not decode", "index", l.Index, "error", err)
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	effects, err := r.state.Apply(entry)
+	if r.effects != nil {
+		r.effects.push(effects)
+	}
+	r.change()
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// change wakes the watchers. The caller holds r.mu.
+func (r *replica) change() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// view shows the state, which f must not keep or change.
+func (r *replica) view(f func(*scheduler.State)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	f(r.state)
+}
+
+// watch returns a channel that the next change closes.
+func (r *replica) watch() <-chan struct{} {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.changed
+}
+
+// lead has the effects of every later entry put into the queue, after those of
+// what is still to be done.
+func (r *replica) lead(queue *effectQueue) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.effects = queue
+	queue.push(r.state.Pending())
+}
+
+func (r *replica) follow() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.effects = nil
+}
+
+// Snapshot encodes the state.
+func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return encodedState(r.state.Encode()), nil
+}
+
+// Restore puts a snapshot in the state's place.
+func (r *replica) Restore(from io.ReadCloser) error {
+	raw, err := io.ReadAll(io.LimitReader(from, maxSnapshotBytes+1))
+	if err != nil {
+		return fmt.Errorf("server: reading a snapshot: %w", err)
+	}
+	if len(raw) > maxSnapshotBytes {
+		return fmt.Errorf("server: snapshot is larger than %d bytes", maxSnapshotBytes)
+	}
+	state, err := scheduler.Restore(r.config, raw)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = state
+	r.change()
+	return nil
+}
+
+// encodedState is a snapshot.
+type encodedState []byte
+
+// Persist implements raft.FSMSnapshot.
+func (e encodedState) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(e); err != nil {
+		return fmt.Errorf("server: writing a snapshot: %w (%w)", err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (encodedState) Release() {}
+
+// effectQueue is what the leader has still to do. It holds no more than the
+// state's pending work and the effects of entries in flight.
+type effectQueue struct {
+	mu    sync.Mutex
+	list  []scheduler.Effect
+	ready chan struct{} // has a token while the list is not empty
+}
+
+func newEffectQueue() *effectQueue { return &effectQueue{ready: make(chan struct{}, 1)} }
+
+func (q *effectQueue) push(effects []scheduler.Effect) {
+	if len(effects) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.list = append(q.list, effects...)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *effectQueue) take() []scheduler.Effect {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := q.list
+	q.list = nil
+	return out
+}

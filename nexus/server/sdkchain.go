@@ -1,0 +1,240 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	// maxClaimTxs bounds the transactions that are looked at for one job.
+	maxClaimTxs = 64
+	// windowMargin is how long after its claim window a job is given up: clocks
+	// differ, and blocks take their time.
+	windowMargin = time.Minute
+)
+
+// sdkChain asks nodes, and believes proofs and certificates alone.
+type sdkChain struct {
+	client   *sdk.Client
+	cluster  crypto.PublicKey
+	windowMs uint64
+}
+
+func newSDKChain(nodes []string, id identity) (*sdkChain, error) {
+	client, err := sdk.New(sdk.Config{Nodes: nodes, Genesis: id.genesis, Timeout: 5 * time.Second, Attempts: 2 * len(nodes)})
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	return &sdkChain{client: client, cluster: id.cluster.Public(), windowMs: id.genesis.Params.ClaimWindowMs}, nil
+}
+
+var _ Chain = (*sdkChain)(nil)
+
+// record returns what a finalized state has under a key, nil for nothing.
+func (c *sdkChain) record(ctx context.Context, key []byte) ([]byte, error) {
+	value, err := c.client.VerifiedState(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := value.Get()
+	if !ok {
+		return nil, nil
+	}
+	return raw, nil
+}
+
+// Escrow implements Chain.
+func (c *sdkChain) Escrow(ctx context.Context, consumer chain.Address) (Escrow, error) {
+	value, err := c.client.VerifiedState(ctx, settlement.EscrowKey(consumer, c.cluster))
+	if err != nil {
+		return Escrow{}, err
+	}
+	out := Escrow{Height: value.Height(), TimeMs: value.Header().TimeMs()}
+	if raw, ok := value.Get(); ok {
+		escrow, err := settlement.DecodeEscrow(raw)
+		if err != nil {
+			return Escrow{}, err
+		}
+		out.Balance = escrow.Balance
+	}
+	return out, nil
+}
+
+// Owner implements Chain.
+func (c *sdkChain) Owner(ctx context.Context, node crypto.PublicKey) (chain.Address, error) {
+	raw, err := c.record(ctx, settlement.ProviderKey(node))
+	if err != nil {
+		return chain.Address{}, err
+	}
+	if raw == nil {
+		return chain.Address{}, fmt.Errorf("%w: provider %s", ErrNotRegistered, node.Short())
+	}
+	provider, err := settlement.DecodeProvider(raw)
+	if err == nil && provider.UnbondedMs != 0 {
+		err = fmt.Errorf("%w: provider %s is unbonded", ErrNotRegistered, node.Short())
+	}
+	return provider.Owner, err
+}
+
+// FeeBps implements Chain.
+func (c *sdkChain) FeeBps(ctx context.Context) (uint16, error) {
+	raw, err := c.record(ctx, settlement.ClusterKey(c.cluster))
+	if err != nil {
+		return 0, err
+	}
+	if raw == nil {
+		return 0, fmt.Errorf("%w: cluster %s", ErrNotRegistered, c.cluster.Short())
+	}
+	cluster, err := settlement.DecodeCluster(raw)
+	return cluster.FeeBps, err
+}
+
+// Outcome implements Chain. The node is believed as to where to look; what is
+// there is checked: receipts against the headers that commit to them.
+func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error) {
+	said, err := c.client.Settlements(ctx, order)
+	if err != nil {
+		return Outcome{}, err
+	}
+	out, err := c.paid(ctx, order, said.Settled)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if len(out.Nodes) >= len(claims) {
+		return Outcome{Settled: true, Record: out}, nil
+	}
+	for i := range claims {
+		reason, err := c.refused(ctx, &claims[i], &said)
+		if err != nil || reason != "" {
+			return Outcome{Refused: reason}, err
+		}
+	}
+	window := uint64(claims[0].Order.Deadline) + c.windowMs + uint64(windowMargin.Milliseconds())
+	if uint64(time.Now().UnixMilli()) > window {
+		return Outcome{Refused: "the claim window has passed"}, nil
+	}
+	return Outcome{}, nil
+}
+
+// paid sums up what verified receipts say was paid for an order.
+func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, said []api.SettledClaim) (scheduler.SettlementRecord, error) {
+	var out scheduler.SettlementRecord
+	for _, s := range said[:min(len(said), maxClaimTxs)] {
+		if slices.Contains(out.Txs, s.TxID) {
+			continue
+		}
+		receipt, height, err := c.client.VerifiedReceipt(ctx, s.TxID)
+		if err != nil {
+			return out, err
+		}
+		out.Txs = append(out.Txs, s.TxID)
+		for _, event := range receipt.Events {
+			settled, ok := event.(chain.ClaimSettled)
+			if !ok || settled.Order != order {
+				continue
+			}
+			cost, okCost := out.Cost.Add(settled.Cost)
+			burned, okBurned := out.Burned.Add(settled.Burned)
+			if !okCost || !okBurned {
+				return out, fmt.Errorf("server: what was paid for order %s does not fit an amount", order.Short())
+			}
+			out.Cost, out.Burned, out.Height = cost, burned, max(out.Height, height)
+			out.Nodes = append(out.Nodes, settled.Node)
+			out.Proof = out.Proof || settled.ProofVerified
+		}
+	}
+	return out, nil
+}
+
+// refused returns why the chain refused exactly this claim, or nothing. A claim
+// that waits for others, or was paid, is refused when it is posted again, which
+// means nothing; and anybody can post another claim of the same name, to have
+// it refused.
+func (c *sdkChain) refused(ctx context.Context, claim *chain.Claim, said *api.Settlements) (string, error) {
+	key := claim.Key()
+	for _, r := range said.Recorded {
+		if r.Claim.Node == key.Node && r.Claim.Sequence == key.Sequence {
+			return "", nil
+		}
+	}
+	for _, s := range said.Settled {
+		if s.Claim.Node == key.Node && s.Claim.Sequence == key.Sequence {
+			return "", nil
+		}
+	}
+	for _, r := range said.Rejected[:min(len(said.Rejected), maxClaimTxs)] {
+		if r.Claim.Node != key.Node || r.Claim.Sequence != key.Sequence {
+			continue
+		}
+		ours, err := c.posted(ctx, r.TxID, claim)
+		if err != nil {
+			return "", err
+		}
+		if ours == "" {
+			continue
+		}
+		return ours, nil
+	}
+	return "", nil
+}
+
+// posted returns why a transaction's receipt refuses a claim, or nothing if the
+// transaction posted another.
+func (c *sdkChain) posted(ctx context.Context, id chain.TxID, claim *chain.Claim) (string, error) {
+	receipt, height, err := c.client.VerifiedReceipt(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	block, err := c.client.VerifiedBlock(ctx, height)
+	if err != nil {
+		return "", err
+	}
+	if !postsClaim(block.Txs(), id, claim) {
+		return "", nil
+	}
+	key := claim.Key()
+	for _, event := range receipt.Events {
+		rejected, ok := event.(chain.ClaimRejected)
+		if ok && rejected.Order == key.Order && rejected.Node == key.Node && rejected.Sequence == key.Sequence {
+			return rejected.Reason, nil
+		}
+	}
+	return "", nil
+}
+
+// postsClaim reports whether a transaction of the block posts this claim and no
+// other of its name.
+func postsClaim(txs []chain.DecodedTx, id chain.TxID, claim *chain.Claim) bool {
+	want, found := codec.Marshal(*claim), false
+	for i := range txs {
+		if txs[i].ID() != id {
+			continue
+		}
+		for _, m := range txs[i].Tx().Body.Messages {
+			settle, ok := m.(chain.Settle)
+			if !ok {
+				continue
+			}
+			for k := range settle.Claims {
+				if settle.Claims[k].Key() != claim.Key() {
+					continue
+				}
+				if found = bytes.Equal(codec.Marshal(settle.Claims[k]), want); !found {
+					return false
+				}
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,364 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	shutdownTimeout = 3 * time.Second
+	peerConns       = 64 // connections of other servers beside those of agents
+)
+
+// closeOwner is the code with which an agent is sent away whose owner the chain
+// does not confirm.
+const closeOwner = transport.CloseOfProtocol
+
+// Server is one server of a cluster.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	chain   Chain
+	id      identity
+	self    crypto.PublicKey
+	members []transport.NodeAddr
+	config  scheduler.Config
+
+	endpoint  *transport.Endpoint
+	blobs     *blob.Store
+	blobPool  *pool
+	peers     *http.Transport
+	replica   *replica
+	consensus *consensus
+	raftInbox *inbox
+	peerInbox *inbox
+	sessions  *sessions
+	logs      *jobLogs
+	pins      *pins
+	http      *http.Server
+	peerHTTP  *http.Server
+	listener  net.Listener
+	metrics   *metrics
+
+	current   atomic.Pointer[reign] // while this server leads
+	elections elections
+	escrows   escrowCache
+
+	ctx     context.Context // of everything that outlives a reign
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	closing chan struct{} // closed when streams of events should end
+
+	ownersMu sync.Mutex
+	owners   map[crypto.PublicKey]knownOwner
+	asking   chan struct{} // one token for each question to the chain about owners
+
+	fee feeCache
+}
+
+// Run runs a server until ctx ends, with the chain that its configuration
+// names.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.Check(); err != nil {
+		return fmt.Errorf("server: configuration: %w", err)
+	}
+	id, err := readIdentity(cfg.Home)
+	if err != nil {
+		return err
+	}
+	c, err := newSDKChain(cfg.RPC, id)
+	if err != nil {
+		return err
+	}
+	s, err := Open(cfg, c)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// Open reads the home, opens the stores, and binds the addresses. Run must
+// follow: it closes everything.
+func Open(cfg Config, c Chain) (s *Server, err error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("server: configuration: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s = &Server{
+		cfg: cfg, chain: c, logs: newJobLogs(), closing: make(chan struct{}),
+		owners: map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := s.openIdentity(); err != nil {
+		return nil, err
+	}
+	if err := s.openStores(); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(s)
+	return s, s.openHTTP()
+}
+
+func (s *Server) openIdentity() (err error) {
+	if s.id, err = readIdentity(s.cfg.Home); err != nil {
+		return err
+	}
+	if s.members, err = s.cfg.members(); err != nil {
+		return err
+	}
+	s.self = s.id.node.Public()
+	mine := false
+	for _, m := range s.members {
+		mine = mine || m.ID == s.self
+	}
+	if !mine {
+		return fmt.Errorf("server: servers does not list this one, %s", s.self)
+	}
+	s.log = s.cfg.Log.With("server", s.self.Short())
+	s.cfg.Log = s.log
+	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster)
+	s.config.RetentionMs = uint64(s.cfg.Retention.Milliseconds())
+	return nil
+}
+
+func (s *Server) openStores() (err error) {
+	if s.endpoint, err = transport.Open(transport.Config{
+		Key: s.id.node, Network: s.id.genesis.Digest(), ListenAddr: s.cfg.Listen, MaxConns: s.cfg.MaxAgents + peerConns, Log: s.log,
+	}); err != nil {
+		return err
+	}
+	if s.blobs, err = blob.Open(blob.Config{
+		Dir: filepath.Join(s.cfg.Home, dataDir, blobsDir), MaxBytes: int64(s.cfg.BlobMiB) * mebibyte, MaxBlobBytes: s.maxBlob(), Log: s.log,
+	}); err != nil {
+		return err
+	}
+	s.pins = newPins(s.blobs)
+	s.blobPool = newPool(s.endpoint, blobProtocol, s.members)
+	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.members))
+	s.sessions = &sessions{
+		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
+		blobs: s.serveAgent, logs: s.takeLog, bids: s.bid, poke: s.poke,
+	}
+	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
+	s.replica = newReplica(s.config, s.log)
+	layer := &streamLayer{inbox: s.raftInbox, pool: newPool(s.endpoint, raftProtocol, s.members)}
+	if s.consensus, err = openRaft(&s.cfg, s.members, layer, s.replica); err != nil {
+		return err
+	}
+	s.elections.observe(s.consensus.raft)
+	return nil
+}
+
+// HTTPAddr returns the address that the HTTP API is bound to.
+func (s *Server) HTTPAddr() net.Addr { return s.listener.Addr() }
+
+// NodeAddr returns the server's identity and the address that it listens at.
+func (s *Server) NodeAddr() transport.NodeAddr { return s.endpoint.NodeAddr() }
+
+// Leads reports whether this server acts as the leader.
+func (s *Server) Leads() bool { return s.current.Load() != nil }
+
+// Run serves until ctx ends, hands the leadership over if it has it, stops
+// every goroutine and closes everything. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(ctx, s.cancel)()
+	var wg sync.WaitGroup
+	fail := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			stop(fmt.Errorf("server: %s: %w", what, err))
+		}
+	}
+	for _, l := range []struct {
+		protocol string
+		admit    func(crypto.PublicKey) bool
+		serve    func(context.Context, *transport.Conn)
+	}{
+		{raftProtocol, s.isMember, s.streamsTo(func(_ context.Context, st *transport.Stream) { s.raftInbox.put(st) })},
+		{peerProtocol, s.isMember, s.streamsTo(func(_ context.Context, st *transport.Stream) { s.peerInbox.put(st) })},
+		{blobProtocol, s.isMember, s.streamsTo(s.servePeer)},
+		{job.Protocol, s.admits, s.sessions.serve},
+	} {
+		listener, err := s.endpoint.Listen(transport.Protocol{Name: l.protocol, Admit: l.admit})
+		if err != nil {
+			stop(err)
+			break
+		}
+		wg.Go(func() { fail(l.protocol, s.accept(ctx, listener, l.serve)) })
+	}
+	wg.Go(func() { s.followRaft(ctx) })
+	wg.Go(func() { s.keepBlobs(ctx) })
+	wg.Go(func() { s.elections.run(ctx) })
+	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
+	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })
+	s.log.Info("server is up", "listen", s.endpoint.Addr(), "http", s.listener.Addr(), "servers", len(s.members))
+	<-ctx.Done()
+	s.stopHTTP()
+	wg.Wait()
+	s.tasks.Wait()
+	err := s.close()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// close releases what Open has opened, in reverse. A leader hands over first.
+func (s *Server) close() error {
+	s.cancel()
+	var failures []error
+	if s.listener != nil {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			failures = append(failures, err)
+		}
+	}
+	if s.consensus != nil {
+		if len(s.members) > 1 {
+			s.consensus.handOver(s.log)
+		}
+		failures = append(failures, s.consensus.close(s.endpoint.Close))
+	}
+	if s.peers != nil {
+		s.peers.CloseIdleConnections()
+	}
+	if s.endpoint != nil {
+		failures = append(failures, s.endpoint.Close())
+	}
+	if s.blobs != nil {
+		failures = append(failures, s.blobs.Close())
+	}
+	return errors.Join(failures...)
+}
+
+func (s *Server) isMember(id crypto.PublicKey) bool {
+	for _, m := range s.members {
+		if m.ID == id {
+			return id != s.self
+		}
+	}
+	return false
+}
+
+// admits lets agents in until there are as many as may be; one that comes back
+// before its last session has ended is not one more.
+func (s *Server) admits(id crypto.PublicKey) bool {
+	return !s.isMember(id) && (s.sessions.get(id) != nil || s.sessions.count() < s.cfg.MaxAgents)
+}
+
+// accept serves the connections of one protocol until ctx ends, and returns
+// when all have ended.
+func (s *Server) accept(ctx context.Context, l *transport.Listener, serve func(context.Context, *transport.Conn)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer l.Close()
+	for {
+		conn, err := l.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() { serve(ctx, conn) })
+	}
+}
+
+// streamsTo serves every stream of a connection.
+func (s *Server) streamsTo(handle func(context.Context, *transport.Stream)) func(context.Context, *transport.Conn) {
+	return func(ctx context.Context, conn *transport.Conn) {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for {
+			stream, err := conn.AcceptStream(ctx)
+			if err != nil {
+				return
+			}
+			wg.Go(func() { handle(ctx, stream) })
+		}
+	}
+}
+
+// poke tells the leader, if it is this server, that an agent has said
+// something. If it is too busy to be told it looks by itself soon.
+func (s *Server) poke(from *session) {
+	if r := s.current.Load(); r != nil {
+		select {
+		case r.pokes <- from:
+		default:
+		}
+	}
+}
+
+// takeLog keeps what a program writes, if the node runs it.
+func (s *Server) takeLog(node crypto.PublicKey, m job.Log) {
+	runs := false
+	s.replica.view(func(state *scheduler.State) {
+		if j, ok := state.Job(m.Order); ok {
+			for i := range j.Runs {
+				runs = runs || j.Runs[i].Node == node && j.Runs[i].Stage != scheduler.Lost
+			}
+		}
+	})
+	if runs {
+		s.logs.add(node, m)
+	}
+}
+
+// elections wakes whoever waits for another leader.
+type elections struct {
+	observations chan raft.Observation
+
+	mu      sync.Mutex
+	changed chan struct{}
+}
+
+func (e *elections) observe(r *raft.Raft) {
+	e.changed = make(chan struct{})
+	e.observations = make(chan raft.Observation, 16)
+	r.RegisterObserver(raft.NewObserver(e.observations, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	}))
+}
+
+func (e *elections) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.observations:
+			e.mu.Lock()
+			close(e.changed)
+			e.changed = make(chan struct{})
+			e.mu.Unlock()
+		}
+	}
+}
+
+// watch returns a channel that is closed when the leader is another.
+func (e *elections) watch() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.changed
+}

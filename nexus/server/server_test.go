@@ -1,0 +1,449 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+func readBlob(s *blob.Store, id crypto.Digest) (string, error) {
+	b, err := s.Open(id)
+	if err != nil {
+		return "", err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(b)
+	return string(data), err
+}
+
+type signer struct{ crypto.PrivateKey }
+
+func (s signer) AccountKey() crypto.AccountKey { return crypto.AccountKeyOf(s.Public()) }
+
+func (s signer) Sign(d *crypto.Domain, payload []byte) (crypto.Signature, error) {
+	return s.PrivateKey.Sign(d, payload), nil
+}
+
+const program = "a program that shouts"
+
+var nonces atomic.Uint64
+
+func testSpec(module string) job.Spec {
+	limits := job.DefaultLimits()
+	limits.MemoryBytes, limits.OutputBytes, limits.OutputFiles = 64<<20, 1<<20, 10
+	return job.Spec{
+		Label: "test", Work: job.WorkField{Work: job.Wasm{Module: blob.Sum([]byte(module)), Deterministic: true}}, InputBytes: uint64(len(module)),
+		Resources: job.Resources{Millicores: 1_000, MemoryMiB: 64}, Limits: limits,
+	}
+}
+
+func testOrder(policy chain.Policy) chain.Order {
+	return chain.Order{
+		ChainID: testChain, Nonce: nonces.Add(1), Cluster: key(clusterKey).Public(), Policy: chain.PolicyField{Policy: policy}, Caps: prices(1_000_000_000_000),
+		FixedCap: chain.Hyper(1), MaxCost: chain.Hyper(1), Deadline: chain.TimeMs(time.Now().Add(time.Hour).UnixMilli()),
+	}
+}
+
+func signedJob(t testing.TB, order chain.Order, spec job.Spec) (api.SubmitJobRequest, crypto.Digest) {
+	t.Helper()
+	request, err := sdk.SignOrder(order, spec, signer{key(consumerKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := request.Verify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	final := signed.Order()
+	return request, final.ID()
+}
+
+// submit uploads the test's program and submits a job through a server.
+func (c *cluster) submit(i int, policy chain.Policy) crypto.Digest {
+	c.t.Helper()
+	c.upload(i, blob.Sum([]byte(program)), program)
+	request, id := signedJob(c.t, testOrder(policy), testSpec(program))
+	status, body := c.post(i, "/v1/jobs", request)
+	if status != http.StatusOK {
+		c.t.Fatalf("submitting: %d %s", status, body)
+	}
+	return id
+}
+
+// waitNodes waits until so many nodes are up, as a server sees it.
+func (c *cluster) waitNodes(i, n int) {
+	c.t.Helper()
+	until(c.t, fmt.Sprintf("%d nodes", n), func() bool { return get[api.NexusStatus](c, i, "/v1/status").Nodes == n })
+}
+
+func (c *cluster) outbox(i int, after uint64) []api.OutboxItem {
+	c.t.Helper()
+	return get[api.Outbox](c, i, fmt.Sprintf("/v1/outbox?after=%d&limit=100&wait_ms=10000", after)).Items
+}
+
+func TestOneServerTakesAJobToItsEnd(t *testing.T) {
+	c := newCluster(t, 1)
+	a := c.agent(0, nil)
+	c.waitNodes(0, 1)
+	id := c.submit(0, chain.PolicyNone{})
+	items := c.outbox(0, 0)
+	if len(items) != 1 || items[0].Order != id || len(items[0].Claims) != 1 {
+		t.Fatalf("outbox: %+v", items)
+	}
+	var claim chain.Claim
+	if err := codec.Unmarshal(items[0].Claims[0], &claim, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim.Check(); err != nil {
+		t.Error(err)
+	}
+	checkSignatures(t, &claim)
+	j := c.waitJob(0, id, job.Settling)
+	if j.Output != blob.Sum([]byte(strings.ToUpper(program))) || j.Result != claim.Receipt.Result || len(j.Runs) != 1 || j.Runs[0].Stage != "ended" {
+		t.Fatalf("job: %+v", j)
+	}
+	if ack, ok := a.acked(id); !ok || ack.Refuse != "" {
+		t.Errorf("acknowledged %v: %+v", ok, ack)
+	}
+	if status, body := c.do(0, http.MethodGet, "/v1/blobs/"+j.Output.String(), nil, nil); status != http.StatusOK || string(body) != strings.ToUpper(program) {
+		t.Errorf("output: %d %q", status, body)
+	}
+	c.chain.settle(id)
+	j = c.waitJob(0, id, job.Settled)
+	report := j.Report()
+	if report.Cost != chain.Nano(1_000) || report.Height != 42 || len(report.SettlementTx) != 1 || report.Policy != "none" {
+		t.Errorf("report: %+v", report)
+	}
+	if left := get[api.Outbox](c, 0, "/v1/outbox").Items; len(left) != 0 {
+		t.Errorf("outbox of a settled job: %+v", left)
+	}
+	if a.ran(id) != 1 {
+		t.Errorf("the agent was told %d times", a.ran(id))
+	}
+}
+
+// checkSignatures verifies what the chain will verify of a claim.
+func checkSignatures(t *testing.T, c *chain.Claim) {
+	t.Helper()
+	consumer, err := c.Order.Consumer.Ed25519()
+	if err != nil {
+		t.Fatal(err)
+	}
+	attested := chain.AttestationPayload(testChain, c.Receipt.Digest())
+	for name, ok := range map[string]bool{
+		"order":       consumer.Verify(crypto.DomainOrder, c.Order.Payload(), c.OrderSig),
+		"acceptance":  c.Order.Cluster.Verify(crypto.DomainAcceptance, c.Acceptance.Payload(), c.AcceptanceSig),
+		"bid":         c.Bid.Node.Verify(crypto.DomainBid, c.Bid.Payload(), c.BidSig),
+		"receipt":     c.Receipt.Node.Verify(crypto.DomainUsage, c.Receipt.Payload(), c.ReceiptSig),
+		"attestation": c.Order.Cluster.Verify(crypto.DomainAttestation, attested, c.Attestation),
+	} {
+		if !ok {
+			t.Errorf("the claim's %s is not signed", name)
+		}
+	}
+}
+
+// TestLeaderKilledMidJob submits through a follower, kills the leader while two
+// agents run the job, and sees the others settle it, once.
+func TestLeaderKilledMidJob(t *testing.T) {
+	c := newCluster(t, 3)
+	finish := make(chan struct{})
+	agents := make([]*fakeAgent, 3)
+	for n := range agents {
+		agents[n] = c.agent(n, func(a *fakeAgent) {
+			a.run = func(context.Context, job.Assignment) string {
+				<-finish
+				return "the result"
+			}
+		})
+	}
+	leader := c.waitLeader()
+	follower, other := (leader+1)%3, (leader+2)%3
+	c.waitNodes(follower, 3)
+	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 3})
+	running := func() (n int) {
+		for _, a := range agents {
+			n += min(1, a.ran(id))
+		}
+		return n
+	}
+	until(t, "two agents that run the job", func() bool { return running() == 2 })
+	began := time.Now()
+	c.kill(leader)
+	c.waitLeader()
+	t.Logf("another leader after %s", time.Since(began))
+	close(finish)
+	items := c.outbox(follower, 0)
+	if len(items) != 1 || items[0].Order != id || len(items[0].Claims) != 2 {
+		t.Fatalf("outbox: %+v", items)
+	}
+	c.chain.settle(id)
+	for _, i := range []int{follower, other} {
+		j := c.waitJob(i, id, job.Settled)
+		if j.Output != blob.Sum([]byte("the result")) || len(j.Runs) != 2 {
+			t.Errorf("server %d: %+v", i, j)
+		}
+	}
+	if running() != 2 {
+		t.Errorf("%d agents ran the job, want 2", running())
+	}
+	if more := get[api.Outbox](c, other, "/v1/outbox?after=0").Items; len(more) != 0 {
+		t.Errorf("outbox after settlement: %+v", more)
+	}
+	c.start(leader)
+	c.waitJob(leader, id, job.Settled)
+}
+
+// TestFollowersForward asks a follower for everything that only the leader does.
+func TestFollowersForward(t *testing.T) {
+	c := newCluster(t, 3)
+	follower := (c.waitLeader() + 1) % 3
+	for n := range 2 {
+		c.agent(n, func(a *fakeAgent) {
+			if n == 1 {
+				a.declined = "too cheap"
+			}
+		})
+	}
+	c.waitNodes(follower, 2)
+	status, raw := c.post(follower, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(testSpec(program)), Policy: api.Policy{Policy: chain.PolicyNone{}}})
+	var quote api.Quote
+	if err := json.Unmarshal(raw, &quote); err != nil || status != http.StatusOK {
+		t.Fatalf("quote: %d %s %v", status, raw, err)
+	}
+	if len(quote.Bids) != 1 || quote.Bids[0].Owner != address(ownerKeys) || quote.MaxCost != quote.Bids[0].Cost || quote.MaxCost.IsZero() ||
+		len(quote.Excluded) != 1 || quote.Excluded[0] != (api.Exclusion{Reason: "declined: too cheap", Nodes: 1}) {
+		t.Errorf("quote: %s", raw)
+	}
+	spec := testSpec(program)
+	spec.Region = "us"
+	status, raw = c.post(follower, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: chain.PolicyReplicate{K: 2, N: 3}}})
+	quote = api.Quote{}
+	if err := json.Unmarshal(raw, &quote); err != nil || status != http.StatusOK {
+		t.Fatalf("quote: %d %s %v", status, raw, err)
+	}
+	if quote.Reason != "2 owners needed, 0 bid" || len(quote.Excluded) != 1 || quote.Excluded[0] != (api.Exclusion{Reason: "other region", Nodes: 2}) {
+		t.Errorf("quote: %s", raw)
+	}
+	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 2}) // waits: one bids, two are needed
+	j := get[api.Job](c, follower, "/v1/jobs/"+id.String()+"?leader=true")
+	if j.ID != id || j.Status.Final() {
+		t.Errorf("job by the leader: %+v", j)
+	}
+	c.checkCancel(follower, id)
+	list := get[api.JobList](c, follower, "/v1/jobs?leader=true&account="+address(consumerKey).String())
+	if len(list.Jobs) != 1 || list.Jobs[0].ID != id || list.Next != "" {
+		t.Errorf("list: %+v", list)
+	}
+}
+
+// checkCancel sees that only the consumer ends a job.
+func (c *cluster) checkCancel(i int, id crypto.Digest) {
+	c.t.Helper()
+	path := "/v1/jobs/" + id.String()
+	payload := api.CancelPayload(testChain, id)
+	for name, signature := range map[string]string{
+		"another's":         key(99).Sign(crypto.DomainCancel, payload).String(),
+		"of another domain": key(consumerKey).Sign(crypto.DomainOrder, payload).String(),
+		"of another job":    key(consumerKey).Sign(crypto.DomainCancel, api.CancelPayload(testChain, crypto.Digest{1})).String(),
+	} {
+		if status, body := c.do(i, http.MethodDelete, path, http.Header{api.SignatureHeader: {signature}}, nil); status != http.StatusForbidden {
+			c.t.Errorf("signature %s: %d %s", name, status, body)
+		}
+	}
+	for name, header := range map[string]http.Header{"none": nil, "short": {api.SignatureHeader: {"ab"}}, "no hex": {api.SignatureHeader: {strings.Repeat("x", 128)}}} {
+		if status, body := c.do(i, http.MethodDelete, path, header, nil); status != http.StatusUnprocessableEntity {
+			c.t.Errorf("signature %s: %d %s", name, status, body)
+		}
+	}
+	good := http.Header{api.SignatureHeader: {key(consumerKey).Sign(crypto.DomainCancel, payload).String()}}
+	for range 2 { // the second time it is cancelled already
+		status, body := c.do(i, http.MethodDelete, path, good, nil)
+		var j api.Job
+		if err := json.Unmarshal(body, &j); err != nil || status != http.StatusOK || j.Status != job.Cancelled {
+			c.t.Errorf("cancelling: %d %s %v", status, body, err)
+		}
+	}
+	if status, _ := c.do(i, http.MethodDelete, "/v1/jobs/"+crypto.Digest{1}.String(), good, nil); status != http.StatusNotFound {
+		c.t.Errorf("cancelling an unknown job: %d", status)
+	}
+}
+
+func TestAgentLostMidJob(t *testing.T) {
+	c := newCluster(t, 1)
+	first := c.agent(0, func(a *fakeAgent) {
+		a.run = func(ctx context.Context, _ job.Assignment) string { <-ctx.Done(); return "" }
+	})
+	second := c.agent(1, nil)
+	c.waitNodes(0, 2)
+	id := c.submit(0, chain.PolicyNone{})
+	until(t, "the cheaper agent at work", func() bool { return first.ran(id) == 1 })
+	first.cancel() // its connections end
+	if err := first.endpoint.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j := c.waitJob(0, id, job.Settling)
+	if len(j.Runs) != 2 || j.Runs[0].Stage != "lost" || j.Runs[0].Detail != "its node went away" || second.ran(id) != 1 {
+		t.Errorf("runs: %+v", j.Runs)
+	}
+}
+
+// TestBadEndsAreRefused has one agent after another send an end that does not
+// hold, and an honest one end the job.
+func TestBadEndsAreRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	large := strings.Repeat("x", 3<<20)
+	bad := []*fakeAgent{
+		c.agent(0, func(a *fakeAgent) { a.spoil = func(d *job.Done) { d.ReceiptSig[3] ^= 1 } }),
+		c.agent(1, func(a *fakeAgent) { a.spoil = func(d *job.Done) { d.Output = crypto.Digest{1} } }),
+		c.agent(2, func(a *fakeAgent) { a.run = func(context.Context, job.Assignment) string { return large } }),
+	}
+	good := c.agent(3, nil)
+	c.waitNodes(0, 4)
+	id := c.submit(0, chain.PolicyNone{})
+	j := c.waitJob(0, id, job.Settling)
+	for i, want := range []string{"not signed by its node", "not the digest of this output", "limit"} {
+		ack, ok := bad[i].acked(id)
+		if !ok || !strings.Contains(ack.Refuse, want) || !strings.Contains(j.Runs[i].Detail, want) {
+			t.Errorf("agent %d: acknowledged %v %q, run %q", i, ok, ack.Refuse, j.Runs[i].Detail)
+		}
+	}
+	if len(j.Runs) != 4 || j.Runs[3].Node != good.key.Public() {
+		t.Errorf("runs: %+v", j.Runs)
+	}
+}
+
+func TestLogsStream(t *testing.T) {
+	c := newCluster(t, 1)
+	finish := make(chan struct{})
+	a := c.agent(0, func(a *fakeAgent) {
+		a.run = func(context.Context, job.Assignment) string { <-finish; return "done" }
+	})
+	c.waitNodes(0, 1)
+	id := c.submit(0, chain.PolicyNone{})
+	until(t, "work", func() bool { return a.ran(id) == 1 })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	events := c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "")
+	for i := range 3 {
+		a.broadcast(job.Log{Order: id, Offset: uint64(i), Stderr: i == 1, Data: []byte{byte('a' + i)}})
+		var piece api.JobLog
+		e := <-events
+		if err := json.Unmarshal([]byte(e.data), &piece); err != nil {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		if e.name != api.EventLog || e.id != fmt.Sprint(i+1) || string(piece.Data) != string(rune('a'+i)) || piece.Stderr != (i == 1) || piece.Node != a.key.Public() {
+			t.Errorf("event %d: %+v", i, e)
+		}
+	}
+	a.broadcast(job.Log{Order: crypto.Digest{1}, Data: []byte("of no job of this agent")})
+	if e := <-c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "2"); e.id != "3" {
+		t.Errorf("resumed with %+v", e)
+	}
+	close(finish)
+	c.waitJob(0, id, job.Settling)
+	c.chain.settle(id)
+	var j api.Job
+	e := <-events
+	if err := json.Unmarshal([]byte(e.data), &j); err != nil || e.name != api.EventEnd || j.Status != job.Settled {
+		t.Errorf("last event: %+v %v", e, err)
+	}
+	if _, open := <-events; open {
+		t.Error("the stream goes on after its end")
+	}
+	if status, _ := c.do(0, http.MethodGet, "/v1/jobs/"+crypto.Digest{1}.String()+"/logs", nil, nil); status != http.StatusNotFound {
+		t.Errorf("logs of an unknown job: %d", status)
+	}
+}
+
+type event struct{ id, name, data string }
+
+// follow reads server-sent events until the stream ends.
+func (c *cluster) follow(ctx context.Context, path, last string) <-chan event {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(0)+path, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != api.ContentEventStream {
+		c.t.Fatalf("%s: %d %s", path, resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+	out := make(chan event, 100)
+	go func() {
+		defer close(out)
+		defer resp.Body.Close()
+		var e event
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch name {
+			case "id":
+				e.id = value
+			case "event":
+				e.name = value
+			case "data":
+				e.data = value
+			}
+			if lines.Text() == "" && e.name != "" {
+				out <- e
+				e = event{}
+			}
+		}
+	}()
+	return out
+}
+
+// TestRestart stops a server with a job on its way to the chain, and sees it
+// there after the next start: once from the log, once from a snapshot.
+func TestRestart(t *testing.T) {
+	c := newCluster(t, 1)
+	c.agent(0, nil)
+	c.waitNodes(0, 1)
+	id := c.submit(0, chain.PolicyNone{})
+	before := c.waitJob(0, id, job.Settling)
+	for _, snapshot := range []bool{false, true} {
+		if snapshot {
+			if err := c.servers[0].SnapshotNow(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.stop(0)
+		c.start(0)
+		c.waitLeader()
+		after := get[api.Job](c, 0, "/v1/jobs/"+id.String())
+		if after.Acceptance != before.Acceptance || after.AcceptanceSig != before.AcceptanceSig || after.Status != job.Settling {
+			t.Fatalf("after a restart (snapshot %v): %+v", snapshot, after)
+		}
+		if items := c.outbox(0, 0); len(items) != 1 || items[0].Order != id {
+			t.Fatalf("outbox: %+v", items)
+		}
+	}
+	c.waitNodes(0, 1)
+	c.chain.settle(id)
+	c.waitJob(0, id, job.Settled)
+	status, body := c.do(0, http.MethodGet, "/v1/blobs/"+before.Output.String(), nil, nil)
+	if status != http.StatusOK || string(body) != strings.ToUpper(program) {
+		t.Errorf("output: %d %q", status, body)
+	}
+}

@@ -1,0 +1,312 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+const (
+	helloTimeout = 10 * time.Second // until a new session has said Hello
+	sendTimeout  = 10 * time.Second // of one message
+	sendQueue    = 256              // messages; an agent that is behind by more is cut
+)
+
+// session is one agent's connection. What an agent says is kept here, newest
+// first, so that a server that becomes the leader finds it.
+type session struct {
+	conn    *transport.Conn
+	control *transport.Stream
+	node    crypto.PublicKey
+	log     *slog.Logger
+	out     chan job.Message
+
+	mu       sync.Mutex
+	hello    job.Hello
+	version  uint64 // counts what the state has to know of
+	dones    map[crypto.Digest]job.Done
+	refusals map[crypto.Digest]string
+}
+
+// sessions is every agent that is connected.
+type sessions struct {
+	log   *slog.Logger
+	chain chain.ChainID
+	blobs func(context.Context, *transport.Stream)
+	logs  func(node crypto.PublicKey, m job.Log)
+	bids  func(*session, job.BidReply)
+	poke  func(*session) // there is something new for the leader
+
+	mu   sync.Mutex
+	byID map[crypto.PublicKey]*session
+}
+
+// get returns a node's session, or nil.
+func (ss *sessions) get(node crypto.PublicKey) *session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.byID[node]
+}
+
+func (ss *sessions) count() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.byID)
+}
+
+func (ss *sessions) all() []*session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	out := make([]*session, 0, len(ss.byID))
+	for _, s := range ss.byID {
+		out = append(out, s)
+	}
+	return out
+}
+
+// serve runs an agent's session until its connection ends.
+func (ss *sessions) serve(ctx context.Context, conn *transport.Conn) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { conn.Close(transport.CloseShutdown, "the session has ended") })()
+	s, err := ss.greet(ctx, conn)
+	if err != nil {
+		ss.log.Info("agent refused", "node", conn.Remote().Short(), "from", conn.RemoteAddr(), "reason", err)
+		conn.Close(transport.CloseViolation, err.Error())
+		return
+	}
+	ss.enter(s)
+	defer ss.leave(s)
+	wg.Go(func() {
+		if err := s.write(ctx); err != nil {
+			conn.Close(transport.CloseViolation, err.Error())
+		}
+	})
+	wg.Go(func() {
+		for {
+			stream, err := conn.AcceptStream(ctx)
+			if err != nil {
+				return
+			}
+			wg.Go(func() { ss.blobs(ctx, stream) })
+		}
+	})
+	ss.poke(s)
+	err = ss.read(s)
+	if conn.Err() == nil {
+		conn.Close(transport.CloseViolation, err.Error())
+	}
+	s.log.Info("agent gone", "reason", err)
+}
+
+// greet reads an agent's first message.
+func (ss *sessions) greet(ctx context.Context, conn *transport.Conn) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	control, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := control.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, err
+	}
+	m, err := readMessage(control)
+	if err != nil {
+		return nil, err
+	}
+	hello, ok := m.(job.Hello)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("the first message is %T, want a Hello", m)
+	case hello.ChainID != ss.chain:
+		return nil, fmt.Errorf("the agent is of chain %s, this is %s", hello.ChainID, ss.chain)
+	}
+	if err := control.SetReadDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return &session{
+		conn: conn, control: control, node: conn.Remote(), hello: hello, version: 1,
+		log: ss.log.With("node", conn.Remote().Short()), out: make(chan job.Message, sendQueue),
+		dones: map[crypto.Digest]job.Done{}, refusals: map[crypto.Digest]string{},
+	}, nil
+}
+
+// enter makes s its node's session in place of an older one.
+func (ss *sessions) enter(s *session) {
+	ss.mu.Lock()
+	old := ss.byID[s.node]
+	ss.byID[s.node] = s
+	ss.mu.Unlock()
+	s.log.Info("agent connected", "from", s.conn.RemoteAddr(), "owner", s.hello.Owner)
+	if old != nil {
+		old.conn.Close(transport.CloseDuplicate, "a newer session took over")
+	}
+}
+
+func (ss *sessions) leave(s *session) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.byID[s.node] == s {
+		delete(ss.byID, s.node)
+	}
+}
+
+func readMessage(from *transport.Stream) (job.Message, error) {
+	raw, err := transport.ReadMessage(from, job.MaxMessageBytes)
+	if err != nil {
+		return nil, fmt.Errorf("reading the control stream: %w", err)
+	}
+	return job.DecodeMessage(raw)
+}
+
+// read takes what the agent says until it breaks off or breaks the protocol.
+func (ss *sessions) read(s *session) error {
+	for {
+		m, err := readMessage(s.control)
+		if err != nil {
+			return err
+		}
+		if err := ss.take(s, m); err != nil {
+			return err
+		}
+	}
+}
+
+func (ss *sessions) take(s *session, m job.Message) error {
+	switch m := m.(type) {
+	case job.Hello:
+		return ss.again(s, m)
+	case job.Load:
+		s.mu.Lock()
+		if s.hello.Accepting != m.Accepting { // the state counts for itself what is free
+			s.version++
+		}
+		s.hello.Free, s.hello.Accepting = m.Free, m.Accepting
+		s.mu.Unlock()
+	case job.BidReply:
+		ss.bids(s, m)
+		return nil
+	case job.AssignReply:
+		if m.Refuse == "" {
+			return nil
+		}
+		if err := s.keep(func() { s.refusals[m.Order] = m.Refuse }); err != nil {
+			return err
+		}
+	case job.Done:
+		if m.Receipt.Node != s.node {
+			return fmt.Errorf("receipt by node %s", m.Receipt.Node.Short())
+		}
+		if err := s.keep(func() { s.dones[m.Receipt.Order] = m }); err != nil {
+			return err
+		}
+	case job.Log:
+		ss.logs(s.node, m)
+		return nil
+	case job.Offer, job.Assign, job.Cancel, job.Ack:
+		return fmt.Errorf("%T is a server's message", m)
+	}
+	ss.poke(s)
+	return nil
+}
+
+// again takes a Hello that is not the first.
+func (ss *sessions) again(s *session, m job.Hello) error {
+	s.mu.Lock()
+	if m.ChainID != s.hello.ChainID || m.Owner != s.hello.Owner {
+		s.mu.Unlock()
+		return errors.New("a later Hello is of another chain or owner")
+	}
+	s.hello = m
+	s.version++
+	s.mu.Unlock()
+	ss.poke(s)
+	return nil
+}
+
+// keep stores something about an assignment, within what an agent may hold.
+func (s *session) keep(store func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	store()
+	if n := len(s.dones) + len(s.refusals); n > job.MaxHeld {
+		return fmt.Errorf("%d assignments wait for the leader, limit %d", n, job.MaxHeld)
+	}
+	return nil
+}
+
+// said returns the agent's newest Hello, and how many there have been.
+func (s *session) said() (job.Hello, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hello, s.version
+}
+
+// waiting returns what the agent said about assignments, for the leader.
+func (s *session) waiting() (dones []job.Done, refusals map[crypto.Digest]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refusals = make(map[crypto.Digest]string, len(s.refusals))
+	for order, reason := range s.refusals {
+		refusals[order] = reason
+	}
+	for _, d := range s.dones {
+		dones = append(dones, d)
+	}
+	slices.SortFunc(dones, func(a, b job.Done) int { return a.Receipt.Order.Compare(b.Receipt.Order) })
+	return dones, refusals
+}
+
+// settled forgets what the agent said about an assignment.
+func (s *session) settled(order crypto.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.dones, order)
+	delete(s.refusals, order)
+}
+
+// send queues a message. An agent that does not keep up is cut off, and finds
+// everything again when it comes back.
+func (s *session) send(m job.Message) {
+	select {
+	case s.out <- m:
+	default:
+		s.log.Warn("agent does not take its messages, cutting it off")
+		s.conn.Close(transport.CloseBusy, "too many messages wait for you")
+	}
+}
+
+func (s *session) write(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.conn.Done():
+			return nil
+		case m := <-s.out:
+			if err := s.control.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+				return err
+			}
+			if err := transport.WriteMessage(s.control, job.EncodeMessage(m)); err != nil {
+				return fmt.Errorf("writing to the agent: %w", err)
+			}
+		}
+	}
+}
+
+// OpenStream implements blob.Source: the agent serves the outputs that it
+// keeps.
+func (s *session) OpenStream(ctx context.Context) (*transport.Stream, error) {
+	return s.conn.OpenStream(ctx)
+}
