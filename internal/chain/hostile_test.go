@@ -112,3 +112,32 @@ func TestReceiptsEncodeAsTheCodecWould(t *testing.T) {
 		}
 	}
 }
+
+// Verdicts stay with their claims whatever stands beside them in the batch, and
+// a transaction that its sender did not sign has none.
+func TestVerdictsOfAMixedBatch(t *testing.T) {
+	settle := func(claims ...chain.Claim) chain.Msgs { return chain.Msgs{allMessages()[0], chain.Settle{Claims: claims}} }
+	good, bad := sampleClaim(chain.PolicyNone{}), sampleClaim(chain.PolicyReplicate{K: 2, N: 3})
+	bad.ReceiptSig[0] ^= 1
+	forged := signedTx(t, settle(good, good))
+	forged.Signatures[1].Signature[0] ^= 1
+	var txs []chain.DecodedTx
+	for _, tx := range []chain.Tx{signedTx(t, settle(good, bad)), forged, signedTx(t, repeat(1)), signedTx(t, settle(bad, good, good))} {
+		decoded, err := chain.DecodeTx(tx.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		txs = append(txs, decoded)
+	}
+	for _, parallelism := range []int{1, 4} {
+		out := chain.VerifyTxs(txs, parallelism)
+		if out[1] != nil {
+			t.Error("a forged transaction was verified")
+		}
+		for i, want := range map[int][]bool{0: {true, false}, 2: nil, 3: {false, true, true}} {
+			if got := out[i].ClaimsSigned(1); !slices.Equal(got, want) || out[i].Claims() != len(want) {
+				t.Errorf("transaction %d: claims signed %v, want %v", i, got, want)
+			}
+		}
+	}
+}

@@ -112,6 +112,17 @@ func (d *DecodedTx) ID() TxID { return d.id }
 // Raw returns the canonical bytes; treat them as read-only.
 func (d *DecodedTx) Raw() []byte { return d.raw }
 
+// Claims returns how many claims the transaction carries.
+func (d *DecodedTx) Claims() int {
+	n := 0
+	for _, m := range d.tx.Body.Messages {
+		if settle, ok := m.(Settle); ok {
+			n += len(settle.Claims)
+		}
+	}
+	return n
+}
+
 func (t *Tx) check() error {
 	b := &t.Body
 	if err := b.ChainID.Check(); err != nil {
@@ -173,30 +184,50 @@ type VerifiedTx struct {
 // all of its inner signatures verified.
 func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
 
-// VerifyTxs verifies the signatures of transactions in one batch. It returns
-// for each a VerifiedTx, or nil if a signature of the transaction itself does
-// not verify. A claim's bad inner signature leaves the transaction valid: the
-// claim alone is rejected.
+// VerifyTxs verifies the signatures of transactions: their own in one batch, and
+// then in another those of the claims that the good ones carry, so that nobody
+// has claims verified in another's name. It returns for each a VerifiedTx, or
+// nil if a signature of the transaction itself does not verify. A claim's bad
+// inner signature leaves the transaction valid: the claim alone is rejected.
 func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
-	var items []crypto.Signed
-	type span struct{ tx, msg, claim, n int } // claim −1: the transaction's own
-	var spans []span
 	out := make([]*VerifiedTx, len(txs))
+	var items []crypto.Signed
 	for i := range txs {
-		v := &VerifiedTx{DecodedTx: txs[i]}
-		out[i] = v
-		payload := codec.Marshal(v.tx.Body)
-		for _, s := range v.tx.Signatures {
+		payload := codec.Marshal(txs[i].tx.Body)
+		for _, s := range txs[i].tx.Signatures {
 			items = append(items, crypto.SignedBy(crypto.PublicKey(s.Key.Key), crypto.DomainTxBody, payload, s.Signature))
 		}
-		spans = append(spans, span{tx: i, claim: -1, n: len(v.tx.Signatures)})
+	}
+	verdicts := crypto.VerifyBatch(items, parallelism)
+	for i := range txs {
+		n := len(txs[i].tx.Signatures)
+		if allTrue(verdicts[:n]) {
+			out[i] = &VerifiedTx{DecodedTx: txs[i]}
+		}
+		verdicts = verdicts[n:]
+	}
+	verifyClaims(out, parallelism)
+	return out
+}
+
+// verifyClaims fills in which claims of the transactions are fully signed; nil
+// transactions are passed over.
+func verifyClaims(txs []*VerifiedTx, parallelism int) {
+	var items []crypto.Signed
+	type span struct {
+		verdict *bool
+		n       int // signatures
+	}
+	var spans []span
+	for _, v := range txs {
+		if v == nil || v.Claims() == 0 {
+			continue
+		}
+		v.claims = map[int][]bool{}
 		for j, m := range v.tx.Body.Messages {
 			settle, ok := m.(Settle)
 			if !ok {
 				continue
-			}
-			if v.claims == nil {
-				v.claims = map[int][]bool{}
 			}
 			v.claims[j] = make([]bool, len(settle.Claims))
 			for k := range settle.Claims {
@@ -206,22 +237,15 @@ func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
 					continue
 				}
 				items = append(items, signed...)
-				spans = append(spans, span{tx: i, msg: j, claim: k, n: len(signed)})
+				spans = append(spans, span{verdict: &v.claims[j][k], n: len(signed)})
 			}
 		}
 	}
 	verdicts := crypto.VerifyBatch(items, parallelism)
 	for _, s := range spans {
-		good := allTrue(verdicts[:s.n])
+		*s.verdict = allTrue(verdicts[:s.n])
 		verdicts = verdicts[s.n:]
-		switch {
-		case s.claim < 0 && !good:
-			out[s.tx] = nil
-		case s.claim >= 0 && out[s.tx] != nil:
-			out[s.tx].claims[s.msg][s.claim] = good
-		}
 	}
-	return out
 }
 
 func allTrue(bs []bool) bool {

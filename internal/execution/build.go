@@ -69,10 +69,11 @@ func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, ne
 }
 
 // Admit says whether a transaction may wait for a block after a state: nil, a
-// *Refusal, or ErrNoGenesis. Beside what a block demands, its nonce may be up
+// *Refusal, or ErrNoGenesis. It looks at no signature, so that it can be asked
+// before the dear ones are verified. Beside what a block demands, its nonce may be up
 // to NonceWindow − 1 ahead; later transactions of a sender are not charged
 // against each other here.
-func (x *Executor) Admit(r state.Reader, tx *chain.VerifiedTx) (err error) {
+func (x *Executor) Admit(r state.Reader, tx *chain.DecodedTx) (err error) {
 	defer recoverFault(&err)
 	head, err := HeadOf(r)
 	if err != nil {

@@ -46,7 +46,7 @@ func GasTableV1() GasTable {
 
 // intrinsic returns the gas that a transaction uses before its first message
 // runs. Sizes are bounded by decoding, so the sum cannot overflow.
-func (t *GasTable) intrinsic(tx *chain.VerifiedTx) uint64 {
+func (t *GasTable) intrinsic(tx *chain.DecodedTx) uint64 {
 	sum := t.Tx + t.Byte*uint64(len(tx.Raw())) + t.Signature*uint64(len(tx.Tx().Signatures))
 	for _, m := range tx.Tx().Body.Messages {
 		sum += t.message(m)

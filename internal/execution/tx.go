@@ -74,7 +74,7 @@ var errOutOfGas = errors.New("execution: out of gas")
 
 // check returns the refusal of a transaction at a position, or its intrinsic
 // gas.
-func (x *Executor) check(r state.Reader, tx *chain.VerifiedTx, at *position) (uint64, *Refusal) {
+func (x *Executor) check(r state.Reader, tx *chain.DecodedTx, at *position) (uint64, *Refusal) {
 	b := &tx.Tx().Body
 	switch {
 	case b.ChainID != x.chainID:
@@ -124,7 +124,7 @@ func checkAccounts(r state.Reader, b *chain.TxBody, at *position) *Refusal {
 // execute gives a transaction its place in the block and its receipt, or
 // refuses it and changes nothing.
 func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
-	intrinsic, refusal := r.x.check(r.block, tx, &r.at)
+	intrinsic, refusal := r.x.check(r.block, &tx.DecodedTx, &r.at)
 	if refusal != nil {
 		return refusal
 	}

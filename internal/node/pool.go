@@ -34,7 +34,7 @@ func newPool(config mempool.Config, executor *execution.Executor, latest state.R
 
 // Check implements mempool.Checker.
 func (p *pool) Check(tx *chain.VerifiedTx) (nextNonce uint64, err error) {
-	if err := p.executor.Admit(p.state, tx); err != nil {
+	if err := p.executor.Admit(p.state, &tx.DecodedTx); err != nil {
 		return 0, err
 	}
 	return execution.NextNonce(p.state, tx.Tx().Body.Sender), nil
@@ -67,9 +67,18 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 	var unknown []chain.DecodedTx
 	var places []int
 	for i := range txs {
-		if _, ok := p.Get(txs[i].ID()); !ok {
-			unknown, places = append(unknown, txs[i]), append(places, i)
+		if _, ok := p.Get(txs[i].ID()); ok {
+			continue
 		}
+		// A claim has five signatures, and a transaction room for many claims:
+		// who cannot pay for them has none verified.
+		if txs[i].Claims() > 0 {
+			if err := p.executor.Admit(p.state, &txs[i]); err != nil {
+				reasons[i] = err.Error()
+				continue
+			}
+		}
+		unknown, places = append(unknown, txs[i]), append(places, i)
 	}
 	verified := chain.VerifyTxs(unknown, runtime.GOMAXPROCS(0))
 	p.mu.Lock()
