@@ -221,6 +221,15 @@ func (s *State) Outstanding(consumer chain.Address) chain.Amount {
 	return chain.Amount{}
 }
 
+// SettledAt returns the height of the newest settlement of a consumer's job that
+// is known: an escrow read before it does not count.
+func (s *State) SettledAt(consumer chain.Address) chain.Height {
+	if a := s.accounts[consumer]; a != nil {
+		return a.Settled
+	}
+	return 0
+}
+
 // view returns a node as matching sees it.
 func (n *Node) view() match.Node {
 	return match.Node{

@@ -311,10 +311,10 @@ func (s *Server) answer(ctx context.Context, doing string, err error) error {
 func rejectionProblem(r *scheduler.Rejection) error {
 	places := map[string]string{
 		"spec": "body.spec", "chain": "body.order.chain_id", "cluster": "body.order.cluster", "deadline": "body.order.deadline_ms",
-		"escrow": "body.order.max_cost_nhyper", "unknown": "path.id", "late": "path.id", "size": "body",
+		"kernel": "body.order.policy", "cost": "body.order.max_cost_nhyper", "escrow": "body.order.max_cost_nhyper", "unknown": "path.id", "late": "path.id", "size": "body",
 	}
 	switch r.Rule {
-	case "full":
+	case "full", "quota", "stale":
 		return busyProblem(r.Text)
 	case "unknown":
 		return notFound(r.Text)

@@ -282,7 +282,8 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 }
 
 // enoughEscrow returns what the order's consumer has in escrow. If it does not
-// cover the order, it waits a little for a deposit that cannot be proven yet.
+// cover the order, or is older than the consumer's last settlement, it waits a
+// little for what cannot be proven yet.
 func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, error) {
 	consumer := order.ConsumerAddress()
 	limit := time.Now().Add(escrowWait)
@@ -292,9 +293,13 @@ func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, 
 			return Escrow{}, err
 		}
 		var outstanding chain.Amount
-		s.replica.view(func(state *scheduler.State) { outstanding = state.Outstanding(consumer) })
+		var settled chain.Height
+		s.replica.view(func(state *scheduler.State) {
+			outstanding, settled = state.Outstanding(consumer), state.SettledAt(consumer)
+		})
 		needed, ok := outstanding.Add(order.MaxCost)
-		if !ok || !escrow.Balance.Less(needed) || time.Now().After(limit) {
+		covered := escrow.Height >= settled && (!ok || !escrow.Balance.Less(needed))
+		if covered || time.Now().After(limit) {
 			return escrow, nil
 		}
 		timer := time.NewTimer(escrowPause)

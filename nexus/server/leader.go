@@ -19,6 +19,7 @@ const (
 	applyTimeout   = 5 * time.Second // until raft takes an entry into its queue
 	barrierTimeout = 10 * time.Second
 	tickEvery      = time.Second
+	strangerTime   = 30 * time.Second // for a registration to be final and proven
 )
 
 // errNoLeader says that a command found no leader, or lost it under way: it may
@@ -304,6 +305,10 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 	case r.ctx.Err() != nil:
 		return
 	case errors.Is(err, ErrNotRegistered):
+		if time.Since(s.since) > strangerTime {
+			s.conn.Close(closeOwner, "the node is not registered on the chain")
+			return
+		}
 		s.log.Info("agent is not registered on the chain (yet)")
 		return // asked again by the next survey
 	case err != nil:

@@ -29,6 +29,7 @@ type session struct {
 	node    crypto.PublicKey
 	log     *slog.Logger
 	out     chan job.Message
+	since   time.Time
 
 	mu       sync.Mutex
 	hello    job.Hello
@@ -138,7 +139,7 @@ func (ss *sessions) greet(ctx context.Context, conn *transport.Conn) (*session, 
 	return &session{
 		conn: conn, control: control, node: conn.Remote(), hello: hello, version: 1,
 		log: ss.log.With("node", conn.Remote().Short()), out: make(chan job.Message, sendQueue),
-		dones: map[crypto.Digest]job.Done{}, refusals: map[crypto.Digest]string{},
+		since: time.Now(), dones: map[crypto.Digest]job.Done{}, refusals: map[crypto.Digest]string{},
 	}, nil
 }
 

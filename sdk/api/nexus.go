@@ -288,6 +288,20 @@ type Quote struct {
 	Reason   string           `json:"reason,omitempty" doc:"why the job would wait"`
 }
 
+// Outbox is GET /v1/outbox: jobs whose claims are to be posted to the chain, by
+// ascending cursor.
+type Outbox struct {
+	Items []OutboxItem `json:"items"`
+}
+
+// OutboxItem is one job's claims. It leaves the outbox once the chain has paid
+// them, or never will.
+type OutboxItem struct {
+	Cursor Uint64        `json:"cursor" doc:"for ?after="`
+	Order  crypto.Digest `json:"order"`
+	Claims [][]byte      `json:"claims" doc:"canonical bytes of each"`
+}
+
 // BlobStored is the answer to PUT /v1/blobs/{digest}.
 type BlobStored struct {
 	Digest crypto.Digest `json:"digest"`
