@@ -90,7 +90,7 @@ type viewState struct {
 	rejected    bool // by the application, before any notarization
 	equivocated bool // the leader signed two proposals
 	offer       Proposal
-	offeredAt   Micros
+	offeredAt   Micros // never: in an earlier life
 	certifiedAt Micros
 
 	// What this node signed.

@@ -294,7 +294,7 @@ func (c *Core) resume() {
 			}
 		}
 		if p := vs.notarized; p != nil {
-			vs.offered, vs.offer = true, *p
+			vs.offered, vs.offer, vs.offeredAt = true, *p, never
 			if b := c.blocks[p.Digest]; b != nil {
 				b.view = max(b.view, vs.view)
 			}

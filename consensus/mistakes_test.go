@@ -238,3 +238,21 @@ func TestAProposalThatSkipsAViewWaitsForItsNullification(t *testing.T) {
 	s.mustSay("certificate nullify 1", "check 3 C")
 	s.mustSay("valid", "vote notarize 3 on 0 C")
 }
+
+// A proposal from the log was made in an earlier life, on a clock of another
+// origin: how long its certification took says nothing about patience.
+func TestAProposalFromTheLogTeachesNoPatience(t *testing.T) {
+	s := newScript(t, 3)
+	s.now = 3_600_000 * ms
+	s.do("start")
+	s.do("offer A 1 on 0 genesis")
+	s.mustSay("valid", "vote notarize 1 on 0 A")
+	s.do("restart")
+	s.mustSay("notarize A from 0 1", "check 1 A")
+	s.mustSay("valid", "view 2, finalized 0")
+	s.mustSay("finalize A from 0 1", "view 2, finalized 1")
+	s.mustSay("certificate nullify 2", "view 3, finalized 1")
+	if at, ok := s.core.Deadline(); !ok || at > s.now+testTime.Idle+3*testTime.DeltaMin {
+		t.Fatalf("the leader is waited for until %d ms from now, with a patience of %d ms", (at-s.now)/ms, testTime.DeltaMin/ms)
+	}
+}

@@ -299,7 +299,7 @@ func (c *Core) finalize(vs *viewState) {
 	if vs.view <= c.lastFinalized {
 		return
 	}
-	if vs.certify == certifyOK && vs.offered {
+	if vs.certify == certifyOK && vs.offered && vs.offeredAt != never {
 		c.samples.add(vs.certifiedAt - vs.offeredAt)
 	}
 	c.lastFinalized, c.final = vs.view, vs.finalization
