@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/sim"
+)
+
+// faults is a set of things that go wrong.
+type faults uint
+
+const (
+	faultLoss faults = 1 << iota
+	faultDelay
+	faultDuplicate
+	faultReorder
+	faultPartition
+	faultCrash
+	faultEquivocate
+	faultSilent
+
+	allFaults = faultSilent<<1 - 1
+	// byzantine are the faults of validators that do not follow the protocol,
+	// for the whole of a simulation. The others come and go with storms.
+	byzantine = faultEquivocate | faultSilent
+)
+
+var faultNames = []struct {
+	fault faults
+	name  string
+}{
+	{faultLoss, "loss"},
+	{faultDelay, "delay"},
+	{faultDuplicate, "duplicate"},
+	{faultReorder, "reorder"},
+	{faultPartition, "partition"},
+	{faultCrash, "crash"},
+	{faultEquivocate, "equivocate"},
+	{faultSilent, "silent"},
+}
+
+// parseFaults reads "all", "none" or names with commas between them.
+func parseFaults(text string) (faults, error) {
+	switch text {
+	case "all":
+		return allFaults, nil
+	case "none":
+		return 0, nil
+	}
+	set := faults(0)
+	for name := range strings.SplitSeq(text, ",") {
+		i := slices.IndexFunc(faultNames, func(f struct {
+			fault faults
+			name  string
+		}) bool {
+			return f.name == name
+		})
+		if i < 0 {
+			return 0, fmt.Errorf("fault %q is unknown, want all, none, or of %s", name, strings.ReplaceAll(allFaults.list(), ",", ", "))
+		}
+		set |= faultNames[i].fault
+	}
+	return set, nil
+}
+
+// String returns the set as parseFaults reads it.
+func (f faults) String() string {
+	switch f {
+	case allFaults:
+		return "all"
+	case 0:
+		return "none"
+	}
+	return f.list()
+}
+
+func (f faults) list() string {
+	var names []string
+	for _, known := range faultNames {
+		if f&known.fault != 0 {
+			names = append(names, known.name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// draw keeps each fault of the set with an even chance.
+func (f faults) draw(rand *sim.Rand) faults { return f & faults(rand.Uint64()) }
+
+const ms = time.Millisecond
+
+// fairWeather is a data centre's network.
+func fairWeather() sim.Weather {
+	return sim.Weather{DelayMin: ms, DelayMax: 8 * ms, InOrder: true}
+}
+
+// weather is the network under the faults of the set.
+func (f faults) weather(rand *sim.Rand) sim.Weather {
+	w := fairWeather()
+	if f&faultLoss != 0 {
+		w.Loss = 20 + rand.Below(300)
+	}
+	if f&faultDelay != 0 {
+		w.Late, w.LateMax = 20+rand.Below(300), rand.Between(10*ms, 800*ms)
+	}
+	if f&faultDuplicate != 0 {
+		w.Duplicate = 20 + rand.Below(300)
+	}
+	w.InOrder = f&faultReorder == 0
+	return w
+}
+
+// sides splits n nodes at random.
+func sides(rand *sim.Rand, n int) []int {
+	side := make([]int, n)
+	for i := range side {
+		side[i] = rand.Below(2)
+	}
+	return side
+}
