@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 
@@ -22,6 +21,7 @@ type pool struct {
 	state    state.Reader // of the latest committed block
 	gossip   func(message []byte)
 	log      *slog.Logger
+	turn     chan struct{} // held while verifying: admission never takes more than one processor from consensus
 
 	mu    sync.Mutex
 	txs   *mempool.Pool
@@ -29,7 +29,7 @@ type pool struct {
 }
 
 func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
-	return &pool{executor: executor, state: latest, log: log, txs: mempool.New(config), grown: make(chan struct{})}
+	return &pool{executor: executor, state: latest, log: log, turn: make(chan struct{}, 1), txs: mempool.New(config), grown: make(chan struct{})}
 }
 
 // Check implements mempool.Checker.
@@ -80,7 +80,9 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 		}
 		unknown, places = append(unknown, txs[i]), append(places, i)
 	}
-	verified := chain.VerifyTxs(unknown, runtime.GOMAXPROCS(0))
+	p.turn <- struct{}{}
+	verified := chain.VerifyTxs(unknown, 1)
+	<-p.turn
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for k, tx := range verified {
