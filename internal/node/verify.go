@@ -69,6 +69,9 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 	if !ok {
 		return nil, errSuperseded
 	}
+	if body := &block.Block().Body; len(body.Evidence)+len(body.LateVotes)+len(body.Finalization) > 0 {
+		return nil, fmt.Errorf("%w: it carries evidence, late votes or a finalization, which no module of this version reads", errInvalid)
+	}
 	if err := a.checkHeader(h, parent, block.Block().IsEmpty()); err != nil {
 		return nil, err
 	}
