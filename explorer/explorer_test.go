@@ -143,6 +143,7 @@ func dump(t testing.TB, home string) []string {
 }
 
 func TestIndexIsAFunctionOfTheChain(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	home, other := t.TempDir(), t.TempDir()
@@ -179,6 +180,7 @@ func difference(a, b []string) string {
 }
 
 func TestIndexOfAnotherSchemaOrDamagedIsBuiltAgain(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	reference := t.TempDir()
@@ -214,6 +216,7 @@ func TestIndexOfAnotherSchemaOrDamagedIsBuiltAgain(t *testing.T) {
 }
 
 func TestAnotherChainIsIndexedAnew(t *testing.T) {
+	t.Parallel()
 	old, other := newFakeChain(t), newFakeChain(t)
 	old.story()
 	home := t.TempDir()
@@ -246,6 +249,7 @@ func TestAnotherChainIsIndexedAnew(t *testing.T) {
 }
 
 func TestGapIsRecordedAndShown(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	for range 40 {
 		node.seal()
@@ -264,6 +268,7 @@ func TestGapIsRecordedAndShown(t *testing.T) {
 }
 
 func TestBlocksGoneFromOneNodeComeFromAnother(t *testing.T) {
+	t.Parallel()
 	pruned, archive := newFakeChain(t), newFakeChain(t)
 	for range 30 {
 		pruned.seal()
@@ -278,6 +283,7 @@ func TestBlocksGoneFromOneNodeComeFromAnother(t *testing.T) {
 }
 
 func TestFollowsTheNextNodeWhenOneFails(t *testing.T) {
+	t.Parallel()
 	first, second := newFakeChain(t), newFakeChain(t)
 	for range 5 {
 		first.seal()
@@ -293,6 +299,7 @@ func TestFollowsTheNextNodeWhenOneFails(t *testing.T) {
 }
 
 func TestRetentionForgetsBlocksAndKeepsJobs(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	for i := range 400 {
@@ -322,6 +329,7 @@ func TestRetentionForgetsBlocksAndKeepsJobs(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.down = true
 	r := start(t, configFor(t.TempDir(), node))
@@ -363,6 +371,7 @@ func (r *running) contact() {
 }
 
 func TestConfigNamesTheField(t *testing.T) {
+	t.Parallel()
 	for want, spoil := range map[string]func(*explorer.Config){
 		"listen":           func(c *explorer.Config) { c.Listen = "0.0.0.0:80" },
 		"tls_cert":         func(c *explorer.Config) { c.TLSCert = "cert.pem" },

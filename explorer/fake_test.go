@@ -60,8 +60,9 @@ type fakeChain struct {
 	lowest   chain.Height // below it, blocks are gone
 	pending  map[crypto.Digest]chain.Tx
 	jobs     []api.Job
-	down     bool // every request fails
-	nexus    bool // false: Nexus' requests fail
+	supply   *api.Supply // nil: not told
+	down     bool        // every request fails
+	nexus    bool        // false: Nexus' requests fail
 	asked    map[string]int
 	nonces   map[chain.Address]uint64
 	changed  chan struct{}
@@ -80,6 +81,7 @@ func newFakeChain(t testing.TB) *fakeChain {
 	mux.HandleFunc("GET /v1/txs/{id}", f.tx)
 	mux.HandleFunc("GET /v1/accounts/{address}", f.account)
 	mux.HandleFunc("GET /v1/validators", f.validators)
+	mux.HandleFunc("GET /v1/supply", f.supplyNow)
 	mux.HandleFunc("GET /v1/nodes", f.nodes)
 	mux.HandleFunc("GET /v1/jobs", f.jobList)
 	mux.HandleFunc("GET /v1/jobs/{id}", f.job)
@@ -209,6 +211,16 @@ func (f *fakeChain) validators(w http.ResponseWriter, _ *http.Request) {
 		})
 	}
 	f.json(w, out)
+}
+
+func (f *fakeChain) supplyNow(w http.ResponseWriter, _ *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.supply == nil {
+		f.problem(w, http.StatusNotFound)
+		return
+	}
+	f.json(w, f.supply)
 }
 
 func (f *fakeChain) nodes(w http.ResponseWriter, _ *http.Request) {

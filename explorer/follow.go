@@ -185,6 +185,7 @@ func (f *follower) identify(ctx context.Context, node *sdk.Client) error {
 		f.reset()
 	}
 	f.rise(status.Height)
+	f.setTrouble(nil)
 	return nil
 }
 

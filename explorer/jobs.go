@@ -243,6 +243,13 @@ func (p *jobPage) fill(r *request, claims []claimRow) error {
 			p.takeRun(r, &p.Nexus.Runs[i])
 		}
 	}
+	for i := range p.Runs {
+		for j := range p.Settled {
+			if p.Settled[j].Node == p.Runs[i].Node {
+				p.Runs[i].Owner = &p.Settled[j].Provider
+			}
+		}
+	}
 	if p.Terms != nil {
 		tree, err := treeOf("order", p.Terms)
 		if err != nil {

@@ -90,6 +90,11 @@ func (s *site) figures(ctx context.Context, v *view, t *tip) (overviewFigures, e
 	if committee, err := s.committee(ctx); err == nil {
 		out.Validators = len(committee.Validators)
 	}
+	// The state knows what gaps hide; the index' own sums are the fallback.
+	known, err := s.supply.get(ctx, s.config.AskTimeout, func(ctx context.Context) (api.Supply, error) { return s.client.Supply(ctx, false) })
+	if err == nil {
+		out.Minted, out.Burned, out.Supply = known.Minted, known.Burned, known.Total
+	}
 	return out, nil
 }
 

@@ -51,6 +51,7 @@ type site struct {
 	validators fresh[api.Validators]
 	nodes      fresh[[]api.NexusNode]
 	jobs       fresh[[]api.Job]
+	supply     fresh[api.Supply]
 }
 
 // asset is an embedded file. Its address carries its digest, so that it may be
@@ -364,7 +365,7 @@ func (s *site) health(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// fresh keeps an answer of somebody else for a second, so that visitors do not
+// fresh keeps an answer of somebody else for a while, so that visitors do not
 // add up.
 type fresh[T any] struct {
 	mu    sync.Mutex
@@ -373,14 +374,18 @@ type fresh[T any] struct {
 	err   error     // guarded by mu
 }
 
-const freshFor = time.Second
+// An answer is kept for freshFor, a failure for failedFor.
+const (
+	freshFor  = time.Second
+	failedFor = 5 * time.Second
+)
 
 // get returns the kept answer or asks anew, for at most timeout. One asks at a
 // time, others wait for it.
 func (f *fresh[T]) get(ctx context.Context, timeout time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.at) < freshFor {
+	if age := time.Since(f.at); age < freshFor || f.err != nil && age < failedFor {
 		return f.value, f.err
 	}
 	// Others get the answer too: it must not end with this visitor.

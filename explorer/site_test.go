@@ -8,6 +8,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // everyPage lists a path of every page over the story's chain.
@@ -33,6 +34,7 @@ func text(page string) string {
 }
 
 func TestPagesSayWhatHappened(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	r := start(t, configFor(t.TempDir(), node))
@@ -49,7 +51,7 @@ func TestPagesSayWhatHappened(t *testing.T) {
 		{"/blocks/4", "Block 4", []string{"5 HYPER matured to " + address(3).Short(), "3 validators signed in epoch 1, view 4", "posts 2 claims for job", "state_root", "21,000"}},
 		{"/blocks/6", "Block 6", []string{"This block carries none."}},
 		{"/txs", "Transactions", []string{"moves 10 HYPER into escrow"}},
-		{"/txs/" + node.txID(2, 1).String(), "Transaction ", []string{address(2).Short() + " pays 3.200000001 HYPER to " + address(3).Short(), "Memo“<script>alert('x')</script>\"\\u202e&amp;”", "accepted", "0.000231 HYPER 0.00021 HYPER burned, 0.000021 HYPER to the proposer; at most 0.002 HYPER"}},
+		{"/txs/" + node.txID(2, 1).String(), "Transaction ", []string{address(2).Short() + " pays 3.200000001 HYPER to " + address(3).Short(), "Memo“<script>alert('x')</script>\"\\u202e&amp;”", "accepted", "0.000231 HYPER (0.00021 HYPER burned, 0.000021 HYPER to the proposer; at most 0.002 HYPER)"}},
 		{"/txs/" + node.txID(2, 2).String(), "Transaction ", []string{"rejected", "Rejected: “balance 1 HYPER is below 9 HYPER”"}},
 		{"/txs/" + node.txID(3, 0).String(), "Transaction ", []string{"was settled: node", "was recorded and waits", "price_atto", "CPU", "policy", "replicate"}},
 		{"/txs/" + node.txID(1, 1).String(), "Transaction ", []string{"registers provider node", "with a bond of 100 HYPER"}},
@@ -96,6 +98,7 @@ func TestPagesSayWhatHappened(t *testing.T) {
 }
 
 func TestRefusalsSayWhy(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	r := start(t, configFor(t.TempDir(), node))
@@ -129,6 +132,7 @@ func TestRefusalsSayWhy(t *testing.T) {
 }
 
 func TestPagesWithoutNexusOrNode(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	r := start(t, configFor(t.TempDir(), node))
@@ -154,6 +158,7 @@ func TestPagesWithoutNexusOrNode(t *testing.T) {
 }
 
 func TestListsGoOn(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	for i := range 60 {
@@ -213,6 +218,7 @@ func between(s, from, to string) (string, bool) {
 }
 
 func TestSearchTakesAnything(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	r := start(t, configFor(t.TempDir(), node))
@@ -266,6 +272,7 @@ func TestSearchTakesAnything(t *testing.T) {
 }
 
 func TestOverviewAsJSON(t *testing.T) {
+	t.Parallel()
 	node := newFakeChain(t)
 	node.story()
 	r := start(t, configFor(t.TempDir(), node))
@@ -282,5 +289,17 @@ func TestOverviewAsJSON(t *testing.T) {
 		if got[field] != want {
 			t.Errorf("%s is %v, want %v", field, got[field], want)
 		}
+	}
+}
+
+func TestSupplyIsTheStatesWhereANodeTellsIt(t *testing.T) {
+	t.Parallel()
+	node := newFakeChain(t)
+	node.story()
+	node.supply = &api.Supply{Height: 6, Minted: chain.TotalSupply, Burned: chain.Hyper(12), Total: chain.Hyper(999_999_988)}
+	r := start(t, configFor(t.TempDir(), node))
+	r.reach(6)
+	if _, page, _ := r.get("/"); !strings.Contains(text(page), "Supply999,999,988 HYPER") || !strings.Contains(text(page), "Burned12 HYPER") {
+		t.Errorf("%s", text(page))
 	}
 }

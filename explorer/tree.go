@@ -118,7 +118,7 @@ func leafString(b *branch, text string) {
 	case text == "":
 		b.Text = "empty"
 		return
-	case b.Name == "memo" || b.Name == "region" || isOrdinal(b.Name):
+	case b.Name == "memo" || b.Name == "region" || b.Name == "label":
 		b.Text = quoted(text)
 		return
 	}
@@ -142,8 +142,12 @@ func leafString(b *branch, text string) {
 		b.Link = &l
 		return
 	}
-	if n, err := strconv.ParseUint(text, 10, 64); err == nil { // above 2⁵³, numbers are strings
-		leafNumber(b, strconv.FormatUint(n, 10))
+	if n, err := strconv.ParseUint(text, 10, 64); err == nil && n > 1<<53 && len(text) <= 20 { // then a number is a string
+		leafNumber(b, text)
+		return
+	}
+	if isOrdinal(b.Name) {
+		b.Text = quoted(text)
 		return
 	}
 	b.Text = text

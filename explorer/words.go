@@ -108,25 +108,25 @@ func sayEvent(e chain.Event) sentence {
 	case chain.Transferred:
 		return say(linkAddress(e.To), " received ", e.Amount, " from ", linkAddress(e.From))
 	case chain.ProviderRegistered:
-		return say("provider node ", linkNode(e.Node), " belongs to ", linkAddress(e.Owner), ", bond ", e.Bond)
+		return say("Provider node ", linkNode(e.Node), " belongs to ", linkAddress(e.Owner), ", bond ", e.Bond)
 	case chain.ProviderUnbonded:
-		return say("provider node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures))
+		return say("Provider node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures))
 	case chain.ClusterRegistered:
-		return say("cluster ", linkNode(e.Cluster), " belongs to ", linkAddress(e.Operator), ", bond ", e.Bond)
+		return say("Cluster ", linkNode(e.Cluster), " belongs to ", linkAddress(e.Operator), ", bond ", e.Bond)
 	case chain.ClusterUnbonded:
-		return say("cluster ", linkNode(e.Cluster), " of ", linkAddress(e.Operator), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures))
+		return say("Cluster ", linkNode(e.Cluster), " of ", linkAddress(e.Operator), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures))
 	case chain.Deposited:
-		return say("the escrow of ", linkAddress(e.Consumer), " at cluster ", linkNode(e.Cluster), " grew by ", e.Amount)
+		return say("The escrow of ", linkAddress(e.Consumer), " at cluster ", linkNode(e.Cluster), " grew by ", e.Amount)
 	case chain.WithdrawalStarted:
 		return say(e.Amount, " left the escrow of ", linkAddress(e.Consumer), " at cluster ", linkNode(e.Cluster), " and matures ", absolute(e.Matures))
 	case chain.Matured:
 		return say(e.Amount, " matured to ", linkAddress(e.To))
 	case chain.ClaimRecorded:
-		return say("a replica of job ", linkJob(e.Order), " by node ", linkNode(e.Node), " was recorded and waits for others to agree")
+		return say("A replica of job ", linkJob(e.Order), " by node ", linkNode(e.Node), " was recorded and waits for others to agree")
 	case chain.ClaimSettled:
-		return say("job ", linkJob(e.Order), " was settled: node ", linkNode(e.Node), " was paid ", e.Paid, ", ", e.Burned, " was burned")
+		return say("Job ", linkJob(e.Order), " was settled: node ", linkNode(e.Node), " was paid ", e.Paid, ", ", e.Burned, " was burned")
 	case chain.ClaimRejected:
-		return say("a claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " was refused: "+quoted(e.Reason))
+		return say("A claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " was refused: "+quoted(e.Reason))
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }
