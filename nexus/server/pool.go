@@ -13,7 +13,7 @@ import (
 )
 
 // dialTimeout bounds the dialing of another server.
-const dialTimeout = 5 * time.Second
+const dialTimeout = 3 * time.Second
 
 var errClosed = errors.New("server: closed")
 
