@@ -116,7 +116,9 @@ func TestReceiptsEncodeAsTheCodecWould(t *testing.T) {
 // Verdicts stay with their claims whatever stands beside them in the batch, and
 // a transaction that its sender did not sign has none.
 func TestVerdictsOfAMixedBatch(t *testing.T) {
-	settle := func(claims ...chain.Claim) chain.Msgs { return chain.Msgs{allMessages()[0], chain.Settle{Claims: claims}} }
+	settle := func(claims ...chain.Claim) chain.Msgs {
+		return chain.Msgs{allMessages()[0], chain.Settle{Claims: claims}}
+	}
 	good, bad := sampleClaim(chain.PolicyNone{}), sampleClaim(chain.PolicyReplicate{K: 2, N: 3})
 	bad.ReceiptSig[0] ^= 1
 	forged := signedTx(t, settle(good, good))

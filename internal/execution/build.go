@@ -68,23 +68,37 @@ func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, ne
 	return built, nil
 }
 
-// Admit says whether a transaction may wait for a block after a state: nil, a
-// *Refusal, or ErrNoGenesis. It looks at no signature, so that it can be asked
-// before the dear ones are verified. Beside what a block demands, its nonce may be up
-// to NonceWindow − 1 ahead; later transactions of a sender are not charged
-// against each other here.
-func (x *Executor) Admit(r state.Reader, tx *chain.DecodedTx) (err error) {
+// Admission judges transactions that would wait for a block after one state.
+// It is of use until the state changes.
+type Admission struct {
+	x  *Executor
+	r  state.Reader
+	at position
+}
+
+// Admission reads what every judgement needs. The error is ErrNoGenesis or a
+// fault.
+func (x *Executor) Admission(r state.Reader) (a *Admission, err error) {
 	defer recoverFault(&err)
 	head, err := HeadOf(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	params, err := ParamsOf(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	at := position{head: head, height: head.Height + 1, now: head.TimeMs, blockGas: params.BlockGas, ahead: NonceWindow - 1}
-	if _, refusal := x.check(r, tx, &at); refusal != nil {
+	return &Admission{x: x, r: r, at: at}, nil
+}
+
+// Admit says whether a transaction may wait: nil, a *Refusal, or a fault. It
+// looks at no signature, so that it can be asked before the dear ones are
+// verified. Beside what a block demands, its nonce may be up to NonceWindow − 1
+// ahead; later transactions of a sender are not charged against each other here.
+func (a *Admission) Admit(tx *chain.DecodedTx) (err error) {
+	defer recoverFault(&err)
+	if _, refusal := a.x.check(a.r, tx, &a.at); refusal != nil {
 		return refusal
 	}
 	return nil

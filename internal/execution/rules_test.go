@@ -129,7 +129,7 @@ func TestFeePayer(t *testing.T) {
 func TestVestedTokensPayNoFee(t *testing.T) {
 	w := newWorld(t)
 	tx := w.tx(team, chain.Transfer{To: bob.address(), Amount: hyper(1)})
-	wantRule(t, w.x.Admit(w.state, &tx.DecodedTx), execution.RuleFunds)
+	wantRule(t, admit(w.x, w.state, &tx.DecodedTx), execution.RuleFunds)
 	w.block(chain.TeamCliffMs)
 	w.nonces[team.address()] = 0
 	if r := w.block(1, w.tx(team, chain.Transfer{To: bob.address(), Amount: hyper(50_000_000 - 100)})).Receipts.Txs[0]; !r.Accepted() {
@@ -173,7 +173,7 @@ func TestTransactionsThatMayNotStand(t *testing.T) {
 		body := w.body(alice, chain.Transfer{To: bob.address(), Amount: chain.Nano(1)})
 		c.change(&body)
 		tx := w.sign(body, alice)
-		wantRule(t, w.x.Admit(w.state, &tx.DecodedTx), c.rule)
+		wantRule(t, admit(w.x, w.state, &tx.DecodedTx), c.rule)
 		_, err := w.x.Apply(w.state, w.header(1), []*chain.VerifiedTx{tx})
 		wantRule(t, err, c.rule)
 		if !errors.Is(err, execution.ErrInvalidBlock) {
@@ -191,12 +191,12 @@ func TestAdmitLooksAheadOfTheNonce(t *testing.T) {
 	body := w.body(alice, chain.Transfer{To: bob.address(), Amount: chain.Nano(1)})
 	body.Nonce = execution.NonceWindow - 1
 	tx := w.sign(body, alice)
-	if err := w.x.Admit(w.state, &tx.DecodedTx); err != nil {
+	if err := admit(w.x, w.state, &tx.DecodedTx); err != nil {
 		t.Error(err)
 	}
 	_, err := w.x.Apply(w.state, w.header(1), []*chain.VerifiedTx{tx})
 	wantRule(t, err, execution.RuleNonceGap)
-	if err := w.x.Admit(state.NewMemoryBackend(), &tx.DecodedTx); !errors.Is(err, execution.ErrNoGenesis) {
+	if err := admit(w.x, state.NewMemoryBackend(), &tx.DecodedTx); !errors.Is(err, execution.ErrNoGenesis) {
 		t.Errorf("without a genesis: %v", err)
 	}
 }
@@ -370,7 +370,7 @@ func TestFaultsAreErrors(t *testing.T) {
 	if _, fault := errors.AsType[*state.Fault](err); !fault || errors.Is(err, execution.ErrInvalidBlock) {
 		t.Errorf("a broken record: %v", err)
 	}
-	if _, fault := errors.AsType[*state.Fault](w.x.Admit(w.state, &txs[0].DecodedTx)); !fault {
+	if _, fault := errors.AsType[*state.Fault](admit(w.x, w.state, &txs[0].DecodedTx)); !fault {
 		t.Error("Admit read a broken record")
 	}
 }
@@ -437,4 +437,13 @@ func TestAThousandMatureInOneBlock(t *testing.T) {
 			t.Errorf("%d amounts matured, want %d", got, want)
 		}
 	}
+}
+
+// admit asks a fresh admission on a state.
+func admit(x *execution.Executor, r state.Reader, tx *chain.DecodedTx) error {
+	a, err := x.Admission(r)
+	if err != nil {
+		return err
+	}
+	return a.Admit(tx)
 }

@@ -22,6 +22,7 @@ const (
 	ConsensusKeyFile = "consensus.key" // absent: an observer
 	FaucetKeyFile    = "faucet.key"    // absent: no faucet
 	VerifyingKeyDir  = "verifying-keys"
+	signedFile       = "consensus.signed" // the chain on which the consensus key was used
 	dataDir          = "data"
 	logFile          = "consensus.log"
 )
@@ -83,6 +84,20 @@ func WriteKey(path string, key crypto.PrivateKey) error {
 	}
 	_, err = f.WriteString(key.Hex() + "\n")
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// writeDurably writes a small file and its name to the disk.
+func writeDurably(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	dir, errDir := os.Open(filepath.Dir(path))
+	if errDir != nil {
+		return errors.Join(err, f.Close(), errDir)
+	}
+	return errors.Join(err, f.Sync(), f.Close(), dir.Sync(), dir.Close())
 }
 
 // optionalKey reads a key file, or returns the zero key if there is none.

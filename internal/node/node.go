@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,11 +93,40 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), store.Options{CacheBytes: int64(config.CacheMiB) << 20, Logger: log}); err != nil {
 		return deps, err
 	}
+	if err = deps.guardKey(path(signedFile), filepath.Join(path(dataDir), logFile)); err != nil {
+		return deps, err
+	}
 	if deps.WAL, err = store.OpenLog(filepath.Join(path(dataDir), logFile)); err != nil {
 		return deps, err
 	}
 	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, Log: log})
 	return deps, err
+}
+
+// guardKey keeps a consensus key from signing without the log of what it signed
+// (consensus.md §1): a marker beside the key, outside of the data directory, says
+// that the key was used on this chain. If it is there and the log is not, the
+// node observes.
+func (d *Deps) guardKey(marker, log string) error {
+	if d.ConsensusKey.IsZero() {
+		return nil
+	}
+	digest := d.Genesis.Digest().String()
+	used, err := os.ReadFile(marker)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading the marker of a used consensus key: %w", err)
+	}
+	_, err = os.Stat(log)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("looking for the consensus log: %w", err)
+	case strings.TrimSpace(string(used)) != digest:
+		return writeDurably(marker, digest+"\n")
+	case err != nil:
+		d.Log.Warn("the consensus key was used and its log is gone: this node observes and does not vote", "marker", marker)
+		d.ConsensusKey = crypto.PrivateKey{}
+	}
+	return nil
 }
 
 // openVerifier reads the verifying keys that genesis pins.

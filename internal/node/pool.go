@@ -32,12 +32,18 @@ func newPool(config mempool.Config, executor *execution.Executor, latest state.R
 	return &pool{executor: executor, state: latest, log: log, turn: make(chan struct{}, 1), txs: mempool.New(config), grown: make(chan struct{})}
 }
 
-// Check implements mempool.Checker.
-func (p *pool) Check(tx *chain.VerifiedTx) (nextNonce uint64, err error) {
-	if err := p.executor.Admit(p.state, &tx.DecodedTx); err != nil {
+// admission is a mempool.Checker against the latest committed state.
+type admission struct {
+	*execution.Admission
+	state state.Reader
+}
+
+// Check returns the sender's next nonce, or why the transaction is refused.
+func (a admission) Check(tx *chain.VerifiedTx) (nextNonce uint64, err error) {
+	if err := a.Admit(&tx.DecodedTx); err != nil {
 		return 0, err
 	}
-	return execution.NextNonce(p.state, tx.Tx().Body.Sender), nil
+	return execution.NextNonce(a.state, tx.Tx().Body.Sender), nil
 }
 
 // Get returns a pending transaction.
@@ -64,6 +70,14 @@ func (p *pool) Submit(txs []chain.DecodedTx) []string {
 // before.
 func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 	reasons = make([]string, len(txs))
+	latest, err := p.executor.Admission(p.state)
+	if err != nil {
+		for i := range reasons {
+			reasons[i] = err.Error()
+		}
+		return reasons, nil
+	}
+	checker := admission{Admission: latest, state: p.state}
 	var unknown []chain.DecodedTx
 	var places []int
 	for i := range txs {
@@ -73,7 +87,7 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 		// A claim has five signatures, and a transaction room for many claims:
 		// who cannot pay for them has none verified.
 		if txs[i].Claims() > 0 {
-			if err := p.executor.Admit(p.state, &txs[i]); err != nil {
+			if err := latest.Admit(&txs[i]); err != nil {
 				reasons[i] = err.Error()
 				continue
 			}
@@ -90,7 +104,7 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 			reasons[places[k]] = "a signature does not verify"
 			continue
 		}
-		if err := p.txs.Add(tx, p); err != nil {
+		if err := p.txs.Add(tx, checker); err != nil {
 			reasons[places[k]] = err.Error()
 			continue
 		}
