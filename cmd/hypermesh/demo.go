@@ -76,6 +76,12 @@ const demoSize = 32
 // demoParams are the fractal's parameters.
 const demoParams = "width = 512\nheight = 512\n"
 
+// demoTitles head the receipts.
+var demoTitles = [...]string{
+	"A fractal of 512 × 512, rendered by a Go program on two providers that had to agree",
+	"A product of two 32 × 32 matrices, with a zero-knowledge proof",
+}
+
 // demoEscrow is what the consumer deposits.
 var demoEscrow = chain.Hyper(1_000)
 
@@ -303,8 +309,8 @@ func (d *demoRun) print(r demoResult) error {
 	if d.c.Bool("json") {
 		return printJSON(d.c, r)
 	}
-	for _, report := range r.Jobs {
-		writeReceipt(d.c.App.Writer, report, r.Explorer)
+	for i, report := range r.Jobs {
+		writeReceipt(d.c.App.Writer, demoTitles[i], report, r.Explorer)
 	}
 	fmt.Fprintf(d.c.App.Writer, "  supply     %s minted − %s burned = %s\n  time       %.1f s from a healthy network to the end\n\n",
 		r.Supply.Minted, r.Supply.Burned, r.Supply.Total, float64(r.ElapsedMs)/1_000)

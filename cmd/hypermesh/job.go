@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -360,13 +361,13 @@ func printReport(c *cli.Context, r api.JobReport, t *target) error {
 	if c.Bool("json") {
 		return printJSON(c, r)
 	}
-	writeReceipt(c.App.Writer, r, t.description.Explorer)
+	writeReceipt(c.App.Writer, "Receipt", r, t.description.Explorer)
 	return nil
 }
 
 // writeReceipt writes a job for a person.
-func writeReceipt(w io.Writer, r api.JobReport, explorer string) {
-	fmt.Fprintf(w, "\n  job        %s\n  status     %s\n", r.ID, r.Status)
+func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
+	fmt.Fprintf(w, "\n  %s\n  %s\n  job        %s\n  status     %s\n", title, strings.Repeat("─", utf8.RuneCountInString(title)), r.ID, r.Status)
 	if r.Reason != "" {
 		fmt.Fprintf(w, "  reason     %s\n", r.Reason)
 	}
