@@ -395,7 +395,7 @@ func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
 		fmt.Fprintf(w, "  output     %s\n", r.Output)
 	}
 	if explorer != "" {
-		fmt.Fprintf(w, "  explorer   %s/job/%s\n", explorer, r.ID)
+		fmt.Fprintf(w, "  explorer   %s/jobs/%s\n", explorer, r.ID)
 	}
 	fmt.Fprintln(w)
 }
