@@ -105,6 +105,21 @@ func TestOneOfferPerViewIsVerifiedHoweverManyComeIn(t *testing.T) {
 	}
 }
 
+// A leader's second proposal counts as equivocation also where only its vote
+// arrives: who saw it certifies the first and does not finalize it.
+func TestAVoteForASecondProposalForbidsFinalize(t *testing.T) {
+	s := newScript(t, 2)
+	s.do("start")
+	s.do("offer A 1 on 0 genesis")
+	s.do("valid")
+	s.do("define B 1 on 0 genesis")
+	s.mustSay("notarize B from 0", "evidence against 0: notarize 1 on 0 A and notarize 1 on 0 B")
+	s.mustNotSay("notarize A from 1", "vote finalize")
+	if s.core.View() != 2 {
+		t.Fatalf("view %d after certifying view 1", s.core.View())
+	}
+}
+
 // Ava Labs Simplex #37: an equivocating leader strands one node.
 func TestANotarizedProposalReplacesTheLeadersOther(t *testing.T) {
 	s := newScript(t, 2)

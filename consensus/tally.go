@@ -71,6 +71,9 @@ func (c *Core) count(v Vote, verified bool) {
 		t.ballots[signer] = ballot{vote: v, verified: verified}
 	} else if first.vote.Statement() != s {
 		c.accuse(vs, first.vote, v)
+		if s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && slices.Contains(vs.accused, signer) {
+			vs.equivocated = true
+		}
 		return
 	}
 	switch s.Kind {

@@ -68,12 +68,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // fetchFrom asks one peer for blocks until it has none left that are new, and
 // reports whether any were.
 func (e *Engine) fetchFrom(ctx context.Context, turn int) bool {
-	peers := slices.Clone(e.net.Peers())
-	if len(peers) == 0 {
+	peer, ok := e.whomToAsk(turn)
+	if !ok {
 		return false
 	}
-	slices.SortFunc(peers, crypto.PublicKey.Compare)
-	peer := peers[turn%len(peers)]
 	var run []consensus.Block // proven by nothing yet
 	size := 0
 	for {
@@ -106,6 +104,31 @@ func (e *Engine) fetchFrom(ctx context.Context, turn int) bool {
 			return false
 		}
 	}
+}
+
+// whomToAsk takes the connected peers in turn: three validators, then somebody
+// else, because anybody can connect as a crowd of observers.
+func (e *Engine) whomToAsk(turn int) (crypto.PublicKey, bool) {
+	var validators, others []crypto.PublicKey
+	for _, p := range e.net.Peers() {
+		if _, member := e.signers[p]; member {
+			validators = append(validators, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	from, at := validators, turn-turn/4
+	switch {
+	case len(validators) == 0:
+		from, at = others, turn
+	case turn%4 == 3 && len(others) > 0:
+		from, at = others, turn/4
+	}
+	if len(from) == 0 {
+		return crypto.PublicKey{}, false
+	}
+	slices.SortFunc(from, crypto.PublicKey.Compare)
+	return from[at%len(from)], true
 }
 
 func (e *Engine) askAncestry(ctx context.Context, peer crypto.PublicKey, from uint64) (consensus.Ancestry, bool) {

@@ -33,7 +33,7 @@ type Config struct {
 	MaxBacklog int           // finalized blocks waiting for the disk beyond which they are dropped and fetched later
 	MaxChecks  int           // blocks verified at a time
 	Inbox      int           // messages waiting for the core
-	Requests   int           // fetch requests waiting for an answer
+	Requests   int           // fetch requests waiting for an answer, of all peers; of one at most 32
 	RewriteLog int           // bytes appended after which the log is rewritten
 	MaxRunByte int           // bytes of blocks without a certificate that catch-up holds
 }
@@ -55,7 +55,7 @@ func DefaultConfig() Config {
 		MaxBacklog: 128,
 		MaxChecks:  4,
 		Inbox:      1024,
-		Requests:   64,
+		Requests:   1024,
 		RewriteLog: 16 << 20,
 		MaxRunByte: 64 << 20,
 	}

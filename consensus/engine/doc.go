@@ -10,7 +10,9 @@
 //  3. App.Propose and App.Verify are called only on a parent that the
 //     application built, accepted, or has finalized, and not while more than
 //     Config.MaxAhead finalized blocks wait for App.Finalize.
-//  4. Nothing a peer sends can grow memory without bound or stop the core.
+//  4. Nothing a peer sends can grow memory without bound or stop the core. Blocks
+//     are read only when they were asked for, or are their view's leader's first
+//     offer.
 //  5. Catch-up by height runs as long as the engine does; there is no mode to
 //     enter or to leave.
 //
@@ -22,8 +24,8 @@
 // goroutines call Receive.
 //
 // Queues: the inbox (Config.Inbox messages; full: Receive blocks, so the one
-// peer's stream is throttled), fetch requests (Config.Requests; full: dropped,
-// the peer asks again), the finalizer's (Config.MaxBacklog blocks; full:
+// peer's stream is throttled), fetch requests (Config.Requests, and 32 of one
+// peer; full: dropped, the peer asks again; answered peer after peer), the finalizer's (Config.MaxBacklog blocks; full:
 // dropped, and fetched by height later), the answer to catch-up (one).
 //
 // Failure modes: an error of the log or of App.Finalize, or ErrDiverged from

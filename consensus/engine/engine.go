@@ -12,8 +12,13 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// maxBatch is how many waiting inputs share one sync of the log.
-const maxBatch = 64
+const (
+	// maxBatch is how many waiting inputs share one sync of the log.
+	maxBatch = 64
+	// maxAppend is how many bytes of records do: more are appended in parts, in
+	// order, so that a crash in between leaves a log that ends earlier.
+	maxAppend = 16 << 20
+)
 
 // Engine is one node's consensus. Make it with New, then call Run once.
 type Engine struct {
@@ -25,7 +30,7 @@ type Engine struct {
 
 	origin time.Time
 	inbox  chan input
-	asked  chan question
+	asked  *questions
 	answer chan reply
 	done   chan struct{} // closed when Run is over, so that Receive lets go
 
@@ -33,6 +38,8 @@ type Engine struct {
 	behind    *signal
 	waiting   atomic.Pointer[crypto.PublicKey] // whom catch-up waits for
 	slots     chan struct{}                    // running checks
+	offered   []atomic.Uint64                  // by validator: the highest view whose offered block was read
+	expected  *expected
 
 	counters counters
 	status   atomic.Pointer[Status]
@@ -55,12 +62,13 @@ func New(cfg Config, app App, net Network, wal WAL) (*Engine, error) {
 		cfg: cfg, app: app, net: net, wal: wal,
 		signers: make(map[crypto.PublicKey]consensus.Signer, len(cfg.NodeKeys)),
 		inbox:   make(chan input, cfg.Inbox),
-		asked:   make(chan question, cfg.Requests),
+		asked:   newQuestions(cfg.Requests),
 		answer:  make(chan reply, 1),
 		done:    make(chan struct{}),
 		behind:  newSignal(),
 		slots:   make(chan struct{}, cfg.MaxChecks),
-		checks:  map[consensus.Check]context.CancelFunc{},
+		offered: make([]atomic.Uint64, cfg.Committee.Len()), expected: newExpected(),
+		checks: map[consensus.Check]context.CancelFunc{},
 	}
 	for i, k := range cfg.NodeKeys {
 		if _, twice := e.signers[k]; twice {
@@ -191,14 +199,16 @@ func (e *Engine) gather(first input) []input {
 }
 
 // step runs the core on the events, syncs all their records at once, then does
-// the rest in order.
+// the rest in order. Reads come last: a vote or a certificate that is not in the
+// log yet must not leave the node as an answer either.
 func (e *Engine) step(ctx context.Context, cancel context.CancelCauseFunc, inputs ...input) error {
 	var records [][]byte
 	var effects []consensus.Effect
+	var reads []func(*consensus.Core)
 	durable := false
 	for _, in := range inputs {
 		if in.read != nil {
-			in.read(e.core)
+			reads = append(reads, in.read)
 			continue
 		}
 		if in.event == nil {
@@ -219,17 +229,14 @@ func (e *Engine) step(ctx context.Context, cancel context.CancelCauseFunc, input
 		}
 		effects = append(effects, out...)
 	}
-	if len(records) > 0 {
-		if err := e.wal.Append(records); err != nil {
-			return fmt.Errorf("engine: log: %w", err)
-		}
-		e.counters.syncs.Add(1)
-		for _, rec := range records {
-			e.appended += len(rec)
-		}
+	if err := e.append(records); err != nil {
+		return err
 	}
 	for _, eff := range effects {
 		e.perform(ctx, cancel, eff)
+	}
+	for _, read := range reads {
+		read(e.core)
 	}
 	if durable && e.appended >= e.cfg.RewriteLog {
 		if err := e.wal.Rewrite(e.core.Snapshot()); err != nil {
@@ -238,6 +245,24 @@ func (e *Engine) step(ctx context.Context, cancel context.CancelCauseFunc, input
 		e.appended = 0
 	}
 	e.publish()
+	return nil
+}
+
+// append makes records durable.
+func (e *Engine) append(records [][]byte) error {
+	for len(records) > 0 {
+		n, size := 0, 0
+		for n < len(records) && (n == 0 || size+len(records[n]) <= maxAppend) {
+			size += len(records[n])
+			n++
+		}
+		if err := e.wal.Append(records[:n]); err != nil {
+			return fmt.Errorf("engine: log: %w", err)
+		}
+		e.counters.syncs.Add(1)
+		e.appended += size
+		records = records[n:]
+	}
 	return nil
 }
 
@@ -300,13 +325,21 @@ func (e *Engine) blame(peer crypto.PublicKey, reason string) {
 func (e *Engine) ask(to crypto.PublicKey, request consensus.Message) {
 	e.counters.fetches.Add(1)
 	data := consensus.EncodeMessage(request)
-	if e.net.Send(to, request.Channel(), data) {
-		return
+	if !e.send(to, request, data) {
+		if peers := e.net.Peers(); len(peers) > 0 {
+			e.rotation++
+			e.send(peers[e.rotation%len(peers)], request, data)
+		}
 	}
-	if peers := e.net.Peers(); len(peers) > 0 {
-		e.rotation++
-		e.net.Send(peers[e.rotation%len(peers)], request.Channel(), data)
+}
+
+// send sends a fetch request. An answer with a block is expected before it can
+// come.
+func (e *Engine) send(to crypto.PublicKey, request consensus.Message, data []byte) bool {
+	if _, block := request.(consensus.BlockRequest); block {
+		e.expected.add(to)
 	}
+	return e.net.Send(to, request.Channel(), data)
 }
 
 // post hands an event to the core loop, unless ctx ends first.

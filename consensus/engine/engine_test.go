@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,7 @@ type toyApp struct {
 	broken   func(consensus.Block) error // asked by Verify
 	slow     chan struct{}               // if not nil, Finalize takes one
 	lie      bool                        // Finalized alters the payload
+	reads    atomic.Int64                // calls of Inspect
 }
 
 func newApp(d *disk) *toyApp {
@@ -110,6 +112,7 @@ func newApp(d *disk) *toyApp {
 }
 
 func (a *toyApp) Inspect(payload []byte) (consensus.Block, error) {
+	a.reads.Add(1)
 	b, err := readToy(payload)
 	if err != nil {
 		return consensus.Block{}, err
@@ -188,7 +191,7 @@ func (a *toyApp) Finalize(_ context.Context, b consensus.Block, cert *consensus.
 	}
 	a.keep(b)
 	a.infos = append(a.infos, b)
-	a.blocks = append(a.blocks, engine.Proven{Payload: b.Payload, Certificate: cert})
+	a.blocks = append(a.blocks, engine.Proven{Digest: b.Digest, Payload: b.Payload, Certificate: cert})
 	return nil
 }
 
@@ -219,7 +222,8 @@ func (a *toyApp) Finalized(height uint64) (engine.Proven, bool, error) {
 		p.Certificate = &consensus.Certificate{
 			Statement: p.Certificate.Statement, Signers: p.Certificate.Signers, Signatures: p.Certificate.Signatures,
 		}
-		p.Certificate.Statement.Proposal.Digest = b.block().Digest
+		p.Digest = b.block().Digest
+		p.Certificate.Statement.Proposal.Digest = p.Digest
 	}
 	return p, true, nil
 }

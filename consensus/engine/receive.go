@@ -8,13 +8,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// question is a fetch request waiting for an answer: find returns it, or nil if
-// this node has none.
-type question struct {
-	peer crypto.PublicKey
-	find func(context.Context) (consensus.Message, error)
-}
-
 // reply is a peer's answer to catch-up.
 type reply struct {
 	peer     crypto.PublicKey
@@ -51,6 +44,14 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 		if err := e.own(peer, m.Vote); err != nil {
 			return err
 		}
+		worth, err := e.worthReading(m.Vote)
+		if err != nil {
+			return err
+		}
+		if !worth { // it may still count, or be evidence
+			e.deliver(consensus.VoteReceived{Vote: m.Vote})
+			return nil
+		}
 		b, err := e.app.Inspect(m.Payload)
 		if err != nil {
 			return fmt.Errorf("engine: offered block: %w", err)
@@ -60,6 +61,10 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 		}
 		e.deliver(consensus.OfferReceived{Vote: m.Vote, Block: b})
 	case consensus.BlockAnswer:
+		if !e.expected.take(peer) {
+			e.counters.dropped.Add(1) // late, perhaps to this node's last life
+			return nil
+		}
 		b, err := e.app.Inspect(m.Payload)
 		if err != nil {
 			return fmt.Errorf("engine: fetched block: %w", err)
@@ -82,6 +87,30 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 	return nil
 }
 
+// offerWindow is how far above the current view an offered block is read: the
+// inbox may hold what leads there.
+const offerWindow = 64
+
+// worthReading reports whether the block under a leader's vote is to be read,
+// which is expensive: one for each view that it leads, in ascending order, of
+// the views that the core may soon be in. An offer by another validator than the
+// view's leader is a breach.
+func (e *Engine) worthReading(v consensus.Notarize) (bool, error) {
+	round := v.Proposal.Round
+	if round.Epoch != e.cfg.Committee.Epoch() {
+		return false, nil
+	}
+	if leader := e.cfg.Committee.Leader(round.View); leader != v.Signer {
+		return false, fmt.Errorf("engine: offer of view %d by signer %d, its leader is %d", round.View, v.Signer, leader)
+	}
+	status := e.status.Load()
+	if round.View <= status.FinalizedView || round.View > status.View+offerWindow || uint64(round.View) <= e.offered[v.Signer].Load() {
+		return false, nil
+	}
+	e.offered[v.Signer].Store(uint64(round.View))
+	return true, nil
+}
+
 // own refuses a vote that did not come over its signer's own connection.
 func (e *Engine) own(peer crypto.PublicKey, v consensus.Vote) error {
 	by, _ := v.By()
@@ -99,30 +128,27 @@ func (e *Engine) deliver(ev consensus.Event) {
 	}
 }
 
-func (e *Engine) queue(peer crypto.PublicKey, find func(context.Context) (consensus.Message, error)) {
-	select {
-	case e.asked <- question{peer: peer, find: find}:
-	default:
+func (e *Engine) queue(peer crypto.PublicKey, find finder) {
+	if !e.asked.add(peer, find) {
 		e.counters.dropped.Add(1)
 	}
 }
 
-// answerPeers answers fetch requests, one at a time: a peer that asks a lot
-// waits for itself and others, never the core.
+// answerPeers answers fetch requests, one at a time, of one peer after the
+// other: a peer that asks a lot waits for itself, never the core.
 func (e *Engine) answerPeers(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
+		peer, find, ok := e.asked.next(ctx)
+		if !ok {
 			return nil
-		case q := <-e.asked:
-			answer, err := q.find(ctx)
-			if err != nil {
-				return err
-			}
-			if answer != nil {
-				e.counters.answered.Add(1)
-				e.net.Send(q.peer, answer.Channel(), consensus.EncodeMessage(answer))
-			}
+		}
+		answer, err := find(ctx)
+		if err != nil {
+			return err
+		}
+		if answer != nil {
+			e.counters.answered.Add(1)
+			e.net.Send(peer, answer.Channel(), consensus.EncodeMessage(answer))
 		}
 	}
 }
@@ -184,12 +210,8 @@ func (e *Engine) ancestry(from uint64) (consensus.Message, error) {
 		if !ok {
 			break
 		}
-		b, err := e.app.Inspect(p.Payload)
-		if err != nil {
-			return nil, fmt.Errorf("engine: stored block %d: %w", from+uint64(len(out.Blocks)), err)
-		}
 		proven := consensus.ProvenBlock{Payload: p.Payload}
-		if p.Certificate.Statement.Proposal.Digest == b.Digest {
+		if p.Certificate.Statement.Proposal.Digest == p.Digest {
 			proven.Certificate = consensus.EncodeCertificate(p.Certificate)
 		}
 		size += len(p.Payload) + len(proven.Certificate)

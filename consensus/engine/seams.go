@@ -54,6 +54,7 @@ type Last struct {
 // Proven is a finalized block with the certificate that its store paired it
 // with: its own finalization, or one of a block above it.
 type Proven struct {
+	Digest      crypto.Digest // of the block
 	Payload     []byte
 	Certificate *consensus.Certificate
 }
