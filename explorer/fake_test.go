@@ -444,7 +444,7 @@ func (f *fakeChain) story() {
 	}
 	f.seal(settle(chain.Events{settled(plainOrder, 0), recorded(replicateOrder, 0)}, claim(plainOrder, 0), claim(replicateOrder, 0)))
 	f.sealWith(chain.Events{chain.Matured{To: address(3), Amount: chain.Hyper(5)}},
-		settle(chain.Events{settled(replicateOrder, 0), settled(replicateOrder, 1), settled(zkOrder, 2)}, claim(replicateOrder, 1), claim(zkOrder, 2)))
+		settle(chain.Events{settled(replicateOrder, 0), settled(replicateOrder, 1), settled(zkOrder, 2)}, claim(replicateOrder, 0), claim(replicateOrder, 1), claim(zkOrder, 2)))
 	f.seal(settle(chain.Events{chain.ClaimRejected{Order: refusedOrder.ID(), Node: testKey(nodeKey).Public(), Sequence: 1, Reason: "order is " + hostile}}, claim(refusedOrder, 0)))
 	f.seal()
 	f.set(func() { f.jobs = []api.Job{nexusJob(runningOrder, job.Running), nexusJob(replicateOrder, job.Settled)} })

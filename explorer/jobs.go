@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -274,6 +275,9 @@ func (p *jobPage) takeClaim(r *request, c *claimRow) {
 	if p.Terms == nil {
 		terms := api.OrderToJSON(c.Claim.Order)
 		p.Terms = &terms
+	}
+	if slices.ContainsFunc(p.Runs, func(r runLine) bool { return r.Node == c.Node }) {
+		return // recorded by one claim's event, settled by another's
 	}
 	bid, receipt := api.BidToJSON(c.Claim.Bid), api.ReceiptToJSON(c.Claim.Receipt)
 	p.addRun(r, runLine{Node: c.Node, Stage: "ended", Prices: bid.Prices, Fixed: bid.Fixed, Receipt: &receipt})

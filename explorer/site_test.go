@@ -48,7 +48,7 @@ func TestPagesSayWhatHappened(t *testing.T) {
 	}{
 		{"/", "Overview", []string{"Height6", "Jobs settled3", "0.02 HYPERof the jobs' cost", "1,000,000,000 HYPER minted", "Validators4", "Block time1.00 s", "running", "≤ 2 HYPER"}},
 		{"/blocks", "Blocks", []string{node.digest(6).String()[:8]}},
-		{"/blocks/4", "Block 4", []string{"5 HYPER matured to " + address(3).Short(), "3 validators signed in epoch 1, view 4", "posts 2 claims for job", "state_root", "21,000"}},
+		{"/blocks/4", "Block 4", []string{"5 HYPER matured to " + address(3).Short(), "3 validators signed in epoch 1, view 4", "posts 3 claims for job", "state_root", "21,000"}},
 		{"/blocks/6", "Block 6", []string{"This block carries none."}},
 		{"/txs", "Transactions", []string{"moves 10 HYPER into escrow"}},
 		{"/txs/" + node.txID(2, 1).String(), "Transaction ", []string{address(2).Short() + " pays 3.200000001 HYPER to " + address(3).Short(), "Memo“<script>alert('x')</script>\"\\u202e&amp;”", "accepted", "0.000231 HYPER (0.00021 HYPER burned, 0.000021 HYPER to the proposer; at most 0.002 HYPER)"}},
@@ -215,6 +215,20 @@ func between(s, from, to string) (string, bool) {
 	}
 	found, _, ok := strings.Cut(after, to)
 	return found, ok
+}
+
+// TestJobShowsEachRunOnce: a replica's claim is recorded and settled, and is one
+// run.
+func TestJobShowsEachRunOnce(t *testing.T) {
+	t.Parallel()
+	node := newFakeChain(t)
+	node.story()
+	r := start(t, configFor(t.TempDir(), node))
+	r.reach(6)
+	status, body, _ := r.get("/jobs/" + replicateOrder.ID().String())
+	if got := strings.Count(body, `<article class="card"><h3>`); status != http.StatusOK || got != 2 {
+		t.Errorf("status %d, %d runs, want 2", status, got)
+	}
 }
 
 func TestSearchTakesAnything(t *testing.T) {
