@@ -68,10 +68,10 @@ func parseFaults(text string) (faults, error) {
 
 // String returns the set as parseFaults reads it.
 func (f faults) String() string {
-	switch f {
-	case allFaults:
+	if f == allFaults {
 		return "all"
-	case 0:
+	}
+	if f == 0 {
 		return "none"
 	}
 	return f.list()

@@ -1,12 +1,10 @@
 package main
 
-import (
-	"github.com/hypermesh/hypermesh/consensus"
-)
+import "github.com/hypermesh/hypermesh/consensus"
 
 // betray is how a Byzantine validator broadcasts: it offers one block to half
-// of its peers and another to the rest, notarizes both, and nullifies towards
-// some what it finalizes towards others.
+// of its peers and another to the rest, notarizes both, openly or on the sly,
+// and nullifies towards some what it finalizes towards others.
 func (v *validator) betray(m consensus.Message) {
 	for to := range v.world.validators {
 		if to == int(v.index) {
@@ -32,8 +30,17 @@ func (v *validator) betray(m consensus.Message) {
 	}
 }
 
+// agree tells an honest peer what it likes to hear: the vote that it cast
+// itself, and nobody else learns of it.
+func (v *validator) agree(peer int, vote consensus.Vote) {
+	if !v.world.validators[peer].traitor && v.rand.Below(2) == 0 {
+		s := vote.Statement()
+		v.send(peer, v.sign(s.Kind, s.Proposal))
+	}
+}
+
 // offerAnother offers a block of the same view and parent that differs, and
-// lets everybody have the vote for it.
+// now and then lets everybody have the vote for it.
 func (v *validator) offerAnother(to int, o consensus.Offer) {
 	b, err := readToy(o.Payload)
 	if err != nil {
@@ -46,8 +53,9 @@ func (v *validator) offerAnother(to int, o consensus.Offer) {
 	p := o.Vote.Proposal
 	p.Digest = other.Digest
 	vote := v.sign(consensus.KindNotarize, p)
+	open := v.rand.Below(4) == 0
 	for peer := range v.world.validators {
-		if peer != int(v.index) {
+		if open && peer != int(v.index) {
 			v.send(peer, vote)
 		}
 	}
