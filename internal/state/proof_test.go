@@ -51,7 +51,7 @@ func TestMutatedProofsAreRefused(t *testing.T) {
 			}
 			return
 		}
-		mustRefuse(t, proof, tree.Root(), key, value, present)
+		mustRefuse(t, proof, tree.Root(), claim{key, value, present})
 	})
 }
 
@@ -62,15 +62,15 @@ func TestProofsAreForTheirKeyAndRoot(t *testing.T) {
 		p := must1(tree.Prove(accountKey(i)))(t)
 		q := must1(tree.Prove(accountKey(i + 1)))(t)
 		if i < 499 {
-			mustRefuse(t, q, tree.Root(), accountKey(i), fmt.Appendf(nil, "balance %d", i), true)
-			mustRefuse(t, p, next.Root(), accountKey(i), fmt.Appendf(nil, "balance %d", i), true)
-			mustRefuse(t, q, tree.Root(), accountKey(i), nil, false)
+			mustRefuse(t, q, tree.Root(), claim{accountKey(i), fmt.Appendf(nil, "balance %d", i), true})
+			mustRefuse(t, p, next.Root(), claim{accountKey(i), fmt.Appendf(nil, "balance %d", i), true})
+			mustRefuse(t, q, tree.Root(), claim{key: accountKey(i)})
 		}
 	}
 	p := must1(tree.Prove(accountKey(0)))(t)
-	mustRefuse(t, p, tree.Root(), nil, nil, true)
-	mustRefuse(t, p, tree.Root(), make([]byte, state.MaxKeyBytes+1), nil, true)
-	mustRefuse(t, p, tree.Root(), accountKey(0), make([]byte, state.MaxValueBytes+1), true)
+	mustRefuse(t, p, tree.Root(), claim{nil, nil, true})
+	mustRefuse(t, p, tree.Root(), claim{make([]byte, state.MaxKeyBytes+1), nil, true})
+	mustRefuse(t, p, tree.Root(), claim{accountKey(0), make([]byte, state.MaxValueBytes+1), true})
 }
 
 func TestProofSizeIsLogarithmic(t *testing.T) {
@@ -177,9 +177,9 @@ func FuzzProof(f *testing.F) {
 		if err := p.Verify(tree.Root(), key, value, present); (err == nil) != (string(honest) == string(data)) {
 			t.Fatalf("verifying %x: %v", data, err)
 		}
-		mustRefuse(t, p, tree.Root(), key, []byte("a lie"), true)
+		mustRefuse(t, p, tree.Root(), claim{key, []byte("a lie"), true})
 		if present {
-			mustRefuse(t, p, tree.Root(), key, nil, false)
+			mustRefuse(t, p, tree.Root(), claim{key: key})
 		}
 	})
 }

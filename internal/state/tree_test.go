@@ -145,17 +145,23 @@ func checkKey(t rapid.TB, tree *state.Tree, m model, key []byte) {
 		t.Fatalf("proof of %s (present %v): %v", key, present, err)
 	}
 	if present {
-		mustRefuse(t, decoded, tree.Root(), key, nil, false)
-		mustRefuse(t, decoded, tree.Root(), key, append(bytes.Clone(value), 1), true)
+		mustRefuse(t, decoded, tree.Root(), claim{key: key})
+		mustRefuse(t, decoded, tree.Root(), claim{key, append(bytes.Clone(value), 1), true})
 	} else {
-		mustRefuse(t, decoded, tree.Root(), key, []byte("v"), true)
+		mustRefuse(t, decoded, tree.Root(), claim{key, []byte("v"), true})
 	}
 }
 
-func mustRefuse(t rapid.TB, p state.Proof, root crypto.Digest, key, value []byte, present bool) {
+// claim is what a proof is said to prove.
+type claim struct {
+	key, value []byte
+	present    bool
+}
+
+func mustRefuse(t rapid.TB, p state.Proof, root crypto.Digest, c claim) {
 	t.Helper()
-	if err := p.Verify(root, key, value, present); !errors.Is(err, state.ErrProof) {
-		t.Fatalf("a proof of %s with value %x, present %v: %v, want ErrProof", key, value, present, err)
+	if err := p.Verify(root, c.key, c.value, c.present); !errors.Is(err, state.ErrProof) {
+		t.Fatalf("a proof of %s with value %x, present %v: %v, want ErrProof", c.key, c.value, c.present, err)
 	}
 }
 
