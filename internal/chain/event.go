@@ -12,7 +12,7 @@ import (
 // digest. The sum is sealed: switch over it exhaustively, without default.
 type Event interface{ sealedEvent() }
 
-// Transferred: To received Amount from From.
+// Transferred says that To received Amount from From.
 type Transferred struct {
 	_      struct{} `cbor:",toarray"`
 	From   Address  `json:"from"`
@@ -20,7 +20,7 @@ type Transferred struct {
 	Amount Amount   `json:"amount_nhyper"`
 }
 
-// ProviderRegistered: a provider node has an owner and a bond.
+// ProviderRegistered says that a provider node has an owner and a bond.
 type ProviderRegistered struct {
 	_     struct{}         `cbor:",toarray"`
 	Node  crypto.PublicKey `json:"node_id"`
@@ -28,7 +28,7 @@ type ProviderRegistered struct {
 	Bond  Amount           `json:"bond_nhyper"`
 }
 
-// ProviderUnbonded: a provider node is gone; its bond matures.
+// ProviderUnbonded says that a provider node is gone; its bond matures.
 type ProviderUnbonded struct {
 	_       struct{}         `cbor:",toarray"`
 	Node    crypto.PublicKey `json:"node_id"`
@@ -37,7 +37,7 @@ type ProviderUnbonded struct {
 	Matures TimeMs           `json:"matures_ms"`
 }
 
-// ClusterRegistered: a cluster has an operator and a bond.
+// ClusterRegistered says that a cluster has an operator and a bond.
 type ClusterRegistered struct {
 	_        struct{}         `cbor:",toarray"`
 	Cluster  crypto.PublicKey `json:"cluster"`
@@ -45,7 +45,7 @@ type ClusterRegistered struct {
 	Bond     Amount           `json:"bond_nhyper"`
 }
 
-// ClusterUnbonded: a cluster is gone; its bond matures.
+// ClusterUnbonded says that a cluster is gone; its bond matures.
 type ClusterUnbonded struct {
 	_        struct{}         `cbor:",toarray"`
 	Cluster  crypto.PublicKey `json:"cluster"`
@@ -54,7 +54,7 @@ type ClusterUnbonded struct {
 	Matures  TimeMs           `json:"matures_ms"`
 }
 
-// Deposited: a consumer's escrow at a cluster grew.
+// Deposited says that a consumer's escrow at a cluster grew.
 type Deposited struct {
 	_        struct{}         `cbor:",toarray"`
 	Consumer Address          `json:"consumer"`
@@ -62,7 +62,7 @@ type Deposited struct {
 	Amount   Amount           `json:"amount_nhyper"`
 }
 
-// WithdrawalStarted: a part of an escrow left it and matures.
+// WithdrawalStarted says that a part of an escrow left it and matures.
 type WithdrawalStarted struct {
 	_        struct{}         `cbor:",toarray"`
 	Consumer Address          `json:"consumer"`
@@ -71,14 +71,16 @@ type WithdrawalStarted struct {
 	Matures  TimeMs           `json:"matures_ms"`
 }
 
-// Matured: what was withdrawn or unbonded reached the account's balance.
+// Matured says that what was withdrawn or unbonded reached the account's
+// balance.
 type Matured struct {
 	_      struct{} `cbor:",toarray"`
 	To     Address  `json:"to"`
 	Amount Amount   `json:"amount_nhyper"`
 }
 
-// ClaimRecorded: a replica's claim is in order and waits for others to agree.
+// ClaimRecorded says that a replica's claim is in order and waits for others to
+// agree.
 type ClaimRecorded struct {
 	_        struct{}         `cbor:",toarray"`
 	Order    crypto.Digest    `json:"order"`
@@ -87,8 +89,8 @@ type ClaimRecorded struct {
 	Result   crypto.Digest    `json:"result"`
 }
 
-// ClaimSettled: a claim was paid out of the consumer's escrow: Cost = Paid +
-// Burned + Treasury + ClusterFee.
+// ClaimSettled says that a claim was paid out of the consumer's escrow: Cost =
+// Paid + Burned + Treasury + ClusterFee.
 type ClaimSettled struct {
 	_             struct{}              `cbor:",toarray"`
 	Order         crypto.Digest         `json:"order"`
@@ -109,7 +111,7 @@ type ClaimSettled struct {
 	Records       []ResourceTransaction `json:"records"`
 }
 
-// ClaimRejected: a claim was refused; the rest of its transaction stands.
+// ClaimRejected says that a claim was refused; the rest of its transaction stands.
 type ClaimRejected struct {
 	_        struct{}         `cbor:",toarray"`
 	Order    crypto.Digest    `json:"order"`
