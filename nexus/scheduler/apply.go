@@ -183,9 +183,6 @@ func (s *State) forgetNode() bool {
 	return true
 }
 
-// anyTime makes every waiting job try again.
-const anyTime = chain.TimeMs(1<<64 - 1)
-
 // reconcile compares what a node says it holds with its live runs. An assignment
 // that it does not hold was sent and not received, or the node lost its memory
 // of it: it is sent again, unless its bid has expired and no such work would be

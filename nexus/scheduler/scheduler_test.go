@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -54,6 +55,14 @@ func (w *world) apply(c scheduler.Command) error {
 	effects, err := w.state.Apply(e)
 	w.effects = effects
 	return err
+}
+
+// mustBeRuled checks that a command was applied or refused by a rule.
+func mustBeRuled(t rapid.TB, err error) {
+	t.Helper()
+	if _, ruled := errors.AsType[*scheduler.Rejection](err); err != nil && !ruled {
+		t.Fatal(err)
+	}
 }
 
 func (w *world) must(t *testing.T, c scheduler.Command) {
@@ -330,7 +339,7 @@ func TestSubmitRefusals(t *testing.T) {
 		change(&s)
 		before := w.state.Encode()
 		err := w.apply(s)
-		if r, ok := err.(*scheduler.Rejection); !ok || r.Rule != rule {
+		if r, ok := errors.AsType[*scheduler.Rejection](err); !ok || r.Rule != rule {
 			t.Errorf("%s: %v", rule, err)
 		}
 		if !bytes.Equal(before, w.state.Encode()) {
@@ -364,7 +373,7 @@ func TestRandomHistories(t *testing.T) {
 				w.entries = nil
 			}
 			w.now += chain.TimeMs(rapid.SampledFrom([]int{0, 1, 1_000, 2_000, 2_000, 400_000, 90_000_000}).Draw(t, "ms"))
-			_ = w.apply(drawCommand(t, w, &ids, open))
+			mustBeRuled(t, w.apply(drawCommand(t, w, &ids, open)))
 			for _, e := range w.effects {
 				if a, ok := e.(scheduler.OpenAuction); ok {
 					open[a.Order] = a.Auction
@@ -380,7 +389,8 @@ func TestRandomHistories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = replica.Apply(again)
+			_, err = replica.Apply(again)
+			mustBeRuled(t, err)
 			replica.Pending()
 		}
 		if !bytes.Equal(replica.Encode(), w.state.Encode()) {
