@@ -392,16 +392,7 @@ func (b *batch) heightsBelow(keep chain.Height, limit int) ([]chain.Height, erro
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var heights []chain.Height
-	for rows.Next() {
-		var h chain.Height
-		if err := rows.Scan(&h); err != nil {
-			return nil, err
-		}
-		heights = append(heights, h)
-	}
-	return heights, rows.Err()
+	return scanRows(rows, scanOne[chain.Height])
 }
 
 // forget removes a block and what depends on it.

@@ -66,6 +66,13 @@ func start(t testing.TB, config explorer.Config) *running {
 	return r
 }
 
+func closeOf(t testing.TB, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // reach waits on the live stream until a height is indexed.
 func (r *running) reach(height chain.Height) {
 	r.t.Helper()
@@ -73,7 +80,7 @@ func (r *running) reach(height chain.Height) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer closeOf(r.t, response.Body)
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		data, ok := strings.CutPrefix(lines.Text(), "data: ")
 		if !ok {
@@ -98,7 +105,7 @@ func (r *running) get(path string) (status int, body string, header http.Header)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer closeOf(r.t, response.Body)
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		r.t.Fatal(err)
@@ -113,7 +120,7 @@ func dump(t testing.TB, home string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer closeOf(t, db)
 	var out []string
 	for _, table := range []string{"tip", "gaps", "blocks", "txs", "activity", "orders", "claims", "records", "parties"} {
 		rows, err := db.Query("SELECT * FROM " + table)
@@ -137,7 +144,7 @@ func dump(t testing.TB, home string) []string {
 		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
-		rows.Close()
+		closeOf(t, rows)
 	}
 	return out
 }
@@ -193,7 +200,7 @@ func TestIndexOfAnotherSchemaOrDamagedIsBuiltAgain(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			defer db.Close()
+			defer closeOf(t, db)
 			_, err = db.Exec("CREATE TABLE old (a INTEGER); INSERT INTO old VALUES (1); PRAGMA user_version = 99")
 			return err
 		},
@@ -358,7 +365,7 @@ func (r *running) contact() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer response.Body.Close()
+	defer closeOf(r.t, response.Body)
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		if !strings.HasPrefix(lines.Text(), "data: ") {
 			continue

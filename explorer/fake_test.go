@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	testChain chain.ChainID = "fake-chain"
-	hostile                 = "<script>alert('x')</script>\"\u202e&amp;"
-	startMs                 = 1_700_000_000_000
+	testChain = chain.ChainID("fake-chain")
+	hostile   = "<script>alert('x')</script>\"\u202e&amp;"
+	startMs   = 1_700_000_000_000
 )
 
 type keySigner struct{ crypto.PrivateKey }

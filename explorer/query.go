@@ -117,16 +117,30 @@ func collect[T any](v *view, scan func(func(...any) error) (T, error), query str
 	if err != nil {
 		return nil, fmt.Errorf("explorer: reading the index: %w", err)
 	}
-	defer rows.Close()
-	var out []T
+	out, err := scanRows(rows, scan)
+	if err != nil {
+		return nil, fmt.Errorf("explorer: reading the index: %w", err)
+	}
+	return out, nil
+}
+
+// scanRows reads each row with scan, and closes the rows.
+func scanRows[T any](rows *sql.Rows, scan func(func(...any) error) (T, error)) (out []T, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		item, err := scan(rows.Scan)
 		if err != nil {
-			return nil, fmt.Errorf("explorer: reading the index: %w", err)
+			return nil, err
 		}
 		out = append(out, item)
 	}
 	return out, rows.Err()
+}
+
+// scanOne reads a row of one column.
+func scanOne[T any](scan func(...any) error) (v T, err error) {
+	err = scan(&v)
+	return v, err
 }
 
 // only returns the one row of a query.
@@ -171,11 +185,6 @@ func (v *view) block(height chain.Height) (blockFull, error) {
 		b.Burned = amountOf(burned)
 		return b, errors.Join(err, decodeStored(header, &b.Header), decodeStored(begin, &b.Begin), decodeStored(end, &b.End))
 	}, "SELECT "+blockColumns+", header, begin_events, end_events FROM blocks WHERE height = ?", min(height, maxHeight))
-}
-
-func (v *view) heightOf(digest crypto.Digest) (chain.Height, error) {
-	return only(v, func(scan func(...any) error) (h chain.Height, err error) { return h, scan(&h) },
-		"SELECT height FROM blocks WHERE digest = ?", digest[:])
 }
 
 // pace returns, over up to limit of the newest blocks, the mean time between
