@@ -212,8 +212,10 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 			return BenchResult{}, fmt.Errorf("listening: %w", err)
 		}
 	case <-time.After(benchDrain + window - time.Since(b.began)):
-		cancel()
-		<-listened
+		cancel() // what is not final counts as not committed
+		if err := <-listened; err != nil {
+			return BenchResult{}, fmt.Errorf("listening: %w", err)
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
