@@ -12,6 +12,8 @@
 //  2. At most one transaction per (sender, nonce); a replacement must raise both
 //     the tip and the price ceiling by a tenth.
 //  3. Selection never yields a sender's nonce before the one below it.
+//  4. At most an eighth of the bytes is of transactions that wait for an earlier
+//     nonce: those may never pay, whatever they offer.
 //
 // A finalized block removes its own transactions and moves its senders' nonces;
 // nothing else is checked again on commit, because nonce and fees are checked
@@ -66,16 +68,22 @@ var (
 	ErrKnown        = errors.New("mempool: transaction is already known")
 	ErrFull         = errors.New("mempool: pool is full")
 	ErrSenderFull   = errors.New("mempool: too many pending transactions of the sender")
+	ErrWaitingFull  = errors.New("mempool: too many transactions wait for an earlier nonce")
 	ErrPayerFull    = errors.New("mempool: too many pending transactions of the fee payer")
 	ErrUnderpriced  = errors.New("mempool: a pending transaction has this nonce; a replacement pays a tenth more")
 	ErrNonceTooLow  = errors.New("mempool: nonce is already used")
 	errInvalidState = "mempool: broken invariant: "
 )
 
+// waitingShare is the part of the bytes that transactions may take which wait for
+// an earlier nonce.
+const waitingShare = 8
+
 type entry struct {
 	tx      *chain.VerifiedTx
 	arrival uint64
 	removed bool
+	waiting bool // for an earlier nonce
 }
 
 func (e *entry) body() *chain.TxBody { return &e.tx.Tx().Body }
@@ -91,8 +99,14 @@ func (e *entry) dearer(o *entry) bool {
 	return e.arrival < o.arrival
 }
 
+// precedes reports whether o cannot be included before e.
+func (e *entry) precedes(o *entry) bool {
+	return e.body().Sender == o.body().Sender && e.body().Nonce < o.body().Nonce
+}
+
 type sender struct {
 	next    uint64 // nonce of the next transaction to include
+	row     uint64 // the first nonce from next on that is not pending
 	byNonce map[uint64]*entry
 }
 
@@ -103,6 +117,7 @@ type Pool struct {
 	senders  map[chain.Address]*sender
 	payers   map[chain.Address]int
 	bytes    int
+	waiting  int // bytes of those that wait for an earlier nonce
 	arrivals uint64
 	cheapest entryHeap // the least dear first; removed entries are dropped lazily
 	expiring entryHeap // the earliest expiry first; likewise
@@ -162,18 +177,22 @@ func (p *Pool) Add(tx *chain.VerifiedTx, checker Checker) error {
 	}
 	e := &entry{tx: tx, arrival: p.arrivals}
 	body := e.body()
-	s := p.senders[body.Sender]
-	if s != nil {
+	if s := p.senders[body.Sender]; s != nil {
+		p.advance(body.Sender, s, next) // the state may be ahead of Finalize
 		next = max(next, s.next)
 	}
 	if body.Nonce < next {
 		return fmt.Errorf("%w: nonce %d, next is %d", ErrNonceTooLow, body.Nonce, next)
 	}
+	s := p.senders[body.Sender]
 	var old *entry
 	if s != nil {
 		old = s.byNonce[body.Nonce]
 	}
 	if err := p.checkBounds(e, s, old); err != nil {
+		return err
+	}
+	if err := p.checkWaiting(e, s, next); err != nil {
 		return err
 	}
 	if err := p.makeRoom(e, old); err != nil {
@@ -194,8 +213,27 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 	if s != nil && old == nil && len(s.byNonce) >= p.config.MaxPerSender {
 		return fmt.Errorf("%w: limit %d", ErrSenderFull, p.config.MaxPerSender)
 	}
-	if body.FeePayer != nil && p.payers[*body.FeePayer] >= p.config.MaxPerPayer {
-		return fmt.Errorf("%w: limit %d", ErrPayerFull, p.config.MaxPerPayer)
+	if payer := body.FeePayer; payer != nil {
+		pending := p.payers[*payer]
+		if old != nil && old.body().FeePayer != nil && *old.body().FeePayer == *payer {
+			pending--
+		}
+		if pending >= p.config.MaxPerPayer {
+			return fmt.Errorf("%w: limit %d", ErrPayerFull, p.config.MaxPerPayer)
+		}
+	}
+	return nil
+}
+
+// checkWaiting refuses a transaction that would wait for an earlier nonce when
+// too many do.
+func (p *Pool) checkWaiting(e *entry, s *sender, next uint64) error {
+	row, limit := next, p.config.MaxBytes/waitingShare
+	if s != nil {
+		row = s.row
+	}
+	if e.body().Nonce > row && p.waiting+e.size() > limit {
+		return fmt.Errorf("%w: %d bytes, limit %d; the sender's next is %d", ErrWaitingFull, p.waiting, limit, row)
 	}
 	return nil
 }
@@ -207,7 +245,8 @@ func raised(old, new chain.GasPrice) bool {
 }
 
 // makeRoom evicts cheaper transactions until e fits beside all but old. If it
-// would have to evict one as dear as e, it evicts nothing and refuses e.
+// would have to evict one as dear as e, or one that e comes after, it evicts
+// nothing and refuses e.
 func (p *Pool) makeRoom(e, old *entry) error {
 	need := p.bytes + e.size() - p.config.MaxBytes
 	if old != nil {
@@ -224,7 +263,7 @@ func (p *Pool) makeRoom(e, old *entry) error {
 	freed := 0
 	for freed < need {
 		v, ok := p.cheapest.popLive()
-		if !ok || !e.dearer(v) || e.body().Tip == v.body().Tip {
+		if !ok || !e.dearer(v) || e.body().Tip == v.body().Tip || v.precedes(e) {
 			if ok {
 				victims = append(victims, v)
 			}
@@ -248,16 +287,15 @@ func (p *Pool) makeRoom(e, old *entry) error {
 func (p *Pool) evict(e *entry) {
 	body := e.body()
 	s := p.senders[body.Sender]
-	later := []*entry{e}
-	for nonce := body.Nonce + 1; ; nonce++ {
-		next, ok := s.byNonce[nonce]
-		if !ok {
-			break
-		}
-		later = append(later, next)
+	last := body.Nonce
+	for s.byNonce[last+1] != nil {
+		last++
 	}
-	for _, v := range later {
-		p.drop(v)
+	for nonce := last; ; nonce-- {
+		p.drop(s.byNonce[nonce])
+		if nonce == body.Nonce {
+			return
+		}
 	}
 }
 
@@ -266,13 +304,14 @@ func (p *Pool) insert(e *entry, next uint64) {
 	p.arrivals++
 	s := p.senders[body.Sender]
 	if s == nil {
-		s = &sender{byNonce: map[uint64]*entry{}}
+		s = &sender{next: next, row: next, byNonce: map[uint64]*entry{}}
 		p.senders[body.Sender] = s
 	}
-	s.next = next
 	s.byNonce[body.Nonce] = e
 	p.byID[e.tx.ID()] = e
 	p.bytes += e.size()
+	p.wait(e, true)
+	p.extend(s)
 	if body.FeePayer != nil {
 		p.payers[*body.FeePayer]++
 	}
@@ -280,17 +319,70 @@ func (p *Pool) insert(e *entry, next uint64) {
 	heap.Push(&p.expiring, e)
 }
 
+// wait notes whether a transaction waits for an earlier nonce.
+func (p *Pool) wait(e *entry, waiting bool) {
+	if e.waiting == waiting {
+		return
+	}
+	e.waiting = waiting
+	if waiting {
+		p.waiting += e.size()
+	} else {
+		p.waiting -= e.size()
+	}
+}
+
+// extend brings the sender's row up to its first gap.
+func (p *Pool) extend(s *sender) {
+	for {
+		e := s.byNonce[s.row]
+		if e == nil {
+			return
+		}
+		p.wait(e, false)
+		s.row++
+	}
+}
+
+// advance drops a sender's transactions below a nonce, which the chain has used.
+func (p *Pool) advance(from chain.Address, s *sender, next uint64) {
+	for ; s.next < next; s.next++ {
+		if e := s.byNonce[s.next]; e != nil {
+			p.remove(e, s)
+		}
+	}
+	s.row = max(s.row, s.next)
+	p.extend(s)
+	if len(s.byNonce) == 0 {
+		delete(p.senders, from)
+	}
+}
+
+// drop takes a transaction out. The sender's later ones wait from now on.
 func (p *Pool) drop(e *entry) {
 	body := e.body()
 	s := p.senders[body.Sender]
 	if s == nil || s.byNonce[body.Nonce] != e || e.removed {
 		panic(errInvalidState + "dropping a transaction that is not pending")
 	}
-	e.removed = true
-	delete(s.byNonce, body.Nonce)
+	p.remove(e, s)
+	if body.Nonce >= s.next && body.Nonce < s.row {
+		for nonce := body.Nonce + 1; nonce < s.row; nonce++ {
+			p.wait(s.byNonce[nonce], true)
+		}
+		s.row = body.Nonce
+	}
 	if len(s.byNonce) == 0 {
 		delete(p.senders, body.Sender)
 	}
+}
+
+// remove forgets an entry, and leaves its sender's row to the caller.
+func (p *Pool) remove(e *entry, s *sender) {
+	body := e.body()
+	p.wait(e, false)
+	e.removed = true
+	delete(s.byNonce, body.Nonce)
 	delete(p.byID, e.tx.ID())
 	p.bytes -= e.size()
 	if body.FeePayer != nil {
@@ -306,15 +398,8 @@ func (p *Pool) drop(e *entry) {
 func (p *Pool) Finalize(height chain.Height, txs []chain.DecodedTx) {
 	for i := range txs {
 		body := &txs[i].Tx().Body
-		s := p.senders[body.Sender]
-		if s == nil {
-			continue
-		}
-		for s.next <= body.Nonce {
-			if e, ok := s.byNonce[s.next]; ok {
-				p.drop(e)
-			}
-			s.next++
+		if s := p.senders[body.Sender]; s != nil {
+			p.advance(body.Sender, s, body.Nonce+1)
 		}
 	}
 	for {

@@ -184,6 +184,96 @@ func TestFinalizeAndExpiry(t *testing.T) {
 	}
 }
 
+// TestWaitingIsBounded: transactions above a gap may never pay, so they have
+// only a part of the pool; closing the gap, or opening one, moves them.
+func TestWaitingIsBounded(t *testing.T) {
+	const limit = chain.MaxTxBytes / 8
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 64}), ledger{}
+	var waiting []draft
+	for n := 0; ; n++ {
+		d := draft{user: 1 + n/60, nonce: 1 + uint64(n%60), tip: 99, expiry: 50, memo: 200}
+		err := p.Add(makeTx(d), l)
+		if errors.Is(err, mempool.ErrWaitingFull) {
+			break
+		}
+		if err != nil || n > 1000 {
+			t.Fatalf("%+v: %v", d, err)
+		}
+		waiting = append(waiting, d)
+	}
+	size := len(makeTx(waiting[0]).Raw())
+	if got := p.WaitingBytes(); got > limit || got < limit-2*size {
+		t.Errorf("%d bytes wait, limit %d", got, limit)
+	}
+	if got := drain(p, none); got != "" {
+		t.Errorf("%s is offered above a gap", got)
+	}
+	first := draft{user: 1, expiry: 50}
+	mustAdd(t, p, l, draft{user: 8, expiry: 50}, draft{user: 8, nonce: 1, expiry: 50}, first)
+	before := p.WaitingBytes()
+	if before > limit-20*size {
+		t.Errorf("%d bytes wait after the gap is closed", before)
+	}
+	mustAdd(t, p, l, draft{user: 9, nonce: 1, expiry: 50})
+	p.Finalize(1, []chain.DecodedTx{makeTx(first).DecodedTx})
+	mustAdd(t, p, l, draft{user: 7, nonce: 2, expiry: 9}, draft{user: 7, nonce: 1, expiry: 50}, draft{user: 7, expiry: 50})
+	one := len(makeTx(draft{user: 9, nonce: 1, expiry: 50}).Raw())
+	if got := p.WaitingBytes(); got != before+one {
+		t.Errorf("%d bytes wait, want %d", got, before+one)
+	}
+	p.Finalize(9, nil) // 7/2 expires and leaves no gap behind
+	if got := p.WaitingBytes(); got != before+one {
+		t.Errorf("%d bytes wait after an expiry, want %d", got, before+one)
+	}
+	p.Finalize(100, nil)
+	if p.WaitingBytes() != 0 || p.Bytes() != 0 || p.Len() != 0 {
+		t.Errorf("%d transactions, %d bytes, %d of them waiting, want none", p.Len(), p.Bytes(), p.WaitingBytes())
+	}
+}
+
+// TestTheStateMayBeAheadOfFinalize: a block may be committed before the pool is
+// told; its transactions must leave all the same.
+func TestTheStateMayBeAheadOfFinalize(t *testing.T) {
+	p, l := mempool.New(mempool.DefaultConfig()), ledger{}
+	included := draft{user: 1, expiry: 1_000}
+	mustAdd(t, p, l, included)
+	l[user(1).address()] = 1
+	mustAdd(t, p, l, draft{user: 1, nonce: 1, expiry: 1_000})
+	p.Finalize(1, []chain.DecodedTx{makeTx(included).DecodedTx})
+	if p.Len() != 1 {
+		t.Errorf("%d pending, want 1", p.Len())
+	}
+	if got := drain(p, none); got != "1/1" {
+		t.Errorf("selection is %s, want 1/1", got)
+	}
+}
+
+func TestAReplacementTakesItsOwnPlaceWithThePayer(t *testing.T) {
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}), ledger{}
+	mustAdd(t, p, l, draft{user: 1, tip: 1, payer: 9}, draft{user: 1, tip: 50, payer: 9})
+	if err := p.Add(makeTx(draft{user: 1, nonce: 1, tip: 1, payer: 9}), l); !errors.Is(err, mempool.ErrPayerFull) {
+		t.Errorf("a second one of the payer: %v, want ErrPayerFull", err)
+	}
+	mustAdd(t, p, l, draft{user: 1, tip: 90}, draft{user: 2, payer: 9})
+}
+
+// TestNoRoomIsMadeOfWhatComesBefore: a transaction must not evict its sender's
+// earlier one, without which it cannot be included.
+func TestNoRoomIsMadeOfWhatComesBefore(t *testing.T) {
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
+	mustAdd(t, p, l, draft{user: 1, tip: 1, memo: 200})
+	size := len(makeTx(draft{user: 2, nonce: 300, tip: 20, memo: 200}).Raw())
+	for n := uint64(0); p.Bytes()+size <= chain.MaxTxBytes; n++ {
+		mustAdd(t, p, l, draft{user: 2, nonce: n, tip: 20, memo: 200})
+	}
+	if err := p.Add(makeTx(draft{user: 1, nonce: 1, tip: 90, memo: 200}), l); !errors.Is(err, mempool.ErrFull) {
+		t.Errorf("%v, want ErrFull", err)
+	}
+	if _, ok := p.Get(makeTx(draft{user: 1, tip: 1, memo: 200}).ID()); !ok {
+		t.Error("the earlier transaction is gone")
+	}
+}
+
 // TestAgreesWithModel holds the pool against a plain list that is sorted anew
 // for each selection.
 func TestAgreesWithModel(t *testing.T) {
@@ -222,6 +312,18 @@ func TestAgreesWithModel(t *testing.T) {
 		}
 		if got, want := drain(p, none), selectPlainly(model, l); got != want {
 			t.Fatalf("selection is %s, want %s", got, want)
+		}
+		waiting := 0
+		for _, d := range model {
+			for nonce := l[user(d.user).address()]; nonce < d.nonce; nonce++ {
+				if find(d.user, nonce) < 0 {
+					waiting += len(makeTx(withExpiry(d)).Raw())
+					break
+				}
+			}
+		}
+		if got := p.WaitingBytes(); got != waiting {
+			t.Fatalf("%d bytes wait, want %d", got, waiting)
 		}
 	})
 }
