@@ -171,17 +171,21 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			s.busy(w, r, fmt.Sprintf("%s served now: limit %d", what, cap(slots)))
 			return
 		}
+		if slots != transfers && r.ContentLength > api.MaxJobRequestBytes {
+			s.tooLarge(w, r, r.ContentLength, api.MaxJobRequestBytes)
+			return
+		}
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		// A copy: the server looks at its own body to decide whether to read on.
+		bounded := r.WithContext(r.Context())
 		if slots != transfers {
-			if r.ContentLength > api.MaxJobRequestBytes {
-				s.tooLarge(w, r, r.ContentLength, api.MaxJobRequestBytes)
-				return
-			}
-			r.Body = http.MaxBytesReader(w, r.Body, api.MaxJobRequestBytes+1) // its reader counts up to there
+			bounded.Body = http.MaxBytesReader(w, r.Body, api.MaxJobRequestBytes+1) // its reader counts up to there
 		}
-		if r.ContentLength != 0 {
-			r.Body = &pacedBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
-		}
-		next.ServeHTTP(w, r)
+		bounded.Body = &pacedBody{ReadCloser: bounded.Body, control: http.NewResponseController(w)}
+		next.ServeHTTP(w, bounded)
 	})
 }
 
@@ -224,7 +228,7 @@ func (s *Server) recovered(next http.Handler) http.Handler {
 			if cause == nil {
 				return
 			}
-			if r.Context().Err() != nil || cause == http.ErrAbortHandler {
+			if err, ok := cause.(error); r.Context().Err() != nil || ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(http.ErrAbortHandler) // the client has gone
 			}
 			s.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -14,8 +13,6 @@ import (
 
 // dialTimeout bounds the dialing of another server.
 const dialTimeout = 3 * time.Second
-
-var errClosed = errors.New("server: closed")
 
 // pool keeps at most one connection to each other server for one protocol.
 type pool struct {

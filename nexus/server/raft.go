@@ -183,11 +183,10 @@ type logSink struct{ log *slog.Logger }
 // server's detail: elections show in the server's own lines.
 func (s logSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	switch level {
-	case hclog.Error:
-		to = slog.LevelWarn // a server that is gone is an error to raft
-	case hclog.Warn:
+	if level == hclog.Warn {
 		to = slog.LevelInfo
+	} else if level == hclog.Error {
+		to = slog.LevelWarn // a server that is gone is an error to raft
 	}
 	s.log.Log(context.Background(), to, msg, args...)
 }

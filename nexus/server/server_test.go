@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,9 +27,8 @@ func readBlob(s *blob.Store, id crypto.Digest) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer b.Close()
 	data, err := io.ReadAll(b)
-	return string(data), err
+	return string(data), errors.Join(err, b.Close())
 }
 
 type signer struct{ crypto.PrivateKey }
@@ -383,7 +383,7 @@ func (c *cluster) follow(ctx context.Context, path, last string) <-chan event {
 	if last != "" {
 		req.Header.Set("Last-Event-ID", last)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // the reading goroutine does
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func (c *cluster) follow(ctx context.Context, path, last string) <-chan event {
 	out := make(chan event, 100)
 	go func() {
 		defer close(out)
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }() // the stream has ended
 		var e event
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			name, value, _ := strings.Cut(lines.Text(), ": ")
