@@ -72,9 +72,7 @@ func TestHelp(t *testing.T) {
 				walk(at, command.Subcommands)
 				continue
 			}
-			if !strings.Contains(command.Description, "Example: "+programName) {
-				t.Errorf("%s: its help has no example", strings.Join(at, " "))
-			}
+			checkExamples(t, at, command)
 			out.WriteString(strings.Join(at, " ") + "\n")
 			for _, f := range command.Flags {
 				out.WriteString("    --" + f.Names()[0] + "\n")
@@ -94,6 +92,45 @@ func TestHelp(t *testing.T) {
 	}
 	if !bytes.Equal(out.Bytes(), want) {
 		t.Errorf("commands or flags changed (-update writes %s anew):\n%s", golden, out.Bytes())
+	}
+}
+
+// checkExamples checks that the help of the command at that path has an example,
+// and that its examples use only flags that the command has.
+func checkExamples(t *testing.T, path []string, command *cli.Command) {
+	t.Helper()
+	name, examples := strings.Join(path, " "), 0
+	for line := range strings.Lines(command.Description) {
+		example, ok := strings.CutPrefix(strings.TrimSpace(line), "Example: "+name)
+		if !ok {
+			continue
+		}
+		examples++
+		example, _, _ = strings.Cut(example, " -- ")
+		for _, word := range strings.Fields(example) {
+			flag, ok := strings.CutPrefix(word, "--")
+			if ok && !slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) }) {
+				t.Errorf("%s: its example has --%s, which it does not know", name, flag)
+			}
+		}
+	}
+	if examples == 0 {
+		t.Errorf("%s: its help has no example", name)
+	}
+}
+
+// TestSingularFlags checks: a list's flag has its singular as another name, and "nexus" is
+// one already.
+func TestSingularFlags(t *testing.T) {
+	for _, f := range configFlags("test", struct {
+		Nexus []string `toml:"nexus"`
+		Peers []string `toml:"peers"`
+		RPC   []string `toml:"rpc"`
+	}{}) {
+		want := map[string][]string{"nexus": {"nexus"}, "peers": {"peers", "peer"}, "rpc": {"rpc"}}[f.Names()[0]]
+		if !slices.Equal(f.Names(), want) {
+			t.Errorf("%v, want %v", f.Names(), want)
+		}
 	}
 }
 

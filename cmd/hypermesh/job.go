@@ -39,7 +39,7 @@ func jobCommand() *cli.Command {
 				Flags: append(networkFlags(),
 					&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
 					&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
-					&cli.StringFlag{Name: "verify", Value: "none", Usage: "none, replicate=`K/N` or zk"},
+					&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N or zk"},
 					&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
 					&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
 					&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
@@ -282,7 +282,7 @@ func fetchOutput(ctx context.Context, client *sdk.Client, j *api.Job, dir string
 	if j.Output.IsZero() {
 		return os.MkdirAll(dir, 0o755)
 	}
-	r, err := client.GetBlob(ctx, j.Output, int64(packLimits.MaxBytes))
+	r, err := client.GetBlob(ctx, j.Output, packLimits.MaxBytes)
 	if err != nil {
 		return fmt.Errorf("fetching the output: %w", err)
 	}
