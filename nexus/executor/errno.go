@@ -15,6 +15,7 @@ const (
 	errnoMfile      errno = 33
 	errnoNametoo    errno = 37
 	errnoNoent      errno = 44
+	errnoNomem      errno = 48
 	errnoNotdir     errno = 54
 	errnoNotempty   errno = 55
 	errnoNotsock    errno = 57

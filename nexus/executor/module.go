@@ -46,9 +46,11 @@ const (
 )
 
 // screened is a module that this executor runs: valid, within bounds, asking
-// for nothing but preview 1, and rewritten in two ways. Every memory.grow goes
+// for nothing but preview 1, and rewritten in three ways. Every memory.grow goes
 // through one added function, which notes a refusal in an added global: the
 // engine tells a host nothing of refused growth, and StatusOutOfMemory needs it.
+// Instructions that move many bytes or elements at once, for which the engine
+// counts one unit, first use up fuel by their length in another added function.
 // And the start function is exported instead of started.
 type screened struct {
 	wasm           []byte
@@ -67,8 +69,8 @@ type screening struct {
 	out           []byte
 	start         []byte // the start section's body: a function index
 	imported      uint32 // functions
-	growFunc      uint32 // index of the added function
-	growType      uint32
+	growFunc      uint32 // index of the first added function; see added
+	addedType     uint32 // of every added function: (param i32) (result i32)
 	flag          uint32 // index of the added global
 	last          byte   // the last section written that is not custom
 	minMemory     uint64
@@ -128,13 +130,15 @@ func (sc *screening) section(id byte, body []byte) error {
 	s := &scanner{data: body}
 	switch id {
 	case secType:
-		sc.growType = s.u32()
+		sc.addedType = s.u32()
 		body = appendElement(body, []byte{0x60, 1, 0x7f, 1, 0x7f})
 	case secImport:
 		sc.imports(s)
 	case secFunction:
 		sc.growFunc = sc.imported + s.u32()
-		body = appendElement(body, binary.AppendUvarint(nil, uint64(sc.growType)))
+		for range addedFunctions {
+			body = appendElement(body, binary.AppendUvarint(nil, uint64(sc.addedType)))
+		}
 	case secTable:
 		tables(s)
 	case secMemory:
@@ -263,11 +267,19 @@ func exportEntry(name string, kind byte, index []byte) []byte {
 	return append(append(entry, kind), index...)
 }
 
-// code rewrites every function's body and adds the function that grows memory.
+// The added functions, by their distance from growFunc.
+const (
+	addedGrow = iota
+	addedBytes
+	addedElements
+	addedFunctions
+)
+
+// code rewrites every function's body and appends the added functions.
 func (sc *screening) code(s *scanner) []byte {
 	sc.hasCode = true
 	count := s.u32()
-	out := binary.AppendUvarint(nil, uint64(count)+1)
+	out := binary.AppendUvarint(nil, uint64(count)+addedFunctions)
 	for i := uint32(0); i < count && s.err == nil; i++ {
 		body := s.bytes()
 		if len(body) > sc.functionBytes {
@@ -282,12 +294,16 @@ func (sc *screening) code(s *scanner) []byte {
 		out = binary.AppendUvarint(out, uint64(len(body)))
 		out = append(out, body...)
 	}
-	grow := sc.growBody()
-	out = binary.AppendUvarint(out, uint64(len(grow)))
-	return append(out, grow...)
+	for _, added := range [addedFunctions][]byte{addedGrow: sc.growBody(), addedBytes: bytesBody(), addedElements: sc.elementsBody()} {
+		out = binary.AppendUvarint(out, uint64(len(added)))
+		out = append(out, added...)
+	}
+	return out
 }
 
-// body returns a function's body with each memory.grow replaced by a call.
+// body returns a function's body with each memory.grow replaced by a call, and
+// with a call before each bulk instruction, whose length is on top of the stack
+// and is what the called function takes and returns.
 func (sc *screening) body(body []byte) ([]byte, error) {
 	s := scanner{data: body}
 	for groups := s.u32(); groups > 0 && s.err == nil; groups-- {
@@ -304,11 +320,14 @@ func (sc *screening) body(body []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		next := pos
 		if body[pos] == opMemoryGrow {
+			next += n
+		}
+		if added, found := addedBefore(body[pos : pos+n]); found {
 			out = append(out, body[copied:pos]...)
-			out = append(out, 0x10) // call
-			out = binary.AppendUvarint(out, uint64(sc.growFunc))
-			copied = pos + n
+			out = sc.call(out, added)
+			copied = next
 		}
 		pos += n
 	}
@@ -316,6 +335,64 @@ func (sc *screening) body(body []byte) ([]byte, error) {
 		return body, nil
 	}
 	return append(out, body[copied:]...), nil
+}
+
+// addedBefore returns the added function that an instruction needs, if any.
+func addedBefore(instruction []byte) (added uint32, found bool) {
+	switch instruction[0] {
+	case opMemoryGrow:
+		return addedGrow, true
+	case 0xfc:
+		s := scanner{data: instruction, pos: 1}
+		switch s.u32() {
+		case 8, 10, 11: // memory.init, memory.copy, memory.fill
+			return addedBytes, true
+		case 12, 14, 15, 17: // table.init, table.copy, table.grow, table.fill
+			return addedElements, true
+		}
+	}
+	return 0, false
+}
+
+func (sc *screening) call(out []byte, added uint32) []byte {
+	return binary.AppendUvarint(append(out, 0x10), uint64(sc.growFunc+added))
+}
+
+// A bulk instruction costs bulkFuel units for every 1<<bulkShift bytes that it
+// moves and, at 16 bytes each, for the elements of a table: about what the time
+// it takes is worth.
+const (
+	bulkShift = 6
+	bulkFuel  = 32
+)
+
+// bytesBody is (func (param i32) (result i32) (local i32)): return the parameter
+// after a loop that uses bulkFuel units for each 64 of it. Constants that are
+// dropped count and take no time.
+func bytesBody() []byte {
+	const ofLoop = 5 // instructions that count, beside the constants
+	body := []byte{
+		1, 1, 0x7f, // one local of type i32
+		0x20, 0, 0x41, bulkShift, 0x76, 0x22, 1, // local.tee 1 (i32.shr_u (local.get 0) (i32.const 6))
+		0x04, 0x40, 0x03, 0x40, // if, loop
+	}
+	for range bulkFuel - ofLoop {
+		body = append(body, 0x41, 0, 0x1a) // drop (i32.const 0)
+	}
+	return append(body,
+		0x20, 1, 0x41, 1, 0x6b, 0x22, 1, 0x0d, 0, // br_if 0 (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))
+		0x0b, 0x0b, // end of loop and if
+		0x20, 0, // local.get 0
+		0x0b,
+	)
+}
+
+// elementsBody is (func (param i32) (result i32)): what bytesBody does, for 16
+// times the parameter. What a table cannot hold may wrap: such an instruction
+// moves nothing.
+func (sc *screening) elementsBody() []byte {
+	body := []byte{0, 0x20, 0, 0x41, 4, 0x74} // i32.shl (local.get 0) (i32.const 4)
+	return append(sc.call(body, addedBytes), 0x1a, 0x20, 0, 0x0b)
 }
 
 // growBody is (func (param i32) (result i32) (local i32)): grow, and set the

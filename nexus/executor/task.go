@@ -26,9 +26,9 @@ type Limits struct {
 	// MemoryBytes bounds linear memory. Growth beyond it is refused, which
 	// the program sees as the failure of memory.grow.
 	MemoryBytes uint64
-	// Fuel bounds work: one unit a WebAssembly instruction, and for host
-	// calls what the table in wasi.go says; see FuelPerMillisecond. At most
-	// MaxFuel.
+	// Fuel bounds work: one unit a WebAssembly instruction, for those that
+	// move many bytes half a unit a byte, and for host calls what the table in
+	// wasi.go says; see FuelPerMillisecond. At most MaxFuel.
 	Fuel uint64
 	// WallTime bounds the time from the program's start to its end.
 	WallTime time.Duration

@@ -159,6 +159,15 @@ func (n *node) height() int {
 	return h
 }
 
+// weight is the number of files and directories under n, itself included.
+func (n *node) weight() uint64 {
+	w := uint64(1)
+	for _, c := range n.children {
+		w += c.weight()
+	}
+	return w
+}
+
 // create makes a file or a directory at an empty place.
 func (m *mount) create(at place, dir bool, now uint64) (*node, errno) {
 	switch {

@@ -22,9 +22,10 @@ const fuelPerNano = 5
 // stands for time there too. Replicas compare fuel, and orders are paid by it:
 // a change here makes old and new executors differ.
 const (
-	fuelCall = 5_000  // any host call: about a microsecond
-	fuelPath = 20_000 // one that resolves a path
-	fuelByte = 4      // each byte moved between program and host
+	fuelCall  = 5_000  // any host call: about a microsecond
+	fuelPath  = 20_000 // one that resolves a path
+	fuelByte  = 4      // each byte moved between program and host
+	fuelEntry = 1_000  // each entry of a directory that is listed or moved
 )
 
 // args are a host call's parameters, zero-extended.

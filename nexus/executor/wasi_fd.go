@@ -492,8 +492,10 @@ func (p *process) fdReaddir(a *args) errno {
 	}
 	cookie := a[3]
 	if cookie == 0 {
-		h.list()
-		p.cost += fuelByte * direntBytes * uint64(len(h.entries))
+		p.cost += fuelEntry * uint64(len(h.node.children))
+		if e := p.list(h); e != errnoSuccess {
+			return e
+		}
 	}
 	if cookie > uint64(len(h.entries)) {
 		return errnoInval
@@ -514,13 +516,29 @@ func (p *process) fdReaddir(a *args) errno {
 	return p.put32(a.u32(4), uint32(used))
 }
 
-func (h *handle) list() {
+// maxListed bounds what the descriptors of a program hold of directories that
+// they listed: it is memory of the host, and keeps removed files in it.
+const maxListed = 1 << 18
+
+// list takes a new look at a directory.
+func (p *process) list(h *handle) errno {
+	h.entries = nil
+	listed := len(h.node.children) + 2
+	for _, other := range p.handles {
+		if other != nil {
+			listed += len(other.entries)
+		}
+	}
+	if listed > maxListed {
+		return errnoNomem
+	}
 	parent := h.node.parent
 	if parent == nil {
 		parent = h.node
 	}
-	h.entries = append(h.entries[:0], dirent{".", h.node}, dirent{"..", parent})
+	h.entries = append(make([]dirent, 0, len(h.node.children)+2), dirent{".", h.node}, dirent{"..", parent})
 	for _, name := range h.node.names() {
 		h.entries = append(h.entries, dirent{name, h.node.children[name]})
 	}
+	return errnoSuccess
 }

@@ -198,5 +198,6 @@ func (p *process) pathRename(a *args) errno {
 	case to.name == "":
 		return errnoInval
 	}
+	p.cost += fuelEntry * from.node.weight()
 	return from.dir.mount.rename(from, to, p.clock.now())
 }

@@ -199,6 +199,8 @@ func TestFuelIsFrozen(t *testing.T) {
 		{"an empty program", wat(t, body("nop")), 1},
 		{"a loop of a thousand", wat(t, body(`(local i32) (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000))))`)), 7001},
 		{"a growth of memory", wat(t, body(`(drop (memory.grow (i32.const 1)))`)), 11},
+		{"a fill of 64 KiB", wat(t, body(`(memory.fill (i32.const 0) (i32.const 7) (i32.const 65536))`)), 32781},
+		{"a copy of 63 bytes", wat(t, body(`(memory.copy (i32.const 0) (i32.const 99) (i32.const 63))`)), 13},
 		{"100 random bytes", wat(t, body(`(drop (call $random_get (i32.const 0) (i32.const 100)))`)), 5404},
 		{"a file", script(t, 0, "path_open 4 0 'f' 1 66 0 0 16", "fd_write 5 0 1 16"), 25092},
 	} {
@@ -206,6 +208,73 @@ func TestFuelIsFrozen(t *testing.T) {
 		if o.Usage.Fuel != c.fuel {
 			t.Errorf("%s used %d, want %d", c.name, o.Usage.Fuel, c.fuel)
 		}
+	}
+}
+
+// One instruction may move gigabytes, and one call list or move a hundred
+// thousand files: what it costs follows what it does.
+func TestNothingLargeIsCheap(t *testing.T) {
+	limits := generous()
+	limits.OutputFiles = 10_000
+	const tables = `(module (memory (export "memory") 256) (table $t 200000 funcref) (data $d "` + "%s" + `")
+	 (elem $e funcref (ref.null func)) (func (export "_start") `
+	data := strings.Repeat("x", 64<<10)
+	for instruction, least := range map[string]uint64{
+		`(memory.fill (i32.const 0) (i32.const 7) (i32.const 16777216))`:    8 << 20,
+		`(memory.copy (i32.const 0) (i32.const 1) (i32.const 16777215))`:    8<<20 - 64,
+		`(memory.init $d (i32.const 0) (i32.const 0) (i32.const 65536))`:    32 << 10,
+		`(table.fill $t (i32.const 0) (ref.null func) (i32.const 200000))`:  1_600_000,
+		`(table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 199999))`: 1_599_968,
+		`(drop (table.grow $t (ref.null func) (i32.const 60000)))`:          480_000,
+		`(memory.fill (i32.const 0) (i32.const 7) (i32.const 64))`:          32,
+		`(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))`:      0,
+	} {
+		o, _ := run(t, executor.Task{Limits: limits, Module: wat(t, fmt.Sprintf(tables, data)+instruction+`))`)})
+		wantStatus(t, o, executor.StatusOK, "")
+		if o.Usage.Fuel < least || o.Usage.Fuel > least+1000+least/16 {
+			t.Errorf("%s used %d, want %d and little more", instruction, o.Usage.Fuel, least)
+		}
+	}
+	var calls []string
+	for i := range 1_000 {
+		calls = append(calls, fmt.Sprintf("path_create_directory 4 'd/%d'", i))
+	}
+	fuel := func(calls ...string) uint64 {
+		o, _ := run(t, executor.Task{Limits: limits, Module: script(t, 0, calls...)})
+		wantStatus(t, o, executor.StatusOK, "")
+		return o.Usage.Fuel
+	}
+	calls = append([]string{"path_create_directory 4 'd'"}, calls...)
+	made := fuel(calls...)
+	if moved := fuel(append(calls, "path_rename 4 'd' 4 'e'")...) - made; moved < 1_000_000 {
+		t.Errorf("moving 1,001 directories used %d", moved)
+	}
+	if listed := fuel(append(calls, "path_open 4 0 'd' 2 2 0 0 16", "fd_readdir 5 100 100 0 16")...) - made; listed < 1_000_000 {
+		t.Errorf("listing 1,000 directories used %d", listed)
+	}
+}
+
+// What a program's descriptors remember of directories is memory of the host
+// that its own limit does not count.
+func TestListingsAreBounded(t *testing.T) {
+	limits := generous()
+	limits.OutputFiles, limits.Fuel = 40_000, 1e12
+	o, _ := run(t, executor.Task{Limits: limits, Module: wat(t, `(module `+imports+`
+	 (import "wasi_snapshot_preview1" "path_create_directory" (func $mkdir (param i32 i32 i32) (result i32)))
+	 (import "wasi_snapshot_preview1" "fd_readdir" (func $readdir (param i32 i32 i32 i64 i32) (result i32)))
+	 (memory (export "memory") 1) (data (i32.const 0) ".")
+	 (func (export "_start") (local $i i32) (local $fd i32)
+	  (loop $make (i32.store (i32.const 8) (i32.add (i32.const 0x30303030) (i32.or (i32.or (i32.and (local.get $i) (i32.const 63)) (i32.shl (i32.and (local.get $i) (i32.const 4032)) (i32.const 2))) (i32.shl (i32.shr_u (local.get $i) (i32.const 12)) (i32.const 16)))))
+	   (drop (call $mkdir (i32.const 4) (i32.const 8) (i32.const 4)))
+	   (br_if $make (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 40000))))
+	  (loop $list
+	   (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 2) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
+	   (br_if $list (i32.eqz (call $readdir (i32.load (i32.const 16)) (i32.const 32) (i32.const 64) (i64.const 0) (i32.const 24)))))
+	  (call $proc_exit (i32.load (i32.const 16)))))`)})
+	// Descriptors 5 to 10 hold 40,002 entries each, and 11 is refused.
+	wantStatus(t, o, executor.StatusExited, "")
+	if o.ExitCode != 11 {
+		t.Errorf("descriptor %d was the first whose listing was refused, want 11", o.ExitCode)
 	}
 }
 
