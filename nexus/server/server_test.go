@@ -117,9 +117,7 @@ func TestOneServerTakesAJobToItsEnd(t *testing.T) {
 	if j.Output != blob.Sum([]byte(strings.ToUpper(program))) || j.Result != claim.Receipt.Result || len(j.Runs) != 1 || j.Runs[0].Stage != "ended" {
 		t.Fatalf("job: %+v", j)
 	}
-	if ack, ok := a.acked(id); !ok || ack.Refuse != "" {
-		t.Errorf("acknowledged %v: %+v", ok, ack)
-	}
+	c.waitAck(a, id, "")
 	if status, body := c.do(0, http.MethodGet, "/v1/blobs/"+j.Output.String(), nil, nil); status != http.StatusOK || string(body) != strings.ToUpper(program) {
 		t.Errorf("output: %d %q", status, body)
 	}
@@ -134,6 +132,20 @@ func TestOneServerTakesAJobToItsEnd(t *testing.T) {
 	}
 	if a.ran(id) != 1 {
 		t.Errorf("the agent was told %d times", a.ran(id))
+	}
+}
+
+// waitAck waits until an agent may forget a job, for a reason or, if want is
+// empty, for none.
+func (c *cluster) waitAck(a *fakeAgent, id crypto.Digest, want string) {
+	c.t.Helper()
+	var ack job.Ack
+	until(c.t, "an acknowledgement", func() (ok bool) {
+		ack, ok = a.acked(id)
+		return ok
+	})
+	if want == "" && ack.Refuse != "" || !strings.Contains(ack.Refuse, want) {
+		c.t.Errorf("agent %d: %q, want %q", a.n, ack.Refuse, want)
 	}
 }
 
@@ -318,9 +330,9 @@ func TestBadEndsAreRefused(t *testing.T) {
 	id := c.submit(0, chain.PolicyNone{})
 	j := c.waitJob(0, id, job.Settling)
 	for i, want := range []string{"not signed by its node", "not the digest of this output", "limit"} {
-		ack, ok := bad[i].acked(id)
-		if !ok || !strings.Contains(ack.Refuse, want) || !strings.Contains(j.Runs[i].Detail, want) {
-			t.Errorf("agent %d: acknowledged %v %q, run %q", i, ok, ack.Refuse, j.Runs[i].Detail)
+		c.waitAck(bad[i], id, want)
+		if !strings.Contains(j.Runs[i].Detail, want) {
+			t.Errorf("run %d: %q, want %q", i, j.Runs[i].Detail, want)
 		}
 	}
 	if len(j.Runs) != 4 || j.Runs[3].Node != good.key.Public() {
