@@ -31,8 +31,8 @@
 // attests to it; under zk it is not paid for; under replicate each resource
 // counts at the least that an agreeing replica reports, and the charge is
 // scaled to the least fuel. The attestation of a replica says only that the
-// cluster assigned the node and has this receipt of it. Rounding is against the provider: the charge is
-// floored, the protocol fee is raised to the next nHYPER.
+// cluster assigned the node and has this receipt of it. Rounding is against the
+// provider: the charge is floored, the protocol fee is raised to the next nHYPER.
 //
 // Failure modes: a message that breaks a rule is a *chain.Rejection; a claim
 // that does is a ClaimRejected event with the reason, and the other claims
