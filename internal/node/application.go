@@ -19,11 +19,17 @@ import (
 )
 
 const (
-	// maxDecoded bounds the decoded blocks that are kept for a second look.
-	maxDecoded = 32
+	// maxDecoded and maxDecodedBytes bound the decoded blocks that are kept for a
+	// second look.
+	maxDecoded      = 32
+	maxDecodedBytes = 32 << 20
 	// maxSpeculation is how far above the highest finalization that its leader
 	// knew a block may carry transactions (ledger.md, "State tree").
 	maxSpeculation = 8
+	// maxOpenViews is how many views may pass without finalization before this
+	// node proposes empty blocks: those that come to nothing stay in memory, and
+	// in the log, until one is final.
+	maxOpenViews = 64
 	// maxClockLead is how far a block's time may be ahead of the local clock.
 	maxClockLead = 500 * time.Millisecond
 )
@@ -43,14 +49,19 @@ type application struct {
 	pool      *pool
 	metrics   *metrics
 	faults    chan error // the first one; the node stops
+	hashing   sync.WaitGroup
 
-	mu       sync.Mutex
-	root     *branch                   // last finalized
-	proven   *state.Tree               // before root: what root's header proves; nil at genesis
-	branches map[crypto.Digest]*branch // the root and whatever was executed on it
-	decoded  map[crypto.Digest]*chain.DecodedBlock
-	order    []crypto.Digest // of decoded, the oldest first
-	advanced chan struct{}   // closed and replaced when root moves
+	mu           sync.Mutex
+	root         *branch                   // last finalized
+	base         *store.Snapshot           // the state after root, under all branches
+	retired      []*store.Snapshot         // earlier bases, which executions may still read
+	executing    int                       // executions under way
+	proven       *state.Tree               // before root: what root's header proves; nil if that is not at hand
+	branches     map[crypto.Digest]*branch // the root and whatever was executed on it
+	decoded      map[crypto.Digest]*chain.DecodedBlock
+	order        []crypto.Digest // of decoded, the oldest first
+	decodedBytes int
+	advanced     chan struct{} // closed and replaced when root moves
 }
 
 var _ engine.App = (*application)(nil)
@@ -71,14 +82,40 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 	if err != nil || !ok || first.Digest != g.Digest() {
 		return nil, errors.Join(errors.New("node: the data directory belongs to another genesis"), err)
 	}
+	root, err := storedBranch(g, st, tip)
+	if err != nil {
+		return nil, err
+	}
+	var proven *state.Tree
+	if tip.Height > 0 {
+		// The store writes the tree every few blocks. If it did so with the last
+		// one, the version before is not there, and proofs wait for the next block.
+		if proven, err = st.OpenTree(tip.Height - 1); err != nil && !errors.Is(err, state.ErrNoVersion) {
+			return nil, fmt.Errorf("opening the state tree: %w", err)
+		}
+	}
+	base, err := st.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	root.state = newLayer(base, nil)
+	return &application{
+		genesis: g, executor: executor, store: st, root: root, base: base, proven: proven,
+		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
+		faults: make(chan error, 1),
+	}, nil
+}
+
+// storedBranch returns the last committed block as a branch without a state.
+func storedBranch(g *chain.Genesis, st *store.Store, tip store.Tip) (*branch, error) {
 	tree, err := st.OpenTree(tip.Height)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state tree: %w", err)
 	}
-	root := &branch{digest: tip.Digest, height: tip.Height, timeMs: g.TimeMs, state: newLayer(st.State(), nil), hashed: make(chan struct{})}
-	root.tree.Store(tree)
-	close(root.hashed)
-	if root.receiptRoot, err = storedReceiptRoot(st, tip.Height); err != nil {
+	b := &branch{digest: tip.Digest, height: tip.Height, timeMs: g.TimeMs, hashed: make(chan struct{})}
+	b.tree.Store(tree)
+	close(b.hashed)
+	if b.receiptRoot, err = storedReceiptRoot(st, tip.Height); err != nil {
 		return nil, err
 	}
 	if tip.Height > 0 {
@@ -86,19 +123,9 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 		if err != nil {
 			return nil, err
 		}
-		root.timeMs = header.TimeMs
+		b.timeMs = header.TimeMs
 	}
-	var proven *state.Tree
-	if tip.Height > 0 {
-		if proven, err = st.OpenTree(tip.Height - 1); err != nil {
-			return nil, fmt.Errorf("opening the state tree: %w", err)
-		}
-	}
-	return &application{
-		genesis: g, executor: executor, store: st, root: root, proven: proven,
-		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
-		faults: make(chan error, 1),
-	}, nil
+	return b, nil
 }
 
 func commitGenesis(g *chain.Genesis, st *store.Store) error {
@@ -157,6 +184,10 @@ func (a *application) Last() (engine.Last, error) {
 
 // Finalized returns a finalized block by height.
 func (a *application) Finalized(height uint64) (engine.Proven, bool, error) {
+	tip, ok, err := a.store.Tip(chain.Height(height))
+	if err != nil || !ok {
+		return engine.Proven{}, false, err
+	}
 	payload, ok, err := a.store.Block(chain.Height(height))
 	if err != nil || !ok {
 		return engine.Proven{}, false, err
@@ -169,7 +200,7 @@ func (a *application) Finalized(height uint64) (engine.Proven, bool, error) {
 	if err != nil {
 		return engine.Proven{}, false, fmt.Errorf("certificate of block %d: %w", height, err)
 	}
-	return engine.Proven{Payload: payload, Certificate: certificate}, true, nil
+	return engine.Proven{Digest: tip.Digest, Payload: payload, Certificate: certificate}, true, nil
 }
 
 // FinalizedByDigest returns the payload of a finalized block.
@@ -214,7 +245,9 @@ func (a *application) remember(block *chain.DecodedBlock) {
 	}
 	a.decoded[block.Digest()] = block
 	a.order = append(a.order, block.Digest())
-	if len(a.order) > maxDecoded {
+	a.decodedBytes += len(block.Raw())
+	for len(a.order) > maxDecoded || a.decodedBytes > maxDecodedBytes {
+		a.decodedBytes -= len(a.decoded[a.order[0]].Raw())
 		delete(a.decoded, a.order[0])
 		a.order = a.order[1:]
 	}
@@ -245,13 +278,17 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 	}
 	included := a.includedIn(parent)
 	budget := execution.MaxBudget
-	if a.ahead(parent) >= maxSpeculation {
+	if a.ahead(parent) >= maxSpeculation || r.Round.View > r.LastFinalized.View+maxOpenViews {
 		budget = execution.Budget{}
 	} else if r.Idle > 0 {
 		a.pool.await(ctx, r.Idle, included)
 	}
 	if err := ctx.Err(); err != nil {
 		return consensus.Block{}, err
+	}
+	defer a.enter()()
+	if _, ok := a.branch(r.Parent.Digest); !ok {
+		return consensus.Block{}, errSuperseded
 	}
 	tree, receiptRoot, err := parent.roots(ctx)
 	if err != nil {
@@ -264,7 +301,9 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		return consensus.Block{}, err
 	}
 	a.remember(block)
-	a.addBranch(newBranch(parent, block, outcome))
+	if _, err := a.addBranch(newBranch(parent, block, outcome)); err != nil {
+		return consensus.Block{}, err
+	}
 	return consensusBlock(block), nil
 }
 
@@ -301,7 +340,7 @@ func (a *application) build(parent *branch, header chain.Header, budget executio
 	built, err := a.executor.Build(parent.state, &header, budget, a.pool.selection(included))
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
-		if a.live(parent) && !errors.Is(err, execution.ErrInvalidBlock) {
+		if !errors.Is(err, execution.ErrInvalidBlock) {
 			return nil, execution.Outcome{}, a.fault(err)
 		}
 		return nil, execution.Outcome{}, err
@@ -347,14 +386,62 @@ func (b *branch) above(a *application) *branch {
 }
 
 // addBranch makes an executed block known and begins to hash it. A block that
-// is known already stays as it is.
-func (a *application) addBranch(b *branch) *branch {
+// is known already stays as it is. It is errSuperseded if the block's parent is
+// not known any more.
+func (a *application) addBranch(b *branch) (*branch, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if known := a.branches[b.digest]; known != nil {
-		return known
+		return known, nil
+	}
+	if a.branches[b.parent.digest] != b.parent {
+		return nil, errSuperseded
 	}
 	a.branches[b.digest] = b
-	go b.hash()
-	return b
+	a.hashing.Go(b.hash)
+	return b, nil
+}
+
+// enter says that an execution looks up its parent and reads its state from now
+// on until the returned function is called: for so long the snapshots that the
+// parent's layers stand on stay open, whatever is finalized meanwhile.
+func (a *application) enter() (leave func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.executing++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.executing--
+		a.release()
+	}
+}
+
+// release closes the snapshots that nothing reads any more. The caller holds
+// a.mu.
+func (a *application) release() {
+	if a.executing > 0 {
+		return
+	}
+	var errs []error
+	for _, s := range a.retired {
+		errs = append(errs, s.Close())
+	}
+	a.retired = nil
+	if err := errors.Join(errs...); err != nil {
+		a.raise(fmt.Errorf("closing a snapshot: %w", err))
+	}
+}
+
+// close waits for the hashing that is under way and lets go of the store. No
+// other method may run or be called.
+func (a *application) close() error {
+	a.hashing.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, s := range append(a.retired, a.base) {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // branch is an executed block and the state after it. The last finalized block
-// is the root of all branches; its state is the store's.
+// is the root of all branches; its state is a snapshot of the store.
 type branch struct {
 	digest  crypto.Digest
 	parent  *branch // nil for the root
@@ -34,7 +34,7 @@ type branch struct {
 	hashErr     error
 }
 
-// newBranch returns the branch of an executed block and begins to hash it.
+// newBranch returns the branch of an executed block.
 func newBranch(parent *branch, block *chain.DecodedBlock, outcome execution.Outcome) *branch {
 	b := &branch{
 		digest: block.Digest(), parent: parent, height: block.Header().Height, timeMs: block.Header().TimeMs, block: block,
@@ -75,8 +75,9 @@ func (b *branch) roots(ctx context.Context) (*state.Tree, crypto.Digest, error) 
 }
 
 // layer is the state after a block: the block's changes on its parent's state.
-// It never changes but for the parent, which finalization replaces by the store
-// that then holds the same values. Safe for concurrent use.
+// It never changes but for the parent, which finalization replaces by a snapshot
+// that holds the same values. Safe for concurrent use between the application's
+// enter and leave.
 type layer struct {
 	base    atomic.Pointer[reader]
 	changes []state.Change // by ascending key

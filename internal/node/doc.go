@@ -24,9 +24,12 @@
 //     transactions wait here until this node leads;
 //   - consensus to a peer (a queue per channel): the oldest message goes, as
 //     later ones supersede it;
-//   - decoded blocks (maxDecoded): the oldest goes and is decoded again if asked;
-//   - speculative branches: the engine's MaxAhead bounds their height, its views
-//     their number; finalization drops whatever does not descend from it.
+//   - decoded blocks (maxDecoded, maxDecodedBytes): the oldest goes and is decoded
+//     again if asked;
+//   - speculative branches: one with transactions waits until it is at most
+//     maxSpeculation heights above the last finalized block; this node proposes
+//     empty ones after maxOpenViews views without finalization; finalization drops
+//     whatever does not descend from it.
 //
 // Failure modes: an error of the disk, a state that differs from the quorum's,
 // or a broken conservation of supply ends Run with that error. Nothing from

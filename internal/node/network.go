@@ -60,6 +60,7 @@ func newNetwork(endpoint *transport.Endpoint, peers []transport.NodeAddr, pool *
 	}
 	n.mesh = mesh
 	pool.gossip = func(message []byte) { n.Broadcast(channelGossip, message) }
+	pool.block = n.Block
 	return n, nil
 }
 

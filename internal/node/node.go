@@ -162,12 +162,16 @@ func (d *Deps) close() error {
 // New composes a node. It owns the dependencies from now on: Run closes them, and
 // so does New if it fails.
 func New(config Config, deps Deps) (node *Node, err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, deps.close())
-		}
-	}()
 	n := &Node{config: config, genesis: deps.Genesis, store: deps.Store, wal: deps.WAL, endpoint: deps.Endpoint, log: deps.Log}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if n.app != nil {
+			err = errors.Join(err, n.app.close())
+		}
+		err = errors.Join(err, deps.close())
+	}()
 	executor := execution.New(deps.Genesis, deps.Verifier)
 	if n.app, err = openApplication(deps.Genesis, executor, deps.Store); err != nil {
 		return nil, err
@@ -284,13 +288,12 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.log.Info("node is up", "chain", n.genesis.ChainID, "node", n.endpoint.ID().Short(), "transport", n.endpoint.Addr().String(), "http", n.Addr())
 	wg.Wait()
-	n.app.settle()
 	close(errs)
 	var all []error
 	for err := range errs {
 		all = append(all, err)
 	}
-	return errors.Join(append(all, n.endpoint.Close(), n.wal.Close(), n.store.Close())...)
+	return errors.Join(append(all, n.app.close(), n.endpoint.Close(), n.wal.Close(), n.store.Close())...)
 }
 
 // watchFaults returns the first fault of the state machine.
@@ -300,19 +303,6 @@ func (a *application) watchFaults(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return nil
-	}
-}
-
-// settle waits for the hashing that is still under way.
-func (a *application) settle() {
-	a.mu.Lock()
-	branches := make([]*branch, 0, len(a.branches))
-	for _, b := range a.branches {
-		branches = append(branches, b)
-	}
-	a.mu.Unlock()
-	for _, b := range branches {
-		<-b.hashed
 	}
 }
 

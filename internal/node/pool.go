@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type pool struct {
 	executor *execution.Executor
 	state    state.Reader // of the latest committed block
 	gossip   func(message []byte)
+	block    func(peer crypto.PublicKey, reason string)
 	log      *slog.Logger
 	turn     chan struct{} // held while verifying: admission never takes more than one processor from consensus
 
@@ -57,7 +59,7 @@ func (p *pool) Get(id chain.TxID) (*chain.VerifiedTx, bool) {
 // of those that are new. For each it returns why it was refused, or the empty
 // string.
 func (p *pool) Submit(txs []chain.DecodedTx) []string {
-	reasons, fresh := p.add(txs)
+	reasons, fresh, _ := p.add(txs)
 	if len(fresh) > 0 {
 		for _, message := range gossipMessages(fresh) {
 			p.gossip(message)
@@ -67,15 +69,15 @@ func (p *pool) Submit(txs []chain.DecodedTx) []string {
 }
 
 // add verifies and takes in; fresh are the encodings of those that were not here
-// before.
-func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
+// before, and forged counts those whose signatures do not verify.
+func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte, forged int) {
 	reasons = make([]string, len(txs))
 	latest, err := p.executor.Admission(p.state)
 	if err != nil {
 		for i := range reasons {
 			reasons[i] = err.Error()
 		}
-		return reasons, nil
+		return reasons, nil, 0
 	}
 	checker := admission{Admission: latest, state: p.state}
 	var unknown []chain.DecodedTx
@@ -102,6 +104,7 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 	for k, tx := range verified {
 		if tx == nil {
 			reasons[places[k]] = "a signature does not verify"
+			forged++
 			continue
 		}
 		if err := p.txs.Add(tx, checker); err != nil {
@@ -114,7 +117,7 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte) {
 		close(p.grown)
 		p.grown = make(chan struct{})
 	}
-	return reasons, fresh
+	return reasons, fresh, forged
 }
 
 // gossipMessages packs encoded transactions into messages within the channel's
@@ -139,8 +142,9 @@ func gossipMessages(raws [][]byte) [][]byte {
 	return out
 }
 
-// receive takes a peer's gossip. What does not decode or verify is dropped: a
-// peer may be behind, and its own admission is no business of ours.
+// receive takes a peer's gossip. What does not decode is dropped, and what is not
+// admitted too: a peer may be ahead or behind. A signature that does not verify
+// is forged by the peer, which passes on only what it verified.
 func (p *pool) receive(peer crypto.PublicKey, message []byte) {
 	var raws [][]byte
 	if err := codec.Unmarshal(message, &raws, maxGossip); err != nil {
@@ -156,7 +160,9 @@ func (p *pool) receive(peer crypto.PublicKey, message []byte) {
 		}
 		txs = append(txs, tx)
 	}
-	p.add(txs)
+	if _, _, forged := p.add(txs); forged > 0 {
+		p.block(peer, fmt.Sprintf("gossip with %d forged transactions of %d", forged, len(txs)))
+	}
 }
 
 // selection yields the pending transactions in the order a block takes them.

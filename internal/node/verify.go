@@ -31,7 +31,12 @@ func (a *application) Verify(ctx context.Context, r engine.VerifyRequest) error 
 	case h.Proposer != leader:
 		return fmt.Errorf("%w: proposer %s is not the view's leader", errInvalid, h.Proposer.Short())
 	}
-	if err := a.awaitClock(ctx, h.TimeMs); err != nil {
+	if !r.Attested { // certification ignores the clock (consensus.md §1)
+		if err := a.awaitClock(ctx, h.TimeMs); err != nil {
+			return err
+		}
+	}
+	if err := a.awaitFinality(ctx, block); err != nil {
 		return err
 	}
 	_, err = a.execute(ctx, block)
@@ -57,10 +62,31 @@ func (a *application) awaitClock(ctx context.Context, at chain.TimeMs) error {
 	}
 }
 
+// awaitFinality waits until a block with transactions is not too far above the
+// last finalized block here, whatever its header claims: that bounds the layers
+// in memory. A block that a quorum notarized was not too far for the honest in
+// it, so what this waits for is final.
+func (a *application) awaitFinality(ctx context.Context, block *chain.DecodedBlock) error {
+	for {
+		a.mu.Lock()
+		root, advanced := a.root.height, a.advanced
+		a.mu.Unlock()
+		if block.Block().IsEmpty() || block.Header().Height <= root+maxSpeculation {
+			return nil
+		}
+		select {
+		case <-advanced:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // execute returns the branch of a block, executing it unless that has been
 // done. It is engine.ErrDiverged if the state before the block is not the one
 // that its header attests.
 func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*branch, error) {
+	defer a.enter()()
 	if b, ok := a.branch(block.Digest()); ok {
 		return b, nil
 	}
@@ -79,9 +105,6 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 	began := time.Now()
 	outcome, err := a.executor.Apply(parent.state, h, txs)
 	a.metrics.execution.Observe(time.Since(began).Seconds())
-	if !a.live(parent) {
-		return nil, errSuperseded
-	}
 	if errors.Is(err, execution.ErrInvalidBlock) {
 		return nil, err
 	}
@@ -96,27 +119,20 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 		return nil, fmt.Errorf("%w: after block %d the state is %s and the receipts are %s here, block %d says %s and %s", engine.ErrDiverged,
 			parent.height, tree.Root().Short(), receiptRoot.Short(), h.Height, h.StateRoot.Short(), h.ReceiptRoot.Short())
 	}
-	return a.addBranch(newBranch(parent, block, outcome)), nil
+	return a.addBranch(newBranch(parent, block, outcome))
 }
 
 // fault stops the node: its own state is broken. It returns the error.
 func (a *application) fault(err error) error {
+	a.raise(err)
+	return err
+}
+
+func (a *application) raise(err error) {
 	select {
 	case a.faults <- err:
 	default: // the node is stopping because of an earlier one
 	}
-	return err
-}
-
-// live reports whether a branch descends from the last finalized block. What was
-// read under a branch that does not may mix two states.
-func (a *application) live(b *branch) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for b != nil && b != a.root {
-		b = b.parent
-	}
-	return b != nil
 }
 
 // checkHeader checks what a header says of itself and of its parent; the
@@ -187,22 +203,28 @@ func (a *application) Finalize(ctx context.Context, b consensus.Block, certifica
 	}
 	a.metrics.commit.Observe(time.Since(began).Seconds())
 	a.metrics.finalized(done)
-	a.advance(done)
+	base, err := a.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	a.advance(done, base)
 	a.pool.finalize(done.height, block.Txs())
 	return nil
 }
 
 // advance makes a committed block the root: what does not descend from it is
-// dropped, and what does reads the store instead of it.
-func (a *application) advance(root *branch) {
+// dropped, and what does stands on base, the store's state after it.
+func (a *application) advance(root *branch, base *store.Snapshot) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	mark, _ := a.store.TreeMark()
 	old := a.root
 	a.root, root.parent = root, nil
 	a.proven = old.tree.Load()
-	store := &reader{a.store.State()}
-	root.state.base.Store(store)
+	a.retired = append(a.retired, a.base)
+	a.base = base
+	root.state.base.Store(&reader{base})
+	a.release()
 	for digest, b := range a.branches {
 		if !descends(b, root, old) {
 			delete(a.branches, digest)
