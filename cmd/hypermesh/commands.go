@@ -17,5 +17,6 @@ func commands() []*cli.Command {
 		explorerCommand(),
 		genesisCommand(),
 		benchCommand(),
+		compileCommand(),
 	}
 }

@@ -106,7 +106,9 @@ func serverRole() role[server.Config] {
 func agentRole() role[agent.Config] {
 	return role[agent.Config]{
 		name: "agent", defaults: agent.DefaultConfig, run: agent.Run,
-		bind:  func(c *agent.Config, home string, log *slog.Logger) { c.Home, c.Log = home, log },
+		bind: func(c *agent.Config, home string, log *slog.Logger) {
+			c.Home, c.Log, c.Compiler = home, log, compilerCommand()
+		},
 		level: func(c *agent.Config) string { return c.LogLevel },
 	}
 }

@@ -94,7 +94,7 @@ func (a *Agent) open() (err error) {
 	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
 		return err
 	}
-	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes}); err != nil {
+	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes, Compiler: a.config.Compiler}); err != nil {
 		return err
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {

@@ -35,6 +35,9 @@ const (
 type Config struct {
 	Home string       `toml:"-"`
 	Log  *slog.Logger `toml:"-"` // nil: standard error, from log_level up
+	// Compiler is the command of a process that runs executor.ServeCompiler.
+	// Empty: programs are compiled in the agent's process, where nothing ends it.
+	Compiler []string `toml:"-"`
 
 	Servers          []string      `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster"`
 	Owner            string        `toml:"owner" usage:"address of the account that registered this node and is paid"`

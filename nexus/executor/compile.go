@@ -56,7 +56,8 @@ type artifact struct {
 // compiler turns modules into artifacts and keeps the recently used ones.
 type compiler struct {
 	config Config
-	engine *wasmtime.Engine
+	ctx    context.Context // of compilations; ends with close
+	stop   context.CancelCauseFunc
 	slots  chan struct{} // one for each compilation that runs
 	wait   sync.WaitGroup
 
@@ -70,6 +71,7 @@ type compiler struct {
 // entry is one module being compiled, or compiled.
 type entry struct {
 	digest  crypto.Digest
+	begun   chan struct{} // closed once the compiler has a slot for it
 	done    chan struct{} // closed once artifact or err is set
 	place   *list.Element
 	product artifact
@@ -82,22 +84,23 @@ var (
 )
 
 func newCompiler(config Config) *compiler {
+	ctx, stop := context.WithCancelCause(context.Background())
 	return &compiler{
-		config:  config,
-		engine:  newEngine(),
+		config: config, ctx: ctx, stop: stop,
 		slots:   make(chan struct{}, maxCompilations),
 		entries: map[crypto.Digest]*entry{},
 		recent:  list.New(),
 	}
 }
 
-// close waits for compilations to end.
+// close ends the compilations of helpers, and waits for those that cannot be
+// ended.
 func (c *compiler) close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	c.stop(errClosed)
 	c.wait.Wait()
-	c.engine.Close()
 }
 
 // artifact compiles a module, or finds it compiled. Modules that are asked for
@@ -111,15 +114,21 @@ func (c *compiler) artifact(ctx context.Context, wasm []byte) (artifact, error) 
 	if err != nil {
 		return artifact{}, err
 	}
-	timer := time.NewTimer(c.config.CompileTime)
-	defer timer.Stop()
-	select {
-	case <-e.done:
-		return e.product, e.err
-	case <-ctx.Done():
-		return artifact{}, context.Cause(ctx)
-	case <-timer.C:
-		return artifact{}, errCompileTime
+	// The time that others' modules take is not this one's.
+	begun, late := e.begun, (<-chan time.Time)(nil)
+	for {
+		select {
+		case <-begun:
+			timer := time.NewTimer(c.config.CompileTime)
+			defer timer.Stop()
+			begun, late = nil, timer.C
+		case <-e.done:
+			return e.product, e.err
+		case <-ctx.Done():
+			return artifact{}, context.Cause(ctx)
+		case <-late:
+			return artifact{}, errCompileTime
+		}
 	}
 }
 
@@ -136,10 +145,11 @@ func (c *compiler) entry(digest crypto.Digest, wasm []byte) (*entry, error) {
 		}
 		return e, nil
 	}
-	e := &entry{digest: digest, done: make(chan struct{})}
+	e := &entry{digest: digest, begun: make(chan struct{}), done: make(chan struct{})}
 	c.entries[digest] = e
 	c.wait.Go(func() {
 		c.slots <- struct{}{}
+		close(e.begun)
 		e.product, e.err = c.compile(wasm)
 		<-c.slots
 		c.keep(e)
@@ -166,15 +176,30 @@ func (c *compiler) keep(e *entry) {
 	}
 }
 
+// compile compiles a module here or has a helper do it.
 func (c *compiler) compile(wasm []byte) (artifact, error) {
-	if err := wasmtime.ModuleValidate(c.engine, wasm); err != nil {
+	if err := context.Cause(c.ctx); err != nil {
+		return artifact{}, err
+	}
+	if len(c.config.Compiler) > 0 {
+		ctx, cancel := context.WithTimeoutCause(c.ctx, c.config.CompileTime, errCompileTime)
+		defer cancel()
+		return ask(ctx, c.config.Compiler, wasm, int(c.config.FunctionBytes))
+	}
+	engine := newEngine()
+	defer engine.Close()
+	return compile(engine, wasm, int(c.config.FunctionBytes))
+}
+
+func compile(engine *wasmtime.Engine, wasm []byte, functionBytes int) (artifact, error) {
+	if err := wasmtime.ModuleValidate(engine, wasm); err != nil {
 		return artifact{}, refusef("module is invalid: %v", err)
 	}
-	s, err := screen(wasm, int(c.config.FunctionBytes))
+	s, err := screen(wasm, functionBytes)
 	if err != nil {
 		return artifact{}, err
 	}
-	module, err := wasmtime.NewModule(c.engine, s.wasm)
+	module, err := wasmtime.NewModule(engine, s.wasm)
 	if err != nil {
 		return artifact{}, refusef("module does not compile: %v", err)
 	}

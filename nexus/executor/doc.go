@@ -36,8 +36,10 @@
 // inside the calling process: wasmtime's compiler and its generated code are
 // trusted to confine them, and a flaw there is a flaw of the process; whoever
 // wants a second wall runs the agent's process in one. Compilation cannot be
-// interrupted: a caller whose context ends leaves, the compiler finishes into
-// the cache, and Close waits for it.
+// interrupted, and small modules can be made that take hours: strangers' modules
+// are compiled by a process of their own, which is killed after CompileTime
+// (Config.Compiler). Without it a caller whose context ends leaves, the compiler
+// finishes into the cache, and Close waits for it.
 //
 // Concurrency: a Kernels makes one proof at a time, on its caller's goroutine;
 // others wait. A Wasm serves any number of Runs at once. Each has its own

@@ -21,7 +21,14 @@ type Config struct {
 	FunctionBytes uint64        // largest body of one function [1 MiB]
 	CompileTime   time.Duration // how long a Run waits for the compiler [3 min]
 	CacheBytes    uint64        // compiled code that is kept [256 MiB]
+	// Compiler is the command of a process that runs ServeCompiler, one for
+	// each module. Empty: modules are compiled in this process, where nothing
+	// ends a compilation; for modules that one trusts.
+	Compiler []string
 }
+
+// maxModule is the largest Config.ModuleBytes and Config.FunctionBytes.
+const maxModule = 1 << 31
 
 func (c Config) withDefaults() Config {
 	if c.ModuleBytes == 0 {
@@ -40,12 +47,11 @@ func (c Config) withDefaults() Config {
 }
 
 func (c Config) check() error {
-	const most = 1 << 31
 	switch {
-	case c.ModuleBytes > most:
-		return fmt.Errorf("executor: module_bytes is %d, at most %d", c.ModuleBytes, most)
-	case c.FunctionBytes > most:
-		return fmt.Errorf("executor: function_bytes is %d, at most %d", c.FunctionBytes, most)
+	case c.ModuleBytes > maxModule:
+		return fmt.Errorf("executor: module_bytes is %d, at most %d", c.ModuleBytes, uint64(maxModule))
+	case c.FunctionBytes > maxModule:
+		return fmt.Errorf("executor: function_bytes is %d, at most %d", c.FunctionBytes, uint64(maxModule))
 	case c.CompileTime < 0:
 		return fmt.Errorf("executor: compile_time is %v", c.CompileTime)
 	}
@@ -85,12 +91,24 @@ func (w *Wasm) Run(ctx context.Context, task Task) (Outcome, error) {
 	}
 	switch {
 	case errors.Is(err, errCompileTime):
-		detail := fmt.Sprintf("compiling took longer than %v", w.compiler.config.CompileTime)
-		return Outcome{Status: StatusTimedOut, Detail: detail}, nil
+		return w.uncompiled(&task), nil
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Outcome{Status: StatusCancelled, Detail: clip(err.Error())}, nil
 	}
 	return Outcome{}, err
+}
+
+// uncompiled is the outcome of a module whose compilation took too long. The
+// time is the program's: it is what its consumer made this machine do.
+func (w *Wasm) uncompiled(task *Task) Outcome {
+	spent := min(w.compiler.config.CompileTime, task.Limits.WallTime)
+	return Outcome{
+		Status: StatusTimedOut, Detail: fmt.Sprintf("compiling took longer than %v", w.compiler.config.CompileTime),
+		Usage: Usage{
+			Fuel:       min(uint64(spent)*fuelPerNano, task.Limits.Fuel),
+			WallMillis: uint64((spent + time.Millisecond - 1) / time.Millisecond),
+		},
+	}
 }
 
 func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error) {
