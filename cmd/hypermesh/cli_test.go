@@ -67,6 +67,9 @@ func TestHelp(t *testing.T) {
 	var walk func(path []string, list []*cli.Command)
 	walk = func(path []string, list []*cli.Command) {
 		for _, command := range list {
+			if command.Hidden {
+				continue
+			}
 			at := append(slices.Clone(path), command.Name)
 			if len(command.Subcommands) > 0 {
 				walk(at, command.Subcommands)

@@ -28,6 +28,11 @@ const (
 )
 
 func main() {
+	// The buffers are as large as an unprivileged process may have them; the
+	// library's advice for the system's administrator is in docs/DEPLOY.md.
+	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, "hypermesh:", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
