@@ -9,9 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hypermesh/hypermesh/sdk"
@@ -84,7 +84,7 @@ func Open(ctx context.Context, config Config) (*Explorer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("explorer: %w", err), e.index.close())
 	}
-	e.listener = &boundedListener{Listener: listener, slots: make(chan struct{}, maxConnections), closed: make(chan struct{})}
+	e.listener = netutil.LimitListener(listener, maxConnections)
 	if tlsConfig != nil {
 		e.listener = tls.NewListener(e.listener, tlsConfig)
 	}
@@ -132,46 +132,4 @@ func (e *Explorer) serve(ctx context.Context) error {
 		err = errors.Join(err, ended)
 	}
 	return err
-}
-
-// boundedListener accepts only while fewer than cap(slots) connections are
-// open; others wait in the system's queue.
-type boundedListener struct {
-	net.Listener
-	slots  chan struct{}
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &boundedConn{Conn: conn, release: func() { <-l.slots }}, nil
-}
-
-// Close implements net.Listener.
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	once    sync.Once
-	release func()
-}
-
-// Close implements net.Conn.
-func (c *boundedConn) Close() error {
-	c.once.Do(c.release)
-	return c.Conn.Close()
 }

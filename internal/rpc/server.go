@@ -8,7 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+
+	"golang.org/x/net/netutil"
 )
 
 // maxHeaderBytes bounds a request's line and headers.
@@ -39,7 +40,7 @@ func Listen(config Config, node Node, metrics http.Handler, log *slog.Logger) (*
 	if err != nil {
 		return nil, fmt.Errorf("rpc: %w", err)
 	}
-	listener = &boundedListener{Listener: listener, slots: make(chan struct{}, s.config.MaxConnections), closed: make(chan struct{})}
+	listener = netutil.LimitListener(listener, s.config.MaxConnections)
 	if tlsConfig != nil {
 		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 		listener = tls.NewListener(listener, tlsConfig)
@@ -78,46 +79,4 @@ func (s *Server) Run(ctx context.Context) error {
 		err = errors.Join(err, ended)
 	}
 	return err
-}
-
-// boundedListener accepts only while fewer than cap(slots) connections are
-// open; others wait in the system's queue.
-type boundedListener struct {
-	net.Listener
-	slots  chan struct{}
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &boundedConn{Conn: conn, release: func() { <-l.slots }}, nil
-}
-
-// Close implements net.Listener.
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	once    sync.Once
-	release func()
-}
-
-// Close implements net.Conn.
-func (c *boundedConn) Close() error {
-	c.once.Do(c.release)
-	return c.Conn.Close()
 }
