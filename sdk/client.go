@@ -11,15 +11,17 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // Config says whom to ask and whom to trust. A zero number or duration is its
 // default.
 type Config struct {
-	Nodes   []string       // base URLs of nodes, such as http://127.0.0.1:8545
-	Nexus   []string       // base URLs of one cluster's servers
-	Genesis *chain.Genesis // what to trust; nil: nothing can be verified
-	HTTP    *http.Client   // nil: one of the client's own
+	Nodes   []string         // base URLs of nodes, such as http://127.0.0.1:8545
+	Nexus   []string         // base URLs of one cluster's servers
+	Genesis *chain.Genesis   // what to trust; nil: nothing can be verified
+	Cluster crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it
+	HTTP    *http.Client     // nil: one of the client's own
 
 	Timeout     time.Duration // of one attempt of one request: 15 s
 	Attempts    int           // of a request that may be repeated: 6

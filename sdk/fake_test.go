@@ -80,11 +80,12 @@ type fakeChain struct {
 	receipts []chain.BlockReceipts
 	pool     []chain.DecodedTx
 	changed  chan struct{}
-	requests []string         // method, path and query, in order
-	lie      func(body any)   // changes an answer before it is sent
-	cut      int              // event streams end after so many events; 0: never
-	reject   string           // verdict on submissions; empty: accepted
-	refuse   func(string) int // status to answer a path with; 0: properly
+	requests []string          // method, path and query, in order
+	lie      func(body any)    // changes an answer before it is sent
+	cut      int               // event streams end after so many events; 0: never
+	reject   string            // verdict on submissions; empty: accepted
+	refuse   func(string) int  // status to answer a path with; 0: properly
+	records  map[string][]byte // that the next block writes
 }
 
 func newFakeChain(t testing.TB) *fakeChain {
@@ -137,6 +138,10 @@ func (c *fakeChain) seal(txs ...chain.DecodedTx) {
 		}
 		made.Txs = append(made.Txs, receipt)
 	}
+	for key, value := range c.records {
+		overlay.Set([]byte(key), value)
+	}
+	c.records = nil
 	block.Header.TxRoot, block.Header.ExtraRoot = chain.ListRoot(crypto.DomainTxRoot, ids), block.Body.ExtraRoot()
 	decoded, err := chain.DecodeBlock(block.Encode(), nil)
 	if err != nil {

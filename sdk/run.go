@@ -41,8 +41,12 @@ const capHeadroom = 2
 const pollEvery = 100 * time.Millisecond
 
 // RunJob takes a job from its blobs to its settlement: it uploads, asks for a
-// quote, deposits what the escrow lacks, submits, and follows the job to its
-// end. The error of a job that ended otherwise than settled is ErrNotSettled.
+// quote, deposits what the escrow lacks, submits, follows the job to its end,
+// and has the chain's state prove that it was settled as the cluster says. It
+// believes the cluster's servers only as to what the job may cost, and that only
+// if MaxCost is zero. Errors: ErrTerms before anything was deposited; of a job
+// that ended otherwise than settled ErrNotSettled; light.ErrRefused if the chain
+// does not show that it was.
 func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	note := r.Progress
 	if note == nil {
@@ -64,14 +68,17 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 		r.MaxCost = quote.MaxCost
 	}
 	note(fmt.Sprintf("at most %s, %d bids", r.MaxCost, len(quote.Bids)), nil)
+	status, err := c.NexusStatus(ctx)
+	if err != nil {
+		return api.Job{}, fmt.Errorf("sdk: asking the cluster: %w", err)
+	}
+	if err := c.checkTerms(ctx, quote.Cluster, status); err != nil {
+		return api.Job{}, err
+	}
 	if err := c.EnsureEscrow(ctx, r.Consumer, quote.Cluster, r.MaxCost); err != nil {
 		return api.Job{}, err
 	}
-	order, err := c.orderFor(ctx, &r, &quote)
-	if err != nil {
-		return api.Job{}, err
-	}
-	request, err := SignOrder(order, r.Spec, r.Consumer)
+	request, err := SignOrder(orderFor(&r, &quote, status), r.Spec, r.Consumer)
 	if err != nil {
 		return api.Job{}, err
 	}
@@ -79,7 +86,18 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: submitting the job: %w", err)
 	}
-	return c.Follow(ctx, submitted, note)
+	signed, err := api.OrderFromJSON(request.Order)
+	if err != nil {
+		return api.Job{}, err
+	}
+	if signed.ID() != submitted.ID {
+		return api.Job{}, refusef("order %s was submitted, the server shows job %s", signed.ID(), submitted.ID)
+	}
+	done, err := c.Follow(ctx, submitted, note)
+	if err != nil {
+		return done, err
+	}
+	return done, c.VerifySettled(ctx, &done)
 }
 
 // uploadWork uploads the blobs and fills in what depends on their ids.
@@ -126,11 +144,7 @@ func (c *Client) EnsureEscrow(ctx context.Context, consumer chain.Signer, cluste
 }
 
 // orderFor returns the order of a run: caps a little above what was quoted.
-func (c *Client) orderFor(ctx context.Context, r *JobRun, quote *api.Quote) (chain.Order, error) {
-	status, err := c.NexusStatus(ctx)
-	if err != nil {
-		return chain.Order{}, fmt.Errorf("sdk: asking the cluster: %w", err)
-	}
+func orderFor(r *JobRun, quote *api.Quote, status api.NexusStatus) chain.Order {
 	patience := r.Patience
 	if patience == 0 {
 		patience = 10 * time.Minute
@@ -155,7 +169,7 @@ func (c *Client) orderFor(ctx context.Context, r *JobRun, quote *api.Quote) (cha
 			order.Caps = append(order.Caps, chain.UnitPrice{Resource: resource, Price: capHeadroom * highest})
 		}
 	}
-	return order, nil
+	return order
 }
 
 // Follow reports every change of a job until it is final.
@@ -175,6 +189,9 @@ func (c *Client) Follow(ctx context.Context, j api.Job, note func(stage string, 
 		next, err := c.Job(ctx, j.ID)
 		if err != nil {
 			return j, fmt.Errorf("sdk: following job %s: %w", j.ID.Short(), err)
+		}
+		if next.ID != j.ID {
+			return j, refusef("job %s was asked for, the server shows %s", j.ID, next.ID)
 		}
 		j = next
 	}

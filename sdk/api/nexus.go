@@ -207,6 +207,9 @@ type JobReport struct {
 	Policy        string             `json:"policy"`
 	Status        job.Status         `json:"status"`
 	Reason        string             `json:"reason,omitempty"`
+	Exit          chain.ExitStatus   `json:"exit,omitzero" doc:"how the work of that result ended"`
+	ExitCode      uint32             `json:"exit_code" doc:"the program's own, with exit failed"`
+	Detail        string             `json:"detail,omitempty" doc:"for people: why it ended so, as a provider says"`
 	Result        crypto.Digest      `json:"result_digest"`
 	Output        string             `json:"output" doc:"blob id, or where a command put the files"`
 	SettlementTx  []crypto.Digest    `json:"settlement_tx"`
@@ -225,6 +228,11 @@ func (j *Job) Report() JobReport {
 	}
 	if !j.Output.IsZero() {
 		out.Output = j.Output.String()
+	}
+	for i := range j.Runs {
+		if r := &j.Runs[i]; r.Receipt != nil && r.Receipt.Result == j.Result {
+			out.Exit, out.ExitCode, out.Detail = r.Receipt.Exit, r.Receipt.ExitCode, r.Detail
+		}
 	}
 	if s := j.Settlement; s != nil {
 		out.SettlementTx, out.Providers = listOf(s.Txs), listOf(s.Providers)
