@@ -16,7 +16,7 @@ const compileName = "compile-module"
 func compileCommand() *cli.Command {
 	return &cli.Command{
 		Name: compileName, Hidden: true, Usage: "compile one module for an agent, from standard input to standard output",
-		Description: "Example: hypermesh agent up starts it; it is of no use to people",
+		Description: "Example: hypermesh compile-module < request > answer",
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
 				return usagef(c, "want no arguments, got %d", c.NArg())

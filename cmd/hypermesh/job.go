@@ -371,6 +371,12 @@ func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
 	if r.Reason != "" {
 		fmt.Fprintf(w, "  reason     %s\n", r.Reason)
 	}
+	switch {
+	case r.Exit == chain.ExitFailed:
+		fmt.Fprintf(w, "  ended      with exit code %d\n", r.ExitCode)
+	case r.Exit != 0 && r.Exit != chain.ExitOK:
+		fmt.Fprintf(w, "  ended      %s: %q\n", r.Exit, r.Detail)
+	}
 	fmt.Fprintf(w, "  verified   %s", r.Policy)
 	switch {
 	case r.ProofVerified:

@@ -93,6 +93,6 @@ func openNetwork(d devnet.Description) (*target, error) {
 	if g.ChainID != d.ChainID {
 		return nil, fmt.Errorf("the description is of %s, its genesis of %s", d.ChainID, g.ChainID)
 	}
-	client, err := sdk.New(sdk.Config{Nodes: d.RPC, Nexus: d.Nexus, Genesis: g})
+	client, err := sdk.New(sdk.Config{Nodes: d.RPC, Nexus: d.Nexus, Genesis: g, Cluster: d.Cluster})
 	return &target{description: d, genesis: g, client: client}, err
 }
