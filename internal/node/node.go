@@ -99,34 +99,64 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if deps.WAL, err = store.OpenLog(filepath.Join(path(dataDir), logFile)); err != nil {
 		return deps, err
 	}
+	if err = deps.markKey(path(signedFile)); err != nil {
+		return deps, err
+	}
 	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, Log: log})
 	return deps, err
 }
 
+// lostLog ends the marker of a key whose log was found gone.
+const lostLog = " log lost"
+
 // guardKey keeps a consensus key from signing without the log of what it signed
 // (consensus.md §1): a marker beside the key, outside of the data directory, says
 // that the key was used on this chain. If it is there and the log is not, the
-// node observes.
+// node observes, now and after every later start: the marker says so from then
+// on. It is called before the log is opened, and markKey after, so that a crash
+// between the two costs nothing.
 func (d *Deps) guardKey(marker, log string) error {
 	if d.ConsensusKey.IsZero() {
 		return nil
 	}
 	digest := d.Genesis.Digest().String()
-	used, err := os.ReadFile(marker)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("reading the marker of a used consensus key: %w", err)
+	used, err := readMarker(marker)
+	if err != nil {
+		return err
 	}
 	_, err = os.Stat(log)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("looking for the consensus log: %w", err)
-	case strings.TrimSpace(string(used)) != digest:
-		return writeDurably(marker, digest+"\n")
-	case err != nil:
+	}
+	if used == digest && err != nil {
+		used = digest + lostLog
+		if err := writeDurably(marker, used+"\n"); err != nil {
+			return fmt.Errorf("marking the consensus key: %w", err)
+		}
+	}
+	if used == digest+lostLog {
 		d.Log.Warn("the consensus key was used and its log is gone: this node observes and does not vote", "marker", marker)
 		d.ConsensusKey = crypto.PrivateKey{}
 	}
 	return nil
+}
+
+// markKey writes the marker of a consensus key that may sign from now on.
+func (d *Deps) markKey(marker string) error {
+	digest := d.Genesis.Digest().String()
+	if used, err := readMarker(marker); d.ConsensusKey.IsZero() || err != nil || used == digest {
+		return err
+	}
+	return writeDurably(marker, digest+"\n")
+}
+
+// readMarker returns the marker's line, empty if there is none.
+func readMarker(marker string) (string, error) {
+	used, err := os.ReadFile(marker)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("reading the marker of a used consensus key: %w", err)
+	}
+	return strings.TrimSpace(string(used)), nil
 }
 
 // openVerifier reads the verifying keys that genesis pins.
