@@ -73,7 +73,6 @@ func (e *Engine) fetchFrom(ctx context.Context, turn int) bool {
 		return false
 	}
 	var run []consensus.Block // proven by nothing yet
-	size := 0
 	for {
 		if e.finalizer.admit(ctx) != nil {
 			return false
@@ -95,7 +94,8 @@ func (e *Engine) fetchFrom(ctx context.Context, turn int) bool {
 		if advanced {
 			return true
 		}
-		run, size = rest, 0
+		run = rest
+		size := 0
 		for _, b := range run {
 			size += len(b.Payload)
 		}

@@ -48,7 +48,7 @@ func (a *application) Verify(ctx context.Context, r engine.VerifyRequest) error 
 
 // awaitClock waits until a block's time is no longer too far ahead.
 func (a *application) awaitClock(ctx context.Context, at chain.TimeMs) error {
-	lead := time.UnixMilli(int64(min(at, 1<<62))).Sub(time.Now()) - maxClockLead
+	lead := time.Until(time.UnixMilli(int64(min(at, 1<<62)))) - maxClockLead
 	if lead <= 0 {
 		return nil
 	}

@@ -293,7 +293,7 @@ func TestStreamsAreNetConns(t *testing.T) {
 	if err := a.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Read(buf); err != io.EOF {
+	if _, err := b.Read(buf); !errors.Is(err, io.EOF) {
 		t.Fatalf("read after CloseWrite: %v", err)
 	}
 	if _, err := b.Write([]byte("pong")); err != nil {

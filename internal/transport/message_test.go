@@ -37,7 +37,7 @@ func TestMessages(t *testing.T) {
 		"\x00\x00\x00\x02a":        io.ErrUnexpectedEOF,
 		"\x00\x01\x00\x00" + "abc": io.ErrUnexpectedEOF,
 	} {
-		if _, err := transport.ReadMessage(iotest.OneByteReader(bytes.NewReader([]byte(wire))), 1<<20); err != want {
+		if _, err := transport.ReadMessage(iotest.OneByteReader(bytes.NewReader([]byte(wire))), 1<<20); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", wire, err, want)
 		}
 	}
@@ -48,7 +48,7 @@ func TestAPrefixAloneAllocatesLittle(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 16 {
-		if _, err := transport.ReadMessage(bytes.NewReader([]byte{1, 0, 0, 0}), transport.MaxMessageBytes); err != io.ErrUnexpectedEOF {
+		if _, err := transport.ReadMessage(bytes.NewReader([]byte{1, 0, 0, 0}), transport.MaxMessageBytes); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatal(err)
 		}
 	}

@@ -328,7 +328,7 @@ func unpackInto(r io.Reader, dir string, limits Limits) (err error) {
 
 // cutShort names the end of input within an archive.
 func cutShort(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &ArchiveError{Reason: "is cut short"}
 	}
 	return err

@@ -225,7 +225,7 @@ func (s *Store) scan(dir string) ([]found, error) {
 }
 
 // examine checks that a blob's two files have the sizes that they must have.
-func (s *Store) examine(dir string, id crypto.Digest) (found, error) {
+func (s *Store) examine(dir string, id crypto.Digest) (out found, err error) {
 	data, err := os.Stat(s.path(dir, id.String()))
 	if err != nil {
 		return found{}, err
@@ -234,7 +234,7 @@ func (s *Store) examine(dir string, id crypto.Digest) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	defer file.Close()
+	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	if err != nil {
 		return found{}, err

@@ -308,7 +308,7 @@ func (s *Server) answer(ctx context.Context, doing string, err error) error {
 		return busyProblem("the request ended before its answer")
 	}
 	s.log.WarnContext(ctx, "request failed", "doing", doing, "error", err)
-	return busyProblem("failed for now while " + doing)
+	return busyProblem("failed while " + doing + "; it may succeed later")
 }
 
 // rejectionProblem says which part of an order or job the scheduler refused.
