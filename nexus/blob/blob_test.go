@@ -401,3 +401,23 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Error("a file that is no blob is ignored")
 	}
 }
+
+// Small blobs take files and memory that their bytes do not show.
+func TestBlobsAreCounted(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.MaxBytes = 16 << 20 // room for 1,024 blobs
+	s := open(t, cfg)
+	var ids []crypto.Digest
+	for i := range 1_030 {
+		id := put(t, s, fmt.Appendf(nil, "blob %d", i))
+		ids = append(ids, id)
+		if i == 2 {
+			if err := s.Pin(id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if blobs, _ := s.Usage(); blobs != 1_024 || s.Has(ids[0]) || !s.Has(ids[2]) || s.Has(ids[6]) || !s.Has(ids[7]) {
+		t.Errorf("%d blobs are left", blobs)
+	}
+}

@@ -15,8 +15,9 @@
 //     and renamed. A crash leaves at most files that the next Open removes, and
 //     the verified beginnings of unfinished fetches, which the next Fetch
 //     resumes.
-//  3. The files of a store never exceed Config.MaxBytes. The blobs used longest
-//     ago make room, but never one that is pinned or being read.
+//  3. The files of a store never exceed Config.MaxBytes, nor its blobs one for
+//     every 16 KiB of it (1,024 at any size). The blobs used longest ago make
+//     room, but never one that is pinned or being read.
 //  4. Names on disk are digests; nothing that a peer sends becomes a path.
 //  5. Pack gives the same bytes for the same names and contents on every
 //     machine, and Unpack accepts only what Pack can give: regular files and
@@ -29,7 +30,7 @@
 //
 // Concurrency: a Store is safe for concurrent use and starts no goroutine.
 // Fetches of one blob wait for each other. At most Config.MaxServing transfers
-// are served at a time, one more is told so. A Blob and a reader of Pack belong
+// are served at a time, half of them to one peer; one more is told so. A Blob and a reader of Pack belong
 // to one goroutine.
 //
 // It does not decide who may read or write a blob, nor encrypt.

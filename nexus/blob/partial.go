@@ -145,5 +145,6 @@ func (p *partial) suspend() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.insert(&entry{id: p.id, length: p.outline.length, bytes: p.bytes, partial: true})
+	s.thin()
 	return nil
 }

@@ -145,6 +145,7 @@ func (w *writer) commit(id crypto.Digest) error {
 		return errors.Join(err, s.removeFiles(dirBlobs, id))
 	}
 	s.insert(&entry{id: id, length: w.outline.length, bytes: w.bytes})
+	s.thin()
 	return nil
 }
 

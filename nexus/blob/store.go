@@ -27,8 +27,12 @@ const (
 	dirTemp    = "tmp"     // emptied by Open
 	fileLock   = "lock"
 
-	outlineSuffix     = ".outline"
-	maxPins           = 1 << 16
+	outlineSuffix = ".outline"
+	maxPins       = 1 << 16
+	// A store keeps at most a blob for every bytesPerBlob of its MaxBytes, and
+	// fewBlobs at any size: small ones cost files and memory, not bytes.
+	bytesPerBlob      = 16 << 10
+	fewBlobs          = 1024
 	defaultMaxServing = 64
 )
 
@@ -49,7 +53,8 @@ type Config struct {
 	MaxBytes int64
 	// MaxBlobBytes bounds one blob, 0 to MaxBytes of this package.
 	MaxBlobBytes int64
-	// MaxServing bounds the transfers served at a time; 0 is 64.
+	// MaxServing bounds the transfers served at a time, half of them to one
+	// peer; 0 is 64.
 	MaxServing int
 	Log        *slog.Logger
 }
@@ -72,9 +77,8 @@ func (c Config) valid() error {
 
 // Store is a directory of blobs.
 type Store struct {
-	cfg     Config
-	lock    *os.File
-	serving chan struct{} // one token per transfer being served
+	cfg  Config
+	lock *os.File
 
 	mu       sync.Mutex
 	entries  map[crypto.Digest]*entry // complete blobs
@@ -82,6 +86,8 @@ type Store struct {
 	order    *list.List // of *entry, the one used longest ago first
 	pins     map[crypto.Digest]bool
 	fetching map[crypto.Digest]chan struct{} // closed when the fetch ends
+	served   map[crypto.PublicKey]int        // transfers being served, by peer
+	serving  int                             // their sum
 	bytes    int64                           // of all files, and of what is being written
 	temps    uint64                          // names given to temporary files
 }
@@ -106,9 +112,10 @@ func Open(cfg Config) (*Store, error) {
 		cfg.MaxServing = defaultMaxServing
 	}
 	s := &Store{
-		cfg: cfg, serving: make(chan struct{}, cfg.MaxServing),
+		cfg:     cfg,
 		entries: map[crypto.Digest]*entry{}, partials: map[crypto.Digest]*entry{}, order: list.New(),
 		pins: map[crypto.Digest]bool{}, fetching: map[crypto.Digest]chan struct{}{},
+		served: map[crypto.PublicKey]int{},
 	}
 	if err := s.acquire(); err != nil {
 		return nil, err
@@ -191,6 +198,7 @@ func (s *Store) load() error {
 		s.insert(&all[i].entry)
 		s.bytes += all[i].bytes
 	}
+	s.thin()
 	if !s.makeRoom(0) {
 		return fmt.Errorf("%w: %d bytes are pinned, limit %d", ErrFull, s.bytes, s.cfg.MaxBytes)
 	}
@@ -302,6 +310,19 @@ func (s *Store) makeRoom(bytes int64) bool {
 		}
 	}
 	return s.bytes+bytes <= s.cfg.MaxBytes
+}
+
+// thin evicts the blobs used longest ago until there are no more than may be,
+// the newest left out. The caller holds s.mu, or is Open.
+func (s *Store) thin() {
+	most := max(fewBlobs, int(s.cfg.MaxBytes/bytesPerBlob))
+	for place := s.order.Front(); s.order.Len() > most && place != s.order.Back(); {
+		e := place.Value.(*entry)
+		place = place.Next()
+		if e.users == 0 && (e.partial || !s.pins[e.id]) {
+			s.drop(e)
+		}
+	}
 }
 
 // reserve sets so many bytes of the store aside for the caller.

@@ -80,12 +80,11 @@ func (s *Store) serve(ctx context.Context, stream *transport.Stream, find func(c
 	if err != nil {
 		return fmt.Errorf("reading the request: %w", err)
 	}
-	select {
-	case s.serving <- struct{}{}:
-		defer func() { <-s.serving }()
-	default:
+	peer := stream.Conn().Remote()
+	if !s.beginServing(peer) {
 		return refuse(stream, "busy: as many transfers as this node serves at a time")
 	}
+	defer s.endServing(peer)
 	if find != nil && !s.Has(req.ID) {
 		if err := s.look(ctx, req.ID, find); err != nil {
 			s.cfg.Log.Debug("blob: not found elsewhere either", "blob", req.ID.Short(), "error", err)
@@ -103,6 +102,28 @@ func (s *Store) serve(ctx context.Context, stream *transport.Stream, find func(c
 		return err
 	}
 	return errors.Join(b.sendTo(stream, req), b.Close())
+}
+
+// beginServing reports whether one more transfer may be served to a peer: one
+// that reads slowly must not keep all others from being served.
+func (s *Store) beginServing(peer crypto.PublicKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.served[peer] >= (s.cfg.MaxServing+1)/2 || s.serving >= s.cfg.MaxServing {
+		return false
+	}
+	s.served[peer]++
+	s.serving++
+	return true
+}
+
+func (s *Store) endServing(peer crypto.PublicKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving--
+	if s.served[peer]--; s.served[peer] == 0 {
+		delete(s.served, peer)
+	}
 }
 
 // look gives find as long as a peer waits.

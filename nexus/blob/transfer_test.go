@@ -288,28 +288,31 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
+// A peer that takes nothing of what it asked for leaves room for others.
+func TestOnePeerTakesHalf(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.MaxServing = 4
+	there := open(t, cfg)
+	id := put(t, there, content(30<<20))
+	greedy := from(t, there)
+	for range 2 {
+		stall(t, greedy, id)
+	}
+	if _, err := fresh(t).Fetch(deadline(t), id, 1<<30, greedy); err == nil || !bytes.Contains([]byte(err.Error()), []byte("busy")) {
+		t.Fatalf("a third transfer: %v", err)
+	}
+	if _, err := fresh(t).Fetch(deadline(t), id, 1<<30, from(t, there)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestServingIsBounded(t *testing.T) {
 	cfg := config(t.TempDir())
 	cfg.MaxServing = 1
 	there := open(t, cfg)
 	id := put(t, there, content(30<<20))
 	conn := from(t, there)
-	stalled, err := conn.OpenStream(deadline(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	type request struct {
-		_       struct{} `cbor:",toarray"`
-		ID      crypto.Digest
-		From    uint32
-		Outline bool
-	}
-	if err := transport.WriteMessage(stalled, codec.Marshal(request{ID: id, Outline: true})); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := transport.ReadMessage(stalled, 1<<20); err != nil { // and no chunk
-		t.Fatal(err)
-	}
+	stalled := stall(t, conn, id)
 	if _, err := fresh(t).Fetch(deadline(t), id, 1<<30, conn); err == nil || !bytes.Contains([]byte(err.Error()), []byte("busy")) {
 		t.Fatalf("a second transfer: %v", err)
 	}
@@ -412,4 +415,26 @@ func TestPinned(t *testing.T) {
 	if got := open(t, cfg).Pinned(); len(got) != 2 || got[0] != (crypto.Digest{1}) || got[1] != (crypto.Digest{3}) {
 		t.Fatalf("pinned: %v", got)
 	}
+}
+
+// stall asks for a blob and reads no chunk of it.
+func stall(t *testing.T, conn *transport.Conn, id crypto.Digest) *transport.Stream {
+	t.Helper()
+	stream, err := conn.OpenStream(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type request struct {
+		_       struct{} `cbor:",toarray"`
+		ID      crypto.Digest
+		From    uint32
+		Outline bool
+	}
+	if err := transport.WriteMessage(stream, codec.Marshal(request{ID: id, Outline: true})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transport.ReadMessage(stream, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	return stream
 }
