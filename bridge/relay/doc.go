@@ -20,6 +20,9 @@
 //     refused as a whole is posted again claim by claim.
 //  4. A claim is known by the digest of its bytes, so a forged one does not
 //     stand in the way of the real one, whatever it calls itself.
+//  5. A cluster whose claims are in order and worth nothing, such as those of an
+//     escrow that does not exist, costs a bounded rate of fees: after eight
+//     transactions in a row that bought nothing, a later one every five minutes.
 //
 // Failure modes: a server or node that cannot be reached is asked again, with
 // backoff, and /healthz says so. Claims that are refused for good are logged
@@ -30,6 +33,7 @@
 // (20,000; more are read when some have left the outbox).
 //
 // It holds the key of an account that pays fees, and nothing else of value. It
-// trusts its servers and nodes with nothing but its time: they can keep it from
-// carrying, and then another relay carries.
+// trusts its servers and nodes with nothing but its time and a few fees: they can
+// keep it from carrying, and then another relay carries. It does not ask what a
+// claim pays its cluster: cheap work costs its relay more than it earns.
 package relay

@@ -52,6 +52,11 @@ const (
 	balanceEvery = 30 * time.Second
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
+
+	// After freeWaste transactions in a row that the chain took nothing of, the
+	// next ones wait, from firstRetry to longestWaste.
+	freeWaste    = 8
+	longestWaste = 5 * time.Minute
 )
 
 // Relay carries claims. Make it with New, and Carry once.
@@ -62,6 +67,7 @@ type Relay struct {
 	book      *book
 	metrics   *metrics
 	health    health
+	wasted    int // transactions in a row that the chain took nothing of; post's
 }
 
 // New composes a relay.
@@ -271,6 +277,10 @@ func (r *Relay) postAll(ctx context.Context) {
 		r.health.set(partChain, err)
 		if err == nil {
 			failed = 0
+			if pause := wastePause(r.wasted); pause > 0 {
+				r.Log.Warn("relay: the chain takes nothing of what the outbox has", "transactions", r.wasted, "pause", pause)
+				sleep(ctx, pause)
+			}
 			continue
 		}
 		failed++
@@ -307,6 +317,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 	}
 	receipt, err := r.Chain.Settle(ctx, claims)
 	if err == nil {
+		r.wasted++
 		r.judge(left, receipt)
 		return nil
 	}
@@ -319,6 +330,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 		r.book.separate(left)
 		return nil
 	case whole.Included:
+		r.wasted++
 		r.reject(left[0], whole.Reason)
 		return nil
 	}
@@ -385,6 +397,7 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 	for _, e := range posted {
 		key := e.claim.Key()
 		if has[key] {
+			r.wasted = 0
 			r.metrics.carried.Inc()
 			r.book.resolve(e)
 			r.Log.Info("relay: the chain took a claim", "order", key.Order.Short(), "node", key.Node.Short(), "tx", receipt.TxID.Short())
@@ -429,6 +442,16 @@ func (r *Relay) watchAccount(ctx context.Context) {
 		r.Log.Warn("relay: the account", "error", err)
 		sleep(ctx, pauseAfter(failed))
 	}
+}
+
+// wastePause returns how long to wait after so many transactions in a row whose
+// fees bought nothing: a claim may be in order and still worthless, for want of
+// an escrow or of a registered node.
+func wastePause(wasted int) time.Duration {
+	if wasted <= freeWaste {
+		return 0
+	}
+	return min(firstRetry<<min(wasted-freeWaste-1, 10), longestWaste)
 }
 
 // pauseAfter returns how long to wait after so many failures in a row.

@@ -185,6 +185,27 @@ func TestARejectedClaimStopsNoOther(t *testing.T) {
 	})
 }
 
+func TestWorthlessClaimsCostFewFees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.refuse = func(*chain.Claim) string { return "the escrow holds too little" }
+		for n := range uint64(1_000) {
+			o.put(claim(n))
+		}
+		_, stop := carry(t, o, f)
+		pass(time.Hour)
+		if _, n := f.counts(); n < 9 || n > 30 {
+			t.Errorf("%d transactions in an hour that bought nothing, want 9 to 30", n)
+		}
+		f.change(func() { f.refuse = nil })
+		pass(10 * time.Minute)
+		if settled, _ := f.counts(); settled < 700 {
+			t.Errorf("%d claims settled once the chain takes them", settled)
+		}
+		stop()
+	})
+}
+
 func TestWhatTheChainRefusedMayBeTakenLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, f := newOutbox(), newChain()
