@@ -161,6 +161,7 @@ func TestCancelEndsTheRun(t *testing.T) {
 	a := start(t, home(t, g, s))
 	p := s.session()
 	as := p.assign(spinner(), 1, func(spec *job.Spec) { spec.Limits.Fuel = job.MaxFuel })
+	s.cancels.Store(true)
 	p.send(job.Cancel{Order: as.Order.ID(), Reason: "not wanted any more"})
 	await(p, func(l job.Load) bool { return l.Free.Millicores == 2_000 })
 	if st := a.status(t); len(st.Running)+len(st.Unacked) != 0 {
