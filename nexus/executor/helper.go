@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // Compiling is the one thing that a module has done to it which cannot be
@@ -27,15 +31,15 @@ const (
 	answerRefused = 1
 
 	maxCodeBytes        = 1 << 30
-	compilerMemoryBytes = 6 << 30 // address space of the helper
+	compilerBytes       = 2 << 30  // memory of the helper
+	compilerThreadBytes = 32 << 20 // and for each processor
 )
 
 // ServeCompiler answers one request and returns. It is the whole life of a
 // process: it bounds the memory of the one that calls it. The error says that
 // there is no answer.
 func ServeCompiler(in io.Reader, out io.Writer) error {
-	limit := syscall.Rlimit{Cur: compilerMemoryBytes, Max: compilerMemoryBytes}
-	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+	if err := boundMemory(); err != nil {
 		return fmt.Errorf("executor: bounding the compiler's memory: %w", err)
 	}
 	functionBytes, module, err := readRequest(in)
@@ -54,6 +58,19 @@ func ServeCompiler(in io.Reader, out io.Writer) error {
 	case err = <-orphaned:
 	}
 	return err
+}
+
+// boundMemory leaves this process compilerBytes and what its threads need, or
+// less if that is what it was given. Data and not address space: what is only
+// reserved grows with the number of processors.
+func boundMemory() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_DATA, &limit); err != nil {
+		return err
+	}
+	limit.Max = min(limit.Max, compilerBytes+uint64(runtime.NumCPU())*compilerThreadBytes)
+	limit.Cur = min(limit.Cur, limit.Max)
+	return syscall.Setrlimit(syscall.RLIMIT_DATA, &limit)
 }
 
 func readRequest(in io.Reader) (functionBytes int, module []byte, err error) {
@@ -101,6 +118,7 @@ func ask(ctx context.Context, command []string, module []byte, functionBytes int
 	if err != nil {
 		return artifact{}, fmt.Errorf("executor: starting the compiler: %w", err)
 	}
+	started := time.Now()
 	if err := cmd.Start(); err != nil {
 		return artifact{}, fmt.Errorf("executor: starting the compiler: %w", err)
 	}
@@ -112,7 +130,7 @@ func ask(ctx context.Context, command []string, module []byte, functionBytes int
 		failed = errors.Join(failed, cmd.Process.Kill())
 	}
 	if err := cmd.Wait(); err != nil {
-		return artifact{}, compilerDied(ctx, err, complaint)
+		return artifact{}, compilerDied(ctx, err, string(complaint.text), time.Since(started))
 	}
 	if failed != nil {
 		return artifact{}, fmt.Errorf("executor: asking the compiler: %w", failed)
@@ -120,19 +138,26 @@ func ask(ctx context.Context, command []string, module []byte, functionBytes int
 	return readAnswer(answer)
 }
 
-// compilerDied says what the end of a helper means: an abort is what running out
-// of its memory, or a fault that the module found in it, ends it with.
-func compilerDied(ctx context.Context, err error, complaint *beginning) error {
+// compilerDied says what the end of a helper means. spent is billed where it is
+// the module's doing.
+func compilerDied(ctx context.Context, err error, complaint string, spent time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() != syscall.SIGKILL {
-			return refusef("module does not compile: the compiler ended with %q", status.Signal().String())
-		}
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return fmt.Errorf("executor: the compiler failed: %w", err)
 	}
-	return fmt.Errorf("executor: the compiler failed: %w: %s", err, complaint.text)
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if ok && status.Signaled() && slices.ContainsFunc(lastWords, func(w string) bool { return strings.Contains(complaint, w) }) {
+		return &refusal{reason: "module does not compile: the compiler ran out of memory or failed", spent: spent}
+	}
+	return fmt.Errorf("executor: the compiler failed: %w: %s", err, complaint)
 }
+
+// lastWords are what the compiler says when it ends its process for what it
+// found in a module, or for the memory that this takes.
+var lastWords = []string{"memory allocation of", "has overflowed its stack", "panicked at"}
 
 func readAnswer(answer []byte) (artifact, error) {
 	switch {

@@ -125,18 +125,22 @@ func TestHelpersThatFail(t *testing.T) {
 		"the compiler failed":   {"/bin/sh", "-c", "echo out of order >&2; exit 3"},
 		"out of order":          {"/bin/sh", "-c", "echo out of order >&2; exit 3"},
 		"answer has 0 bytes":    {"/bin/sh", "-c", "cat >/dev/null & exit 0"},
+		"signal: aborted":       {"/bin/sh", "-c", "echo no thread >&2; kill -ABRT $$"},
 	} {
 		_, err := withHelper(t, executor.Config{Compiler: command}).Run(t.Context(), executor.Task{Module: module, OutputDir: t.TempDir(), Limits: generous()})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", command, err, want)
 		}
 	}
-	o, err := withHelper(t, executor.Config{Compiler: []string{"/bin/sh", "-c", "kill -ABRT $$"}}).
+	o, err := withHelper(t, executor.Config{Compiler: []string{"/bin/sh", "-c", "sleep 0.05; echo memory allocation of 9 bytes failed >&2; kill -ABRT $$"}}).
 		Run(t.Context(), executor.Task{Module: module, OutputDir: t.TempDir(), Limits: generous()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, o, executor.StatusRefused, "aborted")
+	wantStatus(t, o, executor.StatusRefused, "out of memory")
+	if o.Usage.WallMillis < 50 || o.Usage.Fuel < 50*executor.FuelPerMillisecond {
+		t.Errorf("usage %+v, want the time that it took", o.Usage)
+	}
 }
 
 func TestServeCompilerRefusesWildRequests(t *testing.T) {

@@ -1,6 +1,9 @@
 package executor
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Status says how a workload ended.
 type Status uint8
@@ -103,10 +106,13 @@ func clip(s string) string {
 
 // refusal is why a workload is not run: a sentence that names the rule and the
 // value that broke it.
-type refusal struct{ reason string }
+type refusal struct {
+	reason string
+	spent  time.Duration // by this machine, to find it out
+}
 
 func (r *refusal) Error() string { return r.reason }
 
 func refusef(format string, args ...any) error {
-	return &refusal{fmt.Sprintf(format, args...)}
+	return &refusal{reason: fmt.Sprintf(format, args...)}
 }

@@ -87,27 +87,27 @@ func (w *Wasm) Run(ctx context.Context, task Task) (Outcome, error) {
 		return outcome, nil
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {
-		return Outcome{Status: StatusRefused, Detail: clip(r.reason)}, nil
+		return Outcome{Status: StatusRefused, Detail: clip(r.reason), Usage: uncompiled(r.spent, &task.Limits)}, nil
 	}
 	switch {
 	case errors.Is(err, errCompileTime):
-		return w.uncompiled(&task), nil
+		spent := w.compiler.config.CompileTime
+		detail := fmt.Sprintf("compiling took longer than %v", spent)
+		return Outcome{Status: StatusTimedOut, Detail: detail, Usage: uncompiled(spent, &task.Limits)}, nil
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return Outcome{Status: StatusCancelled, Detail: clip(err.Error())}, nil
 	}
 	return Outcome{}, err
 }
 
-// uncompiled is the outcome of a module whose compilation took too long. The
-// time is the program's: it is what its consumer made this machine do.
-func (w *Wasm) uncompiled(task *Task) Outcome {
-	spent := min(w.compiler.config.CompileTime, task.Limits.WallTime)
-	return Outcome{
-		Status: StatusTimedOut, Detail: fmt.Sprintf("compiling took longer than %v", w.compiler.config.CompileTime),
-		Usage: Usage{
-			Fuel:       min(uint64(spent)*fuelPerNano, task.Limits.Fuel),
-			WallMillis: uint64((spent + time.Millisecond - 1) / time.Millisecond),
-		},
+// uncompiled is the usage of a program that never began, because of how long it
+// was compiled. The time is the program's: it is what its consumer made this
+// machine do.
+func uncompiled(spent time.Duration, limits *Limits) Usage {
+	spent = min(spent, limits.WallTime)
+	return Usage{
+		Fuel:       min(uint64(spent)*fuelPerNano, limits.Fuel),
+		WallMillis: uint64((spent + time.Millisecond - 1) / time.Millisecond),
 	}
 }
 
