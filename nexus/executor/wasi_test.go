@@ -258,7 +258,7 @@ func TestNothingLargeIsCheap(t *testing.T) {
 // that its own limit does not count.
 func TestListingsAreBounded(t *testing.T) {
 	limits := generous()
-	limits.OutputFiles, limits.Fuel = 40_000, 1e12
+	limits.OutputFiles, limits.Fuel = 10_000, 1e12
 	o, _ := run(t, executor.Task{Limits: limits, Module: wat(t, `(module `+imports+`
 	 (import "wasi_snapshot_preview1" "path_create_directory" (func $mkdir (param i32 i32 i32) (result i32)))
 	 (import "wasi_snapshot_preview1" "fd_readdir" (func $readdir (param i32 i32 i32 i64 i32) (result i32)))
@@ -266,15 +266,15 @@ func TestListingsAreBounded(t *testing.T) {
 	 (func (export "_start") (local $i i32) (local $fd i32)
 	  (loop $make (i32.store (i32.const 8) (i32.add (i32.const 0x30303030) (i32.or (i32.or (i32.and (local.get $i) (i32.const 63)) (i32.shl (i32.and (local.get $i) (i32.const 4032)) (i32.const 2))) (i32.shl (i32.shr_u (local.get $i) (i32.const 12)) (i32.const 16)))))
 	   (drop (call $mkdir (i32.const 4) (i32.const 8) (i32.const 4)))
-	   (br_if $make (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 40000))))
+	   (br_if $make (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10000))))
 	  (loop $list
 	   (drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 2) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 16)))
 	   (br_if $list (i32.eqz (call $readdir (i32.load (i32.const 16)) (i32.const 32) (i32.const 64) (i64.const 0) (i32.const 24)))))
 	  (call $proc_exit (i32.load (i32.const 16)))))`)})
-	// Descriptors 5 to 10 hold 40,002 entries each, and 11 is refused.
+	// Descriptors 5 to 30 hold 10,002 entries each, and 31 is refused.
 	wantStatus(t, o, executor.StatusExited, "")
-	if o.ExitCode != 11 {
-		t.Errorf("descriptor %d was the first whose listing was refused, want 11", o.ExitCode)
+	if o.ExitCode != 31 {
+		t.Errorf("descriptor %d was the first whose listing was refused, want 31", o.ExitCode)
 	}
 }
 
