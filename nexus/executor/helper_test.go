@@ -124,7 +124,7 @@ func TestHelpersThatFail(t *testing.T) {
 		"starting the compiler": {"/nonexistent/compiler"},
 		"the compiler failed":   {"/bin/sh", "-c", "echo out of order >&2; exit 3"},
 		"out of order":          {"/bin/sh", "-c", "echo out of order >&2; exit 3"},
-		"answer has 0 bytes":    {"/bin/sh", "-c", "cat >/dev/null & exit 0"},
+		"answer has 0 bytes":    {"/bin/sh", "-c", "head -c 24 >/dev/null"},
 		"signal: aborted":       {"/bin/sh", "-c", "echo no thread >&2; kill -ABRT $$"},
 	} {
 		_, err := withHelper(t, executor.Config{Compiler: command}).Run(t.Context(), executor.Task{Module: module, OutputDir: t.TempDir(), Limits: generous()})
