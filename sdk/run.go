@@ -82,7 +82,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, err
 	}
-	submitted, err := c.SubmitJob(ctx, request)
+	submitted, err := c.submitCovered(ctx, &r, quote.Cluster, request)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: submitting the job: %w", err)
 	}
@@ -116,6 +116,61 @@ func (c *Client) uploadWork(ctx context.Context, r *JobRun) error {
 		r.Spec.Work = job.WorkField{Work: r.Bind(ids)}
 	}
 	return r.Spec.Check()
+}
+
+// submitCovered submits an order. If the cluster says that the escrow does not
+// cover it beside the consumer's other orders, it deposits what they need
+// together and tries again: others may run at the same time.
+func (c *Client) submitCovered(ctx context.Context, r *JobRun, cluster crypto.PublicKey, request api.SubmitJobRequest) (api.Job, error) {
+	const tries = 4
+	for try := 1; ; try++ {
+		submitted, err := c.SubmitJob(ctx, request)
+		if err == nil || try == tries || !isUncovered(err) {
+			return submitted, err
+		}
+		outstanding, err := c.outstanding(ctx, r.Consumer)
+		if err != nil {
+			return api.Job{}, err
+		}
+		need, ok := outstanding.Add(r.MaxCost)
+		if !ok {
+			return api.Job{}, refusef("outstanding orders of %s and this one's %s do not fit an amount", outstanding, r.MaxCost)
+		}
+		if err := c.EnsureEscrow(ctx, r.Consumer, cluster, need); err != nil {
+			return api.Job{}, err
+		}
+	}
+}
+
+// isUncovered reports whether a cluster refused an order for want of escrow.
+func isUncovered(err error) bool {
+	p, ok := errors.AsType[*api.Problem](err)
+	return ok && len(p.Errors) == 1 && p.Errors[0].Location == "body.order.max_cost_nhyper"
+}
+
+// outstanding returns the sum of the caps of a consumer's orders that are not
+// final. Only orders that the consumer signed count, whatever the server lists.
+func (c *Client) outstanding(ctx context.Context, consumer chain.Signer) (chain.Amount, error) {
+	key, err := consumer.AccountKey().Ed25519()
+	if err != nil {
+		return chain.Amount{}, err
+	}
+	var sum chain.Amount
+	for j, err := range c.Jobs(ctx, chain.AddressOf(consumer.AccountKey())) {
+		if err != nil {
+			return chain.Amount{}, fmt.Errorf("sdk: listing the orders: %w", err)
+		}
+		order, err := api.OrderFromJSON(j.Order)
+		if err != nil || j.Status.Final() || !key.Verify(crypto.DomainOrder, order.Payload(), j.OrderSig) {
+			continue
+		}
+		next, ok := sum.Add(order.MaxCost)
+		if !ok {
+			return chain.Amount{}, refusef("the outstanding orders do not fit an amount")
+		}
+		sum = next
+	}
+	return sum, nil
 }
 
 // EnsureEscrow deposits what a consumer's escrow at a cluster lacks of an
