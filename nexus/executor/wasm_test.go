@@ -30,13 +30,13 @@ var shared = sync.OnceValue(func() *executor.Wasm {
 })
 
 // programs builds the Go programs of the tests for wasip1.
-var programs = sync.OnceValues(func() (map[string][]byte, error) {
+var programs = sync.OnceValues(func() (out map[string][]byte, err error) {
 	dir, err := os.MkdirTemp("", "executor-test-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	out := map[string][]byte{}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	out = map[string][]byte{}
 	for name, source := range map[string]string{"probe": "./testdata/probe", "fractal": "../../sdk/examples/fractal"} {
 		file := filepath.Join(dir, name)
 		cmd := exec.Command("go", "build", "-o", file, source)
@@ -420,7 +420,7 @@ func TestSeedIsTheRandomness(t *testing.T) {
 	if one != again || one == two {
 		t.Errorf("seed 1 gives %#x and %#x, seed 2 gives %#x", one, again, two)
 	}
-	if draw(executor.ModeLive, 1) == draw(executor.ModeLive, 1) {
+	if first, second := draw(executor.ModeLive, 1), draw(executor.ModeLive, 1); first == second {
 		t.Error("live randomness repeats")
 	}
 }
