@@ -103,7 +103,10 @@ func (d *demoRun) checkJob(ctx context.Context, j *api.Job) (settlement.Order, e
 			return settlement.Order{}, fmt.Errorf("the claim of node %s: %w", node.Short(), err)
 		}
 		owners[claim.Provider] = true
-		cost, _ = cost.Add(claim.Cost)
+		var ok bool
+		if cost, ok = cost.Add(claim.Cost); !ok {
+			return settlement.Order{}, errors.New("the claims' costs do not fit an amount")
+		}
 	}
 	want := 1
 	if p, ok := order.Policy.Policy.(chain.PolicyReplicate); ok {
@@ -145,7 +148,10 @@ func (d *demoRun) checkClaim(ctx context.Context, j *api.Job, node crypto.Public
 	}
 	sum := claim.Paid
 	for _, part := range []chain.Amount{claim.Burned, claim.Treasury, claim.ClusterFee} {
-		sum, _ = sum.Add(part)
+		var ok bool
+		if sum, ok = sum.Add(part); !ok {
+			return settlement.Claim{}, errors.New("the parts of its cost do not fit an amount")
+		}
 	}
 	if sum != claim.Cost || claim.Paid.IsZero() || claim.Burned.IsZero() {
 		return settlement.Claim{}, fmt.Errorf("%s paid, %s burned, %s to the treasury and %s to the cluster are not its cost of %s", claim.Paid, claim.Burned, claim.Treasury, claim.ClusterFee, claim.Cost)

@@ -272,3 +272,24 @@ func TestDevnetKeepsItsState(t *testing.T) {
 		t.Error("a second network started in a directory in use")
 	}
 }
+
+// TestSupervisorRestarts kills a validator and waits for its successor.
+func TestSupervisorRestarts(t *testing.T) {
+	endToEnd(t)
+	n := startDevnet(t, "--servers", "0", "--validators", "4", "--no-explorer")
+	killed := n.kill(t, "validator", 2)
+	rpc := n.describe(t).RPC[2]
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		pid := 0
+		for _, p := range n.describe(t).Processes {
+			if p.Role == "validator" && p.Index == 2 {
+				pid = p.PID
+			}
+		}
+		// Each query takes its own time to be refused or answered.
+		if _, err := hypermesh(t, "query", "supply", "--rpc", rpc); err == nil && pid != 0 && pid != killed {
+			return
+		}
+	}
+	t.Error("the validator did not come back")
+}

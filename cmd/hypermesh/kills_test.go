@@ -195,7 +195,10 @@ func checkSettledOnce(t *testing.T, ctx context.Context, n *network, target *tar
 		if len(settled.Settled) != want || settled.Cost != jobs[i].Settlement.Cost {
 			t.Errorf("job %s (%s): %d claims for %s on chain, want %d for %s", jobs[i].ID.Short(), jobs[i].Policy, len(settled.Settled), settled.Cost, want, jobs[i].Settlement.Cost)
 		}
-		spent, _ = spent.Add(settled.Cost)
+		var ok bool
+		if spent, ok = spent.Add(settled.Cost); !ok {
+			t.Fatal("the costs do not fit an amount")
+		}
 	}
 	state, err := target.client.State(ctx, settlement.EscrowKey(target.account.Address(), n.describe(t).Cluster))
 	if err != nil {
