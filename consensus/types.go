@@ -44,6 +44,7 @@ type Block struct {
 	Parent  crypto.Digest
 	Height  uint64 // the application's; consensus carries it and never reads it
 	Empty   bool   // nothing waits for this block: the next leader may idle
+	Closing bool   // the epoch's last block: nothing but itself may follow it in the epoch
 	Payload []byte // at most MaxPayloadBytes
 }
 

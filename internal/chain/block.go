@@ -20,14 +20,15 @@ type Header struct {
 	Height        Height
 	Epoch         uint64
 	View          uint64
-	Parent        crypto.Digest // of the parent's header
-	TimeMs        TimeMs        // > the parent's
-	TxRoot        crypto.Digest // of the body's transaction ids
-	ExtraRoot     crypto.Digest // of the body's other lists
-	StateRoot     crypto.Digest // after the parent
-	ReceiptRoot   crypto.Digest // of the parent's receipts
-	Committee     crypto.Digest
-	NextCommittee crypto.Digest
+	Parent        crypto.Digest    // of the parent's header
+	TimeMs        TimeMs           // > the parent's
+	TxRoot        crypto.Digest    // of the body's transaction ids
+	ExtraRoot     crypto.Digest    // of the body's other lists
+	StateRoot     crypto.Digest    // after the parent
+	ReceiptRoot   crypto.Digest    // of the parent's receipts
+	Committee     crypto.Digest    // of Epoch
+	NextCommittee crypto.Digest    // of the next epoch
+	Closing       bool             // the epoch's last block
 	Proposer      crypto.PublicKey // consensus key
 	Finalized     Height           // the highest finalization the proposer knew
 	VRFOutput     crypto.Digest

@@ -31,7 +31,7 @@ const (
 	MaxBatchTxs       = 1_000 // of one submission
 	maxSignatures     = 2
 	maxExtraItems     = 64
-	maxExtraItemBytes = 16 << 10
+	maxExtraItemBytes = 48 << 10 // two certificates of the largest committee
 )
 
 // ErrLimit is matched by every refusal for size or range.

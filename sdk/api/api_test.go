@@ -142,7 +142,7 @@ func TestAnyTransferThroughJSONIsExact(t *testing.T) {
 
 func TestHeaderThroughJSONIsExact(t *testing.T) {
 	h := chain.Header{Version: 1, ChainID: "hyper-test", Height: 5, Epoch: 1, View: math.MaxUint64, Parent: crypto.Digest{1}, TimeMs: 9, TxRoot: crypto.Digest{2},
-		ExtraRoot: crypto.Digest{3}, StateRoot: crypto.Digest{4}, ReceiptRoot: crypto.Digest{5}, Committee: crypto.Digest{6}, NextCommittee: crypto.Digest{7},
+		ExtraRoot: crypto.Digest{3}, StateRoot: crypto.Digest{4}, ReceiptRoot: crypto.Digest{5}, Committee: crypto.Digest{6}, NextCommittee: crypto.Digest{7}, Closing: true,
 		Proposer: testKey(1).Public(), Finalized: 4, VRFOutput: crypto.Digest{8}, VRFProof: []byte{1, 2}}
 	for _, v := range reflect.ValueOf(h).Fields() {
 		if v.CanInterface() && v.IsZero() {

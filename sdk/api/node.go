@@ -42,7 +42,8 @@ type Header struct {
 	StateRoot     crypto.Digest    `json:"state_root" doc:"after the parent"`
 	ReceiptRoot   crypto.Digest    `json:"receipt_root" doc:"of the parent's receipts"`
 	Committee     crypto.Digest    `json:"committee"`
-	NextCommittee crypto.Digest    `json:"next_committee"`
+	NextCommittee crypto.Digest    `json:"next_committee"` // of the next epoch
+	Closing       bool             `json:"closing"`        // the epoch's last block
 	Proposer      crypto.PublicKey `json:"proposer" doc:"consensus key"`
 	Finalized     chain.Height     `json:"finalized" doc:"highest finalization that the proposer knew"`
 	VRFOutput     crypto.Digest    `json:"vrf_output"`
@@ -54,7 +55,7 @@ func HeaderToJSON(h chain.Header) Header {
 	return Header{
 		Version: h.Version, ChainID: h.ChainID, Height: h.Height, Epoch: Uint64(h.Epoch), View: Uint64(h.View), Parent: h.Parent,
 		TimeMs: h.TimeMs, TxRoot: h.TxRoot, ExtraRoot: h.ExtraRoot, StateRoot: h.StateRoot, ReceiptRoot: h.ReceiptRoot,
-		Committee: h.Committee, NextCommittee: h.NextCommittee, Proposer: h.Proposer, Finalized: h.Finalized,
+		Committee: h.Committee, NextCommittee: h.NextCommittee, Closing: h.Closing, Proposer: h.Proposer, Finalized: h.Finalized,
 		VRFOutput: h.VRFOutput, VRFProof: h.VRFProof,
 	}
 }
@@ -64,7 +65,7 @@ func HeaderFromJSON(h Header) chain.Header {
 	return chain.Header{
 		Version: h.Version, ChainID: h.ChainID, Height: h.Height, Epoch: uint64(h.Epoch), View: uint64(h.View), Parent: h.Parent,
 		TimeMs: h.TimeMs, TxRoot: h.TxRoot, ExtraRoot: h.ExtraRoot, StateRoot: h.StateRoot, ReceiptRoot: h.ReceiptRoot,
-		Committee: h.Committee, NextCommittee: h.NextCommittee, Proposer: h.Proposer, Finalized: h.Finalized,
+		Committee: h.Committee, NextCommittee: h.NextCommittee, Closing: h.Closing, Proposer: h.Proposer, Finalized: h.Finalized,
 		VRFOutput: h.VRFOutput, VRFProof: h.VRFProof,
 	}
 }
