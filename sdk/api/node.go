@@ -42,8 +42,8 @@ type Header struct {
 	StateRoot     crypto.Digest    `json:"state_root" doc:"after the parent"`
 	ReceiptRoot   crypto.Digest    `json:"receipt_root" doc:"of the parent's receipts"`
 	Committee     crypto.Digest    `json:"committee"`
-	NextCommittee crypto.Digest    `json:"next_committee"` // of the next epoch
-	Closing       bool             `json:"closing"`        // the epoch's last block
+	NextCommittee crypto.Digest    `json:"next_committee" doc:"of the next epoch"`
+	Closing       bool             `json:"closing" doc:"the epoch's last block"`
 	Proposer      crypto.PublicKey `json:"proposer" doc:"consensus key"`
 	Finalized     chain.Height     `json:"finalized" doc:"highest finalization that the proposer knew"`
 	VRFOutput     crypto.Digest    `json:"vrf_output"`
