@@ -16,6 +16,7 @@ const (
 	maxQueueBytes     = 256 << 20
 	maxObservers      = 1024
 	maxMeshPeers      = 4096
+	maxBlocked        = maxObservers + maxMeshPeers
 )
 
 // Channel is one kind of messages, sent to each peer on a stream of its own.
@@ -62,7 +63,8 @@ type Service struct {
 type MeshConfig struct {
 	// Protocol is the name under which the mesh listens and dials.
 	Protocol string
-	// Peers are the pinned peers, without the endpoint itself.
+	// Peers are the pinned peers, without the endpoint itself; SetPeers changes
+	// them. One with an empty Addr is never dialed: it dials us.
 	Peers    []NodeAddr
 	Channels []Channel
 	Services []Service
@@ -72,6 +74,9 @@ type MeshConfig struct {
 	// RedialMin and RedialMax bound the pause before dialing a peer again; it
 	// doubles from one to the other, give or take a quarter. 0 is 50 ms and 3 s.
 	RedialMin, RedialMax time.Duration
+	// Grace is how long the connection of a peer that SetPeers removed lives
+	// on, so that what was queued for it still reaches it; 0 is 5 s.
+	Grace time.Duration
 	// Changed, if set, is told when a peer's connection comes and goes. For one
 	// peer it is called from one goroutine at a time, and it must not block.
 	Changed func(peer crypto.PublicKey, connected bool)
@@ -84,29 +89,42 @@ func (c *MeshConfig) setDefaults() {
 	if c.RedialMax == 0 {
 		c.RedialMax = 3 * time.Second
 	}
+	if c.Grace == 0 {
+		c.Grace = 5 * time.Second
+	}
 }
 
 func (c *MeshConfig) valid(self crypto.PublicKey) error {
-	if len(c.Peers) > maxMeshPeers {
-		return fmt.Errorf("%d peers, limit %d", len(c.Peers), maxMeshPeers)
-	}
 	if c.MaxObservers < 0 || c.MaxObservers > maxObservers {
 		return fmt.Errorf("MaxObservers %d, want 0 to %d", c.MaxObservers, maxObservers)
 	}
 	if c.RedialMin <= 0 || c.RedialMax < c.RedialMin {
 		return fmt.Errorf("redial pause from %v to %v", c.RedialMin, c.RedialMax)
 	}
+	if c.Grace < 0 {
+		return fmt.Errorf("grace of %v", c.Grace)
+	}
+	return errors.Join(validPeers(c.Peers, self), c.validChannels(), c.validServices())
+}
+
+func validPeers(peers []NodeAddr, self crypto.PublicKey) error {
+	if len(peers) > maxMeshPeers {
+		return fmt.Errorf("%d peers, limit %d", len(peers), maxMeshPeers)
+	}
 	seen := map[crypto.PublicKey]bool{self: true}
-	for _, p := range c.Peers {
+	for _, p := range peers {
 		if seen[p.ID] {
 			return fmt.Errorf("peer %s is listed twice, or is this node", p.ID)
 		}
 		seen[p.ID] = true
+		if p.Addr == "" {
+			continue
+		}
 		if err := checkHostPort(p.Addr); err != nil {
 			return fmt.Errorf("peer %s: address %.100q: %w", p.ID, p.Addr, err)
 		}
 	}
-	return errors.Join(c.validChannels(), c.validServices())
+	return nil
 }
 
 func (c *MeshConfig) validChannels() error {

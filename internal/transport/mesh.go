@@ -40,11 +40,12 @@ type Mesh struct {
 	log      *slog.Logger
 	wg       sync.WaitGroup
 
-	mu      sync.Mutex
-	peers   map[crypto.PublicKey]*peer
-	blocked map[crypto.PublicKey]time.Time // until when; at most maxObservers + peers
-	running bool
-	stopped bool
+	mu        sync.Mutex
+	peers     map[crypto.PublicKey]*peer
+	observers int                            // those of peers that are observers
+	blocked   map[crypto.PublicKey]time.Time // until when; at most maxBlocked
+	running   context.Context                // Run's, nil before it
+	stopped   bool
 }
 
 // NewMesh begins to listen for the mesh's protocol. Messages may be sent at
@@ -67,7 +68,7 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 		m.services[cfg.Services[i].ID] = &cfg.Services[i]
 	}
 	for _, addr := range cfg.Peers {
-		m.peers[addr.ID] = newPeer(m, addr, true)
+		m.peers[addr.ID] = newPeer(m, addr, member)
 	}
 	var err error
 	m.listener, err = endpoint.Listen(Protocol{
@@ -88,11 +89,8 @@ func (m *Mesh) admits(id crypto.PublicKey) bool {
 		return false
 	}
 	_, known := m.peers[id]
-	return known || m.observers() < m.cfg.MaxObservers
+	return known || m.observers < m.cfg.MaxObservers
 }
-
-// observers counts the peers that are not configured. The caller holds m.mu.
-func (m *Mesh) observers() int { return len(m.peers) - len(m.cfg.Peers) }
 
 // isBlocked forgets blocks that have run out. The caller holds m.mu.
 func (m *Mesh) isBlocked(id crypto.PublicKey) bool {
@@ -108,17 +106,16 @@ func (m *Mesh) isBlocked(id crypto.PublicKey) bool {
 // every connection of the mesh and returns when all its goroutines and handlers
 // have ended. It returns nil if ctx ended. A mesh runs once.
 func (m *Mesh) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	m.mu.Lock()
-	if m.running {
+	if m.running != nil {
 		panic("transport: a mesh runs once")
 	}
-	m.running = true
-	configured := slices.Collect(maps.Values(m.peers))
-	m.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	for _, p := range configured {
-		m.wg.Go(func() { p.keep(ctx) })
+	m.running = ctx
+	for _, p := range m.peers {
+		m.dialing(p)
 	}
+	m.mu.Unlock()
 	var failure error
 	for {
 		c, err := m.listener.Accept(ctx)
@@ -153,6 +150,7 @@ func (m *Mesh) stop() {
 func (m *Mesh) adopt(c *Conn) {
 	m.mu.Lock()
 	p := m.peers[c.Remote()]
+	observer := p == nil || p.class == leaving
 	switch {
 	case m.stopped:
 		m.mu.Unlock()
@@ -162,13 +160,20 @@ func (m *Mesh) adopt(c *Conn) {
 		m.mu.Unlock()
 		c.Close(CloseBlocked, "blocked for a while")
 		return
-	case p == nil && m.observers() >= m.cfg.MaxObservers:
+	case observer && c.Dialed(): // its removal crossed the dial
+		m.mu.Unlock()
+		c.Close(CloseDone, "no longer a peer")
+		return
+	case observer && m.observers >= m.cfg.MaxObservers:
 		m.mu.Unlock()
 		c.Close(CloseBusy, "the node has as many observers as it takes")
 		return
 	case p == nil:
-		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, false)
+		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, leaving)
 		m.peers[p.id] = p
+	}
+	if observer {
+		m.classify(p, observing)
 	}
 	l, old := p.install(c)
 	if l != nil {
@@ -183,11 +188,12 @@ func (m *Mesh) adopt(c *Conn) {
 	}
 }
 
-// forget drops an observer whose last connection has ended.
+// forget drops a peer that is no member and whose last connection has ended.
 func (m *Mesh) forget(p *peer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !p.configured && p.current() == nil && m.peers[p.id] == p {
+	if p.class != member && p.current() == nil && m.peers[p.id] == p {
+		m.classify(p, leaving)
 		delete(m.peers, p.id)
 	}
 }
@@ -242,32 +248,18 @@ func (m *Mesh) Broadcast(channel uint8, message []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.peers {
-		if p.configured || ch.ToObservers {
+		if p.class == member || ch.ToObservers {
 			p.queues[channel].push(message)
 		}
 	}
 	return nil
 }
 
-// SetAddr changes where a configured peer is dialed from now on.
-func (m *Mesh) SetAddr(addr NodeAddr) error {
-	p, err := m.peer(addr.ID)
-	if err != nil {
-		return err
-	}
-	if err := checkHostPort(addr.Addr); err != nil {
-		return fmt.Errorf("transport: address %.100q of peer %s: %w", addr.Addr, addr.ID.Short(), err)
-	}
-	p.setAddr(addr.Addr)
-	return nil
-}
-
 // Block closes the connection to a peer and has none with it for a while. The
-// earliest block to run out gives way when there are more than the mesh has
-// room for peers.
+// earliest block to run out gives way when there are more than 5,120.
 func (m *Mesh) Block(id crypto.PublicKey, duration time.Duration, reason string) {
 	m.mu.Lock()
-	if _, known := m.blocked[id]; !known && len(m.blocked) >= maxObservers+len(m.cfg.Peers) {
+	if _, known := m.blocked[id]; !known && len(m.blocked) >= maxBlocked {
 		var earliest crypto.PublicKey
 		for other, until := range m.blocked {
 			if earliest.IsZero() || until.Before(m.blocked[earliest]) {
@@ -314,13 +306,14 @@ type ChannelStats struct {
 // Stats returns the figures of every peer, in the order of their keys.
 func (m *Mesh) Stats() []PeerStats {
 	m.mu.Lock()
-	peers := slices.Collect(maps.Values(m.peers))
-	m.mu.Unlock()
-	slices.SortFunc(peers, func(a, b *peer) int { return a.id.Compare(b.id) })
-	out := make([]PeerStats, len(peers))
-	for i, p := range peers {
-		out[i] = p.stats()
+	out := make([]PeerStats, 0, len(m.peers))
+	for _, p := range m.peers {
+		s := p.stats()
+		s.Configured = p.class == member
+		out = append(out, s)
 	}
+	m.mu.Unlock()
+	slices.SortFunc(out, func(a, b PeerStats) int { return a.ID.Compare(b.ID) })
 	return out
 }
 

@@ -40,6 +40,7 @@ type meshOptions struct {
 	observers int
 	queue     int
 	redial    time.Duration
+	grace     time.Duration
 }
 
 func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
@@ -57,7 +58,7 @@ func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
 	queue := cmp.Or(o.queue, 8<<20)
 	cfg := transport.MeshConfig{
 		Protocol: "hypermesh/mesh/1", Peers: o.peers, MaxObservers: o.observers,
-		RedialMin: o.redial, RedialMax: max(o.redial, 200*time.Millisecond),
+		RedialMin: o.redial, RedialMax: max(o.redial, 200*time.Millisecond), Grace: o.grace,
 		Channels: []transport.Channel{
 			{ID: votes, Name: "votes", MaxMessageBytes: 1 << 10, QueueBytes: queue, WhenFull: transport.DropOldest, Urgency: 0, Handle: handle(votes)},
 			{ID: blocks, Name: "blocks", MaxMessageBytes: 1 << 20, QueueBytes: queue, WhenFull: transport.DropNewest, Urgency: 4, ToObservers: true, Handle: handle(blocks)},
@@ -378,24 +379,9 @@ func TestSendErrors(t *testing.T) {
 	if _, err := n.mesh.Request(deadline(t), known, 99, nil); !errors.Is(err, transport.ErrUnknownChannel) {
 		t.Error(err)
 	}
-	if err := n.mesh.SetAddr(transport.NodeAddr{ID: known, Addr: "nowhere"}); err == nil {
-		t.Error("an address without a port is accepted")
-	}
 	if _, err := transport.NewMesh(a, transport.MeshConfig{Protocol: "x", Peers: []transport.NodeAddr{a.NodeAddr()}}); err == nil {
 		t.Error("a mesh with itself")
 	}
-}
-
-func TestSetAddrTakesEffect(t *testing.T) {
-	a, b := listening(t, 1), listening(t, 2)
-	na := join(t, a, meshOptions{peers: []transport.NodeAddr{{ID: b.ID(), Addr: "127.0.0.1:1"}}, redial: time.Millisecond})
-	nb := join(t, b, meshOptions{observers: 1})
-	nb.run(t)
-	if err := na.mesh.SetAddr(b.NodeAddr()); err != nil {
-		t.Fatal(err)
-	}
-	na.run(t)
-	eventually(t, "connected at the new address", func() bool { return na.up.Load() == 1 })
 }
 
 func TestRequests(t *testing.T) {

@@ -16,15 +16,21 @@ const simultaneous = 2 * handshakeTimeout
 
 // peer is what a mesh knows of one other node. It outlives its connections.
 type peer struct {
-	mesh       *Mesh
-	id         crypto.PublicKey
-	configured bool
-	queues     map[uint8]*queue // by channel; never changed
-	counts     map[uint8]*counts
+	mesh   *Mesh
+	id     crypto.PublicKey
+	queues map[uint8]*queue // by channel; never changed
+	counts map[uint8]*counts
+	moved  chan struct{} // holds a token when addr has changed
+
+	// These belong to mesh.mu.
+	class  class
+	undial context.CancelFunc // ends a member's dialing; nil while nobody dials
+	expiry *time.Timer        // ends the grace of one that is leaving; nil otherwise
 
 	mu          sync.Mutex
 	addr        string
 	link        *link // nil while not connected
+	last        *link // the latest there was
 	sentBefore  uint64
 	gotBefore   uint64
 	connections uint64
@@ -32,9 +38,9 @@ type peer struct {
 
 type counts struct{ sent, received atomic.Uint64 }
 
-func newPeer(m *Mesh, addr NodeAddr, configured bool) *peer {
+func newPeer(m *Mesh, addr NodeAddr, as class) *peer {
 	p := &peer{
-		mesh: m, id: addr.ID, configured: configured, addr: addr.Addr,
+		mesh: m, id: addr.ID, class: as, addr: addr.Addr, moved: make(chan struct{}, 1),
 		queues: map[uint8]*queue{}, counts: map[uint8]*counts{},
 	}
 	for id, ch := range m.channels {
@@ -56,22 +62,31 @@ func (p *peer) address() NodeAddr {
 	return NodeAddr{ID: p.id, Addr: p.addr}
 }
 
+// setAddr changes where the peer is dialed, at once if it is not connected.
 func (p *peer) setAddr(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.addr == addr {
+		return
+	}
 	p.addr = addr
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
 }
 
 // install makes c the peer's connection if it is the better one, and returns
-// its link, nil if it is not, and the link whose place it takes.
+// its link, nil if it is not, and the link before it, which may have ended.
 func (p *peer) install(c *Conn) (fresh, old *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.link != nil && !p.prefers(c, p.link) {
 		return nil, nil
 	}
-	old = p.link
+	old = p.last
 	p.link = newLink(p, c)
+	p.last = p.link
 	p.connections++
 	return p.link, old
 }
@@ -111,8 +126,14 @@ func (p *peer) remove(l *link) bool {
 func (p *peer) keep(ctx context.Context) {
 	failed := 0
 	for first := true; ; first = false {
-		if !(first && p.weAreLower()) && !sleep(ctx, p.mesh.pause(failed+p.handicap())) {
-			return
+		if !(first && p.weAreLower()) {
+			moved, ok := p.sleep(ctx, p.mesh.pause(failed+p.handicap()))
+			if !ok {
+				return
+			}
+			if moved {
+				failed = 0
+			}
 		}
 		l := p.current()
 		if l == nil {
@@ -132,6 +153,21 @@ func (p *peer) keep(ctx context.Context) {
 	}
 }
 
+// isIdle reports whether the peer's connections have ended, to the last callback.
+func (p *peer) isIdle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		return true
+	}
+	select {
+	case <-p.last.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // handicap is by how many failed attempts the higher key lags behind.
 func (p *peer) handicap() int {
 	if p.weAreLower() {
@@ -145,12 +181,13 @@ func (p *peer) dial(ctx context.Context) bool {
 	p.mesh.mu.Lock()
 	blocked := p.mesh.isBlocked(p.id)
 	p.mesh.mu.Unlock()
-	if blocked {
+	addr := p.address()
+	if blocked || addr.Addr == "" {
 		return false
 	}
 	dialing, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	c, err := p.mesh.endpoint.Dial(dialing, p.address(), p.mesh.cfg.Protocol)
+	c, err := p.mesh.endpoint.Dial(dialing, addr, p.mesh.cfg.Protocol)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.mesh.log.Debug("transport: dialing failed", "peer", p.id.Short(), "error", err)
@@ -161,15 +198,18 @@ func (p *peer) dial(ctx context.Context) bool {
 	return true
 }
 
-// sleep reports whether the pause passed before ctx ended.
-func sleep(ctx context.Context, pause time.Duration) bool {
+// sleep waits for the pause, or less if the peer's address changes. It reports
+// which, and false if ctx ended first.
+func (p *peer) sleep(ctx context.Context, pause time.Duration) (moved, ok bool) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
+		return false, true
+	case <-p.moved:
+		return true, true
 	case <-ctx.Done():
-		return false
+		return false, false
 	}
 }
 
@@ -177,8 +217,8 @@ func (p *peer) stats() PeerStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := PeerStats{
-		NodeAddr:   NodeAddr{ID: p.id, Addr: p.addr},
-		Configured: p.configured, Connected: p.link != nil, Connections: p.connections,
+		NodeAddr:  NodeAddr{ID: p.id, Addr: p.addr},
+		Connected: p.link != nil, Connections: p.connections,
 		BytesSent: p.sentBefore, BytesReceived: p.gotBefore,
 	}
 	if p.link != nil {
