@@ -60,7 +60,9 @@ type Core struct {
 	heard    []Micros // by signer: when its own connection last carried a vote
 	blocked  []bool   // by signer
 	samples  samples
-	evidence []Evidence
+	accused  []bool     // by signer: evidence is out
+	evidence []Evidence // of votes one piece per signer
+	halted   bool
 	header   *logHeader // to be written by Start
 
 	records [][]byte
@@ -106,7 +108,6 @@ type viewState struct {
 	verdict  *bool           // of the certification, as in the log
 	checking *Check          // the application is at work on it
 	accepted []crypto.Digest // by the application, or built by it
-	accused  []Signer        // evidence is out
 
 	notarizes, nullifies, finalizes tally
 }

@@ -85,6 +85,10 @@ func TestEncodingsAreFrozen(t *testing.T) {
 	for _, name := range []string{"offer", "certificate request", "block request", "ancestry request", "block answer", "ancestry"} {
 		lines = append(lines, fmt.Sprintf("message %s %x", name, consensus.EncodeMessage(messages[name])))
 	}
+	sts := evidenceStatements()
+	lines = append(lines,
+		fmt.Sprintf("evidence votes %x", consensus.EncodeEvidence(votePair(3, sts["N"], sts["N other"]))),
+		fmt.Sprintf("evidence certificates %x", consensus.EncodeEvidence(certificatePair(t, testCommittee(t, 1, 1, 1, 1), sts["F"], sts["X"]))))
 	golden(t, "testdata/formats.hex", lines)
 }
 

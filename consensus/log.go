@@ -37,11 +37,6 @@ type logVerdict struct {
 	OK   bool
 }
 
-type logEvidence struct {
-	_    struct{} `cbor:",toarray"`
-	A, B codec.Raw
-}
-
 // maxRecordBytes holds a block record.
 const maxRecordBytes = MaxPayloadBytes + 128
 
@@ -60,11 +55,13 @@ func verdictRecord(v View, ok bool) []byte {
 	return record(recordVerdict, codec.Marshal(logVerdict{View: v, OK: ok}))
 }
 
-func evidenceRecord(e Evidence) []byte {
-	return record(recordEvidence, codec.Marshal(logEvidence{A: EncodeVote(e.A), B: EncodeVote(e.B)}))
-}
+func evidenceRecord(e Evidence) []byte { return record(recordEvidence, EncodeEvidence(e)) }
 
-func (c *Core) log(rec []byte) { c.records = append(c.records, rec) }
+func (c *Core) log(rec []byte) {
+	if !c.halted {
+		c.records = append(c.records, rec)
+	}
+}
 
 // logVerdict writes down how a certification ended, once.
 func (c *Core) logVerdict(vs *viewState, ok bool) {
@@ -106,6 +103,7 @@ func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 		blocks:    map[crypto.Digest]*heldBlock{},
 		heard:     make([]Micros, cfg.Committee.Len()),
 		blocked:   make([]bool, cfg.Committee.Len()),
+		accused:   make([]bool, cfg.Committee.Len()),
 		delivered: floor.Digest, durable: floor.Digest, durableEmpty: floor.Empty,
 		leaderAt: never, certifyAt: never, retryAt: never,
 	}
@@ -263,24 +261,23 @@ func (c *Core) applyCertificate(cert *Certificate) {
 }
 
 func (c *Core) applyEvidence(body []byte) error {
-	var w logEvidence
-	if err := codec.Unmarshal(body, &w, maxRecordBytes); err != nil {
-		return err
-	}
-	a, err := DecodeVote(w.A)
+	e, err := DecodeEvidence(body)
 	if err != nil {
 		return err
 	}
-	b, err := DecodeVote(w.B)
-	if err != nil {
-		return err
+	c.evidence = append(c.evidence, e)
+	if e.Votes[0] == nil || e.Round().Epoch != c.cfg.Committee.Epoch() {
+		return nil
 	}
-	signer, _ := a.By()
-	if int(signer) < c.cfg.Committee.Len() {
-		vs := c.at(a.Statement().View())
-		vs.accused = append(vs.accused, signer)
+	signer, _ := e.Votes[0].By()
+	if int(signer) >= c.cfg.Committee.Len() {
+		return fmt.Errorf("evidence against signer %d of a committee of %d", signer, c.cfg.Committee.Len())
 	}
-	c.evidence = append(c.evidence, Evidence{A: a, B: b})
+	c.accused[signer] = true
+	a, b := e.statements()
+	if v := e.Round().View; a.Kind == KindNotarize && b.Kind == KindNotarize && c.cfg.Committee.Leader(v) == signer {
+		c.at(v).equivocated = true
+	}
 	return nil
 }
 
@@ -295,6 +292,9 @@ func (c *Core) resume() {
 		}
 		if p := vs.notarized; p != nil {
 			vs.offered, vs.offer, vs.offeredAt = true, *p, never
+			if n := vs.notarization; n != nil && n.Statement.Proposal != *p {
+				vs.equivocated = true
+			}
 			if b := c.blocks[p.Digest]; b != nil {
 				b.view = max(b.view, vs.view)
 			}
@@ -328,6 +328,9 @@ func (c *Core) onStart() {
 	c.prune()
 	for _, e := range c.evidence {
 		c.emit(e)
+		if e.Certificates[0] != nil && e.Round().Epoch == c.cfg.Committee.Epoch() {
+			c.halt("consensus: the log holds certificates that exclude each other: " + e.String())
+		}
 	}
 	for _, vs := range append([]*viewState(nil), c.since(c.lastFinalized)...) {
 		if c.signs {

@@ -94,7 +94,7 @@ func TestOneOfferPerViewIsVerifiedHoweverManyComeIn(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.mustSay("offer A 1 on 0 genesis", "check 1 A")
-	s.mustSay("offer B 1 on 0 genesis", "evidence against 0: notarize 1 on 0 A and notarize 1 on 0 B")
+	s.mustSay("offer B 1 on 0 genesis", "evidence against [0]: notarize 1 on 0 A and notarize 1 on 0 B")
 	for _, name := range []string{"C", "D", "E", "F"} {
 		if out := s.do("offer " + name + " 1 on 0 genesis"); strings.Contains(out, "check") || strings.Contains(out, "evidence") {
 			t.Fatalf("offer %s: %s", name, out)
@@ -113,7 +113,7 @@ func TestAVoteForASecondProposalForbidsFinalize(t *testing.T) {
 	s.do("offer A 1 on 0 genesis")
 	s.do("valid")
 	s.do("define B 1 on 0 genesis")
-	s.mustSay("notarize B from 0", "evidence against 0: notarize 1 on 0 A and notarize 1 on 0 B")
+	s.mustSay("notarize B from 0", "evidence against [0]: notarize 1 on 0 A and notarize 1 on 0 B")
 	s.mustNotSay("notarize A from 1", "vote finalize")
 	if s.core.View() != 2 {
 		t.Fatalf("view %d after certifying view 1", s.core.View())
@@ -169,11 +169,11 @@ func TestEvidenceIsInTheLogBeforeItIsReported(t *testing.T) {
 	s.do("define A 1 on 0 genesis")
 	s.do("define B 1 on 0 genesis")
 	s.do("notarize A from 3")
-	s.mustSay("notarize B from 3", "append evidence\nevidence against 3")
-	s.mustSay("restart", "evidence against 3: notarize 1 on 0 A and notarize 1 on 0 B")
+	s.mustSay("notarize B from 3", "append evidence\nevidence against [3]")
+	s.mustSay("restart", "evidence against [3]: notarize 1 on 0 A and notarize 1 on 0 B")
 	s.do("nullify 1 from 3")
 	s.do("compact")
-	s.mustSay("restart", "evidence against 3")
+	s.mustSay("restart", "evidence against [3]")
 }
 
 // cometbft #3372, #3340: a node that fell behind never recovers until it is
@@ -269,5 +269,42 @@ func TestAProposalFromTheLogTeachesNoPatience(t *testing.T) {
 	s.mustSay("certificate nullify 2", "view 3, finalized 1")
 	if at, ok := s.core.Deadline(); !ok || at > s.now+testTime.Idle+3*testTime.DeltaMin {
 		t.Fatalf("the leader is waited for until %d ms from now, with a patience of %d ms", (at-s.now)/ms, testTime.DeltaMin/ms)
+	}
+}
+
+// Two certificates that exclude each other are evidence against more than a
+// third of the weight, in the log before the node stops, and no reason to go on
+// after a restart.
+func TestCertificatesThatExcludeEachOtherHaltTheNode(t *testing.T) {
+	for first, second := range map[string]string{
+		"certificate finalize A": "certificate nullify 1",
+		"certificate nullify 1":  "certificate finalize A",
+		"certificate notarize A": "certificate notarize B",
+		"certificate finalize B": "certificate notarize A",
+		"certificate notarize B": "certificate finalize A",
+		"certificate finalize C": "certificate finalize A", // of a view below the last finalized, too
+	} {
+		s := newScript(t, 2)
+		s.do("start")
+		s.do("define A 1 on 0 genesis")
+		s.do("define B 1 on 0 genesis")
+		s.do("define C 1 on 0 genesis")
+		s.do("define D 3 on 1 C")
+		s.do(first)
+		if first == "certificate finalize C" {
+			s.do("certificate finalize D")
+		}
+		out := s.do(second)
+		for _, want := range []string{"append evidence\n", "evidence against [0 1 2]", "halt: "} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s, %s: want %q\n%s", first, second, want, out)
+			}
+		}
+		if out := s.do("tick 1000"); strings.Contains(out, "broadcast") {
+			t.Errorf("speaks after it halted: %s", out)
+		}
+		if out := s.do("restart"); !strings.Contains(out, "halt: ") || !strings.Contains(out, "evidence against [0 1 2]") {
+			t.Errorf("%s, %s: goes on after a restart: %s", first, second, out)
+		}
 	}
 }

@@ -266,14 +266,12 @@ func (c *Core) failCertify(vs *viewState) {
 // store takes a verified certificate: into the log, to the peers, into effect.
 func (c *Core) store(cert *Certificate) {
 	v := cert.View()
-	if v < c.lastFinalized {
+	vs := c.at(v)
+	if conflict := vs.excluded(cert.Statement); conflict != nil {
+		c.condemn(conflict, cert)
 		return
 	}
-	vs := c.at(v)
-	if held := vs.certificateOf(cert.Statement.Kind); held != nil {
-		if held.Statement != cert.Statement {
-			panic(fmt.Sprintf("consensus: I4: %q and %q are both certified: a third of the weight is Byzantine", held.Statement, cert.Statement))
-		}
+	if v < c.lastFinalized || vs.certificateOf(cert.Statement.Kind) != nil {
 		return
 	}
 	c.log(certificateRecord(cert))

@@ -231,8 +231,14 @@ func (s *script) effect(e consensus.Effect) string {
 	case consensus.BlamePeer:
 		return "blame peer: " + e.Reason
 	case consensus.Evidence:
-		by, _ := e.A.By()
-		return fmt.Sprintf("evidence against %d: %s and %s", by, e.A.Statement(), e.B.Statement())
+		guilty, err := e.Convict(s.committee, testID)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		one, other, _ := strings.Cut(s.digestName(e.String()[strings.Index(e.String(), ":")+2:]), " and ")
+		return fmt.Sprintf("evidence against %d: %s and %s", guilty, min(one, other), max(one, other))
+	case consensus.Halt:
+		return "halt: " + e.Reason
 	}
 	return fmt.Sprintf("unknown effect %T", e)
 }

@@ -121,9 +121,9 @@ type (
 		Peer   crypto.PublicKey
 		Reason string
 	}
-	// Evidence is a pair of verified votes of one signer in one round that no
-	// honest validator signs. It is in the log already.
-	Evidence struct{ A, B Vote }
+	// Halt says that the node must stop and tell its operator why: the rules that
+	// every conclusion rests on are broken. Nothing follows it.
+	Halt struct{ Reason string }
 )
 
 func (Append) isEffect()      {}
@@ -136,10 +136,13 @@ func (CancelCheck) isEffect() {}
 func (Commit) isEffect()      {}
 func (BlameSigner) isEffect() {}
 func (BlamePeer) isEffect()   {}
-func (Evidence) isEffect()    {}
+func (Halt) isEffect()        {}
 
 // Step takes one input and returns what to do about it.
 func (c *Core) Step(in Input) []Effect {
+	if c.halted {
+		return nil
+	}
 	c.now = max(c.now, in.Now)
 	switch ev := in.Event.(type) {
 	case Start:
@@ -163,14 +166,16 @@ func (c *Core) Step(in Input) []Effect {
 		c.onDurable(ev)
 	}
 	c.settle()
-	c.assertInvariants()
+	if !c.halted {
+		c.assertInvariants()
+	}
 	return c.flush()
 }
 
 // settle lets everything follow that the input made possible. Each rule looks
 // at the state alone and is idempotent, so that no wake-up can be lost.
 func (c *Core) settle() {
-	if !c.started {
+	if !c.started || c.halted {
 		return
 	}
 	for again := true; again; {
@@ -195,4 +200,9 @@ func (c *Core) flush() []Effect {
 	return out
 }
 
-func (c *Core) emit(e Effect) { c.out = append(c.out, e) }
+// emit adds an effect to the step's. Nothing follows a Halt.
+func (c *Core) emit(e Effect) {
+	if !c.halted {
+		c.out = append(c.out, e)
+	}
+}

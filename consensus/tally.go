@@ -1,7 +1,7 @@
 package consensus
 
 import (
-	"slices"
+	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -70,8 +70,8 @@ func (c *Core) count(v Vote, verified bool) {
 	if first := t.ballots[signer]; first.vote == nil {
 		t.ballots[signer] = ballot{vote: v, verified: verified}
 	} else if first.vote.Statement() != s {
-		c.accuse(vs, first.vote, v)
-		if s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && slices.Contains(vs.accused, signer) {
+		leads := s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && !vs.equivocated
+		if (leads || !c.accused[signer]) && c.accuse(first.vote, v) && leads {
 			vs.equivocated = true
 		}
 		return
@@ -92,8 +92,8 @@ func (c *Core) count(v Vote, verified bool) {
 }
 
 func (c *Core) accusePair(vs *viewState, signer Signer) {
-	if vs.nullifies.has(signer) && vs.finalizes.has(signer) {
-		c.accuse(vs, vs.nullifies.ballots[signer].vote, vs.finalizes.ballots[signer].vote)
+	if !c.accused[signer] && vs.nullifies.has(signer) && vs.finalizes.has(signer) {
+		c.accuse(vs.nullifies.ballots[signer].vote, vs.finalizes.ballots[signer].vote)
 	}
 }
 
@@ -149,41 +149,69 @@ func (c *Core) block(s Signer, reason string) {
 	}
 }
 
-// accuse reports two votes that exclude each other, once per signer and view,
-// and writes them down in the same step.
-func (c *Core) accuse(vs *viewState, a, b Vote) {
+// accuse reports two votes that exclude each other, once per signer in the
+// epoch, and writes them down in the same step. It reports whether both hold.
+func (c *Core) accuse(a, b Vote) bool {
 	signer, _ := a.By()
-	if slices.Contains(vs.accused, signer) {
-		return
-	}
 	for _, v := range []Vote{a, b} {
 		if err := VerifyVote(v, c.cfg.Committee, c.cfg.ChainID); err != nil {
 			c.block(signer, err.Error())
-			return
+			return false
 		}
 	}
-	vs.accused = append(vs.accused, signer)
-	e := Evidence{A: a, B: b}
-	c.evidence = append(c.evidence, e)
-	if len(c.evidence) > maxEvidence {
-		c.evidence = c.evidence[1:]
+	if !c.accused[signer] {
+		c.accused[signer] = true
+		c.report(Evidence{Votes: [2]Vote{a, b}})
 	}
+	return true
+}
+
+// report logs evidence and hands it to the driver.
+func (c *Core) report(e Evidence) {
+	e = e.normal()
+	c.evidence = append(c.evidence, e)
 	c.log(evidenceRecord(e))
 	c.emit(e)
 }
 
-// maxEvidence bounds what the log keeps of it.
-const maxEvidence = 256
+// condemn halts on two certificates that exclude each other: a third of the
+// weight is Byzantine, and nothing that this chain finalizes is final.
+func (c *Core) condemn(a, b *Certificate) {
+	c.report(Evidence{Certificates: [2]*Certificate{a, b}})
+	c.halt(fmt.Sprintf("consensus: %q and %q are both certified: at least a third of the weight is Byzantine", a.Statement, b.Statement))
+}
+
+// halt ends the core: it does nothing any more.
+func (c *Core) halt(reason string) {
+	c.emit(Halt{Reason: reason})
+	c.halted = true
+}
+
+// excluded returns a certificate that is held and that the statement excludes.
+func (vs *viewState) excluded(s Statement) *Certificate {
+	for _, held := range []*Certificate{vs.notarization, vs.nullification, vs.finalization} {
+		if held != nil && CertificatesExclude(held.Statement, s) {
+			return held
+		}
+	}
+	return nil
+}
 
 func (c *Core) onCertificate(from crypto.PublicKey, cert *Certificate) {
-	v := cert.View()
-	if cert.Statement.Round().Epoch != c.cfg.Committee.Epoch() || v < c.lastFinalized {
+	s := cert.Statement
+	v := s.View()
+	if s.Round().Epoch != c.cfg.Committee.Epoch() || v < c.floor() {
 		return
 	}
+	var conflict *Certificate
 	if vs, ok := c.find(v); ok {
-		if held := vs.certificateOf(cert.Statement.Kind); held != nil && held.Statement == cert.Statement {
+		conflict = vs.excluded(s)
+		if held := vs.certificateOf(s.Kind); held != nil && conflict == nil {
 			return
 		}
+	}
+	if v < c.lastFinalized && conflict == nil {
+		return
 	}
 	if err := cert.Verify(c.cfg.Committee, c.cfg.ChainID); err != nil {
 		c.emit(BlamePeer{Peer: from, Reason: err.Error()})

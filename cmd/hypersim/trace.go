@@ -66,8 +66,9 @@ func (s shownEffect) String() string {
 	case consensus.BlamePeer:
 		return fmt.Sprintf("blame peer %s: %s", e.Peer.Short(), e.Reason)
 	case consensus.Evidence:
-		by, _ := e.A.By()
-		return fmt.Sprintf("evidence against %d: %s and %s", by, e.A.Statement(), e.B.Statement())
+		return "evidence: " + e.String()
+	case consensus.Halt:
+		return "halt: " + e.Reason
 	}
 	return fmt.Sprintf("%T", s.effect)
 }

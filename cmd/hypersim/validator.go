@@ -186,9 +186,17 @@ func (v *validator) perform(e consensus.Effect) bool {
 		v.commit(e.Blocks, e.Certificate)
 	case consensus.Evidence:
 		v.world.out.evidence++
-		if by, _ := e.A.By(); !v.world.validators[by].traitor {
-			v.world.failf("evidence against honest validator %d: %q and %q", by, e.A.Statement(), e.B.Statement())
+		guilty, err := e.Convict(v.world.plan.cast.committee, chainID)
+		if err != nil {
+			v.world.failf("evidence without proof: %v: %v", e, err)
 		}
+		for _, by := range guilty {
+			if !v.world.validators[by].traitor {
+				v.world.failf("evidence against honest validator %d: %v", by, e)
+			}
+		}
+	case consensus.Halt:
+		v.world.failf("validator %d halts: %s", v.index, e.Reason)
 	case consensus.BlameSigner:
 		v.world.failf("validator %d blames signer %d: %s", v.index, e.Signer, e.Reason)
 	case consensus.BlamePeer:

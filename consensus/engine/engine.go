@@ -309,9 +309,9 @@ func (e *Engine) perform(ctx context.Context, cancel context.CancelCauseFunc, ef
 		e.blame(eff.Peer, eff.Reason)
 	case consensus.Evidence:
 		e.counters.evidence.Add(1)
-		by, _ := eff.A.By()
-		e.cfg.Logger.Error("a validator signed two votes that exclude each other",
-			"signer", by, "one", eff.A.Statement().String(), "other", eff.B.Statement().String())
+		e.cfg.Logger.Error("votes or certificates that exclude each other", "evidence", eff.String())
+	case consensus.Halt:
+		cancel(&fault{errors.New("engine: " + eff.Reason)})
 	}
 }
 
