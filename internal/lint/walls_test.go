@@ -55,8 +55,11 @@ func (t *tree) dirs() []string {
 	return slices.Compact(out)
 }
 
+// forTests are the rooms that every test may import.
+var forTests = []string{"internal/sim", "internal/netem"}
+
 // imports: a package imports what its row lists and what is reachable from
-// that. Tests may add internal/sim.
+// that. Tests may add the rooms that are for tests alone.
 func (t *tree) lintImports() {
 	for _, f := range t.files {
 		entry, ok := t.page.entry(f.dir)
@@ -66,7 +69,7 @@ func (t *tree) lintImports() {
 		reachable := t.page.reachable(entry)
 		for _, spec := range f.syntax.Imports {
 			dir, ours := t.inModule(importPath(spec))
-			if !ours || reachable[dir] || f.test && (dir == f.dir || dir == "internal/sim") {
+			if !ours || reachable[dir] || f.test && (dir == f.dir || slices.Contains(forTests, dir)) {
 				continue
 			}
 			t.report("imports", t.at(spec.Pos()), "%s may not import %s", f.dir, dir)
