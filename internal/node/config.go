@@ -24,7 +24,6 @@ const (
 	VerifyingKeyDir  = "verifying-keys"
 	signedFile       = "consensus.signed" // the chain on which the consensus key was used
 	dataDir          = "data"
-	logFile          = "consensus.log"
 )
 
 // Config says how a node runs. Its home holds genesis and keys.

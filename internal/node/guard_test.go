@@ -23,21 +23,20 @@ func TestUsedKeyDoesNotSignWithoutItsLog(t *testing.T) {
 	start := func(g *chain.Genesis) bool {
 		t.Helper()
 		d := Deps{Genesis: g, ConsensusKey: key, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-		if err := os.MkdirAll(data, 0o755); err != nil {
+		var err error
+		if d.Logs, err = store.OpenLogs(data); err != nil {
 			t.Fatal(err)
 		}
-		log := filepath.Join(data, logFile)
-		if err := d.guardKey(marker, log); err != nil {
+		if err := d.guardKey(marker); err != nil {
 			t.Fatal(err)
 		}
-		wal, err := store.OpenLog(log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := wal.Close(); err != nil {
+		if _, err := d.Logs.Open(1); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.markKey(marker); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Logs.Close(); err != nil {
 			t.Fatal(err)
 		}
 		return !d.ConsensusKey.IsZero()

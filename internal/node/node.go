@@ -34,7 +34,7 @@ type Deps struct {
 	FaucetKey    crypto.PrivateKey // zero: no faucet
 	Verifier     zk.Verifier
 	Store        *store.Store
-	WAL          *store.Log
+	Logs         *store.Logs
 	Endpoint     *transport.Endpoint
 	Log          *slog.Logger
 }
@@ -46,7 +46,7 @@ type Node struct {
 	committee  *consensus.Committee
 	validators []staking.Validator
 	store      *store.Store
-	wal        *store.Log
+	logs       *store.Logs
 	endpoint   *transport.Endpoint
 	network    *network
 	engine     *engine.Engine
@@ -93,10 +93,13 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), store.Options{CacheBytes: int64(config.CacheMiB) << 20, Logger: log}); err != nil {
 		return deps, err
 	}
-	if err = deps.guardKey(path(signedFile), filepath.Join(path(dataDir), logFile)); err != nil {
+	if deps.Logs, err = store.OpenLogs(path(dataDir)); err != nil {
 		return deps, err
 	}
-	if deps.WAL, err = store.OpenLog(filepath.Join(path(dataDir), logFile)); err != nil {
+	if err = deps.guardKey(path(signedFile)); err != nil {
+		return deps, err
+	}
+	if _, err = deps.Logs.Open(1); err != nil {
 		return deps, err
 	}
 	if err = deps.markKey(path(signedFile)); err != nil {
@@ -113,9 +116,9 @@ const lostLog = " log lost"
 // (consensus.md §1): a marker beside the key, outside of the data directory, says
 // that the key was used on this chain. If it is there and the log is not, the
 // node observes, now and after every later start: the marker says so from then
-// on. It is called before the log is opened, and markKey after, so that a crash
+// on. It is called before the first log is made, and markKey after, so that a crash
 // between the two costs nothing.
-func (d *Deps) guardKey(marker, log string) error {
+func (d *Deps) guardKey(marker string) error {
 	if d.ConsensusKey.IsZero() {
 		return nil
 	}
@@ -124,11 +127,11 @@ func (d *Deps) guardKey(marker, log string) error {
 	if err != nil {
 		return err
 	}
-	_, err = os.Stat(log)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("looking for the consensus log: %w", err)
+	epochs, err := d.Logs.Epochs()
+	if err != nil {
+		return err
 	}
-	if used == digest && err != nil {
+	if used == digest && len(epochs) == 0 {
 		used = digest + lostLog
 		if err := writeDurably(marker, used+"\n"); err != nil {
 			return fmt.Errorf("marking the consensus key: %w", err)
@@ -180,8 +183,8 @@ func (d *Deps) close() error {
 	if d.Endpoint != nil {
 		errs = append(errs, d.Endpoint.Close())
 	}
-	if d.WAL != nil {
-		errs = append(errs, d.WAL.Close())
+	if d.Logs != nil {
+		errs = append(errs, d.Logs.Close())
 	}
 	if d.Store != nil {
 		errs = append(errs, d.Store.Close())
@@ -192,7 +195,7 @@ func (d *Deps) close() error {
 // New composes a node. It owns the dependencies from now on: Run closes them, and
 // so does New if it fails.
 func New(config Config, deps Deps) (node *Node, err error) {
-	n := &Node{config: config, genesis: deps.Genesis, store: deps.Store, wal: deps.WAL, endpoint: deps.Endpoint, log: deps.Log}
+	n := &Node{config: config, genesis: deps.Genesis, store: deps.Store, logs: deps.Logs, endpoint: deps.Endpoint, log: deps.Log}
 	defer func() {
 		if err == nil {
 			return
@@ -219,7 +222,11 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	if n.network, err = newNetwork(deps.Endpoint, peers, n.pool, deps.Log); err != nil {
 		return nil, err
 	}
-	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, deps.WAL); err != nil {
+	wal, err := deps.Logs.Open(1)
+	if err != nil {
+		return nil, err
+	}
+	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, wal); err != nil {
 		return nil, err
 	}
 	n.network.engine.Store(n.engine)
@@ -293,7 +300,7 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make(chan error, 4)
+	errs := make(chan error, 5)
 	start := func(what string, run func(context.Context) error) {
 		wg.Add(1)
 		go func() {
@@ -308,6 +315,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("network", n.network.mesh.Run)
 	start("consensus", n.engine.Run)
 	start("state machine", n.app.watchFaults)
+	start("database", n.watchStore)
 	start("HTTP", n.rpc.Run)
 	if n.config.KeepVersions > 0 {
 		wg.Add(1)
@@ -323,7 +331,17 @@ func (n *Node) Run(ctx context.Context) error {
 	for err := range errs {
 		all = append(all, err)
 	}
-	return errors.Join(append(all, n.app.close(), n.endpoint.Close(), n.wal.Close(), n.store.Close())...)
+	return errors.Join(append(all, n.app.close(), n.endpoint.Close(), n.logs.Close(), n.store.Close())...)
+}
+
+// watchStore returns why the database writes no more.
+func (n *Node) watchStore(ctx context.Context) error {
+	select {
+	case <-n.store.Failed():
+		return n.store.Err()
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // watchFaults returns the first fault of the state machine.

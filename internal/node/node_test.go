@@ -69,7 +69,7 @@ func (l *loopback) deps(m *member) Deps {
 	}
 	var errs [3]error
 	d.Store, errs[0] = store.Open(filepath.Join(m.home, "chain"), store.Options{UnsafeNoSync: true, TreeInterval: 4})
-	d.WAL, errs[1] = store.OpenLog(filepath.Join(m.home, logFile))
+	d.Logs, errs[1] = store.OpenLogs(m.home)
 	d.Endpoint, errs[2] = transport.Open(transport.Config{Key: keyOf(m.index, 't'), Network: l.genesis.Digest(), ListenAddr: m.listen, Log: quiet()})
 	if err := errors.Join(errs[:]...); err != nil {
 		l.Fatal(err)

@@ -6,8 +6,8 @@
 // certificate, receipts, flat state, indexes) as one synced batch. The state
 // tree goes with every TreeInterval-th block; with the others go the block's
 // changes, from which OpenTree makes the latest tree again (ledger.md, "State
-// tree"). A Log is the write-ahead log of consensus: a file of its own, because
-// a vote has to be durable between blocks.
+// tree"). Logs are the write-ahead logs of consensus, one for each epoch: files of
+// their own, because a vote has to be durable between blocks.
 //
 // Invariants:
 //
@@ -19,17 +19,21 @@
 //     height can be opened.
 //  4. After a crash a Log holds every record whose Append returned, in order,
 //     and of the last Append under way all records or none.
-//  5. One process owns a directory, or a log, at a time.
+//  5. One process owns a directory at a time.
+//  6. Nothing is written after a write or a sync failed, in the database or in
+//     that log: what is on the disk then is what a crash at that instant leaves.
 //
-// Failure modes: a directory or log in use is ErrLocked; a database of another
-// format is ErrFormat; a log that is damaged before its tail is ErrLogCorrupt,
-// and nothing is cut. A failed write is final: a Log refuses every later call
-// with the same error; a Store panics from within Pebble, since state that may
-// or may not be on disk must not be built on. Readers made for execution panic
-// with *state.Fault. A key that is not there is not an error.
+// Failure modes: a directory in use is ErrLocked; a database of another format is
+// ErrFormat; a log that is damaged before its tail is ErrLogCorrupt, and nothing
+// is cut. A failed write is final, and says which file and what to do: ErrDiskFull
+// if there was no room, else ErrDisk. A Log refuses every later call with the same
+// error. A Store closes Failed, whichever of Pebble's goroutines met the failure,
+// and Commit returns it; that goroutine and later writers wait for ever, so the
+// process is to end. Readers made for execution panic with *state.Fault. A key
+// that is not there is not an error.
 //
-// Concurrency: one goroutine commits; everything else may run beside it. A Log
-// belongs to one goroutine. Pebble's own goroutines (flushes, compactions) end
+// Concurrency: one goroutine commits; everything else may run beside it. Logs
+// belong to one goroutine. Pebble's own goroutines (flushes, compactions) end
 // with Close.
 //
 // It does not know what blocks, certificates or records say, does not decide

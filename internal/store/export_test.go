@@ -5,8 +5,11 @@ import "github.com/cockroachdb/pebble/v2/vfs"
 // OpenOn is Open on a file system of the test's.
 func OpenOn(fs vfs.FS, dir string, options Options) (*Store, error) { return open(fs, dir, options) }
 
-// OpenLogOn is OpenLog on a file system of the test's.
+// OpenLogOn opens one log on a file system of the test's.
 func OpenLogOn(fs vfs.FS, path string) (*Log, error) { return openLog(fs, path) }
+
+// OpenLogsOn is OpenLogs on a file system of the test's.
+func OpenLogsOn(fs vfs.FS, dir string) (*Logs, error) { return openLogs(fs, dir) }
 
 // SetFormat makes the database one of another format.
 func (s *Store) SetFormat(version byte) error {

@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -46,13 +45,16 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-const logCategory vfs.DiskWriteCategory = "consensus-log"
+const (
+	logCategory vfs.DiskWriteCategory = "consensus-log"
+	// logTemporary ends the name of a log that is being written anew.
+	logTemporary = ".tmp"
+)
 
 // Log is a durable list of records. It belongs to one goroutine.
 type Log struct {
 	fs     vfs.FS
 	path   string
-	lock   io.Closer
 	file   vfs.File
 	salt   [logSaltBytes]byte
 	size   int64
@@ -60,25 +62,10 @@ type Log struct {
 	failed error
 }
 
-// OpenLog opens the log at path, or makes an empty one. A torn tail is cut off;
+// openLog opens the log at path, or makes an empty one. A torn tail is cut off;
 // damage before it is ErrLogCorrupt, and the file is left as it is.
-func OpenLog(path string) (*Log, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("store: opening log %s: %w", path, err)
-	}
-	return openLog(vfs.Default, abs)
-}
-
 func openLog(fs vfs.FS, path string) (*Log, error) {
-	if err := makeDir(fs, fs.PathDir(path)); err != nil {
-		return nil, fmt.Errorf("store: opening log %s: %w", path, err)
-	}
-	lock, err := fs.Lock(path + ".lock")
-	if err != nil {
-		return nil, fmt.Errorf("%w: log %s: %w", ErrLocked, path, err)
-	}
-	l := &Log{fs: fs, path: path, lock: lock}
+	l := &Log{fs: fs, path: path}
 	if err := l.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening log %s: %w", path, err), l.Close())
 	}
@@ -269,7 +256,7 @@ func (l *Log) Append(records [][]byte) error {
 }
 
 func (l *Log) fail(what string, err error) error {
-	l.failed = fmt.Errorf("%w: %s %s: %w", ErrLogFailed, what, l.path, err)
+	l.failed = fmt.Errorf("%w: %w", ErrLogFailed, diskError(what, l.path, err))
 	return l.failed
 }
 
@@ -309,7 +296,8 @@ func (l *Log) Rewrite(records [][]byte) error {
 	if err := l.replace(records); errors.Is(err, ErrLogFull) {
 		return err
 	} else if err != nil {
-		return l.fail("rewriting", err)
+		l.failed = fmt.Errorf("%w: rewriting: %w", ErrLogFailed, err)
+		return l.failed
 	}
 	return nil
 }
@@ -350,22 +338,26 @@ func (l *Log) replace(records [][]byte) error {
 
 // install puts content in the log's place, durably.
 func (l *Log) install(content []byte) error {
-	temporary := l.path + ".tmp"
+	temporary := l.path + logTemporary
 	f, err := l.fs.Create(temporary, logCategory)
 	if err != nil {
-		return err
+		return diskError("creating", temporary, err)
 	}
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return err
+		return diskError("writing", temporary, err)
 	}
 	if err := l.fs.Rename(temporary, l.path); err != nil {
-		return err
+		return diskError("renaming", temporary, err)
 	}
-	return syncDir(l.fs, l.fs.PathDir(l.path))
+	dir := l.fs.PathDir(l.path)
+	if err := syncDir(l.fs, dir); err != nil {
+		return diskError("syncing", dir, err)
+	}
+	return nil
 }
 
 // reopen opens the file to append to, and makes durable what was written but
@@ -399,5 +391,5 @@ func (l *Log) Close() error {
 		err = l.file.Close()
 	}
 	l.failed = fmt.Errorf("%w: %w", ErrLogFailed, errClosed)
-	return errors.Join(err, l.lock.Close())
+	return err
 }

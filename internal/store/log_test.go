@@ -30,8 +30,8 @@ func replay(t testing.TB, l *store.Log) []string {
 }
 
 func TestLogKeepsRecordsInOrder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "deep", "log")
-	l := must(store.OpenLog(path))(t)
+	path := filepath.Join(t.TempDir(), "log")
+	l := must(store.OpenLogOn(vfs.Default, path))(t)
 	var want []string
 	for i := range 20 {
 		var batch [][]byte
@@ -50,7 +50,7 @@ func TestLogKeepsRecordsInOrder(t *testing.T) {
 		t.Errorf("%d records, want %d", len(got), len(want))
 	}
 	check(t, l.Close())
-	l = must(store.OpenLog(path))(t)
+	l = must(store.OpenLogOn(vfs.Default, path))(t)
 	if got := replay(t, l); !slices.Equal(got, want) {
 		t.Errorf("%d records after reopening, want %d", len(got), len(want))
 	}
@@ -61,7 +61,7 @@ func TestLogKeepsRecordsInOrder(t *testing.T) {
 		t.Errorf("size is %d after %d", l.Size(), before)
 	}
 	check(t, l.Close())
-	l = must(store.OpenLog(path))(t)
+	l = must(store.OpenLogOn(vfs.Default, path))(t)
 	if got := replay(t, l); len(got) != 4 || got[0] != "kept" || got[2] != "last" || got[3] != "after" {
 		t.Errorf("the rewritten log has %d records", len(got))
 	}
@@ -72,7 +72,7 @@ func TestLogKeepsRecordsInOrder(t *testing.T) {
 // records of each.
 func writtenLog(t testing.TB) (data []byte, ends []int64, records [][]string) {
 	path := filepath.Join(t.TempDir(), "log")
-	l := must(store.OpenLog(path))(t)
+	l := must(store.OpenLogOn(vfs.Default, path))(t)
 	ends = append(ends, l.Size())
 	for i := range 6 {
 		batch := [][]byte{record("vote %d", i), record("certificate %d, which is longer", i), nil}[:1+i%3]
@@ -93,7 +93,7 @@ func TestLogCutAtEveryByteReplaysWholeAppends(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	for cut := range len(data) + 1 {
 		check(t, os.WriteFile(path, data[:cut], 0o644))
-		l, err := store.OpenLog(path)
+		l, err := store.OpenLogOn(vfs.Default, path)
 		if cut < int(ends[0]) {
 			// The header is written before the log gets its name.
 			if !errors.Is(err, store.ErrLogCorrupt) {
@@ -112,7 +112,7 @@ func TestLogCutAtEveryByteReplaysWholeAppends(t *testing.T) {
 		}
 		check(t, l.Append([][]byte{record("next")}))
 		check(t, l.Close())
-		l = must(store.OpenLog(path))(t)
+		l = must(store.OpenLogOn(vfs.Default, path))(t)
 		if got := replay(t, l); !slices.Equal(got, append(want, "next")) {
 			t.Fatalf("cut at byte %d, then appended: %q", cut, got)
 		}
@@ -128,7 +128,7 @@ func TestLogDamageBeforeTheTailIsNamed(t *testing.T) {
 		damaged := bytes.Clone(data)
 		damaged[at] ^= 0x41
 		check(t, os.WriteFile(path, damaged, 0o644))
-		l, err := store.OpenLog(path)
+		l, err := store.OpenLogOn(vfs.Default, path)
 		if at < last {
 			if !errors.Is(err, store.ErrLogCorrupt) {
 				t.Fatalf("byte %d is damaged: %v, want ErrLogCorrupt", at, err)
@@ -150,7 +150,7 @@ func TestLogSurvivesCrashes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fs := vfs.NewCrashableMem()
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		l, err := store.OpenLogOn(fs, "dir/log")
+		l, err := store.OpenLogOn(fs, "log")
 		check(t, err)
 		var want []string
 		for i := range rapid.IntRange(1, 10).Draw(t, "steps") {
@@ -169,7 +169,7 @@ func TestLogSurvivesCrashes(t *testing.T) {
 			case "crash":
 				fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(t, "kept"), RNG: rng})
 				check(t, l.Close())
-				if l, err = store.OpenLogOn(fs, "dir/log"); err != nil {
+				if l, err = store.OpenLogOn(fs, "log"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -245,12 +245,8 @@ func TestLogLimitsChangeNothing(t *testing.T) {
 	}
 }
 
-func TestOneOwnerPerLog(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	l := must(store.OpenLog(path))(t)
-	if _, err := store.OpenLog(path); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("a second OpenLog: %v, want ErrLocked", err)
-	}
+func TestReplayTellsTheVisitorsError(t *testing.T) {
+	l := must(store.OpenLogOn(vfs.NewMem(), "log"))(t)
 	wound := errors.New("wound")
 	check(t, l.Append([][]byte{record("r")}))
 	if err := l.Replay(func([]byte) error { return wound }); !errors.Is(err, wound) {
@@ -260,7 +256,7 @@ func TestOneOwnerPerLog(t *testing.T) {
 }
 
 func BenchmarkLogAppend(b *testing.B) {
-	l := must(store.OpenLog(filepath.Join(b.TempDir(), "log")))(b)
+	l := must(store.OpenLogOn(vfs.Default, filepath.Join(b.TempDir(), "log")))(b)
 	batch := [][]byte{make([]byte, 200), make([]byte, 300)}
 	for b.Loop() {
 		if err := l.Append(batch); errors.Is(err, store.ErrLogFull) {

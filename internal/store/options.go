@@ -3,11 +3,9 @@ package store
 import (
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Options of a Store. The zero value is the default.
@@ -76,17 +74,16 @@ func (o Options) withDefaults() (Options, error) {
 // pebble returns Pebble's options. Keys are hashed or ascend, point reads are
 // most of the reads, and much of the data is digests: bloom filters everywhere,
 // the cheapest compression.
-func (o Options) pebble(fs vfs.FS, lock *pebble.Lock) *pebble.Options {
+func (o Options) pebble(fs *failStop) *pebble.Options {
 	p := &pebble.Options{
 		FS:                          fs,
-		Lock:                        lock,
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                uint64(o.MemtableBytes),
 		MemTableStopWritesThreshold: memtables,
 		MaxOpenFiles:                openFiles,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      logger{o.Logger},
+		Logger:                      logger{o.Logger, fs},
 	}
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	for i := range p.Levels {
@@ -104,13 +101,15 @@ func (o Options) sync() *pebble.WriteOptions {
 }
 
 // logger hands Pebble's messages to slog. Pebble expects that Fatalf does not
-// return: it reports a write that may or may not have reached the disk.
-type logger struct{ log *slog.Logger }
+// return: what it reports leaves the database in doubt, so nothing is written
+// after it.
+type logger struct {
+	log *slog.Logger
+	fs  *failStop
+}
 
 func (l logger) Infof(format string, args ...any)  { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(format, args...)) }
 func (l logger) Fatalf(format string, args ...any) {
-	message := fmt.Sprintf(format, args...)
-	l.log.Error(message, "pid", os.Getpid())
-	panic("store: " + message)
+	l.fs.stop(fmt.Errorf("store: the database gives up: "+format, args...))
 }

@@ -117,7 +117,7 @@ func (p *pruner) version(ctx context.Context, version uint64, list []byte) error
 	err := errors.Join(
 		b.Delete(heightKey(tableStale, chain.Height(version)), nil),
 		b.Set(metaKey(metaPruned), numberBytes(version), nil),
-		b.Commit(pebble.NoSync),
+		p.s.disk.call(func() error { return b.Commit(pebble.NoSync) }),
 		b.Close(),
 	)
 	p.done.Versions++
@@ -139,5 +139,5 @@ func (p *pruner) nodes(ctx context.Context, keys [][]byte) error {
 		}
 	}
 	p.done.Nodes += uint64(len(keys))
-	return errors.Join(b.Commit(pebble.NoSync), b.Close())
+	return errors.Join(p.s.disk.call(func() error { return b.Commit(pebble.NoSync) }), b.Close())
 }

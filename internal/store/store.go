@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -32,7 +33,8 @@ var (
 // Store holds what a node has finalized.
 type Store struct {
 	db     *pebble.DB
-	lock   *pebble.Lock
+	disk   *failStop
+	lock   io.Closer
 	sync   *pebble.WriteOptions
 	latest atomic.Pointer[Tip]        // nil: nothing is committed
 	tree   atomic.Pointer[state.Mark] // last version written; nil like latest
@@ -77,15 +79,20 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("store: making %s: %w", dir, err)
 	}
-	lock, err := pebble.LockDirectory(dir, fs)
+	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
 	}
-	db, err := pebble.Open(dir, options.pebble(fs, lock))
+	disk := newFailStop(fs)
+	var db *pebble.DB
+	err = disk.call(func() (err error) {
+		db, err = pebble.Open(dir, options.pebble(disk))
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), lock.Close())
 	}
-	s := &Store{db: db, lock: lock, sync: options.sync(), treeInterval: uint64(options.TreeInterval)}
+	s := &Store{db: db, disk: disk, lock: lock, sync: options.sync(), treeInterval: uint64(options.TreeInterval)}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
@@ -124,7 +131,7 @@ func (s *Store) load() error {
 	case err != nil:
 		return err
 	case !ok:
-		return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync)
+		return s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) })
 	case !bytes.Equal(format, []byte{formatVersion}):
 		return fmt.Errorf("%w: version %x, this program has %d", ErrFormat, format, formatVersion)
 	}
@@ -163,9 +170,29 @@ func (s *Store) TreeMark() (state.Mark, bool) {
 	return *mark, true
 }
 
+// Failed returns a channel that is closed once a write of the database failed,
+// in whatever goroutine. Nothing is written from then on; Err says why.
+func (s *Store) Failed() <-chan struct{} { return s.disk.failed }
+
+// Err returns why the database writes no more, nil while it does.
+func (s *Store) Err() error {
+	select {
+	case <-s.disk.failed:
+		return s.disk.err
+	default:
+		return nil
+	}
+}
+
 // Close ends the database's work and releases the directory. Snapshots must be
-// closed before.
-func (s *Store) Close() error { return errors.Join(s.db.Close(), s.lock.Close()) }
+// closed before. A database that failed is left as it is, since its goroutines
+// wait on the disk for ever: the process is to end.
+func (s *Store) Close() error {
+	if s.Err() != nil {
+		return s.lock.Close()
+	}
+	return errors.Join(s.disk.call(s.db.Close), s.lock.Close())
+}
 
 // Finalized is a block with everything that is stored for it. An empty Header,
 // Block, Certificate or Receipts is not stored: genesis has none of some.
@@ -195,7 +222,7 @@ type OrderEntry struct {
 }
 
 // Commit stores a finalized block: all of it is durable when Commit returns
-// nil, and none of it otherwise. It is ErrHeight unless the block is the next
+// nil, and all of it or nothing otherwise. It is ErrHeight unless the block is the next
 // one, and ErrTree if the tree is not the one after it. Every TreeInterval
 // blocks the tree goes with it: see TreeMark.
 func (s *Store) Commit(f Finalized) error {
@@ -222,8 +249,8 @@ func (s *Store) Commit(f Finalized) error {
 	if w.err != nil {
 		return fmt.Errorf("store: block %d: %w", f.Height, errors.Join(w.err, b.Close()))
 	}
-	if err := s.db.Apply(b, s.sync); err != nil {
-		return fmt.Errorf("store: committing block %d: %w", f.Height, errors.Join(err, b.Close()))
+	if err := s.disk.call(func() error { return s.db.Apply(b, s.sync) }); err != nil {
+		return fmt.Errorf("store: committing block %d: %w", f.Height, err) // the batch may still be in use
 	}
 	if mark := tip.Mark(); s.treeIsDue(f.Height) {
 		s.tree.Store(&mark)
