@@ -91,7 +91,7 @@ type fakeChain struct {
 func newFakeChain(t testing.TB) *fakeChain {
 	t.Helper()
 	g := testGenesis()
-	committee, err := light.GenesisCommittee(g)
+	committee, err := light.GenesisCommittee(g, light.FirstEpoch)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,19 @@
 // Package light verifies the chain with certificates and proofs alone.
 //
-// A Verifier trusts a genesis and nothing else. It turns what any server says
-// into types that only it can make: a Header that a quorum finalized, a Value
-// that a finalized state has, a Block and Receipts that a finalized header
+// A Verifier trusts a genesis or a checkpoint and nothing else. It turns what any
+// server says into types that only it can make: a Header that a quorum finalized,
+// a Value that a finalized state has, a Block and Receipts that a finalized header
 // commits to. Code that takes these types cannot be handed something unchecked.
 //
 // A certificate finalizes a block and, by descent, all its ancestors. A server
 // may therefore show a header with the certificate of a descendant and the path
-// of headers that leads to it, at most MaxPath of them.
+// of headers that leads to it, at most MaxPath of them and all of one epoch.
+//
+// The committee changes with the epoch (consensus.md §4, "Light client"). The
+// header of an epoch's closing block names the next epoch's committee, so a
+// Transition (that header, its certificate, the next committee's members) leads
+// from one epoch to the next: Step. Genesis names the committees of epochs 1 and
+// 2; a Checkpoint names a closing block, and with it the committee after it.
 //
 // Invariants:
 //
@@ -17,12 +23,18 @@
 //  2. A header's state and receipt roots are of its parent's execution: a Value
 //     says of which height it is, and Receipts are the parent's.
 //  3. Every input is bounded before it is looked at.
+//  4. A certificate is believed only of the committee of its own epoch, and a
+//     committee only if a header that was verified, a checkpoint or genesis
+//     commits to it.
 //
 // Failure modes: an error that matches ErrRefused and names what did not hold.
-// A Verifier is immutable; everything is pure and safe for concurrent use.
+// A Verifier is immutable (Step returns another); everything is pure and safe for
+// concurrent use.
 //
-// It does not fetch anything and does not judge whether a header is recent.
-// The committee is that of genesis: it follows no change of epochs.
+// It does not fetch anything, reads no clock, and does not judge whether a header
+// is recent. Whoever trusts genesis trusts it whatever its age: the defence
+// against a history that stake long withdrawn has signed is a Checkpoint, whose
+// age is checked.
 package light
 
 import (
@@ -36,8 +48,11 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// FirstEpoch is the epoch of the committee that genesis names.
+// FirstEpoch is the first of the two epochs whose committees genesis names.
 const FirstEpoch consensus.Epoch = 1
+
+// KeptEpochs is of how many epochs a Verifier keeps the committees: the last ones.
+const KeptEpochs = 256
 
 // MaxPath bounds the headers between one and the descendant whose certificate
 // finalizes it.
@@ -47,6 +62,9 @@ var (
 	// ErrRefused is matched by every error that says that something was not
 	// shown.
 	ErrRefused = errors.New("light: refused")
+	// ErrAhead says that something is of an epoch that was not followed yet. It
+	// matches ErrRefused.
+	ErrAhead = fmt.Errorf("%w: ahead of what was followed", ErrRefused)
 	// ErrUnverified says that a zero value was used as if it had been verified.
 	ErrUnverified = fmt.Errorf("%w: a zero value, which nobody verified", ErrRefused)
 )
@@ -55,50 +73,68 @@ func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }
 
-// GenesisCommittee returns the first committee: the validators of genesis by
-// ascending consensus key, each with its stake in whole HYPER as its voting and
-// leader weight.
-func GenesisCommittee(g *chain.Genesis) (*consensus.Committee, error) {
+// GenesisCommittee returns the committee of epoch 1 or 2: the validators of
+// genesis by ascending consensus key, each with its stake in whole HYPER as its
+// voting and leader weight.
+func GenesisCommittee(g *chain.Genesis, epoch consensus.Epoch) (*consensus.Committee, error) {
 	members := make([]consensus.Validator, len(g.Validators))
 	for i, v := range g.Validators {
 		weight := v.Stake.Nano() / chain.NanoPerHyper
 		members[i] = consensus.Validator{Key: v.ConsensusKey, Weight: weight, LeaderWeight: weight}
 	}
 	slices.SortFunc(members, func(a, b consensus.Validator) int { return a.Key.Compare(b.Key) })
-	committee, err := consensus.NewCommittee(FirstEpoch, members)
+	committee, err := consensus.NewCommittee(epoch, members)
 	if err != nil {
 		return nil, fmt.Errorf("light: genesis: %w", err)
 	}
 	return committee, nil
 }
 
-// Verifier checks what servers say of one chain.
+// Verifier checks what servers say of one chain, as far as it knows the epochs'
+// committees.
 type Verifier struct {
-	chainID   chain.ChainID
-	genesis   crypto.Digest
-	committee *consensus.Committee
+	chainID    chain.ChainID
+	genesis    crypto.Digest
+	committees []*consensus.Committee // of consecutive epochs, at most KeptEpochs
 }
 
-// New returns a verifier that trusts a genesis, which it checks.
+// New returns a verifier that trusts a genesis, which it checks. It knows the
+// committees of epochs 1 and 2.
 func New(g *chain.Genesis) (*Verifier, error) {
 	if err := g.Check(); err != nil {
 		return nil, err
 	}
-	committee, err := GenesisCommittee(g)
-	if err != nil {
-		return nil, err
+	v := &Verifier{chainID: g.ChainID, genesis: g.Digest()}
+	for epoch := FirstEpoch; epoch <= FirstEpoch+1; epoch++ {
+		committee, err := GenesisCommittee(g, epoch)
+		if err != nil {
+			return nil, err
+		}
+		v.committees = append(v.committees, committee)
 	}
-	return &Verifier{chainID: g.ChainID, genesis: g.Digest(), committee: committee}, nil
+	return v, nil
 }
 
 // ChainID returns the chain's name.
 func (v *Verifier) ChainID() chain.ChainID { return v.chainID }
 
-// Genesis returns the digest of the trusted genesis.
+// Genesis returns the digest of the chain's genesis.
 func (v *Verifier) Genesis() crypto.Digest { return v.genesis }
 
-// Committee returns the committee whose certificates are believed.
-func (v *Verifier) Committee() *consensus.Committee { return v.committee }
+// Oldest returns the first epoch whose committee is known.
+func (v *Verifier) Oldest() consensus.Epoch { return v.committees[0].Epoch() }
+
+// Newest returns the last epoch whose committee is known.
+func (v *Verifier) Newest() consensus.Epoch { return v.committees[len(v.committees)-1].Epoch() }
+
+// Committee returns the committee of an epoch, whose certificates are believed,
+// and false if it is not known.
+func (v *Verifier) Committee(epoch consensus.Epoch) (*consensus.Committee, bool) {
+	if epoch < v.Oldest() || epoch > v.Newest() {
+		return nil, false
+	}
+	return v.committees[epoch-v.Oldest()], true
+}
 
 // Evidence is what a server shows to prove a header final: canonical bytes.
 type Evidence struct {
@@ -124,11 +160,15 @@ func (v *Verifier) VerifyHeader(e Evidence) (Header, error) {
 	last, top := first, digest
 	for i, raw := range e.Path {
 		next, err := v.decode(raw)
-		if err != nil {
+		switch {
+		case err != nil:
 			return Header{}, fmt.Errorf("path header %d: %w", i, err)
-		}
-		if next.Parent != top || next.Height != last.Height+1 {
+		case next.Epoch != first.Epoch:
+			return Header{}, refuse("path header %d is of epoch %d, block %d of epoch %d: no path leads through another epoch", i, next.Epoch, first.Height, first.Epoch)
+		case next.Parent != top || next.Height != last.Height+1:
 			return Header{}, refuse("path header %d is no child of block %d", i, last.Height)
+		case last.Closing:
+			return Header{}, refuse("path header %d follows block %d, which closes epoch %d", i, last.Height, last.Epoch)
 		}
 		last, top = next, next.Digest()
 	}
@@ -150,18 +190,31 @@ func (v *Verifier) decode(raw []byte) (chain.Header, error) {
 		return h, refuse("header of chain %.40q, want %q", string(h.ChainID), string(v.chainID))
 	case h.Height == 0:
 		return h, refuse("header of height 0: genesis has none")
-	case consensus.Epoch(h.Epoch) != v.committee.Epoch():
-		return h, refuse("header of epoch %d, the trusted committee is of epoch %d", h.Epoch, v.committee.Epoch())
-	case h.Committee != v.committee.Digest():
-		return h, refuse("header names committee %s, trusted is %s", h.Committee.Short(), v.committee.Digest().Short())
+	}
+	epoch := consensus.Epoch(h.Epoch)
+	committee, known := v.Committee(epoch)
+	next, followed := v.Committee(epoch + 1)
+	switch {
+	case !known && epoch > v.Newest():
+		return h, fmt.Errorf("%w: header of epoch %d, the last known committee is of epoch %d", ErrAhead, epoch, v.Newest())
+	case !known:
+		return h, refuse("header of epoch %d, the first known committee is of epoch %d", epoch, v.Oldest())
+	case h.Committee != committee.Digest():
+		return h, refuse("header names committee %s, that of epoch %d is %s", h.Committee.Short(), epoch, committee.Digest().Short())
+	case h.Closing && followed && h.NextCommittee != next.Digest():
+		return h, refuse("header names next committee %s, that of epoch %d is %s", h.NextCommittee.Short(), epoch+1, next.Digest().Short())
 	}
 	return h, nil
 }
 
 // verifyCertificate checks that a quorum finalized a header. The certificate's
-// view may be above the header's: at an epoch's end one digest is proposed
-// again in later views.
+// view may be above that of a closing header, whose digest is proposed again in
+// later views.
 func (v *Verifier) verifyCertificate(raw []byte, h *chain.Header, digest crypto.Digest) error {
+	committee, ok := v.Committee(consensus.Epoch(h.Epoch))
+	if !ok {
+		panic("light: a header without a known committee was decoded")
+	}
 	cert, err := consensus.DecodeCertificate(raw)
 	if err != nil {
 		return refuse("%w", err)
@@ -172,10 +225,10 @@ func (v *Verifier) verifyCertificate(raw []byte, h *chain.Header, digest crypto.
 		return refuse("the certificate is of kind %s, want finalize", s.Kind)
 	case s.Proposal.Digest != digest:
 		return refuse("the certificate finalizes %s, not block %d (%s)", s.Proposal.Digest.Short(), h.Height, digest.Short())
-	case uint64(s.View()) < h.View:
+	case uint64(s.View()) < h.View, uint64(s.View()) > h.View && !h.Closing:
 		return refuse("the certificate is of view %d, the block of view %d", s.View(), h.View)
 	}
-	if err := cert.Verify(v.committee, string(v.chainID)); err != nil {
+	if err := cert.Verify(committee, string(v.chainID)); err != nil {
 		return refuse("%w", err)
 	}
 	return nil

@@ -68,7 +68,8 @@ func newChain(t testing.TB) *testChain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &testChain{t: t, genesis: g, verifier: v, committee: v.Committee(), tree: state.NewTree(state.NewMemoryBackend(), 1000)}
+	committee, _ := v.Committee(light.FirstEpoch)
+	return &testChain{t: t, genesis: g, verifier: v, committee: committee, tree: state.NewTree(state.NewMemoryBackend(), 1000)}
 }
 
 // grow adds a block whose parent's execution made the changes.
@@ -181,13 +182,16 @@ func TestHeadersAreRefusedByName(t *testing.T) {
 	p := c.proposal(4)
 	later := p
 	later.Round.View, later.Round.Epoch = 1, 1
+	again := p
+	again.Round.View++
 	wrongEpoch := p
 	wrongEpoch.Round.Epoch = 2
 	cases := map[string]light.Evidence{
 		"header version 2":                             changed(func(h *chain.Header) { h.Version = 2 }),
 		"header of chain \"other-test\"":               changed(func(h *chain.Header) { h.ChainID = "other-test" }),
 		"height 0":                                     changed(func(h *chain.Header) { h.Height = 0 }),
-		"header of epoch 2":                            changed(func(h *chain.Header) { h.Epoch = 2 }),
+		"header of epoch 3":                            changed(func(h *chain.Header) { h.Epoch = 3 }),
+		"header of epoch 0":                            changed(func(h *chain.Header) { h.Epoch = 0 }),
 		"names committee":                              changed(func(h *chain.Header) { h.Committee = crypto.Digest{1} }),
 		"not genesis":                                  other.evidence(1, 1),
 		"path header 0 is no child of block 2":         with(func(e *light.Evidence) { e.Path = e.Path[1:] }),
@@ -205,6 +209,9 @@ func TestHeadersAreRefusedByName(t *testing.T) {
 		}),
 		"the certificate is of view 1": with(func(e *light.Evidence) {
 			e.Certificate = c.certify(consensus.KindFinalize, later, "light-test", 0, 1, 2)
+		}),
+		"the certificate is of view 9, the block of view 8": with(func(e *light.Evidence) {
+			e.Certificate = c.certify(consensus.KindFinalize, again, "light-test", 0, 1, 2)
 		}),
 		"certificate of epoch 2": with(func(e *light.Evidence) {
 			e.Certificate = c.certify(consensus.KindFinalize, wrongEpoch, "light-test", 0, 1, 2)
@@ -331,11 +338,11 @@ func TestGenesisIsChecked(t *testing.T) {
 	}
 	g = genesis(t)
 	slices.Reverse(g.Validators)
-	reversed, err := light.GenesisCommittee(g)
+	reversed, err := light.GenesisCommittee(g, light.FirstEpoch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	straight, err := light.GenesisCommittee(genesis(t))
+	straight, err := light.GenesisCommittee(genesis(t), light.FirstEpoch)
 	if err != nil || reversed.Digest() != straight.Digest() || straight.Epoch() != light.FirstEpoch {
 		t.Fatalf("the committee depends on the order of the file: %v", err)
 	}

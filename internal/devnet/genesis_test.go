@@ -27,7 +27,7 @@ func TestClientsAndNodesHaveOneCommittee(t *testing.T) {
 			Owner: chain.AddressOf(crypto.AccountKeyOf(public(200))),
 		})
 	}
-	trusted, err := light.GenesisCommittee(&genesis)
+	trusted, err := light.GenesisCommittee(&genesis, light.FirstEpoch)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func newFakeNode(t testing.TB, records map[string]any) (*fakeNode, server.Chain)
 	t.Helper()
 	n := &fakeNode{t: t, genesis: testGenesis(t), flat: state.NewMemoryBackend()}
 	var err error
-	if n.committee, err = light.GenesisCommittee(n.genesis); err != nil {
+	if n.committee, err = light.GenesisCommittee(n.genesis, light.FirstEpoch); err != nil {
 		t.Fatal(err)
 	}
 	overlay := state.NewOverlay(n.flat)
