@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"slices"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
@@ -19,72 +21,102 @@ import (
 
 var update = flag.Bool("update", false, "write the fixtures anew")
 
-func validators() []chain.GenesisValidator {
-	var list []chain.GenesisValidator
-	for n := byte(9); n > 5; n-- {
-		list = append(list, chain.GenesisValidator{
-			Name: "v", ConsensusKey: crypto.PublicKey{n}, NodeKey: crypto.PublicKey{n, 1}, Owner: chain.Address{n, 2},
-			Stake: chain.Nano(uint64(n)*chain.NanoPerHyper + 999_999_999), Endpoint: "localhost:1",
-		})
-	}
-	return list
+const genesisMs chain.TimeMs = 1_000_000
+
+// keyOf returns the n-th private key of a kind.
+func keyOf(kind byte, n int) crypto.PrivateKey {
+	return crypto.PrivateKeyFromSeed([32]byte{kind, byte(n), byte(n >> 8)})
 }
 
-func TestGenesisValidators(t *testing.T) {
+func genesis(stakes ...uint64) *chain.Genesis {
+	g := &chain.Genesis{ChainID: "staking-test", TimeMs: genesisMs, Params: chain.DefaultParams()}
+	for n, stake := range stakes {
+		g.Validators = append(g.Validators, chain.GenesisValidator{
+			Name: fmt.Sprint("v", n), ConsensusKey: keyOf('c', n).Public(), NodeKey: keyOf('n', n).Public(),
+			Owner: chain.Address{'o', byte(n)}, Stake: chain.Nano(stake), Endpoint: "localhost:1",
+		})
+	}
+	return g
+}
+
+const hyper = chain.NanoPerHyper
+
+func TestGenesis(t *testing.T) {
 	kv := state.NewMemoryBackend()
-	staked, err := staking.Genesis(kv, validators())
+	stakes := []uint64{9*hyper + 999_999_999, 8 * hyper, 7 * hyper, 6 * hyper}
+	staked, err := staking.Genesis(kv, genesis(stakes...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	list := staking.Validators(kv)
-	if len(list) != 4 || !slices.IsSortedFunc(list, func(a, b staking.Validator) int { return a.ConsensusKey.Compare(b.ConsensusKey) }) {
-		t.Errorf("validators %v, want 4 by ascending key", list)
+	if len(list) != 4 || !slices.IsSortedFunc(list, func(a, b staking.Validator) int { return a.ID.Compare(b.ID) }) {
+		t.Errorf("validators %v, want 4 by ascending id", list)
 	}
 	var sum uint64
 	for _, v := range list {
-		if want := uint64(v.ConsensusKey[0]); v.Weight() != want {
-			t.Errorf("weight %d, want whole HYPER, %d", v.Weight(), want)
-		}
-		owner, ok := staking.OwnerOf(kv, v.ConsensusKey)
-		if !ok || owner != v.Owner || owner != (chain.Address{v.ConsensusKey[0], 2}) {
-			t.Errorf("owner of %s is %s (%v)", v.ConsensusKey.Short(), owner, ok)
-		}
-		key := staking.ValidatorKey(v.ConsensusKey)
-		class, amount := staking.ValueOf(key, codec.Marshal(v))
-		if class != tokens.HoldsStake || amount != v.Stake {
-			t.Errorf("record holds %v of class %d", amount, class)
+		class, amount := staking.ValueOf(staking.ValidatorKey(v.ID), codec.Marshal(v))
+		if class != tokens.HoldsStake || amount != v.Stake || v.SelfBond() != v.Stake {
+			t.Errorf("record holds %v of class %d, its owner %s", amount, class, v.SelfBond())
 		}
 		sum += amount.Nano()
 	}
 	if sum != staked.Nano() {
 		t.Errorf("staked %d, records hold %d", staked.Nano(), sum)
 	}
-	if _, ok := staking.OwnerOf(kv, crypto.PublicKey{1}); ok {
-		t.Error("a stranger has an owner")
+	epoch := staking.EpochOf(kv)
+	for i, want := range []crypto.Digest{epoch.Committee, epoch.Next} {
+		committee, members, ok := staking.CommitteeOf(kv, staking.FirstEpoch+consensus.Epoch(i))
+		if !ok || committee.Digest() != want || committee.Len() != 4 || len(members) != 4 {
+			t.Fatalf("committee %d: %v, want %s", i+1, committee, want.Short())
+		}
+		for j, m := range members {
+			weight := stakes[m.Owner[1]] / hyper
+			if m.Weight != weight || m.LeaderWeight != weight || committee.Validator(consensus.Signer(j)).Key != m.ConsensusKey {
+				t.Errorf("member %d has weight %d, want %d", j, m.Weight, weight)
+			}
+		}
+	}
+	if _, _, ok := staking.CommitteeOf(kv, 3); ok || epoch.Number != 1 || epoch.StartMs != genesisMs {
+		t.Errorf("epoch %+v, a third committee %v", epoch, ok)
 	}
 }
 
 func TestGenesisRefuses(t *testing.T) {
-	twice := append(validators(), validators()[0])
+	twice := genesis(hyper, hyper)
+	twice.Validators[1].NodeKey = twice.Validators[0].ConsensusKey
 	if _, err := staking.Genesis(state.NewMemoryBackend(), twice); err == nil {
-		t.Error("one consensus key twice")
+		t.Error("one key twice")
 	}
-	rich := validators()
-	rich[0].Stake = chain.Nano(math.MaxUint64)
-	if _, err := staking.Genesis(state.NewMemoryBackend(), rich); err == nil {
+	if _, err := staking.Genesis(state.NewMemoryBackend(), genesis(math.MaxUint64, hyper)); err == nil {
 		t.Error("stakes beyond 64 bits")
+	}
+	if _, err := staking.Genesis(state.NewMemoryBackend(), genesis(hyper-1)); err == nil {
+		t.Error("a validator without weight")
 	}
 }
 
 func TestGolden(t *testing.T) {
 	kv := state.NewMemoryBackend()
-	if _, err := staking.Genesis(kv, validators()[:1]); err != nil {
+	if _, err := staking.Genesis(kv, genesis(5*hyper)); err != nil {
 		t.Fatal(err)
 	}
-	key := staking.ValidatorKey(crypto.PublicKey{9})
-	value, _ := kv.Get(key)
-	got := hex.EncodeToString(key) + " " + hex.EncodeToString(value) + "\n"
-	const path = "testdata/records.hex"
+	var got bytes.Buffer
+	for key, value := range kv.Iterate([]byte{staking.Prefix}, []byte{staking.Prefix + 1}) {
+		fmt.Fprintln(&got, hex.EncodeToString(key), hex.EncodeToString(value))
+	}
+	golden(t, "testdata/genesis.hex", got.String())
+	value, _ := kv.Get(staking.ValidatorKey(keyOf('c', 0).Public()))
+	v, err := staking.DecodeValidator(value)
+	if err != nil || !bytes.Equal(codec.Marshal(v), value) {
+		t.Errorf("decoded %+v, %v", v, err)
+	}
+	if _, err := staking.DecodeValidator(value[1:]); err == nil {
+		t.Error("a cut record decoded")
+	}
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -95,13 +127,6 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("record changed:\n%s\nwant\n%s", got, want)
-	}
-	v, err := staking.DecodeValidator(value)
-	if err != nil || !bytes.Equal(codec.Marshal(v), value) {
-		t.Errorf("decoded %+v, %v", v, err)
-	}
-	if _, err := staking.DecodeValidator(value[1:]); err == nil {
-		t.Error("a cut record decoded")
+		t.Errorf("%s changed:\n%s\nwant\n%s", path, got, want)
 	}
 }

@@ -82,9 +82,10 @@ type Block struct {
 // Encode returns the canonical bytes.
 func (b *Block) Encode() []byte { return codec.Marshal(*b) }
 
-// IsEmpty reports whether the block carries nothing.
+// IsEmpty reports whether nobody waits for the block: it carries no transaction
+// and no evidence. What it says of who voted is no reason not to idle.
 func (b *Block) IsEmpty() bool {
-	return len(b.Body.Txs)+len(b.Body.Evidence)+len(b.Body.Finalization)+len(b.Body.LateVotes) == 0
+	return len(b.Body.Txs)+len(b.Body.Evidence) == 0
 }
 
 // ExtraRoot returns the digest of the body's lists other than transactions.

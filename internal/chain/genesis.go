@@ -44,67 +44,6 @@ const (
 	TeamDurationMs = 4 * TeamCliffMs
 )
 
-// Params are the rules' numbers that governance may change.
-type Params struct {
-	_                 struct{} `cbor:",toarray"`
-	BlockGas          Gas      `json:"block_gas"`             // limit of one block
-	TargetGasPerSec   Gas      `json:"target_gas_per_second"` // at which the base fee rests
-	BaseFeeFloor      GasPrice `json:"base_fee_floor_nhyper"`
-	ProtocolFeeBps    uint16   `json:"protocol_fee_bps"` // of a claim's cost, in 1/10,000
-	BurnBps           uint16   `json:"burn_bps"`         // of the protocol fee; the rest goes to the treasury
-	WithdrawalDelayMs uint64   `json:"withdrawal_delay_ms"`
-	ClaimWindowMs     uint64   `json:"claim_window_ms"` // after an order's deadline
-	UnbondDelayMs     uint64   `json:"unbond_delay_ms"`
-	ProviderBond      Amount   `json:"provider_bond_nhyper"` // the least
-	ClusterBond       Amount   `json:"cluster_bond_nhyper"`  // the least
-	IdleMs            uint64   `json:"idle_ms"`              // between blocks of an idle chain
-}
-
-// DefaultParams are a main network's.
-func DefaultParams() Params {
-	const day = 24 * 3600 * 1000
-	return Params{
-		BlockGas:          GasUnits(60_000_000),
-		TargetGasPerSec:   GasUnits(30_000_000),
-		BaseFeeFloor:      PricePerGas(1),
-		ProtocolFeeBps:    200,
-		BurnBps:           5_000,
-		WithdrawalDelayMs: day,
-		ClaimWindowMs:     day / 4,
-		UnbondDelayMs:     21 * day,
-		ProviderBond:      Hyper(100),
-		ClusterBond:       Hyper(1_000),
-		IdleMs:            1_000,
-	}
-}
-
-// maxParamGas keeps the arithmetic of fees within 64 bits.
-const maxParamGas = 1_000_000_000_000
-
-// Check returns an error that names the first parameter out of range.
-func (p *Params) Check() error {
-	const year = 365 * 24 * 3600 * 1000
-	switch {
-	case p.BlockGas.units == 0 || p.BlockGas.units > maxParamGas:
-		return fmt.Errorf("block_gas is %d, want 1 to %d", p.BlockGas.units, uint64(maxParamGas))
-	case p.TargetGasPerSec.units == 0 || p.TargetGasPerSec.units > maxParamGas:
-		return fmt.Errorf("target_gas_per_second is %d, want 1 to %d", p.TargetGasPerSec.units, uint64(maxParamGas))
-	case p.BaseFeeFloor.nano == 0:
-		return errors.New("base_fee_floor_nhyper is 0")
-	case p.ProtocolFeeBps > 5_000:
-		return fmt.Errorf("protocol_fee_bps is %d, limit 5000", p.ProtocolFeeBps)
-	case p.BurnBps > 10_000:
-		return fmt.Errorf("burn_bps is %d, limit 10000", p.BurnBps)
-	case p.WithdrawalDelayMs > year || p.ClaimWindowMs > year || p.UnbondDelayMs > year:
-		return errors.New("a delay is above a year")
-	case p.ClaimWindowMs >= p.WithdrawalDelayMs:
-		return fmt.Errorf("claim_window_ms is %d and must be below withdrawal_delay_ms, %d", p.ClaimWindowMs, p.WithdrawalDelayMs)
-	case p.IdleMs < 10 || p.IdleMs > 60_000:
-		return fmt.Errorf("idle_ms is %d, want 10 to 60000", p.IdleMs)
-	}
-	return nil
-}
-
 // GenesisValidator is a member of the first committee. Its stake is part of the
 // validators' bucket.
 type GenesisValidator struct {

@@ -32,7 +32,7 @@ func TestClientsAndNodesHaveOneCommittee(t *testing.T) {
 		t.Fatal(err)
 	}
 	backend := state.NewMemoryBackend()
-	if _, err := staking.Genesis(backend, genesis.Validators); err != nil {
+	if _, err := staking.Genesis(backend, &genesis); err != nil {
 		t.Fatal(err)
 	}
 	var members []consensus.Validator

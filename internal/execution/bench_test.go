@@ -3,6 +3,7 @@ package execution_test
 import (
 	"testing"
 
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -33,7 +34,7 @@ func BenchmarkApplyTransfers(b *testing.B) {
 	h := w.header(500)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := w.x.Apply(w.state, h, txs); err != nil {
+		if _, err := w.x.Apply(w.state, h, staking.Extras{}, txs); err != nil {
 			b.Fatal(err)
 		}
 	}

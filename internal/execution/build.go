@@ -1,6 +1,7 @@
 package execution
 
 import (
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
@@ -28,6 +29,7 @@ type Dropped struct {
 
 // Built is a leader's selection and its outcome.
 type Built struct {
+	Extras   staking.Extras // of those offered, what may stand in the block
 	Included []*chain.VerifiedTx
 	Dropped  []Dropped
 	Outcome  Outcome
@@ -37,8 +39,9 @@ type Built struct {
 // offers, in that order, as far as they may stand in it. It ends when next says
 // so, when the budget's count is reached, or at the first transaction that does
 // not fit what is left of the block's gas or bytes; that one is neither
-// included nor dropped. Of the header it reads what Apply reads.
-func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, next func() (*chain.VerifiedTx, bool)) (built Built, err error) {
+// included nor dropped. Of the extras it leaves out what is of no use any more.
+// Of the header it reads what Apply reads: call Prepare before.
+func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, extras staking.Extras, next func() (*chain.VerifiedTx, bool)) (built Built, err error) {
 	defer recoverFault(&err)
 	r, err := x.begin(parent, h)
 	if err != nil {

@@ -56,13 +56,32 @@ type Outcome struct {
 	GasUsed  chain.Gas
 }
 
-// Apply executes a block on its parent's state. Of the header it reads version,
-// chain, height, time and proposer.
-func (x *Executor) Apply(parent state.Reader, h *chain.Header, txs []*chain.VerifiedTx) (out Outcome, err error) {
+// Prepare fills in what the parent's state and the block's time decide of a
+// header whose version, chain, height, epoch, time and proposer are set:
+// Closing, Committee and NextCommittee.
+func (x *Executor) Prepare(parent state.Reader, h *chain.Header) (err error) {
+	defer recoverFault(&err)
+	params, err := ParamsOf(parent)
+	if err != nil {
+		return err
+	}
+	epoch := staking.EpochOf(parent)
+	h.Closing = epoch.Closes(h.TimeMs, &params)
+	h.Committee, h.NextCommittee = epoch.Committee, epoch.Next
+	return nil
+}
+
+// Apply executes a block on its parent's state: a header, what consensus put
+// into the body, and the body's transactions. Of the header it reads version,
+// chain, height, epoch, view, time, proposer, and what Prepare fills in.
+func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Extras, txs []*chain.VerifiedTx) (out Outcome, err error) {
 	defer recoverFault(&err)
 	r, err := x.begin(parent, h)
 	if err != nil {
 		return Outcome{}, err
+	}
+	if len(extras.Evidence)+len(extras.LateVotes) > 0 || extras.Finalization != nil {
+		return Outcome{}, fmt.Errorf("%w: it carries evidence, late votes or a finalization", ErrInvalidBlock)
 	}
 	if len(txs) > chain.MaxBlockTxs {
 		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
@@ -99,6 +118,8 @@ type run struct {
 	meter    *meter         // of the current transaction
 	kv       *meteredKV     // tx, metered
 	env      settlement.Env // with the verifier metered
+	stakes   staking.Env
+	closing  bool // the epoch's last block
 	at       position
 	tipTo    chain.Address
 	burned   chain.Amount // base fees of the block so far
@@ -122,11 +143,11 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
 	case h.TimeMs <= head.TimeMs:
 		return nil, fmt.Errorf("%w: time %d ms, the parent's is %d", ErrInvalidBlock, h.TimeMs, head.TimeMs)
 	}
-	owner, ok := staking.OwnerOf(cache, h.Proposer)
-	if !ok {
-		return nil, fmt.Errorf("%w: proposer %s is no validator", ErrInvalidBlock, h.Proposer.Short())
-	}
 	params, err := ParamsOf(cache)
+	if err != nil {
+		return nil, err
+	}
+	owner, err := checkEpoch(cache, h, &params)
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +160,43 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
+		stakes:  staking.Env{ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params},
+		closing: h.Closing,
 	}
 	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
 	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
 	return r, nil
 }
 
+// checkEpoch checks what a header says of its epoch, and returns the account of
+// its proposer.
+func checkEpoch(parent state.Reader, h *chain.Header, params *chain.Params) (chain.Address, error) {
+	epoch := staking.EpochOf(parent)
+	switch {
+	case h.Epoch != uint64(epoch.Number):
+		return chain.Address{}, fmt.Errorf("%w: epoch %d, want %d", ErrInvalidBlock, h.Epoch, epoch.Number)
+	case h.Committee != epoch.Committee:
+		return chain.Address{}, fmt.Errorf("%w: committee %s, want %s", ErrInvalidBlock, h.Committee.Short(), epoch.Committee.Short())
+	case h.NextCommittee != epoch.Next:
+		return chain.Address{}, fmt.Errorf("%w: next committee %s, want %s", ErrInvalidBlock, h.NextCommittee.Short(), epoch.Next.Short())
+	case h.Closing != epoch.Closes(h.TimeMs, params):
+		return chain.Address{}, fmt.Errorf("%w: closing is %v, %d ms into an epoch of %d", ErrInvalidBlock, h.Closing, h.TimeMs-epoch.StartMs, params.EpochMs)
+	}
+	members, _ := staking.MembersOf(parent, epoch.Number) // none: nobody proposes
+	for i := range members {
+		if members[i].ConsensusKey == h.Proposer {
+			return members[i].Owner, nil
+		}
+	}
+	return chain.Address{}, fmt.Errorf("%w: proposer %s is not in the committee", ErrInvalidBlock, h.Proposer.Short())
+}
+
 func (r *run) end() (Outcome, error) {
 	tokens.Credit(r.block, r.tipTo, r.tips)
 	tokens.Burn(r.block, r.burned)
+	if r.closing {
+		staking.CloseEpoch(r.block, &r.stakes)
+	}
 	head := Head{Height: r.at.height, TimeMs: r.at.now}
 	sinceMs := uint64(r.at.now - r.at.head.TimeMs)
 	head.BaseFee = nextBaseFee(r.at.head.BaseFee, r.at.used, sinceMs, &r.env.Params)

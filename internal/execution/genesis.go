@@ -20,7 +20,7 @@ func Genesis(kv state.KV, g *chain.Genesis) (err error) {
 	for range kv.Iterate([]byte{0}, nil) {
 		return errors.New("execution: genesis on a state that is not empty")
 	}
-	staked, err := staking.Genesis(kv, g.Validators)
+	staked, err := staking.Genesis(kv, g)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -174,12 +175,12 @@ func TestTransactionsThatMayNotStand(t *testing.T) {
 		c.change(&body)
 		tx := w.sign(body, alice)
 		wantRule(t, admit(w.x, w.state, &tx.DecodedTx), c.rule)
-		_, err := w.x.Apply(w.state, w.header(1), []*chain.VerifiedTx{tx})
+		_, err := w.x.Apply(w.state, w.header(1), staking.Extras{}, []*chain.VerifiedTx{tx})
 		wantRule(t, err, c.rule)
 		if !errors.Is(err, execution.ErrInvalidBlock) {
 			t.Errorf("%s: %v is not ErrInvalidBlock", c.rule, err)
 		}
-		built, err := w.x.Build(w.state, w.header(1), execution.MaxBudget, offer(tx))
+		built, err := w.x.Build(w.state, w.header(1), execution.MaxBudget, staking.Extras{}, offer(tx))
 		if err != nil || len(built.Included) != 0 || len(built.Dropped) != 1 || built.Dropped[0].Reason.Rule != c.rule {
 			t.Errorf("%s: built %+v, %v", c.rule, built, err)
 		}
@@ -194,7 +195,7 @@ func TestAdmitLooksAheadOfTheNonce(t *testing.T) {
 	if err := admit(w.x, w.state, &tx.DecodedTx); err != nil {
 		t.Error(err)
 	}
-	_, err := w.x.Apply(w.state, w.header(1), []*chain.VerifiedTx{tx})
+	_, err := w.x.Apply(w.state, w.header(1), staking.Extras{}, []*chain.VerifiedTx{tx})
 	wantRule(t, err, execution.RuleNonceGap)
 	if err := admit(w.x, state.NewMemoryBackend(), &tx.DecodedTx); !errors.Is(err, execution.ErrNoGenesis) {
 		t.Errorf("without a genesis: %v", err)
@@ -210,7 +211,7 @@ func TestInvalidBlocks(t *testing.T) {
 		"height 2 on a state":       func(h *chain.Header) { h.Height++ },
 		"height 0 on a state":       func(h *chain.Header) { h.Height-- },
 		"the parent's is":           func(h *chain.Header) { h.TimeMs = genesisTime },
-		"is no validator":           func(h *chain.Header) { h.Proposer = keyOf(5).Public() },
+		"is not in the committee":   func(h *chain.Header) { h.Proposer = keyOf(5).Public() },
 		"signatures do not verify":  nil,
 		"nonce_too_low":             nil,
 		"10001 transactions, limit": nil,
@@ -226,7 +227,7 @@ func TestInvalidBlocks(t *testing.T) {
 		default:
 			txs = make([]*chain.VerifiedTx, chain.MaxBlockTxs+1)
 		}
-		_, err := w.x.Apply(w.state, h, txs)
+		_, err := w.x.Apply(w.state, h, staking.Extras{}, txs)
 		if !errors.Is(err, execution.ErrInvalidBlock) || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want ErrInvalidBlock with %q", err, name)
 		}
@@ -284,14 +285,14 @@ func TestBuildIncludesWhatApplyAccepts(t *testing.T) {
 	first, second := transfer(alice), transfer(alice)
 	txs := []*chain.VerifiedTx{first, transfer(bob), first, second, w.tx(bob, chain.Transfer{})}
 	h := w.header(10)
-	built, err := w.x.Build(w.state, h, execution.MaxBudget, offer(txs...))
+	built, err := w.x.Build(w.state, h, execution.MaxBudget, staking.Extras{}, offer(txs...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(built.Included) != 4 || len(built.Dropped) != 1 || built.Dropped[0].ID != first.ID() {
 		t.Fatalf("%d included, dropped %+v", len(built.Included), built.Dropped)
 	}
-	out, err := w.x.Apply(w.state, h, built.Included)
+	out, err := w.x.Apply(w.state, h, staking.Extras{}, built.Included)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +318,7 @@ func TestBuildKeepsItsBudget(t *testing.T) {
 		{execution.Budget{Txs: 99_999, Bytes: 5*size + 1}, 5},
 		{execution.Budget{}, 0},
 	} {
-		built, err := w.x.Build(w.state, w.header(1), c.budget, offer(txs...))
+		built, err := w.x.Build(w.state, w.header(1), c.budget, staking.Extras{}, offer(txs...))
 		if err != nil || len(built.Included) != c.want || len(built.Dropped) != 0 {
 			t.Errorf("%+v: %d included, %d dropped, %v; want %d", c.budget, len(built.Included), len(built.Dropped), err, c.want)
 		}
@@ -332,9 +333,9 @@ func TestBlockGasLimit(t *testing.T) {
 		return w.sign(body, from)
 	}
 	txs := []*chain.VerifiedTx{whole(alice), whole(bob)}
-	_, err := w.x.Apply(w.state, w.header(1), txs)
+	_, err := w.x.Apply(w.state, w.header(1), staking.Extras{}, txs)
 	wantRule(t, err, execution.RuleBlockGas)
-	built, err := w.x.Build(w.state, w.header(1), execution.MaxBudget, offer(txs...))
+	built, err := w.x.Build(w.state, w.header(1), execution.MaxBudget, staking.Extras{}, offer(txs...))
 	if err != nil || len(built.Included) != 1 || len(built.Dropped) != 0 {
 		t.Errorf("built %d, dropped %d, %v; the second should wait", len(built.Included), len(built.Dropped), err)
 	}
@@ -351,7 +352,7 @@ func TestGenesisRefuses(t *testing.T) {
 	if err := execution.Genesis(full, genesis()); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("on a used state: %v", err)
 	}
-	if _, err := newWorld(t).x.Apply(state.NewMemoryBackend(), &chain.Header{}, nil); !errors.Is(err, execution.ErrNoGenesis) {
+	if _, err := newWorld(t).x.Apply(state.NewMemoryBackend(), &chain.Header{}, staking.Extras{}, nil); !errors.Is(err, execution.ErrNoGenesis) {
 		t.Errorf("a block on nothing: %v", err)
 	}
 }
@@ -361,12 +362,12 @@ func TestFaultsAreErrors(t *testing.T) {
 	txs := []*chain.VerifiedTx{w.tx(alice, chain.Transfer{To: bob.address(), Amount: chain.Nano(1)})}
 	broken := errors.New("the disk is gone")
 	failing := &failAfter{Reader: w.state, err: broken, reads: 4}
-	_, err := w.x.Apply(failing, w.header(1), txs)
+	_, err := w.x.Apply(failing, w.header(1), staking.Extras{}, txs)
 	if !errors.Is(err, broken) || errors.Is(err, execution.ErrInvalidBlock) {
 		t.Errorf("a failing backend: %v", err)
 	}
 	w.state.Set(tokens.AccountKey(alice.address()), []byte{0xff})
-	_, err = w.x.Apply(w.state, w.header(1), txs)
+	_, err = w.x.Apply(w.state, w.header(1), staking.Extras{}, txs)
 	if _, fault := errors.AsType[*state.Fault](err); !fault || errors.Is(err, execution.ErrInvalidBlock) {
 		t.Errorf("a broken record: %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -238,7 +239,7 @@ func TestApplyIsAFunction(t *testing.T) {
 	h := w.header(5)
 	var encoded [][]byte
 	for range 2 {
-		out, err := w.x.Apply(w.state, h, txs)
+		out, err := w.x.Apply(w.state, h, staking.Extras{}, txs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -93,7 +94,12 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	g, proofs := genesis(), &echo{}
+	return worldOf(t, genesis())
+}
+
+func worldOf(t testing.TB, g *chain.Genesis) *world {
+	t.Helper()
+	proofs := &echo{}
 	w := &world{
 		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()),
 		now: g.TimeMs, nonces: map[chain.Address]uint64{},
@@ -105,10 +111,14 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) header(afterMs uint64) *chain.Header {
-	return &chain.Header{
-		Version: chain.BlockVersion, ChainID: testChain, Height: w.height + 1,
+	h := &chain.Header{
+		Version: chain.BlockVersion, ChainID: testChain, Height: w.height + 1, Epoch: uint64(staking.EpochOf(w.state).Number),
 		TimeMs: w.now + chain.TimeMs(afterMs), Proposer: keyOf(1).Public(),
 	}
+	if err := w.x.Prepare(w.state, h); err != nil {
+		w.Fatal(err)
+	}
+	return h
 }
 
 // commit keeps an outcome and checks the whole supply against it.
@@ -131,7 +141,7 @@ func (w *world) commit(h *chain.Header, out execution.Outcome) {
 func (w *world) block(afterMs uint64, txs ...*chain.VerifiedTx) execution.Outcome {
 	w.Helper()
 	h := w.header(afterMs)
-	out, err := w.x.Apply(w.state, h, txs)
+	out, err := w.x.Apply(w.state, h, staking.Extras{}, txs)
 	if err != nil {
 		w.Fatalf("block %d: %v", h.Height, err)
 	}

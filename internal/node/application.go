@@ -10,6 +10,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -223,7 +224,7 @@ func (a *application) Inspect(payload []byte) (consensus.Block, error) {
 
 func consensusBlock(b *chain.DecodedBlock) consensus.Block {
 	return consensus.Block{
-		Digest: b.Digest(), Parent: b.Header().Parent, Height: uint64(b.Header().Height), Empty: b.Block().IsEmpty(), Payload: b.Raw(),
+		Digest: b.Digest(), Parent: b.Header().Parent, Height: uint64(b.Header().Height), Empty: b.Block().IsEmpty(), Closing: b.Header().Closing, Payload: b.Raw(),
 	}
 }
 
@@ -319,12 +320,11 @@ func (a *application) header(r engine.ProposeRequest, parent *branch) chain.Head
 	a.mu.Lock()
 	finalized := a.root.height
 	a.mu.Unlock()
-	digest := a.committee.Digest()
 	epoch, view := uint64(r.Round.Epoch), uint64(r.Round.View)
 	return chain.Header{
 		Version: chain.BlockVersion, ChainID: a.genesis.ChainID, Height: parent.height + 1, Epoch: epoch, View: view,
 		Parent: parent.digest, TimeMs: max(chain.TimeMs(time.Now().UnixMilli()), parent.timeMs+1),
-		Committee: digest, NextCommittee: digest, Proposer: a.key.Public(), Finalized: min(finalized, parent.height),
+		Proposer: a.key.Public(), Finalized: min(finalized, parent.height),
 		VRFProof: a.key.VRFProve(crypto.DomainVRFInput, chain.VRFInput(a.genesis.ChainID, epoch, view)),
 	}
 }
@@ -337,7 +337,10 @@ func (a *application) build(parent *branch, header chain.Header, budget executio
 	}
 	header.VRFOutput = output
 	began := time.Now()
-	built, err := a.executor.Build(parent.state, &header, budget, a.pool.selection(included))
+	if err := a.executor.Prepare(parent.state, &header); err != nil {
+		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
+	}
+	built, err := a.executor.Build(parent.state, &header, budget, staking.Extras{}, a.pool.selection(included))
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
 		if !errors.Is(err, execution.ErrInvalidBlock) {
@@ -352,6 +355,7 @@ func (a *application) build(parent *branch, header chain.Header, budget executio
 	for i, tx := range built.Included {
 		block.Body.Txs[i], ids[i] = tx.Raw(), tx.ID()
 	}
+	built.Extras.Put(&block.Body)
 	block.Header.TxRoot = chain.ListRoot(crypto.DomainTxRoot, ids)
 	block.Header.ExtraRoot = block.Body.ExtraRoot()
 	decoded, err := chain.DecodeBlock(block.Encode(), a.pool.Get)

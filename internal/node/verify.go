@@ -9,6 +9,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -95,15 +96,16 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 	if !ok {
 		return nil, errSuperseded
 	}
-	if body := &block.Block().Body; len(body.Evidence)+len(body.LateVotes)+len(body.Finalization) > 0 {
-		return nil, fmt.Errorf("%w: it carries evidence, late votes or a finalization, which no module of this version reads", errInvalid)
+	extras, err := staking.DecodeExtras(&block.Block().Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	if err := a.checkHeader(h, parent, block.Block().IsEmpty()); err != nil {
 		return nil, err
 	}
 	txs := a.verified(block)
 	began := time.Now()
-	outcome, err := a.executor.Apply(parent.state, h, txs)
+	outcome, err := a.executor.Apply(parent.state, h, extras, txs)
 	a.metrics.execution.Observe(time.Since(began).Seconds())
 	if errors.Is(err, execution.ErrInvalidBlock) {
 		return nil, err
@@ -138,12 +140,9 @@ func (a *application) raise(err error) {
 // checkHeader checks what a header says of itself and of its parent; the
 // executor checks version, chain, height and time.
 func (a *application) checkHeader(h *chain.Header, parent *branch, empty bool) error {
-	digest := a.committee.Digest()
 	switch {
 	case h.Height != parent.height+1:
 		return fmt.Errorf("%w: height %d on block %d", errInvalid, h.Height, parent.height)
-	case h.Committee != digest || h.NextCommittee != digest:
-		return fmt.Errorf("%w: committee %s, next %s, want %s", errInvalid, h.Committee.Short(), h.NextCommittee.Short(), digest.Short())
 	case h.Finalized >= h.Height:
 		return fmt.Errorf("%w: it says that block %d is final, and is block %d itself", errInvalid, h.Finalized, h.Height)
 	case h.Height > h.Finalized+maxSpeculation && !empty:

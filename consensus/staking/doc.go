@@ -1,0 +1,3 @@
+// Package staking is bonds, delegations, committees, evidence, slashing and
+// rewards.
+package staking
