@@ -97,7 +97,7 @@ func TestHeaderRules(t *testing.T) {
 		"state is":                func(h *chain.Header) { h.StateRoot = crypto.Digest{7} },
 		"the receipts are":        func(h *chain.Header) { h.ReceiptRoot = crypto.Digest{7} },
 		"committee 07":            func(h *chain.Header) { h.Committee = crypto.Digest{7} },
-		"next 07":                 func(h *chain.Header) { h.NextCommittee = crypto.Digest{7} },
+		"next committee 07":                 func(h *chain.Header) { h.NextCommittee = crypto.Digest{7} },
 		"is not the view's leade": func(h *chain.Header) { h.Proposer = other.Public() },
 		"that block 2 is final":   func(h *chain.Header) { h.Finalized = 2 },
 		"VRF output":              func(h *chain.Header) { h.VRFOutput = crypto.Digest{7} },
