@@ -22,6 +22,10 @@
 // These records have a fixed binary layout instead of the canonical encoding,
 // for the speed of reading them.
 //
+// A Proof shows what a root commits to under one key, a RangeProof every leaf
+// between two positions: what a state that is brought in from strangers is
+// checked against, part by part. A Builder makes the tree of such a state.
+//
 // Invariants:
 //
 //  1. The root is a function of the set of (key, value) pairs alone: not of

@@ -42,8 +42,13 @@ func (m *MemoryBackend) AppendNode(dst, key []byte) ([]byte, bool, error) {
 // ApplyBatch stores the records of one version.
 func (m *MemoryBackend) ApplyBatch(b Batch) {
 	for key, record := range b.Nodes() {
-		m.nodes[string(key)] = append([]byte(nil), record...)
+		m.PutNode(key, record)
 	}
+}
+
+// PutNode stores a copy of one record.
+func (m *MemoryBackend) PutNode(key, record []byte) {
+	m.nodes[string(key)] = append([]byte(nil), record...)
 }
 
 // DropNodes deletes the records with the given keys, as pruning does, and

@@ -121,6 +121,7 @@ func TestGolden(t *testing.T) {
 		for _, i := range []int{0, 2000, 2001} {
 			line(fmt.Sprintf("proof/%d/%d", n, i), must1(tree.Prove(accountKey(i)))(t).Encode())
 		}
+		line(fmt.Sprintf("range/%d", n), must1(tree.ProveRange(state.Range{From: crypto.Digest{0x31}, To: crypto.Digest{0x42}}))(t).Encode())
 	}
 	three := accounts(t, 3)
 	tree := must1(three.Persisted(three.Mark()).Next(9, []state.Change{{Key: accountKey(1), Deleted: true}, {Key: []byte("b"), Value: []byte("c")}}, 1))(t)
