@@ -90,12 +90,21 @@ func TestRangeProofsAgreeWithModel(t *testing.T) {
 		if err := proof.Verify(tree.Root(), r, leaves); err != nil {
 			t.Fatalf("%d of %d leaves: %v", len(leaves), len(all), err)
 		}
-		hostileRanges(t, tree, proof, r, leaves, all)
+		shown{tree, proof, r, leaves, all}.hostile(t)
 	})
 }
 
-// hostileRanges shows the proof with whatever it does not show.
-func hostileRanges(t *rapid.T, tree *state.Tree, proof state.RangeProof, r state.Range, leaves, all []state.Entry) {
+// shown is an honest proof of a range, and all leaves that there are.
+type shown struct {
+	tree        *state.Tree
+	proof       state.RangeProof
+	r           state.Range
+	leaves, all []state.Entry
+}
+
+// hostile shows the proof with whatever it does not show.
+func (s shown) hostile(t *rapid.T) {
+	tree, proof, r, leaves, all := s.tree, s.proof, s.r, s.leaves, s.all
 	verify := func(what string, r state.Range, list []state.Entry) {
 		mustRefuseRange(t, what, proof.Verify(tree.Root(), r, list))
 	}
