@@ -32,10 +32,22 @@ func (c *Certificate) Has(s Signer) bool {
 
 func bitmapBytes(validators int) int { return (validators + 7) / 8 }
 
+// Verifier verifies a batch and returns one verdict per item: what
+// crypto.VerifyBatch returns. A driver may have it use more cores, or remember
+// what it verified before.
+type Verifier func(items []crypto.Signed) []bool
+
+func verifyAlone(items []crypto.Signed) []bool { return crypto.VerifyBatch(items, 1) }
+
 // Verify returns an error that names the broken rule unless the certificate is
 // of the committee's epoch, well formed for its size, of weight at least the
 // quorum, and every signature in it holds.
 func (c *Certificate) Verify(committee *Committee, chainID string) error {
+	return c.VerifyWith(committee, chainID, verifyAlone)
+}
+
+// VerifyWith is Verify with a verifier for the signatures.
+func (c *Certificate) VerifyWith(committee *Committee, chainID string, verify Verifier) error {
 	if c.Statement.Round().Epoch != committee.Epoch() {
 		return fmt.Errorf("consensus: certificate of epoch %d, committee of epoch %d", c.Statement.Round().Epoch, committee.Epoch())
 	}
@@ -67,7 +79,7 @@ func (c *Certificate) Verify(committee *Committee, chainID string) error {
 	if weight < committee.Quorum() {
 		return fmt.Errorf("consensus: certificate: weight %d, quorum %d", weight, committee.Quorum())
 	}
-	for i, ok := range crypto.VerifyBatch(items, 1) {
+	for i, ok := range verify(items) {
 		if !ok {
 			return fmt.Errorf("consensus: certificate: signature %d of %q does not hold", i, c.Statement)
 		}

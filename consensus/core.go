@@ -15,6 +15,15 @@ type Config struct {
 	Key       crypto.PrivateKey // consensus key; zero, or none of the committee's: an observer
 	Timing    Timing
 	Retention View // finalized views whose certificates are kept to answer peers, at least 1
+
+	// Fresh says that this node has signed nothing in the epoch yet, so that an
+	// empty log is its complete log.
+	Fresh bool
+	// Carried is evidence of the epoch before, for the log and to be reported
+	// again. It is read when a log is begun.
+	Carried []Evidence
+	// Verify verifies batches of signatures; nil: crypto.VerifyBatch, on one core.
+	Verify Verifier
 }
 
 // never is an instant that does not come.
@@ -52,8 +61,9 @@ type Core struct {
 	final         *Certificate // nil at the epoch's start
 	delivered     crypto.Digest
 	durable       crypto.Digest
-	durableEmpty  bool
 	behind        bool
+
+	deliveredClosing, durableClosing, durableEmpty bool
 
 	blocks   map[crypto.Digest]*heldBlock // looked up by digest, never ranged over
 	wants    []want
@@ -64,6 +74,7 @@ type Core struct {
 	evidence []Evidence // of votes one piece per signer
 	halted   bool
 	header   *logHeader // to be written by Start
+	carried  []Evidence // and this
 
 	records [][]byte
 	out     []Effect
@@ -123,6 +134,24 @@ func (c *Core) LastFinalized() (View, *Certificate) { return c.lastFinalized, c.
 // log of the epoch is complete.
 func (c *Core) Signs() bool { return c.signs }
 
+// Complete reports whether this node holds all that it signed in the epoch.
+func (c *Core) Complete() bool { return c.complete }
+
+// Closed reports whether the epoch's closing block is finalized and known: the
+// core then only fetches what is missing below it and answers.
+func (c *Core) Closed() bool { return c.closed() }
+
+// Evidence returns what was reported in this epoch, for the next epoch's log.
+func (c *Core) Evidence() []Evidence {
+	var own []Evidence
+	for _, e := range c.evidence {
+		if e.Round().Epoch == c.cfg.Committee.Epoch() {
+			own = append(own, e)
+		}
+	}
+	return own
+}
+
 // Behind reports whether a finalization is known whose block, or a block
 // below it, is missing.
 func (c *Core) Behind() bool { return c.behind }
@@ -130,8 +159,11 @@ func (c *Core) Behind() bool { return c.behind }
 // Deadline returns the instant at which the core wants a Wake, and false if
 // there is none.
 func (c *Core) Deadline() (Micros, bool) {
-	at := c.retryAt
-	if c.signs {
+	at := never
+	if !c.closed() {
+		at = c.retryAt
+	}
+	if c.signs && !c.closed() {
 		vs := c.at(c.current)
 		if !vs.nullified && vs.finalized == nil {
 			at = min(at, c.certifyAt)

@@ -42,11 +42,12 @@ type toyBlock struct {
 	View   consensus.View
 	Salt   uint64
 	Empty  bool
+	Closes bool
 }
 
 func (b toyBlock) block() consensus.Block {
 	payload := codec.Marshal(b)
 	return consensus.Block{
-		Digest: crypto.DomainHeader.Hash(payload), Parent: b.Parent, Empty: b.Empty, Payload: payload,
+		Digest: crypto.DomainHeader.Hash(payload), Parent: b.Parent, Empty: b.Empty, Closing: b.Closes, Payload: payload,
 	}
 }

@@ -3,6 +3,7 @@ package consensus
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -86,14 +87,16 @@ func (c *Core) logBlock(d crypto.Digest) {
 type Floor struct {
 	Digest      crypto.Digest
 	Empty       bool
+	Closing     bool         // the block is the last of its epoch
 	Certificate *Certificate // finalizes the block or, by descent, one above it
 }
 
 // Restore makes the core of an epoch from its log and the application's floor.
-// Without records the log is begun, and if the floor is above the epoch's start
-// the node only observes in this epoch: it lost its log and with it the memory
-// of what it signed. The same holds if the log ends below the floor: it is an
-// old copy. The floor's certificate must have been verified.
+// Without records the log is begun; unless the configuration says Fresh, or if
+// the floor is above the epoch's start, the node only observes in this epoch: it
+// lost its log and with it the memory of what it signed. The same holds if the
+// log ends below the floor: it is an old copy. The floor's certificate must have
+// been verified.
 func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -104,16 +107,20 @@ func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 		heard:     make([]Micros, cfg.Committee.Len()),
 		blocked:   make([]bool, cfg.Committee.Len()),
 		accused:   make([]bool, cfg.Committee.Len()),
-		delivered: floor.Digest, durable: floor.Digest, durableEmpty: floor.Empty,
+		delivered: floor.Digest, durable: floor.Digest,
+		durableEmpty: floor.Empty, deliveredClosing: floor.Closing, durableClosing: floor.Closing,
 		leaderAt: never, certifyAt: never, retryAt: never,
+	}
+	if c.cfg.Verify == nil {
+		c.cfg.Verify = verifyAlone
 	}
 	member := false
 	if !cfg.Key.IsZero() {
 		c.self, member = cfg.Committee.IndexOf(cfg.Key.Public())
 	}
-	header := logHeader{ChainID: cfg.ChainID, Epoch: cfg.Committee.Epoch(), Start: cfg.Start, Complete: floor.Certificate == nil}
+	header := logHeader{ChainID: cfg.ChainID, Epoch: cfg.Committee.Epoch(), Start: cfg.Start, Complete: cfg.Fresh && floor.Certificate == nil}
 	if len(records) == 0 {
-		c.header = &header
+		c.header, c.carried, c.evidence = &header, cfg.Carried, slices.Clone(cfg.Carried)
 	} else {
 		complete, err := c.replay(header, records)
 		if err != nil {
@@ -320,7 +327,10 @@ func (c *Core) onStart() {
 	c.started = true
 	if c.header != nil {
 		c.log(headerRecord(*c.header))
-		c.header = nil
+		for _, e := range c.carried {
+			c.log(evidenceRecord(e))
+		}
+		c.header, c.carried = nil, nil
 	}
 	for i := range c.heard {
 		c.heard[i] = c.now
@@ -333,7 +343,7 @@ func (c *Core) onStart() {
 		}
 	}
 	for _, vs := range append([]*viewState(nil), c.since(c.lastFinalized)...) {
-		if c.signs {
+		if c.signs && !c.closed() {
 			c.recount(vs)
 		}
 	}
@@ -343,11 +353,8 @@ func (c *Core) onStart() {
 func (c *Core) recount(vs *viewState) {
 	if vs.notarized != nil {
 		vote := c.signature(Statement{Kind: KindNotarize, Proposal: *vs.notarized})
-		b := c.blocks[vs.notarized.Digest]
-		if n, ok := vote.(Notarize); ok && vs.view == c.current && b != nil && c.leads(vs.view) {
-			c.emit(Broadcast{Message: Offer{Vote: n, Payload: b.Payload}})
-		} else if vs.view == c.current {
-			c.emit(Broadcast{Message: vote})
+		if vs.view == c.current {
+			c.emit(Broadcast{Message: c.spoken(vote)})
 		}
 		c.count(vote, true)
 	}

@@ -26,13 +26,22 @@ func (c *Core) propose() {
 	if !ok {
 		return
 	}
+	if c.closes(parent, digest) {
+		p := Proposal{Round: c.round(c.current), Parent: parent, Digest: digest}
+		vs.offered, vs.offer, vs.offeredAt = true, p, never
+		c.sign(Statement{Kind: KindNotarize, Proposal: p})
+		return
+	}
 	idle := Micros(0)
 	if c.tipIsEmpty() {
 		idle = c.cfg.Timing.Idle
 	}
 	c.building = true
 	c.buildOn = Proposal{Round: c.round(c.current), Parent: parent}
-	c.emit(Build{Round: c.round(c.current), Parent: parent, ParentDigest: digest, Idle: idle})
+	final, late := c.show(c.current)
+	c.emit(Build{
+		Round: c.round(c.current), Parent: parent, ParentDigest: digest, Idle: idle, Finalization: final, Late: late,
+	})
 }
 
 // findParent returns the highest certified view below the current one, if
@@ -99,7 +108,7 @@ func (c *Core) onBuildFailed(r Round) {
 
 func (c *Core) onOffer(v Notarize, b Block) {
 	view := v.Proposal.Round.View
-	if v.Proposal.Round.Epoch != c.cfg.Committee.Epoch() || int(v.Signer) >= c.cfg.Committee.Len() || c.blocked[v.Signer] {
+	if c.closed() || v.Proposal.Round.Epoch != c.cfg.Committee.Epoch() || int(v.Signer) >= c.cfg.Committee.Len() || c.blocked[v.Signer] {
 		return
 	}
 	if b.Digest != v.Proposal.Digest || view > c.current+1 || view <= c.lastFinalized || c.cfg.Committee.Leader(view) != v.Signer {
@@ -116,7 +125,7 @@ func (c *Core) onOffer(v Notarize, b Block) {
 		vs.equivocated = true
 	}
 	c.onBlock(b)
-	c.onVote(v)
+	c.onVote(v, false)
 }
 
 // onBlock keeps a block that somebody waits for.
@@ -142,6 +151,7 @@ func (c *Core) onBlock(b Block) {
 // the current view.
 func (c *Core) considerOffer() {
 	vs := c.at(c.current)
+	c.adoptRepeat(vs)
 	if !c.signs || !vs.offered || vs.rejected || vs.notarized != nil || vs.nullified ||
 		vs.notarization != nil || vs.nullification != nil {
 		return
@@ -166,7 +176,12 @@ func (c *Core) considerOffer() {
 	if !ok || !proven {
 		return
 	}
-	if vs.hasAccepted(p.Digest) {
+	if !c.follows(p, parent) {
+		vs.rejected = true
+		c.expire()
+		return
+	}
+	if vs.hasAccepted(p.Digest) || p.Digest == parent {
 		c.sign(Statement{Kind: KindNotarize, Proposal: p})
 	} else if vs.checking == nil {
 		c.check(vs, Check{Proposal: p, ParentDigest: parent})
@@ -233,7 +248,11 @@ func (c *Core) tryCertify(vs *viewState) bool {
 	if !ok {
 		return false
 	}
-	if !vs.hasAccepted(p.Digest) {
+	if !c.follows(p, parent) {
+		c.failCertify(vs)
+		return true
+	}
+	if !vs.hasAccepted(p.Digest) && p.Digest != parent {
 		c.check(vs, Check{Proposal: p, ParentDigest: parent, Attested: true})
 		return false
 	}
@@ -339,13 +358,13 @@ func (c *Core) deliver() {
 		blocks[len(chain)-1-i] = b
 		c.logBlock(b.Digest)
 	}
-	c.delivered = tip
+	c.delivered, c.deliveredClosing = tip, c.blocks[tip].Closing
 	c.emit(Commit{Blocks: blocks, Certificate: c.final})
 }
 
 // onDurable lets go of blocks that the application keeps from now on.
 func (c *Core) onDurable(ev Durable) {
-	c.durable, c.durableEmpty = ev.Digest, ev.Empty
+	c.durable, c.durableEmpty, c.durableClosing = ev.Digest, ev.Empty, ev.Closing
 	for b := c.blocks[ev.Digest]; b != nil; b = c.blocks[b.Parent] {
 		delete(c.blocks, b.Digest)
 	}
@@ -379,17 +398,13 @@ func (c *Core) sign(s Statement) {
 		}
 		vs.nullified = true
 	case KindFinalize:
-		if vs.nullified || vs.finalized != nil {
-			panic(fmt.Sprintf("consensus: I2: %q after another vote", s))
+		if vs.nullified || vs.finalized != nil || vs.view <= c.lastFinalized {
+			panic(fmt.Sprintf("consensus: I2: %q after another vote, or below view %d, which is final", s, c.lastFinalized))
 		}
 		vs.finalized = &p
 	}
 	vote := c.signature(s)
 	c.log(voteRecord(vote))
-	if n, ok := vote.(Notarize); ok && c.leads(vs.view) {
-		c.emit(Broadcast{Message: Offer{Vote: n, Payload: c.blocks[p.Digest].Payload}})
-	} else {
-		c.emit(Broadcast{Message: vote})
-	}
+	c.emit(Broadcast{Message: c.spoken(vote)})
 	c.count(vote, true)
 }

@@ -49,7 +49,7 @@ func newScript(t *testing.T, self int) *script {
 
 func (s *script) config() consensus.Config {
 	return consensus.Config{
-		ChainID: testID, Committee: s.committee, Start: genesis, Key: testKey(s.self), Timing: testTime, Retention: 4,
+		ChainID: testID, Committee: s.committee, Start: genesis, Key: testKey(s.self), Timing: testTime, Retention: 4, Fresh: true,
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *script) number(text string) uint64 {
 	return n
 }
 
-// define names a block: NAME VIEW on PARENTVIEW PARENTNAME [empty].
+// define names a block: NAME VIEW on PARENTVIEW PARENTNAME [empty|closing].
 func (s *script) define(w []string) named {
 	s.t.Helper()
 	parent, ok := s.blocks[w[4]]
@@ -81,7 +81,7 @@ func (s *script) define(w []string) named {
 		salt = salt<<8 | uint64(r)
 	}
 	view := consensus.View(s.number(w[1]))
-	b := toyBlock{Parent: parent.block.Digest, View: view, Salt: salt, Empty: len(w) > 5}.block()
+	b := toyBlock{Parent: parent.block.Digest, View: view, Salt: salt, Empty: len(w) > 5 && w[5] == "empty", Closes: len(w) > 5 && w[5] == "closing"}.block()
 	n := named{
 		proposal: consensus.Proposal{
 			Round: consensus.Round{Epoch: 1, View: view}, Parent: consensus.View(s.number(w[3])), Digest: b.Digest,
@@ -89,6 +89,18 @@ func (s *script) define(w []string) named {
 		block: b,
 	}
 	s.blocks[w[0]], s.names[b.Digest] = n, w[0]
+	return n
+}
+
+// repeat names another proposal of a block: NAME VIEW on PARENTVIEW BLOCK.
+func (s *script) repeat(w []string) named {
+	s.t.Helper()
+	n, ok := s.blocks[w[4]]
+	if !ok {
+		s.t.Fatalf("no block %q", w[4])
+	}
+	n.proposal.Round.View, n.proposal.Parent = consensus.View(s.number(w[1])), consensus.View(s.number(w[3]))
+	s.blocks[w[0]] = n
 	return n
 }
 
@@ -140,8 +152,15 @@ func (s *script) do(command string) string {
 		fmt.Fprintf(&out, "log: %s\n", s.records(s.log))
 	case "define":
 		s.define(w[1:])
-	case "offer":
-		n := s.define(w[1:])
+	case "repeat":
+		s.repeat(w[1:])
+	case "offer", "reoffer":
+		n := named{}
+		if w[0] == "offer" {
+			n = s.define(w[1:])
+		} else {
+			n = s.repeat(w[1:])
+		}
 		leader := int(s.committee.Leader(n.proposal.Round.View))
 		v := s.vote(leader, consensus.Statement{Kind: consensus.KindNotarize, Proposal: n.proposal})
 		s.step(&out, consensus.OfferReceived{Vote: v.(consensus.Notarize), Block: n.block})
@@ -167,8 +186,9 @@ func (s *script) do(command string) string {
 		s.step(&out, consensus.Checked{Check: s.checks[len(s.checks)-1], Valid: w[0] == "valid"})
 	case "durable":
 		d := s.blocks[w[1]].block.Digest
-		s.floor = consensus.Floor{Digest: d, Certificate: s.commits[d]}
-		s.step(&out, consensus.Durable{Digest: d})
+		closing := s.blocks[w[1]].block.Closing
+		s.floor = consensus.Floor{Digest: d, Closing: closing, Certificate: s.commits[d]}
+		s.step(&out, consensus.Durable{Digest: d, Closing: closing})
 	case "tick":
 		s.now += consensus.Micros(s.number(w[1])) * ms
 		s.step(&out, consensus.Wake{})
@@ -211,7 +231,15 @@ func (s *script) effect(e consensus.Effect) string {
 		return fmt.Sprintf("ask %d for %s", e.To, s.message(e.Request))
 	case consensus.Build:
 		s.builds = append(s.builds, e)
-		return fmt.Sprintf("build %d on %d %s, idle %d ms", e.Round.View, e.Parent, e.ParentDigest.Short(), e.Idle/ms)
+		line := fmt.Sprintf("build %d on %d %s, idle %d ms", e.Round.View, e.Parent, e.ParentDigest.Short(), e.Idle/ms)
+		if e.Finalization != nil {
+			line += ", shows " + e.Finalization.Statement.String()
+		}
+		for _, v := range e.Late {
+			by, _ := v.By()
+			line += fmt.Sprintf(", late %s by %d", v.Statement(), by)
+		}
+		return line
 	case consensus.CancelBuild:
 		return fmt.Sprintf("cancel build %d", e.Round.View)
 	case consensus.Check:

@@ -17,18 +17,24 @@ type (
 	Start struct{}
 	// Wake says that the instant of Deadline has come.
 	Wake struct{}
-	// VoteReceived is a vote that came over its signer's own connection.
-	VoteReceived struct{ Vote Vote }
+	// VoteReceived is a vote that came over its signer's own connection, or one
+	// that the driver has verified.
+	VoteReceived struct {
+		Vote     Vote
+		Verified bool
+	}
 	// OfferReceived is a proposal that came over its leader's own connection;
 	// the block's digest is computed from its payload.
 	OfferReceived struct {
 		Vote  Notarize
 		Block Block
 	}
-	// CertificateReceived is a certificate from any peer; the core verifies it.
+	// CertificateReceived is a certificate from any peer; the core verifies it
+	// unless the driver did.
 	CertificateReceived struct {
 		From        crypto.PublicKey // the connection, to blame
 		Certificate *Certificate
+		Verified    bool
 	}
 	// BlockReceived is a block that somebody sent by digest.
 	BlockReceived struct{ Block Block }
@@ -44,11 +50,18 @@ type (
 		Check Check
 		Valid bool
 	}
+	// Delivered says that the driver got the finalized chain up to the block by
+	// other means than a Commit.
+	Delivered struct {
+		Digest  crypto.Digest
+		Closing bool
+	}
 	// Durable says that the application has finalized everything up to the
 	// block, for good.
 	Durable struct {
-		Digest crypto.Digest
-		Empty  bool
+		Digest  crypto.Digest
+		Empty   bool
+		Closing bool
 	}
 )
 
@@ -61,6 +74,7 @@ func (BlockReceived) isEvent()       {}
 func (Built) isEvent()               {}
 func (BuildFailed) isEvent()         {}
 func (Checked) isEvent()             {}
+func (Delivered) isEvent()           {}
 func (Durable) isEvent()             {}
 
 // Effect is what the driver shall do. The order is a contract: a step returns
@@ -90,6 +104,12 @@ type (
 		Parent       View
 		ParentDigest crypto.Digest
 		Idle         Micros // how long the application may wait for something to put in
+		// Finalization is the newest finalization that is at least two views and at
+		// most 32 views older than the round, or nil: who waits for votes gains
+		// nothing by it. Late holds, for each validator that is not in it, the newest
+		// finalize vote of these views that is known and verified, ascending by signer.
+		Finalization *Certificate
+		Late         []Vote
 	}
 	// CancelBuild says that nobody waits for the build any more.
 	CancelBuild struct{ Round Round }
@@ -149,11 +169,11 @@ func (c *Core) Step(in Input) []Effect {
 		c.onStart()
 	case Wake:
 	case VoteReceived:
-		c.onVote(ev.Vote)
+		c.onVote(ev.Vote, ev.Verified)
 	case OfferReceived:
 		c.onOffer(ev.Vote, ev.Block)
 	case CertificateReceived:
-		c.onCertificate(ev.From, ev.Certificate)
+		c.onCertificate(ev)
 	case BlockReceived:
 		c.onBlock(ev.Block)
 	case Built:
@@ -162,6 +182,8 @@ func (c *Core) Step(in Input) []Effect {
 		c.onBuildFailed(ev.Round)
 	case Checked:
 		c.onChecked(ev.Check, ev.Valid)
+	case Delivered:
+		c.delivered, c.deliveredClosing = ev.Digest, ev.Closing
 	case Durable:
 		c.onDurable(ev)
 	}
@@ -182,6 +204,10 @@ func (c *Core) settle() {
 		before := c.current
 		c.unmarkWants()
 		c.deliver()
+		if c.closed() {
+			c.rest()
+			break
+		}
 		c.certifyAll()
 		c.considerOffer()
 		c.propose()

@@ -8,14 +8,42 @@ import (
 
 // tally is the first vote of one kind of every signer in a view. Signatures
 // are verified when a quorum is in sight, in one batch.
-type tally struct{ ballots []ballot }
+type tally struct {
+	ballots []ballot
+	counts  []count // one per statement, in order of arrival; nearly always one
+}
 
 type ballot struct {
 	vote     Vote // nil: none
 	verified bool
 }
 
+// count is the weight of the ballots for one statement.
+type count struct {
+	statement Statement
+	weight    uint64 // cannot wrap: distinct members of a checked total
+}
+
 func (t *tally) has(s Signer) bool { return t.ballots != nil && t.ballots[s].vote != nil }
+
+// of returns the signer's ballot, or nil.
+func (t *tally) of(s Signer) Vote {
+	if t.ballots == nil {
+		return nil
+	}
+	return t.ballots[s].vote
+}
+
+// countOf returns the count of the statement, made if need be.
+func (t *tally) countOf(s Statement) *count {
+	for i := range t.counts {
+		if t.counts[i].statement == s {
+			return &t.counts[i]
+		}
+	}
+	t.counts = append(t.counts, count{statement: s})
+	return &t.counts[len(t.counts)-1]
+}
 
 func (vs *viewState) tallyOf(k Kind) *tally {
 	switch k {
@@ -41,10 +69,10 @@ func (vs *viewState) certificateOf(k Kind) *Certificate {
 	panic("consensus: a certificate of " + k.String())
 }
 
-func (c *Core) onVote(v Vote) {
+func (c *Core) onVote(v Vote, verified bool) {
 	s := v.Statement()
 	signer, _ := v.By()
-	if s.Round().Epoch != c.cfg.Committee.Epoch() || int(signer) >= c.cfg.Committee.Len() || c.blocked[signer] || c.signs && signer == c.self {
+	if c.closed() || s.Round().Epoch != c.cfg.Committee.Epoch() || int(signer) >= c.cfg.Committee.Len() || c.blocked[signer] || c.signs && signer == c.self {
 		return
 	}
 	c.heard[signer] = c.now
@@ -54,7 +82,7 @@ func (c *Core) onVote(v Vote) {
 	if s.Kind == KindNullify && s.View() == c.current && signer == c.cfg.Committee.Leader(c.current) {
 		c.expire()
 	}
-	c.count(v, false)
+	c.count(v, verified)
 }
 
 // count adds a vote of a view in the window to its tally, and certifies the
@@ -67,8 +95,10 @@ func (c *Core) count(v Vote, verified bool) {
 	if t.ballots == nil {
 		t.ballots = make([]ballot, c.cfg.Committee.Len())
 	}
+	tallied := t.countOf(s)
 	if first := t.ballots[signer]; first.vote == nil {
 		t.ballots[signer] = ballot{vote: v, verified: verified}
+		tallied.weight += c.cfg.Committee.Validator(signer).Weight
 	} else if first.vote.Statement() != s {
 		leads := s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && !vs.equivocated
 		if (leads || !c.accused[signer]) && c.accuse(first.vote, v) && leads {
@@ -83,9 +113,9 @@ func (c *Core) count(v Vote, verified bool) {
 		c.accusePair(vs, signer)
 	case KindNotarize:
 	}
-	if vs.certificateOf(s.Kind) == nil && c.weight(t, s) >= c.cfg.Committee.Quorum() {
+	if vs.certificateOf(s.Kind) == nil && tallied.weight >= c.cfg.Committee.Quorum() {
 		c.verifyTally(t, s)
-		if c.weight(t, s) >= c.cfg.Committee.Quorum() {
+		if tallied.weight >= c.cfg.Committee.Quorum() {
 			c.store(Assemble(c.cfg.Committee, s, t.votesFor(s)))
 		}
 	}
@@ -107,16 +137,6 @@ func (t *tally) votesFor(s Statement) []Vote {
 	return votes
 }
 
-func (c *Core) weight(t *tally, s Statement) uint64 {
-	sum := uint64(0) // cannot wrap: distinct members of a checked total
-	for i, b := range t.ballots {
-		if b.vote != nil && b.vote.Statement() == s {
-			sum += c.cfg.Committee.Validator(Signer(i)).Weight
-		}
-	}
-	return sum
-}
-
 // verifyTally verifies the statement's unverified votes in one batch, throws
 // out those that do not hold and blocks who sent them. The batch gives one
 // verdict per vote, so the bisection is its own.
@@ -131,15 +151,23 @@ func (c *Core) verifyTally(t *tally, s Statement) {
 			signers = append(signers, Signer(i))
 		}
 	}
-	for i, ok := range crypto.VerifyBatch(items, 1) {
+	for i, ok := range c.cfg.Verify(items) {
 		signer := signers[i]
 		if ok {
 			t.ballots[signer].verified = true
 			continue
 		}
-		t.ballots[signer] = ballot{}
-		c.block(signer, "bad signature on "+s.String())
+		c.throwOut(t, signer)
 	}
+}
+
+// throwOut takes a ballot that does not hold out of the tally and blocks its
+// sender.
+func (c *Core) throwOut(t *tally, signer Signer) {
+	s := t.ballots[signer].vote.Statement()
+	t.ballots[signer] = ballot{}
+	t.countOf(s).weight -= c.cfg.Committee.Validator(signer).Weight
+	c.block(signer, "bad signature on "+s.String())
 }
 
 func (c *Core) block(s Signer, reason string) {
@@ -197,8 +225,8 @@ func (vs *viewState) excluded(s Statement) *Certificate {
 	return nil
 }
 
-func (c *Core) onCertificate(from crypto.PublicKey, cert *Certificate) {
-	s := cert.Statement
+func (c *Core) onCertificate(ev CertificateReceived) {
+	s := ev.Certificate.Statement
 	v := s.View()
 	if s.Round().Epoch != c.cfg.Committee.Epoch() || v < c.floor() {
 		return
@@ -210,12 +238,14 @@ func (c *Core) onCertificate(from crypto.PublicKey, cert *Certificate) {
 			return
 		}
 	}
-	if v < c.lastFinalized && conflict == nil {
+	if conflict == nil && (v < c.lastFinalized || c.closed()) {
 		return
 	}
-	if err := cert.Verify(c.cfg.Committee, c.cfg.ChainID); err != nil {
-		c.emit(BlamePeer{Peer: from, Reason: err.Error()})
-		return
+	if !ev.Verified {
+		if err := ev.Certificate.VerifyWith(c.cfg.Committee, c.cfg.ChainID, c.cfg.Verify); err != nil {
+			c.emit(BlamePeer{Peer: ev.From, Reason: err.Error()})
+			return
+		}
 	}
-	c.store(cert)
+	c.store(ev.Certificate)
 }

@@ -94,7 +94,7 @@ func (c *Core) delta() Micros {
 // arm sets the deadlines of a view just entered.
 func (c *Core) arm() {
 	c.retryAt, c.leaderAt, c.certifyAt = never, never, never
-	if !c.signs {
+	if !c.signs || c.closed() {
 		return
 	}
 	vs := c.at(c.current)

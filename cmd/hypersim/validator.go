@@ -68,7 +68,7 @@ func (v *validator) start() {
 	}
 	core, err := consensus.Restore(consensus.Config{
 		ChainID: chainID, Committee: v.world.plan.cast.committee, Start: genesis,
-		Key: v.world.plan.cast.keys[v.index], Timing: consensus.DefaultTiming(), Retention: retention,
+		Key: v.world.plan.cast.keys[v.index], Timing: consensus.DefaultTiming(), Retention: retention, Fresh: true,
 	}, app.floor(), v.log.Records())
 	if err != nil {
 		v.world.failf("validator %d: %v", v.index, err)

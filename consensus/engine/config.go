@@ -116,6 +116,7 @@ func (c Config) core() consensus.Config {
 		Committee: c.Committee,
 		Start:     c.Start,
 		Key:       c.Key,
+		Fresh:     true,
 		Retention: consensus.View(c.Retention),
 		Timing: consensus.Timing{
 			DeltaMin: micros(c.DeltaMin), DeltaMax: micros(c.DeltaMax), Idle: micros(c.Idle),
