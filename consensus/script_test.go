@@ -155,12 +155,7 @@ func (s *script) do(command string) string {
 	case "repeat":
 		s.repeat(w[1:])
 	case "offer", "reoffer":
-		n := named{}
-		if w[0] == "offer" {
-			n = s.define(w[1:])
-		} else {
-			n = s.repeat(w[1:])
-		}
+		n := map[string]func([]string) named{"offer": s.define, "reoffer": s.repeat}[w[0]](w[1:])
 		leader := int(s.committee.Leader(n.proposal.Round.View))
 		v := s.vote(leader, consensus.Statement{Kind: consensus.KindNotarize, Proposal: n.proposal})
 		s.step(&out, consensus.OfferReceived{Vote: v.(consensus.Notarize), Block: n.block})
@@ -193,14 +188,9 @@ func (s *script) do(command string) string {
 		s.now += consensus.Micros(s.number(w[1])) * ms
 		s.step(&out, consensus.Wake{})
 	case "answer":
-		cert := s.core.Answer(consensus.CertificateRequest{
-			Kind:  map[string]consensus.Kind{"notarize": consensus.KindNotarize, "nullify": consensus.KindNullify, "finalize": consensus.KindFinalize}[w[1]],
-			Round: consensus.Round{Epoch: 1, View: consensus.View(s.number(w[2]))},
-		})
-		if cert == nil {
+		if !s.answer(&out, w[1], w[2]) {
 			return "nothing\n"
 		}
-		fmt.Fprintln(&out, cert.Statement)
 	default:
 		s.t.Fatalf("no command %q", command)
 	}
@@ -209,6 +199,18 @@ func (s *script) do(command string) string {
 		fmt.Fprintf(&out, "view %d, finalized %d\n", s.core.View(), final)
 	}
 	return s.digestName(out.String())
+}
+
+// answer asks the core for the certificate of a kind and view.
+func (s *script) answer(out *strings.Builder, kind, view string) bool {
+	cert := s.core.Answer(consensus.CertificateRequest{
+		Kind:  map[string]consensus.Kind{"notarize": consensus.KindNotarize, "nullify": consensus.KindNullify, "finalize": consensus.KindFinalize}[kind],
+		Round: consensus.Round{Epoch: 1, View: consensus.View(s.number(view))},
+	})
+	if cert != nil {
+		fmt.Fprintln(out, cert.Statement)
+	}
+	return cert != nil
 }
 
 func (s *script) step(out *strings.Builder, ev consensus.Event) {

@@ -30,6 +30,8 @@ func (s shownEvent) String() string {
 		return fmt.Sprintf("build %d failed", e.Round.View)
 	case consensus.Checked:
 		return fmt.Sprintf("checked %d: %s is valid: %t", e.Check.Proposal.Round.View, e.Check.Proposal.Digest.Short(), e.Valid)
+	case consensus.Delivered:
+		return "delivered " + e.Digest.Short()
 	case consensus.Durable:
 		return "durable " + e.Digest.Short()
 	}
