@@ -6,7 +6,8 @@
 // certificate, receipts, flat state, indexes) as one synced batch. The state
 // tree goes with every TreeInterval-th block; with the others go the block's
 // changes, from which OpenTree makes the latest tree again (ledger.md, "State
-// tree"). Logs are the write-ahead logs of consensus, one for each epoch: files of
+// tree"). With the last block of an epoch goes the version of the tree before it,
+// which that block's header proves: other nodes begin from it, by an Import. Logs are the write-ahead logs of consensus, one for each epoch: files of
 // their own, because a vote has to be durable between blocks.
 //
 // Invariants:

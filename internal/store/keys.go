@@ -24,6 +24,7 @@ const (
 	tableNode        = 'n' // node key → record of the tree
 	tableStale       = 'x' // version → keys of the nodes that it made stale
 	tableChanges     = 'k' // height → changes, after the last version of the tree
+	tableEpoch       = 'e' // epoch → height of its last block ‖ what shows its end
 )
 
 // Names in tableMeta.
@@ -32,6 +33,8 @@ const (
 	metaLatest = "latest" // → height
 	metaTree   = "tree"   // → last height whose tree is written
 	metaPruned = "pruned" // → first version that is still whole
+	metaGoal   = "goal"   // → version ‖ goal of the import under way
+	metaImport = "import" // → its progress
 )
 
 // formatVersion is the version of this layout. A Store refuses any other.

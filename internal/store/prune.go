@@ -35,7 +35,8 @@ const pruneChunk = 1000
 
 // Prune deletes the tree's nodes that only versions older than the last
 // KeepVersions need: a scan forward over what each version made stale, from
-// where the last one ended. It may run beside Commit, and after a crash it
+// where the last one ended. The versions before the last two blocks that ended
+// epochs stay as well, and all after them. It may run beside Commit, and after a crash it
 // starts again where it was. A context that ends it is no error.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if o.KeepVersions == 0 {
@@ -46,6 +47,9 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		return Pruned{}, nil
 	}
 	p := pruner{s: s, keep: uint64(tip.Height) - o.KeepVersions + 1}
+	if closings := s.closings.Load(); closings != nil {
+		p.keep = min(p.keep, (*closings)[0]-1)
+	}
 	p.limiter = rate.NewLimiter(rate.Inf, pruneChunk)
 	if o.NodesPerSecond > 0 {
 		p.limiter.SetLimit(rate.Limit(o.NodesPerSecond))

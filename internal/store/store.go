@@ -26,6 +26,8 @@ var (
 	ErrHeight = errors.New("store: not the next height")
 	// ErrTree says that a tree is not the one after the block.
 	ErrTree = errors.New("store: not the tree after the block")
+	// ErrNotEmpty says that there are blocks already.
+	ErrNotEmpty = errors.New("store: not empty")
 	// ErrCorrupt says that a record of the database cannot be what was written.
 	ErrCorrupt = errors.New("store: record is corrupt")
 )
@@ -41,6 +43,10 @@ type Store struct {
 
 	treeInterval uint64 // in blocks
 	pending      int    // bytes of changes since the tree was written
+
+	// closings is the heights of the last two blocks that ended epochs: the
+	// versions of the tree before them stay, see Prune.
+	closings atomic.Pointer[[]uint64]
 }
 
 // maxPendingBytes bounds the changes after which the tree is written though the
@@ -154,10 +160,13 @@ func (s *Store) load() error {
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: the tree's last height is %d, which has no tip", ErrCorrupt, written)
 	}
+	if err != nil {
+		return err
+	}
 	mark := treeTip.Mark()
 	s.latest.Store(&tip)
 	s.tree.Store(&mark)
-	return err
+	return s.loadClosings()
 }
 
 // TreeMark returns the last version of the state tree that is on disk, for
@@ -213,6 +222,8 @@ type Finalized struct {
 
 	Txs    []crypto.Digest // ids of the transactions, in the block's order
 	Orders []OrderEntry
+
+	Closing *Closing // nil: the block ends no epoch
 }
 
 // OrderEntry says that a transaction of the block concerns an order.
@@ -240,11 +251,22 @@ func (s *Store) Commit(f Finalized) error {
 	w.block(&f, tip)
 	w.indexes(&f)
 	w.state(f.Changes)
-	pending := 0
-	if s.treeIsDue(f.Height) {
+	written, pending := s.tree.Load(), s.pending
+	if f.Closing != nil {
+		if written, err = w.closing(&f, written); err != nil {
+			return errors.Join(err, b.Close())
+		}
+		tree, pending = tree.Persisted(*written), 0
+	}
+	if written == nil || uint64(f.Height)-written.Version >= s.treeInterval || pending >= maxPendingBytes {
 		w.tree(tree)
+		mark := tip.Mark()
+		written, pending = &mark, 0
 	} else {
-		pending = s.pending + w.changes(&f)
+		pending += w.changes(&f)
+	}
+	if last == nil {
+		w.imported()
 	}
 	if w.err != nil {
 		return fmt.Errorf("store: block %d: %w", f.Height, errors.Join(w.err, b.Close()))
@@ -252,11 +274,12 @@ func (s *Store) Commit(f Finalized) error {
 	if err := s.disk.call(func() error { return s.db.Apply(b, s.sync) }); err != nil {
 		return fmt.Errorf("store: committing block %d: %w", f.Height, err) // the batch may still be in use
 	}
-	if mark := tip.Mark(); s.treeIsDue(f.Height) {
-		s.tree.Store(&mark)
-	}
+	s.tree.Store(written)
 	s.pending = pending
 	s.latest.Store(&tip)
+	if f.Closing != nil {
+		s.closed(uint64(f.Height))
+	}
 	if err := b.Close(); err != nil {
 		return fmt.Errorf("store: block %d is committed, but: %w", f.Height, err)
 	}
@@ -277,12 +300,6 @@ func (s *Store) checkTree(f *Finalized) (*state.Tree, error) {
 		return nil, fmt.Errorf("%w: block %d with a tree that descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, written.Version)
 	}
 	return tree, nil
-}
-
-// treeIsDue reports whether the tree is written with the block of a height.
-func (s *Store) treeIsDue(height chain.Height) bool {
-	mark, some := s.TreeMark()
-	return !some || uint64(height)-mark.Version >= s.treeInterval || s.pending >= maxPendingBytes
 }
 
 // sizeHint is about how many bytes the batch will take.

@@ -1,0 +1,222 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// closing makes the next block one that ends an epoch.
+func (h *history) closing(t testing.TB, epoch uint64) store.Finalized {
+	before := h.tree
+	f := h.next(t)
+	f.Closing = &store.Closing{Epoch: epoch, Record: fmt.Appendf(nil, "end of %d", epoch), Before: before}
+	return f
+}
+
+// leaves returns a version of the tree that a store can open.
+func leaves(t testing.TB, s *store.Store, height chain.Height) []state.Entry {
+	t.Helper()
+	tree, err := s.OpenTree(height)
+	check(t, err)
+	var out []state.Entry
+	for e, err := range tree.Iterate(crypto.Digest{}) {
+		check(t, err)
+		out = append(out, e)
+	}
+	return out
+}
+
+func (h *history) checkLeaves(t testing.TB, list []state.Entry, height int) {
+	t.Helper()
+	got := map[string]string{}
+	for _, e := range list {
+		got[string(e.Key)] = string(e.Value)
+	}
+	if !maps.Equal(got, h.states[height]) {
+		t.Fatalf("the version of height %d has %d leaves, want %d", height, len(got), len(h.states[height]))
+	}
+}
+
+// The versions before the last two ends of epochs stay, whatever is written and
+// pruned since.
+func TestStateBeforeTheEndOfAnEpochStays(t *testing.T) {
+	for _, interval := range []int{1, 4, 100} {
+		t.Run(fmt.Sprint(interval), func(t *testing.T) {
+			disk := vfs.NewMem()
+			open := func() *store.Store { return must(store.OpenOn(disk, "db", store.Options{TreeInterval: interval}))(t) }
+			s := open()
+			h := newHistory(s)
+			closings := map[int]uint64{5: 1, 6: 2, 17: 3, 30: 4}
+			for height := range 40 {
+				f := store.Finalized{}
+				if epoch, ends := closings[height]; ends {
+					f = h.closing(t, epoch)
+				} else {
+					f = h.next(t)
+				}
+				check(t, s.Commit(f))
+				_, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1})
+				check(t, err)
+				if height%7 == 0 {
+					check(t, s.Close())
+					s = open()
+					h.tree = must(s.OpenTree(chain.Height(height)))(t)
+				}
+				switch {
+				case height >= 30:
+					h.checkLeaves(t, leaves(t, s, 29), 29)
+					h.checkLeaves(t, leaves(t, s, 16), 16)
+				case height >= 17:
+					h.checkLeaves(t, leaves(t, s, 16), 16)
+					h.checkLeaves(t, leaves(t, s, 5), 5)
+				case height >= 6:
+					h.checkLeaves(t, leaves(t, s, 4), 4)
+				}
+			}
+			if _, err := s.OpenTree(4); !errors.Is(err, state.ErrNoVersion) {
+				t.Errorf("the version before the end of epoch 1: %v, want ErrNoVersion", err)
+			}
+			end, ok, err := s.EpochEnd(3)
+			if err != nil || !ok || end.Height != 17 || string(end.Record) != "end of 3" {
+				t.Errorf("%+v, %v, %v", end, ok, err)
+			}
+			ends, err := s.LastEpochEnds(3)
+			if err != nil || len(ends) != 3 || ends[0].Epoch != 4 || ends[2].Epoch != 2 || ends[0].Height != 30 {
+				t.Errorf("%+v, %v", ends, err)
+			}
+			if _, ok, err := s.EpochEnd(5); ok || err != nil {
+				t.Errorf("the end of an epoch that goes on: %v, %v", ok, err)
+			}
+			h.checkLeaves(t, leaves(t, s, 39), 39)
+			check(t, s.Close())
+		})
+	}
+}
+
+func TestEndOfAnEpochWithAnotherTreeIsRefused(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(s)
+	for range 3 {
+		check(t, s.Commit(h.next(t)))
+	}
+	f := h.closing(t, 1)
+	f.Closing.Before = f.Tree
+	if err := s.Commit(f); !errors.Is(err, store.ErrTree) {
+		t.Errorf("the tree after the block: %v", err)
+	}
+	f.Closing.Before = must(state.NewTree(s, 0).Next(2, nil, 1))(t)
+	if err := s.Commit(f); err == nil {
+		t.Error("a tree of no descent is taken")
+	}
+	check(t, s.Close())
+}
+
+func TestImportIsResumedAndEndsWithTheFirstBlock(t *testing.T) {
+	source := must(store.OpenMemory(store.Options{}))(t)
+	h := newHistory(source)
+	for range 20 {
+		check(t, source.Commit(h.next(t)))
+	}
+	before := must2(source.Tip(19))(t)
+	list := leaves(t, source, 19)
+	first := h.next(t)
+
+	disk := vfs.NewMem()
+	open := func() *store.Store { return must(store.OpenOn(disk, "db", store.Options{}))(t) }
+	s := open()
+	// Another goal, which is given up.
+	other, progress, err := s.Import([]byte("other"), 19)
+	if err != nil || progress != nil {
+		t.Fatalf("%q, %v", progress, err)
+	}
+	junk := state.Entry{Position: state.Position([]byte("junk")), Key: []byte("junk"), Value: []byte("x")}
+	check(t, other.Put([]state.Entry{junk}, []byte("some")))
+	begin := func() (*store.Import, []byte) {
+		i, progress, err := s.Import([]byte("goal"), 19)
+		check(t, err)
+		return i, progress
+	}
+	i, progress := begin()
+	if progress != nil {
+		t.Fatalf("another goal's progress is %q", progress)
+	}
+	if _, err := i.Finish(before, id("genesis")); !errors.Is(err, state.ErrWrongRoot) {
+		t.Fatalf("an empty import: %v, want ErrWrongRoot", err)
+	}
+	slices.Reverse(list)
+	half := len(list) / 2
+	check(t, i.Put(list[:half], []byte("half")))
+	check(t, s.Close())
+	s = open()
+	if i, progress = begin(); string(progress) != "half" {
+		t.Fatalf("progress %q after a restart", progress)
+	}
+	check(t, i.Put(list[half:], []byte("all")))
+	check(t, i.PutEpoch(store.EpochEnd{Epoch: 7, Height: 15, Record: []byte("end of 7")}))
+	tree, err := i.Finish(before, id("genesis"))
+	check(t, err)
+	check(t, s.Close()) // a crash between the tree and the first block
+	s = open()
+	if _, some := s.Latest(); some {
+		t.Fatal("an import makes a block")
+	}
+	if goal, version, ok, err := s.ImportGoal(); err != nil || !ok || string(goal) != "goal" || version != 19 {
+		t.Fatalf("goal %q, version %d, %v, %v", goal, version, ok, err)
+	}
+	i, _ = begin()
+	tree, err = i.Finish(before, id("genesis"))
+	check(t, err)
+	if got := collect(s.State()); !maps.Equal(got, h.states[19]) {
+		t.Fatal("the imported state differs")
+	}
+	first.Tree = must(tree.Next(20, first.Changes, 1))(t)
+	first.Closing = &store.Closing{Epoch: 8, Record: []byte("end of 8"), Before: tree}
+	check(t, s.Commit(first))
+	if _, _, err := s.Import([]byte("goal"), 19); !errors.Is(err, store.ErrNotEmpty) {
+		t.Errorf("an import into a store with blocks: %v", err)
+	}
+	h.tree = first.Tree
+	for range 30 {
+		check(t, s.Commit(h.next(t)))
+		_, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1})
+		check(t, err)
+	}
+	check(t, s.Close())
+	s = open()
+	if _, _, ok, err := s.ImportGoal(); ok || err != nil {
+		t.Errorf("the import is still noted: %v", err)
+	}
+	h.checkLeaves(t, leaves(t, s, 50), 50)
+	h.checkLeaves(t, leaves(t, s, 19), 19)
+	if origin, ok, err := s.Tip(0); err != nil || !ok || origin.Digest != id("genesis") {
+		t.Errorf("the chain begins with %+v, %v, %v", origin, ok, err)
+	}
+	if end, ok, err := s.EpochEnd(7); err != nil || !ok || string(end.Record) != "end of 7" {
+		t.Errorf("%+v, %v, %v", end, ok, err)
+	}
+	check(t, s.Close())
+	check(t, source.Close())
+}
+
+// must2 is must for what may be absent.
+func must2[T any](v T, ok bool, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		check(t, err)
+		if !ok {
+			t.Fatal("not there")
+		}
+		return v
+	}
+}
