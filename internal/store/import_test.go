@@ -130,12 +130,58 @@ func TestImportIsResumedAndEndsWithTheFirstBlock(t *testing.T) {
 	}
 	before := must2(source.Tip(19))(t)
 	list := leaves(t, source, 19)
-	first := h.next(t)
-
+	check(t, source.Close())
 	disk := vfs.NewMem()
-	open := func() *store.Store { return must(store.OpenOn(disk, "db", store.Options{}))(t) }
-	s := open()
-	// Another goal, which is given up.
+	s := must(store.OpenOn(disk, "db", store.Options{}))(t)
+	s = importInParts(t, s, disk, importing{list, before})
+	if got := collect(s.State()); !maps.Equal(got, h.states[19]) {
+		t.Fatal("the imported state differs")
+	}
+	i, _, err := s.Import([]byte("goal"), 19)
+	check(t, err)
+	tree, err := i.Finish(before, id("genesis"))
+	check(t, err)
+	h.tree = tree
+	check(t, s.Commit(h.closing(t, 8)))
+	if _, _, err := s.Import([]byte("goal"), 19); !errors.Is(err, store.ErrNotEmpty) {
+		t.Errorf("an import into a store with blocks: %v", err)
+	}
+	for range 30 {
+		check(t, s.Commit(h.next(t)))
+		_, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1})
+		check(t, err)
+	}
+	check(t, s.Close())
+	s = must(store.OpenOn(disk, "db", store.Options{}))(t)
+	if _, _, ok, err := s.ImportGoal(); ok || err != nil {
+		t.Errorf("the import is still noted: %v", err)
+	}
+	h.checkLeaves(t, leaves(t, s, 50), 50)
+	h.checkLeaves(t, leaves(t, s, 19), 19)
+	if origin, ok, err := s.Tip(0); err != nil || !ok || origin.Digest != id("genesis") {
+		t.Errorf("the chain begins with %+v, %v, %v", origin, ok, err)
+	}
+	if end, ok, err := s.EpochEnd(7); err != nil || !ok || string(end.Record) != "end of 7" {
+		t.Errorf("%+v, %v, %v", end, ok, err)
+	}
+	check(t, s.Close())
+}
+
+// importing is a state to be imported.
+type importing struct {
+	list   []state.Entry
+	before store.Tip
+}
+
+// importInParts brings the state in, the last leaves first, with restarts and
+// after another goal was given up. It returns the store, opened again.
+func importInParts(t *testing.T, s *store.Store, disk vfs.FS, what importing) *store.Store {
+	t.Helper()
+	reopen := func() {
+		check(t, s.Close())
+		s = must(store.OpenOn(disk, "db", store.Options{}))(t)
+	}
+	list, before := what.list, what.before
 	other, progress, err := s.Import([]byte("other"), 19)
 	if err != nil || progress != nil {
 		t.Fatalf("%q, %v", progress, err)
@@ -157,56 +203,22 @@ func TestImportIsResumedAndEndsWithTheFirstBlock(t *testing.T) {
 	slices.Reverse(list)
 	half := len(list) / 2
 	check(t, i.Put(list[:half], []byte("half")))
-	check(t, s.Close())
-	s = open()
+	reopen()
 	if i, progress = begin(); string(progress) != "half" {
 		t.Fatalf("progress %q after a restart", progress)
 	}
 	check(t, i.Put(list[half:], []byte("all")))
 	check(t, i.PutEpoch(store.EpochEnd{Epoch: 7, Height: 15, Record: []byte("end of 7")}))
-	tree, err := i.Finish(before, id("genesis"))
+	_, err = i.Finish(before, id("genesis"))
 	check(t, err)
-	check(t, s.Close()) // a crash between the tree and the first block
-	s = open()
+	reopen() // a crash between the tree and the first block
 	if _, some := s.Latest(); some {
 		t.Fatal("an import makes a block")
 	}
 	if goal, version, ok, err := s.ImportGoal(); err != nil || !ok || string(goal) != "goal" || version != 19 {
 		t.Fatalf("goal %q, version %d, %v, %v", goal, version, ok, err)
 	}
-	i, _ = begin()
-	tree, err = i.Finish(before, id("genesis"))
-	check(t, err)
-	if got := collect(s.State()); !maps.Equal(got, h.states[19]) {
-		t.Fatal("the imported state differs")
-	}
-	first.Tree = must(tree.Next(20, first.Changes, 1))(t)
-	first.Closing = &store.Closing{Epoch: 8, Record: []byte("end of 8"), Before: tree}
-	check(t, s.Commit(first))
-	if _, _, err := s.Import([]byte("goal"), 19); !errors.Is(err, store.ErrNotEmpty) {
-		t.Errorf("an import into a store with blocks: %v", err)
-	}
-	h.tree = first.Tree
-	for range 30 {
-		check(t, s.Commit(h.next(t)))
-		_, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1})
-		check(t, err)
-	}
-	check(t, s.Close())
-	s = open()
-	if _, _, ok, err := s.ImportGoal(); ok || err != nil {
-		t.Errorf("the import is still noted: %v", err)
-	}
-	h.checkLeaves(t, leaves(t, s, 50), 50)
-	h.checkLeaves(t, leaves(t, s, 19), 19)
-	if origin, ok, err := s.Tip(0); err != nil || !ok || origin.Digest != id("genesis") {
-		t.Errorf("the chain begins with %+v, %v, %v", origin, ok, err)
-	}
-	if end, ok, err := s.EpochEnd(7); err != nil || !ok || string(end.Record) != "end of 7" {
-		t.Errorf("%+v, %v, %v", end, ok, err)
-	}
-	check(t, s.Close())
-	check(t, source.Close())
+	return s
 }
 
 // must2 is must for what may be absent.
