@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/netem"
+)
+
+// The chaos tests break a running network of real processes, and want it whole
+// again within 20 seconds of each fault's end: every node finalizes, all have the
+// same state, the supply adds up, and nobody has signed twice. Not here but in the
+// simulator: clocks that disagree (no process of a machine can be given another
+// wall clock by honest means) and what a disk forgets at a power cut.
+
+// chaosFault is something that happens to a network. It returns at its end.
+type chaosFault struct {
+	name string
+	// quorum says that two thirds are left while it lasts, so that the chain
+	// must go on.
+	quorum bool
+	do     func(t *testing.T, n *chaosNet)
+}
+
+// run lets faults happen one after the other to a network under load. A network
+// that does not recover is not broken further.
+func (n *chaosNet) run(t *testing.T, faults []chaosFault) {
+	t.Helper()
+	load := n.startLoad(t)
+	for _, f := range faults {
+		ok := t.Run(f.name, func(t *testing.T) {
+			seen, before := load.count(), n.highest(t.Context())
+			began := time.Now()
+			watch := n.watch(t.Context())
+			f.do(t, n)
+			stall, risen := watch()
+			lasted := time.Since(began)
+			if f.quorum && risen == 0 {
+				t.Errorf("nothing was finalized in the %v of the fault, at height %d", lasted, before)
+			}
+			took := n.recovered(t)
+			load.awaitMore(t)
+			n.agree(t)
+			median, slowest := load.finality(seen)
+			t.Logf("recovered in %v after %v; %d blocks meanwhile, longest stall %v; %d transfers, finality %v, at most %v; %s",
+				took, lasted.Round(time.Millisecond), risen, stall, load.count()-seen, median.Round(time.Millisecond), slowest.Round(time.Millisecond), n.describe())
+		})
+		if !ok {
+			return
+		}
+	}
+	load.checkBalance(t)
+}
+
+// watch follows the highest finalized height until its result is called, which
+// returns the longest time without a rise and the sum of rises.
+func (n *chaosNet) watch(ctx context.Context) func() (time.Duration, int) {
+	ctx, stop := context.WithCancel(ctx)
+	var stall time.Duration
+	var risen int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		last, since := n.highest(ctx), time.Now()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				stall = max(stall, time.Since(since)).Round(time.Millisecond)
+				return
+			}
+			if h := n.highest(ctx); h > last {
+				stall = max(stall, time.Since(since))
+				risen += int(h - last)
+				last, since = h, time.Now()
+			}
+		}
+	}()
+	return func() (time.Duration, int) {
+		stop()
+		<-done
+		return stall, risen
+	}
+}
+
+// lasts lets a fault last.
+func lasts(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// disconnected takes nodes off the network, at their own end of the cable, and
+// puts them back.
+func disconnected(d time.Duration, which ...int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		for _, i := range which {
+			command(t, "ip", "-n", n.nodes[i].ns, "link", "set", "eth0", "down")
+		}
+		lasts(t, d)
+		for _, i := range which {
+			command(t, "ip", "-n", n.nodes[i].ns, "link", "set", "eth0", "up")
+		}
+	}
+}
+
+// paused stops processes and lets them go on.
+func paused(d time.Duration, which ...int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		for _, i := range which {
+			n.nodes[i].signal(t, syscall.SIGSTOP)
+		}
+		lasts(t, d)
+		for _, i := range which {
+			n.nodes[i].signal(t, syscall.SIGCONT)
+		}
+	}
+}
+
+// stuttering gives a process a fifth of the time: a machine that is too slow.
+func stuttering(d time.Duration, i int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		for range int(d / (500 * time.Millisecond)) {
+			n.nodes[i].signal(t, syscall.SIGSTOP)
+			lasts(t, 400*time.Millisecond)
+			n.nodes[i].signal(t, syscall.SIGCONT)
+			lasts(t, 100*time.Millisecond)
+		}
+	}
+}
+
+// killed kills processes at the same time and starts them again after a while.
+func killed(d time.Duration, which ...int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		for _, i := range which {
+			n.nodes[i].signal(t, syscall.SIGKILL)
+		}
+		for _, i := range which {
+			n.nodes[i].awaitEnd(t, 10*time.Second)
+		}
+		lasts(t, d)
+		for _, i := range which {
+			n.start(t, n.nodes[i])
+		}
+	}
+}
+
+// partitioned puts nodes on sides and heals.
+func partitioned(d time.Duration, sides ...int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		n.relay.Partition(sides)
+		lasts(t, d)
+		n.relay.Partition(nil)
+	}
+}
+
+// weathered gives all links a weather for a while. The chain goes on in it.
+func weathered(d time.Duration, w netem.Weather) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		n.relay.SetAllWeather(w)
+		lasts(t, d)
+		took := n.recovered(t)
+		t.Logf("in this weather every node finalizes a new block within %v", took)
+		n.relay.SetAllWeather(netem.Weather{})
+	}
+}
+
+// everybody is the indices of all nodes.
+func everybody(count int) []int {
+	all := make([]int, count)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// TestChaosOfFour breaks a network of four validators, of which it can lose one.
+func TestChaosOfFour(t *testing.T) {
+	endToEnd(t)
+	const small = 3 // its data are on a disk of diskMiB
+	n := newChaosNet(t, chaosShape{validators: 4, seed: 1, diskMiB: map[int]int{small: chaosDiskMiB}})
+	n.run(t, []chaosFault{
+		{"nothing", true, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
+		{"disconnect one for 10 s", true, disconnected(10*time.Second, 1)},
+		{"disconnect one for 25 s, longer than a connection lives", true, disconnected(25*time.Second, 2)},
+		{"pause one for 10 s", true, paused(10*time.Second, 0)},
+		{"one that is too slow for 10 s", true, stuttering(10*time.Second, 1)},
+		{"kill one", true, killed(3*time.Second, 2)},
+		{"kill one, which starts at once", false, killed(0, 1)},
+		{"kill all", false, killed(time.Second, everybody(4)...)},
+		{"kill all again, which start at once", false, killed(0, everybody(4)...)},
+		{"partition 2|2 for 10 s", false, partitioned(10*time.Second, 0, 1, 0, 1)},
+		{"partition 2|2 for 25 s", false, partitioned(25*time.Second, 0, 0, 1, 1)},
+		{"100 ms ± 20 ms with 1 % loss", true, weathered(15*time.Second, chaosWeather)},
+		{"duplicates and reordering besides", true, weathered(15*time.Second, chaosStorm)},
+		{"full disk", true, fullDisk(small)},
+		{"the previous build", true, previousBuild(0)},
+	})
+}
+
+// TestChaosOfSeven breaks a network of seven, of which it can lose two.
+func TestChaosOfSeven(t *testing.T) {
+	endToEnd(t)
+	n := newChaosNet(t, chaosShape{validators: 7, seed: 2})
+	n.run(t, []chaosFault{
+		{"nothing", true, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
+		{"disconnect two for 10 s", true, disconnected(10*time.Second, 1, 5)},
+		{"pause two for 10 s", true, paused(10*time.Second, 0, 3)},
+		{"kill two", true, killed(3*time.Second, 2, 6)},
+		{"kill all", false, killed(time.Second, everybody(7)...)},
+		{"partition 3|4 for 10 s", false, partitioned(10*time.Second, 0, 1, 0, 1, 0, 1, 1)},
+		{"100 ms ± 20 ms with 1 % loss", true, weathered(15*time.Second, chaosWeather)},
+		{"duplicates and reordering besides", true, weathered(15*time.Second, chaosStorm)},
+	})
+}
+
+// The weathers of the chaos tests. In both, jitter alone lets datagrams overtake
+// each other.
+var (
+	chaosWeather = netem.Weather{Delay: 100 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 10}
+	chaosStorm   = netem.Weather{Delay: 100 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 10, Duplicate: 20, Late: 20, LateBy: 300 * time.Millisecond}
+)
+
+// chaosDiskMiB is enough for a node's data, and not much more.
+const chaosDiskMiB = 128
+
+// fullDisk fills a node's disk, sees the node end with a message that says so, and
+// starts it again once there is room.
+func fullDisk(i int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		v := n.nodes[i]
+		position := len(v.logSince(t, 0))
+		ballast := filepath.Join(v.dataDir(), "ballast")
+		written, err := fillDisk(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.awaitEnd(t, 20*time.Second)
+		last := lastLine(v.logSince(t, position))
+		t.Logf("with %d MiB of ballast node %d ended: %v: %s", written>>20, i, v.err, last)
+		if exit, ok := errors.AsType[*exec.ExitError](v.err); !ok || exit.ExitCode() != exitFailed {
+			t.Errorf("node %d: %v, want exit code %d", i, v.err, exitFailed)
+		}
+		if !strings.HasPrefix(last, "hypermesh: ") || !strings.Contains(last, "no space left on device") {
+			t.Errorf("the last line does not name the disk: %s", last)
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+		n.start(t, v)
+	}
+}
+
+// fillDisk writes until the disk is full, and returns how much it took.
+func fillDisk(path string) (written int, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	block := make([]byte, 64<<10)
+	for {
+		k, err := f.Write(block)
+		written += k
+		switch {
+		case errors.Is(err, syscall.ENOSPC) && len(block) > 1:
+			block = block[:len(block)/2] // to the last byte
+		case errors.Is(err, syscall.ENOSPC):
+			return written, f.Close()
+		case err != nil:
+			return written, errors.Join(err, f.Close())
+		}
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// previousFile names the commit of the previous build: the latest whose formats,
+// on the wire and on the disk, are those of this one.
+const previousFile = "testdata/chaos/previous"
+
+// previousProgram builds the program as it was.
+var previousProgram = sync.OnceValues(func() (string, error) {
+	text, err := os.ReadFile(previousFile)
+	if err != nil {
+		return "", err
+	}
+	commit := strings.TrimSpace(string(text))
+	dir, err := built()
+	if err != nil {
+		return "", err
+	}
+	tree := filepath.Join(dir, "previous")
+	program := filepath.Join(dir, "hypermesh-previous")
+	script := `mkdir "$1" && git -C ../.. archive "$2" | tar -x -C "$1" && cd "$1" && go build -o "$3" ./cmd/hypermesh && rm -r "$1"`
+	if out, err := exec.Command("bash", "-euo", "pipefail", "-c", script, "build", tree, commit, program).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building commit %s: %w\n%s", commit, err, out)
+	}
+	return program, nil
+})
+
+// previousBuild runs one node on the previous build among the others, and then on
+// this one again, with the data that the other left.
+func previousBuild(i int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		previous, err := previousProgram()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := n.nodes[i]
+		current := v.program
+		for _, program := range []string{previous, current} {
+			v.stop(t)
+			v.program = program
+			n.start(t, v)
+			took := n.recovered(t)
+			n.agree(t)
+			t.Logf("node %d runs %s: all finalize within %v", i, filepath.Base(program), took)
+		}
+	}
+}
