@@ -53,6 +53,7 @@ type chaosNode struct {
 	id      crypto.PublicKey
 	peers   []string // arguments
 	log     string
+	disk    string // the directory that is a small disk, if any
 	http    *http.Client
 	client  *sdk.Client // asks this node alone
 	program string
@@ -73,7 +74,7 @@ type chaosShape struct {
 	hosts      int // with those that are no validators at first; 0: validators
 	seed       uint64
 	params     map[string]any // of genesis.json, in place of a devnet's
-	diskMiB    map[int]int    // by host: its data directory is a tmpfs of this size
+	disks      map[int]string // by host: which part of its home is a small disk of its own
 }
 
 var chaosNets atomic.Int32 // made by this process
@@ -236,8 +237,8 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		"--community", n.holders[0].Address().String(), "--foundation", n.holders[1].Address().String(), "--sale", n.holders[2].Address().String())
 	setParams(t, path, shape.params)
 	for _, v := range n.nodes {
-		if mib := shape.diskMiB[v.index]; mib > 0 {
-			n.mountDisk(t, v, mib)
+		if part := shape.disks[v.index]; part != "" {
+			n.mountDisk(t, v, part)
 		}
 		var made initResult
 		out := must("node", "init", "--home", v.home, "--validator", "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json")
@@ -295,21 +296,23 @@ func setParams(t *testing.T, path string, params map[string]any) {
 	}
 }
 
-// mountDisk gives a node's data a small disk.
-func (n *chaosNet) mountDisk(t *testing.T, v *chaosNode, mib int) {
+// chaosDiskMiB is enough for a node's data, and not much more.
+const chaosDiskMiB = 128
+
+// mountDisk gives a part of a node's home a small disk.
+func (n *chaosNet) mountDisk(t *testing.T, v *chaosNode, part string) {
 	t.Helper()
-	if err := os.MkdirAll(v.dataDir(), 0o755); err != nil {
+	v.disk = filepath.Join(v.home, part)
+	if err := os.MkdirAll(v.disk, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", mib), n.prefix+"disk", v.dataDir())
+	command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", chaosDiskMiB), n.prefix+"disk", v.disk)
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", v.dataDir()).CombinedOutput(); err != nil {
-			t.Errorf("unmounting %s: %v: %s", v.dataDir(), err, out)
+		if out, err := exec.Command("umount", v.disk).CombinedOutput(); err != nil {
+			t.Errorf("unmounting %s: %v: %s", v.disk, err, out)
 		}
 	})
 }
-
-func (v *chaosNode) dataDir() string { return filepath.Join(v.home, "data") }
 
 // connect makes the clients that ask a node over its loopback.
 func (n *chaosNet) connect(t *testing.T, v *chaosNode) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,14 +24,21 @@ import (
 // simulator: clocks that disagree (no process of a machine can be given another
 // wall clock by honest means) and what a disk forgets at a power cut.
 
-// chaosFault is something that happens to a network. It returns at its end.
+// chaosFault is something that happens to a network. do returns at its end.
 type chaosFault struct {
 	name string
-	// quorum says that two thirds are left while it lasts, so that the chain
-	// must go on.
-	quorum bool
-	do     func(t *testing.T, n *chaosNet)
+	mean meanwhile
+	do   func(t *testing.T, n *chaosNet)
 }
+
+// meanwhile says what the chain does while a fault lasts.
+type meanwhile int
+
+const (
+	maybe  meanwhile = iota // the fault does not last
+	goesOn                  // two thirds are left
+	stands                  // they are not, so that nothing can be finalized but what was under way
+)
 
 // run lets faults happen one after the other to a network under load. A network
 // that does not recover is not broken further.
@@ -37,28 +46,29 @@ func (n *chaosNet) run(t *testing.T, faults []chaosFault) {
 	t.Helper()
 	load := n.startLoad(t)
 	for _, f := range faults {
-		ok := t.Run(f.name, func(t *testing.T) {
-			seen, before := load.count(), n.highest(t.Context())
-			began := time.Now()
-			watch := n.watch(t.Context())
-			f.do(t, n)
-			stall, risen := watch()
-			lasted := time.Since(began)
-			if f.quorum && risen == 0 {
-				t.Errorf("nothing was finalized in the %v of the fault, at height %d", lasted, before)
-			}
-			took := n.recovered(t)
-			load.awaitMore(t)
-			n.agree(t)
-			median, slowest := load.finality(seen)
-			t.Logf("recovered in %v after %v; %d blocks meanwhile, longest stall %v; %d transfers, finality %v, at most %v; %s",
-				took, lasted.Round(time.Millisecond), risen, stall, load.count()-seen, median.Round(time.Millisecond), slowest.Round(time.Millisecond), n.describe())
-		})
-		if !ok {
+		if !t.Run(f.name, func(t *testing.T) { n.runOne(t, load, f) }) {
 			return
 		}
 	}
 	load.checkBalance(t)
+}
+
+func (n *chaosNet) runOne(t *testing.T, load *chaosLoad, f chaosFault) {
+	seen, began := load.count(), time.Now()
+	watch := n.watch(t.Context())
+	f.do(t, n)
+	stall, risen := watch()
+	lasted := time.Since(began)
+	const underWay = 3 // blocks
+	if f.mean == goesOn && risen == 0 || f.mean == stands && risen > underWay {
+		t.Errorf("%d blocks were finalized while it lasted, %v", risen, lasted)
+	}
+	took := n.recovered(t)
+	load.awaitMore(t)
+	n.agree(t)
+	median, slowest := load.finality(seen)
+	t.Logf("recovered in %v after %v; %d blocks meanwhile, longest stall %v; %d transfers, finality %v, at most %v; %s",
+		took, lasted.Round(time.Millisecond), risen, stall, load.count()-seen, median.Round(time.Millisecond), slowest.Round(time.Millisecond), n.describe())
 }
 
 // watch follows the highest finalized height until its result is called, which
@@ -167,12 +177,43 @@ func partitioned(d time.Duration, sides ...int) func(*testing.T, *chaosNet) {
 	}
 }
 
+// deafened has nodes send, but hear nobody.
+func deafened(d time.Duration, which ...int) func(*testing.T, *chaosNet) {
+	return func(t *testing.T, n *chaosNet) {
+		cut := func(off bool) {
+			for _, to := range which {
+				for from := range n.nodes {
+					if from != to {
+						n.relay.Cut(from, to, off)
+					}
+				}
+			}
+		}
+		cut(true)
+		lasts(t, d)
+		cut(false)
+	}
+}
+
+// restarted stops every process politely and starts it again, one after the other.
+func restarted(t *testing.T, n *chaosNet) {
+	for _, v := range n.nodes {
+		v.stop(t)
+		n.start(t, v)
+		n.recovered(t)
+	}
+}
+
 // weathered gives all links a weather for a while. The chain goes on in it.
 func weathered(d time.Duration, w netem.Weather) func(*testing.T, *chaosNet) {
 	return func(t *testing.T, n *chaosNet) {
+		before := n.relay.TotalTraffic()
 		n.relay.SetAllWeather(w)
 		lasts(t, d)
 		took := n.recovered(t)
+		if after := n.relay.TotalTraffic(); after.Lost == before.Lost || w.Duplicate > 0 && after.Duplicated == before.Duplicated {
+			t.Errorf("the weather was not bad: %+v after %+v", after, before)
+		}
 		t.Logf("in this weather every node finalizes a new block within %v", took)
 		n.relay.SetAllWeather(netem.Weather{})
 	}
@@ -190,24 +231,28 @@ func everybody(count int) []int {
 // TestChaosOfFour breaks a network of four validators, of which it can lose one.
 func TestChaosOfFour(t *testing.T) {
 	endToEnd(t)
-	const small = 3 // its data are on a disk of diskMiB
-	n := newChaosNet(t, chaosShape{validators: 4, seed: 1, diskMiB: map[int]int{small: chaosDiskMiB}})
+	n := newChaosNet(t, chaosShape{validators: 4, seed: 1, disks: map[int]string{2: "data/chain", 3: "data"}})
+	n.checkIsolation(t)
 	n.run(t, []chaosFault{
-		{"nothing", true, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
-		{"disconnect one for 10 s", true, disconnected(10*time.Second, 1)},
-		{"disconnect one for 25 s, longer than a connection lives", true, disconnected(25*time.Second, 2)},
-		{"pause one for 10 s", true, paused(10*time.Second, 0)},
-		{"one that is too slow for 10 s", true, stuttering(10*time.Second, 1)},
-		{"kill one", true, killed(3*time.Second, 2)},
-		{"kill one, which starts at once", false, killed(0, 1)},
-		{"kill all", false, killed(time.Second, everybody(4)...)},
-		{"kill all again, which start at once", false, killed(0, everybody(4)...)},
-		{"partition 2|2 for 10 s", false, partitioned(10*time.Second, 0, 1, 0, 1)},
-		{"partition 2|2 for 25 s", false, partitioned(25*time.Second, 0, 0, 1, 1)},
-		{"100 ms ± 20 ms with 1 % loss", true, weathered(15*time.Second, chaosWeather)},
-		{"duplicates and reordering besides", true, weathered(15*time.Second, chaosStorm)},
-		{"full disk", true, fullDisk(small)},
-		{"the previous build", true, previousBuild(0)},
+		{"nothing", goesOn, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
+		{"disconnect one for 10 s", goesOn, disconnected(10*time.Second, 1)},
+		{"disconnect one for 25 s, longer than a connection lives", goesOn, disconnected(25*time.Second, 2)},
+		{"one hears nobody for 10 s", goesOn, deafened(10*time.Second, 3)},
+		{"pause one for 10 s", goesOn, paused(10*time.Second, 0)},
+		{"one is too slow for 10 s", goesOn, stuttering(10*time.Second, 1)},
+		{"restart one after the other", goesOn, restarted},
+		{"kill one", goesOn, killed(3*time.Second, 2)},
+		{"kill one, which starts at once", maybe, killed(0, 1)},
+		{"kill two", stands, killed(3*time.Second, 0, 3)},
+		{"kill all", stands, killed(time.Second, everybody(4)...)},
+		{"kill all again, which start at once", maybe, killed(0, everybody(4)...)},
+		{"partition 2|2 for 10 s", stands, partitioned(10*time.Second, 0, 1, 0, 1)},
+		{"partition 2|2 for 25 s", stands, partitioned(25*time.Second, 0, 0, 1, 1)},
+		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
+		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
+		{"full disk of the data", maybe, fullDisk(3)},
+		{"full disk of the chain's store", maybe, fullDisk(2)},
+		{"the previous build", goesOn, previousBuild(0)},
 	})
 }
 
@@ -216,15 +261,54 @@ func TestChaosOfSeven(t *testing.T) {
 	endToEnd(t)
 	n := newChaosNet(t, chaosShape{validators: 7, seed: 2})
 	n.run(t, []chaosFault{
-		{"nothing", true, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
-		{"disconnect two for 10 s", true, disconnected(10*time.Second, 1, 5)},
-		{"pause two for 10 s", true, paused(10*time.Second, 0, 3)},
-		{"kill two", true, killed(3*time.Second, 2, 6)},
-		{"kill all", false, killed(time.Second, everybody(7)...)},
-		{"partition 3|4 for 10 s", false, partitioned(10*time.Second, 0, 1, 0, 1, 0, 1, 1)},
-		{"100 ms ± 20 ms with 1 % loss", true, weathered(15*time.Second, chaosWeather)},
-		{"duplicates and reordering besides", true, weathered(15*time.Second, chaosStorm)},
+		{"nothing", goesOn, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
+		{"disconnect two for 10 s", goesOn, disconnected(10*time.Second, 1, 5)},
+		{"pause two for 10 s", goesOn, paused(10*time.Second, 0, 3)},
+		{"pause all for 3 s", stands, paused(3*time.Second, everybody(7)...)},
+		{"kill two", goesOn, killed(3*time.Second, 2, 6)},
+		{"kill all", stands, killed(time.Second, everybody(7)...)},
+		{"partition 3|4 for 10 s", stands, partitioned(10*time.Second, 0, 1, 0, 1, 0, 1, 1)},
+		{"three islands for 10 s", stands, partitioned(10*time.Second, 0, 0, 1, 1, 2, 2, 2)},
+		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
+		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
 	})
+}
+
+// checkIsolation demands that the relay is the only way between nodes.
+func (n *chaosNet) checkIsolation(t *testing.T) {
+	t.Helper()
+	const port = 9
+	var at *net.UDPConn
+	err := inNamespace(n.nodes[1].ns, func() (err error) {
+		at, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{n.nodes[0].ns, n.hub} { // what the hub sends arrives, what a node sends does not
+		err = errors.Join(err, inNamespace(from, func() error {
+			c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(10, 77, 0, 2), Port: port})
+			if err != nil {
+				return err
+			}
+			_, err = c.Write([]byte(from))
+			return errors.Join(err, c.Close())
+		}))
+	}
+	var came []string
+	var buf [64]byte
+	err = errors.Join(err, at.SetReadDeadline(time.Now().Add(time.Second)))
+	for {
+		k, err := at.Read(buf[:])
+		if err != nil {
+			break
+		}
+		came = append(came, string(buf[:k]))
+	}
+	if err := errors.Join(err, at.Close()); err != nil || !slices.Equal(came, []string{n.hub}) {
+		t.Errorf("%q came to node 1, %v; want what %s sent", came, err, n.hub)
+	}
 }
 
 // The weathers of the chaos tests. In both, jitter alone lets datagrams overtake
@@ -234,21 +318,18 @@ var (
 	chaosStorm   = netem.Weather{Delay: 100 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 10, Duplicate: 20, Late: 20, LateBy: 300 * time.Millisecond}
 )
 
-// chaosDiskMiB is enough for a node's data, and not much more.
-const chaosDiskMiB = 128
-
 // fullDisk fills a node's disk, sees the node end with a message that says so, and
 // starts it again once there is room.
 func fullDisk(i int) func(*testing.T, *chaosNet) {
 	return func(t *testing.T, n *chaosNet) {
 		v := n.nodes[i]
 		position := len(v.logSince(t, 0))
-		ballast := filepath.Join(v.dataDir(), "ballast")
+		ballast := filepath.Join(v.disk, "ballast")
 		written, err := fillDisk(ballast)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.awaitEnd(t, 20*time.Second)
+		v.awaitEnd(t, time.Minute) // the database fills the files that it has first
 		last := lastLine(v.logSince(t, position))
 		t.Logf("with %d MiB of ballast node %d ended: %v: %s", written>>20, i, v.err, last)
 		if exit, ok := errors.AsType[*exec.ExitError](v.err); !ok || exit.ExitCode() != exitFailed {
