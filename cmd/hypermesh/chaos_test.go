@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/netem"
+	"github.com/hypermesh/hypermesh/internal/node"
 )
 
 // The chaos tests break a running network of real processes, and want it whole
@@ -414,4 +415,56 @@ func previousBuild(i int) func(*testing.T, *chaosNet) {
 			t.Logf("node %d runs %s: all finalize within %v", i, filepath.Base(program), took)
 		}
 	}
+}
+
+// TestChaosFindsATwin runs one validator twice, with the same keys, and finds that
+// the others hold evidence against it and go on: what the other chaos tests never
+// see can be seen.
+func TestChaosFindsATwin(t *testing.T) {
+	endToEnd(t)
+	const original = 2
+	n := newChaosNet(t, chaosShape{validators: 4, hosts: 5, seed: 3})
+	n.startLoad(t)
+	twin := n.nodes[4]
+	for _, key := range []string{node.NodeKeyFile, node.ConsensusKeyFile} {
+		data, err := os.ReadFile(filepath.Join(n.nodes[original].home, key))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(twin.home, key), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.start(t, twin)
+	honest := []*chaosNode{n.nodes[0], n.nodes[1], n.nodes[3]}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for patience := time.After(time.Minute); !slices.ContainsFunc(honest, func(v *chaosNode) bool { return v.accuses(t) }); {
+		select {
+		case <-tick.C:
+		case <-patience:
+			t.Fatal("nobody holds evidence after a minute")
+		}
+	}
+	t.Logf("evidence after %v", time.Since(began))
+	goal := n.highest(t.Context()) + 20
+	for _, v := range honest {
+		n.awaitHeight(t, v, goal, 20*time.Second)
+	}
+}
+
+// accuses reports whether a node holds evidence against somebody.
+func (v *chaosNode) accuses(t *testing.T) bool {
+	t.Helper()
+	found, err := v.evidence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, count := range found {
+		if count != "0" {
+			return true
+		}
+	}
+	return strings.Contains(v.logSince(t, 0), "exclude each other")
 }
