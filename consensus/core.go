@@ -210,6 +210,21 @@ func (c *Core) Answer(r CertificateRequest) *Certificate {
 	return nil
 }
 
+// Held returns the statements of the certificates that are held from the last
+// finalized view on: another copy of one is of no use.
+func (c *Core) Held() []Statement {
+	i, _ := c.search(c.lastFinalized)
+	var held []Statement
+	for _, vs := range c.views[i:] {
+		for _, cert := range []*Certificate{vs.notarization, vs.nullification, vs.finalization} {
+			if cert != nil {
+				held = append(held, cert.Statement)
+			}
+		}
+	}
+	return held
+}
+
 func (c *Core) round(v View) Round { return Round{Epoch: c.cfg.Committee.Epoch(), View: v} }
 
 func (c *Core) leads(v View) bool { return c.signs && c.cfg.Committee.Leader(v) == c.self }

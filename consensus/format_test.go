@@ -46,6 +46,7 @@ func sampleMessages(t testing.TB) map[string]consensus.Message {
 		"block request":       consensus.BlockRequest{Digest: sts[0].Proposal.Digest},
 		"ancestry request":    consensus.AncestryRequest{From: 7},
 		"block answer":        consensus.BlockAnswer{Payload: []byte("block")},
+		"delegation":          consensus.SignDelegation(testKey(2), testID, 1, 2, testKey(9).Public()),
 		"ancestry": consensus.Ancestry{From: 7, Blocks: []consensus.ProvenBlock{
 			{Payload: []byte("block")}, {Payload: []byte("child"), Certificate: consensus.EncodeCertificate(cert)},
 		}},
@@ -82,7 +83,7 @@ func TestEncodingsAreFrozen(t *testing.T) {
 			fmt.Sprintf("%s certificate %x", st.Kind, consensus.EncodeCertificate(cert)))
 	}
 	messages := sampleMessages(t)
-	for _, name := range []string{"offer", "certificate request", "block request", "ancestry request", "block answer", "ancestry"} {
+	for _, name := range []string{"offer", "certificate request", "block request", "ancestry request", "block answer", "ancestry", "delegation"} {
 		lines = append(lines, fmt.Sprintf("message %s %x", name, consensus.EncodeMessage(messages[name])))
 	}
 	sts := evidenceStatements()

@@ -102,6 +102,41 @@ type ProvenBlock struct {
 	Certificate []byte // EncodeCertificate of the block's own finalization, or empty
 }
 
+// Delegation lets the connection of another node carry a validator's votes for
+// an epoch: a sentry, which stands before a validator that accepts no
+// connections. Blame for what it carries falls on the connection.
+type Delegation struct {
+	_         struct{} `cbor:",toarray"`
+	Epoch     Epoch
+	Signer    Signer
+	NodeKey   crypto.PublicKey // of the sentry's connections
+	Signature crypto.Signature // by the signer's consensus key
+}
+
+func delegationPayload(chainID string, e Epoch, s Signer, node crypto.PublicKey) []byte {
+	return append(codec.Marshal(chainID), codec.Marshal([]any{e, s, node})...)
+}
+
+// SignDelegation lets connections of the node key carry the signer's votes.
+func SignDelegation(key crypto.PrivateKey, chainID string, e Epoch, s Signer, node crypto.PublicKey) Delegation {
+	return Delegation{Epoch: e, Signer: s, NodeKey: node, Signature: key.Sign(crypto.DomainDelegate, delegationPayload(chainID, e, s, node))}
+}
+
+// Verify returns an error unless the delegation is of the committee's epoch and
+// signed by its member.
+func (d Delegation) Verify(committee *Committee, chainID string) error {
+	if d.Epoch != committee.Epoch() || int(d.Signer) >= committee.Len() {
+		return fmt.Errorf("consensus: delegation by signer %d of epoch %d, committee of %d in epoch %d", d.Signer, d.Epoch, committee.Len(), committee.Epoch())
+	}
+	if !committee.Validator(d.Signer).Key.Verify(crypto.DomainDelegate, delegationPayload(chainID, d.Epoch, d.Signer, d.NodeKey), d.Signature) {
+		return fmt.Errorf("consensus: bad signature of signer %d on a delegation", d.Signer)
+	}
+	return nil
+}
+
+// Channel returns ChannelVotes.
+func (Delegation) Channel() Channel { return ChannelVotes }
+
 // Channel returns ChannelVotes.
 func (Notarize) Channel() Channel { return ChannelVotes }
 
@@ -142,6 +177,7 @@ func (BlockRequest) isMessage()       {}
 func (AncestryRequest) isMessage()    {}
 func (BlockAnswer) isMessage()        {}
 func (Ancestry) isMessage()           {}
+func (Delegation) isMessage()         {}
 
 // Tags of the envelope [tag, body].
 const (
@@ -153,6 +189,7 @@ const (
 	tagAncestryRequest
 	tagBlockAnswer
 	tagAncestry
+	tagDelegation
 )
 
 type envelope struct {
@@ -189,6 +226,8 @@ func EncodeMessage(m Message) []byte {
 		return seal(tagBlockAnswer, codec.Marshal(m))
 	case Ancestry:
 		return seal(tagAncestry, codec.Marshal(m))
+	case Delegation:
+		return seal(tagDelegation, codec.Marshal(m))
 	}
 	panic(fmt.Sprintf("consensus: encoding message %T", m))
 }
@@ -240,6 +279,12 @@ func decodeBody(tag uint8, body []byte) (Message, error) {
 		return decoded(m, err)
 	case tagAncestry:
 		return decoded(decodeAncestry(body))
+	case tagDelegation:
+		m, err := decodePlain[Delegation](body)
+		if err == nil && int(m.Signer) >= MaxValidators {
+			err = fmt.Errorf("consensus: delegation: signer %d, limit %d", m.Signer, MaxValidators-1)
+		}
+		return decoded(m, err)
 	}
 	return nil, fmt.Errorf("consensus: message: tag %d is unknown", tag)
 }

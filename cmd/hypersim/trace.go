@@ -86,6 +86,8 @@ func showMessage(m consensus.Message) string {
 		return "offer " + m.Vote.Statement().String()
 	case consensus.CertificateRequest:
 		return fmt.Sprintf("certificate %s %d", m.Kind, m.Round.View)
+	case consensus.Delegation:
+		return fmt.Sprintf("delegation by %d", m.Signer)
 	case consensus.BlockRequest:
 		return "block " + m.Digest.Short()
 	case consensus.BlockAnswer:

@@ -24,7 +24,7 @@ func (v *validator) betray(m consensus.Message) {
 				v.send(to, v.sign(consensus.KindNullify, consensus.Proposal{Round: m.Proposal.Round}))
 			}
 		case consensus.Notarize, consensus.Nullify, *consensus.Certificate, consensus.CertificateRequest,
-			consensus.BlockRequest, consensus.AncestryRequest, consensus.BlockAnswer, consensus.Ancestry:
+			consensus.BlockRequest, consensus.AncestryRequest, consensus.BlockAnswer, consensus.Ancestry, consensus.Delegation:
 			v.send(to, m)
 		}
 	}

@@ -341,6 +341,7 @@ func (v *validator) accept(from int, m consensus.Message) error {
 			return err
 		}
 		v.step(consensus.BlockReceived{Block: b})
+	case consensus.Delegation: // nobody has a sentry here
 	case consensus.CertificateRequest:
 		if certificate := v.core.Answer(m); certificate != nil {
 			v.send(from, certificate)

@@ -77,6 +77,7 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 			default: // a second answer to one request
 			}
 		}
+	case consensus.Delegation: // this engine takes votes over their signers' own connections alone
 	case consensus.CertificateRequest:
 		e.queue(peer, func(ctx context.Context) (consensus.Message, error) { return e.certificate(ctx, m), nil })
 	case consensus.BlockRequest:

@@ -13,8 +13,8 @@ import (
 //
 // and nothing else: the driver decides nothing that two nodes could disagree on.
 
-// Config is what a replica is made of. DefaultConfig fills everything but the
-// first four fields.
+// Config is what a replica is made of. DefaultConfig fills everything but
+// identity: the fields up to Since.
 type Config struct {
 	ChainID string // 1 to 64 bytes
 	// Keys are the node's consensus keys. In each epoch the first one that is in
@@ -31,9 +31,11 @@ type Config struct {
 	// node may have signed things that its logs do not tell: the wall clock when
 	// the process began, plus what the clock may be wrong by. A node without the
 	// complete log of the epoch before signs in an epoch only if the block that
-	// it starts from is later. Zero is for tests and simulations of nodes that
-	// never lose a log.
+	// it starts from is later (Reign.StartMs). Zero: then never.
 	Since uint64
+
+	// Verify verifies batches of signatures; nil: crypto.VerifyBatch, on one core.
+	Verify consensus.Verifier
 
 	Timing    consensus.Timing
 	Retention consensus.View   // finalized views whose votes still count, 1 to 65,536

@@ -65,6 +65,7 @@ var (
 	DomainNullify   = newDomain("consensus NULLIFY")
 	DomainFinalize  = newDomain("consensus FINALIZE")
 	DomainCommittee = newDomain("consensus committee")
+	DomainDelegate  = newDomain("consensus sentry delegation")
 
 	// Settlement.
 	DomainOrder       = newDomain("order")

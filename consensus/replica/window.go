@@ -1,0 +1,135 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// offerWindow is how far above the current view an offered block is read: what
+// leads there may be on the way.
+const offerWindow = 64
+
+// Window is what a network goroutine has to know to sort out messages before
+// they queue up for Step: a snapshot, immutable. It only saves work: Step checks
+// everything again. A peer may get more read than is of use while the snapshot
+// is old, never more than its own connection brings in one step's time.
+type Window struct {
+	epoch       consensus.Epoch
+	view        consensus.View
+	finalized   consensus.View
+	closed      bool
+	reigns      reigns
+	delegations []delegation
+	offered     []consensus.View // by signer: the highest view whose block was taken
+	earlyOffers [maxEarlyViews]bool
+	held        []consensus.Statement
+	early       []consensus.Statement
+	expected    []crypto.PublicKey // who owe blocks, ascending
+	asked       bool
+	askedOf     crypto.PublicKey // whose ancestry is awaited
+	askedFrom   uint64
+}
+
+// Window returns the newest snapshot; another pointer when it changed. The
+// pointer may be shared between goroutines.
+func (r *Replica) Window() *Window { return r.window }
+
+// publish makes a new window if something in it changed.
+func (r *Replica) publish() {
+	final, _ := r.core.LastFinalized()
+	closed := r.core.Closed()
+	if w := r.window; w != nil && !r.stale && w.epoch == r.epoch && w.view == r.core.View() && w.finalized == final && w.closed == closed {
+		return
+	}
+	r.stale = false
+	w := &Window{
+		epoch: r.epoch, view: r.core.View(), finalized: final, closed: closed,
+		reigns: r.reigns, delegations: r.delegations, offered: r.offers, expected: r.owing, earlyOffers: r.early.offers,
+		held: r.core.Held(), early: slices.Clip(r.early.certificates),
+		asked: r.catch.active && r.catch.asked, askedOf: r.catch.peer, askedFrom: r.catch.from,
+	}
+	r.window = w
+}
+
+// Admit says what to do with a message from an authenticated peer. An error says
+// how the peer broke the protocol: it is to be blamed, and the message dropped.
+// Safe for concurrent use.
+func (w *Window) Admit(from crypto.PublicKey, m consensus.Message) (Admission, error) {
+	switch m := m.(type) {
+	case consensus.Vote:
+		return w.vote(from, m)
+	case consensus.Offer:
+		return w.offer(from, m.Vote)
+	case *consensus.Certificate:
+		return w.certificate(m), nil
+	case consensus.BlockAnswer:
+		if _, ok := slices.BinarySearchFunc(w.expected, from, crypto.PublicKey.Compare); ok {
+			return PassWithBlock, nil
+		}
+		return Drop, nil // late, perhaps to this node's last life
+	case consensus.Ancestry:
+		if w.asked && from == w.askedOf && m.From == w.askedFrom {
+			return PassWithBlock, nil
+		}
+		return Drop, nil
+	case consensus.Delegation, consensus.CertificateRequest, consensus.BlockRequest, consensus.AncestryRequest:
+		return Pass, nil
+	}
+	return Drop, nil
+}
+
+func (w *Window) vote(from crypto.PublicKey, v consensus.Vote) (Admission, error) {
+	e := v.Statement().Round().Epoch
+	in := w.reigns.of(e)
+	if in == nil || e > w.epoch+1 {
+		return Drop, nil
+	}
+	signer, _ := v.By()
+	if carriageOf(in, w.delegations, from, signer) == uncarried {
+		return Drop, fmt.Errorf("replica: vote of signer %d of epoch %d over another node's connection", signer, e)
+	}
+	return Pass, nil
+}
+
+// offer has one block of each view read, of the views that the core may soon be
+// in.
+func (w *Window) offer(from crypto.PublicKey, n consensus.Notarize) (Admission, error) {
+	way, err := w.vote(from, n)
+	if way == Drop || err != nil {
+		return way, err
+	}
+	round := n.Proposal.Round
+	if round.Epoch < w.epoch {
+		return Pass, nil
+	}
+	if leader := w.reigns.of(round.Epoch).Committee.Leader(round.View); leader != n.Signer {
+		return Drop, fmt.Errorf("replica: offer of view %d by signer %d, its leader is %d", round.View, n.Signer, leader)
+	}
+	switch {
+	case round.Epoch > w.epoch:
+		if round.View <= maxEarlyViews && !w.earlyOffers[round.View-1] {
+			return PassWithBlock, nil
+		}
+	case !w.closed && round.View > w.finalized && round.View <= w.view+offerWindow && round.View > w.offered[n.Signer]:
+		return PassWithBlock, nil
+	}
+	return Pass, nil
+}
+
+func (w *Window) certificate(cert *consensus.Certificate) Admission {
+	s := cert.Statement
+	switch s.Round().Epoch {
+	case w.epoch:
+		if !slices.Contains(w.held, s) {
+			return Pass
+		}
+	case w.epoch + 1:
+		if !slices.Contains(w.early, s) {
+			return Pass
+		}
+	}
+	return Drop
+}
