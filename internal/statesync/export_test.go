@@ -1,0 +1,45 @@
+package statesync
+
+import (
+	"bytes"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// ChunkRequest asks for a segment of the state before an epoch's end.
+func ChunkRequest(epoch consensus.Epoch, i int) []byte {
+	r := segment(i)
+	return codec.Marshal(chunkRequest{Epoch: epoch, From: r.From, To: r.To})
+}
+
+// EndsRequest asks for the ends of epochs.
+func EndsRequest(from consensus.Epoch) []byte { return codec.Marshal(endsRequest{From: from}) }
+
+// DecodeEnds reads the answer to an EndsRequest.
+func DecodeEnds(raw []byte) error {
+	_, err := decodeEnds(raw)
+	return err
+}
+
+// DecodeChunk reads the answer to ChunkRequest(_, 5), and returns a function
+// that compares it with a tree.
+func DecodeChunk(raw []byte, root crypto.Digest) (int, func(*state.Tree) bool, error) {
+	r := segment(5)
+	to, leaves, err := decodeChunk(raw, chunkRequest{Epoch: 1, From: r.From, To: r.To}, root)
+	return len(leaves), func(tree *state.Tree) bool {
+		i := 0
+		for e, err := range tree.Iterate(r.From) {
+			if err != nil || e.Position.Compare(to) > 0 {
+				return err == nil && i == len(leaves)
+			}
+			if i == len(leaves) || !bytes.Equal(e.Key, leaves[i].Key) || !bytes.Equal(e.Value, leaves[i].Value) {
+				return false
+			}
+			i++
+		}
+		return i == len(leaves)
+	}, err
+}

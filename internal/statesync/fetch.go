@@ -1,0 +1,177 @@
+package statesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// fetch is one state being fetched.
+type fetch struct {
+	*joiner
+	epoch    consensus.Epoch
+	root     crypto.Digest
+	progress *progress
+	busy     [segments]bool
+	asking   map[crypto.PublicKey]int // requests under way
+	results  chan result
+	underway int
+	lastGood time.Time // when a chunk last held
+}
+
+// result is the end of one request.
+type result struct {
+	peer    crypto.PublicKey
+	segment int
+	to      crypto.Digest
+	leaves  []state.Entry
+	err     error
+}
+
+// fetch fetches the state before a closing block into the sink. It returns false
+// if no peer has given anything for a while: then a later state may be offered.
+func (j *joiner) fetch(ctx context.Context, end End) (bool, error) {
+	header, err := end.Closing.Header()
+	if err != nil {
+		return false, err
+	}
+	stored, err := j.Sink.Begin(end.Closing)
+	if err != nil {
+		return false, fmt.Errorf("statesync: beginning with the state before block %d: %w", header.Height, err)
+	}
+	f := &fetch{
+		joiner: j, epoch: consensus.Epoch(header.Epoch), root: header.StateRoot,
+		asking: map[crypto.PublicKey]int{}, results: make(chan result, maxRequests), lastGood: time.Now(),
+	}
+	if f.progress, err = decodeProgress(stored); err != nil {
+		return false, err
+	}
+	j.Log.Info("statesync: fetching a state", "height", header.Height-1, "root", header.StateRoot.Short(), "resumed", stored != nil)
+	ctx, cancel := context.WithCancel(ctx)
+	done, err := f.run(ctx)
+	cancel()
+	for ; f.underway > 0; f.underway-- {
+		<-f.results
+	}
+	return done, err
+}
+
+func (f *fetch) run(ctx context.Context) (bool, error) {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		if f.progress.complete() {
+			return true, nil
+		}
+		if time.Since(f.lastGood) > 2*requestTimeout {
+			return false, nil
+		}
+		if f.assign(ctx) == 0 && f.underway == 0 && f.nobodyOffers() {
+			return false, nil
+		}
+		select {
+		case r := <-f.results:
+			if err := f.take(r); err != nil {
+				return false, err
+			}
+		case <-ticker.C:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+func (p *progress) complete() bool { return p.Done == 1<<segments-1 }
+
+// nobodyOffers reports whether each connected peer has said that it does not
+// keep the state.
+func (f *fetch) nobodyOffers() bool {
+	peers := f.Network.Peers()
+	return len(peers) > 0 && !slices.ContainsFunc(peers, f.offersIt)
+}
+
+func (f *fetch) offersIt(peer crypto.PublicKey) bool {
+	known, asked := f.offers[peer]
+	return !asked || slices.Contains(known, f.epoch)
+}
+
+// assign begins requests for segments that nobody works on, a peer's second only
+// when every peer has one. It returns how many it began.
+func (f *fetch) assign(ctx context.Context) int {
+	begun := 0
+	for limit := 1; limit <= requestsPerPeer; limit++ {
+		for _, peer := range f.fresh() {
+			if f.underway == maxRequests || f.asking[peer] >= limit || !f.offersIt(peer) {
+				continue
+			}
+			i := 0
+			for i < segments && (f.busy[i] || f.progress.done(i)) {
+				i++
+			}
+			if i == segments {
+				return begun
+			}
+			f.begin(ctx, peer, i)
+			begun++
+		}
+	}
+	return begun
+}
+
+func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i int) {
+	f.busy[i] = true
+	f.asking[peer]++
+	f.underway++
+	asked := chunkRequest{Epoch: f.epoch, From: f.progress.Next[i], To: segment(i).To}
+	go func() {
+		r := result{peer: peer, segment: i}
+		r.to, r.leaves, r.err = f.ask(ctx, peer, asked)
+		f.results <- r // has room for every request under way
+	}()
+}
+
+// ask fetches and verifies one chunk. It touches nothing but its arguments and
+// what never changes.
+func (f *fetch) ask(ctx context.Context, peer crypto.PublicKey, asked chunkRequest) (crypto.Digest, []state.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	raw, err := f.Network.Request(ctx, peer, ServiceChunk, codec.Marshal(asked))
+	if err != nil {
+		return crypto.Digest{}, nil, err
+	}
+	to, leaves, err := decodeChunk(raw, asked, f.root)
+	if err != nil {
+		return crypto.Digest{}, nil, rubbish{err}
+	}
+	return to, leaves, nil
+}
+
+// take keeps what a request brought.
+func (f *fetch) take(r result) error {
+	f.underway--
+	f.asking[r.peer]--
+	f.busy[r.segment] = false
+	switch {
+	case errors.Is(r.err, context.Canceled):
+		return nil
+	case r.err != nil:
+		f.blame(r.peer, "fetching a state", r.err)
+		if refused(r.err) {
+			f.offers[r.peer] = nil // until it is asked for its offers again
+		}
+		return nil
+	}
+	f.lastGood, f.strikes[r.peer] = time.Now(), 0
+	f.progress.advance(r.segment, r.to)
+	if err := f.Sink.Put(r.leaves, codec.Marshal(*f.progress)); err != nil {
+		return fmt.Errorf("statesync: keeping a chunk: %w", err)
+	}
+	return nil
+}

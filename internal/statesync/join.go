@@ -1,0 +1,373 @@
+package statesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// ErrCheckpoint says that no peer confirms the checkpoint.
+var ErrCheckpoint = errors.New("statesync: no peer confirms the checkpoint")
+
+// Network is the joiner's way to its peers: a *transport.Mesh of JoinerMesh,
+// whose connections somebody runs.
+type Network interface {
+	// Peers returns the keys of the connected peers.
+	Peers() []crypto.PublicKey
+	// Request asks a peer; ctx has a deadline.
+	Request(ctx context.Context, to crypto.PublicKey, service uint8, request []byte) ([]byte, error)
+	// Block ends the connection with a peer and has none for a while.
+	Block(peer crypto.PublicKey, duration time.Duration, reason string)
+}
+
+// Sink keeps what is fetched.
+type Sink interface {
+	// Begin begins with the state before a closing block, or goes on with it, and
+	// returns the progress last kept, nil at the beginning. Whatever there is of
+	// another state is thrown away.
+	Begin(closing light.Header) (progress []byte, err error)
+	// Put keeps leaves together with the progress.
+	Put(leaves []state.Entry, progress []byte) error
+}
+
+// Config is what Join works with.
+type Config struct {
+	Genesis    *chain.Genesis
+	Checkpoint light.Checkpoint
+	Network    Network
+	Sink       Sink
+	Log        *slog.Logger
+	Patience   time.Duration // until the checkpoint is confirmed; 0: 30 s
+}
+
+const (
+	defaultPatience = 30 * time.Second
+	requestTimeout  = 25 * time.Second // longer than a server's
+	endsTimeout     = 5 * time.Second
+	blockFor        = 10 * time.Minute // a peer whose answer did not hold
+	restFor         = time.Second      // a peer that refused or did not answer, doubling to
+	maxRest         = time.Minute
+	pollEvery       = 50 * time.Millisecond
+	requestsPerPeer = 2 // chunks at a time
+	maxRequests     = 8 // chunks at a time from all
+)
+
+// End is how an epoch ended, verified.
+type End struct {
+	Closing    light.Header
+	Transition []byte // encoded
+}
+
+// Result is what Join has fetched, beside the state in the Sink.
+type Result struct {
+	Verifier *light.Verifier
+	Ends     []End // from the checkpoint's on, without gaps; the last is the chosen one
+	Block    light.Block
+	Raw      []byte // the block's canonical bytes
+}
+
+// Join fetches the state before the last closing block whose state is offered,
+// and the block.
+func Join(ctx context.Context, config Config) (Result, error) {
+	if config.Patience == 0 {
+		config.Patience = defaultPatience
+	}
+	j := &joiner{
+		Config: config, tired: map[crypto.PublicKey]time.Time{}, strikes: map[crypto.PublicKey]int{},
+		offers: map[crypto.PublicKey][]consensus.Epoch{}, failed: map[consensus.Epoch]int{},
+	}
+	if err := config.Checkpoint.Check(config.Genesis, now()); err != nil {
+		return Result{}, err
+	}
+	if err := j.confirm(ctx); err != nil {
+		return Result{}, err
+	}
+	for {
+		if err := j.follow(ctx); err != nil {
+			return Result{}, err
+		}
+		end := j.choose()
+		if end == nil {
+			if err := pause(ctx, restFor); err != nil {
+				return Result{}, err
+			}
+			continue
+		}
+		done, err := j.fetch(ctx, *end)
+		if err != nil {
+			return Result{}, err
+		}
+		if !done {
+			j.Log.Info("statesync: nobody gives the state, choosing again", "height", end.Closing.Height())
+			j.failed[j.epochOf(len(j.upTo(*end))-1)]++
+			continue
+		}
+		if raw, block, ok, err := j.fetchBlock(ctx, *end); ok || err != nil {
+			return Result{Verifier: j.verifier, Ends: j.upTo(*end), Block: block, Raw: raw}, err
+		}
+	}
+}
+
+func now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()) }
+
+// joiner is one Join. Its fields belong to Join's own goroutine.
+type joiner struct {
+	Config
+	verifier *light.Verifier
+	ends     []End
+	tired    map[crypto.PublicKey]time.Time         // until when a peer is left alone
+	strikes  map[crypto.PublicKey]int               // times in a row that a peer gave no answer
+	failed   map[consensus.Epoch]int                // times that nobody gave the state
+	offers   map[crypto.PublicKey][]consensus.Epoch // as the peers claim
+}
+
+// rubbish is an answer that does not hold.
+type rubbish struct{ error }
+
+func (r rubbish) Unwrap() error { return r.error }
+
+// fresh returns the connected peers that are not left alone.
+func (j *joiner) fresh() []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, id := range j.Network.Peers() {
+		if !time.Now().Before(j.tired[id]) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// blame blocks a peer whose answer does not hold, and leaves one alone that gave
+// none.
+func (j *joiner) blame(peer crypto.PublicKey, doing string, err error) {
+	j.tired[peer] = time.Now().Add(min(maxRest, restFor<<min(j.strikes[peer], 10)))
+	j.strikes[peer]++
+	if bad, ok := errors.AsType[rubbish](err); ok {
+		j.Log.Warn("statesync: a peer sent rubbish and is blocked", "peer", peer.String(), "doing", doing, "reason", bad.error)
+		j.Network.Block(peer, blockFor, bad.Error())
+		return
+	}
+	j.Log.Debug("statesync: a peer did not answer", "peer", peer.Short(), "doing", doing, "error", err)
+}
+
+func (j *joiner) request(ctx context.Context, to crypto.PublicKey, service uint8, request any) ([]byte, error) {
+	timeout := requestTimeout
+	if service == ServiceEnds {
+		timeout = endsTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return j.Network.Request(ctx, to, service, codec.Marshal(request))
+}
+
+// askEnds asks a peer for the transitions of an epoch and those after it.
+func (j *joiner) askEnds(ctx context.Context, peer crypto.PublicKey, from consensus.Epoch) ([]light.Transition, error) {
+	raw, err := j.request(ctx, peer, ServiceEnds, endsRequest{From: from})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := decodeEnds(raw)
+	if err != nil {
+		return nil, rubbish{err}
+	}
+	j.offers[peer] = answer.Offers
+	j.strikes[peer] = 0
+	out := make([]light.Transition, len(answer.Transitions))
+	for i, raw := range answer.Transitions {
+		if out[i], err = light.DecodeTransition(raw); err != nil {
+			return nil, rubbish{err}
+		}
+	}
+	return out, nil
+}
+
+// confirm finds a peer that shows the checkpoint's block.
+func (j *joiner) confirm(ctx context.Context) error {
+	said := map[crypto.PublicKey]string{}
+	for began := time.Now(); time.Since(began) < j.Patience; {
+		for _, peer := range j.fresh() {
+			shown, err := j.askEnds(ctx, peer, j.Checkpoint.Epoch)
+			switch {
+			case err != nil:
+				j.blame(peer, "confirming the checkpoint", err)
+			case len(shown) == 0:
+				err = fmt.Errorf("it does not know how epoch %d ended", j.Checkpoint.Epoch)
+			default:
+				var closing light.Header
+				if j.verifier, closing, err = light.At(j.Genesis, j.Checkpoint, shown[0], now()); err == nil {
+					j.ends = []End{{Closing: closing, Transition: shown[0].Encode()}}
+					return nil
+				}
+				if errors.Is(err, light.ErrStale) {
+					return err
+				}
+			}
+			// Whether the peer or the checkpoint is wrong is not known.
+			said[peer], j.tired[peer] = err.Error(), time.Now().Add(restFor)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w %s within %s: %s", ErrCheckpoint, j.Checkpoint, j.Patience, summary(said))
+}
+
+// summary tells what the peers said.
+func summary(said map[crypto.PublicKey]string) string {
+	if len(said) == 0 {
+		return "no peer was reached"
+	}
+	counts := map[string]int{}
+	most := ""
+	for _, reason := range said { // order-free: the greatest by count, then by text
+		counts[reason]++
+		if n := counts[reason] - counts[most]; most == "" || n > 0 || n == 0 && reason < most {
+			most = reason
+		}
+	}
+	return fmt.Sprintf("%d peers were asked, and %d of them say: %s", len(said), counts[most], most)
+}
+
+// enoughSilent is how many peers in a row that know of no later epoch end the
+// search for one.
+const enoughSilent = 3
+
+// follow verifies the ends of epochs until peers know no later one.
+func (j *joiner) follow(ctx context.Context) error {
+	silent := map[crypto.PublicKey]bool{}
+	for {
+		peers := j.fresh()
+		asked := 0
+		for _, peer := range peers {
+			if silent[peer] {
+				continue
+			}
+			asked++
+			n, err := j.followBy(ctx, peer)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				j.blame(peer, "following the epochs", err)
+			}
+			if n > 0 {
+				clear(silent)
+			} else if err == nil {
+				silent[peer] = true
+			}
+		}
+		if len(silent) >= enoughSilent || len(silent) > 0 && asked == 0 {
+			return nil
+		}
+		if asked == 0 {
+			if err := pause(ctx, pollEvery); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// followBy takes the steps that a peer shows and returns how many they were.
+func (j *joiner) followBy(ctx context.Context, peer crypto.PublicKey) (int, error) {
+	shown, err := j.askEnds(ctx, peer, j.verifier.Newest())
+	if err != nil {
+		return 0, err
+	}
+	for i, transition := range shown {
+		next, closing, err := j.verifier.Step(transition)
+		if err != nil {
+			return i, rubbish{fmt.Errorf("the end of epoch %d: %w", j.verifier.Newest(), err)}
+		}
+		if next == j.verifier {
+			return i, rubbish{fmt.Errorf("the end of epoch %d was asked for, and an earlier one shown", j.verifier.Newest())}
+		}
+		j.verifier = next
+		j.ends = append(j.ends, End{Closing: closing, Transition: transition.Encode()})
+	}
+	return len(shown), nil
+}
+
+// choose returns the last end whose state a connected peer claims to have, of
+// those that failed least.
+func (j *joiner) choose() *End {
+	offered := map[consensus.Epoch]bool{}
+	for _, peer := range j.Network.Peers() {
+		for _, epoch := range j.offers[peer] {
+			offered[epoch] = true
+		}
+	}
+	best := -1
+	for i := len(j.ends) - 1; i >= 0; i-- {
+		if offered[j.epochOf(i)] && (best < 0 || j.failed[j.epochOf(i)] < j.failed[j.epochOf(best)]) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	return &j.ends[best]
+}
+
+func (j *joiner) epochOf(end int) consensus.Epoch {
+	return j.Checkpoint.Epoch + consensus.Epoch(end)
+}
+
+// upTo returns the ends up to one of them.
+func (j *joiner) upTo(end End) []End {
+	for i := range j.ends {
+		if j.ends[i].Closing == end.Closing {
+			return j.ends[:i+1]
+		}
+	}
+	panic("statesync: an end that was not followed")
+}
+
+// fetchBlock fetches a closing block. It returns false if nobody gives it.
+func (j *joiner) fetchBlock(ctx context.Context, end End) ([]byte, light.Block, bool, error) {
+	epoch := j.epochOf(len(j.upTo(end)) - 1)
+	for began := time.Now(); time.Since(began) < requestTimeout; {
+		for _, peer := range j.fresh() {
+			raw, err := j.request(ctx, peer, ServiceBlock, blockRequest{Epoch: epoch})
+			if err == nil {
+				var block light.Block
+				if block, err = end.Closing.VerifyBlock(raw); err == nil {
+					return raw, block, true, nil
+				}
+				err = rubbish{err}
+			}
+			j.blame(peer, "fetching the closing block", err)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return nil, light.Block{}, false, err
+		}
+	}
+	return nil, light.Block{}, false, nil
+}
+
+// pause waits, or returns why it need not.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// refused reports whether a peer itself said no.
+func refused(err error) bool {
+	_, ok := errors.AsType[*transport.RefusedError](err)
+	return ok
+}

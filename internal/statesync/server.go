@@ -1,0 +1,214 @@
+package statesync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// Source is what a Server serves from. It is safe for concurrent use.
+type Source interface {
+	// Transition returns how an epoch ended (light.Transition, encoded), and
+	// false if that is not known.
+	Transition(epoch consensus.Epoch) ([]byte, bool, error)
+	// Offers returns the epochs before whose closing blocks the state is kept,
+	// the newest first.
+	Offers() ([]consensus.Epoch, error)
+	// Tree returns the state before an epoch's closing block, and false if it is
+	// not kept.
+	Tree(epoch consensus.Epoch) (*state.Tree, bool, error)
+	// Block returns an epoch's closing block, and false if it is not kept.
+	Block(epoch consensus.Epoch) ([]byte, bool, error)
+}
+
+// What a Server gives at most.
+const (
+	bytesPerSecond     = 32 << 20 // to all peers together
+	peerBytesPerSecond = 8 << 20  // to each
+	burst              = 2 * maxBlockBytes
+	makers             = 2 // chunks being made at a time
+	maxPeers           = 64
+	perPeer            = 4 // requests of one service at a time
+	answerTimeout      = 20 * time.Second
+)
+
+var (
+	errNotKept = errors.New("not kept")
+	errBusy    = errors.New("busy: as many peers as this node serves")
+	errFault   = errors.New("this node has a fault")
+)
+
+// Server answers those who join.
+type Server struct {
+	source Source
+	log    *slog.Logger
+	all    *rate.Limiter
+	making chan struct{}
+
+	mu    sync.Mutex
+	peers map[crypto.PublicKey]*rate.Limiter
+}
+
+// NewServer returns a server of a source.
+func NewServer(source Source, log *slog.Logger) *Server {
+	return &Server{
+		source: source, log: log, all: rate.NewLimiter(bytesPerSecond, burst), making: make(chan struct{}, makers),
+		peers: map[crypto.PublicKey]*rate.Limiter{},
+	}
+}
+
+// Mesh returns the configuration of the mesh to serve on.
+func (s *Server) Mesh() transport.MeshConfig {
+	return transport.MeshConfig{Protocol: Protocol, MaxObservers: maxPeers, Services: services(s.ends, s.chunk, s.block)}
+}
+
+// responder answers one request; what it returns as an error reaches the peer.
+type responder func(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error)
+
+func services(ends, chunk, block responder) []transport.Service {
+	list := []transport.Service{
+		{ID: ServiceEnds, Name: "ends of epochs", MaxResponseBytes: maxEndsBytes, Respond: ends},
+		{ID: ServiceChunk, Name: "chunks of states", MaxResponseBytes: maxAnswerBytes, Respond: chunk},
+		{ID: ServiceBlock, Name: "closing blocks", MaxResponseBytes: maxBlockBytes, Respond: block},
+	}
+	for i := range list {
+		list[i].MaxRequestBytes, list[i].MaxConcurrent, list[i].Timeout = maxRequestBytes, perPeer, answerTimeout
+	}
+	return list
+}
+
+// JoinerMesh returns the configuration of a mesh that only asks.
+func JoinerMesh(peers []transport.NodeAddr) transport.MeshConfig {
+	refuse := func(context.Context, crypto.PublicKey, []byte) ([]byte, error) {
+		return nil, errors.New("this node is joining itself")
+	}
+	return transport.MeshConfig{Protocol: Protocol, Peers: peers, Services: services(refuse, refuse, refuse)}
+}
+
+func (s *Server) ends(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
+	var asked endsRequest
+	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
+		return nil, err
+	}
+	var answer endsAnswer
+	for epoch := asked.From; len(answer.Transitions) < maxTransitions; epoch++ {
+		raw, ok, err := s.source.Transition(epoch)
+		if err != nil {
+			return nil, s.fault("reading the end of an epoch", err)
+		}
+		if !ok {
+			break
+		}
+		answer.Transitions = append(answer.Transitions, raw)
+	}
+	offers, err := s.source.Offers()
+	if err != nil {
+		return nil, s.fault("reading the ends of epochs", err)
+	}
+	answer.Offers = offers[:min(len(offers), maxOffers)]
+	return s.pace(ctx, peer, codec.Marshal(answer))
+}
+
+func (s *Server) chunk(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
+	var asked chunkRequest
+	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
+		return nil, err
+	}
+	if asked.From.Compare(asked.To) > 0 {
+		return nil, errors.New("the range ends before it begins")
+	}
+	select {
+	case s.making <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	raw, err := s.make(asked)
+	<-s.making
+	if err != nil {
+		return nil, err
+	}
+	return s.pace(ctx, peer, raw)
+}
+
+func (s *Server) make(asked chunkRequest) ([]byte, error) {
+	tree, ok, err := s.source.Tree(asked.Epoch)
+	if err != nil {
+		return nil, s.fault("opening a state", err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("the state before the end of epoch %d: %w", asked.Epoch, errNotKept)
+	}
+	raw, err := makeChunk(tree, asked)
+	if err != nil {
+		return nil, s.fault("reading a state", err)
+	}
+	return raw, nil
+}
+
+func (s *Server) block(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
+	var asked blockRequest
+	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
+		return nil, err
+	}
+	raw, ok, err := s.source.Block(asked.Epoch)
+	if err != nil {
+		return nil, s.fault("reading a block", err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("the closing block of epoch %d: %w", asked.Epoch, errNotKept)
+	}
+	return s.pace(ctx, peer, raw)
+}
+
+// fault logs what is nobody else's business.
+func (s *Server) fault(doing string, err error) error {
+	s.log.Error("statesync: "+doing, "error", err)
+	return errFault
+}
+
+// pace holds an answer back until the rates allow it.
+func (s *Server) pace(ctx context.Context, peer crypto.PublicKey, answer []byte) ([]byte, error) {
+	limiter, err := s.limiterOf(peer)
+	if err != nil {
+		return nil, err
+	}
+	if err := limiter.WaitN(ctx, len(answer)); err != nil {
+		return nil, err
+	}
+	return answer, s.all.WaitN(ctx, len(answer))
+}
+
+// limiterOf returns a peer's limiter. When there are too many, those whose peers
+// have not asked for anything lately make room.
+func (s *Server) limiterOf(peer crypto.PublicKey) (*rate.Limiter, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.peers[peer]; l != nil {
+		return l, nil
+	}
+	if len(s.peers) >= maxPeers {
+		// order-free: every limiter that is full is as good as a new one
+		for id, l := range s.peers {
+			if l.Tokens() >= burst {
+				delete(s.peers, id)
+			}
+		}
+	}
+	if len(s.peers) >= maxPeers {
+		return nil, errBusy
+	}
+	l := rate.NewLimiter(peerBytesPerSecond, burst)
+	s.peers[peer] = l
+	return l, nil
+}

@@ -1,0 +1,304 @@
+package statesync_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/statesync"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// joining is a Join on a fake network.
+type joining struct {
+	*history
+	network *memory
+	sink    *sink
+	log     *notes
+	from    int // the checkpoint's epoch
+}
+
+func newJoining(t *testing.T, epochs, peers int) *joining {
+	h := newHistory(t, epochs)
+	return &joining{history: h, network: newMemory(peers, h), sink: &sink{}, log: &notes{}, from: 1}
+}
+
+func (j *joining) config() statesync.Config {
+	return statesync.Config{
+		Genesis: j.genesis, Checkpoint: j.checkpoint(j.from), Network: j.network, Sink: j.sink, Log: slog.New(slog.NewTextHandler(j.log, nil)),
+	}
+}
+
+func (j *joining) join(t *testing.T) statesync.Result {
+	t.Helper()
+	result, err := statesync.Join(t.Context(), j.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// checkResult checks that everything of an epoch's end was fetched.
+func (j *joining) checkResult(t *testing.T, result statesync.Result, epoch int) {
+	t.Helper()
+	j.whole(j.sink, epoch)
+	last := result.Ends[len(result.Ends)-1]
+	if len(result.Ends) != epoch-j.from+1 || last.Closing.Height() != chain.Height(10*epoch) || result.Block.Header() != last.Closing {
+		t.Fatalf("%d ends, the last closes at %d", len(result.Ends), last.Closing.Height())
+	}
+	if int(result.Verifier.Newest()) <= epoch {
+		t.Errorf("the verifier knows the committees up to epoch %d", result.Verifier.Newest())
+	}
+}
+
+func TestJoinFetchesTheLastStateOffered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 25, 3)
+		j.checkResult(t, j.join(t), 25)
+		for i := range 3 {
+			if j.network.asked[peerID(i)] < 5 {
+				t.Errorf("peer %d was asked %d times", i, j.network.asked[peerID(i)])
+			}
+		}
+	})
+}
+
+// Each liar's answers fail in another place; the one honest peer replaces it.
+func TestLyingPeerIsNamedAndReplaced(t *testing.T) {
+	for name, tamper := range map[string]func(service uint8, answer []byte) []byte{
+		"changed leaves": func(service uint8, answer []byte) []byte {
+			if service == statesync.ServiceChunk {
+				answer[len(answer)/3] ^= 1
+			}
+			return answer
+		},
+		"no state at all": func(service uint8, answer []byte) []byte {
+			if service == statesync.ServiceChunk {
+				return []byte("rubbish")
+			}
+			return answer
+		},
+		"another block": func(service uint8, answer []byte) []byte {
+			if service == statesync.ServiceBlock {
+				answer[len(answer)/2] ^= 1
+			}
+			return answer
+		},
+		"a forged epoch": func(service uint8, answer []byte) []byte {
+			if service == statesync.ServiceEnds {
+				answer[len(answer)/2] ^= 1
+			}
+			return answer
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoining(t, 6, 2)
+				liar := j.network.Peers()[0]
+				j.network.tamper[liar] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+					return tamper(service, append([]byte{}, answer...)), err
+				}
+				j.checkResult(t, j.join(t), 6)
+				if j.network.blocked[liar] == "" || len(j.network.blocked) != 1 {
+					t.Errorf("blocked are %v", j.network.blocked)
+				}
+				if text := j.log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.String()) {
+					t.Errorf("the log does not name the liar:\n%s", text)
+				}
+			})
+		})
+	}
+}
+
+func TestSilentPeerIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 3, 2)
+		mute := j.network.Peers()[0]
+		j.network.tamper[mute] = func(ctx context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+			if service == statesync.ServiceChunk {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return answer, err
+		}
+		began := time.Now()
+		j.checkResult(t, j.join(t), 3)
+		if took := time.Since(began); took > 2*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		if len(j.network.blocked) != 0 {
+			t.Errorf("blocked are %v", j.network.blocked)
+		}
+	})
+}
+
+func TestJoinGoesOnAfterAKill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 3, 2)
+		j.sink.failAt = 40
+		if _, err := statesync.Join(t.Context(), j.config()); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		before := len(j.sink.leaves)
+		j.sink.failAt = 0
+		j.checkResult(t, j.join(t), 3)
+		if before == 0 || j.sink.puts > 40+40 {
+			t.Errorf("%d leaves before the kill, %d chunks in all", before, j.sink.puts)
+		}
+	})
+}
+
+// While a state is fetched the epochs go on and it is no longer kept: a later one
+// is taken.
+func TestStateThatIsNoLongerKeptIsReplacedByALaterOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 3, 2)
+		grown := false
+		for _, id := range j.network.Peers() {
+			j.network.tamper[id] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+				if service == statesync.ServiceChunk && !grown && j.network.asked[id] > 20 {
+					grown = true
+					j.grow(100)
+					j.grow(200)
+				}
+				return answer, err
+			}
+		}
+		j.checkResult(t, j.join(t), 5)
+	})
+}
+
+func TestPeerThatComesLateIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 3, 0)
+		time.AfterFunc(5*time.Second, func() {
+			j.network.mu.Lock()
+			defer j.network.mu.Unlock()
+			j.network.add(0, j.history)
+		})
+		j.checkResult(t, j.join(t), 3)
+	})
+}
+
+func TestWrongCheckpointIsRefusedInBoundedTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*light.Checkpoint)
+		peers  int
+		want   []string
+	}{
+		"a digest that nobody has": {func(x *light.Checkpoint) { x.Digest[0] ^= 1 }, 3, []string{"no peer confirms the checkpoint", "3 peers were asked", "the checkpoint names"}},
+		"an epoch to come":         {func(x *light.Checkpoint) { x.Epoch = 77 }, 3, []string{"no peer confirms the checkpoint", "does not know how epoch 77 ended"}},
+		"no peers":                 {func(*light.Checkpoint) {}, 0, []string{"no peer was reached"}},
+		"another chain":            {func(x *light.Checkpoint) { x.ChainID = "elsewhere" }, 3, []string{"the checkpoint is of chain \"elsewhere\""}},
+		"too old":                  {func(x *light.Checkpoint) { x.TimeMs -= 22 * 24 * 3600 * 1000 }, 3, []string{"too old", "stake unbonds in 504h"}},
+		"a committee of its own":   {func(x *light.Checkpoint) { x.NextCommittee[0] ^= 1 }, 3, []string{"contradicts itself"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoining(t, 2, c.peers)
+				config := j.config()
+				c.change(&config.Checkpoint)
+				began := time.Now()
+				_, err := statesync.Join(t.Context(), config)
+				for _, want := range c.want {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("%v, want %q in it", err, want)
+					}
+				}
+				if took := time.Since(began); took > time.Minute {
+					t.Errorf("it took %v", took)
+				}
+				if len(j.network.blocked) != 0 {
+					t.Errorf("blocked for another opinion: %v", j.network.blocked)
+				}
+			})
+		})
+	}
+}
+
+func TestJoinEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 2, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if _, err := statesync.Join(ctx, j.config()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+// A server gives one peer its bytes at a bounded rate, and forgets peers that
+// are gone.
+func TestServerBoundsWhatItGives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 1)
+		mesh := statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh()
+		var chunk transport.Service
+		for _, s := range mesh.Services {
+			if s.ID == statesync.ServiceChunk {
+				chunk = s
+			}
+		}
+		request := statesync.ChunkRequest(1, 0)
+		began, sent := time.Now(), 0
+		for sent < 40<<20 {
+			answer, err := chunk.Respond(t.Context(), peerID(1), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent += len(answer)
+		}
+		if rate := float64(sent-8<<20) / time.Since(began).Seconds(); rate > 9<<20 {
+			t.Errorf("%d bytes in %v", sent, time.Since(began))
+		}
+		for i := range 200 {
+			if _, err := chunk.Respond(t.Context(), peerID(i), request); err != nil {
+				if !strings.Contains(err.Error(), "as many peers as this node serves") {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute) // on the fake clock: the earlier ones are idle by then
+				if _, err := chunk.Respond(t.Context(), peerID(i), request); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+func TestServerRefusesBadRequests(t *testing.T) {
+	h := newHistory(t, 3)
+	for _, s := range statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh().Services {
+		for _, request := range [][]byte{nil, []byte("rubbish"), statesync.ChunkRequest(1, 5), statesync.ChunkRequest(9, 5)} {
+			if answer, err := s.Respond(t.Context(), peerID(0), request); err == nil {
+				t.Errorf("%s: %x is answered with %d bytes", s.Name, request, len(answer))
+			}
+		}
+	}
+}
+
+func FuzzAnswers(f *testing.F) {
+	h := newHistory(f, 1)
+	for _, s := range statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh().Services {
+		for _, request := range [][]byte{statesync.EndsRequest(1), statesync.ChunkRequest(1, 5)} {
+			if answer, err := s.Respond(f.Context(), peerID(0), request); err == nil {
+				f.Add(answer)
+			}
+		}
+	}
+	root := h.epochs[0].tree.Root()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if err := statesync.DecodeEnds(raw); err == nil && len(raw) > 1<<20 {
+			t.Fatal("an answer beyond its bound is read")
+		}
+		leaves, honest, err := statesync.DecodeChunk(raw, root)
+		if err == nil && !honest(h.epochs[0].tree) {
+			t.Fatalf("%d leaves were forged", leaves)
+		}
+	})
+}
