@@ -16,6 +16,10 @@ WASI = GOOS=wasip1 GOARCH=wasm $(GO)
 E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer))
 E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl
 
+# The formal model of consensus and its checker.
+SPEC       = docs/spec/run
+SPEC_NEEDS = spin:spin gcc:gcc
+
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # bytes that strangers send. An execution count ends more evenly than a time.
 SMOKE_PACKAGES = $(wildcard internal/codec internal/chain consensus nexus/job)
@@ -58,9 +62,15 @@ test: need ## every test but those of e2e, with seconds of fuzzing first
 	$(GO) test -short ./...
 
 .PHONY: e2e
-e2e: build ## real processes, faults, namespaces and a browser (≤ 50 minutes)
-	@.ci/need $(E2E_NEEDS)
+e2e: build ## the formal model, real processes, faults, namespaces and a browser (≤ 50 minutes)
+	@.ci/need $(E2E_NEEDS) $(SPEC_NEEDS)
+	@$(SPEC)
 	$(GO) test -count=1 -p 1 -timeout 50m $(E2E_PACKAGES)
+
+.PHONY: spec
+spec: ## the formal model of consensus, exhaustively (two minutes)
+	@.ci/need $(SPEC_NEEDS)
+	@$(SPEC)
 
 .PHONY: race
 race: need ## the tests under the race detector
