@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type chaosNet struct {
 	genesis *chain.Genesis
 	nodes   []*chaosNode
 	holders []wallet.Account // of the buckets: community, foundation, sale
+	rest    wallet.Account   // has the other buckets, less the stakes
+	guilty  bool             // somebody has signed what excludes each other, and is to
 	starter chan startRequest
 }
 
@@ -50,8 +53,11 @@ type chaosNode struct {
 	index   int
 	ns      string
 	home    string
-	id      crypto.PublicKey
-	peers   []string // arguments
+	owner   wallet.Account
+	id      crypto.PublicKey // of the node
+	key     crypto.PublicKey // of its votes
+	peers   []string         // arguments
+	args    []string         // arguments besides
 	log     string
 	disk    string // the directory that is a small disk, if any
 	http    *http.Client
@@ -231,9 +237,10 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 	for _, name := range []string{"community", "foundation", "sale"} {
 		n.holders = append(n.holders, wallet.NewAccount(name, crypto.GenerateKey()))
 	}
-	reserve := wallet.NewAccount("reserve", crypto.GenerateKey()).Address().String()
+	n.rest = wallet.NewAccount("rest", crypto.GenerateKey())
+	rest := n.rest.Address().String()
 	path := filepath.Join(n.dir, node.GenesisFile)
-	must("genesis", "init", "--genesis", path, "--chain-id", "chaos-1", "--devnet", "--team", reserve, "--validators", reserve,
+	must("genesis", "init", "--genesis", path, "--chain-id", "chaos-1", "--devnet", "--team", rest, "--validators", rest,
 		"--community", n.holders[0].Address().String(), "--foundation", n.holders[1].Address().String(), "--sale", n.holders[2].Address().String())
 	setParams(t, path, shape.params)
 	for _, v := range n.nodes {
@@ -245,10 +252,10 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		if err := json.Unmarshal(out, &made); err != nil {
 			t.Fatal(err)
 		}
-		v.id = made.NodeID
+		v.id, v.key, v.owner = made.NodeID, *made.ConsensusKey, wallet.NewAccount("owner", crypto.GenerateKey())
 		if v.index < shape.validators {
 			must("genesis", "add-validator", "--genesis", path, "--name", fmt.Sprintf("validator-%d", v.index), "--node-key", v.id.String(),
-				"--consensus-key", made.ConsensusKey.String(), "--owner", reserve, "--stake", "1000000", "--endpoint", fmt.Sprintf("10.77.0.%d:%d", 1+v.index, chaosListen))
+				"--consensus-key", v.key.String(), "--owner", v.owner.Address().String(), "--stake", "1000000", "--endpoint", v.endpoint())
 		}
 	}
 	var err error
@@ -335,6 +342,9 @@ func (n *chaosNet) connect(t *testing.T, v *chaosNode) {
 	}
 }
 
+// endpoint is where a node says that it is reached. Only the relay gets there.
+func (v *chaosNode) endpoint() string { return fmt.Sprintf("10.77.0.%d:%d", 1+v.index, chaosListen) }
+
 func (v *chaosNode) url() string { return fmt.Sprintf("http://node-%d", v.index) }
 
 // starts starts processes on one thread that lives as long as the test: a child
@@ -354,7 +364,7 @@ func (n *chaosNet) start(t *testing.T, v *chaosNode) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"netns", "exec", v.ns, v.program, "node", "run", "--home", v.home}, v.peers...)
+	args := append([]string{"netns", "exec", v.ns, v.program, "node", "run", "--home", v.home}, slices.Concat(v.peers, v.args)...)
 	v.cmd = exec.Command("ip", args...)
 	v.cmd.Stdout, v.cmd.Stderr = log, log
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
