@@ -22,12 +22,21 @@ const (
 
 var genesis = crypto.DomainGenesis.Hash([]byte(chainID))
 
+// Keys are costly to make.
+var consensusKeys, nodeKeys = map[int]crypto.PrivateKey{}, map[int]crypto.PublicKey{}
+
 func consensusKey(i int) crypto.PrivateKey {
-	return crypto.PrivateKeyFromSeed([crypto.SeedSize]byte{0: byte(i), 1: byte(i >> 8), 2: 7})
+	if _, made := consensusKeys[i]; !made {
+		consensusKeys[i] = crypto.PrivateKeyFromSeed([crypto.SeedSize]byte{0: byte(i), 1: byte(i >> 8), 2: 7})
+	}
+	return consensusKeys[i]
 }
 
 func nodeKey(i int) crypto.PublicKey {
-	return crypto.PrivateKeyFromSeed([crypto.SeedSize]byte{0: byte(i), 1: byte(i >> 8), 2: 8}).Public()
+	if _, made := nodeKeys[i]; !made {
+		nodeKeys[i] = crypto.PrivateKeyFromSeed([crypto.SeedSize]byte{0: byte(i), 1: byte(i >> 8), 2: 8}).Public()
+	}
+	return nodeKeys[i]
 }
 
 // toy is the application's block. Every epoch has world.blocks of them.
@@ -67,9 +76,10 @@ type world struct {
 	cfg    func(replica.Config) replica.Config          // nil: as it is
 	cut    func(from, to int, m consensus.Message) bool // nil: nothing is lost
 
+	committees map[consensus.Epoch]*consensus.Committee
+
 	final  map[uint64]crypto.Digest
 	signed map[signedIn][]consensus.Statement
-	trace  []string
 }
 
 // seat is a node in a committee, with one of its keys.
@@ -111,7 +121,8 @@ func everyEpoch(nodes ...int) func(consensus.Epoch) []seat {
 func newWorld(t testing.TB, nodes int, seats func(consensus.Epoch) []seat) *world {
 	w := &world{
 		t: t, blocks: 5, seats: seats, final: map[uint64]crypto.Digest{0: genesis},
-		signed: map[signedIn][]consensus.Statement{}, now: 1_000_000 * ms,
+		committees: map[consensus.Epoch]*consensus.Committee{},
+		signed:     map[signedIn][]consensus.Statement{}, now: 1_000_000 * ms,
 	}
 	for i := range nodes {
 		w.nodes = append(w.nodes, &node{w: w, id: i, keys: []int{i}, disk: disk{logs: map[consensus.Epoch][][]byte{}}, fresh: true})
@@ -148,6 +159,9 @@ func (w *world) pass(d consensus.Micros) {
 }
 
 func (w *world) committee(e consensus.Epoch) *consensus.Committee {
+	if c := w.committees[e]; c != nil {
+		return c
+	}
 	var vs []consensus.Validator
 	for _, s := range w.seats(e) {
 		vs = append(vs, consensus.Validator{Key: consensusKey(s.key).Public(), Weight: 1, LeaderWeight: 1})
@@ -156,6 +170,7 @@ func (w *world) committee(e consensus.Epoch) *consensus.Committee {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.committees[e] = c
 	return c
 }
 
@@ -257,10 +272,26 @@ func (n *node) config() replica.Config {
 	}
 	cfg.Timing = consensus.Timing{DeltaMin: 50 * ms, DeltaMax: 10_000 * ms, Idle: 100 * ms, Retry: 100 * ms, Skip: 1500 * ms, Fetch: 40 * ms}
 	cfg.CatchUp, cfg.Answer = 500*ms, 300*ms
+	cfg.Verify = verifyOnce
 	if n.w.cfg != nil {
 		cfg = n.w.cfg(cfg)
 	}
 	return cfg
+}
+
+// verified remembers signatures, so that the nodes of a test need not verify each
+// other's work again.
+var verified = map[crypto.Signed]bool{}
+
+func verifyOnce(items []crypto.Signed) []bool {
+	verdicts := make([]bool, len(items))
+	for i, it := range items {
+		if !verified[it] {
+			verified[it] = crypto.VerifyBatch([]crypto.Signed{it}, 1)[0]
+		}
+		verdicts[i] = verified[it]
+	}
+	return verdicts
 }
 
 func (n *node) restore() error {
@@ -462,7 +493,6 @@ func inspect(m consensus.Message) []consensus.Block {
 	return blocks
 }
 
-// parentOf finds what a build or a check is on: durable, or held by the core.
 func (n *node) build(b replica.Build) {
 	parent, ok := n.w.known(b.ParentDigest)
 	if !ok {
