@@ -32,6 +32,8 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 			out = append(out, m.Claims[i].Order.ConsumerAddress())
 		}
 	case chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw:
+	case chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards, chain.SetCommission,
+		chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate, chain.ReportEvidence:
 	}
 	return out
 }
@@ -56,7 +58,20 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.To)
 	case chain.ClaimSettled:
 		return append(out, e.Consumer, e.Provider)
+	case chain.ValidatorBonded:
+		return append(out, e.Owner)
+	case chain.Delegated:
+		return append(out, e.Delegator)
+	case chain.Undelegated:
+		return append(out, e.Delegator)
+	case chain.Redelegated:
+		return append(out, e.Delegator)
+	case chain.RewardsWithdrawn:
+		return append(out, e.Account)
+	case chain.ValidatorSlashed:
+		return append(out, e.Reporter)
 	case chain.ClaimRecorded, chain.ClaimRejected:
+	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return out
 }

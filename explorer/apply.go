@@ -261,6 +261,8 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: e.Sequence}
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
 	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured:
+	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
+		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return nil
 }

@@ -120,6 +120,8 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 		case chain.Transferred, chain.ProviderRegistered, chain.ProviderUnbonded, chain.ClusterRegistered, chain.ClusterUnbonded,
 			chain.Deposited, chain.WithdrawalStarted, chain.Matured:
 			out[i].Verdict = chain.EventName(row.Event)
+		case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
+			chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // word is a piece of a sentence: text, a link or an amount.
@@ -56,6 +57,28 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " takes ", m.Amount, " out of escrow at cluster ", linkNode(m.Cluster))
 	case chain.Settle:
 		return saySettle(who, m)
+	case chain.Bond:
+		return say(who, " becomes validator ", shortKey(m.ConsensusKey), ", "+quoted(m.Name)+", with a stake of ", m.Amount)
+	case chain.Delegate:
+		return say(who, " delegates ", m.Amount, " to validator ", shortKey(m.Validator))
+	case chain.Undelegate:
+		return say(who, " takes ", orAll(m.Amount), " out of validator ", shortKey(m.Validator))
+	case chain.Redelegate:
+		return say(who, " moves ", orAll(m.Amount), " from validator ", shortKey(m.From), " to ", shortKey(m.To))
+	case chain.WithdrawRewards:
+		return say(who, " withdraws rewards at validator ", shortKey(m.Validator))
+	case chain.SetCommission:
+		return say(who, " sets the commission of validator ", shortKey(m.Validator), " to "+bpsWords(m.Bps))
+	case chain.RotateKeys:
+		return say(who, " changes the keys of validator ", shortKey(m.Validator))
+	case chain.Unjail:
+		return say(who, " unjails validator ", shortKey(m.Validator))
+	case chain.Affiliate:
+		return say(who, " affiliates provider node ", linkNode(m.Node), " with validator ", shortKey(m.Validator))
+	case chain.Unaffiliate:
+		return say(who, " ends the affiliation of provider node ", linkNode(m.Node))
+	case chain.ReportEvidence:
+		return say(who, " reports evidence against validators")
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -127,8 +150,46 @@ func sayEvent(e chain.Event) sentence {
 		return say("Job ", linkJob(e.Order), " was settled: node ", linkNode(e.Node), " was paid ", e.Paid, ", ", e.Burned, " was burned")
 	case chain.ClaimRejected:
 		return say("A claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " was refused: "+quoted(e.Reason))
+	case chain.ValidatorBonded:
+		return say("Validator ", shortKey(e.Validator), " belongs to ", linkAddress(e.Owner), ", stake ", e.Amount)
+	case chain.Delegated:
+		return say(linkAddress(e.Delegator), " has ", e.Amount, " more at validator ", shortKey(e.Validator))
+	case chain.Undelegated:
+		return say(e.Amount, " of ", linkAddress(e.Delegator), " left validator ", shortKey(e.Validator), " and unbonds")
+	case chain.Redelegated:
+		return say(e.Amount, " of ", linkAddress(e.Delegator), " moved from validator ", shortKey(e.From), " to ", shortKey(e.To))
+	case chain.RewardsWithdrawn:
+		return say(linkAddress(e.Account), " took ", e.Amount, " earned at validator ", shortKey(e.Validator))
+	case chain.CommissionSet:
+		return say("Validator ", shortKey(e.Validator), fmt.Sprintf(" takes a commission of %s from epoch %d on", bpsWords(e.Bps), e.Epoch))
+	case chain.KeysRotated:
+		return say("Validator ", shortKey(e.Validator), " has consensus key ", shortKey(e.ConsensusKey), " in committees to come")
+	case chain.ValidatorUnjailed:
+		return say("Validator ", shortKey(e.Validator), " was unjailed")
+	case chain.NodeAffiliated:
+		return say("Provider node ", linkNode(e.Node), " counts for validator ", shortKey(e.Validator))
+	case chain.NodeUnaffiliated:
+		return say("Provider node ", linkNode(e.Node), " no longer counts for validator ", shortKey(e.Validator))
+	case chain.ValidatorSlashed:
+		return say("Validator ", shortKey(e.Validator), fmt.Sprintf(" was convicted of a fault in epoch %d and lost ", e.Epoch), e.Amount,
+			"; ", e.Reward, " went to ", linkAddress(e.Reporter))
+	case chain.ValidatorJailed:
+		return say("Validator ", shortKey(e.Validator), fmt.Sprintf(" was silent in epoch %d, lost ", e.Epoch), e.Amount, " and is jailed")
+	case chain.EpochClosed:
+		return say(fmt.Sprintf("Epoch %d ended: ", e.Epoch), e.Minted, " were minted, ", e.Rewards, " given out")
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
+}
+
+func shortKey(key crypto.PublicKey) string { return key.Short() }
+
+func bpsWords(bps uint16) string { return fmt.Sprintf("%d.%02d %%", bps/100, bps%100) }
+
+func orAll(a chain.Amount) sentence {
+	if a.IsZero() {
+		return say("everything")
+	}
+	return say(a)
 }
 
 func absolute(t chain.TimeMs) string {

@@ -13,8 +13,8 @@
 //
 // Invariants:
 //
-//  1. Value is neither made nor lost but by Genesis, which mints once, and by
-//     Burn. Package execution checks it in every block.
+//  1. Value is neither made nor lost but by Genesis, which mints once, by Mint,
+//     and by Burn. Package execution checks it in every block.
 //  2. What a lock holds back is never debited.
 //  3. An account's nonce never falls, and its record is never deleted once it
 //     has a nonce.

@@ -42,6 +42,17 @@ func Burn(kv state.KV, amount chain.Amount) {
 	state.Save(kv, SupplyKey(), supply)
 }
 
+// Mint counts as made an amount that the caller puts somewhere: staking's
+// inflation, and nothing else.
+func Mint(kv state.KV, amount chain.Amount) {
+	if amount.IsZero() {
+		return
+	}
+	supply := SupplyOf(kv)
+	supply.Minted = mustAdd(supply.Minted, amount, "minting")
+	state.Save(kv, SupplyKey(), supply)
+}
+
 // Genesis mints the whole supply: the allocations into balances, and staked
 // into the records that the caller makes. It is an error to mint twice.
 func Genesis(kv state.KV, allocations []chain.Allocation, staked chain.Amount) error {
@@ -76,6 +87,8 @@ const (
 	HoldsEscrow
 	HoldsBond
 	HoldsStake
+	HoldsUnbonding // stake that left its validator and is still liable
+	HoldsRewards   // of staking, earned or to be given out
 	HoldsMaturing
 )
 

@@ -57,8 +57,43 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("takes %s out of escrow at cluster %s; it arrives after the withdrawal delay", m.Amount, m.Cluster)
 	case chain.Settle:
 		return fmt.Sprintf("posts claims for work done: %d", len(m.Claims))
+	case chain.Bond:
+		return fmt.Sprintf("becomes a validator with consensus key %s, node key %s at %q, named %q, commission %s, and locks a stake of %s",
+			m.ConsensusKey, m.NodeKey, m.Endpoint, m.Name, percent(m.CommissionBps), m.Amount)
+	case chain.Delegate:
+		return fmt.Sprintf("delegates %s to validator %s; the validator's faults cost a part of it", m.Amount, m.Validator)
+	case chain.Undelegate:
+		return fmt.Sprintf("takes %s out of validator %s; it arrives after the unbonding period", amountOrAll(m.Amount), m.Validator)
+	case chain.Redelegate:
+		return fmt.Sprintf("moves %s from validator %s to %s, where it stays for the unbonding period", amountOrAll(m.Amount), m.From, m.To)
+	case chain.WithdrawRewards:
+		if m.Restake {
+			return fmt.Sprintf("delegates what it earned at validator %s to the same", m.Validator)
+		}
+		return fmt.Sprintf("withdraws what it earned at validator %s", m.Validator)
+	case chain.SetCommission:
+		return fmt.Sprintf("sets the commission of validator %s to %s from the next epoch on", m.Validator, percent(m.Bps))
+	case chain.RotateKeys:
+		return fmt.Sprintf("gives validator %s the consensus key %s and the node key %s at %q", m.Validator, m.ConsensusKey, m.NodeKey, m.Endpoint)
+	case chain.Unjail:
+		return fmt.Sprintf("lets validator %s back into committees", m.Validator)
+	case chain.Affiliate:
+		return fmt.Sprintf("counts the burned fees of provider node %s for validator %s", m.Node, m.Validator)
+	case chain.Unaffiliate:
+		return fmt.Sprintf("ends the affiliation of provider node %s", m.Node)
+	case chain.ReportEvidence:
+		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
+}
+
+func percent(bps uint16) string { return fmt.Sprintf("%d.%02d %%", bps/100, bps%100) }
+
+func amountOrAll(a chain.Amount) string {
+	if a.IsZero() {
+		return "the whole stake"
+	}
+	return a.String()
 }
 
 // PreviewOrder says in words what a signature of the order would commit to.

@@ -23,6 +23,7 @@ type Epoch struct {
 	Number      consensus.Epoch
 	StartHeight chain.Height // of the block that closed the epoch before; 0: genesis
 	StartMs     chain.TimeMs // that block's time
+	GenesisMs   chain.TimeMs
 	Committee   crypto.Digest
 	Next        crypto.Digest // the committee of Number + 1
 }
@@ -103,18 +104,18 @@ func memberOf(v *Validator) Member {
 // choose returns the committee of the validators' present stakes: of those who
 // may serve the limit richest, the lower ID first among equals, in ascending
 // order of consensus keys. The weights fit 64 bits because the supply does.
-func choose(r state.Reader, params *chain.Params) []Member {
-	var rich []Validator
-	for _, v := range Validators(r) {
-		if v.serves(params) {
-			rich = append(rich, v)
+func choose(validators []Validator, params *chain.Params) []Member {
+	var rich []*Validator
+	for i := range validators {
+		if validators[i].serves(params) {
+			rich = append(rich, &validators[i])
 		}
 	}
-	slices.SortStableFunc(rich, func(a, b Validator) int { return b.Stake.Cmp(a.Stake) })
+	slices.SortStableFunc(rich, func(a, b *Validator) int { return b.Stake.Cmp(a.Stake) })
 	rich = rich[:min(len(rich), int(params.MaxValidators))]
 	members := make([]Member, len(rich))
-	for i := range rich {
-		members[i] = memberOf(&rich[i])
+	for i, v := range rich {
+		members[i] = memberOf(v)
 	}
 	slices.SortFunc(members, func(a, b Member) int { return a.ConsensusKey.Compare(b.ConsensusKey) })
 	return members
@@ -123,33 +124,6 @@ func choose(r state.Reader, params *chain.Params) []Member {
 // serves reports whether a validator may be in a committee.
 func (v *Validator) serves(params *chain.Params) bool {
 	return !v.Tombstoned && v.JailedUntil == 0 && v.Weight() > 0 && !v.SelfBond().Less(params.MinSelfBond)
-}
-
-// CloseEpoch ends the epoch with the block at a height and time: the committee
-// of the epoch after the next is made, and the next one begins.
-func CloseEpoch(kv state.KV, env *Env) {
-	epoch := EpochOf(kv)
-	members := choose(kv, &env.Params)
-	if len(members) == 0 {
-		// Nobody may serve: whoever served last goes on, so that the chain does.
-		last, ok := MembersOf(kv, epoch.Number+1)
-		members = sound(last, ok)
-	}
-	digest, err := saveCommittee(kv, epoch.Number+2, members)
-	if err != nil {
-		panic(&state.Fault{Op: fmt.Sprintf("making the committee of epoch %d", epoch.Number+2), Err: err})
-	}
-	state.Save(kv, EpochKey(), Epoch{
-		Number: epoch.Number + 1, StartHeight: env.Height, StartMs: env.Now, Committee: epoch.Next, Next: digest,
-	})
-}
-
-// Env is the block that staking's rules are applied in.
-type Env struct {
-	ChainID chain.ChainID
-	Height  chain.Height
-	Now     chain.TimeMs // block time
-	Params  chain.Params
 }
 
 // Genesis records the first validators, each with its stake as its owner's own,
@@ -176,10 +150,14 @@ func Genesis(kv state.KV, g *chain.Genesis) (chain.Amount, error) {
 		}
 		state.Save(kv, ValidatorKey(record.ID), record)
 		state.Save(kv, DelegationKey(v.Owner, record.ID), Delegation{Shares: record.Shares})
+		if why := addPosition(kv, v.Owner); why != nil {
+			return chain.Amount{}, fmt.Errorf("staking: validator %d: %s", i, why.Reason())
+		}
+		countRegistered(kv, 1)
 		members = append(members, memberOf(&record))
 	}
 	slices.SortFunc(members, func(a, b Member) int { return a.ConsensusKey.Compare(b.ConsensusKey) })
-	epoch := Epoch{Number: FirstEpoch, StartMs: g.TimeMs}
+	epoch := Epoch{Number: FirstEpoch, StartMs: g.TimeMs, GenesisMs: g.TimeMs}
 	var err error
 	for i, digest := range []*crypto.Digest{&epoch.Committee, &epoch.Next} {
 		if *digest, err = saveCommittee(kv, FirstEpoch+consensus.Epoch(i), members); err != nil {

@@ -15,12 +15,26 @@ import (
 const Prefix = 'v'
 
 const (
+	kindAffiliate  = 'a'
+	kindResource   = 'b'
 	kindValidator  = 'c'
-	kindKey        = 'k'
 	kindDelegation = 'd'
 	kindEpoch      = 'e'
-	kindCommittee  = 'm'
+	kindFault      = 'f'
+	kindHop        = 'g'
 	kindEnded      = 'h'
+	kindRegistered = 'i'
+	kindKey        = 'k'
+	kindCommittee  = 'm'
+	kindPositions  = 'n'
+	kindHopPool    = 'o'
+	kindPurse      = 'p'
+	kindQueue      = 'q'
+	kindPot        = 'r'
+	kindSeen       = 's'
+	kindTally      = 't'
+	kindUnbonding  = 'u'
+	kindVotes      = 'w'
 )
 
 // ID names a validator for ever: the consensus key that it began with.
@@ -51,9 +65,70 @@ func EpochKey() []byte { return keyOf(kindEpoch) }
 // CommitteeKey returns the key of the members of an epoch's committee.
 func CommitteeKey(e consensus.Epoch) []byte { return keyOf(kindCommittee, big(uint64(e))) }
 
+// PurseKey returns the key of a validator's rewards.
+func PurseKey(id ID) []byte { return keyOf(kindPurse, id[:]) }
+
+// UnbondingKey returns the key of the stake that left a validator in an epoch.
+func UnbondingKey(id ID, e consensus.Epoch) []byte {
+	return keyOf(kindUnbonding, id[:], big(uint64(e)))
+}
+
+// QueueKey returns the key of an account's part of that stake.
+func QueueKey(e consensus.Epoch, id ID, delegator chain.Address) []byte {
+	return keyOf(kindQueue, big(uint64(e)), id[:], delegator[:])
+}
+
+// hopPoolKey returns the key of the stake that moved from one validator to
+// another in an epoch.
+func hopPoolKey(from ID, e consensus.Epoch, to ID) []byte {
+	return keyOf(kindHopPool, from[:], big(uint64(e)), to[:])
+}
+
+// hopKey returns the key of an account's part of that stake.
+func hopKey(delegator chain.Address, to ID, e consensus.Epoch, from ID) []byte {
+	return keyOf(kindHop, delegator[:], to[:], big(uint64(e)), from[:])
+}
+
+func faultKey(id ID) []byte                     { return keyOf(kindFault, id[:]) }
+func endedKey(e consensus.Epoch) []byte         { return keyOf(kindEnded, big(uint64(e))) }
+func positionsKey(a chain.Address) []byte       { return keyOf(kindPositions, a[:]) }
+func tallyKey(s consensus.Signer) []byte        { return keyOf(kindTally, []byte{byte(s >> 8), byte(s)}) }
+func votesKey(v consensus.View) []byte          { return keyOf(kindVotes, big(uint64(v))) }
+func affiliateKey(node crypto.PublicKey) []byte { return keyOf(kindAffiliate, node[:]) }
+func resourceKey(id ID) []byte                  { return keyOf(kindResource, id[:]) }
+
 // ownedKey returns the key of the record that says whose a consensus or node
 // key is. It is never deleted, so that no key is ever used twice.
 func ownedKey(key crypto.PublicKey) []byte { return keyOf(kindKey, key[:]) }
+
+// prefixEnd returns the first key after all those that begin with a prefix.
+func prefixEnd(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; ; i-- { // a kind is below 0xff, so that it ends
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+}
+
+// found is a record with its key.
+type found[T any] struct {
+	key    []byte
+	record T
+}
+
+// list returns the records from a key on that begin with a prefix, at most
+// limit of them; 0 is no limit.
+func list[T any](r state.Reader, prefix, from []byte, limit int) []found[T] {
+	var out []found[T]
+	for key, value := range r.Iterate(from, prefixEnd(prefix)) {
+		out = append(out, found[T]{key: key, record: state.Decode[T](key, value)})
+		if len(out) == limit {
+			break
+		}
+	}
+	return out
+}
 
 // Validator is a bonded validator. Its delegators hold shares of its stake, the
 // owner among them; a share is worth Stake / Shares.
@@ -108,6 +183,45 @@ func (v *Validator) worth(shares uint64) chain.Amount {
 type Delegation struct {
 	_      struct{} `cbor:",toarray"`
 	Shares uint64
+	Stand  Index        // of the validator's purse when Owed was last counted
+	Owed   chain.Amount // rewards
+}
+
+// Pool is stake of one liability that accounts have shares of: what left a
+// validator in an epoch.
+type Pool struct {
+	_      struct{} `cbor:",toarray"`
+	Stake  chain.Amount
+	Shares uint64
+}
+
+func (p *Pool) worth(shares uint64) chain.Amount {
+	return sound(p.Stake.ShareFloor(shares, p.Shares))
+}
+
+// hopPool is stake that moved from one validator to another in an epoch:
+// shares of the second, liable for the first as well. Accounts have units.
+type hopPool struct {
+	_      struct{} `cbor:",toarray"`
+	Shares uint64   // at the second validator
+	Units  uint64   // that accounts have
+	Stand  Index    // of the second's purse
+	Index  Index    // rewards per unit
+	Carry  chain.Amount
+}
+
+// hop is an account's part of a hopPool.
+type hop struct {
+	_     struct{} `cbor:",toarray"`
+	Units uint64
+	Stand Index // of the pool
+	Owed  chain.Amount
+}
+
+// ended is when an epoch ended.
+type ended struct {
+	_  struct{} `cbor:",toarray"`
+	At chain.TimeMs
 }
 
 const wholeBps = 10_000
@@ -148,6 +262,21 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	switch key[1] {
 	case kindValidator:
 		return tokens.HoldsStake, state.Decode[Validator](key, value).Stake
+	case kindUnbonding:
+		return tokens.HoldsUnbonding, state.Decode[Pool](key, value).Stake
+	case kindPurse:
+		purse := state.Decode[Purse](key, value)
+		return tokens.HoldsRewards, sum(purse.Held, purse.Commission)
+	case kindTally:
+		return tokens.HoldsRewards, state.Decode[tally](key, value).Tips
+	case kindPot:
+		return tokens.HoldsRewards, state.Decode[chain.Amount](key, value)
 	}
 	return tokens.HoldsNothing, chain.Amount{}
 }
+
+// sum adds amounts that are parts of the supply.
+func sum(a, b chain.Amount) chain.Amount { return sound(a.Add(b)) }
+
+// less takes away what is part of an amount.
+func less(a, b chain.Amount) chain.Amount { return sound(a.Sub(b)) }

@@ -25,6 +25,18 @@ func checkMsg(m Msg) error {
 		return nil
 	case Settle:
 		return checkSettle(m)
+	case Bond:
+		return checkBond(m)
+	case Delegate, Undelegate, Redelegate, WithdrawRewards, Unjail, Unaffiliate:
+		return nil
+	case SetCommission:
+		return checkCommission(m)
+	case RotateKeys:
+		return checkKeys(m.ConsensusKey, m.NodeKey, m.Endpoint)
+	case Affiliate:
+		return m.Node.Check()
+	case ReportEvidence:
+		return checkReport(m)
 	}
 	return fmt.Errorf("chain: message of type %T", m)
 }

@@ -144,6 +144,19 @@ const (
 	kindClaimRecorded
 	kindClaimSettled
 	kindClaimRejected
+	kindValidatorBonded
+	kindDelegated
+	kindUndelegated
+	kindRedelegated
+	kindRewardsWithdrawn
+	kindCommissionSet
+	kindKeysRotated
+	kindValidatorUnjailed
+	kindNodeAffiliated
+	kindNodeUnaffiliated
+	kindValidatorSlashed
+	kindValidatorJailed
+	kindEpochClosed
 )
 
 // eventKind returns the number on the wire and the name in JSON.
@@ -171,6 +184,32 @@ func eventKind(e Event) (uint8, string) {
 		return kindClaimSettled, "claim_settled"
 	case ClaimRejected:
 		return kindClaimRejected, "claim_rejected"
+	case ValidatorBonded:
+		return kindValidatorBonded, "validator_bonded"
+	case Delegated:
+		return kindDelegated, "delegated"
+	case Undelegated:
+		return kindUndelegated, "undelegated"
+	case Redelegated:
+		return kindRedelegated, "redelegated"
+	case RewardsWithdrawn:
+		return kindRewardsWithdrawn, "rewards_withdrawn"
+	case CommissionSet:
+		return kindCommissionSet, "commission_set"
+	case KeysRotated:
+		return kindKeysRotated, "keys_rotated"
+	case ValidatorUnjailed:
+		return kindValidatorUnjailed, "validator_unjailed"
+	case NodeAffiliated:
+		return kindNodeAffiliated, "node_affiliated"
+	case NodeUnaffiliated:
+		return kindNodeUnaffiliated, "node_unaffiliated"
+	case ValidatorSlashed:
+		return kindValidatorSlashed, "validator_slashed"
+	case ValidatorJailed:
+		return kindValidatorJailed, "validator_jailed"
+	case EpochClosed:
+		return kindEpochClosed, "epoch_closed"
 	}
 	panic(fmt.Sprintf("chain: event of type %T", e))
 }
@@ -243,6 +282,32 @@ func decodeEvent(head sumHead) (Event, error) {
 		return decodeAs[ClaimSettled, Event](head.Body)
 	case kindClaimRejected:
 		return decodeAs[ClaimRejected, Event](head.Body)
+	case kindValidatorBonded:
+		return decodeAs[ValidatorBonded, Event](head.Body)
+	case kindDelegated:
+		return decodeAs[Delegated, Event](head.Body)
+	case kindUndelegated:
+		return decodeAs[Undelegated, Event](head.Body)
+	case kindRedelegated:
+		return decodeAs[Redelegated, Event](head.Body)
+	case kindRewardsWithdrawn:
+		return decodeAs[RewardsWithdrawn, Event](head.Body)
+	case kindCommissionSet:
+		return decodeAs[CommissionSet, Event](head.Body)
+	case kindKeysRotated:
+		return decodeAs[KeysRotated, Event](head.Body)
+	case kindValidatorUnjailed:
+		return decodeAs[ValidatorUnjailed, Event](head.Body)
+	case kindNodeAffiliated:
+		return decodeAs[NodeAffiliated, Event](head.Body)
+	case kindNodeUnaffiliated:
+		return decodeAs[NodeUnaffiliated, Event](head.Body)
+	case kindValidatorSlashed:
+		return decodeAs[ValidatorSlashed, Event](head.Body)
+	case kindValidatorJailed:
+		return decodeAs[ValidatorJailed, Event](head.Body)
+	case kindEpochClosed:
+		return decodeAs[EpochClosed, Event](head.Body)
 	}
 	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
 }
@@ -296,6 +361,19 @@ func eventFromJSON(e eventJSON) (Event, error) {
 		"claim_recorded":      readJSON[ClaimRecorded],
 		"claim_settled":       readJSON[ClaimSettled],
 		"claim_rejected":      readJSON[ClaimRejected],
+		"validator_bonded":    readJSON[ValidatorBonded],
+		"delegated":           readJSON[Delegated],
+		"undelegated":         readJSON[Undelegated],
+		"redelegated":         readJSON[Redelegated],
+		"rewards_withdrawn":   readJSON[RewardsWithdrawn],
+		"commission_set":      readJSON[CommissionSet],
+		"keys_rotated":        readJSON[KeysRotated],
+		"validator_unjailed":  readJSON[ValidatorUnjailed],
+		"node_affiliated":     readJSON[NodeAffiliated],
+		"node_unaffiliated":   readJSON[NodeUnaffiliated],
+		"validator_slashed":   readJSON[ValidatorSlashed],
+		"validator_jailed":    readJSON[ValidatorJailed],
+		"epoch_closed":        readJSON[EpochClosed],
 	}
 	read, ok := readers[e.Type]
 	if !ok {

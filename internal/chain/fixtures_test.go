@@ -89,6 +89,35 @@ func allMessages() chain.Msgs {
 	}
 }
 
+// stakingMessages has one of each; no transaction holds all messages.
+func stakingMessages() chain.Msgs {
+	consensusKey, node := testKey(6), testKey(7)
+	possession := chain.PossessionPayload(testChain, testKey(1).address())
+	return chain.Msgs{
+		chain.Bond{
+			ConsensusKey: consensusKey.Public(), Possession: consensusKey.PrivateKey.Sign(crypto.DomainPossession, possession),
+			NodeKey: node.Public(), NodePossession: node.PrivateKey.Sign(crypto.DomainPossession, possession),
+			Name: "hält", Endpoint: "validator.example:7100", CommissionBps: 500, Amount: chain.Hyper(10_000),
+		},
+		chain.Delegate{Validator: consensusKey.Public(), Amount: chain.Hyper(5)},
+		chain.Undelegate{Validator: consensusKey.Public(), Amount: chain.Hyper(4)},
+		chain.Redelegate{From: consensusKey.Public(), To: testKey(8).Public()},
+		chain.WithdrawRewards{Validator: consensusKey.Public(), Restake: true},
+		chain.SetCommission{Validator: consensusKey.Public(), Bps: 600},
+		chain.RotateKeys{
+			Validator: consensusKey.Public(), ConsensusKey: node.Public(), Possession: node.PrivateKey.Sign(crypto.DomainPossession, possession),
+			NodeKey: consensusKey.Public(), NodePossession: consensusKey.PrivateKey.Sign(crypto.DomainPossession, possession), Endpoint: "10.0.0.1:1",
+		},
+		chain.Unjail{Validator: consensusKey.Public()},
+		chain.Affiliate{
+			Validator: consensusKey.Public(), Node: node.Public(),
+			Consent: node.PrivateKey.Sign(crypto.DomainAffiliation, chain.AffiliationPayload(testChain, consensusKey.Public())),
+		},
+		chain.Unaffiliate{Node: node.Public()},
+		chain.ReportEvidence{Evidence: []byte{1, 2, 3}},
+	}
+}
+
 func signedTx(t testing.TB, messages chain.Msgs) chain.Tx {
 	t.Helper()
 	sender, payer := testKey(1), testKey(5)
@@ -152,8 +181,23 @@ func sampleReceipts() chain.BlockReceipts {
 					Records: []chain.ResourceTransaction{record},
 				},
 				chain.ClaimRejected{Order: crypto.Digest{2}, Node: node, Sequence: 1, Reason: "sequence 1 is settled"},
+				chain.ValidatorBonded{Validator: node, Owner: b, Amount: chain.Hyper(10_000), CommissionBps: 500},
+				chain.Delegated{Validator: node, Delegator: a, Amount: chain.Nano(12)},
+				chain.Undelegated{Validator: node, Delegator: a, Amount: chain.Nano(12), Epoch: 4},
+				chain.Redelegated{From: node, To: cluster, Delegator: a, Amount: chain.Nano(12), Epoch: 4},
+				chain.RewardsWithdrawn{Validator: node, Account: b, Amount: chain.Nano(13), Commission: chain.Nano(3), Restaked: true},
+				chain.CommissionSet{Validator: node, Bps: 600, Epoch: 5},
+				chain.KeysRotated{Validator: node, ConsensusKey: cluster, NodeKey: node, Endpoint: "10.0.0.1:1"},
+				chain.ValidatorUnjailed{Validator: node},
+				chain.NodeAffiliated{Validator: node, Node: cluster},
+				chain.NodeUnaffiliated{Validator: node, Node: cluster},
+				chain.ValidatorSlashed{Validator: node, Epoch: 4, View: 9, RatePpm: 50_000, Amount: chain.Nano(20), Reporter: a, Reward: chain.Nano(1)},
 			}},
 			{TxID: crypto.Digest{2}, Rejection: "balance 3 is below 4", GasUsed: chain.GasUnits(900), Burned: chain.Nano(900)},
+		},
+		End: chain.Events{
+			chain.ValidatorJailed{Validator: node, Epoch: 4, Amount: chain.Nano(2), UntilMs: 11},
+			chain.EpochClosed{Epoch: 4, Minted: chain.Nano(50), Rewards: chain.Nano(49), Committee: crypto.Digest{8}, Validators: 4, Weight: 100},
 		},
 	}
 }
@@ -215,6 +259,11 @@ func roundTrip[T any](t *testing.T, name string, value T) {
 func TestFixtures(t *testing.T) {
 	tx := signedTx(t, allMessages())
 	roundTrip(t, "tx", tx)
+	staking := signedTx(t, stakingMessages())
+	roundTrip(t, "tx_staking", staking)
+	if _, err := chain.DecodeTx(staking.Encode()); err != nil {
+		t.Error(err)
+	}
 	roundTrip(t, "header", sampleHeader())
 	roundTrip(t, "block", sampleBlock(t))
 	roundTrip(t, "receipts", sampleReceipts())

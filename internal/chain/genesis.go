@@ -95,11 +95,8 @@ type Genesis struct {
 	Kernels      []GenesisKernel    `json:"kernels"`
 }
 
-// Bounds of what genesis puts into one record of the state.
-const (
-	maxValidatorName = 64
-	maxVesting       = 16 // every transaction of the account looks at its locks
-)
+// maxVesting bounds what genesis puts into one record of the state.
+const maxVesting = 16 // every transaction of the account looks at its locks
 
 // MaxGenesisBytes bounds a genesis file.
 const MaxGenesisBytes = 16 << 20
@@ -158,7 +155,7 @@ func (g *Genesis) checkValidators() error {
 	}
 	seen := map[crypto.PublicKey]bool{}
 	for i, v := range g.Validators {
-		if err := errors.Join(checkText("name", v.Name, maxValidatorName), checkText("endpoint", v.Endpoint, MaxEndpoint)); err != nil {
+		if err := errors.Join(checkText("name", v.Name, MaxValidatorName), checkText("endpoint", v.Endpoint, MaxEndpoint)); err != nil {
 			return fmt.Errorf("validator %d: %w", i, err)
 		}
 		for _, key := range []crypto.PublicKey{v.ConsensusKey, v.NodeKey} {

@@ -21,6 +21,8 @@ const (
 	MaxFeeBps         = 2_000
 	MaxReplicas       = 16
 	MaxKernelName     = 32
+	MaxValidatorName  = 64
+	MaxEvidence       = maxExtraItemBytes
 	MaxFields         = 8
 	MaxUsageAmount    = 1<<48 - 1
 	MaxUsageMs        = 1<<40 - 1

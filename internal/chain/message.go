@@ -104,6 +104,17 @@ const (
 	kindDeposit
 	kindWithdraw
 	kindSettle
+	kindBond
+	kindDelegate
+	kindUndelegate
+	kindRedelegate
+	kindWithdrawRewards
+	kindSetCommission
+	kindRotateKeys
+	kindUnjail
+	kindAffiliate
+	kindUnaffiliate
+	kindReportEvidence
 )
 
 // Msgs is the list of messages of a transaction.
@@ -139,6 +150,28 @@ func appendMsg(dst []byte, m Msg) ([]byte, error) {
 		return appendSum(dst, kindWithdraw, m)
 	case Settle:
 		return appendSum(dst, kindSettle, m)
+	case Bond:
+		return appendSum(dst, kindBond, m)
+	case Delegate:
+		return appendSum(dst, kindDelegate, m)
+	case Undelegate:
+		return appendSum(dst, kindUndelegate, m)
+	case Redelegate:
+		return appendSum(dst, kindRedelegate, m)
+	case WithdrawRewards:
+		return appendSum(dst, kindWithdrawRewards, m)
+	case SetCommission:
+		return appendSum(dst, kindSetCommission, m)
+	case RotateKeys:
+		return appendSum(dst, kindRotateKeys, m)
+	case Unjail:
+		return appendSum(dst, kindUnjail, m)
+	case Affiliate:
+		return appendSum(dst, kindAffiliate, m)
+	case Unaffiliate:
+		return appendSum(dst, kindUnaffiliate, m)
+	case ReportEvidence:
+		return appendSum(dst, kindReportEvidence, m)
 	}
 	return nil, fmt.Errorf("chain: message of type %T", m)
 }
@@ -183,6 +216,28 @@ func decodeMsg(data []byte) (Msg, error) {
 		return decodeAs[Withdraw, Msg](head.Body)
 	case kindSettle:
 		return decodeAs[Settle, Msg](head.Body)
+	case kindBond:
+		return decodeAs[Bond, Msg](head.Body)
+	case kindDelegate:
+		return decodeAs[Delegate, Msg](head.Body)
+	case kindUndelegate:
+		return decodeAs[Undelegate, Msg](head.Body)
+	case kindRedelegate:
+		return decodeAs[Redelegate, Msg](head.Body)
+	case kindWithdrawRewards:
+		return decodeAs[WithdrawRewards, Msg](head.Body)
+	case kindSetCommission:
+		return decodeAs[SetCommission, Msg](head.Body)
+	case kindRotateKeys:
+		return decodeAs[RotateKeys, Msg](head.Body)
+	case kindUnjail:
+		return decodeAs[Unjail, Msg](head.Body)
+	case kindAffiliate:
+		return decodeAs[Affiliate, Msg](head.Body)
+	case kindUnaffiliate:
+		return decodeAs[Unaffiliate, Msg](head.Body)
+	case kindReportEvidence:
+		return decodeAs[ReportEvidence, Msg](head.Body)
 	}
 	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
 }
@@ -206,6 +261,28 @@ func KindOf(m Msg) string {
 		return "withdraw"
 	case Settle:
 		return "settle"
+	case Bond:
+		return "bond"
+	case Delegate:
+		return "delegate"
+	case Undelegate:
+		return "undelegate"
+	case Redelegate:
+		return "redelegate"
+	case WithdrawRewards:
+		return "withdraw_rewards"
+	case SetCommission:
+		return "set_commission"
+	case RotateKeys:
+		return "rotate_keys"
+	case Unjail:
+		return "unjail"
+	case Affiliate:
+		return "affiliate"
+	case Unaffiliate:
+		return "unaffiliate"
+	case ReportEvidence:
+		return "report_evidence"
 	}
 	panic(fmt.Sprintf("chain: message of type %T", m))
 }

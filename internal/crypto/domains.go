@@ -56,6 +56,7 @@ var (
 	DomainMerkleLeaf  = newDomain("list leaf")
 	DomainMerkleInner = newDomain("list inner node")
 	DomainPossession  = newDomain("node key possession")
+	DomainAffiliation = newDomain("provider node affiliation")
 	DomainReceipt     = newDomain("receipt")
 	DomainVRFInput    = newDomain("vrf input")
 	DomainParams      = newDomain("parameters")

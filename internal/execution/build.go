@@ -47,6 +47,8 @@ func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, ex
 	if err != nil {
 		return Built{}, err
 	}
+	kept, events, _ := staking.TakeExtras(r.block, &r.stakes, extras) // the rest is of no use
+	built.Extras, r.receipts.Begin = kept, append(r.receipts.Begin, events...)
 	count, bytes := min(budget.Txs, chain.MaxBlockTxs), min(budget.Bytes, MaxBodyBytes)
 	for len(built.Included) < count {
 		tx, ok := next()

@@ -27,7 +27,7 @@ func TestEpochs(t *testing.T) {
 		}
 		w.block(1 + n)
 		after := staking.EpochOf(w.state)
-		want := staking.Epoch{Number: before.Number + 1, StartHeight: w.height, StartMs: w.now, Committee: before.Next, Next: after.Next}
+		want := staking.Epoch{Number: before.Number + 1, StartHeight: w.height, StartMs: w.now, GenesisMs: genesisTime, Committee: before.Next, Next: after.Next}
 		if after != want || after.Next == before.Next {
 			t.Fatalf("after epoch %d: %+v, want %+v", n, after, want)
 		}

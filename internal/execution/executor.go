@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -80,9 +81,11 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 	if err != nil {
 		return Outcome{}, err
 	}
-	if len(extras.Evidence)+len(extras.LateVotes) > 0 || extras.Finalization != nil {
-		return Outcome{}, fmt.Errorf("%w: it carries evidence, late votes or a finalization", ErrInvalidBlock)
+	_, events, refused := staking.TakeExtras(r.block, &r.stakes, extras)
+	if refused != nil {
+		return Outcome{}, fmt.Errorf("%w: %w", ErrInvalidBlock, refused)
 	}
+	r.receipts.Begin = append(r.receipts.Begin, events...)
 	if len(txs) > chain.MaxBlockTxs {
 		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
 	}
@@ -118,10 +121,9 @@ type run struct {
 	meter    *meter         // of the current transaction
 	kv       *meteredKV     // tx, metered
 	env      settlement.Env // with the verifier metered
-	stakes   staking.Env
+	stakes   staking.Block
 	closing  bool // the epoch's last block
 	at       position
-	tipTo    chain.Address
 	burned   chain.Amount // base fees of the block so far
 	tips     chain.Amount // of the block so far
 	receipts chain.BlockReceipts
@@ -147,55 +149,56 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, err := checkEpoch(cache, h, &params)
+	stakes, err := x.checkEpoch(cache, h, &params)
 	if err != nil {
 		return nil, err
 	}
 	block := state.NewOverlay(cache)
 	tx, m := state.NewOverlay(block), &meter{table: &x.gas}
 	r := &run{
-		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m}, tipTo: owner,
+		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m},
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
-		stakes:  staking.Env{ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params},
-		closing: h.Closing,
+		stakes: *stakes, closing: h.Closing,
 	}
 	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
+	r.receipts.Begin = append(r.receipts.Begin, staking.Release(block, &r.stakes.Env, maxReleases)...)
 	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
 	return r, nil
 }
 
-// checkEpoch checks what a header says of its epoch, and returns the account of
-// its proposer.
-func checkEpoch(parent state.Reader, h *chain.Header, params *chain.Params) (chain.Address, error) {
+// checkEpoch checks what a header says of its epoch, and returns where the block
+// stands in it.
+func (x *Executor) checkEpoch(parent state.Reader, h *chain.Header, params *chain.Params) (*staking.Block, error) {
 	epoch := staking.EpochOf(parent)
 	switch {
 	case h.Epoch != uint64(epoch.Number):
-		return chain.Address{}, fmt.Errorf("%w: epoch %d, want %d", ErrInvalidBlock, h.Epoch, epoch.Number)
+		return nil, fmt.Errorf("%w: epoch %d, want %d", ErrInvalidBlock, h.Epoch, epoch.Number)
 	case h.Committee != epoch.Committee:
-		return chain.Address{}, fmt.Errorf("%w: committee %s, want %s", ErrInvalidBlock, h.Committee.Short(), epoch.Committee.Short())
+		return nil, fmt.Errorf("%w: committee %s, want %s", ErrInvalidBlock, h.Committee.Short(), epoch.Committee.Short())
 	case h.NextCommittee != epoch.Next:
-		return chain.Address{}, fmt.Errorf("%w: next committee %s, want %s", ErrInvalidBlock, h.NextCommittee.Short(), epoch.Next.Short())
+		return nil, fmt.Errorf("%w: next committee %s, want %s", ErrInvalidBlock, h.NextCommittee.Short(), epoch.Next.Short())
 	case h.Closing != epoch.Closes(h.TimeMs, params):
-		return chain.Address{}, fmt.Errorf("%w: closing is %v, %d ms into an epoch of %d", ErrInvalidBlock, h.Closing, h.TimeMs-epoch.StartMs, params.EpochMs)
+		return nil, fmt.Errorf("%w: closing is %v, %d ms into an epoch of %d", ErrInvalidBlock, h.Closing, h.TimeMs-epoch.StartMs, params.EpochMs)
 	}
 	members, _ := staking.MembersOf(parent, epoch.Number) // none: nobody proposes
 	for i := range members {
 		if members[i].ConsensusKey == h.Proposer {
-			return members[i].Owner, nil
+			env := staking.Env{ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Epoch: epoch.Number, Params: *params}
+			return &staking.Block{Env: env, View: consensus.View(h.View), Proposer: consensus.Signer(i), Members: members}, nil
 		}
 	}
-	return chain.Address{}, fmt.Errorf("%w: proposer %s is not in the committee", ErrInvalidBlock, h.Proposer.Short())
+	return nil, fmt.Errorf("%w: proposer %s is not in the committee", ErrInvalidBlock, h.Proposer.Short())
 }
 
 func (r *run) end() (Outcome, error) {
-	tokens.Credit(r.block, r.tipTo, r.tips)
+	staking.Tip(r.block, &r.stakes, r.tips)
 	tokens.Burn(r.block, r.burned)
 	if r.closing {
-		staking.CloseEpoch(r.block, &r.stakes)
+		r.receipts.End = staking.CloseEpoch(r.block, &r.stakes.Env)
 	}
 	head := Head{Height: r.at.height, TimeMs: r.at.now}
 	sinceMs := uint64(r.at.now - r.at.head.TimeMs)
@@ -211,7 +214,7 @@ func (r *run) end() (Outcome, error) {
 // message executes message i of the current transaction. It is the one place
 // that knows every module.
 func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejection) {
-	kv, env, from := r.kv, &r.env, tx.Tx().Body.Sender
+	kv, env, stakes, from := r.kv, &r.env, &r.stakes.Env, tx.Tx().Body.Sender
 	switch m := tx.Tx().Body.Messages[i].(type) {
 	case chain.Transfer:
 		return one(tokens.Transfer(kv, from, m, env.Now))
@@ -228,9 +231,46 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 	case chain.Withdraw:
 		return one(settlement.Withdraw(kv, env, from, m))
 	case chain.Settle:
-		return settlement.Settle(kv, env, m, tx.ClaimsSigned(i)), nil
+		events := settlement.Settle(kv, env, m, tx.ClaimsSigned(i))
+		countBurned(kv, events)
+		return events, nil
+	case chain.ReportEvidence:
+		return staking.ReportEvidence(kv, stakes, from, m)
+	case chain.Bond:
+		return one(staking.Bond(kv, stakes, from, m))
+	case chain.Delegate:
+		return one(staking.Delegate(kv, stakes, from, m))
+	case chain.Undelegate:
+		return one(staking.Undelegate(kv, stakes, from, m))
+	case chain.Redelegate:
+		return one(staking.Redelegate(kv, stakes, from, m))
+	case chain.WithdrawRewards:
+		return one(staking.WithdrawRewards(kv, stakes, from, m))
+	case chain.SetCommission:
+		return one(staking.SetCommission(kv, stakes, from, m))
+	case chain.RotateKeys:
+		return one(staking.RotateKeys(kv, stakes, from, m))
+	case chain.Unjail:
+		return one(staking.Unjail(kv, stakes, from, m))
+	case chain.Affiliate:
+		if p, ok := settlement.ProviderOf(kv, m.Node); !ok || p.UnbondedMs != 0 {
+			return nil, chain.Reject("provider %s is not registered", m.Node.Short())
+		}
+		return one(staking.Affiliate(kv, stakes, from, m))
+	case chain.Unaffiliate:
+		p, _ := settlement.ProviderOf(kv, m.Node) // none: nobody's
+		return one(staking.Unaffiliate(kv, from, p.Owner, m))
 	}
 	panic("execution: a message outside the sealed sum")
+}
+
+// countBurned tells staking what settled claims burned.
+func countBurned(kv state.KV, events chain.Events) {
+	for _, e := range events {
+		if settled, ok := e.(chain.ClaimSettled); ok {
+			staking.CountBurned(kv, settled.Node, settled.Burned)
+		}
+	}
 }
 
 func one(event chain.Event, why *chain.Rejection) (chain.Events, *chain.Rejection) {

@@ -25,6 +25,18 @@ type GasTable struct {
 	Withdraw         uint64 `json:"withdraw"`
 	Settle           uint64 `json:"settle"`
 	Claim            uint64 `json:"claim"` // each, with its five signatures
+	Bond             uint64 `json:"bond"`  // with its two signatures
+	Delegate         uint64 `json:"delegate"`
+	Undelegate       uint64 `json:"undelegate"`
+	Redelegate       uint64 `json:"redelegate"`
+	WithdrawRewards  uint64 `json:"withdraw_rewards"`
+	SetCommission    uint64 `json:"set_commission"`
+	RotateKeys       uint64 `json:"rotate_keys"` // with its two signatures
+	Unjail           uint64 `json:"unjail"`
+	Affiliate        uint64 `json:"affiliate"` // with its signature
+	Unaffiliate      uint64 `json:"unaffiliate"`
+	ReportEvidence   uint64 `json:"report_evidence"` // and what it loads: a committee, once
+	EvidenceByte     uint64 `json:"evidence_byte"`   // each 64 may be a signature
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -40,6 +52,8 @@ func GasTableV1() GasTable {
 		Transfer: 200, RegisterProvider: 2_500, UnbondProvider: 500,
 		RegisterCluster: 2_500, UnbondCluster: 500, Deposit: 500, Withdraw: 500,
 		Settle: 200, Claim: 12_000,
+		Bond: 6_000, Delegate: 500, Undelegate: 500, Redelegate: 1_000, WithdrawRewards: 500, SetCommission: 500, RotateKeys: 6_000,
+		Unjail: 500, Affiliate: 3_500, Unaffiliate: 500, ReportEvidence: 2_000_000, EvidenceByte: 400,
 		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
 	}
 }
@@ -72,6 +86,28 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.Withdraw
 	case chain.Settle:
 		return t.Settle + t.Claim*uint64(len(m.Claims))
+	case chain.Bond:
+		return t.Bond
+	case chain.Delegate:
+		return t.Delegate
+	case chain.Undelegate:
+		return t.Undelegate
+	case chain.Redelegate:
+		return t.Redelegate
+	case chain.WithdrawRewards:
+		return t.WithdrawRewards
+	case chain.SetCommission:
+		return t.SetCommission
+	case chain.RotateKeys:
+		return t.RotateKeys
+	case chain.Unjail:
+		return t.Unjail
+	case chain.Affiliate:
+		return t.Affiliate
+	case chain.Unaffiliate:
+		return t.Unaffiliate
+	case chain.ReportEvidence:
+		return t.ReportEvidence + t.EvidenceByte*uint64(len(m.Evidence))
 	}
 	panic("execution: a message outside the sealed sum")
 }

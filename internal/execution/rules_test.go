@@ -40,7 +40,7 @@ func sub(t testing.TB, a chain.Amount, list ...chain.Amount) chain.Amount {
 
 func TestTransferAndItsFee(t *testing.T) {
 	w := newWorld(t)
-	tip := w.balance(keyOf(11))
+	rewards := w.rewards()
 	out := w.block(1_000, w.tx(alice, chain.Transfer{To: bob.address(), Amount: hyper(3)}))
 	r := out.Receipts.Txs[0]
 	if !r.Accepted() || len(r.Events) != 1 {
@@ -59,8 +59,8 @@ func TestTransferAndItsFee(t *testing.T) {
 	if w.balance(bob) != hyper(1_000_003) {
 		t.Errorf("receiver has %v", w.balance(bob))
 	}
-	if got := sub(t, w.balance(keyOf(11)), tip); got != r.Tip {
-		t.Errorf("the proposer's owner got %v, want the tip %v", got, r.Tip)
+	if got := sub(t, w.rewards(), rewards); got != r.Tip {
+		t.Errorf("%v are kept for the proposer, want the tip %v", got, r.Tip)
 	}
 	if got := tokens.SupplyOf(w.state).Burned; got != r.Burned {
 		t.Errorf("burned %v, want %v", got, r.Burned)

@@ -17,14 +17,16 @@ var ErrSupply = errors.New("execution: supply is not conserved")
 // Supply is where all value is. Total is the sum of the holdings and equals
 // Minted − Burned.
 type Supply struct {
-	Minted   chain.Amount `json:"minted_nhyper"`
-	Burned   chain.Amount `json:"burned_nhyper"`
-	Balances chain.Amount `json:"balances_nhyper"`
-	Escrow   chain.Amount `json:"escrow_nhyper"`
-	Bonds    chain.Amount `json:"bonds_nhyper"`
-	Stakes   chain.Amount `json:"stakes_nhyper"`
-	Maturing chain.Amount `json:"maturing_nhyper"`
-	Total    chain.Amount `json:"total_nhyper"`
+	Minted    chain.Amount `json:"minted_nhyper"`
+	Burned    chain.Amount `json:"burned_nhyper"`
+	Balances  chain.Amount `json:"balances_nhyper"`
+	Escrow    chain.Amount `json:"escrow_nhyper"`
+	Bonds     chain.Amount `json:"bonds_nhyper"`
+	Stakes    chain.Amount `json:"stakes_nhyper"`
+	Unbonding chain.Amount `json:"unbonding_nhyper"`
+	Rewards   chain.Amount `json:"rewards_nhyper"`
+	Maturing  chain.Amount `json:"maturing_nhyper"`
+	Total     chain.Amount `json:"total_nhyper"`
 }
 
 // valueOf says what a record holds, whichever module it is of.
@@ -76,6 +78,10 @@ func (s *Supply) add(class tokens.Class, amount chain.Amount) bool {
 		s.Bonds, ok = s.Bonds.Add(amount)
 	case tokens.HoldsStake:
 		s.Stakes, ok = s.Stakes.Add(amount)
+	case tokens.HoldsUnbonding:
+		s.Unbonding, ok = s.Unbonding.Add(amount)
+	case tokens.HoldsRewards:
+		s.Rewards, ok = s.Rewards.Add(amount)
 	case tokens.HoldsMaturing:
 		s.Maturing, ok = s.Maturing.Add(amount)
 	}

@@ -181,3 +181,13 @@ func (w *world) sign(body chain.TxBody, signers ...chain.Signer) *chain.Verified
 	}
 	return verified[0]
 }
+
+// rewards is what staking holds to be given out or withdrawn.
+func (w *world) rewards() chain.Amount {
+	w.Helper()
+	supply, err := execution.Recompute(w.state)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return supply.Rewards
+}

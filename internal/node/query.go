@@ -343,7 +343,8 @@ func (n *Node) Supply(_ context.Context, verify bool) (api.Supply, error) {
 		return api.Supply{}, n.app.fault(fmt.Errorf("recomputing the supply after block %d: %w", out.Height, err))
 	}
 	out.Parts = &api.SupplyParts{
-		Balances: parts.Balances, Escrow: parts.Escrow, Bonds: parts.Bonds, Stakes: parts.Stakes, Maturing: parts.Maturing, Sum: parts.Total,
+		Balances: parts.Balances, Escrow: parts.Escrow, Bonds: parts.Bonds, Stakes: parts.Stakes,
+		Unbonding: parts.Unbonding, Rewards: parts.Rewards, Maturing: parts.Maturing, Sum: parts.Total,
 	}
 	return out, nil
 }

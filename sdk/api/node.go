@@ -246,12 +246,14 @@ type Supply struct {
 
 // SupplyParts says where the supply is.
 type SupplyParts struct {
-	Balances chain.Amount `json:"balances_nhyper"`
-	Escrow   chain.Amount `json:"escrow_nhyper"`
-	Bonds    chain.Amount `json:"bonds_nhyper"`
-	Stakes   chain.Amount `json:"stakes_nhyper"`
-	Maturing chain.Amount `json:"maturing_nhyper"`
-	Sum      chain.Amount `json:"sum_nhyper" doc:"of the parts; it is the total"`
+	Balances  chain.Amount `json:"balances_nhyper"`
+	Escrow    chain.Amount `json:"escrow_nhyper"`
+	Bonds     chain.Amount `json:"bonds_nhyper"`
+	Stakes    chain.Amount `json:"stakes_nhyper"`
+	Unbonding chain.Amount `json:"unbonding_nhyper" doc:"stake that left its validator and is still liable"`
+	Rewards   chain.Amount `json:"rewards_nhyper" doc:"of staking, earned and not withdrawn, or to be given out"`
+	Maturing  chain.Amount `json:"maturing_nhyper"`
+	Sum       chain.Amount `json:"sum_nhyper" doc:"of the parts; it is the total"`
 }
 
 // FaucetRequest is the body of POST /v1/faucet.

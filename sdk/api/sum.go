@@ -51,6 +51,8 @@ func eventCases() []Case {
 	events := []chain.Event{
 		chain.Transferred{}, chain.ProviderRegistered{}, chain.ProviderUnbonded{}, chain.ClusterRegistered{}, chain.ClusterUnbonded{},
 		chain.Deposited{}, chain.WithdrawalStarted{}, chain.Matured{}, chain.ClaimRecorded{}, chain.ClaimSettled{}, chain.ClaimRejected{},
+		chain.ValidatorBonded{}, chain.Delegated{}, chain.Undelegated{}, chain.Redelegated{}, chain.RewardsWithdrawn{}, chain.CommissionSet{}, chain.KeysRotated{},
+		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -152,11 +154,11 @@ type Settle struct {
 }
 
 func messageCases() []Case {
-	return []Case{
+	return append([]Case{
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}
+	}, stakingCases()...)
 }
 
 // MarshalJSON writes the message with its name.
@@ -190,6 +192,28 @@ func messageData(m chain.Msg) any {
 			claims[i] = ClaimToJSON(c)
 		}
 		return Settle{Claims: claims}
+	case chain.Bond:
+		return bondData(m)
+	case chain.Delegate:
+		return Delegate{Validator: m.Validator, Amount: m.Amount}
+	case chain.Undelegate:
+		return Undelegate{Validator: m.Validator, Amount: m.Amount}
+	case chain.Redelegate:
+		return Redelegate{From: m.From, To: m.To, Amount: m.Amount}
+	case chain.WithdrawRewards:
+		return WithdrawRewards{Validator: m.Validator, Restake: m.Restake}
+	case chain.SetCommission:
+		return SetCommission{Validator: m.Validator, Bps: m.Bps}
+	case chain.RotateKeys:
+		return rotationData(m)
+	case chain.Unjail:
+		return Unjail{Validator: m.Validator}
+	case chain.Affiliate:
+		return Affiliate{Validator: m.Validator, Node: m.Node, Consent: m.Consent}
+	case chain.Unaffiliate:
+		return Unaffiliate{Node: m.Node}
+	case chain.ReportEvidence:
+		return ReportEvidence{Evidence: m.Evidence}
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -234,6 +258,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return chain.Withdraw{Cluster: d.Cluster, Amount: d.Amount}, err
 	case "settle":
 		return readSettle(t)
+	}
+	if m, ok, err := readStaking(t); ok {
+		return m, err
 	}
 	return nil, &FieldError{Location: "type", Message: fmt.Sprintf("message type %.40q is unknown", t.Type)}
 }
