@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
 // metrics are what /metrics shows of a node.
@@ -36,6 +38,16 @@ func newMetrics() *metrics {
 // gauge shows the value of a function.
 func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// transport shows what an endpoint refused, dropped or slowed down.
+func (m *metrics) transport(counters *transport.Metrics) {
+	for which := range counters.All() {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "hypermesh_transport_events_total", Help: "Handshakes, connections and messages refused, dropped or slowed down, by reason.",
+			ConstLabels: prometheus.Labels{"reason": which.String()},
+		}, func() float64 { return float64(counters.Count(which)) }))
+	}
 }
 
 // finalized counts a committed block.

@@ -213,6 +213,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		return nil, err
 	}
 	metrics := newMetrics()
+	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
 	n.app.committee, n.app.key, n.app.pool, n.app.metrics = n.committee, deps.ConsensusKey, n.pool, metrics
 	peers, err := n.peers()

@@ -34,6 +34,10 @@ type Channel struct {
 	// Urgency is the channel's rank when the path is the bottleneck: 0 (first)
 	// to 7 (RFC 9218 §4.1).
 	Urgency int8
+	// Ingress bounds what one peer sends on the channel. A peer above it is
+	// read more slowly; one that stays above it for MeshConfig.Patience loses its
+	// connection.
+	Ingress Rate
 	// ToObservers has Broadcast send to peers that are not configured, too.
 	ToObservers bool
 	// Handle is called for each message, for one peer one at a time and in the
@@ -71,6 +75,18 @@ type MeshConfig struct {
 	// MaxObservers bounds the peers that are connected without being
 	// configured; 0 admits none.
 	MaxObservers int
+	// MaxObserversOfSource bounds those of one IPv4 address or IPv6 /64; 0 is a
+	// quarter of MaxObservers, at least 1.
+	MaxObserversOfSource int
+	// MemberQueueBytes and ObserverQueueBytes bound what waits for all
+	// configured peers, and for all observers, together. Above it, the messages
+	// that have waited longest are dropped, whatever their channel's policy. 0 is
+	// 256 MiB and 128 MiB; they must hold the longest message.
+	MemberQueueBytes, ObserverQueueBytes int
+	// Patience is how long a message may trickle in or be taken out beyond what
+	// 64 KiB a second need, and how long a peer may be above a rate, before its
+	// connection is closed; 0 is 30 s.
+	Patience time.Duration
 	// RedialMin and RedialMax bound the pause before dialing a peer again; it
 	// doubles from one to the other, give or take a quarter. 0 is 50 ms and 3 s.
 	RedialMin, RedialMax time.Duration
@@ -92,6 +108,21 @@ func (c *MeshConfig) setDefaults() {
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second
 	}
+	if c.Patience == 0 {
+		c.Patience = 30 * time.Second
+	}
+	if c.MaxObserversOfSource == 0 {
+		c.MaxObserversOfSource = max(1, c.MaxObservers/4)
+	}
+	if c.MemberQueueBytes == 0 {
+		c.MemberQueueBytes = 256 << 20
+	}
+	if c.ObserverQueueBytes == 0 {
+		c.ObserverQueueBytes = 128 << 20
+	}
+	for i := range c.Channels {
+		c.Channels[i].Ingress.setDefaults(c.Channels[i].MaxMessageBytes)
+	}
 }
 
 func (c *MeshConfig) valid(self crypto.PublicKey) error {
@@ -101,8 +132,11 @@ func (c *MeshConfig) valid(self crypto.PublicKey) error {
 	if c.RedialMin <= 0 || c.RedialMax < c.RedialMin {
 		return fmt.Errorf("redial pause from %v to %v", c.RedialMin, c.RedialMax)
 	}
-	if c.Grace < 0 {
-		return fmt.Errorf("grace of %v", c.Grace)
+	if c.Grace < 0 || c.Patience < 0 {
+		return fmt.Errorf("grace of %v, patience of %v", c.Grace, c.Patience)
+	}
+	if c.MaxObserversOfSource < 0 {
+		return fmt.Errorf("MaxObserversOfSource %d", c.MaxObserversOfSource)
 	}
 	return errors.Join(validPeers(c.Peers, self), c.validChannels(), c.validServices())
 }
@@ -146,6 +180,12 @@ func (c *MeshConfig) validChannels() error {
 			return fmt.Errorf("channel %d: Urgency %d, want 0 to 7", ch.ID, ch.Urgency)
 		case ch.Handle == nil:
 			return fmt.Errorf("channel %d: Handle is missing", ch.ID)
+		}
+		if least := ch.MaxMessageBytes + messageOverhead; c.MemberQueueBytes < least || c.ObserverQueueBytes < least {
+			return fmt.Errorf("queues of %d bytes for members and %d for observers, want at least the longest message, %d", c.MemberQueueBytes, c.ObserverQueueBytes, least)
+		}
+		if err := ch.Ingress.valid(ch.MaxMessageBytes); err != nil {
+			return fmt.Errorf("channel %d: %w", ch.ID, err)
 		}
 		seen[ch.ID] = true
 	}

@@ -34,9 +34,6 @@ const (
 const (
 	maxReasonBytes = 256
 	welcomeByte    = 1
-	// alertNoProtocol is no_application_protocol (RFC 7301 §3.2) as a QUIC
-	// error code (RFC 9001 §4.8).
-	alertNoProtocol = 0x100 + 120
 )
 
 // CloseError says that a connection was closed, by whom and why.
@@ -71,6 +68,7 @@ type Conn struct {
 	peer     identity
 	protocol string
 	dialed   bool
+	favoured bool     // preferred by its protocol
 	local    net.Addr // when it began; quic-go's may change under migration
 	remote   net.Addr // likewise
 

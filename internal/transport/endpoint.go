@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"golang.org/x/time/rate"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -31,11 +30,10 @@ const (
 	defaultMaxConns      = 1024
 	maxProtocolNameBytes = 64
 	maxSockets           = 8 // an endpoint's own, after Rebinds
-
-	// Handshakes per second, and at once, above which a caller first has to
-	// show that it can be reached at its address (RFC 9000 §8.1.2).
-	unprovenRate  = 256
-	unprovenBurst = 512
+	maxConnsOfKey        = 16
+	// By so much the receive windows of all accepted connections that are not
+	// preferred may grow together beyond connWindow.
+	maxWindowGrowth = 128 << 20
 )
 
 // Config says who an endpoint is and where it listens.
@@ -50,7 +48,13 @@ type Config struct {
 	// MaxConns bounds the connections accepted and not yet closed, over all
 	// protocols; 0 is 1,024.
 	MaxConns int
-	Log      *slog.Logger
+	// HandshakeTimeout bounds the silence within a handshake; the whole of it may
+	// take twice that. 0 is 5 s.
+	HandshakeTimeout time.Duration
+	// MaxUnproven bounds the handshakes under way whose callers have not shown
+	// that they can be reached at their address; above it they have to. 0 is 128.
+	MaxUnproven int
+	Log         *slog.Logger
 }
 
 func (c Config) valid() error {
@@ -59,6 +63,9 @@ func (c Config) valid() error {
 	}
 	if c.MaxConns < 0 {
 		return fmt.Errorf("transport: Config.MaxConns is %d", c.MaxConns)
+	}
+	if c.HandshakeTimeout < 0 || c.MaxUnproven < 0 {
+		return fmt.Errorf("transport: Config.HandshakeTimeout is %v, Config.MaxUnproven is %d", c.HandshakeTimeout, c.MaxUnproven)
 	}
 	if c.Log == nil {
 		return errors.New("transport: Config.Log is missing")
@@ -85,11 +92,16 @@ type Endpoint struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
+	metrics *Metrics
+	gate    *gate
+
 	mu        sync.Mutex
 	sockets   []*socket // the last one dials; the first one listens
 	protocols map[string]*Listener
 	conns     map[*Conn]struct{}
-	accepted  int
+	accepted  int                      // of conns, those that count against MaxConns
+	ofKey     map[crypto.PublicKey]int // of conns, those accepted, by key
+	growth    windowGrowth
 	closed    bool
 }
 
@@ -102,6 +114,12 @@ func Open(cfg Config) (*Endpoint, error) {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = defaultMaxConns
 	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = handshakeTimeout
+	}
+	if cfg.MaxUnproven == 0 {
+		cfg.MaxUnproven = defaultUnproven
+	}
 	cert, self, err := newCertificate(cfg.Key)
 	if err != nil {
 		return nil, err
@@ -112,9 +130,9 @@ func Open(cfg Config) (*Endpoint, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &Endpoint{
-		cfg: cfg, self: self, cert: cert, ctx: ctx, stop: stop,
+		cfg: cfg, self: self, cert: cert, ctx: ctx, stop: stop, metrics: &Metrics{},
 		quic: &quic.Config{
-			HandshakeIdleTimeout:           handshakeTimeout,
+			HandshakeIdleTimeout:           cfg.HandshakeTimeout,
 			MaxIdleTimeout:                 idleTimeout,
 			KeepAlivePeriod:                keepAlive,
 			InitialStreamReceiveWindow:     streamWindow,
@@ -127,13 +145,18 @@ func Open(cfg Config) (*Endpoint, error) {
 		sockets:   []*socket{first},
 		protocols: map[string]*Listener{},
 		conns:     map[*Conn]struct{}{},
+		ofKey:     map[crypto.PublicKey]int{},
+		growth:    windowGrowth{of: map[*quic.Conn]uint64{}, favoured: map[*quic.Conn]struct{}{}},
 	}
+	e.gate = newGate(e.metrics, cfg.MaxUnproven)
 	if cfg.ListenAddr == "" {
 		return e, nil
 	}
-	limiter := rate.NewLimiter(unprovenRate, unprovenBurst)
-	first.transport.VerifySourceAddress = func(net.Addr) bool { return !limiter.Allow() }
-	listener, err := first.transport.Listen(e.serverTLS(), e.quic)
+	first.transport.VerifySourceAddress = e.gate.mustProve
+	first.transport.ConnContext = e.gate.enter
+	accepting := e.quic.Clone()
+	accepting.AllowConnectionWindowIncrease = e.growth.allow
+	listener, err := first.transport.Listen(e.serverTLS(), accepting)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("transport: listening: %w", err), e.Close())
 	}
@@ -198,6 +221,7 @@ func (e *Endpoint) acceptAll(listener *quic.Listener) {
 // reason. The welcome, one byte on a one-way stream, is what the dialer waits
 // for: in TLS 1.3 its handshake ends before we have seen its certificate.
 func (e *Endpoint) admit(q *quic.Conn) {
+	handshakeDone(q)
 	c, listener, refused := e.register(q)
 	if refused != nil {
 		e.cfg.Log.Debug("transport: refused a connection", "from", q.RemoteAddr(), "reason", refused.Reason)
@@ -205,12 +229,18 @@ func (e *Endpoint) admit(q *quic.Conn) {
 		return
 	}
 	if err := c.welcome(); err != nil {
+		e.metrics.add(HandshakeFailed)
 		c.Close(CloseViolation, "no stream for the welcome")
 		return
 	}
+	inbox := listener.inbox
+	if c.favoured {
+		inbox = listener.first
+	}
 	select {
-	case listener.inbox <- c:
+	case inbox <- c:
 	default:
+		e.metrics.add(ConnectionBacklog)
 		c.Close(CloseBusy, "too many connections wait to be accepted")
 	}
 }
@@ -221,8 +251,9 @@ func (e *Endpoint) register(q *quic.Conn) (*Conn, *Listener, *CloseError) {
 	for i, cert := range state.PeerCertificates {
 		raw[i] = cert.Raw
 	}
-	peer, err := checkCertificates(raw)
+	peer, err := checkCertificates(raw, time.Now())
 	if err != nil {
+		e.metrics.add(HandshakeCertificate)
 		return nil, nil, &CloseError{Code: CloseNotAdmitted, Reason: err.Error()}
 	}
 	e.mu.Lock()
@@ -232,9 +263,14 @@ func (e *Endpoint) register(q *quic.Conn) (*Conn, *Listener, *CloseError) {
 		return nil, nil, &CloseError{Code: CloseNotAdmitted, Reason: "the protocol is no longer served"}
 	}
 	if !listener.protocol.Admit(peer.key) {
+		e.metrics.add(ConnectionNotAdmitted)
 		return nil, nil, &CloseError{Code: CloseNotAdmitted, Reason: "node " + peer.key.Short() + " is not admitted to " + listener.protocol.Name}
 	}
 	c := newConn(q, peer, listener.protocol.Name, nil)
+	c.favoured = listener.protocol.Prefer != nil && listener.protocol.Prefer(peer.key)
+	if c.favoured {
+		e.gate.befriend(q.RemoteAddr())
+	}
 	if refused := e.track(c); refused != nil {
 		return nil, nil, refused
 	}
@@ -249,10 +285,9 @@ func (e *Endpoint) track(c *Conn) *CloseError {
 		return &CloseError{Code: CloseShutdown, Reason: "the node is stopping"}
 	}
 	if !c.Dialed() {
-		if e.accepted >= e.cfg.MaxConns {
-			return &CloseError{Code: CloseBusy, Reason: "the node has as many connections as it takes"}
+		if refused := e.count(c); refused != nil {
+			return refused
 		}
-		e.accepted++
 	}
 	e.conns[c] = struct{}{}
 	context.AfterFunc(c.Context(), func() {
@@ -260,10 +295,39 @@ func (e *Endpoint) track(c *Conn) *CloseError {
 		defer e.mu.Unlock()
 		delete(e.conns, c)
 		if !c.Dialed() {
-			e.accepted--
+			e.discount(c)
 		}
 	})
 	return nil
+}
+
+// count enters an accepted connection into the sums that bound them. The caller
+// holds e.mu.
+func (e *Endpoint) count(c *Conn) *CloseError {
+	if e.ofKey[c.Remote()] >= maxConnsOfKey {
+		e.metrics.add(ConnectionKey)
+		return &CloseError{Code: CloseBusy, Reason: "too many connections of one node"}
+	}
+	if !c.favoured {
+		if e.accepted >= e.cfg.MaxConns {
+			e.metrics.add(ConnectionTotal)
+			return &CloseError{Code: CloseBusy, Reason: "the node has as many connections as it takes"}
+		}
+		e.accepted++
+	}
+	e.growth.enter(c.q, c.favoured)
+	e.ofKey[c.Remote()]++
+	return nil
+}
+
+func (e *Endpoint) discount(c *Conn) {
+	e.growth.forget(c.q)
+	if !c.favoured {
+		e.accepted--
+	}
+	if e.ofKey[c.Remote()]--; e.ofKey[c.Remote()] == 0 {
+		delete(e.ofKey, c.Remote())
+	}
 }
 
 // Dial connects to addr for a protocol. It returns once the peer has proven to
@@ -305,6 +369,9 @@ func (e *Endpoint) dialOne(ctx context.Context, from *socket, to *net.UDPAddr, w
 	})
 	q, err := from.transport.Dial(ctx, to, conf, e.quic)
 	if err != nil {
+		if peer.key != want && peer.key != (crypto.PublicKey{}) {
+			e.metrics.add(DialIdentity)
+		}
 		return nil, explain(err)
 	}
 	c := newConn(q, peer, protocol, from)

@@ -21,10 +21,12 @@ var network = crypto.Digest{1, 2, 3}
 // key returns the same key for the same number.
 func key(n byte) crypto.PrivateKey { return crypto.PrivateKeyFromSeed([32]byte{n}) }
 
+var quiet = slog.New(slog.DiscardHandler)
+
 func open(t testing.TB, cfg transport.Config) *transport.Endpoint {
 	t.Helper()
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+		cfg.Log = quiet
 	}
 	if cfg.Network.IsZero() {
 		cfg.Network = network

@@ -60,8 +60,9 @@ func newCertificate(key crypto.PrivateKey) (tls.Certificate, identity, error) {
 
 // checkCertificates returns whose certificate a peer presented. TLS has the
 // peer prove that it holds the key; this checks that there is one certificate,
-// that it is Ed25519 and signed by itself, and that the key is a sound one.
-func checkCertificates(raw [][]byte) (identity, error) {
+// that it is Ed25519, signed by itself and valid now, and that the key is a sound
+// one.
+func checkCertificates(raw [][]byte, now time.Time) (identity, error) {
 	if len(raw) != 1 {
 		return identity{}, fmt.Errorf("%w: %d certificates, want 1", ErrCertificate, len(raw))
 	}
@@ -81,6 +82,9 @@ func checkCertificates(raw [][]byte) (identity, error) {
 	}
 	if err := cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
 		return identity{}, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
+		return identity{}, fmt.Errorf("%w: valid from %v to %v", ErrCertificate, cert.NotBefore, cert.NotAfter)
 	}
 	id := identity{key: crypto.PublicKey(public)}
 	if err := id.key.Check(); err != nil {
@@ -104,7 +108,7 @@ func tlsConfig(cert tls.Certificate, protocols []string, check func(identity) er
 		SessionTicketsDisabled: true,
 		InsecureSkipVerify:     true, // no authorities and no names: VerifyPeerCertificate decides
 		VerifyPeerCertificate: func(raw [][]byte, _ [][]*x509.Certificate) error {
-			id, err := checkCertificates(raw)
+			id, err := checkCertificates(raw, time.Now())
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,22 +61,41 @@ func (l *link) run(old *link) {
 	}
 }
 
-// violation is an error that is the peer's fault.
-type violation struct{ error }
+// violation is an error that is the peer's fault, and how it is counted.
+type violation struct {
+	error
+	as Metric
+}
 
-// isBreach reports whether err, met while reading a frame, is the peer's doing
-// and not the connection's end.
-func isBreach(err error) bool {
+// breach reports whether err, met while reading a frame, is the peer's doing
+// and not the connection's end, and how it is counted.
+func breach(err error) (Metric, bool) {
 	_, tooLarge := errors.AsType[*MessageTooLargeError](err)
-	return tooLarge || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrUnknownChannel)
+	switch {
+	case tooLarge:
+		return MessageTooLarge, true
+	case errors.Is(err, ErrUnknownChannel):
+		return ChannelUnknown, true
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return MessageMalformed, true
+	default:
+		return 0, false
+	}
 }
 
 // blame wraps err, met on a channel's stream, as a violation if it is one: such
-// a stream ends with its connection and not before.
+// a stream ends with its connection and not before, and its messages do not
+// trickle.
 func blame(doing string, err error) error {
 	wrapped := fmt.Errorf("transport: %s: %w", doing, explain(err))
-	if _, abandoned := errors.AsType[*quic.StreamError](err); abandoned || isBreach(err) {
-		return violation{wrapped}
+	if as, ok := breach(err); ok {
+		return violation{wrapped, as}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return violation{wrapped, MessageSlow}
+	}
+	if _, abandoned := errors.AsType[*quic.StreamError](err); abandoned {
+		return violation{wrapped, MessageMalformed}
 	}
 	return wrapped
 }
@@ -86,8 +106,9 @@ func (l *link) ending(err error) {
 		return
 	}
 	code := CloseDone
-	if _, blame := errors.AsType[violation](err); blame {
+	if fault, ok := errors.AsType[violation](err); ok {
 		code = CloseViolation
+		l.peer.mesh.metrics.add(fault.as)
 		l.peer.mesh.log.Warn("transport: a peer broke the protocol", "peer", l.peer.id.Short(), "error", err)
 	}
 	l.conn.Close(code, err.Error())
@@ -96,7 +117,7 @@ func (l *link) ending(err error) {
 // sendAll writes the channel's queue to the peer, on a stream that begins with
 // the channel's id.
 func (l *link) sendAll(ctx context.Context, ch *Channel) error {
-	q, counts := l.peer.queues[ch.ID], l.peer.counts[ch.ID]
+	q, counts, patience := l.peer.queues[ch.ID], l.peer.counts[ch.ID], l.peer.mesh.cfg.Patience
 	var stream *quic.SendStream
 	var batch [][]byte
 	var buf []byte
@@ -108,7 +129,7 @@ func (l *link) sendAll(ctx context.Context, ch *Channel) error {
 			return nil
 		}
 		for {
-			batch = q.take(batch[:0], batchBytes)
+			batch = l.peer.take(ch.ID, batch[:0])
 			if len(batch) == 0 {
 				break
 			}
@@ -125,7 +146,13 @@ func (l *link) sendAll(ctx context.Context, ch *Channel) error {
 				buf = appendMessage(buf, message)
 			}
 			counts.sent.Add(uint64(len(batch)))
+			if err := stream.SetWriteDeadline(time.Now().Add(allowance(patience, len(buf)))); err != nil {
+				return fmt.Errorf("transport: writing to channel %s: %w", ch.Name, err)
+			}
 			if _, err := stream.Write(buf); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					return violation{fmt.Errorf("transport: channel %s is not read", ch.Name), ReadingSlow}
+				}
 				return fmt.Errorf("transport: writing to channel %s: %w", ch.Name, explain(err))
 			}
 			clear(batch)
@@ -143,29 +170,41 @@ func (l *link) acceptChannels(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("transport: accepting a channel: %w", explain(err))
 		}
-		l.wg.Go(func() { l.ending(l.receiveAll(stream)) })
+		l.wg.Go(func() { l.ending(l.receiveAll(ctx, stream)) })
 	}
 }
 
-func (l *link) receiveAll(stream *quic.ReceiveStream) error {
+func (l *link) receiveAll(ctx context.Context, stream *quic.ReceiveStream) error {
+	patience := l.peer.mesh.cfg.Patience
+	if err := stream.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return fmt.Errorf("transport: reading a channel's id: %w", err)
+	}
 	var id [1]byte
 	if _, err := io.ReadFull(stream, id[:]); err != nil {
 		return blame("reading a channel's id", err)
 	}
 	ch, ok := l.peer.mesh.channels[id[0]]
 	if !ok {
-		return violation{fmt.Errorf("%w: channel %d", ErrUnknownChannel, id[0])}
+		return violation{fmt.Errorf("%w: channel %d", ErrUnknownChannel, id[0]), ChannelUnknown}
 	}
 	if l.opened[ch.ID].Swap(true) {
-		return violation{fmt.Errorf("transport: channel %s opened twice", ch.Name)}
+		return violation{fmt.Errorf("transport: channel %s opened twice", ch.Name), MessageMalformed}
 	}
-	counts := l.peer.counts[ch.ID]
+	if err := stream.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("transport: reading channel %s: %w", ch.Name, err)
+	}
+	counts, limit, frames := l.peer.counts[ch.ID], l.peer.limits[ch.ID], newFrameReader(stream, patience)
 	for {
-		message, err := ReadMessage(stream, ch.MaxMessageBytes)
+		message, err := frames.next(ch.MaxMessageBytes)
 		if err != nil {
 			return blame("reading channel "+ch.Name, err)
 		}
 		counts.received.Add(1)
+		if err := limit.wait(ctx, len(message)); errors.Is(err, errTooFast) {
+			return violation{fmt.Errorf("%w: channel %s", err, ch.Name), MessageFlood}
+		} else if err != nil {
+			return nil // the connection has ended
+		}
 		ch.Handle(l.peer.id, message)
 	}
 }

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	defaultBacklog = 32
-	maxBacklog     = 4096
+	defaultBacklog   = 32
+	maxBacklog       = 4096
+	preferredBacklog = 256
 )
 
 // Protocol is what an endpoint serves under one name.
@@ -20,6 +21,11 @@ type Protocol struct {
 	// Admit decides whom to accept. It is called on the endpoint's accepting
 	// goroutine and must not block.
 	Admit func(crypto.PublicKey) bool
+	// Prefer, if set, says whose connections have room of their own: they do
+	// not count against Config.MaxConns, have a backlog of their own, and are
+	// accepted first. It must say so of a bounded number of nodes, and must not
+	// block.
+	Prefer func(crypto.PublicKey) bool
 	// Backlog bounds the connections that wait for Accept; 0 is 32.
 	Backlog int
 }
@@ -29,6 +35,7 @@ type Listener struct {
 	endpoint *Endpoint
 	protocol Protocol
 	inbox    chan *Conn
+	first    chan *Conn    // of the preferred
 	done     chan struct{} // closed by shut
 	once     sync.Once
 }
@@ -46,7 +53,10 @@ func (e *Endpoint) Listen(p Protocol) (*Listener, error) {
 	case p.Backlog < 0 || p.Backlog > maxBacklog:
 		return nil, fmt.Errorf("transport: protocol %s: backlog %d, want 1 to %d", p.Name, p.Backlog, maxBacklog)
 	}
-	l := &Listener{endpoint: e, protocol: p, inbox: make(chan *Conn, p.Backlog), done: make(chan struct{})}
+	l := &Listener{
+		endpoint: e, protocol: p, done: make(chan struct{}),
+		inbox: make(chan *Conn, p.Backlog), first: make(chan *Conn, max(p.Backlog, preferredBacklog)),
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -68,6 +78,13 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	default:
 	}
 	select {
+	case c := <-l.first:
+		return c, nil
+	default:
+	}
+	select {
+	case c := <-l.first:
+		return c, nil
 	case c := <-l.inbox:
 		return c, nil
 	case <-l.done:
@@ -93,6 +110,8 @@ func (l *Listener) shut() {
 	l.once.Do(func() { close(l.done) })
 	for {
 		select {
+		case c := <-l.first:
+			c.Close(CloseShutdown, "the protocol is no longer served")
 		case c := <-l.inbox:
 			c.Close(CloseShutdown, "the protocol is no longer served")
 		default:

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -113,4 +114,21 @@ func (m *Mesh) classify(p *peer, to class) {
 		m.observers++
 	}
 	p.class = to
+	p.isMember.Store(to == member)
+	if to == member {
+		m.ledger.move(p, &m.ledger.members)
+	} else {
+		m.ledger.move(p, &m.ledger.observers)
+	}
+}
+
+// observersAt counts the observers of one source. The caller holds m.mu.
+func (m *Mesh) observersAt(from netip.Prefix) int {
+	n := 0
+	for _, p := range m.peers {
+		if l := p.current(); p.class == observing && l != nil && sourceOf(l.conn.RemoteAddr()) == from {
+			n++
+		}
+	}
+	return n
 }

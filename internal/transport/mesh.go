@@ -38,7 +38,12 @@ type Mesh struct {
 	services map[uint8]*Service
 	listener *Listener
 	log      *slog.Logger
+	metrics  *Metrics
+	ledger   *ledger
 	wg       sync.WaitGroup
+
+	common         map[uint8]*meter // what all observers send, by channel
+	commonRequests *meter           // what all observers ask
 
 	mu        sync.Mutex
 	peers     map[crypto.PublicKey]*peer
@@ -57,12 +62,15 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 		return nil, fmt.Errorf("transport: mesh %s: %w", cfg.Protocol, err)
 	}
 	m := &Mesh{
-		endpoint: endpoint, cfg: cfg, log: endpoint.cfg.Log,
+		endpoint: endpoint, cfg: cfg, log: endpoint.cfg.Log, metrics: endpoint.metrics,
+		ledger: newLedger(cfg.MemberQueueBytes, cfg.ObserverQueueBytes, endpoint.metrics),
+		common: map[uint8]*meter{}, commonRequests: newMeter(streamRate),
 		channels: map[uint8]*Channel{}, services: map[uint8]*Service{},
 		peers: map[crypto.PublicKey]*peer{}, blocked: map[crypto.PublicKey]time.Time{},
 	}
 	for i := range cfg.Channels {
 		m.channels[cfg.Channels[i].ID] = &cfg.Channels[i]
+		m.common[cfg.Channels[i].ID] = newMeter(cfg.Channels[i].Ingress)
 	}
 	for i := range cfg.Services {
 		m.services[cfg.Services[i].ID] = &cfg.Services[i]
@@ -72,7 +80,7 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 	}
 	var err error
 	m.listener, err = endpoint.Listen(Protocol{
-		Name: cfg.Protocol, Admit: m.admits, Backlog: min(maxBacklog, defaultBacklog+len(cfg.Peers)+cfg.MaxObservers),
+		Name: cfg.Protocol, Admit: m.admits, Prefer: m.prefers, Backlog: min(maxBacklog, defaultBacklog+cfg.MaxObservers),
 	})
 	if err != nil {
 		return nil, err
@@ -85,11 +93,27 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 func (m *Mesh) admits(id crypto.PublicKey) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if id == m.endpoint.ID() || m.isBlocked(id) {
+	if id == m.endpoint.ID() {
+		return false
+	}
+	if m.isBlocked(id) {
+		m.metrics.add(ConnectionBlocked)
 		return false
 	}
 	_, known := m.peers[id]
-	return known || m.observers < m.cfg.MaxObservers
+	if !known && m.observers >= m.cfg.MaxObservers {
+		m.metrics.add(ObserverPlaces)
+		return false
+	}
+	return true
+}
+
+// prefers reports whether the connections of a node have room of their own.
+func (m *Mesh) prefers(id crypto.PublicKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.peers[id]
+	return p != nil && p.class == member
 }
 
 // isBlocked forgets blocks that have run out. The caller holds m.mu.
@@ -146,33 +170,45 @@ func (m *Mesh) stop() {
 	m.wg.Wait()
 }
 
+// refuses says why c cannot be the connection to its peer, nil if it can. The
+// caller holds m.mu.
+func (m *Mesh) refuses(c *Conn, p *peer) *CloseError {
+	newcomer := p == nil || p.class == leaving
+	switch {
+	case m.stopped:
+		return &CloseError{Code: CloseShutdown, Reason: "the node is stopping"}
+	case m.isBlocked(c.Remote()):
+		m.metrics.add(ConnectionBlocked)
+		return &CloseError{Code: CloseBlocked, Reason: "blocked for a while"}
+	case newcomer && c.Dialed(): // its removal crossed the dial
+		return &CloseError{Code: CloseDone, Reason: "no longer a peer"}
+	case newcomer && m.observers >= m.cfg.MaxObservers:
+		m.metrics.add(ObserverPlaces)
+		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers as it takes"}
+	case newcomer && m.observersAt(sourceOf(c.RemoteAddr())) >= m.cfg.MaxObserversOfSource:
+		m.metrics.add(ObserverSource)
+		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers from this address as it takes"}
+	case p != nil && !c.Dialed() && !p.calls.Allow():
+		m.metrics.add(ConnectionKey)
+		return &CloseError{Code: CloseBusy, Reason: "too many connections of one node"}
+	default:
+		return nil
+	}
+}
+
 // adopt makes c the connection to its peer, or closes it.
 func (m *Mesh) adopt(c *Conn) {
 	m.mu.Lock()
 	p := m.peers[c.Remote()]
-	observer := p == nil || p.class == leaving
-	switch {
-	case m.stopped:
+	if refused := m.refuses(c, p); refused != nil {
 		m.mu.Unlock()
-		c.Close(CloseShutdown, "the node is stopping")
+		c.Close(refused.Code, refused.Reason)
 		return
-	case m.isBlocked(c.Remote()):
-		m.mu.Unlock()
-		c.Close(CloseBlocked, "blocked for a while")
-		return
-	case observer && c.Dialed(): // its removal crossed the dial
-		m.mu.Unlock()
-		c.Close(CloseDone, "no longer a peer")
-		return
-	case observer && m.observers >= m.cfg.MaxObservers:
-		m.mu.Unlock()
-		c.Close(CloseBusy, "the node has as many observers as it takes")
-		return
-	case p == nil:
-		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, leaving)
-		m.peers[p.id] = p
 	}
-	if observer {
+	if p == nil {
+		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, observing)
+		m.peers[p.id] = p
+	} else if p.class == leaving {
 		m.classify(p, observing)
 	}
 	l, old := p.install(c)
@@ -230,7 +266,7 @@ func (m *Mesh) Send(to crypto.PublicKey, channel uint8, message []byte) error {
 	if err != nil {
 		return err
 	}
-	if !p.queues[channel].push(message) {
+	if !p.push(channel, message) {
 		return fmt.Errorf("%w: peer %s, channel %s", ErrQueueFull, to.Short(), m.channels[channel].Name)
 	}
 	return nil
@@ -248,8 +284,16 @@ func (m *Mesh) Broadcast(channel uint8, message []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.peers {
-		if p.class == member || ch.ToObservers {
-			p.queues[channel].push(message)
+		if p.class == member {
+			p.push(channel, message)
+		}
+	}
+	if !ch.ToObservers {
+		return nil
+	}
+	for _, p := range m.peers {
+		if p.class != member {
+			p.push(channel, message)
 		}
 	}
 	return nil
@@ -269,6 +313,7 @@ func (m *Mesh) Block(id crypto.PublicKey, duration time.Duration, reason string)
 		delete(m.blocked, earliest)
 	}
 	m.blocked[id] = time.Now().Add(duration)
+	m.metrics.add(ConnectionBlocked)
 	p := m.peers[id]
 	m.mu.Unlock()
 	m.log.Warn("transport: blocking a peer", "peer", id.Short(), "for", duration, "reason", reason)

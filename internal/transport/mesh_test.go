@@ -41,6 +41,11 @@ type meshOptions struct {
 	queue     int
 	redial    time.Duration
 	grace     time.Duration
+	patience  time.Duration
+	ingress   transport.Rate // of votes
+	shared    int            // bytes, of all observers' queues
+	ofSource  int            // observers
+	timeout   time.Duration  // of a request
 }
 
 func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
@@ -59,13 +64,14 @@ func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
 	cfg := transport.MeshConfig{
 		Protocol: "hypermesh/mesh/1", Peers: o.peers, MaxObservers: o.observers,
 		RedialMin: o.redial, RedialMax: max(o.redial, 200*time.Millisecond), Grace: o.grace,
+		Patience: o.patience, ObserverQueueBytes: o.shared, MaxObserversOfSource: o.ofSource,
 		Channels: []transport.Channel{
-			{ID: votes, Name: "votes", MaxMessageBytes: 1 << 10, QueueBytes: queue, WhenFull: transport.DropOldest, Urgency: 0, Handle: handle(votes)},
+			{ID: votes, Name: "votes", MaxMessageBytes: 1 << 10, QueueBytes: queue, WhenFull: transport.DropOldest, Urgency: 0, Ingress: o.ingress, Handle: handle(votes)},
 			{ID: blocks, Name: "blocks", MaxMessageBytes: 1 << 20, QueueBytes: queue, WhenFull: transport.DropNewest, Urgency: 4, ToObservers: true, Handle: handle(blocks)},
 		},
 		Services: []transport.Service{{
 			ID: echo, Name: "echo", MaxRequestBytes: 1 << 20, MaxResponseBytes: 1 << 20, MaxConcurrent: 4,
-			Timeout: 10 * time.Second, Respond: o.respond,
+			Timeout: cmp.Or(o.timeout, 10*time.Second), Respond: o.respond,
 		}},
 		Changed: func(_ crypto.PublicKey, connected bool) {
 			if connected {
@@ -652,4 +658,42 @@ func TestUnreadRequestsAreBounded(t *testing.T) {
 			t.Fatal("more than the surplus was refused")
 		}
 	}
+}
+
+// TestBackoffIsCapped: a peer that comes back is dialed within the cap, however
+// long it was gone.
+func TestBackoffIsCapped(t *testing.T) {
+	n := join(t, listening(t, 1), meshOptions{redial: 100 * time.Millisecond})
+	const least, most = 100 * time.Millisecond, 200 * time.Millisecond
+	seen := map[time.Duration]bool{}
+	for failed := range 100_000 {
+		d, want := n.mesh.Pause(failed), most
+		if failed == 0 {
+			want = least
+		}
+		if d < want*3/4 || d > want*5/4+1 {
+			t.Fatalf("a pause of %v after %d failures", d, failed)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 1000 {
+		t.Fatalf("only %d different pauses", len(seen))
+	}
+}
+
+// TestAPeerThatWasLongGoneIsReached fails many dials before the peer appears.
+func TestAPeerThatWasLongGoneIsReached(t *testing.T) {
+	gone := listening(t, 2)
+	at := gone.NodeAddr()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a := open(t, transport.Config{Key: key(1), HandshakeTimeout: 10 * time.Millisecond})
+	na := join(t, a, meshOptions{peers: []transport.NodeAddr{at}, redial: time.Millisecond})
+	na.run(t)
+	eventually(t, "many dials fail", func() bool { return a.Metrics().Count(transport.DialFailed) >= 5 })
+	b := open(t, transport.Config{Key: key(2), ListenAddr: at.Addr})
+	nb := join(t, b, meshOptions{observers: 1})
+	nb.run(t)
+	eventually(t, "connected", func() bool { return na.up.Load() == 1 && nb.up.Load() == 1 })
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
@@ -13,6 +15,12 @@ import (
 // success: a dial that is answered later than this after a connection was made
 // was begun by a peer that no longer has that connection.
 const simultaneous = 2 * handshakeTimeout
+
+// Connections a second, and at once, that a peer may make.
+const (
+	callRate  = 1
+	callBurst = 32
+)
 
 // peer is what a mesh knows of one other node. It outlives its connections.
 type peer struct {
@@ -23,9 +31,16 @@ type peer struct {
 	moved  chan struct{} // holds a token when addr has changed
 
 	// These belong to mesh.mu.
-	class  class
+	class  class              // isMember follows it
 	undial context.CancelFunc // ends a member's dialing; nil while nobody dials
 	expiry *time.Timer        // ends the grace of one that is leaving; nil otherwise
+
+	isMember atomic.Bool         // class == member
+	account  *account            // belongs to mesh.ledger, as does held
+	held     int                 // bytes of all queues
+	limits   map[uint8]*throttle // by channel; never changed
+	requests *throttle           // of requests, likewise
+	calls    *rate.Limiter       // of connections that the peer makes
 
 	mu          sync.Mutex
 	addr        string
@@ -40,14 +55,39 @@ type counts struct{ sent, received atomic.Uint64 }
 
 func newPeer(m *Mesh, addr NodeAddr, as class) *peer {
 	p := &peer{
-		mesh: m, id: addr.ID, class: as, addr: addr.Addr, moved: make(chan struct{}, 1),
-		queues: map[uint8]*queue{}, counts: map[uint8]*counts{},
+		mesh: m, id: addr.ID, addr: addr.Addr, moved: make(chan struct{}, 1),
+		queues: map[uint8]*queue{}, counts: map[uint8]*counts{}, limits: map[uint8]*throttle{},
+		calls: rate.NewLimiter(callRate, callBurst),
 	}
 	for id, ch := range m.channels {
 		p.queues[id] = newQueue(ch.QueueBytes, ch.WhenFull)
 		p.counts[id] = &counts{}
+		p.limits[id] = newThrottle(p, ch.Ingress, ch.MaxMessageBytes, m.common[id])
 	}
+	p.requests = newThrottle(p, streamRate, 1, m.commonRequests)
+	m.classify(p, as)
 	return p
+}
+
+// push queues a message for the peer, and reports whether it did.
+func (p *peer) push(channel uint8, message []byte) bool {
+	grown, dropped, ok := p.queues[channel].push(message, p.mesh.ledger.number())
+	for range dropped {
+		p.mesh.metrics.add(QueueFull)
+	}
+	if grown != 0 {
+		p.mesh.ledger.charge(p, grown)
+	}
+	return ok
+}
+
+// take removes messages from a queue of the peer.
+func (p *peer) take(channel uint8, dst [][]byte) [][]byte {
+	dst, taken := p.queues[channel].take(dst, batchBytes)
+	if taken != 0 {
+		p.mesh.ledger.charge(p, -taken)
+	}
+	return dst
 }
 
 func (p *peer) current() *link {
@@ -190,6 +230,7 @@ func (p *peer) dial(ctx context.Context) bool {
 	c, err := p.mesh.endpoint.Dial(dialing, addr, p.mesh.cfg.Protocol)
 	if err != nil {
 		if ctx.Err() == nil {
+			p.mesh.metrics.add(DialFailed)
 			p.mesh.log.Debug("transport: dialing failed", "peer", p.id.Short(), "error", err)
 		}
 		return false

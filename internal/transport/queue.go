@@ -25,33 +25,63 @@ type queue struct {
 	ready  chan struct{} // holds a token while there may be messages
 
 	mu      sync.Mutex
-	waiting [][]byte
+	waiting []waiting
 	bytes   int
 	dropped uint64
+}
+
+// waiting is a queued message and its place among all of the mesh.
+type waiting struct {
+	message []byte
+	number  uint64
 }
 
 func newQueue(limit int, policy DropPolicy) *queue {
 	return &queue{limit: limit, policy: policy, ready: make(chan struct{}, 1)}
 }
 
-// push queues message, and reports whether it did.
-func (q *queue) push(message []byte) bool {
+// push queues message. It returns by how many bytes more is waiting now, how
+// many messages it dropped, and whether this one waits.
+func (q *queue) push(message []byte, number uint64) (grown, dropped int, ok bool) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.bytes
 	size := len(message) + messageOverhead
 	if q.bytes+size > q.limit && q.policy == DropNewest {
 		q.dropped++
-		q.mu.Unlock()
-		return false
+		return 0, 1, false
 	}
 	for q.bytes+size > q.limit && len(q.waiting) > 0 {
 		q.shift()
 		q.dropped++
+		dropped++
 	}
-	q.waiting = append(q.waiting, message)
+	q.waiting = append(q.waiting, waiting{message, number})
 	q.bytes += size
-	q.mu.Unlock()
 	q.signal()
-	return true
+	return q.bytes - before, dropped, true
+}
+
+// head returns the number of the message that has waited longest.
+func (q *queue) head() (uint64, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		return 0, false
+	}
+	return q.waiting[0].number, true
+}
+
+// dropHead drops the message that has waited longest if it has this number,
+// and returns the bytes that this freed.
+func (q *queue) dropHead(number uint64) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 || q.waiting[0].number != number {
+		return 0
+	}
+	q.dropped++
+	return len(q.shift()) + messageOverhead
 }
 
 func (q *queue) signal() {
@@ -62,21 +92,22 @@ func (q *queue) signal() {
 }
 
 func (q *queue) shift() []byte {
-	message := q.waiting[0]
-	q.waiting[0] = nil
+	message := q.waiting[0].message
+	q.waiting[0] = waiting{}
 	q.waiting = q.waiting[1:]
 	q.bytes -= len(message) + messageOverhead
 	return message
 }
 
 // take removes the messages that have waited longest: one, and as many more as
-// fit into limit bytes with it. It returns none if the queue is empty.
-func (q *queue) take(dst [][]byte, limit int) [][]byte {
+// fit into limit bytes with it, and returns by how many bytes less is waiting
+// now. It returns none if the queue is empty.
+func (q *queue) take(dst [][]byte, limit int) ([][]byte, int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	total := 0
+	before, total := q.bytes, 0
 	for len(q.waiting) > 0 {
-		total += len(q.waiting[0])
+		total += len(q.waiting[0].message)
 		if len(dst) > 0 && total > limit {
 			break
 		}
@@ -85,7 +116,7 @@ func (q *queue) take(dst [][]byte, limit int) [][]byte {
 	if len(q.waiting) == 0 {
 		q.waiting = nil
 	}
-	return dst
+	return dst, before - q.bytes
 }
 
 // figures returns the bytes waiting and the messages dropped so far.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -97,6 +98,11 @@ func (l *link) acceptRequests(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := l.peer.requests.wait(ctx, 1); errors.Is(err, errTooFast) {
+			return violation{fmt.Errorf("%w: requests", err), StreamFlood}
+		} else if err != nil {
+			return nil // the connection has ended
+		}
 		l.wg.Go(func() { l.ending(l.answer(stream)) })
 	}
 }
@@ -116,6 +122,7 @@ func (l *link) answer(stream *Stream) error {
 	running := &l.inflight[s.ID]
 	defer running.Add(-1)
 	if running.Add(1) > int32(s.MaxConcurrent) {
+		l.peer.mesh.metrics.add(RequestConcurrency)
 		l.reply(stream, answerRefused, []byte("too many requests at once to "+s.Name))
 		return nil
 	}
@@ -160,8 +167,11 @@ func (l *link) asked(stream *Stream) (*Service, error) {
 // to blame for it.
 func (l *link) giveUp(stream *Stream, err error) error {
 	stream.Reset()
-	if isBreach(err) {
-		return violation{fmt.Errorf("transport: reading a request: %w", err)}
+	if as, ok := breach(err); ok {
+		return violation{fmt.Errorf("transport: reading a request: %w", err), as}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.peer.mesh.metrics.add(RequestSlow)
 	}
 	return nil
 }
@@ -174,6 +184,9 @@ func (l *link) reply(stream *Stream, verdict byte, answer []byte) {
 	}
 	if err != nil {
 		stream.Reset()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			l.peer.mesh.metrics.add(RequestSlow)
+		}
 		l.peer.mesh.log.Debug("transport: an answer was not taken", "peer", l.peer.id.Short(), "error", err)
 	}
 }
