@@ -86,8 +86,8 @@ func (b *Builder) body(ctx context.Context, messages []chain.Msg) (chain.TxBody,
 		if err != nil {
 			return chain.TxBody{}, err
 		}
-		if v := b.client.verifier; v != nil && head.ChainID != v.ChainID() {
-			return chain.TxBody{}, fmt.Errorf("sdk: the node is of chain %q, trusted is %q", head.ChainID, v.ChainID())
+		if g := b.client.config.Genesis; g != nil && head.ChainID != g.ChainID {
+			return chain.TxBody{}, fmt.Errorf("sdk: the node is of chain %q, trusted is %q", head.ChainID, g.ChainID)
 		}
 		b.head, b.at = head, time.Now()
 	}

@@ -17,11 +17,15 @@ import (
 // Config says whom to ask and whom to trust. A zero number or duration is its
 // default.
 type Config struct {
-	Nodes   []string         // base URLs of nodes, such as http://127.0.0.1:8545
-	Nexus   []string         // base URLs of one cluster's servers
-	Genesis *chain.Genesis   // what to trust; nil: nothing can be verified
-	Cluster crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it
-	HTTP    *http.Client     // nil: one of the client's own
+	Nodes   []string       // base URLs of nodes, such as http://127.0.0.1:8545
+	Nexus   []string       // base URLs of one cluster's servers
+	Genesis *chain.Genesis // what to trust; nil: nothing can be verified
+	// Checkpoint is what to trust of the chain's history: a block that closed an
+	// epoch, not older than the unbonding period. Nil: the history from genesis on
+	// is followed, which trusts the first committees' keys for ever.
+	Checkpoint *light.Checkpoint
+	Cluster    crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it
+	HTTP       *http.Client     // nil: one of the client's own
 
 	Timeout     time.Duration // of one attempt of one request: 15 s
 	Attempts    int           // of a request that may be repeated: 6
@@ -42,7 +46,7 @@ type Client struct {
 	http     *http.Client
 	nodes    *servers
 	nexus    *servers
-	verifier *light.Verifier // nil: no trust
+	verifier chan *light.Verifier // the one there is; whoever took it brings it back
 }
 
 // New returns a client. It checks the configuration and asks nobody.
@@ -69,9 +73,15 @@ func New(config Config) (*Client, error) {
 		return nil, err
 	}
 	if config.Genesis != nil {
-		if c.verifier, err = light.New(config.Genesis); err != nil {
+		v, err := light.New(config.Genesis)
+		if err == nil && config.Checkpoint != nil {
+			v, err = nil, config.Checkpoint.Check(config.Genesis, chain.TimeMs(time.Now().UnixMilli()))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("sdk: trust: %w", err)
 		}
+		c.verifier = make(chan *light.Verifier, 1)
+		c.verifier <- v
 	}
 	return c, nil
 }

@@ -68,9 +68,8 @@ func testGenesis() *chain.Genesis {
 // fakeChain is a chain with real headers, certificates, trees and receipts: what
 // a node would serve, without the node. Blocks are added by seal.
 type fakeChain struct {
-	t         testing.TB
-	genesis   *chain.Genesis
-	committee *consensus.Committee
+	t       testing.TB
+	genesis *chain.Genesis
 
 	mu       sync.Mutex
 	flat     *state.MemoryBackend
@@ -86,16 +85,55 @@ type fakeChain struct {
 	reject   string            // verdict on submissions; empty: accepted
 	refuse   func(string) int  // status to answer a path with; 0: properly
 	records  map[string][]byte // that the next block writes
+	epoch    uint64            // of the next block
+	base     chain.TimeMs      // time of the genesis that is not there
+	closing  bool              // the next block closes its epoch
+}
+
+// committee has the same members in every epoch.
+func (c *fakeChain) committee(epoch uint64) *consensus.Committee {
+	genesis, err := light.GenesisCommittee(c.genesis, light.FirstEpoch)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	members := make([]consensus.Validator, genesis.Len())
+	for i := range members {
+		members[i] = genesis.Validator(consensus.Signer(i))
+	}
+	committee, err := consensus.NewCommittee(consensus.Epoch(epoch), members)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return committee
+}
+
+// endEpoch finalizes a block that closes the epoch.
+func (c *fakeChain) endEpoch() {
+	c.set(func() { c.closing = true })
+	c.seal()
+	c.set(func() { c.closing, c.epoch = false, c.epoch+1 })
+}
+
+// epochEnd is what a node answers; nil if the epoch goes on.
+func (c *fakeChain) epochEnd(epoch uint64) *api.EpochEnd {
+	for i, b := range c.blocks {
+		if h := b.Header(); h.Closing && h.Epoch == epoch {
+			out := &api.EpochEnd{Epoch: epoch, Header: api.HeaderToJSON(*h), Digest: b.Digest(), Certificate: c.certificate(chain.Height(i + 1)).Bytes}
+			next := c.committee(epoch + 1)
+			for n := range next.Len() {
+				v := next.Validator(consensus.Signer(n))
+				out.Members = append(out.Members, api.EpochMember{ConsensusKey: v.Key, Weight: api.Uint64(v.Weight), LeaderWeight: api.Uint64(v.LeaderWeight)})
+			}
+			return out
+		}
+	}
+	return nil
 }
 
 func newFakeChain(t testing.TB) *fakeChain {
 	t.Helper()
 	g := testGenesis()
-	committee, err := light.GenesisCommittee(g, light.FirstEpoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &fakeChain{t: t, genesis: g, committee: committee, flat: state.NewMemoryBackend(), changed: make(chan struct{})}
+	c := &fakeChain{t: t, genesis: g, epoch: 1, flat: state.NewMemoryBackend(), changed: make(chan struct{})}
 	tree, err := state.NewTree(c.flat, 1000).Next(0, []state.Change{{Key: []byte("x"), Value: []byte("y")}}, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +150,8 @@ func (c *fakeChain) seal(txs ...chain.DecodedTx) {
 	defer c.mu.Unlock()
 	height := chain.Height(len(c.blocks) + 1)
 	h := chain.Header{
-		Version: chain.BlockVersion, ChainID: testChain, Height: height, Epoch: 1, View: uint64(height) * 2, TimeMs: chain.TimeMs(height * 1000),
-		Parent: c.genesis.Digest(), StateRoot: c.tree.Root(), Committee: c.committee.Digest(), NextCommittee: c.committee.Digest(),
+		Version: chain.BlockVersion, ChainID: testChain, Height: height, Epoch: c.epoch, View: uint64(height) * 2, Closing: c.closing, TimeMs: c.base + chain.TimeMs(height*1000),
+		Parent: c.genesis.Digest(), StateRoot: c.tree.Root(), Committee: c.committee(c.epoch).Digest(), NextCommittee: c.committee(c.epoch + 1).Digest(),
 	}
 	before := chain.BlockReceipts{}
 	if height > 1 {
@@ -158,22 +196,26 @@ func (c *fakeChain) seal(txs ...chain.DecodedTx) {
 	c.changed = make(chan struct{})
 }
 
-// certificate shows a block by the certificate of the newest one.
+// certificate shows a block by the certificate of the newest one of its epoch.
 func (c *fakeChain) certificate(height chain.Height) api.Certificate {
-	top := c.blocks[len(c.blocks)-1]
+	epoch, last := c.blocks[height-1].Header().Epoch, len(c.blocks)
+	for c.blocks[last-1].Header().Epoch > epoch {
+		last--
+	}
+	top, committee := c.blocks[last-1], c.committee(epoch)
 	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{
-		Round: consensus.Round{Epoch: 1, View: consensus.View(top.Header().View)}, Digest: top.Digest(),
+		Round: consensus.Round{Epoch: consensus.Epoch(epoch), View: consensus.View(top.Header().View)}, Digest: top.Digest(),
 	}}
 	var votes []consensus.Vote
 	for i := range 3 {
 		for n := range 4 {
-			if key := testKey(200 + n); key.Public() == c.committee.Validator(consensus.Signer(i)).Key {
+			if key := testKey(200 + n); key.Public() == committee.Validator(consensus.Signer(i)).Key {
 				votes = append(votes, consensus.SignVote(key.PrivateKey, consensus.Signer(i), string(testChain), s))
 			}
 		}
 	}
-	out := api.Certificate{Bytes: consensus.EncodeCertificate(consensus.Assemble(c.committee, s, votes))}
-	for _, b := range c.blocks[height:] {
+	out := api.Certificate{Bytes: consensus.EncodeCertificate(consensus.Assemble(committee, s, votes))}
+	for _, b := range c.blocks[height:last] {
 		out.Path = append(out.Path, b.Header().Encode())
 	}
 	return out
@@ -261,6 +303,8 @@ func (c *fakeChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.send(w, &api.State{Key: key, Proof: c.prove(key)})
 	case "blocks":
 		c.block(w, r, tail)
+	case "epochs":
+		c.epochs(w, tail)
 	case "faucet":
 		c.send(w, &api.FaucetResponse{TxID: crypto.Digest{9}})
 	default:
@@ -301,6 +345,19 @@ func (c *fakeChain) txs(w http.ResponseWriter, r *http.Request, tail string) {
 		return
 	}
 	c.send(w, &found)
+}
+
+func (c *fakeChain) epochs(w http.ResponseWriter, tail string) {
+	epoch, err := strconv.ParseUint(tail, 10, 64)
+	if tail == "latest" {
+		epoch, err = c.epoch-1, nil
+	}
+	end := c.epochEnd(epoch)
+	if err != nil || end == nil {
+		sendProblem(c.t, w, http.StatusNotFound)
+		return
+	}
+	c.send(w, end)
 }
 
 func (c *fakeChain) account(w http.ResponseWriter, r *http.Request, tail string) {

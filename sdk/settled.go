@@ -26,11 +26,11 @@ const maxClockLead = 5 * 60 * 1000
 // client was told to trust: Config.Cluster, or without it that the chain knows
 // the cluster.
 func (c *Client) checkTerms(ctx context.Context, cluster crypto.PublicKey, status api.NexusStatus) error {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return ErrNoTrust
 	}
-	if status.ChainID != c.verifier.ChainID() {
-		return fmt.Errorf("%w: it is of chain %.40q, trusted is %q", ErrTerms, string(status.ChainID), string(c.verifier.ChainID()))
+	if status.ChainID != c.config.Genesis.ChainID {
+		return fmt.Errorf("%w: it is of chain %.40q, trusted is %q", ErrTerms, string(status.ChainID), string(c.config.Genesis.ChainID))
 	}
 	if want := c.config.Cluster; !want.IsZero() && cluster != want {
 		return fmt.Errorf("%w: it names cluster %s, configured is %s", ErrTerms, cluster, want)
@@ -57,7 +57,7 @@ func (c *Client) checkTerms(ctx context.Context, cluster crypto.PublicKey, statu
 // result. For nodes that lag behind it waits Config.Timeout. The error matches
 // light.ErrRefused if the chain's state does not show it.
 func (c *Client) VerifySettled(ctx context.Context, j *api.Job) error {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return ErrNoTrust
 	}
 	deadline := time.Now().Add(c.config.Timeout)

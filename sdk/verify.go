@@ -5,28 +5,32 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// VerifyHeader checks a header and the certificate that a server showed.
-func (c *Client) VerifyHeader(header api.Header, certificate api.Certificate) (light.Header, error) {
-	if c.verifier == nil {
-		return light.Header{}, ErrNoTrust
+// VerifyHeader checks a header and the certificate that a server showed. If the
+// header is of a later epoch than was seen before, the ends of the epochs up to it
+// are fetched and verified first.
+func (c *Client) VerifyHeader(ctx context.Context, header api.Header, certificate api.Certificate) (light.Header, error) {
+	verifier, err := c.follow(ctx, consensus.Epoch(header.Epoch))
+	if err != nil {
+		return light.Header{}, err
 	}
 	h := api.HeaderFromJSON(header)
-	return c.verifier.VerifyHeader(light.Evidence{Header: h.Encode(), Path: certificate.Path, Certificate: certificate.Bytes})
+	return verifier.VerifyHeader(light.Evidence{Header: h.Encode(), Path: certificate.Path, Certificate: certificate.Bytes})
 }
 
 // VerifyState checks a proof that a server showed, for a key of one's own
 // choice.
-func (c *Client) VerifyState(key []byte, p *api.StateProof) (light.Value, error) {
+func (c *Client) VerifyState(ctx context.Context, key []byte, p *api.StateProof) (light.Value, error) {
 	if p == nil {
 		return light.Value{}, fmt.Errorf("%w: the server showed no proof", light.ErrRefused)
 	}
-	header, err := c.VerifyHeader(p.Header, p.Certificate)
+	header, err := c.VerifyHeader(ctx, p.Header, p.Certificate)
 	if err != nil {
 		return light.Value{}, err
 	}
@@ -35,14 +39,14 @@ func (c *Client) VerifyState(key []byte, p *api.StateProof) (light.Value, error)
 
 // VerifiedState returns what a finalized state has under a key.
 func (c *Client) VerifiedState(ctx context.Context, key []byte) (light.Value, error) {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return light.Value{}, ErrNoTrust
 	}
 	said, err := ask[api.State](ctx, c, get(c.nodes, "/v1/state/"+api.Hex(key).String(), url.Values{"proof": {"true"}}))
 	if err != nil {
 		return light.Value{}, err
 	}
-	return c.VerifyState(key, said.Proof)
+	return c.VerifyState(ctx, key, said.Proof)
 }
 
 // VerifiedAccount is an account that a finalized state has.
@@ -55,14 +59,14 @@ type VerifiedAccount struct {
 // VerifiedAccount returns an account that a finalized state has. An address
 // that the chain has never seen has an empty account, which is proven as well.
 func (c *Client) VerifiedAccount(ctx context.Context, address chain.Address) (VerifiedAccount, error) {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return VerifiedAccount{}, ErrNoTrust
 	}
 	said, err := ask[api.Account](ctx, c, get(c.nodes, "/v1/accounts/"+address.String(), url.Values{"proof": {"true"}}))
 	if err != nil {
 		return VerifiedAccount{}, err
 	}
-	value, err := c.VerifyState(tokens.AccountKey(address), said.Proof)
+	value, err := c.VerifyState(ctx, tokens.AccountKey(address), said.Proof)
 	if err != nil {
 		return VerifiedAccount{}, fmt.Errorf("sdk: account %s: %w", address.Short(), err)
 	}
@@ -103,14 +107,14 @@ func (c *Client) VerifiedHeader(ctx context.Context, height chain.Height) (light
 }
 
 func (c *Client) verifiedBlock(ctx context.Context, height chain.Height, detail string) (light.Header, api.Block, error) {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return light.Header{}, api.Block{}, ErrNoTrust
 	}
 	said, err := c.Block(ctx, height, detail)
 	if err != nil {
 		return light.Header{}, said, err
 	}
-	header, err := c.VerifyHeader(said.Header, said.Certificate)
+	header, err := c.VerifyHeader(ctx, said.Header, said.Certificate)
 	if err != nil {
 		return light.Header{}, said, fmt.Errorf("sdk: block %d: %w", height, err)
 	}
@@ -132,7 +136,7 @@ func (c *Client) VerifiedBlock(ctx context.Context, height chain.Height) (light.
 // VerifiedReceipts returns what the execution of a finalized block made. The
 // next block commits to it: VerifiedReceipts waits for that one.
 func (c *Client) VerifiedReceipts(ctx context.Context, height chain.Height) (light.Receipts, error) {
-	if c.verifier == nil {
+	if c.config.Genesis == nil {
 		return light.Receipts{}, ErrNoTrust
 	}
 	if err := c.WaitHeight(ctx, height+1); err != nil {

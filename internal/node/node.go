@@ -21,6 +21,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/mempool"
 	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -49,6 +50,7 @@ type Node struct {
 	logs       *store.Logs
 	endpoint   *transport.Endpoint
 	network    *network
+	joiners    *transport.Mesh // over which states are served
 	engine     *engine.Engine
 	app        *application
 	pool       *pool
@@ -231,6 +233,9 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		return nil, err
 	}
 	n.network.engine.Store(n.engine)
+	if n.joiners, err = transport.NewMesh(deps.Endpoint, statesync.NewServer(newSyncSource(deps.Store), deps.Log).Mesh()); err != nil {
+		return nil, fmt.Errorf("making the mesh for joiners: %w", err)
+	}
 	n.observe(metrics)
 	rpcConfig := rpc.Config{Listen: config.HTTP, TLSCert: config.TLSCert, TLSKey: config.TLSKey, InsecureHTTP: config.InsecureHTTP}
 	if !deps.FaucetKey.IsZero() {
@@ -301,7 +306,7 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make(chan error, 5)
+	errs := make(chan error, 6)
 	start := func(what string, run func(context.Context) error) {
 		wg.Add(1)
 		go func() {
@@ -314,6 +319,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}()
 	}
 	start("network", n.network.mesh.Run)
+	start("state service", n.joiners.Run)
 	start("consensus", n.engine.Run)
 	start("state machine", n.app.watchFaults)
 	start("database", n.watchStore)

@@ -192,11 +192,20 @@ func (a *application) Finalize(ctx context.Context, b consensus.Block, certifica
 	if err != nil {
 		return err
 	}
+	before, _, err := done.parent.roots(ctx)
+	if err != nil {
+		return err
+	}
+	raw := consensus.EncodeCertificate(certificate)
+	closing, err := closingOf(block.Header(), raw, before, done.state)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := a.store.Commit(store.Finalized{
 		Height: done.height, Digest: done.digest, Header: block.Header().Encode(), Block: block.Raw(),
-		Certificate: consensus.EncodeCertificate(certificate), Receipts: done.receipts,
-		Changes: done.outcome.Changes, Tree: tree, Txs: txIDs(block), Orders: orders(block),
+		Certificate: raw, Receipts: done.receipts,
+		Changes: done.outcome.Changes, Tree: tree, Txs: txIDs(block), Orders: orders(block), Closing: closing,
 	}); err != nil {
 		return fmt.Errorf("committing block %d: %w", b.Height, err)
 	}

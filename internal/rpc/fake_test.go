@@ -188,6 +188,16 @@ func (n *fakeNode) Validators(context.Context) (api.Validators, error) {
 	return api.Validators{Epoch: 1, Validators: []api.Validator{{Name: "v0"}}}, n.fail
 }
 
+func (n *fakeNode) Epoch(_ context.Context, epoch uint64) (api.EpochEnd, error) {
+	if epoch > 7 {
+		return api.EpochEnd{}, fmt.Errorf("epoch %d: %w", epoch, rpc.ErrNotFound)
+	}
+	if epoch == 0 {
+		epoch = 7
+	}
+	return api.EpochEnd{Epoch: epoch, Members: []api.EpochMember{{Weight: 5}}}, n.fail
+}
+
 func (n *fakeNode) Supply(_ context.Context, verify bool) (api.Supply, error) {
 	out := api.Supply{Height: 3, Minted: chain.Nano(10), Burned: chain.Nano(4), Total: chain.Nano(6)}
 	if verify {

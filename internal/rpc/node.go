@@ -64,6 +64,10 @@ type Node interface {
 	// Validators returns the current committee.
 	Validators(ctx context.Context) (api.Validators, error)
 
+	// Epoch returns how an epoch ended, 0 being the last one that did. The error
+	// wraps ErrNotFound if the epoch goes on, or how it ended is not kept.
+	Epoch(ctx context.Context, epoch uint64) (api.EpochEnd, error)
+
 	// Params returns the current parameters.
 	Params(ctx context.Context) (api.ChainParams, error)
 

@@ -52,6 +52,11 @@ func TestEveryEndpointAnswers(t *testing.T) {
 	if got := into[api.Validators](t, s.get("/v1/validators")); len(got.Validators) != 1 {
 		t.Errorf("validators: %+v", got)
 	}
+	for path, want := range map[string]uint64{"latest": 7, "3": 3} {
+		if got := into[api.EpochEnd](t, s.get("/v1/epochs/"+path)); got.Epoch != want || got.Members[0].Weight != 5 {
+			t.Errorf("the end of epoch %s: %+v", path, got)
+		}
+	}
 	if got := into[api.Supply](t, s.get("/v1/supply")); got.Total != chain.Nano(6) || got.Parts != nil {
 		t.Errorf("supply: %+v", got)
 	}
@@ -142,6 +147,8 @@ func TestBadInputIsRefusedByName(t *testing.T) {
 		{"GET", "/v1/state/zz", "", "", 422, "path.key", "match"},
 		{"GET", "/v1/state/" + strings.Repeat("00", 257), "", "", 422, "path.key", "512"},
 		{"GET", "/v1/settlements/12", "", "", 422, "path.order", "64"},
+		{"GET", "/v1/epochs/0", "", "", 422, "path.epoch", "64-bit number from 1"},
+		{"GET", "/v1/epochs/-1", "", "", 422, "path.epoch", "latest"},
 		{"GET", "/v1/events?cursor=x", "", "", 422, "query.cursor", "height.index"},
 		{"GET", "/v1/events?types=block,wat", "", "", 422, "query.types", "wat"},
 		{"GET", "/v1/events?tx_id=12", "", "", 422, "query.tx_id", "64"},
@@ -308,7 +315,7 @@ func TestOpenAPIDocument(t *testing.T) {
 	}
 	for _, want := range []string{
 		"get /v1/status", "post /v1/txs", "get /v1/txs/{id}", "get /v1/blocks/{height}", "get /v1/accounts/{address}", "get /v1/state/{key}",
-		"get /v1/settlements/{order}", "get /v1/validators", "get /v1/params", "get /v1/supply", "get /v1/events", "post /v1/faucet", "get /healthz",
+		"get /v1/settlements/{order}", "get /v1/validators", "get /v1/epochs/{epoch}", "get /v1/params", "get /v1/supply", "get /v1/events", "post /v1/faucet", "get /healthz",
 	} {
 		method, path, _ := strings.Cut(want, " ")
 		if doc.Paths[path][method] == nil {

@@ -1,0 +1,96 @@
+package sdk
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// EpochEnd returns how an epoch ended, as a node says; 0 is the last one that
+// did.
+func (c *Client) EpochEnd(ctx context.Context, epoch uint64) (api.EpochEnd, error) {
+	which := "latest"
+	if epoch > 0 {
+		which = strconv.FormatUint(epoch, 10)
+	}
+	end, err := ask[api.EpochEnd](ctx, c, get(c.nodes, "/v1/epochs/"+which, nil))
+	if err == nil && epoch > 0 && end.Epoch != epoch {
+		return api.EpochEnd{}, refusef("the end of epoch %d was asked for, the server shows epoch %d", epoch, end.Epoch)
+	}
+	return end, err
+}
+
+// transition is what a server shows, for a verifier.
+func transition(end api.EpochEnd) light.Transition {
+	header := api.HeaderFromJSON(end.Header)
+	t := light.Transition{Header: header.Encode(), Certificate: end.Certificate}
+	for _, m := range end.Members {
+		t.Members = append(t.Members, consensus.Validator{Key: m.ConsensusKey, Weight: uint64(m.Weight), LeaderWeight: uint64(m.LeaderWeight)})
+	}
+	return t
+}
+
+// follow returns a verifier that knows the committee of an epoch: it follows the
+// ends of epochs from what is trusted, as far as it takes. Every step is verified.
+func (c *Client) follow(ctx context.Context, epoch consensus.Epoch) (*light.Verifier, error) {
+	if c.config.Genesis == nil {
+		return nil, ErrNoTrust
+	}
+	select {
+	case v := <-c.verifier:
+		next, err := c.advance(ctx, v, epoch)
+		c.verifier <- next
+		return next, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// advance returns how far it came, also with an error.
+func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus.Epoch) (*light.Verifier, error) {
+	if v == nil {
+		end, err := c.EpochEnd(ctx, uint64(c.config.Checkpoint.Epoch))
+		if err != nil {
+			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
+		}
+		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, transition(end), chain.TimeMs(time.Now().UnixMilli())); err != nil {
+			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
+		}
+	}
+	for v.Newest() < epoch {
+		end, err := c.EpochEnd(ctx, uint64(v.Newest()))
+		if err != nil {
+			return v, fmt.Errorf("sdk: following to epoch %d: the end of epoch %d: %w", epoch, v.Newest(), err)
+		}
+		next, _, err := v.Step(transition(end))
+		if err != nil {
+			return v, fmt.Errorf("sdk: the end of epoch %d: %w", v.Newest(), err)
+		}
+		v = next
+	}
+	return v, nil
+}
+
+// VerifiedCheckpoint returns the checkpoint of the block that closed an epoch, 0
+// being the last one that ended, verified from what this client trusts.
+func (c *Client) VerifiedCheckpoint(ctx context.Context, epoch uint64) (light.Checkpoint, error) {
+	end, err := c.EpochEnd(ctx, epoch)
+	if err != nil {
+		return light.Checkpoint{}, err
+	}
+	v, err := c.follow(ctx, consensus.Epoch(end.Epoch))
+	if err != nil {
+		return light.Checkpoint{}, err
+	}
+	_, closing, err := v.Step(transition(end))
+	if err != nil {
+		return light.Checkpoint{}, fmt.Errorf("sdk: the end of epoch %d: %w", end.Epoch, err)
+	}
+	return closing.Checkpoint()
+}
