@@ -22,6 +22,10 @@ type Config struct {
 	// Carried is evidence of the epoch before, for the log and to be reported
 	// again. It is read when a log is begun.
 	Carried []Evidence
+	// Patience and Heard are what the core of the epoch before said at its end:
+	// Core.Patience, and by signer Core.Heard; zero and nil: nothing is known.
+	Patience Micros
+	Heard    []Micros
 	// Verify verifies batches of signatures; nil: crypto.VerifyBatch, on one core.
 	Verify Verifier
 }
@@ -133,6 +137,13 @@ func (c *Core) LastFinalized() (View, *Certificate) { return c.lastFinalized, c.
 // Signs reports whether this node votes: its key is in the committee and its
 // log of the epoch is complete.
 func (c *Core) Signs() bool { return c.signs }
+
+// Patience returns how long proposals took to be certified of late, 0 if
+// nothing is known.
+func (c *Core) Patience() Micros { return c.samples.p95() }
+
+// Heard returns when the validator's own connection last carried a vote.
+func (c *Core) Heard(s Signer) Micros { return c.heard[s] }
 
 // Complete reports whether this node holds all that it signed in the epoch.
 func (c *Core) Complete() bool { return c.complete }

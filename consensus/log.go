@@ -334,6 +334,12 @@ func (c *Core) onStart() {
 	}
 	for i := range c.heard {
 		c.heard[i] = c.now
+		if len(c.cfg.Heard) == len(c.heard) {
+			c.heard[i] = min(c.cfg.Heard[i], c.now)
+		}
+	}
+	if c.cfg.Patience > 0 {
+		c.samples.add(c.cfg.Patience)
 	}
 	c.prune()
 	for _, e := range c.evidence {

@@ -17,6 +17,7 @@ type catchUp struct {
 	nextAt   consensus.Micros // the next look
 	behindAt consensus.Micros // ask then if still behind; never: not behind
 	turn     int
+	resume   bool // it stopped at a closing block
 
 	// One conversation at a time.
 	active bool
@@ -52,7 +53,7 @@ func (r *Replica) pursueCatchUp() {
 	if r.between() {
 		if c.active {
 			c.end(r.now + r.cfg.CatchUp)
-			r.stale = true
+			c.resume, r.stale = true, true
 		}
 		c.nextAt, c.behindAt = max(c.nextAt, r.now+r.cfg.CatchUp), never
 		return

@@ -29,17 +29,23 @@ const (
 )
 
 // carriageOf says how a connection may carry the signer's votes of an epoch that
-// is known.
-func carriageOf(in *reign, sentries []delegation, from crypto.PublicKey, signer consensus.Signer) carriage {
-	if owner, ok := in.signers[from]; ok && owner == signer {
-		return byOwner
+// is known. The error is a breach: a validator's connection never carries
+// another's votes without a delegation. Somebody else's may: a sentry whose
+// delegation came before this node knew the epoch.
+func carriageOf(in *reign, sentries []delegation, from crypto.PublicKey, signer consensus.Signer) (carriage, error) {
+	owner, member := in.signers[from]
+	if member && owner == signer {
+		return byOwner, nil
 	}
 	for _, d := range sentries {
 		if d.epoch == in.Committee.Epoch() && d.signer == signer && d.node == from {
-			return bySentry
+			return bySentry, nil
 		}
 	}
-	return uncarried
+	if member {
+		return uncarried, fmt.Errorf("replica: vote of signer %d of epoch %d over the connection of signer %d", signer, in.Committee.Epoch(), owner)
+	}
+	return uncarried, nil
 }
 
 // receive takes a message from a peer.
@@ -77,13 +83,17 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 		return
 	}
 	signer, _ := v.By()
-	how := carriageOf(in, r.delegations, ev.From, signer)
-	if how == uncarried {
-		r.blame(ev.From, fmt.Sprintf("replica: vote of signer %d of epoch %d over another node's connection", signer, e))
+	how, err := carriageOf(in, r.delegations, ev.From, signer)
+	if e < r.epoch {
+		if how == byOwner {
+			r.tell(ev.From, r.finalOf(e))
+		}
 		return
 	}
-	if e < r.epoch {
-		r.tell(ev.From, r.finalOf(e))
+	if err != nil {
+		r.blame(ev.From, err.Error())
+	}
+	if how == uncarried {
 		return
 	}
 	if e > r.epoch {

@@ -138,7 +138,7 @@ func (r *Replica) begin(ev Finalized) {
 	}
 	cfg := r.coreConfig(in)
 	cfg.Fresh = old.Complete() || r.cfg.Since > 0 && in.StartMs > r.cfg.Since
-	cfg.Carried = old.Evidence()
+	cfg.Carried, cfg.Patience, cfg.Heard = old.Evidence(), old.Patience(), r.heard(in)
 	core, err := consensus.Restore(cfg, consensus.Floor{Digest: ev.Digest, Empty: ev.Empty}, r.logs[r.epoch+1])
 	if err != nil {
 		r.halt(fmt.Sprintf("replica: log of epoch %d: %v", r.epoch+1, err))
@@ -150,7 +150,11 @@ func (r *Replica) begin(ev Finalized) {
 	r.offers = make([]consensus.View, in.Committee.Len())
 	delete(r.logs, r.epoch)
 	r.delegations = slices.DeleteFunc(slices.Clone(r.delegations), func(d delegation) bool { return d.epoch < r.epoch })
-	r.catch.nextAt, r.catch.known = min(r.catch.nextAt, r.now+r.cfg.Timing.Fetch), r.taken.height
+	r.catch.known = r.taken.height
+	if r.catch.resume {
+		r.catch.nextAt, r.catch.resume = r.now, false
+		r.catch.turn-- // with the same peer
+	}
 	r.enter()
 	r.feed(consensus.Start{})
 	for _, m := range r.early.take() {
@@ -160,6 +164,19 @@ func (r *Replica) begin(ev Finalized) {
 			r.receive(m)
 		}
 	}
+}
+
+// heard returns when each member of the epoch to come last voted in this one.
+func (r *Replica) heard(in *reign) []consensus.Micros {
+	was := r.reigns.of(r.epoch).Committee
+	heard := make([]consensus.Micros, in.Committee.Len())
+	for i := range heard {
+		heard[i] = r.now
+		if s, ok := was.IndexOf(in.Committee.Validator(consensus.Signer(i)).Key); ok {
+			heard[i] = r.core.Heard(s)
+		}
+	}
+	return heard
 }
 
 // Deadline returns the instant at which the replica wants a Wake, and false if
@@ -261,8 +278,8 @@ func (r *Replica) build(b consensus.Build) {
 
 func (r *Replica) check(k consensus.Check) {
 	b, ok := r.core.Block(k.Proposal.Digest)
-	if !ok {
-		panic(fmt.Sprintf("replica: a check of block %s, which is not held", k.Proposal.Digest.Short()))
+	if !ok { // finalized past it in the same step
+		return
 	}
 	r.hold(Check{Check: k, Block: b})
 }

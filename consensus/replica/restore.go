@@ -46,8 +46,8 @@ func Restore(cfg Config, floor Floor, logs []Log) (*Replica, error) {
 
 // findEpoch learns the reigns and the epoch of the block above the floor.
 func (r *Replica) findEpoch(floor Floor) error {
-	if len(floor.Reigns) == 0 {
-		return errors.New("replica: floor: no reigns")
+	if len(floor.Reigns) == 0 || floor.Reigns[0].Committee == nil {
+		return errors.New("replica: floor: no reigns, or one without a committee")
 	}
 	r.epoch = floor.Reigns[0].Committee.Epoch()
 	if floor.Certificate != nil {

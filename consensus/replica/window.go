@@ -88,10 +88,14 @@ func (w *Window) vote(from crypto.PublicKey, v consensus.Vote) (Admission, error
 		return Drop, nil
 	}
 	signer, _ := v.By()
-	if carriageOf(in, w.delegations, from, signer) == uncarried {
-		return Drop, fmt.Errorf("replica: vote of signer %d of epoch %d over another node's connection", signer, e)
+	how, err := carriageOf(in, w.delegations, from, signer)
+	switch {
+	case how == byOwner || how == bySentry && e >= w.epoch:
+		return Pass, nil
+	case e < w.epoch:
+		return Drop, nil
 	}
-	return Pass, nil
+	return Drop, err
 }
 
 // offer has one block of each view read, of the views that the core may soon be

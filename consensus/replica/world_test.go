@@ -211,6 +211,8 @@ type node struct {
 	halted  string
 	effects func(replica.Effect) // a test looks on
 	entered []consensus.Epoch
+	park    bool // blocks are not finalized but parked
+	parked  []replica.Finalize
 	shows   int // builds that show a finalization
 }
 
@@ -421,6 +423,10 @@ func (n *node) perform(e replica.Effect) {
 	case replica.Check:
 		n.later(work, func() { n.step(replica.Checked{Check: e.Check, Valid: n.valid(e)}) })
 	case replica.Finalize:
+		if n.park {
+			n.parked = append(n.parked, e)
+			return
+		}
 		n.later(work, func() { n.finalize(e) })
 	case replica.Lookup:
 		n.later(work, func() { n.lookup(e) })
