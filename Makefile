@@ -14,7 +14,7 @@ WASI = GOOS=wasip1 GOARCH=wasm $(GO)
 # Packages whose tests without -short start real processes, namespaces or a
 # browser, one after the other.
 E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer))
-E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl
+E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl mkfs.ext4:e2fsprogs
 
 # The formal model of consensus and its checker.
 SPEC       = docs/spec/run

@@ -131,12 +131,9 @@ func (l *chaosLoad) finality(since int) (median, slowest time.Duration) {
 func (l *chaosLoad) checkBalance(t *testing.T) {
 	t.Helper()
 	l.end()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	account, err := l.net.nodes[0].client.VerifiedAccount(ctx, l.sink)
-	if err != nil {
-		t.Fatal(err)
-	}
+	account := l.settled(t, ctx, l.net.nodes[0])
 	got := account.Balance().Nano()
 	if got < uint64(len(l.final)) || got > uint64(l.tried) {
 		t.Errorf("%d transfers arrived, %d were seen final, %d tried", got, len(l.final), l.tried)
@@ -146,14 +143,34 @@ func (l *chaosLoad) checkBalance(t *testing.T) {
 	if unique := slices.Compact(ids); len(unique) != len(l.final) {
 		t.Errorf("%d transfers were final, %d of them different", len(l.final), len(unique))
 	}
-	for _, v := range l.net.nodes {
-		if v.running() {
-			if _, err := v.client.VerifiedAccount(ctx, l.sink); err != nil {
-				t.Errorf("node %d: %v", v.index, err)
-			}
+	for _, v := range l.net.up() {
+		if proven := l.settled(t, ctx, v); proven.Balance() != account.Balance() {
+			t.Errorf("node %d proves that %s arrived, node 0 %s", v.index, proven.Balance(), account.Balance())
 		}
 	}
 	t.Logf("%d transfers arrived, %d of them seen final, of %d tried", got, len(l.final), l.tried)
+}
+
+// settled returns the sink as a node proves it after everything that was final when
+// it was called. A state is committed to by the next block.
+func (l *chaosLoad) settled(t *testing.T, ctx context.Context, v *chaosNode) sdk.VerifiedAccount {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for height := l.net.highest(ctx); ; {
+		account, err := v.client.VerifiedAccount(ctx, l.sink)
+		if err != nil {
+			t.Fatalf("node %d: %v", v.index, err)
+		}
+		if account.Height() >= height {
+			return account
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("node %d proves the state after %d, want %d", v.index, account.Height(), height)
+		}
+	}
 }
 
 // up returns the nodes that run.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -77,18 +78,34 @@ type startRequest struct {
 // chaosShape says which chain to make.
 type chaosShape struct {
 	validators int
-	hosts      int // with those that are no validators at first; 0: validators
-	seed       uint64
-	params     map[string]any // of genesis.json, in place of a devnet's
-	disks      map[int]string // by host: which part of its home is a small disk of its own
+	hosts      int               // with those that are no validators at first; 0: validators
+	params     map[string]any    // of genesis.json, in place of a devnet's
+	disks      map[int]chaosDisk // by host
 }
 
+// chaosDisk is a small disk for a part of a node's home.
+type chaosDisk struct {
+	part string
+	kind diskKind
+}
+
+type diskKind int
+
+const (
+	inMemory diskKind = iota // tmpfs
+	inFile                   // ext4 on a loop device, which can be made to wait
+)
+
 var chaosNets atomic.Int32 // made by this process
+
+// chaosSeed is of the relays. What they do to the i-th datagram of a link follows
+// from it; when a process sends its i-th does not.
+var chaosSeed = flag.Uint64("chaos-seed", 1, "seed of the chaos tests' bad weather")
 
 const (
 	chaosListen = 7100
 	chaosHTTP   = 7180
-	chaosName   = "chaos-" // PID-N-: begins the names of namespaces and mounts
+	chaosName   = "chaos-" // PID-N-: begins the names of namespaces and of directories with mounts
 )
 
 // newChaosNet makes the hosts and starts the validators.
@@ -99,9 +116,12 @@ func newChaosNet(t *testing.T, shape chaosShape) *chaosNet {
 	}
 	sweepChaos(t)
 	shape.hosts = max(shape.hosts, shape.validators)
-	n := &chaosNet{
-		dir: t.TempDir(), prefix: fmt.Sprintf("%s%d-%d-", chaosName, os.Getpid(), chaosNets.Add(1)), starter: make(chan startRequest),
+	n := &chaosNet{prefix: fmt.Sprintf("%s%d-%d-", chaosName, os.Getpid(), chaosNets.Add(1)), starter: make(chan startRequest)}
+	n.dir = filepath.Join(t.TempDir(), n.prefix+"dir")
+	if err := os.Mkdir(n.dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("seed %d", *chaosSeed)
 	go n.starts()
 	t.Cleanup(func() { close(n.starter) })
 	n.makeNetwork(t, shape)
@@ -139,8 +159,12 @@ func sweepChaos(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); gone(f[0]) {
-			command(t, "umount", "--lazy", f[1])
+		at := strings.Fields(line)[1]
+		if !strings.HasPrefix(at, "/run/netns/") && slices.ContainsFunc(strings.Split(at, "/"), gone) {
+			if err := freeze(at, false); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
+				t.Errorf("a disk of an earlier test, %s: %v", at, err)
+			}
+			command(t, "umount", "--lazy", at)
 		}
 	}
 	list, err := exec.Command("ip", "netns", "list").Output()
@@ -175,7 +199,7 @@ func (n *chaosNet) makeNetwork(t *testing.T, shape chaosShape) {
 		n.nodes = append(n.nodes, &chaosNode{index: i, ns: ns, home: filepath.Join(n.dir, fmt.Sprintf("node-%d", i)), log: filepath.Join(n.dir, fmt.Sprintf("node-%d.log", i))})
 	}
 	err := inNamespace(n.hub, func() (err error) {
-		n.relay, err = netem.Open(netem.Config{Seed: shape.seed, At: hubAddr, Nodes: listens})
+		n.relay, err = netem.Open(netem.Config{Seed: *chaosSeed, At: hubAddr, Nodes: listens})
 		return err
 	})
 	if err != nil {
@@ -244,8 +268,8 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		"--community", n.holders[0].Address().String(), "--foundation", n.holders[1].Address().String(), "--sale", n.holders[2].Address().String())
 	setParams(t, path, shape.params)
 	for _, v := range n.nodes {
-		if part := shape.disks[v.index]; part != "" {
-			n.mountDisk(t, v, part)
+		if disk, ok := shape.disks[v.index]; ok {
+			n.mountDisk(t, v, disk)
 		}
 		var made initResult
 		out := must("node", "init", "--home", v.home, "--validator", "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json")
@@ -306,19 +330,46 @@ func setParams(t *testing.T, path string, params map[string]any) {
 // chaosDiskMiB is enough for a node's data, and not much more.
 const chaosDiskMiB = 128
 
-// mountDisk gives a part of a node's home a small disk.
-func (n *chaosNet) mountDisk(t *testing.T, v *chaosNode, part string) {
+// mountDisk gives a part of a node's home a small disk. A machine without loop
+// devices has none in a file.
+func (n *chaosNet) mountDisk(t *testing.T, v *chaosNode, disk chaosDisk) {
 	t.Helper()
-	v.disk = filepath.Join(v.home, part)
-	if err := os.MkdirAll(v.disk, 0o755); err != nil {
+	at := filepath.Join(v.home, disk.part)
+	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", chaosDiskMiB), n.prefix+"disk", v.disk)
+	switch disk.kind {
+	case inMemory:
+		command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", chaosDiskMiB), n.prefix+"disk", at)
+	case inFile:
+		image := filepath.Join(n.dir, fmt.Sprintf("disk-%d", v.index))
+		command(t, "truncate", "--size", fmt.Sprintf("%dM", chaosDiskMiB), image)
+		command(t, "mkfs.ext4", "-q", image)
+		if out, err := exec.Command("mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
+			t.Logf("no loop device: %v: %s", err, out)
+			return
+		}
+	}
+	v.disk = at
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", v.disk).CombinedOutput(); err != nil {
-			t.Errorf("unmounting %s: %v: %s", v.disk, err, out)
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			t.Errorf("unmounting %s: %v: %s", at, err, out)
 		}
 	})
+}
+
+// freeze has whoever writes to the disk of a directory wait until it thaws.
+func freeze(dir string, on bool) error {
+	const fiFreeze, fiThaw = 0xc0045877, 0xc0045878 // linux/fs.h
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	what := uint(fiThaw)
+	if on {
+		what = fiFreeze
+	}
+	return errors.Join(unix.IoctlSetInt(int(f.Fd()), what, 0), f.Close())
 }
 
 // connect makes the clients that ask a node over its loopback.
