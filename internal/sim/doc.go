@@ -2,11 +2,12 @@
 // goroutine in which a cluster can be run, broken and run again, and in which
 // every run is repeated by its seed.
 //
-// A Clock holds what is to happen and when. A Life is one run of a process:
-// what it scheduled does not happen after it ended. A Network carries packets
-// between numbered nodes through a Weather that delays, loses, repeats and
-// reorders them, and can be partitioned. A Disk forgets at a crash what was not
-// synced. A Rand draws all of it.
+// A Clock holds what is to happen and when. A Watch is a machine's own clock,
+// which drifts and jumps. A Life is one run of a process: what it scheduled
+// does not happen after it ended. A Network carries packets between numbered
+// nodes through a Weather that delays, loses, repeats and reorders them; it can
+// have distances and be partitioned. A Disk forgets at a crash what was not
+// synced, and can be full or fail to sync. A Rand draws all of it.
 //
 // Invariants:
 //
@@ -20,13 +21,14 @@
 //     the order of sending.
 //  5. After a crash a file holds everything synced and a prefix of the writes
 //     after it; a record is there whole or not at all, and a replacement is
-//     done or not.
+//     done or not. A file that failed to sync takes nothing more before the
+//     next crash.
 //
-// Failure modes: none from input; calls that make no sense (a negative delay, a
-// node that does not exist) panic.
+// Failure modes: a disk returns ErrFull and ErrSync when it is told to; calls
+// that make no sense (a negative delay, a node that does not exist) panic.
 //
 // Nothing here is safe for concurrent use: a world is one goroutine's, and many
 // worlds may run side by side. The package knows nothing of what it simulates;
-// it does not model bandwidth, torn records (logs with checksums drop them) or
-// clocks that disagree.
+// it does not model bandwidth. A record that a crash cut in two counts as torn
+// and is gone, as in a log with checksums.
 package sim

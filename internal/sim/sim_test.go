@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ func TestNothingHappensAfterALife(t *testing.T) {
 // returns what arrived and when.
 func exchange(seed uint64, w sim.Weather) (arrivals []string, traffic sim.Traffic) {
 	c := sim.NewClock()
-	n := sim.NewNetwork(c, sim.NewRand(seed), 2)
+	n := sim.NewNetwork[[]byte](c, sim.NewRand(seed), 2)
 	n.SetWeather(w)
 	n.Listen(1, func(from int, packet []byte) {
 		arrivals = append(arrivals, fmt.Sprintf("%s %v", packet, c.Now()))
@@ -164,7 +165,7 @@ func TestWeather(t *testing.T) {
 
 func TestAPartitionCutsWhatIsUnderWay(t *testing.T) {
 	c := sim.NewClock()
-	n := sim.NewNetwork(c, sim.NewRand(1), 3)
+	n := sim.NewNetwork[[]byte](c, sim.NewRand(1), 3)
 	n.SetWeather(sim.Weather{DelayMin: 10 * ms, DelayMax: 10 * ms})
 	var got []string
 	for node := range 3 {
@@ -194,22 +195,28 @@ func TestAPartitionCutsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestAPacketIsTheReceiversOwn(t *testing.T) {
+func TestDistances(t *testing.T) {
 	c := sim.NewClock()
-	n := sim.NewNetwork(c, sim.NewRand(1), 2)
-	n.SetWeather(sim.Weather{Duplicate: 1000})
-	n.Listen(1, func(_ int, packet []byte) {
-		if string(packet) != "text" {
-			t.Errorf("received %q", packet)
+	n := sim.NewNetwork[int](c, sim.NewRand(1), 3)
+	n.SetWeather(sim.Weather{Jitter: 50, InOrder: true})
+	n.SetDistance(func(from, to int) time.Duration { return time.Duration(10*from+to) * 10 * ms })
+	seen := map[time.Duration]bool{}
+	for range 100 {
+		for _, l := range []struct{ from, to, least int }{{0, 1, 10}, {2, 1, 210}} {
+			sent, least := c.Now(), time.Duration(l.least)*ms
+			n.Listen(l.to, func(_, _ int) {
+				took := c.Now() - sent
+				if took < least || took > least+least/20 {
+					t.Errorf("%d to %d takes %v", l.from, l.to, took)
+				}
+				seen[took] = true
+			})
+			n.Send(l.from, l.to, 0)
+			c.RunUntil(sent + time.Second)
 		}
-		packet[0] = 'T'
-	})
-	packet := []byte("text")
-	n.Send(0, 1, packet)
-	packet[1] = 'E'
-	c.RunUntil(ms)
-	if n.Traffic().Delivered != 2 {
-		t.Fatalf("%+v", n.Traffic())
+	}
+	if len(seen) < 190 {
+		t.Errorf("%d different spans of 200", len(seen))
 	}
 }
 
@@ -221,18 +228,25 @@ func content(f *sim.File) string {
 	return out.String()
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestACrashLosesASuffixOfWhatWasNotSynced(t *testing.T) {
 	seen := map[string]bool{}
 	for seed := range uint64(200) {
 		d := sim.NewDisk(sim.NewRand(seed))
-		f, other := d.Open(), d.Open()
-		other.Append([]byte("other"))
-		other.Sync()
-		f.Append([]byte("a"), []byte("b"))
-		f.Sync()
-		f.Append([]byte("c"))
-		f.Replace([][]byte{[]byte("x"), []byte("y")})
-		f.Append([]byte("z"))
+		f, other := d.Open("f"), d.Open("other")
+		must(t, other.Append([]byte("other")))
+		must(t, other.Sync())
+		must(t, f.Append([]byte("a"), []byte("b")))
+		must(t, f.Sync())
+		must(t, f.Append([]byte("c")))
+		must(t, f.Replace([][]byte{[]byte("x"), []byte("y")}))
+		must(t, f.Append([]byte("z")))
 		if content(f) != "xyz" {
 			t.Fatalf("the writer reads %q", content(f))
 		}
@@ -243,8 +257,8 @@ func TestACrashLosesASuffixOfWhatWasNotSynced(t *testing.T) {
 		if content(f) != after || content(other) != "other" {
 			t.Fatalf("seed %d: %q and %q after another crash, want %q and \"other\"", seed, content(f), content(other), after)
 		}
-		f.Append([]byte("!"))
-		f.Sync()
+		must(t, f.Append([]byte("!")))
+		must(t, f.Sync())
 		d.Crash()
 		if content(f) != after+"!" {
 			t.Fatalf("seed %d: %q, want %q", seed, content(f), after+"!")
@@ -261,18 +275,143 @@ func TestACrashLosesASuffixOfWhatWasNotSynced(t *testing.T) {
 }
 
 func TestAFileKeepsItsOwnCopies(t *testing.T) {
-	f := sim.NewDisk(sim.NewRand(1)).Open()
+	f := sim.NewDisk(sim.NewRand(1)).Open("f")
 	record := []byte("a")
-	f.Append(record)
+	must(t, f.Append(record))
 	record[0] = 'b'
-	f.Replace([][]byte{f.Records()[0], record})
+	must(t, f.Replace([][]byte{f.Records()[0], record}))
 	record[0] = 'c'
 	before := f.Records()
-	f.Append([]byte("d"))
-	f.Sync()
-	f.Append([]byte("e"))
+	must(t, f.Append([]byte("d")))
+	must(t, f.Sync())
+	must(t, f.Append([]byte("e")))
 	if content(f) != "abde" || len(before) != 2 {
 		t.Fatalf("%q, and %d records read before", content(f), len(before))
+	}
+}
+
+func TestAFullDiskTakesAPartAtMost(t *testing.T) {
+	seen := map[string]bool{}
+	for seed := range uint64(50) {
+		d := sim.NewDisk(sim.NewRand(seed))
+		f := d.Open("f")
+		must(t, f.Append([]byte("a")))
+		d.SetFull(true)
+		if err := f.Append([]byte("b"), []byte("c")); !errors.Is(err, sim.ErrFull) {
+			t.Fatalf("append: %v", err)
+		}
+		if err := f.Replace(nil); !errors.Is(err, sim.ErrFull) {
+			t.Fatalf("replace: %v", err)
+		}
+		must(t, f.Sync())
+		d.SetFull(false)
+		must(t, f.Append([]byte("d")))
+		seen[content(f)] = true
+	}
+	if len(seen) != 3 || !seen["ad"] || !seen["abd"] || !seen["abcd"] {
+		t.Fatalf("%v", seen)
+	}
+}
+
+func TestAFailedSyncIsFinalForTheFile(t *testing.T) {
+	d := sim.NewDisk(sim.NewRand(1))
+	f, other := d.Open("f"), d.Open("other")
+	must(t, f.Append([]byte("a")))
+	must(t, f.Sync())
+	must(t, f.Append([]byte("b")))
+	d.SetFailing(true)
+	for range 2 {
+		if err := f.Sync(); !errors.Is(err, sim.ErrSync) {
+			t.Fatalf("sync: %v", err)
+		}
+		d.SetFailing(false)
+	}
+	must(t, other.Sync())
+	d.Crash()
+	if c := content(f); c != "a" && c != "ab" {
+		t.Fatalf("%q survived", c)
+	}
+	must(t, f.Sync())
+}
+
+func TestFilesComeAndGo(t *testing.T) {
+	seen := map[string]bool{}
+	torn := 0
+	for seed := range uint64(100) {
+		d := sim.NewDisk(sim.NewRand(seed))
+		for _, name := range []string{"kept", "removed"} {
+			f := d.Open(name)
+			must(t, f.Append([]byte(name)))
+			must(t, f.Sync())
+		}
+		if d.Open("kept") != d.Open("kept") {
+			t.Fatal("one name, two files")
+		}
+		d.Remove("removed")
+		d.Remove("never there")
+		must(t, d.Open("new").Append([]byte("new")))
+		if got := strings.Join(d.Names(), " "); got != "kept new" {
+			t.Fatalf("files: %s", got)
+		}
+		d.Crash()
+		d.Crash()
+		torn += d.Torn()
+		names := d.Names()
+		slices.Sort(names)
+		seen[strings.Join(names, " ")] = true
+		if c := content(d.Open("kept")); c != "kept" {
+			t.Fatalf("%q survived", c)
+		}
+	}
+	for _, want := range []string{"kept", "kept new", "kept removed", "kept new removed"} {
+		if !seen[want] {
+			t.Errorf("never after a crash: %s", want)
+		}
+	}
+	if len(seen) != 4 || torn == 0 || torn > 90 {
+		t.Errorf("%v, %d torn", seen, torn)
+	}
+}
+
+func TestARestoredCopyIsCertain(t *testing.T) {
+	d := sim.NewDisk(sim.NewRand(1))
+	must(t, d.Open("f").Append([]byte("a")))
+	must(t, d.Open("g").Append([]byte("b")))
+	must(t, d.Open("g").Sync())
+	d.Put("f", []byte("c"), []byte("d"))
+	d.Put("g")
+	for range 20 {
+		d.Crash()
+	}
+	if got := strings.Join(d.Names(), " "); got != "f" || content(d.Open("f")) != "cd" {
+		t.Fatalf("files %s, %q", got, content(d.Open("f")))
+	}
+}
+
+func TestWatches(t *testing.T) {
+	c := sim.NewClock()
+	for _, drift := range []int{-500_000, -300, 0, 7, 400_000} {
+		w := c.NewWatch()
+		w.Drift(drift)
+		start := c.Now()
+		c.RunUntil(start + time.Second)
+		if want := start + time.Second + time.Duration(drift)*time.Microsecond; w.Now() != want {
+			t.Errorf("drift %d: shows %v, want %v", drift, w.Now(), want)
+		}
+		w.Jump(-50 * ms)
+		before := w.Now()
+		for _, d := range []time.Duration{1, 999, 1234567, 3 * ms} {
+			at := w.Now() + d
+			wait := w.Until(at)
+			c.RunUntil(c.Now() + wait)
+			if late := w.Now() - at; late < 0 || late > 5*time.Microsecond {
+				t.Errorf("drift %d: %v later it shows %v too much", drift, wait, late)
+			}
+		}
+		if w.Until(before) != 0 {
+			t.Error("the past is awaited")
+		}
+		w.Drift(0)
 	}
 }
 
@@ -282,7 +421,8 @@ func TestSenselessCallsPanic(t *testing.T) {
 		"a draw below 0":         func() { r.Below(0) },
 		"a span turned around":   func() { r.Between(2, 1) },
 		"a happening before now": func() { c.After(-1, func() {}) },
-		"a partition of some":    func() { sim.NewNetwork(c, r, 3).Partition([]int{1, 2}) },
+		"a watch running back":   func() { c.NewWatch().Drift(-500_001) },
+		"a partition of some":    func() { sim.NewNetwork[[]byte](c, r, 3).Partition([]int{1, 2}) },
 	} {
 		func() {
 			defer func() {
