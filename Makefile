@@ -20,6 +20,11 @@ E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:ope
 SPEC       = docs/spec/run
 SPEC_NEEDS = spin:spin gcc:gcc
 
+# What `make sim` begins with, a seed that differs from run to run, and for how
+# long it goes on.
+SIM_SEED    ?= $(shell date +%s)
+SIM_MINUTES ?= 60
+
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # bytes that strangers send. An execution count ends more evenly than a time.
 SMOKE_PACKAGES = $(wildcard internal/codec internal/chain consensus nexus/job)
@@ -71,6 +76,10 @@ e2e: build ## the formal model, real processes, faults, namespaces and a browser
 spec: ## the formal model of consensus, exhaustively (two minutes)
 	@.ci/need $(SPEC_NEEDS)
 	@$(SPEC)
+
+.PHONY: sim
+sim: build ## simulated validators with every fault, for SIM_MINUTES (60)
+	bin/hypersim consensus --seed $(SIM_SEED) --for $(SIM_MINUTES)m --validators 4 --views 100 --faults all
 
 .PHONY: race
 race: need ## the tests under the race detector

@@ -265,8 +265,7 @@ func (c *Core) tryCertify(vs *viewState) bool {
 func (c *Core) certified(vs *viewState) {
 	vs.certify, vs.certifiedAt = certifyOK, c.now
 	p := vs.notarization.Statement.Proposal
-	b := c.blocks[p.Digest]
-	b.view, vs.closing = max(b.view, vs.view), b.Closing
+	c.blocks[p.Digest].view = max(c.blocks[p.Digest].view, vs.view)
 	c.logBlock(p.Digest)
 	c.logVerdict(vs, true)
 	if c.signs && !vs.nullified && vs.finalized == nil && !vs.equivocated && vs.nullification == nil {

@@ -13,19 +13,31 @@ import (
 type faults uint
 
 const (
-	faultLoss faults = 1 << iota
-	faultDelay
-	faultDuplicate
-	faultReorder
-	faultPartition
-	faultCrash
-	faultEquivocate
-	faultSilent
+	faultLoss      faults = 1 << iota // packets are lost
+	faultDelay                        // packets are late
+	faultDuplicate                    // packets arrive twice
+	faultReorder                      // packets overtake each other
+	faultPartition                    // nodes are cut off from each other
+	faultCrash                        // nodes die and forget what they did not sync
+	faultSkew                         // clocks disagree, drift and jump
+	faultDisk                         // disks are full, or fail to sync
+	faultLostLog                      // logs are lost, or replaced by old copies
+	faultEpoch                        // committees change every few blocks
 
-	allFaults = faultSilent<<1 - 1
+	faultTwins       // two nodes run under one key
+	faultEquivocate  // two proposals, two votes
+	faultSilent      // a validator that never speaks
+	faultWithhold    // votes that only some get
+	faultImpersonate // votes in the name of others
+	faultReplay      // old messages, also of old epochs
+	faultForge       // false certificates, blocks and answers
+	faultFlood       // a leader with dozens of proposals
+
+	allFaults = faultFlood<<1 - 1
 	// byzantine are the faults of validators that do not follow the protocol,
-	// for the whole of a simulation. The others come and go with storms.
-	byzantine = faultEquivocate | faultSilent
+	// for the whole of a simulation. Most others come and go with storms.
+	byzantine = faultTwins | faultEquivocate | faultSilent | faultWithhold | faultImpersonate | faultReplay | faultForge | faultFlood
+	stormy    = faultLoss | faultDelay | faultDuplicate | faultReorder | faultPartition | faultCrash | faultSkew | faultDisk | faultLostLog | faultTwins
 )
 
 var faultNames = []struct {
@@ -38,8 +50,18 @@ var faultNames = []struct {
 	{faultReorder, "reorder"},
 	{faultPartition, "partition"},
 	{faultCrash, "crash"},
+	{faultSkew, "skew"},
+	{faultDisk, "disk"},
+	{faultLostLog, "lostlog"},
+	{faultEpoch, "epoch"},
+	{faultTwins, "twins"},
 	{faultEquivocate, "equivocate"},
 	{faultSilent, "silent"},
+	{faultWithhold, "withhold"},
+	{faultImpersonate, "impersonate"},
+	{faultReplay, "replay"},
+	{faultForge, "forge"},
+	{faultFlood, "flood"},
 }
 
 // parseFaults reads "all", "none" or names with commas between them.
