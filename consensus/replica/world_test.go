@@ -76,6 +76,8 @@ type world struct {
 	cfg    func(replica.Config) replica.Config          // nil: as it is
 	cut    func(from, to int, m consensus.Message) bool // nil: nothing is lost
 
+	delay func() consensus.Micros // nil: a hop
+
 	committees map[consensus.Epoch]*consensus.Committee
 
 	final  map[uint64]crypto.Digest
@@ -451,7 +453,11 @@ func (n *node) send(to *node, m consensus.Message) {
 		return
 	}
 	data := consensus.EncodeMessage(m)
-	n.w.after(hop, func() { to.receive(n.id, m.Channel(), data) })
+	way := hop
+	if n.w.delay != nil {
+		way = n.w.delay()
+	}
+	n.w.after(way, func() { to.receive(n.id, m.Channel(), data) })
 }
 
 func (n *node) receive(from int, ch consensus.Channel, data []byte) {
