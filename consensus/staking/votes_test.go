@@ -16,27 +16,14 @@ import (
 // what it may not.
 func TestVotesShown(t *testing.T) {
 	w := newWorld(t, quick(), 1_000, 1_000, 1_000, 1_000)
-	late := func(view consensus.View, signer int, content byte) consensus.Vote {
-		_, members, _ := staking.CommitteeOf(w.kv, 1)
-		s := finalize(consensus.Round{Epoch: 1, View: view}, content)
-		return consensus.SignVote(w.keyOf(members[signer].ConsensusKey), consensus.Signer(signer), testChain, s)
-	}
 	w.view = 40
+	late := w.lateVote
 	must := func(x staking.Extras) {
 		t.Helper()
 		if err := w.begin(1, x); err != nil {
 			t.Fatal(err)
 		}
 		w.audit()
-	}
-	refused := func(reason string, x staking.Extras) {
-		t.Helper()
-		before, view := w.kv, w.view
-		w.kv = state.NewOverlay(before)
-		if err := w.begin(1, x); err == nil || !strings.Contains(err.Error(), reason) {
-			t.Errorf("got %v, want %q", err, reason)
-		}
-		w.kv, w.view = before, view
 	}
 	must(staking.Extras{Finalization: w.finalization(38, 0, 1, 2)}) // block of view 40
 	votes := func(list ...consensus.Vote) staking.Extras { return staking.Extras{LateVotes: list} }
@@ -76,7 +63,7 @@ func TestVotesShown(t *testing.T) {
 		{"late vote 0: by signer 9 of 4", votes(consensus.Finalize{Proposal: finalize(consensus.Round{Epoch: 1, View: 38}, 38).Proposal, Signer: 9})},
 		{"late vote 0: by signer 3, whose signature does not hold", votes(consensus.Finalize{Proposal: finalize(consensus.Round{Epoch: 1, View: 38}, 38).Proposal, Signer: 3})},
 	} {
-		refused(c.reason, c.x)
+		w.shownInVain(t, c.reason, c.x)
 	}
 	// A leader keeps what may stand.
 	w.view = 41
@@ -89,7 +76,62 @@ func TestVotesShown(t *testing.T) {
 	}
 	must(staking.Extras{Finalization: w.finalization(39, 0, 1, 2), LateVotes: []consensus.Vote{late(39, 3, 39)}})
 	w.view = 71
-	refused("of view 38, the block is of 71", votes(late(38, 3, 38)))
+	w.shownInVain(t, "of view 38, the block is of 71", votes(late(38, 3, 38)))
+}
+
+// lateVote is a finalize vote of a member for a view of epoch 1.
+func (w *world) lateVote(view consensus.View, signer int, content byte) consensus.Vote {
+	w.Helper()
+	_, members, _ := staking.CommitteeOf(w.kv, 1)
+	s := finalize(consensus.Round{Epoch: 1, View: view}, content)
+	return consensus.SignVote(w.keyOf(members[signer].ConsensusKey), consensus.Signer(signer), testChain, s)
+}
+
+// shownInVain begins a block whose items are refused for a reason, and takes it
+// back.
+func (w *world) shownInVain(t *testing.T, reason string, x staking.Extras) {
+	t.Helper()
+	before, view := w.kv, w.view
+	w.kv = state.NewOverlay(before)
+	if err := w.begin(1, x); err == nil || !strings.Contains(err.Error(), reason) {
+		t.Errorf("got %v, want %q", err, reason)
+	}
+	w.kv, w.view = before, view
+}
+
+// silentEpoch shows votes of a number of views in which the members of weight
+// 400 have no part, but for one late vote if withLate says so, and closes the
+// epoch.
+func (w *world) silentEpoch(views int, withLate bool) {
+	w.Helper()
+	committee, members, _ := staking.CommitteeOf(w.kv, 1)
+	var present []int
+	silent := 0
+	for i, m := range members {
+		if m.Weight == 400 {
+			silent = i
+			continue
+		}
+		present = append(present, i)
+	}
+	for range views {
+		for members[committee.Leader(w.view)].Weight == 400 {
+			w.view++ // its views pass in vain
+		}
+		x := staking.Extras{}
+		if w.view > 2 {
+			x.Finalization = w.finalization(w.view-2, present...)
+			if withLate && w.view > 10 {
+				x.LateVotes = []consensus.Vote{w.lateVote(w.view-2, silent, byte(w.view-2))}
+				withLate = false
+			}
+		}
+		if err := w.begin(1, x); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.epochs(1)
+	w.audit()
 }
 
 // TestSilence: a member that no leader of half the weight showed, of enough
@@ -100,36 +142,7 @@ func TestSilence(t *testing.T) {
 	stakes := []uint64{1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 400, 400}
 	run := func(views int, withLate bool) *world {
 		w := newWorld(t, p, append([]uint64(nil), stakes...)...)
-		_, members, _ := staking.CommitteeOf(w.kv, 1)
-		var present []int
-		silent := 0
-		for i, m := range members {
-			if m.Weight == 400 {
-				silent = i
-				continue
-			}
-			present = append(present, i)
-		}
-		for range views {
-			committee, _, _ := staking.CommitteeOf(w.kv, 1)
-			for members[committee.Leader(w.view)].Weight == 400 {
-				w.view++ // its views pass in vain
-			}
-			x := staking.Extras{}
-			if w.view > 2 {
-				x.Finalization = w.finalization(w.view-2, present...)
-				if withLate && w.view > 10 {
-					s := finalize(consensus.Round{Epoch: 1, View: w.view - 2}, byte(w.view-2))
-					x.LateVotes = []consensus.Vote{consensus.SignVote(w.keyOf(members[silent].ConsensusKey), consensus.Signer(silent), testChain, s)}
-					withLate = false
-				}
-			}
-			if err := w.begin(1, x); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w.epochs(1)
-		w.audit()
+		w.silentEpoch(views, withLate)
 		return w
 	}
 	jailed := func(w *world) (n int) {
@@ -174,10 +187,10 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestRewards divides an epoch's rewards by hand.
-func TestRewards(t *testing.T) {
-	p := quick()
-	p.InflationBps, p.InflationFloorBps, p.TargetBondedBps, p.ProposerBps = 5_000, 5_000, 10_000, 2_000
+// rewardsWorld has a validator 1 with a commission of 10 %, half of whose stake
+// account 9 delegates, and all rewards withdrawn.
+func rewardsWorld(t *testing.T, p chain.Params) *world {
+	t.Helper()
 	w := newWorld(t, p, 1_000, 2_000, 3_000, 1_000)
 	for range 10 { // commission of validator 1 becomes 10 %
 		w.must(1, chain.SetCommission{Validator: id(1), Bps: min(w.validator(1).Commission.Bps+100, 1_000)})
@@ -193,7 +206,14 @@ func TestRewards(t *testing.T) {
 	w.send(9, chain.WithdrawRewards{Validator: id(1)})
 	w.refused(9, chain.WithdrawRewards{Validator: id(1)}, "has earned nothing")
 	w.refused(9, chain.WithdrawRewards{Validator: id(60)}, "is not bonded")
+	return w
+}
 
+// TestRewards divides an epoch's rewards by hand.
+func TestRewards(t *testing.T) {
+	p := quick()
+	p.InflationBps, p.InflationFloorBps, p.TargetBondedBps, p.ProposerBps = 5_000, 5_000, 10_000, 2_000
+	w := rewardsWorld(t, p)
 	// An epoch with two views shown, by two proposers, and a tip for each.
 	epoch := w.env().Epoch
 	committee, members, _ := staking.CommitteeOf(w.kv, epoch)
