@@ -16,6 +16,9 @@ func (c *Core) closes(v View, d crypto.Digest) bool {
 	if v == 0 {
 		return false
 	}
+	if vs, ok := c.find(v); ok && vs.certify == certifyOK {
+		return vs.closing
+	}
 	if b := c.blocks[d]; b != nil {
 		return b.Closing
 	}

@@ -247,3 +247,23 @@ func TestAForgedLateVoteIsNotShown(t *testing.T) {
 		t.Fatalf("%s", text)
 	}
 }
+
+// The closing block is offered again with its bytes in a view that fails, and
+// others fail for longer than views are kept: it stays closing.
+func TestAClosingBlockStaysClosingThroughAStandstill(t *testing.T) {
+	s := closingScript(t, 2)
+	s.mustSay("notarize C from 1", "view 2")
+	for _, v := range []string{"2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"} {
+		if v == "2" {
+			s.do("reoffer C2 2 on 1 C")
+		}
+		s.do("certificate nullify " + v)
+	}
+	if _, held := s.core.Block(s.blocks["C"].block.Digest); !held {
+		t.Fatal("the certified block is gone")
+	}
+	out := s.do("offer D 13 on 1 C")
+	if strings.Contains(out, "check") || strings.Contains(out, "vote notarize") || !strings.Contains(out, "vote nullify 13") {
+		t.Fatalf("%s", out)
+	}
+}

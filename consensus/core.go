@@ -59,6 +59,7 @@ type Core struct {
 	buildOn   Proposal // round and parent of the running build
 
 	views []*viewState // ascending by view, from lastFinalized − Retention
+	swept View         // the highest view whose block was let go because it was given up
 
 	// Finality, in three stages: proven, handed to the driver, on its disk.
 	lastFinalized View
@@ -120,6 +121,7 @@ type viewState struct {
 	finalization  *Certificate
 
 	certify  certifyState
+	closing  bool            // what was certified is the epoch's last block
 	verdict  *bool           // of the certification, as in the log
 	checking *Check          // the application is at work on it
 	accepted []crypto.Digest // by the application, or built by it
@@ -320,7 +322,35 @@ func (c *Core) enter(v View, by *Certificate) {
 		c.cancelCheck(old)
 	}
 	c.current, c.entry = v, by
+	c.sweep()
 	c.arm()
+}
+
+// sweep lets go of the blocks of views that were given up more than Retention
+// views ago: a standstill must not fill the memory with what its leaders
+// offered. Should one be notarized after all, it is fetched.
+func (c *Core) sweep() {
+	for _, vs := range c.since(max(c.swept, c.lastFinalized)) {
+		if vs.view+c.cfg.Retention >= c.current {
+			return
+		}
+		c.swept = vs.view
+		if b := c.blocks[vs.offer.Digest]; vs.offered && vs.nullification != nil && vs.notarization == nil && b != nil &&
+			b.view == vs.view && !c.notarizedAnywhere(b.Digest) {
+			delete(c.blocks, b.Digest)
+		}
+	}
+}
+
+// notarizedAnywhere reports whether a block was notarized above the last
+// finalized view: a closing block may be offered again in views that fail.
+func (c *Core) notarizedAnywhere(d crypto.Digest) bool {
+	for _, vs := range c.since(c.lastFinalized) {
+		if vs.notarization != nil && vs.notarization.Statement.Proposal.Digest == d {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Core) cancelCheck(vs *viewState) {

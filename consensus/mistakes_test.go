@@ -2,6 +2,7 @@ package consensus_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func (s *script) mustNotSay(command, bad string) {
 
 // Ava Labs Simplex #280, #290: a finalize vote made again for a round already
 // timed out.
-func TestNoFinalizeForARoundTimedOutEvenAfterRestart(t *testing.T) {
+func TestMistakeFinalizeVoteMadeAgainForARoundTimedOut(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("offer A 1 on 0 genesis")
@@ -44,7 +45,7 @@ func TestNoFinalizeForARoundTimedOutEvenAfterRestart(t *testing.T) {
 
 // Commonware monorepo #4275: a deadlock after restart because the own nullify
 // was not tallied again.
-func TestOwnNullifyIsTalliedAgainAfterRestart(t *testing.T) {
+func TestMistakeDeadlockAfterRestartBecauseTheOwnNullifyWasNotTallied(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.mustSay("tick 100", "vote nullify 1")
@@ -53,7 +54,7 @@ func TestOwnNullifyIsTalliedAgainAfterRestart(t *testing.T) {
 }
 
 // Commonware monorepo #2695: not certifying after nullify left the node stuck.
-func TestCertificationGoesOnAfterNullify(t *testing.T) {
+func TestMistakeNotCertifyingAfterNullify(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("offer A 1 on 0 genesis")
@@ -63,7 +64,7 @@ func TestCertificationGoesOnAfterNullify(t *testing.T) {
 }
 
 // Commonware monorepo #2137: rebroadcasting the wrong certificates.
-func TestRetryRepeatsTheCertificateThatLetUsIn(t *testing.T) {
+func TestMistakeRebroadcastingTheWrongCertificates(t *testing.T) {
 	s := newScript(t, 3)
 	s.do("start")
 	s.do("certificate nullify 1")
@@ -90,7 +91,7 @@ func TestRetryPrefersTheFinalizationOfTheViewBefore(t *testing.T) {
 }
 
 // Ava Labs Simplex #541: an equivocating leader floods the verify queue.
-func TestOneOfferPerViewIsVerifiedHoweverManyComeIn(t *testing.T) {
+func TestMistakeEquivocatingLeaderFloodsTheVerifyQueue(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.mustSay("offer A 1 on 0 genesis", "check 1 A")
@@ -121,7 +122,7 @@ func TestAVoteForASecondProposalForbidsFinalize(t *testing.T) {
 }
 
 // Ava Labs Simplex #37: an equivocating leader strands one node.
-func TestANotarizedProposalReplacesTheLeadersOther(t *testing.T) {
+func TestMistakeEquivocatingLeaderStrandsOneNode(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("offer A 1 on 0 genesis")
@@ -136,7 +137,7 @@ func TestANotarizedProposalReplacesTheLeadersOther(t *testing.T) {
 }
 
 // Ava Labs Simplex #551: an old epoch's log replayed into the new epoch.
-func TestALogOfAnotherEpochChainStartOrKeyIsRefused(t *testing.T) {
+func TestMistakeOldEpochsLogReplayedIntoTheNewEpoch(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("tick 100")
@@ -163,7 +164,7 @@ func TestALogOfAnotherEpochChainStartOrKeyIsRefused(t *testing.T) {
 
 // Commonware monorepo #2797: received votes lost at restart, and with them the
 // evidence.
-func TestEvidenceIsInTheLogBeforeItIsReported(t *testing.T) {
+func TestMistakeReceivedVotesLostAtRestartAndWithThemTheEvidence(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("define A 1 on 0 genesis")
@@ -178,7 +179,7 @@ func TestEvidenceIsInTheLogBeforeItIsReported(t *testing.T) {
 
 // cometbft #3372, #3340: a node that fell behind never recovers until it is
 // restarted.
-func TestAFinalizationFarAheadIsFollowedAtOnce(t *testing.T) {
+func TestMistakeNodeThatFellBehindNeverRecoversUntilRestarted(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	s.do("define Y 899 on 0 genesis")
@@ -197,7 +198,7 @@ func TestAFinalizationFarAheadIsFollowedAtOnce(t *testing.T) {
 }
 
 // TON's notes: a rebroadcast storm that grows with the standstill.
-func TestEgressOfAStandstillIsBounded(t *testing.T) {
+func TestMistakeRebroadcastStormThatGrowsWithTheStandstill(t *testing.T) {
 	s := newScript(t, 2)
 	s.do("start")
 	for v := range 40 { // a long standstill behind us
@@ -208,6 +209,9 @@ func TestEgressOfAStandstillIsBounded(t *testing.T) {
 		out := s.do("tick 100")
 		if n := strings.Count(out, "broadcast"); n > 2 {
 			t.Fatalf("%d broadcasts in one retry:\n%s", n, out)
+		}
+		if n := strings.Count(out, "ask"); n > 16 {
+			t.Fatalf("%d requests in one retry:\n%s", n, out)
 		}
 	}
 }
@@ -307,4 +311,49 @@ func TestCertificatesThatExcludeEachOtherHaltTheNode(t *testing.T) {
 			t.Errorf("%s, %s: goes on after a restart: %s", first, second, out)
 		}
 	}
+}
+
+// A validator that signs everything costs the log one piece of evidence an epoch.
+func TestEvidenceIsBounded(t *testing.T) {
+	s := newScript(t, 2)
+	s.do("start")
+	reports := 0
+	for v := 1; v < 60; v++ {
+		view := fmt.Sprint(v)
+		s.do("define A" + view + " " + view + " on 0 genesis")
+		s.do("define B" + view + " " + view + " on 0 genesis")
+		s.do("notarize A" + view + " from 3")
+		reports += strings.Count(s.do("notarize B"+view+" from 3"), "evidence against")
+		s.do("finalize A" + view + " from 3")
+		reports += strings.Count(s.do("nullify "+view+" from 3"), "evidence against")
+		s.do("certificate nullify " + view)
+	}
+	if reports != 1 || len(s.core.Evidence()) != 1 {
+		t.Errorf("%d reports, %d kept", reports, len(s.core.Evidence()))
+	}
+}
+
+// Views that were given up long ago do not hold their leaders' blocks for ever.
+func TestBlocksOfViewsGivenUpAreForgotten(t *testing.T) {
+	s := newScript(t, 3)
+	s.do("start")
+	for v := 1; v < 40; v++ {
+		view := fmt.Sprint(v)
+		if v%4 != 0 { // those that others lead
+			s.do("offer A" + view + " " + view + " on 0 genesis")
+		}
+		s.do("certificate nullify " + view)
+	}
+	held := 0
+	for _, n := range s.blocks {
+		if _, ok := s.core.Block(n.block.Digest); ok {
+			held++
+		}
+	}
+	if held > 6 {
+		t.Errorf("%d blocks are held with a retention of 4 views", held)
+	}
+	// One that was notarized after all is fetched.
+	s.mustSay("certificate notarize A5", "for block A5")
+	s.mustSay("block A5", "check 5 A5")
 }

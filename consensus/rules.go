@@ -265,7 +265,8 @@ func (c *Core) tryCertify(vs *viewState) bool {
 func (c *Core) certified(vs *viewState) {
 	vs.certify, vs.certifiedAt = certifyOK, c.now
 	p := vs.notarization.Statement.Proposal
-	c.blocks[p.Digest].view = max(c.blocks[p.Digest].view, vs.view)
+	b := c.blocks[p.Digest]
+	b.view, vs.closing = max(b.view, vs.view), b.Closing
 	c.logBlock(p.Digest)
 	c.logVerdict(vs, true)
 	if c.signs && !vs.nullified && vs.finalized == nil && !vs.equivocated && vs.nullification == nil {

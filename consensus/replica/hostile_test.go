@@ -189,14 +189,8 @@ func TestASentryCarriesItsSignersVotesAndTheBlameForThem(t *testing.T) {
 	}
 }
 
-func TestForgedAncestryIsBlamedOnWhoSentIt(t *testing.T) {
-	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
-	n := w.nodes[0]
-	w.cut = func(from, to int, _ consensus.Message) bool { return from == 0 || to == 0 }
-	startAll(w)
-	server := w.nodes[1]
-	w.run(60_000*ms, func() bool { return server.height() >= 9 })
-	good := server.ancestry(1, 4)
+// forgeries are answers that look like the good one, by what is said of them.
+func forgeries(t *testing.T, w *world, good consensus.Ancestry) map[string]consensus.Ancestry {
 	edit := func(change func(a *consensus.Ancestry)) consensus.Ancestry {
 		a := consensus.Ancestry{From: 1, Blocks: slices.Clone(good.Blocks)}
 		change(&a)
@@ -214,7 +208,7 @@ func TestForgedAncestryIsBlamedOnWhoSentIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, a := range map[string]consensus.Ancestry{
+	return map[string]consensus.Ancestry{
 		"height 2 in the place of 1": edit(func(a *consensus.Ancestry) { a.Blocks = a.Blocks[1:] }),
 		"not the child": edit(func(a *consensus.Ancestry) {
 			a.Blocks[0].Certificate = nil
@@ -243,7 +237,18 @@ func TestForgedAncestryIsBlamedOnWhoSentIt(t *testing.T) {
 			a.Blocks[0].Payload = swap(a.Blocks[0].Payload, func(b *toy) { b.Closing = true })
 		}),
 		"forged ancestry: consensus: certificate": edit(func(a *consensus.Ancestry) { a.Blocks[0].Certificate = []byte{1} }),
-	} {
+	}
+}
+
+func TestForgedAncestryIsBlamedOnWhoSentIt(t *testing.T) {
+	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
+	n := w.nodes[0]
+	w.cut = func(from, to int, _ consensus.Message) bool { return from == 0 || to == 0 }
+	startAll(w)
+	server := w.nodes[1]
+	w.run(60_000*ms, func() bool { return server.height() >= 9 })
+	good := server.ancestry(1, 4)
+	for want, a := range forgeries(t, w, good) {
 		asked, from := n.awaitAncestryRequest()
 		a.From = from
 		if from != 1 {
