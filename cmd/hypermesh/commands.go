@@ -9,6 +9,7 @@ func commands() []*cli.Command {
 		devnetCommand(),
 		jobCommand(),
 		walletCommand(),
+		stakeCommand(),
 		queryCommand(),
 		nodeCommand(),
 		nexusCommand(),
