@@ -58,8 +58,9 @@ type Core struct {
 	building  bool
 	buildOn   Proposal // round and parent of the running build
 
-	views []*viewState // ascending by view, from lastFinalized − Retention
-	swept View         // the highest view whose block was let go because it was given up
+	swept  View         // the highest view whose block was let go because it was given up
+	views  []*viewState // ascending by view, from lastFinalized − Retention
+	stored int          // certificates ever taken
 
 	// Finality, in three stages: proven, handed to the driver, on its disk.
 	lastFinalized View

@@ -3,10 +3,12 @@ package consensus_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
@@ -356,4 +358,43 @@ func TestBlocksOfViewsGivenUpAreForgotten(t *testing.T) {
 	// One that was notarized after all is fetched.
 	s.mustSay("certificate notarize A5", "for block A5")
 	s.mustSay("block A5", "check 5 A5")
+}
+
+// The own notarize may be the one that makes the quorum: certification does not
+// wait for another message.
+func TestAQuorumThatTheOwnVoteMakesIsCertifiedInTheSameStep(t *testing.T) {
+	s := newScript(t, 2)
+	s.do("start")
+	s.do("offer A 1 on 0 genesis")
+	s.do("notarize A from 1")
+	s.mustSay("valid", "broadcast vote finalize 1 on 0 A\nview 2, finalized 0")
+}
+
+// Votes for ever new digests by one signer neither take memory nor slow the
+// counting of the next one.
+func TestAVoterForEverythingIsCountedOnce(t *testing.T) {
+	s := newScript(t, 2)
+	s.do("start")
+	vote := func(n uint64) {
+		digest := crypto.DomainHeader.Hash(codec.Marshal(n))
+		s.core.Step(consensus.Input{Now: s.now, Event: consensus.VoteReceived{Vote: s.vote(1, consensus.Statement{
+			Kind: consensus.KindNotarize, Proposal: consensus.Proposal{Round: consensus.Round{Epoch: 1, View: 1}, Digest: digest},
+		})}})
+	}
+	vote(0)
+	vote(1) // evidence, once
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for n := range uint64(5000) {
+		vote(n + 2)
+	}
+	if after := heap(); after > before+100<<10 {
+		t.Fatalf("5000 votes that count for nothing hold %d KiB", (after-before)>>10)
+	}
+	runtime.KeepAlive(s)
 }

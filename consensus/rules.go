@@ -294,6 +294,7 @@ func (c *Core) store(cert *Certificate) {
 	if v < c.lastFinalized || vs.certificateOf(cert.Statement.Kind) != nil {
 		return
 	}
+	c.stored++
 	c.log(certificateRecord(cert))
 	c.emit(Broadcast{Message: cert})
 	switch cert.Statement.Kind {

@@ -201,7 +201,7 @@ func (c *Core) settle() {
 		return
 	}
 	for again := true; again; {
-		before := c.current
+		view, stored := c.current, c.stored
 		c.unmarkWants()
 		c.deliver()
 		if c.closed() {
@@ -212,7 +212,7 @@ func (c *Core) settle() {
 		c.considerOffer()
 		c.propose()
 		c.timeOut()
-		again = c.current != before
+		again = c.current != view || c.stored != stored // an own vote may have made a quorum
 	}
 	c.pursueWants()
 }

@@ -95,10 +95,9 @@ func (c *Core) count(v Vote, verified bool) {
 	if t.ballots == nil {
 		t.ballots = make([]ballot, c.cfg.Committee.Len())
 	}
-	tallied := t.countOf(s)
 	if first := t.ballots[signer]; first.vote == nil {
 		t.ballots[signer] = ballot{vote: v, verified: verified}
-		tallied.weight += c.cfg.Committee.Validator(signer).Weight
+		t.countOf(s).weight += c.cfg.Committee.Validator(signer).Weight
 	} else if first.vote.Statement() != s {
 		leads := s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && !vs.equivocated
 		if (leads || !c.accused[signer]) && c.accuse(first.vote, v) && leads {
@@ -113,6 +112,7 @@ func (c *Core) count(v Vote, verified bool) {
 		c.accusePair(vs, signer)
 	case KindNotarize:
 	}
+	tallied := t.countOf(s)
 	if vs.certificateOf(s.Kind) == nil && tallied.weight >= c.cfg.Committee.Quorum() {
 		c.verifyTally(t, s)
 		if tallied.weight >= c.cfg.Committee.Quorum() {
