@@ -50,6 +50,9 @@ const maxSpan Micros = 3_600_000_000
 
 const (
 	maxSamples = 64
+	// sampleMargin is how much slower than two thirds of the views an honest
+	// leader's may be.
+	sampleMargin = 2
 	// graceViews is how many views behind the current one the last finalized
 	// one is when all goes well: the finalize votes of a view travel during the
 	// next.
@@ -69,22 +72,26 @@ func (s *samples) add(span Micros) {
 	s.n++
 }
 
-// p95 returns the 95th percentile, or 0 without samples.
-func (s *samples) p95() Micros {
+// upperThird returns the least span that two thirds of the samples do not
+// exceed, or 0 without samples. Leaders of less than a third of the weight make
+// less than a third of the samples, so that whatever they do to their own views,
+// honest ones bound it; of a higher percentile Byzantine leaders would be
+// masters.
+func (s *samples) upperThird() Micros {
 	held := min(s.n, maxSamples)
 	if held == 0 {
 		return 0
 	}
 	sorted := slices.Clone(s.ring[:held])
 	slices.Sort(sorted)
-	return sorted[(held*95-1)/100]
+	return sorted[(2*held-1)/3]
 }
 
 // delta returns the current patience for one message round: liveness needs it
-// to grow while views pass without finalization (Simplex, §3).
+// to grow while views pass without finalization.
 func (c *Core) delta() Micros {
 	t := c.cfg.Timing
-	d := min(max(t.DeltaMin, c.samples.p95()), t.DeltaMax)
+	d := min(max(t.DeltaMin, sampleMargin*c.samples.upperThird()), t.DeltaMax)
 	for gap := c.current - 1 - c.lastFinalized; gap > graceViews && d < t.DeltaMax; gap-- {
 		d = min(d*growthNum/growthDen+1, t.DeltaMax)
 	}
