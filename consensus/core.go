@@ -143,7 +143,7 @@ func (c *Core) Signs() bool { return c.signs }
 
 // Patience returns how long proposals took to be certified of late, 0 if
 // nothing is known.
-func (c *Core) Patience() Micros { return c.samples.p95() }
+func (c *Core) Patience() Micros { return c.samples.upperThird() }
 
 // Heard returns when the validator's own connection last carried a vote.
 func (c *Core) Heard(s Signer) Micros { return c.heard[s] }
