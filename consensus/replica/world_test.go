@@ -212,6 +212,7 @@ type node struct {
 	blamed  []string // "peer: reason"
 	halted  string
 	effects func(replica.Effect) // a test looks on
+	events  func(replica.Event)  // and listens
 	entered []consensus.Epoch
 	park    bool // blocks are not finalized but parked
 	parked  []replica.Finalize
@@ -372,6 +373,9 @@ func (n *node) step(ev replica.Event) {
 	if n.r == nil {
 		return
 	}
+	if n.events != nil {
+		n.events(ev)
+	}
 	late := false
 	for _, e := range n.r.Step(n.w.now, ev) {
 		if _, ok := e.(replica.Append); !ok {
@@ -442,6 +446,16 @@ func (n *node) perform(e replica.Effect) {
 	}
 }
 
+// whose returns the node of a key, or −1.
+func whose(k crypto.PublicKey) int {
+	for i, key := range nodeKeys { // order-free: keys are distinct
+		if key == k {
+			return i
+		}
+	}
+	return -1
+}
+
 func (w *world) byKey(k crypto.PublicKey) int {
 	return slices.IndexFunc(w.nodes, func(n *node) bool { return nodeKey(n.id) == k })
 }
@@ -482,6 +496,7 @@ func (n *node) receive(from int, ch consensus.Channel, data []byte) {
 	n.step(ev)
 }
 
+// inspect reads the payloads, or returns nil where one cannot be read.
 func inspect(m consensus.Message) []consensus.Block {
 	var payloads [][]byte
 	switch m := m.(type) {
@@ -498,7 +513,7 @@ func inspect(m consensus.Message) []consensus.Block {
 	for _, p := range payloads {
 		b, err := readToy(p)
 		if err != nil {
-			panic(err)
+			return nil
 		}
 		blocks = append(blocks, b.block())
 	}
