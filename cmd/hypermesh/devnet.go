@@ -23,6 +23,7 @@ func devnetCommand() *cli.Command {
 				&cli.IntFlag{Name: "validators", Value: 4, Usage: "`N` validators (1 to 32)"},
 				&cli.IntFlag{Name: "servers", Value: 3, Usage: "`N` Nexus servers (0, 1, 3 or 5)"},
 				&cli.IntFlag{Name: "agents", Value: 3, Usage: "`N` provider agents (0 to 64)"},
+				&cli.DurationFlag{Name: "epoch", Value: devnet.DefaultEpoch, Usage: "`DURATION` of an epoch, after which the committee may change (1s to 24h); a network that is there keeps its own"},
 				&cli.StringFlag{Name: "dir", Value: defaultDevnetDir(), Usage: "`DIR` of the network's state"},
 				&cli.StringFlag{Name: "keys", Value: devnet.DefaultKeysDir(), Usage: "`DIR` of proving keys, made once"},
 				&cli.StringFlag{Name: "config-out", Usage: "write the network's description (JSON) to `FILE` once everything is healthy"},
@@ -56,7 +57,7 @@ func devnetOptions(c *cli.Context) (devnet.Options, error) {
 	}
 	return devnet.Options{
 		Dir: c.String("dir"), KeysDir: c.String("keys"), Binary: binary, Validators: c.Int("validators"), Servers: c.Int("servers"),
-		Agents: agents, NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
+		Agents: agents, Epoch: c.Duration("epoch"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
 	}, nil
 }
 

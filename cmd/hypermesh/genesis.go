@@ -78,7 +78,7 @@ func genesisInit(c *cli.Context) error {
 	}
 	params := chain.DefaultParams()
 	if c.Bool("devnet") {
-		params = devnet.Params()
+		params = devnet.Params(devnet.DefaultEpoch)
 	}
 	g := chain.NewGenesis(chain.ChainID(c.String("chain-id")), chain.TimeMs(time.Now().UnixMilli()), params, to)
 	g.Devnet = c.Bool("devnet")

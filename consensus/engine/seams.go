@@ -6,12 +6,19 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/replica"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// ErrDiverged says that this node's own state contradicts a block that a quorum
-// attested. App.Verify and App.Finalize return it (wrapped); the engine stops.
-var ErrDiverged = errors.New("engine: own state differs from the quorum's")
+var (
+	// ErrDiverged says that this node's own state contradicts a block that a
+	// quorum attested. App.Verify and App.Finalize return it (wrapped); the engine
+	// stops.
+	ErrDiverged = errors.New("engine: own state differs from the quorum's")
+	// ErrHalted says that the protocol forbids the node to go on. The reason
+	// follows it; a restart meets it again.
+	ErrHalted = errors.New("engine: consensus must not go on here")
+)
 
 // Parent is the block to build on.
 type Parent struct {
@@ -23,12 +30,17 @@ type Parent struct {
 type ProposeRequest struct {
 	Round  consensus.Round
 	Parent Parent
-	// LastFinalized is the highest finalization known: its view and the digest
-	// it finalizes.
+	// LastFinalized is the highest finalization known in the epoch: its view and
+	// the digest it finalizes.
 	LastFinalized Parent
 	// Idle is how long to wait for something to put into the block; 0 means:
 	// build at once, empty if need be.
 	Idle time.Duration
+	// Finalization and Late are finalize votes of recent views of the epoch, for
+	// the block to credit their signers: a certificate, nil if there is none to
+	// show, and votes that no certificate holds.
+	Finalization *consensus.Certificate
+	Late         []consensus.Vote
 }
 
 // VerifyRequest asks whether a block may follow its parent in the round.
@@ -39,16 +51,6 @@ type VerifyRequest struct {
 	// Attested says that a quorum notarized the block. If the node's own state
 	// then contradicts it, the answer is ErrDiverged.
 	Attested bool
-}
-
-// Last is the application's durable floor.
-type Last struct {
-	Height uint64
-	Digest crypto.Digest // of the block at Height; at the epoch's start Config.Start
-	Empty  bool
-	// Certificate finalizes the block or, by descent, one above it; nil at the
-	// epoch's start.
-	Certificate *consensus.Certificate
 }
 
 // Proven is a finalized block with the certificate that its store paired it
@@ -64,12 +66,13 @@ type Proven struct {
 // overlap each other.
 type App interface {
 	// Inspect reads a payload: digest, parent digest, height, whether it is
-	// empty. It must check that the digest covers the whole payload, so that two
-	// payloads never share one. It is pure, and called before anything is known
-	// of the sender.
+	// empty, and whether it closes its epoch. It must check that the digest covers
+	// the whole payload, so that two payloads never share one. It is pure, and
+	// called before anything is known of the sender.
 	Inspect(payload []byte) (consensus.Block, error)
-	// Propose builds a block on an executed parent and counts it as verified. It
-	// returns soon after the idle time, and when ctx ends.
+	// Propose builds a block on an executed parent, which does not close its
+	// epoch before the round's, and counts it as verified. It returns soon after
+	// the idle time, and when ctx ends.
 	Propose(ctx context.Context, r ProposeRequest) (consensus.Block, error)
 	// Verify executes the block on its parent and returns nil if it is valid,
 	// ErrDiverged, ctx's error, or why it is invalid for ever. It must wait, not
@@ -80,20 +83,29 @@ type App interface {
 	// Finalize makes a block and its effects durable before it returns: each
 	// block the child of the last one. The certificate finalizes the block or, by
 	// descent, one above it. The block may never have been verified here: then it
-	// is executed now. Any error stops the engine.
-	Finalize(ctx context.Context, b consensus.Block, cert *consensus.Certificate) error
+	// is executed now. It returns the reigns known after it, if the block closes
+	// its epoch. Any error stops the engine.
+	Finalize(ctx context.Context, b consensus.Block, cert *consensus.Certificate) ([]replica.Reign, error)
 	// Last returns the durable floor. It is called once, before anything else.
-	Last() (Last, error)
+	Last() (replica.Floor, error)
 	// Finalized returns a finalized block by height, and false if it is not
 	// there (yet, or any more).
 	Finalized(height uint64) (Proven, bool, error)
 	// FinalizedByDigest returns the payload of a finalized block.
 	FinalizedByDigest(digest crypto.Digest) ([]byte, bool, error)
+	// Evidence keeps evidence, to put it into a block. It may come again. It must
+	// not block.
+	Evidence(e consensus.Evidence)
+	// Enter says that an epoch has begun, or that the engine starts in it: its
+	// committee and the next one's are the peers to be connected with. It must not
+	// block.
+	Enter(reign, next replica.Reign)
 }
 
 // Network carries messages to authenticated peers, known by their node keys.
 // Sending never blocks: a full queue drops. The network calls Engine.Receive
-// for what arrives, one call at a time per peer and channel.
+// for what arrives, one call at a time per peer and channel, and
+// Engine.PeersChanged.
 type Network interface {
 	// Broadcast sends to every connected peer.
 	Broadcast(ch consensus.Channel, data []byte)
@@ -105,14 +117,20 @@ type Network interface {
 	Block(peer crypto.PublicKey, reason string)
 }
 
-// WAL is the write-ahead log of one epoch.
-type WAL interface {
-	// Append makes the records durable, in order, with one sync.
-	Append(records [][]byte) error
-	// Replay calls fn for every durable record, in order. A torn last append is
-	// left out.
-	Replay(fn func(record []byte) error) error
-	// Rewrite replaces the whole log with the records, atomically: after a crash
-	// there is the old log or the new.
-	Rewrite(records [][]byte) error
+// Logs are the write-ahead logs, one for each epoch. Errors name the file and
+// what its owner can do.
+type Logs interface {
+	// Epochs lists the epochs that have a log, ascending.
+	Epochs() ([]consensus.Epoch, error)
+	// Replay calls fn for every durable record of an epoch's log, in order. A torn
+	// last append is left out.
+	Replay(epoch consensus.Epoch, fn func(record []byte) error) error
+	// Append makes the records durable in the epoch's log, in order, with one
+	// sync. The first append begins the log.
+	Append(epoch consensus.Epoch, records [][]byte) error
+	// Rewrite replaces the epoch's whole log with the records, atomically: after a
+	// crash there is the old log or the new.
+	Rewrite(epoch consensus.Epoch, records [][]byte) error
+	// Delete removes the epoch's log, if there is one.
+	Delete(epoch consensus.Epoch) error
 }

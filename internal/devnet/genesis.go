@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/node"
@@ -16,12 +17,18 @@ import (
 // proofGas is the gas of verifying one Groth16 proof.
 const proofGas = 1_200_000
 
-// Params are a devnet's: delays of minutes where a main network has days, and
-// bonds that its accounts can afford.
-func Params() chain.Params {
+// DefaultEpoch is how long an epoch of a devnet takes.
+const DefaultEpoch = time.Minute
+
+// Params are a devnet's: delays of minutes, or of some epochs, where a main
+// network has days, and bonds that its accounts can afford.
+func Params(epoch time.Duration) chain.Params {
 	const minute = 60 * 1000
 	p := chain.DefaultParams()
-	p.WithdrawalDelayMs, p.ClaimWindowMs, p.UnbondDelayMs = 60*minute, 30*minute, 5*minute
+	p.WithdrawalDelayMs, p.ClaimWindowMs = 60*minute, 30*minute
+	p.EpochMs = uint64(epoch.Milliseconds())
+	p.EvidenceWindowMs, p.JailMs = 4*p.EpochMs, p.EpochMs
+	p.UnbondDelayMs = min(5*minute, 32*p.EpochMs)
 	return p
 }
 

@@ -26,11 +26,12 @@ const Kernel = "matmul-32"
 // Options say which network to run.
 type Options struct {
 	Dir        string
-	KeysDir    string // of proving keys; empty: DefaultKeysDir
-	Binary     string // this program
-	Validators int    // 1 to 32
-	Servers    int    // 0, 1, 3 or 5
-	Agents     int    // 0 to 64
+	KeysDir    string        // of proving keys; empty: DefaultKeysDir
+	Binary     string        // this program
+	Validators int           // 1 to 32
+	Servers    int           // 0, 1, 3 or 5
+	Agents     int           // 0 to 64
+	Epoch      time.Duration // of consensus, 1 s to a day; 0: DefaultEpoch. A network that is there keeps its own
 	NoExplorer bool
 	NoRestart  bool
 	Progress   Progress
@@ -47,6 +48,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("agents is %d, want 0 to 64", o.Agents)
 	case o.Agents > 0 && o.Servers == 0:
 		return fmt.Errorf("agents is %d, but servers is 0: agents need a cluster", o.Agents)
+	case o.Epoch != 0 && (o.Epoch < time.Second || o.Epoch > 24*time.Hour):
+		return fmt.Errorf("epoch is %v, want 1s to 24h", o.Epoch)
 	case o.Dir == "":
 		return errors.New("dir is empty")
 	}
@@ -156,7 +159,11 @@ func makePlan(o *Options) (*plan, error) {
 		BasePort: base, dir: o.Dir,
 	}
 	p.makeAccounts()
-	g, err := p.genesis()
+	epoch := o.Epoch
+	if epoch == 0 {
+		epoch = DefaultEpoch
+	}
+	g, err := p.genesis(Params(epoch))
 	if err != nil {
 		return nil, err
 	}
@@ -191,9 +198,9 @@ func (p *plan) makeAccounts() {
 }
 
 // genesis makes the first state and the validators' key files.
-func (p *plan) genesis() (*chain.Genesis, error) {
+func (p *plan) genesis(params chain.Params) (*chain.Genesis, error) {
 	reserve := p.account("reserve").Address
-	g := chain.NewGenesis(p.ChainID, chain.TimeMs(time.Now().UnixMilli()), Params(), chain.Holders{
+	g := chain.NewGenesis(p.ChainID, chain.TimeMs(time.Now().UnixMilli()), params, chain.Holders{
 		Community: reserve, Team: reserve, Foundation: reserve, Validators: reserve, Sale: reserve,
 	})
 	g.Devnet = true

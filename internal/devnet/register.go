@@ -50,7 +50,7 @@ func (n *Network) register(ctx context.Context) error {
 	}
 	list := []registration{{account: "operator", key: settlement.ClusterKey(cluster.Public()), message: func(owner chain.Address) chain.Msg {
 		return chain.RegisterCluster{
-			Cluster: cluster.Public(), Possession: possession(cluster, owner), Bond: Params().ClusterBond, FeeBps: clusterFeeBps, Endpoints: p.nexus()[:min(p.Servers, chain.MaxEndpoints)],
+			Cluster: cluster.Public(), Possession: possession(cluster, owner), Bond: Params(DefaultEpoch).ClusterBond, FeeBps: clusterFeeBps, Endpoints: p.nexus()[:min(p.Servers, chain.MaxEndpoints)],
 		}
 	}}}
 	for i := range p.Agents {
@@ -60,7 +60,7 @@ func (n *Network) register(ctx context.Context) error {
 		}
 		list = append(list, registration{account: fmt.Sprintf("provider-%d", i), key: settlement.ProviderKey(key.Public()), message: func(owner chain.Address) chain.Msg {
 			return chain.RegisterProvider{
-				Node: key.Public(), Possession: possession(key, owner), Bond: Params().ProviderBond, Region: agentRegion, Millicores: agentMillicores, MemoryMiB: agentMemoryMiB,
+				Node: key.Public(), Possession: possession(key, owner), Bond: Params(DefaultEpoch).ProviderBond, Region: agentRegion, Millicores: agentMillicores, MemoryMiB: agentMemoryMiB,
 			}
 		}})
 	}

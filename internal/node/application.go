@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/replica"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
@@ -42,15 +44,18 @@ var (
 
 // application makes, checks and keeps blocks: the engine.App of a node.
 type application struct {
-	genesis   *chain.Genesis
-	committee *consensus.Committee
-	key       crypto.PrivateKey // consensus key; zero: observer
-	executor  *execution.Executor
-	store     *store.Store
-	pool      *pool
-	metrics   *metrics
-	faults    chan error // the first one; the node stops
-	hashing   sync.WaitGroup
+	genesis    *chain.Genesis
+	committees *committees
+	keys       []crypto.PrivateKey // consensus keys; none: an observer
+	executor   *execution.Executor
+	store      *store.Store
+	pool       *pool
+	evidence   *evidencePool
+	peering    peering
+	metrics    *metrics
+	log        *slog.Logger
+	faults     chan error // the first one; the node stops
+	hashing    sync.WaitGroup
 
 	mu           sync.Mutex
 	root         *branch                   // last finalized
@@ -103,8 +108,13 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 	return &application{
 		genesis: g, executor: executor, store: st, root: root, base: base, proven: proven,
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
-		faults: make(chan error, 1),
+		faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
 	}, nil
+}
+
+// peering is told whom to be connected with.
+type peering interface {
+	follow(members []staking.Member)
 }
 
 // storedBranch returns the last committed block as a branch without a state.
@@ -165,22 +175,44 @@ func storedHeader(st *store.Store, height chain.Height) (chain.Header, error) {
 }
 
 // Last returns the durable floor.
-func (a *application) Last() (engine.Last, error) {
+func (a *application) Last() (replica.Floor, error) {
 	tip, _ := a.store.Latest()
-	last := engine.Last{Height: uint64(tip.Height), Digest: tip.Digest}
+	reigns, err := a.reigns()
+	if err != nil {
+		return replica.Floor{}, err
+	}
+	floor := replica.Floor{Height: uint64(tip.Height), Digest: tip.Digest, Reigns: reigns}
 	if tip.Height == 0 {
-		return last, nil
+		return floor, nil
 	}
 	proven, ok, err := a.Finalized(uint64(tip.Height))
 	if err != nil || !ok {
-		return engine.Last{}, errors.Join(fmt.Errorf("block %d is not stored whole", tip.Height), err)
+		return replica.Floor{}, errors.Join(fmt.Errorf("block %d is not stored whole", tip.Height), err)
 	}
 	block, err := a.decode(proven.Payload)
 	if err != nil {
-		return engine.Last{}, err
+		return replica.Floor{}, err
 	}
-	last.Certificate, last.Empty = proven.Certificate, block.Block().IsEmpty()
-	return last, nil
+	floor.Certificate, floor.Empty, floor.Closing = proven.Certificate, block.Block().IsEmpty(), block.Header().Closing
+	return floor, nil
+}
+
+// Evidence keeps evidence for a block that this node leads.
+func (a *application) Evidence(e consensus.Evidence) { a.evidence.add(e) }
+
+// Enter makes the members of the epoch's committee and of the next one's the
+// peers to be connected with.
+func (a *application) Enter(reign, next replica.Reign) {
+	var members []staking.Member
+	for _, r := range []replica.Reign{reign, next} {
+		if r.Committee == nil {
+			continue
+		}
+		if c, ok := a.committees.of(r.Committee.Epoch()); ok {
+			members = append(members, c.members...)
+		}
+	}
+	a.peering.follow(members)
 }
 
 // Finalized returns a finalized block by height.
@@ -277,12 +309,21 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 	if !ok {
 		return consensus.Block{}, fmt.Errorf("node: parent %s is not executed", r.Parent.Digest.Short())
 	}
-	included := a.includedIn(parent)
-	budget := execution.MaxBudget
+	key, ok := a.leaderKey(r.Round)
+	if !ok {
+		return consensus.Block{}, fmt.Errorf("node: this node does not lead view %d of epoch %d", r.Round.View, r.Round.Epoch)
+	}
+	content := content{
+		budget: execution.MaxBudget, included: a.includedIn(parent),
+		extras: staking.Extras{Finalization: r.Finalization, LateVotes: r.Late},
+	}
 	if a.ahead(parent) >= maxSpeculation || r.Round.View > r.LastFinalized.View+maxOpenViews {
-		budget = execution.Budget{}
-	} else if r.Idle > 0 {
-		a.pool.await(ctx, r.Idle, included)
+		content.budget = execution.Budget{}
+	} else {
+		content.extras.Evidence = a.evidence.offer(a.store.State())
+		if r.Idle > 0 && len(content.extras.Evidence) == 0 {
+			a.pool.await(ctx, r.Idle, content.included)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return consensus.Block{}, err
@@ -295,9 +336,9 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 	if err != nil {
 		return consensus.Block{}, err
 	}
-	header := a.header(r, parent)
+	header := a.header(r.Round, key, parent)
 	header.StateRoot, header.ReceiptRoot = tree.Root(), receiptRoot
-	block, outcome, err := a.build(parent, header, budget, included)
+	block, outcome, err := a.build(parent, header, content)
 	if err != nil {
 		return consensus.Block{}, err
 	}
@@ -308,6 +349,13 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 	return consensusBlock(block), nil
 }
 
+// content is what a leader has to put into a block.
+type content struct {
+	budget   execution.Budget
+	extras   staking.Extras
+	included func(chain.TxID) bool // by the blocks that it stands on
+}
+
 // ahead is how many heights the child of parent would be above the highest
 // finalization known here.
 func (a *application) ahead(parent *branch) chain.Height {
@@ -316,21 +364,21 @@ func (a *application) ahead(parent *branch) chain.Height {
 	return parent.height + 1 - min(parent.height+1, a.root.height)
 }
 
-func (a *application) header(r engine.ProposeRequest, parent *branch) chain.Header {
+func (a *application) header(round consensus.Round, key crypto.PrivateKey, parent *branch) chain.Header {
 	a.mu.Lock()
 	finalized := a.root.height
 	a.mu.Unlock()
-	epoch, view := uint64(r.Round.Epoch), uint64(r.Round.View)
+	epoch, view := uint64(round.Epoch), uint64(round.View)
 	return chain.Header{
 		Version: chain.BlockVersion, ChainID: a.genesis.ChainID, Height: parent.height + 1, Epoch: epoch, View: view,
 		Parent: parent.digest, TimeMs: max(chain.TimeMs(time.Now().UnixMilli()), parent.timeMs+1),
-		Proposer: a.key.Public(), Finalized: min(finalized, parent.height),
-		VRFProof: a.key.VRFProve(crypto.DomainVRFInput, chain.VRFInput(a.genesis.ChainID, epoch, view)),
+		Proposer: key.Public(), Finalized: min(finalized, parent.height),
+		VRFProof: key.VRFProve(crypto.DomainVRFInput, chain.VRFInput(a.genesis.ChainID, epoch, view)),
 	}
 }
 
 // build selects, executes and encodes.
-func (a *application) build(parent *branch, header chain.Header, budget execution.Budget, included func(chain.TxID) bool) (*chain.DecodedBlock, execution.Outcome, error) {
+func (a *application) build(parent *branch, header chain.Header, c content) (*chain.DecodedBlock, execution.Outcome, error) {
 	output, err := crypto.VRFOutput(header.VRFProof)
 	if err != nil {
 		return nil, execution.Outcome{}, err
@@ -340,7 +388,7 @@ func (a *application) build(parent *branch, header chain.Header, budget executio
 	if err := a.executor.Prepare(parent.state, &header); err != nil {
 		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
 	}
-	built, err := a.executor.Build(parent.state, &header, budget, staking.Extras{}, a.pool.selection(included))
+	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(c.included))
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
 		if !errors.Is(err, execution.ErrInvalidBlock) {

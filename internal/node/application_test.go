@@ -97,7 +97,7 @@ func TestHeaderRules(t *testing.T) {
 		"state is":                func(h *chain.Header) { h.StateRoot = crypto.Digest{7} },
 		"the receipts are":        func(h *chain.Header) { h.ReceiptRoot = crypto.Digest{7} },
 		"committee 07":            func(h *chain.Header) { h.Committee = crypto.Digest{7} },
-		"next committee 07":                 func(h *chain.Header) { h.NextCommittee = crypto.Digest{7} },
+		"next committee 07":       func(h *chain.Header) { h.NextCommittee = crypto.Digest{7} },
 		"is not the view's leade": func(h *chain.Header) { h.Proposer = other.Public() },
 		"that block 2 is final":   func(h *chain.Header) { h.Finalized = 2 },
 		"VRF output":              func(h *chain.Header) { h.VRFOutput = crypto.Digest{7} },
@@ -148,7 +148,7 @@ func TestOneDivergenceStopsANode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := engine.VerifyRequest{Round: round(1), Parent: on, Block: wrong}
+	request := engine.VerifyRequest{Round: r.round(1), Parent: on, Block: wrong}
 	if err := r.app.Verify(t.Context(), request); !errors.Is(err, errInvalid) {
 		t.Errorf("offered: %v, want invalid", err)
 	}
@@ -156,14 +156,14 @@ func TestOneDivergenceStopsANode(t *testing.T) {
 	if err := r.app.Verify(t.Context(), request); !errors.Is(err, engine.ErrDiverged) || errors.Is(err, errInvalid) {
 		t.Errorf("attested: %v, want ErrDiverged alone", err)
 	}
-	if err := r.app.Finalize(t.Context(), wrong, r.certificate(1, on, wrong)); !errors.Is(err, engine.ErrDiverged) {
+	if _, err := r.app.Finalize(t.Context(), wrong, r.certificate(1, on, wrong)); !errors.Is(err, engine.ErrDiverged) {
 		t.Errorf("final: %v, want ErrDiverged", err)
 	}
 	early, err := r.altered(maker.propose(1, on), func(b *chain.Block) { b.Header.TimeMs = 1 })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.app.Finalize(t.Context(), early, r.certificate(1, on, early)); !errors.Is(err, engine.ErrDiverged) {
+	if _, err := r.app.Finalize(t.Context(), early, r.certificate(1, on, early)); !errors.Is(err, engine.ErrDiverged) {
 		t.Errorf("final and invalid: %v, want ErrDiverged", err)
 	}
 }
@@ -180,7 +180,7 @@ func TestOnlyVotesWaitForTheClock(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	request := engine.VerifyRequest{Round: round(1), Parent: on, Block: b}
+	request := engine.VerifyRequest{Round: r.round(1), Parent: on, Block: b}
 	if err := r.app.Verify(ctx, request); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("an hour ahead: %v, want to wait", err)
 	}
@@ -212,19 +212,18 @@ func TestSpeculationIsBounded(t *testing.T) {
 	if !ok {
 		t.Fatal("block 8 is not known where it was made")
 	}
-	maker.app.key = maker.keyOfLeader(9)
 	tree, receiptRoot, err := tip.roots(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	header := maker.app.header(engine.ProposeRequest{Round: round(9)}, tip)
+	header := maker.app.header(r.round(9), maker.keyOfLeader(9), tip)
 	header.StateRoot, header.ReceiptRoot, header.Finalized = tree.Root(), receiptRoot, 8
-	liar, _, err := maker.app.build(tip, header, execution.MaxBudget, maker.app.includedIn(tip))
+	liar, _, err := maker.app.build(tip, header, content{budget: execution.MaxBudget, included: maker.app.includedIn(tip)})
 	if err != nil || liar.Block().IsEmpty() {
 		t.Fatalf("%v, empty %v", err, liar.Block().IsEmpty())
 	}
 	verdict := make(chan error, 1)
-	request := engine.VerifyRequest{Round: round(9), Parent: parents[9], Block: consensusBlock(liar)}
+	request := engine.VerifyRequest{Round: r.round(9), Parent: parents[9], Block: consensusBlock(liar)}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := r.app.Verify(ctx, request); !errors.Is(err, context.DeadlineExceeded) {
@@ -273,8 +272,7 @@ func TestFinalizationDropsWhatLost(t *testing.T) {
 	if err := r.verify(4, parentOf(3, above), late); !errors.Is(err, errSuperseded) {
 		t.Errorf("a block on the lost branch: %v", err)
 	}
-	r.app.key = r.keyOfLeader(5)
-	if _, err := r.app.Propose(t.Context(), engine.ProposeRequest{Round: round(5), Parent: parentOf(1, lost)}); err == nil {
+	if _, err := r.app.Propose(t.Context(), engine.ProposeRequest{Round: r.round(5), Parent: parentOf(1, lost)}); err == nil {
 		t.Error("a proposal on the lost branch")
 	}
 	if err := r.verify(5, parentOf(2, won), maker.propose(5, parentOf(2, won))); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -19,11 +20,12 @@ import (
 const (
 	GenesisFile      = "genesis.json"
 	NodeKeyFile      = "node.key"
-	ConsensusKeyFile = "consensus.key" // absent: an observer
+	ConsensusKeyFile = "consensus.key" // absent, and no other named: an observer
 	FaucetKeyFile    = "faucet.key"    // absent: no faucet
 	VerifyingKeyDir  = "verifying-keys"
-	signedFile       = "consensus.signed" // the chain on which the consensus key was used
 	dataDir          = "data"
+
+	maxConsensusKeys = 16
 )
 
 // Config says how a node runs. Its home holds genesis and keys.
@@ -31,27 +33,36 @@ type Config struct {
 	Home    string `toml:"-"`
 	Version string `toml:"-"` // of the program, for /v1/status
 
-	Listen       string   `toml:"listen" usage:"UDP host:port of the node's transport"`
-	HTTP         string   `toml:"http" usage:"TCP host:port of the HTTP API"`
-	TLSCert      string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
-	TLSKey       string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
-	InsecureHTTP bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
-	Peers        []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
-	CacheMiB     int      `toml:"cache_mib" usage:"memory for the database's block cache"`
-	KeepVersions uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
-	Pprof        string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
-	LogLevel     string   `toml:"log_level" usage:"debug, info, warn or error"`
+	Listen        string   `toml:"listen" usage:"UDP host:port of the node's transport"`
+	HTTP          string   `toml:"http" usage:"TCP host:port of the HTTP API"`
+	TLSCert       string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
+	TLSKey        string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
+	InsecureHTTP  bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
+	Peers         []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
+	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
+	KeepVersions  uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
+	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
+	Pprof         string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
+	LogLevel      string   `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, LogLevel: "info"}
+	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info"}
 }
 
 // Check returns an error that names the first field out of range.
 func (c *Config) Check() error {
 	if c.CacheMiB < 1 || c.CacheMiB > 64<<10 {
 		return fmt.Errorf("cache_mib is %d, want 1 to %d", c.CacheMiB, 64<<10)
+	}
+	if len(c.ConsensusKeys) > maxConsensusKeys {
+		return fmt.Errorf("consensus_keys has %d files, limit %d", len(c.ConsensusKeys), maxConsensusKeys)
+	}
+	for i, name := range c.ConsensusKeys {
+		if name == "" || slices.Contains(c.ConsensusKeys[:i], name) {
+			return fmt.Errorf("consensus_keys: %q is empty or there twice", name)
+		}
 	}
 	for _, p := range c.Peers {
 		if _, err := transport.ParseNodeAddr(p); err != nil {

@@ -1,69 +1,148 @@
 package node
 
 import (
-	"io"
-	"log/slog"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/store"
 )
 
-// TestUsedKeyDoesNotSignWithoutItsLog starts a validator again and again: as it
-// was, after its data directory was lost, and after that.
-func TestUsedKeyDoesNotSignWithoutItsLog(t *testing.T) {
-	home := t.TempDir()
-	data, marker := filepath.Join(home, dataDir), filepath.Join(home, signedFile)
-	key := crypto.PrivateKeyFromSeed([32]byte{9})
-	// start does what Open does with the key and the log, and reports whether the
-	// node may sign.
-	start := func(g *chain.Genesis) bool {
-		t.Helper()
-		d := Deps{Genesis: g, ConsensusKey: key, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
-		var err error
-		if d.Logs, err = store.OpenLogs(data); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.guardKey(marker); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := d.Logs.Open(1); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.markKey(marker); err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Logs.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return !d.ConsensusKey.IsZero()
+// guarded is a validator's home, of which only keys and logs are looked at.
+type guarded struct {
+	testing.TB
+	home string
+}
+
+// start does what Open does with the keys, and returns whether they are fresh and
+// which logs there are.
+func (h *guarded) start(g *chain.Genesis, keys ...string) (fresh bool, epochs []consensus.Epoch) {
+	h.Helper()
+	st, err := store.OpenMemory(store.Options{})
+	if err != nil {
+		h.Fatal(err)
 	}
-	lose := func() {
-		t.Helper()
-		if err := os.RemoveAll(data); err != nil {
-			t.Fatal(err)
-		}
+	if err := commitGenesis(g, st); err != nil {
+		h.Fatal(err)
 	}
-	g, other := &chain.Genesis{ChainID: "guard-1"}, &chain.Genesis{ChainID: "guard-2"}
+	d := Deps{Genesis: g, Store: st, Log: quiet()}
+	d.Logs = h.logs()
+	if err := d.openKeys(h.home, keys); err != nil {
+		h.Fatal(err)
+	}
+	if len(d.ConsensusKeys) != len(keys) {
+		h.Fatalf("%d keys of %d files", len(d.ConsensusKeys), len(keys))
+	}
+	epochs, err = d.Logs.Epochs()
+	if err := errors.Join(err, d.Logs.Close(), st.Close()); err != nil {
+		h.Fatal(err)
+	}
+	return d.Fresh, epochs
+}
+
+func (h *guarded) logs() *store.Logs {
+	h.Helper()
+	logs, err := store.OpenLogs(filepath.Join(h.home, dataDir))
+	if err != nil {
+		h.Fatal(err)
+	}
+	return logs
+}
+
+// run writes what a node in an epoch does.
+func (h *guarded) run(epoch consensus.Epoch) {
+	h.Helper()
+	logs := h.logs()
+	if err := errors.Join(logs.Append(epoch, [][]byte{[]byte("a vote")}), logs.Close()); err != nil {
+		h.Fatal(err)
+	}
+}
+
+func (h *guarded) lose() {
+	h.Helper()
+	if err := os.RemoveAll(filepath.Join(h.home, dataDir)); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// TestUsedKeyIsNotFresh starts a validator again and again: as it was, after its
+// data directory was lost, and on another chain.
+func TestUsedKeyIsNotFresh(t *testing.T) {
+	h := &guarded{TB: t, home: t.TempDir()}
+	if err := WriteKey(filepath.Join(h.home, ConsensusKeyFile), keyOf(0, 'c')); err != nil {
+		t.Fatal(err)
+	}
+	g, other := testGenesis(t), testGenesis(t)
+	other.TimeMs++
+	nothing := func() {}
 	for i, step := range []struct {
 		before func()
 		chain  *chain.Genesis
-		signs  bool
+		fresh  bool
+		logs   int
 	}{
-		{func() {}, g, true},
-		{func() {}, g, true},
-		{lose, g, false},
-		{func() {}, g, false},
-		{lose, g, false},
-		{lose, other, true}, // a chain on which the key was never used
-		{func() {}, other, true},
+		{nothing, g, true, 1},                 // begins the log of the first epoch
+		{nothing, g, true, 1},                 // it ended before it wrote to it
+		{func() { h.run(1) }, g, true, 1},     // its log says what it signed
+		{h.lose, g, false, 0},                 // and is lost
+		{nothing, g, false, 0},                // for good
+		{func() { h.run(7) }, g, false, 1},    // it joined a later epoch
+		{h.lose, g, false, 0},                 // and lost that log
+		{h.lose, other, true, 1},              // a chain on which the key was never used
+		{func() { h.run(1) }, other, true, 1}, // and is now
 	} {
 		step.before()
-		if got := start(step.chain); got != step.signs {
-			t.Errorf("start %d: signs %v, want %v", i, got, step.signs)
+		fresh, epochs := h.start(step.chain, ConsensusKeyFile)
+		if fresh != step.fresh || len(epochs) != step.logs {
+			t.Errorf("start %d: fresh %v with logs of epochs %v, want %v and %d", i, fresh, epochs, step.fresh, step.logs)
 		}
+	}
+}
+
+// TestKeyFromElsewhere brings a second key into a home that has logs: one of the
+// running committee may have signed elsewhere, one that waits for its rotation
+// cannot have.
+func TestKeyFromElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		key   int
+		fresh bool
+		logs  int
+	}{
+		{"of the committee", 1, false, 0},
+		{"to rotate to", 200, true, 1},
+	} {
+		h := &guarded{TB: t, home: t.TempDir()}
+		g := testGenesis(t)
+		for name, i := range map[string]int{ConsensusKeyFile: 0, "next.key": c.key} {
+			if err := WriteKey(filepath.Join(h.home, name), keyOf(i, 'c')); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.start(g, ConsensusKeyFile)
+		h.run(1)
+		for range 2 {
+			fresh, epochs := h.start(g, ConsensusKeyFile, "next.key")
+			if fresh != c.fresh || len(epochs) != c.logs {
+				t.Errorf("a key %s: fresh %v with logs of epochs %v, want %v and %d", c.name, fresh, epochs, c.fresh, c.logs)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(h.home, "next.signed")); err != nil {
+			t.Errorf("a key %s has no marker: %v", c.name, err)
+		}
+	}
+}
+
+func TestKeyFiles(t *testing.T) {
+	home := t.TempDir()
+	d := Deps{Genesis: testGenesis(t), Log: quiet()}
+	if err := d.openKeys(home, []string{ConsensusKeyFile}); err != nil || len(d.ConsensusKeys) != 0 {
+		t.Errorf("a home without keys: %v, %d keys; want an observer", err, len(d.ConsensusKeys))
+	}
+	if err := d.openKeys(home, []string{"next.key"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a key file that is named and not there: %v", err)
 	}
 }

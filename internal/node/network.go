@@ -8,6 +8,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
 )
@@ -25,15 +26,16 @@ const (
 
 // network is the engine's and the pool's way to the peers.
 type network struct {
+	self   crypto.PublicKey
+	pinned []transport.NodeAddr // of the configuration
 	mesh   *transport.Mesh
 	engine atomic.Pointer[engine.Engine]
-	pool   *pool
 	log    *slog.Logger
 }
 
 // newNetwork makes the mesh; receive finds the engine once it is set.
-func newNetwork(endpoint *transport.Endpoint, peers []transport.NodeAddr, pool *pool, log *slog.Logger) (*network, error) {
-	n := &network{pool: pool, log: log}
+func newNetwork(endpoint *transport.Endpoint, pinned []transport.NodeAddr, pool *pool, log *slog.Logger) (*network, error) {
+	n := &network{self: endpoint.ID(), pinned: pinned, log: log}
 	channels := []transport.Channel{{
 		ID: channelGossip, Name: "transactions", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
 		Urgency: 5, ToObservers: false, Handle: pool.receive,
@@ -54,7 +56,9 @@ func newNetwork(endpoint *transport.Endpoint, peers []transport.NodeAddr, pool *
 			Urgency: c.urgency, ToObservers: true, Handle: n.receive(c.channel),
 		})
 	}
-	mesh, err := transport.NewMesh(endpoint, transport.MeshConfig{Protocol: Protocol, Peers: peers, Channels: channels, MaxObservers: maxObservers})
+	mesh, err := transport.NewMesh(endpoint, transport.MeshConfig{
+		Protocol: Protocol, Peers: n.with(nil), Channels: channels, MaxObservers: maxObservers, Changed: n.changed,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("making the mesh: %w", err)
 	}
@@ -62,6 +66,44 @@ func newNetwork(endpoint *transport.Endpoint, peers []transport.NodeAddr, pool *
 	pool.gossip = func(message []byte) { n.Broadcast(channelGossip, message) }
 	pool.block = n.Block
 	return n, nil
+}
+
+// with returns the pinned peers and those members that are neither pinned nor
+// this node.
+func (n *network) with(members []staking.Member) []transport.NodeAddr {
+	known := map[crypto.PublicKey]bool{n.self: true}
+	var peers []transport.NodeAddr
+	add := func(a transport.NodeAddr) {
+		if !known[a.ID] {
+			known[a.ID] = true
+			peers = append(peers, a)
+		}
+	}
+	for _, a := range n.pinned {
+		add(a)
+	}
+	for _, m := range members {
+		a := transport.NodeAddr{ID: m.NodeKey, Addr: m.Endpoint}
+		if _, err := transport.ParseNodeAddr(a.String()); err != nil {
+			a.Addr = "" // whatever a validator has advertised: it may dial us
+		}
+		add(a)
+	}
+	return peers
+}
+
+// follow makes the pinned peers and the members the peers to be connected with.
+func (n *network) follow(members []staking.Member) {
+	if err := n.mesh.SetPeers(n.with(members)); err != nil {
+		n.log.Error("following the committee", "error", err)
+	}
+}
+
+// changed tells the engine that a connection came or went.
+func (n *network) changed(crypto.PublicKey, bool) {
+	if e := n.engine.Load(); e != nil {
+		e.PeersChanged()
+	}
 }
 
 func (n *network) receive(channel consensus.Channel) func(crypto.PublicKey, []byte) {

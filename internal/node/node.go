@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
-	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -30,33 +27,33 @@ import (
 
 // Deps are a node's dependencies: the real ones come from Open.
 type Deps struct {
-	Genesis      *chain.Genesis
-	ConsensusKey crypto.PrivateKey // zero: an observer
-	FaucetKey    crypto.PrivateKey // zero: no faucet
-	Verifier     zk.Verifier
-	Store        *store.Store
-	Logs         *store.Logs
-	Endpoint     *transport.Endpoint
-	Log          *slog.Logger
+	Genesis       *chain.Genesis
+	ConsensusKeys []crypto.PrivateKey // none: an observer
+	Fresh         bool                // the keys never signed on this chain
+	Since         chain.TimeMs        // before it, an earlier life may have signed what the logs do not tell
+	FaucetKey     crypto.PrivateKey   // zero: no faucet
+	Verifier      zk.Verifier
+	Store         *store.Store
+	Logs          *store.Logs
+	Endpoint      *transport.Endpoint
+	Log           *slog.Logger
 }
 
 // Node is a validator, or an observer that follows the chain and serves it.
 type Node struct {
-	config     Config
-	genesis    *chain.Genesis
-	committee  *consensus.Committee
-	validators []staking.Validator
-	store      *store.Store
-	logs       *store.Logs
-	endpoint   *transport.Endpoint
-	network    *network
-	joiners    *transport.Mesh // over which states are served
-	engine     *engine.Engine
-	app        *application
-	pool       *pool
-	faucet     *faucet
-	rpc        *rpc.Server
-	log        *slog.Logger
+	config   Config
+	genesis  *chain.Genesis
+	store    *store.Store
+	logs     *store.Logs
+	endpoint *transport.Endpoint
+	network  *network
+	joiners  *transport.Mesh // over which states are served
+	engine   *engine.Engine
+	app      *application
+	pool     *pool
+	faucet   *faucet
+	rpc      *rpc.Server
+	log      *slog.Logger
 
 	recomputing atomic.Bool // the supply
 }
@@ -80,9 +77,6 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err != nil {
 		return deps, err
 	}
-	if deps.ConsensusKey, err = optionalKey(path(ConsensusKeyFile)); err != nil {
-		return deps, err
-	}
 	if deps.FaucetKey, err = optionalKey(path(FaucetKeyFile)); err != nil {
 		return deps, err
 	}
@@ -98,70 +92,11 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if deps.Logs, err = store.OpenLogs(path(dataDir)); err != nil {
 		return deps, err
 	}
-	if err = deps.guardKey(path(signedFile)); err != nil {
-		return deps, err
-	}
-	if _, err = deps.Logs.Open(1); err != nil {
-		return deps, err
-	}
-	if err = deps.markKey(path(signedFile)); err != nil {
+	if err = deps.openKeys(config.Home, config.ConsensusKeys); err != nil {
 		return deps, err
 	}
 	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, Log: log})
 	return deps, err
-}
-
-// lostLog ends the marker of a key whose log was found gone.
-const lostLog = " log lost"
-
-// guardKey keeps a consensus key from signing without the log of what it signed
-// (consensus.md §1): a marker beside the key, outside of the data directory, says
-// that the key was used on this chain. If it is there and the log is not, the
-// node observes, now and after every later start: the marker says so from then
-// on. It is called before the first log is made, and markKey after, so that a crash
-// between the two costs nothing.
-func (d *Deps) guardKey(marker string) error {
-	if d.ConsensusKey.IsZero() {
-		return nil
-	}
-	digest := d.Genesis.Digest().String()
-	used, err := readMarker(marker)
-	if err != nil {
-		return err
-	}
-	epochs, err := d.Logs.Epochs()
-	if err != nil {
-		return err
-	}
-	if used == digest && len(epochs) == 0 {
-		used = digest + lostLog
-		if err := writeDurably(marker, used+"\n"); err != nil {
-			return fmt.Errorf("marking the consensus key: %w", err)
-		}
-	}
-	if used == digest+lostLog {
-		d.Log.Warn("the consensus key was used and its log is gone: this node observes and does not vote", "marker", marker)
-		d.ConsensusKey = crypto.PrivateKey{}
-	}
-	return nil
-}
-
-// markKey writes the marker of a consensus key that may sign from now on.
-func (d *Deps) markKey(marker string) error {
-	digest := d.Genesis.Digest().String()
-	if used, err := readMarker(marker); d.ConsensusKey.IsZero() || err != nil || used == digest {
-		return err
-	}
-	return writeDurably(marker, digest+"\n")
-}
-
-// readMarker returns the marker's line, empty if there is none.
-func readMarker(marker string) (string, error) {
-	used, err := os.ReadFile(marker)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("reading the marker of a used consensus key: %w", err)
-	}
-	return strings.TrimSpace(string(used)), nil
 }
 
 // openVerifier reads the verifying keys that genesis pins.
@@ -211,25 +146,19 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	if n.app, err = openApplication(deps.Genesis, executor, deps.Store); err != nil {
 		return nil, err
 	}
-	if n.committee, n.validators, err = committeeOf(deps.Store.State()); err != nil {
-		return nil, err
-	}
 	metrics := newMetrics()
 	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
-	n.app.committee, n.app.key, n.app.pool, n.app.metrics = n.committee, deps.ConsensusKey, n.pool, metrics
-	peers, err := n.peers()
+	n.app.keys, n.app.pool, n.app.metrics, n.app.log = deps.ConsensusKeys, n.pool, metrics, deps.Log
+	pinned, err := n.pinned()
 	if err != nil {
 		return nil, err
 	}
-	if n.network, err = newNetwork(deps.Endpoint, peers, n.pool, deps.Log); err != nil {
+	if n.network, err = newNetwork(deps.Endpoint, pinned, n.pool, deps.Log); err != nil {
 		return nil, err
 	}
-	wal, err := deps.Logs.Open(1)
-	if err != nil {
-		return nil, err
-	}
-	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, wal); err != nil {
+	n.app.peering = n.network
+	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, deps.Logs); err != nil {
 		return nil, err
 	}
 	n.network.engine.Store(n.engine)
@@ -249,41 +178,25 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	return n, err
 }
 
-// peers returns the validators' addresses, those of the config before those of
-// genesis, without the node itself.
-func (n *Node) peers() ([]transport.NodeAddr, error) {
-	byID := map[crypto.PublicKey]int{}
+// pinned returns the peers of the config.
+func (n *Node) pinned() ([]transport.NodeAddr, error) {
 	var peers []transport.NodeAddr
-	add := func(a transport.NodeAddr) {
-		if _, known := byID[a.ID]; known || a.ID == n.endpoint.ID() {
-			return
-		}
-		byID[a.ID] = len(peers)
-		peers = append(peers, a)
-	}
 	for _, text := range n.config.Peers {
 		a, err := transport.ParseNodeAddr(text)
 		if err != nil {
 			return nil, err
 		}
-		add(a)
-	}
-	for _, v := range n.validators {
-		add(transport.NodeAddr{ID: v.NodeKey, Addr: v.Endpoint})
+		peers = append(peers, a)
 	}
 	return peers, nil
 }
 
 func (n *Node) engineConfig(deps Deps) engine.Config {
 	c := engine.DefaultConfig()
-	c.ChainID, c.Committee, c.Start = string(n.genesis.ChainID), n.committee, n.genesis.Digest()
-	c.Logger, c.Idle = deps.Log, time.Duration(n.genesis.Params.IdleMs)*time.Millisecond
-	for _, v := range n.validators {
-		c.NodeKeys = append(c.NodeKeys, v.NodeKey)
-		if !deps.ConsensusKey.IsZero() && v.ConsensusKey == deps.ConsensusKey.Public() {
-			c.Key = deps.ConsensusKey
-		}
-	}
+	c.Logger = deps.Log
+	c.Replica.ChainID, c.Replica.NodeKey = string(n.genesis.ChainID), n.endpoint.ID()
+	c.Replica.Keys, c.Replica.Fresh, c.Replica.Since = deps.ConsensusKeys, deps.Fresh, uint64(deps.Since)
+	c.Replica.Timing.Idle = consensus.Micros(n.genesis.Params.IdleMs * 1000)
 	return c
 }
 
@@ -293,8 +206,26 @@ func (n *Node) observe(m *metrics) {
 		return float64(txs)
 	})
 	m.gauge("hypermesh_peers", "Connected peers.", func() float64 { return float64(len(n.network.Peers())) })
-	m.gauge("hypermesh_view", "Current view of consensus.", func() float64 { return float64(n.engine.Status().View) })
+	m.gauge("hypermesh_epoch", "Current epoch of consensus.", func() float64 { return float64(n.engine.Status().Epoch) })
+	m.gauge("hypermesh_view", "Current view of the epoch.", func() float64 { return float64(n.engine.Status().View) })
+	m.gauge("hypermesh_committee_size", "Validators of the current epoch.", func() float64 {
+		if c, ok := n.app.committees.of(n.engine.Status().Epoch); ok {
+			return float64(c.Len())
+		}
+		return 0
+	})
+	m.gauge("hypermesh_signs", "1 while this node votes in the current epoch.", func() float64 {
+		if n.engine.Status().Signs {
+			return 1
+		}
+		return 0
+	})
+	m.gauge("hypermesh_evidence_pending", "Proven breaches of the rules that wait for a block.", func() float64 { return float64(n.app.evidence.size()) })
+	m.gauge("hypermesh_evidence", "Breaches of the rules that this node proved since the start.", func() float64 { return float64(n.engine.Metrics().Evidence) })
 	m.gauge("hypermesh_log_syncs", "Syncs of the consensus log since the start.", func() float64 { return float64(n.engine.Metrics().LogSyncs) })
+	m.gauge("hypermesh_messages_dropped", "Messages of peers that were of no use by the time they came, since the start.", func() float64 {
+		return float64(n.engine.Metrics().MessagesDropped)
+	})
 }
 
 // Addr returns the address of the HTTP API.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/consensus"
-	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -33,14 +32,18 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, err
 	}
-	consensusStatus := n.engine.Status()
+	at := n.engine.Status()
 	txs, bytes := n.pool.size()
-	return api.Status{
-		ChainID: n.genesis.ChainID, Height: snapshot.Tip().Height, Digest: snapshot.Tip().Digest, Epoch: uint64(n.committee.Epoch()),
-		FinalizedView: uint64(consensusStatus.FinalizedView), BlockTimeMs: head.TimeMs, BaseFee: head.BaseFee, Peers: len(n.network.Peers()),
-		MempoolTxs: txs, MempoolBytes: bytes, Syncing: consensusStatus.Behind, Devnet: n.genesis.Devnet, GenesisDigest: n.genesis.Digest(),
-		NodeKey: n.endpoint.ID(), Version: n.config.Version,
-	}, nil
+	status := api.Status{
+		ChainID: n.genesis.ChainID, Height: snapshot.Tip().Height, Digest: snapshot.Tip().Digest, Epoch: uint64(at.Epoch),
+		FinalizedView: uint64(at.FinalizedView), Signs: at.Signs, Evidence: n.app.evidence.size(), BlockTimeMs: head.TimeMs, BaseFee: head.BaseFee,
+		Peers: len(n.network.Peers()), MempoolTxs: txs, MempoolBytes: bytes, Syncing: at.Behind, Devnet: n.genesis.Devnet,
+		GenesisDigest: n.genesis.Digest(), NodeKey: n.endpoint.ID(), Version: n.config.Version,
+	}
+	if c, ok := n.app.committees.of(at.Epoch); ok {
+		status.CommitteeSize = c.Len()
+	}
+	return status, nil
 }
 
 func (n *Node) closeSnapshot(s *store.Snapshot) {
@@ -129,9 +132,11 @@ func (n *Node) certificate(height chain.Height) (api.Certificate, error) {
 	}
 	proposal := c.Statement.Proposal
 	out := api.Certificate{Bytes: raw, Epoch: uint64(proposal.Round.Epoch), View: uint64(proposal.Round.View), Digest: proposal.Digest}
-	for i := range n.committee.Len() {
-		if c.Has(consensus.Signer(i)) {
-			out.Signers = append(out.Signers, n.committee.Validator(consensus.Signer(i)).Key)
+	if signers, ok := n.app.committees.of(proposal.Round.Epoch); ok {
+		for i := range signers.Len() {
+			if c.Has(consensus.Signer(i)) {
+				out.Signers = append(out.Signers, signers.Validator(consensus.Signer(i)).Key)
+			}
 		}
 	}
 	for at := height; ; at++ {
@@ -283,15 +288,25 @@ func (n *Node) Settlements(_ context.Context, order crypto.Digest) (api.Settleme
 	return out, nil
 }
 
-// Validators returns the current committee.
-func (n *Node) Validators(context.Context) (api.Validators, error) {
-	out := api.Validators{Epoch: uint64(n.committee.Epoch()), Committee: n.committee.Digest(), Quorum: api.Uint64(n.committee.Quorum())}
-	for i, v := range n.validators {
-		member := n.committee.Validator(consensus.Signer(i))
-		out.TotalWeight += api.Uint64(member.Weight)
+// Validators returns the committee of an epoch; 0 is the current one.
+func (n *Node) Validators(_ context.Context, epoch uint64) (api.Validators, error) {
+	if epoch == 0 {
+		epoch = uint64(n.engine.Status().Epoch)
+	}
+	c, ok := n.app.committees.of(consensus.Epoch(epoch))
+	if !ok {
+		return api.Validators{}, fmt.Errorf("the committee of epoch %d is not known, or not any more: %w", epoch, rpc.ErrNotFound)
+	}
+	out := api.Validators{Epoch: epoch, Committee: c.Digest(), Quorum: api.Uint64(c.Quorum())}
+	for i, m := range c.members {
+		stake, ok := chain.Hyper(1).ShareFloor(m.Weight, 1)
+		if !ok {
+			return api.Validators{}, n.app.fault(fmt.Errorf("member %d of epoch %d has weight %d", i, epoch, m.Weight))
+		}
+		out.TotalWeight += api.Uint64(m.Weight)
 		out.Validators = append(out.Validators, api.Validator{
-			Index: i, Name: v.Name, ConsensusKey: v.ConsensusKey, NodeKey: v.NodeKey, Owner: v.Owner, Stake: v.Stake,
-			Weight: api.Uint64(member.Weight), LeaderWeight: api.Uint64(member.LeaderWeight), Endpoint: v.Endpoint,
+			Index: i, Name: m.Name, ConsensusKey: m.ConsensusKey, NodeKey: m.NodeKey, Owner: m.Owner, Stake: stake,
+			Weight: api.Uint64(m.Weight), LeaderWeight: api.Uint64(m.LeaderWeight), Endpoint: m.Endpoint,
 		})
 	}
 	return out, nil
@@ -347,17 +362,4 @@ func (n *Node) Supply(_ context.Context, verify bool) (api.Supply, error) {
 		Unbonding: parts.Unbonding, Rewards: parts.Rewards, Maturing: parts.Maturing, Sum: parts.Total,
 	}
 	return out, nil
-}
-
-// committeeOf returns the committee of the chain's validators, in the order of
-// the state, and the validators.
-func committeeOf(r state.Reader) (*consensus.Committee, []staking.Validator, error) {
-	validators := staking.Validators(r)
-	members := make([]consensus.Validator, len(validators))
-	for i := range validators {
-		weight := validators[i].Weight()
-		members[i] = consensus.Validator{Key: validators[i].ConsensusKey, Weight: weight, LeaderWeight: weight}
-	}
-	committee, err := consensus.NewCommittee(1, members)
-	return committee, validators, err
 }

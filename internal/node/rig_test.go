@@ -10,6 +10,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -83,9 +84,15 @@ func noKernels(t testing.TB) zk.Verifier {
 // transfer is a signed payment of one HYPER.
 func transfer(t testing.TB, from int, nonce uint64, to chain.Address) chain.DecodedTx {
 	t.Helper()
+	return signedBy(t, from, nonce, chain.Transfer{To: to, Amount: chain.Hyper(1)})
+}
+
+// signedBy is a transaction of a user.
+func signedBy(t testing.TB, from int, nonce uint64, messages ...chain.Msg) chain.DecodedTx {
+	t.Helper()
 	tx, err := chain.SignTx(chain.TxBody{
-		ChainID: testChain, Sender: user(from).address(), Nonce: nonce, Expiry: 5_000, GasLimit: chain.GasUnits(100_000),
-		MaxFee: chain.PricePerGas(50), Tip: chain.PricePerGas(2), Messages: chain.Msgs{chain.Transfer{To: to, Amount: chain.Hyper(1)}},
+		ChainID: testChain, Sender: user(from).address(), Nonce: nonce, Expiry: 50_000, GasLimit: chain.GasUnits(1_000_000),
+		MaxFee: chain.PricePerGas(50), Tip: chain.PricePerGas(2), Messages: messages,
 	}, user(from))
 	if err != nil {
 		t.Fatal(err)
@@ -131,9 +138,10 @@ func (r *rig) open() {
 	if err != nil {
 		r.Fatal(err)
 	}
-	if app.committee, _, err = committeeOf(r.store.State()); err != nil {
-		r.Fatal(err)
+	for i := range 4 {
+		app.keys = append(app.keys, keyOf(i, 'c')) // whoever leads
 	}
+	app.log = quiet()
 	app.pool = newPool(mempool.DefaultConfig(), executor, r.store.State(), quiet())
 	app.pool.gossip = func([]byte) {}
 	app.metrics = newMetrics()
@@ -161,20 +169,30 @@ func (r *rig) submit(txs ...chain.DecodedTx) {
 	}
 }
 
+// round is a view of the running epoch.
+func (r *rig) round(v consensus.View) consensus.Round {
+	return consensus.Round{Epoch: staking.EpochOf(r.store.State()).Number, View: v}
+}
+
+// committee is that of the running epoch.
+func (r *rig) committee() *committee {
+	r.Helper()
+	c, ok := r.app.committees.of(r.round(1).Epoch)
+	if !ok {
+		r.Fatal("the state does not know the running epoch's committee")
+	}
+	return c
+}
+
 // keyOfLeader returns the consensus key of a view's leader.
 func (r *rig) keyOfLeader(v consensus.View) crypto.PrivateKey {
 	r.Helper()
-	want := r.app.committee.Validator(r.app.committee.Leader(v)).Key
-	for i := range 4 {
-		if k := keyOf(i, 'c'); k.Public() == want {
-			return k
-		}
+	key, ok := r.app.leaderKey(r.round(v))
+	if !ok {
+		r.Fatal("the leader is nobody")
 	}
-	r.Fatal("the leader is nobody")
-	return crypto.PrivateKey{}
+	return key
 }
-
-func round(v consensus.View) consensus.Round { return consensus.Round{Epoch: 1, View: v} }
 
 // genesisParent is what view 0 stands for.
 func (r *rig) genesisParent() engine.Parent { return engine.Parent{Digest: r.genesis.Digest()} }
@@ -186,8 +204,7 @@ func parentOf(v consensus.View, b consensus.Block) engine.Parent {
 // propose builds a block as the leader of a view.
 func (r *rig) propose(v consensus.View, on engine.Parent) consensus.Block {
 	r.Helper()
-	r.app.key = r.keyOfLeader(v)
-	b, err := r.app.Propose(r.Context(), engine.ProposeRequest{Round: round(v), Parent: on, LastFinalized: on})
+	b, err := r.app.Propose(r.Context(), engine.ProposeRequest{Round: r.round(v), Parent: on, LastFinalized: on})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -195,26 +212,26 @@ func (r *rig) propose(v consensus.View, on engine.Parent) consensus.Block {
 }
 
 func (r *rig) verify(v consensus.View, on engine.Parent, b consensus.Block) error {
-	return r.app.Verify(r.Context(), engine.VerifyRequest{Round: round(v), Parent: on, Block: b})
+	return r.app.Verify(r.Context(), engine.VerifyRequest{Round: r.round(v), Parent: on, Block: b})
 }
 
 // certificate is a quorum's finalization.
 func (r *rig) certificate(v consensus.View, on engine.Parent, b consensus.Block) *consensus.Certificate {
-	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{Round: round(v), Parent: on.View, Digest: b.Digest}}
+	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{Round: r.round(v), Parent: on.View, Digest: b.Digest}}
 	var votes []consensus.Vote
-	for i := range r.app.committee.Len() {
+	for i := range r.committee().Len() {
 		for n := range 4 {
-			if k := keyOf(n, 'c'); k.Public() == r.app.committee.Validator(consensus.Signer(i)).Key {
+			if k := keyOf(n, 'c'); k.Public() == r.committee().Validator(consensus.Signer(i)).Key {
 				votes = append(votes, consensus.SignVote(k, consensus.Signer(i), string(testChain), s))
 			}
 		}
 	}
-	return consensus.Assemble(r.app.committee, s, votes)
+	return consensus.Assemble(r.committee().Committee, s, votes)
 }
 
 func (r *rig) finalize(v consensus.View, on engine.Parent, b consensus.Block) {
 	r.Helper()
-	if err := r.app.Finalize(context.Background(), b, r.certificate(v, on, b)); err != nil {
+	if _, err := r.app.Finalize(context.Background(), b, r.certificate(v, on, b)); err != nil {
 		r.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/replica"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -23,7 +24,11 @@ func (a *application) Verify(ctx context.Context, r engine.VerifyRequest) error 
 		return fmt.Errorf("%w: %w", errInvalid, err)
 	}
 	h := block.Header()
-	leader := a.committee.Validator(a.committee.Leader(r.Round.View)).Key
+	c, ok := a.committees.of(r.Round.Epoch)
+	if !ok {
+		return a.fault(fmt.Errorf("node: the state has no committee of epoch %d, which runs", r.Round.Epoch))
+	}
+	leader := c.Validator(c.Leader(r.Round.View)).Key
 	switch {
 	case h.Epoch != uint64(r.Round.Epoch) || h.View != uint64(r.Round.View):
 		return fmt.Errorf("%w: its round is (%d, %d), proposed in (%d, %d)", errInvalid, h.Epoch, h.View, r.Round.Epoch, r.Round.View)
@@ -176,7 +181,14 @@ func (a *application) verified(block *chain.DecodedBlock) []*chain.VerifiedTx {
 }
 
 // Finalize makes a block and its effects durable.
-func (a *application) Finalize(ctx context.Context, b consensus.Block, certificate *consensus.Certificate) error {
+func (a *application) Finalize(ctx context.Context, b consensus.Block, certificate *consensus.Certificate) ([]replica.Reign, error) {
+	if err := a.commit(ctx, b, certificate); err != nil || !b.Closing {
+		return nil, err
+	}
+	return a.reigns()
+}
+
+func (a *application) commit(ctx context.Context, b consensus.Block, certificate *consensus.Certificate) error {
 	block, err := a.decodedBlock(b)
 	if err != nil {
 		return fmt.Errorf("decoding finalized block %d: %w", b.Height, err)
@@ -217,6 +229,7 @@ func (a *application) Finalize(ctx context.Context, b consensus.Block, certifica
 	}
 	a.advance(done, base)
 	a.pool.finalize(done.height, block.Txs())
+	a.evidence.finalize(a.store.State(), block.Block())
 	return nil
 }
 

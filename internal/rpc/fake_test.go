@@ -184,8 +184,11 @@ func (n *fakeNode) Settlements(_ context.Context, order crypto.Digest) (api.Sett
 	return s, err
 }
 
-func (n *fakeNode) Validators(context.Context) (api.Validators, error) {
-	return api.Validators{Epoch: 1, Validators: []api.Validator{{Name: "v0"}}}, n.fail
+func (n *fakeNode) Validators(_ context.Context, epoch uint64) (api.Validators, error) {
+	if epoch > 2 {
+		return api.Validators{}, fmt.Errorf("epoch %d: %w", epoch, rpc.ErrNotFound)
+	}
+	return api.Validators{Epoch: max(epoch, 1), Validators: []api.Validator{{Name: "v0"}}}, n.fail
 }
 
 func (n *fakeNode) Epoch(_ context.Context, epoch uint64) (api.EpochEnd, error) {

@@ -61,8 +61,9 @@ type Node interface {
 	// nothing is no error.
 	Settlements(ctx context.Context, order crypto.Digest) (api.Settlements, error)
 
-	// Validators returns the current committee.
-	Validators(ctx context.Context) (api.Validators, error)
+	// Validators returns the committee of an epoch, 0 being the current one. The
+	// error wraps ErrNotFound if the state does not know it, or not any more.
+	Validators(ctx context.Context, epoch uint64) (api.Validators, error)
 
 	// Epoch returns how an epoch ended, 0 being the last one that did. The error
 	// wraps ErrNotFound if the epoch goes on, or how it ended is not kept.

@@ -49,7 +49,10 @@ func TestEveryEndpointAnswers(t *testing.T) {
 	if got := into[api.Settlements](t, s.get("/v1/settlements/"+order.String())); got.Cost != chain.Nano(8) || len(got.Settled) != 1 {
 		t.Errorf("settlements: %+v", got)
 	}
-	if got := into[api.Validators](t, s.get("/v1/validators")); len(got.Validators) != 1 {
+	if got := into[api.Validators](t, s.get("/v1/validators?epoch=2")); got.Epoch != 2 {
+		t.Errorf("the committee of epoch 2 is %+v", got)
+	}
+	if got := into[api.Validators](t, s.get("/v1/validators")); got.Epoch != 1 || len(got.Validators) != 1 {
 		t.Errorf("validators: %+v", got)
 	}
 	for path, want := range map[string]uint64{"latest": 7, "3": 3} {

@@ -95,7 +95,7 @@ func (s *service) register(hapi huma.API) {
 	huma.Register(hapi, get("get-account", "/v1/accounts/{address}", "An account, with a proof if asked"), s.account)
 	huma.Register(hapi, get("get-state", "/v1/state/{key}", "A value of the state, with a proof if asked"), s.state)
 	huma.Register(hapi, get("get-settlements", "/v1/settlements/{order}", "What claims of an order did on chain"), s.settlements)
-	huma.Register(hapi, get("get-validators", "/v1/validators", "The committee"), s.validators)
+	huma.Register(hapi, get("get-validators", "/v1/validators", "The committee of an epoch"), s.validators)
 	huma.Register(hapi, get("get-epoch", "/v1/epochs/{epoch}", "How an epoch ended, and who serves in the next"), s.epoch)
 	huma.Register(hapi, get("get-params", "/v1/params", "The rules' numbers"), s.params)
 	huma.Register(hapi, get("get-supply", "/v1/supply", "HYPER minted and burned, and where the rest is"), s.supply)
@@ -125,8 +125,12 @@ func (s *service) status(ctx context.Context, _ *struct{}) (*body[api.Status], e
 	return &body[api.Status]{status}, nil
 }
 
-func (s *service) validators(ctx context.Context, _ *struct{}) (*body[api.Validators], error) {
-	validators, err := s.node.Validators(ctx)
+type validatorsInput struct {
+	Epoch uint64 `query:"epoch" doc:"0: the current one. Past ones are known for as long as evidence of them is taken"`
+}
+
+func (s *service) validators(ctx context.Context, in *validatorsInput) (*body[api.Validators], error) {
+	validators, err := s.node.Validators(ctx, in.Epoch)
 	if err != nil {
 		return nil, s.answer(ctx, "reading the committee", err)
 	}

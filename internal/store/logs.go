@@ -97,6 +97,34 @@ func (l *Logs) Open(epoch consensus.Epoch) (*Log, error) {
 	return log, nil
 }
 
+// Append adds records to the log of an epoch, which is made if it is not there.
+// See Log.Append.
+func (l *Logs) Append(epoch consensus.Epoch, records [][]byte) error {
+	log, err := l.Open(epoch)
+	if err != nil {
+		return err
+	}
+	return log.Append(records)
+}
+
+// Replay calls visit with every record of the log of an epoch. See Log.Replay.
+func (l *Logs) Replay(epoch consensus.Epoch, visit func(record []byte) error) error {
+	log, err := l.Open(epoch)
+	if err != nil {
+		return err
+	}
+	return log.Replay(visit)
+}
+
+// Rewrite replaces the log of an epoch. See Log.Rewrite.
+func (l *Logs) Rewrite(epoch consensus.Epoch, records [][]byte) error {
+	log, err := l.Open(epoch)
+	if err != nil {
+		return err
+	}
+	return log.Rewrite(records)
+}
+
 // Delete removes the log of an epoch for good; it need not be there.
 func (l *Logs) Delete(epoch consensus.Epoch) error {
 	path := l.path(epoch)

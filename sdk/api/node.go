@@ -14,7 +14,10 @@ type Status struct {
 	Height        chain.Height     `json:"height" doc:"of the latest finalized block; 0: genesis"`
 	Digest        crypto.Digest    `json:"digest" doc:"of that block's header, or of genesis"`
 	Epoch         uint64           `json:"epoch"`
-	FinalizedView uint64           `json:"finalized_view"`
+	FinalizedView uint64           `json:"finalized_view" doc:"of the epoch"`
+	CommitteeSize int              `json:"committee_size" doc:"validators of the epoch"`
+	Signs         bool             `json:"signs" doc:"the node votes in the epoch"`
+	Evidence      int              `json:"evidence" doc:"proven breaches of the rules that wait for a block of this node"`
 	BlockTimeMs   chain.TimeMs     `json:"block_time_ms" doc:"of that block"`
 	BaseFee       chain.GasPrice   `json:"base_fee_nhyper" doc:"per gas, of the next block"`
 	Peers         int              `json:"peers"`
@@ -212,7 +215,7 @@ type Validator struct {
 	ConsensusKey crypto.PublicKey `json:"consensus_key"`
 	NodeKey      crypto.PublicKey `json:"node_key"`
 	Owner        chain.Address    `json:"owner"`
-	Stake        chain.Amount     `json:"stake_nhyper"`
+	Stake        chain.Amount     `json:"stake_nhyper" doc:"in whole HYPER, as the committee was made"`
 	Weight       Uint64           `json:"weight" doc:"voting weight"`
 	LeaderWeight Uint64           `json:"leader_weight" doc:"share of the views led"`
 	Endpoint     string           `json:"endpoint" doc:"host:port of its transport"`
