@@ -130,6 +130,12 @@ func TestPreviewIsFrozen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	body.Messages = stakingMessages(node)
+	staking, err := wallet.Preview(&body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += staking
 	order := chain.Order{
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
 		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
@@ -137,6 +143,24 @@ func TestPreviewIsFrozen(t *testing.T) {
 	late := order
 	late.Deadline = 1<<64 - 1
 	golden(t, "preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late))
+}
+
+func stakingMessages(key crypto.PublicKey) chain.Msgs {
+	return chain.Msgs{
+		chain.Bond{ConsensusKey: key, NodeKey: key, Name: "n\n", Endpoint: "a:1", CommissionBps: 505, Amount: chain.Hyper(10_000)},
+		chain.Delegate{Validator: key, Amount: chain.Hyper(5)},
+		chain.Undelegate{Validator: key, Amount: chain.Hyper(4)},
+		chain.Undelegate{Validator: key},
+		chain.Redelegate{From: key, To: key, Amount: chain.Hyper(3)},
+		chain.WithdrawRewards{Validator: key},
+		chain.WithdrawRewards{Validator: key, Restake: true},
+		chain.SetCommission{Validator: key, Bps: 1_000},
+		chain.RotateKeys{Validator: key, ConsensusKey: key, NodeKey: key, Endpoint: "b:2"},
+		chain.Unjail{Validator: key},
+		chain.Affiliate{Validator: key, Node: key},
+		chain.Unaffiliate{Node: key},
+		chain.ReportEvidence{Evidence: make([]byte, 300)},
+	}
 }
 
 func TestPreviewRefusesFeeBeyondAmounts(t *testing.T) {

@@ -244,6 +244,7 @@ func TestGenesis(t *testing.T) {
 		"must vest":         func(g *chain.Genesis) { g.Allocations[1].Vesting = nil },
 		"cliff of one":      func(g *chain.Genesis) { g.Allocations[1].Vesting.CliffMs = 1 },
 		"appears twice":     func(g *chain.Genesis) { g.Validators[1].NodeKey = g.Validators[0].NodeKey },
+		"is below min_self": func(g *chain.Genesis) { g.Params.MinSelfBond = chain.Hyper(25_000_001) },
 		"no validators":     func(g *chain.Genesis) { g.Validators = nil },
 		"ceremony":          func(g *chain.Genesis) { g.InsecureKeys = true },
 		"is unknown": func(g *chain.Genesis) {

@@ -143,6 +143,11 @@ func (g *Genesis) Check() error {
 	if err := g.checkValidators(); err != nil {
 		return fmt.Errorf("chain: genesis: %w", err)
 	}
+	for i, v := range g.Validators {
+		if v.Stake.Less(g.Params.MinSelfBond) {
+			return fmt.Errorf("chain: genesis: validator %d: stake %s is below min_self_bond_nhyper, %s: it would serve for two epochs only", i, v.Stake, g.Params.MinSelfBond)
+		}
+	}
 	if err := g.checkKernels(); err != nil {
 		return fmt.Errorf("chain: genesis: %w", err)
 	}

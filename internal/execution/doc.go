@@ -1,8 +1,11 @@
 // Package execution is (state, block) → (changes, receipts, events).
 //
 // A block is executed in a fixed order: the begin-block list (what has matured,
-// orders past their claim window), its transactions one after the other, the
-// end-block list (tip, burn, base fee, and the check that supply is conserved).
+// stake that is no longer liable, orders past their claim window, then what
+// consensus put into the body: evidence, a finalization, late votes), its
+// transactions one after the other, the end-block list (tip, burn, the end of
+// the epoch if this is its last block, base fee, and the check that supply is
+// conserved).
 // The rules that concern no other module are here: nonce, expiry, gas, fees.
 // The package's own state is under the keys that begin with Prefix:
 //
@@ -29,7 +32,9 @@
 // a record does not decode, or supply is not conserved.
 //
 // An Executor is immutable and safe for concurrent use; one call runs on one
-// goroutine. It does not verify transaction signatures (a chain.VerifiedTx is
-// proof of that), does not check the header's roots, parent or proposer's right
-// to propose, and stores nothing.
+// goroutine. It checks what a header says of its epoch, its committees and
+// whether it closes the epoch, and that the proposer is in the committee. It
+// does not verify transaction signatures (a chain.VerifiedTx is proof of that),
+// does not check the header's roots or parent, nor that the proposer leads its
+// view, and stores nothing.
 package execution

@@ -75,6 +75,40 @@ func everyMessage() chain.Msgs {
 	}
 }
 
+func stakingMessages() chain.Msgs {
+	key, other := testKey(4).Public(), testKey(5).Public()
+	return chain.Msgs{
+		chain.Bond{
+			ConsensusKey: key, Possession: crypto.Signature{1}, NodeKey: other, NodePossession: crypto.Signature{2},
+			Name: "<n>", Endpoint: "a:1", CommissionBps: 10_000, Amount: chain.Nano(math.MaxUint64),
+		},
+		chain.Delegate{Validator: key, Amount: chain.Nano(1)},
+		chain.Undelegate{Validator: key},
+		chain.Redelegate{From: key, To: other, Amount: chain.Nano(2)},
+		chain.WithdrawRewards{Validator: key, Restake: true},
+		chain.SetCommission{Validator: key, Bps: 7},
+		chain.RotateKeys{Validator: key, ConsensusKey: other, Possession: crypto.Signature{3}, NodeKey: key, NodePossession: crypto.Signature{4}, Endpoint: "b:2"},
+		chain.Unjail{Validator: key},
+		chain.Affiliate{Validator: key, Node: other, Consent: crypto.Signature{5}},
+		chain.Unaffiliate{Node: other},
+		chain.ReportEvidence{Evidence: []byte{0, 1, 255}},
+	}
+}
+
+// TestStakingMessagesThroughJSON: every message of staking comes back as it was.
+func TestStakingMessagesThroughJSON(t *testing.T) {
+	for _, m := range stakingMessages() {
+		raw, err := json.Marshal(api.Message{Msg: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back api.Message
+		if err := json.Unmarshal(raw, &back); err != nil || !reflect.DeepEqual(back.Msg, m) {
+			t.Errorf("%s\ncame back as %+v, %v", raw, back.Msg, err)
+		}
+	}
+}
+
 func signed(t testing.TB, body chain.TxBody, signers ...chain.Signer) chain.Tx {
 	t.Helper()
 	tx, err := chain.SignTx(body, signers...)

@@ -1,0 +1,59 @@
+package explorer_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/explorer"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// TestWordsOfStaking: everything that staking does has words, which name whom it
+// is about and how much.
+func TestWordsOfStaking(t *testing.T) {
+	v, other := crypto.PublicKey{0xaa}, crypto.PublicKey{0xbb}
+	who := chain.Address{1}
+	five := chain.Hyper(5)
+	for m, want := range map[chain.Msg][]string{
+		chain.Bond{ConsensusKey: v, Name: "north", Amount: five}: {"becomes validator", v.Short(), "north", "5"},
+		chain.Delegate{Validator: v, Amount: five}:               {"delegates", "5", v.Short()},
+		chain.Undelegate{Validator: v}:                           {"takes everything out of", v.Short()},
+		chain.Redelegate{From: v, To: other, Amount: five}:       {"moves", "5", v.Short(), other.Short()},
+		chain.WithdrawRewards{Validator: v}:                      {"withdraws rewards", v.Short()},
+		chain.SetCommission{Validator: v, Bps: 250}:              {"commission", v.Short(), "2.50 %"},
+		chain.RotateKeys{Validator: v}:                           {"changes the keys", v.Short()},
+		chain.Unjail{Validator: v}:                               {"unjails", v.Short()},
+		chain.Affiliate{Validator: v, Node: other}:               {"affiliates", v.Short()},
+		chain.Unaffiliate{Node: other}:                           {"ends the affiliation"},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
+	}
+	wantWords(t, explorer.MessageWords(who, chain.ReportEvidence{Evidence: []byte{1}}), []string{who.Short(), "reports evidence"})
+	for e, want := range map[chain.Event][]string{
+		chain.ValidatorBonded{Validator: v, Owner: who, Amount: five}:               {v.Short(), who.Short(), "5"},
+		chain.Delegated{Validator: v, Delegator: who, Amount: five}:                 {v.Short(), who.Short(), "5"},
+		chain.Undelegated{Validator: v, Delegator: who, Amount: five}:               {"unbonds", v.Short(), who.Short(), "5"},
+		chain.Redelegated{From: v, To: other, Delegator: who, Amount: five}:         {v.Short(), other.Short(), who.Short(), "5"},
+		chain.RewardsWithdrawn{Validator: v, Account: who, Amount: five}:            {v.Short(), who.Short(), "5"},
+		chain.CommissionSet{Validator: v, Bps: 250, Epoch: 7}:                       {v.Short(), "2.50 % from epoch 7"},
+		chain.KeysRotated{Validator: v, ConsensusKey: other}:                        {v.Short(), other.Short()},
+		chain.ValidatorUnjailed{Validator: v}:                                       {v.Short(), "unjailed"},
+		chain.NodeAffiliated{Validator: v, Node: other}:                             {v.Short(), "counts for"},
+		chain.NodeUnaffiliated{Validator: v, Node: other}:                           {v.Short(), "no longer counts"},
+		chain.ValidatorSlashed{Validator: v, Epoch: 7, Amount: five, Reporter: who}: {v.Short(), "epoch 7", "5", who.Short()},
+		chain.ValidatorJailed{Validator: v, Epoch: 7, Amount: five}:                 {v.Short(), "silent in epoch 7", "5"},
+		chain.EpochClosed{Epoch: 7, Minted: five, Rewards: five}:                    {"Epoch 7 ended", "5"},
+	} {
+		wantWords(t, explorer.EventWords(e), want)
+	}
+}
+
+func wantWords(t *testing.T, got string, want []string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(got, w) {
+			t.Errorf("%q lacks %q", got, w)
+		}
+	}
+}
