@@ -9,8 +9,8 @@
 // effects; Window lets its network goroutines sort out messages before they
 // queue up. An epoch's core starts when the closing block of the epoch before
 // is durable in the application. What arrives of the next epoch before that is
-// kept and taken then. Votes of an epoch that is over are answered with the
-// finalization that ended it. Catch-up by height runs as long as the replica
+// kept and taken then. Who gives up a view of an epoch that is over is told
+// the finalization that ended it. Catch-up by height runs as long as the replica
 // does; there is no mode to enter or to leave. It stops at a closing block until
 // that is executed, because only execution tells the committees above it.
 //

@@ -168,7 +168,7 @@ func TestAStragglersVoteIsAnsweredWithTheEndOfItsEpoch(t *testing.T) {
 	startAll(w)
 	w.run(1000*ms, w.everybodyAt(12))
 	n := w.nodes[0]
-	for round := range 3 {
+	for turn := range 3 {
 		var told []*consensus.Certificate
 		n.effects = func(e replica.Effect) {
 			if s, ok := e.(replica.Send); ok && s.To == nodeKey(3) {
@@ -180,7 +180,11 @@ func TestAStragglersVoteIsAnsweredWithTheEndOfItsEpoch(t *testing.T) {
 			n.step(replica.Received{From: nodeKey(3), Message: consensus.SignVote(consensusKey(3), 3, chainID, s)})
 		}
 		if len(told) != 1 || told[0].Statement.Proposal.Digest != w.final[5] {
-			t.Fatalf("round %d: told %v", round, told)
+			t.Fatalf("turn %d: told %v", turn, told)
+		}
+		late := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{Round: round(1, 9), Digest: w.final[5]}}
+		if way, effects, _ := n.tell(2, vote(2, late)); way != replica.Drop || len(effects) > 0 {
+			t.Fatalf("a late finalize of the old epoch: %d, %v", way, effects)
 		}
 		n.effects = nil
 		w.pass(100 * ms)

@@ -84,8 +84,11 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 	}
 	signer, _ := v.By()
 	how, err := carriageOf(in, r.delegations, ev.From, signer)
+	// Only who gave a view up needs to be told: others hear of the end as it is
+	// broadcast, and their last votes are on the way when it is.
+	_, gaveUp := v.(consensus.Nullify)
 	if e < r.epoch {
-		if how == byOwner {
+		if how == byOwner && gaveUp {
 			r.tell(ev.From, r.finalOf(e))
 		}
 		return
@@ -100,8 +103,8 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 		r.keepEarly(ev, v)
 		return
 	}
-	if final, cert := r.core.LastFinalized(); r.core.Closed() {
-		if v.Statement().View() > final {
+	if r.core.Closed() {
+		if _, cert := r.core.LastFinalized(); gaveUp {
 			r.tell(ev.From, cert)
 		}
 		return

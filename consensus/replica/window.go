@@ -89,11 +89,12 @@ func (w *Window) vote(from crypto.PublicKey, v consensus.Vote) (Admission, error
 	}
 	signer, _ := v.By()
 	how, err := carriageOf(in, w.delegations, from, signer)
+	_, gaveUp := v.(consensus.Nullify)
 	switch {
-	case how == byOwner || how == bySentry && e >= w.epoch:
-		return Pass, nil
-	case e < w.epoch:
+	case e < w.epoch && (how != byOwner || !gaveUp):
 		return Drop, nil
+	case how != uncarried:
+		return Pass, nil
 	}
 	return Drop, err
 }
