@@ -79,8 +79,9 @@ type Core struct {
 	accused  []bool     // by signer: evidence is out
 	evidence []Evidence // of votes one piece per signer
 	halted   bool
-	header   *logHeader // to be written by Start
-	carried  []Evidence // and this
+	header   *logHeader   // to be written by Start
+	carried  []Evidence   // and this
+	floored  *Certificate // and this: the application's floor is above the log
 
 	records [][]byte
 	out     []Effect

@@ -137,7 +137,7 @@ func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 				header.Complete = false
 				c.header = &header
 			}
-			c.at(f.View()).finalization = f
+			c.at(f.View()).finalization, c.floored = f, f
 			c.lastFinalized, c.final = f.View(), f
 		}
 	} else if floor.Digest != cfg.Start {
@@ -331,6 +331,10 @@ func (c *Core) onStart() {
 			c.log(evidenceRecord(e))
 		}
 		c.header, c.carried = nil, nil
+	}
+	if c.floored != nil { // so that the log is never below what is finalized because of it
+		c.log(certificateRecord(c.floored))
+		c.floored = nil
 	}
 	for i := range c.heard {
 		c.heard[i] = c.now

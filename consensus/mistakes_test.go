@@ -242,8 +242,11 @@ func TestAnOldCopyOfTheLogMakesAnObserver(t *testing.T) {
 	}
 	for name, log := range map[string][][]byte{"an old copy": old, "none": nil} {
 		s.log = log
-		for range 2 {
-			s.do("restart")
+		for turn := range 2 {
+			out := s.do("restart")
+			if begun := strings.Contains(out, "append header; certificate finalize 1 on 0 A"); begun != (turn == 0) {
+				t.Fatalf("%s: the floor's certificate comes into the log once, after the header\n%s", name, out)
+			}
 			if s.core.Signs() {
 				t.Fatalf("signs with %s of its log", name)
 			}
