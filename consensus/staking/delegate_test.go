@@ -58,6 +58,27 @@ func TestUnbondingOutlastsTheWindow(t *testing.T) {
 	}
 }
 
+// TestReleaseIsBounded: no more than the caller's bound of the queue leaves in a
+// block, in order; the rest in the next.
+func TestReleaseIsBounded(t *testing.T) {
+	w := newWorld(t, quick(), 1_000, 1_000)
+	for n := 10; n < 20; n++ {
+		w.must(n, chain.Delegate{Validator: id(n % 2), Amount: chain.Hyper(10)})
+		w.must(n, chain.Undelegate{Validator: id(n % 2)})
+	}
+	w.epochs(2)
+	w.now += chain.TimeMs(w.params.UnbondingMs())
+	for _, want := range []int{4, 4, 2, 0} {
+		if events := staking.Release(w.kv, w.env(), 4); len(events) != want {
+			t.Fatalf("%d entries left the queue, want %d", len(events), want)
+		}
+		w.audit()
+	}
+	for n := 10; n < 20; n++ {
+		wantAmount(t, "balance", w.balance(n), chain.Hyper(1_000_000))
+	}
+}
+
 // TestRedelegation: stake moves at once, hops once while it is liable, and is
 // plain stake afterwards.
 func TestRedelegation(t *testing.T) {

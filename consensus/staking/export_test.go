@@ -215,3 +215,10 @@ func SlashForTest(kv state.KV, id ID, e consensus.Epoch, num, den uint64) chain.
 
 // Since is i − j.
 func Since(i, j Index) Index { return i.since(j) }
+
+// Convictable reports whether evidence would convict anybody who is not
+// convicted yet.
+func Convictable(r state.Reader, env *Env, e consensus.Evidence) bool {
+	_, why := accused(r, env, e)
+	return why == nil
+}

@@ -37,13 +37,6 @@ func ReportEvidence(kv state.KV, env *Env, from chain.Address, m chain.ReportEvi
 	return convict(kv, env, e, from)
 }
 
-// Convictable reports whether evidence would convict anybody who is not
-// convicted yet: whether it is worth keeping for a block.
-func Convictable(r state.Reader, env *Env, e consensus.Evidence) bool {
-	_, why := accused(r, env, e)
-	return why == nil
-}
-
 // charge is a member to convict.
 type charge struct {
 	id    ID

@@ -85,8 +85,8 @@ func (p *evidencePool) dropUseless(r state.Reader) {
 	p.items = slices.DeleteFunc(p.items, func(item evidenceItem) bool {
 		members, ok := staking.MembersOf(r, item.Round().Epoch)
 		return !ok || !slices.ContainsFunc(accused(item.Evidence, len(members)), func(s consensus.Signer) bool {
-			v, ok := staking.ValidatorOf(r, members[s].ID)
-			return ok && !v.Tombstoned
+			_, convicted := staking.FaultOf(r, members[s].ID) // one that left is convicted too: its stake still unbonds
+			return !convicted
 		})
 	})
 }
