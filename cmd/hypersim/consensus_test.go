@@ -87,7 +87,7 @@ func TestValidatorsAgreeAndGoOnUnderAllFaults(t *testing.T) {
 		}
 	}
 	for _, l := range []lie{
-		lieShortWeight, lieDuplicate, lieBitmap, lieCommittee, lieStatement, lieSignature, lieBlock, lieAncestry, lieOwnName,
+		lieShortWeight, lieDuplicate, lieBitmap, lieCommittee, lieStatement, lieSignature, lieBlock, lieSkip, lieAncestry, lieOwnName,
 		lieOtherName, lieOld, lieFlood, lieOther, lieDouble, lieNowhere, lieEcho, lieWithheld,
 	} {
 		if r.Lies[string(l)] == 0 {
@@ -119,7 +119,7 @@ func TestFaultsOneByOne(t *testing.T) {
 		if (r.Packets.Cut > 0) != (known.fault == faultPartition || known.fault == faultTwins) {
 			t.Errorf("--faults %s: %d packets cut", known.name, r.Packets.Cut)
 		}
-		if slashable := known.fault&(faultEquivocate|faultFlood|faultTwins) != 0; (len(r.Offences) > 0) != slashable && known.fault != faultForge {
+		if slashable := known.fault&(faultEquivocate|faultFlood|faultTwins|faultForge) != 0; (len(r.Offences) > 0) != slashable {
 			t.Errorf("--faults %s: %v", known.name, r.Offences)
 		}
 		if known.fault&(faultEpoch|faultLostLog) == 0 && int(r.Epochs) != r.Seeds || known.fault == faultEpoch && int(r.Epochs) < 2*r.Seeds {

@@ -103,13 +103,17 @@ func offenceOf(a, b consensus.Statement) offence {
 	return ""
 }
 
+func evidenceID(e consensus.Evidence) crypto.Digest {
+	return crypto.DomainHeader.Hash(consensus.EncodeEvidence(e))
+}
+
 // accuse takes evidence that an honest node's replica reports: it must convict,
 // and nobody but traitors.
 func (w *world) accuse(n *node, e consensus.Evidence) {
 	if !n.honest() {
 		return
 	}
-	id := crypto.DomainHeader.Hash(consensus.EncodeEvidence(e))
+	id := evidenceID(e)
 	if w.accused[id] {
 		return
 	}

@@ -29,7 +29,9 @@ type node struct {
 	wall    time.Duration // how much the wall clock is ahead
 	signed  bool          // the marker of a home whose keys have signed
 	doom    doom
-	backup  []replica.Log // an old copy of the logs
+	backup  []replica.Log                     // an old copy of the logs
+	silent  consensus.Epoch                   // it lost its logs when this epoch had begun somewhere: no vote of it or of an earlier one
+	accused map[crypto.Digest]consensus.Epoch // evidence that it reported and has to report again; looked up only
 	books   map[consensus.Epoch]*notebook
 
 	// Of the present life. A crashed node has no replica.
@@ -58,13 +60,13 @@ const (
 	clockMargin = 1500 // milliseconds that clocks and block times may be wrong by
 	// One of so many finalized blocks has the log rewritten, and another of so
 	// many has it copied.
-	rewriteOneIn = 16
+	rewriteOneIn = 6
 	backupOneIn  = 8
 	retention    = 8
 )
 
 func newNode(w *world, index, who int) *node {
-	n := &node{world: w, index: index, who: who, rand: w.rand.Fork(), watch: w.clock.NewWatch()}
+	n := &node{world: w, index: index, who: who, rand: w.rand.Fork(), watch: w.clock.NewWatch(), accused: map[crypto.Digest]consensus.Epoch{}}
 	n.disk = sim.NewDisk(n.rand.Fork())
 	return n
 }
@@ -297,7 +299,25 @@ func (n *node) step(ev replica.Event) (appends []replica.Append, others []replic
 		}
 		others = append(others, e)
 	}
+	if _, begins := ev.(replica.Start); begins {
+		n.remembers(others)
+	}
 	return appends, others, n.world.out.failure == nil
+}
+
+// remembers asks of a restart that it reports all evidence of its epoch again.
+func (n *node) remembers(effects []replica.Effect) {
+	again := map[crypto.Digest]bool{}
+	for _, e := range effects {
+		if evidence, ok := e.(replica.Evidence); ok {
+			again[evidenceID(evidence.Evidence)] = true
+		}
+	}
+	for id, epoch := range n.accused { // order-free: at most the text of the failure depends on it
+		if epoch == n.replica.Status().Epoch && !again[id] {
+			n.failf(ruleConviction, "evidence %s of epoch %d is forgotten at a restart", id.Short(), epoch)
+		}
+	}
 }
 
 // run calls the replica. A panic is an invariant that it found broken.
@@ -382,6 +402,7 @@ func (n *node) perform(e replica.Effect) bool {
 	case replica.Blame:
 		n.blame(e)
 	case replica.Evidence:
+		n.accused[evidenceID(e.Evidence)] = e.Round().Epoch
 		n.world.accuse(n, e.Evidence)
 	case replica.Enter:
 		n.signer, _ = e.Reign.Committee.IndexOf(n.book(e.Reign.Committee.Epoch()).key)
@@ -473,12 +494,12 @@ func (n *node) finalize(f replica.Finalize) {
 			return
 		}
 		s, err := n.app.write(f.Block, f.Certificate)
+		if n.honest() && s != nil {
+			n.world.witness.finalized(n.index, s)
+		}
 		if err != nil {
 			n.stop(err)
 			return
-		}
-		if n.honest() {
-			n.world.finalized(n, s)
 		}
 		if !n.survives(pointBlockWritten) {
 			return
@@ -488,6 +509,9 @@ func (n *node) finalize(f replica.Finalize) {
 			return
 		}
 		n.app.keep(s, f.Certificate)
+		if n.honest() {
+			n.world.finalized(s)
+		}
 		if !n.survives(pointBlockSynced) {
 			return
 		}
@@ -501,7 +525,11 @@ func (n *node) finalize(f replica.Finalize) {
 
 // maintain rewrites the log now and then, and copies it.
 func (n *node) maintain() {
-	if !n.alive() || n.busy || n.world.plan.faults == 0 {
+	if !n.alive() || n.world.plan.faults == 0 {
+		return
+	}
+	if n.busy {
+		n.life.After(ms, n.maintain)
 		return
 	}
 	if n.rand.Below(rewriteOneIn) == 0 && !n.rewrite(n.replica.Status().Epoch) {
@@ -594,6 +622,9 @@ func (n *node) leave(m consensus.Message) {
 }
 
 func (n *node) says(v consensus.Vote) {
+	if e := v.Statement().Round().Epoch; e <= n.silent {
+		n.failf(ruleVote, "%q of epoch %d, after its logs were lost in epoch %d", v.Statement(), e, n.silent)
+	}
 	n.world.witness.leaves(n.book(v.Statement().Round().Epoch), v)
 	n.world.court.hear(n.who, v)
 }

@@ -81,9 +81,12 @@ func (s series) run(ctx context.Context, messages io.Writer) report {
 		intervals.add(o.intervals)
 		changes.add(o.changes)
 		if o.failure != nil {
-			f := s.failed(ctx, o, len(r.Failures) < shrinkAtMost)
-			r.Failures = append(r.Failures, f)
+			f := s.failed(o)
 			fmt.Fprint(messages, f.text())
+			if len(r.Failures) < shrinkAtMost && s.plan.trace == nil {
+				fmt.Fprint(messages, f.shrink(ctx, s.plan, o))
+			}
+			r.Failures = append(r.Failures, f)
 		}
 		if s.span > 0 && time.Since(news) >= newsEvery {
 			news = time.Now()
@@ -160,27 +163,25 @@ func (p plan) command(seed uint64) string {
 	return text + " --trace"
 }
 
-// failed describes a seed that failed, and shrinks it if asked.
-func (s series) failed(ctx context.Context, o outcome, small bool) failed {
-	f := failed{Seed: o.seed, Rule: string(o.failure.rule), Text: o.failure.String(), Command: s.plan.command(o.seed), Trace: []string{}}
-	if !small || s.plan.trace != nil {
-		return f
-	}
-	p, seed := shrink(ctx, s.plan, o.seed, o.failure.rule)
+// failed describes a seed that failed.
+func (s series) failed(o outcome) failed {
+	return failed{Seed: o.seed, Rule: string(o.failure.rule), Text: o.failure.String(), Command: s.plan.command(o.seed), Trace: []string{}}
+}
+
+func (f *failed) text() string {
+	return fmt.Sprintf("seed %d: %s\n  again: %s\n", f.Seed, f.Text, f.Command)
+}
+
+// shrink adds a smaller plan that fails alike, and returns the text of it.
+func (f *failed) shrink(ctx context.Context, p plan, o outcome) string {
+	p, seed := shrink(ctx, p, o.seed, o.failure.rule)
 	f.Smaller = p.command(seed)
 	var tail tail
 	p.trace = &tail
 	if _, err := simulate(ctx, p, seed); err == nil {
 		f.Trace = tail.lines
 	}
-	return f
-}
-
-func (f failed) text() string {
-	text := fmt.Sprintf("seed %d: %s\n  again: %s\n", f.Seed, f.Text, f.Command)
-	if f.Smaller != "" {
-		text += "  smaller: " + f.Smaller + "\n"
-	}
+	text := "  smaller: " + f.Smaller + "\n"
 	for _, line := range f.Trace {
 		text += "    " + line + "\n"
 	}

@@ -10,7 +10,7 @@ const (
 	// shrinkTries bounds the simulations of one shrinking, and shrinkSeeds those
 	// of one smaller plan: a plan that is smaller draws differently, so its seed
 	// is looked for.
-	shrinkTries = 600
+	shrinkTries = 300
 	shrinkSeeds = 12
 )
 

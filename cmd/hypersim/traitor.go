@@ -17,6 +17,7 @@ type traitor struct {
 	mute    bool      // it says nothing
 	memory  []*packet // what it may send once more
 	cert    *consensus.Certificate
+	below   *consensus.Certificate // an earlier notarization or finalization
 }
 
 // rememberAtMost bounds a traitor's memory.
@@ -33,6 +34,7 @@ const (
 	lieStatement   lie = "certificate of another statement"
 	lieSignature   lie = "certificate with a false signature"
 	lieBlock       lie = "invalid block"
+	lieSkip        lie = "proposal that skips a certified view"
 	lieAncestry    lie = "forged ancestry"
 	lieOwnName     lie = "vote with a false signature"
 	lieOtherName   lie = "vote in another's name"
@@ -122,6 +124,8 @@ func (t *traitor) tell(who int, m consensus.Message) {
 		case t.does(faultForge, 12):
 			t.lies(lieBlock)
 			t.offerAnother(who, m, func(b *toyBlock) { b.Height++ })
+		case t.does(faultForge, 4) && t.skip(who, m):
+			t.lies(lieSkip)
 		case equivocates && who%2 == 0:
 			t.lies(lieOther)
 			t.offerAnother(who, m, func(b *toyBlock) { b.Salt++ })
@@ -155,6 +159,9 @@ func (t *traitor) heard(peer int, m consensus.Message) {
 		return
 	}
 	if c, ok := m.(*consensus.Certificate); ok {
+		if k := c.Statement.Kind; k != consensus.KindNullify && t.node.rand.Below(3) == 0 {
+			t.below = c
+		}
 		t.cert = c
 		t.remember(newPacket(c))
 	}
@@ -225,6 +232,30 @@ func (t *traitor) offerAnother(to int, o consensus.Offer, change func(*toyBlock)
 		}
 	}
 	t.say(to, consensus.Offer{Vote: notarize, Payload: other.Payload})
+}
+
+// skip offers a valid block on a certified view below the true parent, and
+// reports whether there is one: nobody may vote for it who does not know that
+// all views between are nullified.
+func (t *traitor) skip(to int, o consensus.Offer) bool {
+	if t.below == nil || !t.node.alive() {
+		return false
+	}
+	on, p := t.below.Statement.Proposal, o.Vote.Proposal
+	s := t.node.app.states[on.Digest]
+	if s == nil || on.Round.Epoch != p.Round.Epoch || s.epoch != p.Round.Epoch || on.Round.View >= p.Parent {
+		return false
+	}
+	b, err := t.node.app.build(toyBlock{Epoch: p.Round.Epoch, View: p.Round.View, Parent: on.Digest, Salt: t.node.rand.Uint64()}, t.node.wallClock())
+	if err != nil {
+		panic("hypersim: a block on a certified one: " + err.Error())
+	}
+	t.node.world.witness.block(b)
+	p.Parent, p.Digest = on.Round.View, b.Digest
+	if vote, ok := t.sign(consensus.Statement{Kind: consensus.KindNotarize, Proposal: p}).(consensus.Notarize); ok {
+		t.say(to, consensus.Offer{Vote: vote, Payload: b.Payload})
+	}
+	return true
 }
 
 // flood offers everybody dozens of blocks.

@@ -215,17 +215,17 @@ func (w *witness) prove(n *notebook) {
 	n.unproven = nil
 }
 
-// rewritten compares a log that takes the place of another: no vote above the
-// last finalization may be missing.
+// rewritten compares a log that takes the place of another: no vote above its
+// last finalization may be missing, and the finalization is no older.
 func (w *witness) rewritten(old *notebook, records [][]byte) {
 	fresh := newNotebook(old.key, old.epoch, old.start)
 	w.reopen(fresh, records)
-	if fresh.final != old.final {
+	if fresh.final < old.final {
 		w.fail(ruleLog, "a rewritten log has finalized view %d, the old one %d", fresh.final, old.final)
 	}
 	for v, p := range old.pages { // order-free: at most the text of the failure depends on it
 		q := fresh.page(v)
-		if v > old.final && (same(p.notarized, q.notarized) && p.nullified == q.nullified && same(p.finalized, q.finalized)) == false {
+		if v > fresh.final && (same(p.notarized, q.notarized) && p.nullified == q.nullified && same(p.finalized, q.finalized)) == false {
 			w.fail(ruleLog, "a rewritten log forgets a vote in view %d", v)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -135,7 +136,6 @@ func simulate(ctx context.Context, p plan, seed uint64) (outcome, error) {
 	for _, v := range w.reached { // order-free: a sum
 		w.out.views += v
 	}
-	w.out.heights = uint64(len(w.witness.chain))
 	for _, n := range w.nodes {
 		w.out.torn += n.disk.Torn()
 	}
@@ -392,6 +392,9 @@ func (n *node) loseLog() {
 		return
 	}
 	w.realm.muted[n.who] = true
+	if clear(n.accused); n.signed {
+		n.silent = w.out.epochs
+	}
 	old := len(n.backup) > 0 && n.rand.Below(2) == 0 && n.outdated(app)
 	for _, l := range n.logs() {
 		n.disk.Put(logName(l.Epoch))
@@ -505,25 +508,23 @@ func (w *world) observe(n *node) {
 	}
 }
 
-// finalized notes that an honest node finalized a block.
-func (w *world) finalized(n *node, s *state) {
-	known := len(w.witness.chain)
-	w.witness.finalized(n.index, s)
+// finalized notes that an honest node has made a finalized block durable.
+func (w *world) finalized(s *state) {
 	at, ok := w.proposed[s.block.Digest]
 	if !ok {
 		return
 	}
 	w.out.finality = append(w.out.finality, w.clock.Now()-at)
-	if len(w.witness.chain) == known {
+	if s.height <= w.out.heights {
 		return
 	}
-	if w.previous > 0 {
+	if w.out.heights > 0 && s.height == w.out.heights+1 {
 		w.out.intervals = append(w.out.intervals, w.clock.Now()-w.previous)
 		if s.before != nil && s.height == s.startHeight+1 {
 			w.out.changes = append(w.out.changes, w.clock.Now()-w.previous)
 		}
 	}
-	w.previous = w.clock.Now()
+	w.out.heights, w.previous = s.height, w.clock.Now()
 }
 
 // blamed notes whom an honest node blames.
@@ -535,16 +536,12 @@ func (w *world) blamed(n *node, who int, reason string) {
 	w.out.blames[plainly(reason)]++
 }
 
-// plainly leaves out what differs from case to case.
+// quoted and numbered are what differs from case to case.
+var (
+	quoted   = regexp.MustCompile(`"[^"]*"`)
+	numbered = regexp.MustCompile(`\b[0-9a-f]{8}\b|[0-9]+`)
+)
+
 func plainly(reason string) string {
-	plain := strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return '#'
-		}
-		return r
-	}, reason)
-	for strings.Contains(plain, "##") {
-		plain = strings.ReplaceAll(plain, "##", "#")
-	}
-	return plain[:min(len(plain), 70)]
+	return numbered.ReplaceAllString(quoted.ReplaceAllString(reason, "…"), "#")
 }
