@@ -186,7 +186,7 @@ func (d *demoRun) checkSupply(ctx context.Context, burned chain.Amount) (demoSup
 		return demoSupply{}, err
 	}
 	total, ok := supply.Minted.Sub(supply.Burned)
-	if !ok || supply.Minted != chain.TotalSupply || supply.Burned.Less(burned) {
+	if !ok || supply.Minted.Less(chain.TotalSupply) || supply.Burned.Less(burned) { // epochs mint
 		return demoSupply{}, fmt.Errorf("%s minted and %s burned do not fit %s burned by the jobs", supply.Minted, supply.Burned, burned)
 	}
 	return demoSupply{Minted: supply.Minted, Burned: supply.Burned, Total: total}, nil
