@@ -115,6 +115,9 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := deps.Join(c.Context, config); err != nil {
+		return err
+	}
 	n, err := node.New(config, deps)
 	if err != nil {
 		return err

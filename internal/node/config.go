@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
@@ -39,6 +40,7 @@ type Config struct {
 	TLSKey        string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
 	InsecureHTTP  bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
 	Peers         []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
+	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
 	KeepVersions  uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
 	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
@@ -62,6 +64,11 @@ func (c *Config) Check() error {
 	for i, name := range c.ConsensusKeys {
 		if name == "" || slices.Contains(c.ConsensusKeys[:i], name) {
 			return fmt.Errorf("consensus_keys: %q is empty or there twice", name)
+		}
+	}
+	if c.Checkpoint != "" {
+		if _, err := light.ParseCheckpoint(c.Checkpoint); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
 		}
 	}
 	for _, p := range c.Peers {

@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/statesync"
+	"github.com/hypermesh/hypermesh/internal/store"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// Join brings a node without blocks to the chain, if the config names a
+// checkpoint (consensus.md §4, "Joining"): it fetches the state before the last
+// closing block that peers offer, executes that block, and leaves the rest to
+// catch-up. A node that has blocks only has its checkpoint compared with them. Call
+// it between Open and New; if it fails, the dependencies are closed.
+func (d *Deps) Join(ctx context.Context, config Config) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if config.Checkpoint == "" {
+		return nil
+	}
+	checkpoint, err := light.ParseCheckpoint(config.Checkpoint)
+	if err != nil {
+		return err
+	}
+	if _, some := d.Store.Latest(); some {
+		return d.compare(checkpoint)
+	}
+	if err := checkpoint.Check(d.Genesis, chain.TimeMs(time.Now().UnixMilli())); err != nil {
+		return err
+	}
+	peers, err := d.joinPeers(config)
+	if err != nil {
+		return err
+	}
+	mesh, err := transport.NewMesh(d.Endpoint, statesync.JoinerMesh(peers))
+	if err != nil {
+		return fmt.Errorf("making the mesh to join by: %w", err)
+	}
+	var wg sync.WaitGroup
+	connected, disconnect := context.WithCancel(ctx)
+	var errMesh error
+	wg.Go(func() { errMesh = mesh.Run(connected) })
+	began := time.Now()
+	sink := &importSink{store: d.Store}
+	result, err := statesync.Join(ctx, statesync.Config{
+		Genesis: d.Genesis, Checkpoint: checkpoint, Network: joinNetwork{mesh}, Sink: sink, Log: d.Log,
+	})
+	disconnect()
+	wg.Wait()
+	if err := errors.Join(err, errMesh); err != nil {
+		return fmt.Errorf("joining from checkpoint %d: %w", checkpoint.Height, err)
+	}
+	return d.adopt(result, sink, began)
+}
+
+// compare refuses a checkpoint that is of another history than this node's.
+func (d *Deps) compare(c light.Checkpoint) error {
+	if c.ChainID != d.Genesis.ChainID {
+		return c.Check(d.Genesis, c.TimeMs)
+	}
+	end, ok, err := d.Store.EpochEnd(uint64(c.Epoch))
+	if err != nil || !ok {
+		return err // it is ahead of this node, or from before it joined
+	}
+	transition, err := light.DecodeTransition(end.Record)
+	if err != nil {
+		return fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+	}
+	header, err := chain.DecodeHeader(transition.Header)
+	if err != nil {
+		return fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+	}
+	if digest := header.Digest(); digest != c.Digest {
+		return fmt.Errorf("node: epoch %d ended with block %s here, the checkpoint names %s: this home and the checkpoint are of two histories", c.Epoch, digest.Short(), c.Digest.Short())
+	}
+	return nil
+}
+
+// joinPeers returns the config's peers and genesis' validators, without this
+// node.
+func (d *Deps) joinPeers(config Config) ([]transport.NodeAddr, error) {
+	known := map[crypto.PublicKey]bool{d.Endpoint.ID(): true}
+	var peers []transport.NodeAddr
+	add := func(a transport.NodeAddr) {
+		if !known[a.ID] {
+			known[a.ID] = true
+			peers = append(peers, a)
+		}
+	}
+	for _, text := range config.Peers {
+		a, err := transport.ParseNodeAddr(text)
+		if err != nil {
+			return nil, err
+		}
+		add(a)
+	}
+	for _, v := range d.Genesis.Validators {
+		add(transport.NodeAddr{ID: v.NodeKey, Addr: v.Endpoint})
+	}
+	return peers, nil
+}
+
+// joinNetwork is a mesh as package statesync sees it.
+type joinNetwork struct{ *transport.Mesh }
+
+// Peers returns the keys of the connected peers.
+func (n joinNetwork) Peers() []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, p := range n.Stats() {
+		if p.Connected {
+			out = append(out, p.ID)
+		}
+	}
+	return out
+}
+
+// importSink keeps what is fetched in the store.
+type importSink struct {
+	store *store.Store
+	into  *store.Import
+}
+
+// Begin begins with the state before a closing block, or goes on with it.
+func (s *importSink) Begin(closing light.Header) (progress []byte, err error) {
+	goal := closing.Digest()
+	s.into, progress, err = s.store.Import(goal[:], uint64(closing.Height()-1))
+	return progress, err
+}
+
+// Put keeps leaves together with the progress.
+func (s *importSink) Put(leaves []state.Entry, progress []byte) error {
+	return s.into.Put(leaves, progress)
+}
+
+// adopt makes the tree of the fetched state, executes the closing block on it and
+// commits that block as the store's first.
+func (d *Deps) adopt(r statesync.Result, sink *importSink, began time.Time) error {
+	last := r.Ends[len(r.Ends)-1]
+	header, err := last.Closing.Header()
+	if err != nil {
+		return err
+	}
+	for _, end := range r.Ends[:len(r.Ends)-1] {
+		ended, err := end.Closing.Header()
+		if err != nil {
+			return err
+		}
+		if err := sink.into.PutEpoch(store.EpochEnd{Epoch: ended.Epoch, Height: ended.Height, Record: end.Transition}); err != nil {
+			return err
+		}
+	}
+	before := store.Tip{Height: header.Height - 1, Digest: header.Parent, StateRoot: header.StateRoot}
+	tree, err := sink.into.Finish(before, d.Genesis.Digest())
+	if err != nil {
+		return err
+	}
+	transition, err := light.DecodeTransition(last.Transition)
+	if err != nil {
+		return err
+	}
+	first, err := d.executeFirst(r.Raw, transition.Certificate, tree)
+	if err != nil {
+		return fmt.Errorf("executing block %d, which the joiner begins with: %w", header.Height, err)
+	}
+	if err := d.Store.Commit(first); err != nil {
+		return err
+	}
+	d.Fresh = false // epoch 1 is over, and what its log would say is of no use
+	d.Log.Info("joined the chain", "height", header.Height, "epoch", header.Epoch, "took", time.Since(began))
+	return nil
+}
+
+// executeFirst executes a closing block on the imported state.
+func (d *Deps) executeFirst(raw, certificate []byte, before *state.Tree) (store.Finalized, error) {
+	block, err := chain.DecodeBlock(raw, nil)
+	if err != nil {
+		return store.Finalized{}, err
+	}
+	h := block.Header()
+	extras, err := staking.DecodeExtras(&block.Block().Body)
+	if err != nil {
+		return store.Finalized{}, err
+	}
+	txs := chain.VerifyTxs(block.Txs(), runtime.GOMAXPROCS(0))
+	parent := d.Store.State()
+	outcome, err := execution.New(d.Genesis, d.Verifier).Apply(parent, h, extras, txs)
+	if err != nil {
+		return store.Finalized{}, err
+	}
+	tree, err := before.Next(uint64(h.Height), outcome.Changes, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return store.Finalized{}, err
+	}
+	closing, err := closingOf(h, certificate, before, newLayer(parent, outcome.Changes))
+	if err != nil {
+		return store.Finalized{}, err
+	}
+	receipts, _ := outcome.Receipts.EncodeAndRoot()
+	return store.Finalized{
+		Height: h.Height, Digest: block.Digest(), Header: h.Encode(), Block: raw, Certificate: certificate, Receipts: receipts,
+		Changes: outcome.Changes, Tree: tree, Txs: txIDs(block), Orders: orders(block), Closing: closing,
+	}, nil
+}
