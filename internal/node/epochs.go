@@ -127,6 +127,10 @@ func (a *application) startOf(epoch consensus.Epoch) (chain.Height, bool, error)
 		return 0, true, nil
 	}
 	end, ok, err := a.store.EpochEnd(uint64(epoch) - 1)
+	if err != nil || !ok {
+		return 0, false, err
+	}
+	_, ok, err = a.store.Header(end.Height)
 	return end.Height, ok, err
 }
 

@@ -1,0 +1,281 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/statesync"
+	"github.com/hypermesh/hypermesh/internal/store"
+	"github.com/hypermesh/hypermesh/internal/transport"
+)
+
+// producer makes blocks with transfers, epoch after epoch, four to each.
+type producer struct {
+	*rig
+	on    engine.Parent
+	view  consensus.View
+	nonce uint64
+}
+
+func newProducer(t testing.TB) *producer {
+	g := shortEpochs(t)
+	g.Params.EpochMs, g.Params.UnbondDelayMs = 10_000, 600_000
+	r := newRig(t, g)
+	return &producer{rig: r, on: r.genesisParent()}
+}
+
+// block makes the next block, in which three users pay new accounts.
+func (p *producer) block() {
+	p.Helper()
+	for n := range 3 {
+		to := user(1000 + 3*int(p.nonce) + n).address()
+		to[0], to[1] = byte(p.nonce), byte(p.nonce>>8)
+		p.submit(transfer(p, n+1, p.nonce, to))
+	}
+	p.nonce++
+	p.view++
+	b := p.proposeAt(p.view, p.on, 2_500)
+	p.finalize(p.view, p.on, b)
+	p.on = parentOf(p.view, b)
+	if b.Closing {
+		p.on.View, p.view = 0, 0
+	}
+}
+
+func (p *producer) epochs(n int) {
+	p.Helper()
+	for range 4 * n {
+		p.block()
+	}
+}
+
+func (p *producer) checkpoint(epoch uint64) light.Checkpoint {
+	p.Helper()
+	end, ok, err := p.store.EpochEnd(epoch)
+	if err != nil || !ok {
+		p.Fatalf("the end of epoch %d: %v, %v", epoch, ok, err)
+	}
+	transition, err := light.DecodeTransition(end.Record)
+	if err != nil {
+		p.Fatal(err)
+	}
+	h, err := chain.DecodeHeader(transition.Header)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return light.Checkpoint{ChainID: h.ChainID, Epoch: consensus.Epoch(h.Epoch), Height: h.Height, TimeMs: h.TimeMs, Digest: h.Digest(), NextCommittee: h.NextCommittee}
+}
+
+// serve offers the producer's states under a node key; spoil changes answers.
+func (p *producer) serve(key crypto.PrivateKey, spoil func(service uint8, answer []byte)) string {
+	p.Helper()
+	endpoint, err := transport.Open(transport.Config{Key: key, Network: p.genesis.Digest(), ListenAddr: "127.0.0.1:0", Log: quiet()})
+	if err != nil {
+		p.Fatal(err)
+	}
+	config := statesync.NewServer(newSyncSource(p.store), quiet()).Mesh()
+	for i := range config.Services {
+		s := &config.Services[i]
+		honest := s.Respond
+		s.Respond = func(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
+			answer, err := honest(ctx, peer, request)
+			spoil(s.ID, answer)
+			return answer, err
+		}
+	}
+	mesh, err := transport.NewMesh(endpoint, config)
+	if err != nil {
+		p.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := mesh.Run(ctx); err != nil {
+			p.Error(err)
+		}
+	})
+	p.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if err := endpoint.Close(); err != nil {
+			p.Error(err)
+		}
+	})
+	return endpoint.NodeAddr().String()
+}
+
+func honest(uint8, []byte) {}
+
+// journal is a log to look into.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// joiner is an empty node that knows whom to ask.
+func (p *producer) joiner(st *store.Store, log *journal) *Deps {
+	p.Helper()
+	endpoint, err := transport.Open(transport.Config{Key: keyOf(77, 't'), Network: p.genesis.Digest(), ListenAddr: "127.0.0.1:0", Log: quiet()})
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() {
+		if err := endpoint.Close(); err != nil {
+			p.Error(err)
+		}
+	})
+	return &Deps{Genesis: p.genesis, Verifier: noKernels(p), Store: st, Endpoint: endpoint, Log: slog.New(slog.NewTextHandler(log, nil)), Fresh: true}
+}
+
+func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
+	p := newProducer(t)
+	p.epochs(3)
+	liar := keyOf(2, 't')
+	config := Config{Checkpoint: p.checkpoint(1).String(), Peers: []string{
+		p.serve(keyOf(0, 't'), honest),
+		p.serve(keyOf(1, 't'), honest),
+		p.serve(liar, func(service uint8, answer []byte) {
+			if service == statesync.ServiceChunk && len(answer) > 0 {
+				answer[len(answer)/2] ^= 1
+			}
+		}),
+	}}
+	st, err := store.OpenMemory(store.Options{TreeInterval: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &journal{}
+	deps := p.joiner(st, log)
+	done := make(chan error, 1)
+	go func() { done <- deps.Join(t.Context(), config) }()
+	for joined := false; !joined; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			joined = true
+		default:
+			p.block() // the chain goes on
+		}
+	}
+	if text := log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.Public().String()) {
+		t.Errorf("the log does not name the liar:\n%s", text)
+	}
+	p.epochs(1)
+	p.checkJoined(st)
+	if deps.Fresh {
+		t.Error("a node that joined is said to know that its keys never signed")
+	}
+	if err := deps.Join(t.Context(), config); err != nil {
+		t.Errorf("joining again: %v", err)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkJoined lets a node that joined catch up and compares it with the producer.
+func (p *producer) checkJoined(st *store.Store) {
+	p.Helper()
+	tip, ok := st.Latest()
+	if !ok || tip.Height < 12 || tip.Height%4 != 0 {
+		p.Fatalf("the joiner begins at height %d", tip.Height)
+	}
+	r := &rig{TB: p.TB, genesis: p.genesis, store: st}
+	r.open()
+	floor, err := r.app.Last()
+	if err != nil || !floor.Closing || floor.Certificate == nil || len(floor.Reigns) < 2 {
+		p.Fatalf("the floor is %+v: %v", floor, err)
+	}
+	head, _ := p.store.Latest()
+	for height := tip.Height; height <= head.Height; height++ {
+		want, _, err := p.store.Tip(height)
+		if err != nil {
+			p.Fatal(err)
+		}
+		if height > tip.Height {
+			proven, ok, err := p.app.Finalized(uint64(height))
+			if err != nil || !ok {
+				p.Fatal(err)
+			}
+			b, err := r.app.Inspect(proven.Payload)
+			if err != nil {
+				p.Fatal(err)
+			}
+			if _, err := r.app.Finalize(p.Context(), b, proven.Certificate); err != nil {
+				p.Fatal(err)
+			}
+		}
+		if got, ok, err := st.Tip(height); err != nil || !ok || got != want {
+			p.Fatalf("after block %d the joiner is at %+v, the chain at %+v (%v)", height, got, want, err)
+		}
+	}
+	r.close()
+	for epoch := uint64(1); epoch <= 3; epoch++ {
+		want, _, _ := p.store.EpochEnd(epoch)
+		got, ok, err := st.EpochEnd(epoch)
+		if err != nil || !ok || got.Height != want.Height {
+			p.Errorf("the joiner does not know how epoch %d ended: %v", epoch, err)
+		}
+	}
+}
+
+func TestWrongCheckpointsAreRefused(t *testing.T) {
+	p := newProducer(t)
+	p.epochs(1)
+	config := Config{Peers: []string{p.serve(keyOf(0, 't'), honest)}}
+	good := p.checkpoint(1)
+	stale, elsewhere := good, good
+	stale.TimeMs -= 700_000
+	elsewhere.ChainID = "elsewhere"
+	for want, c := range map[string]light.Checkpoint{"too old": stale, "of chain \"elsewhere\"": elsewhere} {
+		st, err := store.OpenMemory(store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Checkpoint = c.String()
+		deps := p.joiner(st, &journal{})
+		if err := deps.Join(t.Context(), config); !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	// A node with blocks compares.
+	other := good
+	other.Digest[0]++
+	for want, c := range map[string]light.Checkpoint{"two histories": other, "of chain \"elsewhere\"": elsewhere} {
+		deps := &Deps{Genesis: p.genesis, Store: p.store}
+		if err := deps.compare(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if err := (&Deps{Genesis: p.genesis, Store: p.store}).compare(good); err != nil {
+		t.Error(err)
+	}
+	bad := DefaultConfig()
+	bad.Checkpoint = "rubbish"
+	if err := bad.Check(); err == nil || !strings.Contains(err.Error(), "checkpoint") {
+		t.Error(err)
+	}
+}
