@@ -52,7 +52,7 @@ func (c Checkpoint) Check(g *chain.Genesis, now chain.TimeMs) error {
 	if c.ChainID != g.ChainID {
 		return refuse("the checkpoint is of chain %.40q, this is %q", string(c.ChainID), string(g.ChainID))
 	}
-	if period := g.Params.UnbondDelayMs; now > c.TimeMs && uint64(now-c.TimeMs) > period {
+	if period := g.Params.UnbondingMs(); now > c.TimeMs && uint64(now-c.TimeMs) > period {
 		age, limit := time.Duration(now-c.TimeMs)*time.Millisecond, time.Duration(period)*time.Millisecond
 		return fmt.Errorf("%w: block %d is %s old, and stake unbonds in %s: whoever was a validator then could since have signed another history with nothing at stake; take a newer checkpoint from somebody you trust",
 			ErrStale, c.Height, age.Round(time.Second), limit)
