@@ -1,7 +1,8 @@
 // Package node composes a validator or a full node: Open, New, Run.
 //
 // Open makes the real dependencies from a Config: store, consensus log, keys,
-// genesis, verifying keys. New puts them together. Run starts in order and stops
+// genesis, verifying keys. Deps.Join brings an empty store to the chain if the
+// config names a checkpoint (join.go). New puts them together. Run starts in order and stops
 // in reverse. The application in the middle (application.go) is what consensus
 // orders blocks of: it proposes, executes, and commits them; everything else
 // carries bytes to it or shows what it committed.
@@ -11,6 +12,8 @@
 //   - the engine's (package engine), which call the application;
 //   - the mesh's (package transport), one per peer and channel, which call
 //     engine.Receive and the pool's gossip handler;
+//   - those of the mesh over which states are served to joiners (package
+//     statesync), one per peer and request;
 //   - the HTTP server's (package rpc), one per request;
 //   - one per executed block, which hashes its changes into the state tree while
 //     the block is voted on (branch.hash);
@@ -26,6 +29,8 @@
 //     later ones supersede it;
 //   - decoded blocks (maxDecoded, maxDecodedBytes): the oldest goes and is decoded
 //     again if asked;
+//   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,
+//     and answers wait for their turn within bounded rates of bytes;
 //   - speculative branches: one with transactions waits until it is at most
 //     maxSpeculation heights above the last finalized block; this node proposes
 //     empty ones after maxOpenViews views without finalization; finalization drops

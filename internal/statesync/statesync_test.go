@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,11 +160,10 @@ func TestJoinGoesOnAfterAKill(t *testing.T) {
 func TestStateThatIsNoLongerKeptIsReplacedByALaterOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, 3, 2)
-		grown := false
+		var chunks atomic.Int32
 		for _, id := range j.network.Peers() {
 			j.network.tamper[id] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
-				if service == statesync.ServiceChunk && !grown && j.network.asked[id] > 20 {
-					grown = true
+				if service == statesync.ServiceChunk && chunks.Add(1) == 30 {
 					j.grow(100)
 					j.grow(200)
 				}
