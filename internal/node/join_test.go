@@ -75,8 +75,9 @@ func (p *producer) checkpoint(epoch uint64) light.Checkpoint {
 	return light.Checkpoint{ChainID: h.ChainID, Epoch: consensus.Epoch(h.Epoch), Height: h.Height, TimeMs: h.TimeMs, Digest: h.Digest(), NextCommittee: h.NextCommittee}
 }
 
-// serve offers the producer's states under a node key; spoil changes answers.
-func (p *producer) serve(key crypto.PrivateKey, spoil func(service uint8, answer []byte)) string {
+// serve offers the producer's states under a node key; spoil sees, and may change,
+// the answers.
+func (p *producer) serve(key crypto.PrivateKey, spoil func(ctx context.Context, service uint8, answer []byte)) string {
 	p.Helper()
 	endpoint, err := transport.Open(transport.Config{Key: key, Network: p.genesis.Digest(), ListenAddr: "127.0.0.1:0", Log: quiet()})
 	if err != nil {
@@ -88,7 +89,7 @@ func (p *producer) serve(key crypto.PrivateKey, spoil func(service uint8, answer
 		honest := s.Respond
 		s.Respond = func(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
 			answer, err := honest(ctx, peer, request)
-			spoil(s.ID, answer)
+			spoil(ctx, s.ID, answer)
 			return answer, err
 		}
 	}
@@ -113,7 +114,7 @@ func (p *producer) serve(key crypto.PrivateKey, spoil func(service uint8, answer
 	return endpoint.NodeAddr().String()
 }
 
-func honest(uint8, []byte) {}
+func honest(context.Context, uint8, []byte) {}
 
 // journal is a log to look into.
 type journal struct {
@@ -152,12 +153,23 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 	p := newProducer(t)
 	p.epochs(3)
 	liar := keyOf(2, 't')
+	lied := make(chan struct{})
+	var once sync.Once
+	polite := func(ctx context.Context, service uint8, _ []byte) { // the liar comes first
+		if service == statesync.ServiceChunk {
+			select {
+			case <-lied:
+			case <-ctx.Done():
+			}
+		}
+	}
 	config := Config{Checkpoint: p.checkpoint(1).String(), Peers: []string{
-		p.serve(keyOf(0, 't'), honest),
-		p.serve(keyOf(1, 't'), honest),
-		p.serve(liar, func(service uint8, answer []byte) {
+		p.serve(keyOf(0, 't'), polite),
+		p.serve(keyOf(1, 't'), polite),
+		p.serve(liar, func(_ context.Context, service uint8, answer []byte) {
 			if service == statesync.ServiceChunk && len(answer) > 0 {
 				answer[len(answer)/2] ^= 1
+				once.Do(func() { close(lied) })
 			}
 		}),
 	}}
