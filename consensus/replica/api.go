@@ -268,14 +268,3 @@ const (
 	Pass                           // to Step, as Received without Blocks
 	PassWithBlock                  // to Step, with the blocks of its payloads
 )
-
-// The functions, for those who write against them:
-//
-//	func DefaultConfig() Config
-//	func Restore(cfg Config, floor Floor, logs []Log) (*Replica, error)
-//	func (r *Replica) Step(now consensus.Micros, ev Event) []Effect
-//	func (r *Replica) Deadline() (consensus.Micros, bool)
-//	func (r *Replica) Status() Status
-//	func (r *Replica) Snapshot(epoch consensus.Epoch) [][]byte   // nil: no such epoch's log is live
-//	func (r *Replica) Window() *Window                           // immutable; a new pointer when it changed
-//	func (w *Window) Admit(from crypto.PublicKey, m consensus.Message) (Admission, error)
