@@ -27,7 +27,7 @@ SIM_MINUTES ?= 60
 
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # bytes that strangers send. An execution count ends more evenly than a time.
-SMOKE_PACKAGES = $(wildcard internal/codec internal/chain consensus nexus/job)
+SMOKE_PACKAGES = $(wildcard internal/codec internal/chain internal/transport consensus nexus/job)
 SMOKE_FUZZTIME = 20000x
 
 GOLANGCI_VERSION = v2.15.0
@@ -99,8 +99,9 @@ fuzz: need ## every fuzz target for FUZZTIME (30s)
 	@$(call fuzz,$$(grep -rlE '^func Fuzz' --include='*_test.go' --exclude-dir=testdata . | xargs -n 1 dirname | sort -u),$(FUZZTIME))
 
 .PHONY: bench
-bench: need ## every Go benchmark
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
+	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
+	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 30m ./cmd/hypermesh
 
 .PHONY: clean
 clean: ## remove what was built

@@ -62,7 +62,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func programs(t *testing.T) (hypermesh, fractal string) {
+func programs(t testing.TB) (hypermesh, fractal string) {
 	t.Helper()
 	dir, err := built()
 	if err != nil {

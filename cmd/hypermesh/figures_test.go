@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/devnet"
+	"github.com/hypermesh/hypermesh/internal/netem"
+	"github.com/hypermesh/hypermesh/internal/node"
+)
+
+// The figures of docs/BENCHMARKS.md: four validator processes on this machine,
+// loaded and asked through their HTTP APIs. Each iteration is one run, and what
+// is reported are medians of runs; `make bench` has five.
+
+const figureValidators = 4
+
+// BenchmarkNetworkFinality200 offers 200 signed transfers a second to all four.
+func BenchmarkNetworkFinality200(b *testing.B) {
+	n := newFigureNet(b, 0)
+	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: 200, Seconds: 15})
+}
+
+// BenchmarkNetworkFinalityDelay50 has a datagram take 50 ms from any node to any
+// other, and submits at one node, whose events it listens to. 200 transfers a
+// second, as without delay.
+func BenchmarkNetworkFinalityDelay50(b *testing.B) {
+	n := newFigureNet(b, 50*time.Millisecond)
+	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC[:1], Rate: 200, Seconds: 15})
+}
+
+// BenchmarkNetworkIdle leaves the network alone for 20 seconds at a time, after
+// it had work for ten. It reports the validator that uses most.
+func BenchmarkNetworkIdle(b *testing.B) {
+	n := newFigureNet(b, 0)
+	work := devnet.BenchOptions{RPC: n.description().RPC, Rate: 200, Seconds: 10}
+	if _, err := devnet.BenchTransfers(b.Context(), work, func(string, float64) {}); err != nil {
+		b.Fatal(err)
+	}
+	rest(b, 5*time.Second)
+	var cores, memory []float64
+	for b.Loop() {
+		before, began := n.usage(b), time.Now()
+		rest(b, 20*time.Second)
+		after, passed := n.usage(b), time.Since(began)
+		var core, mib float64
+		for i := range after {
+			core = max(core, (after[i].cpu-before[i].cpu).Seconds()/passed.Seconds()*100)
+			mib = max(mib, after[i].mib)
+		}
+		b.Logf("%.2f %% of a core, %.1f MiB", core, mib)
+		cores, memory = append(cores, core), append(memory, mib)
+	}
+	b.ReportMetric(median(cores), "%core/validator")
+	b.ReportMetric(median(memory), "MiB/validator")
+	b.ReportMetric(0, "ns/op")
+}
+
+// rest does nothing for a while.
+func rest(b *testing.B, d time.Duration) {
+	b.Helper()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.Context().Done():
+		b.Fatal(b.Context().Err())
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// figureNet is a devnet of validators alone, perhaps with a relay between them.
+type figureNet struct{ network *devnet.Network }
+
+// newFigureNet starts the network; with a delay, everything that validators say
+// to each other goes through a relay that holds it for so long.
+func newFigureNet(b *testing.B, delay time.Duration) *figureNet {
+	b.Helper()
+	program, _ := programs(b)
+	options := devnet.Options{
+		Dir: b.TempDir(), Binary: program, Validators: figureValidators, NoExplorer: true, NoRestart: true,
+		Progress: func(string, float64) {},
+	}
+	up := func() *devnet.Network {
+		network, err := devnet.Up(context.Background(), options, slog.New(slog.DiscardHandler))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return network
+	}
+	network := up()
+	if delay > 0 { // the ports are known now
+		if err := network.Down(); err != nil {
+			b.Fatal(err)
+		}
+		slowDown(b, options.Dir, delay)
+		network = up()
+	}
+	b.Cleanup(func() {
+		if err := network.Down(); err != nil {
+			b.Error(err)
+		}
+	})
+	return &figureNet{network: network}
+}
+
+// slowDown puts a relay between the validators of a network that is down.
+func slowDown(b *testing.B, dir string, delay time.Duration) {
+	b.Helper()
+	var plan struct {
+		BasePort uint16 `json:"base_port"`
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "plan.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &plan)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	loopback := netip.MustParseAddr("127.0.0.1")
+	config := netem.Config{Seed: 1, At: loopback}
+	homes := make([]string, figureValidators)
+	for i := range homes {
+		homes[i] = filepath.Join(dir, fmt.Sprintf("validator-%d", i))
+		config.Nodes = append(config.Nodes, netip.AddrPortFrom(loopback, plan.BasePort+uint16(i)))
+	}
+	relay, err := netem.Open(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := relay.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	relay.SetAllWeather(netem.Weather{Delay: delay - relayCost(b, delay)})
+	for i, home := range homes {
+		var peers []string
+		for j, other := range homes {
+			if i == j {
+				continue
+			}
+			key, err := node.ReadKey(filepath.Join(other, node.NodeKeyFile))
+			if err != nil {
+				b.Fatal(err)
+			}
+			peers = append(peers, fmt.Sprintf("%q", key.Public().String()+"@"+relay.Addr(i, j).String()))
+		}
+		appendTo(b, filepath.Join(home, "config.toml"), "\npeers = ["+strings.Join(peers, ", ")+"]\n")
+	}
+}
+
+// relayCost returns by how much more than its delay the relay holds a datagram
+// from socket to socket here and now, in the median: between two nodes it is to
+// be the delay and no more. At most a millisecond is put down to the relay.
+func relayCost(b *testing.B, delay time.Duration) time.Duration {
+	b.Helper()
+	var ends [2]*net.UDPConn
+	config := netem.Config{Seed: 1, At: netip.MustParseAddr("127.0.0.1")}
+	for i := range ends {
+		var err error
+		if ends[i], err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+			b.Fatal(err)
+		}
+		config.Nodes = append(config.Nodes, ends[i].LocalAddr().(*net.UDPAddr).AddrPort())
+	}
+	relay, err := netem.Open(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	relay.SetAllWeather(netem.Weather{Delay: delay})
+	var taken []float64
+	buf := make([]byte, 2048)
+	for range 41 {
+		began := time.Now()
+		if _, err := ends[0].WriteToUDPAddrPort(buf[:200], relay.Addr(0, 1)); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := ends[1].ReadFromUDPAddrPort(buf); err != nil {
+			b.Fatal(err)
+		}
+		taken = append(taken, time.Since(began).Seconds())
+	}
+	if err := errors.Join(relay.Close(), ends[0].Close(), ends[1].Close()); err != nil {
+		b.Fatal(err)
+	}
+	cost := time.Duration(median(taken)*float64(time.Second)) - delay
+	b.Logf("the relay costs %v beside its delay", cost)
+	return min(max(cost, 0), time.Millisecond)
+}
+
+func appendTo(b *testing.B, path, text string) {
+	b.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (n *figureNet) description() devnet.Description { return n.network.Description() }
+
+// transfers loads the network, once for each iteration.
+func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
+	b.Helper()
+	var p50, p99, interval, committed []float64
+	for b.Loop() {
+		r, err := devnet.BenchTransfers(b.Context(), o, func(string, float64) {})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if r.Rejected > 0 {
+			b.Errorf("%d transfers were rejected", r.Rejected)
+		}
+		b.Logf("%.0f/s offered, %.0f/s committed, finality %.1f ms p50, %.1f ms p99, block interval %.1f ms p50, %.1f ms p99",
+			r.OfferedPerSecond, r.CommittedPerSecond, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99)
+		p50, p99 = append(p50, r.Finality.P50), append(p99, r.Finality.P99)
+		interval, committed = append(interval, r.BlockInterval.P50), append(committed, r.CommittedPerSecond)
+	}
+	b.ReportMetric(median(p50), "p50-ms")
+	b.ReportMetric(median(p99), "p99-ms")
+	b.ReportMetric(median(interval), "interval-ms")
+	b.ReportMetric(median(committed), "tx/s")
+	b.ReportMetric(0, "ns/op")
+}
+
+// usage is what a process has used: processor time since its start, and resident
+// memory now.
+type usage struct {
+	cpu time.Duration
+	mib float64
+}
+
+// usage reads /proc (proc(5)) of every validator.
+func (n *figureNet) usage(b *testing.B) []usage {
+	b.Helper()
+	const ticksPerSecond = 100 // USER_HZ, the same on every Linux architecture that Go knows
+	var out []usage
+	for _, p := range n.description().Processes {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+		if err != nil {
+			b.Fatal(err)
+		}
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third on
+		number := func(field int) int64 {
+			v, err := strconv.ParseInt(string(fields[field-3]), 10, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return v
+		}
+		out = append(out, usage{
+			cpu: time.Duration(number(14)+number(15)) * time.Second / ticksPerSecond,
+			mib: float64(number(24)) * float64(os.Getpagesize()) / (1 << 20),
+		})
+	}
+	return out
+}
