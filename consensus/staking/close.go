@@ -90,7 +90,7 @@ func (c *closing) jailSilent() {
 			continue
 		}
 		room -= m.Weight
-		lost := slash(c.kv, m.ID, c.epoch.Number, part{uint64(c.env.Params.SilenceBps), wholeBps})
+		lost := slash(c.kv, m.ID, m.Owner, c.epoch.Number, part{uint64(c.env.Params.SilenceBps), wholeBps}).all
 		tokens.Burn(c.kv, lost)
 		v, _ = ValidatorOf(c.kv, m.ID)
 		v.JailedUntil = chain.TimeMs(sound(checked.Add(uint64(c.env.Now), max(c.env.Params.JailMs, 1))))

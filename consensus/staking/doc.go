@@ -48,7 +48,10 @@
 //     is liable for chain.Params.UnbondingMs after that: longer than two epochs
 //     and the evidence window. Evidence of an epoch is taken for as long after its
 //     end, to the millisecond.
-//  6. A validator is convicted once, whatever is reported of it later. Whether
+//  6. A validator has one conviction. What is reported of it later changes that
+//     only if it is worse: of an earlier epoch, or with more of the weight. So
+//     neither the order in which faults become known, nor a small fault that is
+//     reported to cover a great one, changes what is lost. Whether
 //     two signed statements exclude each other is package consensus' to say: it
 //     compares content, never signature bytes, and only within one round.
 //  7. Stake that moved is liable for both validators, and cannot move on, or

@@ -209,7 +209,7 @@ func (a *audit) conserved() error {
 
 // SlashForTest slashes num / den and burns it.
 func SlashForTest(kv state.KV, id ID, e consensus.Epoch, num, den uint64) chain.Events {
-	tokens.Burn(kv, slash(kv, id, e, part{num, den}))
+	tokens.Burn(kv, slash(kv, id, chain.Address{}, e, part{num, den}).all)
 	return nil
 }
 

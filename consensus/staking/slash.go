@@ -1,6 +1,8 @@
 package staking
 
 import (
+	"encoding/binary"
+
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
@@ -8,15 +10,33 @@ import (
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// Fault is a conviction. A validator has at most one: it is out for ever, and
-// what it did in other rounds changes nothing.
+// Fault is a validator's conviction. It is out for ever, and has one record:
+// what else it did adds nothing, unless it was earlier, when stake stood behind
+// it that has left since, or when more of the weight was its own. Otherwise
+// whoever is about to be convicted of a great fault would report a small one of
+// its own before.
 type Fault struct {
 	_       struct{} `cbor:",toarray"`
-	Epoch   consensus.Epoch
-	View    consensus.View
-	Weight  uint64 // the validator's, in the epoch's committee
-	Total   uint64 // the committee's
-	RatePpm uint64 // what it has lost of its stake at the time, in 1/1,000,000
+	Owner   chain.Address
+	Epoch   consensus.Epoch // of its earliest fault that is known
+	View    consensus.View  // of the same
+	Last    consensus.Epoch // of the fault with the greatest part of the weight
+	Weight  uint64          // the validator's, in that epoch's committee
+	Total   uint64          // that committee's
+	RatePpm uint64          // what it has lost of its stake since Epoch, in 1/1,000,000
+}
+
+// with returns the record with one more fault in it, and whether that makes it
+// worse.
+func (f Fault) with(g Fault) (worse Fault, ok bool) {
+	worse = f
+	if g.Epoch < f.Epoch {
+		worse.Epoch, worse.View = g.Epoch, g.View
+	}
+	if rateOf(g.Weight, g.Total) > rateOf(f.Weight, f.Total) {
+		worse.Last, worse.Weight, worse.Total = g.Last, g.Weight, g.Total
+	}
+	return worse, worse != f
 }
 
 // FaultOf returns a validator's conviction, and false if it has none.
@@ -37,13 +57,26 @@ func ReportEvidence(kv state.KV, env *Env, from chain.Address, m chain.ReportEvi
 	return convict(kv, env, e, from)
 }
 
+// Charged is the record of a validator if a member of an epoch's committee is
+// convicted of a round of the epoch, and whether that is worse than what is on
+// record. The evidence is not looked at.
+func Charged(r state.Reader, members []Member, s consensus.Signer, round consensus.Round) (Fault, bool) {
+	m := &members[s]
+	fault := Fault{Owner: m.Owner, Epoch: round.Epoch, View: round.View, Last: round.Epoch, Weight: m.Weight, Total: weightOf(members)}
+	known, ok := FaultOf(r, m.ID)
+	if !ok {
+		return fault, true
+	}
+	return known.with(fault)
+}
+
 // charge is a member to convict.
 type charge struct {
 	id    ID
 	fault Fault
 }
 
-// accused verifies evidence and returns the charges that are new.
+// accused verifies evidence and returns the charges that change a record.
 func accused(r state.Reader, env *Env, e consensus.Evidence) ([]charge, *chain.Rejection) {
 	round := e.Round()
 	if until, over := expiry(r, env, round.Epoch); over {
@@ -57,12 +90,10 @@ func accused(r state.Reader, env *Env, e consensus.Evidence) ([]charge, *chain.R
 	if err != nil {
 		return nil, chain.Reject("%v", err)
 	}
-	total := weightOf(members)
 	var charges []charge
 	for _, s := range signers {
-		m := &members[s]
-		if _, known := FaultOf(r, m.ID); !known {
-			charges = append(charges, charge{m.ID, Fault{Epoch: round.Epoch, View: round.View, Weight: m.Weight, Total: total}})
+		if fault, worse := Charged(r, members, s, round); worse {
+			charges = append(charges, charge{members[s].ID, fault})
 		}
 	}
 	if len(charges) == 0 {
@@ -101,14 +132,21 @@ func convict(kv state.KV, env *Env, e consensus.Evidence, reporter chain.Address
 	if why != nil {
 		return nil, why
 	}
+	var events chain.Events
 	for _, c := range charges {
+		if known, ok := FaultOf(kv, c.id); ok && c.fault.Epoch < known.Epoch {
+			// What left before the fault on record, but not before this one, has lost
+			// nothing yet.
+			lost := slashLeft(kv, c.id, known.Owner, reach(c.fault.Epoch), reach(known.Epoch), part{known.RatePpm, wholePpm})
+			events = append(events, settle(kv, env, reporter, c, lost))
+		}
 		state.Save(kv, faultKey(c.id), c.fault)
 		if v, ok := ValidatorOf(kv, c.id); ok {
 			v.Tombstoned, v.FactorBps = true, 0
 			state.Save(kv, ValidatorKey(c.id), v)
 		}
 	}
-	return level(kv, env, reporter), nil
+	return append(events, level(kv, env, reporter)...), nil
 }
 
 // level raises what every validator convicted of a fault within the window has
@@ -119,7 +157,7 @@ func level(kv state.KV, env *Env, reporter chain.Address) chain.Events {
 	var recent []found[Fault]
 	company := uint64(0)
 	for _, f := range list[Fault](kv, prefix, prefix, 0) {
-		if _, over := expiry(kv, env, f.record.Epoch); !over {
+		if _, over := expiry(kv, env, f.record.Last); !over {
 			recent = append(recent, f)
 			company += f.record.Weight // at most the supply for each epoch of the window
 		}
@@ -133,18 +171,36 @@ func level(kv state.KV, env *Env, reporter chain.Address) chain.Events {
 		}
 		// What is left after the earlier slash loses so much that the whole has
 		// lost the rate.
-		lost := slash(kv, id, fault.Epoch, part{rate - fault.RatePpm, wholePpm - fault.RatePpm})
+		lost := slash(kv, id, fault.Owner, fault.Epoch, part{rate - fault.RatePpm, wholePpm - fault.RatePpm})
 		fault.RatePpm = rate
 		state.Save(kv, f.key, fault)
-		reward := sound(lost.ShareFloor(uint64(env.Params.ReporterBps), wholeBps))
-		tokens.Credit(kv, reporter, reward)
-		tokens.Burn(kv, less(lost, reward))
-		events = append(events, chain.ValidatorSlashed{
-			Validator: id, Epoch: uint64(fault.Epoch), View: uint64(fault.View), RatePpm: uint32(rate),
-			Amount: lost, Reporter: reporter, Reward: reward,
-		})
+		events = append(events, settle(kv, env, reporter, charge{id, fault}, lost))
 	}
 	return events
+}
+
+// loss is what a slash took.
+type loss struct {
+	all chain.Amount
+	own chain.Amount // of it, out of the owner's stake where it was or in the queue; at most
+}
+
+func (l loss) plus(all, own chain.Amount) loss { return loss{sum(l.all, all), sum(l.own, own)} }
+
+// settle gives a reporter its share of what was lost, and burns the rest. The
+// share is at most half of what the owner itself lost: else a validator with
+// little stake of its own would report itself for a share of its delegators'.
+func settle(kv state.KV, env *Env, reporter chain.Address, c charge, lost loss) chain.ValidatorSlashed {
+	reward := sound(lost.all.ShareFloor(uint64(env.Params.ReporterBps), wholeBps))
+	if most := chain.Nano(lost.own.Nano() / 2); most.Less(reward) {
+		reward = most
+	}
+	tokens.Credit(kv, reporter, reward)
+	tokens.Burn(kv, less(lost.all, reward))
+	return chain.ValidatorSlashed{
+		Validator: c.id, Epoch: uint64(c.fault.Epoch), View: uint64(c.fault.View), RatePpm: uint32(c.fault.RatePpm),
+		Amount: lost.all, Reporter: reporter, Reward: reward,
+	}
 }
 
 // rateOf returns ⌈3 · company / total⌉ in 1/1,000,000, at most the whole.
@@ -173,26 +229,46 @@ func (p part) of(n uint64) uint64 {
 
 func (p part) ofAmount(a chain.Amount) chain.Amount { return chain.Nano(p.of(a.Nano())) }
 
+// reach returns the first epoch such that stake which left a validator in it
+// served in an epoch: the weight of stake that leaves serves for another epoch.
+func reach(e consensus.Epoch) consensus.Epoch { return max(e, 1) - 1 }
+
 // slash takes a part of all stake that may have stood behind a validator's votes
-// in an epoch: what it has, what left it since the epoch before, and what moved
-// from it to others since then, because the weight of stake that leaves serves
-// for another epoch. It returns how much that was.
-func slash(kv state.KV, id ID, e consensus.Epoch, p part) chain.Amount {
-	var lost chain.Amount
+// since an epoch: what it has, and what left it or moved from it to others since
+// the epoch before.
+func slash(kv state.KV, id ID, owner chain.Address, e consensus.Epoch, p part) loss {
+	var lost loss
 	if v, ok := ValidatorOf(kv, id); ok {
-		lost = p.ofAmount(v.Stake)
-		v.Stake = less(v.Stake, lost)
+		cut, own := p.ofAmount(v.Stake), v.SelfBond()
+		v.Stake = less(v.Stake, cut)
 		state.Save(kv, ValidatorKey(id), v)
+		lost = lost.plus(cut, less(own, v.SelfBond()))
 	}
-	from := max(e, 1) - 1
-	for _, f := range list[Pool](kv, keyOf(kindUnbonding, id[:]), UnbondingKey(id, from), 0) {
+	left := slashLeft(kv, id, owner, reach(e), 1<<64-1, p)
+	return lost.plus(left.all, left.own)
+}
+
+// slashLeft takes a part of the stake that left a validator, or moved from it to
+// others, in an epoch from the first on and before the end.
+func slashLeft(kv state.KV, id ID, owner chain.Address, first, end consensus.Epoch, p part) loss {
+	var lost loss
+	for _, f := range list[Pool](kv, keyOf(kindUnbonding, id[:]), UnbondingKey(id, first), 0) {
+		e := consensus.Epoch(binary.BigEndian.Uint64(f.key[34:]))
+		if e >= end {
+			break
+		}
 		pool := f.record
 		cut := p.ofAmount(pool.Stake)
-		pool.Stake, lost = less(pool.Stake, cut), sum(lost, cut)
+		shares, _ := state.Load[uint64](kv, QueueKey(e, id, owner)) // none: zero
+		own := sound(cut.ShareFloor(shares, pool.Shares))
+		pool.Stake, lost = less(pool.Stake, cut), lost.plus(cut, own)
 		state.Save(kv, f.key, pool)
 	}
-	for _, f := range list[hopPool](kv, keyOf(kindHopPool, id[:]), keyOf(kindHopPool, id[:], big(uint64(from))), 0) {
-		lost = sum(lost, slashHops(kv, f, p))
+	for _, f := range list[hopPool](kv, keyOf(kindHopPool, id[:]), keyOf(kindHopPool, id[:], big(uint64(first))), 0) {
+		if consensus.Epoch(binary.BigEndian.Uint64(f.key[34:])) >= end {
+			break
+		}
+		lost = lost.plus(slashHops(kv, f, p), chain.Amount{})
 	}
 	return lost
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
 )
 
 // shortEpochs is a genesis whose epochs take one second.
@@ -215,6 +216,13 @@ func TestEvidencePool(t *testing.T) {
 	p.finalize(r.store.State(), &chain.Block{Body: body})
 	if got := p.offer(r.store.State()); len(got) != 1 || got[0].Round().View != 9 {
 		t.Errorf("%d pieces are offered after one is on the chain", len(got))
+	}
+	// Who takes all of its stake out has no record any more; what left is liable.
+	gone := state.NewOverlay(r.store.State())
+	_, members, _ := staking.CommitteeOf(gone, 1)
+	gone.Delete(staking.ValidatorKey(members[2].ID))
+	if got := p.offer(gone); len(got) != 1 {
+		t.Errorf("%d pieces are offered against a validator that is gone", len(got))
 	}
 	for view := range consensus.View(2 * maxEvidence) {
 		p.add(doubleVote(t, c, 3, view+1))

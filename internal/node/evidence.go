@@ -80,13 +80,14 @@ func (p *evidencePool) finalize(r state.Reader, b *chain.Block) {
 }
 
 // dropUseless forgets evidence of epochs that the state knows no more, and such
-// that convicts nobody who is not convicted. The caller holds p.mu.
+// that makes nobody's record worse. That a validator is gone is no reason: what
+// left it is liable. The caller holds p.mu.
 func (p *evidencePool) dropUseless(r state.Reader) {
 	p.items = slices.DeleteFunc(p.items, func(item evidenceItem) bool {
 		members, ok := staking.MembersOf(r, item.Round().Epoch)
 		return !ok || !slices.ContainsFunc(accused(item.Evidence, len(members)), func(s consensus.Signer) bool {
-			_, convicted := staking.FaultOf(r, members[s].ID) // one that left is convicted too: its stake still unbonds
-			return !convicted
+			_, worse := staking.Charged(r, members, s, item.Round())
+			return worse
 		})
 	})
 }
