@@ -133,22 +133,18 @@ func (l *chaosLoad) checkBalance(t *testing.T) {
 	l.end()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	account := l.settled(t, ctx, l.net.nodes[0])
-	got := account.Balance().Nano()
-	if got < uint64(len(l.final)) || got > uint64(l.tried) {
-		t.Errorf("%d transfers arrived, %d were seen final, %d tried", got, len(l.final), l.tried)
+	for _, v := range l.net.up() {
+		got := l.settled(t, ctx, v).Balance().Nano()
+		if got < uint64(len(l.final)) || got > uint64(l.tried) {
+			t.Errorf("node %d proves that %d transfers arrived, %d were seen final, %d tried", v.index, got, len(l.final), l.tried)
+		}
 	}
 	ids := slices.Clone(l.final)
 	slices.SortFunc(ids, func(a, b chain.TxID) int { return bytes.Compare(a[:], b[:]) })
 	if unique := slices.Compact(ids); len(unique) != len(l.final) {
 		t.Errorf("%d transfers were final, %d of them different", len(l.final), len(unique))
 	}
-	for _, v := range l.net.up() {
-		if proven := l.settled(t, ctx, v); proven.Balance() != account.Balance() {
-			t.Errorf("node %d proves that %s arrived, node 0 %s", v.index, proven.Balance(), account.Balance())
-		}
-	}
-	t.Logf("%d transfers arrived, %d of them seen final, of %d tried", got, len(l.final), l.tried)
+	t.Logf("%d transfers tried, %d seen final", l.tried, len(l.final))
 }
 
 // settled returns the sink as a node proves it after everything that was final when

@@ -274,6 +274,7 @@ func TestChaosOfFour(t *testing.T) {
 		{"kill all again, which start at once", maybe, killed(0, everybody(4)...)},
 		{"partition 2|2 for 10 s", stands, partitioned(10*time.Second, 0, 1, 0, 1)},
 		{"partition 2|2 for 25 s", stands, partitioned(25*time.Second, 0, 0, 1, 1)},
+		{"partition 1|3 for 45 s", goesOn, partitioned(45*time.Second, 1, 1, 0, 1)},
 		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
 		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
 		{"full disk of the data", maybe, fullDisk(3)},
@@ -285,7 +286,7 @@ func TestChaosOfFour(t *testing.T) {
 // TestChaosOfSeven breaks a network of seven, of which it can lose two.
 func TestChaosOfSeven(t *testing.T) {
 	endToEnd(t)
-	n := newChaosNet(t, chaosShape{validators: 7})
+	n := newChaosNet(t, chaosShape{validators: 7, disks: map[int]chaosDisk{4: {"data", inFile}, 6: {"data", inMemory}}})
 	n.run(t, []chaosFault{
 		{"nothing", goesOn, func(t *testing.T, _ *chaosNet) { lasts(t, 3*time.Second) }},
 		{"disconnect two for 10 s", goesOn, disconnected(10*time.Second, 1, 5)},
@@ -295,8 +296,11 @@ func TestChaosOfSeven(t *testing.T) {
 		{"kill all", stands, killed(time.Second, everybody(7)...)},
 		{"partition 3|4 for 10 s", stands, partitioned(10*time.Second, 0, 1, 0, 1, 0, 1, 1)},
 		{"three islands for 10 s", stands, partitioned(10*time.Second, 0, 0, 1, 1, 2, 2, 2)},
+		{"one's disk hangs for 5 s", goesOn, hanging(5*time.Second, 5*time.Second, 4)},
+		{"full disk of the data", maybe, fullDisk(6)},
 		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
 		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
+		{"the previous build", goesOn, previousBuild(1)},
 	})
 }
 
