@@ -327,8 +327,9 @@ func setParams(t *testing.T, path string, params map[string]any) {
 	}
 }
 
-// chaosDiskMiB is enough for a node's data, and not much more.
-const chaosDiskMiB = 128
+// What each kind of disk holds, in MiB: enough for a node's data with what the
+// database reserves ahead.
+var chaosDiskMiB = [...]int{inMemory: 256, inFile: 1024}
 
 // mountDisk gives a part of a node's home a small disk. A machine without loop
 // devices has none in a file.
@@ -340,10 +341,10 @@ func (n *chaosNet) mountDisk(t *testing.T, v *chaosNode, disk chaosDisk) {
 	}
 	switch disk.kind {
 	case inMemory:
-		command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", chaosDiskMiB), n.prefix+"disk", at)
+		command(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%dm", chaosDiskMiB[inMemory]), n.prefix+"disk", at)
 	case inFile:
 		image := filepath.Join(n.dir, fmt.Sprintf("disk-%d", v.index))
-		command(t, "truncate", "--size", fmt.Sprintf("%dM", chaosDiskMiB), image)
+		command(t, "truncate", "--size", fmt.Sprintf("%dM", chaosDiskMiB[inFile]), image)
 		command(t, "mkfs.ext4", "-q", image)
 		if out, err := exec.Command("mount", "-o", "loop", image, at).CombinedOutput(); err != nil {
 			t.Logf("no loop device: %v: %s", err, out)
