@@ -353,6 +353,9 @@ var (
 func fullDisk(i int) func(*testing.T, *chaosNet) {
 	return func(t *testing.T, n *chaosNet) {
 		v := n.nodes[i]
+		v.stop(t)
+		n.start(t, v) // so that the database has not reserved much ahead
+		n.recovered(t)
 		position := len(v.logSince(t, 0))
 		ballast := filepath.Join(v.disk, "ballast")
 		written, err := fillDisk(ballast)
