@@ -59,7 +59,7 @@ func TestStateBeforeTheEndOfAnEpochStays(t *testing.T) {
 			h := newHistory(s)
 			closings := map[int]uint64{5: 1, 6: 2, 17: 3, 30: 4}
 			for height := range 40 {
-				f := store.Finalized{}
+				var f store.Finalized
 				if epoch, ends := closings[height]; ends {
 					f = h.closing(t, epoch)
 				} else {
