@@ -78,7 +78,8 @@ spec: ## the formal model of consensus, exhaustively (two minutes)
 	@$(SPEC)
 
 .PHONY: sim
-sim: build ## simulated validators with every fault, for SIM_MINUTES (60)
+sim: need ## simulated validators with every fault, for SIM_MINUTES (60)
+	$(GO) build -trimpath -o bin/hypersim ./cmd/hypersim
 	bin/hypersim consensus --seed $(SIM_SEED) --for $(SIM_MINUTES)m --validators 4 --views 100 --faults all
 
 .PHONY: race
