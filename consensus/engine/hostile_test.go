@@ -34,8 +34,8 @@ func TestReceiveRefusesByNameAndBlocksTheSender(t *testing.T) {
 			message consensus.Message
 		}{
 			"the connection of signer 2": {2, nullify},
-			"vote of signer 1":          {3, offer(1)},
-			"its leader is":             {1, offer(1)},
+			"vote of signer 1":           {3, offer(1)},
+			"its leader is":              {1, offer(1)},
 		} {
 			err := r.engine.Receive(key(m.from, 'n').Public(), m.message.Channel(), consensus.EncodeMessage(m.message))
 			if err == nil || !strings.Contains(err.Error(), want) {

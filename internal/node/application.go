@@ -33,6 +33,10 @@ const (
 	// node proposes empty blocks: those that come to nothing stay in memory, and
 	// in the log, until one is final.
 	maxOpenViews = 64
+	// pace is the least time between two blocks while fewer than fullPace
+	// transactions wait: at low load, more blocks cost more and say no more.
+	pace     = 10 * time.Millisecond
+	fullPace = 64
 	// maxClockLead is how far a block's time may be ahead of the local clock.
 	maxClockLead = 500 * time.Millisecond
 )
@@ -321,8 +325,11 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		content.budget = execution.Budget{}
 	} else {
 		content.extras.Evidence = a.evidence.offer(a.store.State())
-		if r.Idle > 0 && len(content.extras.Evidence) == 0 {
-			a.pool.await(ctx, r.Idle, content.included)
+		if len(content.extras.Evidence) == 0 {
+			a.pool.await(ctx, r.Idle, 1, content.included)
+		}
+		if rest := pace - time.Since(time.UnixMilli(int64(parent.timeMs))); rest > 0 {
+			a.pool.await(ctx, min(rest, pace), fullPace, content.included)
 		}
 	}
 	if err := ctx.Err(); err != nil {

@@ -191,16 +191,13 @@ func (p *pool) selection(included func(chain.TxID) bool) func() (*chain.Verified
 	}
 }
 
-// await returns when a transaction that is not included waits, when idle has
-// passed, or when ctx ends.
-func (p *pool) await(ctx context.Context, idle time.Duration, included func(chain.TxID) bool) {
-	timer := time.NewTimer(idle)
+// await returns when enough transactions that are not included wait, when the time
+// has passed, or when ctx ends.
+func (p *pool) await(ctx context.Context, limit time.Duration, enough int, included func(chain.TxID) bool) {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		p.mu.Lock()
-		_, waiting := p.txs.Select(included)()
-		grown := p.grown
-		p.mu.Unlock()
+		grown, waiting := p.waiting(enough, included)
 		if waiting {
 			return
 		}
@@ -212,6 +209,20 @@ func (p *pool) await(ctx context.Context, idle time.Duration, included func(chai
 			return
 		}
 	}
+}
+
+// waiting reports whether so many transactions that are not included wait, and
+// returns a channel that is closed when there are more.
+func (p *pool) waiting(enough int, included func(chain.TxID) bool) (<-chan struct{}, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := p.txs.Select(included)
+	for range enough {
+		if _, ok := next(); !ok {
+			return p.grown, false
+		}
+	}
+	return p.grown, true
 }
 
 // drop removes what no later block can take either. A nonce or a fee that does
