@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -532,7 +531,7 @@ func certificate(t *testing.T, from, to time.Time, holder crypto.PrivateKey) tls
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: ed25519.PrivateKey(holder.Standard())}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: holder.Standard()}
 }
 
 var (
