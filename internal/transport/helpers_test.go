@@ -88,9 +88,15 @@ func pair(t testing.TB) (dialed, accepted *transport.Conn) {
 // eventually waits until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
+	within(t, 15*time.Second, what, cond)
+}
+
+// within waits until cond holds, for so long at most.
+func within(t testing.TB, patience time.Duration, what string, cond func() bool) {
+	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(15 * time.Second)
+	limit := time.After(patience)
 	for !cond() {
 		select {
 		case <-tick.C:
