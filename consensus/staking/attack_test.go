@@ -1,11 +1,13 @@
 package staking_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // TestSmallFaultShieldsNothing: whoever moves its stake away after a fault, and
@@ -81,4 +83,44 @@ func TestNobodyGainsByItsOwnConviction(t *testing.T) {
 		t.Errorf("the owner loses %s, the reporter gets %s", lost, won)
 	}
 	w.audit()
+}
+
+// TestItemsAreCounted: a block that carries more than it may is refused before
+// anything in it is verified, and a leader that is offered more makes a block
+// that decodes.
+func TestItemsAreCounted(t *testing.T) {
+	stakes := []uint64{1_000_000}
+	for range 39 {
+		stakes = append(stakes, 1_000)
+	}
+	w := newWorld(t, quick(), stakes...)
+	heavy, _, _ := w.signer(1, id(0))
+	w.view = 40
+	var late []consensus.Vote
+	for _, v := range []consensus.View{37, 38} {
+		if err := w.begin(1, staking.Extras{Finalization: w.finalization(v, int(heavy))}); err != nil {
+			t.Fatal(err)
+		}
+		for s := range 40 {
+			if s != int(heavy) {
+				late = append(late, w.lateVote(v, s, byte(v)))
+			}
+		}
+	}
+	_, members, _ := staking.CommitteeOf(w.kv, 1)
+	kept, _, err := staking.TakeExtras(w.kv, &staking.Block{Env: *w.env(), View: 42, Members: members}, staking.Extras{LateVotes: late})
+	if err == nil || !strings.Contains(err.Error(), "late votes: 78, limit 64") || len(kept.LateVotes) != staking.MaxLateVotes {
+		t.Errorf("kept %d of 78: %v", len(kept.LateVotes), err)
+	}
+	var body chain.Body
+	kept.Put(&body)
+	block := chain.Block{Body: body}
+	block.Header.TxRoot, block.Header.ExtraRoot = chain.ListRoot(crypto.DomainTxRoot, nil), body.ExtraRoot()
+	if _, err := chain.DecodeBlock(block.Encode(), nil); err != nil {
+		t.Errorf("the leader's block: %v", err)
+	}
+	many := chain.Body{Evidence: make([][]byte, staking.MaxEvidence+1)}
+	if _, err := staking.DecodeExtras(&many); err == nil || !strings.Contains(err.Error(), "5 pieces of evidence") {
+		t.Errorf("five pieces: %v", err)
+	}
 }

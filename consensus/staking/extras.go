@@ -18,10 +18,14 @@ type Extras struct {
 	LateVotes    []consensus.Vote       // finalize votes of the header's epoch
 }
 
-// DecodeExtras reads the consensus items of a body. Signatures are not looked
-// at.
+// DecodeExtras reads the consensus items of a body, of which there may not be
+// more than a block takes: TakeExtras looks at every one. Signatures are not
+// looked at.
 func DecodeExtras(b *chain.Body) (Extras, error) {
 	var x Extras
+	if len(b.Evidence) > MaxEvidence || len(b.LateVotes) > MaxLateVotes {
+		return Extras{}, fmt.Errorf("%d pieces of evidence and %d late votes, limits %d and %d", len(b.Evidence), len(b.LateVotes), MaxEvidence, MaxLateVotes)
+	}
 	for i, raw := range b.Evidence {
 		e, err := consensus.DecodeEvidence(raw)
 		if err != nil {
@@ -70,6 +74,9 @@ type Block struct {
 const (
 	// MaxEvidence is how much evidence a block takes.
 	MaxEvidence = 4
+	// MaxLateVotes is how many late votes a block takes, as chain.DecodeBlock
+	// does.
+	MaxLateVotes = 64
 	// voteWindow is for how many views votes are credited, and voteLag how far
 	// back a view must be: a proposer gains nothing by waiting for votes.
 	voteWindow = 32
@@ -127,6 +134,10 @@ func TakeExtras(kv state.KV, b *Block, x Extras) (kept Extras, events chain.Even
 		}
 	}
 	for i, v := range x.LateVotes {
+		if len(kept.LateVotes) == MaxLateVotes {
+			refuse("late votes", fmt.Errorf("%d, limit %d", len(x.LateVotes), MaxLateVotes))
+			break
+		}
 		if err := c.late(v); err != nil {
 			refuse(fmt.Sprintf("late vote %d", i), err)
 			continue
