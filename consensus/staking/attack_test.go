@@ -124,3 +124,53 @@ func TestItemsAreCounted(t *testing.T) {
 		t.Errorf("five pieces: %v", err)
 	}
 }
+
+// TestDustHoldsNoPlace: validators of which next to nothing is left stand for
+// committees no more, and come back with their self-bond; a full roll takes who
+// has more than the poorest on it.
+func TestDustHoldsNoPlace(t *testing.T) {
+	w := newWorld(t, quick(), 1_000, 1_000)
+	w.must(9, w.bondOf(9, 9, chain.Hyper(100)))
+	w.must(8, chain.Delegate{Validator: id(9), Amount: chain.Hyper(1)})
+	w.epochs(3)
+	w.must(9, chain.Undelegate{Validator: id(9)})
+	w.must(8, chain.Undelegate{Validator: id(9), Amount: chain.Nano(hyper - 1)})
+	for range 4 {
+		w.epochs(1)
+		w.audit()
+	}
+	if w.validator(9).Stake != chain.Nano(1) || staking.Registered(w.kv) != 2 {
+		t.Errorf("%d on the roll", staking.Registered(w.kv))
+	}
+	node := keyOf('p', 0)
+	w.must(9, chain.Affiliate{Validator: id(9), Node: node.Public(), Consent: node.Sign(crypto.DomainAffiliation, chain.AffiliationPayload(testChain, id(9)))})
+	staking.CountBurned(w.kv, node.Public(), chain.Hyper(10))
+	if got := staking.ResourceOf(w.kv, id(9)).Burned; !got.IsZero() {
+		t.Errorf("%s counts for the time after", got)
+	}
+	w.refused(9, chain.Unjail{Validator: id(9)}, "self-bond of validator")
+	w.must(9, chain.Delegate{Validator: id(9), Amount: chain.Hyper(200)})
+	w.must(9, chain.Unjail{Validator: id(9)})
+	w.audit()
+	w.epochs(2)
+	if _, _, in := w.signer(w.env().Epoch, id(9)); !in || staking.Registered(w.kv) != 3 {
+		t.Errorf("serves: %v, %d on the roll", in, staking.Registered(w.kv))
+	}
+}
+
+func TestFullRoll(t *testing.T) {
+	p := quick()
+	p.MaxValidators = 2
+	w := newWorld(t, p, 1_000, 1_000)
+	for n := 2; n < staking.MaxRegistered; n++ {
+		w.must(n%40, w.bondOf(n%40, 100+n, chain.Hyper(101+uint64(n%2))))
+	}
+	w.refused(9, w.bondOf(9, 9, chain.Hyper(101)), "none that does not serve has less than 101 HYPER")
+	w.must(9, w.bondOf(9, 9, chain.Hyper(102)))
+	w.must(9, chain.Delegate{Validator: id(9), Amount: chain.Hyper(2_000)})
+	w.epochs(2)
+	w.audit()
+	if _, _, in := w.signer(3, id(9)); !in || staking.Registered(w.kv) != staking.MaxRegistered {
+		t.Errorf("serves: %v, %d on the roll", in, staking.Registered(w.kv))
+	}
+}

@@ -21,7 +21,7 @@ type closing struct {
 	epoch      Epoch
 	members    []Member // of the epoch's committee
 	seen       seen
-	validators []Validator // every one, by ascending ID
+	validators []Validator // on the roll, by ascending ID; the members that are bonded are
 	changed    []bool      // of validators, by index
 	index      map[ID]int  // of validators
 	events     chain.Events
@@ -29,8 +29,9 @@ type closing struct {
 
 // CloseEpoch ends the epoch with its last block, in this order: the silent are
 // jailed; rewards are minted and divided; commissions change; resource factors
-// are made; the committee of the epoch after the next is chosen; what nobody can
-// be convicted by any more is forgotten; the next epoch begins.
+// are made; the committee of the epoch after the next is chosen; who cannot serve
+// leaves the roll; what nobody can be convicted by any more is forgotten; the
+// next epoch begins.
 func CloseEpoch(kv state.KV, env *Env) chain.Events {
 	c := &closing{kv: kv, env: env, epoch: EpochOf(kv), index: map[ID]int{}}
 	members, ok := MembersOf(kv, c.epoch.Number)
@@ -39,7 +40,7 @@ func CloseEpoch(kv state.KV, env *Env) chain.Events {
 		c.seen = seen{Signers: bitmapOf(c.members), Leaders: bitmapOf(c.members)}
 	}
 	c.jailSilent()
-	c.validators = Validators(kv)
+	c.validators = candidates(kv)
 	c.changed = make([]bool, len(c.validators))
 	for i := range c.validators {
 		c.index[c.validators[i].ID] = i
@@ -47,6 +48,7 @@ func CloseEpoch(kv state.KV, env *Env) chain.Events {
 	minted, given := c.reward()
 	c.renew()
 	digest, chosen := c.elect()
+	c.strike()
 	for i := range c.validators {
 		if c.changed[i] {
 			state.Save(kv, ValidatorKey(c.validators[i].ID), c.validators[i])
@@ -188,6 +190,23 @@ func (c *closing) elect() (digest [32]byte, members []Member) {
 		panic(&state.Fault{Op: fmt.Sprintf("making the committee of epoch %d", c.epoch.Number+2), Err: err})
 	}
 	return made, members
+}
+
+// strike takes off the roll who was convicted or has not enough of its own, and
+// serves no more: a nHYPER of a forgetful delegator would keep it there for ever.
+func (c *closing) strike() {
+	serve := serving(c.kv, c.epoch.Number+1, c.epoch.Number+2)
+	for i := range c.validators {
+		v := &c.validators[i]
+		if serve[v.ID] || !v.Tombstoned && v.Weight() > 0 && !v.SelfBond().Less(c.env.Params.MinSelfBond) {
+			continue
+		}
+		if !v.Tombstoned && v.JailedUntil == 0 {
+			c.events = append(c.events, chain.ValidatorJailed{Validator: v.ID, Epoch: uint64(c.epoch.Number), UntilMs: c.env.Now})
+		}
+		strike(c.kv, c.env, v)
+		c.changed[i] = true
+	}
 }
 
 // forget drops what the epoch counted, and the committees of epochs whose

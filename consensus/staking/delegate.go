@@ -164,7 +164,10 @@ func retire(kv state.KV, v *Validator, purse *Purse) {
 	kv.Delete(PurseKey(v.ID))
 	kv.Delete(ValidatorKey(v.ID))
 	kv.Delete(resourceKey(v.ID))
-	countRegistered(kv, -1)
+	if onRoll(kv, v.ID) {
+		kv.Delete(rollKey(v.ID))
+		countRegistered(kv, -1)
+	}
 }
 
 // Undelegate takes stake out of a validator into the unbonding queue.

@@ -17,7 +17,8 @@
 //	'v' 'c' ‖ validator                       → Validator *
 //	'v' 'p' ‖ validator                       → Purse: rewards not withdrawn *
 //	'v' 'k' ‖ consensus or node key           → the validator whose it is or was
-//	'v' 'i'                                   → how many validators are bonded
+//	'v' 'l' ‖ validator                       → on the roll: stands for committees
+//	'v' 'i'                                   → how many do
 //	'v' 'd' ‖ account ‖ validator             → Delegation
 //	'v' 'n' ‖ account                         → how many 'd' and 'g' it has
 //	'v' 'u' ‖ validator ‖ epoch               → Pool: stake that left in the epoch *
@@ -64,7 +65,8 @@
 // rounding leaves stays with the shares that remain, or in the pot; a reward's
 // index has 64 fractional bits, so that a step leaves less than a nHYPER.
 //
-// Everything is bounded: MaxRegistered validators, MaxPositions of an account,
+// Everything is bounded: MaxRegistered validators on the roll (a committee's
+// members are on it, others while they could serve), MaxPositions of an account,
 // MaxTargets of redelegation per validator and epoch, 64 epochs of unbonding
 // (chain.Params.Check), MaxAffiliates, MaxEvidence per block, one entry of the
 // queue per account, validator and epoch.

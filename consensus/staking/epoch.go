@@ -153,6 +153,7 @@ func Genesis(kv state.KV, g *chain.Genesis) (chain.Amount, error) {
 		if why := addPosition(kv, v.Owner); why != nil {
 			return chain.Amount{}, fmt.Errorf("staking: validator %d: %s", i, why.Reason())
 		}
+		state.Save(kv, rollKey(record.ID), record.ID)
 		countRegistered(kv, 1)
 		members = append(members, memberOf(&record))
 	}

@@ -16,6 +16,8 @@ var (
 	Spread  = spread
 	RateOf  = rateOf
 	FreeNow = free
+
+	Registered = registered
 )
 
 // Times is what an index is for a number of shares.
@@ -163,8 +165,13 @@ func (a *audit) counters() error {
 	if len(a.positions) > 0 {
 		return fmt.Errorf("%d accounts have positions that are not counted", len(a.positions))
 	}
-	if n := registered(a.r); int(n) != len(Validators(a.r)) {
-		return fmt.Errorf("%d validators are counted, there are %d", n, len(Validators(a.r)))
+	if n := registered(a.r); int(n) != len(candidates(a.r)) {
+		return fmt.Errorf("%d validators are counted, there are %d", n, len(candidates(a.r)))
+	}
+	for _, v := range Validators(a.r) {
+		if !onRoll(a.r, v.ID) && !v.Tombstoned && v.JailedUntil == 0 {
+			return fmt.Errorf("validator %s is not on the roll and may serve", v.ID.Short())
+		}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ const (
 	kindEnded      = 'h'
 	kindRegistered = 'i'
 	kindKey        = 'k'
+	kindRoll       = 'l'
 	kindCommittee  = 'm'
 	kindPositions  = 'n'
 	kindHopPool    = 'o'
@@ -94,6 +95,7 @@ func endedKey(e consensus.Epoch) []byte         { return keyOf(kindEnded, big(ui
 func positionsKey(a chain.Address) []byte       { return keyOf(kindPositions, a[:]) }
 func tallyKey(s consensus.Signer) []byte        { return keyOf(kindTally, []byte{byte(s >> 8), byte(s)}) }
 func votesKey(v consensus.View) []byte          { return keyOf(kindVotes, big(uint64(v))) }
+func rollKey(id ID) []byte                      { return keyOf(kindRoll, id[:]) }
 func affiliateKey(node crypto.PublicKey) []byte { return keyOf(kindAffiliate, node[:]) }
 func resourceKey(id ID) []byte                  { return keyOf(kindResource, id[:]) }
 
@@ -145,7 +147,7 @@ type Validator struct {
 	SelfShares   uint64 // of Shares, the owner's
 	Commission   Commission
 	FactorBps    uint16          // resource factor r in 1/10,000; at most MaxFactorBps
-	JailedUntil  chain.TimeMs    // not zero: out of committees until it unjails itself, then or later
+	JailedUntil  chain.TimeMs    // not zero: out of committees until it unjails itself, then or later; so is who left the roll
 	Tombstoned   bool            // it was convicted: out for ever
 	Rotated      consensus.Epoch // in which its keys changed last
 }
@@ -255,6 +257,18 @@ func Validators(r state.Reader) []Validator {
 		list = append(list, state.Decode[Validator](key, value))
 	}
 	return list
+}
+
+// candidates returns the validators on the roll, by ascending ID.
+func candidates(r state.Reader) []Validator {
+	prefix := []byte{Prefix, kindRoll}
+	roll := list[ID](r, prefix, prefix, 0) // MaxRegistered bounds it
+	out := make([]Validator, len(roll))
+	for i, f := range roll {
+		v, ok := ValidatorOf(r, f.record)
+		out[i] = sound(v, ok)
+	}
+	return out
 }
 
 // ValueOf says what the record under a key of this package holds.

@@ -96,7 +96,7 @@ func Unaffiliate(kv state.KV, from, nodeOwner chain.Address, m chain.Unaffiliate
 // the validator that the node is affiliated with, if any.
 func CountBurned(kv state.KV, node crypto.PublicKey, burned chain.Amount) {
 	id, ok := AffiliationOf(kv, node)
-	if !ok || burned.IsZero() {
+	if !ok || burned.IsZero() || !onRoll(kv, id) {
 		return
 	}
 	r := ResourceOf(kv, id)

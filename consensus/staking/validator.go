@@ -8,8 +8,9 @@ import (
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// MaxRegistered is how many validators are bonded at once: the end of an epoch
-// looks at all of them.
+// MaxRegistered is how many validators stand for committees at once: the end of
+// an epoch looks at all of them. They are on the roll; the others are bonded and
+// nothing more.
 const MaxRegistered = 1_024
 
 // Env is the block that staking's rules are applied in.
@@ -25,9 +26,6 @@ type Env struct {
 func Bond(kv state.KV, env *Env, from chain.Address, m chain.Bond) (chain.Event, *chain.Rejection) {
 	if least := chain.Nano(max(env.Params.MinSelfBond.Nano(), MinDelegation.Nano())); m.Amount.Less(least) {
 		return nil, chain.Reject("bond of %s, the least is %s", m.Amount, least)
-	}
-	if n := registered(kv); n >= MaxRegistered {
-		return nil, chain.Reject("%d validators are bonded, the limit", n)
 	}
 	keys := keyPair{m.ConsensusKey, m.Possession, m.NodeKey, m.NodePossession}
 	if why := keys.check(env, from); why != nil {
@@ -46,7 +44,9 @@ func Bond(kv state.KV, env *Env, from chain.Address, m chain.Bond) (chain.Event,
 		ID: id, ConsensusKey: m.ConsensusKey, NodeKey: m.NodeKey, Owner: from, Name: m.Name, Endpoint: m.Endpoint,
 		Commission: Commission{Bps: m.CommissionBps, NextBps: m.CommissionBps}, Rotated: env.Epoch,
 	})
-	countRegistered(kv, 1)
+	if why := enroll(kv, env, id, m.Amount); why != nil {
+		return nil, why
+	}
 	if why := addStake(kv, from, id, m.Amount); why != nil {
 		return nil, why
 	}
@@ -90,6 +90,63 @@ func registered(r state.Reader) uint64 {
 
 func countRegistered(kv state.KV, by int) {
 	state.Save(kv, keyOf(kindRegistered), registered(kv)+uint64(by))
+}
+
+func onRoll(r state.Reader, id ID) bool {
+	_, ok := r.Get(rollKey(id))
+	return ok
+}
+
+// enroll puts a validator on the roll. If that is full, the poorest that does
+// not serve makes room for whoever has more: otherwise the roll could be filled
+// for good with what costs next to nothing.
+func enroll(kv state.KV, env *Env, id ID, stake chain.Amount) *chain.Rejection {
+	if n := registered(kv); n >= MaxRegistered {
+		poorest, ok := poorestCandidate(kv, env)
+		if !ok || !poorest.Stake.Less(stake) {
+			return chain.Reject("%d validators stand for committees, the limit, and none that does not serve has less than %s", n, stake)
+		}
+		strike(kv, env, &poorest)
+		state.Save(kv, ValidatorKey(poorest.ID), poorest)
+	}
+	state.Save(kv, rollKey(id), id)
+	countRegistered(kv, 1)
+	return nil
+}
+
+// poorestCandidate returns who has least of those on the roll that are in no
+// committee which is known, the lowest ID among equals.
+func poorestCandidate(r state.Reader, env *Env) (poorest Validator, ok bool) {
+	serve := serving(r, env.Epoch, env.Epoch+1)
+	for _, v := range candidates(r) {
+		if !serve[v.ID] && (!ok || v.Stake.Less(poorest.Stake)) {
+			poorest, ok = v, true
+		}
+	}
+	return poorest, ok
+}
+
+// serving returns who is in the committees of some epochs.
+func serving(r state.Reader, epochs ...consensus.Epoch) map[ID]bool {
+	out := map[ID]bool{}
+	for _, e := range epochs {
+		members, _ := MembersOf(r, e) // none: nobody
+		for i := range members {
+			out[members[i].ID] = true
+		}
+	}
+	return out
+}
+
+// strike takes a validator, which the caller saves, off the roll. It comes back
+// by Unjail.
+func strike(kv state.KV, env *Env, v *Validator) {
+	kv.Delete(rollKey(v.ID))
+	countRegistered(kv, -1)
+	v.FactorBps = 0
+	if v.JailedUntil == 0 {
+		v.JailedUntil = max(env.Now, 1)
+	}
 }
 
 // owned returns a validator that the sender owns.
@@ -156,7 +213,8 @@ func RotateKeys(kv state.KV, env *Env, from chain.Address, m chain.RotateKeys) (
 	return chain.KeysRotated{Validator: v.ID, ConsensusKey: v.ConsensusKey, NodeKey: v.NodeKey, Endpoint: v.Endpoint}, nil
 }
 
-// Unjail lets a validator back into committees after its wait.
+// Unjail lets a validator back into committees after its wait, and onto the roll
+// if it left that.
 func Unjail(kv state.KV, env *Env, from chain.Address, m chain.Unjail) (chain.Event, *chain.Rejection) {
 	v, why := owned(kv, m.Validator, from)
 	if why != nil {
@@ -171,6 +229,11 @@ func Unjail(kv state.KV, env *Env, from chain.Address, m chain.Unjail) (chain.Ev
 		return nil, chain.Reject("validator %s is jailed until %d ms, it is %d", v.ID.Short(), v.JailedUntil, env.Now)
 	case v.SelfBond().Less(env.Params.MinSelfBond):
 		return nil, chain.Reject("self-bond of validator %s is %s, the least is %s", v.ID.Short(), v.SelfBond(), env.Params.MinSelfBond)
+	}
+	if !onRoll(kv, v.ID) {
+		if why := enroll(kv, env, v.ID, v.Stake); why != nil {
+			return nil, why
+		}
 	}
 	v.JailedUntil = 0
 	state.Save(kv, ValidatorKey(v.ID), v)

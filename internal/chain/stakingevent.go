@@ -104,8 +104,9 @@ type ValidatorSlashed struct {
 	Reward    Amount           `json:"reward_nhyper"`
 }
 
-// ValidatorJailed says that a validator was silent for an epoch, lost Amount,
-// and is out of committees until it unjails itself, UntilMs or later.
+// ValidatorJailed says that a validator was silent for an epoch and lost Amount,
+// or that it served no more and had not enough of its own, with no Amount. It is
+// out of committees until it unjails itself, UntilMs or later.
 type ValidatorJailed struct {
 	_         struct{}         `cbor:",toarray"`
 	Validator crypto.PublicKey `json:"validator"`
