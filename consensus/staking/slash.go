@@ -137,7 +137,7 @@ func convict(kv state.KV, env *Env, e consensus.Evidence, reporter chain.Address
 		if known, ok := FaultOf(kv, c.id); ok && c.fault.Epoch < known.Epoch {
 			// What left before the fault on record, but not before this one, has lost
 			// nothing yet.
-			lost := slashLeft(kv, c.id, known.Owner, reach(c.fault.Epoch), reach(known.Epoch), part{known.RatePpm, wholePpm})
+			lost := slashLeft(kv, c.id, known.Owner, leaving{reach(c.fault.Epoch), reach(known.Epoch)}, part{known.RatePpm, wholePpm})
 			events = append(events, settle(kv, env, reporter, c, lost))
 		}
 		state.Save(kv, faultKey(c.id), c.fault)
@@ -244,17 +244,20 @@ func slash(kv state.KV, id ID, owner chain.Address, e consensus.Epoch, p part) l
 		state.Save(kv, ValidatorKey(id), v)
 		lost = lost.plus(cut, less(own, v.SelfBond()))
 	}
-	left := slashLeft(kv, id, owner, reach(e), 1<<64-1, p)
+	left := slashLeft(kv, id, owner, leaving{reach(e), 1<<64 - 1}, p)
 	return lost.plus(left.all, left.own)
 }
 
+// leaving is the epochs from the first on and before the end.
+type leaving struct{ first, end consensus.Epoch }
+
 // slashLeft takes a part of the stake that left a validator, or moved from it to
-// others, in an epoch from the first on and before the end.
-func slashLeft(kv state.KV, id ID, owner chain.Address, first, end consensus.Epoch, p part) loss {
+// others, in some epochs.
+func slashLeft(kv state.KV, id ID, owner chain.Address, in leaving, p part) loss {
 	var lost loss
-	for _, f := range list[Pool](kv, keyOf(kindUnbonding, id[:]), UnbondingKey(id, first), 0) {
+	for _, f := range list[Pool](kv, keyOf(kindUnbonding, id[:]), UnbondingKey(id, in.first), 0) {
 		e := consensus.Epoch(binary.BigEndian.Uint64(f.key[34:]))
-		if e >= end {
+		if e >= in.end {
 			break
 		}
 		pool := f.record
@@ -264,8 +267,8 @@ func slashLeft(kv state.KV, id ID, owner chain.Address, first, end consensus.Epo
 		pool.Stake, lost = less(pool.Stake, cut), lost.plus(cut, own)
 		state.Save(kv, f.key, pool)
 	}
-	for _, f := range list[hopPool](kv, keyOf(kindHopPool, id[:]), keyOf(kindHopPool, id[:], big(uint64(first))), 0) {
-		if consensus.Epoch(binary.BigEndian.Uint64(f.key[34:])) >= end {
+	for _, f := range list[hopPool](kv, keyOf(kindHopPool, id[:]), keyOf(kindHopPool, id[:], big(uint64(in.first))), 0) {
+		if consensus.Epoch(binary.BigEndian.Uint64(f.key[34:])) >= in.end {
 			break
 		}
 		lost = lost.plus(slashHops(kv, f, p), chain.Amount{})
