@@ -203,6 +203,9 @@ func (l *loopback) agree() {
 	}
 	minted := map[chain.Height][]chain.Amount{}
 	for i, m := range l.members {
+		if n := m.engine.Metrics().Blamed; n > 0 {
+			l.Errorf("node %d blocked honest peers %d times", i, n)
+		}
 		for h := range m.height() + 1 {
 			mine, ok, err := m.store.Tip(h)
 			theirs, okToo, errToo := longest.store.Tip(h)
