@@ -1,7 +1,20 @@
 package execution
 
+import "github.com/hypermesh/hypermesh/internal/state"
+
 // What tests look at from inside.
 var (
 	CheckConserved = checkConserved
 	NextBaseFee    = nextBaseFee
 )
+
+// GasOfEmptyRange is what a transaction pays for looking where nothing is.
+func GasOfEmptyRange() uint64 {
+	table := GasTableV1()
+	m := &meter{table: &table, limit: 1 << 20}
+	kv := &meteredKV{kv: state.NewOverlay(state.NewMemoryBackend()), meter: m}
+	for range kv.Iterate([]byte{1}, []byte{2}) {
+		panic("an empty state has a record")
+	}
+	return m.used
+}

@@ -158,6 +158,7 @@ func (k *meteredKV) Delete(key []byte) {
 
 func (k *meteredKV) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
+		k.meter.charge(k.meter.table.Read) // of finding the start, even if nothing is there
 		for key, value := range k.kv.Iterate(start, end) {
 			k.meter.charge(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
 			if !yield(key, value) {

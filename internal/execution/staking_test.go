@@ -257,3 +257,11 @@ func TestBurnedFeesLead(t *testing.T) {
 		}
 	}
 }
+
+// TestLookingCosts: staking looks for redelegations before stake moves; a seek
+// that finds nothing is a read like any other.
+func TestLookingCosts(t *testing.T) {
+	if got, want := execution.GasOfEmptyRange(), execution.GasTableV1().Read; got != want {
+		t.Errorf("an empty range costs %d gas, want %d", got, want)
+	}
+}
