@@ -207,14 +207,19 @@ func (v *Verifier) decode(raw []byte) (chain.Header, error) {
 	return h, nil
 }
 
-// verifyCertificate checks that a quorum finalized a header. The certificate's
-// view may be above that of a closing header, whose digest is proposed again in
-// later views.
+// verifyCertificate checks that a quorum of the header's own epoch finalized it.
 func (v *Verifier) verifyCertificate(raw []byte, h *chain.Header, digest crypto.Digest) error {
 	committee, ok := v.Committee(consensus.Epoch(h.Epoch))
 	if !ok {
 		panic("light: a header without a known committee was decoded")
 	}
+	return verifyCertificate(committee, raw, h, digest)
+}
+
+// verifyCertificate checks that a quorum of a committee finalized a header. The
+// certificate's view may be above that of a closing header, whose digest is
+// proposed again in later views.
+func verifyCertificate(committee *consensus.Committee, raw []byte, h *chain.Header, digest crypto.Digest) error {
 	cert, err := consensus.DecodeCertificate(raw)
 	if err != nil {
 		return refuse("%w", err)
@@ -228,7 +233,7 @@ func (v *Verifier) verifyCertificate(raw []byte, h *chain.Header, digest crypto.
 	case uint64(s.View()) < h.View, uint64(s.View()) > h.View && !h.Closing:
 		return refuse("the certificate is of view %d, the block of view %d", s.View(), h.View)
 	}
-	if err := cert.Verify(committee, string(v.chainID)); err != nil {
+	if err := cert.Verify(committee, string(h.ChainID)); err != nil {
 		return refuse("%w", err)
 	}
 	return nil
@@ -246,6 +251,19 @@ func (h Header) Header() (chain.Header, error) {
 		return chain.Header{}, ErrUnverified
 	}
 	return *h.h, nil
+}
+
+// VerifyCertificate returns nil if the bytes are a certificate of this very block
+// by the committee that the header names. It is for whoever trusts the header for
+// another reason (see At) and means to show it to others.
+func (h Header) VerifyCertificate(committee *consensus.Committee, raw []byte) error {
+	switch {
+	case h.h == nil:
+		return ErrUnverified
+	case committee.Epoch() != consensus.Epoch(h.h.Epoch) || committee.Digest() != h.h.Committee:
+		return refuse("committee %s of epoch %d, block %d names %s of epoch %d", committee.Digest().Short(), committee.Epoch(), h.h.Height, h.h.Committee.Short(), h.h.Epoch)
+	}
+	return verifyCertificate(committee, raw, h.h, h.digest)
 }
 
 // Height returns the block's height; 0 for the zero value.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/consensus/replica"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -58,7 +59,8 @@ type application struct {
 	peering    peering
 	metrics    *metrics
 	log        *slog.Logger
-	faults     chan error // the first one; the node stops
+	faults     chan error        // the first one; the node stops
+	trusted    *light.Checkpoint // what the end of its epoch has to be; nil: none
 	hashing    sync.WaitGroup
 
 	mu           sync.Mutex
@@ -80,6 +82,10 @@ var _ engine.App = (*application)(nil)
 // genesis state first.
 func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.Store) (*application, error) {
 	if _, ok := st.Latest(); !ok {
+		if _, version, joining, err := st.ImportGoal(); err != nil || joining {
+			return nil, errors.Join(fmt.Errorf("node: the data directory has a part of the state after block %d, from a join that did not end: "+
+				"start with its checkpoint, or remove the data directory to replay from genesis", version), err)
+		}
 		if err := commitGenesis(g, st); err != nil {
 			return nil, err
 		}

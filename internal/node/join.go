@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -22,7 +23,8 @@ import (
 // Join brings a node without blocks to the chain, if the config names a
 // checkpoint (consensus.md §4, "Joining"): it fetches the state before the last
 // closing block that peers offer, executes that block, and leaves the rest to
-// catch-up. A node that has blocks only has its checkpoint compared with them. Call
+// catch-up. A node that has blocks only has its checkpoint compared with them, or
+// with those to come (application.commit). Call
 // it between Open and New; if it fails, the dependencies are closed.
 func (d *Deps) Join(ctx context.Context, config Config) (err error) {
 	defer func() {
@@ -145,6 +147,13 @@ func (s *importSink) Begin(closing light.Header) (progress []byte, err error) {
 // Put keeps leaves together with the progress.
 func (s *importSink) Put(leaves []state.Entry, progress []byte) error {
 	return s.into.Put(leaves, progress)
+}
+
+// Committee returns the committee of an epoch, as the fetched state says.
+func (s *importSink) Committee(epoch consensus.Epoch) (committee *consensus.Committee, ok bool, err error) {
+	defer recoverFault(&err)
+	committee, _, ok = staking.CommitteeOf(s.store.State(), epoch)
+	return committee, ok, nil
 }
 
 // adopt makes the tree of the fetched state, executes the closing block on it and

@@ -7,12 +7,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/transport"
@@ -189,7 +191,8 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 			}
 			joined = true
 		default:
-			p.block() // the chain goes on
+			p.block()                         // the chain goes on,
+			time.Sleep(20 * time.Millisecond) // but not so fast that each state is gone when it is asked for
 		}
 	}
 	if text := log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.Public().String()) {
@@ -245,7 +248,9 @@ func (p *producer) checkJoined(st *store.Store) {
 		}
 	}
 	r.close()
-	for epoch := uint64(1); epoch <= 3; epoch++ {
+	// That of epoch 1 has a certificate that only a state tells to be good which still
+	// knows who served then.
+	for epoch := uint64(2); epoch <= 3; epoch++ {
 		want, _, _ := p.store.EpochEnd(epoch)
 		got, ok, err := st.EpochEnd(epoch)
 		if err != nil || !ok || got.Height != want.Height {
@@ -288,6 +293,59 @@ func TestWrongCheckpointsAreRefused(t *testing.T) {
 	bad := DefaultConfig()
 	bad.Checkpoint = "rubbish"
 	if err := bad.Check(); err == nil || !strings.Contains(err.Error(), "checkpoint") {
+		t.Error(err)
+	}
+}
+
+// A node with blocks that is behind its checkpoint does not follow peers past it
+// into another history.
+func TestCheckpointAheadIsHeldAgainstWhatPeersShow(t *testing.T) {
+	p := newProducer(t)
+	p.epochs(2)
+	good := p.checkpoint(2)
+	other := good
+	other.Digest[0]++
+	for _, c := range []light.Checkpoint{good, other} {
+		r := newRig(t, p.genesis)
+		r.app.trusted = &c
+		var refused error
+		for height := uint64(1); height <= uint64(good.Height) && refused == nil; height++ {
+			proven, _, err := p.app.Finalized(height)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := r.app.Inspect(proven.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, refused = r.app.Finalize(t.Context(), b, proven.Certificate); refused != nil && height < uint64(good.Height) {
+				t.Fatal(refused)
+			}
+		}
+		if wrong := c != good; errors.Is(refused, engine.ErrDiverged) != wrong {
+			t.Errorf("with checkpoint %s: %v", c, refused)
+		}
+	}
+}
+
+// What a join has brought before it was interrupted is no ground for genesis.
+func TestHalfAJoinIsNoNewNode(t *testing.T) {
+	p := newProducer(t)
+	st, err := store.OpenMemory(store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	into, _, err := st.Import([]byte("a state"), 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := into.Put([]state.Entry{{Key: []byte("of later"), Value: []byte("times"), Position: state.Position([]byte("of later"))}}, []byte("some")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openApplication(p.genesis, p.app.executor, st); err == nil || !strings.Contains(err.Error(), "a join that did not end") {
+		t.Errorf("genesis is laid over a part of a later state: %v", err)
+	}
+	if err := st.Close(); err != nil {
 		t.Error(err)
 	}
 }

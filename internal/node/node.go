@@ -13,6 +13,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/engine"
+	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -145,6 +146,13 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	executor := execution.New(deps.Genesis, deps.Verifier)
 	if n.app, err = openApplication(deps.Genesis, executor, deps.Store); err != nil {
 		return nil, err
+	}
+	if config.Checkpoint != "" {
+		checkpoint, err := light.ParseCheckpoint(config.Checkpoint)
+		if err != nil {
+			return nil, err
+		}
+		n.app.trusted = &checkpoint
 	}
 	metrics := newMetrics()
 	metrics.transport(deps.Endpoint.Metrics())

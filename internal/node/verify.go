@@ -193,6 +193,10 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	if err != nil {
 		return fmt.Errorf("decoding finalized block %d: %w", b.Height, err)
 	}
+	if h := block.Header(); a.trusted != nil && h.Closing && consensus.Epoch(h.Epoch) == a.trusted.Epoch && block.Digest() != a.trusted.Digest {
+		return fmt.Errorf("%w: peers show that block %s ended epoch %d, the checkpoint names %s: they follow another history than whoever gave the checkpoint",
+			engine.ErrDiverged, block.Digest().Short(), h.Epoch, a.trusted.Digest.Short())
+	}
 	done, err := a.execute(ctx, block)
 	if errors.Is(err, execution.ErrInvalidBlock) || errors.Is(err, errInvalid) {
 		return fmt.Errorf("%w: block %d is final and invalid here: %w", engine.ErrDiverged, b.Height, err)

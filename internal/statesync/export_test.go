@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -42,4 +43,18 @@ func DecodeChunk(raw []byte, root crypto.Digest) (int, func(*state.Tree) bool, e
 		}
 		return i == len(leaves)
 	}, err
+}
+
+// WithoutEpoch1 returns an answer, empty if it begins with the end of epoch 1.
+func WithoutEpoch1(raw []byte) []byte {
+	a, err := decodeEnds(raw)
+	if err != nil || len(a.Transitions) == 0 {
+		return raw
+	}
+	if t, err := light.DecodeTransition(a.Transitions[0]); err != nil {
+		return raw
+	} else if epoch, err := t.Epoch(); err == nil && epoch == 1 {
+		a.Transitions = nil
+	}
+	return codec.Marshal(a)
 }

@@ -55,6 +55,8 @@ type history struct {
 	mu      sync.Mutex
 	epochs  []closed // of epochs 1, 2, …
 	kept    int      // how many states are served: the last ones
+	// forgotten: the states do not say who served in the checkpoint's epoch
+	forgotten bool
 }
 
 func newHistory(t testing.TB, epochs int) *history {
@@ -245,18 +247,20 @@ func (m *memory) Block(peer crypto.PublicKey, _ time.Duration, reason string) {
 
 // sink keeps leaves in a map, and fails after a number of Puts if told so.
 type sink struct {
+	history  *history
 	goal     light.Header
 	leaves   map[string]string
 	progress []byte
 	puts     int
 	failAt   int
+	resets   int // times that a state was begun
 }
 
 var errKilled = fmt.Errorf("killed")
 
 func (s *sink) Begin(closing light.Header) ([]byte, error) {
 	if s.goal != closing && s.goal.Digest() != closing.Digest() {
-		*s = sink{failAt: s.failAt, puts: s.puts, leaves: map[string]string{}}
+		*s = sink{history: s.history, resets: s.resets + 1, failAt: s.failAt, puts: s.puts, leaves: map[string]string{}}
 	}
 	s.goal = closing
 	return s.progress, nil
@@ -271,6 +275,13 @@ func (s *sink) Put(leaves []state.Entry, progress []byte) error {
 	}
 	s.progress = progress
 	return nil
+}
+
+func (s *sink) Committee(epoch consensus.Epoch) (*consensus.Committee, bool, error) {
+	if s.history.forgotten {
+		return nil, false, nil
+	}
+	return s.history.committee(int(epoch)), true, nil
 }
 
 // whole checks that the sink has the state before an epoch's end.

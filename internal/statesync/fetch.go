@@ -23,7 +23,8 @@ type fetch struct {
 	asking   map[crypto.PublicKey]int // requests under way
 	results  chan result
 	underway int
-	lastGood time.Time // when a chunk last held
+	lastGood time.Time // when a chunk last held, or nobody was there to give one
+	some     bool      // a chunk held
 }
 
 // result is the end of one request.
@@ -36,7 +37,9 @@ type result struct {
 }
 
 // fetch fetches the state before a closing block into the sink. It returns false
-// if no peer has given anything for a while: then a later state may be offered.
+// if no connected peer has given anything for a while: then a later state may be
+// offered. Only a state of which nothing came counts as failed: to turn to another
+// is to throw away what there is of this one.
 func (j *joiner) fetch(ctx context.Context, end End) (bool, error) {
 	header, err := end.Closing.Header()
 	if err != nil {
@@ -60,6 +63,9 @@ func (j *joiner) fetch(ctx context.Context, end End) (bool, error) {
 	for ; f.underway > 0; f.underway-- {
 		<-f.results
 	}
+	if !done && !f.some {
+		j.failed[f.epoch]++
+	}
 	return done, err
 }
 
@@ -69,6 +75,9 @@ func (f *fetch) run(ctx context.Context) (bool, error) {
 	for {
 		if f.progress.complete() {
 			return true, nil
+		}
+		if len(f.Network.Peers()) == 0 {
+			f.lastGood = time.Now()
 		}
 		if time.Since(f.lastGood) > 2*requestTimeout {
 			return false, nil
@@ -163,12 +172,12 @@ func (f *fetch) take(r result) error {
 		return nil
 	case r.err != nil:
 		f.blame(r.peer, "fetching a state", r.err)
-		if refused(r.err) {
+		if notKept(r.err) {
 			f.offers[r.peer] = nil // until it is asked for its offers again
 		}
 		return nil
 	}
-	f.lastGood, f.strikes[r.peer] = time.Now(), 0
+	f.lastGood, f.some, f.strikes[r.peer] = time.Now(), true, 0
 	f.progress.advance(r.segment, r.to)
 	if err := f.Sink.Put(r.leaves, codec.Marshal(*f.progress)); err != nil {
 		return fmt.Errorf("statesync: keeping a chunk: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -38,6 +39,9 @@ type Sink interface {
 	Begin(closing light.Header) (progress []byte, err error)
 	// Put keeps leaves together with the progress.
 	Put(leaves []state.Entry, progress []byte) error
+	// Committee returns the committee of an epoch, as the state says that was put
+	// whole, and false if it does not say.
+	Committee(epoch consensus.Epoch) (*consensus.Committee, bool, error)
 }
 
 // Config is what Join works with.
@@ -71,9 +75,12 @@ type End struct {
 // Result is what Join has fetched, beside the state in the Sink.
 type Result struct {
 	Verifier *light.Verifier
-	Ends     []End // from the checkpoint's on, without gaps; the last is the chosen one
-	Block    light.Block
-	Raw      []byte // the block's canonical bytes
+	// Ends are those from the checkpoint's on, without gaps, to the chosen one. If
+	// that is a later one and the checkpoint's own certificate could not be had or
+	// judged, they begin with the one after it.
+	Ends  []End
+	Block light.Block
+	Raw   []byte // the block's canonical bytes
 }
 
 // Join fetches the state before the last closing block whose state is offered,
@@ -109,11 +116,17 @@ func Join(ctx context.Context, config Config) (Result, error) {
 		}
 		if !done {
 			j.Log.Info("statesync: nobody gives the state, choosing again", "height", end.Closing.Height())
-			j.failed[j.epochOf(len(j.upTo(*end))-1)]++
+			continue
+		}
+		ends, err := j.certified(ctx, j.upTo(*end))
+		if err != nil {
+			return Result{}, err
+		}
+		if ends == nil {
 			continue
 		}
 		if raw, block, ok, err := j.fetchBlock(ctx, *end); ok || err != nil {
-			return Result{Verifier: j.verifier, Ends: j.upTo(*end), Block: block, Raw: raw}, err
+			return Result{Verifier: j.verifier, Ends: ends, Block: block, Raw: raw}, err
 		}
 	}
 }
@@ -125,9 +138,11 @@ type joiner struct {
 	Config
 	verifier *light.Verifier
 	ends     []End
+	first    light.Transition                       // of the checkpoint, whose certificate nobody has verified
+	shownBy  crypto.PublicKey                       // the peer that showed it; zero once the certificate holds
 	tired    map[crypto.PublicKey]time.Time         // until when a peer is left alone
 	strikes  map[crypto.PublicKey]int               // times in a row that a peer gave no answer
-	failed   map[consensus.Epoch]int                // times that nobody gave the state
+	failed   map[consensus.Epoch]int                // times that nobody gave anything of the state
 	offers   map[crypto.PublicKey][]consensus.Epoch // as the peers claim
 }
 
@@ -206,6 +221,7 @@ func (j *joiner) confirm(ctx context.Context) error {
 				var closing light.Header
 				if j.verifier, closing, err = light.At(j.Genesis, j.Checkpoint, shown[0], now()); err == nil {
 					j.ends = []End{{Closing: closing, Transition: shown[0].Encode()}}
+					j.first, j.shownBy = shown[0], peer
 					return nil
 				}
 				if errors.Is(err, light.ErrStale) {
@@ -354,6 +370,57 @@ func (j *joiner) fetchBlock(ctx context.Context, end End) ([]byte, light.Block, 
 	return nil, light.Block{}, false, nil
 }
 
+// certified returns the ends, the first of which is the checkpoint's, once that
+// has a certificate that holds. The checkpoint alone did not tell: the committee
+// that made it is in the state. The node's store keeps the certificate, consensus
+// begins with it, and other joiners are shown it, so a peer's rubbish in its place
+// would be ours from then on. If no peer gives a good one it is nil, or, if there
+// are later ends, these.
+func (j *joiner) certified(ctx context.Context, ends []End) ([]End, error) {
+	if j.shownBy.IsZero() {
+		return ends, nil
+	}
+	committee, known, err := j.Sink.Committee(j.Checkpoint.Epoch)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("statesync: reading the committee of epoch %d: %w", j.Checkpoint.Epoch, err)
+	case !known && len(ends) == 1:
+		return nil, fmt.Errorf("statesync: the state before the end of epoch %d does not know the epoch's committee", j.Checkpoint.Epoch)
+	case !known:
+		return ends[1:], nil
+	}
+	closing := ends[0].Closing
+	judge := func(peer crypto.PublicKey, certificate []byte) bool {
+		if err := closing.VerifyCertificate(committee, certificate); err != nil {
+			j.blame(peer, "certifying the checkpoint", rubbish{err})
+			return false
+		}
+		j.first.Certificate, j.shownBy = certificate, crypto.PublicKey{}
+		j.ends[0].Transition = j.first.Encode() // ends are a part of j.ends
+		return true
+	}
+	if judge(j.shownBy, j.first.Certificate) {
+		return ends, nil
+	}
+	for began := time.Now(); time.Since(began) < requestTimeout; {
+		for _, peer := range j.fresh() {
+			shown, err := j.askEnds(ctx, peer, j.Checkpoint.Epoch)
+			if err != nil {
+				j.blame(peer, "certifying the checkpoint", err)
+			} else if len(shown) > 0 && judge(peer, shown[0].Certificate) {
+				return ends, nil
+			}
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return nil, err
+		}
+	}
+	if len(ends) > 1 {
+		return ends[1:], nil
+	}
+	return nil, nil
+}
+
 // pause waits, or returns why it need not.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -366,8 +433,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// refused reports whether a peer itself said no.
-func refused(err error) bool {
-	_, ok := errors.AsType[*transport.RefusedError](err)
-	return ok
+// notKept reports whether a peer said that it does not keep what was asked for. Any
+// other refusal is of the moment: it is busy, or we ask too much of it.
+func notKept(err error) bool {
+	refused, ok := errors.AsType[*transport.RefusedError](err)
+	return ok && strings.HasSuffix(refused.Reason, errNotKept.Error())
 }

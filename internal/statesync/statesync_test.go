@@ -1,6 +1,7 @@
 package statesync_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,7 +28,7 @@ type joining struct {
 
 func newJoining(t *testing.T, epochs, peers int) *joining {
 	h := newHistory(t, epochs)
-	return &joining{history: h, network: newMemory(peers, h), sink: &sink{}, log: &notes{}, from: 1}
+	return &joining{history: h, network: newMemory(peers, h), sink: &sink{history: h}, log: &notes{}, from: 1}
 }
 
 func (j *joining) config() statesync.Config {
@@ -63,7 +64,7 @@ func TestJoinFetchesTheLastStateOffered(t *testing.T) {
 		j := newJoining(t, 25, 3)
 		j.checkResult(t, j.join(t), 25)
 		for i := range 3 {
-			if j.network.asked[peerID(i)] < 5 {
+			if j.network.asked[peerID(i)] < 3 {
 				t.Errorf("peer %d was asked %d times", i, j.network.asked[peerID(i)])
 			}
 		}
@@ -111,6 +112,102 @@ func TestLyingPeerIsNamedAndReplaced(t *testing.T) {
 				}
 				if text := j.log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.String()) {
 					t.Errorf("the log does not name the liar:\n%s", text)
+				}
+			})
+		})
+	}
+}
+
+// The checkpoint's digest covers the header and the next committee, not the
+// certificate beside them; the node's store and other joiners rely on that one.
+func TestForgedCertificateOfTheCheckpointIsNotKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		epochs    int
+		all       bool // peers lie
+		forgotten bool // by the state: who served then
+		ends      int
+		blocked   int
+	}{
+		"the checkpoint's state":      {epochs: 1, ends: 1, blocked: 1},
+		"a later state":               {epochs: 2, ends: 2, blocked: 1},
+		"nobody tells the truth":      {epochs: 2, all: true, ends: 1, blocked: 2},
+		"nobody can judge it anymore": {epochs: 2, forgotten: true, ends: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoining(t, c.epochs, 3)
+				j.forgotten = c.forgotten
+				signature := j.epochs[0].transition.Certificate[100:]
+				liars := j.network.Peers()[:1]
+				if c.all {
+					liars = j.network.Peers()[:2]
+				}
+				for _, liar := range liars {
+					j.network.tamper[liar] = func(_ context.Context, _ uint8, answer []byte, err error) ([]byte, error) {
+						forged := bytes.Clone(signature)
+						forged[0] ^= 1
+						return bytes.ReplaceAll(answer, signature, forged), err
+					}
+				}
+				if c.all { // the third one knows nothing of the checkpoint
+					last := j.network.Peers()[2]
+					j.network.tamper[last] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+						if service == statesync.ServiceEnds {
+							return statesync.WithoutEpoch1(answer), err
+						}
+						return answer, err
+					}
+				}
+				result := j.join(t)
+				j.whole(j.sink, c.epochs)
+				if len(result.Ends) != c.ends || len(j.network.blocked) != c.blocked {
+					t.Fatalf("%d ends, blocked are %v", len(result.Ends), j.network.blocked)
+				}
+				for _, end := range result.Ends {
+					kept, err := light.DecodeTransition(end.Transition)
+					if err != nil {
+						t.Fatal(err)
+					}
+					h, err := end.Closing.Header()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := end.Closing.VerifyCertificate(j.committee(int(h.Epoch)), kept.Certificate); err != nil {
+						t.Errorf("the end of epoch %d is kept with a certificate that does not hold: %v", h.Epoch, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Who is interrupted goes on with what it has, even if another state is offered.
+func TestInterruptionsThrowNothingAway(t *testing.T) {
+	for name, interrupt := range map[string]func() error{
+		"busy":       func() error { return &transport.RefusedError{Reason: "busy: as many peers as this node serves"} },
+		"no answers": func() error { return transport.ErrNotConnected },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoining(t, 3, 2)
+				var since atomic.Pointer[time.Time]
+				var chunks atomic.Int32
+				for _, peer := range j.network.Peers() {
+					j.network.tamper[peer] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+						if service != statesync.ServiceChunk || chunks.Add(1) < 20 {
+							return answer, err
+						}
+						now := time.Now()
+						since.CompareAndSwap(nil, &now)
+						if now.Sub(*since.Load()) < 70*time.Second {
+							return nil, interrupt()
+						}
+						return answer, err
+					}
+				}
+				j.checkResult(t, j.join(t), 3)
+				if j.sink.resets != 1 {
+					t.Errorf("%d states were begun", j.sink.resets)
 				}
 			})
 		})

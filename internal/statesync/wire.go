@@ -100,6 +100,9 @@ func decodeChunk(raw []byte, asked chunkRequest, root crypto.Digest) (crypto.Dig
 	if err := codec.Unmarshal(raw, &a, maxAnswerBytes); err != nil {
 		return a.To, nil, err
 	}
+	if len(a.Leaves) > maxChunkLeaves {
+		return a.To, nil, fmt.Errorf("chunk of %d leaves, limit %d", len(a.Leaves), maxChunkLeaves)
+	}
 	size := 0
 	leaves := make([]state.Entry, len(a.Leaves))
 	for i, l := range a.Leaves {
@@ -107,10 +110,7 @@ func decodeChunk(raw []byte, asked chunkRequest, root crypto.Digest) (crypto.Dig
 		size += len(l.Key) + len(l.Value)
 	}
 	full := size >= maxChunkBytes || len(leaves) >= maxChunkLeaves
-	switch {
-	case len(leaves) > maxChunkLeaves:
-		return a.To, nil, fmt.Errorf("chunk of %d leaves, limit %d", len(leaves), maxChunkLeaves)
-	case a.To != asked.To && (!full || a.To != leaves[len(leaves)-1].Position || a.To.Compare(asked.To) > 0):
+	if a.To != asked.To && (!full || a.To != leaves[len(leaves)-1].Position || a.To.Compare(asked.To) > 0) {
 		return a.To, nil, errShortChunk
 	}
 	err := a.Proof.Verify(root, state.Range{From: asked.From, To: a.To}, leaves)
