@@ -13,12 +13,15 @@ type Config struct {
 	Committee *Committee
 	Start     crypto.Digest     // what view 0 stands for: genesis, or the epoch's first parent
 	Key       crypto.PrivateKey // consensus key; zero, or none of the committee's: an observer
+	// Keys are all consensus keys of the node, Key among them: its log tells what
+	// they sign.
+	Keys      []crypto.PublicKey
 	Timing    Timing
 	Retention View // finalized views whose certificates are kept to answer peers, at least 1
 
-	// Fresh says that this node has signed nothing in the epoch yet, so that an
-	// empty log is its complete log.
-	Fresh bool
+	// Fresh are those of Keys that have signed nothing in the epoch yet, so that an
+	// empty log is their complete log.
+	Fresh []crypto.PublicKey
 	// Carried is evidence of the epoch before, for the log and to be reported
 	// again. It is read when a log is begun.
 	Carried []Evidence
@@ -44,7 +47,7 @@ const (
 type Core struct {
 	cfg      Config
 	self     Signer
-	complete bool // the log of the epoch
+	complete []crypto.PublicKey // the keys whose every vote of the epoch is in the log
 	signs    bool
 	started  bool
 	now      Micros
@@ -149,8 +152,9 @@ func (c *Core) Patience() Micros { return c.samples.upperThird() }
 // Heard returns when the validator's own connection last carried a vote.
 func (c *Core) Heard(s Signer) Micros { return c.heard[s] }
 
-// Complete reports whether this node holds all that it signed in the epoch.
-func (c *Core) Complete() bool { return c.complete }
+// Complete returns the keys of this node of which the log holds all that they
+// signed in the epoch.
+func (c *Core) Complete() []crypto.PublicKey { return slices.Clone(c.complete) }
 
 // Closed reports whether the epoch's closing block is finalized and known: the
 // core then only fetches what is missing below it and answers.

@@ -80,7 +80,8 @@
 // step's records precede all that leaves the node because of it. Restore replays
 // them. A node whose log of an epoch is missing, is another epoch's, or ends
 // below what its application has finalized signs nothing in that epoch. An empty
-// log is complete only where Config.Fresh says so.
+// log is complete only for the keys of Config.Fresh, and none for a key that came
+// after it was begun.
 //
 // # Admission
 //

@@ -25,11 +25,14 @@ const (
 
 // logHeader opens a log and names what it is a log of.
 type logHeader struct {
-	_        struct{} `cbor:",toarray"`
-	ChainID  string
-	Epoch    Epoch
-	Start    crypto.Digest
-	Complete bool // false: the log began after the epoch did, and its node only observes
+	_       struct{} `cbor:",toarray"`
+	ChainID string
+	Epoch   Epoch
+	Start   crypto.Digest
+	// Complete are the keys whose every vote of the epoch is in the log. With
+	// another, one that came into its node later, or when the log began after the
+	// epoch did, a node only observes.
+	Complete []crypto.PublicKey
 }
 
 type logVerdict struct {
@@ -92,10 +95,11 @@ type Floor struct {
 }
 
 // Restore makes the core of an epoch from its log and the application's floor.
-// Without records the log is begun; unless the configuration says Fresh, or if
-// the floor is above the epoch's start, the node only observes in this epoch: it
-// lost its log and with it the memory of what it signed. The same holds if the
-// log ends below the floor: it is an old copy. The floor's certificate must have
+// Without records the log is begun; unless the configuration says that the key is
+// Fresh, or if the floor is above the epoch's start, the node only observes in
+// this epoch: it lost its log and with it the memory of what it signed. The same
+// holds if the log ends below the floor: it is an old copy; and for a key that was
+// not the node's when the log was begun: it may have signed elsewhere. The floor's certificate must have
 // been verified.
 func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 	if err := cfg.check(); err != nil {
@@ -118,23 +122,29 @@ func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 	if !cfg.Key.IsZero() {
 		c.self, member = cfg.Committee.IndexOf(cfg.Key.Public())
 	}
-	header := logHeader{ChainID: cfg.ChainID, Epoch: cfg.Committee.Epoch(), Start: cfg.Start, Complete: cfg.Fresh && floor.Certificate == nil}
+	header := logHeader{ChainID: cfg.ChainID, Epoch: cfg.Committee.Epoch(), Start: cfg.Start, Complete: []crypto.PublicKey{}}
 	if len(records) == 0 {
+		if floor.Certificate == nil {
+			header.Complete = both(cfg.Fresh, cfg.Keys)
+		}
 		c.header, c.carried, c.evidence = &header, cfg.Carried, slices.Clone(cfg.Carried)
 	} else {
 		complete, err := c.replay(header, records)
 		if err != nil {
 			return nil, err
 		}
-		header.Complete = complete
+		header.Complete = both(complete, cfg.Keys)
+		if len(header.Complete) < len(complete) { // a key is gone, and may sign elsewhere from now on
+			c.header = &header
+		}
 	}
 	if f := floor.Certificate; f != nil {
 		if f.Statement.Kind != KindFinalize || f.Statement.Round().Epoch != cfg.Committee.Epoch() {
 			return nil, fmt.Errorf("consensus: floor: %q of epoch %d does not finalize in epoch %d", f.Statement, f.Statement.Round().Epoch, cfg.Committee.Epoch())
 		}
 		if f.View() > c.lastFinalized {
-			if header.Complete { // an old copy of the log
-				header.Complete = false
+			if len(header.Complete) > 0 { // an old copy of the log
+				header.Complete = []crypto.PublicKey{}
 				c.header = &header
 			}
 			c.at(f.View()).finalization, c.floored = f, f
@@ -144,9 +154,20 @@ func Restore(cfg Config, floor Floor, records [][]byte) (*Core, error) {
 		return nil, fmt.Errorf("consensus: floor: digest %s without a certificate is not the start %s", floor.Digest.Short(), cfg.Start.Short())
 	}
 	c.complete = header.Complete
-	c.signs = member && c.complete
+	c.signs = member && slices.Contains(c.complete, cfg.Key.Public())
 	c.resume()
 	return c, nil
+}
+
+// both returns the keys that are in the two lists.
+func both(a, b []crypto.PublicKey) []crypto.PublicKey {
+	common := []crypto.PublicKey{}
+	for _, k := range a {
+		if slices.Contains(b, k) && !slices.Contains(common, k) {
+			common = append(common, k)
+		}
+	}
+	return common
 }
 
 func (cfg Config) check() error {
@@ -162,32 +183,35 @@ func (cfg Config) check() error {
 	return cfg.Timing.check()
 }
 
-// replay applies the records and returns whether the log is complete. A later
-// header can only take completeness away.
-func (c *Core) replay(want logHeader, records [][]byte) (bool, error) {
-	complete := true
+// replay applies the records and returns the keys for which the log is complete.
+// A later header can only take completeness away.
+func (c *Core) replay(want logHeader, records [][]byte) ([]crypto.PublicKey, error) {
+	var complete []crypto.PublicKey
 	for i, rec := range records {
 		var e envelope
 		if err := codec.Unmarshal(rec, &e, maxRecordBytes); err != nil {
-			return false, fmt.Errorf("consensus: log record %d: %w", i, err)
+			return nil, fmt.Errorf("consensus: log record %d: %w", i, err)
 		}
 		if i == 0 && e.Tag != recordHeader {
-			return false, fmt.Errorf("%w: record 0 has tag %d, not the header's", ErrForeignLog, e.Tag)
+			return nil, fmt.Errorf("%w: record 0 has tag %d, not the header's", ErrForeignLog, e.Tag)
 		}
 		if e.Tag == recordHeader {
 			var h logHeader
 			if err := codec.Unmarshal(e.Body, &h, maxRecordBytes); err != nil {
-				return false, fmt.Errorf("consensus: log record %d: %w", i, err)
+				return nil, fmt.Errorf("consensus: log record %d: %w", i, err)
 			}
 			if h.ChainID != want.ChainID || h.Epoch != want.Epoch || h.Start != want.Start {
-				return false, fmt.Errorf("%w: chain %q epoch %d start %s, want chain %q epoch %d start %s", ErrForeignLog,
+				return nil, fmt.Errorf("%w: chain %q epoch %d start %s, want chain %q epoch %d start %s", ErrForeignLog,
 					h.ChainID, h.Epoch, h.Start.Short(), want.ChainID, want.Epoch, want.Start.Short())
 			}
-			complete = complete && h.Complete
+			if i == 0 {
+				complete = h.Complete
+			}
+			complete = both(complete, h.Complete)
 			continue
 		}
 		if err := c.apply(e); err != nil {
-			return false, fmt.Errorf("consensus: log record %d: %w", i, err)
+			return nil, fmt.Errorf("consensus: log record %d: %w", i, err)
 		}
 	}
 	return complete, nil

@@ -49,7 +49,8 @@ func newScript(t *testing.T, self int) *script {
 
 func (s *script) config() consensus.Config {
 	return consensus.Config{
-		ChainID: testID, Committee: s.committee, Start: genesis, Key: testKey(s.self), Timing: testTime, Retention: 4, Fresh: true,
+		ChainID: testID, Committee: s.committee, Start: genesis, Key: testKey(s.self), Timing: testTime, Retention: 4,
+		Keys: []crypto.PublicKey{testKey(s.self).Public()}, Fresh: []crypto.PublicKey{testKey(s.self).Public()},
 	}
 }
 

@@ -137,7 +137,11 @@ func (r *Replica) begin(ev Finalized) {
 		r.remember(final)
 	}
 	cfg := r.coreConfig(in)
-	cfg.Fresh = old.Complete() || r.cfg.Since > 0 && in.StartMs > r.cfg.Since
+	if r.cfg.Since > 0 && in.StartMs > r.cfg.Since {
+		cfg.Fresh = cfg.Keys
+	} else if !r.signedAfter(r.epoch + 1) {
+		cfg.Fresh = old.Complete()
+	}
 	cfg.Carried, cfg.Patience, cfg.Heard = old.Evidence(), old.Patience(), r.heard(in)
 	core, err := consensus.Restore(cfg, consensus.Floor{Digest: ev.Digest, Empty: ev.Empty}, r.logs[r.epoch+1])
 	if err != nil {

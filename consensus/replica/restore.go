@@ -88,7 +88,10 @@ func (r *Replica) findEpoch(floor Floor) error {
 func (r *Replica) restoreCore(floor Floor) error {
 	now := r.reigns.of(r.epoch)
 	cfg := r.coreConfig(now)
-	cfg.Fresh = floor.Certificate == nil && r.cfg.Fresh
+	after := r.signedAfter(r.epoch)
+	if floor.Certificate == nil && r.cfg.Fresh && !after {
+		cfg.Fresh = cfg.Keys
+	}
 	on := consensus.Floor{Digest: floor.Digest, Empty: floor.Empty, Certificate: floor.Certificate}
 	if floor.Closing {
 		on.Certificate = nil
@@ -98,7 +101,10 @@ func (r *Replica) restoreCore(floor Floor) error {
 			if err != nil {
 				return err
 			}
-			cfg.Fresh, cfg.Carried = old.Complete(), old.Evidence()
+			cfg.Carried = old.Evidence()
+			if !after {
+				cfg.Fresh = old.Complete()
+			}
 		}
 	}
 	core, err := consensus.Restore(cfg, on, r.logs[r.epoch])
@@ -109,6 +115,18 @@ func (r *Replica) restoreCore(floor Floor) error {
 	r.core = core
 	r.offers = make([]consensus.View, now.Committee.Len())
 	return nil
+}
+
+// signedAfter reports whether there is a log of a later epoch: then the epoch was
+// lived through already, whatever the application's floor and a log that is
+// missing now say.
+func (r *Replica) signedAfter(e consensus.Epoch) bool {
+	for later := range r.logs { // order-free: any one will do
+		if later > e {
+			return true
+		}
+	}
+	return false
 }
 
 // closedCore restores the core of the epoch that the floor closed.
@@ -127,6 +145,9 @@ func (r *Replica) coreConfig(in *reign) consensus.Config {
 	cfg := consensus.Config{
 		ChainID: r.cfg.ChainID, Committee: in.Committee, Start: in.Start,
 		Timing: r.cfg.Timing, Retention: r.cfg.Retention, Verify: r.cfg.Verify,
+	}
+	for _, k := range r.cfg.Keys {
+		cfg.Keys = append(cfg.Keys, k.Public())
 	}
 	for _, k := range r.cfg.Keys {
 		if _, member := in.Committee.IndexOf(k.Public()); member {

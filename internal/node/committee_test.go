@@ -118,8 +118,10 @@ func (l *loopback) loseLogs(i int) {
 	if err != nil || len(epochs) == 0 {
 		l.Fatalf("no logs to lose: %v %v", epochs, err)
 	}
-	if err := d.dropLogs(epochs); err != nil {
-		l.Fatal(err)
+	for _, epoch := range epochs {
+		if err := d.Logs.Delete(epoch); err != nil {
+			l.Fatal(err)
+		}
 	}
 	if err := d.Logs.Close(); err != nil {
 		l.Fatal(err)

@@ -87,6 +87,7 @@ func TestUsedKeyIsNotFresh(t *testing.T) {
 		{nothing, g, true, 1},                 // begins the log of the first epoch
 		{nothing, g, true, 1},                 // it ended before it wrote to it
 		{func() { h.run(1) }, g, true, 1},     // its log says what it signed
+		{func() { h.run(3) }, g, false, 2},    // it lived on, and lost its blocks
 		{h.lose, g, false, 0},                 // and is lost
 		{nothing, g, false, 0},                // for good
 		{func() { h.run(7) }, g, false, 1},    // it joined a later epoch
@@ -102,37 +103,25 @@ func TestUsedKeyIsNotFresh(t *testing.T) {
 	}
 }
 
-// TestKeyFromElsewhere brings a second key into a home that has logs: one of the
-// running committee may have signed elsewhere, one that waits for its rotation
-// cannot have.
-func TestKeyFromElsewhere(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		key   int
-		fresh bool
-		logs  int
-	}{
-		{"of the committee", 1, false, 0},
-		{"to rotate to", 200, true, 1},
-	} {
-		h := &guarded{TB: t, home: t.TempDir()}
-		g := testGenesis(t)
-		for name, i := range map[string]int{ConsensusKeyFile: 0, "next.key": c.key} {
-			if err := WriteKey(filepath.Join(h.home, name), keyOf(i, 'c')); err != nil {
-				t.Fatal(err)
-			}
+// TestASecondKeyLeavesTheLogsAlone brings another key into a home that has logs,
+// which name the keys that they are complete for: the first one signs on.
+func TestASecondKeyLeavesTheLogsAlone(t *testing.T) {
+	h := &guarded{TB: t, home: t.TempDir()}
+	g := testGenesis(t)
+	for name, i := range map[string]int{ConsensusKeyFile: 0, "next.key": 1} {
+		if err := WriteKey(filepath.Join(h.home, name), keyOf(i, 'c')); err != nil {
+			t.Fatal(err)
 		}
-		h.start(g, ConsensusKeyFile)
-		h.run(1)
-		for range 2 {
-			fresh, epochs := h.start(g, ConsensusKeyFile, "next.key")
-			if fresh != c.fresh || len(epochs) != c.logs {
-				t.Errorf("a key %s: fresh %v with logs of epochs %v, want %v and %d", c.name, fresh, epochs, c.fresh, c.logs)
-			}
+	}
+	h.start(g, ConsensusKeyFile)
+	h.run(1)
+	for range 2 {
+		if fresh, epochs := h.start(g, ConsensusKeyFile, "next.key"); !fresh || len(epochs) != 1 {
+			t.Errorf("with a second key: fresh %v with logs of epochs %v, want true and one", fresh, epochs)
 		}
-		if _, err := os.Stat(filepath.Join(h.home, "next.signed")); err != nil {
-			t.Errorf("a key %s has no marker: %v", c.name, err)
-		}
+	}
+	if _, err := os.Stat(filepath.Join(h.home, "next.signed")); err != nil {
+		t.Errorf("the second key has no marker: %v", err)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -66,7 +65,8 @@ func (d *Deps) openKeys(home string, names []string) error {
 // guard keeps a key from signing without the log of what it signed. Keys that
 // were never used on this chain, in a home whose logs hold nothing, are fresh: they
 // may begin the log of the first epoch. The markers are written after that log is
-// made, so that a crash between the two costs nothing.
+// made, so that a crash between the two costs nothing. A key that came into a home
+// with logs needs no guard: a log names the keys that it is complete for.
 func (d *Deps) guard(files []keyFile) error {
 	if len(files) == 0 {
 		return nil
@@ -77,32 +77,19 @@ func (d *Deps) guard(files []keyFile) error {
 		return err
 	}
 	tip, _ := d.Store.Latest()
-	d.Fresh = tip.Height == 0
-	strange := false
+	// With the log of a later epoch there and no blocks, these were lost.
+	d.Fresh = tip.Height == 0 && (len(epochs) == 0 || epochs[len(epochs)-1] <= staking.FirstEpoch)
 	for i := range files {
 		f := &files[i]
 		switch {
 		case f.used == digest+lostLog:
 			d.Fresh = false
-		case f.used != digest:
-			moved, err := d.movedHere(f.key, epochs)
-			if err != nil {
-				return err
-			}
-			strange = strange || moved
-		case len(epochs) == 0:
+		case f.used == digest && len(epochs) == 0:
 			d.Fresh = false
 			d.Log.Warn("a consensus key was used and its logs are gone: this node votes from the next epoch on", "marker", f.marker)
 			if err := f.mark(digest + lostLog); err != nil {
 				return err
 			}
-		}
-	}
-	if strange {
-		d.Fresh = false
-		d.Log.Warn("a consensus key of the running committee is new in this home, and may have signed elsewhere: this node votes from the next epoch on")
-		if err := d.dropLogs(epochs); err != nil {
-			return err
 		}
 	}
 	if d.Fresh {
@@ -112,56 +99,13 @@ func (d *Deps) guard(files []keyFile) error {
 	}
 	for i := range files {
 		f := &files[i]
-		line := digest
-		if strange {
-			line += lostLog
-		}
 		if f.used != digest && f.used != digest+lostLog {
-			if err := f.mark(line); err != nil {
+			if err := f.mark(digest); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// movedHere reports whether a key that was never used in this home may have
-// signed, elsewhere, in the epoch that the home's logs are of.
-func (d *Deps) movedHere(key crypto.PrivateKey, epochs []consensus.Epoch) (bool, error) {
-	errRecord := errors.New("a record")
-	for _, epoch := range epochs {
-		err := d.Logs.Replay(epoch, func([]byte) error { return errRecord })
-		if errors.Is(err, errRecord) {
-			return d.serves(key), nil
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	return false, nil
-}
-
-// serves reports whether a key is in the committee of the running epoch, or that
-// cannot be known here.
-func (d *Deps) serves(key crypto.PrivateKey) bool {
-	if _, ok := d.Store.Latest(); !ok {
-		return true
-	}
-	members, ok := staking.MembersOf(d.Store.State(), staking.EpochOf(d.Store.State()).Number)
-	for _, m := range members {
-		if m.ConsensusKey == key.Public() {
-			return true
-		}
-	}
-	return !ok
-}
-
-func (d *Deps) dropLogs(epochs []consensus.Epoch) error {
-	var err error
-	for _, epoch := range epochs {
-		err = errors.Join(err, d.Logs.Delete(epoch))
-	}
-	return err
 }
 
 func (f *keyFile) mark(line string) error {
