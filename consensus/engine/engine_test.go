@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,6 +244,41 @@ func TestADivergedNodeStops(t *testing.T) {
 		r.port.wg.Wait()
 		delete(c.nodes, 3)
 		c.reach(0, 10, 30*time.Second)
+		c.stopAll()
+	})
+}
+
+// An application that cannot tell whether a block is valid has said nothing: what
+// is written down of a notarized block is for ever.
+func TestAnApplicationThatCannotVerifyStopsTheNodeWithoutAVerdict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		for i := range 3 {
+			c.start(i)
+		}
+		var once atomic.Bool
+		unreadable := errors.New("the state cannot be read")
+		r := c.start(3, func(a *toyApp) {
+			a.broken = func(b consensus.Block) error {
+				if b.Height >= 3 && once.CompareAndSwap(false, true) {
+					return unreadable
+				}
+				return nil
+			}
+		})
+		select {
+		case err := <-r.result:
+			if !errors.Is(err, unreadable) {
+				t.Fatalf("Run returned %v, want %v", err, unreadable)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the node runs on")
+		}
+		r.stop()
+		r.port.wg.Wait()
+		delete(c.nodes, 3)
+		c.start(3)
+		c.reach(3, 10, 30*time.Second)
 		c.stopAll()
 	})
 }

@@ -280,10 +280,10 @@ func (a *toyApp) Verify(_ context.Context, r engine.VerifyRequest) error {
 	}
 	b, err := readToy(r.Block.Payload)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", engine.ErrInvalid, err)
 	}
 	if b.Parent != r.Parent.Digest || b.Round != r.Round || b.Height != h+1 || b.Last != a.last(b.Height) || a.closes(b.Parent, b.Round.Epoch) {
-		return fmt.Errorf("block %+v does not follow %+v in %+v", b, r.Parent, r.Round)
+		return fmt.Errorf("%w: %+v does not follow %+v in %+v", engine.ErrInvalid, b, r.Parent, r.Round)
 	}
 	if a.broken != nil {
 		if err := a.broken(r.Block); err != nil {

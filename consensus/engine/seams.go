@@ -15,6 +15,9 @@ var (
 	// quorum attested. App.Verify and App.Finalize return it (wrapped); the engine
 	// stops.
 	ErrDiverged = errors.New("engine: own state differs from the quorum's")
+	// ErrInvalid says that a block breaks the rules for ever. App.Verify returns it
+	// (wrapped): nothing else is a verdict.
+	ErrInvalid = errors.New("engine: invalid block")
 	// ErrHalted says that the protocol forbids the node to go on. The reason
 	// follows it; a restart meets it again.
 	ErrHalted = errors.New("engine: consensus must not go on here")
@@ -75,10 +78,12 @@ type App interface {
 	// the idle time, and when ctx ends.
 	Propose(ctx context.Context, r ProposeRequest) (consensus.Block, error)
 	// Verify executes the block on its parent and returns nil if it is valid,
-	// ErrDiverged, ctx's error, or why it is invalid for ever. It must wait, not
-	// fail, while it lacks something or the block is ahead of the clock; ctx ends
-	// when nobody waits for the answer any more. Work that is done may be kept:
-	// a Finalize of the block often follows.
+	// ErrInvalid with the reason if it is invalid for ever, ErrDiverged, or ctx's
+	// error. It must wait, not fail, while it lacks something or the block is ahead
+	// of the clock; ctx ends when nobody waits for the answer any more. Any other
+	// error says that it cannot tell, and stops the engine: a verdict on a notarized
+	// block is for ever. Work that is done may be kept: a Finalize of the block often
+	// follows.
 	Verify(ctx context.Context, r VerifyRequest) error
 	// Finalize makes a block and its effects durable before it returns: each
 	// block the child of the last one. The certificate finalizes the block or, by

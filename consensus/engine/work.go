@@ -238,7 +238,8 @@ func (e *Engine) startCheck(ctx context.Context, k replica.Check) {
 	e.tasks.Go(func() {
 		defer stop()
 		err := e.verify(ctx, request)
-		if request.Attested && errors.Is(err, ErrDiverged) {
+		diverged := request.Attested && errors.Is(err, ErrDiverged)
+		if diverged || err != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrDiverged) && ctx.Err() == nil {
 			e.stop(&fault{fmt.Errorf("engine: verifying view %d of epoch %d: %w", round.View, round.Epoch, err)})
 			return
 		}

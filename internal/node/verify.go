@@ -19,6 +19,18 @@ import (
 
 // Verify executes a block on its parent.
 func (a *application) Verify(ctx context.Context, r engine.VerifyRequest) error {
+	err := a.verify(ctx, r)
+	switch {
+	case errors.Is(err, errSuperseded) && r.Attested: // so nobody waits for the answer much longer
+		<-ctx.Done()
+		return ctx.Err()
+	case errors.Is(err, errInvalid) || errors.Is(err, execution.ErrInvalidBlock) || errors.Is(err, errSuperseded):
+		return fmt.Errorf("%w: %w", engine.ErrInvalid, err)
+	}
+	return err
+}
+
+func (a *application) verify(ctx context.Context, r engine.VerifyRequest) error {
 	block, err := a.decodedBlock(r.Block)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errInvalid, err)
