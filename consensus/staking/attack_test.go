@@ -174,3 +174,23 @@ func TestFullRoll(t *testing.T) {
 		t.Errorf("serves: %v, %d on the roll", in, staking.Registered(w.kv))
 	}
 }
+
+// TestConsentIsTakenBack: the owner of a node ends an affiliation for good, though
+// the consent was signed without an end.
+func TestConsentIsTakenBack(t *testing.T) {
+	w := newWorld(t, quick(), 1_000, 1_000)
+	node := keyOf('p', 0)
+	affiliate := func(v int) chain.Affiliate {
+		return chain.Affiliate{Validator: id(v), Node: node.Public(), Consent: node.Sign(crypto.DomainAffiliation, chain.AffiliationPayload(testChain, id(v)))}
+	}
+	unaffiliate := chain.Unaffiliate{Node: node.Public()}
+	w.must(0, affiliate(0))
+	w.must(0, unaffiliate)
+	w.must(0, affiliate(0)) // whom the validator sent away may come back
+	if _, why := staking.Unaffiliate(w.kv, account(9), account(9), unaffiliate); why != nil {
+		t.Fatal(why.Reason())
+	}
+	w.refused(0, affiliate(0), "took back its consent")
+	w.must(1, affiliate(1))
+	w.audit()
+}

@@ -27,6 +27,7 @@
 //	'v' 'g' ‖ account ‖ to ‖ epoch ‖ from     → units of that
 //	'v' 'f' ‖ validator                       → Fault
 //	'v' 'a' ‖ provider node                   → the validator it is affiliated with
+//	'v' 'x' ‖ provider node ‖ validator       → the node took its consent back
 //	'v' 'b' ‖ validator                       → Resource: what affiliated nodes burned
 //	'v' 'r'                                   → the pot: to be given out *
 //	'v' 's', 'v' 'w' ‖ view, 'v' 't' ‖ signer → who was seen in the epoch, who finalized

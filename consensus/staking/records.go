@@ -36,6 +36,7 @@ const (
 	kindTally      = 't'
 	kindUnbonding  = 'u'
 	kindVotes      = 'w'
+	kindWithdrawn  = 'x'
 )
 
 // ID names a validator for ever: the consensus key that it began with.
@@ -98,6 +99,10 @@ func votesKey(v consensus.View) []byte          { return keyOf(kindVotes, big(ui
 func rollKey(id ID) []byte                      { return keyOf(kindRoll, id[:]) }
 func affiliateKey(node crypto.PublicKey) []byte { return keyOf(kindAffiliate, node[:]) }
 func resourceKey(id ID) []byte                  { return keyOf(kindResource, id[:]) }
+
+// withdrawnKey returns the key of the record that says that a node took back its
+// consent to a validator.
+func withdrawnKey(node crypto.PublicKey, id ID) []byte { return keyOf(kindWithdrawn, node[:], id[:]) }
 
 // ownedKey returns the key of the record that says whose a consensus or node
 // key is. It is never deleted, so that no key is ever used twice.

@@ -63,6 +63,9 @@ func Affiliate(kv state.KV, env *Env, from chain.Address, m chain.Affiliate) (ch
 	if other, ok := AffiliationOf(kv, m.Node); ok {
 		return nil, chain.Reject("node %s is affiliated with validator %s", m.Node.Short(), other.Short())
 	}
+	if _, withdrawn := kv.Get(withdrawnKey(m.Node, v.ID)); withdrawn {
+		return nil, chain.Reject("node %s took back its consent to validator %s", m.Node.Short(), v.ID.Short())
+	}
 	r := ResourceOf(kv, v.ID)
 	if r.Nodes >= MaxAffiliates {
 		return nil, chain.Reject("validator %s has %d affiliated nodes, the limit", v.ID.Short(), r.Nodes)
@@ -77,18 +80,24 @@ func Affiliate(kv state.KV, env *Env, from chain.Address, m chain.Affiliate) (ch
 }
 
 // Unaffiliate ends an affiliation, if the sender owns the validator or the node.
+// A node's owner ends it for ever: the consent has no end of its own, and the
+// validator's owner could send it again before the node joins another.
 func Unaffiliate(kv state.KV, from, nodeOwner chain.Address, m chain.Unaffiliate) (chain.Event, *chain.Rejection) {
 	id, ok := AffiliationOf(kv, m.Node)
 	if !ok {
 		return nil, chain.Reject("node %s is not affiliated", m.Node.Short())
 	}
-	if v, _ := ValidatorOf(kv, id); from != v.Owner && from != nodeOwner {
+	v, _ := ValidatorOf(kv, id)
+	if from != v.Owner && from != nodeOwner {
 		return nil, chain.Reject("neither validator %s nor node %s belongs to %s", id.Short(), m.Node.Short(), from.Short())
 	}
 	r := ResourceOf(kv, id)
 	r.Nodes = sound(checked.Sub(r.Nodes, 1))
 	state.Save(kv, resourceKey(id), r)
 	kv.Delete(affiliateKey(m.Node))
+	if from != v.Owner {
+		state.Save(kv, withdrawnKey(m.Node, id), true)
+	}
 	return chain.NodeUnaffiliated{Validator: id, Node: m.Node}, nil
 }
 
