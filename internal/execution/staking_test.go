@@ -173,7 +173,9 @@ func TestStakingMessages(t *testing.T) {
 	w.register()
 	accepted(10, alice, affiliate)
 	accepted(10, ownerA, chain.Unaffiliate{Node: nodeA.Public()}) // the node's owner
-	accepted(10, alice, affiliate)
+	if r := w.block(10, w.tx(alice, affiliate)).Receipts.Txs[0]; !strings.Contains(r.Rejection, "took back its consent") {
+		t.Errorf("the same consent again: %q", r.Rejection)
+	}
 
 	accepted(10, staker, chain.Redelegate{From: id, To: keyOf(1).Public(), Amount: chain.Hyper(1_000)})
 	before := w.balance(staker)
