@@ -20,10 +20,16 @@ func (c *Client) EpochEnd(ctx context.Context, epoch uint64) (api.EpochEnd, erro
 		which = strconv.FormatUint(epoch, 10)
 	}
 	end, err := ask[api.EpochEnd](ctx, c, get(c.nodes, "/v1/epochs/"+which, nil))
-	if err == nil && epoch > 0 && end.Epoch != epoch {
+	switch {
+	case err != nil:
+		return end, err
+	case epoch > 0 && end.Epoch != epoch:
 		return api.EpochEnd{}, refusef("the end of epoch %d was asked for, the server shows epoch %d", epoch, end.Epoch)
+	case uint64(end.Header.Epoch) != end.Epoch || !end.Header.Closing:
+		// An earlier end, which holds as well, would lead nowhere for ever.
+		return api.EpochEnd{}, refusef("as the end of epoch %d the server shows block %d, which is of epoch %d or closes none", end.Epoch, end.Header.Height, end.Header.Epoch)
 	}
-	return end, err
+	return end, nil
 }
 
 // transition is what a server shows, for a verifier.

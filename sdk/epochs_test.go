@@ -98,6 +98,11 @@ func TestLiesAboutEpochsAreRefused(t *testing.T) {
 		"no certificate":   func(e *api.EpochEnd) { e.Certificate = nil },
 		"a changed digest": func(e *api.EpochEnd) { e.Header.NextCommittee[0]++ },
 		"another epoch":    func(e *api.EpochEnd) { *e = *c.epochEnd(1) },
+		"a replay": func(e *api.EpochEnd) {
+			asked := e.Epoch
+			*e = *c.epochEnd(1)
+			e.Epoch = asked
+		},
 	} {
 		client := connect(t, c)
 		c.set(func() {

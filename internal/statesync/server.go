@@ -101,6 +101,10 @@ func (s *Server) ends(ctx context.Context, peer crypto.PublicKey, request []byte
 	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
 		return nil, err
 	}
+	limiter, err := s.admit(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
 	var answer endsAnswer
 	for epoch := asked.From; len(answer.Transitions) < maxTransitions; epoch++ {
 		raw, ok, err := s.source.Transition(epoch)
@@ -117,7 +121,7 @@ func (s *Server) ends(ctx context.Context, peer crypto.PublicKey, request []byte
 		return nil, s.fault("reading the ends of epochs", err)
 	}
 	answer.Offers = offers[:min(len(offers), maxOffers)]
-	return s.pace(ctx, peer, codec.Marshal(answer))
+	return s.pace(ctx, limiter, codec.Marshal(answer))
 }
 
 func (s *Server) chunk(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
@@ -127,6 +131,10 @@ func (s *Server) chunk(ctx context.Context, peer crypto.PublicKey, request []byt
 	}
 	if asked.From.Compare(asked.To) > 0 {
 		return nil, errors.New("the range ends before it begins")
+	}
+	limiter, err := s.admit(ctx, peer)
+	if err != nil {
+		return nil, err
 	}
 	select {
 	case s.making <- struct{}{}:
@@ -138,7 +146,7 @@ func (s *Server) chunk(ctx context.Context, peer crypto.PublicKey, request []byt
 	if err != nil {
 		return nil, err
 	}
-	return s.pace(ctx, peer, raw)
+	return s.pace(ctx, limiter, raw)
 }
 
 func (s *Server) make(asked chunkRequest) ([]byte, error) {
@@ -161,6 +169,10 @@ func (s *Server) block(ctx context.Context, peer crypto.PublicKey, request []byt
 	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
 		return nil, err
 	}
+	limiter, err := s.admit(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
 	raw, ok, err := s.source.Block(asked.Epoch)
 	if err != nil {
 		return nil, s.fault("reading a block", err)
@@ -168,7 +180,7 @@ func (s *Server) block(ctx context.Context, peer crypto.PublicKey, request []byt
 	if !ok {
 		return nil, fmt.Errorf("the closing block of epoch %d: %w", asked.Epoch, errNotKept)
 	}
-	return s.pace(ctx, peer, raw)
+	return s.pace(ctx, limiter, raw)
 }
 
 // fault logs what is nobody else's business.
@@ -177,16 +189,31 @@ func (s *Server) fault(doing string, err error) error {
 	return errFault
 }
 
-// pace holds an answer back until the rates allow it.
-func (s *Server) pace(ctx context.Context, peer crypto.PublicKey, answer []byte) ([]byte, error) {
+// admit waits until the rates allow for anything, before an answer is made.
+func (s *Server) admit(ctx context.Context, peer crypto.PublicKey) (*rate.Limiter, error) {
 	limiter, err := s.limiterOf(peer)
 	if err != nil {
 		return nil, err
 	}
-	if err := limiter.WaitN(ctx, len(answer)); err != nil {
+	if err := limiter.Wait(ctx); err != nil {
 		return nil, err
 	}
-	return answer, s.all.WaitN(ctx, len(answer))
+	return limiter, s.all.Wait(ctx)
+}
+
+// pace holds an answer back until the rates allow it. It counts even if the peer
+// does not wait for it: making it was the work.
+func (s *Server) pace(ctx context.Context, limiter *rate.Limiter, answer []byte) ([]byte, error) {
+	now := time.Now()
+	own, common := limiter.ReserveN(now, len(answer)), s.all.ReserveN(now, len(answer))
+	timer := time.NewTimer(max(own.DelayFrom(now), common.DelayFrom(now)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return answer, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // limiterOf returns a peer's limiter. When there are too many, those whose peers

@@ -11,8 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/transport"
 )
@@ -364,6 +366,53 @@ func TestServerBoundsWhatItGives(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+	})
+}
+
+// busy counts the chunks that are made of it.
+type busy struct {
+	*history
+	made atomic.Int32
+}
+
+func (b *busy) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
+	b.made.Add(1)
+	return b.history.Tree(epoch)
+}
+
+// Work for somebody who asks and goes away counts as if it had been taken.
+func TestServerBoundsWhatItMakesInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &busy{history: newHistory(t, 1)}
+		var chunk transport.Service
+		for _, s := range statesync.NewServer(source, slog.New(slog.DiscardHandler)).Mesh().Services {
+			if s.ID == statesync.ServiceChunk {
+				chunk = s
+			}
+		}
+		var request, largest []byte
+		for i := range 64 {
+			answer, err := chunk.Respond(t.Context(), peerID(0), statesync.ChunkRequest(1, i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(answer) > len(largest) {
+				request, largest = statesync.ChunkRequest(1, i), answer
+			}
+		}
+		source.made.Store(0)
+		const seconds = 2
+		for range 500 * seconds {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if _, err := chunk.Respond(ctx, peerID(1), request); err == nil && ctx.Err() != nil {
+				t.Error("an answer comes too late")
+			}
+			cancel()
+			time.Sleep(time.Millisecond)
+		}
+		if most := (8+seconds*8)<<20/len(largest) + 4; int(source.made.Load()) > most {
+			t.Errorf("%d chunks of %d bytes were made in %d seconds, want at most %d", source.made.Load(), len(largest), seconds, most)
 		}
 	})
 }
