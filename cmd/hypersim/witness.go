@@ -225,7 +225,7 @@ func (w *witness) rewritten(old *notebook, records [][]byte) {
 	}
 	for v, p := range old.pages { // order-free: at most the text of the failure depends on it
 		q := fresh.page(v)
-		if v > fresh.final && (same(p.notarized, q.notarized) && p.nullified == q.nullified && same(p.finalized, q.finalized)) == false {
+		if v > fresh.final && !(same(p.notarized, q.notarized) && p.nullified == q.nullified && same(p.finalized, q.finalized)) {
 			w.fail(ruleLog, "a rewritten log forgets a vote in view %d", v)
 		}
 	}

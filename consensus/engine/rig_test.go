@@ -121,19 +121,6 @@ func (d *disk) height() uint64 {
 	return uint64(len(d.infos))
 }
 
-// epoch is that of the next block.
-func (d *disk) epoch() consensus.Epoch {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	epoch := consensus.Epoch(1)
-	for _, b := range d.infos {
-		if b.Closing {
-			epoch++
-		}
-	}
-	return epoch
-}
-
 // toyApp is the smallest application: a chain of counters.
 type toyApp struct {
 	*disk

@@ -344,7 +344,7 @@ func TestFilesComeAndGo(t *testing.T) {
 			must(t, f.Append([]byte(name)))
 			must(t, f.Sync())
 		}
-		if d.Open("kept") != d.Open("kept") {
+		if first, again := d.Open("kept"), d.Open("kept"); first != again {
 			t.Fatal("one name, two files")
 		}
 		d.Remove("removed")

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -14,12 +15,10 @@ import (
 
 // changesDisk reports whether an operation needs the disk to take something.
 func changesDisk(kind errorfs.OpKind) bool {
-	switch kind {
-	case errorfs.OpCreate, errorfs.OpLink, errorfs.OpRename, errorfs.OpReuseForWrite, errorfs.OpMkdirAll,
-		errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		return true
-	}
-	return false
+	return slices.Contains([]errorfs.OpKind{
+		errorfs.OpCreate, errorfs.OpLink, errorfs.OpRename, errorfs.OpReuseForWrite, errorfs.OpMkdirAll,
+		errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo,
+	}, kind)
 }
 
 // TestFullDiskStopsTheStore lets the disk be full from its n-th write on, for
