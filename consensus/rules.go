@@ -283,8 +283,9 @@ func (c *Core) failCertify(vs *viewState) {
 	}
 }
 
-// store takes a verified certificate: into the log, to the peers, into effect.
-func (c *Core) store(cert *Certificate) {
+// store takes a verified certificate: into the log, to the peers unless they know
+// it, into effect.
+func (c *Core) store(cert *Certificate, known bool) {
 	v := cert.View()
 	vs := c.at(v)
 	if conflict := vs.excluded(cert.Statement); conflict != nil {
@@ -296,7 +297,9 @@ func (c *Core) store(cert *Certificate) {
 	}
 	c.stored++
 	c.log(certificateRecord(cert))
-	c.emit(Broadcast{Message: cert})
+	if !known {
+		c.emit(Broadcast{Message: cert})
+	}
 	switch cert.Statement.Kind {
 	case KindNotarize:
 		vs.notarization = cert

@@ -30,11 +30,12 @@ type (
 		Block Block
 	}
 	// CertificateReceived is a certificate from any peer; the core verifies it
-	// unless the driver did.
+	// unless the driver did. One that is Known, to peers, is not passed on.
 	CertificateReceived struct {
 		From        crypto.PublicKey // the connection, to blame
 		Certificate *Certificate
 		Verified    bool
+		Known       bool
 	}
 	// BlockReceived is a block that somebody sent by digest.
 	BlockReceived struct{ Block Block }

@@ -116,7 +116,7 @@ func (c *Core) count(v Vote, verified bool) {
 	if vs.certificateOf(s.Kind) == nil && tallied.weight >= c.cfg.Committee.Quorum() {
 		c.verifyTally(t, s)
 		if tallied.weight >= c.cfg.Committee.Quorum() {
-			c.store(Assemble(c.cfg.Committee, s, t.votesFor(s)))
+			c.store(Assemble(c.cfg.Committee, s, t.votesFor(s)), false)
 		}
 	}
 }
@@ -247,5 +247,5 @@ func (c *Core) onCertificate(ev CertificateReceived) {
 			return
 		}
 	}
-	c.store(ev.Certificate)
+	c.store(ev.Certificate, ev.Known)
 }

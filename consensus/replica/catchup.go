@@ -27,7 +27,12 @@ type catchUp struct {
 	until  consensus.Micros  // how long its answer is waited for
 	run    []consensus.Block // proven by nothing yet
 	bytes  int               // in run
+	vain   int               // answers in a row that proved nothing
 }
+
+// maxVain is how many answers in a row may prove nothing: as many as full ones
+// make MaxRunBytes by default. Small ones would hold the conversation for hours.
+const maxVain = 16
 
 func (c *catchUp) deadline() consensus.Micros {
 	if c.active {
@@ -41,7 +46,7 @@ func (c *catchUp) deadline() consensus.Micros {
 
 // end ends the conversation.
 func (c *catchUp) end(next consensus.Micros) {
-	c.active, c.asked, c.run, c.bytes = false, false, nil, 0
+	c.active, c.asked, c.run, c.bytes, c.vain = false, false, nil, 0, 0
 	c.nextAt, c.behindAt = next, never
 }
 
@@ -128,9 +133,11 @@ func (r *Replica) whomToAsk(turn int) (crypto.PublicKey, bool) {
 	}
 	from, at := validators, turn-turn/4
 	switch {
+	case len(others) == 0:
+		at = turn
 	case len(validators) == 0:
 		from, at = others, turn
-	case turn%4 == 3 && len(others) > 0:
+	case turn%4 == 3:
 		from, at = others, turn/4
 	}
 	if len(from) == 0 {
@@ -158,9 +165,37 @@ func (r *Replica) onAncestry(from crypto.PublicKey, m consensus.Ancestry, blocks
 		return
 	}
 	if r.taken.height > before {
-		c.known = r.taken.height
-	} else if c.bytes > r.cfg.MaxRunBytes {
+		c.known, c.vain = r.taken.height, 0
+		if took := r.now + r.cfg.Answer - c.until; took > r.cfg.Answer/8 || !full(m) {
+			r.turnToNext()
+		}
+	} else if c.vain++; c.bytes > r.cfg.MaxRunBytes || c.vain >= maxVain {
 		c.end(r.now + r.cfg.CatchUp) // a peer's blocks that no certificate in reach proves
+	}
+}
+
+// full reports whether an answer holds as much as one may.
+func full(m consensus.Ancestry) bool {
+	size := 0
+	for _, b := range m.Blocks {
+		size += len(b.Payload) + len(b.Certificate)
+	}
+	return len(m.Blocks) == consensus.MaxAncestry || size >= consensus.MaxAncestryBytes
+}
+
+// turnToNext has the next answer come from another peer, if there is one: whoever
+// gives a block at a time, or as late as it may, must not be all that this node
+// hears. What the last one left unproven goes, so that nobody is blamed for not going on
+// from it.
+func (r *Replica) turnToNext() {
+	c := &r.catch
+	c.run, c.bytes = nil, 0
+	if !c.active {
+		return
+	}
+	c.turn++
+	if peer, ok := r.whomToAsk(c.turn); ok {
+		c.peer = peer
 	}
 }
 
@@ -205,7 +240,10 @@ func (r *Replica) takeRun(m consensus.Ancestry, blocks []consensus.Block) error 
 // are durable.
 func (r *Replica) prove(run []consensus.Block, cert *consensus.Certificate) {
 	last := run[len(run)-1]
-	r.feed(consensus.CertificateReceived{From: r.catch.peer, Certificate: cert, Verified: true})
+	r.feed(consensus.CertificateReceived{From: r.catch.peer, Certificate: cert, Verified: true, Known: true})
+	if _, final := r.core.LastFinalized(); final != nil && final.Statement.Proposal.Digest == last.Digest {
+		cert = final // a closing block may be finalized through several views: the one that is in the log
+	}
 	r.submit(run, cert)
 	if r.taken.digest == last.Digest {
 		r.feed(consensus.Delivered{Digest: last.Digest, Closing: last.Closing})

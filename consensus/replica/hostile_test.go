@@ -449,6 +449,42 @@ func TestBlocksWithoutACertificateAreHeldUpToALimit(t *testing.T) {
 	}
 }
 
+// A peer that gives a block at a time, proven or not, does not keep a laggard for
+// itself.
+func TestAPeerThatAnswersLittleDoesNotHoldCatchUp(t *testing.T) {
+	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
+	n := w.nodes[0]
+	w.cut = func(from, to int, _ consensus.Message) bool { return from == 0 || to == 0 }
+	startAll(w)
+	server := w.nodes[1]
+	w.run(60_000*ms, func() bool { return server.height() >= 9 })
+	asked, from := n.awaitAncestryRequest()
+	_, effects, blame := n.tell(asked, server.ancestry(from, 1))
+	sends := only[replica.Send](effects)
+	if blame != "" || len(sends) != 1 || len(only[replica.Broadcast](effects)) > 0 {
+		t.Fatalf("one block: blamed %q, %v", blame, effects)
+	}
+	if m, ok := sends[0].Message.(consensus.AncestryRequest); !ok || m.From != from+1 || w.byKey(sends[0].To) == asked {
+		t.Errorf("then asks %d for %v", w.byKey(sends[0].To), sends[0].Message)
+	}
+	asked, from = w.byKey(sends[0].To), from+1
+	parent := server.disk.chain[0].block.Digest
+	for answers := 1; ; answers++ {
+		b := toy{Height: from, Parent: parent}.block()
+		parent = b.Digest
+		_, effects, blame := n.tell(asked, consensus.Ancestry{From: from, Blocks: []consensus.ProvenBlock{{Payload: b.Payload}}})
+		if from++; blame != "" || answers > 20 {
+			t.Fatalf("after %d answers that prove nothing: blamed %q", answers, blame)
+		}
+		if len(only[replica.Send](effects)) == 0 {
+			break
+		}
+	}
+	if next, _ := n.awaitAncestryRequest(); next == asked {
+		t.Error("asks the same peer again")
+	}
+}
+
 func TestConfigurationsAndFloorsAreRefusedByName(t *testing.T) {
 	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
 	startAll(w)

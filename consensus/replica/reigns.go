@@ -76,8 +76,11 @@ func (rs reigns) merge(news []Reign, current consensus.Epoch) (reigns, error) {
 			merged = append(merged, added)
 			continue
 		}
-		if old.Committee.Digest() != n.Committee.Digest() || !old.Start.IsZero() && old.Start != n.Start {
+		if old.Committee.Digest() != n.Committee.Digest() || !old.Start.IsZero() && !n.Start.IsZero() && old.Start != n.Start {
 			return nil, fmt.Errorf("replica: epoch %d has another committee or start than before", e)
+		}
+		if n.Start.IsZero() {
+			continue // nothing new
 		}
 		if added.Final == nil {
 			added.Final = old.Final
