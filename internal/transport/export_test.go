@@ -76,6 +76,14 @@ func ReadFrames(r interface {
 	}
 }
 
+// Held returns how many bytes wait for members and for observers, and for how many
+// peers, as the mesh's sums have it.
+func (m *Mesh) Held() (bytes, peers int) {
+	m.ledger.mu.Lock()
+	defer m.ledger.mu.Unlock()
+	return m.ledger.members.used + m.ledger.observers.used, len(m.ledger.members.holders) + len(m.ledger.observers.holders)
+}
+
 // CheckCertificate is the check of a peer's certificate.
 func CheckCertificate(raw []byte, now time.Time) (crypto.PublicKey, error) {
 	id, err := checkCertificates([][]byte{raw}, now)

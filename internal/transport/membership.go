@@ -80,7 +80,7 @@ func (m *Mesh) dismiss(p *peer) {
 		p.undial = nil
 	}
 	if p.isIdle() {
-		delete(m.peers, p.id)
+		m.erase(p)
 		return
 	}
 	p.expiry = time.AfterFunc(m.cfg.Grace, func() { m.expire(p) })

@@ -137,3 +137,35 @@ func TestSetPeersRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What waits for a peer goes with it, be it a stranger that read nothing or a member
+// that was never reached.
+func TestForgottenPeersHoldNothing(t *testing.T) {
+	victim := listening(t, victimKey)
+	absent := transport.NodeAddr{ID: key(lateKey).Public()}
+	n := join(t, victim, meshOptions{peers: []transport.NodeAddr{absent}, observers: 4})
+	n.run(t)
+	for i := range byte(3) {
+		c, err := open(t, transport.Config{Key: key(strangerKey + i)}).Dial(deadline(t), victim.NodeAddr(), meshProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the stranger has its place", func() bool { return n.up.Load() == 1 })
+		for range 64 { // beyond what flow control lets go
+			if err := n.mesh.Broadcast(blocks, make([]byte, 64<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close(transport.CloseDone, "")
+		eventually(t, "the stranger is forgotten", func() bool { return n.up.Load() == 0 && len(n.mesh.Stats()) == 1 })
+	}
+	if _, peers := n.mesh.Held(); peers != 1 {
+		t.Errorf("messages are held for %d peers, want 1, the member that may yet come", peers)
+	}
+	if err := n.mesh.SetPeers(nil); err != nil {
+		t.Fatal(err)
+	}
+	if bytes, peers := n.mesh.Held(); bytes != 0 || peers != 0 {
+		t.Errorf("%d bytes are held for %d peers when nobody is left", bytes, peers)
+	}
+}

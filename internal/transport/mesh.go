@@ -230,7 +230,17 @@ func (m *Mesh) forget(p *peer) {
 	defer m.mu.Unlock()
 	if p.class != member && p.current() == nil && m.peers[p.id] == p {
 		m.classify(p, leaving)
-		delete(m.peers, p.id)
+		m.erase(p)
+	}
+}
+
+// erase drops a peer with all that waits for it: nobody will take it any more, and
+// what forgotten peers hold would fill the share of those who are there. The caller
+// holds m.mu.
+func (m *Mesh) erase(p *peer) {
+	delete(m.peers, p.id)
+	for _, q := range p.queues {
+		m.ledger.charge(p, -q.end())
 	}
 }
 

@@ -28,6 +28,7 @@ type queue struct {
 	waiting []waiting
 	bytes   int
 	dropped uint64
+	shut    bool // its peer is forgotten
 }
 
 // waiting is a queued message and its place among all of the mesh.
@@ -45,6 +46,9 @@ func newQueue(limit int, policy DropPolicy) *queue {
 func (q *queue) push(message []byte, number uint64) (grown, dropped int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.shut {
+		return 0, 0, false
+	}
 	before := q.bytes
 	size := len(message) + messageOverhead
 	if q.bytes+size > q.limit && q.policy == DropNewest {
@@ -60,6 +64,16 @@ func (q *queue) push(message []byte, number uint64) (grown, dropped int, ok bool
 	q.bytes += size
 	q.signal()
 	return q.bytes - before, dropped, true
+}
+
+// end lets go of all that is waiting, and takes no more. It returns how many bytes
+// waited.
+func (q *queue) end() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	freed := q.bytes
+	q.waiting, q.bytes, q.shut = nil, 0, true
+	return freed
 }
 
 // head returns the number of the message that has waited longest.
