@@ -485,3 +485,31 @@ func FuzzParseCheckpoint(f *testing.F) {
 		}
 	})
 }
+
+func TestCertificateOfATrustedHeader(t *testing.T) {
+	c := newHistory(t)
+	h := c.header(3)
+	good := c.certify(h, 9, 0, 1, 2)
+	checkpoint := light.Checkpoint{ChainID: h.ChainID, Epoch: 3, Height: h.Height, TimeMs: h.TimeMs, Digest: h.Digest(), NextCommittee: h.NextCommittee}
+	_, trusted, err := light.At(c.genesis, checkpoint, c.show(h, good), h.TimeMs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trusted.VerifyCertificate(c.committee(3), consensus.EncodeCertificate(good)); err != nil {
+		t.Error(err)
+	}
+	other := h
+	other.View--
+	for name, err := range map[string]error{
+		"the next committee": trusted.VerifyCertificate(c.committee(4), consensus.EncodeCertificate(good)),
+		"short weight":       trusted.VerifyCertificate(c.committee(3), consensus.EncodeCertificate(c.certify(h, 9, 0, 1))),
+		"another block":      trusted.VerifyCertificate(c.committee(3), consensus.EncodeCertificate(c.certify(other, 9, 0, 1, 2))),
+		"an earlier view":    trusted.VerifyCertificate(c.committee(3), consensus.EncodeCertificate(c.certify(h, 6, 0, 1, 2))),
+		"rubbish":            trusted.VerifyCertificate(c.committee(3), []byte("rubbish")),
+		"a zero header":      light.Header{}.VerifyCertificate(c.committee(3), consensus.EncodeCertificate(good)),
+	} {
+		if !errors.Is(err, light.ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

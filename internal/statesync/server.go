@@ -38,8 +38,7 @@ const (
 	peerBytesPerSecond = 8 << 20  // to each
 	burst              = 2 * maxBlockBytes
 	makers             = 2 // chunks being made at a time
-	maxPeers           = 64
-	perPeer            = 4 // requests of one service at a time
+	maxPeers           = 32
 	answerTimeout      = 20 * time.Second
 )
 
@@ -78,12 +77,12 @@ type responder func(ctx context.Context, peer crypto.PublicKey, request []byte) 
 
 func services(ends, chunk, block responder) []transport.Service {
 	list := []transport.Service{
-		{ID: ServiceEnds, Name: "ends of epochs", MaxResponseBytes: maxEndsBytes, Respond: ends},
-		{ID: ServiceChunk, Name: "chunks of states", MaxResponseBytes: maxAnswerBytes, Respond: chunk},
-		{ID: ServiceBlock, Name: "closing blocks", MaxResponseBytes: maxBlockBytes, Respond: block},
+		{ID: ServiceEnds, Name: "ends of epochs", MaxResponseBytes: maxEndsBytes, MaxConcurrent: 2, Respond: ends},
+		{ID: ServiceChunk, Name: "chunks of states", MaxResponseBytes: maxAnswerBytes, MaxConcurrent: requestsPerPeer + 1, Respond: chunk},
+		{ID: ServiceBlock, Name: "closing blocks", MaxResponseBytes: maxBlockBytes, MaxConcurrent: 2, Respond: block},
 	}
-	for i := range list {
-		list[i].MaxRequestBytes, list[i].MaxConcurrent, list[i].Timeout = maxRequestBytes, perPeer, answerTimeout
+	for i := range list { // one more at a time than a joiner asks for: its last one may still be on its way out
+		list[i].MaxRequestBytes, list[i].Timeout = maxRequestBytes, answerTimeout
 	}
 	return list
 }
