@@ -349,3 +349,17 @@ func TestHalfAJoinIsNoNewNode(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who asks for a state that may be pruned hears that it is not kept, also if it was
+// opened while it was.
+func TestStatesThatMayBePrunedAreNotServed(t *testing.T) {
+	p := newProducer(t)
+	source := newSyncSource(p.store)
+	p.epochs(1)
+	for epoch := consensus.Epoch(1); epoch <= 4; epoch++ {
+		if _, ok, err := source.Tree(1); err != nil || ok != (epoch <= 2) {
+			t.Errorf("after the end of epoch %d the state of the first one's is served: %v, %v", epoch, ok, err)
+		}
+		p.epochs(1)
+	}
+}

@@ -154,6 +154,10 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		}
 		n.app.trusted = &checkpoint
 	}
+	if age, limit := time.Since(time.UnixMilli(int64(n.app.root.timeMs))), deps.Genesis.Params.UnbondingMs(); age > 0 && uint64(age.Milliseconds()) > limit {
+		deps.Log.Warn("the last block here is older than stake takes to unbond: whoever was a validator then could show this node another history; start it with a new checkpoint of somebody you trust, which the history is then held against",
+			"height", n.app.root.height, "age", age.Round(time.Second))
+	}
 	metrics := newMetrics()
 	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)

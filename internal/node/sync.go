@@ -95,16 +95,16 @@ func (s *syncSource) Offers() ([]consensus.Epoch, error) {
 func (s *syncSource) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if tree := s.trees[epoch]; tree != nil {
-		return tree, true, nil
-	}
 	ends, err := s.store.LastEpochEnds(maxOfferedStates)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, end := range ends {
 		if end.Epoch != uint64(epoch) {
-			continue
+			continue // of earlier ones an opened tree may be left, but pruning takes its nodes
+		}
+		if tree := s.trees[epoch]; tree != nil {
+			return tree, true, nil
 		}
 		tree, err := s.store.OpenTree(end.Height - 1)
 		if errors.Is(err, state.ErrNoVersion) {
