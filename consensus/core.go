@@ -55,6 +55,7 @@ type Core struct {
 	// The view, the certificate that let us in, and what it waits for.
 	current   View
 	entry     *Certificate
+	proposeAt Micros // not before, when it is this node's turn
 	leaderAt  Micros // nullify if there is no proposal by then
 	certifyAt Micros // nullify if nothing is certified by then
 	retryAt   Micros // send the own nullify again
@@ -184,6 +185,9 @@ func (c *Core) Deadline() (Micros, bool) {
 	}
 	if c.signs && !c.closed() {
 		vs := c.at(c.current)
+		if c.proposeAt > c.now && c.leads(c.current) {
+			at = min(at, c.proposeAt)
+		}
 		if !vs.nullified && vs.finalized == nil {
 			at = min(at, c.certifyAt)
 			if !vs.offered {

@@ -11,7 +11,7 @@ import (
 
 // propose asks the application for a block when this node leads.
 func (c *Core) propose() {
-	if c.building || !c.leads(c.current) {
+	if c.building || c.now < c.proposeAt || !c.leads(c.current) {
 		return
 	}
 	vs := c.at(c.current)

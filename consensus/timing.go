@@ -57,6 +57,10 @@ const (
 	// one is when all goes well: the finalize votes of a view travel during the
 	// next.
 	graceViews = 2
+	// openViews is how many views may pass without finalization before leaders take
+	// their time. When a traitor keeps its finalize votes back while others are away,
+	// blocks are notarized and not finalized; each stays in memory and in the log.
+	openViews = 64
 	// The growth per further view without finalization, 5/4.
 	growthNum, growthDen = 5, 4
 )
@@ -101,6 +105,10 @@ func (c *Core) delta() Micros {
 // arm sets the deadlines of a view just entered.
 func (c *Core) arm() {
 	c.retryAt, c.leaderAt, c.certifyAt = never, never, never
+	c.proposeAt = c.now
+	if c.current-1-c.lastFinalized > openViews {
+		c.proposeAt += c.cfg.Timing.Skip / 2 // nobody takes the leader for inactive yet
+	}
 	if !c.signs || c.closed() {
 		return
 	}

@@ -27,11 +27,11 @@ type catchUp struct {
 	until  consensus.Micros  // how long its answer is waited for
 	run    []consensus.Block // proven by nothing yet
 	bytes  int               // in run
-	vain   int               // answers in a row that proved nothing
+	vain   int               // answers in a row that proved nothing and were small or late
 }
 
-// maxVain is how many answers in a row may prove nothing: as many as full ones
-// make MaxRunBytes by default. Small ones would hold the conversation for hours.
+// maxVain is how many small or late answers in a row may prove nothing: before
+// they made MaxRunBytes, they would hold the conversation for hours.
 const maxVain = 16
 
 func (c *catchUp) deadline() consensus.Micros {
@@ -158,7 +158,7 @@ func (r *Replica) onAncestry(from crypto.PublicKey, m consensus.Ancestry, blocks
 		c.end(r.now + r.cfg.CatchUp)
 		return
 	}
-	before := r.taken.height
+	before, took := r.taken.height, r.now+r.cfg.Answer-c.until
 	if err := r.takeRun(m, blocks); err != nil {
 		c.end(r.now + r.cfg.Timing.Fetch)
 		r.blame(from, err.Error())
@@ -166,10 +166,15 @@ func (r *Replica) onAncestry(from crypto.PublicKey, m consensus.Ancestry, blocks
 	}
 	if r.taken.height > before {
 		c.known, c.vain = r.taken.height, 0
-		if took := r.now + r.cfg.Answer - c.until; took > r.cfg.Answer/8 || !full(m) {
+		if took > r.cfg.Answer/8 || !full(m) {
 			r.turnToNext()
 		}
-	} else if c.vain++; c.bytes > r.cfg.MaxRunBytes || c.vain >= maxVain {
+		return
+	}
+	if took > r.cfg.Answer/2 || !full(m) {
+		c.vain++
+	}
+	if c.bytes > r.cfg.MaxRunBytes || c.vain >= maxVain {
 		c.end(r.now + r.cfg.CatchUp) // a peer's blocks that no certificate in reach proves
 	}
 }
@@ -244,7 +249,7 @@ func (r *Replica) prove(run []consensus.Block, cert *consensus.Certificate) {
 	if _, final := r.core.LastFinalized(); final != nil && final.Statement.Proposal.Digest == last.Digest {
 		cert = final // a closing block may be finalized through several views: the one that is in the log
 	}
-	r.submit(run, cert)
+	r.submit(run, cert, r.cfg.MaxBacklog)
 	if r.taken.digest == last.Digest {
 		r.feed(consensus.Delivered{Digest: last.Digest, Closing: last.Closing})
 	}

@@ -37,8 +37,8 @@
 //
 // # Bounds
 //
-//   - finalized blocks: Config.MaxBacklog wait; more are dropped, and fetched by
-//     height later;
+//   - finalized blocks: Config.MaxBacklog wait, and the rest of a run that became
+//     final at once; more are dropped, and fetched by height later;
 //   - blocks that no certificate proves yet: Config.MaxRunBytes and one answer;
 //   - messages of the next epoch: Config.MaxEarly votes of a sender, the offered
 //     blocks of the first 4 views, 64 certificates;

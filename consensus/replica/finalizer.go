@@ -8,14 +8,14 @@ import (
 )
 
 // submit queues the blocks that extend what was taken; those below are skipped.
-// Blocks above a gap, or beyond the backlog, are left to catch-up, as is all
-// that would follow a closing block.
-func (r *Replica) submit(blocks []consensus.Block, cert *consensus.Certificate) {
+// Blocks above a gap, or such that would make the queue longer than most, are left
+// to catch-up, as is all that would follow a closing block.
+func (r *Replica) submit(blocks []consensus.Block, cert *consensus.Certificate, most int) {
 	for _, b := range blocks {
 		if b.Height <= r.taken.height {
 			continue
 		}
-		if b.Parent != r.taken.digest || len(r.queue) >= r.cfg.MaxBacklog || r.between() {
+		if b.Parent != r.taken.digest || len(r.queue) >= most || r.between() {
 			return
 		}
 		r.queue = append(r.queue, Finalize{Block: b, Certificate: cert})

@@ -627,3 +627,46 @@ func TestEvidenceIsCarriedIntoTheNextEpochsLog(t *testing.T) {
 		t.Errorf("reported by epoch: %v", reports)
 	}
 }
+
+// Finalize votes that a traitor keeps to itself while another validator is away:
+// blocks are notarized, and nothing is final. Everything of it stays in memory and
+// in the log.
+func TestViewsThatFinalizeNothingBecomeSlow(t *testing.T) {
+	w := withholding(t, nil)
+	w.pass(30_000 * ms)
+	if s := w.nodes[0].r.Status(); s.View < 66 || s.View > 150 || s.FinalizedView > 0 {
+		t.Errorf("in view %d after half a minute, %d is final", s.View, s.FinalizedView)
+	}
+	w.cut = nil
+	w.nodes[2].start()
+	w.run(20_000*ms, w.everybodyAt(80))
+	w.nobodyBlamed()
+}
+
+// A run longer than the backlog that becomes final at once is nowhere but in the
+// cores: what they drop of it, nobody could be caught up on.
+func TestARunLongerThanTheBacklogIsFinalizedWhole(t *testing.T) {
+	w := withholding(t, func(c replica.Config) replica.Config { c.MaxAhead, c.MaxBacklog = 4, 8; return c })
+	w.pass(5_000 * ms)
+	w.cut = nil
+	w.nodes[2].start()
+	w.run(20_000*ms, w.everybodyAt(40))
+	w.nobodyBlamed()
+}
+
+// withholding is four nodes, of which one keeps its finalize votes back, one is
+// down, and so two wait for ever.
+func withholding(t *testing.T, cfg func(replica.Config) replica.Config) *world {
+	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
+	w.blocks, w.cfg = 100_000, cfg
+	w.cut = func(from, to int, m consensus.Message) bool {
+		_, final := m.(consensus.Finalize)
+		return final && (from == 3 || to == 3)
+	}
+	for i := range 4 {
+		if i != 2 {
+			w.nodes[i].start()
+		}
+	}
+	return w
+}

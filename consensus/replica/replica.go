@@ -250,7 +250,11 @@ func (r *Replica) take(e consensus.Effect) {
 	case consensus.Commit:
 		last := e.Blocks[len(e.Blocks)-1]
 		r.tip = head{height: last.Height, digest: last.Digest, closing: last.Closing}
-		r.submit(e.Blocks, e.Certificate)
+		// All or none: when a long run becomes final at once, nobody has more of it
+		// than the cores, to be caught up on.
+		if len(r.queue) < r.cfg.MaxBacklog {
+			r.submit(e.Blocks, e.Certificate, len(r.queue)+len(e.Blocks))
+		}
 	case consensus.BlameSigner:
 		r.blame(in.NodeKeys[e.Signer], e.Reason)
 	case consensus.BlamePeer:
