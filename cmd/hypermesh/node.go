@@ -59,7 +59,7 @@ func nodeInit(c *cli.Context) error {
 	}
 	out := initResult{Home: home, NodeID: key.Public()}
 	if c.Bool("validator") {
-		key, err := makeKey(filepath.Join(home, node.ConsensusKeyFile))
+		key, err := node.MakeConsensusKey(home)
 		if err != nil {
 			return err
 		}

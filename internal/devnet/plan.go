@@ -217,8 +217,9 @@ func (p *plan) genesis(params chain.Params) (*chain.Genesis, error) {
 		if err := os.MkdirAll(home, 0o700); err != nil {
 			return nil, fmt.Errorf("devnet: making a home: %w", err)
 		}
-		nodeKey, consensusKey := crypto.GenerateKey(), crypto.GenerateKey()
-		if err := errors.Join(node.WriteKey(filepath.Join(home, node.NodeKeyFile), nodeKey), node.WriteKey(filepath.Join(home, node.ConsensusKeyFile), consensusKey)); err != nil {
+		nodeKey := crypto.GenerateKey()
+		consensusKey, err := node.MakeConsensusKey(home)
+		if err := errors.Join(err, node.WriteKey(filepath.Join(home, node.NodeKeyFile), nodeKey)); err != nil {
 			return nil, err
 		}
 		if err := g.AddValidator(chain.GenesisValidator{

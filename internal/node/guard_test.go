@@ -72,7 +72,7 @@ func (h *guarded) lose() {
 // data directory was lost, and on another chain.
 func TestUsedKeyIsNotFresh(t *testing.T) {
 	h := &guarded{TB: t, home: t.TempDir()}
-	if err := WriteKey(filepath.Join(h.home, ConsensusKeyFile), keyOf(0, 'c')); err != nil {
+	if _, err := MakeConsensusKey(h.home); err != nil {
 		t.Fatal(err)
 	}
 	g, other := testGenesis(t), testGenesis(t)
@@ -103,15 +103,29 @@ func TestUsedKeyIsNotFresh(t *testing.T) {
 	}
 }
 
+// TestAKeyFromElsewhereIsNotFresh restores a key from its backup into an empty
+// home: it may have signed in any epoch, whatever the home knows.
+func TestAKeyFromElsewhereIsNotFresh(t *testing.T) {
+	h := &guarded{TB: t, home: t.TempDir()}
+	if err := WriteKey(filepath.Join(h.home, ConsensusKeyFile), keyOf(0, 'c')); err != nil {
+		t.Fatal(err)
+	}
+	g := testGenesis(t)
+	for range 2 {
+		if fresh, epochs := h.start(g, ConsensusKeyFile); fresh || len(epochs) != 0 {
+			t.Errorf("fresh %v, with logs of epochs %v", fresh, epochs)
+		}
+	}
+}
+
 // TestASecondKeyLeavesTheLogsAlone brings another key into a home that has logs,
 // which name the keys that they are complete for: the first one signs on.
 func TestASecondKeyLeavesTheLogsAlone(t *testing.T) {
 	h := &guarded{TB: t, home: t.TempDir()}
 	g := testGenesis(t)
-	for name, i := range map[string]int{ConsensusKeyFile: 0, "next.key": 1} {
-		if err := WriteKey(filepath.Join(h.home, name), keyOf(i, 'c')); err != nil {
-			t.Fatal(err)
-		}
+	_, err := MakeConsensusKey(h.home)
+	if err := errors.Join(err, WriteKey(filepath.Join(h.home, "next.key"), keyOf(1, 'c'))); err != nil {
+		t.Fatal(err)
 	}
 	h.start(g, ConsensusKeyFile)
 	h.run(1)

@@ -21,6 +21,7 @@ import (
 // after its start.
 const (
 	markerSuffix = ".signed"
+	unused       = "unused" // where the key was made
 	lostLog      = " log lost"
 
 	// maxClockError is what the clocks of this machine and of the chain may differ
@@ -63,8 +64,10 @@ func (d *Deps) openKeys(home string, names []string) error {
 }
 
 // guard keeps a key from signing without the log of what it signed. Keys that
-// were never used on this chain, in a home whose logs hold nothing, are fresh: they
-// may begin the log of the first epoch. The markers are written after that log is
+// were made in this home and never used on this chain, in a home whose logs hold
+// nothing, are fresh: they may begin the log of the first epoch. A key without a
+// marker came from elsewhere, a backup perhaps, and nothing here tells what it
+// signed. The markers are written after that log is
 // made, so that a crash between the two costs nothing. A key that came into a home
 // with logs needs no guard: a log names the keys that it is complete for.
 func (d *Deps) guard(files []keyFile) error {
@@ -84,6 +87,12 @@ func (d *Deps) guard(files []keyFile) error {
 		switch {
 		case f.used == digest+lostLog:
 			d.Fresh = false
+		case f.used == "" && len(epochs) == 0:
+			d.Fresh = false
+			d.Log.Warn("a consensus key was not made in this home, and may have signed elsewhere: this node votes from the next epoch on", "marker", f.marker)
+			if err := f.mark(digest + lostLog); err != nil {
+				return err
+			}
 		case f.used == digest && len(epochs) == 0:
 			d.Fresh = false
 			d.Log.Warn("a consensus key was used and its logs are gone: this node votes from the next epoch on", "marker", f.marker)
@@ -114,6 +123,21 @@ func (f *keyFile) mark(line string) error {
 		return fmt.Errorf("marking a consensus key: %w", err)
 	}
 	return nil
+}
+
+// MakeConsensusKey makes a consensus key in a home, or reads the one that is
+// there. A new one gets a marker that says that it has signed nothing.
+func MakeConsensusKey(home string) (crypto.PrivateKey, error) {
+	path := filepath.Join(home, ConsensusKeyFile)
+	if key, err := ReadKey(path); !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	key := crypto.GenerateKey()
+	if err := WriteKey(path, key); err != nil {
+		return key, err
+	}
+	f := keyFile{marker: strings.TrimSuffix(path, ".key") + markerSuffix}
+	return key, f.mark(unused)
 }
 
 // readMarker returns the marker's line, empty if there is none.
