@@ -132,12 +132,8 @@ func newChaosNet(t *testing.T, shape chaosShape) *chaosNet {
 			n.dumpLogs(t)
 		}
 	})
-	program, _ := programs(t)
-	for _, v := range n.nodes {
-		v.program = program
-		if v.index < shape.validators {
-			n.start(t, v)
-		}
+	for _, v := range n.nodes[:shape.validators] {
+		n.start(t, v)
 	}
 	for _, v := range n.nodes[:shape.validators] {
 		n.awaitHeight(t, v, 1, 30*time.Second)
@@ -249,14 +245,10 @@ func inNamespace(ns string, do func() error) error {
 // makeHomes makes genesis and homes with the program's own commands.
 func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 	t.Helper()
-	must := func(args ...string) []byte {
+	program, _ := programs(t)
+	must := func(args ...string) {
 		t.Helper()
-		program, _ := programs(t)
-		out, err := exec.Command(program, args...).Output()
-		if err != nil {
-			t.Fatalf("hypermesh %v: %v", args, err)
-		}
-		return out
+		command(t, program, args...)
 	}
 	for _, name := range []string{"community", "foundation", "sale"} {
 		n.holders = append(n.holders, wallet.NewAccount(name, crypto.GenerateKey()))
@@ -268,14 +260,11 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		"--community", n.holders[0].Address().String(), "--foundation", n.holders[1].Address().String(), "--sale", n.holders[2].Address().String())
 	setParams(t, path, shape.params)
 	for _, v := range n.nodes {
+		v.program = program
 		if disk, ok := shape.disks[v.index]; ok {
 			n.mountDisk(t, v, disk)
 		}
-		var made initResult
-		out := must("node", "init", "--home", v.home, "--validator", "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json")
-		if err := json.Unmarshal(out, &made); err != nil {
-			t.Fatal(err)
-		}
+		made := v.init(t)
 		v.id, v.key, v.owner = made.NodeID, *made.ConsensusKey, wallet.NewAccount("owner", crypto.GenerateKey())
 		if v.index < shape.validators {
 			must("genesis", "add-validator", "--genesis", path, "--name", fmt.Sprintf("validator-%d", v.index), "--node-key", v.id.String(),
@@ -297,6 +286,20 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		}
 		n.connect(t, v)
 	}
+}
+
+// init has a node's program make its home, but for the keys that are there.
+func (v *chaosNode) init(t *testing.T) (made initResult) {
+	t.Helper()
+	args := []string{"node", "init", "--home", v.home, "--validator", "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json"}
+	out, err := exec.Command(v.program, args...).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &made)
+	}
+	if err != nil {
+		t.Fatalf("%s %v: %v", v.program, args, err)
+	}
+	return made
 }
 
 // setParams changes parameters of a genesis file.

@@ -428,8 +428,9 @@ var previousProgram = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// previousBuild runs one node on the previous build among the others, and then on
-// this one again, with the data that the other left.
+// previousBuild runs one node on the previous build among the others, with a
+// config file of that build, and then on this one again, with the file and the
+// data that the other left.
 func previousBuild(i int) func(*testing.T, *chaosNet) {
 	return func(t *testing.T, n *chaosNet) {
 		previous, err := previousProgram()
@@ -441,6 +442,12 @@ func previousBuild(i int) func(*testing.T, *chaosNet) {
 		for _, program := range []string{previous, current} {
 			v.stop(t)
 			v.program = program
+			if program == previous {
+				if err := os.Remove(filepath.Join(v.home, configFile)); err != nil {
+					t.Fatal(err)
+				}
+				v.init(t)
+			}
 			n.start(t, v)
 			took := n.recovered(t)
 			n.agree(t)
