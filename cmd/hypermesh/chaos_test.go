@@ -358,11 +358,7 @@ func fullDisk(i int) func(*testing.T, *chaosNet) {
 		n.recovered(t)
 		position := len(v.logSince(t, 0))
 		ballast := filepath.Join(v.disk, "ballast")
-		written, err := fillDisk(ballast)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.awaitEnd(t, time.Minute) // the database fills the files that it has first
+		written := v.fillDisk(t, ballast)
 		last := lastLine(v.logSince(t, position))
 		t.Logf("with %d MiB of ballast node %d ended: %v: %s", written>>20, i, v.err, last)
 		if exit, ok := errors.AsType[*exec.ExitError](v.err); !ok || exit.ExitCode() != exitFailed {
@@ -378,9 +374,31 @@ func fullDisk(i int) func(*testing.T, *chaosNet) {
 	}
 }
 
-// fillDisk writes until the disk is full, and returns how much it took.
-func fillDisk(path string) (written int, err error) {
-	f, err := os.Create(path)
+// fillDisk keeps a disk full until the node whose disk it is has ended, and returns
+// how much that took: the database gives old files back for a while.
+func (v *chaosNode) fillDisk(t *testing.T, path string) (written int) {
+	t.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for patience := time.After(time.Minute); ; {
+		more, err := fill(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written += more
+		select {
+		case <-tick.C:
+		case <-v.done:
+			return written
+		case <-patience:
+			t.Fatalf("node %d runs on for a minute with a full disk", v.index)
+		}
+	}
+}
+
+// fill appends to a file until its disk is full, and returns by how much.
+func fill(path string) (written int, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
