@@ -277,8 +277,8 @@ func TestChaosOfFour(t *testing.T) {
 		{"partition 1|3 for 45 s", goesOn, partitioned(45*time.Second, 1, 1, 0, 1)},
 		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
 		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
-		{"full disk of the data", maybe, fullDisk(3)},
-		{"full disk of the chain's store", maybe, fullDisk(2)},
+		{"full disk of the data", maybe, fullDisk(3, whileRunning)},
+		{"full disk of the chain's store at the start", maybe, fullDisk(2, beforeStart)},
 		{"the previous build", goesOn, previousBuild(0)},
 	})
 }
@@ -297,7 +297,7 @@ func TestChaosOfSeven(t *testing.T) {
 		{"partition 3|4 for 10 s", stands, partitioned(10*time.Second, 0, 1, 0, 1, 0, 1, 1)},
 		{"three islands for 10 s", stands, partitioned(10*time.Second, 0, 0, 1, 1, 2, 2, 2)},
 		{"one's disk hangs for 5 s", goesOn, hanging(5*time.Second, 5*time.Second, 4)},
-		{"full disk of the data", maybe, fullDisk(6)},
+		{"full disk of the data", maybe, fullDisk(6, whileRunning)},
 		{"100 ms ± 20 ms with 1 % loss", goesOn, weathered(15*time.Second, chaosWeather)},
 		{"duplicates and reordering besides", goesOn, weathered(15*time.Second, chaosStorm)},
 		{"the previous build", goesOn, previousBuild(1)},
@@ -348,23 +348,31 @@ var (
 	chaosStorm   = netem.Weather{Delay: 100 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 10, Duplicate: 20, Late: 20, LateBy: 300 * time.Millisecond}
 )
 
-// fullDisk fills a node's disk, sees the node end with a message that says so, and
-// starts it again once there is room.
-func fullDisk(i int) func(*testing.T, *chaosNet) {
+// fullDisk fills a node's disk while it runs, or before it starts, sees the node
+// end with a message that says so, and starts it again once there is room. The
+// database of a running node may live on in what it has reserved, for long.
+func fullDisk(i int, when diskFills) func(*testing.T, *chaosNet) {
 	return func(t *testing.T, n *chaosNet) {
 		v := n.nodes[i]
-		v.stop(t)
-		n.start(t, v) // so that the database has not reserved much ahead
-		n.recovered(t)
+		if when == beforeStart {
+			v.stop(t)
+		}
 		position := len(v.logSince(t, 0))
 		ballast := filepath.Join(v.disk, "ballast")
-		written := v.fillDisk(t, ballast)
+		written, err := fill(ballast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if when == beforeStart {
+			n.start(t, v)
+		}
+		v.awaitEnd(t, 20*time.Second)
 		last := lastLine(v.logSince(t, position))
 		t.Logf("with %d MiB of ballast node %d ended: %v: %s", written>>20, i, v.err, last)
 		if exit, ok := errors.AsType[*exec.ExitError](v.err); !ok || exit.ExitCode() != exitFailed {
 			t.Errorf("node %d: %v, want exit code %d", i, v.err, exitFailed)
 		}
-		if !strings.HasPrefix(last, "hypermesh: ") || !strings.Contains(last, "no space left on device") {
+		if !strings.HasPrefix(last, "hypermesh: ") || !strings.Contains(last, "no space left on device") || !strings.Contains(last, v.disk) {
 			t.Errorf("the last line does not name the disk: %s", last)
 		}
 		if err := os.Remove(ballast); err != nil {
@@ -374,27 +382,12 @@ func fullDisk(i int) func(*testing.T, *chaosNet) {
 	}
 }
 
-// fillDisk keeps a disk full until the node whose disk it is has ended, and returns
-// how much that took: the database gives old files back for a while.
-func (v *chaosNode) fillDisk(t *testing.T, path string) (written int) {
-	t.Helper()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for patience := time.After(time.Minute); ; {
-		more, err := fill(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		written += more
-		select {
-		case <-tick.C:
-		case <-v.done:
-			return written
-		case <-patience:
-			t.Fatalf("node %d runs on for a minute with a full disk", v.index)
-		}
-	}
-}
+type diskFills int
+
+const (
+	whileRunning diskFills = iota
+	beforeStart
+)
 
 // fill appends to a file until its disk is full, and returns by how much.
 func fill(path string) (written int, err error) {
