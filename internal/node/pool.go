@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -107,7 +108,11 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte, for
 			forged++
 			continue
 		}
-		if err := p.txs.Add(tx, checker); err != nil {
+		err := p.txs.Add(tx, checker)
+		if errors.Is(err, mempool.ErrKnown) { // it came in meanwhile
+			continue
+		}
+		if err != nil {
 			reasons[places[k]] = err.Error()
 			continue
 		}
