@@ -186,6 +186,15 @@ func (v *Validator) worth(shares uint64) chain.Amount {
 	return sound(v.Stake.ShareFloor(shares, v.Shares))
 }
 
+// WorthOf returns what a delegation to the validator is worth, rounded down. A
+// delegation that does not fit the validator's record is worth nothing.
+func (v *Validator) WorthOf(d Delegation) chain.Amount {
+	if d.Shares > v.Shares {
+		return chain.Amount{}
+	}
+	return v.worth(d.Shares)
+}
+
 // Delegation is what an account has at a validator.
 type Delegation struct {
 	_      struct{} `cbor:",toarray"`
@@ -253,6 +262,14 @@ func DecodeValidator(value []byte) (Validator, error) {
 	var v Validator
 	err := codec.Unmarshal(value, &v, state.MaxValueBytes)
 	return v, err
+}
+
+// DecodeDelegation decodes a delegation's record, for those who checked its
+// proof.
+func DecodeDelegation(value []byte) (Delegation, error) {
+	var d Delegation
+	err := codec.Unmarshal(value, &d, state.MaxValueBytes)
+	return d, err
 }
 
 // Validators returns every validator, by ascending ID.

@@ -406,3 +406,18 @@ func TestForgedGossipBlocksThePeer(t *testing.T) {
 		t.Errorf("blocked for %q, want one forgery", blocked)
 	}
 }
+
+// A transaction that is twice in one submission, or comes from two clients while
+// its signature is verified, is in the pool for both.
+func TestATransactionTwiceAtOnceIsAcceptedTwice(t *testing.T) {
+	r := newRig(t, testGenesis(t))
+	tx := transfer(t, 1, 0, user(2).address())
+	for i, reason := range r.app.pool.Submit([]chain.DecodedTx{tx, tx}) {
+		if reason != "" {
+			t.Errorf("submission %d: %s", i, reason)
+		}
+	}
+	if n, _ := r.app.pool.size(); n != 1 {
+		t.Errorf("the pool holds %d transactions", n)
+	}
+}

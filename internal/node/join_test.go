@@ -183,6 +183,10 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 	deps := p.joiner(st, log)
 	done := make(chan error, 1)
 	go func() { done <- deps.Join(t.Context(), config) }()
+	// The chain goes on, but not so fast that each state is gone when it is asked
+	// for.
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
 	for joined := false; !joined; {
 		select {
 		case err := <-done:
@@ -190,9 +194,8 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 				t.Fatal(err)
 			}
 			joined = true
-		default:
-			p.block()                         // the chain goes on,
-			time.Sleep(20 * time.Millisecond) // but not so fast that each state is gone when it is asked for
+		case <-pace.C:
+			p.block()
 		}
 	}
 	if text := log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.Public().String()) {
