@@ -102,7 +102,7 @@ fuzz: need ## every fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
-	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 30m ./cmd/hypermesh
+	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 60m ./cmd/hypermesh
 
 .PHONY: clean
 clean: ## remove what was built

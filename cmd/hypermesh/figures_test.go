@@ -42,6 +42,19 @@ func BenchmarkNetworkFinalityDelay50(b *testing.B) {
 	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC[:1], Rate: 200, Seconds: 15})
 }
 
+// BenchmarkNetworkThroughput offers transfers between 10,000 accounts for a
+// minute, at the least rate that is to be reached and at the goal. Beside what the
+// generator sees it reports what a validator uses for a committed transfer,
+// everything included, the mean of four, and the most memory of any.
+func BenchmarkNetworkThroughput(b *testing.B) {
+	for _, rate := range []int{8_000, 13_000} {
+		b.Run(strconv.Itoa(rate), func(b *testing.B) {
+			n := newFigureNet(b, 0)
+			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: 60, Senders: 10_000})
+		})
+	}
+}
+
 // BenchmarkNetworkIdle leaves the network alone for 20 seconds at a time, after
 // it had work for ten. It reports the validator that uses most.
 func BenchmarkNetworkIdle(b *testing.B) {
@@ -223,17 +236,30 @@ func (n *figureNet) description() devnet.Description { return n.network.Descript
 // transfers loads the network, once for each iteration.
 func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 	b.Helper()
-	var p50, p99, interval, committed []float64
+	var p50, p99, interval, committed, cost, memory []float64
 	for b.Loop() {
-		r, err := devnet.BenchTransfers(b.Context(), o, func(string, float64) {})
+		var before []usage
+		r, err := devnet.BenchTransfers(b.Context(), o, func(stage string, _ float64) {
+			if stage == devnet.StageSending {
+				before = n.usage(b)
+			}
+		})
 		if err != nil {
 			b.Fatal(err)
 		}
+		var cpu time.Duration
+		var mib float64
+		for i, after := range n.usage(b) {
+			cpu += after.cpu - before[i].cpu
+			mib = max(mib, after.mib)
+		}
+		cost = append(cost, float64(cpu.Microseconds())/figureValidators/(r.CommittedPerSecond*float64(r.Seconds)))
+		memory = append(memory, mib)
 		if r.Rejected > 0 {
 			b.Errorf("%d transfers were rejected", r.Rejected)
 		}
-		b.Logf("%.0f/s offered, %.0f/s committed, finality %.1f ms p50, %.1f ms p99, block interval %.1f ms p50, %.1f ms p99",
-			r.OfferedPerSecond, r.CommittedPerSecond, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99)
+		b.Logf("%.0f/s offered, %.0f/s committed, finality %.1f ms p50, %.1f ms p99, block interval %.1f ms p50, %.1f ms p99, %.1f µs a transfer and validator, %.0f MiB",
+			r.OfferedPerSecond, r.CommittedPerSecond, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99, cost[len(cost)-1], mib)
 		p50, p99 = append(p50, r.Finality.P50), append(p99, r.Finality.P99)
 		interval, committed = append(interval, r.BlockInterval.P50), append(committed, r.CommittedPerSecond)
 	}
@@ -241,6 +267,8 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 	b.ReportMetric(median(p99), "p99-ms")
 	b.ReportMetric(median(interval), "interval-ms")
 	b.ReportMetric(median(committed), "tx/s")
+	b.ReportMetric(median(cost), "core-µs/tx/validator")
+	b.ReportMetric(median(memory), "MiB/validator")
 	b.ReportMetric(0, "ns/op")
 }
 

@@ -58,8 +58,10 @@ type BenchResult struct {
 }
 
 const (
-	maxSenders   = 4_096
-	benchTick    = 10 * time.Millisecond
+	maxSenders   = 100_000
+	minTick      = 10 * time.Millisecond
+	maxTick      = 200 * time.Millisecond
+	fullRequest  = 256              // transfers, from which on a request is no dearer for more
 	benchDrain   = 10 * time.Second // after the window, for what is under way
 	maxInFlight  = 256              // submissions
 	benchFunding = 10_000_000       // nHYPER a transfer, for its fee and amount
@@ -72,29 +74,41 @@ type bench struct {
 	options BenchOptions
 	clients []*sdk.Client
 	status  api.Status
-	senders []crypto.PrivateKey
+	senders []wallet.Account
 
-	sent     []time.Time // by transfer: when it was submitted; guarded by mu
-	index    map[chain.TxID]int
-	raws     [][]byte
-	rejected atomic.Int64
-	offered  atomic.Int64
+	raws    [][]byte
+	sent    []time.Duration // by transfer: when it was submitted, since began; 0: not yet; guarded by mu
+	index   map[chain.TxID]int
+	offered atomic.Int64
+	refused atomic.Int64 // by a node
+	began   time.Time
 
-	mu       sync.Mutex
+	mu     sync.Mutex
+	blocks []seenBlock   // guarded by mu
+	higher chan struct{} // holds a token when there are more
+
 	finality []float64 // ms
 	within   int       // finalized inside the window
-	blocks   []float64 // block times inside the window, ms
-	seen     int
-	began    time.Time
+	failed   int       // final, and rejected by the chain
 }
 
-// BenchTransfers loads a network with transfers from many accounts, all signed
-// before the clock starts.
+// seenBlock is a finalized block as the event stream told of it.
+type seenBlock struct {
+	height chain.Height
+	timeMs chain.TimeMs
+	at     time.Duration // since the bench began
+}
+
+// StageSending is the stage of the progress with which the clock starts.
+const StageSending = "sending"
+
+// BenchTransfers loads a network with transfers between many accounts, all
+// signed before the clock starts.
 func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (BenchResult, error) {
 	if err := o.Check(); err != nil {
 		return BenchResult{}, err
 	}
-	b := &bench{options: o}
+	b := &bench{options: o, higher: make(chan struct{}, 1)}
 	for _, url := range o.RPC {
 		client, err := sdk.New(sdk.Config{Nodes: []string{url}, Attempts: 1})
 		if err != nil {
@@ -114,7 +128,7 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 	if err := b.sign(); err != nil {
 		return BenchResult{}, err
 	}
-	progress("sending", 0.3)
+	progress(StageSending, 0.3)
 	return b.run(ctx)
 }
 
@@ -126,7 +140,7 @@ func (b *bench) fund(ctx context.Context) error {
 	}
 	each := uint64(b.options.Rate*b.options.Seconds/n+1) * benchFunding
 	master := wallet.NewAccount("bench", crypto.GenerateKey())
-	total := chain.Nano(each*uint64(n) + chain.NanoPerHyper)
+	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100) // and the fees of fanning out
 	if _, err := b.clients[0].Faucet(ctx, master.Address(), total); err != nil {
 		return err
 	}
@@ -147,9 +161,9 @@ func (b *bench) fund(ctx context.Context) error {
 	builder := b.clients[0].NewBuilder(master, sdk.BuilderOptions{ExpiryHeights: 50_000})
 	var messages []chain.Msg
 	for i := range n {
-		key := crypto.GenerateKey()
-		b.senders = append(b.senders, key)
-		messages = append(messages, chain.Transfer{To: chain.AddressOf(crypto.AccountKeyOf(key.Public())), Amount: chain.Nano(each)})
+		sender := wallet.NewAccount("sender", crypto.GenerateKey())
+		b.senders = append(b.senders, sender)
+		messages = append(messages, chain.Transfer{To: sender.Address(), Amount: chain.Nano(each)})
 		if len(messages) < chain.MaxMessages && i < n-1 {
 			continue
 		}
@@ -169,21 +183,23 @@ func (b *bench) fund(ctx context.Context) error {
 }
 
 // sign makes every transfer of the run: transfer i is the (i / senders)-th of
-// sender i mod senders.
+// sender i mod senders, and goes to another sender each time.
 func (b *bench) sign() error {
-	total := b.options.Rate * b.options.Seconds
-	b.raws, b.sent, b.index = make([][]byte, total), make([]time.Time, total), make(map[chain.TxID]int, total)
+	total, n := b.options.Rate*b.options.Seconds, len(b.senders)
+	b.raws, b.sent, b.index = make([][]byte, total), make([]time.Duration, total), make(map[chain.TxID]int, total)
 	ids, errs := make([]chain.TxID, total), make([]error, total)
-	to := chain.ModuleAddress("bench")
-	crypto.ForkJoin(total, runtime.GOMAXPROCS(0), func(i int) {
-		signer := wallet.NewAccount("sender", b.senders[i%len(b.senders)])
-		tx, err := chain.SignTx(chain.TxBody{
-			ChainID: b.status.ChainID, Sender: signer.Address(), Nonce: uint64(i / len(b.senders)), Expiry: b.status.Height + 90_000,
-			GasLimit: chain.GasUnits(benchGas), MaxFee: chain.PricePerGas(min(benchMaxFee, 100*b.status.BaseFee.Nano())),
-			Messages: chain.Msgs{chain.Transfer{To: to, Amount: chain.Nano(1)}},
-		}, signer)
-		b.raws[i] = tx.Encode()
-		ids[i], errs[i] = crypto.DomainTxID.Hash(b.raws[i]), err
+	const part = 256
+	crypto.ForkJoin((total+part-1)/part, runtime.GOMAXPROCS(0), func(p int) {
+		for i := p * part; i < min((p+1)*part, total); i++ {
+			signer := b.senders[i%n]
+			tx, err := chain.SignTx(chain.TxBody{
+				ChainID: b.status.ChainID, Sender: signer.Address(), Nonce: uint64(i / n), Expiry: b.status.Height + 90_000,
+				GasLimit: chain.GasUnits(benchGas), MaxFee: chain.PricePerGas(min(benchMaxFee, 100*b.status.BaseFee.Nano())),
+				Messages: chain.Msgs{chain.Transfer{To: b.senders[(i+1+i/n)%n].Address(), Amount: chain.Nano(1)}},
+			}, signer)
+			b.raws[i], errs[i] = tx.Encode(), err
+			ids[i] = crypto.DomainTxID.Hash(b.raws[i])
+		}
 	})
 	for i, id := range ids {
 		b.index[id] = i
@@ -191,7 +207,9 @@ func (b *bench) sign() error {
 	return errors.Join(errs...)
 }
 
-// run sends at the rate, listens, and measures.
+// run sends at the rate, listens, and measures. What the listener hears during
+// the run is that a block is final; which transfers it holds is asked for
+// afterwards, so that asking is no part of the load.
 func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -202,54 +220,63 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	listened := make(chan error, 1)
 	window := time.Duration(b.options.Seconds) * time.Second
 	b.began = time.Now()
-	go func() { listened <- b.listen(ctx, api.CursorAfter(status.Height), window) }()
+	go func() { listened <- b.listen(ctx, api.CursorAfter(status.Height)) }()
 	if err := b.send(ctx); err != nil {
 		return BenchResult{}, err
 	}
-	select {
-	case err := <-listened:
-		if err != nil {
-			return BenchResult{}, fmt.Errorf("listening: %w", err)
-		}
-	case <-time.After(benchDrain + window - time.Since(b.began)):
-		cancel() // what is not final counts as not committed
-		if err := <-listened; err != nil {
-			return BenchResult{}, fmt.Errorf("listening: %w", err)
-		}
+	err = b.collect(ctx, window, listened)
+	cancel()
+	if err != nil {
+		return BenchResult{}, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	intervals := make([]float64, 0, len(b.blocks))
-	for i := 1; i < len(b.blocks); i++ {
-		intervals = append(intervals, b.blocks[i]-b.blocks[i-1])
+	var intervals []float64
+	for i := 1; i < len(b.blocks) && b.blocks[i].at <= window; i++ {
+		intervals = append(intervals, float64(b.blocks[i].timeMs)-float64(b.blocks[i-1].timeMs))
 	}
 	seconds := float64(b.options.Seconds)
 	return BenchResult{
-		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Rejected: int(b.rejected.Load()),
+		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Rejected: int(b.refused.Load()) + b.failed,
 		Finality: percentiles(b.finality), BlockInterval: percentiles(intervals), Seconds: b.options.Seconds,
 	}, nil
 }
 
-// send submits each tick's share of the transfers. A sender's transfers all go
-// to one node, in their order.
+// tick returns how often transfers are submitted: so that a request is well
+// filled, but not so seldom that they come in gusts.
+func (b *bench) tick() time.Duration {
+	return min(max(fullRequest*time.Second*time.Duration(len(b.clients))/time.Duration(b.options.Rate), minTick), maxTick)
+}
+
+// send submits each tick's share of the transfers, to one node after the other.
+// A sender's transfers all go to one node, in their order.
 func (b *bench) send(ctx context.Context) error {
-	ticker := time.NewTicker(benchTick)
+	nodes := len(b.clients)
+	tick := b.tick()
+	apart := nodes // turns of a tick
+	if tick == minTick {
+		apart = 1
+	}
+	ticker := time.NewTicker(tick / time.Duration(apart))
 	defer ticker.Stop()
 	slots := make(chan struct{}, maxInFlight)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	next := 0
-	for next < len(b.raws) {
-		due := min(len(b.raws), int(time.Since(b.began).Seconds()*float64(b.options.Rate)))
+	shares := make([][]int, nodes)
+	for turn := 0; next < len(b.raws) || slices.ContainsFunc(shares, func(s []int) bool { return len(s) > 0 }); turn++ {
 		if time.Since(b.began) > time.Duration(b.options.Seconds)*time.Second {
 			break // what could not be offered in the window is not offered
 		}
-		shares := make([][]int, len(b.clients))
+		due := min(len(b.raws), int(time.Since(b.began).Seconds()*float64(b.options.Rate)))
 		for ; next < due; next++ {
-			node := next % len(b.senders) % len(b.clients)
+			node := next % len(b.senders) % nodes
 			shares[node] = append(shares[node], next)
 		}
 		for node, share := range shares {
+			if apart > 1 && turn%apart != node {
+				continue
+			}
 			for part := range slices.Chunk(share, chain.MaxBatchTxs) {
 				slots <- struct{}{}
 				wg.Go(func() {
@@ -257,6 +284,7 @@ func (b *bench) send(ctx context.Context) error {
 					<-slots
 				})
 			}
+			shares[node] = nil
 		}
 		select {
 		case <-ticker.C:
@@ -269,7 +297,7 @@ func (b *bench) send(ctx context.Context) error {
 
 func (b *bench) submit(ctx context.Context, client *sdk.Client, part []int) {
 	raws := make([][]byte, len(part))
-	now := time.Now()
+	now := time.Since(b.began)
 	b.mu.Lock()
 	for i, k := range part {
 		raws[i], b.sent[k] = b.raws[k], now
@@ -278,54 +306,96 @@ func (b *bench) submit(ctx context.Context, client *sdk.Client, part []int) {
 	b.offered.Add(int64(len(part)))
 	verdicts, err := client.SubmitRaw(ctx, raws)
 	if err != nil {
-		b.rejected.Add(int64(len(part)))
+		b.refused.Add(int64(len(part)))
 		return
 	}
 	for _, v := range verdicts {
 		if !v.Accepted {
-			b.rejected.Add(1)
+			b.refused.Add(1)
 		}
 	}
 }
 
-// listen follows the finalized events until all transfers are final.
-func (b *bench) listen(ctx context.Context, from api.Cursor, window time.Duration) error {
+// listen notes when each block is final.
+func (b *bench) listen(ctx context.Context, from api.Cursor) error {
 	client := b.clients[len(b.clients)-1]
-	for event, err := range client.Events(ctx, sdk.EventFilter{Cursor: &from, Types: []string{api.EventTx, api.EventBlock}}) {
+	for event, err := range client.Events(ctx, sdk.EventFilter{Cursor: &from, Types: []string{api.EventBlock}}) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		if b.note(event, time.Now(), window) {
-			return nil
+		at := time.Since(b.began)
+		b.mu.Lock()
+		b.blocks = append(b.blocks, seenBlock{height: event.Height, timeMs: event.TimeMs, at: at})
+		b.mu.Unlock()
+		select {
+		case b.higher <- struct{}{}:
+		default:
 		}
 	}
 	return nil
 }
 
-// note counts one event, and reports whether it was the last.
-func (b *bench) note(event api.StreamEvent, now time.Time, window time.Duration) (last bool) {
+// collect reads the blocks that were heard of until all transfers that were not
+// rejected are final, or the time for it is over: what is not final then counts
+// as not committed.
+func (b *bench) collect(ctx context.Context, window time.Duration, listened <-chan error) error {
+	over := time.NewTimer(benchDrain + window - time.Since(b.began))
+	defer over.Stop()
+	for read, last := 0, false; ; {
+		b.mu.Lock()
+		blocks := b.blocks[read:]
+		b.mu.Unlock()
+		for _, block := range blocks {
+			if err := b.count(ctx, block, window); err != nil {
+				return fmt.Errorf("reading block %d: %w", block.height, err)
+			}
+		}
+		read += len(blocks)
+		if last || int64(len(b.finality)) >= b.offered.Load()-b.refused.Load() {
+			return nil
+		}
+		select {
+		case <-b.higher:
+		case <-over.C:
+			last = true
+		case err := <-listened:
+			return fmt.Errorf("listening: %w", err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// count takes the transfers of a final block.
+func (b *bench) count(ctx context.Context, block seenBlock, window time.Duration) error {
+	found, err := b.clients[len(b.clients)-1].Block(ctx, block.height, api.BlockEncoded)
+	if err != nil || found.TxCount == 0 {
+		return err
+	}
+	receipts, err := chain.DecodeBlockReceipts(found.RawReceipts)
+	if err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	inside := now.Sub(b.began) <= window
-	if event.Type == api.EventBlock {
-		if inside {
-			b.blocks = append(b.blocks, float64(event.TimeMs))
+	for i := range receipts.Txs {
+		receipt := &receipts.Txs[i]
+		k, ours := b.index[receipt.TxID]
+		if !ours {
+			continue
 		}
-		return false
+		b.finality = append(b.finality, float64((block.at-b.sent[k]).Microseconds())/1_000)
+		switch {
+		case !receipt.Accepted():
+			b.failed++
+		case block.at <= window:
+			b.within++
+		}
 	}
-	k, ours := b.index[event.TxID]
-	if !ours {
-		return false
-	}
-	b.seen++
-	b.finality = append(b.finality, float64(now.Sub(b.sent[k]).Microseconds())/1_000)
-	if inside {
-		b.within++
-	}
-	return b.seen == len(b.raws)
+	return nil
 }
 
 // percentiles returns the median and the 99th percentile by nearest rank.

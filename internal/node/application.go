@@ -62,6 +62,7 @@ type application struct {
 	faults     chan error        // the first one; the node stops
 	trusted    *light.Checkpoint // what the end of its epoch has to be; nil: none
 	hashing    sync.WaitGroup
+	recent     recent
 
 	mu           sync.Mutex
 	root         *branch                   // last finalized

@@ -157,6 +157,9 @@ func (n *Node) certificate(height chain.Height) (api.Certificate, error) {
 
 // Outcome returns what a finalized block's execution made.
 func (n *Node) Outcome(_ context.Context, height chain.Height) (rpc.Outcome, error) {
+	if o, ok := n.app.recent.of(height); ok {
+		return o, nil
+	}
 	tip, ok, err := n.store.Tip(height)
 	if err != nil {
 		return rpc.Outcome{}, err

@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/store"
 )
 
@@ -243,6 +244,7 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	if err != nil {
 		return err
 	}
+	a.recent.add(rpc.Outcome{Header: *block.Header(), Digest: done.digest, Receipts: done.outcome.Receipts})
 	a.advance(done, base)
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())

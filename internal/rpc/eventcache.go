@@ -26,10 +26,22 @@ type encodedEvent struct {
 	encoded []byte
 }
 
+// heightEvents is a height's events. The block's own, which is the first, is
+// always there; all are encoded when somebody wants another.
 type heightEvents struct {
-	list  []encodedEvent
-	bytes int
+	height chain.Height
+	block  encodedEvent
+	bytes  int // that it counts in the cache; guarded by eventCache.mu
+
+	once    sync.Once
+	outcome Outcome // until all are encoded
+	list    []encodedEvent
+	err     error
 }
+
+// outcomeBytes is what a transaction's receipt takes before its events are
+// encoded, roughly.
+const outcomeBytes = 512
 
 // eventCache encodes a height's events once for all clients.
 type eventCache struct {
@@ -60,11 +72,12 @@ func (c *eventCache) get(ctx context.Context, height chain.Height) (*heightEvent
 		if err != nil {
 			return nil, err
 		}
-		events, err := encodeEvents(outcome)
-		if err != nil {
+		e := &encoder{outcome: &outcome}
+		if err := e.block(); err != nil {
 			return nil, err
 		}
-		c.keep(height, events)
+		events := &heightEvents{height: height, block: e.list[0], outcome: outcome}
+		c.keep(events, len(events.block.encoded)+outcomeBytes*len(outcome.Receipts.Txs))
 		return events, nil
 	})
 	if err != nil {
@@ -73,15 +86,52 @@ func (c *eventCache) get(ctx context.Context, height chain.Height) (*heightEvent
 	return made.(*heightEvents), nil
 }
 
-func (c *eventCache) keep(height chain.Height, events *heightEvents) {
+// all returns all events of a height.
+func (c *eventCache) all(h *heightEvents) ([]encodedEvent, error) {
+	h.once.Do(func() {
+		e := &encoder{outcome: &h.outcome, list: []encodedEvent{h.block}}
+		h.err = e.rest()
+		h.list, h.outcome = e.list, Outcome{}
+		bytes := 0
+		for i := range e.list {
+			bytes += len(e.list[i].encoded)
+		}
+		c.resize(h, bytes)
+	})
+	if h.err != nil {
+		return nil, fmt.Errorf("events of height %d: %w", h.height, h.err)
+	}
+	return h.list, nil
+}
+
+func (c *eventCache) keep(h *heightEvents, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.heights[height]; ok || events.bytes > maxCachedEventBytes {
+	if _, ok := c.heights[h.height]; ok {
 		return
 	}
-	c.heights[height] = events
-	c.order = append(c.order, height)
-	c.bytes += events.bytes
+	h.bytes = bytes
+	c.heights[h.height] = h
+	c.order = append(c.order, h.height)
+	c.bytes += bytes
+	c.shrink()
+}
+
+// resize counts a height anew.
+func (c *eventCache) resize(h *heightEvents, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.heights[h.height] != h {
+		return
+	}
+	c.bytes += bytes - h.bytes
+	h.bytes = bytes
+	c.shrink()
+}
+
+// shrink forgets the oldest until the rest is within the bound. The caller
+// holds c.mu.
+func (c *eventCache) shrink() {
 	for c.bytes > maxCachedEventBytes {
 		oldest := c.order[0]
 		c.order = c.order[1:]
@@ -93,17 +143,14 @@ func (c *eventCache) keep(height chain.Height, events *heightEvents) {
 // encoder numbers and encodes the events of one height.
 type encoder struct {
 	outcome *Outcome
-	out     heightEvents
+	list    []encodedEvent
 }
 
-func encodeEvents(outcome Outcome) (*heightEvents, error) {
-	e := &encoder{outcome: &outcome}
-	receipts := &outcome.Receipts
-	if err := e.block(); err != nil {
-		return nil, err
-	}
+// rest encodes all events but the block's.
+func (e *encoder) rest() error {
+	receipts := &e.outcome.Receipts
 	if err := e.chainEvents(receipts.Begin, crypto.Digest{}); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range receipts.Txs {
 		r := &receipts.Txs[i]
@@ -111,16 +158,13 @@ func encodeEvents(outcome Outcome) (*heightEvents, error) {
 			Index: uint32(i), Accepted: r.Accepted(), Rejection: r.Rejection, GasUsed: r.GasUsed, Burned: r.Burned, Tip: r.Tip,
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := e.chainEvents(r.Events, r.TxID); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := e.chainEvents(receipts.End, crypto.Digest{}); err != nil {
-		return nil, err
-	}
-	return &e.out, nil
+	return e.chainEvents(receipts.End, crypto.Digest{})
 }
 
 func (e *encoder) block() error {
@@ -151,7 +195,7 @@ func (e *encoder) chainEvents(list chain.Events, txID crypto.Digest) error {
 
 func (e *encoder) add(name string, txID crypto.Digest, data any) error {
 	h := &e.outcome.Header
-	index := uint32(len(e.out.list))
+	index := uint32(len(e.list))
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("encoding %s event %d: %w", name, index, err)
@@ -162,7 +206,6 @@ func (e *encoder) add(name string, txID crypto.Digest, data any) error {
 		return fmt.Errorf("encoding %s event %d: %w", name, index, err)
 	}
 	encoded := fmt.Appendf(nil, "id: %s\nevent: %s\ndata: %s\n\n", cursor, name, whole)
-	e.out.list = append(e.out.list, encodedEvent{index: index, name: name, txID: txID, encoded: encoded})
-	e.out.bytes += len(encoded)
+	e.list = append(e.list, encodedEvent{index: index, name: name, txID: txID, encoded: encoded})
 	return nil
 }

@@ -162,14 +162,14 @@ func (s *service) stream(ctx context.Context, w http.ResponseWriter, sub subscri
 // piece, and moves its cursor. It tells whether anything was written.
 func (s *service) sendHeight(ctx context.Context, out *eventWriter, sub *subscription) (bool, error) {
 	next := max(sub.cursor.Next(), 1)
-	events, err := s.cache.get(ctx, next)
+	events, err := s.wanted(ctx, sub, next)
 	if err != nil {
 		return false, errors.Join(err, out.sendProblem(s.answer(ctx, "reading events", err)))
 	}
 	var piece bytes.Buffer
-	for i := range events.list {
-		if sub.wants(&events.list[i], next) {
-			piece.Write(events.list[i].encoded)
+	for i := range events {
+		if sub.wants(&events[i], next) {
+			piece.Write(events[i].encoded)
 		}
 	}
 	sub.cursor = api.CursorAfter(next)
@@ -177,6 +177,18 @@ func (s *service) sendHeight(ctx context.Context, out *eventWriter, sub *subscri
 		return false, nil
 	}
 	return true, out.send(piece.Bytes())
+}
+
+// wanted returns those events of a height among which the wanted ones are.
+func (s *service) wanted(ctx context.Context, sub *subscription, height chain.Height) ([]encodedEvent, error) {
+	events, err := s.cache.get(ctx, height)
+	if err != nil {
+		return nil, err
+	}
+	if len(sub.types) == 1 && sub.types[0] == api.EventBlock {
+		return []encodedEvent{events.block}, nil
+	}
+	return s.cache.all(events)
 }
 
 func (s *subscription) wants(e *encodedEvent, height chain.Height) bool {
