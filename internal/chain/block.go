@@ -136,10 +136,11 @@ func DecodeBlock(raw []byte, known Known) (*DecodedBlock, error) {
 				continue
 			}
 		}
-		tx, err := DecodeTx(rawTx)
+		tx, err := decodeTx(rawTx)
 		if err != nil {
 			return nil, fmt.Errorf("chain: block: transaction %d: %w", i, err)
 		}
+		tx.id = id
 		d.txs[i], ids[i] = tx, id
 	}
 	h := &d.block.Header

@@ -32,6 +32,7 @@ const (
 	MaxVRFProof       = 80
 	MaxBatchTxs       = 1_000 // of one submission
 	maxSignatures     = 2
+	maxChainID        = 32
 	maxExtraItems     = 64
 	maxExtraItemBytes = 48 << 10 // two certificates of the largest committee
 )

@@ -16,7 +16,8 @@ type Address [32]byte
 
 // AddressOf returns the address of a tagged account key.
 func AddressOf(key crypto.AccountKey) Address {
-	return Address(crypto.DomainAddress.Hash(append([]byte{byte(key.Scheme)}, key.Key...)))
+	var buf [1 + crypto.PublicKeySize]byte
+	return Address(crypto.DomainAddress.Hash(append(append(buf[:0], byte(key.Scheme)), key.Key...)))
 }
 
 // ModuleAddress returns the address of a module's own account, such as the

@@ -86,21 +86,44 @@ func (b *TxBody) Payer() Address {
 // DecodedTx is a transaction of canonical form within its limits, together with
 // its bytes and id. Its signatures have not been looked at.
 type DecodedTx struct {
-	tx  Tx
-	raw []byte
-	id  TxID
+	tx   Tx
+	raw  []byte
+	id   TxID
+	body int // bytes of the encoded body; 0: not known
 }
 
 // DecodeTx decodes canonical bytes and checks the form.
 func DecodeTx(raw []byte) (DecodedTx, error) {
-	var tx Tx
-	if err := codec.Unmarshal(raw, &tx, MaxTxBytes); err != nil {
+	d, err := decodeTx(raw)
+	if err != nil {
 		return DecodedTx{}, fmt.Errorf("chain: transaction: %w", err)
+	}
+	d.id = crypto.DomainTxID.Hash(raw)
+	return d, nil
+}
+
+// decodeTx is DecodeTx without the id.
+func decodeTx(raw []byte) (DecodedTx, error) {
+	tx, body, ok := readTransfer(raw)
+	if !ok {
+		tx, body = Tx{}, 0
+		if err := codec.Unmarshal(raw, &tx, MaxTxBytes); err != nil {
+			return DecodedTx{}, err
+		}
 	}
 	if err := tx.check(); err != nil {
-		return DecodedTx{}, fmt.Errorf("chain: transaction: %w", err)
+		return DecodedTx{}, err
 	}
-	return DecodedTx{tx: tx, raw: raw, id: crypto.DomainTxID.Hash(raw)}, nil
+	return DecodedTx{tx: tx, raw: raw, body: body}, nil
+}
+
+// payload returns what the signers signed: the canonical bytes of the body,
+// which are the transaction's after the head of its two fields.
+func (d *DecodedTx) payload() []byte {
+	if d.body == 0 {
+		return codec.Marshal(d.tx.Body)
+	}
+	return d.raw[1 : 1+d.body]
 }
 
 // Tx returns the transaction; treat it as read-only.
@@ -191,9 +214,9 @@ func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
 // inner signature leaves the transaction valid: the claim alone is rejected.
 func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
 	out := make([]*VerifiedTx, len(txs))
-	var items []crypto.Signed
+	items := make([]crypto.Signed, 0, len(txs))
 	for i := range txs {
-		payload := codec.Marshal(txs[i].tx.Body)
+		payload := txs[i].payload()
 		for _, s := range txs[i].tx.Signatures {
 			items = append(items, crypto.SignedBy(crypto.PublicKey(s.Key.Key), crypto.DomainTxBody, payload, s.Signature))
 		}
