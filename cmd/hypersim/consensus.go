@@ -171,7 +171,8 @@ type report struct {
 	Crashes  map[string]int `json:"crashes"`  // by the point where
 	Stops    map[string]int `json:"stops"`    // nodes that ended themselves, by error
 	LogsLost int            `json:"logs_lost"`
-	LogsOld  int            `json:"logs_old"` // old copies restored
+	LogsLast int            `json:"logs_last_lost"` // that of the last epoch alone
+	LogsOld  int            `json:"logs_old"`       // old copies restored
 	Torn     int            `json:"torn_records"`
 	Packets  packets        `json:"packets"`
 }
@@ -228,8 +229,8 @@ func (r report) text() string {
 			fmt.Fprintf(&b, "%-15s %7d  %s\n", name, line.counts[what], what)
 		}
 	}
-	if r.LogsLost+r.LogsOld+r.Torn > 0 {
-		fmt.Fprintf(&b, "logs            %7d  lost\n                %7d  old copies restored\n                %7d  records torn\n", r.LogsLost, r.LogsOld, r.Torn)
+	if r.LogsLost+r.LogsLast+r.LogsOld+r.Torn > 0 {
+		fmt.Fprintf(&b, "logs            %7d  lost\n                %7d  of the last epoch lost alone\n                %7d  old copies restored\n                %7d  records torn\n", r.LogsLost, r.LogsLast, r.LogsOld, r.Torn)
 	}
 	return b.String()
 }

@@ -71,7 +71,7 @@ func TestValidatorsAgreeAndGoOnUnderAllFaults(t *testing.T) {
 		}
 	}
 	for name, count := range map[string]int{
-		"lost logs": r.LogsLost, "old logs": r.LogsOld, "torn records": r.Torn, "jumps of clocks": sum.jumps, "storms for twins": sum.twins,
+		"lost logs": r.LogsLost, "last logs lost alone": r.LogsLast, "old logs": r.LogsOld, "torn records": r.Torn, "jumps of clocks": sum.jumps, "storms for twins": sum.twins,
 		"lost packets": r.Packets.Lost, "cut packets": r.Packets.Cut, "packets that came twice": r.Packets.Duplicated,
 		"late packets": r.Packets.Late, "packets that overtook": r.Packets.Overtook,
 	} {
@@ -213,6 +213,7 @@ func TestMutationsAreCaught(t *testing.T) {
 		{"a log that drops the own votes before a restart", "crash,partition",
 			func(p *plan) { p.mutation, p.blind = mutateMemory, blindBut(ruleI1, ruleI2, ruleI3, ruleSlashable) }, []rule{ruleI1, ruleI2, ruleI3, ruleSlashable}},
 		{"a rewritten log without the own votes", "crash", func(p *plan) { p.mutation = mutateRewrite }, []rule{ruleLog}},
+		{"a marker that is not read", "crash,lostlog,epoch", func(p *plan) { p.mutation = mutateMarker }, []rule{ruleVote}},
 		{"I1 forgotten", "none", func(p *plan) { p.mutation = mutateI1 }, []rule{ruleI1}},
 		{"I1 forgotten, seen by the evidence detector alone", "none", func(p *plan) { p.mutation, p.blind = mutateI1, blindBut(ruleSlashable) }, []rule{ruleSlashable}},
 		{"I2 forgotten", "none", func(p *plan) { p.mutation = mutateI2 }, []rule{ruleI2}},

@@ -21,6 +21,7 @@ const (
 	mutateSync    mutation = "fsync"    // every other sync is left out
 	mutateMemory  mutation = "memory"   // a restart forgets the own votes
 	mutateRewrite mutation = "rewrite"  // a rewritten log forgets them
+	mutateMarker  mutation = "marker"   // the marker of the last epoch is not read
 	mutateI1      mutation = "notarize" // a second notarize beside the first
 	mutateI2      mutation = "finalize" // a nullify beside the finalize
 	mutateI3      mutation = "nullify"  // a notarize after the nullify
@@ -28,7 +29,7 @@ const (
 )
 
 var mutations = []mutation{
-	mutateQuorum, mutateWeights, mutateSync, mutateMemory, mutateRewrite, mutateI1, mutateI2, mutateI3, mutateI6,
+	mutateQuorum, mutateWeights, mutateSync, mutateMemory, mutateRewrite, mutateMarker, mutateI1, mutateI2, mutateI3, mutateI6,
 }
 
 func mutationList() string {
@@ -57,6 +58,14 @@ func (m mutation) replayed(logs []replica.Log) []replica.Log {
 		logs[i].Records = withoutVotes(logs[i].Records)
 	}
 	return logs
+}
+
+// marked is what a restart reads of the marker.
+func (m mutation) marked(begun consensus.Epoch) consensus.Epoch {
+	if m == mutateMarker {
+		return 0
+	}
+	return begun
 }
 
 func (m mutation) rewritten(records [][]byte) [][]byte {

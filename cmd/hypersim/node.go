@@ -25,11 +25,12 @@ type node struct {
 	rand    *sim.Rand
 	disk    *sim.Disk
 	blocks  *sim.File
-	watch   *sim.Watch    // for timers
-	wall    time.Duration // how much the wall clock is ahead
-	signed  bool          // the marker of a home whose keys have signed
+	watch   *sim.Watch      // for timers
+	wall    time.Duration   // how much the wall clock is ahead
+	begun   consensus.Epoch // the marker beside the keys: the highest epoch whose log was begun
 	doom    doom
 	backup  []replica.Log                     // an old copy of the logs
+	dropped replica.Log                       // the last one that was deleted
 	silent  consensus.Epoch                   // it lost its logs when this epoch had begun somewhere: no vote of it or of an earlier one
 	accused map[crypto.Digest]consensus.Epoch // evidence that it reported and has to report again; looked up only
 	books   map[consensus.Epoch]*notebook
@@ -108,7 +109,8 @@ func (n *node) logs() []replica.Log {
 func (n *node) config() replica.Config {
 	cfg := replica.DefaultConfig()
 	cfg.ChainID, cfg.Keys, cfg.NodeKey = chainID, n.world.cast.people[n.who].keys, n.world.cast.people[n.who].node
-	cfg.Fresh, cfg.Since, cfg.Retention = !n.signed, n.since, retention
+	cfg.Fresh, cfg.Since, cfg.Retention = n.begun == 0, n.since, retention
+	cfg.Begun = n.world.plan.mutation.marked(n.begun)
 	if n.world.plan.atlas != nil {
 		cfg.Verify = n.world.verify
 	}
@@ -128,6 +130,9 @@ func (n *node) start() {
 	}
 	n.since = millis(n.wallClock()) + clockMargin
 	logs := n.world.plan.mutation.replayed(n.logs())
+	if len(logs) > 0 && len(logs[len(logs)-1].Records) > 0 { // the crash came before the marker
+		n.begun = max(n.begun, logs[len(logs)-1].Epoch)
+	}
 	floor := app.floor()
 	floor.Reigns = n.world.plan.mutation.misled(n, floor.Reigns)
 	r, err := replica.Restore(n.config(), floor, logs)
@@ -361,8 +366,18 @@ func (n *node) sync(appends []replica.Append) bool {
 			n.world.witness.synced(n.book(a.Epoch))
 		}
 	}
-	n.signed = true
-	return n.survives(pointSynced)
+	return n.mark(appends[len(appends)-1].Epoch) && n.survives(pointSynced)
+}
+
+// mark has the marker name the epoch, if its log is a new one.
+func (n *node) mark(e consensus.Epoch) bool {
+	if e > n.begun {
+		if !n.survives(pointUnmarked) {
+			return false
+		}
+		n.begun = e
+	}
+	return true
 }
 
 func (n *node) performAll(effects []replica.Effect) bool {
@@ -380,6 +395,7 @@ func (n *node) perform(e replica.Effect) bool {
 	switch e := e.(type) {
 	case replica.Append:
 	case replica.DropLog:
+		n.dropped = replica.Log{Epoch: e.Epoch, Records: n.disk.Open(logName(e.Epoch)).Synced()}
 		n.disk.Remove(logName(e.Epoch))
 		delete(n.books, e.Epoch)
 		return n.survives(pointDropped)

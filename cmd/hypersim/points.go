@@ -9,6 +9,7 @@ const (
 	pointBeforeAppend               // the step is made, its records are not written
 	pointNewLog                     // the first record of a new epoch's log is written
 	pointAppended                   // records are written, not synced
+	pointUnmarked                   // a new epoch's log is synced, and the marker names the one before
 	pointSynced                     // synced, nothing has left
 	pointBetween                    // between two effects: after a broadcast, say
 	pointBeforeCommit               // before a finalized block is written
@@ -21,7 +22,7 @@ const (
 )
 
 var pointNames = [points]string{
-	"log replayed", "between events", "before append", "new log begun", "appended", "synced", "between effects", "before commit",
+	"log replayed", "between events", "before append", "new log begun", "appended", "log not marked", "synced", "between effects", "before commit",
 	"block written", "block synced", "log rewritten", "rewrite synced", "old log dropped",
 }
 

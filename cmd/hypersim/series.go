@@ -117,6 +117,7 @@ func (r *report) add(o outcome) {
 	r.Epochs += uint64(o.epochs)
 	r.Simulated += math.Round(o.simulated.Seconds())
 	r.LogsLost += o.lost
+	r.LogsLast += o.alone
 	r.LogsOld += o.old
 	r.Torn += o.torn
 	if o.failure != nil {

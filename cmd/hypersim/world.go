@@ -82,6 +82,7 @@ type outcome struct {
 	crashes   [points]int
 	stops     map[string]int // processes that ended with an error, by error
 	lost      int            // logs lost
+	alone     int            // of the newest epoch, the one before it is there
 	old       int            // old copies of logs restored
 	torn      int
 	jumps     int
@@ -392,8 +393,11 @@ func (n *node) loseLog() {
 		return
 	}
 	w.realm.muted[n.who] = true
-	if clear(n.accused); n.signed {
+	if clear(n.accused); n.begun > 0 {
 		n.silent = w.out.epochs
+	}
+	if n.loseNewest() {
+		return
 	}
 	old := len(n.backup) > 0 && n.rand.Below(2) == 0 && n.outdated(app)
 	for _, l := range n.logs() {
@@ -411,15 +415,34 @@ func (n *node) loseLog() {
 	}
 }
 
-// outdated reports whether the application knows better than the copy of the
-// logs. A copy from after the last durable finalization cannot be told from the
-// log itself, by nobody who has nothing else.
-func (n *node) outdated(app *application) bool {
-	head := app.head()
-	if head.height == 0 {
+// loseNewest takes the log of the last epoch alone away, if the node may have
+// spoken in it. The deletion of the one before did not last, so that the node
+// looks as if it had not come to that epoch.
+func (n *node) loseNewest() bool {
+	logs := n.logs()
+	if len(logs) == 0 || logs[len(logs)-1].Epoch != n.begun || n.rand.Below(2) == 0 {
 		return false
 	}
+	n.world.out.alone++
+	n.world.tracef("node %d loses its log of epoch %d alone", n.index, n.begun)
+	n.disk.Put(logName(n.begun))
+	if n.dropped.Epoch > 0 && n.dropped.Epoch < n.begun {
+		n.disk.Put(logName(n.dropped.Epoch), n.dropped.Records...)
+	}
+	return true
+}
+
+// outdated reports whether the marker or the application knows better than the
+// copy of the logs. A copy from after the last durable finalization cannot be told from the
+// log itself, by nobody who has nothing else.
+func (n *node) outdated(app *application) bool {
 	newest := n.backup[len(n.backup)-1]
+	if newest.Epoch < n.begun {
+		return true
+	}
+	if app.head().height == 0 {
+		return false
+	}
 	book := newNotebook(crypto.PublicKey{}, newest.Epoch, genesis)
 	n.world.witness.reopen(book, newest.Records)
 	known := app.chain[len(app.chain)-1].certificate.Statement

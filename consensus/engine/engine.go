@@ -343,17 +343,10 @@ func (e *Engine) enter(eff replica.Enter) {
 	e.counters.epochs.Add(1)
 	status := e.replica.Status()
 	e.cfg.Logger.Info("an epoch begins", "epoch", eff.Reign.Committee.Epoch(), "validators", eff.Reign.Committee.Len(), "signs", status.Signs)
-	if !status.Signs && e.memberOf(eff.Reign.Committee) {
-		e.cfg.Logger.Warn("this node only observes in this epoch: it has not the complete log of it", "epoch", eff.Reign.Committee.Epoch())
+	if status.Observes != "" {
+		e.cfg.Logger.Warn("this node only observes in this epoch", "epoch", eff.Reign.Committee.Epoch(), "reason", status.Observes)
 	}
 	e.app.Enter(eff.Reign, eff.Next)
-}
-
-func (e *Engine) memberOf(c *consensus.Committee) bool {
-	return slices.ContainsFunc(e.cfg.Replica.Keys, func(k crypto.PrivateKey) bool {
-		_, ok := c.IndexOf(k.Public())
-		return ok
-	})
 }
 
 func (e *Engine) blame(peer crypto.PublicKey, reason string) {

@@ -131,7 +131,8 @@ type Logs interface {
 	// last append is left out.
 	Replay(epoch consensus.Epoch, fn func(record []byte) error) error
 	// Append makes the records durable in the epoch's log, in order, with one
-	// sync. The first append begins the log.
+	// sync. The first append begins the log, and the home's marker names its epoch
+	// (replica.Config.Begun) before Append returns.
 	Append(epoch consensus.Epoch, records [][]byte) error
 	// Rewrite replaces the epoch's whole log with the records, atomically: after a
 	// crash there is the old log or the new.

@@ -27,11 +27,19 @@ type Config struct {
 	// node may sign in epoch 1 although it has no log of it. A home that once
 	// signed and has no log any more must say false.
 	Fresh bool
+	// Begun is the highest epoch whose log an earlier life of this node began, from
+	// a durable marker outside of the logs; 0: none. In an epoch below it the node
+	// signs nothing, and in that epoch only with its complete log: a log that is
+	// missing was lost, whatever else is there. The driver moves the marker when it
+	// has appended to the log of a higher epoch, before any later effect.
+	Begun consensus.Epoch
 	// Since is the chain time (milliseconds) before which an earlier life of this
 	// node may have signed things that its logs do not tell: the wall clock when
 	// the process began, plus what the clock may be wrong by. A node without the
 	// complete log of the epoch before signs in an epoch only if the block that
-	// it starts from is later (Reign.StartMs). Zero: then never.
+	// it starts from is later (Reign.StartMs), and not later than the time that
+	// has passed since the Start accounts for: then the clock was right. Zero:
+	// then never.
 	Since uint64
 
 	// Verify verifies batches of signatures; nil: crypto.VerifyBatch, on one core.
@@ -161,7 +169,8 @@ type Effect interface{ isEffect() }
 // Effects of a step.
 type (
 	// Append makes the records durable in the epoch's log, which it begins if
-	// there is none, before any later effect.
+	// there is none, and then moves Config.Begun's marker if it is below the epoch,
+	// before any later effect.
 	Append struct {
 		Epoch   consensus.Epoch
 		Records [][]byte
@@ -255,6 +264,7 @@ type Status struct {
 	Height        uint64                 // durable in the application
 	Digest        crypto.Digest          // of the block there
 	Signs         bool                   // this node votes in this epoch
+	Observes      string                 // why a member of the committee does not vote; empty: it does, or is none
 	Behind        bool                   // a finalization is known whose blocks are missing
 	Waiting       int                    // finalized blocks that wait for the application
 }

@@ -22,9 +22,11 @@
 //     the child of the one before; never one of an epoch whose core has not begun.
 //  3. A node signs in an epoch with a key only if it has everything that the key
 //     ever signed in it: with the epoch's log that is complete for the key; with an
-//     empty one if the log of the epoch before was so when it ended, and there is
-//     none of a later epoch, or if the epoch began after this life did, by the
-//     chain's time against Config.Since; in epoch 1, if Config.Fresh.
+//     empty one if no log of it was ever begun, by Config.Begun and the logs that are
+//     there, and the log of the epoch before was complete when it ended, or the
+//     epoch began after this life did, by the chain's time against Config.Since; in
+//     epoch 1, if Config.Fresh. Below the highest epoch whose log was begun it signs
+//     nothing.
 //  4. The log of an epoch is dropped only after the header of the next one's is
 //     durable, with the evidence of the epoch that is over.
 //  5. A vote counts only over its signer's own connection in the vote's epoch, or

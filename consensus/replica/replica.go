@@ -16,6 +16,7 @@ const never = ^consensus.Micros(0)
 type Replica struct {
 	cfg     Config
 	now     consensus.Micros
+	born    consensus.Micros // of the Start
 	started bool
 	halted  bool
 
@@ -24,6 +25,8 @@ type Replica struct {
 	core     *consensus.Core
 	logs     map[consensus.Epoch][][]byte // of epochs to come, found at the restore
 	outlived []consensus.Epoch            // logs to drop at the start
+	begun    consensus.Epoch              // the highest epoch whose log an earlier life began
+	observes string                       // why this node does not sign in the core's epoch
 	early    early
 
 	connected   []crypto.PublicKey // ascending
@@ -98,7 +101,7 @@ func (r *Replica) start() {
 	if r.started {
 		return
 	}
-	r.started = true
+	r.started, r.born = true, r.now
 	r.catch.known, r.catch.nextAt = r.taken.height, r.now
 	for _, e := range r.outlived {
 		r.emit(DropLog{Epoch: e})
@@ -137,11 +140,7 @@ func (r *Replica) begin(ev Finalized) {
 		r.remember(final)
 	}
 	cfg := r.coreConfig(in)
-	if r.cfg.Since > 0 && in.StartMs > r.cfg.Since {
-		cfg.Fresh = cfg.Keys
-	} else if !r.signedAfter(r.epoch + 1) {
-		cfg.Fresh = old.Complete()
-	}
+	cfg.Fresh = r.unsigned(in, old.Complete())
 	cfg.Carried, cfg.Patience, cfg.Heard = old.Evidence(), old.Patience(), r.heard(in)
 	core, err := consensus.Restore(cfg, consensus.Floor{Digest: ev.Digest, Empty: ev.Empty}, r.logs[r.epoch+1])
 	if err != nil {
@@ -151,6 +150,7 @@ func (r *Replica) begin(ev Finalized) {
 	r.emit(DropLog{Epoch: r.epoch})
 	r.epoch++
 	r.core, r.held, r.stale = core, nil, true
+	r.observe()
 	r.offers = make([]consensus.View, in.Committee.Len())
 	delete(r.logs, r.epoch)
 	r.delegations = slices.DeleteFunc(slices.Clone(r.delegations), func(d delegation) bool { return d.epoch < r.epoch })
@@ -202,7 +202,7 @@ func (r *Replica) Status() Status {
 	return Status{
 		Epoch: r.epoch, View: r.core.View(), FinalizedView: final, Certificate: cert,
 		Height: r.stable.height, Digest: r.stable.digest,
-		Signs: r.core.Signs(), Behind: r.behind(), Waiting: len(r.queue),
+		Signs: r.core.Signs(), Observes: r.observes, Behind: r.behind(), Waiting: len(r.queue),
 	}
 }
 

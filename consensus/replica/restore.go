@@ -17,7 +17,7 @@ func Restore(cfg Config, floor Floor, logs []Log) (*Replica, error) {
 		return nil, err
 	}
 	r := &Replica{
-		cfg: cfg, logs: map[consensus.Epoch][][]byte{}, peers: map[crypto.PublicKey]*peer{},
+		cfg: cfg, begun: cfg.Begun, logs: map[consensus.Epoch][][]byte{}, peers: map[crypto.PublicKey]*peer{},
 		early: early{counts: map[crypto.PublicKey]int{}},
 		catch: catchUp{behindAt: never, nextAt: never},
 	}
@@ -31,6 +31,9 @@ func Restore(cfg Config, floor Floor, logs []Log) (*Replica, error) {
 			return nil, fmt.Errorf("replica: two logs of epoch %d", l.Epoch)
 		}
 		r.logs[l.Epoch] = l.Records
+		if len(l.Records) > 0 {
+			r.begun = max(r.begun, l.Epoch)
+		}
 	}
 	for _, l := range logs {
 		if l.Epoch < r.epoch {
@@ -88,8 +91,7 @@ func (r *Replica) findEpoch(floor Floor) error {
 func (r *Replica) restoreCore(floor Floor) error {
 	now := r.reigns.of(r.epoch)
 	cfg := r.coreConfig(now)
-	after := r.signedAfter(r.epoch)
-	if floor.Certificate == nil && r.cfg.Fresh && !after {
+	if floor.Certificate == nil && r.cfg.Fresh && now.Committee.Epoch() > r.begun {
 		cfg.Fresh = cfg.Keys
 	}
 	on := consensus.Floor{Digest: floor.Digest, Empty: floor.Empty, Certificate: floor.Certificate}
@@ -102,7 +104,7 @@ func (r *Replica) restoreCore(floor Floor) error {
 				return err
 			}
 			cfg.Carried = old.Evidence()
-			if !after {
+			if r.epoch > r.begun {
 				cfg.Fresh = old.Complete()
 			}
 		}
@@ -113,20 +115,9 @@ func (r *Replica) restoreCore(floor Floor) error {
 	}
 	delete(r.logs, r.epoch)
 	r.core = core
+	r.observe()
 	r.offers = make([]consensus.View, now.Committee.Len())
 	return nil
-}
-
-// signedAfter reports whether there is a log of a later epoch: then the epoch was
-// lived through already, whatever the application's floor and a log that is
-// missing now say.
-func (r *Replica) signedAfter(e consensus.Epoch) bool {
-	for later := range r.logs { // order-free: any one will do
-		if later > e {
-			return true
-		}
-	}
-	return false
 }
 
 // closedCore restores the core of the epoch that the floor closed.
@@ -146,8 +137,10 @@ func (r *Replica) coreConfig(in *reign) consensus.Config {
 		ChainID: r.cfg.ChainID, Committee: in.Committee, Start: in.Start,
 		Timing: r.cfg.Timing, Retention: r.cfg.Retention, Verify: r.cfg.Verify,
 	}
-	for _, k := range r.cfg.Keys {
-		cfg.Keys = append(cfg.Keys, k.Public())
+	if in.Committee.Epoch() >= r.begun { // a log of an epoch below is an old copy, or of no more use
+		for _, k := range r.cfg.Keys {
+			cfg.Keys = append(cfg.Keys, k.Public())
+		}
 	}
 	for _, k := range r.cfg.Keys {
 		if _, member := in.Committee.IndexOf(k.Public()); member {

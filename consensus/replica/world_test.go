@@ -179,7 +179,8 @@ func (w *world) committee(e consensus.Epoch) *consensus.Committee {
 // disk is what outlives a crash.
 type disk struct {
 	logs  map[consensus.Epoch][][]byte
-	chain []stored // by height − 1
+	chain []stored        // by height − 1
+	begun consensus.Epoch // the marker
 }
 
 type stored struct {
@@ -188,7 +189,7 @@ type stored struct {
 }
 
 func (d disk) clone() disk {
-	out := disk{logs: map[consensus.Epoch][][]byte{}, chain: slices.Clone(d.chain)}
+	out := disk{logs: map[consensus.Epoch][][]byte{}, chain: slices.Clone(d.chain), begun: d.begun}
 	for e, records := range d.logs {
 		out.logs[e] = slices.Clone(records)
 	}
@@ -205,6 +206,7 @@ type node struct {
 	r      *replica.Replica
 	life   int
 	since  uint64
+	slow   uint64 // milliseconds that its clock is behind
 	wakeAt consensus.Micros
 
 	crashIn int // at so many effects or writes from now; 0: never
@@ -213,6 +215,7 @@ type node struct {
 	halted  string
 	effects func(replica.Effect) // a test looks on
 	events  func(replica.Event)  // and listens
+	onDrop  func(consensus.Epoch)
 	entered []consensus.Epoch
 	park    bool // blocks are not finalized but parked
 	parked  []replica.Finalize
@@ -272,6 +275,7 @@ func (n *node) floor() replica.Floor {
 func (n *node) config() replica.Config {
 	cfg := replica.DefaultConfig()
 	cfg.ChainID, cfg.NodeKey, cfg.Fresh, cfg.Since = chainID, nodeKey(n.id), n.fresh, n.since
+	cfg.Begun = n.disk.begun
 	for _, k := range n.keys {
 		cfg.Keys = append(cfg.Keys, consensusKey(k))
 	}
@@ -314,7 +318,7 @@ func (n *node) start() {
 	n.w.t.Helper()
 	n.life++
 	n.wakeAt = 0
-	n.since = uint64(n.w.now / ms)
+	n.since = uint64(n.w.now/ms) - n.slow
 	if err := n.restore(); err != nil {
 		n.w.t.Fatalf("node %d: %v", n.id, err)
 	}
@@ -409,7 +413,13 @@ func (n *node) perform(e replica.Effect) {
 	switch e := e.(type) {
 	case replica.Append:
 		n.disk.logs[e.Epoch] = append(n.disk.logs[e.Epoch], e.Records...)
+		if n.survives() {
+			n.disk.begun = max(n.disk.begun, e.Epoch)
+		}
 	case replica.DropLog:
+		if n.onDrop != nil {
+			n.onDrop(e.Epoch)
+		}
 		delete(n.disk.logs, e.Epoch)
 	case replica.Broadcast:
 		for _, to := range n.w.nodes {

@@ -103,18 +103,29 @@ func WriteKey(path string, key crypto.PrivateKey) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// writeDurably writes a small file and its name to the disk.
+// writeDurably makes a small file, or replaces one, durably and as a whole: after
+// a crash there is the old one or the new.
 func writeDurably(path, text string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	temporary := path + ".tmp"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteString(text)
-	dir, errDir := os.Open(filepath.Dir(path))
-	if errDir != nil {
-		return errors.Join(err, f.Close(), errDir)
+	if err == nil {
+		err = f.Sync()
 	}
-	return errors.Join(err, f.Sync(), f.Close(), dir.Sync(), dir.Close())
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // optionalKey reads a key file, or returns the zero key if there is none.

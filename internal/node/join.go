@@ -190,6 +190,7 @@ func (d *Deps) adopt(r statesync.Result, sink *importSink, began time.Time) erro
 		return err
 	}
 	d.Fresh = false // epoch 1 is over, and what its log would say is of no use
+	d.live()
 	d.Log.Info("joined the chain", "height", header.Height, "epoch", header.Epoch, "took", time.Since(began))
 	return nil
 }

@@ -6,23 +6,30 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/store"
 )
 
 // A marker beside each consensus key, outside of the data directory, says on
-// which chain the key was used (consensus.md §1: without the complete log of an
-// epoch a node signs nothing in it). If a used key's logs are gone, the marker
-// says so from then on, and the node signs again only in an epoch that begins
-// after its start.
+// which chain the key was used and up to which epoch (consensus.md §1: without the
+// complete log of an epoch a node signs nothing in it):
+//
+//	<public key> unused                          where the key was made
+//	<public key> <genesis digest> epoch <number> the highest epoch whose log was begun
+//
+// The number only rises, and does so before the first vote of the epoch leaves the
+// node. If the log of that epoch is not there, it was lost.
 const (
 	markerSuffix = ".signed"
-	unused       = "unused" // where the key was made
-	lostLog      = " log lost"
+	unused       = "unused"
 
 	// maxClockError is what the clocks of this machine and of the chain may differ
 	// by: an epoch that begins so soon after the start may be one that an earlier
@@ -34,12 +41,14 @@ const (
 type keyFile struct {
 	key    crypto.PrivateKey
 	marker string // path
-	used   string // the marker's line; empty if there is none
+	known  bool   // the marker is there, and is this key's
+	chain  string // that it names; empty: none
+	begun  consensus.Epoch
 }
 
 // openKeys reads the consensus keys and decides what they may do: see guard.
 func (d *Deps) openKeys(home string, names []string) error {
-	var files []keyFile
+	var files []*keyFile
 	for _, name := range names {
 		path := name
 		if !filepath.IsAbs(path) {
@@ -52,77 +61,145 @@ func (d *Deps) openKeys(home string, names []string) error {
 		if err != nil {
 			return err
 		}
-		f := keyFile{key: key, marker: strings.TrimSuffix(path, ".key") + markerSuffix}
-		if f.used, err = readMarker(f.marker); err != nil {
+		f := &keyFile{key: key, marker: strings.TrimSuffix(path, ".key") + markerSuffix}
+		if err := f.read(); err != nil {
 			return err
 		}
 		files = append(files, f)
 		d.ConsensusKeys = append(d.ConsensusKeys, key)
 	}
-	d.Since = chain.TimeMs(time.Now().Add(maxClockError).UnixMilli())
+	d.live()
 	return d.guard(files)
 }
 
+// live notes that what was signed up to now may have been signed by an earlier
+// life.
+func (d *Deps) live() { d.Since = chain.TimeMs(time.Now().Add(maxClockError).UnixMilli()) }
+
 // guard keeps a key from signing without the log of what it signed. Keys that
-// were made in this home and never used on this chain, in a home whose logs hold
-// nothing, are fresh: they may begin the log of the first epoch. A key without a
-// marker came from elsewhere, a backup perhaps, and nothing here tells what it
-// signed. The markers are written after that log is
-// made, so that a crash between the two costs nothing. A key that came into a home
-// with logs needs no guard: a log names the keys that it is complete for.
-func (d *Deps) guard(files []keyFile) error {
+// were made in this home and never used on this chain, in a home that has no logs,
+// are fresh: they may begin the log of the first epoch. A key without a marker of
+// its own came from elsewhere, a backup perhaps, and nothing here tells what it
+// signed. One that came into a home with logs needs no guard: a log names the keys
+// that it is complete for.
+func (d *Deps) guard(files []*keyFile) error {
 	if len(files) == 0 {
 		return nil
 	}
-	digest := d.Genesis.Digest().String()
-	epochs, err := d.Logs.Epochs()
+	logged, err := lastLog(d.Logs)
 	if err != nil {
 		return err
 	}
-	tip, _ := d.Store.Latest()
-	// With the log of a later epoch there and no blocks, these were lost.
-	d.Fresh = tip.Height == 0 && (len(epochs) == 0 || epochs[len(epochs)-1] <= staking.FirstEpoch)
-	for i := range files {
-		f := &files[i]
+	digest := d.Genesis.Digest().String()
+	d.Begun = logged
+	for _, f := range files {
 		switch {
-		case f.used == digest+lostLog:
-			d.Fresh = false
-		case f.used == "" && len(epochs) == 0:
-			d.Fresh = false
-			d.Log.Warn("a consensus key was not made in this home, and may have signed elsewhere: this node votes from the next epoch on", "marker", f.marker)
-			if err := f.mark(digest + lostLog); err != nil {
-				return err
-			}
-		case f.used == digest && len(epochs) == 0:
-			d.Fresh = false
-			d.Log.Warn("a consensus key was used and its logs are gone: this node votes from the next epoch on", "marker", f.marker)
-			if err := f.mark(digest + lostLog); err != nil {
-				return err
-			}
+		case f.known && f.chain == digest:
+			d.Begun = max(d.Begun, f.begun)
+		case !f.known && logged == 0:
+			d.Begun = max(d.Begun, staking.FirstEpoch)
+			d.Log.Warn("a consensus key was not made in this home, and may have signed elsewhere: this node votes from the first epoch on that begins after its start",
+				"key", f.key.Public(), "marker", f.marker)
 		}
 	}
-	if d.Fresh {
-		if _, err := d.Logs.Open(staking.FirstEpoch); err != nil {
+	if d.Begun > logged {
+		d.Log.Warn("the consensus log of an epoch is lost: this node votes from the first epoch on that begins after its start", "epoch", d.Begun, "last", logged)
+	}
+	d.Fresh = d.Begun == 0
+	d.marks = &markers{digest: digest, files: files}
+	return d.marks.begin(d.Begun)
+}
+
+// lastLog returns the highest epoch that has a log with anything in it; 0: none.
+func lastLog(logs *store.Logs) (last consensus.Epoch, err error) {
+	epochs, err := logs.Epochs()
+	for _, epoch := range epochs {
+		if err == nil {
+			err = logs.Replay(epoch, func([]byte) error {
+				last = epoch
+				return nil
+			})
+		}
+	}
+	return last, err
+}
+
+// markers are those of a node's keys, which say all the same from its start on.
+type markers struct {
+	digest string
+	files  []*keyFile
+	begun  consensus.Epoch
+}
+
+// begin has the markers name the epoch, durably, unless they name a later one.
+func (m *markers) begin(epoch consensus.Epoch) error {
+	m.begun = max(m.begun, epoch)
+	for _, f := range m.files {
+		if m.begun == 0 || f.known && f.chain == m.digest && f.begun >= m.begun {
+			continue
+		}
+		if err := f.write(m.digest + " epoch " + strconv.FormatUint(uint64(m.begun), 10)); err != nil {
 			return err
 		}
-	}
-	for i := range files {
-		f := &files[i]
-		if f.used != digest && f.used != digest+lostLog {
-			if err := f.mark(digest); err != nil {
-				return err
-			}
-		}
+		f.known, f.chain, f.begun = true, m.digest, m.begun
 	}
 	return nil
 }
 
-func (f *keyFile) mark(line string) error {
-	f.used = line
-	if err := writeDurably(f.marker, line+"\n"); err != nil {
-		return fmt.Errorf("marking a consensus key: %w", err)
+// markedLogs are the consensus logs with their markers.
+type markedLogs struct {
+	*store.Logs
+	marks *markers // nil: a node without keys
+}
+
+// Append makes records durable in an epoch's log, and then the markers name the
+// epoch: a crash between the two costs nothing, as the log is there, and nothing
+// has left the node.
+func (l markedLogs) Append(epoch consensus.Epoch, records [][]byte) error {
+	if err := l.Logs.Append(epoch, records); err != nil {
+		return err
+	}
+	if l.marks == nil || len(records) == 0 || epoch <= l.marks.begun {
+		return nil
+	}
+	return l.marks.begin(epoch)
+}
+
+// read reads the marker. One that is not there, that names another key, or that
+// cannot be understood tells nothing of this key.
+func (f *keyFile) read() error {
+	text, err := os.ReadFile(f.marker)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the marker of a consensus key: %w", err)
+	}
+	words := strings.Fields(string(text))
+	if len(words) < 2 || words[0] != f.key.Public().String() {
+		return nil
+	}
+	if len(words) == 2 {
+		f.known = words[1] == unused
+		return nil
+	}
+	if len(words) == 4 && words[2] == "epoch" {
+		epoch, err := strconv.ParseUint(words[3], 10, 64)
+		f.known, f.chain, f.begun = err == nil, words[1], consensus.Epoch(epoch)
 	}
 	return nil
+}
+
+func (f *keyFile) write(what string) error {
+	err := writeDurably(f.marker, f.key.Public().String()+" "+what+"\n")
+	if err == nil {
+		return nil
+	}
+	kind := store.ErrDisk
+	if errors.Is(err, syscall.ENOSPC) {
+		kind = store.ErrDiskFull
+	}
+	return fmt.Errorf("marking a consensus key: %w: %w", kind, err)
 }
 
 // MakeConsensusKey makes a consensus key in a home, or reads the one that is
@@ -136,15 +213,6 @@ func MakeConsensusKey(home string) (crypto.PrivateKey, error) {
 	if err := WriteKey(path, key); err != nil {
 		return key, err
 	}
-	f := keyFile{marker: strings.TrimSuffix(path, ".key") + markerSuffix}
-	return key, f.mark(unused)
-}
-
-// readMarker returns the marker's line, empty if there is none.
-func readMarker(marker string) (string, error) {
-	used, err := os.ReadFile(marker)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("reading the marker of a used consensus key: %w", err)
-	}
-	return strings.TrimSpace(string(used)), nil
+	f := keyFile{key: key, marker: strings.TrimSuffix(path, ".key") + markerSuffix}
+	return key, f.write(unused)
 }

@@ -31,6 +31,7 @@ type Deps struct {
 	Genesis       *chain.Genesis
 	ConsensusKeys []crypto.PrivateKey // none: an observer
 	Fresh         bool                // the keys never signed on this chain
+	Begun         consensus.Epoch     // the highest epoch whose log was begun
 	Since         chain.TimeMs        // before it, an earlier life may have signed what the logs do not tell
 	FaucetKey     crypto.PrivateKey   // zero: no faucet
 	Verifier      zk.Verifier
@@ -38,6 +39,8 @@ type Deps struct {
 	Logs          *store.Logs
 	Endpoint      *transport.Endpoint
 	Log           *slog.Logger
+
+	marks *markers // of the consensus keys; nil: none
 }
 
 // Node is a validator, or an observer that follows the chain and serves it.
@@ -170,7 +173,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		return nil, err
 	}
 	n.app.peering = n.network
-	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, deps.Logs); err != nil {
+	if n.engine, err = engine.New(n.engineConfig(deps), n.app, n.network, markedLogs{deps.Logs, deps.marks}); err != nil {
 		return nil, err
 	}
 	n.network.engine.Store(n.engine)
@@ -208,6 +211,7 @@ func (n *Node) engineConfig(deps Deps) engine.Config {
 	c.Logger = deps.Log
 	c.Replica.ChainID, c.Replica.NodeKey = string(n.genesis.ChainID), n.endpoint.ID()
 	c.Replica.Keys, c.Replica.Fresh, c.Replica.Since = deps.ConsensusKeys, deps.Fresh, uint64(deps.Since)
+	c.Replica.Begun = deps.Begun
 	c.Replica.Timing.Idle = consensus.Micros(n.genesis.Params.IdleMs * 1000)
 	return c
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +35,6 @@ type member struct {
 	index  int
 	home   string
 	listen string
-	lives  int
 	stop   context.CancelFunc
 	result chan error
 }
@@ -65,16 +66,17 @@ func newLoopbackOf(t testing.TB, g *chain.Genesis) *loopback {
 func (l *loopback) deps(m *member) Deps {
 	l.Helper()
 	d := Deps{Genesis: l.genesis, Verifier: noKernels(l), Log: quiet()}
+	keys := slices.Clone(l.keys[m.index])
 	if m.index < 4 {
-		d.ConsensusKeys = []crypto.PrivateKey{keyOf(m.index, 'c')}
+		keys = append(keys, keyOf(m.index, 'c'))
 	}
-	d.ConsensusKeys = append(d.ConsensusKeys, l.keys[m.index]...)
-	d.Fresh, d.Since, m.lives = m.lives == 0, chain.TimeMs(time.Now().UnixMilli()), m.lives+1
 	if m.index == 0 {
 		d.FaucetKey = user(9).PrivateKey
 	}
-	var errs [2]error
+	var errs [3]error
 	d.Logs = l.logs(m)
+	errs[2] = d.openKeys(m.home, m.keyFiles(keys))
+	d.Since -= 4500 // the epochs here are shorter than the margin for clocks
 	d.Store, errs[0] = store.Open(filepath.Join(m.home, "chain"), store.Options{UnsafeNoSync: true, TreeInterval: 4})
 	d.Endpoint, errs[1] = transport.Open(transport.Config{Key: keyOf(m.index, 't'), Network: l.genesis.Digest(), ListenAddr: m.listen, Log: quiet()})
 	if err := errors.Join(errs[:]...); err != nil {
@@ -82,6 +84,23 @@ func (l *loopback) deps(m *member) Deps {
 	}
 	m.listen = d.Endpoint.Addr().String()
 	return d
+}
+
+// keyFiles has the keys made in the member's home, and returns the files' names.
+func (m *member) keyFiles(keys []crypto.PrivateKey) (names []string) {
+	m.Helper()
+	for _, key := range keys {
+		name := key.Public().Short() + ".key"
+		path := filepath.Join(m.home, name)
+		if _, err := ReadKey(path); errors.Is(err, fs.ErrNotExist) {
+			f := keyFile{key: key, marker: strings.TrimSuffix(path, ".key") + markerSuffix}
+			if err := errors.Join(WriteKey(path, key), f.write(unused)); err != nil {
+				m.Fatal(err)
+			}
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 func (l *loopback) logs(m *member) *store.Logs {
