@@ -48,30 +48,52 @@ func (v VerifiedValidator) Height() chain.Height { return v.value.Height() }
 // one state.
 const stakeReads = 8
 
-// VerifiedStake returns a validator, and what an account's stake there is worth,
-// as one finalized state has both. Errors are those of VerifiedValidator.
-func (c *Client) VerifiedStake(ctx context.Context, delegator chain.Address, id staking.ID) (VerifiedValidator, chain.Amount, error) {
+// Stake is what an account has at a validator, without redelegations that are
+// still liable elsewhere.
+type Stake struct {
+	Worth chain.Amount
+	Fresh []FreshStake // of it, by ascending epoch: what joined last
+}
+
+// FreshStake is stake that earns nothing before the end of an epoch.
+type FreshStake struct {
+	Worth     chain.Amount `json:"amount_nhyper"`
+	EarnsFrom uint64       `json:"earns_from_epoch"`
+}
+
+func stakeOf(v *staking.Validator, d staking.Delegation) Stake {
+	s := Stake{Worth: v.WorthOf(d)}
+	for _, f := range d.Fresh {
+		part := v.WorthOf(staking.Delegation{Shares: f.Shares})
+		s.Fresh = append(s.Fresh, FreshStake{Worth: part, EarnsFrom: uint64(f.EarnsFrom())})
+	}
+	return s
+}
+
+// VerifiedStake returns a validator, and an account's stake there, as one
+// finalized state has both. Errors are those of VerifiedValidator.
+func (c *Client) VerifiedStake(ctx context.Context, delegator chain.Address, id staking.ID) (VerifiedValidator, Stake, error) {
 	for range stakeReads {
 		v, err := c.VerifiedValidator(ctx, id)
 		if err != nil {
-			return v, chain.Amount{}, err
+			return v, Stake{}, err
 		}
 		value, err := c.VerifiedState(ctx, staking.DelegationKey(delegator, id))
 		if err != nil {
-			return v, chain.Amount{}, err
+			return v, Stake{}, err
 		}
 		if value.Height() != v.Height() {
 			continue
 		}
 		raw, ok := value.Get()
 		if !ok {
-			return v, chain.Amount{}, nil
+			return v, Stake{}, nil
 		}
 		d, err := staking.DecodeDelegation(raw)
 		if err != nil {
-			return v, chain.Amount{}, fmt.Errorf("sdk: delegation of %s: %w: %w", delegator.Short(), light.ErrRefused, err)
+			return v, Stake{}, fmt.Errorf("sdk: delegation of %s: %w: %w", delegator.Short(), light.ErrRefused, err)
 		}
-		return v, v.record.WorthOf(d), nil
+		return v, stakeOf(&v.record, d), nil
 	}
-	return VerifiedValidator{}, chain.Amount{}, fmt.Errorf("sdk: validator %s: %d reads found no two records of one state", id.Short(), stakeReads)
+	return VerifiedValidator{}, Stake{}, fmt.Errorf("sdk: validator %s: %d reads found no two records of one state", id.Short(), stakeReads)
 }

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"strings"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
@@ -97,6 +99,13 @@ func (p *posted) settled(record *Claim) chain.ClaimSettled {
 		Treasury: record.Treasury, ClusterFee: record.ClusterFee,
 		ProofVerified: record.ProofVerified, Records: record.Records,
 	}
+}
+
+// Verified reports whether the work of a paid claim was verified: by the chain,
+// which checked its proof, or by replicas of other owners that agree. A cluster's
+// attestation alone verifies nothing.
+func Verified(e *chain.ClaimSettled) bool {
+	return e.ProofVerified || strings.HasPrefix(e.Policy, "replicate(")
 }
 
 // resources lists usage as the chain keeps it. Without prices the price is 0:

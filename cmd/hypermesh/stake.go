@@ -307,6 +307,7 @@ type stakeLine struct {
 	Tombstoned    bool             `json:"tombstoned"`
 	Delegator     chain.Address    `json:"delegator"`
 	Delegated     chain.Amount     `json:"delegated_nhyper"`
+	Fresh         []sdk.FreshStake `json:"fresh,omitempty"` // of what is delegated
 	Height        chain.Height     `json:"height"`
 }
 
@@ -319,7 +320,7 @@ func stakeShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	v, delegated, err := s.client.VerifiedStake(c.Context, s.account.Address(), id)
+	v, stake, err := s.client.VerifiedStake(c.Context, s.account.Address(), id)
 	if err != nil {
 		return err
 	}
@@ -327,14 +328,18 @@ func stakeShow(c *cli.Context) error {
 	line := stakeLine{
 		Validator: id, ConsensusKey: r.ConsensusKey, Name: r.Name, Endpoint: r.Endpoint, Owner: r.Owner, Stake: r.Stake, SelfBond: r.SelfBond(),
 		CommissionBps: r.Commission.Bps, FactorBps: r.FactorBps, JailedUntil: r.JailedUntil, Tombstoned: r.Tombstoned,
-		Delegator: s.account.Address(), Delegated: delegated, Height: v.Height(),
+		Delegator: s.account.Address(), Delegated: stake.Worth, Fresh: stake.Fresh, Height: v.Height(),
 	}
 	if c.Bool("json") {
 		return printJSON(c, line)
 	}
-	fmt.Fprintf(c.App.Writer, "validator   %s\nname        %q\nendpoint    %q\nowner       %s\nstake       %s\nself bond   %s\ncommission  %d.%02d %%\nstanding    %s\ndelegated   %s by %s\nheight      %d\n",
+	fmt.Fprintf(c.App.Writer, "validator   %s\nname        %q\nendpoint    %q\nowner       %s\nstake       %s\nself bond   %s\ncommission  %d.%02d %%\nstanding    %s\ndelegated   %s by %s\n",
 		line.Validator, line.Name, line.Endpoint, line.Owner, line.Stake, line.SelfBond, line.CommissionBps/100, line.CommissionBps%100,
-		standing(line), line.Delegated, line.Delegator, line.Height)
+		standing(line), line.Delegated, line.Delegator)
+	for _, f := range line.Fresh {
+		fmt.Fprintf(c.App.Writer, "fresh       %s of it earn from epoch %d on\n", f.Worth, f.EarnsFrom)
+	}
+	fmt.Fprintf(c.App.Writer, "height      %d\n", line.Height)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -66,9 +67,16 @@ func TestStakeCommands(t *testing.T) {
 	if got, ok := after.Stake.Sub(before.Stake); !ok || got != chain.Hyper(60) || after.Delegated != chain.Hyper(60) {
 		t.Errorf("of 100 HYPER less 40 the validator has %s more, the account %s there", got, after.Delegated)
 	}
+	// It joined in one epoch, whichever that is; devnet epochs last longer than this test.
+	if len(after.Fresh) != 1 || after.Fresh[0].EarnsFrom < 3 || after.Fresh[0].Worth != chain.Hyper(60) {
+		t.Errorf("fresh stake of 60 HYPER is shown as %+v", after.Fresh)
+	}
 	do("undelegate", "--all")
 	if last := show(); last.Stake != before.Stake || !last.Delegated.IsZero() {
 		t.Errorf("after everything was taken out %s of %s are left, %s delegated", last.Stake, before.Stake, last.Delegated)
+	}
+	if out, err := hypermesh(t, "stake", "show", "--validator", id, "--config", n.path); err != nil || !strings.Contains(string(out), "\ndelegated   0 HYPER by ") {
+		t.Errorf("stake show: %v: %s", err, out)
 	}
 	other := "1111111111111111111111111111111111111111111111111111111111111111"
 	if out, err := hypermesh(t, "stake", "delegate", "--validator", other, "--amount", "1", "--config", n.path, "--yes"); err == nil {

@@ -65,6 +65,53 @@ func TestOldSmallFaultShieldsNothing(t *testing.T) {
 	}
 }
 
+// TestLaterFaultIsCompany: a convicted validator that breaks the rules again,
+// while it still serves, loses nothing for that alone. But whoever does so with it
+// is in its company, and it in theirs, even when its first fault has expired: in
+// the end it is as if the first were not.
+func TestLaterFaultIsCompany(t *testing.T) {
+	final := func(earlier bool) [2]uint64 {
+		w := newWorld(t, quick(), 200_000, 200_000, 1_000_000)
+		w.epochs(5)
+		if earlier {
+			if why := w.report(20, w.double(id(0), consensus.Round{Epoch: 1, View: 7})); why != "" {
+				t.Fatal(why)
+			}
+		}
+		w.epochs(1)
+		later := consensus.Round{Epoch: w.env().Epoch, View: 7}
+		second, other, stake := w.double(id(0), later), w.double(id(1), later), w.validator(0).Stake
+		if why := w.report(20, second); why != "" {
+			t.Fatal(why)
+		}
+		if earlier {
+			wantAmount(t, "after the second fault", w.validator(0).Stake, stake)
+		}
+		if why := w.report(20, second); !strings.Contains(why, "was convicted before") {
+			t.Errorf("the same again: %q", why)
+		}
+		for why := ""; !strings.Contains(why, "was taken until") && !strings.Contains(why, "is not known"); {
+			w.epochs(1)
+			why = w.report(20, consensus.Evidence{Votes: [2]consensus.Vote{ // of nobody, but of the first fault's epoch
+				consensus.SignVote(keyOf('c', 9), 0, testChain, notarize(consensus.Round{Epoch: 1, View: 1}, 1)),
+				consensus.SignVote(keyOf('c', 9), 0, testChain, notarize(consensus.Round{Epoch: 1, View: 1}, 2)),
+			}})
+		}
+		if why := w.report(20, other); why != "" {
+			t.Fatal(why)
+		}
+		w.audit()
+		return [2]uint64{w.validator(0).Stake.Nano() / hyper, w.validator(1).Stake.Nano() / hyper}
+	}
+	want := final(false)
+	if want[0] != want[1] || want[0] > 200_000/7+1 { // 400,000 of 1,400,000 at fault: 6/7
+		t.Fatalf("of 200,000 each %v are left", want)
+	}
+	if got := final(true); got != want {
+		t.Errorf("with an earlier fault on record %v are left, want %v", got, want)
+	}
+}
+
 // TestNobodyGainsByItsOwnConviction: the reporter's share of what delegators
 // lose is not worth a validator's own loss.
 func TestNobodyGainsByItsOwnConviction(t *testing.T) {

@@ -92,7 +92,7 @@ func (c *closing) jailSilent() {
 			continue
 		}
 		room -= m.Weight
-		lost := slash(c.kv, m.ID, m.Owner, c.epoch.Number, part{uint64(c.env.Params.SilenceBps), wholeBps}).all
+		lost := slash(c.kv, m.ID, m.Owner, leftSince(c.env, c.epoch.Number), part{uint64(c.env.Params.SilenceBps), wholeBps}).all
 		tokens.Burn(c.kv, lost)
 		v, _ = ValidatorOf(c.kv, m.ID)
 		v.JailedUntil = chain.TimeMs(sound(checked.Add(uint64(c.env.Now), max(c.env.Params.JailMs, 1))))
@@ -131,29 +131,24 @@ func (c *closing) reward() (minted, given chain.Amount) {
 		if t.Credit > 0 {
 			income = sum(income, sound(forProposers.ShareFloor(t.Credit, credits)))
 		}
-		if !c.earn(c.members[i].ID, sum(income, t.Tips)) {
-			rest = sum(rest, t.Tips)
-			continue
-		}
-		rest, given = less(rest, income), sum(given, sum(income, t.Tips))
+		kept := c.earn(c.members[i].ID, sum(income, t.Tips))
+		rest, given = less(sum(rest, t.Tips), kept), sum(given, kept)
 	}
 	savePot(c.kv, rest)
 	return minted, given
 }
 
-// earn gives an income to a validator. It is false, and nothing is given, if the
-// validator is gone or was convicted.
-func (c *closing) earn(id ID, income chain.Amount) bool {
+// earn gives an income to a validator and returns what it kept: nothing if it is
+// gone or was convicted.
+func (c *closing) earn(id ID, income chain.Amount) chain.Amount {
 	i, ok := c.index[id]
-	if !ok || c.validators[i].Tombstoned {
-		return false
+	if !ok || c.validators[i].Tombstoned || income.IsZero() {
+		return chain.Amount{}
 	}
-	if !income.IsZero() {
-		purse := PurseOf(c.kv, id)
-		purse.earn(&c.validators[i], income)
-		state.Save(c.kv, PurseKey(id), purse)
-	}
-	return true
+	t := openTill(c.kv, id, c.epoch.Number)
+	kept := t.earn(&c.validators[i], income)
+	t.save()
+	return kept
 }
 
 // renew makes the commissions and the resource factors of the next epoch.

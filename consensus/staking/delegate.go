@@ -37,7 +37,7 @@ func Delegate(kv state.KV, env *Env, from chain.Address, m chain.Delegate) (chai
 	if why := tokens.Debit(kv, from, m.Amount, env.Now); why != nil {
 		return nil, why
 	}
-	if why := addStake(kv, from, m.Validator, m.Amount); why != nil {
+	if why := addStake(kv, env.Epoch, from, m.Validator, m.Amount); why != nil {
 		return nil, why
 	}
 	return chain.Delegated{Validator: m.Validator, Delegator: from, Amount: m.Amount}, nil
@@ -45,7 +45,7 @@ func Delegate(kv state.KV, env *Env, from chain.Address, m chain.Delegate) (chai
 
 // addStake turns an amount, which the caller took from somewhere, into stake of
 // an account. A rejection leaves changes behind that the caller discards.
-func addStake(kv state.KV, delegator chain.Address, id ID, amount chain.Amount) *chain.Rejection {
+func addStake(kv state.KV, e consensus.Epoch, delegator chain.Address, id ID, amount chain.Amount) *chain.Rejection {
 	v, ok := ValidatorOf(kv, id)
 	if !ok {
 		return chain.Reject("validator %s is not bonded", id.Short())
@@ -60,12 +60,13 @@ func addStake(kv state.KV, delegator chain.Address, id ID, amount chain.Amount) 
 			return why
 		}
 	}
-	purse := PurseOf(kv, id)
-	d.count(&purse)
-	d.Shares += shares // at most all of them
+	t := openTill(kv, id, e)
+	d.count(t)
+	d.join(t, shares)
 	if delegator == v.Owner {
 		v.SelfShares += shares
 	}
+	t.save()
 	state.Save(kv, DelegationKey(delegator, id), d)
 	state.Save(kv, ValidatorKey(id), v)
 	return nil
@@ -114,7 +115,7 @@ func dropPosition(kv state.KV, a chain.Address) {
 // takeStake takes an amount, or all if it is zero, out of an account's plain
 // delegation and returns how much that is. An account that has nothing left is
 // paid its rewards; a validator that has no shares left is gone.
-func takeStake(kv state.KV, delegator chain.Address, id ID, amount chain.Amount) (chain.Amount, *chain.Rejection) {
+func takeStake(kv state.KV, e consensus.Epoch, delegator chain.Address, id ID, amount chain.Amount) (chain.Amount, *chain.Rejection) {
 	v, ok := ValidatorOf(kv, id)
 	if !ok {
 		return amount, chain.Reject("validator %s is not bonded", id.Short())
@@ -133,25 +134,25 @@ func takeStake(kv state.KV, delegator chain.Address, id ID, amount chain.Amount)
 		// ⌈amount · shares / stake⌉ ≤ d.Shares, as amount ≤ ⌊d.Shares · stake / shares⌋.
 		shares = sound(checked.MulDivCeil(amount.Nano(), v.Shares, v.Stake.Nano()))
 	}
-	purse := PurseOf(kv, id)
-	d.count(&purse)
-	d.Shares -= shares
+	t := openTill(kv, id, e)
+	d.count(t)
+	d.leave(t, shares)
 	v.Shares, v.Stake = v.Shares-shares, less(v.Stake, amount)
 	if delegator == v.Owner {
 		v.SelfShares -= shares
 	}
 	if d.Shares == 0 {
-		tokens.Credit(kv, delegator, purse.pay(d.Owed))
+		tokens.Credit(kv, delegator, t.pay(d.Owed))
 		kv.Delete(DelegationKey(delegator, id))
 		dropPosition(kv, delegator)
 	} else {
 		state.Save(kv, DelegationKey(delegator, id), d)
 	}
 	if v.Shares == 0 {
-		retire(kv, &v, &purse)
+		retire(kv, &v, &t.Purse)
 		return amount, nil
 	}
-	state.Save(kv, PurseKey(id), purse)
+	t.save()
 	state.Save(kv, ValidatorKey(id), v)
 	return amount, nil
 }
@@ -173,7 +174,7 @@ func retire(kv state.KV, v *Validator, purse *Purse) {
 // Undelegate takes stake out of a validator into the unbonding queue.
 func Undelegate(kv state.KV, env *Env, from chain.Address, m chain.Undelegate) (chain.Event, *chain.Rejection) {
 	absorb(kv, env, from, m.Validator)
-	amount, why := takeStake(kv, from, m.Validator, m.Amount)
+	amount, why := takeStake(kv, env.Epoch, from, m.Validator, m.Amount)
 	if why != nil {
 		return nil, why
 	}

@@ -19,6 +19,8 @@
 //	'v' 'k' ‖ consensus or node key           → the validator whose it is or was
 //	'v' 'l' ‖ validator                       → on the roll: stands for committees
 //	'v' 'i'                                   → how many do
+//	'v' 'y' ‖ validator ‖ epoch               → the index from which shares that joined
+//	                                            in the epoch earn, until all are counted
 //	'v' 'd' ‖ account ‖ validator             → Delegation
 //	'v' 'n' ‖ account                         → how many 'd' and 'g' it has
 //	'v' 'u' ‖ validator ‖ epoch               → Pool: stake that left in the epoch *
@@ -39,7 +41,9 @@
 //     the pools of stake that moved to it; those of a pool are the sum of its
 //     parts. Where there is a share there is stake: a slash leaves a nHYPER.
 //  2. What a purse holds is at least the sum of what its delegators can
-//     withdraw, and more by rounding alone.
+//     withdraw, and more by rounding alone. A share that was issued in epoch e
+//     earns from the end of e + 2 on, whose committee its stake was weighed for:
+//     who joins takes no part of what others' weight earned.
 //  3. Value is neither made nor lost, but for inflation, which tokens.Mint
 //     counts, and slashes, which tokens.Burn counts. ValueOf says so to the check
 //     of every block.
@@ -50,10 +54,15 @@
 //     is liable for chain.Params.UnbondingMs after that: longer than two epochs
 //     and the evidence window. Evidence of an epoch is taken for as long after its
 //     end, to the millisecond.
-//  6. A validator has one conviction. What is reported of it later changes that
-//     only if it is worse: of an earlier epoch, or with more of the weight. So
-//     neither the order in which faults become known, nor a small fault that is
-//     reported to cover a great one, changes what is lost. Whether
+//  6. A validator has one conviction, and no fault after that costs it more for
+//     being another: the rate rises with the weight at fault, which is what a
+//     fault endangers, and that is the same however often it is done. A convicted
+//     validator serves to the end of the next epoch at most; whoever breaks the rules
+//     beside it then is in its company, and raises the rate for both. So what is
+//     reported of it later changes the record only if it is worse: of an earlier
+//     or a later epoch, or with more of the weight. Neither the order in which
+//     faults become known, nor a small or old fault that is reported to cover
+//     another, changes what is lost. Whether
 //     two signed statements exclude each other is package consensus' to say: it
 //     compares content, never signature bytes, and only within one round.
 //  7. Stake that moved is liable for both validators, and cannot move on, or
@@ -80,5 +89,5 @@
 //
 // Everything is a pure function of its arguments; a KV belongs to one goroutine.
 // The package knows nothing of gas, fees, providers or claims: execution passes
-// on what settled claims burned, and who owns a node.
+// on what verified claims burned, and who owns a node.
 package staking

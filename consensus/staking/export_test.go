@@ -51,8 +51,11 @@ func HopsWorth(r state.Reader, delegator chain.Address, to ID) chain.Amount {
 // and returns the first that is wrong. Dust is the most that rounding may have
 // left in a purse.
 func Audit(r state.Reader, dust uint64) error {
-	a := &audit{r: r, shares: map[ID]uint64{}, self: map[ID]uint64{}, claims: map[ID]uint64{}, positions: map[chain.Address]uint64{}}
-	for _, check := range []func() error{a.delegations, a.hops, a.validators, a.queues, a.counters, a.committees, a.conserved} {
+	a := &audit{
+		r: r, epoch: EpochOf(r).Number, shares: map[ID]uint64{}, self: map[ID]uint64{}, claims: map[ID]uint64{}, positions: map[chain.Address]uint64{},
+		waiting: map[string]uint64{},
+	}
+	for _, check := range []func() error{a.delegations, a.hops, a.validators, a.fresh, a.queues, a.counters, a.committees, a.conserved} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -68,6 +71,8 @@ func Audit(r state.Reader, dust uint64) error {
 
 type audit struct {
 	r         state.Reader
+	epoch     consensus.Epoch
+	waiting   map[string]uint64 // shares that no delegation and no pool has counted since they joined, by startKey
 	shares    map[ID]uint64
 	self      map[ID]uint64
 	claims    map[ID]uint64
@@ -89,8 +94,15 @@ func (a *audit) delegations() error {
 		if v.Owner == delegator {
 			a.self[id] = f.record.Shares
 		}
-		purse := PurseOf(a.r, id)
-		f.record.count(&purse)
+		last := consensus.Epoch(0)
+		for _, fresh := range f.record.Fresh {
+			if fresh.Shares == 0 || fresh.Epoch <= last || fresh.Epoch > a.epoch {
+				return fmt.Errorf("%d shares of epoch %d in epoch %d after epoch %d's", fresh.Shares, fresh.Epoch, a.epoch, last)
+			}
+			last = fresh.Epoch
+			a.waiting[string(startKey(id, fresh.Epoch))] += fresh.Shares
+		}
+		f.record.count(openTill(state.NewOverlay(a.r), id, a.epoch))
 		a.shares[id] += f.record.Shares
 		a.claims[id] += f.record.Owed.Nano()
 		a.positions[delegator]++
@@ -104,8 +116,7 @@ func (a *audit) hops() error {
 		delegator, to := chain.Address(f.key[2:34]), ID(f.key[34:66])
 		epoch, from := origin(f.key)
 		pool, _ := state.Load[hopPool](a.r, hopPoolKey(from, epoch, to))
-		purse := PurseOf(a.r, to)
-		pool.count(&purse)
+		pool.count(openTill(state.NewOverlay(a.r), to, a.epoch), epoch)
 		f.record.count(&pool)
 		a.claims[to] += f.record.Owed.Nano()
 		units[string(hopPoolKey(from, epoch, to))] += f.record.Units
@@ -116,8 +127,10 @@ func (a *audit) hops() error {
 		if f.record.Units != units[string(f.key)] || f.record.Units == 0 || f.record.Shares == 0 {
 			return fmt.Errorf("pool of %d units, %d shares; its parts are %d", f.record.Units, f.record.Shares, units[string(f.key)])
 		}
-		purse := PurseOf(a.r, to)
-		f.record.count(&purse)
+		if !f.record.Earns {
+			a.waiting[string(startKey(to, movedIn(f.key)))] += f.record.Shares
+		}
+		f.record.count(openTill(state.NewOverlay(a.r), to, a.epoch), movedIn(f.key))
 		a.claims[to] += f.record.Carry.Nano()
 		a.shares[to] += f.record.Shares
 		delete(units, string(f.key))
@@ -134,6 +147,34 @@ func (a *audit) validators() error {
 			return fmt.Errorf("validator %s: %d shares (%d its own) of %s; its parts are %d (%d)",
 				v.ID.Short(), v.Shares, v.SelfShares, v.Stake, a.shares[v.ID], a.self[v.ID])
 		}
+	}
+	return nil
+}
+
+// fresh: what waits to be counted is, for each validator and epoch, either fresh
+// in the purse or the shares of a start.
+func (a *audit) fresh() error {
+	for _, f := range all[Purse](a.r, kindPurse) {
+		id := ID(f.key[2:])
+		if len(f.record.Fresh) > 2 {
+			return fmt.Errorf("purse of %s has fresh shares of %d epochs", id.Short(), len(f.record.Fresh))
+		}
+		for _, fresh := range f.record.Fresh {
+			key := startKey(id, fresh.Epoch)
+			if _, begun := a.r.Get(key); begun || a.waiting[string(key)] != fresh.Shares {
+				return fmt.Errorf("%d fresh shares of %s, epoch %d; its parts are %d, begun is %v", fresh.Shares, id.Short(), fresh.Epoch, a.waiting[string(key)], begun)
+			}
+			delete(a.waiting, string(key))
+		}
+	}
+	for _, f := range all[start](a.r, kindStart) {
+		if f.record.Shares == 0 || a.waiting[string(f.key)] != f.record.Shares {
+			return fmt.Errorf("a start of %d shares; its parts are %d", f.record.Shares, a.waiting[string(f.key)])
+		}
+		delete(a.waiting, string(f.key))
+	}
+	if len(a.waiting) > 0 {
+		return fmt.Errorf("fresh shares of %d validators and epochs are nowhere counted", len(a.waiting))
 	}
 	return nil
 }
@@ -216,7 +257,7 @@ func (a *audit) conserved() error {
 
 // SlashForTest slashes num / den and burns it.
 func SlashForTest(kv state.KV, id ID, e consensus.Epoch, num, den uint64) chain.Events {
-	tokens.Burn(kv, slash(kv, id, chain.Address{}, e, part{num, den}).all)
+	tokens.Burn(kv, slash(kv, id, chain.Address{}, leaving{reach(e), 1<<64 - 1, EpochOf(kv).Number}, part{num, den}).all)
 	return nil
 }
 

@@ -69,49 +69,15 @@ type Purse struct {
 	_          struct{}     `cbor:",toarray"`
 	Held       chain.Amount // the delegators', and Carry
 	Carry      chain.Amount // of Held, what is not yet in Index
-	Index      Index        // rewards per share
+	Index      Index        // rewards per share that earns
 	Commission chain.Amount // the owner's
+	Fresh      []Fresh      // by ascending epoch, at most of two: shares that earn nothing yet, delegations' and pools'
 }
 
 // PurseOf returns a validator's purse.
 func PurseOf(r state.Reader, id ID) Purse {
 	purse, _ := state.Load[Purse](r, PurseKey(id)) // none: empty
 	return purse
-}
-
-// earn divides an income: ⌊income · commission⌋ to the owner, the rest among
-// the shares.
-func (p *Purse) earn(v *Validator, income chain.Amount) {
-	commission := sound(income.ShareFloor(uint64(v.Commission.Bps), wholeBps))
-	rest := less(income, commission)
-	p.Commission = sum(p.Commission, commission)
-	p.Held = sum(p.Held, rest)
-	p.Index, p.Carry = spread(p.Index, sum(p.Carry, rest), v.Shares)
-}
-
-// pay takes an amount out of the delegators' part.
-func (p *Purse) pay(amount chain.Amount) chain.Amount {
-	p.Held = less(p.Held, amount)
-	return amount
-}
-
-// count brings what is owed up to the purse's index.
-func (d *Delegation) count(p *Purse) {
-	earned, _ := p.Index.since(d.Stand).times(d.Shares)
-	d.Owed, d.Stand = sum(d.Owed, chain.Nano(earned)), p.Index
-}
-
-// count brings the pool's index up to that of its validator's purse.
-func (h *hopPool) count(p *Purse) {
-	earned, _ := p.Index.since(h.Stand).times(h.Shares)
-	h.Index, h.Carry = spread(h.Index, sum(h.Carry, chain.Nano(earned)), h.Units)
-	h.Stand = p.Index
-}
-
-// count brings what is owed up to the pool's index.
-func (h *hop) count(p *hopPool) {
-	earned, _ := p.Index.since(h.Stand).times(h.Units)
-	h.Owed, h.Stand = sum(h.Owed, chain.Nano(earned)), p.Index
 }
 
 // PotOf returns what is to be given out with the next rewards.
@@ -151,10 +117,10 @@ func Tip(kv state.KV, b *Block, amount chain.Amount) {
 // delegator, and as the owner.
 func Rewards(r state.Reader, account chain.Address, id ID) (earned, commission chain.Amount) {
 	kv := state.NewOverlay(r)
-	purse := PurseOf(kv, id)
-	earned = collect(kv, account, id, &purse)
+	t := openTill(kv, id, EpochOf(kv).Number)
+	earned = collect(t, account)
 	if v, ok := ValidatorOf(kv, id); ok && v.Owner == account {
-		commission = purse.Commission
+		commission = t.Commission
 	}
 	return earned, commission
 }

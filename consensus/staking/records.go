@@ -37,6 +37,7 @@ const (
 	kindUnbonding  = 'u'
 	kindVotes      = 'w'
 	kindWithdrawn  = 'x'
+	kindStart      = 'y'
 )
 
 // ID names a validator for ever: the consensus key that it began with.
@@ -99,6 +100,7 @@ func votesKey(v consensus.View) []byte          { return keyOf(kindVotes, big(ui
 func rollKey(id ID) []byte                      { return keyOf(kindRoll, id[:]) }
 func affiliateKey(node crypto.PublicKey) []byte { return keyOf(kindAffiliate, node[:]) }
 func resourceKey(id ID) []byte                  { return keyOf(kindResource, id[:]) }
+func startKey(id ID, e consensus.Epoch) []byte  { return keyOf(kindStart, id[:], big(uint64(e))) }
 
 // withdrawnKey returns the key of the record that says that a node took back its
 // consent to a validator.
@@ -201,6 +203,7 @@ type Delegation struct {
 	Shares uint64
 	Stand  Index        // of the validator's purse when Owed was last counted
 	Owed   chain.Amount // rewards
+	Fresh  []Fresh      // of Shares, by ascending epoch, at most of two: what joined last when Owed was counted
 }
 
 // Pool is stake of one liability that accounts have shares of: what left a
@@ -224,6 +227,7 @@ type hopPool struct {
 	Stand  Index    // of the second's purse
 	Index  Index    // rewards per unit
 	Carry  chain.Amount
+	Earns  bool // the shares were seen to be fresh no longer
 }
 
 // hop is an account's part of a hopPool.

@@ -18,7 +18,7 @@ func Redelegate(kv state.KV, env *Env, from chain.Address, m chain.Redelegate) (
 		return nil, chain.Reject("redelegation within validator %s", m.From.Short())
 	}
 	absorb(kv, env, from, m.From)
-	amount, why := takeStake(kv, from, m.From, m.Amount)
+	amount, why := takeStake(kv, env.Epoch, from, m.From, m.Amount)
 	if why != nil {
 		return nil, why
 	}
@@ -64,10 +64,10 @@ func addHop(kv state.KV, env *Env, delegator chain.Address, m chain.Redelegate, 
 			return why
 		}
 	}
-	purse := PurseOf(kv, m.To)
-	pool.count(&purse)
-	h.count(&pool)
+	t := openTill(kv, m.To, env.Epoch)
+	t.Fresh = addFresh(t.Fresh, env.Epoch, shares)
 	pool.Shares, pool.Units, h.Units = pool.Shares+shares, pool.Units+units, h.Units+units
+	t.save()
 	state.Save(kv, key, pool)
 	state.Save(kv, own, h)
 	state.Save(kv, ValidatorKey(m.To), v)
@@ -94,16 +94,16 @@ func absorb(kv state.KV, env *Env, delegator chain.Address, to ID) {
 			continue
 		}
 		v, _ := ValidatorOf(kv, to) // it has shares, the pool's
-		purse := PurseOf(kv, to)
+		t := openTill(kv, to, env.Epoch)
 		key := hopPoolKey(from, epoch, to)
 		pool, _ := state.Load[hopPool](kv, key)
 		h := f.record
-		pool.count(&purse)
+		pool.count(t, epoch) // it earns: its weight is in committees since longer than it is liable
 		h.count(&pool)
 		shares := sound(checked.MulDivFloor(h.Units, pool.Shares, pool.Units))
 		pool.Shares, pool.Units = pool.Shares-shares, pool.Units-h.Units
 		d, known := DelegationOf(kv, delegator, to)
-		d.count(&purse)
+		d.count(t)
 		d.Shares, d.Owed = d.Shares+shares, sum(d.Owed, h.Owed)
 		state.Save(kv, DelegationKey(delegator, to), d)
 		kv.Delete(f.key)
@@ -122,27 +122,27 @@ func absorb(kv state.KV, env *Env, delegator chain.Address, to ID) {
 	}
 }
 
-// collect takes what an account has earned as a delegator out of a purse, which
+// collect takes what an account has earned as a delegator out of a till, which
 // the caller saves, and returns it.
-func collect(kv state.KV, account chain.Address, id ID, purse *Purse) chain.Amount {
+func collect(t *till, account chain.Address) chain.Amount {
 	var earned chain.Amount
-	if d, ok := DelegationOf(kv, account, id); ok {
-		d.count(purse)
+	if d, ok := DelegationOf(t.kv, account, t.id); ok {
+		d.count(t)
 		earned, d.Owed = d.Owed, chain.Amount{}
-		state.Save(kv, DelegationKey(account, id), d)
+		state.Save(t.kv, DelegationKey(account, t.id), d)
 	}
-	for _, f := range hopsOf(kv, account, id) {
+	for _, f := range hopsOf(t.kv, account, t.id) {
 		epoch, from := origin(f.key)
-		key := hopPoolKey(from, epoch, id)
-		pool, _ := state.Load[hopPool](kv, key)
+		key := hopPoolKey(from, epoch, t.id)
+		pool, _ := state.Load[hopPool](t.kv, key)
 		h := f.record
-		pool.count(purse)
+		pool.count(t, epoch)
 		h.count(&pool)
 		earned, h.Owed = sum(earned, h.Owed), chain.Amount{}
-		state.Save(kv, key, pool)
-		state.Save(kv, f.key, h)
+		state.Save(t.kv, key, pool)
+		state.Save(t.kv, f.key, h)
 	}
-	return purse.pay(earned)
+	return t.pay(earned)
 }
 
 // WithdrawRewards takes what the sender has earned at a validator.
@@ -152,20 +152,20 @@ func WithdrawRewards(kv state.KV, env *Env, from chain.Address, m chain.Withdraw
 		return nil, chain.Reject("validator %s is not bonded", m.Validator.Short())
 	}
 	absorb(kv, env, from, m.Validator)
-	purse := PurseOf(kv, m.Validator)
-	amount := collect(kv, from, m.Validator, &purse)
+	t := openTill(kv, m.Validator, env.Epoch)
+	amount := collect(t, from)
 	var commission chain.Amount
 	if v.Owner == from {
-		commission, purse.Commission = purse.Commission, chain.Amount{}
+		commission, t.Commission = t.Commission, chain.Amount{}
 	}
-	state.Save(kv, PurseKey(m.Validator), purse)
+	t.save()
 	amount = sum(amount, commission)
 	if amount.IsZero() {
 		return nil, chain.Reject("%s has earned nothing at validator %s", from.Short(), m.Validator.Short())
 	}
 	if !m.Restake {
 		tokens.Credit(kv, from, amount)
-	} else if why := addStake(kv, from, m.Validator, amount); why != nil {
+	} else if why := addStake(kv, env.Epoch, from, m.Validator, amount); why != nil {
 		return nil, why
 	}
 	return chain.RewardsWithdrawn{Validator: m.Validator, Account: from, Amount: amount, Commission: commission, Restaked: m.Restake}, nil

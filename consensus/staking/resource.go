@@ -101,8 +101,9 @@ func Unaffiliate(kv state.KV, from, nodeOwner chain.Address, m chain.Unaffiliate
 	return chain.NodeUnaffiliated{Validator: id, Node: m.Node}, nil
 }
 
-// CountBurned counts the fee that a settled claim of a provider node burned for
-// the validator that the node is affiliated with, if any.
+// CountBurned counts the fee that a verified claim of a provider node burned for
+// the validator that the node is affiliated with, if any. That it was verified is
+// the caller's to know.
 func CountBurned(kv state.KV, node crypto.PublicKey, burned chain.Amount) {
 	id, ok := AffiliationOf(kv, node)
 	if !ok || burned.IsZero() || !onRoll(kv, id) {

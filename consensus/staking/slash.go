@@ -1,7 +1,9 @@
 package staking
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -11,17 +13,20 @@ import (
 )
 
 // Fault is a validator's conviction. It is out for ever, and has one record:
-// what else it did adds nothing, unless it was earlier, when stake stood behind
-// it that has left since, or when more of the weight was its own. Otherwise
-// whoever is about to be convicted of a great fault would report a small one of
-// its own before.
+// the rate rises with the weight that is at fault, not with how often it is, for
+// breaking the rules once more with the same weight endangers nothing that once
+// did not. So what else it did adds nothing, unless it was earlier, when stake
+// stood behind it that has left since; later, so that it is company for whoever
+// is at fault then; or when more of the weight was its own. Otherwise whoever is
+// about to be convicted of a great fault would report a small one, or one about
+// to be forgotten, of its own before.
 type Fault struct {
 	_       struct{} `cbor:",toarray"`
 	Owner   chain.Address
 	Epoch   consensus.Epoch // of its earliest fault that is known
 	View    consensus.View  // of the same
-	Last    consensus.Epoch // of the fault with the greatest part of the weight
-	Weight  uint64          // the validator's, in that epoch's committee
+	Last    consensus.Epoch // of its latest: it is company for as long as evidence of that is taken
+	Weight  uint64          // the validator's, in the committee in which its part was greatest
 	Total   uint64          // that committee's
 	RatePpm uint64          // what it has lost of its stake since Epoch, in 1/1,000,000
 }
@@ -33,11 +38,14 @@ func (f Fault) with(g Fault) (worse Fault, ok bool) {
 	if g.Epoch < f.Epoch {
 		worse.Epoch, worse.View = g.Epoch, g.View
 	}
-	if rateOf(g.Weight, g.Total) > rateOf(f.Weight, f.Total) {
-		worse.Last, worse.Weight, worse.Total = g.Last, g.Weight, g.Total
+	worse.Last = max(f.Last, g.Last)
+	if g.part().cmp(f.part()) > 0 {
+		worse.Weight, worse.Total = g.Weight, g.Total
 	}
 	return worse, worse != f
 }
+
+func (f *Fault) part() part { return part{f.Weight, f.Total} }
 
 // FaultOf returns a validator's conviction, and false if it has none.
 func FaultOf(r state.Reader, id ID) (Fault, bool) { return state.Load[Fault](r, faultKey(id)) }
@@ -137,7 +145,7 @@ func convict(kv state.KV, env *Env, e consensus.Evidence, reporter chain.Address
 		if known, ok := FaultOf(kv, c.id); ok && c.fault.Epoch < known.Epoch {
 			// What left before the fault on record, but not before this one, has lost
 			// nothing yet.
-			lost := slashLeft(kv, c.id, known.Owner, leaving{reach(c.fault.Epoch), reach(known.Epoch)}, part{known.RatePpm, wholePpm})
+			lost := slashLeft(kv, c.id, known.Owner, leaving{reach(c.fault.Epoch), reach(known.Epoch), env.Epoch}, part{known.RatePpm, wholePpm})
 			events = append(events, settle(kv, env, reporter, c, lost))
 		}
 		state.Save(kv, faultKey(c.id), c.fault)
@@ -171,7 +179,7 @@ func level(kv state.KV, env *Env, reporter chain.Address) chain.Events {
 		}
 		// What is left after the earlier slash loses so much that the whole has
 		// lost the rate.
-		lost := slash(kv, id, fault.Owner, fault.Epoch, part{rate - fault.RatePpm, wholePpm - fault.RatePpm})
+		lost := slash(kv, id, fault.Owner, leftSince(env, fault.Epoch), part{rate - fault.RatePpm, wholePpm - fault.RatePpm})
 		fault.RatePpm = rate
 		state.Save(kv, f.key, fault)
 		events = append(events, settle(kv, env, reporter, charge{id, fault}, lost))
@@ -219,6 +227,14 @@ func rateOf(company, total uint64) uint64 {
 // part is a fraction, at most one.
 type part struct{ num, den uint64 }
 
+// cmp orders fractions by how much they are, then by their numerators, so that
+// of two the greater does not depend on which came first.
+func (p part) cmp(q part) int {
+	high, low := bits.Mul64(p.num, q.den)
+	otherHigh, otherLow := bits.Mul64(q.num, p.den)
+	return cmp.Or(cmp.Compare(high, otherHigh), cmp.Compare(low, otherLow), cmp.Compare(p.num, q.num))
+}
+
 // of returns ⌈n · part⌉, but leaves one of n: a share always has a price.
 func (p part) of(n uint64) uint64 {
 	if n == 0 {
@@ -233,10 +249,10 @@ func (p part) ofAmount(a chain.Amount) chain.Amount { return chain.Nano(p.of(a.N
 // served in an epoch: the weight of stake that leaves serves for another epoch.
 func reach(e consensus.Epoch) consensus.Epoch { return max(e, 1) - 1 }
 
-// slash takes a part of all stake that may have stood behind a validator's votes
-// since an epoch: what it has, and what left it or moved from it to others since
-// the epoch before.
-func slash(kv state.KV, id ID, owner chain.Address, e consensus.Epoch, p part) loss {
+// slash takes a part of all stake that may have stood behind a validator's
+// votes: what it has, fresh or not, and what left it or moved from it to others
+// in some epochs.
+func slash(kv state.KV, id ID, owner chain.Address, in leaving, p part) loss {
 	var lost loss
 	if v, ok := ValidatorOf(kv, id); ok {
 		cut, own := p.ofAmount(v.Stake), v.SelfBond()
@@ -244,12 +260,16 @@ func slash(kv state.KV, id ID, owner chain.Address, e consensus.Epoch, p part) l
 		state.Save(kv, ValidatorKey(id), v)
 		lost = lost.plus(cut, less(own, v.SelfBond()))
 	}
-	left := slashLeft(kv, id, owner, leaving{reach(e), 1<<64 - 1}, p)
+	left := slashLeft(kv, id, owner, in, p)
 	return lost.plus(left.all, left.own)
 }
 
-// leaving is the epochs from the first on and before the end.
-type leaving struct{ first, end consensus.Epoch }
+// leaving is the epochs from the first on and before the end, looked at from
+// the present one.
+type leaving struct{ first, end, now consensus.Epoch }
+
+// leftSince is when stake left that may have stood behind votes since an epoch.
+func leftSince(env *Env, e consensus.Epoch) leaving { return leaving{reach(e), 1<<64 - 1, env.Epoch} }
 
 // slashLeft takes a part of the stake that left a validator, or moved from it to
 // others, in some epochs.
@@ -268,26 +288,31 @@ func slashLeft(kv state.KV, id ID, owner chain.Address, in leaving, p part) loss
 		state.Save(kv, f.key, pool)
 	}
 	for _, f := range list[hopPool](kv, keyOf(kindHopPool, id[:]), keyOf(kindHopPool, id[:], big(uint64(in.first))), 0) {
-		if consensus.Epoch(binary.BigEndian.Uint64(f.key[34:])) >= in.end {
+		if movedIn(f.key) >= in.end {
 			break
 		}
-		lost = lost.plus(slashHops(kv, f, p), chain.Amount{})
+		lost = lost.plus(slashHops(kv, f, in.now, p), chain.Amount{})
 	}
 	return lost
 }
 
 // slashHops takes a part of the shares of stake that moved on, and what they are
 // worth where they are.
-func slashHops(kv state.KV, f found[hopPool], p part) chain.Amount {
+func slashHops(kv state.KV, f found[hopPool], now consensus.Epoch, p part) chain.Amount {
 	pool, to := f.record, ID(f.key[42:])
 	v, _ := ValidatorOf(kv, to) // it has shares, the pool's
-	purse := PurseOf(kv, to)
-	pool.count(&purse)
+	t := openTill(kv, to, now)
+	pool.count(t, movedIn(f.key))
 	shares := p.of(pool.Shares)
 	cut := v.worth(shares)
-	pool.Shares -= shares
+	pool.lose(t, movedIn(f.key), shares)
 	v.Shares, v.Stake = v.Shares-shares, less(v.Stake, cut)
 	state.Save(kv, f.key, pool)
 	state.Save(kv, ValidatorKey(to), v)
 	return cut
+}
+
+// movedIn reads the epoch in a key of stake that moved.
+func movedIn(key []byte) consensus.Epoch {
+	return consensus.Epoch(binary.BigEndian.Uint64(key[34:42]))
 }

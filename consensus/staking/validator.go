@@ -47,7 +47,7 @@ func Bond(kv state.KV, env *Env, from chain.Address, m chain.Bond) (chain.Event,
 	if why := enroll(kv, env, id, m.Amount); why != nil {
 		return nil, why
 	}
-	if why := addStake(kv, from, id, m.Amount); why != nil {
+	if why := addStake(kv, env.Epoch, from, id, m.Amount); why != nil {
 		return nil, why
 	}
 	return chain.ValidatorBonded{Validator: id, Owner: from, Amount: m.Amount, CommissionBps: m.CommissionBps}, nil

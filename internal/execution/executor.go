@@ -264,10 +264,11 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 	panic("execution: a message outside the sealed sum")
 }
 
-// countBurned tells staking what settled claims burned.
+// countBurned tells staking what verified claims burned. Others do not count:
+// whoever owns a node and its cluster attests as much work as it likes.
 func countBurned(kv state.KV, events chain.Events) {
 	for _, e := range events {
-		if settled, ok := e.(chain.ClaimSettled); ok {
+		if settled, ok := e.(chain.ClaimSettled); ok && settlement.Verified(&settled) {
 			staking.CountBurned(kv, settled.Node, settled.Burned)
 		}
 	}

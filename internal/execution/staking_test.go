@@ -230,12 +230,9 @@ func TestOldEvidence(t *testing.T) {
 	}
 }
 
-// TestBurnedFeesLead: what a settled claim of an affiliated node burns raises
-// the validator's leader weight, two epochs on.
-func TestBurnedFeesLead(t *testing.T) {
-	g := genesis()
-	g.Params.ResourceHalf = chain.Nano(36_000) // what one claim of the scenario burns
-	w := worldOf(t, g)
+// affiliate makes nodeA count for validator 1.
+func (w *world) affiliate() {
+	w.Helper()
 	w.register()
 	owner, v := keyOf(11), keyOf(1).Public()
 	w.block(10, w.tx(bob, chain.Transfer{To: owner.address(), Amount: chain.Hyper(10)}))
@@ -243,11 +240,53 @@ func TestBurnedFeesLead(t *testing.T) {
 		Validator: v, Node: nodeA.Public(), Consent: nodeA.PrivateKey.Sign(crypto.DomainAffiliation, chain.AffiliationPayload(testChain, v)),
 	})).Receipts.Txs[0]
 	if !r.Accepted() {
-		t.Fatal(r.Rejection)
+		w.Fatal(r.Rejection)
 	}
-	out := w.block(3_600_000, w.tx(bob, chain.Settle{Claims: []chain.Claim{w.claim(attested, 1, nodeA)}}))
+}
+
+// TestUnverifiedWorkCountsNothing: only what verified claims burned raises a
+// resource factor. What a cluster attests of a node of its own is anything.
+func TestUnverifiedWorkCountsNothing(t *testing.T) {
+	for _, c := range []struct {
+		policy chain.Policy
+		counts bool
+	}{{attested, false}, {twoOf3, true}, {multiply, true}} {
+		w := newWorld(t)
+		w.affiliate()
+		claims := []chain.Claim{w.claim(c.policy, 1, nodeA)}
+		if _, replicated := c.policy.(chain.PolicyReplicate); replicated {
+			claims = append(claims, w.claim(c.policy, 1, nodeB))
+		}
+		out := w.block(3_600_000, w.tx(bob, chain.Settle{Claims: claims}))
+		var want chain.Amount
+		for _, e := range out.Receipts.Txs[0].Events {
+			if settled, ok := e.(chain.ClaimSettled); ok && settled.Node == nodeA.Public() {
+				want = settled.Burned
+			}
+		}
+		if want.IsZero() {
+			t.Fatalf("%s: nothing was burned", c.policy)
+		}
+		if !c.counts {
+			want = chain.Amount{}
+		}
+		if got := staking.ResourceOf(w.state, keyOf(1).Public()).Burned; got != want {
+			t.Errorf("%s: %s count, want %s", c.policy, got, want)
+		}
+	}
+}
+
+// TestBurnedFeesLead: what a verified claim of an affiliated node burns raises
+// the validator's leader weight, two epochs on.
+func TestBurnedFeesLead(t *testing.T) {
+	g := genesis()
+	g.Params.ResourceHalf = chain.Nano(10_000_000) // what one proven claim of the scenario burns
+	w := worldOf(t, g)
+	w.affiliate()
+	v := keyOf(1).Public()
+	out := w.block(3_600_000, w.tx(bob, chain.Settle{Claims: []chain.Claim{w.claim(multiply, 1, nodeA)}}))
 	settled := out.Receipts.Txs[0].Events[0].(chain.ClaimSettled)
-	if got := staking.ResourceOf(w.state, v).Burned; got != settled.Burned || got.IsZero() {
+	if got := staking.ResourceOf(w.state, v).Burned; got != settled.Burned || got != g.Params.ResourceHalf {
 		t.Fatalf("%s count, the claim burned %s", got, settled.Burned)
 	}
 	w.block(day)
