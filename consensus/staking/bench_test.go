@@ -73,10 +73,12 @@ func BenchmarkBeginBlock100(b *testing.B) {
 }
 
 // BenchmarkEpochEnd100x10000 closes an epoch of 100 validators with 10,000
-// delegations in which everybody voted and every proposer has a tip.
+// delegations, which are fresh no longer with this end, in which everybody voted
+// and every proposer has a tip.
 func BenchmarkEpochEnd100x10000(b *testing.B) {
 	w := bigWorld(b, 10_000)
-	_, members, _ := staking.CommitteeOf(w.kv, 1)
+	w.epochs(2)
+	_, members, _ := staking.CommitteeOf(w.kv, w.env().Epoch)
 	for i := range members {
 		block := &staking.Block{Env: *w.env(), View: consensus.View(i + 1), Proposer: consensus.Signer(i), Members: members}
 		if _, _, err := staking.TakeExtras(w.kv, block, staking.Extras{}); err != nil {
