@@ -248,14 +248,18 @@ func (n *node) work() {
 		}
 		batch := n.queue[:min(len(n.queue), maxBatch)]
 		n.queue = n.queue[len(batch):]
-		var appends []replica.Append
-		var others []replica.Effect
+		var effects []replica.Effect
 		for _, ev := range batch {
-			more, rest, ok := n.step(ev)
+			more, ok := n.step(ev)
 			if !ok {
 				return
 			}
-			appends, others = append(appends, more...), append(others, rest...)
+			effects = append(effects, more...)
+		}
+		order := replica.Order(effects)
+		appends, others := order.Appends, order.Rest
+		if !n.performAll(order.Own) {
+			return
 		}
 		if len(appends) == 0 {
 			if !n.performAll(others) {
@@ -283,31 +287,32 @@ func (n *node) work() {
 	n.scheduleWake()
 }
 
-// step runs the replica on an event, and splits its effects.
-func (n *node) step(ev replica.Event) (appends []replica.Append, others []replica.Effect, ok bool) {
+// step runs the replica on an event.
+func (n *node) step(ev replica.Event) (effects []replica.Effect, ok bool) {
 	if n.world.plan.trace != nil {
 		n.world.tracef("node %d: %s", n.index, showEvent(ev))
 	}
-	for _, e := range n.run(ev) {
+	others := false
+	effects = n.run(ev)
+	for _, e := range effects {
 		if n.world.plan.trace != nil {
 			n.world.tracef("node %d:     %s", n.index, showEffect(e))
 		}
 		if a, isAppend := e.(replica.Append); isAppend {
-			if len(others) > 0 {
+			if others {
 				n.failf(ruleContract, "an append after another effect")
 			}
-			appends = append(appends, a)
 			if n.honest() {
 				n.world.witness.write(n.book(a.Epoch), a.Records)
 			}
 			continue
 		}
-		others = append(others, e)
+		others = true
 	}
 	if _, begins := ev.(replica.Start); begins {
-		n.remembers(others)
+		n.remembers(effects)
 	}
-	return appends, others, n.world.out.failure == nil
+	return effects, n.world.out.failure == nil
 }
 
 // remembers asks of a restart that it reports all evidence of its epoch again.

@@ -194,11 +194,10 @@ func (e *Engine) gather(first input) []input {
 	return batch
 }
 
-// step runs the replica on the events, syncs all their records at once, then
-// does the rest in order. A fault elsewhere that came meanwhile silences it: a
-// node whose disk or state is in doubt says nothing more.
+// step runs the replica on the events, puts the application to work, syncs all
+// records at once, then does the rest in order. A fault elsewhere that came
+// meanwhile silences it: a node whose disk or state is in doubt says nothing more.
 func (e *Engine) step(ctx context.Context, inputs ...input) error {
-	var appends []replica.Append
 	var effects []replica.Effect
 	settled := false
 	for _, in := range inputs {
@@ -208,24 +207,17 @@ func (e *Engine) step(ctx context.Context, inputs ...input) error {
 		if _, ok := in.event.(replica.Finalized); ok {
 			settled = true
 		}
-		for _, eff := range e.replica.Step(micros(time.Since(e.origin)), in.event) {
-			if a, ok := eff.(replica.Append); ok {
-				appends = append(appends, a)
-			} else {
-				effects = append(effects, eff)
-			}
-		}
+		effects = append(effects, e.replica.Step(micros(time.Since(e.origin)), in.event)...)
 	}
-	if err := e.append(appends); err != nil {
+	work := replica.Order(effects)
+	if err := e.performAll(ctx, work.Own); err != nil {
 		return err
 	}
-	for _, eff := range effects {
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err := e.perform(ctx, eff); err != nil {
-			return err
-		}
+	if err := e.append(work.Appends); err != nil {
+		return err
+	}
+	if err := e.performAll(ctx, work.Rest); err != nil {
+		return err
 	}
 	for _, in := range inputs {
 		if in.answer != nil && ctx.Err() == nil {
@@ -292,6 +284,19 @@ func (e *Engine) publish() {
 	status := e.replica.Status()
 	e.status.Store(&status)
 	e.window.Store(e.replica.Window())
+}
+
+// performAll does effects in order until ctx ends.
+func (e *Engine) performAll(ctx context.Context, effects []replica.Effect) error {
+	for _, eff := range effects {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := e.perform(ctx, eff); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // perform does one effect. Messages to peers never block it.

@@ -162,9 +162,46 @@ func (Served) isEvent()      {}
 // Effect is what the driver shall do. The order is a contract: the Appends of a
 // step come first, and nothing after an Append may leave the node before its
 // records are on the disk. An Append that fails ends the node. The driver may
-// merge consecutive steps: all their Appends in order (those of one epoch in one
-// sync), then all their other effects in order.
+// merge consecutive steps, and does what Order says of all their effects.
 type Effect interface{ isEffect() }
+
+// Ordered is the work of one or more steps in the order in which a driver does it:
+// Own need not wait for anything, Appends are made durable in their order (those
+// of one epoch in one sync), and only then comes Rest.
+type Ordered struct {
+	Own     []Effect
+	Appends []Append
+	Rest    []Effect
+}
+
+// Order splits the effects of consecutive steps. Own are builds and checks: only
+// the node itself hears of them, and what comes of them leaves it by a later step,
+// so they begin while the disk is busy. A Finalize may not: its certificate, which
+// it makes durable and others may then ask for, can hold a vote of this node that
+// is among the Appends. From the first Enter or Halt on the order stays whole.
+func Order(effects []Effect) Ordered {
+	var o Ordered
+	turned := false
+	for _, e := range effects {
+		own := false
+		switch e := e.(type) {
+		case Append:
+			o.Appends = append(o.Appends, e)
+			continue
+		case Build, CancelBuild, Check, CancelCheck:
+			own = !turned
+		case Enter, Halt:
+			turned = true
+		case DropLog, Broadcast, Send, Finalize, Lookup, Blame, Evidence:
+		}
+		if own {
+			o.Own = append(o.Own, e)
+		} else {
+			o.Rest = append(o.Rest, e)
+		}
+	}
+	return o
+}
 
 // Effects of a step.
 type (

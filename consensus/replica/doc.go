@@ -16,8 +16,9 @@
 //
 // # Invariants
 //
-//  1. The Appends of a step precede all its other effects. A finalization is in
-//     the log before the blocks that it proves go to the application.
+//  1. The Appends of a step precede all its other effects but those that Order
+//     lets go first: builds and checks. A finalization is in the log before the
+//     blocks that it proves go to the application.
 //  2. Finalize effects come one at a time, in the order of the chain, each block
 //     the child of the one before; never one of an epoch whose core has not begun.
 //  3. A node signs in an epoch with a key only if it has everything that the key
