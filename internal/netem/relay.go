@@ -59,13 +59,12 @@ type Traffic struct {
 type Relay struct {
 	config Config
 	pairs  []*net.UDPConn // by pairOf
-	done   chan struct{}  // closed by Close
-	wake   chan struct{}  // the first of waiting has changed
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
 	links   []link // by linkOf
 	waiting agenda
+	alarm   *alarm // set for the first of waiting
 	order   uint64
 	failed  error
 	closed  bool
@@ -88,9 +87,10 @@ func Open(config Config) (*Relay, error) {
 		return nil, err
 	}
 	n := len(config.Nodes)
-	r := &Relay{
-		config: config, done: make(chan struct{}), wake: make(chan struct{}, 1),
-		pairs: make([]*net.UDPConn, n*n), links: make([]link, n*n),
+	r := &Relay{config: config, pairs: make([]*net.UDPConn, n*n), links: make([]link, n*n)}
+	var err error
+	if r.alarm, err = newAlarm(); err != nil {
+		return nil, err
 	}
 	r.config.Nodes = slices.Clone(config.Nodes)
 	for i := range r.links {
@@ -231,9 +231,8 @@ func (r *Relay) Close() error {
 		return nil
 	}
 	r.closed = true
+	errs := []error{r.alarm.close()}
 	r.mu.Unlock()
-	close(r.done)
-	var errs []error
 	n := len(r.config.Nodes)
 	for a := range n {
 		for b := a + 1; b < n; b++ {
@@ -344,45 +343,32 @@ func (r *Relay) schedule(p *packet, due time.Time) {
 	p.due, p.order, p.waits = due, r.order, true
 	p.link.waiting++
 	heap.Push(&r.waiting, p)
-	if r.waiting[0] == p {
-		select {
-		case r.wake <- struct{}{}:
-		default: // it is awake already
-		}
+	if r.waiting[0] == p && !r.closed {
+		r.alarm.set(time.Until(due))
 	}
 }
 
 // deliver sends what is due.
 func (r *Relay) deliver() {
-	timer := time.NewTimer(maxDelay)
-	defer timer.Stop()
-	for {
-		p, wait := r.next()
-		if p != nil {
+	for r.alarm.wait() {
+		for p := r.next(); p != nil; p = r.next() {
 			r.send(p)
-			continue
-		}
-		timer.Reset(wait)
-		select {
-		case <-timer.C:
-		case <-r.wake:
-		case <-r.done:
-			return
 		}
 	}
 }
 
-// next returns a datagram that is due, or how long none is.
-func (r *Relay) next() (*packet, time.Duration) {
+// next returns a datagram that is due. If none is, the alarm is set.
+func (r *Relay) next() *packet {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || len(r.waiting) == 0 {
-		return nil, maxDelay
+		return nil
 	}
 	if wait := time.Until(r.waiting[0].due); wait > 0 {
-		return nil, wait
+		r.alarm.set(wait)
+		return nil
 	}
-	return heap.Pop(&r.waiting).(*packet), 0
+	return heap.Pop(&r.waiting).(*packet)
 }
 
 // send hands a datagram to the system, if its link is not cut by now.
