@@ -23,14 +23,20 @@ func (t *Tree) Batch() Batch { return Batch{t} }
 // Empty reports whether the version is on disk.
 func (b Batch) Empty() bool { return len(b.t.layers) == 0 }
 
-// Nodes yields the key and record of every new leaf and node.
+// Nodes yields the key and record of every new leaf and node, in ascending order
+// of keys.
 func (b Batch) Nodes() iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, record []byte) bool) {
 		if b.Empty() {
 			return
 		}
-		w := writes{t: b.t, fresh: b.t.fresh(), yield: yield}
-		w.below(&b.t.top, 0, &crypto.Digest{})
+		w := writes{t: b.t, fresh: b.t.fresh(), yield: yield, versions: make([]freshRecords, len(b.t.layers))}
+		w.collect(&b.t.top, 0, &crypto.Digest{})
+		for i := range w.versions {
+			if !w.version(b.t.layers[i], &w.versions[i]) {
+				return
+			}
+		}
 	}
 }
 
@@ -40,42 +46,79 @@ type writes struct {
 	fresh       uint64
 	yield       func(key, record []byte) bool
 	key, record []byte
+	versions    []freshRecords // of the tree's layers
 }
 
-// below yields what is new from a new node down, and reports whether to go on.
-// A node that is new is in memory, and so are new leaves.
-func (w *writes) below(at *slot, depth int, path *crypto.Digest) bool {
-	w.key = appendNodeKey(w.key[:0], at.version, depth, path)
-	w.record = appendNode(w.record[:0], at.version, at.node)
-	if !w.yield(w.key, w.record) {
-		return false
+// freshRecords is what a version made and the latest one still needs. The way
+// through the tree meets the nodes of one depth, and the leaves, in ascending
+// order of positions.
+type freshRecords struct {
+	nodes  [][]freshNode // by depth
+	leaves []*slot
+}
+
+type freshNode struct {
+	node *node
+	path crypto.Digest
+}
+
+// collect files what is new from a new node down. A node that is new is in
+// memory, and so are new leaves.
+func (w *writes) collect(at *slot, depth int, path *crypto.Digest) {
+	of := w.of(at.version)
+	for len(of.nodes) <= depth {
+		of.nodes = append(of.nodes, nil)
 	}
+	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
 	for rest, k := at.node.used, 0; rest != 0; rest, k = rest&(rest-1), k+1 {
 		child := &at.node.slots[k]
 		switch {
 		case child.version < w.fresh:
 		case child.leaf != nil:
-			if !w.leaf(child) {
-				return false
-			}
+			of := w.of(child.version)
+			of.leaves = append(of.leaves, child)
 		default:
 			next := childPath(path, depth, bits.TrailingZeros16(rest))
-			if !w.below(child, depth+1, &next) {
+			w.collect(child, depth+1, &next)
+		}
+	}
+}
+
+func (w *writes) of(version uint64) *freshRecords {
+	i := w.t.layerOf(version)
+	if i < 0 {
+		panic(fmt.Sprintf("state: a record of version %d is neither on disk nor in memory", version))
+	}
+	return &w.versions[i]
+}
+
+// version yields the records of one version and reports whether to go on.
+func (w *writes) version(l *layer, of *freshRecords) bool {
+	for depth, nodes := range of.nodes {
+		for i := range nodes {
+			w.key = appendNodeKey(w.key[:0], l.mark.Version, depth, &nodes[i].path)
+			w.record = appendNode(w.record[:0], l.mark.Version, nodes[i].node)
+			if !w.yield(w.key, w.record) {
 				return false
 			}
 		}
 	}
-	return true
-}
-
-func (w *writes) leaf(leaf *slot) bool {
-	e, err := w.t.entry(leaf)
-	if err != nil {
-		panic("state: a leaf that is not on disk is not in memory: " + err.Error())
+	entries := l.entries
+	for _, leaf := range of.leaves {
+		for len(entries) > 0 && *entries[0].position != *leaf.leaf {
+			entries = entries[1:]
+		}
+		if len(entries) == 0 {
+			panic("state: a leaf that is not on disk is not in memory: " + leaf.leaf.String())
+		}
+		c := &l.changes[entries[0].change]
+		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, leaf.leaf)
+		w.record = appendLeaf(w.record[:0], c.Key, c.Value)
+		if !w.yield(w.key, w.record) {
+			return false
+		}
 	}
-	w.key = appendNodeKey(w.key[:0], leaf.version, leafDepth, leaf.leaf)
-	w.record = appendLeaf(w.record[:0], e.Key, e.Value)
-	return w.yield(w.key, w.record)
+	return true
 }
 
 // childPath returns the path of a node's i-th child.

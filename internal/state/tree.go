@@ -201,10 +201,8 @@ func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*
 // entry returns the key and value of a leaf, from memory if its version is not
 // on disk yet.
 func (t *Tree) entry(leaf *slot) (Entry, error) {
-	for _, l := range t.layers {
-		if l.mark.Version == leaf.version {
-			return l.entry(leaf.leaf)
-		}
+	if i := t.layerOf(leaf.version); i >= 0 {
+		return t.layers[i].entry(leaf.leaf)
 	}
 	l := loader{reader: t.reader}
 	record, err := l.read(leaf.version, leafDepth, leaf.leaf)
@@ -213,6 +211,16 @@ func (t *Tree) entry(leaf *slot) (Entry, error) {
 	}
 	key, value, err := decodeLeaf(record)
 	return Entry{Position: *leaf.leaf, Key: key, Value: value}, err
+}
+
+// layerOf returns the index of a version's layer, or −1 if the version is on
+// disk.
+func (t *Tree) layerOf(version uint64) int {
+	i := sort.Search(len(t.layers), func(i int) bool { return t.layers[i].mark.Version >= version })
+	if i == len(t.layers) || t.layers[i].mark.Version != version {
+		return -1
+	}
+	return i
 }
 
 func (l *layer) entry(position *crypto.Digest) (Entry, error) {

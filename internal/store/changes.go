@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
 	"github.com/hypermesh/hypermesh/internal/state"
 )
@@ -23,6 +24,21 @@ func appendChanges(dst []byte, changes []state.Change) []byte {
 	}
 	return dst
 }
+
+// changesSize returns the length of what appendChanges appends.
+func changesSize(changes []state.Change) int {
+	size := 0
+	for i := range changes {
+		c := &changes[i]
+		size += uvarintSize(len(c.Key)) + len(c.Key) + 1
+		if !c.Deleted {
+			size += uvarintSize(len(c.Value)+1) - 1 + len(c.Value)
+		}
+	}
+	return size
+}
+
+func uvarintSize(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
 // changesOf reads what appendChanges wrote.
 func changesOf(data []byte) ([]state.Change, error) {

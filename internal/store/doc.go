@@ -3,12 +3,16 @@
 //
 // A Store is one Pebble database, of which this package is the only owner. A
 // finalized block goes in with everything that belongs to it (header, body,
-// certificate, receipts, flat state, indexes) as one synced batch. The state
-// tree goes with every TreeInterval-th block; with the others go the block's
-// changes, from which OpenTree makes the latest tree again (ledger.md, "State
-// tree"). With the last block of an epoch goes the version of the tree before it,
-// which that block's header proves: other nodes begin from it, by an Import. Logs are the write-ahead logs of consensus, one for each epoch: files of
-// their own, because a vote has to be durable between blocks.
+// certificate, receipts, indexes, and the list of what it changed) as one synced
+// batch. The flat state and the tree go every TreeInterval blocks, or when
+// PendingBytes of changes wait: a flush takes both from one version to a later
+// one at once, writing of every key and node the last record only. If it is
+// large it makes tables of its own and runs beside the commits that follow.
+// Until then readers find the changes in memory, where a start puts them again
+// from the lists; OpenTree makes the latest tree from them. Before the last
+// block of an epoch goes the version that its header proves: other nodes begin
+// from it, by an Import. Logs are the write-ahead logs of consensus, one for each
+// epoch: files of their own, because a vote has to be durable between blocks.
 //
 // Invariants:
 //
@@ -16,8 +20,9 @@
 //     and at most one more, whole.
 //  2. Heights are committed one after another: the first may be any (a node may
 //     start from a snapshot), each further one is its predecessor plus one.
-//  3. The flat state is the one after the latest height, and the tree after that
-//     height can be opened.
+//  3. The tables of the flat state and of the tree hold one version, TreeMark, never
+//     above the latest height; the lists of changes lead from it to the latest,
+//     and reads show them.
 //  4. After a crash a Log holds every record whose Append returned, in order,
 //     and of the last Append under way all records or none.
 //  5. One process owns a directory at a time.

@@ -19,24 +19,26 @@ type Closing struct {
 	Before *state.Tree // the tree before the block, which goes to the disk with it
 }
 
-// closing adds what belongs to the end of an epoch, and returns which version of
-// the tree is the last on disk then: the one before the block.
-func (w *writer) closing(f *Finalized, written *state.Mark) (*state.Mark, error) {
+// writeBefore makes the version of the tree before a block that ends an epoch
+// the one that the tables hold.
+func (s *Store) writeBefore(f *Finalized) error {
+	if err := s.endFlush(); err != nil {
+		return err
+	}
+	mark, some := s.TreeMark()
 	before := f.Closing.Before
-	if written == nil || f.Height == 0 || before.Version() != uint64(f.Height)-1 {
-		return nil, fmt.Errorf("%w: block %d ends an epoch, the tree before it is said to be version %d", ErrTree, f.Height, before.Version())
+	if !some || f.Height == 0 || before.Version() != uint64(f.Height)-1 {
+		return fmt.Errorf("%w: block %d ends an epoch, the tree before it is said to be version %d", ErrTree, f.Height, before.Version())
 	}
-	before = before.Persisted(*written)
-	if durable, some := before.Durable(); !some || durable != *written {
-		return nil, fmt.Errorf("%w: block %d ends an epoch, the tree before it descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, written.Version)
+	before = before.Persisted(mark)
+	if durable, known := before.Durable(); !known || durable != mark {
+		return fmt.Errorf("%w: block %d ends an epoch, the tree before it descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, mark.Version)
 	}
-	mark := before.Mark()
-	if mark != *written {
-		w.tree(before)
-		w.delete(heightKey(tableChanges, f.Height-1))
+	if before.Mark() == mark {
+		return nil
 	}
-	w.epochEnd(f.Closing.Epoch, f.Height, f.Closing.Record)
-	return &mark, nil
+	s.beginFlush(before)
+	return s.endFlush()
 }
 
 func (w *writer) epochEnd(epoch uint64, height chain.Height, record []byte) {

@@ -50,7 +50,6 @@ func (s *Store) Import(goal []byte, version uint64) (*Import, []byte, error) {
 		}
 	}
 	w.imported()
-	w.delete(metaKey(metaTree))
 	w.set(metaKey(metaGoal), named)
 	s.tree.Store(nil)
 	if err := i.apply(b, w.err, s.sync); err != nil {
@@ -116,7 +115,7 @@ func (i *Import) Finish(before Tip, genesis crypto.Digest) (*state.Tree, error) 
 	w := writer{b: b}
 	w.set(heightKey(tableTip, 0), append(genesis[:], make([]byte, crypto.DigestSize)...))
 	w.set(heightKey(tableTip, before.Height), append(before.Digest[:], before.StateRoot[:]...))
-	w.set(metaKey(metaTree), numberBytes(mark.Version))
+	w.set(markKey, numberBytes(mark.Version))
 	if err := i.apply(b, w.err, i.s.sync); err != nil {
 		return nil, err
 	}

@@ -20,10 +20,10 @@ const (
 	tableDigest      = 'd' // block digest → height
 	tableTx          = 't' // transaction id → height ‖ index
 	tableOrder       = 'o' // order id ‖ height ‖ index → nothing
-	tableState       = 's' // key → value, latest
+	tableState       = 's' // key → value; no key → version of these, and of the tree
 	tableNode        = 'n' // node key → record of the tree
-	tableStale       = 'x' // version → keys of the nodes that it made stale
-	tableChanges     = 'k' // height → changes, after the last version of the tree
+	tableStale       = 'x' // version ‖ part → keys of the nodes that it made stale
+	tableChanges     = 'k' // height → changes, after the version of the state
 	tableEpoch       = 'e' // epoch → height of its last block ‖ what shows its end
 )
 
@@ -31,14 +31,13 @@ const (
 const (
 	metaFormat = "format" // → formatVersion, one byte
 	metaLatest = "latest" // → height
-	metaTree   = "tree"   // → last height whose tree is written
 	metaPruned = "pruned" // → first version that is still whole
 	metaGoal   = "goal"   // → version ‖ goal of the import under way
 	metaImport = "import" // → its progress
 )
 
 // formatVersion is the version of this layout. A Store refuses any other.
-const formatVersion = 1
+const formatVersion = 2
 
 func metaKey(name string) []byte { return append([]byte{tableMeta}, name...) }
 

@@ -22,6 +22,10 @@ type Options struct {
 	// most nodes are superseded soon. The versions in between can later not be
 	// opened; 1 keeps every version.
 	TreeInterval int
+	// PendingBytes is of how many bytes of changes the state and the tree are written
+	// though the interval is not over: 1 MiB to 1 GiB, default 16 MiB. Up to three
+	// times as much is in memory.
+	PendingBytes int64
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
 	UnsafeNoSync bool
@@ -35,8 +39,9 @@ const (
 	maxMemtableBytes     = 1 << 30
 	defaultCacheBytes    = 64 << 20
 	defaultMemtableBytes = 24 << 20
+	defaultPendingBytes  = 16 << 20
 	maxTreeInterval      = 1024
-	defaultTreeInterval  = 16
+	defaultTreeInterval  = 256
 
 	memtables       = 3
 	bloomBitsPerKey = 10
@@ -56,6 +61,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TreeInterval == 0 {
 		o.TreeInterval = defaultTreeInterval
 	}
+	if o.PendingBytes == 0 {
+		o.PendingBytes = defaultPendingBytes
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -64,6 +72,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MemtableBytes < minBytes || o.MemtableBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: MemtableBytes is %d, want %d to %d", o.MemtableBytes, minBytes, maxMemtableBytes)
+	}
+	if o.PendingBytes < minBytes || o.PendingBytes > maxMemtableBytes {
+		return o, fmt.Errorf("store: PendingBytes is %d, want %d to %d", o.PendingBytes, minBytes, maxMemtableBytes)
 	}
 	if o.TreeInterval < 1 || o.TreeInterval > maxTreeInterval {
 		return o, fmt.Errorf("store: TreeInterval is %d, want 1 to %d", o.TreeInterval, maxTreeInterval)

@@ -82,6 +82,7 @@ func (p *pruner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	begun := uint64(0)
 	lower, upper := heightKey(tableStale, chain.Height(from)), heightKey(tableStale, chain.Height(p.keep+1))
 	for it, err := range scan(p.s.db, lower, upper) {
 		if err != nil {
@@ -92,22 +93,35 @@ func (p *pruner) run(ctx context.Context) error {
 			return err
 		}
 		version := binary.BigEndian.Uint64(it.Key()[1:])
-		if err := p.version(ctx, version, bytes.Clone(list)); err != nil {
+		if err := p.part(ctx, bytes.Clone(it.Key()), bytes.Clone(list)); err != nil {
 			return fmt.Errorf("version %d: %w", version, err)
+		}
+		if version != begun {
+			begun = version
+			p.done.Versions++
 		}
 	}
 	return nil
 }
 
-// version deletes what a version made stale: from then on the versions before
-// it are gone.
-func (p *pruner) version(ctx context.Context, version uint64, list []byte) error {
+// part deletes a part of what a version made stale. From its beginning on the
+// versions before are gone.
+func (p *pruner) part(ctx context.Context, key, list []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	version := binary.BigEndian.Uint64(key[1:])
+	if err := p.s.disk.call(func() error {
+		return p.s.db.Set(metaKey(metaPruned), numberBytes(version), pebble.NoSync)
+	}); err != nil {
+		return err
+	}
 	chunk := make([][]byte, 0, pruneChunk)
-	for key, err := range state.NodeKeys(list) {
+	for node, err := range state.NodeKeys(list) {
 		if err != nil {
 			return err
 		}
-		if chunk = append(chunk, key); len(chunk) == pruneChunk {
+		if chunk = append(chunk, node); len(chunk) == pruneChunk {
 			if err := p.nodes(ctx, chunk); err != nil {
 				return err
 			}
@@ -117,15 +131,7 @@ func (p *pruner) version(ctx context.Context, version uint64, list []byte) error
 	if err := p.nodes(ctx, chunk); err != nil {
 		return err
 	}
-	b := p.s.db.NewBatch()
-	err := errors.Join(
-		b.Delete(heightKey(tableStale, chain.Height(version)), nil),
-		b.Set(metaKey(metaPruned), numberBytes(version), nil),
-		p.s.disk.call(func() error { return b.Commit(pebble.NoSync) }),
-		b.Close(),
-	)
-	p.done.Versions++
-	return err
+	return p.s.disk.call(func() error { return p.s.db.Delete(key, pebble.NoSync) })
 }
 
 // nodes deletes some nodes, at the rate that is allowed.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
+	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -17,11 +19,10 @@ import (
 
 // Latest returns the last committed block, and false if there is none.
 func (s *Store) Latest() (Tip, bool) {
-	tip := s.latest.Load()
-	if tip == nil {
-		return Tip{}, false
+	if tip := s.view.Load().tip; tip != nil {
+		return *tip, true
 	}
-	return *tip, true
+	return Tip{}, false
 }
 
 // Tip returns the digest and the state root of a committed block.
@@ -107,111 +108,133 @@ func (s *Store) AppendNode(dst, key []byte) ([]byte, bool, error) {
 // older ones that were written and are not pruned. It is state.ErrNoVersion for
 // any other.
 func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
-	from, replay := height, false
-	if written, ok := s.TreeMark(); ok && uint64(height) > written.Version {
-		from, replay = chain.Height(written.Version), true
+	s.mu.Lock()
+	v, mark := s.view.Load(), s.tree.Load()
+	s.mu.Unlock()
+	if v.tip != nil && height > v.tip.Height {
+		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
-	tip, ok, err := s.Tip(from)
+	if mark == nil || uint64(height) > mark.Version {
+		return s.replay(mark, v.blocks(uint64(height)))
+	}
+	if pruned, err := s.PrunedBefore(); err != nil || uint64(height) < pruned {
+		return nil, errors.Join(fmt.Errorf("%w: %d, those before %d are pruned", state.ErrNoVersion, height, pruned), err)
+	}
+	tip, ok, err := s.Tip(height)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
-	tree, err := state.OpenTree(s, tip.Mark(), state.DefaultResidentNodes)
-	for replay && err == nil && from < height {
-		from++
-		tree, err = s.replayChanges(tree, from)
-	}
-	return tree, err
+	return state.OpenTree(s, tip.Mark(), s.residentNodes)
 }
 
-// replayChanges returns the tree after a block, from the one before it.
-func (s *Store) replayChanges(tree *state.Tree, height chain.Height) (*state.Tree, error) {
-	data, ok, err := s.get(heightKey(tableChanges, height))
-	if err != nil {
-		return nil, err
+// replay returns the tree after the last of some blocks, from the version on
+// disk.
+func (s *Store) replay(mark *state.Mark, blocks []pendingBlock) (tree *state.Tree, err error) {
+	tree = state.NewTree(s, s.residentNodes)
+	if mark != nil {
+		if tree, err = state.OpenTree(s, *mark, s.residentNodes); err != nil {
+			return nil, err
+		}
 	}
-	if !ok {
-		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
+	for _, b := range blocks {
+		if mark != nil && b.height <= mark.Version {
+			continue
+		}
+		tip, _, err := s.Tip(chain.Height(b.height))
+		if err != nil {
+			return nil, err
+		}
+		if tree, err = tree.Next(b.height, b.changes, runtime.GOMAXPROCS(0)); err != nil {
+			return nil, err
+		}
+		if tree.Root() != tip.StateRoot {
+			return nil, fmt.Errorf("%w: changes of block %d lead to root %s, want %s", ErrCorrupt, b.height, tree.Root().Short(), tip.StateRoot.Short())
+		}
 	}
-	changes, err := changesOf(data)
-	if err != nil {
-		return nil, fmt.Errorf("store: changes of block %d: %w", height, err)
-	}
-	tip, _, err := s.Tip(height)
-	if err != nil {
-		return nil, err
-	}
-	next, err := tree.Next(uint64(height), changes, 1)
-	if err == nil && next.Root() != tip.StateRoot {
-		err = fmt.Errorf("%w: changes of block %d lead to root %s, want %s", ErrCorrupt, height, next.Root().Short(), tip.StateRoot.Short())
-	}
-	return next, err
+	return tree, nil
 }
 
 // State reads the flat state after the latest committed block, whichever that
 // is at the moment of each read. Execution puts its overlays on it; who needs
 // several reads to agree takes a Snapshot.
-func (s *Store) State() state.Reader { return flat{s.db} }
+func (s *Store) State() state.Reader { return latest{s} }
+
+type latest struct{ s *Store }
+
+// Get returns the value of key.
+func (l latest) Get(key []byte) ([]byte, bool) {
+	return flat{l.s.db, l.s.view.Load(), math.MaxUint64}.Get(key)
+}
+
+// Iterate yields the pairs with start ≤ key < end.
+func (l latest) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		snapshot := l.s.snapshot()
+		defer closeRead(snapshot)
+		snapshot.Iterate(start, end)(yield)
+	}
+}
 
 // Snapshot is the flat state after one block. Close it soon: it keeps what is
 // overwritten since from being reclaimed.
 type Snapshot struct {
 	flat
 	snapshot *pebble.Snapshot
-	tip      Tip
 }
 
 // Snapshot returns the state after the latest committed block.
-func (s *Store) Snapshot() (*Snapshot, error) {
-	snapshot := s.db.NewSnapshot()
-	tip, err := tipOf(snapshot)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store: taking a snapshot: %w", err), snapshot.Close())
-	}
-	return &Snapshot{flat: flat{snapshot}, snapshot: snapshot, tip: tip}, nil
-}
+func (s *Store) Snapshot() (*Snapshot, error) { return s.snapshot(), nil }
 
-// tipOf reads the latest tip from the snapshot itself, since a block may have
-// been committed in between.
-func tipOf(r pebble.Reader) (Tip, error) {
-	data, ok, err := appendValue(r, nil, metaKey(metaLatest))
-	if err != nil || !ok {
-		return Tip{}, err
+func (s *Store) snapshot() *Snapshot {
+	s.mu.Lock() // so that no later block is in the tables
+	defer s.mu.Unlock()
+	v := s.view.Load()
+	height := uint64(0)
+	if v.tip != nil {
+		height = uint64(v.tip.Height)
 	}
-	height, err := numberOf(data)
-	if err != nil {
-		return Tip{}, err
-	}
-	roots, ok, err := appendValue(r, nil, heightKey(tableTip, chain.Height(height)))
-	if err == nil && (!ok || len(roots) != 2*crypto.DigestSize) {
-		err = fmt.Errorf("%w: tip %d of %d bytes", ErrCorrupt, height, len(roots))
-	}
-	if err != nil {
-		return Tip{}, err
-	}
-	tip := Tip{Height: chain.Height(height)}
-	copy(tip.StateRoot[:], roots[copy(tip.Digest[:], roots):])
-	return tip, nil
+	snapshot := s.db.NewSnapshot()
+	return &Snapshot{flat: flat{snapshot, v, height}, snapshot: snapshot}
 }
 
 // Tip returns the block after which the state is; zero before the first.
-func (s *Snapshot) Tip() Tip { return s.tip }
+func (s *Snapshot) Tip() Tip {
+	if s.view.tip == nil {
+		return Tip{}
+	}
+	return *s.view.tip
+}
 
 // Close releases the snapshot.
 func (s *Snapshot) Close() error { return s.snapshot.Close() }
 
-// flat reads the flat state of a database or a snapshot of it.
-type flat struct{ r pebble.Reader }
+// flat reads a flat state: the tables' with the pending changes up to a height.
+type flat struct {
+	r      pebble.Reader
+	view   *view
+	height uint64
+}
 
 var (
 	_ state.Reader     = flat{}
+	_ state.Reader     = latest{}
 	_ state.NodeReader = (*Store)(nil)
 )
 
 // Get returns the value of key.
 func (f flat) Get(key []byte) ([]byte, bool) {
+	if c := f.view.get(key, f.height); c != nil {
+		if c.Value == nil && !c.Deleted {
+			return []byte{}, true
+		}
+		return c.Value, !c.Deleted
+	}
+	if len(key) == 0 {
+		return nil, false
+	}
 	var buf [1 + state.MaxKeyBytes]byte
 	value, ok, err := appendValue(f.r, nil, append(append(buf[:0], tableState), key...))
 	if err != nil {
@@ -222,12 +245,24 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 
 // Iterate yields the pairs with start ≤ key < end.
 func (f flat) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	changes := inRange(f.view.blocks(f.height), start, end)
+	if len(changes) == 0 {
+		return f.stored(start, end)
+	}
+	return overlaid(changes, f.stored(start, end))
+}
+
+// stored yields the pairs of the tables.
+func (f flat) stored(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		upper := []byte{tableState + 1}
+		lower, upper := stateKey(start), []byte{tableState + 1}
+		if len(start) == 0 {
+			lower = append(lower, 0) // after the mark
+		}
 		if end != nil {
 			upper = stateKey(end)
 		}
-		for it, err := range scan(f.r, stateKey(start), upper) {
+		for it, err := range scan(f.r, lower, upper) {
 			var value []byte
 			if err == nil {
 				value, err = it.ValueAndErr()

@@ -2,11 +2,14 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,24 +37,51 @@ var (
 
 // Store holds what a node has finalized.
 type Store struct {
-	db     *pebble.DB
-	disk   *failStop
-	lock   io.Closer
-	sync   *pebble.WriteOptions
-	latest atomic.Pointer[Tip]        // nil: nothing is committed
-	tree   atomic.Pointer[state.Mark] // last version written; nil like latest
+	db      *pebble.DB
+	options *pebble.Options
+	disk    *failStop
+	dir     string
+	lock    io.Closer
+	sync    *pebble.WriteOptions
 
-	treeInterval uint64 // in blocks
-	pending      int    // bytes of changes since the tree was written
+	mu   sync.Mutex                 // held while the next two change, and while a reader takes them with a snapshot
+	view atomic.Pointer[view]       // never nil
+	tree atomic.Pointer[state.Mark] // the version that the tables hold; nil: none
+
+	treeInterval  uint64 // in blocks
+	residentNodes int
+	pendingBytes  int // of changes, after which the tree is written though the interval is not over
+	flushing      *flushing
 
 	// closings is the heights of the last two blocks that ended epochs: the
 	// versions of the tree before them stay, see Prune.
 	closings atomic.Pointer[[]uint64]
 }
 
-// maxPendingBytes bounds the changes after which the tree is written though the
-// interval is not over.
-const maxPendingBytes = 16 << 20
+// view is what is committed: the state after the tip is the tables' with the
+// changes of old, which a flush is bringing into them, and of new on top.
+type view struct {
+	tip *Tip     // nil: nothing is committed
+	old *pending // nil: no flush is under way
+	new *pending
+}
+
+// blocks returns the pending blocks up to a height.
+func (v *view) blocks(height uint64) []pendingBlock {
+	if v.old == nil {
+		return v.new.upTo(height)
+	}
+	return slices.Concat(v.old.upTo(height), v.new.upTo(height))
+}
+
+// get returns the last pending change of a key up to a height, nil if there is
+// none.
+func (v *view) get(key []byte, height uint64) *state.Change {
+	if c := v.new.get(key, height); c != nil || v.old == nil {
+		return c
+	}
+	return v.old.get(key, height)
+}
 
 // Tip names a committed block and the state after it.
 type Tip struct {
@@ -90,15 +120,23 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
 	}
 	disk := newFailStop(fs)
+	o := options.pebble(disk)
 	var db *pebble.DB
 	err = disk.call(func() (err error) {
-		db, err = pebble.Open(dir, options.pebble(disk))
+		if err := cleanDir(disk, disk.PathJoin(dir, flushDir)); err != nil {
+			return err
+		}
+		db, err = pebble.Open(dir, o)
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), lock.Close())
 	}
-	s := &Store{db: db, disk: disk, lock: lock, sync: options.sync(), treeInterval: uint64(options.TreeInterval)}
+	s := &Store{
+		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
+		treeInterval: uint64(options.TreeInterval), residentNodes: state.DefaultResidentNodes, pendingBytes: int(options.PendingBytes),
+	}
+	s.view.Store(&view{new: newPending()})
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
@@ -122,6 +160,14 @@ func makeDir(fs vfs.FS, dir string) error {
 	return syncDir(fs, parent)
 }
 
+// cleanDir makes a directory empty, or makes it.
+func cleanDir(fs vfs.FS, dir string) error {
+	if err := fs.RemoveAll(dir); err != nil {
+		return err
+	}
+	return fs.MkdirAll(dir, 0o755)
+}
+
 func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)
 	if err != nil {
@@ -141,6 +187,9 @@ func (s *Store) load() error {
 	case !bytes.Equal(format, []byte{formatVersion}):
 		return fmt.Errorf("%w: version %x, this program has %d", ErrFormat, format, formatVersion)
 	}
+	if err := s.loadMark(); err != nil {
+		return err
+	}
 	latest, ok, err := s.number(metaKey(metaLatest))
 	if err != nil || !ok {
 		return err
@@ -152,21 +201,59 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	written, _, err := s.number(metaKey(metaTree))
-	if err != nil {
+	s.view.Store(&view{tip: &tip, new: newPending()})
+	if err := s.loadPending(); err != nil {
 		return err
 	}
-	treeTip, ok, err := s.Tip(chain.Height(written))
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: the tree's last height is %d, which has no tip", ErrCorrupt, written)
-	}
-	if err != nil {
-		return err
-	}
-	mark := treeTip.Mark()
-	s.latest.Store(&tip)
-	s.tree.Store(&mark)
 	return s.loadClosings()
+}
+
+// loadMark reads which version the tables hold.
+func (s *Store) loadMark() error {
+	version, ok, err := s.number(markKey)
+	if err != nil || !ok {
+		return err
+	}
+	tip, ok, err := s.Tip(chain.Height(version))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: the state is that of height %d, which has no tip", ErrCorrupt, version)
+	}
+	mark := tip.Mark()
+	s.tree.Store(&mark)
+	return err
+}
+
+// loadPending reads the changes since the version that the tables hold.
+func (s *Store) loadPending() error {
+	v := s.view.Load()
+	want := uint64(0)
+	if mark, some := s.TreeMark(); some {
+		want = mark.Version + 1
+	}
+	latest := uint64(v.tip.Height)
+	for it, err := range scan(s.db, heightKey(tableChanges, chain.Height(want)), heightKey(tableChanges+1, 0)) {
+		if err != nil {
+			return err
+		}
+		height, err := numberOf(it.Key()[1:])
+		if err != nil || height != want || height > latest {
+			return errors.Join(fmt.Errorf("%w: changes of block %x, want block %d, the latest is %d", ErrCorrupt, it.Key()[1:], want, latest), err)
+		}
+		list, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("store: changes of block %d: %w", height, err)
+		}
+		changes, err := changesOf(list)
+		if err != nil {
+			return fmt.Errorf("store: changes of block %d: %w", height, err)
+		}
+		v.new.add(height, changes)
+		want++
+	}
+	if want != latest+1 {
+		return fmt.Errorf("%w: the changes of block %d are missing, the latest is %d", ErrCorrupt, want, latest)
+	}
+	return nil
 }
 
 // TreeMark returns the last version of the state tree that is on disk, for
@@ -200,7 +287,8 @@ func (s *Store) Close() error {
 	if s.Err() != nil {
 		return s.lock.Close()
 	}
-	return errors.Join(s.disk.call(s.db.Close), s.lock.Close())
+	err := s.endFlush()
+	return errors.Join(err, s.disk.call(s.db.Close), s.lock.Close())
 }
 
 // Finalized is a block with everything that is stored for it. An empty Header,
@@ -235,35 +323,29 @@ type OrderEntry struct {
 // Commit stores a finalized block: all of it is durable when Commit returns
 // nil, and all of it or nothing otherwise. It is ErrHeight unless the block is the next
 // one, and ErrTree if the tree is not the one after it. Every TreeInterval
-// blocks the tree goes with it: see TreeMark.
+// blocks, or when many changes wait, the state and the tree are written: beside
+// the commits that follow if that is much, see TreeMark.
 func (s *Store) Commit(f Finalized) error {
-	last := s.latest.Load()
+	last := s.view.Load().tip
 	if last != nil && f.Height != last.Height+1 {
 		return fmt.Errorf("%w: %d after %d", ErrHeight, f.Height, last.Height)
 	}
-	tree, err := s.checkTree(&f)
-	if err != nil {
+	if f.Closing != nil {
+		if err := s.writeBefore(&f); err != nil {
+			return err
+		}
+	}
+	if _, err := s.checkTree(&f); err != nil {
 		return err
 	}
-	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: tree.Root()}
+	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: f.Tree.Root()}
 	b := s.db.NewBatchWithSize(f.sizeHint())
 	w := writer{b: b}
 	w.block(&f, tip)
 	w.indexes(&f)
-	w.state(f.Changes)
-	written, pending := s.tree.Load(), s.pending
+	w.changes(&f)
 	if f.Closing != nil {
-		if written, err = w.closing(&f, written); err != nil {
-			return errors.Join(err, b.Close())
-		}
-		tree, pending = tree.Persisted(*written), 0
-	}
-	if written == nil || uint64(f.Height)-written.Version >= s.treeInterval || pending >= maxPendingBytes {
-		w.tree(tree)
-		mark := tip.Mark()
-		written, pending = &mark, 0
-	} else {
-		pending += w.changes(&f)
+		w.epochEnd(f.Closing.Epoch, f.Height, f.Closing.Record)
 	}
 	if last == nil {
 		w.imported()
@@ -274,16 +356,47 @@ func (s *Store) Commit(f Finalized) error {
 	if err := s.disk.call(func() error { return s.db.Apply(b, s.sync) }); err != nil {
 		return fmt.Errorf("store: committing block %d: %w", f.Height, err) // the batch may still be in use
 	}
-	s.tree.Store(written)
-	s.pending = pending
-	s.latest.Store(&tip)
-	if f.Closing != nil {
-		s.closed(uint64(f.Height))
-	}
-	if err := b.Close(); err != nil {
+	s.publish(&f, tip)
+	if err := errors.Join(b.Close(), s.writeTree(&f)); err != nil {
 		return fmt.Errorf("store: block %d is committed, but: %w", f.Height, err)
 	}
 	return nil
+}
+
+// publish makes a block that is durable the latest.
+func (s *Store) publish(f *Finalized, tip Tip) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := *s.view.Load()
+	v.new.add(uint64(f.Height), f.Changes)
+	v.tip = &tip
+	s.view.Store(&v)
+	if f.Closing != nil {
+		s.closed(uint64(f.Height))
+	}
+}
+
+// writeTree begins a flush after a block if it is time. When twice as much waits
+// as should, it waits for the one before.
+func (s *Store) writeTree(f *Finalized) error {
+	waiting := s.view.Load().new.bytes
+	mark, some := s.TreeMark()
+	if some && uint64(f.Height)-mark.Version < s.treeInterval && waiting < s.pendingBytes {
+		return nil
+	}
+	if free, err := s.flushed(); err != nil || !free && waiting < 2*s.pendingBytes {
+		return err
+	}
+	if err := s.endFlush(); err != nil {
+		return err
+	}
+	tree, err := s.checkTree(f)
+	if err != nil {
+		return err
+	}
+	s.beginFlush(tree)
+	_, err = s.flushed()
+	return err
 }
 
 // checkTree returns the block's tree, knowing which version is on disk.
@@ -357,38 +470,14 @@ func (w *writer) indexes(f *Finalized) {
 	}
 }
 
-func (w *writer) state(changes []state.Change) {
-	for _, c := range changes {
-		if !c.Deleted {
-			w.setIn(tableState, c.Key, c.Value)
-		} else if w.err == nil {
-			w.err = w.b.Delete(stateKey(c.Key), nil)
-		}
+// changes adds the list of the block's changes.
+func (w *writer) changes(f *Finalized) {
+	if w.err != nil {
+		return
 	}
-}
-
-// changes adds the block's changes, instead of the tree, and returns their
-// size in bytes.
-func (w *writer) changes(f *Finalized) int {
-	data := appendChanges(nil, f.Changes)
-	w.set(heightKey(tableChanges, f.Height), data)
-	return len(data)
-}
-
-// tree adds what is new in the tree since it was written, and removes the
-// changes in between.
-func (w *writer) tree(tree *state.Tree) {
-	version := tree.Version()
-	for key, record := range tree.Batch().Nodes() {
-		w.setIn(tableNode, key, record)
-	}
-	if list := tree.Batch().StaleList(); len(list) > 0 {
-		w.set(heightKey(tableStale, chain.Height(version)), list)
-	}
-	w.set(metaKey(metaTree), numberBytes(version))
-	if durable, some := tree.Durable(); some {
-		for between := durable.Version + 1; between < version && w.err == nil; between++ {
-			w.err = w.b.Delete(heightKey(tableChanges, chain.Height(between)), nil)
-		}
-	}
+	op := w.b.SetDeferred(9, changesSize(f.Changes))
+	op.Key[0] = tableChanges
+	binary.BigEndian.PutUint64(op.Key[1:], uint64(f.Height))
+	appendChanges(op.Value[:0], f.Changes)
+	w.err = op.Finish()
 }

@@ -209,15 +209,21 @@ func TestDamagedChangesAreNamed(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"cut key": {9, 'k'}, "no value": {1, 'k'}, "cut value": {1, 'k', 3, 'v'}, "other": {1, 'k', 2, 'v'},
 	} {
-		s := must(store.OpenMemory(store.Options{}))(t)
+		fs := vfs.NewMem()
+		s := must(store.OpenOn(fs, "db", store.Options{}))(t)
 		h := newHistory(s)
 		check(t, s.Commit(h.next(t)))
 		check(t, s.Commit(h.next(t)))
 		check(t, s.SetRaw(append([]byte("k"), 0, 0, 0, 0, 0, 0, 0, 1), data))
-		if _, err := s.OpenTree(1); !errors.Is(err, store.ErrCorrupt) {
+		check(t, s.Close())
+		s, err := store.OpenOn(fs, "db", store.Options{})
+		if err == nil {
+			_, err = s.OpenTree(1)
+			check(t, s.Close())
+		}
+		if !errors.Is(err, store.ErrCorrupt) {
 			t.Errorf("%s: %v, want ErrCorrupt", name, err)
 		}
-		check(t, s.Close())
 	}
 }
 
@@ -406,7 +412,7 @@ func TestPruneLeavesTheLastVersions(t *testing.T) {
 	if _, err := s.Prune(context.Background(), store.PruneOptions{KeepVersions: 1}); err != nil {
 		t.Error(err)
 	}
-	checkPruned(s, 22, 23)
+	checkPruned(s, 21, 23) // the crash took the writing of version 22, though not the block
 	check(t, s.Close())
 }
 
@@ -481,6 +487,7 @@ func TestOptions(t *testing.T) {
 		"CacheBytes":    {{CacheBytes: 1}, {CacheBytes: 1 << 40}, {CacheBytes: -1}},
 		"MemtableBytes": {{MemtableBytes: 1}, {MemtableBytes: 1 << 40}, {MemtableBytes: -1}},
 		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
+		"PendingBytes":  {{PendingBytes: 1}, {PendingBytes: 1 << 40}, {PendingBytes: -1}},
 		"UnsafeNoSync":  nil,
 		"Logger":        nil,
 	}

@@ -1,0 +1,139 @@
+package store_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// The load of the tree's benchmarks: 32-byte keys with 100-byte values, of which
+// each version updates some at random.
+const (
+	benchValueBytes = 100
+	benchUpdates    = 2000
+)
+
+// treeLoad makes the changes of versions.
+type treeLoad struct {
+	keys   [][]byte // ascending
+	values []byte
+	rng    *rand.Rand
+}
+
+// newTreeLoad returns a load over so many keys; HYPERMESH_BENCH_KEYS overrides it.
+func newTreeLoad(keys int) *treeLoad {
+	if n, err := strconv.Atoi(os.Getenv("HYPERMESH_BENCH_KEYS")); err == nil {
+		keys = n
+	}
+	l := &treeLoad{keys: make([][]byte, keys), values: make([]byte, 1<<20), rng: rand.New(rand.NewPCG(7, 8))}
+	for i := range l.values {
+		l.values[i] = byte(l.rng.Uint32())
+	}
+	flat := make([]byte, crypto.DigestSize*keys)
+	for i := range l.keys {
+		l.keys[i] = flat[crypto.DigestSize*i:][:crypto.DigestSize:crypto.DigestSize]
+		d := id("key %d", i)
+		copy(l.keys[i], d[:])
+	}
+	slices.SortFunc(l.keys, bytes.Compare)
+	return l
+}
+
+func (l *treeLoad) value() []byte {
+	at := l.rng.IntN(len(l.values) - benchValueBytes)
+	return l.values[at:][:benchValueBytes:benchValueBytes]
+}
+
+// version returns n random updates.
+func (l *treeLoad) version(n int) []state.Change {
+	picked := make([]int, n)
+	for i := range picked {
+		picked[i] = l.rng.IntN(len(l.keys))
+	}
+	slices.Sort(picked)
+	picked = slices.Compact(picked)
+	out := make([]state.Change, len(picked))
+	for i, k := range picked {
+		out[i] = state.Change{Key: l.keys[k], Value: l.value()}
+	}
+	return out
+}
+
+// fill commits every key, in blocks of 50,000.
+func (l *treeLoad) fill(b *testing.B, s *store.Store) *state.Tree {
+	tree := state.NewTree(s, 0)
+	const perm = 50_000
+	order := l.rng.Perm(len(l.keys))
+	height := chain.Height(0)
+	for part := range slices.Chunk(order, perm) {
+		slices.Sort(part)
+		changes := make([]state.Change, len(part))
+		for i, k := range part {
+			changes[i] = state.Change{Key: l.keys[k], Value: l.value()}
+		}
+		tree = commitChanges(b, s, tree, height, changes)
+		height++
+	}
+	return tree
+}
+
+func commitChanges(b *testing.B, s *store.Store, tree *state.Tree, height chain.Height, changes []state.Change) *state.Tree {
+	if mark, ok := s.TreeMark(); ok {
+		tree = tree.Persisted(mark)
+	}
+	tree = must(tree.Next(uint64(height), changes, 2))(b)
+	check(b, s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: changes, Tree: tree}))
+	return tree
+}
+
+// processor returns the processor time that the process has used.
+func processor(b *testing.B) time.Duration {
+	var r syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &r))
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// BenchmarkTreeUpdate commits versions of 2,000 random updates of a million
+// keys, each synced: the whole of it, with the flat state, the tree, and
+// whatever the database does in the background.
+func BenchmarkTreeUpdate(b *testing.B) {
+	s := must(store.Open(b.TempDir(), store.Options{}))(b)
+	load := newTreeLoad(1_000_000)
+	tree := load.fill(b, s)
+	height := chain.Height(tree.Version())
+	var updates int
+	var next, commit time.Duration
+	began := processor(b)
+	b.ResetTimer()
+	for b.Loop() {
+		changes := load.version(benchUpdates)
+		updates += len(changes)
+		height++
+		if mark, ok := s.TreeMark(); ok {
+			tree = tree.Persisted(mark)
+		}
+		t0 := time.Now()
+		tree = must(tree.Next(uint64(height), changes, 2))(b)
+		t1 := time.Now()
+		check(b, s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: changes, Tree: tree}))
+		next += t1.Sub(t0)
+		commit += time.Since(t1)
+	}
+	elapsed := b.Elapsed()
+	used := processor(b) - began
+	b.ReportMetric(float64(updates)/elapsed.Seconds(), "updates/s")
+	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(updates), "core-µs/update")
+	b.ReportMetric(float64(next.Microseconds())/float64(updates), "next-µs/update")
+	b.ReportMetric(float64(commit.Microseconds())/float64(updates), "commit-µs/update")
+	check(b, s.Close())
+}

@@ -1,0 +1,305 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+const (
+	// smallFlush is up to how many bytes of changes a flush goes through the
+	// database's log, within Commit; others make tables of their own, beside it.
+	smallFlush = 1 << 20
+	// staleChunk is about how long one value of tableStale is, in bytes.
+	staleChunk = 32 << 10
+	// tableBuffer is how many bytes of a table are written at a time.
+	tableBuffer = 256 << 10
+	// flushDir holds the tables of a flush under way.
+	flushDir = "flush"
+)
+
+// markKey has the version of the flat state and of the tree that the tables hold.
+// It is the empty key of the state's table, which no state has.
+var markKey = []byte{tableState}
+
+// flushing is a flush under way.
+type flushing struct {
+	done chan struct{} // closed after err is set
+	err  error
+}
+
+// flush is what takes the tables from one version to a later one.
+type flush struct {
+	s       *Store
+	tree    *state.Tree
+	changes *pending // up to the tree's version
+}
+
+// put is one entry of the tables; a nil value deletes.
+type put func(table byte, key, value []byte) error
+
+// each hands out every entry, in ascending order of keys.
+func (f *flush) each(to put) error {
+	for key, record := range f.tree.Batch().Nodes() {
+		if err := to(tableNode, key, record); err != nil {
+			return err
+		}
+	}
+	if err := to(tableState, nil, numberBytes(f.tree.Version())); err != nil {
+		return err
+	}
+	for _, c := range f.changes.merged() {
+		value := c.Value
+		switch {
+		case c.Deleted:
+			value = nil
+		case value == nil:
+			value = []byte{}
+		}
+		if err := to(tableState, c.Key, value); err != nil {
+			return err
+		}
+	}
+	return f.stale(to)
+}
+
+// stale hands out the list of the records that the version made stale, in parts:
+// version ‖ number of the part (4 bytes) → keys.
+func (f *flush) stale(to put) error {
+	var list []byte
+	number := uint32(0)
+	out := func() error {
+		key := binary.BigEndian.AppendUint32(numberBytes(f.tree.Version()), number)
+		err := to(tableStale, key, list)
+		list, number = list[:0], number+1
+		return err
+	}
+	for key := range f.tree.Batch().Stale() {
+		if list = append(list, key...); len(list) >= staleChunk {
+			if err := out(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(list) > 0 {
+		return out()
+	}
+	return nil
+}
+
+// run makes the tables those of the tree's version, all at once.
+func (f *flush) run() error {
+	write := f.ingest
+	if f.changes.bytes <= smallFlush {
+		write = f.batch
+	}
+	if err := f.s.disk.call(write); err != nil {
+		return fmt.Errorf("store: writing the state of version %d: %w", f.tree.Version(), err)
+	}
+	mark := f.tree.Mark()
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.s.tree.Store(&mark)
+	v := *f.s.view.Load()
+	v.old = nil
+	f.s.view.Store(&v)
+	return nil
+}
+
+// batch writes through the database's log. What the next sync makes durable is
+// durable with it.
+func (f *flush) batch() error {
+	b := f.s.db.NewBatchWithSize(4 * f.changes.bytes)
+	err := f.each(func(table byte, key, value []byte) error {
+		if value == nil {
+			return b.Delete(append([]byte{table}, key...), nil)
+		}
+		w := writer{b: b}
+		w.setIn(table, key, value)
+		return w.err
+	})
+	if err == nil {
+		lower, upper := f.lists()
+		err = b.DeleteRange(lower, upper, nil)
+	}
+	if err != nil {
+		return errors.Join(err, b.Close())
+	}
+	if err := f.s.db.Apply(b, pebble.NoSync); err != nil {
+		return err
+	}
+	return b.Close()
+}
+
+// ingest makes tables and hands them to the database: they go around its log and
+// its memtables, and those of the tree, whose keys ascend, around its compactions.
+func (f *flush) ingest() error {
+	// The blocks up to this version must be durable before the state is; they
+	// are not yet if the store does not sync.
+	if err := f.s.db.LogData(nil, pebble.Sync); err != nil {
+		return err
+	}
+	t := tables{s: f.s, version: f.tree.Version()}
+	err := f.each(t.put)
+	if err = errors.Join(err, t.end()); err != nil {
+		return err
+	}
+	if err := f.s.db.Ingest(context.Background(), t.paths); err != nil {
+		return err
+	}
+	lower, upper := f.lists()
+	return f.s.db.DeleteRange(lower, upper, pebble.NoSync)
+}
+
+// lists returns between which keys the lists of changes are that the flush makes
+// needless.
+func (f *flush) lists() (lower, upper []byte) {
+	durable, some := f.tree.Durable()
+	from := chain.Height(0)
+	if some {
+		from = chain.Height(durable.Version) + 1
+	}
+	return heightKey(tableChanges, from), heightKey(tableChanges, chain.Height(f.tree.Version())+1)
+}
+
+// tables writes tables of the database, one for each first byte of the keys.
+type tables struct {
+	s       *Store
+	version uint64
+	table   byte
+	w       *sstable.Writer
+	key     []byte
+	paths   []string
+}
+
+func (t *tables) put(table byte, key, value []byte) error {
+	if t.w == nil || table != t.table {
+		if err := t.begin(table); err != nil {
+			return err
+		}
+	}
+	t.key = append(append(t.key[:0], table), key...)
+	if value == nil {
+		return t.w.Delete(t.key)
+	}
+	return t.w.Set(t.key, value)
+}
+
+func (t *tables) begin(table byte) error {
+	if err := t.end(); err != nil {
+		return err
+	}
+	fs := t.s.disk
+	path := fs.PathJoin(t.s.dir, flushDir, fmt.Sprintf("%d-%c.sst", t.version, table))
+	file, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	o := t.s.options.MakeWriterOptions(0, t.s.db.TableFormat())
+	if table != tableState {
+		o.Compression = sstable.NoCompression // digests
+	}
+	t.table, t.paths = table, append(t.paths, path)
+	t.w = sstable.NewWriter(&tableFile{file: vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})}, o)
+	return nil
+}
+
+func (t *tables) end() error {
+	if t.w == nil {
+		return nil
+	}
+	err := t.w.Close()
+	t.w = nil
+	return err
+}
+
+// tableFile is a file that is written in large pieces.
+type tableFile struct {
+	file vfs.File
+	buf  []byte
+}
+
+var _ objstorage.Writable = (*tableFile)(nil)
+
+// Write adds p.
+func (f *tableFile) Write(p []byte) error {
+	if f.buf = append(f.buf, p...); len(f.buf) < tableBuffer {
+		return nil
+	}
+	return f.drain()
+}
+
+func (f *tableFile) drain() error {
+	_, err := f.file.Write(f.buf)
+	f.buf = f.buf[:0]
+	return err
+}
+
+// / Finish makes the file durable.
+func (f *tableFile) Finish() error {
+	return errors.Join(f.drain(), f.file.Sync(), f.file.Close())
+}
+
+// Abort gives the file up.
+func (f *tableFile) Abort() { closeRead(f.file) }
+
+// beginFlush begins a flush up to a tree's version, the one after the latest block.
+// None may be under way.
+func (s *Store) beginFlush(tree *state.Tree) {
+	s.mu.Lock()
+	v := *s.view.Load()
+	v.old, v.new = v.new, newPending()
+	s.view.Store(&v)
+	s.mu.Unlock()
+	f := flush{s: s, tree: tree, changes: v.old}
+	under := &flushing{done: make(chan struct{})}
+	run := func() {
+		defer close(under.done)
+		under.err = f.run()
+	}
+	s.flushing = under
+	if v.old.bytes <= smallFlush {
+		run()
+		return
+	}
+	go run()
+}
+
+// endFlush waits for the flush under way, if there is one, and returns its error.
+func (s *Store) endFlush() error {
+	if s.flushing == nil {
+		return nil
+	}
+	select {
+	case <-s.flushing.done:
+	case <-s.disk.failed:
+		return s.disk.err
+	}
+	if s.flushing.err != nil {
+		return s.flushing.err
+	}
+	s.flushing = nil
+	return nil
+}
+
+// flushed reports whether no flush is under way any more.
+func (s *Store) flushed() (bool, error) {
+	if s.flushing == nil {
+		return true, nil
+	}
+	select {
+	case <-s.flushing.done:
+		return true, s.endFlush()
+	default:
+		return false, nil
+	}
+}
