@@ -46,6 +46,8 @@ type Engine struct {
 	build    context.CancelFunc
 	checks   map[consensus.Check]context.CancelFunc
 	appended map[consensus.Epoch]int // bytes, since the log was begun or rewritten
+	entered  time.Time               // into the view of status
+	givenUp  consensus.Round         // the last one whose nullify was sent
 	tasks    sync.WaitGroup
 	stop     context.CancelCauseFunc
 }
@@ -253,10 +255,11 @@ func (e *Engine) append(appends []replica.Append) error {
 			}
 			appends = appends[1:]
 		}
+		began := time.Now()
 		if err := e.logs.Append(epoch, records); err != nil {
 			return fmt.Errorf("engine: log of epoch %d: %w", epoch, err)
 		}
-		e.counters.syncs.Add(1)
+		e.synced(time.Since(began), size)
 		e.appended[epoch] += size
 	}
 	return nil
@@ -282,7 +285,9 @@ func (e *Engine) rewrite() error {
 
 func (e *Engine) publish() {
 	status := e.replica.Status()
-	e.status.Store(&status)
+	if old := e.status.Swap(&status); old == nil || old.Epoch != status.Epoch || old.View != status.View {
+		e.entered = time.Now()
+	}
 	e.window.Store(e.replica.Window())
 }
 
@@ -311,6 +316,7 @@ func (e *Engine) perform(ctx context.Context, eff replica.Effect) error {
 		}
 	case replica.Broadcast:
 		e.counters.sent.Add(1)
+		e.notice(eff.Message)
 		e.net.Broadcast(eff.Message.Channel(), consensus.EncodeMessage(eff.Message))
 	case replica.Send:
 		e.counters.sent.Add(1)

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"sync/atomic"
+	"time"
 
+	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/replica"
 )
 
@@ -13,6 +15,34 @@ func (e *Engine) Status() replica.Status { return *e.status.Load() }
 type counters struct {
 	sent, received, syncs, built, checked, invalid, finalized atomic.Uint64
 	answered, dropped, blamed, evidence, epochs               atomic.Uint64
+	slowSyncs, givenUp                                        atomic.Uint64
+}
+
+// slowSync is how long a sync of the log may take unremarked: votes wait for it, and
+// two thirds of the least patience are gone.
+const slowSync = 400 * time.Millisecond
+
+// synced counts a sync of the log. Nothing leaves the node while one runs, so a slow
+// one is what an operator looks for when views are given up.
+func (e *Engine) synced(took time.Duration, bytes int) {
+	e.counters.syncs.Add(1)
+	if took >= slowSync {
+		e.counters.slowSyncs.Add(1)
+		e.cfg.Logger.Info("a slow disk holds votes up", "took", took.Round(time.Millisecond), "bytes", bytes)
+	}
+}
+
+// notice counts the views that this node gives up.
+func (e *Engine) notice(said consensus.Message) {
+	vote, ok := said.(consensus.Nullify)
+	if !ok || vote.Round == e.givenUp {
+		return // a repetition of the last
+	}
+	e.givenUp = vote.Round
+	e.counters.givenUp.Add(1)
+	status := e.replica.Status()
+	e.cfg.Logger.Debug("a view is given up", "epoch", vote.Round.Epoch, "view", vote.Round.View, "finalized", status.FinalizedView,
+		"after", time.Since(e.entered).Round(time.Millisecond), "waiting", status.Waiting, "inbox", len(e.inbox))
 }
 
 // Metrics are counts since the engine was made.
@@ -21,6 +51,8 @@ type Metrics struct {
 	MessagesReceived uint64
 	MessagesDropped  uint64 // of these, of no use by then
 	LogSyncs         uint64
+	SlowSyncs        uint64 // of these, such that took 400 ms or more
+	ViewsGivenUp     uint64 // views that this node voted to nullify
 	BlocksBuilt      uint64
 	BlocksChecked    uint64
 	BlocksInvalid    uint64
@@ -39,6 +71,8 @@ func (e *Engine) Metrics() Metrics {
 		MessagesReceived: c.received.Load(),
 		MessagesDropped:  c.dropped.Load(),
 		LogSyncs:         c.syncs.Load(),
+		SlowSyncs:        c.slowSyncs.Load(),
+		ViewsGivenUp:     c.givenUp.Load(),
 		BlocksBuilt:      c.built.Load(),
 		BlocksChecked:    c.checked.Load(),
 		BlocksInvalid:    c.invalid.Load(),

@@ -22,6 +22,9 @@ const (
 	gossipQueue   = 8 << 20
 	blockFor      = time.Minute // a peer that forged something
 	maxObservers  = 64
+	// A peer that is silent for so long is dialed anew. After an outage of any length
+	// two nodes hear each other within 4 s (transport.Config.IdleTimeout).
+	peerSilence = 6 * time.Second
 )
 
 // network is the engine's and the pool's way to the peers.

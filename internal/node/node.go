@@ -99,7 +99,7 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err = deps.openKeys(config.Home, config.ConsensusKeys); err != nil {
 		return deps, err
 	}
-	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, Log: log})
+	deps.Endpoint, err = transport.Open(transport.Config{Key: nodeKey, Network: deps.Genesis.Digest(), ListenAddr: config.Listen, IdleTimeout: peerSilence, Log: log})
 	return deps, err
 }
 
@@ -239,6 +239,8 @@ func (n *Node) observe(m *metrics) {
 	m.gauge("hypermesh_evidence_pending", "Proven breaches of the rules that wait for a block.", func() float64 { return float64(n.app.evidence.size()) })
 	m.gauge("hypermesh_evidence", "Breaches of the rules that this node proved since the start.", func() float64 { return float64(n.engine.Metrics().Evidence) })
 	m.gauge("hypermesh_log_syncs", "Syncs of the consensus log since the start.", func() float64 { return float64(n.engine.Metrics().LogSyncs) })
+	m.gauge("hypermesh_log_syncs_slow", "Of these, such that took 400 ms or more.", func() float64 { return float64(n.engine.Metrics().SlowSyncs) })
+	m.gauge("hypermesh_views_given_up", "Views that this node voted to nullify, since the start.", func() float64 { return float64(n.engine.Metrics().ViewsGivenUp) })
 	m.gauge("hypermesh_messages_dropped", "Messages of peers that were of no use by the time they came, since the start.", func() float64 {
 		return float64(n.engine.Metrics().MessagesDropped)
 	})

@@ -88,7 +88,7 @@ type MeshConfig struct {
 	// connection is closed; 0 is 30 s.
 	Patience time.Duration
 	// RedialMin and RedialMax bound the pause before dialing a peer again; it
-	// doubles from one to the other, give or take a quarter. 0 is 50 ms and 3 s.
+	// doubles from one to the other, give or take a quarter. 0 is 50 ms and 1 s.
 	RedialMin, RedialMax time.Duration
 	// Grace is how long the connection of a peer that SetPeers removed lives
 	// on, so that what was queued for it still reaches it; 0 is 5 s.
@@ -103,7 +103,7 @@ func (c *MeshConfig) setDefaults() {
 		c.RedialMin = 50 * time.Millisecond
 	}
 	if c.RedialMax == 0 {
-		c.RedialMax = 3 * time.Second
+		c.RedialMax = time.Second
 	}
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second

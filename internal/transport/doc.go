@@ -31,7 +31,10 @@
 // *MessageTooLargeError. A peer that breaks the framing loses its connection
 // with CloseViolation and the reason. Packets that the system refuses to send
 // for a while (a network gone, a firewall) count as lost, so that a connection
-// lives on until its idle timeout of 20 s.
+// lives on until its idle timeout (Config.IdleTimeout). After an outage two members
+// of meshes hear each other again within half that timeout if their connection
+// lived, else within 4 s: the longest silence of a dial that began in the outage, 2 s,
+// its pause, and a handshake.
 //
 // Limits, what each stops, and the counter (Metric) that shows it. A source is an
 // IPv4 address or an IPv6 /64; a member is a configured peer of a mesh, an
@@ -71,7 +74,7 @@
 //
 // A peer above a rate is read more slowly; one above it for 30 s without a pause
 // is dropped. A member that is gone is dialed after a pause that doubles from
-// 50 ms to 3 s, give or take a quarter, for ever; a dial takes 5 s at most.
+// 50 ms to 1 s, give or take a quarter, for ever; a dial takes 5 s at most.
 //
 // Concurrency: everything but a Stream's reads among themselves and writes
 // among themselves may be called from any goroutine. An Endpoint owns the

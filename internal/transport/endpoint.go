@@ -17,8 +17,9 @@ import (
 
 // What every connection of this package keeps to.
 const (
-	keepAlive        = 5 * time.Second
-	idleTimeout      = 20 * time.Second
+	defaultIdleTimeout = 20 * time.Second
+	// A silent connection is asked whether it lives this often before it is given up.
+	keepAlives       = 3
 	handshakeTimeout = 5 * time.Second
 
 	streamWindow         = 512 << 10 // at first; grows by use to
@@ -54,6 +55,13 @@ type Config struct {
 	// MaxUnproven bounds the handshakes under way whose callers have not shown
 	// that they can be reached at their address; above it they have to. 0 is 128.
 	MaxUnproven int
+	// IdleTimeout is how long a connection lives on while nothing of the peer
+	// arrives, 1 s to 60 s; 0 is 20 s. Of two ends the shorter one counts. It also
+	// bounds how long two nodes go without each other after the path between them has
+	// healed: meanwhile QUIC asks for a sign of life at intervals that double
+	// (RFC 9002 §6.2.1), so that the next one may come as late after the end of an outage
+	// as the outage was long, while a new connection takes moments.
+	IdleTimeout time.Duration
 	Log         *slog.Logger
 }
 
@@ -66,6 +74,9 @@ func (c Config) valid() error {
 	}
 	if c.HandshakeTimeout < 0 || c.MaxUnproven < 0 {
 		return fmt.Errorf("transport: Config.HandshakeTimeout is %v, Config.MaxUnproven is %d", c.HandshakeTimeout, c.MaxUnproven)
+	}
+	if c.IdleTimeout != 0 && (c.IdleTimeout < time.Second || c.IdleTimeout > time.Minute) {
+		return fmt.Errorf("transport: Config.IdleTimeout is %v, want 1s to 1m", c.IdleTimeout)
 	}
 	if c.Log == nil {
 		return errors.New("transport: Config.Log is missing")
@@ -120,6 +131,9 @@ func Open(cfg Config) (*Endpoint, error) {
 	if cfg.MaxUnproven == 0 {
 		cfg.MaxUnproven = defaultUnproven
 	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = defaultIdleTimeout
+	}
 	cert, self, err := newCertificate(cfg.Key)
 	if err != nil {
 		return nil, err
@@ -133,8 +147,8 @@ func Open(cfg Config) (*Endpoint, error) {
 		cfg: cfg, self: self, cert: cert, ctx: ctx, stop: stop, metrics: &Metrics{},
 		quic: &quic.Config{
 			HandshakeIdleTimeout:           cfg.HandshakeTimeout,
-			MaxIdleTimeout:                 idleTimeout,
-			KeepAlivePeriod:                keepAlive,
+			MaxIdleTimeout:                 cfg.IdleTimeout,
+			KeepAlivePeriod:                cfg.IdleTimeout / keepAlives,
 			InitialStreamReceiveWindow:     streamWindow,
 			MaxStreamReceiveWindow:         maxStreamWindow,
 			InitialConnectionReceiveWindow: connWindow,

@@ -40,6 +40,7 @@ type meshOptions struct {
 	observers int
 	queue     int
 	redial    time.Duration
+	redialMax time.Duration // 0: 200 ms
 	grace     time.Duration
 	patience  time.Duration
 	ingress   transport.Rate // of votes
@@ -63,7 +64,7 @@ func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
 	queue := cmp.Or(o.queue, 8<<20)
 	cfg := transport.MeshConfig{
 		Protocol: "hypermesh/mesh/1", Peers: o.peers, MaxObservers: o.observers,
-		RedialMin: o.redial, RedialMax: max(o.redial, 200*time.Millisecond), Grace: o.grace,
+		RedialMin: o.redial, RedialMax: max(o.redial, cmp.Or(o.redialMax, 200*time.Millisecond)), Grace: o.grace,
 		Patience: o.patience, ObserverQueueBytes: o.shared, MaxObserversOfSource: o.ofSource,
 		Channels: []transport.Channel{
 			{ID: votes, Name: "votes", MaxMessageBytes: 1 << 10, QueueBytes: queue, WhenFull: transport.DropOldest, Urgency: 0, Ingress: o.ingress, Handle: handle(votes)},
