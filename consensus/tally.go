@@ -85,6 +85,29 @@ func (c *Core) onVote(v Vote, verified bool) {
 	c.count(v, verified)
 }
 
+// Needs reports whether a vote that has yet to be verified is worth it: it may count,
+// be evidence, or say that its signer, not heard of for half of Timing.Retry, is
+// alive. A second copy does not.
+func (c *Core) Needs(v Vote, now Micros) bool {
+	s := v.Statement()
+	signer, _ := v.By()
+	if c.closed() || s.Round().Epoch != c.cfg.Committee.Epoch() || int(signer) >= c.cfg.Committee.Len() || c.blocked[signer] || c.signs && signer == c.self {
+		return false
+	}
+	if now >= c.heard[signer]+c.cfg.Timing.Retry/2 {
+		return true
+	}
+	if s.View() < c.floor() || s.View() > c.current+1 {
+		return false
+	}
+	vs, known := c.find(s.View())
+	if !known {
+		return true
+	}
+	first := vs.tallyOf(s.Kind).of(signer)
+	return first == nil || first.Statement() != s
+}
+
 // count adds a vote of a view in the window to its tally, and certifies the
 // statement if that makes a quorum.
 func (c *Core) count(v Vote, verified bool) {

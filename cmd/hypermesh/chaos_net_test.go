@@ -51,19 +51,20 @@ type chaosNet struct {
 
 // chaosNode is one of its hosts, with the process that runs there, if any.
 type chaosNode struct {
-	index   int
-	ns      string
-	home    string
-	owner   wallet.Account
-	id      crypto.PublicKey // of the node
-	key     crypto.PublicKey // of its votes
-	peers   []string         // arguments
-	args    []string         // arguments besides
-	log     string
-	disk    string // the directory that is a small disk, if any
-	http    *http.Client
-	client  *sdk.Client // asks this node alone
-	program string
+	index    int
+	ns       string
+	home     string
+	owner    wallet.Account
+	id       crypto.PublicKey // of the node
+	key      crypto.PublicKey // of its votes
+	peers    []string         // arguments
+	args     []string         // arguments besides
+	observes bool             // has no consensus key
+	log      string
+	disk     string // the directory that is a small disk, if any
+	http     *http.Client
+	client   *sdk.Client // asks this node alone
+	program  string
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended, with err set
@@ -81,6 +82,17 @@ type chaosShape struct {
 	hosts      int               // with those that are no validators at first; 0: validators
 	params     map[string]any    // of genesis.json, in place of a devnet's
 	disks      map[int]chaosDisk // by host
+	sentries   map[int][]int     // by validator: the hosts that stand before it
+}
+
+// sentryFor returns the validators that a host stands before.
+func (s chaosShape) sentryFor(host int) (validators []int) {
+	for v, hosts := range s.sentries {
+		if slices.Contains(hosts, host) {
+			validators = append(validators, v)
+		}
+	}
+	return validators
 }
 
 // chaosDisk is a small disk for a part of a node's home.
@@ -132,8 +144,10 @@ func newChaosNet(t *testing.T, shape chaosShape) *chaosNet {
 			n.dumpLogs(t)
 		}
 	})
-	for _, v := range n.nodes[:shape.validators] {
-		n.start(t, v)
+	for _, v := range n.nodes {
+		if v.index < shape.validators || len(shape.sentryFor(v.index)) > 0 {
+			n.start(t, v)
+		}
 	}
 	for _, v := range n.nodes[:shape.validators] {
 		n.awaitHeight(t, v, 1, 30*time.Second)
@@ -264,11 +278,19 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		if disk, ok := shape.disks[v.index]; ok {
 			n.mountDisk(t, v, disk)
 		}
+		v.observes = len(shape.sentryFor(v.index)) > 0
 		made := v.init(t)
-		v.id, v.key, v.owner = made.NodeID, *made.ConsensusKey, wallet.NewAccount("owner", crypto.GenerateKey())
+		v.id, v.owner = made.NodeID, wallet.NewAccount("owner", crypto.GenerateKey())
+		if made.ConsensusKey != nil {
+			v.key = *made.ConsensusKey
+		}
 		if v.index < shape.validators {
+			endpoint := v.endpoint()
+			if len(shape.sentries[v.index]) > 0 {
+				endpoint = ""
+			}
 			must("genesis", "add-validator", "--genesis", path, "--name", fmt.Sprintf("validator-%d", v.index), "--node-key", v.id.String(),
-				"--consensus-key", v.key.String(), "--owner", v.owner.Address().String(), "--stake", "1000000", "--endpoint", v.endpoint())
+				"--consensus-key", v.key.String(), "--owner", v.owner.Address().String(), "--stake", "1000000", "--endpoint", endpoint)
 		}
 	}
 	var err error
@@ -279,19 +301,36 @@ func (n *chaosNet) makeHomes(t *testing.T, shape chaosShape) {
 		if err := os.Symlink(path, filepath.Join(v.home, node.GenesisFile)); err != nil {
 			t.Fatal(err)
 		}
-		for _, peer := range n.nodes {
-			if peer != v {
-				v.peers = append(v.peers, "--peers", fmt.Sprintf("%s@%s", peer.id, n.relay.Addr(v.index, peer.index)))
-			}
-		}
+		v.peers = n.peersOf(v, shape)
 		n.connect(t, v)
 	}
+}
+
+// peersOf returns the arguments that name a node's peers. Nobody but its sentries
+// knows where a validator behind sentries is.
+func (n *chaosNet) peersOf(v *chaosNode, shape chaosShape) (args []string) {
+	at := func(peer int) string { return fmt.Sprintf("%s@%s", n.nodes[peer].id, n.relay.Addr(v.index, peer)) }
+	if sentries := shape.sentries[v.index]; len(sentries) > 0 {
+		for _, i := range sentries {
+			args = append(args, "--sentry", at(i))
+		}
+		return args
+	}
+	for _, i := range shape.sentryFor(v.index) {
+		args = append(args, "--sentry-for", n.nodes[i].id.String())
+	}
+	for _, peer := range n.nodes {
+		if peer != v && len(shape.sentries[peer.index]) == 0 {
+			args = append(args, "--peers", at(peer.index))
+		}
+	}
+	return args
 }
 
 // init has a node's program make its home, but for the keys that are there.
 func (v *chaosNode) init(t *testing.T) (made initResult) {
 	t.Helper()
-	args := []string{"node", "init", "--home", v.home, "--validator", "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json"}
+	args := []string{"node", "init", "--home", v.home, fmt.Sprintf("--validator=%t", !v.observes), "--listen", fmt.Sprintf("0.0.0.0:%d", chaosListen), "--http", fmt.Sprintf("127.0.0.1:%d", chaosHTTP), "--json"}
 	out, err := exec.Command(v.program, args...).Output()
 	if err == nil {
 		err = json.Unmarshal(out, &made)

@@ -40,7 +40,9 @@ func configFlags(role string, defaults any) []cli.Flag {
 			flags = append(flags, &cli.StringFlag{Name: name, EnvVars: env, Usage: usage, DefaultText: v})
 		case []string:
 			flag := &cli.StringSliceFlag{Name: name, EnvVars: env, Usage: usage}
-			if one, plural := strings.CutSuffix(name, "s"); plural && !strings.HasSuffix(name, "us") { // one nexus
+			if one, plural := strings.CutSuffix(name, "ies"); plural {
+				flag.Aliases = []string{one + "y"}
+			} else if one, plural := strings.CutSuffix(name, "s"); plural && !strings.HasSuffix(name, "us") { // one nexus
 				flag.Aliases = []string{one}
 			}
 			flags = append(flags, flag)

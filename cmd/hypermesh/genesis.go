@@ -50,7 +50,7 @@ func genesisCommand() *cli.Command {
 					&cli.StringFlag{Name: "node-key", Required: true, Usage: "`KEY` of the node's transport"},
 					&cli.StringFlag{Name: "owner", Required: true, Usage: "`ADDRESS` that receives tips"},
 					&cli.Uint64Flag{Name: "stake", Required: true, Usage: "stake in whole `HYPER`"},
-					&cli.StringFlag{Name: "endpoint", Required: true, Usage: "advertised `HOST:PORT` of the transport"},
+					&cli.StringFlag{Name: "endpoint", Required: true, Usage: "advertised `HOST:PORT` of the transport, or NODEID@HOST:PORT of a sentry"},
 				},
 				Action: genesisAddValidator,
 			},

@@ -187,7 +187,7 @@ func stakeBondCommand() *cli.Command {
 		Flags: append(append([]cli.Flag{
 			homeFlag(), amountFlag(false),
 			&cli.StringFlag{Name: "name", Usage: "`NAME` for people", Required: true},
-			&cli.StringFlag{Name: "endpoint", Usage: "public `HOST:PORT` of the node's transport", Required: true},
+			&cli.StringFlag{Name: "endpoint", Usage: "public `HOST:PORT` of the node's transport, or NODEID@HOST:PORT of a sentry", Required: true},
 			&cli.StringFlag{Name: "commission", Usage: "`PERCENT` of its delegators' rewards", Value: "5"},
 		}, accountFlags()...), chainFlags()...),
 		Action: stakeBond,
@@ -226,7 +226,7 @@ func stakeRotateCommand() *cli.Command {
 		"--consensus-key-file next.key --node-key-file node.key --endpoint node.example:7100", stakeRotate,
 		&cli.StringFlag{Name: "consensus-key-file", Usage: "`FILE` of the consensus key to come", Required: true},
 		&cli.StringFlag{Name: "node-key-file", Usage: "`FILE` of the node key to come", Required: true},
-		&cli.StringFlag{Name: "endpoint", Usage: "public `HOST:PORT` of the node's transport", Required: true})
+		&cli.StringFlag{Name: "endpoint", Usage: "public `HOST:PORT` of the node's transport, or NODEID@HOST:PORT of a sentry", Required: true})
 }
 
 func stakeRotate(c *cli.Context, s *sender, validator crypto.PublicKey) (chain.Msg, error) {

@@ -411,6 +411,12 @@ func (n *node) perform(e replica.Effect) bool {
 	case replica.Send:
 		n.leave(e.Message)
 		n.sendTo(e.To, e.Message)
+	case replica.Relay:
+		n.leave(e.Message)
+		for _, to := range e.To {
+			n.sendTo(to, e.Message)
+		}
+	case replica.Places: // whoever is up is connected
 	case replica.Build:
 		n.build(e)
 	case replica.Check:

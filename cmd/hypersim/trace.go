@@ -41,6 +41,10 @@ func showEffect(effect replica.Effect) string {
 		return "broadcast " + showMessage(e.Message)
 	case replica.Send:
 		return fmt.Sprintf("send to %s %s", e.To.Short(), showMessage(e.Message))
+	case replica.Relay:
+		return fmt.Sprintf("relay to %d %s", len(e.To), showMessage(e.Message))
+	case replica.Places:
+		return fmt.Sprintf("places for %d sentries", len(e.Nodes))
 	case replica.Build:
 		return fmt.Sprintf("build %d on %d %s", e.Round.View, e.Parent, e.ParentDigest.Short())
 	case replica.CancelBuild:

@@ -114,6 +114,7 @@ func (r *recorder) Send(_ crypto.PublicKey, ch consensus.Channel, _ []byte) bool
 }
 
 func (r *recorder) Peers() []crypto.PublicKey      { return r.peers }
+func (r *recorder) Favour([]crypto.PublicKey)      {}
 func (r *recorder) Block(crypto.PublicKey, string) {}
 
 func (r *recorder) certificates() int {

@@ -321,6 +321,15 @@ func (e *Engine) perform(ctx context.Context, eff replica.Effect) error {
 	case replica.Send:
 		e.counters.sent.Add(1)
 		e.net.Send(eff.To, eff.Message.Channel(), consensus.EncodeMessage(eff.Message))
+	case replica.Relay:
+		data := consensus.EncodeMessage(eff.Message)
+		for _, to := range eff.To {
+			e.counters.sent.Add(1)
+			e.net.Send(to, eff.Message.Channel(), data)
+		}
+	case replica.Places:
+		e.cfg.Logger.Info("sentries of the committee", "nodes", len(eff.Nodes))
+		e.net.Favour(eff.Nodes)
 	case replica.Build:
 		e.startBuild(ctx, eff)
 	case replica.CancelBuild:

@@ -457,6 +457,8 @@ func (p *port) Peers() []crypto.PublicKey {
 	return peers
 }
 
+func (p *port) Favour([]crypto.PublicKey) {}
+
 func (p *port) Block(_ crypto.PublicKey, reason string) {
 	p.hub.mu.Lock()
 	defer p.hub.mu.Unlock()

@@ -118,6 +118,9 @@ type Network interface {
 	Send(peer crypto.PublicKey, ch consensus.Channel, data []byte) bool
 	// Peers returns the node keys of the connected peers.
 	Peers() []crypto.PublicKey
+	// Favour says whose connections, beside the committee's, have a member's place
+	// from now on: sentries that validators delegated to. It must not block.
+	Favour(peers []crypto.PublicKey)
 	// Block ends the connection with a peer that forged something.
 	Block(peer crypto.PublicKey, reason string)
 }

@@ -53,6 +53,9 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 		}
 		in.taken = make(chan struct{})
 	case replica.Pass:
+		if _, delegates := m.(consensus.Delegation); delegates {
+			in.taken = make(chan struct{}) // the votes behind it are to be admitted
+		}
 	}
 	in.event = replica.Received{From: peer, Message: m, Blocks: blocks}
 	select {
@@ -92,6 +95,10 @@ func (e *Engine) inspect(m consensus.Message) ([]consensus.Block, error) {
 	}
 	return blocks, nil
 }
+
+// Mandates returns the delegations that this node has as a sentry. Safe for
+// concurrent use; nobody may change them.
+func (e *Engine) Mandates() []consensus.Delegation { return e.window.Load().Mandates() }
 
 // post hands an event to the loop, unless ctx ends first.
 func (e *Engine) post(ctx context.Context, ev replica.Event) {

@@ -14,7 +14,7 @@ import (
 // and nothing else: the driver decides nothing that two nodes could disagree on.
 
 // Config is what a replica is made of. DefaultConfig fills everything but
-// identity: the fields up to Since.
+// identity: the fields up to Since, of which a node without sentries leaves out those about them.
 type Config struct {
 	ChainID string // 1 to 64 bytes
 	// Keys are the node's consensus keys. In each epoch the first one that is in
@@ -23,6 +23,13 @@ type Config struct {
 	Keys []crypto.PrivateKey
 	// NodeKey is the key that the node's own connections are authenticated with.
 	NodeKey crypto.PublicKey
+	// Sentries are the node keys of this validator's own sentries, at most 4: each is
+	// handed delegations by its keys, and may carry everybody's votes, which are
+	// verified one by one.
+	Sentries []crypto.PublicKey
+	// Wards are the node keys of the validators that this node is a sentry of, at
+	// most 4; a sentry has no Keys and no Sentries.
+	Wards []crypto.PublicKey
 	// Fresh says that the keys never signed anything on this chain, so that the
 	// node may sign in epoch 1 although it has no log of it. A home that once
 	// signed and has no log any more must say false.
@@ -192,7 +199,7 @@ func Order(effects []Effect) Ordered {
 			own = !turned
 		case Enter, Halt:
 			turned = true
-		case DropLog, Broadcast, Send, Finalize, Lookup, Blame, Evidence:
+		case DropLog, Broadcast, Send, Relay, Places, Finalize, Lookup, Blame, Evidence:
 		}
 		if own {
 			o.Own = append(o.Own, e)
@@ -222,6 +229,16 @@ type (
 		To      crypto.PublicKey
 		Message consensus.Message
 	}
+	// Relay sends to each of several peers, those that are connected. Sending never
+	// blocks.
+	Relay struct {
+		To      []crypto.PublicKey
+		Message consensus.Message
+	}
+	// Places says, whenever it changes, which nodes hold delegations for this epoch
+	// or the next, ascending: sentries, which have a committee member's place among
+	// the connections. At most 4 for each validator of each of these epochs.
+	Places struct{ Nodes []crypto.PublicKey }
 	// Build asks the application for a block on a parent that it built, accepted
 	// or finalized; answered by Built or BuildFailed. At most one is under way,
 	// except that a cancelled one may still be ending. The finalized block is the
@@ -281,6 +298,8 @@ func (Append) isEffect()      {}
 func (DropLog) isEffect()     {}
 func (Broadcast) isEffect()   {}
 func (Send) isEffect()        {}
+func (Relay) isEffect()       {}
+func (Places) isEffect()      {}
 func (Build) isEffect()       {}
 func (CancelBuild) isEffect() {}
 func (Check) isEffect()       {}

@@ -66,5 +66,5 @@ func (cfg Config) check() error {
 			}
 		}
 	}
-	return nil
+	return cfg.checkSentries()
 }

@@ -14,6 +14,10 @@
 // does; there is no mode to enter or to leave. It stops at a closing block until
 // that is executed, because only execution tells the committees above it.
 //
+// A validator that strangers cannot reach speaks through sentries (sentry.go): it
+// hands each a delegation for each epoch, and a sentry, which has no key of the
+// committee's, shows it and carries votes and offers between the two sides.
+//
 // # Invariants
 //
 //  1. The Appends of a step precede all its other effects but those that Order
@@ -30,13 +34,20 @@
 //     nothing.
 //  4. The log of an epoch is dropped only after the header of the next one's is
 //     durable, with the evidence of the epoch that is over.
-//  5. A vote counts only over its signer's own connection in the vote's epoch, or
-//     over a sentry's that shows the signer's delegation.
+//  5. A vote counts only over its signer's own connection in the vote's epoch, over
+//     a sentry's that shows the signer's delegation, or over that of one of the
+//     validator's own sentries (Config.Sentries). What comes over a sentry is
+//     verified before anything else is done about it, and what is wrong with it is
+//     blamed on that connection alone.
 //  6. Nothing that peers send grows memory without bound, and no peer's requests
 //     wait behind another's.
 //  7. Build and Check go to the application only on a parent that it built,
 //     accepted or finalized, and not while more than Config.MaxAhead finalized
 //     blocks wait.
+//  8. A sentry passes on only votes, and offers with their block, that it has
+//     verified: its wards' from their own connections to the committee's, others'
+//     to its wards, and nothing to observers. So a vote is passed on at most twice
+//     on its way, by its signer's sentry and by its receiver's.
 //
 // # Bounds
 //
@@ -49,7 +60,12 @@
 //     peer asks again. Answers to one peer take Config.ServeBytes a second, and
 //     Config.MaxLookups reads of the store run at a time;
 //   - blocks that a peer may send by digest: 32, and only those it was asked for;
-//   - sentries: 4 of one signer; peers remembered: 4,096 and those connected;
+//   - sentries: 4 of one signer, of whom one that is not connected makes room;
+//     peers remembered: 4,096 and those connected;
+//   - a sentry passes on each vote, and each offer, of 128 views once in half of
+//     Timing.Retry, and asks for 16 certificates that its wards lack in a
+//     Timing.Fetch; delegations are shown when connections are made, when epochs
+//     begin, and every 5 s;
 //   - a straggler is told how its epoch ended once per Timing.Retry.
 //
 // # Failure modes

@@ -9,9 +9,9 @@ import (
 
 // What arrives of the next epoch before its start is durable here is kept, in
 // the order of its coming, and taken when the epoch begins. Votes and offers are
-// bounded per sender, who must be the validator that signed; one block of each
-// of the first views is kept. Certificates are verified at once and kept once
-// each.
+// bounded per signer, over whichever connections they come, and verified at once if
+// they come over a sentry; one block of each of the first views is kept.
+// Certificates are verified at once and kept once each.
 
 const (
 	maxEarlyViews        = 4  // views whose offered blocks are kept
@@ -19,40 +19,53 @@ const (
 )
 
 type early struct {
-	messages     []Received
-	counts       map[crypto.PublicKey]int // by sender: votes and offers
+	messages     []kept
+	counts       map[crypto.PublicKey]int // by the signer's node: votes and offers
 	offers       [maxEarlyViews]bool      // by view − 1: its block is kept
 	certificates []consensus.Statement
 	ahead        bool // a finalization of the next epoch is among them: the others are there already
 }
 
+// kept is a message of the next epoch.
+type kept struct {
+	Received
+	vote     consensus.Vote // nil: a certificate
+	verified bool           // the signature
+}
+
 // take returns what was kept and keeps nothing.
-func (b *early) take() []Received {
+func (b *early) take() []kept {
 	messages := b.messages
 	*b = early{counts: map[crypto.PublicKey]int{}}
 	return messages
 }
 
-func (r *Replica) keepEarly(ev Received, v consensus.Vote) {
+func (r *Replica) keepEarly(ev Received, v consensus.Vote, verified bool) {
 	b := &r.early
-	if b.counts[ev.From] >= r.cfg.MaxEarly {
+	signer, _ := v.By()
+	owner := r.reigns.of(r.epoch + 1).NodeKeys[signer]
+	if b.counts[owner] >= r.cfg.MaxEarly || verified && b.has(v) {
 		return
 	}
-	if n, ok := v.(consensus.Notarize); ok && len(ev.Blocks) > 0 {
-		if !r.offered(ev, r.reigns.of(r.epoch+1), n) {
-			return
-		}
-		view := n.Proposal.Round.View
-		if view > maxEarlyViews || b.offers[view-1] {
-			ev.Message, ev.Blocks = v, nil
-		} else {
-			b.offers[view-1], r.stale = true, true
-		}
+	if n, ok := v.(consensus.Notarize); ok && len(ev.Blocks) > 0 && n.Proposal.Round.View <= maxEarlyViews && !b.offers[n.Proposal.Round.View-1] {
+		b.offers[n.Proposal.Round.View-1], r.stale = true, true
 	} else {
 		ev.Message, ev.Blocks = v, nil // the vote alone: a payload that nobody read is not kept
 	}
-	b.counts[ev.From]++
-	b.messages = append(b.messages, ev)
+	b.counts[owner]++
+	b.messages = append(b.messages, kept{ev, v, verified})
+}
+
+// has reports whether a vote is kept: several sentries carry the same.
+func (b *early) has(v consensus.Vote) bool {
+	signer, _ := v.By()
+	return slices.ContainsFunc(b.messages, func(m kept) bool {
+		if m.vote == nil {
+			return false
+		}
+		by, _ := m.vote.By()
+		return by == signer && m.vote.Statement() == v.Statement()
+	})
 }
 
 func (r *Replica) keepEarlyCertificate(ev Received, cert *consensus.Certificate) {
@@ -67,5 +80,5 @@ func (r *Replica) keepEarlyCertificate(ev Received, cert *consensus.Certificate)
 	r.stale = true
 	b.certificates = append(b.certificates, cert.Statement)
 	b.ahead = b.ahead || cert.Statement.Kind == consensus.KindFinalize
-	b.messages = append(b.messages, ev)
+	b.messages = append(b.messages, kept{ev, nil, true})
 }

@@ -150,45 +150,6 @@ func TestWhatIsOfNoUseIsDroppedWithoutBlame(t *testing.T) {
 	}
 }
 
-func TestASentryCarriesItsSignersVotesAndTheBlameForThem(t *testing.T) {
-	_, n := lonely(t, 7)
-	s := n.r.Status()
-	if _, effects, _ := n.tell(stranger, consensus.SignDelegation(consensusKey(1), chainID, s.Epoch, 1, nodeKey(stranger))); len(effects) > 0 {
-		t.Fatalf("%v", effects)
-	}
-	if way, _, blame := n.tell(stranger, vote(1, nullify(round(s.Epoch, s.View)))); way != replica.Pass || blame != "" {
-		t.Errorf("the signer's vote: %d, %q", way, blame)
-	}
-	if way, _, _ := n.tell(stranger, vote(2, nullify(round(s.Epoch, s.View)))); way != replica.Drop {
-		t.Errorf("another signer's vote: %d", way)
-	}
-	forged := vote(1, nullify(round(s.Epoch, s.View+1))).(consensus.Nullify)
-	forged.Signature[7]++
-	_, effects, blame := n.tell(stranger, forged)
-	if !strings.Contains(blame, "bad signature of signer 1") || len(only[replica.Blame](effects)) != 1 {
-		t.Errorf("a forged vote over a sentry: %v", effects)
-	}
-	// The signer itself is not blocked: with its vote there is a quorum.
-	n.tell(1, vote(1, nullify(round(s.Epoch, s.View+1))))
-	n.tell(2, vote(2, nullify(round(s.Epoch, s.View+1))))
-	n.tell(3, vote(3, nullify(round(s.Epoch, s.View+1))))
-	if now := n.r.Status().View; now != s.View+2 {
-		t.Errorf("view %d after view %d", now, s.View)
-	}
-	for i := range 10 {
-		n.tell(100+i, consensus.SignDelegation(consensusKey(1), chainID, s.Epoch, 1, nodeKey(100+i)))
-	}
-	carried := 0
-	for i := range 10 {
-		if way, _, _ := n.tell(100+i, vote(1, nullify(round(s.Epoch, s.View+2)))); way == replica.Pass {
-			carried++
-		}
-	}
-	if carried != 3 {
-		t.Errorf("%d more sentries of one signer, want 3", carried)
-	}
-}
-
 // forgeries are answers that look like the good one, by what is said of them.
 func forgeries(t *testing.T, w *world, good consensus.Ancestry) map[string]consensus.Ancestry {
 	edit := func(change func(a *consensus.Ancestry)) consensus.Ancestry {

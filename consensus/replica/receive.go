@@ -5,48 +5,7 @@ import (
 	"slices"
 
 	"github.com/hypermesh/hypermesh/consensus"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 )
-
-// delegation is a sentry's right to carry a signer's votes.
-type delegation struct {
-	epoch  consensus.Epoch
-	signer consensus.Signer
-	node   crypto.PublicKey
-}
-
-// maxSentries is how many connections may carry one signer's votes beside its
-// own.
-const maxSentries = 4
-
-// carriage is how a vote may come in.
-type carriage uint8
-
-const (
-	uncarried carriage = iota // not over this connection
-	byOwner
-	bySentry
-)
-
-// carriageOf says how a connection may carry the signer's votes of an epoch that
-// is known. The error is a breach: a validator's connection never carries
-// another's votes without a delegation. Somebody else's may: a sentry whose
-// delegation came before this node knew the epoch.
-func carriageOf(in *reign, sentries []delegation, from crypto.PublicKey, signer consensus.Signer) (carriage, error) {
-	owner, member := in.signers[from]
-	if member && owner == signer {
-		return byOwner, nil
-	}
-	for _, d := range sentries {
-		if d.epoch == in.Committee.Epoch() && d.signer == signer && d.node == from {
-			return bySentry, nil
-		}
-	}
-	if member {
-		return uncarried, fmt.Errorf("replica: vote of signer %d of epoch %d over the connection of signer %d", signer, in.Committee.Epoch(), owner)
-	}
-	return uncarried, nil
-}
 
 // receive takes a message from a peer.
 func (r *Replica) receive(ev Received) {
@@ -83,7 +42,7 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 		return
 	}
 	signer, _ := v.By()
-	how, err := carriageOf(in, r.delegations, ev.From, signer)
+	how, err := r.carriers().of(in, ev.From, signer)
 	// Only who gave a view up needs to be told: others hear of the end as it is
 	// broadcast, and their last votes are on the way when it is.
 	_, gaveUp := v.(consensus.Nullify)
@@ -99,32 +58,31 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 	if how == uncarried {
 		return
 	}
-	if e > r.epoch {
-		r.keepEarly(ev, v)
-		return
-	}
-	if r.core.Closed() {
+	if e == r.epoch && r.core.Closed() {
 		if _, cert := r.core.LastFinalized(); gaveUp {
 			r.tell(ev.From, cert)
 		}
 		return
 	}
-	if how == bySentry {
-		if err := consensus.VerifyVote(v, in.Committee, r.cfg.ChainID); err != nil {
-			r.blame(ev.From, err.Error())
-			return
-		}
-	}
-	n, offers := v.(consensus.Notarize)
-	if _, isOffer := ev.Message.(consensus.Offer); !isOffer || !offers {
-		r.feed(consensus.VoteReceived{Vote: v, Verified: how == bySentry})
+	if o, isOffer := ev.Message.(consensus.Offer); isOffer && !r.offered(ev, in, o.Vote) {
 		return
 	}
-	if !r.offered(ev, in, n) {
+	verified, take := r.vouch(ev, in, v, how)
+	if !take {
 		return
 	}
-	if len(ev.Blocks) != 1 { // not worth reading; it may still count, or be evidence
-		r.feed(consensus.VoteReceived{Vote: v, Verified: how == bySentry})
+	if e > r.epoch {
+		r.keepEarly(ev, v, verified)
+	} else {
+		r.takeVote(ev, v, verified)
+	}
+}
+
+// takeVote gives the core a vote that came over a connection that may carry it.
+func (r *Replica) takeVote(ev Received, v consensus.Vote, verified bool) {
+	n, isNotarize := v.(consensus.Notarize)
+	if !isNotarize || len(ev.Blocks) != 1 { // or not worth reading: it may still count, or be evidence
+		r.feed(consensus.VoteReceived{Vote: v, Verified: verified})
 		return
 	}
 	if view := n.Proposal.Round.View; view > r.offers[n.Signer] {
@@ -156,34 +114,4 @@ func (r *Replica) onCertificate(ev Received, cert *consensus.Certificate) {
 	case r.epoch + 1:
 		r.keepEarlyCertificate(ev, cert)
 	}
-}
-
-// onDelegation lets a sentry carry a signer's votes, once the signature holds.
-func (r *Replica) onDelegation(from crypto.PublicKey, d consensus.Delegation) {
-	in := r.reigns.of(d.Epoch)
-	if in == nil || d.Epoch < r.epoch || d.Epoch > r.epoch+1 {
-		return
-	}
-	if d.NodeKey != from {
-		r.blame(from, "replica: a delegation to another node's connections")
-		return
-	}
-	held := 0
-	for _, old := range r.delegations {
-		if old.epoch == d.Epoch && old.signer == d.Signer {
-			if held++; old.node == from {
-				return
-			}
-		}
-	}
-	if held >= maxSentries {
-		return
-	}
-	if err := d.Verify(in.Committee, r.cfg.ChainID); err != nil {
-		r.blame(from, err.Error())
-		return
-	}
-	added := append([]delegation(nil), r.delegations...)
-	r.delegations = append(added, delegation{epoch: d.Epoch, signer: d.Signer, node: from})
-	r.stale = true
 }

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -37,6 +36,7 @@ type Replica struct {
 	delegations []delegation       // never changed in place, as the next two: windows share them
 	owing       []crypto.PublicKey // the peers that owe blocks, ascending
 	offers      []consensus.View   // by signer of the epoch: the highest view whose block was taken
+	sentry      sentry
 
 	// The finalized chain: durable, handed to the queue, and known to the core.
 	stable, taken, tip head
@@ -92,6 +92,7 @@ func (r *Replica) Step(now consensus.Micros, ev Event) []Effect {
 		r.finalizeNext()
 		r.pursueCatchUp()
 		r.serve()
+		r.renew()
 		r.publish()
 	}
 	return r.flush()
@@ -109,6 +110,7 @@ func (r *Replica) start() {
 	}
 	r.outlived = nil
 	r.enter()
+	r.enterSentry()
 	r.feed(consensus.Start{})
 }
 
@@ -153,19 +155,19 @@ func (r *Replica) begin(ev Finalized) {
 	r.observe()
 	r.offers = make([]consensus.View, in.Committee.Len())
 	delete(r.logs, r.epoch)
-	r.delegations = slices.DeleteFunc(slices.Clone(r.delegations), func(d delegation) bool { return d.epoch < r.epoch })
 	r.catch.known = r.taken.height
 	if r.catch.resume {
 		r.catch.nextAt, r.catch.resume = r.now, false
 		r.catch.turn-- // with the same peer
 	}
 	r.enter()
+	r.enterSentry()
 	r.feed(consensus.Start{})
 	for _, m := range r.early.take() {
-		if cert, ok := m.Message.(*consensus.Certificate); ok { // verified when it came
+		if cert, ok := m.Message.(*consensus.Certificate); ok {
 			r.feed(consensus.CertificateReceived{From: m.From, Certificate: cert, Verified: true})
 		} else {
-			r.receive(m)
+			r.takeVote(m.Received, m.vote, m.verified)
 		}
 	}
 }
@@ -189,7 +191,7 @@ func (r *Replica) Deadline() (consensus.Micros, bool) {
 	if !r.started || r.halted {
 		return 0, false
 	}
-	at := min(r.catch.deadline(), r.serveDeadline())
+	at := min(r.catch.deadline(), r.serveDeadline(), r.sentry.renewAt)
 	if coreAt, ok := r.core.Deadline(); ok {
 		at = min(at, coreAt)
 	}
@@ -234,7 +236,7 @@ func (r *Replica) take(e consensus.Effect) {
 	case consensus.Broadcast:
 		r.emit(Broadcast{Message: e.Message})
 	case consensus.Ask:
-		r.ask(in.NodeKeys[e.To], e.Request)
+		r.ask(r.door(in, e.To), e.Request)
 	case consensus.Build:
 		r.build(e)
 	case consensus.CancelBuild:

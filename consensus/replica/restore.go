@@ -19,7 +19,7 @@ func Restore(cfg Config, floor Floor, logs []Log) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, begun: cfg.Begun, logs: map[consensus.Epoch][][]byte{}, peers: map[crypto.PublicKey]*peer{},
 		early: early{counts: map[crypto.PublicKey]int{}},
-		catch: catchUp{behindAt: never, nextAt: never},
+		catch: catchUp{behindAt: never, nextAt: never}, sentry: newSentry(cfg),
 	}
 	r.stable = head{height: floor.Height, digest: floor.Digest, closing: floor.Closing}
 	r.taken, r.tip = r.stable, r.stable

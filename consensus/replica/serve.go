@@ -27,6 +27,13 @@ type peer struct {
 }
 
 func (r *Replica) onPeers(connected []crypto.PublicKey) {
+	var fresh []crypto.PublicKey
+	for _, k := range connected {
+		if r.started && r.sentry.renewAt != never && !r.isConnected(k) {
+			fresh = append(fresh, k)
+		}
+	}
+	defer func() { r.handOn(fresh) }()
 	if len(r.connected) == 0 && len(connected) > 0 && !r.catch.active {
 		r.catch.nextAt = min(r.catch.nextAt, r.now) // the first chance
 		r.catch.known = r.taken.height
@@ -169,6 +176,8 @@ func (r *Replica) answer(to crypto.PublicKey, p *peer, m consensus.Message) {
 		if cert := r.certificate(c); cert != nil {
 			p.budget -= int64(len(cert.Signatures)) * crypto.SignatureSize
 			r.emit(Send{To: to, Message: cert})
+		} else {
+			r.seek(to, c)
 		}
 		return
 	}

@@ -73,6 +73,10 @@ func shownEffect(e replica.Effect) string {
 		return "broadcast " + shownMessage(e.Message)
 	case replica.Send:
 		return fmt.Sprintf("send %d: %s", whose(e.To), shownMessage(e.Message))
+	case replica.Relay:
+		return fmt.Sprintf("relay to %d: %s", len(e.To), shownMessage(e.Message))
+	case replica.Places:
+		return fmt.Sprintf("places for %d", len(e.Nodes))
 	case replica.Build:
 		return fmt.Sprintf("build view %d of epoch %d on %d", e.Round.View, e.Round.Epoch, built[e.ParentDigest])
 	case replica.Check:

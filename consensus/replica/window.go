@@ -22,7 +22,9 @@ type Window struct {
 	finalized   consensus.View
 	closed      bool
 	reigns      reigns
-	delegations []delegation
+	cfg         *Config
+	carriers    carriers
+	mandates    []consensus.Delegation
 	offered     []consensus.View // by signer: the highest view whose block was taken
 	earlyOffers [maxEarlyViews]bool
 	held        []consensus.Statement
@@ -47,7 +49,7 @@ func (r *Replica) publish() {
 	r.stale = false
 	w := &Window{
 		epoch: r.epoch, view: r.core.View(), finalized: final, closed: closed,
-		reigns: r.reigns, delegations: r.delegations, offered: r.offers, expected: r.owing, earlyOffers: r.early.offers,
+		reigns: r.reigns, cfg: &r.cfg, carriers: r.carriers(), mandates: r.sentry.mandates, offered: r.offers, expected: r.owing, earlyOffers: r.early.offers,
 		held: r.core.Held(), early: slices.Clip(r.early.certificates),
 		asked: r.catch.active && r.catch.asked, askedOf: r.catch.peer, askedFrom: r.catch.from,
 	}
@@ -75,11 +77,30 @@ func (w *Window) Admit(from crypto.PublicKey, m consensus.Message) (Admission, e
 			return PassWithBlock, nil
 		}
 		return Drop, nil
-	case consensus.Delegation, consensus.CertificateRequest, consensus.BlockRequest, consensus.AncestryRequest:
+	case consensus.Delegation:
+		return w.delegation(from, m)
+	case consensus.CertificateRequest, consensus.BlockRequest, consensus.AncestryRequest:
 		return Pass, nil
 	}
 	return Drop, nil
 }
+
+// delegation has forged ones refused here: anybody can make any number of them.
+func (w *Window) delegation(from crypto.PublicKey, d consensus.Delegation) (Admission, error) {
+	in := w.reigns.of(d.Epoch)
+	if in == nil || d.Epoch < w.epoch || d.Epoch > w.epoch+1 || holds(w.carriers.held, w.mandates, d) {
+		return Drop, nil
+	}
+	useful, err := checkDelegation(in, w.cfg, from, d)
+	if !useful || err != nil {
+		return Drop, err
+	}
+	return Pass, nil
+}
+
+// Mandates returns the delegations of this sentry's wards for the running epoch and
+// the next. Safe for concurrent use; nobody may change them.
+func (w *Window) Mandates() []consensus.Delegation { return w.mandates }
 
 func (w *Window) vote(from crypto.PublicKey, v consensus.Vote) (Admission, error) {
 	e := v.Statement().Round().Epoch
@@ -88,7 +109,7 @@ func (w *Window) vote(from crypto.PublicKey, v consensus.Vote) (Admission, error
 		return Drop, nil
 	}
 	signer, _ := v.By()
-	how, err := carriageOf(in, w.delegations, from, signer)
+	how, err := w.carriers.of(in, from, signer)
 	_, gaveUp := v.(consensus.Nullify)
 	switch {
 	case e < w.epoch && (how != byOwner || !gaveUp):

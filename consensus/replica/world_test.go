@@ -75,6 +75,7 @@ type world struct {
 	seats  func(e consensus.Epoch) []seat               // the committee
 	cfg    func(replica.Config) replica.Config          // nil: as it is
 	cut    func(from, to int, m consensus.Message) bool // nil: nothing is lost
+	apart  func(a, b int) bool                          // nil: everybody is connected with everybody
 
 	delay func() consensus.Micros // nil: a hop
 
@@ -332,6 +333,8 @@ func (n *node) stop() {
 	n.w.connect()
 }
 
+func (w *world) parts(a, b int) bool { return w.apart != nil && w.apart(a, b) }
+
 // connect tells everybody who is up.
 func (w *world) connect() {
 	for _, n := range w.nodes {
@@ -340,7 +343,7 @@ func (w *world) connect() {
 		}
 		var up []crypto.PublicKey
 		for _, other := range w.nodes {
-			if other.r != nil && other != n {
+			if other.r != nil && other != n && !n.w.parts(n.id, other.id) {
 				up = append(up, nodeKey(other.id))
 			}
 		}
@@ -431,6 +434,12 @@ func (n *node) perform(e replica.Effect) {
 		if i := n.w.byKey(e.To); i >= 0 {
 			n.send(n.w.nodes[i], e.Message)
 		}
+	case replica.Relay:
+		for _, k := range e.To {
+			if i := n.w.byKey(k); i >= 0 {
+				n.send(n.w.nodes[i], e.Message)
+			}
+		}
 	case replica.Build:
 		if e.Finalization != nil {
 			n.shows++
@@ -452,7 +461,7 @@ func (n *node) perform(e replica.Effect) {
 		n.entered = append(n.entered, e.Reign.Committee.Epoch())
 	case replica.Halt:
 		n.halted = e.Reason
-	case replica.Evidence, replica.CancelBuild, replica.CancelCheck:
+	case replica.Evidence, replica.Places, replica.CancelBuild, replica.CancelCheck:
 	}
 }
 
@@ -473,6 +482,9 @@ func (w *world) byKey(k crypto.PublicKey) int {
 // send carries a message, and remembers every vote that was ever sent.
 func (n *node) send(to *node, m consensus.Message) {
 	n.w.witness(n.id, m)
+	if n.w.parts(n.id, to.id) {
+		return
+	}
 	if n.w.cut != nil && n.w.cut(n.id, to.id, m) {
 		return
 	}

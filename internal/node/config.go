@@ -40,6 +40,8 @@ type Config struct {
 	TLSKey        string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
 	InsecureHTTP  bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
 	Peers         []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
+	Sentries      []string `toml:"sentries" usage:"NODEID@HOST:PORT of this validator's sentries, at most 4: it connects with nobody else, and signs for each epoch that they may carry its votes"`
+	SentryFor     []string `toml:"sentry_for" usage:"NODEID of each validator, at most 4, that this node is a sentry of: it carries the validator's votes and proposals to the committee, and the committee's to it; with @HOST:PORT if it is to dial the validator too"`
 	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
 	KeepVersions  uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
@@ -76,7 +78,8 @@ func (c *Config) Check() error {
 			return fmt.Errorf("peers: %w", err)
 		}
 	}
-	return nil
+	_, err := c.neighbours()
+	return err
 }
 
 // ReadKey reads a key file: a seed of 64 hexadecimal digits.

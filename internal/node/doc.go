@@ -7,6 +7,10 @@
 // orders blocks of: it proposes, executes, and commits them; everything else
 // carries bytes to it or shows what it committed.
 //
+// A validator whose config names sentries is connected with these alone and serves
+// nobody. A sentry names its validators; it asks the committee for a member's place
+// among the connections (sentry.go) and gossips between the two sides.
+//
 // Goroutines, all owned by Run, which returns after the last has ended:
 //
 //   - the engine's (package engine), which call the application;
@@ -14,6 +18,8 @@
 //     engine.Receive and the pool's gossip handler;
 //   - those of the mesh over which states are served to joiners (package
 //     statesync), one per peer and request;
+//   - one that accepts sentries that ask for a place, and one for each that is being
+//     answered; a sentry's own, which asks, and one for each member being asked;
 //   - the HTTP server's (package rpc), one per request;
 //   - one per executed block, which hashes its changes into the state tree while
 //     the block is voted on (branch.hash);
@@ -29,6 +35,8 @@
 //     later ones supersede it;
 //   - decoded blocks (maxDecoded, maxDecodedBytes): the oldest goes and is decoded
 //     again if asked;
+//   - sentries that ask for a place (maxCallers, maxCallersOfHost): one more is closed
+//     and asks again;
 //   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,
 //     and answers wait for their turn within bounded rates of bytes;
 //   - speculative branches: one with transactions waits until it is at most

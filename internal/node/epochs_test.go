@@ -165,9 +165,9 @@ func TestPeersFollowTheCommittee(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.app.Enter(floor.Reigns[0], floor.Reigns[1])
-	n := network{self: keyOf(0, 't').Public()}
+	n := network{self: keyOf(0, 't').Public(), members: p.members}
 	p.members[1].Endpoint, p.members[5].Endpoint = "nonsense", "nonsense" // of one validator, in both epochs
-	got := n.with(p.members)
+	got := n.peers()
 	if len(got) != 3 {
 		t.Fatalf("%d peers, want the three others once", len(got))
 	}

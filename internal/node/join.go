@@ -104,12 +104,15 @@ func (d *Deps) joinPeers(config Config) ([]transport.NodeAddr, error) {
 			peers = append(peers, a)
 		}
 	}
-	for _, text := range config.Peers {
-		a, err := transport.ParseNodeAddr(text)
-		if err != nil {
-			return nil, err
-		}
+	named, err := config.neighbours()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range named.all() {
 		add(a)
+	}
+	if named.hidden() {
+		return peers, nil
 	}
 	for _, v := range d.Genesis.Validators {
 		add(transport.NodeAddr{ID: v.NodeKey, Addr: v.Endpoint})

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,20 +26,27 @@ const (
 	// A peer that is silent for so long is dialed anew. After an outage of any length
 	// two nodes hear each other within 4 s (transport.Config.IdleTimeout).
 	peerSilence = 6 * time.Second
+	maxPeers    = 4096 // of a mesh
 )
 
 // network is the engine's and the pool's way to the peers.
 type network struct {
-	self   crypto.PublicKey
-	pinned []transport.NodeAddr // of the configuration
-	mesh   *transport.Mesh
-	engine atomic.Pointer[engine.Engine]
-	log    *slog.Logger
+	self     crypto.PublicKey
+	named    neighbours
+	endpoint *transport.Endpoint
+	mesh     *transport.Mesh
+	engine   atomic.Pointer[engine.Engine]
+	log      *slog.Logger
+
+	mu       sync.Mutex
+	members  []staking.Member
+	favoured []crypto.PublicKey
+	peering  []transport.NodeAddr // what follows from these
 }
 
 // newNetwork makes the mesh; receive finds the engine once it is set.
-func newNetwork(endpoint *transport.Endpoint, pinned []transport.NodeAddr, pool *pool, log *slog.Logger) (*network, error) {
-	n := &network{self: endpoint.ID(), pinned: pinned, log: log}
+func newNetwork(endpoint *transport.Endpoint, named neighbours, pool *pool, log *slog.Logger) (*network, error) {
+	n := &network{self: endpoint.ID(), named: named, endpoint: endpoint, log: log}
 	channels := []transport.Channel{{
 		ID: channelGossip, Name: "transactions", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
 		Urgency: 5, ToObservers: false, Handle: pool.receive,
@@ -59,45 +67,76 @@ func newNetwork(endpoint *transport.Endpoint, pinned []transport.NodeAddr, pool 
 			Urgency: c.urgency, ToObservers: true, Handle: n.receive(c.channel),
 		})
 	}
-	mesh, err := transport.NewMesh(endpoint, transport.MeshConfig{
-		Protocol: Protocol, Peers: n.with(nil), Channels: channels, MaxObservers: maxObservers, Changed: n.changed,
-	})
+	n.peering = n.peers()
+	config := transport.MeshConfig{Protocol: Protocol, Peers: n.peering, Channels: channels, MaxObservers: maxObservers, Changed: n.changed}
+	if named.hidden() {
+		config.MaxObservers = 0
+	}
+	mesh, err := transport.NewMesh(endpoint, config)
 	if err != nil {
 		return nil, fmt.Errorf("making the mesh: %w", err)
 	}
 	n.mesh = mesh
 	pool.gossip = func(message []byte) { n.Broadcast(channelGossip, message) }
-	pool.block = n.Block
+	pool.block, pool.relay = n.Block, n.relay
 	return n, nil
 }
 
-// with returns the pinned peers and those members that are neither pinned nor
-// this node.
-func (n *network) with(members []staking.Member) []transport.NodeAddr {
+// peers returns whom to be connected with: whom the configuration names, and unless
+// this node is hidden the members, the sentries that they advertise in the place of an
+// endpoint of their own, and those that they delegated to. The caller
+// holds n.mu, or nobody else knows n.
+func (n *network) peers() []transport.NodeAddr {
 	known := map[crypto.PublicKey]bool{n.self: true}
 	var peers []transport.NodeAddr
 	add := func(a transport.NodeAddr) {
-		if !known[a.ID] {
+		if !known[a.ID] && len(peers) < maxPeers {
 			known[a.ID] = true
 			peers = append(peers, a)
 		}
 	}
-	for _, a := range n.pinned {
+	for _, a := range n.named.all() {
 		add(a)
 	}
-	for _, m := range members {
+	if n.named.hidden() {
+		return peers
+	}
+	for _, m := range n.members {
+		if sentry, err := transport.ParseNodeAddr(m.Endpoint); err == nil {
+			add(sentry)
+		}
 		a := transport.NodeAddr{ID: m.NodeKey, Addr: m.Endpoint}
 		if _, err := transport.ParseNodeAddr(a.String()); err != nil {
 			a.Addr = "" // whatever a validator has advertised: it may dial us
 		}
 		add(a)
 	}
+	for _, k := range n.favoured {
+		add(transport.NodeAddr{ID: k}) // it dials us
+	}
 	return peers
 }
 
-// follow makes the pinned peers and the members the peers to be connected with.
+// follow has the members among the peers to be connected with.
 func (n *network) follow(members []staking.Member) {
-	if err := n.mesh.SetPeers(n.with(members)); err != nil {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.members = members
+	n.setPeers()
+}
+
+// Favour has the nodes, sentries of validators, among the peers.
+func (n *network) Favour(nodes []crypto.PublicKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.favoured = nodes
+	n.setPeers()
+}
+
+// setPeers is called with n.mu held.
+func (n *network) setPeers() {
+	n.peering = n.peers()
+	if err := n.mesh.SetPeers(n.peering); err != nil {
 		n.log.Error("following the committee", "error", err)
 	}
 }

@@ -51,7 +51,7 @@ type Node struct {
 	logs     *store.Logs
 	endpoint *transport.Endpoint
 	network  *network
-	joiners  *transport.Mesh // over which states are served
+	joiners  *transport.Mesh // over which states are served; nil: it is hidden behind its sentries
 	engine   *engine.Engine
 	app      *application
 	pool     *pool
@@ -165,11 +165,14 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
 	n.app.keys, n.app.pool, n.app.metrics, n.app.log = deps.ConsensusKeys, n.pool, metrics, deps.Log
-	pinned, err := n.pinned()
+	named, err := config.neighbours()
 	if err != nil {
 		return nil, err
 	}
-	if n.network, err = newNetwork(deps.Endpoint, pinned, n.pool, deps.Log); err != nil {
+	if len(named.wards) > 0 && len(deps.ConsensusKeys) > 0 {
+		return nil, errors.New("node: sentry_for in the home of a validator: a sentry has no consensus key")
+	}
+	if n.network, err = newNetwork(deps.Endpoint, named, n.pool, deps.Log); err != nil {
 		return nil, err
 	}
 	n.app.peering = n.network
@@ -177,7 +180,9 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		return nil, err
 	}
 	n.network.engine.Store(n.engine)
-	if n.joiners, err = transport.NewMesh(deps.Endpoint, statesync.NewServer(newSyncSource(deps.Store), deps.Log).Mesh()); err != nil {
+	if named.hidden() {
+		// It serves nobody.
+	} else if n.joiners, err = transport.NewMesh(deps.Endpoint, statesync.NewServer(newSyncSource(deps.Store), deps.Log).Mesh()); err != nil {
 		return nil, fmt.Errorf("making the mesh for joiners: %w", err)
 	}
 	n.observe(metrics)
@@ -193,25 +198,18 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	return n, err
 }
 
-// pinned returns the peers of the config.
-func (n *Node) pinned() ([]transport.NodeAddr, error) {
-	var peers []transport.NodeAddr
-	for _, text := range n.config.Peers {
-		a, err := transport.ParseNodeAddr(text)
-		if err != nil {
-			return nil, err
-		}
-		peers = append(peers, a)
-	}
-	return peers, nil
-}
-
 func (n *Node) engineConfig(deps Deps) engine.Config {
 	c := engine.DefaultConfig()
 	c.Logger = deps.Log
 	c.Replica.ChainID, c.Replica.NodeKey = string(n.genesis.ChainID), n.endpoint.ID()
 	c.Replica.Keys, c.Replica.Fresh, c.Replica.Since = deps.ConsensusKeys, deps.Fresh, uint64(deps.Since)
 	c.Replica.Begun = deps.Begun
+	for _, a := range n.network.named.sentries {
+		c.Replica.Sentries = append(c.Replica.Sentries, a.ID)
+	}
+	for _, a := range n.network.named.wards {
+		c.Replica.Wards = append(c.Replica.Wards, a.ID)
+	}
 	c.Replica.Timing.Idle = consensus.Micros(n.genesis.Params.IdleMs * 1000)
 	return c
 }
@@ -222,6 +220,10 @@ func (n *Node) observe(m *metrics) {
 		return float64(txs)
 	})
 	m.gauge("hypermesh_peers", "Connected peers.", func() float64 { return float64(len(n.network.Peers())) })
+	m.gauge("hypermesh_sentries", "Sentries that hold delegations of validators, and a committee member's place here.", func() float64 {
+		return float64(len(n.network.places()))
+	})
+	m.gauge("hypermesh_delegations", "Delegations that this sentry holds.", func() float64 { return float64(len(n.engine.Mandates())) })
 	m.gauge("hypermesh_epoch", "Current epoch of consensus.", func() float64 { return float64(n.engine.Status().Epoch) })
 	m.gauge("hypermesh_view", "Current view of the epoch.", func() float64 { return float64(n.engine.Status().View) })
 	m.gauge("hypermesh_committee_size", "Validators of the current epoch.", func() float64 {
@@ -255,7 +257,7 @@ func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	errs := make(chan error, 6)
+	errs := make(chan error, 8)
 	start := func(what string, run func(context.Context) error) {
 		wg.Add(1)
 		go func() {
@@ -268,7 +270,13 @@ func (n *Node) Run(ctx context.Context) error {
 		}()
 	}
 	start("network", n.network.mesh.Run)
-	start("state service", n.joiners.Run)
+	if n.joiners != nil {
+		start("state service", n.joiners.Run)
+		start("sentries", n.network.admitSentries)
+	}
+	if len(n.network.named.wards) > 0 {
+		start("places for this sentry", n.network.seekPlaces)
+	}
 	start("consensus", n.engine.Run)
 	start("state machine", n.app.watchFaults)
 	start("database", n.watchStore)

@@ -46,6 +46,7 @@ type loopback struct {
 	members map[int]*member
 	peers   []string
 	keys    map[int][]crypto.PrivateKey // consensus keys beside those of genesis
+	adjust  func(index int, c *Config)  // nil: as it is
 }
 
 func newLoopback(t testing.TB) *loopback { return newLoopbackOf(t, testGenesis(t)) }
@@ -129,7 +130,11 @@ func (l *loopback) start(indices ...int) {
 	}
 	for _, i := range indices {
 		m := l.members[i]
-		n, err := New(Config{HTTP: "127.0.0.1:0", Peers: l.peers[:min(4, len(l.peers))], Version: "test"}, opened[i])
+		config := Config{HTTP: "127.0.0.1:0", Peers: l.peers[:min(4, len(l.peers))], Version: "test"}
+		if l.adjust != nil {
+			l.adjust(i, &config)
+		}
+		n, err := New(config, opened[i])
 		if err != nil {
 			l.Fatal(err)
 		}

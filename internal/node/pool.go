@@ -22,6 +22,7 @@ type pool struct {
 	executor *execution.Executor
 	state    state.Reader // of the latest committed block
 	gossip   func(message []byte)
+	relay    func(from crypto.PublicKey, message []byte) // a sentry's way on; to nobody else's
 	block    func(peer crypto.PublicKey, reason string)
 	log      *slog.Logger
 	turn     chan struct{} // held while verifying: admission never takes more than one processor from consensus
@@ -165,8 +166,12 @@ func (p *pool) receive(peer crypto.PublicKey, message []byte) {
 		}
 		txs = append(txs, tx)
 	}
-	if _, _, forged := p.add(txs); forged > 0 {
+	_, fresh, forged := p.add(txs)
+	if forged > 0 {
 		p.block(peer, fmt.Sprintf("gossip with %d forged transactions of %d", forged, len(txs)))
+	}
+	for _, message := range gossipMessages(fresh) {
+		p.relay(peer, message)
 	}
 }
 

@@ -70,8 +70,8 @@ func newGate(metrics *Metrics, maxUnproven int) *gate {
 	}
 }
 
-// sourceOf returns the address, or the /64 of an IPv6 address.
-func sourceOf(addr net.Addr) netip.Prefix {
+// SourceOf returns the address, or the /64 of an IPv6 address.
+func SourceOf(addr net.Addr) netip.Prefix {
 	udp, ok := addr.(*net.UDPAddr)
 	if !ok {
 		return netip.Prefix{}
@@ -95,7 +95,7 @@ func (g *gate) mustProve(net.Addr) bool {
 func (g *gate) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	from := sourceOf(info.RemoteAddr)
+	from := SourceOf(info.RemoteAddr)
 	_, friend := g.friends[from]
 	friend = friend && info.AddrVerified
 	room := maxUnderway
@@ -155,7 +155,7 @@ func (g *gate) befriend(addr net.Addr) {
 	if len(g.friends) >= maxFriends {
 		clear(g.friends) // those who are still there come back into it
 	}
-	g.friends[sourceOf(addr)] = struct{}{}
+	g.friends[SourceOf(addr)] = struct{}{}
 }
 
 // leave ends the attempt, and reports whether it was under way until now.

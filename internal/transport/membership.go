@@ -126,7 +126,7 @@ func (m *Mesh) classify(p *peer, to class) {
 func (m *Mesh) observersAt(from netip.Prefix) int {
 	n := 0
 	for _, p := range m.peers {
-		if l := p.current(); p.class == observing && l != nil && sourceOf(l.conn.RemoteAddr()) == from {
+		if l := p.current(); p.class == observing && l != nil && SourceOf(l.conn.RemoteAddr()) == from {
 			n++
 		}
 	}

@@ -185,7 +185,7 @@ func (m *Mesh) refuses(c *Conn, p *peer) *CloseError {
 	case newcomer && m.observers >= m.cfg.MaxObservers:
 		m.metrics.add(ObserverPlaces)
 		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers as it takes"}
-	case newcomer && m.observersAt(sourceOf(c.RemoteAddr())) >= m.cfg.MaxObserversOfSource:
+	case newcomer && m.observersAt(SourceOf(c.RemoteAddr())) >= m.cfg.MaxObserversOfSource:
 		m.metrics.add(ObserverSource)
 		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers from this address as it takes"}
 	case p != nil && !c.Dialed() && !p.calls.Allow():
@@ -333,6 +333,13 @@ func (m *Mesh) Block(id crypto.PublicKey, duration time.Duration, reason string)
 	if l := p.current(); l != nil {
 		l.conn.Close(CloseBlocked, reason)
 	}
+}
+
+// Blocked reports whether a node is blocked.
+func (m *Mesh) Blocked(id crypto.PublicKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.isBlocked(id)
 }
 
 // PeerStats are a peer's figures since the mesh was made, all lives of its

@@ -1,0 +1,404 @@
+package replica_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/replica"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+func delegation(by int, e consensus.Epoch, node int) consensus.Delegation {
+	return consensus.SignDelegation(consensusKey(by), chainID, e, consensus.Signer(by), nodeKey(node))
+}
+
+// meet has nodes connected.
+func (n *node) meet(nodes ...int) {
+	var up []crypto.PublicKey
+	for _, i := range nodes {
+		up = append(up, nodeKey(i))
+	}
+	slices.SortFunc(up, crypto.PublicKey.Compare)
+	n.r.Step(n.w.now, replica.Peers{Connected: up})
+}
+
+// placed returns whom the last Places named.
+func placed(effects []replica.Effect) (nodes []int) {
+	for _, p := range only[replica.Places](effects) {
+		nodes = nil
+		for _, k := range p.Nodes {
+			nodes = append(nodes, whose(k))
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+func TestDelegationsAreTakenOrRefusedByName(t *testing.T) {
+	w, n := lonely(t, 7)
+	e := n.r.Status().Epoch
+	spoil := func(change func(*consensus.Delegation)) consensus.Delegation {
+		d := delegation(1, e, stranger)
+		change(&d)
+		return d
+	}
+	for _, c := range []struct {
+		name, want string // empty: dropped without blame
+		from       int
+		d          consensus.Delegation
+	}{
+		{"of another chain", "bad signature", 80, consensus.SignDelegation(consensusKey(1), "other", e, 1, nodeKey(80))},
+		{"by another's key", "bad signature", 81, consensus.SignDelegation(consensusKey(2), chainID, e, 1, nodeKey(81))},
+		{"by a key that is in no committee", "bad signature", 82, consensus.SignDelegation(consensusKey(9), chainID, e, 1, nodeKey(82))},
+		{"with a spoiled signature", "bad signature", stranger, spoil(func(d *consensus.Delegation) { d.Signature[5]++ })},
+		{"moved to the next epoch", "bad signature", stranger, spoil(func(d *consensus.Delegation) { d.Epoch++ })},
+		{"moved to another signer", "bad signature", stranger, spoil(func(d *consensus.Delegation) { d.Signer++ })},
+		{"of a signer that there is not", "committee of 4", stranger, spoil(func(d *consensus.Delegation) { d.Signer = 4 })},
+		{"replayed by another node", "another node's connections", 83, delegation(1, e, stranger)},
+		{"made out to this node by who has not asked", "", 1, delegation(1, e, 0)},
+		{"expired", "", stranger, delegation(1, e-1, stranger)},
+		{"of an epoch without a committee", "", stranger, delegation(1, e+2, stranger)},
+	} {
+		way, effects, blame := n.tell(c.from, c.d)
+		if way != replica.Drop || len(only[replica.Places](effects)) > 0 || (blame == "") != (c.want == "") || !strings.Contains(blame, c.want) {
+			t.Errorf("a delegation %s: way %d, blamed for %q, want %q; %v", c.name, way, blame, c.want, effects)
+		}
+	}
+	if way, effects, blame := n.tell(stranger, delegation(1, e, stranger)); way != replica.Pass || blame != "" || !slices.Equal(placed(effects), []int{stranger}) {
+		t.Errorf("a delegation: way %d, %q, %v", way, blame, effects)
+	}
+	if way, effects, blame := n.tell(stranger, delegation(1, e, stranger)); way != replica.Drop || blame != "" || len(effects) > 0 {
+		t.Errorf("it again: way %d, %q, %v", way, blame, effects)
+	}
+	if way, effects, _ := n.tell(84, delegation(3, e+1, 84)); way != replica.Pass || !slices.Equal(placed(effects), []int{stranger, 84}) {
+		t.Errorf("one of the next epoch: way %d, %v", way, effects)
+	}
+	// With its epoch a delegation lapses, and the place with it.
+	var last []int
+	n.effects = func(eff replica.Effect) {
+		if p := placed([]replica.Effect{eff}); len(p) > 0 {
+			last = p
+		}
+	}
+	for _, other := range w.nodes[1:] {
+		other.start()
+	}
+	w.run(10_000*ms, func() bool { return n.r.Status().Epoch == e+1 })
+	if !slices.Equal(last, []int{84}) {
+		t.Errorf("in the next epoch %v have places, want the one that is delegated to in it", last)
+	}
+	if way, _, _ := n.tell(stranger, vote(1, nullify(round(e+1, n.r.Status().View)))); way != replica.Drop {
+		t.Errorf("a vote over a sentry whose delegation lapsed: %d", way)
+	}
+}
+
+func TestASignerHasFourSentriesAtATime(t *testing.T) {
+	_, n := lonely(t, 7)
+	s := n.r.Status()
+	carries := func() (nodes []int) {
+		for i := range 10 {
+			if way, _, _ := n.tell(100+i, vote(1, nullify(round(s.Epoch, s.View)))); way == replica.Pass {
+				nodes = append(nodes, 100+i)
+			}
+		}
+		return nodes
+	}
+	n.meet(100, 101, 102, 103, 104, 105)
+	for i := range 6 {
+		n.tell(100+i, delegation(1, s.Epoch, 100+i))
+	}
+	if got := carries(); !slices.Equal(got, []int{100, 101, 102, 103}) {
+		t.Errorf("%v carry the signer's votes, want the first four", got)
+	}
+	// Who is gone makes room: a validator may change its sentries.
+	n.meet(100, 102, 103, 104, 105)
+	n.tell(105, delegation(1, s.Epoch, 105))
+	if got := carries(); !slices.Equal(got, []int{100, 102, 103, 105}) {
+		t.Errorf("%v carry the signer's votes once one is gone", got)
+	}
+}
+
+func TestASentryCarriesItsSignersVotesAndTheBlameForThem(t *testing.T) {
+	_, n := lonely(t, 7)
+	s := n.r.Status()
+	n.tell(stranger, delegation(1, s.Epoch, stranger))
+	if way, _, blame := n.tell(stranger, vote(1, nullify(round(s.Epoch, s.View)))); way != replica.Pass || blame != "" {
+		t.Errorf("the signer's vote: %d, %q", way, blame)
+	}
+	if way, _, _ := n.tell(stranger, vote(2, nullify(round(s.Epoch, s.View)))); way != replica.Drop {
+		t.Errorf("another signer's vote: %d", way)
+	}
+	forged := vote(1, nullify(round(s.Epoch, s.View+1))).(consensus.Nullify)
+	forged.Signature[7]++
+	_, effects, blame := n.tell(stranger, forged)
+	if !strings.Contains(blame, "bad signature of signer 1") || len(only[replica.Blame](effects)) != 1 {
+		t.Errorf("a forged vote over a sentry: %v", effects)
+	}
+	// The signer itself is not blocked: with its vote there is a quorum.
+	n.tell(1, vote(1, nullify(round(s.Epoch, s.View+1))))
+	n.tell(2, vote(2, nullify(round(s.Epoch, s.View+1))))
+	n.tell(3, vote(3, nullify(round(s.Epoch, s.View+1))))
+	if now := n.r.Status().View; now != s.View+2 {
+		t.Errorf("view %d after view %d", now, s.View)
+	}
+}
+
+// guarded is four validators, of which the first is connected with its sentries, 4
+// and 5, alone.
+func guarded(t *testing.T) *world {
+	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
+	w.apart = func(a, b int) bool { return min(a, b) == 0 && max(a, b) < 4 }
+	w.nodes[4].keys, w.nodes[5].keys = nil, nil
+	w.cfg = func(cfg replica.Config) replica.Config {
+		switch cfg.NodeKey {
+		case nodeKey(0):
+			cfg.Sentries = []crypto.PublicKey{nodeKey(4), nodeKey(5)}
+		case nodeKey(4), nodeKey(5):
+			cfg.Wards = []crypto.PublicKey{nodeKey(0)}
+		}
+		return cfg
+	}
+	return w
+}
+
+// ledBy counts the blocks from a height on that a validator made.
+func (w *world) ledBy(who int, from uint64) (made int) {
+	for _, b := range w.nodes[1].disk.chain[from:] {
+		tb, err := readToy(b.block.Payload)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if leader := w.committee(tb.Round.Epoch).Leader(tb.Round.View); leader == consensus.Signer(who) {
+			made++
+		}
+	}
+	return made
+}
+
+// TestAValidatorBehindSentriesTakesItsFullPart: its blocks become final in its turn,
+// in every epoch, with no view given up, and nobody is blamed; one sentry is enough.
+func TestAValidatorBehindSentriesTakesItsFullPart(t *testing.T) {
+	w := guarded(t)
+	w.blocks = 20
+	given := 0
+	for _, n := range w.nodes {
+		n.effects = func(e replica.Effect) {
+			if b, ok := e.(replica.Broadcast); ok {
+				if _, gaveUp := b.Message.(consensus.Nullify); gaveUp {
+					given++
+				}
+			}
+		}
+	}
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(8)) // delegations are on the way in the first views
+	given = 0
+	from := w.nodes[1].height()
+	w.run(60_000*ms, w.everybodyAt(from+60))
+	if led := w.ledBy(0, from); led < 13 || given > 0 {
+		t.Errorf("%d blocks of 60 are of the validator behind sentries, %d views were given up", led, given)
+	}
+	w.nodes[4].stop()
+	from = w.nodes[1].height()
+	up := func(height uint64) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.r != nil && n.height() < height })
+		}
+	}
+	w.run(60_000*ms, up(from+40))
+	if led := w.ledBy(0, from); led < 8 || given > 2 {
+		t.Errorf("with one sentry %d blocks of 40 are of its validator, %d views were given up", led, given)
+	}
+	// Two of the others' votes and the hidden validator's are a quorum.
+	w.nodes[3].stop()
+	w.run(60_000*ms, up(w.nodes[1].height()+20))
+	w.nodes[3].start()
+	w.nodes[4].start()
+	w.run(60_000*ms, w.everybodyAt(w.nodes[1].height()+20))
+	w.nobodyBlamed()
+}
+
+// TestAForgerHasNoSentryBlamed: a member sends forged votes to the sentries of
+// another, which pass none of them on.
+func TestAForgerHasNoSentryBlamed(t *testing.T) {
+	w := guarded(t)
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(7))
+	s, n := w.nodes[4].r.Status(), w.nodes[4]
+	forged := vote(3, nullify(round(s.Epoch, s.View))).(consensus.Nullify)
+	forged.Signature[7]++
+	_, effects, blame := n.tell(3, forged)
+	if !strings.Contains(blame, "bad signature of signer 3") || len(only[replica.Relay](effects)) > 0 {
+		t.Errorf("blamed for %q: %v", blame, effects)
+	}
+	_, effects, blame = n.tell(3, vote(3, nullify(round(s.Epoch, s.View))))
+	if relays := only[replica.Relay](effects); blame != "" || len(relays) != 1 || fmt.Sprint(relays[0].To) != fmt.Sprint([]crypto.PublicKey{nodeKey(0)}) {
+		t.Errorf("the member's true vote: %q, %v", blame, effects)
+	}
+	own := vote(0, nullify(round(s.Epoch, s.View))).(consensus.Nullify)
+	own.Signature[7]++
+	if _, effects, blame = n.tell(0, own); blame == "" || len(only[replica.Relay](effects)) > 0 {
+		t.Errorf("the ward's forged vote: %q, %v", blame, effects)
+	}
+}
+
+// TestASentryDoesNotAmplify: whatever a member repeats, or votes for far ahead, and
+// whatever strangers say, little of it goes on.
+func TestASentryDoesNotAmplify(t *testing.T) {
+	w := guarded(t)
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(7))
+	s, n := w.nodes[4].r.Status(), w.nodes[4]
+	relayed := func(from int, m consensus.Message) int {
+		_, effects, _ := n.tell(from, m)
+		return len(only[replica.Relay](effects))
+	}
+	for _, by := range []int{0, 3} {
+		at := round(s.Epoch, s.View+3)
+		if got := relayed(by, vote(by, nullify(at))); got != 1 {
+			t.Fatalf("a vote of %d is passed on %d times", by, got)
+		}
+		for range 20 {
+			if relayed(by, vote(by, nullify(at))) > 0 {
+				t.Errorf("a vote of %d is passed on again at once", by)
+			}
+		}
+		w.now += 60 * ms // more than half of Retry
+		if got := relayed(by, vote(by, nullify(at))); got != 1 {
+			t.Errorf("a repetition of %d's vote is passed on %d times", by, got)
+		}
+		passed := 0
+		for far := range consensus.View(400) {
+			passed += relayed(by, vote(by, nullify(round(s.Epoch, s.View+far))))
+		}
+		if passed > 128 {
+			t.Errorf("%d votes of %d for views ahead are passed on", passed, by)
+		}
+	}
+	for name, m := range map[string]consensus.Message{
+		"a member's vote":     vote(3, nullify(round(s.Epoch, s.View+4))),
+		"the ward's vote":     vote(0, nullify(round(s.Epoch, s.View+4))),
+		"the ward's mandate":  delegation(0, s.Epoch+1, 4),
+		"another's mandate":   delegation(1, s.Epoch, 4),
+		"a member's proposal": offer(int(w.committee(s.Epoch).Leader(s.View+1)), round(s.Epoch, s.View+1), s.View, toy{Height: 9}.block()),
+	} {
+		if relayed(stranger, m) > 0 {
+			t.Errorf("%s from a stranger is passed on", name)
+		}
+	}
+	// The other sentry's copy of the ward's vote goes its own way.
+	n.tell(5, delegation(0, s.Epoch, 5))
+	if relayed(5, vote(0, nullify(round(s.Epoch, s.View+5)))) > 0 {
+		t.Error("the ward's vote over another sentry is passed on")
+	}
+}
+
+// TestAValidatorVerifiesWhatItsSentriesCarry: a sentry of its own forges.
+func TestAValidatorVerifiesWhatItsSentriesCarry(t *testing.T) {
+	w := guarded(t)
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(7))
+	s, n := w.nodes[0].r.Status(), w.nodes[0]
+	forged := vote(3, nullify(round(s.Epoch, s.View))).(consensus.Nullify)
+	forged.Signature[7]++
+	early := vote(3, nullify(round(s.Epoch+1, 1))).(consensus.Nullify)
+	early.Signature[7]++
+	for _, v := range []consensus.Vote{forged, early} {
+		if _, _, blame := n.tell(4, v); !strings.Contains(blame, "bad signature of signer 3") {
+			t.Errorf("a forged vote over an own sentry: %q", blame)
+		}
+	}
+	if way, effects, blame := n.tell(4, vote(0, nullify(round(s.Epoch, s.View+1)))); way != replica.Drop || blame != "" || len(effects) > 0 {
+		t.Errorf("its own vote back: %d, %v, %q", way, effects, blame)
+	}
+	outside := vote(3, nullify(round(s.Epoch, s.View))).(consensus.Nullify)
+	outside.Signer = 9
+	if way, _, blame := n.tell(4, outside); way != replica.Drop || blame != "" {
+		t.Errorf("a vote of nobody: %d, %q", way, blame)
+	}
+}
+
+// TestTwoHiddenValidatorsHearOfEachOther: their sentries know of each other.
+func TestTwoHiddenValidatorsHearOfEachOther(t *testing.T) {
+	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
+	guard := map[int]int{0: 4, 1: 5}
+	w.apart = func(a, b int) bool {
+		for v, sentry := range guard {
+			if a == v && b != sentry || b == v && a != sentry {
+				return true
+			}
+		}
+		return false
+	}
+	w.nodes[4].keys, w.nodes[5].keys = nil, nil
+	w.cfg = func(cfg replica.Config) replica.Config {
+		for v, sentry := range guard {
+			if cfg.NodeKey == nodeKey(v) {
+				cfg.Sentries = []crypto.PublicKey{nodeKey(sentry)}
+			}
+			if cfg.NodeKey == nodeKey(sentry) {
+				cfg.Wards = []crypto.PublicKey{nodeKey(v)}
+			}
+		}
+		return cfg
+	}
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(8))
+	w.nodes[3].stop() // every vote counts
+	w.run(60_000*ms, func() bool { return w.nodes[0].height() >= 40 && w.nodes[1].height() >= 40 })
+	if led := w.ledBy(0, 20); led < 2 {
+		t.Errorf("%d blocks after the 20th are of a hidden validator", led)
+	}
+	w.nobodyBlamed()
+}
+
+// TestASentryAsksForWhatItsWardLacks: the certificate of a view that the sentry
+// itself has no use for.
+func TestASentryAsksForWhatItsWardLacks(t *testing.T) {
+	w := guarded(t)
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(7))
+	s, n := w.nodes[4].r.Status(), w.nodes[4]
+	m := consensus.CertificateRequest{Kind: consensus.KindNullify, Round: round(s.Epoch, s.View+1)}
+	asked := 0
+	for range 40 {
+		_, effects, _ := n.tell(0, m)
+		for _, e := range only[replica.Send](effects) {
+			if e.To == nodeKey(0) || e.Message != consensus.Message(m) {
+				t.Errorf("sends %v", e)
+			}
+			asked++
+		}
+	}
+	if asked == 0 || asked > 16 {
+		t.Errorf("asked %d times for 40 requests, want 1 to 16", asked)
+	}
+	_, effects, _ := n.tell(3, m)
+	if sends := only[replica.Send](effects); len(sends) > 0 {
+		t.Errorf("asks for a member that is no ward: %v", sends)
+	}
+}
+
+func TestSentryConfigsAreChecked(t *testing.T) {
+	w := newWorld(t, 1, everyEpoch(0, 1, 2, 3))
+	for want, change := range map[string]func(*replica.Config){
+		"5 Sentries, limit 4": func(c *replica.Config) {
+			c.Sentries = []crypto.PublicKey{nodeKey(1), nodeKey(2), nodeKey(3), nodeKey(4), nodeKey(5)}
+		},
+		"Sentries: ":            func(c *replica.Config) { c.Sentries = []crypto.PublicKey{c.NodeKey} },
+		"Wards: ":               func(c *replica.Config) { c.Keys, c.Wards = nil, []crypto.PublicKey{nodeKey(1), nodeKey(1)} },
+		"has no consensus keys": func(c *replica.Config) { c.Wards = []crypto.PublicKey{nodeKey(1)} },
+		"keys and no sentries": func(c *replica.Config) {
+			c.Keys, c.Wards, c.Sentries = nil, []crypto.PublicKey{nodeKey(1)}, []crypto.PublicKey{nodeKey(2)}
+		},
+	} {
+		cfg := w.nodes[0].config()
+		change(&cfg)
+		if _, err := replica.Restore(cfg, w.nodes[0].floor(), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
