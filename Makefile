@@ -103,6 +103,8 @@ fuzz: need ## every fuzz target for FUZZTIME (30s)
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
 	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 60m ./cmd/hypermesh
+	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
+	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .
 
 .PHONY: clean
 clean: ## remove what was built

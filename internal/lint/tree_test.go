@@ -82,16 +82,31 @@ func load(root string) (*tree, error) {
 	return t, t.check()
 }
 
-func (t *tree) parse() error {
-	git := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.go")
+// listed returns the files of the checkout that a pattern of git's names.
+func (t *tree) listed(pattern string) ([]string, error) {
+	git := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", pattern)
 	git.Dir = t.root
 	out, err := git.Output()
 	if err != nil {
-		return fmt.Errorf("git ls-files: %w", err)
+		return nil, fmt.Errorf("git ls-files: %w", err)
 	}
-	for name := range strings.Lines(string(out)) {
-		name = strings.TrimSpace(name)
-		if slices.Contains(strings.Split(name, "/"), "testdata") {
+	return strings.Fields(string(out)), nil
+}
+
+// parse reads the module's files. A module within it is not of it: nothing here
+// can import that.
+func (t *tree) parse() error {
+	names, err := t.listed("*.go")
+	if err != nil {
+		return err
+	}
+	modules, err := t.listed("*/go.mod")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		elsewhere := func(mod string) bool { return strings.HasPrefix(name, path.Dir(mod)+"/") }
+		if slices.Contains(strings.Split(name, "/"), "testdata") || slices.ContainsFunc(modules, elsewhere) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(t.root, filepath.FromSlash(name)))
