@@ -54,7 +54,7 @@ type writes struct {
 // order of positions.
 type freshRecords struct {
 	nodes  [][]freshNode // by depth
-	leaves []*slot
+	leaves []*leafSlot
 }
 
 type freshNode struct {
@@ -64,23 +64,27 @@ type freshNode struct {
 
 // collect files what is new from a new node down. A node that is new is in
 // memory, and so are new leaves.
-func (w *writes) collect(at *slot, depth int, path *crypto.Digest) {
+func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 	of := w.of(at.version)
 	for len(of.nodes) <= depth {
 		of.nodes = append(of.nodes, nil)
 	}
 	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
-	for rest, k := at.node.used, 0; rest != 0; rest, k = rest&(rest-1), k+1 {
-		child := &at.node.slots[k]
-		switch {
-		case child.version < w.fresh:
-		case child.leaf != nil:
-			of := w.of(child.version)
-			of.leaves = append(of.leaves, child)
-		default:
+	leaf, kid := 0, 0
+	for rest := at.node.used; rest != 0; rest &= rest - 1 {
+		if at.node.leaves&rest&-rest != 0 {
+			if child := &at.node.leafs[leaf]; child.version >= w.fresh {
+				of := w.of(child.version)
+				of.leaves = append(of.leaves, child)
+			}
+			leaf++
+			continue
+		}
+		if child := &at.node.kids[kid]; child.version >= w.fresh {
 			next := childPath(path, depth, bits.TrailingZeros16(rest))
 			w.collect(child, depth+1, &next)
 		}
+		kid++
 	}
 }
 
@@ -103,16 +107,16 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 			}
 		}
 	}
-	entries := l.entries
+	at := 0
 	for _, leaf := range of.leaves {
-		for len(entries) > 0 && *entries[0].position != *leaf.leaf {
-			entries = entries[1:]
+		for at < len(l.positions) && l.positions[at] != leaf.position {
+			at++
 		}
-		if len(entries) == 0 {
-			panic("state: a leaf that is not on disk is not in memory: " + leaf.leaf.String())
+		if at == len(l.positions) {
+			panic("state: a leaf that is not on disk is not in memory: " + leaf.position.String())
 		}
-		c := &l.changes[entries[0].change]
-		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, leaf.leaf)
+		c := &l.changes[l.written[at]]
+		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, &leaf.position)
 		w.record = appendLeaf(w.record[:0], c.Key, c.Value)
 		if !w.yield(w.key, w.record) {
 			return false
@@ -135,14 +139,22 @@ func (b Batch) Stale() iter.Seq[[]byte] {
 		var key []byte
 		fresh := b.t.fresh()
 		for _, l := range b.t.layers {
-			for i := range l.stale {
-				s := &l.stale[i]
-				if s.version >= fresh {
-					continue // it never was on disk
+			for i := range l.staleNodes {
+				s := &l.staleNodes[i]
+				if version := s.version(); version < fresh { // else it never was on disk
+					position := s.position()
+					key = appendNodeKey(key[:0], version, s.depth(), &position)
+					if !yield(key) {
+						return
+					}
 				}
-				key = appendNodeKey(key[:0], s.version, s.depth, s.position)
-				if !yield(key) {
-					return
+			}
+			for i := range l.staleLeaves {
+				if s := &l.staleLeaves[i]; s.version < fresh {
+					key = appendNodeKey(key[:0], s.version, s.depth, &s.position)
+					if !yield(key) {
+						return
+					}
 				}
 			}
 		}

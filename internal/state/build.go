@@ -36,7 +36,7 @@ func LeafKeys(version uint64) (lower, upper []byte) {
 type Builder struct {
 	version uint64
 	write   func(key, record []byte) error
-	open    []*openNode // the nodes on the way to last, by depth
+	open    []*node // the nodes on the way to last, by depth
 
 	some   bool
 	last   crypto.Digest // position of the last leaf, which is not in its node yet
@@ -44,17 +44,11 @@ type Builder struct {
 	common int           // nibbles that it shares with the leaf before it
 }
 
-// openNode is a node whose later slots are still to come.
-type openNode struct {
-	node
-	positions [fanout]crypto.Digest // of its leaves
-}
-
 // NewBuilder returns a builder that hands each node's key and record to write,
 // which may keep them. The records of the leaves are not its business: see
 // LeafRecord.
 func NewBuilder(version uint64, write func(key, record []byte) error) *Builder {
-	return &Builder{version: version, write: write, open: []*openNode{{}}}
+	return &Builder{version: version, write: write, open: []*node{{}}}
 }
 
 // AddRecord adds the leaf of a record that LeafRecord made.
@@ -90,19 +84,12 @@ func (b *Builder) add(position, hash crypto.Digest) error {
 // place puts the last leaf into the node at a depth of its way.
 func (b *Builder) place(depth int) {
 	for len(b.open) <= depth {
-		b.open = append(b.open, &openNode{})
+		b.open = append(b.open, &node{})
 	}
 	n, i := b.open[depth], nibble(&b.last, depth)
-	n.positions[i] = b.last
-	n.add(i, slot{hash: b.hash, version: b.version, leaf: &n.positions[i]})
-}
-
-func (n *openNode) add(i int, s slot) {
 	n.used |= 1 << i
-	if s.leaf != nil {
-		n.leaves |= 1 << i
-	}
-	n.slots = append(n.slots, s)
+	n.leaves |= 1 << i
+	n.leafs = append(n.leafs, leafSlot{hash: b.hash, position: b.last, version: b.version})
 }
 
 // close writes the nodes below a depth and puts them into their parents.
@@ -112,15 +99,17 @@ func (b *Builder) close(depth int) error {
 		if err != nil {
 			return err
 		}
-		b.open[d-1].add(nibble(&b.last, d-1), slot{hash: hash, version: b.version})
+		above := b.open[d-1]
+		above.used |= 1 << nibble(&b.last, d-1)
+		above.kids = append(above.kids, kidSlot{hash: hash, version: b.version})
 		b.open = b.open[:d]
 	}
 	return nil
 }
 
 func (b *Builder) finish(depth int) (crypto.Digest, error) {
-	n := &b.open[depth].node
-	if len(n.slots) != bits.OnesCount16(n.used) {
+	n := b.open[depth]
+	if len(n.leafs)+len(n.kids) != bits.OnesCount16(n.used) {
 		panic("state: a slot was filled twice")
 	}
 	hash := n.seal()

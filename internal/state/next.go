@@ -20,9 +20,31 @@ type update struct {
 	change   int           // index in the version's changes
 }
 
-// staleNode is a record that a version superseded.
+// staleNode names the record of a node that a version superseded, of a depth up
+// to 15: such there are many of, so that it takes few bytes and no pointer.
 type staleNode struct {
-	position *crypto.Digest
+	made uint64
+	path uint64 // 15 nibbles from the top, then the depth
+}
+
+const staleDepth = 15
+
+func newStaleNode(version uint64, depth int, position *crypto.Digest) staleNode {
+	path := binary.BigEndian.Uint64(position[:])
+	return staleNode{version, path&^(1<<(64-4*depth)-1) | uint64(depth)}
+}
+
+func (s *staleNode) version() uint64 { return s.made }
+func (s *staleNode) depth() int      { return int(s.path & 15) }
+
+func (s *staleNode) position() (path crypto.Digest) {
+	binary.BigEndian.PutUint64(path[:], s.path&^15)
+	return path
+}
+
+// staleLeaf names the record of a leaf, or of a node of any depth.
+type staleLeaf struct {
+	position crypto.Digest
 	version  uint64
 	depth    int
 }
@@ -54,40 +76,41 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 	groups := updatesOf(changes, parallelism)
 	var workers [fanout]worker
 	var results [fanout]slot
-	var changed [fanout]bool
 	var faults [fanout]error
 	crypto.ForkJoin(fanout, parallelism, func(i int) {
-		group := groups[i]
-		if len(group) == 0 {
+		if len(groups[i]) == 0 {
 			return
 		}
-		sortUpdates(group)
+		sortUpdates(groups[i])
 		w := &workers[i]
 		w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
-		w.entries = make([]update, 0, len(group))
-		w.stale = make([]staleNode, 0, 3*len(group))
-		var at slot
-		if child := top.at(i); child != nil {
-			at = *child
+		results[i], faults[i] = w.below(top, i, 0, groups[i])
+		if faults[i] == nil {
+			w.hash(&results[i])
 		}
-		results[i], changed[i], faults[i] = w.apply(at, 1, group)
 	})
 	if err := errors.Join(faults[:]...); err != nil {
 		return nil, fmt.Errorf("state: building version %d: %w", version, err)
 	}
 	l, all := collect(workers[:], changes)
 	if t.started() {
-		l.stale = append(l.stale, staleNode{position: &crypto.Digest{}, version: t.top.version})
-		all.grown--
+		all.supersede(&t.top, 0, &crypto.Digest{})
+		l.staleNodes = append(l.staleNodes, all.staleNodes...)
 	}
-	all.kept = t.kept()
-	next := all.replace(top, &results, &changed)
-	all.count(1)
+	all.version, all.kept = version, t.kept()
+	var made []change
+	for i := range results {
+		if results[i].kind != isSame {
+			made = append(made, change{i, results[i]})
+		}
+	}
+	next := all.replace(top, made)
 	l.mark = Mark{Version: version, Root: next.seal()}
+	all.count(next)
 	return &Tree{
 		reader:    t.reader,
 		mark:      l.mark,
-		top:       slot{hash: l.mark.Root, version: version, node: next},
+		top:       kidSlot{hash: l.mark.Root, version: version, node: next},
 		memory:    t.memory.after(version, all.written, all.grown),
 		durable:   t.durable,
 		isDurable: t.isDurable,
@@ -98,22 +121,28 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 // collect puts together what the workers did, but for the root node, and adds
 // up what they counted.
 func collect(workers []worker, changes []Change) (*layer, worker) {
-	entries, stale := 0, 0
+	entries, nodes, leaves := 0, 1, 0
 	for i := range workers {
-		entries += len(workers[i].entries)
-		stale += len(workers[i].stale)
+		entries += len(workers[i].positions)
+		nodes += len(workers[i].staleNodes)
+		leaves += len(workers[i].staleLeaves)
 	}
 	l := &layer{
-		changes: changes,
-		entries: make([]update, 0, entries),
-		stale:   make([]staleNode, 0, stale+1),
+		changes:     changes,
+		positions:   make([]crypto.Digest, 0, entries),
+		written:     make([]int32, 0, entries),
+		staleNodes:  make([]staleNode, 0, nodes),
+		staleLeaves: make([]staleLeaf, 0, leaves),
 	}
 	var all worker
 	for i := range workers {
-		l.entries = append(l.entries, workers[i].entries...)
-		l.stale = append(l.stale, workers[i].stale...)
-		all.written += workers[i].written
-		all.grown += workers[i].grown
+		w := &workers[i]
+		l.positions = append(l.positions, w.positions...)
+		l.written = append(l.written, w.changes...)
+		l.staleNodes = append(l.staleNodes, w.staleNodes...)
+		l.staleLeaves = append(l.staleLeaves, w.staleLeaves...)
+		all.written += w.written
+		all.grown += w.grown
 	}
 	return l, all
 }
@@ -162,58 +191,93 @@ func sortUpdates(group []update) {
 	})
 }
 
+// slot is what became of a child.
+type slot struct {
+	kind kind
+	leaf leafSlot
+	kid  kidSlot
+}
+
+type kind uint8
+
+const (
+	isSame kind = iota // what it was
+	isEmpty
+	isLeaf
+	isKid
+)
+
+// change is what became of a node's child.
+type change struct {
+	at int
+	slot
+}
+
 // worker builds the part of a version under one first nibble.
 type worker struct {
 	loader  loader
 	version uint64
 	kept    uint64 // nodes of earlier versions need not stay in memory
 
-	entries []update
-	stale   []staleNode
-	written int // nodes made
-	grown   int // by how many there are more in memory
+	positions   []crypto.Digest
+	changes     []int32
+	staleNodes  []staleNode
+	staleLeaves []staleLeaf
+	made        [][]*node // by depth, in ascending order of paths
+	stack       []change
+	written     int // bytes of nodes made
+	grown       int // by how many bytes there are more in memory
 }
 
-func (w *worker) count(made int) {
-	w.written += made
-	w.grown += made
+func (w *worker) count(made *node) {
+	w.written += made.size()
+	w.grown += made.size()
 }
 
-// apply returns what a slot at some depth becomes under updates, sorted by
-// position and all under the slot, and whether that is a change.
-func (w *worker) apply(at slot, depth int, ups []update) (slot, bool, error) {
-	if at.empty() || at.leaf != nil {
-		made, changed := w.fill(at, depth, ups)
-		return made, changed, nil
+// supersede notes that a version makes a node's record stale.
+func (w *worker) supersede(at *kidSlot, depth int, position *crypto.Digest) {
+	if at.node != nil {
+		w.grown -= at.node.size()
 	}
-	old, err := w.loader.load(&at, depth, ups[0].position)
+	if depth <= staleDepth {
+		w.staleNodes = append(w.staleNodes, newStaleNode(at.version, depth, position))
+		return
+	}
+	w.staleLeaves = append(w.staleLeaves, staleLeaf{*position, at.version, depth})
+}
+
+// below returns what the i-th child of a node at some depth becomes under
+// updates, sorted by position and all under the child.
+func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
+	at := above.kid(i)
+	if at == nil {
+		return w.fill(above.leaf(i), depth+1, ups), nil
+	}
+	depth++
+	old, err := w.loader.load(at, depth, ups[0].position)
 	if err != nil {
-		return slot{}, false, err
+		return slot{}, err
 	}
-	var results [fanout]slot
-	var changed [fanout]bool
-	touched := false
+	base := len(w.stack)
 	for rest := ups; len(rest) > 0; {
 		var group []update
 		i := nibble(rest[0].position, depth)
 		group, rest = splitNibble(rest, depth)
-		var child slot
-		if c := old.at(i); c != nil {
-			child = *c
+		made, err := w.below(old, i, depth, group)
+		if err != nil {
+			return slot{}, err
 		}
-		if results[i], changed[i], err = w.apply(child, depth+1, group); err != nil {
-			return slot{}, false, err
+		if made.kind != isSame {
+			w.stack = append(w.stack, change{i, made})
 		}
-		touched = touched || changed[i]
 	}
-	if !touched {
-		return at, false, nil
+	made := w.stack[base:]
+	w.stack = w.stack[:base]
+	if len(made) == 0 {
+		return slot{}, nil
 	}
-	w.stale = append(w.stale, staleNode{position: ups[0].position, version: at.version, depth: depth})
-	if at.node != nil {
-		w.grown--
-	}
-	return w.finish(w.replace(old, &results, &changed)), true, nil
+	w.supersede(at, depth, ups[0].position)
+	return w.finish(w.replace(old, made), depth), nil
 }
 
 // splitNibble cuts off the updates that share the first one's nibble at depth.
@@ -225,84 +289,117 @@ func splitNibble(ups []update, depth int) (group, rest []update) {
 	return ups[:n], ups[n:]
 }
 
-// replace returns a copy of old with the changed slots replaced. In the copy,
-// nodes that need not stay in memory are left to the disk.
-func (w *worker) replace(old *node, results *[fanout]slot, changed *[fanout]bool) *node {
+// replace returns a copy of old with the changed slots replaced; the changes
+// ascend. In the copy, nodes that need not stay in memory are left to the disk.
+func (w *worker) replace(old *node, changes []change) *node {
 	n := &node{used: old.used, leaves: old.leaves, known: old.known, quarters: old.quarters}
-	for i := range fanout {
-		if !changed[i] {
-			continue
-		}
-		bit := uint16(1) << i
+	var touched uint16 // slots
+	var kinds [isKid + 1]bool
+	for k := range changes {
+		c := &changes[k]
+		bit := uint16(1) << c.at
+		touched |= bit
 		n.used &^= bit
 		n.leaves &^= bit
-		n.known &^= 1 << (i / 4)
-		if !results[i].empty() {
+		n.known &^= 1 << (c.at / 4)
+		switch c.kind {
+		case isLeaf:
 			n.used |= bit
-			if results[i].leaf != nil {
-				n.leaves |= bit
+			n.leaves |= bit
+		case isKid:
+			n.used |= bit
+		case isEmpty, isSame:
+		}
+		kinds[c.kind] = true
+	}
+	if n.quarters != nil {
+		quarters := *old.quarters
+		n.quarters = &quarters
+	}
+	if bits.OnesCount16(n.used) <= fewSlots {
+		n.quarters, n.known = nil, 0
+	}
+	n.leafs, n.kids = old.leafs, old.kids
+	if n.leaves != old.leaves || kinds[isLeaf] {
+		n.leafs = make([]leafSlot, bits.OnesCount16(n.leaves))
+		for rest := n.leaves &^ touched; rest != 0; rest &= rest - 1 {
+			i := bits.TrailingZeros16(rest)
+			n.leafs[rank(n.leaves, i)] = old.leafs[rank(old.leaves, i)]
+		}
+	}
+	if kids, before := n.used&^n.leaves, old.used&^old.leaves; kids != before || kinds[isKid] {
+		n.kids = make([]kidSlot, bits.OnesCount16(kids))
+		for rest := kids &^ touched; rest != 0; rest &= rest - 1 {
+			i := bits.TrailingZeros16(rest)
+			to := &n.kids[rank(kids, i)]
+			*to = old.kids[rank(before, i)]
+			if to.node != nil && to.version < w.kept {
+				w.grown -= to.node.resident()
+				to.node = nil
 			}
 		}
 	}
-	n.slots = make([]slot, bits.OnesCount16(n.used))
-	from, to := 0, 0
-	for rest := old.used | n.used; rest != 0; rest &= rest - 1 {
-		i, bit := bits.TrailingZeros16(rest), rest&-rest
-		switch {
-		case !changed[i]:
-			n.slots[to] = old.slots[from]
-			if s := &n.slots[to]; s.node != nil && s.version < w.kept {
-				w.grown -= s.node.resident()
-				s.node = nil
-			}
-			to++
-		case n.used&bit != 0:
-			n.slots[to] = results[i]
-			to++
-		}
-		if old.used&bit != 0 {
-			from++
+	for k := range changes {
+		c := &changes[k]
+		switch c.kind {
+		case isLeaf:
+			n.leafs[rank(n.leaves, c.at)] = c.leaf
+		case isKid:
+			n.kids[rank(n.used&^n.leaves, c.at)] = c.kid
+		case isEmpty, isSame:
 		}
 	}
 	return n
 }
 
 // finish turns a built node into the slot that stands for it: empty or the
-// lone leaf if there is no more in it.
-func (w *worker) finish(n *node) slot {
+// lone leaf if there is no more in it. The node is hashed later.
+func (w *worker) finish(n *node, depth int) slot {
 	if n.used == 0 {
-		return slot{}
+		return slot{kind: isEmpty}
 	}
-	if leaf := n.lone(); leaf != nil {
-		return *leaf
+	if lone := n.lone(); lone != nil {
+		return slot{kind: isLeaf, leaf: *lone}
 	}
-	w.count(1)
-	return slot{hash: n.seal(), version: w.version, node: n}
+	for len(w.made) <= depth {
+		w.made = append(w.made, nil)
+	}
+	w.made[depth] = append(w.made[depth], n)
+	return slot{kind: isKid, kid: kidSlot{version: w.version, node: n}}
 }
 
-// fill is apply for a slot that is empty or a leaf.
-func (w *worker) fill(at slot, depth int, ups []update) (slot, bool) {
-	if len(ups) == 1 && at.leaf == nil && !ups[0].leaf.IsZero() {
-		return w.leaf(&ups[0]), true
+// fill is below for a child that is empty or a leaf.
+func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
+	if u := &ups[0]; len(ups) == 1 && (at == nil || at.position == *u.position) {
+		switch {
+		case at == nil && u.leaf.IsZero(), at != nil && at.hash == u.leaf:
+			return slot{}
+		case at != nil:
+			w.supersedeLeaf(at)
+		}
+		if u.leaf.IsZero() {
+			return slot{kind: isEmpty}
+		}
+		return slot{kind: isLeaf, leaf: w.leaf(u)}
 	}
-	items := make([]slot, 0, len(ups)+1)
-	changed, placed := false, at.leaf == nil
+	items := make([]leafSlot, 0, len(ups)+1)
+	changed, placed := false, at == nil
 	for i := range ups {
 		u := &ups[i]
 		order := -1
 		if !placed {
-			order = u.position.Compare(*at.leaf)
+			order = u.position.Compare(at.position)
 		}
 		if order > 0 {
-			items, placed = append(items, at), true
+			items, placed = append(items, *at), true
 		}
 		if order == 0 {
 			placed = true
 			if u.leaf == at.hash {
-				items = append(items, at)
+				items = append(items, *at)
 				continue
 			}
-			w.stale = append(w.stale, staleNode{position: at.leaf, version: at.version, depth: leafDepth})
+			w.supersedeLeaf(at)
 			changed = true
 		}
 		if !u.leaf.IsZero() {
@@ -310,40 +407,47 @@ func (w *worker) fill(at slot, depth int, ups []update) (slot, bool) {
 		}
 	}
 	if !placed {
-		items = append(items, at)
+		items = append(items, *at)
 	}
 	if !changed {
-		return at, false
+		return slot{}
 	}
-	return w.build(items, depth), true
+	return w.build(items, depth)
+}
+
+func (w *worker) supersedeLeaf(at *leafSlot) {
+	w.staleLeaves = append(w.staleLeaves, staleLeaf{at.position, at.version, leafDepth})
 }
 
 // leaf notes a leaf to be written and returns its slot.
-func (w *worker) leaf(u *update) slot {
-	w.entries = append(w.entries, *u)
-	return slot{hash: u.leaf, version: w.version, leaf: u.position}
+func (w *worker) leaf(u *update) leafSlot {
+	w.positions = append(w.positions, *u.position)
+	w.changes = append(w.changes, int32(u.change))
+	return leafSlot{hash: u.leaf, position: *u.position, version: w.version}
 }
 
 // build returns the subtree at some depth of leaves in ascending order of
 // positions.
-func (w *worker) build(leaves []slot, depth int) slot {
+func (w *worker) build(leaves []leafSlot, depth int) slot {
 	switch {
 	case len(leaves) == 0:
-		return slot{}
+		return slot{kind: isEmpty}
 	case len(leaves) == 1:
-		return leaves[0]
+		return slot{kind: isLeaf, leaf: leaves[0]}
 	case depth == leafDepth:
 		panic("state: two keys have one position: Blake3 is broken")
 	}
-	var results [fanout]slot
-	var changed [fanout]bool
+	base := len(w.stack)
 	for len(leaves) > 0 {
-		i, n := nibble(leaves[0].leaf, depth), 1
-		for n < len(leaves) && nibble(leaves[n].leaf, depth) == i {
+		i, n := nibble(&leaves[0].position, depth), 1
+		for n < len(leaves) && nibble(&leaves[n].position, depth) == i {
 			n++
 		}
-		results[i], changed[i] = w.build(leaves[:n], depth+1), true
+		made := w.build(leaves[:n], depth+1)
+		w.stack = append(w.stack, change{i, made})
 		leaves = leaves[n:]
 	}
-	return w.finish(w.replace(&node{}, &results, &changed))
+	made := w.stack[base:]
+	w.stack = w.stack[:base]
+	return w.finish(w.replace(&node{}, made), depth)
 }

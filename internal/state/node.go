@@ -15,57 +15,93 @@ const (
 	leafDepth = 2 * crypto.DigestSize // nibbles of a position
 )
 
-// slot is what a node, or the tree itself, knows of one child: nothing (the
-// zero value), a leaf, or a node.
-type slot struct {
-	hash    crypto.Digest  // of the child's binary subtree
-	version uint64         // that wrote the child's record
-	leaf    *crypto.Digest // the position, if the child is a leaf
-	node    *node          // the node, if it is one and is in memory
+// leafSlot is what a node knows of a child that is a leaf.
+type leafSlot struct {
+	hash     crypto.Digest
+	position crypto.Digest
+	version  uint64 // that wrote the leaf's record
 }
 
-func (s *slot) empty() bool { return s.hash.IsZero() }
+// kidSlot is what a node, or the tree itself, knows of a child that is a node.
+type kidSlot struct {
+	hash    crypto.Digest // of the child's binary subtree
+	version uint64        // that wrote the child's record
+	node    *node         // nil: it is on disk alone
+}
 
 // node is sixteen slots, the empty ones left out. It never changes once it is
-// reachable from a tree.
+// reachable from a tree; versions of a node share what they have in common.
 type node struct {
 	used   uint16 // bit i: slot i is not empty
 	leaves uint16 // bit i: slot i is a leaf
 	// known says which of quarters are computed: the digests of the binary
 	// subtrees over four slots, kept so that one changed slot costs four hashes
-	// or five and not fifteen.
+	// or five and not fifteen. A node of few slots has none.
 	known    uint8
-	quarters [4]crypto.Digest
-	slots    []slot
+	quarters *[4]crypto.Digest
+	leafs    []leafSlot // by slot
+	kids     []kidSlot  // by slot
 }
 
-func (n *node) rank(i int) int { return bits.OnesCount16(n.used & (1<<i - 1)) }
+// fewSlots is up to how many slots a node does without quarters.
+const fewSlots = 4
 
-// at returns slot i, or nil if it is empty.
-func (n *node) at(i int) *slot {
-	if n.used>>i&1 == 0 {
+// size is about how many bytes a node takes in memory.
+func (n *node) size() int {
+	const fixed, leaf, kid, quarters = 80, 72, 48, 128
+	size := fixed + leaf*len(n.leafs) + kid*len(n.kids)
+	if n.quarters != nil {
+		size += quarters
+	}
+	return size
+}
+
+func rank(bits16 uint16, i int) int { return bits.OnesCount16(bits16 & (1<<i - 1)) }
+
+// leaf returns slot i if it is a leaf, or nil.
+func (n *node) leaf(i int) *leafSlot {
+	if n.leaves>>i&1 == 0 {
 		return nil
 	}
-	return &n.slots[n.rank(i)]
+	return &n.leafs[rank(n.leaves, i)]
+}
+
+// kid returns slot i if it is a node, or nil.
+func (n *node) kid(i int) *kidSlot {
+	if (n.used&^n.leaves)>>i&1 == 0 {
+		return nil
+	}
+	return &n.kids[rank(n.used&^n.leaves, i)]
+}
+
+// hash returns the digest of slot i, zero if it is empty.
+func (n *node) hash(i int) crypto.Digest {
+	if leaf := n.leaf(i); leaf != nil {
+		return leaf.hash
+	}
+	if kid := n.kid(i); kid != nil {
+		return kid.hash
+	}
+	return crypto.Digest{}
 }
 
 // lone returns the only slot if it is the only one and a leaf, or nil.
-func (n *node) lone() *slot {
-	if len(n.slots) == 1 && n.leaves != 0 {
-		return &n.slots[0]
+func (n *node) lone() *leafSlot {
+	if len(n.leafs) == 1 && len(n.kids) == 0 {
+		return &n.leafs[0]
 	}
 	return nil
 }
 
-// resident counts the nodes in memory from this one down.
+// resident adds up the sizes of the nodes in memory from this one down.
 func (n *node) resident() int {
-	count := 1
-	for i := range n.slots {
-		if below := n.slots[i].node; below != nil {
-			count += below.resident()
+	size := n.size()
+	for i := range n.kids {
+		if below := n.kids[i].node; below != nil {
+			size += below.resident()
 		}
 	}
-	return count
+	return size
 }
 
 // fold returns the digest of the binary subtree over the slots
@@ -77,7 +113,7 @@ func (n *node) fold(lo, width int) crypto.Digest {
 	case used == 0:
 		return crypto.Digest{}
 	case used&(used-1) == 0 && (width == 1 || n.leaves&used != 0):
-		return n.slots[n.rank(bits.TrailingZeros16(used))].hash
+		return n.hash(bits.TrailingZeros16(used))
 	case width == 4 && n.known>>(lo/4)&1 != 0:
 		return n.quarters[lo/4]
 	}
@@ -85,12 +121,18 @@ func (n *node) fold(lo, width int) crypto.Digest {
 	return crypto.DomainStateInner.HashPair(n.fold(lo, half), n.fold(lo+half, half))
 }
 
-// seal computes the quarters that are not known and returns the node's digest.
+// seal computes the quarters that are not known, if the node has such, and
+// returns the node's digest.
 func (n *node) seal() crypto.Digest {
-	for q := range n.quarters {
-		if n.known>>q&1 == 0 {
-			n.quarters[q] = n.fold(4*q, 4)
-			n.known |= 1 << q
+	if bits.OnesCount16(n.used) > fewSlots {
+		if n.quarters == nil {
+			n.quarters = &[4]crypto.Digest{}
+		}
+		for q := range n.quarters {
+			if n.known>>q&1 == 0 {
+				n.quarters[q] = n.fold(4*q, 4)
+				n.known |= 1 << q
+			}
 		}
 	}
 	return n.fold(0, fanout)
@@ -126,13 +168,19 @@ const nodeHeaderBytes = 4
 func appendNode(dst []byte, version uint64, n *node) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, n.used)
 	dst = binary.BigEndian.AppendUint16(dst, n.leaves)
-	for i := range n.slots {
-		s := &n.slots[i]
+	for rest, leaf, kid := n.used, 0, 0; rest != 0; rest &= rest - 1 {
+		if n.leaves&rest&-rest != 0 {
+			s := &n.leafs[leaf]
+			dst = append(dst, s.hash[:]...)
+			dst = binary.AppendUvarint(dst, version-s.version)
+			dst = append(dst, s.position[:]...)
+			leaf++
+			continue
+		}
+		s := &n.kids[kid]
 		dst = append(dst, s.hash[:]...)
 		dst = binary.AppendUvarint(dst, version-s.version)
-		if s.leaf != nil {
-			dst = append(dst, s.leaf[:]...)
-		}
+		kid++
 	}
 	return dst
 }
@@ -149,30 +197,30 @@ func decodeNode(data []byte, version uint64) (*node, error) {
 		return nil, fmt.Errorf("%w: a leaf in an empty slot", errRecord)
 	}
 	data = data[nodeHeaderBytes:]
-	n.slots = make([]slot, bits.OnesCount16(n.used))
-	positions := make([]crypto.Digest, bits.OnesCount16(n.leaves))
-	rest := n.used
-	for i := range n.slots {
-		s := &n.slots[i]
-		isLeaf := n.leaves&rest&-rest != 0
-		rest &= rest - 1
+	n.leafs = make([]leafSlot, 0, bits.OnesCount16(n.leaves))
+	n.kids = make([]kidSlot, 0, bits.OnesCount16(n.used&^n.leaves))
+	for rest := n.used; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros16(rest)
 		if len(data) < crypto.DigestSize {
 			return nil, fmt.Errorf("%w: ends in slot %d", errRecord, i)
 		}
-		data = data[copy(s.hash[:], data):]
+		var hash crypto.Digest
+		data = data[copy(hash[:], data):]
 		distance, size := binary.Uvarint(data)
-		if size <= 0 || distance > version || s.hash.IsZero() {
+		if size <= 0 || distance > version || hash.IsZero() {
 			return nil, fmt.Errorf("%w: slot %d", errRecord, i)
 		}
-		s.version, data = version-distance, data[size:]
-		if !isLeaf {
+		data = data[size:]
+		if n.leaves>>i&1 == 0 {
+			n.kids = append(n.kids, kidSlot{hash: hash, version: version - distance})
 			continue
 		}
+		leaf := leafSlot{hash: hash, version: version - distance}
 		if len(data) < crypto.DigestSize {
 			return nil, fmt.Errorf("%w: ends in the leaf of slot %d", errRecord, i)
 		}
-		data = data[copy(positions[0][:], data):]
-		s.leaf, positions = &positions[0], positions[1:]
+		data = data[copy(leaf.position[:], data):]
+		n.leafs = append(n.leafs, leaf)
 	}
 	if len(data) != 0 {
 		return nil, fmt.Errorf("%w: %d bytes too many", errRecord, len(data))

@@ -37,11 +37,11 @@ func (t *Tree) Prove(key []byte) (Proof, error) {
 	assertKey(len(key))
 	position := Position(key)
 	var p Proof
-	var end *slot
+	var end *leafSlot
 	if _, err := t.find(&position, func(n *node, nibble int) { end = p.descend(n, nibble) }); err != nil {
 		return Proof{}, fmt.Errorf("state: proving %x: %w", key, err)
 	}
-	if end == nil || *end.leaf == position {
+	if end == nil || end.position == position {
 		return p, nil
 	}
 	e, err := t.entry(end)
@@ -54,7 +54,7 @@ func (t *Tree) Prove(key []byte) (Proof, error) {
 
 // descend adds the siblings on the way to a slot of a node. It ends at a
 // subtree with at most one leaf, and returns that leaf, or at the slot itself.
-func (p *Proof) descend(n *node, to int) *slot {
+func (p *Proof) descend(n *node, to int) *leafSlot {
 	for lo, width := 0, fanout; ; {
 		if leaf := n.loneIn(lo, width); leaf != nil || width == 1 || n.usedIn(lo, width) == 0 {
 			return leaf
@@ -72,16 +72,12 @@ func (p *Proof) descend(n *node, to int) *slot {
 func (n *node) usedIn(lo, width int) uint16 { return n.used >> lo & uint16(1<<width-1) }
 
 // loneIn returns the leaf that is alone in [lo, lo+width), or nil.
-func (n *node) loneIn(lo, width int) *slot {
+func (n *node) loneIn(lo, width int) *leafSlot {
 	used := n.usedIn(lo, width)
 	if used == 0 || used&(used-1) != 0 {
 		return nil
 	}
-	i := lo + bits.TrailingZeros16(used)
-	if n.leaves>>i&1 == 0 {
-		return nil
-	}
-	return n.at(i)
+	return n.leaf(lo + bits.TrailingZeros16(used))
 }
 
 var (

@@ -132,7 +132,7 @@ func (w *rangeProver) part(n *node, depth int, s span, above *crypto.Digest) (bo
 		return w.step(stepNone), nil
 	}
 	if leaf := n.loneIn(s.lo, s.width); leaf != nil {
-		if w.r.Contains(*leaf.leaf) {
+		if w.r.Contains(leaf.position) {
 			return w.step(stepNone), nil
 		}
 		e, err := w.t.entry(leaf)
@@ -142,7 +142,7 @@ func (w *rangeProver) part(n *node, depth int, s span, above *crypto.Digest) (bo
 		return w.step(stepLeaf, e.Position, crypto.DomainStateValue.Hash(e.Value)), nil
 	}
 	if s.width == 1 {
-		child, err := w.l.load(n.at(s.lo), depth+1, &path)
+		child, err := w.l.load(n.kid(s.lo), depth+1, &path)
 		if err != nil {
 			return false, err
 		}

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -38,16 +37,16 @@ var (
 	errMissing   = errors.New("state: node record is missing")
 )
 
-// DefaultResidentNodes bounds what a tree keeps of its durable nodes in memory:
-// about 50 MB.
-const DefaultResidentNodes = 1 << 16
+// DefaultResidentBytes bounds what a tree keeps of its durable nodes in memory:
+// those of about 1.2 million keys.
+const DefaultResidentBytes = 160 << 20
 
 // Tree is one version of the state, immutable. Versions ascend along a branch,
 // with gaps if need be.
 type Tree struct {
 	reader NodeReader
 	mark   Mark
-	top    slot // the root node, which exists in every version but the empty one
+	top    kidSlot // the root node, which exists in every version but the empty one
 	memory memory
 
 	// durable is the last version of the branch that is known to be on disk;
@@ -61,25 +60,30 @@ type Tree struct {
 // layer is what one version changed, kept until it is on disk.
 type layer struct {
 	mark    Mark
-	entries []update // the leaves that it wrote, by position
-	stale   []staleNode
 	changes []Change
+	// The leaves that it wrote: their positions, ascending, and for each the
+	// index of its change.
+	positions []crypto.Digest
+	written   []int32
+	// The records that it superseded.
+	staleNodes  []staleNode
+	staleLeaves []staleLeaf
 }
 
-// memory decides which durable nodes stay in memory. As long as there are more
-// nodes than the limit, those that were not written lately may go: they go when
+// memory decides which durable nodes stay in memory. As long as they take more
+// than the limit, those that were not written lately may go: they go when
 // a node above them is copied, which for a cold subtree is soon, since its root
 // hangs on a warm node.
 type memory struct {
-	limit    int
-	resident int    // nodes in memory, exactly
-	written  int    // since the period began
+	limit    int    // bytes
+	resident int    // bytes of the nodes in memory, by node.size
+	written  int    // bytes, since the period began
 	kept     uint64 // nodes of earlier versions may go
 	period   uint64 // first version of the current period
 }
 
 // after accounts for one version. A period ends, and what was not written in
-// the one before it may go, when there are too many nodes and an eighth of the
+// the one before it may go, when the nodes are too many and an eighth of the
 // limit was written: time enough for the last period's end to take effect.
 func (m memory) after(version uint64, written, grown int) memory {
 	m.resident += grown
@@ -90,21 +94,21 @@ func (m memory) after(version uint64, written, grown int) memory {
 	return m
 }
 
-// NewTree returns the empty state, before any version. At most residentNodes
-// durable nodes stay in memory; 0 means DefaultResidentNodes.
-func NewTree(reader NodeReader, residentNodes int) *Tree {
-	if residentNodes <= 0 {
-		residentNodes = DefaultResidentNodes
+// NewTree returns the empty state, before any version. About residentBytes of
+// durable nodes stay in memory; 0 means DefaultResidentBytes.
+func NewTree(reader NodeReader, residentBytes int) *Tree {
+	if residentBytes <= 0 {
+		residentBytes = DefaultResidentBytes
 	}
-	return &Tree{reader: reader, memory: memory{limit: residentNodes}}
+	return &Tree{reader: reader, memory: memory{limit: residentBytes}}
 }
 
 // OpenTree returns a stored version. It is ErrNoVersion or ErrWrongRoot if the
 // reader does not have this one.
-func OpenTree(reader NodeReader, mark Mark, residentNodes int) (*Tree, error) {
-	t := NewTree(reader, residentNodes)
+func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
+	t := NewTree(reader, residentBytes)
 	t.mark, t.durable, t.isDurable = mark, mark, true
-	t.top = slot{hash: mark.Root, version: mark.Version}
+	t.top = kidSlot{hash: mark.Root, version: mark.Version}
 	l := loader{reader: reader}
 	top, err := l.load(&t.top, 0, &crypto.Digest{})
 	if errors.Is(err, errMissing) {
@@ -116,7 +120,7 @@ func OpenTree(reader NodeReader, mark Mark, residentNodes int) (*Tree, error) {
 	if root := top.seal(); root != mark.Root {
 		return nil, fmt.Errorf("%w: version %d has %v, want %v", ErrWrongRoot, mark.Version, root, mark.Root)
 	}
-	t.top.node, t.memory.resident = top, 1
+	t.top.node, t.memory.resident = top, top.size()
 	return t, nil
 }
 
@@ -167,7 +171,7 @@ func (t *Tree) kept() uint64 { return min(t.memory.kept, t.fresh()) }
 func (t *Tree) Get(key []byte) ([]byte, bool, error) {
 	position := Position(key)
 	leaf, err := t.find(&position, nil)
-	if err != nil || leaf == nil || *leaf.leaf != position {
+	if err != nil || leaf == nil || leaf.position != position {
 		return nil, false, err
 	}
 	e, err := t.entry(leaf)
@@ -176,7 +180,7 @@ func (t *Tree) Get(key []byte) ([]byte, bool, error) {
 
 // find walks toward a position and returns the leaf it ends at, or nil if it
 // ends at an empty slot. It calls visit with every node on the way.
-func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*slot, error) {
+func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*leafSlot, error) {
 	if !t.started() {
 		return nil, nil
 	}
@@ -191,26 +195,25 @@ func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*
 		if visit != nil {
 			visit(n, i)
 		}
-		at = n.at(i)
-		if at == nil || at.leaf != nil {
-			return at, nil
+		if at = n.kid(i); at == nil {
+			return n.leaf(i), nil
 		}
 	}
 }
 
 // entry returns the key and value of a leaf, from memory if its version is not
 // on disk yet.
-func (t *Tree) entry(leaf *slot) (Entry, error) {
+func (t *Tree) entry(leaf *leafSlot) (Entry, error) {
 	if i := t.layerOf(leaf.version); i >= 0 {
-		return t.layers[i].entry(leaf.leaf)
+		return t.layers[i].entry(&leaf.position)
 	}
 	l := loader{reader: t.reader}
-	record, err := l.read(leaf.version, leafDepth, leaf.leaf)
+	record, err := l.read(leaf.version, leafDepth, &leaf.position)
 	if err != nil {
 		return Entry{}, err
 	}
 	key, value, err := decodeLeaf(record)
-	return Entry{Position: *leaf.leaf, Key: key, Value: value}, err
+	return Entry{Position: leaf.position, Key: key, Value: value}, err
 }
 
 // layerOf returns the index of a version's layer, or −1 if the version is on
@@ -224,13 +227,11 @@ func (t *Tree) layerOf(version uint64) int {
 }
 
 func (l *layer) entry(position *crypto.Digest) (Entry, error) {
-	i := sort.Search(len(l.entries), func(i int) bool {
-		return bytes.Compare(l.entries[i].position[:], position[:]) >= 0
-	})
-	if i == len(l.entries) || *l.entries[i].position != *position {
+	i := sort.Search(len(l.positions), func(i int) bool { return l.positions[i].Compare(*position) >= 0 })
+	if i == len(l.positions) || l.positions[i] != *position {
 		return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
 	}
-	c := &l.changes[l.entries[i].change]
+	c := &l.changes[l.written[i]]
 	return Entry{Position: *position, Key: c.Key, Value: c.Value}, nil
 }
 
@@ -255,7 +256,7 @@ type walk struct {
 
 // below yields the leaves under a node and reports whether to go on. While
 // edge holds, the path so far is a prefix of from.
-func (w *walk) below(at *slot, depth int, path *crypto.Digest, edge bool) bool {
+func (w *walk) below(at *kidSlot, depth int, path *crypto.Digest, edge bool) bool {
 	n, err := w.l.load(at, depth, path)
 	if err != nil {
 		return w.fail(err)
@@ -265,16 +266,14 @@ func (w *walk) below(at *slot, depth int, path *crypto.Digest, edge bool) bool {
 		first = nibble(w.from, depth)
 	}
 	for i := first; i < fanout; i++ {
-		child := n.at(i)
-		switch {
-		case child == nil:
-		case child.leaf == nil:
+		if kid := n.kid(i); kid != nil {
 			next := childPath(path, depth, i)
-			if !w.below(child, depth+1, &next, edge && i == first) {
+			if !w.below(kid, depth+1, &next, edge && i == first) {
 				return false
 			}
-		case child.leaf.Compare(*w.from) >= 0:
-			e, err := w.t.entry(child)
+		}
+		if leaf := n.leaf(i); leaf != nil && leaf.position.Compare(*w.from) >= 0 {
+			e, err := w.t.entry(leaf)
 			if err != nil {
 				return w.fail(err)
 			}
@@ -300,7 +299,7 @@ type loader struct {
 
 // load returns the node of a slot, from memory or from the reader. Position is
 // any under the node.
-func (l *loader) load(at *slot, depth int, position *crypto.Digest) (*node, error) {
+func (l *loader) load(at *kidSlot, depth int, position *crypto.Digest) (*node, error) {
 	if at.node != nil {
 		return at.node, nil
 	}

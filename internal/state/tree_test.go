@@ -174,7 +174,7 @@ type branch struct {
 func TestTreeAgreesWithModelOnRandomHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		disk := state.NewMemoryBackend()
-		resident := rapid.SampledFrom([]int{1, 16, 0}).Draw(t, "resident")
+		resident := rapid.SampledFrom([]int{1, 6000, 0}).Draw(t, "resident")
 		tip := branch{state.NewTree(disk, resident), model{}}
 		var durable []branch
 		mark := state.Mark{}
@@ -431,7 +431,7 @@ func TestIterateFromAPosition(t *testing.T) {
 }
 
 func TestResidentNodesStayWithinTheirLimit(t *testing.T) {
-	const limit = 2000
+	const limit = 800_000
 	disk := state.NewMemoryBackend()
 	rng := rand.New(rand.NewPCG(7, 8))
 	tree := must1(state.NewTree(disk, limit).Next(0, randomChanges(rng, 30_000, 30_000), 2))(t)
@@ -443,7 +443,7 @@ func TestResidentNodesStayWithinTheirLimit(t *testing.T) {
 	tree = tree.Persisted(tree.Mark())
 	n, believed := state.ResidentNodes(tree)
 	if n != believed || n > limit*5/4 || n < limit/4 {
-		t.Errorf("%d nodes are in memory, the tree believes %d, limit %d", n, believed, limit)
+		t.Errorf("%d bytes of nodes are in memory, the tree believes %d, limit %d", n, believed, limit)
 	}
 	again := must1(state.OpenTree(disk, tree.Mark(), limit))(t)
 	changes := randomChanges(rng, 100, 30_000)

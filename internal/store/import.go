@@ -123,7 +123,7 @@ func (i *Import) Finish(before Tip, genesis crypto.Digest) (*state.Tree, error) 
 		return nil, err
 	}
 	i.s.tree.Store(&mark)
-	return state.OpenTree(i.s, mark, state.DefaultResidentNodes)
+	return state.OpenTree(i.s, mark, state.DefaultResidentBytes)
 }
 
 // nodes writes the tree's nodes above the leaves.

@@ -2,6 +2,9 @@ package store
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
+	"hash/maphash"
 	"iter"
 	"slices"
 	"sort"
@@ -11,12 +14,15 @@ import (
 )
 
 // pending is what blocks changed since a flush began or ended: their changes are
-// on the disk as lists, and here as a state. One goroutine adds; any read.
+// on the disk as lists, and here as a state. One goroutine adds; any read. Its
+// index has no pointers, so that the garbage collector has nothing to do with
+// it: a hash leads to the last cell of that hash, whose key is compared.
 type pending struct {
 	mu     sync.RWMutex
+	seed   maphash.Seed
 	blocks []pendingBlock   // ascending; what is in it never changes
 	cells  []cell           // in the order of the blocks
-	newest map[string]int32 // key → index of its last cell
+	newest map[uint64]int32 // hash of a key → index of its last cell
 	bytes  int              // of keys and values
 }
 
@@ -25,10 +31,11 @@ type pendingBlock struct {
 	changes []state.Change // by ascending key
 }
 
-// cell names one change and the one of the same key before it.
+// cell names one change and the one of the same hash before it, −1 if there is
+// none.
 type cell struct{ block, change, before int32 }
 
-func newPending() *pending { return &pending{newest: map[string]int32{}} }
+func newPending() *pending { return &pending{seed: maphash.MakeSeed(), newest: map[uint64]int32{}} }
 
 // add adds a block's changes, which must not be modified afterwards.
 func (p *pending) add(height uint64, changes []state.Change) {
@@ -38,11 +45,12 @@ func (p *pending) add(height uint64, changes []state.Change) {
 	p.blocks = append(p.blocks, pendingBlock{height, changes})
 	for i := range changes {
 		c := &changes[i]
-		before, ok := p.newest[string(c.Key)]
+		hash := maphash.Bytes(p.seed, c.Key)
+		before, ok := p.newest[hash]
 		if !ok {
 			before = -1
 		}
-		p.newest[string(c.Key)] = int32(len(p.cells))
+		p.newest[hash] = int32(len(p.cells))
 		p.cells = append(p.cells, cell{block, int32(i), before})
 		p.bytes += len(c.Key) + len(c.Value)
 	}
@@ -52,10 +60,13 @@ func (p *pending) add(height uint64, changes []state.Change) {
 func (p *pending) get(key []byte, height uint64) *state.Change {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	at, ok := p.newest[string(key)]
+	if len(p.cells) == 0 {
+		return nil
+	}
+	at, ok := p.newest[maphash.Bytes(p.seed, key)]
 	for ok && at >= 0 {
 		c := &p.cells[at]
-		if b := &p.blocks[c.block]; b.height <= height {
+		if b := &p.blocks[c.block]; b.height <= height && bytes.Equal(b.changes[c.change].Key, key) {
 			return &b.changes[c.change]
 		}
 		at = c.before
@@ -76,46 +87,57 @@ func (p *pending) upTo(height uint64) []pendingBlock {
 func (p *pending) merged() []*state.Change {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	out := make([]*state.Change, 0, len(p.newest))
-	for _, at := range p.newest { // order-free: sorted below
-		c := &p.cells[at]
-		out = append(out, &p.blocks[c.block].changes[c.change])
-	}
-	slices.SortFunc(out, func(a, b *state.Change) int { return bytes.Compare(a.Key, b.Key) })
-	return out
+	return merge(p.blocks, nil, nil)
 }
 
 // inRange returns the last change of every key with start ≤ key < end that
 // blocks made, by ascending key. The blocks ascend; a nil end is no end.
 func inRange(blocks []pendingBlock, start, end []byte) []*state.Change {
+	return merge(blocks, start, end)
+}
+
+// merge sorts the changes of blocks, each of which is sorted: by key, the last
+// first.
+func merge(blocks []pendingBlock, start, end []byte) []*state.Change {
 	type found struct {
-		*state.Change
-		height uint64
+		prefix uint64 // of the key, so that most comparisons are of numbers
+		change *state.Change
+		block  int32
 	}
 	var all []found
 	for i := range blocks {
-		b := &blocks[i]
-		from := sort.Search(len(b.changes), func(i int) bool { return bytes.Compare(b.changes[i].Key, start) >= 0 })
-		for k := from; k < len(b.changes) && (end == nil || bytes.Compare(b.changes[k].Key, end) < 0); k++ {
-			all = append(all, found{&b.changes[k], b.height})
+		changes := blocks[i].changes
+		from := sort.Search(len(changes), func(i int) bool { return bytes.Compare(changes[i].Key, start) >= 0 })
+		for k := from; k < len(changes) && (end == nil || bytes.Compare(changes[k].Key, end) < 0); k++ {
+			all = append(all, found{keyPrefix(changes[k].Key), &changes[k], int32(i)})
 		}
 	}
 	slices.SortFunc(all, func(a, b found) int {
-		if c := bytes.Compare(a.Key, b.Key); c != 0 || a.height == b.height {
+		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
 			return c
 		}
-		if a.height > b.height {
-			return -1
+		if c := bytes.Compare(a.change.Key, b.change.Key); c != 0 {
+			return c
 		}
-		return 1
+		return cmp.Compare(b.block, a.block)
 	})
 	out := make([]*state.Change, 0, len(all))
 	for i := range all {
-		if i == 0 || !bytes.Equal(all[i-1].Key, all[i].Key) {
-			out = append(out, all[i].Change)
+		if i == 0 || !bytes.Equal(all[i-1].change.Key, all[i].change.Key) {
+			out = append(out, all[i].change)
 		}
 	}
 	return out
+}
+
+// keyPrefix returns the first eight bytes of a key, filled up with zeros.
+func keyPrefix(key []byte) uint64 {
+	if len(key) >= 8 {
+		return binary.BigEndian.Uint64(key)
+	}
+	var buf [8]byte
+	copy(buf[:], key)
+	return binary.BigEndian.Uint64(buf[:])
 }
 
 // overlaid yields the pairs of a state with changes on top of them, both by

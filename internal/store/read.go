@@ -127,15 +127,15 @@ func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
-	return state.OpenTree(s, tip.Mark(), s.residentNodes)
+	return state.OpenTree(s, tip.Mark(), s.residentBytes)
 }
 
 // replay returns the tree after the last of some blocks, from the version on
 // disk.
 func (s *Store) replay(mark *state.Mark, blocks []pendingBlock) (tree *state.Tree, err error) {
-	tree = state.NewTree(s, s.residentNodes)
+	tree = state.NewTree(s, s.residentBytes)
 	if mark != nil {
-		if tree, err = state.OpenTree(s, *mark, s.residentNodes); err != nil {
+		if tree, err = state.OpenTree(s, *mark, s.residentBytes); err != nil {
 			return nil, err
 		}
 	}

@@ -49,7 +49,7 @@ type Store struct {
 	tree atomic.Pointer[state.Mark] // the version that the tables hold; nil: none
 
 	treeInterval  uint64 // in blocks
-	residentNodes int
+	residentBytes int
 	pendingBytes  int // of changes, after which the tree is written though the interval is not over
 	flushing      *flushing
 
@@ -134,7 +134,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	}
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
-		treeInterval: uint64(options.TreeInterval), residentNodes: state.DefaultResidentNodes, pendingBytes: int(options.PendingBytes),
+		treeInterval: uint64(options.TreeInterval), residentBytes: state.DefaultResidentBytes, pendingBytes: int(options.PendingBytes),
 	}
 	s.view.Store(&view{new: newPending()})
 	if err := s.load(); err != nil {
