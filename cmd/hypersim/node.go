@@ -763,6 +763,12 @@ func (n *node) receive(from int, p *packet) {
 	case replica.Drop:
 	case replica.Pass:
 		n.post(replica.Received{From: sender, Message: m})
+	case replica.PassVerified:
+		if err := n.replica.Window().Verify(m.(*consensus.Certificate)); err != nil {
+			n.block(who, err.Error())
+			return
+		}
+		n.post(replica.Received{From: sender, Message: m, Verified: true})
 	case replica.PassWithBlock:
 		blocks, err := p.inspect()
 		if err != nil {

@@ -12,7 +12,9 @@
 //     starting above App.Last; it never runs twice at a time, and the end of Run
 //     waits for it.
 //  4. Messages are decoded, and their blocks read, in the network's goroutines:
-//     blocks only where replica.Window says that they are of use.
+//     blocks only where replica.Window says that they are of use, and certificates
+//     of strangers are verified there, so many a second. The loop takes at most one
+//     message of strangers a step.
 //
 // Goroutines, all owned by Run, which returns after the last has ended: the
 // replica's loop (sole owner of the replica and the logs), the finalizer (sole
@@ -22,7 +24,7 @@
 // Receive and PeersChanged.
 //
 // Queues: the inbox (Config.Inbox events; full: Receive blocks, so the one peer's
-// stream is throttled), lookups for peers (the replica has at most
+// stream is throttled), that of strangers (64, likewise), lookups for peers (the replica has at most
 // replica.Config.MaxLookups under way), blocks to finalize (one: the replica waits
 // for each).
 //

@@ -29,12 +29,13 @@ type Engine struct {
 	net  Network
 	logs Logs
 
-	inbox   chan input
-	peers   chan struct{} // holds a token when the connections changed
-	done    chan struct{} // closed when Run is over, so that Receive lets go
-	final   chan replica.Finalize
-	lookups chan replica.Lookup
-	slots   chan struct{} // running checks
+	inbox     chan input
+	strangers *strangers    // who are not in the committee
+	peers     chan struct{} // holds a token when the connections changed
+	done      chan struct{} // closed when Run is over, so that Receive lets go
+	final     chan replica.Finalize
+	lookups   chan replica.Lookup
+	slots     chan struct{} // running checks
 
 	counters counters
 	status   atomic.Pointer[replica.Status]
@@ -60,14 +61,15 @@ func New(cfg Config, app App, net Network, logs Logs) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, app: app, net: net, logs: logs,
-		inbox:    make(chan input, cfg.Inbox),
-		peers:    make(chan struct{}, 1),
-		done:     make(chan struct{}),
-		final:    make(chan replica.Finalize, 1),
-		lookups:  make(chan replica.Lookup, max(cfg.Replica.MaxLookups, 1)),
-		slots:    make(chan struct{}, cfg.MaxChecks),
-		checks:   map[consensus.Check]context.CancelFunc{},
-		appended: map[consensus.Epoch]int{},
+		inbox:     make(chan input, cfg.Inbox),
+		strangers: newStrangers(),
+		peers:     make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		final:     make(chan replica.Finalize, 1),
+		lookups:   make(chan replica.Lookup, max(cfg.Replica.MaxLookups, 1)),
+		slots:     make(chan struct{}, cfg.MaxChecks),
+		checks:    map[consensus.Check]context.CancelFunc{},
+		appended:  map[consensus.Epoch]int{},
 	}
 	if err := e.restore(); err != nil {
 		return nil, err
@@ -153,6 +155,8 @@ func (e *Engine) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case in := <-e.inbox:
+			err = e.step(ctx, e.gather(in)...)
+		case in := <-e.strangers.inbox: // one at a time, and whatever the committee has sent with it
 			err = e.step(ctx, e.gather(in)...)
 		case <-e.peers:
 			err = e.step(ctx, e.connected())

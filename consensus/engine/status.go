@@ -61,6 +61,8 @@ type Metrics struct {
 	Blamed           uint64 // peers blocked
 	Evidence         uint64 // breaches of the rules that were proven
 	Epochs           uint64 // epochs entered, the first one included
+	StrangersChecked uint64 // certificates of peers outside of the committee that were verified
+	StrangersDropped uint64 // and that were not, being too many
 }
 
 // Metrics returns the counts. Safe for concurrent use.
@@ -81,5 +83,7 @@ func (e *Engine) Metrics() Metrics {
 		Blamed:           c.blamed.Load(),
 		Evidence:         c.evidence.Load(),
 		Epochs:           c.epochs.Load(),
+		StrangersChecked: e.strangers.verified.Load(),
+		StrangersDropped: e.strangers.dropped.Load(),
 	}
 }

@@ -37,7 +37,8 @@ func (e *Engine) Receive(peer crypto.PublicKey, ch consensus.Channel, data []byt
 // accept does in the network's goroutine what needs no replica: the question
 // whether the message is of use, and the reading of its blocks.
 func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
-	admission, err := e.window.Load().Admit(peer, m)
+	window := e.window.Load()
+	admission, err := window.Admit(peer, m)
 	if err != nil {
 		return err
 	}
@@ -52,14 +53,22 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 			return err
 		}
 		in.taken = make(chan struct{})
+	case replica.PassVerified:
+		if ok, err := e.strangers.verify(window, m); !ok {
+			return err
+		}
 	case replica.Pass:
 		if _, delegates := m.(consensus.Delegation); delegates {
 			in.taken = make(chan struct{}) // the votes behind it are to be admitted
 		}
 	}
-	in.event = replica.Received{From: peer, Message: m, Blocks: blocks}
+	in.event = replica.Received{From: peer, Message: m, Blocks: blocks, Verified: admission == replica.PassVerified}
+	inbox := e.inbox
+	if !window.Member(peer) {
+		inbox = e.strangers.inbox
+	}
 	select {
-	case e.inbox <- in:
+	case inbox <- in:
 	case <-e.done:
 		return nil
 	}

@@ -125,6 +125,9 @@ type (
 		From    crypto.PublicKey
 		Message consensus.Message
 		Blocks  []consensus.Block
+		// Verified says that the message is a certificate that Window.Verify found
+		// good.
+		Verified bool
 	}
 	// Built answers a Build. The block is at most MaxPayloadBytes and Closing as
 	// its application says.
@@ -333,4 +336,5 @@ const (
 	Drop          Admission = iota // of no use
 	Pass                           // to Step, as Received without Blocks
 	PassWithBlock                  // to Step, with the blocks of its payloads
+	PassVerified                   // a stranger's certificate: to Step as Verified, if Window.Verify says so within what the driver spends on strangers
 )

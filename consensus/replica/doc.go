@@ -60,6 +60,9 @@
 //     peer asks again. Answers to one peer take Config.ServeBytes a second, and
 //     Config.MaxLookups reads of the store run at a time;
 //   - blocks that a peer may send by digest: 32, and only those it was asked for;
+//   - certificates of strangers, who are no members of this committee or the next
+//     and carry nobody's votes: verified by the driver, away from Step, as many as
+//     it cares to; never those of views that are final already;
 //   - sentries: 4 of one signer, of whom one that is not connected makes room;
 //     peers remembered: 4,096 and those connected;
 //   - a sentry passes on each vote, and each offer, of 128 views once in half of

@@ -73,9 +73,11 @@ func (r *Replica) keepEarlyCertificate(ev Received, cert *consensus.Certificate)
 	if len(b.certificates) >= maxEarlyCertificates || slices.Contains(b.certificates, cert.Statement) {
 		return
 	}
-	if err := r.verify(cert, r.reigns.of(r.epoch+1)); err != nil {
-		r.blame(ev.From, err.Error())
-		return
+	if !ev.Verified {
+		if err := r.verify(cert, r.reigns.of(r.epoch+1)); err != nil {
+			r.blame(ev.From, err.Error())
+			return
+		}
 	}
 	r.stale = true
 	b.certificates = append(b.certificates, cert.Statement)

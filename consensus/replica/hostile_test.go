@@ -631,3 +631,46 @@ func withholding(t *testing.T, cfg func(replica.Config) replica.Config) *world {
 	}
 	return w
 }
+
+// What a stranger shows is verified away from Step, and what is final already is
+// not taken from it at all.
+func TestStrangersCertificatesAreVerifiedElsewhere(t *testing.T) {
+	w, n := lonely(t, 7)
+	s := n.r.Status()
+	news, early := nullify(round(s.Epoch, s.View+3)), nullify(round(s.Epoch+1, 1))
+	old := nullify(round(s.Epoch, s.FinalizedView))
+	for _, c := range []struct {
+		from int
+		of   consensus.Statement
+		want replica.Admission
+	}{
+		{1, news, replica.Pass},
+		{stranger, news, replica.PassVerified},
+		{1, early, replica.Pass},
+		{stranger, early, replica.PassVerified},
+		{stranger, old, replica.Drop},
+		{stranger, nullify(round(s.Epoch+2, 1)), replica.Drop},
+	} {
+		cert := certificate(w, c.of, 1, 2, 3)
+		if got, err := n.r.Window().Admit(nodeKey(c.from), cert); got != c.want || err != nil {
+			t.Errorf("%q from %d: %v, %v, want %v", c.of, c.from, got, err, c.want)
+		}
+		if c.want == replica.Drop {
+			continue
+		}
+		if err := n.r.Window().Verify(cert); err != nil {
+			t.Errorf("%q: %v", c.of, err)
+		}
+		cert.Signatures[1][0] ^= 1
+		if err := n.r.Window().Verify(cert); err == nil {
+			t.Errorf("%q with a forged signature is good", c.of)
+		}
+	}
+	// With the driver's word for it, Step verifies nothing again.
+	forged := certificate(w, news, 1, 2, 3)
+	forged.Signatures[1][0] ^= 1
+	n.r.Step(w.now, replica.Received{From: nodeKey(stranger), Message: forged, Verified: true})
+	if got := n.r.Status().View; got != s.View+4 {
+		t.Errorf("in view %d, want %d", got, s.View+4)
+	}
+}

@@ -110,7 +110,7 @@ func (r *Replica) offered(ev Received, in *reign, n consensus.Notarize) bool {
 func (r *Replica) onCertificate(ev Received, cert *consensus.Certificate) {
 	switch e := cert.Statement.Round().Epoch; e {
 	case r.epoch:
-		r.feed(consensus.CertificateReceived{From: ev.From, Certificate: cert})
+		r.feed(consensus.CertificateReceived{From: ev.From, Certificate: cert, Verified: ev.Verified})
 	case r.epoch + 1:
 		r.keepEarlyCertificate(ev, cert)
 	}

@@ -66,7 +66,7 @@ func (w *Window) Admit(from crypto.PublicKey, m consensus.Message) (Admission, e
 	case consensus.Offer:
 		return w.offer(from, m.Vote)
 	case *consensus.Certificate:
-		return w.certificate(m), nil
+		return w.certificate(from, m), nil
 	case consensus.BlockAnswer:
 		if _, ok := slices.BinarySearchFunc(w.expected, from, crypto.PublicKey.Compare); ok {
 			return PassWithBlock, nil
@@ -145,17 +145,51 @@ func (w *Window) offer(from crypto.PublicKey, n consensus.Notarize) (Admission, 
 	return Pass, nil
 }
 
-func (w *Window) certificate(cert *consensus.Certificate) Admission {
+// certificate has a stranger's verified away from Step, where the committee waits:
+// anybody can be many strangers, each with a certificate that is forged. What is
+// final already is not taken from them, so that old certificates, which are good,
+// cost nothing; a pair that is evidence comes from a member.
+func (w *Window) certificate(from crypto.PublicKey, cert *consensus.Certificate) Admission {
 	s := cert.Statement
+	member := w.Member(from)
 	switch s.Round().Epoch {
 	case w.epoch:
-		if !slices.Contains(w.held, s) {
-			return Pass
+		if slices.Contains(w.held, s) || !member && (w.closed || s.View() <= w.finalized) {
+			return Drop
 		}
 	case w.epoch + 1:
-		if !slices.Contains(w.early, s) {
-			return Pass
+		if slices.Contains(w.early, s) || len(w.early) >= maxEarlyCertificates {
+			return Drop
+		}
+	default:
+		return Drop
+	}
+	if member {
+		return Pass
+	}
+	return PassVerified
+}
+
+// Member reports whether a peer is in the committee of this epoch or of the next,
+// or carries the votes of one who is. All others are strangers: nobody vouches
+// for their number.
+func (w *Window) Member(peer crypto.PublicKey) bool {
+	for e := w.epoch; e <= w.epoch+1; e++ {
+		if in := w.reigns.of(e); in != nil {
+			if _, ok := in.signers[peer]; ok {
+				return true
+			}
 		}
 	}
-	return Drop
+	return slices.Contains(w.carriers.own, peer) || slices.ContainsFunc(w.carriers.held, func(d delegation) bool { return d.node == peer })
+}
+
+// Verify returns nil if a certificate of this epoch or the next is good: for
+// PassVerified. Safe for concurrent use.
+func (w *Window) Verify(cert *consensus.Certificate) error {
+	in := w.reigns.of(cert.Statement.Round().Epoch)
+	if in == nil {
+		return fmt.Errorf("replica: certificate of epoch %d, which is not known", cert.Statement.Round().Epoch)
+	}
+	return cert.Verify(in.Committee, w.cfg.ChainID)
 }

@@ -515,6 +515,13 @@ func (n *node) receive(from int, ch consensus.Channel, data []byte) {
 	if way == replica.PassWithBlock {
 		ev.Blocks = inspect(m)
 	}
+	if way == replica.PassVerified {
+		if err := n.r.Window().Verify(m.(*consensus.Certificate)); err != nil {
+			n.blamed = append(n.blamed, fmt.Sprintf("%d: %s", from, err))
+			return
+		}
+		ev.Verified = true
+	}
 	n.step(ev)
 }
 
