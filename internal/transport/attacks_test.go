@@ -8,12 +8,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -322,7 +324,7 @@ func TestAttackManyConnectionsOfOneKey(t *testing.T) {
 // TestAttackStrangersTakeEveryPlace fills the observers' places and as many
 // connections as the node takes.
 func TestAttackStrangersTakeEveryPlace(t *testing.T) {
-	s := besiege(t, meshOptions{observers: 4, ofSource: 4}, transport.Config{MaxConns: 4})
+	s := besiege(t, meshOptions{observers: 4, ofSource: 4}, transport.Config{MaxConns: 6})
 	s.withstand(t, transport.ObserverPlaces, func(ctx context.Context) { s.occupy(t, ctx, "127.0.0.2:0", 8) })
 }
 
@@ -347,12 +349,129 @@ func TestAttackOneAddressTakesEveryPlace(t *testing.T) {
 	})
 }
 
+// TestAttackFourAddressesTakeEveryPlace holds all places from four addresses, and
+// comes again at once when one is lost. Whoever comes from another network finds a
+// place, keeps it, and so does another from there; the four have the rest.
+func TestAttackFourAddressesTakeEveryPlace(t *testing.T) {
+	const places = 8
+	s := besiege(t, meshOptions{observers: places, ofSource: 2}, transport.Config{})
+	observers := func() (all, near int) {
+		for _, p := range s.victim.mesh.Stats() {
+			if !p.Configured && p.Connected {
+				all++
+				if strings.HasPrefix(p.Addr, "127.0.0.") {
+					near++
+				}
+			}
+		}
+		return all, near
+	}
+	s.withstand(t, transport.ObserverEvicted, func(ctx context.Context) {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() { s.occupyAs(t, ctx, fmt.Sprintf("127.0.0.%d:0", 2+i), strangerKey+10*i, 2) })
+		}
+		eventually(t, "every place is taken", func() bool { all, near := observers(); return all == places && near == places })
+		for i, from := range []string{"127.0.9.2:0", "127.0.9.3:0"} {
+			e, err := transport.Open(transport.Config{Key: key(byte(strangerKey - 2 - i)), Network: network, ListenAddr: from, Log: quiet})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var c *transport.Conn
+			eventually(t, from+" finds a place", func() bool {
+				c, err = e.Dial(ctx, s.victim.NodeAddr(), meshProtocol)
+				return err == nil
+			})
+			eventually(t, from+" is an observer", func() bool { _, near := observers(); return near == places-1-i })
+			if c.Err() != nil {
+				t.Errorf("%s lost its place: %v", from, c.Err())
+			}
+			defer func() {
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		for range 100 { // while the four come again and again
+			if all, near := observers(); all > places || near > places-2 {
+				t.Errorf("%d observers, %d of them from one network", all, near)
+			}
+			<-time.After(time.Millisecond)
+		}
+		wg.Wait()
+	})
+}
+
+// TestAttackObserversTakeTheLink has observers that read whatever they get, as fast
+// as they can: together and each they get no more than their rate, and the member
+// gets all.
+func TestAttackObserversTakeTheLink(t *testing.T) {
+	const each, all = 128 << 10, 320 << 10
+	s := besiege(t, meshOptions{observers: 4, ofSource: 4, egress: each, allEgress: all}, transport.Config{})
+	var readers []*node
+	for i := range 4 {
+		e, err := transport.Open(transport.Config{Key: key(byte(strangerKey + i)), Network: network, ListenAddr: "127.0.0.2:0", Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := join(t, e, meshOptions{peers: []transport.NodeAddr{s.victim.NodeAddr()}, redial: 10 * time.Millisecond})
+		n.run(t)
+		readers = append(readers, n)
+		eventually(t, "an observer is connected", func() bool { return n.up.Load() == 1 })
+	}
+	const burst = 2 * (64<<10 + 1<<20) // newEgress: two of the longest
+	began, message, sent, full := time.Now(), make([]byte, 32<<10), uint64(0), 0
+	before := s.victim.Metrics().Count(transport.ObserverEgress)
+	for full < 8 { // more waits for observers than may leave
+		for s.victim.mesh.Send(s.honest.ID(), blocks, message) != nil { // it takes all, as fast as it reads
+			<-time.After(time.Millisecond)
+		}
+		sent++
+		full = 0
+		for _, r := range readers {
+			if s.victim.mesh.Send(r.ID(), blocks, message) != nil || time.Since(began) > time.Second {
+				full += 2
+			}
+		}
+	}
+	eventually(t, "the member has everything", func() bool { return s.honest.mesh.Stats()[0].Channels[1].Received > sent })
+	eventually(t, "observers wait", func() bool { return s.victim.Metrics().Count(transport.ObserverEgress) >= before+4 })
+	<-time.After(time.Second)
+	sum := 0
+	for _, r := range readers {
+		got := int(r.mesh.Stats()[0].Channels[1].Received) * len(message)
+		passed := time.Since(began).Seconds()
+		if limit := burst + each + int(passed*each); got > limit {
+			t.Errorf("an observer got %d bytes in %.2f s, limit %d", got, passed, limit)
+		}
+		sum += got
+	}
+	if limit := burst + all + int(time.Since(began).Seconds()*all); sum > limit || sum < burst/2 {
+		t.Errorf("all observers got %d bytes in %v, limit %d", sum, time.Since(began), limit)
+	}
+	asked := time.Now()
+	for range 2 { // what answers take counts as well
+		if _, err := readers[0].mesh.Request(deadline(t), s.victim.ID(), echo, make([]byte, 64<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(asked); took < 300*time.Millisecond {
+		t.Errorf("answers of 128 KiB took %v, at 128 KiB a second", took)
+	}
+}
+
 // occupy has so many strangers at one address connect again and again.
 func (s *siege) occupy(t *testing.T, ctx context.Context, from string, strangers int) {
+	s.occupyAs(t, ctx, from, strangerKey, strangers)
+}
+
+// occupyAs does so under keys from the first on.
+func (s *siege) occupyAs(t *testing.T, ctx context.Context, from string, first, strangers int) {
 	var wg sync.WaitGroup
 	for i := range strangers {
 		wg.Go(func() {
-			e, err := transport.Open(transport.Config{Key: key(byte(strangerKey + i)), Network: network, ListenAddr: from, Log: quiet})
+			e, err := transport.Open(transport.Config{Key: key(byte(first + i)), Network: network, ListenAddr: from, Log: quiet})
 			if err != nil {
 				t.Error(err)
 				return

@@ -78,6 +78,10 @@ type MeshConfig struct {
 	// MaxObserversOfSource bounds those of one IPv4 address or IPv6 /64; 0 is a
 	// quarter of MaxObservers, at least 1.
 	MaxObserversOfSource int
+	// ObserverEgress bounds the bytes a second that one observer is sent, and
+	// ObserversEgress those of all together; messages and answers wait for their
+	// turn, and for what waits for members. 0 is 16 MiB and 64 MiB.
+	ObserverEgress, ObserversEgress int
 	// MemberQueueBytes and ObserverQueueBytes bound what waits for all
 	// configured peers, and for all observers, together. Above it, the messages
 	// that have waited longest are dropped, whatever their channel's policy. 0 is
@@ -114,6 +118,12 @@ func (c *MeshConfig) setDefaults() {
 	if c.MaxObserversOfSource == 0 {
 		c.MaxObserversOfSource = max(1, c.MaxObservers/4)
 	}
+	if c.ObserverEgress == 0 {
+		c.ObserverEgress = 16 << 20
+	}
+	if c.ObserversEgress == 0 {
+		c.ObserversEgress = 64 << 20
+	}
 	if c.MemberQueueBytes == 0 {
 		c.MemberQueueBytes = 256 << 20
 	}
@@ -137,6 +147,9 @@ func (c *MeshConfig) valid(self crypto.PublicKey) error {
 	}
 	if c.MaxObserversOfSource < 0 {
 		return fmt.Errorf("MaxObserversOfSource %d", c.MaxObserversOfSource)
+	}
+	if c.ObserverEgress < 0 || c.ObserversEgress < 0 {
+		return fmt.Errorf("ObserverEgress %d, ObserversEgress %d", c.ObserverEgress, c.ObserversEgress)
 	}
 	return errors.Join(validPeers(c.Peers, self), c.validChannels(), c.validServices())
 }

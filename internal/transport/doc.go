@@ -55,6 +55,12 @@
 //	                                         1/s, 32 at once
 //	observers (MaxObservers); of a source    as set; a quarter    strangers filling the mesh   observer_places,
 //	                                                              members are always let in    observer_source
+//	observers of a network (IPv4 /24,        while places are     few addresses holding all    observer_evicted
+//	IPv6 /48)                                free; else one more  places: the youngest of the
+//	                                         than any newcomer's  most crowded one goes
+//	bytes a second to an observer; to all    16 MiB; 64 MiB;      observers taking the link    observer_egress
+//	                                         after what waits for
+//	                                         members, up to 5 ms
 //	streams under way                        256 + 64 one way     stream flood                 (flow control)
 //	requests of a member; an observer        1,024/s; 128/s       stream flood                 stream_flood
 //	requests being answered                  by service           likewise                     request_concurrency

@@ -37,6 +37,13 @@ func (g *ledger) number() uint64 {
 	return g.sequence
 }
 
+// membersWait reports whether anything waits for a member.
+func (g *ledger) membersWait() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.members.used > 0
+}
+
 // charge books a change of what waits for a peer, and drops messages if the sum
 // is too large.
 func (g *ledger) charge(p *peer, delta int) {

@@ -145,6 +145,9 @@ func (l *link) sendAll(ctx context.Context, ch *Channel) error {
 			for _, message := range batch {
 				buf = appendMessage(buf, message)
 			}
+			if err := l.peer.afford(ctx, len(buf)); err != nil {
+				return nil // the connection has ended
+			}
 			counts.sent.Add(uint64(len(batch)))
 			if err := stream.SetWriteDeadline(time.Now().Add(allowance(patience, len(buf)))); err != nil {
 				return fmt.Errorf("transport: writing to channel %s: %w", ch.Name, err)

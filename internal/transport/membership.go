@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -131,4 +132,82 @@ func (m *Mesh) observersAt(from netip.Prefix) int {
 		}
 	}
 	return n
+}
+
+// networkOf returns the IPv4 /24 or IPv6 /48 of a source: what one owner of
+// addresses has many of.
+func networkOf(source netip.Prefix) netip.Prefix {
+	if !source.IsValid() {
+		return source
+	}
+	bits := 24
+	if source.Addr().Is6() {
+		bits = 48
+	}
+	return netip.PrefixFrom(source.Addr(), bits).Masked()
+}
+
+// crowd is how many observers there are from each network and source.
+type crowd struct {
+	links             []*link
+	networks, sources map[netip.Prefix]int
+}
+
+// crowd counts the observers. The caller holds m.mu.
+func (m *Mesh) crowd() *crowd {
+	c := &crowd{networks: map[netip.Prefix]int{}, sources: map[netip.Prefix]int{}}
+	for _, p := range m.peers {
+		if l := p.current(); p.class == observing && l != nil {
+			source := SourceOf(l.conn.RemoteAddr())
+			c.networks[networkOf(source)]++
+			c.sources[source]++
+			c.links = append(c.links, l)
+		}
+	}
+	return c
+}
+
+// mayMakeRoom reports whether an observer could have to go for a newcomer. The
+// caller holds m.mu.
+func (m *Mesh) mayMakeRoom() bool {
+	for _, n := range m.crowd().networks {
+		if n > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// makesRoom returns the observer that gives its place to a newcomer from a
+// source, nil if none does. It is the youngest of the source with the most, in the
+// network with the most, if the newcomer's then still has no more: whoever holds
+// all places against somebody from elsewhere needs as many networks as there are
+// places. The caller holds m.mu.
+func (m *Mesh) makesRoom(from netip.Prefix) *link {
+	c := m.crowd()
+	var victim *link
+	for _, l := range c.links {
+		if victim == nil || c.before(l, victim) {
+			victim = l
+		}
+	}
+	if victim == nil {
+		return nil
+	}
+	source := SourceOf(victim.conn.RemoteAddr())
+	network, home := networkOf(source), networkOf(from)
+	if network == home && c.sources[source] > c.sources[from]+1 || c.networks[network] > c.networks[home]+1 {
+		return victim
+	}
+	return nil
+}
+
+// before reports whether a goes before b when one has to go.
+func (c *crowd) before(a, b *link) bool {
+	from, other := SourceOf(a.conn.RemoteAddr()), SourceOf(b.conn.RemoteAddr())
+	return cmp.Or(
+		cmp.Compare(c.networks[networkOf(other)], c.networks[networkOf(from)]),
+		cmp.Compare(c.sources[other], c.sources[from]),
+		b.since.Compare(a.since),
+	) < 0
 }

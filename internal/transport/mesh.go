@@ -7,9 +7,12 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -44,6 +47,7 @@ type Mesh struct {
 
 	common         map[uint8]*meter // what all observers send, by channel
 	commonRequests *meter           // what all observers ask
+	egress         *rate.Limiter    // of bytes sent to all observers
 
 	mu        sync.Mutex
 	peers     map[crypto.PublicKey]*peer
@@ -67,6 +71,7 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 		common: map[uint8]*meter{}, commonRequests: newMeter(streamRate),
 		channels: map[uint8]*Channel{}, services: map[uint8]*Service{},
 		peers: map[crypto.PublicKey]*peer{}, blocked: map[crypto.PublicKey]time.Time{},
+		egress: newEgress(cfg.ObserversEgress, &cfg),
 	}
 	for i := range cfg.Channels {
 		m.channels[cfg.Channels[i].ID] = &cfg.Channels[i]
@@ -89,7 +94,7 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 }
 
 // admits is the handshake's question; observers are counted again when they
-// join.
+// join, and weighed by where they are.
 func (m *Mesh) admits(id crypto.PublicKey) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,12 +105,11 @@ func (m *Mesh) admits(id crypto.PublicKey) bool {
 		m.metrics.add(ConnectionBlocked)
 		return false
 	}
-	_, known := m.peers[id]
-	if !known && m.observers >= m.cfg.MaxObservers {
-		m.metrics.add(ObserverPlaces)
-		return false
+	if _, known := m.peers[id]; known || m.observers < m.cfg.MaxObservers || m.mayMakeRoom() {
+		return true
 	}
-	return true
+	m.metrics.add(ObserverPlaces)
+	return false
 }
 
 // prefers reports whether the connections of a node have room of their own.
@@ -170,29 +174,46 @@ func (m *Mesh) stop() {
 	m.wg.Wait()
 }
 
-// refuses says why c cannot be the connection to its peer, nil if it can. The
-// caller holds m.mu.
-func (m *Mesh) refuses(c *Conn, p *peer) *CloseError {
+// refuses says why c cannot be the connection to its peer, nil if it can, and who
+// has to go for it. The caller holds m.mu.
+func (m *Mesh) refuses(c *Conn, p *peer) (*CloseError, *link) {
 	newcomer := p == nil || p.class == leaving
 	switch {
 	case m.stopped:
-		return &CloseError{Code: CloseShutdown, Reason: "the node is stopping"}
+		return &CloseError{Code: CloseShutdown, Reason: "the node is stopping"}, nil
 	case m.isBlocked(c.Remote()):
 		m.metrics.add(ConnectionBlocked)
-		return &CloseError{Code: CloseBlocked, Reason: "blocked for a while"}
+		return &CloseError{Code: CloseBlocked, Reason: "blocked for a while"}, nil
 	case newcomer && c.Dialed(): // its removal crossed the dial
-		return &CloseError{Code: CloseDone, Reason: "no longer a peer"}
-	case newcomer && m.observers >= m.cfg.MaxObservers:
-		m.metrics.add(ObserverPlaces)
-		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers as it takes"}
-	case newcomer && m.observersAt(SourceOf(c.RemoteAddr())) >= m.cfg.MaxObserversOfSource:
-		m.metrics.add(ObserverSource)
-		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers from this address as it takes"}
+		return &CloseError{Code: CloseDone, Reason: "no longer a peer"}, nil
 	case p != nil && !c.Dialed() && !p.calls.Allow():
 		m.metrics.add(ConnectionKey)
-		return &CloseError{Code: CloseBusy, Reason: "too many connections of one node"}
+		return &CloseError{Code: CloseBusy, Reason: "too many connections of one node"}, nil
+	case newcomer:
+		return m.place(SourceOf(c.RemoteAddr()))
 	default:
-		return nil
+		return nil, nil
+	}
+}
+
+// place says why there is no observer's place for a newcomer from a source, nil
+// if there is one, and who has to go for it. The caller holds m.mu.
+func (m *Mesh) place(from netip.Prefix) (*CloseError, *link) {
+	full, many := m.observers >= m.cfg.MaxObservers, m.observersAt(from) >= m.cfg.MaxObserversOfSource
+	switch {
+	case full && !many:
+		if victim := m.makesRoom(from); victim != nil {
+			return nil, victim
+		}
+		fallthrough
+	case full:
+		m.metrics.add(ObserverPlaces)
+		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers as it takes"}, nil
+	case many:
+		m.metrics.add(ObserverSource)
+		return &CloseError{Code: CloseBusy, Reason: "the node has as many observers from this address as it takes"}, nil
+	default:
+		return nil, nil
 	}
 }
 
@@ -200,10 +221,15 @@ func (m *Mesh) refuses(c *Conn, p *peer) *CloseError {
 func (m *Mesh) adopt(c *Conn) {
 	m.mu.Lock()
 	p := m.peers[c.Remote()]
-	if refused := m.refuses(c, p); refused != nil {
+	refused, evicted := m.refuses(c, p)
+	if refused != nil {
 		m.mu.Unlock()
 		c.Close(refused.Code, refused.Reason)
 		return
+	}
+	if evicted != nil {
+		m.metrics.add(ObserverEvicted)
+		m.classify(evicted.peer, leaving) // its place is free; it is forgotten when its connection has ended
 	}
 	if p == nil {
 		p = newPeer(m, NodeAddr{ID: c.Remote(), Addr: c.RemoteAddr().String()}, observing)
@@ -216,6 +242,9 @@ func (m *Mesh) adopt(c *Conn) {
 		m.wg.Go(func() { l.run(old) })
 	}
 	m.mu.Unlock()
+	if evicted != nil {
+		evicted.conn.Close(CloseBusy, "the node has as many observers as it takes, and many of this network")
+	}
 	switch {
 	case l == nil:
 		c.Close(CloseDuplicate, "there is a connection already")

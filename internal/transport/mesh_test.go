@@ -46,6 +46,8 @@ type meshOptions struct {
 	ingress   transport.Rate // of votes
 	shared    int            // bytes, of all observers' queues
 	ofSource  int            // observers
+	egress    int            // bytes a second to one observer
+	allEgress int            // and to all
 	timeout   time.Duration  // of a request
 }
 
@@ -66,6 +68,7 @@ func join(t testing.TB, e *transport.Endpoint, o meshOptions) *node {
 		Protocol: "hypermesh/mesh/1", Peers: o.peers, MaxObservers: o.observers,
 		RedialMin: o.redial, RedialMax: max(o.redial, cmp.Or(o.redialMax, 200*time.Millisecond)), Grace: o.grace,
 		Patience: o.patience, ObserverQueueBytes: o.shared, MaxObserversOfSource: o.ofSource,
+		ObserverEgress: o.egress, ObserversEgress: o.allEgress,
 		Channels: []transport.Channel{
 			{ID: votes, Name: "votes", MaxMessageBytes: 1 << 10, QueueBytes: queue, WhenFull: transport.DropOldest, Urgency: 0, Ingress: o.ingress, Handle: handle(votes)},
 			{ID: blocks, Name: "blocks", MaxMessageBytes: 1 << 20, QueueBytes: queue, WhenFull: transport.DropNewest, Urgency: 4, ToObservers: true, Handle: handle(blocks)},

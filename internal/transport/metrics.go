@@ -23,6 +23,8 @@ const (
 	ConnectionBacklog  // refused: too many wait to be accepted
 	ObserverPlaces     // refused: the observers' places are taken
 	ObserverSource     // refused: one source has as many observers' places as it gets
+	ObserverEvicted    // dropped: an observer whose network has many, for one whose network has few
+	ObserverEgress     // delayed: what an observer is sent, above its rate or that of all
 	ChannelUnknown     // dropped: a message on a channel, or a request to a service, that there is not
 	MessageTooLarge    // dropped: above its channel's or service's limit
 	MessageMalformed   // dropped: cut short, or a stream misused
@@ -55,6 +57,8 @@ var metricNames = [metricCount]string{
 	ConnectionBacklog:     "connection_backlog",
 	ObserverPlaces:        "observer_places",
 	ObserverSource:        "observer_source",
+	ObserverEvicted:       "observer_evicted",
+	ObserverEgress:        "observer_egress",
 	ChannelUnknown:        "channel_unknown",
 	MessageTooLarge:       "message_too_large",
 	MessageMalformed:      "message_malformed",

@@ -41,6 +41,7 @@ type peer struct {
 	limits   map[uint8]*throttle // by channel; never changed
 	requests *throttle           // of requests, likewise
 	calls    *rate.Limiter       // of connections that the peer makes
+	egress   *rate.Limiter       // of bytes sent to it while it is no member
 
 	mu          sync.Mutex
 	addr        string
@@ -57,7 +58,8 @@ func newPeer(m *Mesh, addr NodeAddr, as class) *peer {
 	p := &peer{
 		mesh: m, id: addr.ID, addr: addr.Addr, moved: make(chan struct{}, 1),
 		queues: map[uint8]*queue{}, counts: map[uint8]*counts{}, limits: map[uint8]*throttle{},
-		calls: rate.NewLimiter(callRate, callBurst),
+		calls:  rate.NewLimiter(callRate, callBurst),
+		egress: newEgress(m.cfg.ObserverEgress, &m.cfg),
 	}
 	for id, ch := range m.channels {
 		p.queues[id] = newQueue(ch.QueueBytes, ch.WhenFull)

@@ -142,6 +142,11 @@ func (l *link) answer(stream *Stream) error {
 		l.reply(stream, answerRefused, []byte(reason[:min(len(reason), maxReasonBytes)]))
 		return nil
 	}
+	if err := l.peer.afford(ctx, len(response)); err != nil {
+		l.peer.mesh.metrics.add(RequestSlow)
+		stream.Reset()
+		return nil
+	}
 	l.reply(stream, answerOK, response)
 	return nil
 }
