@@ -27,6 +27,8 @@ const (
 	dataDir          = "data"
 
 	maxConsensusKeys = 16
+	maxObservers     = 1024
+	maxObserversMiB  = 16 << 10
 )
 
 // Config says how a node runs. Its home holds genesis and keys.
@@ -42,6 +44,8 @@ type Config struct {
 	Peers         []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
 	Sentries      []string `toml:"sentries" usage:"NODEID@HOST:PORT of this validator's sentries, at most 4: it connects with nobody else, and signs for each epoch that they may carry its votes"`
 	SentryFor     []string `toml:"sentry_for" usage:"NODEID of each validator, at most 4, that this node is a sentry of: it carries the validator's votes and proposals to the committee, and the committee's to it; with @HOST:PORT if it is to dial the validator too"`
+	MaxObservers  int      `toml:"max_observers" usage:"places for peers that are not in the committee; when they are taken, one from a network that has few displaces one from a network that has many"`
+	ObserversMiB  int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
 	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
 	KeepVersions  uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
@@ -52,13 +56,19 @@ type Config struct {
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info"}
+	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info", MaxObservers: 64, ObserversMiB: 64}
 }
 
 // Check returns an error that names the first field out of range.
 func (c *Config) Check() error {
 	if c.CacheMiB < 1 || c.CacheMiB > 64<<10 {
 		return fmt.Errorf("cache_mib is %d, want 1 to %d", c.CacheMiB, 64<<10)
+	}
+	if c.MaxObservers < 0 || c.MaxObservers > maxObservers {
+		return fmt.Errorf("max_observers is %d, want 0 to %d", c.MaxObservers, maxObservers)
+	}
+	if c.ObserversMiB < 1 || c.ObserversMiB > maxObserversMiB {
+		return fmt.Errorf("observers_mib is %d, want 1 to %d", c.ObserversMiB, maxObserversMiB)
 	}
 	if len(c.ConsensusKeys) > maxConsensusKeys {
 		return fmt.Errorf("consensus_keys has %d files, limit %d", len(c.ConsensusKeys), maxConsensusKeys)

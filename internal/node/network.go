@@ -22,7 +22,6 @@ const (
 	maxGossip     = 1 << 20
 	gossipQueue   = 8 << 20
 	blockFor      = time.Minute // a peer that forged something
-	maxObservers  = 64
 	// A peer that is silent for so long is dialed anew. After an outage of any length
 	// two nodes hear each other within 4 s (transport.Config.IdleTimeout).
 	peerSilence = 6 * time.Second
@@ -45,7 +44,7 @@ type network struct {
 }
 
 // newNetwork makes the mesh; receive finds the engine once it is set.
-func newNetwork(endpoint *transport.Endpoint, named neighbours, pool *pool, log *slog.Logger) (*network, error) {
+func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, pool *pool, log *slog.Logger) (*network, error) {
 	n := &network{self: endpoint.ID(), named: named, endpoint: endpoint, log: log}
 	channels := []transport.Channel{{
 		ID: channelGossip, Name: "transactions", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
@@ -68,11 +67,14 @@ func newNetwork(endpoint *transport.Endpoint, named neighbours, pool *pool, log 
 		})
 	}
 	n.peering = n.peers()
-	config := transport.MeshConfig{Protocol: Protocol, Peers: n.peering, Channels: channels, MaxObservers: maxObservers, Changed: n.changed}
-	if named.hidden() {
-		config.MaxObservers = 0
+	mc := transport.MeshConfig{
+		Protocol: Protocol, Peers: n.peering, Channels: channels, Changed: n.changed,
+		MaxObservers: config.MaxObservers, ObserversEgress: config.ObserversMiB << 20, ObserverEgress: config.ObserversMiB << 18,
 	}
-	mesh, err := transport.NewMesh(endpoint, config)
+	if named.hidden() {
+		mc.MaxObservers = 0
+	}
+	mesh, err := transport.NewMesh(endpoint, mc)
 	if err != nil {
 		return nil, fmt.Errorf("making the mesh: %w", err)
 	}

@@ -172,7 +172,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	if len(named.wards) > 0 && len(deps.ConsensusKeys) > 0 {
 		return nil, errors.New("node: sentry_for in the home of a validator: a sentry has no consensus key")
 	}
-	if n.network, err = newNetwork(deps.Endpoint, named, n.pool, deps.Log); err != nil {
+	if n.network, err = newNetwork(deps.Endpoint, &n.config, named, n.pool, deps.Log); err != nil {
 		return nil, err
 	}
 	n.app.peering = n.network

@@ -130,7 +130,7 @@ func (l *loopback) start(indices ...int) {
 	}
 	for _, i := range indices {
 		m := l.members[i]
-		config := Config{HTTP: "127.0.0.1:0", Peers: l.peers[:min(4, len(l.peers))], Version: "test"}
+		config := Config{HTTP: "127.0.0.1:0", Peers: l.peers[:min(4, len(l.peers))], Version: "test", MaxObservers: DefaultConfig().MaxObservers}
 		if l.adjust != nil {
 			l.adjust(i, &config)
 		}

@@ -129,7 +129,7 @@ func (l *loopback) hide(hidden, sentry int) {
 // member, which is connected with two others.
 func (l *loopback) crowd(at *member) {
 	l.Helper()
-	const part = maxObservers / 4
+	part := DefaultConfig().MaxObservers / 4
 	for n := range part {
 		mesh, err := transport.NewMesh(l.outsider('s', n), transport.MeshConfig{Protocol: Protocol, Peers: []transport.NodeAddr{at.addr()}, Channels: deaf()})
 		if err != nil {
