@@ -213,6 +213,11 @@ func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
 // nil if a signature of the transaction itself does not verify. A claim's bad
 // inner signature leaves the transaction valid: the claim alone is rejected.
 func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
+	return VerifyTxsOf(nil, txs, parallelism)
+}
+
+// VerifyTxsOf is VerifyTxs with a cache of the senders' keys.
+func VerifyTxsOf(keys *crypto.KeyCache, txs []DecodedTx, parallelism int) []*VerifiedTx {
 	out := make([]*VerifiedTx, len(txs))
 	items := make([]crypto.Signed, 0, len(txs))
 	for i := range txs {
@@ -221,7 +226,7 @@ func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
 			items = append(items, crypto.SignedBy(crypto.PublicKey(s.Key.Key), crypto.DomainTxBody, payload, s.Signature))
 		}
 	}
-	verdicts := crypto.VerifyBatch(items, parallelism)
+	verdicts := keys.VerifyBatch(items, parallelism)
 	for i := range txs {
 		n := len(txs[i].tx.Signatures)
 		if allTrue(verdicts[:n]) {

@@ -24,16 +24,7 @@ func SignedBy(key PublicKey, domain *Domain, payload []byte, sig Signature) Sign
 // groups at a time, and returns one verdict per item: what Verify says of it
 // alone.
 func VerifyBatch(items []Signed, parallelism int) []bool {
-	verdicts := make([]bool, len(items))
-	groups := (len(items) + batchSize - 1) / batchSize
-	if groups < parallelism && len(items) >= 2*minGroup {
-		groups = min(parallelism, len(items)/minGroup)
-	}
-	ForkJoin(groups, parallelism, func(g int) {
-		lo, hi := g*len(items)/groups, (g+1)*len(items)/groups
-		verifyGroup(items[lo:hi], verdicts[lo:hi])
-	})
-	return verdicts
+	return (*KeyCache)(nil).VerifyBatch(items, parallelism)
 }
 
 // minGroup is the smallest group worth its own multi-scalar multiplication.
@@ -43,17 +34,42 @@ const minGroup = 16
 // costs less than verifying each alone.
 const minBatch = 4
 
-func verifyGroup(items []Signed, verdicts []bool) {
+// VerifyBatch is VerifyBatch with what the cache knows of the keys. A nil cache
+// knows nothing.
+func (c *KeyCache) VerifyBatch(items []Signed, parallelism int) []bool {
+	expanded := c.expand(items)
+	verdicts := make([]bool, len(items))
+	groups := (len(items) + batchSize - 1) / batchSize
+	if groups < parallelism && len(items) >= 2*minGroup {
+		groups = min(parallelism, len(items)/minGroup)
+	}
+	ForkJoin(groups, parallelism, func(g int) {
+		lo, hi := g*len(items)/groups, (g+1)*len(items)/groups
+		verifyGroup(items[lo:hi], expanded[lo:hi], verdicts[lo:hi])
+	})
+	return verdicts
+}
+
+func verifyGroup(items []Signed, expanded []*ed25519.ExpandedPublicKey, verdicts []bool) {
 	if len(items) < minBatch {
-		for i, it := range items {
-			verdicts[i] = verifyMessage(it.Key, it.Digest[:], it.Signature)
+		for i := range items {
+			it := &items[i]
+			if expanded[i] != nil {
+				verdicts[i] = ed25519.VerifyExpandedWithOptions(expanded[i], it.Digest[:], it.Signature[:], zip215)
+			} else {
+				verdicts[i] = verifyMessage(it.Key, it.Digest[:], it.Signature)
+			}
 		}
 		return
 	}
 	batch := ed25519.NewBatchVerifierWithCapacity(len(items))
 	for i := range items {
 		it := &items[i]
-		addToBatch(batch, it.Key, it.Digest[:], it.Signature)
+		if expanded[i] != nil {
+			batch.AddExpandedWithOptions(expanded[i], it.Digest[:], it.Signature[:], zip215)
+		} else {
+			addToBatch(batch, it.Key, it.Digest[:], it.Signature)
+		}
 	}
 	copy(verdicts, batchVerdicts(batch))
 }

@@ -60,9 +60,13 @@ func TestVerifyBatchAgreesWithVerify(t *testing.T) {
 		for i, it := range items {
 			want[i] = crypto.VerifyMessage(it.Key, it.Digest[:], it.Signature)
 		}
+		cache := crypto.NewKeyCache(rapid.SampledFrom([]int{2, 60, 1_000}).Draw(t, "keys"))
 		for parallelism := 1; parallelism <= 4; parallelism++ {
 			if got := crypto.VerifyBatch(items, parallelism); !slices.Equal(got, want) {
 				t.Fatalf("parallelism %d: %v, want %v", parallelism, got, want)
+			}
+			if got := cache.VerifyBatch(items, parallelism); !slices.Equal(got, want) {
+				t.Fatalf("parallelism %d, with a cache: %v, want %v", parallelism, got, want)
 			}
 		}
 	})
@@ -148,6 +152,22 @@ func BenchmarkVerifyBatch(b *testing.B) {
 			items := signedPool()[:size]
 			for b.Loop() {
 				if slices.Contains(crypto.VerifyBatch(items, 1), false) {
+					b.Fatal("a valid signature was refused")
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/signature")
+		})
+	}
+}
+
+// BenchmarkVerifyBatchKnownKeys verifies signatures of keys that came before.
+func BenchmarkVerifyBatchKnownKeys(b *testing.B) {
+	for _, size := range []int{16, 256} {
+		b.Run(fmt.Sprintf("size=%d", size), func(b *testing.B) {
+			items, cache := signedPool()[:size], crypto.NewKeyCache(1_000)
+			cache.VerifyBatch(items, 1)
+			for b.Loop() {
+				if slices.Contains(cache.VerifyBatch(items, 1), false) {
 					b.Fatal("a valid signature was refused")
 				}
 			}

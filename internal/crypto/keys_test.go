@@ -83,9 +83,12 @@ func TestSpeccheckInBatches(t *testing.T) {
 			good[i] = crypto.SignedBy(keyOf(i).Public(), crypto.DomainOrder, payload, keyOf(i).Sign(crypto.DomainOrder, payload))
 		}
 		check := func(what string, items []crypto.Signed, want func(i int) bool) {
-			for i, got := range crypto.VerifyBatch(items, 2) {
-				if got != want(i) {
-					t.Errorf("%s among %d: item %d is %v, want %v", what, fill, i, got, want(i))
+			cache := crypto.NewKeyCache(1_000)
+			alones := crypto.VerifyBatch(items, 2)
+			cache.VerifyBatch(items, 1) // from now on it knows the keys
+			for i, got := range cache.VerifyBatch(items, 2) {
+				if alone := alones[i]; alone != want(i) || got != want(i) {
+					t.Errorf("%s among %d: item %d is %v, and %v with a cache, want %v", what, fill, i, alone, got, want(i))
 				}
 			}
 		}
