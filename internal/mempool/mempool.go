@@ -3,12 +3,16 @@
 // A Pool holds verified transactions until they are final, expire, are replaced
 // or are evicted. For each sender they form a queue by nonce; what is offered to
 // a block is, again and again, the ready transaction (the one whose predecessors
-// are all in) with the highest tip, the earlier arrival first among equals.
+// are all in) with the highest effective tip, the earlier arrival first among
+// equals. The effective tip is what a proposer would get at the base fee of the
+// latest block: the tip, or what the price ceiling leaves of it. A ceiling below
+// the base fee counts less than no tip.
 //
 // Invariants:
 //
-//  1. Bytes, transactions per sender and transactions per fee payer stay within
-//     the Config; a full pool says so to the sender.
+//  1. All bytes, and each sender's and each fee payer's share, stay within the
+//     Config; a full pool evicts the lowest effective tip, and if that is the
+//     newcomer's, says so to its sender.
 //  2. At most one transaction per (sender, nonce); a replacement must raise both
 //     the tip and the price ceiling by a tenth.
 //  3. Selection never yields a sender's nonce before the one below it.
@@ -17,37 +21,34 @@
 //
 // A finalized block removes its own transactions and moves its senders' nonces;
 // nothing else is checked again on commit, because nonce and fees are checked
-// when a block is built.
+// when a block is built. A new base fee ranks the transactions anew when the rank
+// is next asked for.
 //
 // The pool has no lock and no clock: its owner serialises calls. It does not
-// verify signatures, talk to peers, or read state but through Checker.
+// verify signatures, talk to peers, or read state: whoever adds a transaction has
+// checked it against the latest state and says what the sender's next nonce is.
 package mempool
 
 import (
 	"container/heap"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 )
 
-// Checker tells against the latest state whether a transaction could be
-// included. Package node implements it with execution.
-type Checker interface {
-	// Check returns the sender's next nonce, or why the transaction is refused.
-	Check(tx *chain.VerifiedTx) (nextNonce uint64, err error)
-}
-
 // Config bounds a Pool.
 type Config struct {
-	MaxBytes     int // of all transactions' encodings
-	MaxPerSender int
-	MaxPerPayer  int // of transactions that somebody else pays for
+	MaxBytes       int // of all transactions' encodings
+	MaxPerSender   int
+	MaxSenderBytes int // of one sender's transactions' encodings
+	MaxPerPayer    int // of transactions that somebody else pays for
 }
 
 // DefaultConfig suits a validator with a few hundred MiB to spare.
 func DefaultConfig() Config {
-	return Config{MaxBytes: 64 << 20, MaxPerSender: 4_096, MaxPerPayer: 256}
+	return Config{MaxBytes: 64 << 20, MaxPerSender: 64, MaxSenderBytes: 1 << 20, MaxPerPayer: 256}
 }
 
 // Check returns an error that names the first field out of range.
@@ -57,13 +58,15 @@ func (c Config) Check() error {
 		return fmt.Errorf("mempool: MaxBytes is %d, want at least %d", c.MaxBytes, chain.MaxTxBytes)
 	case c.MaxPerSender < 1:
 		return fmt.Errorf("mempool: MaxPerSender is %d, want at least 1", c.MaxPerSender)
+	case c.MaxSenderBytes < chain.MaxTxBytes || c.MaxSenderBytes > c.MaxBytes:
+		return fmt.Errorf("mempool: MaxSenderBytes is %d, want %d to %d", c.MaxSenderBytes, chain.MaxTxBytes, c.MaxBytes)
 	case c.MaxPerPayer < 0:
 		return fmt.Errorf("mempool: MaxPerPayer is %d, want at least 0", c.MaxPerPayer)
 	}
 	return nil
 }
 
-// Why a transaction is not taken. Refusals of the Checker come as they are.
+// Why a transaction is not taken.
 var (
 	ErrKnown        = errors.New("mempool: transaction is already known")
 	ErrFull         = errors.New("mempool: pool is full")
@@ -82,6 +85,7 @@ const waitingShare = 8
 type entry struct {
 	tx      *chain.VerifiedTx
 	arrival uint64
+	gain    uint64 // 1 and the effective tip; 0: the price ceiling is below the base fee
 	removed bool
 	waiting bool // for an earlier nonce
 }
@@ -90,11 +94,24 @@ func (e *entry) body() *chain.TxBody { return &e.tx.Tx().Body }
 
 func (e *entry) size() int { return len(e.tx.Raw()) }
 
-// dearer orders by tip, and the earlier arrival first among equals.
+// rank sets the gain at a base fee.
+func (e *entry) rank(base chain.GasPrice) {
+	body := e.body()
+	room, ok := body.MaxFee.Sub(base)
+	if !ok {
+		e.gain = 0
+		return
+	}
+	if body.Tip.Less(room) {
+		room = body.Tip
+	}
+	e.gain = 1 + min(room.Nano(), math.MaxUint64-1)
+}
+
+// dearer orders by effective tip, and the earlier arrival first among equals.
 func (e *entry) dearer(o *entry) bool {
-	a, b := e.body().Tip, o.body().Tip
-	if a != b {
-		return b.Less(a)
+	if e.gain != o.gain {
+		return e.gain > o.gain
 	}
 	return e.arrival < o.arrival
 }
@@ -107,6 +124,7 @@ func (e *entry) precedes(o *entry) bool {
 type sender struct {
 	next    uint64 // nonce of the next transaction to include
 	row     uint64 // the first nonce from next on that is not pending
+	bytes   int
 	byNonce map[uint64]*entry
 }
 
@@ -118,9 +136,12 @@ type Pool struct {
 	payers   map[chain.Address]int
 	bytes    int
 	waiting  int // bytes of those that wait for an earlier nonce
+	idle     int // how many those are
 	arrivals uint64
-	cheapest entryHeap // the least dear first; removed entries are dropped lazily
-	expiring entryHeap // the earliest expiry first; likewise
+	base     chain.GasPrice // at which the transactions are ranked
+	latest   chain.GasPrice // the latest block's
+	cheapest entryHeap      // the least dear first; removed entries are dropped lazily
+	expiring entryHeap      // the earliest expiry first; likewise
 }
 
 // New returns an empty pool. It panics if the config does not check.
@@ -137,6 +158,21 @@ func New(config Config) *Pool {
 		expiring: entryHeap{less: func(a, b *entry) bool { return a.body().Expiry < b.body().Expiry }},
 	}
 }
+
+// rerank ranks the transactions at the latest base fee.
+func (p *Pool) rerank() {
+	if p.base == p.latest {
+		return
+	}
+	p.base = p.latest
+	for _, e := range p.byID { // order-free: each entry by itself
+		e.rank(p.base)
+	}
+	p.cheapest.dropRemoved()
+}
+
+// Ready returns how many transactions wait for no earlier nonce.
+func (p *Pool) Ready() int { return len(p.byID) - p.idle }
 
 // Len returns how many transactions are pending.
 func (p *Pool) Len() int { return len(p.byID) }
@@ -166,16 +202,15 @@ func (p *Pool) PendingNonce(from chain.Address, next uint64) uint64 {
 	return next
 }
 
-// Add takes a transaction in, or says why not.
-func (p *Pool) Add(tx *chain.VerifiedTx, checker Checker) error {
+// Add takes a transaction in, or says why not. Next is the nonce of the sender's
+// next transaction after the latest state, against which the caller has checked
+// the transaction.
+func (p *Pool) Add(tx *chain.VerifiedTx, next uint64) error {
 	if _, ok := p.byID[tx.ID()]; ok {
 		return ErrKnown
 	}
-	next, err := checker.Check(tx)
-	if err != nil {
-		return err
-	}
 	e := &entry{tx: tx, arrival: p.arrivals}
+	e.rank(p.base)
 	body := e.body()
 	if s := p.senders[body.Sender]; s != nil {
 		p.advance(body.Sender, s, next) // the state may be ahead of Finalize
@@ -213,6 +248,9 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 	if s != nil && old == nil && len(s.byNonce) >= p.config.MaxPerSender {
 		return fmt.Errorf("%w: limit %d", ErrSenderFull, p.config.MaxPerSender)
 	}
+	if bytes := e.size() + senderBytes(s, old); bytes > p.config.MaxSenderBytes {
+		return fmt.Errorf("%w: %d bytes with this one, limit %d", ErrSenderFull, bytes, p.config.MaxSenderBytes)
+	}
 	if payer := body.FeePayer; payer != nil {
 		pending := p.payers[*payer]
 		if old != nil && old.body().FeePayer != nil && *old.body().FeePayer == *payer {
@@ -223,6 +261,18 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 		}
 	}
 	return nil
+}
+
+// senderBytes returns what a sender's transactions take beside one that is
+// replaced.
+func senderBytes(s *sender, old *entry) int {
+	switch {
+	case s == nil:
+		return 0
+	case old == nil:
+		return s.bytes
+	}
+	return s.bytes - old.size()
 }
 
 // checkWaiting refuses a transaction that would wait for an earlier nonce when
@@ -252,6 +302,10 @@ func (p *Pool) makeRoom(e, old *entry) error {
 	if old != nil {
 		need -= old.size()
 	}
+	if need > 0 && p.base != p.latest {
+		p.rerank()
+		e.rank(p.base)
+	}
 	var victims []*entry
 	defer func() {
 		for _, v := range victims { // those that stay go back
@@ -263,11 +317,11 @@ func (p *Pool) makeRoom(e, old *entry) error {
 	freed := 0
 	for freed < need {
 		v, ok := p.cheapest.popLive()
-		if !ok || !e.dearer(v) || e.body().Tip == v.body().Tip || v.precedes(e) {
+		if !ok || e.gain <= v.gain || v.precedes(e) {
 			if ok {
 				victims = append(victims, v)
 			}
-			return fmt.Errorf("%w: %d bytes of %d in use, and a tip of %d is not above the lowest", ErrFull, p.bytes, p.config.MaxBytes, e.body().Tip.Nano())
+			return fmt.Errorf("%w: %d bytes of %d in use, and its effective tip at a base fee of %d is not above the lowest", ErrFull, p.bytes, p.config.MaxBytes, p.base.Nano())
 		}
 		victims = append(victims, v)
 		if v != old {
@@ -310,6 +364,7 @@ func (p *Pool) insert(e *entry, next uint64) {
 	s.byNonce[body.Nonce] = e
 	p.byID[e.tx.ID()] = e
 	p.bytes += e.size()
+	s.bytes += e.size()
 	p.wait(e, true)
 	p.extend(s)
 	if body.FeePayer != nil {
@@ -327,8 +382,10 @@ func (p *Pool) wait(e *entry, waiting bool) {
 	e.waiting = waiting
 	if waiting {
 		p.waiting += e.size()
+		p.idle++
 	} else {
 		p.waiting -= e.size()
+		p.idle--
 	}
 }
 
@@ -385,6 +442,7 @@ func (p *Pool) remove(e *entry, s *sender) {
 	delete(s.byNonce, body.Nonce)
 	delete(p.byID, e.tx.ID())
 	p.bytes -= e.size()
+	s.bytes -= e.size()
 	if body.FeePayer != nil {
 		if p.payers[*body.FeePayer]--; p.payers[*body.FeePayer] == 0 {
 			delete(p.payers, *body.FeePayer)
@@ -394,8 +452,9 @@ func (p *Pool) remove(e *entry, s *sender) {
 
 // Finalize tells the pool of a finalized block's transactions, which leave it
 // together with everything that they make impossible: lower nonces of their
-// senders, and what expires at height or before.
-func (p *Pool) Finalize(height chain.Height, txs []chain.DecodedTx) {
+// senders, and what expires at height or before. Base is the base fee after it.
+func (p *Pool) Finalize(height chain.Height, base chain.GasPrice, txs []chain.DecodedTx) {
+	p.latest = base
 	for i := range txs {
 		body := &txs[i].Tx().Body
 		if s := p.senders[body.Sender]; s != nil {
@@ -429,6 +488,7 @@ func (p *Pool) Drop(id chain.TxID) {
 // take them, passing over those that are included already, in a block that is
 // not final yet. The pool must not change while the selection is in use.
 func (p *Pool) Select(included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+	p.rerank()
 	ready := entryHeap{less: (*entry).dearer}
 	advance := func(s *sender, nonce uint64) *entry {
 		for {
@@ -494,9 +554,13 @@ func (h *entryHeap) popLive() (*entry, bool) {
 
 // compact rebuilds the heap once removed entries outnumber the live ones.
 func (h *entryHeap) compact(live int) {
-	if len(h.entries) < 2*live+64 {
-		return
+	if len(h.entries) >= 2*live+64 {
+		h.dropRemoved()
 	}
+}
+
+// dropRemoved rebuilds the heap of the live entries.
+func (h *entryHeap) dropRemoved() {
 	kept := h.entries[:0]
 	for _, e := range h.entries {
 		if !e.removed {

@@ -67,17 +67,15 @@ func makeTx(d draft) *chain.VerifiedTx {
 	return made[d]
 }
 
-// ledger is a Checker: every account's next nonce.
+// ledger is every account's next nonce.
 type ledger map[chain.Address]uint64
 
-var errPoor = errors.New("balance is below the fee")
-
-func (l ledger) Check(tx *chain.VerifiedTx) (uint64, error) {
-	if tx.Tx().Body.Tip.Nano() == 13 {
-		return 0, errPoor
-	}
-	return l[tx.Tx().Body.Sender], nil
+func (l ledger) add(p *mempool.Pool, d draft) error {
+	tx := makeTx(d)
+	return p.Add(tx, l[tx.Tx().Body.Sender])
 }
+
+var floor = chain.PricePerGas(1)
 
 func none(chain.TxID) bool { return false }
 
@@ -99,7 +97,7 @@ func drain(p *mempool.Pool, included func(chain.TxID) bool) string {
 func mustAdd(t *testing.T, p *mempool.Pool, l ledger, drafts ...draft) {
 	t.Helper()
 	for _, d := range drafts {
-		if err := p.Add(makeTx(d), l); err != nil {
+		if err := l.add(p, d); err != nil {
 			t.Fatalf("%+v: %v", d, err)
 		}
 	}
@@ -118,7 +116,7 @@ func TestSelectionGoesByTipAndNonce(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	config := mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}
+	config := mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}
 	p, l := mempool.New(config), ledger{user(5).address(): 4}
 	mustAdd(t, p, l, draft{user: 1, tip: 10}, draft{user: 1, nonce: 1, tip: 10}, draft{user: 2, payer: 9})
 	for name, c := range map[string]struct {
@@ -126,13 +124,12 @@ func TestRefusals(t *testing.T) {
 		want  error
 	}{
 		"again":         {draft{user: 1, tip: 10}, mempool.ErrKnown},
-		"poor":          {draft{user: 4, tip: 13}, errPoor},
 		"old nonce":     {draft{user: 5, nonce: 3}, mempool.ErrNonceTooLow},
 		"third":         {draft{user: 1, nonce: 2, tip: 10}, mempool.ErrSenderFull},
 		"payer":         {draft{user: 3, payer: 9}, mempool.ErrPayerFull},
 		"cheap replace": {draft{user: 1, nonce: 1, tip: 11}, mempool.ErrUnderpriced},
 	} {
-		if err := p.Add(makeTx(c.draft), l); !errors.Is(err, c.want) {
+		if err := l.add(p, c.draft); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -146,7 +143,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestFullPoolEvictsTheCheapest(t *testing.T) {
-	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
 	size := len(makeTx(draft{user: 1, tip: 20, memo: 200}).Raw())
 	fits := chain.MaxTxBytes / (size + 2)
 	for n := range fits {
@@ -156,7 +153,7 @@ func TestFullPoolEvictsTheCheapest(t *testing.T) {
 		mustAdd(t, p, l, draft{user: 1, nonce: uint64(p.Len()), tip: 20, memo: 200})
 	}
 	before := p.Len()
-	if err := p.Add(makeTx(draft{user: 2, tip: 20, memo: 200}), l); !errors.Is(err, mempool.ErrFull) {
+	if err := l.add(p, draft{user: 2, tip: 20, memo: 200}); !errors.Is(err, mempool.ErrFull) {
 		t.Errorf("an equal tip: %v, want ErrFull", err)
 	}
 	if p.Len() != before {
@@ -174,7 +171,7 @@ func TestFullPoolEvictsTheCheapest(t *testing.T) {
 func TestFinalizeAndExpiry(t *testing.T) {
 	p, l := mempool.New(mempool.DefaultConfig()), ledger{}
 	mustAdd(t, p, l, draft{user: 1, expiry: 50}, draft{user: 1, nonce: 1, expiry: 50}, draft{user: 1, nonce: 2, expiry: 50}, draft{user: 2, expiry: 5}, draft{user: 3, expiry: 6})
-	p.Finalize(5, []chain.DecodedTx{makeTx(draft{user: 1, expiry: 50}).DecodedTx, makeTx(draft{user: 1, nonce: 1, tip: 3, expiry: 50}).DecodedTx})
+	p.Finalize(5, floor, []chain.DecodedTx{makeTx(draft{user: 1, expiry: 50}).DecodedTx, makeTx(draft{user: 1, nonce: 1, tip: 3, expiry: 50}).DecodedTx})
 	if got, want := drain(p, none), "1/2 3/0"; got != want {
 		t.Errorf("selection is %s, want %s", got, want)
 	}
@@ -188,11 +185,11 @@ func TestFinalizeAndExpiry(t *testing.T) {
 // only a part of the pool; closing the gap, or opening one, moves them.
 func TestWaitingIsBounded(t *testing.T) {
 	const limit = chain.MaxTxBytes / 8
-	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 64}), ledger{}
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 64}), ledger{}
 	var waiting []draft
 	for n := 0; ; n++ {
 		d := draft{user: 1 + n/60, nonce: 1 + uint64(n%60), tip: 99, expiry: 50, memo: 200}
-		err := p.Add(makeTx(d), l)
+		err := l.add(p, d)
 		if errors.Is(err, mempool.ErrWaitingFull) {
 			break
 		}
@@ -215,17 +212,17 @@ func TestWaitingIsBounded(t *testing.T) {
 		t.Errorf("%d bytes wait after the gap is closed", before)
 	}
 	mustAdd(t, p, l, draft{user: 9, nonce: 1, expiry: 50})
-	p.Finalize(1, []chain.DecodedTx{makeTx(first).DecodedTx})
+	p.Finalize(1, floor, []chain.DecodedTx{makeTx(first).DecodedTx})
 	mustAdd(t, p, l, draft{user: 7, nonce: 2, expiry: 9}, draft{user: 7, nonce: 1, expiry: 50}, draft{user: 7, expiry: 50})
 	one := len(makeTx(draft{user: 9, nonce: 1, expiry: 50}).Raw())
 	if got := p.WaitingBytes(); got != before+one {
 		t.Errorf("%d bytes wait, want %d", got, before+one)
 	}
-	p.Finalize(9, nil) // 7/2 expires and leaves no gap behind
+	p.Finalize(9, floor, nil) // 7/2 expires and leaves no gap behind
 	if got := p.WaitingBytes(); got != before+one {
 		t.Errorf("%d bytes wait after an expiry, want %d", got, before+one)
 	}
-	p.Finalize(100, nil)
+	p.Finalize(100, floor, nil)
 	if p.WaitingBytes() != 0 || p.Bytes() != 0 || p.Len() != 0 {
 		t.Errorf("%d transactions, %d bytes, %d of them waiting, want none", p.Len(), p.Bytes(), p.WaitingBytes())
 	}
@@ -239,7 +236,7 @@ func TestTheStateMayBeAheadOfFinalize(t *testing.T) {
 	mustAdd(t, p, l, included)
 	l[user(1).address()] = 1
 	mustAdd(t, p, l, draft{user: 1, nonce: 1, expiry: 1_000})
-	p.Finalize(1, []chain.DecodedTx{makeTx(included).DecodedTx})
+	p.Finalize(1, floor, []chain.DecodedTx{makeTx(included).DecodedTx})
 	if p.Len() != 1 {
 		t.Errorf("%d pending, want 1", p.Len())
 	}
@@ -249,9 +246,9 @@ func TestTheStateMayBeAheadOfFinalize(t *testing.T) {
 }
 
 func TestAReplacementTakesItsOwnPlaceWithThePayer(t *testing.T) {
-	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}), ledger{}
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 2, MaxPerPayer: 1}), ledger{}
 	mustAdd(t, p, l, draft{user: 1, tip: 1, payer: 9}, draft{user: 1, tip: 50, payer: 9})
-	if err := p.Add(makeTx(draft{user: 1, nonce: 1, tip: 1, payer: 9}), l); !errors.Is(err, mempool.ErrPayerFull) {
+	if err := l.add(p, draft{user: 1, nonce: 1, tip: 1, payer: 9}); !errors.Is(err, mempool.ErrPayerFull) {
 		t.Errorf("a second one of the payer: %v, want ErrPayerFull", err)
 	}
 	mustAdd(t, p, l, draft{user: 1, tip: 90}, draft{user: 2, payer: 9})
@@ -260,13 +257,13 @@ func TestAReplacementTakesItsOwnPlaceWithThePayer(t *testing.T) {
 // TestNoRoomIsMadeOfWhatComesBefore: a transaction must not evict its sender's
 // earlier one, without which it cannot be included.
 func TestNoRoomIsMadeOfWhatComesBefore(t *testing.T) {
-	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
 	mustAdd(t, p, l, draft{user: 1, tip: 1, memo: 200})
 	size := len(makeTx(draft{user: 2, nonce: 300, tip: 20, memo: 200}).Raw())
 	for n := uint64(0); p.Bytes()+size <= chain.MaxTxBytes; n++ {
 		mustAdd(t, p, l, draft{user: 2, nonce: n, tip: 20, memo: 200})
 	}
-	if err := p.Add(makeTx(draft{user: 1, nonce: 1, tip: 90, memo: 200}), l); !errors.Is(err, mempool.ErrFull) {
+	if err := l.add(p, draft{user: 1, nonce: 1, tip: 90, memo: 200}); !errors.Is(err, mempool.ErrFull) {
 		t.Errorf("%v, want ErrFull", err)
 	}
 	if _, ok := p.Get(makeTx(draft{user: 1, tip: 1, memo: 200}).ID()); !ok {
@@ -291,15 +288,15 @@ func TestAgreesWithModel(t *testing.T) {
 				if i < 0 {
 					continue
 				}
-				p.Finalize(1, nil)
-				p.Finalize(0, []chain.DecodedTx{makeTx(withExpiry(model[i])).DecodedTx})
+				p.Finalize(1, floor, nil)
+				p.Finalize(0, floor, []chain.DecodedTx{makeTx(withExpiry(model[i])).DecodedTx})
 				model = slices.Delete(model, i, i+1)
 				l[address]++
 				continue
 			}
 			i := find(d.user, d.nonce)
 			want := d.nonce >= l[address] && (i < 0 || d.tip >= model[i].tip+model[i].tip/10+1 && 2*d.tip+100 >= (2*model[i].tip+100)*11/10+1)
-			err := p.Add(makeTx(withExpiry(d)), l)
+			err := l.add(p, withExpiry(d))
 			if (err == nil) != want {
 				t.Fatalf("%+v: %v, want taken %v", d, err, want)
 			}
@@ -364,7 +361,7 @@ func BenchmarkAddSelectFinalize(b *testing.B) {
 	for b.Loop() {
 		p, l := mempool.New(mempool.DefaultConfig()), ledger{}
 		for _, tx := range txs {
-			if err := p.Add(tx, l); err != nil {
+			if err := p.Add(tx, l[tx.Tx().Body.Sender]); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -373,7 +370,7 @@ func BenchmarkAddSelectFinalize(b *testing.B) {
 		for tx, ok := next(); ok; tx, ok = next() {
 			block = append(block, tx.DecodedTx)
 		}
-		p.Finalize(1, block)
+		p.Finalize(1, floor, block)
 		if p.Len() != 0 {
 			b.Fatal("transactions are left")
 		}

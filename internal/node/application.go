@@ -63,6 +63,7 @@ type application struct {
 	trusted    *light.Checkpoint // what the end of its epoch has to be; nil: none
 	hashing    sync.WaitGroup
 	recent     recent
+	load       load
 
 	mu           sync.Mutex
 	root         *branch                   // last finalized
@@ -325,7 +326,7 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		return consensus.Block{}, fmt.Errorf("node: this node does not lead view %d of epoch %d", r.Round.View, r.Round.Epoch)
 	}
 	content := content{
-		budget: execution.MaxBudget, included: a.includedIn(parent),
+		budget: a.load.budget(r.Round.View, r.Parent.View), included: a.includedIn(parent),
 		extras: staking.Extras{Finalization: r.Finalization, LateVotes: r.Late},
 	}
 	if a.ahead(parent) >= maxSpeculation || r.Round.View > r.LastFinalized.View+maxOpenViews {
@@ -367,7 +368,14 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 type content struct {
 	budget   execution.Budget
 	extras   staking.Extras
-	included func(chain.TxID) bool // by the blocks that it stands on
+	included inclusion // by the blocks that it stands on
+}
+
+// inclusion tells which transactions stand in blocks that are not final, and how
+// many there are.
+type inclusion struct {
+	has   func(chain.TxID) bool
+	count int
 }
 
 // ahead is how many heights the child of parent would be above the highest
@@ -402,7 +410,7 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 	if err := a.executor.Prepare(parent.state, &header); err != nil {
 		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
 	}
-	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(c.included))
+	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(2*c.budget.Txs, c.included.has))
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
 		if !errors.Is(err, execution.ErrInvalidBlock) {
@@ -411,6 +419,7 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 		return nil, execution.Outcome{}, err
 	}
 	a.metrics.execution.Observe(time.Since(began).Seconds())
+	a.load.observe(len(built.Included), time.Since(began))
 	a.pool.drop(built.Dropped)
 	block := chain.Block{Header: header, Body: chain.Body{Txs: make([]codec.Raw, len(built.Included))}}
 	ids := make([]crypto.Digest, len(built.Included))
@@ -429,19 +438,21 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 
 // includedIn reports for a transaction whether a block between the root and
 // parent has it already.
-func (a *application) includedIn(parent *branch) func(chain.TxID) bool {
+func (a *application) includedIn(parent *branch) inclusion {
 	var chainOf []*branch
+	count := 0
 	for b := parent; b != nil; b = b.above(a) {
 		chainOf = append(chainOf, b)
+		count += len(b.ids)
 	}
-	return func(id chain.TxID) bool {
+	return inclusion{count: count, has: func(id chain.TxID) bool {
 		for _, b := range chainOf {
 			if b.ids[id] {
 				return true
 			}
 		}
 		return false
-	}
+	}}
 }
 
 // above returns the branch's parent, nil for the root.

@@ -382,7 +382,12 @@ func TestDecodedBlocksAreBounded(t *testing.T) {
 func TestForgedGossipBlocksThePeer(t *testing.T) {
 	r := newRig(t, testGenesis(t))
 	var blocked []string
-	r.app.pool.block = func(_ crypto.PublicKey, reason string) { blocked = append(blocked, reason) }
+	r.app.pool.gossip.block = func(_ crypto.PublicKey, reason string) { blocked = append(blocked, reason) }
+	receive := func(txs ...[]byte) {
+		for _, message := range encodeGossip(gossipSpread, txs) {
+			r.app.pool.gossip.receive(crypto.PublicKey{1}, message)
+		}
+	}
 	forge := func(tx chain.DecodedTx) []byte {
 		forged := *tx.Tx()
 		forged.Signatures = append(forged.Signatures[:0:0], forged.Signatures...)
@@ -390,18 +395,15 @@ func TestForgedGossipBlocksThePeer(t *testing.T) {
 		return forged.Encode()
 	}
 	good, poor := transfer(t, 1, 0, user(70).address()), transfer(t, 40, 0, user(70).address())
-	for _, message := range [][]byte{
-		{0xff}, codec.Marshal([][]byte{{1, 2}}), codec.Marshal([][]byte{good.Raw(), poor.Raw()}), codec.Marshal([][]byte{good.Raw()}),
-	} {
-		r.app.pool.receive(crypto.PublicKey{1}, message)
-	}
+	receive(good.Raw(), poor.Raw())
+	receive(good.Raw())
 	if len(blocked) != 0 {
 		t.Errorf("blocked for %q", blocked)
 	}
 	if n, _ := r.app.pool.size(); n != 1 {
 		t.Errorf("%d transactions wait, want the one that can pay", n)
 	}
-	r.app.pool.receive(crypto.PublicKey{1}, codec.Marshal([][]byte{forge(transfer(t, 2, 0, user(70).address()))}))
+	receive(forge(transfer(t, 2, 0, user(70).address())))
 	if len(blocked) != 1 || !strings.Contains(blocked[0], "1 forged") {
 		t.Errorf("blocked for %q, want one forgery", blocked)
 	}

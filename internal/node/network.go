@@ -35,7 +35,11 @@ type network struct {
 	endpoint *transport.Endpoint
 	mesh     *transport.Mesh
 	engine   atomic.Pointer[engine.Engine]
+	gossip   *gossip
 	log      *slog.Logger
+
+	counting sync.Mutex
+	present  atomic.Pointer[gossipPeers]
 
 	mu       sync.Mutex
 	members  []staking.Member
@@ -46,9 +50,10 @@ type network struct {
 // newNetwork makes the mesh; receive finds the engine once it is set.
 func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, pool *pool, log *slog.Logger) (*network, error) {
 	n := &network{self: endpoint.ID(), named: named, endpoint: endpoint, log: log}
+	n.present.Store(&gossipPeers{})
 	channels := []transport.Channel{{
 		ID: channelGossip, Name: "transactions", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
-		Urgency: 5, ToObservers: false, Handle: pool.receive,
+		Urgency: 5, ToObservers: false, Handle: pool.gossip.receive,
 	}}
 	for _, c := range []struct {
 		channel consensus.Channel
@@ -79,8 +84,10 @@ func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, 
 		return nil, fmt.Errorf("making the mesh: %w", err)
 	}
 	n.mesh = mesh
-	pool.gossip = func(message []byte) { n.Broadcast(channelGossip, message) }
-	pool.block, pool.relay = n.Block, n.relay
+	n.gossip = pool.gossip
+	n.gossip.peers = func() gossipPeers { return *n.present.Load() }
+	n.gossip.send = func(peer crypto.PublicKey, message []byte) { n.Send(peer, channelGossip, message) }
+	n.gossip.block, n.gossip.onward = n.Block, n.onward
 	return n, nil
 }
 
@@ -141,10 +148,32 @@ func (n *network) setPeers() {
 	if err := n.mesh.SetPeers(n.peering); err != nil {
 		n.log.Error("following the committee", "error", err)
 	}
+	n.count()
 }
 
-// changed tells the engine that a connection came or went.
-func (n *network) changed(crypto.PublicKey, bool) {
+// count notes who is there.
+func (n *network) count() {
+	n.counting.Lock()
+	defer n.counting.Unlock()
+	var peers gossipPeers
+	for _, p := range n.mesh.Stats() {
+		if !p.Configured || p.Addr == "" && !p.Connected { // a hidden one's sentries have it
+			continue
+		}
+		peers.members++
+		if p.Connected {
+			peers.connected = append(peers.connected, p.ID)
+		}
+	}
+	n.present.Store(&peers)
+}
+
+// changed tells the engine and the gossip that a connection came or went.
+func (n *network) changed(peer crypto.PublicKey, connected bool) {
+	n.count()
+	if !connected {
+		n.gossip.gone(peer)
+	}
 	if e := n.engine.Load(); e != nil {
 		e.PeersChanged()
 	}

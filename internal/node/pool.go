@@ -3,29 +3,23 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/codec"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/mempool"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// pool is the node's mempool with its lock, its admission, and its gossip: what
-// is taken in from a client goes to every peer once.
+// pool is the node's mempool with its lock and its admission.
 type pool struct {
 	executor *execution.Executor
 	state    state.Reader // of the latest committed block
-	gossip   func(message []byte)
-	relay    func(from crypto.PublicKey, message []byte) // a sentry's way on; to nobody else's
-	block    func(peer crypto.PublicKey, reason string)
+	verifier *verifier
+	gossip   *gossip
 	log      *slog.Logger
-	turn     chan struct{} // held while verifying: admission never takes more than one processor from consensus
 
 	mu    sync.Mutex
 	txs   *mempool.Pool
@@ -33,91 +27,140 @@ type pool struct {
 }
 
 func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
-	return &pool{executor: executor, state: latest, log: log, turn: make(chan struct{}, 1), txs: mempool.New(config), grown: make(chan struct{})}
-}
-
-// admission is a mempool.Checker against the latest committed state.
-type admission struct {
-	*execution.Admission
-	state state.Reader
-}
-
-// Check returns the sender's next nonce, or why the transaction is refused.
-func (a admission) Check(tx *chain.VerifiedTx) (nextNonce uint64, err error) {
-	if err := a.Admit(&tx.DecodedTx); err != nil {
-		return 0, err
+	p := &pool{
+		executor: executor, state: latest, verifier: newVerifier(), log: log, txs: mempool.New(config), grown: make(chan struct{}),
 	}
-	return execution.NextNonce(a.state, tx.Tx().Body.Sender), nil
+	p.gossip = newGossip(p, log)
+	return p
 }
 
-// Get returns a pending transaction.
+// memo reads each key of a state once: that of a sender's account is looked at
+// twice in an admission.
+type memo struct {
+	state.Reader
+	values map[string]memoized
+}
+
+type memoized struct {
+	value []byte
+	ok    bool
+}
+
+// Get returns the value of key.
+func (m *memo) Get(key []byte) ([]byte, bool) {
+	if hit, ok := m.values[string(key)]; ok {
+		return hit.value, hit.ok
+	}
+	value, ok := m.Reader.Get(key)
+	m.values[string(key)] = memoized{value, ok}
+	return value, ok
+}
+
+// Get returns a transaction whose signatures were verified here: it waits, or
+// came in not long ago.
 func (p *pool) Get(id chain.TxID) (*chain.VerifiedTx, bool) {
+	if tx, ok := p.verifier.known(id); ok {
+		return tx, true
+	}
+	return p.pending(id)
+}
+
+// pending returns a transaction that waits.
+func (p *pool) pending(id chain.TxID) (*chain.VerifiedTx, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.txs.Get(id)
 }
 
-// Submit verifies transactions in one batch, takes them in, and tells the peers
-// of those that are new. For each it returns why it was refused, or the empty
-// string.
-func (p *pool) Submit(txs []chain.DecodedTx) []string {
-	reasons, fresh, _ := p.add(txs)
-	if len(fresh) > 0 {
-		for _, message := range gossipMessages(fresh) {
-			p.gossip(message)
+// verify returns the verified forms of transactions, nil for those of which a
+// signature does not verify.
+func (p *pool) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
+	out := make([]*chain.VerifiedTx, len(txs))
+	var rest []chain.DecodedTx
+	var places []int
+	for i := range txs {
+		if tx, ok := p.Get(txs[i].ID()); ok {
+			out[i] = tx
+			continue
 		}
+		rest, places = append(rest, txs[i]), append(places, i)
 	}
+	for i, tx := range p.verifier.verify(rest) {
+		out[places[i]] = tx
+	}
+	return out
+}
+
+// Submit takes a client's transactions in and tells the peers of those that are
+// new. For each it returns why it was refused, or the empty string.
+func (p *pool) Submit(txs []chain.DecodedTx) []string {
+	reasons, fresh, _ := p.add(txs, nil)
+	p.gossip.spread(fresh)
 	return reasons
 }
 
-// add verifies and takes in; fresh are the encodings of those that were not here
-// before, and forged counts those whose signatures do not verify.
-func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte, forged int) {
+// candidate is a transaction on its way in.
+type candidate struct {
+	place int
+	next  uint64 // the sender's next nonce
+}
+
+// add checks transactions against the latest state, verifies those that could be
+// included, and takes them in. Fresh are those that were not here before, and
+// forged counts those whose signatures do not verify. What a proposal waits for
+// is verified in any case: whether it may be included is for the block to show.
+func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons []string, fresh []*chain.VerifiedTx, forged int) {
 	reasons = make([]string, len(txs))
-	latest, err := p.executor.Admission(p.state)
+	reader := &memo{Reader: p.state, values: make(map[string]memoized, len(txs))}
+	latest, err := p.executor.Admission(reader)
 	if err != nil {
 		for i := range reasons {
 			reasons[i] = err.Error()
 		}
 		return reasons, nil, 0
 	}
-	checker := admission{Admission: latest, state: p.state}
-	var unknown []chain.DecodedTx
-	var places []int
+	unknown, candidates := make([]chain.DecodedTx, 0, len(txs)), make([]candidate, 0, len(txs))
+	var only []chain.DecodedTx // to verify
 	for i := range txs {
-		if _, ok := p.Get(txs[i].ID()); ok {
+		if _, ok := p.pending(txs[i].ID()); ok {
 			continue
 		}
-		// A claim has five signatures, and a transaction room for many claims:
-		// who cannot pay for them has none verified.
-		if txs[i].Claims() > 0 {
-			if err := latest.Admit(&txs[i]); err != nil {
-				reasons[i] = err.Error()
-				continue
+		// Nobody has signatures verified that he cannot pay for, or that were paid
+		// for already.
+		if err := latest.Admit(&txs[i]); err != nil {
+			reasons[i] = err.Error()
+			if wanted != nil && wanted(txs[i].ID()) {
+				only = append(only, txs[i])
 			}
+			continue
 		}
-		unknown, places = append(unknown, txs[i]), append(places, i)
+		unknown = append(unknown, txs[i])
+		candidates = append(candidates, candidate{place: i, next: execution.NextNonce(reader, txs[i].Tx().Body.Sender)})
 	}
-	p.turn <- struct{}{}
-	verified := chain.VerifyTxs(unknown, 1)
-	<-p.turn
+	verified := p.verifier.verify(append(unknown, only...))
+	for _, tx := range verified[len(unknown):] {
+		if tx == nil {
+			forged++
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k, tx := range verified {
+	for k, tx := range verified[:len(unknown)] {
+		reason := &reasons[candidates[k].place]
 		if tx == nil {
-			reasons[places[k]] = "a signature does not verify"
+			*reason = "a signature does not verify"
 			forged++
 			continue
 		}
-		err := p.txs.Add(tx, checker)
+		err := p.txs.Add(tx, candidates[k].next)
 		if errors.Is(err, mempool.ErrKnown) { // it came in meanwhile
 			continue
 		}
 		if err != nil {
-			reasons[places[k]] = err.Error()
+			*reason = err.Error()
 			continue
 		}
-		fresh = append(fresh, tx.Raw())
+		fresh = append(fresh, tx)
 	}
 	if len(fresh) > 0 {
 		close(p.grown)
@@ -126,60 +169,9 @@ func (p *pool) add(txs []chain.DecodedTx) (reasons []string, fresh [][]byte, for
 	return reasons, fresh, forged
 }
 
-// gossipMessages packs encoded transactions into messages within the channel's
-// limit.
-func gossipMessages(raws [][]byte) [][]byte {
-	var out [][]byte
-	var batch [][]byte
-	size := 0
-	flush := func() {
-		if len(batch) > 0 {
-			out = append(out, codec.Marshal(batch))
-		}
-		batch, size = nil, 0
-	}
-	for _, raw := range raws {
-		if size+len(raw)+16 > maxGossip-16 {
-			flush()
-		}
-		batch, size = append(batch, raw), size+len(raw)+16
-	}
-	flush()
-	return out
-}
-
-// receive takes a peer's gossip. What does not decode is dropped, and what is not
-// admitted too: a peer may be ahead or behind. A signature that does not verify
-// is forged by the peer, which passes on only what it verified.
-func (p *pool) receive(peer crypto.PublicKey, message []byte) {
-	var raws [][]byte
-	if err := codec.Unmarshal(message, &raws, maxGossip); err != nil {
-		p.log.Debug("gossip refused", "peer", peer.Short(), "error", err)
-		return
-	}
-	txs := make([]chain.DecodedTx, 0, len(raws))
-	for _, raw := range raws {
-		tx, err := chain.DecodeTx(raw)
-		if err != nil {
-			p.log.Debug("gossip refused", "peer", peer.Short(), "error", err)
-			return
-		}
-		txs = append(txs, tx)
-	}
-	_, fresh, forged := p.add(txs)
-	if forged > 0 {
-		p.block(peer, fmt.Sprintf("gossip with %d forged transactions of %d", forged, len(txs)))
-	}
-	for _, message := range gossipMessages(fresh) {
-		p.relay(peer, message)
-	}
-}
-
 // selection yields the pending transactions in the order a block takes them.
-// The pool is locked while the next one is looked for, and what has left it
-// meanwhile fails in execution.
-func (p *pool) selection(included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
-	const most = 2 * chain.MaxBlockTxs
+// At most so many are; what has left the pool meanwhile fails in execution.
+func (p *pool) selection(most int, included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := p.txs.Select(included)
@@ -203,7 +195,7 @@ func (p *pool) selection(included func(chain.TxID) bool) func() (*chain.Verified
 
 // await returns when enough transactions that are not included wait, when the time
 // has passed, or when ctx ends.
-func (p *pool) await(ctx context.Context, limit time.Duration, enough int, included func(chain.TxID) bool) {
+func (p *pool) await(ctx context.Context, limit time.Duration, enough int, included inclusion) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
@@ -223,10 +215,13 @@ func (p *pool) await(ctx context.Context, limit time.Duration, enough int, inclu
 
 // waiting reports whether so many transactions that are not included wait, and
 // returns a channel that is closed when there are more.
-func (p *pool) waiting(enough int, included func(chain.TxID) bool) (<-chan struct{}, bool) {
+func (p *pool) waiting(enough int, included inclusion) (<-chan struct{}, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := p.txs.Select(included)
+	if p.txs.Ready()-included.count >= enough { // whichever of the ready ones are included
+		return p.grown, true
+	}
+	next := p.txs.Select(included.has)
 	for range enough {
 		if _, ok := next(); !ok {
 			return p.grown, false
@@ -249,9 +244,13 @@ func (p *pool) drop(list []execution.Dropped) {
 
 // finalize tells the pool of a committed block.
 func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
+	head, err := execution.HeadOf(p.state)
+	if err != nil {
+		p.log.Error("reading the base fee", "error", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.txs.Finalize(height, txs)
+	p.txs.Finalize(height, head.BaseFee, txs)
 }
 
 // size returns how many transactions wait, and their bytes.

@@ -143,8 +143,6 @@ func (r *rig) open() {
 	}
 	app.log = quiet()
 	app.pool = newPool(mempool.DefaultConfig(), executor, r.store.State(), quiet())
-	app.pool.gossip = func([]byte) {}
-	app.pool.relay = func(crypto.PublicKey, []byte) {}
 	app.metrics = newMetrics()
 	r.app = app
 }

@@ -106,21 +106,24 @@ func parseNeighbour(text string, mayDial bool) (transport.NodeAddr, error) {
 	return transport.NodeAddr{ID: key}, nil
 }
 
-// relay passes transactions that were new here on: a ward's to everybody else,
-// another's to the wards.
-func (n *network) relay(from crypto.PublicKey, message []byte) {
+// onward returns to whom transactions go at once that came from a peer and were new
+// here: a ward's to everybody else, another's to the wards. A node that is nobody's
+// sentry has none.
+func (n *network) onward(from crypto.PublicKey) []crypto.PublicKey {
 	if len(n.named.wards) == 0 {
-		return
+		return nil
 	}
 	outward := n.named.isWard(from)
 	n.mu.Lock()
 	peers := n.peering
 	n.mu.Unlock()
+	var to []crypto.PublicKey
 	for _, p := range peers {
 		if p.ID != from && n.named.isWard(p.ID) != outward {
-			n.Send(p.ID, channelGossip, message)
+			to = append(to, p.ID)
 		}
 	}
+	return to
 }
 
 // places returns the sentries that have a member's place.

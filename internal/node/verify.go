@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -121,10 +120,11 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 	if err := a.checkHeader(h, parent, block.Block().IsEmpty()); err != nil {
 		return nil, err
 	}
-	txs := a.verified(block)
+	txs := a.pool.verify(block.Txs()) // nil stands for one whose signatures do not
 	began := time.Now()
 	outcome, err := a.executor.Apply(parent.state, h, extras, txs)
 	a.metrics.execution.Observe(time.Since(began).Seconds())
+	a.load.observe(len(txs), time.Since(began))
 	if errors.Is(err, execution.ErrInvalidBlock) {
 		return nil, err
 	}
@@ -171,26 +171,6 @@ func (a *application) checkHeader(h *chain.Header, parent *branch, empty bool) e
 		return fmt.Errorf("%w: its VRF output does not verify", errInvalid)
 	}
 	return nil
-}
-
-// verified returns a block's transactions with their signatures verified; nil
-// stands for one that does not. Those that wait in the pool were verified there.
-func (a *application) verified(block *chain.DecodedBlock) []*chain.VerifiedTx {
-	txs := block.Txs()
-	out := make([]*chain.VerifiedTx, len(txs))
-	var rest []chain.DecodedTx
-	var places []int
-	for i := range txs {
-		if v, ok := a.pool.Get(txs[i].ID()); ok {
-			out[i] = v
-			continue
-		}
-		rest, places = append(rest, txs[i]), append(places, i)
-	}
-	for i, v := range chain.VerifyTxs(rest, runtime.GOMAXPROCS(0)) {
-		out[places[i]] = v
-	}
-	return out
 }
 
 // Finalize makes a block and its effects durable.

@@ -1,0 +1,533 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// Times and limits of gossip (docs/adr/0018-gossip.md).
+const (
+	// gossipDelay is how long what comes in waits for company, unless nothing was
+	// sent for as long.
+	gossipDelay = 2 * time.Millisecond
+	// gossipFull is from how many bytes on nothing waits.
+	gossipFull = 128 << 10
+	// maxPushed is the largest number of peers to which transactions of clients go
+	// whole. Of more, somePushed get them and the others their ids.
+	maxPushed  = 32
+	somePushed = 8
+	// announceAfter is how long a transaction that everybody was sent may wait
+	// before its id is announced all the same, announceAgain how often that of a
+	// client of this node is then, and lateAnnounced how many are in a tick.
+	announceAfter = 500 * time.Millisecond
+	announceAgain = 5 * time.Second
+	gossipTick    = 100 * time.Millisecond
+	lateAnnounced = 1_000
+	maxLate       = 1 << 16
+	// pullPatience is how long a peer has to answer a pull before another one that
+	// announced the transaction is asked.
+	pullPatience = 300 * time.Millisecond
+	// maxAnnouncers is how many peers are remembered for a transaction, and asked
+	// in turn, once each.
+	maxAnnouncers = 4
+	// maxWantsOfPeer and maxWants bound what is asked for: what is announced beyond
+	// them is not looked at.
+	maxWantsOfPeer = 8_192
+	maxWants       = 65_536
+	// servedRate and servedBurst bound the bytes of transactions that a peer is
+	// answered with.
+	servedRate  = 16 << 20
+	servedBurst = 8 << 20
+)
+
+// gossip spreads transactions: those of clients are pushed, many in a message;
+// what a node has from others it announces, and who lacks it pulls it. Safe for
+// concurrent use.
+//
+// A peer that sends what does not decode, or a signature that does not verify, is
+// blocked: an honest one passes on only what it verified. A peer that announces
+// what it does not deliver loses its place in the queue of those to ask, and what
+// it has announced beyond its share is not looked at.
+type gossip struct {
+	pool  *pool
+	log   *slog.Logger
+	peers func() gossipPeers
+	send  func(peer crypto.PublicKey, message []byte)
+	block func(peer crypto.PublicKey, reason string)
+	// onward returns to whom what came from a peer goes whole and at once: a sentry
+	// stands between some nodes and the others.
+	onward func(from crypto.PublicKey) []crypto.PublicKey
+
+	mu        sync.Mutex
+	outbox    [][]byte // encoded transactions of clients; guarded by mu, like what follows
+	outBytes  int
+	relayed   map[crypto.PublicKey][]chain.TxID // to announce to all but the peer who sent them
+	flushed   time.Time
+	flushing  bool
+	late      []lateTx // that may have to be announced, the oldest first
+	later     []lateTx // of clients, that were and may have to be again
+	wants     map[chain.TxID]*want
+	wantsOf   map[crypto.PublicKey]int
+	fetching  map[chain.TxID]int // by how many proposals
+	served    map[crypto.PublicKey]*rate.Limiter
+	ticking   bool
+	announced uint64 // ids sent
+	pulled    uint64 // ids asked for
+}
+
+// gossipPeers are the connected members, and how many members there are beside
+// this node.
+type gossipPeers struct {
+	connected []crypto.PublicKey
+	members   int
+}
+
+// lateTx is a transaction that everybody was sent.
+type lateTx struct {
+	id   chain.TxID
+	from crypto.PublicKey
+	at   time.Time
+}
+
+// want is a transaction that was asked for.
+type want struct {
+	asked      crypto.PublicKey
+	at         time.Time
+	announcers []crypto.PublicKey // not asked yet
+	tries      int
+}
+
+func newGossip(p *pool, log *slog.Logger) *gossip {
+	return &gossip{
+		pool: p, log: log,
+		peers: func() gossipPeers { return gossipPeers{} }, send: func(crypto.PublicKey, []byte) {}, block: func(crypto.PublicKey, string) {},
+		onward:  func(crypto.PublicKey) []crypto.PublicKey { return nil },
+		relayed: map[crypto.PublicKey][]chain.TxID{}, wants: map[chain.TxID]*want{}, wantsOf: map[crypto.PublicKey]int{},
+		fetching: map[chain.TxID]int{}, served: map[crypto.PublicKey]*rate.Limiter{},
+	}
+}
+
+// spread sends a client's transactions to the peers, at once or with what comes
+// soon.
+func (g *gossip) spread(txs []*chain.VerifiedTx) {
+	if len(txs) == 0 {
+		return
+	}
+	g.mu.Lock()
+	for _, tx := range txs {
+		g.outbox = append(g.outbox, tx.Raw())
+		g.outBytes += len(tx.Raw())
+	}
+	g.noteLate(crypto.PublicKey{}, txs)
+	now := g.due()
+	g.mu.Unlock()
+	if now {
+		g.flush()
+	}
+}
+
+// due reports whether what waits is to be sent now; if not, it will be soon. The
+// caller holds g.mu.
+func (g *gossip) due() bool {
+	if g.flushing {
+		return false
+	}
+	rest := gossipDelay - time.Since(g.flushed)
+	if g.outBytes >= gossipFull || rest <= 0 {
+		return true
+	}
+	g.flushing = true
+	time.AfterFunc(rest, g.flush)
+	return false
+}
+
+// flush sends what waits.
+func (g *gossip) flush() {
+	peers := g.peers()
+	g.mu.Lock()
+	txs, relayed := g.outbox, g.relayed
+	g.outbox, g.outBytes, g.relayed = nil, 0, map[crypto.PublicKey][]chain.TxID{}
+	g.flushed, g.flushing = time.Now(), false
+	g.mu.Unlock()
+	g.push(peers, txs)
+	for from, ids := range relayed { // order-free: to each peer its own message
+		g.announce(peers.connected, from, ids)
+	}
+}
+
+// push sends transactions to all members if they are few, and else to some, which
+// announce them further.
+func (g *gossip) push(peers gossipPeers, txs [][]byte) {
+	if len(txs) == 0 {
+		return
+	}
+	to, kind := peers.connected, gossipSpread
+	if len(to) < peers.members {
+		kind = gossipRelay
+	}
+	if len(to) > maxPushed {
+		kind = gossipRelay
+		to = slices.Clone(to)
+		rand.Shuffle(len(to), func(i, j int) { to[i], to[j] = to[j], to[i] })
+		ids := make([]chain.TxID, len(txs))
+		for i, raw := range txs {
+			ids[i] = crypto.DomainTxID.Hash(raw)
+		}
+		g.announce(to[somePushed:], crypto.PublicKey{}, ids)
+		to = to[:somePushed]
+	}
+	for _, message := range encodeGossip(kind, txs) {
+		for _, peer := range to {
+			g.send(peer, message)
+		}
+	}
+}
+
+// announce tells peers what they may pull from here.
+func (g *gossip) announce(to []crypto.PublicKey, except crypto.PublicKey, ids []chain.TxID) {
+	items := make([][]byte, len(ids))
+	for i := range ids {
+		items[i] = ids[i][:]
+	}
+	for _, message := range encodeGossip(gossipHave, items) {
+		for _, peer := range to {
+			if peer != except {
+				g.send(peer, message)
+			}
+		}
+	}
+	g.mu.Lock()
+	g.announced += uint64(len(ids))
+	g.mu.Unlock()
+}
+
+// receive takes a peer's message.
+func (g *gossip) receive(peer crypto.PublicKey, message []byte) {
+	kind, items, err := decodeGossip(message)
+	if err != nil {
+		g.block(peer, err.Error())
+		return
+	}
+	switch kind {
+	case gossipSpread, gossipRelay, gossipBodies:
+		g.onTxs(peer, kind, items)
+	case gossipHave:
+		g.onHave(peer, items)
+	case gossipWant:
+		g.onWant(peer, items)
+	}
+}
+
+// onTxs takes transactions in. What is not admitted is dropped: the peer may be
+// ahead or behind.
+func (g *gossip) onTxs(peer crypto.PublicKey, kind gossipKind, items [][]byte) {
+	txs := make([]chain.DecodedTx, 0, len(items))
+	for _, raw := range items {
+		tx, err := chain.DecodeTx(raw)
+		if err != nil {
+			g.block(peer, fmt.Sprintf("gossip: %v", err))
+			return
+		}
+		txs = append(txs, tx)
+	}
+	_, fresh, forged := g.pool.add(txs, g.isFetching)
+	g.arrived(txs)
+	if forged > 0 {
+		g.block(peer, fmt.Sprintf("gossip with %d forged transactions of %d", forged, len(txs)))
+	}
+	g.pass(peer, kind, fresh)
+}
+
+// pass announces what is new here: at once if the others may lack it, and else
+// if it still waits after a while. A sentry also sends it to the other side.
+func (g *gossip) pass(from crypto.PublicKey, kind gossipKind, fresh []*chain.VerifiedTx) {
+	if len(fresh) == 0 {
+		return
+	}
+	if to := g.onward(from); len(to) > 0 {
+		raws := make([][]byte, len(fresh))
+		for i, tx := range fresh {
+			raws[i] = tx.Raw()
+		}
+		for _, message := range encodeGossip(gossipSpread, raws) {
+			for _, peer := range to {
+				g.send(peer, message)
+			}
+		}
+	}
+	g.mu.Lock()
+	if kind == gossipSpread {
+		g.noteLate(from, fresh)
+		g.mu.Unlock()
+		return
+	}
+	for _, tx := range fresh {
+		g.relayed[from] = append(g.relayed[from], tx.ID())
+	}
+	now := g.due()
+	g.mu.Unlock()
+	if now {
+		g.flush()
+	}
+}
+
+// noteLate notes transactions that may have to be announced. The caller holds
+// g.mu.
+func (g *gossip) noteLate(from crypto.PublicKey, txs []*chain.VerifiedTx) {
+	now := time.Now()
+	for _, tx := range txs {
+		if len(g.late) < maxLate {
+			g.late = append(g.late, lateTx{id: tx.ID(), from: from, at: now})
+		}
+	}
+	g.tick()
+}
+
+// onHave asks a peer for what it announces and is not here.
+func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
+	var ids []chain.TxID
+	for _, item := range items {
+		if _, ok := g.pool.Get(chain.TxID(item)); !ok {
+			ids = append(ids, chain.TxID(item))
+		}
+	}
+	g.mu.Lock()
+	asked := ids[:0]
+	for _, id := range ids {
+		if g.want(id, peer) {
+			asked = append(asked, id)
+		}
+	}
+	g.mu.Unlock()
+	g.pull(peer, asked)
+}
+
+// want notes that a transaction can be had from a peer, and reports whether to
+// ask that peer now. The caller holds g.mu.
+func (g *gossip) want(id chain.TxID, peer crypto.PublicKey) bool {
+	if w := g.wants[id]; w != nil {
+		if w.asked != peer && !slices.Contains(w.announcers, peer) && len(w.announcers)+w.tries < maxAnnouncers {
+			w.announcers = append(w.announcers, peer)
+		}
+		return false
+	}
+	if len(g.wants) >= maxWants || g.wantsOf[peer] >= maxWantsOfPeer {
+		return false
+	}
+	g.wants[id] = &want{asked: peer, at: time.Now(), tries: 1}
+	g.wantsOf[peer]++
+	g.tick()
+	return true
+}
+
+func (g *gossip) pull(peer crypto.PublicKey, ids []chain.TxID) {
+	items := make([][]byte, len(ids))
+	for i := range ids {
+		items[i] = ids[i][:]
+	}
+	for _, message := range encodeGossip(gossipWant, items) {
+		g.send(peer, message)
+	}
+	g.mu.Lock()
+	g.pulled += uint64(len(ids))
+	g.mu.Unlock()
+}
+
+// onWant answers a pull with what is here, as far as the peer's share goes.
+func (g *gossip) onWant(peer crypto.PublicKey, items [][]byte) {
+	var raws [][]byte
+	size := 0
+	for _, item := range items {
+		if tx, ok := g.pool.Get(chain.TxID(item)); ok {
+			raws, size = append(raws, tx.Raw()), size+len(tx.Raw())
+		}
+	}
+	g.mu.Lock()
+	limiter := g.served[peer]
+	if limiter == nil {
+		limiter = rate.NewLimiter(servedRate, servedBurst)
+		g.served[peer] = limiter
+	}
+	allowed := limiter.AllowN(time.Now(), size)
+	g.mu.Unlock()
+	if !allowed {
+		g.log.Debug("a peer pulls more than its share", "peer", peer.Short(), "bytes", size)
+		return
+	}
+	for _, message := range encodeGossip(gossipBodies, raws) {
+		g.send(peer, message)
+	}
+}
+
+// arrived forgets the wants of what has come.
+func (g *gossip) arrived(txs []chain.DecodedTx) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range txs {
+		g.unwant(txs[i].ID())
+	}
+}
+
+// unwant forgets a want. The caller holds g.mu.
+func (g *gossip) unwant(id chain.TxID) {
+	w := g.wants[id]
+	if w == nil {
+		return
+	}
+	delete(g.wants, id)
+	g.release(w.asked)
+}
+
+// release gives a peer back the place of a want. The caller holds g.mu.
+func (g *gossip) release(peer crypto.PublicKey) {
+	if g.wantsOf[peer]--; g.wantsOf[peer] == 0 {
+		delete(g.wantsOf, peer)
+	}
+}
+
+// gone forgets a peer that is no longer connected.
+func (g *gossip) gone(peer crypto.PublicKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.served, peer)
+}
+
+// tick has work looked after from time to time for as long as there is some. The
+// caller holds g.mu.
+func (g *gossip) tick() {
+	if g.ticking || len(g.wants)+len(g.late)+len(g.later) == 0 {
+		return
+	}
+	g.ticking = true
+	time.AfterFunc(gossipTick, g.look)
+}
+
+// look asks others for what peers did not deliver, and announces what was sent to
+// everybody and still waits.
+func (g *gossip) look() {
+	g.mu.Lock()
+	now := time.Now()
+	again := g.askOthers(now)
+	late := append(before(&g.late, now.Add(-announceAfter)), before(&g.later, now.Add(-announceAgain))...)
+	g.ticking = false
+	g.tick()
+	g.mu.Unlock()
+	for peer, ids := range again { // order-free: to each peer its own message
+		g.pull(peer, ids)
+	}
+	waiting := map[crypto.PublicKey][]chain.TxID{}
+	var own []lateTx
+	n := 0
+	for _, l := range late {
+		if n == lateAnnounced {
+			break
+		}
+		if _, ok := g.pool.pending(l.id); !ok {
+			continue
+		}
+		waiting[l.from] = append(waiting[l.from], l.id)
+		if n++; l.from.IsZero() {
+			own = append(own, lateTx{id: l.id, at: now})
+		}
+	}
+	to := g.peers().connected
+	for from, ids := range waiting { // order-free
+		g.announce(to, from, ids)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.later = append(g.later, own...)
+	g.tick()
+}
+
+// askOthers returns what to ask of whom in place of peers that did not deliver.
+// The caller holds g.mu.
+func (g *gossip) askOthers(now time.Time) map[crypto.PublicKey][]chain.TxID {
+	again := map[crypto.PublicKey][]chain.TxID{}
+	for id, w := range g.wants { // order-free: each by itself
+		if now.Sub(w.at) < pullPatience {
+			continue
+		}
+		if len(w.announcers) == 0 {
+			g.unwant(id)
+			continue
+		}
+		g.release(w.asked)
+		w.asked, w.announcers, w.at = w.announcers[0], w.announcers[1:], now
+		w.tries++
+		g.wantsOf[w.asked]++
+		again[w.asked] = append(again[w.asked], id)
+	}
+	return again
+}
+
+// before takes off a list what is older than a time.
+func before(list *[]lateTx, t time.Time) []lateTx {
+	n, _ := slices.BinarySearchFunc(*list, t, func(l lateTx, t time.Time) int { return l.at.Compare(t) })
+	old := (*list)[:n:n]
+	*list = (*list)[n:]
+	return old
+}
+
+func (g *gossip) isFetching(id chain.TxID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fetching[id] > 0
+}
+
+// fetch returns when transactions that a peer's proposal names are here and
+// verified, or when ctx ends: then it is ctx's error. The peer is asked first, and
+// then others.
+func (g *gossip) fetch(ctx context.Context, from crypto.PublicKey, ids []chain.TxID) error {
+	g.mu.Lock()
+	for _, id := range ids {
+		g.fetching[id]++
+	}
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, id := range ids {
+			if g.fetching[id]--; g.fetching[id] == 0 {
+				delete(g.fetching, id)
+			}
+		}
+	}()
+	ask := time.NewTimer(fetchDelay)
+	defer ask.Stop()
+	whom := append([]crypto.PublicKey{from}, slices.DeleteFunc(slices.Clone(g.peers().connected), func(k crypto.PublicKey) bool { return k == from })...)
+	missing := slices.Clone(ids)
+	for turn := 0; ; {
+		arrived := g.pool.verifier.arrived()
+		missing = slices.DeleteFunc(missing, func(id chain.TxID) bool {
+			_, ok := g.pool.Get(id)
+			return ok
+		})
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-arrived:
+		case <-ask.C:
+			g.pull(whom[turn%len(whom)], missing)
+			turn++
+			ask.Reset(pullPatience)
+		case <-ctx.Done():
+			return fmt.Errorf("%d transactions of a proposal are missing: %w", len(missing), context.Cause(ctx))
+		}
+	}
+}
+
+// fetchDelay is how long a proposal waits for transactions that may be under way
+// before it asks for them.
+const fetchDelay = 5 * time.Millisecond

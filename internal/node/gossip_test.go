@@ -1,0 +1,320 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/mempool"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// gossipNet is some pools that gossip with each other, and what was said.
+type gossipNet struct {
+	pools   map[crypto.PublicKey]*pool
+	members []crypto.PublicKey
+	said    []string // "from→to kind items"
+	blocked []string
+	deaf    map[crypto.PublicKey]bool // who does not answer
+}
+
+func newGossipNet(t testing.TB, n int) *gossipNet {
+	t.Helper()
+	g := testGenesis(t)
+	net := &gossipNet{pools: map[crypto.PublicKey]*pool{}, deaf: map[crypto.PublicKey]bool{}}
+	for i := range n {
+		net.members = append(net.members, crypto.PublicKey{byte(i + 1)})
+	}
+	for _, self := range net.members {
+		overlay := state.NewOverlay(state.NewMemoryBackend())
+		if err := execution.Genesis(overlay, g); err != nil {
+			t.Fatal(err)
+		}
+		p := newPool(mempool.DefaultConfig(), execution.New(g, noKernels(t)), overlay, quiet())
+		others := slices.DeleteFunc(slices.Clone(net.members), func(k crypto.PublicKey) bool { return k == self })
+		p.gossip.peers = func() gossipPeers { return gossipPeers{connected: others, members: len(others)} }
+		p.gossip.block = func(peer crypto.PublicKey, reason string) {
+			net.blocked = append(net.blocked, fmt.Sprintf("%d by %d: %s", peer[0], self[0], reason))
+		}
+		p.gossip.send = func(to crypto.PublicKey, message []byte) { net.deliver(self, to, message) }
+		net.pools[self] = p
+	}
+	return net
+}
+
+func (n *gossipNet) deliver(from, to crypto.PublicKey, message []byte) {
+	kind, items, err := decodeGossip(message)
+	if err != nil {
+		panic(err)
+	}
+	names := map[gossipKind]string{gossipSpread: "spread", gossipRelay: "relay", gossipHave: "have", gossipWant: "want", gossipBodies: "bodies"}
+	n.said = append(n.said, fmt.Sprintf("%d→%d %s %d", from[0], to[0], names[kind], len(items)))
+	if n.pools[to] != nil && !n.deaf[to] {
+		n.pools[to].gossip.receive(from, message)
+	}
+}
+
+func (n *gossipNet) of(i int) *pool { return n.pools[n.members[i]] }
+
+// heard returns what was said since the last time.
+func (n *gossipNet) heard() string {
+	said := strings.Join(n.said, ", ")
+	n.said = nil
+	return said
+}
+
+func (n *gossipNet) submit(t testing.TB, i int, txs ...chain.DecodedTx) {
+	t.Helper()
+	for k, reason := range n.of(i).Submit(txs) {
+		if reason != "" {
+			t.Fatalf("transaction %d: %s", k, reason)
+		}
+	}
+}
+
+func TestClientsTransactionsGoToEveryMemberInFewMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 4)
+		n.submit(t, 0, transfer(t, 1, 0, user(2).address()))
+		if got := n.heard(); got != "1→2 spread 1, 1→3 spread 1, 1→4 spread 1" {
+			t.Errorf("the first one: %s", got)
+		}
+		for nonce := range uint64(5) {
+			n.submit(t, 0, transfer(t, 2, nonce, user(1).address()))
+		}
+		if got := n.heard(); got != "" {
+			t.Errorf("at once: %s", got)
+		}
+		time.Sleep(gossipDelay)
+		synctest.Wait()
+		if got := n.heard(); got != "1→2 spread 5, 1→3 spread 5, 1→4 spread 5" {
+			t.Errorf("together: %s", got)
+		}
+		for i := range 4 {
+			if txs, _ := n.of(i).size(); txs != 6 {
+				t.Errorf("node %d has %d transactions", i, txs)
+			}
+			if got := n.of(i).verifier.count.Load(); got != 6 {
+				t.Errorf("node %d verified %d signatures", i, got)
+			}
+		}
+	})
+}
+
+func TestWhatStillWaitsIsAnnouncedAndPulledByWhoLacksIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 3)
+		n.deaf[n.members[2]] = true
+		n.submit(t, 0, transfer(t, 1, 0, user(2).address()))
+		n.deaf[n.members[2]] = false
+		n.heard()
+		time.Sleep(announceAfter + 2*gossipTick)
+		synctest.Wait()
+		if txs, _ := n.of(2).size(); txs != 1 {
+			t.Errorf("who missed it has %d transactions", txs)
+		}
+		if got := n.heard(); !strings.Contains(got, "have 1") || strings.Count(got, "want 1") != 1 || strings.Count(got, "bodies 1") != 1 {
+			t.Errorf("said: %s", got)
+		}
+	})
+}
+
+func TestAPullThatIsNotAnsweredGoesToAnotherAnnouncer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 3)
+		tx := transfer(t, 1, 0, user(2).address())
+		if reasons, _, _ := n.of(1).add([]chain.DecodedTx{tx}, nil); reasons[0] != "" {
+			t.Fatal(reasons[0])
+		}
+		id := tx.ID()
+		liar := crypto.PublicKey{99} // announces, and does not deliver
+		for _, message := range encodeGossip(gossipHave, [][]byte{id[:]}) {
+			n.of(0).gossip.receive(liar, message)
+			n.of(0).gossip.receive(n.members[1], message)
+		}
+		if got := n.heard(); got != "1→99 want 1" {
+			t.Errorf("at first: %s", got)
+		}
+		time.Sleep(pullPatience + 2*gossipTick)
+		synctest.Wait()
+		if got := n.heard(); !strings.HasPrefix(got, "1→2 want 1, 2→1 bodies 1") {
+			t.Errorf("then: %s", got)
+		}
+		if txs, _ := n.of(0).size(); txs != 1 || len(n.of(0).gossip.wants) != 0 || len(n.of(0).gossip.wantsOf) != 0 {
+			t.Errorf("%d transactions, wants %v of %v", txs, n.of(0).gossip.wants, n.of(0).gossip.wantsOf)
+		}
+	})
+}
+
+func TestAPeersAnnouncementsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		g := n.of(0).gossip
+		flood := func(peer byte) {
+			var ids [][]byte
+			for i := range maxWantsOfPeer + 500 {
+				id := crypto.DomainTxID.Hash([]byte{peer, byte(i), byte(i >> 8)})
+				ids = append(ids, id[:])
+			}
+			for _, message := range encodeGossip(gossipHave, ids) {
+				g.receive(crypto.PublicKey{peer}, message)
+			}
+		}
+		for peer := range byte(12) {
+			flood(100 + peer)
+			if got := g.wantsOf[crypto.PublicKey{100 + peer}]; got > maxWantsOfPeer {
+				t.Fatalf("%d wants of a peer", got)
+			}
+		}
+		if len(g.wants) != maxWants {
+			t.Errorf("%d wants, limit %d", len(g.wants), maxWants)
+		}
+		time.Sleep(pullPatience + 2*gossipTick)
+		synctest.Wait()
+		if len(g.wants)+len(g.wantsOf) != 0 {
+			t.Errorf("%d wants of %d peers are left of what nobody has", len(g.wants), len(g.wantsOf))
+		}
+	})
+}
+
+func TestAPeerIsAnsweredWithinItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		tx := transfer(t, 1, 0, user(2).address())
+		n.submit(t, 0, tx)
+		n.heard()
+		id := tx.ID()
+		ask := encodeGossip(gossipWant, slices.Repeat([][]byte{id[:]}, 10_000))
+		bytes := 0
+		n.of(0).gossip.send = func(_ crypto.PublicKey, message []byte) { bytes += len(message) }
+		for range 50 {
+			for _, message := range ask {
+				n.of(0).gossip.receive(n.members[1], message)
+			}
+		}
+		if bytes == 0 || bytes > servedBurst+maxGossip {
+			t.Errorf("answered with %d bytes, limit %d", bytes, servedBurst)
+		}
+	})
+}
+
+func TestRubbishIsBlamed(t *testing.T) {
+	tx := transfer(t, 1, 0, user(2).address())
+	whole := encodeGossip(gossipSpread, [][]byte{tx.Raw()})[0]
+	for what, message := range map[string][]byte{
+		"nothing":            nil,
+		"no array":           {0xff},
+		"unknown kind":       {0x82, 0x18, 0x63, 0x80},
+		"half a message":     whole[:len(whole)-1],
+		"bytes after it":     append(slices.Clone(whole), 0),
+		"an id of 31 bytes":  append([]byte{0x82, byte(gossipHave), 0x81, 0x58, 31}, make([]byte, 31)...),
+		"no transaction":     encodeGossip(gossipSpread, [][]byte{{1, 2}})[0],
+		"a list with no end": {0x82, byte(gossipHave), 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+	} {
+		n := newGossipNet(t, 1)
+		n.of(0).gossip.receive(crypto.PublicKey{7}, message)
+		if len(n.blocked) != 1 {
+			t.Errorf("%s: blamed %q, want once", what, n.blocked)
+		}
+	}
+}
+
+// TestASignatureIsVerifiedOnceWhicheverWayItsTransactionComes has one transaction
+// come by HTTP, by gossip and in proposals, and another first in a proposal.
+func TestASignatureIsVerifiedOnceWhicheverWayItsTransactionComes(t *testing.T) {
+	g := testGenesis(t)
+	leader, r := newRig(t, g), newRig(t, g)
+	both, late := transfer(t, 1, 0, user(70).address()), transfer(t, 2, 0, user(70).address())
+	leader.submit(both, late)
+	r.submit(both)
+	gossip := encodeGossip(gossipSpread, [][]byte{both.Raw()})[0]
+	r.app.pool.gossip.receive(crypto.PublicKey{1}, gossip)
+	for v := consensus.View(1); v <= 2; v++ {
+		b := leader.propose(v, leader.genesisParent())
+		again, err := r.app.Inspect(b.Payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.verify(v, r.genesisParent(), again); err != nil {
+			t.Fatal(err)
+		}
+		if v == 2 {
+			r.finalize(v, r.genesisParent(), again)
+		}
+	}
+	r.app.pool.gossip.receive(crypto.PublicKey{1}, gossip)
+	r.app.pool.gossip.receive(crypto.PublicKey{1}, encodeGossip(gossipSpread, [][]byte{late.Raw()})[0])
+	for _, tx := range []chain.DecodedTx{both, late} {
+		r.app.pool.Submit([]chain.DecodedTx{tx})
+	}
+	if got := r.app.pool.verifier.count.Load(); got != 2 {
+		t.Errorf("%d verifications of two transactions", got)
+	}
+}
+
+func TestManyRequestsWaitForOneBatch(t *testing.T) {
+	v := newVerifier()
+	v.turn <- struct{}{} // somebody verifies
+	const requests = 20
+	done := make(chan []*chain.VerifiedTx, requests)
+	for i := range requests {
+		go func() { done <- v.verify([]chain.DecodedTx{transfer(t, 1+i%5, uint64(i%3), user(9).address())}) }()
+	}
+	for {
+		v.mu.Lock()
+		waiting := len(v.waiting)
+		v.mu.Unlock()
+		if waiting == requests {
+			break
+		}
+		runtime.Gosched()
+	}
+	<-v.turn
+	for range requests {
+		if out := <-done; len(out) != 1 || out[0] == nil {
+			t.Error("a good signature was refused")
+		}
+	}
+	if got := v.count.Load(); got != 15 {
+		t.Errorf("%d verifications of 15 transactions", got)
+	}
+}
+
+func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 3)
+		// Its sender cannot pay: the mempool does not want it, the proposal does.
+		tx := transfer(t, 40, 0, user(2).address())
+		n.of(2).verifier.verify([]chain.DecodedTx{tx})
+		n.deaf[n.members[1]] = true // the leader withholds it
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		if err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{tx.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > fetchDelay+pullPatience {
+			t.Errorf("it took %v", took)
+		}
+		if got := n.heard(); got != "1→2 want 1, 1→3 want 1, 3→1 bodies 1" {
+			t.Errorf("said: %s", got)
+		}
+		if txs, _ := n.of(0).size(); txs != 0 || len(n.of(0).gossip.fetching) != 0 {
+			t.Errorf("%d transactions wait, %d are fetched", txs, len(n.of(0).gossip.fetching))
+		}
+		nobodys := transfer(t, 40, 1, user(2).address())
+		if err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{nobodys.ID()}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("what nobody has: %v", err)
+		}
+	})
+}

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+const (
+	// knownKeys bounds the points of senders' keys that are kept, 1.5 KiB each.
+	knownKeys = 32_768
+	// knownBytes bounds the transactions that are remembered as verified, beside
+	// those of the pool: each generation's encodings.
+	knownBytes = 4 << 20
+	// fullTurn is from how many transactions on a turn of verification takes all
+	// processors, and takes no more requests in: below, it leaves consensus all but
+	// one.
+	fullTurn = 512
+)
+
+// verifier verifies the signatures of every transaction that the node meets,
+// whichever way it comes, once: what it has verified it knows by the transaction's
+// id, which covers the whole canonical bytes, signatures included. Requests that
+// wait for each other become one batch. Safe for concurrent use.
+type verifier struct {
+	turn  chan struct{}    // held while verifying
+	keys  *crypto.KeyCache // belongs to whoever has the turn
+	count atomic.Uint64    // of transactions whose signatures were looked at
+
+	mu      sync.Mutex
+	waiting []*verification // guarded by mu
+	young   generation      // guarded by mu
+	old     generation      // guarded by mu
+	news    chan struct{}   // closed and replaced when a transaction was verified; guarded by mu
+}
+
+// verification is one request.
+type verification struct {
+	txs  []chain.DecodedTx
+	out  []*chain.VerifiedTx
+	done chan struct{} // closed when out is there
+}
+
+// generation is what was verified in a stretch of time.
+type generation struct {
+	txs   map[chain.TxID]*chain.VerifiedTx
+	bytes int
+}
+
+func newGeneration() generation { return generation{txs: map[chain.TxID]*chain.VerifiedTx{}} }
+
+func newVerifier() *verifier {
+	return &verifier{turn: make(chan struct{}, 1), keys: crypto.NewKeyCache(knownKeys), young: newGeneration(), old: newGeneration(), news: make(chan struct{})}
+}
+
+// known returns a transaction that was verified not long ago.
+func (v *verifier) known(id chain.TxID) (*chain.VerifiedTx, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.lookUp(id)
+}
+
+// arrived returns a channel that is closed when more is known.
+func (v *verifier) arrived() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.news
+}
+
+func (v *verifier) lookUp(id chain.TxID) (*chain.VerifiedTx, bool) {
+	tx, ok := v.young.txs[id]
+	if !ok {
+		tx, ok = v.old.txs[id]
+	}
+	return tx, ok
+}
+
+// verify returns for each transaction its verified form, nil if a signature of
+// its own does not verify.
+func (v *verifier) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
+	if len(txs) == 0 {
+		return nil
+	}
+	r := &verification{txs: txs, out: make([]*chain.VerifiedTx, len(txs)), done: make(chan struct{})}
+	v.mu.Lock()
+	v.waiting = append(v.waiting, r)
+	v.mu.Unlock()
+	for {
+		select {
+		case <-r.done:
+			return r.out
+		case v.turn <- struct{}{}:
+			v.serve()
+			<-v.turn
+		}
+	}
+}
+
+// serve verifies what waits, as far as it fits a turn. The caller has the turn.
+func (v *verifier) serve() {
+	requests, fresh := v.take()
+	verified := chain.VerifyTxsOf(v.keys, fresh, v.parallelism(len(fresh)))
+	v.count.Add(uint64(len(fresh)))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	made := make(map[chain.TxID]*chain.VerifiedTx, len(verified))
+	for _, tx := range verified {
+		if tx != nil {
+			made[tx.ID()] = tx
+			v.remember(tx)
+		}
+	}
+	if len(made) > 0 {
+		close(v.news)
+		v.news = make(chan struct{})
+	}
+	for _, r := range requests {
+		for i := range r.txs {
+			if r.out[i] == nil {
+				r.out[i] = made[r.txs[i].ID()]
+			}
+		}
+		close(r.done)
+	}
+}
+
+// take takes requests, and returns with them those of their transactions that
+// are not known, each once.
+func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	seen := map[chain.TxID]bool{}
+	for len(v.waiting) > 0 && len(fresh) < fullTurn {
+		r := v.waiting[0]
+		v.waiting[0], v.waiting = nil, v.waiting[1:]
+		requests = append(requests, r)
+		for i := range r.txs {
+			id := r.txs[i].ID()
+			if tx, ok := v.lookUp(id); ok {
+				r.out[i] = tx
+			} else if !seen[id] {
+				seen[id] = true
+				fresh = append(fresh, r.txs[i])
+			}
+		}
+	}
+	return requests, fresh
+}
+
+func (v *verifier) parallelism(txs int) int {
+	if txs < fullTurn {
+		return 1
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// remember keeps a verified transaction. The caller holds v.mu.
+func (v *verifier) remember(tx *chain.VerifiedTx) {
+	if v.young.bytes+len(tx.Raw()) > knownBytes {
+		v.old, v.young = v.young, newGeneration()
+	}
+	v.young.txs[tx.ID()] = tx
+	v.young.bytes += len(tx.Raw())
+}
