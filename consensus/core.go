@@ -138,6 +138,10 @@ type viewState struct {
 // View returns the current view.
 func (c *Core) View() View { return c.current }
 
+// Entry returns the certificate that let this node into the current view, nil in the
+// epoch's first.
+func (c *Core) Entry() *Certificate { return c.entry }
+
 // LastFinalized returns the highest finalized view and its certificate, which
 // is nil at the epoch's start.
 func (c *Core) LastFinalized() (View, *Certificate) { return c.lastFinalized, c.final }

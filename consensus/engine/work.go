@@ -105,6 +105,13 @@ func (e *Engine) inspect(m consensus.Message) ([]consensus.Block, error) {
 	return blocks, nil
 }
 
+// Admits reports whether a message would be of use, and the error whether it breaks
+// the protocol; nobody is blamed. Safe for concurrent use.
+func (e *Engine) Admits(peer crypto.PublicKey, m consensus.Message) (bool, error) {
+	admission, err := e.window.Load().Admit(peer, m)
+	return admission != replica.Drop, err
+}
+
 // Mandates returns the delegations that this node has as a sentry. Safe for
 // concurrent use; nobody may change them.
 func (e *Engine) Mandates() []consensus.Delegation { return e.window.Load().Mandates() }

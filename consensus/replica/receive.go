@@ -64,6 +64,9 @@ func (r *Replica) onVote(ev Received, v consensus.Vote) {
 		}
 		return
 	}
+	if gaveUp && e == r.epoch && len(r.cfg.Wards) > 0 && v.Statement().View() < r.core.View() {
+		r.tell(ev.From, r.core.Entry()) // the one who would repeat it may be on a sentry's other side
+	}
 	if o, isOffer := ev.Message.(consensus.Offer); isOffer && !r.offered(ev, in, o.Vote) {
 		return
 	}

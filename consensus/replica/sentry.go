@@ -16,7 +16,9 @@ import (
 // blame it for another's forgery, and passes on one copy of a vote in half of
 // Timing.Retry, which is what a validator's own repetitions need. All else needs no
 // carrying: a sentry is a node like others, which collects and broadcasts
-// certificates and answers requests.
+// certificates and answers requests. What validators repeat in a view that they gave
+// up ends at a sentry that has it; in its place the sentry tells those who are behind
+// what let it into its own view (onVote).
 
 const (
 	// maxSentries is how many connections may carry one signer's votes beside its

@@ -146,21 +146,34 @@ func TestASentryCarriesItsSignersVotesAndTheBlameForThem(t *testing.T) {
 	}
 }
 
-// guarded is four validators, of which the first is connected with its sentries, 4
-// and 5, alone.
-func guarded(t *testing.T) *world {
-	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
-	w.apart = func(a, b int) bool { return min(a, b) == 0 && max(a, b) < 4 }
-	w.nodes[4].keys, w.nodes[5].keys = nil, nil
+// guard puts validators behind sentries: they are connected with these alone.
+func (w *world) guard(sentries map[int][]int) {
+	w.apart = func(a, b int) bool {
+		return len(sentries[a]) > 0 && !slices.Contains(sentries[a], b) || len(sentries[b]) > 0 && !slices.Contains(sentries[b], a)
+	}
+	for _, nodes := range sentries { // order-free
+		for _, i := range nodes {
+			w.nodes[i].keys = nil
+		}
+	}
 	w.cfg = func(cfg replica.Config) replica.Config {
-		switch cfg.NodeKey {
-		case nodeKey(0):
-			cfg.Sentries = []crypto.PublicKey{nodeKey(4), nodeKey(5)}
-		case nodeKey(4), nodeKey(5):
-			cfg.Wards = []crypto.PublicKey{nodeKey(0)}
+		for v, nodes := range sentries { // order-free: a node has one part
+			for _, i := range nodes {
+				if cfg.NodeKey == nodeKey(v) {
+					cfg.Sentries = append(cfg.Sentries, nodeKey(i))
+				} else if cfg.NodeKey == nodeKey(i) {
+					cfg.Wards = append(cfg.Wards, nodeKey(v))
+				}
+			}
 		}
 		return cfg
 	}
+}
+
+// guarded is four validators, the first behind sentries 4 and 5.
+func guarded(t *testing.T) *world {
+	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
+	w.guard(map[int][]int{0: {4, 5}})
 	return w
 }
 
@@ -324,27 +337,7 @@ func TestAValidatorVerifiesWhatItsSentriesCarry(t *testing.T) {
 // TestTwoHiddenValidatorsHearOfEachOther: their sentries know of each other.
 func TestTwoHiddenValidatorsHearOfEachOther(t *testing.T) {
 	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
-	guard := map[int]int{0: 4, 1: 5}
-	w.apart = func(a, b int) bool {
-		for v, sentry := range guard {
-			if a == v && b != sentry || b == v && a != sentry {
-				return true
-			}
-		}
-		return false
-	}
-	w.nodes[4].keys, w.nodes[5].keys = nil, nil
-	w.cfg = func(cfg replica.Config) replica.Config {
-		for v, sentry := range guard {
-			if cfg.NodeKey == nodeKey(v) {
-				cfg.Sentries = []crypto.PublicKey{nodeKey(sentry)}
-			}
-			if cfg.NodeKey == nodeKey(sentry) {
-				cfg.Wards = []crypto.PublicKey{nodeKey(v)}
-			}
-		}
-		return cfg
-	}
+	w.guard(map[int][]int{0: {4}, 1: {5}})
 	startAll(w)
 	w.run(60_000*ms, w.everybodyAt(8))
 	w.nodes[3].stop() // every vote counts
@@ -379,6 +372,48 @@ func TestASentryAsksForWhatItsWardLacks(t *testing.T) {
 	_, effects, _ := n.tell(3, m)
 	if sends := only[replica.Send](effects); len(sends) > 0 {
 		t.Errorf("asks for a member that is no ward: %v", sends)
+	}
+}
+
+// TestWhatASentryCarriesEarlyIsBoundedBySigner: one connection carries the votes of
+// all in an epoch to come, and each has its own room.
+func TestWhatASentryCarriesEarlyIsBoundedBySigner(t *testing.T) {
+	w := guarded(t)
+	w.blocks = 10
+	inner := w.cfg
+	w.cfg = func(cfg replica.Config) replica.Config {
+		cfg = inner(cfg)
+		cfg.MaxEarly = 1
+		return cfg
+	}
+	n := w.nodes[0]
+	w.cut = func(_, to int, m consensus.Message) bool { // of the second epoch the validator hears nothing else
+		if v, ok := m.(consensus.Vote); ok {
+			return to == 0 && v.Statement().Round().Epoch == 2
+		}
+		if o, ok := m.(consensus.Offer); ok {
+			return to == 0 && o.Vote.Proposal.Round.Epoch == 2
+		}
+		c, ok := m.(*consensus.Certificate)
+		return to == 0 && ok && c.Statement.Round().Epoch == 2
+	}
+	startAll(w)
+	w.run(60_000*ms, w.everybodyAt(5))
+	for range 3 { // a copy takes no room
+		n.tell(4, vote(1, nullify(round(2, 1))))
+	}
+	n.tell(5, vote(2, nullify(round(2, 1))))
+	n.tell(4, vote(3, nullify(round(2, 1))))
+	n.tell(4, vote(3, nullify(round(2, 2)))) // one too many
+	view := consensus.View(0)
+	n.effects = func(replica.Effect) {
+		if s := n.r.Status(); s.Epoch == 2 && view == 0 {
+			view = s.View
+		}
+	}
+	w.run(60_000*ms, func() bool { return view > 0 })
+	if view != 2 {
+		t.Errorf("enters epoch 2 in view %d, with a quorum of early votes to give up the first", view)
 	}
 }
 

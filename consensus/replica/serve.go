@@ -230,8 +230,8 @@ func (r *Replica) serveDeadline() consensus.Micros {
 	return at
 }
 
-// tell answers a straggler's vote with the certificate that ended its epoch, at
-// most once per Timing.Retry.
+// tell answers a straggler's vote with the certificate that ended its epoch, or that
+// ends its view, at most once per Timing.Retry.
 func (r *Replica) tell(to crypto.PublicKey, final *consensus.Certificate) {
 	p := r.peerOf(to)
 	if final == nil || p.toldAt > 0 && r.now < p.toldAt+r.cfg.Timing.Retry {

@@ -17,11 +17,23 @@ func TestStormsPassAcrossEpochs(t *testing.T) {
 		seeds = 12
 	}
 	for seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, nil) })
 	}
 }
 
-func storm(t *testing.T, seed uint64) {
+// TestStormsOverSentriesPassAcrossEpochs is that with two validators behind sentries,
+// of which one has two.
+func TestStormsOverSentriesPassAcrossEpochs(t *testing.T) {
+	seeds := uint64(60)
+	if testing.Short() {
+		seeds = 12
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { storm(t, seed, map[int][]int{0: {5, 6}, 1: {7}}) })
+	}
+}
+
+func storm(t *testing.T, seed uint64, sentries map[int][]int) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	seats := func(e consensus.Epoch) []seat {
 		if e == 1 {
@@ -29,7 +41,12 @@ func storm(t *testing.T, seed uint64) {
 		}
 		return changingSeats(e)
 	}
-	w := newWorld(t, 5, seats)
+	hosts := 5
+	for _, nodes := range sentries { // order-free
+		hosts += len(nodes)
+	}
+	w := newWorld(t, hosts, seats)
+	w.guard(sentries)
 	w.nodes[1].keys = []int{1, 101}
 	loss, raging := r.Float64()*0.4, true
 	w.cut = func(int, int, consensus.Message) bool { return raging && r.Float64() < loss }

@@ -13,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
 // shortEpochs is a genesis whose epochs take one second.
@@ -167,10 +168,13 @@ func TestPeersFollowTheCommittee(t *testing.T) {
 	r.app.Enter(floor.Reigns[0], floor.Reigns[1])
 	n := network{self: keyOf(0, 't').Public(), members: p.members}
 	p.members[1].Endpoint, p.members[5].Endpoint = "nonsense", "nonsense" // of one validator, in both epochs
+	sentry := transport.NodeAddr{ID: keyOf(40, 't').Public(), Addr: "127.0.0.1:2"}
+	p.members[2].Endpoint, p.members[6].Endpoint = sentry.String(), sentry.String()
 	got := n.peers()
-	if len(got) != 3 {
-		t.Fatalf("%d peers, want the three others once", len(got))
+	if len(got) != 4 || !slices.Contains(got, sentry) || !slices.Contains(got, transport.NodeAddr{ID: p.members[2].NodeKey}) {
+		t.Fatalf("peers %v, want the three others once, one without an address, and its sentry", got)
 	}
+	got = slices.DeleteFunc(got, func(a transport.NodeAddr) bool { return a == sentry })
 	for _, a := range got {
 		if a.ID == n.self || a.Addr != "127.0.0.1:1" && a.Addr != "" {
 			t.Errorf("peer %+v", a)

@@ -115,7 +115,9 @@ func (d *Deps) joinPeers(config Config) ([]transport.NodeAddr, error) {
 		return peers, nil
 	}
 	for _, v := range d.Genesis.Validators {
-		add(transport.NodeAddr{ID: v.NodeKey, Addr: v.Endpoint})
+		for _, a := range advertised(v.NodeKey, v.Endpoint) {
+			add(a)
+		}
 	}
 	return peers, nil
 }

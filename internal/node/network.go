@@ -34,6 +34,7 @@ type network struct {
 	named    neighbours
 	endpoint *transport.Endpoint
 	mesh     *transport.Mesh
+	knocks   *transport.Listener // of sentries; nil: this node is hidden
 	engine   atomic.Pointer[engine.Engine]
 	gossip   *gossip
 	log      *slog.Logger
@@ -88,6 +89,11 @@ func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, 
 	n.gossip.peers = func() gossipPeers { return *n.present.Load() }
 	n.gossip.send = func(peer crypto.PublicKey, message []byte) { n.Send(peer, channelGossip, message) }
 	n.gossip.block, n.gossip.onward = n.Block, n.onward
+	if !named.hidden() {
+		if err := n.listenForSentries(); err != nil {
+			return nil, fmt.Errorf("listening for sentries: %w", err)
+		}
+	}
 	return n, nil
 }
 
@@ -111,19 +117,27 @@ func (n *network) peers() []transport.NodeAddr {
 		return peers
 	}
 	for _, m := range n.members {
-		if sentry, err := transport.ParseNodeAddr(m.Endpoint); err == nil {
-			add(sentry)
+		for _, a := range advertised(m.NodeKey, m.Endpoint) {
+			add(a)
 		}
-		a := transport.NodeAddr{ID: m.NodeKey, Addr: m.Endpoint}
-		if _, err := transport.ParseNodeAddr(a.String()); err != nil {
-			a.Addr = "" // whatever a validator has advertised: it may dial us
-		}
-		add(a)
 	}
 	for _, k := range n.favoured {
 		add(transport.NodeAddr{ID: k}) // it dials us
 	}
 	return peers
+}
+
+// advertised returns the node of a validator and, if it names one in the place of an
+// endpoint of its own, a sentry. Whatever else it has advertised, it may dial us.
+func advertised(node crypto.PublicKey, endpoint string) []transport.NodeAddr {
+	if sentry, err := transport.ParseNodeAddr(endpoint); err == nil {
+		return []transport.NodeAddr{{ID: node}, sentry}
+	}
+	a := transport.NodeAddr{ID: node, Addr: endpoint}
+	if _, err := transport.ParseNodeAddr(a.String()); err != nil {
+		a.Addr = ""
+	}
+	return []transport.NodeAddr{a}
 }
 
 // follow has the members among the peers to be connected with.

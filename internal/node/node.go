@@ -272,6 +272,8 @@ func (n *Node) Run(ctx context.Context) error {
 	start("network", n.network.mesh.Run)
 	if n.joiners != nil {
 		start("state service", n.joiners.Run)
+	}
+	if n.network.knocks != nil {
 		start("sentries", n.network.admitSentries)
 	}
 	if len(n.network.named.wards) > 0 {

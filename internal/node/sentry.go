@@ -161,23 +161,25 @@ func (c *callers) leave(host netip.Prefix) {
 	}
 }
 
-// admitSentries answers those who knock until ctx ends. A caller without a
-// delegation costs one short connection and the look at its signature.
-func (n *network) admitSentries(ctx context.Context) error {
-	listener, err := n.endpoint.Listen(transport.Protocol{
+// listenForSentries opens the door at which sentries knock.
+func (n *network) listenForSentries() (err error) {
+	n.knocks, err = n.endpoint.Listen(transport.Protocol{
 		Name: sentryProtocol, Backlog: maxCallers,
 		Admit:  func(id crypto.PublicKey) bool { return id != n.self && !n.mesh.Blocked(id) },
 		Prefer: func(id crypto.PublicKey) bool { return slices.Contains(n.places(), id) },
 	})
-	if err != nil {
-		return fmt.Errorf("listening for sentries: %w", err)
-	}
-	defer listener.Close()
+	return err
+}
+
+// admitSentries answers those who knock until ctx ends. A caller without a
+// delegation costs one short connection and the look at its signature.
+func (n *network) admitSentries(ctx context.Context) error {
+	defer n.knocks.Close()
 	inside := callers{hosts: map[netip.Prefix]int{}}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
-		c, err := listener.Accept(ctx)
+		c, err := n.knocks.Accept(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -231,6 +233,12 @@ func (n *network) answerSentry(ctx context.Context, c *transport.Conn) error {
 		}
 		if _, ok := m.(consensus.Delegation); !ok || e == nil {
 			return fmt.Errorf("%T in the place of a delegation", m)
+		}
+		// Nobody is blocked for what anybody may do under any number of names.
+		if useful, err := e.Admits(c.Remote(), m); err != nil {
+			return err
+		} else if !useful {
+			continue
 		}
 		if err := e.Receive(c.Remote(), consensus.ChannelVotes, raw); err != nil {
 			return err
