@@ -21,8 +21,10 @@ type Config struct {
 	Nexus   []string       // base URLs of one cluster's servers
 	Genesis *chain.Genesis // what to trust; nil: nothing can be verified
 	// Checkpoint is what to trust of the chain's history: a block that closed an
-	// epoch, not older than the unbonding period. Nil: the history from genesis on
-	// is followed, which trusts the first committees' keys for ever.
+	// epoch, not older than the unbonding period. A client that then asks nothing for
+	// longer than that verifies nothing more (light.ErrExpired): make another, with
+	// a newer checkpoint. Nil: the history from genesis on is followed, which trusts
+	// the first committees' keys for ever.
 	Checkpoint *light.Checkpoint
 	Cluster    crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it
 	HTTP       *http.Client     // nil: one of the client's own

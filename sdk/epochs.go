@@ -58,6 +58,8 @@ func (c *Client) follow(ctx context.Context, epoch consensus.Epoch) (*light.Veri
 	}
 }
 
+func now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()) }
+
 // advance returns how far it came, also with an error.
 func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus.Epoch) (*light.Verifier, error) {
 	if v == nil {
@@ -65,16 +67,19 @@ func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus
 		if err != nil {
 			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
 		}
-		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, transition(end), chain.TimeMs(time.Now().UnixMilli())); err != nil {
+		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, transition(end), now()); err != nil {
 			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
 		}
+	}
+	if err := v.Check(now()); err != nil {
+		return v, fmt.Errorf("sdk: %w", err)
 	}
 	for v.Newest() < epoch {
 		end, err := c.EpochEnd(ctx, uint64(v.Newest()))
 		if err != nil {
 			return v, fmt.Errorf("sdk: following to epoch %d: the end of epoch %d: %w", epoch, v.Newest(), err)
 		}
-		next, _, err := v.Step(transition(end))
+		next, _, err := v.Step(transition(end), now())
 		if err != nil {
 			return v, fmt.Errorf("sdk: the end of epoch %d: %w", v.Newest(), err)
 		}
@@ -94,7 +99,7 @@ func (c *Client) VerifiedCheckpoint(ctx context.Context, epoch uint64) (light.Ch
 	if err != nil {
 		return light.Checkpoint{}, err
 	}
-	_, closing, err := v.Step(transition(end))
+	_, closing, err := v.Step(transition(end), now())
 	if err != nil {
 		return light.Checkpoint{}, fmt.Errorf("sdk: the end of epoch %d: %w", end.Epoch, err)
 	}

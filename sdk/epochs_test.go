@@ -89,6 +89,43 @@ func TestClientBeginsAtACheckpoint(t *testing.T) {
 	}
 }
 
+// A client that idled longer than stake takes to unbond goes on with nothing that it
+// knew: whoever it trusted may have nothing to lose any more.
+func TestClientThatIdledTooLongRefuses(t *testing.T) {
+	const left = 4 * time.Second
+	probe := newFakeChain(t)
+	c := grownChain(t, chain.TimeMs(time.Now().Add(left).UnixMilli())-chain.TimeMs(probe.genesis.Params.UnbondingMs()))
+	checkpoint, err := connect(t, c).VerifiedCheckpoint(t.Context(), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(c)
+	defer server.Close()
+	client, err := sdk.New(sdk.Config{Nodes: []string{server.URL}, Genesis: c.genesis, Checkpoint: &checkpoint, Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.VerifiedAccount(t.Context(), address(2)); err != nil {
+		t.Fatalf("in time: %v", err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(10 * left); ; {
+		_, err := client.VerifiedAccount(t.Context(), address(2))
+		if errors.Is(err, light.ErrExpired) && strings.Contains(err.Error(), "newer checkpoint") {
+			break
+		}
+		select {
+		case <-late:
+			t.Fatalf("still trusts what has expired: %v", err)
+		case <-tick.C:
+		}
+	}
+	if _, err := connect(t, c).VerifiedAccount(t.Context(), address(2)); err != nil {
+		t.Errorf("from genesis: %v", err)
+	}
+}
+
 func TestLiesAboutEpochsAreRefused(t *testing.T) {
 	c := grownChain(t, 0)
 	for name, lie := range map[string]func(e *api.EpochEnd){

@@ -47,8 +47,12 @@ func (t *Transition) Epoch() (consensus.Epoch, error) {
 
 // Step verifies a transition and returns a verifier that knows the committee of
 // the epoch after, with the closing block's header. The transition is of an
-// epoch whose committee is known; of the newest one to learn anything.
-func (v *Verifier) Step(t Transition) (*Verifier, Header, error) {
+// epoch whose committee is known; of the newest one to learn anything. At the time
+// now the verifier must not have expired: see Check.
+func (v *Verifier) Step(t Transition, now chain.TimeMs) (*Verifier, Header, error) {
+	if err := v.Check(now); err != nil {
+		return nil, Header{}, err
+	}
 	closing, err := v.VerifyHeader(Evidence{Header: t.Header, Certificate: t.Certificate})
 	if err != nil {
 		return nil, Header{}, fmt.Errorf("closing header: %w", err)
@@ -61,8 +65,9 @@ func (v *Verifier) Step(t Transition) (*Verifier, Header, error) {
 		return v, closing, nil // decode has compared the digests
 	}
 	kept := v.committees[max(0, len(v.committees)+1-KeptEpochs):]
-	next := &Verifier{chainID: v.chainID, genesis: v.genesis, committees: append(slices.Clone(kept), committee)}
-	return next, closing, nil
+	next := *v
+	next.committees, next.named = append(slices.Clone(kept), committee), closing.TimeMs()
+	return &next, closing, nil
 }
 
 // nextCommittee returns the committee of the epoch after a closing header, if
@@ -105,6 +110,9 @@ func At(g *chain.Genesis, c Checkpoint, shown Transition, now chain.TimeMs) (*Ve
 	if err != nil {
 		return nil, Header{}, err
 	}
-	v := &Verifier{chainID: g.ChainID, genesis: g.Digest(), committees: []*consensus.Committee{committee}}
+	v := &Verifier{
+		chainID: g.ChainID, genesis: g.Digest(), committees: []*consensus.Committee{committee},
+		named: h.TimeMs, lasts: g.Params.UnbondingMs(),
+	}
 	return v, Header{h: &h, digest: digest}, nil
 }

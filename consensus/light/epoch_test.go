@@ -102,7 +102,7 @@ func (c *history) followed(newest consensus.Epoch) *light.Verifier {
 	c.Helper()
 	v := c.verifier()
 	for epoch := light.FirstEpoch; epoch < newest; epoch++ {
-		next, closing, err := v.Step(c.transition(epoch))
+		next, closing, err := v.Step(c.transition(epoch), 0)
 		if err != nil {
 			c.Fatalf("epoch %d: %v", epoch, err)
 		}
@@ -120,7 +120,7 @@ func TestEpochsAreFollowedFromGenesis(t *testing.T) {
 	if v.Oldest() != 1 || v.Newest() != 2 {
 		t.Fatalf("genesis gives epochs %d to %d", v.Oldest(), v.Newest())
 	}
-	same, closing, err := v.Step(c.transition(1))
+	same, closing, err := v.Step(c.transition(1), 0)
 	if err != nil || same != v || closing.Height() != 10 {
 		t.Fatalf("a transition within what is known: %v", err)
 	}
@@ -141,7 +141,7 @@ func TestEpochsAreFollowedFromGenesis(t *testing.T) {
 	if _, err := v.VerifyHeader(light.Evidence{Header: ordinary.Encode(), Certificate: consensus.EncodeCertificate(c.certify(ordinary, 7, 1, 2, 3))}); err != nil {
 		t.Errorf("a header of the newest epoch: %v", err)
 	}
-	if _, _, err := v.Step(c.transition(7)); !errors.Is(err, light.ErrAhead) || !errors.Is(err, light.ErrRefused) {
+	if _, _, err := v.Step(c.transition(7), 0); !errors.Is(err, light.ErrAhead) || !errors.Is(err, light.ErrRefused) {
 		t.Errorf("an epoch left out: %v, want ErrAhead", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestEpochsAreFollowedFromGenesis(t *testing.T) {
 func TestClosingBlockIsFinalizedByALaterView(t *testing.T) {
 	c := newHistory(t)
 	h := c.header(2)
-	v, closing, err := c.verifier().Step(c.show(h, c.certify(h, 12, 0, 2, 3)))
+	v, closing, err := c.verifier().Step(c.show(h, c.certify(h, 12, 0, 2, 3)), 0)
 	if err != nil || closing.Digest() != h.Digest() || v.Newest() != 3 {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestOldCommitteesAreForgotten(t *testing.T) {
 // mustRefuse says by what name a transition of epoch 2 is refused.
 func (c *history) mustRefuse(t light.Transition, want string) {
 	c.Helper()
-	v, closing, err := c.verifier().Step(t)
+	v, closing, err := c.verifier().Step(t, 0)
 	if !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), want) {
 		c.Errorf("%v, want a refusal with %q", err, want)
 	}
@@ -317,7 +317,7 @@ func TestPathThroughAnotherEpochIsRefused(t *testing.T) {
 
 func (c *history) checkpoint(epoch consensus.Epoch) light.Checkpoint {
 	c.Helper()
-	_, closing, err := c.followed(epoch).Step(c.transition(epoch))
+	_, closing, err := c.followed(epoch).Step(c.transition(epoch), 0)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -340,11 +340,11 @@ func TestEpochsAreFollowedFromACheckpoint(t *testing.T) {
 	if v.Oldest() != 5 || v.Newest() != 5 || closing.Height() != 40 || v.Genesis() != c.genesis.Digest() || v.ChainID() != c.genesis.ChainID {
 		t.Fatalf("epochs %d to %d, closing block at %d", v.Oldest(), v.Newest(), closing.Height())
 	}
-	if v, _, err = v.Step(c.transition(5)); err != nil || v.Newest() != 6 {
+	if v, _, err = v.Step(c.transition(5), 0); err != nil || v.Newest() != 6 {
 		t.Error(err)
 	}
 	old := c.transition(4)
-	if _, _, err := v.Step(old); err == nil || !strings.Contains(err.Error(), "header of epoch 4, the first known") {
+	if _, _, err := v.Step(old, 0); err == nil || !strings.Contains(err.Error(), "header of epoch 4, the first known") {
 		t.Error(err)
 	}
 }
@@ -359,6 +359,33 @@ func TestStaleCheckpointIsRefusedWithTheReason(t *testing.T) {
 	_, _, err := light.At(c.genesis, checkpoint, c.transition(4), limit+1)
 	if !errors.Is(err, light.ErrStale) || !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), "stake unbonds in 504h0m0s") {
 		t.Errorf("a moment later: %v", err)
+	}
+}
+
+// A verifier that began at a checkpoint and then idled knows only committees whose
+// stake may be gone. Genesis is trusted for ever.
+func TestTrustThatIdledTooLongIsRefused(t *testing.T) {
+	c := newHistory(t)
+	period := chain.TimeMs(c.genesis.Params.UnbondingMs())
+	v, _, err := light.At(c.genesis, c.checkpoint(4), c.transition(4), 5*epochMs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, _, err = v.Step(c.transition(5), 4*epochMs+period); err != nil {
+		t.Fatalf("at the last moment of the checkpoint: %v", err)
+	}
+	if err := v.Check(5*epochMs + period); err != nil {
+		t.Errorf("at the last moment of what was followed: %v", err)
+	}
+	late := 5*epochMs + period + 1
+	if err := v.Check(late); !errors.Is(err, light.ErrExpired) || !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), "epoch 6, was named 504h0m0s ago") {
+		t.Errorf("a moment later: %v", err)
+	}
+	if next, _, err := v.Step(c.transition(6), late); !errors.Is(err, light.ErrExpired) || next != nil {
+		t.Errorf("a step of what has expired: %v", err)
+	}
+	if _, _, err := c.verifier().Step(c.transition(2), 100*period); err != nil {
+		t.Errorf("from genesis: %v", err)
 	}
 }
 
@@ -433,7 +460,7 @@ func TestTransitionEncoding(t *testing.T) {
 	if epoch, err := again.Epoch(); err != nil || epoch != 2 {
 		t.Errorf("epoch %d, %v", epoch, err)
 	}
-	if _, _, err := c.verifier().Step(again); err != nil {
+	if _, _, err := c.verifier().Step(again, 0); err != nil {
 		t.Error(err)
 	}
 	crowd := honest
@@ -467,7 +494,7 @@ func FuzzTransition(f *testing.F) {
 		if again := transition.Encode(); string(again) != string(raw) {
 			t.Fatalf("%x decodes, but encodes as %x", raw, again)
 		}
-		_, closing, err := v.Step(transition)
+		_, closing, err := v.Step(transition, 0)
 		if err == nil && closing.Height() != 10 && closing.Height() != 20 {
 			t.Fatal("somebody forged the end of an epoch")
 		}

@@ -34,13 +34,16 @@
 // It does not fetch anything, reads no clock, and does not judge whether a header
 // is recent. Whoever trusts genesis trusts it whatever its age: the defence
 // against a history that stake long withdrawn has signed is a Checkpoint, whose
-// age is checked.
+// age is checked, and so is that of the last epoch's end that was followed from
+// it: what idled for longer than stake takes to unbond is to be begun anew from a
+// newer checkpoint (Check, ErrExpired).
 package light
 
 import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -65,6 +68,9 @@ var (
 	// ErrAhead says that something is of an epoch that was not followed yet. It
 	// matches ErrRefused.
 	ErrAhead = fmt.Errorf("%w: ahead of what was followed", ErrRefused)
+	// ErrExpired says that the epochs were not followed for longer than the unbonding
+	// period. It matches ErrRefused.
+	ErrExpired = fmt.Errorf("%w: what is trusted has expired", ErrRefused)
 	// ErrUnverified says that a zero value was used as if it had been verified.
 	ErrUnverified = fmt.Errorf("%w: a zero value, which nobody verified", ErrRefused)
 )
@@ -96,6 +102,12 @@ type Verifier struct {
 	chainID    chain.ChainID
 	genesis    crypto.Digest
 	committees []*consensus.Committee // of consecutive epochs, at most KeptEpochs
+
+	// Of one that began at a checkpoint: when the block was made that named the
+	// newest committee, and for how many milliseconds that one's stake can be
+	// slashed at least; 0: for ever.
+	named chain.TimeMs
+	lasts uint64
 }
 
 // New returns a verifier that trusts a genesis, which it checks. It knows the
@@ -113,6 +125,18 @@ func New(g *chain.Genesis) (*Verifier, error) {
 		v.committees = append(v.committees, committee)
 	}
 	return v, nil
+}
+
+// Check returns ErrExpired if the verifier began at a checkpoint and at the time
+// now has learned of no committee for longer than stake takes to unbond. Whoever
+// uses a verifier for longer than a moment asks this before each use.
+func (v *Verifier) Check(now chain.TimeMs) error {
+	if v.lasts == 0 || now <= v.named || uint64(now-v.named) <= v.lasts {
+		return nil
+	}
+	age, limit := time.Duration(now-v.named)*time.Millisecond, time.Duration(v.lasts)*time.Millisecond
+	return fmt.Errorf("%w: the last committee that is known, of epoch %d, was named %s ago, and stake unbonds in %s: its members could since have signed another history with nothing at stake; begin again from a newer checkpoint of somebody you trust",
+		ErrExpired, v.Newest(), age.Round(time.Second), limit)
 }
 
 // ChainID returns the chain's name.

@@ -262,6 +262,9 @@ const enoughSilent = 3
 func (j *joiner) follow(ctx context.Context) error {
 	silent := map[crypto.PublicKey]bool{}
 	for {
+		if err := j.verifier.Check(now()); err != nil {
+			return err
+		}
 		peers := j.fresh()
 		asked := 0
 		for _, peer := range peers {
@@ -300,7 +303,7 @@ func (j *joiner) followBy(ctx context.Context, peer crypto.PublicKey) (int, erro
 		return 0, err
 	}
 	for i, transition := range shown {
-		next, closing, err := j.verifier.Step(transition)
+		next, closing, err := j.verifier.Step(transition, now())
 		if err != nil {
 			return i, rubbish{fmt.Errorf("the end of epoch %d: %w", j.verifier.Newest(), err)}
 		}
