@@ -13,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
@@ -90,6 +91,11 @@ func (c *Config) Check() error {
 	}
 	_, err := c.neighbours()
 	return err
+}
+
+// rpc is how the HTTP API is served.
+func (c *Config) rpc() rpc.Config {
+	return rpc.Config{Listen: c.HTTP, TLSCert: c.TLSCert, TLSKey: c.TLSKey, InsecureHTTP: c.InsecureHTTP}
 }
 
 // ReadKey reads a key file: a seed of 64 hexadecimal digits.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -14,6 +15,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/store"
@@ -53,12 +55,33 @@ func (d *Deps) Join(ctx context.Context, config Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("making the mesh to join by: %w", err)
 	}
+	sink := &importSink{store: d.Store, began: time.Now()}
+	return d.answering(ctx, config, sink.standing, func() error { return d.join(ctx, checkpoint, mesh, sink) })
+}
+
+// answering has the HTTP API say why there is nothing yet, while do runs.
+func (d *Deps) answering(ctx context.Context, config Config, why func() string, do func() error) error {
+	if config.HTTP == "" {
+		return do()
+	}
+	server, err := rpc.ListenWaiting(config.rpc(), why, d.Log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	err = do()
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// join fetches the state over the mesh, and adopts it.
+func (d *Deps) join(ctx context.Context, checkpoint light.Checkpoint, mesh *transport.Mesh, sink *importSink) error {
 	var wg sync.WaitGroup
 	connected, disconnect := context.WithCancel(ctx)
 	var errMesh error
 	wg.Go(func() { errMesh = mesh.Run(connected) })
-	began := time.Now()
-	sink := &importSink{store: d.Store}
 	result, err := statesync.Join(ctx, statesync.Config{
 		Genesis: d.Genesis, Checkpoint: checkpoint, Network: joinNetwork{mesh}, Sink: sink, Log: d.Log,
 	})
@@ -67,7 +90,7 @@ func (d *Deps) Join(ctx context.Context, config Config) (err error) {
 	if err := errors.Join(err, errMesh); err != nil {
 		return fmt.Errorf("joining from checkpoint %d: %w", checkpoint.Height, err)
 	}
-	return d.adopt(result, sink, began)
+	return d.adopt(result, sink)
 }
 
 // compare refuses a checkpoint that is of another history than this node's.
@@ -140,17 +163,32 @@ func (n joinNetwork) Peers() []crypto.PublicKey {
 type importSink struct {
 	store *store.Store
 	into  *store.Import
+	began time.Time
+
+	height  atomic.Uint64 // of the state; 0: not chosen yet
+	fetched atomic.Uint64 // leaves, in this life
+}
+
+// standing says how far joining has come.
+func (s *importSink) standing() string {
+	since := time.Since(s.began).Round(time.Second)
+	if s.height.Load() == 0 {
+		return fmt.Sprintf("joining from a checkpoint for %s: looking for peers who have the state", since)
+	}
+	return fmt.Sprintf("joining from a checkpoint for %s: %d entries fetched of the state at height %d", since, s.fetched.Load(), s.height.Load())
 }
 
 // Begin begins with the state before a closing block, or goes on with it.
 func (s *importSink) Begin(closing light.Header) (progress []byte, err error) {
 	goal := closing.Digest()
+	s.height.Store(uint64(closing.Height() - 1))
 	s.into, progress, err = s.store.Import(goal[:], uint64(closing.Height()-1))
 	return progress, err
 }
 
 // Put keeps leaves together with the progress.
 func (s *importSink) Put(leaves []state.Entry, progress []byte) error {
+	s.fetched.Add(uint64(len(leaves)))
 	return s.into.Put(leaves, progress)
 }
 
@@ -163,7 +201,7 @@ func (s *importSink) Committee(epoch consensus.Epoch) (committee *consensus.Comm
 
 // adopt makes the tree of the fetched state, executes the closing block on it and
 // commits that block as the store's first.
-func (d *Deps) adopt(r statesync.Result, sink *importSink, began time.Time) error {
+func (d *Deps) adopt(r statesync.Result, sink *importSink) error {
 	last := r.Ends[len(r.Ends)-1]
 	header, err := last.Closing.Header()
 	if err != nil {
@@ -196,7 +234,7 @@ func (d *Deps) adopt(r statesync.Result, sink *importSink, began time.Time) erro
 	}
 	d.Fresh = false // epoch 1 is over, and what its log would say is of no use
 	d.live()
-	d.Log.Info("joined the chain", "height", header.Height, "epoch", header.Epoch, "took", time.Since(began))
+	d.Log.Info("joined the chain", "height", header.Height, "epoch", header.Epoch, "took", time.Since(sink.began))
 	return nil
 }
 

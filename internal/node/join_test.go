@@ -2,8 +2,11 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // producer makes blocks with transfers, epoch after epoch, four to each.
@@ -211,6 +215,63 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 	}
 	if err := st.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAJoinerSaysHowFarItIs asks a node that joins, and finds nobody, for its
+// health and for anything else.
+func TestAJoinerSaysHowFarItIs(t *testing.T) {
+	p := newProducer(t)
+	p.epochs(2)
+	st, err := store.OpenMemory(store.Options{TreeInterval: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	deps := p.joiner(st, &journal{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- deps.Join(ctx, Config{Checkpoint: p.checkpoint(1).String(), HTTP: at}) }()
+	for _, path := range []string{"/healthz", "/v1/status"} {
+		var problem api.Problem
+		eventually(t, "answer to "+path, func() bool {
+			r, err := http.Get("http://" + at + path)
+			if err != nil {
+				return false
+			}
+			err = errors.Join(json.NewDecoder(r.Body).Decode(&problem), r.Body.Close())
+			if err != nil || r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: status %d, %v", path, r.StatusCode, err)
+			}
+			return true
+		})
+		if !strings.Contains(problem.Detail, "joining from a checkpoint") || !strings.Contains(problem.Detail, "looking for peers") {
+			t.Errorf("%s: %+v", path, problem)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("joining ended with %v", err)
+	}
+	again, err := net.Listen("tcp", at) // as the node will
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	sink := &importSink{began: time.Now()}
+	sink.height.Store(40)
+	sink.fetched.Store(7)
+	if got := sink.standing(); !strings.Contains(got, "7 entries fetched of the state at height 40") {
+		t.Error(got)
 	}
 }
 

@@ -186,7 +186,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		return nil, fmt.Errorf("making the mesh for joiners: %w", err)
 	}
 	n.observe(metrics)
-	rpcConfig := rpc.Config{Listen: config.HTTP, TLSCert: config.TLSCert, TLSKey: config.TLSKey, InsecureHTTP: config.InsecureHTTP}
+	rpcConfig := config.rpc()
 	if !deps.FaucetKey.IsZero() {
 		if !deps.Genesis.Devnet {
 			return nil, errors.New("node: a faucet key on a chain that is no devnet")

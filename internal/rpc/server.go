@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // maxHeaderBytes bounds a request's line and headers.
@@ -32,11 +34,32 @@ func Listen(config Config, node Node, metrics http.Handler, log *slog.Logger) (*
 	if err != nil {
 		return nil, err
 	}
+	return s.bind(handler)
+}
+
+// ListenWaiting is Listen for as long as there is no node to ask: it answers
+// every request, health included, with 503 and why, which must not block.
+func ListenWaiting(config Config, why func() string, log *slog.Logger) (*Server, error) {
+	if err := config.checkListen(); err != nil {
+		return nil, err
+	}
+	s := &service{config: config.withDefaults(), log: log, closing: make(chan struct{})}
+	if err := s.config.check(); err != nil {
+		return nil, err
+	}
+	return s.bind(s.recovered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "1")
+		s.writeProblem(r.Context(), w, newProblem(http.StatusServiceUnavailable, api.ProblemBusy, why()))
+	})))
+}
+
+// bind makes the server.
+func (s *service) bind(handler http.Handler) (*Server, error) {
 	tlsConfig, err := s.config.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := net.Listen("tcp", s.config.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("rpc: %w", err)
 	}
@@ -51,7 +74,7 @@ func Listen(config Config, node Node, metrics http.Handler, log *slog.Logger) (*
 		ReadHeaderTimeout: s.config.ReadHeaderTimeout,
 		WriteTimeout:      s.config.WriteTimeout + s.config.ReadTimeout, // it begins with the request
 		IdleTimeout:       s.config.IdleTimeout,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}}, nil
 }
 
