@@ -20,11 +20,15 @@ type Config struct {
 	MaxChecks  int // blocks verified at a time
 	Inbox      int // events waiting for the replica
 	RewriteLog int // bytes appended to an epoch's log after which it is rewritten
+
+	// UnpackWait is how long a proposal may wait for what its packed form leaves
+	// out. Meanwhile its sender's next proposals wait.
+	UnpackWait time.Duration
 }
 
 // DefaultConfig returns a configuration that lacks only identity and logger.
 func DefaultConfig() Config {
-	return Config{Replica: replica.DefaultConfig(), MaxChecks: 4, Inbox: 1024, RewriteLog: 16 << 20}
+	return Config{Replica: replica.DefaultConfig(), MaxChecks: 4, Inbox: 1024, RewriteLog: 16 << 20, UnpackWait: 2 * time.Second}
 }
 
 // Validate returns an error that names the first field out of range. Those of
@@ -42,6 +46,9 @@ func (c Config) Validate() error {
 		if f.n < 1 || f.n > f.max {
 			return fmt.Errorf("engine: config: %s of %d, want 1 to %d", f.name, f.n, f.max)
 		}
+	}
+	if c.UnpackWait <= 0 || c.UnpackWait > time.Minute {
+		return fmt.Errorf("engine: config: UnpackWait of %v, want up to a minute", c.UnpackWait)
 	}
 	return nil
 }

@@ -321,12 +321,12 @@ func (e *Engine) perform(ctx context.Context, eff replica.Effect) error {
 	case replica.Broadcast:
 		e.counters.sent.Add(1)
 		e.notice(eff.Message)
-		e.net.Broadcast(eff.Message.Channel(), consensus.EncodeMessage(eff.Message))
+		e.net.Broadcast(eff.Message.Channel(), e.encode(eff.Message))
 	case replica.Send:
 		e.counters.sent.Add(1)
-		e.net.Send(eff.To, eff.Message.Channel(), consensus.EncodeMessage(eff.Message))
+		e.net.Send(eff.To, eff.Message.Channel(), e.encode(eff.Message))
 	case replica.Relay:
-		data := consensus.EncodeMessage(eff.Message)
+		data := consensus.EncodeMessage(eff.Message) // as it came: an offer's block is packed
 		for _, to := range eff.To {
 			e.counters.sent.Add(1)
 			e.net.Send(to, eff.Message.Channel(), data)
@@ -361,6 +361,15 @@ func (e *Engine) perform(ctx context.Context, eff replica.Effect) error {
 		return fmt.Errorf("%w: %s", ErrHalted, eff.Reason)
 	}
 	return nil
+}
+
+// encode returns a message's bytes, the block of an offer packed.
+func (e *Engine) encode(m consensus.Message) []byte {
+	if offer, ok := m.(consensus.Offer); ok {
+		offer.Payload = e.app.Pack(offer.Vote.Proposal.Digest, offer.Payload)
+		m = offer
+	}
+	return consensus.EncodeMessage(m)
 }
 
 func (e *Engine) enter(eff replica.Enter) {

@@ -48,7 +48,7 @@ func TestReceiveRefusesByNameAndBlocksTheSender(t *testing.T) {
 		receive := func(o consensus.Offer) error {
 			return r.engine.Receive(key(leader, 'n').Public(), consensus.ChannelProposals, consensus.EncodeMessage(o))
 		}
-		if err := receive(broken); err == nil || !strings.Contains(err.Error(), "block 0 of a message: codec") {
+		if err := receive(broken); err == nil || !strings.Contains(err.Error(), "engine: offer: codec") {
 			t.Errorf("a block that cannot be read: %v", err)
 		}
 		if err := receive(second); err != nil {
@@ -69,6 +69,44 @@ func TestReceiveRefusesByNameAndBlocksTheSender(t *testing.T) {
 		}
 		r.port.blocked = nil
 		c.stopAll()
+	})
+}
+
+// TestAWithheldProposalIsOnlyAVote: what a packed proposal leaves out does not
+// come. Nobody is blamed for it, and the next message of its leader is read.
+func TestAWithheldProposalIsOnlyAVote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		r := c.start(0)
+		synctest.Wait()
+		r.app.withheld.Store(true)
+		leader := int(c.leader(2))
+		b := toy{Parent: genesis, Height: 1, Round: consensus.Round{Epoch: 1, View: 2}}.block()
+		v := signed(leader, consensus.Statement{Kind: consensus.KindNotarize, Proposal: consensus.Proposal{
+			Round: consensus.Round{Epoch: 1, View: 2}, Digest: b.Digest,
+		}})
+		began := time.Now()
+		err := r.engine.Receive(key(leader, 'n').Public(), consensus.ChannelProposals,
+			consensus.EncodeMessage(consensus.Offer{Vote: v.(consensus.Notarize), Payload: b.Payload}))
+		if took := time.Since(began); err != nil || took != engine.DefaultConfig().UnpackWait {
+			t.Errorf("%v after %v", err, took)
+		}
+		synctest.Wait()
+		if m := r.engine.Metrics(); m.OffersWithheld != 1 || m.Blamed != 0 || len(r.port.blocked) != 0 {
+			t.Errorf("%d withheld, %d blamed, blocked for %q", m.OffersWithheld, m.Blamed, r.port.blocked)
+		}
+		// A node that stops waits for nothing.
+		done := make(chan error, 1)
+		go func() {
+			done <- r.engine.Receive(key(leader, 'n').Public(), consensus.ChannelProposals,
+				consensus.EncodeMessage(consensus.Offer{Vote: v.(consensus.Notarize), Payload: b.Payload}))
+		}()
+		synctest.Wait()
+		began = time.Now()
+		c.stopAll()
+		if err := <-done; err != nil || time.Since(began) >= engine.DefaultConfig().UnpackWait {
+			t.Errorf("%v, %v after the end", err, time.Since(began))
+		}
 	})
 }
 

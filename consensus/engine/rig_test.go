@@ -136,6 +136,7 @@ type toyApp struct {
 	slow     chan struct{}               // if not nil, Finalize takes one
 	lie      bool                        // Finalized alters the payload
 	reads    atomic.Int64                // calls of Inspect
+	withheld atomic.Bool                 // what packed proposals leave out does not come
 }
 
 // rules are what all nodes agree on beforehand.
@@ -222,6 +223,16 @@ func (a *toyApp) Inspect(payload []byte) (consensus.Block, error) {
 		return consensus.Block{}, err
 	}
 	return b.block(), nil
+}
+
+func (a *toyApp) Pack(_ crypto.Digest, payload []byte) []byte { return payload }
+
+func (a *toyApp) Unpack(ctx context.Context, _ crypto.PublicKey, packed []byte) (consensus.Block, error) {
+	if a.withheld.Load() {
+		<-ctx.Done()
+		return consensus.Block{}, ctx.Err()
+	}
+	return a.Inspect(packed)
 }
 
 func (a *toyApp) parent(d crypto.Digest) (uint64, bool) {

@@ -73,6 +73,14 @@ type App interface {
 	// the whole payload, so that two payloads never share one. It is pure, and
 	// called before anything is known of the sender.
 	Inspect(payload []byte) (consensus.Block, error)
+	// Pack returns the form in which an own proposal's block travels to the peers,
+	// within consensus.MaxPayloadBytes: it may leave out what they have.
+	Pack(digest crypto.Digest, payload []byte) []byte
+	// Unpack returns the block whose packed form came from a peer, inspected. It
+	// waits while it lacks something that the form leaves out: if ctx ends first,
+	// it returns ctx's error (wrapped), for which nobody is to blame. Any other error
+	// is the sender's fault.
+	Unpack(ctx context.Context, from crypto.PublicKey, packed []byte) (consensus.Block, error)
 	// Propose builds a block on an executed parent, which does not close its
 	// epoch before the round's, and counts it as verified. It returns soon after
 	// the idle time, and when ctx ends.

@@ -15,7 +15,7 @@ func (e *Engine) Status() replica.Status { return *e.status.Load() }
 type counters struct {
 	sent, received, syncs, built, checked, invalid, finalized atomic.Uint64
 	answered, dropped, blamed, evidence, epochs               atomic.Uint64
-	slowSyncs, givenUp                                        atomic.Uint64
+	slowSyncs, givenUp, withheld                              atomic.Uint64
 }
 
 // slowSync is how long a sync of the log may take unremarked: votes wait for it, and
@@ -53,6 +53,7 @@ type Metrics struct {
 	LogSyncs         uint64
 	SlowSyncs        uint64 // of these, such that took 400 ms or more
 	ViewsGivenUp     uint64 // views that this node voted to nullify
+	OffersWithheld   uint64 // proposals that did not become whole in time
 	BlocksBuilt      uint64
 	BlocksChecked    uint64
 	BlocksInvalid    uint64
@@ -75,6 +76,7 @@ func (e *Engine) Metrics() Metrics {
 		LogSyncs:         c.syncs.Load(),
 		SlowSyncs:        c.slowSyncs.Load(),
 		ViewsGivenUp:     c.givenUp.Load(),
+		OffersWithheld:   c.withheld.Load(),
 		BlocksBuilt:      c.built.Load(),
 		BlocksChecked:    c.checked.Load(),
 		BlocksInvalid:    c.invalid.Load(),

@@ -49,7 +49,7 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 		e.counters.dropped.Add(1)
 		return nil
 	case replica.PassWithBlock:
-		if blocks, err = e.inspect(m); err != nil {
+		if blocks, err = e.inspect(peer, m); err != nil {
 			return err
 		}
 		in.taken = make(chan struct{})
@@ -83,12 +83,37 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 	return nil
 }
 
+// unpack returns the block of an offer, or none if what it leaves out does not
+// come in time: then only the vote in it counts.
+func (e *Engine) unpack(peer crypto.PublicKey, offer consensus.Offer) ([]consensus.Block, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.UnpackWait)
+	defer cancel()
+	go func() {
+		select {
+		case <-e.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	block, err := e.app.Unpack(ctx, peer, offer.Payload)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		e.counters.withheld.Add(1)
+		e.cfg.Logger.Info("a proposal is not whole", "from", peer.Short(), "view", offer.Vote.Proposal.Round.View, "error", err)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("engine: offer: %w", err)
+	}
+	return []consensus.Block{block}, nil
+}
+
 // inspect reads the blocks of a message.
-func (e *Engine) inspect(m consensus.Message) ([]consensus.Block, error) {
-	var payloads [][]byte
+func (e *Engine) inspect(peer crypto.PublicKey, m consensus.Message) ([]consensus.Block, error) {
 	if offer, ok := m.(consensus.Offer); ok {
-		payloads = append(payloads, offer.Payload)
-	} else if answer, ok := m.(consensus.BlockAnswer); ok {
+		return e.unpack(peer, offer)
+	}
+	var payloads [][]byte
+	if answer, ok := m.(consensus.BlockAnswer); ok {
 		payloads = append(payloads, answer.Payload)
 	} else if ancestry, ok := m.(consensus.Ancestry); ok {
 		for _, p := range ancestry.Blocks {
