@@ -127,12 +127,11 @@ func DecodeBlock(raw []byte, known Known) (*DecodedBlock, error) {
 		return nil, fmt.Errorf("chain: block: %w", err)
 	}
 	d.txs = make([]DecodedTx, len(body.Txs))
-	ids := make([]crypto.Digest, len(body.Txs))
 	for i, rawTx := range body.Txs {
 		id := crypto.DomainTxID.Hash(rawTx)
 		if known != nil {
 			if v, ok := known(id); ok {
-				d.txs[i], ids[i] = v.DecodedTx, id
+				d.txs[i] = v.DecodedTx
 				continue
 			}
 		}
@@ -141,16 +140,71 @@ func DecodeBlock(raw []byte, known Known) (*DecodedBlock, error) {
 			return nil, fmt.Errorf("chain: block: transaction %d: %w", i, err)
 		}
 		tx.id = id
-		d.txs[i], ids[i] = tx, id
+		d.txs[i] = tx
+	}
+	if err := d.seal(); err != nil {
+		return nil, fmt.Errorf("chain: block: %w", err)
+	}
+	return d, nil
+}
+
+// seal checks that the header's roots are those of the body, and sets the digest.
+func (d *DecodedBlock) seal() error {
+	ids := make([]crypto.Digest, len(d.txs))
+	for i := range d.txs {
+		ids[i] = d.txs[i].id
 	}
 	h := &d.block.Header
 	if root := ListRoot(crypto.DomainTxRoot, ids); root != h.TxRoot {
-		return nil, fmt.Errorf("chain: block: transactions root is %s, header says %s", root.Short(), h.TxRoot.Short())
+		return fmt.Errorf("transactions root is %s, header says %s", root.Short(), h.TxRoot.Short())
 	}
-	if root := body.ExtraRoot(); root != h.ExtraRoot {
-		return nil, fmt.Errorf("chain: block: extra root is %s, header says %s", root.Short(), h.ExtraRoot.Short())
+	if root := d.block.Body.ExtraRoot(); root != h.ExtraRoot {
+		return fmt.Errorf("extra root is %s, header says %s", root.Short(), h.ExtraRoot.Short())
 	}
 	d.digest = h.Digest()
+	return nil
+}
+
+// Bare returns the canonical bytes of the block without its transactions: what
+// AssembleBlock makes the block of, given them.
+func (d *DecodedBlock) Bare() []byte {
+	bare := d.block
+	bare.Body.Txs = nil
+	return bare.Encode()
+}
+
+// AssembleBlock returns the block of Bare's bytes and its transactions, in order.
+// It checks what DecodeBlock checks.
+func AssembleBlock(bare []byte, txs []DecodedTx) (*DecodedBlock, error) {
+	d := &DecodedBlock{txs: txs}
+	if err := codec.Unmarshal(bare, &d.block, MaxBlockBytes); err != nil {
+		return nil, fmt.Errorf("chain: bare block: %w", err)
+	}
+	body := &d.block.Body
+	size := len(bare)
+	switch {
+	case len(body.Txs) > 0:
+		return nil, fmt.Errorf("chain: bare block: %w", limitError("transactions", len(body.Txs), 0))
+	case len(txs) > MaxBlockTxs:
+		return nil, fmt.Errorf("chain: bare block: %w", limitError("transactions", len(txs), MaxBlockTxs))
+	}
+	if err := checkExtra(body); err != nil {
+		return nil, fmt.Errorf("chain: bare block: %w", err)
+	}
+	body.Txs = make([]codec.Raw, len(txs))
+	for i := range txs {
+		body.Txs[i] = txs[i].raw
+		size += len(txs[i].raw)
+	}
+	if size > MaxBlockBytes {
+		return nil, fmt.Errorf("chain: bare block: %w", limitError("bytes with its transactions", size, MaxBlockBytes))
+	}
+	if err := d.seal(); err != nil {
+		return nil, fmt.Errorf("chain: bare block: %w", err)
+	}
+	if d.raw = d.block.Encode(); len(d.raw) > MaxBlockBytes {
+		return nil, fmt.Errorf("chain: bare block: %w", limitError("bytes with its transactions", len(d.raw), MaxBlockBytes))
+	}
 	return d, nil
 }
 

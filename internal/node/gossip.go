@@ -34,6 +34,9 @@ const (
 	gossipTick    = 100 * time.Millisecond
 	lateAnnounced = 1_000
 	maxLate       = 1 << 16
+	// underWay is how long a transaction that was pushed may take to get there, or
+	// half of it.
+	underWay = 50 * time.Millisecond
 	// pullPatience is how long a peer has to answer a pull before another one that
 	// announced the transaction is asked.
 	pullPatience = 300 * time.Millisecond
@@ -74,8 +77,10 @@ type gossip struct {
 	relayed   map[crypto.PublicKey][]chain.TxID // to announce to all but the peer who sent them
 	flushed   time.Time
 	flushing  bool
-	late      []lateTx // that may have to be announced, the oldest first
-	later     []lateTx // of clients, that were and may have to be again
+	late      []lateTx                   // that may have to be announced, the oldest first
+	later     []lateTx                   // of clients, that were and may have to be again
+	pushed    [2]map[chain.TxID]struct{} // of clients, by generations of underWay
+	pushedAt  time.Time                  // when the younger generation began
 	wants     map[chain.TxID]*want
 	wantsOf   map[crypto.PublicKey]int
 	fetching  map[chain.TxID]int // by how many proposals
@@ -113,7 +118,7 @@ func newGossip(p *pool, log *slog.Logger) *gossip {
 		peers: func() gossipPeers { return gossipPeers{} }, send: func(crypto.PublicKey, []byte) {}, block: func(crypto.PublicKey, string) {},
 		onward:  func(crypto.PublicKey) []crypto.PublicKey { return nil },
 		relayed: map[crypto.PublicKey][]chain.TxID{}, wants: map[chain.TxID]*want{}, wantsOf: map[crypto.PublicKey]int{},
-		fetching: map[chain.TxID]int{}, served: map[crypto.PublicKey]*rate.Limiter{},
+		pushed: [2]map[chain.TxID]struct{}{{}, {}}, pushedAt: time.Now(), fetching: map[chain.TxID]int{}, served: map[crypto.PublicKey]*rate.Limiter{},
 	}
 }
 
@@ -129,6 +134,7 @@ func (g *gossip) spread(txs []*chain.VerifiedTx) {
 		g.outBytes += len(tx.Raw())
 	}
 	g.noteLate(crypto.PublicKey{}, txs)
+	g.notePushed(txs)
 	now := g.due()
 	g.mu.Unlock()
 	if now {
@@ -281,6 +287,39 @@ func (g *gossip) pass(from crypto.PublicKey, kind gossipKind, fresh []*chain.Ver
 	}
 }
 
+// notePushed notes what may still be under way to the peers. The caller holds g.mu.
+func (g *gossip) notePushed(txs []*chain.VerifiedTx) {
+	g.agePushed()
+	for _, tx := range txs {
+		g.pushed[0][tx.ID()] = struct{}{}
+	}
+}
+
+// agePushed forgets what was pushed long enough ago. The caller holds g.mu.
+func (g *gossip) agePushed() {
+	for range g.pushed {
+		if time.Since(g.pushedAt) < underWay {
+			return
+		}
+		g.pushed[1], g.pushed[0] = g.pushed[0], map[chain.TxID]struct{}{}
+		g.pushedAt = g.pushedAt.Add(underWay)
+	}
+	g.pushedAt = time.Now()
+}
+
+// mayLack reports whether peers may not have a client's transaction yet.
+func (g *gossip) mayLack(id chain.TxID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.agePushed()
+	for _, generation := range g.pushed {
+		if _, ok := generation[id]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // noteLate notes transactions that may have to be announced. The caller holds
 // g.mu.
 func (g *gossip) noteLate(from crypto.PublicKey, txs []*chain.VerifiedTx) {
@@ -395,6 +434,13 @@ func (g *gossip) release(peer crypto.PublicKey) {
 	}
 }
 
+// figures returns how many transactions were announced and pulled.
+func (g *gossip) figures() (announced, pulled uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.announced, g.pulled
+}
+
 // gone forgets a peer that is no longer connected.
 func (g *gossip) gone(peer crypto.PublicKey) {
 	g.mu.Lock()
@@ -485,10 +531,10 @@ func (g *gossip) isFetching(id chain.TxID) bool {
 	return g.fetching[id] > 0
 }
 
-// fetch returns when transactions that a peer's proposal names are here and
-// verified, or when ctx ends: then it is ctx's error. The peer is asked first, and
-// then others.
-func (g *gossip) fetch(ctx context.Context, from crypto.PublicKey, ids []chain.TxID) error {
+// fetch returns transactions that a peer's proposal names once they are here and
+// verified. If ctx ends first, it is ctx's error. The peer is asked first, and then
+// others.
+func (g *gossip) fetch(ctx context.Context, from crypto.PublicKey, ids []chain.TxID) ([]*chain.VerifiedTx, error) {
 	g.mu.Lock()
 	for _, id := range ids {
 		g.fetching[id]++
@@ -506,24 +552,35 @@ func (g *gossip) fetch(ctx context.Context, from crypto.PublicKey, ids []chain.T
 	ask := time.NewTimer(fetchDelay)
 	defer ask.Stop()
 	whom := append([]crypto.PublicKey{from}, slices.DeleteFunc(slices.Clone(g.peers().connected), func(k crypto.PublicKey) bool { return k == from })...)
-	missing := slices.Clone(ids)
+	found, left := make([]*chain.VerifiedTx, len(ids)), len(ids)
 	for turn := 0; ; {
 		arrived := g.pool.verifier.arrived()
-		missing = slices.DeleteFunc(missing, func(id chain.TxID) bool {
-			_, ok := g.pool.Get(id)
-			return ok
-		})
-		if len(missing) == 0 {
-			return nil
+		for i, id := range ids {
+			if found[i] != nil {
+				continue
+			}
+			if tx, ok := g.pool.Get(id); ok {
+				found[i] = tx
+				left--
+			}
+		}
+		if left == 0 {
+			return found, nil
 		}
 		select {
 		case <-arrived:
 		case <-ask.C:
+			var missing []chain.TxID
+			for i, id := range ids {
+				if found[i] == nil {
+					missing = append(missing, id)
+				}
+			}
 			g.pull(whom[turn%len(whom)], missing)
 			turn++
 			ask.Reset(pullPatience)
 		case <-ctx.Done():
-			return fmt.Errorf("%d transactions of a proposal are missing: %w", len(missing), context.Cause(ctx))
+			return nil, fmt.Errorf("%d transactions of a proposal are missing: %w", left, context.Cause(ctx))
 		}
 	}
 }

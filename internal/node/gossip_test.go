@@ -300,8 +300,9 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
-		if err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{tx.ID()}); err != nil {
-			t.Fatal(err)
+		found, err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{tx.ID()})
+		if err != nil || len(found) != 1 || found[0].ID() != tx.ID() {
+			t.Fatal(found, err)
 		}
 		if took := time.Since(began); took > fetchDelay+pullPatience {
 			t.Errorf("it took %v", took)
@@ -313,7 +314,7 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 			t.Errorf("%d transactions wait, %d are fetched", txs, len(n.of(0).gossip.fetching))
 		}
 		nobodys := transfer(t, 40, 1, user(2).address())
-		if err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{nobodys.ID()}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{nobodys.ID()}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("what nobody has: %v", err)
 		}
 	})

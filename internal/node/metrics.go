@@ -16,6 +16,7 @@ type metrics struct {
 	height    prometheus.Gauge
 	txs       prometheus.Counter
 	rejected  prometheus.Counter
+	missing   prometheus.Counter
 	execution prometheus.Histogram
 	commit    prometheus.Histogram
 }
@@ -27,10 +28,11 @@ func newMetrics() *metrics {
 		height:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "hypermesh_finalized_height", Help: "Height of the last committed block."}),
 		txs:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_transactions_total", Help: "Transactions in committed blocks since the start."}),
 		rejected:  prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_transactions_rejected_total", Help: "Of these, included and rejected."}),
+		missing:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_proposal_transactions_missing_total", Help: "Transactions that a proposal named by id and that were not here."}),
 		execution: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypermesh_block_execution_seconds", Help: "Time to execute one block.", Buckets: buckets}),
 		commit:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypermesh_block_commit_seconds", Help: "Time to make one block durable.", Buckets: buckets}),
 	}
-	m.registry.MustRegister(m.height, m.txs, m.rejected, m.execution, m.commit, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.height, m.txs, m.rejected, m.missing, m.execution, m.commit, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -38,6 +40,11 @@ func newMetrics() *metrics {
 // gauge shows the value of a function.
 func (m *metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// counter shows the value of a function that never falls.
+func (m *metrics) counter(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 }
 
 // transport shows what an endpoint refused, dropped or slowed down.

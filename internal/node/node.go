@@ -219,6 +219,20 @@ func (n *Node) observe(m *metrics) {
 		txs, _ := n.pool.size()
 		return float64(txs)
 	})
+	m.counter("hypermesh_transactions_verified_total", "Transactions whose signatures were verified since the start.", func() float64 {
+		return float64(n.pool.verifier.count.Load())
+	})
+	m.counter("hypermesh_gossip_announced_total", "Transactions that were announced by id since the start.", func() float64 {
+		announced, _ := n.pool.gossip.figures()
+		return float64(announced)
+	})
+	m.counter("hypermesh_gossip_pulled_total", "Transactions that peers were asked for since the start.", func() float64 {
+		_, pulled := n.pool.gossip.figures()
+		return float64(pulled)
+	})
+	m.counter("hypermesh_proposals_withheld_total", "Proposals that did not become whole in time since the start.", func() float64 {
+		return float64(n.engine.Metrics().OffersWithheld)
+	})
 	m.gauge("hypermesh_peers", "Connected peers.", func() float64 { return float64(len(n.network.Peers())) })
 	m.gauge("hypermesh_sentries", "Sentries that hold delegations of validators, and a committee member's place here.", func() float64 {
 		return float64(len(n.network.places()))
