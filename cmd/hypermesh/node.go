@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -126,5 +127,24 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	tuneCollector()
 	return errors.Join(n.Run(c.Context), stop())
+}
+
+// How a node's garbage is collected: seldom, because little of what it allocates
+// lives long, until it holds so much that its memory would leave its bound.
+const (
+	collectAfter = 200       // % of what lives
+	collectAbove = 320 << 20 // bytes
+)
+
+// tuneCollector sets the collector, unless the environment does (package runtime,
+// GOGC and GOMEMLIMIT).
+func tuneCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAfter)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(collectAbove)
+	}
 }

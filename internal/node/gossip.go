@@ -246,6 +246,7 @@ func (g *gossip) onTxs(peer crypto.PublicKey, kind gossipKind, items [][]byte) {
 		}
 		txs = append(txs, tx)
 	}
+	g.pool.hold()
 	_, fresh, forged := g.pool.add(txs, g.isFetching)
 	g.arrived(txs)
 	if forged > 0 {
@@ -525,6 +526,13 @@ func before(list *[]lateTx, t time.Time) []lateTx {
 	return old
 }
 
+// fetches reports whether a proposal waits for transactions.
+func (g *gossip) fetches() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.fetching) > 0
+}
+
 func (g *gossip) isFetching(id chain.TxID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -540,6 +548,9 @@ func (g *gossip) fetch(ctx context.Context, from crypto.PublicKey, ids []chain.T
 		g.fetching[id]++
 	}
 	g.mu.Unlock()
+	g.pool.mu.Lock()
+	g.pool.letGo()
+	g.pool.mu.Unlock()
 	defer func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()

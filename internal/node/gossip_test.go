@@ -319,3 +319,39 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 		}
 	})
 }
+
+// TestManyReadyTransactionsHoldOthersUp for a while, unless a block is final or a
+// proposal waits.
+func TestManyReadyTransactionsHoldOthersUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 1)
+		p := n.of(0)
+		p.backlog = 2
+		txs := []chain.DecodedTx{transfer(t, 1, 0, user(9).address()), transfer(t, 1, 1, user(9).address()), transfer(t, 2, 0, user(9).address())}
+		n.submit(t, 0, txs...)
+		wait := func(nonce uint64) time.Duration {
+			began := time.Now()
+			n.submit(t, 0, transfer(t, 3, nonce, user(9).address()))
+			return time.Since(began)
+		}
+		if took := wait(0); took != backlogWait {
+			t.Errorf("held up for %v, want %v", took, backlogWait)
+		}
+		time.AfterFunc(10*time.Millisecond, func() { p.finalize(1, txs) })
+		if took := wait(1); took != 10*time.Millisecond {
+			t.Errorf("held up for %v, until a block is final", took)
+		}
+		n.submit(t, 0, transfer(t, 4, 0, user(9).address()), transfer(t, 4, 1, user(9).address()))
+		time.AfterFunc(10*time.Millisecond, func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			if _, err := p.gossip.fetch(ctx, crypto.PublicKey{9}, []chain.TxID{{1}}); err == nil {
+				t.Error("fetched what nobody has")
+			}
+		})
+		if took := wait(2); took != 10*time.Millisecond {
+			t.Errorf("held up for %v, until a proposal waits", took)
+		}
+		time.Sleep(time.Second)
+	})
+}

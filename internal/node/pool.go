@@ -20,15 +20,17 @@ type pool struct {
 	verifier *verifier
 	gossip   *gossip
 	log      *slog.Logger
+	backlog  int // ready transactions, beyond which others are held up
 
 	mu    sync.Mutex
 	txs   *mempool.Pool
 	grown chan struct{} // closed and replaced when a transaction comes in
+	fell  chan struct{} // closed and replaced when a block is final, or a proposal waits
 }
 
 func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
 	p := &pool{
-		executor: executor, state: latest, verifier: newVerifier(), log: log, txs: mempool.New(config), grown: make(chan struct{}),
+		executor: executor, state: latest, verifier: newVerifier(), log: log, backlog: maxBacklog, txs: mempool.New(config), grown: make(chan struct{}), fell: make(chan struct{}),
 	}
 	p.gossip = newGossip(p, log)
 	return p
@@ -91,9 +93,47 @@ func (p *pool) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
 	return out
 }
 
+// Bounds of the wait for the chain while many transactions are ready: taking more in
+// then brings none into a block sooner, and takes the time for blocks.
+const (
+	maxBacklog  = 2 * chain.MaxBlockTxs
+	backlogWait = time.Second
+)
+
+// hold returns when few enough transactions are ready for blocks, when a proposal
+// waits for some, or after a while.
+func (p *pool) hold() {
+	var limit <-chan time.Time
+	for {
+		p.mu.Lock()
+		full, fell := p.txs.Ready() > p.backlog, p.fell
+		p.mu.Unlock()
+		if !full || p.gossip.fetches() {
+			return
+		}
+		if limit == nil {
+			timer := time.NewTimer(backlogWait)
+			defer timer.Stop()
+			limit = timer.C
+		}
+		select {
+		case <-fell:
+		case <-limit:
+			return
+		}
+	}
+}
+
+// letGo has those who are held look again. The caller holds p.mu.
+func (p *pool) letGo() {
+	close(p.fell)
+	p.fell = make(chan struct{})
+}
+
 // Submit takes a client's transactions in and tells the peers of those that are
 // new. For each it returns why it was refused, or the empty string.
 func (p *pool) Submit(txs []chain.DecodedTx) []string {
+	p.hold()
 	reasons, fresh, _ := p.add(txs, nil)
 	p.gossip.spread(fresh)
 	return reasons
@@ -251,6 +291,7 @@ func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.txs.Finalize(height, head.BaseFee, txs)
+	p.letGo()
 }
 
 // size returns how many transactions wait, and their bytes.

@@ -18,7 +18,7 @@ const (
 	// fullTurn is from how many transactions on a turn of verification takes all
 	// processors, and takes no more requests in: below, it leaves consensus all but
 	// one.
-	fullTurn = 512
+	fullTurn = 1_024
 )
 
 // verifier verifies the signatures of every transaction that the node meets,
@@ -132,7 +132,12 @@ func (v *verifier) serve() {
 func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	seen := map[chain.TxID]bool{}
+	size := 0
+	for _, r := range v.waiting {
+		size += len(r.txs)
+	}
+	seen := make(map[chain.TxID]struct{}, min(size, 2*fullTurn))
+	fresh = make([]chain.DecodedTx, 0, min(size, 2*fullTurn))
 	for len(v.waiting) > 0 && len(fresh) < fullTurn {
 		r := v.waiting[0]
 		v.waiting[0], v.waiting = nil, v.waiting[1:]
@@ -141,8 +146,8 @@ func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
 			id := r.txs[i].ID()
 			if tx, ok := v.lookUp(id); ok {
 				r.out[i] = tx
-			} else if !seen[id] {
-				seen[id] = true
+			} else if _, twice := seen[id]; !twice {
+				seen[id] = struct{}{}
 				fresh = append(fresh, r.txs[i])
 			}
 		}
