@@ -86,8 +86,8 @@ func (c *Core) onVote(v Vote, verified bool) {
 }
 
 // Needs reports whether a vote that has yet to be verified is worth it: it may count,
-// be evidence, or say that its signer, not heard of for half of Timing.Retry, is
-// alive. A second copy does not.
+// be evidence against who is not convicted yet, or say that its signer, not heard of
+// for half of Timing.Retry, is alive. A second copy does not.
 func (c *Core) Needs(v Vote, now Micros) bool {
 	s := v.Statement()
 	signer, _ := v.By()
@@ -105,7 +105,16 @@ func (c *Core) Needs(v Vote, now Micros) bool {
 		return true
 	}
 	first := vs.tallyOf(s.Kind).of(signer)
-	return first == nil || first.Statement() != s
+	if first == nil || first.Statement() == s {
+		return first == nil
+	}
+	return c.firstTwice(vs, s, signer) || !c.accused[signer]
+}
+
+// firstTwice reports whether a second notarize would be the first sign that the view's
+// leader equivocates.
+func (c *Core) firstTwice(vs *viewState, s Statement, signer Signer) bool {
+	return s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && !vs.equivocated
 }
 
 // count adds a vote of a view in the window to its tally, and certifies the
@@ -122,7 +131,7 @@ func (c *Core) count(v Vote, verified bool) {
 		t.ballots[signer] = ballot{vote: v, verified: verified}
 		t.countOf(s).weight += c.cfg.Committee.Validator(signer).Weight
 	} else if first.vote.Statement() != s {
-		leads := s.Kind == KindNotarize && signer == c.cfg.Committee.Leader(vs.view) && !vs.equivocated
+		leads := c.firstTwice(vs, s, signer)
 		if (leads || !c.accused[signer]) && c.accuse(first.vote, v) && leads {
 			vs.equivocated = true
 		}

@@ -42,11 +42,12 @@ func (b *early) take() []kept {
 
 func (r *Replica) keepEarly(ev Received, v consensus.Vote, verified bool) {
 	b := &r.early
-	signer, _ := v.By()
-	owner := r.reigns.of(r.epoch + 1).NodeKeys[signer]
-	if b.counts[owner] >= r.cfg.MaxEarly || verified && b.has(v) {
+	in := r.reigns.of(r.epoch + 1)
+	if b.full(in, v, r.cfg.MaxEarly) || verified && b.has(v) {
 		return
 	}
+	signer, _ := v.By()
+	owner := in.NodeKeys[signer]
 	if n, ok := v.(consensus.Notarize); ok && len(ev.Blocks) > 0 && n.Proposal.Round.View <= maxEarlyViews && !b.offers[n.Proposal.Round.View-1] {
 		b.offers[n.Proposal.Round.View-1], r.stale = true, true
 	} else {
@@ -54,6 +55,12 @@ func (r *Replica) keepEarly(ev Received, v consensus.Vote, verified bool) {
 	}
 	b.counts[owner]++
 	b.messages = append(b.messages, kept{ev, v, verified})
+}
+
+// full reports whether as many messages of a vote's signer are kept as may be.
+func (b *early) full(in *reign, v consensus.Vote, most int) bool {
+	signer, _ := v.By()
+	return b.counts[in.NodeKeys[signer]] >= most
 }
 
 // has reports whether a vote is kept: several sentries carry the same.

@@ -296,8 +296,8 @@ func (r *Replica) vouch(ev Received, in *reign, v consensus.Vote, how carriage) 
 	}
 	if how == bySentry && len(to) == 0 && !read {
 		early := in.Committee.Epoch() > r.epoch
-		if early && r.early.has(v) || !early && !r.core.Needs(v, r.now) {
-			return false, false // another sentry's copy
+		if early && (r.early.has(v) || r.early.full(in, v, r.cfg.MaxEarly)) || !early && !r.core.Needs(v, r.now) {
+			return false, false // another sentry's copy, or one that would not be kept
 		}
 	}
 	if err := consensus.VerifyVote(v, in.Committee, r.cfg.ChainID); err != nil {

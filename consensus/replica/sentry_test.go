@@ -437,3 +437,42 @@ func TestSentryConfigsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestVotesThatCountForNothingAreNotVerified: a sentry carries what its signer makes
+// without an end, and each verification would cost more than it costs to make one.
+func TestVotesThatCountForNothingAreNotVerified(t *testing.T) {
+	w, n := lonely(t, 7)
+	s := n.r.Status()
+	n.tell(stranger, delegation(1, s.Epoch, stranger))
+	n.tell(stranger, delegation(1, s.Epoch+1, stranger))
+	at := s.View
+	for w.committee(s.Epoch).Leader(at) == 1 {
+		at++
+	}
+	another := func(r consensus.Round, i byte) consensus.Notarize {
+		p := consensus.Proposal{Round: r, Parent: r.View - 1, Digest: crypto.Digest{i}}
+		return vote(1, consensus.Statement{Kind: consensus.KindNotarize, Proposal: p}).(consensus.Notarize)
+	}
+	verified := func(v consensus.Notarize) bool { // it is if a forgery is noticed
+		v.Signature[7]++
+		_, _, blame := n.tell(stranger, v)
+		return blame != ""
+	}
+	n.tell(stranger, another(round(s.Epoch, at), 1))
+	if !verified(another(round(s.Epoch, at), 2)) {
+		t.Error("what would be evidence is not verified")
+	}
+	if _, effects, _ := n.tell(stranger, another(round(s.Epoch, at), 2)); len(only[replica.Evidence](effects)) != 1 {
+		t.Fatalf("no evidence: %v", effects)
+	}
+	if verified(another(round(s.Epoch, at), 3)) {
+		t.Error("one vote more of who is convicted is verified")
+	}
+	kept := 0
+	for ; kept < 1000 && verified(another(round(s.Epoch+1, 9), byte(kept))); kept++ {
+		n.tell(stranger, another(round(s.Epoch+1, 9), byte(kept)))
+	}
+	if most := n.config().MaxEarly; kept != most {
+		t.Errorf("%d votes of the next epoch are verified, of which %d are kept", kept, most)
+	}
+}
