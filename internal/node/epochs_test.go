@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -179,6 +180,23 @@ func TestPeersFollowTheCommittee(t *testing.T) {
 		if a.ID == n.self || a.Addr != "127.0.0.1:1" && a.Addr != "" {
 			t.Errorf("peer %+v", a)
 		}
+	}
+}
+
+// TestNobodySaysWhereAnotherMemberIs: a validator advertises as its sentry what it
+// likes, and that is dialed; but under another member's key it would keep all others
+// from that member.
+func TestNobodySaysWhereAnotherMemberIs(t *testing.T) {
+	id := func(n int) crypto.PublicKey { return keyOf(n, 't').Public() }
+	at := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", 7100+n) }
+	n := network{self: id(0), members: []staking.Member{
+		{NodeKey: id(1), Endpoint: id(2).String() + "@" + at(9)},
+		{NodeKey: id(2), Endpoint: at(2)},
+		{NodeKey: id(3), Endpoint: id(4).String() + "@" + at(4)},
+	}}
+	want := []transport.NodeAddr{{ID: id(1)}, {ID: id(2), Addr: at(2)}, {ID: id(3)}, {ID: id(4), Addr: at(4)}}
+	if got := n.peers(); !slices.Equal(got, want) {
+		t.Errorf("peers %v, want %v", got, want)
 	}
 }
 

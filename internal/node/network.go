@@ -116,10 +116,14 @@ func (n *network) peers() []transport.NodeAddr {
 	if n.named.hidden() {
 		return peers
 	}
+	var sentries []transport.NodeAddr
 	for _, m := range n.members {
-		for _, a := range advertised(m.NodeKey, m.Endpoint) {
-			add(a)
-		}
+		named := advertised(m.NodeKey, m.Endpoint)
+		add(named[0])
+		sentries = append(sentries, named[1:]...)
+	}
+	for _, a := range sentries { // after all members: nobody says where another one is to be dialed
+		add(a)
 	}
 	for _, k := range n.favoured {
 		add(transport.NodeAddr{ID: k}) // it dials us
@@ -127,7 +131,7 @@ func (n *network) peers() []transport.NodeAddr {
 	return peers
 }
 
-// advertised returns the node of a validator and, if it names one in the place of an
+// advertised returns the node of a validator, and then, if it names one in the place of an
 // endpoint of its own, a sentry. Whatever else it has advertised, it may dial us.
 func advertised(node crypto.PublicKey, endpoint string) []transport.NodeAddr {
 	if sentry, err := transport.ParseNodeAddr(endpoint); err == nil {
