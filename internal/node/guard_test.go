@@ -103,6 +103,10 @@ func TestUsedKeyIsNotFresh(t *testing.T) {
 		{h.lose, other, 0, 0},                     // a chain on which the key was never used
 		{func() { h.run(other, 1) }, other, 1, 1}, // and is now
 		{func() { h.drop(1) }, other, 1, 0},       // and its log is lost
+		{nothing, g, 7, 0},                        // it is back on the first chain
+		{func() { h.run(g, 8) }, g, 8, 1},         // and lives on there
+		{h.lose, other, 1, 0},                     // the other one is not forgotten either
+		{nothing, g, 8, 0},
 	} {
 		step.before()
 		d, epochs := h.start(step.chain, ConsensusKeyFile)
@@ -168,6 +172,10 @@ func TestAKeyFromElsewhereIsNotFresh(t *testing.T) {
 			if d, epochs := h.start(g, ConsensusKeyFile); d.Fresh || d.Begun != 1 || len(epochs) != 0 {
 				t.Errorf("fresh %v, epoch %d was begun, with logs of epochs %v", d.Fresh, d.Begun, epochs)
 			}
+		}
+		g.TimeMs++
+		if d, _ := h.start(g, ConsensusKeyFile); d.Fresh {
+			t.Error("fresh on another chain, because this home knows what it did on one")
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,10 +20,10 @@ import (
 )
 
 // A marker beside each consensus key, outside of the data directory, says on
-// which chain the key was used and up to which epoch (consensus.md §1: without the
-// complete log of an epoch a node signs nothing in it):
+// which chains the key was used and up to which epoch (consensus.md §1: without the
+// complete log of an epoch a node signs nothing in it), a line each:
 //
-//	<public key> unused                          where the key was made
+//	<public key> unused                          when it was made here: on no chain that has no line
 //	<public key> <genesis digest> epoch <number> the highest epoch whose log was begun
 //
 // The number only rises, and does so before the first vote of the epoch leaves the
@@ -40,15 +41,16 @@ const (
 // keyFile is a consensus key with its marker.
 type keyFile struct {
 	key    crypto.PrivateKey
-	marker string // path
-	known  bool   // the marker is there, and is this key's
-	chain  string // that it names; empty: none
-	begun  consensus.Epoch
+	marker string          // path
+	known  bool            // the marker says what the key did on this chain
+	begun  consensus.Epoch // there; 0: nothing
+	others []string        // its other lines: a key may come back to a chain
 }
 
 // openKeys reads the consensus keys and decides what they may do: see guard.
 func (d *Deps) openKeys(home string, names []string) error {
 	var files []*keyFile
+	digest := d.Genesis.Digest().String()
 	for _, name := range names {
 		path := name
 		if !filepath.IsAbs(path) {
@@ -62,14 +64,14 @@ func (d *Deps) openKeys(home string, names []string) error {
 			return err
 		}
 		f := &keyFile{key: key, marker: strings.TrimSuffix(path, ".key") + markerSuffix}
-		if err := f.read(); err != nil {
+		if err := f.read(digest); err != nil {
 			return err
 		}
 		files = append(files, f)
 		d.ConsensusKeys = append(d.ConsensusKeys, key)
 	}
 	d.live()
-	return d.guard(files)
+	return d.guard(digest, files)
 }
 
 // live notes that what was signed up to now may have been signed by an earlier
@@ -82,7 +84,7 @@ func (d *Deps) live() { d.Since = chain.TimeMs(time.Now().Add(maxClockError).Uni
 // its own came from elsewhere, a backup perhaps, and nothing here tells what it
 // signed. One that came into a home with logs needs no guard: a log names the keys
 // that it is complete for.
-func (d *Deps) guard(files []*keyFile) error {
+func (d *Deps) guard(digest string, files []*keyFile) error {
 	if len(files) == 0 {
 		return nil
 	}
@@ -90,13 +92,12 @@ func (d *Deps) guard(files []*keyFile) error {
 	if err != nil {
 		return err
 	}
-	digest := d.Genesis.Digest().String()
 	d.Begun = logged
 	for _, f := range files {
 		switch {
-		case f.known && f.chain == digest:
+		case f.known:
 			d.Begun = max(d.Begun, f.begun)
-		case !f.known && logged == 0:
+		case logged == 0:
 			d.Begun = max(d.Begun, staking.FirstEpoch)
 			d.Log.Warn("a consensus key was not made in this home, and may have signed elsewhere: this node votes from the first epoch on that begins after its start",
 				"key", f.key.Public(), "marker", f.marker)
@@ -135,13 +136,13 @@ type markers struct {
 func (m *markers) begin(epoch consensus.Epoch) error {
 	m.begun = max(m.begun, epoch)
 	for _, f := range m.files {
-		if m.begun == 0 || f.known && f.chain == m.digest && f.begun >= m.begun {
+		if m.begun == 0 || f.known && f.begun >= m.begun {
 			continue
 		}
 		if err := f.write(m.digest + " epoch " + strconv.FormatUint(uint64(m.begun), 10)); err != nil {
 			return err
 		}
-		f.known, f.chain, f.begun = true, m.digest, m.begun
+		f.known, f.begun = true, m.begun
 	}
 	return nil
 }
@@ -165,9 +166,9 @@ func (l markedLogs) Append(epoch consensus.Epoch, records [][]byte) error {
 	return l.marks.begin(epoch)
 }
 
-// read reads the marker. One that is not there, that names another key, or that
-// cannot be understood tells nothing of this key.
-func (f *keyFile) read() error {
+// read reads what the marker says of a chain. One that is not there, that names
+// another key, or of which a line cannot be understood tells nothing of this key.
+func (f *keyFile) read(digest string) error {
 	text, err := os.ReadFile(f.marker)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -175,23 +176,40 @@ func (f *keyFile) read() error {
 	if err != nil {
 		return fmt.Errorf("reading the marker of a consensus key: %w", err)
 	}
-	words := strings.Fields(string(text))
-	if len(words) < 2 || words[0] != f.key.Public().String() {
-		return nil
-	}
-	if len(words) == 2 {
-		f.known = words[1] == unused
-		return nil
-	}
-	if len(words) == 4 && words[2] == "epoch" {
+	here, begun, others := false, consensus.Epoch(0), []string(nil)
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != f.key.Public().String() {
+			return nil
+		}
+		if len(words) == 2 && words[1] == unused {
+			here, others = true, append(others, unused)
+			continue
+		}
+		if len(words) != 4 || words[2] != "epoch" {
+			return nil
+		}
 		epoch, err := strconv.ParseUint(words[3], 10, 64)
-		f.known, f.chain, f.begun = err == nil, words[1], consensus.Epoch(epoch)
+		if err != nil {
+			return nil
+		}
+		if words[1] == digest {
+			begun = max(begun, consensus.Epoch(epoch))
+		} else {
+			others = append(others, strings.Join(words[1:], " "))
+		}
 	}
+	f.known, f.begun, f.others = here || begun > 0, begun, others
 	return nil
 }
 
+// write has the marker say something of this chain, beside what it says of others.
 func (f *keyFile) write(what string) error {
-	err := writeDurably(f.marker, f.key.Public().String()+" "+what+"\n")
+	var text strings.Builder
+	for _, line := range append(slices.Clone(f.others), what) {
+		text.WriteString(f.key.Public().String() + " " + line + "\n")
+	}
+	err := writeDurably(f.marker, text.String())
 	if err == nil {
 		return nil
 	}
