@@ -219,3 +219,39 @@ func TestANodeWhoseClockIsSlowSignsOnlyWithItsLogs(t *testing.T) {
 	w.run(20_000*ms, func() bool { return n.r.Status().Signs })
 	w.nobodyBlamed()
 }
+
+// With more than a third of the weight without its logs an epoch cannot end, and
+// nobody signs what it does not know of. A log that comes back whole lets the chain
+// go on.
+func TestAnEpochWithoutAQuorumOfLogsEndsOnceTheyAreBack(t *testing.T) {
+	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
+	startAll(w)
+	w.run(2000*ms, w.everybodyAt(7))
+	lost := w.nodes[2:]
+	var logs []disk
+	for _, n := range lost {
+		n.stop()
+		logs = append(logs, n.disk.clone())
+		clear(n.disk.logs)
+	}
+	for _, n := range lost {
+		n.start()
+	}
+	stands := w.nodes[0].height()
+	w.pass(30_000 * ms)
+	for _, n := range w.nodes {
+		if n.height() > stands+1 || n.r.Status().Signs != (n.id < 2) {
+			t.Fatalf("%v; height %d before", n, stands)
+		}
+	}
+	for i, n := range lost {
+		n.stop()
+		n.disk.logs = logs[i].logs
+		n.start()
+		if s := n.r.Status(); !s.Signs {
+			t.Fatalf("with its log back: %s", s.Observes)
+		}
+	}
+	w.run(60_000*ms, w.everybodyAt(stands+12))
+	w.nobodyBlamed()
+}
