@@ -252,13 +252,13 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 	case chain.ClusterUnbonded:
 		return b.run(removeParty, b.time, partyCluster, e.Cluster[:])
 	case chain.ClaimRecorded:
-		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: e.Sequence}
+		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)
 	case chain.ClaimSettled:
-		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: e.Sequence}
+		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return errors.Join(b.claim(at, tx, key, e, event), b.records(at, &e))
 	case chain.ClaimRejected:
-		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: e.Sequence}
+		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
 	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured:
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,

@@ -141,6 +141,8 @@ func groupedAny(n any) (string, error) {
 		return grouped(n), nil
 	case chain.Height:
 		return grouped(n), nil
+	case chain.Number:
+		return grouped(n), nil
 	case api.Uint64:
 		return grouped(n), nil
 	case chain.Gas:

@@ -169,9 +169,9 @@ func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Set
 	out := api.NewSettlements(order)
 	for i, k := range f.taken[order] {
 		if i%2 == 0 {
-			out.Settled = append(out.Settled, api.SettledClaim{Claim: chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: k.Sequence}})
+			out.Settled = append(out.Settled, api.SettledClaim{Claim: chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
 		} else {
-			out.Recorded = append(out.Recorded, api.WaitingClaim{Claim: chain.ClaimRecorded{Order: k.Order, Node: k.Node, Sequence: k.Sequence}})
+			out.Recorded = append(out.Recorded, api.WaitingClaim{Claim: chain.ClaimRecorded{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
 		}
 	}
 	// Somebody posts garbage under every claim's name.
@@ -229,10 +229,10 @@ func (f *fakeChain) judge(c *chain.Claim, k chain.ClaimKey) chain.Event {
 		}
 	}
 	if reason != "" {
-		return chain.ClaimRejected{Order: k.Order, Node: k.Node, Sequence: k.Sequence, Reason: reason}
+		return chain.ClaimRejected{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence), Reason: reason}
 	}
 	f.taken[k.Order] = append(f.taken[k.Order], k)
-	return chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: k.Sequence}
+	return chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}
 }
 
 // counts returns the claims that were paid and the final transactions.

@@ -370,11 +370,11 @@ func taken(s *api.Settlements) map[chain.ClaimKey]bool {
 	has := map[chain.ClaimKey]bool{}
 	for i := range s.Settled {
 		c := &s.Settled[i].Claim
-		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: c.Sequence}] = true
+		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
 	}
 	for i := range s.Recorded {
 		c := &s.Recorded[i].Claim
-		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: c.Sequence}] = true
+		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
 	}
 	return has
 }
@@ -385,13 +385,13 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 	has := map[chain.ClaimKey]bool{}
 	for _, event := range receipt.Events {
 		if c, ok := event.(chain.ClaimSettled); ok {
-			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: c.Sequence}] = true
+			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
 		}
 		if c, ok := event.(chain.ClaimRecorded); ok {
-			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: c.Sequence}] = true
+			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
 		}
 		if c, ok := event.(chain.ClaimRejected); ok {
-			reasons[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: c.Sequence}] = c.Reason
+			reasons[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = c.Reason
 		}
 	}
 	for _, e := range posted {

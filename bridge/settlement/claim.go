@@ -21,7 +21,7 @@ func Settle(kv state.KV, env *Env, m chain.Settle, signed []bool) chain.Events {
 		if why != nil {
 			key := c.Key()
 			made = chain.Events{chain.ClaimRejected{
-				Order: key.Order, Node: key.Node, Sequence: key.Sequence, Reason: why.Reason(),
+				Order: key.Order, Node: key.Node, Sequence: chain.Number(key.Sequence), Reason: why.Reason(),
 			}}
 		}
 		events = append(events, made...)

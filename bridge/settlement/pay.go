@@ -92,7 +92,7 @@ func (p *posted) saveOrder() {
 // settled is the event of a paid claim.
 func (p *posted) settled(record *Claim) chain.ClaimSettled {
 	return chain.ClaimSettled{
-		Order: p.id, Node: record.Node, Sequence: record.Sequence,
+		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence),
 		Consumer: p.book.Consumer, Provider: record.Provider, Cluster: p.book.Cluster,
 		Policy: p.book.Policy.String(), Result: record.Result, Exit: record.Exit,
 		Cost: record.Cost, Paid: record.Paid, Burned: record.Burned,
@@ -116,7 +116,7 @@ func (p *posted) resources(record *Claim, usage []chain.Usage, prices []chain.Un
 		price, _ := chain.PriceOf(prices, u.Resource) // without one: 0
 		list[i] = chain.ResourceTransaction{
 			NodeID: record.Node, ResourceType: u.Resource, Amount: u.Amount, DurationMs: u.DurationMs,
-			PricePerUnit: price, Consumer: p.book.Consumer, Provider: record.Provider, Timestamp: ended,
+			PricePerUnit: chain.Number(price), Consumer: p.book.Consumer, Provider: record.Provider, Timestamp: ended,
 		}
 	}
 	return list

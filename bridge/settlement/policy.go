@@ -95,7 +95,7 @@ func (p *posted) replicated(policy chain.PolicyReplicate) (chain.Events, *chain.
 		p.saveClaim(&mine)
 		p.saveOrder()
 		return chain.Events{chain.ClaimRecorded{
-			Order: p.id, Node: mine.Node, Sequence: mine.Sequence, Result: mine.Result,
+			Order: p.id, Node: mine.Node, Sequence: chain.Number(mine.Sequence), Result: mine.Result,
 		}}, nil
 	}
 	return p.payReplicas(agreeing)

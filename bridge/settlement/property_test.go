@@ -38,7 +38,7 @@ func keep(events chain.Events) *books {
 			if parts != e.Cost.Nano() {
 				panic("the parts of a charge are not its sum")
 			}
-			key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: e.Sequence}
+			key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 			if b.paid[key] {
 				panic("a claim was paid twice")
 			}

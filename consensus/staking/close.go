@@ -62,8 +62,8 @@ func CloseEpoch(kv state.KV, env *Env) chain.Events {
 	}
 	state.Save(kv, EpochKey(), next)
 	return append(c.events, chain.EpochClosed{
-		Epoch: uint64(c.epoch.Number), Minted: minted, Rewards: given,
-		Committee: digest, Validators: uint16(len(chosen)), Weight: weightOf(chosen),
+		Epoch: chain.Number(c.epoch.Number), Minted: minted, Rewards: given,
+		Committee: digest, Validators: uint16(len(chosen)), Weight: chain.Number(weightOf(chosen)),
 	})
 }
 
@@ -97,7 +97,7 @@ func (c *closing) jailSilent() {
 		v, _ = ValidatorOf(c.kv, m.ID)
 		v.JailedUntil = chain.TimeMs(sound(checked.Add(uint64(c.env.Now), max(c.env.Params.JailMs, 1))))
 		state.Save(c.kv, ValidatorKey(m.ID), v)
-		c.events = append(c.events, chain.ValidatorJailed{Validator: m.ID, Epoch: uint64(c.epoch.Number), Amount: lost, UntilMs: v.JailedUntil})
+		c.events = append(c.events, chain.ValidatorJailed{Validator: m.ID, Epoch: chain.Number(c.epoch.Number), Amount: lost, UntilMs: v.JailedUntil})
 	}
 }
 
@@ -197,7 +197,7 @@ func (c *closing) strike() {
 			continue
 		}
 		if !v.Tombstoned && v.JailedUntil == 0 {
-			c.events = append(c.events, chain.ValidatorJailed{Validator: v.ID, Epoch: uint64(c.epoch.Number), UntilMs: c.env.Now})
+			c.events = append(c.events, chain.ValidatorJailed{Validator: v.ID, Epoch: chain.Number(c.epoch.Number), UntilMs: c.env.Now})
 		}
 		strike(c.kv, c.env, v)
 		c.changed[i] = true

@@ -181,7 +181,7 @@ func Undelegate(kv state.KV, env *Env, from chain.Address, m chain.Undelegate) (
 	if why := unbond(kv, env.Epoch, from, m.Validator, amount); why != nil {
 		return nil, why
 	}
-	return chain.Undelegated{Validator: m.Validator, Delegator: from, Amount: amount, Epoch: uint64(env.Epoch)}, nil
+	return chain.Undelegated{Validator: m.Validator, Delegator: from, Amount: amount, Epoch: chain.Number(env.Epoch)}, nil
 }
 
 // unbond puts an amount that left a validator into the pool of its epoch. An

@@ -28,7 +28,7 @@ func Redelegate(kv state.KV, env *Env, from chain.Address, m chain.Redelegate) (
 	if why := addHop(kv, env, from, m, amount); why != nil {
 		return nil, why
 	}
-	return chain.Redelegated{From: m.From, To: m.To, Delegator: from, Amount: amount, Epoch: uint64(env.Epoch)}, nil
+	return chain.Redelegated{From: m.From, To: m.To, Delegator: from, Amount: amount, Epoch: chain.Number(env.Epoch)}, nil
 }
 
 // addHop turns an amount that left m.From into stake at m.To that stays liable

@@ -206,7 +206,7 @@ func settle(kv state.KV, env *Env, reporter chain.Address, c charge, lost loss) 
 	tokens.Credit(kv, reporter, reward)
 	tokens.Burn(kv, less(lost.all, reward))
 	return chain.ValidatorSlashed{
-		Validator: c.id, Epoch: uint64(c.fault.Epoch), View: uint64(c.fault.View), RatePpm: uint32(c.fault.RatePpm),
+		Validator: c.id, Epoch: chain.Number(c.fault.Epoch), View: chain.Number(c.fault.View), RatePpm: uint32(c.fault.RatePpm),
 		Amount: lost.all, Reporter: reporter, Reward: reward,
 	}
 }

@@ -178,7 +178,7 @@ func SetCommission(kv state.KV, env *Env, from chain.Address, m chain.SetCommiss
 	}
 	c.NextBps, c.Changed = m.Bps, env.Epoch
 	state.Save(kv, ValidatorKey(v.ID), v)
-	return chain.CommissionSet{Validator: v.ID, Bps: m.Bps, Epoch: uint64(env.Epoch + 1)}, nil
+	return chain.CommissionSet{Validator: v.ID, Bps: m.Bps, Epoch: chain.Number(env.Epoch + 1)}, nil
 }
 
 // RotateKeys changes a validator's keys and endpoint for committees made from

@@ -85,7 +85,7 @@ type ClaimRecorded struct {
 	_        struct{}         `cbor:",toarray"`
 	Order    crypto.Digest    `json:"order"`
 	Node     crypto.PublicKey `json:"node_id"`
-	Sequence uint64           `json:"sequence"`
+	Sequence Number           `json:"sequence"`
 	Result   crypto.Digest    `json:"result"`
 }
 
@@ -95,7 +95,7 @@ type ClaimSettled struct {
 	_             struct{}              `cbor:",toarray"`
 	Order         crypto.Digest         `json:"order"`
 	Node          crypto.PublicKey      `json:"node_id"`
-	Sequence      uint64                `json:"sequence"`
+	Sequence      Number                `json:"sequence"`
 	Consumer      Address               `json:"consumer"`
 	Provider      Address               `json:"provider"`
 	Cluster       crypto.PublicKey      `json:"cluster"`
@@ -116,7 +116,7 @@ type ClaimRejected struct {
 	_        struct{}         `cbor:",toarray"`
 	Order    crypto.Digest    `json:"order"`
 	Node     crypto.PublicKey `json:"node_id"`
-	Sequence uint64           `json:"sequence"`
+	Sequence Number           `json:"sequence"`
 	Reason   string           `json:"reason"`
 }
 

@@ -146,8 +146,18 @@ func (p GasPrice) Sub(q GasPrice) (GasPrice, bool) {
 	return GasPrice{n}, ok
 }
 
-// The three quantities encode as unsigned integers; in JSON as numbers up to
+// The quantities encode as unsigned integers; in JSON as numbers up to
 // 2⁵³ and as decimal strings above, and either form is read.
+
+// Number is any other unsigned integer that strangers choose, or that grows for
+// ever, in what is made known as JSON.
+type Number uint64
+
+// MarshalJSON writes the number.
+func (n Number) MarshalJSON() ([]byte, error) { return marshalUint(uint64(n)) }
+
+// UnmarshalJSON reads the number.
+func (n *Number) UnmarshalJSON(data []byte) error { return unmarshalUint(data, (*uint64)(n)) }
 
 // MarshalCBOR encodes nHYPER.
 func (a Amount) MarshalCBOR() ([]byte, error) { return codec.AppendUint(nil, a.nano), nil }

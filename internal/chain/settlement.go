@@ -387,7 +387,7 @@ type ResourceTransaction struct {
 	ResourceType Resource         `json:"resource_type"`
 	Amount       uint64           `json:"amount"`
 	DurationMs   uint64           `json:"duration_ms"`
-	PricePerUnit uint64           `json:"price_per_unit"` // 10⁻¹⁸ HYPER per unit·second
+	PricePerUnit Number           `json:"price_per_unit"` // 10⁻¹⁸ HYPER per unit·second
 	Consumer     Address          `json:"consumer"`
 	Provider     Address          `json:"provider"`
 	Timestamp    TimeMs           `json:"timestamp"`

@@ -28,7 +28,7 @@ type Undelegated struct {
 	Validator crypto.PublicKey `json:"validator"`
 	Delegator Address          `json:"delegator"`
 	Amount    Amount           `json:"amount_nhyper"`
-	Epoch     uint64           `json:"epoch"`
+	Epoch     Number           `json:"epoch"`
 }
 
 // Redelegated says that stake moved from one validator to another.
@@ -38,7 +38,7 @@ type Redelegated struct {
 	To        crypto.PublicKey `json:"to"`
 	Delegator Address          `json:"delegator"`
 	Amount    Amount           `json:"amount_nhyper"`
-	Epoch     uint64           `json:"epoch"`
+	Epoch     Number           `json:"epoch"`
 }
 
 // RewardsWithdrawn says that an account took what it had earned at a validator;
@@ -57,7 +57,7 @@ type CommissionSet struct {
 	_         struct{}         `cbor:",toarray"`
 	Validator crypto.PublicKey `json:"validator"`
 	Bps       uint16           `json:"commission_bps"`
-	Epoch     uint64           `json:"epoch"`
+	Epoch     Number           `json:"epoch"`
 }
 
 // KeysRotated says which keys a validator has in committees made from now on.
@@ -96,8 +96,8 @@ type NodeUnaffiliated struct {
 type ValidatorSlashed struct {
 	_         struct{}         `cbor:",toarray"`
 	Validator crypto.PublicKey `json:"validator"`
-	Epoch     uint64           `json:"epoch"` // of the fault
-	View      uint64           `json:"view"`
+	Epoch     Number           `json:"epoch"` // of the fault
+	View      Number           `json:"view"`
 	RatePpm   uint32           `json:"rate_ppm"`
 	Amount    Amount           `json:"amount_nhyper"`
 	Reporter  Address          `json:"reporter"`
@@ -110,7 +110,7 @@ type ValidatorSlashed struct {
 type ValidatorJailed struct {
 	_         struct{}         `cbor:",toarray"`
 	Validator crypto.PublicKey `json:"validator"`
-	Epoch     uint64           `json:"epoch"`
+	Epoch     Number           `json:"epoch"`
 	Amount    Amount           `json:"amount_nhyper"`
 	UntilMs   TimeMs           `json:"until_ms"`
 }
@@ -119,12 +119,12 @@ type ValidatorJailed struct {
 // was given, and the committee of the epoch after the next.
 type EpochClosed struct {
 	_          struct{}      `cbor:",toarray"`
-	Epoch      uint64        `json:"epoch"`
+	Epoch      Number        `json:"epoch"`
 	Minted     Amount        `json:"minted_nhyper"`
 	Rewards    Amount        `json:"rewards_nhyper"`
 	Committee  crypto.Digest `json:"committee"` // of Epoch + 2
 	Validators uint16        `json:"validators"`
-	Weight     uint64        `json:"weight"`
+	Weight     Number        `json:"weight"`
 }
 
 func (ValidatorBonded) sealedEvent()   {}

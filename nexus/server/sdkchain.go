@@ -164,17 +164,17 @@ func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, said []api.Set
 func (c *sdkChain) refused(ctx context.Context, claim *chain.Claim, said *api.Settlements) (string, error) {
 	key := claim.Key()
 	for _, r := range said.Recorded {
-		if r.Claim.Node == key.Node && r.Claim.Sequence == key.Sequence {
+		if r.Claim.Node == key.Node && r.Claim.Sequence == chain.Number(key.Sequence) {
 			return "", nil
 		}
 	}
 	for _, s := range said.Settled {
-		if s.Claim.Node == key.Node && s.Claim.Sequence == key.Sequence {
+		if s.Claim.Node == key.Node && s.Claim.Sequence == chain.Number(key.Sequence) {
 			return "", nil
 		}
 	}
 	for _, r := range said.Rejected[:min(len(said.Rejected), maxClaimTxs)] {
-		if r.Claim.Node != key.Node || r.Claim.Sequence != key.Sequence {
+		if r.Claim.Node != key.Node || r.Claim.Sequence != chain.Number(key.Sequence) {
 			continue
 		}
 		ours, err := c.posted(ctx, r.TxID, claim)
@@ -206,7 +206,7 @@ func (c *sdkChain) posted(ctx context.Context, id chain.TxID, claim *chain.Claim
 	key := claim.Key()
 	for _, event := range receipt.Events {
 		rejected, ok := event.(chain.ClaimRejected)
-		if ok && rejected.Order == key.Order && rejected.Node == key.Node && rejected.Sequence == key.Sequence {
+		if ok && rejected.Order == key.Order && rejected.Node == key.Node && rejected.Sequence == chain.Number(key.Sequence) {
 			return rejected.Reason, nil
 		}
 	}

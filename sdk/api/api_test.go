@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -529,4 +531,89 @@ func FuzzSubmission(f *testing.F) {
 			}
 		}
 	})
+}
+
+// bounded are the integers of events that rules keep below 2⁵³: of resources,
+// and times of the chain's life.
+var bounded = map[string]bool{"amount": true, "duration_ms": true, "matures_ms": true, "until_ms": true, "timestamp": true}
+
+// TestNoIntegerOfAnEventIsLost: every other integer of every event and receipt is
+// a string above 2⁵³, however a stranger chose it, and comes back as it was.
+func TestNoIntegerOfAnEventIsLost(t *testing.T) {
+	for _, shape := range api.Shapes() {
+		if !shape.List {
+			continue
+		}
+		for _, c := range shape.Cases {
+			event := reflect.New(c.Type).Elem()
+			fill(event)
+			data, err := json.Marshal(event.Interface())
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := reflect.New(c.Type)
+			if err := json.Unmarshal(data, back.Interface()); err != nil || !reflect.DeepEqual(back.Elem().Interface(), event.Interface()) {
+				t.Errorf("%s: %s came back as %+v, %v", c.Name, data, back.Elem(), err)
+			}
+			dec := json.NewDecoder(bytes.NewReader(data))
+			dec.UseNumber()
+			var document any
+			if err := dec.Decode(&document); err != nil {
+				t.Fatal(err)
+			}
+			wantExact(t, c.Name, document)
+		}
+	}
+	var r chain.Receipt
+	r.GasUsed, r.Burned, r.Tip = chain.GasUnits(math.MaxUint64), chain.Nano(math.MaxUint64), chain.Nano(math.MaxUint64)
+	data, err := json.Marshal(r)
+	if err != nil || strings.Count(string(data), `:"18446744073709551615"`) != 3 {
+		t.Errorf("a receipt is %s, %v", data, err)
+	}
+}
+
+// fill makes every integer the greatest of its kind, and every list have one
+// item.
+func fill(v reflect.Value) {
+	switch v.Addr().Interface().(type) {
+	case *chain.Amount:
+		v.Set(reflect.ValueOf(chain.Nano(math.MaxUint64)))
+		return
+	case *chain.Resource, *chain.ExitStatus:
+		v.SetUint(1)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Uint64:
+		v.SetUint(math.MaxUint64)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				fill(v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	default:
+	}
+}
+
+func wantExact(t *testing.T, path string, document any) {
+	switch d := document.(type) {
+	case map[string]any:
+		for name, value := range d {
+			if !bounded[name] {
+				wantExact(t, path+"."+name, value)
+			}
+		}
+	case []any:
+		for _, value := range d {
+			wantExact(t, path, value)
+		}
+	case json.Number:
+		if n, err := strconv.ParseUint(d.String(), 10, 64); err != nil || n > 1<<53 {
+			t.Errorf("%s is the number %s, which JSON readers round", path, d)
+		}
+	}
 }

@@ -31,7 +31,7 @@ type Shape struct {
 // OpenAPI document of them.
 func Shapes() []Shape {
 	integers := []reflect.Type{
-		reflect.TypeFor[Uint64](), reflect.TypeFor[chain.Amount](), reflect.TypeFor[chain.Gas](), reflect.TypeFor[chain.GasPrice](),
+		reflect.TypeFor[Uint64](), reflect.TypeFor[chain.Number](), reflect.TypeFor[chain.Amount](), reflect.TypeFor[chain.Gas](), reflect.TypeFor[chain.GasPrice](),
 	}
 	out := make([]Shape, 0, len(integers)+4)
 	for _, t := range integers {
