@@ -99,6 +99,11 @@ $(GOLANGCI):
 fuzz: need ## every fuzz target for FUZZTIME (30s)
 	@$(call fuzz,$$(grep -rlE '^func Fuzz' --include='*_test.go' --exclude-dir=testdata . | xargs -n 1 dirname | sort -u),$(FUZZTIME))
 
+.PHONY: gas
+gas: need ## measure every operation, and derive the gas table from it (docs/adr/0008-gas-table.md)
+	$(GO) test -count=1 -timeout 30m -v -run '^TestDeriveGas$$' ./internal/execution -derive-gas
+	$(GO) test -run '^$$' -bench '^BenchmarkWorstBlock$$' -benchtime 3x -timeout 30m ./internal/execution
+
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')

@@ -170,10 +170,16 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		perMessage = 40_000
 		perClaim   = 200_000
 		perProof   = 3_000_000
+		// Verifying evidence, and what is written of those whom it convicts.
+		perReport       = 2_000_000
+		perEvidenceByte = 400
 	)
 	sum := uint64(perTx)
 	for _, m := range messages {
 		sum += perMessage
+		if report, ok := m.(chain.ReportEvidence); ok {
+			sum += perReport + perEvidenceByte*uint64(len(report.Evidence))
+		}
 		settle, ok := m.(chain.Settle)
 		if !ok {
 			continue

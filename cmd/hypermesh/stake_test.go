@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/sdk"
 )
 
@@ -84,5 +85,18 @@ func TestStakeCommands(t *testing.T) {
 	}
 	if out, err := hypermesh(t, "query", "supply", "--verify", "--rpc", n.describe(t).RPC[0]); err != nil {
 		t.Errorf("supply: %v: %s", err, out)
+	}
+}
+
+// TestEstimateCoversEvidence: what stake report sends has gas for the longest
+// evidence.
+func TestEstimateCoversEvidence(t *testing.T) {
+	table := execution.GasTableV1()
+	for _, length := range []int{200, chain.MaxEvidence} {
+		m := chain.ReportEvidence{Evidence: make([]byte, length)}
+		least := table.Tx + table.Signature + table.ReportEvidence + (table.EvidenceByte+table.Byte)*uint64(length+1_000)
+		if got := sdk.EstimateGas(m).Units(); got < 2*least {
+			t.Errorf("%d bytes of evidence: estimated %d gas, only to be looked at they need %d", length, got, least)
+		}
 	}
 }

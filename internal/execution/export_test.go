@@ -1,6 +1,9 @@
 package execution
 
-import "github.com/hypermesh/hypermesh/internal/state"
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
 
 // What tests look at from inside.
 var (
@@ -17,4 +20,10 @@ func GasOfEmptyRange() uint64 {
 		panic("an empty state has a record")
 	}
 	return m.used
+}
+
+// IntrinsicGas is what a transaction needs before its first message runs.
+func IntrinsicGas(tx *chain.DecodedTx) uint64 {
+	table := GasTableV1()
+	return table.intrinsic(tx)
 }

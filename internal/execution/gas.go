@@ -8,6 +8,10 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
+// GasNanos is how many nanoseconds of one core a unit of gas stands for, on the
+// machine of ADR 8.
+const GasNanos = 8
+
 // GasTable prices the work of a transaction. Version 1 goes with block
 // version 1; a change is a new version. What verifying a proof costs is pinned
 // for each kernel in genesis.
@@ -24,7 +28,7 @@ type GasTable struct {
 	Deposit          uint64 `json:"deposit"`
 	Withdraw         uint64 `json:"withdraw"`
 	Settle           uint64 `json:"settle"`
-	Claim            uint64 `json:"claim"` // each, with its five signatures
+	Claim            uint64 `json:"claim"` // each, with its five signatures, verified one by one
 	Bond             uint64 `json:"bond"`  // with its two signatures
 	Delegate         uint64 `json:"delegate"`
 	Undelegate       uint64 `json:"undelegate"`
@@ -36,7 +40,7 @@ type GasTable struct {
 	Affiliate        uint64 `json:"affiliate"` // with its signature
 	Unaffiliate      uint64 `json:"unaffiliate"`
 	ReportEvidence   uint64 `json:"report_evidence"` // and what it loads: a committee, once
-	EvidenceByte     uint64 `json:"evidence_byte"`   // each 64 may be a signature
+	EvidenceByte     uint64 `json:"evidence_byte"`   // each 70 may be a vote's signature
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -48,12 +52,12 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 1_000, Byte: 4, Signature: 1_500,
-		Transfer: 200, RegisterProvider: 2_500, UnbondProvider: 500,
-		RegisterCluster: 2_500, UnbondCluster: 500, Deposit: 500, Withdraw: 500,
-		Settle: 200, Claim: 12_000,
-		Bond: 6_000, Delegate: 500, Undelegate: 500, Redelegate: 1_000, WithdrawRewards: 500, SetCommission: 500, RotateKeys: 6_000,
-		Unjail: 500, Affiliate: 3_500, Unaffiliate: 500, ReportEvidence: 2_000_000, EvidenceByte: 400,
+		Tx: 1_200, Byte: 4, Signature: 1_700,
+		Transfer: 100, RegisterProvider: 4_800, UnbondProvider: 1_800,
+		RegisterCluster: 5_000, UnbondCluster: 1_900, Deposit: 1_200, Withdraw: 1_500,
+		Settle: 100, Claim: 26_000,
+		Bond: 11_000, Delegate: 3_800, Undelegate: 3_900, Redelegate: 3_500, WithdrawRewards: 640, SetCommission: 1_600, RotateKeys: 11_000,
+		Unjail: 1_700, Affiliate: 6_700, Unaffiliate: 2_300, ReportEvidence: 170_000, EvidenceByte: 46,
 		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
 	}
 }
@@ -112,9 +116,9 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	panic("execution: a message outside the sealed sum")
 }
 
-// meter counts the gas of one transaction. It never refuses work but a proof's:
-// one message costs a bounded amount of it, and after each the transaction is
-// stopped if its limit is passed.
+// meter counts the gas of one transaction, and stops it where it does what it
+// has no gas for: otherwise whoever gives a message just the gas to begin with
+// would have the rest of its work done for nothing.
 type meter struct {
 	table *GasTable
 	limit uint64
@@ -122,6 +126,17 @@ type meter struct {
 }
 
 func (m *meter) exceeded() bool { return m.used > m.limit }
+
+// exhausted is the panic of a message that has passed its limit. It ends in
+// run.metered, which is the only one to begin a message.
+type exhausted struct{}
+
+// demand charges for what is about to be done.
+func (m *meter) demand(units uint64) {
+	if m.charge(units); m.exceeded() {
+		panic(exhausted{})
+	}
+}
 
 // charge saturates, so that no price can wrap the count.
 func (m *meter) charge(units uint64) {
@@ -141,26 +156,27 @@ type meteredKV struct {
 var _ state.KV = (*meteredKV)(nil)
 
 func (k *meteredKV) Get(key []byte) ([]byte, bool) {
+	k.meter.demand(k.meter.table.Read)
 	value, ok := k.kv.Get(key)
-	k.meter.charge(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
+	k.meter.demand(k.meter.table.ReadByte * uint64(len(value)))
 	return value, ok
 }
 
 func (k *meteredKV) Set(key, value []byte) {
-	k.meter.charge(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
+	k.meter.demand(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
 	k.kv.Set(key, value)
 }
 
 func (k *meteredKV) Delete(key []byte) {
-	k.meter.charge(k.meter.table.Write)
+	k.meter.demand(k.meter.table.Write)
 	k.kv.Delete(key)
 }
 
 func (k *meteredKV) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		k.meter.charge(k.meter.table.Read) // of finding the start, even if nothing is there
+		k.meter.demand(k.meter.table.Read) // of finding the start, even if nothing is there
 		for key, value := range k.kv.Iterate(start, end) {
-			k.meter.charge(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
+			k.meter.demand(k.meter.table.Read + k.meter.table.ReadByte*uint64(len(value)))
 			if !yield(key, value) {
 				return
 			}

@@ -247,6 +247,37 @@ func TestOutOfGas(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotPaidForIsNotDone: a message stops at the read or write that its
+// gas does not cover, and not at its end.
+func TestWhatIsNotPaidForIsNotDone(t *testing.T) {
+	w := newWorld(t)
+	w.block(1, w.tx(alice, chain.Delegate{Validator: keyOf(1).Public(), Amount: hyper(100)}))
+	reads := func(gas uint64) (int, chain.Receipt) {
+		body := w.body(alice, chain.Redelegate{From: keyOf(1).Public(), To: keyOf(2).Public(), Amount: hyper(50)})
+		body.GasLimit = chain.GasUnits(gas)
+		w.nonces[alice.address()]--
+		r := &failAfter{Reader: w.state, reads: 1 << 30}
+		out, err := w.x.Apply(r, w.header(1), staking.Extras{}, []*chain.VerifiedTx{w.sign(body, alice)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 1<<30 - r.reads, out.Receipts.Txs[0]
+	}
+	whole, r := reads(1_000_000)
+	if !r.Accepted() {
+		t.Fatal(r.Rejection)
+	}
+	probe := w.body(alice, chain.Redelegate{From: keyOf(1).Public(), To: keyOf(2).Public(), Amount: hyper(50)})
+	w.nonces[alice.address()]--
+	begun, r := reads(execution.IntrinsicGas(&w.sign(probe, alice).DecodedTx))
+	if !strings.Contains(r.Rejection, "out of gas: limit ") || r.GasUsed.Units() != execution.IntrinsicGas(&w.sign(probe, alice).DecodedTx) {
+		t.Errorf("rejection %q, used %d", r.Rejection, r.GasUsed.Units())
+	}
+	if begun > whole/2 {
+		t.Errorf("with no gas for it %d records were read, with enough %d", begun, whole)
+	}
+}
+
 func TestProofsArePaidForBeforeTheyAreVerified(t *testing.T) {
 	w := newWorld(t)
 	w.register()

@@ -69,12 +69,19 @@ func (w *world) claim(policy chain.Policy, nonce uint64, node key) chain.Claim {
 		digest := statement.Digest()
 		c.Proof = digest[:]
 	}
+	w.resign(&c, node)
+	return c
+}
+
+// resign ties a claim's parts to its order and signs all of them.
+func (w *world) resign(c *chain.Claim, node key) {
+	id := c.Order.ID()
+	c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
 	c.OrderSig = consumer.PrivateKey.Sign(crypto.DomainOrder, c.Order.Payload())
 	c.AcceptanceSig = cluster.PrivateKey.Sign(crypto.DomainAcceptance, c.Acceptance.Payload())
 	c.BidSig = node.PrivateKey.Sign(crypto.DomainBid, c.Bid.Payload())
 	c.ReceiptSig = node.PrivateKey.Sign(crypto.DomainUsage, c.Receipt.Payload())
 	c.Attestation = cluster.PrivateKey.Sign(crypto.DomainAttestation, chain.AttestationPayload(testChain, c.Receipt.Digest()))
-	return c
 }
 
 var (

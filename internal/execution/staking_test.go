@@ -213,7 +213,7 @@ func TestReportedEvidence(t *testing.T) {
 		t.Errorf("%s was burned of %s", got, slashed.Amount)
 	}
 	again := w.block(10, w.tx(bob, chain.ReportEvidence{Evidence: raw})).Receipts.Txs[0]
-	if !strings.Contains(again.Rejection, "was convicted before") || again.GasUsed.Units() < 2_000_000 {
+	if !strings.Contains(again.Rejection, "was convicted before") || again.GasUsed.Units() < execution.GasTableV1().ReportEvidence {
 		t.Errorf("again: %q for %d gas", again.Rejection, again.GasUsed.Units())
 	}
 }

@@ -164,10 +164,7 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 func (r *run) messages(tx *chain.VerifiedTx) (chain.Events, *chain.Rejection) {
 	var events chain.Events
 	for i := range tx.Tx().Body.Messages {
-		made, why := r.message(tx, i)
-		if why == nil && r.meter.exceeded() {
-			why = chain.Reject("out of gas: limit %d", r.meter.limit)
-		}
+		made, why := r.metered(tx, i)
 		if why != nil {
 			r.tx.Discard()
 			if len(tx.Tx().Body.Messages) > 1 {
@@ -179,6 +176,21 @@ func (r *run) messages(tx *chain.VerifiedTx) (chain.Events, *chain.Rejection) {
 	}
 	r.tx.Flush(r.block)
 	return events, nil
+}
+
+// metered runs a message as far as there is gas for it.
+func (r *run) metered(tx *chain.VerifiedTx, i int) (events chain.Events, why *chain.Rejection) {
+	defer func() {
+		if p := recover(); p != nil {
+			if _, ours := p.(exhausted); !ours {
+				panic(p)
+			}
+		}
+		if why == nil && r.meter.exceeded() { // by what it did, or by a proof that it could not pay for
+			events, why = nil, chain.Reject("out of gas: limit %d", r.meter.limit)
+		}
+	}()
+	return r.message(tx, i)
 }
 
 // must unwraps arithmetic that check has shown to stay within what the payer
