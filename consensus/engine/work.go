@@ -44,6 +44,7 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 	}
 	in := input{}
 	var blocks []consensus.Block
+	_, delegates := m.(consensus.Delegation)
 	switch admission {
 	case replica.Drop:
 		e.counters.dropped.Add(1)
@@ -58,13 +59,13 @@ func (e *Engine) accept(peer crypto.PublicKey, m consensus.Message) error {
 			return err
 		}
 	case replica.Pass:
-		if _, delegates := m.(consensus.Delegation); delegates {
+		if delegates {
 			in.taken = make(chan struct{}) // the votes behind it are to be admitted
 		}
 	}
 	in.event = replica.Received{From: peer, Message: m, Blocks: blocks, Verified: admission == replica.PassVerified}
 	inbox := e.inbox
-	if !window.Member(peer) {
+	if !delegates && !window.Member(peer) { // whose delegation holds, and is new, is no stranger
 		inbox = e.strangers.inbox
 	}
 	select {
