@@ -417,6 +417,25 @@ func TestWhatASentryCarriesEarlyIsBoundedBySigner(t *testing.T) {
 	}
 }
 
+// TestAValidatorIsAskedThroughItsSentry: what its leader must have is asked of the
+// sentry first.
+func TestAValidatorIsAskedThroughItsSentry(t *testing.T) {
+	w, n := lonely(t, 7)
+	s := n.r.Status()
+	view := s.View + 1
+	for w.committee(s.Epoch).Leader(view) != 1 {
+		view++
+	}
+	n.meet(2, 3, stranger)
+	n.tell(stranger, delegation(1, s.Epoch, stranger))
+	p := consensus.Proposal{Round: round(s.Epoch, view), Parent: s.View, Digest: crypto.Digest{9}}
+	_, effects, _ := n.tell(2, certificate(w, consensus.Statement{Kind: consensus.KindNotarize, Proposal: p}, 1, 2, 3))
+	asks := slices.DeleteFunc(only[replica.Send](effects), func(e replica.Send) bool { return e.Message != consensus.Message(consensus.BlockRequest{Digest: p.Digest}) })
+	if len(asks) != 1 || asks[0].To != nodeKey(stranger) {
+		t.Errorf("asked for its block: %v", asks)
+	}
+}
+
 func TestSentryConfigsAreChecked(t *testing.T) {
 	w := newWorld(t, 1, everyEpoch(0, 1, 2, 3))
 	for want, change := range map[string]func(*replica.Config){
