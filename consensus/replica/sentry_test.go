@@ -234,6 +234,101 @@ func TestAValidatorBehindSentriesTakesItsFullPart(t *testing.T) {
 	w.nobodyBlamed()
 }
 
+// forged is a message with another signature.
+func forged(m consensus.Message) consensus.Message {
+	switch m := m.(type) {
+	case consensus.Notarize:
+		m.Signature[3]++
+		return m
+	case consensus.Nullify:
+		m.Signature[3]++
+		return m
+	case consensus.Finalize:
+		m.Signature[3]++
+		return m
+	case consensus.Offer:
+		m.Vote.Signature[3]++
+		return m
+	case consensus.Delegation:
+		m.Signature[3]++
+		return m
+	case *consensus.Certificate, consensus.CertificateRequest, consensus.BlockRequest, consensus.AncestryRequest, consensus.BlockAnswer, consensus.Ancestry:
+	}
+	return m
+}
+
+// TestAHostileSentryCostsNobodyAnything: whatever one of two does, to either side,
+// the validator behind them takes its full part, and blame falls on nobody else.
+func TestAHostileSentryCostsNobodyAnything(t *testing.T) {
+	var old []consensus.Message
+	for _, c := range []struct {
+		name   string
+		blames bool
+		says   func(consensus.Message) []consensus.Message // in the place of what an honest one would
+	}{
+		{"silent", false, func(consensus.Message) []consensus.Message { return nil }},
+		{"forging", true, func(m consensus.Message) []consensus.Message { return []consensus.Message{forged(m)} }},
+		{"another block under the vote", true, func(m consensus.Message) []consensus.Message {
+			if o, ok := m.(consensus.Offer); ok {
+				o.Payload = toy{Height: 99, Round: o.Vote.Proposal.Round}.block().Payload
+				m = o
+			}
+			return []consensus.Message{m}
+		}},
+		{"votes without their blocks", false, func(m consensus.Message) []consensus.Message {
+			if o, ok := m.(consensus.Offer); ok {
+				m = o.Vote
+			}
+			return []consensus.Message{m}
+		}},
+		{"replaying", false, func(m consensus.Message) []consensus.Message {
+			if old = append(old, m); len(old) > 40 {
+				old = old[1:]
+			}
+			return append(slices.Clone(old), m)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) { hostileSentry(t, c.says, c.blames) })
+	}
+}
+
+func hostileSentry(t *testing.T, says func(consensus.Message) []consensus.Message, blames bool) {
+	w := guarded(t)
+	w.blocks = 20
+	w.cut = func(from, to int, m consensus.Message) bool {
+		if from != 4 {
+			return false
+		}
+		for _, said := range says(m) {
+			w.after(hop, func() { w.nodes[to].receive(4, said.Channel(), consensus.EncodeMessage(said)) })
+		}
+		return true
+	}
+	startAll(w)
+	up := func(height uint64) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(w.nodes, func(n *node) bool { return n.id != 4 && n.height() < height })
+		}
+	}
+	w.run(60_000*ms, up(8))
+	from := w.nodes[1].height()
+	w.run(60_000*ms, up(from+40))
+	if led := w.ledBy(0, from); led < 8 {
+		t.Errorf("%d blocks of 40 are of its validator", led)
+	}
+	blamed := 0
+	for _, n := range w.nodes {
+		for _, b := range n.blamed {
+			if blamed++; !strings.HasPrefix(b, "4: ") {
+				t.Errorf("node %d blames %s", n.id, b)
+			}
+		}
+	}
+	if (blamed > 0) != blames {
+		t.Errorf("it was blamed %d times", blamed)
+	}
+}
+
 // TestAForgerHasNoSentryBlamed: a member sends forged votes to the sentries of
 // another, which pass none of them on.
 func TestAForgerHasNoSentryBlamed(t *testing.T) {
@@ -431,7 +526,9 @@ func TestAValidatorIsAskedThroughItsSentry(t *testing.T) {
 		}
 		p := consensus.Proposal{Round: round(s.Epoch, view), Parent: s.View, Digest: crypto.Digest{9, byte(i)}}
 		_, effects, _ := n.tell(2, certificate(w, consensus.Statement{Kind: consensus.KindNotarize, Proposal: p}, 1, 2, 3))
-		asks := slices.DeleteFunc(only[replica.Send](effects), func(e replica.Send) bool { return e.Message != consensus.Message(consensus.BlockRequest{Digest: p.Digest}) })
+		asks := slices.DeleteFunc(only[replica.Send](effects), func(e replica.Send) bool {
+			return e.Message != consensus.Message(consensus.BlockRequest{Digest: p.Digest})
+		})
 		if len(asks) != 1 || asks[0].To != nodeKey(stranger) {
 			t.Errorf("asked for block %d of the validator: %v", i, asks)
 		}
