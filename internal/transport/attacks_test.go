@@ -104,11 +104,11 @@ func (s *siege) withstand(t *testing.T, counter transport.Metric, attack func(co
 	t.Helper()
 	before := max(s.latency(t, s.honest), unremarkable)
 	goroutines, memory := runtime.NumGoroutine(), heap()
-	count := s.victim.Metrics().Count(counter)
+	count := s.victim.Endpoint.Metrics().Count(counter)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { attack(ctx) })
-	eventually(t, "the victim counts "+counter.String(), func() bool { return s.victim.Metrics().Count(counter) > count })
+	eventually(t, "the victim counts "+counter.String(), func() bool { return s.victim.Endpoint.Metrics().Count(counter) > count })
 	if during := s.latency(t, s.honest); during > slowdown*before {
 		t.Errorf("the honest member waits %v, %v before the attack", during, before)
 	}
@@ -422,7 +422,7 @@ func TestAttackObserversTakeTheLink(t *testing.T) {
 	}
 	const burst = 2 * (64<<10 + 1<<20) // newEgress: two of the longest
 	began, message, sent, full := time.Now(), make([]byte, 32<<10), uint64(0), 0
-	before := s.victim.Metrics().Count(transport.ObserverEgress)
+	before := s.victim.Endpoint.Metrics().Count(transport.ObserverEgress)
 	for full < 8 { // more waits for observers than may leave
 		for s.victim.mesh.Send(s.honest.ID(), blocks, message) != nil { // it takes all, as fast as it reads
 			<-time.After(time.Millisecond)
@@ -436,7 +436,7 @@ func TestAttackObserversTakeTheLink(t *testing.T) {
 		}
 	}
 	eventually(t, "the member has everything", func() bool { return s.honest.mesh.Stats()[0].Channels[1].Received > sent })
-	eventually(t, "observers wait", func() bool { return s.victim.Metrics().Count(transport.ObserverEgress) >= before+4 })
+	eventually(t, "observers wait", func() bool { return s.victim.Endpoint.Metrics().Count(transport.ObserverEgress) >= before+4 })
 	<-time.After(time.Second)
 	sum := 0
 	for _, r := range readers {
@@ -724,5 +724,39 @@ func TestMembersHaveRoomInAFlood(t *testing.T) {
 	}
 	if g.Enter(friend) {
 		t.Fatal("a friend has more room than any source")
+	}
+}
+
+// TestWhoHasNoPlaceDoesNotDialOnAndOn: honest nodes that find no place may be many
+// more than there are places, and have to leave room for the handshakes of others.
+func TestWhoHasNoPlaceDoesNotDialOnAndOn(t *testing.T) {
+	for name, o := range map[string]meshOptions{
+		"in the mesh":       {observers: 1, ofSource: 1},
+		"from this address": {observers: 4, ofSource: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			victim := join(t, listening(t, 1), o)
+			victim.run(t)
+			peers := []transport.NodeAddr{victim.NodeAddr()}
+			inside := join(t, listening(t, 2), meshOptions{peers: peers, redial: 10 * time.Millisecond})
+			inside.run(t)
+			eventually(t, "the place is taken", func() bool { return victim.up.Load() == 1 })
+			late := join(t, listening(t, 3), meshOptions{peers: peers, redial: 10 * time.Millisecond, redialMax: 50 * time.Millisecond})
+			late.run(t)
+			refused := func() uint64 {
+				m := victim.Endpoint.Metrics()
+				return m.Count(transport.ObserverPlaces) + m.Count(transport.ObserverSource)
+			}
+			eventually(t, "it is refused", func() bool { return refused() > 0 })
+			before := refused()
+			timer := time.NewTimer(2 * time.Second)
+			defer timer.Stop()
+			<-timer.C
+			if got := refused() - before; got > 16 { // it would be 40
+				t.Errorf("a node without a place dialed %d times in 2 s", got)
+			}
+			inside.stop()
+			eventually(t, "it gets the place once that is free", func() bool { return late.up.Load() == 1 })
+		})
 	}
 }

@@ -93,6 +93,8 @@ type MeshConfig struct {
 	Patience time.Duration
 	// RedialMin and RedialMax bound the pause before dialing a peer again; it
 	// doubles from one to the other, give or take a quarter. 0 is 50 ms and 1 s.
+	// Who is there and has no place for this node is dialed less often, down to once
+	// in eight times RedialMax.
 	RedialMin, RedialMax time.Duration
 	// Grace is how long the connection of a peer that SetPeers removed lives
 	// on, so that what was queued for it still reaches it; 0 is 5 s.

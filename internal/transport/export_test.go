@@ -57,7 +57,7 @@ func (g Gate) Befriend(addr netip.Addr) {
 }
 
 // Pause returns the pause before dialing after so many failures.
-func (m *Mesh) Pause(failed int) time.Duration { return m.pause(failed) }
+func (m *Mesh) Pause(failed int) time.Duration { return m.pause(failed, false) }
 
 // ReadFrames reads a channel's messages until the first error.
 func ReadFrames(r interface {

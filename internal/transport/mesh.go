@@ -408,11 +408,20 @@ func (m *Mesh) Stats() []PeerStats {
 	return out
 }
 
-// pause returns how long to wait before the attempt after so many failed ones.
-func (m *Mesh) pause(failed int) time.Duration {
-	d := m.cfg.RedialMin
+// refusedPause is how many times longer than MeshConfig.RedialMax a node waits in
+// the end before it dials anew who has no place for it: nodes that have none may be
+// many more than places, and each handshake costs the other one, too.
+const refusedPause = 8
+
+// pause returns how long to wait before the attempt after so many failed ones, of
+// which the last may have been refused.
+func (m *Mesh) pause(failed int, refused bool) time.Duration {
+	d, most := m.cfg.RedialMin, m.cfg.RedialMax
+	if refused {
+		most *= refusedPause
+	}
 	for range min(failed, 32) {
-		d = min(2*d, m.cfg.RedialMax)
+		d = min(2*d, most)
 	}
 	return d*3/4 + rand.N(d/2+1)
 }

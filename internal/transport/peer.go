@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,21 +167,21 @@ func (p *peer) remove(l *link) bool {
 // key dials at once; the higher one gives it the time for that, so that both
 // seldom dial at the same time.
 func (p *peer) keep(ctx context.Context) {
-	failed := 0
+	failed, refused := 0, false
 	for first := true; ; first = false {
 		if !(first && p.weAreLower()) {
-			moved, ok := p.sleep(ctx, p.mesh.pause(failed+p.handicap()))
+			moved, ok := p.sleep(ctx, p.mesh.pause(failed+p.handicap(), refused))
 			if !ok {
 				return
 			}
 			if moved {
-				failed = 0
+				failed, refused = 0, false
 			}
 		}
 		l := p.current()
 		if l == nil {
-			if !p.dial(ctx) {
-				failed++
+			if err := p.dial(ctx); err != nil {
+				failed, refused = failed+1, isRefusal(err)
 			}
 			continue
 		}
@@ -189,6 +190,7 @@ func (p *peer) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		failed, refused = failed+1, isRefusal(l.conn.Err())
 		if time.Since(l.since) > p.mesh.cfg.RedialMax {
 			failed = 0
 		}
@@ -218,14 +220,17 @@ func (p *peer) handicap() int {
 	return 2
 }
 
-// dial reports whether it made a connection.
-func (p *peer) dial(ctx context.Context) bool {
+// errNoDial says that a peer is not dialed for now.
+var errNoDial = errors.New("transport: the peer is blocked, or has no address")
+
+// dial makes a connection, or says why there is none.
+func (p *peer) dial(ctx context.Context) error {
 	p.mesh.mu.Lock()
 	blocked := p.mesh.isBlocked(p.id)
 	p.mesh.mu.Unlock()
 	addr := p.address()
 	if blocked || addr.Addr == "" {
-		return false
+		return errNoDial
 	}
 	dialing, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -235,10 +240,16 @@ func (p *peer) dial(ctx context.Context) bool {
 			p.mesh.metrics.add(DialFailed)
 			p.mesh.log.Debug("transport: dialing failed", "peer", p.id.Short(), "error", err)
 		}
-		return false
+		return err
 	}
 	p.mesh.adopt(c)
-	return true
+	return nil
+}
+
+// isRefusal reports whether a peer that is there has no place for this node.
+func isRefusal(err error) bool {
+	closed, ok := errors.AsType[*CloseError](err)
+	return ok && closed.Remote && (closed.Code == CloseNotAdmitted || closed.Code == CloseBusy || closed.Code == CloseBlocked)
 }
 
 // sleep waits for the pause, or less if the peer's address changes. It reports
