@@ -760,3 +760,37 @@ func TestWhoHasNoPlaceDoesNotDialOnAndOn(t *testing.T) {
 		})
 	}
 }
+
+// TestAttackAskAndGoAway has an observer ask for much and take none of it: others are
+// served as if it were not there.
+func TestAttackAskAndGoAway(t *testing.T) {
+	answer := make([]byte, 1<<20)
+	s := besiege(t, meshOptions{observers: 4, ofSource: 4, egress: 1 << 20, allEgress: 4 << 20, respond: func(context.Context, crypto.PublicKey, []byte) ([]byte, error) {
+		return answer, nil
+	}}, transport.Config{})
+	var observers []*node
+	for i := range 2 {
+		n := join(t, listening(t, byte(strangerKey+i)), meshOptions{peers: []transport.NodeAddr{s.victim.NodeAddr()}, redial: 10 * time.Millisecond})
+		n.run(t)
+		observers = append(observers, n)
+		eventually(t, "an observer is connected", func() bool { return n.up.Load() == 1 })
+	}
+	answered := 0
+	for range 120 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := observers[0].mesh.Request(ctx, s.victim.ID(), echo, []byte("all")); err == nil {
+			answered++
+		}
+		cancel()
+	}
+	if answered > 60 {
+		t.Fatalf("%d of 120 answers were taken", answered)
+	}
+	began := time.Now()
+	if _, err := observers[1].mesh.Request(deadline(t), s.victim.ID(), echo, []byte("all")); err != nil {
+		t.Errorf("an honest observer is not served: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("an honest observer waited %v", took)
+	}
+}

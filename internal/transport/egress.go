@@ -29,18 +29,28 @@ func newEgress(bytes int, cfg *MeshConfig) *rate.Limiter {
 }
 
 // afford waits until so many bytes may be sent to a peer, at once if it is a
-// member. It returns ctx's error if that ends first.
+// member. It returns an error if ctx ends first, or would. Who gives up owes nothing:
+// else whoever asks and goes away would have all others wait for what nobody was sent.
+// So those who wait for the bytes of all do so one after the other.
 func (p *peer) afford(ctx context.Context, size int) error {
 	if p.isMember.Load() {
 		return nil
 	}
-	now := time.Now()
-	delay := max(p.egress.ReserveN(now, size).DelayFrom(now), p.mesh.egress.ReserveN(now, size).DelayFrom(now))
-	if delay > 0 {
+	if now := time.Now(); min(p.egress.TokensAt(now), p.mesh.egress.TokensAt(now)) < float64(size) {
 		p.mesh.metrics.add(ObserverEgress)
-		if err := pause(ctx, delay); err != nil {
-			return err
-		}
+	}
+	if err := p.egress.WaitN(ctx, size); err != nil {
+		return err
+	}
+	select {
+	case p.mesh.egressTurn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	err := p.mesh.egress.WaitN(ctx, size)
+	<-p.mesh.egressTurn
+	if err != nil {
+		return err
 	}
 	for range memberFirst / memberFirstLook {
 		if !p.mesh.ledger.membersWait() {

@@ -48,6 +48,7 @@ type Mesh struct {
 	common         map[uint8]*meter // what all observers send, by channel
 	commonRequests *meter           // what all observers ask
 	egress         *rate.Limiter    // of bytes sent to all observers
+	egressTurn     chan struct{}    // held while waiting for them
 
 	mu        sync.Mutex
 	peers     map[crypto.PublicKey]*peer
@@ -71,7 +72,7 @@ func NewMesh(endpoint *Endpoint, cfg MeshConfig) (*Mesh, error) {
 		common: map[uint8]*meter{}, commonRequests: newMeter(streamRate),
 		channels: map[uint8]*Channel{}, services: map[uint8]*Service{},
 		peers: map[crypto.PublicKey]*peer{}, blocked: map[crypto.PublicKey]time.Time{},
-		egress: newEgress(cfg.ObserversEgress, &cfg),
+		egress: newEgress(cfg.ObserversEgress, &cfg), egressTurn: make(chan struct{}, 1),
 	}
 	for i := range cfg.Channels {
 		m.channels[cfg.Channels[i].ID] = &cfg.Channels[i]
