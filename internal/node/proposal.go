@@ -131,12 +131,17 @@ func (a *application) gather(ctx context.Context, from crypto.PublicKey, ids []c
 	var missing []chain.TxID
 	var places []int
 	for i, id := range ids {
+		body, shown := bodies[i]
 		if tx, ok := a.pool.Get(id); ok {
+			// Who has it finds a wrong body as who has not: else a sentry that has it
+			// would pass the proposal on, and be blamed.
+			if shown && !bytes.Equal(body, tx.Raw()) {
+				return nil, fmt.Errorf("node: packed proposal: transaction %d is not %s", i, id.Short())
+			}
 			txs[i] = tx.DecodedTx
 			continue
 		}
-		body, ok := bodies[i]
-		if !ok {
+		if !shown {
 			missing, places = append(missing, id), append(places, i)
 			continue
 		}

@@ -184,6 +184,8 @@ func TestBrokenPackedProposalsAreRefused(t *testing.T) {
 		"one id twice":         compact(2, block.Bare(), append(slices.Clone(ids), ids[:crypto.DigestSize]...)),
 		"a body that is none":  compact(2, block.Bare(), otherID[:], body(0, []byte{1})),
 		"another's body":       compact(2, block.Bare(), otherID[:], body(0, txs[0].Raw())),
+		"a body that is here":  compact(2, block.Bare(), ids, body(0, []byte{1})),
+		"another's body here":  compact(2, block.Bare(), ids, body(0, block.Txs()[1].Raw())),
 		"a body beyond all":    compact(2, block.Bare(), ids, body(len(txs), txs[0].Raw())),
 		"a body twice":         compact(2, block.Bare(), ids, body(3, txs[3].Raw()), body(3, txs[3].Raw())),
 		"no bare block":        compact(2, b.Payload, ids),
