@@ -31,23 +31,6 @@ func (d *Domain) HashPair(left, right Digest) Digest {
 	return d.Hash(buf[:])
 }
 
-// Pair is the two children of an inner node.
-type Pair struct{ Left, Right Digest }
-
-// HashPairs is HashPair of each of in, into the places of out.
-func (d *Domain) HashPairs(out []*Digest, in []Pair) {
-	h := d.pool.Get().(*blake3.Hasher)
-	var buf [2 * DigestSize]byte
-	for i := range in {
-		copy(buf[:DigestSize], in[i].Left[:])
-		copy(buf[DigestSize:], in[i].Right[:])
-		h.Reset()
-		mustWrite(h, buf[:])
-		h.Sum(out[i][:0])
-	}
-	d.pool.Put(h)
-}
-
 func (d *Domain) finish(h *blake3.Hasher) Digest {
 	var sum Digest
 	h.Sum(sum[:0])

@@ -11,6 +11,9 @@ import (
 type Domain struct {
 	context string
 	pool    sync.Pool // of *blake3.Hasher, keyed by the context
+
+	wide sync.Once
+	key  *[8][lanes]uint32 // set by wide: see chainKey
 }
 
 const contextPrefix = "hypermesh 2026-11 v1 "

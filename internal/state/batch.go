@@ -112,7 +112,7 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 		for at < len(l.positions) && l.positions[at] != leaf.position {
 			at++
 		}
-		if at == len(l.positions) {
+		if at == len(l.positions) || l.written[at] == noLeaf {
 			panic("state: a leaf that is not on disk is not in memory: " + leaf.position.String())
 		}
 		c := &l.changes[l.written[at]]
@@ -149,9 +149,17 @@ func (b Batch) Stale() iter.Seq[[]byte] {
 					}
 				}
 			}
-			for i := range l.staleLeaves {
-				if s := &l.staleLeaves[i]; s.version < fresh {
-					key = appendNodeKey(key[:0], s.version, s.depth, &s.position)
+			for i := range l.staleDeep {
+				if s := &l.staleDeep[i]; s.version < fresh {
+					key = appendNodeKey(key[:0], s.version, s.depth, &s.path)
+					if !yield(key) {
+						return
+					}
+				}
+			}
+			for i, version := range l.staleLeaves {
+				if version < fresh {
+					key = appendNodeKey(key[:0], version, leafDepth, &l.positions[i])
 					if !yield(key) {
 						return
 					}

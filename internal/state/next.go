@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -16,8 +17,8 @@ import (
 type update struct {
 	prefix   uint64 // of the position: its first eight bytes, to sort by
 	position *crypto.Digest
-	leaf     crypto.Digest // zero: the key is deleted
-	change   int           // index in the version's changes
+	leaf     *crypto.Digest // zero: the key is deleted
+	change   int32          // index in the version's changes
 }
 
 // staleNode names the record of a node that a version superseded, of a depth up
@@ -42,11 +43,11 @@ func (s *staleNode) position() (path crypto.Digest) {
 	return path
 }
 
-// staleLeaf names the record of a leaf, or of a node of any depth.
-type staleLeaf struct {
-	position crypto.Digest
-	version  uint64
-	depth    int
+// staleDeep names the record of a node of any depth.
+type staleDeep struct {
+	path    crypto.Digest
+	version uint64
+	depth   int
 }
 
 var (
@@ -84,6 +85,7 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 		sortUpdates(groups[i])
 		w := &workers[i]
 		w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
+		w.reserve(len(groups[i]))
 		results[i], faults[i] = w.below(top, i, 0, groups[i])
 		if faults[i] == nil {
 			w.hash(&results[i])
@@ -121,18 +123,17 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 // collect puts together what the workers did, but for the root node, and adds
 // up what they counted.
 func collect(workers []worker, changes []Change) (*layer, worker) {
-	entries, nodes, leaves := 0, 1, 0
+	entries, nodes := 0, 1
 	for i := range workers {
 		entries += len(workers[i].positions)
 		nodes += len(workers[i].staleNodes)
-		leaves += len(workers[i].staleLeaves)
 	}
 	l := &layer{
 		changes:     changes,
 		positions:   make([]crypto.Digest, 0, entries),
 		written:     make([]int32, 0, entries),
 		staleNodes:  make([]staleNode, 0, nodes),
-		staleLeaves: make([]staleLeaf, 0, leaves),
+		staleLeaves: make([]uint64, 0, entries),
 	}
 	var all worker
 	for i := range workers {
@@ -141,6 +142,7 @@ func collect(workers []worker, changes []Change) (*layer, worker) {
 		l.written = append(l.written, w.changes...)
 		l.staleNodes = append(l.staleNodes, w.staleNodes...)
 		l.staleLeaves = append(l.staleLeaves, w.staleLeaves...)
+		l.staleDeep = append(l.staleDeep, w.staleDeep...)
 		all.written += w.written
 		all.grown += w.grown
 	}
@@ -150,36 +152,53 @@ func collect(workers []worker, changes []Change) (*layer, worker) {
 // updatesOf hashes the changes and groups them by their first nibble. The
 // order in a group is that of keys.
 func updatesOf(changes []Change, parallelism int) [fanout][]update {
-	const chunk = 64
-	hashed := make([]update, len(changes))
-	positions := make([]crypto.Digest, len(changes))
-	crypto.ForkJoin((len(changes)+chunk-1)/chunk, parallelism, func(c int) {
-		for i := c * chunk; i < min((c+1)*chunk, len(changes)); i++ {
-			positions[i] = Position(changes[i].Key)
-			hashed[i] = update{
-				prefix:   binary.BigEndian.Uint64(positions[i][:]),
-				position: &positions[i],
-				change:   i,
-			}
-			if !changes[i].Deleted {
-				hashed[i].leaf = leafHash(positions[i], changes[i].Value)
-			}
-		}
+	positions, leaves := make([]crypto.Digest, len(changes)), make([]crypto.Digest, len(changes))
+	crypto.ForkJoin((len(changes)+hashChunk-1)/hashChunk, parallelism, func(c int) {
+		from, to := c*hashChunk, min((c+1)*hashChunk, len(changes))
+		hashChanges(changes[from:to], positions[from:to], leaves[from:to])
 	})
-	var sizes [fanout]int
+	var ends [fanout]int
 	for i := range positions {
-		sizes[nibble(&positions[i], 0)]++
+		ends[nibble(&positions[i], 0)]++
 	}
 	var groups [fanout][]update
 	store := make([]update, len(changes))
-	for i, size := range sizes {
+	for i, size := range ends {
 		groups[i], store = store[:0:size], store[size:]
 	}
-	for i := range hashed {
+	for i := range positions {
 		g := &groups[nibble(&positions[i], 0)]
-		*g = append(*g, hashed[i])
+		*g = append(*g, update{binary.BigEndian.Uint64(positions[i][:]), &positions[i], &leaves[i], int32(i)})
 	}
 	return groups
+}
+
+// hashChunk is how many changes are hashed together.
+const hashChunk = 64
+
+// hashChanges computes the positions of changes, and the digests of their leaves,
+// which are zero so far.
+func hashChanges(changes []Change, positions, leaves []crypto.Digest) {
+	var in [hashChunk][]byte
+	var hashed [hashChunk]crypto.Digest
+	var pairs [hashChunk]crypto.Pair
+	var places [hashChunk]*crypto.Digest
+	for i := range changes {
+		in[i] = changes[i].Key
+	}
+	crypto.DomainStateKey.HashMany(positions, in[:len(changes)])
+	set := 0
+	for i := range changes {
+		if !changes[i].Deleted {
+			in[set], places[set], pairs[set].Left = changes[i].Value, &leaves[i], positions[i]
+			set++
+		}
+	}
+	crypto.DomainStateValue.HashMany(hashed[:set], in[:set])
+	for i := range set {
+		pairs[i].Right = hashed[i]
+	}
+	crypto.DomainStateLeaf.HashPairs(places[:set], pairs[:set])
 }
 
 func sortUpdates(group []update) {
@@ -219,14 +238,23 @@ type worker struct {
 	version uint64
 	kept    uint64 // nodes of earlier versions need not stay in memory
 
+	// The leaves that change, as in layer.
 	positions   []crypto.Digest
 	changes     []int32
-	staleNodes  []staleNode
-	staleLeaves []staleLeaf
-	made        [][]*node // by depth, in ascending order of paths
-	stack       []change
-	written     int // bytes of nodes made
-	grown       int // by how many bytes there are more in memory
+	staleLeaves []uint64
+
+	staleNodes []staleNode
+	staleDeep  []staleDeep
+	made       [][]*node // by depth, in ascending order of paths
+	stack      []change
+	written    int // bytes of nodes made
+	grown      int // by how many bytes there are more in memory
+}
+
+// reserve makes room for what so many updates usually come to.
+func (w *worker) reserve(updates int) {
+	w.positions, w.changes = make([]crypto.Digest, 0, updates), make([]int32, 0, updates)
+	w.staleNodes, w.staleLeaves = make([]staleNode, 0, 3*updates), make([]uint64, 0, updates)
 }
 
 func (w *worker) count(made *node) {
@@ -243,7 +271,7 @@ func (w *worker) supersede(at *kidSlot, depth int, position *crypto.Digest) {
 		w.staleNodes = append(w.staleNodes, newStaleNode(at.version, depth, position))
 		return
 	}
-	w.staleLeaves = append(w.staleLeaves, staleLeaf{*position, at.version, depth})
+	w.staleDeep = append(w.staleDeep, staleDeep{*position, at.version, depth})
 }
 
 // below returns what the i-th child of a node at some depth becomes under
@@ -312,32 +340,17 @@ func (w *worker) replace(old *node, changes []change) *node {
 		}
 		kinds[c.kind] = true
 	}
-	if n.quarters != nil {
-		quarters := *old.quarters
-		n.quarters = &quarters
-	}
 	if bits.OnesCount16(n.used) <= fewSlots {
 		n.quarters, n.known = nil, 0
 	}
 	n.leafs, n.kids = old.leafs, old.kids
+	ownKids := false
 	if n.leaves != old.leaves || kinds[isLeaf] {
-		n.leafs = make([]leafSlot, bits.OnesCount16(n.leaves))
-		for rest := n.leaves &^ touched; rest != 0; rest &= rest - 1 {
-			i := bits.TrailingZeros16(rest)
-			n.leafs[rank(n.leaves, i)] = old.leafs[rank(old.leaves, i)]
-		}
+		n.leafs = pick(n.leaves, old.leaves, touched, old.leafs)
 	}
-	if kids, before := n.used&^n.leaves, old.used&^old.leaves; kids != before || kinds[isKid] {
-		n.kids = make([]kidSlot, bits.OnesCount16(kids))
-		for rest := kids &^ touched; rest != 0; rest &= rest - 1 {
-			i := bits.TrailingZeros16(rest)
-			to := &n.kids[rank(kids, i)]
-			*to = old.kids[rank(before, i)]
-			if to.node != nil && to.version < w.kept {
-				w.grown -= to.node.resident()
-				to.node = nil
-			}
-		}
+	if kids := n.used &^ n.leaves; kids != old.used&^old.leaves || kinds[isKid] {
+		n.kids = pick(kids, old.used&^old.leaves, touched, old.kids)
+		ownKids = true
 	}
 	for k := range changes {
 		c := &changes[k]
@@ -349,7 +362,35 @@ func (w *worker) replace(old *node, changes []change) *node {
 		case isEmpty, isSame:
 		}
 	}
+	if ownKids && w.kept > 0 {
+		w.evict(n)
+	}
 	return n
+}
+
+// pick returns the slots now, of which those that are not touched are the old
+// ones and the others are to be set.
+func pick[S leafSlot | kidSlot](now, before, touched uint16, old []S) []S {
+	out := make([]S, bits.OnesCount16(now))
+	if now == before {
+		copy(out, old)
+		return out
+	}
+	for rest := now &^ touched; rest != 0; rest &= rest - 1 {
+		i := bits.TrailingZeros16(rest)
+		out[rank(now, i)] = old[rank(before, i)]
+	}
+	return out
+}
+
+// evict leaves those of a node's nodes to the disk that need not stay in memory.
+func (w *worker) evict(n *node) {
+	for i := range n.kids {
+		if kid := &n.kids[i]; kid.node != nil && kid.version < w.kept {
+			w.grown -= kid.node.resident()
+			kid.node = nil
+		}
+	}
 }
 
 // finish turns a built node into the slot that stands for it: empty or the
@@ -364,46 +405,49 @@ func (w *worker) finish(n *node, depth int) slot {
 	for len(w.made) <= depth {
 		w.made = append(w.made, nil)
 	}
+	if w.made[depth] == nil {
+		w.made[depth] = make([]*node, 0, cap(w.changes))
+	}
 	w.made[depth] = append(w.made[depth], n)
 	return slot{kind: isKid, kid: kidSlot{version: w.version, node: n}}
 }
+
+// noLeaf stands for the change that leaves no leaf.
+const noLeaf = -1
 
 // fill is below for a child that is empty or a leaf.
 func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 	if u := &ups[0]; len(ups) == 1 && (at == nil || at.position == *u.position) {
 		switch {
-		case at == nil && u.leaf.IsZero(), at != nil && at.hash == u.leaf:
+		case at == nil && u.leaf.IsZero(), at != nil && at.hash == *u.leaf:
 			return slot{}
-		case at != nil:
-			w.supersedeLeaf(at)
-		}
-		if u.leaf.IsZero() {
+		case u.leaf.IsZero():
+			w.note(u, at)
 			return slot{kind: isEmpty}
 		}
-		return slot{kind: isLeaf, leaf: w.leaf(u)}
+		return slot{kind: isLeaf, leaf: w.note(u, at)}
 	}
 	items := make([]leafSlot, 0, len(ups)+1)
 	changed, placed := false, at == nil
 	for i := range ups {
 		u := &ups[i]
-		order := -1
-		if !placed {
-			order = u.position.Compare(at.position)
-		}
-		if order > 0 {
+		if !placed && u.position.Compare(at.position) > 0 {
 			items, placed = append(items, *at), true
 		}
-		if order == 0 {
-			placed = true
-			if u.leaf == at.hash {
+		var before *leafSlot
+		if !placed && *u.position == at.position {
+			before, placed = at, true
+			if *u.leaf == at.hash {
 				items = append(items, *at)
 				continue
 			}
-			w.supersedeLeaf(at)
-			changed = true
 		}
-		if !u.leaf.IsZero() {
-			items, changed = append(items, w.leaf(u)), true
+		if before == nil && u.leaf.IsZero() {
+			continue
+		}
+		changed = true
+		if made := w.note(u, before); !u.leaf.IsZero() {
+			items = append(items, made)
 		}
 	}
 	if !placed {
@@ -415,15 +459,19 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 	return w.build(items, depth)
 }
 
-func (w *worker) supersedeLeaf(at *leafSlot) {
-	w.staleLeaves = append(w.staleLeaves, staleLeaf{at.position, at.version, leafDepth})
-}
-
-// leaf notes a leaf to be written and returns its slot.
-func (w *worker) leaf(u *update) leafSlot {
+// note notes what becomes of a leaf, and returns its slot if it is there.
+func (w *worker) note(u *update, before *leafSlot) leafSlot {
+	change, stale := u.change, uint64(math.MaxUint64)
+	if u.leaf.IsZero() {
+		change = noLeaf
+	}
+	if before != nil {
+		stale = before.version
+	}
 	w.positions = append(w.positions, *u.position)
-	w.changes = append(w.changes, int32(u.change))
-	return leafSlot{hash: u.leaf, position: *u.position, version: w.version}
+	w.changes = append(w.changes, change)
+	w.staleLeaves = append(w.staleLeaves, stale)
+	return leafSlot{hash: *u.leaf, position: *u.position, version: w.version}
 }
 
 // build returns the subtree at some depth of leaves in ascending order of

@@ -121,19 +121,23 @@ func (n *node) fold(lo, width int) crypto.Digest {
 	return crypto.DomainStateInner.HashPair(n.fold(lo, half), n.fold(lo+half, half))
 }
 
+// keep keeps the quarters of a node of more than few slots.
+func (n *node) keep(quarters *[4]crypto.Digest) {
+	if bits.OnesCount16(n.used) > fewSlots {
+		own := *quarters // those so far may be those of the version before
+		n.quarters, n.known = &own, 15
+	}
+}
+
 // seal computes the quarters that are not known, if the node has such, and
 // returns the node's digest.
 func (n *node) seal() crypto.Digest {
 	if bits.OnesCount16(n.used) > fewSlots {
-		if n.quarters == nil {
-			n.quarters = &[4]crypto.Digest{}
+		var quarters [4]crypto.Digest
+		for q := range quarters {
+			quarters[q] = n.fold(4*q, 4)
 		}
-		for q := range n.quarters {
-			if n.known>>q&1 == 0 {
-				n.quarters[q] = n.fold(4*q, 4)
-				n.known |= 1 << q
-			}
-		}
+		n.keep(&quarters)
 	}
 	return n.fold(0, fanout)
 }

@@ -47,7 +47,7 @@ type fold struct {
 }
 
 // sealChunk is how many nodes are in work at a time.
-const sealChunk = 64
+const sealChunk = 16
 
 // seal computes the nodes' quarters, and their digests. None of them is a lone
 // leaf.
@@ -125,15 +125,4 @@ func (s *sealer) add(left, right crypto.Digest, to *crypto.Digest) {
 func (s *sealer) run() {
 	crypto.DomainStateInner.HashPairs(s.out, s.in)
 	s.in, s.out = s.in[:0], s.out[:0]
-}
-
-// keep keeps the quarters of a node of more than few slots.
-func (n *node) keep(quarters *[4]crypto.Digest) {
-	if len(n.leafs)+len(n.kids) <= fewSlots {
-		return
-	}
-	if n.quarters == nil {
-		n.quarters = &[4]crypto.Digest{}
-	}
-	*n.quarters, n.known = *quarters, 15
 }

@@ -61,13 +61,15 @@ type Tree struct {
 type layer struct {
 	mark    Mark
 	changes []Change
-	// The leaves that it wrote: their positions, ascending, and for each the
-	// index of its change.
-	positions []crypto.Digest
-	written   []int32
-	// The records that it superseded.
-	staleNodes  []staleNode
-	staleLeaves []staleLeaf
+	// The leaves that it changed: their positions, ascending, for each the index of
+	// its change, noLeaf if it is gone, and the version of the record that is
+	// stale, MaxUint64 if there is none.
+	positions   []crypto.Digest
+	written     []int32
+	staleLeaves []uint64
+	// The nodes' records that it superseded.
+	staleNodes []staleNode
+	staleDeep  []staleDeep
 }
 
 // memory decides which durable nodes stay in memory. As long as they take more
@@ -228,7 +230,7 @@ func (t *Tree) layerOf(version uint64) int {
 
 func (l *layer) entry(position *crypto.Digest) (Entry, error) {
 	i := sort.Search(len(l.positions), func(i int) bool { return l.positions[i].Compare(*position) >= 0 })
-	if i == len(l.positions) || l.positions[i] != *position {
+	if i == len(l.positions) || l.positions[i] != *position || l.written[i] == noLeaf {
 		return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
 	}
 	c := &l.changes[l.written[i]]

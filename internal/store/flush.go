@@ -19,6 +19,8 @@ const (
 	// smallFlush is up to how many bytes of changes a flush goes through the
 	// database's log, within Commit; others make tables of their own, beside it.
 	smallFlush = 1 << 20
+	// roomyPending bounds for how many changes room is made ahead.
+	roomyPending = 1 << 18
 	// staleChunk is about how long one value of tableStale is, in bytes.
 	staleChunk = 32 << 10
 	// tableBuffer is how many bytes of a table are written at a time.
@@ -205,9 +207,7 @@ func (t *tables) begin(table byte) error {
 		return err
 	}
 	o := t.s.options.MakeWriterOptions(0, t.s.db.TableFormat())
-	if table != tableState {
-		o.Compression = sstable.NoCompression // digests
-	}
+	o.Compression = sstable.NoCompression // the tree is digests, and the state is merged, and compressed, soon
 	t.table, t.paths = table, append(t.paths, path)
 	t.w = sstable.NewWriter(&tableFile{file: vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})}, o)
 	return nil
@@ -257,7 +257,7 @@ func (f *tableFile) Abort() { closeRead(f.file) }
 func (s *Store) beginFlush(tree *state.Tree) {
 	s.mu.Lock()
 	v := *s.view.Load()
-	v.old, v.new = v.new, newPending()
+	v.old, v.new = v.new, newPending(min(len(v.new.cells), roomyPending))
 	s.view.Store(&v)
 	s.mu.Unlock()
 	f := flush{s: s, tree: tree, changes: v.old}

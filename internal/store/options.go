@@ -14,16 +14,16 @@ type Options struct {
 	// 64 MiB.
 	CacheBytes int64
 	// MemtableBytes is the size of one memtable, of which there are up to three
-	// at a time: 1 MiB to 1 GiB, default 24 MiB.
+	// at a time: 1 MiB to 1 GiB, default 16 MiB.
 	MemtableBytes int64
-	// TreeInterval is how often, in blocks, the state tree is written: 1 to 1024,
-	// default 16. The changes of the blocks in between are written instead, from
-	// which OpenTree makes the tree again; that saves most of the writes, for
-	// most nodes are superseded soon. The versions in between can later not be
+	// TreeInterval is how often, in blocks, the state and its tree are written: 1
+	// to 1024, default 256. The changes of the blocks in between are written
+	// instead, from which a start makes both again; that saves most of the writes,
+	// for most nodes are superseded soon. The versions in between can later not be
 	// opened; 1 keeps every version.
 	TreeInterval int
 	// PendingBytes is of how many bytes of changes the state and the tree are written
-	// though the interval is not over: 1 MiB to 1 GiB, default 16 MiB. Up to three
+	// though the interval is not over: 1 MiB to 1 GiB, default 24 MiB. Up to three
 	// times as much is in memory.
 	PendingBytes int64
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
@@ -38,8 +38,8 @@ const (
 	maxCacheBytes        = 64 << 30
 	maxMemtableBytes     = 1 << 30
 	defaultCacheBytes    = 64 << 20
-	defaultMemtableBytes = 24 << 20
-	defaultPendingBytes  = 16 << 20
+	defaultMemtableBytes = 16 << 20
+	defaultPendingBytes  = 24 << 20
 	maxTreeInterval      = 1024
 	defaultTreeInterval  = 256
 
@@ -47,6 +47,11 @@ const (
 	bloomBitsPerKey = 10
 	tableBlockBytes = 8 << 10
 	openFiles       = 512
+	// baseLevelBytes is how large the first level below level 0 may grow. The flat
+	// state stays in it, so that a flush is merged once and not twice.
+	baseLevelBytes = 512 << 20
+	// level0Tables is how many flushes are merged at a time.
+	level0Tables = 8
 )
 
 // withDefaults returns the options with zero values replaced, or an error that
@@ -94,6 +99,8 @@ func (o Options) pebble(fs *failStop) *pebble.Options {
 		MaxOpenFiles:                openFiles,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		LBaseMaxBytes:               baseLevelBytes,
+		L0CompactionThreshold:       level0Tables,
 		Logger:                      logger{o.Logger, fs},
 	}
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })

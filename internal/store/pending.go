@@ -35,7 +35,10 @@ type pendingBlock struct {
 // none.
 type cell struct{ block, change, before int32 }
 
-func newPending() *pending { return &pending{seed: maphash.MakeSeed(), newest: map[uint64]int32{}} }
+// newPending returns one that has room for so many changes.
+func newPending(changes int) *pending {
+	return &pending{seed: maphash.MakeSeed(), cells: make([]cell, 0, changes), newest: make(map[uint64]int32, changes)}
+}
 
 // add adds a block's changes, which must not be modified afterwards.
 func (p *pending) add(height uint64, changes []state.Change) {

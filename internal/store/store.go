@@ -136,7 +136,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
 		treeInterval: uint64(options.TreeInterval), residentBytes: state.DefaultResidentBytes, pendingBytes: int(options.PendingBytes),
 	}
-	s.view.Store(&view{new: newPending()})
+	s.view.Store(&view{new: newPending(0)})
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
@@ -201,7 +201,7 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.view.Store(&view{tip: &tip, new: newPending()})
+	s.view.Store(&view{tip: &tip, new: newPending(0)})
 	if err := s.loadPending(); err != nil {
 		return err
 	}
@@ -417,8 +417,8 @@ func (s *Store) checkTree(f *Finalized) (*state.Tree, error) {
 
 // sizeHint is about how many bytes the batch will take.
 func (f *Finalized) sizeHint() int {
-	const perChange, perTx, fixed = 300, 64, 1 << 10
-	return len(f.Block) + len(f.Receipts) + len(f.Changes)*perChange + len(f.Txs)*perTx + fixed
+	const perTx, fixed = 64, 1 << 10
+	return len(f.Block) + len(f.Receipts) + changesSize(f.Changes) + len(f.Txs)*perTx + fixed
 }
 
 // writer fills a batch; after the first error it does nothing.

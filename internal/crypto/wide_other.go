@@ -1,0 +1,13 @@
+//go:build !amd64
+
+package crypto
+
+const hasWide = false
+
+func compress16(*[8][16]uint32, *[16][64]byte, *[16]uint32, *[16]uint32) {
+	panic("crypto: no wide compression on this processor")
+}
+
+func digests16(*[8][16]uint32, *[16]Digest) {
+	panic("crypto: no wide compression on this processor")
+}

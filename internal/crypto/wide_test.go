@@ -1,0 +1,74 @@
+package crypto_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// TestHashingManyIsHashingEach compares both ways of hashing, for every count
+// around the number of lanes and for lengths around those of blocks and chunks.
+func TestHashingManyIsHashingEach(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	bytes := func(n int) []byte {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		return b
+	}
+	lengths := []int{0, 1, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 500, 1023, 1024, 1025, 3000}
+	for n := range 70 {
+		for same := range len(lengths) + 1 {
+			in := make([][]byte, n)
+			for i := range in {
+				in[i] = bytes(lengths[rng.IntN(len(lengths))])
+				if same < len(lengths) {
+					in[i] = bytes(lengths[same])
+				}
+			}
+			out := make([]crypto.Digest, n)
+			crypto.DomainStateValue.HashMany(out, in)
+			for i := range in {
+				if want := crypto.DomainStateValue.Hash(in[i]); out[i] != want {
+					t.Fatalf("%d inputs: the %d-th, of %d bytes, hashes to %v, want %v", n, i, len(in[i]), out[i], want)
+				}
+			}
+		}
+		pairs := make([]crypto.Pair, n)
+		out := make([]crypto.Digest, n)
+		places := make([]*crypto.Digest, n)
+		for i := range pairs {
+			copy(pairs[i].Left[:], bytes(32))
+			copy(pairs[i].Right[:], bytes(32))
+			places[i] = &out[i]
+		}
+		crypto.DomainStateInner.HashPairs(places, pairs)
+		for i := range pairs {
+			if want := crypto.DomainStateInner.HashPair(pairs[i].Left, pairs[i].Right); out[i] != want {
+				t.Fatalf("%d pairs: the %d-th hashes to %v, want %v", n, i, out[i], want)
+			}
+		}
+	}
+}
+
+func BenchmarkHashPair(b *testing.B) {
+	var l, r crypto.Digest
+	for b.Loop() {
+		l = crypto.DomainStateInner.HashPair(l, r)
+	}
+}
+
+func BenchmarkHashPairs(b *testing.B) {
+	const n = 1024
+	pairs, out := make([]crypto.Pair, n), make([]crypto.Digest, n)
+	places := make([]*crypto.Digest, n)
+	for i := range places {
+		places[i] = &out[i]
+	}
+	for b.Loop() {
+		crypto.DomainStateInner.HashPairs(places, pairs)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*b.N), "ns/pair")
+}
