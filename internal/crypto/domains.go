@@ -64,6 +64,10 @@ var (
 	DomainVRFInput    = newDomain("vrf input")
 	DomainParams      = newDomain("parameters")
 
+	// Storage.
+	DomainStoreFile   = newDomain("database file")
+	DomainStateExport = newDomain("state export file")
+
 	// Consensus.
 	DomainNotarize  = newDomain("consensus NOTARIZE")
 	DomainNullify   = newDomain("consensus NULLIFY")

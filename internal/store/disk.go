@@ -48,11 +48,16 @@ func (fs *failStop) Lock(string) (io.Closer, error) { return io.NopCloser(nil), 
 
 // stop records the first failure and never returns.
 func (fs *failStop) stop(err error) {
+	fs.note(err)
+	select {}
+}
+
+// note records the first failure, after which nothing is written.
+func (fs *failStop) note(err error) {
 	fs.once.Do(func() {
 		fs.err = err
 		close(fs.failed)
 	})
-	select {}
 }
 
 // write does one change of the disk. A file that is not there, or already

@@ -29,6 +29,9 @@ type Options struct {
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
 	UnsafeNoSync bool
+	// ReadOnly opens a database that is there and changes nothing on the disk:
+	// what is written is refused.
+	ReadOnly bool
 	// Logger receives the database's messages; nil discards them.
 	Logger *slog.Logger
 }
@@ -102,7 +105,13 @@ func (o Options) pebble(fs *failStop) *pebble.Options {
 		LBaseMaxBytes:               baseLevelBytes,
 		L0CompactionThreshold:       level0Tables,
 		Logger:                      logger{o.Logger, fs},
+		ReadOnly:                    o.ReadOnly,
 	}
+	p.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) { // the read is told as well
+		if !o.ReadOnly {
+			fs.note(fmt.Errorf("%w %s: %w", ErrDamaged, info.Path, info.Details))
+		}
+	}}
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionFastest })
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)

@@ -293,7 +293,7 @@ func scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, erro
 			}
 		}
 		if err := errors.Join(it.Error(), it.Close()); err != nil {
-			yield(nil, err)
+			yield(nil, named(err))
 		}
 	}
 }
@@ -322,7 +322,7 @@ func appendValue(r pebble.Reader, dst, key []byte) ([]byte, bool, error) {
 		return dst, false, nil
 	}
 	if err != nil {
-		return dst, false, fmt.Errorf("store: reading %x: %w", key, err)
+		return dst, false, fmt.Errorf("store: reading %x: %w", key, named(err))
 	}
 	if dst == nil {
 		dst = make([]byte, 0, len(value))

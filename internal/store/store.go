@@ -112,7 +112,12 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeDir(fs, dir); err != nil {
+	if options.ReadOnly {
+		_, err = fs.Stat(dir)
+	} else {
+		err = makeDir(fs, dir)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("store: making %s: %w", dir, err)
 	}
 	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
@@ -123,7 +128,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	o := options.pebble(disk)
 	var db *pebble.DB
 	err = disk.call(func() (err error) {
-		if err := cleanDir(disk, disk.PathJoin(dir, flushDir)); err != nil {
+		if err := begin(disk, dir, options.ReadOnly); err != nil {
 			return err
 		}
 		db, err = pebble.Open(dir, o)
@@ -141,6 +146,15 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
 	return s, nil
+}
+
+// begin checks what the last owner of the database left, and takes away what is of
+// no use while it is open.
+func begin(fs vfs.FS, dir string, readOnly bool) error {
+	if err := checkSeal(fs, dir); err != nil || readOnly {
+		return err
+	}
+	return errors.Join(removeSeal(fs, dir), cleanDir(fs, fs.PathJoin(dir, flushDir)))
 }
 
 // makeDir makes a directory and its parents, durably.
@@ -182,6 +196,8 @@ func (s *Store) load() error {
 	switch {
 	case err != nil:
 		return err
+	case !ok && s.options.ReadOnly:
+		return fmt.Errorf("%w: it was never written", ErrFormat)
 	case !ok:
 		return s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) })
 	case !bytes.Equal(format, []byte{formatVersion}):
@@ -287,8 +303,11 @@ func (s *Store) Close() error {
 	if s.Err() != nil {
 		return s.lock.Close()
 	}
-	err := s.endFlush()
-	return errors.Join(err, s.disk.call(s.db.Close), s.lock.Close())
+	err := errors.Join(s.endFlush(), s.disk.call(s.db.Close))
+	if err == nil && !s.options.ReadOnly {
+		err = s.disk.call(func() error { return writeSeal(s.disk, s.dir) })
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // Finalized is a block with everything that is stored for it. An empty Header,

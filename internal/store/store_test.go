@@ -489,6 +489,7 @@ func TestOptions(t *testing.T) {
 		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
 		"PendingBytes":  {{PendingBytes: 1}, {PendingBytes: 1 << 40}, {PendingBytes: -1}},
 		"UnsafeNoSync":  nil,
+		"ReadOnly":      nil,
 		"Logger":        nil,
 	}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[store.Options]()) {
@@ -496,7 +497,7 @@ func TestOptions(t *testing.T) {
 		if !known {
 			t.Errorf("field %s has no case", field.Name)
 		}
-		if field.Name != "UnsafeNoSync" && reflect.ValueOf(defaults).FieldByIndex(field.Index).IsZero() {
+		if field.Type.Kind() != reflect.Bool && reflect.ValueOf(defaults).FieldByIndex(field.Index).IsZero() {
 			t.Errorf("field %s has no default", field.Name)
 		}
 		for _, o := range bad {
