@@ -33,7 +33,7 @@ func (c *Core) propose() {
 		return
 	}
 	idle := Micros(0)
-	if c.tipIsEmpty() {
+	if _, empty := c.tip(); empty {
 		idle = c.cfg.Timing.Idle
 	}
 	c.building = true

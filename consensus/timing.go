@@ -53,6 +53,10 @@ const (
 	// sampleMargin is how much slower than two thirds of the views an honest
 	// leader's may be.
 	sampleMargin = 2
+	// recentSamples is of how many last views the quickest is believed, up to
+	// recentGrowth times DeltaMin: a machine that has become slow is known before a third
+	// of the samples are of it, and no single leader can make it seem so.
+	recentSamples, recentGrowth = 2, 8
 	// graceViews is how many views behind the current one the last finalized
 	// one is when all goes well: the finalize votes of a view travel during the
 	// next.
@@ -91,11 +95,24 @@ func (s *samples) upperThird() Micros {
 	return sorted[(2*held-1)/3]
 }
 
+// leastRecent returns the least of the newest samples, or 0 if there are not enough.
+func (s *samples) leastRecent() Micros {
+	if s.n < recentSamples {
+		return 0
+	}
+	least := never
+	for i := range recentSamples {
+		least = min(least, s.ring[(s.n-1-i)%maxSamples])
+	}
+	return least
+}
+
 // delta returns the current patience for one message round: liveness needs it
 // to grow while views pass without finalization.
 func (c *Core) delta() Micros {
 	t := c.cfg.Timing
-	d := min(max(t.DeltaMin, sampleMargin*c.samples.upperThird()), t.DeltaMax)
+	recent := min(sampleMargin*c.samples.leastRecent(), recentGrowth*t.DeltaMin)
+	d := min(max(t.DeltaMin, sampleMargin*c.samples.upperThird(), recent), t.DeltaMax)
 	for gap := c.current - 1 - c.lastFinalized; gap > graceViews && d < t.DeltaMax; gap-- {
 		d = min(d*growthNum/growthDen+1, t.DeltaMax)
 	}
@@ -123,7 +140,7 @@ func (c *Core) arm() {
 		return
 	}
 	delta, idle := c.delta(), Micros(0)
-	if c.tipIsEmpty() {
+	if known, empty := c.tip(); empty || !known { // who does not know has no reason to hurry the others
 		idle = c.cfg.Timing.Idle
 	}
 	c.leaderAt = c.now + idle + 2*delta
@@ -149,8 +166,9 @@ func (c *Core) inactive(s Signer) bool {
 	return weight >= c.cfg.Committee.Quorum()
 }
 
-// tipIsEmpty reports whether the block to build on is known and empty.
-func (c *Core) tipIsEmpty() bool {
+// tip reports whether the block to build on is known, and whether it is empty. One
+// that entered the view by a finalization may not have the block yet.
+func (c *Core) tip() (known, empty bool) {
 	digest := c.finalDigest()
 	above := c.since(c.lastFinalized)
 	for i := len(above) - 1; i >= 0; i-- {
@@ -160,9 +178,9 @@ func (c *Core) tipIsEmpty() bool {
 		}
 	}
 	if b := c.blocks[digest]; b != nil {
-		return b.Empty
+		return true, b.Empty
 	}
-	return digest == c.durable && c.durableEmpty
+	return digest == c.durable, digest == c.durable && c.durableEmpty
 }
 
 // timeOut nullifies the current view when its time has come, and repeats
