@@ -30,6 +30,15 @@ const (
 	// maxSpeculation is how far above the highest finalization that its leader
 	// knew a block may carry transactions (ledger.md, "State tree").
 	maxSpeculation = 8
+	// maxAhead is how many finalized blocks may wait for the disk before this node
+	// proposes and checks nothing more. With the three that may be on their way to be
+	// final it stays below maxSpeculation: a disk that is slower than consensus slows
+	// blocks down, and does not make them empty.
+	maxAhead = maxSpeculation - 4
+	// defaultRoomPatience is how long a leader waits, before a block that is empty for
+	// being too far above what is durable here, for that to change: a small part of the
+	// least patience that the others have with it.
+	defaultRoomPatience = 150 * time.Millisecond
 	// maxOpenViews is how many views may pass without finalization before this
 	// node proposes empty blocks: those that come to nothing stay in memory, and
 	// in the log, until one is final.
@@ -64,6 +73,8 @@ type application struct {
 	hashing    sync.WaitGroup
 	recent     recent
 	load       load
+	// roomPatience is how long awaitRoom waits: defaultRoomPatience but in tests.
+	roomPatience time.Duration
 
 	mu           sync.Mutex
 	root         *branch                   // last finalized
@@ -120,7 +131,7 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 	return &application{
 		genesis: g, executor: executor, store: st, root: root, base: base, proven: proven,
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
-		faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
+		roomPatience: defaultRoomPatience, faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
 	}, nil
 }
 
@@ -325,11 +336,12 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 	if !ok {
 		return consensus.Block{}, fmt.Errorf("node: this node does not lead view %d of epoch %d", r.Round.View, r.Round.Epoch)
 	}
+	room := r.Round.View <= r.LastFinalized.View+maxOpenViews && a.awaitRoom(ctx, parent)
 	content := content{
 		budget: a.load.budget(r.Round.View, r.Parent.View), included: a.includedIn(parent),
 		extras: staking.Extras{Finalization: r.Finalization, LateVotes: r.Late},
 	}
-	if a.ahead(parent) >= maxSpeculation || r.Round.View > r.LastFinalized.View+maxOpenViews {
+	if !room {
 		content.budget = execution.Budget{}
 	} else {
 		content.extras.Evidence = a.evidence.offer(a.store.State())
@@ -378,12 +390,28 @@ type inclusion struct {
 	count int
 }
 
-// ahead is how many heights the child of parent would be above the highest
-// finalization known here.
-func (a *application) ahead(parent *branch) chain.Height {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return parent.height + 1 - min(parent.height+1, a.root.height)
+// awaitRoom reports whether the child of parent may carry transactions, and waits
+// for that for a while: where blocks are made durable more slowly than they are agreed
+// on, an empty one in the place of each that has to wait would be no quicker, and
+// transactions would not get in as long as that lasts.
+func (a *application) awaitRoom(ctx context.Context, parent *branch) bool {
+	timer := time.NewTimer(a.roomPatience)
+	defer timer.Stop()
+	for {
+		a.mu.Lock()
+		root, advanced := a.root.height, a.advanced
+		a.mu.Unlock()
+		if parent.height+1 < root+maxSpeculation {
+			return true
+		}
+		select {
+		case <-advanced:
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (a *application) header(round consensus.Round, key crypto.PrivateKey, parent *branch) chain.Header {

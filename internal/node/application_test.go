@@ -236,6 +236,46 @@ func TestSpeculationIsBounded(t *testing.T) {
 	}
 }
 
+// TestALeaderWaitsForRoom: where finalized blocks wait for the disk, the next one
+// waits with its transactions rather than to be empty.
+func TestALeaderWaitsForRoom(t *testing.T) {
+	r := newRig(t, testGenesis(t))
+	blocks := map[consensus.View]consensus.Block{}
+	parents := map[consensus.View]engine.Parent{1: r.genesisParent()}
+	for v := consensus.View(1); v < maxSpeculation; v++ {
+		r.submit(transfer(t, 1, uint64(v-1), user(70).address()))
+		blocks[v] = r.propose(v, parents[v])
+		parents[v+1] = parentOf(v, blocks[v])
+	}
+	r.submit(transfer(t, 1, maxSpeculation-1, user(70).address()))
+	r.app.roomPatience = time.Minute
+	var wg sync.WaitGroup
+	waits := watched{t.Context(), sync.OnceFunc(func() {
+		wg.Go(func() {
+			if _, err := r.app.Finalize(context.Background(), blocks[1], r.certificate(1, parents[1], blocks[1])); err != nil {
+				t.Error(err)
+			}
+		})
+	})}
+	on := parents[maxSpeculation]
+	b, err := r.app.Propose(waits, engine.ProposeRequest{Round: r.round(maxSpeculation), Parent: on, LastFinalized: on})
+	wg.Wait()
+	if err != nil || b.Empty {
+		t.Errorf("%v; the block is empty: %t, although another one has become final meanwhile", err, b.Empty)
+	}
+}
+
+// watched is a context that tells when somebody waits for its end.
+type watched struct {
+	context.Context
+	told func()
+}
+
+func (w watched) Done() <-chan struct{} {
+	w.told()
+	return w.Context.Done()
+}
+
 func TestAStandstillIsProposedEmptyBlocks(t *testing.T) {
 	r := newRig(t, testGenesis(t))
 	r.submit(transfer(t, 1, 0, user(70).address()))

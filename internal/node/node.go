@@ -210,6 +210,7 @@ func (n *Node) engineConfig(deps Deps) engine.Config {
 	for _, a := range n.network.named.wards {
 		c.Replica.Wards = append(c.Replica.Wards, a.ID)
 	}
+	c.Replica.MaxAhead = maxAhead
 	c.Replica.Timing.Idle = consensus.Micros(n.genesis.Params.IdleMs * 1000)
 	return c
 }
