@@ -53,6 +53,7 @@ func newLoopback(t testing.TB) *loopback { return newLoopbackOf(t, testGenesis(t
 
 func newLoopbackOf(t testing.TB, g *chain.Genesis) *loopback {
 	l := &loopback{TB: t, genesis: g, members: map[int]*member{}}
+	t.TempDir() // the first one: homes are removed after the nodes in them have stopped
 	t.Cleanup(func() {
 		for i := range 8 {
 			if m := l.members[i]; m != nil && m.stop != nil {
