@@ -429,18 +429,26 @@ func TestAValidatorVerifiesWhatItsSentriesCarry(t *testing.T) {
 	}
 }
 
-// TestTwoHiddenValidatorsHearOfEachOther: their sentries know of each other.
+// TestTwoHiddenValidatorsHearOfEachOther: their sentries know of each other, or are
+// one.
 func TestTwoHiddenValidatorsHearOfEachOther(t *testing.T) {
-	w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
-	w.guard(map[int][]int{0: {4}, 1: {5}})
-	startAll(w)
-	w.run(60_000*ms, w.everybodyAt(8))
-	w.nodes[3].stop() // every vote counts
-	w.run(60_000*ms, func() bool { return w.nodes[0].height() >= 40 && w.nodes[1].height() >= 40 })
-	if led := w.ledBy(0, 20); led < 2 {
-		t.Errorf("%d blocks after the 20th are of a hidden validator", led)
+	for name, sentries := range map[string]map[int][]int{
+		"two sentries": {0: {4}, 1: {5}},
+		"one sentry":   {0: {4}, 1: {4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 6, everyEpoch(0, 1, 2, 3))
+			w.guard(sentries)
+			startAll(w)
+			w.run(60_000*ms, w.everybodyAt(8))
+			w.nodes[3].stop() // every vote counts
+			w.run(60_000*ms, func() bool { return w.nodes[0].height() >= 40 && w.nodes[1].height() >= 40 })
+			if led := w.ledBy(0, 20); led < 2 {
+				t.Errorf("%d blocks after the 20th are of a hidden validator", led)
+			}
+			w.nobodyBlamed()
+		})
 	}
-	w.nobodyBlamed()
 }
 
 // TestASentryAsksForWhatItsWardLacks: the certificate of a view that the sentry
