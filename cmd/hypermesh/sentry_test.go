@@ -57,7 +57,7 @@ func TestAValidatorBehindSentries(t *testing.T) {
 		}
 		return true
 	})
-	n.takesPart(t, hidden, other, 60)
+	n.takesPart(t, hidden, other, 40)
 	load.awaitMore(t)
 	if got := hidden.metric(t, "hypermesh_peers"); got != "2" {
 		t.Errorf("the validator behind sentries has %s connections, want 2", got)
@@ -69,15 +69,15 @@ func TestAValidatorBehindSentries(t *testing.T) {
 	}
 
 	n.nodes[4].kill(t)
-	n.takesPart(t, hidden, other, 40)
+	n.takesPart(t, hidden, other, 24)
 	n.start(t, n.nodes[4])
 	until(t, "the first sentry is back", 15*time.Second, func() bool {
 		return n.nodes[4].running() && n.nodes[4].height(t.Context()) > 0 && hidden.metric(t, "hypermesh_peers") == "2" && n.nodes[4].metric(t, "hypermesh_delegations") == "2"
 	})
 	n.nodes[5].kill(t)
-	n.takesPart(t, hidden, other, 40)
+	n.takesPart(t, hidden, other, 24)
 	n.nodes[3].kill(t) // from now on there is no quorum without the hidden one's votes
-	n.takesPart(t, hidden, other, 20)
+	n.takesPart(t, hidden, other, 12)
 	load.awaitMore(t)
 	n.agree(t)
 	for i := 1; i <= 3; i++ {
