@@ -33,6 +33,7 @@ type draft struct {
 	user   int
 	nonce  uint64
 	tip    uint64
+	max    uint64 // price ceiling; 0: plenty
 	expiry chain.Height
 	payer  int // 0: none
 	memo   int // length, to vary the size
@@ -44,9 +45,13 @@ func makeTx(d draft) *chain.VerifiedTx {
 	if tx := made[d]; tx != nil {
 		return tx
 	}
+	ceiling := d.max
+	if ceiling == 0 {
+		ceiling = 100 + 2*d.tip
+	}
 	body := chain.TxBody{
 		ChainID: "test-1", Sender: user(d.user).address(), Nonce: d.nonce, Expiry: max(d.expiry, 1), GasLimit: chain.GasUnits(1),
-		MaxFee: chain.PricePerGas(100 + 2*d.tip), Tip: chain.PricePerGas(d.tip), Memo: strings.Repeat("m", d.memo),
+		MaxFee: chain.PricePerGas(ceiling), Tip: chain.PricePerGas(d.tip), Memo: strings.Repeat("m", d.memo),
 		Messages: chain.Msgs{chain.Transfer{To: user(99).address(), Amount: chain.Nano(1)}},
 	}
 	signers := []chain.Signer{user(d.user)}

@@ -1,0 +1,190 @@
+package mempool_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/mempool"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected results under testdata")
+
+// TestTranscripts runs the scripts under testdata: commands, each followed by
+// "----" and what came of it; -update rewrites that. A transaction is
+// USER/NONCE, of whom the pool's answer speaks; the ledger knows each user's next
+// nonce.
+//
+//	config bytes=B sender=N sender-bytes=B payer=N
+//	add USER/NONCE[..NONCE] tip=T max=M expiry=H payer=USER memo=BYTES
+//	state USER/NEXT …                what the latest state says, before final
+//	final HEIGHT base=FEE USER/NONCE …
+//	drop USER/NONCE
+//	select [without USER/NONCE …]    the first ten
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			script, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := runScript(t, string(script))
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got != string(script) {
+				t.Errorf("the transcript changed; run with -update and read the difference. Now:\n%s", got)
+			}
+		})
+	}
+}
+
+// script is one run of a transcript.
+type script struct {
+	*testing.T
+	pool   *mempool.Pool
+	ledger ledger
+	made   map[string]*chain.VerifiedTx // by USER/NONCE, the latest
+	names  map[chain.TxID]string
+}
+
+func runScript(t *testing.T, text string) string {
+	s := &script{T: t, pool: mempool.New(mempool.DefaultConfig()), ledger: ledger{}, made: map[string]*chain.VerifiedTx{}, names: map[chain.TxID]string{}}
+	var out strings.Builder
+	for _, block := range strings.Split(text, "\n\n") {
+		command, _, _ := strings.Cut(block, "\n----")
+		fmt.Fprintf(&out, "%s\n----\n", strings.TrimSuffix(command, "\n"))
+		for line := range strings.Lines(command) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				out.WriteString(s.run(strings.Fields(line)))
+			}
+		}
+		fmt.Fprintf(&out, "%d pending, %d ready, %d bytes, of which %d wait\n\n", s.pool.Len(), s.pool.Ready(), s.pool.Bytes(), s.pool.WaitingBytes())
+	}
+	return strings.TrimSuffix(out.String(), "\n")
+}
+
+// options reads key=value words.
+func (s *script) options(words []string) map[string]int {
+	out := map[string]int{}
+	for _, w := range words {
+		if key, value, ok := strings.Cut(w, "="); ok {
+			out[key] = s.number(value)
+		}
+	}
+	return out
+}
+
+func (s *script) number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
+func (s *script) pair(text string) (user int, nonce uint64) {
+	a, b, _ := strings.Cut(text, "/")
+	return s.number(a), uint64(s.number(b))
+}
+
+func (s *script) run(words []string) string {
+	switch words[0] {
+	case "config":
+		o := s.options(words[1:])
+		s.pool = mempool.New(mempool.Config{MaxBytes: o["bytes"], MaxPerSender: o["sender"], MaxSenderBytes: o["sender-bytes"], MaxPerPayer: o["payer"]})
+		return ""
+	case "add":
+		return s.add(words)
+	case "state":
+		for _, w := range words[1:] {
+			who, next := s.pair(w)
+			s.ledger[user(who).address()] = next
+		}
+		return ""
+	case "final":
+		var txs []chain.DecodedTx
+		for _, w := range words[2:] {
+			if s.made[w] != nil {
+				txs = append(txs, s.made[w].DecodedTx)
+				body := &s.made[w].Tx().Body
+				s.ledger[body.Sender] = body.Nonce + 1
+			}
+		}
+		s.pool.Finalize(chain.Height(s.number(words[1])), chain.PricePerGas(uint64(s.options(words)["base"])), txs)
+		return ""
+	case "drop":
+		s.pool.Drop(s.made[words[1]].ID())
+		return ""
+	case "select":
+		return s.selection(words[1:])
+	}
+	s.Fatalf("unknown command %q", words)
+	return ""
+}
+
+func (s *script) add(words []string) string {
+	first, last, many := strings.Cut(words[1], "..")
+	who, nonce := s.pair(first)
+	end := nonce
+	if many {
+		end = uint64(s.number(last))
+	}
+	o := s.options(words[2:])
+	if o["expiry"] == 0 {
+		o["expiry"] = 1_000
+	}
+	refused := map[string]int{}
+	var order []string
+	for ; nonce <= end; nonce++ {
+		tx := makeTx(draft{user: who, nonce: nonce, tip: uint64(o["tip"]), max: uint64(o["max"]), expiry: chain.Height(o["expiry"]), payer: o["payer"], memo: o["memo"]})
+		name := fmt.Sprintf("%d/%d", who, nonce)
+		if err := s.pool.Add(tx, s.ledger[tx.Tx().Body.Sender]); err != nil {
+			if refused[err.Error()]++; refused[err.Error()] == 1 {
+				order = append(order, err.Error())
+			}
+			continue
+		}
+		s.made[name], s.names[tx.ID()] = tx, name
+	}
+	var out strings.Builder
+	for _, reason := range order {
+		if fmt.Fprint(&out, reason); refused[reason] > 1 {
+			fmt.Fprintf(&out, " (%d times)", refused[reason])
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+func (s *script) selection(words []string) string {
+	without := map[chain.TxID]bool{}
+	for _, w := range words {
+		if s.made[w] != nil {
+			without[s.made[w].ID()] = true
+		}
+	}
+	next := s.pool.Select(func(id chain.TxID) bool { return without[id] })
+	var names []string
+	for len(names) < 10 {
+		tx, ok := next()
+		if !ok {
+			break
+		}
+		names = append(names, s.names[tx.ID()])
+	}
+	if len(names) == 0 {
+		return "nothing\n"
+	}
+	return strings.Join(names, " ") + "\n"
+}
