@@ -35,15 +35,16 @@ func (c *Client) SubmitRaw(ctx context.Context, raws [][]byte) ([]api.Verdict, e
 	if len(raws) == 0 || len(raws) > chain.MaxBatchTxs {
 		return nil, fmt.Errorf("sdk: %d transactions, want 1 to %d", len(raws), chain.MaxBatchTxs)
 	}
-	r := call{to: c.nodes, method: http.MethodPost, path: "/v1/txs", body: api.EncodeSubmission(raws), kind: api.ContentCBOR, repeatable: true}
-	out, err := ask[api.SubmitResponse](ctx, c, r)
+	r := call{to: c.nodes, method: http.MethodPost, path: "/v1/txs", body: api.EncodeSubmission(raws), kind: api.ContentCBOR, repeatable: true,
+		header: http.Header{"Accept": {api.ContentCBOR}}}
+	out, err := ask[[]api.Verdict](ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
-	if len(out.Verdicts) != len(raws) {
-		return nil, fmt.Errorf("sdk: %d verdicts for %d transactions", len(out.Verdicts), len(raws))
+	if len(out) != len(raws) {
+		return nil, fmt.Errorf("sdk: %d verdicts for %d transactions", len(out), len(raws))
 	}
-	return out.Verdicts, nil
+	return out, nil
 }
 
 // Tx returns what a node knows of a transaction.

@@ -60,8 +60,8 @@ type BenchResult struct {
 const (
 	maxSenders   = 100_000
 	minTick      = 10 * time.Millisecond
-	maxTick      = 200 * time.Millisecond
-	fullRequest  = 256              // transfers, from which on a request is no dearer for more
+	maxTick      = 500 * time.Millisecond
+	fullRequest  = chain.MaxBatchTxs
 	benchDrain   = 10 * time.Second // after the window, for what is under way
 	maxInFlight  = 256              // submissions
 	benchFunding = 10_000_000       // nHYPER a transfer, for its fee and amount

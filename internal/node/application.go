@@ -15,7 +15,6 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/replica"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -449,17 +448,17 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 	a.metrics.execution.Observe(time.Since(began).Seconds())
 	a.load.observe(len(built.Included), time.Since(began))
 	a.pool.drop(built.Dropped)
-	block := chain.Block{Header: header, Body: chain.Body{Txs: make([]codec.Raw, len(built.Included))}}
-	ids := make([]crypto.Digest, len(built.Included))
+	block := chain.Block{Header: header}
+	txs, ids := make([]chain.DecodedTx, len(built.Included)), make([]crypto.Digest, len(built.Included))
 	for i, tx := range built.Included {
-		block.Body.Txs[i], ids[i] = tx.Raw(), tx.ID()
+		txs[i], ids[i] = tx.DecodedTx, tx.ID()
 	}
 	built.Extras.Put(&block.Body)
 	block.Header.TxRoot = chain.ListRoot(crypto.DomainTxRoot, ids)
 	block.Header.ExtraRoot = block.Body.ExtraRoot()
-	decoded, err := chain.DecodeBlock(block.Encode(), a.pool.Get)
+	decoded, err := chain.AssembleBlock(block.Encode(), txs)
 	if err != nil {
-		return nil, execution.Outcome{}, fmt.Errorf("decoding the block just built: %w", err)
+		return nil, execution.Outcome{}, fmt.Errorf("assembling the block just built: %w", err)
 	}
 	return decoded, built.Outcome, nil
 }

@@ -273,6 +273,22 @@ func TestSubmissionsInFlightAreBounded(t *testing.T) {
 	problem(t, readAnswer(t, recorder.Result()), 422)
 }
 
+func TestVerdictsAreAnsweredInCBORIfTheClientWants(t *testing.T) {
+	s := serve(t, devnetConfig())
+	body := api.EncodeSubmission([][]byte{{1}, {2, 3}})
+	plain := into[api.SubmitResponse](t, s.do("POST", "/v1/txs", api.ContentCBOR, bytes.NewReader(body)))
+	request := httptest.NewRequest("POST", "/v1/txs", bytes.NewReader(body))
+	request.Header.Set("Content-Type", api.ContentCBOR)
+	request.Header.Set("Accept", api.ContentCBOR)
+	recorder := httptest.NewRecorder()
+	s.handler.ServeHTTP(recorder, request)
+	a := readAnswer(t, recorder.Result())
+	got, err := api.DecodeVerdicts(a.body)
+	if err != nil || a.status != 200 || a.header.Get("Content-Type") != api.ContentCBOR || !slices.Equal(got, plain.Verdicts) || len(got) != 2 || got[1].Reason == "" {
+		t.Errorf("%d %s %v: %+v, in JSON %+v", a.status, a.header.Get("Content-Type"), err, got, plain.Verdicts)
+	}
+}
+
 func TestFaucetIsLimitedPerClient(t *testing.T) {
 	s := serve(t, rpc.Config{Faucet: &rpc.FaucetConfig{Burst: 2, Every: 1 << 40}})
 	request := fmt.Sprintf(`{"address":%q,"amount_nhyper":5}`, address(4))

@@ -276,7 +276,14 @@ func blockToJSON(b Block, detail string) (api.Block, error) {
 
 type submitInput struct {
 	ContentType string `header:"Content-Type" doc:"application/json or application/cbor"`
+	Accept      string `header:"Accept" doc:"application/cbor has the verdicts answered as the canonical array of [id, reason], the reason empty if the transaction was accepted"`
 	RawBody     []byte `contentType:"application/cbor"`
+}
+
+// submitOutput is the answer, encoded as the client wants it.
+type submitOutput struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte
 }
 
 func (s *service) registerSubmit(hapi huma.API) {
@@ -285,6 +292,10 @@ func (s *service) registerSubmit(hapi huma.API) {
 		Summary:     "Submit 1 to 1,000 transactions",
 		Description: "One verdict each, in order: whether it entered the mempool. As JSON an object, as CBOR the canonical array of the transactions' bytes, each a byte string.",
 		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.SubmitRequest](hapi)}}},
+		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
+			api.ContentJSON: {Schema: schemaOf[api.SubmitResponse](hapi)},
+			api.ContentCBOR: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+		}}},
 		// The server's own reader counts up to and refuses at this many.
 		MaxBodyBytes:     api.MaxSubmitBytes + 1,
 		BodyReadTimeout:  s.config.ReadTimeout,
@@ -293,7 +304,7 @@ func (s *service) registerSubmit(hapi huma.API) {
 	}, s.submit)
 }
 
-func (s *service) submit(ctx context.Context, in *submitInput) (*body[api.SubmitResponse], error) {
+func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, error) {
 	media, _, err := mime.ParseMediaType(in.ContentType)
 	if err != nil || media != api.ContentJSON && media != api.ContentCBOR {
 		p := newProblem(http.StatusUnsupportedMediaType, api.ProblemInvalid, "validation failed")
@@ -327,5 +338,12 @@ func (s *service) submit(ctx context.Context, in *submitInput) (*body[api.Submit
 			verdicts[at[i]].Accepted, verdicts[at[i]].Reason = reason == "", reason
 		}
 	}
-	return &body[api.SubmitResponse]{api.SubmitResponse{Verdicts: verdicts}}, nil
+	if in.Accept == api.ContentCBOR {
+		return &submitOutput{ContentType: api.ContentCBOR, Body: api.EncodeVerdicts(verdicts)}, nil
+	}
+	out, err := json.Marshal(api.SubmitResponse{Verdicts: verdicts})
+	if err != nil {
+		return nil, s.answer(ctx, "encoding verdicts", err)
+	}
+	return &submitOutput{ContentType: api.ContentJSON, Body: out}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -314,6 +315,31 @@ func TestSubmissionsAreRefusedByName(t *testing.T) {
 	list, err := api.DecodeSubmission(api.ContentCBOR, api.EncodeSubmission([][]byte{{1}, sampleTx(t).Encode()}))
 	if err != nil || list[0].Err == nil || list[1].Err != nil {
 		t.Errorf("one bad transaction must not stop the others: %v %v", list, err)
+	}
+}
+
+func TestVerdictsInCBOR(t *testing.T) {
+	verdicts := []api.Verdict{{TxID: crypto.Digest{1}, Accepted: true}, {TxID: crypto.Digest{2}, Reason: "nonce_gap: nonce 70, the next is 5"}}
+	raw := api.EncodeVerdicts(verdicts)
+	got, err := api.DecodeVerdicts(raw)
+	if err != nil || !reflect.DeepEqual(got, verdicts) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	type pair struct {
+		_      struct{} `cbor:",toarray"`
+		ID     crypto.Digest
+		Reason string
+	}
+	if want := codec.Marshal([]pair{{ID: crypto.Digest{1}}, {ID: crypto.Digest{2}, Reason: verdicts[1].Reason}}); !bytes.Equal(raw, want) {
+		t.Errorf("%x, want %x", raw, want)
+	}
+	for what, body := range map[string][]byte{
+		"nothing": nil, "half": raw[:len(raw)-1], "more": append(slices.Clone(raw), 0),
+		"too many": codec.Marshal(make([]pair, chain.MaxBatchTxs+1)), "a short id": codec.Marshal([]any{[]any{[]byte{1}, ""}}),
+	} {
+		if got, err := api.DecodeVerdicts(body); err == nil {
+			t.Errorf("%s: read as %v", what, got)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,9 +126,49 @@ type SubmitResponse struct {
 	Verdicts []Verdict `json:"verdicts"`
 }
 
+// EncodeVerdicts returns the CBOR answer to POST /v1/txs, for a request that accepts
+// it: the canonical array of the transactions' [id, reason], whose reason is empty
+// if the transaction was accepted.
+func EncodeVerdicts(verdicts []Verdict) []byte {
+	out := codec.AppendArray(nil, len(verdicts))
+	for i := range verdicts {
+		v := &verdicts[i]
+		out = codec.AppendBytes(codec.AppendArray(out, 2), v.TxID[:])
+		out = codec.AppendText(out, v.Reason)
+	}
+	return out
+}
+
+// DecodeVerdicts reads what EncodeVerdicts wrote.
+func DecodeVerdicts(body []byte) ([]Verdict, error) {
+	r := codec.NewReader(body)
+	out := make([]Verdict, r.Length(chain.MaxBatchTxs))
+	for i := range out {
+		v := &out[i]
+		r.Array(2)
+		r.Fixed(v.TxID[:])
+		v.Reason = r.Text(len(body))
+		v.Accepted = v.Reason == ""
+	}
+	if !r.Done() {
+		return nil, fmt.Errorf("%d bytes are not the encoding of verdicts", len(body))
+	}
+	return out, nil
+}
+
 // EncodeSubmission returns the CBOR body of POST /v1/txs: the canonical array
 // of the transactions' bytes, each a byte string.
-func EncodeSubmission(raws [][]byte) []byte { return codec.Marshal(raws) }
+func EncodeSubmission(raws [][]byte) []byte {
+	size := 5
+	for _, raw := range raws {
+		size += len(raw) + 5
+	}
+	out := codec.AppendArray(make([]byte, 0, size), len(raws))
+	for _, raw := range raws {
+		out = codec.AppendBytes(out, raw)
+	}
+	return out
+}
 
 // Submitted is one transaction of a submission: decoded, or refused by Err.
 type Submitted struct {
@@ -159,6 +200,9 @@ func submissionBytes(contentType string, body []byte) ([][]byte, error) {
 	switch contentType {
 	case ContentCBOR:
 		var raws [][]byte
+		if raws, ok := readSubmission(body); ok {
+			return raws, nil
+		}
 		if err := codec.Unmarshal(body, &raws, MaxSubmitBytes); err != nil {
 			return nil, &FieldError{Message: err.Error()}
 		}
@@ -167,6 +211,17 @@ func submissionBytes(contentType string, body []byte) ([][]byte, error) {
 		return jsonSubmission(body)
 	}
 	return nil, &FieldError{Message: fmt.Sprintf("content type %.40q, want %s or %s", contentType, ContentJSON, ContentCBOR)}
+}
+
+// readSubmission reads a body by hand; what it does not take, the codec judges. Each
+// transaction has memory of its own, so that one that waits does not keep the body.
+func readSubmission(body []byte) ([][]byte, bool) {
+	r := codec.NewReader(body)
+	raws := make([][]byte, r.Length(chain.MaxBatchTxs))
+	for i := range raws {
+		raws[i] = bytes.Clone(r.Bytes(len(body)))
+	}
+	return raws, r.Done() && len(raws) > 0
 }
 
 // jsonSubmission reads the array's elements one by one, so that their number is
