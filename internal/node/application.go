@@ -308,6 +308,22 @@ func (a *application) remember(block *chain.DecodedBlock) {
 	}
 }
 
+// forget lets go of decoded blocks up to a height: they are final, or will never be.
+func (a *application) forget(height chain.Height) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept := a.order[:0]
+	for _, digest := range a.order {
+		if block := a.decoded[digest]; block.Header().Height > height {
+			kept = append(kept, digest)
+		} else {
+			a.decodedBytes -= len(block.Raw())
+			delete(a.decoded, digest)
+		}
+	}
+	a.order = kept
+}
+
 func (a *application) decodedBlock(b consensus.Block) (*chain.DecodedBlock, error) {
 	a.mu.Lock()
 	block := a.decoded[b.Digest]

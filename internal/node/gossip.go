@@ -219,6 +219,9 @@ func (g *gossip) announce(to []crypto.PublicKey, except crypto.PublicKey, ids []
 
 // receive takes a peer's message.
 func (g *gossip) receive(peer crypto.PublicKey, message []byte) {
+	if carriesTxs(message) {
+		g.pool.hold(context.Background())
+	}
 	kind, items, err := decodeGossip(message)
 	if err != nil {
 		g.block(peer, err.Error())
@@ -246,7 +249,6 @@ func (g *gossip) onTxs(peer crypto.PublicKey, kind gossipKind, items [][]byte) {
 		}
 		txs = append(txs, tx)
 	}
-	g.pool.hold()
 	_, fresh, forged := g.pool.add(txs, g.isFetching)
 	g.arrived(txs)
 	if forged > 0 {

@@ -331,6 +331,7 @@ func TestManyReadyTransactionsHoldOthersUp(t *testing.T) {
 		n.submit(t, 0, txs...)
 		wait := func(nonce uint64) time.Duration {
 			began := time.Now()
+			p.hold(t.Context())
 			n.submit(t, 0, transfer(t, 3, nonce, user(9).address()))
 			return time.Since(began)
 		}

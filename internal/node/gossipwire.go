@@ -46,6 +46,14 @@ func encodeGossip(kind gossipKind, items [][]byte) [][]byte {
 	return out
 }
 
+// carriesTxs reports whether a message carries transactions.
+func carriesTxs(message []byte) bool {
+	r := codec.NewReader(message)
+	r.Array(2)
+	kind := gossipKind(r.Uint())
+	return kind == gossipSpread || kind == gossipRelay || kind == gossipBodies
+}
+
 // decodeGossip reads a message. The items of ids are of an id's length; those of
 // transactions have memory of their own, so that one that stays does not keep the
 // message.

@@ -14,11 +14,11 @@ func TestALeaderTakesWhatCanBeExecutedInTime(t *testing.T) {
 	}
 	l.observe(measuredTxs-1, time.Hour) // says nothing
 	l.observe(1_000, 100*time.Millisecond)
-	if got := l.budget(2, 1).Txs; got != 2_000 {
-		t.Errorf("at 100 µs a transaction: %d, want 2000", got)
+	if got := l.budget(2, 1).Txs; got != 500 {
+		t.Errorf("at 100 µs a transaction: %d, want 500", got)
 	}
-	if got := l.budget(4, 1).Txs; got != 500 {
-		t.Errorf("after two views that came to nothing: %d, want 500", got)
+	if got := l.budget(4, 1).Txs; got != 125 {
+		t.Errorf("after two views that came to nothing: %d, want 125", got)
 	}
 	if got := l.budget(1_000_000, 1).Txs; got != leastTxs {
 		t.Errorf("after many: %d, want %d", got, leastTxs)

@@ -102,7 +102,7 @@ const (
 
 // hold returns when few enough transactions are ready for blocks, when a proposal
 // waits for some, or after a while.
-func (p *pool) hold() {
+func (p *pool) hold(ctx context.Context) {
 	var limit <-chan time.Time
 	for {
 		p.mu.Lock()
@@ -120,6 +120,8 @@ func (p *pool) hold() {
 		case <-fell:
 		case <-limit:
 			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -133,7 +135,6 @@ func (p *pool) letGo() {
 // Submit takes a client's transactions in and tells the peers of those that are
 // new. For each it returns why it was refused, or the empty string.
 func (p *pool) Submit(txs []chain.DecodedTx) []string {
-	p.hold()
 	reasons, fresh, _ := p.add(txs, nil)
 	p.gossip.spread(fresh)
 	return reasons

@@ -52,6 +52,9 @@ func (n *Node) closeSnapshot(s *store.Snapshot) {
 	}
 }
 
+// Hold returns when the node can take transactions in, or after a while.
+func (n *Node) Hold(ctx context.Context) { n.pool.hold(ctx) }
+
 // Submit offers transactions to the mempool.
 func (n *Node) Submit(_ context.Context, txs []chain.DecodedTx) ([]string, error) {
 	return n.pool.Submit(txs), nil

@@ -9,7 +9,7 @@ import (
 
 // maxRecent is how many finalized blocks' outcomes stay in memory, for the event
 // streams of clients that are at the head of the chain.
-const maxRecent = 8
+const maxRecent = 4
 
 // recent holds the outcomes of the last finalized blocks. Safe for concurrent
 // use; the zero value is ready.

@@ -226,6 +226,7 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	}
 	a.recent.add(rpc.Outcome{Header: *block.Header(), Digest: done.digest, Receipts: done.outcome.Receipts})
 	a.advance(done, base)
+	a.forget(done.height)
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())
 	return nil

@@ -23,7 +23,7 @@ type Config struct {
 	MaxConnections    int           // 1,024
 	MaxRequests       int           // served at a time, streams not counted: 256
 	MaxSubscribers    int           // event streams at a time: 64
-	SubmitBytes       int           // bytes of submissions in flight: 64 MiB
+	SubmitBytes       int           // bytes of submissions in flight: 16 MiB
 	ReadHeaderTimeout time.Duration // 5 s
 	ReadTimeout       time.Duration // of one body: 30 s
 	WriteTimeout      time.Duration // of one answer, or of one step of a stream: 20 s
@@ -46,7 +46,7 @@ func (c Config) withDefaults() Config {
 	setInt(&c.MaxConnections, 1024)
 	setInt(&c.MaxRequests, 256)
 	setInt(&c.MaxSubscribers, 64)
-	setInt(&c.SubmitBytes, 64<<20)
+	setInt(&c.SubmitBytes, 16<<20)
 	setDuration(&c.ReadHeaderTimeout, 5*time.Second)
 	setDuration(&c.ReadTimeout, 30*time.Second)
 	setDuration(&c.WriteTimeout, 20*time.Second)

@@ -109,6 +109,8 @@ func (n *fakeNode) Status(ctx context.Context) (api.Status, error) {
 	return n.status, n.fail
 }
 
+func (n *fakeNode) Hold(context.Context) {}
+
 func (n *fakeNode) Submit(_ context.Context, txs []chain.DecodedTx) ([]string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -27,6 +27,10 @@ type Node interface {
 	// Status describes the node and its chain.
 	Status(ctx context.Context) (api.Status, error)
 
+	// Hold returns when the node can take transactions in, after a while, or when
+	// ctx ends. A submission is decoded after it.
+	Hold(ctx context.Context)
+
 	// Submit verifies the transactions' signatures in one batch and offers them
 	// to the mempool. reasons[i] is empty if txs[i] was accepted (or was there
 	// already), and says why not otherwise.

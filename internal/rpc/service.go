@@ -311,6 +311,7 @@ func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, e
 		p.Errors = []api.ProblemDetail{{Location: "header.Content-Type", Message: fmt.Sprintf("is %.60q, want %s or %s", in.ContentType, api.ContentJSON, api.ContentCBOR)}}
 		return nil, p
 	}
+	s.node.Hold(ctx)
 	list, err := api.DecodeSubmission(media, in.RawBody)
 	if err != nil {
 		return nil, invalidBody(err)
