@@ -59,29 +59,8 @@ func (c *Client) do(ctx context.Context, r call, out any) error {
 		if err != nil {
 			return err
 		}
-		if verdicts, ok := out.(*[]api.Verdict); ok {
-			return readVerdicts(response, verdicts)
-		}
 		return readJSON(response, r.limit, out)
 	})
-}
-
-// readVerdicts reads the answer to a submission in the form that the server chose.
-func readVerdicts(response *http.Response, out *[]api.Verdict) (err error) {
-	if response.Header.Get("Content-Type") != api.ContentCBOR {
-		var answer api.SubmitResponse
-		err = readJSON(response, 0, &answer)
-		*out = answer.Verdicts
-		return err
-	}
-	data, err := readBody(response, 0)
-	if err != nil {
-		return err
-	}
-	if *out, err = api.DecodeVerdicts(data); err != nil {
-		return fmt.Errorf("%w: %w", errAnswer, err)
-	}
-	return nil
 }
 
 // attempt tries servers in turn. The first round of all servers does not wait;
@@ -210,9 +189,22 @@ func problemOf(response *http.Response) error {
 }
 
 func readJSON(response *http.Response, limit int64, out any) error {
-	data, err := readBody(response, limit)
-	if err != nil || out == nil {
-		return err
+	if limit == 0 {
+		limit = maxAnswer
+	}
+	data, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	err = errors.Join(err, response.Body.Close())
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if int64(len(data)) > limit {
+		return fmt.Errorf("%w: more than %d bytes", errAnswer, limit)
+	}
+	if out == nil {
+		return nil
+	}
+	if verdicts, ok := out.(*[]api.Verdict); ok {
+		return decodeVerdicts(response.Header.Get("Content-Type"), data, verdicts)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
@@ -220,20 +212,19 @@ func readJSON(response *http.Response, limit int64, out any) error {
 	return nil
 }
 
-// readBody reads an answer of at most limit bytes; 0 is maxAnswer.
-func readBody(response *http.Response, limit int64) ([]byte, error) {
-	if limit == 0 {
-		limit = maxAnswer
+// decodeVerdicts reads the answer to a submission in the form that the server chose.
+func decodeVerdicts(kind string, data []byte, out *[]api.Verdict) (err error) {
+	if kind == api.ContentCBOR {
+		*out, err = api.DecodeVerdicts(data)
+	} else {
+		var answer api.SubmitResponse
+		err = json.Unmarshal(data, &answer)
+		*out = answer.Verdicts
 	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	err = errors.Join(err, response.Body.Close())
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+		return fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%w: more than %d bytes", errAnswer, limit)
-	}
-	return data, nil
+	return nil
 }
 
 func ask[T any](ctx context.Context, c *Client, r call) (T, error) {

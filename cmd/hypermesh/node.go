@@ -134,8 +134,8 @@ func nodeRun(c *cli.Context) error {
 // How a node's garbage is collected: seldom, because little of what it allocates
 // lives long, until it holds so much that its memory would leave its bound.
 const (
-	collectAfter = 200       // % of what lives
-	collectAbove = 304 << 20 // bytes
+	collectAfter = 150       // % of what lives
+	collectAbove = 288 << 20 // bytes
 )
 
 // tuneCollector sets the collector, unless the environment does (package runtime,

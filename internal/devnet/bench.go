@@ -264,17 +264,15 @@ func (b *bench) send(ctx context.Context) error {
 	defer wg.Wait()
 	next := 0
 	shares := make([][]int, nodes)
-	for turn := 0; next < len(b.raws) || slices.ContainsFunc(shares, func(s []int) bool { return len(s) > 0 }); turn++ {
-		if time.Since(b.began) > time.Duration(b.options.Seconds)*time.Second {
-			break // what could not be offered in the window is not offered
-		}
+	for turn := 0; ; turn++ {
 		due := min(len(b.raws), int(time.Since(b.began).Seconds()*float64(b.options.Rate)))
+		last := due == len(b.raws) // the window is over
 		for ; next < due; next++ {
 			node := next % len(b.senders) % nodes
 			shares[node] = append(shares[node], next)
 		}
 		for node, share := range shares {
-			if apart > 1 && turn%apart != node {
+			if apart > 1 && turn%apart != node && !last {
 				continue
 			}
 			for part := range slices.Chunk(share, chain.MaxBatchTxs) {
@@ -285,6 +283,9 @@ func (b *bench) send(ctx context.Context) error {
 				})
 			}
 			shares[node] = nil
+		}
+		if last {
+			break
 		}
 		select {
 		case <-ticker.C:

@@ -11,7 +11,7 @@ import (
 
 const (
 	// knownKeys bounds the points of senders' keys that are kept, 1.5 KiB each.
-	knownKeys = 32_768
+	knownKeys = 24_576
 	// knownBytes bounds the transactions that are remembered as verified, beside
 	// those of the pool: each generation's encodings.
 	knownBytes = 4 << 20
