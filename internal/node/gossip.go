@@ -415,6 +415,9 @@ func (g *gossip) onWant(peer crypto.PublicKey, items [][]byte) {
 func (g *gossip) arrived(txs []chain.DecodedTx) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.wants) == 0 {
+		return
+	}
 	for i := range txs {
 		g.unwant(txs[i].ID())
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -36,26 +37,22 @@ func newPool(config mempool.Config, executor *execution.Executor, latest state.R
 	return p
 }
 
-// memo reads each key of a state once: that of a sender's account is looked at
-// twice in an admission.
+// memo reads a key once if it comes again at once: that of a sender's account is
+// looked at twice in an admission.
 type memo struct {
 	state.Reader
-	values map[string]memoized
-}
-
-type memoized struct {
+	key   []byte
 	value []byte
 	ok    bool
 }
 
 // Get returns the value of key.
 func (m *memo) Get(key []byte) ([]byte, bool) {
-	if hit, ok := m.values[string(key)]; ok {
-		return hit.value, hit.ok
+	if m.key == nil || !bytes.Equal(m.key, key) {
+		m.key = append(m.key[:0], key...)
+		m.value, m.ok = m.Reader.Get(key)
 	}
-	value, ok := m.Reader.Get(key)
-	m.values[string(key)] = memoized{value, ok}
-	return value, ok
+	return m.value, m.ok
 }
 
 // Get returns a transaction whose signatures were verified here: it waits, or
@@ -152,7 +149,7 @@ type candidate struct {
 // is verified in any case: whether it may be included is for the block to show.
 func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons []string, fresh []*chain.VerifiedTx, forged int) {
 	reasons = make([]string, len(txs))
-	reader := &memo{Reader: p.state, values: make(map[string]memoized, len(txs))}
+	reader := &memo{Reader: p.state}
 	latest, err := p.executor.Admission(reader)
 	if err != nil {
 		for i := range reasons {

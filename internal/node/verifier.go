@@ -41,6 +41,7 @@ type verifier struct {
 type verification struct {
 	txs  []chain.DecodedTx
 	out  []*chain.VerifiedTx
+	from []int         // where in the batch each is that was not known
 	done chan struct{} // closed when out is there
 }
 
@@ -106,21 +107,21 @@ func (v *verifier) serve() {
 	v.count.Add(uint64(len(fresh)))
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	made := make(map[chain.TxID]*chain.VerifiedTx, len(verified))
+	good := 0
 	for _, tx := range verified {
 		if tx != nil {
-			made[tx.ID()] = tx
 			v.remember(tx)
+			good++
 		}
 	}
-	if len(made) > 0 {
+	if good > 0 {
 		close(v.news)
 		v.news = make(chan struct{})
 	}
 	for _, r := range requests {
 		for i := range r.txs {
 			if r.out[i] == nil {
-				r.out[i] = made[r.txs[i].ID()]
+				r.out[i] = verified[r.from[i]]
 			}
 		}
 		close(r.done)
@@ -136,18 +137,20 @@ func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
 	for _, r := range v.waiting {
 		size += len(r.txs)
 	}
-	seen := make(map[chain.TxID]struct{}, min(size, 2*fullTurn))
+	seen := make(map[chain.TxID]int, min(size, 2*fullTurn)) // in fresh
 	fresh = make([]chain.DecodedTx, 0, min(size, 2*fullTurn))
 	for len(v.waiting) > 0 && len(fresh) < fullTurn {
 		r := v.waiting[0]
 		v.waiting[0], v.waiting = nil, v.waiting[1:]
-		requests = append(requests, r)
+		requests, r.from = append(requests, r), make([]int, len(r.txs))
 		for i := range r.txs {
 			id := r.txs[i].ID()
 			if tx, ok := v.lookUp(id); ok {
 				r.out[i] = tx
-			} else if _, twice := seen[id]; !twice {
-				seen[id] = struct{}{}
+			} else if at, twice := seen[id]; twice {
+				r.from[i] = at
+			} else {
+				seen[id], r.from[i] = len(fresh), len(fresh)
 				fresh = append(fresh, r.txs[i])
 			}
 		}
