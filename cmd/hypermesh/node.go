@@ -135,7 +135,7 @@ func nodeRun(c *cli.Context) error {
 // lives long, until it holds so much that its memory would leave its bound.
 const (
 	collectAfter = 150       // % of what lives
-	collectAbove = 288 << 20 // bytes
+	collectAbove = 240 << 20 // bytes
 )
 
 // tuneCollector sets the collector, unless the environment does (package runtime,
