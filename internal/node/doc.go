@@ -23,14 +23,26 @@
 //   - the HTTP server's (package rpc), one per request;
 //   - one per executed block, which hashes its changes into the state tree while
 //     the block is voted on (branch.hash);
-//   - the pruner, unless the node is an archive.
+//   - the pruner, unless the node is an archive;
+//   - the gossip's timers, of which there is one for what waits to be sent and one
+//     for what is looked after, and none after Run.
+//
+// Transactions come from clients, from peers, and in proposals. All of them go
+// through one verifier (verifier.go), which verifies a signature once; gossip.go
+// says how they go on, and proposal.go what of a block travels.
 //
 // Bounded queues, and what happens when each is full:
 //
 //   - the mempool (mempool.Config): the cheapest transaction goes, or the
 //     sender is told that the pool is full;
+//   - submissions and gossip while maxBacklog transactions are ready for blocks:
+//     they wait, undecoded, for at most backlogWait;
+//   - what was verified (knownBytes, knownKeys): the oldest is forgotten, and
+//     verified again if it comes again;
+//   - what peers were asked for (maxWants, maxWantsOfPeer): more announcements are
+//     not looked at;
 //   - gossip to a peer (gossipQueue bytes): the newest batch is dropped; the
-//     transactions wait here until this node leads;
+//     transactions are announced later if they still wait;
 //   - consensus to a peer (a queue per channel): the oldest message goes, as
 //     later ones supersede it;
 //   - decoded blocks (maxDecoded, maxDecodedBytes): the oldest goes and is decoded

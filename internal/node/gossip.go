@@ -86,6 +86,7 @@ type gossip struct {
 	fetching  map[chain.TxID]int // by how many proposals
 	served    map[crypto.PublicKey]*rate.Limiter
 	ticking   bool
+	closed    bool
 	announced uint64 // ids sent
 	pulled    uint64 // ids asked for
 }
@@ -145,7 +146,7 @@ func (g *gossip) spread(txs []*chain.VerifiedTx) {
 // due reports whether what waits is to be sent now; if not, it will be soon. The
 // caller holds g.mu.
 func (g *gossip) due() bool {
-	if g.flushing {
+	if g.flushing || g.closed {
 		return false
 	}
 	rest := gossipDelay - time.Since(g.flushed)
@@ -440,6 +441,13 @@ func (g *gossip) release(peer crypto.PublicKey) {
 	}
 }
 
+// close ends the timers. What fires once more finds nobody to send to.
+func (g *gossip) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}
+
 // figures returns how many transactions were announced and pulled.
 func (g *gossip) figures() (announced, pulled uint64) {
 	g.mu.Lock()
@@ -457,7 +465,7 @@ func (g *gossip) gone(peer crypto.PublicKey) {
 // tick has work looked after from time to time for as long as there is some. The
 // caller holds g.mu.
 func (g *gossip) tick() {
-	if g.ticking || len(g.wants)+len(g.late)+len(g.later) == 0 {
+	if g.ticking || g.closed || len(g.wants)+len(g.late)+len(g.later) == 0 {
 		return
 	}
 	g.ticking = true

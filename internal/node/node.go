@@ -307,6 +307,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.log.Info("node is up", "chain", n.genesis.ChainID, "node", n.endpoint.ID().Short(), "transport", n.endpoint.Addr().String(), "http", n.Addr())
 	wg.Wait()
+	n.pool.gossip.close()
 	close(errs)
 	var all []error
 	for err := range errs {
