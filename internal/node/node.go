@@ -258,6 +258,9 @@ func (n *Node) observe(m *metrics) {
 	m.gauge("hypermesh_log_syncs", "Syncs of the consensus log since the start.", func() float64 { return float64(n.engine.Metrics().LogSyncs) })
 	m.gauge("hypermesh_log_syncs_slow", "Of these, such that took 400 ms or more.", func() float64 { return float64(n.engine.Metrics().SlowSyncs) })
 	m.gauge("hypermesh_views_given_up", "Views that this node voted to nullify, since the start.", func() float64 { return float64(n.engine.Metrics().ViewsGivenUp) })
+	m.gauge("hypermesh_strangers_certificates_dropped", "Certificates of peers outside of the committee that were not verified, being too many, since the start.", func() float64 {
+		return float64(n.engine.Metrics().StrangersDropped)
+	})
 	m.gauge("hypermesh_messages_dropped", "Messages of peers that were of no use by the time they came, since the start.", func() float64 {
 		return float64(n.engine.Metrics().MessagesDropped)
 	})

@@ -76,6 +76,17 @@ func ReadFrames(r interface {
 	}
 }
 
+// Afford returns how long a message to a peer waits for its turn.
+func (m *Mesh) Afford(ctx context.Context, id crypto.PublicKey, size int) (time.Duration, error) {
+	p, err := m.peer(id)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = p.afford(ctx, size)
+	return time.Since(began), err
+}
+
 // Held returns how many bytes wait for members and for observers, and for how many
 // peers, as the mesh's sums have it.
 func (m *Mesh) Held() (bytes, peers int) {

@@ -537,6 +537,36 @@ func TestObserversAreBoundedAndHear(t *testing.T) {
 	}
 }
 
+// What is for an observer waits while something waits for a member, and not for
+// long: a member that is away does not silence the node.
+func TestMembersGoFirst(t *testing.T) {
+	a, b := listening(t, 1), listening(t, 2)
+	away := key(9)
+	na := join(t, a, meshOptions{observers: 1, peers: []transport.NodeAddr{{ID: away.Public()}}})
+	nb := join(t, b, meshOptions{peers: []transport.NodeAddr{a.NodeAddr()}})
+	na.run(t)
+	nb.run(t)
+	eventually(t, "an observer", func() bool { return na.up.Load() == 1 })
+	if err := na.mesh.Send(away.Public(), votes, []byte("waits")); err != nil {
+		t.Fatal(err)
+	}
+	if took, err := na.mesh.Afford(t.Context(), b.ID(), 100); err != nil || took < 5*time.Millisecond {
+		t.Errorf("an observer's message waited %v behind a member's: %v", took, err)
+	}
+	if took, err := na.mesh.Afford(t.Context(), away.Public(), 100); err != nil || took > time.Second {
+		t.Errorf("a member's message waited %v: %v", took, err)
+	}
+	if err := na.mesh.Broadcast(blocks, []byte("goes all the same")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the observer hears", func() bool { return nb.mesh.Stats()[0].Channels[1].Received == 1 })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := na.mesh.Afford(ended, b.ID(), 1<<30); !errors.Is(err, context.Canceled) {
+		t.Errorf("beyond its rate, with its connection at an end: %v", err)
+	}
+}
+
 func TestBlock(t *testing.T) {
 	nodes := cluster(t, 2, nil)
 	a, b := nodes[0], nodes[1]
