@@ -70,6 +70,7 @@ type application struct {
 	faults     chan error        // the first one; the node stops
 	trusted    *light.Checkpoint // what the end of its epoch has to be; nil: none
 	hashing    sync.WaitGroup
+	auditor    *auditor
 	recent     recent
 	load       load
 	// roomPatience is how long awaitRoom waits: defaultRoomPatience but in tests.
@@ -127,11 +128,13 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 		return nil, err
 	}
 	root.state = newLayer(base, nil)
-	return &application{
+	a := &application{
 		genesis: g, executor: executor, store: st, root: root, base: base, proven: proven,
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
 		roomPatience: defaultRoomPatience, faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
-	}, nil
+	}
+	a.auditor = newAuditor(a.fault)
+	return a, nil
 }
 
 // peering is told whom to be connected with.
@@ -553,10 +556,11 @@ func (a *application) release() {
 	}
 }
 
-// close waits for the hashing that is under way and lets go of the store. No
-// other method may run or be called.
+// close waits for the hashing that is under way, ends an audit, and lets go of
+// the store. No other method may run or be called.
 func (a *application) close() error {
 	a.hashing.Wait()
+	a.auditor.close()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error

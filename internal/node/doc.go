@@ -23,6 +23,7 @@
 //   - the HTTP server's (package rpc), one per request;
 //   - one per executed block, which hashes its changes into the state tree while
 //     the block is voted on (branch.hash);
+//   - one that adds up the whole state when an epoch has ended (auditor);
 //   - the pruner, unless the node is an archive;
 //   - the gossip's timers, of which there is one for what waits to be sent and one
 //     for what is looked after, and none after Run.

@@ -229,7 +229,10 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	a.forget(done.height)
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())
-	return nil
+	if !b.Closing {
+		return nil
+	}
+	return a.auditor.begin(done.height, func() (closableState, error) { return a.store.Snapshot() })
 }
 
 // advance makes a committed block the root: what does not descend from it is

@@ -1,0 +1,69 @@
+package node
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// TestTheEndOfAnEpochIsAudited: the whole state is added up after the block that
+// closes an epoch, and after no other.
+func TestTheEndOfAnEpochIsAudited(t *testing.T) {
+	r := newRig(t, shortEpochs(t))
+	on := r.genesisParent()
+	for view := consensus.View(1); view <= 3; view++ {
+		b := r.proposeAt(view, on, 333+chain.TimeMs(view/3))
+		r.finalize(view, on, b)
+		r.app.auditor.work.Wait()
+		want := uint64(0)
+		if b.Closing {
+			want = b.Height
+		}
+		if got := r.app.auditor.last.Load(); got != want {
+			t.Errorf("after block %d (closing %v) the last audit was of %d, want %d", b.Height, b.Closing, got, want)
+		}
+		on = parentOf(view, b)
+	}
+}
+
+// closable is a state in memory.
+type closable struct {
+	state.Reader
+	closed bool
+}
+
+func (c *closable) Close() error { c.closed = true; return nil }
+
+// TestAnAuditStopsANode whose records hold a nHYPER more than there is; one that
+// is stopped says nothing.
+func TestAnAuditStopsANode(t *testing.T) {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	if err := execution.Genesis(kv, testGenesis(t)); err != nil {
+		t.Fatal(err)
+	}
+	tokens.Credit(kv, user(1).address(), chain.Nano(1))
+	var faults []error
+	run := func(stopped bool) *closable {
+		c := &closable{Reader: kv}
+		a := newAuditor(func(err error) error { faults = append(faults, err); return err })
+		if stopped {
+			close(a.stop)
+		}
+		if err := a.begin(7, func() (closableState, error) { return c, nil }); err != nil {
+			t.Fatal(err)
+		}
+		a.work.Wait()
+		return c
+	}
+	if c := run(true); len(faults) != 0 || !c.closed {
+		t.Errorf("an audit that was stopped: %v", faults)
+	}
+	if c := run(false); len(faults) != 1 || !errors.Is(faults[0], execution.ErrSupply) || !c.closed {
+		t.Errorf("an audit of a state with too much: %v", faults)
+	}
+}
