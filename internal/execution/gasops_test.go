@@ -149,18 +149,25 @@ func variants() []operation {
 			}
 			return txs
 		}},
-		{name: "transfer/out of gas", rejected: true, txs: func(w *gasWorld) []*chain.VerifiedTx {
-			txs := make([]*chain.VerifiedTx, gasUsers)
-			for i := range txs {
-				probe := w.body(w.users[i], transferTo(i))
-				probe.GasLimit = chain.GasUnits(1e9)
-				body := probe
-				body.GasLimit = chain.GasUnits(execution.IntrinsicGas(&w.sign(probe, w.users[i]).DecodedTx))
-				txs[i] = w.sign(body, w.users[i])
-			}
-			return txs
-		}},
+		outOfGas("transfer", transferTo),
+		outOfGas("redelegate", func(i int) chain.Msg {
+			return chain.Redelegate{From: validatorKey(1 + i%(gasValidators-1)).Public(), To: validatorKey(1 + (i+7)%(gasValidators-1)).Public(), Amount: chain.Hyper(5)}
+		}),
 	}
+}
+
+// outOfGas has messages begin that have gas for nothing but that.
+func outOfGas(name string, message func(i int) chain.Msg) operation {
+	return operation{name: name + "/out of gas", rejected: true, txs: func(w *gasWorld) []*chain.VerifiedTx {
+		txs := make([]*chain.VerifiedTx, gasUsers)
+		for i := range txs {
+			body := w.body(w.users[i], message(i))
+			body.GasLimit = chain.GasUnits(1e9) // as many bytes as what is needed
+			body.GasLimit = chain.GasUnits(execution.IntrinsicGas(&w.sign(body, w.users[i]).DecodedTx))
+			txs[i] = w.sign(body, w.users[i])
+		}
+		return txs
+	}}
 }
 
 // ofStaking are the messages of staking, an operation each, named as in the table.
