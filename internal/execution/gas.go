@@ -52,12 +52,12 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 1_200, Byte: 4, Signature: 1_700,
-		Transfer: 100, RegisterProvider: 4_800, UnbondProvider: 1_800,
-		RegisterCluster: 5_000, UnbondCluster: 1_900, Deposit: 1_200, Withdraw: 1_500,
-		Settle: 100, Claim: 26_000,
-		Bond: 11_000, Delegate: 3_800, Undelegate: 3_900, Redelegate: 3_500, WithdrawRewards: 640, SetCommission: 1_600, RotateKeys: 11_000,
-		Unjail: 1_700, Affiliate: 6_700, Unaffiliate: 2_300, ReportEvidence: 170_000, EvidenceByte: 46,
+		Tx: 350, Byte: 4, Signature: 1_500,
+		Transfer: 100, RegisterProvider: 5_300, UnbondProvider: 1_800,
+		RegisterCluster: 5_100, UnbondCluster: 1_800, Deposit: 1_300, Withdraw: 1_700,
+		Settle: 100, Claim: 24_000,
+		Bond: 10_000, Delegate: 3_100, Undelegate: 2_900, Redelegate: 3_900, WithdrawRewards: 1_200, SetCommission: 2_400, RotateKeys: 11_000,
+		Unjail: 2_600, Affiliate: 6_400, Unaffiliate: 2_100, ReportEvidence: 160_000, EvidenceByte: 44,
 		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
 	}
 }
