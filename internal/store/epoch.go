@@ -27,14 +27,14 @@ func (s *Store) writeBefore(f *Finalized) error {
 	}
 	mark, some := s.TreeMark()
 	before := f.Closing.Before
-	if !some || f.Height == 0 || before.Version() != uint64(f.Height)-1 {
+	if f.Height == 0 || before.Version() != uint64(f.Height)-1 {
 		return fmt.Errorf("%w: block %d ends an epoch, the tree before it is said to be version %d", ErrTree, f.Height, before.Version())
 	}
 	before = before.Persisted(mark)
-	if durable, known := before.Durable(); !known || durable != mark {
+	if durable, known := before.Durable(); known != some || durable != mark {
 		return fmt.Errorf("%w: block %d ends an epoch, the tree before it descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, mark.Version)
 	}
-	if before.Mark() == mark {
+	if some && before.Mark() == mark {
 		return nil
 	}
 	s.beginFlush(before)

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// smallFlush is up to how many bytes of changes a flush goes through the
-	// database's log, within Commit; others make tables of their own, beside it.
-	smallFlush = 1 << 20
+	// A flush of up to this part of PendingBytes goes through the database's log,
+	// within Commit; a larger one makes tables of its own, beside it.
+	smallFlushPart = 16
 	// roomyPending bounds for how many changes room is made ahead.
 	roomyPending = 1 << 18
 	// staleChunk is about how long one value of tableStale is, in bytes.
@@ -101,7 +101,7 @@ func (f *flush) stale(to put) error {
 // run makes the tables those of the tree's version, all at once.
 func (f *flush) run() error {
 	write := f.ingest
-	if f.changes.bytes <= smallFlush {
+	if f.changes.bytes <= f.s.pendingBytes/smallFlushPart {
 		write = f.batch
 	}
 	if err := f.s.disk.call(write); err != nil {
@@ -267,7 +267,7 @@ func (s *Store) beginFlush(tree *state.Tree) {
 		under.err = f.run()
 	}
 	s.flushing = under
-	if v.old.bytes <= smallFlush {
+	if v.old.bytes <= s.pendingBytes/smallFlushPart {
 		run()
 		return
 	}
