@@ -30,7 +30,9 @@ func (s *Store) writeBefore(f *Finalized) error {
 	if f.Height == 0 || before.Version() != uint64(f.Height)-1 {
 		return fmt.Errorf("%w: block %d ends an epoch, the tree before it is said to be version %d", ErrTree, f.Height, before.Version())
 	}
-	before = before.Persisted(mark)
+	if some {
+		before = before.Persisted(mark)
+	}
 	if durable, known := before.Durable(); known != some || durable != mark {
 		return fmt.Errorf("%w: block %d ends an epoch, the tree before it descends from version %d, the last on disk is %d", ErrTree, f.Height, durable.Version, mark.Version)
 	}

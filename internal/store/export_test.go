@@ -1,6 +1,10 @@
 package store
 
-import "github.com/cockroachdb/pebble/v2/vfs"
+import (
+	"context"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
 
 // OpenOn is Open on a file system of the test's.
 func OpenOn(fs vfs.FS, dir string, options Options) (*Store, error) { return open(fs, dir, options) }
@@ -24,3 +28,11 @@ func (o Options) WithDefaults() (Options, error) { return o.withDefaults() }
 
 // Flush moves what is in memory to tables.
 func (s *Store) Flush() error { return s.db.Flush() }
+
+// Compact merges everything in the database.
+func (s *Store) Compact() error {
+	return s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
+}
+
+// CheckRecords is checkRecords.
+func CheckRecords(data []byte) (at int, whole bool) { return checkRecords(data) }

@@ -108,12 +108,12 @@ type world struct {
 	states  []map[string]string
 	roots   []crypto.Digest
 	ends    []int // heights of the blocks that ended epochs
-	pruned  int   // versions before may be gone
+	large   int   // bytes of a large value
 }
 
 func newWorld(t testing.TB, seed uint64, options store.Options) *world {
 	rng := rand.New(rand.NewPCG(seed, 11))
-	w := &world{t: t, rng: rng, options: options, disk: newCrashDisk(vfs.NewCrashableMem(), rng)}
+	w := &world{t: t, rng: rng, options: options, disk: newCrashDisk(vfs.NewCrashableMem(), rng), large: 30_000}
 	w.open()
 	return w
 }
@@ -139,7 +139,7 @@ func (w *world) block(closing bool) store.Finalized {
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	size := 1 + w.rng.IntN(20)
 	if w.rng.IntN(3) == 0 {
-		size = 30_000
+		size = w.large
 	}
 	for range w.rng.IntN(25) {
 		key := fmt.Sprintf("key/%d", w.rng.IntN(60))

@@ -164,7 +164,7 @@ func boundsOf(table byte) *pebble.IterOptions {
 
 // joinRead closes an iterator and returns the first of the errors.
 func joinRead(err error, it *pebble.Iterator) error {
-	return errors.Join(err, it.Error(), it.Close())
+	return named(errors.Join(err, it.Error(), it.Close()))
 }
 
 // ImportGoal returns the goal of the import under way, and false if there is

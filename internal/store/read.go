@@ -283,7 +283,7 @@ func scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, erro
 	return func(yield func(*pebble.Iterator, error) bool) {
 		it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
-			yield(nil, err)
+			yield(nil, named(err))
 			return
 		}
 		for ok := it.First(); ok; ok = it.Next() {

@@ -131,11 +131,14 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		if err := begin(disk, dir, options.ReadOnly); err != nil {
 			return err
 		}
+		if err := checkManifests(disk, dir); err != nil {
+			return err
+		}
 		db, err = pebble.Open(dir, o)
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, unopened(fs, dir, err)), lock.Close())
 	}
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
