@@ -52,12 +52,12 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 350, Byte: 4, Signature: 1_500,
-		Transfer: 100, RegisterProvider: 5_300, UnbondProvider: 1_800,
-		RegisterCluster: 5_100, UnbondCluster: 1_800, Deposit: 1_300, Withdraw: 1_700,
+		Tx: 820, Byte: 4, Signature: 1_500,
+		Transfer: 100, RegisterProvider: 4_900, UnbondProvider: 1_300,
+		RegisterCluster: 4_700, UnbondCluster: 1_300, Deposit: 810, Withdraw: 1_200,
 		Settle: 100, Claim: 24_000,
-		Bond: 10_000, Delegate: 3_100, Undelegate: 2_900, Redelegate: 3_900, WithdrawRewards: 1_200, SetCommission: 2_400, RotateKeys: 11_000,
-		Unjail: 2_600, Affiliate: 6_400, Unaffiliate: 2_100, ReportEvidence: 160_000, EvidenceByte: 44,
+		Bond: 9_500, Delegate: 2_600, Undelegate: 2_400, Redelegate: 3_400, WithdrawRewards: 680, SetCommission: 2_000, RotateKeys: 11_000,
+		Unjail: 2_100, Affiliate: 5_900, Unaffiliate: 1_700, ReportEvidence: 160_000, EvidenceByte: 44,
 		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
 	}
 }

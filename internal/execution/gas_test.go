@@ -102,12 +102,26 @@ func (d *derivation) message(names map[string]float64) uint64 {
 	return roundUp(most)
 }
 
+// senderRecord is about how long the key and the record of a sender's account
+// are, which every transaction writes and no meter counts.
+const senderRecord = 46
+
+// place is what a transaction costs for being there: what is left of a transfer,
+// or of one that comes to nothing.
+func (d *derivation) place() float64 {
+	most := 0.0
+	for _, name := range []string{"transfer", "transfer/rejected", "transfer/out of gas"} {
+		most = max(most, d.gasOf(name)-d.known(name)-float64(d.table.Transfer))
+	}
+	return most
+}
+
 func (d *derivation) derive() execution.GasTable {
 	fixed := execution.GasTableV1()
 	d.table = execution.GasTable{Byte: fixed.Byte, Read: fixed.Read, ReadByte: fixed.ReadByte, Write: fixed.Write, WriteByte: fixed.WriteByte}
 	d.table.Signature = roundUp(d.gasOf(signature))
 	d.table.Transfer = roundUp((d.gasOf("transfer/16") - d.gasOf("transfer") - d.known("transfer/16") + d.known("transfer")) / 15)
-	d.table.Tx = roundUp(d.gasOf("transfer") - d.known("transfer") - float64(d.table.Transfer))
+	d.table.Tx = roundUp(d.place() + float64(fixed.Write+fixed.WriteByte*senderRecord)/2)
 	for name, entry := range entries(&d.table) { // order-free: each its own
 		names := map[string]float64{name: 1}
 		if _, ok := d.ns[name+"/forged"]; ok {
