@@ -116,8 +116,8 @@ func (d *Deps) compare(c light.Checkpoint) error {
 	return nil
 }
 
-// joinPeers returns the config's peers and genesis' validators, without this
-// node.
+// joinPeers returns the config's peers and genesis' validators with the sentries that
+// they advertise, without this node; behind sentries, these alone.
 func (d *Deps) joinPeers(config Config) ([]transport.NodeAddr, error) {
 	known := map[crypto.PublicKey]bool{d.Endpoint.ID(): true}
 	var peers []transport.NodeAddr
@@ -137,10 +137,14 @@ func (d *Deps) joinPeers(config Config) ([]transport.NodeAddr, error) {
 	if named.hidden() {
 		return peers, nil
 	}
+	var sentries []transport.NodeAddr
 	for _, v := range d.Genesis.Validators {
-		for _, a := range advertised(v.NodeKey, v.Endpoint) {
-			add(a)
-		}
+		named := advertised(v.NodeKey, v.Endpoint)
+		add(named[0])
+		sentries = append(sentries, named[1:]...)
+	}
+	for _, a := range sentries { // as network.peers
+		add(a)
 	}
 	return peers, nil
 }

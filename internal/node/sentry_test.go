@@ -290,3 +290,32 @@ func TestASentryIsNoValidator(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestJoinersAskThroughSentries: a validator behind sentries joins by these alone, and
+// others by the sentries that genesis' validators advertise, too.
+func TestJoinersAskThroughSentries(t *testing.T) {
+	l := newLoopback(t)
+	id := func(n int) string { return keyOf(n, 't').Public().String() }
+	l.genesis.Validators[1].Endpoint = id(2) + "@127.0.0.1:9" // another's key
+	l.genesis.Validators[3].Endpoint = id(4) + "@127.0.0.1:4"
+	d := &Deps{Genesis: l.genesis, Endpoint: l.outsider('t', 0)}
+	for _, c := range []struct {
+		config Config
+		want   []string
+	}{
+		{Config{Sentries: []string{id(4) + "@127.0.0.1:4"}}, []string{id(4) + "@127.0.0.1:4"}},
+		{Config{Peers: []string{id(5) + "@127.0.0.1:5"}}, []string{id(5) + "@127.0.0.1:5", id(1) + "@", id(2) + "@127.0.0.1:1", id(3) + "@", id(4) + "@127.0.0.1:4"}},
+	} {
+		peers, err := d.joinPeers(c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, a := range peers {
+			got = append(got, a.String())
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("asks %v, want %v", got, c.want)
+		}
+	}
+}
