@@ -38,8 +38,8 @@ var (
 )
 
 // DefaultResidentBytes bounds what a tree keeps of its durable nodes in memory:
-// those of about 1.2 million keys.
-const DefaultResidentBytes = 160 << 20
+// those of about a million keys.
+const DefaultResidentBytes = 128 << 20
 
 // Tree is one version of the state, immutable. Versions ascend along a branch,
 // with gaps if need be.

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -25,7 +24,7 @@ const (
 
 // treeLoad makes the changes of versions.
 type treeLoad struct {
-	keys   [][]byte // ascending
+	keys   []crypto.Digest // ascending
 	values []byte
 	rng    *rand.Rand
 }
@@ -35,17 +34,14 @@ func newTreeLoad(keys int) *treeLoad {
 	if n, err := strconv.Atoi(os.Getenv("HYPERMESH_BENCH_KEYS")); err == nil {
 		keys = n
 	}
-	l := &treeLoad{keys: make([][]byte, keys), values: make([]byte, 1<<20), rng: rand.New(rand.NewPCG(7, 8))}
+	l := &treeLoad{keys: make([]crypto.Digest, keys), values: make([]byte, 1<<20), rng: rand.New(rand.NewPCG(7, 8))}
 	for i := range l.values {
 		l.values[i] = byte(l.rng.Uint32())
 	}
-	flat := make([]byte, crypto.DigestSize*keys)
 	for i := range l.keys {
-		l.keys[i] = flat[crypto.DigestSize*i:][:crypto.DigestSize:crypto.DigestSize]
-		d := id("key %d", i)
-		copy(l.keys[i], d[:])
+		l.keys[i] = id("key %d", i)
 	}
-	slices.SortFunc(l.keys, bytes.Compare)
+	slices.SortFunc(l.keys, crypto.Digest.Compare)
 	return l
 }
 
@@ -64,22 +60,22 @@ func (l *treeLoad) version(n int) []state.Change {
 	picked = slices.Compact(picked)
 	out := make([]state.Change, len(picked))
 	for i, k := range picked {
-		out[i] = state.Change{Key: l.keys[k], Value: l.value()}
+		out[i] = state.Change{Key: l.keys[k][:], Value: l.value()}
 	}
 	return out
 }
 
-// fill commits every key, in blocks of 50,000.
+// fill commits every key, in blocks of 10,000.
 func (l *treeLoad) fill(b *testing.B, s *store.Store) *state.Tree {
 	tree := state.NewTree(s, 0)
-	const perm = 50_000
+	const perBlock = 10_000
 	order := l.rng.Perm(len(l.keys))
 	height := chain.Height(0)
-	for part := range slices.Chunk(order, perm) {
+	for part := range slices.Chunk(order, perBlock) {
 		slices.Sort(part)
 		changes := make([]state.Change, len(part))
 		for i, k := range part {
-			changes[i] = state.Change{Key: l.keys[k], Value: l.value()}
+			changes[i] = state.Change{Key: l.keys[k][:], Value: l.value()}
 		}
 		tree = commitChanges(b, s, tree, height, changes)
 		height++

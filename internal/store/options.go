@@ -22,9 +22,9 @@ type Options struct {
 	// for most nodes are superseded soon. The versions in between can later not be
 	// opened; 1 keeps every version.
 	TreeInterval int
-	// PendingBytes is of how many bytes of changes the state and the tree are written
-	// though the interval is not over: 1 MiB to 1 GiB, default 24 MiB. Up to three
-	// times as much is in memory.
+	// PendingBytes is how much memory the changes that wait may take before the
+	// state and the tree are written, though the interval is not over: 1 MiB to 1
+	// GiB, default 48 MiB. While they are written, up to twice as much may come.
 	PendingBytes int64
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
@@ -42,7 +42,7 @@ const (
 	maxMemtableBytes     = 1 << 30
 	defaultCacheBytes    = 64 << 20
 	defaultMemtableBytes = 16 << 20
-	defaultPendingBytes  = 24 << 20
+	defaultPendingBytes  = 48 << 20
 	maxTreeInterval      = 1024
 	defaultTreeInterval  = 256
 

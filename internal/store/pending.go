@@ -23,8 +23,12 @@ type pending struct {
 	blocks []pendingBlock   // ascending; what is in it never changes
 	cells  []cell           // in the order of the blocks
 	newest map[uint64]int32 // hash of a key → index of its last cell
-	bytes  int              // of keys and values
+	bytes  int              // that all of it takes in memory, about
 }
+
+// changeBytes is about how many bytes a change takes in memory beside its key
+// and value: here, and in the tree until it is written.
+const changeBytes = 160
 
 type pendingBlock struct {
 	height  uint64
@@ -55,7 +59,7 @@ func (p *pending) add(height uint64, changes []state.Change) {
 		}
 		p.newest[hash] = int32(len(p.cells))
 		p.cells = append(p.cells, cell{block, int32(i), before})
-		p.bytes += len(c.Key) + len(c.Value)
+		p.bytes += changeBytes + len(c.Key) + len(c.Value)
 	}
 }
 
