@@ -67,8 +67,11 @@ func freeLoopback(b *testing.B) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	addr := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return addr
 }
 
 // BenchmarkNetworkIdle leaves the network alone for 20 seconds at a time, after

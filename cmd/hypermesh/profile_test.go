@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"bytes"
 	"fmt"
 	"io"
@@ -56,9 +57,8 @@ func (n *figureNet) profile(b *testing.B, d time.Duration) chan []byte {
 			b.Error(err)
 			return
 		}
-		defer response.Body.Close()
 		data, err := io.ReadAll(response.Body)
-		if err != nil {
+		if err := errors.Join(err, response.Body.Close()); err != nil {
 			b.Error(err)
 			return
 		}

@@ -114,7 +114,7 @@ func Diff(a, b iter.Seq2[Entry, error]) iter.Seq2[Difference, error] {
 				yield(Difference{}, err)
 				return
 			}
-			order := 0
+			var order int
 			switch {
 			case !okA:
 				order = 1
