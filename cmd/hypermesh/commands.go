@@ -12,6 +12,7 @@ func commands() []*cli.Command {
 		stakeCommand(),
 		queryCommand(),
 		nodeCommand(),
+		stateCommand(),
 		nexusCommand(),
 		agentCommand(),
 		relayCommand(),

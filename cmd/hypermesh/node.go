@@ -19,7 +19,7 @@ func nodeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "node",
 		Usage: "run a validator, or a node that follows the chain and serves it",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{
 				Name:        "init",
 				Usage:       "make a node's home: keys and config file",
@@ -34,7 +34,7 @@ func nodeCommand() *cli.Command {
 				Flags:       append([]cli.Flag{homeFlag()}, configFlags("node", node.DefaultConfig())...),
 				Action:      nodeRun,
 			},
-		},
+		}, operateCommands()...),
 	}
 }
 

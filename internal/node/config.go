@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
@@ -49,15 +50,33 @@ type Config struct {
 	ObserversMiB  int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
 	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
-	KeepVersions  uint64   `toml:"keep_versions" usage:"versions of the state tree to keep; 0 keeps all"`
+	Retention     string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
+	KeepVersions  uint64   `toml:"keep_versions" usage:"for how many heights back a pruned node keeps blocks and versions of the state; those since the last end of an epoch stay as well, for who joins there"`
 	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
 	Pprof         string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
 	LogLevel      string   `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
+// The values of Config.Retention.
+const (
+	RetentionArchive = "archive"
+	RetentionPruned  = "pruned"
+)
+
+// prunedPerSecond is how many records a node that runs deletes at most.
+const prunedPerSecond = 200_000
+
+// Prune returns what a pruned node keeps, and how fast it deletes the rest.
+func (c *Config) Prune() store.PruneOptions {
+	return store.PruneOptions{KeepVersions: c.KeepVersions, KeepStates: 1, KeepBlocks: c.KeepVersions, Index: IndexOf, NodesPerSecond: prunedPerSecond}
+}
+
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", CacheMiB: 64, ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info", MaxObservers: 64, ObserversMiB: 64}
+	return Config{
+		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 64, Retention: RetentionArchive, KeepVersions: 10_000,
+		ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info",
+	}
 }
 
 // Check returns an error that names the first field out of range.
@@ -70,6 +89,12 @@ func (c *Config) Check() error {
 	}
 	if c.ObserversMiB < 1 || c.ObserversMiB > maxObserversMiB {
 		return fmt.Errorf("observers_mib is %d, want 1 to %d", c.ObserversMiB, maxObserversMiB)
+	}
+	if c.Retention != RetentionArchive && c.Retention != RetentionPruned {
+		return fmt.Errorf("retention is %q, want %q or %q", c.Retention, RetentionArchive, RetentionPruned)
+	}
+	if c.KeepVersions == 0 {
+		return errors.New("keep_versions is 0, want at least 1")
 	}
 	if len(c.ConsensusKeys) > maxConsensusKeys {
 		return fmt.Errorf("consensus_keys has %d files, limit %d", len(c.ConsensusKeys), maxConsensusKeys)

@@ -301,7 +301,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("state machine", n.app.watchFaults)
 	start("database", n.watchStore)
 	start("HTTP", n.rpc.Run)
-	if n.config.KeepVersions > 0 {
+	if n.config.Retention == RetentionPruned {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -340,7 +340,7 @@ func (a *application) watchFaults(ctx context.Context) error {
 }
 
 // pruneEvery is how often old versions of the state tree are looked for.
-const pruneEvery = 30 * time.Second
+const pruneEvery = 10 * time.Second
 
 func (n *Node) prune(ctx context.Context) {
 	ticker := time.NewTicker(pruneEvery)
@@ -351,11 +351,11 @@ func (n *Node) prune(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		done, err := n.store.Prune(ctx, store.PruneOptions{KeepVersions: n.config.KeepVersions, NodesPerSecond: 50_000})
+		done, err := n.store.Prune(ctx, n.config.Prune())
 		if err != nil {
 			n.log.Error("pruning", "error", err)
-		} else if done.Nodes > 0 {
-			n.log.Debug("pruned", "versions", done.Versions, "nodes", done.Nodes)
+		} else if done.Nodes+done.Blocks > 0 {
+			n.log.Debug("pruned", "versions", done.Versions, "nodes", done.Nodes, "blocks", done.Blocks)
 		}
 	}
 }

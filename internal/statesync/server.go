@@ -156,7 +156,7 @@ func (s *Server) make(asked chunkRequest) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the state before the end of epoch %d: %w", asked.Epoch, errNotKept)
 	}
-	raw, err := makeChunk(tree, asked)
+	raw, _, err := makeChunk(tree, asked)
 	if err != nil {
 		return nil, s.fault("reading a state", err)
 	}

@@ -117,13 +117,13 @@ func decodeChunk(raw []byte, asked chunkRequest, root crypto.Digest) (crypto.Dig
 	return a.To, leaves, err
 }
 
-// makeChunk is the answer of a tree to a request.
-func makeChunk(tree *state.Tree, asked chunkRequest) ([]byte, error) {
+// makeChunk is the answer of a tree to a request, encoded, and how far it goes.
+func makeChunk(tree *state.Tree, asked chunkRequest) ([]byte, chunkAnswer, error) {
 	a := chunkAnswer{To: asked.To}
 	size := 0
 	for e, err := range tree.Iterate(asked.From) {
 		if err != nil {
-			return nil, err
+			return nil, a, err
 		}
 		if e.Position.Compare(asked.To) > 0 {
 			break
@@ -136,7 +136,7 @@ func makeChunk(tree *state.Tree, asked chunkRequest) ([]byte, error) {
 	}
 	var err error
 	a.Proof, err = tree.ProveRange(state.Range{From: asked.From, To: a.To})
-	return codec.Marshal(a), err
+	return codec.Marshal(a), a, err
 }
 
 // segments is into how many equal parts the positions are cut: a power of two,
@@ -193,10 +193,15 @@ func (p *progress) advance(i int, to crypto.Digest) {
 		p.Done |= 1 << i
 		return
 	}
-	for b := len(to) - 1; b >= 0; b-- {
-		if to[b]++; to[b] != 0 {
+	p.Next[i] = after(to)
+}
+
+// after returns the position after one that is not the last.
+func after(position crypto.Digest) crypto.Digest {
+	for b := len(position) - 1; b >= 0; b-- {
+		if position[b]++; position[b] != 0 {
 			break
 		}
 	}
-	p.Next[i] = to
+	return position
 }

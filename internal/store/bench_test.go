@@ -66,7 +66,7 @@ func (l *treeLoad) version(n int) []state.Change {
 }
 
 // fill commits every key, in blocks of 10,000.
-func (l *treeLoad) fill(b *testing.B, s *store.Store) *state.Tree {
+func (l *treeLoad) fill(b testing.TB, s *store.Store) *state.Tree {
 	tree := state.NewTree(s, 0)
 	const perBlock = 10_000
 	order := l.rng.Perm(len(l.keys))
@@ -83,7 +83,7 @@ func (l *treeLoad) fill(b *testing.B, s *store.Store) *state.Tree {
 	return tree
 }
 
-func commitChanges(b *testing.B, s *store.Store, tree *state.Tree, height chain.Height, changes []state.Change) *state.Tree {
+func commitChanges(b testing.TB, s *store.Store, tree *state.Tree, height chain.Height, changes []state.Change) *state.Tree {
 	if mark, ok := s.TreeMark(); ok {
 		tree = tree.Persisted(mark)
 	}

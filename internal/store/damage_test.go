@@ -31,7 +31,7 @@ func damageWorld(t *testing.T) *world {
 		check(t, w.s.Commit(w.block(i == 8)))
 		if i == 14 {
 			check(t, w.s.Flush())
-			check(t, w.s.Compact())
+			check(t, w.s.Compact(t.Context()))
 		}
 	}
 	must(w.s.Prune(context.Background(), store.PruneOptions{KeepVersions: 10}))(t)

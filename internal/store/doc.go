@@ -14,6 +14,10 @@
 // from it, by an Import. Logs are the write-ahead logs of consensus, one for each
 // epoch: files of their own, because a vote has to be durable between blocks.
 //
+// Prune takes away what need not stay of the past: nodes of the tree that only old
+// versions need, and old blocks. A node that a state before an epoch's end needs is
+// held under that state's name. Close seals the database: see sealFile.
+//
 // Invariants:
 //
 //  1. After a crash the Store holds every block whose Commit returned, whole,
@@ -26,10 +30,12 @@
 //  4. After a crash a Log holds every record whose Append returned, in order,
 //     and of the last Append under way all records or none.
 //  5. One process owns a directory at a time.
-//  6. Nothing is written after a write or a sync failed, in the database or in
+//  6. A database that was closed is opened only if no byte of it has changed; of
+//     one that was not, no record is served whose checksum does not hold.
+//  7. Nothing is written after a write or a sync failed, in the database or in
 //     that log: what is on the disk then is what a crash at that instant leaves.
 //
-// Failure modes: a directory in use is ErrLocked; a database of another format is
+// Failure modes: a damaged file is ErrDamaged, which names it; a directory in use is ErrLocked; a database of another format is
 // ErrFormat; a log that is damaged before its tail is ErrLogCorrupt, and nothing
 // is cut. A failed write is final, and says which file and what to do: ErrDiskFull
 // if there was no room, else ErrDisk. A Log refuses every later call with the same

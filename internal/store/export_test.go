@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -29,10 +27,16 @@ func (o Options) WithDefaults() (Options, error) { return o.withDefaults() }
 // Flush moves what is in memory to tables.
 func (s *Store) Flush() error { return s.db.Flush() }
 
-// Compact merges everything in the database.
-func (s *Store) Compact() error {
-	return s.db.Compact(context.Background(), []byte{0}, []byte{0xff}, false)
-}
-
 // CheckRecords is checkRecords.
 func CheckRecords(data []byte) (at int, whole bool) { return checkRecords(data) }
+
+// Nodes counts the records of the tree, of whatever version.
+func (s *Store) Nodes() (n uint64, err error) {
+	for _, err := range scan(s.db, []byte{tableNode}, []byte{tableNode + 1}) {
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}

@@ -18,9 +18,12 @@ import (
 
 // closing makes the next block one that ends an epoch.
 func (h *history) closing(t testing.TB, epoch uint64) store.Finalized {
-	before := h.tree
-	f := h.next(t)
-	f.Closing = &store.Closing{Epoch: epoch, Record: fmt.Appendf(nil, "end of %d", epoch), Before: before}
+	return h.closed(h.next(t), epoch)
+}
+
+// closed makes a block one that ends an epoch.
+func (h *history) closed(f store.Finalized, epoch uint64) store.Finalized {
+	f.Closing = &store.Closing{Epoch: epoch, Record: fmt.Appendf(nil, "end of %d", epoch), Before: h.before}
 	return f
 }
 

@@ -23,6 +23,7 @@ const (
 	tableState       = 's' // key → value; no key → version of these, and of the tree
 	tableNode        = 'n' // node key → record of the tree
 	tableStale       = 'x' // version ‖ part → keys of the nodes that it made stale
+	tableHeld        = 'y' // version of a state that is kept ‖ version ‖ part → keys of nodes that version made stale and that state needs
 	tableChanges     = 'k' // height → changes, after the version of the state
 	tableEpoch       = 'e' // epoch → height of its last block ‖ what shows its end
 )

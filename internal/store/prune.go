@@ -6,11 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/time/rate"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -19,7 +21,18 @@ type PruneOptions struct {
 	// KeepVersions is for how many heights back, the latest included, versions of
 	// the state tree that were written stay: at least 1.
 	KeepVersions uint64
-	// NodesPerSecond is how many nodes are deleted per second at most; 0 is no
+	// KeepStates is before how many of the last ends of epochs the state stays, for
+	// those who join: 1 or 2; 0 means 2.
+	KeepStates int
+	// KeepBlocks is for how many heights back, the latest included, blocks stay,
+	// with receipts, certificates and indexes; 0 keeps all. Those since the first
+	// end of an epoch that KeepStates names stay as well, and all as long as no
+	// epoch has ended: who joins begins at one.
+	KeepBlocks uint64
+	// Index returns what Txs and Orders of a block were when it was committed;
+	// needed with KeepBlocks.
+	Index func(block []byte) ([]crypto.Digest, []OrderEntry, error)
+	// NodesPerSecond is how many records are deleted per second at most; 0 is no
 	// limit.
 	NodesPerSecond int
 }
@@ -28,33 +41,60 @@ type PruneOptions struct {
 type Pruned struct {
 	Versions uint64 // whose nodes were looked at
 	Nodes    uint64 // deleted
+	Blocks   uint64 // deleted
 }
 
-// pruneChunk is how many deletions share a batch.
-const pruneChunk = 1000
+const (
+	// pruneChunk is how many deletions share a batch.
+	pruneChunk = 1000
+	// nodeBytes is about how much a deleted node took.
+	nodeBytes = 300
+	// Tables of the tree are rewritten once a reclaimPart-th of them, and no less
+	// than reclaimBytes, is deleted.
+	reclaimPart  = 5
+	reclaimBytes = 1 << 20
+	// reclaimSlices is in about how many parts: what is rewritten is there twice
+	// until it is done.
+	reclaimSlices = 16
+)
 
-// Prune deletes the tree's nodes that only versions older than the last
-// KeepVersions need: a scan forward over what each version made stale, from
-// where the last one ended. The versions before the last two blocks that ended
-// epochs stay as well, and all after them. It may run beside Commit, and after a crash it
+// Prune deletes the tree's nodes that no version needs which is to stay: those of
+// the last KeepVersions heights, and those before the last ends of epochs. It is a
+// scan forward over what each version made stale, from where the last one ended;
+// what the state before an end of an epoch still needs is held under the name of
+// that state until it is given up. It may run beside Commit, and after a crash it
 // starts again where it was. A context that ends it is no error.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
-	if o.KeepVersions == 0 {
+	switch {
+	case o.KeepVersions == 0:
 		return Pruned{}, errors.New("store: KeepVersions is 0, want at least 1")
+	case o.KeepStates < 0 || o.KeepStates > keptClosings:
+		return Pruned{}, fmt.Errorf("store: KeepStates is %d, want 0 to %d", o.KeepStates, keptClosings)
+	case o.KeepBlocks > 0 && o.Index == nil:
+		return Pruned{}, errors.New("store: KeepBlocks without Index")
 	}
 	tip, ok := s.Latest()
-	if !ok || uint64(tip.Height) < o.KeepVersions {
+	if !ok {
 		return Pruned{}, nil
 	}
-	p := pruner{s: s, keep: uint64(tip.Height) - o.KeepVersions + 1}
+	p := pruner{s: s, keep: below(tip, o.KeepVersions), index: o.Index}
 	if closings := s.closings.Load(); closings != nil {
-		p.keep = min(p.keep, (*closings)[0]-1)
+		p.closings(*closings, o)
+		if mark, some := s.TreeMark(); some && o.KeepBlocks > 0 { // of the versions that stay, so do the blocks
+			p.blocks = min(below(tip, o.KeepBlocks), p.keep, mark.Version, p.states[0])
+		}
 	}
 	p.limiter = rate.NewLimiter(rate.Inf, pruneChunk)
 	if o.NodesPerSecond > 0 {
 		p.limiter.SetLimit(rate.Limit(o.NodesPerSecond))
 	}
 	err := p.run(ctx)
+	if err == nil {
+		err = p.oldBlocks(ctx)
+	}
+	if err == nil {
+		err = p.reclaim(ctx)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = nil
 	}
@@ -64,7 +104,27 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return p.done, nil
 }
 
-// PrunedBefore returns the first version of the tree that is still whole.
+// closings notes the states before which ends of epochs stay.
+func (p *pruner) closings(heights []uint64, o PruneOptions) {
+	keep := o.KeepStates
+	if keep == 0 {
+		keep = keptClosings
+	}
+	for _, height := range heights[max(0, len(heights)-keep):] {
+		p.states = append(p.states, height-1)
+	}
+}
+
+// below returns the first of the last n heights, 0 if there are not so many.
+func below(tip Tip, n uint64) uint64 {
+	if uint64(tip.Height) < n {
+		return 0
+	}
+	return uint64(tip.Height) - n + 1
+}
+
+// PrunedBefore returns the first version from which on all that were written are
+// whole. Of earlier ones those may be that are before ends of epochs.
 func (s *Store) PrunedBefore() (uint64, error) {
 	from, _, err := s.number(metaKey(metaPruned))
 	return from, err
@@ -72,7 +132,10 @@ func (s *Store) PrunedBefore() (uint64, error) {
 
 type pruner struct {
 	s       *Store
-	keep    uint64 // first version to keep
+	keep    uint64   // first version to keep
+	states  []uint64 // versions to keep before it, ascending
+	blocks  uint64   // first block to keep
+	index   func([]byte) ([]crypto.Digest, []OrderEntry, error)
 	limiter *rate.Limiter
 	done    Pruned
 }
@@ -80,6 +143,9 @@ type pruner struct {
 func (p *pruner) run(ctx context.Context) error {
 	from, err := p.s.PrunedBefore()
 	if err != nil {
+		return err
+	}
+	if err := p.released(ctx); err != nil {
 		return err
 	}
 	begun := uint64(0)
@@ -93,7 +159,12 @@ func (p *pruner) run(ctx context.Context) error {
 			return err
 		}
 		version := binary.BigEndian.Uint64(it.Key()[1:])
-		if err := p.part(ctx, bytes.Clone(it.Key()), bytes.Clone(list)); err != nil {
+		if err := p.s.disk.call(func() error {
+			return p.s.db.Set(metaKey(metaPruned), numberBytes(version), pebble.NoSync)
+		}); err != nil {
+			return err
+		}
+		if err := p.part(ctx, version, bytes.Clone(it.Key()), bytes.Clone(list)); err != nil {
 			return fmt.Errorf("version %d: %w", version, err)
 		}
 		if version != begun {
@@ -104,22 +175,77 @@ func (p *pruner) run(ctx context.Context) error {
 	return nil
 }
 
-// part deletes a part of what a version made stale. From its beginning on the
-// versions before are gone.
-func (p *pruner) part(ctx context.Context, key, list []byte) error {
+// released prunes what was held for states that are not kept any more.
+func (p *pruner) released(ctx context.Context) error {
+	for from := uint64(0); ; {
+		held, some, err := p.firstHeld(from)
+		if err != nil || !some {
+			return err
+		}
+		from = held + 1
+		if slices.Contains(p.states, held) {
+			continue
+		}
+		for it, err := range scan(p.s.db, heightKey(tableHeld, chain.Height(held)), heightKey(tableHeld, chain.Height(held+1))) {
+			if err != nil {
+				return err
+			}
+			list, err := it.ValueAndErr()
+			if err != nil {
+				return err
+			}
+			key := bytes.Clone(it.Key())
+			if len(key) != 1+8+8+4 {
+				return fmt.Errorf("%w: name of a list that is held: %x", ErrCorrupt, key)
+			}
+			if err := p.part(ctx, binary.BigEndian.Uint64(key[9:]), key, bytes.Clone(list)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// firstHeld returns the first state at or after a version for which nodes are held.
+func (p *pruner) firstHeld(from uint64) (uint64, bool, error) {
+	for it, err := range scan(p.s.db, heightKey(tableHeld, chain.Height(from)), []byte{tableHeld + 1}) {
+		if err != nil {
+			return 0, false, err
+		}
+		if len(it.Key()) < 9 {
+			return 0, false, fmt.Errorf("%w: name of a list that is held: %x", ErrCorrupt, it.Key())
+		}
+		return binary.BigEndian.Uint64(it.Key()[1:]), true, nil
+	}
+	return 0, false, nil
+}
+
+// holder returns the last state to keep that needs a node which a version made
+// stale.
+func (p *pruner) holder(node []byte, stale uint64) (uint64, bool) {
+	made := binary.BigEndian.Uint64(node)
+	for _, state := range slices.Backward(p.states) {
+		if made <= state && state < stale {
+			return state, true
+		}
+	}
+	return 0, false
+}
+
+// part deletes of a list of nodes that a version made stale those that nothing
+// needs, and then the list, of which it holds the rest.
+func (p *pruner) part(ctx context.Context, version uint64, key, list []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	version := binary.BigEndian.Uint64(key[1:])
-	if err := p.s.disk.call(func() error {
-		return p.s.db.Set(metaKey(metaPruned), numberBytes(version), pebble.NoSync)
-	}); err != nil {
-		return err
-	}
+	held := map[uint64][]byte{}
 	chunk := make([][]byte, 0, pruneChunk)
 	for node, err := range state.NodeKeys(list) {
 		if err != nil {
 			return err
+		}
+		if by, ok := p.holder(node, version); ok {
+			held[by] = append(held[by], node...)
+			continue
 		}
 		if chunk = append(chunk, node); len(chunk) == pruneChunk {
 			if err := p.nodes(ctx, chunk); err != nil {
@@ -131,7 +257,15 @@ func (p *pruner) part(ctx context.Context, key, list []byte) error {
 	if err := p.nodes(ctx, chunk); err != nil {
 		return err
 	}
-	return p.s.disk.call(func() error { return p.s.db.Delete(key, pebble.NoSync) })
+	w := writer{b: p.s.db.NewBatch()}
+	for _, by := range p.states {
+		if nodes := held[by]; nodes != nil {
+			// state ‖ version ‖ number of the part, or what it was named before
+			w.set(append(heightKey(tableHeld, chain.Height(by)), key[len(key)-12:]...), nodes)
+		}
+	}
+	w.delete(key)
+	return p.apply(w)
 }
 
 // nodes deletes some nodes, at the rate that is allowed.
@@ -143,11 +277,120 @@ func (p *pruner) nodes(ctx context.Context, keys [][]byte) error {
 		return err
 	}
 	b := p.s.db.NewBatch()
+	w := writer{b: b}
 	for _, key := range keys {
-		if err := b.Delete(append([]byte{tableNode}, key...), nil); err != nil {
+		w.delete(append([]byte{tableNode}, key...))
+	}
+	p.done.Nodes += uint64(len(keys))
+	p.s.garbage.Add(int64(len(keys)) * nodeBytes)
+	return p.apply(w)
+}
+
+// reclaim gives the room of deleted nodes back to the disk once they are a part of
+// the tree's tables that matters. The deletions alone do not: they would wait above
+// tables that nothing else leads into.
+func (p *pruner) reclaim(ctx context.Context) error {
+	used, err := p.s.db.EstimateDiskUsage([]byte{tableNode}, []byte{tableState + 1})
+	if err != nil {
+		return err
+	}
+	garbage := p.s.garbage.Load()
+	if garbage < reclaimBytes || uint64(garbage) < used/reclaimPart {
+		return nil
+	}
+	bounds, err := p.s.slices(used / reclaimSlices)
+	if err != nil {
+		return err
+	}
+	for i := range len(bounds) - 1 {
+		if err := p.s.disk.call(func() error { return p.s.db.Compact(ctx, bounds[i], bounds[i+1], false) }); err != nil {
+			return err
+		}
+	}
+	p.s.garbage.Add(-garbage)
+	return nil
+}
+
+func (p *pruner) apply(w writer) error {
+	if w.err != nil {
+		return errors.Join(w.err, w.b.Close())
+	}
+	return errors.Join(p.s.disk.call(func() error { return w.b.Commit(pebble.NoSync) }), w.b.Close())
+}
+
+// slices cuts the tables of the tree and of the flat state into parts of about a
+// number of bytes, and returns the keys between them, ascending.
+func (s *Store) slices(bytesEach uint64) ([][]byte, error) {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		return nil, err
+	}
+	bottom := levels[len(levels)-1]
+	bounds := [][]byte{{tableNode}}
+	size := uint64(0)
+	for i := range bottom {
+		at := bottom[i].Smallest.UserKey
+		if size += bottom[i].Size; size >= bytesEach && bytes.Compare(at, bounds[len(bounds)-1]) > 0 && at[0] <= tableState {
+			bounds = append(bounds, bytes.Clone(at))
+			size = 0
+		}
+	}
+	return append(bounds, []byte{tableState + 1}), nil
+}
+
+// oldBlocks deletes blocks, the oldest first, each whole. The genesis block's tip
+// stays, which says what chain this is, and so do the ends of epochs.
+func (p *pruner) oldBlocks(ctx context.Context) error {
+	for it, err := range scan(p.s.db, heightKey(tableBlock, 1), heightKey(tableBlock, chain.Height(p.blocks))) {
+		if err != nil {
+			return err
+		}
+		number, err := numberOf(it.Key()[1:])
+		if err != nil {
+			return err
+		}
+		block, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := p.block(ctx, chain.Height(number), block); err != nil {
+			return fmt.Errorf("block %d: %w", number, err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (p *pruner) block(ctx context.Context, height chain.Height, block []byte) error {
+	txs, orders, err := p.index(block)
+	if err != nil {
+		return err
+	}
+	tip, ok, err := p.s.Tip(height)
+	if err != nil || !ok {
+		return errors.Join(fmt.Errorf("%w: it has no tip", ErrCorrupt), err)
+	}
+	b := p.s.db.NewBatch()
+	w := writer{b: b}
+	deleted := 6
+	remove := func(key []byte) {
+		w.delete(key)
+		deleted++
+	}
+	for _, table := range []byte{tableHeader, tableBlock, tableCertificate, tableReceipts, tableTip} {
+		w.delete(heightKey(table, height))
+	}
+	w.delete(digestKey(tableDigest, tip.Digest))
+	for _, id := range txs {
+		remove(digestKey(tableTx, id))
+	}
+	for _, o := range orders {
+		remove(appendPosition(digestKey(tableOrder, o.Order), Position{height, o.TxIndex}))
+	}
+	for rest := deleted; rest > 0; rest -= pruneChunk {
+		if err := p.limiter.WaitN(ctx, min(rest, pruneChunk)); err != nil {
 			return errors.Join(err, b.Close())
 		}
 	}
-	p.done.Nodes += uint64(len(keys))
-	return errors.Join(p.s.disk.call(func() error { return b.Commit(pebble.NoSync) }), b.Close())
+	p.done.Blocks++
+	return p.apply(w)
 }

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math"
 	"runtime"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -117,7 +118,7 @@ func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
 	if mark == nil || uint64(height) > mark.Version {
 		return s.replay(mark, v.blocks(uint64(height)))
 	}
-	if pruned, err := s.PrunedBefore(); err != nil || uint64(height) < pruned {
+	if pruned, err := s.PrunedBefore(); err != nil || uint64(height) < pruned && !s.beforeClosing(height) {
 		return nil, errors.Join(fmt.Errorf("%w: %d, those before %d are pruned", state.ErrNoVersion, height, pruned), err)
 	}
 	tip, ok, err := s.Tip(height)
@@ -128,6 +129,13 @@ func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
 		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
 	return state.OpenTree(s, tip.Mark(), s.residentBytes)
+}
+
+// beforeClosing reports whether the version may be kept because the next block
+// ended an epoch.
+func (s *Store) beforeClosing(height chain.Height) bool {
+	closings := s.closings.Load()
+	return closings != nil && slices.Contains(*closings, uint64(height)+1)
 }
 
 // replay returns the tree after the last of some blocks, from the version on

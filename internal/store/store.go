@@ -53,6 +53,8 @@ type Store struct {
 	pendingBytes  int // of changes, after which the tree is written though the interval is not over
 	flushing      *flushing
 
+	garbage atomic.Int64 // bytes of nodes that were deleted since their tables were last rewritten, see reclaim
+
 	// closings is the heights of the last two blocks that ended epochs: the
 	// versions of the tree before them stay, see Prune.
 	closings atomic.Pointer[[]uint64]

@@ -49,6 +49,7 @@ func id(format string, args ...any) crypto.Digest {
 // history makes blocks of a small chain and remembers the state after each.
 type history struct {
 	tree   *state.Tree
+	before *state.Tree // the last block
 	rng    *rand.Rand
 	states []map[string]string
 }
@@ -78,6 +79,7 @@ func (h *history) next(t testing.TB) store.Finalized {
 		}
 	}
 	h.states = append(h.states, after)
+	h.before = h.tree
 	changes := kv.Changes()
 	h.tree = must(h.tree.Next(uint64(height), changes, 1))(t)
 	return store.Finalized{
