@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,8 @@ import (
 type gossipNet struct {
 	pools   map[crypto.PublicKey]*pool
 	members []crypto.PublicKey
+
+	mu      sync.Mutex
 	said    []string // "from→to kind items"
 	blocked []string
 	deaf    map[crypto.PublicKey]bool // who does not answer
@@ -44,6 +47,8 @@ func newGossipNet(t testing.TB, n int) *gossipNet {
 		others := slices.DeleteFunc(slices.Clone(net.members), func(k crypto.PublicKey) bool { return k == self })
 		p.gossip.peers = func() gossipPeers { return gossipPeers{connected: others, members: len(others)} }
 		p.gossip.block = func(peer crypto.PublicKey, reason string) {
+			net.mu.Lock()
+			defer net.mu.Unlock()
 			net.blocked = append(net.blocked, fmt.Sprintf("%d by %d: %s", peer[0], self[0], reason))
 		}
 		p.gossip.send = func(to crypto.PublicKey, message []byte) { net.deliver(self, to, message) }
@@ -58,16 +63,27 @@ func (n *gossipNet) deliver(from, to crypto.PublicKey, message []byte) {
 		panic(err)
 	}
 	names := map[gossipKind]string{gossipSpread: "spread", gossipRelay: "relay", gossipHave: "have", gossipWant: "want", gossipBodies: "bodies"}
+	n.mu.Lock()
 	n.said = append(n.said, fmt.Sprintf("%d→%d %s %d", from[0], to[0], names[kind], len(items)))
-	if n.pools[to] != nil && !n.deaf[to] {
+	deaf := n.deaf[to]
+	n.mu.Unlock()
+	if n.pools[to] != nil && !deaf {
 		n.pools[to].gossip.receive(from, message)
 	}
 }
 
 func (n *gossipNet) of(i int) *pool { return n.pools[n.members[i]] }
 
+func (n *gossipNet) setDeaf(i int, deaf bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deaf[n.members[i]] = deaf
+}
+
 // heard returns what was said since the last time.
 func (n *gossipNet) heard() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	said := strings.Join(n.said, ", ")
 	n.said = nil
 	return said
@@ -114,9 +130,9 @@ func TestClientsTransactionsGoToEveryMemberInFewMessages(t *testing.T) {
 func TestWhatStillWaitsIsAnnouncedAndPulledByWhoLacksIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newGossipNet(t, 3)
-		n.deaf[n.members[2]] = true
+		n.setDeaf(2, true)
 		n.submit(t, 0, transfer(t, 1, 0, user(2).address()))
-		n.deaf[n.members[2]] = false
+		n.setDeaf(2, false)
 		n.heard()
 		time.Sleep(announceAfter + 2*gossipTick)
 		synctest.Wait()
@@ -150,10 +166,18 @@ func TestAPullThatIsNotAnsweredGoesToAnotherAnnouncer(t *testing.T) {
 		if got := n.heard(); !strings.HasPrefix(got, "1→2 want 1, 2→1 bodies 1") {
 			t.Errorf("then: %s", got)
 		}
-		if txs, _ := n.of(0).size(); txs != 1 || len(n.of(0).gossip.wants) != 0 || len(n.of(0).gossip.wantsOf) != 0 {
-			t.Errorf("%d transactions, wants %v of %v", txs, n.of(0).gossip.wants, n.of(0).gossip.wantsOf)
+		all, peers, _ := n.of(0).gossip.wanted(liar)
+		if txs, _ := n.of(0).size(); txs != 1 || all != 0 || peers != 0 {
+			t.Errorf("%d transactions, %d wants of %d peers", txs, all, peers)
 		}
 	})
+}
+
+// wanted returns how many wants there are, of how many peers, and of one of them.
+func (g *gossip) wanted(peer crypto.PublicKey) (all, peers, of int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.wants), len(g.wantsOf), g.wantsOf[peer]
 }
 
 func TestAPeersAnnouncementsAreBounded(t *testing.T) {
@@ -172,17 +196,17 @@ func TestAPeersAnnouncementsAreBounded(t *testing.T) {
 		}
 		for peer := range byte(12) {
 			flood(100 + peer)
-			if got := g.wantsOf[crypto.PublicKey{100 + peer}]; got > maxWantsOfPeer {
+			if _, _, got := g.wanted(crypto.PublicKey{100 + peer}); got > maxWantsOfPeer {
 				t.Fatalf("%d wants of a peer", got)
 			}
 		}
-		if len(g.wants) != maxWants {
-			t.Errorf("%d wants, limit %d", len(g.wants), maxWants)
+		if all, _, _ := g.wanted(crypto.PublicKey{}); all != maxWants {
+			t.Errorf("%d wants, limit %d", all, maxWants)
 		}
 		time.Sleep(pullPatience + 2*gossipTick)
 		synctest.Wait()
-		if len(g.wants)+len(g.wantsOf) != 0 {
-			t.Errorf("%d wants of %d peers are left of what nobody has", len(g.wants), len(g.wantsOf))
+		if all, peers, _ := g.wanted(crypto.PublicKey{}); all+peers != 0 {
+			t.Errorf("%d wants of %d peers are left of what nobody has", all, peers)
 		}
 	})
 }
@@ -296,7 +320,7 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 		// Its sender cannot pay: the mempool does not want it, the proposal does.
 		tx := transfer(t, 40, 0, user(2).address())
 		n.of(2).verifier.verify([]chain.DecodedTx{tx})
-		n.deaf[n.members[1]] = true // the leader withholds it
+		n.setDeaf(1, true) // the leader withholds it
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
@@ -310,8 +334,8 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 		if got := n.heard(); got != "1→2 want 1, 1→3 want 1, 3→1 bodies 1" {
 			t.Errorf("said: %s", got)
 		}
-		if txs, _ := n.of(0).size(); txs != 0 || len(n.of(0).gossip.fetching) != 0 {
-			t.Errorf("%d transactions wait, %d are fetched", txs, len(n.of(0).gossip.fetching))
+		if txs, _ := n.of(0).size(); txs != 0 || n.of(0).gossip.fetches() {
+			t.Errorf("%d transactions wait, fetching %t", txs, n.of(0).gossip.fetches())
 		}
 		nobodys := transfer(t, 40, 1, user(2).address())
 		if _, err := n.of(0).gossip.fetch(ctx, n.members[1], []chain.TxID{nobodys.ID()}); !errors.Is(err, context.DeadlineExceeded) {
