@@ -8,7 +8,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -337,4 +339,27 @@ func TestCrashBetweenAnyTwoWrites(t *testing.T) {
 		w.checkAll()
 		check(t, w.s.Close())
 	}
+}
+
+// TestABlockCostsOneSync counts the syncs of the database's log: one for each
+// block, whether the state and the tree go with it or not.
+func TestABlockCostsOneSync(t *testing.T) {
+	var syncs atomic.Int64
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
+		if strings.HasSuffix(o.Path, ".log") && (o.Kind == errorfs.OpFileSync || o.Kind == errorfs.OpFileSyncData) {
+			syncs.Add(1)
+		}
+		return nil
+	}))
+	s := must(store.OpenOn(fs, "db", store.Options{TreeInterval: 3}))(t)
+	h := newHistory(s)
+	for n := range 10 {
+		block := h.next(t)
+		before := syncs.Load()
+		check(t, s.Commit(block))
+		if got := syncs.Load() - before; got != 1 {
+			t.Errorf("block %d cost %d syncs of the log", n, got)
+		}
+	}
+	check(t, s.Close())
 }
