@@ -53,8 +53,6 @@ const (
 	// baseLevelBytes is how large the first level below level 0 may grow. The flat
 	// state stays in it, so that a flush is merged once and not twice.
 	baseLevelBytes = 512 << 20
-	// level0Tables is how many flushes are merged at a time.
-	level0Tables = 8
 )
 
 // withDefaults returns the options with zero values replaced, or an error that
@@ -92,7 +90,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // pebble returns Pebble's options. Keys are hashed or ascend, point reads are
 // most of the reads, and much of the data is digests: bloom filters everywhere,
-// the cheapest compression.
+// the cheapest compression. What each setting buys is in docs/BENCHMARKS.md.
 func (o Options) pebble(fs *failStop) *pebble.Options {
 	p := &pebble.Options{
 		FS:                          fs,
@@ -103,7 +101,6 @@ func (o Options) pebble(fs *failStop) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		LBaseMaxBytes:               baseLevelBytes,
-		L0CompactionThreshold:       level0Tables,
 		Logger:                      logger{o.Logger, fs},
 		ReadOnly:                    o.ReadOnly,
 	}
