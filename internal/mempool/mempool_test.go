@@ -158,6 +158,11 @@ func TestFullPoolEvictsTheCheapest(t *testing.T) {
 		mustAdd(t, p, l, draft{user: 1, nonce: uint64(p.Len()), tip: 20, memo: 200})
 	}
 	before := p.Len()
+	for tip, want := range map[uint64]error{19: mempool.ErrFull, 20: mempool.ErrFull, 21: nil} {
+		if err := p.Refuses(&makeTx(draft{user: 2, tip: tip, memo: 200}).DecodedTx); !errors.Is(err, want) {
+			t.Errorf("foretold of a tip of %d: %v, want %v", tip, err, want)
+		}
+	}
 	if err := l.add(p, draft{user: 2, tip: 20, memo: 200}); !errors.Is(err, mempool.ErrFull) {
 		t.Errorf("an equal tip: %v, want ErrFull", err)
 	}

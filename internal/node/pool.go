@@ -71,6 +71,17 @@ func (p *pool) pending(id chain.TxID) (*chain.VerifiedTx, bool) {
 	return p.txs.Get(id)
 }
 
+// look reports whether a transaction waits already, and whether the pool is too full
+// for it in any case.
+func (p *pool) look(tx *chain.DecodedTx) (known bool, refusal error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.txs.Get(tx.ID()); ok {
+		return true, nil
+	}
+	return false, p.txs.Refuses(tx)
+}
+
 // verify returns the verified forms of transactions, nil for those of which a
 // signature does not verify.
 func (p *pool) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
@@ -160,13 +171,17 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 	unknown, candidates := make([]chain.DecodedTx, 0, len(txs)), make([]candidate, 0, len(txs))
 	var only []chain.DecodedTx // to verify
 	for i := range txs {
-		if _, ok := p.pending(txs[i].ID()); ok {
+		known, refusal := p.look(&txs[i])
+		if known {
 			continue
 		}
 		// Nobody has signatures verified that he cannot pay for, or that were paid
 		// for already.
-		if err := latest.Admit(&txs[i]); err != nil {
-			reasons[i] = err.Error()
+		if refusal == nil {
+			refusal = latest.Admit(&txs[i])
+		}
+		if refusal != nil {
+			reasons[i] = refusal.Error()
 			if wanted != nil && wanted(txs[i].ID()) {
 				only = append(only, txs[i])
 			}
