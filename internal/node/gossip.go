@@ -338,6 +338,9 @@ func (g *gossip) noteLate(from crypto.PublicKey, txs []*chain.VerifiedTx) {
 
 // onHave asks a peer for what it announces and is not here.
 func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
+	if g.pool.busy() { // it will be announced again, or come in a block
+		return
+	}
 	var ids []chain.TxID
 	for _, item := range items {
 		if _, ok := g.pool.Get(chain.TxID(item)); !ok {
@@ -488,9 +491,16 @@ func (g *gossip) look() {
 	waiting := map[crypto.PublicKey][]chain.TxID{}
 	var own []lateTx
 	n := 0
+	busy := g.pool.busy() // then it waits for blocks, and not for want of anybody who knows it
 	for _, l := range late {
 		if n == lateAnnounced {
 			break
+		}
+		if busy {
+			if n++; l.from.IsZero() {
+				own = append(own, lateTx{id: l.id, at: now})
+			}
+			continue
 		}
 		if _, ok := g.pool.pending(l.id); !ok {
 			continue

@@ -380,3 +380,32 @@ func TestManyReadyTransactionsHoldOthersUp(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor: with more ready than the next
+// blocks take, ids would only take their time.
+func TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		p := n.of(0)
+		p.backlog = 0
+		tx := transfer(t, 1, 0, user(9).address())
+		n.setDeaf(1, true)
+		n.submit(t, 0, tx)
+		n.setDeaf(1, false)
+		n.heard()
+		unknown := transfer(t, 2, 0, user(9).address())
+		other := unknown.ID()
+		p.gossip.receive(n.members[1], encodeGossip(gossipHave, [][]byte{other[:]})[0])
+		time.Sleep(2 * announceAfter)
+		synctest.Wait()
+		if got := n.heard(); got != "" {
+			t.Errorf("said while busy: %s", got)
+		}
+		p.backlog = maxBacklog
+		time.Sleep(announceAgain + 2*gossipTick)
+		synctest.Wait()
+		if got := n.heard(); !strings.Contains(got, "1→2 have 1") {
+			t.Errorf("said afterwards: %s", got)
+		}
+	})
+}

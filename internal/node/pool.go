@@ -134,6 +134,13 @@ func (p *pool) hold(ctx context.Context) {
 	}
 }
 
+// busy reports whether more transactions are ready than the next blocks take.
+func (p *pool) busy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.Ready() > p.backlog
+}
+
 // letGo has those who are held look again. The caller holds p.mu.
 func (p *pool) letGo() {
 	close(p.fell)
