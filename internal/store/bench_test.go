@@ -45,6 +45,9 @@ func newTreeLoad(keys int) *treeLoad {
 	return l
 }
 
+// treeBytes is what the nodes of a tree of so many keys take in memory.
+func (l *treeLoad) treeBytes() int { return max(state.DefaultResidentBytes, 140*len(l.keys)) }
+
 func (l *treeLoad) value() []byte {
 	at := l.rng.IntN(len(l.values) - benchValueBytes)
 	return l.values[at:][:benchValueBytes:benchValueBytes]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -360,6 +361,51 @@ func TestABlockCostsOneSync(t *testing.T) {
 		if got := syncs.Load() - before; got != 1 {
 			t.Errorf("block %d cost %d syncs of the log", n, got)
 		}
+	}
+	check(t, s.Close())
+}
+
+// TestPruneTakesWhatTensOfThousandsOfRecordsLeft prunes a version that made more
+// records stale than one part of its list names.
+func TestPruneTakesWhatTensOfThousandsOfRecordsLeft(t *testing.T) {
+	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PendingBytes: 1 << 20}))(t)
+	const keys = 4000
+	tree := state.NewTree(s, 0)
+	var last []state.Change
+	for height := range chain.Height(2) {
+		last = nil
+		for i := range keys {
+			last = append(last, state.Change{Key: fmt.Appendf(nil, "key/%05d", i), Value: fmt.Appendf(nil, "%d/%d", i, height)})
+		}
+		if mark, some := s.TreeMark(); some {
+			tree = tree.Persisted(mark)
+		}
+		tree = must(tree.Next(uint64(height), last, 1))(t)
+		check(t, s.Commit(store.Finalized{Height: height, Digest: id("%d", height), Changes: last, Tree: tree}))
+		for mark, some := s.TreeMark(); !some || mark.Version != uint64(height); mark, some = s.TreeMark() {
+			runtime.Gosched()
+		}
+	}
+	pruned := must(s.Prune(t.Context(), store.PruneOptions{KeepVersions: 1}))(t)
+	if pruned.Nodes < keys || pruned.Versions != 1 {
+		t.Errorf("pruned %+v, want %d leaves and their nodes", pruned, keys)
+	}
+	if again := must(s.Prune(t.Context(), store.PruneOptions{KeepVersions: 1}))(t); again != (store.Pruned{}) {
+		t.Errorf("pruning again does %+v", again)
+	}
+	if _, err := s.OpenTree(0); !errors.Is(err, state.ErrNoVersion) {
+		t.Errorf("version 0: %v", err)
+	}
+	got := 0
+	for e, err := range must(s.OpenTree(1))(t).Iterate(crypto.Digest{}) {
+		check(t, err)
+		if !strings.HasSuffix(string(e.Value), "/1") {
+			t.Fatalf("%s is %s", e.Key, e.Value)
+		}
+		got++
+	}
+	if got != keys {
+		t.Errorf("%d leaves are left of %d", got, keys)
 	}
 	check(t, s.Close())
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/hypermesh/hypermesh/internal/state"
 )
 
 // Options of a Store. The zero value is the default.
@@ -26,6 +28,10 @@ type Options struct {
 	// state and the tree are written, though the interval is not over: 1 MiB to 1
 	// GiB, default 48 MiB. While they are written, up to twice as much may come.
 	PendingBytes int64
+	// TreeBytes is how much memory the nodes of the state tree may take that are on
+	// disk as well: 1 MiB to 64 GiB, default 128 MiB, those of about a million
+	// keys. Updates of keys beyond that read from the disk.
+	TreeBytes int64
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
 	UnsafeNoSync bool
@@ -67,6 +73,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TreeInterval == 0 {
 		o.TreeInterval = defaultTreeInterval
 	}
+	if o.TreeBytes == 0 {
+		o.TreeBytes = state.DefaultResidentBytes
+	}
 	if o.PendingBytes == 0 {
 		o.PendingBytes = defaultPendingBytes
 	}
@@ -78,6 +87,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MemtableBytes < minBytes || o.MemtableBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: MemtableBytes is %d, want %d to %d", o.MemtableBytes, minBytes, maxMemtableBytes)
+	}
+	if o.TreeBytes < minBytes || o.TreeBytes > maxCacheBytes {
+		return o, fmt.Errorf("store: TreeBytes is %d, want %d to %d", o.TreeBytes, minBytes, int64(maxCacheBytes))
 	}
 	if o.PendingBytes < minBytes || o.PendingBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: PendingBytes is %d, want %d to %d", o.PendingBytes, minBytes, maxMemtableBytes)

@@ -144,7 +144,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	}
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
-		treeInterval: uint64(options.TreeInterval), residentBytes: state.DefaultResidentBytes, pendingBytes: int(options.PendingBytes),
+		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
 	}
 	s.view.Store(&view{new: newPending(0)})
 	if err := s.load(); err != nil {

@@ -490,6 +490,7 @@ func TestOptions(t *testing.T) {
 		"MemtableBytes": {{MemtableBytes: 1}, {MemtableBytes: 1 << 40}, {MemtableBytes: -1}},
 		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
 		"PendingBytes":  {{PendingBytes: 1}, {PendingBytes: 1 << 40}, {PendingBytes: -1}},
+		"TreeBytes":     {{TreeBytes: 1}, {TreeBytes: 1 << 40}, {TreeBytes: -1}},
 		"UnsafeNoSync":  nil,
 		"ReadOnly":      nil,
 		"Logger":        nil,
