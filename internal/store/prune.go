@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"golang.org/x/time/rate"
@@ -306,6 +307,9 @@ func (p *pruner) reclaim(ctx context.Context) error {
 		if err := p.s.disk.call(func() error { return p.s.db.Compact(ctx, bounds[i], bounds[i+1], false) }); err != nil {
 			return err
 		}
+		if err := p.s.awaitRemoval(ctx, used/reclaimSlices); err != nil {
+			return err
+		}
 	}
 	p.s.garbage.Add(-garbage)
 	return nil
@@ -316,6 +320,31 @@ func (p *pruner) apply(w writer) error {
 		return errors.Join(w.err, w.b.Close())
 	}
 	return errors.Join(p.s.disk.call(func() error { return w.b.Commit(pebble.NoSync) }), w.b.Close())
+}
+
+// removalWait is how long at most the files that a compaction replaced are waited for,
+// and how often it is looked after them. A reader may hold them for longer.
+const (
+	removalWait = 5 * time.Second
+	removalPoll = 10 * time.Millisecond
+)
+
+// awaitRemoval waits until of files that were replaced no more than some bytes are
+// still there.
+func (s *Store) awaitRemoval(ctx context.Context, bytes uint64) error {
+	ticker := time.NewTicker(removalPoll)
+	defer ticker.Stop()
+	for end := time.Now().Add(removalWait); time.Now().Before(end); {
+		if m := s.db.Metrics(); m.Table.Local.ObsoleteSize+m.Table.Local.ZombieSize <= bytes {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // slices cuts the tables of the tree and of the flat state into parts of about a
