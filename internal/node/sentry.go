@@ -133,29 +133,52 @@ func (n *network) places() []crypto.PublicKey {
 	return n.favoured
 }
 
-// callers counts who is being answered, by host.
+// callers are who is being answered, by host.
 type callers struct {
 	mu    sync.Mutex
 	hosts map[netip.Prefix]int
-	all   int
+	all   []*caller // the oldest first
 }
 
-// enter counts a caller, and reports whether there is room for it.
-func (c *callers) enter(host netip.Prefix) bool {
+// caller is one of them.
+type caller struct {
+	host netip.Prefix
+	end  func() // has it go for a newer one
+}
+
+// enter counts a caller. It is nil if its host has as many as it may. Of all that are
+// too many the oldest goes: who has something to show does so at once, and who shuts
+// the door on others by standing in it does not.
+func (c *callers) enter(host netip.Prefix, end func()) *caller {
+	in, oldest := &caller{host: host, end: end}, &caller{end: func() {}}
+	defer func() { oldest.end() }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all >= maxCallers || c.hosts[host] >= maxCallersOfHost {
-		return false
+	if c.hosts[host] >= maxCallersOfHost {
+		return nil
 	}
-	c.all++
+	if len(c.all) >= maxCallers {
+		oldest = c.all[0]
+		c.remove(0)
+	}
+	c.all = append(c.all, in)
 	c.hosts[host]++
-	return true
+	return in
 }
 
-func (c *callers) leave(host netip.Prefix) {
+// leave forgets a caller, unless it had to go before.
+func (c *callers) leave(who *caller) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.all--
+	if i := slices.Index(c.all, who); i >= 0 {
+		c.remove(i)
+	}
+}
+
+// remove is called with c.mu held.
+func (c *callers) remove(i int) {
+	host := c.all[i].host
+	c.all = slices.Delete(c.all, i, i+1)
 	if c.hosts[host]--; c.hosts[host] == 0 {
 		delete(c.hosts, host)
 	}
@@ -187,12 +210,13 @@ func (n *network) admitSentries(ctx context.Context) error {
 			return err
 		}
 		host := transport.SourceOf(c.RemoteAddr())
-		if !inside.enter(host) {
-			c.Close(transport.CloseBusy, "as many sentries are being answered as this node answers")
+		who := inside.enter(host, func() { c.Close(transport.CloseBusy, "as many sentries are being answered as this node answers") })
+		if who == nil {
+			c.Close(transport.CloseBusy, "as many sentries of this address are being answered as this node answers")
 			continue
 		}
 		wg.Go(func() {
-			defer inside.leave(host)
+			defer inside.leave(who)
 			defer c.Close(transport.CloseDone, "answered")
 			if err := n.answerSentry(ctx, c); err != nil && ctx.Err() == nil {
 				n.log.Debug("a sentry that asked for a place", "peer", c.Remote().Short(), "error", err)

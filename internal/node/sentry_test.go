@@ -44,9 +44,12 @@ func TestNeighboursAreChecked(t *testing.T) {
 func TestCallersAreBoundedByHost(t *testing.T) {
 	c := callers{hosts: map[netip.Prefix]int{}}
 	host := func(n int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32) }
+	var inside, gone []*caller
 	entered := func(n, tries int) (in int) {
 		for range tries {
-			if c.enter(host(n)) {
+			var who *caller
+			if who = c.enter(host(n), func() { gone = append(gone, who) }); who != nil {
+				inside = append(inside, who)
 				in++
 			}
 		}
@@ -55,17 +58,21 @@ func TestCallersAreBoundedByHost(t *testing.T) {
 	if got := entered(1, 100); got != maxCallersOfHost {
 		t.Errorf("%d callers of one host, limit %d", got, maxCallersOfHost)
 	}
-	all := maxCallersOfHost
-	for n := 2; n < 100; n++ {
-		all += entered(n, 5)
+	for n := 2; len(inside) < maxCallers; n++ {
+		entered(n, maxCallersOfHost)
 	}
-	if all != maxCallers {
-		t.Errorf("%d callers of many hosts, limit %d", all, maxCallers)
+	if len(c.all) != maxCallers || len(gone) != 0 {
+		t.Errorf("%d callers of %d hosts, and %d had to go", len(c.all), len(c.hosts), len(gone))
 	}
-	for range maxCallersOfHost {
-		c.leave(host(1))
+	for n := range 3 {
+		if entered(200+n, 1) != 1 || len(c.all) != maxCallers || len(gone) != n+1 || gone[n] != inside[n] {
+			t.Errorf("the newest of more than %d callers does not take the oldest one's place: %d, %d had to go", maxCallers, len(c.all), len(gone))
+		}
 	}
-	if len(c.hosts) == 0 || c.hosts[host(1)] != 0 || entered(1, 100) != maxCallersOfHost {
+	for _, who := range inside { // those who had to go, too
+		c.leave(who)
+	}
+	if len(c.hosts)+len(c.all) != 0 || entered(1, 100) != maxCallersOfHost {
 		t.Error("who left makes no room")
 	}
 }
