@@ -40,16 +40,16 @@
 //     they wait, undecoded, for at most backlogWait;
 //   - what was verified (knownBytes, knownKeys): the oldest is forgotten, and
 //     verified again if it comes again;
-//   - what peers were asked for (maxWants, maxWantsOfPeer): more announcements are
-//     not looked at;
+//   - what peers were asked for (maxWants, maxStrangeWants, maxWantsOfPeer): more
+//     announcements are not looked at;
 //   - gossip to a peer (gossipQueue bytes): the newest batch is dropped; the
 //     transactions are announced later if they still wait;
 //   - consensus to a peer (a queue per channel): the oldest message goes, as
 //     later ones supersede it;
 //   - decoded blocks (maxDecoded, maxDecodedBytes): the oldest goes and is decoded
 //     again if asked;
-//   - sentries that ask for a place (maxCallers, maxCallersOfHost): one more is closed
-//     and asks again;
+//   - sentries that ask for a place (maxCallers, maxCallersOfHost): for one more the
+//     oldest is closed and asks again, and one more of its host is;
 //   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,
 //     and answers wait for their turn within bounded rates of bytes;
 //   - speculative branches: one with transactions waits until it is at most

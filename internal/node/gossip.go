@@ -43,10 +43,12 @@ const (
 	// maxAnnouncers is how many peers are remembered for a transaction, and asked
 	// in turn, once each.
 	maxAnnouncers = 4
-	// maxWantsOfPeer and maxWants bound what is asked for: what is announced beyond
-	// them is not looked at.
-	maxWantsOfPeer = 8_192
-	maxWants       = 65_536
+	// maxWantsOfPeer and maxWants bound what is asked for, maxStrangeWants what of it
+	// is asked of peers that are not members: what is announced beyond them is not
+	// looked at.
+	maxWantsOfPeer  = 8_192
+	maxWants        = 65_536
+	maxStrangeWants = maxWants / 2
 	// servedRate and servedBurst bound the bytes of transactions that a peer is
 	// answered with.
 	servedRate  = 16 << 20
@@ -71,6 +73,9 @@ type gossip struct {
 	// stands between some nodes and the others.
 	onward func(from crypto.PublicKey) []crypto.PublicKey
 
+	running context.Context // until close
+	end     context.CancelFunc
+
 	mu        sync.Mutex
 	outbox    [][]byte // encoded transactions of clients; guarded by mu, like what follows
 	outBytes  int
@@ -83,6 +88,7 @@ type gossip struct {
 	pushedAt  time.Time                  // when the younger generation began
 	wants     map[chain.TxID]*want
 	wantsOf   map[crypto.PublicKey]int
+	strange   int                // wants that were asked of peers that are not members
 	fetching  map[chain.TxID]int // by how many proposals
 	served    map[crypto.PublicKey]*rate.Limiter
 	ticking   bool
@@ -111,11 +117,13 @@ type want struct {
 	at         time.Time
 	announcers []crypto.PublicKey // not asked yet
 	tries      int
+	strange    bool // asked is not a member
 }
 
 func newGossip(p *pool, log *slog.Logger) *gossip {
+	running, end := context.WithCancel(context.Background())
 	return &gossip{
-		pool: p, log: log,
+		pool: p, log: log, running: running, end: end,
 		peers: func() gossipPeers { return gossipPeers{} }, send: func(crypto.PublicKey, []byte) {}, block: func(crypto.PublicKey, string) {},
 		onward:  func(crypto.PublicKey) []crypto.PublicKey { return nil },
 		relayed: map[crypto.PublicKey][]chain.TxID{}, wants: map[chain.TxID]*want{}, wantsOf: map[crypto.PublicKey]int{},
@@ -220,8 +228,11 @@ func (g *gossip) announce(to []crypto.PublicKey, except crypto.PublicKey, ids []
 
 // receive takes a peer's message.
 func (g *gossip) receive(peer crypto.PublicKey, message []byte) {
-	if carriesTxs(message) {
-		g.pool.hold(context.Background())
+	if !pulls(message) {
+		g.pool.hold(g.running)
+	}
+	if g.running.Err() != nil { // many a message may be left that was read
+		return
 	}
 	kind, items, err := decodeGossip(message)
 	if err != nil {
@@ -327,30 +338,46 @@ func (g *gossip) mayLack(id chain.TxID) bool {
 // noteLate notes transactions that may have to be announced. The caller holds
 // g.mu.
 func (g *gossip) noteLate(from crypto.PublicKey, txs []*chain.VerifiedTx) {
-	now := time.Now()
+	now, most := time.Now(), maxLate
+	if !from.IsZero() {
+		most /= 2
+	}
 	for _, tx := range txs {
-		if len(g.late) < maxLate {
+		if len(g.late) < most {
 			g.late = append(g.late, lateTx{id: tx.ID(), from: from, at: now})
 		}
 	}
 	g.tick()
 }
 
-// onHave asks a peer for what it announces and is not here.
+// onHave asks a peer for what it announces and is not here. What was here and could not
+// wait then, when this node was behind, or the sender's place was taken, may do so now.
 func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
 	if g.pool.busy() { // it will be announced again, or come in a block
 		return
 	}
 	var ids []chain.TxID
+	var known []chain.DecodedTx
 	for _, item := range items {
-		if _, ok := g.pool.Get(chain.TxID(item)); !ok {
-			ids = append(ids, chain.TxID(item))
+		id := chain.TxID(item)
+		if _, waits := g.pool.pending(id); waits {
+			continue
+		}
+		if tx, ok := g.pool.verifier.known(id); ok {
+			known = append(known, tx.DecodedTx)
+		} else {
+			ids = append(ids, id)
 		}
 	}
+	if len(known) > 0 {
+		_, fresh, _ := g.pool.add(known, nil)
+		g.pass(peer, gossipSpread, fresh)
+	}
+	strange := !slices.Contains(g.peers().connected, peer)
 	g.mu.Lock()
 	asked := ids[:0]
 	for _, id := range ids {
-		if g.want(id, peer) {
+		if g.want(id, peer, strange) {
 			asked = append(asked, id)
 		}
 	}
@@ -358,22 +385,33 @@ func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
 	g.pull(peer, asked)
 }
 
-// want notes that a transaction can be had from a peer, and reports whether to
-// ask that peer now. The caller holds g.mu.
-func (g *gossip) want(id chain.TxID, peer crypto.PublicKey) bool {
+// want notes that a transaction can be had from a peer, who may be none of the members,
+// and reports whether to ask that peer now. The caller holds g.mu.
+func (g *gossip) want(id chain.TxID, peer crypto.PublicKey, strange bool) bool {
 	if w := g.wants[id]; w != nil {
 		if w.asked != peer && !slices.Contains(w.announcers, peer) && len(w.announcers)+w.tries < maxAnnouncers {
 			w.announcers = append(w.announcers, peer)
 		}
 		return false
 	}
-	if len(g.wants) >= maxWants || g.wantsOf[peer] >= maxWantsOfPeer {
+	if len(g.wants) >= maxWants || g.wantsOf[peer] >= maxWantsOfPeer || strange && g.strange >= maxStrangeWants {
 		return false
 	}
-	g.wants[id] = &want{asked: peer, at: time.Now(), tries: 1}
-	g.wantsOf[peer]++
+	w := &want{at: time.Now()}
+	g.wants[id] = w
+	g.ask(w, peer, strange)
 	g.tick()
 	return true
+}
+
+// ask notes whom a want is asked of. The caller holds g.mu.
+func (g *gossip) ask(w *want, peer crypto.PublicKey, strange bool) {
+	w.asked, w.strange = peer, strange
+	w.tries++
+	g.wantsOf[peer]++
+	if strange {
+		g.strange++
+	}
 }
 
 func (g *gossip) pull(peer crypto.PublicKey, ids []chain.TxID) {
@@ -391,24 +429,25 @@ func (g *gossip) pull(peer crypto.PublicKey, ids []chain.TxID) {
 
 // onWant answers a pull with what is here, as far as the peer's share goes.
 func (g *gossip) onWant(peer crypto.PublicKey, items [][]byte) {
-	var raws [][]byte
-	size := 0
-	for _, item := range items {
-		if tx, ok := g.pool.Get(chain.TxID(item)); ok {
-			raws, size = append(raws, tx.Raw()), size+len(tx.Raw())
-		}
-	}
 	g.mu.Lock()
 	limiter := g.served[peer]
 	if limiter == nil {
 		limiter = rate.NewLimiter(servedRate, servedBurst)
 		g.served[peer] = limiter
 	}
-	allowed := limiter.AllowN(time.Now(), size)
 	g.mu.Unlock()
-	if !allowed {
-		g.log.Debug("a peer pulls more than its share", "peer", peer.Short(), "bytes", size)
-		return
+	var raws [][]byte
+	now := time.Now()
+	for i, item := range items {
+		tx, ok := g.pool.Get(chain.TxID(item))
+		if !ok {
+			continue
+		}
+		if !limiter.AllowN(now, len(tx.Raw())) {
+			g.log.Debug("a peer pulls more than its share", "peer", peer.Short(), "asked", len(items), "answered", i)
+			break
+		}
+		raws = append(raws, tx.Raw())
 	}
 	for _, message := range encodeGossip(gossipBodies, raws) {
 		g.send(peer, message)
@@ -434,18 +473,24 @@ func (g *gossip) unwant(id chain.TxID) {
 		return
 	}
 	delete(g.wants, id)
-	g.release(w.asked)
+	g.release(w)
 }
 
-// release gives a peer back the place of a want. The caller holds g.mu.
-func (g *gossip) release(peer crypto.PublicKey) {
-	if g.wantsOf[peer]--; g.wantsOf[peer] == 0 {
-		delete(g.wantsOf, peer)
+// release gives the peer that was asked back the place of a want. The caller holds
+// g.mu.
+func (g *gossip) release(w *want) {
+	if g.wantsOf[w.asked]--; g.wantsOf[w.asked] == 0 {
+		delete(g.wantsOf, w.asked)
+	}
+	if w.strange {
+		g.strange--
 	}
 }
 
-// close ends the timers. What fires once more finds nobody to send to.
+// close ends the timers and lets go of what is held up. What fires once more finds
+// nobody to send to.
 func (g *gossip) close() {
+	g.end()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
@@ -476,7 +521,8 @@ func (g *gossip) tick() {
 }
 
 // look asks others for what peers did not deliver, and announces what was sent to
-// everybody and still waits.
+// everybody and still waits: first what clients of this node brought. What of that is
+// too much for once has its turn next time; of what others brought, they see to it.
 func (g *gossip) look() {
 	g.mu.Lock()
 	now := time.Now()
@@ -489,25 +535,30 @@ func (g *gossip) look() {
 		g.pull(peer, ids)
 	}
 	waiting := map[crypto.PublicKey][]chain.TxID{}
-	var own []lateTx
+	var own, rest []lateTx
 	n := 0
 	busy := g.pool.busy() // then it waits for blocks, and not for want of anybody who knows it
-	for _, l := range late {
-		if n == lateAnnounced {
-			break
-		}
-		if busy {
-			if n++; l.from.IsZero() {
+	for _, mine := range []bool{true, false} {
+		for _, l := range late {
+			if l.from.IsZero() != mine || busy && !mine {
+				continue
+			}
+			if n == lateAnnounced {
+				if mine {
+					rest = append(rest, l)
+				}
+				continue
+			}
+			if _, ok := g.pool.pending(l.id); !ok {
+				continue
+			}
+			if mine {
 				own = append(own, lateTx{id: l.id, at: now})
 			}
-			continue
-		}
-		if _, ok := g.pool.pending(l.id); !ok {
-			continue
-		}
-		waiting[l.from] = append(waiting[l.from], l.id)
-		if n++; l.from.IsZero() {
-			own = append(own, lateTx{id: l.id, at: now})
+			if !busy {
+				waiting[l.from] = append(waiting[l.from], l.id)
+				n++
+			}
 		}
 	}
 	to := g.peers().connected
@@ -516,6 +567,7 @@ func (g *gossip) look() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.late = append(rest, g.late...)
 	g.later = append(g.later, own...)
 	g.tick()
 }
@@ -524,6 +576,7 @@ func (g *gossip) look() {
 // The caller holds g.mu.
 func (g *gossip) askOthers(now time.Time) map[crypto.PublicKey][]chain.TxID {
 	again := map[crypto.PublicKey][]chain.TxID{}
+	members := g.peers().connected
 	for id, w := range g.wants { // order-free: each by itself
 		if now.Sub(w.at) < pullPatience {
 			continue
@@ -532,10 +585,10 @@ func (g *gossip) askOthers(now time.Time) map[crypto.PublicKey][]chain.TxID {
 			g.unwant(id)
 			continue
 		}
-		g.release(w.asked)
-		w.asked, w.announcers, w.at = w.announcers[0], w.announcers[1:], now
-		w.tries++
-		g.wantsOf[w.asked]++
+		g.release(w)
+		next := w.announcers[0]
+		w.announcers, w.at = w.announcers[1:], now
+		g.ask(w, next, !slices.Contains(members, next))
 		again[w.asked] = append(again[w.asked], id)
 	}
 	return again

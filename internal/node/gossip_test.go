@@ -18,6 +18,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/mempool"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // gossipNet is some pools that gossip with each other, and what was said.
@@ -200,13 +201,26 @@ func TestAPeersAnnouncementsAreBounded(t *testing.T) {
 				t.Fatalf("%d wants of a peer", got)
 			}
 		}
-		if all, _, _ := g.wanted(crypto.PublicKey{}); all != maxWants {
+		if all, _, _ := g.wanted(crypto.PublicKey{}); all != maxStrangeWants {
+			t.Errorf("%d wants of strangers, limit %d", all, maxStrangeWants)
+		}
+		g.peers = func() gossipPeers { // some turn out to be members
+			return gossipPeers{connected: []crypto.PublicKey{{101}, {102}, {103}, {104}, {105}, {106}, {107}, {108}}, members: 8}
+		}
+		flood(108)
+		if _, _, got := g.wanted(crypto.PublicKey{108}); got != maxWantsOfPeer {
+			t.Errorf("%d wants of a member while strangers' fill their half", got)
+		}
+		for peer := range byte(8) {
+			flood(101 + peer)
+		}
+		if all, _, _ := g.wanted(crypto.PublicKey{}); all > maxWants {
 			t.Errorf("%d wants, limit %d", all, maxWants)
 		}
 		time.Sleep(pullPatience + 2*gossipTick)
 		synctest.Wait()
-		if all, peers, _ := g.wanted(crypto.PublicKey{}); all+peers != 0 {
-			t.Errorf("%d wants of %d peers are left of what nobody has", all, peers)
+		if all, peers, _ := g.wanted(crypto.PublicKey{}); all+peers+g.strange != 0 {
+			t.Errorf("%d wants of %d peers, %d of strangers, are left of what nobody has", all, peers, g.strange)
 		}
 	})
 }
@@ -230,6 +244,144 @@ func TestAPeerIsAnsweredWithinItsShare(t *testing.T) {
 			t.Errorf("answered with %d bytes, limit %d", bytes, servedBurst)
 		}
 	})
+}
+
+func TestAPeerThatAsksForMoreThanItsShareGetsItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		tx := signedBy(t, 1, 0, slices.Repeat(chain.Msgs{chain.Transfer{To: user(2).address(), Amount: chain.Hyper(1)}}, chain.MaxMessages)...)
+		n.of(0).verifier.verify([]chain.DecodedTx{tx})
+		id := tx.ID()
+		bytes := 0
+		n.of(0).gossip.send = func(_ crypto.PublicKey, message []byte) { bytes += len(message) }
+		asked := servedBurst/len(tx.Raw()) + 1
+		n.of(0).gossip.onWant(n.members[1], slices.Repeat([][]byte{id[:]}, asked))
+		if bytes < servedBurst-maxGossip {
+			t.Errorf("answered with %d bytes, its share is %d", bytes, servedBurst)
+		}
+	})
+}
+
+// TestWhatClientsBroughtIsAnnouncedHoweverMuchItIs has more wait at once than is
+// announced in a tick, and a peer that missed all of it.
+func TestWhatClientsBroughtIsAnnouncedHoweverMuchItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		g := n.of(0).gossip
+		tx := chain.VerifyTxs([]chain.DecodedTx{transfer(t, 1, 0, user(2).address())}, 1)[0]
+		if err := n.of(0).txs.Add(tx, 0); err != nil {
+			t.Fatal(err)
+		}
+		announced := 0
+		g.send = func(_ crypto.PublicKey, message []byte) {
+			_, items, err := decodeGossip(message)
+			if err != nil {
+				t.Error(err)
+			}
+			announced += len(items)
+		}
+		const waiting = 3*lateAnnounced + 7
+		g.mu.Lock()
+		g.noteLate(n.members[1], slices.Repeat([]*chain.VerifiedTx{tx}, 2*lateAnnounced)) // they see to it
+		g.noteLate(crypto.PublicKey{}, slices.Repeat([]*chain.VerifiedTx{tx}, waiting))
+		g.mu.Unlock()
+		time.Sleep(announceAfter + 6*gossipTick)
+		synctest.Wait()
+		if announced < waiting {
+			t.Errorf("%d of %d were announced", announced, waiting)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.late) != 0 || len(g.later) != waiting {
+			t.Errorf("%d are left, %d will be announced again", len(g.late), len(g.later))
+		}
+		g.closed, g.later = true, nil
+	})
+}
+
+// TestWhatCouldNotWaitIsTakenWhenItIsAnnounced has a peer that is behind: the sender
+// has as many transactions there as may wait.
+func TestWhatCouldNotWaitIsTakenWhenItIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		config := mempool.DefaultConfig()
+		config.MaxPerSender = 1
+		n.of(1).txs = mempool.New(config)
+		first, second := transfer(t, 1, 0, user(2).address()), transfer(t, 1, 1, user(2).address())
+		n.submit(t, 0, first, second)
+		if txs, _ := n.of(1).size(); txs != 1 {
+			t.Fatalf("%d transactions wait where one may", txs)
+		}
+		tokens.SpendNonce(n.of(1).state.(*state.Overlay), user(1).address())
+		n.of(1).finalize(1, []chain.DecodedTx{first})
+		n.heard()
+		time.Sleep(announceAfter + 2*gossipTick)
+		synctest.Wait()
+		if _, waits := n.of(1).pending(second.ID()); !waits {
+			t.Errorf("what could not wait before does not wait now; said: %s", n.heard())
+		}
+		if got := n.of(1).verifier.count.Load(); got != 2 {
+			t.Errorf("%d verifications of two transactions", got)
+		}
+		n.of(0).gossip.close()
+		time.Sleep(time.Second)
+	})
+}
+
+// TestWhatIsFinalByTheTimeItIsVerifiedDoesNotWait: it would until it expires, first in
+// line for each block.
+func TestWhatIsFinalByTheTimeItIsVerifiedDoesNotWait(t *testing.T) {
+	n := newGossipNet(t, 1)
+	p := n.of(0)
+	tx := transfer(t, 1, 0, user(2).address())
+	p.verifier.turn <- struct{}{}
+	reasons := make(chan []string, 1)
+	go func() { reasons <- p.Submit([]chain.DecodedTx{tx}) }()
+	for waiting := 0; waiting == 0; runtime.Gosched() {
+		p.verifier.mu.Lock()
+		waiting = len(p.verifier.waiting)
+		p.verifier.mu.Unlock()
+	}
+	tokens.SpendNonce(p.state.(*state.Overlay), user(1).address())
+	p.finalize(1, []chain.DecodedTx{tx})
+	<-p.verifier.turn
+	if got := <-reasons; !strings.Contains(got[0], "nonce") {
+		t.Errorf("taken in: %q", got)
+	}
+	if txs, _ := p.size(); txs != 0 {
+		t.Errorf("%d transactions wait that are final", txs)
+	}
+}
+
+// TestAPullDoesNotWaitBehindWhatIsHeldUp between two nodes.
+func TestAPullDoesNotWaitBehindWhatIsHeldUp(t *testing.T) {
+	l := newLoopback(t)
+	l.start(0, 1)
+	full, lacks := l.members[0], l.members[1]
+	eventually(t, "connection", func() bool { return lacks.connected(full.addr().ID) })
+	wanted, other := transfer(t, 1, 0, user(2).address()), transfer(t, 2, 0, user(2).address())
+	full.pool.verifier.verify([]chain.DecodedTx{wanted})
+	full.pool.mu.Lock()
+	full.pool.backlog = -1
+	full.pool.mu.Unlock()
+	const held = 10
+	for range held {
+		lacks.pool.gossip.send(full.addr().ID, encodeGossip(gossipSpread, [][]byte{other.Raw()})[0])
+	}
+	began := time.Now()
+	lacks.pool.gossip.pull(full.addr().ID, []chain.TxID{wanted.ID()})
+	eventually(t, "answer", func() bool {
+		_, came := lacks.pool.Get(wanted.ID())
+		return came
+	})
+	if took := time.Since(began); took > held*backlogWait/2 {
+		t.Errorf("the pull took %v", took)
+	}
+	began = time.Now()
+	l.halt(0)
+	if took := time.Since(began); took > held*backlogWait/2 {
+		t.Errorf("a node with a full pool took %v to stop", took)
+	}
 }
 
 func TestRubbishIsBlamed(t *testing.T) {

@@ -46,12 +46,13 @@ func encodeGossip(kind gossipKind, items [][]byte) [][]byte {
 	return out
 }
 
-// carriesTxs reports whether a message carries transactions.
-func carriesTxs(message []byte) bool {
+// pulls reports whether a message is a pull or an answer to one: these have a channel
+// of their own, so that a proposal's do not wait behind what is held up.
+func pulls(message []byte) bool {
 	r := codec.NewReader(message)
 	r.Array(2)
 	kind := gossipKind(r.Uint())
-	return kind == gossipSpread || kind == gossipRelay || kind == gossipBodies
+	return kind == gossipWant || kind == gossipBodies
 }
 
 // decodeGossip reads a message. The items of ids are of an id's length; those of

@@ -19,6 +19,7 @@ const Protocol = "hypermesh/chain/1"
 
 const (
 	channelGossip = 16 // above the engine's
+	channelPulls  = 17
 	maxGossip     = 1 << 20
 	gossipQueue   = 8 << 20
 	blockFor      = time.Minute // a peer that forged something
@@ -55,6 +56,9 @@ func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, 
 	channels := []transport.Channel{{
 		ID: channelGossip, Name: "transactions", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
 		Urgency: 5, ToObservers: false, Handle: pool.gossip.receive,
+	}, {
+		ID: channelPulls, Name: "pulls", MaxMessageBytes: maxGossip, QueueBytes: gossipQueue, WhenFull: transport.DropNewest,
+		Urgency: 4, ToObservers: false, Handle: pool.gossip.receive,
 	}}
 	for _, c := range []struct {
 		channel consensus.Channel
@@ -87,7 +91,7 @@ func newNetwork(endpoint *transport.Endpoint, config *Config, named neighbours, 
 	n.mesh = mesh
 	n.gossip = pool.gossip
 	n.gossip.peers = func() gossipPeers { return *n.present.Load() }
-	n.gossip.send = func(peer crypto.PublicKey, message []byte) { n.Send(peer, channelGossip, message) }
+	n.gossip.send = n.sendGossip
 	n.gossip.block, n.gossip.onward = n.Block, n.onward
 	if !named.hidden() {
 		if err := n.listenForSentries(); err != nil {
@@ -223,6 +227,14 @@ func (n *network) Send(peer crypto.PublicKey, channel consensus.Channel, data []
 		return false
 	}
 	return true
+}
+
+func (n *network) sendGossip(peer crypto.PublicKey, message []byte) {
+	channel := consensus.Channel(channelGossip)
+	if pulls(message) {
+		channel = channelPulls
+	}
+	n.Send(peer, channel, message)
 }
 
 // Peers returns the node keys of the connected peers.

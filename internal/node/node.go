@@ -287,6 +287,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		}()
 	}
+	defer context.AfterFunc(ctx, n.pool.gossip.close)()
 	start("network", n.network.mesh.Run)
 	if n.joiners != nil {
 		start("state service", n.joiners.Run)

@@ -27,6 +27,7 @@ type pool struct {
 	txs   *mempool.Pool
 	grown chan struct{} // closed and replaced when a transaction comes in
 	fell  chan struct{} // closed and replaced when a block is final, or a proposal waits
+	final uint64        // how many blocks have become final
 }
 
 func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
@@ -167,6 +168,9 @@ type candidate struct {
 // is verified in any case: whether it may be included is for the block to show.
 func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons []string, fresh []*chain.VerifiedTx, forged int) {
 	reasons = make([]string, len(txs))
+	p.mu.Lock()
+	final := p.final
+	p.mu.Unlock()
 	reader := &memo{Reader: p.state}
 	latest, err := p.executor.Admission(reader)
 	if err != nil {
@@ -212,7 +216,11 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 			forged++
 			continue
 		}
-		err := p.txs.Add(tx, candidates[k].next)
+		next := candidates[k].next
+		if p.final != final { // perhaps with this one in it
+			next = execution.NextNonce(p.state, tx.Tx().Body.Sender)
+		}
+		err := p.txs.Add(tx, next)
 		if errors.Is(err, mempool.ErrKnown) { // it came in meanwhile
 			continue
 		}
@@ -311,6 +319,7 @@ func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.txs.Finalize(height, head.BaseFee, txs)
+	p.final++
 	p.letGo()
 }
 
