@@ -61,6 +61,7 @@ const (
 	maxSenders   = 100_000
 	minTick      = 10 * time.Millisecond
 	maxTick      = 500 * time.Millisecond
+	bulkRate     = 2_000 // transfers a second, from which on they are submitted in bulk
 	fullRequest  = chain.MaxBatchTxs
 	benchDrain   = 10 * time.Second // after the window, for what is under way
 	maxInFlight  = 256              // submissions
@@ -242,9 +243,12 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	}, nil
 }
 
-// tick returns how often transfers are submitted: so that a request is well
-// filled, but not so seldom that they come in gusts.
+// tick returns how often transfers are submitted: at low rates as they come, at high
+// ones so that a request is well filled.
 func (b *bench) tick() time.Duration {
+	if b.options.Rate < bulkRate {
+		return minTick
+	}
 	return min(max(fullRequest*time.Second*time.Duration(len(b.clients))/time.Duration(b.options.Rate), minTick), maxTick)
 }
 
