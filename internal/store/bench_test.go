@@ -70,7 +70,7 @@ func (l *treeLoad) version(n int) []state.Change {
 
 // fill commits every key, in blocks of 10,000.
 func (l *treeLoad) fill(b testing.TB, s *store.Store) *state.Tree {
-	tree := state.NewTree(s, 0)
+	tree := state.NewTree(s, l.treeBytes())
 	const perBlock = 10_000
 	order := l.rng.Perm(len(l.keys))
 	height := chain.Height(0)
