@@ -79,11 +79,11 @@ func (n *chaosNet) watch(ctx context.Context) func() (time.Duration, int) {
 	var stall time.Duration
 	var risen int
 	done := make(chan struct{})
+	last, since := n.highest(ctx), time.Now() // before the fault begins
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
-		last, since := n.highest(ctx), time.Now()
 		for {
 			select {
 			case <-tick.C:

@@ -46,7 +46,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "hypermesh:", err)
+	// One line, however many errors were joined: logs and scripts read the last one.
+	fmt.Fprintln(stderr, "hypermesh:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if wrong, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintf(stderr, "Try: hypermesh %s--help\n", wrong.command)
 		return exitUsage
