@@ -103,20 +103,7 @@ func (p *producer) serve(key crypto.PrivateKey, spoil func(ctx context.Context, 
 	if err != nil {
 		p.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := mesh.Run(ctx); err != nil {
-			p.Error(err)
-		}
-	})
-	p.Cleanup(func() {
-		cancel()
-		wg.Wait()
-		if err := endpoint.Close(); err != nil {
-			p.Error(err)
-		}
-	})
+	runMesh(p, endpoint, mesh)
 	return endpoint.NodeAddr().String()
 }
 
@@ -426,4 +413,22 @@ func TestStatesThatMayBePrunedAreNotServed(t *testing.T) {
 		}
 		p.epochs(1)
 	}
+}
+
+// runMesh runs a mesh until the test ends, then closes its endpoint.
+func runMesh(t testing.TB, endpoint *transport.Endpoint, mesh *transport.Mesh) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := mesh.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if err := endpoint.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

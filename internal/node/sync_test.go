@@ -1,13 +1,11 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -136,20 +134,7 @@ func (l *large) run(key crypto.PrivateKey, config transport.MeshConfig) *transpo
 	if err != nil {
 		l.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := mesh.Run(ctx); err != nil {
-			l.Error(err)
-		}
-	})
-	l.Cleanup(func() {
-		cancel()
-		wg.Wait()
-		if err := endpoint.Close(); err != nil {
-			l.Error(err)
-		}
-	})
+	runMesh(l, endpoint, mesh)
 	l.peer = endpoint.NodeAddr()
 	return mesh
 }

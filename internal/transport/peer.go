@@ -220,7 +220,7 @@ func (p *peer) handicap() int {
 	return 2
 }
 
-// errNoDial says that a peer is not dialed for now.
+// errNoDial says why a peer is not dialed.
 var errNoDial = errors.New("transport: the peer is blocked, or has no address")
 
 // dial makes a connection, or says why there is none.
