@@ -21,6 +21,7 @@ func benchCommand() *cli.Command {
 				&cli.IntFlag{Name: "rate", Value: 1_000, Usage: "`N` transfers per second"},
 				&cli.IntFlag{Name: "seconds", Value: 10, Usage: "`N` seconds"},
 				&cli.IntFlag{Name: "senders", Usage: "`N` sending accounts; 0: chosen by the rate"},
+				&cli.IntFlag{Name: "accounts", Usage: "`N` accounts that are made first and then paid; 0: the senders pay each other"},
 				jsonFlag(),
 			},
 			Action: benchTransfers,
@@ -29,7 +30,9 @@ func benchCommand() *cli.Command {
 }
 
 func benchTransfers(c *cli.Context) error {
-	options := devnet.BenchOptions{RPC: c.StringSlice("rpc"), Rate: c.Int("rate"), Seconds: c.Int("seconds"), Senders: c.Int("senders")}
+	options := devnet.BenchOptions{
+		RPC: c.StringSlice("rpc"), Rate: c.Int("rate"), Seconds: c.Int("seconds"), Senders: c.Int("senders"), Accounts: c.Int("accounts"),
+	}
 	if err := options.Check(); err != nil {
 		return usagef(c, "%v", err)
 	}

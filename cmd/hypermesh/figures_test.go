@@ -46,8 +46,16 @@ func BenchmarkNetworkFinalityDelay50(b *testing.B) {
 // minute, at a little above the least rate that is to be reached and at the goal.
 // Beside what the generator sees it reports what a validator uses for a committed
 // transfer, everything included, the mean of four, and the most memory of any; and
-// it prints where the time of one validator went.
+// it prints where the time of one validator went. HYPERMESH_BENCH_ACCOUNTS makes so
+// many accounts first, at random ones of which the transfers then go to.
 func BenchmarkNetworkThroughput(b *testing.B) {
+	accounts := 0
+	if v, some := os.LookupEnv("HYPERMESH_BENCH_ACCOUNTS"); some {
+		var err error
+		if accounts, err = strconv.Atoi(v); err != nil {
+			b.Fatalf("HYPERMESH_BENCH_ACCOUNTS: %v", err)
+		}
+	}
 	for _, rate := range []int{8_500, 13_000} {
 		b.Run(strconv.Itoa(rate), func(b *testing.B) {
 			profiler := freeLoopback(b)
@@ -55,7 +63,7 @@ func BenchmarkNetworkThroughput(b *testing.B) {
 				appendTo(b, filepath.Join(dir, "validator-1", "config.toml"), fmt.Sprintf("\npprof = %q\n", profiler))
 			})
 			n.profiler = profiler
-			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: 60, Senders: 10_000})
+			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: 60, Senders: 10_000, Accounts: accounts})
 		})
 	}
 }

@@ -24,6 +24,9 @@ type BenchOptions struct {
 	Rate    int      // transfers per second, 1 to 50,000
 	Seconds int      // 1 to 600
 	Senders int      // accounts that send; 0: chosen by the rate
+	// Accounts is how many accounts are made before the clock starts, each of which
+	// transfers then go to as it falls; 0: the senders pay each other.
+	Accounts int
 }
 
 // Check returns an error that names the first option out of range.
@@ -37,6 +40,8 @@ func (o *BenchOptions) Check() error {
 		return fmt.Errorf("seconds is %d, want 1 to 600", o.Seconds)
 	case o.Senders < 0 || o.Senders > maxSenders:
 		return fmt.Errorf("senders is %d, want 0 to %d", o.Senders, maxSenders)
+	case o.Accounts < 0 || o.Accounts > maxAccounts:
+		return fmt.Errorf("accounts is %d, want 0 to %d", o.Accounts, maxAccounts)
 	}
 	return nil
 }
@@ -76,6 +81,7 @@ type bench struct {
 	clients []*sdk.Client
 	status  api.Status
 	senders []wallet.Account
+	nonce   uint64 // of every sender's first transfer
 
 	raws    [][]byte
 	sent    []time.Duration // by transfer: when it was submitted, since began; 0: not yet; guarded by mu
@@ -125,6 +131,9 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 	if err := b.fund(ctx); err != nil {
 		return BenchResult{}, fmt.Errorf("funding the senders: %w", err)
 	}
+	if err := b.prefill(ctx, progress); err != nil {
+		return BenchResult{}, fmt.Errorf("making %d accounts: %w", o.Accounts, err)
+	}
 	progress("signing the transfers", 0.1)
 	if err := b.sign(); err != nil {
 		return BenchResult{}, err
@@ -139,7 +148,7 @@ func (b *bench) fund(ctx context.Context) error {
 	if n == 0 {
 		n = min(max(b.options.Rate/8, 32), 1_024)
 	}
-	each := uint64(b.options.Rate*b.options.Seconds/n+1) * benchFunding
+	each := uint64(b.options.Rate*b.options.Seconds/n+1)*benchFunding + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
 	master := wallet.NewAccount("bench", crypto.GenerateKey())
 	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100) // and the fees of fanning out
 	if _, err := b.clients[0].Faucet(ctx, master.Address(), total); err != nil {
@@ -184,7 +193,7 @@ func (b *bench) fund(ctx context.Context) error {
 }
 
 // sign makes every transfer of the run: transfer i is the (i / senders)-th of
-// sender i mod senders, and goes to another sender each time.
+// sender i mod senders.
 func (b *bench) sign() error {
 	total, n := b.options.Rate*b.options.Seconds, len(b.senders)
 	b.raws, b.sent, b.index = make([][]byte, total), make([]time.Duration, total), make(map[chain.TxID]int, total)
@@ -193,12 +202,10 @@ func (b *bench) sign() error {
 	crypto.ForkJoin((total+part-1)/part, runtime.GOMAXPROCS(0), func(p int) {
 		for i := p * part; i < min((p+1)*part, total); i++ {
 			signer := b.senders[i%n]
-			tx, err := chain.SignTx(chain.TxBody{
-				ChainID: b.status.ChainID, Sender: signer.Address(), Nonce: uint64(i / n), Expiry: b.status.Height + 90_000,
-				GasLimit: chain.GasUnits(benchGas), MaxFee: chain.PricePerGas(min(benchMaxFee, 100*b.status.BaseFee.Nano())),
-				Messages: chain.Msgs{chain.Transfer{To: b.senders[(i+1+i/n)%n].Address(), Amount: chain.Nano(1)}},
-			}, signer)
-			b.raws[i], errs[i] = tx.Encode(), err
+			b.raws[i], errs[i] = b.signed(signer, chain.TxBody{
+				Nonce: b.nonce + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas),
+				Messages: chain.Msgs{chain.Transfer{To: b.to(i), Amount: chain.Nano(1)}},
+			})
 			ids[i] = crypto.DomainTxID.Hash(b.raws[i])
 		}
 	})
