@@ -70,11 +70,20 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 			return nil, fmt.Errorf("%w: %x, then %x", errOrder, changes[i-1].Key, changes[i].Key)
 		}
 	}
+	next, err := t.next(version, changes, hashesOf(changes, parallelism), parallelism)
+	if err != nil {
+		return nil, fmt.Errorf("state: building version %d: %w", version, err)
+	}
+	return next, nil
+}
+
+// next is Next with the changes hashed.
+func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism int) (*Tree, error) {
 	top := &node{}
 	if t.started() {
 		top = t.top.node
 	}
-	groups := updatesOf(changes, parallelism)
+	groups := hashed.groups()
 	var workers [fanout]worker
 	var results [fanout]slot
 	var faults [fanout]error
@@ -92,7 +101,7 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 		}
 	})
 	if err := errors.Join(faults[:]...); err != nil {
-		return nil, fmt.Errorf("state: building version %d: %w", version, err)
+		return nil, err
 	}
 	l, all := collect(workers[:], changes)
 	if t.started() {
@@ -149,20 +158,29 @@ func collect(workers []worker, changes []Change) (*layer, worker) {
 	return l, all
 }
 
-// updatesOf hashes the changes and groups them by their first nibble. The
-// order in a group is that of keys.
-func updatesOf(changes []Change, parallelism int) [fanout][]update {
-	positions, leaves := make([]crypto.Digest, len(changes)), make([]crypto.Digest, len(changes))
+// hashes is where changes are in the tree, and what digests their leaves have:
+// zero if the key is deleted.
+type hashes struct{ positions, leaves []crypto.Digest }
+
+func hashesOf(changes []Change, parallelism int) hashes {
+	h := hashes{make([]crypto.Digest, len(changes)), make([]crypto.Digest, len(changes))}
 	crypto.ForkJoin((len(changes)+hashChunk-1)/hashChunk, parallelism, func(c int) {
 		from, to := c*hashChunk, min((c+1)*hashChunk, len(changes))
-		hashChanges(changes[from:to], positions[from:to], leaves[from:to])
+		hashChanges(changes[from:to], h.positions[from:to], h.leaves[from:to])
 	})
+	return h
+}
+
+// groups returns the updates by their first nibble. The order in a group is that
+// of keys.
+func (h hashes) groups() [fanout][]update {
+	positions, leaves := h.positions, h.leaves
 	var ends [fanout]int
 	for i := range positions {
 		ends[nibble(&positions[i], 0)]++
 	}
 	var groups [fanout][]update
-	store := make([]update, len(changes))
+	store := make([]update, len(positions))
 	for i, size := range ends {
 		groups[i], store = store[:0:size], store[size:]
 	}

@@ -197,6 +197,11 @@ func (p RangeProof) Verify(root crypto.Digest, r Range, leaves []Entry) error {
 		}
 		hashed[i] = rangeLeaf{&e.Position, leafHash(e.Position, e.Value)}
 	}
+	return p.verifyHashed(root, r, hashed)
+}
+
+// verifyHashed is Verify of leaves that are in the range and ascend.
+func (p RangeProof) verifyHashed(root crypto.Digest, r Range, hashed []rangeLeaf) error {
 	c := rangeCheck{p: &p, r: &r}
 	at, _, err := c.subtree(crypto.Digest{}, 0, hashed)
 	switch {
