@@ -1,15 +1,14 @@
 package explorer
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/hypermesh/hypermesh/internal/web"
 )
 
 // Config says where the explorer listens, whom it asks and what it keeps.
@@ -42,7 +41,7 @@ const minRetention = 100
 
 // Check returns an error that names the first field out of range.
 func (c *Config) Check() error {
-	if err := c.checkListen(); err != nil {
+	if err := c.address().Check("listen"); err != nil {
 		return err
 	}
 	if len(c.RPC) == 0 {
@@ -68,28 +67,6 @@ func (c *Config) Check() error {
 	return nil
 }
 
-func (c *Config) checkListen() error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen %.80q: %w", c.Listen, err)
-	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return errors.New("tls_cert and tls_key go together: one of them is empty")
-	}
-	if c.TLSCert != "" || c.InsecureHTTP || isLoopback(host) {
-		return nil
-	}
-	return fmt.Errorf("listen %.80q is not loopback: set tls_cert and tls_key, or insecure_http if something in front protects it", c.Listen)
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
 func checkURLs(field string, list []string) error {
 	for _, text := range list {
 		u, err := url.Parse(text)
@@ -100,13 +77,6 @@ func checkURLs(field string, list []string) error {
 	return nil
 }
 
-func (c *Config) tlsConfig() (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("explorer: TLS certificate: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}, nil
+func (c *Config) address() web.Address {
+	return web.Address{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.InsecureHTTP}
 }

@@ -2,7 +2,6 @@ package explorer
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,9 +10,9 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk"
 )
 
@@ -55,11 +54,8 @@ func Open(ctx context.Context, config Config) (*Explorer, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("explorer: %w", err)
 	}
-	tlsConfig, err := config.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
 	e := &Explorer{config: config, log: config.Log}
+	var err error
 	e.client, err = sdk.New(sdk.Config{Nodes: config.RPC, Nexus: config.Nexus, Timeout: config.AskTimeout, Attempts: max(len(config.RPC), len(config.Nexus))})
 	if err != nil {
 		return nil, fmt.Errorf("explorer: %w", err)
@@ -80,13 +76,8 @@ func Open(ctx context.Context, config Config) (*Explorer, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.index.close())
 	}
-	listener, err := net.Listen("tcp", config.Listen)
-	if err != nil {
+	if e.listener, err = config.address().Open("listen", maxConnections); err != nil {
 		return nil, errors.Join(fmt.Errorf("explorer: %w", err), e.index.close())
-	}
-	e.listener = netutil.LimitListener(listener, maxConnections)
-	if tlsConfig != nil {
-		e.listener = tls.NewListener(e.listener, tlsConfig)
 	}
 	return e, nil
 }
@@ -113,23 +104,9 @@ func (e *Explorer) serve(ctx context.Context) error {
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(e.listener) }()
 	e.log.Info("serving", slog.String("address", e.Addr().String()))
-	select {
-	case err := <-served:
-		return fmt.Errorf("explorer: serving: %w", err)
-	case <-ctx.Done():
+	if err := web.Serve(ctx, server, e.listener, shutdownTimeout, func() { close(e.site.closing) }); err != nil {
+		return fmt.Errorf("explorer: %w", err)
 	}
-	close(e.site.closing)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	err := server.Shutdown(grace)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close() // what did not finish in time is cut
-	}
-	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, ended)
-	}
-	return err
+	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 )
@@ -70,14 +69,7 @@ func (c *Config) Check() error {
 	if c.HTTP == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.HTTP)
-	if err != nil {
-		return fmt.Errorf("http: %w", err)
-	}
-	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
-		return fmt.Errorf("http is %q, want a loopback address", c.HTTP)
-	}
-	return nil
+	return web.CheckLoopback("http", c.HTTP)
 }
 
 func (c *Config) logger() *slog.Logger {

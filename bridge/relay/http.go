@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hypermesh/hypermesh/internal/web"
 )
 
 // The parts that must work for the relay to carry.
@@ -67,21 +69,10 @@ func (r *Relay) serveHTTP(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if err := server.Shutdown(patient); err != nil {
-			stopped <- errors.Join(err, server.Close())
-			return
-		}
-		stopped <- nil
-	})
-	err := server.Serve(listener)
-	if !stop() {
-		return <-stopped
+	if err := web.Serve(ctx, server, listener, stopTimeout, nil); err != nil {
+		return fmt.Errorf("relay: %w", err)
 	}
-	return fmt.Errorf("relay: http: %w", errors.Join(err, server.Close()))
+	return nil
 }
 
 func (r *Relay) answerHealth(w http.ResponseWriter, _ *http.Request) {

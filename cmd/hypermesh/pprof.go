@@ -7,8 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"time"
+
+	"github.com/hypermesh/hypermesh/internal/web"
 )
 
 // servePprof serves the Go profiler at a loopback address, until stop is called.
@@ -17,8 +18,8 @@ func servePprof(addr string, log *slog.Logger) (stop func() error, err error) {
 	if addr == "" {
 		return func() error { return nil }, nil
 	}
-	if at, err := netip.ParseAddrPort(addr); err != nil || !at.Addr().IsLoopback() {
-		return nil, fmt.Errorf("pprof address %q is not a loopback IP:PORT", addr)
+	if err := web.CheckLoopback("pprof", addr); err != nil {
+		return nil, err
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {

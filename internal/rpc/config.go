@@ -1,14 +1,11 @@
 package rpc
 
 import (
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -79,9 +76,6 @@ func setDuration(field *time.Duration, to time.Duration) {
 
 // check returns an error that names the first setting that cannot be served.
 func (c Config) check() error {
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return errors.New("rpc: TLSCert and TLSKey go together: one of them is empty")
-	}
 	if c.SubmitBytes < api.MaxSubmitBytes {
 		return fmt.Errorf("rpc: SubmitBytes is %d, below the %d of one submission", c.SubmitBytes, api.MaxSubmitBytes)
 	}
@@ -103,33 +97,6 @@ func (c Config) check() error {
 	return nil
 }
 
-// checkListen refuses plain HTTP on an address that others can reach.
-func (c Config) checkListen() error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("rpc: Listen %q: %w", c.Listen, err)
-	}
-	if c.TLSCert != "" || c.InsecureHTTP || isLoopback(host) {
-		return nil
-	}
-	return fmt.Errorf("rpc: Listen %q is not loopback: set TLSCert and TLSKey, or InsecureHTTP if something in front protects it", c.Listen)
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
-
-func (c Config) tlsConfig() (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("rpc: TLS certificate: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}, nil
+func (c Config) address() web.Address {
+	return web.Address{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.InsecureHTTP}
 }

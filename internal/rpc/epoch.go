@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -17,7 +18,7 @@ func (s *service) epoch(ctx context.Context, in *epochInput) (*body[api.EpochEnd
 	if in.Epoch != "latest" {
 		n, err := strconv.ParseUint(in.Epoch, 10, 64)
 		if err != nil || n == 0 {
-			return nil, invalid("path.epoch", errors.New("is neither a 64-bit number from 1 nor latest"))
+			return nil, web.Invalid("path.epoch", errors.New("is neither a 64-bit number from 1 nor latest"))
 		}
 		epoch = n
 	}

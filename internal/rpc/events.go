@@ -17,6 +17,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -45,13 +46,13 @@ func (s *service) registerEvents(hapi huma.API) {
 			"transaction tx and then its events; the end-block list's events. Resume with Last-Event-ID or ?cursor= and nothing is lost or repeated. " +
 			"A comment, with the cursor if it moved, comes when nothing else does; an event named error, whose data is a problem, is the stream's last.",
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-			api.ContentEventStream: {Schema: schemaOf[api.StreamEvent](hapi)},
+			api.ContentEventStream: {Schema: web.SchemaOf[api.StreamEvent](hapi)},
 		}}},
 		Errors: []int{http.StatusGone, http.StatusServiceUnavailable},
 	}, s.events)
 	// The data of the events that package chain does not have.
-	schemaOf[api.BlockEvent](hapi)
-	schemaOf[api.TxEvent](hapi)
+	web.SchemaOf[api.BlockEvent](hapi)
+	web.SchemaOf[api.TxEvent](hapi)
 }
 
 func (s *service) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
@@ -81,25 +82,25 @@ func (s *service) subscribe(in *eventsInput) (subscription, error) {
 	if text != "" {
 		cursor, err := api.ParseCursor(text)
 		if err != nil {
-			return sub, invalid(at, err)
+			return sub, web.Invalid(at, err)
 		}
 		sub.cursor = cursor
 	}
 	if in.Types != "" {
 		sub.types = strings.Split(in.Types, ",")
 		if len(sub.types) > maxEventTypes {
-			return sub, invalid("query.types", fmt.Errorf("has %d types, limit %d", len(sub.types), maxEventTypes))
+			return sub, web.Invalid("query.types", fmt.Errorf("has %d types, limit %d", len(sub.types), maxEventTypes))
 		}
 		for _, name := range sub.types {
 			if !slices.Contains(eventNames(), name) {
-				return sub, invalid("query.types", fmt.Errorf("event type %.40q is unknown, want %s", name, strings.Join(eventNames(), ", ")))
+				return sub, web.Invalid("query.types", fmt.Errorf("event type %.40q is unknown, want %s", name, strings.Join(eventNames(), ", ")))
 			}
 		}
 	}
 	if in.TxID != "" {
 		id, err := crypto.ParseDigest(in.TxID)
 		if err != nil {
-			return sub, invalid("query.tx_id", err)
+			return sub, web.Invalid("query.tx_id", err)
 		}
 		sub.txID = id
 	}

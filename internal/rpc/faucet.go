@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -97,7 +98,7 @@ func (s *service) registerFaucet(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
 		OperationID: "use-faucet", Method: http.MethodPost, Path: "/v1/faucet",
 		Summary:          "Get HYPER; on a devnet only",
-		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.FaucetRequest](hapi)}}},
+		RequestBody:      &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.FaucetRequest](hapi)}}},
 		MaxBodyBytes:     maxFaucetBytes,
 		BodyReadTimeout:  s.config.ReadTimeout,
 		SkipValidateBody: true, // api.DecodeJSON does it
@@ -108,20 +109,20 @@ func (s *service) registerFaucet(hapi huma.API) {
 func (s *service) useFaucet(ctx context.Context, in *faucetInput) (*body[api.FaucetResponse], error) {
 	var request api.FaucetRequest
 	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	limit := s.config.Faucet.MaxAmount
 	switch {
 	case request.Address.IsZero():
-		return nil, invalidBody(&api.FieldError{Location: "address", Message: "is missing or zero"})
+		return nil, web.InvalidBody(&api.FieldError{Location: "address", Message: "is missing or zero"})
 	case request.Amount.IsZero():
-		return nil, invalidBody(&api.FieldError{Location: "amount_nhyper", Message: "is missing or zero"})
+		return nil, web.InvalidBody(&api.FieldError{Location: "amount_nhyper", Message: "is missing or zero"})
 	case limit.Less(request.Amount):
-		return nil, invalidBody(&api.FieldError{Location: "amount_nhyper", Message: fmt.Sprintf("is %d, limit %d", request.Amount.Nano(), limit.Nano())})
+		return nil, web.InvalidBody(&api.FieldError{Location: "amount_nhyper", Message: fmt.Sprintf("is %d, limit %d", request.Amount.Nano(), limit.Nano())})
 	case !s.faucet.allow(in.remote, time.Now()):
 		wait := max(1, int(s.config.Faucet.Every.Seconds()))
 		return nil, huma.ErrorWithHeaders(
-			newProblem(http.StatusTooManyRequests, api.ProblemBusy, fmt.Sprintf("the faucet gives %d at once and then one every %s", s.config.Faucet.Burst, s.config.Faucet.Every)),
+			web.NewProblem(http.StatusTooManyRequests, api.ProblemBusy, fmt.Sprintf("the faucet gives %d at once and then one every %s", s.config.Faucet.Burst, s.config.Faucet.Every)),
 			http.Header{"Retry-After": {fmt.Sprint(wait)}})
 	}
 	id, err := s.node.Faucet(ctx, request.Address, request.Amount)

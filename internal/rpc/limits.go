@@ -1,14 +1,12 @@
 package rpc
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"runtime/debug"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -36,19 +34,19 @@ func (s *service) limited(next http.Handler) http.Handler {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 		default:
-			s.refuse(w, r, fmt.Sprintf("%s served now: limit %d", what, limit))
+			web.WriteBusy(w, r, s.log, fmt.Sprintf("%s served now: limit %d", what, limit))
 			return
 		}
 		if r.ContentLength > api.MaxSubmitBytes {
-			p := newProblem(http.StatusRequestEntityTooLarge, api.ProblemLimit, "the body is too large")
+			p := web.NewProblem(http.StatusRequestEntityTooLarge, api.ProblemLimit, "the body is too large")
 			p.Errors = []api.ProblemDetail{{Location: "body", Message: fmt.Sprintf("has %d bytes, limit %d", r.ContentLength, api.MaxSubmitBytes)}}
 			w.Header().Set("Connection", "close") // rather than read the rest
-			s.writeProblem(r.Context(), w, p)
+			web.WriteProblem(w, r, s.log, p)
 			return
 		}
 		if held := heldBytes(r); held > 0 {
 			if !bodies.TryAcquire(held) {
-				s.refuse(w, r, fmt.Sprintf("bytes of submissions in flight: limit %d", s.config.SubmitBytes))
+				web.WriteBusy(w, r, s.log, fmt.Sprintf("bytes of submissions in flight: limit %d", s.config.SubmitBytes))
 				return
 			}
 			defer bodies.Release(held)
@@ -64,55 +62,4 @@ func heldBytes(r *http.Request) int64 {
 		return api.MaxSubmitBytes
 	}
 	return r.ContentLength
-}
-
-func (s *service) refuse(w http.ResponseWriter, r *http.Request, detail string) {
-	w.Header().Set("Retry-After", "1")
-	s.writeProblem(r.Context(), w, newProblem(http.StatusServiceUnavailable, api.ProblemBusy, detail))
-}
-
-// answered notes whether an answer has begun. Through Unwrap it leaves flushing
-// and deadlines to the server's own writer.
-type answered struct {
-	http.ResponseWriter
-	begun bool
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (a *answered) WriteHeader(status int) {
-	a.begun = true
-	a.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements http.ResponseWriter.
-func (a *answered) Write(p []byte) (int, error) {
-	a.begun = true
-	return a.ResponseWriter.Write(p)
-}
-
-// Unwrap is for http.ResponseController.
-func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// recovered turns a panic into a 500 and a log line. If the answer has begun,
-// the connection is cut, so that the client does not take a part for the whole.
-func (s *service) recovered(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		noting := &answered{ResponseWriter: w}
-		defer func() {
-			cause := recover()
-			if cause == nil {
-				return
-			}
-			if err, ok := cause.(error); r.Context().Err() != nil || ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(http.ErrAbortHandler) // the client has gone
-			}
-			s.log.ErrorContext(r.Context(), "request panicked", slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Any("panic", cause), slog.String("stack", string(debug.Stack())))
-			if noting.begun {
-				panic(http.ErrAbortHandler)
-			}
-			s.writeProblem(r.Context(), w, newProblem(http.StatusInternalServerError, api.ProblemInternal, "internal error"))
-		}()
-		next.ServeHTTP(noting, r)
-	})
 }

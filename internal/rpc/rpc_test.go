@@ -354,7 +354,7 @@ func TestListenRefusesAnOpenDoor(t *testing.T) {
 		}
 		if err == nil {
 			stop(t, server)
-		} else if !ok && listen != "no port" && !strings.Contains(err.Error(), "InsecureHTTP") {
+		} else if !ok && listen != "no port" && !strings.Contains(err.Error(), "insecure_http") {
 			t.Errorf("%s: %v does not say what to do", listen, err)
 		}
 	}
@@ -367,7 +367,7 @@ func TestListenRefusesAnOpenDoor(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	for name, c := range map[string]rpc.Config{
-		"TLSKey":         {Listen: "127.0.0.1:0", TLSCert: "x"},
+		"tls_key":        {Listen: "127.0.0.1:0", TLSCert: "x"},
 		"SubmitBytes":    {Listen: "127.0.0.1:0", SubmitBytes: 1},
 		"MaxRequests":    {Listen: "127.0.0.1:0", MaxRequests: -1},
 		"WriteTimeout":   {Listen: "127.0.0.1:0", WriteTimeout: -1},

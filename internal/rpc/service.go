@@ -16,8 +16,17 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
+
+const description = `
+The public API of a HyperMesh node. Everything that is answered is final unless it says otherwise.
+Amounts are nHYPER (10^-9 HYPER) and times milliseconds since the Unix epoch. Integers above 2^53 are decimal strings.
+Digests, keys and signatures are lower-case hexadecimal, addresses bech32m, other bytes base64. Errors are RFC 9457 problems.
+With proof=true an answer carries a Merkle proof, the header whose state_root it leads to, and the certificate that shows the header final.
+A header carries the root of its parent's state, so a proven value is as of height header.height - 1.
+`
 
 // service is the handlers.
 type service struct {
@@ -43,44 +52,19 @@ func newService(config Config, node Node, metrics http.Handler, log *slog.Logger
 	}
 	s := &service{config: config, node: node, log: log, cache: newEventCache(node), closing: make(chan struct{})}
 	mux := http.NewServeMux()
-	hapi := newHumaAPI(humago.NewAdapter(mux, ""))
+	hapi := web.NewAPI(humago.NewAdapter(mux, ""), "HyperMesh node", description)
 	s.register(hapi)
 	if config.Faucet != nil {
 		s.faucet = newFaucetLimiter(*config.Faucet)
 		s.registerFaucet(hapi)
 	}
-	document, err := json.Marshal(hapi.OpenAPI())
-	if err != nil {
-		return nil, nil, fmt.Errorf("rpc: the OpenAPI document: %w", err)
-	}
-	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		s.write(r.Context(), w, document)
-	})
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.writeProblem(r.Context(), w, newProblem(http.StatusNotFound, api.ProblemNotFound, "no such path and method: see /openapi.json"))
-	})
-	return s, s.recovered(s.limited(mux)), nil
-}
-
-// write sends a whole answer. A client that has gone is no failure of ours.
-func (s *service) write(ctx context.Context, w http.ResponseWriter, body []byte) {
-	if _, err := w.Write(body); err != nil {
-		s.log.DebugContext(ctx, "client went away", slog.Any("error", err))
+	if err := web.Publish(mux, hapi, log); err != nil {
+		return nil, nil, fmt.Errorf("rpc: %w", err)
 	}
-}
-
-func (s *service) writeProblem(ctx context.Context, w http.ResponseWriter, p *api.Problem) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		panic(fmt.Sprintf("rpc: a problem does not encode: %v", err))
-	}
-	w.Header().Set("Content-Type", api.ContentProblem)
-	w.WriteHeader(p.Status)
-	s.write(ctx, w, body)
+	return s, web.Recovered(log, s.limited(mux)), nil
 }
 
 func (s *service) register(hapi huma.API) {
@@ -112,7 +96,7 @@ func (s *service) health(ctx context.Context, _ *struct{}) (*body[api.Health], e
 		return nil, s.answer(ctx, "looking at the node", err)
 	}
 	if status.Syncing {
-		return nil, busy(fmt.Sprintf("syncing, at height %d", status.Height))
+		return nil, web.Busy(fmt.Sprintf("syncing, at height %d", status.Height))
 	}
 	return &body[api.Health]{api.Health{Status: "ok"}}, nil
 }
@@ -164,7 +148,7 @@ type txInput struct {
 func (s *service) tx(ctx context.Context, in *txInput) (*body[api.TxLookup], error) {
 	id, err := crypto.ParseDigest(in.ID)
 	if err != nil {
-		return nil, invalid("path.id", err)
+		return nil, web.Invalid("path.id", err)
 	}
 	found, err := s.node.Tx(ctx, id)
 	if err != nil {
@@ -180,7 +164,7 @@ type settlementsInput struct {
 func (s *service) settlements(ctx context.Context, in *settlementsInput) (*body[api.Settlements], error) {
 	order, err := crypto.ParseDigest(in.Order)
 	if err != nil {
-		return nil, invalid("path.order", err)
+		return nil, web.Invalid("path.order", err)
 	}
 	found, err := s.node.Settlements(ctx, order)
 	if err != nil {
@@ -197,7 +181,7 @@ type accountInput struct {
 func (s *service) account(ctx context.Context, in *accountInput) (*body[api.Account], error) {
 	address, err := chain.ParseAddress(in.Address)
 	if err != nil {
-		return nil, invalid("path.address", err)
+		return nil, web.Invalid("path.address", err)
 	}
 	account, err := s.node.Account(ctx, address, in.Proof)
 	if err != nil {
@@ -214,10 +198,10 @@ type stateInput struct {
 func (s *service) state(ctx context.Context, in *stateInput) (*body[api.State], error) {
 	var key api.Hex
 	if err := key.UnmarshalText([]byte(in.Key)); err != nil {
-		return nil, invalid("path.key", err)
+		return nil, web.Invalid("path.key", err)
 	}
 	if len(key) == 0 || len(key) > state.MaxKeyBytes {
-		return nil, invalid("path.key", fmt.Errorf("has %d bytes, want 1 to %d", len(key), state.MaxKeyBytes))
+		return nil, web.Invalid("path.key", fmt.Errorf("has %d bytes, want 1 to %d", len(key), state.MaxKeyBytes))
 	}
 	value, err := s.node.State(ctx, key, in.Proof)
 	if err != nil {
@@ -236,7 +220,7 @@ func (s *service) block(ctx context.Context, in *blockInput) (*body[api.Block], 
 	if in.Height != "latest" {
 		n, err := strconv.ParseUint(in.Height, 10, 64)
 		if err != nil {
-			return nil, invalid("path.height", errors.New("is neither a 64-bit number nor latest"))
+			return nil, web.Invalid("path.height", errors.New("is neither a 64-bit number nor latest"))
 		}
 		height = chain.Height(n)
 	}
@@ -291,9 +275,9 @@ func (s *service) registerSubmit(hapi huma.API) {
 		OperationID: "submit-txs", Method: http.MethodPost, Path: "/v1/txs",
 		Summary:     "Submit 1 to 1,000 transactions",
 		Description: "One verdict each, in order: whether it entered the mempool. As JSON an object, as CBOR the canonical array of the transactions' bytes, each a byte string.",
-		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.SubmitRequest](hapi)}}},
+		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.SubmitRequest](hapi)}}},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-			api.ContentJSON: {Schema: schemaOf[api.SubmitResponse](hapi)},
+			api.ContentJSON: {Schema: web.SchemaOf[api.SubmitResponse](hapi)},
 			api.ContentCBOR: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
 		}}},
 		// The server's own reader counts up to and refuses at this many.
@@ -307,14 +291,14 @@ func (s *service) registerSubmit(hapi huma.API) {
 func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, error) {
 	media, _, err := mime.ParseMediaType(in.ContentType)
 	if err != nil || media != api.ContentJSON && media != api.ContentCBOR {
-		p := newProblem(http.StatusUnsupportedMediaType, api.ProblemInvalid, "validation failed")
+		p := web.NewProblem(http.StatusUnsupportedMediaType, api.ProblemInvalid, "validation failed")
 		p.Errors = []api.ProblemDetail{{Location: "header.Content-Type", Message: fmt.Sprintf("is %.60q, want %s or %s", in.ContentType, api.ContentJSON, api.ContentCBOR)}}
 		return nil, p
 	}
 	s.node.Hold(ctx)
 	list, err := api.DecodeSubmission(media, in.RawBody)
 	if err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	verdicts := make([]api.Verdict, len(list))
 	var txs []chain.DecodedTx

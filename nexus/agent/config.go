@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,6 +17,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
@@ -153,14 +152,7 @@ func (c *Config) checkHTTP() error {
 	if c.HTTP == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(c.HTTP)
-	if err != nil {
-		return fmt.Errorf("http: %w", err)
-	}
-	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !addr.Unmap().IsLoopback()) {
-		return fmt.Errorf("http is %q, want a loopback address", c.HTTP)
-	}
-	return nil
+	return web.CheckLoopback("http", c.HTTP)
 }
 
 // logger returns the configured logger.

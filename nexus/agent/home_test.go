@@ -147,7 +147,7 @@ func TestConfigRefusesByField(t *testing.T) {
 		"bid_expiry":        func(c *agent.Config) { c.BidExpiry = time.Millisecond },
 		"kernels":           func(c *agent.Config) { c.Kernels = make([]string, 17) },
 		"http":              func(c *agent.Config) { c.HTTP = "0.0.0.0:80" },
-		"http: ":            func(c *agent.Config) { c.HTTP = "nonsense" },
+		"missing port":      func(c *agent.Config) { c.HTTP = "nonsense" },
 		"log_level":         func(c *agent.Config) { c.LogLevel = "loud" },
 	} {
 		c := good

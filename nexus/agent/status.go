@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -125,21 +125,10 @@ func (a *Agent) serveHTTP(ctx context.Context) error {
 		Handler: a.handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 16 << 10,
 	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if err := server.Shutdown(patient); err != nil {
-			stopped <- errors.Join(err, server.Close())
-			return
-		}
-		stopped <- nil
-	})
-	err := server.Serve(a.listener)
-	if !stop() {
-		return <-stopped
+	if err := web.Serve(ctx, server, a.listener, stopTimeout, nil); err != nil {
+		return fmt.Errorf("agent: %w", err)
 	}
-	return fmt.Errorf("agent: http: %w", errors.Join(err, server.Close()))
+	return nil
 }
 
 func (a *Agent) handler() http.Handler {

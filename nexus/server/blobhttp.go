@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -25,14 +26,14 @@ func (s *Server) registerBlobs(hapi huma.API, mux *http.ServeMux) {
 	digest := &huma.Param{Name: "digest", In: "path", Required: true, Description: "the blob's id", Schema: &huma.Schema{Type: huma.TypeString, Pattern: "^[0-9a-f]{64}$"}}
 	binary := map[string]*huma.MediaType{api.ContentBlob: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
 	problem := func(what string) *huma.Response {
-		return &huma.Response{Description: what, Content: map[string]*huma.MediaType{api.ContentProblem: {Schema: schemaOf[api.Problem](hapi)}}}
+		return &huma.Response{Description: what, Content: map[string]*huma.MediaType{api.ContentProblem: {Schema: web.SchemaOf[api.Problem](hapi)}}}
 	}
 	hapi.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "put-blob", Method: http.MethodPut, Path: blobsPath + "{digest}", Summary: "Upload a blob",
 		Description: "It is checked while it comes in, and answered once a majority of servers holds it. A job pins its blobs; others make room for newer ones.",
 		Parameters:  []*huma.Param{digest}, RequestBody: &huma.RequestBody{Required: true, Content: binary},
 		Responses: map[string]*huma.Response{
-			"201": {Description: "Stored", Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.BlobStored](hapi)}}},
+			"201": {Description: "Stored", Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.BlobStored](hapi)}}},
 			"413": problem("Larger than the limit"), "422": problem("Not the bytes of that digest"), "503": problem("Busy, or no majority"), "507": problem("Full"),
 		},
 	})
@@ -50,7 +51,7 @@ func (s *Server) registerBlobs(hapi huma.API, mux *http.ServeMux) {
 func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 	id, err := crypto.ParseDigest(r.PathValue("digest"))
 	if err != nil {
-		s.writeProblem(r.Context(), w, invalid("path.digest", err))
+		web.WriteProblem(w, r, s.log, web.Invalid("path.digest", err))
 		return
 	}
 	if r.ContentLength > s.maxBlob() {
@@ -70,10 +71,10 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	if err := s.spread(ctx, id); err != nil {
 		s.log.Warn("upload without a majority", "blob", id.Short(), "error", err)
-		s.busy(w, r, "no majority of servers could be reached to hold the blob")
+		web.WriteBusy(w, r, s.log, "no majority of servers could be reached to hold the blob")
 		return
 	}
-	s.writeJSON(r.Context(), w, http.StatusCreated, api.BlobStored{Digest: id, Bytes: api.Uint64(size)})
+	web.WriteJSON(w, r, s.log, http.StatusCreated, api.BlobStored{Digest: id, Bytes: api.Uint64(size)})
 }
 
 // refuseBlob says why an upload was not taken.
@@ -84,21 +85,21 @@ func (s *Server) refuseBlob(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Connection", "close") // rather than read the rest
 	if corrupt, ok := errors.AsType[*blob.CorruptError](err); ok {
-		s.writeProblem(r.Context(), w, invalid("body", fmt.Errorf("the bytes are not those of blob %s", corrupt.ID)))
+		web.WriteProblem(w, r, s.log, web.Invalid("body", fmt.Errorf("the bytes are not those of blob %s", corrupt.ID)))
 		return
 	}
 	if errors.Is(err, blob.ErrFull) {
-		s.writeProblem(r.Context(), w, newProblem(http.StatusInsufficientStorage, api.ProblemBusy, "the server's store of blobs is full of what jobs need"))
+		web.WriteProblem(w, r, s.log, web.NewProblem(http.StatusInsufficientStorage, api.ProblemBusy, "the server's store of blobs is full of what jobs need"))
 		return
 	}
 	s.log.Info("upload broken off", "error", err)
-	s.busy(w, r, "the upload broke off, or was too slow")
+	web.WriteBusy(w, r, s.log, "the upload broke off, or was too slow")
 }
 
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
 	id, err := crypto.ParseDigest(r.PathValue("digest"))
 	if err != nil {
-		s.writeProblem(r.Context(), w, invalid("path.digest", err))
+		web.WriteProblem(w, r, s.log, web.Invalid("path.digest", err))
 		return
 	}
 	control := http.NewResponseController(w)
@@ -109,12 +110,12 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
 		if !errors.Is(err, blob.ErrNotFound) {
 			s.log.Info("blob not found for a client", "blob", id.Short(), "error", err)
 		}
-		s.writeProblem(r.Context(), w, newProblem(http.StatusNotFound, api.ProblemNotFound, "no server has blob "+id.String()))
+		web.WriteProblem(w, r, s.log, web.NotFound("no server has blob "+id.String()))
 		return
 	}
 	b, err := s.blobs.Open(id)
 	if err != nil {
-		s.busy(w, r, "the blob is being replaced")
+		web.WriteBusy(w, r, s.log, "the blob is being replaced")
 		return
 	}
 	w.Header().Set("Content-Type", api.ContentBlob)

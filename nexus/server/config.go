@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -71,7 +71,7 @@ func DefaultConfig() Config {
 
 // Check returns an error that names the first field out of range.
 func (c *Config) Check() error {
-	if err := c.checkHTTP(); err != nil {
+	if err := c.address().Check("http"); err != nil {
 		return err
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
@@ -116,27 +116,6 @@ func (c *Config) Check() error {
 		}
 	}
 	return nil
-}
-
-func (c *Config) checkHTTP() error {
-	host, _, err := net.SplitHostPort(c.HTTP)
-	switch {
-	case err != nil:
-		return fmt.Errorf("http %q: %w", c.HTTP, err)
-	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return errors.New("tls_cert and tls_key go together: one of them is empty")
-	case c.TLSCert == "" && !c.InsecureHTTP && !isLoopback(host):
-		return fmt.Errorf("http %q is not loopback: set tls_cert and tls_key, or insecure_http if something in front protects it", c.HTTP)
-	}
-	return nil
-}
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // members returns the servers of the cluster, as configured.
@@ -202,4 +181,8 @@ func readKey(path string) (crypto.PrivateKey, error) {
 		return crypto.PrivateKey{}, fmt.Errorf("server: %s: %w", path, err)
 	}
 	return key, nil
+}
+
+func (c *Config) address() web.Address {
+	return web.Address{Listen: c.HTTP, TLSCert: c.TLSCert, TLSKey: c.TLSKey, Insecure: c.InsecureHTTP}
 }

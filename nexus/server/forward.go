@@ -12,7 +12,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
-	"github.com/hypermesh/hypermesh/sdk/api"
+	"github.com/hypermesh/hypermesh/internal/web"
 )
 
 // Servers ask each other over HTTP, each request on a stream of the transport:
@@ -83,9 +83,9 @@ func (s *Server) leading(next http.HandlerFunc) http.HandlerFunc {
 		case leader == s.self:
 			next(w, r)
 		case leader.IsZero():
-			s.busy(w, r, "the cluster has no leader now")
+			web.WriteBusy(w, r, s.log, "the cluster has no leader now")
 		case !peerOf(r.Context()).IsZero():
-			s.busy(w, r, "the leader has changed")
+			web.WriteBusy(w, r, s.log, "the leader has changed")
 		default:
 			s.forward(w, r, leader, changed)
 		}
@@ -139,13 +139,8 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, leader crypto.P
 		ErrorLog:      slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			s.log.Info("leader not reached", "leader", leader.Short(), "error", err)
-			s.busy(w, r, "the leader cannot be reached: "+leader.Short())
+			web.WriteBusy(w, r, s.log, "the leader cannot be reached: "+leader.Short())
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
-}
-
-func (s *Server) busy(w http.ResponseWriter, r *http.Request, detail string) {
-	w.Header().Set("Retry-After", "1")
-	s.writeProblem(r.Context(), w, newProblem(http.StatusServiceUnavailable, api.ProblemBusy, detail))
 }

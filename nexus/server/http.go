@@ -2,22 +2,17 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"golang.org/x/net/netutil"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -46,6 +41,13 @@ const (
 	logsSuffix = "/logs"
 )
 
+const description = `
+The public API of a server of a HyperMesh Nexus cluster. Every server of a cluster answers the same; what only the leader can do is sent on to it.
+Reads may lag a little behind the leader; leader=true asks the leader itself.
+Amounts are nHYPER (10^-9 HYPER) and times milliseconds since the Unix epoch. Integers above 2^53 are decimal strings.
+Digests, keys and signatures are lower-case hexadecimal, addresses bech32m, other bytes base64. Errors are RFC 9457 problems.
+`
+
 // openHTTP binds the HTTP address and makes both servers: for the world, and
 // for the other servers of the cluster.
 func (s *Server) openHTTP() error {
@@ -53,21 +55,10 @@ func (s *Server) openHTTP() error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.cfg.HTTP)
-	if err != nil {
-		return fmt.Errorf("server: HTTP: %w", err)
+	if s.listener, err = s.cfg.address().Open("http", maxConnections); err != nil {
+		return fmt.Errorf("server: %w", err)
 	}
-	s.listener = netutil.LimitListener(listener, maxConnections)
-	if s.cfg.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
-		if err != nil {
-			return fmt.Errorf("server: TLS certificate: %w", err)
-		}
-		s.listener = tls.NewListener(s.listener, &tls.Config{
-			Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
-		})
-	}
-	routed := s.recovered(s.routed(mux))
+	routed := web.Recovered(s.log, s.routed(mux))
 	s.peerHTTP = s.newPeerServer(routed)
 	s.http = &http.Server{
 		Handler: s.limited(routed), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout,
@@ -79,14 +70,8 @@ func (s *Server) openHTTP() error {
 // stopHTTP ends streams, lets requests finish for a while, and cuts the rest.
 func (s *Server) stopHTTP() {
 	close(s.closing)
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-	defer cancel()
 	for _, server := range []*http.Server{s.http, s.peerHTTP} {
-		err := server.Shutdown(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		if err != nil {
+		if err := web.Shutdown(context.Background(), server, shutdownTimeout); err != nil {
 			s.log.Info("ending an HTTP server", "error", err)
 		}
 	}
@@ -94,24 +79,16 @@ func (s *Server) stopHTTP() {
 
 func (s *Server) newMux() (*http.ServeMux, error) {
 	mux := http.NewServeMux()
-	hapi := newHumaAPI(humago.NewAdapter(mux, ""))
+	hapi := web.NewAPI(humago.NewAdapter(mux, ""), "HyperMesh Nexus server", description)
 	s.register(hapi)
 	s.registerJobs(hapi)
 	s.registerLogs(hapi)
 	s.registerOutbox(hapi)
 	s.registerBlobs(hapi, mux)
-	document, err := json.Marshal(hapi.OpenAPI())
-	if err != nil {
-		return nil, fmt.Errorf("server: the OpenAPI document: %w", err)
-	}
-	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		s.write(r.Context(), w, document)
-	})
 	mux.Handle("GET /metrics", s.metrics.handler())
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.writeProblem(r.Context(), w, newProblem(http.StatusNotFound, api.ProblemNotFound, "no such path and method: see /openapi.json"))
-	})
+	if err := web.Publish(mux, hapi, s.log); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
 	return mux, nil
 }
 
@@ -168,7 +145,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 		default:
-			s.busy(w, r, fmt.Sprintf("%s served now: limit %d", what, cap(slots)))
+			web.WriteBusy(w, r, s.log, fmt.Sprintf("%s served now: limit %d", what, cap(slots)))
 			return
 		}
 		if slots != transfers && r.ContentLength > api.MaxJobRequestBytes {
@@ -190,107 +167,10 @@ func (s *Server) limited(next http.Handler) http.Handler {
 }
 
 func (s *Server) tooLarge(w http.ResponseWriter, r *http.Request, got, limit int64) {
-	p := newProblem(http.StatusRequestEntityTooLarge, api.ProblemLimit, "the body is too large")
+	p := web.NewProblem(http.StatusRequestEntityTooLarge, api.ProblemLimit, "the body is too large")
 	p.Errors = []api.ProblemDetail{{Location: "body", Message: fmt.Sprintf("has %d bytes or more, limit %d", got, limit)}}
 	w.Header().Set("Connection", "close") // rather than read the rest
-	s.writeProblem(r.Context(), w, p)
-}
-
-// answered notes whether an answer has begun. Through Unwrap it leaves flushing
-// and deadlines to the server's own writer.
-type answered struct {
-	http.ResponseWriter
-	begun bool
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (a *answered) WriteHeader(status int) {
-	a.begun = true
-	a.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements http.ResponseWriter.
-func (a *answered) Write(p []byte) (int, error) {
-	a.begun = true
-	return a.ResponseWriter.Write(p)
-}
-
-// Unwrap is for http.ResponseController.
-func (a *answered) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// recovered turns a panic into a 500 and a log line. If the answer has begun,
-// the connection is cut, so that the client does not take a part for the whole.
-func (s *Server) recovered(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		noting := &answered{ResponseWriter: w}
-		defer func() {
-			cause := recover()
-			if cause == nil {
-				return
-			}
-			if err, ok := cause.(error); r.Context().Err() != nil || ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(http.ErrAbortHandler) // the client has gone
-			}
-			s.log.ErrorContext(r.Context(), "request panicked", "method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
-			if noting.begun {
-				panic(http.ErrAbortHandler)
-			}
-			s.writeProblem(r.Context(), w, newProblem(http.StatusInternalServerError, api.ProblemInternal, "internal error"))
-		}()
-		next.ServeHTTP(noting, r)
-	})
-}
-
-// write sends a whole answer. A client that has gone is no failure of ours.
-func (s *Server) write(ctx context.Context, w http.ResponseWriter, body []byte) {
-	if _, err := w.Write(body); err != nil {
-		s.log.DebugContext(ctx, "client went away", "error", err)
-	}
-}
-
-func (s *Server) writeJSON(ctx context.Context, w http.ResponseWriter, status int, value any) {
-	body, err := json.Marshal(value)
-	if err != nil {
-		panic(fmt.Sprintf("server: an answer does not encode: %v", err))
-	}
-	if w.Header().Get("Content-Type") == "" {
-		w.Header().Set("Content-Type", api.ContentJSON)
-	}
-	w.WriteHeader(status)
-	s.write(ctx, w, body)
-}
-
-func (s *Server) writeProblem(ctx context.Context, w http.ResponseWriter, p *api.Problem) {
-	w.Header().Set("Content-Type", api.ContentProblem)
-	s.writeJSON(ctx, w, p.Status, p)
-}
-
-func newProblem(status int, kind, detail string) *api.Problem {
-	return &api.Problem{Type: kind, Title: http.StatusText(status), Status: status, Detail: detail}
-}
-
-// invalid refuses one part of the request.
-func invalid(location string, err error) *api.Problem {
-	p := newProblem(http.StatusUnprocessableEntity, api.ProblemInvalid, "validation failed")
-	p.Errors = []api.ProblemDetail{{Location: location, Message: err.Error()}}
-	return p
-}
-
-// invalidBody refuses the part of the body that a decoder of package api names.
-func invalidBody(err error) *api.Problem {
-	field := &api.FieldError{Message: err.Error()}
-	if found, ok := errors.AsType[*api.FieldError](err); ok {
-		field = found
-	}
-	return invalid(field.Within("body").Location, errors.New(field.Message))
-}
-
-func busyProblem(detail string) error {
-	return huma.ErrorWithHeaders(newProblem(http.StatusServiceUnavailable, api.ProblemBusy, detail), http.Header{"Retry-After": {"1"}})
-}
-
-func notFound(detail string) error {
-	return newProblem(http.StatusNotFound, api.ProblemNotFound, detail)
+	web.WriteProblem(w, r, s.log, p)
 }
 
 // answer turns an error into a problem.
@@ -299,16 +179,16 @@ func (s *Server) answer(ctx context.Context, doing string, err error) error {
 		return rejectionProblem(rejected)
 	}
 	if wrong, ok := errors.AsType[*inputError](err); ok {
-		return invalid("body.spec.work", wrong)
+		return web.Invalid("body.spec.work", wrong)
 	}
 	switch {
 	case errors.Is(err, errNoLeader):
-		return busyProblem("the cluster has no leader now")
+		return web.Busy("the cluster has no leader now")
 	case ctx.Err() != nil:
-		return busyProblem("the request ended before its answer")
+		return web.Busy("the request ended before its answer")
 	}
 	s.log.WarnContext(ctx, "request failed", "doing", doing, "error", err)
-	return busyProblem("failed while " + doing + "; it may succeed later")
+	return web.Busy("failed while " + doing + "; it may succeed later")
 }
 
 // rejectionProblem says which part of an order or job the scheduler refused.
@@ -319,11 +199,11 @@ func rejectionProblem(r *scheduler.Rejection) error {
 	}
 	switch r.Rule {
 	case "full", "quota", "stale":
-		return busyProblem(r.Text)
+		return web.Busy(r.Text)
 	case "unknown":
-		return notFound(r.Text)
+		return web.NotFound(r.Text)
 	case "late":
-		return newProblem(http.StatusConflict, api.ProblemInvalid, r.Text)
+		return web.NewProblem(http.StatusConflict, api.ProblemInvalid, r.Text)
 	}
-	return invalid(places[r.Rule], r)
+	return web.Invalid(places[r.Rule], r)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
@@ -40,7 +41,7 @@ func (s *Server) register(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
 		OperationID: "quote", Method: http.MethodPost, Path: quotesPath, Summary: "Who would take a job, at which price, and what excludes the others",
 		Description:  "A round of sealed bids that places nothing.",
-		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.QuoteRequest](hapi)}}},
+		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.QuoteRequest](hapi)}}},
 		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
 		Errors: []int{http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.quote)
@@ -50,7 +51,7 @@ func (s *Server) registerJobs(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
 		OperationID: "submit-job", Method: http.MethodPost, Path: jobsPath, Summary: "Submit a signed order",
 		Description:  "Its blobs have to be uploaded before. Submitting an order again changes nothing and answers the same.",
-		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: schemaOf[api.SubmitJobRequest](hapi)}}},
+		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.SubmitJobRequest](hapi)}}},
 		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
 		Errors: []int{http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.submitJob)
@@ -66,9 +67,9 @@ func (s *Server) health(context.Context, *struct{}) (*body[api.Health], error) {
 	leader := s.consensus.leader()
 	switch {
 	case leader.IsZero():
-		return nil, busyProblem("no leader is known")
+		return nil, web.Busy("no leader is known")
 	case leader == s.self && s.current.Load() == nil:
-		return nil, busyProblem("the leader is reading its log")
+		return nil, web.Busy("the leader is reading its log")
 	}
 	return &body[api.Health]{api.Health{Status: "ok"}}, nil
 }
@@ -114,11 +115,11 @@ type jobInput struct {
 func (s *Server) job(_ context.Context, in *jobInput) (*body[api.Job], error) {
 	id, err := crypto.ParseDigest(in.ID)
 	if err != nil {
-		return nil, invalid("path.id", err)
+		return nil, web.Invalid("path.id", err)
 	}
 	out, ok := s.jobJSON(id)
 	if !ok {
-		return nil, notFound("job " + in.ID + " is not known")
+		return nil, web.NotFound("job " + in.ID + " is not known")
 	}
 	return &body[api.Job]{out}, nil
 }
@@ -179,12 +180,12 @@ func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[api.JobList], err
 	if in.Account != "" {
 		var err error
 		if account, err = chain.ParseAddress(in.Account); err != nil {
-			return nil, invalid("query.account", err)
+			return nil, web.Invalid("query.account", err)
 		}
 	}
 	after, err := parseJobCursor(in.Cursor)
 	if err != nil {
-		return nil, invalid("query.cursor", err)
+		return nil, web.Invalid("query.cursor", err)
 	}
 	out := api.JobList{Jobs: []api.Job{}}
 	s.replica.view(func(state *scheduler.State) {
@@ -244,11 +245,11 @@ type requestInput struct {
 func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job], error) {
 	var request api.SubmitJobRequest
 	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	signed, err := request.Verify()
 	if err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	order, spec := signed.Order(), signed.Spec()
 	id := order.ID()
@@ -257,9 +258,9 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 	}
 	switch {
 	case order.ChainID != s.id.genesis.ChainID:
-		return nil, invalid("body.order.chain_id", fmt.Errorf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID))
+		return nil, web.Invalid("body.order.chain_id", fmt.Errorf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID))
 	case order.Cluster != s.id.cluster.Public():
-		return nil, invalid("body.order.cluster", fmt.Errorf("is %s, this is %s", order.Cluster, s.id.cluster.Public()))
+		return nil, web.Invalid("body.order.cluster", fmt.Errorf("is %s, this is %s", order.Cluster, s.id.cluster.Public()))
 	}
 	if err := s.inputs(ctx, &spec); err != nil {
 		return nil, s.answer(ctx, "gathering the job's blobs", err)
@@ -267,7 +268,7 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 	escrow, err := s.enoughEscrow(ctx, &order)
 	if err != nil {
 		s.log.WarnContext(ctx, "the chain cannot be asked for an escrow", "error", err)
-		return nil, busyProblem("the chain cannot be asked for the escrow now, and it was not known a short while ago")
+		return nil, web.Busy("the chain cannot be asked for the escrow now, and it was not known a short while ago")
 	}
 	submit := scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec, Escrow: escrow.Balance, Height: escrow.Height, TimeMs: escrow.TimeMs}
 	if err := s.propose(submit); err != nil {
@@ -320,19 +321,19 @@ type cancelInput struct {
 func (s *Server) cancelJob(ctx context.Context, in *cancelInput) (*body[api.Job], error) {
 	id, err := crypto.ParseDigest(in.ID)
 	if err != nil {
-		return nil, invalid("path.id", err)
+		return nil, web.Invalid("path.id", err)
 	}
 	var signature crypto.Signature
 	if err := signature.UnmarshalText([]byte(in.Signature)); err != nil {
-		return nil, invalid("header."+api.SignatureHeader, err)
+		return nil, web.Invalid("header."+api.SignatureHeader, err)
 	}
 	known, ok := s.jobJSON(id)
 	if !ok {
-		return nil, notFound("job " + in.ID + " is not known")
+		return nil, web.NotFound("job " + in.ID + " is not known")
 	}
 	key := crypto.PublicKey(known.Order.Consumer.Key) // of 32 bytes: the order was checked
 	if !key.Verify(crypto.DomainCancel, api.CancelPayload(s.id.genesis.ChainID, id), signature) {
-		p := newProblem(http.StatusForbidden, api.ProblemInvalid, "only the job's consumer may end it")
+		p := web.NewProblem(http.StatusForbidden, api.ProblemInvalid, "only the job's consumer may end it")
 		p.Errors = []api.ProblemDetail{{Location: "header." + api.SignatureHeader, Message: "is not the consumer's signature of the cancellation"}}
 		return nil, p
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -27,7 +28,7 @@ func (s *Server) registerLogs(hapi huma.API) {
 		Description: "Events named log, whose data is a JobLog, and at the end one named end, whose data is the Job. Each server numbers " +
 			"the pieces itself and keeps the newest 512 KiB of a job.",
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
-			api.ContentEventStream: {Schema: schemaOf[api.JobLog](hapi)},
+			api.ContentEventStream: {Schema: web.SchemaOf[api.JobLog](hapi)},
 		}}},
 		Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, s.streamLogs)
@@ -36,15 +37,15 @@ func (s *Server) registerLogs(hapi huma.API) {
 func (s *Server) streamLogs(_ context.Context, in *logsInput) (*huma.StreamResponse, error) {
 	id, err := crypto.ParseDigest(in.ID)
 	if err != nil {
-		return nil, invalid("path.id", err)
+		return nil, web.Invalid("path.id", err)
 	}
 	if _, ok := s.jobJSON(id); !ok {
-		return nil, notFound("job " + in.ID + " is not known")
+		return nil, web.NotFound("job " + in.ID + " is not known")
 	}
 	seen := uint64(0)
 	if in.LastEventID != "" {
 		if seen, err = strconv.ParseUint(in.LastEventID, 10, 64); err != nil || seen > 1<<62 {
-			return nil, invalid("header.Last-Event-ID", fmt.Errorf("is %.20q, want a number of this stream", in.LastEventID))
+			return nil, web.Invalid("header.Last-Event-ID", fmt.Errorf("is %.20q, want a number of this stream", in.LastEventID))
 		}
 	}
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {

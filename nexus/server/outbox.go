@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -42,7 +43,7 @@ func (s *Server) outbox(ctx context.Context, in *outboxInput) (*body[api.Outbox]
 		case <-s.closing:
 			return &body[api.Outbox]{out}, nil
 		case <-ctx.Done():
-			return nil, busyProblem("the request ended before its answer")
+			return nil, web.Busy("the request ended before its answer")
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -23,28 +24,28 @@ const (
 func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote], error) {
 	var request api.QuoteRequest
 	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	spec, err := api.SpecFromJSON(request.Spec)
 	if err != nil {
-		return nil, invalidBody(err)
+		return nil, web.InvalidBody(err)
 	}
 	if request.Policy.Policy == nil {
-		return nil, invalid("body.policy", fmt.Errorf("missing"))
+		return nil, web.Invalid("body.policy", fmt.Errorf("missing"))
 	}
 	order := s.draft(&spec, request.Policy.Policy)
 	if err := job.CheckOrder(&order, &spec); err != nil {
-		return nil, invalid("body.policy", err)
+		return nil, web.Invalid("body.policy", err)
 	}
 	r := s.current.Load()
 	if r == nil {
-		return nil, busyProblem("the leader has changed")
+		return nil, web.Busy("the leader has changed")
 	}
 	select {
 	case r.quotes <- struct{}{}:
 		defer func() { <-r.quotes }()
 	default:
-		return nil, busyProblem(fmt.Sprintf("quotes made now: limit %d", maxQuotes))
+		return nil, web.Busy(fmt.Sprintf("quotes made now: limit %d", maxQuotes))
 	}
 	var fit []crypto.PublicKey
 	var excluded []match.Exclusion
@@ -58,7 +59,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	least, most := replicas(request.Policy.Policy)
 	a := &auction{number: dryRun | rand.Uint64(), order: order.ID(), want: least}
 	if !r.collect(ctx, a, fit, job.Offer{Auction: a.number, Order: order, Spec: spec}) {
-		return nil, busyProblem("the request ended before its answer")
+		return nil, web.Busy("the request ended before its answer")
 	}
 	out := s.tally(&order, &spec, a.bids, owners)
 	for _, e := range excluded {

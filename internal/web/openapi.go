@@ -1,6 +1,10 @@
-package rpc
+package web
 
 import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
 	"reflect"
 	"strings"
 
@@ -8,6 +12,43 @@ import (
 
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
+
+// NewAPI returns the operations of an OpenAPI 3.1 document that knows the shapes
+// of package api.
+func NewAPI(adapter huma.Adapter, title, description string) huma.API {
+	return huma.NewAPI(huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI:    "3.1.0",
+			Info:       &huma.Info{Title: title, Version: "1", Description: strings.TrimSpace(description)},
+			Components: &huma.Components{Schemas: newRegistry()},
+		},
+		Formats:                      map[string]huma.Format{api.ContentJSON: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat:                api.ContentJSON,
+		RejectUnknownQueryParameters: true,
+	}, adapter)
+}
+
+// Publish serves the document of an API whose operations are all there, and a
+// problem for every path that is none of the mux's.
+func Publish(mux *http.ServeMux, operations huma.API, log *slog.Logger) error {
+	document, err := json.Marshal(operations.OpenAPI())
+	if err != nil {
+		return fmt.Errorf("the OpenAPI document: %w", err)
+	}
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/openapi+json")
+		Write(w, r, log, document)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		WriteProblem(w, r, log, NotFound("no such path and method: see /openapi.json"))
+	})
+	return nil
+}
+
+// SchemaOf returns a reference to the schema of T.
+func SchemaOf[T any](operations huma.API) *huma.Schema {
+	return operations.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
+}
 
 // newRegistry returns a schema registry that knows the shapes of package api.
 func newRegistry() huma.Registry {
@@ -22,6 +63,8 @@ func newRegistry() huma.Registry {
 			registry.RegisterTypeAlias(shape.Type, reflect.TypeFor[messageShape]())
 		case shape.Type == reflect.TypeFor[api.Policy]():
 			registry.RegisterTypeAlias(shape.Type, reflect.TypeFor[policyShape]())
+		case shape.Type == reflect.TypeFor[api.Work]():
+			registry.RegisterTypeAlias(shape.Type, reflect.TypeFor[workShape]())
 		}
 	}
 	return registry
@@ -55,6 +98,13 @@ func (policyShape) Schema(r huma.Registry) *huma.Schema {
 	return sumSchema(r, reflect.TypeFor[api.Policy]())
 }
 
+type workShape struct{}
+
+// Schema implements huma.SchemaProvider.
+func (workShape) Schema(r huma.Registry) *huma.Schema {
+	return sumSchema(r, reflect.TypeFor[api.Work]())
+}
+
 type eventListShape struct{}
 
 // Schema implements huma.SchemaProvider.
@@ -64,7 +114,7 @@ func (eventListShape) Schema(r huma.Registry) *huma.Schema {
 			return &huma.Schema{Type: huma.TypeArray, Items: sumOf(r, shape.Cases)}
 		}
 	}
-	panic("rpc: package api lists no events")
+	panic("web: package api lists no events")
 }
 
 func sumSchema(r huma.Registry, t reflect.Type) *huma.Schema {
@@ -73,7 +123,7 @@ func sumSchema(r huma.Registry, t reflect.Type) *huma.Schema {
 			return sumOf(r, shape.Cases)
 		}
 	}
-	panic("rpc: package api lists no " + t.String())
+	panic("web: package api lists no " + t.String())
 }
 
 func sumOf(r huma.Registry, cases []api.Case) *huma.Schema {
@@ -90,34 +140,3 @@ func sumOf(r huma.Registry, cases []api.Case) *huma.Schema {
 	}
 	return out
 }
-
-// schemaOf returns a reference to the schema of T.
-func schemaOf[T any](api huma.API) *huma.Schema {
-	return api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
-}
-
-func newHumaAPI(adapter huma.Adapter) huma.API {
-	config := huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info: &huma.Info{
-				Title:       "HyperMesh node",
-				Version:     "1",
-				Description: strings.TrimSpace(description),
-			},
-			Components: &huma.Components{Schemas: newRegistry()},
-		},
-		Formats:                      map[string]huma.Format{api.ContentJSON: huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
-		DefaultFormat:                api.ContentJSON,
-		RejectUnknownQueryParameters: true,
-	}
-	return huma.NewAPI(config, adapter)
-}
-
-const description = `
-The public API of a HyperMesh node. Everything that is answered is final unless it says otherwise.
-Amounts are nHYPER (10^-9 HYPER) and times milliseconds since the Unix epoch. Integers above 2^53 are decimal strings.
-Digests, keys and signatures are lower-case hexadecimal, addresses bech32m, other bytes base64. Errors are RFC 9457 problems.
-With proof=true an answer carries a Merkle proof, the header whose state_root it leads to, and the certificate that shows the header final.
-A header carries the root of its parent's state, so a proven value is as of height header.height - 1.
-`
