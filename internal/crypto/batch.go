@@ -4,8 +4,9 @@ import (
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 )
 
-// batchSize is how many signatures share one multi-scalar multiplication: of known
-// keys, 256 cost 10.7 µs each, 1,024 cost 8.7, and more cost no less.
+// batchSize is how many signatures share one multi-scalar multiplication: eight
+// lanes wide, 256 cost 4.3 µs each, 1,024 cost 3.8, and more cost no less. Without
+// that, of known keys, it is 10.7 and 8.7.
 const batchSize = 1_024
 
 // Signed is one signature to verify: Key's, over Digest.
@@ -37,17 +38,54 @@ const minBatch = 4
 // VerifyBatch is VerifyBatch with what the cache knows of the keys. A nil cache
 // knows nothing.
 func (c *KeyCache) VerifyBatch(items []Signed, parallelism int) []bool {
-	expanded := c.expand(items)
 	verdicts := make([]bool, len(items))
 	groups := (len(items) + batchSize - 1) / batchSize
 	if groups < parallelism && len(items) >= 2*minGroup {
 		groups = min(parallelism, len(items)/minGroup)
 	}
+	var expanded []*ed25519.ExpandedPublicKey
+	if !hasFused {
+		expanded = c.expand(items)
+	}
 	ForkJoin(groups, parallelism, func(g int) {
 		lo, hi := g*len(items)/groups, (g+1)*len(items)/groups
-		verifyGroup(items[lo:hi], expanded[lo:hi], verdicts[lo:hi])
+		if hasFused {
+			verifyMessages(messagesOf(items[lo:hi]), verdicts[lo:hi])
+		} else {
+			verifyGroup(items[lo:hi], expanded[lo:hi], verdicts[lo:hi])
+		}
 	})
 	return verdicts
+}
+
+func messagesOf(items []Signed) []signedMessage {
+	out := make([]signedMessage, len(items))
+	for i := range items {
+		it := &items[i]
+		out[i] = signedMessage{key: (*[PublicKeySize]byte)(&it.Key), message: it.Digest[:], signature: (*[SignatureSize]byte)(&it.Signature)}
+	}
+	return out
+}
+
+// minFused is the smallest number that costs less together, eight lanes wide, than
+// each alone.
+const minFused = 4
+
+// verifyMessages verifies a batch eight lanes wide. If it has bad signatures that
+// could be good ones, it looks for them in halves: with one bad one in n, all of it
+// costs some four batches.
+func verifyMessages(items []signedMessage, verdicts []bool) {
+	if len(items) < minFused {
+		for i, it := range items {
+			verdicts[i] = verifyMessage(*it.key, it.message, *it.signature)
+		}
+		return
+	}
+	if !verifyFused(items, verdicts) {
+		half := len(items) / 2
+		verifyMessages(items[:half], verdicts[:half])
+		verifyMessages(items[half:], verdicts[half:])
+	}
 }
 
 func verifyGroup(items []Signed, expanded []*ed25519.ExpandedPublicKey, verdicts []bool) {

@@ -14,7 +14,8 @@
 //
 //  1. Two domains never share a context string (newDomain panics).
 //  2. VerifyBatch gives for every item what Verify gives for it alone, at any
-//     parallelism.
+//     parallelism, whichever way the processor lets it go. Before the first batch
+//     the way in assembly has to know a good batch from a bad one.
 //
 // Everything is a pure function of its arguments and safe for concurrent use,
 // but for GenerateKey, which reads the system's randomness. Keys at rest are
