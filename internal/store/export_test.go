@@ -40,3 +40,18 @@ func (s *Store) Nodes() (n uint64, err error) {
 	}
 	return n, nil
 }
+
+// Lists returns the heights of the blocks whose changes are on the disk as lists.
+func (s *Store) Lists() (heights []uint64, err error) {
+	for it, err := range scan(s.db, heightKey(tableChanges, 0), heightKey(tableChanges+1, 0)) {
+		if err != nil {
+			return nil, err
+		}
+		height, err := numberOf(it.Key()[1:])
+		if err != nil {
+			return nil, err
+		}
+		heights = append(heights, height)
+	}
+	return heights, nil
+}

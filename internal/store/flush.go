@@ -163,14 +163,10 @@ func (f *flush) ingest() error {
 }
 
 // lists returns between which keys the lists of changes are that the flush makes
-// needless.
+// needless: from the first on, since a crash may have come between an earlier
+// flush and the removal of its lists.
 func (f *flush) lists() (lower, upper []byte) {
-	durable, some := f.tree.Durable()
-	from := chain.Height(0)
-	if some {
-		from = chain.Height(durable.Version) + 1
-	}
-	return heightKey(tableChanges, from), heightKey(tableChanges, chain.Height(f.tree.Version())+1)
+	return heightKey(tableChanges, 0), heightKey(tableChanges, chain.Height(f.tree.Version())+1)
 }
 
 // tables writes tables of the database, one for each first byte of the keys.

@@ -234,6 +234,22 @@ func (w *world) checkAll() {
 	}
 }
 
+// checkLists checks after a flush that of what the tables hold no list is left,
+// whenever the disk was cut off.
+func (w *world) checkLists() {
+	w.t.Helper()
+	mark, _ := w.s.TreeMark()
+	lists := must(w.s.Lists())(w.t)
+	for i, height := range lists {
+		if height != mark.Version+1+uint64(i) {
+			w.t.Fatalf("there are lists of blocks %d, the tables hold version %d", lists, mark.Version)
+		}
+	}
+	if len(lists) != len(w.states)-1-int(mark.Version) {
+		w.t.Fatalf("there are lists of blocks %d, the tables hold version %d of %d", lists, mark.Version, len(w.states)-1)
+	}
+}
+
 // checkVersion compares a version of the tree, if it can be opened, as it must
 // when it is late or before one of the last two ends of epochs.
 func (w *world) checkVersion(height int) {
@@ -338,6 +354,7 @@ func TestCrashBetweenAnyTwoWrites(t *testing.T) {
 		check(t, w.s.Commit(w.block(false)))
 		check(t, w.s.Commit(w.block(true)))
 		w.checkAll()
+		w.checkLists()
 		check(t, w.s.Close())
 	}
 }
