@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -17,10 +18,15 @@ type BuilderOptions struct {
 	Tip           chain.GasPrice // per gas, to the proposer: 0
 	MaxFee        chain.GasPrice // per gas: four times the base fee, and the tip
 	GasLimit      chain.Gas      // what the messages may need (EstimateGas)
-	ExpiryHeights chain.Height   // after the latest height: 300
+	ExpiryHeights chain.Height   // after the latest height: DefaultExpiryHeights
 	Memo          string
 	FeePayer      chain.Signer // nil: the sender pays
 }
+
+// DefaultExpiryHeights is for how many heights a transaction may wait: two minutes at
+// the fastest pace of blocks, chain.FastestPaceMs, and longer at a slower one. What
+// waits on a chain that is not busy waits for a fee that fits, and can be replaced.
+const DefaultExpiryHeights chain.Height = 2 * 60 * 1_000 / chain.FastestPaceMs
 
 // feeHeadroom is how many times the base fee may rise before a transaction is
 // included.
@@ -47,7 +53,7 @@ type Builder struct {
 
 // NewBuilder returns a builder for the signer's account.
 func (c *Client) NewBuilder(signer chain.Signer, options BuilderOptions) *Builder {
-	setDefault(&options.ExpiryHeights, 300)
+	setDefault(&options.ExpiryHeights, DefaultExpiryHeights)
 	return &Builder{client: c, signer: signer, sender: chain.AddressOf(signer.AccountKey()), options: options}
 }
 
@@ -137,29 +143,39 @@ type Sent struct {
 // Send builds a transaction and submits it. The error is a *RejectedError if
 // the node did not accept it.
 func (b *Builder) Send(ctx context.Context, messages ...chain.Msg) (Sent, error) {
+	sent, _, err := b.send(ctx, messages)
+	return sent, err
+}
+
+func (b *Builder) send(ctx context.Context, messages []chain.Msg) (Sent, *chain.Tx, error) {
 	tx, err := b.Build(ctx, messages...)
 	if err != nil {
-		return Sent{}, err
+		return Sent{}, nil, err
 	}
 	verdicts, err := b.client.SubmitTxs(ctx, tx)
 	if err != nil {
 		b.Reset()
-		return Sent{}, err
+		return Sent{}, nil, err
 	}
 	if v := verdicts[0]; !v.Accepted {
 		b.Reset()
-		return Sent{}, &RejectedError{TxID: v.TxID, Reason: v.Reason}
+		return Sent{}, nil, &RejectedError{TxID: v.TxID, Reason: v.Reason}
 	}
-	return Sent{ID: verdicts[0].TxID, Expiry: tx.Body.Expiry}, nil
+	return Sent{ID: verdicts[0].TxID, Expiry: tx.Body.Expiry}, &tx, nil
 }
 
-// SendAndWait is Send, and WaitFinal of what was sent.
+// SendAndWait is Send, and WaitFinalOf what was sent. After an error that is no
+// *RejectedError of an included transaction the builder asks for its nonce again.
 func (b *Builder) SendAndWait(ctx context.Context, messages ...chain.Msg) (api.TxLookup, error) {
-	sent, err := b.Send(ctx, messages...)
+	_, tx, err := b.send(ctx, messages)
 	if err != nil {
 		return api.TxLookup{}, err
 	}
-	return b.client.WaitFinal(ctx, sent.ID, sent.Expiry)
+	found, err := b.client.WaitFinalOf(ctx, tx)
+	if rejected, ok := errors.AsType[*RejectedError](err); err != nil && !(ok && rejected.Included) {
+		b.Reset()
+	}
+	return found, err
 }
 
 // EstimateGas returns a gas limit that is enough for messages in the usual

@@ -29,7 +29,8 @@ type EventFilter struct {
 
 // Events yields finalized events in order, each once. It resumes on any node
 // when the stream breaks, and ends with an error: a refusal, such as a cursor
-// that the nodes no longer have, or ctx's.
+// that the nodes no longer have, or ctx's. With a TxID it also yields
+// api.EventDropped, which is not final and may come again.
 //
 // Events are what nodes say. VerifiedReceipts shows them.
 func (c *Client) Events(ctx context.Context, filter EventFilter) iter.Seq2[api.StreamEvent, error] {
@@ -79,6 +80,9 @@ func takeEvent(m message, cursor *api.Cursor, yield func(api.StreamEvent, error)
 	var event api.StreamEvent
 	if err := json.Unmarshal(m.data, &event); err != nil {
 		return cursor.String(), false, fmt.Errorf("sdk: event %.40q: %w: %w", m.id, errAnswer, err)
+	}
+	if event.Type == api.EventDropped { // nothing final: it has no place of its own
+		return cursor.String(), yield(event, nil), nil
 	}
 	if !cursor.Less(event.Cursor) {
 		return cursor.String(), true, nil

@@ -79,15 +79,16 @@ type fakeChain struct {
 	receipts []chain.BlockReceipts
 	pool     []chain.DecodedTx
 	changed  chan struct{}
-	requests []string          // method, path and query, in order
-	lie      func(body any)    // changes an answer before it is sent
-	cut      int               // event streams end after so many events; 0: never
-	reject   string            // verdict on submissions; empty: accepted
-	refuse   func(string) int  // status to answer a path with; 0: properly
-	records  map[string][]byte // that the next block writes
-	epoch    uint64            // of the next block
-	base     chain.TimeMs      // time of the genesis that is not there
-	closing  bool              // the next block closes its epoch
+	requests []string                   // method, path and query, in order
+	lie      func(body any)             // changes an answer before it is sent
+	cut      int                        // event streams end after so many events; 0: never
+	dropped  map[chain.TxID]api.Dropped // of the pool
+	reject   string                     // verdict on submissions; empty: accepted
+	refuse   func(string) int           // status to answer a path with; 0: properly
+	records  map[string][]byte          // that the next block writes
+	epoch    uint64                     // of the next block
+	base     chain.TimeMs               // time of the genesis that is not there
+	closing  bool                       // the next block closes its epoch
 }
 
 // committee has the same members in every epoch.
@@ -242,6 +243,9 @@ func (c *fakeChain) find(id chain.TxID) (api.TxLookup, bool) {
 				return api.TxLookup{TxID: id, Status: api.TxIncluded, Height: chain.Height(i + 1), Index: uint32(j), Receipt: &c.receipts[i].Txs[j]}, true
 			}
 		}
+	}
+	if why, ok := c.dropped[id]; ok {
+		return api.TxLookup{TxID: id, Status: api.TxDropped, Dropped: &why}, true
 	}
 	for _, tx := range c.pool {
 		if tx.ID() == id {
@@ -419,12 +423,25 @@ func (c *fakeChain) events(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		height, changed, cut := len(c.blocks), c.changed, c.cut
 		var list []api.StreamEvent
+		for id, why := range c.dropped {
+			data, err := json.Marshal(why)
+			if err != nil {
+				c.t.Error(err)
+			}
+			list = append(list, api.StreamEvent{Cursor: cursor, Type: api.EventDropped, TxID: id, Data: data})
+		}
 		for h := max(1, int(cursor.Next())); h <= height; h++ {
 			list = append(list, c.stream(h)...)
 		}
 		c.mu.Unlock()
 		for _, e := range list {
 			types, id := r.URL.Query().Get("types"), r.URL.Query().Get("tx_id")
+			if e.Type == api.EventDropped && id == e.TxID.String() {
+				if _, err := fmt.Fprintf(w, "event: dropped\ndata: %s\n\n", marshal(c.t, e)); err != nil {
+					return
+				}
+				continue
+			}
 			if !cursor.Less(e.Cursor) || types != "" && !strings.Contains(types, e.Type) || id != "" && id != e.TxID.String() {
 				continue
 			}
@@ -452,6 +469,23 @@ func (c *fakeChain) events(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+func marshal(t testing.TB, v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Error(err)
+	}
+	return data
+}
+
+// drop has a transaction leave the pool.
+func (c *fakeChain) drop(id chain.TxID, why api.Dropped) {
+	c.set(func() {
+		c.dropped = map[chain.TxID]api.Dropped{id: why}
+		close(c.changed)
+		c.changed = make(chan struct{})
+	})
 }
 
 func (c *fakeChain) count(prefix string) int {

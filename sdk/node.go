@@ -118,6 +118,32 @@ func (e *RejectedError) Error() string {
 	return fmt.Sprintf("sdk: transaction %s was not accepted: %s", e.TxID.Short(), e.Reason)
 }
 
+// DroppedError says that the node that was asked had a transaction in its mempool and
+// has it no longer, and that it is not in a finalized block. If Final, it will never be
+// in one; otherwise it may, until its expiry, if another node has it: send it again as
+// it is, or another with its nonce.
+type DroppedError struct {
+	TxID chain.TxID
+	api.Dropped
+}
+
+// Error says what became of the transaction and why.
+func (e *DroppedError) Error() string {
+	text := fmt.Sprintf("sdk: transaction %s was dropped from the mempool after block %d: %s", e.TxID.Short(), e.Height, e.Reason)
+	if !e.By.IsZero() {
+		text += ", by " + e.By.Short()
+	}
+	if !e.Final() {
+		text += "; until its expiry another node may still include it"
+	}
+	return text
+}
+
+// Is reports that what was dropped for being expired is ErrExpired.
+func (e *DroppedError) Is(target error) bool {
+	return target == ErrExpired && e.Reason == api.DropExpired
+}
+
 // ErrExpired says that a transaction can no longer be included.
 var ErrExpired = errors.New("sdk: transaction expired before it was included")
 
@@ -130,10 +156,23 @@ const lookAgain = 5 * time.Second
 
 // WaitFinal waits until a transaction is in a finalized block and returns it
 // with its receipt. It listens to the event stream, and looks the transaction up
-// again when the stream is silent or broken. Errors: ErrExpired once the chain
-// is beyond expiry without it; *RejectedError if its messages took no effect,
-// along with the lookup; ctx's.
+// again when the stream is silent or broken. Errors: *DroppedError as soon as the
+// node drops it; ErrExpired once the chain is beyond expiry without it;
+// *RejectedError if its messages took no effect, along with the lookup; ctx's.
 func (c *Client) WaitFinal(ctx context.Context, id chain.TxID, expiry chain.Height) (api.TxLookup, error) {
+	return c.waitFinal(ctx, id, expiry, nil)
+}
+
+// WaitFinalOf is WaitFinal of a transaction that the caller has: a node that does not
+// know it, because it is another or was restarted, is given it again. The error is a
+// *RejectedError if that one does not accept it.
+func (c *Client) WaitFinalOf(ctx context.Context, tx *chain.Tx) (api.TxLookup, error) {
+	raw := tx.Encode()
+	return c.waitFinal(ctx, crypto.DomainTxID.Hash(raw), tx.Body.Expiry, raw)
+}
+
+func (c *Client) waitFinal(ctx context.Context, id chain.TxID, expiry chain.Height, raw []byte) (api.TxLookup, error) {
+	refusal := "" // the node's that did not know the transaction
 	for {
 		// The height is read before the lookup, so that an inclusion between the
 		// two is after the stream's cursor.
@@ -145,10 +184,22 @@ func (c *Client) WaitFinal(ctx context.Context, id chain.TxID, expiry chain.Heig
 		switch {
 		case err == nil && found.Status == api.TxIncluded:
 			return outcome(found)
+		case err == nil && found.Status == api.TxDropped && found.Dropped != nil:
+			return found, &DroppedError{TxID: id, Dropped: *found.Dropped}
 		case err != nil && !IsNotFound(err):
 			return api.TxLookup{}, err
 		case status.Height >= expiry:
 			return api.TxLookup{}, fmt.Errorf("%w: %s at height %d, expiry %d", ErrExpired, id.Short(), status.Height, expiry)
+		case err != nil && refusal != "": // and it has not become final meanwhile
+			return api.TxLookup{}, &RejectedError{TxID: id, Reason: refusal}
+		case err != nil && raw != nil:
+			verdicts, err := c.SubmitRaw(ctx, [][]byte{raw})
+			if err != nil {
+				return api.TxLookup{}, err
+			}
+			if refusal = verdicts[0].Reason; !verdicts[0].Accepted {
+				continue
+			}
 		}
 		if err := c.listen(ctx, id, status.Height); err != nil {
 			return api.TxLookup{}, err

@@ -436,7 +436,7 @@ func TestBuilder(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := tx.Body
-		if body.ChainID != testChain || body.Sender != b.Sender() || body.Expiry != 302 || body.MaxFee != chain.PricePerGas(14) || body.Tip != chain.PricePerGas(2) || body.Memo != "rent" || body.GasLimit.Units() == 0 {
+		if body.ChainID != testChain || body.Sender != b.Sender() || body.Expiry != 2+sdk.DefaultExpiryHeights || body.MaxFee != chain.PricePerGas(14) || body.Tip != chain.PricePerGas(2) || body.Memo != "rent" || body.GasLimit.Units() == 0 {
 			t.Fatalf("%+v", body)
 		}
 		nonces = append(nonces, body.Nonce)
@@ -520,6 +520,74 @@ func TestSendAndWait(t *testing.T) {
 	c.seal(c.pool...)
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestADroppedTransactionEndsTheWait at once and by name, and not when it expires.
+func TestADroppedTransactionEndsTheWait(t *testing.T) {
+	c := newFakeChain(t)
+	client := connect(t, c)
+	b := client.NewBuilder(testKey(1), sdk.BuilderOptions{})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.SendAndWait(t.Context(), chain.Transfer{To: address(2), Amount: chain.Nano(1)})
+		done <- err
+	}()
+	waitFor(t, c, "GET /v1/events")
+	c.drop(c.pool[0].ID(), api.Dropped{Reason: api.DropEvicted, Height: 3})
+	err := <-done
+	if dropped, ok := errors.AsType[*sdk.DroppedError](err); !ok || dropped.TxID != c.pool[0].ID() || dropped.Final() || errors.Is(err, sdk.ErrExpired) {
+		t.Fatal(err)
+	}
+	if want := "after block 3: evicted; until its expiry another node may still include it"; !strings.Contains(err.Error(), want) {
+		t.Errorf("%q does not say %q", err, want)
+	}
+	c.drop(crypto.Digest{5}, api.Dropped{Reason: api.DropExpired})
+	if _, err := client.WaitFinal(t.Context(), crypto.Digest{5}, sdk.NoExpiry); !errors.Is(err, sdk.ErrExpired) {
+		t.Errorf("dropped for being expired: %v", err)
+	}
+	if n := c.count("GET /v1/accounts"); n != 1 {
+		t.Fatalf("%d looks at the account", n)
+	}
+	if _, err := b.Build(t.Context(), chain.Transfer{To: address(2)}); err != nil || c.count("GET /v1/accounts") != 2 {
+		t.Errorf("the builder did not ask for its nonce again: %v", err)
+	}
+}
+
+// TestANodeThatForgotIsGivenTheTransactionAgain, such as one that was restarted: its
+// mempool is in memory alone.
+func TestANodeThatForgotIsGivenTheTransactionAgain(t *testing.T) {
+	c := newFakeChain(t)
+	client := connect(t, c)
+	tx := transferTx(t, 0, chain.Nano(1))
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.WaitFinalOf(t.Context(), tx.Tx())
+		done <- err
+	}()
+	waitFor(t, c, "GET /v1/events")
+	if len(c.pool) != 1 || c.pool[0].ID() != tx.ID() {
+		t.Fatalf("the node was given %d transactions", len(c.pool))
+	}
+	c.seal(tx)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	c.set(func() { c.reject = "nonce_too_low: nonce 0, the next is 1" })
+	other := transferTx(t, 0, chain.Nano(2))
+	if _, err := client.WaitFinalOf(t.Context(), other.Tx()); err == nil || !strings.Contains(err.Error(), "nonce_too_low") {
+		t.Fatal(err)
+	}
+}
+
+// TestTheDefaultExpiryIsATime at the fastest pace, and within what the chain takes.
+func TestTheDefaultExpiryIsATime(t *testing.T) {
+	if got := sdk.DefaultExpiryHeights * chain.FastestPaceMs; got != 120_000 {
+		t.Errorf("a transaction expires %d ms after it is made, want two minutes", got)
+	}
+	const stale = 2_000 / chain.FastestPaceMs // heights that a builder may be behind
+	if sdk.DefaultExpiryHeights < 10*stale || sdk.DefaultExpiryHeights > chain.MaxExpiryAhead {
+		t.Errorf("%d heights, want at least %d and at most %d", sdk.DefaultExpiryHeights, 10*stale, chain.MaxExpiryAhead)
 	}
 }
 

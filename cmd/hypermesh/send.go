@@ -153,7 +153,7 @@ func (s *sender) send(c *cli.Context, options sdk.BuilderOptions, messages ...ch
 	if v := verdicts[0]; !v.Accepted {
 		return out, &sdk.RejectedError{TxID: v.TxID, Reason: v.Reason}
 	}
-	final, err := s.client.WaitFinal(c.Context, verdicts[0].TxID, tx.Body.Expiry)
+	final, err := s.client.WaitFinalOf(c.Context, &tx)
 	if err != nil {
 		return out, err
 	}

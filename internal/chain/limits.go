@@ -37,6 +37,13 @@ const (
 	maxExtraItemBytes = 48 << 10 // two certificates of the largest committee
 )
 
+// FastestPaceMs is the least time between two blocks while few transactions wait:
+// what counts heights and means a time reckons with it.
+const FastestPaceMs = 10
+
+// MaxExpiryAhead is how many heights ahead a transaction may expire.
+const MaxExpiryAhead = 100_000
+
 // ErrLimit is matched by every refusal for size or range.
 var ErrLimit = errors.New("chain: outside its limit")
 

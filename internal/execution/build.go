@@ -20,6 +20,9 @@ const MaxBodyBytes = chain.MaxBlockBytes - 1<<20 - 1<<18
 // MaxBudget is as much as a block holds.
 var MaxBudget = Budget{Txs: chain.MaxBlockTxs, Bytes: MaxBodyBytes}
 
+// Large reports whether a gas limit is more than a quarter of a block's gas.
+func Large(limit, block chain.Gas) bool { return limit.Units() > block.Units()/4 }
+
 // Dropped is a transaction that Build was offered and that may not stand in the
 // block.
 type Dropped struct {
@@ -39,7 +42,9 @@ type Built struct {
 // offers, in that order, as far as they may stand in it. It ends when next says
 // so, when the budget's count is reached, or at the first transaction that does
 // not fit what is left of the block's gas or bytes; that one is neither
-// included nor dropped. Of the extras it leaves out what is of no use any more.
+// included nor dropped. One whose gas limit is Large is passed over instead: what it
+// reserves, and does not use, must not keep others out. Of the extras it leaves out
+// what is of no use any more.
 // Of the header it reads what Apply reads: call Prepare before.
 func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, extras staking.Extras, next func() (*chain.VerifiedTx, bool)) (built Built, err error) {
 	defer recoverFault(&err)
@@ -59,6 +64,9 @@ func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, ex
 		if refusal == nil {
 			built.Included = append(built.Included, tx)
 			bytes -= len(tx.Raw())
+			continue
+		}
+		if refusal.Rule == RuleBlockGas && Large(tx.Tx().Body.GasLimit, r.at.blockGas) {
 			continue
 		}
 		if refusal.Rule == RuleBlockGas {

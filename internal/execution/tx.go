@@ -55,7 +55,7 @@ func refuse(rule Rule, format string, args ...any) *Refusal {
 // Bounds of admission.
 const (
 	// MaxExpiryAhead is how many heights ahead a transaction may expire.
-	MaxExpiryAhead = 100_000
+	MaxExpiryAhead = chain.MaxExpiryAhead
 	// NonceWindow is how many transactions of one sender may wait.
 	NonceWindow = 64
 )

@@ -1,5 +1,15 @@
 package mempool
 
-// WaitingBytes returns the size of the transactions that wait for an earlier
-// nonce.
+import "github.com/hypermesh/hypermesh/internal/chain"
+
+// WaitingBytes returns the bytes of transactions that wait for an earlier nonce.
 func (p *Pool) WaitingBytes() int { return p.waiting }
+
+// HeapEntries returns how many entries the larger heap holds, removed ones included.
+func (p *Pool) HeapEntries() int { return max(p.cheapest.Len(), p.expiring.Len()) }
+
+// Record notes that a transaction left.
+func (p *Pool) Record(id chain.TxID, why Reason) { p.dropped.add(id, Dropped{Reason: why}) }
+
+// Remembered returns how many that left are remembered.
+func (p *Pool) Remembered() int { return len(p.dropped.byID) }

@@ -13,11 +13,17 @@
 //  1. All bytes, and each sender's and each fee payer's share, stay within the
 //     Config; a full pool evicts the lowest effective tip, and if that is the
 //     newcomer's, says so to its sender.
-//  2. At most one transaction per (sender, nonce); a replacement must raise both
-//     the tip and the price ceiling by a tenth.
+//  2. At most one transaction per (sender, nonce); a replacement must raise the price
+//     ceiling by a tenth, and the tip by a tenth of what is paid with it, the base fee
+//     included: each replacement is verified and passed on by everybody.
 //  3. Selection never yields a sender's nonce before the one below it.
 //  4. At most an eighth of the bytes is of transactions that wait for an earlier
-//     nonce: those may never pay, whatever they offer.
+//     nonce: those may never pay, whatever they offer. Of senders that compete for
+//     it, the one with the most there gives way.
+//  5. Whatever leaves without being in a finalized block is recorded with a Reason,
+//     of the last MaxDropped such transactions.
+//  6. What the pool holds of transactions that left is at most as much again as of
+//     those that wait.
 //
 // A finalized block removes its own transactions and moves its senders' nonces;
 // nothing else is checked again on commit, because nonce and fees are checked
@@ -75,7 +81,7 @@ var (
 	ErrSenderFull   = errors.New("mempool: too many pending transactions of the sender")
 	ErrWaitingFull  = errors.New("mempool: too many transactions wait for an earlier nonce")
 	ErrPayerFull    = errors.New("mempool: too many pending transactions of the fee payer")
-	ErrUnderpriced  = errors.New("mempool: a pending transaction has this nonce; a replacement pays a tenth more")
+	ErrUnderpriced  = errors.New("mempool: a pending transaction has this nonce; a replacement's max fee is a tenth more, and its tip more by a tenth of base fee and tip")
 	ErrNonceTooLow  = errors.New("mempool: nonce is already used")
 	errInvalidState = "mempool: broken invariant: "
 )
@@ -85,11 +91,13 @@ var (
 const waitingShare = 8
 
 type entry struct {
-	tx      *chain.VerifiedTx
-	arrival uint64
-	gain    uint64 // 1 and the effective tip; 0: the price ceiling is below the base fee
-	removed bool
-	waiting bool // for an earlier nonce
+	tx       *chain.VerifiedTx
+	arrival  uint64
+	gain     uint64 // 1 and the effective tip; 0: the price ceiling is below the base fee
+	removed  bool
+	waiting  bool // for an earlier nonce
+	parked   bool // not offered until the next block is final
+	included bool // in a finalized block
 }
 
 func (e *entry) body() *chain.TxBody { return &e.tx.Tx().Body }
@@ -127,6 +135,7 @@ type sender struct {
 	next    uint64 // nonce of the next transaction to include
 	row     uint64 // the first nonce from next on that is not pending
 	bytes   int
+	waiting int // how many wait for an earlier nonce
 	byNonce map[uint64]*entry
 }
 
@@ -140,10 +149,15 @@ type Pool struct {
 	waiting  int // bytes of those that wait for an earlier nonce
 	idle     int // how many those are
 	arrivals uint64
-	base     chain.GasPrice // at which the transactions are ranked
-	latest   chain.GasPrice // the latest block's
-	cheapest entryHeap      // the least dear first; removed entries are dropped lazily
-	expiring entryHeap      // the earliest expiry first; likewise
+	base     chain.GasPrice            // at which the transactions are ranked
+	latest   chain.GasPrice            // the latest block's
+	cheapest entryHeap                 // the least dear first; removed entries are dropped lazily
+	expiring entryHeap                 // the earliest expiry first; likewise
+	height   chain.Height              // of the latest finalized block
+	gapped   map[chain.Address]*sender // those of whom some wait for an earlier nonce
+	parked   []*entry
+	passed   []*entry // that Add found below the state's nonce: Finalize says why
+	dropped  dropped
 }
 
 // New returns an empty pool. It panics if the config does not check.
@@ -156,6 +170,8 @@ func New(config Config) *Pool {
 		byID:     map[chain.TxID]*entry{},
 		senders:  map[chain.Address]*sender{},
 		payers:   map[chain.Address]int{},
+		gapped:   map[chain.Address]*sender{},
+		dropped:  dropped{byID: map[chain.TxID]record{}},
 		cheapest: entryHeap{less: func(a, b *entry) bool { return b.dearer(a) }},
 		expiring: entryHeap{less: func(a, b *entry) bool { return a.body().Expiry < b.body().Expiry }},
 	}
@@ -234,8 +250,8 @@ func (p *Pool) Add(tx *chain.VerifiedTx, next uint64) error {
 	e := &entry{tx: tx, arrival: p.arrivals}
 	e.rank(p.base)
 	body := e.body()
-	if s := p.senders[body.Sender]; s != nil {
-		p.advance(body.Sender, s, next) // the state may be ahead of Finalize
+	if s := p.senders[body.Sender]; s != nil { // the state may be ahead of Finalize
+		p.passed = p.advance(body.Sender, s, next, p.passed)
 		next = max(next, s.next)
 	}
 	if body.Nonce < next {
@@ -249,22 +265,24 @@ func (p *Pool) Add(tx *chain.VerifiedTx, next uint64) error {
 	if err := p.checkBounds(e, s, old); err != nil {
 		return err
 	}
-	if err := p.checkWaiting(e, s, next); err != nil {
+	if err := p.checkWaiting(e, s, old, next); err != nil {
 		return err
 	}
 	if err := p.makeRoom(e, old); err != nil {
 		return err
 	}
 	if old != nil && !old.removed { // making room may have taken it
-		p.drop(old)
+		p.remove(old, s)
+		p.record(old, Replaced, tx.ID())
 	}
+	p.dropped.forget(tx.ID())
 	p.insert(e, next)
 	return nil
 }
 
 func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 	body := e.body()
-	if old != nil && !(raised(old.body().Tip, body.Tip) && raised(old.body().MaxFee, body.MaxFee)) {
+	if old != nil && !(raised(old.body().Tip, body.Tip, p.latest) && raised(old.body().MaxFee, body.MaxFee, chain.GasPrice{})) {
 		return ErrUnderpriced
 	}
 	if s != nil && old == nil && len(s.byNonce) >= p.config.MaxPerSender {
@@ -297,22 +315,72 @@ func senderBytes(s *sender, old *entry) int {
 	return s.bytes - old.size()
 }
 
-// checkWaiting refuses a transaction that would wait for an earlier nonce when
-// too many do.
-func (p *Pool) checkWaiting(e *entry, s *sender, next uint64) error {
-	row, limit := next, p.config.MaxBytes/waitingShare
+// checkWaiting refuses a transaction that would wait for an earlier nonce when too
+// many do, unless another sender has more there, whose last one then makes room.
+func (p *Pool) checkWaiting(e *entry, s *sender, old *entry, next uint64) error {
+	row, has := next, 0
 	if s != nil {
-		row = s.row
+		row, has = s.row, s.waiting
 	}
-	if e.body().Nonce > row && p.waiting+e.size() > limit {
-		return fmt.Errorf("%w: %d bytes, limit %d; the sender's next is %d", ErrWaitingFull, p.waiting, limit, row)
+	if e.body().Nonce <= row {
+		return nil
+	}
+	size := e.size()
+	if old != nil {
+		size -= old.size()
+		has--
+	}
+	for p.waiting+size > p.waitingLimit() {
+		most := p.mostWaiting()
+		if most == nil || most == s || most.waiting <= has+1 || p.bytes+size > p.config.MaxBytes {
+			return fmt.Errorf("%w: %d bytes, limit %d; the sender's next is %d", ErrWaitingFull, p.waiting, p.waitingLimit(), row)
+		}
+		p.drop(most.last(), EarlierDropped, chain.TxID{})
 	}
 	return nil
 }
 
-// raised reports whether a price rose by a tenth of the old, and at least by 1.
-func raised(old, new chain.GasPrice) bool {
-	step, ok := old.Add(chain.PricePerGas(old.Nano()/10 + 1))
+func (p *Pool) waitingLimit() int { return p.config.MaxBytes / waitingShare }
+
+// maxLooked bounds the senders among whom the one with the most waiting
+// transactions is looked for.
+const maxLooked = 32
+
+// mostWaiting returns the sender of whom the most wait for an earlier nonce, of those
+// that it looks at. Nil: nobody's do.
+func (p *Pool) mostWaiting() *sender {
+	var most *sender
+	looked := 0
+	for _, s := range p.gapped { // order-free: the most, and of equals the last to come
+		if most == nil || s.waiting > most.waiting || s.waiting == most.waiting && s.last().arrival > most.last().arrival {
+			most = s
+		}
+		if looked++; looked == maxLooked {
+			break
+		}
+	}
+	return most
+}
+
+// last returns the sender's transaction of the highest nonce.
+func (s *sender) last() *entry {
+	var last *entry
+	for nonce, e := range s.byNonce { // order-free: a maximum
+		if last == nil || nonce > last.body().Nonce {
+			last = e
+		}
+	}
+	return last
+}
+
+// raised reports whether a price rose by a tenth of the old and of what is paid
+// beside it, and at least by 1.
+func raised(old, new, beside chain.GasPrice) bool {
+	paid, ok := old.Add(beside)
+	if !ok {
+		return false
+	}
+	step, ok := old.Add(chain.PricePerGas(paid.Nano()/10 + 1))
 	return ok && !new.Less(step)
 }
 
@@ -352,27 +420,25 @@ func (p *Pool) makeRoom(e, old *entry) error {
 	}
 	for _, v := range victims {
 		if !v.removed && v != old {
-			p.evict(v)
+			p.evict(v, Evicted)
 		}
 	}
 	return nil
 }
 
-// evict drops a transaction and the sender's later ones, which cannot be
-// included without it.
-func (p *Pool) evict(e *entry) {
+// evict drops a transaction for a reason and the sender's later ones, which cannot
+// be included without it.
+func (p *Pool) evict(e *entry, why Reason) {
 	body := e.body()
 	s := p.senders[body.Sender]
 	last := body.Nonce
 	for s.byNonce[last+1] != nil {
 		last++
 	}
-	for nonce := last; ; nonce-- {
-		p.drop(s.byNonce[nonce])
-		if nonce == body.Nonce {
-			return
-		}
+	for nonce := last; nonce > body.Nonce; nonce-- {
+		p.drop(s.byNonce[nonce], EarlierDropped, e.tx.ID())
 	}
+	p.drop(e, why, chain.TxID{})
 }
 
 func (p *Pool) insert(e *entry, next uint64) {
@@ -387,17 +453,23 @@ func (p *Pool) insert(e *entry, next uint64) {
 	p.byID[e.tx.ID()] = e
 	p.bytes += e.size()
 	s.bytes += e.size()
-	p.wait(e, true)
+	p.wait(e, s, body.Nonce > s.row)
 	p.extend(s)
 	if body.FeePayer != nil {
 		p.payers[*body.FeePayer]++
 	}
 	heap.Push(&p.cheapest, e)
 	heap.Push(&p.expiring, e)
+	p.compact() // blocks may be long in coming
 }
 
-// wait notes whether a transaction waits for an earlier nonce.
-func (p *Pool) wait(e *entry, waiting bool) {
+func (p *Pool) compact() {
+	p.cheapest.compact(p.Len())
+	p.expiring.compact(p.Len())
+}
+
+// wait notes whether a transaction of s waits for an earlier nonce.
+func (p *Pool) wait(e *entry, s *sender, waiting bool) {
 	if e.waiting == waiting {
 		return
 	}
@@ -405,9 +477,15 @@ func (p *Pool) wait(e *entry, waiting bool) {
 	if waiting {
 		p.waiting += e.size()
 		p.idle++
-	} else {
-		p.waiting -= e.size()
-		p.idle--
+		if s.waiting++; s.waiting == 1 {
+			p.gapped[e.body().Sender] = s
+		}
+		return
+	}
+	p.waiting -= e.size()
+	p.idle--
+	if s.waiting--; s.waiting == 0 {
+		delete(p.gapped, e.body().Sender)
 	}
 }
 
@@ -418,38 +496,49 @@ func (p *Pool) extend(s *sender) {
 		if e == nil {
 			return
 		}
-		p.wait(e, false)
+		p.wait(e, s, false)
 		s.row++
 	}
 }
 
-// advance drops a sender's transactions below a nonce, which the chain has used.
-func (p *Pool) advance(from chain.Address, s *sender, next uint64) {
-	for ; s.next < next; s.next++ {
+// advance takes out a sender's transactions below a nonce, which the chain has used,
+// and appends them to a list.
+func (p *Pool) advance(from chain.Address, s *sender, next uint64, passed []*entry) []*entry {
+	for ; s.next < next && len(s.byNonce) > 0; s.next++ {
 		if e := s.byNonce[s.next]; e != nil {
 			p.remove(e, s)
+			passed = append(passed, e)
 		}
 	}
+	s.next = max(s.next, next)
 	s.row = max(s.row, s.next)
 	p.extend(s)
 	if len(s.byNonce) == 0 {
 		delete(p.senders, from)
 	}
+	return passed
 }
 
-// drop takes a transaction out. The sender's later ones wait from now on.
-func (p *Pool) drop(e *entry) {
+// drop takes a transaction out for a reason. The sender's later ones wait from now
+// on, as far as there is room for those that wait: the last ones leave too.
+func (p *Pool) drop(e *entry, why Reason, by chain.TxID) {
 	body := e.body()
 	s := p.senders[body.Sender]
 	if s == nil || s.byNonce[body.Nonce] != e || e.removed {
 		panic(errInvalidState + "dropping a transaction that is not pending")
 	}
 	p.remove(e, s)
+	p.record(e, why, by)
 	if body.Nonce >= s.next && body.Nonce < s.row {
 		for nonce := body.Nonce + 1; nonce < s.row; nonce++ {
-			p.wait(s.byNonce[nonce], true)
+			p.wait(s.byNonce[nonce], s, true)
 		}
 		s.row = body.Nonce
+	}
+	for s.waiting > 0 && p.waiting > p.waitingLimit() {
+		last := s.last()
+		p.remove(last, s)
+		p.record(last, EarlierDropped, e.tx.ID())
 	}
 	if len(s.byNonce) == 0 {
 		delete(p.senders, body.Sender)
@@ -459,7 +548,7 @@ func (p *Pool) drop(e *entry) {
 // remove forgets an entry, and leaves its sender's row to the caller.
 func (p *Pool) remove(e *entry, s *sender) {
 	body := e.body()
-	p.wait(e, false)
+	p.wait(e, s, false)
 	e.removed = true
 	delete(s.byNonce, body.Nonce)
 	delete(p.byID, e.tx.ID())
@@ -476,11 +565,14 @@ func (p *Pool) remove(e *entry, s *sender) {
 // together with everything that they make impossible: lower nonces of their
 // senders, and what expires at height or before. Base is the base fee after it.
 func (p *Pool) Finalize(height chain.Height, base chain.GasPrice, txs []chain.DecodedTx) {
-	p.latest = base
-	for i := range txs {
-		body := &txs[i].Tx().Body
-		if s := p.senders[body.Sender]; s != nil {
-			p.advance(body.Sender, s, body.Nonce+1)
+	p.latest, p.height = base, height
+	for _, e := range p.parked {
+		e.parked = false
+	}
+	p.parked = nil
+	for _, e := range p.leave(txs) {
+		if !e.included {
+			p.record(e, NonceUsed, chain.TxID{})
 		}
 	}
 	for {
@@ -492,30 +584,81 @@ func (p *Pool) Finalize(height chain.Height, base chain.GasPrice, txs []chain.De
 			heap.Push(&p.expiring, e)
 			break
 		}
-		p.drop(e)
+		p.drop(e, Expired, chain.TxID{})
 	}
-	p.cheapest.compact(p.Len())
-	p.expiring.compact(p.Len())
+	p.compact()
 }
 
-// Drop removes a transaction that proved to be of no use, such as one whose
-// sender can no longer pay, and the sender's later ones.
-func (p *Pool) Drop(id chain.TxID) {
-	if e, ok := p.byID[id]; ok {
-		p.evict(e)
+// leave takes out a block's transactions, and what their senders have below them. It
+// returns these, marked whether the block has them, and those that Add found so since
+// the last block.
+func (p *Pool) leave(txs []chain.DecodedTx) []*entry {
+	passed := p.passed
+	p.passed = nil
+	early := make(map[chain.TxID]*entry, len(passed))
+	for _, e := range passed {
+		early[e.tx.ID()] = e
 	}
+	for i := range txs {
+		id, body := txs[i].ID(), &txs[i].Tx().Body
+		p.dropped.forget(id)
+		e := p.byID[id]
+		if e == nil {
+			e = early[id]
+		}
+		if e != nil {
+			e.included = true
+		}
+		if s := p.senders[body.Sender]; s != nil {
+			passed = p.advance(body.Sender, s, body.Nonce+1, passed)
+		}
+	}
+	return passed
+}
+
+// Drop removes a transaction that the finalized state refuses, for a reason, and the
+// sender's later ones.
+func (p *Pool) Drop(id chain.TxID, why Reason) {
+	if e, ok := p.byID[id]; ok {
+		p.evict(e, why)
+	}
+}
+
+// Park has a transaction, and with it the sender's later ones, not offered until the
+// next block is final: a state that is not final refuses it.
+func (p *Pool) Park(id chain.TxID) {
+	if e, ok := p.byID[id]; ok && !e.parked {
+		e.parked = true
+		p.parked = append(p.parked, e)
+	}
+}
+
+// Heads returns the next transaction of up to n senders, whichever: each of them
+// would be the sender's next to be included.
+func (p *Pool) Heads(n int) []*chain.VerifiedTx {
+	var out []*chain.VerifiedTx
+	for _, s := range p.senders { // order-free: whichever
+		if len(out) >= n {
+			break
+		}
+		if e := s.byNonce[s.next]; e != nil {
+			out = append(out, e.tx)
+		}
+	}
+	return out
 }
 
 // Select yields the pending transactions in the order in which a block should
 // take them, passing over those that are included already, in a block that is
-// not final yet. The pool must not change while the selection is in use.
-func (p *Pool) Select(included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+// not final yet. It yields neither one that is parked, or that takes refuses, nor the
+// sender's later ones. The pool must not change while the selection is in use.
+func (p *Pool) Select(included func(chain.TxID) bool, takes func(*chain.VerifiedTx) bool) func() (*chain.VerifiedTx, bool) {
 	p.rerank()
 	ready := entryHeap{less: (*entry).dearer}
 	advance := func(s *sender, nonce uint64) *entry {
 		for {
 			e, ok := s.byNonce[nonce]
-			if !ok {
+			if !ok || e.parked {
 				return nil
 			}
 			if !included(e.tx.ID()) {
@@ -531,74 +674,20 @@ func (p *Pool) Select(included func(chain.TxID) bool) func() (*chain.VerifiedTx,
 	}
 	heap.Init(&ready)
 	return func() (*chain.VerifiedTx, bool) {
-		if len(ready.entries) == 0 {
-			return nil, false
+		for len(ready.entries) > 0 {
+			e := ready.entries[0]
+			body := e.body()
+			taken := takes(e.tx)
+			if next := advance(p.senders[body.Sender], body.Nonce+1); taken && next != nil {
+				ready.entries[0] = next
+				heap.Fix(&ready, 0)
+			} else {
+				heap.Pop(&ready)
+			}
+			if taken {
+				return e.tx, true
+			}
 		}
-		e := ready.entries[0]
-		body := e.body()
-		if next := advance(p.senders[body.Sender], body.Nonce+1); next != nil {
-			ready.entries[0] = next
-			heap.Fix(&ready, 0)
-		} else {
-			heap.Pop(&ready)
-		}
-		return e.tx, true
+		return nil, false
 	}
-}
-
-// entryHeap is a heap of entries whose removed ones are dropped lazily.
-type entryHeap struct {
-	entries []*entry
-	less    func(a, b *entry) bool
-}
-
-func (h *entryHeap) Len() int           { return len(h.entries) }
-func (h *entryHeap) Less(i, j int) bool { return h.less(h.entries[i], h.entries[j]) }
-func (h *entryHeap) Swap(i, j int)      { h.entries[i], h.entries[j] = h.entries[j], h.entries[i] }
-func (h *entryHeap) Push(x any)         { h.entries = append(h.entries, x.(*entry)) }
-
-func (h *entryHeap) Pop() any {
-	last := len(h.entries) - 1
-	e := h.entries[last]
-	h.entries[last] = nil
-	h.entries = h.entries[:last]
-	return e
-}
-
-func (h *entryHeap) popLive() (*entry, bool) {
-	for len(h.entries) > 0 {
-		if e := heap.Pop(h).(*entry); !e.removed {
-			return e, true
-		}
-	}
-	return nil, false
-}
-
-// live returns the first live entry, which stays.
-func (h *entryHeap) live() (*entry, bool) {
-	e, ok := h.popLive()
-	if ok {
-		heap.Push(h, e)
-	}
-	return e, ok
-}
-
-// compact rebuilds the heap once removed entries outnumber the live ones.
-func (h *entryHeap) compact(live int) {
-	if len(h.entries) >= 2*live+64 {
-		h.dropRemoved()
-	}
-}
-
-// dropRemoved rebuilds the heap of the live entries.
-func (h *entryHeap) dropRemoved() {
-	kept := h.entries[:0]
-	for _, e := range h.entries {
-		if !e.removed {
-			kept = append(kept, e)
-		}
-	}
-	clear(h.entries[len(kept):])
-	h.entries = kept
-	heap.Init(h)
 }

@@ -84,10 +84,12 @@ var floor = chain.PricePerGas(1)
 
 func none(chain.TxID) bool { return false }
 
+func all(*chain.VerifiedTx) bool { return true }
+
 // drain lists what the pool would put into a block, as "user/nonce".
 func drain(p *mempool.Pool, included func(chain.TxID) bool) string {
 	var out []string
-	next := p.Select(included)
+	next := p.Select(included, all)
 	for tx, ok := next(); ok; tx, ok = next() {
 		body := tx.Tx().Body
 		for n := range 10 {
@@ -185,7 +187,7 @@ func TestFinalizeAndExpiry(t *testing.T) {
 	if got, want := drain(p, none), "1/2 3/0"; got != want {
 		t.Errorf("selection is %s, want %s", got, want)
 	}
-	p.Drop(makeTx(draft{user: 3, expiry: 6}).ID())
+	p.Drop(makeTx(draft{user: 3, expiry: 6}).ID(), mempool.Funds)
 	if got, want := drain(p, none), "1/2"; got != want {
 		t.Errorf("selection is %s, want %s", got, want)
 	}
@@ -287,6 +289,7 @@ func TestAgreesWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, l := mempool.New(mempool.DefaultConfig()), ledger{}
 		var model []draft
+		base := uint64(0)
 		find := func(user int, nonce uint64) int {
 			return slices.IndexFunc(model, func(m draft) bool { return m.user == user && m.nonce == nonce })
 		}
@@ -302,10 +305,11 @@ func TestAgreesWithModel(t *testing.T) {
 				p.Finalize(0, floor, []chain.DecodedTx{makeTx(withExpiry(model[i])).DecodedTx})
 				model = slices.Delete(model, i, i+1)
 				l[address]++
+				base = floor.Nano()
 				continue
 			}
 			i := find(d.user, d.nonce)
-			want := d.nonce >= l[address] && (i < 0 || d.tip >= model[i].tip+model[i].tip/10+1 && 2*d.tip+100 >= (2*model[i].tip+100)*11/10+1)
+			want := d.nonce >= l[address] && (i < 0 || d.tip >= model[i].tip+(model[i].tip+base)/10+1 && 2*d.tip+100 >= (2*model[i].tip+100)*11/10+1)
 			err := l.add(p, withExpiry(d))
 			if (err == nil) != want {
 				t.Fatalf("%+v: %v, want taken %v", d, err, want)
@@ -376,7 +380,7 @@ func BenchmarkAddSelectFinalize(b *testing.B) {
 			}
 		}
 		var block []chain.DecodedTx
-		next := p.Select(none)
+		next := p.Select(none, all)
 		for tx, ok := next(); ok; tx, ok = next() {
 			block = append(block, tx.DecodedTx)
 		}

@@ -1,10 +1,12 @@
 package mempool_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,8 +26,12 @@ var update = flag.Bool("update", false, "rewrite the expected results under test
 //	add USER/NONCE[..NONCE] tip=T max=M expiry=H payer=USER memo=BYTES
 //	state USER/NEXT …                what the latest state says, before final
 //	final HEIGHT base=FEE USER/NONCE …
-//	drop USER/NONCE
-//	select [without USER/NONCE …]    the first ten
+//	drop USER/NONCE                  for want of funds in the finalized state
+//	park USER/NONCE
+//	select [without USER/NONCE …] [small]    the first ten; small: none with a memo
+//
+// After each block of commands it says who left without being in a finalized block,
+// and why.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -56,10 +62,11 @@ type script struct {
 	ledger ledger
 	made   map[string]*chain.VerifiedTx // by USER/NONCE, the latest
 	names  map[chain.TxID]string
+	left   map[chain.TxID]bool // of whom it was said
 }
 
 func runScript(t *testing.T, text string) string {
-	s := &script{T: t, pool: mempool.New(mempool.DefaultConfig()), ledger: ledger{}, made: map[string]*chain.VerifiedTx{}, names: map[chain.TxID]string{}}
+	s := &script{T: t, pool: mempool.New(mempool.DefaultConfig()), ledger: ledger{}, made: map[string]*chain.VerifiedTx{}, names: map[chain.TxID]string{}, left: map[chain.TxID]bool{}}
 	var out strings.Builder
 	for _, block := range strings.Split(text, "\n\n") {
 		command, _, _ := strings.Cut(block, "\n----")
@@ -69,6 +76,7 @@ func runScript(t *testing.T, text string) string {
 				out.WriteString(s.run(strings.Fields(line)))
 			}
 		}
+		out.WriteString(s.departures())
 		fmt.Fprintf(&out, "%d pending, %d ready, %d bytes, of which %d wait\n\n", s.pool.Len(), s.pool.Ready(), s.pool.Bytes(), s.pool.WaitingBytes())
 	}
 	return strings.TrimSuffix(out.String(), "\n")
@@ -124,7 +132,10 @@ func (s *script) run(words []string) string {
 		s.pool.Finalize(chain.Height(s.number(words[1])), chain.PricePerGas(uint64(s.options(words)["base"])), txs)
 		return ""
 	case "drop":
-		s.pool.Drop(s.made[words[1]].ID())
+		s.pool.Drop(s.made[words[1]].ID(), mempool.Funds)
+		return ""
+	case "park":
+		s.pool.Park(s.made[words[1]].ID())
 		return ""
 	case "select":
 		return s.selection(words[1:])
@@ -159,6 +170,9 @@ func (s *script) add(words []string) string {
 		if foretold != nil {
 			s.Errorf("%s was taken, foretold was: %v", name, foretold)
 		}
+		if s.made[name] != nil && s.made[name] != tx {
+			s.names[s.made[name].ID()] = name + " (the old one)"
+		}
 		s.made[name], s.names[tx.ID()] = tx, name
 	}
 	var out strings.Builder
@@ -171,6 +185,27 @@ func (s *script) add(words []string) string {
 	return out.String()
 }
 
+// departures lists those that left since the last time.
+func (s *script) departures() string {
+	var lines []string
+	for id, name := range s.names { // order-free: sorted below
+		why, ok := s.pool.Dropped(id)
+		if ok && !s.left[id] {
+			line := fmt.Sprintf("%s left: %s after block %d", name, why.Reason, why.Height)
+			if !why.By.IsZero() {
+				line += ", by " + s.names[why.By]
+			}
+			lines = append(lines, line)
+		}
+		s.left[id] = ok
+	}
+	slices.SortFunc(lines, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	if len(lines) > 6 {
+		lines = append(lines[:5], fmt.Sprintf("and %d more", len(lines)-5))
+	}
+	return strings.Join(append(lines, ""), "\n")
+}
+
 func (s *script) selection(words []string) string {
 	without := map[chain.TxID]bool{}
 	for _, w := range words {
@@ -178,7 +213,9 @@ func (s *script) selection(words []string) string {
 			without[s.made[w].ID()] = true
 		}
 	}
-	next := s.pool.Select(func(id chain.TxID) bool { return without[id] })
+	next := s.pool.Select(func(id chain.TxID) bool { return without[id] }, func(tx *chain.VerifiedTx) bool {
+		return !slices.Contains(words, "small") || tx.Tx().Body.Memo == ""
+	})
 	var names []string
 	for len(names) < 10 {
 		tx, ok := next()

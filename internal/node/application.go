@@ -44,7 +44,7 @@ const (
 	maxOpenViews = 64
 	// pace is the least time between two blocks while fewer than fullPace
 	// transactions wait: at low load, more blocks cost more and say no more.
-	pace     = 10 * time.Millisecond
+	pace     = chain.FastestPaceMs * time.Millisecond
 	fullPace = 64
 	// maxClockLead is how far a block's time may be ahead of the local clock.
 	maxClockLead = 500 * time.Millisecond
@@ -456,7 +456,11 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 	if err := a.executor.Prepare(parent.state, &header); err != nil {
 		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
 	}
-	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(2*c.budget.Txs, c.included.has))
+	params, err := execution.ParamsOf(parent.state)
+	if err != nil {
+		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
+	}
+	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(2*c.budget.Txs, params.BlockGas, c.included.has))
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
 		if !errors.Is(err, execution.ErrInvalidBlock) {
@@ -466,7 +470,7 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 	}
 	a.metrics.execution.Observe(time.Since(began).Seconds())
 	a.load.observe(len(built.Included), time.Since(began))
-	a.pool.drop(built.Dropped)
+	a.pool.refused(built.Dropped)
 	block := chain.Block{Header: header}
 	txs, ids := make([]chain.DecodedTx, len(built.Included)), make([]crypto.Digest, len(built.Included))
 	for i, tx := range built.Included {
@@ -499,6 +503,18 @@ func (a *application) includedIn(parent *branch) inclusion {
 		}
 		return false
 	}}
+}
+
+// stands reports whether a block that is not final yet has a transaction.
+func (a *application) stands(id chain.TxID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, b := range a.branches { // order-free: any
+		if b != a.root && b.ids[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // above returns the branch's parent, nil for the root.

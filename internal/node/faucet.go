@@ -14,7 +14,7 @@ import (
 
 const (
 	faucetGas    = 100_000
-	faucetExpiry = 1_000 // heights
+	faucetExpiry = 30_000 / chain.FastestPaceMs // heights: half a minute at the fastest pace
 )
 
 // faucet pays out of one account of a devnet.

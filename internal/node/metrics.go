@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/hypermesh/hypermesh/internal/mempool"
 	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
@@ -45,6 +46,16 @@ func (m *metrics) gauge(name, help string, value func() float64) {
 // counter shows the value of a function that never falls.
 func (m *metrics) counter(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+// dropped shows why transactions left the mempool.
+func (m *metrics) dropped(count func(mempool.Reason) uint64) {
+	for _, why := range mempool.Reasons() {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "hypermesh_mempool_dropped_total", Help: "Transactions that left the mempool without being in a finalized block since the start, by reason.",
+			ConstLabels: prometheus.Labels{"reason": why.String()},
+		}, func() float64 { return float64(count(why)) }))
+	}
 }
 
 // transport shows what an endpoint refused, dropped or slowed down.

@@ -220,6 +220,7 @@ func (n *Node) observe(m *metrics) {
 		txs, _ := n.pool.size()
 		return float64(txs)
 	})
+	m.dropped(n.pool.droppedFor)
 	m.counter("hypermesh_transactions_verified_total", "Transactions whose signatures were verified since the start.", func() float64 {
 		return float64(n.pool.verifier.count.Load())
 	})

@@ -383,6 +383,8 @@ func TestANetworkOfNodes(t *testing.T) {
 	for _, m := range l.members {
 		m.has(through.ID())
 	}
+	observer.tellsOfDropped(4, "no consensus key")
+	l.members[0].tellsOfDropped(5, "")
 	var seen api.Account
 	observer.fetch("/v1/accounts/"+to.String()+"?proof=true", &seen)
 	l.checkProof(to, seen)

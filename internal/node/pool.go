@@ -237,12 +237,24 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 	return reasons, fresh, forged
 }
 
-// selection yields the pending transactions in the order a block takes them.
-// At most so many are; what has left the pool meanwhile fails in execution.
-func (p *pool) selection(most int, included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+// maxLarge is how many transactions a leader looks at of those that may need much of a
+// block's gas: each, once another is in, may have to wait for the next block, and too
+// many of them would stand in the way of all others.
+const maxLarge = 16
+
+// selection yields the pending transactions in the order in which a block with so much
+// gas takes them. At most so many are; what has left the pool meanwhile fails in
+// execution.
+func (p *pool) selection(most int, gas chain.Gas, included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := p.txs.Select(included)
+	large := 0
+	next := p.txs.Select(included, func(tx *chain.VerifiedTx) bool {
+		if execution.Large(tx.Tx().Body.GasLimit, gas) {
+			large++
+		}
+		return large <= maxLarge || !execution.Large(tx.Tx().Body.GasLimit, gas)
+	})
 	var list []*chain.VerifiedTx
 	for len(list) < most {
 		tx, ok := next()
@@ -289,7 +301,7 @@ func (p *pool) waiting(enough int, included inclusion) (<-chan struct{}, bool) {
 	if p.txs.Ready()-included.count >= enough { // whichever of the ready ones are included
 		return p.grown, true
 	}
-	next := p.txs.Select(included.has)
+	next := p.txs.Select(included.has, func(*chain.VerifiedTx) bool { return true })
 	for range enough {
 		if _, ok := next(); !ok {
 			return p.grown, false
@@ -298,17 +310,58 @@ func (p *pool) waiting(enough int, included inclusion) (<-chan struct{}, bool) {
 	return p.grown, true
 }
 
-// drop removes what no later block can take either. A nonce or a fee that does
-// not fit may fit later.
-func (p *pool) drop(list []execution.Dropped) {
+// refused takes note of what a block's state refused. That state is not final: what the
+// final one refuses too is dropped, and the rest waits for the next block to be final. A
+// nonce or a fee that does not fit may fit in the next block already.
+func (p *pool) refused(list []execution.Dropped) {
+	var txs []*chain.VerifiedTx
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, d := range list {
 		if d.Reason.Rule == execution.RuleExpired || d.Reason.Rule == execution.RuleFunds || d.Reason.Rule == execution.RuleGasLimit {
-			p.txs.Drop(d.ID)
+			if tx, ok := p.txs.Get(d.ID); ok {
+				p.txs.Park(d.ID)
+				txs = append(txs, tx)
+			}
 		}
 	}
+	p.mu.Unlock()
+	p.judge(txs)
 }
+
+// judge drops those transactions that the final state refuses for good.
+func (p *pool) judge(txs []*chain.VerifiedTx) {
+	if len(txs) == 0 {
+		return
+	}
+	latest, err := p.executor.Admission(p.state)
+	if err != nil {
+		p.log.Error("looking for transactions that cannot be paid for", "error", err)
+		return
+	}
+	why := map[chain.TxID]mempool.Reason{}
+	for _, tx := range txs {
+		refusal, ok := errors.AsType[*execution.Refusal](latest.Admit(&tx.DecodedTx))
+		switch {
+		case !ok:
+		case refusal.Rule == execution.RuleFunds:
+			why[tx.ID()] = mempool.Funds
+		case refusal.Rule == execution.RuleGasLimit:
+			why[tx.ID()] = mempool.GasLimit
+		}
+	}
+	if len(why) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, reason := range why { // order-free: each by itself
+		p.txs.Drop(id, reason)
+	}
+}
+
+// judged is of how many senders the next transaction is looked at after each block:
+// whoever does not make blocks learns in no other way what cannot be paid for.
+const judged = 16
 
 // finalize tells the pool of a committed block.
 func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
@@ -317,10 +370,26 @@ func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
 		p.log.Error("reading the base fee", "error", err)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.txs.Finalize(height, head.BaseFee, txs)
+	heads := p.txs.Heads(judged)
 	p.final++
 	p.letGo()
+	p.mu.Unlock()
+	p.judge(heads)
+}
+
+// dropped returns why a transaction left the pool, if that was not long ago.
+func (p *pool) dropped(id chain.TxID) (mempool.Dropped, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.Dropped(id)
+}
+
+// droppedFor returns how many transactions have left for a reason.
+func (p *pool) droppedFor(why mempool.Reason) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.DroppedFor(why)
 }
 
 // size returns how many transactions wait, and their bytes.

@@ -43,7 +43,24 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	if c, ok := n.app.committees.of(at.Epoch); ok {
 		status.CommitteeSize = c.Len()
 	}
+	if !at.Signs {
+		status.Observes = n.observes(at.Observes)
+	}
 	return status, nil
+}
+
+// observes says why a node does not vote, which consensus knows of a committee's
+// member.
+func (n *Node) observes(member string) string {
+	switch {
+	case len(n.network.named.wards) > 0:
+		return "a sentry, without a consensus key"
+	case len(n.app.keys) == 0:
+		return "no consensus key"
+	case member != "":
+		return member
+	}
+	return "its consensus key is not in the committee of this epoch"
 }
 
 func (n *Node) closeSnapshot(s *store.Snapshot) {
@@ -69,13 +86,20 @@ func (n *Node) Tx(_ context.Context, id chain.TxID) (api.TxLookup, error) {
 		return api.TxLookup{}, err
 	}
 	if !ok {
-		pending, ok := n.pool.Get(id)
-		if !ok {
-			return api.TxLookup{}, fmt.Errorf("transaction %s: %w", id, rpc.ErrNotFound)
+		if lookup, ok = n.waiting(lookup); ok {
+			return lookup, nil
 		}
-		tx := api.TxToJSON(*pending.Tx())
-		lookup.Tx = &tx
+		// It may have become final between the two looks.
+		if at, ok, err = n.store.TxPosition(id); err != nil {
+			return api.TxLookup{}, err
+		}
+	}
+	if why, was := n.Dropped(id); !ok && was {
+		lookup.Status, lookup.Dropped = api.TxDropped, &why
 		return lookup, nil
+	}
+	if !ok {
+		return api.TxLookup{}, fmt.Errorf("transaction %s: %w", id, rpc.ErrNotFound)
 	}
 	block, receipts, err := n.stored(at.Height)
 	if err != nil {
@@ -85,6 +109,29 @@ func (n *Node) Tx(_ context.Context, id chain.TxID) (api.TxLookup, error) {
 	lookup.Status, lookup.Tx, lookup.Height, lookup.Index = api.TxIncluded, &tx, at.Height, at.Index
 	lookup.TimeMs, lookup.Receipt = block.Header().TimeMs, &receipts.Txs[at.Index]
 	return lookup, nil
+}
+
+// waiting fills in a lookup of a transaction that waits in the pool, or in a block that
+// is not final.
+func (n *Node) waiting(lookup api.TxLookup) (api.TxLookup, bool) {
+	pending, ok := n.pool.pending(lookup.TxID)
+	if !ok && n.app.stands(lookup.TxID) {
+		if pending, ok = n.pool.Get(lookup.TxID); !ok { // what it says is forgotten here
+			return lookup, true
+		}
+	}
+	if !ok {
+		return lookup, false
+	}
+	tx := api.TxToJSON(*pending.Tx())
+	lookup.Tx = &tx
+	return lookup, true
+}
+
+// Dropped says why a transaction left the mempool.
+func (n *Node) Dropped(id chain.TxID) (api.Dropped, bool) {
+	why, ok := n.pool.dropped(id)
+	return api.Dropped{Reason: why.Reason.String(), Height: why.Height, By: why.By}, ok
 }
 
 // stored reads a finalized block and its receipts.

@@ -36,6 +36,7 @@ type subscription struct {
 	cursor api.Cursor
 	types  []string
 	txID   crypto.Digest // zero: all
+	told   bool          // that the transaction left the mempool
 }
 
 func (s *service) registerEvents(hapi huma.API) {
@@ -44,6 +45,7 @@ func (s *service) registerEvents(hapi huma.API) {
 		Summary: "Finalized events, in order, as server-sent events",
 		Description: "Each event's id is its cursor and its data a StreamEvent. For every height: block; the begin-block list's events; for each " +
 			"transaction tx and then its events; the end-block list's events. Resume with Last-Event-ID or ?cursor= and nothing is lost or repeated. " +
+			"The stream of one transaction (tx_id) also has the event dropped, without an id, if that left this node's mempool without being final. " +
 			"A comment, with the cursor if it moved, comes when nothing else does; an event named error, whose data is a problem, is the stream's last.",
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			api.ContentEventStream: {Schema: web.SchemaOf[api.StreamEvent](hapi)},
@@ -53,6 +55,7 @@ func (s *service) registerEvents(hapi huma.API) {
 	// The data of the events that package chain does not have.
 	web.SchemaOf[api.BlockEvent](hapi)
 	web.SchemaOf[api.TxEvent](hapi)
+	web.SchemaOf[api.Dropped](hapi)
 }
 
 func (s *service) events(ctx context.Context, in *eventsInput) (*huma.StreamResponse, error) {
@@ -108,7 +111,7 @@ func (s *service) subscribe(in *eventsInput) (subscription, error) {
 }
 
 func eventNames() []string {
-	names := []string{api.EventBlock, api.EventTx}
+	names := []string{api.EventBlock, api.EventTx, api.EventDropped}
 	for _, shape := range api.Shapes() {
 		if shape.List {
 			for _, c := range shape.Cases {
@@ -137,6 +140,9 @@ func (s *service) stream(ctx context.Context, w http.ResponseWriter, sub subscri
 			if moved, err = s.sendHeight(ctx, out, &sub); moved {
 				written = sub.cursor
 			}
+		}
+		if err == nil {
+			err = s.sendDropped(out, &sub, height)
 		}
 		if err != nil {
 			break
@@ -178,6 +184,29 @@ func (s *service) sendHeight(ctx context.Context, out *eventWriter, sub *subscri
 		return false, nil
 	}
 	return true, out.send(piece.Bytes())
+}
+
+// sendDropped tells the stream of one transaction that it left the mempool. It is asked
+// after each block, when most do; and nothing is said twice until it is back.
+func (s *service) sendDropped(out *eventWriter, sub *subscription, height chain.Height) error {
+	if sub.txID.IsZero() || len(sub.types) > 0 && !slices.Contains(sub.types, api.EventDropped) {
+		return nil
+	}
+	why, dropped := s.node.Dropped(sub.txID)
+	if !dropped || sub.told {
+		sub.told = dropped
+		return nil
+	}
+	sub.told = true
+	data, err := json.Marshal(why)
+	if err != nil {
+		return fmt.Errorf("rpc: encoding why a transaction was dropped: %w", err)
+	}
+	whole, err := json.Marshal(api.StreamEvent{Cursor: sub.cursor, Type: api.EventDropped, Height: height, TxID: sub.txID, Data: data})
+	if err != nil {
+		return fmt.Errorf("rpc: encoding why a transaction was dropped: %w", err)
+	}
+	return out.send(fmt.Appendf(nil, "event: %s\ndata: %s\n\n", api.EventDropped, whole))
 }
 
 // wanted returns those events of a height among which the wanted ones are.

@@ -295,3 +295,44 @@ func TestStreamOutlivesTheWriteTimeout(t *testing.T) {
 	}
 	ended() // and shutting down does not wait for it
 }
+
+// TestADroppedTransactionIsTold to the stream that is about it, once, and to no other.
+func TestADroppedTransactionIsTold(t *testing.T) {
+	s := serve(t, rpc.Config{})
+	tx, other := transfer(t, 1), transfer(t, 2)
+	s.node.seal()
+	stream, all := s.subscribe("?cursor=0&tx_id="+tx.ID().String(), ""), s.subscribe("?cursor=0", "")
+	defer stream.close()
+	defer all.close()
+	s.node.drop(tx.ID(), api.Dropped{Reason: api.DropReplaced, Height: 1, By: other.ID()})
+	s.node.seal()
+	name, data := stream.next()
+	if want := `"data":{"reason":"replaced","height":1,"by":"` + other.ID().String() + `"}`; name != api.EventDropped || !strings.Contains(data, want) {
+		t.Fatalf("%s %s, want %s", name, data, want)
+	}
+	if stream.lastID != "" {
+		t.Errorf("it moved the cursor to %s", stream.lastID)
+	}
+	if got := into[api.TxLookup](t, s.get("/v1/txs/"+tx.ID().String())); got.Status != api.TxDropped || got.Dropped == nil || got.Dropped.Reason != api.DropReplaced {
+		t.Errorf("the lookup says %+v", got)
+	}
+	s.node.seal(tx) // another node had it all the same
+	for {
+		name, _ := stream.next()
+		if name == api.EventDropped {
+			t.Error("it is told twice")
+		}
+		if name == api.EventTx {
+			break
+		}
+	}
+	for heights := 0; heights < 3; {
+		name, _ := all.next()
+		if name == api.EventDropped {
+			t.Error("it is told to everybody")
+		}
+		if name == api.EventBlock {
+			heights++
+		}
+	}
+}

@@ -55,6 +55,7 @@ type fakeNode struct {
 	pruned    chain.Height
 	changed   chan struct{}
 	submitted []chain.DecodedTx
+	dropped   map[chain.TxID]api.Dropped
 	status    api.Status
 	fail      error
 	explode   bool
@@ -135,7 +136,24 @@ func (n *fakeNode) Tx(_ context.Context, id chain.TxID) (api.TxLookup, error) {
 			}
 		}
 	}
+	if why, ok := n.dropped[id]; ok {
+		return api.TxLookup{TxID: id, Status: api.TxDropped, Dropped: &why}, n.fail
+	}
 	return api.TxLookup{}, fmt.Errorf("transaction %s: %w", id.Short(), rpc.ErrNotFound)
+}
+
+func (n *fakeNode) Dropped(id chain.TxID) (api.Dropped, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	why, ok := n.dropped[id]
+	return why, ok
+}
+
+// drop has a transaction leave the mempool.
+func (n *fakeNode) drop(id chain.TxID, why api.Dropped) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dropped = map[chain.TxID]api.Dropped{id: why}
 }
 
 func (n *fakeNode) Block(_ context.Context, height chain.Height) (rpc.Block, error) {

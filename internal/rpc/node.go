@@ -36,9 +36,13 @@ type Node interface {
 	// already), and says why not otherwise.
 	Submit(ctx context.Context, txs []chain.DecodedTx) (reasons []string, err error)
 
-	// Tx finds a transaction in a finalized block or in the mempool. The error
-	// wraps ErrNotFound if it is in neither.
+	// Tx finds a transaction in a finalized block, in the mempool, or among those that
+	// Dropped knows. The error wraps ErrNotFound if it is in none of them.
 	Tx(ctx context.Context, id chain.TxID) (api.TxLookup, error)
+
+	// Dropped says why a transaction left the mempool without being in a finalized
+	// block, if it is one of the last that did.
+	Dropped(id chain.TxID) (api.Dropped, bool)
 
 	// Block returns a finalized block. The error wraps ErrNotFound above the
 	// finalized height and at 0, and ErrPruned below what is kept.

@@ -17,6 +17,7 @@ type Status struct {
 	FinalizedView uint64           `json:"finalized_view" doc:"of the epoch"`
 	CommitteeSize int              `json:"committee_size" doc:"validators of the epoch"`
 	Signs         bool             `json:"signs" doc:"the node votes in the epoch"`
+	Observes      string           `json:"observes,omitempty" doc:"why the node does not vote in the epoch and only observes; left out: it votes"`
 	Evidence      int              `json:"evidence" doc:"proven breaches of the rules that wait for a block of this node"`
 	BlockTimeMs   chain.TimeMs     `json:"block_time_ms" doc:"of that block"`
 	BaseFee       chain.GasPrice   `json:"base_fee_nhyper" doc:"per gas, of the next block"`
@@ -279,6 +280,12 @@ type Health struct {
 const (
 	EventBlock = "block" // data is BlockEvent
 	EventTx    = "tx"    // data is TxEvent
+	// EventDropped says that a transaction left the node's mempool: data is Dropped. Only
+	// the stream of one transaction (?tx_id=) has it, and for the node alone, as it is
+	// nothing final: it comes at the stream's begin, if the node knows of it then, or as it
+	// happens, has the cursor of what came before it, and may come again after a
+	// reconnection.
+	EventDropped = "dropped"
 )
 
 // StreamEvent is the data of one server-sent event of GET /v1/events. Its SSE
@@ -291,7 +298,7 @@ type StreamEvent struct {
 	Height chain.Height    `json:"height"`
 	TimeMs chain.TimeMs    `json:"time_ms" doc:"block time"`
 	TxID   crypto.Digest   `json:"tx_id,omitzero" doc:"of the transaction that caused the event"`
-	Data   json.RawMessage `json:"data" doc:"by type: BlockEvent, TxEvent, or the event of the chain"`
+	Data   json.RawMessage `json:"data" doc:"by type: BlockEvent, TxEvent, Dropped, or the event of the chain"`
 }
 
 // BlockEvent says that a block was finalized.
@@ -316,9 +323,9 @@ type TxEvent struct {
 }
 
 // ChainEvent returns the event of package chain that the stream event carries,
-// or nil for "block" and "tx".
+// or nil for "block", "tx" and "dropped".
 func (e *StreamEvent) ChainEvent() (chain.Event, error) {
-	if e.Type == EventBlock || e.Type == EventTx {
+	if e.Type == EventBlock || e.Type == EventTx || e.Type == EventDropped {
 		return nil, nil
 	}
 	list, err := json.Marshal([]tagged{{Type: e.Type, Data: e.Data}})

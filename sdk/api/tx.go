@@ -261,19 +261,44 @@ func checkCount(at string, n int) error {
 const (
 	TxPending  = "pending"  // in this node's mempool
 	TxIncluded = "included" // in a finalized block; the receipt says with which outcome
+	TxDropped  = "dropped"  // this node had it in its mempool and has it no longer
 )
 
 // TxLookup is what a node knows of a transaction.
 type TxLookup struct {
 	TxID      crypto.Digest  `json:"tx_id"`
-	Status    string         `json:"status" enum:"pending,included"`
+	Status    string         `json:"status" enum:"pending,included,dropped" doc:"pending: in this node's mempool, or in a block that is not final; dropped: this node has it no longer"`
 	Finalized chain.Height   `json:"finalized_height" doc:"the node's, when it answered"`
 	Tx        *Tx            `json:"tx,omitempty"`
 	Height    chain.Height   `json:"height,omitempty" doc:"of the block that includes it"`
 	Index     uint32         `json:"index" doc:"in that block"`
 	TimeMs    chain.TimeMs   `json:"time_ms,omitempty" doc:"of that block"`
 	Receipt   *chain.Receipt `json:"receipt,omitempty"`
+	Dropped   *Dropped       `json:"dropped,omitempty" doc:"if the status is dropped"`
 }
+
+// Why a transaction left a node's mempool without being in a finalized block. After
+// DropExpired and DropNonceUsed it can never be included. After the others it can,
+// until its expiry, if another node still has it.
+const (
+	DropExpired        = "expired"            // the chain has reached its expiry
+	DropNonceUsed      = "nonce_used"         // a finalized block has another transaction of its sender and nonce
+	DropReplaced       = "replaced"           // the node has another of its sender and nonce, which pays more
+	DropEvicted        = "evicted"            // the mempool was full, and others offered a higher tip
+	DropEarlierDropped = "earlier_dropped"    // one of the sender's before it left, or never came
+	DropFunds          = "insufficient_funds" // the fee payer can no longer pay for it
+	DropGasLimit       = "gas_limit"          // the chain's parameters no longer allow its gas limit
+)
+
+// Dropped says why a transaction left a node's mempool.
+type Dropped struct {
+	Reason string        `json:"reason" enum:"expired,nonce_used,replaced,evicted,earlier_dropped,insufficient_funds,gas_limit"`
+	Height chain.Height  `json:"height" doc:"of the latest finalized block at the time"`
+	By     crypto.Digest `json:"by,omitzero" doc:"replaced: the transaction in its place; earlier_dropped: the one that left before it, if there was one"`
+}
+
+// Final reports whether the transaction can never be included.
+func (d *Dropped) Final() bool { return d.Reason == DropExpired || d.Reason == DropNonceUsed }
 
 // ErrNotIncluded says that a lookup has no receipt yet.
 var ErrNotIncluded = errors.New("api: transaction is not included")
