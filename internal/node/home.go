@@ -306,16 +306,19 @@ func ImportHome(ctx context.Context, home string, r io.Reader, checkpoint string
 	if err != nil {
 		return sum, tip, err
 	}
-	for leaves, err := range x.Chunks() {
+	for chunk, err := range x.Chunks() {
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return sum, tip, err
 		}
-		if err := into.Put(leaves, nil); err != nil {
+		if err := into.Put(chunk.Range, chunk.Leaves, nil); err != nil {
 			return sum, tip, err
 		}
 	}
 	deps := Deps{Genesis: h.Genesis, Store: h.Store, Log: log}
 	if deps.Verifier, err = openVerifier(home, h.Genesis); err != nil {
+		return sum, tip, err
+	}
+	if err := into.Flush(); err != nil {
 		return sum, tip, err
 	}
 	if err := h.certified(closing, x.Header.Certificate); err != nil {

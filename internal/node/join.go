@@ -190,15 +190,18 @@ func (s *importSink) Begin(closing light.Header) (progress []byte, err error) {
 	return progress, err
 }
 
-// Put keeps leaves together with the progress.
-func (s *importSink) Put(leaves []state.Entry, progress []byte) error {
+// Put keeps all leaves of a range together with the progress.
+func (s *importSink) Put(r state.Range, leaves []state.Entry, progress []byte) error {
 	s.fetched.Add(uint64(len(leaves)))
-	return s.into.Put(leaves, progress)
+	return s.into.Put(r, leaves, progress)
 }
 
 // Committee returns the committee of an epoch, as the fetched state says.
 func (s *importSink) Committee(epoch consensus.Epoch) (committee *consensus.Committee, ok bool, err error) {
 	defer recoverFault(&err)
+	if err := s.into.Flush(); err != nil {
+		return nil, false, err
+	}
 	committee, _, ok = staking.CommitteeOf(s.store.State(), epoch)
 	return committee, ok, nil
 }

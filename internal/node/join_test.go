@@ -390,7 +390,8 @@ func TestHalfAJoinIsNoNewNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := into.Put([]state.Entry{{Key: []byte("of later"), Value: []byte("times"), Position: state.Position([]byte("of later"))}}, []byte("some")); err != nil {
+	position := state.Position([]byte("of later"))
+	if err := into.Put(state.Range{From: position, To: position}, []state.Entry{{Key: []byte("of later"), Value: []byte("times"), Position: position}}, []byte("some")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := openApplication(p.genesis, p.app.executor, st); err == nil || !strings.Contains(err.Error(), "a join that did not end") {

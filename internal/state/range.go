@@ -23,6 +23,16 @@ func (r Range) Contains(position crypto.Digest) bool {
 	return r.From.Compare(position) <= 0 && position.Compare(r.To) <= 0
 }
 
+// After returns the position after one that is not the last.
+func After(position crypto.Digest) crypto.Digest {
+	for b := len(position) - 1; b >= 0; b-- {
+		if position[b]++; position[b] != 0 {
+			break
+		}
+	}
+	return position
+}
+
 // RangeProof shows every leaf that a state with a known root has in a range:
 // with a list of leaves, it is what is beside the range on the way from the root
 // to the range's two edges.

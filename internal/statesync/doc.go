@@ -23,7 +23,8 @@
 //     that neither ends its segment nor is full is refused, so that progress has a
 //     least pace per answer.
 //  5. A Server's answers cost a bounded rate of bytes for each peer and for all,
-//     whether they are waited for or not, and at most two chunks are made at a time.
+//     whether they are waited for or not; one chunk is made at a time, and between
+//     two the Server rests as long as the first took.
 //  6. The checkpoint's own certificate, which nothing about the checkpoint proves,
 //     is in the Result only if the committee that the fetched state names made it.
 //

@@ -140,7 +140,7 @@ func WriteExport(w io.Writer, h ExportHeader, tree *state.Tree) (ExportSum, erro
 		if chunk.To == last {
 			break
 		}
-		asked.From = after(chunk.To)
+		asked.From = state.After(chunk.To)
 	}
 	x.sum.Digest = x.stream.Sum()
 	return x.sum, x.frame(codec.Marshal(exportEnd{Leaves: x.sum.Leaves, Digest: x.sum.Digest}))
@@ -205,11 +205,17 @@ func (x *Export) frame(limit int) ([]byte, error) {
 // Sum returns what was read, once the last chunk was.
 func (x *Export) Sum() ExportSum { return x.sum }
 
+// Chunk is all leaves of a range.
+type Chunk struct {
+	Range  state.Range
+	Leaves []state.Entry
+}
+
 // Chunks yields the leaves, chunk by chunk in ascending order of positions, each
 // shown to be what the root has there. It ends after the first error, which is
 // ErrExport, and names the chunk.
-func (x *Export) Chunks() iter.Seq2[[]state.Entry, error] {
-	return func(yield func([]state.Entry, error) bool) {
+func (x *Export) Chunks() iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
 		last := lastPosition()
 		for asked := (chunkRequest{To: last}); ; {
 			raw, err := x.frame(maxAnswerBytes)
@@ -219,21 +225,21 @@ func (x *Export) Chunks() iter.Seq2[[]state.Entry, error] {
 				to, leaves, err = decodeChunk(raw, asked, x.Header.Root)
 			}
 			if err != nil {
-				yield(nil, fmt.Errorf("%w: chunk %d, from position %v on: %w", ErrExport, x.sum.Chunks+1, asked.From, err))
+				yield(Chunk{}, fmt.Errorf("%w: chunk %d, from position %v on: %w", ErrExport, x.sum.Chunks+1, asked.From, err))
 				return
 			}
 			x.sum.Chunks++
 			x.sum.Leaves += uint64(len(leaves))
 			if to == last {
 				if err := x.end(); err != nil {
-					yield(nil, err)
+					yield(Chunk{}, err)
 					return
 				}
 			}
-			if !yield(leaves, nil) || to == last {
+			if !yield(Chunk{state.Range{From: asked.From, To: to}, leaves}, nil) || to == last {
 				return
 			}
-			asked.From = after(to)
+			asked.From = state.After(to)
 		}
 	}
 }
@@ -265,7 +271,7 @@ func (x *Export) Leaves() iter.Seq2[state.Entry, error] {
 				yield(state.Entry{}, err)
 				return
 			}
-			for _, e := range chunk {
+			for _, e := range chunk.Leaves {
 				if !yield(e, nil) {
 					return
 				}

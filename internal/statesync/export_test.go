@@ -58,3 +58,6 @@ func WithoutEpoch1(raw []byte) []byte {
 	}
 	return codec.Marshal(a)
 }
+
+// PeerBytesPerSecond is at what rate one peer is served.
+const PeerBytesPerSecond = peerBytesPerSecond

@@ -266,7 +266,7 @@ func (s *sink) Begin(closing light.Header) ([]byte, error) {
 	return s.progress, nil
 }
 
-func (s *sink) Put(leaves []state.Entry, progress []byte) error {
+func (s *sink) Put(_ state.Range, leaves []state.Entry, progress []byte) error {
 	if s.puts++; s.puts == s.failAt {
 		return errKilled
 	}

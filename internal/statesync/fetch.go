@@ -31,7 +31,7 @@ type fetch struct {
 type result struct {
 	peer    crypto.PublicKey
 	segment int
-	to      crypto.Digest
+	got     state.Range
 	leaves  []state.Entry
 	err     error
 }
@@ -82,7 +82,7 @@ func (f *fetch) run(ctx context.Context) (bool, error) {
 		if time.Since(f.lastGood) > 2*requestTimeout {
 			return false, nil
 		}
-		if f.assign(ctx) == 0 && f.underway == 0 && f.nobodyOffers() {
+		if f.assign(ctx) == 0 && f.nobodyOffers() && (f.underway == 0 || !f.some && time.Since(f.lastGood) > unheardFor) {
 			return false, nil
 		}
 		select {
@@ -100,10 +100,10 @@ func (f *fetch) run(ctx context.Context) (bool, error) {
 func (p *progress) complete() bool { return p.Done == 1<<segments-1 }
 
 // nobodyOffers reports whether each connected peer has said that it does not
-// keep the state.
+// keep the state, or lets a request for it wait.
 func (f *fetch) nobodyOffers() bool {
 	peers := f.Network.Peers()
-	return len(peers) > 0 && !slices.ContainsFunc(peers, f.offersIt)
+	return len(peers) > 0 && !slices.ContainsFunc(peers, func(peer crypto.PublicKey) bool { return f.offersIt(peer) && f.asking[peer] == 0 })
 }
 
 func (f *fetch) offersIt(peer crypto.PublicKey) bool {
@@ -141,7 +141,8 @@ func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i int) {
 	asked := chunkRequest{Epoch: f.epoch, From: f.progress.Next[i], To: segment(i).To}
 	go func() {
 		r := result{peer: peer, segment: i}
-		r.to, r.leaves, r.err = f.ask(ctx, peer, asked)
+		r.got.From = asked.From
+		r.got.To, r.leaves, r.err = f.ask(ctx, peer, asked)
 		f.results <- r // has room for every request under way
 	}()
 }
@@ -172,14 +173,11 @@ func (f *fetch) take(r result) error {
 		return nil
 	case r.err != nil:
 		f.blame(r.peer, "fetching a state", r.err)
-		if notKept(r.err) {
-			f.offers[r.peer] = nil // until it is asked for its offers again
-		}
 		return nil
 	}
 	f.lastGood, f.some, f.strikes[r.peer] = time.Now(), true, 0
-	f.progress.advance(r.segment, r.to)
-	if err := f.Sink.Put(r.leaves, codec.Marshal(*f.progress)); err != nil {
+	f.progress.advance(r.segment, r.got.To)
+	if err := f.Sink.Put(r.got, r.leaves, codec.Marshal(*f.progress)); err != nil {
 		return fmt.Errorf("statesync: keeping a chunk: %w", err)
 	}
 	return nil

@@ -37,8 +37,9 @@ type Sink interface {
 	// returns the progress last kept, nil at the beginning. Whatever there is of
 	// another state is thrown away.
 	Begin(closing light.Header) (progress []byte, err error)
-	// Put keeps leaves together with the progress.
-	Put(leaves []state.Entry, progress []byte) error
+	// Put keeps all leaves of a range together with the progress. It may keep them
+	// in memory for a while, the progress with them.
+	Put(r state.Range, leaves []state.Entry, progress []byte) error
 	// Committee returns the committee of an epoch, as the state says that was put
 	// whole, and false if it does not say.
 	Committee(epoch consensus.Epoch) (*consensus.Committee, bool, error)
@@ -61,6 +62,7 @@ const (
 	blockFor        = 10 * time.Minute // a peer whose answer did not hold
 	restFor         = time.Second      // a peer that refused or did not answer, doubling to
 	maxRest         = time.Minute
+	unheardFor      = 5 * time.Second // requests for a state of which nothing came yet, and which all others gave up
 	pollEvery       = 50 * time.Millisecond
 	requestsPerPeer = 2 // chunks at a time
 	maxRequests     = 8 // chunks at a time from all
@@ -163,8 +165,14 @@ func (j *joiner) fresh() []crypto.PublicKey {
 }
 
 // blame blocks a peer whose answer does not hold, and leaves one alone that gave
-// none.
+// none. One that does not keep what it was asked for has done nothing wrong: what it
+// offers has changed, and it is asked for that.
 func (j *joiner) blame(peer crypto.PublicKey, doing string, err error) {
+	if notKept(err) {
+		j.offers[peer], j.tired[peer] = nil, time.Now().Add(pollEvery)
+		j.Log.Debug("statesync: a peer does not keep this", "peer", peer.Short(), "doing", doing, "error", err)
+		return
+	}
 	j.tired[peer] = time.Now().Add(min(maxRest, restFor<<min(j.strikes[peer], 10)))
 	j.strikes[peer]++
 	if bad, ok := errors.AsType[rubbish](err); ok {

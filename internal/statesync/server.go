@@ -35,11 +35,11 @@ type Source interface {
 // What a Server gives at most.
 const (
 	bytesPerSecond     = 32 << 20 // to all peers together
-	peerBytesPerSecond = 8 << 20  // to each
+	peerBytesPerSecond = 24 << 20 // to each
 	burst              = 2 * maxBlockBytes
-	makers             = 2 // chunks being made at a time
 	maxPeers           = 32
 	answerTimeout      = 20 * time.Second
+	maxMakerRest       = time.Second
 )
 
 var (
@@ -53,7 +53,7 @@ type Server struct {
 	source Source
 	log    *slog.Logger
 	all    *rate.Limiter
-	making chan struct{}
+	making chan time.Time // until when to rest before the next chunk is made; empty while one is
 
 	mu    sync.Mutex
 	peers map[crypto.PublicKey]*rate.Limiter
@@ -61,10 +61,12 @@ type Server struct {
 
 // NewServer returns a server of a source.
 func NewServer(source Source, log *slog.Logger) *Server {
-	return &Server{
-		source: source, log: log, all: rate.NewLimiter(bytesPerSecond, burst), making: make(chan struct{}, makers),
+	s := &Server{
+		source: source, log: log, all: rate.NewLimiter(bytesPerSecond, burst), making: make(chan time.Time, 1),
 		peers: map[crypto.PublicKey]*rate.Limiter{},
 	}
+	s.making <- time.Time{}
+	return s
 }
 
 // Mesh returns the configuration of the mesh to serve on.
@@ -135,17 +137,31 @@ func (s *Server) chunk(ctx context.Context, peer crypto.PublicKey, request []byt
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case s.making <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	raw, err := s.make(asked)
-	<-s.making
+	raw, err := s.makeInTurn(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
 	return s.pace(ctx, limiter, raw)
+}
+
+// makeInTurn makes one chunk at a time, and rests as long as that took before the
+// next: serving takes half a core at most, and less of it the more there is to do
+// beside.
+func (s *Server) makeInTurn(ctx context.Context, asked chunkRequest) ([]byte, error) {
+	var rest time.Time
+	select {
+	case rest = <-s.making:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { s.making <- rest }()
+	if err := pause(ctx, time.Until(rest)); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	raw, err := s.make(asked)
+	rest = time.Now().Add(min(time.Since(began), maxMakerRest))
+	return raw, err
 }
 
 func (s *Server) make(asked chunkRequest) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -346,14 +347,14 @@ func TestServerBoundsWhatItGives(t *testing.T) {
 		}
 		request := statesync.ChunkRequest(1, 0)
 		began, sent := time.Now(), 0
-		for sent < 40<<20 {
+		for sent < 120<<20 {
 			answer, err := chunk.Respond(t.Context(), peerID(1), request)
 			if err != nil {
 				t.Fatal(err)
 			}
 			sent += len(answer)
 		}
-		if rate := float64(sent-8<<20) / time.Since(began).Seconds(); rate > 9<<20 {
+		if rate := float64(sent-8<<20) / time.Since(began).Seconds(); rate > 1.1*statesync.PeerBytesPerSecond {
 			t.Errorf("%d bytes in %v", sent, time.Since(began))
 		}
 		for i := range 200 {
@@ -411,8 +412,55 @@ func TestServerBoundsWhatItMakesInVain(t *testing.T) {
 			cancel()
 			time.Sleep(time.Millisecond)
 		}
-		if most := (8+seconds*8)<<20/len(largest) + 4; int(source.made.Load()) > most {
+		if most := (8<<20+seconds*statesync.PeerBytesPerSecond)/len(largest) + 4; int(source.made.Load()) > most {
 			t.Errorf("%d chunks of %d bytes were made in %d seconds, want at most %d", source.made.Load(), len(largest), seconds, most)
+		}
+	})
+}
+
+// slow is a source whose chunks take some time to make.
+type slow struct {
+	*history
+	took time.Duration
+	at   atomic.Int32
+}
+
+func (s *slow) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
+	if s.at.Add(1) > 1 {
+		return nil, false, errors.New("two at a time")
+	}
+	defer s.at.Add(-1)
+	time.Sleep(s.took)
+	return s.history.Tree(epoch)
+}
+
+// Chunks are made one at a time, with as long a rest after each as it took: whoever
+// asks, half of a core is left for blocks.
+func TestServerRestsBetweenChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &slow{history: newHistory(t, 1), took: 20 * time.Millisecond}
+		var chunk transport.Service
+		for _, s := range statesync.NewServer(source, slog.New(slog.DiscardHandler)).Mesh().Services {
+			if s.ID == statesync.ServiceChunk {
+				chunk = s
+			}
+		}
+		began := time.Now()
+		const peers, each = 5, 4
+		var wg sync.WaitGroup
+		for p := range peers {
+			wg.Go(func() {
+				for i := range each {
+					if _, err := chunk.Respond(t.Context(), peerID(p), statesync.ChunkRequest(1, i)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		const chunks = peers * each
+		if took := time.Since(began); took < (2*chunks-1)*source.took || took > 2*chunks*source.took {
+			t.Errorf("%d chunks took %v, each %v", chunks, took, source.took)
 		}
 	})
 }

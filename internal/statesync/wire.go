@@ -120,21 +120,19 @@ func decodeChunk(raw []byte, asked chunkRequest, root crypto.Digest) (crypto.Dig
 // makeChunk is the answer of a tree to a request, encoded, and how far it goes.
 func makeChunk(tree *state.Tree, asked chunkRequest) ([]byte, chunkAnswer, error) {
 	a := chunkAnswer{To: asked.To}
-	size := 0
-	for e, err := range tree.Iterate(asked.From) {
-		if err != nil {
-			return nil, a, err
-		}
-		if e.Position.Compare(asked.To) > 0 {
-			break
-		}
-		a.Leaves = append(a.Leaves, wireLeaf{Key: e.Key, Value: e.Value})
-		if size += len(e.Key) + len(e.Value); size >= maxChunkBytes || len(a.Leaves) == maxChunkLeaves {
-			a.To = e.Position
-			break
-		}
+	leaves, err := tree.Lower(state.Range{From: asked.From, To: asked.To}, maxChunkLeaves, maxChunkBytes)
+	if err != nil {
+		return nil, a, err
 	}
-	var err error
+	size := 0
+	a.Leaves = make([]wireLeaf, len(leaves))
+	for i, e := range leaves {
+		a.Leaves[i] = wireLeaf{Key: e.Key, Value: e.Value}
+		size += len(e.Key) + len(e.Value)
+	}
+	if size >= maxChunkBytes || len(leaves) == maxChunkLeaves {
+		a.To = leaves[len(leaves)-1].Position
+	}
 	a.Proof, err = tree.ProveRange(state.Range{From: asked.From, To: a.To})
 	return codec.Marshal(a), a, err
 }
@@ -172,7 +170,7 @@ func newProgress() *progress {
 const maxProgressBytes = segments*(crypto.DigestSize+2) + 64
 
 func decodeProgress(raw []byte) (*progress, error) {
-	if raw == nil {
+	if len(raw) == 0 {
 		return newProgress(), nil
 	}
 	p := &progress{}
@@ -193,15 +191,5 @@ func (p *progress) advance(i int, to crypto.Digest) {
 		p.Done |= 1 << i
 		return
 	}
-	p.Next[i] = after(to)
-}
-
-// after returns the position after one that is not the last.
-func after(position crypto.Digest) crypto.Digest {
-	for b := len(position) - 1; b >= 0; b-- {
-		if position[b]++; position[b] != 0 {
-			break
-		}
-	}
-	return position
+	p.Next[i] = state.After(to)
 }

@@ -196,17 +196,24 @@ func (t *tables) begin(table byte) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	fs := t.s.disk
-	path := fs.PathJoin(t.s.dir, flushDir, fmt.Sprintf("%d-%c.sst", t.version, table))
-	file, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	w, path, err := t.s.newTable(fmt.Sprintf("%d-%c", t.version, table))
 	if err != nil {
 		return err
 	}
-	o := t.s.options.MakeWriterOptions(0, t.s.db.TableFormat())
-	o.Compression = sstable.NoCompression // the tree is digests, and the state is merged, and compressed, soon
-	t.table, t.paths = table, append(t.paths, path)
-	t.w = sstable.NewWriter(&tableFile{file: vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})}, o)
+	t.table, t.w, t.paths = table, w, append(t.paths, path)
 	return nil
+}
+
+// newTable begins a table in flushDir, for the database to take in.
+func (s *Store) newTable(name string) (*sstable.Writer, string, error) {
+	path := s.disk.PathJoin(s.dir, flushDir, name+".sst")
+	file, err := s.disk.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, path, err
+	}
+	o := s.options.MakeWriterOptions(0, s.db.TableFormat())
+	o.Compression = sstable.NoCompression // the tree is digests, and the state is merged, and compressed, soon
+	return sstable.NewWriter(&tableFile{file: vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})}, o), path, nil
 }
 
 func (t *tables) end() error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -176,7 +175,7 @@ type importing struct {
 	before store.Tip
 }
 
-// importInParts brings the state in, the last leaves first, with restarts and
+// importInParts brings the state in, the upper half first, with restarts and
 // after another goal was given up. It returns the store, opened again.
 func importInParts(t *testing.T, s *store.Store, disk vfs.FS, what importing) *store.Store {
 	t.Helper()
@@ -190,7 +189,7 @@ func importInParts(t *testing.T, s *store.Store, disk vfs.FS, what importing) *s
 		t.Fatalf("%q, %v", progress, err)
 	}
 	junk := state.Entry{Position: state.Position([]byte("junk")), Key: []byte("junk"), Value: []byte("x")}
-	check(t, other.Put([]state.Entry{junk}, []byte("some")))
+	check(t, other.Put(state.Range{From: junk.Position, To: junk.Position}, []state.Entry{junk}, []byte("some")))
 	begin := func() (*store.Import, []byte) {
 		i, progress, err := s.Import([]byte("goal"), 19)
 		check(t, err)
@@ -203,14 +202,21 @@ func importInParts(t *testing.T, s *store.Store, disk vfs.FS, what importing) *s
 	if _, err := i.Finish(before, id("genesis")); !errors.Is(err, state.ErrWrongRoot) {
 		t.Fatalf("an empty import: %v, want ErrWrongRoot", err)
 	}
-	slices.Reverse(list)
 	half := len(list) / 2
-	check(t, i.Put(list[:half], []byte("half")))
+	upper := state.Range{From: list[half].Position}
+	for n := range upper.To {
+		upper.To[n] = 0xff
+	}
+	check(t, i.Put(upper, list[half:], []byte("half")))
 	reopen()
 	if i, progress = begin(); string(progress) != "half" {
 		t.Fatalf("progress %q after a restart", progress)
 	}
-	check(t, i.Put(list[half:], []byte("all")))
+	quarter := half / 2 // two parts of one stretch, and one that is put again after a crash took its progress
+	lower := state.Range{To: list[quarter].Position}
+	check(t, i.Put(state.Range{From: state.After(lower.To), To: list[half-1].Position}, list[quarter+1:half], []byte("more")))
+	check(t, i.Put(lower, list[:quarter+1], []byte("nearly")))
+	check(t, i.Put(lower, list[:quarter+1], []byte("all")))
 	check(t, i.PutEpoch(store.EpochEnd{Epoch: 7, Height: 15, Record: []byte("end of 7")}))
 	_, err = i.Finish(before, id("genesis"))
 	check(t, err)

@@ -105,6 +105,32 @@ func (s *Store) AppendNode(dst, key []byte) ([]byte, bool, error) {
 	return appendValue(s.db, dst, append(append(buf[:0], tableNode), key...))
 }
 
+// ReadNodes hands out records of the state tree, whose keys ascend, in one pass over
+// the tables: Store is the tree's state.ManyReader.
+func (s *Store) ReadNodes(keys [][]byte, take func(i int, record []byte) error) (err error) {
+	it, err := s.db.NewIter(boundsOf(tableNode))
+	if err != nil {
+		return named(err)
+	}
+	defer func() { err = joinRead(err, it) }()
+	var at []byte
+	for i, key := range keys {
+		at = append(append(at[:0], tableNode), key...)
+		var record []byte
+		if it.SeekGE(at) && bytes.Equal(it.Key(), at) {
+			if record, err = it.ValueAndErr(); err != nil {
+				return fmt.Errorf("store: reading %x: %w", at, err)
+			}
+		} else if err := it.Error(); err != nil {
+			return fmt.Errorf("store: reading %x: %w", at, err)
+		}
+		if err := take(i, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // OpenTree opens the state tree after a committed block: any since TreeMark, and
 // older ones that were written and are not pruned. It is state.ErrNoVersion for
 // any other.
@@ -229,7 +255,7 @@ type flat struct {
 var (
 	_ state.Reader     = flat{}
 	_ state.Reader     = latest{}
-	_ state.NodeReader = (*Store)(nil)
+	_ state.ManyReader = (*Store)(nil)
 )
 
 // Get returns the value of key.

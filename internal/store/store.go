@@ -52,6 +52,7 @@ type Store struct {
 	residentBytes int
 	pendingBytes  int // of changes, after which the tree is written though the interval is not over
 	flushing      *flushing
+	importing     *Import // the last one that was begun; nil: none
 
 	garbage atomic.Int64 // bytes of nodes that were deleted since their tables were last rewritten, see reclaim
 
@@ -308,7 +309,7 @@ func (s *Store) Close() error {
 	if s.Err() != nil {
 		return s.lock.Close()
 	}
-	err := errors.Join(s.endFlush(), s.disk.call(s.db.Close))
+	err := errors.Join(s.endImport(), s.endFlush(), s.disk.call(s.db.Close))
 	if err == nil && !s.options.ReadOnly {
 		err = s.disk.call(func() error { return writeSeal(s.disk, s.dir) })
 	}
@@ -372,6 +373,9 @@ func (s *Store) Commit(f Finalized) error {
 		w.epochEnd(f.Closing.Epoch, f.Height, f.Closing.Record)
 	}
 	if last == nil {
+		if err := s.endImport(); err != nil {
+			return errors.Join(err, b.Close())
+		}
 		w.imported()
 	}
 	if w.err != nil {
