@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -413,6 +414,25 @@ func TestStatesThatMayBePrunedAreNotServed(t *testing.T) {
 			t.Errorf("after the end of epoch %d the state of the first one's is served: %v, %v", epoch, ok, err)
 		}
 		p.epochs(1)
+	}
+}
+
+// What a pruned node has given up it does not offer, also if it was opened before:
+// a joiner would be told of a fault, and come back for it.
+func TestPrunedStatesAreNotOffered(t *testing.T) {
+	p := newProducer(t)
+	source := newSyncSource(p.store)
+	p.epochs(2)
+	for _, want := range [][]consensus.Epoch{{2, 1}, {2}} {
+		if offers, err := source.Offers(); err != nil || !slices.Equal(offers, want) {
+			t.Fatalf("offered are %v, want %v: %v", offers, want, err)
+		}
+		if _, ok, err := source.Tree(1); err != nil || ok != slices.Contains(want, 1) {
+			t.Errorf("the state of epoch 1 is served: %v, %v", ok, err)
+		}
+		if _, err := p.store.Prune(t.Context(), store.PruneOptions{KeepVersions: 1, KeepStates: 1}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

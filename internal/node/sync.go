@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
@@ -54,12 +53,7 @@ func transitionOf(h *chain.Header, certificate []byte, after state.Reader) (t li
 }
 
 // syncSource is what the node's store offers to joiners.
-type syncSource struct {
-	store *store.Store
-
-	mu    sync.Mutex
-	trees map[consensus.Epoch]*state.Tree // opened; at most maxOfferedStates
-}
+type syncSource struct{ store *store.Store }
 
 // maxOfferedStates is before how many closing blocks the state is offered: as many
 // as the store keeps.
@@ -67,9 +61,7 @@ const maxOfferedStates = 2
 
 var _ statesync.Source = (*syncSource)(nil)
 
-func newSyncSource(st *store.Store) *syncSource {
-	return &syncSource{store: st, trees: map[consensus.Epoch]*state.Tree{}}
-}
+func newSyncSource(st *store.Store) *syncSource { return &syncSource{st} }
 
 // Transition returns how an epoch ended.
 func (s *syncSource) Transition(epoch consensus.Epoch) ([]byte, bool, error) {
@@ -91,35 +83,22 @@ func (s *syncSource) Offers() ([]consensus.Epoch, error) {
 	return out, err
 }
 
-// Tree returns the state before an epoch's closing block.
+// Tree returns the state before an epoch's closing block. It is opened anew each
+// time, which is one read: whether it is still kept shows in its root alone.
 func (s *syncSource) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	ends, err := s.store.LastEpochEnds(maxOfferedStates)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, end := range ends {
 		if end.Epoch != uint64(epoch) {
-			continue // of earlier ones an opened tree may be left, but pruning takes its nodes
-		}
-		if tree := s.trees[epoch]; tree != nil {
-			return tree, true, nil
+			continue
 		}
 		tree, err := s.store.OpenTree(end.Height - 1)
 		if errors.Is(err, state.ErrNoVersion) {
 			return nil, false, nil
 		}
-		if err != nil {
-			return nil, false, err
-		}
-		for old := range s.trees { // order-free: all but the newest go
-			if old+maxOfferedStates <= epoch {
-				delete(s.trees, old)
-			}
-		}
-		s.trees[epoch] = tree
-		return tree, true, nil
+		return tree, err == nil, err
 	}
 	return nil, false, nil
 }
