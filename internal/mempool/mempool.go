@@ -648,6 +648,20 @@ func (p *Pool) Heads(n int) []*chain.VerifiedTx {
 	return out
 }
 
+// IDs returns at most n pending transactions, whichever, but those to leave out.
+func (p *Pool) IDs(n int, leaveOut func(chain.TxID) bool) []chain.TxID {
+	var out []chain.TxID
+	for id := range p.byID { // order-free: whichever
+		if len(out) >= n {
+			break
+		}
+		if !leaveOut(id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // Select yields the pending transactions in the order in which a block should
 // take them, passing over those that are included already, in a block that is
 // not final yet. It yields neither one that is parked, or that takes refuses, nor the

@@ -33,7 +33,7 @@ const (
 	announceAgain = 5 * time.Second
 	gossipTick    = 100 * time.Millisecond
 	lateAnnounced = 1_000
-	maxLate       = 1 << 16
+	maxLate       = 1 << 16 // of both kinds that are remembered
 	// underWay is how long a transaction that was pushed may take to get there, or
 	// half of it.
 	underWay = 50 * time.Millisecond
@@ -49,6 +49,11 @@ const (
 	maxWantsOfPeer  = 8_192
 	maxWants        = 65_536
 	maxStrangeWants = maxWants / 2
+	// maxStray is how many transactions a peer may send as an answer that nobody asked it
+	// for, as many as a proposal names: it may be late, or this node forgetful.
+	maxStray = chain.MaxBlockTxs
+	// maxDues is of how many peers is remembered what they were asked for.
+	maxDues = 4_096
 	// servedRate and servedBurst bound the bytes of transactions that a peer is
 	// answered with.
 	servedRate  = 16 << 20
@@ -86,6 +91,11 @@ type gossip struct {
 	later     []lateTx                   // of clients, that were and may have to be again
 	pushed    [2]map[chain.TxID]struct{} // of clients, by generations of underWay
 	pushedAt  time.Time                  // when the younger generation began
+	room      int                        // of late and later together: maxLate but in tests
+	missed    bool                       // a client's transaction waits that is in neither
+	postponed postponed
+	dues      map[crypto.PublicKey]*dues
+	stray     uint64 // transactions that came as an answer and were not asked for
 	wants     map[chain.TxID]*want
 	wantsOf   map[crypto.PublicKey]int
 	strange   int                // wants that were asked of peers that are not members
@@ -111,6 +121,10 @@ type lateTx struct {
 	at   time.Time
 }
 
+// dues are how many transactions a peer was asked for and has not sent, and how many
+// it has sent beyond.
+type dues struct{ asked, stray int }
+
 // want is a transaction that was asked for.
 type want struct {
 	asked      crypto.PublicKey
@@ -127,7 +141,7 @@ func newGossip(p *pool, log *slog.Logger) *gossip {
 		peers: func() gossipPeers { return gossipPeers{} }, send: func(crypto.PublicKey, []byte) {}, block: func(crypto.PublicKey, string) {},
 		onward:  func(crypto.PublicKey) []crypto.PublicKey { return nil },
 		relayed: map[crypto.PublicKey][]chain.TxID{}, wants: map[chain.TxID]*want{}, wantsOf: map[crypto.PublicKey]int{},
-		pushed: [2]map[chain.TxID]struct{}{{}, {}}, pushedAt: time.Now(), fetching: map[chain.TxID]int{}, served: map[crypto.PublicKey]*rate.Limiter{},
+		pushed: [2]map[chain.TxID]struct{}{{}, {}}, pushedAt: time.Now(), room: maxLate, dues: map[crypto.PublicKey]*dues{}, postponed: newPostponed(), fetching: map[chain.TxID]int{}, served: map[crypto.PublicKey]*rate.Limiter{},
 	}
 }
 
@@ -240,7 +254,9 @@ func (g *gossip) receive(peer crypto.PublicKey, message []byte) {
 		return
 	}
 	switch kind {
-	case gossipSpread, gossipRelay, gossipBodies:
+	case gossipBodies:
+		g.onTxs(peer, kind, items[:g.answered(peer, len(items))])
+	case gossipSpread, gossipRelay:
 		g.onTxs(peer, kind, items)
 	case gossipHave:
 		g.onHave(peer, items)
@@ -335,25 +351,16 @@ func (g *gossip) mayLack(id chain.TxID) bool {
 	return false
 }
 
-// noteLate notes transactions that may have to be announced. The caller holds
-// g.mu.
-func (g *gossip) noteLate(from crypto.PublicKey, txs []*chain.VerifiedTx) {
-	now, most := time.Now(), maxLate
-	if !from.IsZero() {
-		most /= 2
-	}
-	for _, tx := range txs {
-		if len(g.late) < most {
-			g.late = append(g.late, lateTx{id: tx.ID(), from: from, at: now})
-		}
-	}
-	g.tick()
-}
-
 // onHave asks a peer for what it announces and is not here. What was here and could not
 // wait then, when this node was behind, or the sender's place was taken, may do so now.
+// While this node is busy it is put off.
 func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
-	if g.pool.busy() { // it will be announced again, or come in a block
+	strange := !slices.Contains(g.peers().connected, peer)
+	if g.pool.busy() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.postponed.add(peer, items, strange)
+		g.tick()
 		return
 	}
 	var ids []chain.TxID
@@ -373,7 +380,6 @@ func (g *gossip) onHave(peer crypto.PublicKey, items [][]byte) {
 		_, fresh, _ := g.pool.add(known, nil)
 		g.pass(peer, gossipSpread, fresh)
 	}
-	strange := !slices.Contains(g.peers().connected, peer)
 	g.mu.Lock()
 	asked := ids[:0]
 	for _, id := range ids {
@@ -415,6 +421,9 @@ func (g *gossip) ask(w *want, peer crypto.PublicKey, strange bool) {
 }
 
 func (g *gossip) pull(peer crypto.PublicKey, ids []chain.TxID) {
+	g.mu.Lock()
+	g.duesOf(peer).asked += len(ids)
+	g.mu.Unlock()
 	items := make([][]byte, len(ids))
 	for i := range ids {
 		items[i] = ids[i][:]
@@ -425,6 +434,37 @@ func (g *gossip) pull(peer crypto.PublicKey, ids []chain.TxID) {
 	g.mu.Lock()
 	g.pulled += uint64(len(ids))
 	g.mu.Unlock()
+}
+
+// duesOf returns a peer's dues. The caller holds g.mu.
+func (g *gossip) duesOf(peer crypto.PublicKey) *dues {
+	d := g.dues[peer]
+	if d == nil {
+		if len(g.dues) >= maxDues { // more than there are connections: most are gone
+			clear(g.dues)
+		}
+		d = &dues{}
+		g.dues[peer] = d
+	}
+	return d
+}
+
+// answered returns how many of a peer's answers it was asked for. Others are not looked
+// at: answers do not wait behind what is held up, so that they come in whatever this
+// node's load is. Who sends too many of them is blocked.
+func (g *gossip) answered(peer crypto.PublicKey, items int) int {
+	g.mu.Lock()
+	d := g.duesOf(peer)
+	answers := min(items, d.asked)
+	d.asked -= answers
+	d.stray += items - answers
+	g.stray += uint64(items - answers)
+	stray := d.stray
+	g.mu.Unlock()
+	if stray > maxStray {
+		g.block(peer, fmt.Sprintf("gossip with %d transactions that it was not asked for, limit %d", stray, maxStray))
+	}
+	return answers
 }
 
 // onWant answers a pull with what is here, as far as the peer's share goes.
@@ -496,11 +536,12 @@ func (g *gossip) close() {
 	g.closed = true
 }
 
-// figures returns how many transactions were announced and pulled.
-func (g *gossip) figures() (announced, pulled uint64) {
+// figures returns how many transactions were announced, pulled, and sent by peers that
+// were not asked for them.
+func (g *gossip) figures() (announced, pulled, stray uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.announced, g.pulled
+	return g.announced, g.pulled, g.stray
 }
 
 // gone forgets a peer that is no longer connected.
@@ -508,68 +549,8 @@ func (g *gossip) gone(peer crypto.PublicKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.served, peer)
-}
-
-// tick has work looked after from time to time for as long as there is some. The
-// caller holds g.mu.
-func (g *gossip) tick() {
-	if g.ticking || g.closed || len(g.wants)+len(g.late)+len(g.later) == 0 {
-		return
-	}
-	g.ticking = true
-	time.AfterFunc(gossipTick, g.look)
-}
-
-// look asks others for what peers did not deliver, and announces what was sent to
-// everybody and still waits: first what clients of this node brought. What of that is
-// too much for once has its turn next time; of what others brought, they see to it.
-func (g *gossip) look() {
-	g.mu.Lock()
-	now := time.Now()
-	again := g.askOthers(now)
-	late := append(before(&g.late, now.Add(-announceAfter)), before(&g.later, now.Add(-announceAgain))...)
-	g.ticking = false
-	g.tick()
-	g.mu.Unlock()
-	for peer, ids := range again { // order-free: to each peer its own message
-		g.pull(peer, ids)
-	}
-	waiting := map[crypto.PublicKey][]chain.TxID{}
-	var own, rest []lateTx
-	n := 0
-	busy := g.pool.busy() // then it waits for blocks, and not for want of anybody who knows it
-	for _, mine := range []bool{true, false} {
-		for _, l := range late {
-			if l.from.IsZero() != mine || busy && !mine {
-				continue
-			}
-			if n == lateAnnounced {
-				if mine {
-					rest = append(rest, l)
-				}
-				continue
-			}
-			if _, ok := g.pool.pending(l.id); !ok {
-				continue
-			}
-			if mine {
-				own = append(own, lateTx{id: l.id, at: now})
-			}
-			if !busy {
-				waiting[l.from] = append(waiting[l.from], l.id)
-				n++
-			}
-		}
-	}
-	to := g.peers().connected
-	for from, ids := range waiting { // order-free
-		g.announce(to, from, ids)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.late = append(rest, g.late...)
-	g.later = append(g.later, own...)
-	g.tick()
+	delete(g.dues, peer)
+	g.postponed.forget(peer)
 }
 
 // askOthers returns what to ask of whom in place of peers that did not deliver.
@@ -592,14 +573,6 @@ func (g *gossip) askOthers(now time.Time) map[crypto.PublicKey][]chain.TxID {
 		again[w.asked] = append(again[w.asked], id)
 	}
 	return again
-}
-
-// before takes off a list what is older than a time.
-func before(list *[]lateTx, t time.Time) []lateTx {
-	n, _ := slices.BinarySearchFunc(*list, t, func(l lateTx, t time.Time) int { return l.at.Compare(t) })
-	old := (*list)[:n:n]
-	*list = (*list)[n:]
-	return old
 }
 
 // fetches reports whether a proposal waits for transactions.

@@ -561,3 +561,156 @@ func TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsAnnouncedToABusyNodeIsPulledOnceItIsNot, and need not come in a block.
+func TestWhatIsAnnouncedToABusyNodeIsPulledOnceItIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		p := n.of(0)
+		p.backlog = 0
+		n.setDeaf(1, true)
+		n.submit(t, 0, transfer(t, 1, 0, user(9).address())) // by which it is busy
+		n.setDeaf(1, false)
+		announced := transfer(t, 2, 0, user(9).address())
+		if reasons, _, _ := n.of(1).add([]chain.DecodedTx{announced}, nil); reasons[0] != "" {
+			t.Fatal(reasons[0])
+		}
+		n.heard()
+		id := announced.ID()
+		have := encodeGossip(gossipHave, [][]byte{id[:]})[0]
+		p.gossip.receive(n.members[1], have)
+		time.Sleep(3 * gossipTick)
+		synctest.Wait()
+		if got := n.heard(); got != "" {
+			t.Errorf("said while busy: %s", got)
+		}
+		p.backlog = maxBacklog
+		time.Sleep(2 * gossipTick)
+		synctest.Wait()
+		if got := n.heard(); got != "1→2 want 1, 2→1 bodies 1" {
+			t.Errorf("said once it is not: %s", got)
+		}
+		if _, waits := p.pending(id); !waits {
+			t.Error("it does not wait here")
+		}
+		p.gossip.close()
+		n.of(1).gossip.close()
+		time.Sleep(time.Second)
+	})
+}
+
+// TestWhatABusyNodeRemembersIsBounded like what it asks for.
+func TestWhatABusyNodeRemembersIsBounded(t *testing.T) {
+	n := newGossipNet(t, 2)
+	g := n.of(0).gossip
+	defer g.close()
+	n.of(0).backlog = -1
+	announce := func(peer crypto.PublicKey) {
+		ids := make([][]byte, maxWantsOfPeer+500)
+		for i := range ids {
+			id := crypto.DomainTxID.Hash([]byte{peer[0], byte(i), byte(i >> 8)})
+			ids[i] = id[:]
+		}
+		g.onHave(peer, ids)
+	}
+	for peer := range byte(12) {
+		announce(crypto.PublicKey{100 + peer})
+	}
+	announce(n.members[1])
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if got := g.postponed.ofThem; got != maxStrangeWants {
+		t.Errorf("%d ids of strangers, limit %d", got, maxStrangeWants)
+	}
+	if got := len(g.postponed.ids[n.members[1]]); got != maxWantsOfPeer || g.postponed.all != maxStrangeWants+maxWantsOfPeer {
+		t.Errorf("%d ids of a member, %d in all: strangers' fill their half", got, g.postponed.all)
+	}
+	for peer := range byte(12) {
+		g.postponed.forget(crypto.PublicKey{100 + peer})
+	}
+	g.postponed.forget(n.members[1])
+	if p := &g.postponed; p.all+p.ofThem+len(p.ids)+len(p.strange) != 0 {
+		t.Errorf("%d ids are left of peers that are gone, %d of strangers", p.all, p.ofThem)
+	}
+}
+
+// TestWhatFindsNoRoomIsAnnouncedLater: more of clients waits than is noted, and a peer
+// missed all of it.
+func TestWhatFindsNoRoomIsAnnouncedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newGossipNet(t, 2)
+		g := n.of(0).gossip
+		g.room = 3
+		n.setDeaf(1, true)
+		const waiting = 9
+		for from := 1; from <= waiting; from++ {
+			n.submit(t, 0, transfer(t, from, 0, user(70).address()))
+		}
+		time.Sleep(time.Second)
+		n.setDeaf(1, false)
+		for turn := 0; turn < 2*waiting; turn++ { // what is announced is final, and makes room
+			time.Sleep(announceAgain + announceAfter)
+			synctest.Wait()
+			g.mu.Lock()
+			if noted := len(g.late) + len(g.later); noted > g.room {
+				t.Errorf("%d are noted, room is for %d", noted, g.room)
+			}
+			g.mu.Unlock()
+			var there []chain.DecodedTx
+			for _, id := range n.of(1).ids(waiting, func(id chain.TxID) bool { _, waits := n.of(0).pending(id); return !waits }) {
+				if tx, ok := n.of(1).pending(id); ok {
+					there = append(there, tx.DecodedTx)
+				}
+			}
+			if len(there) > 0 {
+				n.of(0).finalize(chain.Height(turn+1), there)
+			}
+		}
+		if txs, _ := n.of(1).size(); txs != waiting {
+			t.Errorf("%d of %d came to the peer that missed them", txs, waiting)
+		}
+		g.close()
+		n.of(1).gossip.close()
+		time.Sleep(time.Second)
+	})
+}
+
+// TestAnswersThatNobodyAskedForAreNotLookedAt, and who sends many is blocked. They go
+// past what is held up while the pool is full.
+func TestAnswersThatNobodyAskedForAreNotLookedAt(t *testing.T) {
+	n := newGossipNet(t, 2)
+	g := n.of(0).gossip
+	tx, stray := transfer(t, 1, 0, user(9).address()), transfer(t, 2, 0, user(9).address())
+	pusher := n.members[1]
+	n.setDeaf(1, true)
+	g.pull(pusher, []chain.TxID{tx.ID()})
+	g.receive(pusher, encodeGossip(gossipBodies, [][]byte{tx.Raw(), stray.Raw()})[0])
+	if _, waits := n.of(0).pending(tx.ID()); !waits {
+		t.Error("what was asked for is not taken in")
+	}
+	if _, waits := n.of(0).pending(stray.ID()); waits || n.of(0).verifier.count.Load() != 1 {
+		t.Errorf("what was not asked for waits: %t; %d verifications", waits, n.of(0).verifier.count.Load())
+	}
+	flood := encodeGossip(gossipBodies, slices.Repeat([][]byte{stray.Raw()}, 1_000))
+	sent := 1
+	for len(n.blocked) == 0 {
+		for _, message := range flood {
+			g.receive(pusher, message)
+		}
+		if sent += 1_000; sent > 2*maxStray {
+			t.Fatalf("%d transactions that nobody asked for, and nobody is blocked", sent)
+		}
+	}
+	if sent <= maxStray || !strings.Contains(n.blocked[0], "not asked for") {
+		t.Errorf("after %d: %q", sent, n.blocked)
+	}
+	if _, _, counted := g.figures(); counted != uint64(sent) {
+		t.Errorf("%d counted of %d", counted, sent)
+	}
+	g.gone(pusher)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.dues) != 0 {
+		t.Errorf("%d peers are remembered that are gone", len(g.dues))
+	}
+}

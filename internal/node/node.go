@@ -225,12 +225,16 @@ func (n *Node) observe(m *metrics) {
 		return float64(n.pool.verifier.count.Load())
 	})
 	m.counter("hypermesh_gossip_announced_total", "Transactions that were announced by id since the start.", func() float64 {
-		announced, _ := n.pool.gossip.figures()
+		announced, _, _ := n.pool.gossip.figures()
 		return float64(announced)
 	})
 	m.counter("hypermesh_gossip_pulled_total", "Transactions that peers were asked for since the start.", func() float64 {
-		_, pulled := n.pool.gossip.figures()
+		_, pulled, _ := n.pool.gossip.figures()
 		return float64(pulled)
+	})
+	m.counter("hypermesh_gossip_stray_total", "Transactions that peers sent as an answer without having been asked, and that were not looked at, since the start.", func() float64 {
+		_, _, stray := n.pool.gossip.figures()
+		return float64(stray)
 	})
 	m.counter("hypermesh_proposals_withheld_total", "Proposals that did not become whole in time since the start.", func() float64 {
 		return float64(n.engine.Metrics().OffersWithheld)

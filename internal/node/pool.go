@@ -399,6 +399,13 @@ func (p *pool) size() (txs, bytes int) {
 	return p.txs.Len(), p.txs.Bytes()
 }
 
+// ids returns at most n transactions that wait and are not known, whichever.
+func (p *pool) ids(n int, known func(chain.TxID) bool) []chain.TxID {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.IDs(n, known)
+}
+
 // pendingNonce returns the nonce after those of a sender that wait in a row.
 func (p *pool) pendingNonce(sender chain.Address, next uint64) uint64 {
 	p.mu.Lock()
