@@ -42,7 +42,7 @@ func invalid(format string, args ...any) result {
 // perform does the work of a task and returns its signed end. An error says why
 // there is none.
 func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
-	spec := &t.assignment.Spec
+	spec := t.assignment.Work()
 	n := needOf(spec)
 	waiting, stop := context.WithDeadlineCause(ctx, timeOf(t.assignment.Bid.Expiry), errExpired)
 	err := a.capacity.acquire(waiting, n)
@@ -66,7 +66,7 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 // run fetches the inputs, runs the work in a directory of its own and packs what
 // it leaves there.
 func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
-	spec := &t.assignment.Spec
+	spec := t.assignment.Work()
 	if why, err := a.fetchAll(ctx, spec); err != nil {
 		return result{}, err
 	} else if why != "" {
@@ -164,7 +164,7 @@ func (a *Agent) readBlob(id crypto.Digest, limit int64) (data []byte, small bool
 
 // runWasm runs a program.
 func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (result, error) {
-	spec := &t.assignment.Spec
+	spec := t.assignment.Work()
 	module, small, err := a.readBlob(w.Module, maxModuleBytes)
 	if err != nil {
 		return result{}, err

@@ -38,11 +38,15 @@ func Meter(spec *Spec, o *Outcome) []chain.Usage {
 	durationMs = min(durationMs, chain.MaxUsageMs)
 	memory := mebibytes(min(o.PeakMemoryBytes, spec.Limits.MemoryBytes))
 	moved := mebibytes(spec.InputBytes + min(o.OutputBytes, spec.Limits.OutputBytes))
-	return []chain.Usage{
+	usage := []chain.Usage{
 		{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs},
 		{Resource: chain.Memory, Amount: min(memory, chain.MaxUsageAmount), DurationMs: durationMs},
 		{Resource: chain.Network, Amount: min(moved, chain.MaxUsageAmount), DurationMs: durationMs},
 	}
+	if r := &spec.Resources; r.GPUs > 0 { // a share of a slot counts as that share of its time
+		usage = append(usage, chain.Usage{Resource: chain.GPU, Amount: r.GPUs, DurationMs: durationMs * r.GPUMilli / GPUWhole})
+	}
+	return usage
 }
 
 // WorstCost bounds what a run of spec at the given prices can cost, for quotes
@@ -77,7 +81,20 @@ type Assignment struct {
 	Bid           chain.Bid
 	BidSig        crypto.Signature
 	Spec          Spec
-	Sequence      uint64 // of the receipt that it asks for, from 1
+	Sequence      uint64        // of the receipt that it asks for, from 1
+	Input         crypto.Digest // the output of the order that Spec.Scheduling.InputOf names; else zero
+}
+
+// Work returns the specification with the input that the assignment resolved.
+func (a *Assignment) Work() *Spec {
+	if a.Input.IsZero() {
+		return &a.Spec
+	}
+	spec := a.Spec
+	w := spec.Work.Work.(Wasm) // checkScheduling: nothing else has InputOf
+	w.Input = a.Input
+	spec.Work.Work = w
+	return &spec
 }
 
 // Receipt returns the usage receipt of a run, for the node to sign.

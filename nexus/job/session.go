@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -47,6 +48,7 @@ type Hello struct {
 	Region    string
 	Total     Resources
 	Free      Resources
+	GPUKind   string          // of its GPUs, which are of one kind
 	Kernels   []string        // zk kernels that it can prove
 	Running   []crypto.Digest // order ids
 	Finished  []crypto.Digest // order ids whose Done was not acknowledged
@@ -243,7 +245,13 @@ func checkMessage(m Message) error {
 		if err := m.Assignment.Bid.Check(); err != nil {
 			return err
 		}
-		return CheckOrder(&m.Assignment.Order, &m.Assignment.Spec)
+		if err := CheckOrder(&m.Assignment.Order, &m.Assignment.Spec); err != nil {
+			return err
+		}
+		if m.Assignment.Input.IsZero() != m.Assignment.Spec.Scheduling.InputOf.IsZero() {
+			return errors.New("the assignment has an input that the specification does not ask for, or lacks it")
+		}
+		return nil
 	case AssignReply:
 		return checkReason(m.Refuse)
 	case Cancel:
@@ -282,6 +290,12 @@ func checkHello(m Hello) error {
 	}
 	if len(m.Region) > chain.MaxRegion {
 		return fmt.Errorf("region has %d bytes, limit %d", len(m.Region), chain.MaxRegion)
+	}
+	if len(m.GPUKind) > MaxGPUKind {
+		return fmt.Errorf("gpu kind has %d bytes, limit %d", len(m.GPUKind), MaxGPUKind)
+	}
+	if m.Total.GPUs > MaxGPUs {
+		return fmt.Errorf("it has %d gpus, limit %d", m.Total.GPUs, MaxGPUs)
 	}
 	if len(m.Kernels) > 64 {
 		return fmt.Errorf("kernels has %d, limit 64", len(m.Kernels))

@@ -3,6 +3,7 @@ package job
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -27,7 +28,14 @@ const (
 	MaxMillicores   = 1 << 20
 	MaxMemoryMiB    = 1 << 24
 	MaxKernelInputs = 8
+	MaxGPUs         = 16
+	MaxGPUKind      = 32
+	MaxGang         = 64
+	MaxAfter        = 16
 )
+
+// GPUWhole is the share of a GPU that is all of it.
+const GPUWhole = 1_000
 
 // ErrSpec is matched by every refusal of a specification.
 var ErrSpec = errors.New("job: specification refused")
@@ -119,22 +127,80 @@ func DefaultLimits() Limits {
 	return Limits{Fuel: 200_000_000_000, MemoryBytes: 512 << 20, WallMs: 120_000, OutputBytes: 64 << 20, OutputFiles: 1_000, LogBytes: 1 << 20}
 }
 
-// Resources is what a node must have free to take a job.
+// Resources is what a node must have free to take a job, what a node has in all,
+// or what is in use of it.
 type Resources struct {
 	_          struct{} `cbor:",toarray"`
 	Millicores uint64   `json:"millicores"`
 	MemoryMiB  uint64   `json:"memory_mib"`
+	GPUs       uint64   `json:"gpus,omitempty"`      // devices
+	GPUMilli   uint64   `json:"gpu_milli,omitempty"` // of a job: thousandths of each device, all of it if there are several; of what is in use: of all together
+}
+
+// Class is a job's place in the queues. A job of a lower class that has waited
+// long enough comes before a later one of a higher class.
+type Class uint8
+
+// The classes.
+const (
+	Standard   Class = iota
+	Urgent           // before the others
+	Spare            // after the others
+	classCount = iota
+)
+
+// String names the class in lower case.
+func (c Class) String() string {
+	if int(c) >= classCount {
+		return fmt.Sprintf("Class(%d)", uint8(c))
+	}
+	return [classCount]string{"standard", "urgent", "spare"}[c]
+}
+
+// MarshalText is String.
+func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads a class by its name.
+func (c *Class) UnmarshalText(text []byte) error {
+	for known := range Class(classCount) {
+		if known.String() == string(text) {
+			*c = known
+			return nil
+		}
+	}
+	return fmt.Errorf("job: class %.20q is unknown", text)
+}
+
+// Gang names orders of one consumer that begin together or not at all. Once they
+// have begun each is on its own.
+type Gang struct {
+	_    struct{}      `cbor:",toarray"`
+	ID   crypto.Digest `json:"id"`   // the consumer's choice
+	Size uint64        `json:"size"` // orders; 0: no gang
+}
+
+// Scheduling is what a job asks of the cluster's queues. Its zero value asks for
+// nothing.
+type Scheduling struct {
+	_           struct{}        `cbor:",toarray"`
+	Class       Class           `json:"class,omitempty"`
+	Preemptible bool            `json:"preemptible,omitempty"` // others may end its runs, and it waits again
+	GPUKind     string          `json:"gpu_kind,omitempty"`    // required of the node; empty: any
+	Gang        Gang            `json:"gang,omitzero"`
+	After       []crypto.Digest `json:"after,omitempty"`   // orders of the same consumer that must have ended well
+	InputOf     crypto.Digest   `json:"input_of,omitzero"` // one of After, whose output is the program's input
 }
 
 // Spec says what a job is.
 type Spec struct {
-	_          struct{}  `cbor:",toarray"`
-	Label      string    `json:"label"` // for people
-	Work       WorkField `json:"work"`
-	InputBytes uint64    `json:"input_bytes"` // size of all of Blobs together
-	Resources  Resources `json:"resources"`
-	Limits     Limits    `json:"limits"`
-	Region     string    `json:"region"` // required of the node; empty: any
+	_          struct{}   `cbor:",toarray"`
+	Label      string     `json:"label"` // for people
+	Work       WorkField  `json:"work"`
+	InputBytes uint64     `json:"input_bytes"` // size of all of Blobs together
+	Resources  Resources  `json:"resources"`
+	Limits     Limits     `json:"limits"`
+	Region     string     `json:"region"` // required of the node; empty: any
+	Scheduling Scheduling `json:"scheduling,omitzero"`
 }
 
 // Digest is what an order names.
@@ -186,7 +252,57 @@ func (s *Spec) Check() error {
 	if s.Resources.MemoryMiB < mebibytes(s.Limits.MemoryBytes) {
 		return fmt.Errorf("%w: resources.memory_mib is %d, below limits.memory_bytes", ErrSpec, s.Resources.MemoryMiB)
 	}
-	return checkWork(s.Work.Work)
+	if err := checkGPU(&s.Resources); err != nil {
+		return err
+	}
+	if err := checkWork(s.Work.Work); err != nil {
+		return err
+	}
+	return checkScheduling(&s.Scheduling, s.Work.Work)
+}
+
+func checkGPU(r *Resources) error {
+	switch {
+	case r.GPUs > MaxGPUs:
+		return fmt.Errorf("%w: resources.gpus is %d, limit %d", ErrSpec, r.GPUs, MaxGPUs)
+	case r.GPUs == 0 && r.GPUMilli != 0:
+		return fmt.Errorf("%w: resources.gpu_milli is %d without a gpu", ErrSpec, r.GPUMilli)
+	case r.GPUs == 1 && (r.GPUMilli == 0 || r.GPUMilli > GPUWhole):
+		return fmt.Errorf("%w: resources.gpu_milli is %d, want 1 to %d", ErrSpec, r.GPUMilli, GPUWhole)
+	case r.GPUs > 1 && r.GPUMilli != GPUWhole:
+		return fmt.Errorf("%w: resources.gpu_milli is %d, of several gpus all is taken: %d", ErrSpec, r.GPUMilli, GPUWhole)
+	}
+	return nil
+}
+
+func checkScheduling(s *Scheduling, w Work) error {
+	switch {
+	case s.Class >= classCount:
+		return fmt.Errorf("%w: scheduling.class %d is unknown", ErrSpec, s.Class)
+	case len(s.GPUKind) > MaxGPUKind || !utf8.ValidString(s.GPUKind):
+		return fmt.Errorf("%w: scheduling.gpu_kind has %d bytes, limit %d of UTF-8", ErrSpec, len(s.GPUKind), MaxGPUKind)
+	case s.Gang.Size == 1 || s.Gang.Size > MaxGang:
+		return fmt.Errorf("%w: scheduling.gang.size is %d, want 2 to %d, or 0 for none", ErrSpec, s.Gang.Size, MaxGang)
+	case (s.Gang.Size == 0) != s.Gang.ID.IsZero():
+		return fmt.Errorf("%w: scheduling.gang wants an id and a size, or neither", ErrSpec)
+	case len(s.After) > MaxAfter:
+		return fmt.Errorf("%w: scheduling.after has %d orders, limit %d", ErrSpec, len(s.After), MaxAfter)
+	}
+	for i, id := range s.After {
+		if id.IsZero() || i > 0 && s.After[i-1].Compare(id) >= 0 {
+			return fmt.Errorf("%w: scheduling.after is not in ascending order, each order once", ErrSpec)
+		}
+	}
+	if s.InputOf.IsZero() {
+		return nil
+	}
+	if wasm, ok := w.(Wasm); !ok || !wasm.Input.IsZero() {
+		return fmt.Errorf("%w: scheduling.input_of is for programs without an input of their own", ErrSpec)
+	}
+	if !slices.Contains(s.After, s.InputOf) {
+		return fmt.Errorf("%w: scheduling.input_of is not one of scheduling.after", ErrSpec)
+	}
+	return nil
 }
 
 func checkWork(w Work) error {
@@ -264,6 +380,7 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 		if !isWasm {
 			return fmt.Errorf("%w: policy none is for programs; a kernel's is zk", ErrSpec)
 		}
+		return nil
 	case chain.PolicyReplicate:
 		if !isWasm || !wasm.Deterministic {
 			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
@@ -272,6 +389,9 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 		if !isKernel || string(kernel.Name) != p.Kernel {
 			return fmt.Errorf("%w: policy %s needs work of that kernel", ErrSpec, p)
 		}
+	}
+	if spec.Scheduling.Gang.Size > 0 {
+		return fmt.Errorf("%w: scheduling.gang is for orders of policy none", ErrSpec)
 	}
 	return nil
 }

@@ -7,12 +7,16 @@
 //     explanations ask the same function.
 //  2. Order of offers is total: equal scores are told apart by a hash, so the
 //     same bids give the same winners everywhere.
+//  3. A score is the cost times a factor of at least one: what a node is paid is
+//     its bid, and what it is ranked by beside its bid is known before the bids.
 //
 // Pure and safe for concurrent use. It keeps no state and knows no time.
 package match
 
 import (
 	"bytes"
+	"cmp"
+	"math/bits"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -29,18 +33,20 @@ const (
 	Paused           // its owner has paused or drains it
 	Region           // it is in another region
 	Kernel           // it does not prove the kernel
+	GPUKind          // its GPUs are of another kind
 	Owner            // its owner runs a replica of the job already
 	Failed           // it, or its owner, failed this job before
 	CPU              // not enough millicores are free
 	Memory           // not enough memory is free
+	GPU              // not enough of its GPUs is free
 	reasonEnd = iota
 )
 
 // String names the reason for people and JSON.
 func (r Reason) String() string {
 	return [reasonEnd]string{
-		"fits", "not connected", "paused", "other region", "kernel not offered", "owner runs a replica already",
-		"failed this job before", "not enough free cpu", "not enough free memory",
+		"fits", "not connected", "paused", "other region", "kernel not offered", "other kind of gpu", "owner runs a replica already",
+		"failed this job before", "not enough free cpu", "not enough free memory", "not enough free gpu",
 	}[r]
 }
 
@@ -48,23 +54,50 @@ func (r Reason) String() string {
 type Request struct {
 	Millicores uint64
 	MemoryMiB  uint64
+	GPUs       uint64 // devices
+	GPUMilli   uint64 // thousandths of each: all 1,000 if there are several
 	Region     string // empty: any
 	Kernel     string // empty: none
+	GPUKind    string // empty: any
 	// Replicas and Failures list owners that may not be asked, and why.
 	Replicas []chain.Address
 	Failures []chain.Address
 }
 
+// Free is what a node, or the best of many nodes, has free.
+type Free struct {
+	Millicores uint64
+	MemoryMiB  uint64
+	GPUs       uint16 // devices that are all free
+	GPUMilli   uint16 // of the device of which most is free
+}
+
 // Node is what is known of a node.
 type Node struct {
-	ID         crypto.PublicKey
-	Owner      chain.Address
-	Connected  bool
-	Accepting  bool
-	Region     string
-	Kernels    []string
-	Millicores uint64 // free
-	MemoryMiB  uint64 // free
+	ID        crypto.PublicKey
+	Owner     chain.Address
+	Connected bool
+	Accepting bool
+	Region    string
+	Kernels   []string
+	GPUKind   string
+	Free      Free
+}
+
+// whole is the share of a device that is all of it.
+const whole = 1_000
+
+// Short returns what there is too little of for the request, or Fits.
+func (f *Free) Short(r *Request) Reason {
+	switch {
+	case f.Millicores < r.Millicores:
+		return CPU
+	case f.MemoryMiB < r.MemoryMiB:
+		return Memory
+	case r.GPUs == 1 && uint64(f.GPUMilli) < r.GPUMilli || r.GPUs > 1 && uint64(f.GPUs) < r.GPUs:
+		return GPU
+	}
+	return Fits
 }
 
 // Check returns the first reason why the node cannot take the job, or Fits.
@@ -78,16 +111,14 @@ func Check(r *Request, n *Node) Reason {
 		return Region
 	case r.Kernel != "" && !slices.Contains(n.Kernels, r.Kernel):
 		return Kernel
+	case r.GPUs > 0 && r.GPUKind != "" && r.GPUKind != n.GPUKind:
+		return GPUKind
 	case slices.Contains(r.Replicas, n.Owner):
 		return Owner
 	case slices.Contains(r.Failures, n.Owner):
 		return Failed
-	case n.Millicores < r.Millicores:
-		return CPU
-	case n.MemoryMiB < r.MemoryMiB:
-		return Memory
 	}
-	return Fits
+	return n.Free.Short(r)
 }
 
 // Exclusion counts the nodes that one reason excluded.
@@ -96,40 +127,106 @@ type Exclusion struct {
 	Nodes  int    `json:"nodes"`
 }
 
+// Tally counts nodes by the reason of Check.
+type Tally [reasonEnd]int
+
+// Excluded lists the nodes that cannot take the job, by reason.
+func (t *Tally) Excluded() []Exclusion {
+	var out []Exclusion
+	for reason := Away; reason < reasonEnd; reason++ {
+		if t[reason] > 0 {
+			out = append(out, Exclusion{Reason: reason.String(), Nodes: t[reason]})
+		}
+	}
+	return out
+}
+
 // Explain counts by reason the nodes that cannot take the job, and those that
 // can.
 func Explain(r *Request, nodes []Node) (fit int, excluded []Exclusion) {
-	var counts [reasonEnd]int
+	var t Tally
 	for i := range nodes {
-		counts[Check(r, &nodes[i])]++
+		t[Check(r, &nodes[i])]++
 	}
-	for reason := Away; reason < reasonEnd; reason++ {
-		if counts[reason] > 0 {
-			excluded = append(excluded, Exclusion{Reason: reason.String(), Nodes: counts[reason]})
-		}
+	return t[Fits], t.Excluded()
+}
+
+// Factors of a score, in parts of a million.
+const (
+	One           = 1_000_000
+	lostWeight    = 1_000_000 // a node that loses all it is given looks twice as dear
+	fitWeight     = 300_000   // what it breaks of its GPUs, at most
+	distantWeight = 50_000    // the input has to be moved
+	abroadWeight  = 50_000    // and from another region
+	priorWork     = 8         // assignments that ended well which a new node is credited with
+)
+
+// Standing is what is known of a node, beside its bid, for one job.
+type Standing struct {
+	Finished uint64 // assignments that it ended
+	Lost     uint64 // assignments that it lost
+	Breaks   int64  // thousandths of GPUs that the job would leave useless there; below zero: it makes use of such
+	Devices  int    // of the node
+	Distant  bool   // the job's input was made by another node
+	Abroad   bool   // and in another region
+}
+
+// Factor returns what the cost of a bid is multiplied by, in parts of a million:
+// One plus what reputation, data gravity, locality and fit add.
+func (s *Standing) Factor() uint64 {
+	factor := uint64(One)
+	factor += Reputation(s.Finished, s.Lost)
+	if s.Distant {
+		factor += distantWeight
 	}
-	return counts[Fits], excluded
+	if s.Abroad {
+		factor += abroadWeight
+	}
+	if s.Devices > 0 {
+		// From −scale to scale, and so from 0 to fitWeight.
+		scale := int64(whole * maxDevices * breaksScale)
+		factor += uint64(min(max(s.Breaks+scale, 0), 2*scale)) * fitWeight / uint64(2*scale)
+	} else {
+		factor += fitWeight / 2 // it breaks nothing
+	}
+	return factor
+}
+
+// Reputation returns what the score of a node's bids loses by the assignments
+// that it lost, in parts of a million.
+func Reputation(finished, lost uint64) uint64 {
+	all := finished + lost + priorWork
+	hi, lo := bits.Mul64(lost, lostWeight)
+	share, _ := bits.Div64(hi%all, lo, all)
+	return share
 }
 
 // Offer is a bid as ranking sees it.
 type Offer struct {
-	Node  crypto.PublicKey
-	Owner chain.Address
-	Cost  chain.Amount // of the job at the bid's prices, at its worst
+	Node   crypto.PublicKey
+	Owner  chain.Address
+	Cost   chain.Amount // of the job at the bid's prices, at its worst
+	Factor uint64       // of Standing; 0 counts as One
 }
 
-// Rank sorts offers, the best first: by cost, and by a hash of (job, node) among
-// equals, so that nobody gains by choosing a key.
+// Rank sorts offers, the best first: by cost times factor, by factor, and by a
+// hash of (job, node) among equals, so that nobody gains by choosing a key.
 func Rank(job crypto.Digest, offers []Offer) {
-	tie := func(o Offer) crypto.Digest {
-		return crypto.DomainNexusTie.Hash(append(bytes.Clone(job[:]), o.Node[:]...))
-	}
 	slices.SortFunc(offers, func(a, b Offer) int {
-		if order := a.Cost.Cmp(b.Cost); order != 0 {
+		ahi, alo := bits.Mul64(a.Cost.Nano(), a.factor())
+		bhi, blo := bits.Mul64(b.Cost.Nano(), b.factor())
+		if order := cmp.Or(cmp.Compare(ahi, bhi), cmp.Compare(alo, blo), cmp.Compare(a.factor(), b.factor())); order != 0 {
 			return order
 		}
-		return tie(a).Compare(tie(b))
+		return Tie(job, a.Node).Compare(Tie(job, b.Node))
 	})
+}
+
+func (o *Offer) factor() uint64 { return cmp.Or(o.Factor, One) }
+
+// Tie tells equal nodes apart, for one job.
+func Tie(job crypto.Digest, node crypto.PublicKey) crypto.Digest {
+	return crypto.DomainNexusTie.Hash(append(bytes.Clone(job[:]), node[:]...))
 }
 
 // Pick takes the best offers, at most one an owner, up to want of them.

@@ -9,8 +9,13 @@ import (
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
-// MaxCommandBytes bounds an encoded Command.
-const MaxCommandBytes = 1 << 20
+// Bounds of what raft replicates.
+const (
+	MaxCommandBytes = 1 << 20 // of one encoded Command
+	MaxEntryBytes   = 4 << 20 // of an encoded Entry
+	MaxCommands     = 1_024   // of an Entry
+	MaxBids         = 1_024   // of a CloseAuction
+)
 
 // Command changes the state. The sum is sealed: switch over it exhaustively,
 // without default.
@@ -113,17 +118,23 @@ func (CancelJob) sealedCommand()    {}
 func (Confirmed) sealedCommand()    {}
 func (Tick) sealedCommand()         {}
 
-// Entry is a command with the leader's time: what raft replicates.
+// Entry is commands with the leader's time: what raft replicates. It is one
+// write to the log however many commands it carries.
 type Entry struct {
-	TimeMs  chain.TimeMs
-	Command Command
+	TimeMs   chain.TimeMs
+	Commands []Command // 1 to MaxCommands
 }
 
 type entryWire struct {
-	_      struct{} `cbor:",toarray"`
-	TimeMs chain.TimeMs
-	Kind   uint8
-	Body   codec.Raw
+	_        struct{} `cbor:",toarray"`
+	TimeMs   chain.TimeMs
+	Commands []commandWire
+}
+
+type commandWire struct {
+	_    struct{} `cbor:",toarray"`
+	Kind uint8
+	Body codec.Raw
 }
 
 const (
@@ -167,24 +178,34 @@ func commandKind(c Command) uint8 {
 
 // Encode returns the canonical bytes.
 func (e Entry) Encode() []byte {
-	return codec.Marshal(entryWire{TimeMs: e.TimeMs, Kind: commandKind(e.Command), Body: codec.Marshal(e.Command)})
+	wire := entryWire{TimeMs: e.TimeMs, Commands: make([]commandWire, len(e.Commands))}
+	for i, c := range e.Commands {
+		wire.Commands[i] = commandWire{Kind: commandKind(c), Body: codec.Marshal(c)}
+	}
+	return codec.Marshal(wire)
 }
 
 // DecodeEntry decodes canonical bytes.
 func DecodeEntry(raw []byte) (Entry, error) {
 	var wire entryWire
-	if err := codec.Unmarshal(raw, &wire, MaxCommandBytes); err != nil {
+	if err := codec.Unmarshal(raw, &wire, MaxEntryBytes); err != nil {
 		return Entry{}, fmt.Errorf("scheduler: entry: %w", err)
 	}
-	decode, ok := commandDecoders[wire.Kind]
-	if !ok {
-		return Entry{}, fmt.Errorf("scheduler: command kind %d is unknown", wire.Kind)
+	if n := len(wire.Commands); n == 0 || n > MaxCommands {
+		return Entry{}, fmt.Errorf("scheduler: entry of %d commands, want 1 to %d", n, MaxCommands)
 	}
-	command, err := decode(wire.Body)
-	if err != nil {
-		return Entry{}, fmt.Errorf("scheduler: command kind %d: %w", wire.Kind, err)
+	e := Entry{TimeMs: wire.TimeMs, Commands: make([]Command, len(wire.Commands))}
+	for i, c := range wire.Commands {
+		decode, ok := commandDecoders[c.Kind]
+		if !ok {
+			return Entry{}, fmt.Errorf("scheduler: command kind %d is unknown", c.Kind)
+		}
+		var err error
+		if e.Commands[i], err = decode(c.Body); err != nil {
+			return Entry{}, fmt.Errorf("scheduler: command kind %d: %w", c.Kind, err)
+		}
 	}
-	return Entry{TimeMs: wire.TimeMs, Command: command}, nil
+	return e, nil
 }
 
 var commandDecoders = map[uint8]func([]byte) (Command, error){

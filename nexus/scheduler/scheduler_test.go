@@ -50,11 +50,12 @@ func worldWith(c scheduler.Config) *world {
 }
 
 func (w *world) apply(c scheduler.Command) error {
-	e := scheduler.Entry{TimeMs: w.now, Command: c}
+	e := scheduler.Entry{TimeMs: w.now, Commands: []scheduler.Command{c}}
 	w.entries = append(w.entries, e)
-	effects, err := w.state.Apply(e)
+	effects, errs := w.state.Apply(e)
+	w.state.Audit()
 	w.effects = effects
-	return err
+	return errs[0]
 }
 
 // mustBeRuled checks that a command was applied or refused by a rule.
@@ -294,8 +295,8 @@ func TestWaitingJobSaysWhyAndStartsWhenCapacityComes(t *testing.T) {
 	id := s.Order.ID()
 	w.must(t, s)
 	w.expect(t, "")
-	if j := w.status(t, id, job.Queued); !strings.Contains(j.Reason, "2 owners needed, nodes of 1 fit") {
-		t.Errorf("reason is %q", j.Reason)
+	if j := w.status(t, id, job.Queued); !strings.Contains(w.state.Reason(j), "2 owners needed, nodes of 1 fit") {
+		t.Errorf("reason is %q", w.state.Reason(j))
 	}
 	w.up(t, 2, 2)
 	if got := w.trace(); !strings.HasPrefix(got, "auction 1 among") {
@@ -389,8 +390,8 @@ func TestRandomHistories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = replica.Apply(again)
-			mustBeRuled(t, err)
+			_, errs := replica.Apply(again)
+			mustBeRuled(t, errs[0])
 			replica.Pending()
 		}
 		if !bytes.Equal(replica.Encode(), w.state.Encode()) {
@@ -454,8 +455,8 @@ func checkOwners(t *rapid.T, w *world, id crypto.Digest) {
 }
 
 func FuzzEntry(f *testing.F) {
-	f.Add(scheduler.Entry{TimeMs: 1, Command: submit(1, chain.PolicyNone{})}.Encode())
-	f.Add(scheduler.Entry{TimeMs: 1, Command: done(crypto.Digest{1}, 1, 1)}.Encode())
+	f.Add(scheduler.Entry{TimeMs: 1, Commands: []scheduler.Command{submit(1, chain.PolicyNone{}), scheduler.Tick{}}}.Encode())
+	f.Add(scheduler.Entry{TimeMs: 1, Commands: []scheduler.Command{done(crypto.Digest{1}, 1, 1)}}.Encode())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := scheduler.DecodeEntry(raw)
 		if err == nil && !bytes.Equal(e.Encode(), raw) {

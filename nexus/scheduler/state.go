@@ -5,45 +5,10 @@ import (
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/match"
 )
-
-// Config is the same on every replica of a cluster.
-type Config struct {
-	ChainID           chain.ChainID
-	ClusterKey        crypto.PrivateKey
-	Kernels           map[string]crypto.Digest // the verifying key that the chain pins of each
-	ClaimWindowMs     uint64                   // the chain's parameter
-	WithdrawalDelayMs uint64                   // the chain's parameter
-
-	MaxJobs        int    // kept, final ones included
-	MaxPerConsumer int    // of them of one consumer
-	MaxSpecBytes   int    // of their specifications together
-	MaxNodes       int    // known, connected or not
-	MaxAccounts    int    // consumers with jobs that are kept
-	MaxOutbox      int    // jobs whose claims wait for the chain
-	MaxAttempts    int    // assignments of one job that may be lost or refused
-	RetryMs        uint64 // between auctions of a job that found no taker
-	FailureMs      uint64 // for which an owner whose node lost a job is not asked for it again; doubled each time
-	RetentionMs    uint64 // for which a final job is kept
-}
-
-// DefaultConfig returns the bounds of a cluster on a chain.
-func DefaultConfig(g *chain.Genesis, key crypto.PrivateKey) Config {
-	kernels := map[string]crypto.Digest{}
-	for _, k := range g.Kernels {
-		kernels[k.Name] = k.VerifyingKey
-	}
-	return Config{
-		ChainID: g.ChainID, ClusterKey: key, Kernels: kernels,
-		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
-		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxSpecBytes: 256 << 20, MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
-		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
-	}
-}
 
 // Stage is how far an assignment is.
 type Stage uint8
@@ -52,7 +17,7 @@ type Stage uint8
 const (
 	Live       Stage = iota + 1 // sent to the node
 	Ended                       // its signed end is here
-	Lost                        // the node went away, refused or came too late
+	Lost                        // the node went away, refused or came too late, or was told to stop
 	stageCount = iota + 1
 )
 
@@ -67,15 +32,26 @@ func (s Stage) String() string {
 
 // Run is a job's assignment to one node.
 type Run struct {
-	_      struct{} `cbor:",toarray"`
-	Node   crypto.PublicKey
-	Owner  chain.Address
-	Bid    chain.Bid
-	BidSig crypto.Signature
-	Stage  Stage
-	Since  chain.TimeMs
-	Done   *job.Done // with Ended
-	Reason string    // with Lost
+	_         struct{} `cbor:",toarray"`
+	Node      crypto.PublicKey
+	Owner     chain.Address
+	Bid       chain.Bid
+	BidSig    crypto.Signature
+	Devices   []byte // numbers of the node's GPUs that it holds
+	Stage     Stage
+	Blameless bool // with Lost: the cluster ended it, through no fault of the node
+	Since     chain.TimeMs
+	Done      *job.Done // with Ended
+	Reason    string    // with Lost
+}
+
+// Place is room on a node that is kept for a job while its auction is open.
+type Place struct {
+	_       struct{} `cbor:",toarray"`
+	Node    crypto.PublicKey
+	Devices []byte // numbers of the node's GPUs that it holds
+	Evict   bool   // nothing is held yet: runs that may be preempted would have to end
+	Picked  *SignedBid
 }
 
 // SettlementRecord is what the chain paid for a job.
@@ -98,19 +74,43 @@ type Job struct {
 	AcceptanceSig crypto.Signature
 	Spec          job.Spec
 	Status        job.Status
-	Reason        string // why it waits or failed
-	Submitted     chain.TimeMs
-	Changed       chain.TimeMs // of the status
-	Auction       uint64       // number of the open or last auction
-	RetryAt       chain.TimeMs // of the next auction, while queued
+	Reason        string          // why it failed, or waits; State.Reason says more of one that waits for capacity
+	Arrival       uint64          // its number among all jobs ever
+	Submitted     chain.TimeMs    //
+	Changed       chain.TimeMs    // of the status
+	Auction       uint64          // number of the open or last auction
+	Places        []Place         // kept for the open auction
+	Reserved      uint64          // places when the auction was opened
+	RetryAt       chain.TimeMs    // of the next auction whatever happens, while waiting; 0: none is planned
+	Backoff       bool            // until RetryAt capacity that comes free does not matter
+	Declined      uint64          // auctions in a row that found too few bids
+	Queued        bool            // no node had room for it
+	Avoids        []chain.Address // owners that it may not be given to, while it is queued
+	Parked        bool            // its consumer has as many active jobs as it may
+	Started       bool            // it was assigned before: it is no longer one of its gang
+	Waits         []crypto.Digest
+	Input         crypto.Digest // once the order that it waits for as input has ended
+	InputNode     crypto.PublicKey
 	Runs          []Run
 	Outbox        uint64 // cursor, once settling
 	Settlement    *SettlementRecord
 	Held          chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
+
+	// What follows from the above.
+	id       crypto.Digest
+	consumer chain.Address
+	size     int // of the specification
+	active   bool
+	timer    place // in State.timers; zero: none
+	group    *group
+	inBack   bool // in State.backoff
 }
 
 // ID returns the order's id, which is the job's.
-func (j *Job) ID() crypto.Digest { return j.Order.ID() }
+func (j *Job) ID() crypto.Digest { return j.id }
+
+// Consumer returns the address of the order's consumer.
+func (j *Job) Consumer() chain.Address { return j.consumer }
 
 // Node is an agent as the cluster knows it.
 type Node struct {
@@ -119,12 +119,22 @@ type Node struct {
 	Owner     chain.Address
 	Region    string
 	Total     job.Resources
-	Used      job.Resources
+	Used      job.Resources // by live assignments and by places kept for auctions
+	GPUKind   string
 	Kernels   []string
 	Connected bool
 	Accepting bool
 	Finished  uint64 // assignments that it ended
 	Lost      uint64 // assignments that it lost
+	Slot      uint64 // in the index
+
+	// What follows from the jobs.
+	devices   match.Devices // what is free of each
+	jobs      []*Job        // with a live run or a place here, in order of arrival
+	evictable int           // live runs of preemptible jobs
+	preemptor *Job          // whose auction may end such runs here
+	gained    bool          // it is in State.gained
+	seen      uint64        // the newest sample that it is in
 }
 
 // Account is a consumer at this cluster.
@@ -135,6 +145,16 @@ type Account struct {
 	Outstanding chain.Amount
 	Kept        uint64       // its jobs that the state holds
 	Settled     chain.Height // of the newest settlement of its jobs
+
+	active int // jobs in auctions or running
+	parked ordered[*Job]
+}
+
+// shapeCount is how often work of one shape came lately.
+type shapeCount struct {
+	_         struct{} `cbor:",toarray"`
+	Resources job.Resources
+	Count     uint64
 }
 
 // State is a cluster's whole state. Make it with New or Restore.
@@ -144,21 +164,39 @@ type State struct {
 	jobs     map[crypto.Digest]*Job
 	nodes    map[crypto.PublicKey]*Node
 	accounts map[chain.Address]*Account
-	outbox   []crypto.Digest // orders whose claims are to be posted, by ascending cursor
-	cursor   uint64          // of the newest outbox entry ever
-	auctions uint64          // number of the newest auction ever
-	open     []crypto.Digest // jobs that are not final, in order of arrival
-	floor    uint64          // no acceptance of a forgotten account has a higher sequence
+	cursor   uint64       // of the newest outbox entry ever
+	auctions uint64       // number of the newest auction ever
+	arrivals uint64       // number of the newest job ever
+	floor    uint64       // no acceptance of a forgotten account has a higher sequence
+	shapes   []shapeCount // of work with GPUs
 
 	// What follows from the above.
-	held      []crypto.Digest // final jobs with Held, in no order
-	specBytes int             // of the jobs' specifications together
+	specBytes  int           // of the jobs' specifications together
+	open       ordered[*Job] // jobs that are not final, in order of arrival
+	outbox     ordered[*Job] // jobs whose claims are to be posted, by ascending cursor
+	timers     ordered[*Job] // by when a Tick has something to do for it
+	backoff    ordered[*Job] // jobs that wait after an auction that failed, in order of arrival
+	groups     map[groupKey]*group
+	queue      ordered[*group] // by the rank of their first jobs
+	gangs      map[gangKey]*gang
+	dependents map[crypto.Digest][]*Job // that wait for an order, in order of arrival
+	slots      []*Node
+	index      index
+	samples    uint64
+	popular    []match.Shape // from shapes
+
+	// What the command under way has left to do.
+	gained    []*Node    // something came free there
+	freed     []*Account // a job of theirs is no longer active
+	ended     []*Job     // others may wait for them
+	displaced []*Job     // preempted
 }
 
 // New returns the state of a cluster that has seen nothing.
 func New(config Config) *State {
 	return &State{
 		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{},
+		groups: map[groupKey]*group{}, gangs: map[gangKey]*gang{}, dependents: map[crypto.Digest][]*Job{},
 	}
 }
 
@@ -175,7 +213,7 @@ func (s *State) Job(id crypto.Digest) (*Job, bool) {
 func (s *State) JobsOf(consumer chain.Address) []*Job {
 	var out []*Job
 	for _, j := range s.jobs { // order-free: sorted below
-		if j.Order.ConsumerAddress() == consumer {
+		if j.consumer == consumer {
 			out = append(out, j)
 		}
 	}
@@ -200,7 +238,7 @@ func newestFirst(a, b *Job) int {
 		}
 		return 1
 	}
-	return a.ID().Compare(b.ID())
+	return a.id.Compare(b.id)
 }
 
 // Nodes returns the known nodes by ascending id; treat them as read-only.
@@ -230,92 +268,14 @@ func (s *State) SettledAt(consumer chain.Address) chain.Height {
 	return 0
 }
 
-// view returns a node as matching sees it.
-func (n *Node) view() match.Node {
-	return match.Node{
-		ID: n.ID, Owner: n.Owner, Connected: n.Connected, Accepting: n.Accepting, Region: n.Region, Kernels: n.Kernels,
-		Millicores: n.Total.Millicores - n.Used.Millicores, MemoryMiB: n.Total.MemoryMiB - n.Used.MemoryMiB,
-	}
-}
-
-// Request returns what a job with this specification asks of a node.
-func Request(spec *job.Spec) match.Request {
-	r := match.Request{Millicores: spec.Resources.Millicores, MemoryMiB: spec.Resources.MemoryMiB, Region: spec.Region}
-	if k, ok := spec.Work.Work.(job.Kernel); ok {
-		r.Kernel = string(k.Name)
-	}
-	return r
-}
-
-// Explain says how many nodes could take the work now, and what excludes the
-// others: the dry run of a quote.
-func (s *State) Explain(spec *job.Spec) (fit []crypto.PublicKey, excluded []match.Exclusion) {
-	request := Request(spec)
-	var views []match.Node
-	for _, n := range s.Nodes() {
-		v := n.view()
-		views = append(views, v)
-		if match.Check(&request, &v) == match.Fits {
-			fit = append(fit, n.ID)
-		}
-	}
-	_, excluded = match.Explain(&request, views)
-	return fit, excluded
-}
-
-// maxDoublings bounds for how long an owner's failures count: the first for
-// FailureMs, the last of MaxAttempts for hours.
-const maxDoublings = 10
-
-// request is what the job asks of its next node: others than its replicas'
-// owners and than those who failed it a while ago, which is longer each time.
-func (s *State) request(j *Job) match.Request {
-	r := Request(&j.Spec)
-	failures := map[chain.Address]int{}
-	for i := range j.Runs {
-		switch run := &j.Runs[i]; run.Stage {
-		case Live, Ended:
-			r.Replicas = append(r.Replicas, run.Owner)
-		case Lost:
-			excluded := s.config.FailureMs << min(failures[run.Owner], maxDoublings)
-			failures[run.Owner]++
-			if s.now < run.Since+chain.TimeMs(excluded) {
-				r.Failures = append(r.Failures, run.Owner)
-			}
-		}
-	}
-	return r
-}
-
-// Due reports whether a Tick at that time would change anything: an auction to
-// be tried again, a run that takes too long, a time that is over.
-func (s *State) Due(now chain.TimeMs) bool {
-	for _, id := range s.open {
-		j := s.jobs[id]
-		if s.over(j, now) || j.Status != job.Settling && j.hasOverdue(now) || j.waiting() && j.RetryAt <= now {
-			return true
-		}
-	}
-	for _, id := range s.held {
-		if s.jobs[id].Held < now {
-			return true
-		}
-	}
-	for _, j := range s.jobs { // order-free: whether there is one
-		if s.forgettable(j, now) {
-			return true
-		}
-	}
-	return false
-}
-
 // Open returns the jobs that are not final, in order of arrival; treat them as
 // read-only.
 func (s *State) Open() []*Job {
-	out := make([]*Job, len(s.open))
-	for i, id := range s.open {
-		out[i] = s.jobs[id]
-	}
+	out := make([]*Job, 0, s.open.n)
+	s.open.each(func(j *Job) bool {
+		out = append(out, j)
+		return true
+	})
 	return out
 }
 
@@ -329,71 +289,82 @@ type OutboxItem struct {
 // Outbox returns up to limit items with a cursor above after.
 func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 	var out []OutboxItem
-	for _, id := range s.outbox {
-		j := s.jobs[id]
-		if j.Outbox <= after {
-			continue
-		}
+	s.outbox.after(place{at: after, arrival: ^uint64(0)}, func(j *Job) bool {
 		if len(out) == limit {
-			break
+			return false
 		}
-		out = append(out, OutboxItem{Cursor: j.Outbox, Order: id, Claims: s.claims(j)})
-	}
+		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: s.claims(j)})
+		return true
+	})
 	return out
 }
 
-// snapshot is the state's encoding: lists in a fixed order.
-type snapshot struct {
-	_        struct{} `cbor:",toarray"`
-	Now      chain.TimeMs
-	Jobs     []Job
-	Nodes    []Node
-	Accounts []Account
-	Outbox   []crypto.Digest
-	Open     []crypto.Digest
-	Cursor   uint64
-	Auctions uint64
-	Floor    uint64
+// Due reports whether a Tick at that time would change anything: an auction to
+// be tried again, a run that takes too long, a time that is over.
+func (s *State) Due(now chain.TimeMs) bool {
+	if s.timers.n == 0 {
+		return false
+	}
+	at, _ := s.timers.first()
+	return at.at <= uint64(now)
 }
 
-// Encode returns the canonical bytes of the whole state, for a raft snapshot.
-func (s *State) Encode() []byte {
-	snap := snapshot{Now: s.now, Outbox: s.outbox, Open: s.open, Cursor: s.cursor, Auctions: s.auctions, Floor: s.floor}
-	for _, j := range s.Jobs() {
-		snap.Jobs = append(snap.Jobs, *j)
+// Request returns what a job with this specification asks of a node.
+func Request(spec *job.Spec) match.Request {
+	r := match.Request{
+		Millicores: spec.Resources.Millicores, MemoryMiB: spec.Resources.MemoryMiB, GPUs: spec.Resources.GPUs, GPUMilli: spec.Resources.GPUMilli,
+		Region: spec.Region, GPUKind: spec.Scheduling.GPUKind,
 	}
+	if k, ok := spec.Work.Work.(job.Kernel); ok {
+		r.Kernel = string(k.Name)
+	}
+	return r
+}
+
+// Explain says how many nodes could take the work now, and what excludes the
+// others: the dry run of a quote.
+func (s *State) Explain(spec *job.Spec) (fit []crypto.PublicKey, excluded []match.Exclusion) {
+	request := Request(spec)
+	var tally match.Tally
 	for _, n := range s.Nodes() {
-		snap.Nodes = append(snap.Nodes, *n)
-	}
-	for _, a := range s.accounts { // order-free: sorted below
-		snap.Accounts = append(snap.Accounts, *a)
-	}
-	slices.SortFunc(snap.Accounts, func(a, b Account) int { return a.Consumer.Compare(b.Consumer) })
-	return codec.Marshal(snap)
-}
-
-// Restore returns the state that Encode wrote.
-func Restore(config Config, raw []byte) (*State, error) {
-	var snap snapshot
-	if err := codec.Unmarshal(raw, &snap, len(raw)); err != nil {
-		return nil, fmt.Errorf("scheduler: snapshot: %w", err)
-	}
-	s := New(config)
-	s.now, s.outbox, s.open, s.cursor, s.auctions, s.floor = snap.Now, snap.Outbox, snap.Open, snap.Cursor, snap.Auctions, snap.Floor
-	for i := range snap.Jobs {
-		j := &snap.Jobs[i]
-		s.jobs[j.ID()] = j
-		s.specBytes += len(j.Spec.Encode())
-		if j.Held != 0 {
-			s.held = append(s.held, j.ID())
+		v := n.view()
+		reason := match.Check(&request, &v)
+		tally[reason]++
+		if reason == match.Fits {
+			fit = append(fit, n.ID)
 		}
 	}
-	for i := range snap.Nodes {
-		s.nodes[snap.Nodes[i].ID] = &snap.Nodes[i]
+	return fit, tally.Excluded()
+}
+
+// Reason says why a job waits, as it is now, or why it failed.
+func (s *State) Reason(j *Job) string {
+	if j.group == nil || j.Backoff {
+		return j.Reason
 	}
-	for i := range snap.Accounts {
-		s.accounts[snap.Accounts[i].Consumer] = &snap.Accounts[i]
+	var tally match.Tally
+	owners := map[chain.Address]bool{}
+	for _, n := range s.nodes { // order-free: counted
+		v := n.view()
+		reason := match.Check(&j.group.request, &v)
+		tally[reason]++
+		if reason == match.Fits {
+			owners[n.Owner] = true
+		}
 	}
-	s.assertInvariants()
-	return s, nil
+	return fmt.Sprintf("%d owners needed, nodes of %d fit; %s", j.wanted(), len(owners), describe(tally.Excluded()))
+}
+
+func describe(excluded []match.Exclusion) string {
+	if len(excluded) == 0 {
+		return "none excluded"
+	}
+	text := ""
+	for i, e := range excluded {
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%d %s", e.Nodes, e.Reason)
+	}
+	return text
 }

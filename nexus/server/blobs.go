@@ -228,6 +228,9 @@ func (s *Server) keepBlobs(ctx context.Context) {
 // jobBlobs returns the blobs that a job needs, or has made.
 func jobBlobs(j *scheduler.Job) []crypto.Digest {
 	out := j.Spec.Blobs()
+	if !j.Input.IsZero() {
+		out = append(out, j.Input)
+	}
 	for i := range j.Runs {
 		if d := j.Runs[i].Done; d != nil && !d.Output.IsZero() {
 			out = append(out, d.Output)

@@ -129,15 +129,15 @@ func (s *Server) jobJSON(id crypto.Digest) (out api.Job, ok bool) {
 	s.replica.view(func(state *scheduler.State) {
 		var j *scheduler.Job
 		if j, ok = state.Job(id); ok {
-			out = jobToJSON(j)
+			out = jobToJSON(state, j)
 		}
 	})
 	return out, ok
 }
 
-func jobToJSON(j *scheduler.Job) api.Job {
+func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	out := api.Job{
-		ID: j.ID(), Status: j.Status, Reason: j.Reason, Policy: j.Order.Policy.String(), Consumer: j.Order.ConsumerAddress(),
+		ID: j.ID(), Status: j.Status, Reason: state.Reason(j), Policy: j.Order.Policy.String(), Consumer: j.Consumer(),
 		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance), AcceptanceSig: j.AcceptanceSig,
 		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)),
 	}
@@ -202,7 +202,7 @@ func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[api.JobList], err
 				out.Next = jobCursor{submitted: last.SubmittedMs, id: last.ID}.String()
 				return
 			}
-			out.Jobs = append(out.Jobs, jobToJSON(j))
+			out.Jobs = append(out.Jobs, jobToJSON(state, j))
 		}
 	})
 	return &body[api.JobList]{out}, nil

@@ -29,7 +29,7 @@ var errNoLeader = errors.New("server: the cluster has no leader now")
 // propose has raft carry out a command. The error is a *scheduler.Rejection or
 // wraps errNoLeader.
 func (s *Server) propose(c scheduler.Command) error {
-	raw := scheduler.Entry{TimeMs: s.now(), Command: c}.Encode()
+	raw := scheduler.Entry{TimeMs: s.now(), Commands: []scheduler.Command{c}}.Encode()
 	if len(raw) > scheduler.MaxCommandBytes {
 		return &scheduler.Rejection{Rule: "size", Text: fmt.Sprintf("command of %d bytes, limit %d", len(raw), scheduler.MaxCommandBytes)}
 	}
@@ -37,8 +37,11 @@ func (s *Server) propose(c scheduler.Command) error {
 	if err := future.Error(); err != nil {
 		return fmt.Errorf("%w: %w", errNoLeader, err)
 	}
-	if err, failed := future.Response().(error); failed {
-		return err
+	switch answer := future.Response().(type) {
+	case error: // the entry does not decode
+		return answer
+	case []error:
+		return answer[0]
 	}
 	return nil
 }

@@ -31,8 +31,9 @@ func newReplica(config scheduler.Config, log *slog.Logger) *replica {
 
 var _ raft.FSM = (*replica)(nil)
 
-// Apply carries out one entry; its answer is nil or an error. Effects go to the
-// leader's queue in the order of the log.
+// Apply carries out one entry; its answer is an error, or one for each of its
+// commands, which may be nil. Effects go to the leader's queue in the order of
+// the log.
 func (r *replica) Apply(l *raft.Log) any {
 	entry, err := scheduler.DecodeEntry(l.Data)
 	if err != nil {
@@ -41,15 +42,12 @@ func (r *replica) Apply(l *raft.Log) any {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	effects, err := r.state.Apply(entry)
+	effects, errs := r.state.Apply(entry)
 	if r.effects != nil {
 		r.effects.push(effects)
 	}
 	r.change()
-	if err != nil {
-		return err
-	}
-	return nil
+	return errs
 }
 
 // change wakes the watchers. The caller holds r.mu.

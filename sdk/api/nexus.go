@@ -79,24 +79,25 @@ func (w *Work) UnmarshalJSON(data []byte) error {
 
 // Spec says what a job is.
 type Spec struct {
-	Label      string        `json:"label" maxLength:"64" doc:"for people"`
-	Work       Work          `json:"work"`
-	InputBytes Uint64        `json:"input_bytes" doc:"size of all blobs of the work together"`
-	Resources  job.Resources `json:"resources" doc:"what a node must have free"`
-	Limits     job.Limits    `json:"limits" doc:"a program is ended beyond them"`
-	Region     string        `json:"region" maxLength:"32" doc:"required of the node; empty: any"`
+	Label      string         `json:"label" maxLength:"64" doc:"for people"`
+	Work       Work           `json:"work"`
+	InputBytes Uint64         `json:"input_bytes" doc:"size of all blobs of the work together"`
+	Resources  job.Resources  `json:"resources" doc:"what a node must have free"`
+	Limits     job.Limits     `json:"limits" doc:"a program is ended beyond them"`
+	Region     string         `json:"region" maxLength:"32" doc:"required of the node; empty: any"`
+	Scheduling job.Scheduling `json:"scheduling,omitzero" doc:"class, preemption, gangs and dependencies; left out: a standard job of its own"`
 }
 
 // SpecToJSON returns the specification as JSON has it.
 func SpecToJSON(s job.Spec) Spec {
-	return Spec{Label: s.Label, Work: Work{s.Work.Work}, InputBytes: Uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region}
+	return Spec{Label: s.Label, Work: Work{s.Work.Work}, InputBytes: Uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region, Scheduling: s.Scheduling}
 }
 
 // SpecFromJSON returns the specification of package job, or a *FieldError that
 // names the first thing outside its bounds.
 func SpecFromJSON(s Spec) (job.Spec, error) {
 	out := job.Spec{
-		Label: s.Label, Work: job.WorkField{Work: s.Work.Work}, InputBytes: uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region,
+		Label: s.Label, Work: job.WorkField{Work: s.Work.Work}, InputBytes: uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region, Scheduling: s.Scheduling,
 	}
 	if err := out.Check(); err != nil {
 		return job.Spec{}, &FieldError{Message: err.Error()}

@@ -1,0 +1,379 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+func (s *State) submit(c Submit) ([]Effect, error) {
+	id := c.Order.ID()
+	if _, known := s.jobs[id]; known {
+		return nil, nil // submitted again: the answer is the same job
+	}
+	if err := job.CheckOrder(&c.Order, &c.Spec); err != nil {
+		return nil, reject("spec", "%v", err)
+	}
+	if err := s.checkOrder(&c); err != nil {
+		return nil, err
+	}
+	consumer := c.Order.ConsumerAddress()
+	size := len(c.Spec.Encode())
+	if err := s.checkRoom(&c, consumer, size); err != nil {
+		return nil, err
+	}
+	if err := s.checkGang(consumer, &c.Spec); err != nil {
+		return nil, err
+	}
+	if err := s.checkAfter(consumer, &c.Spec); err != nil {
+		return nil, err
+	}
+	account := s.accounts[consumer]
+	if account == nil {
+		account = &Account{Consumer: consumer, Sequence: s.floor}
+	}
+	outstanding, ok := account.Outstanding.Add(c.Order.MaxCost)
+	switch {
+	case c.Height < account.Settled:
+		return nil, reject("stale", "the escrow was read at height %d, before the settlement of block %d", c.Height, account.Settled)
+	case !ok || c.Escrow.Less(outstanding):
+		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, account.Outstanding, c.Order.MaxCost)
+	}
+	s.accounts[consumer] = account
+	account.Sequence++
+	account.Kept++
+	account.Outstanding = outstanding
+	acceptance := chain.Acceptance{ChainID: s.config.ChainID, Order: id, Cluster: c.Order.Cluster, Sequence: account.Sequence, Outstanding: outstanding}
+	s.arrivals++
+	j := &Job{
+		Order: c.Order, OrderSig: c.OrderSig, Spec: c.Spec, Acceptance: acceptance, Arrival: s.arrivals, Submitted: s.now,
+		AcceptanceSig: s.config.ClusterKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
+		id:            id, consumer: consumer, size: size,
+	}
+	s.jobs[id] = j
+	s.specBytes += size
+	s.open.put(place{arrival: j.Arrival}, j)
+	s.setStatus(j, job.Queued, "")
+	s.count(&j.Spec.Resources)
+	s.joinGang(j)
+	if !s.await(j) {
+		return s.end(j, job.Failed, j.Reason), nil
+	}
+	return s.advance(j), nil
+}
+
+// checkOrder says why the chain would not pay for the order's work.
+func (s *State) checkOrder(c *Submit) error {
+	o := &c.Order
+	switch {
+	case o.ChainID != s.config.ChainID:
+		return reject("chain", "order is for chain %s, this is %s", o.ChainID, s.config.ChainID)
+	case o.Cluster != s.config.ClusterKey.Public():
+		return reject("cluster", "order's home cluster is %s, this is %s", o.Cluster.Short(), s.config.ClusterKey.Public().Short())
+	case o.Deadline <= s.now:
+		return reject("deadline", "deadline %d is past, it is %d", o.Deadline, s.now)
+	case o.MaxCost.IsZero():
+		return reject("cost", "max cost is zero")
+	}
+	// What is withdrawn after the block that the escrow was read at matures at
+	// least the delay after it: until then claims reach it (settlement.md).
+	expires, ok1 := checked.Add(uint64(o.Deadline), s.config.ClaimWindowMs)
+	liable, ok2 := checked.Add(uint64(c.TimeMs), s.config.WithdrawalDelayMs)
+	if !ok1 || !ok2 || expires > liable {
+		return reject("deadline", "deadline %d and the claim window of %d ms end after a withdrawal made now: longer work is a lease", o.Deadline, s.config.ClaimWindowMs)
+	}
+	if p, ok := o.Policy.Policy.(chain.PolicyZK); ok && (p.VerifyingKey.IsZero() || s.config.Kernels[p.Kernel] != p.VerifyingKey) {
+		return reject("kernel", "the chain does not pin verifying key %s for kernel %q", p.VerifyingKey.Short(), p.Kernel)
+	}
+	return nil
+}
+
+// checkRoom says which bound of the cluster the order is beyond.
+func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
+	account := s.accounts[consumer]
+	switch {
+	case len(s.jobs) >= s.config.MaxJobs:
+		return reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
+	case s.specBytes+size > s.config.MaxSpecBytes:
+		return reject("full", "the cluster keeps %d bytes of specifications, limit %d", s.specBytes, s.config.MaxSpecBytes)
+	case s.outbox.n >= s.config.MaxOutbox:
+		return reject("full", "%d jobs wait for the chain to settle them, the limit", s.outbox.n)
+	case s.queue.n >= s.config.MaxRequests:
+		return reject("full", "%d different requests wait for capacity, the limit", s.queue.n)
+	case account == nil && len(s.accounts) >= s.config.MaxAccounts:
+		return reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
+	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer):
+		return reject("quota", "the cluster keeps %d jobs of this consumer, its limit", s.config.MaxPerConsumer)
+	}
+	return nil
+}
+
+// replicas returns how many agreeing results the policy asks for, and how many
+// nodes it allows in all.
+func (j *Job) replicas() (k, n int) {
+	switch p := j.Order.Policy.Policy.(type) {
+	case chain.PolicyNone:
+		return 1, 1
+	case chain.PolicyReplicate:
+		return int(p.K), int(p.N)
+	case chain.PolicyZK:
+		return 1, 1
+	}
+	panic(fmt.Sprintf("scheduler: policy of type %T", j.Order.Policy.Policy))
+}
+
+// count returns how many runs are live, ended and lost; those that the cluster
+// ended itself do not count.
+func (j *Job) count() (live, ended, lost int) {
+	for i := range j.Runs {
+		switch j.Runs[i].Stage {
+		case Live:
+			live++
+		case Ended:
+			ended++
+		case Lost:
+			if !j.Runs[i].Blameless {
+				lost++
+			}
+		}
+	}
+	return live, ended, lost
+}
+
+// agreeing returns the largest set of ended runs with equal results, in the
+// order of their assignment; of equally large sets, the one that began first.
+func (j *Job) agreeing() []int {
+	var best []int
+	for i := range j.Runs {
+		if j.Runs[i].Stage != Ended {
+			continue
+		}
+		var set []int
+		for k := range j.Runs {
+			if j.Runs[k].Stage == Ended && sameResult(&j.Runs[i], &j.Runs[k]) {
+				set = append(set, k)
+			}
+		}
+		if len(set) > len(best) {
+			best = set
+		}
+	}
+	return best
+}
+
+// sameResult reports whether two ended runs agree: on the result, and on what it
+// took, which is the same wherever a deterministic program ran. The chain pays
+// all who agree for the least that any of them reports; a node that reported
+// too little would have the others work for nothing. Only where the clock ended
+// a program does each machine count for itself.
+func sameResult(a, b *Run) bool {
+	x, y := &a.Done.Receipt, &b.Done.Receipt
+	same := x.Result == y.Result && x.Exit == y.Exit
+	return same && (x.Exit == chain.ExitTime || x.Fuel == y.Fuel && slices.Equal(x.Usage, y.Usage))
+}
+
+// wanted returns how many more nodes the job needs now.
+func (j *Job) wanted() int {
+	k, n := j.replicas()
+	live, ended, _ := j.count()
+	return max(0, min(k-len(j.agreeing())-live, n-live-ended))
+}
+
+// enough reports whether an auction that found only picked takers may assign
+// them and ask for the rest later: it may once the job has begun.
+func (j *Job) enough(picked int) bool {
+	live, ended, _ := j.count()
+	return picked > 0 && live+ended > 0
+}
+
+// advance takes the job as far as it goes now: to its claims, to another
+// auction, or to its end. An open auction goes on from where it is closed.
+func (s *State) advance(j *Job) []Effect {
+	if j.Status.Final() || j.Status == job.Settling {
+		return nil
+	}
+	k, _ := j.replicas()
+	if len(j.agreeing()) >= k {
+		return s.settle(j)
+	}
+	if j.Status == job.Bidding {
+		s.reschedule(j)
+		return nil
+	}
+	live, ended, lost := j.count()
+	want := j.wanted()
+	switch {
+	case lost >= s.config.MaxAttempts:
+		return s.end(j, job.Failed, fmt.Sprintf("%d assignments were lost, the last because %s", lost, j.lastLoss()))
+	case want == 0 && live > 0:
+		s.unqueue(j)
+		if j.Status != job.Running {
+			s.setStatus(j, job.Running, "")
+		}
+		s.reschedule(j)
+		return nil
+	case want == 0:
+		return s.end(j, job.Failed, fmt.Sprintf("no %d of %d results agree", k, ended))
+	}
+	return s.auction(j, false)
+}
+
+func (j *Job) lastLoss() string {
+	for i := len(j.Runs) - 1; i >= 0; i-- {
+		if j.Runs[i].Stage == Lost {
+			return j.Runs[i].Reason
+		}
+	}
+	return ""
+}
+
+// settle puts the claims of a finished job into the outbox, and ends what still
+// runs for it.
+func (s *State) settle(j *Job) []Effect {
+	s.unqueue(j)
+	s.vacate(j)
+	effects := s.endRuns(j, "enough results agree")
+	s.setStatus(j, job.Settling, "")
+	s.cursor++
+	j.Outbox = s.cursor
+	s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+	s.reschedule(j)
+	s.ended = append(s.ended, j)
+	return append(effects, Post{Cursor: j.Outbox})
+}
+
+// Counted returns the runs whose result counts: as many that agree as the
+// policy asks for, or none if there are not as many yet.
+func (j *Job) Counted() []*Run {
+	k, _ := j.replicas()
+	agreeing := j.agreeing()
+	if len(agreeing) < k {
+		return nil
+	}
+	out := make([]*Run, k)
+	for i, at := range agreeing[:k] {
+		out[i] = &j.Runs[at]
+	}
+	return out
+}
+
+// claims returns what is posted for a job: the policy's number of agreeing runs.
+func (s *State) claims(j *Job) []chain.Claim {
+	counted := j.Counted()
+	out := make([]chain.Claim, 0, len(counted))
+	for _, run := range counted {
+		var attestation crypto.Signature
+		if _, proven := j.Order.Policy.Policy.(chain.PolicyZK); !proven {
+			payload := chain.AttestationPayload(s.config.ChainID, run.Done.Receipt.Digest())
+			attestation = s.config.ClusterKey.Sign(crypto.DomainAttestation, payload)
+		}
+		assignment := j.assignment(run)
+		out = append(out, assignment.Claim(run.Done, attestation))
+	}
+	return out
+}
+
+func (j *Job) assignment(run *Run) job.Assignment {
+	return job.Assignment{
+		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance, AcceptanceSig: j.AcceptanceSig,
+		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input,
+	}
+}
+
+// end makes a job final: its runs end, and its cap is no longer outstanding,
+// unless a node was given the order and may still prove its work to the chain,
+// which asks nobody else.
+func (s *State) end(j *Job, status job.Status, reason string) []Effect {
+	s.unqueue(j)
+	s.vacate(j)
+	s.forgo(j)
+	effects := s.endRuns(j, reason)
+	if j.Outbox != 0 {
+		s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
+	} else {
+		s.ended = append(s.ended, j) // no others wait for one that was settling
+	}
+	s.setStatus(j, status, reason)
+	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk && len(j.Runs) > 0 && status != job.Settled {
+		j.Held = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
+	} else {
+		s.free(j)
+	}
+	s.open.drop(place{arrival: j.Arrival})
+	s.reschedule(j)
+	for _, m := range s.leaveGang(j) {
+		effects = append(effects, s.end(m, job.Failed, "an order of its gang ended before it began")...)
+	}
+	return effects
+}
+
+// free takes a job's cap out of its consumer's outstanding total.
+func (s *State) free(j *Job) {
+	account := s.accounts[j.consumer]
+	rest, ok := account.Outstanding.Sub(j.Order.MaxCost)
+	if !ok {
+		panic("scheduler: outstanding total below a job's cap")
+	}
+	account.Outstanding = rest
+}
+
+func (s *State) cancelJob(c CancelJob) ([]Effect, error) {
+	j := s.jobs[c.Order]
+	switch {
+	case j == nil:
+		return nil, reject("unknown", "job %s is not known", c.Order.Short())
+	case j.Status == job.Settling || j.Status == job.Settled:
+		return nil, reject("late", "job %s is %s", c.Order.Short(), j.Status)
+	case j.Status.Final():
+		return nil, nil
+	}
+	return s.end(j, job.Cancelled, "cancelled by the consumer"), nil
+}
+
+func (s *State) confirmed(c Confirmed) ([]Effect, error) {
+	j := s.jobs[c.Order]
+	if j == nil || j.Status != job.Settling {
+		return nil, nil
+	}
+	if c.Failure != "" {
+		return s.end(j, job.Failed, "the chain refused the claims: "+c.Failure), nil
+	}
+	record := c.Outcome
+	j.Settlement = &record
+	account := s.accounts[j.consumer]
+	account.Settled = max(account.Settled, record.Height)
+	return s.end(j, job.Settled, ""), nil
+}
+
+// setStatus is the only one that changes it.
+func (s *State) setStatus(j *Job, status job.Status, reason string) {
+	if j.Status.Final() {
+		panic(fmt.Sprintf("scheduler: final job %s becomes %s", j.id.Short(), status))
+	}
+	j.Status, j.Reason, j.Changed = status, reason, s.now
+	s.changed(j)
+}
+
+// changed keeps count of a consumer's active jobs, and of what is due when.
+func (s *State) changed(j *Job) {
+	s.reschedule(j)
+	live, _, _ := j.count()
+	active := !j.Status.Final() && (j.Status == job.Bidding || live > 0)
+	if active == j.active {
+		return
+	}
+	account := s.accounts[j.consumer]
+	j.active = active
+	if active {
+		account.active++
+		return
+	}
+	account.active--
+	if account.parked.n > 0 {
+		s.freed = append(s.freed, account)
+	}
+}

@@ -1,0 +1,143 @@
+package scheduler
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
+	h := &c.Hello
+	n := s.nodes[c.Node]
+	if err := checkOffer(n, h); err != nil {
+		return nil, err
+	}
+	if n == nil && len(s.nodes) >= s.config.MaxNodes && !s.forgetNode() {
+		return nil, reject("full", "the cluster has %d nodes, its limit", s.config.MaxNodes)
+	}
+	if n == nil {
+		n = s.addNode(c.Node)
+	}
+	broken := s.clearPlaces(n)
+	if h.Total.GPUs != uint64(len(n.devices)) {
+		n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(h.Total.GPUs))
+	}
+	n.Owner, n.Region, n.Total, n.Kernels, n.GPUKind = h.Owner, h.Region, h.Total, h.Kernels, h.GPUKind
+	n.Connected, n.Accepting = true, h.Accepting
+	s.reindex(n)
+	effects := append(s.takeOn(broken), s.reconcile(n, h)...)
+	s.gain(n)
+	return append(effects, s.wake(n)...), nil
+}
+
+// checkOffer says why a node cannot offer what it says: what it runs for the
+// cluster stays.
+func checkOffer(n *Node, h *job.Hello) error {
+	if h.Total.GPUs > job.MaxGPUs {
+		return reject("capacity", "node offers %d gpus, limit %d", h.Total.GPUs, job.MaxGPUs)
+	}
+	if n == nil {
+		return nil
+	}
+	var running job.Resources
+	for _, j := range n.jobs {
+		if j.liveOn(n.ID) != nil {
+			running.Millicores += j.Spec.Resources.Millicores
+			running.MemoryMiB += j.Spec.Resources.MemoryMiB
+			running.GPUs += j.Spec.Resources.GPUs
+		}
+	}
+	if h.Total.Millicores < running.Millicores || h.Total.MemoryMiB < running.MemoryMiB || running.GPUs > 0 && h.Total.GPUs != n.Total.GPUs {
+		return reject("capacity", "node offers less than its running work holds")
+	}
+	return nil
+}
+
+// clearPlaces gives up the places that auctions keep on a node, and returns
+// members of gangs that had won theirs.
+func (s *State) clearPlaces(n *Node) []*Job {
+	var broken []*Job
+	for _, j := range slices.Clone(n.jobs) {
+		i := slices.IndexFunc(j.Places, func(p Place) bool { return p.Node == n.ID })
+		if i < 0 {
+			continue
+		}
+		if j.Places[i].Picked != nil {
+			broken = append(broken, j)
+		}
+		s.dropPlace(j, i)
+		s.gain(n)
+	}
+	return broken
+}
+
+// takeOn has gangs begin again of which a member lost the place that it had won.
+func (s *State) takeOn(broken []*Job) []Effect {
+	var effects []Effect
+	for _, j := range broken {
+		if j.Status == job.Bidding && j.ganged() {
+			s.disband(j)
+			s.pause(j, "")
+			effects = append(effects, s.advance(j)...)
+		}
+	}
+	return effects
+}
+
+// reconcile compares what a node says it holds with its live runs. An assignment
+// that it does not hold was sent and not received, or the node lost its memory
+// of it: it is sent again, unless its bid has expired and no such work would be
+// paid. What it runs without an assignment is ended.
+func (s *State) reconcile(n *Node, h *job.Hello) []Effect {
+	var effects []Effect
+	for _, j := range slices.Clone(n.jobs) {
+		run := j.liveOn(n.ID)
+		switch {
+		case run == nil || slices.Contains(h.Running, j.id) || slices.Contains(h.Finished, j.id):
+		case run.Bid.Expiry < s.now:
+			s.lose(j, n.ID, "the bid expired before the node had the assignment")
+			effects = append(effects, s.advance(j)...)
+		default:
+			effects = append(effects, SendAssign{Node: n.ID, Assignment: j.assignment(run)})
+		}
+	}
+	for _, id := range h.Running {
+		if j := s.jobs[id]; j == nil || j.liveOn(n.ID) == nil {
+			effects = append(effects, SendCancel{Node: n.ID, Order: id, Reason: "the assignment was given to others"})
+		}
+	}
+	return effects
+}
+
+func (s *State) nodeDown(c NodeDown) ([]Effect, error) {
+	n := s.nodes[c.Node]
+	if n == nil || !n.Connected {
+		return nil, nil
+	}
+	n.Connected = false
+	s.reindex(n)
+	effects := s.takeOn(s.clearPlaces(n))
+	for _, j := range slices.Clone(n.jobs) {
+		if s.lose(j, c.Node, "its node went away") {
+			effects = append(effects, s.advance(j)...)
+		}
+	}
+	return effects, nil
+}
+
+func (s *State) nodeLoad(c NodeLoad) ([]Effect, error) {
+	n := s.nodes[c.Node]
+	if n == nil {
+		return nil, reject("node", "node %s is not known", c.Node.Short())
+	}
+	if n.Accepting == c.Accepting {
+		return nil, nil
+	}
+	n.Accepting = c.Accepting
+	s.reindex(n)
+	if !n.Accepting {
+		return nil, nil
+	}
+	s.gain(n)
+	return s.wake(n), nil
+}

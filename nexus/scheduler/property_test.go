@@ -1,0 +1,234 @@
+package scheduler_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+// history drives random commands of every kind: jobs of all classes, with GPUs,
+// gangs, dependencies and preemption, from two consumers, on nodes that come,
+// change and go; and commands that make no sense.
+type history struct {
+	*world
+	t    *rapid.T
+	ids  []crypto.Digest
+	open map[crypto.Digest]uint64
+}
+
+func historyConfig() scheduler.Config {
+	c := config()
+	c.MaxActive, c.MaxPerConsumer, c.MaxJobs, c.MaxRequests, c.MaxNodes, c.RetentionMs = 4, 12, 20, 6, 5, 1_000_000
+	return c
+}
+
+func (h *history) number(lo, hi int, label string) int {
+	return rapid.IntRange(lo, hi).Draw(h.t, label)
+}
+
+func (h *history) submission() scheduler.Submit {
+	policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyNone{}, chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3}}).Draw(h.t, "policy")
+	s := submit(uint64(len(h.ids)), policy)
+	s.Order.Consumer = crypto.AccountKeyOf(key(3_000 + h.number(0, 1, "consumer")).Public())
+	s.Order.Deadline = h.now + chain.TimeMs(100_000*h.number(1, 40, "patience"))
+	s.TimeMs = h.now
+	spec := &s.Spec
+	spec.Resources.Millicores = uint64(500 * h.number(1, 5, "cpu"))
+	spec.Resources.MemoryMiB = uint64(256 * h.number(1, 4, "memory"))
+	switch h.number(0, 3, "gpu") {
+	case 0:
+		spec.Resources.GPUs, spec.Resources.GPUMilli = 1, uint64(100*h.number(1, 10, "share"))
+	case 1:
+		spec.Resources.GPUs, spec.Resources.GPUMilli = 2, job.GPUWhole
+	}
+	spec.Scheduling.Class = job.Class(h.number(0, 2, "class"))
+	spec.Scheduling.Preemptible = h.number(0, 2, "preemptible") == 0
+	spec.Scheduling.GPUKind = rapid.SampledFrom([]string{"", "", "T4"}).Draw(h.t, "kind")
+	switch _, none := policy.(chain.PolicyNone); {
+	case none && h.number(0, 3, "gang") == 0:
+		n := 2
+		spec.Scheduling.Gang = job.Gang{ID: crypto.Digest{byte(h.number(1, 2, "id"))}, Size: uint64(n)}
+	case len(h.ids) > 0 && h.number(0, 2, "after") == 0:
+		before := rapid.SampledFrom(h.ids).Draw(h.t, "before")
+		spec.Scheduling.After = []crypto.Digest{before}
+		if w, ok := spec.Work.Work.(job.Wasm); ok && h.number(0, 1, "input") == 0 && w.Input.IsZero() {
+			spec.Scheduling.InputOf = before
+			spec.InputBytes = uint64(h.number(1, 2, "MiB")) << 19
+		}
+	}
+	s.Order.Spec = spec.Digest()
+	h.ids = append(h.ids, s.Order.ID())
+	return s
+}
+
+func (h *history) hello(n int) scheduler.NodeUp {
+	hello := hello((n + 1) / 2)
+	hello.Total.Millicores = uint64(1_000 * h.number(1, 4, "node cpu"))
+	hello.Total.MemoryMiB = uint64(512 * h.number(1, 4, "node memory"))
+	hello.Total.GPUs = uint64(h.number(0, 2, "devices"))
+	hello.GPUKind = rapid.SampledFrom([]string{"T4", "A10"}).Draw(h.t, "node kind")
+	hello.Accepting = h.number(0, 5, "accepting") > 0
+	return scheduler.NodeUp{Node: h.node(n, n), Hello: hello}
+}
+
+func (h *history) bids(id crypto.Digest) scheduler.CloseAuction {
+	c := scheduler.CloseAuction{Order: id, Auction: h.open[id]}
+	if h.number(0, 9, "stale") == 0 {
+		c.Auction++
+	}
+	for n := 1; n <= 6; n++ {
+		if h.number(0, 3, "bids") > 0 {
+			b := bid(id, n, uint64(h.number(50, 110, "price")))
+			b.Bid.Prices = append(b.Bid.Prices, chain.UnitPrice{Resource: chain.GPU, Price: 1})
+			b.Bid.Expiry = h.now + 100_000
+			c.Bids = append(c.Bids, bid(id, n, 60), b, fixedBid(id, n))
+			c.Bids[len(c.Bids)-1].Bid.Expiry, c.Bids[len(c.Bids)-3].Bid.Expiry = h.now+100_000, h.now+100_000
+		}
+	}
+	return c
+}
+
+// ended is the end of a run as the node would report it, now and then wrong.
+func (h *history) ended(id crypto.Digest) scheduler.Command {
+	n := h.number(1, 6, "node")
+	j, ok := h.state.Job(id)
+	if !ok || h.number(0, 9, "wrong") == 0 {
+		return done(id, n, 1)
+	}
+	for i := range j.Runs {
+		if j.Runs[i].Stage == scheduler.Live {
+			for n = 1; key(n).Public() != j.Runs[i].Node; {
+				n++
+			}
+		}
+	}
+	f := done(id, n, byte(h.number(1, 2, "result")))
+	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk {
+		f = proof(id, n)
+	}
+	if j.Spec.Resources.GPUs > 0 {
+		f.Done.Receipt.Usage = append(f.Done.Receipt.Usage, chain.Usage{Resource: chain.GPU, Amount: 1})
+	}
+	f.Done.Receipt.Started, f.Done.Receipt.Ended = h.now, h.now
+	return f
+}
+
+// one draws a job of a status, or returns the other.
+func (h *history) one(status job.Status, other crypto.Digest) crypto.Digest {
+	var list []crypto.Digest
+	for _, j := range h.state.Open() {
+		if j.Status == status {
+			list = append(list, j.ID())
+		}
+	}
+	if len(list) == 0 || h.number(0, 9, "any") == 0 {
+		return other
+	}
+	return rapid.SampledFrom(list).Draw(h.t, "of "+status.String())
+}
+
+func (h *history) command() scheduler.Command {
+	if len(h.ids) == 0 {
+		return h.submission()
+	}
+	n := h.number(1, 6, "node")
+	id := rapid.SampledFrom(h.ids).Draw(h.t, "job")
+	switch h.number(0, 13, "kind") {
+	case 0, 1, 2:
+		return h.submission()
+	case 3, 4:
+		return h.hello(n)
+	case 5:
+		return scheduler.NodeDown{Node: h.node(n, n)}
+	case 6, 7, 8, 9:
+		return h.bids(h.one(job.Bidding, id))
+	case 10, 11:
+		return h.ended(h.one(job.Running, id))
+	}
+	return rapid.SampledFrom([]scheduler.Command{
+		scheduler.Tick{}, scheduler.Tick{}, scheduler.CancelJob{Order: id}, scheduler.Refused{Order: id, Node: h.node(n, n), Reason: "busy"},
+		scheduler.Confirmed{Order: id}, scheduler.NodeLoad{Node: h.node(n, n)}, scheduler.NodeLoad{Node: h.node(n, n), Accepting: true},
+	}).Draw(h.t, "other")
+}
+
+// TestNoCommandsBreakAnInvariant audits the whole state after every command, and
+// holds a replica that was restored half-way and takes the commands in batches
+// to the same bytes.
+func TestNoCommandsBreakAnInvariant(t *testing.T) {
+	seen := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		h := &history{world: worldWith(historyConfig()), t: t, open: map[crypto.Digest]uint64{}}
+		for n := 1; n <= 3; n++ {
+			h.mustRule(h.hello(n))
+		}
+		steps := rapid.IntRange(10, 120).Draw(t, "steps")
+		var snapshot []byte
+		var batches []scheduler.Entry
+		for i := range steps {
+			if i == steps/2 {
+				snapshot, batches = h.state.Encode(), nil
+			}
+			h.now += chain.TimeMs(rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 1_000, 1_000, 30_000, 400_000}).Draw(t, "ms"))
+			c := h.command()
+			h.mustRule(c)
+			if n := len(batches); n > 0 && batches[n-1].TimeMs == h.now {
+				batches[n-1].Commands = append(batches[n-1].Commands, c)
+			} else {
+				batches = append(batches, scheduler.Entry{TimeMs: h.now, Commands: []scheduler.Command{c}})
+			}
+			for _, e := range h.effects {
+				seen[fmt.Sprintf("%T", e)]++
+				if a, ok := e.(scheduler.OpenAuction); ok {
+					h.open[a.Order] = a.Auction
+				}
+				if c, ok := e.(scheduler.SendCancel); ok && c.Reason[:4] == "pree" {
+					seen["preempted"]++
+				}
+			}
+			for _, j := range h.state.Open() {
+				if j.Spec.Scheduling.Gang.Size > 0 && j.Started {
+					seen["gang"]++
+				}
+				if !j.Input.IsZero() {
+					seen["input"]++
+				}
+				if j.Parked {
+					seen["parked"]++
+				}
+			}
+		}
+		replica, err := scheduler.Restore(historyConfig(), snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range batches {
+			again, err := scheduler.DecodeEntry(e.Encode())
+			if err != nil {
+				t.Fatal(err)
+			}
+			replica.Apply(again)
+			replica.Pending()
+		}
+		if !bytes.Equal(replica.Encode(), h.state.Encode()) {
+			t.Fatal("a replica restored half-way is in another state")
+		}
+		for _, id := range h.ids {
+			checkOwners(t, h.world, id)
+		}
+	})
+	for _, what := range []string{"scheduler.OpenAuction", "scheduler.SendAssign", "scheduler.SendCancel", "scheduler.Post", "gang", "input", "parked"} {
+		if seen[what] == 0 {
+			t.Errorf("no history came to %q", what)
+		}
+	}
+	t.Logf("what the histories came to: %v", seen)
+}
+
+func (h *history) mustRule(c scheduler.Command) { mustBeRuled(h.t, h.apply(c)) }

@@ -1,0 +1,238 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/match"
+)
+
+// Where jobs wait. A job that needs a node is in one of these states, and
+// exactly one:
+//
+//   - it waits for orders before it, or for the rest of its gang: an event of
+//     theirs takes it on;
+//   - it is parked: its consumer has as many active jobs as it may, and one of
+//     those that ends takes it on;
+//   - it backs off: its last auction found too few bids, and RetryAt, or a node
+//     that comes or accepts work again, takes it on;
+//   - it is queued: no node had room, and capacity that comes free takes it on.
+//
+// Queued jobs that ask the same of a node are one group, sorted by rank, and as
+// long as a group waits no node fits its request: so a job whose group waits
+// need not search, and capacity that comes free is held against one request for
+// each group.
+
+// groupKey tells requests apart.
+type groupKey struct {
+	resources   job.Resources
+	region      string
+	kernel      string
+	gpuKind     string
+	owners      string // that may not be asked
+	want        int
+	gang        crypto.Digest
+	preemptible bool
+}
+
+// group is the queued jobs with one request.
+type group struct {
+	key     groupKey
+	request match.Request
+	jobs    ordered[*Job]
+	at      place // in State.queue: that of its first job
+}
+
+// rankOf is a job's place in the queues: the earlier it came the better, and a
+// class counts as a delay.
+func (s *State) rankOf(j *Job) place {
+	return place{at: uint64(j.Submitted) + s.config.delayMs(j.Spec.Scheduling.Class), arrival: j.Arrival}
+}
+
+func keyOf(j *Job, r *match.Request) groupKey {
+	k := groupKey{
+		resources: j.Spec.Resources, region: r.Region, kernel: r.Kernel, gpuKind: r.GPUKind, want: j.wanted(),
+		preemptible: j.Spec.Scheduling.Preemptible,
+	}
+	if len(r.Replicas)+len(r.Failures) > 0 {
+		var owners []byte
+		for _, list := range [][]chain.Address{r.Replicas, r.Failures} {
+			for _, o := range list {
+				owners = append(owners, o[:]...)
+			}
+			owners = append(owners, 0)
+		}
+		k.owners = string(owners)
+	}
+	if j.ganged() {
+		k.gang = j.Spec.Scheduling.Gang.ID
+	}
+	return k
+}
+
+// enqueue has a job wait for capacity; until is when an owner may be asked
+// again that may not now, or zero.
+func (s *State) enqueue(j *Job, r *match.Request, until chain.TimeMs) {
+	key := keyOf(j, r)
+	g := s.groups[key]
+	if g == nil {
+		g = &group{key: key, request: *r}
+		s.groups[key] = g
+	} else {
+		s.queue.drop(g.at)
+	}
+	j.RetryAt, j.group, j.Queued, j.Avoids = until, g, true, r.Failures
+	g.jobs.put(s.rankOf(j), j)
+	g.at, _ = g.jobs.first()
+	s.queue.put(g.at, g)
+	s.reschedule(j)
+}
+
+// unqueue takes a job from wherever it waits.
+func (s *State) unqueue(j *Job) {
+	if j.Parked {
+		j.Parked = false
+		s.accounts[j.consumer].parked.drop(s.rankOf(j))
+	}
+	if j.inBack {
+		j.inBack = false
+		s.backoff.drop(place{arrival: j.Arrival})
+	}
+	if g := j.group; g != nil {
+		j.group, j.Queued, j.Avoids = nil, false, nil
+		g.jobs.drop(s.rankOf(j))
+		s.queue.drop(g.at)
+		if g.jobs.n == 0 {
+			delete(s.groups, g.key)
+		} else {
+			g.at, _ = g.jobs.first()
+			s.queue.put(g.at, g)
+		}
+	}
+	j.RetryAt, j.Backoff = 0, false
+}
+
+// park has a job wait until its consumer has fewer active jobs.
+func (s *State) park(j *Job) {
+	j.Parked, j.Reason = true, fmt.Sprintf("the consumer has %d jobs in auctions or running, its limit", s.config.MaxActive)
+	s.accounts[j.consumer].parked.put(s.rankOf(j), j)
+}
+
+const maxBackoffs = 6 // doublings of RetryMs
+
+// backOff has a job wait for a while, since nobody wanted it.
+func (s *State) backOff(j *Job, reason string) {
+	s.pause(j, reason)
+	j.RetryAt = s.now + chain.TimeMs(s.config.RetryMs<<min(j.Declined, maxBackoffs))
+	j.Declined++
+	j.Backoff, j.inBack = true, true
+	s.backoff.put(place{arrival: j.Arrival}, j)
+	s.reschedule(j)
+}
+
+// pause gives a job that needs nodes the status of one that waits for them.
+func (s *State) pause(j *Job, reason string) {
+	status := job.Queued
+	if live, _, _ := j.count(); live > 0 {
+		status = job.Running
+	}
+	s.setStatus(j, status, reason)
+}
+
+// waiting reports whether the job needs a node and no auction is open for it.
+func (j *Job) waiting() bool {
+	return j.Status == job.Queued || j.Status == job.Running && j.wanted() > 0
+}
+
+// settleDown does what the command under way has left to do: it begins the
+// auctions of jobs that wait for what it freed.
+func (s *State) settleDown() []Effect {
+	var effects []Effect
+	for len(s.gained)+len(s.freed)+len(s.ended)+len(s.displaced) > 0 {
+		switch {
+		case len(s.displaced) > 0:
+			j := s.displaced[0]
+			s.displaced = s.displaced[1:]
+			effects = append(effects, s.advance(j)...)
+		case len(s.ended) > 0:
+			j := s.ended[0]
+			s.ended = s.ended[1:]
+			effects = append(effects, s.release(j)...)
+		case len(s.freed) > 0:
+			a := s.freed[0]
+			s.freed = s.freed[1:]
+			for a.parked.n > 0 && a.active < s.config.MaxActive {
+				_, j := a.parked.first()
+				effects = append(effects, s.advance(j)...)
+				if j.Parked {
+					break // a gang, for which too few have ended yet
+				}
+			}
+		default:
+			n := s.gained[0]
+			s.gained = s.gained[1:]
+			n.gained = false
+			effects = append(effects, s.fill(n)...)
+		}
+	}
+	return effects
+}
+
+// fill opens auctions for queued jobs that a node, on which something came free,
+// could take, by rank, until there are no more.
+func (s *State) fill(n *Node) []Effect {
+	var effects []Effect
+	var tried []*group
+	for n.Connected && n.Accepting {
+		view := n.view()
+		reach := view
+		if n.evictable > 0 && n.preemptor == nil {
+			reach.Free = n.evicted()
+		}
+		var next *group
+		s.queue.each(func(g *group) bool {
+			fits := match.Check(&g.request, &view) == match.Fits || !g.key.preemptible && match.Check(&g.request, &reach) == match.Fits
+			if fits && !slices.Contains(tried, g) {
+				next = g
+			}
+			return next == nil
+		})
+		if next == nil {
+			break
+		}
+		_, j := next.jobs.first()
+		effects = append(effects, s.auction(j, true)...)
+		if j.group != nil {
+			tried = append(tried, j.group)
+		}
+	}
+	return effects
+}
+
+// maxWoken bounds the jobs that back off and are looked at for one node.
+const maxWoken = 256
+
+// wake opens the auctions of jobs that back off and that a node, which came or
+// accepts work again, could take.
+func (s *State) wake(n *Node) []Effect {
+	var list []*Job
+	looked := 0
+	view := n.view()
+	s.backoff.each(func(j *Job) bool {
+		looked++
+		if request, _ := s.request(j); match.Check(&request, &view) == match.Fits {
+			list = append(list, j)
+		}
+		return looked < maxWoken
+	})
+	var effects []Effect
+	for _, j := range list {
+		if j.inBack {
+			effects = append(effects, s.advance(j)...)
+		}
+	}
+	return effects
+}

@@ -1,0 +1,148 @@
+package scheduler
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// liveOn returns the job's live run on a node, or nil.
+func (j *Job) liveOn(node crypto.PublicKey) *Run {
+	for i := range j.Runs {
+		if j.Runs[i].Node == node && j.Runs[i].Stage == Live {
+			return &j.Runs[i]
+		}
+	}
+	return nil
+}
+
+// stop ends a live run in a stage, and gives back what it held.
+func (s *State) stop(j *Job, run *Run, stage Stage) {
+	n := s.nodes[run.Node]
+	run.Stage, run.Since = stage, s.now
+	if j.Spec.Scheduling.Preemptible {
+		n.evictable--
+	}
+	s.give(n, j, run.Devices)
+	s.gain(n)
+	s.changed(j)
+}
+
+// lose ends a live run without a result, and reports whether there was one.
+func (s *State) lose(j *Job, node crypto.PublicKey, reason string) bool {
+	run := j.liveOn(node)
+	if run == nil {
+		return false
+	}
+	run.Reason = reason
+	s.stop(j, run, Lost)
+	s.nodes[node].Lost++
+	return true
+}
+
+// endRun ends a live run through no fault of its node.
+func (s *State) endRun(j *Job, run *Run, reason string) {
+	run.Reason, run.Blameless = reason, true
+	s.stop(j, run, Lost)
+}
+
+// endRuns ends what still runs for a job, through no fault of its nodes.
+func (s *State) endRuns(j *Job, reason string) []Effect {
+	var effects []Effect
+	for i := range j.Runs {
+		if run := &j.Runs[i]; run.Stage == Live {
+			s.endRun(j, run, reason)
+			effects = append(effects, SendCancel{Node: run.Node, Order: j.id, Reason: reason})
+		}
+	}
+	return effects
+}
+
+func (s *State) refused(c Refused) ([]Effect, error) {
+	j := s.jobs[c.Order]
+	if j == nil || j.Status.Final() || !s.lose(j, c.Node, "refused: "+c.Reason) {
+		return nil, nil
+	}
+	return s.advance(j), nil
+}
+
+func (s *State) finished(c Finished) ([]Effect, error) {
+	id, node := c.Done.Receipt.Order, c.Done.Receipt.Node
+	j := s.jobs[id]
+	if j == nil {
+		return []Effect{SendAck{Node: node, Order: id, Refuse: "the job is not known"}}, nil
+	}
+	i := slices.IndexFunc(j.Runs, func(r Run) bool { return r.Node == node && r.Stage != Lost })
+	switch {
+	case i < 0:
+		return []Effect{SendAck{Node: node, Order: id, Refuse: "the assignment was given to others"}}, nil
+	case j.Runs[i].Stage == Ended:
+		return []Effect{SendAck{Node: node, Order: id}}, nil
+	}
+	run := &j.Runs[i]
+	if err := s.checkDone(j, run, &c.Done); err != nil {
+		s.lose(j, node, err.Error())
+		return append([]Effect{SendAck{Node: node, Order: id, Refuse: err.Error()}}, s.advance(j)...), nil
+	}
+	done := c.Done
+	run.Done = &done
+	s.stop(j, run, Ended)
+	s.nodes[node].Finished++
+	return append([]Effect{SendAck{Node: node, Order: id}}, s.advance(j)...), nil
+}
+
+// checkDone says why a signed end is no end of the run. What passes is what the
+// chain will pay: the cluster attests to it.
+func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
+	r := &d.Receipt
+	if err := r.Check(); err != nil {
+		return reject("receipt", "%v", err)
+	}
+	result := job.Outcome{Exit: r.Exit, ExitCode: r.ExitCode, Output: d.Output, Outputs: r.Outputs}
+	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
+	switch {
+	case r.ChainID != s.config.ChainID || r.Sequence != 1:
+		return reject("receipt", "receipt is for chain %s, sequence %d", r.ChainID, r.Sequence)
+	case r.Ended > j.Order.Deadline:
+		return reject("receipt", "work ended at %d, after the deadline %d", r.Ended, j.Order.Deadline)
+	case r.Exit == chain.ExitCancelled:
+		return reject("receipt", "the node cancelled the work")
+	case r.Started > run.Bid.Expiry:
+		return reject("receipt", "work started at %d, after the bid expired at %d", r.Started, run.Bid.Expiry)
+	case r.Result != job.ResultDigest(&result):
+		return reject("receipt", "the result is not that of the output")
+	case zk && (r.Exit != chain.ExitOK || len(d.Proof) == 0 || len(d.Proof) > chain.MaxProof):
+		return reject("receipt", "the kernel ended with %q and a proof of %d bytes: %s", r.Exit, len(d.Proof), d.Detail)
+	case !zk && len(d.Proof) != 0:
+		return reject("receipt", "a proof of %d bytes for work without one", len(d.Proof))
+	}
+	return s.checkUsage(j, run, d)
+}
+
+// clockSlackMs is how much longer than the cluster saw it a run may say it took.
+const clockSlackMs = 10_000
+
+// checkUsage demands that a run used no more than the specification's limits
+// allow, nor more than follows from its fuel, its output and the time since it
+// was assigned: the cluster attests to no more than it could see.
+func (s *State) checkUsage(j *Job, run *Run, d *job.Done) error {
+	seen := job.Outcome{
+		Fuel: d.Receipt.Fuel, PeakMemoryBytes: j.Spec.Limits.MemoryBytes, WallMs: uint64(s.now-run.Since) + clockSlackMs,
+	}
+	if !d.Output.IsZero() {
+		seen.OutputBytes = d.OutputSize
+	}
+	most := job.Meter(&j.Spec, &seen)
+	for _, u := range d.Receipt.Usage {
+		i := slices.IndexFunc(most, func(m chain.Usage) bool { return m.Resource == u.Resource })
+		switch {
+		case i < 0:
+			return reject("receipt", "%s is not what this work uses", u.Resource)
+		case u.Amount > most[i].Amount || u.DurationMs > most[i].DurationMs:
+			return reject("receipt", "usage of %s is %d over %d ms, at most %d over %d ms", u.Resource, u.Amount, u.DurationMs, most[i].Amount, most[i].DurationMs)
+		}
+	}
+	return nil
+}

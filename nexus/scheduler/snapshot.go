@@ -1,0 +1,306 @@
+package scheduler
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/match"
+)
+
+// snapshot is the state's encoding: lists in a fixed order, in parts, because
+// the codec bounds the elements of an array.
+type snapshot struct {
+	_        struct{} `cbor:",toarray"`
+	Now      chain.TimeMs
+	Jobs     [][]Job // by arrival
+	Nodes    [][]Node
+	Accounts [][]Account
+	Shapes   []shapeCount
+	Cursor   uint64
+	Auctions uint64
+	Arrivals uint64
+	Floor    uint64
+}
+
+const snapshotPart = 4_096 // elements
+
+func inParts[T any](list []*T) [][]T {
+	var parts [][]T
+	for part := range slices.Chunk(list, snapshotPart) {
+		copied := make([]T, len(part))
+		for i, v := range part {
+			copied[i] = *v
+		}
+		parts = append(parts, copied)
+	}
+	return parts
+}
+
+// Encode returns the canonical bytes of the whole state, for a raft snapshot.
+// It panics if an invariant is broken.
+func (s *State) Encode() []byte {
+	s.Audit()
+	jobs := make([]*Job, 0, len(s.jobs))
+	for _, j := range s.jobs { // order-free: sorted below
+		jobs = append(jobs, j)
+	}
+	slices.SortFunc(jobs, byArrival)
+	accounts := make([]*Account, 0, len(s.accounts))
+	for _, a := range s.accounts { // order-free: sorted below
+		accounts = append(accounts, a)
+	}
+	slices.SortFunc(accounts, func(a, b *Account) int { return a.Consumer.Compare(b.Consumer) })
+	return codec.Marshal(snapshot{
+		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
+		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor,
+	})
+}
+
+// Restore returns the state that Encode wrote.
+func Restore(config Config, raw []byte) (*State, error) {
+	var snap snapshot
+	if err := codec.Unmarshal(raw, &snap, len(raw)); err != nil {
+		return nil, fmt.Errorf("scheduler: snapshot: %w", err)
+	}
+	s := New(config)
+	s.now, s.shapes, s.cursor, s.auctions, s.arrivals, s.floor = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals, snap.Floor
+	s.learn()
+	for _, part := range snap.Nodes {
+		for i := range part {
+			s.restoreNode(&part[i])
+		}
+	}
+	for _, part := range snap.Accounts {
+		for i := range part {
+			s.accounts[part[i].Consumer] = &part[i]
+		}
+	}
+	var jobs []*Job
+	for _, part := range snap.Jobs {
+		for i := range part {
+			jobs = append(jobs, &part[i])
+		}
+	}
+	slices.SortFunc(jobs, byArrival)
+	for _, j := range jobs {
+		if err := s.restoreJob(j); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range s.slots {
+		if n != nil {
+			s.reindex(n)
+		}
+	}
+	s.Audit()
+	return s, nil
+}
+
+func (s *State) restoreNode(n *Node) {
+	for uint64(len(s.slots)) <= n.Slot {
+		s.slots = append(s.slots, nil)
+	}
+	s.slots[n.Slot] = n
+	s.nodes[n.ID] = n
+	n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(n.Total.GPUs))
+	n.Used = job.Resources{} // its jobs take it again
+}
+
+// restoreJob derives what follows from a job.
+func (s *State) restoreJob(j *Job) error {
+	j.id, j.consumer, j.size = j.Order.ID(), j.Order.ConsumerAddress(), len(j.Spec.Encode())
+	if s.accounts[j.consumer] == nil {
+		return fmt.Errorf("scheduler: snapshot: job %s has no account", j.id.Short())
+	}
+	s.jobs[j.id] = j
+	s.specBytes += j.size
+	if j.Status.Final() {
+		s.reschedule(j)
+		return nil
+	}
+	s.open.put(place{arrival: j.Arrival}, j)
+	if j.Outbox != 0 {
+		s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+	}
+	for i := range j.Runs {
+		if run := &j.Runs[i]; run.Stage == Live {
+			n := s.nodes[run.Node]
+			s.take(n, j, run.Devices)
+			if j.Spec.Scheduling.Preemptible {
+				n.evictable++
+			}
+		}
+	}
+	places := j.Places
+	j.Places = nil
+	for _, p := range places {
+		s.keep(j, ranked{node: s.nodes[p.Node], devices: p.Devices}, p.Evict)
+		j.Places[len(j.Places)-1].Picked = p.Picked
+	}
+	for _, id := range j.Waits {
+		s.dependents[id] = append(s.dependents[id], j)
+	}
+	s.joinGang(j)
+	switch {
+	case j.Parked:
+		s.accounts[j.consumer].parked.put(s.rankOf(j), j)
+	case j.Backoff:
+		j.inBack = true
+		s.backoff.put(place{arrival: j.Arrival}, j)
+	case j.Queued:
+		request, _ := s.request(j)
+		request.Failures = j.Avoids // the time of some may be over, and the Tick that says so to come
+		s.enqueue(j, &request, j.RetryAt)
+	}
+	s.changed(j)
+	return nil
+}
+
+// Audit panics if an invariant of the package comment is broken, or if what is
+// derived from the state is not what follows from it. It looks at everything.
+func (s *State) Audit() {
+	used := map[crypto.PublicKey]job.Resources{}
+	outstanding := map[chain.Address]chain.Amount{}
+	active, kept := map[chain.Address]int{}, map[chain.Address]uint64{}
+	specBytes, open, queued := 0, 0, 0
+	for id, j := range s.jobs { // order-free: each is judged alone, and sums commute
+		kept[j.consumer]++
+		specBytes += j.size
+		if !j.Status.Final() {
+			open++
+		}
+		if j.group != nil {
+			queued++
+		}
+		if j.active {
+			active[j.consumer]++
+		}
+		if !j.Status.Final() || j.Held != 0 {
+			sum, ok := outstanding[j.consumer].Add(j.Order.MaxCost)
+			if !ok {
+				panic(fmt.Sprintf("scheduler: the caps of %s overflow", j.consumer))
+			}
+			outstanding[j.consumer] = sum
+		}
+		s.auditJob(id, j, used)
+	}
+	for id, n := range s.nodes { // order-free: each is judged alone
+		s.auditNode(id, n, used[id])
+	}
+	for consumer, a := range s.accounts { // order-free: each is judged alone
+		if a.Outstanding != outstanding[consumer] || a.active != active[consumer] || a.Kept != kept[consumer] {
+			panic(fmt.Sprintf("scheduler: %s has %s outstanding, %d jobs and %d active, its jobs sum to %s, %d and %d",
+				consumer, a.Outstanding, a.Kept, a.active, outstanding[consumer], kept[consumer], active[consumer]))
+		}
+	}
+	if specBytes != s.specBytes || open != s.open.n || s.timers.n != len(s.jobs) {
+		panic(fmt.Sprintf("scheduler: %d bytes of specifications, %d open jobs and %d timers for %d jobs, counted %d, %d",
+			s.specBytes, s.open.n, s.timers.n, len(s.jobs), specBytes, open))
+	}
+	s.auditQueue(queued)
+}
+
+// auditJob checks one job, and adds what it holds.
+func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job.Resources) {
+	hold := func(node crypto.PublicKey) {
+		u := used[node]
+		u.Millicores += j.Spec.Resources.Millicores
+		u.MemoryMiB += j.Spec.Resources.MemoryMiB
+		u.GPUMilli += usedGPU(&j.Spec.Resources)
+		used[node] = u
+	}
+	owners := map[chain.Address]bool{}
+	live, ended := 0, 0
+	for i := range j.Runs {
+		run := &j.Runs[i]
+		if run.Stage == Lost {
+			continue
+		}
+		if owners[run.Owner] {
+			panic(fmt.Sprintf("scheduler: owner %s has job %s twice", run.Owner, id.Short()))
+		}
+		owners[run.Owner] = true
+		if run.Stage == Ended {
+			ended++
+			continue
+		}
+		live++
+		hold(run.Node)
+	}
+	_, most := j.replicas()
+	if ended > most || live+ended > most || live > 0 && j.Status.Final() || len(j.Places) > 0 && j.Status != job.Bidding {
+		panic(fmt.Sprintf("scheduler: job %s, which is %s, has %d live runs, %d ended ones and %d places", id.Short(), j.Status, live, ended, len(j.Places)))
+	}
+	for i := range j.Places {
+		if !j.Places[i].Evict {
+			hold(j.Places[i].Node)
+		}
+	}
+	waits := 0
+	for _, state := range []bool{j.group != nil, j.Parked, j.Backoff, len(j.Waits) > 0} {
+		if state {
+			waits++
+		}
+	}
+	idle := j.Status == job.Queued && !j.ganged()
+	if waits > 1 || idle && waits == 0 || waits == 1 && !j.waiting() || j.Queued != (j.group != nil) || j.Backoff != j.inBack {
+		panic(fmt.Sprintf("scheduler: job %s, which is %s, waits in %d ways", id.Short(), j.Status, waits))
+	}
+	if at := (place{at: uint64(s.dueAt(j)), arrival: j.Arrival}); at != j.timer {
+		panic(fmt.Sprintf("scheduler: job %s is due at %d, and seen to at %d", id.Short(), at.at, j.timer.at))
+	}
+}
+
+// auditNode checks one node against what its jobs hold.
+func (s *State) auditNode(id crypto.PublicKey, n *Node, used job.Resources) {
+	shares := uint64(0)
+	for _, d := range n.devices {
+		shares += job.GPUWhole - uint64(d)
+	}
+	if used != n.Used || used.Millicores > n.Total.Millicores || used.MemoryMiB > n.Total.MemoryMiB || shares != used.GPUMilli {
+		panic(fmt.Sprintf("scheduler: node %s uses %+v of %+v and %d of its devices, its jobs hold %+v", id.Short(), n.Used, n.Total, shares, used))
+	}
+	var entry summary
+	if n.Connected && n.Accepting {
+		entry = summary{free: n.free(), evict: n.free(), marks: marksOf(n)}
+		if n.preemptor == nil {
+			entry.evict = n.evicted()
+		}
+	}
+	if s.slots[n.Slot] != n || s.index.levels[s.index.size+int(n.Slot)] != entry {
+		panic(fmt.Sprintf("scheduler: the index does not know node %s", id.Short()))
+	}
+}
+
+// auditQueue checks that nobody waits in the queue who could be placed: no node
+// fits a job that needs only one.
+func (s *State) auditQueue(queued int) {
+	count := 0
+	s.queue.each(func(g *group) bool {
+		count += g.jobs.n
+		if s.groups[g.key] != g {
+			panic("scheduler: a group is queued twice")
+		}
+		for _, n := range s.slots {
+			if n == nil || g.key.want > 1 || !g.key.gang.IsZero() {
+				continue
+			}
+			reach := n.view()
+			if !g.key.preemptible && n.preemptor == nil {
+				reach.Free = n.evicted()
+			}
+			if match.Check(&g.request, &reach) == match.Fits {
+				_, j := g.jobs.first()
+				panic(fmt.Sprintf("scheduler: job %s waits, and node %s could take it", j.id.Short(), n.ID.Short()))
+			}
+		}
+		return true
+	})
+	if count != queued || s.queue.n != len(s.groups) {
+		panic(fmt.Sprintf("scheduler: %d jobs are queued in %d groups, counted %d in %d", queued, len(s.groups), count, s.queue.n))
+	}
+}
