@@ -70,6 +70,15 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 		of.nodes = append(of.nodes, nil)
 	}
 	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
+	if at.node.page {
+		for i := range at.node.leafs {
+			if child := &at.node.leafs[i]; child.version >= w.fresh {
+				of := w.of(child.version)
+				of.leaves = append(of.leaves, child)
+			}
+		}
+		return
+	}
 	leaf, kid := 0, 0
 	for rest := at.node.used; rest != 0; rest &= rest - 1 {
 		if at.node.leaves&rest&-rest != 0 {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -32,11 +31,12 @@ func LeafKeys(version uint64) (lower, upper []byte) {
 
 // Builder makes the nodes of one version from all of its leaves, in ascending
 // order of positions, and keeps no more in memory than one way from the root to
-// a leaf. It is for a state that comes whole and not as changes.
+// a leaf, and what hangs on it in pages. It is for a state that comes whole and not
+// as changes.
 type Builder struct {
 	version uint64
 	write   func(key, record []byte) error
-	open    []*node // the nodes on the way to last, by depth
+	open    [][]part // the nodes on the way to last, by depth, and what is in their slots so far
 
 	some   bool
 	last   crypto.Digest // position of the last leaf, which is not in its node yet
@@ -44,11 +44,19 @@ type Builder struct {
 	common int           // nibbles that it shares with the leaf before it
 }
 
+// part is a slot of a node that is being built: up to pageLeaves leaves, or a node
+// that was written.
+type part struct {
+	at     int
+	leaves []leafSlot
+	kid    kidSlot
+}
+
 // NewBuilder returns a builder that hands each node's key and record to write,
 // which may keep them. The records of the leaves are not its business: see
 // LeafRecord.
 func NewBuilder(version uint64, write func(key, record []byte) error) *Builder {
-	return &Builder{version: version, write: write, open: []*node{{}}}
+	return &Builder{version: version, write: write, open: make([][]part, 1)}
 }
 
 // AddRecord adds the leaf of a record that LeafRecord made.
@@ -84,37 +92,65 @@ func (b *Builder) add(position, hash crypto.Digest) error {
 // place puts the last leaf into the node at a depth of its way.
 func (b *Builder) place(depth int) {
 	for len(b.open) <= depth {
-		b.open = append(b.open, &node{})
+		b.open = append(b.open, nil)
 	}
-	n, i := b.open[depth], nibble(&b.last, depth)
-	n.used |= 1 << i
-	n.leaves |= 1 << i
-	n.leafs = append(n.leafs, leafSlot{hash: b.hash, position: b.last, version: b.version})
+	leaf := leafSlot{hash: b.hash, position: b.last, version: b.version}
+	b.open[depth] = append(b.open[depth], part{at: nibble(&b.last, depth), leaves: []leafSlot{leaf}})
 }
 
-// close writes the nodes below a depth and puts them into their parents.
+// close puts what is below a depth into the nodes above it.
 func (b *Builder) close(depth int) error {
 	for d := len(b.open) - 1; d > depth; d-- {
-		hash, err := b.finish(d)
+		made, err := b.finish(d)
 		if err != nil {
 			return err
 		}
-		above := b.open[d-1]
-		above.used |= 1 << nibble(&b.last, d-1)
-		above.kids = append(above.kids, kidSlot{hash: hash, version: b.version})
+		made.at = nibble(&b.last, d-1)
+		b.open[d-1] = append(b.open[d-1], made)
 		b.open = b.open[:d]
 	}
 	return nil
 }
 
-func (b *Builder) finish(depth int) (crypto.Digest, error) {
-	n := b.open[depth]
-	if len(n.leafs)+len(n.kids) != bits.OnesCount16(n.used) {
-		panic("state: a slot was filled twice")
+// finish returns what the node at a depth of the last leaf's way comes to: its
+// leaves, if a page may hold them, else the node, which is written.
+func (b *Builder) finish(depth int) (part, error) {
+	var leaves []leafSlot
+	small := depth > 0
+	for _, p := range b.open[depth] {
+		leaves = append(leaves, p.leaves...)
+		small = small && p.leaves != nil
 	}
-	hash := n.seal()
-	key := appendNodeKey(nil, b.version, depth, &b.last)
-	return hash, b.write(key, appendNode(nil, b.version, n))
+	if small && len(leaves) <= pageLeaves {
+		return part{leaves: leaves}, nil
+	}
+	n := &node{}
+	for _, p := range b.open[depth] {
+		if n.used>>p.at != 0 {
+			panic("state: slots are not filled in their order")
+		}
+		n.used |= 1 << p.at
+		if len(p.leaves) == 1 {
+			n.leaves |= 1 << p.at
+			n.leafs = append(n.leafs, p.leaves[0])
+			continue
+		}
+		if p.leaves != nil {
+			var err error
+			if p.kid, err = b.put(&node{page: true, leafs: p.leaves}, depth+1, &p.leaves[0].position); err != nil {
+				return part{}, err
+			}
+		}
+		n.kids = append(n.kids, p.kid)
+	}
+	kid, err := b.put(n, depth, &b.last)
+	return part{kid: kid}, err
+}
+
+// put writes a node at a depth of the way to a position.
+func (b *Builder) put(n *node, depth int, position *crypto.Digest) (kidSlot, error) {
+	hash := n.digest(depth)
+	return kidSlot{hash: hash, version: b.version}, b.write(appendNodeKey(nil, b.version, depth, position), appendNode(nil, b.version, n))
 }
 
 // Finish writes the nodes that are still open, the root last, and returns the
@@ -127,5 +163,5 @@ func (b *Builder) Finish() (Mark, error) {
 		return Mark{}, err
 	}
 	root, err := b.finish(0)
-	return Mark{Version: b.version, Root: root}, err
+	return Mark{Version: b.version, Root: root.kid.hash}, err
 }

@@ -51,12 +51,20 @@ func (w *checkedWalk) below(at *kidSlot, depth int, path *crypto.Digest) bool {
 		return w.fail(err)
 	}
 	w.key = appendNodeKey(w.key[:0], at.version, depth, path)
-	if got := n.fold(0, fanout); got != at.hash {
+	if got := n.digest(depth); got != at.hash {
 		return w.fail(fmt.Errorf("%w: node %x has digest %v, above it stands %v", ErrRecords, w.key, got, at.hash))
 	}
 	w.data = appendNode(w.data[:0], at.version, n)
 	w.size.Nodes++
 	w.size.Bytes += uint64(len(w.key) + len(w.data))
+	if n.page {
+		for i := range n.leafs {
+			if !w.leaf(&n.leafs[i], depth, path) {
+				return false
+			}
+		}
+		return true
+	}
 	for i := range fanout {
 		next := childPath(path, depth, i)
 		if kid := n.kid(i); kid != nil && !w.below(kid, depth+1, &next) {

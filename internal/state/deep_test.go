@@ -16,8 +16,8 @@ import (
 // go in below the hashing, and take positions that share any number of bits.
 
 // deepPositions returns n positions, most of which share a long way with an
-// earlier one.
-func deepPositions(rng *rand.Rand, n int) []crypto.Digest {
+// earlier one; crowded, one so long that there are more than a page holds.
+func deepPositions(rng *rand.Rand, n int, crowded bool) []crypto.Digest {
 	out := make([]crypto.Digest, 0, n)
 	for len(out) < n {
 		var p crypto.Digest
@@ -27,6 +27,9 @@ func deepPositions(rng *rand.Rand, n int) []crypto.Digest {
 		if len(out) > 0 && rng.IntN(4) > 0 {
 			common := rng.IntN(8 * len(p)) // bits; the next one differs
 			from := out[rng.IntN(len(out))]
+			if crowded {
+				common, from = 8*len(p)-1-rng.IntN(14), out[0]
+			}
 			copy(p[:], from[:common/8])
 			mask := byte(0xff) >> (common % 8)
 			p[common/8] = from[common/8]&^mask | p[common/8]&mask
@@ -86,7 +89,12 @@ func TestDeepTreesAgreeWithModel(t *testing.T) {
 	deepest := 0
 	for seed := range uint64(10) {
 		rng := rand.New(rand.NewPCG(seed, 5))
-		positions := deepPositions(rng, 2+rng.IntN(60))
+		crowded := seed%2 == 1
+		n := 2 + rng.IntN(60)
+		if crowded {
+			n += 60
+		}
+		positions := deepPositions(rng, n, crowded)
 		disk, m := NewMemoryBackend(), deepState{}
 		tree := NewTree(disk, 1) // what is on the disk is read from there
 		for version := range uint64(12) {

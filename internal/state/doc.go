@@ -17,8 +17,9 @@
 // where the bits of a position, most significant first, choose left (0) or
 // right (1). How the tree is stored is a matter of one database and of nothing
 // that is hashed or sent: four binary levels make one record, named version ‖
-// depth ‖ path; a leaf's record is named by the version that wrote it and its
-// whole position, so that it never moves when its neighbours come and go.
+// depth ‖ path, or a whole subtree does, if it has few leaves (ADR 21); a leaf's
+// record is named by the version that wrote it and its whole position, so that it
+// never moves when its neighbours come and go.
 // These records have a fixed binary layout instead of the canonical encoding,
 // for the speed of reading them.
 //
@@ -35,7 +36,8 @@
 //     change, so several unfinalized branches of one parent can live at once.
 //  3. Below the root no record holds a lone leaf; the parent names it directly.
 //  4. The version of a record is at least the version of everything below it.
-//  5. A node that is not on disk is in memory: only what Persisted was told of
+//  5. Below the root a subtree of 2 to 32 leaves is a page, a larger one is none.
+//  6. A node that is not on disk is in memory: only what Persisted was told of
 //     is ever dropped.
 //
 // Failure modes: a Reader whose backend fails panics with *Fault, because a

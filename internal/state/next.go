@@ -265,6 +265,8 @@ type worker struct {
 	staleDeep  []staleDeep
 	made       [][]*node // by depth, in ascending order of paths
 	stack      []change
+	items      []leafSlot
+	deleted    int // leaves that are gone
 	written    int // bytes of nodes made
 	grown      int // by how many bytes there are more in memory
 }
@@ -304,7 +306,14 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 	if err != nil {
 		return slot{}, err
 	}
-	base := len(w.stack)
+	if old.page {
+		made := w.rewrite(old.leafs, depth, ups)
+		if made.kind != isSame {
+			w.supersede(at, depth, ups[0].position)
+		}
+		return made, nil
+	}
+	base, deleted := len(w.stack), w.deleted
 	for rest := ups; len(rest) > 0; {
 		var group []update
 		i := nibble(rest[0].position, depth)
@@ -323,7 +332,14 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 		return slot{}, nil
 	}
 	w.supersede(at, depth, ups[0].position)
-	return w.finish(w.replace(old, made), depth), nil
+	n := w.replace(old, made)
+	if w.deleted != deleted {
+		leaves, small, err := w.gather(n, depth, ups[0].position)
+		if err != nil || small {
+			return w.build(leaves, depth), err
+		}
+	}
+	return w.finish(n, depth), nil
 }
 
 // splitNibble cuts off the updates that share the first one's nibble at depth.
@@ -411,15 +427,9 @@ func (w *worker) evict(n *node) {
 	}
 }
 
-// finish turns a built node into the slot that stands for it: empty or the
-// lone leaf if there is no more in it. The node is hashed later.
+// finish makes a built node one of the version's, to be hashed later, and returns
+// its slot.
 func (w *worker) finish(n *node, depth int) slot {
-	if n.used == 0 {
-		return slot{kind: isEmpty}
-	}
-	if lone := n.lone(); lone != nil {
-		return slot{kind: isLeaf, leaf: *lone}
-	}
 	for len(w.made) <= depth {
 		w.made = append(w.made, nil)
 	}
@@ -428,6 +438,62 @@ func (w *worker) finish(n *node, depth int) slot {
 	}
 	w.made[depth] = append(w.made[depth], n)
 	return slot{kind: isKid, kid: kidSlot{version: w.version, node: n}}
+}
+
+// gather returns the leaves below a new node at some depth if they are so few that
+// a page holds them, and takes back what else stood for them.
+func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []leafSlot, small bool, err error) {
+	var kids [fanout]*node
+	count := len(n.leafs)
+	for i := range n.kids { // in memory first: a node below ends it
+		if kid := n.kids[i].node; kid != nil {
+			if kids[i] = kid; !kid.page {
+				return nil, false, nil
+			}
+			count += len(kid.leafs)
+		}
+	}
+	var paths [fanout]crypto.Digest
+	k := 0
+	for rest := n.used &^ n.leaves; rest != 0 && count <= pageLeaves; rest &= rest - 1 {
+		paths[k] = pathOf(position, depth, bits.TrailingZeros16(rest))
+		if kids[k] == nil {
+			if kids[k], err = w.loader.load(&n.kids[k], depth+1, &paths[k]); err != nil || !kids[k].page {
+				return nil, false, err
+			}
+			count += len(kids[k].leafs)
+		}
+		k++
+	}
+	if count > pageLeaves {
+		return nil, false, nil
+	}
+	leaf, k := 0, 0
+	for rest := n.used; rest != 0; rest &= rest - 1 {
+		if n.leaves&rest&-rest != 0 {
+			leaves = append(leaves, n.leafs[leaf])
+			leaf++
+			continue
+		}
+		leaves = append(leaves, kids[k].leafs...)
+		if kid := &n.kids[k]; kid.version == w.version {
+			w.made[depth+1] = w.made[depth+1][:len(w.made[depth+1])-1]
+		} else {
+			w.supersede(kid, depth+1, &paths[k])
+		}
+		k++
+	}
+	return leaves, true, nil
+}
+
+// pathOf returns the path of the i-th child of the node at a depth of the way to a
+// position.
+func pathOf(position *crypto.Digest, depth, i int) (path crypto.Digest) {
+	copy(path[:], position[:depth/2])
+	if depth%2 == 1 {
+		path[depth/2] = position[depth/2] & 0xf0
+	}
+	return childPath(&path, depth, i)
 }
 
 // noLeaf stands for the change that leaves no leaf.
@@ -445,22 +511,33 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 		}
 		return slot{kind: isLeaf, leaf: w.note(u, at)}
 	}
-	items := make([]leafSlot, 0, len(ups)+1)
-	changed, placed := false, at == nil
+	var before []leafSlot
+	if at != nil {
+		before = []leafSlot{*at}
+	}
+	return w.rewrite(before, depth, ups)
+}
+
+// rewrite returns the subtree at some depth of leaves in ascending order of
+// positions with updates made to them.
+func (w *worker) rewrite(leaves []leafSlot, depth int, ups []update) slot {
+	items, rest, changed := w.items[:0], leaves, false
 	for i := range ups {
 		u := &ups[i]
-		if !placed && u.position.Compare(at.position) > 0 {
-			items, placed = append(items, *at), true
+		n := 0
+		for n < len(rest) && rest[n].position.Compare(*u.position) < 0 {
+			n++
 		}
+		items, rest = append(items, rest[:n]...), rest[n:]
 		var before *leafSlot
-		if !placed && *u.position == at.position {
-			before, placed = at, true
-			if *u.leaf == at.hash {
-				items = append(items, *at)
-				continue
-			}
+		if len(rest) > 0 && rest[0].position == *u.position {
+			before, rest = &rest[0], rest[1:]
 		}
-		if before == nil && u.leaf.IsZero() {
+		switch {
+		case before != nil && *u.leaf == before.hash:
+			items = append(items, *before)
+			continue
+		case before == nil && u.leaf.IsZero():
 			continue
 		}
 		changed = true
@@ -468,13 +545,11 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 			items = append(items, made)
 		}
 	}
-	if !placed {
-		items = append(items, *at)
-	}
+	w.items = append(items, rest...)
 	if !changed {
 		return slot{}
 	}
-	return w.build(items, depth)
+	return w.build(w.items, depth)
 }
 
 // note notes what becomes of a leaf, and returns its slot if it is there.
@@ -482,6 +557,7 @@ func (w *worker) note(u *update, before *leafSlot) leafSlot {
 	change, stale := u.change, uint64(math.MaxUint64)
 	if u.leaf.IsZero() {
 		change = noLeaf
+		w.deleted++
 	}
 	if before != nil {
 		stale = before.version
@@ -502,16 +578,15 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 		return slot{kind: isLeaf, leaf: leaves[0]}
 	case depth == leafDepth:
 		panic("state: two keys have one position: Blake3 is broken")
+	case len(leaves) <= pageLeaves:
+		return w.finish(&node{page: true, leafs: slices.Clone(leaves)}, depth)
 	}
 	base := len(w.stack)
 	for len(leaves) > 0 {
-		i, n := nibble(&leaves[0].position, depth), 1
-		for n < len(leaves) && nibble(&leaves[n].position, depth) == i {
-			n++
-		}
-		made := w.build(leaves[:n], depth+1)
-		w.stack = append(w.stack, change{i, made})
-		leaves = leaves[n:]
+		var group []leafSlot
+		i := nibble(&leaves[0].position, depth)
+		group, leaves = splitLeaves(leaves, depth)
+		w.stack = append(w.stack, change{i, w.build(group, depth+1)})
 	}
 	made := w.stack[base:]
 	w.stack = w.stack[:base]

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sort"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// The physical tree: nodes of sixteen slots, four binary levels each.
+// The physical tree: nodes of sixteen slots, four binary levels each, and pages.
 const (
 	fanout    = 16
 	leafDepth = 2 * crypto.DigestSize // nibbles of a position
+	// pageLeaves is up to how many leaves a subtree below the root is a page.
+	pageLeaves = 32
 )
 
 // leafSlot is what a node knows of a child that is a leaf.
@@ -29,9 +32,12 @@ type kidSlot struct {
 	node    *node         // nil: it is on disk alone
 }
 
-// node is sixteen slots, the empty ones left out. It never changes once it is
-// reachable from a tree; versions of a node share what they have in common.
+// node is sixteen slots, the empty ones left out; or it is a page: all leaves of a
+// small subtree, in ascending order of positions, which is then one record and
+// one piece of memory without pointers. It never changes once it is reachable from
+// a tree; versions of a node share what they have in common.
 type node struct {
+	page   bool   // leafs are all leaves below, and nothing else is set
 	used   uint16 // bit i: slot i is not empty
 	leaves uint16 // bit i: slot i is a leaf
 	// known says which of quarters are computed: the digests of the binary
@@ -39,7 +45,7 @@ type node struct {
 	// or five and not fifteen. A node of few slots has none.
 	known    uint8
 	quarters *[4]crypto.Digest
-	leafs    []leafSlot // by slot
+	leafs    []leafSlot // by slot; of a page, by position: 2 to pageLeaves
 	kids     []kidSlot  // by slot
 }
 
@@ -48,7 +54,7 @@ const fewSlots = 4
 
 // size is about how many bytes a node takes in memory.
 func (n *node) size() int {
-	const fixed, leaf, kid, quarters = 80, 72, 48, 128
+	const fixed, leaf, kid, quarters = 72, 72, 48, 128
 	size := fixed + leaf*len(n.leafs) + kid*len(n.kids)
 	if n.quarters != nil {
 		size += quarters
@@ -121,6 +127,14 @@ func (n *node) fold(lo, width int) crypto.Digest {
 	return crypto.DomainStateInner.HashPair(n.fold(lo, half), n.fold(lo+half, half))
 }
 
+// digest returns the digest of the subtree of a node at some depth.
+func (n *node) digest(depth int) crypto.Digest {
+	if n.page {
+		return foldPage(n.leafs, 4*depth)
+	}
+	return n.fold(0, fanout)
+}
+
 // keep keeps the quarters of a node of more than few slots.
 func (n *node) keep(quarters *[4]crypto.Digest) {
 	if bits.OnesCount16(n.used) > fewSlots {
@@ -140,6 +154,58 @@ func (n *node) seal() crypto.Digest {
 		n.keep(&quarters)
 	}
 	return n.fold(0, fanout)
+}
+
+// open returns the node of sixteen slots that stands for a page at some depth, and
+// any other node as it is: for who walks slot by slot.
+func (n *node) open(depth int) *node {
+	if !n.page {
+		return n
+	}
+	out := &node{}
+	for rest := n.leafs; len(rest) > 0; {
+		var group []leafSlot
+		i := nibble(&rest[0].position, depth)
+		group, rest = splitLeaves(rest, depth)
+		out.used |= 1 << i
+		if len(group) == 1 {
+			out.leaves |= 1 << i
+			out.leafs = append(out.leafs, group[0])
+			continue
+		}
+		out.kids = append(out.kids, kidSlot{hash: foldPage(group, 4*(depth+1)), node: &node{page: true, leafs: group}})
+	}
+	return out
+}
+
+// splitLeaves cuts off the leaves that share the first one's nibble at depth.
+func splitLeaves(leaves []leafSlot, depth int) (group, rest []leafSlot) {
+	i, n := nibble(&leaves[0].position, depth), 1
+	for n < len(leaves) && nibble(&leaves[n].position, depth) == i {
+		n++
+	}
+	return leaves[:n:n], leaves[n:]
+}
+
+// inPage returns the index in a page of the first leaf at or after a position.
+func (n *node) inPage(position *crypto.Digest) int {
+	return sort.Search(len(n.leafs), func(i int) bool { return n.leafs[i].position.Compare(*position) >= 0 })
+}
+
+// foldPage returns the digest of the binary subtree, its root at a depth of so many
+// bits, of leaves in ascending order of positions.
+func foldPage(leaves []leafSlot, bit int) crypto.Digest {
+	switch len(leaves) {
+	case 0:
+		return crypto.Digest{}
+	case 1:
+		return leaves[0].hash
+	}
+	split := 0
+	for split < len(leaves) && leaves[split].position[bit/8]>>(7-bit%8)&1 == 0 {
+		split++
+	}
+	return crypto.DomainStateInner.HashPair(foldPage(leaves[:split], bit+1), foldPage(leaves[split:], bit+1))
 }
 
 // nibble returns the i-th nibble of a position, the most significant first.
@@ -168,16 +234,22 @@ const nodeHeaderBytes = 4
 
 // appendNode appends the record of a node that version wrote: used and leaves
 // (2 bytes each, big endian), then for each slot its digest, the distance of
-// its version from the node's (uvarint), and for a leaf its position.
+// its version from the node's (uvarint), and for a leaf its position. A page has
+// zero for used, the number of its leaves for leaves, and the same of each.
 func appendNode(dst []byte, version uint64, n *node) []byte {
+	if n.page {
+		dst = binary.BigEndian.AppendUint16(dst, 0)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(n.leafs)))
+		for i := range n.leafs {
+			dst = appendLeafSlot(dst, version, &n.leafs[i])
+		}
+		return dst
+	}
 	dst = binary.BigEndian.AppendUint16(dst, n.used)
 	dst = binary.BigEndian.AppendUint16(dst, n.leaves)
 	for rest, leaf, kid := n.used, 0, 0; rest != 0; rest &= rest - 1 {
 		if n.leaves&rest&-rest != 0 {
-			s := &n.leafs[leaf]
-			dst = append(dst, s.hash[:]...)
-			dst = binary.AppendUvarint(dst, version-s.version)
-			dst = append(dst, s.position[:]...)
+			dst = appendLeafSlot(dst, version, &n.leafs[leaf])
 			leaf++
 			continue
 		}
@@ -189,6 +261,12 @@ func appendNode(dst []byte, version uint64, n *node) []byte {
 	return dst
 }
 
+func appendLeafSlot(dst []byte, version uint64, s *leafSlot) []byte {
+	dst = append(dst, s.hash[:]...)
+	dst = binary.AppendUvarint(dst, version-s.version)
+	return append(dst, s.position[:]...)
+}
+
 var errRecord = errors.New("state: node record is corrupt")
 
 // decodeNode reads the record of a node that version wrote.
@@ -196,40 +274,88 @@ func decodeNode(data []byte, version uint64) (*node, error) {
 	if len(data) < nodeHeaderBytes {
 		return nil, fmt.Errorf("%w: %d bytes", errRecord, len(data))
 	}
-	n := &node{used: binary.BigEndian.Uint16(data), leaves: binary.BigEndian.Uint16(data[2:])}
-	if n.leaves&^n.used != 0 {
+	used, leaves := binary.BigEndian.Uint16(data), binary.BigEndian.Uint16(data[2:])
+	r := slotReader{rest: data[nodeHeaderBytes:], version: version}
+	if used == 0 && leaves != 0 {
+		return r.page(int(leaves))
+	}
+	if leaves&^used != 0 {
 		return nil, fmt.Errorf("%w: a leaf in an empty slot", errRecord)
 	}
-	data = data[nodeHeaderBytes:]
-	n.leafs = make([]leafSlot, 0, bits.OnesCount16(n.leaves))
-	n.kids = make([]kidSlot, 0, bits.OnesCount16(n.used&^n.leaves))
-	for rest := n.used; rest != 0; rest &= rest - 1 {
+	n := &node{used: used, leaves: leaves}
+	n.leafs = make([]leafSlot, 0, bits.OnesCount16(leaves))
+	n.kids = make([]kidSlot, 0, bits.OnesCount16(used&^leaves))
+	for rest := used; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros16(rest)
-		if len(data) < crypto.DigestSize {
-			return nil, fmt.Errorf("%w: ends in slot %d", errRecord, i)
+		var kid kidSlot
+		var leaf leafSlot
+		var err error
+		if leaves>>i&1 != 0 {
+			err = r.leaf(&leaf)
+			n.leafs = append(n.leafs, leaf)
+		} else {
+			kid.hash, kid.version, err = r.slot()
+			n.kids = append(n.kids, kid)
 		}
-		var hash crypto.Digest
-		data = data[copy(hash[:], data):]
-		distance, size := binary.Uvarint(data)
-		if size <= 0 || distance > version || hash.IsZero() {
-			return nil, fmt.Errorf("%w: slot %d", errRecord, i)
+		if err != nil {
+			return nil, fmt.Errorf("%w: slot %d", err, i)
 		}
-		data = data[size:]
-		if n.leaves>>i&1 == 0 {
-			n.kids = append(n.kids, kidSlot{hash: hash, version: version - distance})
-			continue
-		}
-		leaf := leafSlot{hash: hash, version: version - distance}
-		if len(data) < crypto.DigestSize {
-			return nil, fmt.Errorf("%w: ends in the leaf of slot %d", errRecord, i)
-		}
-		data = data[copy(leaf.position[:], data):]
-		n.leafs = append(n.leafs, leaf)
 	}
-	if len(data) != 0 {
-		return nil, fmt.Errorf("%w: %d bytes too many", errRecord, len(data))
+	return n, r.end()
+}
+
+// slotReader reads the slots of a node's record.
+type slotReader struct {
+	rest    []byte
+	version uint64 // of the node
+}
+
+// page reads the slots of a page of so many leaves.
+func (r *slotReader) page(leaves int) (*node, error) {
+	if leaves < 2 || leaves > pageLeaves {
+		return nil, fmt.Errorf("%w: a page of %d leaves, want 2 to %d", errRecord, leaves, pageLeaves)
 	}
-	return n, nil
+	n := &node{page: true, leafs: make([]leafSlot, leaves)}
+	for i := range n.leafs {
+		if err := r.leaf(&n.leafs[i]); err != nil {
+			return nil, fmt.Errorf("%w: leaf %d of a page", err, i)
+		}
+		if i > 0 && n.leafs[i-1].position.Compare(n.leafs[i].position) >= 0 {
+			return nil, fmt.Errorf("%w: leaf %d of a page is not above the one before it", errRecord, i)
+		}
+	}
+	return n, r.end()
+}
+
+func (r *slotReader) slot() (hash crypto.Digest, version uint64, err error) {
+	if len(r.rest) < crypto.DigestSize {
+		return hash, 0, fmt.Errorf("%w: it ends within", errRecord)
+	}
+	r.rest = r.rest[copy(hash[:], r.rest):]
+	distance, size := binary.Uvarint(r.rest)
+	if size <= 0 || distance > r.version || hash.IsZero() {
+		return hash, 0, fmt.Errorf("%w: no digest, or no version", errRecord)
+	}
+	r.rest = r.rest[size:]
+	return hash, r.version - distance, nil
+}
+
+func (r *slotReader) leaf(to *leafSlot) (err error) {
+	if to.hash, to.version, err = r.slot(); err != nil {
+		return err
+	}
+	if len(r.rest) < crypto.DigestSize {
+		return fmt.Errorf("%w: it ends within", errRecord)
+	}
+	r.rest = r.rest[copy(to.position[:], r.rest):]
+	return nil
+}
+
+func (r *slotReader) end() error {
+	if len(r.rest) != 0 {
+		return fmt.Errorf("%w: %d bytes too many", errRecord, len(r.rest))
+	}
+	return nil
 }
 
 // appendLeaf appends the record of a leaf: the key's length (uvarint), the

@@ -156,7 +156,7 @@ func (w *rangeProver) part(n *node, depth int, s span, above *crypto.Digest) (bo
 		if err != nil {
 			return false, err
 		}
-		return w.part(child, depth+1, span{0, fanout}, &path)
+		return w.part(child.open(depth+1), depth+1, span{0, fanout}, &path)
 	}
 	begin := len(w.p.steps)
 	w.step(stepNode)

@@ -1,6 +1,10 @@
 package state
 
-import "github.com/hypermesh/hypermesh/internal/crypto"
+import (
+	"encoding/binary"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
 
 // hash computes the digests of the nodes that the worker made, the deepest
 // first, and gives that of the highest to its slot. The nodes of one depth go
@@ -22,7 +26,7 @@ func (w *worker) hash(top *slot) {
 			panic("state: a node was made that is in no other")
 		}
 		below = make([]crypto.Digest, len(nodes))
-		s.seal(nodes, below)
+		s.seal(nodes, depth, below)
 		for _, n := range nodes {
 			w.count(n)
 		}
@@ -37,6 +41,15 @@ type sealer struct {
 	folds []fold
 	in    []crypto.Pair
 	out   []*crypto.Digest
+	pages pageSealer
+
+	slotted, paged []sealing // in work
+}
+
+// sealing is a node whose digest is to be computed, and where to.
+type sealing struct {
+	node   *node
+	digest *crypto.Digest
 }
 
 // fold is the digests of a node's binary subtrees.
@@ -49,22 +62,37 @@ type fold struct {
 // sealChunk is how many nodes are in work at a time.
 const sealChunk = 16
 
-// seal computes the nodes' quarters, and their digests. None of them is a lone
-// leaf.
-func (s *sealer) seal(nodes []*node, digests []crypto.Digest) {
+// seal computes the quarters of nodes at a depth, and their digests. None of them
+// is a lone leaf.
+func (s *sealer) seal(nodes []*node, depth int, digests []crypto.Digest) {
 	if s.folds == nil {
 		s.folds = make([]fold, sealChunk)
 	}
-	for len(nodes) > 0 {
-		n := min(len(nodes), sealChunk)
-		s.chunk(nodes[:n], digests[:n])
-		nodes, digests = nodes[n:], digests[n:]
+	for i, n := range nodes {
+		if n.page {
+			if s.paged = append(s.paged, sealing{n, &digests[i]}); len(s.paged) == sealChunk {
+				s.endPages(depth)
+			}
+			continue
+		}
+		if s.slotted = append(s.slotted, sealing{n, &digests[i]}); len(s.slotted) == sealChunk {
+			s.endSlotted()
+		}
 	}
+	s.endPages(depth)
+	s.endSlotted()
 }
 
-func (s *sealer) chunk(nodes []*node, digests []crypto.Digest) {
-	for i, n := range nodes {
-		f := &s.folds[i]
+func (s *sealer) endPages(depth int) {
+	s.pages.seal(s.paged, depth)
+	s.paged = s.paged[:0]
+}
+
+func (s *sealer) endSlotted() {
+	nodes := s.slotted
+	s.slotted = s.slotted[:0]
+	for i := range nodes {
+		n, f := nodes[i].node, &s.folds[i]
 		for q := range 4 {
 			if n.known>>q&1 != 0 {
 				f.quarters[q] = n.quarters[q]
@@ -78,8 +106,8 @@ func (s *sealer) chunk(nodes []*node, digests []crypto.Digest) {
 		}
 	}
 	s.run()
-	for i, n := range nodes {
-		f := &s.folds[i]
+	for i := range nodes {
+		n, f := nodes[i].node, &s.folds[i]
 		for q := range 4 {
 			if n.known>>q&1 == 0 && s.needs(n, 4*q, 4, &f.quarters[q]) {
 				s.add(f.pairs[2*q], f.pairs[2*q+1], &f.quarters[q])
@@ -87,8 +115,8 @@ func (s *sealer) chunk(nodes []*node, digests []crypto.Digest) {
 		}
 	}
 	s.run()
-	for i, n := range nodes {
-		f := &s.folds[i]
+	for i := range nodes {
+		n, f := nodes[i].node, &s.folds[i]
 		n.keep(&f.quarters)
 		for h := range 2 {
 			if s.needs(n, 8*h, 8, &f.halves[h]) {
@@ -98,7 +126,7 @@ func (s *sealer) chunk(nodes []*node, digests []crypto.Digest) {
 	}
 	s.run()
 	for i := range nodes {
-		s.add(s.folds[i].halves[0], s.folds[i].halves[1], &digests[i])
+		s.add(s.folds[i].halves[0], s.folds[i].halves[1], nodes[i].digest)
 	}
 	s.run()
 }
@@ -125,4 +153,85 @@ func (s *sealer) add(left, right crypto.Digest, to *crypto.Digest) {
 func (s *sealer) run() {
 	crypto.DomainStateInner.HashPairs(s.out, s.in)
 	s.in, s.out = s.in[:0], s.out[:0]
+}
+
+// pageSealer computes the digests of several pages at a time: what does not wait for
+// another digest goes first, then what waits for that.
+type pageSealer struct {
+	digests []crypto.Digest // the first is zero; then leaves, and subtrees
+	rounds  [][]pageFold
+	in      []crypto.Pair
+	out     []*crypto.Digest
+	bits    [pageLeaves]uint64 // of the leaves' positions, the first
+}
+
+// pageFold is one inner node of the binary tree, by indices of digests.
+type pageFold struct{ left, right, to int32 }
+
+// seal computes the digests of pages at a depth.
+func (s *pageSealer) seal(pages []sealing, depth int) {
+	s.digests = append(s.digests[:0], crypto.Digest{})
+	for i := range s.rounds {
+		s.rounds[i] = s.rounds[i][:0]
+	}
+	var tops [sealChunk]int32
+	for i := range pages {
+		leaves := pages[i].node.leafs
+		first := int32(len(s.digests))
+		for k := range leaves {
+			s.digests = append(s.digests, leaves[k].hash)
+			s.bits[k] = binary.BigEndian.Uint64(leaves[k].position[:])
+		}
+		p := pagePlan{s: s, leaves: leaves, first: first}
+		tops[i], _ = p.fold(0, len(leaves), 4*depth)
+	}
+	for _, folds := range s.rounds {
+		for _, f := range folds {
+			s.in = append(s.in, crypto.Pair{Left: s.digests[f.left], Right: s.digests[f.right]})
+			s.out = append(s.out, &s.digests[f.to])
+		}
+		crypto.DomainStateInner.HashPairs(s.out, s.in)
+		s.in, s.out = s.in[:0], s.out[:0]
+	}
+	for i := range pages {
+		*pages[i].digest = s.digests[tops[i]]
+	}
+}
+
+// pagePlan plans the digests of one page.
+type pagePlan struct {
+	s      *pageSealer
+	leaves []leafSlot
+	first  int32 // the first leaf's index among the digests
+}
+
+// fold plans the subtree at a depth of so many bits over the leaves [lo, hi), and
+// returns the index of its digest and in how many rounds it is there.
+func (p *pagePlan) fold(lo, hi, bit int) (at int32, round int) {
+	switch hi - lo {
+	case 0:
+		return 0, 0
+	case 1:
+		return p.first + int32(lo), 0
+	}
+	split := lo
+	if bit < 64 {
+		for split < hi && p.s.bits[split]>>(63-bit)&1 == 0 {
+			split++
+		}
+	} else {
+		for split < hi && p.leaves[split].position[bit/8]>>(7-bit%8)&1 == 0 {
+			split++
+		}
+	}
+	left, before := p.fold(lo, split, bit+1)
+	right, also := p.fold(split, hi, bit+1)
+	round = max(before, also)
+	at = int32(len(p.s.digests))
+	p.s.digests = append(p.s.digests, crypto.Digest{})
+	for len(p.s.rounds) <= round {
+		p.s.rounds = append(p.s.rounds, nil)
+	}
+	p.s.rounds[round] = append(p.s.rounds[round], pageFold{left, right, at})
+	return at, round + 1
 }

@@ -119,6 +119,9 @@ func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: opening version %d: %w", mark.Version, err)
 	}
+	if top.page {
+		return nil, fmt.Errorf("%w: the root of version %d is a page", errRecord, mark.Version)
+	}
 	if root := top.seal(); root != mark.Root {
 		return nil, fmt.Errorf("%w: version %d has %v, want %v", ErrWrongRoot, mark.Version, root, mark.Root)
 	}
@@ -181,7 +184,8 @@ func (t *Tree) Get(key []byte) ([]byte, bool, error) {
 }
 
 // find walks toward a position and returns the leaf it ends at, or nil if it
-// ends at an empty slot. It calls visit with every node on the way.
+// ends at an empty slot. It calls visit with every node on the way. Without visit
+// the leaf is that of the position, or nil.
 func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*leafSlot, error) {
 	if !t.started() {
 		return nil, nil
@@ -193,6 +197,13 @@ func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*
 		if err != nil {
 			return nil, err
 		}
+		if n.page && visit == nil {
+			if i := n.inPage(position); i < len(n.leafs) && n.leafs[i].position == *position {
+				return &n.leafs[i], nil
+			}
+			return nil, nil
+		}
+		n = n.open(depth)
 		i := nibble(position, depth)
 		if visit != nil {
 			visit(n, i)
@@ -263,6 +274,14 @@ func (w *walk) below(at *kidSlot, depth int, path *crypto.Digest, edge bool) boo
 	if err != nil {
 		return w.fail(err)
 	}
+	if n.page {
+		for i := range n.leafs {
+			if leaf := &n.leafs[i]; leaf.position.Compare(*w.from) >= 0 && !w.leaf(leaf) {
+				return false
+			}
+		}
+		return true
+	}
 	first := 0
 	if edge {
 		first = nibble(w.from, depth)
@@ -274,17 +293,19 @@ func (w *walk) below(at *kidSlot, depth int, path *crypto.Digest, edge bool) boo
 				return false
 			}
 		}
-		if leaf := n.leaf(i); leaf != nil && leaf.position.Compare(*w.from) >= 0 {
-			e, err := w.t.entry(leaf)
-			if err != nil {
-				return w.fail(err)
-			}
-			if !w.yield(e, nil) {
-				return false
-			}
+		if leaf := n.leaf(i); leaf != nil && leaf.position.Compare(*w.from) >= 0 && !w.leaf(leaf) {
+			return false
 		}
 	}
 	return true
+}
+
+func (w *walk) leaf(leaf *leafSlot) bool {
+	e, err := w.t.entry(leaf)
+	if err != nil {
+		return w.fail(err)
+	}
+	return w.yield(e, nil)
 }
 
 func (w *walk) fail(err error) bool {

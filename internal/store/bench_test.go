@@ -3,6 +3,7 @@ package store_test
 import (
 	"math/rand/v2"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"syscall"
@@ -102,6 +103,21 @@ func processor(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
+// profiled begins a processor profile in the file that HYPERMESH_BENCH_PROFILE
+// names, if it does: of what is measured, and not of filling the store before.
+func profiled(b *testing.B) (end func()) {
+	path := os.Getenv("HYPERMESH_BENCH_PROFILE")
+	if path == "" {
+		return func() {}
+	}
+	file := must(os.Create(path))(b)
+	check(b, pprof.StartCPUProfile(file))
+	return func() {
+		pprof.StopCPUProfile()
+		check(b, file.Close())
+	}
+}
+
 // BenchmarkTreeUpdate commits versions of 2,000 random updates of a million
 // keys, each synced: the whole of it, with the flat state, the tree, and
 // whatever the database does in the background.
@@ -112,6 +128,7 @@ func BenchmarkTreeUpdate(b *testing.B) {
 	height := chain.Height(tree.Version())
 	var updates int
 	var next, commit time.Duration
+	defer profiled(b)()
 	began := processor(b)
 	b.ResetTimer()
 	for b.Loop() {

@@ -38,7 +38,7 @@ const (
 )
 
 // formatVersion is the version of this layout. A Store refuses any other.
-const formatVersion = 2
+const formatVersion = 3
 
 func metaKey(name string) []byte { return append([]byte{tableMeta}, name...) }
 
