@@ -17,21 +17,28 @@ type Overlay struct {
 	parent  Reader
 	entries map[string]*entry
 
-	// sorted holds the entries by key, but for those in fresh, which were
-	// added since the last iteration. While iterations run (live > 0) they read
-	// a slice of their own: shared says that it is still this one, and then
-	// neither it nor the entries in it may be changed in place.
-	sorted []*entry
-	fresh  []*entry
-	live   int
-	shared bool
+	// runs hold the entries, but for those in fresh, which were added since the
+	// last iteration. No key is in two. Each is more than twice as long as the
+	// next, so that an entry moves from run to run but a few times, however often
+	// additions and iterations take turns. While iterations run (live > 0)
+	// they may read the slice of a run: shared says so, and then neither it nor
+	// the entries in it may be changed in place.
+	runs  []run
+	fresh []*entry
+	live  int
+}
+
+// run is some entries by key.
+type run struct {
+	entries []*entry
+	shared  bool
 }
 
 type entry struct {
 	key     string
 	value   []byte
 	deleted bool
-	merged  bool // is in sorted, where an iteration may read it
+	merged  bool // is in a run, where an iteration may read it
 }
 
 var _ KV = (*Overlay)(nil)
@@ -84,10 +91,19 @@ func (o *Overlay) replace(e *entry, value []byte, deleted bool) {
 	}
 	changed := &entry{key: e.key, value: value, deleted: deleted, merged: true}
 	o.entries[e.key] = changed
-	if o.shared {
-		o.sorted, o.shared = slices.Clone(o.sorted), false
+	for i := range o.runs {
+		r := &o.runs[i]
+		at := lowerBound(r.entries, e.key)
+		if at == len(r.entries) || r.entries[at] != e {
+			continue
+		}
+		if r.shared {
+			r.entries, r.shared = slices.Clone(r.entries), false
+		}
+		r.entries[at] = changed
+		return
 	}
-	o.sorted[lowerBound(o.sorted, e.key)] = changed
+	panic("state: an entry that was merged is in no run")
 }
 
 // Len returns how many keys the overlay sets or deletes.
@@ -122,13 +138,17 @@ func (o *Overlay) take(e *entry) {
 // Discard forgets every change.
 func (o *Overlay) Discard() {
 	clear(o.entries)
-	if o.live > 0 {
-		o.sorted, o.fresh, o.shared = nil, nil, false
+	clear(o.fresh)
+	o.fresh = o.fresh[:0]
+	if len(o.runs) == 0 {
 		return
 	}
-	clear(o.sorted)
-	clear(o.fresh)
-	o.sorted, o.fresh = o.sorted[:0], o.fresh[:0]
+	if o.live == 0 && cap(o.runs[0].entries) > cap(o.fresh) { // its room is of use again
+		clear(o.runs[0].entries)
+		o.fresh = o.runs[0].entries[:0]
+	}
+	clear(o.runs)
+	o.runs = o.runs[:0]
 }
 
 // Changes returns what the overlay does to each key it touches, in ascending
@@ -142,34 +162,75 @@ func (o *Overlay) Changes() []Change {
 	return out
 }
 
-// ordered returns every entry by key. The slice is the overlay's own.
-func (o *Overlay) ordered() []*entry {
+// settle makes a run of the fresh entries.
+func (o *Overlay) settle() {
 	if len(o.fresh) == 0 {
-		return o.sorted
+		return
 	}
 	slices.SortFunc(o.fresh, func(a, b *entry) int { return strings.Compare(a.key, b.key) })
 	for _, e := range o.fresh {
 		e.merged = true
 	}
-	n, k := len(o.sorted), len(o.fresh)
-	if o.shared {
-		o.sorted, o.shared = append(make([]*entry, 0, 2*(n+k)), o.sorted...), false
+	o.runs = append(o.runs, run{entries: o.fresh})
+	o.fresh = nil
+	for n := len(o.runs); n > 1 && len(o.runs[n-2].entries) <= 2*len(o.runs[n-1].entries); n = len(o.runs) {
+		o.join()
 	}
-	merged := slices.Grow(o.sorted, k)[:n+k]
-	// Merge from the back, in place: the part that is not yet merged never
-	// overlaps what is written.
-	for i, at := n, n+k-1; k > 0; at-- {
-		if i > 0 && merged[i-1].key > o.fresh[k-1].key {
-			i--
-			merged[at] = merged[i]
-			continue
+}
+
+// join makes one run of the last two.
+func (o *Overlay) join() {
+	n := len(o.runs)
+	o.runs[n-2] = run{entries: merged(o.runs[n-2].entries, o.runs[n-1].entries)}
+	o.runs[n-1] = run{}
+	o.runs = o.runs[:n-1]
+}
+
+// merged returns the entries of two lists by key, in a slice of its own.
+func merged(a, b []*entry) []*entry {
+	out := make([]*entry, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].key < b[0].key {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
 		}
-		k--
-		merged[at] = o.fresh[k]
 	}
-	clear(o.fresh)
-	o.sorted, o.fresh = merged, o.fresh[:0]
-	return merged
+	return append(append(out, a...), b...)
+}
+
+// ordered returns every entry by key. The slice is the overlay's own.
+func (o *Overlay) ordered() []*entry {
+	o.settle()
+	for len(o.runs) > 1 {
+		o.join()
+	}
+	if len(o.runs) == 0 {
+		return nil
+	}
+	return o.runs[0].entries
+}
+
+// within returns the entries with start ≤ key < end by key, for an iteration to
+// read: what it gets of a run is shared from then on.
+func (o *Overlay) within(start string, end []byte) []*entry {
+	o.settle()
+	var out []*entry
+	for i := range o.runs {
+		own := o.runs[i].entries
+		own = own[lowerBound(own, start):]
+		if end != nil {
+			own = own[:lowerBound(own, string(end))]
+		}
+		switch {
+		case len(own) == 0:
+		case len(out) == 0:
+			out, o.runs[i].shared = own, true
+		default:
+			out = merged(out, own)
+		}
+	}
+	return out
 }
 
 func lowerBound(sorted []*entry, key string) int {
@@ -179,20 +240,18 @@ func lowerBound(sorted []*entry, key string) int {
 // Iterate merges the overlay's pairs with the parent's.
 func (o *Overlay) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		own := o.ordered()
-		own = own[lowerBound(own, string(start)):]
-		if end != nil {
-			own = own[:lowerBound(own, string(end))]
-		}
+		own := o.within(string(start), end)
 		if len(own) == 0 {
 			o.parent.Iterate(start, end)(yield)
 			return
 		}
 		o.live++
-		o.shared = true
 		defer func() {
-			o.live--
-			o.shared = o.shared && o.live > 0
+			if o.live--; o.live == 0 {
+				for i := range o.runs {
+					o.runs[i].shared = false
+				}
+			}
 		}()
 		for key, value := range o.parent.Iterate(start, end) {
 			for len(own) > 0 && own[0].key < string(key) {

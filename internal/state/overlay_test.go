@@ -2,11 +2,15 @@ package state_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -215,4 +219,35 @@ func TestRecords(t *testing.T) {
 		}
 	}()
 	state.Load[record](kv, []byte("k"))
+}
+
+// TestIterationsAmongAdditionsCostLittle lets short iterations and additions take
+// turns, as the transactions of a block do: sixteen times as many may not cost much
+// more than sixteen times as much.
+func TestIterationsAmongAdditionsCostLittle(t *testing.T) {
+	takes := func(n int) time.Duration {
+		least := time.Duration(math.MaxInt64)
+		for range 5 {
+			rng := rand.New(rand.NewPCG(uint64(n), 1))
+			kv := state.NewOverlay(state.NewMemoryBackend())
+			began := time.Now()
+			for range n {
+				key := binary.BigEndian.AppendUint64(nil, rng.Uint64())
+				kv.Set(key, key)
+				for found := range kv.Iterate(key, append(key, 0)) {
+					if !bytes.Equal(found, key) {
+						t.Fatalf("%x is found from %x on", found, key)
+					}
+				}
+			}
+			least = min(least, time.Since(began))
+		}
+		return least
+	}
+	const n = 1_000
+	few, many := takes(n), takes(16*n)
+	t.Logf("%v for %d, %v for %d", few, n, many, 16*n)
+	if many > 80*few {
+		t.Errorf("%d take %v, %d take %v", n, few, 16*n, many)
+	}
 }
