@@ -145,11 +145,12 @@ func (p *producer) joiner(st *store.Store, log *journal) *Deps {
 
 func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 	p := newProducer(t)
-	p.epochs(3)
+	p.epochs(4)
 	liar := keyOf(2, 't')
-	lied := make(chan struct{})
+	lied, answers := make(chan struct{}), make(chan struct{}, 1000)
 	var once sync.Once
 	polite := func(ctx context.Context, service uint8, _ []byte) { // the liar comes first
+		answers <- struct{}{}
 		if service == statesync.ServiceChunk {
 			select {
 			case <-lied:
@@ -161,6 +162,7 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 		p.serve(keyOf(0, 't'), polite),
 		p.serve(keyOf(1, 't'), polite),
 		p.serve(liar, func(_ context.Context, service uint8, answer []byte) {
+			answers <- struct{}{}
 			if service == statesync.ServiceChunk && len(answer) > 0 {
 				answer[len(answer)/2] ^= 1
 				once.Do(func() { close(lied) })
@@ -176,18 +178,18 @@ func TestJoinUnderLoadWithALyingPeer(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- deps.Join(t.Context(), config) }()
 	// The chain goes on, but not so fast that each state is gone when it is asked
-	// for.
-	pace := time.NewTicker(20 * time.Millisecond)
-	defer pace.Stop()
-	for joined := false; !joined; {
+	// for: an epoch takes as long as two dozen answers, on whatever machine.
+	for joined, n := false, 1; !joined; n++ {
 		select {
 		case err := <-done:
 			if err != nil {
 				t.Fatal(err)
 			}
 			joined = true
-		case <-pace.C:
-			p.block()
+		case <-answers:
+			if n%6 == 0 {
+				p.block()
+			}
 		}
 	}
 	if text := log.String(); !strings.Contains(text, "rubbish") || !strings.Contains(text, liar.Public().String()) {

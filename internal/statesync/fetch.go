@@ -19,7 +19,7 @@ type fetch struct {
 	epoch    consensus.Epoch
 	root     crypto.Digest
 	progress *progress
-	busy     [segments]bool
+	busy     [segments]time.Time      // since when each is asked for; zero: it is not
 	asking   map[crypto.PublicKey]int // requests under way
 	results  chan result
 	underway int
@@ -29,11 +29,13 @@ type fetch struct {
 
 // result is the end of one request.
 type result struct {
-	peer    crypto.PublicKey
-	segment int
-	got     state.Range
-	leaves  []state.Entry
-	err     error
+	peer     crypto.PublicKey
+	segment  int // the first that was asked for
+	segments int
+	began    time.Time
+	got      state.Range
+	leaves   []state.Entry
+	err      error
 }
 
 // fetch fetches the state before a closing block into the sink. It returns false
@@ -120,27 +122,60 @@ func (f *fetch) assign(ctx context.Context) int {
 			if f.underway == maxRequests || f.asking[peer] >= limit || !f.offersIt(peer) {
 				continue
 			}
-			i := 0
-			for i < segments && (f.busy[i] || f.progress.done(i)) {
-				i++
-			}
-			if i == segments {
+			i, n := f.next()
+			if n == 0 {
 				return begun
 			}
-			f.begin(ctx, peer, i)
+			f.begin(ctx, peer, i, n)
 			begun++
 		}
 	}
 	return begun
 }
 
-func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i int) {
-	f.busy[i] = true
+// next returns the first segment that nobody works on, and how many to ask for
+// together from there on: what is left is spread evenly over the requests that may
+// be under way, so that a small state takes few.
+func (f *fetch) next() (i, n int) {
+	free := 0
+	first := -1
+	for s := range segments {
+		if f.free(s) {
+			free++
+			if first < 0 {
+				first = s
+			}
+		}
+	}
+	if free == 0 {
+		return 0, 0
+	}
+	slots := max(min(maxRequests, requestsPerPeer*len(f.Network.Peers()))-f.underway, 1)
+	most := (free + slots - 1) / slots
+	for n = 1; n < most && first+n < segments; n++ {
+		if s := first + n; !f.free(s) || f.progress.Next[s] != segment(s).From {
+			break
+		}
+	}
+	return first, n
+}
+
+// free reports whether nobody works on a segment, or has for so long that another
+// peer may try as well.
+func (f *fetch) free(i int) bool {
+	return !f.progress.done(i) && (f.busy[i].IsZero() || time.Since(f.busy[i]) > unheardFor)
+}
+
+func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i, n int) {
+	began := time.Now()
+	for s := i; s < i+n; s++ {
+		f.busy[s] = began
+	}
 	f.asking[peer]++
 	f.underway++
-	asked := chunkRequest{Epoch: f.epoch, From: f.progress.Next[i], To: segment(i).To}
+	asked := chunkRequest{Epoch: f.epoch, From: f.progress.Next[i], To: segment(i + n - 1).To}
 	go func() {
-		r := result{peer: peer, segment: i}
+		r := result{peer: peer, segment: i, segments: n, began: began}
 		r.got.From = asked.From
 		r.got.To, r.leaves, r.err = f.ask(ctx, peer, asked)
 		f.results <- r // has room for every request under way
@@ -167,7 +202,11 @@ func (f *fetch) ask(ctx context.Context, peer crypto.PublicKey, asked chunkReque
 func (f *fetch) take(r result) error {
 	f.underway--
 	f.asking[r.peer]--
-	f.busy[r.segment] = false
+	for s := r.segment; s < r.segment+r.segments; s++ {
+		if f.busy[s].Equal(r.began) {
+			f.busy[s] = time.Time{}
+		}
+	}
 	switch {
 	case errors.Is(r.err, context.Canceled):
 		return nil
@@ -176,6 +215,9 @@ func (f *fetch) take(r result) error {
 		return nil
 	}
 	f.lastGood, f.some, f.strikes[r.peer] = time.Now(), true, 0
+	if f.progress.done(r.segment) || f.progress.Next[r.segment] != r.got.From {
+		return nil // another peer was quicker
+	}
 	f.progress.advance(r.segment, r.got.To)
 	if err := f.Sink.Put(r.got, r.leaves, codec.Marshal(*f.progress)); err != nil {
 		return fmt.Errorf("statesync: keeping a chunk: %w", err)

@@ -62,7 +62,7 @@ const (
 	blockFor        = 10 * time.Minute // a peer whose answer did not hold
 	restFor         = time.Second      // a peer that refused or did not answer, doubling to
 	maxRest         = time.Minute
-	unheardFor      = 5 * time.Second // requests for a state of which nothing came yet, and which all others gave up
+	unheardFor      = 5 * time.Second // a request; then another peer is asked as well
 	pollEvery       = 50 * time.Millisecond
 	requestsPerPeer = 2 // chunks at a time
 	maxRequests     = 8 // chunks at a time from all

@@ -15,6 +15,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/statesync"
 	"github.com/hypermesh/hypermesh/internal/transport"
@@ -242,17 +243,86 @@ func TestSilentPeerIsReplaced(t *testing.T) {
 func TestJoinGoesOnAfterAKill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, 3, 2)
-		j.sink.failAt = 40
+		j.sink.failAt = 4
 		if _, err := statesync.Join(t.Context(), j.config()); !errors.Is(err, errKilled) {
 			t.Fatal(err)
 		}
 		before := len(j.sink.leaves)
 		j.sink.failAt = 0
 		j.checkResult(t, j.join(t), 3)
-		if before == 0 || j.sink.puts > 40+40 {
+		if before == 0 || j.sink.puts > 4+8 {
 			t.Errorf("%d leaves before the kill, %d chunks in all", before, j.sink.puts)
 		}
 	})
+}
+
+// A state that fits into one chunk takes no more requests than may be under way.
+func TestSmallStateTakesFewRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newJoining(t, 1, 3)
+		j.grow(40)
+		var chunks atomic.Int32
+		for _, id := range j.network.Peers() {
+			j.network.tamper[id] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+				if service == statesync.ServiceChunk {
+					chunks.Add(1)
+				}
+				return answer, err
+			}
+		}
+		j.checkResult(t, j.join(t), 2)
+		if n := chunks.Load(); n > 2*3+1 {
+			t.Errorf("%d chunks", n)
+		}
+	})
+}
+
+// Peers that no longer keep a state are asked for what they keep now, as often as it
+// happens: that is no fault, for which they were left alone for longer and longer.
+// One that lets every request wait meanwhile does not hold the others up for long.
+func TestStatesThatGoQuicklyDoNotTireThePeers(t *testing.T) {
+	for name, c := range map[string]struct {
+		gone  int // how often a peer is asked what it offers until it keeps the state
+		hangs bool
+		most  time.Duration
+	}{
+		"often":                     {gone: 8, most: 3 * time.Second},
+		"once, and one peer hangs":  {gone: 3, hangs: true, most: 12 * time.Second},
+		"never, and one peer hangs": {hangs: true, most: 6 * time.Second}, // it has a part of the state to give
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := newJoining(t, 1, 3)
+				slow := j.network.Peers()[1]
+				asked := map[crypto.PublicKey]int{}
+				var mu sync.Mutex
+				for _, id := range j.network.Peers() {
+					j.network.tamper[id] = func(ctx context.Context, service uint8, answer []byte, err error) ([]byte, error) {
+						mu.Lock()
+						if service == statesync.ServiceEnds {
+							asked[id]++
+						}
+						gone := asked[id] < c.gone
+						mu.Unlock()
+						switch {
+						case service != statesync.ServiceChunk:
+						case id == slow && c.hangs:
+							<-ctx.Done()
+							return nil, ctx.Err()
+						case gone:
+							return nil, &transport.RefusedError{Reason: "the state before the end of epoch 1: not kept"}
+						}
+						return answer, err
+					}
+				}
+				began := time.Now()
+				j.checkResult(t, j.join(t), 1)
+				if took := time.Since(began); took > c.most {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }
 
 // While a state is fetched the epochs go on and it is no longer kept: a later one
@@ -263,7 +333,7 @@ func TestStateThatIsNoLongerKeptIsReplacedByALaterOne(t *testing.T) {
 		var chunks atomic.Int32
 		for _, id := range j.network.Peers() {
 			j.network.tamper[id] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
-				if service == statesync.ServiceChunk && chunks.Add(1) == 30 {
+				if service == statesync.ServiceChunk && chunks.Add(1) == 3 {
 					j.grow(100)
 					j.grow(200)
 				}

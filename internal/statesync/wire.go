@@ -185,11 +185,14 @@ func decodeProgress(raw []byte) (*progress, error) {
 
 func (p *progress) done(i int) bool { return p.Done>>i&1 == 1 }
 
-// advance notes that a segment is complete up to a position.
+// advance notes that from a segment on all is complete up to a position.
 func (p *progress) advance(i int, to crypto.Digest) {
-	if to == segment(i).To {
+	for ; i < segments && segment(i).To.Compare(to) <= 0; i++ {
 		p.Done |= 1 << i
-		return
 	}
-	p.Next[i] = state.After(to)
+	if i < segments && segment(i).From.Compare(to) <= 0 {
+		if next := state.After(to); next.Compare(p.Next[i]) > 0 {
+			p.Next[i] = next
+		}
+	}
 }
