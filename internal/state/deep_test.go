@@ -191,6 +191,10 @@ func checkDeepRanges(t *testing.T, tree *Tree, positions []crypto.Digest, m deep
 			t.Fatal(err)
 		}
 		leaves := m.leaves(r)
+		lower, err := tree.Lower(r, len(positions), 1<<20)
+		if err != nil || !slices.EqualFunc(lower, leaves, func(e Entry, l rangeLeaf) bool { return e.Position == *l.position }) {
+			t.Fatalf("version %d, %v to %v: %d leaves, want %d: %v", tree.Version(), r.From, r.To, len(lower), len(leaves), err)
+		}
 		if err := p.verifyHashed(tree.Root(), r, leaves); err != nil {
 			t.Fatalf("version %d, %v to %v with %d leaves: %v", tree.Version(), r.From, r.To, len(leaves), err)
 		}

@@ -140,6 +140,14 @@ func (g *gather) open(front []place) error {
 
 // under appends what a node has in the range.
 func (g *gather) under(places []place, n *node, at *place) []place {
+	if n.page {
+		for i := range n.leafs {
+			if leaf := &n.leafs[i]; g.r.Contains(leaf.position) {
+				places = append(places, place{leaf: leaf})
+			}
+		}
+		return places
+	}
 	for i := range fanout {
 		if leaf := n.leaf(i); leaf != nil && g.r.Contains(leaf.position) {
 			places = append(places, place{leaf: leaf})
