@@ -252,6 +252,7 @@ func startLiar(t *testing.T, genesis *chain.Genesis) transport.NodeAddr {
 type observer struct {
 	genesis, checkpoint, peer string
 
+	home string
 	url  string
 	cmd  *exec.Cmd
 	log  *bytes.Buffer // to be read when the process has ended
@@ -274,6 +275,7 @@ func startObserver(t *testing.T, o observer) *observer {
 	t.Helper()
 	program, _ := programs(t)
 	home, http := filepath.Join(t.TempDir(), "observer"), freeAddr(t)
+	o.home = home
 	if _, err := hypermesh(t, "node", "init", "--home", home, "--listen", "127.0.0.1:0", "--http", http); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +287,12 @@ func startObserver(t *testing.T, o observer) *observer {
 		t.Fatal(err)
 	}
 	o.url, o.log, o.done = "http://"+http, &bytes.Buffer{}, make(chan error, 1)
-	o.cmd = exec.Command(program, "node", "run", "--home", home, "--checkpoint", o.checkpoint, "--peers", o.peer)
+	o.cmd = exec.Command(program, "node", "run", "--home", home)
+	for flag, value := range map[string]string{"--checkpoint": o.checkpoint, "--peers": o.peer} {
+		if value != "" {
+			o.cmd.Args = append(o.cmd.Args, flag, value)
+		}
+	}
 	o.cmd.Stdout, o.cmd.Stderr = o.log, o.log
 	if err := o.cmd.Start(); err != nil {
 		t.Fatal(err)
