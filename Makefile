@@ -26,8 +26,8 @@ SIM_SEED    ?= $(shell date +%s)
 SIM_MINUTES ?= 60
 
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
-# bytes that strangers send. An execution count ends more evenly than a time.
-SMOKE_PACKAGES = $(wildcard internal/codec internal/chain internal/transport consensus nexus/job)
+# or verifies bytes that strangers send. An execution count ends more evenly than a time.
+SMOKE_PACKAGES = $(wildcard internal/codec internal/crypto internal/chain internal/transport consensus nexus/job)
 SMOKE_FUZZTIME = 20000x
 
 GOLANGCI_VERSION = v2.15.0

@@ -12,8 +12,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-var prime = new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
-
 func needFused(t *testing.T) {
 	t.Helper()
 	if !crypto.HasFused() {
@@ -139,7 +137,6 @@ func TestSmallOrderEverywhere(t *testing.T) {
 func TestSumOfMultiples(t *testing.T) {
 	needFused(t)
 	rng := rand.New(rand.NewPCG(5, 6))
-	order := new(big.Int).SetBytes([]byte{0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x14, 0xde, 0xf9, 0xde, 0xa2, 0xf7, 0x9c, 0xd6, 0x58, 0x12, 0x63, 0x1a, 0x5c, 0xf5, 0xd3, 0xed})
 	random := func(bits uint) *big.Int {
 		limit := new(big.Int).Lsh(big.NewInt(1), bits)
 		if bits > 250 {
