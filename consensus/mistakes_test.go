@@ -233,14 +233,15 @@ func TestAnOldCopyOfTheLogMakesAnObserver(t *testing.T) {
 	old := s.log
 	s.do("offer A 1 on 0 genesis")
 	s.do("valid")
-	s.do("notarize A from 1")
+	s.mustSay("notarize A from 1", "vote finalize 1 on 0 A")
+	voted := s.log // every own vote is in it, and what the quorum makes of them is not
 	s.mustSay("finalize A from 0 1", "commit A")
 	s.do("durable A")
 	s.do("restart")
 	if !s.core.Signs() {
 		t.Fatal("a complete log does not sign")
 	}
-	for name, log := range map[string][][]byte{"an old copy": old, "none": nil} {
+	for name, log := range map[string][][]byte{"an old copy": old, "all but the finalization": voted, "none": nil} {
 		s.log = log
 		for turn := range 2 {
 			out := s.do("restart")

@@ -188,7 +188,9 @@ type Ordered struct {
 // the node itself hears of them, and what comes of them leaves it by a later step,
 // so they begin while the disk is busy. A Finalize may not: its certificate, which
 // it makes durable and others may then ask for, can hold a vote of this node that
-// is among the Appends. From the first Enter or Halt on the order stays whole.
+// is among the Appends; and after a crash a log without that certificate would end
+// below the floor, like an old copy, with which a node signs nothing in the epoch.
+// From the first Enter or Halt on the order stays whole.
 func Order(effects []Effect) Ordered {
 	var o Ordered
 	turned := false
