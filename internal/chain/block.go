@@ -79,8 +79,38 @@ type Block struct {
 	Body   Body
 }
 
-// Encode returns the canonical bytes.
-func (b *Block) Encode() []byte { return codec.Marshal(*b) }
+// Encode returns the canonical bytes. The transactions are copied as they are: the
+// codec would look at each again. A test holds it equal to the codec's.
+func (b *Block) Encode() []byte {
+	header := b.Header.Encode()
+	size := len(header) + 64
+	for _, raw := range b.Body.Txs {
+		size += len(raw)
+	}
+	for _, list := range [][][]byte{b.Body.Evidence, {b.Body.Finalization}, b.Body.LateVotes} {
+		for _, item := range list {
+			size += len(item) + 5
+		}
+	}
+	out := codec.AppendArray(make([]byte, 0, size), 2)
+	out = append(out, header...)
+	out = codec.AppendArray(out, 4)
+	out = codec.AppendArray(out, len(b.Body.Txs))
+	for _, raw := range b.Body.Txs {
+		out = append(out, raw...)
+	}
+	out = appendItems(out, b.Body.Evidence)
+	out = codec.AppendBytes(out, b.Body.Finalization)
+	return appendItems(out, b.Body.LateVotes)
+}
+
+func appendItems(out []byte, items [][]byte) []byte {
+	out = codec.AppendArray(out, len(items))
+	for _, item := range items {
+		out = codec.AppendBytes(out, item)
+	}
+	return out
+}
 
 // IsEmpty reports whether nobody waits for the block: it carries no transaction
 // and no evidence. What it says of who voted is no reason not to idle.
@@ -126,26 +156,44 @@ func DecodeBlock(raw []byte, known Known) (*DecodedBlock, error) {
 	if err := checkExtra(body); err != nil {
 		return nil, fmt.Errorf("chain: block: %w", err)
 	}
-	d.txs = make([]DecodedTx, len(body.Txs))
-	for i, rawTx := range body.Txs {
-		id := crypto.DomainTxID.Hash(rawTx)
+	if err := d.decodeTxs(known); err != nil {
+		return nil, fmt.Errorf("chain: block: %w", err)
+	}
+	if err := d.seal(); err != nil {
+		return nil, fmt.Errorf("chain: block: %w", err)
+	}
+	return d, nil
+}
+
+// decodeTxs decodes the transactions of the body that are not known.
+func (d *DecodedBlock) decodeTxs(known Known) error {
+	raws := make([][]byte, len(d.block.Body.Txs))
+	for i, raw := range d.block.Body.Txs {
+		raws[i] = raw
+	}
+	ids := make([]TxID, len(raws))
+	crypto.DomainTxID.HashMany(ids, raws)
+	d.txs = make([]DecodedTx, len(raws))
+	var unknown [][]byte
+	var places []int
+	for i, id := range ids {
 		if known != nil {
 			if v, ok := known(id); ok {
 				d.txs[i] = v.DecodedTx
 				continue
 			}
 		}
-		tx, err := decodeTx(rawTx)
-		if err != nil {
-			return nil, fmt.Errorf("chain: block: transaction %d: %w", i, err)
+		unknown, places = append(unknown, raws[i]), append(places, i)
+	}
+	txs, errs := decodeTxs(unknown)
+	for k, i := range places {
+		if errs[k] != nil {
+			return fmt.Errorf("transaction %d: %w", i, errs[k])
 		}
-		tx.id = id
-		d.txs[i] = tx
+		d.txs[i] = txs[k]
+		d.txs[i].id = ids[i]
 	}
-	if err := d.seal(); err != nil {
-		return nil, fmt.Errorf("chain: block: %w", err)
-	}
-	return d, nil
+	return nil
 }
 
 // seal checks that the header's roots are those of the body, and sets the digest.
@@ -244,20 +292,23 @@ func (d *DecodedBlock) Txs() []DecodedTx { return d.txs }
 // its length and of the root of a binary Merkle tree over its items. An odd
 // node rises unpaired (RFC 9162 §2.1.1 has the same shape).
 func ListRoot(domain *crypto.Domain, items []crypto.Digest) crypto.Digest {
-	level := make([]crypto.Digest, len(items))
-	for i, it := range items {
-		level[i] = crypto.DomainMerkleLeaf.Hash(it[:])
+	level, in := make([]crypto.Digest, len(items)), make([][]byte, len(items))
+	for i := range items {
+		in[i] = items[i][:]
 	}
+	crypto.DomainMerkleLeaf.HashMany(level, in)
+	pairs, places := make([]crypto.Pair, len(items)/2), make([]*crypto.Digest, len(items)/2)
 	for len(level) > 1 {
-		next := level[:0]
-		for i := 0; i < len(level); i += 2 {
-			if i+1 == len(level) {
-				next = append(next, level[i])
-				break
-			}
-			next = append(next, crypto.DomainMerkleInner.HashPair(level[i], level[i+1]))
+		n := len(level) / 2
+		for i := range n {
+			pairs[i], places[i] = crypto.Pair{Left: level[2*i], Right: level[2*i+1]}, &level[i]
 		}
-		level = next
+		crypto.DomainMerkleInner.HashPairs(places[:n], pairs[:n])
+		if len(level)%2 == 1 {
+			level[n] = level[len(level)-1]
+			n++
+		}
+		level = level[:n]
 	}
 	var top crypto.Digest
 	if len(level) == 1 {

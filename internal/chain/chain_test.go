@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 func TestBech32mVectors(t *testing.T) {
@@ -122,6 +125,79 @@ func TestDecodeTxRefusesByName(t *testing.T) {
 	}
 	if _, err := chain.DecodeTx(make([]byte, chain.MaxTxBytes+1)); !errors.Is(err, codec.ErrTooLarge) {
 		t.Errorf("an oversized transaction: %v", err)
+	}
+}
+
+// TestDecodingManyIsDecodingEach has good and bad ones in one call: each has its own
+// id, form and error.
+func TestDecodingManyIsDecodingEach(t *testing.T) {
+	raws := transferTxs(t)
+	other := signedTx(t, allMessages()).Encode()
+	foreign := signedTx(t, chain.Msgs{chain.Transfer{To: testKey(4).address(), Amount: chain.Nano(1)}})
+	foreign.Body.Sender = testKey(9).address() // not the key's
+	payer := signedTx(t, chain.Msgs{chain.Transfer{To: testKey(4).address(), Amount: chain.Nano(1)}})
+	wrong := testKey(9).address()
+	payer.Body.FeePayer = &wrong
+	elsewhere := signedTx(t, chain.Msgs{chain.Transfer{To: testKey(4).address(), Amount: chain.Nano(1)}})
+	elsewhere.Body.ChainID = "another-1"
+	raws = append(raws, other, foreign.Encode(), raws[0][1:], elsewhere.Encode(), raws[1], payer.Encode(), nil, raws[2])
+	txs, errs := chain.DecodeTxs(raws)
+	bad := 0
+	for i, raw := range raws {
+		tx, err := chain.DecodeTx(raw)
+		if !reflect.DeepEqual(tx, txs[i]) || fmt.Sprint(err) != fmt.Sprint(errs[i]) {
+			t.Errorf("transaction %d is %v, %v among others, and %v, %v alone", i, txs[i], errs[i], tx, err)
+		}
+		if txs[i].ID() != crypto.DomainTxID.Hash(raw) {
+			t.Errorf("transaction %d has another id", i)
+		}
+		if err != nil {
+			bad++
+		}
+	}
+	if bad != 4 {
+		t.Errorf("%d are refused, want 4", bad)
+	}
+}
+
+// TestBlocksEncodeAsTheCodecWould: blocks have an encoder of their own.
+func TestBlocksEncodeAsTheCodecWould(t *testing.T) {
+	full := sampleBlock(t)
+	full.Body.Evidence, full.Body.Finalization, full.Body.LateVotes = [][]byte{{1}, make([]byte, 300), {}}, make([]byte, 70_000), [][]byte{make([]byte, 30)}
+	for range 300 {
+		full.Body.Txs = append(full.Body.Txs, full.Body.Txs[0])
+	}
+	for i, b := range []chain.Block{{}, sampleBlock(t), full} {
+		if got, want := b.Encode(), codec.Marshal(b); !bytes.Equal(got, want) {
+			t.Errorf("block %d encodes as %x, the codec says %x", i, got, want)
+		}
+	}
+}
+
+// TestListRootIsThatOfRFC9162sShape computes it the slow way, for every length up to
+// a few lanes.
+func TestListRootIsThatOfRFC9162sShape(t *testing.T) {
+	var top func(items []crypto.Digest) crypto.Digest
+	top = func(items []crypto.Digest) crypto.Digest {
+		switch len(items) {
+		case 0:
+			return crypto.Digest{}
+		case 1:
+			return crypto.DomainMerkleLeaf.Hash(items[0][:])
+		}
+		k := 1
+		for 2*k < len(items) {
+			k *= 2
+		}
+		return crypto.DomainMerkleInner.HashPair(top(items[:k]), top(items[k:]))
+	}
+	var items []crypto.Digest
+	for n := range 70 {
+		want := crypto.DomainTxRoot.Hash(codec.Marshal([]any{n, top(items)}))
+		if got := chain.ListRoot(crypto.DomainTxRoot, items); got != want {
+			t.Errorf("the root of %d items is %s, want %s", n, got, want)
+		}
+		items = append(items, crypto.DomainTxID.Hash(fmt.Append(nil, n)))
 	}
 }
 

@@ -16,8 +16,12 @@ type Address [32]byte
 
 // AddressOf returns the address of a tagged account key.
 func AddressOf(key crypto.AccountKey) Address {
-	var buf [1 + crypto.PublicKeySize]byte
-	return Address(crypto.DomainAddress.Hash(append(append(buf[:0], byte(key.Scheme)), key.Key...)))
+	return Address(crypto.DomainAddress.Hash(tagged(&key)))
+}
+
+// tagged returns what an address is the digest of.
+func tagged(key *crypto.AccountKey) []byte {
+	return append(append(make([]byte, 0, 1+crypto.PublicKeySize), byte(key.Scheme)), key.Key...)
 }
 
 // ModuleAddress returns the address of a module's own account, such as the

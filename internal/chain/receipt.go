@@ -61,13 +61,13 @@ func (b *BlockReceipts) Root() crypto.Digest {
 // encodings as they stand in the bytes, so making both costs no more than
 // making one.
 func (b *BlockReceipts) EncodeAndRoot() ([]byte, crypto.Digest) {
-	items := make([]crypto.Digest, 0, len(b.Txs)+2)
 	raw := codec.AppendArray(make([]byte, 0, 512+256*len(b.Txs)), 3)
+	ends := make([]int, 0, 2*(len(b.Txs)+2)) // where each part begins and ends
 	add := func(part []byte, err error) {
 		if err != nil {
 			panic(fmt.Sprintf("chain: encoding receipts: %v", err))
 		}
-		items = append(items, crypto.DomainReceipt.Hash(part[len(raw):]))
+		ends = append(ends, len(raw), len(part))
 		raw = part
 	}
 	add(b.Begin.append(raw))
@@ -76,6 +76,12 @@ func (b *BlockReceipts) EncodeAndRoot() ([]byte, crypto.Digest) {
 		add(b.Txs[i].append(raw))
 	}
 	add(b.End.append(raw))
+	parts := make([][]byte, len(ends)/2)
+	for i := range parts {
+		parts[i] = raw[ends[2*i]:ends[2*i+1]]
+	}
+	items := make([]crypto.Digest, len(parts))
+	crypto.DomainReceipt.HashMany(items, parts)
 	return raw, ListRoot(crypto.DomainReceiptRoot, items)
 }
 

@@ -10,9 +10,9 @@ import (
 // readTransfer reads the canonical bytes of a transaction whose messages are
 // transfers: what a loaded chain decodes most. It takes nothing that the codec
 // would not, and yields what the codec would; whatever it does not know, it
-// leaves to the codec, which also says what is wrong with it. The second result
-// is how many bytes the body takes.
-func readTransfer(raw []byte) (tx Tx, body int, ok bool) {
+// leaves to the codec, which also says what is wrong with it. The chain is likely the
+// one that is named. The second result is how many bytes the body takes.
+func readTransfer(raw []byte, likely ChainID) (tx Tx, body int, ok bool) {
 	if len(raw) > MaxTxBytes {
 		return Tx{}, 0, false
 	}
@@ -21,7 +21,7 @@ func readTransfer(raw []byte) (tx Tx, body int, ok bool) {
 	start := r.At()
 	b := &tx.Body
 	r.Array(10)
-	b.ChainID = ChainID(r.Text(maxChainID))
+	b.ChainID = ChainID(r.LikelyText(maxChainID, string(likely)))
 	r.Fixed(b.Sender[:])
 	b.Nonce = r.Uint()
 	b.Expiry = Height(r.Uint())

@@ -33,7 +33,11 @@ func transferTxs(t testing.TB) [][]byte {
 // reads something else. It reports whether it took it.
 func agree(t testing.TB, raw []byte) bool {
 	t.Helper()
-	tx, body, ok := chain.ReadTransfer(raw)
+	tx, body, ok := chain.ReadTransfer(raw, "")
+	again, bodyAgain, okAgain := chain.ReadTransfer(raw, testChain)
+	if !reflect.DeepEqual(tx, again) || body != bodyAgain || ok != okAgain {
+		t.Fatalf("%x reads otherwise when its chain is likely", raw)
+	}
 	if !ok {
 		return false
 	}

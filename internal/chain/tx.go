@@ -94,17 +94,59 @@ type DecodedTx struct {
 
 // DecodeTx decodes canonical bytes and checks the form.
 func DecodeTx(raw []byte) (DecodedTx, error) {
-	d, err := decodeTx(raw)
-	if err != nil {
-		return DecodedTx{}, fmt.Errorf("chain: transaction: %w", err)
-	}
-	d.id = crypto.DomainTxID.Hash(raw)
-	return d, nil
+	txs, errs := DecodeTxs([][]byte{raw})
+	return txs[0], errs[0]
 }
 
-// decodeTx is DecodeTx without the id.
-func decodeTx(raw []byte) (DecodedTx, error) {
-	tx, body, ok := readTransfer(raw)
+// DecodeTxs is DecodeTx of each of many, which costs less: their ids and their
+// signers' addresses are hashed together. Each has its id, also if it has an error.
+func DecodeTxs(raws [][]byte) ([]DecodedTx, []error) {
+	out, errs := decodeTxs(raws)
+	ids := make([]TxID, len(raws))
+	crypto.DomainTxID.HashMany(ids, raws)
+	for i := range out {
+		out[i].id = ids[i]
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("chain: transaction: %w", errs[i])
+		}
+	}
+	return out, errs
+}
+
+// decodeTxs is DecodeTxs without the ids. What is refused is zero.
+func decodeTxs(raws [][]byte) ([]DecodedTx, []error) {
+	out, errs := make([]DecodedTx, len(raws)), make([]error, len(raws))
+	keys := make([][]byte, 0, len(raws)+1)
+	var id ChainID // of the one before: usually all have the same
+	for i, raw := range raws {
+		out[i], errs[i] = decodeForm(raw, id)
+		if errs[i] != nil {
+			continue
+		}
+		id = out[i].tx.Body.ChainID
+		for j := range out[i].tx.Signatures {
+			keys = append(keys, tagged(&out[i].tx.Signatures[j].Key))
+		}
+	}
+	addresses := make([]crypto.Digest, len(keys))
+	crypto.DomainAddress.HashMany(addresses, keys)
+	for i := range out {
+		if errs[i] != nil {
+			continue
+		}
+		n := len(out[i].tx.Signatures)
+		if errs[i] = out[i].tx.checkAddresses(addresses[:n]); errs[i] != nil {
+			out[i] = DecodedTx{}
+		}
+		addresses = addresses[n:]
+	}
+	return out, errs
+}
+
+// decodeForm decodes one and checks all but that the signers' keys are those of the
+// addresses.
+func decodeForm(raw []byte, likely ChainID) (DecodedTx, error) {
+	tx, body, ok := readTransfer(raw, likely)
 	if !ok {
 		tx, body = Tx{}, 0
 		if err := codec.Unmarshal(raw, &tx, MaxTxBytes); err != nil {
@@ -171,26 +213,38 @@ func (t *Tx) check() error {
 	return t.checkSigners()
 }
 
-// checkSigners demands one key for the sender and one for the fee payer, each
-// hashing to its address.
+// checkSigners demands one key for the sender and one for the fee payer, each one
+// that may sign. Whether it is that of the address, checkAddresses says.
 func (t *Tx) checkSigners() error {
-	want := []Address{t.Body.Sender}
+	want := 1
 	if t.Body.FeePayer != nil {
-		want = append(want, *t.Body.FeePayer)
+		want++
 	}
-	if len(t.Signatures) != len(want) {
-		return fmt.Errorf("%w: %d signatures, want %d", ErrLimit, len(t.Signatures), len(want))
+	if len(t.Signatures) != want {
+		return fmt.Errorf("%w: %d signatures, want %d", ErrLimit, len(t.Signatures), want)
 	}
-	for i, s := range t.Signatures {
-		key, err := s.Key.Ed25519()
+	for i := range t.Signatures {
+		key, err := t.Signatures[i].Key.Ed25519()
 		if err != nil {
 			return fmt.Errorf("signature %d: %w", i, err)
 		}
 		if err := key.CheckEncoding(); err != nil {
 			return fmt.Errorf("signature %d: %w", i, err)
 		}
-		if AddressOf(s.Key) != want[i] {
-			return fmt.Errorf("signature %d: its key is not that of %s", i, want[i])
+	}
+	return nil
+}
+
+// checkAddresses demands that the signers' keys, which hash to these addresses, are
+// those of the sender and the fee payer.
+func (t *Tx) checkAddresses(signers []crypto.Digest) error {
+	for i, signer := range signers {
+		want := t.Body.Sender
+		if i == 1 {
+			want = *t.Body.FeePayer
+		}
+		if Address(signer) != want {
+			return fmt.Errorf("signature %d: its key is not that of %s", i, want)
 		}
 	}
 	return nil
@@ -219,11 +273,16 @@ func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
 // VerifyTxsOf is VerifyTxs with a cache of the senders' keys.
 func VerifyTxsOf(keys *crypto.KeyCache, txs []DecodedTx, parallelism int) []*VerifiedTx {
 	out := make([]*VerifiedTx, len(txs))
+	payloads, digests := make([][]byte, len(txs)), make([]crypto.Digest, len(txs))
+	for i := range txs {
+		payloads[i] = txs[i].payload()
+	}
+	crypto.DomainTxBody.HashMany(digests, payloads)
 	items := make([]crypto.Signed, 0, len(txs))
 	for i := range txs {
-		payload := txs[i].payload()
-		for _, s := range txs[i].tx.Signatures {
-			items = append(items, crypto.SignedBy(crypto.PublicKey(s.Key.Key), crypto.DomainTxBody, payload, s.Signature))
+		for j := range txs[i].tx.Signatures {
+			s := &txs[i].tx.Signatures[j]
+			items = append(items, crypto.Signed{Key: crypto.PublicKey(s.Key.Key), Digest: digests[i], Signature: s.Signature})
 		}
 	}
 	verdicts := keys.VerifyBatch(items, parallelism)

@@ -95,6 +95,14 @@ func (r *Reader) Fixed(dst []byte) {
 // to the caller.
 func (r *Reader) Text(limit int) string { return string(r.take(majorText, limit)) }
 
+// LikelyText is Text of what is likely this text, which then is not copied.
+func (r *Reader) LikelyText(limit int, likely string) string {
+	if text := r.take(majorText, limit); string(text) != likely {
+		return string(text)
+	}
+	return likely
+}
+
 func (r *Reader) take(major byte, limit int) []byte {
 	n := r.head(major)
 	if r.bad || n > uint64(limit) || n > uint64(len(r.data)-r.at) {

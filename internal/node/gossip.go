@@ -268,14 +268,12 @@ func (g *gossip) receive(peer crypto.PublicKey, message []byte) {
 // onTxs takes transactions in. What is not admitted is dropped: the peer may be
 // ahead or behind.
 func (g *gossip) onTxs(peer crypto.PublicKey, kind gossipKind, items [][]byte) {
-	txs := make([]chain.DecodedTx, 0, len(items))
-	for _, raw := range items {
-		tx, err := chain.DecodeTx(raw)
+	txs, errs := chain.DecodeTxs(items)
+	for _, err := range errs {
 		if err != nil {
 			g.block(peer, fmt.Sprintf("gossip: %v", err))
 			return
 		}
-		txs = append(txs, tx)
 	}
 	_, fresh, forged := g.pool.add(txs, g.isFetching)
 	g.arrived(txs)

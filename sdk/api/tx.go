@@ -189,9 +189,9 @@ func DecodeSubmission(contentType string, body []byte) ([]Submitted, error) {
 		return nil, err
 	}
 	out := make([]Submitted, len(raws))
-	for i, raw := range raws {
-		out[i].ID = crypto.DomainTxID.Hash(raw)
-		out[i].Tx, out[i].Err = chain.DecodeTx(raw)
+	txs, errs := chain.DecodeTxs(raws)
+	for i := range txs {
+		out[i].ID, out[i].Tx, out[i].Err = txs[i].ID(), txs[i], errs[i]
 	}
 	return out, nil
 }
