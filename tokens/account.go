@@ -73,8 +73,9 @@ func (a Account) Spendable(now chain.TimeMs) chain.Amount {
 }
 
 // AccountOf returns the account of an address.
-func AccountOf(r state.Reader, a chain.Address) Account {
-	key := AccountKey(a)
+func AccountOf(r state.Reader, a chain.Address) Account { return load(r, AccountKey(a)) }
+
+func load(r state.Reader, key []byte) Account {
 	value, ok := r.Get(key)
 	if !ok {
 		return Account{}
@@ -91,21 +92,47 @@ func DecodeAccount(value []byte) (Account, error) {
 
 // SpendNonce counts one more included transaction of an account.
 func SpendNonce(kv state.KV, a chain.Address) {
-	account := AccountOf(kv, a)
+	key := AccountKey(a)
+	account := load(kv, key)
 	account.Nonce++
-	save(kv, a, account)
+	save(kv, key, account)
+}
+
+// Include is SpendNonce of the sender and Debit of the payer, who may be the sender:
+// then both with one look at the record, and one write.
+func Include(kv state.KV, sender, payer chain.Address, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
+	if sender != payer {
+		SpendNonce(kv, sender)
+		return Debit(kv, payer, amount, now)
+	}
+	key := AccountKey(sender)
+	account := load(kv, key)
+	account.Nonce++
+	if why := account.debit(sender, amount, now); why != nil {
+		return why
+	}
+	save(kv, key, account)
+	return nil
 }
 
 // Debit takes an amount out of the spendable balance. What becomes of it is the
 // caller's duty.
 func Debit(kv state.KV, a chain.Address, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
-	account := AccountOf(kv, a)
+	key := AccountKey(a)
+	account := load(kv, key)
+	if why := account.debit(a, amount, now); why != nil {
+		return why
+	}
+	save(kv, key, account)
+	return nil
+}
+
+func (account *Account) debit(a chain.Address, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
 	if free := account.Spendable(now); free.Less(amount) {
 		return chain.Reject("%s can spend %s, needs %s", a.Short(), free, amount)
 	}
 	account.Balance, _ = account.Balance.Sub(amount) // spendable ≤ balance
 	account.Locks = stillLocked(account.Locks, now)
-	save(kv, a, account)
 	return nil
 }
 
@@ -124,9 +151,10 @@ func Credit(kv state.KV, a chain.Address, amount chain.Amount) {
 	if amount.IsZero() {
 		return // no record comes into being for nothing
 	}
-	account := AccountOf(kv, a)
+	key := AccountKey(a)
+	account := load(kv, key)
 	account.Balance = mustAdd(account.Balance, amount, "crediting a balance")
-	save(kv, a, account)
+	save(kv, key, account)
 }
 
 // Transfer moves an amount between accounts, which may be one.
@@ -144,9 +172,7 @@ func Transfer(kv state.KV, from chain.Address, m chain.Transfer, now chain.TimeM
 	return chain.Transferred{From: from, To: m.To, Amount: m.Amount}, nil
 }
 
-func save(kv state.KV, a chain.Address, account Account) {
-	kv.Set(AccountKey(a), encodeAccount(account))
-}
+func save(kv state.KV, key []byte, account Account) { kv.Set(key, encodeAccount(account)) }
 
 // mustAdd adds what cannot overflow while the ledger is sound, since the whole
 // supply fits an Amount.

@@ -71,7 +71,7 @@ func Genesis(kv state.KV, allocations []chain.Allocation, staked chain.Amount) e
 		if a.Vesting != nil {
 			account.Locks = append(account.Locks, Lock{Amount: a.Amount, Vesting: *a.Vesting})
 		}
-		save(kv, a.Address, account)
+		save(kv, AccountKey(a.Address), account)
 	}
 	state.Save(kv, SupplyKey(), Supply{Minted: minted})
 	return nil

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"math"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -102,6 +103,32 @@ func TestNonceOutlivesTheBalance(t *testing.T) {
 	}
 	if a := tokens.AccountOf(kv, address(1)); a.Nonce != 2 || !a.Balance.IsZero() {
 		t.Errorf("account %+v, want nonce 2 and nothing else", a)
+	}
+}
+
+// TestIncludingIsSpendingTheNonceAndTheFee for a sender who pays and for one for whom
+// another does, with enough and without.
+func TestIncludingIsSpendingTheNonceAndTheFee(t *testing.T) {
+	for _, payer := range []byte{1, 2} {
+		for _, amount := range []uint64{0, 1, 1_000, 1_001} {
+			got, want := ledger(t), ledger(t)
+			tokens.Credit(got, address(2), chain.Nano(1_000))
+			tokens.Credit(want, address(2), chain.Nano(1_000))
+			why := tokens.Include(got, address(1), address(payer), chain.Nano(amount), 5)
+			tokens.SpendNonce(want, address(1))
+			wanted := tokens.Debit(want, address(payer), chain.Nano(amount), 5)
+			if (why == nil) != (wanted == nil) || why != nil && why.Reason() != wanted.Reason() {
+				t.Errorf("payer %d, amount %d: %v, want %v", payer, amount, why, wanted)
+			}
+			if why != nil {
+				continue // whoever asks has checked
+			}
+			for _, who := range []byte{1, 2} {
+				if a, b := tokens.AccountOf(got, address(who)), tokens.AccountOf(want, address(who)); !reflect.DeepEqual(a, b) {
+					t.Errorf("payer %d, amount %d: account %d is %+v, want %+v", payer, amount, who, a, b)
+				}
+			}
+		}
 	}
 }
 

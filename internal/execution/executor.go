@@ -89,6 +89,7 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 	if len(txs) > chain.MaxBlockTxs {
 		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
 	}
+	r.expect(len(txs))
 	for i, tx := range txs {
 		if tx == nil {
 			return Outcome{}, fmt.Errorf("%w: transaction %d: its signatures do not verify", ErrInvalidBlock, i)
@@ -98,6 +99,11 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 		}
 	}
 	return r.end()
+}
+
+// expect makes room for what so many transactions will leave.
+func (r *run) expect(txs int) {
+	r.receipts.Txs = make([]chain.Receipt, 0, txs)
 }
 
 // recoverFault turns the panic of a broken state into an error. Every other

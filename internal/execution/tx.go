@@ -136,8 +136,7 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 	// The whole limit is taken before the messages run, so that they cannot
 	// spend it, and what was not used comes back.
 	price := must(base.Add(tip))
-	tokens.SpendNonce(r.block, b.Sender)
-	if why := tokens.Debit(r.block, b.Payer(), must(b.GasLimit.Cost(price)), r.at.now); why != nil {
+	if why := tokens.Include(r.block, b.Sender, b.Payer(), must(b.GasLimit.Cost(price)), r.at.now); why != nil {
 		panic("execution: a payer was checked and cannot pay: " + why.Reason())
 	}
 	r.meter.limit, r.meter.used = b.GasLimit.Units(), intrinsic
@@ -172,7 +171,11 @@ func (r *run) messages(tx *chain.VerifiedTx) (chain.Events, *chain.Rejection) {
 			}
 			return nil, why
 		}
-		events = append(events, made...)
+		if events == nil { // most transactions have one message
+			events = made
+		} else {
+			events = append(events, made...)
+		}
 	}
 	r.tx.Flush(r.block)
 	return events, nil
