@@ -127,12 +127,12 @@ func Debit(kv state.KV, a chain.Address, amount chain.Amount, now chain.TimeMs) 
 	return nil
 }
 
-func (account *Account) debit(a chain.Address, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
-	if free := account.Spendable(now); free.Less(amount) {
-		return chain.Reject("%s can spend %s, needs %s", a.Short(), free, amount)
+func (a *Account) debit(of chain.Address, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
+	if free := a.Spendable(now); free.Less(amount) {
+		return chain.Reject("%s can spend %s, needs %s", of.Short(), free, amount)
 	}
-	account.Balance, _ = account.Balance.Sub(amount) // spendable ≤ balance
-	account.Locks = stillLocked(account.Locks, now)
+	a.Balance, _ = a.Balance.Sub(amount) // spendable ≤ balance
+	a.Locks = stillLocked(a.Locks, now)
 	return nil
 }
 

@@ -56,8 +56,8 @@ type Percentiles struct {
 type BenchResult struct {
 	OfferedPerSecond   float64     `json:"offered_per_s"`
 	CommittedPerSecond float64     `json:"committed_per_s"` // finalized inside the window ÷ seconds
-	Rejected           int         `json:"rejected"`        // by a node or by the chain
-	Finality           Percentiles `json:"finality_ms"`     // from submission to the finalized event
+	Rejected           int         `json:"rejected"`        // submissions by a node, transfers by the chain
+	Finality           Percentiles `json:"finality_ms"`     // from the submission that was accepted to the finalized event
 	BlockInterval      Percentiles `json:"block_interval_ms"`
 	Seconds            int         `json:"seconds"`
 }
@@ -84,7 +84,10 @@ type bench struct {
 	nonce   uint64 // of every sender's first transfer
 
 	raws    [][]byte
-	sent    []time.Duration // by transfer: when it was submitted, since began; 0: not yet; guarded by mu
+	sent    []time.Duration // by transfer: when it was submitted, the last time until it was accepted, since began; 0: not yet; guarded by mu
+	taken   []bool          // by transfer: accepted by a node; guarded by mu
+	waiting int             // how many that are; guarded by mu
+	turn    []int           // by sender: how many of its transfers have had their turn; guarded by mu
 	index   map[chain.TxID]int
 	offered atomic.Int64
 	refused atomic.Int64 // by a node
@@ -197,6 +200,7 @@ func (b *bench) fund(ctx context.Context) error {
 func (b *bench) sign() error {
 	total, n := b.options.Rate*b.options.Seconds, len(b.senders)
 	b.raws, b.sent, b.index = make([][]byte, total), make([]time.Duration, total), make(map[chain.TxID]int, total)
+	b.taken, b.turn = make([]bool, total), make([]int, n)
 	ids, errs := make([]chain.TxID, total), make([]error, total)
 	const part = 256
 	crypto.ForkJoin((total+part-1)/part, runtime.GOMAXPROCS(0), func(p int) {
@@ -260,7 +264,8 @@ func (b *bench) tick() time.Duration {
 }
 
 // send submits each tick's share of the transfers, to one node after the other.
-// A sender's transfers all go to one node, in their order.
+// A sender's transfers all go to one node, in their order: if one is refused, it has
+// the sender's next turn again.
 func (b *bench) send(ctx context.Context) error {
 	nodes := len(b.clients)
 	tick := b.tick()
@@ -278,10 +283,14 @@ func (b *bench) send(ctx context.Context) error {
 	for turn := 0; ; turn++ {
 		due := min(len(b.raws), int(time.Since(b.began).Seconds()*float64(b.options.Rate)))
 		last := due == len(b.raws) // the window is over
+		b.mu.Lock()
 		for ; next < due; next++ {
-			node := next % len(b.senders) % nodes
-			shares[node] = append(shares[node], next)
+			sender := next % len(b.senders)
+			k := b.turn[sender]*len(b.senders) + sender
+			b.turn[sender]++
+			shares[sender%nodes] = append(shares[sender%nodes], k)
 		}
+		b.mu.Unlock()
 		for node, share := range shares {
 			if apart > 1 && turn%apart != node && !last {
 				continue
@@ -312,18 +321,24 @@ func (b *bench) submit(ctx context.Context, client *sdk.Client, part []int) {
 	now := time.Since(b.began)
 	b.mu.Lock()
 	for i, k := range part {
-		raws[i], b.sent[k] = b.raws[k], now
+		raws[i] = b.raws[k]
+		if !b.taken[k] {
+			b.sent[k] = now
+		}
 	}
 	b.mu.Unlock()
 	b.offered.Add(int64(len(part)))
 	verdicts, err := client.SubmitRaw(ctx, raws)
-	if err != nil {
-		b.refused.Add(int64(len(part)))
-		return
-	}
-	for _, v := range verdicts {
-		if !v.Accepted {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, k := range part {
+		if err != nil || !verdicts[i].Accepted {
 			b.refused.Add(1)
+			sender := k % len(b.senders)
+			b.turn[sender] = min(b.turn[sender], k/len(b.senders))
+		} else if !b.taken[k] {
+			b.taken[k] = true
+			b.waiting++
 		}
 	}
 }
@@ -366,7 +381,7 @@ func (b *bench) collect(ctx context.Context, window time.Duration, listened <-ch
 			}
 		}
 		read += len(blocks)
-		if last || int64(len(b.finality)) >= b.offered.Load()-b.refused.Load() {
+		if last || len(b.finality) >= b.waiting { // nothing is submitted any more
 			return nil
 		}
 		select {

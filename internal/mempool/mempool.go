@@ -220,6 +220,14 @@ func (p *Pool) PendingNonce(from chain.Address, next uint64) uint64 {
 	return next
 }
 
+// Pending returns how many transactions of a sender are pending.
+func (p *Pool) Pending(from chain.Address) int {
+	if s := p.senders[from]; s != nil {
+		return len(s.byNonce)
+	}
+	return 0
+}
+
 // Refuses says why a transaction would not be taken in however its signatures are:
 // the pool is full, and none that waits is worth less. Whoever verifies signatures
 // asks before.

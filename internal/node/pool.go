@@ -28,6 +28,11 @@ type pool struct {
 	grown chan struct{} // closed and replaced when a transaction comes in
 	fell  chan struct{} // closed and replaced when a block is final, or a proposal waits
 	final uint64        // how many blocks have become final
+
+	drain    drain          // guarded by mu, like what follows
+	entering int            // that passed the gate and are not in yet
+	lastTip  chain.GasPrice // the lowest of the last final block with transactions
+	baseFee  chain.GasPrice // after that block
 }
 
 func newPool(config mempool.Config, executor *execution.Executor, latest state.Reader, log *slog.Logger) *pool {
@@ -151,9 +156,26 @@ func (p *pool) letGo() {
 // Submit takes a client's transactions in and tells the peers of those that are
 // new. For each it returns why it was refused, or the empty string.
 func (p *pool) Submit(txs []chain.DecodedTx) []string {
-	reasons, fresh, _ := p.add(txs, nil)
+	refusals, leave := p.gate(txs)
+	defer leave()
+	if refusals == nil {
+		reasons, fresh, _ := p.add(txs, nil)
+		p.gossip.spread(fresh)
+		return reasons
+	}
+	var rest []chain.DecodedTx
+	var places []int
+	for i, refusal := range refusals {
+		if refusal == "" {
+			rest, places = append(rest, txs[i]), append(places, i)
+		}
+	}
+	reasons, fresh, _ := p.add(rest, nil)
 	p.gossip.spread(fresh)
-	return reasons
+	for k, i := range places {
+		refusals[i] = reasons[k]
+	}
+	return refusals
 }
 
 // candidate is a transaction on its way in.
@@ -371,6 +393,7 @@ func (p *pool) finalize(height chain.Height, txs []chain.DecodedTx) {
 	}
 	p.mu.Lock()
 	p.txs.Finalize(height, head.BaseFee, txs)
+	p.noteBlock(txs, head.BaseFee, time.Now())
 	heads := p.txs.Heads(judged)
 	p.final++
 	p.letGo()

@@ -121,6 +121,9 @@ func (n *fakeNode) Submit(_ context.Context, txs []chain.DecodedTx) ([]string, e
 		if txs[i].Tx().Body.Nonce == 13 {
 			reasons[i] = "nonce 13 is unlucky"
 		}
+		if txs[i].Tx().Body.Nonce == 14 {
+			reasons[i] = api.ReasonQueueFull + ": 9 wait"
+		}
 	}
 	return reasons, n.fail
 }

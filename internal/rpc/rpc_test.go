@@ -289,6 +289,24 @@ func TestVerdictsAreAnsweredInCBORIfTheClientWants(t *testing.T) {
 	}
 }
 
+func TestWhoeverComesTooEarlyIsToldWhenToComeAgain(t *testing.T) {
+	s := serve(t, devnetConfig())
+	good, early := transfer(t, 1), transfer(t, 14)
+	a := s.do("POST", "/v1/txs", api.ContentCBOR, bytes.NewReader(api.EncodeSubmission([][]byte{good.Raw(), early.Raw()})))
+	v := into[api.SubmitResponse](t, a).Verdicts
+	if a.header.Get("Retry-After") != "1" || len(v) != 2 || !v[0].Accepted || v[1].Accepted || !strings.HasPrefix(v[1].Reason, api.ReasonQueueFull) {
+		t.Errorf("one of two: Retry-After %q, %+v", a.header.Get("Retry-After"), v)
+	}
+	a = s.do("POST", "/v1/txs", api.ContentCBOR, bytes.NewReader(api.EncodeSubmission([][]byte{early.Raw()})))
+	if p := problem(t, a, 503); p.Type != api.ProblemBusy || a.header.Get("Retry-After") != "1" || !strings.Contains(p.Detail, api.ReasonQueueFull) {
+		t.Errorf("all: Retry-After %q, %+v", a.header.Get("Retry-After"), p)
+	}
+	a = s.do("POST", "/v1/txs", api.ContentCBOR, bytes.NewReader(api.EncodeSubmission([][]byte{good.Raw()})))
+	if _, there := a.header["Retry-After"]; there {
+		t.Error("Retry-After where nothing was refused")
+	}
+}
+
 func TestFaucetIsLimitedPerClient(t *testing.T) {
 	s := serve(t, rpc.Config{Faucet: &rpc.FaucetConfig{Burst: 2, Every: 1 << 40}})
 	request := fmt.Sprintf(`{"address":%q,"amount_nhyper":5}`, address(4))

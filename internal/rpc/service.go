@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -267,14 +268,16 @@ type submitInput struct {
 // submitOutput is the answer, encoded as the client wants it.
 type submitOutput struct {
 	ContentType string `header:"Content-Type"`
+	RetryAfter  string `header:"Retry-After" doc:"seconds; there if transactions were refused because too many wait"`
 	Body        []byte
 }
 
 func (s *service) registerSubmit(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
 		OperationID: "submit-txs", Method: http.MethodPost, Path: "/v1/txs",
-		Summary:     "Submit 1 to 1,000 transactions",
-		Description: "One verdict each, in order: whether it entered the mempool. As JSON an object, as CBOR the canonical array of the transactions' bytes, each a byte string.",
+		Summary: "Submit 1 to 1,000 transactions",
+		Description: "One verdict each, in order: whether it entered the mempool. As JSON an object, as CBOR the canonical array of the transactions' bytes, each a byte string. " +
+			"Those refused as " + api.ReasonQueueFull + " would wait too long now: come again after Retry-After. If that is all of them, the answer is 503.",
 		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.SubmitRequest](hapi)}}},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 			api.ContentJSON: {Schema: web.SchemaOf[api.SubmitResponse](hapi)},
@@ -300,7 +303,24 @@ func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, e
 	if err != nil {
 		return nil, web.InvalidBody(err)
 	}
-	verdicts := make([]api.Verdict, len(list))
+	verdicts, retryAfter, err := s.offer(ctx, list)
+	if err != nil {
+		return nil, err
+	}
+	if in.Accept == api.ContentCBOR {
+		return &submitOutput{ContentType: api.ContentCBOR, RetryAfter: retryAfter, Body: api.EncodeVerdicts(verdicts)}, nil
+	}
+	out, err := json.Marshal(api.SubmitResponse{Verdicts: verdicts})
+	if err != nil {
+		return nil, s.answer(ctx, "encoding verdicts", err)
+	}
+	return &submitOutput{ContentType: api.ContentJSON, RetryAfter: retryAfter, Body: out}, nil
+}
+
+// offer offers what decoded to the node. If transactions were refused because too many
+// wait, retryAfter is when to come again; if all were, that is the error.
+func (s *service) offer(ctx context.Context, list []api.Submitted) (verdicts []api.Verdict, retryAfter string, err error) {
+	verdicts = make([]api.Verdict, len(list))
 	var txs []chain.DecodedTx
 	var at []int
 	for i, item := range list {
@@ -311,24 +331,28 @@ func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, e
 		}
 		txs, at = append(txs, item.Tx), append(at, i)
 	}
-	if len(txs) > 0 {
-		reasons, err := s.node.Submit(ctx, txs)
-		if err != nil {
-			return nil, s.answer(ctx, "submitting transactions", err)
-		}
-		if len(reasons) != len(txs) {
-			return nil, s.answer(ctx, "submitting transactions", fmt.Errorf("%d verdicts for %d transactions", len(reasons), len(txs)))
-		}
-		for i, reason := range reasons {
-			verdicts[at[i]].Accepted, verdicts[at[i]].Reason = reason == "", reason
-		}
+	if len(txs) == 0 {
+		return verdicts, "", nil
 	}
-	if in.Accept == api.ContentCBOR {
-		return &submitOutput{ContentType: api.ContentCBOR, Body: api.EncodeVerdicts(verdicts)}, nil
-	}
-	out, err := json.Marshal(api.SubmitResponse{Verdicts: verdicts})
+	reasons, err := s.node.Submit(ctx, txs)
 	if err != nil {
-		return nil, s.answer(ctx, "encoding verdicts", err)
+		return nil, "", s.answer(ctx, "submitting transactions", err)
 	}
-	return &submitOutput{ContentType: api.ContentJSON, Body: out}, nil
+	if len(reasons) != len(txs) {
+		return nil, "", s.answer(ctx, "submitting transactions", fmt.Errorf("%d verdicts for %d transactions", len(reasons), len(txs)))
+	}
+	early := 0
+	for i, reason := range reasons {
+		verdicts[at[i]].Accepted, verdicts[at[i]].Reason = reason == "", reason
+		if strings.HasPrefix(reason, api.ReasonQueueFull) {
+			early++
+		}
+	}
+	switch early {
+	case 0:
+		return verdicts, "", nil
+	case len(verdicts):
+		return nil, "", s.answer(ctx, "submitting transactions", fmt.Errorf("%w: %s", ErrBusy, reasons[0]))
+	}
+	return verdicts, "1", nil
 }

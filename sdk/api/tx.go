@@ -121,6 +121,11 @@ type Verdict struct {
 	Reason   string        `json:"reason,omitempty" doc:"why it was not accepted"`
 }
 
+// ReasonQueueFull begins the reason of a transaction that was refused because so many
+// wait that it would for too long: it may be accepted a little later, or at once with
+// a higher tip.
+const ReasonQueueFull = "queue_full"
+
 // SubmitResponse has one verdict for each transaction, in order.
 type SubmitResponse struct {
 	Verdicts []Verdict `json:"verdicts"`

@@ -1,0 +1,114 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// TestTheDrainIsMeasuredWhileTransactionsWait: blocks that take all there is say
+// nothing of how much they could take.
+func TestTheDrainIsMeasuredWhileTransactionsWait(t *testing.T) {
+	var d drain
+	now := time.Unix(1_000, 0)
+	run := func(txs, left int, every time.Duration, blocks int) {
+		for range blocks {
+			now = now.Add(every)
+			d.finalized(txs, left, now)
+		}
+	}
+	run(20, 5, 10*time.Millisecond, 500)
+	if got := d.most(mostWait); got != firstQueue {
+		t.Errorf("with nothing known %d may wait, want %d", got, firstQueue)
+	}
+	run(100, 5_000, 10*time.Millisecond, 1_000)
+	if got := d.most(mostWait); got < 9_900 || got > 10_100 {
+		t.Errorf("at 10,000 a second %d may wait a second", got)
+	}
+	if got := d.most(fairWait); got < 4_950 || got > 5_050 {
+		t.Errorf("at 10,000 a second %d may wait half of one", got)
+	}
+	run(1, 0, 10*time.Millisecond, 100)
+	if got := d.most(mostWait); got < 9_900 {
+		t.Errorf("after a quiet second %d may wait", got)
+	}
+	run(200, 9_000, 100*time.Millisecond, 100) // a disk that is slow now
+	if got := d.most(mostWait); got < 1_950 || got > 2_050 {
+		t.Errorf("at 2,000 a second %d may wait a second", got)
+	}
+	run(1, 9_000, time.Second, 30)
+	if got := d.most(mostWait); got != leastQueue {
+		t.Errorf("at one a second %d may wait, want %d", got, leastQueue)
+	}
+	run(1, 0, time.Second, 11)
+	if got := d.most(mostWait); got != firstQueue {
+		t.Errorf("%d may wait when the rate was forgotten, want %d", got, firstQueue)
+	}
+}
+
+// TestAcceptedIsWhatIsFinalSoon: beyond half a second's queue only senders have room
+// of whom nothing waits, beyond a second's nobody, but for who pays more.
+func TestAcceptedIsWhatIsFinalSoon(t *testing.T) {
+	n := newGossipNet(t, 1)
+	p := n.of(0)
+	p.lastTip = chain.PricePerGas(2) // which transfers pay
+	p.drain.rate = 1_500             // half a second is below the least queue: 1,000 and 1,500
+	submit := func(entering int, txs ...chain.DecodedTx) string {
+		t.Helper()
+		p.entering = entering
+		var out []string
+		for _, reason := range p.Submit(txs) {
+			switch {
+			case reason == "":
+				out = append(out, "in")
+			case strings.HasPrefix(reason, api.ReasonQueueFull+": "):
+				out = append(out, "full")
+			default:
+				out = append(out, reason)
+			}
+		}
+		if p.entering != entering {
+			t.Errorf("%d are on their way in after all were in or refused, want %d", p.entering, entering)
+		}
+		return fmt.Sprint(out)
+	}
+	tx := func(from int, nonce uint64) chain.DecodedTx { return transfer(t, from, nonce, user(9).address()) }
+	if got := submit(998, tx(1, 0), tx(1, 1), tx(1, 2), tx(2, 0), tx(2, 1)); got != "[in in full in full]" {
+		t.Errorf("where the fair part ends: %s", got)
+	}
+	if got := submit(1_100, tx(1, 2), tx(2, 0), tx(3, 0)); got != "[full in in]" {
+		t.Errorf("a sender who waits, what waits already, and a new one: %s", got)
+	}
+	if got := submit(1_500, tx(4, 0), tx(1, 0)); got != "[full in]" {
+		t.Errorf("a new sender when it is too long for all, and what waits already: %s", got)
+	}
+	dearer := func(from int) chain.DecodedTx {
+		signed, err := chain.SignTx(chain.TxBody{
+			ChainID: testChain, Sender: user(from).address(), Expiry: 50_000, GasLimit: chain.GasUnits(1_000_000), MaxFee: chain.PricePerGas(50), Tip: chain.PricePerGas(3),
+			Messages: chain.Msgs{chain.Transfer{To: user(9).address(), Amount: chain.Hyper(1)}},
+		}, user(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx, err := chain.DecodeTx(signed.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	tipped, again := dearer(4), dearer(5)
+	if got := submit(1_500, tipped); got != "[in]" {
+		t.Errorf("who pays more: %s", got)
+	}
+	p.noteBlock([]chain.DecodedTx{tipped}, chain.PricePerGas(1), time.Now())
+	if got := submit(1_500, again); got != "[full]" {
+		t.Errorf("who pays as much as the last one that got in: %s", got)
+	}
+	if got := submit(0, tx(1, 2), again); got != "[in in]" {
+		t.Errorf("when the queue is short again: %s", got)
+	}
+}
