@@ -91,14 +91,6 @@ func (n *node) hash(i int) crypto.Digest {
 	return crypto.Digest{}
 }
 
-// lone returns the only slot if it is the only one and a leaf, or nil.
-func (n *node) lone() *leafSlot {
-	if len(n.leafs) == 1 && len(n.kids) == 0 {
-		return &n.leafs[0]
-	}
-	return nil
-}
-
 // resident adds up the sizes of the nodes in memory from this one down.
 func (n *node) resident() int {
 	size := n.size()
