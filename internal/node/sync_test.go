@@ -225,7 +225,7 @@ func TestJoinerIsStoppedHalfWayAndGoesOn(t *testing.T) {
 	if err != nil || tree.Root() != l.before.StateRoot {
 		t.Fatal(err)
 	}
-	if n := again.fetched.Load(); n == 0 || n+sink.fetched.Load() != accounts+4096 { // the chunk at which it was stopped
+	if n := again.fetched.Load(); n == 0 || n+sink.fetched.Load() > accounts+100 { // and what genesis has
 		t.Errorf("%d leaves before it was stopped, %d after, of %d", sink.fetched.Load(), n, accounts)
 	}
 	if err := errors.Join(st.Close(), l.store.Close()); err != nil {

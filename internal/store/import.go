@@ -303,33 +303,63 @@ func (i *Import) Finish(before Tip, genesis crypto.Digest) (*state.Tree, error) 
 	return state.OpenTree(i.s, mark, state.DefaultResidentBytes)
 }
 
-// nodes writes the tree's nodes above the leaves, as tables: they come with
-// ascending paths at each depth.
+// nodes writes the tree's nodes above the leaves, as tables: at each depth they come
+// with ascending paths, but for the pages of a node, which come after its other
+// parts. Those that are late go into tables of their own.
 func (i *Import) nodes() (mark state.Mark, err error) {
-	tables := map[byte]*sstable.Writer{}
-	var paths []string
+	turns := [2]nodeTables{{name: "first"}, {name: "late"}}
 	builder := state.NewBuilder(i.version, func(key, record []byte) error {
-		depth := key[8]
-		if tables[depth] == nil {
-			w, path, err := i.s.newTable(fmt.Sprintf("import-nodes-%d", depth))
-			if err != nil {
-				return err
-			}
-			tables[depth], paths = w, append(paths, path)
+		at := &turns[0]
+		if !at.takes(key) {
+			at = &turns[1]
 		}
-		return tables[depth].Set(append([]byte{tableNode}, key...), record)
+		return at.put(i.s, key, record)
 	})
 	err = i.s.disk.call(func() (err error) {
 		mark, err = i.build(builder)
-		for _, w := range tables { // order-free
-			err = errors.Join(err, w.Close())
+		for n := range turns {
+			err = errors.Join(err, turns[n].end(i.s, err == nil))
 		}
-		if err != nil {
-			return err
-		}
-		return i.s.db.Ingest(context.Background(), paths)
+		return err
 	})
 	return mark, err
+}
+
+// nodeTables is a table for each depth of the tree.
+type nodeTables struct {
+	name string
+	w    [1 << 8]*sstable.Writer
+	last [1 << 8][]byte
+	made []string
+}
+
+// takes reports whether a node is after those at its depth.
+func (t *nodeTables) takes(key []byte) bool { return bytes.Compare(t.last[key[8]], key) < 0 }
+
+func (t *nodeTables) put(s *Store, key, record []byte) (err error) {
+	depth := key[8]
+	if t.w[depth] == nil {
+		var path string
+		if t.w[depth], path, err = s.newTable(fmt.Sprintf("import-%s-%d", t.name, depth)); err != nil {
+			return err
+		}
+		t.made = append(t.made, path)
+	}
+	t.last[depth] = append(t.last[depth][:0], key...)
+	return t.w[depth].Set(append([]byte{tableNode}, key...), record)
+}
+
+// end closes the tables, and has the database take them in.
+func (t *nodeTables) end(s *Store, ingest bool) (err error) {
+	for _, w := range t.w {
+		if w != nil {
+			err = errors.Join(err, w.Close())
+		}
+	}
+	if err != nil || !ingest || len(t.made) == 0 {
+		return err
+	}
+	return s.db.Ingest(context.Background(), t.made)
 }
 
 // build gives the leaves to a builder.
