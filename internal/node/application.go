@@ -170,7 +170,7 @@ func commitGenesis(g *chain.Genesis, st *store.Store) error {
 		return err
 	}
 	changes := overlay.Changes()
-	tree, err := state.NewTree(st, state.DefaultResidentBytes).Next(0, changes, runtime.GOMAXPROCS(0))
+	tree, err := st.NewTree().Next(0, changes, runtime.GOMAXPROCS(0))
 	if err != nil {
 		return fmt.Errorf("hashing the genesis state: %w", err)
 	}

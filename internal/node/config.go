@@ -50,6 +50,7 @@ type Config struct {
 	ObserversMiB  int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
 	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for the database's block cache"`
+	TreeMiB       int      `toml:"tree_mib" usage:"memory for the state tree, of which a thousand keys take about 0.1; blocks that change keys beyond it read the disk"`
 	Retention     string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
 	KeepVersions  uint64   `toml:"keep_versions" usage:"for how many heights back a pruned node keeps blocks and versions of the state; those since the last end of an epoch stay as well, for who joins there"`
 	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
@@ -74,7 +75,7 @@ func (c *Config) Prune() store.PruneOptions {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 64, Retention: RetentionArchive, KeepVersions: 10_000,
+		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 64, TreeMiB: 128, Retention: RetentionArchive, KeepVersions: 10_000,
 		ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info",
 	}
 }
@@ -83,6 +84,9 @@ func DefaultConfig() Config {
 func (c *Config) Check() error {
 	if c.CacheMiB < 1 || c.CacheMiB > 64<<10 {
 		return fmt.Errorf("cache_mib is %d, want 1 to %d", c.CacheMiB, 64<<10)
+	}
+	if c.TreeMiB < 1 || c.TreeMiB > 64<<10 {
+		return fmt.Errorf("tree_mib is %d, want 1 to %d", c.TreeMiB, 64<<10)
 	}
 	if c.MaxObservers < 0 || c.MaxObservers > maxObservers {
 		return fmt.Errorf("max_observers is %d, want 0 to %d", c.MaxObservers, maxObservers)

@@ -90,7 +90,8 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err = os.MkdirAll(path(dataDir), 0o755); err != nil {
 		return deps, fmt.Errorf("making the data directory: %w", err)
 	}
-	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), store.Options{CacheBytes: int64(config.CacheMiB) << 20, Logger: log}); err != nil {
+	options := store.Options{CacheBytes: int64(config.CacheMiB) << 20, TreeBytes: int64(config.TreeMiB) << 20, Logger: log}
+	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), options); err != nil {
 		return deps, err
 	}
 	if deps.Logs, err = store.OpenLogs(path(dataDir)); err != nil {

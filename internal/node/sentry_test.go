@@ -34,7 +34,7 @@ func TestNeighboursAreChecked(t *testing.T) {
 		{"sentry_for beside sentries", Config{Sentries: []string{at(1)}, SentryFor: []string{id(2)}}},
 		{"peers beside sentries", Config{Sentries: []string{at(1)}, Peers: []string{at(2)}}},
 	} {
-		c.config.CacheMiB, c.config.ObserversMiB, c.config.Retention, c.config.KeepVersions = 1, 1, RetentionPruned, 1
+		c.config.CacheMiB, c.config.TreeMiB, c.config.ObserversMiB, c.config.Retention, c.config.KeepVersions = 1, 1, 1, RetentionPruned, 1
 		if err := c.config.Check(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}

@@ -208,6 +208,9 @@ func NodeKeys(list []byte) iter.Seq2[[]byte, error] {
 	}
 }
 
+// IsLeafKey reports whether a node key names the record of a leaf.
+func IsLeafKey(key []byte) bool { return len(key) == leafKeyBytes && key[8] == leafDepth }
+
 // nodeKeySize returns the length of the node key that data begins with. It
 // says in itself how long it is.
 func nodeKeySize(data []byte) (int, error) {

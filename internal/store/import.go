@@ -300,7 +300,7 @@ func (i *Import) Finish(before Tip, genesis crypto.Digest) (*state.Tree, error) 
 		return nil, err
 	}
 	i.s.tree.Store(&mark)
-	return state.OpenTree(i.s, mark, state.DefaultResidentBytes)
+	return state.OpenTree(i.s, mark, i.s.residentBytes)
 }
 
 // nodes writes the tree's nodes above the leaves, as tables: at each depth they come

@@ -48,8 +48,10 @@ type Pruned struct {
 const (
 	// pruneChunk is how many deletions share a batch.
 	pruneChunk = 1000
-	// nodeBytes is about how much a deleted node took.
-	nodeBytes = 300
+	// goneLeafBytes and goneNodeBytes are about how much the deleted record of a leaf took, and
+	// of a page or a node above.
+	goneLeafBytes = 200
+	goneNodeBytes = 600
 	// Tables of the tree are rewritten once a reclaimPart-th of them, and no less
 	// than reclaimBytes, is deleted.
 	reclaimPart  = 5
@@ -279,11 +281,17 @@ func (p *pruner) nodes(ctx context.Context, keys [][]byte) error {
 	}
 	b := p.s.db.NewBatch()
 	w := writer{b: b}
+	garbage := int64(0)
 	for _, key := range keys {
 		w.delete(append([]byte{tableNode}, key...))
+		if state.IsLeafKey(key) {
+			garbage += goneLeafBytes
+		} else {
+			garbage += goneNodeBytes
+		}
 	}
 	p.done.Nodes += uint64(len(keys))
-	p.s.garbage.Add(int64(len(keys)) * nodeBytes)
+	p.s.garbage.Add(garbage)
 	return p.apply(w)
 }
 

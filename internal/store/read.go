@@ -131,6 +131,9 @@ func (s *Store) ReadNodes(keys [][]byte, take func(i int, record []byte) error) 
 	return nil
 }
 
+// NewTree returns the tree of the empty state.
+func (s *Store) NewTree() *state.Tree { return state.NewTree(s, s.residentBytes) }
+
 // OpenTree opens the state tree after a committed block: any since TreeMark, and
 // older ones that were written and are not pruned. It is state.ErrNoVersion for
 // any other.
@@ -167,7 +170,7 @@ func (s *Store) beforeClosing(height chain.Height) bool {
 // replay returns the tree after the last of some blocks, from the version on
 // disk.
 func (s *Store) replay(mark *state.Mark, blocks []pendingBlock) (tree *state.Tree, err error) {
-	tree = state.NewTree(s, s.residentBytes)
+	tree = s.NewTree()
 	if mark != nil {
 		if tree, err = state.OpenTree(s, *mark, s.residentBytes); err != nil {
 			return nil, err
