@@ -76,6 +76,27 @@ func TestAReplacementPaysATenthMore(t *testing.T) {
 	}
 }
 
+// TestAFullPoolIsNotHadAgainForOneMore: whoever fills it and outbids himself by the
+// least that is taken pays a tenth more each time.
+func TestAFullPoolIsNotHadAgainForOneMore(t *testing.T) {
+	p, l := mempool.New(mempool.Config{MaxBytes: chain.MaxTxBytes, MaxSenderBytes: chain.MaxTxBytes, MaxPerSender: 4_096}), ledger{}
+	p.Finalize(1, chain.PricePerGas(1_000), nil)
+	mustAdd(t, p, l, draft{user: 2, tip: 1, max: 9_000, expiry: 9, memo: 210})
+	size := len(makeTx(draft{user: 1, nonce: 300, max: 9_000, expiry: 9, memo: 200}).Raw())
+	for n := uint64(0); p.Bytes()+size <= chain.MaxTxBytes; n++ {
+		mustAdd(t, p, l, draft{user: 1, nonce: n, tip: 500, max: 9_000, expiry: 9, memo: 200})
+	}
+	taken := 0
+	for tip := uint64(2); tip < 500; tip++ {
+		if l.add(p, draft{user: 2 + int(tip), tip: tip, max: 9_000, expiry: 9, memo: 200}) == nil {
+			taken++
+		}
+	}
+	if want := 4; taken == 0 || taken > want { // of 498
+		t.Errorf("the cheapest place was had %d times by outbidding, want at most %d", taken, want)
+	}
+}
+
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range mempool.Reasons() {

@@ -11,8 +11,8 @@
 // Invariants:
 //
 //  1. All bytes, and each sender's and each fee payer's share, stay within the
-//     Config; a full pool evicts the lowest effective tip, and if that is the
-//     newcomer's, says so to its sender.
+//     Config; a full pool evicts the lowest effective tip for one that is higher by a
+//     tenth of what is paid with it, and refuses all others by name.
 //  2. At most one transaction per (sender, nonce); a replacement must raise the price
 //     ceiling by a tenth, and the tip by a tenth of what is paid with it, the base fee
 //     included: each replacement is verified and passed on by everybody.
@@ -238,14 +238,27 @@ func (p *Pool) Refuses(tx *chain.DecodedTx) error {
 	p.rerank()
 	e := entry{tx: &chain.VerifiedTx{DecodedTx: *tx}}
 	e.rank(p.base)
-	if lowest, ok := p.cheapest.live(); ok && e.gain <= lowest.gain {
+	if lowest, ok := p.cheapest.live(); ok && !p.outbids(&e, lowest) {
 		return p.full()
 	}
 	return nil
 }
 
 func (p *Pool) full() error {
-	return fmt.Errorf("%w: %d bytes of %d in use, and its effective tip at a base fee of %d is not above the lowest", ErrFull, p.bytes, p.config.MaxBytes, p.base.Nano())
+	return fmt.Errorf("%w: %d bytes of %d in use, and its effective tip at a base fee of %d is not above the lowest by a tenth of what that pays",
+		ErrFull, p.bytes, p.config.MaxBytes, p.base.Nano())
+}
+
+// outbids reports whether a transaction may take another's place: it offers more by a
+// tenth of all that the other would pay per gas. For less, who fills the pool and fills
+// it again has everybody verify and pass on what nobody pays for.
+func (p *Pool) outbids(e, other *entry) bool {
+	if other.gain == 0 {
+		return e.gain > 0
+	}
+	tip, base := other.gain-1, p.base.Nano()
+	step := tip/10 + base/10 + (tip%10+base%10)/10 + 1
+	return e.gain > other.gain && e.gain-other.gain >= step
 }
 
 // Add takes a transaction in, or says why not. Next is the nonce of the sender's
@@ -393,8 +406,8 @@ func raised(old, new, beside chain.GasPrice) bool {
 }
 
 // makeRoom evicts cheaper transactions until e fits beside all but old. If it
-// would have to evict one as dear as e, or one that e comes after, it evicts
-// nothing and refuses e.
+// would have to evict one that e does not outbid, or one that e comes after, it
+// evicts nothing and refuses e.
 func (p *Pool) makeRoom(e, old *entry) error {
 	need := p.bytes + e.size() - p.config.MaxBytes
 	if old != nil {
@@ -415,7 +428,7 @@ func (p *Pool) makeRoom(e, old *entry) error {
 	freed := 0
 	for freed < need {
 		v, ok := p.cheapest.popLive()
-		if !ok || e.gain <= v.gain || v.precedes(e) {
+		if !ok || !p.outbids(e, v) || v.precedes(e) {
 			if ok {
 				victims = append(victims, v)
 			}

@@ -160,7 +160,7 @@ func TestFullPoolEvictsTheCheapest(t *testing.T) {
 		mustAdd(t, p, l, draft{user: 1, nonce: uint64(p.Len()), tip: 20, memo: 200})
 	}
 	before := p.Len()
-	for tip, want := range map[uint64]error{19: mempool.ErrFull, 20: mempool.ErrFull, 21: nil} {
+	for tip, want := range map[uint64]error{19: mempool.ErrFull, 20: mempool.ErrFull, 22: mempool.ErrFull, 23: nil} {
 		if err := p.Refuses(&makeTx(draft{user: 2, tip: tip, memo: 200}).DecodedTx); !errors.Is(err, want) {
 			t.Errorf("foretold of a tip of %d: %v, want %v", tip, err, want)
 		}
@@ -171,7 +171,7 @@ func TestFullPoolEvictsTheCheapest(t *testing.T) {
 	if p.Len() != before {
 		t.Errorf("a refusal evicted %d", before-p.Len())
 	}
-	mustAdd(t, p, l, draft{user: 3, tip: 21, memo: 200})
+	mustAdd(t, p, l, draft{user: 3, tip: 23, memo: 200})
 	if p.Bytes() > chain.MaxTxBytes {
 		t.Errorf("%d bytes, limit %d", p.Bytes(), chain.MaxTxBytes)
 	}
