@@ -533,13 +533,20 @@ func TestManyReadyTransactionsHoldOthersUp(t *testing.T) {
 	})
 }
 
+// setBacklog says how many ready transactions make a pool busy.
+func (p *pool) setBacklog(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.backlog = n
+}
+
 // TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor: with more ready than the next
 // blocks take, ids would only take their time.
 func TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newGossipNet(t, 2)
 		p := n.of(0)
-		p.backlog = 0
+		p.setBacklog(0)
 		tx := transfer(t, 1, 0, user(9).address())
 		n.setDeaf(1, true)
 		n.submit(t, 0, tx)
@@ -553,7 +560,7 @@ func TestNobodyAnnouncesOrPullsWhatBlocksHaveNoRoomFor(t *testing.T) {
 		if got := n.heard(); got != "" {
 			t.Errorf("said while busy: %s", got)
 		}
-		p.backlog = maxBacklog
+		p.setBacklog(maxBacklog)
 		time.Sleep(announceAgain + 2*gossipTick)
 		synctest.Wait()
 		if got := n.heard(); !strings.Contains(got, "1→2 have 1") {
@@ -567,7 +574,7 @@ func TestWhatIsAnnouncedToABusyNodeIsPulledOnceItIsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newGossipNet(t, 2)
 		p := n.of(0)
-		p.backlog = 0
+		p.setBacklog(0)
 		n.setDeaf(1, true)
 		n.submit(t, 0, transfer(t, 1, 0, user(9).address())) // by which it is busy
 		n.setDeaf(1, false)
@@ -584,7 +591,7 @@ func TestWhatIsAnnouncedToABusyNodeIsPulledOnceItIsNot(t *testing.T) {
 		if got := n.heard(); got != "" {
 			t.Errorf("said while busy: %s", got)
 		}
-		p.backlog = maxBacklog
+		p.setBacklog(maxBacklog)
 		time.Sleep(2 * gossipTick)
 		synctest.Wait()
 		if got := n.heard(); got != "1→2 want 1, 2→1 bodies 1" {
