@@ -90,7 +90,9 @@ func (e element) carried() element {
 }
 
 func (e element) canonical() element {
-	e = e.carried().carried() // limbs below 2⁵¹ now: the value is below 2²⁵⁵
+	// The first leaves at most 18 above 2⁵¹, in the lowest limb, and the second nothing:
+	// if it carries through all, the lowest is 18 at most before the last 19 come.
+	e = e.carried().carried() // the value is below 2²⁵⁵ = p + 19
 	more := e
 	more[0] += 19
 	for k := range 4 {
@@ -112,6 +114,9 @@ type decompressor struct {
 // run finds the points of up to eight encodings, nil for those that are not wanted,
 // by the rules of ZIP-215: y may be above the prime, and the sign of x = 0 may be
 // set. It writes each point and its negative, and reports which encodings have one.
+// v is never 0, as −1/d is no square; u is 0 for y = ±1, and then so are x and −x,
+// of which either sign will do. If u/v is no square, vx² is neither u nor −u, and
+// what is written for the encoding is no point.
 func (d *decompressor) run(encoded [8]*[32]byte, rows *[8][2]niels) (ok [8]bool) {
 	for i, raw := range encoded {
 		e := element{1} // what is not wanted has a root all the same
@@ -270,7 +275,8 @@ func (d *digits) of(window int) []int16 {
 	return d.list[window*d.points:][:d.points]
 }
 
-// set writes the digits of a scalar, from −2^(window−1) + 1 to 2^(window−1).
+// set writes the digits of a scalar, from −2^(window−1) + 1 to 2^(window−1). The last
+// window has one bit less than others at least, so that a carry into it stays there.
 func (d *digits) set(point, window int, scalar *[4]uint64) {
 	half, carry := 1<<(window-1), 0
 	at := 0
@@ -295,6 +301,9 @@ func (d *digits) set(point, window int, scalar *[4]uint64) {
 
 // isSmallOrder reports whether the sum of all multiples is of small order.
 func (m *multiplier) isSmallOrder() bool {
+	if rows := max(4*m.long.points+2, 4*m.short.points+4); len(m.table) < rows {
+		panic("crypto: the table has fewer points than there are scalars")
+	}
 	w := m.window
 	var sums, weights, sum, run point8
 	for j := longBits / w; j >= 0; j-- {
@@ -314,7 +323,7 @@ func (m *multiplier) isSmallOrder() bool {
 		other := sums.lanes(func(i int) int { return i ^ apart })
 		addPoint8(&sums, &other, &constD2, &m.work)
 	}
-	doublePoint8(&sums, 3, &m.work)
+	doublePoint8(&sums, 3, &m.work) // a multiple of eight is of the group's odd order: x = 0 is the identity alone
 	return sums.x.lane(0) == element{} && sums.y.lane(0) == sums.z.lane(0)
 }
 

@@ -5,9 +5,21 @@
 // Eight elements of the field of 2²⁵⁵ − 19 at a time, one in each 64-bit lane of
 // the 512-bit registers, in five limbs of 51 bits: element i's limb k is word i of
 // row k. Multiplication is by AVX-512 IFMA, which takes the low 52 bits of its
-// factors and adds the low or the high 52 bits of their product. Every routine
-// takes limbs below 2⁵¹ + 2¹⁴ and yields such; sums of two stay below 2⁵², which
-// SUM and MUL may take as well, and nothing else.
+// factors and adds the low or the high 52 bits of their product.
+//
+// Every routine takes limbs below B = 2⁵¹ + 2¹⁴ and yields such, but for TWICE:
+//
+//   - PRODUCT may take any factors below 2⁵², so that low and high parts are whole
+//     and below 2⁵². A column has n low parts and twice the m high parts of the one
+//     below: n + 2m is 1, 4, 7, 10, 13, 14, 11, 8, 5 and 2. With 19 times the upper
+//     five, the lower five are below 267, 213, 159, 105 and 51 times 2⁵²: all of it
+//     below 2⁶¹. The carries are below 534, and from the top 19·102: what is left is
+//     below 2⁵¹ + 2¹¹.
+//   - SUM and DIFFERENCE may take first operands below 2B, as TWICE leaves them. A
+//     sum is below 3B: it carries 3 at most, from the top 57. A limb of 2p is not
+//     below B, so that no difference is negative; it is below 2B + 2⁵² and carries
+//     4 at most, from the top 76.
+//   - What TWICE leaves goes nowhere else: not to PRODUCT, and nothing subtracts it.
 //
 // Z28 and Z29 hold the limbs of 2p, Z30 holds 19, Z31 holds 2⁵¹ − 1.
 
@@ -61,8 +73,7 @@
 	VPMADD52HUQ b, a, high
 
 // PRODUCT leaves the product of Z0…Z4 and Z5…Z9 in Z10…Z14. The columns are Z10…Z18
-// and, doubled, Z19…Z27 from the second on. Of a column of fifteen times 2⁵² at
-// most, nineteen times are below 2⁶¹.
+// and, doubled, Z19…Z27 from the second on.
 #define PRODUCT \
 	VPXORQ Z10, Z10, Z10 \
 	VPXORQ Z11, Z11, Z11 \
@@ -258,7 +269,8 @@ again:
 // func addPoint8(p, q *point8, d2 *field8, work *work8)
 //
 // p += q (Hisil, Wong, Carter and Dawson, "Twisted Edwards Curves Revisited",
-// section 3.1).
+// section 3.1). As −1 is a square and d is none, it holds for any two points of the
+// curve, equal, opposite, the identity or of small order, and z is never zero.
 TEXT ·addPoint8(SB), NOSPLIT, $0-32
 	MOVQ p+0(FP), DI
 	MOVQ q+8(FP), SI
@@ -359,7 +371,7 @@ again:
 // func accumulate8(p *point8, table *niels, order *uint32, rounds int, work *work8)
 //
 // In each round adds to the eight points of p the eight affine points of the table
-// that order names, for each lane one.
+// that order names, for each lane one. Nothing checks the rows that order names.
 TEXT ·accumulate8(SB), NOSPLIT, $0-40
 	MOVQ p+0(FP), DI
 	MOVQ table+8(FP), SI

@@ -142,3 +142,22 @@ func VerifyFused(items []Signed) (verdicts []bool, final bool) {
 	verdicts = make([]bool, len(items))
 	return verdicts, verifyFused(messagesOf(items), verdicts)
 }
+
+// FailedMultiplications is how many multiplications of a batch did not say which
+// signatures are bad.
+func FailedMultiplications(items []Signed) int {
+	var s search
+	s.verify(messagesOf(items), make([]bool, len(items)))
+	return s.failed
+}
+
+// SumOfNothing sums up so many multiples, all by zero, of a table with so many rows.
+func SumOfNothing(long, short, rows int) {
+	m := &multiplier{window: 4, table: make([]niels, rows)}
+	m.table[0] = identityRow
+	m.long.reset(long, longBits, m.window)
+	m.short.reset(short, shortBits, m.window)
+	if !m.isSmallOrder() {
+		panic("nothing is something")
+	}
+}

@@ -2,6 +2,7 @@ package crypto_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -343,4 +344,154 @@ func FuzzVerifyBatch(f *testing.F) {
 			compareBatches(t, batch)
 		}
 	})
+}
+
+// TestErrorsDoNotCancel has bad signatures whose errors sum up to nothing, each
+// multiplied by a small number: only factors that nobody knows tell them from good
+// ones.
+func TestErrorsDoNotCancel(t *testing.T) {
+	needFused(t)
+	rng := randomly(t)
+	good := make([]crypto.Signed, 9)
+	for i := range good {
+		f := randomForgery(rng)
+		f.tweak = 0
+		good[i], _ = f.forge()
+	}
+	relations := [][]int64{{1, -1}, {1, 0, -1}, {1, 1, -2}, {1, -2, 1}, {2, -1}, {1, -2}, {3, -2}, {1, 0, 0, 0, 0, 0, 0, 0, -1}}
+	for round := range 4_000 {
+		bad := slices.Clone(good)
+		for i, by := range relations[round%len(relations)] {
+			s := modulo(by)
+			s.Mod(s.Add(s, littleInt(bad[i].Signature[32:])), order)
+			raw := encodingOf(s, 0)
+			copy(bad[i].Signature[32:], raw[:])
+		}
+		if _, final := crypto.VerifyFused(bad); final {
+			t.Fatalf("errors of %v cancel", relations[round%len(relations)])
+		}
+	}
+}
+
+// TestWhatRemainsIsVerified has batches most of which is no signature at all: none, or
+// one, or a few that could be valid are left, and are not.
+func TestWhatRemainsIsVerified(t *testing.T) {
+	rng := randomly(t)
+	impossible := func() (it crypto.Signed) {
+		it, _ = forgery{key: 1, nonce: 2}.forge()
+		none := [32]byte{2} // no point has this y
+		switch rng.IntN(3) {
+		case 0:
+			it.Key = none
+		case 1:
+			copy(it.Signature[:], none[:])
+		case 2:
+			it.Signature[63] |= 0x10
+			it.Signature[62] |= 1 // above the order
+		}
+		return it
+	}
+	for left := range 4 {
+		for _, size := range []int{4, 5, 9, 40} {
+			for _, good := range []bool{true, false} {
+				var batch []judged
+				for range size - left {
+					batch = append(batch, judged{impossible(), false})
+				}
+				for i := range left {
+					f := forgery{key: 3 + i, nonce: 5, keySmall: i, message: uint64(i)}
+					if !good {
+						f.tweak = 5
+					}
+					it, valid := f.forge()
+					batch = append(batch, judged{it, valid})
+				}
+				rng.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
+				compareBatches(t, batch)
+				items := make([]crypto.Signed, size)
+				for i := range batch {
+					items[i] = batch[i].Signed
+				}
+				if !crypto.HasFused() {
+					continue
+				}
+				if _, final := crypto.VerifyFused(items); final != (good || left == 0) {
+					t.Errorf("%d that could be valid of %d, and are: %v; final is %v", left, size, good, final)
+				}
+			}
+		}
+	}
+}
+
+// TestBatchesThatAreNotMultiplied are more signatures than a batch may have, and more
+// scalars than there are points.
+func TestBatchesThatAreNotMultiplied(t *testing.T) {
+	needFused(t)
+	items := make([]crypto.Signed, 2_049)
+	for i := range items {
+		items[i] = signedPool()[i%700]
+	}
+	if verdicts, final := crypto.VerifyFused(items[:2_048]); !final || slices.Contains(verdicts, false) {
+		t.Error("2,048 valid signatures are refused")
+	}
+	if !panics(func() { crypto.VerifyFused(items) }) {
+		t.Error("a batch of 2,049 is verified")
+	}
+	for short := range 2 {
+		for long := range 5 {
+			enough := max(4*long+2, 4*short+4)
+			if panics(func() { crypto.SumOfNothing(long, short, enough) }) || !panics(func() { crypto.SumOfNothing(long, short, enough-1) }) {
+				t.Errorf("%d long and %d short scalars need %d rows", long, short, enough)
+			}
+		}
+	}
+}
+
+// TestBadSignaturesAreNotMultipliedForEver bounds what a batch costs however many bad
+// ones a stranger puts into it.
+func TestBadSignaturesAreNotMultipliedForEver(t *testing.T) {
+	needFused(t)
+	for _, size := range []int{4, 63, 64, 700, 1_024} {
+		for _, bad := range []int{1, 2, 3, size / 8, size} {
+			items := make([]crypto.Signed, size)
+			for i := range items {
+				if items[i] = signedPool()[i%700]; bad > 0 && i%(size/bad) == 0 {
+					items[i].Digest[5] ^= 1
+				}
+			}
+			if failed := crypto.FailedMultiplications(items); failed > 16 {
+				t.Errorf("%d bad ones of %d: %d multiplications for nothing", bad, size, failed)
+			}
+		}
+	}
+}
+
+// BenchmarkVerifyBatchOfBad verifies batches with so many bad signatures in a
+// thousand, the most expensive there are.
+func BenchmarkVerifyBatchOfBad(b *testing.B) {
+	const size = 1_024
+	for _, bad := range []int{0, 1, 16, 128, 256, size} {
+		for _, way := range []string{"lanes", "library"} {
+			b.Run(fmt.Sprintf("bad=%d/%s", bad, way), func(b *testing.B) {
+				items := make([]crypto.Signed, size)
+				for i := range items {
+					items[i] = signedPool()[i%700]
+					if i*bad%size < bad {
+						items[i].Digest[5] ^= 1
+					}
+				}
+				verify := func() {
+					for b.Loop() {
+						crypto.VerifyBatch(items, 1)
+					}
+				}
+				if way == "lanes" {
+					verify()
+				} else {
+					crypto.WithoutFused(verify)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/signature")
+			})
+		}
+	}
 }

@@ -22,7 +22,9 @@ type signedMessage struct {
 // fusedBatch verifies batches eight lanes wide: the sum of z(R + hA − sB) over all
 // signatures, for random z of 128 bits, is of small order if each R + hA − sB is
 // (ZIP-215, which is the equation of RFC 8032, section 5.1.7, with the cofactor),
-// and but for a part of 2⁻¹²⁵ of all z not if one is not.
+// and if one is not, for one z of it at most: 8 times what is wrong is of prime order.
+// All z, h and s are taken modulo that order: for B that is no difference, for R and A
+// one of small order.
 type fusedBatch struct {
 	multiplier
 	decompressor
