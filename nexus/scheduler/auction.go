@@ -298,6 +298,7 @@ func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) Effect {
 	if j.Spec.Scheduling.Preemptible {
 		n.evictable++
 		s.reindex(n)
+		s.gain(n) // what the auction held nobody could preempt; now work that is not preemptible can
 	}
 	s.changed(j)
 	return SendAssign{Node: n.ID, Assignment: j.assignment(&j.Runs[len(j.Runs)-1])}
