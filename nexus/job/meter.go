@@ -83,6 +83,7 @@ type Assignment struct {
 	Spec          Spec
 	Sequence      uint64        // of the receipt that it asks for, from 1
 	Input         crypto.Digest // the output of the order that Spec.Scheduling.InputOf names; else zero
+	Devices       []byte        // numbers of the node's GPUs that the work is given
 }
 
 // Work returns the specification with the input that the assignment resolved.

@@ -251,6 +251,9 @@ func checkMessage(m Message) error {
 		if m.Assignment.Input.IsZero() != m.Assignment.Spec.Scheduling.InputOf.IsZero() {
 			return errors.New("the assignment has an input that the specification does not ask for, or lacks it")
 		}
+		if uint64(len(m.Assignment.Devices)) != m.Assignment.Spec.Resources.GPUs {
+			return fmt.Errorf("the assignment gives %d gpus, the specification asks for %d", len(m.Assignment.Devices), m.Assignment.Spec.Resources.GPUs)
+		}
 		return nil
 	case AssignReply:
 		return checkReason(m.Refuse)

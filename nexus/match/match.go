@@ -212,13 +212,22 @@ type Offer struct {
 // Rank sorts offers, the best first: by cost times factor, by factor, and by a
 // hash of (job, node) among equals, so that nobody gains by choosing a key.
 func Rank(job crypto.Digest, offers []Offer) {
+	ties := make(map[crypto.PublicKey]crypto.Digest)
+	tie := func(node crypto.PublicKey) crypto.Digest {
+		t, known := ties[node]
+		if !known {
+			t = Tie(job, node)
+			ties[node] = t
+		}
+		return t
+	}
 	slices.SortFunc(offers, func(a, b Offer) int {
 		ahi, alo := bits.Mul64(a.Cost.Nano(), a.factor())
 		bhi, blo := bits.Mul64(b.Cost.Nano(), b.factor())
 		if order := cmp.Or(cmp.Compare(ahi, bhi), cmp.Compare(alo, blo), cmp.Compare(a.factor(), b.factor())); order != 0 {
 			return order
 		}
-		return Tie(job, a.Node).Compare(Tie(job, b.Node))
+		return tie(a.Node).Compare(tie(b.Node))
 	})
 }
 

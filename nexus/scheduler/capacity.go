@@ -235,7 +235,7 @@ func (s *State) standing(j *Job, r *match.Request, n *Node) ([]byte, uint64) {
 
 // maxShapes bounds the shapes of work that are counted.
 const (
-	maxShapes   = 24
+	maxShapes   = 64
 	shapesTotal = 1 << 16 // accepted jobs, after which all counts are halved
 )
 

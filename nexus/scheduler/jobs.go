@@ -280,7 +280,7 @@ func (s *State) claims(j *Job) []chain.Claim {
 func (j *Job) assignment(run *Run) job.Assignment {
 	return job.Assignment{
 		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance, AcceptanceSig: j.AcceptanceSig,
-		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input,
+		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: run.Devices,
 	}
 }
 
