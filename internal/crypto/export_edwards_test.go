@@ -161,3 +161,22 @@ func SumOfNothing(long, short, rows int) {
 		panic("nothing is something")
 	}
 }
+
+// KnowGoodFromBad is what is checked before the first batch; with a constant of one
+// lane changed if asked to.
+func KnowGoodFromBad(wrong bool) {
+	if wrong {
+		constD2[4][5] ^= 1 << 50
+		defer func() { constD2[4][5] ^= 1 << 50 }()
+	}
+	knowGoodFromBad()
+}
+
+// IsChecked reports whether a batch asks for the check before it is verified.
+func IsChecked(items []Signed) (asked bool) {
+	had := checkFused
+	defer func() { checkFused = had }()
+	checkFused = func() { asked = true }
+	VerifyFused(items)
+	return asked
+}

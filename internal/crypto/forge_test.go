@@ -447,6 +447,17 @@ func TestBatchesThatAreNotMultiplied(t *testing.T) {
 	}
 }
 
+// TestProcessorIsCheckedFirst has a processor that multiplies wrongly in one lane.
+func TestProcessorIsCheckedFirst(t *testing.T) {
+	needFused(t)
+	if panics(func() { crypto.KnowGoodFromBad(false) }) || !panics(func() { crypto.KnowGoodFromBad(true) }) {
+		t.Error("the check does not tell a right processor from a wrong one")
+	}
+	if !crypto.IsChecked(signedPool()[:4]) {
+		t.Error("a batch is verified without the check")
+	}
+}
+
 // TestBadSignaturesAreNotMultipliedForEver bounds what a batch costs however many bad
 // ones a stranger puts into it.
 func TestBadSignaturesAreNotMultipliedForEver(t *testing.T) {

@@ -38,7 +38,9 @@ const maxFused = 2_048
 // checkFused verifies a batch of known verdicts before the first other one: a
 // processor, or what stands for one, that multiplies wrongly must not decide what
 // is signed.
-var checkFused = sync.OnceFunc(func() {
+var checkFused = sync.OnceFunc(knowGoodFromBad)
+
+func knowGoodFromBad() {
 	key := PrivateKeyFromSeed([SeedSize]byte{1})
 	items := make([]Signed, 24)
 	for i := range items {
@@ -51,7 +53,7 @@ var checkFused = sync.OnceFunc(func() {
 	if bad := sumFused(messages, verdicts); !good || bad {
 		panic("crypto: this processor does not multiply as it should")
 	}
-})
+}
 
 var fusedBatches = sync.Pool{New: func() any { return new(fusedBatch) }}
 
