@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -80,7 +83,7 @@ func stateExport(c *cli.Context) error {
 		}
 		out.Height, out.Root, out.Begins = header.Height, header.Root.String(), header.Closes()
 		return writeWhole(out.File, func(f *os.File) error {
-			sum, err := statesync.WriteExport(f, header, tree)
+			sum, err := statesync.WriteExport(interruptible{c.Context, f}, header, tree)
 			out.of(sum)
 			return err
 		})
@@ -89,6 +92,19 @@ func stateExport(c *cli.Context) error {
 		return err
 	}
 	return out.print(c)
+}
+
+// interruptible is a writer that refuses once a context has ended.
+type interruptible struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (i interruptible) Write(p []byte) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.w.Write(p)
 }
 
 // writeWhole writes a new file, durably and as a whole: if it fails there is none.
@@ -161,7 +177,7 @@ func stateDiff(c *cli.Context) (err error) {
 		return err
 	}
 	out := diffResult{Height: a.Header.Height, RootA: a.Header.Root.String(), RootB: b.Header.Root.String(), Keys: []diffKey{}}
-	for d, err := range state.Diff(a.Leaves, b.Leaves) {
+	for d, err := range state.Diff(untilDone(c.Context, a.Leaves), b.Leaves) {
 		if err != nil {
 			return err
 		}
@@ -178,6 +194,17 @@ func stateDiff(c *cli.Context) (err error) {
 		return errors.Join(err, fmt.Errorf("the states after block %d differ about %d keys, the first is %s", out.Height, out.Differences, out.Keys[0].Key))
 	}
 	return err
+}
+
+// untilDone yields what a state does, and the context's error once that has ended.
+func untilDone(ctx context.Context, leaves iter.Seq2[state.Entry, error]) iter.Seq2[state.Entry, error] {
+	return func(yield func(state.Entry, error) bool) {
+		for e, err := range leaves {
+			if !yield(e, errors.Join(err, ctx.Err())) {
+				return
+			}
+		}
+	}
 }
 
 func hexValue(value []byte) *string {

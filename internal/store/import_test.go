@@ -1,10 +1,13 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -239,5 +242,103 @@ func must2[T any](v T, ok bool, err error) func(testing.TB) T {
 			t.Fatal("not there")
 		}
 		return v
+	}
+}
+
+// importingDisk is an import of a state that is large enough to be written in several
+// turns.
+type importingDisk struct {
+	*testing.T
+	parts  [][]state.Entry
+	ranges []state.Range
+	want   map[string]string
+	before store.Tip
+}
+
+func newImportingDisk(t *testing.T) *importingDisk {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	d := &importingDisk{T: t, want: map[string]string{}}
+	for i := range 120 {
+		value := bytes.Repeat([]byte{byte(i)}, 20_000)
+		kv.Set(fmt.Appendf(nil, "key/%d", i), value)
+		d.want[fmt.Sprintf("key/%d", i)] = string(value)
+	}
+	tree := must(state.NewTree(state.NewMemoryBackend(), 0).Next(19, kv.Changes(), 1))(t)
+	d.before = store.Tip{Height: 19, Digest: id("block 19"), StateRoot: tree.Root()}
+	var all []state.Entry
+	for e, err := range tree.Iterate(crypto.Digest{}) {
+		check(t, err)
+		all = append(all, e)
+	}
+	var from crypto.Digest
+	for part := range slices.Chunk(all, 15) {
+		to := part[len(part)-1].Position
+		d.parts, d.ranges = append(d.parts, part), append(d.ranges, state.Range{From: from, To: to})
+		from = state.After(to)
+	}
+	return d
+}
+
+// run opens the store and imports, from where it was left, up to the first block.
+func (d *importingDisk) run(fs vfs.FS) {
+	d.Helper()
+	s := must(store.OpenOn(fs, "db", store.Options{PendingBytes: 1 << 20, MemtableBytes: 1 << 20}))(d.T)
+	if _, some := s.Latest(); !some {
+		i, progress, err := s.Import([]byte("goal"), 19)
+		check(d, err)
+		done := 0
+		if len(progress) > 0 {
+			done = int(progress[0])
+		}
+		order := []int{5, 0, 1, 7, 2, 6, 3, 4}
+		for n := done; n < len(order); n++ {
+			check(d, i.Put(d.ranges[order[n]], d.parts[order[n]], []byte{byte(n + 1)}))
+		}
+		tree := must(i.Finish(d.before, id("genesis")))(d.T)
+		next := must(tree.Next(20, nil, 1))(d.T)
+		check(d, s.Commit(store.Finalized{
+			Height: 20, Digest: id("block 20"), Block: []byte("block"), Tree: next, Closing: &store.Closing{Epoch: 1, Record: []byte("end"), Before: tree},
+		}))
+	}
+	if got := collect(s.State()); !maps.Equal(got, d.want) {
+		d.Fatalf("the state has %d keys, want %d", len(got), len(d.want))
+	}
+	for _, height := range []chain.Height{19, 20} {
+		if got := leaves(d, s, height); len(got) != len(d.want) {
+			d.Fatalf("version %d has %d leaves, want %d", height, len(got), len(d.want))
+		}
+	}
+	if c := must(s.CheckState(d.Context()))(d.T); !c.Sound() {
+		d.Fatalf("%+v", c)
+	}
+	check(d, s.Close())
+}
+
+// An import is cut off before each of its writes in turn, and again where it goes on
+// from there: what the progress says is there is there.
+func TestCrashDuringAnImport(t *testing.T) {
+	d := newImportingDisk(t)
+	step := 1
+	if testing.Short() {
+		step = 5
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for n := 0; ; n += step {
+		disk := newCrashDisk(vfs.NewCrashableMem(), rng)
+		disk.plan(n)
+		d.run(disk.fs)
+		disk.mu.Lock()
+		over := disk.crashed == nil
+		disk.mu.Unlock()
+		if over {
+			if n < 50 {
+				t.Errorf("the import has only %d writes", n)
+			}
+			return
+		}
+		again := newCrashDisk(disk.cut(), rng)
+		again.plan(rng.IntN(60))
+		d.run(again.fs)
+		d.run(newCrashDisk(again.cut(), rng).fs)
 	}
 }

@@ -34,7 +34,8 @@ type PruneOptions struct {
 	// needed with KeepBlocks.
 	Index func(block []byte) ([]crypto.Digest, []OrderEntry, error)
 	// NodesPerSecond is how many records are deleted per second at most; 0 is no
-	// limit.
+	// limit. With a limit the pruner also gives way to the database's own work, and
+	// rests after each part of the tables that it has rewritten as long as that took.
 	NodesPerSecond int
 }
 
@@ -273,7 +274,10 @@ func (p *pruner) part(ctx context.Context, version uint64, key, list []byte) err
 
 // nodes deletes some nodes, at the rate that is allowed.
 func (p *pruner) nodes(ctx context.Context, keys [][]byte) error {
-	if err := ctx.Err(); err != nil {
+	if len(keys) == 0 {
+		return ctx.Err()
+	}
+	if err := p.yield(ctx); err != nil {
 		return err
 	}
 	if err := p.limiter.WaitN(ctx, len(keys)); err != nil {
@@ -312,15 +316,67 @@ func (p *pruner) reclaim(ctx context.Context) error {
 		return err
 	}
 	for i := range len(bounds) - 1 {
+		if err := p.yield(ctx); err != nil {
+			return err
+		}
+		began := time.Now()
 		if err := p.s.disk.call(func() error { return p.s.db.Compact(ctx, bounds[i], bounds[i+1], false) }); err != nil {
 			return err
 		}
+		rest := min(time.Since(began), maxRest)
 		if err := p.s.awaitRemoval(ctx, used/reclaimSlices); err != nil {
+			return err
+		}
+		if err := p.rest(ctx, rest); err != nil {
 			return err
 		}
 	}
 	p.s.garbage.Add(-garbage)
 	return nil
+}
+
+const (
+	// maxRest is the longest rest after a part of the tables.
+	maxRest = 2 * time.Second
+	// maxYield is for how long at most one chunk of deletions gives way, so that
+	// pruning comes to an end under any load: 50,000 nodes a second.
+	maxYield  = 20 * time.Millisecond
+	yieldPoll = 5 * time.Millisecond
+)
+
+// limited reports whether blocks are made beside the pruner.
+func (p *pruner) limited() bool { return p.limiter.Limit() != rate.Inf }
+
+// yield waits while the database flushes or compacts, but not for long: a commit that
+// needs the disk then waits for it anyway.
+func (p *pruner) yield(ctx context.Context) error {
+	if !p.limited() {
+		return ctx.Err()
+	}
+	for waited := time.Duration(0); waited < maxYield; waited += yieldPoll {
+		if m := p.s.db.Metrics(); m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 {
+			break
+		}
+		if err := p.rest(ctx, yieldPoll); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// rest waits, if blocks are made beside the pruner.
+func (p *pruner) rest(ctx context.Context, d time.Duration) error {
+	if !p.limited() {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (p *pruner) apply(w writer) error {
