@@ -62,7 +62,8 @@ func printVerify(c *cli.Context, r *node.VerifyReport) {
 	w := c.App.Writer
 	fmt.Fprintf(w, "files         %d, %d bytes\n", r.Files, r.Bytes)
 	if !r.Closed {
-		fmt.Fprintln(w, "              not closed in order: a damaged end of the database's log would look like a write that a crash cut off")
+		fmt.Fprintln(w, "              not closed in order, so there is no seal: that the end of the database's log is as it was written cannot be known. A crash cuts it off,\n"+
+			"              and damage there looks the same: the node then lacks its last blocks, and fetches them again. Every table was checked")
 	}
 	fmt.Fprintf(w, "height        %d\nstate root    %s, of %d keys\n", r.Height, r.StateRoot, r.Keys)
 	if r.Supply != nil {
@@ -94,6 +95,9 @@ type statResult struct {
 	Log        uint64            `json:"log_bytes"`
 	Debt       uint64            `json:"compaction_debt_bytes"`
 	Live       uint64            `json:"live_state_bytes,omitempty"`
+	Ratio      float64           `json:"disk_to_live,omitempty"` // of everything in the data directory
+	Files      map[string]uint64 `json:"data_bytes"`             // by what is in the data directory
+	All        uint64            `json:"all_data_bytes"`
 	Tables     map[string]uint64 `json:"tables"`
 }
 
@@ -108,10 +112,14 @@ func nodeStat(c *cli.Context) error {
 			Height: uint64(tip.Height), StateRoot: tip.StateRoot.String(), FirstBlock: uint64(s.FirstBlock), Versions: s.Pruned, TreeMark: s.TreeMark,
 			Disk: s.DiskBytes, Log: s.LogBytes, Debt: s.Debt, Tables: s.Tables,
 		}
+		if out.Files, out.All, err = h.Disk(); err != nil {
+			return err
+		}
 		if c.Bool("live") {
 			if out.Live, err = h.Store.Live(c.Context); err != nil {
 				return err
 			}
+			out.Ratio = float64(out.All) / float64(max(out.Live, 1))
 		}
 		if c.Bool("json") {
 			return printJSON(c, out)
@@ -119,11 +127,16 @@ func nodeStat(c *cli.Context) error {
 		w := c.App.Writer
 		fmt.Fprintf(w, "height             %d\nstate root         %s\nfirst block        %d\nfirst version      %d\n", out.Height, out.StateRoot, out.FirstBlock, out.Versions)
 		fmt.Fprintf(w, "disk               %d bytes, of which %d are the log; %d are to be compacted\n", out.Disk, out.Log, out.Debt)
-		if out.Live > 0 {
-			fmt.Fprintf(w, "live state         %d bytes\n", out.Live)
+		fmt.Fprintf(w, "data directory     %d bytes\n", out.All)
+		for _, name := range slices.Sorted(maps.Keys(out.Files)) {
+			fmt.Fprintf(w, "  %-16s %d bytes\n", name, out.Files[name])
 		}
+		if out.Live > 0 {
+			fmt.Fprintf(w, "live state         %d bytes; the data directory is %.2f times that\n", out.Live, out.Ratio)
+		}
+		fmt.Fprintln(w, "of the database's tables, about")
 		for _, name := range slices.Sorted(maps.Keys(out.Tables)) {
-			fmt.Fprintf(w, "%-18s %d bytes\n", name, out.Tables[name])
+			fmt.Fprintf(w, "  %-16s %d bytes\n", name, out.Tables[name])
 		}
 		return nil
 	})

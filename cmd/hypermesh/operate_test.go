@@ -131,7 +131,8 @@ func TestOperateANode(t *testing.T) {
 		t.Error(text)
 	}
 	stat := decode[statResult](t, succeed(t, "node", "stat", "--home", home, "--live", "--json"))
-	if stat.Height != uint64(report.Height) || stat.Disk == 0 || stat.Live == 0 || stat.FirstBlock != 1 {
+	if stat.Height != uint64(report.Height) || stat.Disk == 0 || stat.Live == 0 || stat.FirstBlock != 1 ||
+		stat.All < stat.Files["chain"] || stat.Files["chain"] == 0 || stat.Ratio != float64(stat.All)/float64(stat.Live) {
 		t.Errorf("%+v", stat)
 	}
 

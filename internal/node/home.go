@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -55,6 +57,32 @@ func OpenHome(home string, readOnly bool, log *slog.Logger) (*Home, error) {
 }
 
 func chainDir(home string) string { return filepath.Join(home, dataDir, "chain") }
+
+// Disk returns how many bytes the node's data take: by the name of each file or
+// directory in the data directory, and all of it. The chain's is the database, with
+// state, blocks, receipts and indexes; the rest is the logs of consensus.
+func (h *Home) Disk() (parts map[string]uint64, all uint64, err error) {
+	parts = map[string]uint64{}
+	data := filepath.Join(h.home, dataDir)
+	err = filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(data, path)
+		part, _, _ := strings.Cut(below, string(filepath.Separator))
+		parts[part] += uint64(info.Size())
+		all += uint64(info.Size())
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("measuring %s: %w", data, err)
+	}
+	return parts, all, nil
+}
 
 // Close closes the store.
 func (h *Home) Close() error { return h.Store.Close() }
