@@ -164,8 +164,8 @@ func (c *Client) WaitFinal(ctx context.Context, id chain.TxID, expiry chain.Heig
 }
 
 // WaitFinalOf is WaitFinal of a transaction that the caller has: a node that does not
-// know it, because it is another or was restarted, is given it again. The error is a
-// *RejectedError if that one does not accept it.
+// know it, because it is another or was restarted, is given it again. The error is also
+// a *RejectedError if that one does not accept it, which leaves open what others do.
 func (c *Client) WaitFinalOf(ctx context.Context, tx *chain.Tx) (api.TxLookup, error) {
 	raw := tx.Encode()
 	return c.waitFinal(ctx, crypto.DomainTxID.Hash(raw), tx.Body.Expiry, raw)
@@ -191,7 +191,8 @@ func (c *Client) waitFinal(ctx context.Context, id chain.TxID, expiry chain.Heig
 		case status.Height >= expiry:
 			return api.TxLookup{}, fmt.Errorf("%w: %s at height %d, expiry %d", ErrExpired, id.Short(), status.Height, expiry)
 		case err != nil && refusal != "": // and it has not become final meanwhile
-			return api.TxLookup{}, &RejectedError{TxID: id, Reason: refusal}
+			return api.TxLookup{}, fmt.Errorf("sdk: the node that was asked does not know the transaction; until its expiry another may include it: %w",
+				&RejectedError{TxID: id, Reason: refusal})
 		case err != nil && raw != nil:
 			verdicts, err := c.SubmitRaw(ctx, [][]byte{raw})
 			if err != nil {

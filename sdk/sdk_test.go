@@ -575,7 +575,7 @@ func TestANodeThatForgotIsGivenTheTransactionAgain(t *testing.T) {
 	}
 	c.set(func() { c.reject = "nonce_too_low: nonce 0, the next is 1" })
 	other := transferTx(t, 0, chain.Nano(2))
-	if _, err := client.WaitFinalOf(t.Context(), other.Tx()); err == nil || !strings.Contains(err.Error(), "nonce_too_low") {
+	if _, err := client.WaitFinalOf(t.Context(), other.Tx()); err == nil || !strings.Contains(err.Error(), "another may include it") || !strings.Contains(err.Error(), "nonce_too_low") {
 		t.Fatal(err)
 	}
 }
