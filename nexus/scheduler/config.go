@@ -19,6 +19,7 @@ type Config struct {
 	MaxActive      int    // of these at a time in auctions or running; more wait
 	MaxSpecBytes   int    // of their specifications together
 	MaxRequests    int    // different ones that wait for capacity when a job comes
+	MaxRequestsOf  int    // of them of one consumer: those that a job of its is the first of
 	MaxNodes       int    // known, connected or not
 	MaxAccounts    int    // consumers with jobs that are kept
 	MaxOutbox      int    // jobs whose claims wait for the chain
@@ -45,7 +46,7 @@ func DefaultConfig(g *chain.Genesis, key crypto.PrivateKey) Config {
 	return Config{
 		ChainID: g.ChainID, ClusterKey: key, Kernels: kernels,
 		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
-		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxActive: 4_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096,
+		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxActive: 4_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxRequestsOf: 512,
 		MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
 		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
 		Sample: 32, Candidates: 16, StandardMs: 60_000, SpareMs: 600_000,

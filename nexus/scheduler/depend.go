@@ -40,9 +40,17 @@ func (s *State) await(j *Job) bool {
 			continue
 		}
 		j.Waits = append(j.Waits, id)
-		s.dependents[id] = append(s.dependents[id], j)
+		s.depend(j, id)
 	}
 	return true
+}
+
+// depend lists a job among those that wait for an order.
+func (s *State) depend(j *Job, id crypto.Digest) {
+	if s.dependents[id] == nil {
+		s.dependents[id] = &ordered[*Job]{}
+	}
+	s.dependents[id].put(place{arrival: j.Arrival}, j)
 }
 
 // accept takes the result of an order before the job.
@@ -75,12 +83,10 @@ func (j *Job) accept(before *Job) bool {
 // failed.
 func (s *State) release(before *Job) []Effect {
 	waiting := s.dependents[before.id]
-	delete(s.dependents, before.id)
 	var effects []Effect
-	for _, j := range waiting {
-		if j.Status.Final() { // a gang's member ended another
-			continue
-		}
+	for waiting != nil && waiting.n > 0 { // one that ends may take others with it
+		at, j := waiting.first()
+		waiting.drop(at)
 		j.Waits = slices.DeleteFunc(j.Waits, func(id crypto.Digest) bool { return id == before.id })
 		if !j.accept(before) {
 			effects = append(effects, s.end(j, job.Failed, j.Reason)...)
@@ -88,14 +94,15 @@ func (s *State) release(before *Job) []Effect {
 			effects = append(effects, s.advance(j)...)
 		}
 	}
+	delete(s.dependents, before.id)
 	return effects
 }
 
 // forgo has a job wait for no other any more.
 func (s *State) forgo(j *Job) {
 	for _, id := range j.Waits {
-		rest := slices.DeleteFunc(s.dependents[id], func(d *Job) bool { return d == j })
-		if s.dependents[id] = rest; len(rest) == 0 {
+		waiting := s.dependents[id]
+		if waiting.drop(place{arrival: j.Arrival}); waiting.n == 0 {
 			delete(s.dependents, id)
 		}
 	}

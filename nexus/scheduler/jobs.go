@@ -104,6 +104,8 @@ func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
 		return reject("full", "%d jobs wait for the chain to settle them, the limit", s.outbox.n)
 	case s.queue.n >= s.config.MaxRequests:
 		return reject("full", "%d different requests wait for capacity, the limit", s.queue.n)
+	case account != nil && account.first >= s.config.MaxRequestsOf:
+		return reject("quota", "%d different requests of this consumer wait for capacity, its limit", account.first)
 	case account == nil && len(s.accounts) >= s.config.MaxAccounts:
 		return reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
 	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer):

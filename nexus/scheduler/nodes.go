@@ -40,8 +40,10 @@ func checkOffer(n *Node, h *job.Hello) error {
 		return nil
 	}
 	var running job.Resources
+	runs := 0
 	for _, j := range n.jobs {
 		if j.liveOn(n.ID) != nil {
+			runs++
 			running.Millicores += j.Spec.Resources.Millicores
 			running.MemoryMiB += j.Spec.Resources.MemoryMiB
 			running.GPUs += j.Spec.Resources.GPUs
@@ -49,6 +51,9 @@ func checkOffer(n *Node, h *job.Hello) error {
 	}
 	if h.Total.Millicores < running.Millicores || h.Total.MemoryMiB < running.MemoryMiB || running.GPUs > 0 && h.Total.GPUs != n.Total.GPUs {
 		return reject("capacity", "node offers less than its running work holds")
+	}
+	if runs > 0 && h.Owner != n.Owner {
+		return reject("owner", "node runs work of its owner %s, and comes back as one of %s", n.Owner, h.Owner)
 	}
 	return nil
 }

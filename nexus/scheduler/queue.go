@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -82,13 +81,28 @@ func (s *State) enqueue(j *Job, r *match.Request, until chain.TimeMs) {
 		g = &group{key: key, request: *r}
 		s.groups[key] = g
 	} else {
-		s.queue.drop(g.at)
+		s.leaveQueue(g)
 	}
 	j.RetryAt, j.group, j.Queued, j.Avoids = until, g, true, r.Failures
 	g.jobs.put(s.rankOf(j), j)
-	g.at, _ = g.jobs.first()
-	s.queue.put(g.at, g)
+	s.joinQueue(g)
 	s.reschedule(j)
+}
+
+// joinQueue puts a group where its first job belongs, and counts it to that one's
+// consumer.
+func (s *State) joinQueue(g *group) {
+	at, first := g.jobs.first()
+	g.at = at
+	s.queue.put(at, g)
+	s.accounts[first.consumer].first++
+}
+
+// leaveQueue takes a group out, before its jobs change.
+func (s *State) leaveQueue(g *group) {
+	_, first := g.jobs.first()
+	s.queue.drop(g.at)
+	s.accounts[first.consumer].first--
 }
 
 // unqueue takes a job from wherever it waits.
@@ -103,13 +117,12 @@ func (s *State) unqueue(j *Job) {
 	}
 	if g := j.group; g != nil {
 		j.group, j.Queued, j.Avoids = nil, false, nil
+		s.leaveQueue(g)
 		g.jobs.drop(s.rankOf(j))
-		s.queue.drop(g.at)
 		if g.jobs.n == 0 {
 			delete(s.groups, g.key)
 		} else {
-			g.at, _ = g.jobs.first()
-			s.queue.put(g.at, g)
+			s.joinQueue(g)
 		}
 	}
 	j.RetryAt, j.Backoff = 0, false
@@ -185,7 +198,7 @@ func (s *State) settleDown() []Effect {
 // could take, by rank, until there are no more.
 func (s *State) fill(n *Node) []Effect {
 	var effects []Effect
-	var tried []*group
+	var tried place // of the last group: there is less and less, so none before it fits now that did not then
 	for n.Connected && n.Accepting {
 		view := n.view()
 		reach := view
@@ -193,9 +206,8 @@ func (s *State) fill(n *Node) []Effect {
 			reach.Free = n.evicted()
 		}
 		var next *group
-		s.queue.each(func(g *group) bool {
-			fits := match.Check(&g.request, &view) == match.Fits || !g.key.preemptible && match.Check(&g.request, &reach) == match.Fits
-			if fits && !slices.Contains(tried, g) {
+		s.queue.after(tried, func(g *group) bool {
+			if match.Check(&g.request, &view) == match.Fits || !g.key.preemptible && match.Check(&g.request, &reach) == match.Fits {
 				next = g
 			}
 			return next == nil
@@ -203,11 +215,9 @@ func (s *State) fill(n *Node) []Effect {
 		if next == nil {
 			break
 		}
+		tried = next.at
 		_, j := next.jobs.first()
 		effects = append(effects, s.auction(j, true)...)
-		if j.group != nil {
-			tried = append(tried, j.group)
-		}
 	}
 	return effects
 }

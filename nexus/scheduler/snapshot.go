@@ -142,7 +142,7 @@ func (s *State) restoreJob(j *Job) error {
 		j.Places[len(j.Places)-1].Picked = p.Picked
 	}
 	for _, id := range j.Waits {
-		s.dependents[id] = append(s.dependents[id], j)
+		s.depend(j, id)
 	}
 	s.joinGang(j)
 	switch {
@@ -280,8 +280,11 @@ func (s *State) auditNode(id crypto.PublicKey, n *Node, used job.Resources) {
 // fits a job that needs only one.
 func (s *State) auditQueue(queued int) {
 	count := 0
+	first := map[chain.Address]int{}
 	s.queue.each(func(g *group) bool {
 		count += g.jobs.n
+		_, j := g.jobs.first()
+		first[j.consumer]++
 		if s.groups[g.key] != g {
 			panic("scheduler: a group is queued twice")
 		}
@@ -294,12 +297,16 @@ func (s *State) auditQueue(queued int) {
 				reach.Free = n.evicted()
 			}
 			if match.Check(&g.request, &reach) == match.Fits {
-				_, j := g.jobs.first()
 				panic(fmt.Sprintf("scheduler: job %s waits, and node %s could take it", j.id.Short(), n.ID.Short()))
 			}
 		}
 		return true
 	})
+	for consumer, a := range s.accounts { // order-free: each is judged alone
+		if a.first != first[consumer] {
+			panic(fmt.Sprintf("scheduler: %s has %d different requests, counted %d", consumer, first[consumer], a.first))
+		}
+	}
 	if count != queued || s.queue.n != len(s.groups) {
 		panic(fmt.Sprintf("scheduler: %d jobs are queued in %d groups, counted %d in %d", queued, len(s.groups), count, s.queue.n))
 	}

@@ -147,6 +147,7 @@ type Account struct {
 	Settled     chain.Height // of the newest settlement of its jobs
 
 	active int // jobs in auctions or running
+	first  int // groups that a job of its is the first of
 	parked ordered[*Job]
 }
 
@@ -179,7 +180,7 @@ type State struct {
 	groups     map[groupKey]*group
 	queue      ordered[*group] // by the rank of their first jobs
 	gangs      map[gangKey]*gang
-	dependents map[crypto.Digest][]*Job // that wait for an order, in order of arrival
+	dependents map[crypto.Digest]*ordered[*Job] // that wait for an order, in order of arrival
 	slots      []*Node
 	index      index
 	samples    uint64
@@ -190,13 +191,14 @@ type State struct {
 	freed     []*Account // a job of theirs is no longer active
 	ended     []*Job     // others may wait for them
 	displaced []*Job     // preempted
+	explained int        // jobs of which it has been said what excluded which nodes
 }
 
 // New returns the state of a cluster that has seen nothing.
 func New(config Config) *State {
 	return &State{
 		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{},
-		groups: map[groupKey]*group{}, gangs: map[gangKey]*gang{}, dependents: map[crypto.Digest][]*Job{},
+		groups: map[groupKey]*group{}, gangs: map[gangKey]*gang{}, dependents: map[crypto.Digest]*ordered[*Job]{},
 	}
 }
 

@@ -45,6 +45,7 @@ func (s *State) reschedule(j *Job) {
 
 func (s *State) tick() ([]Effect, error) {
 	var effects []Effect
+	s.explained = 0
 	for s.timers.n > 0 {
 		at, j := s.timers.first()
 		if at.at > uint64(s.now) {
@@ -79,7 +80,7 @@ func (s *State) elapse(j *Job) []Effect {
 	case s.last(j) < s.now && j.Status == job.Settling:
 		return s.end(j, job.Failed, "the claim window ended and the chain's verdict did not come")
 	case s.last(j) < s.now:
-		return s.end(j, job.Failed, "the deadline passed: "+s.Reason(j))
+		return s.end(j, job.Failed, "the deadline passed: "+s.lastReason(j))
 	}
 	effects := s.loseOverdue(j)
 	if j.RetryAt != 0 && j.RetryAt <= s.now {
@@ -87,6 +88,21 @@ func (s *State) elapse(j *Job) []Effect {
 		effects = append(effects, s.advance(j)...)
 	}
 	return effects
+}
+
+// maxExplained bounds the jobs of which one Tick says what excluded which nodes:
+// that costs a look at every node.
+const maxExplained = 16
+
+// lastReason is Reason of a job that waits no longer.
+func (s *State) lastReason(j *Job) string {
+	if j.group == nil || j.Backoff {
+		return j.Reason
+	}
+	if s.explained++; s.explained > maxExplained {
+		return "no node had room for it"
+	}
+	return s.Reason(j)
 }
 
 // last is the last instant of a job that is not final: for its work, or, long
