@@ -307,7 +307,10 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 		return slot{}, err
 	}
 	if old.page {
-		made := w.rewrite(old.leafs, depth, ups)
+		made, ok := w.revalue(old, depth, ups)
+		if !ok {
+			made = w.rewrite(old.leafs, depth, ups)
+		}
 		if made.kind != isSame {
 			w.supersede(at, depth, ups[0].position)
 		}
@@ -516,6 +519,44 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 		before = []leafSlot{*at}
 	}
 	return w.rewrite(before, depth, ups)
+}
+
+// revalue returns a page at some depth with updates made to it that bring no leaf
+// and take none, or false if there is another. Such are most.
+func (w *worker) revalue(old *node, depth int, ups []update) (slot, bool) {
+	var places [pageLeaves]uint8
+	if len(ups) > len(old.leafs) {
+		return slot{}, false
+	}
+	at, same := 0, true
+	for i := range ups {
+		u := &ups[i]
+		for at < len(old.leafs) && binary.BigEndian.Uint64(old.leafs[at].position[:]) < u.prefix {
+			at++
+		}
+		for at < len(old.leafs) && old.leafs[at].position.Compare(*u.position) < 0 {
+			at++
+		}
+		if at == len(old.leafs) || old.leafs[at].position != *u.position || u.leaf.IsZero() {
+			return slot{}, false
+		}
+		places[i] = uint8(at)
+		same = same && old.leafs[at].hash == *u.leaf
+	}
+	if same {
+		return slot{}, true
+	}
+	n := &node{page: true, leafs: slices.Clone(old.leafs), known: old.known, quarters: old.quarters}
+	for i := range ups {
+		u := &ups[i]
+		leaf := &n.leafs[places[i]]
+		if leaf.hash == *u.leaf {
+			continue
+		}
+		*leaf = w.note(u, leaf)
+		n.known &^= 1 << pageQuarter(u.position, depth)
+	}
+	return w.finish(n, depth), true
 }
 
 // rewrite returns the subtree at some depth of leaves in ascending order of

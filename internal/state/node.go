@@ -37,12 +37,13 @@ type kidSlot struct {
 // one piece of memory without pointers. It never changes once it is reachable from
 // a tree; versions of a node share what they have in common.
 type node struct {
-	page   bool   // leafs are all leaves below, and nothing else is set
+	page   bool   // leafs are all leaves below, and there are no slots
 	used   uint16 // bit i: slot i is not empty
 	leaves uint16 // bit i: slot i is a leaf
 	// known says which of quarters are computed: the digests of the binary
 	// subtrees over four slots, kept so that one changed slot costs four hashes
-	// or five and not fifteen. A node of few slots has none.
+	// or five and not fifteen. A node of few slots, or a page of few leaves, has none;
+	// in a page a quarter of less than two leaves has no digest that counts.
 	known    uint8
 	quarters *[4]crypto.Digest
 	leafs    []leafSlot // by slot; of a page, by position: 2 to pageLeaves
@@ -127,9 +128,9 @@ func (n *node) digest(depth int) crypto.Digest {
 	return n.fold(0, fanout)
 }
 
-// keep keeps the quarters of a node of more than few slots.
+// keep keeps the quarters of a node of more than few slots or leaves.
 func (n *node) keep(quarters *[4]crypto.Digest) {
-	if bits.OnesCount16(n.used) > fewSlots {
+	if bits.OnesCount16(n.used) > fewSlots || n.page && len(n.leafs) > fewSlots {
 		own := *quarters // those so far may be those of the version before
 		n.quarters, n.known = &own, 15
 	}
@@ -178,6 +179,9 @@ func splitLeaves(leaves []leafSlot, depth int) (group, rest []leafSlot) {
 	}
 	return leaves[:n:n], leaves[n:]
 }
+
+// pageQuarter returns in which quarter of a page at some depth a position is.
+func pageQuarter(position *crypto.Digest, depth int) int { return nibble(position, depth) >> 2 }
 
 // inPage returns the index in a page of the first leaf at or after a position.
 func (n *node) inPage(position *crypto.Digest) int {

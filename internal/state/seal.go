@@ -174,16 +174,16 @@ func (s *pageSealer) seal(pages []sealing, depth int) {
 	for i := range s.rounds {
 		s.rounds[i] = s.rounds[i][:0]
 	}
-	var tops [sealChunk]int32
+	var plans [sealChunk]pagePlan
 	for i := range pages {
-		leaves := pages[i].node.leafs
-		first := int32(len(s.digests))
-		for k := range leaves {
-			s.digests = append(s.digests, leaves[k].hash)
-			s.bits[k] = binary.BigEndian.Uint64(leaves[k].position[:])
+		n := pages[i].node
+		p := &plans[i]
+		*p = pagePlan{s: s, n: n, base: 4 * depth, first: int32(len(s.digests))}
+		for k := range n.leafs {
+			s.digests = append(s.digests, n.leafs[k].hash)
+			s.bits[k] = binary.BigEndian.Uint64(n.leafs[k].position[:])
 		}
-		p := pagePlan{s: s, leaves: leaves, first: first}
-		tops[i], _ = p.fold(0, len(leaves), 4*depth)
+		p.top, _ = p.fold(0, len(n.leafs), p.base)
 	}
 	for _, folds := range s.rounds {
 		for _, f := range folds {
@@ -194,15 +194,24 @@ func (s *pageSealer) seal(pages []sealing, depth int) {
 		s.in, s.out = s.in[:0], s.out[:0]
 	}
 	for i := range pages {
-		*pages[i].digest = s.digests[tops[i]]
+		p := &plans[i]
+		*pages[i].digest = s.digests[p.top]
+		var quarters [4]crypto.Digest
+		for q, at := range p.quarters {
+			quarters[q] = s.digests[at]
+		}
+		p.n.keep(&quarters)
 	}
 }
 
 // pagePlan plans the digests of one page.
 type pagePlan struct {
-	s      *pageSealer
-	leaves []leafSlot
-	first  int32 // the first leaf's index among the digests
+	s        *pageSealer
+	n        *node
+	base     int      // depth of the page, in bits
+	first    int32    // the first leaf's index among the digests
+	quarters [4]int32 // indices of their digests, zero if they have not two leaves
+	top      int32
 }
 
 // fold plans the subtree at a depth of so many bits over the leaves [lo, hi), and
@@ -214,13 +223,28 @@ func (p *pagePlan) fold(lo, hi, bit int) (at int32, round int) {
 	case 1:
 		return p.first + int32(lo), 0
 	}
+	if bit == p.base+2 {
+		q := pageQuarter(&p.n.leafs[lo].position, p.base/4)
+		if p.n.known>>q&1 != 0 {
+			p.s.digests = append(p.s.digests, p.n.quarters[q])
+			at = int32(len(p.s.digests) - 1)
+		} else {
+			at, round = p.halves(lo, hi, bit)
+		}
+		p.quarters[q] = at
+		return at, round
+	}
+	return p.halves(lo, hi, bit)
+}
+
+func (p *pagePlan) halves(lo, hi, bit int) (at int32, round int) {
 	split := lo
 	if bit < 64 {
 		for split < hi && p.s.bits[split]>>(63-bit)&1 == 0 {
 			split++
 		}
 	} else {
-		for split < hi && p.leaves[split].position[bit/8]>>(7-bit%8)&1 == 0 {
+		for split < hi && p.n.leafs[split].position[bit/8]>>(7-bit%8)&1 == 0 {
 			split++
 		}
 	}
