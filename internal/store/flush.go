@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/objstorage"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -23,8 +22,6 @@ const (
 	roomyPending = 1 << 18
 	// staleChunk is about how long one value of tableStale is, in bytes.
 	staleChunk = 32 << 10
-	// tableBuffer is how many bytes of a table are written at a time.
-	tableBuffer = 256 << 10
 	// flushDir holds the tables of a flush under way.
 	flushDir = "flush"
 )
@@ -196,7 +193,8 @@ func (t *tables) begin(table byte) error {
 	if err := t.end(); err != nil {
 		return err
 	}
-	w, path, err := t.s.newTable(fmt.Sprintf("%d-%c", t.version, table))
+	// The state is merged and read soon; the rest hardly ever is.
+	w, path, err := t.s.newTable(fmt.Sprintf("%d-%c", t.version, table), table != tableState)
 	if err != nil {
 		return err
 	}
@@ -204,8 +202,9 @@ func (t *tables) begin(table byte) error {
 	return nil
 }
 
-// newTable begins a table in flushDir, for the database to take in.
-func (s *Store) newTable(name string) (*sstable.Writer, string, error) {
+// newTable begins a table in flushDir, for the database to take in. A cold one goes
+// around the page cache.
+func (s *Store) newTable(name string, cold bool) (*sstable.Writer, string, error) {
 	path := s.disk.PathJoin(s.dir, flushDir, name+".sst")
 	file, err := s.disk.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -213,7 +212,7 @@ func (s *Store) newTable(name string) (*sstable.Writer, string, error) {
 	}
 	o := s.options.MakeWriterOptions(0, s.db.TableFormat())
 	o.Compression = sstable.NoCompression // the tree is digests, and the state is merged, and compressed, soon
-	return sstable.NewWriter(&tableFile{file: vfs.NewSyncingFile(file, vfs.SyncingFileOptions{BytesPerSync: 1 << 20})}, o), path, nil
+	return sstable.NewWriter(newTableFile(file, cold), o), path, nil
 }
 
 func (t *tables) end() error {
@@ -224,36 +223,6 @@ func (t *tables) end() error {
 	t.w = nil
 	return err
 }
-
-// tableFile is a file that is written in large pieces.
-type tableFile struct {
-	file vfs.File
-	buf  []byte
-}
-
-var _ objstorage.Writable = (*tableFile)(nil)
-
-// Write adds p.
-func (f *tableFile) Write(p []byte) error {
-	if f.buf = append(f.buf, p...); len(f.buf) < tableBuffer {
-		return nil
-	}
-	return f.drain()
-}
-
-func (f *tableFile) drain() error {
-	_, err := f.file.Write(f.buf)
-	f.buf = f.buf[:0]
-	return err
-}
-
-// / Finish makes the file durable.
-func (f *tableFile) Finish() error {
-	return errors.Join(f.drain(), f.file.Sync(), f.file.Close())
-}
-
-// Abort gives the file up.
-func (f *tableFile) Abort() { closeRead(f.file) }
 
 // beginFlush begins a flush up to a tree's version, the one after the latest block.
 // None may be under way.
