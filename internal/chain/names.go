@@ -16,12 +16,13 @@ type Address [32]byte
 
 // AddressOf returns the address of a tagged account key.
 func AddressOf(key crypto.AccountKey) Address {
-	return Address(crypto.DomainAddress.Hash(tagged(&key)))
+	var buf [1 + crypto.PublicKeySize]byte
+	return Address(crypto.DomainAddress.Hash(appendTagged(buf[:0], &key)))
 }
 
-// tagged returns what an address is the digest of.
-func tagged(key *crypto.AccountKey) []byte {
-	return append(append(make([]byte, 0, 1+crypto.PublicKeySize), byte(key.Scheme)), key.Key...)
+// appendTagged appends what an address is the digest of.
+func appendTagged(dst []byte, key *crypto.AccountKey) []byte {
+	return append(append(dst, byte(key.Scheme)), key.Key...)
 }
 
 // ModuleAddress returns the address of a module's own account, such as the

@@ -117,6 +117,7 @@ func DecodeTxs(raws [][]byte) ([]DecodedTx, []error) {
 func decodeTxs(raws [][]byte) ([]DecodedTx, []error) {
 	out, errs := make([]DecodedTx, len(raws)), make([]error, len(raws))
 	keys := make([][]byte, 0, len(raws)+1)
+	tags := make([]byte, 0, len(raws)*(1+crypto.PublicKeySize))
 	var id ChainID // of the one before: usually all have the same
 	for i, raw := range raws {
 		out[i], errs[i] = decodeForm(raw, id)
@@ -125,7 +126,9 @@ func decodeTxs(raws [][]byte) ([]DecodedTx, []error) {
 		}
 		id = out[i].tx.Body.ChainID
 		for j := range out[i].tx.Signatures {
-			keys = append(keys, tagged(&out[i].tx.Signatures[j].Key))
+			from := len(tags)
+			tags = appendTagged(tags, &out[i].tx.Signatures[j].Key)
+			keys = append(keys, tags[from:])
 		}
 	}
 	addresses := make([]crypto.Digest, len(keys))

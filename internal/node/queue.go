@@ -14,12 +14,12 @@ const (
 	// fairWait is how long a queue anybody may make longer, mostWait how long a one
 	// a sender may of whom nothing waits. Beyond, only who pays more than the last
 	// one that got in.
-	fairWait = 500 * time.Millisecond
-	mostWait = time.Second
+	fairWait = 400 * time.Millisecond
+	mostWait = 700 * time.Millisecond
 	// leastQueue is accepted however slow the chain is, firstQueue while nobody knows
 	// how fast it is.
 	leastQueue = 1_000
-	firstQueue = 5_000
+	firstQueue = 3_000
 	// drainStretch is over how long the rate is measured, drainMemory how long it is
 	// remembered when nothing waits.
 	drainStretch = 250 * time.Millisecond

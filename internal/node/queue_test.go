@@ -26,20 +26,19 @@ func TestTheDrainIsMeasuredWhileTransactionsWait(t *testing.T) {
 		t.Errorf("with nothing known %d may wait, want %d", got, firstQueue)
 	}
 	run(100, 5_000, 10*time.Millisecond, 1_000)
-	if got := d.most(mostWait); got < 9_900 || got > 10_100 {
-		t.Errorf("at 10,000 a second %d may wait a second", got)
+	about := func(what string, wait time.Duration, rate int) {
+		t.Helper()
+		want := rate * int(wait) / int(time.Second)
+		if got := d.most(wait); got < want*99/100 || got > want*101/100 {
+			t.Errorf("%s: %d may wait %v, want %d", what, got, wait, want)
+		}
 	}
-	if got := d.most(fairWait); got < 4_950 || got > 5_050 {
-		t.Errorf("at 10,000 a second %d may wait half of one", got)
-	}
+	about("at 10,000 a second", mostWait, 10_000)
+	about("at 10,000 a second", fairWait, 10_000)
 	run(1, 0, 10*time.Millisecond, 100)
-	if got := d.most(mostWait); got < 9_900 {
-		t.Errorf("after a quiet second %d may wait", got)
-	}
+	about("after a quiet second", mostWait, 10_000)
 	run(200, 9_000, 100*time.Millisecond, 100) // a disk that is slow now
-	if got := d.most(mostWait); got < 1_950 || got > 2_050 {
-		t.Errorf("at 2,000 a second %d may wait a second", got)
-	}
+	about("at 2,000 a second", mostWait, 2_000)
 	run(1, 9_000, time.Second, 30)
 	if got := d.most(mostWait); got != leastQueue {
 		t.Errorf("at one a second %d may wait, want %d", got, leastQueue)
@@ -50,13 +49,16 @@ func TestTheDrainIsMeasuredWhileTransactionsWait(t *testing.T) {
 	}
 }
 
-// TestAcceptedIsWhatIsFinalSoon: beyond half a second's queue only senders have room
-// of whom nothing waits, beyond a second's nobody, but for who pays more.
+// TestAcceptedIsWhatIsFinalSoon: beyond a fair queue only senders have room of whom
+// nothing waits, beyond the longest nobody, but for who pays more.
 func TestAcceptedIsWhatIsFinalSoon(t *testing.T) {
 	n := newGossipNet(t, 1)
 	p := n.of(0)
-	p.lastTip = chain.PricePerGas(2) // which transfers pay
-	p.drain.rate = 1_500             // half a second is below the least queue: 1,000 and 1,500
+	p.lastTip = chain.PricePerGas(2)                                // which transfers pay
+	p.drain.rate = 1_500.5 * float64(time.Second) / float64(mostWait) // 1,500 may wait; a fair queue is the least one, of 1,000
+	if p.drain.most(fairWait) != 1_000 || p.drain.most(mostWait) != 1_500 {
+		t.Fatalf("%d and %d may wait", p.drain.most(fairWait), p.drain.most(mostWait))
+	}
 	submit := func(entering int, txs ...chain.DecodedTx) string {
 		t.Helper()
 		p.entering = entering

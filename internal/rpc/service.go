@@ -321,9 +321,9 @@ func (s *service) submit(ctx context.Context, in *submitInput) (*submitOutput, e
 // wait, retryAfter is when to come again; if all were, that is the error.
 func (s *service) offer(ctx context.Context, list []api.Submitted) (verdicts []api.Verdict, retryAfter string, err error) {
 	verdicts = make([]api.Verdict, len(list))
-	var txs []chain.DecodedTx
-	var at []int
-	for i, item := range list {
+	txs, at := make([]chain.DecodedTx, 0, len(list)), make([]int, 0, len(list))
+	for i := range list {
+		item := &list[i]
 		verdicts[i].TxID = item.ID
 		if item.Err != nil {
 			verdicts[i].Reason = item.Err.Error()
