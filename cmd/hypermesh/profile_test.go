@@ -20,6 +20,7 @@ import (
 // the stack then. The first that is found takes the sample.
 var parts = []struct{ name, function string }{
 	{"signatures", "crypto.(*KeyCache).VerifyBatch"},
+	{"decoding", "chain.DecodeTxs"},
 	{"collector", "runtime.gcBgMarkWorker"},
 	{"collector", "runtime.gcAssistAlloc"},
 	{"collector", "runtime.bgsweep"},
@@ -31,9 +32,9 @@ var parts = []struct{ name, function string }{
 	{"building, as leader", "node.(*application).Propose"},
 	{"commit", "node.(*application).commit"},
 	{"commit", "cockroachdb/pebble"},
-	{"decoding", "chain.DecodeTx"},
 	{"decoding", "api.DecodeSubmission"},
 	{"admission", "node.(*pool).add"},
+	{"admission", "node.(*pool).gate"},
 	{"proposals", "node.(*application).Unpack"},
 	{"proposals", "node.(*application).Pack"},
 	{"gossip", "node.(*gossip)"},

@@ -54,7 +54,7 @@ func TestTheDrainIsMeasuredWhileTransactionsWait(t *testing.T) {
 func TestAcceptedIsWhatIsFinalSoon(t *testing.T) {
 	n := newGossipNet(t, 1)
 	p := n.of(0)
-	p.lastTip = chain.PricePerGas(2)                                // which transfers pay
+	p.lastTip = chain.PricePerGas(2)                                  // which transfers pay
 	p.drain.rate = 1_500.5 * float64(time.Second) / float64(mostWait) // 1,500 may wait; a fair queue is the least one, of 1,000
 	if p.drain.most(fairWait) != 1_000 || p.drain.most(mostWait) != 1_500 {
 		t.Fatalf("%d and %d may wait", p.drain.most(fairWait), p.drain.most(mostWait))
