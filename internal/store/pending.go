@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"iter"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -23,6 +24,7 @@ type pending struct {
 	blocks []pendingBlock   // ascending; what is in it never changes
 	cells  []cell           // in the order of the blocks
 	newest map[uint64]int32 // hash of a key → index of its last cell
+	orders map[group]*order // the keys of the groups that were iterated over
 	bytes  int              // that all of it takes in memory, about
 }
 
@@ -50,12 +52,22 @@ func (p *pending) add(height uint64, changes []state.Change) {
 	defer p.mu.Unlock()
 	block := int32(len(p.blocks))
 	p.blocks = append(p.blocks, pendingBlock{height, changes})
+	var at group
+	var order *order // of that group; nil: nobody asked
 	for i := range changes {
 		c := &changes[i]
+		if g, ok := groupOf(c.Key); ok && (g != at || i == 0) {
+			at, order = g, p.orders[g]
+		} else if !ok {
+			order = nil
+		}
 		hash := maphash.Bytes(p.seed, c.Key)
 		before, ok := p.newest[hash]
 		if !ok {
 			before = -1
+		}
+		if order != nil && p.last(c.Key, before, math.MaxUint64) == nil {
+			order.fresh = append(order.fresh, c.Key)
 		}
 		p.newest[hash] = int32(len(p.cells))
 		p.cells = append(p.cells, cell{block, int32(i), before})
@@ -71,7 +83,16 @@ func (p *pending) get(key []byte, height uint64) *state.Change {
 		return nil
 	}
 	at, ok := p.newest[maphash.Bytes(p.seed, key)]
-	for ok && at >= 0 {
+	if !ok {
+		return nil
+	}
+	return p.last(key, at, height)
+}
+
+// last returns the last change of a key up to a height, of the cell at an index
+// and those of the same hash before it.
+func (p *pending) last(key []byte, at int32, height uint64) *state.Change {
+	for at >= 0 {
 		c := &p.cells[at]
 		if b := &p.blocks[c.block]; b.height <= height && bytes.Equal(b.changes[c.change].Key, key) {
 			return &b.changes[c.change]
@@ -95,12 +116,6 @@ func (p *pending) merged() []*state.Change {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return merge(p.blocks, nil, nil)
-}
-
-// inRange returns the last change of every key with start ≤ key < end that
-// blocks made, by ascending key. The blocks ascend; a nil end is no end.
-func inRange(blocks []pendingBlock, start, end []byte) []*state.Change {
-	return merge(blocks, start, end)
 }
 
 // merge sorts the changes of blocks, each of which is sorted: by key, the last
@@ -148,25 +163,24 @@ func keyPrefix(key []byte) uint64 {
 }
 
 // overlaid yields the pairs of a state with changes on top of them, both by
-// ascending key.
-func overlaid(changes []*state.Change, below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
+// ascending key: next returns one change after the other, and nil in the end.
+func overlaid(next func() *state.Change, below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		rest := changes
+		c := next()
 		for key, value := range below {
-			for len(rest) > 0 && bytes.Compare(rest[0].Key, key) < 0 {
-				if c := rest[0]; !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
+			for ; c != nil && bytes.Compare(c.Key, key) < 0; c = next() {
+				if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
 					return
 				}
-				rest = rest[1:]
 			}
-			if len(rest) > 0 && bytes.Equal(rest[0].Key, key) {
+			if c != nil && bytes.Equal(c.Key, key) {
 				continue // the change comes before the next pair
 			}
 			if !yield(key, value) {
 				return
 			}
 		}
-		for _, c := range rest {
+		for ; c != nil; c = next() {
 			if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
 				return
 			}

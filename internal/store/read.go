@@ -10,6 +10,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -203,7 +204,7 @@ type latest struct{ s *Store }
 
 // Get returns the value of key.
 func (l latest) Get(key []byte) ([]byte, bool) {
-	return flat{l.s.db, l.s.view.Load(), math.MaxUint64}.Get(key)
+	return flat{r: l.s.db, view: l.s.view.Load(), height: math.MaxUint64}.Get(key)
 }
 
 // Iterate yields the pairs with start ≤ key < end.
@@ -234,7 +235,7 @@ func (s *Store) snapshot() *Snapshot {
 		height = uint64(v.tip.Height)
 	}
 	snapshot := s.db.NewSnapshot()
-	return &Snapshot{flat: flat{snapshot, v, height}, snapshot: snapshot}
+	return &Snapshot{flat: flat{r: snapshot, idle: &idle{}, view: v, height: height}, snapshot: snapshot}
 }
 
 // Tip returns the block after which the state is; zero before the first.
@@ -246,11 +247,15 @@ func (s *Snapshot) Tip() Tip {
 }
 
 // Close releases the snapshot.
-func (s *Snapshot) Close() error { return s.snapshot.Close() }
+func (s *Snapshot) Close() error {
+	s.idle.close()
+	return s.snapshot.Close()
+}
 
 // flat reads a flat state: the tables' with the pending changes up to a height.
 type flat struct {
 	r      pebble.Reader
+	idle   *idle // who iterates needs some
 	view   *view
 	height uint64
 }
@@ -282,11 +287,9 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 
 // Iterate yields the pairs with start ≤ key < end.
 func (f flat) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
-	changes := inRange(f.view.blocks(f.height), start, end)
-	if len(changes) == 0 {
-		return f.stored(start, end)
+	return func(yield func(key, value []byte) bool) {
+		overlaid(f.view.inRange(start, end, f.height), f.stored(start, end))(yield)
 	}
-	return overlaid(changes, f.stored(start, end))
 }
 
 // stored yields the pairs of the tables.
@@ -299,7 +302,7 @@ func (f flat) stored(start, end []byte) iter.Seq2[[]byte, []byte] {
 		if end != nil {
 			upper = stateKey(end)
 		}
-		for it, err := range scan(f.r, lower, upper) {
+		for it, err := range f.idle.scan(f.r, lower, upper) {
 			var value []byte
 			if err == nil {
 				value, err = it.ValueAndErr()
@@ -323,15 +326,73 @@ func scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, erro
 			yield(nil, named(err))
 			return
 		}
-		for ok := it.First(); ok; ok = it.Next() {
-			if !yield(it, nil) {
-				closeRead(it)
-				return
-			}
+		defer closeRead(it) // though the loop's body panics; what went wrong is in Error
+		steps(it, yield)
+	}
+}
+
+// steps yields an iterator at every key within its bounds.
+func steps(it *pebble.Iterator, yield func(*pebble.Iterator, error) bool) {
+	for ok := it.First(); ok; ok = it.Next() {
+		if !yield(it, nil) {
+			return
 		}
-		if err := errors.Join(it.Error(), it.Close()); err != nil {
+	}
+	if err := it.Error(); err != nil {
+		yield(nil, named(err))
+	}
+}
+
+// idle keeps an iterator of a snapshot for the next who wants one: making one
+// takes far longer than moving it.
+type idle struct {
+	mu     sync.Mutex
+	it     *pebble.Iterator
+	closed bool
+}
+
+// scan is scan of the snapshot.
+func (i *idle) scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, error] {
+	return func(yield func(*pebble.Iterator, error) bool) {
+		it, err := i.take(r, lower, upper)
+		if err != nil {
 			yield(nil, named(err))
+			return
 		}
+		defer i.give(it) // though the loop's body panics
+		steps(it, yield)
+	}
+}
+
+func (i *idle) take(r pebble.Reader, lower, upper []byte) (*pebble.Iterator, error) {
+	i.mu.Lock()
+	it := i.it
+	i.it = nil
+	i.mu.Unlock()
+	if it == nil {
+		return r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	}
+	it.SetBounds(lower, upper)
+	return it, nil
+}
+
+// give takes an iterator back, or closes it.
+func (i *idle) give(it *pebble.Iterator) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.it == nil && !i.closed && it.Error() == nil {
+		i.it = it
+		return
+	}
+	closeRead(it)
+}
+
+func (i *idle) close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed = true; i.it != nil {
+		closeRead(i.it)
+		i.it = nil
 	}
 }
 

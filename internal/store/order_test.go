@@ -1,0 +1,151 @@
+package store_test
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// pairs returns what an iteration yields, as text.
+func pairs(seq iter.Seq2[[]byte, []byte]) string {
+	var out bytes.Buffer
+	for key, value := range seq {
+		fmt.Fprintf(&out, "%s=%s ", key, value)
+	}
+	return out.String()
+}
+
+// held is a snapshot and what it must hold.
+type held struct {
+	snapshot *store.Snapshot
+	want     map[string]string
+}
+
+// check iterates over ranges within a kind of record, across kinds, and of one
+// key.
+func (h *held) check(t *testing.T, rng *rand.Rand) {
+	t.Helper()
+	key := func() []byte { return fmt.Appendf(nil, "%c%d", "abc"[rng.IntN(3)], 100+rng.IntN(60))[:1+rng.IntN(4)] }
+	ranges := [][2][]byte{{[]byte("b1"), []byte("b2")}, {[]byte("b"), []byte("c")}, {[]byte("a1"), nil}, {[]byte{0}, nil}}
+	for range 8 {
+		ranges = append(ranges, [2][]byte{key(), key()})
+	}
+	keys := slices.Sorted(maps.Keys(h.want))
+	for _, r := range ranges {
+		var want bytes.Buffer
+		for _, k := range keys {
+			if k >= string(r[0]) && (r[1] == nil || k < string(r[1])) {
+				fmt.Fprintf(&want, "%s=%s ", k, h.want[k])
+			}
+		}
+		if got := pairs(h.snapshot.Iterate(r[0], r[1])); got != want.String() {
+			t.Fatalf("from %q to %q: %s\nwant %s", r[0], r[1], got, want.String())
+		}
+	}
+}
+
+// TestRangesOfPendingBlocks iterates over states whose last changes wait in
+// memory, by snapshots before and after later blocks and flushes.
+func TestRangesOfPendingBlocks(t *testing.T) {
+	for _, interval := range []int{1, 7, 64} {
+		rng := rand.New(rand.NewPCG(uint64(interval), 5))
+		s, err := store.OpenMemory(store.Options{TreeInterval: interval})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, now := state.NewTree(s, 1<<20), map[string]string{}
+		var kept []held
+		for height := range 150 {
+			kv := state.NewOverlay(state.NewMemoryBackend())
+			for range rng.IntN(8) {
+				key := fmt.Sprintf("%c%d", "abc"[rng.IntN(3)], 100+rng.IntN(60))
+				if rng.IntN(3) == 0 {
+					kv.Delete([]byte(key))
+					delete(now, key)
+				} else {
+					now[key] = fmt.Sprint(height)
+					kv.Set([]byte(key), []byte(now[key]))
+				}
+			}
+			if mark, ok := s.TreeMark(); ok {
+				tree = tree.Persisted(mark)
+			}
+			if tree, err = tree.Next(uint64(height), kv.Changes(), 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Commit(store.Finalized{Height: chain.Height(height), Digest: id("block %d", height), Changes: kv.Changes(), Tree: tree}); err != nil {
+				t.Fatal(err)
+			}
+			snapshot, err := s.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept = append(kept, held{snapshot, maps.Clone(now)})
+			for _, h := range kept {
+				h.check(t, rng)
+			}
+			if len(kept) > 5 {
+				if err := kept[0].snapshot.Close(); err != nil {
+					t.Fatal(err)
+				}
+				kept = kept[1:]
+			}
+		}
+		for _, h := range kept {
+			if err := h.snapshot.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestIterationThatPanicsLeavesNothingOpen: a message without the gas to go on
+// ends an iteration by a panic.
+func TestIterationThatPanicsLeavesNothingOpen(t *testing.T) {
+	s, err := store.OpenMemory(store.Options{TreeInterval: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	kv.Set([]byte("a1"), nil)
+	tree, err := state.NewTree(s, 1<<20).Next(0, kv.Changes(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(store.Finalized{Digest: id("block"), Changes: kv.Changes(), Tree: tree}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []state.Reader{snapshot, s.State()} {
+		for range 3 {
+			func() {
+				defer func() { _ = recover() }()
+				for range r.Iterate([]byte("a"), []byte("b")) {
+					for range r.Iterate([]byte("a"), []byte("b")) { // one within another
+						panic("no gas")
+					}
+				}
+			}()
+		}
+	}
+	if err := snapshot.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // it knows of iterators that are open
+		t.Fatal(err)
+	}
+}
