@@ -1,6 +1,10 @@
 package scheduler
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
 
 // Rejection says which rule a command broke; the state is as it was.
 type Rejection struct {
@@ -62,7 +66,7 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 func (s *State) Pending() []Effect {
 	var effects []Effect
 	s.open.each(func(j *Job) bool {
-		if len(j.Places) > 0 && !j.picked() {
+		if j.Status == job.Bidding && !j.picked() { // whether or not the nodes with its places are still there
 			request, _ := s.request(j)
 			ranking := s.rank(j, &request, s.sample(j, &request, j.wanted()))
 			effects = append(effects, OpenAuction{Order: j.id, Auction: j.Auction, Want: j.wanted(), Candidates: s.candidates(j, ranking)})

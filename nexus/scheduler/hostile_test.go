@@ -337,3 +337,20 @@ func TestSettlingEnds(t *testing.T) {
 	w.must(t, scheduler.Tick{})
 	w.status(t, id, job.Failed)
 }
+
+// An auction whose node went away is one that a new leader holds: nothing else
+// would ever end it.
+func TestANewLeaderHoldsAuctionsThatLostTheirPlaces(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	s := submit(1, chain.PolicyNone{})
+	w.must(t, s)
+	w.must(t, scheduler.NodeDown{Node: key(1).Public()})
+	w.status(t, s.Order.ID(), job.Bidding)
+	w.effects = w.state.Pending()
+	w.expect(t, "auction 1 among")
+	w.must(t, scheduler.CloseAuction{Order: s.Order.ID(), Auction: 1})
+	w.status(t, s.Order.ID(), job.Queued)
+	w.up(t, 2, 2)
+	w.expect(t, "auction 2 among n2")
+}
