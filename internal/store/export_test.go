@@ -55,3 +55,6 @@ func (s *Store) Lists() (heights []uint64, err error) {
 	}
 	return heights, nil
 }
+
+// Rest waits for the flush under way.
+func (s *Store) Rest() error { return s.endFlush() }
