@@ -72,52 +72,9 @@
 	VPMADD52LUQ b, a, low \
 	VPMADD52HUQ b, a, high
 
-// PRODUCT leaves the product of Z0…Z4 and Z5…Z9 in Z10…Z14. The columns are Z10…Z18
-// and, doubled, Z19…Z27 from the second on.
-#define PRODUCT \
-	VPXORQ Z10, Z10, Z10 \
-	VPXORQ Z11, Z11, Z11 \
-	VPXORQ Z12, Z12, Z12 \
-	VPXORQ Z13, Z13, Z13 \
-	VPXORQ Z14, Z14, Z14 \
-	VPXORQ Z15, Z15, Z15 \
-	VPXORQ Z16, Z16, Z16 \
-	VPXORQ Z17, Z17, Z17 \
-	VPXORQ Z18, Z18, Z18 \
-	VPXORQ Z19, Z19, Z19 \
-	VPXORQ Z20, Z20, Z20 \
-	VPXORQ Z21, Z21, Z21 \
-	VPXORQ Z22, Z22, Z22 \
-	VPXORQ Z23, Z23, Z23 \
-	VPXORQ Z24, Z24, Z24 \
-	VPXORQ Z25, Z25, Z25 \
-	VPXORQ Z26, Z26, Z26 \
-	VPXORQ Z27, Z27, Z27 \
-	TERM(Z0, Z5, Z10, Z19) \
-	TERM(Z0, Z6, Z11, Z20) \
-	TERM(Z0, Z7, Z12, Z21) \
-	TERM(Z0, Z8, Z13, Z22) \
-	TERM(Z0, Z9, Z14, Z23) \
-	TERM(Z1, Z9, Z15, Z24) \
-	TERM(Z2, Z9, Z16, Z25) \
-	TERM(Z3, Z9, Z17, Z26) \
-	TERM(Z4, Z9, Z18, Z27) \
-	TERM(Z1, Z5, Z11, Z20) \
-	TERM(Z1, Z6, Z12, Z21) \
-	TERM(Z1, Z7, Z13, Z22) \
-	TERM(Z1, Z8, Z14, Z23) \
-	TERM(Z2, Z8, Z15, Z24) \
-	TERM(Z3, Z8, Z16, Z25) \
-	TERM(Z4, Z8, Z17, Z26) \
-	TERM(Z2, Z5, Z12, Z21) \
-	TERM(Z2, Z6, Z13, Z22) \
-	TERM(Z2, Z7, Z14, Z23) \
-	TERM(Z3, Z7, Z15, Z24) \
-	TERM(Z4, Z7, Z16, Z25) \
-	TERM(Z3, Z5, Z13, Z22) \
-	TERM(Z3, Z6, Z14, Z23) \
-	TERM(Z4, Z6, Z15, Z24) \
-	TERM(Z4, Z5, Z14, Z23) \
+// REDUCE adds up the columns Z10…Z18 and, twice, Z19…Z27 modulo 2²⁵⁵ − 19, in Z10…Z14.
+// Of a column of fifteen times 2⁵² at most, nineteen times are below 2⁶¹.
+#define REDUCE \
 	VPADDQ Z19, Z19, Z19 \
 	VPADDQ Z20, Z20, Z20 \
 	VPADDQ Z21, Z21, Z21 \
@@ -147,10 +104,102 @@
 	VPADDQ Z27, Z14, Z14 \
 	CARRY(Z10, Z11, Z12, Z13, Z14, Z15, Z16, Z17, Z18, Z19)
 
+// CLEAR sets the columns to zero.
+#define CLEAR \
+	VPXORQ Z10, Z10, Z10 \
+	VPXORQ Z11, Z11, Z11 \
+	VPXORQ Z12, Z12, Z12 \
+	VPXORQ Z13, Z13, Z13 \
+	VPXORQ Z14, Z14, Z14 \
+	VPXORQ Z15, Z15, Z15 \
+	VPXORQ Z16, Z16, Z16 \
+	VPXORQ Z17, Z17, Z17 \
+	VPXORQ Z18, Z18, Z18 \
+	VPXORQ Z19, Z19, Z19 \
+	VPXORQ Z20, Z20, Z20 \
+	VPXORQ Z21, Z21, Z21 \
+	VPXORQ Z22, Z22, Z22 \
+	VPXORQ Z23, Z23, Z23 \
+	VPXORQ Z24, Z24, Z24 \
+	VPXORQ Z25, Z25, Z25 \
+	VPXORQ Z26, Z26, Z26 \
+	VPXORQ Z27, Z27, Z27
+
+// PRODUCT leaves the product of Z0…Z4 and Z5…Z9 in Z10…Z14. The columns are Z10…Z18
+// and, doubled, Z19…Z27 from the second on.
+#define PRODUCT \
+	CLEAR \
+	TERM(Z0, Z5, Z10, Z19) \
+	TERM(Z0, Z6, Z11, Z20) \
+	TERM(Z0, Z7, Z12, Z21) \
+	TERM(Z0, Z8, Z13, Z22) \
+	TERM(Z0, Z9, Z14, Z23) \
+	TERM(Z1, Z9, Z15, Z24) \
+	TERM(Z2, Z9, Z16, Z25) \
+	TERM(Z3, Z9, Z17, Z26) \
+	TERM(Z4, Z9, Z18, Z27) \
+	TERM(Z1, Z5, Z11, Z20) \
+	TERM(Z1, Z6, Z12, Z21) \
+	TERM(Z1, Z7, Z13, Z22) \
+	TERM(Z1, Z8, Z14, Z23) \
+	TERM(Z2, Z8, Z15, Z24) \
+	TERM(Z3, Z8, Z16, Z25) \
+	TERM(Z4, Z8, Z17, Z26) \
+	TERM(Z2, Z5, Z12, Z21) \
+	TERM(Z2, Z6, Z13, Z22) \
+	TERM(Z2, Z7, Z14, Z23) \
+	TERM(Z3, Z7, Z15, Z24) \
+	TERM(Z4, Z7, Z16, Z25) \
+	TERM(Z3, Z5, Z13, Z22) \
+	TERM(Z3, Z6, Z14, Z23) \
+	TERM(Z4, Z6, Z15, Z24) \
+	TERM(Z4, Z5, Z14, Z23) \
+	REDUCE
+
+// SQUARE leaves the square of Z0…Z4 in Z10…Z14: products of different limbs count
+// twice.
+#define SQUARE \
+	CLEAR \
+	TERM(Z0, Z1, Z11, Z20) \
+	TERM(Z0, Z2, Z12, Z21) \
+	TERM(Z0, Z3, Z13, Z22) \
+	TERM(Z0, Z4, Z14, Z23) \
+	TERM(Z1, Z4, Z15, Z24) \
+	TERM(Z2, Z4, Z16, Z25) \
+	TERM(Z3, Z4, Z17, Z26) \
+	TERM(Z1, Z2, Z13, Z22) \
+	TERM(Z1, Z3, Z14, Z23) \
+	TERM(Z2, Z3, Z15, Z24) \
+	VPADDQ Z11, Z11, Z11 \
+	VPADDQ Z12, Z12, Z12 \
+	VPADDQ Z13, Z13, Z13 \
+	VPADDQ Z14, Z14, Z14 \
+	VPADDQ Z15, Z15, Z15 \
+	VPADDQ Z16, Z16, Z16 \
+	VPADDQ Z17, Z17, Z17 \
+	VPADDQ Z20, Z20, Z20 \
+	VPADDQ Z21, Z21, Z21 \
+	VPADDQ Z22, Z22, Z22 \
+	VPADDQ Z23, Z23, Z23 \
+	VPADDQ Z24, Z24, Z24 \
+	VPADDQ Z25, Z25, Z25 \
+	VPADDQ Z26, Z26, Z26 \
+	TERM(Z0, Z0, Z10, Z19) \
+	TERM(Z1, Z1, Z12, Z21) \
+	TERM(Z2, Z2, Z14, Z23) \
+	TERM(Z3, Z3, Z16, Z25) \
+	TERM(Z4, Z4, Z18, Z27) \
+	REDUCE
+
 #define MUL(oo, ro, oa, ra, ob, rb) \
 	LOAD(oa, ra, Z0, Z1, Z2, Z3, Z4) \
 	LOAD(ob, rb, Z5, Z6, Z7, Z8, Z9) \
 	PRODUCT \
+	STORE(oo, ro, Z10, Z11, Z12, Z13, Z14)
+
+#define SQR(oo, ro, oa, ra) \
+	LOAD(oa, ra, Z0, Z1, Z2, Z3, Z4) \
+	SQUARE \
 	STORE(oo, ro, Z10, Z11, Z12, Z13, Z14)
 
 #define SUM(oo, ro, oa, ra, ob, rb) \
@@ -254,12 +303,7 @@ again:
 	VMOVDQA64 Z12, Z2
 	VMOVDQA64 Z13, Z3
 	VMOVDQA64 Z14, Z4
-	VMOVDQA64 Z10, Z5
-	VMOVDQA64 Z11, Z6
-	VMOVDQA64 Z12, Z7
-	VMOVDQA64 Z13, Z8
-	VMOVDQA64 Z14, Z9
-	PRODUCT
+	SQUARE
 	DECQ CX
 	JNZ  again
 	STORE(0, DI, Z10, Z11, Z12, Z13, Z14)
@@ -304,13 +348,13 @@ TEXT ·doublePoint8(SB), NOSPLIT, $0-24
 	MOVQ work+16(FP), R8
 	CONSTANTS
 again:
-	MUL(W0, R8, X, DI, X, DI)        // A
-	MUL(W1, R8, Y, DI, Y, DI)        // B
-	MUL(W2, R8, Z, DI, Z, DI)
+	SQR(W0, R8, X, DI)               // A
+	SQR(W1, R8, Y, DI)               // B
+	SQR(W2, R8, Z, DI)
 	TWICE(W2, R8, W2, R8)            // C
 	SUM(W3, R8, W0, R8, W1, R8)      // H = A + B
 	SUM(W4, R8, X, DI, Y, DI)
-	MUL(W4, R8, W4, R8, W4, R8)
+	SQR(W4, R8, W4, R8)
 	DIFFERENCE(W4, R8, W3, R8, W4, R8) // E = H − (X + Y)²
 	DIFFERENCE(W6, R8, W0, R8, W1, R8) // G = A − B
 	SUM(W5, R8, W2, R8, W6, R8)      // F = C + G
