@@ -105,20 +105,36 @@ func TestFixtures(t *testing.T) {
 
 func TestSpecRefusesByName(t *testing.T) {
 	for want, change := range map[string]func(*job.Spec){
-		"label has 65 bytes":        func(s *job.Spec) { s.Label = strings.Repeat("l", 65) },
-		"region has 33 bytes":       func(s *job.Spec) { s.Region = strings.Repeat("r", 33) },
-		"input_bytes is 0":          func(s *job.Spec) { s.InputBytes = 0 },
-		"limits.fuel is 0":          func(s *job.Spec) { s.Limits.Fuel = 0 },
-		"limits.memory_bytes is":    func(s *job.Spec) { s.Limits.MemoryBytes = job.MaxMemoryBytes + 1 },
-		"limits.wall_ms is 0":       func(s *job.Spec) { s.Limits.WallMs = 0 },
-		"limits.output_bytes is":    func(s *job.Spec) { s.Limits.OutputBytes = 1 << 60 },
-		"resources.millicores is 0": func(s *job.Spec) { s.Resources.Millicores = 0 },
-		"below limits.memory_bytes": func(s *job.Spec) { s.Resources.MemoryMiB = 1 },
-		"work.module is zero":       func(s *job.Spec) { s.Work.Work = job.Wasm{} },
-		"work.args has 257 entries": func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Args: make([]string, 257)} },
-		"work.env has a zero byte":  func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Env: []string{"A=\x00"}} },
-		"work.inputs has 0":         func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "matmul-32"} },
-		"work.name":                 func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "No Such", Inputs: []crypto.Digest{{1}}} },
+		"label has 65 bytes":               func(s *job.Spec) { s.Label = strings.Repeat("l", 65) },
+		"region has 33 bytes":              func(s *job.Spec) { s.Region = strings.Repeat("r", 33) },
+		"input_bytes is 0":                 func(s *job.Spec) { s.InputBytes = 0 },
+		"limits.fuel is 0":                 func(s *job.Spec) { s.Limits.Fuel = 0 },
+		"limits.memory_bytes is":           func(s *job.Spec) { s.Limits.MemoryBytes = job.MaxMemoryBytes + 1 },
+		"limits.wall_ms is 0":              func(s *job.Spec) { s.Limits.WallMs = 0 },
+		"limits.output_bytes is":           func(s *job.Spec) { s.Limits.OutputBytes = 1 << 60 },
+		"resources.millicores is 0":        func(s *job.Spec) { s.Resources.Millicores = 0 },
+		"below limits.memory_bytes":        func(s *job.Spec) { s.Resources.MemoryMiB = 1 },
+		"work.module is zero":              func(s *job.Spec) { s.Work.Work = job.Wasm{} },
+		"work.args has 257 entries":        func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Args: make([]string, 257)} },
+		"work.env has a zero byte":         func(s *job.Spec) { s.Work.Work = job.Wasm{Module: crypto.Digest{1}, Env: []string{"A=\x00"}} },
+		"resources.gpus is 17":             func(s *job.Spec) { s.Resources.GPUs = 17 },
+		"resources.gpu_milli is 5 without": func(s *job.Spec) { s.Resources.GPUMilli = 5 },
+		"resources.gpu_milli is 1001":      func(s *job.Spec) { s.Resources.GPUs, s.Resources.GPUMilli = 1, 1_001 },
+		"of several gpus all is taken":     func(s *job.Spec) { s.Resources.GPUs, s.Resources.GPUMilli = 2, 500 },
+		"scheduling.class 3":               func(s *job.Spec) { s.Scheduling.Class = 3 },
+		"scheduling.gpu_kind has 33 bytes": func(s *job.Spec) { s.Scheduling.GPUKind = strings.Repeat("k", 33) },
+		"scheduling.gang.size is 65":       func(s *job.Spec) { s.Scheduling.Gang = job.Gang{ID: crypto.Digest{1}, Size: 65} },
+		"scheduling.gang.size is 1":        func(s *job.Spec) { s.Scheduling.Gang.Size = 1 },
+		"scheduling.gang wants an id":      func(s *job.Spec) { s.Scheduling.Gang.Size = 2 },
+		"scheduling.after has 17 orders":   func(s *job.Spec) { s.Scheduling.After = make([]crypto.Digest, 17) },
+		"scheduling.after is not in":       func(s *job.Spec) { s.Scheduling.After = []crypto.Digest{{2}, {1}} },
+		"input_of is not one of": func(s *job.Spec) {
+			s.Work.Work = job.Wasm{Module: crypto.Digest{1}}
+			s.Scheduling.InputOf = crypto.Digest{1}
+		},
+		"input_of is for programs without": func(s *job.Spec) { s.Scheduling.After = []crypto.Digest{{1}}; s.Scheduling.InputOf = crypto.Digest{1} },
+		"work.inputs has 0":                func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "matmul-32"} },
+		"work.name":                        func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "No Such", Inputs: []crypto.Digest{{1}}} },
 	} {
 		s := wasmSpec()
 		change(&s)
