@@ -107,6 +107,7 @@ gas: need ## measure every operation, and derive the gas table from it (docs/adr
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
+	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
 	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 60m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .
