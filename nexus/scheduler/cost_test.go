@@ -19,7 +19,7 @@ import (
 // than what they took when their cost was the square, or the cube, of what waits.
 const maxCommandTime = time.Second
 
-func processorTime(t *testing.T) time.Duration {
+func processorTime(t testing.TB) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -259,14 +258,6 @@ func BenchmarkPlacement(b *testing.B) {
 		b.ReportMetric(float64(spent[i].Microseconds())/float64(turns*turn), fmt.Sprintf("µs/placement-%d", nodes))
 	}
 	b.ReportMetric(float64(spent[len(sizes)-1])/float64(spent[0]), "ratio")
-}
-
-func processorTime(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // keptJobs is how many jobs a crowd's state holds, most of them settled.
