@@ -204,13 +204,13 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	want, broken := j.wanted(), uint64(len(j.Places)) < j.Reserved
 	s.vacate(j)
 	bids := map[crypto.PublicKey]*SignedBid{}
-	offers := s.offers(j, c.Bids, evictable, bids)
+	offers, crowded := s.offers(j, c.Bids, evictable, bids)
 	picked := match.Pick(c.Order, offers, want)
 	if len(picked) < want && !j.enough(len(picked)) {
 		if j.ganged() {
 			s.disband(j)
 		}
-		if broken { // a node went away meanwhile: what is left is not all there is
+		if broken || crowded { // a node went away meanwhile, or its room to another auction: nobody declined
 			s.pause(j, "")
 			return s.advance(j), nil
 		}
@@ -234,10 +234,10 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	return append(effects, s.advance(j)...), nil
 }
 
-// offers are the bids that count. Each node's is put into bids.
-func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]bool, bids map[crypto.PublicKey]*SignedBid) []match.Offer {
+// offers are the bids that count, each of which is put into bids, and whether
+// others would count had their nodes room.
+func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]bool, bids map[crypto.PublicKey]*SignedBid) (offers []match.Offer, crowded bool) {
 	request, _ := s.request(j)
-	offers := make([]match.Offer, 0, len(list))
 	for i := range list {
 		b := &list[i]
 		n := s.nodes[b.Bid.Node]
@@ -254,13 +254,14 @@ func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]
 		} else {
 			reach := n.viewWith(n.evicted())
 			if !evictable[n.ID] || n.preemptor != nil || match.Check(&request, &reach) != match.Fits {
+				crowded = crowded || n.Connected && n.Accepting
 				continue
 			}
 		}
 		bids[b.Bid.Node] = b
 		offers = append(offers, match.Offer{Node: b.Bid.Node, Owner: n.Owner, Cost: cost, Factor: factor})
 	}
-	return offers
+	return offers, crowded
 }
 
 // evict ends runs of preemptible jobs on a node until the job fits there: the

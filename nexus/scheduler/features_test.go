@@ -312,3 +312,21 @@ func TestHostileCommandsAreRefusedByName(t *testing.T) {
 	w.submit(t, submit(1, chain.PolicyNone{}))
 	w.refused(t, "full", with(2, big))
 }
+
+// Who bid and lost its room to another auction meanwhile did not decline: the job
+// is auctioned again at once, and does not back off.
+func TestBidsThatLostTheirRoomAreNoRefusal(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	w.up(t, 2, 2)
+	a, b := w.submit(t, with(1, big)), w.submit(t, with(2, big))
+	kept, other := 1, 2
+	if w.status(t, a, job.Bidding).Places[0].Node != key(1).Public() {
+		kept, other = 2, 1
+	}
+	w.win(t, b, other)
+	w.win(t, a, other)
+	w.expect(t, "auction 3 among n"+string(rune('0'+kept)))
+	w.win(t, a, kept)
+	w.expect(t, "assign n"+string(rune('0'+kept)))
+}
