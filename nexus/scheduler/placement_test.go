@@ -61,7 +61,6 @@ type bazaar struct {
 	sellers []*seller
 	live    map[crypto.Digest]scheduler.SendAssign
 	specs   map[crypto.Digest]job.Spec
-	queued  []crypto.Digest
 	worst   float64 // score of what was chosen over the best there was
 	sum     float64
 	placed  int
