@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,10 @@ import (
 	"github.com/hypermesh/hypermesh/internal/execution"
 )
 
-var deriveGas = flag.Bool("derive-gas", false, "measure every operation anew, and write what the gas table is derived from")
+var (
+	deriveGas  = flag.Bool("derive-gas", false, "measure every operation anew, and write what the gas table is derived from")
+	deriveOnly = flag.String("derive-only", "", "with -derive-gas: measure the operations whose names match alone, and keep the others")
+)
 
 // measuredPath holds what version 1 is derived from: nanoseconds of one core per
 // transaction of each operation, above an empty block's.
@@ -35,13 +39,21 @@ const signature = "signature"
 
 // measureAll takes every operation some times and returns the least of each.
 func measureAll(w *gasWorld, rounds int) map[string]float64 {
-	ops, out := operations(w.prepare()), map[string]float64{}
+	ops, out, only := operations(w.prepare()), map[string]float64{}, regexp.MustCompile(*deriveOnly)
 	for range rounds {
 		empty := w.measure(nil, true)
 		for _, o := range ops {
-			out[o.name] = least(out, o.name, w.take(o).perTx(empty))
+			if only.MatchString(o.name) {
+				out[o.name] = least(out, o.name, w.take(o).perTx(empty))
+			}
 		}
-		out[signature] = least(out, signature, w.signature())
+		if only.MatchString(signature) {
+			out[signature] = least(out, signature, w.signature())
+		}
+	}
+	if only.MatchString(iteration) {
+		w.onStore()
+		out[iteration], out[iterationStep] = w.iterate()
 	}
 	return out
 }
@@ -160,8 +172,11 @@ func TestDeriveGas(t *testing.T) {
 	if *deriveGas {
 		w := newGasWorld(t, gasCrowd)
 		w.patience = 100 * time.Millisecond
-		ns := measureAll(w, 5)
-		for name, value := range ns { // order-free: each its own
+		ns := map[string]float64{}
+		if *deriveOnly != "" {
+			ns = readMeasured(t)
+		}
+		for name, value := range measureAll(w, 5) { // order-free: each its own
 			ns[name] = math.Round(value/100) * 100
 		}
 		data, err := json.MarshalIndent(ns, "", "  ")
@@ -179,6 +194,11 @@ func TestDeriveGas(t *testing.T) {
 	}
 	if *deriveGas {
 		fmt.Println(got)
+	}
+	for _, name := range []string{iteration, iterationStep} {
+		if took := d.ns[name] / execution.GasNanos; took == 0 || took > float64(execution.GasTableV1().Read) {
+			t.Errorf("%s takes %.0f gas on a store, and costs that of a read, %d", name, took, execution.GasTableV1().Read)
+		}
 	}
 	average := d.ratio("transfer", 1)
 	for _, name := range slices.Sorted(maps.Keys(d.shapes)) {
@@ -218,13 +238,14 @@ func asJSON(t testing.TB, v any) string {
 	return string(data) + "\n"
 }
 
-// BenchmarkWorstBlock fills blocks with each operation and reports nanoseconds
-// per gas, and how much that is of a block of transfers: the ratio, which should
+// BenchmarkWorstBlock fills blocks with each operation, on a store whose last
+// blocks are pending, and reports nanoseconds per gas, and how much that is of a block of transfers: the ratio, which should
 // stay below maxRatio for all.
 func BenchmarkWorstBlock(b *testing.B) {
 	w := newGasWorld(b, gasCrowd)
 	w.patience = 100 * time.Millisecond
 	ops := operations(w.prepare())
+	w.onStore()
 	for _, o := range ops {
 		b.Run(strings.ReplaceAll(o.name, " ", "_"), func(b *testing.B) {
 			ns, ratio := math.Inf(1), math.Inf(1)

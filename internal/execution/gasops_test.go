@@ -149,11 +149,28 @@ func variants() []operation {
 			}
 			return txs
 		}},
+		rejected("withdraw_rewards/nothing", func(i int) chain.Msg { return chain.WithdrawRewards{Validator: noStakeOf(i)} }),
+		rejected("undelegate/nothing", func(i int) chain.Msg { return chain.Undelegate{Validator: noStakeOf(i), Amount: chain.Hyper(5)} }),
+		rejected("redelegate/nothing", func(i int) chain.Msg {
+			return chain.Redelegate{From: noStakeOf(i), To: validatorKey(0).Public(), Amount: chain.Hyper(5)}
+		}),
 		outOfGas("transfer", transferTo),
 		outOfGas("redelegate", func(i int) chain.Msg {
 			return chain.Redelegate{From: validatorKey(1 + i%(gasValidators-1)).Public(), To: validatorKey(1 + (i+7)%(gasValidators-1)).Public(), Amount: chain.Hyper(5)}
 		}),
 	}
+}
+
+// noStakeOf is a validator that a user has no stake at.
+func noStakeOf(i int) crypto.PublicKey {
+	return validatorKey(1 + (i+100)%(gasValidators-1)).Public()
+}
+
+// rejected has messages look for something that is not there.
+func rejected(name string, message func(i int) chain.Msg) operation {
+	o := oneOf(name, gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg { return message(i) })
+	o.rejected = true
+	return o
 }
 
 // outOfGas has messages begin that have gas for nothing but that.

@@ -33,6 +33,7 @@ type gasWorld struct {
 	more  int // keys given out by another
 
 	patience time.Duration // how long each operation is measured; 0: once
+	reader   state.Reader  // the state, where blocks read it; nil: in memory
 }
 
 // another returns a key that nobody has yet.
@@ -201,7 +202,11 @@ func (w *gasWorld) process(h *chain.Header, raws [][]byte) execution.Outcome {
 			w.Fatal(err)
 		}
 	}
-	out, err := w.x.Apply(w.state, h, staking.Extras{}, chain.VerifyTxs(decoded, 1))
+	var parent state.Reader = w.state
+	if w.reader != nil {
+		parent = w.reader
+	}
+	out, err := w.x.Apply(parent, h, staking.Extras{}, chain.VerifyTxs(decoded, 1))
 	if err != nil {
 		w.Fatal(err)
 	}
