@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -52,6 +53,30 @@ func checkManifests(fs vfs.FS, dir string) error {
 		if at, whole := checkRecords(data); !whole {
 			return fmt.Errorf("%w %s: the record at byte %d does not check, and is not the end", ErrDamaged, path, at)
 		}
+	}
+	return nil
+}
+
+// checkOptions holds the database's last file of options against those that it is
+// opened with: these do not change, so a difference is damage, which the database
+// would report without a file's name.
+func checkOptions(fs vfs.FS, dir string, o *pebble.Options) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "OPTIONS-") })
+	if len(names) == 0 {
+		return nil
+	}
+	path := fs.PathJoin(dir, slices.Max(names)) // their numbers have six digits
+	data, err := readFile(fs, path)
+	if err != nil {
+		return err
+	}
+	o.EnsureDefaults()
+	if err := o.CheckCompatibility(dir, string(data)); err != nil {
+		return fmt.Errorf("%w %s: %w", ErrDamaged, path, err)
 	}
 	return nil
 }

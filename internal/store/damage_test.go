@@ -200,6 +200,34 @@ func (w *world) outcome(fs *vfs.MemFS, name string) string {
 	return "unnamed"
 }
 
+// TestFlippedOptionsAreNamed flips bits all over the file of options.
+func TestFlippedOptionsAreNamed(t *testing.T) {
+	w := damageWorld(t)
+	rng := rand.New(rand.NewPCG(2, 9))
+	names := slices.DeleteFunc(must(w.disk.mem.List("db"))(t), func(name string) bool { return kindOf(name) != "OPTIONS-" })
+	name := slices.Max(names)
+	info, err := w.disk.mem.Stat("db/" + name)
+	check(t, err)
+	step := int64(17)
+	if testing.Short() {
+		step = 171
+	}
+	outcomes := map[string]int{}
+	for bit := int64(0); bit < 8*info.Size(); bit += step {
+		copied := w.disk.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng})
+		check(t, copied.Remove("db/SEAL"))
+		flipBit(t, copied, "db/"+name, bit)
+		outcome := w.outcome(copied, name)
+		outcomes[outcome]++
+		if outcome != "named" && outcome != "right" {
+			t.Errorf("bit %d of %s: %s", bit, name, outcome)
+		}
+	}
+	if outcomes["named"] == 0 {
+		t.Errorf("no flip was noticed: %v", outcomes)
+	}
+}
+
 // TestEveryFlipInAManifestIsFound flips each bit of the list of tables in turn,
 // and cuts the list off at each byte of its last record, as a crash does.
 func TestEveryFlipInAManifestIsFound(t *testing.T) {

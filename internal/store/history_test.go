@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"runtime"
@@ -64,7 +65,8 @@ type crashDisk struct {
 }
 
 func newCrashDisk(mem *vfs.MemFS, rng *rand.Rand) *crashDisk {
-	d := &crashDisk{mem: mem, rng: rng, left: -1}
+	// The cut comes while goroutines of the store write, beside the test's own.
+	d := &crashDisk{mem: mem, rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())), left: -1}
 	d.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(o errorfs.Op) error {
 		if changesDisk(o.Kind) || o.Kind == errorfs.OpRemove || o.Kind == errorfs.OpRemoveAll {
 			d.beforeWrite()
@@ -79,8 +81,42 @@ func (d *crashDisk) beforeWrite() {
 	defer d.mu.Unlock()
 	d.writes++
 	if d.left--; d.left == -1 {
-		d.crashed = d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: d.rng.IntN(3) * 50, RNG: d.rng})
+		d.crashed = d.afterCrash()
 	}
+}
+
+// afterCrash returns what a crash now would leave. What was not synced is there,
+// or not, or by the block and by the file; but a file system keeps the order in
+// which it makes files: if the marker of the database's list of tables is there,
+// so is the list, which was made before it.
+func (d *crashDisk) afterCrash() *vfs.MemFS {
+	percent := d.rng.IntN(3) * 50
+	for {
+		left := d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: d.rng})
+		if markersLead(left, "db") {
+			return left
+		}
+	}
+}
+
+// markersLead reports whether every marker in a directory names a file that is
+// there.
+func markersLead(disk vfs.FS, dir string) bool {
+	names, err := disk.List(dir)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) // there is no database yet
+	}
+	for _, name := range names {
+		const marker = "marker.manifest."
+		if !strings.HasPrefix(name, marker) {
+			continue
+		}
+		_, file, _ := strings.Cut(strings.TrimPrefix(name, marker), ".")
+		if !slices.Contains(names, file) {
+			return false
+		}
+	}
+	return true
 }
 
 // plan lets the disk be cut off before the n-th write from now on.
@@ -95,7 +131,7 @@ func (d *crashDisk) cut() *vfs.MemFS {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.crashed == nil {
-		d.crashed = d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: d.rng.IntN(3) * 50, RNG: d.rng})
+		d.crashed = d.afterCrash()
 	}
 	return d.crashed
 }

@@ -137,6 +137,9 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		if err := checkManifests(disk, dir); err != nil {
 			return err
 		}
+		if err := checkOptions(disk, dir, o); err != nil {
+			return err
+		}
 		db, err = pebble.Open(dir, o)
 		return err
 	})
