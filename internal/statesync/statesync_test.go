@@ -330,6 +330,7 @@ func TestStatesThatGoQuicklyDoNotTireThePeers(t *testing.T) {
 func TestStateThatIsNoLongerKeptIsReplacedByALaterOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJoining(t, 3, 2)
+		j.grow(20_000) // many more chunks than are asked for at a time
 		var chunks atomic.Int32
 		for _, id := range j.network.Peers() {
 			j.network.tamper[id] = func(_ context.Context, service uint8, answer []byte, err error) ([]byte, error) {
@@ -340,7 +341,10 @@ func TestStateThatIsNoLongerKeptIsReplacedByALaterOne(t *testing.T) {
 				return answer, err
 			}
 		}
-		j.checkResult(t, j.join(t), 5)
+		j.checkResult(t, j.join(t), 6)
+		if j.sink.resets < 2 {
+			t.Error("the state that was no longer kept had been fetched before")
+		}
 	})
 }
 
