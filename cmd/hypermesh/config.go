@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,11 +30,15 @@ func homeFlag() cli.Flag {
 	return &cli.StringFlag{Name: "home", Usage: "`DIR` of the config file, keys and data", EnvVars: []string{"HYPERMESH_HOME"}, Required: true}
 }
 
-// configFlags derives a role's flags from its config's fields.
-func configFlags(role string, defaults any) []cli.Flag {
+// configFlags derives a role's flags from its config's fields: from all, or only
+// those whose flags are named.
+func configFlags(role string, defaults any, only ...string) []cli.Flag {
 	var flags []cli.Flag
 	for field, value := range configFields(reflect.ValueOf(defaults)) {
 		name, env := flagName(field), []string{envName(role, field)}
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
 		usage := field.Tag.Get("usage")
 		switch v := value.Interface().(type) {
 		case string:

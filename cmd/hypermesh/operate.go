@@ -31,7 +31,7 @@ func operateCommands() []*cli.Command {
 		{
 			Name: "prune", Usage: "delete what a stopped node need not keep of the past",
 			Description: "Keeps what retention = \"pruned\" keeps.\nExample: hypermesh node prune --home /var/lib/hypermesh/node --keep-versions 1000",
-			Flags:       append([]cli.Flag{homeFlag(), jsonFlag()}, configFlags("node", node.DefaultConfig())...),
+			Flags:       append([]cli.Flag{homeFlag(), jsonFlag()}, configFlags("node", node.DefaultConfig(), "keep-versions")...),
 			Action:      nodePrune,
 		},
 		{
@@ -53,7 +53,7 @@ func nodeVerify(c *cli.Context) error {
 		printVerify(c, &report)
 	}
 	if n := len(report.Faults); n > 0 {
-		return errors.Join(err, fmt.Errorf("%d faults, the first: %s", n, report.Faults[0]))
+		return errors.Join(err, fmt.Errorf("faults: %d, the first: %s", n, report.Faults[0]))
 	}
 	return err
 }
@@ -65,11 +65,15 @@ func printVerify(c *cli.Context, r *node.VerifyReport) {
 		fmt.Fprintln(w, "              not closed in order, so there is no seal: that the end of the database's log is as it was written cannot be known. A crash cuts it off,\n"+
 			"              and damage there looks the same: the node then lacks its last blocks, and fetches them again. Every table was checked")
 	}
-	fmt.Fprintf(w, "height        %d\nstate root    %s, of %d keys\n", r.Height, r.StateRoot, r.Keys)
+	if r.Height > 0 {
+		fmt.Fprintf(w, "height        %d\nstate root    %s, of %d keys\n", r.Height, r.StateRoot, r.Keys)
+	}
 	if r.Supply != nil {
 		fmt.Fprintf(w, "supply        %s, minted %s, burned %s\n", r.Supply.Total, r.Supply.Minted, r.Supply.Burned)
 	}
-	fmt.Fprintf(w, "blocks        %d from %d on, the signatures of %d certificates\n", r.Blocks, r.First, r.Verified)
+	if r.First > 0 {
+		fmt.Fprintf(w, "blocks        %d from %d on, the signatures of %d certificates\n", r.Blocks, r.First, r.Verified)
+	}
 	for _, fault := range r.Faults {
 		fmt.Fprintf(w, "fault         %s\n", fault)
 	}
@@ -129,14 +133,14 @@ func nodeStat(c *cli.Context) error {
 		fmt.Fprintf(w, "disk               %d bytes, of which %d are the log; %d are to be compacted\n", out.Disk, out.Log, out.Debt)
 		fmt.Fprintf(w, "data directory     %d bytes\n", out.All)
 		for _, name := range slices.Sorted(maps.Keys(out.Files)) {
-			fmt.Fprintf(w, "  %-16s %d bytes\n", name, out.Files[name])
+			fmt.Fprintf(w, "  %-17s %d bytes\n", name, out.Files[name])
 		}
 		if out.Live > 0 {
 			fmt.Fprintf(w, "live state         %d bytes; the data directory is %.2f times that\n", out.Live, out.Ratio)
 		}
 		fmt.Fprintln(w, "of the database's tables, about")
 		for _, name := range slices.Sorted(maps.Keys(out.Tables)) {
-			fmt.Fprintf(w, "  %-16s %d bytes\n", name, out.Tables[name])
+			fmt.Fprintf(w, "  %-17s %d bytes\n", name, out.Tables[name])
 		}
 		return nil
 	})
@@ -172,22 +176,31 @@ func printPruned(c *cli.Context, done store.Pruned) error {
 }
 
 func nodeCompact(c *cli.Context) error {
-	return withHome(c, false, func(h *node.Home) error {
-		before, err := h.Store.Stat()
-		if err != nil {
-			return err
-		}
-		if err := h.Store.Compact(c.Context); err != nil {
-			return err
-		}
-		after, err := h.Store.Stat()
-		if err != nil {
-			return err
-		}
-		if c.Bool("json") {
-			return printJSON(c, map[string]uint64{"disk_bytes_before": before.DiskBytes, "disk_bytes": after.DiskBytes})
-		}
-		fmt.Fprintf(c.App.Writer, "%d bytes, before %d\n", after.DiskBytes, before.DiskBytes)
-		return nil
+	before, err := diskBytes(c)
+	if err != nil {
+		return err
+	}
+	if err := withHome(c, false, func(h *node.Home) error { return h.Store.Compact(c.Context) }); err != nil {
+		return err
+	}
+	after, err := diskBytes(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c, map[string]uint64{"disk_bytes_before": before, "disk_bytes": after})
+	}
+	fmt.Fprintf(c.App.Writer, "%d bytes, before %d\n", after, before)
+	return nil
+}
+
+// diskBytes returns what the database of a node that does not run takes: only
+// once it is closed are the files gone that a compaction replaced.
+func diskBytes(c *cli.Context) (n uint64, err error) {
+	err = withHome(c, true, func(h *node.Home) error {
+		s, err := h.Store.Stat()
+		n = s.DiskBytes
+		return err
 	})
+	return n, err
 }

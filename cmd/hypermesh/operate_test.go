@@ -164,7 +164,11 @@ func TestOperateANode(t *testing.T) {
 	if after := decode[statResult](t, succeed(t, "node", "stat", "--home", home, "--json")); after.FirstBlock == 1 || after.FirstBlock > uint64(exported.Height) {
 		t.Errorf("blocks from %d on are left, a joiner begins after %d: %+v", after.FirstBlock, exported.Height, after)
 	}
-	succeed(t, "node", "compact", "--home", home)
+	sizes := decode[map[string]uint64](t, succeed(t, "node", "compact", "--home", home, "--json"))
+	if after := decode[statResult](t, succeed(t, "node", "stat", "--home", home, "--json")); sizes["disk_bytes"] >= sizes["disk_bytes_before"] || after.Disk != sizes["disk_bytes"] {
+		t.Errorf("compact says %v, then the disk has %d bytes", sizes, after.Disk)
+	}
+	refuse(t, "nothing is stored", "node", "verify", "--home", filepath.Join(t.TempDir(), "none"))
 	if r := decode[node.VerifyReport](t, succeed(t, "node", "verify", "--home", home, "--json")); len(r.Faults) != 0 || r.Height != report.Height || r.StateRoot != report.StateRoot {
 		t.Errorf("after pruning: %+v", r)
 	}

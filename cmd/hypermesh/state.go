@@ -67,7 +67,7 @@ func (r *exportResult) print(c *cli.Context) error {
 	if c.Bool("json") {
 		return printJSON(c, r)
 	}
-	fmt.Fprintf(c.App.Writer, "state after block %d, root %s\n%d keys in %d chunks, %d bytes, digest %s\n", r.Height, r.Root, r.Keys, r.Chunks, r.Bytes, r.Digest)
+	fmt.Fprintf(c.App.Writer, "state after block %d, root %s\nkeys %d, chunks %d, bytes %d, digest %s\n", r.Height, r.Root, r.Keys, r.Chunks, r.Bytes, r.Digest)
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -200,9 +199,9 @@ type FileCheck struct {
 // CheckFiles reads every file of the closed database in dir and holds it against
 // its checksums. A fault is an ErrDamaged that names the file.
 func CheckFiles(ctx context.Context, dir string) (FileCheck, error) {
-	lock, err := vfs.Default.Lock(filepath.Join(dir, "LOCK"))
+	lock, err := lockDir(vfs.Default, dir)
 	if err != nil {
-		return FileCheck{}, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
+		return FileCheck{}, err
 	}
 	out, err := checkFiles(ctx, vfs.Default, dir)
 	return out, errors.Join(err, lock.Close())

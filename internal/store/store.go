@@ -110,6 +110,19 @@ func Open(dir string, options Options) (*Store, error) {
 // OpenMemory opens an empty database in memory, for tests.
 func OpenMemory(options Options) (*Store, error) { return open(vfs.NewMem(), "memory", options) }
 
+// lockDir makes its caller the owner of dir until the result is closed. It is
+// ErrLocked while there is another, and fs.ErrNotExist without the directory.
+func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
+	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("store: nothing is stored in %s: %w", dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
+	}
+	return lock, nil
+}
+
 func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	options, err := options.withDefaults()
 	if err != nil {
@@ -123,9 +136,9 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: making %s: %w", dir, err)
 	}
-	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
+	lock, err := lockDir(fs, dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
+		return nil, err
 	}
 	disk := newFailStop(fs)
 	o := options.pebble(disk)
