@@ -162,16 +162,19 @@ func (a *Agent) readBlob(id crypto.Digest, limit int64) (data []byte, small bool
 	return data, true, errors.Join(err, b.Close())
 }
 
+// readModule reads a module, of which the executor refuses one byte too many.
+func (a *Agent) readModule(id crypto.Digest) ([]byte, error) {
+	b, err := a.blobs.Open(id)
+	if err != nil {
+		return nil, fmt.Errorf("agent: reading the module: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(b, maxModuleBytes+1))
+	return data, errors.Join(err, b.Close())
+}
+
 // runWasm runs a program.
 func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (result, error) {
 	spec := t.assignment.Work()
-	module, small, err := a.readBlob(w.Module, maxModuleBytes)
-	if err != nil {
-		return result{}, err
-	}
-	if !small {
-		return invalid("the module is larger than %d bytes", maxModuleBytes), nil
-	}
 	input, why, err := a.unpackInput(w.Input, spec, dir)
 	if err != nil || why != "" {
 		return invalid("%s", why), err
@@ -183,7 +186,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	stdout := &logPipe{send: a.broadcastLog, order: t.order}
 	stderr := &logPipe{send: a.broadcastLog, order: t.order, stderr: true}
 	o, err := a.wasm.Run(ctx, executor.Task{
-		Module: module, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
+		ID: w.Module, Load: func() ([]byte, error) { return a.readModule(w.Module) }, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
 		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr,
 		Limits: executor.Limits{
 			MemoryBytes: spec.Limits.MemoryBytes, Fuel: spec.Limits.Fuel, WallTime: time.Duration(spec.Limits.WallMs) * time.Millisecond,

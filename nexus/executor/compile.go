@@ -49,6 +49,7 @@ func newEngine() *wasmtime.Engine {
 // artifact is a module ready to run: native code in the engine's serialized
 // form. It never leaves the process.
 type artifact struct {
+	digest         crypto.Digest // of the module
 	code           []byte
 	minMemoryBytes uint64
 }
@@ -106,11 +107,8 @@ func (c *compiler) close() {
 // artifact compiles a module, or finds it compiled. Modules that are asked for
 // twice at once are compiled once. The error is the context's cause,
 // errCompileTime, a *refusal, or the engine's.
-func (c *compiler) artifact(ctx context.Context, wasm []byte) (artifact, error) {
-	if err := checkHeader(wasm, c.config.ModuleBytes); err != nil {
-		return artifact{}, err
-	}
-	e, err := c.entry(crypto.DomainBlob.Hash(wasm), wasm)
+func (c *compiler) artifact(ctx context.Context, task *Task) (artifact, error) {
+	e, err := c.find(task)
 	if err != nil {
 		return artifact{}, err
 	}
@@ -132,6 +130,39 @@ func (c *compiler) artifact(ctx context.Context, wasm []byte) (artifact, error) 
 	}
 }
 
+// find returns the entry of a task's module, which is read only if there is
+// none or it is needed to tell which.
+func (c *compiler) find(task *Task) (*entry, error) {
+	id, wasm := task.ID, task.Module
+	if wasm == nil && task.Load != nil {
+		if e := c.known(id); e != nil {
+			return e, nil
+		}
+		var err error
+		if wasm, err = task.Load(); err != nil {
+			return nil, fmt.Errorf("executor: reading the module: %w", err)
+		}
+	}
+	if err := checkHeader(wasm, c.config.ModuleBytes); err != nil {
+		return nil, err
+	}
+	if id.IsZero() {
+		id = crypto.DomainBlob.Hash(wasm)
+	}
+	return c.entry(id, wasm)
+}
+
+// known returns a module's entry, or nil.
+func (c *compiler) known(digest crypto.Digest) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[digest]
+	if e != nil && e.place != nil {
+		c.recent.MoveToFront(e.place)
+	}
+	return e
+}
+
 // entry finds a module's entry, or begins to compile it.
 func (c *compiler) entry(digest crypto.Digest, wasm []byte) (*entry, error) {
 	c.mu.Lock()
@@ -151,6 +182,7 @@ func (c *compiler) entry(digest crypto.Digest, wasm []byte) (*entry, error) {
 		c.slots <- struct{}{}
 		close(e.begun)
 		e.product, e.err = c.compile(wasm)
+		e.product.digest = e.digest
 		<-c.slots
 		c.keep(e)
 		close(e.done)
@@ -211,7 +243,7 @@ func compile(engine *wasmtime.Engine, wasm []byte, functionBytes int) (artifact,
 	if err != nil {
 		return artifact{}, fmt.Errorf("executor: keeping compiled code: %w", err)
 	}
-	return artifact{code, s.minMemoryBytes}, nil
+	return artifact{code: code, minMemoryBytes: s.minMemoryBytes}, nil
 }
 
 func checkTypes(module *wasmtime.Module) error {

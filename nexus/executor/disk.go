@@ -94,42 +94,38 @@ func (m *mount) index(root *os.Root, dir *node, name string) error {
 // directory inside the output directory, until publish gives them their names.
 type outputDisk struct {
 	root    *os.Root // the output directory
-	staging string   // a name in root
+	dir     string   // its path
+	staging string   // a name in root; empty: there is no file yet
 }
 
-// openOutput prepares /out over an existing empty directory.
+// openOutput makes /out over an existing empty directory.
 func openOutput(dir string, limits Limits, now uint64) (*mount, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("executor: opening the output directory: %w", err)
 	}
-	staging, err := prepareOutput(root, dir)
-	if err != nil {
+	if err := wantEmpty(root, dir); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	m := newMount(2, now)
 	m.maxBytes, m.maxFiles = limits.OutputBytes, limits.OutputFiles
-	m.disk = outputDisk{root, staging}
+	m.disk = &outputDisk{root: root, dir: dir}
 	return m, nil
 }
 
-func prepareOutput(root *os.Root, dir string) (string, error) {
+func wantEmpty(root *os.Root, dir string) error {
 	f, err := root.Open(".")
 	if err != nil {
-		return "", fmt.Errorf("executor: opening the output directory: %w", err)
+		return fmt.Errorf("executor: opening the output directory: %w", err)
 	}
 	names, err := f.Readdirnames(1)
 	if err := errors.Join(ignoreEOF(err), f.Close()); err != nil {
-		return "", fmt.Errorf("executor: listing the output directory: %w", err)
+		return fmt.Errorf("executor: listing the output directory: %w", err)
 	}
 	if len(names) > 0 {
-		return "", fmt.Errorf("executor: output directory %s is not empty", dir)
+		return fmt.Errorf("executor: output directory %s is not empty", dir)
 	}
-	staging, err := os.MkdirTemp(dir, ".staging-")
-	if err != nil {
-		return "", fmt.Errorf("executor: making the staging directory: %w", err)
-	}
-	return path.Base(staging), nil
+	return nil
 }
 
 func ignoreEOF(err error) error {
@@ -139,11 +135,18 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-func (d outputDisk) staged(n *node) string {
+func (d *outputDisk) staged(n *node) string {
 	return path.Join(d.staging, strconv.FormatUint(n.ino, 10))
 }
 
-func (d outputDisk) open(n *node) error {
+func (d *outputDisk) open(n *node) error {
+	if d.staging == "" {
+		staging, err := os.MkdirTemp(d.dir, ".staging-")
+		if err != nil {
+			return fmt.Errorf("executor: making the staging directory: %w", err)
+		}
+		d.staging = path.Base(staging)
+	}
 	f, err := d.root.OpenFile(d.staged(n), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return fmt.Errorf("executor: opening an output: %w", err)
@@ -152,7 +155,7 @@ func (d outputDisk) open(n *node) error {
 	return nil
 }
 
-func (d outputDisk) discard(n *node) error {
+func (d *outputDisk) discard(n *node) error {
 	if err := d.root.Remove(d.staged(n)); err != nil {
 		return fmt.Errorf("executor: removing an output: %w", err)
 	}
@@ -161,7 +164,7 @@ func (d outputDisk) discard(n *node) error {
 
 // publish gives every file under dir its name in the output directory, where
 // dir is at, and appends it to files.
-func (d outputDisk) publish(dir *node, at string, files []File) ([]File, error) {
+func (d *outputDisk) publish(dir *node, at string, files []File) ([]File, error) {
 	for _, name := range dir.names() {
 		n, target := dir.children[name], path.Join(at, name)
 		if n.isDir() {
@@ -183,6 +186,9 @@ func (d outputDisk) publish(dir *node, at string, files []File) ([]File, error) 
 }
 
 // close removes what was not published.
-func (d outputDisk) close() error {
+func (d *outputDisk) close() error {
+	if d.staging == "" {
+		return d.root.Close()
+	}
 	return errors.Join(d.root.RemoveAll(d.staging), d.root.Close())
 }

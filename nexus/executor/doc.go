@@ -42,8 +42,9 @@
 // finishes into the cache, and Close waits for it.
 //
 // Concurrency: a Kernels makes one proof at a time, on its caller's goroutine;
-// others wait. A Wasm serves any number of Runs at once. Each has its own
-// engine, store and files and runs on its caller's goroutine. Goroutines: one a
+// others wait. A Wasm serves any number of Runs at once. Each has a store and
+// files of its own, an engine that no other Run uses meanwhile (machine.go), and
+// runs on its caller's goroutine. Goroutines: one a
 // compilation, of which two work at a time, and for a moment one that
 // interrupts a Run whose context ended. Writers given as Stdout and Stderr are
 // called from Run's goroutine; a slow one slows its program and nobody else.

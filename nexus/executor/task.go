@@ -59,6 +59,12 @@ type Task struct {
 	// Module is a WebAssembly module that exports _start and memory. It must
 	// not change any more: the compiler may read it after Run has returned.
 	Module []byte
+	// ID is a digest of Module by which compiled code is found again; the same
+	// bytes always have the same one. Zero: Run hashes Module.
+	ID crypto.Digest
+	// Load returns the module if Module is nil and no compiled code is kept for
+	// ID. Its error is one of Run.
+	Load func() ([]byte, error)
 	Args   []string // after argument 0, which is ProgramName
 	Env    []string // NAME=value; nothing is inherited
 	Mode   Mode

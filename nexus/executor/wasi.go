@@ -145,11 +145,11 @@ func checkImport(name string, ty *wasmtime.FuncType) error {
 	return nil
 }
 
-// link defines all of preview 1 for one process.
-func (p *process) link(linker *wasmtime.Linker) error {
+// link defines all of preview 1, for whichever process the machine runs.
+func (m *machine) link() error {
 	for _, h := range hostCalls {
 		ty := wasmtime.NewFuncType(valTypes(h.params), valTypes("i"))
-		err := linker.FuncNew(wasiModule, h.name, ty, func(c *wasmtime.Caller, vals []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
+		err := m.linker.FuncNew(wasiModule, h.name, ty, func(c *wasmtime.Caller, vals []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
 			var a args
 			for i, v := range vals {
 				if v.Kind() == wasmtime.KindI64 {
@@ -158,7 +158,7 @@ func (p *process) link(linker *wasmtime.Linker) error {
 					a[i] = uint64(uint32(v.I32()))
 				}
 			}
-			e, trap := p.dispatch(c, h, &a)
+			e, trap := m.running.dispatch(c, h, &a)
 			if trap != nil {
 				return nil, trap
 			}
@@ -174,11 +174,11 @@ func (p *process) link(linker *wasmtime.Linker) error {
 		if code != 0 {
 			status = StatusExited
 		}
-		p.end(status, "")
-		p.exitCode = code
+		m.running.end(status, "")
+		m.running.exitCode = code
 		return nil, wasmtime.NewTrap(procExit)
 	}
-	if err := linker.FuncNew(wasiModule, procExit, wasmtime.NewFuncType(valTypes("i"), nil), exit); err != nil {
+	if err := m.linker.FuncNew(wasiModule, procExit, wasmtime.NewFuncType(valTypes("i"), nil), exit); err != nil {
 		return fmt.Errorf("executor: defining %s: %w", procExit, err)
 	}
 	return nil

@@ -59,7 +59,10 @@ func (c Config) check() error {
 }
 
 // Wasm runs WebAssembly programs. Safe for concurrent use.
-type Wasm struct{ compiler *compiler }
+type Wasm struct {
+	compiler *compiler
+	machines *machines
+}
 
 // NewWasm returns an executor with an empty cache. Close it.
 func NewWasm(config Config) (*Wasm, error) {
@@ -67,12 +70,15 @@ func NewWasm(config Config) (*Wasm, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	return &Wasm{newCompiler(config)}, nil
+	return &Wasm{newCompiler(config), newMachines()}, nil
 }
 
 // Close waits for compilations that still run and frees the cache. Runs must
 // have ended; later ones fail.
-func (w *Wasm) Close() { w.compiler.close() }
+func (w *Wasm) Close() {
+	w.compiler.close()
+	w.machines.close()
+}
 
 // Run runs one program to its end, its limits, or the end of ctx. Whatever the
 // program does is in the Outcome; an error says that the task was built
@@ -115,7 +121,7 @@ func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error)
 	if err := task.checkStrings(); err != nil {
 		return Outcome{}, err
 	}
-	code, err := w.compiler.artifact(ctx, task.Module)
+	code, err := w.compiler.artifact(ctx, task)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -138,7 +144,7 @@ func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error)
 	}
 	defer func() { err = errors.Join(err, out.disk.close()) }()
 	p := newProcess(task, in, out)
-	if err := p.execute(ctx, code); err != nil {
+	if err := w.machines.use(code, func(m *machine, module *wasmtime.Module) error { return p.execute(ctx, m, module) }); err != nil {
 		return Outcome{}, err
 	}
 	return p.outcome()
@@ -168,38 +174,28 @@ func newProcess(task *Task, in, out *mount) *process {
 	return p
 }
 
-// execute runs the program in an engine of its own, so that an interruption
-// reaches it and nobody else.
-func (p *process) execute(ctx context.Context, code artifact) (err error) {
-	engine := newEngine()
-	defer engine.Close()
-	module, err := wasmtime.NewModuleDeserialize(engine, code.code)
-	if err != nil {
-		return fmt.Errorf("executor: loading compiled code: %w", err)
-	}
-	defer module.Close()
-	linker := wasmtime.NewLinker(engine)
-	defer linker.Close()
-	if err := p.link(linker); err != nil {
-		return err
-	}
-	p.store = wasmtime.NewStore(engine)
+// execute runs the program in a machine that nobody else uses meanwhile, so
+// that an interruption reaches it and nobody else.
+func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Module) error {
+	p.store = wasmtime.NewStore(m.engine)
 	defer p.store.Close()
 	p.store.Limiter(int64(p.limits.MemoryBytes), maxTableElements, 1, maxTables, 1)
-	p.store.SetEpochDeadline(1)
+	p.store.SetEpochDeadline(1) // from the engine's epoch as it is now
 	if err := p.store.SetFuel(p.limits.Fuel); err != nil {
 		return fmt.Errorf("executor: setting fuel: %w", err)
 	}
+	m.running = p
+	defer func() { m.running = nil }()
 	started := time.Now()
 	timed, cancel := context.WithTimeoutCause(ctx, p.limits.WallTime, errWallTime)
 	defer cancel()
 	p.ctx = timed
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(timed, func() {
-		engine.IncrementEpoch()
+		m.engine.IncrementEpoch()
 		close(interrupted)
 	})
-	err = p.start(linker, module)
+	err := p.start(m.linker, module)
 	if !stop() {
 		<-interrupted
 	}
@@ -316,7 +312,7 @@ func (p *process) outcome() (Outcome, error) {
 	o := Outcome{Status: p.status, ExitCode: p.exitCode, Detail: p.detail, Usage: p.usage}
 	if o.Status.Ended() {
 		var err error
-		if o.Files, err = out.disk.(outputDisk).publish(out.root, "", nil); err != nil {
+		if o.Files, err = out.disk.(*outputDisk).publish(out.root, "", nil); err != nil {
 			return Outcome{}, err
 		}
 		slices.SortFunc(o.Files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })

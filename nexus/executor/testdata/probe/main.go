@@ -16,7 +16,7 @@ import (
 func main() {
 	commands := map[string]func([]string){
 		"echo": echo, "files": files, "time": times, "sleep": sleep, "escape": escape,
-		"hog": hog, "exit": exit, "scatter": scatter, "handles": handles, "fail": fail,
+		"hog": hog, "exit": exit, "scatter": scatter, "handles": handles, "fail": fail, "nothing": func([]string) {}, "clocks": clocks,
 	}
 	commands[os.Args[1]](os.Args[2:])
 }
@@ -171,3 +171,24 @@ func handles([]string) {
 }
 
 func fail([]string) { panic("as asked") }
+
+// clocks looks for the host's time wherever a program can.
+func clocks([]string) {
+	start := time.Now()
+	for i := range 20 {
+		turns, before := 0, time.Now()
+		for time.Since(before) < time.Microsecond*time.Duration(i+1) {
+			turns++
+		}
+		time.Sleep(time.Millisecond)
+		must(os.WriteFile("/out/f", []byte{byte(i)}, 0o600))
+		info, err := os.Stat("/out/f")
+		must(err)
+		in, err := os.Stat("/in")
+		must(err)
+		var random [4]byte
+		_, err = rand.Read(random[:])
+		must(err)
+		fmt.Println(turns, time.Now().UnixNano(), time.Since(start), info.ModTime().UnixNano(), in.ModTime().UnixNano(), random)
+	}
+}
