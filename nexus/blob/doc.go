@@ -28,7 +28,9 @@
 // process; *ArchiveError; wrapped errors of the file system, after which the
 // store is as it was before the call.
 //
-// Concurrency: a Store is safe for concurrent use and starts no goroutine.
+// Concurrency: a Store is safe for concurrent use. A transfer of more than one
+// chunk has a goroutine of its own at each end, which has ended when the call
+// returns; it holds three chunks at most.
 // Fetches of one blob wait for each other. At most Config.MaxServing transfers
 // are served at a time, half of them to one peer; one more is told so. A Blob and a reader of Pack belong
 // to one goroutine.

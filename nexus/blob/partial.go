@@ -16,7 +16,6 @@ type partial struct {
 	limit int64
 	known bool // the outline is
 	have  int  // chunks
-	buf   []byte
 }
 
 // resume takes up what an earlier fetch of the blob left, or begins anew. The
@@ -56,8 +55,9 @@ func (p *partial) reload() error {
 		}
 		p.known = err == nil
 	}
+	buf := make([]byte, min(ChunkBytes, p.outline.length))
 	for p.known && !p.complete() {
-		chunk := p.buffer()
+		chunk := buf[:p.outline.size(p.have)]
 		if _, err := io.ReadFull(p.data, chunk); err != nil || !p.outline.verifies(p.have, chunk) {
 			break // the rest is fetched again
 		}
@@ -105,14 +105,6 @@ func (p *partial) learn(encoded []byte) error {
 	}
 	p.outline, p.known = o, true
 	return p.writeOutline()
-}
-
-// buffer returns where to put the next chunk.
-func (p *partial) buffer() []byte {
-	if p.buf == nil {
-		p.buf = make([]byte, min(ChunkBytes, p.outline.length))
-	}
-	return p.buf[:p.outline.size(p.have)]
 }
 
 // add keeps the next chunk if it is what the outline says.

@@ -135,13 +135,21 @@ func (b *Blob) chunk(i int) ([]byte, error) {
 		b.buf = make([]byte, min(ChunkBytes, b.outline.length))
 	}
 	b.loaded = -1
-	if _, err := b.file.ReadAt(b.buf[:size], int64(i)*ChunkBytes); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("blob: reading chunk %d of %s: %w", i, b.entry.id.Short(), err)
-	}
-	if !b.outline.verifies(i, b.buf[:size]) {
-		b.store.discard(b.entry)
-		return nil, &CorruptError{ID: b.entry.id, Chunk: i}
+	if err := b.load(i, b.buf[:size]); err != nil {
+		return nil, err
 	}
 	b.loaded = i
 	return b.buf[:size], nil
+}
+
+// load reads chunk i into buf, which is of its size, and verifies it.
+func (b *Blob) load(i int, buf []byte) error {
+	if _, err := b.file.ReadAt(buf, int64(i)*ChunkBytes); err != nil && err != io.EOF {
+		return fmt.Errorf("blob: reading chunk %d of %s: %w", i, b.entry.id.Short(), err)
+	}
+	if !b.outline.verifies(i, buf) {
+		b.store.discard(b.entry)
+		return &CorruptError{ID: b.entry.id, Chunk: i}
+	}
+	return nil
 }

@@ -145,19 +145,19 @@ func (b *Blob) sendTo(stream *transport.Stream, req request) error {
 	if err := transport.WriteMessage(stream, codec.Marshal(ans)); err != nil {
 		return err
 	}
-	for i := int(req.From); i < len(b.outline.chunks); i++ {
-		chunk, err := b.chunk(i)
-		if err != nil {
+	first, end := int(req.From), len(b.outline.chunks)
+	return pipe(max(0, end-first),
+		func(i int, buf []byte) ([]byte, error) {
+			chunk := buf[:b.outline.size(first+i)]
+			return chunk, b.load(first+i, chunk)
+		},
+		func(_ int, chunk []byte) error {
+			if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+				return err
+			}
+			_, err := stream.Write(chunk)
 			return err
-		}
-		if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		if _, err := stream.Write(chunk); err != nil {
-			return err
-		}
-	}
-	return nil
+		})
 }
 
 // Fetch has the store get a blob of at most limit bytes from the sources, one
@@ -298,17 +298,20 @@ func (p *partial) receive(stream *transport.Stream) error {
 			return err
 		}
 	}
-	for !p.complete() {
-		if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
-			return err
-		}
-		chunk := p.buffer()
-		if _, err := io.ReadFull(stream, chunk); err != nil {
-			return fmt.Errorf("reading chunk %d: %w", p.have, err)
-		}
-		if err := p.add(chunk); err != nil {
-			return err
-		}
+	if p.complete() {
+		return nil
 	}
-	return nil
+	first := p.have
+	return pipe(len(p.outline.chunks)-first,
+		func(i int, buf []byte) ([]byte, error) {
+			if err := stream.SetDeadline(time.Now().Add(patience)); err != nil {
+				return nil, err
+			}
+			chunk := buf[:p.outline.size(first+i)]
+			if _, err := io.ReadFull(stream, chunk); err != nil {
+				return nil, fmt.Errorf("reading chunk %d: %w", first+i, err)
+			}
+			return chunk, nil
+		},
+		func(_ int, chunk []byte) error { return p.add(chunk) })
 }

@@ -364,23 +364,6 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// BenchmarkFetch moves 32 MiB from disk to disk over loopback.
-func BenchmarkFetch(b *testing.B) {
-	there, here := fresh(b), fresh(b)
-	data := content(31 << 20)
-	id := put(b, there, data)
-	conn := from(b, there)
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		if _, err := here.Fetch(context.Background(), id, 1<<30, conn); err != nil {
-			b.Fatal(err)
-		}
-		if err := here.Remove(id); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // TestServeOrFinds asks a store that lacks a blob and knows who has it.
 func TestServeOrFinds(t *testing.T) {
 	far, near := fresh(t), fresh(t)
