@@ -119,20 +119,7 @@ func TestFetchErrors(t *testing.T) {
 func tampering(t testing.TB, s *blob.Store, alter func(wire []byte) []byte) *transport.Conn {
 	honest := from(t, s)
 	return connected(t, func(ctx context.Context, stream *transport.Stream) {
-		up, err := honest.OpenStream(ctx)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		request, err := io.ReadAll(stream)
-		if err == nil {
-			_, err = up.Write(request)
-		}
-		if err := errors.Join(err, up.CloseWrite()); err != nil {
-			t.Error(err)
-			return
-		}
-		wire, err := io.ReadAll(up)
+		wire, err := answerOf(ctx, honest, stream)
 		if err != nil {
 			t.Error(err)
 			return
@@ -140,6 +127,22 @@ func tampering(t testing.TB, s *blob.Store, alter func(wire []byte) []byte) *tra
 		_, _ = stream.Write(alter(wire)) // the asker may have left
 		_ = stream.Close()
 	})
+}
+
+// answerOf returns what an honest source answers to the request on a stream.
+func answerOf(ctx context.Context, honest *transport.Conn, stream *transport.Stream) ([]byte, error) {
+	up, err := honest.OpenStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	request, err := io.ReadAll(stream)
+	if err == nil {
+		_, err = up.Write(request)
+	}
+	if err := errors.Join(err, up.CloseWrite()); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(up)
 }
 
 // TestFetchGoesOnElsewhere meets a source that corrupts chunk 3, one that cuts
