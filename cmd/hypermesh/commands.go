@@ -8,6 +8,7 @@ func commands() []*cli.Command {
 		demoCommand(),
 		devnetCommand(),
 		jobCommand(),
+		blobCommand(),
 		walletCommand(),
 		stakeCommand(),
 		queryCommand(),

@@ -223,7 +223,7 @@ func (d *demoRun) run(ctx context.Context, r sdk.JobRun) error {
 		return err
 	}
 	d.jobs = append(d.jobs, done)
-	return fetchOutput(ctx, d.target.client, &done, d.output(len(d.jobs)-1))
+	return fetchOutput(ctx, d.target.client, &done, output{dir: d.output(len(d.jobs) - 1)})
 }
 
 // fractal runs a Go program, compiled to WASI, on two providers that must agree.

@@ -39,6 +39,8 @@ func jobCommand() *cli.Command {
 				Flags: append(networkFlags(),
 					&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
 					&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
+					&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
+					&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
 					&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N or zk"},
 					&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
 					&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
@@ -77,6 +79,10 @@ func jobRun(c *cli.Context) error {
 			return usagef(c, "--out: %v", err)
 		}
 	}
+	key, err := outputKey(c, &run)
+	if err != nil {
+		return err
+	}
 	t, err := openTarget(c)
 	if err != nil {
 		return err
@@ -95,7 +101,7 @@ func jobRun(c *cli.Context) error {
 	}
 	report := done.Report()
 	if out := c.String("out"); out != "" {
-		if err := fetchOutput(c.Context, t.client, &done, out); err != nil {
+		if err := fetchOutput(c.Context, t.client, &done, output{dir: out, key: key}); err != nil {
 			return err
 		}
 		report.Output = out
@@ -278,18 +284,61 @@ func checkOutDir(dir string) error {
 
 // fetchOutput fetches and unpacks a job's output, checking it against the id
 // that its providers signed.
-func fetchOutput(ctx context.Context, client *sdk.Client, j *api.Job, dir string) error {
+func fetchOutput(ctx context.Context, client *sdk.Client, j *api.Job, to output) error {
 	if j.Output.IsZero() {
-		return os.MkdirAll(dir, 0o755)
+		return os.MkdirAll(to.dir, 0o755)
 	}
-	r, err := client.GetBlob(ctx, j.Output, packLimits.MaxBytes)
+	r, err := client.GetBlob(ctx, j.Output, blob.SealedBytes(packLimits.MaxBytes))
 	if err != nil {
 		return fmt.Errorf("fetching the output: %w", err)
 	}
-	if err := errors.Join(blob.Unpack(r, dir, packLimits), r.Close()); err != nil {
+	if err := errors.Join(to.unpack(r), r.Close()); err != nil {
 		return fmt.Errorf("unpacking the output: %w", err)
 	}
 	return nil
+}
+
+// output says where a job's output goes, and what opens it.
+type output struct {
+	dir string
+	key *blob.Identities // nil: it is not encrypted
+}
+
+// unpack puts what r gives into the directory.
+func (o output) unpack(r io.Reader) error {
+	if o.key == nil {
+		return blob.Unpack(r, o.dir, packLimits)
+	}
+	opened, err := blob.Unseal(r, *o.key)
+	if err != nil {
+		return err
+	}
+	return blob.Unpack(opened, o.dir, packLimits)
+}
+
+// outputKey has the job's output encrypted as the command line says, and returns
+// what opens it.
+func outputKey(c *cli.Context, run *sdk.JobRun) (*blob.Identities, error) {
+	to, file := c.StringSlice("encrypt-to"), c.String("identity")
+	switch {
+	case len(to) == 0 && file == "":
+		return nil, nil
+	case len(to) == 0:
+		return nil, usagef(c, "--identity opens what --encrypt-to encrypts, which is missing")
+	case !isNone(run.Policy):
+		return nil, usagef(c, "--encrypt-to is for --verify none: encrypted outputs differ, and nobody can compare them")
+	case file == "" && c.String("out") != "":
+		return nil, usagef(c, "--out needs --identity to open what --encrypt-to encrypts; without --out, hypermesh blob get fetches it later")
+	}
+	if err := blob.CheckRecipients(to); err != nil {
+		return nil, usagef(c, "--encrypt-to: %v", err)
+	}
+	run.Spec.OutputTo = to
+	if file == "" {
+		return nil, nil
+	}
+	key, err := readIdentities(file)
+	return &key, err
 }
 
 // progressLines prints a line for every change of a job.

@@ -336,6 +336,12 @@ func (p *peer) finish(a *job.Assignment) job.Done {
 
 // output fetches a Done's output from the agent and returns its files.
 func (p *peer) output(d job.Done) map[string]string {
+	p.server.t.Helper()
+	return p.opened(d, func(b io.Reader) (io.Reader, error) { return b, nil })
+}
+
+// opened is output of a blob that has to be opened first.
+func (p *peer) opened(d job.Done, open func(io.Reader) (io.Reader, error)) map[string]string {
 	t := p.server.t
 	t.Helper()
 	size, err := p.server.blobs.Fetch(context.Background(), d.Output, 1<<20, p.conn)
@@ -347,7 +353,11 @@ func (p *peer) output(d job.Done) map[string]string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	err = blob.Unpack(b, dir, blob.Limits{MaxEntries: 10, MaxFileBytes: 1 << 20, MaxBytes: 1 << 20})
+	packed, err := open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = blob.Unpack(packed, dir, blob.Limits{MaxEntries: 10, MaxFileBytes: 1 << 20, MaxBytes: 1 << 20})
 	if err := errors.Join(err, b.Close()); err != nil {
 		t.Fatal(err)
 	}

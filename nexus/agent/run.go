@@ -67,6 +67,11 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 // it leaves there.
 func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 	spec := t.assignment.Work()
+	if len(spec.OutputTo) > 0 {
+		if err := blob.CheckRecipients(spec.OutputTo); err != nil {
+			return invalid("output_to: %v", err), nil
+		}
+	}
 	if why, err := a.fetchAll(ctx, spec); err != nil {
 		return result{}, err
 	} else if why != "" {
@@ -303,6 +308,20 @@ func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir strin
 	return r, nil
 }
 
+// putOutput stores a packed output, encrypted if the specification names
+// recipients, who alone can read it then.
+func (a *Agent) putOutput(ctx context.Context, archive io.Reader, size int64, to []string) (crypto.Digest, int64, error) {
+	if len(to) == 0 {
+		return a.blobs.Put(ctx, archive, size)
+	}
+	sealed, err := blob.Seal(archive, to)
+	if err != nil {
+		return crypto.Digest{}, 0, err
+	}
+	id, size, err := a.blobs.Put(ctx, sealed, blob.SealedBytes(size))
+	return id, size, errors.Join(err, sealed.Close())
+}
+
 // pack makes a blob of an output directory, unless it is empty. A program that
 // left names or sizes that no archive holds has broken its output limit.
 func (a *Agent) pack(ctx context.Context, r *result, spec *job.Spec, dir string) error {
@@ -324,7 +343,7 @@ func (a *Agent) pack(ctx context.Context, r *result, spec *job.Spec, dir string)
 	if err != nil {
 		return err
 	}
-	id, size, err := a.blobs.Put(ctx, archive, size)
+	id, size, err := a.putOutput(ctx, archive, size, spec.OutputTo)
 	if err = errors.Join(err, archive.Close()); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -1,5 +1,5 @@
 // Package blob is content-addressed transfer: it streams, verifies, resumes and
-// caches blobs, and packs a directory into one.
+// caches blobs, packs a directory into one, and seals what others must not read.
 //
 // A blob is cut into chunks of 256 KiB, the last one shorter. Its id is the
 // digest, under DomainBlob, of its length (8 bytes, big endian) and the digest
@@ -22,6 +22,8 @@
 //  5. Pack gives the same bytes for the same names and contents on every
 //     machine, and Unpack accepts only what Pack can give: regular files and
 //     directories, in order, below its directory.
+//  6. A sealed blob is encrypted by who makes it (Seal) and opened by who has a
+//     key (Unseal): a store sees the ciphertext, and its id is the ciphertext's.
 //
 // Failure modes: ErrNotFound; *CorruptError; *TooLargeError, which names the
 // bound; ErrFull when all that could make room is in use; ErrInUse for a second
@@ -35,5 +37,5 @@
 // are served at a time, half of them to one peer; one more is told so. A Blob and a reader of Pack belong
 // to one goroutine.
 //
-// It does not decide who may read or write a blob, nor encrypt.
+// It does not decide who may read or write a blob, nor keep keys.
 package blob

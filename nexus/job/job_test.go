@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,11 @@ func TestSpecRefusesByName(t *testing.T) {
 			s.Scheduling.InputOf = crypto.Digest{1}
 		},
 		"input_of is for programs without": func(s *job.Spec) { s.Scheduling.After = []crypto.Digest{{1}}; s.Scheduling.InputOf = crypto.Digest{1} },
+		"output_to has 9 entries":          func(s *job.Spec) { s.OutputTo = slices.Repeat([]string{"age1x"}, 9) },
+		"output_to has \"ssh-ed25519 A\"":  func(s *job.Spec) { s.OutputTo = []string{"age1x", "ssh-ed25519 A"} },
+		"output_to has \"age1\"":           func(s *job.Spec) { s.OutputTo = []string{"age1"} },
+		"output_to has \"age1\\n":          func(s *job.Spec) { s.OutputTo = []string{"age1\nage1"} },
+		"of at most 2048 bytes":            func(s *job.Spec) { s.OutputTo = []string{"age1" + strings.Repeat("q", 2_045)} },
 		"work.inputs has 0":                func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "matmul-32"} },
 		"work.name":                        func(s *job.Spec) { s.Work.Work = job.Kernel{Name: "No Such", Inputs: []crypto.Digest{{1}}} },
 	} {
@@ -151,6 +157,8 @@ func TestSpecRefusesByName(t *testing.T) {
 func TestOrderAndSpecBelongTogether(t *testing.T) {
 	live := wasmSpec()
 	live.Work.Work = job.Wasm{Module: crypto.Digest{1}}
+	sealed := wasmSpec()
+	sealed.OutputTo = []string{"age1qqq"}
 	other := kernelSpec()
 	other.Work.Work = job.Kernel{Name: "matmul-16", Inputs: []crypto.Digest{{1}}}
 	for name, c := range map[string]struct {
@@ -160,6 +168,8 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 	}{
 		"none, live":                 {live, chain.PolicyNone{}, true},
 		"none, deterministic":        {wasmSpec(), chain.PolicyNone{}, true},
+		"none, encrypted":            {sealed, chain.PolicyNone{}, true},
+		"replicate, encrypted":       {sealed, replicate, false},
 		"replicate, deterministic":   {wasmSpec(), replicate, true},
 		"zk, kernel":                 {kernelSpec(), proven, true},
 		"replicate, live":            {live, replicate, false},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -32,6 +33,8 @@ const (
 	MaxGPUKind      = 32
 	MaxGang         = 64
 	MaxAfter        = 16
+	MaxOutputTo     = 8
+	MaxRecipient    = 2_048
 )
 
 // GPUWhole is the share of a GPU that is all of it.
@@ -201,6 +204,7 @@ type Spec struct {
 	Limits     Limits     `json:"limits"`
 	Region     string     `json:"region"` // required of the node; empty: any
 	Scheduling Scheduling `json:"scheduling,omitzero"`
+	OutputTo   []string   `json:"output_to,omitempty"` // age recipients to whom the provider encrypts the output; none: it is not encrypted
 }
 
 // Digest is what an order names.
@@ -258,7 +262,26 @@ func (s *Spec) Check() error {
 	if err := checkWork(s.Work.Work); err != nil {
 		return err
 	}
+	if err := checkOutputTo(s.OutputTo); err != nil {
+		return err
+	}
 	return checkScheduling(&s.Scheduling, s.Work.Work)
+}
+
+// checkOutputTo holds recipients to the form that all of age's have; whether one
+// is a key, who encrypts finds out.
+func checkOutputTo(list []string) error {
+	if len(list) > MaxOutputTo {
+		return fmt.Errorf("%w: output_to has %d entries, limit %d", ErrSpec, len(list), MaxOutputTo)
+	}
+	for _, to := range list {
+		key, ok := strings.CutPrefix(to, "age1")
+		other := func(c rune) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'z') }
+		if !ok || key == "" || len(to) > MaxRecipient || strings.ContainsFunc(key, other) {
+			return fmt.Errorf("%w: output_to has %.20q, want age recipients, age1…, of at most %d bytes", ErrSpec, to, MaxRecipient)
+		}
+	}
+	return nil
 }
 
 func checkGPU(r *Resources) error {
@@ -372,6 +395,9 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 	}
 	if got := spec.Digest(); got != order.Spec {
 		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, got.Short(), order.Spec.Short())
+	}
+	if _, alone := order.Policy.Policy.(chain.PolicyNone); !alone && len(spec.OutputTo) > 0 {
+		return fmt.Errorf("%w: output_to is for orders of policy none: encrypted outputs differ, and nobody can compare them", ErrSpec)
 	}
 	wasm, isWasm := spec.Work.Work.(Wasm)
 	kernel, isKernel := spec.Work.Work.(Kernel)

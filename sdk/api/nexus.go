@@ -86,11 +86,12 @@ type Spec struct {
 	Limits     job.Limits     `json:"limits" doc:"a program is ended beyond them"`
 	Region     string         `json:"region" maxLength:"32" doc:"required of the node; empty: any"`
 	Scheduling job.Scheduling `json:"scheduling,omitzero" doc:"class, preemption, gangs and dependencies; left out: a standard job of its own"`
+	OutputTo   []string       `json:"output_to,omitempty" maxItems:"8" doc:"age recipients (age1…) to whom the provider encrypts the output; left out: it is not encrypted"`
 }
 
 // SpecToJSON returns the specification as JSON has it.
 func SpecToJSON(s job.Spec) Spec {
-	return Spec{Label: s.Label, Work: Work{s.Work.Work}, InputBytes: Uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region, Scheduling: s.Scheduling}
+	return Spec{Label: s.Label, Work: Work{s.Work.Work}, InputBytes: Uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region, Scheduling: s.Scheduling, OutputTo: s.OutputTo}
 }
 
 // SpecFromJSON returns the specification of package job, or a *FieldError that
@@ -98,6 +99,7 @@ func SpecToJSON(s job.Spec) Spec {
 func SpecFromJSON(s Spec) (job.Spec, error) {
 	out := job.Spec{
 		Label: s.Label, Work: job.WorkField{Work: s.Work.Work}, InputBytes: uint64(s.InputBytes), Resources: s.Resources, Limits: s.Limits, Region: s.Region, Scheduling: s.Scheduling,
+		OutputTo: s.OutputTo,
 	}
 	if err := out.Check(); err != nil {
 		return job.Spec{}, &FieldError{Message: err.Error()}
