@@ -120,12 +120,21 @@ func TestBlobCommands(t *testing.T) {
 			t.Errorf("the cluster keeps %s readable", id)
 		}
 	}
+	blobRefusals(t, config, dir, [3]string{plain, sealed, packed}, func(id crypto.Digest) { kept.kept[id.String()] = secret })
+}
+
+// blobRefusals asks wrongly: for the blobs of TestBlobCommands, and for one whose
+// bytes the cluster has changed.
+func blobRefusals(t *testing.T, config, dir string, ids [3]string, corrupt func(crypto.Digest)) {
+	t.Helper()
+	plain, sealed, packed := ids[0], ids[1], ids[2]
+	in := func(name string) string { return filepath.Join(dir, name) }
 	other := in("other")
 	if code, _, stderr := invoke(t, "blob", "keygen", other); code != 0 {
 		t.Fatal(stderr)
 	}
-	corrupt := crypto.Digest{7}.String()
-	kept.kept[corrupt] = secret
+	changed := crypto.Digest{7}
+	corrupt(changed)
 	for _, c := range []struct {
 		code int
 		want string
@@ -139,7 +148,7 @@ func TestBlobCommands(t *testing.T) {
 		{exitFailed, "exists", []string{"get", plain, in("plain")}},
 		{exitFailed, "cannot be unsealed", []string{"get", sealed, in("new"), "--identity", other}},
 		{exitFailed, "cannot be unsealed", []string{"get", plain, in("new"), "--identity", in("key")}},
-		{exitFailed, "not those of the blob", []string{"get", corrupt, in("new")}},
+		{exitFailed, "not those of the blob", []string{"get", changed.String(), in("new")}},
 		{exitFailed, "age key file", []string{"get", plain, in("new"), "--identity", in("file")}},
 	} {
 		code, _, stderr := invoke(t, append(append([]string{"blob"}, c.args...), "--config", config)...)
