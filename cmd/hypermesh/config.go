@@ -69,7 +69,23 @@ func configFlags(role string, defaults any, only ...string) []cli.Flag {
 // readConfig fills config, which holds the defaults, from the home's file, the
 // environment and the flags, and checks it.
 func readConfig(c *cli.Context, config checker) error {
-	path := filepath.Join(c.String("home"), configFile)
+	if err := decodeConfig(c, config); err != nil {
+		return err
+	}
+	return config.Check()
+}
+
+// decodeConfig is readConfig without the check.
+func decodeConfig(c *cli.Context, config any) error {
+	if err := decodeConfigFile(filepath.Join(c.String("home"), configFile), config); err != nil {
+		return err
+	}
+	applyConfig(c, config)
+	return nil
+}
+
+// decodeConfigFile reads a config file, if it is there.
+func decodeConfigFile(path string, config any) error {
 	meta, err := toml.DecodeFile(path, config)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -78,8 +94,7 @@ func readConfig(c *cli.Context, config checker) error {
 	case len(meta.Undecoded()) > 0:
 		return fmt.Errorf("%s: unknown key %q", path, meta.Undecoded()[0].String())
 	}
-	applyConfig(c, config)
-	return config.Check()
+	return nil
 }
 
 // applyConfig sets what the environment and the flags say of the config that the

@@ -11,7 +11,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/node"
-	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk"
 )
@@ -23,7 +22,7 @@ const clusterFeeBps = 100
 // registerCommand returns a subcommand that makes a key of a home known to the
 // chain, paid by an account.
 func registerCommand(usage, example string, action cli.ActionFunc, flags ...cli.Flag) *cli.Command {
-	flags = append(append(flags, homeFlag(), &cli.StringFlag{Name: "bond", Usage: "bond in `HYPER`; left out: the least that genesis asks for"}), accountFlags()...)
+	flags = append(append(flags, &cli.StringFlag{Name: "bond", Usage: "bond in `HYPER`; left out: the least that genesis asks for"}), accountFlags()...)
 	return &cli.Command{
 		Name: "register", Usage: usage, Action: action, Flags: append(flags, chainFlags()...),
 		Description: "The account's key signs and pays; the home's key signs that it belongs to the account. Doing it again changes nothing.\n" + example,
@@ -33,13 +32,8 @@ func registerCommand(usage, example string, action cli.ActionFunc, flags ...cli.
 func nexusRegisterCommand() *cli.Command {
 	const example = "Example: hypermesh nexus register --home /var/lib/hypermesh/nexus --endpoint https://nexus.example:7280 --rpc https://node.example:7180"
 	return registerCommand("register the cluster on the chain and lock its bond", example, nexusRegister,
-		&cli.StringSliceFlag{Name: "endpoint", Usage: "public `URL` of a server's HTTP API", Required: true},
+		homeFlag(), &cli.StringSliceFlag{Name: "endpoint", Usage: "public `URL` of a server's HTTP API", Required: true},
 		&cli.UintFlag{Name: "fee-bps", Usage: "the cluster's fee in `N` 1/10,000 of a claim's cost", Value: clusterFeeBps})
-}
-
-func agentRegisterCommand() *cli.Command {
-	const example = "Example: hypermesh agent register --home ~/.hypermesh/agent --rpc https://node.example:7180"
-	return registerCommand("register the agent's node on the chain, as config.toml declares it, and lock its bond", example, agentRegister)
 }
 
 func nexusRegister(c *cli.Context) error {
@@ -64,8 +58,8 @@ func nexusRegister(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.register(c, registration{
-		what: "cluster", key: key.Public(), record: settlement.ClusterKey(key.Public()),
+	out, err := s.register(c, registration{
+		what: "cluster", key: key.Public(), record: settlement.ClusterKey(key.Public()), bond: bond,
 		owner: func(value []byte) (chain.Address, bool, error) {
 			r, err := settlement.DecodeCluster(value)
 			return r.Operator, r.UnbondedMs == 0, err
@@ -74,43 +68,10 @@ func nexusRegister(c *cli.Context) error {
 			Cluster: key.Public(), Possession: s.possession(key), Bond: bond, FeeBps: uint16(c.Uint("fee-bps")), Endpoints: endpoints,
 		},
 	})
-}
-
-func agentRegister(c *cli.Context) error {
-	home := c.String("home")
-	config := agent.DefaultConfig()
-	if err := readConfig(c, &config); err != nil {
-		return fmt.Errorf("the agent's config: %w (hypermesh agent init makes it)", err)
-	}
-	key, err := node.ReadKey(filepath.Join(home, agent.NodeKeyFile))
-	if err != nil {
-		return fmt.Errorf("%w (hypermesh agent init makes it)", err)
-	}
-	genesis := config.Genesis
-	if genesis == "" {
-		genesis = filepath.Join(home, agent.GenesisFile)
-	}
-	s, err := openSender(c, genesis)
 	if err != nil {
 		return err
 	}
-	if owner := s.account.Address().String(); owner != config.Owner {
-		return fmt.Errorf("%s says that the owner is %s, the account is %s: act as the owner, or change the file", configFile, config.Owner, owner)
-	}
-	bond, err := bondFromFlags(c, s.genesis.Params.ProviderBond)
-	if err != nil {
-		return err
-	}
-	return s.register(c, registration{
-		what: "provider node", key: key.Public(), record: settlement.ProviderKey(key.Public()),
-		owner: func(value []byte) (chain.Address, bool, error) {
-			r, err := settlement.DecodeProvider(value)
-			return r.Owner, r.UnbondedMs == 0, err
-		},
-		message: chain.RegisterProvider{
-			Node: key.Public(), Possession: s.possession(key), Bond: bond, Region: config.Region, Millicores: config.Millicores, MemoryMiB: config.MemoryMiB,
-		},
-	})
+	return printRegistered(c, "cluster", *out)
 }
 
 // bondFromFlags returns the bond, which is not below the least.
@@ -139,6 +100,7 @@ type registration struct {
 	key     crypto.PublicKey
 	record  []byte                                          // its key in the state
 	owner   func(value []byte) (chain.Address, bool, error) // of the record, and whether it is bonded
+	bond    chain.Amount
 	message chain.Msg
 }
 
@@ -152,29 +114,36 @@ type registeredResult struct {
 
 // register sends the message, unless the chain shows that it knows the key as
 // this account's.
-func (s *sender) register(c *cli.Context, r registration) error {
+func (s *sender) register(c *cli.Context, r registration) (*registeredResult, error) {
 	out := registeredResult{Key: r.key, Owner: s.account.Address()}
 	value, err := s.client.VerifiedState(c.Context, r.record)
 	if err != nil {
-		return fmt.Errorf("asking whether the %s is registered: %w", r.what, err)
+		return nil, fmt.Errorf("asking whether the %s is registered: %w", r.what, err)
 	}
 	if raw, there := value.Get(); there {
 		owner, bonded, err := r.owner(raw)
 		switch {
 		case err != nil:
-			return fmt.Errorf("the %s's record: %w", r.what, err)
+			return nil, fmt.Errorf("the %s's record: %w", r.what, err)
 		case bonded && owner != out.Owner:
-			return fmt.Errorf("%s %s is registered already, by %s", r.what, r.key, owner)
+			return nil, fmt.Errorf("%s %s is registered already, by %s", r.what, r.key, owner)
 		case bonded:
-			return printRegistered(c, r.what, out)
+			return &out, nil
 		}
+	}
+	holder, err := s.client.VerifiedAccount(c.Context, out.Owner)
+	if err != nil {
+		return nil, fmt.Errorf("asking what the account has: %w", err)
+	}
+	if has := holder.Spendable(); !r.bond.Less(has) {
+		return nil, fmt.Errorf("%s has %s to spend: registering locks a bond of %s and costs a fee, so pay to it first", out.Owner, has, r.bond)
 	}
 	sent, err := s.send(c, sdk.BuilderOptions{}, r.message)
 	if err != nil {
-		return fmt.Errorf("registering the %s: %w", r.what, err)
+		return nil, fmt.Errorf("registering the %s: %w", r.what, err)
 	}
 	out.Sent = &sent
-	return printRegistered(c, r.what, out)
+	return &out, nil
 }
 
 func printRegistered(c *cli.Context, what string, r registeredResult) error {

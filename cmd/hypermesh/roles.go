@@ -143,18 +143,6 @@ func nexusCommand() *cli.Command {
 	}
 }
 
-func agentCommand() *cli.Command {
-	r := agentRole()
-	return &cli.Command{
-		Name: "agent", Usage: "sell this machine's idle time: bid, run, meter, sign",
-		Subcommands: []*cli.Command{
-			r.initCommand("hypermesh agent init --home ~/.hypermesh/agent --owner hyper1… --server NODEID@HOST:PORT", node.NodeKeyFile),
-			r.command("up", "run the agent in its home until interrupted", "hypermesh agent up --home ~/.hypermesh/agent --server NODEID@HOST:PORT"),
-			agentRegisterCommand(),
-		},
-	}
-}
-
 func relayCommand() *cli.Command {
 	r := relayRole()
 	return &cli.Command{

@@ -23,6 +23,7 @@ type Description struct {
 	ChainID   chain.ChainID    `json:"chain_id"`
 	RPC       []string         `json:"rpc"`
 	Nexus     []string         `json:"nexus"`
+	Servers   []string         `json:"servers,omitempty"` // NODEID@HOST:PORT of the cluster's servers, which agents dial
 	Explorer  string           `json:"explorer"`
 	Faucet    string           `json:"faucet"`
 	Genesis   string           `json:"genesis"`          // path of the genesis file, which clients trust
@@ -36,6 +37,7 @@ type Network struct {
 	plan       *plan
 	supervisor *Supervisor
 	cluster    crypto.PublicKey
+	servers    []string
 	lock       *os.File
 	cancel     context.CancelFunc
 	options    Options
@@ -123,6 +125,9 @@ func (n *Network) start(ctx context.Context) error {
 			return err
 		}
 		n.cluster = key.Public()
+		if n.servers, err = p.servers(); err != nil {
+			return err
+		}
 		for i := range p.Servers {
 			n.run(ctx, roleNexus, i, "nexus", "run")
 		}
@@ -200,7 +205,7 @@ func askHealth(ctx context.Context, client *http.Client, url string) error {
 func (n *Network) Description() Description {
 	p := n.plan
 	d := Description{
-		ChainID: p.ChainID, RPC: p.rpc(), Nexus: p.nexus(), Genesis: filepath.Join(p.dir, node.GenesisFile), Cluster: n.cluster,
+		ChainID: p.ChainID, RPC: p.rpc(), Nexus: p.nexus(), Servers: n.servers, Genesis: filepath.Join(p.dir, node.GenesisFile), Cluster: n.cluster,
 		Faucet: p.rpc()[0] + "/v1/faucet", Processes: n.supervisor.Running(),
 	}
 	for _, a := range p.Accounts {

@@ -20,6 +20,9 @@ type Stream struct {
 	q    *quic.Stream
 	conn *Conn
 
+	// What SetPace set; nil: reads and writes go as fast as they can.
+	piece   int
+	in, out func(n int)
 	writing sync.Mutex // held while a Write is under way
 	mu      sync.Mutex
 	ended   bool // nothing more can be written
@@ -30,15 +33,42 @@ var _ net.Conn = (*Stream)(nil)
 // Conn returns the connection that the stream belongs to.
 func (s *Stream) Conn() *Conn { return s.conn }
 
+// SetPace has the stream call in after it has read, and out before it writes,
+// with the number of bytes, at most piece at a time: they wait until so many may
+// pass. While a reader waits the peer is held back by flow control. Call it
+// before the first Read and Write. Closing the stream does not wait.
+func (s *Stream) SetPace(piece int, in, out func(n int)) { s.piece, s.in, s.out = piece, in, out }
+
 // Read reads what the peer has written, io.EOF after its CloseWrite or Close.
-func (s *Stream) Read(p []byte) (int, error) { return s.q.Read(p) }
+func (s *Stream) Read(p []byte) (int, error) {
+	if s.in == nil {
+		return s.q.Read(p)
+	}
+	n, err := s.q.Read(p[:min(len(p), s.piece)])
+	s.in(n)
+	return n, err
+}
 
 // Write writes p; it returns when all but the last packet's worth has been
 // sent, and blocks while the peer does not read.
 func (s *Stream) Write(p []byte) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	return s.q.Write(p)
+	if s.out == nil {
+		return s.q.Write(p)
+	}
+	written := 0
+	for len(p) > 0 {
+		part := p[:min(len(p), s.piece)]
+		s.out(len(part))
+		n, err := s.q.Write(part)
+		written += n
+		if err != nil {
+			return written, err
+		}
+		p = p[n:]
+	}
+	return written, nil
 }
 
 // CloseWrite ends the direction to the peer, which reads io.EOF after all that

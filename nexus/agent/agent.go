@@ -38,6 +38,8 @@ type Agent struct {
 
 	blobs    *blob.Store
 	spool    *spool
+	book     *book
+	market   *market // what the chain says; nil: rpc is empty
 	wasm     *executor.Wasm
 	kernels  *executor.Kernels
 	endpoint *transport.Endpoint
@@ -45,8 +47,14 @@ type Agent struct {
 	capacity *capacity
 	metrics  *metrics
 	links    []*link
-	paused   atomic.Bool
-	loading  *kernelStates
+	pace     *pace
+	hours    hours
+	programs chan struct{} // one element for each price program that runs
+
+	mode        atomic.Pointer[Mode]
+	modeWrite   sync.Mutex    // held while the mode changes
+	modeChanged chan struct{} // of one element
+	loading     *kernelStates
 
 	work    context.Context // of tasks; ends with errStopping
 	stop    context.CancelCauseFunc
@@ -74,7 +82,11 @@ func Open(config Config) (*Agent, error) {
 	if err := config.Check(); err != nil {
 		return nil, fmt.Errorf("agent: config: %w", err)
 	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	a := &Agent{
+		pace: newPace(config.BandwidthKiB), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
 		tasks: map[crypto.Digest]*task{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
@@ -97,6 +109,9 @@ func (a *Agent) open() (err error) {
 	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes, Compiler: a.config.Compiler}); err != nil {
 		return err
 	}
+	if a.market, err = newMarket(&a.config, a.genesis); err != nil {
+		return err
+	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err
 	}
@@ -106,7 +121,7 @@ func (a *Agent) open() (err error) {
 	if a.listener, err = net.Listen("tcp", a.config.HTTP); err != nil {
 		return fmt.Errorf("agent: http: %w", err)
 	}
-	return nil
+	return a.writeAddress()
 }
 
 // readHome reads identity, genesis and token.
@@ -132,8 +147,14 @@ func (a *Agent) readHome() (err error) {
 	if a.token, err = openToken(a.config.Home); err != nil {
 		return err
 	}
-	_, err = os.Stat(home(pausedFile))
-	a.paused.Store(err == nil)
+	if a.hours, err = parseHours(a.config.Hours); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	mode, err := readMode(a.config.Home)
+	if err != nil {
+		a.log.Error("agent: what the owner wants is not known", "error", err)
+	}
+	a.mode.Store(&mode)
 	return nil
 }
 
@@ -153,6 +174,9 @@ func (a *Agent) openWork(dir string) (err error) {
 		return fmt.Errorf("agent: opening the work directory: %w", err)
 	}
 	if a.spool, err = openSpool(filepath.Join(dir, "spool"), a.id, a.log); err != nil {
+		return err
+	}
+	if a.book, err = openBook(dir, false, a.log); err != nil {
 		return err
 	}
 	for _, e := range a.spool.list() {
@@ -188,6 +212,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		wg.Go(func() { a.keep(ctx, l) })
 	}
 	wg.Go(func() { a.loadKernels(ctx) })
+	wg.Go(func() { a.keepMode(ctx) })
+	wg.Go(func() { a.followClaims(ctx) })
 	wg.Go(func() { a.sweepRegularly(ctx) })
 	if a.listener != nil {
 		wg.Go(func() {
@@ -222,9 +248,13 @@ func (a *Agent) close() error {
 		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			failures = append(failures, err)
 		}
+		failures = append(failures, removeIfThere(filepath.Join(a.config.Home, AddressFile)))
 	}
 	if a.wasm != nil {
 		a.wasm.Close()
+	}
+	if a.book != nil {
+		failures = append(failures, a.book.close())
 	}
 	if a.blobs != nil {
 		failures = append(failures, a.blobs.Close())
@@ -243,24 +273,6 @@ func (a *Agent) sweepRegularly(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// setPaused has the agent decline or take new work, over restarts. What runs
-// goes on.
-func (a *Agent) setPaused(paused bool) error {
-	path := filepath.Join(a.config.Home, pausedFile)
-	change := func() error { return removeIfThere(path) }
-	if paused {
-		change = func() error { return writeFile(path, []byte("paused\n")) }
-	}
-	if err := change(); err != nil {
-		return fmt.Errorf("agent: remembering the pause: %w", err)
-	}
-	if a.paused.Swap(paused) != paused {
-		a.log.Info("agent: pause changed", "paused", paused)
-		a.sayLoad()
-	}
-	return nil
 }
 
 // kernelStates says of each configured kernel whether it can be proven.

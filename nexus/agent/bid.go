@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -13,8 +14,14 @@ import (
 )
 
 // answer returns the reply to an offer: a signed bid, or the reason for none.
-func (a *Agent) answer(o *job.Offer) job.BidReply {
+// With a price program it takes as long as that, and ends with ctx.
+func (a *Agent) answer(ctx context.Context, o *job.Offer) job.BidReply {
 	bid, decline := a.bid(&o.Order, &o.Spec, time.Now())
+	if decline == "" && len(a.config.PriceProgram) > 0 {
+		if err := a.askProgram(ctx, o, &bid); err != nil {
+			decline = err.Error()
+		}
+	}
 	if decline != "" {
 		a.metrics.offers.WithLabelValues("declined").Inc()
 		return job.BidReply{Auction: o.Auction, Decline: line(decline)}
@@ -46,11 +53,12 @@ func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bi
 // unwilling says why the node wants no such work.
 func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) string {
 	end := timeMs(now) + chain.TimeMs(spec.Limits.WallMs)
+	closed := a.closed()
 	switch {
+	case closed != "":
+		return closed
 	case order.ChainID != a.genesis.ChainID:
 		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
-	case a.paused.Load():
-		return "paused"
 	case spec.Region != "" && spec.Region != a.config.Region:
 		return fmt.Sprintf("region %.32q is wanted, this node is in %q", spec.Region, a.config.Region)
 	case end > order.Deadline:
@@ -68,6 +76,9 @@ func (a *Agent) unable(order *chain.Order, spec *job.Spec, _ time.Time) string {
 			return fmt.Sprintf("kernel %s is not proven here", kernel.Name)
 		}
 	}
+	if kind := spec.Scheduling.GPUKind; kind != "" && kind != a.config.GPUKind {
+		return fmt.Sprintf("gpus of kind %.32q are wanted, this node has %q", kind, a.config.GPUKind)
+	}
 	n := needOf(spec)
 	if most := a.capacity.total.diskMiB; n.diskMiB > most {
 		return fmt.Sprintf("no capacity: %d MiB of disk needed, this node has %d for running work", n.diskMiB, most)
@@ -83,15 +94,20 @@ func (a *Agent) fixedPrice(order *chain.Order, policy *chain.PolicyZK) (chain.Am
 	if pinned, _ := a.pinned(policy.Kernel); pinned != policy.VerifyingKey {
 		return chain.Amount{}, fmt.Sprintf("the order names verifying key %s, genesis pins another", policy.VerifyingKey.Short())
 	}
-	limit := order.FixedCap
-	if order.MaxCost.Less(limit) {
-		limit = order.MaxCost
-	}
+	limit := proofCap(order)
 	price, ok := priceAt(a.config.ProofPriceNHyper, limit.Nano(), a.config.SurchargePercent, a.capacity.load())
 	if !ok {
 		return chain.Amount{}, fmt.Sprintf("a proof costs %s here, the order's cap is %s", chain.Nano(a.config.ProofPriceNHyper), limit)
 	}
 	return chain.Nano(price), ""
+}
+
+// proofCap returns the most that an order pays for a proof.
+func proofCap(order *chain.Order) chain.Amount {
+	if order.MaxCost.Less(order.FixedCap) {
+		return order.MaxCost
+	}
+	return order.FixedCap
 }
 
 // meteredPrices returns the prices of metered work, unless they are above the
@@ -101,6 +117,9 @@ func (a *Agent) meteredPrices(order *chain.Order, spec *job.Spec) ([]chain.UnitP
 		{Resource: chain.CPU, Price: a.config.CPUPriceAtto},
 		{Resource: chain.Memory, Price: a.config.MemoryPriceAtto},
 		{Resource: chain.Network, Price: a.config.NetworkPriceAtto},
+	}
+	if spec.Resources.GPUs > 0 {
+		table = append(table, chain.UnitPrice{Resource: chain.GPU, Price: a.config.GPUPriceAtto})
 	}
 	load := a.capacity.load()
 	for i, base := range table {
@@ -114,18 +133,24 @@ func (a *Agent) meteredPrices(order *chain.Order, spec *job.Spec) ([]chain.UnitP
 		}
 		table[i].Price = price
 	}
+	return table, affordable(order, spec, table)
+}
+
+// affordable says why work could exceed its order's max cost, or returns
+// nothing.
+func affordable(order *chain.Order, spec *job.Spec, table []chain.UnitPrice) string {
 	worst, err := job.WorstCost(spec, table)
 	if err != nil {
-		return nil, err.Error()
+		return err.Error()
 	}
 	replicas := uint64(1)
 	if policy, ok := order.Policy.Policy.(chain.PolicyReplicate); ok {
 		replicas = uint64(policy.K)
 	}
 	if all, ok := worst.ShareFloor(replicas, 1); !ok || order.MaxCost.Less(all) {
-		return nil, fmt.Sprintf("the work may cost %s for each of %d replicas, the order's max cost is %s", worst, replicas, order.MaxCost)
+		return fmt.Sprintf("the work may cost %s for each of %d replicas, the order's max cost is %s", worst, replicas, order.MaxCost)
 	}
-	return table, ""
+	return ""
 }
 
 // priceAt raises a price of the table by the utilisation surcharge:

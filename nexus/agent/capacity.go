@@ -13,6 +13,7 @@ type need struct {
 	millicores uint64
 	memoryMiB  uint64
 	diskMiB    uint64 // of the directory that it runs in
+	gpuMilli   uint64 // thousandths of GPUs
 }
 
 // needOf returns what a job takes: what it asks for, and room for its unpacked
@@ -20,7 +21,7 @@ type need struct {
 func needOf(spec *job.Spec) need {
 	return need{
 		millicores: spec.Resources.Millicores, memoryMiB: spec.Resources.MemoryMiB,
-		diskMiB: mebibytes(spec.InputBytes) + mebibytes(spec.Limits.OutputBytes),
+		diskMiB: mebibytes(spec.InputBytes) + mebibytes(spec.Limits.OutputBytes), gpuMilli: spec.Resources.GPUs * spec.Resources.GPUMilli,
 	}
 }
 
@@ -40,7 +41,7 @@ type capacity struct {
 
 func newCapacity(c *Config) *capacity {
 	return &capacity{
-		total:   need{millicores: c.Millicores, memoryMiB: c.MemoryMiB, diskMiB: c.DiskMiB / 2},
+		total:   need{millicores: c.Millicores, memoryMiB: c.MemoryMiB, diskMiB: c.DiskMiB / 2, gpuMilli: c.GPUs * job.GPUWhole},
 		maxJobs: c.MaxJobs, freed: make(chan struct{}),
 	}
 }
@@ -58,6 +59,7 @@ func (c *capacity) lacks(n need) string {
 		{"millicores", n.millicores, c.used.millicores, c.total.millicores},
 		{"MiB of memory", n.memoryMiB, c.used.memoryMiB, c.total.memoryMiB},
 		{"MiB of disk", n.diskMiB, c.used.diskMiB, c.total.diskMiB},
+		{"thousandths of gpus", n.gpuMilli, c.used.gpuMilli, c.total.gpuMilli},
 	} {
 		if free := r.total - r.used; r.want > free {
 			return fmt.Sprintf("%d %s needed, %d free", r.want, r.what, free)
@@ -86,6 +88,7 @@ func (c *capacity) acquire(ctx context.Context, n need) error {
 			c.used.millicores += n.millicores
 			c.used.memoryMiB += n.memoryMiB
 			c.used.diskMiB += n.diskMiB
+			c.used.gpuMilli += n.gpuMilli
 			c.running++
 			c.waiting--
 			c.mu.Unlock()
@@ -112,6 +115,7 @@ func (c *capacity) release(n need) {
 	c.used.millicores -= n.millicores
 	c.used.memoryMiB -= n.memoryMiB
 	c.used.diskMiB -= n.diskMiB
+	c.used.gpuMilli -= n.gpuMilli
 	c.running--
 	close(c.freed)
 	c.freed = make(chan struct{})
@@ -121,7 +125,10 @@ func (c *capacity) release(n need) {
 func (c *capacity) free() job.Resources {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return job.Resources{Millicores: c.total.millicores - c.used.millicores, MemoryMiB: c.total.memoryMiB - c.used.memoryMiB}
+	return job.Resources{
+		Millicores: c.total.millicores - c.used.millicores, MemoryMiB: c.total.memoryMiB - c.used.memoryMiB,
+		GPUs: (c.total.gpuMilli - c.used.gpuMilli) / job.GPUWhole,
+	}
 }
 
 // load returns the larger share of CPU or memory that is taken, in thousandths.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,6 +20,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
 // Files of an agent's home, beside its config.
@@ -26,7 +28,8 @@ const (
 	NodeKeyFile = "node.key" // seed of 64 hexadecimal digits
 	GenesisFile = "genesis.json"
 	TokenFile   = "http.token" // made by the agent; lets its reader pause and resume
-	pausedFile  = "paused"     // there while the agent is paused
+	AddressFile = "http.addr"  // where the running agent's page is
+	modeFile    = "mode.json"  // what the owner wants of the agent
 )
 
 // Config says how an agent runs. Its home holds node.key and, unless genesis
@@ -37,6 +40,8 @@ type Config struct {
 	// Compiler is the command of a process that runs executor.ServeCompiler.
 	// Empty: programs are compiled in the agent's process, where nothing ends it.
 	Compiler []string `toml:"-"`
+	// Now is the clock by which hours are kept; nil: the system's.
+	Now func() time.Time `toml:"-"`
 
 	Servers          []string      `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster"`
 	Owner            string        `toml:"owner" usage:"address of the account that registered this node and is paid"`
@@ -45,27 +50,36 @@ type Config struct {
 	MemoryMiB        uint64        `toml:"memory_mib" usage:"memory to sell, in MiB"`
 	DiskMiB          uint64        `toml:"disk_mib" usage:"disk to use for inputs, outputs and running work, in MiB"`
 	MaxJobs          int           `toml:"max_jobs" usage:"jobs to run at the same time"`
+	BandwidthKiB     uint64        `toml:"bandwidth_kib" usage:"most KiB a second for inputs and outputs, each way; 0: no limit"`
+	Hours            []string      `toml:"hours" usage:"HH:MM-HH:MM, local time, after a day or days if not all (sat 00:00-24:00, mon-fri 18:00-08:00): work is accepted within these alone, and goes on to its end; empty: always"`
+	GPUs             uint64        `toml:"gpus" usage:"GPUs to sell, all of one kind"`
+	GPUKind          string        `toml:"gpu_kind" usage:"kind of the GPUs, as consumers may ask for it"`
 	CPUPriceAtto     uint64        `toml:"cpu_price_atto" usage:"price of a millicore for a second, in 10^-18 HYPER"`
 	MemoryPriceAtto  uint64        `toml:"memory_price_atto" usage:"price of a MiB for a second, in 10^-18 HYPER"`
 	NetworkPriceAtto uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
+	GPUPriceAtto     uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
 	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
 	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
+	PriceProgram     []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`
+	PriceTimeout     time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`
 	BidExpiry        time.Duration `toml:"bid_expiry" usage:"how long a bid binds"`
 	Kernels          []string      `toml:"kernels" usage:"zk kernels to prove, such as matmul-32"`
 	KeyDir           string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
 	Genesis          string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
+	RPC              []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings and doctor; empty: neither asks the chain"`
 	WorkDir          string        `toml:"work_dir" usage:"directory of blobs, running work and the spool; empty: work in the home"`
 	HTTP             string        `toml:"http" usage:"loopback host:port of the status page, /healthz and /metrics; empty: none"`
 	LogLevel         string        `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
 // DefaultConfig returns the defaults: all processors, 2 GiB of memory, prices
-// of about 0.011 HYPER a core·hour, 0.0011 a GiB·hour and 0.001 a GiB moved.
+// of about 0.011 HYPER a core·hour, 0.0011 a GiB·hour, 0.001 a GiB moved and
+// 0.108 a GPU·hour.
 func DefaultConfig() Config {
 	return Config{
 		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8,
 		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
-		ProofPriceNHyper: 1_000_000, SurchargePercent: 50, BidExpiry: 2 * time.Minute,
+		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
 		HTTP: "127.0.0.1:7380", LogLevel: "info",
 	}
 }
@@ -78,6 +92,12 @@ const (
 	minDiskMiB    = 16
 	maxDiskMiB    = 1 << 24
 	maxSurcharge  = 10_000
+	minBandwidth  = 128 // KiB/s: a chunk of a blob has to arrive within half a minute, whatever else does
+	maxBandwidth  = 1 << 30
+	maxHours      = 32
+	maxRPC        = 16
+	maxProgram    = 64 // words of price_program
+	maxPriceTime  = 30 * time.Second
 	minBidExpiry  = time.Second
 	maxBidExpiry  = 24 * time.Hour
 	maxHeldTasks  = 256
@@ -99,15 +119,48 @@ func (c *Config) Check() error {
 		{"disk_mib", c.DiskMiB, minDiskMiB, maxDiskMiB},
 		{"max_jobs", uint64(max(c.MaxJobs, 0)), 1, maxJobs},
 		{"surcharge_percent", c.SurchargePercent, 0, maxSurcharge},
+		{"gpus", c.GPUs, 0, job.MaxGPUs},
+		{"bandwidth_kib", max(c.BandwidthKiB, minBandwidth), minBandwidth, maxBandwidth},
 	} {
 		if n.value < n.min || n.value > n.max {
 			return fmt.Errorf("%s is %d, want %d to %d", n.field, n.value, n.min, n.max)
 		}
 	}
+	if c.BandwidthKiB > 0 && c.BandwidthKiB < minBandwidth {
+		return fmt.Errorf("bandwidth_kib is %d, want 0 (no limit) or at least %d", c.BandwidthKiB, minBandwidth)
+	}
 	if c.BidExpiry < minBidExpiry || c.BidExpiry > maxBidExpiry {
 		return fmt.Errorf("bid_expiry is %v, want %v to %v", c.BidExpiry, minBidExpiry, maxBidExpiry)
 	}
+	if c.PriceTimeout <= 0 || c.PriceTimeout > maxPriceTime {
+		return fmt.Errorf("price_timeout is %v, want up to %v", c.PriceTimeout, maxPriceTime)
+	}
 	return c.checkHTTP()
+}
+
+// checkOffer checks what the node offers beside its numbers, and asks whom.
+func (c *Config) checkOffer() error {
+	if len(c.GPUKind) > job.MaxGPUKind {
+		return fmt.Errorf("gpu_kind has %d bytes, limit %d", len(c.GPUKind), job.MaxGPUKind)
+	}
+	if (c.GPUs > 0) != (c.GPUKind != "") {
+		return errors.New("gpus and gpu_kind go together: one of them is empty")
+	}
+	if _, err := parseHours(c.Hours); err != nil {
+		return err
+	}
+	if len(c.PriceProgram) > maxProgram {
+		return fmt.Errorf("price_program has %d words, limit %d", len(c.PriceProgram), maxProgram)
+	}
+	if len(c.RPC) > maxRPC {
+		return fmt.Errorf("rpc has %d entries, limit %d", len(c.RPC), maxRPC)
+	}
+	for _, text := range c.RPC {
+		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return fmt.Errorf("rpc: %.80q is no URL such as https://node.example:7180", text)
+		}
+	}
+	return nil
 }
 
 func (c *Config) checkNames() error {
@@ -143,7 +196,7 @@ func (c *Config) checkNames() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return fmt.Errorf("log_level is %.20q, want debug, info, warn or error", c.LogLevel)
 	}
-	return nil
+	return c.checkOffer()
 }
 
 // checkHTTP refuses an address that others can reach: what the page shows is

@@ -80,6 +80,8 @@ type session struct {
 	agent *Agent
 	conn  *transport.Conn
 	out   chan job.Message
+
+	pricing sync.WaitGroup // offers that the price program is asked about; begun by read
 }
 
 // visit dials a server and stays until the session ends. It reports whether
@@ -103,7 +105,8 @@ func (a *Agent) visit(ctx context.Context, l *link) (connected bool, err error) 
 	var wg sync.WaitGroup
 	wg.Go(func() { cancel(s.write(ctx, control)) })
 	wg.Go(func() { cancel(s.serveBlobs(ctx)) })
-	cancel(s.read(control))
+	cancel(s.read(ctx, control))
+	s.pricing.Wait()
 	wg.Wait()
 	a.leave(s)
 	l.set(false)
@@ -143,8 +146,7 @@ func (a *Agent) leave(s *session) {
 func (a *Agent) hello() job.Hello {
 	h := job.Hello{
 		ChainID: a.genesis.ChainID, Owner: a.owner, Region: a.config.Region, Free: a.capacity.free(),
-		Total:     job.Resources{Millicores: a.config.Millicores, MemoryMiB: a.config.MemoryMiB},
-		Accepting: !a.paused.Load(),
+		Total: a.total(), GPUKind: a.config.GPUKind, Accepting: a.closed() == "",
 	}
 	for _, name := range a.kernels.Names() {
 		h.Kernels = append(h.Kernels, string(name))
@@ -156,6 +158,11 @@ func (a *Agent) hello() job.Hello {
 		h.Finished = append(h.Finished, e.Done.Receipt.Order)
 	}
 	return h
+}
+
+// total is what the node offers in all.
+func (a *Agent) total() job.Resources {
+	return job.Resources{Millicores: a.config.Millicores, MemoryMiB: a.config.MemoryMiB, GPUs: a.config.GPUs}
 }
 
 // send queues a message that the server must get. If the queue is full the
@@ -221,7 +228,7 @@ func writeMessage(control *transport.Stream, m job.Message) error {
 }
 
 // read handles the server's messages until the stream ends.
-func (s *session) read(control *transport.Stream) error {
+func (s *session) read(ctx context.Context, control *transport.Stream) error {
 	for {
 		raw, err := transport.ReadMessage(control, job.MaxMessageBytes)
 		if _, long := errors.AsType[*transport.MessageTooLargeError](err); long {
@@ -232,7 +239,7 @@ func (s *session) read(control *transport.Stream) error {
 		}
 		m, err := job.DecodeMessage(raw)
 		if err == nil {
-			err = s.handle(m)
+			err = s.handle(ctx, m)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errProtocol, err)
@@ -240,11 +247,11 @@ func (s *session) read(control *transport.Stream) error {
 	}
 }
 
-func (s *session) handle(m job.Message) error {
+func (s *session) handle(ctx context.Context, m job.Message) error {
 	a := s.agent
 	switch m := m.(type) {
 	case job.Offer:
-		s.send(a.answer(&m))
+		s.offered(ctx, &m)
 		return nil
 	case job.Assign:
 		a.assign(s, m.Assignment)
@@ -261,6 +268,16 @@ func (s *session) handle(m job.Message) error {
 	panic(fmt.Sprintf("agent: message of type %T", m))
 }
 
+// offered answers an offer, aside if somebody else's program sets the price: the
+// session goes on meanwhile.
+func (s *session) offered(ctx context.Context, o *job.Offer) {
+	if len(s.agent.config.PriceProgram) == 0 {
+		s.send(s.agent.answer(ctx, o))
+		return
+	}
+	s.pricing.Go(func() { s.send(s.agent.answer(ctx, o)) })
+}
+
 // serveBlobs answers the server's requests for blobs.
 func (s *session) serveBlobs(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -271,7 +288,7 @@ func (s *session) serveBlobs(ctx context.Context) error {
 			return err
 		}
 		wg.Go(func() {
-			if err := s.agent.blobs.Serve(ctx, stream); err != nil {
+			if err := s.agent.blobs.Serve(ctx, s.agent.pace.set(ctx, stream)); err != nil {
 				s.agent.log.Debug("agent: a blob was not served", "server", s.conn.Remote().Short(), "error", err)
 			}
 		})
@@ -311,7 +328,7 @@ func (a *Agent) sayHello() {
 
 // sayLoad tells every server what is free now.
 func (a *Agent) sayLoad() {
-	a.broadcast(job.Load{Free: a.capacity.free(), Accepting: !a.paused.Load()})
+	a.broadcast(job.Load{Free: a.capacity.free(), Accepting: a.closed() == ""})
 }
 
 // sources returns the connected servers, as places to fetch blobs from, and a
@@ -320,7 +337,7 @@ func (a *Agent) sources() (list []blob.Source, conns []*transport.Conn, joined <
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for s := range a.sessions {
-		list = append(list, s.conn)
+		list = append(list, pacedConn{s.conn, a.pace})
 		conns = append(conns, s.conn)
 	}
 	return list, conns, a.joined

@@ -3,13 +3,10 @@ package agent
 import (
 	"cmp"
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,7 +25,11 @@ type Status struct {
 	Owner      chain.Address    `json:"owner"`
 	ChainID    chain.ChainID    `json:"chain_id"`
 	Region     string           `json:"region"`
-	Accepting  bool             `json:"accepting"` // false: paused
+	Accepting  bool             `json:"accepting"`
+	Closed     string           `json:"closed,omitempty"` // why no work is accepted
+	Mode       Mode             `json:"mode"`
+	Drained    bool             `json:"drained"` // draining, and nothing is left to do or to hand over
+	Hours      []string         `json:"hours"`
 	Total      job.Resources    `json:"total"`
 	Free       job.Resources    `json:"free"`
 	Servers    []ServerStatus   `json:"servers"`
@@ -65,11 +66,13 @@ type RunningJob struct {
 // status returns what the page shows.
 func (a *Agent) status() Status {
 	s := Status{
-		Node: a.id, Owner: a.owner, ChainID: a.genesis.ChainID, Region: a.config.Region, Accepting: !a.paused.Load(),
-		Total: job.Resources{Millicores: a.config.Millicores, MemoryMiB: a.config.MemoryMiB}, Free: a.capacity.free(),
+		Node: a.id, Owner: a.owner, ChainID: a.genesis.ChainID, Region: a.config.Region, Mode: *a.mode.Load(), Drained: a.drained(),
+		Hours: append([]string{}, a.config.Hours...), Total: a.total(), Free: a.capacity.free(),
 		Servers: []ServerStatus{}, Kernels: []KernelStatus{}, Running: []RunningJob{}, Unacked: []crypto.Digest{},
 		TimeMs: timeMs(time.Now()), NotReadyAs: a.notReady(),
 	}
+	s.Closed = a.closed()
+	s.Accepting = s.Closed == ""
 	for _, l := range a.links {
 		s.Servers = append(s.Servers, ServerStatus{
 			Server: l.addr.String(), Connected: l.connected.Load(), SinceMs: chain.TimeMs(l.since.Load()),
@@ -137,9 +140,11 @@ func (a *Agent) handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { a.writeJSON(w, http.StatusOK, a.status()) })
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("POST /v1/pause", func(w http.ResponseWriter, r *http.Request) { a.pause(w, r, true) })
-	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) { a.pause(w, r, false) })
-	return mux
+	mux.HandleFunc("GET /v1/earnings", func(w http.ResponseWriter, _ *http.Request) { a.writeJSON(w, http.StatusOK, a.earnings()) })
+	mux.HandleFunc("POST /v1/pause", a.control(func(*http.Request) (Mode, error) { return Mode{Name: ModePaused}, nil }))
+	mux.HandleFunc("POST /v1/resume", a.control(func(*http.Request) (Mode, error) { return Mode{Name: ModeOpen}, nil }))
+	mux.HandleFunc("POST /v1/drain", a.control(drainOf))
+	return a.atHome(mux)
 }
 
 func (a *Agent) writeJSON(w http.ResponseWriter, code int, v any) {
@@ -159,48 +164,6 @@ func (a *Agent) health(w http.ResponseWriter, _ *http.Request) {
 	a.writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// pause is POST /v1/pause and /v1/resume, for whoever can read the token file:
-// a page in the owner's browser cannot.
-func (a *Agent) pause(w http.ResponseWriter, r *http.Request, paused bool) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || subtle.ConstantTimeCompare([]byte(token), []byte(a.token)) != 1 {
-		a.writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "want Authorization: Bearer and the token in the home's " + TokenFile})
-		return
-	}
-	if err := a.setPaused(paused); err != nil {
-		a.writeJSON(w, http.StatusInternalServerError, map[string]string{"error": err.Error()})
-		return
-	}
-	a.writeJSON(w, http.StatusOK, map[string]bool{"accepting": !paused})
-}
-
-var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5"><title>HyperMesh agent {{.Node.Short}}</title>
-<style>body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1b2733}
-h1{font-size:1.3rem}h2{font-size:1rem;margin:1.6rem 0 .4rem}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;padding:.25rem .8rem .25rem 0;border-bottom:1px solid #e3e8ee;overflow-wrap:anywhere}
-code{font-size:.85em}.no{color:#b3261e}.ok{color:#1a7f4b}</style></head><body>
-<h1>Agent {{.Node.Short}} <small>{{if .NotReadyAs}}<span class="no">{{.NotReadyAs}}</span>{{else if .Accepting}}<span class="ok">takes work</span>{{else}}<span class="no">paused</span>{{end}}</small></h1>
-<table><tr><th>node</th><td><code>{{.Node}}</code></td></tr><tr><th>owner</th><td><code>{{.Owner}}</code></td></tr>
-<tr><th>chain</th><td>{{.ChainID}}</td></tr><tr><th>region</th><td>{{or .Region "not said"}}</td></tr>
-<tr><th>free</th><td>{{.Free.Millicores}} of {{.Total.Millicores}} millicores, {{.Free.MemoryMiB}} of {{.Total.MemoryMiB}} MiB</td></tr>
-<tr><th>store</th><td>{{.Blobs}} blobs, {{.BlobBytes}} bytes</td></tr></table>
-<h2>Servers</h2><table>{{range .Servers}}<tr><td><code>{{.Server}}</code></td><td>{{if .Connected}}<span class="ok">connected</span>{{else}}<span class="no">not connected</span>{{end}}</td></tr>{{end}}</table>
-{{if .Kernels}}<h2>Kernels</h2><table>{{range .Kernels}}<tr><td>{{.Kernel}}</td><td>{{.State}}</td></tr>{{end}}</table>{{end}}
-<h2>Running</h2><table>{{range .Running}}<tr><td><code>{{.Order.Short}}</code></td><td>{{.Label}}</td><td>{{.Policy}}</td></tr>{{else}}<tr><td>nothing</td></tr>{{end}}</table>
-{{if .Unacked}}<h2>Finished, not taken by a server yet</h2><table>{{range .Unacked}}<tr><td><code>{{.}}</code></td></tr>{{end}}</table>{{end}}
-</body></html>
-`))
-
-// page is GET /.
-func (a *Agent) page(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	if err := pageTemplate.Execute(w, a.status()); err != nil {
-		a.log.Debug("agent: the page was not sent", "error", err)
-	}
-}
-
 // metrics are what /metrics shows beside the gauges of newMetrics.
 type metrics struct {
 	registry    *prometheus.Registry
@@ -208,6 +171,7 @@ type metrics struct {
 	jobs        *prometheus.CounterVec
 	refused     prometheus.Counter
 	logsDropped prometheus.Counter
+	programs    *prometheus.CounterVec
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -218,10 +182,19 @@ func newMetrics(a *Agent) *metrics {
 		refused:     prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_agent_refused_total", Help: "Assignments refused, at once or later."}),
 		logsDropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_agent_logs_dropped_total", Help: "Pieces of logs that a slow server did not get."}),
 	}
+	m.programs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hypermesh_agent_price_program_total", Help: "Runs of the price program, by outcome."}, []string{"outcome"})
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
-	m.registry.MustRegister(m.offers, m.jobs, m.refused, m.logsDropped,
+	m.registry.MustRegister(m.offers, m.jobs, m.refused, m.logsDropped, m.programs,
+		gauge("hypermesh_agent_accepting", "1 while work is accepted.", func() float64 {
+			if a.closed() != "" {
+				return 0
+			}
+			return 1
+		}),
+		gauge("hypermesh_agent_settled_nhyper", "What the chain has paid for this node's work, as far as its book goes back.", func() float64 { return float64(a.earnings().Settled.Nano()) }),
+		gauge("hypermesh_agent_pending_nhyper", "What signed receipts should still bring.", func() float64 { return float64(a.earnings().Pending.Nano()) }),
 		gauge("hypermesh_agent_sessions", "Servers connected.", func() float64 { return float64(len(a.connected())) }),
 		gauge("hypermesh_agent_running", "Assignments taken and not ended.", func() float64 {
 			a.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,6 +104,8 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 		return errors.New("the sequence is 0")
 	case ms > as.Bid.Expiry:
 		return fmt.Errorf("the bid expired at %d, it is %d", as.Bid.Expiry, ms)
+	case slices.ContainsFunc(as.Devices, func(gpu byte) bool { return uint64(gpu) >= a.config.GPUs }):
+		return fmt.Errorf("the assignment gives gpus %v, this node has %d", as.Devices, a.config.GPUs)
 	case ms > as.Order.Deadline:
 		return fmt.Errorf("the deadline was %d, it is %d", as.Order.Deadline, ms)
 	}
@@ -181,6 +184,7 @@ func (a *Agent) finish(t *task, done job.Done) error {
 		return err
 	}
 	delete(a.tasks, t.order)
+	a.book.finished(&t.assignment, &done, &a.genesis.Params)
 	return nil
 }
 
@@ -225,6 +229,7 @@ func (a *Agent) acknowledged(ack job.Ack) {
 	}
 	if ack.Refuse != "" {
 		a.log.Warn("agent: the servers do not take a result", "order", ack.Order.Short(), "reason", ack.Refuse)
+		a.book.add(bookLine{Kind: lineUnpaid, Order: ack.Order, AtMs: timeMs(time.Now())})
 		return
 	}
 	a.remembered.put(ack.Order, entry.Done)

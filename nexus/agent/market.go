@@ -1,0 +1,211 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
+)
+
+const (
+	followEvery  = 5 * time.Second
+	claimsARound = 32
+	chainTimeout = 10 * time.Second
+)
+
+// market is what the chain says of the node's work, with proof. Safe for
+// concurrent use.
+type market struct {
+	client *sdk.Client
+
+	mu   sync.Mutex
+	fees map[crypto.PublicKey]uint16 // clusters', in 1/10,000
+	why  string                      // why it is not known what was paid; empty: it is
+}
+
+// newMarket returns nil if the config names no node to ask.
+func newMarket(c *Config, genesis *chain.Genesis) (*market, error) {
+	if len(c.RPC) == 0 {
+		return nil, nil
+	}
+	client, err := sdk.New(sdk.Config{Nodes: c.RPC, Genesis: genesis, Timeout: chainTimeout, Attempts: 2 * len(c.RPC)})
+	if err != nil {
+		return nil, fmt.Errorf("agent: rpc: %w", err)
+	}
+	return &market{client: client, fees: map[crypto.PublicKey]uint16{}}, nil
+}
+
+// noted remembers why the chain cannot be asked, or that it can, and reports
+// whether that is news.
+func (m *market) noted(err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.why
+	m.why = ""
+	if err != nil {
+		m.why = line(err.Error())
+	}
+	return (was == "") != (m.why == "")
+}
+
+// feeOf returns a cluster's fee as far as it is known.
+func (m *market) feeOf(cluster crypto.PublicKey) uint16 {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fees[cluster]
+}
+
+// learnFee asks for a cluster's fee, once.
+func (m *market) learnFee(ctx context.Context, cluster crypto.PublicKey) error {
+	m.mu.Lock()
+	_, known := m.fees[cluster]
+	m.mu.Unlock()
+	if known || cluster.IsZero() {
+		return nil
+	}
+	value, err := m.client.VerifiedState(ctx, settlement.ClusterKey(cluster))
+	if err != nil {
+		return err
+	}
+	fee := uint16(0)
+	if raw, there := value.Get(); there {
+		record, err := settlement.DecodeCluster(raw)
+		if err != nil {
+			return err
+		}
+		fee = record.FeeBps
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fees[cluster] = fee
+	return nil
+}
+
+// paid returns what the chain paid for a receipt; false: nothing yet.
+func (m *market) paid(ctx context.Context, key chain.ClaimKey) (chain.Amount, bool, error) {
+	value, err := m.client.VerifiedState(ctx, settlement.ClaimKey(key))
+	if err != nil {
+		return chain.Amount{}, false, err
+	}
+	raw, there := value.Get()
+	if !there {
+		return chain.Amount{}, false, nil
+	}
+	record, err := settlement.DecodeClaim(raw)
+	if err != nil {
+		return chain.Amount{}, false, err
+	}
+	return record.Paid, record.Settled(), nil
+}
+
+// followClaims asks the chain from time to time what became of the jobs that
+// are not paid yet. Without any it asks nothing.
+func (a *Agent) followClaims(ctx context.Context) {
+	ticker := time.NewTicker(followEvery)
+	defer ticker.Stop()
+	for from := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		waiting := a.book.awaited()
+		if a.market == nil || len(waiting) == 0 {
+			a.expireClaims(waiting)
+			continue
+		}
+		// A round takes the next ones, so that one that waits long does not hold up the others.
+		if from >= len(waiting) {
+			from = 0
+		}
+		part := waiting[from:min(from+claimsARound, len(waiting))]
+		from += len(part)
+		settled, err := a.askClaims(ctx, part)
+		from -= settled
+		if ctx.Err() != nil {
+			return
+		}
+		if a.market.noted(err) {
+			a.log.Warn("agent: asking the chain what was paid", "error", err)
+		}
+		if err == nil {
+			a.expireClaims(part)
+		}
+	}
+}
+
+// askClaims enters what was paid, and counts it.
+func (a *Agent) askClaims(ctx context.Context, waiting []bookLine) (settled int, err error) {
+	for _, l := range waiting {
+		if err := a.market.learnFee(ctx, l.Cluster); err != nil {
+			return settled, err
+		}
+		amount, paid, err := a.market.paid(ctx, chain.ClaimKey{Order: l.Order, Node: a.id, Sequence: l.Number})
+		if err != nil {
+			return settled, err
+		}
+		if paid {
+			a.book.add(bookLine{Kind: linePaid, Order: l.Order, AtMs: timeMs(time.Now()), Amount: amount})
+			settled++
+		}
+	}
+	return settled, nil
+}
+
+// claimMargin is how long after its claim window a job's payment is given up:
+// clocks differ, and blocks take their time.
+const claimMargin = 10 * time.Minute
+
+// expireClaims gives up those that nobody can claim any more.
+func (a *Agent) expireClaims(waiting []bookLine) {
+	now := timeMs(time.Now())
+	for _, l := range waiting {
+		if l.UntilMs+chain.TimeMs(claimMargin.Milliseconds()) < now {
+			a.book.add(bookLine{Kind: lineUnpaid, Order: l.Order, AtMs: now})
+		}
+	}
+}
+
+// earnings is what the node has earned, is owed, and may still earn.
+func (a *Agent) earnings() Earnings {
+	e := a.book.sum(timeMs(time.Now()), a.market.feeOf)
+	if a.market == nil {
+		e.Unknown = "rpc is empty in config.toml: no node of the chain is asked what was paid"
+	} else {
+		a.market.mu.Lock()
+		e.Unknown = a.market.why
+		a.market.mu.Unlock()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tasks {
+		e.RunningJobs++
+		if sum, ok := e.RunningMost.Add(a.mostFor(t)); ok {
+			e.RunningMost = sum
+		}
+	}
+	return e
+}
+
+// mostFor is the most that a running job can bring, after fees.
+func (a *Agent) mostFor(t *task) chain.Amount {
+	as := &t.assignment
+	most := as.Bid.Fixed
+	if len(as.Bid.Prices) > 0 {
+		worst, err := job.WorstCost(&as.Spec, as.Bid.Prices)
+		if err != nil {
+			return chain.Amount{}
+		}
+		most = worst
+	}
+	return lessFee(lessFee(most, a.genesis.Params.ProtocolFeeBps), a.market.feeOf(as.Order.Cluster))
+}
