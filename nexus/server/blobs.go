@@ -24,6 +24,10 @@ const (
 	pinEvery  = 5 * time.Second
 	maxLent   = 10_000
 	findLimit = 2 * time.Minute
+	// mendEvery is how often a server looks for blobs of jobs that it lacks, and
+	// mendMost how many it fetches until it looks again.
+	mendEvery = 3 * time.Second
+	mendMost  = 256
 )
 
 // sourcesOf returns the stores of the other servers, first first.
@@ -206,21 +210,58 @@ func (s *Server) keepBlobs(ctx context.Context) {
 	ticker := time.NewTicker(pinEvery)
 	defer ticker.Stop()
 	for {
-		wanted := map[crypto.Digest]bool{}
-		s.replica.view(func(state *scheduler.State) {
-			for _, j := range state.Open() {
-				for _, id := range jobBlobs(j) {
-					wanted[id] = true
-				}
-			}
-		})
-		if err := s.pins.keep(wanted); err != nil {
+		if err := s.pins.keep(s.wantedBlobs()); err != nil {
 			s.log.Error("cannot keep the blobs of jobs", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+	}
+}
+
+// wantedBlobs returns the inputs and outputs of jobs that are not final.
+func (s *Server) wantedBlobs() map[crypto.Digest]bool {
+	wanted := map[crypto.Digest]bool{}
+	s.replica.view(func(state *scheduler.State) {
+		for _, j := range state.Open() {
+			for _, id := range jobBlobs(j) {
+				wanted[id] = true
+			}
+		}
+	})
+	return wanted
+}
+
+// mendBlobs fetches the blobs of jobs that are not final and that this server
+// lacks, until ctx ends: it was away when they were spread, was slower than the
+// majority, or its disk lost them. So the majority that an upload or an output
+// waits for becomes all servers, and survives the loss of any of them one after
+// the other.
+func (s *Server) mendBlobs(ctx context.Context) {
+	ticker := time.NewTicker(mendEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		fetched := 0
+		for id := range s.wantedBlobs() {
+			if ctx.Err() != nil || fetched == mendMost {
+				break
+			}
+			if s.blobs.Has(id) {
+				continue
+			}
+			fetched++
+			if _, err := s.find(ctx, id); err != nil && ctx.Err() == nil {
+				s.log.Warn("a job's blob is not here, and cannot be had", "blob", id.Short(), "error", err)
+			} else if err == nil {
+				s.log.Info("a job's blob was missing here, and was fetched", "blob", id.Short())
+			}
 		}
 	}
 }

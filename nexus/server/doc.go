@@ -35,7 +35,8 @@
 // Goroutines: raft's own; one that accepts for each of four protocols, one for
 // each connection and stream they accept; two more for each agent (its writer,
 // its requests for blobs); one that follows elections, one that begins and ends
-// reigns, one that pins blobs, net/http's. A reign has its loop, one that looks
+// reigns, one that pins blobs,
+// one that fetches those that are missing, net/http's. A reign has its loop, one that looks
 // after settlement, and one for each auction, output and command under way, and
 // waits for all of them when it ends. Run returns when everything has ended.
 // Bounded queues: messages to an agent (256; full: the session is cut), news

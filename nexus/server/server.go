@@ -212,6 +212,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.followRaft(ctx) })
 	wg.Go(func() { s.keepBlobs(ctx) })
+	if len(s.members) > 1 {
+		wg.Go(func() { s.mendBlobs(ctx) })
+	}
 	wg.Go(func() { s.elections.run(ctx) })
 	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
 	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })
