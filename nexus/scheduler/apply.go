@@ -24,6 +24,8 @@ func reject(rule, format string, args ...any) error {
 // *Rejection.
 func (s *State) Apply(e Entry) ([]Effect, []error) {
 	s.now = max(s.now, e.TimeMs)
+	s.entries++
+	s.touched = nil
 	var effects []Effect
 	errs := make([]error, len(e.Commands))
 	for i, c := range e.Commands {

@@ -178,11 +178,51 @@ func commandKind(c Command) uint8 {
 
 // Encode returns the canonical bytes.
 func (e Entry) Encode() []byte {
-	wire := entryWire{TimeMs: e.TimeMs, Commands: make([]commandWire, len(e.Commands))}
+	commands := make([][]byte, len(e.Commands))
 	for i, c := range e.Commands {
-		wire.Commands[i] = commandWire{Kind: commandKind(c), Body: codec.Marshal(c)}
+		commands[i] = EncodeCommand(c)
+	}
+	return EncodeEntry(e.TimeMs, commands)
+}
+
+// EncodeCommand returns the canonical bytes of one command of an entry.
+func EncodeCommand(c Command) []byte {
+	return codec.Marshal(commandWire{Kind: commandKind(c), Body: codec.Marshal(c)})
+}
+
+// EncodeEntry returns the canonical bytes of the entry of these encoded
+// commands.
+func EncodeEntry(timeMs chain.TimeMs, commands [][]byte) []byte {
+	wire := struct {
+		_        struct{} `cbor:",toarray"`
+		TimeMs   chain.TimeMs
+		Commands []codec.Raw
+	}{TimeMs: timeMs, Commands: make([]codec.Raw, len(commands))}
+	for i, c := range commands {
+		wire.Commands[i] = c
 	}
 	return codec.Marshal(wire)
+}
+
+// DecodeCommand decodes the canonical bytes of one command.
+func DecodeCommand(raw []byte) (Command, error) {
+	var wire commandWire
+	if err := codec.Unmarshal(raw, &wire, MaxCommandBytes); err != nil {
+		return nil, fmt.Errorf("scheduler: command: %w", err)
+	}
+	return wire.decode()
+}
+
+func (c *commandWire) decode() (Command, error) {
+	decode, ok := commandDecoders[c.Kind]
+	if !ok {
+		return nil, fmt.Errorf("scheduler: command kind %d is unknown", c.Kind)
+	}
+	command, err := decode(c.Body)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler: command kind %d: %w", c.Kind, err)
+	}
+	return command, nil
 }
 
 // DecodeEntry decodes canonical bytes.
@@ -195,14 +235,10 @@ func DecodeEntry(raw []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("scheduler: entry of %d commands, want 1 to %d", n, MaxCommands)
 	}
 	e := Entry{TimeMs: wire.TimeMs, Commands: make([]Command, len(wire.Commands))}
-	for i, c := range wire.Commands {
-		decode, ok := commandDecoders[c.Kind]
-		if !ok {
-			return Entry{}, fmt.Errorf("scheduler: command kind %d is unknown", c.Kind)
-		}
+	for i := range wire.Commands {
 		var err error
-		if e.Commands[i], err = decode(c.Body); err != nil {
-			return Entry{}, fmt.Errorf("scheduler: command kind %d: %w", c.Kind, err)
+		if e.Commands[i], err = wire.Commands[i].decode(); err != nil {
+			return Entry{}, err
 		}
 	}
 	return e, nil

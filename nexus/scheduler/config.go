@@ -9,7 +9,7 @@ import (
 // Config is the same on every replica of a cluster.
 type Config struct {
 	ChainID           chain.ChainID
-	ClusterKey        crypto.PrivateKey
+	Cluster           crypto.PublicKey
 	Kernels           map[string]crypto.Digest // the verifying key that the chain pins of each
 	ClaimWindowMs     uint64                   // the chain's parameter
 	WithdrawalDelayMs uint64                   // the chain's parameter
@@ -38,13 +38,13 @@ type Config struct {
 }
 
 // DefaultConfig returns the bounds of a cluster on a chain.
-func DefaultConfig(g *chain.Genesis, key crypto.PrivateKey) Config {
+func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
 	kernels := map[string]crypto.Digest{}
 	for _, k := range g.Kernels {
 		kernels[k.Name] = k.VerifyingKey
 	}
 	return Config{
-		ChainID: g.ChainID, ClusterKey: key, Kernels: kernels,
+		ChainID: g.ChainID, Cluster: cluster, Kernels: kernels,
 		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
 		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxActive: 4_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxRequestsOf: 512,
 		MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,

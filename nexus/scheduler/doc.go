@@ -51,9 +51,9 @@
 // Failure modes: a command that breaks a rule is refused with a *Rejection and
 // changes nothing. A broken invariant panics.
 //
-// The cluster's key signs acceptances and attestations inside Apply: Ed25519 is
-// deterministic (RFC 8032), so replicas that hold the same key agree on the
-// bytes and no second command is needed.
+// Nothing is signed here: what the cluster signs, acceptances and attestations,
+// follows from the state, and Ed25519 is deterministic (RFC 8032). So whoever
+// shows or sends it signs it then, and a replica that does not need not.
 //
 // A State belongs to one goroutine. It has no clock, no network and no
 // randomness: samples are drawn by the order's id and the auction's number.

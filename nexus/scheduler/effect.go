@@ -18,7 +18,8 @@ type OpenAuction struct {
 	Candidates []crypto.PublicKey
 }
 
-// SendAssign gives a node its assignment.
+// SendAssign gives a node its assignment, once the cluster has signed its
+// acceptance.
 type SendAssign struct {
 	Node       crypto.PublicKey
 	Assignment job.Assignment

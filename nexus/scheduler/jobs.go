@@ -51,11 +51,9 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	s.arrivals++
 	j := &Job{
 		Order: c.Order, OrderSig: c.OrderSig, Spec: c.Spec, Acceptance: acceptance, Arrival: s.arrivals, Submitted: s.now,
-		AcceptanceSig: s.config.ClusterKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
-		id:            id, consumer: consumer, size: size,
+		id: id, consumer: consumer, size: size,
 	}
-	s.jobs[id] = j
-	s.specBytes += size
+	s.list(j)
 	s.open.put(place{arrival: j.Arrival}, j)
 	s.setStatus(j, job.Queued, "")
 	s.count(&j.Spec.Resources)
@@ -72,24 +70,29 @@ func (s *State) checkOrder(c *Submit) error {
 	switch {
 	case o.ChainID != s.config.ChainID:
 		return reject("chain", "order is for chain %s, this is %s", o.ChainID, s.config.ChainID)
-	case o.Cluster != s.config.ClusterKey.Public():
-		return reject("cluster", "order's home cluster is %s, this is %s", o.Cluster.Short(), s.config.ClusterKey.Public().Short())
+	case o.Cluster != s.config.Cluster:
+		return reject("cluster", "order's home cluster is %s, this is %s", o.Cluster.Short(), s.config.Cluster.Short())
 	case o.Deadline <= s.now:
 		return reject("deadline", "deadline %d is past, it is %d", o.Deadline, s.now)
 	case o.MaxCost.IsZero():
 		return reject("cost", "max cost is zero")
 	}
-	// What is withdrawn after the block that the escrow was read at matures at
-	// least the delay after it: until then claims reach it (settlement.md).
-	expires, ok1 := checked.Add(uint64(o.Deadline), s.config.ClaimWindowMs)
-	liable, ok2 := checked.Add(uint64(c.TimeMs), s.config.WithdrawalDelayMs)
-	if !ok1 || !ok2 || expires > liable {
+	if !s.config.Liable(o, c.TimeMs) {
 		return reject("deadline", "deadline %d and the claim window of %d ms end after a withdrawal made now: longer work is a lease", o.Deadline, s.config.ClaimWindowMs)
 	}
 	if p, ok := o.Policy.Policy.(chain.PolicyZK); ok && (p.VerifyingKey.IsZero() || s.config.Kernels[p.Kernel] != p.VerifyingKey) {
 		return reject("kernel", "the chain does not pin verifying key %s for kernel %q", p.VerifyingKey.Short(), p.Kernel)
 	}
 	return nil
+}
+
+// Liable reports whether an escrow that was read at a block of that time is
+// liable for an order: what is withdrawn after that block matures at least the
+// delay after it, and until then claims reach it (settlement.md).
+func (c *Config) Liable(o *chain.Order, at chain.TimeMs) bool {
+	expires, ok1 := checked.Add(uint64(o.Deadline), c.ClaimWindowMs)
+	liable, ok2 := checked.Add(uint64(at), c.WithdrawalDelayMs)
+	return ok1 && ok2 && expires <= liable
 }
 
 // checkRoom says which bound of the cluster the order is beyond.
@@ -263,25 +266,21 @@ func (j *Job) Counted() []*Run {
 	return out
 }
 
-// claims returns what is posted for a job: the policy's number of agreeing runs.
-func (s *State) claims(j *Job) []chain.Claim {
+// Claims returns what is posted for a job, the policy's number of agreeing runs,
+// without the cluster's signatures.
+func (j *Job) Claims() []chain.Claim {
 	counted := j.Counted()
 	out := make([]chain.Claim, 0, len(counted))
 	for _, run := range counted {
-		var attestation crypto.Signature
-		if _, proven := j.Order.Policy.Policy.(chain.PolicyZK); !proven {
-			payload := chain.AttestationPayload(s.config.ChainID, run.Done.Receipt.Digest())
-			attestation = s.config.ClusterKey.Sign(crypto.DomainAttestation, payload)
-		}
 		assignment := j.assignment(run)
-		out = append(out, assignment.Claim(run.Done, attestation))
+		out = append(out, assignment.Claim(run.Done, crypto.Signature{}))
 	}
 	return out
 }
 
 func (j *Job) assignment(run *Run) job.Assignment {
 	return job.Assignment{
-		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance, AcceptanceSig: j.AcceptanceSig,
+		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance,
 		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: run.Devices,
 	}
 }
@@ -356,12 +355,37 @@ func (s *State) setStatus(j *Job, status job.Status, reason string) {
 	if j.Status.Final() {
 		panic(fmt.Sprintf("scheduler: final job %s becomes %s", j.id.Short(), status))
 	}
+	s.recount(j.Status, status)
 	j.Status, j.Reason, j.Changed = status, reason, s.now
 	s.changed(j)
 }
 
+// recount counts a job whose status changes; zero stands for none.
+func (s *State) recount(from, to job.Status) {
+	s.byStatus[from]--
+	s.byStatus[to]++
+	s.byStatus[0] = 0
+}
+
+// list adds a job to those that are kept.
+func (s *State) list(j *Job) {
+	s.jobs[j.id] = j
+	s.specBytes += j.size
+	s.all.put(j.newest(), j)
+	s.accounts[j.consumer].jobs.put(j.newest(), j)
+}
+
+// touch notes that the entry under way changed a job.
+func (s *State) touch(j *Job) {
+	if j.touched != s.entries {
+		j.touched = s.entries
+		s.touched = append(s.touched, j)
+	}
+}
+
 // changed keeps count of a consumer's active jobs, and of what is due when.
 func (s *State) changed(j *Job) {
+	s.touch(j)
 	s.reschedule(j)
 	live, _, _ := j.count()
 	active := !j.Status.Final() && (j.Status == job.Bidding || live > 0)

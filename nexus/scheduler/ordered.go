@@ -111,8 +111,9 @@ func (b *branch[V]) each(f func(V) bool) bool {
 	return b == nil || b.left.each(f) && f(b.value) && b.right.each(f)
 }
 
-// after calls f for the values behind a place, in order, until it returns false.
-func (o *ordered[V]) after(p place, f func(V) bool) { o.root.after(p, f) }
+// after calls f for the values behind a place, in order, until it returns false,
+// and reports whether it came to the end.
+func (o *ordered[V]) after(p place, f func(V) bool) bool { return o.root.after(p, f) }
 
 func (b *branch[V]) after(p place, f func(V) bool) bool {
 	if b == nil {

@@ -116,8 +116,8 @@ func (s *State) restoreJob(j *Job) error {
 	if s.accounts[j.consumer] == nil {
 		return fmt.Errorf("scheduler: snapshot: job %s has no account", j.id.Short())
 	}
-	s.jobs[j.id] = j
-	s.specBytes += j.size
+	s.list(j)
+	s.recount(0, j.Status)
 	if j.Status.Final() {
 		s.reschedule(j)
 		return nil
@@ -167,8 +167,10 @@ func (s *State) Audit() {
 	outstanding := map[chain.Address]chain.Amount{}
 	active, kept := map[chain.Address]int{}, map[chain.Address]uint64{}
 	specBytes, open, queued := 0, 0, 0
+	var byStatus [len(s.byStatus)]int
 	for id, j := range s.jobs { // order-free: each is judged alone, and sums commute
 		kept[j.consumer]++
+		byStatus[j.Status]++
 		specBytes += j.size
 		if !j.Status.Final() {
 			open++
@@ -192,10 +194,13 @@ func (s *State) Audit() {
 		s.auditNode(id, n, used[id])
 	}
 	for consumer, a := range s.accounts { // order-free: each is judged alone
-		if a.Outstanding != outstanding[consumer] || a.active != active[consumer] || a.Kept != kept[consumer] {
+		if a.Outstanding != outstanding[consumer] || a.active != active[consumer] || a.Kept != kept[consumer] || a.jobs.n != int(a.Kept) {
 			panic(fmt.Sprintf("scheduler: %s has %s outstanding, %d jobs and %d active, its jobs sum to %s, %d and %d",
 				consumer, a.Outstanding, a.Kept, a.active, outstanding[consumer], kept[consumer], active[consumer]))
 		}
+	}
+	if byStatus != s.byStatus || s.all.n != len(s.jobs) {
+		panic(fmt.Sprintf("scheduler: %d jobs are listed, by status %v, counted %d, %v", s.all.n, s.byStatus, len(s.jobs), byStatus))
 	}
 	if specBytes != s.specBytes || open != s.open.n || s.timers.n != len(s.jobs) {
 		panic(fmt.Sprintf("scheduler: %d bytes of specifications, %d open jobs and %d timers for %d jobs, counted %d, %d",

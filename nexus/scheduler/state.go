@@ -67,41 +67,41 @@ type SettlementRecord struct {
 
 // Job is an accepted order on its way.
 type Job struct {
-	_             struct{} `cbor:",toarray"`
-	Order         chain.Order
-	OrderSig      crypto.Signature
-	Acceptance    chain.Acceptance
-	AcceptanceSig crypto.Signature
-	Spec          job.Spec
-	Status        job.Status
-	Reason        string          // why it failed, or waits; State.Reason says more of one that waits for capacity
-	Arrival       uint64          // its number among all jobs ever
-	Submitted     chain.TimeMs    //
-	Changed       chain.TimeMs    // of the status
-	Auction       uint64          // number of the open or last auction
-	Places        []Place         // kept for the open auction
-	Reserved      uint64          // places when the auction was opened
-	RetryAt       chain.TimeMs    // of the next auction whatever happens, while waiting; 0: none is planned
-	Backoff       bool            // until RetryAt capacity that comes free does not matter
-	Declined      uint64          // auctions in a row that found too few bids
-	Queued        bool            // no node had room for it
-	Avoids        []chain.Address // owners that it may not be given to, while it is queued
-	Parked        bool            // its consumer has as many active jobs as it may
-	Started       bool            // it was assigned before: it is no longer one of its gang
-	Waits         []crypto.Digest
-	Input         crypto.Digest // once the order that it waits for as input has ended
-	InputNode     crypto.PublicKey
-	Runs          []Run
-	Outbox        uint64 // cursor, once settling
-	Settlement    *SettlementRecord
-	Held          chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
+	_          struct{} `cbor:",toarray"`
+	Order      chain.Order
+	OrderSig   crypto.Signature
+	Acceptance chain.Acceptance
+	Spec       job.Spec
+	Status     job.Status
+	Reason     string          // why it failed, or waits; State.Reason says more of one that waits for capacity
+	Arrival    uint64          // its number among all jobs ever
+	Submitted  chain.TimeMs    //
+	Changed    chain.TimeMs    // of the status
+	Auction    uint64          // number of the open or last auction
+	Places     []Place         // kept for the open auction
+	Reserved   uint64          // places when the auction was opened
+	RetryAt    chain.TimeMs    // of the next auction whatever happens, while waiting; 0: none is planned
+	Backoff    bool            // until RetryAt capacity that comes free does not matter
+	Declined   uint64          // auctions in a row that found too few bids
+	Queued     bool            // no node had room for it
+	Avoids     []chain.Address // owners that it may not be given to, while it is queued
+	Parked     bool            // its consumer has as many active jobs as it may
+	Started    bool            // it was assigned before: it is no longer one of its gang
+	Waits      []crypto.Digest
+	Input      crypto.Digest // once the order that it waits for as input has ended
+	InputNode  crypto.PublicKey
+	Runs       []Run
+	Outbox     uint64 // cursor, once settling
+	Settlement *SettlementRecord
+	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 
 	// What follows from the above.
 	id       crypto.Digest
 	consumer chain.Address
 	size     int // of the specification
 	active   bool
-	timer    place // in State.timers; zero: none
+	touched  uint64 // the newest entry that changed it
+	timer    place  // in State.timers; zero: none
 	group    *group
 	inBack   bool // in State.backoff
 }
@@ -149,6 +149,7 @@ type Account struct {
 	active int // jobs in auctions or running
 	first  int // groups that a job of its is the first of
 	parked ordered[*Job]
+	jobs   ordered[*Job] // that are kept, the newest first
 }
 
 // shapeCount is how often work of one shape came lately.
@@ -173,6 +174,8 @@ type State struct {
 
 	// What follows from the above.
 	specBytes  int           // of the jobs' specifications together
+	all        ordered[*Job] // the newest first
+	byStatus   [job.Cancelled + 1]int
 	open       ordered[*Job] // jobs that are not final, in order of arrival
 	outbox     ordered[*Job] // jobs whose claims are to be posted, by ascending cursor
 	timers     ordered[*Job] // by when a Tick has something to do for it
@@ -192,6 +195,9 @@ type State struct {
 	ended     []*Job     // others may wait for them
 	displaced []*Job     // preempted
 	explained int        // jobs of which it has been said what excluded which nodes
+
+	entries uint64 // applied since the state was made or restored
+	touched []*Job // by the newest of them
 }
 
 // New returns the state of a cluster that has seen nothing.
@@ -211,37 +217,37 @@ func (s *State) Job(id crypto.Digest) (*Job, bool) {
 	return j, ok
 }
 
-// JobsOf returns a consumer's jobs, the newest first; treat them as read-only.
-func (s *State) JobsOf(consumer chain.Address) []*Job {
-	var out []*Job
-	for _, j := range s.jobs { // order-free: sorted below
-		if j.consumer == consumer {
-			out = append(out, j)
+// newest is a job's place in a list of the newest first.
+func (j *Job) newest() place { return place{arrival: ^j.Arrival} }
+
+// Newest calls f for a consumer's jobs, or everybody's for the zero address, the
+// newest first, until it returns false: those that arrived before the one with
+// that number, or all of them for 0. Treat them as read-only.
+func (s *State) Newest(consumer chain.Address, before uint64, f func(*Job) bool) {
+	list := &s.all
+	if !consumer.IsZero() {
+		account := s.accounts[consumer]
+		if account == nil {
+			return
 		}
+		list = &account.jobs
 	}
-	slices.SortFunc(out, newestFirst)
-	return out
+	if before == 0 {
+		list.each(f)
+		return
+	}
+	list.after(place{arrival: ^before}, f)
 }
 
-// Jobs returns all jobs, the newest first; treat them as read-only.
-func (s *State) Jobs() []*Job {
-	out := make([]*Job, 0, len(s.jobs))
-	for _, j := range s.jobs { // order-free: sorted below
-		out = append(out, j)
-	}
-	slices.SortFunc(out, newestFirst)
-	return out
-}
+// Count returns how many jobs have a status.
+func (s *State) Count(status job.Status) int { return s.byStatus[status] }
 
-func newestFirst(a, b *Job) int {
-	if a.Submitted != b.Submitted {
-		if a.Submitted > b.Submitted {
-			return -1
-		}
-		return 1
-	}
-	return a.id.Compare(b.id)
-}
+// OpenCount returns how many jobs are not final.
+func (s *State) OpenCount() int { return s.open.n }
+
+// Touched returns the jobs of which the newest entry changed the status or a
+// run, until the next one; treat them as read-only.
+func (s *State) Touched() []*Job { return s.touched }
 
 // Nodes returns the known nodes by ascending id; treat them as read-only.
 func (s *State) Nodes() []*Node {
@@ -281,7 +287,15 @@ func (s *State) Open() []*Job {
 	return out
 }
 
-// OutboxItem is a job whose claims are to be posted.
+// OpenAfter calls f for the jobs that are not final and arrived after the one of
+// a number, in order, until it returns false, and reports whether it came to the
+// end. Treat them as read-only.
+func (s *State) OpenAfter(arrival uint64, f func(*Job) bool) bool {
+	return s.open.after(place{arrival: arrival}, f)
+}
+
+// OutboxItem is a job whose claims are to be posted, once the cluster has signed
+// their acceptances and attestations.
 type OutboxItem struct {
 	Cursor uint64
 	Order  crypto.Digest
@@ -295,7 +309,7 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 		if len(out) == limit {
 			return false
 		}
-		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: s.claims(j)})
+		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: j.Claims()})
 		return true
 	})
 	return out

@@ -151,7 +151,10 @@ func (s *State) forget(j *Job) {
 	s.timers.drop(j.timer)
 	delete(s.jobs, j.id)
 	s.specBytes -= j.size
+	s.all.drop(j.newest())
+	s.byStatus[j.Status]--
 	account := s.accounts[j.consumer]
+	account.jobs.drop(j.newest())
 	if account.Kept--; account.Kept == 0 {
 		s.floor = max(s.floor, account.Sequence)
 		delete(s.accounts, account.Consumer)

@@ -18,11 +18,11 @@ const (
 	maxAsking    = 8                // questions at a time
 )
 
-// escrowCache is what consumers were last known to have in escrow, for times in
-// which the chain cannot be asked.
+// escrowCache is what consumers were last known to have in escrow.
 type escrowCache struct {
-	mu    sync.Mutex
-	known map[chain.Address]knownEscrow
+	mu     sync.Mutex
+	known  map[chain.Address]knownEscrow
+	asking map[chain.Address]*escrowQuestion
 }
 
 type knownEscrow struct {
@@ -30,38 +30,78 @@ type knownEscrow struct {
 	at     time.Time
 }
 
+// escrowQuestion is a question under way, which everybody who would ask the same
+// waits for.
+type escrowQuestion struct {
+	done   chan struct{}
+	escrow Escrow
+	err    error
+}
+
 const (
 	maxEscrows = 10_000
-	// escrowValid is for how long the last known escrow stands in for the
-	// chain's answer. It may not have shrunk by more than this cluster's own
-	// claims, which are outstanding here until the chain has paid them, or by
-	// a withdrawal, which stays liable for a day: the scheduler holds deadlines
-	// to the time of the block that the escrow was read at.
+	// escrowFresh is for how long an answer of the chain is used again. It may
+	// be: the balance can have shrunk since by a withdrawal alone, which stays
+	// liable (scheduler.Config.Liable is held against the time of the block that
+	// the answer is of), or by this cluster's own claims, which are outstanding
+	// here until they are confirmed, and then an answer from before does not
+	// count (Account.Settled).
+	escrowFresh = 10 * time.Second
+	// escrowValid is for how long it stands in while the chain cannot be asked.
 	escrowValid   = time.Hour
 	escrowTimeout = 5 * time.Second
 )
 
-// escrowOf returns what a consumer has in escrow: as the chain says, or, while
-// it cannot be asked, as it last said.
-func (s *Server) escrowOf(ctx context.Context, consumer chain.Address) (Escrow, error) {
-	ctx, cancel := context.WithTimeout(ctx, escrowTimeout)
+// escrowOf returns what a consumer has in escrow: as the chain said a short while
+// ago, if that serves, or says now, or, while it cannot be asked, last said.
+func (s *Server) escrowOf(ctx context.Context, consumer chain.Address, serves func(Escrow) bool) (Escrow, error) {
+	c := &s.escrows
+	c.mu.Lock()
+	known, ok := c.known[consumer]
+	c.mu.Unlock()
+	if ok && time.Since(known.at) < escrowFresh && serves(known.escrow) {
+		return known.escrow, nil
+	}
+	c.mu.Lock()
+	q := c.asking[consumer]
+	if q == nil {
+		q = &escrowQuestion{done: make(chan struct{})}
+		if c.asking == nil {
+			c.asking = map[chain.Address]*escrowQuestion{}
+		}
+		c.asking[consumer] = q
+		s.tasks.Go(func() { s.askEscrow(consumer, q) })
+	}
+	c.mu.Unlock()
+	select {
+	case <-q.done:
+		return q.escrow, q.err
+	case <-ctx.Done():
+		return Escrow{}, context.Cause(ctx)
+	}
+}
+
+// askEscrow answers a question.
+func (s *Server) askEscrow(consumer chain.Address, q *escrowQuestion) {
+	ctx, cancel := context.WithTimeout(s.ctx, escrowTimeout)
 	defer cancel()
-	escrow, err := s.chain.Escrow(ctx, consumer)
+	q.escrow, q.err = s.chain.Escrow(ctx, consumer)
 	c := &s.escrows
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil {
+	defer close(q.done)
+	delete(c.asking, consumer)
+	if q.err != nil {
 		if known, ok := c.known[consumer]; ok && time.Since(known.at) < escrowValid {
-			s.log.Warn("the chain cannot be asked, the last known escrow stands", "consumer", consumer, "error", err)
-			return known.escrow, nil
+			s.log.Warn("the chain cannot be asked, the last known escrow stands", "consumer", consumer, "error", q.err)
+			q.escrow, q.err = known.escrow, nil
 		}
-		return Escrow{}, err
+		return
 	}
 	if c.known == nil || len(c.known) >= maxEscrows {
 		c.known = map[chain.Address]knownEscrow{}
 	}
-	c.known[consumer] = knownEscrow{escrow: escrow, at: time.Now()}
-	return escrow, nil
+	c.known[consumer] = knownEscrow{escrow: q.escrow, at: time.Now()}
 }
 
 // feeCache is the cluster's fee as the chain last said.

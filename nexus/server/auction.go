@@ -29,7 +29,9 @@ type auction struct {
 	want   int // takers
 
 	mu      sync.Mutex
-	waiting map[crypto.PublicKey]bool
+	waiting map[crypto.PublicKey]bool // who has not answered
+	missing int                       // answers that do not count yet
+	over    bool                      // none counts any more
 	bids    []scheduler.SignedBid
 	reasons map[string]int // of those who declined
 	full    chan struct{}  // closed once everybody has answered
@@ -73,6 +75,7 @@ func (r *reign) collect(ctx context.Context, a *auction, candidates []crypto.Pub
 		if s := r.sessions.get(node); s != nil {
 			asked = append(asked, s)
 			a.waiting[node] = true
+			a.missing++
 		}
 	}
 	if len(asked) == 0 {
@@ -84,8 +87,9 @@ func (r *reign) collect(ctx context.Context, a *auction, candidates []crypto.Pub
 	defer r.strike(a)
 	window := r.cfg.AuctionWindow
 	offer.CloseMs = uint64(window.Milliseconds())
+	encoded := job.EncodeMessage(offer)
 	for _, s := range asked {
-		s.send(offer)
+		s.sendEncoded(encoded)
 	}
 	first, last := time.NewTimer(window), time.NewTimer(patienceWindows*window)
 	defer first.Stop()
@@ -115,7 +119,7 @@ func (r *reign) strike(a *auction) {
 	delete(r.auctions, a.number)
 	r.mu.Unlock()
 	a.mu.Lock()
-	a.waiting = nil
+	a.over = true
 	a.mu.Unlock()
 }
 
@@ -138,14 +142,27 @@ func (s *Server) bid(from *session, m job.BidReply) {
 	if a == nil {
 		return
 	}
-	valid := m.Decline == "" && m.Bid.Node == from.node && m.Bid.Order == a.order &&
-		from.node.Verify(crypto.DomainBid, m.Bid.Payload(), m.BidSig)
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.waiting[from.node] {
+	asked := a.waiting[from.node]
+	delete(a.waiting, from.node) // one answer each
+	a.mu.Unlock()
+	if !asked {
 		return
 	}
-	delete(a.waiting, from.node)
+	if m.Decline != "" || m.Bid.Node != from.node || m.Bid.Order != a.order {
+		a.take(from, m, false)
+		return
+	}
+	s.verifier.ask(crypto.SignedBy(from.node, crypto.DomainBid, m.Bid.Payload(), m.BidSig), func(valid bool) { a.take(from, m, valid) })
+}
+
+// take counts the answer of a node that was asked.
+func (a *auction) take(from *session, m job.BidReply, valid bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return
+	}
 	switch {
 	case valid:
 		a.bids = append(a.bids, scheduler.SignedBid{Bid: m.Bid, BidSig: m.BidSig})
@@ -155,7 +172,7 @@ func (s *Server) bid(from *session, m job.BidReply) {
 		from.log.Warn("bid refused: it is for another order or node, or not signed by its node", "job", a.order.Short())
 		a.reasons["the bid was not valid"]++
 	}
-	if len(a.waiting) == 0 {
+	if a.missing--; a.missing == 0 {
 		close(a.full)
 	}
 }

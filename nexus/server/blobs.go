@@ -22,6 +22,7 @@ const (
 	// a job names it yet.
 	lendTime  = 10 * time.Minute
 	pinEvery  = 5 * time.Second
+	pinStep   = 512 // jobs looked at in one go
 	maxLent   = 10_000
 	findLimit = 2 * time.Minute
 	// mendEvery is how often a server looks for blobs of jobs that it lacks, and
@@ -80,7 +81,7 @@ func (s *Server) servePeer(ctx context.Context, stream *transport.Stream) {
 // are asked at the same time; those that are slower than the majority go on.
 func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
 	missing := len(s.members) / 2 // besides this one
-	if missing == 0 {
+	if missing == 0 || s.pins.isSpread(id) {
 		return nil
 	}
 	answers := make(chan error, len(s.members))
@@ -102,6 +103,7 @@ func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
 			}
 		}
 		if missing--; missing == 0 {
+			s.pins.wasSpread(id)
 			return nil
 		}
 	}
@@ -149,13 +151,14 @@ func (s *Server) copyBlob(w http.ResponseWriter, r *http.Request) {
 type pins struct {
 	store *blob.Store
 
-	mu   sync.Mutex
-	lent map[crypto.Digest]time.Time // until when
-	held map[crypto.Digest]bool      // pinned in the store
+	mu     sync.Mutex
+	lent   map[crypto.Digest]time.Time // until when
+	held   map[crypto.Digest]bool      // pinned in the store
+	spread map[crypto.Digest]time.Time // when a majority said that it has it
 }
 
 func newPins(store *blob.Store) *pins {
-	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}}
+	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]time.Time{}}
 	for _, id := range store.Pinned() {
 		p.held[id] = true
 	}
@@ -166,9 +169,29 @@ func newPins(store *blob.Store) *pins {
 func (p *pins) lend(id crypto.Digest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.lent) < maxLent {
+	if _, lent := p.lent[id]; lent || len(p.lent) < maxLent {
 		p.lent[id] = time.Now().Add(lendTime)
 	}
+}
+
+// isSpread reports whether a majority of servers holds a blob, as it said a
+// short while ago: each has lent it for lendTime, and pins it in the meantime if
+// a job that names it is accepted.
+func (p *pins) isSpread(id crypto.Digest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, ok := p.spread[id]
+	return ok && time.Since(at) < lendTime/2
+}
+
+// wasSpread notes that a majority holds a blob.
+func (p *pins) wasSpread(id crypto.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.spread) >= maxLent {
+		clear(p.spread)
+	}
+	p.spread[id] = time.Now()
 }
 
 // keep pins what is wanted and lent, and unpins the rest.
@@ -224,13 +247,19 @@ func (s *Server) keepBlobs(ctx context.Context) {
 // wantedBlobs returns the inputs and outputs of jobs that are not final.
 func (s *Server) wantedBlobs() map[crypto.Digest]bool {
 	wanted := map[crypto.Digest]bool{}
-	s.replica.view(func(state *scheduler.State) {
-		for _, j := range state.Open() {
-			for _, id := range jobBlobs(j) {
-				wanted[id] = true
-			}
-		}
-	})
+	for last, more := uint64(0), true; more; { // in steps: whoever changes the state waits meanwhile
+		s.replica.view(func(state *scheduler.State) {
+			n := 0
+			more = !state.OpenAfter(last, func(j *scheduler.Job) bool {
+				for _, id := range jobBlobs(j) {
+					wanted[id] = true
+				}
+				last = j.Arrival
+				n++
+				return n < pinStep
+			})
+		})
+	}
 	return wanted
 }
 

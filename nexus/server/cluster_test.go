@@ -80,6 +80,7 @@ type fakeChain struct {
 	mu       sync.Mutex
 	down     bool
 	escrow   chain.Amount
+	escrows  int // questions for one
 	outcomes map[crypto.Digest]server.Outcome
 	asked    map[crypto.Digest]int
 }
@@ -99,6 +100,7 @@ func (f *fakeChain) set(change func()) {
 func (f *fakeChain) Escrow(context.Context, chain.Address) (server.Escrow, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.escrows++
 	if f.down {
 		return server.Escrow{}, errDown
 	}
@@ -177,7 +179,10 @@ func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func newCluster(t testing.TB, n int) *cluster {
+func newCluster(t testing.TB, n int) *cluster { return newClusterWith(t, n, nil) }
+
+// newClusterWith starts servers of a changed configuration.
+func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
 	c := &cluster{t: t, chain: newFakeChain(), http: &http.Client{Timeout: 20 * time.Second}}
 	genesis, err := json.Marshal(testGenesis(t))
 	if err != nil {
@@ -202,6 +207,9 @@ func newCluster(t testing.TB, n int) *cluster {
 		cfg.Home, cfg.Log, cfg.Version = home, testLog(t), "test"
 		cfg.Listen, cfg.Servers, cfg.HTTP, cfg.RPC = listens[i], addrs, "127.0.0.1:0", []string{"http://127.0.0.1:1"}
 		cfg.Heartbeat, cfg.NodeGrace, cfg.MaxBlobMiB, cfg.BlobMiB = 200*time.Millisecond, 300*time.Millisecond, 4, 64
+		if change != nil {
+			change(&cfg)
+		}
 		c.configs = append(c.configs, cfg)
 	}
 	c.servers, c.stops = make([]*server.Server, n), make([]func() error, n)

@@ -5,7 +5,7 @@
 // and carries out their effects. Agents have a session with every server, so
 // that whoever comes to lead finds them there. Clients may ask any server.
 //
-//	a job:  POST /v1/jobs → blobs at a majority, escrow proven → Submit
+//	a job:  POST /v1/jobs → blobs at a majority, escrow proven → batch → Submit
 //	        → OpenAuction: offers, sealed bids, CloseAuction
 //	        → SendAssign → Done: receipt verified, output at a majority → Finished
 //	        → outbox → the relay posts → the chain pays, proven → Confirmed
@@ -25,6 +25,11 @@
 //  6. Everything a stranger sends is bounded: see the constants of http.go,
 //     session.go and logs.go, and package blob.
 //
+// Commands go into the log in batches (batch.go), and from followers to the
+// leader in batches too. Signatures that come together are verified together.
+// Blobs that a majority is known to hold are not asked after again, nor are
+// escrows that were proven a moment ago and cover the order.
+//
 // Failure modes: without a leader, writes wait a little and are then refused
 // with 503; they may be repeated, because an order names itself. While the
 // chain cannot be asked, escrows known for less than an hour stand, and the
@@ -35,11 +40,14 @@
 // Goroutines: raft's own; one that accepts for each of four protocols, one for
 // each connection and stream they accept; two more for each agent (its writer,
 // its requests for blobs); one that follows elections, one that begins and ends
-// reigns, one that pins blobs,
-// one that fetches those that are missing, net/http's. A reign has its loop, one that looks
+// reigns, one that pins blobs, one that fetches those that are missing, one that
+// verifies, two that collect batches and one for each batch under way,
+// net/http's. A reign has its loop, one that looks
 // after settlement, and one for each auction, output and command under way, and
 // waits for all of them when it ends. Run returns when everything has ended.
-// Bounded queues: messages to an agent (256; full: the session is cut), news
+// Bounded queues: commands of clients (8,192, of one consumer 2,048; full: refused
+// with 503), messages to an agent (8,192 and 16 MiB; full: the session is cut),
+// changes that a stream of events has to tell (16,384 jobs; full: it ends), news
 // for the leader's loop (1,024; full: it looks by itself every second), logs
 // (512 KiB a job, 256 jobs; full: the oldest go).
 //

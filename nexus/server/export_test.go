@@ -24,3 +24,49 @@ func (s *Server) SnapshotNow() error { return s.consensus.raft.Snapshot().Error(
 func NewSDKChain(nodes []string, genesis *chain.Genesis, cluster crypto.PrivateKey) (Chain, error) {
 	return newSDKChain(nodes, identity{genesis: genesis, cluster: cluster})
 }
+
+// Batcher lets tests see how commands are batched.
+type Batcher struct{ b *batcher }
+
+// NewBatcher returns a batcher whose entries carry takes: it returns the error of
+// each command.
+func NewBatcher(ctx context.Context, carry func(commands [][]byte) []error) (b *Batcher, ended <-chan struct{}) {
+	b = &Batcher{newBatcher(func(_ context.Context, commands [][]byte) func() []outcome {
+		return func() []outcome {
+			out := make([]outcome, len(commands))
+			for i, err := range carry(commands) {
+				out[i].err = err
+			}
+			return out
+		}
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.b.run(ctx)
+	}()
+	return b, done
+}
+
+// Own queues a command of the leader's, For one of a client's; both return what
+// waits for its outcome.
+func (b *Batcher) Own(raw []byte) (wait func() error) {
+	done := b.b.queueOwn(raw)
+	return func() error { return (<-done).err }
+}
+
+// For queues a command of a client's.
+func (b *Batcher) For(who chain.Address, raw []byte) (wait func() error) {
+	done := b.b.queueFor(who, raw)
+	return func() error { return (<-done).err }
+}
+
+// The bounds of what waits, and of an entry.
+const (
+	MaxWaiting    = maxWaiting
+	MaxWaitingOf  = maxWaitingOf
+	MaxBatchBytes = maxBatchBytes
+)
+
+// LogIndex returns the index of the newest entry that is carried out.
+func (s *Server) LogIndex() uint64 { return s.consensus.raft.AppliedIndex() }

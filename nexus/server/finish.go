@@ -40,7 +40,7 @@ func (r *reign) finish(s *session, d job.Done) {
 		r.bring(s, d)
 		return
 	}
-	if err := checkDone(&d); err != nil {
+	if err := r.checkDone(&d); err != nil {
 		r.reject(s, order, err)
 		return
 	}
@@ -56,9 +56,9 @@ func (r *reign) finish(s *session, d job.Done) {
 }
 
 // checkDone says why a signed end is none.
-func checkDone(d *job.Done) error {
+func (r *reign) checkDone(d *job.Done) error {
 	receipt := &d.Receipt
-	if !receipt.Node.Verify(crypto.DomainUsage, receipt.Payload(), d.ReceiptSig) {
+	if !r.verifier.verify(crypto.SignedBy(receipt.Node, crypto.DomainUsage, receipt.Payload(), d.ReceiptSig)) {
 		return errors.New("the receipt is not signed by its node")
 	}
 	outcome := job.Outcome{Exit: receipt.Exit, ExitCode: receipt.ExitCode, Output: d.Output, Outputs: receipt.Outputs}

@@ -20,6 +20,7 @@ import (
 const (
 	peerProtocol    = "hypermesh/nexus-peer/1"
 	copyPath        = "/copy/"
+	commandsPath    = "/commands"
 	peerIdle        = 30 * time.Second
 	peerHeaderWait  = 10 * time.Second
 	leaderWait      = 3 * time.Second // for a leader, while one is elected
@@ -60,6 +61,7 @@ func newPeerTransport(p *pool) *http.Transport {
 func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+copyPath+"{digest}", s.copyBlob)
+	mux.HandleFunc("POST "+commandsPath, s.takeCommands)
 	mux.Handle("/", api)
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: peerHeaderWait, IdleTimeout: 2 * peerIdle,

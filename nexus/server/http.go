@@ -36,6 +36,7 @@ const (
 	healthPath = "/healthz"
 	jobsPath   = "/v1/jobs"
 	quotesPath = "/v1/quotes"
+	eventsPath = "/v1/events"
 	blobsPath  = "/v1/blobs/"
 	outboxPath = "/v1/outbox"
 	logsSuffix = "/logs"
@@ -83,6 +84,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.register(hapi)
 	s.registerJobs(hapi)
 	s.registerLogs(hapi)
+	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
 	s.registerBlobs(hapi, mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
@@ -109,7 +111,7 @@ func (s *Server) routed(next http.Handler) http.Handler {
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
-	case r.Method == http.MethodPost && (r.URL.Path == jobsPath || r.URL.Path == quotesPath):
+	case r.Method == http.MethodPost && r.URL.Path == quotesPath:
 		return true
 	case aboutJob && r.Method == http.MethodDelete, r.URL.Query().Get("leader") == "true":
 		return true
@@ -138,7 +140,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			return
 		case strings.HasPrefix(r.URL.Path, blobsPath):
 			slots, what = transfers, "transfers of blobs"
-		case strings.HasSuffix(r.URL.Path, logsSuffix), r.URL.Path == outboxPath:
+		case strings.HasSuffix(r.URL.Path, logsSuffix), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
 			slots, what = streams, "streams"
 		}
 		select {

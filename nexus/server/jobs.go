@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,8 +21,9 @@ import (
 const (
 	// escrowWait is how long a submission waits for a deposit to show: a state
 	// can be proven a block after it was made.
-	escrowWait  = 5 * time.Second
-	escrowPause = 250 * time.Millisecond
+	escrowWait     = 5 * time.Second
+	escrowPause    = 20 * time.Millisecond
+	maxEscrowPause = 250 * time.Millisecond
 )
 
 // body is an answer with a JSON body.
@@ -89,7 +89,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*body[api.NexusStatus
 				out.Nodes++
 			}
 		}
-		out.Jobs = len(state.Open())
+		out.Jobs = state.OpenCount()
 	})
 	return &body[api.NexusStatus]{out}, nil
 }
@@ -126,19 +126,24 @@ func (s *Server) job(_ context.Context, in *jobInput) (*body[api.Job], error) {
 
 // jobJSON returns a job as this server knows it.
 func (s *Server) jobJSON(id crypto.Digest) (out api.Job, ok bool) {
+	var acceptance chain.Acceptance
 	s.replica.view(func(state *scheduler.State) {
 		var j *scheduler.Job
 		if j, ok = state.Job(id); ok {
-			out = jobToJSON(state, j)
+			out, acceptance = jobToJSON(state, j), j.Acceptance
 		}
 	})
+	if ok {
+		out.AcceptanceSig = s.signer.acceptance(&acceptance)
+	}
 	return out, ok
 }
 
+// jobToJSON returns a job without the signature of its acceptance.
 func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	out := api.Job{
 		ID: j.ID(), Status: j.Status, Reason: state.Reason(j), Policy: j.Order.Policy.String(), Consumer: j.Consumer(),
-		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance), AcceptanceSig: j.AcceptanceSig,
+		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance),
 		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)),
 	}
 	for i := range j.Runs {
@@ -183,59 +188,32 @@ func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[api.JobList], err
 			return nil, web.Invalid("query.account", err)
 		}
 	}
-	after, err := parseJobCursor(in.Cursor)
-	if err != nil {
-		return nil, web.Invalid("query.cursor", err)
+	before := uint64(0)
+	if in.Cursor != "" {
+		var err error
+		if before, err = strconv.ParseUint(in.Cursor, 10, 64); err != nil || before == 0 {
+			return nil, web.Invalid("query.cursor", fmt.Errorf("cursor %.40q is not one of this list", in.Cursor))
+		}
 	}
 	out := api.JobList{Jobs: []api.Job{}}
+	var acceptances []chain.Acceptance
 	s.replica.view(func(state *scheduler.State) {
-		list := state.Jobs()
-		if !account.IsZero() {
-			list = state.JobsOf(account)
-		}
-		for _, j := range list {
-			if !after.before(j) {
-				continue
-			}
+		last := uint64(0)
+		state.Newest(account, before, func(j *scheduler.Job) bool {
 			if len(out.Jobs) == in.Limit {
-				last := &out.Jobs[in.Limit-1]
-				out.Next = jobCursor{submitted: last.SubmittedMs, id: last.ID}.String()
-				return
+				out.Next = strconv.FormatUint(last, 10)
+				return false
 			}
+			last = j.Arrival
 			out.Jobs = append(out.Jobs, jobToJSON(state, j))
-		}
+			acceptances = append(acceptances, j.Acceptance)
+			return true
+		})
 	})
+	for i := range acceptances {
+		out.Jobs[i].AcceptanceSig = s.signer.acceptance(&acceptances[i])
+	}
 	return &body[api.JobList]{out}, nil
-}
-
-// jobCursor is a place in the list of jobs: right after one.
-type jobCursor struct {
-	submitted chain.TimeMs
-	id        crypto.Digest
-	set       bool
-}
-
-func parseJobCursor(text string) (jobCursor, error) {
-	if text == "" {
-		return jobCursor{}, nil
-	}
-	head, tail, _ := strings.Cut(text, ".")
-	n, err := strconv.ParseUint(head, 10, 64)
-	id, idErr := crypto.ParseDigest(tail)
-	if err = errors.Join(err, idErr); err != nil {
-		return jobCursor{}, fmt.Errorf("cursor %.40q is not one of this list", text)
-	}
-	return jobCursor{submitted: chain.TimeMs(n), id: id, set: true}, nil
-}
-
-func (c jobCursor) String() string { return fmt.Sprintf("%d.%s", c.submitted, c.id) }
-
-// before reports whether the job comes after the cursor.
-func (c jobCursor) before(j *scheduler.Job) bool {
-	if !c.set || j.Submitted != c.submitted {
-		return !c.set || j.Submitted < c.submitted
-	}
-	return c.id.Compare(j.ID()) < 0
 }
 
 type requestInput struct {
@@ -247,7 +225,7 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
 		return nil, web.InvalidBody(err)
 	}
-	signed, err := request.Verify()
+	signed, err := request.VerifyWith(s.verifier.verify)
 	if err != nil {
 		return nil, web.InvalidBody(err)
 	}
@@ -271,43 +249,44 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 		return nil, web.Busy("the chain cannot be asked for the escrow now, and it was not known a short while ago")
 	}
 	submit := scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec, Escrow: escrow.Balance, Height: escrow.Height, TimeMs: escrow.TimeMs}
-	if err := s.propose(submit); err != nil {
+	took, err := s.submit(ctx, submit)
+	if err != nil {
 		return nil, s.answer(ctx, "submitting the job", err)
 	}
 	s.log.Info("job accepted", "job", id.Short(), "policy", order.Policy.String(), "consumer", order.ConsumerAddress())
-	out, ok := s.jobJSON(id)
-	if !ok {
-		return nil, s.answer(ctx, "submitting the job", errNoLeader)
-	}
-	return &body[api.Job]{out}, nil
+	return &body[api.Job]{api.Job{
+		ID: id, Status: took.Status, Reason: took.Reason, Policy: order.Policy.String(), Consumer: order.ConsumerAddress(),
+		Order: request.Order, OrderSig: request.Signature, Acceptance: api.AcceptanceToJSON(took.Acceptance), AcceptanceSig: took.AcceptanceSig,
+		Spec: request.Spec, SubmittedMs: took.Submitted, ChangedMs: took.Changed, Runs: []api.JobRun{},
+	}}, nil
 }
 
 // enoughEscrow returns what the order's consumer has in escrow. If it does not
 // cover the order, or is older than the consumer's last settlement, it waits a
-// little for what cannot be proven yet.
+// little for what cannot be proven yet. What the chain said a while ago does as
+// long as it covers the order: see escrowFresh.
 func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, error) {
 	consumer := order.ConsumerAddress()
 	limit := time.Now().Add(escrowWait)
-	for {
-		escrow, err := s.escrowOf(ctx, consumer)
-		if err != nil {
-			return Escrow{}, err
-		}
+	covers := func(escrow Escrow) bool {
 		var outstanding chain.Amount
 		var settled chain.Height
 		s.replica.view(func(state *scheduler.State) {
 			outstanding, settled = state.Outstanding(consumer), state.SettledAt(consumer)
 		})
 		needed, ok := outstanding.Add(order.MaxCost)
-		covered := escrow.Height >= settled && (!ok || !escrow.Balance.Less(needed))
-		if covered || time.Now().After(limit) {
+		return escrow.Height >= settled && (!ok || !escrow.Balance.Less(needed))
+	}
+	for wait := escrowPause; ; wait = min(2*wait, maxEscrowPause) {
+		escrow, err := s.escrowOf(ctx, consumer, func(e Escrow) bool { return covers(e) && s.config.Liable(order, e.TimeMs) })
+		if err != nil {
+			return Escrow{}, err
+		}
+		if covers(escrow) || time.Now().After(limit) {
 			return escrow, nil
 		}
-		timer := time.NewTimer(escrowPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		pause(ctx, wait)
+		if ctx.Err() != nil {
 			return Escrow{}, context.Cause(ctx)
 		}
 	}

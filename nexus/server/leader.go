@@ -26,24 +26,63 @@ const (
 // or may not have been carried out. Commands may be repeated.
 var errNoLeader = errors.New("server: the cluster has no leader now")
 
-// propose has raft carry out a command. The error is a *scheduler.Rejection or
-// wraps errNoLeader.
+// propose has raft carry out a command of the leader's own. The error is a
+// *scheduler.Rejection or wraps errNoLeader.
 func (s *Server) propose(c scheduler.Command) error {
-	raw := scheduler.Entry{TimeMs: s.now(), Commands: []scheduler.Command{c}}.Encode()
+	raw, err := encodeCommand(c)
+	if err != nil {
+		return err
+	}
+	return s.batches.propose(raw).err
+}
+
+// submit has raft carry out a submission, wherever the leader is, and returns
+// what the leader says of the order. The error is a *scheduler.Rejection or
+// wraps errNoLeader.
+//
+// While the leadership changes it tries again for a while: an order names
+// itself, so that it is accepted once however often it is submitted.
+func (s *Server) submit(ctx context.Context, c scheduler.Submit) (*accepted, error) {
+	raw, err := encodeCommand(c)
+	if err != nil {
+		return nil, err
+	}
+	from := c.Order.ConsumerAddress()
+	o := outcome{err: errNoLeader}
+	if s.current.Load() != nil {
+		o = s.batches.proposeFor(from, raw)
+	}
+	limit := time.Now().Add(leaderWait)
+	for tries := 0; errors.Is(o.err, errNoLeader) && ctx.Err() == nil && time.Now().Before(limit); tries++ {
+		if tries > 0 {
+			pause(ctx, leaderWaitRetry)
+		}
+		o = s.forwards.proposeFor(from, raw) // waits for a leader, which may be this server
+	}
+	if o.err == nil && o.took == nil { // it was this server
+		if o.took = s.accepted(c.Order.ID()); o.took == nil {
+			o.err = errNoLeader
+		}
+	}
+	return o.took, o.err
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func encodeCommand(c scheduler.Command) ([]byte, error) {
+	raw := scheduler.EncodeCommand(c)
 	if len(raw) > scheduler.MaxCommandBytes {
-		return &scheduler.Rejection{Rule: "size", Text: fmt.Sprintf("command of %d bytes, limit %d", len(raw), scheduler.MaxCommandBytes)}
+		return nil, &scheduler.Rejection{Rule: "size", Text: fmt.Sprintf("command of %d bytes, limit %d", len(raw), scheduler.MaxCommandBytes)}
 	}
-	future := s.consensus.raft.Apply(raw, applyTimeout)
-	if err := future.Error(); err != nil {
-		return fmt.Errorf("%w: %w", errNoLeader, err)
-	}
-	switch answer := future.Response().(type) {
-	case error: // the entry does not decode
-		return answer
-	case []error:
-		return answer[0]
-	}
-	return nil
+	return raw, nil
 }
 
 // now returns the clock's time in ms.
@@ -194,7 +233,10 @@ func (r *reign) execute(e scheduler.Effect) {
 	case scheduler.OpenAuction:
 		r.async(func() { r.hold(e) })
 	case scheduler.SendAssign:
-		r.tell(e.Node, job.Assign{Assignment: e.Assignment})
+		if s := r.sessions.get(e.Node); s != nil {
+			e.Assignment.AcceptanceSig = r.signer.acceptance(&e.Assignment.Acceptance)
+			s.send(job.Assign{Assignment: e.Assignment})
+		}
 	case scheduler.SendCancel:
 		r.tell(e.Node, job.Cancel{Order: e.Order, Reason: short(e.Reason)})
 	case scheduler.SendAck:

@@ -65,7 +65,7 @@ func (s *Server) sendLogs(ctx context.Context, w http.ResponseWriter, id crypto.
 	defer heartbeat.Stop()
 	err := sendStep(w, []byte(": hypermesh logs\n\n"))
 	for err == nil {
-		changed := s.replica.watch()
+		changed, leave := s.replica.news.watchJob(id)
 		job, known := s.jobJSON(id)
 		pieces, last, more := s.logs.after(id, seen)
 		for i := range pieces {
@@ -75,19 +75,23 @@ func (s *Server) sendLogs(ctx context.Context, w http.ResponseWriter, id crypto.
 		}
 		seen = last
 		if err == nil && (!known || job.Status.Final()) {
+			leave()
 			err = sendEvent(w, seen, api.EventEnd, job)
 			break
 		}
 		select {
 		case <-ctx.Done():
+			leave()
 			return
 		case <-s.closing:
+			leave()
 			return
 		case <-changed:
 		case <-more:
 		case <-heartbeat.C:
 			err = sendStep(w, []byte(": still here\n\n"))
 		}
+		leave()
 	}
 	if err != nil {
 		s.log.DebugContext(ctx, "log stream ended", "job", id.Short(), "error", err)
@@ -95,11 +99,19 @@ func (s *Server) sendLogs(ctx context.Context, w http.ResponseWriter, id crypto.
 }
 
 func sendEvent(w http.ResponseWriter, id uint64, name string, data any) error {
+	piece, err := appendEvent(nil, id, name, data)
+	if err != nil {
+		return err
+	}
+	return sendStep(w, piece)
+}
+
+func appendEvent(to []byte, id uint64, name string, data any) ([]byte, error) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("server: encoding an event: %w", err)
+		return nil, fmt.Errorf("server: encoding an event: %w", err)
 	}
-	return sendStep(w, fmt.Appendf(nil, "id: %d\nevent: %s\ndata: %s\n\n", id, name, encoded))
+	return fmt.Appendf(to, "id: %d\nevent: %s\ndata: %s\n\n", id, name, encoded), nil
 }
 
 // sendStep writes to a client that must take each piece within a time.

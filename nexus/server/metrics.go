@@ -37,13 +37,7 @@ func newMetrics(s *Server) *metrics {
 	for _, status := range []job.Status{job.Queued, job.Bidding, job.Running, job.Settling} {
 		m.gauge("hypermesh_nexus_jobs", "Jobs that are not final, by status.", prometheus.Labels{"status": status.String()}, func() float64 {
 			n := 0
-			s.replica.view(func(state *scheduler.State) {
-				for _, j := range state.Open() {
-					if j.Status == status {
-						n++
-					}
-				}
-			})
+			s.replica.view(func(state *scheduler.State) { n = state.Count(status) })
 			return float64(n)
 		})
 	}

@@ -31,7 +31,7 @@ func (s *Server) outbox(ctx context.Context, in *outboxInput) (*body[api.Outbox]
 	timer := time.NewTimer(time.Duration(in.WaitMs) * time.Millisecond)
 	defer timer.Stop()
 	for {
-		changed := s.replica.watch()
+		changed := s.replica.news.watchOutbox()
 		out := s.readOutbox(in.After, in.Limit)
 		if len(out.Items) > 0 || in.WaitMs == 0 {
 			return &body[api.Outbox]{out}, nil
@@ -50,14 +50,15 @@ func (s *Server) outbox(ctx context.Context, in *outboxInput) (*body[api.Outbox]
 
 func (s *Server) readOutbox(after uint64, limit int) api.Outbox {
 	out := api.Outbox{Items: []api.OutboxItem{}}
-	s.replica.view(func(state *scheduler.State) {
-		for _, item := range state.Outbox(after, limit) {
-			claims := make([][]byte, len(item.Claims))
-			for i := range item.Claims {
-				claims[i] = codec.Marshal(item.Claims[i])
-			}
-			out.Items = append(out.Items, api.OutboxItem{Cursor: api.Uint64(item.Cursor), Order: item.Order, Claims: claims})
+	var items []scheduler.OutboxItem
+	s.replica.view(func(state *scheduler.State) { items = state.Outbox(after, limit) })
+	for _, item := range items {
+		s.signer.claims(item.Claims)
+		claims := make([][]byte, len(item.Claims))
+		for i := range item.Claims {
+			claims[i] = codec.Marshal(item.Claims[i])
 		}
-	})
+		out.Items = append(out.Items, api.OutboxItem{Cursor: api.Uint64(item.Cursor), Order: item.Order, Claims: claims})
+	}
 	return out
 }

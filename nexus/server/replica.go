@@ -21,12 +21,12 @@ type replica struct {
 
 	mu      sync.RWMutex
 	state   *scheduler.State
-	changed chan struct{} // closed, and another put in its place, by every change
-	effects *effectQueue  // of the reign; nil while another server leads
+	effects *effectQueue // of the reign; nil while another server leads
+	news    news
 }
 
 func newReplica(config scheduler.Config, log *slog.Logger) *replica {
-	return &replica{config: config, log: log, state: scheduler.New(config), changed: make(chan struct{})}
+	return &replica{config: config, log: log, state: scheduler.New(config), news: newNews()}
 }
 
 var _ raft.FSM = (*replica)(nil)
@@ -46,14 +46,8 @@ func (r *replica) Apply(l *raft.Log) any {
 	if r.effects != nil {
 		r.effects.push(effects)
 	}
-	r.change()
+	r.news.tell(r.state.Touched(), effects)
 	return errs
-}
-
-// change wakes the watchers. The caller holds r.mu.
-func (r *replica) change() {
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 // view shows the state, which f must not keep or change.
@@ -61,13 +55,6 @@ func (r *replica) view(f func(*scheduler.State)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	f(r.state)
-}
-
-// watch returns a channel that the next change closes.
-func (r *replica) watch() <-chan struct{} {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.changed
 }
 
 // lead has the effects of every later entry put into the queue, after those of
@@ -108,7 +95,7 @@ func (r *replica) Restore(from io.ReadCloser) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = state
-	r.change()
+	r.news.tellAll()
 	return nil
 }
 

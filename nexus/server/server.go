@@ -49,6 +49,10 @@ type Server struct {
 	raftInbox *inbox
 	peerInbox *inbox
 	sessions  *sessions
+	batches   *batcher // of commands, on their way to the log
+	forwards  *batcher // of commands, on their way to the leader
+	verifier  *verifier
+	signer    *signer
 	logs      *jobLogs
 	pins      *pins
 	http      *http.Server
@@ -106,6 +110,7 @@ func Open(cfg Config, c Chain) (s *Server, err error) {
 		cfg: cfg, chain: c, logs: newJobLogs(), closing: make(chan struct{}),
 		owners: map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}
+	s.batches, s.forwards, s.verifier = newBatcher(s.toLog), newBatcher(s.toLeader), newVerifier()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -139,7 +144,8 @@ func (s *Server) openIdentity() (err error) {
 	}
 	s.log = s.cfg.Log.With("server", s.self.Short())
 	s.cfg.Log = s.log
-	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster)
+	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
+	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	s.config.RetentionMs = uint64(s.cfg.Retention.Milliseconds())
 	return nil
 }
@@ -210,6 +216,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		wg.Go(func() { fail(l.protocol, s.accept(ctx, listener, l.serve)) })
 	}
+	wg.Go(func() { s.batches.run(ctx) })
+	wg.Go(func() { s.forwards.run(ctx) })
+	wg.Go(func() { s.verifier.run(ctx) })
 	wg.Go(func() { s.followRaft(ctx) })
 	wg.Go(func() { s.keepBlobs(ctx) })
 	if len(s.members) > 1 {

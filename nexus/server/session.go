@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +18,13 @@ import (
 
 const (
 	helloTimeout = 10 * time.Second // until a new session has said Hello
-	sendTimeout  = 10 * time.Second // of one message
-	sendQueue    = 256              // messages; an agent that is behind by more is cut
+	sendTimeout  = 10 * time.Second // of one piece
+	sendPiece    = 64 << 10         // bytes of messages written together, and one message more
+
+	// An agent that is behind by more is cut. A batch of commands may open a
+	// thousand auctions at once.
+	sendQueue = 8_192    // messages
+	sendBytes = 16 << 20 // of them together
 )
 
 // session is one agent's connection. What an agent says is kept here, newest
@@ -28,7 +34,7 @@ type session struct {
 	control *transport.Stream
 	node    crypto.PublicKey
 	log     *slog.Logger
-	out     chan job.Message
+	out     *outQueue
 	since   time.Time
 
 	mu       sync.Mutex
@@ -138,7 +144,7 @@ func (ss *sessions) greet(ctx context.Context, conn *transport.Conn) (*session, 
 	}
 	return &session{
 		conn: conn, control: control, node: conn.Remote(), hello: hello, version: 1,
-		log: ss.log.With("node", conn.Remote().Short()), out: make(chan job.Message, sendQueue),
+		log: ss.log.With("node", conn.Remote().Short()), out: newOutQueue(),
 		since: time.Now(), dones: map[crypto.Digest]job.Done{}, refusals: map[crypto.Digest]string{},
 	}, nil
 }
@@ -279,31 +285,89 @@ func (s *session) settled(order crypto.Digest) {
 
 // send queues a message. An agent that does not keep up is cut off, and finds
 // everything again when it comes back.
-func (s *session) send(m job.Message) {
-	select {
-	case s.out <- m:
-	default:
-		s.log.Warn("agent does not take its messages, cutting it off")
-		s.conn.Close(transport.CloseBusy, "too many messages wait for you")
+func (s *session) send(m job.Message) { s.sendEncoded(job.EncodeMessage(m)) }
+
+// sendEncoded is send, for a message that goes to many.
+func (s *session) sendEncoded(raw []byte) {
+	if s.out.put(raw) {
+		return
 	}
+	s.log.Warn("agent does not take its messages, cutting it off")
+	s.conn.Close(transport.CloseBusy, "too many messages wait for you")
 }
 
+// write sends what is queued, as much as there is in one piece.
 func (s *session) write(ctx context.Context) error {
+	var piece bytes.Buffer
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.conn.Done():
 			return nil
-		case m := <-s.out:
+		case <-s.out.ready:
+		}
+		for {
+			piece.Reset()
+			if err := s.out.take(&piece); err != nil {
+				return err
+			}
+			if piece.Len() == 0 {
+				break
+			}
 			if err := s.control.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 				return err
 			}
-			if err := transport.WriteMessage(s.control, job.EncodeMessage(m)); err != nil {
+			if _, err := s.control.Write(piece.Bytes()); err != nil {
 				return fmt.Errorf("writing to the agent: %w", err)
 			}
 		}
 	}
+}
+
+// outQueue is encoded messages that wait to be written.
+type outQueue struct {
+	mu    sync.Mutex
+	list  [][]byte
+	bytes int
+	ready chan struct{} // has a token while there are some
+}
+
+func newOutQueue() *outQueue { return &outQueue{ready: make(chan struct{}, 1)} }
+
+// put adds a message, unless too much waits.
+func (q *outQueue) put(raw []byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.list) > 0 && (len(q.list) >= sendQueue || q.bytes+len(raw) > sendBytes) {
+		return false
+	}
+	q.list = append(q.list, raw)
+	q.bytes += len(raw)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take moves messages to a piece until it is long enough.
+func (q *outQueue) take(piece *bytes.Buffer) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for n < len(q.list) && piece.Len() < sendPiece {
+		if err := transport.WriteMessage(piece, q.list[n]); err != nil {
+			return err
+		}
+		q.bytes -= len(q.list[n])
+		q.list[n] = nil
+		n++
+	}
+	if q.list = q.list[n:]; len(q.list) == 0 {
+		q.list = nil
+	}
+	return nil
 }
 
 // OpenStream implements blob.Source: the agent serves the outputs that it

@@ -71,6 +71,7 @@ func (r *reign) settleAll() {
 func (r *reign) confirm(item scheduler.OutboxItem) {
 	ctx, cancel := context.WithTimeout(r.ctx, lookTimeout)
 	defer cancel()
+	r.signer.claims(item.Claims)
 	outcome, err := r.chain.Outcome(ctx, item.Order, item.Claims)
 	switch {
 	case err != nil:

@@ -40,7 +40,7 @@ func consumerKey(n int) crypto.AccountKey {
 
 // schedulerConfig has bounds for a simulation of some jobs.
 func schedulerConfig(nodes, jobs int) scheduler.Config {
-	c := scheduler.DefaultConfig(&chain.Genesis{ChainID: chainID, Params: chain.DefaultParams()}, clusterKey())
+	c := scheduler.DefaultConfig(&chain.Genesis{ChainID: chainID, Params: chain.DefaultParams()}, clusterKey().Public())
 	c.WithdrawalDelayMs = 2 * endless
 	c.MaxNodes, c.MaxJobs, c.MaxPerConsumer, c.MaxActive, c.MaxOutbox = max(c.MaxNodes, nodes), jobs, jobs, jobs, jobs
 	c.MaxSpecBytes = jobs * job.MaxSpecBytes

@@ -126,6 +126,12 @@ type SignedJob struct {
 // limits and belong together and the consumer signed the order. The error is a
 // *FieldError.
 func (r SubmitJobRequest) Verify() (SignedJob, error) {
+	return r.VerifyWith(func(s crypto.Signed) bool { return crypto.VerifyBatch([]crypto.Signed{s}, 1)[0] })
+}
+
+// VerifyWith is Verify with another way to verify the signature, such as one
+// that verifies those of many requests together.
+func (r SubmitJobRequest) VerifyWith(verify func(crypto.Signed) bool) (SignedJob, error) {
 	spec, err := SpecFromJSON(r.Spec)
 	if err != nil {
 		return SignedJob{}, within("spec", err)
@@ -144,7 +150,7 @@ func (r SubmitJobRequest) Verify() (SignedJob, error) {
 	if err := key.Check(); err != nil {
 		return SignedJob{}, &FieldError{Location: "order.consumer", Message: err.Error()}
 	}
-	if !key.Verify(crypto.DomainOrder, order.Payload(), r.Signature) {
+	if !verify(crypto.SignedBy(key, crypto.DomainOrder, order.Payload(), r.Signature)) {
 		return SignedJob{}, &FieldError{Location: "order_signature", Message: "is not the consumer's signature of the order"}
 	}
 	return SignedJob{order: order, signature: r.Signature, spec: spec}, nil
@@ -324,6 +330,20 @@ const (
 	EventLog = "log" // data is JobLog
 	EventEnd = "end" // data is Job; the stream's last
 )
+
+// The events of GET /v1/events.
+const (
+	EventJob  = "job"  // data is JobEvent
+	EventLost = "lost" // the stream's last: more changed than it could hold, list the jobs and follow again
+)
+
+// JobEvent says that a job has changed: its status, or a run.
+type JobEvent struct {
+	ID        crypto.Digest `json:"job_id"`
+	Status    job.Status    `json:"status"`
+	ChangedMs chain.TimeMs  `json:"changed_ms" doc:"of the status"`
+	Job       *Job          `json:"job,omitempty" doc:"with detail=true"`
+}
 
 // JobLog is a piece of what a running program wrote. Its SSE id is opaque:
 // resume with Last-Event-ID.
