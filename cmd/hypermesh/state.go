@@ -26,7 +26,7 @@ func stateCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "export", Usage: "write a state with its proofs to a file", ArgsUsage: "FILE",
-				Description: "Without --height it is the state before the last end of an epoch, from which an import can begin. One state makes one file.\n" +
+				Description: "Without --height it is the last state from which an import can begin. One state makes one file.\n" +
 					"Example: hypermesh state export --home /var/lib/hypermesh/node state.hms",
 				Flags: []cli.Flag{homeFlag(), height, jsonFlag()}, Action: stateExport,
 			},
@@ -34,7 +34,7 @@ func stateCommand() *cli.Command {
 				Name: "import", Usage: "begin a node's home from an exported state", ArgsUsage: "FILE",
 				Description: "The home has genesis.json and keys, and no data. Every part of the file is checked against the root that its block proves.\n" +
 					"Example: hypermesh state import --home /var/lib/hypermesh/node --checkpoint CHAIN:EPOCH:… state.hms",
-				Flags:  []cli.Flag{homeFlag(), &cli.StringFlag{Name: "checkpoint", Usage: "what the file's block has to be, as query checkpoint prints it; without it, whoever gave the file is trusted"}, jsonFlag()},
+				Flags:  []cli.Flag{homeFlag(), &cli.StringFlag{Name: "checkpoint", Usage: "the end of an epoch that the file has to show, as query checkpoint prints it; without it, whoever gave the file is trusted"}, jsonFlag()},
 				Action: stateImport,
 			},
 			{
@@ -81,7 +81,7 @@ func stateExport(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		out.Height, out.Root, out.Begins = header.Height, header.Root.String(), header.Closes()
+		out.Height, out.Root, out.Begins = header.Height, header.Root.String(), header.Begins()
 		return writeWhole(out.File, func(f *os.File) error {
 			sum, err := statesync.WriteExport(interruptible{c.Context, f}, header, tree)
 			out.of(sum)

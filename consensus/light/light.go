@@ -160,6 +160,9 @@ func (v *Verifier) Committee(epoch consensus.Epoch) (*consensus.Committee, bool)
 	return v.committees[epoch-v.Oldest()], true
 }
 
+// MaxEvidenceBytes holds the encoding of any Evidence.
+const MaxEvidenceBytes = (MaxPath+1)*(chain.MaxHeaderBytes+8) + consensus.MaxCertificateBytes + 64
+
 // Evidence is what a server shows to prove a header final: canonical bytes.
 type Evidence struct {
 	Header      []byte

@@ -44,13 +44,14 @@ func (h *Header) Encode() []byte { return codec.Marshal(*h) }
 // DecodeHeader decodes canonical bytes.
 func DecodeHeader(raw []byte) (Header, error) {
 	var h Header
-	if err := codec.Unmarshal(raw, &h, maxHeaderBytes); err != nil {
+	if err := codec.Unmarshal(raw, &h, MaxHeaderBytes); err != nil {
 		return Header{}, fmt.Errorf("chain: header: %w", err)
 	}
 	return h, nil
 }
 
-const maxHeaderBytes = 1 << 10
+// MaxHeaderBytes bounds an encoded header.
+const MaxHeaderBytes = 1 << 10
 
 // VRFInput is what the proposer's VRF is evaluated on, under DomainVRFInput.
 func VRFInput(id ChainID, epoch, view uint64) []byte {

@@ -103,20 +103,23 @@ func (a *application) begins(r *replica.Reign, start chain.Height) error {
 	if start == 0 {
 		return nil
 	}
-	tip, ok, err := a.store.Tip(start)
+	epoch := uint64(r.Committee.Epoch()) - 1
+	end, ok, err := a.store.EpochEnd(epoch)
 	if err != nil || !ok {
-		return errors.Join(fmt.Errorf("node: epoch %d begins with block %d, which is not stored", r.Committee.Epoch(), start), err)
+		return errors.Join(fmt.Errorf("node: the end of epoch %d is not stored", epoch), err)
 	}
-	header, err := storedHeader(a.store, start)
+	transition, header, err := endOf(end)
 	if err != nil {
 		return err
 	}
-	r.Start, r.StartMs = tip.Digest, uint64(header.TimeMs)
-	raw, ok, err := a.store.Certificate(start)
-	if err != nil || !ok {
-		return err
+	if end.Height != start {
+		return fmt.Errorf("node: epoch %d begins with block %d, and the one before ended with block %d", r.Committee.Epoch(), start, end.Height)
 	}
-	r.Final, err = consensus.DecodeCertificate(raw)
+	r.Start, r.StartMs = header.Digest(), uint64(header.TimeMs)
+	if len(transition.Certificate) == 0 {
+		return nil
+	}
+	r.Final, err = consensus.DecodeCertificate(transition.Certificate)
 	return err
 }
 
@@ -127,10 +130,6 @@ func (a *application) startOf(epoch consensus.Epoch) (chain.Height, bool, error)
 		return 0, true, nil
 	}
 	end, ok, err := a.store.EpochEnd(uint64(epoch) - 1)
-	if err != nil || !ok {
-		return 0, false, err
-	}
-	_, ok, err = a.store.Header(end.Height)
 	return end.Height, ok, err
 }
 

@@ -259,18 +259,17 @@ func (h *Home) verifyCertificate(header *chain.Header, r *VerifyReport) (err err
 var ErrNotThere = errors.New("node: this state is not kept")
 
 // Export returns what an export's header says of the state after a block, and the
-// state. Height 0 is the one before the last end of an epoch, from which a home
-// can begin.
+// state. Height 0 is the one before the last point, from which a home can begin.
 func (h *Home) Export(height chain.Height) (x statesync.ExportHeader, tree *state.Tree, err error) {
 	if height == 0 {
-		ends, err := h.Store.LastEpochEnds(1)
+		offers, err := newSyncSource(h.Store).Offers()
 		if err != nil {
 			return x, nil, err
 		}
-		if len(ends) == 0 {
+		if len(offers) == 0 {
 			return x, nil, fmt.Errorf("%w: no epoch has ended here yet, after which a home could begin; a height names any other", ErrNotThere)
 		}
-		height = ends[0].Height - 1
+		height = offers[0] - 1
 	}
 	tip, ok, err := h.Store.Tip(height)
 	if err != nil || !ok {
@@ -280,35 +279,42 @@ func (h *Home) Export(height chain.Height) (x statesync.ExportHeader, tree *stat
 		return x, nil, fmt.Errorf("%w: after block %d: %w", ErrNotThere, height, err)
 	}
 	x = statesync.ExportHeader{ChainID: h.Genesis.ChainID, Genesis: h.Genesis.Digest(), Height: height, Block: tip.Digest, Root: tip.StateRoot}
-	next, ok, err := h.Store.Header(height + 1)
+	proof, _, ok, err := finality(h.Store, height+1)
 	if err != nil || !ok {
 		return x, tree, err
 	}
-	header, err := chain.DecodeHeader(next)
+	header, err := chain.DecodeHeader(proof.Header)
 	if err != nil {
 		return x, nil, fmt.Errorf("header of block %d: %w", height+1, err)
 	}
-	x.Next = next
-	if x.Certificate, _, err = h.Store.Certificate(height + 1); err != nil || !header.Closing {
-		return x, tree, err
+	x.Next, x.Path, x.Certificate = proof.Header, proof.Path, proof.Certificate
+	epoch := header.Epoch - 1 // whose end proves who finalized the block
+	if header.Closing {
+		epoch = header.Epoch
 	}
-	end, ok, err := h.Store.EpochEnd(header.Epoch)
+	end, ok, err := h.Store.EpochEnd(epoch)
 	if err != nil || !ok {
 		return x, tree, err
 	}
-	transition, err := light.DecodeTransition(end.Record)
-	if err != nil {
-		return x, nil, fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+	if first, ok, err := h.Store.Block(height + 1); err != nil || !ok {
+		return x, tree, err
+	} else if header.Closing {
+		transition, _, err := endOf(end)
+		if err != nil {
+			return x, nil, err
+		}
+		x.First, x.Path, x.Certificate = first, nil, transition.Certificate
+	} else {
+		x.First = first
 	}
-	x.Transition, x.Certificate = end.Record, transition.Certificate
-	x.Closing, _, err = h.Store.Block(height + 1)
-	return x, tree, err
+	x.Transition = end.Record
+	return x, tree, nil
 }
 
-// ImportHome makes an empty home that of a node which begins with the closing block
+// ImportHome makes an empty home that of a node which begins with the first block
 // of an export: it brings in the state, executes the block and stores it. The file
 // is held against the checkpoint, if there is one; without one, whoever gave the
-// file is trusted for the block that it names.
+// file is trusted for the end of an epoch that it names.
 func ImportHome(ctx context.Context, home string, r io.Reader, checkpoint string, log *slog.Logger) (sum statesync.ExportSum, tip store.Tip, err error) {
 	h, err := OpenHome(home, false, log)
 	if err != nil {
@@ -322,14 +328,15 @@ func ImportHome(ctx context.Context, home string, r io.Reader, checkpoint string
 	if err != nil {
 		return sum, tip, err
 	}
-	closing, err := h.trusted(&x.Header, checkpoint)
+	closing, first, err := h.trusted(&x.Header, checkpoint)
 	if err != nil {
 		return sum, tip, err
 	}
-	if _, err := closing.VerifyBlock(x.Header.Closing); err != nil {
+	block, err := first.VerifyBlock(x.Header.First)
+	if err != nil {
 		return sum, tip, err
 	}
-	goal := closing.Digest()
+	goal := first.Digest()
 	into, _, err := h.Store.Import(goal[:], uint64(x.Header.Height))
 	if err != nil {
 		return sum, tip, err
@@ -349,31 +356,33 @@ func ImportHome(ctx context.Context, home string, r io.Reader, checkpoint string
 	if err := into.Flush(); err != nil {
 		return sum, tip, err
 	}
-	if err := h.certified(closing, x.Header.Certificate); err != nil {
+	if err := h.certified(closing, x.Header.Transition); err != nil {
 		return sum, tip, err
 	}
-	end := statesync.End{Closing: closing, Transition: x.Header.Transition}
-	err = deps.adopt(statesync.Result{Ends: []statesync.End{end}, Raw: x.Header.Closing}, &importSink{store: h.Store, into: into})
+	result := statesync.Result{
+		Ends: []statesync.End{{Closing: closing, Transition: x.Header.Transition}}, Block: block, Raw: x.Header.First, Certificate: x.Header.Certificate,
+	}
+	err = deps.adopt(result, &importSink{store: h.Store, into: into})
 	tip, _ = h.Store.Latest()
 	return x.Sum(), tip, err
 }
 
-// trusted returns the closing block of an export's header, if that is of this chain
-// and of the checkpoint.
-func (h *Home) trusted(x *statesync.ExportHeader, checkpoint string) (closing light.Header, err error) {
+// trusted returns the end of an epoch that an export's header shows, and the block to
+// begin with, if they are of this chain and of the checkpoint.
+func (h *Home) trusted(x *statesync.ExportHeader, checkpoint string) (closing, first light.Header, err error) {
 	switch {
 	case x.ChainID != h.Genesis.ChainID || x.Genesis != h.Genesis.Digest():
-		return closing, fmt.Errorf("node: the export is of chain %q, genesis %s; this home is of %q, %s", x.ChainID, x.Genesis.Short(), h.Genesis.ChainID, h.Genesis.Digest().Short())
-	case !x.Closes():
-		return closing, fmt.Errorf("%w: the export is of the state after block %d, and block %d ends no epoch: no home can begin there", ErrNotThere, x.Height, x.Height+1)
+		return closing, first, fmt.Errorf("node: the export is of chain %q, genesis %s; this home is of %q, %s", x.ChainID, x.Genesis.Short(), h.Genesis.ChainID, h.Genesis.Digest().Short())
+	case !x.Begins():
+		return closing, first, fmt.Errorf("%w: the export is of the state after block %d, and block %d was not final, or of the first epoch: no home can begin there", ErrNotThere, x.Height, x.Height+1)
 	}
 	transition, err := light.DecodeTransition(x.Transition)
 	if err != nil {
-		return closing, err
+		return closing, first, err
 	}
 	header, err := chain.DecodeHeader(transition.Header)
 	if err != nil {
-		return closing, err
+		return closing, first, err
 	}
 	named := light.Checkpoint{
 		ChainID: header.ChainID, Epoch: consensus.Epoch(header.Epoch), Height: header.Height, TimeMs: header.TimeMs,
@@ -381,18 +390,26 @@ func (h *Home) trusted(x *statesync.ExportHeader, checkpoint string) (closing li
 	}
 	if checkpoint != "" {
 		if named, err = light.ParseCheckpoint(checkpoint); err != nil {
-			return closing, err
+			return closing, first, err
 		}
 	}
-	_, closing, err = light.At(h.Genesis, named, transition, chain.TimeMs(time.Now().UnixMilli()))
-	return closing, err
+	verifier, closing, err := light.At(h.Genesis, named, transition, chain.TimeMs(time.Now().UnixMilli()))
+	if err != nil || closing.Height() == x.Height+1 {
+		return closing, closing, err
+	}
+	first, err = verifier.VerifyHeader(light.Evidence{Header: x.Next, Path: x.Path, Certificate: x.Certificate})
+	return closing, first, err
 }
 
-// certified checks the closing block's certificate by the committee that the
+// certified checks the certificate of the end of an epoch by the committee that the
 // imported state names.
-func (h *Home) certified(closing light.Header, certificate []byte) (err error) {
+func (h *Home) certified(closing light.Header, encoded []byte) (err error) {
 	defer recoverFault(&err)
 	header, err := closing.Header()
+	if err != nil {
+		return err
+	}
+	transition, err := light.DecodeTransition(encoded)
 	if err != nil {
 		return err
 	}
@@ -400,7 +417,7 @@ func (h *Home) certified(closing light.Header, certificate []byte) (err error) {
 	if !ok {
 		return fmt.Errorf("node: the imported state does not know the committee of epoch %d", header.Epoch)
 	}
-	return closing.VerifyCertificate(committee, certificate)
+	return closing.VerifyCertificate(committee, transition.Certificate)
 }
 
 // States are states to compare: homes or exports.

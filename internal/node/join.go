@@ -23,9 +23,8 @@ import (
 )
 
 // Join brings a node without blocks to the chain, if the config names a
-// checkpoint (consensus.md §4, "Joining"): it fetches the state before the last
-// closing block that peers offer, executes that block, and leaves the rest to
-// catch-up. A node that has blocks only has its checkpoint compared with them, or
+// checkpoint (consensus.md §4, "Joining"): it fetches the state before a block that
+// peers offer to begin with, executes that block, and leaves the rest to catch-up. A node that has blocks only has its checkpoint compared with them, or
 // with those to come (application.commit). Call
 // it between Open and New; if it fails, the dependencies are closed.
 func (d *Deps) Join(ctx context.Context, config Config) (err error) {
@@ -102,13 +101,9 @@ func (d *Deps) compare(c light.Checkpoint) error {
 	if err != nil || !ok {
 		return err // it is ahead of this node, or from before it joined
 	}
-	transition, err := light.DecodeTransition(end.Record)
+	_, header, err := endOf(end)
 	if err != nil {
-		return fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
-	}
-	header, err := chain.DecodeHeader(transition.Header)
-	if err != nil {
-		return fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+		return err
 	}
 	if digest := header.Digest(); digest != c.Digest {
 		return fmt.Errorf("node: epoch %d ended with block %s here, the checkpoint names %s: this home and the checkpoint are of two histories", c.Epoch, digest.Short(), c.Digest.Short())
@@ -182,11 +177,11 @@ func (s *importSink) standing() string {
 	return fmt.Sprintf("joining from a checkpoint for %s: %d entries fetched of the state at height %d", since, s.fetched.Load(), s.height.Load())
 }
 
-// Begin begins with the state before a closing block, or goes on with it.
-func (s *importSink) Begin(closing light.Header) (progress []byte, err error) {
-	goal := closing.Digest()
-	s.height.Store(uint64(closing.Height() - 1))
-	s.into, progress, err = s.store.Import(goal[:], uint64(closing.Height()-1))
+// Begin begins with the state before a block, or goes on with it.
+func (s *importSink) Begin(first light.Header) (progress []byte, err error) {
+	goal := first.Digest()
+	s.height.Store(uint64(first.Height() - 1))
+	s.into, progress, err = s.store.Import(goal[:], uint64(first.Height()-1))
 	return progress, err
 }
 
@@ -206,18 +201,20 @@ func (s *importSink) Committee(epoch consensus.Epoch) (committee *consensus.Comm
 	return committee, ok, nil
 }
 
-// adopt makes the tree of the fetched state, executes the closing block on it and
+// adopt makes the tree of the fetched state, executes the first block on it and
 // commits that block as the store's first.
 func (d *Deps) adopt(r statesync.Result, sink *importSink) error {
-	last := r.Ends[len(r.Ends)-1]
-	header, err := last.Closing.Header()
+	header, err := r.Block.Header().Header()
 	if err != nil {
 		return err
 	}
-	for _, end := range r.Ends[:len(r.Ends)-1] {
+	for _, end := range r.Ends {
 		ended, err := end.Closing.Header()
 		if err != nil {
 			return err
+		}
+		if ended.Height == header.Height {
+			break // it is stored with the block
 		}
 		if err := sink.into.PutEpoch(store.EpochEnd{Epoch: ended.Epoch, Height: ended.Height, Record: end.Transition}); err != nil {
 			return err
@@ -228,11 +225,7 @@ func (d *Deps) adopt(r statesync.Result, sink *importSink) error {
 	if err != nil {
 		return err
 	}
-	transition, err := light.DecodeTransition(last.Transition)
-	if err != nil {
-		return err
-	}
-	first, err := d.executeFirst(r.Raw, transition.Certificate, tree)
+	first, err := d.executeFirst(r.Raw, r.Certificate, tree)
 	if err != nil {
 		return fmt.Errorf("executing block %d, which the joiner begins with: %w", header.Height, err)
 	}
@@ -245,7 +238,7 @@ func (d *Deps) adopt(r statesync.Result, sink *importSink) error {
 	return nil
 }
 
-// executeFirst executes a closing block on the imported state.
+// executeFirst executes a block on the imported state.
 func (d *Deps) executeFirst(raw, certificate []byte, before *state.Tree) (store.Finalized, error) {
 	block, err := chain.DecodeBlock(raw, nil)
 	if err != nil {

@@ -402,35 +402,33 @@ func TestHalfAJoinIsNoNewNode(t *testing.T) {
 	}
 }
 
-// Who asks for a state that may be pruned hears that it is not kept, also if it was
-// opened while it was.
-func TestStatesThatMayBePrunedAreNotServed(t *testing.T) {
-	p := newProducer(t)
-	source := newSyncSource(p.store)
-	p.epochs(1)
-	for epoch := consensus.Epoch(1); epoch <= 4; epoch++ {
-		if _, ok, err := source.Tree(1); err != nil || ok != (epoch <= 2) {
-			t.Errorf("after the end of epoch %d the state of the first one's is served: %v, %v", epoch, ok, err)
-		}
-		p.epochs(1)
-	}
-}
-
-// What a pruned node has given up it does not offer, also if it was opened before:
-// a joiner would be told of a fault, and come back for it.
+// What a pruned node has given up it does not offer, serve or show, also if it was
+// opened before: a joiner would be told of a fault, and come back for it. An archive
+// serves all.
 func TestPrunedStatesAreNotOffered(t *testing.T) {
 	p := newProducer(t)
 	source := newSyncSource(p.store)
 	p.epochs(2)
-	for _, want := range [][]consensus.Epoch{{2, 1}, {2}} {
+	for _, want := range [][]chain.Height{{8, 4}, {8}} {
 		if offers, err := source.Offers(); err != nil || !slices.Equal(offers, want) {
 			t.Fatalf("offered are %v, want %v: %v", offers, want, err)
 		}
-		if _, ok, err := source.Tree(1); err != nil || ok != slices.Contains(want, 1) {
-			t.Errorf("the state of epoch 1 is served: %v, %v", ok, err)
+		kept := slices.Contains(want, 4)
+		if _, ok, err := source.Tree(4); err != nil || ok != kept {
+			t.Errorf("the state before block 4 is served: %v, %v", ok, err)
+		}
+		if _, ok, err := source.Block(4); err != nil || ok != kept {
+			t.Errorf("block 4 is served: %v, %v", ok, err)
 		}
 		if _, err := p.store.Prune(t.Context(), store.PruneOptions{KeepVersions: 1, KeepStates: 1}); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, height := range []chain.Height{0, 7, 9, 1 << 60} { // no points
+		_, some, err := source.Tree(height)
+		_, block, errBlock := source.Block(height)
+		if some || block || errors.Join(err, errBlock) != nil {
+			t.Errorf("height %d is served: %v, %v, %v", height, some, block, errors.Join(err, errBlock))
 		}
 	}
 }

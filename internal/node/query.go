@@ -172,16 +172,17 @@ func (n *Node) Block(_ context.Context, height chain.Height) (rpc.Block, error) 
 // certificate returns what shows that a block is final: a certificate of it, or
 // of a block above it with the headers that lead there.
 func (n *Node) certificate(height chain.Height) (api.Certificate, error) {
-	raw, ok, err := n.store.Certificate(height)
-	if err != nil || !ok {
-		return api.Certificate{}, errors.Join(fmt.Errorf("certificate of block %d: %w", height, rpc.ErrNotFound), err)
-	}
-	c, err := consensus.DecodeCertificate(raw)
-	if err != nil {
-		return api.Certificate{}, fmt.Errorf("certificate of block %d: %w", height, err)
+	e, c, ok, err := finality(n.store, height)
+	switch {
+	case err != nil:
+		return api.Certificate{}, err
+	case !ok && len(e.Certificate) == 0:
+		return api.Certificate{}, fmt.Errorf("certificate of block %d: %w", height, rpc.ErrNotFound)
+	case !ok:
+		return api.Certificate{}, fmt.Errorf("headers from block %d to the certified one: %w", height, rpc.ErrBusy)
 	}
 	proposal := c.Statement.Proposal
-	out := api.Certificate{Bytes: raw, Epoch: uint64(proposal.Round.Epoch), View: uint64(proposal.Round.View), Digest: proposal.Digest}
+	out := api.Certificate{Bytes: e.Certificate, Path: e.Path, Epoch: uint64(proposal.Round.Epoch), View: uint64(proposal.Round.View), Digest: proposal.Digest}
 	if signers, ok := n.app.committees.of(proposal.Round.Epoch); ok {
 		for i := range signers.Len() {
 			if c.Has(consensus.Signer(i)) {
@@ -189,20 +190,7 @@ func (n *Node) certificate(height chain.Height) (api.Certificate, error) {
 			}
 		}
 	}
-	for at := height; ; at++ {
-		tip, ok, err := n.store.Tip(at)
-		if err != nil || !ok || len(out.Path) == api.MaxPath {
-			return api.Certificate{}, errors.Join(fmt.Errorf("headers from block %d to the certified one: %w", height, rpc.ErrBusy), err)
-		}
-		if tip.Digest == proposal.Digest {
-			return out, nil
-		}
-		next, ok, err := n.store.Header(at + 1)
-		if err != nil || !ok {
-			return api.Certificate{}, errors.Join(fmt.Errorf("header of block %d: %w", at+1, rpc.ErrBusy), err)
-		}
-		out.Path = append(out.Path, next)
-	}
+	return out, nil
 }
 
 // Outcome returns what a finalized block's execution made.

@@ -55,9 +55,8 @@ func transitionOf(h *chain.Header, certificate []byte, after state.Reader) (t li
 // syncSource is what the node's store offers to joiners.
 type syncSource struct{ store *store.Store }
 
-// maxOfferedStates is before how many closing blocks the state is offered: as many
-// as the store keeps.
-const maxOfferedStates = 2
+// maxOffers is how many points are offered: a pruned node has one, an archive all.
+const maxOffers = 4
 
 var _ statesync.Source = (*syncSource)(nil)
 
@@ -69,47 +68,94 @@ func (s *syncSource) Transition(epoch consensus.Epoch) ([]byte, bool, error) {
 	return end.Record, ok, err
 }
 
-// Offers returns the epochs before whose closing blocks the state is kept.
-func (s *syncSource) Offers() ([]consensus.Epoch, error) {
-	ends, err := s.store.LastEpochEnds(maxOfferedStates)
-	var out []consensus.Epoch
-	for _, end := range ends {
-		_, ok, errTree := s.Tree(consensus.Epoch(end.Epoch))
-		if ok {
-			out = append(out, consensus.Epoch(end.Epoch))
-		}
-		err = errors.Join(err, errTree)
-	}
-	return out, err
-}
-
-// Tree returns the state before an epoch's closing block. It is opened anew each
-// time, which is one read: whether it is still kept shows in its root alone.
-func (s *syncSource) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
-	ends, err := s.store.LastEpochEnds(maxOfferedStates)
+// Offers returns the points from which a joiner can begin.
+func (s *syncSource) Offers() ([]chain.Height, error) {
+	points, err := s.store.Points(maxOffers)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	for _, end := range ends {
-		if end.Epoch != uint64(epoch) {
-			continue
+	var out []chain.Height
+	for _, height := range points {
+		_, ok, err := s.Tree(height)
+		proven := false
+		if err == nil && ok {
+			_, proven, err = s.Proof(height)
 		}
-		tree, err := s.store.OpenTree(end.Height - 1)
-		if errors.Is(err, state.ErrNoVersion) {
-			return nil, false, nil
+		if err != nil {
+			return nil, err
 		}
-		return tree, err == nil, err
+		if proven {
+			out = append(out, height)
+		}
 	}
-	return nil, false, nil
+	return out, nil
 }
 
-// Block returns an epoch's closing block.
-func (s *syncSource) Block(epoch consensus.Epoch) ([]byte, bool, error) {
-	end, ok, err := s.store.EpochEnd(uint64(epoch))
-	if err != nil || !ok {
+// Tree returns the state before a point's block. It is opened anew each time, which
+// is a few reads.
+func (s *syncSource) Tree(height chain.Height) (*state.Tree, bool, error) {
+	if point, err := s.store.IsPoint(height); err != nil || !point {
 		return nil, false, err
 	}
-	return s.store.Block(end.Height)
+	tree, err := s.store.OpenTree(height - 1)
+	if errors.Is(err, state.ErrNoVersion) {
+		return nil, false, nil
+	}
+	return tree, err == nil, err
+}
+
+// Proof returns what proves a stored block final.
+func (s *syncSource) Proof(height chain.Height) (light.Evidence, bool, error) {
+	e, _, ok, err := finality(s.store, height)
+	return e, ok, err
+}
+
+// Block returns a block, if it is a point's.
+func (s *syncSource) Block(height chain.Height) ([]byte, bool, error) {
+	if point, err := s.store.IsPoint(height); err != nil || !point {
+		return nil, false, err
+	}
+	return s.store.Block(height)
+}
+
+// finality returns what shows that a stored block is final: its certificate, or that
+// of a block above it with the headers that lead there. It returns false if that is
+// not stored.
+func finality(st *store.Store, height chain.Height) (e light.Evidence, c *consensus.Certificate, ok bool, err error) {
+	if e.Certificate, ok, err = st.Certificate(height); err != nil || !ok {
+		return e, nil, false, err
+	}
+	if c, err = consensus.DecodeCertificate(e.Certificate); err != nil {
+		return e, nil, false, fmt.Errorf("certificate of block %d: %w", height, err)
+	}
+	if e.Header, ok, err = st.Header(height); err != nil || !ok {
+		return e, nil, false, err
+	}
+	for at := height; ; at++ {
+		tip, ok, err := st.Tip(at)
+		if err != nil || !ok {
+			return e, nil, false, err
+		}
+		if tip.Digest == c.Statement.Proposal.Digest {
+			return e, c, true, nil
+		}
+		next, ok, err := st.Header(at + 1)
+		if err != nil || !ok || len(e.Path) == light.MaxPath {
+			return e, nil, false, err
+		}
+		e.Path = append(e.Path, next)
+	}
+}
+
+// endOf reads what is stored of the end of an epoch. It stays when its blocks go.
+func endOf(end store.EpochEnd) (t light.Transition, header chain.Header, err error) {
+	if t, err = light.DecodeTransition(end.Record); err == nil {
+		header, err = chain.DecodeHeader(t.Header)
+	}
+	if err != nil {
+		err = fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+	}
+	return t, header, err
 }
 
 // Epoch returns how an epoch ended; 0 is the last one that did.
@@ -127,13 +173,9 @@ func (n *Node) Epoch(_ context.Context, epoch uint64) (api.EpochEnd, error) {
 	if !ok {
 		return api.EpochEnd{}, fmt.Errorf("the end of epoch %d: %w", epoch, rpc.ErrNotFound)
 	}
-	transition, err := light.DecodeTransition(end.Record)
+	transition, header, err := endOf(end)
 	if err != nil {
-		return api.EpochEnd{}, fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
-	}
-	header, err := chain.DecodeHeader(transition.Header)
-	if err != nil {
-		return api.EpochEnd{}, fmt.Errorf("stored end of epoch %d: %w", end.Epoch, err)
+		return api.EpochEnd{}, err
 	}
 	out := api.EpochEnd{Epoch: end.Epoch, Header: api.HeaderToJSON(header), Digest: header.Digest(), Certificate: transition.Certificate}
 	for _, v := range transition.Members {

@@ -22,8 +22,8 @@ var ErrExport = errors.New("statesync: not the export of a state")
 // endian) before it: an ExportHeader, the chunks from the first position to the
 // last, each as a Server would give it, and an exportEnd. One state makes one file.
 const (
-	exportMagic    = "hypermesh state 1\n"
-	maxHeaderFrame = chain.MaxBlockBytes + light.MaxTransitionBytes + 64<<10
+	exportMagic    = "hypermesh state 2\n"
+	maxHeaderFrame = chain.MaxBlockBytes + light.MaxTransitionBytes + light.MaxEvidenceBytes + 64<<10
 )
 
 // ExportHeader says of what state a file is.
@@ -35,24 +35,26 @@ type ExportHeader struct {
 	Block   crypto.Digest // its header's
 	Root    crypto.Digest
 
-	// The next block's header proves the root, and the certificate the header. They
-	// are empty if that block was not final when the file was made.
+	// The next block's header proves the root, and the certificate the header, or that
+	// of the last block of a path that begins with its child. They are empty if that block
+	// was not final when the file was made.
 	Next        []byte
+	Path        [][]byte
 	Certificate []byte
 
-	// If the next block ends an epoch, how it did, and the block: with them a home
-	// begins from the file.
+	// If an epoch had ended, how the last one did up to the next block, and that block:
+	// with them a home begins from the file.
 	Transition []byte
-	Closing    []byte
+	First      []byte
 }
 
-// Closes reports whether a home can begin from the file.
-func (h *ExportHeader) Closes() bool { return len(h.Transition) > 0 }
+// Begins reports whether a home can begin from the file.
+func (h *ExportHeader) Begins() bool { return len(h.Transition) > 0 }
 
 // check holds the header's parts against each other.
 func (h *ExportHeader) check() error {
 	if len(h.Next) == 0 {
-		if h.Closes() || len(h.Certificate) > 0 || len(h.Closing) > 0 {
+		if h.Begins() || len(h.Certificate) > 0 || len(h.Path) > 0 || len(h.First) > 0 {
 			return errors.New("a certificate without its header")
 		}
 		return nil
@@ -65,15 +67,27 @@ func (h *ExportHeader) check() error {
 		return fmt.Errorf("block %d of chain %q is not the one after block %d of chain %q", next.Height, next.ChainID, h.Height, h.ChainID)
 	case next.StateRoot != h.Root:
 		return fmt.Errorf("block %d says that the root is %s, the file says %s", next.Height, next.StateRoot, h.Root)
-	case !h.Closes():
+	case len(h.Path) > light.MaxPath:
+		return fmt.Errorf("path of %d headers, limit %d", len(h.Path), light.MaxPath)
+	case !h.Begins():
 		return nil
 	}
 	transition, err := light.DecodeTransition(h.Transition)
 	if err != nil {
 		return fmt.Errorf("the end of the epoch: %w", err)
 	}
-	if !bytes.Equal(transition.Header, h.Next) || !bytes.Equal(transition.Certificate, h.Certificate) || !next.Closing {
-		return errors.New("the end of the epoch is not the next block's")
+	if next.Closing {
+		if !bytes.Equal(transition.Header, h.Next) || !bytes.Equal(transition.Certificate, h.Certificate) || len(h.Path) > 0 {
+			return errors.New("the end of the epoch is not the next block's")
+		}
+		return nil
+	}
+	closing, err := chain.DecodeHeader(transition.Header)
+	if err != nil {
+		return fmt.Errorf("the end of the epoch: %w", err)
+	}
+	if closing.Epoch+1 != next.Epoch || closing.NextCommittee != next.Committee {
+		return fmt.Errorf("the end is of epoch %d, block %d of epoch %d", closing.Epoch, next.Height, next.Epoch)
 	}
 	return nil
 }

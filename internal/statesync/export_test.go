@@ -5,15 +5,40 @@ import (
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// ChunkRequest asks for a segment of the state before an epoch's end.
-func ChunkRequest(epoch consensus.Epoch, i int) []byte {
+// ChunkRequest asks for a segment of the state before a block.
+func ChunkRequest(height chain.Height, i int) []byte {
 	r := segment(i)
-	return codec.Marshal(chunkRequest{Epoch: epoch, From: r.From, To: r.To})
+	return codec.Marshal(chunkRequest{Height: height, From: r.From, To: r.To})
+}
+
+// ProofRequest asks for what proves a block.
+func ProofRequest(height chain.Height) []byte { return codec.Marshal(proofRequest{Height: height}) }
+
+// WithOffers returns an answer to an EndsRequest with other offers.
+func WithOffers(raw []byte, heights ...chain.Height) []byte {
+	a, err := decodeEnds(raw)
+	if err != nil {
+		return raw
+	}
+	a.Offers = heights
+	return codec.Marshal(a)
+}
+
+// WithProof returns an answer to a ProofRequest with changes.
+func WithProof(raw []byte, change func(*light.Evidence)) []byte {
+	var a proofAnswer
+	if err := codec.Unmarshal(raw, &a, maxProofBytes); err != nil {
+		return raw
+	}
+	e := light.Evidence{Header: a.Header, Path: a.Path, Certificate: a.Certificate}
+	change(&e)
+	return codec.Marshal(proofAnswer{Header: e.Header, Path: e.Path, Certificate: e.Certificate})
 }
 
 // EndsRequest asks for the ends of epochs.
@@ -29,7 +54,7 @@ func DecodeEnds(raw []byte) error {
 // that compares it with a tree.
 func DecodeChunk(raw []byte, root crypto.Digest) (int, func(*state.Tree) bool, error) {
 	r := segment(5)
-	to, leaves, err := decodeChunk(raw, chunkRequest{Epoch: 1, From: r.From, To: r.To}, root)
+	to, leaves, err := decodeChunk(raw, chunkRequest{Height: 10, From: r.From, To: r.To}, root)
 	return len(leaves), func(tree *state.Tree) bool {
 		i := 0
 		for e, err := range tree.Iterate(r.From) {

@@ -54,7 +54,8 @@ type history struct {
 	genesis *chain.Genesis
 	mu      sync.Mutex
 	epochs  []closed // of epochs 1, 2, …
-	kept    int      // how many states are served: the last ones
+	points  []begin
+	kept    int // how many states are served: the last ones
 	// forgotten: the states do not say who served in the checkpoint's epoch
 	forgotten bool
 }
@@ -73,8 +74,44 @@ func (h *history) grow(records int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	epoch := len(h.epochs) + 1
-	height := uint64(10 * epoch)
-	rng := rand.New(rand.NewPCG(uint64(epoch), 1))
+	tree := h.tree(epoch, uint64(10*epoch-1), records)
+	next := h.committee(epoch + 1)
+	block := h.block(epoch, uint64(10*epoch), tree)
+	block.Header.Closing, block.Header.NextCommittee = true, next.Digest()
+	transition := light.Transition{Header: block.Header.Encode(), Certificate: h.certify(&block.Header)}
+	for i := range next.Len() {
+		transition.Members = append(transition.Members, next.Validator(consensus.Signer(i)))
+	}
+	h.epochs = append(h.epochs, closed{transition, block.Encode(), tree})
+	h.points = append(h.points, begin{height: block.Header.Height, block: block.Encode(), tree: tree,
+		proof: light.Evidence{Header: transition.Header, Certificate: transition.Certificate}})
+}
+
+// goOn makes a point within the epoch, so many blocks above its begin: a block that is
+// final because one two above it is.
+func (h *history) goOn(blocks, records int) {
+	h.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	epoch := len(h.epochs) + 1
+	height := uint64(10*len(h.epochs) + blocks)
+	tree := h.tree(1000*epoch+blocks, height-1, records)
+	first := h.block(epoch, height, tree)
+	e := light.Evidence{Header: first.Header.Encode()}
+	last := first
+	for range 2 {
+		next := h.block(epoch, uint64(last.Header.Height)+1, tree)
+		next.Header.Parent = last.Header.Digest()
+		e.Path = append(e.Path, next.Header.Encode())
+		last = next
+	}
+	e.Certificate = h.certify(&last.Header)
+	h.points = append(h.points, begin{height: first.Header.Height, block: first.Encode(), tree: tree, proof: e})
+}
+
+func (h *history) tree(seed int, version uint64, records int) *state.Tree {
+	h.Helper()
+	rng := rand.New(rand.NewPCG(uint64(seed), 1))
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	for i := range records {
 		value := make([]byte, 10+rng.IntN(200))
@@ -84,21 +121,35 @@ func (h *history) grow(records int) {
 		if i%900 == 0 {
 			value = append(value, make([]byte, 200_000)...)
 		}
-		kv.Set(fmt.Appendf(nil, "record %d of %d", i, epoch), value)
+		kv.Set(fmt.Appendf(nil, "record %d of %d", i, seed), value)
 	}
-	tree, err := state.NewTree(state.NewMemoryBackend(), 0).Next(height-1, kv.Changes(), 2)
+	tree, err := state.NewTree(state.NewMemoryBackend(), 0).Next(version, kv.Changes(), 2)
 	if err != nil {
 		h.Fatal(err)
 	}
-	committee, next := h.committee(epoch), h.committee(epoch+1)
+	return tree
+}
+
+func (h *history) block(epoch int, height uint64, tree *state.Tree) chain.Block {
+	h.Helper()
 	block := chain.Block{Header: chain.Header{
 		Version: chain.BlockVersion, ChainID: testChain, Height: chain.Height(height), Epoch: uint64(epoch), View: 3,
 		TimeMs: h.genesis.TimeMs + chain.TimeMs(epoch), TxRoot: chain.ListRoot(crypto.DomainTxRoot, nil), StateRoot: tree.Root(),
-		Committee: committee.Digest(), NextCommittee: next.Digest(), Closing: true,
+		Committee: h.committee(epoch).Digest(),
 	}}
 	block.Header.ExtraRoot = block.Body.ExtraRoot()
+	return block
+}
+
+// certify finalizes a header; one that closes an epoch in a later view.
+func (h *history) certify(header *chain.Header) []byte {
+	h.Helper()
+	committee, view := h.committee(int(header.Epoch)), consensus.View(header.View)
+	if header.Closing {
+		view++
+	}
 	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{
-		Round: consensus.Round{Epoch: consensus.Epoch(epoch), View: 4}, Parent: 3, Digest: block.Header.Digest(),
+		Round: consensus.Round{Epoch: consensus.Epoch(header.Epoch), View: view}, Parent: view - 1, Digest: header.Digest(),
 	}}
 	var votes []consensus.Vote
 	for i := range 3 {
@@ -108,11 +159,7 @@ func (h *history) grow(records int) {
 			}
 		}
 	}
-	transition := light.Transition{Header: block.Header.Encode(), Certificate: consensus.EncodeCertificate(consensus.Assemble(committee, s, votes))}
-	for i := range next.Len() {
-		transition.Members = append(transition.Members, next.Validator(consensus.Signer(i)))
-	}
-	h.epochs = append(h.epochs, closed{transition, block.Encode(), tree})
+	return consensus.EncodeCertificate(consensus.Assemble(committee, s, votes))
 }
 
 func (h *history) committee(epoch int) *consensus.Committee {
@@ -157,25 +204,48 @@ func (h *history) Transition(epoch consensus.Epoch) ([]byte, bool, error) {
 	return c.transition.Encode(), ok, nil
 }
 
-func (h *history) Offers() ([]consensus.Epoch, error) {
+func (h *history) Offers() ([]chain.Height, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []consensus.Epoch
-	for i := range min(h.kept, len(h.epochs)) {
-		out = append(out, consensus.Epoch(len(h.epochs)-i))
+	var out []chain.Height
+	for i := range min(h.kept, len(h.points)) {
+		out = append(out, h.points[len(h.points)-1-i].height)
 	}
 	return out, nil
 }
 
-func (h *history) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
-	offers, _ := h.Offers()
-	c, ok := h.at(epoch)
-	return c.tree, ok && slices.Contains(offers, epoch), nil
+// begin is a block to begin with.
+type begin struct {
+	height chain.Height
+	proof  light.Evidence
+	block  []byte
+	tree   *state.Tree
 }
 
-func (h *history) Block(epoch consensus.Epoch) ([]byte, bool, error) {
-	c, ok := h.at(epoch)
-	return c.block, ok, nil
+func (h *history) point(height chain.Height) (begin, bool) {
+	offers, _ := h.Offers()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(h.points, func(b begin) bool { return b.height == height })
+	if i < 0 {
+		return begin{}, false
+	}
+	return h.points[i], slices.Contains(offers, height)
+}
+
+func (h *history) Tree(height chain.Height) (*state.Tree, bool, error) {
+	b, ok := h.point(height)
+	return b.tree, ok, nil
+}
+
+func (h *history) Proof(height chain.Height) (light.Evidence, bool, error) {
+	b, ok := h.point(height)
+	return b.proof, ok, nil
+}
+
+func (h *history) Block(height chain.Height) ([]byte, bool, error) {
+	b, ok := h.point(height)
+	return b.block, ok || b.block != nil, nil
 }
 
 // memory is a network without wires: every peer is a server in this process,
@@ -258,11 +328,11 @@ type sink struct {
 
 var errKilled = fmt.Errorf("killed")
 
-func (s *sink) Begin(closing light.Header) ([]byte, error) {
-	if s.goal != closing && s.goal.Digest() != closing.Digest() {
+func (s *sink) Begin(first light.Header) ([]byte, error) {
+	if s.goal != first && s.goal.Digest() != first.Digest() {
 		*s = sink{history: s.history, resets: s.resets + 1, failAt: s.failAt, puts: s.puts, leaves: map[string]string{}}
 	}
-	s.goal = closing
+	s.goal = first
 	return s.progress, nil
 }
 
@@ -284,10 +354,10 @@ func (s *sink) Committee(epoch consensus.Epoch) (*consensus.Committee, bool, err
 	return s.history.committee(int(epoch)), true, nil
 }
 
-// whole checks that the sink has the state before an epoch's end.
-func (h *history) whole(s *sink, epoch int) {
+// whole checks that the sink has the state before a block.
+func (h *history) whole(s *sink, height chain.Height) {
 	h.Helper()
-	c, _ := h.at(consensus.Epoch(epoch))
+	c, _ := h.point(height)
 	n := 0
 	for e, err := range c.tree.Iterate(crypto.Digest{}) {
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -16,7 +16,7 @@ import (
 // fetch is one state being fetched.
 type fetch struct {
 	*joiner
-	epoch    consensus.Epoch
+	height   chain.Height // of the point
 	root     crypto.Digest
 	progress *progress
 	busy     [segments]time.Time      // since when each is asked for; zero: it is not
@@ -38,21 +38,21 @@ type result struct {
 	err      error
 }
 
-// fetch fetches the state before a closing block into the sink. It returns false
+// fetch fetches the state before a point's block into the sink. It returns false
 // if no connected peer has given anything for a while: then a later state may be
 // offered. Only a state of which nothing came counts as failed: to turn to another
 // is to throw away what there is of this one.
-func (j *joiner) fetch(ctx context.Context, end End) (bool, error) {
-	header, err := end.Closing.Header()
+func (j *joiner) fetch(ctx context.Context, at point) (bool, error) {
+	header, err := at.header.Header()
 	if err != nil {
 		return false, err
 	}
-	stored, err := j.Sink.Begin(end.Closing)
+	stored, err := j.Sink.Begin(at.header)
 	if err != nil {
 		return false, fmt.Errorf("statesync: beginning with the state before block %d: %w", header.Height, err)
 	}
 	f := &fetch{
-		joiner: j, epoch: consensus.Epoch(header.Epoch), root: header.StateRoot,
+		joiner: j, height: header.Height, root: header.StateRoot,
 		asking: map[crypto.PublicKey]int{}, results: make(chan result, maxRequests), lastGood: time.Now(),
 	}
 	if f.progress, err = decodeProgress(stored); err != nil {
@@ -66,7 +66,7 @@ func (j *joiner) fetch(ctx context.Context, end End) (bool, error) {
 		<-f.results
 	}
 	if !done && !f.some {
-		j.failed[f.epoch]++
+		j.failed[f.height]++
 	}
 	return done, err
 }
@@ -110,7 +110,7 @@ func (f *fetch) nobodyOffers() bool {
 
 func (f *fetch) offersIt(peer crypto.PublicKey) bool {
 	known, asked := f.offers[peer]
-	return !asked || slices.Contains(known, f.epoch)
+	return !asked || slices.Contains(known, f.height)
 }
 
 // assign begins requests for segments that nobody works on, a peer's second only
@@ -173,7 +173,7 @@ func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i, n int) {
 	}
 	f.asking[peer]++
 	f.underway++
-	asked := chunkRequest{Epoch: f.epoch, From: f.progress.Next[i], To: segment(i + n - 1).To}
+	asked := chunkRequest{Height: f.height, From: f.progress.Next[i], To: segment(i + n - 1).To}
 	go func() {
 		r := result{peer: peer, segment: i, segments: n, began: began}
 		r.got.From = asked.From

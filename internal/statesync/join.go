@@ -33,10 +33,10 @@ type Network interface {
 
 // Sink keeps what is fetched.
 type Sink interface {
-	// Begin begins with the state before a closing block, or goes on with it, and
-	// returns the progress last kept, nil at the beginning. Whatever there is of
-	// another state is thrown away.
-	Begin(closing light.Header) (progress []byte, err error)
+	// Begin begins with the state before a block, or goes on with it, and returns the
+	// progress last kept, nil at the beginning. Whatever there is of another state is
+	// thrown away.
+	Begin(first light.Header) (progress []byte, err error)
 	// Put keeps all leaves of a range together with the progress. It may keep them
 	// in memory for a while, the progress with them.
 	Put(r state.Range, leaves []state.Entry, progress []byte) error
@@ -77,23 +77,24 @@ type End struct {
 // Result is what Join has fetched, beside the state in the Sink.
 type Result struct {
 	Verifier *light.Verifier
-	// Ends are those from the checkpoint's on, without gaps, to the chosen one. If
-	// that is a later one and the checkpoint's own certificate could not be had or
-	// judged, they begin with the one after it.
-	Ends  []End
-	Block light.Block
-	Raw   []byte // the block's canonical bytes
+	// Ends are those from the checkpoint's on, without gaps, to the last one up to the
+	// block. If there are several and the checkpoint's own certificate could not be had
+	// or judged, they begin with the one after it.
+	Ends        []End
+	Block       light.Block
+	Raw         []byte // the block's canonical bytes
+	Certificate []byte // of the block, or of a later one of its epoch
 }
 
-// Join fetches the state before the last closing block whose state is offered,
-// and the block.
+// Join fetches the state before a block that peers offer to begin with, and the
+// block.
 func Join(ctx context.Context, config Config) (Result, error) {
 	if config.Patience == 0 {
 		config.Patience = defaultPatience
 	}
 	j := &joiner{
 		Config: config, tired: map[crypto.PublicKey]time.Time{}, strikes: map[crypto.PublicKey]int{},
-		offers: map[crypto.PublicKey][]consensus.Epoch{}, failed: map[consensus.Epoch]int{},
+		offers: map[crypto.PublicKey][]chain.Height{}, vain: map[crypto.PublicKey]int{}, failed: map[chain.Height]int{}, proven: map[chain.Height]point{},
 	}
 	if err := config.Checkpoint.Check(config.Genesis, now()); err != nil {
 		return Result{}, err
@@ -105,30 +106,35 @@ func Join(ctx context.Context, config Config) (Result, error) {
 		if err := j.follow(ctx); err != nil {
 			return Result{}, err
 		}
-		end := j.choose()
-		if end == nil {
+		at, ok := j.choose(ctx)
+		if !ok {
 			if err := pause(ctx, restFor); err != nil {
 				return Result{}, err
 			}
 			continue
 		}
-		done, err := j.fetch(ctx, *end)
+		offering := j.offering(at.header.Height())
+		done, err := j.fetch(ctx, at)
 		if err != nil {
 			return Result{}, err
 		}
 		if !done {
-			j.Log.Info("statesync: nobody gives the state, choosing again", "height", end.Closing.Height())
+			for _, peer := range offering {
+				j.vain[peer]++
+			}
+			j.Log.Info("statesync: nobody gives the state, choosing again", "height", at.header.Height())
 			continue
 		}
-		ends, err := j.certified(ctx, j.upTo(*end))
+		ends, err := j.certified(ctx, j.ends[:at.ends])
 		if err != nil {
 			return Result{}, err
 		}
 		if ends == nil {
 			continue
 		}
-		if raw, block, ok, err := j.fetchBlock(ctx, *end); ok || err != nil {
-			return Result{Verifier: j.verifier, Ends: ends, Block: block, Raw: raw}, err
+		if result, ok, err := j.fetchBlock(ctx, at); ok || err != nil {
+			result.Ends = ends
+			return result, err
 		}
 	}
 }
@@ -140,12 +146,14 @@ type joiner struct {
 	Config
 	verifier *light.Verifier
 	ends     []End
-	first    light.Transition                       // of the checkpoint, whose certificate nobody has verified
-	shownBy  crypto.PublicKey                       // the peer that showed it; zero once the certificate holds
-	tired    map[crypto.PublicKey]time.Time         // until when a peer is left alone
-	strikes  map[crypto.PublicKey]int               // times in a row that a peer gave no answer
-	failed   map[consensus.Epoch]int                // times that nobody gave anything of the state
-	offers   map[crypto.PublicKey][]consensus.Epoch // as the peers claim
+	first    light.Transition                    // of the checkpoint, whose certificate nobody has verified
+	shownBy  crypto.PublicKey                    // the peer that showed it; zero once the certificate holds
+	tired    map[crypto.PublicKey]time.Time      // until when a peer is left alone
+	strikes  map[crypto.PublicKey]int            // times in a row that a peer gave no answer
+	offers   map[crypto.PublicKey][]chain.Height // as the peers claim
+	vain     map[crypto.PublicKey]int            // times that a peer offered a state which was not had
+	failed   map[chain.Height]int                // times that nobody gave anything of the state
+	proven   map[chain.Height]point
 }
 
 // rubbish is an answer that does not hold.
@@ -185,7 +193,7 @@ func (j *joiner) blame(peer crypto.PublicKey, doing string, err error) {
 
 func (j *joiner) request(ctx context.Context, to crypto.PublicKey, service uint8, request any) ([]byte, error) {
 	timeout := requestTimeout
-	if service == ServiceEnds {
+	if service == ServiceEnds || service == ServiceProof {
 		timeout = endsTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -322,63 +330,6 @@ func (j *joiner) followBy(ctx context.Context, peer crypto.PublicKey) (int, erro
 		j.ends = append(j.ends, End{Closing: closing, Transition: transition.Encode()})
 	}
 	return len(shown), nil
-}
-
-// choose returns the last end whose state a connected peer claims to have, of
-// those that failed least.
-func (j *joiner) choose() *End {
-	offered := map[consensus.Epoch]bool{}
-	for _, peer := range j.Network.Peers() {
-		for _, epoch := range j.offers[peer] {
-			offered[epoch] = true
-		}
-	}
-	best := -1
-	for i := len(j.ends) - 1; i >= 0; i-- {
-		if offered[j.epochOf(i)] && (best < 0 || j.failed[j.epochOf(i)] < j.failed[j.epochOf(best)]) {
-			best = i
-		}
-	}
-	if best < 0 {
-		return nil
-	}
-	return &j.ends[best]
-}
-
-func (j *joiner) epochOf(end int) consensus.Epoch {
-	return j.Checkpoint.Epoch + consensus.Epoch(end)
-}
-
-// upTo returns the ends up to one of them.
-func (j *joiner) upTo(end End) []End {
-	for i := range j.ends {
-		if j.ends[i].Closing == end.Closing {
-			return j.ends[:i+1]
-		}
-	}
-	panic("statesync: an end that was not followed")
-}
-
-// fetchBlock fetches a closing block. It returns false if nobody gives it.
-func (j *joiner) fetchBlock(ctx context.Context, end End) ([]byte, light.Block, bool, error) {
-	epoch := j.epochOf(len(j.upTo(end)) - 1)
-	for began := time.Now(); time.Since(began) < requestTimeout; {
-		for _, peer := range j.fresh() {
-			raw, err := j.request(ctx, peer, ServiceBlock, blockRequest{Epoch: epoch})
-			if err == nil {
-				var block light.Block
-				if block, err = end.Closing.VerifyBlock(raw); err == nil {
-					return raw, block, true, nil
-				}
-				err = rubbish{err}
-			}
-			j.blame(peer, "fetching the closing block", err)
-		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return nil, light.Block{}, false, err
-		}
-	}
-	return nil, light.Block{}, false, nil
 }
 
 // certified returns the ends, the first of which is the checkpoint's, once that

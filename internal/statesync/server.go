@@ -11,6 +11,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/hypermesh/hypermesh/consensus"
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -22,14 +24,16 @@ type Source interface {
 	// Transition returns how an epoch ended (light.Transition, encoded), and
 	// false if that is not known.
 	Transition(epoch consensus.Epoch) ([]byte, bool, error)
-	// Offers returns the epochs before whose closing blocks the state is kept,
-	// the newest first.
-	Offers() ([]consensus.Epoch, error)
-	// Tree returns the state before an epoch's closing block, and false if it is
-	// not kept.
-	Tree(epoch consensus.Epoch) (*state.Tree, bool, error)
-	// Block returns an epoch's closing block, and false if it is not kept.
-	Block(epoch consensus.Epoch) ([]byte, bool, error)
+	// Offers returns the heights of the blocks that one may begin with: before which
+	// the state is kept, the newest first.
+	Offers() ([]chain.Height, error)
+	// Tree returns the state before such a block, and false if it is not kept.
+	Tree(height chain.Height) (*state.Tree, bool, error)
+	// Proof returns what proves the block's header final, and false if that is not
+	// kept.
+	Proof(height chain.Height) (light.Evidence, bool, error)
+	// Block returns the block, and false if it is not kept.
+	Block(height chain.Height) ([]byte, bool, error)
 }
 
 // What a Server gives at most.
@@ -71,17 +75,18 @@ func NewServer(source Source, log *slog.Logger) *Server {
 
 // Mesh returns the configuration of the mesh to serve on.
 func (s *Server) Mesh() transport.MeshConfig {
-	return transport.MeshConfig{Protocol: Protocol, MaxObservers: maxPeers, Services: services(s.ends, s.chunk, s.block)}
+	return transport.MeshConfig{Protocol: Protocol, MaxObservers: maxPeers, Services: services(s.ends, s.chunk, s.block, s.proof)}
 }
 
 // responder answers one request; what it returns as an error reaches the peer.
 type responder func(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error)
 
-func services(ends, chunk, block responder) []transport.Service {
+func services(ends, chunk, block, proof responder) []transport.Service {
 	list := []transport.Service{
 		{ID: ServiceEnds, Name: "ends of epochs", MaxResponseBytes: maxEndsBytes, MaxConcurrent: 2, Respond: ends},
 		{ID: ServiceChunk, Name: "chunks of states", MaxResponseBytes: maxAnswerBytes, MaxConcurrent: requestsPerPeer + 1, Respond: chunk},
-		{ID: ServiceBlock, Name: "closing blocks", MaxResponseBytes: maxBlockBytes, MaxConcurrent: 2, Respond: block},
+		{ID: ServiceBlock, Name: "first blocks", MaxResponseBytes: maxBlockBytes, MaxConcurrent: 2, Respond: block},
+		{ID: ServiceProof, Name: "proofs of first blocks", MaxResponseBytes: maxProofBytes, MaxConcurrent: 2, Respond: proof},
 	}
 	for i := range list { // one more at a time than a joiner asks for: its last one may still be on its way out
 		list[i].MaxRequestBytes, list[i].Timeout = maxRequestBytes, answerTimeout
@@ -94,7 +99,7 @@ func JoinerMesh(peers []transport.NodeAddr) transport.MeshConfig {
 	refuse := func(context.Context, crypto.PublicKey, []byte) ([]byte, error) {
 		return nil, errors.New("this node is joining itself")
 	}
-	return transport.MeshConfig{Protocol: Protocol, Peers: peers, Services: services(refuse, refuse, refuse)}
+	return transport.MeshConfig{Protocol: Protocol, Peers: peers, Services: services(refuse, refuse, refuse, refuse)}
 }
 
 func (s *Server) ends(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
@@ -165,18 +170,20 @@ func (s *Server) makeInTurn(ctx context.Context, asked chunkRequest) ([]byte, er
 }
 
 func (s *Server) make(asked chunkRequest) ([]byte, error) {
-	tree, ok, err := s.source.Tree(asked.Epoch)
+	tree, ok, err := s.source.Tree(asked.Height)
 	if err != nil {
 		return nil, s.fault("opening a state", err)
 	}
-	if !ok {
-		return nil, fmt.Errorf("the state before the end of epoch %d: %w", asked.Epoch, errNotKept)
+	var raw []byte
+	if ok {
+		if raw, _, err = makeChunk(tree, asked); err == nil {
+			return raw, nil
+		}
+		if _, still, errTree := s.source.Tree(asked.Height); still || errTree != nil { // else it was given up meanwhile
+			return nil, s.fault("reading a state", errors.Join(err, errTree))
+		}
 	}
-	raw, _, err := makeChunk(tree, asked)
-	if err != nil {
-		return nil, s.fault("reading a state", err)
-	}
-	return raw, nil
+	return nil, fmt.Errorf("the state before block %d: %w", asked.Height, errNotKept)
 }
 
 func (s *Server) block(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
@@ -188,14 +195,33 @@ func (s *Server) block(ctx context.Context, peer crypto.PublicKey, request []byt
 	if err != nil {
 		return nil, err
 	}
-	raw, ok, err := s.source.Block(asked.Epoch)
+	raw, ok, err := s.source.Block(asked.Height)
 	if err != nil {
 		return nil, s.fault("reading a block", err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("the closing block of epoch %d: %w", asked.Epoch, errNotKept)
+		return nil, fmt.Errorf("block %d: %w", asked.Height, errNotKept)
 	}
 	return s.pace(ctx, limiter, raw)
+}
+
+func (s *Server) proof(ctx context.Context, peer crypto.PublicKey, request []byte) ([]byte, error) {
+	var asked proofRequest
+	if err := codec.Unmarshal(request, &asked, maxRequestBytes); err != nil {
+		return nil, err
+	}
+	limiter, err := s.admit(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	e, ok, err := s.source.Proof(asked.Height)
+	if err != nil {
+		return nil, s.fault("reading the proof of a block", err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("the proof of block %d: %w", asked.Height, errNotKept)
+	}
+	return s.pace(ctx, limiter, codec.Marshal(proofAnswer{Header: e.Header, Path: e.Path, Certificate: e.Certificate}))
 }
 
 // fault logs what is nobody else's business.

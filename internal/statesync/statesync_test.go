@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -53,7 +52,7 @@ func (j *joining) join(t *testing.T) statesync.Result {
 // checkResult checks that everything of an epoch's end was fetched.
 func (j *joining) checkResult(t *testing.T, result statesync.Result, epoch int) {
 	t.Helper()
-	j.whole(j.sink, epoch)
+	j.whole(j.sink, chain.Height(10*epoch))
 	last := result.Ends[len(result.Ends)-1]
 	if len(result.Ends) != epoch-j.from+1 || last.Closing.Height() != chain.Height(10*epoch) || result.Block.Header() != last.Closing {
 		t.Fatalf("%d ends, the last closes at %d", len(result.Ends), last.Closing.Height())
@@ -163,7 +162,7 @@ func TestForgedCertificateOfTheCheckpointIsNotKept(t *testing.T) {
 					}
 				}
 				result := j.join(t)
-				j.whole(j.sink, c.epochs)
+				j.whole(j.sink, chain.Height(10*c.epochs))
 				if len(result.Ends) != c.ends || len(j.network.blocked) != c.blocked {
 					t.Fatalf("%d ends, blocked are %v", len(result.Ends), j.network.blocked)
 				}
@@ -310,7 +309,7 @@ func TestStatesThatGoQuicklyDoNotTireThePeers(t *testing.T) {
 							<-ctx.Done()
 							return nil, ctx.Err()
 						case gone:
-							return nil, &transport.RefusedError{Reason: "the state before the end of epoch 1: not kept"}
+							return nil, &transport.RefusedError{Reason: "the state before block 10: not kept"}
 						}
 						return answer, err
 					}
@@ -419,7 +418,7 @@ func TestServerBoundsWhatItGives(t *testing.T) {
 				chunk = s
 			}
 		}
-		request := statesync.ChunkRequest(1, 0)
+		request := statesync.ChunkRequest(10, 0)
 		began, sent := time.Now(), 0
 		for sent < 120<<20 {
 			answer, err := chunk.Respond(t.Context(), peerID(1), request)
@@ -451,9 +450,9 @@ type busy struct {
 	made atomic.Int32
 }
 
-func (b *busy) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
+func (b *busy) Tree(height chain.Height) (*state.Tree, bool, error) {
 	b.made.Add(1)
-	return b.history.Tree(epoch)
+	return b.history.Tree(height)
 }
 
 // Work for somebody who asks and goes away counts as if it had been taken.
@@ -468,12 +467,12 @@ func TestServerBoundsWhatItMakesInVain(t *testing.T) {
 		}
 		var request, largest []byte
 		for i := range 64 {
-			answer, err := chunk.Respond(t.Context(), peerID(0), statesync.ChunkRequest(1, i))
+			answer, err := chunk.Respond(t.Context(), peerID(0), statesync.ChunkRequest(10, i))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(answer) > len(largest) {
-				request, largest = statesync.ChunkRequest(1, i), answer
+				request, largest = statesync.ChunkRequest(10, i), answer
 			}
 		}
 		source.made.Store(0)
@@ -499,13 +498,13 @@ type slow struct {
 	at   atomic.Int32
 }
 
-func (s *slow) Tree(epoch consensus.Epoch) (*state.Tree, bool, error) {
+func (s *slow) Tree(height chain.Height) (*state.Tree, bool, error) {
 	if s.at.Add(1) > 1 {
 		return nil, false, errors.New("two at a time")
 	}
 	defer s.at.Add(-1)
 	time.Sleep(s.took)
-	return s.history.Tree(epoch)
+	return s.history.Tree(height)
 }
 
 // Chunks are made one at a time, with as long a rest after each as it took: whoever
@@ -525,7 +524,7 @@ func TestServerRestsBetweenChunks(t *testing.T) {
 		for p := range peers {
 			wg.Go(func() {
 				for i := range each {
-					if _, err := chunk.Respond(t.Context(), peerID(p), statesync.ChunkRequest(1, i)); err != nil {
+					if _, err := chunk.Respond(t.Context(), peerID(p), statesync.ChunkRequest(10, i)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -542,7 +541,7 @@ func TestServerRestsBetweenChunks(t *testing.T) {
 func TestServerRefusesBadRequests(t *testing.T) {
 	h := newHistory(t, 3)
 	for _, s := range statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh().Services {
-		for _, request := range [][]byte{nil, []byte("rubbish"), statesync.ChunkRequest(1, 5), statesync.ChunkRequest(9, 5)} {
+		for _, request := range [][]byte{nil, []byte("rubbish"), statesync.ChunkRequest(10, 5), statesync.ChunkRequest(90, 5)} {
 			if answer, err := s.Respond(t.Context(), peerID(0), request); err == nil {
 				t.Errorf("%s: %x is answered with %d bytes", s.Name, request, len(answer))
 			}
@@ -553,7 +552,7 @@ func TestServerRefusesBadRequests(t *testing.T) {
 func FuzzAnswers(f *testing.F) {
 	h := newHistory(f, 1)
 	for _, s := range statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh().Services {
-		for _, request := range [][]byte{statesync.EndsRequest(1), statesync.ChunkRequest(1, 5)} {
+		for _, request := range [][]byte{statesync.EndsRequest(1), statesync.ChunkRequest(10, 5), statesync.ProofRequest(10)} {
 			if answer, err := s.Respond(f.Context(), peerID(0), request); err == nil {
 				f.Add(answer)
 			}

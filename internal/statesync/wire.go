@@ -13,13 +13,14 @@ import (
 )
 
 // Protocol is the name of the mesh over which states are served.
-const Protocol = "hypermesh/sync/1"
+const Protocol = "hypermesh/sync/2"
 
 // The services of the mesh.
 const (
 	ServiceEnds  uint8 = 1 // how epochs ended
 	ServiceChunk uint8 = 2 // a part of a state
-	ServiceBlock uint8 = 3 // a closing block
+	ServiceBlock uint8 = 3 // the block that a joiner begins with
+	ServiceProof uint8 = 4 // what proves that block
 )
 
 // Limits of one answer.
@@ -34,6 +35,7 @@ const (
 	maxRequestBytes = 128
 	maxEndsBytes    = maxTransitions*(light.MaxTransitionBytes+8) + 256
 	maxBlockBytes   = chain.MaxBlockBytes
+	maxProofBytes   = light.MaxEvidenceBytes + 64
 	maxAnswerBytes  = maxChunkBytes + state.MaxKeyBytes + state.MaxValueBytes + maxChunkLeaves*8 + state.MaxRangeProofBytes + 256
 )
 
@@ -44,11 +46,12 @@ type endsRequest struct {
 }
 
 // endsAnswer has the transitions that there are, in order and without gaps, and
-// the epochs before whose closing blocks the state is served, the newest first.
+// the heights of the points: the blocks before which the state is served, the newest
+// first.
 type endsAnswer struct {
 	_           struct{} `cbor:",toarray"`
 	Transitions [][]byte // at most maxTransitions
-	Offers      []consensus.Epoch
+	Offers      []chain.Height
 }
 
 func decodeEnds(raw []byte) (endsAnswer, error) {
@@ -62,11 +65,10 @@ func decodeEnds(raw []byte) (endsAnswer, error) {
 	return a, nil
 }
 
-// chunkRequest asks for the lower end of a range of the state before an epoch's
-// closing block.
+// chunkRequest asks for the lower end of a range of the state before a point's block.
 type chunkRequest struct {
 	_        struct{} `cbor:",toarray"`
-	Epoch    consensus.Epoch
+	Height   chain.Height
 	From, To crypto.Digest // positions, both included
 }
 
@@ -84,11 +86,24 @@ type wireLeaf struct {
 	Key, Value []byte
 }
 
-// blockRequest asks for an epoch's closing block; the answer is its canonical
-// bytes.
+// blockRequest asks for a point's block; the answer is its canonical bytes.
 type blockRequest struct {
-	_     struct{} `cbor:",toarray"`
-	Epoch consensus.Epoch
+	_      struct{} `cbor:",toarray"`
+	Height chain.Height
+}
+
+// proofRequest asks for what proves a point's header; the answer is a proofAnswer.
+type proofRequest struct {
+	_      struct{} `cbor:",toarray"`
+	Height chain.Height
+}
+
+// proofAnswer is a light.Evidence.
+type proofAnswer struct {
+	_           struct{} `cbor:",toarray"`
+	Header      []byte
+	Path        [][]byte
+	Certificate []byte
 }
 
 var errShortChunk = errors.New("the chunk neither ends its range nor is full")

@@ -130,7 +130,7 @@ func (s *Store) FirstBlock() (chain.Height, bool, error) {
 var tableNames = map[byte]string{
 	tableTip: "tips", tableHeader: "headers", tableBlock: "blocks", tableCertificate: "certificates", tableReceipts: "receipts", tableDigest: "digest index",
 	tableTx: "transaction index", tableOrder: "order index", tableState: "flat state", tableNode: "tree", tableStale: "stale lists", tableHeld: "held lists", tableChanges: "changes",
-	tableEpoch: "epoch ends",
+	tableEpoch: "epoch ends", tablePoint: "points",
 }
 
 // Stat is how large a store is.

@@ -8,10 +8,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// keptClosings is before how many epochs' last blocks the state stays: who is
-// reading the older one when an epoch ends has until the next end.
-const keptClosings = 2
-
 // Closing is what is stored beside a block that ends an epoch.
 type Closing struct {
 	Epoch  uint64      // that the block ends
@@ -39,7 +35,7 @@ func (s *Store) writeBefore(f *Finalized) error {
 	if some && before.Mark() == mark {
 		return nil
 	}
-	s.beginFlush(before)
+	s.beginFlush(before, false)
 	return s.endFlush()
 }
 
@@ -97,24 +93,4 @@ func (s *Store) LastEpochEnds(limit int) (ends []EpochEnd, err error) {
 		return nil, fmt.Errorf("store: reading the ends of epochs: %w", err)
 	}
 	return ends, nil
-}
-
-func (s *Store) loadClosings() error {
-	ends, err := s.LastEpochEnds(keptClosings)
-	s.closings.Store(nil)
-	for i := len(ends) - 1; i >= 0; i-- {
-		s.closed(uint64(ends[i].Height))
-	}
-	return err
-}
-
-// closed notes that a block of a height ended an epoch.
-func (s *Store) closed(height uint64) {
-	var list []uint64
-	if known := s.closings.Load(); known != nil {
-		list = append(list, *known...)
-	}
-	list = append(list, height)
-	list = list[max(0, len(list)-keptClosings):]
-	s.closings.Store(&list)
 }

@@ -41,6 +41,7 @@ type flush struct {
 	s       *Store
 	tree    *state.Tree
 	changes *pending // up to the tree's version
+	point   *uint64  // bytes of the blocks up to the version, if the next block is a point
 }
 
 // put is one entry of the tables; a nil value deletes.
@@ -50,6 +51,11 @@ type put func(table byte, key, value []byte) error
 func (f *flush) each(to put) error {
 	for key, record := range f.tree.Batch().Nodes() {
 		if err := to(tableNode, key, record); err != nil {
+			return err
+		}
+	}
+	if f.point != nil {
+		if err := to(tablePoint, numberBytes(f.tree.Version()+1), numberBytes(*f.point)); err != nil {
 			return err
 		}
 	}
@@ -111,7 +117,7 @@ func (f *flush) run() error {
 	v := *f.s.view.Load()
 	v.old = nil
 	f.s.view.Store(&v)
-	return nil
+	return f.s.measureState()
 }
 
 // batch writes through the database's log. What the next sync makes durable is
@@ -224,15 +230,19 @@ func (t *tables) end() error {
 	return err
 }
 
-// beginFlush begins a flush up to a tree's version, the one after the latest block.
-// None may be under way.
-func (s *Store) beginFlush(tree *state.Tree) {
+// beginFlush begins a flush up to a tree's version, the one after the latest block,
+// which makes the next one a point or not. None may be under way.
+func (s *Store) beginFlush(tree *state.Tree, point bool) {
 	s.mu.Lock()
 	v := *s.view.Load()
 	v.old, v.new = v.new, newPending(min(len(v.new.cells), roomyPending))
 	s.view.Store(&v)
 	s.mu.Unlock()
 	f := flush{s: s, tree: tree, changes: v.old}
+	if point {
+		made := s.made
+		f.point, s.lastPoint = &made, lastPoint{chain.Height(tree.Version()) + 1, made}
+	}
 	under := &flushing{done: make(chan struct{})}
 	run := func() {
 		defer close(under.done)

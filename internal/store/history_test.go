@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -263,6 +264,7 @@ func (w *world) checkAll() {
 	for height := range n {
 		w.checkVersion(height)
 	}
+	w.checkPoints()
 	for i, height := range w.ends {
 		if end, ok, err := w.s.EpochEnd(uint64(i)); err != nil || !ok || int(end.Height) != height {
 			w.t.Fatalf("the end of epoch %d: %+v, %v, %v", i, end, ok, err)
@@ -286,14 +288,35 @@ func (w *world) checkLists() {
 	}
 }
 
+// checkPoints checks that there is a point from the last end of an epoch on, and that
+// without others the last two ends are points.
+func (w *world) checkPoints() {
+	w.t.Helper()
+	if len(w.ends) == 0 {
+		return
+	}
+	points := must(w.s.Points(100))(w.t)
+	if len(points) == 0 || int(points[0]) < w.ends[len(w.ends)-1] || !slices.IsSortedFunc(points, func(a, b chain.Height) int { return cmp.Compare(b, a) }) {
+		w.t.Fatalf("the points are %d, epochs ended with blocks %d", points, w.ends)
+	}
+	if w.options.PointBytes > 0 {
+		return
+	}
+	for i, end := range slices.Backward(w.ends) {
+		if i+2 >= len(w.ends) && !slices.Contains(points, chain.Height(end)) {
+			w.t.Fatalf("the points are %d, epochs ended with blocks %d", points, w.ends)
+		}
+	}
+}
+
 // checkVersion compares a version of the tree, if it can be opened, as it must
-// when it is late or before one of the last two ends of epochs.
+// when it is late or before a point.
 func (w *world) checkVersion(height int) {
 	w.t.Helper()
 	mark, _ := w.s.TreeMark()
 	needed := uint64(height) >= mark.Version
-	for _, end := range w.ends[max(0, len(w.ends)-2):] {
-		needed = needed || height == end-1
+	if must(w.s.IsPoint(chain.Height(height) + 1))(w.t) {
+		needed = true
 	}
 	tree, err := w.s.OpenTree(chain.Height(height))
 	if errors.Is(err, state.ErrNoVersion) && !needed {
@@ -327,6 +350,7 @@ func TestHistoriesAgreeWithTheModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := newWorld(t, rapid.Uint64().Draw(r, "seed"), store.Options{
 			TreeInterval: rapid.SampledFrom([]int{1, 3, 1000}).Draw(r, "interval"), PendingBytes: 1 << 20, MemtableBytes: 1 << 20,
+			PointBytes: rapid.SampledFrom([]int64{0, 1 << 10}).Draw(r, "point bytes"),
 		})
 		for range rapid.IntRange(5, 20).Draw(r, "steps") {
 			switch rapid.SampledFrom([]string{"block", "block", "block", "end", "prune", "reopen", "cut", "crash"}).Draw(r, "step") {
@@ -358,7 +382,13 @@ func TestHistoriesAgreeWithTheModel(t *testing.T) {
 // TestCrashBetweenAnyTwoWrites cuts one history off before each of its writes in
 // turn, and goes on from there.
 func TestCrashBetweenAnyTwoWrites(t *testing.T) {
-	options := store.Options{TreeInterval: 3, PendingBytes: 1 << 20, MemtableBytes: 1 << 20}
+	for _, points := range []int64{0, 1 << 10} {
+		t.Run(fmt.Sprint(points), func(t *testing.T) { crashBetweenAnyTwoWrites(t, points) })
+	}
+}
+
+func crashBetweenAnyTwoWrites(t *testing.T, points int64) {
+	options := store.Options{TreeInterval: 3, PendingBytes: 1 << 20, MemtableBytes: 1 << 20, PointBytes: points}
 	step := 1
 	if testing.Short() {
 		step = 7
@@ -373,7 +403,7 @@ func TestCrashBetweenAnyTwoWrites(t *testing.T) {
 				certain = i
 			}
 			w.disk.mu.Unlock()
-			check(t, w.s.Commit(w.block(i == 6)))
+			check(t, w.s.Commit(w.block(i == 6 || i == 2 && points > 0)))
 		}
 		must(w.s.Prune(context.Background(), store.PruneOptions{KeepVersions: 2}))(t)
 		w.disk.mu.Lock()

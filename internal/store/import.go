@@ -72,7 +72,7 @@ func (s *Store) Import(goal []byte, version uint64) (*Import, []byte, error) {
 	}
 	b := s.db.NewBatch()
 	w := writer{b: b}
-	for _, table := range []byte{tableState, tableNode, tableTip, tableEpoch} {
+	for _, table := range []byte{tableState, tableNode, tableTip, tableEpoch, tablePoint} {
 		some, err := s.has(table)
 		if err != nil {
 			return nil, nil, errors.Join(err, b.Close())
@@ -294,9 +294,6 @@ func (i *Import) Finish(before Tip, genesis crypto.Digest) (*state.Tree, error) 
 	w.set(heightKey(tableTip, before.Height), append(before.Digest[:], before.StateRoot[:]...))
 	w.set(markKey, numberBytes(mark.Version))
 	if err := i.apply(b, w.err, i.s.sync); err != nil {
-		return nil, err
-	}
-	if err := i.s.loadClosings(); err != nil {
 		return nil, err
 	}
 	i.s.tree.Store(&mark)

@@ -12,7 +12,7 @@ import (
 // bytes, big endian, so that keys ascend with them.
 const (
 	tableMeta        = 'm' // name → value
-	tableTip         = 'l' // height → block digest ‖ state root
+	tableTip         = 'l' // height → block digest ‖ state root ‖ bytes of the blocks up to it
 	tableHeader      = 'h' // height → header
 	tableBlock       = 'b' // height → block
 	tableCertificate = 'c' // height → certificate
@@ -26,6 +26,7 @@ const (
 	tableHeld        = 'y' // version of a state that is kept ‖ version ‖ part → keys of nodes that version made stale and that state needs
 	tableChanges     = 'k' // height → changes, after the version of the state
 	tableEpoch       = 'e' // epoch → height of its last block ‖ what shows its end
+	tablePoint       = 'p' // height → bytes of the blocks before it
 )
 
 // Names in tableMeta.
@@ -37,8 +38,16 @@ const (
 	metaImport = "import" // → its progress
 )
 
-// formatVersion is the version of this layout. A Store refuses any other.
-const formatVersion = 3
+// formatVersion is the version of this layout. A Store refuses any other, but for
+// the one before it, which has no points and tips without bytes, and is marked as
+// this one from then on.
+const (
+	formatVersion  = 4
+	formatNoPoints = 3
+)
+
+// tipBytes is how long a tip is without the bytes of the blocks.
+const tipBytes = 2 * crypto.DigestSize
 
 func metaKey(name string) []byte { return append([]byte{tableMeta}, name...) }
 

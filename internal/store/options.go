@@ -32,6 +32,9 @@ type Options struct {
 	// disk as well: 1 MiB to 64 GiB, default 128 MiB, those of about a million
 	// keys. Updates of keys beyond that read from the disk.
 	TreeBytes int64
+	// PointBytes is how many bytes of blocks at least come between two heights at
+	// which other nodes may begin: 1 KiB to 1 GiB, default 16 MiB. See Store.PointBytes.
+	PointBytes int64
 	// UnsafeNoSync leaves writing to the operating system: a power loss may take
 	// the last blocks. For tests and throw-away networks.
 	UnsafeNoSync bool
@@ -49,6 +52,8 @@ const (
 	defaultCacheBytes    = 64 << 20
 	defaultMemtableBytes = 16 << 20
 	defaultPendingBytes  = 48 << 20
+	minPointBytes        = 1 << 10
+	defaultPointBytes    = 16 << 20
 	maxTreeInterval      = 1024
 	defaultTreeInterval  = 256
 
@@ -79,6 +84,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.PendingBytes == 0 {
 		o.PendingBytes = defaultPendingBytes
 	}
+	if o.PointBytes == 0 {
+		o.PointBytes = defaultPointBytes
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -93,6 +101,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.PendingBytes < minBytes || o.PendingBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: PendingBytes is %d, want %d to %d", o.PendingBytes, minBytes, maxMemtableBytes)
+	}
+	if o.PointBytes < minPointBytes || o.PointBytes > maxMemtableBytes {
+		return o, fmt.Errorf("store: PointBytes is %d, want %d to %d", o.PointBytes, minPointBytes, maxMemtableBytes)
 	}
 	if o.TreeInterval < 1 || o.TreeInterval > maxTreeInterval {
 		return o, fmt.Errorf("store: TreeInterval is %d, want 1 to %d", o.TreeInterval, maxTreeInterval)

@@ -19,16 +19,17 @@ import (
 
 // PruneOptions say what Prune leaves and how fast it goes.
 type PruneOptions struct {
-	// KeepVersions is for how many heights back, the latest included, versions of
-	// the state tree that were written stay: at least 1.
+	// KeepVersions is for how many heights back at most, the latest included, versions
+	// of the state tree that were written stay: at least 1. There are fewer if what only
+	// they need comes to a quarter of Store.PointBytes.
 	KeepVersions uint64
-	// KeepStates is before how many of the last ends of epochs the state stays, for
-	// those who join: 1 or 2; 0 means 2.
+	// KeepStates is before how many of the last points the state stays, for those who
+	// join: 1 or 2; 0 means 2.
 	KeepStates int
-	// KeepBlocks is for how many heights back, the latest included, blocks stay,
-	// with receipts, certificates and indexes; 0 keeps all. Those since the first
-	// end of an epoch that KeepStates names stay as well, and all as long as no
-	// epoch has ended: who joins begins at one.
+	// KeepBlocks is for how many heights back at most, the latest included, blocks stay,
+	// with receipts, certificates and indexes; 0 keeps all. There are fewer if they come
+	// to more than Store.PointBytes. Those since the first point that KeepStates names
+	// stay in any case, and all as long as there is none: who joins begins at one.
 	KeepBlocks uint64
 	// Index returns what Txs and Orders of a block were when it was committed;
 	// needed with KeepBlocks.
@@ -60,20 +61,25 @@ const (
 	// reclaimSlices is in about how many parts: what is rewritten is there twice
 	// until it is done.
 	reclaimSlices = 16
+	// maxKeepStates is before how many points the state stays at most.
+	maxKeepStates = 2
+	// versionsPart of PointBytes is what only old versions need.
+	versionsPart = 4
 )
 
 // Prune deletes the tree's nodes that no version needs which is to stay: those of
-// the last KeepVersions heights, and those before the last ends of epochs. It is a
-// scan forward over what each version made stale, from where the last one ended;
-// what the state before an end of an epoch still needs is held under the name of
-// that state until it is given up. It may run beside Commit, and after a crash it
-// starts again where it was. A context that ends it is no error.
+// the last KeepVersions heights, and those before the last points. It is a scan
+// forward over what each version made stale, from where the last one ended; what the
+// state before a point still needs is held under the name of that state until it is
+// given up. A point is none any more before the first node of its state goes. It may
+// run beside Commit, and after a crash it starts again where it was. A context that
+// ends it is no error.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	switch {
 	case o.KeepVersions == 0:
 		return Pruned{}, errors.New("store: KeepVersions is 0, want at least 1")
-	case o.KeepStates < 0 || o.KeepStates > keptClosings:
-		return Pruned{}, fmt.Errorf("store: KeepStates is %d, want 0 to %d", o.KeepStates, keptClosings)
+	case o.KeepStates < 0 || o.KeepStates > maxKeepStates:
+		return Pruned{}, fmt.Errorf("store: KeepStates is %d, want 0 to %d", o.KeepStates, maxKeepStates)
 	case o.KeepBlocks > 0 && o.Index == nil:
 		return Pruned{}, errors.New("store: KeepBlocks without Index")
 	}
@@ -81,18 +87,14 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if !ok {
 		return Pruned{}, nil
 	}
-	p := pruner{s: s, keep: below(tip, o.KeepVersions), index: o.Index}
-	if closings := s.closings.Load(); closings != nil {
-		p.closings(*closings, o)
-		if mark, some := s.TreeMark(); some && o.KeepBlocks > 0 { // of the versions that stay, so do the blocks
-			p.blocks = min(below(tip, o.KeepBlocks), p.keep, mark.Version, p.states[0])
-		}
-	}
-	p.limiter = rate.NewLimiter(rate.Inf, pruneChunk)
+	p := pruner{s: s, index: o.Index, limiter: rate.NewLimiter(rate.Inf, pruneChunk)}
 	if o.NodesPerSecond > 0 {
 		p.limiter.SetLimit(rate.Limit(o.NodesPerSecond))
 	}
-	err := p.run(ctx)
+	err := p.plan(tip, o)
+	if err == nil {
+		err = p.run(ctx)
+	}
 	if err == nil {
 		err = p.oldBlocks(ctx)
 	}
@@ -108,15 +110,79 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return p.done, nil
 }
 
-// closings notes the states before which ends of epochs stay.
-func (p *pruner) closings(heights []uint64, o PruneOptions) {
+// plan finds out what is to stay, and gives up the points that are not.
+func (p *pruner) plan(tip Tip, o PruneOptions) error {
 	keep := o.KeepStates
 	if keep == 0 {
-		keep = keptClosings
+		keep = maxKeepStates
 	}
-	for _, height := range heights[max(0, len(heights)-keep):] {
-		p.states = append(p.states, height-1)
+	points, err := p.s.points(tip.Height)
+	if err != nil {
+		return err
 	}
+	old := points[:max(0, len(points)-keep)]
+	for _, height := range points[len(old):] {
+		p.states = append(p.states, uint64(height)-1)
+	}
+	if len(old) > 0 {
+		w := writer{b: p.s.db.NewBatch()}
+		for _, height := range old {
+			w.delete(heightKey(tablePoint, height))
+		}
+		if err := p.apply(w); err != nil {
+			return err
+		}
+	}
+	if p.keep, err = p.s.versionsWithin(p.s.PointBytes() / versionsPart); err != nil {
+		return err
+	}
+	p.keep = max(p.keep, below(tip, o.KeepVersions))
+	mark, some := p.s.TreeMark()
+	if !some || o.KeepBlocks == 0 || len(p.states) == 0 {
+		return nil
+	}
+	p.blocks = min(mark.Version, p.states[0])
+	p.unwanted = min(below(tip, o.KeepBlocks), p.keep) // of the versions that stay, so do the blocks, if there is room
+	made, err := p.s.madeAt(tip.Height)
+	p.made = made - min(made, p.s.PointBytes())
+	return err
+}
+
+// versionsWithin returns the first version of the tree such that what only it and
+// later ones but the last need comes to no more than some bytes.
+func (s *Store) versionsWithin(most uint64) (first uint64, err error) {
+	it, err := s.db.NewIter(boundsOf(tableStale))
+	if err != nil {
+		return 0, named(err)
+	}
+	sum := uint64(0)
+	for ok := it.Last(); ok && err == nil; ok = it.Prev() {
+		var list []byte
+		if list, err = it.ValueAndErr(); err != nil {
+			break
+		}
+		if first = binary.BigEndian.Uint64(it.Key()[1:]); sum > most {
+			break
+		}
+		for node, errNode := range state.NodeKeys(list) {
+			if err = errNode; err != nil {
+				break
+			}
+			sum += goneBytes(node)
+		}
+		if sum <= most {
+			first = 0
+		}
+	}
+	return first, joinRead(err, it)
+}
+
+// goneBytes is about how much a node took.
+func goneBytes(node []byte) uint64 {
+	if state.IsLeafKey(node) {
+		return goneLeafBytes
+	}
+	return goneNodeBytes
 }
 
 // below returns the first of the last n heights, 0 if there are not so many.
@@ -128,20 +194,22 @@ func below(tip Tip, n uint64) uint64 {
 }
 
 // PrunedBefore returns the first version from which on all that were written are
-// whole. Of earlier ones those may be that are before ends of epochs.
+// whole. Of earlier ones those are that are before points.
 func (s *Store) PrunedBefore() (uint64, error) {
 	from, _, err := s.number(metaKey(metaPruned))
 	return from, err
 }
 
 type pruner struct {
-	s       *Store
-	keep    uint64   // first version to keep
-	states  []uint64 // versions to keep before it, ascending
-	blocks  uint64   // first block to keep
-	index   func([]byte) ([]crypto.Digest, []OrderEntry, error)
-	limiter *rate.Limiter
-	done    Pruned
+	s      *Store
+	keep   uint64   // first version to keep
+	states []uint64 // versions to keep before it, ascending
+	index  func([]byte) ([]crypto.Digest, []OrderEntry, error)
+	// Of the blocks before the first, those go that are before unwanted or beyond
+	// which no more than made bytes of blocks were made.
+	blocks, unwanted, made uint64
+	limiter                *rate.Limiter
+	done                   Pruned
 }
 
 func (p *pruner) run(ctx context.Context) error {
@@ -285,17 +353,13 @@ func (p *pruner) nodes(ctx context.Context, keys [][]byte) error {
 	}
 	b := p.s.db.NewBatch()
 	w := writer{b: b}
-	garbage := int64(0)
+	garbage := uint64(0)
 	for _, key := range keys {
 		w.delete(append([]byte{tableNode}, key...))
-		if state.IsLeafKey(key) {
-			garbage += goneLeafBytes
-		} else {
-			garbage += goneNodeBytes
-		}
+		garbage += goneBytes(key)
 	}
 	p.done.Nodes += uint64(len(keys))
-	p.s.garbage.Add(garbage)
+	p.s.garbage.Add(int64(garbage))
 	return p.apply(w)
 }
 
@@ -434,6 +498,7 @@ func (s *Store) slices(bytesEach uint64) ([][]byte, error) {
 // oldBlocks deletes blocks, the oldest first, each whole. The genesis block's tip
 // stays, which says what chain this is, and so do the ends of epochs.
 func (p *pruner) oldBlocks(ctx context.Context) error {
+	gone := chain.Height(0)
 	for it, err := range scan(p.s.db, heightKey(tableBlock, 1), heightKey(tableBlock, chain.Height(p.blocks))) {
 		if err != nil {
 			return err
@@ -442,6 +507,11 @@ func (p *pruner) oldBlocks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if made, err := p.s.madeAt(chain.Height(number)); err != nil {
+			return err
+		} else if number >= p.unwanted && made > p.made {
+			break
+		}
 		block, err := it.ValueAndErr()
 		if err != nil {
 			return err
@@ -449,8 +519,25 @@ func (p *pruner) oldBlocks(ctx context.Context) error {
 		if err := p.block(ctx, chain.Height(number), block); err != nil {
 			return fmt.Errorf("block %d: %w", number, err)
 		}
+		gone = chain.Height(number)
 	}
-	return ctx.Err()
+	if gone == 0 {
+		return ctx.Err()
+	}
+	w := writer{b: p.s.db.NewBatch()}
+	for _, table := range blockTables { // lets the database drop tables whole
+		w.deleteRange(heightKey(table, 1), heightKey(table, gone+1))
+	}
+	return errors.Join(p.apply(w), ctx.Err())
+}
+
+// blockTables are those that have a record of each block.
+var blockTables = []byte{tableHeader, tableBlock, tableCertificate, tableReceipts, tableTip}
+
+func (w *writer) deleteRange(from, to []byte) {
+	if w.err == nil {
+		w.err = w.b.DeleteRange(from, to, nil)
+	}
 }
 
 func (p *pruner) block(ctx context.Context, height chain.Height, block []byte) error {
@@ -469,7 +556,7 @@ func (p *pruner) block(ctx context.Context, height chain.Height, block []byte) e
 		w.delete(key)
 		deleted++
 	}
-	for _, table := range []byte{tableHeader, tableBlock, tableCertificate, tableReceipts, tableTip} {
+	for _, table := range blockTables {
 		w.delete(heightKey(table, height))
 	}
 	w.delete(digestKey(tableDigest, tip.Digest))

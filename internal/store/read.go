@@ -9,7 +9,6 @@ import (
 	"iter"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -33,7 +32,7 @@ func (s *Store) Tip(height chain.Height) (Tip, bool, error) {
 	if err != nil || !ok {
 		return Tip{}, false, err
 	}
-	if len(data) != 2*crypto.DigestSize {
+	if len(data) != tipBytes && len(data) != tipBytes+8 {
 		return Tip{}, false, fmt.Errorf("%w: tip %d of %d bytes", ErrCorrupt, height, len(data))
 	}
 	tip := Tip{Height: height}
@@ -148,8 +147,10 @@ func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
 	if mark == nil || uint64(height) > mark.Version {
 		return s.replay(mark, v.blocks(uint64(height)))
 	}
-	if pruned, err := s.PrunedBefore(); err != nil || uint64(height) < pruned && !s.beforeClosing(height) {
-		return nil, errors.Join(fmt.Errorf("%w: %d, those before %d are pruned", state.ErrNoVersion, height, pruned), err)
+	if pruned, err := s.PrunedBefore(); err != nil || uint64(height) < pruned {
+		if point, errPoint := s.IsPoint(height + 1); err != nil || !point {
+			return nil, errors.Join(fmt.Errorf("%w: %d, those before %d are pruned", state.ErrNoVersion, height, pruned), err, errPoint)
+		}
 	}
 	tip, ok, err := s.Tip(height)
 	if err != nil {
@@ -159,13 +160,6 @@ func (s *Store) OpenTree(height chain.Height) (*state.Tree, error) {
 		return nil, fmt.Errorf("%w: %d", state.ErrNoVersion, height)
 	}
 	return state.OpenTree(s, tip.Mark(), s.residentBytes)
-}
-
-// beforeClosing reports whether the version may be kept because the next block
-// ended an epoch.
-func (s *Store) beforeClosing(height chain.Height) bool {
-	closings := s.closings.Load()
-	return closings != nil && slices.Contains(*closings, uint64(height)+1)
 }
 
 // replay returns the tree after the last of some blocks, from the version on

@@ -56,9 +56,10 @@ type Store struct {
 
 	garbage atomic.Int64 // bytes of nodes that were deleted since their tables were last rewritten, see reclaim
 
-	// closings is the heights of the last two blocks that ended epochs: the
-	// versions of the tree before them stay, see Prune.
-	closings atomic.Pointer[[]uint64]
+	leastPoint uint64        // see PointBytes
+	flatBytes  atomic.Uint64 // of the flat state, about
+	made       uint64        // bytes of all blocks; this and the next belong to who commits
+	lastPoint  lastPoint
 }
 
 // view is what is committed: the state after the tip is the tables' with the
@@ -162,6 +163,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
 		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
+		leastPoint: uint64(options.PointBytes),
 	}
 	s.view.Store(&view{new: newPending(0)})
 	if err := s.load(); err != nil {
@@ -222,7 +224,11 @@ func (s *Store) load() error {
 		return fmt.Errorf("%w: it was never written", ErrFormat)
 	case !ok:
 		return s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) })
-	case !bytes.Equal(format, []byte{formatVersion}):
+	case bytes.Equal(format, []byte{formatNoPoints}) && !s.options.ReadOnly:
+		if err := s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) }); err != nil {
+			return err
+		}
+	case !bytes.Equal(format, []byte{formatVersion}) && !bytes.Equal(format, []byte{formatNoPoints}):
 		return fmt.Errorf("%w: version %x, this program has %d", ErrFormat, format, formatVersion)
 	}
 	if err := s.loadMark(); err != nil {
@@ -243,7 +249,7 @@ func (s *Store) load() error {
 	if err := s.loadPending(); err != nil {
 		return err
 	}
-	return s.loadClosings()
+	return s.loadPoint(tip.Height)
 }
 
 // loadMark reads which version the tables hold.
@@ -380,13 +386,19 @@ func (s *Store) Commit(f Finalized) error {
 		return err
 	}
 	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: f.Tree.Root()}
+	made := s.made + f.size()
 	b := s.db.NewBatchWithSize(f.sizeHint())
 	w := writer{b: b}
-	w.block(&f, tip)
+	w.block(&f, tip, made)
 	w.indexes(&f)
 	w.changes(&f)
 	if f.Closing != nil {
 		w.epochEnd(f.Closing.Epoch, f.Height, f.Closing.Record)
+	}
+	mark, some := s.TreeMark()
+	point := (f.Closing != nil || last == nil) && some && mark.Version+1 == uint64(f.Height)
+	if point {
+		w.point(f.Height, s.made)
 	}
 	if last == nil {
 		if err := s.endImport(); err != nil {
@@ -400,6 +412,10 @@ func (s *Store) Commit(f Finalized) error {
 	if err := s.disk.call(func() error { return s.db.Apply(b, s.sync) }); err != nil {
 		return fmt.Errorf("store: committing block %d: %w", f.Height, err) // the batch may still be in use
 	}
+	if point {
+		s.lastPoint = lastPoint{f.Height, s.made}
+	}
+	s.made = made
 	s.publish(&f, tip)
 	if err := errors.Join(b.Close(), s.writeTree(&f)); err != nil {
 		return fmt.Errorf("store: block %d is committed, but: %w", f.Height, err)
@@ -415,20 +431,22 @@ func (s *Store) publish(f *Finalized, tip Tip) {
 	v.new.add(uint64(f.Height), f.Changes)
 	v.tip = &tip
 	s.view.Store(&v)
-	if f.Closing != nil {
-		s.closed(uint64(f.Height))
-	}
 }
 
-// writeTree begins a flush after a block if it is time. When twice as much waits
-// as should, it waits for the one before.
+// writeTree begins a flush after a block if it is time, or if the next block is to be
+// a point. For one, and when twice as much waits as should, it waits for the one
+// before.
 func (s *Store) writeTree(f *Finalized) error {
 	waiting := s.view.Load().new.bytes
 	mark, some := s.TreeMark()
-	if some && uint64(f.Height)-mark.Version < s.treeInterval && waiting < s.pendingBytes {
+	point, err := s.pointDue(f.Height, s.made)
+	if err != nil {
+		return err
+	}
+	if !point && some && uint64(f.Height)-mark.Version < s.treeInterval && waiting < s.pendingBytes {
 		return nil
 	}
-	if free, err := s.flushed(); err != nil || !free && waiting < 2*s.pendingBytes {
+	if free, err := s.flushed(); err != nil || !free && !point && waiting < 2*s.pendingBytes {
 		return err
 	}
 	if err := s.endFlush(); err != nil {
@@ -438,7 +456,7 @@ func (s *Store) writeTree(f *Finalized) error {
 	if err != nil {
 		return err
 	}
-	s.beginFlush(tree)
+	s.beginFlush(tree, point)
 	_, err = s.flushed()
 	return err
 }
@@ -489,7 +507,7 @@ func (w *writer) setIn(table byte, key, value []byte) {
 	w.err = op.Finish()
 }
 
-func (w *writer) block(f *Finalized, tip Tip) {
+func (w *writer) block(f *Finalized, tip Tip, made uint64) {
 	for table, data := range map[byte][]byte{
 		tableHeader:      f.Header,
 		tableBlock:       f.Block,
@@ -501,7 +519,7 @@ func (w *writer) block(f *Finalized, tip Tip) {
 		}
 	}
 	w.set(digestKey(tableDigest, f.Digest), numberBytes(uint64(f.Height)))
-	w.set(heightKey(tableTip, f.Height), append(tip.Digest[:], tip.StateRoot[:]...))
+	w.set(heightKey(tableTip, f.Height), slices.Concat(tip.Digest[:], tip.StateRoot[:], numberBytes(made)))
 	w.set(metaKey(metaLatest), numberBytes(uint64(f.Height)))
 }
 

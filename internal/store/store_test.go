@@ -491,6 +491,7 @@ func TestOptions(t *testing.T) {
 		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
 		"PendingBytes":  {{PendingBytes: 1}, {PendingBytes: 1 << 40}, {PendingBytes: -1}},
 		"TreeBytes":     {{TreeBytes: 1}, {TreeBytes: 1 << 40}, {TreeBytes: -1}},
+		"PointBytes":    {{PointBytes: 1}, {PointBytes: 1 << 40}, {PointBytes: -1}},
 		"UnsafeNoSync":  nil,
 		"ReadOnly":      nil,
 		"Logger":        nil,
