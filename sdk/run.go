@@ -72,7 +72,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: asking the cluster: %w", err)
 	}
-	if err := c.checkTerms(ctx, quote.Cluster, status); err != nil {
+	if err := c.CheckTerms(ctx, quote.Cluster, status); err != nil {
 		return api.Job{}, err
 	}
 	if err := c.EnsureEscrow(ctx, r.Consumer, quote.Cluster, r.MaxCost); err != nil {
@@ -128,18 +128,24 @@ func (c *Client) submitCovered(ctx context.Context, r *JobRun, cluster crypto.Pu
 		if err == nil || try == tries || !isUncovered(err) {
 			return submitted, err
 		}
-		outstanding, err := c.outstanding(ctx, r.Consumer)
-		if err != nil {
-			return api.Job{}, err
-		}
-		need, ok := outstanding.Add(r.MaxCost)
-		if !ok {
-			return api.Job{}, refusef("outstanding orders of %s and this one's %s do not fit an amount", outstanding, r.MaxCost)
-		}
-		if err := c.EnsureEscrow(ctx, r.Consumer, cluster, need); err != nil {
+		if err := c.EnsureEscrowFor(ctx, r.Consumer, cluster, r.MaxCost); err != nil {
 			return api.Job{}, err
 		}
 	}
+}
+
+// EnsureEscrowFor is EnsureEscrow for orders that cost at most an amount, beside
+// those of the consumer that are not final.
+func (c *Client) EnsureEscrowFor(ctx context.Context, consumer chain.Signer, cluster crypto.PublicKey, amount chain.Amount) error {
+	outstanding, err := c.outstanding(ctx, consumer)
+	if err != nil {
+		return err
+	}
+	need, ok := outstanding.Add(amount)
+	if !ok {
+		return refusef("outstanding orders of %s and %s more do not fit an amount", outstanding, amount)
+	}
+	return c.EnsureEscrow(ctx, consumer, cluster, need)
 }
 
 // isUncovered reports whether a cluster refused an order for want of escrow.

@@ -22,10 +22,10 @@ var ErrTerms = errors.New("sdk: the cluster's terms are refused")
 // The deadline of an order follows from it, and with it how long money is bound.
 const maxClockLead = 5 * 60 * 1000
 
-// checkTerms compares what a cluster's server says of itself with what the
+// CheckTerms compares what a cluster's server says of itself with what the
 // client was told to trust: Config.Cluster, or without it that the chain knows
-// the cluster.
-func (c *Client) checkTerms(ctx context.Context, cluster crypto.PublicKey, status api.NexusStatus) error {
+// the cluster and holds its bond. Errors: ErrNoTrust, ErrTerms.
+func (c *Client) CheckTerms(ctx context.Context, cluster crypto.PublicKey, status api.NexusStatus) error {
 	if c.config.Genesis == nil {
 		return ErrNoTrust
 	}

@@ -25,6 +25,19 @@ func benchCommand() *cli.Command {
 				jsonFlag(),
 			},
 			Action: benchTransfers,
+		}, {
+			Name:  "jobs",
+			Usage: "jobs of a millisecond, funded and signed before the clock starts",
+			Description: "Every job is an order of its own and goes the way of all: escrow, raft, auction, executor, receipt. The account's escrow is filled up to what the jobs may cost at most.\n" +
+				"Lost and duplicated jobs are counted from receipts whose signatures were verified, and from payments that the chain proves; with --settle=false from receipts alone.\n" +
+				"A cluster keeps 10,000 jobs of an account that the chain has not paid: beyond that it makes the bench wait.\n\n" +
+				"Example: hypermesh bench jobs --config net.json --count 5000 --inflight 1000 --settle=false --json",
+			Flags: append(networkFlags(),
+				&cli.IntFlag{Name: "count", Value: 1_000, Usage: "`N` jobs"},
+				&cli.IntFlag{Name: "inflight", Value: 100, Usage: "`M` jobs at most that were submitted and have no receipt"},
+				&cli.BoolFlag{Name: "settle", Value: true, Usage: "wait until the chain has paid every job"},
+				jsonFlag()),
+			Action: benchJobs,
 		}},
 	}
 }
@@ -46,4 +59,39 @@ func benchTransfers(c *cli.Context) error {
 	fmt.Fprintf(c.App.Writer, "offered         %.0f /s over %d s\ncommitted       %.0f /s\nrejected        %d\nfinality        %.1f ms median, %.1f ms p99\nblock interval  %.1f ms median, %.1f ms p99\n",
 		r.OfferedPerSecond, r.Seconds, r.CommittedPerSecond, r.Rejected, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99)
 	return nil
+}
+
+func benchJobs(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usagef(c, "%q is no argument of this command", c.Args().First())
+	}
+	t, err := openTarget(c)
+	if err != nil {
+		return err
+	}
+	options := devnet.JobOptions{
+		RPC: t.description.RPC, Nexus: t.description.Nexus, Genesis: t.genesis, Cluster: t.description.Cluster,
+		Consumer: t.account, Count: c.Int("count"), InFlight: c.Int("inflight"), Settle: c.Bool("settle"),
+	}
+	if err := options.Check(); err != nil {
+		return usagef(c, "%v", err)
+	}
+	r, err := devnet.BenchJobs(c.Context, options, devnet.PlainProgress(c.App.ErrWriter))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c, r)
+	} else {
+		_, err = fmt.Fprintf(c.App.Writer, "accepted     %d, %.0f /s\nplaced       %d, %.0f /s\ncompleted    %d, %.0f /s\nsettled      %d, %.0f /s\nfailed       %d\nlost         %d\nduplicated   %d\nlatency      %.1f ms median, %.1f ms p99\n",
+			r.Accepted, r.AcceptedPerSecond, r.Placed, r.PlacedPerSecond, r.Completed, r.CompletedPerSecond, r.Settled, r.SettledPerSecond,
+			r.Failed, r.Lost, r.Duplicated, r.Latency.P50, r.Latency.P99)
+	}
+	if r.Failed > 0 {
+		fmt.Fprintf(c.App.ErrWriter, "%d jobs failed, the first: %s\n", r.Failed, r.Failure)
+	}
+	if err == nil && r.Lost+r.Duplicated > 0 {
+		err = fmt.Errorf("%d jobs were lost, %d duplicated", r.Lost, r.Duplicated)
+	}
+	return err
 }

@@ -295,7 +295,7 @@ func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) Effect {
 		}
 	}
 	j.Started = true
-	j.Runs = append(j.Runs, Run{Node: n.ID, Owner: n.Owner, Bid: b.Bid, BidSig: b.BidSig, Devices: devices, Stage: Live, Since: s.now})
+	j.Runs = append(j.Runs, Run{Node: n.ID, Owner: n.Owner, Bid: b.Bid, BidSig: b.BidSig, Devices: devices, Stage: Live, Since: s.now, Placed: s.now})
 	if j.Spec.Scheduling.Preemptible {
 		n.evictable++
 		s.reindex(n)

@@ -41,6 +41,7 @@ type Run struct {
 	Stage     Stage
 	Blameless bool // with Lost: the cluster ended it, through no fault of the node
 	Since     chain.TimeMs
+	Placed    chain.TimeMs
 	Done      *job.Done // with Ended
 	Reason    string    // with Lost
 }

@@ -16,8 +16,11 @@ const (
 	// maxAsked bounds the nodes asked in one auction; of more, so many are
 	// drawn.
 	maxAsked = 256
-	// An auction with fewer bids than it needs stays open for so many windows.
+	// An auction with fewer bids than it needs stays open for so many windows, and
+	// for minPatience, unless all who were asked have answered: an agent of a busy
+	// machine answers late, and a second auction costs more than to wait for it.
 	patienceWindows = 4
+	minPatience     = 500 * time.Millisecond
 	// dryRun marks the numbers of auctions that place nothing.
 	dryRun = uint64(1) << 63
 )
@@ -91,7 +94,7 @@ func (r *reign) collect(ctx context.Context, a *auction, candidates []crypto.Pub
 	for _, s := range asked {
 		s.sendEncoded(encoded)
 	}
-	first, last := time.NewTimer(window), time.NewTimer(patienceWindows*window)
+	first, last := time.NewTimer(window), time.NewTimer(max(patienceWindows*window, minPatience))
 	defer first.Stop()
 	defer last.Stop()
 	select {

@@ -164,7 +164,7 @@ func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 func runToJSON(r *scheduler.Run) api.JobRun {
 	bid := api.BidToJSON(r.Bid)
 	out := api.JobRun{
-		Node: r.Node, Owner: r.Owner, Stage: r.Stage.String(), SinceMs: r.Since, Prices: bid.Prices, Fixed: bid.Fixed, Detail: r.Reason,
+		Node: r.Node, Owner: r.Owner, Stage: r.Stage.String(), SinceMs: r.Since, PlacedMs: r.Placed, Prices: bid.Prices, Fixed: bid.Fixed, Detail: r.Reason,
 	}
 	if d := r.Done; d != nil {
 		receipt, signature := api.ReceiptToJSON(d.Receipt), d.ReceiptSig

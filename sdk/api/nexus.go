@@ -171,6 +171,7 @@ type JobRun struct {
 	Owner       chain.Address     `json:"owner"`
 	Stage       string            `json:"stage" enum:"live,ended,lost"`
 	SinceMs     chain.TimeMs      `json:"since_ms" doc:"of the stage"`
+	PlacedMs    chain.TimeMs      `json:"placed_ms" doc:"when the node was given the work"`
 	Prices      []UnitPrice       `json:"prices" doc:"of its bid"`
 	Fixed       chain.Amount      `json:"fixed_nhyper" doc:"of its bid, for a proven statement"`
 	Receipt     *UsageReceipt     `json:"receipt,omitempty" doc:"once it has ended"`
