@@ -84,6 +84,7 @@ func TestOrderToReceipt(t *testing.T) {
 func TestHowWorkEnds(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
+	s.cancels.Store(true) // the fetch of what is too large
 	start(t, home(t, g, s))
 	p := s.session()
 	fuel := func(spec *job.Spec) { spec.Limits.Fuel = 10_000_000 }
@@ -414,6 +415,12 @@ func TestHostileAssignmentsAreRefused(t *testing.T) {
 		{"signature of the order", func(a *job.Assignment) { a.OrderSig[3] ^= 1 }},
 		{"signature of the acceptance", func(a *job.Assignment) { a.AcceptanceSig = other.Sign(crypto.DomainAcceptance, a.Acceptance.Payload()) }},
 		{"signature of the bid", func(a *job.Assignment) { a.BidSig = crypto.Signature{} }},
+		{"signature of the bid", func(a *job.Assignment) { a.Bid.Prices[0].Price = 0 }}, // a price that the node did not bid
+		{"gives gpus", func(a *job.Assignment) {
+			a.Spec.Resources.GPUs, a.Spec.Resources.GPUMilli, a.Devices = 1, job.GPUWhole, []byte{0}
+			*a = assignmentOf(orderOf(&a.Spec, 1), a.Spec)
+			a.Devices = []byte{0}
+		}},
 		{"the bid is by node", func(a *job.Assignment) {
 			a.Bid.Node = other.Public()
 			a.BidSig = other.Sign(crypto.DomainBid, a.Bid.Payload())
@@ -440,6 +447,38 @@ func TestHostileAssignmentsAreRefused(t *testing.T) {
 	}
 	if st := a.status(t); len(st.Running)+len(st.Unacked) != 0 {
 		t.Errorf("a refused assignment left something: %+v", st)
+	}
+}
+
+// TestReplayedAssignmentRunsOnce assigns a finished job again: before its result
+// was acknowledged, after that, and after a restart has forgotten both.
+func TestReplayedAssignmentRunsOnce(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	a := start(t, config)
+	p := s.session()
+	as := p.assign(writer("f", "once\n"), 1, nil)
+	first := p.finish(&as)
+	replay := func(when string) {
+		t.Helper()
+		p.send(job.Assign{Assignment: as})
+		if r := await[job.AssignReply](p, nil); r.Refuse != "" {
+			t.Errorf("%s: %q", when, r.Refuse)
+		}
+		if again := p.finish(&as); again.ReceiptSig != first.ReceiptSig {
+			t.Errorf("%s: another receipt, so it ran twice", when)
+		}
+	}
+	replay("before the Ack")
+	p.send(job.Ack{Order: as.Order.ID()})
+	replay("after the Ack")
+	a.stop()
+	start(t, config)
+	p = s.session()
+	p.send(job.Assign{Assignment: as})
+	if r := await[job.AssignReply](p, nil); !strings.Contains(r.Refuse, "signed and handed over before") {
+		t.Errorf("after a restart: %q", r.Refuse)
 	}
 }
 

@@ -16,13 +16,15 @@
 //  2. A Done is sent only once it is on disk and its output is pinned in the
 //     blob store. A crash before that leaves nothing, and the work is done
 //     again when the server, not finding it in Hello, assigns it again.
-//  3. Nothing but its own result, a Cancel, the order's deadline or the end of
-//     Run ends work that has begun. A server that is away does not.
+//  3. Nothing but its own result, a Cancel, the order's deadline, the owner's (of a
+//     drain) or the end of Run ends work that has begun. A server that is away does
+//     not.
 //  4. No work starts unless consumer and cluster signed for it, the bid is this
 //     node's own and has not expired, and the deadline is ahead.
-//  5. What runs at one time is within millicores, memory_mib, disk_mib and
+//  5. What runs at one time is within millicores, memory_mib, disk_mib, gpus and
 //     max_jobs; the blob store and the directories of running work are each
-//     within half of disk_mib.
+//     within half of disk_mib; blobs move at bandwidth_kib at most, each way.
+//     Outside of its hours, paused and draining the node bids for nothing.
 //  6. For deterministic work the result, the fuel and the usage depend on the
 //     order and the specification alone: the seed is the order's id, and logs
 //     are no part of it.
@@ -33,14 +35,19 @@
 // that breaks the protocol loses its session. A spooled file that cannot be
 // read is put aside and logged.
 //
+// What its owner tells it (pause, resume, drain) is on disk before it counts. Its
+// book of earnings is for its owner alone, and no money depends on it.
+//
 // Goroutines: one a configured server, which dials and reads; with a session
 // one more that writes, one that accepts requests for blobs, and one for each
 // of these; one an assignment; one that loads proving keys; one that sweeps the
-// spool; the HTTP server's. Run returns when all have ended. Bounded: messages
+// spool; one that keeps hours and drains; one that asks the chain what was paid;
+// one an offer that a price program is asked about; the HTTP server's. Run returns when all have ended. Bounded: messages
 // waiting for a server (256; full: logs are dropped, and anything else ends the
 // session, so that the next one reconciles), assignments held (256; more are
-// refused), spooled Dones (768; then offers are declined), remembered
-// acknowledgements (1,024; the oldest is forgotten).
+// refused), spooled Dones (768; then offers are declined), price programs (4; further
+// offers are declined), jobs whose payment is awaited (8,192; the oldest is given
+// up), remembered acknowledgements (1,024; the oldest is forgotten).
 //
 // It does not choose servers, verify the chain, or hold its owner's keys.
 package agent

@@ -21,7 +21,8 @@ import (
 
 // Bounds of the book of earnings.
 const (
-	maxPending    = 8_192 // jobs whose payment is awaited; the oldest is given up beyond
+	maxPending    = 8_192 // jobs whose payment is awaited; the oldest are given up beyond,
+	pendingSlack  = 1_024 // so many at once
 	maxBookLines  = 50_000
 	maxBookDays   = 800
 	maxBookLine   = 4 << 10
@@ -164,6 +165,9 @@ func (b *book) addDay(first chain.TimeMs, amount chain.Amount, jobs uint64) {
 // The caller holds b.mu, or nobody else has b.
 func (b *book) rewrite() error {
 	var lines []bookLine
+	if b.since > 0 {
+		b.addDay(b.since-b.since%dayMs, chain.Amount{}, 0) // each line of a day says when the book begins
+	}
 	for _, d := range b.days {
 		d.UntilMs = b.since
 		lines = append(lines, d)
@@ -258,10 +262,19 @@ func (b *book) shorten(now chain.TimeMs) {
 func (b *book) excess() []bookLine {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.pending) <= maxPending {
+	if len(b.pending) <= maxPending+pendingSlack {
 		return nil
 	}
 	return b.waiting()[:len(b.pending)-maxPending]
+}
+
+// signed reports whether a receipt of the order, of that number or a later one,
+// was signed, and is neither paid nor given up.
+func (b *book) signed(order crypto.Digest, number uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, ok := b.pending[order]
+	return ok && l.Number >= number
 }
 
 // waiting returns the jobs whose payment is awaited, the oldest first. The

@@ -1,9 +1,49 @@
 package agent
 
-import "time"
+import (
+	"log/slog"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
 
 // HoursOpen reports whether work is accepted at a time by a config's hours.
 func HoursOpen(list []string, t time.Time) (bool, error) {
 	h, err := parseHours(list)
 	return h.open(t), err
 }
+
+// Book is a book of earnings in a directory.
+type Book struct{ *book }
+
+// OpenBook opens a book.
+func OpenBook(dir string) (Book, error) {
+	b, err := openBook(dir, false, slog.New(slog.DiscardHandler))
+	return Book{b}, err
+}
+
+// Finished enters a signed receipt that should bring so much before a cluster's
+// fee.
+func (b Book) Finished(order crypto.Digest, at chain.TimeMs, amount chain.Amount) {
+	b.add(bookLine{Kind: lineFinished, Order: order, Number: 1, AtMs: at, UntilMs: at + 1000, Amount: amount})
+	b.shorten(at)
+}
+
+// Paid enters what the chain paid.
+func (b Book) Paid(order crypto.Digest, at chain.TimeMs, amount chain.Amount) {
+	b.add(bookLine{Kind: linePaid, Order: order, AtMs: at, Amount: amount})
+}
+
+// Unpaid gives a payment up.
+func (b Book) Unpaid(order crypto.Digest, at chain.TimeMs) {
+	b.add(bookLine{Kind: lineUnpaid, Order: order, AtMs: at})
+}
+
+// Sum is what the book says, for clusters whose fee is so many 1/10,000.
+func (b Book) Sum(at chain.TimeMs, bps uint16) Earnings {
+	return b.sum(at, func(crypto.PublicKey) uint16 { return bps })
+}
+
+// Close closes the book.
+func (b Book) Close() error { return b.close() }

@@ -64,6 +64,8 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 	}
 	known := a.tasks[order]
 	switch {
+	case known == nil && a.book.signed(order, assignment.Sequence):
+		return job.Done{}, false, "its receipt was signed and handed over before"
 	case known != nil && known.unwanted:
 		return job.Done{}, false, "the work was cancelled and is still ending"
 	case known != nil:
