@@ -57,6 +57,11 @@ build: need ## bin/hypermesh, bin/hypersim and the example programs
 	   $(GO) build -trimpath -o "bin/$${dir##*/}" "./$$dir"; \
 	 done
 
+.PHONY: package
+package: build ## bin/package: program, service, installer and checksums, as providers install them
+	@rm -rf bin/package && mkdir -p bin/package && cp bin/hypermesh packaging/* bin/package/
+	@cd bin/package && sha256sum -- * > SHA256SUMS && echo "bin/package"
+
 .PHONY: demo
 demo: build ## a local network runs two real jobs from order to settlement
 	@bin/hypermesh demo $(DEMO_FLAGS)
