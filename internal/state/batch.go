@@ -53,8 +53,8 @@ type writes struct {
 // through the tree meets the nodes of one depth, and the leaves, in ascending
 // order of positions.
 type freshRecords struct {
-	nodes  [][]freshNode // by depth
-	leaves []*leafSlot
+	nodes  [][]freshNode    // by depth
+	leaves []*crypto.Digest // their positions
 }
 
 type freshNode struct {
@@ -70,11 +70,11 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 		of.nodes = append(of.nodes, nil)
 	}
 	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
-	if at.node.page {
-		for i := range at.node.leafs {
-			if child := &at.node.leafs[i]; child.version >= w.fresh {
-				of := w.of(child.version)
-				of.leaves = append(of.leaves, child)
+	if at.node.page() {
+		for i := range at.node.places {
+			if version := at.node.sums[i].version; version >= w.fresh {
+				of := w.of(version)
+				of.leaves = append(of.leaves, &at.node.places[i])
 			}
 		}
 		return
@@ -84,7 +84,7 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 		if at.node.leaves&rest&-rest != 0 {
 			if child := &at.node.leafs[leaf]; child.version >= w.fresh {
 				of := w.of(child.version)
-				of.leaves = append(of.leaves, child)
+				of.leaves = append(of.leaves, &child.position)
 			}
 			leaf++
 			continue
@@ -117,15 +117,15 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 		}
 	}
 	at := 0
-	for _, leaf := range of.leaves {
-		for at < len(l.positions) && l.positions[at] != leaf.position {
+	for _, position := range of.leaves {
+		for at < len(l.positions) && l.positions[at] != *position {
 			at++
 		}
 		if at == len(l.positions) || l.written[at] == noLeaf {
-			panic("state: a leaf that is not on disk is not in memory: " + leaf.position.String())
+			panic("state: a leaf that is not on disk is not in memory: " + position.String())
 		}
 		c := &l.changes[l.written[at]]
-		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, &leaf.position)
+		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, position)
 		w.record = appendLeaf(w.record[:0], c.Key, c.Value)
 		if !w.yield(w.key, w.record) {
 			return false

@@ -137,7 +137,7 @@ func (b *Builder) finish(depth int) (part, error) {
 		}
 		if p.leaves != nil {
 			var err error
-			if p.kid, err = b.put(&node{page: true, leafs: p.leaves}, depth+1, &p.leaves[0].position); err != nil {
+			if p.kid, err = b.put(newPage(p.leaves, depth+1), depth+1, &p.leaves[0].position); err != nil {
 				return part{}, err
 			}
 		}

@@ -57,9 +57,9 @@ func (w *checkedWalk) below(at *kidSlot, depth int, path *crypto.Digest) bool {
 	w.data = appendNode(w.data[:0], at.version, n)
 	w.size.Nodes++
 	w.size.Bytes += uint64(len(w.key) + len(w.data))
-	if n.page {
-		for i := range n.leafs {
-			if !w.leaf(&n.leafs[i], depth, path) {
+	if n.page() {
+		for i := range n.places {
+			if leaf := n.leafAt(i); !w.leaf(&leaf, depth, path) {
 				return false
 			}
 		}

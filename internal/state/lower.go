@@ -121,7 +121,7 @@ func (g *gather) open(front []place) error {
 		keys[k] = appendNodeKey(nil, front[i].kid.version, front[i].depth, &front[i].path)
 	}
 	if err := g.t.readMany(keys, func(k int, record []byte) (err error) {
-		nodes[read[k]], err = decodeNode(record, front[read[k]].kid.version)
+		nodes[read[k]], err = decodeNode(record, front[read[k]].kid.version, front[read[k]].depth)
 		return err
 	}); err != nil {
 		return err
@@ -140,10 +140,10 @@ func (g *gather) open(front []place) error {
 
 // under appends what a node has in the range.
 func (g *gather) under(places []place, n *node, at *place) []place {
-	if n.page {
-		for i := range n.leafs {
-			if leaf := &n.leafs[i]; g.r.Contains(leaf.position) {
-				places = append(places, place{leaf: leaf})
+	if n.page() {
+		for i := range n.places {
+			if leaf := n.leafAt(i); g.r.Contains(leaf.position) {
+				places = append(places, place{leaf: &leaf})
 			}
 		}
 		return places

@@ -77,6 +77,10 @@ func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, e
 	return next, nil
 }
 
+// tasksEach is into how many tasks for each processor a version is cut: enough that
+// none waits long for the last, and few, because each has buffers of its own.
+const tasksEach = 4
+
 // next is Next with the changes hashed.
 func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism int) (*Tree, error) {
 	top := &node{}
@@ -87,17 +91,21 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 	var workers [fanout]worker
 	var results [fanout]slot
 	var faults [fanout]error
-	crypto.ForkJoin(fanout, parallelism, func(i int) {
-		if len(groups[i]) == 0 {
-			return
-		}
-		sortUpdates(groups[i])
-		w := &workers[i]
-		w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
-		w.reserve(len(groups[i]))
-		results[i], faults[i] = w.below(top, i, 0, groups[i])
-		if faults[i] == nil {
-			w.hash(&results[i])
+	tasks := min(fanout, tasksEach*max(parallelism, 1))
+	crypto.ForkJoin(tasks, parallelism, func(task int) {
+		var s sealer
+		for i := task; i < fanout; i += tasks {
+			if len(groups[i]) == 0 {
+				continue
+			}
+			sortUpdates(groups[i])
+			w := &workers[i]
+			w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
+			w.reserve(len(groups[i]))
+			results[i], faults[i] = w.below(top, i, 0, groups[i])
+			if faults[i] == nil {
+				w.hash(&s, &results[i])
+			}
 		}
 	})
 	if err := errors.Join(faults[:]...); err != nil {
@@ -306,10 +314,10 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 	if err != nil {
 		return slot{}, err
 	}
-	if old.page {
+	if old.page() {
 		made, ok := w.revalue(old, depth, ups)
 		if !ok {
-			made = w.rewrite(old.leafs, depth, ups)
+			made = w.rewrite(old.appendLeaves(nil), depth, ups)
 		}
 		if made.kind != isSame {
 			w.supersede(at, depth, ups[0].position)
@@ -450,10 +458,10 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 	count := len(n.leafs)
 	for i := range n.kids { // in memory first: a node below ends it
 		if kid := n.kids[i].node; kid != nil {
-			if kids[i] = kid; !kid.page {
+			if kids[i] = kid; !kid.page() {
 				return nil, false, nil
 			}
-			count += len(kid.leafs)
+			count += len(kid.places)
 		}
 	}
 	var paths [fanout]crypto.Digest
@@ -461,10 +469,10 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 	for rest := n.used &^ n.leaves; rest != 0 && count <= pageLeaves; rest &= rest - 1 {
 		paths[k] = pathOf(position, depth, bits.TrailingZeros16(rest))
 		if kids[k] == nil {
-			if kids[k], err = w.loader.load(&n.kids[k], depth+1, &paths[k]); err != nil || !kids[k].page {
+			if kids[k], err = w.loader.load(&n.kids[k], depth+1, &paths[k]); err != nil || !kids[k].page() {
 				return nil, false, err
 			}
-			count += len(kids[k].leafs)
+			count += len(kids[k].places)
 		}
 		k++
 	}
@@ -478,7 +486,7 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 			leaf++
 			continue
 		}
-		leaves = append(leaves, kids[k].leafs...)
+		leaves = kids[k].appendLeaves(leaves)
 		if kid := &n.kids[k]; kid.version == w.version {
 			w.made[depth+1] = w.made[depth+1][:len(w.made[depth+1])-1]
 		} else {
@@ -525,38 +533,59 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 // and take none, or false if there is another. Such are most.
 func (w *worker) revalue(old *node, depth int, ups []update) (slot, bool) {
 	var places [pageLeaves]uint8
-	if len(ups) > len(old.leafs) {
+	if len(ups) > len(old.places) {
 		return slot{}, false
 	}
-	at, same := 0, true
+	same := true
 	for i := range ups {
 		u := &ups[i]
-		for at < len(old.leafs) && binary.BigEndian.Uint64(old.leafs[at].position[:]) < u.prefix {
-			at++
-		}
-		for at < len(old.leafs) && old.leafs[at].position.Compare(*u.position) < 0 {
-			at++
-		}
-		if at == len(old.leafs) || old.leafs[at].position != *u.position || u.leaf.IsZero() {
+		at := old.seek(u, depth)
+		if at < 0 || u.leaf.IsZero() {
 			return slot{}, false
 		}
 		places[i] = uint8(at)
-		same = same && old.leafs[at].hash == *u.leaf
+		same = same && old.sums[at].hash == *u.leaf
 	}
 	if same {
 		return slot{}, true
 	}
-	n := &node{page: true, leafs: slices.Clone(old.leafs), known: old.known, quarters: old.quarters}
+	n := &node{places: old.places, sums: make([]sum, len(old.sums)), known: old.known, ends: old.ends}
+	copy(n.sums, old.sums)
 	for i := range ups {
 		u := &ups[i]
-		leaf := &n.leafs[places[i]]
-		if leaf.hash == *u.leaf {
+		s := &n.sums[places[i]]
+		if s.hash == *u.leaf {
 			continue
 		}
-		*leaf = w.note(u, leaf)
+		w.noteAt(u, s.version)
+		*s = sum{*u.leaf, w.version}
 		n.known &^= 1 << pageQuarter(u.position, depth)
 	}
 	return w.finish(n, depth), true
+}
+
+// seek returns which leaf of a page at some depth is at the position of an update,
+// and −1 if none is. Positions are spread evenly: it begins to look where such a one
+// should be.
+func (n *node) seek(u *update, depth int) int {
+	at := len(n.places) / 2
+	if depth < 2*8 {
+		below, _ := bits.Mul64(u.prefix<<(4*depth), uint64(len(n.places)))
+		at = int(below)
+	}
+	for at > 0 && binary.BigEndian.Uint64(n.places[at][:]) >= u.prefix {
+		at--
+	}
+	for at < len(n.places) && binary.BigEndian.Uint64(n.places[at][:]) < u.prefix {
+		at++
+	}
+	for at < len(n.places) && n.places[at].Compare(*u.position) < 0 {
+		at++
+	}
+	if at == len(n.places) || n.places[at] != *u.position {
+		return -1
+	}
+	return at
 }
 
 // rewrite returns the subtree at some depth of leaves in ascending order of
@@ -595,18 +624,25 @@ func (w *worker) rewrite(leaves []leafSlot, depth int, ups []update) slot {
 
 // note notes what becomes of a leaf, and returns its slot if it is there.
 func (w *worker) note(u *update, before *leafSlot) leafSlot {
-	change, stale := u.change, uint64(math.MaxUint64)
+	stale := uint64(math.MaxUint64)
+	if before != nil {
+		stale = before.version
+	}
+	w.noteAt(u, stale)
+	return leafSlot{hash: *u.leaf, position: *u.position, version: w.version}
+}
+
+// noteAt notes what becomes of a leaf whose record is of a version, MaxUint64 if there
+// is none.
+func (w *worker) noteAt(u *update, stale uint64) {
+	change := u.change
 	if u.leaf.IsZero() {
 		change = noLeaf
 		w.deleted++
 	}
-	if before != nil {
-		stale = before.version
-	}
 	w.positions = append(w.positions, *u.position)
 	w.changes = append(w.changes, change)
 	w.staleLeaves = append(w.staleLeaves, stale)
-	return leafSlot{hash: *u.leaf, position: *u.position, version: w.version}
 }
 
 // build returns the subtree at some depth of leaves in ascending order of
@@ -620,7 +656,7 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 	case depth == leafDepth:
 		panic("state: two keys have one position: Blake3 is broken")
 	case len(leaves) <= pageLeaves:
-		return w.finish(&node{page: true, leafs: slices.Clone(leaves)}, depth)
+		return w.finish(newPage(leaves, depth), depth)
 	}
 	base := len(w.stack)
 	for len(leaves) > 0 {

@@ -32,12 +32,17 @@ type kidSlot struct {
 	node    *node         // nil: it is on disk alone
 }
 
+// sum is what changes of a leaf in a page: digest, and version that wrote its record.
+type sum struct {
+	hash    crypto.Digest
+	version uint64
+}
+
 // node is sixteen slots, the empty ones left out; or it is a page: all leaves of a
-// small subtree, in ascending order of positions, which is then one record and
-// one piece of memory without pointers. It never changes once it is reachable from
+// small subtree, in ascending order of positions, which is then one record, and
+// in memory without pointers. It never changes once it is reachable from
 // a tree; versions of a node share what they have in common.
 type node struct {
-	page   bool   // leafs are all leaves below, and there are no slots
 	used   uint16 // bit i: slot i is not empty
 	leaves uint16 // bit i: slot i is a leaf
 	// known says which of quarters are computed: the digests of the binary
@@ -45,9 +50,74 @@ type node struct {
 	// or five and not fifteen. A node of few slots, or a page of few leaves, has none;
 	// in a page a quarter of less than two leaves has no digest that counts.
 	known    uint8
+	ends     [3]uint8 // of a page: where the leaves of the first three quarters end
 	quarters *[4]crypto.Digest
-	leafs    []leafSlot // by slot; of a page, by position: 2 to pageLeaves
+	leafs    []leafSlot // by slot
 	kids     []kidSlot  // by slot
+
+	// Of a page: where its leaves are, which stays when their values change, and for
+	// each its sum; then, if there are more than few, those of the quarters.
+	places []crypto.Digest // 2 to pageLeaves; nil: it is no page
+	sums   []sum
+}
+
+// newPage returns the page at a depth of leaves in ascending order of positions.
+func newPage(leaves []leafSlot, depth int) *node {
+	n := blankPage(len(leaves))
+	for i := range leaves {
+		n.places[i], n.sums[i] = leaves[i].position, sum{leaves[i].hash, leaves[i].version}
+	}
+	n.divide(depth)
+	return n
+}
+
+// blankPage returns a page with room for so many leaves.
+func blankPage(leaves int) *node {
+	n := &node{places: make([]crypto.Digest, leaves)}
+	if leaves > fewSlots {
+		leaves += len(n.quarters)
+	}
+	n.sums = make([]sum, leaves)
+	return n
+}
+
+// divide finds out where the quarters of a page at some depth end.
+func (n *node) divide(depth int) {
+	at := 0
+	for q := range n.ends {
+		for at < len(n.places) && pageQuarter(&n.places[at], depth) <= q {
+			at++
+		}
+		n.ends[q] = uint8(at)
+	}
+}
+
+// page reports whether the node is one.
+func (n *node) page() bool { return n.places != nil }
+
+// inQuarter returns which leaves of a page are in a quarter.
+func (n *node) inQuarter(q int) (from, to int) {
+	from, to = 0, len(n.places)
+	if q > 0 {
+		from = int(n.ends[q-1])
+	}
+	if q < len(n.ends) {
+		to = int(n.ends[q])
+	}
+	return from, to
+}
+
+// leafAt returns a leaf of a page.
+func (n *node) leafAt(i int) leafSlot {
+	return leafSlot{hash: n.sums[i].hash, position: n.places[i], version: n.sums[i].version}
+}
+
+// appendLeaves appends all leaves of a page.
+func (n *node) appendLeaves(dst []leafSlot) []leafSlot {
+	for i := range n.places {
+		dst = append(dst, n.leafAt(i))
+	}
+	return dst
 }
 
 // fewSlots is up to how many slots a node does without quarters.
@@ -55,8 +125,8 @@ const fewSlots = 4
 
 // size is about how many bytes a node takes in memory.
 func (n *node) size() int {
-	const fixed, leaf, kid, quarters = 72, 72, 48, 128
-	size := fixed + leaf*len(n.leafs) + kid*len(n.kids)
+	const fixed, leaf, kid, quarters, place, summed = 112, 72, 48, 128, 32, 40
+	size := fixed + leaf*len(n.leafs) + kid*len(n.kids) + place*len(n.places) + summed*len(n.sums)
 	if n.quarters != nil {
 		size += quarters
 	}
@@ -122,15 +192,15 @@ func (n *node) fold(lo, width int) crypto.Digest {
 
 // digest returns the digest of the subtree of a node at some depth.
 func (n *node) digest(depth int) crypto.Digest {
-	if n.page {
-		return foldPage(n.leafs, 4*depth)
+	if n.page() {
+		return foldPage(n.appendLeaves(nil), 4*depth)
 	}
 	return n.fold(0, fanout)
 }
 
-// keep keeps the quarters of a node of more than few slots or leaves.
+// keep keeps the quarters of a node of more than few slots.
 func (n *node) keep(quarters *[4]crypto.Digest) {
-	if bits.OnesCount16(n.used) > fewSlots || n.page && len(n.leafs) > fewSlots {
+	if bits.OnesCount16(n.used) > fewSlots {
 		own := *quarters // those so far may be those of the version before
 		n.quarters, n.known = &own, 15
 	}
@@ -152,11 +222,11 @@ func (n *node) seal() crypto.Digest {
 // open returns the node of sixteen slots that stands for a page at some depth, and
 // any other node as it is: for who walks slot by slot.
 func (n *node) open(depth int) *node {
-	if !n.page {
+	if !n.page() {
 		return n
 	}
 	out := &node{}
-	for rest := n.leafs; len(rest) > 0; {
+	for rest := n.appendLeaves(nil); len(rest) > 0; {
 		var group []leafSlot
 		i := nibble(&rest[0].position, depth)
 		group, rest = splitLeaves(rest, depth)
@@ -166,7 +236,7 @@ func (n *node) open(depth int) *node {
 			out.leafs = append(out.leafs, group[0])
 			continue
 		}
-		out.kids = append(out.kids, kidSlot{hash: foldPage(group, 4*(depth+1)), node: &node{page: true, leafs: group}})
+		out.kids = append(out.kids, kidSlot{hash: foldPage(group, 4*(depth+1)), node: newPage(group, depth+1)})
 	}
 	return out
 }
@@ -185,7 +255,7 @@ func pageQuarter(position *crypto.Digest, depth int) int { return nibble(positio
 
 // inPage returns the index in a page of the first leaf at or after a position.
 func (n *node) inPage(position *crypto.Digest) int {
-	return sort.Search(len(n.leafs), func(i int) bool { return n.leafs[i].position.Compare(*position) >= 0 })
+	return sort.Search(len(n.places), func(i int) bool { return n.places[i].Compare(*position) >= 0 })
 }
 
 // foldPage returns the digest of the binary subtree, its root at a depth of so many
@@ -233,11 +303,11 @@ const nodeHeaderBytes = 4
 // its version from the node's (uvarint), and for a leaf its position. A page has
 // zero for used, the number of its leaves for leaves, and the same of each.
 func appendNode(dst []byte, version uint64, n *node) []byte {
-	if n.page {
+	if n.page() {
 		dst = binary.BigEndian.AppendUint16(dst, 0)
-		dst = binary.BigEndian.AppendUint16(dst, uint16(len(n.leafs)))
-		for i := range n.leafs {
-			dst = appendLeafSlot(dst, version, &n.leafs[i])
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(n.places)))
+		for i := range n.places {
+			dst = appendLeafSlot(dst, version, &n.sums[i], &n.places[i])
 		}
 		return dst
 	}
@@ -245,7 +315,8 @@ func appendNode(dst []byte, version uint64, n *node) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, n.leaves)
 	for rest, leaf, kid := n.used, 0, 0; rest != 0; rest &= rest - 1 {
 		if n.leaves&rest&-rest != 0 {
-			dst = appendLeafSlot(dst, version, &n.leafs[leaf])
+			s := &n.leafs[leaf]
+			dst = appendLeafSlot(dst, version, &sum{s.hash, s.version}, &s.position)
 			leaf++
 			continue
 		}
@@ -257,23 +328,23 @@ func appendNode(dst []byte, version uint64, n *node) []byte {
 	return dst
 }
 
-func appendLeafSlot(dst []byte, version uint64, s *leafSlot) []byte {
+func appendLeafSlot(dst []byte, version uint64, s *sum, position *crypto.Digest) []byte {
 	dst = append(dst, s.hash[:]...)
 	dst = binary.AppendUvarint(dst, version-s.version)
-	return append(dst, s.position[:]...)
+	return append(dst, position[:]...)
 }
 
 var errRecord = errors.New("state: node record is corrupt")
 
-// decodeNode reads the record of a node that version wrote.
-func decodeNode(data []byte, version uint64) (*node, error) {
+// decodeNode reads the record of a node at some depth that version wrote.
+func decodeNode(data []byte, version uint64, depth int) (*node, error) {
 	if len(data) < nodeHeaderBytes {
 		return nil, fmt.Errorf("%w: %d bytes", errRecord, len(data))
 	}
 	used, leaves := binary.BigEndian.Uint16(data), binary.BigEndian.Uint16(data[2:])
 	r := slotReader{rest: data[nodeHeaderBytes:], version: version}
 	if used == 0 && leaves != 0 {
-		return r.page(int(leaves))
+		return r.page(int(leaves), depth)
 	}
 	if leaves&^used != 0 {
 		return nil, fmt.Errorf("%w: a leaf in an empty slot", errRecord)
@@ -306,20 +377,23 @@ type slotReader struct {
 	version uint64 // of the node
 }
 
-// page reads the slots of a page of so many leaves.
-func (r *slotReader) page(leaves int) (*node, error) {
+// page reads the slots of a page of so many leaves at some depth.
+func (r *slotReader) page(leaves, depth int) (*node, error) {
 	if leaves < 2 || leaves > pageLeaves {
 		return nil, fmt.Errorf("%w: a page of %d leaves, want 2 to %d", errRecord, leaves, pageLeaves)
 	}
-	n := &node{page: true, leafs: make([]leafSlot, leaves)}
-	for i := range n.leafs {
-		if err := r.leaf(&n.leafs[i]); err != nil {
+	n := blankPage(leaves)
+	for i := range n.places {
+		var leaf leafSlot
+		if err := r.leaf(&leaf); err != nil {
 			return nil, fmt.Errorf("%w: leaf %d of a page", err, i)
 		}
-		if i > 0 && n.leafs[i-1].position.Compare(n.leafs[i].position) >= 0 {
+		n.places[i], n.sums[i] = leaf.position, sum{leaf.hash, leaf.version}
+		if i > 0 && n.places[i-1].Compare(n.places[i]) >= 0 {
 			return nil, fmt.Errorf("%w: leaf %d of a page is not above the one before it", errRecord, i)
 		}
 	}
+	n.divide(depth)
 	return n, r.end()
 }
 

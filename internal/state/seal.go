@@ -1,17 +1,14 @@
 package state
 
 import (
-	"encoding/binary"
-
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // hash computes the digests of the nodes that the worker made, the deepest
 // first, and gives that of the highest to its slot. The nodes of one depth go
 // together, because many hashes at a time cost less each.
-func (w *worker) hash(top *slot) {
+func (w *worker) hash(s *sealer, top *slot) {
 	var below []crypto.Digest
-	var s sealer
 	for depth := len(w.made) - 1; depth > 0; depth-- {
 		nodes := w.made[depth]
 		rest := below
@@ -69,7 +66,7 @@ func (s *sealer) seal(nodes []*node, depth int, digests []crypto.Digest) {
 		s.folds = make([]fold, sealChunk)
 	}
 	for i, n := range nodes {
-		if n.page {
+		if n.page() {
 			if s.paged = append(s.paged, sealing{n, &digests[i]}); len(s.paged) == sealChunk {
 				s.endPages(depth)
 			}
@@ -162,28 +159,37 @@ type pageSealer struct {
 	rounds  [][]pageFold
 	in      []crypto.Pair
 	out     []*crypto.Digest
-	bits    [pageLeaves]uint64 // of the leaves' positions, the first
 }
 
 // pageFold is one inner node of the binary tree, by indices of digests.
 type pageFold struct{ left, right, to int32 }
 
+// folded is a subtree: how many leaves it has, where its digest will be among the
+// sealer's, and in how many rounds.
+type folded struct {
+	leaves int
+	at     int32
+	round  int
+}
+
+// pagePlan is where the digests of a page will be.
+type pagePlan struct {
+	quarters [4]folded
+	top      int32
+}
+
 // seal computes the digests of pages at a depth.
 func (s *pageSealer) seal(pages []sealing, depth int) {
+	if s.digests == nil {
+		s.reserve()
+	}
 	s.digests = append(s.digests[:0], crypto.Digest{})
 	for i := range s.rounds {
 		s.rounds[i] = s.rounds[i][:0]
 	}
 	var plans [sealChunk]pagePlan
 	for i := range pages {
-		n := pages[i].node
-		p := &plans[i]
-		*p = pagePlan{s: s, n: n, base: 4 * depth, first: int32(len(s.digests))}
-		for k := range n.leafs {
-			s.digests = append(s.digests, n.leafs[k].hash)
-			s.bits[k] = binary.BigEndian.Uint64(n.leafs[k].position[:])
-		}
-		p.top, _ = p.fold(0, len(n.leafs), p.base)
+		s.plan(&plans[i], pages[i].node, 4*depth)
 	}
 	for _, folds := range s.rounds {
 		for _, f := range folds {
@@ -194,68 +200,81 @@ func (s *pageSealer) seal(pages []sealing, depth int) {
 		s.in, s.out = s.in[:0], s.out[:0]
 	}
 	for i := range pages {
-		p := &plans[i]
+		n, p := pages[i].node, &plans[i]
 		*pages[i].digest = s.digests[p.top]
-		var quarters [4]crypto.Digest
-		for q, at := range p.quarters {
-			quarters[q] = s.digests[at]
+		if len(n.places) <= fewSlots {
+			continue
 		}
-		p.n.keep(&quarters)
+		for q := range p.quarters {
+			n.sums[len(n.places)+q].hash = s.digests[p.quarters[q].at]
+		}
+		n.known = 15
 	}
 }
 
-// pagePlan plans the digests of one page.
-type pagePlan struct {
-	s        *pageSealer
-	n        *node
-	base     int      // depth of the page, in bits
-	first    int32    // the first leaf's index among the digests
-	quarters [4]int32 // indices of their digests, zero if they have not two leaves
-	top      int32
+// reserve makes room for what a chunk of pages usually comes to, of which mostly one
+// leaf changed.
+func (s *pageSealer) reserve() {
+	const known, rounds, each = 12, 6, 4
+	s.digests = make([]crypto.Digest, 0, sealChunk*2*known)
+	s.in, s.out = make([]crypto.Pair, 0, sealChunk*each), make([]*crypto.Digest, 0, sealChunk*each)
+	folds := make([]pageFold, rounds*sealChunk*each)
+	for i := range rounds {
+		s.rounds = append(s.rounds, folds[i*sealChunk*each:][:0:sealChunk*each])
+	}
 }
 
-// fold plans the subtree at a depth of so many bits over the leaves [lo, hi), and
-// returns the index of its digest and in how many rounds it is there.
-func (p *pagePlan) fold(lo, hi, bit int) (at int32, round int) {
-	switch hi - lo {
+// plan plans the digests of a page whose root is at a depth of so many bits.
+func (s *pageSealer) plan(p *pagePlan, n *node, bit int) {
+	for q := range p.quarters {
+		from, to := n.inQuarter(q)
+		if n.known>>q&1 != 0 && to-from > 1 {
+			p.quarters[q] = folded{to - from, s.have(&n.sums[len(n.places)+q].hash), 0}
+			continue
+		}
+		p.quarters[q] = s.fold(n, from, to, bit+2)
+	}
+	p.top = s.join(s.join(p.quarters[0], p.quarters[1]), s.join(p.quarters[2], p.quarters[3])).at
+}
+
+// have returns where a digest that is known is.
+func (s *pageSealer) have(digest *crypto.Digest) int32 {
+	s.digests = append(s.digests, *digest)
+	return int32(len(s.digests) - 1)
+}
+
+// join plans the subtree above two.
+func (s *pageSealer) join(left, right folded) folded {
+	switch {
+	case left.leaves+right.leaves > 1:
+	case right.leaves == 0:
+		return left
+	default:
+		return right
+	}
+	round := max(left.round, right.round)
+	s.digests = append(s.digests, crypto.Digest{})
+	at := int32(len(s.digests) - 1)
+	for len(s.rounds) <= round {
+		s.rounds = append(s.rounds, nil)
+	}
+	s.rounds[round] = append(s.rounds[round], pageFold{left.at, right.at, at})
+	return folded{left.leaves + right.leaves, at, round + 1}
+}
+
+// fold plans the subtree at a depth of so many bits over the leaves [from, to) of a
+// page.
+func (s *pageSealer) fold(n *node, from, to, bit int) folded {
+	switch to - from {
 	case 0:
-		return 0, 0
+		return folded{}
 	case 1:
-		return p.first + int32(lo), 0
+		return folded{leaves: 1, at: s.have(&n.sums[from].hash)}
 	}
-	if bit == p.base+2 {
-		q := pageQuarter(&p.n.leafs[lo].position, p.base/4)
-		if p.n.known>>q&1 != 0 {
-			p.s.digests = append(p.s.digests, p.n.quarters[q])
-			at = int32(len(p.s.digests) - 1)
-		} else {
-			at, round = p.halves(lo, hi, bit)
-		}
-		p.quarters[q] = at
-		return at, round
+	split := from
+	for split < to && n.places[split][bit/8]>>(7-bit%8)&1 == 0 {
+		split++
 	}
-	return p.halves(lo, hi, bit)
-}
-
-func (p *pagePlan) halves(lo, hi, bit int) (at int32, round int) {
-	split := lo
-	if bit < 64 {
-		for split < hi && p.s.bits[split]>>(63-bit)&1 == 0 {
-			split++
-		}
-	} else {
-		for split < hi && p.n.leafs[split].position[bit/8]>>(7-bit%8)&1 == 0 {
-			split++
-		}
-	}
-	left, before := p.fold(lo, split, bit+1)
-	right, also := p.fold(split, hi, bit+1)
-	round = max(before, also)
-	at = int32(len(p.s.digests))
-	p.s.digests = append(p.s.digests, crypto.Digest{})
-	for len(p.s.rounds) <= round {
-		p.s.rounds = append(p.s.rounds, nil)
-	}
-	p.s.rounds[round] = append(p.s.rounds[round], pageFold{left, right, at})
-	return at, round + 1
+	left := s.fold(n, from, split, bit+1)
+	return s.join(left, s.fold(n, split, to, bit+1))
 }

@@ -119,7 +119,7 @@ func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: opening version %d: %w", mark.Version, err)
 	}
-	if top.page {
+	if top.page() {
 		return nil, fmt.Errorf("%w: the root of version %d is a page", errRecord, mark.Version)
 	}
 	if root := top.seal(); root != mark.Root {
@@ -197,9 +197,10 @@ func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*
 		if err != nil {
 			return nil, err
 		}
-		if n.page && visit == nil {
-			if i := n.inPage(position); i < len(n.leafs) && n.leafs[i].position == *position {
-				return &n.leafs[i], nil
+		if n.page() && visit == nil {
+			if i := n.inPage(position); i < len(n.places) && n.places[i] == *position {
+				leaf := n.leafAt(i)
+				return &leaf, nil
 			}
 			return nil, nil
 		}
@@ -274,9 +275,9 @@ func (w *walk) below(at *kidSlot, depth int, path *crypto.Digest, edge bool) boo
 	if err != nil {
 		return w.fail(err)
 	}
-	if n.page {
-		for i := range n.leafs {
-			if leaf := &n.leafs[i]; leaf.position.Compare(*w.from) >= 0 && !w.leaf(leaf) {
+	if n.page() {
+		for i := range n.places {
+			if leaf := n.leafAt(i); leaf.position.Compare(*w.from) >= 0 && !w.leaf(&leaf) {
 				return false
 			}
 		}
@@ -332,7 +333,7 @@ func (l *loader) load(at *kidSlot, depth int, position *crypto.Digest) (*node, e
 	if err := l.check(ok, err); err != nil {
 		return nil, err
 	}
-	n, err := decodeNode(record, at.version)
+	n, err := decodeNode(record, at.version, depth)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %x", err, l.key)
 	}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/hypermesh/hypermesh/internal/state"
 )
 
 // OpenOn is Open on a file system of the test's.
@@ -58,3 +60,43 @@ func (s *Store) Lists() (heights []uint64, err error) {
 
 // Rest waits for the flush under way.
 func (s *Store) Rest() error { return s.endFlush() }
+
+// Records is a cache of records by itself, as of an even generation.
+type Records struct{ c *records }
+
+// NewRecords returns a cache of so many bytes.
+func NewRecords(bytes int64) (Records, error) {
+	c, err := newRecords(bytes)
+	c.stand()
+	return Records{c}, err
+}
+
+// Generation returns what the cache stands at.
+func (r Records) Generation() uint64 { return r.c.generation.Load() }
+
+// Get looks a key up.
+func (r Records) Get(key []byte, generation uint64) ([]byte, bool) { return r.c.get(key, generation) }
+
+// Put takes in what was read.
+func (r Records) Put(key, value []byte, generation uint64) { r.c.put(key, value, generation) }
+
+// Change begins and ends a change of the table; between does what others do meanwhile.
+func (r Records) Change(changes []*state.Change, between func()) {
+	r.c.begin()
+	between()
+	r.c.end(changes)
+}
+
+// Close gives the memory back.
+func (r Records) Close() error { return r.c.close() }
+
+// Served counts the records that are kept.
+func (s *Store) Served() (n int) {
+	for i := range s.records.shards {
+		shard := &s.records.shards[i]
+		shard.mu.Lock()
+		n += shard.count
+		shard.mu.Unlock()
+	}
+	return n
+}

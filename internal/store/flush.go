@@ -40,8 +40,9 @@ type flushing struct {
 type flush struct {
 	s       *Store
 	tree    *state.Tree
-	changes *pending // up to the tree's version
-	point   *uint64  // bytes of the blocks up to the version, if the next block is a point
+	changes *pending        // up to the tree's version
+	point   *uint64         // bytes of the blocks up to the version, if the next block is a point
+	merged  []*state.Change // of these
 }
 
 // put is one entry of the tables; a nil value deletes.
@@ -62,7 +63,8 @@ func (f *flush) each(to put) error {
 	if err := to(tableState, nil, numberBytes(f.tree.Version())); err != nil {
 		return err
 	}
-	for _, c := range f.changes.merged() {
+	f.merged = f.changes.merged()
+	for _, c := range f.merged {
 		value := c.Value
 		switch {
 		case c.Deleted:
@@ -139,10 +141,20 @@ func (f *flush) batch() error {
 	if err != nil {
 		return errors.Join(err, b.Close())
 	}
-	if err := f.s.db.Apply(b, pebble.NoSync); err != nil {
+	if err := f.change(func() error { return f.s.db.Apply(b, pebble.NoSync) }); err != nil {
 		return err
 	}
 	return b.Close()
+}
+
+// change does what changes the tables, and the records in memory after it.
+func (f *flush) change(do func() error) error {
+	f.s.records.begin()
+	if err := do(); err != nil {
+		return err // the records are of no use from now on: the store stops
+	}
+	f.s.records.end(f.merged)
+	return nil
 }
 
 // ingest makes tables and hands them to the database: they go around its log and
@@ -158,7 +170,7 @@ func (f *flush) ingest() error {
 	if err = errors.Join(err, t.end()); err != nil {
 		return err
 	}
-	if err := f.s.db.Ingest(context.Background(), t.paths); err != nil {
+	if err := f.change(func() error { return f.s.db.Ingest(context.Background(), t.paths) }); err != nil {
 		return err
 	}
 	lower, upper := f.lists()

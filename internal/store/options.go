@@ -13,8 +13,12 @@ import (
 // Options of a Store. The zero value is the default.
 type Options struct {
 	// CacheBytes holds blocks of tables in memory: 1 MiB to 64 GiB, default
-	// 64 MiB.
+	// 16 MiB.
 	CacheBytes int64
+	// RecordBytes holds values of the flat state that were read, beside the blocks of
+	// tables and outside of the Go heap: up to 64 GiB, default 64 MiB, a million
+	// accounts; less than 1 MiB is none.
+	RecordBytes int64
 	// MemtableBytes is the size of one memtable, of which there are up to three
 	// at a time: 1 MiB to 1 GiB, default 16 MiB.
 	MemtableBytes int64
@@ -49,7 +53,8 @@ const (
 	minBytes             = 1 << 20
 	maxCacheBytes        = 64 << 30
 	maxMemtableBytes     = 1 << 30
-	defaultCacheBytes    = 64 << 20
+	defaultCacheBytes    = 16 << 20
+	defaultRecordBytes   = 64 << 20
 	defaultMemtableBytes = 16 << 20
 	defaultPendingBytes  = 48 << 20
 	minPointBytes        = 1 << 10
@@ -72,6 +77,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
+	if o.RecordBytes == 0 {
+		o.RecordBytes = defaultRecordBytes
+	}
 	if o.MemtableBytes == 0 {
 		o.MemtableBytes = defaultMemtableBytes
 	}
@@ -92,6 +100,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CacheBytes < minBytes || o.CacheBytes > maxCacheBytes {
 		return o, fmt.Errorf("store: CacheBytes is %d, want %d to %d", o.CacheBytes, minBytes, int64(maxCacheBytes))
+	}
+	if o.RecordBytes < 0 || o.RecordBytes > maxCacheBytes {
+		return o, fmt.Errorf("store: RecordBytes is %d, want 0 to %d", o.RecordBytes, int64(maxCacheBytes))
 	}
 	if o.MemtableBytes < minBytes || o.MemtableBytes > maxMemtableBytes {
 		return o, fmt.Errorf("store: MemtableBytes is %d, want %d to %d", o.MemtableBytes, minBytes, maxMemtableBytes)

@@ -198,7 +198,10 @@ type latest struct{ s *Store }
 
 // Get returns the value of key.
 func (l latest) Get(key []byte) ([]byte, bool) {
-	return flat{r: l.s.db, view: l.s.view.Load(), height: math.MaxUint64}.Get(key)
+	return flat{
+		r: l.s.db, view: l.s.view.Load(), height: math.MaxUint64,
+		records: l.s.records, generation: l.s.records.generation.Load(), latest: true,
+	}.Get(key)
 }
 
 // Iterate yields the pairs with start ≤ key < end.
@@ -228,8 +231,12 @@ func (s *Store) snapshot() *Snapshot {
 	if v.tip != nil {
 		height = uint64(v.tip.Height)
 	}
+	generation := s.records.generation.Load()
 	snapshot := s.db.NewSnapshot()
-	return &Snapshot{flat: flat{r: snapshot, idle: &idle{}, view: v, height: height}, snapshot: snapshot}
+	return &Snapshot{
+		flat:     flat{r: snapshot, idle: &idle{}, view: v, height: height, records: s.records, generation: generation},
+		snapshot: snapshot,
+	}
 }
 
 // Tip returns the block after which the state is; zero before the first.
@@ -252,6 +259,10 @@ type flat struct {
 	idle   *idle // who iterates needs some
 	view   *view
 	height uint64
+
+	records    *records
+	generation uint64 // of the records, not later than r
+	latest     bool   // r is the tables themselves
 }
 
 var (
@@ -271,10 +282,20 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 	if len(key) == 0 {
 		return nil, false
 	}
+	of := f.generation
+	if f.latest {
+		of = anyGeneration
+	}
+	if value, ok := f.records.get(key, of); ok {
+		return value, true
+	}
 	var buf [1 + state.MaxKeyBytes]byte
 	value, ok, err := appendValue(f.r, nil, append(append(buf[:0], tableState), key...))
 	if err != nil {
 		panic(&state.Fault{Op: fmt.Sprintf("reading %x", key), Err: err})
+	}
+	if ok {
+		f.records.put(key, value, f.generation)
 	}
 	return value, ok
 }

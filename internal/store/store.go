@@ -48,6 +48,8 @@ type Store struct {
 	view atomic.Pointer[view]       // never nil
 	tree atomic.Pointer[state.Mark] // the version that the tables hold; nil: none
 
+	records *records
+
 	treeInterval  uint64 // in blocks
 	residentBytes int
 	pendingBytes  int // of changes, after which the tree is written though the interval is not over
@@ -166,6 +168,9 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		leastPoint: uint64(options.PointBytes),
 	}
 	s.view.Store(&view{new: newPending(0)})
+	if s.records, err = newRecords(options.RecordBytes); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: opening %s: %w", dir, err), s.Close())
 	}
@@ -246,6 +251,7 @@ func (s *Store) load() error {
 		return err
 	}
 	s.view.Store(&view{tip: &tip, new: newPending(0)})
+	s.records.stand()
 	if err := s.loadPending(); err != nil {
 		return err
 	}
@@ -329,9 +335,9 @@ func (s *Store) Err() error {
 // wait on the disk for ever: the process is to end.
 func (s *Store) Close() error {
 	if s.Err() != nil {
-		return s.lock.Close()
+		return errors.Join(s.records.close(), s.lock.Close())
 	}
-	err := errors.Join(s.endImport(), s.endFlush(), s.disk.call(s.db.Close))
+	err := errors.Join(s.endImport(), s.endFlush(), s.disk.call(s.db.Close), s.records.close())
 	if err == nil && !s.options.ReadOnly {
 		err = s.disk.call(func() error { return writeSeal(s.disk, s.dir) })
 	}
@@ -429,6 +435,9 @@ func (s *Store) publish(f *Finalized, tip Tip) {
 	defer s.mu.Unlock()
 	v := *s.view.Load()
 	v.new.add(uint64(f.Height), f.Changes)
+	if v.tip == nil {
+		s.records.stand()
+	}
 	v.tip = &tip
 	s.view.Store(&v)
 }

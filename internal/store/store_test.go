@@ -487,6 +487,7 @@ func TestOptions(t *testing.T) {
 	defaults := must(store.Options{}.WithDefaults())(t)
 	cases := map[string][]store.Options{
 		"CacheBytes":    {{CacheBytes: 1}, {CacheBytes: 1 << 40}, {CacheBytes: -1}},
+		"RecordBytes":   {{RecordBytes: 1 << 40}, {RecordBytes: -1}},
 		"MemtableBytes": {{MemtableBytes: 1}, {MemtableBytes: 1 << 40}, {MemtableBytes: -1}},
 		"TreeInterval":  {{TreeInterval: -1}, {TreeInterval: 1025}},
 		"PendingBytes":  {{PendingBytes: 1}, {PendingBytes: 1 << 40}, {PendingBytes: -1}},

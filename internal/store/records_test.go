@@ -1,0 +1,187 @@
+package store_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// The records in memory are the table's or are not there, whatever was taken in, changed,
+// deleted and pushed out, and what was taken in last is there.
+func TestRecordsAgreeWithTheTable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	cache := must(store.NewRecords(1 << 20))(t)
+	defer func() { check(t, cache.Close()) }()
+	table := map[string]string{}
+	key := func() []byte {
+		n := rng.IntN(4_000)
+		return []byte(fmt.Sprintf("%d %s", n, strings.Repeat("k", n%250)))
+	}
+	value := func() []byte { return bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(1100)) }
+	served, old := 0, cache.Generation()
+	for range 1_500 {
+		at := cache.Generation()
+		for range 60 {
+			k := key()
+			want, some := table[string(k)]
+			got, ok := cache.Get(k, at)
+			if ok && (!some || string(got) != want) {
+				t.Fatalf("key %.10q has a value of %d bytes (%t), the table one of %d (%t)", k, len(got), ok, len(want), some)
+			}
+			if ok {
+				served++
+			}
+			if _, ok := cache.Get(k, old); ok && old != at {
+				t.Fatalf("a record in generation %d, of %d", old, at)
+			}
+			if !some {
+				continue
+			}
+			cache.Put(k, []byte(want), old) // refused, or the same
+			cache.Put(k, []byte(want), at)
+			if _, ok := cache.Get(k, at); ok != (len(want) <= 1024) {
+				t.Fatalf("a value of %d bytes is kept: %t", len(want), ok)
+			}
+		}
+		old = at
+		var changes []*state.Change
+		for range rng.IntN(40) {
+			c := &state.Change{Key: key(), Value: value()}
+			if c.Deleted = rng.IntN(4) == 0; c.Deleted {
+				c.Value = nil
+			}
+			changes = append(changes, c)
+		}
+		cache.Change(changes, func() {
+			during := cache.Generation()
+			cache.Put([]byte("late"), []byte("old"), at)
+			cache.Put([]byte("early"), []byte("new"), during)
+		})
+		for _, k := range []string{"late", "early"} {
+			if _, ok := cache.Get([]byte(k), cache.Generation()); ok {
+				t.Fatalf("%s was taken in while the table changed", k)
+			}
+		}
+		for _, c := range changes {
+			if delete(table, string(c.Key)); !c.Deleted {
+				table[string(c.Key)] = string(c.Value)
+			}
+		}
+	}
+	if served < 10_000 {
+		t.Errorf("%d reads were served", served)
+	}
+	check(t, cache.Close())
+	if _, ok := cache.Get(key(), cache.Generation()); ok {
+		t.Error("a closed cache has records")
+	}
+	cache.Put([]byte("key"), nil, cache.Generation())
+}
+
+// Whoever reads beside commits and flushes sees the state after his snapshot's block, or,
+// of the latest, after one that was the latest during the read, though what he
+// read before is in memory.
+func TestReadersBesideFlushes(t *testing.T) {
+	const keys, blocks, valueBytes = 64, 120, 1000
+	s := must(store.OpenMemory(store.Options{PendingBytes: 1 << 20, TreeInterval: 3, UnsafeNoSync: true}))(t)
+	key := func(i int) []byte { return fmt.Appendf(nil, "key %02d", i) }
+	heightOf := func(value []byte, ok bool) uint64 {
+		if !ok || len(value) != valueBytes {
+			return 0 // deleted
+		}
+		return binary.BigEndian.Uint64(value)
+	}
+	var mu sync.RWMutex
+	var history [][keys]uint64 // at each height: of each key, the height that set it, 0: none
+	at := func(height uint64) [keys]uint64 {
+		mu.RLock()
+		defer mu.RUnlock()
+		return history[height]
+	}
+	was := func(i int, of, from, to uint64) bool {
+		mu.RLock()
+		defer mu.RUnlock()
+		for height := from; height <= to && height < uint64(len(history)); height++ {
+			if history[height][i] == of {
+				return true
+			}
+		}
+		return false
+	}
+	latest := func() uint64 {
+		tip, _ := s.Latest()
+		return uint64(tip.Height)
+	}
+	rng := rand.New(rand.NewPCG(9, 1))
+	tree := s.NewTree()
+	commit := func(height uint64) {
+		var now [keys]uint64
+		if height > 0 {
+			now = at(height - 1)
+		}
+		var changes []state.Change
+		for i := range keys {
+			if height > 0 && rng.IntN(2) == 0 {
+				continue
+			}
+			c := state.Change{Key: key(i), Value: make([]byte, valueBytes)}
+			binary.BigEndian.PutUint64(c.Value, height)
+			if now[i] = height; rng.IntN(5) == 0 {
+				c.Value, c.Deleted, now[i] = nil, true, 0
+			}
+			changes = append(changes, c)
+		}
+		mu.Lock()
+		history = append(history, now)
+		mu.Unlock()
+		tree = commitChanges(t, s, tree, chain.Height(height), changes)
+	}
+	commit(0)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for r := range 3 {
+		rng := rand.New(rand.NewPCG(uint64(r), 2))
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				own := must(s.Snapshot())(t)
+				height := uint64(own.Tip().Height)
+				want := at(height)
+				for range 3 * keys {
+					i := rng.IntN(keys)
+					if got := heightOf(own.Get(key(i))); got != want[i] {
+						t.Errorf("key %d after block %d is of block %d, want %d", i, height, got, want[i])
+					}
+					before := latest()
+					got := heightOf(s.State().Get(key(i)))
+					after := latest() + 1 // committed, and not yet named
+					if !was(i, got, before, after) {
+						t.Errorf("key %d is of block %d, which it was after none of the blocks %d to %d", i, got, before, after)
+					}
+				}
+				check(t, own.Close())
+			}
+		})
+	}
+	for height := uint64(1); height < blocks; height++ {
+		commit(height)
+	}
+	close(stop)
+	readers.Wait()
+	if s.Served() == 0 {
+		t.Error("nothing that was read is in memory")
+	}
+	check(t, s.Close())
+}
