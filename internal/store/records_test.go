@@ -86,65 +86,99 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 	cache.Put([]byte("key"), nil, cache.Generation())
 }
 
+const (
+	besideKeys       = 64
+	besideBlocks     = 120
+	besideValueBytes = 1000
+)
+
+// beside is a store whose values are the heights that set them, and what they are
+// after each block.
+type beside struct {
+	*testing.T
+	store *store.Store
+	tree  *state.Tree
+	rng   *rand.Rand
+
+	mu      sync.RWMutex
+	history [][besideKeys]uint64 // 0: there is none
+}
+
+func besideKey(i int) []byte { return fmt.Appendf(nil, "key %02d", i) }
+
+// commit commits the next block.
+func (b *beside) commit() {
+	height := uint64(len(b.history))
+	var now [besideKeys]uint64
+	if height > 0 {
+		now = b.history[height-1]
+	}
+	var changes []state.Change
+	for i := range now {
+		if height > 0 && b.rng.IntN(2) == 0 {
+			continue
+		}
+		c := state.Change{Key: besideKey(i), Value: make([]byte, besideValueBytes)}
+		binary.BigEndian.PutUint64(c.Value, height)
+		if now[i] = height; b.rng.IntN(5) == 0 {
+			c.Value, c.Deleted, now[i] = nil, true, 0
+		}
+		changes = append(changes, c)
+	}
+	b.mu.Lock()
+	b.history = append(b.history, now)
+	b.mu.Unlock()
+	b.tree = commitChanges(b.T, b.store, b.tree, chain.Height(height), changes)
+}
+
+// was reports whether a key was of a block after one of some blocks.
+func (b *beside) was(i int, of, from, to uint64) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for height := from; height <= to && height < uint64(len(b.history)); height++ {
+		if b.history[height][i] == of {
+			return true
+		}
+	}
+	return false
+}
+
+// read looks at many keys in one snapshot and in the latest state.
+func (b *beside) read(rng *rand.Rand) {
+	of := func(value []byte, ok bool) uint64 {
+		if !ok || len(value) != besideValueBytes {
+			return 0
+		}
+		return binary.BigEndian.Uint64(value)
+	}
+	latest := func() uint64 {
+		tip, _ := b.store.Latest()
+		return uint64(tip.Height)
+	}
+	snapshot := must(b.store.Snapshot())(b.T)
+	height := uint64(snapshot.Tip().Height)
+	for range 3 * besideKeys {
+		i := rng.IntN(besideKeys)
+		if got := of(snapshot.Get(besideKey(i))); !b.was(i, got, height, height) {
+			b.Errorf("key %d after block %d is of block %d", i, height, got)
+		}
+		before := latest()
+		got := of(b.store.State().Get(besideKey(i)))
+		after := latest() + 1 // committed, and not yet named
+		if !b.was(i, got, before, after) {
+			b.Errorf("key %d is of block %d, which it was after none of the blocks %d to %d", i, got, before, after)
+		}
+	}
+	check(b, snapshot.Close())
+}
+
 // Whoever reads beside commits and flushes sees the state after his snapshot's block, or,
 // of the latest, after one that was the latest during the read, though what he
 // read before is in memory.
 func TestReadersBesideFlushes(t *testing.T) {
-	const keys, blocks, valueBytes = 64, 120, 1000
 	s := must(store.OpenMemory(store.Options{PendingBytes: 1 << 20, TreeInterval: 3, UnsafeNoSync: true}))(t)
-	key := func(i int) []byte { return fmt.Appendf(nil, "key %02d", i) }
-	heightOf := func(value []byte, ok bool) uint64 {
-		if !ok || len(value) != valueBytes {
-			return 0 // deleted
-		}
-		return binary.BigEndian.Uint64(value)
-	}
-	var mu sync.RWMutex
-	var history [][keys]uint64 // at each height: of each key, the height that set it, 0: none
-	at := func(height uint64) [keys]uint64 {
-		mu.RLock()
-		defer mu.RUnlock()
-		return history[height]
-	}
-	was := func(i int, of, from, to uint64) bool {
-		mu.RLock()
-		defer mu.RUnlock()
-		for height := from; height <= to && height < uint64(len(history)); height++ {
-			if history[height][i] == of {
-				return true
-			}
-		}
-		return false
-	}
-	latest := func() uint64 {
-		tip, _ := s.Latest()
-		return uint64(tip.Height)
-	}
-	rng := rand.New(rand.NewPCG(9, 1))
-	tree := s.NewTree()
-	commit := func(height uint64) {
-		var now [keys]uint64
-		if height > 0 {
-			now = at(height - 1)
-		}
-		var changes []state.Change
-		for i := range keys {
-			if height > 0 && rng.IntN(2) == 0 {
-				continue
-			}
-			c := state.Change{Key: key(i), Value: make([]byte, valueBytes)}
-			binary.BigEndian.PutUint64(c.Value, height)
-			if now[i] = height; rng.IntN(5) == 0 {
-				c.Value, c.Deleted, now[i] = nil, true, 0
-			}
-			changes = append(changes, c)
-		}
-		mu.Lock()
-		history = append(history, now)
-		mu.Unlock()
-		tree = commitChanges(t, s, tree, chain.Height(height), changes)
-	}
-	commit(0)
+	b := &beside{T: t, store: s, tree: s.NewTree(), rng: rand.New(rand.NewPCG(9, 1))}
+	b.commit()
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	for r := range 3 {
@@ -155,28 +189,13 @@ func TestReadersBesideFlushes(t *testing.T) {
 				case <-stop:
 					return
 				default:
+					b.read(rng)
 				}
-				own := must(s.Snapshot())(t)
-				height := uint64(own.Tip().Height)
-				want := at(height)
-				for range 3 * keys {
-					i := rng.IntN(keys)
-					if got := heightOf(own.Get(key(i))); got != want[i] {
-						t.Errorf("key %d after block %d is of block %d, want %d", i, height, got, want[i])
-					}
-					before := latest()
-					got := heightOf(s.State().Get(key(i)))
-					after := latest() + 1 // committed, and not yet named
-					if !was(i, got, before, after) {
-						t.Errorf("key %d is of block %d, which it was after none of the blocks %d to %d", i, got, before, after)
-					}
-				}
-				check(t, own.Close())
 			}
 		})
 	}
-	for height := uint64(1); height < blocks; height++ {
-		commit(height)
+	for range besideBlocks {
+		b.commit()
 	}
 	close(stop)
 	readers.Wait()
