@@ -34,7 +34,7 @@ type Agent struct {
 	owner   chain.Address
 	genesis *chain.Genesis
 	token   string
-	runsDir string
+	dirs    workDirs
 
 	blobs    *blob.Store
 	spool    *spool
@@ -169,8 +169,8 @@ func (a *Agent) openWork(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	a.runsDir = filepath.Join(dir, "runs")
-	if err := errors.Join(os.RemoveAll(a.runsDir), os.MkdirAll(a.runsDir, 0o700)); err != nil {
+	a.dirs.root = filepath.Join(dir, "runs")
+	if err := errors.Join(os.RemoveAll(a.dirs.root), os.MkdirAll(a.dirs.root, 0o700)); err != nil {
 		return fmt.Errorf("agent: opening the work directory: %w", err)
 	}
 	if a.spool, err = openSpool(filepath.Join(dir, "spool"), a.id, a.log); err != nil {
@@ -179,10 +179,29 @@ func (a *Agent) openWork(dir string) (err error) {
 	if a.book, err = openBook(dir, false, a.log); err != nil {
 		return err
 	}
+	if err := a.unpinStrays(); err != nil {
+		return err
+	}
 	for _, e := range a.spool.list() {
 		if err := a.keepOutput(e.Done.Output); err != nil {
 			a.log.Error("agent: giving up a finished job", "order", e.Done.Receipt.Order.Short(), "error", err)
 			a.spool.remove(e.Done.Receipt.Order)
+		}
+	}
+	return nil
+}
+
+// unpinStrays lets outputs go that a crash kept from getting into the spool.
+func (a *Agent) unpinStrays() error {
+	wanted := map[crypto.Digest]bool{}
+	for _, e := range a.spool.list() {
+		wanted[e.Done.Output] = true
+	}
+	for _, id := range a.blobs.Pinned() {
+		if !wanted[id] {
+			if err := a.blobs.Unpin(id); err != nil {
+				return fmt.Errorf("agent: opening the spool: %w", err)
+			}
 		}
 	}
 	return nil
@@ -255,6 +274,9 @@ func (a *Agent) close() error {
 	}
 	if a.book != nil {
 		failures = append(failures, a.book.close())
+	}
+	if a.spool != nil {
+		failures = append(failures, a.spool.close())
 	}
 	if a.blobs != nil {
 		failures = append(failures, a.blobs.Close())

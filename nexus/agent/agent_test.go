@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -246,13 +247,14 @@ func TestRestartWithASpool(t *testing.T) {
 	interrupted := p.assign(spinner(), 2, func(spec *job.Spec) { spec.Limits.Fuel = job.MaxFuel })
 	a.stop()
 
-	// What a crash may leave: a half-written file, a file that is no Done, and
-	// the directory of a run.
+	// What a crash may leave: a half-written record, and the directory of a run.
 	spoolDir := filepath.Join(config.Home, "work", "spool")
-	for _, name := range []string{".tmp-123", strings.Repeat("ab", 32) + ".done"} {
-		if err := os.WriteFile(filepath.Join(spoolDir, name), []byte("torn"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	journal, err := os.OpenFile(filepath.Join(spoolDir, "spool.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = journal.WriteString("\x00\x00\x01\x00torn")
+	}
+	if err := errors.Join(err, journal.Close()); err != nil {
+		t.Fatal(err)
 	}
 	leftover := filepath.Join(config.Home, "work", "runs", "leftover")
 	if err := os.MkdirAll(leftover, 0o700); err != nil {
@@ -282,7 +284,7 @@ func TestRestartWithASpool(t *testing.T) {
 		t.Errorf("the directory of a run outlived the restart: %v", err)
 	}
 	left, err := filepath.Glob(filepath.Join(spoolDir, "*"))
-	if err != nil || len(left) != 1 || !strings.HasSuffix(left[0], ".damaged") {
+	if err != nil || len(left) != 2 || filepath.Base(left[0]) != "spool.log" || filepath.Base(left[1]) != "spool.log.damaged" {
 		t.Errorf("the spool holds %q, %v", left, err)
 	}
 	start(t, config)

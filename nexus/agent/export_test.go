@@ -47,3 +47,28 @@ func (b Book) Sum(at chain.TimeMs, bps uint16) Earnings {
 
 // Close closes the book.
 func (b Book) Close() error { return b.close() }
+
+// Journal is what the spool is kept in.
+type Journal struct{ j *journal }
+
+// OpenJournal opens one whose live records live returns.
+func OpenJournal(path string, load func([]byte) error, live func() [][]byte) (*Journal, error) {
+	j, err := openJournal(path, slog.New(slog.DiscardHandler), load)
+	if err != nil {
+		return nil, err
+	}
+	j.live = live
+	return &Journal{j}, nil
+}
+
+// Append makes a record durable.
+func (j *Journal) Append(record []byte) error { return j.j.append(record) }
+
+// AppendLater has a record written with the next.
+func (j *Journal) AppendLater(record []byte) { j.j.appendLater(record) }
+
+// Close closes the journal.
+func (j *Journal) Close() error { return j.j.close() }
+
+// Drop closes the file as a crash would.
+func (j *Journal) Drop() error { return j.j.file.Close() }

@@ -77,11 +77,12 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 	} else if why != "" {
 		return invalid("%s", why), nil
 	}
-	dir := filepath.Join(a.runsDir, t.order.String())
-	if err := os.MkdirAll(filepath.Join(dir, "out"), 0o700); err != nil {
-		return result{}, fmt.Errorf("agent: making a directory for the work: %w", err)
+	dir, err := a.dirs.take()
+	if err != nil {
+		return result{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	_, sandboxed := spec.Work.Work.(job.Wasm)
+	defer func() { err = errors.Join(err, a.dirs.give(dir, sandboxed)) }()
 	switch w := spec.Work.Work.(type) {
 	case job.Wasm:
 		r, err = a.runWasm(ctx, t, &w, dir)

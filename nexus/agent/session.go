@@ -151,11 +151,13 @@ func (a *Agent) hello() job.Hello {
 	for _, name := range a.kernels.Names() {
 		h.Kernels = append(h.Kernels, string(name))
 	}
-	for order := range a.tasks {
-		h.Running = append(h.Running, order)
-	}
 	for _, e := range a.spool.list() {
 		h.Finished = append(h.Finished, e.Done.Receipt.Order)
+	}
+	for order := range a.tasks {
+		if _, finished := a.spool.get(order); !finished {
+			h.Running = append(h.Running, order)
+		}
 	}
 	return h
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -18,7 +16,7 @@ import (
 )
 
 const (
-	spoolSuffix   = ".done"
+	spoolFile     = "spool.log"
 	damagedSuffix = ".damaged"
 	maxEntryBytes = 64 << 10
 )
@@ -31,119 +29,130 @@ type spoolEntry struct {
 	Expires chain.TimeMs
 }
 
-// spool keeps the Dones that no server has acknowledged, each in a file that is
-// named by its order. Safe for concurrent use.
-type spool struct {
-	dir  string
-	node crypto.PublicKey
-	log  *slog.Logger
-
-	mu      sync.Mutex
-	entries map[crypto.Digest]spoolEntry
+// spoolRecord is what the spool's journal is made of: a Done that is to be kept,
+// or the order of one that is not any more.
+type spoolRecord struct {
+	_      struct{}    `cbor:",toarray"`
+	Entry  *spoolEntry // nil: Forget
+	Forget crypto.Digest
 }
 
-// openSpool reads what an earlier process left. Files that hold no Done of this
-// node are put aside.
+// spool keeps the Dones that no server has acknowledged. Those that end at the
+// same time become durable with one write. Safe for concurrent use.
+type spool struct {
+	node    crypto.PublicKey
+	log     *slog.Logger
+	journal *journal
+
+	mu      sync.Mutex
+	entries map[crypto.Digest]*spooled
+}
+
+// spooled is an entry; nobody but who entered it may see it before it is durable.
+type spooled struct {
+	spoolEntry
+	durable bool
+}
+
+// openSpool reads what an earlier process left. What is no Done of this node is
+// put aside.
 func openSpool(dir string, node crypto.PublicKey, log *slog.Logger) (*spool, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("agent: opening the spool: %w", err)
-	}
-	files, err := os.ReadDir(dir)
+	s := &spool{node: node, log: log, entries: map[crypto.Digest]*spooled{}}
+	var err error
+	s.journal, err = openJournal(filepath.Join(dir, spoolFile), log, s.load)
 	if err != nil {
 		return nil, fmt.Errorf("agent: opening the spool: %w", err)
 	}
-	s := &spool{dir: dir, node: node, log: log, entries: map[crypto.Digest]spoolEntry{}}
-	for _, file := range files {
-		path := filepath.Join(dir, file.Name())
-		name, isEntry := strings.CutSuffix(file.Name(), spoolSuffix)
-		switch {
-		case strings.HasPrefix(file.Name(), ".tmp-"): // a write that a crash cut short
-			err = os.Remove(path)
-		case !isEntry:
-			continue
-		default:
-			err = s.load(path, name)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("agent: opening the spool: %w", err)
-		}
-	}
+	s.journal.live = s.encoded
 	return s, nil
 }
 
-// load enters one file, or renames it if it is no Done of this node.
-func (s *spool) load(path, name string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
+// close writes what is not written yet and closes the file.
+func (s *spool) close() error { return s.journal.close() }
+
+// load enters a record that was read.
+func (s *spool) load(raw []byte) error {
+	var r spoolRecord
+	if err := codec.Unmarshal(raw, &r, maxEntryBytes); err != nil {
 		return err
 	}
-	entry, err := s.decode(raw, name)
-	if err != nil {
-		s.log.Error("agent: putting a damaged file of the spool aside", "file", path, "reason", err)
-		return os.Rename(path, path+damagedSuffix)
+	if r.Entry == nil {
+		delete(s.entries, r.Forget)
+		return nil
 	}
-	s.entries[entry.Done.Receipt.Order] = entry
+	receipt := &r.Entry.Done.Receipt
+	switch {
+	case receipt.Node != s.node:
+		return fmt.Errorf("it is of node %s", receipt.Node.Short())
+	case !s.node.Verify(crypto.DomainUsage, receipt.Payload(), r.Entry.Done.ReceiptSig):
+		return errors.New("its signature does not verify")
+	}
+	s.entries[receipt.Order] = &spooled{spoolEntry: *r.Entry, durable: true}
 	return nil
 }
 
-func (s *spool) decode(raw []byte, name string) (spoolEntry, error) {
-	var e spoolEntry
-	if err := codec.Unmarshal(raw, &e, maxEntryBytes); err != nil {
-		return e, err
+// encoded returns a record for each entry, those included that are being written.
+func (s *spool) encoded() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out [][]byte
+	for _, e := range s.entries {
+		out = append(out, codec.Marshal(spoolRecord{Entry: &e.spoolEntry}))
 	}
-	r := &e.Done.Receipt
-	switch {
-	case r.Order.String() != name:
-		return e, fmt.Errorf("it is of order %s", r.Order.Short())
-	case r.Node != s.node:
-		return e, fmt.Errorf("it is of node %s", r.Node.Short())
-	case !s.node.Verify(crypto.DomainUsage, r.Payload(), e.Done.ReceiptSig):
-		return e, errors.New("its signature does not verify")
-	}
-	return e, nil
+	return out
 }
 
-func (s *spool) path(order crypto.Digest) string {
-	return filepath.Join(s.dir, order.String()+spoolSuffix)
+// enter notes a Done that commit will make durable, so that its output counts as
+// that of an entry from now on.
+func (s *spool) enter(e spoolEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries[e.Done.Receipt.Order] = &spooled{spoolEntry: e}
 }
 
-// put makes a Done durable.
-func (s *spool) put(e spoolEntry) error {
+// commit makes a Done that was entered durable, with those of others who ask at
+// the same time.
+func (s *spool) commit(e spoolEntry) error {
 	order := e.Done.Receipt.Order
-	if err := writeFile(s.path(order), codec.Marshal(e)); err != nil {
+	if err := s.journal.append(codec.Marshal(spoolRecord{Entry: &e})); err != nil {
 		return fmt.Errorf("agent: spooling the end of %s: %w", order.Short(), err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entries[order] = e
+	if known := s.entries[order]; known != nil {
+		known.durable = true
+	}
 	return nil
 }
 
-// remove forgets a Done, and reports whether its output is that of no other.
+// remove forgets a Done, and reports whether its output is that of no other. A
+// crash soon afterwards may bring it back: it is sent again then, and
+// acknowledged again.
 func (s *spool) remove(order crypto.Digest) (entry spoolEntry, lastOfOutput bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry, ok := s.entries[order]
+	known, ok := s.entries[order]
 	if !ok {
 		return spoolEntry{}, false
 	}
 	delete(s.entries, order)
-	if err := removeIfThere(s.path(order)); err != nil {
-		s.log.Error("agent: removing from the spool; it will be sent again after a restart", "order", order.Short(), "error", err)
-	}
+	s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order}))
 	for _, other := range s.entries {
-		if other.Done.Output == entry.Done.Output {
-			return entry, false
+		if other.Done.Output == known.Done.Output {
+			return known.spoolEntry, false
 		}
 	}
-	return entry, !entry.Done.Output.IsZero()
+	return known.spoolEntry, !known.Done.Output.IsZero()
 }
 
 func (s *spool) get(order crypto.Digest) (job.Done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.entries[order]
-	return e.Done, ok
+	if !ok || !e.durable {
+		return job.Done{}, false
+	}
+	return e.Done, true
 }
 
 func (s *spool) count() int {
@@ -152,13 +161,15 @@ func (s *spool) count() int {
 	return len(s.entries)
 }
 
-// list returns the entries, the work that ended first before the others.
+// list returns the durable entries, the work that ended first before the others.
 func (s *spool) list() []spoolEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]spoolEntry, 0, len(s.entries))
 	for _, e := range s.entries {
-		out = append(out, e)
+		if e.durable {
+			out = append(out, e.spoolEntry)
+		}
 	}
 	slices.SortFunc(out, func(a, b spoolEntry) int {
 		return cmp.Or(cmp.Compare(a.Done.Receipt.Ended, b.Done.Receipt.Ended), a.Done.Receipt.Order.Compare(b.Done.Receipt.Order))

@@ -172,17 +172,21 @@ func (a *Agent) carryOut(ctx context.Context, t *task) {
 	a.sayLoad()
 }
 
-// finish makes a Done durable and its output safe, and ends the task in the
-// same step, so that Hello always names the order.
+// finish makes a Done durable and its output safe, and ends the task afterwards,
+// so that Hello always names the order.
 func (a *Agent) finish(t *task, done job.Done) error {
+	entry := spoolEntry{Done: done, Expires: t.assignment.Order.Deadline + chain.TimeMs(a.genesis.Params.ClaimWindowMs)}
+	a.mu.Lock()
+	a.spool.enter(entry)
+	err := a.keepOutput(done.Output)
+	a.mu.Unlock()
+	if err == nil {
+		err = a.spool.commit(entry) // with others, and without a.mu: the disk takes its time
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	expires := t.assignment.Order.Deadline + chain.TimeMs(a.genesis.Params.ClaimWindowMs)
-	if err := a.spool.put(spoolEntry{Done: done, Expires: expires}); err != nil {
-		return err
-	}
-	if err := a.keepOutput(done.Output); err != nil {
-		a.spool.remove(t.order)
+	if err != nil {
+		a.release(t.order)
 		return err
 	}
 	delete(a.tasks, t.order)
