@@ -74,6 +74,9 @@ func printVerify(c *cli.Context, r *node.VerifyReport) {
 	if r.First > 0 {
 		fmt.Fprintf(w, "blocks        %d from %d on, the signatures of %d certificates\n", r.Blocks, r.First, r.Verified)
 	}
+	if r.Point > 0 {
+		fmt.Fprintf(w, "point         the state before block %d, with which others may begin\n", r.Point)
+	}
 	for _, fault := range r.Faults {
 		fmt.Fprintf(w, "fault         %s\n", fault)
 	}

@@ -52,7 +52,7 @@ type Config struct {
 	CacheMiB      int      `toml:"cache_mib" usage:"memory for what is read: four fifths for values of the state, a million accounts in 64 MiB, the rest for blocks of the database's tables"`
 	TreeMiB       int      `toml:"tree_mib" usage:"memory for the state tree, of which a thousand keys take about 0.1; blocks that change keys beyond it read the disk"`
 	Retention     string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
-	KeepVersions  uint64   `toml:"keep_versions" usage:"for how many heights back a pruned node keeps blocks and versions of the state; those since the last end of an epoch stay as well, for who joins there"`
+	KeepVersions  uint64   `toml:"keep_versions" usage:"for how many heights back at most a pruned node keeps blocks and versions of the state: fewer if they take more than a part of the state; the blocks since its last point stay in any case, for who joins there"`
 	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
 	Pprof         string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
 	LogLevel      string   `toml:"log_level" usage:"debug, info, warn or error"`

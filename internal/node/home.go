@@ -100,6 +100,7 @@ type VerifyReport struct {
 	First     chain.Height      `json:"first_block"` // 0: none is stored
 	Blocks    uint64            `json:"blocks"`
 	Verified  uint64            `json:"certificates_verified"` // with every signature
+	Point     chain.Height      `json:"point"`                 // before which the state was checked, for who joins there; 0: there is none
 	Faults    []string          `json:"faults"`
 }
 
@@ -138,6 +139,9 @@ func VerifyHome(ctx context.Context, home string, log *slog.Logger) (r VerifyRep
 	if err := h.verifyBlocks(ctx, &r); err != nil {
 		r.fault(err)
 	}
+	if err := h.verifyPoint(ctx, &r); err != nil {
+		r.fault(err)
+	}
 	return r, ctx.Err()
 }
 
@@ -158,6 +162,26 @@ func (h *Home) verifyState(ctx context.Context, r *VerifyReport) error {
 		return fmt.Errorf("the supply: %w", err)
 	}
 	r.Supply = &supply
+	return nil
+}
+
+// verifyPoint reads the state before the last point, which is what a joiner is given.
+func (h *Home) verifyPoint(ctx context.Context, r *VerifyReport) error {
+	points, err := h.Store.Points(1)
+	if err != nil || len(points) == 0 {
+		return err
+	}
+	r.Point = points[0]
+	tree, err := h.Store.OpenTree(r.Point - 1)
+	if err != nil {
+		return fmt.Errorf("the state before block %d: %w", r.Point, err)
+	}
+	var size state.TreeSize
+	for _, err := range tree.Checked(&size) {
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return fmt.Errorf("the state before block %d: %w", r.Point, err)
+		}
+	}
 	return nil
 }
 

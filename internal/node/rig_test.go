@@ -115,15 +115,23 @@ type rig struct {
 
 func newRig(t testing.TB, g *chain.Genesis) *rig {
 	t.Helper()
-	st, err := store.OpenMemory(store.Options{TreeInterval: 4})
+	st, err := store.OpenMemory(store.Options{TreeInterval: 4, PointBytes: rigPointBytes})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newRigOn(t, g, st)
+}
+
+// rigPointBytes is what a few blocks of a producer come to.
+const rigPointBytes = 16 << 10
+
+func newRigOn(t testing.TB, g *chain.Genesis, st *store.Store) *rig {
+	t.Helper()
 	r := &rig{TB: t, genesis: g, store: st}
 	r.open()
 	t.Cleanup(func() {
 		r.close()
-		if err := st.Close(); err != nil {
+		if err := r.store.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -61,7 +61,7 @@ func newLarge(t testing.TB, accounts, versions int) *large {
 
 func (l *large) open(name string) *store.Store {
 	l.Helper()
-	st, err := store.Open(filepath.Join(l.TempDir(), name), store.Options{})
+	st, err := store.Open(filepath.Join(l.TempDir(), name), store.Options{PointBytes: 8 << 10})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -100,16 +100,7 @@ func (l *large) close(tree *state.Tree) {
 		TxRoot: chain.ListRoot(crypto.DomainTxRoot, nil), StateRoot: tree.Root(), Committee: committees[0].Digest(), NextCommittee: committees[1].Digest(), Closing: true,
 	}}
 	block.Header.ExtraRoot = block.Body.ExtraRoot()
-	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{Round: consensus.Round{Epoch: 1, View: 4}, Parent: 3, Digest: block.Header.Digest()}}
-	var votes []consensus.Vote
-	for i := range committees[0].Len() {
-		for n := range 4 {
-			if k := keyOf(n, 'c'); k.Public() == committees[0].Validator(consensus.Signer(i)).Key {
-				votes = append(votes, consensus.SignVote(k, consensus.Signer(i), string(testChain), s))
-			}
-		}
-	}
-	transition := light.Transition{Header: block.Header.Encode(), Certificate: consensus.EncodeCertificate(consensus.Assemble(committees[0], s, votes))}
+	transition := light.Transition{Header: block.Header.Encode(), Certificate: l.certify(committees[0], &block.Header)}
 	for i := range committees[1].Len() {
 		transition.Members = append(transition.Members, committees[1].Validator(consensus.Signer(i)))
 	}
@@ -120,6 +111,64 @@ func (l *large) close(tree *state.Tree) {
 	l.checkpoint = light.Checkpoint{
 		ChainID: testChain, Epoch: 1, Height: block.Header.Height, TimeMs: block.Header.TimeMs, Digest: block.Header.Digest(), NextCommittee: block.Header.NextCommittee,
 	}
+}
+
+// goOn makes blocks in the next epoch, some of the accounts changed in each, until the
+// last point is one of them, which is then what is served.
+func (l *large) goOn() {
+	l.Helper()
+	committee, err := light.GenesisCommittee(l.genesis, light.FirstEpoch+1)
+	if err != nil {
+		l.Fatal(err)
+	}
+	tip, _ := l.store.Latest()
+	tree, err := l.store.OpenTree(tip.Height)
+	if err != nil {
+		l.Fatal(err)
+	}
+	before := map[chain.Height]store.Tip{}
+	for {
+		points, err := l.store.Points(1)
+		if err != nil {
+			l.Fatal(err)
+		}
+		if points[0] > l.checkpoint.Height {
+			l.before = before[points[0]]
+			return
+		}
+		tip, _ := l.store.Latest()
+		before[tip.Height+1] = tip
+		block := chain.Block{Header: chain.Header{
+			Version: chain.BlockVersion, ChainID: testChain, Height: tip.Height + 1, Epoch: 2, View: uint64(tip.Height), TimeMs: l.checkpoint.TimeMs + 1, Parent: tip.Digest,
+			TxRoot: chain.ListRoot(crypto.DomainTxRoot, nil), StateRoot: tip.StateRoot, Committee: committee.Digest(),
+		}}
+		block.Header.ExtraRoot = block.Body.ExtraRoot()
+		digest, kv := block.Header.Digest(), state.NewOverlay(state.NewMemoryBackend())
+		for n := range 100 {
+			kv.Set(fmt.Appendf(nil, "~account/%022d", (100*int(tip.Height)+n)%1000), digest[:])
+		}
+		tree = l.commit(store.Finalized{
+			Digest: digest, Header: block.Header.Encode(), Block: block.Encode(), Certificate: l.certify(committee, &block.Header),
+			Receipts: make([]byte, 64<<10),
+		}, tree, kv.Changes())
+	}
+}
+
+// certify finalizes a header.
+func (l *large) certify(committee *consensus.Committee, h *chain.Header) []byte {
+	view := consensus.View(h.View)
+	s := consensus.Statement{Kind: consensus.KindFinalize, Proposal: consensus.Proposal{
+		Round: consensus.Round{Epoch: consensus.Epoch(h.Epoch), View: view}, Parent: view - 1, Digest: h.Digest(),
+	}}
+	var votes []consensus.Vote
+	for i := range committee.Len() {
+		for n := range 4 {
+			if k := keyOf(n, 'c'); k.Public() == committee.Validator(consensus.Signer(i)).Key {
+				votes = append(votes, consensus.SignVote(k, consensus.Signer(i), string(testChain), s))
+			}
+		}
+	}
+	return consensus.EncodeCertificate(consensus.Assemble(committee, s, votes))
 }
 
 // run runs a mesh on an endpoint of its own until the test ends.
@@ -196,8 +245,21 @@ func BenchmarkSync1M(b *testing.B) {
 // A joiner that is stopped half-way goes on where its disk is, over a new connection
 // and with its store opened anew.
 func TestJoinerIsStoppedHalfWayAndGoesOn(t *testing.T) {
+	for _, within := range []bool{false, true} {
+		t.Run(map[bool]string{false: "an end of an epoch", true: "a point within one"}[within], func(t *testing.T) { stoppedHalfWay(t, within) })
+	}
+}
+
+func stoppedHalfWay(t *testing.T, within bool) {
 	const accounts = 60_000
 	l := newLarge(t, accounts, 20)
+	if within {
+		l.goOn()
+		o := store.PruneOptions{KeepVersions: 1, KeepStates: 1, KeepBlocks: 1, Index: IndexOf}
+		if _, err := l.store.Prune(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
 	l.serve()
 	peer := l.peer
 	dir := filepath.Join(t.TempDir(), "joiner")

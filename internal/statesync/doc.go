@@ -1,13 +1,14 @@
 // Package statesync brings a proven state from peers to an empty node.
 //
 // A node that joins trusts a checkpoint (package light). It follows the epochs'
-// ends from there, chooses the last one whose state is offered, and fetches the
-// state before that epoch's closing block, which the block's header proves
-// (ledger.md, "Snapshots"). The positions of the state tree are cut into
+// ends from there, chooses a block before which peers offer the state (a point: an
+// epoch's closing block, or one within an epoch, which a certificate of the epoch's
+// committee proves), and fetches that state, which the block's header proves
+// (ledger.md, "Snapshots", and ADR 26). The positions of the state tree are cut into
 // segments; each is fetched from its lower end in chunks, and a chunk comes with
 // the range proof that it is exactly what the tree has there. Then the joiner
-// fetches the closing block itself, executes it, and goes on like any node that
-// is behind. The other side is a Server: three services of a mesh of its own
+// fetches the block itself, executes it, and goes on like any node that is
+// behind. The other side is a Server: four services of a mesh of its own
 // (Protocol), so that strangers who join share nothing with the consensus.
 //
 // Invariants:
@@ -15,7 +16,8 @@
 //  1. Nothing is given to the Sink that the header of the chosen block does not
 //     prove, and every chunk once more than its progress at most.
 //  2. What is fetched is only ever chosen by verified headers: a peer's claims
-//     decide whom to ask, not what to believe.
+//     decide whom to ask, not what to believe. Of a peer that offered a state in vain
+//     they count for less.
 //  3. A peer whose answer does not hold is blocked, with its key and the reason
 //     in the log, and what it was asked is asked of another. A peer that is slow
 //     or refuses is left alone for a while.

@@ -9,14 +9,14 @@
 // one at once, writing of every key and node the last record only. If it is
 // large it makes tables of its own and runs beside the commits that follow.
 // Until then readers find the changes in memory, where a start puts them again
-// from the lists; OpenTree makes the latest tree from them. Before the last
-// block of an epoch goes the version that its header proves: other nodes begin
-// from it, by an Import. Logs are the write-ahead logs of consensus, one for each
+// from the lists; OpenTree makes the latest tree from them. Before the block of a
+// point, the last of an epoch or one after each so many bytes of blocks, goes the
+// version that its header proves: other nodes begin from it, by an Import. Logs are the write-ahead logs of consensus, one for each
 // epoch: files of their own, because a vote has to be durable between blocks.
 //
 // Prune takes away what need not stay of the past: nodes of the tree that only old
-// versions need, and old blocks. A node that a state before an epoch's end needs is
-// held under that state's name. Close seals the database: see sealFile.
+// versions need, and old blocks. A node that the state before a point needs is held
+// under that state's name. Close seals the database: see sealFile.
 //
 // Invariants:
 //
@@ -32,7 +32,8 @@
 //  5. One process owns a directory at a time.
 //  6. A database that was closed is opened only if no byte of it has changed; of
 //     one that was not, no record is served whose checksum does not hold.
-//  7. Nothing is written after a write or a sync failed, in the database or in
+//  7. The state before a point is whole as long as the point has its record.
+//  8. Nothing is written after a write or a sync failed, in the database or in
 //     that log: what is on the disk then is what a crash at that instant leaves.
 //
 // Failure modes: a damaged file is ErrDamaged, which names it; a directory in use is ErrLocked; a database of another format is
