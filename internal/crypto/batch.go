@@ -1,6 +1,8 @@
 package crypto
 
 import (
+	"slices"
+
 	"github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 )
 
@@ -56,6 +58,42 @@ func (c *KeyCache) VerifyBatch(items []Signed, parallelism int) []bool {
 		}
 	})
 	return verdicts
+}
+
+// minAllFused is the smallest number that costs less eight lanes wide than in a batch
+// of the library's: five cost 31 µs each, and 26.
+const minAllFused = 9
+
+// AllVerify reports whether every item verifies by the ZIP-215 rules. It does not
+// look for those that do not: a bad one costs what all cost, and no search.
+func AllVerify(items []Signed) bool {
+	for part := range slices.Chunk(items, batchSize) {
+		if !allVerify(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func allVerify(items []Signed) bool {
+	if len(items) < minBatch {
+		for i := range items {
+			if it := &items[i]; !verifyMessage(it.Key, it.Digest[:], it.Signature) {
+				return false
+			}
+		}
+		return true
+	}
+	if hasFused && len(items) >= minAllFused {
+		verdicts := make([]bool, len(items))
+		return verifyFused(messagesOf(items), verdicts) && !slices.Contains(verdicts, false)
+	}
+	batch := ed25519.NewBatchVerifierWithCapacity(len(items))
+	for i := range items {
+		it := &items[i]
+		addToBatch(batch, it.Key, it.Digest[:], it.Signature)
+	}
+	return batch.VerifyBatchOnly(nil)
 }
 
 func messagesOf(items []Signed) []signedMessage {

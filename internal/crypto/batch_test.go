@@ -187,3 +187,34 @@ func BenchmarkSign(b *testing.B) {
 		key.Sign(crypto.DomainTxBody, payload)
 	}
 }
+
+// TestAllVerifyAgreesWithVerify does the same for all together, on both ways.
+func TestAllVerifyAgreesWithVerify(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		size := rapid.OneOf(rapid.IntRange(0, 20), rapid.SampledFrom([]int{64, 255, 300})).Draw(t, "size")
+		first := rapid.IntRange(0, 300).Draw(t, "first")
+		items := slices.Clone(signedPool()[first : first+size])
+		if size > 0 && rapid.Bool().Draw(t, "is corrupted") {
+			corrupt(t, &items[rapid.IntRange(0, size-1).Draw(t, "item")])
+		}
+		want := !slices.Contains(crypto.VerifyBatch(items, 1), false)
+		if got := crypto.AllVerify(items); got != want {
+			t.Fatalf("all verify: %v, want %v", got, want)
+		}
+		crypto.WithoutFused(func() {
+			if got := crypto.AllVerify(items); got != want {
+				t.Fatalf("all verify, without fused multiplication: %v, want %v", got, want)
+			}
+		})
+	})
+	large := slices.Concat(signedPool(), signedPool())
+	for _, bad := range []int{-1, 0, 1_023, 1_024, len(large) - 1} {
+		items := slices.Clone(large)
+		if bad >= 0 {
+			items[bad].Digest[0] ^= 1
+		}
+		if got := crypto.AllVerify(items); got != (bad < 0) {
+			t.Errorf("all of %d verify, item %d bad: %v", len(items), bad, got)
+		}
+	}
+}

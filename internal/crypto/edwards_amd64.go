@@ -1,3 +1,5 @@
+//go:build !noavx512
+
 package crypto
 
 //go:noescape

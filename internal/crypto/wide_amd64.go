@@ -1,3 +1,5 @@
+//go:build !noavx512
+
 package crypto
 
 // compress16 replaces sixteen chaining values by the compressions of sixteen
