@@ -108,13 +108,25 @@ func (x *Executor) Admission(r state.Reader) (a *Admission, err error) {
 // Admit says whether a transaction may wait: nil, a *Refusal, or a fault. It
 // looks at no signature, so that it can be asked before the dear ones are
 // verified. Beside what a block demands, its nonce may be up to NonceWindow − 1
-// ahead; later transactions of a sender are not charged against each other here.
+// ahead; transactions of one payer are not charged against each other here: for that
+// there is Standing.
 func (a *Admission) Admit(tx *chain.DecodedTx) (err error) {
 	defer recoverFault(&err)
 	if _, refusal := a.x.check(a.r, tx, &a.at); refusal != nil {
 		return refusal
 	}
 	return nil
+}
+
+// Standing returns the nonce of the sender's next transaction after a state, and what the
+// payer can spend at the admission's time.
+func (a *Admission) Standing(r state.Reader, tx *chain.DecodedTx) (next uint64, funds chain.Amount) {
+	b := &tx.Tx().Body
+	account := tokens.AccountOf(r, b.Sender)
+	if b.FeePayer == nil || *b.FeePayer == b.Sender {
+		return account.Nonce, account.Spendable(a.at.now)
+	}
+	return account.Nonce, tokens.AccountOf(r, *b.FeePayer).Spendable(a.at.now)
 }
 
 // NextNonce returns the nonce of an address's next transaction.

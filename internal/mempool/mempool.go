@@ -22,7 +22,9 @@
 //     it, the one with the most there gives way.
 //  5. Whatever leaves without being in a finalized block is recorded with a Reason,
 //     of the last MaxDropped such transactions.
-//  6. What the pool holds of transactions that left is at most as much again as of
+//  6. What all pending transactions of a payer may cost is at most what it could spend
+//     when the last of them came in.
+//  7. What the pool holds of transactions that left is at most as much again as of
 //     those that wait.
 //
 // A finalized block removes its own transactions and moves its senders' nonces;
@@ -80,6 +82,7 @@ var (
 	ErrFull         = errors.New("mempool: pool is full")
 	ErrSenderFull   = errors.New("mempool: too many pending transactions of the sender")
 	ErrWaitingFull  = errors.New("mempool: too many transactions wait for an earlier nonce")
+	ErrPayerFunds   = errors.New("mempool: the payer's pending transactions may cost more than it can spend")
 	ErrPayerFull    = errors.New("mempool: too many pending transactions of the fee payer")
 	ErrUnderpriced  = errors.New("mempool: a pending transaction has this nonce; a replacement's max fee is a tenth more, and its tip more by a tenth of base fee and tip")
 	ErrNonceTooLow  = errors.New("mempool: nonce is already used")
@@ -93,7 +96,8 @@ const waitingShare = 8
 type entry struct {
 	tx       *chain.VerifiedTx
 	arrival  uint64
-	gain     uint64 // 1 and the effective tip; 0: the price ceiling is below the base fee
+	most     chain.Amount // that it may cost its payer
+	gain     uint64       // 1 and the effective tip; 0: the price ceiling is below the base fee
 	removed  bool
 	waiting  bool // for an earlier nonce
 	parked   bool // not offered until the next block is final
@@ -101,6 +105,15 @@ type entry struct {
 }
 
 func (e *entry) body() *chain.TxBody { return &e.tx.Tx().Body }
+
+// mostOf returns what a transaction may cost its payer.
+func mostOf(body *chain.TxBody) chain.Amount {
+	most, ok := body.GasLimit.Cost(body.MaxFee)
+	if !ok { // more than anybody has
+		return chain.Nano(math.MaxUint64)
+	}
+	return most
+}
 
 func (e *entry) size() int { return len(e.tx.Raw()) }
 
@@ -135,8 +148,21 @@ type sender struct {
 	next    uint64 // nonce of the next transaction to include
 	row     uint64 // the first nonce from next on that is not pending
 	bytes   int
-	waiting int // how many wait for an earlier nonce
+	owed    chain.Amount // at most, for those that it pays for itself
+	waiting int          // how many wait for an earlier nonce
 	byNonce map[uint64]*entry
+}
+
+// sponsor is what waits that an account pays for in others' stead.
+type sponsor struct {
+	pending int
+	owed    chain.Amount // at most
+}
+
+// Standing is what the latest state says of a transaction's sender and payer.
+type Standing struct {
+	Next  uint64       // nonce of the sender's next transaction
+	Funds chain.Amount // that the payer can spend
 }
 
 // Pool is the set of pending transactions. Make it with New.
@@ -144,7 +170,7 @@ type Pool struct {
 	config   Config
 	byID     map[chain.TxID]*entry
 	senders  map[chain.Address]*sender
-	payers   map[chain.Address]int
+	payers   map[chain.Address]sponsor
 	bytes    int
 	waiting  int // bytes of those that wait for an earlier nonce
 	idle     int // how many those are
@@ -169,7 +195,7 @@ func New(config Config) *Pool {
 		config:   config,
 		byID:     map[chain.TxID]*entry{},
 		senders:  map[chain.Address]*sender{},
-		payers:   map[chain.Address]int{},
+		payers:   map[chain.Address]sponsor{},
 		gapped:   map[chain.Address]*sender{},
 		dropped:  dropped{byID: map[chain.TxID]record{}},
 		cheapest: entryHeap{less: func(a, b *entry) bool { return b.dearer(a) }},
@@ -261,14 +287,14 @@ func (p *Pool) outbids(e, other *entry) bool {
 	return e.gain > other.gain && e.gain-other.gain >= step
 }
 
-// Add takes a transaction in, or says why not. Next is the nonce of the sender's
-// next transaction after the latest state, against which the caller has checked
-// the transaction.
-func (p *Pool) Add(tx *chain.VerifiedTx, next uint64) error {
+// Add takes a transaction in, or says why not. The standing is that after the latest
+// state, against which the caller has checked the transaction.
+func (p *Pool) Add(tx *chain.VerifiedTx, at Standing) error {
+	next := at.Next
 	if _, ok := p.byID[tx.ID()]; ok {
 		return ErrKnown
 	}
-	e := &entry{tx: tx, arrival: p.arrivals}
+	e := &entry{tx: tx, arrival: p.arrivals, most: mostOf(&tx.Tx().Body)}
 	e.rank(p.base)
 	body := e.body()
 	if s := p.senders[body.Sender]; s != nil { // the state may be ahead of Finalize
@@ -284,6 +310,9 @@ func (p *Pool) Add(tx *chain.VerifiedTx, next uint64) error {
 		old = s.byNonce[body.Nonce]
 	}
 	if err := p.checkBounds(e, s, old); err != nil {
+		return err
+	}
+	if err := p.checkFunds(e, old, at.Funds); err != nil {
 		return err
 	}
 	if err := p.checkWaiting(e, s, old, next); err != nil {
@@ -313,7 +342,7 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 		return fmt.Errorf("%w: %d bytes with this one, limit %d", ErrSenderFull, bytes, p.config.MaxSenderBytes)
 	}
 	if payer := body.FeePayer; payer != nil {
-		pending := p.payers[*payer]
+		pending := p.payers[*payer].pending
 		if old != nil && old.body().FeePayer != nil && *old.body().FeePayer == *payer {
 			pending--
 		}
@@ -322,6 +351,73 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 		}
 	}
 	return nil
+}
+
+// checkFunds demands that the payer can pay for all that waits: admitted each for itself,
+// thousands could be held and passed on by everybody, of which one is ever paid for.
+func (p *Pool) checkFunds(e, old *entry, funds chain.Amount) error {
+	payer := e.body().Payer()
+	owed := saturated(p.owedBy(payer).Add(e.most))
+	if old != nil && old.body().Payer() == payer {
+		owed = sound(owed.Sub(old.most))
+	}
+	if funds.Less(owed) {
+		return fmt.Errorf("%w: %s with this one, %s can spend %s", ErrPayerFunds, owed, payer.Short(), funds)
+	}
+	return nil
+}
+
+// owedBy returns what an account may have to pay for all that waits.
+func (p *Pool) owedBy(payer chain.Address) chain.Amount {
+	var owed chain.Amount
+	if s := p.senders[payer]; s != nil {
+		owed = s.owed
+	}
+	if len(p.payers) == 0 {
+		return owed
+	}
+	return saturated(owed.Add(p.payers[payer].owed))
+}
+
+func saturated(sum chain.Amount, ok bool) chain.Amount {
+	if !ok {
+		return chain.Nano(math.MaxUint64)
+	}
+	return sum
+}
+
+// sound unwraps a difference of sums that are at most what accounts have.
+func sound(rest chain.Amount, ok bool) chain.Amount {
+	if !ok {
+		panic(errInvalidState + "less is owed than one transaction's part of it")
+	}
+	return rest
+}
+
+// owe counts what a transaction that comes in may cost.
+func (p *Pool) owe(e *entry, s *sender) {
+	payer := e.body().FeePayer
+	if payer == nil {
+		s.owed = sound(s.owed.Add(e.most))
+		return
+	}
+	g := p.payers[*payer]
+	p.payers[*payer] = sponsor{pending: g.pending + 1, owed: sound(g.owed.Add(e.most))}
+}
+
+// settle takes it off when the transaction leaves.
+func (p *Pool) settle(e *entry, s *sender) {
+	payer := e.body().FeePayer
+	if payer == nil {
+		s.owed = sound(s.owed.Sub(e.most))
+		return
+	}
+	g := p.payers[*payer]
+	if g.pending == 1 {
+		delete(p.payers, *payer)
+		return
+	}
+	p.payers[*payer] = sponsor{pending: g.pending - 1, owed: sound(g.owed.Sub(e.most))}
 }
 
 // senderBytes returns what a sender's transactions take beside one that is
@@ -476,9 +572,7 @@ func (p *Pool) insert(e *entry, next uint64) {
 	s.bytes += e.size()
 	p.wait(e, s, body.Nonce > s.row)
 	p.extend(s)
-	if body.FeePayer != nil {
-		p.payers[*body.FeePayer]++
-	}
+	p.owe(e, s)
 	heap.Push(&p.cheapest, e)
 	heap.Push(&p.expiring, e)
 	p.compact() // blocks may be long in coming
@@ -575,11 +669,7 @@ func (p *Pool) remove(e *entry, s *sender) {
 	delete(p.byID, e.tx.ID())
 	p.bytes -= e.size()
 	s.bytes -= e.size()
-	if body.FeePayer != nil {
-		if p.payers[*body.FeePayer]--; p.payers[*body.FeePayer] == 0 {
-			delete(p.payers, *body.FeePayer)
-		}
-	}
+	p.settle(e, s)
 }
 
 // Finalize tells the pool of a finalized block's transactions, which leave it

@@ -3,6 +3,7 @@ package mempool_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -72,12 +73,15 @@ func makeTx(d draft) *chain.VerifiedTx {
 	return made[d]
 }
 
+// plenty is more than all that a test sends may cost.
+var plenty = chain.Nano(math.MaxUint64)
+
 // ledger is every account's next nonce.
 type ledger map[chain.Address]uint64
 
 func (l ledger) add(p *mempool.Pool, d draft) error {
 	tx := makeTx(d)
-	return p.Add(tx, l[tx.Tx().Body.Sender])
+	return p.Add(tx, mempool.Standing{Next: l[tx.Tx().Body.Sender], Funds: plenty})
 }
 
 var floor = chain.PricePerGas(1)
@@ -375,7 +379,7 @@ func BenchmarkAddSelectFinalize(b *testing.B) {
 	for b.Loop() {
 		p, l := mempool.New(mempool.DefaultConfig()), ledger{}
 		for _, tx := range txs {
-			if err := p.Add(tx, l[tx.Tx().Body.Sender]); err != nil {
+			if err := p.Add(tx, mempool.Standing{Next: l[tx.Tx().Body.Sender], Funds: plenty}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -390,4 +394,36 @@ func BenchmarkAddSelectFinalize(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/senders, "ns/tx")
+}
+
+// TestPayerPaysForAllThatWaits: what waits is charged together to whoever pays for it, its
+// own transactions and those of others; what is replaced, or leaves, is not.
+func TestPayerPaysForAllThatWaits(t *testing.T) {
+	p := mempool.New(mempool.DefaultConfig())
+	add := func(d draft, funds uint64) error {
+		return p.Add(makeTx(d), mempool.Standing{Funds: chain.Nano(funds)})
+	}
+	wants := func(what string, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	own := draft{user: 9, max: 100, tip: 1, expiry: 5} // each may cost 100
+	wants("one that costs all", add(own, 100), nil)
+	second := own
+	second.nonce = 1
+	wants("a second one, with the funds for one", add(second, 199), mempool.ErrPayerFunds)
+	wants("one of another that it pays for", add(draft{user: 1, max: 100, tip: 1, payer: 9, expiry: 9}, 199), mempool.ErrPayerFunds)
+	wants("the same with the funds for both", add(draft{user: 1, max: 100, tip: 1, payer: 9, expiry: 9}, 200), nil)
+	wants("its own second one now", add(second, 200), mempool.ErrPayerFunds)
+	wants("another's own, who has nothing to do with it", add(draft{user: 2, max: 100, tip: 1}, 100), nil)
+	dearer := draft{user: 1, max: 150, tip: 30, payer: 9, expiry: 9}
+	wants("a replacement beyond the funds", add(dearer, 249), mempool.ErrPayerFunds)
+	wants("a replacement within them", add(dearer, 250), nil)
+	p.Finalize(5, chain.PricePerGas(1), nil) // the first expires
+	wants("after one has left", add(draft{user: 3, max: 50, tip: 1, payer: 9, expiry: 9}, 200), nil)
+	wants("and no more", add(draft{user: 4, max: 100, tip: 1, payer: 9, expiry: 9}, 200), mempool.ErrPayerFunds)
+	p.Finalize(9, chain.PricePerGas(1), nil)
+	wants("after all have left", add(draft{user: 4, max: 200, tip: 1, payer: 9, expiry: 20}, 200), nil)
 }

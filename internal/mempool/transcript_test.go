@@ -161,7 +161,7 @@ func (s *script) add(words []string) string {
 		tx := makeTx(draft{user: who, nonce: nonce, tip: uint64(o["tip"]), max: uint64(o["max"]), expiry: chain.Height(o["expiry"]), payer: o["payer"], memo: o["memo"]})
 		name := fmt.Sprintf("%d/%d", who, nonce)
 		foretold := s.pool.Refuses(&tx.DecodedTx)
-		if err := s.pool.Add(tx, s.ledger[tx.Tx().Body.Sender]); err != nil {
+		if err := s.pool.Add(tx, mempool.Standing{Next: s.ledger[tx.Tx().Body.Sender], Funds: plenty}); err != nil {
 			if refused[err.Error()]++; refused[err.Error()] == 1 {
 				order = append(order, err.Error())
 			}

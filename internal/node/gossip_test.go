@@ -269,7 +269,7 @@ func TestWhatClientsBroughtIsAnnouncedHoweverMuchItIs(t *testing.T) {
 		n := newGossipNet(t, 2)
 		g := n.of(0).gossip
 		tx := chain.VerifyTxs([]chain.DecodedTx{transfer(t, 1, 0, user(2).address())}, 1)[0]
-		if err := n.of(0).txs.Add(tx, 0); err != nil {
+		if err := n.of(0).txs.Add(tx, mempool.Standing{Funds: chain.Hyper(1)}); err != nil {
 			t.Fatal(err)
 		}
 		announced := 0

@@ -181,7 +181,7 @@ func (p *pool) Submit(txs []chain.DecodedTx) []string {
 // candidate is a transaction on its way in.
 type candidate struct {
 	place int
-	next  uint64 // the sender's next nonce
+	at    mempool.Standing
 }
 
 // add checks transactions against the latest state, verifies those that could be
@@ -221,7 +221,7 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 			continue
 		}
 		unknown = append(unknown, txs[i])
-		candidates = append(candidates, candidate{place: i, next: execution.NextNonce(reader, txs[i].Tx().Body.Sender)})
+		candidates = append(candidates, candidate{place: i, at: standing(latest, reader, &txs[i])})
 	}
 	verified := p.verifier.verify(append(unknown, only...))
 	for _, tx := range verified[len(unknown):] {
@@ -238,11 +238,11 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 			forged++
 			continue
 		}
-		next := candidates[k].next
+		at := candidates[k].at
 		if p.final != final { // perhaps with this one in it
-			next = execution.NextNonce(p.state, tx.Tx().Body.Sender)
+			at = standing(latest, p.state, &tx.DecodedTx)
 		}
-		err := p.txs.Add(tx, next)
+		err := p.txs.Add(tx, at)
 		if errors.Is(err, mempool.ErrKnown) { // it came in meanwhile
 			continue
 		}
@@ -257,6 +257,12 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 		p.grown = make(chan struct{})
 	}
 	return reasons, fresh, forged
+}
+
+// standing is what a state says of a transaction's sender and payer.
+func standing(a *execution.Admission, r state.Reader, tx *chain.DecodedTx) mempool.Standing {
+	next, funds := a.Standing(r, tx)
+	return mempool.Standing{Next: next, Funds: funds}
 }
 
 // maxLarge is how many transactions a leader looks at of those that may need much of a
