@@ -105,9 +105,15 @@ fuzz: need ## every fuzz target for FUZZTIME (30s)
 	@$(call fuzz,$$(grep -rlE '^func Fuzz' --include='*_test.go' --exclude-dir=testdata . | xargs -n 1 dirname | sort -u),$(FUZZTIME))
 
 .PHONY: gas
-gas: need ## measure every operation, and derive the gas table from it (docs/adr/0008-gas-table.md)
-	$(GO) test -count=1 -timeout 30m -v -run '^TestDeriveGas$$' ./internal/execution -derive-gas
-	$(GO) test -run '^$$' -bench '^BenchmarkWorstBlock$$' -benchtime 3x -timeout 30m ./internal/execution
+gas: need ## measure every operation on both ways to verify signatures, and derive the gas table (docs/adr/0008-gas-table.md)
+	$(GO) test -count=1 -timeout 30m -run '^TestMeasureGas$$' ./internal/execution -measure-gas
+	$(GO) test -count=1 -timeout 30m -tags noavx512 -run '^TestMeasureGas$$' ./internal/execution -measure-gas
+	$(GO) test -count=1 -v -run '^TestGasTable$$' ./internal/execution
+
+.PHONY: gas-check
+gas-check: need ## measure every operation anew, and hold it against the gas table as it is
+	$(GO) test -count=1 -timeout 30m -v -run '^TestCheckGas$$' ./internal/execution -check-gas
+	$(GO) test -count=1 -timeout 30m -v -tags noavx512 -run '^TestCheckGas$$' ./internal/execution -check-gas
 
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md

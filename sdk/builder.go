@@ -183,8 +183,9 @@ func (b *Builder) SendAndWait(ctx context.Context, messages ...chain.Msg) (api.T
 func EstimateGas(messages ...chain.Msg) chain.Gas {
 	const (
 		perTx      = 40_000
-		perMessage = 40_000
+		perMessage = 100_000
 		perClaim   = 200_000
+		perBond    = 4_000_000 // looking for the poorest of a full roll
 		perProof   = 3_000_000
 		// Verifying evidence, and what is written of those whom it convicts.
 		perReport       = 2_000_000
@@ -193,8 +194,11 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 	sum := uint64(perTx)
 	for _, m := range messages {
 		sum += perMessage
-		if report, ok := m.(chain.ReportEvidence); ok {
-			sum += perReport + perEvidenceByte*uint64(len(report.Evidence))
+		switch m := m.(type) {
+		case chain.ReportEvidence:
+			sum += perReport + perEvidenceByte*uint64(len(m.Evidence))
+		case chain.Bond, chain.Unjail:
+			sum += perBond
 		}
 		settle, ok := m.(chain.Settle)
 		if !ok {

@@ -1,16 +1,13 @@
 package execution
 
 import (
+	"bytes"
 	"iter"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
-
-// GasNanos is how many nanoseconds of one core a unit of gas stands for, on the
-// machine of ADR 8.
-const GasNanos = 8
 
 // GasTable prices the work of a transaction. Version 1 goes with block
 // version 1; a change is a new version. What verifying a proof costs is pinned
@@ -52,13 +49,13 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 820, Byte: 4, Signature: 1_500,
-		Transfer: 100, RegisterProvider: 4_900, UnbondProvider: 1_300,
-		RegisterCluster: 4_700, UnbondCluster: 1_300, Deposit: 810, Withdraw: 1_200,
-		Settle: 100, Claim: 24_000,
-		Bond: 9_500, Delegate: 2_600, Undelegate: 2_400, Redelegate: 3_400, WithdrawRewards: 680, SetCommission: 2_000, RotateKeys: 11_000,
-		Unjail: 2_100, Affiliate: 5_900, Unaffiliate: 1_700, ReportEvidence: 160_000, EvidenceByte: 44,
-		Read: 200, ReadByte: 1, Write: 400, WriteByte: 4,
+		Tx: 2_100, Byte: 4, Signature: 620,
+		Transfer: 830, RegisterProvider: 4_000, UnbondProvider: 5_200,
+		RegisterCluster: 3_600, UnbondCluster: 5_000, Deposit: 1_200, Withdraw: 5_100,
+		Settle: 100, Claim: 16_000,
+		Bond: 6_600, Delegate: 2_500, Undelegate: 6_500, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 1_000, RotateKeys: 10_000,
+		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
+		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}
 }
 
@@ -147,15 +144,20 @@ func (m *meter) charge(units uint64) {
 	m.used += units
 }
 
-// meteredKV counts what it passes on.
+// meteredKV counts what it passes on, but for the account of the transaction's sender:
+// that is read and written in any case, for its nonce, and paid for with the place.
 type meteredKV struct {
 	kv    *state.Overlay
 	meter *meter
+	own   []byte // the key of that account
 }
 
 var _ state.KV = (*meteredKV)(nil)
 
 func (k *meteredKV) Get(key []byte) ([]byte, bool) {
+	if bytes.Equal(key, k.own) {
+		return k.kv.Get(key)
+	}
 	k.meter.demand(k.meter.table.Read)
 	value, ok := k.kv.Get(key)
 	k.meter.demand(k.meter.table.ReadByte * uint64(len(value)))
@@ -163,7 +165,9 @@ func (k *meteredKV) Get(key []byte) ([]byte, bool) {
 }
 
 func (k *meteredKV) Set(key, value []byte) {
-	k.meter.demand(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
+	if !bytes.Equal(key, k.own) {
+		k.meter.demand(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
+	}
 	k.kv.Set(key, value)
 }
 

@@ -1,6 +1,7 @@
 package execution_test
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -20,20 +21,22 @@ import (
 
 const (
 	gasUsers      = 256                // that send transactions
-	gasCrowd      = 100_000            // accounts beside them, when it is measured
+	gasCrowd      = 1_000_000          // accounts beside them, when it is measured
+	gasDeep       = 16                 // that have as many positions as there may be
 	gasValidators = chain.MaxCommittee // the largest, for what looks at all of them
 )
 
-// gasWorld is a chain with as many records as make trees deep and caches miss,
-// on which whole blocks are measured.
+// gasWorld is a chain on which whole blocks are measured.
 type gasWorld struct {
 	*world
-	tree  *state.Tree
 	users []key
 	more  int // keys given out by another
+	drawn int // accounts given out by cold
 
+	crowd    int           // accounts beside the others, on a store
 	patience time.Duration // how long each operation is measured; 0: once
 	reader   state.Reader  // the state, where blocks read it; nil: in memory
+	ahead    uint64        // how many ms after the last blocks come; 0: a second
 }
 
 // another returns a key that nobody has yet.
@@ -45,9 +48,8 @@ func numbered(kind byte, n int) key {
 
 func validatorKey(n int) key { return numbered('v', n) }
 
-// newGasWorld gives every user a million HYPER, and a validator, beside a crowd
-// of other accounts.
-func newGasWorld(t testing.TB, crowded int) *gasWorld {
+// newGasWorld gives every user a million HYPER, and a validator.
+func newGasWorld(t testing.TB, crowd int) *gasWorld {
 	t.Helper()
 	g := genesis()
 	g.Params.BlockGas, g.Params.TargetGasPerSec = chain.GasUnits(1e12), chain.GasUnits(1e12)
@@ -60,9 +62,8 @@ func newGasWorld(t testing.TB, crowded int) *gasWorld {
 		})
 	}
 	proofs := &echo{}
-	backend := state.NewMemoryBackend()
-	w := &gasWorld{world: &world{
-		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(backend), now: g.TimeMs, nonces: map[chain.Address]uint64{},
+	w := &gasWorld{crowd: crowd, world: &world{
+		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()), now: g.TimeMs, nonces: map[chain.Address]uint64{},
 	}}
 	if err := execution.Genesis(w.state, g); err != nil {
 		t.Fatal(err)
@@ -71,15 +72,34 @@ func newGasWorld(t testing.TB, crowded int) *gasWorld {
 		w.users = append(w.users, numbered('u', n))
 		w.give(w.users[n].address(), chain.Hyper(1_000_000))
 	}
-	for n := range crowded {
-		w.give(crowd(n), chain.Hyper(1))
+	for n := range 2 * gasDeep {
+		w.give(deepKey(n).address(), chain.Hyper(1_000_000))
+	}
+	for n := range min(crowd, warm) {
+		w.give(crowdOf(n), chain.Hyper(1))
 	}
 	w.settleDown()
 	return w
 }
 
-// crowd is an account that does nothing.
-func crowd(n int) chain.Address {
+// deepKey is that of an account with as many positions as one may have.
+func deepKey(n int) key { return numbered('d', n) }
+
+// warm is how many of the crowd are in the state, in memory too: those to whom it is sent
+// again and again.
+const warm = 10_000
+
+// cold is another account of the crowd, that nobody has read for long.
+func (w *gasWorld) cold() chain.Address {
+	w.drawn++
+	if w.crowd <= warm {
+		return crowdOf(w.drawn % w.crowd)
+	}
+	return crowdOf(warm + int(uint64(w.drawn)*0x9e3779b97f4a7c15>>20)%(w.crowd-warm))
+}
+
+// crowdOf is an account that does nothing.
+func crowdOf(n int) chain.Address {
 	var a chain.Address
 	binary.BigEndian.PutUint64(a[:], uint64(n+1)*0x9e3779b97f4a7c15)
 	return a
@@ -90,22 +110,13 @@ func (w *gasWorld) give(to chain.Address, amount chain.Amount) {
 	tokens.Credit(w.state, to, amount)
 }
 
-// settleDown makes what the state collected its base, and commits to it.
+// settleDown makes what the state collected its base.
 func (w *gasWorld) settleDown() {
 	backend := state.NewMemoryBackend()
 	for key, value := range w.state.Iterate([]byte{0}, nil) {
 		backend.Set(append([]byte(nil), key...), append([]byte(nil), value...))
 	}
-	all := state.NewOverlay(state.NewMemoryBackend())
-	for key, value := range backend.Iterate([]byte{0}, nil) {
-		all.Set(key, value)
-	}
-	tree, err := state.NewTree(backend, 1<<20).Next(uint64(w.height), all.Changes(), 1)
-	if err != nil {
-		w.Fatal(err)
-	}
-	backend.ApplyBatch(tree.Batch())
-	w.state, w.tree = state.NewOverlay(backend), tree.Persisted(tree.Mark())
+	w.state = state.NewOverlay(backend)
 }
 
 // header is world's, by a validator of this one.
@@ -137,22 +148,24 @@ func (w *gasWorld) run(afterMs uint64, txs ...*chain.VerifiedTx) {
 	w.commit(h, out)
 }
 
-// work is what one block took.
+// work is what one block took, and what it left.
 type work struct {
 	cpu       time.Duration
 	gas       uint64
 	intrinsic uint64 // of that
-	bytes     uint64
+	bytes     uint64 // of transactions
 	txs       int
+
+	updates, inserts, deletes int // of keys
+	changed                   int // bytes of keys and values
+	receipts                  int // bytes
 }
 
-// perGas returns nanoseconds per unit of gas, above an empty block.
-func (k work) perGas(empty work) float64 {
-	return float64(k.cpu-empty.cpu) / float64(k.gas)
+// perTx returns nanoseconds per transaction, above an empty block, with what the
+// disk takes.
+func (k work) perTx(empty work, d disk) float64 {
+	return (float64(k.cpu-empty.cpu) + d.of(k) - d.of(empty)) / float64(k.txs)
 }
-
-// perTx returns nanoseconds per transaction, above an empty block.
-func (k work) perTx(empty work) float64 { return float64(k.cpu-empty.cpu) / float64(k.txs) }
 
 // processor is the processor time of this process so far: unlike the clock, it
 // does not count who else wants the machine.
@@ -164,37 +177,58 @@ func processor() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// measure does what a validator does with a block, on one core: decode, verify,
-// execute, encode receipts, and hash the state. It is the least of some blocks
-// that are all the same: what disturbs only adds.
-func (w *gasWorld) measure(txs []*chain.VerifiedTx, accepted bool) work {
+// measure does what a validator does with a block, on one core, but for what it commits:
+// decode, verify, execute, and encode receipts. It is the least of some blocks that are
+// all the same: what disturbs only adds.
+func (w *gasWorld) measure(txs []*chain.VerifiedTx, want verdict, times int) work {
 	w.Helper()
 	raws := make([][]byte, len(txs))
 	for i, tx := range txs {
 		raws[i] = tx.Raw()
 	}
-	h := w.header(1_000)
+	h := w.header(cmp.Or(w.ahead, 1_000))
 	var took []time.Duration
 	var out execution.Outcome
-	for begun := processor(); len(took) == 0 || w.patience > 0 && (len(took) < 5 || processor()-begun < w.patience); {
+	var receipts int
+	for begun := processor(); len(took) == 0 || w.patience > 0 && len(took) < times && (len(took) < 5 || processor()-begun < w.patience); {
 		before := processor()
-		out = w.process(h, raws)
+		out, receipts = w.process(h, raws)
 		took = append(took, processor()-before)
 	}
 	for i, r := range out.Receipts.Txs {
-		if r.Accepted() != accepted {
+		if want != either && r.Accepted() != (want == accepted) {
 			w.Fatalf("transaction %d: rejection %q", i, r.Rejection)
 		}
 	}
-	k := work{cpu: slices.Min(took), gas: out.GasUsed.Units(), txs: len(txs)}
+	k := work{cpu: slices.Min(took), gas: out.GasUsed.Units(), txs: len(txs), receipts: receipts}
 	for _, tx := range txs {
 		k.bytes += uint64(len(tx.Raw()))
 		k.intrinsic += execution.IntrinsicGas(&tx.DecodedTx)
 	}
+	for _, c := range out.Changes {
+		k.changed += len(c.Key) + len(c.Value)
+		_, known := w.parent().Get(c.Key)
+		switch {
+		case c.Deleted:
+			k.deletes++
+		case known:
+			k.updates++
+		default:
+			k.inserts++
+		}
+	}
 	return k
 }
 
-func (w *gasWorld) process(h *chain.Header, raws [][]byte) execution.Outcome {
+// parent is the state that blocks are executed on.
+func (w *gasWorld) parent() state.Reader {
+	if w.reader != nil {
+		return w.reader
+	}
+	return w.state
+}
+
+func (w *gasWorld) process(h *chain.Header, raws [][]byte) (execution.Outcome, int) {
 	decoded := make([]chain.DecodedTx, len(raws))
 	for i, raw := range raws {
 		var err error
@@ -202,22 +236,12 @@ func (w *gasWorld) process(h *chain.Header, raws [][]byte) execution.Outcome {
 			w.Fatal(err)
 		}
 	}
-	var parent state.Reader = w.state
-	if w.reader != nil {
-		parent = w.reader
-	}
-	out, err := w.x.Apply(parent, h, staking.Extras{}, chain.VerifyTxs(decoded, 1))
+	out, err := w.x.Apply(w.parent(), h, staking.Extras{}, chain.VerifyTxs(decoded, 1))
 	if err != nil {
 		w.Fatal(err)
 	}
-	out.Receipts.EncodeAndRoot()
-	tree, err := w.tree.Next(uint64(h.Height), out.Changes, 1)
-	if err != nil {
-		w.Fatal(err)
-	}
-	for range tree.Batch().Nodes() { // encoded, for the disk
-	}
-	return out
+	receipts, _ := out.Receipts.EncodeAndRoot()
+	return out, len(receipts)
 }
 
 // tx is a transaction of a user with room for everything.
