@@ -11,10 +11,10 @@ FUZZTIME ?= 30s
 # //go:build !wasip1.
 WASI = GOOS=wasip1 GOARCH=wasm $(GO)
 
-# Packages whose tests without -short start real processes, namespaces or a
-# browser, one after the other.
-E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer))
-E2E_NEEDS     = chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl mkfs.ext4:e2fsprogs
+# Packages whose tests without -short start real processes, namespaces,
+# containers or a browser, one after the other.
+E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer nexus/executor))
+E2E_NEEDS     = runc:runc chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl mkfs.ext4:e2fsprogs
 
 # The formal model of consensus and its checker.
 SPEC       = docs/spec/run
@@ -72,7 +72,7 @@ test: need ## every test but those of e2e, with seconds of fuzzing first
 	$(GO) test -short ./...
 
 .PHONY: e2e
-e2e: build ## the formal model, real processes, faults, namespaces and a browser (≤ 50 minutes)
+e2e: build ## the formal model, real processes, faults, namespaces, containers and a browser (≤ 50 minutes)
 	@.ci/need $(E2E_NEEDS) $(SPEC_NEEDS)
 	@$(SPEC)
 	$(GO) test -count=1 -p 1 -timeout 50m $(E2E_PACKAGES)

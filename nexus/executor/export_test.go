@@ -1,9 +1,53 @@
 package executor
 
-import "io"
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // ReadRequest is what a helper reads.
 func ReadRequest(in io.Reader) error {
 	_, _, err := readRequest(in)
 	return err
+}
+
+// Left returns what the executor has on the machine: groups, mounts and boxes.
+func (c *Containers) Left() (groups, mounts, boxes []string, err error) {
+	left, err := c.groups.children(c.groupPath)
+	for _, g := range left {
+		groups = append(groups, g.path)
+	}
+	info, readErr := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(info)) {
+		if strings.Contains(line, " "+c.dir+"/") {
+			mounts = append(mounts, line)
+		}
+	}
+	boxes, globErr := filepath.Glob(filepath.Join(c.dir, "box-*"))
+	return groups, mounts, boxes, errors.Join(err, readErr, globErr)
+}
+
+// UnpackImage makes dir an image's root file system, owned by whoever calls.
+func UnpackImage(in io.ReadSeeker, dir string, limit uint64) error {
+	_, _, err := unpackImage(in, dir, limit, os.Getuid())
+	return err
+}
+
+// IsRefusal reports whether an error is the fault of the work.
+func IsRefusal(err error) bool {
+	_, ok := errors.AsType[*refusal](err)
+	return ok
+}
+
+// GroupUsage reads a group below a made-up hierarchy.
+func GroupUsage(mountinfo, path string) (cpuMicros, memory, io, ooms, forks uint64, err error) {
+	c, err := findCgroups(mountinfo)
+	if err != nil {
+		return 0, 0, 0, 0, 0, err
+	}
+	u := (&group{c, path}).usage()
+	return uint64(u.cpu.Microseconds()), u.peakMemory, u.io, u.oomKills, u.pidsHits, nil
 }

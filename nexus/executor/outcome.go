@@ -32,6 +32,9 @@ const (
 	// StatusRefused: the workload never started, because it is not one that
 	// this executor runs. Detail names the rule.
 	StatusRefused
+	// StatusOutOfProcesses: a container's limit of processes was reached, and
+	// it then failed, or went on and on.
+	StatusOutOfProcesses
 )
 
 // String returns the status in lower case with underscores.
@@ -55,6 +58,8 @@ func (s Status) String() string {
 		return "cancelled"
 	case StatusRefused:
 		return "refused"
+	case StatusOutOfProcesses:
+		return "out_of_processes"
 	}
 	return fmt.Sprintf("status(%d)", uint8(s))
 }
@@ -73,11 +78,13 @@ func (s Status) Ended() bool { return s == StatusOK || s == StatusExited }
 // millisecond that the program ran without sleeping.
 type Usage struct {
 	Fuel            uint64 // instructions and host work, see Limits.Fuel
-	PeakMemoryBytes uint64 // linear memory; it never shrinks
+	PeakMemoryBytes uint64 // linear memory, which never shrinks; of a container all memory, files in /out and /tmp included
 	OutputBytes     uint64 // the most that /out held at any time
 	OutputFiles     uint64 // the most files and directories in /out at any time
 	LogBytes        uint64 // written to stdout and stderr together
 	WallMillis      uint64 // from the start of the program to its end, rounded up
+	CPUMillis       uint64 // of a container: processor time of all its processes
+	IOBytes         uint64 // of a container: read from and written to disks
 }
 
 // File is one regular file of /out.

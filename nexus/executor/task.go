@@ -65,9 +65,9 @@ type Task struct {
 	// Load returns the module if Module is nil and no compiled code is kept for
 	// ID. Its error is one of Run.
 	Load func() ([]byte, error)
-	Args   []string // after argument 0, which is ProgramName
-	Env    []string // NAME=value; nothing is inherited
-	Mode   Mode
+	Args []string // after argument 0, which is ProgramName
+	Env  []string // NAME=value; nothing is inherited
+	Mode Mode
 	// Seed is the whole randomness of ModeDeterministic. Replicas of one
 	// order share it.
 	Seed crypto.Digest

@@ -35,6 +35,15 @@ func kernelSpec() job.Spec {
 	return s
 }
 
+func containerSpec() job.Spec {
+	s := wasmSpec()
+	s.Work = job.WorkField{Work: job.Container{
+		Image: crypto.Digest{1}, Input: crypto.Digest{2}, Command: []string{"/serve", "-v"}, Env: []string{"A=1"}, Processes: 16,
+		Service: job.Service{Restart: job.RestartAlways, Restarts: 5, Health: job.Health{Port: 80, Path: "/healthz", StartMs: 1_000, IntervalMs: 500, TimeoutMs: 200, Failures: 3}},
+	}}
+	return s
+}
+
 func orderFor(s job.Spec, p chain.Policy) chain.Order {
 	return chain.Order{
 		ChainID: "fixture-1", Consumer: crypto.AccountKeyOf(consumer.Public()), Cluster: consumer.Public(), Spec: s.Digest(), Policy: chain.PolicyField{Policy: p},
@@ -87,7 +96,7 @@ func frozen(t *testing.T, name string, got []byte) {
 }
 
 func TestFixtures(t *testing.T) {
-	for name, spec := range map[string]job.Spec{"spec_wasm": wasmSpec(), "spec_kernel": kernelSpec()} {
+	for name, spec := range map[string]job.Spec{"spec_wasm": wasmSpec(), "spec_kernel": kernelSpec(), "spec_container": containerSpec()} {
 		frozen(t, name, spec.Encode())
 		again, err := job.DecodeSpec(spec.Encode())
 		if err != nil || again.Digest() != spec.Digest() {
@@ -278,7 +287,7 @@ func TestStatusText(t *testing.T) {
 }
 
 func FuzzSpec(f *testing.F) {
-	for _, s := range []job.Spec{wasmSpec(), kernelSpec()} {
+	for _, s := range []job.Spec{wasmSpec(), kernelSpec(), containerSpec()} {
 		f.Add(s.Encode())
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

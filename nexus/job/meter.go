@@ -1,6 +1,8 @@
 package job
 
 import (
+	"math"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -19,6 +21,7 @@ type Outcome struct {
 	Fuel            uint64
 	PeakMemoryBytes uint64
 	WallMs          uint64
+	CPUMs           uint64        // processor time of a container, over all cores
 	OutputBytes     uint64        // the packed output, moved from the node
 	Output          crypto.Digest // blob of the packed output directory; zero: none
 	Outputs         []chain.FieldBytes
@@ -26,7 +29,8 @@ type Outcome struct {
 
 // Meter returns the usage records of a run: one core and the peak of memory for
 // the time it took, and what was moved. The time of deterministic work is its
-// fuel (FuelPerMs), of other work the wall clock. What is beyond the
+// fuel (FuelPerMs), of other work the wall clock; a container's core is paid for
+// the processor time that it took, on as many cores as it has. What is beyond the
 // specification's limits (the packing of the output, the time that an
 // interruption took) is not billed, and amounts beyond the chain's bounds are
 // cut to them: so WorstCost is never exceeded.
@@ -38,8 +42,12 @@ func Meter(spec *Spec, o *Outcome) []chain.Usage {
 	durationMs = min(durationMs, chain.MaxUsageMs)
 	memory := mebibytes(min(o.PeakMemoryBytes, spec.Limits.MemoryBytes))
 	moved := mebibytes(spec.InputBytes + min(o.OutputBytes, spec.Limits.OutputBytes))
+	cpuMs := durationMs
+	if _, ok := spec.Work.Work.(Container); ok {
+		cpuMs = min(o.CPUMs, durationMs*spec.Resources.Millicores/1_000, chain.MaxUsageMs)
+	}
 	usage := []chain.Usage{
-		{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs},
+		{Resource: chain.CPU, Amount: 1_000, DurationMs: cpuMs},
 		{Resource: chain.Memory, Amount: min(memory, chain.MaxUsageAmount), DurationMs: durationMs},
 		{Resource: chain.Network, Amount: min(moved, chain.MaxUsageAmount), DurationMs: durationMs},
 	}
@@ -54,7 +62,7 @@ func Meter(spec *Spec, o *Outcome) []chain.Usage {
 func WorstCost(spec *Spec, prices []chain.UnitPrice) (chain.Amount, error) {
 	worst := Outcome{
 		Fuel: spec.Limits.Fuel, PeakMemoryBytes: spec.Limits.MemoryBytes, WallMs: spec.Limits.WallMs,
-		OutputBytes: spec.Limits.OutputBytes,
+		OutputBytes: spec.Limits.OutputBytes, CPUMs: math.MaxUint64,
 	}
 	return chain.Cost(Meter(spec, &worst), prices)
 }
@@ -92,9 +100,16 @@ func (a *Assignment) Work() *Spec {
 		return &a.Spec
 	}
 	spec := a.Spec
-	w := spec.Work.Work.(Wasm) // checkScheduling: nothing else has InputOf
-	w.Input = a.Input
-	spec.Work.Work = w
+	switch w := spec.Work.Work.(type) { // takesInput: nothing else has InputOf
+	case Wasm:
+		w.Input = a.Input
+		spec.Work.Work = w
+	case Container:
+		w.Input = a.Input
+		spec.Work.Work = w
+	case Kernel:
+		panic("job: an assignment gives a kernel an input")
+	}
 	return &spec
 }
 

@@ -49,7 +49,7 @@ type Hello struct {
 	Total     Resources
 	Free      Resources
 	GPUKind   string          // of its GPUs, which are of one kind
-	Kernels   []string        // zk kernels that it can prove
+	Kernels   []string        // zk kernels that it can prove, and KindContainer if it runs containers
 	Running   []crypto.Digest // order ids
 	Finished  []crypto.Digest // order ids whose Done was not acknowledged
 	Accepting bool            // false: paused or draining

@@ -70,6 +70,7 @@ func (Kernel) sealedWork() {}
 const (
 	kindWasm uint8 = iota + 1
 	kindKernel
+	kindContainer
 )
 
 // WorkField holds a Work in an encoded struct.
@@ -88,6 +89,8 @@ func (f WorkField) MarshalCBOR() ([]byte, error) {
 		return codec.Marshal(workHead{Kind: kindWasm, Body: codec.Marshal(w)}), nil
 	case Kernel:
 		return codec.Marshal(workHead{Kind: kindKernel, Body: codec.Marshal(w)}), nil
+	case Container:
+		return codec.Marshal(workHead{Kind: kindContainer, Body: codec.Marshal(w)}), nil
 	}
 	return nil, fmt.Errorf("job: work of type %T", f.Work)
 }
@@ -109,6 +112,11 @@ func (f *WorkField) UnmarshalCBOR(data []byte) error {
 		err := codec.UnmarshalPart(head.Body, &k)
 		f.Work = k
 		return err
+	case kindContainer:
+		var c Container
+		err := codec.UnmarshalPart(head.Body, &c)
+		f.Work = c
+		return err
 	}
 	return fmt.Errorf("job: work kind %d is unknown", head.Kind)
 }
@@ -117,8 +125,8 @@ func (f *WorkField) UnmarshalCBOR(data []byte) error {
 // billed.
 type Limits struct {
 	_           struct{} `cbor:",toarray"`
-	Fuel        uint64   `json:"fuel"`         // instructions
-	MemoryBytes uint64   `json:"memory_bytes"` // linear memory
+	Fuel        uint64   `json:"fuel"`         // instructions; a container has none
+	MemoryBytes uint64   `json:"memory_bytes"` // linear memory; of a container all that it uses, /out and /tmp included
 	WallMs      uint64   `json:"wall_ms"`
 	OutputBytes uint64   `json:"output_bytes"`
 	OutputFiles uint64   `json:"output_files"`
@@ -319,13 +327,26 @@ func checkScheduling(s *Scheduling, w Work) error {
 	if s.InputOf.IsZero() {
 		return nil
 	}
-	if wasm, ok := w.(Wasm); !ok || !wasm.Input.IsZero() {
+	if !takesInput(w) {
 		return fmt.Errorf("%w: scheduling.input_of is for programs without an input of their own", ErrSpec)
 	}
 	if !slices.Contains(s.After, s.InputOf) {
 		return fmt.Errorf("%w: scheduling.input_of is not one of scheduling.after", ErrSpec)
 	}
 	return nil
+}
+
+// takesInput reports whether the work is a program whose input is left open.
+func takesInput(w Work) bool {
+	switch w := w.(type) {
+	case Wasm:
+		return w.Input.IsZero()
+	case Container:
+		return w.Input.IsZero()
+	case Kernel:
+		return false
+	}
+	return false
 }
 
 func checkWork(w Work) error {
@@ -346,6 +367,8 @@ func checkWork(w Work) error {
 			return fmt.Errorf("%w: work.inputs has %d, want 1 to %d", ErrSpec, len(w.Inputs), MaxKernelInputs)
 		}
 		return nil
+	case Container:
+		return checkContainer(&w)
 	}
 	return fmt.Errorf("%w: no work", ErrSpec)
 }
@@ -380,6 +403,11 @@ func (s *Spec) Blobs() []crypto.Digest {
 		}
 	case Kernel:
 		out = append(out, w.Inputs...)
+	case Container:
+		out = append(out, w.Image)
+		if !w.Input.IsZero() {
+			out = append(out, w.Input)
+		}
 	}
 	return out
 }
@@ -403,7 +431,7 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 	kernel, isKernel := spec.Work.Work.(Kernel)
 	switch p := order.Policy.Policy.(type) {
 	case chain.PolicyNone:
-		if !isWasm {
+		if isKernel {
 			return fmt.Errorf("%w: policy none is for programs; a kernel's is zk", ErrSpec)
 		}
 		return nil

@@ -335,6 +335,9 @@ func Request(spec *job.Spec) match.Request {
 	if k, ok := spec.Work.Work.(job.Kernel); ok {
 		r.Kernel = string(k.Name)
 	}
+	if _, ok := spec.Work.Work.(job.Container); ok {
+		r.Kernel = job.KindContainer
+	}
 	return r
 }
 

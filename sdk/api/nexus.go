@@ -44,7 +44,7 @@ type NexusStatus struct {
 // Work is what a job runs: {"type": "wasm", "data": {…}}.
 type Work struct{ job.Work }
 
-func workCases() []Case { return []Case{caseOf[job.Wasm]("wasm"), caseOf[job.Kernel]("kernel")} }
+func workCases() []Case { return []Case{caseOf[job.Wasm]("wasm"), caseOf[job.Kernel]("kernel"), caseOf[job.Container]("container")} }
 
 // MarshalJSON writes the work with its name.
 func (w Work) MarshalJSON() ([]byte, error) {
@@ -54,6 +54,8 @@ func (w Work) MarshalJSON() ([]byte, error) {
 	case job.Kernel:
 		w.Inputs = listOf(w.Inputs)
 		return marshalTagged("kernel", w)
+	case job.Container:
+		return marshalTagged("container", w)
 	}
 	return nil, fmt.Errorf("api: work is missing")
 }
@@ -71,6 +73,10 @@ func (w *Work) UnmarshalJSON(data []byte) error {
 		return err
 	case "kernel":
 		d, err := dataOf[job.Kernel](t)
+		w.Work = d
+		return err
+	case "container":
+		d, err := dataOf[job.Container](t)
 		w.Work = d
 		return err
 	}
