@@ -24,25 +24,40 @@ func entry(kind byte, name, target string) item {
 	return item{tar.Header{Typeflag: kind, Name: name, Linkname: target, Mode: 0o755}, nil}
 }
 
+type hostileImage struct {
+	name  string
+	image []byte
+	want  string
+}
+
 // A layer that would reach out of its image, or be too much, is refused with
 // the entry and the limit, and nothing outside is touched.
 func TestHostileImages(t *testing.T) {
+	for _, c := range append(hostileLayers(t), hostileArchives(t)...) {
+		t.Run(c.name, func(t *testing.T) {
+			parent := t.TempDir()
+			err := executor.UnpackImage(bytes.NewReader(c.image), filepath.Join(parent, "rootfs"), unpackLimit)
+			if err == nil || !executor.IsRefusal(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+			entries, err := os.ReadDir(parent)
+			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != "rootfs" {
+				t.Errorf("it left %v, %v", entries, err)
+			}
+			if _, err := os.Lstat("/tmp/escaped"); err == nil {
+				t.Error("it escaped")
+			}
+		})
+	}
+}
+
+func hostileLayers(t *testing.T) []hostileImage {
 	many := []item{}
 	for i := range 600 {
 		many = append(many, file(fmt.Sprintf("f%d", i), ""))
 	}
-	giant := file("giant", "")
-	giant.Size = 1 << 40
-	layers := []item{}
-	for i := range 1_100 {
-		layers = append(layers, file(fmt.Sprintf("member%d", i), ""))
-	}
 	deep := strings.Repeat("d/", 65) + "f"
-	for _, c := range []struct {
-		name  string
-		image []byte
-		want  string
-	}{
+	return []hostileImage{
 		{"dot dot", saved(t, nil, pack(t, file("a/../../escaped", "x"))), `entry "a/../../escaped" leaves the image`},
 		{"absolute", saved(t, nil, pack(t, file("/escaped", "x"))), `entry "/escaped" is an absolute path`},
 		{"through a link", saved(t, nil, pack(t, entry(tar.TypeSymlink, "l", "../.."), file("l/escaped", "x"))), `passes through the link "l"`},
@@ -67,6 +82,15 @@ func TestHostileImages(t *testing.T) {
 		{"whiteout of the parent", saved(t, nil, pack(t, file("a/.wh...", ""))), `whiteout of ".."`},
 		{"whiteout out", saved(t, nil, pack(t, file("../.wh.x", ""))), `leaves the image`},
 		{"mount point is a link", saved(t, nil, pack(t, entry(tar.TypeSymlink, "out", "/etc"))), `image has /out, which is no directory`},
+	}
+}
+
+func hostileArchives(t *testing.T) []hostileImage {
+	layers := []item{}
+	for i := range 1_100 {
+		layers = append(layers, file(fmt.Sprintf("member%d", i), ""))
+	}
+	return []hostileImage{
 		{"another layer than the digest says", saved(t, func(m map[string]any) {
 			m["rootfs"] = map[string]any{"diff_ids": []string{"sha256:00"}}
 		}, pack(t, file("a", ""))), `the image says "sha256:00"`},
@@ -84,21 +108,6 @@ func TestHostileImages(t *testing.T) {
 		{"index of itself", pack(t, file("index.json", `{"manifests":[{"digest":"../index.json"}]}`), file("blobs/index.json", "{}")), `nested deeper than 4`},
 		{"index without end", pack(t, file("index.json", `{"manifests":[{"digest":"sha256:a"}]}`), file("blobs/sha256/a", `{"manifests":[{"digest":"sha256:a"}]}`)), `nested deeper than 4`},
 		{"zstd", pack(t, file("manifest.json", `[{"Config":"c","Layers":["l"]}]`), file("c", string(configOf(t, nil, nil))), file("l", "\x28\xb5\x2f\xfd0000")), `compressed with zstd`},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			parent := t.TempDir()
-			err := executor.UnpackImage(bytes.NewReader(c.image), filepath.Join(parent, "rootfs"), unpackLimit)
-			if err == nil || !executor.IsRefusal(err) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want a refusal with %q", err, c.want)
-			}
-			entries, err := os.ReadDir(parent)
-			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != "rootfs" {
-				t.Errorf("it left %v, %v", entries, err)
-			}
-			if _, err := os.Lstat("/tmp/escaped"); err == nil {
-				t.Error("it escaped")
-			}
-		})
 	}
 }
 

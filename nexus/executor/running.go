@@ -174,8 +174,14 @@ func (r *running) follow(from *os.File, to io.Writer) {
 // watch looks after the container until the runtime has ended, and ends it at
 // the limits that the kernel does not hold. On return no process of it is left.
 func (r *running) watch(ctx context.Context) error {
-	waited := make(chan error, 1)
-	go func() { waited <- r.cmd.Wait() }()
+	// How it ended is in cmd.ProcessState; that it ended badly is no error here.
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		if err := r.cmd.Wait(); err != nil {
+			r.box.owner.config.Log.Debug("executor: the runtime ended", "error", err)
+		}
+	}()
 	health := r.box.newHealth()
 	defer health.stop()
 	tick := time.NewTicker(pollEvery / 4)
@@ -183,7 +189,7 @@ func (r *running) watch(ctx context.Context) error {
 	var wall <-chan time.Time
 	for {
 		select {
-		case <-waited: // how it ended is in cmd.ProcessState
+		case <-waited:
 			r.noticeStart()
 			r.finishTime()
 			return r.settle()
@@ -214,7 +220,7 @@ func (r *running) watch(ctx context.Context) error {
 }
 
 // drain ends every process of the container and waits for the runtime.
-func (r *running) drain(waited <-chan error) error {
+func (r *running) drain(waited <-chan struct{}) error {
 	if err := r.group.kill(); err != nil {
 		return err
 	}
