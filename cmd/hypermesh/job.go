@@ -31,12 +31,13 @@ func jobCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name:      "run",
-				Usage:     "run a WASI program or a zk kernel, from quote to settlement",
-				ArgsUsage: "PROG.wasm [-- ARGS]",
+				Usage:     "run a WASI program, a container or a zk kernel, from quote to settlement",
+				ArgsUsage: "PROG.wasm|IMAGE.tar [-- ARGS]",
 				Description: "Prints a quote before, progress during, and a receipt after; exits with 0 only if the job settled.\n\n" +
 					"Example: hypermesh job run prog.wasm --in data --out result --verify replicate=2/3 --config net.json -- --fast\n" +
+					"Example: hypermesh job run --container --out result --config net.json image.tar -- /bin/work --fast\n" +
 					"Example: hypermesh job run --kernel matmul --a A.csv --b B.csv --verify zk --out result --config net.json",
-				Flags: append(networkFlags(),
+				Flags: append(append(networkFlags(),
 					&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
 					&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
 					&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
@@ -49,7 +50,7 @@ func jobCommand() *cli.Command {
 					&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
 					&cli.Uint64Flag{Name: "fuel", Value: job.DefaultLimits().Fuel, Usage: "limit of instructions, about"},
 					&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
-					jsonFlag()),
+					jsonFlag()), containerFlags()...),
 				Action: jobRun,
 			},
 			{
@@ -153,6 +154,9 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 			return run, closeBlobs, err
 		}
 		run.Blobs = append(run.Blobs, packed)
+	}
+	if c.Bool("container") {
+		return run, closeBlobs, containerFromFlags(c, &run)
 	}
 	args, deterministic := c.Args().Tail(), !isNone(run.Policy)
 	run.Bind = func(ids []crypto.Digest) job.Work {

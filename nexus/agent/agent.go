@@ -36,20 +36,21 @@ type Agent struct {
 	token   string
 	dirs    workDirs
 
-	blobs    *blob.Store
-	spool    *spool
-	book     *book
-	market   *market // what the chain says; nil: rpc is empty
-	wasm     *executor.Wasm
-	kernels  *executor.Kernels
-	endpoint *transport.Endpoint
-	listener net.Listener // of HTTP; nil: none
-	capacity *capacity
-	metrics  *metrics
-	links    []*link
-	pace     *pace
-	hours    hours
-	programs chan struct{} // one element for each price program that runs
+	blobs      *blob.Store
+	spool      *spool
+	book       *book
+	market     *market // what the chain says; nil: rpc is empty
+	wasm       *executor.Wasm
+	kernels    *executor.Kernels
+	containers *executor.Containers // nil: none are run here
+	endpoint   *transport.Endpoint
+	listener   net.Listener // of HTTP; nil: none
+	capacity   *capacity
+	metrics    *metrics
+	links      []*link
+	pace       *pace
+	hours      hours
+	programs   chan struct{} // one element for each price program that runs
 
 	mode        atomic.Pointer[Mode]
 	modeWrite   sync.Mutex    // held while the mode changes
@@ -169,6 +170,9 @@ func (a *Agent) openWork(dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.openContainers(dir); err != nil {
+		return err
+	}
 	a.dirs.root = filepath.Join(dir, "runs")
 	if err := errors.Join(os.RemoveAll(a.dirs.root), os.MkdirAll(a.dirs.root, 0o700)); err != nil {
 		return fmt.Errorf("agent: opening the work directory: %w", err)
@@ -271,6 +275,9 @@ func (a *Agent) close() error {
 	}
 	if a.wasm != nil {
 		a.wasm.Close()
+	}
+	if a.containers != nil {
+		failures = append(failures, a.containers.Close())
 	}
 	if a.book != nil {
 		failures = append(failures, a.book.close())

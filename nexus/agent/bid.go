@@ -76,6 +76,9 @@ func (a *Agent) unable(order *chain.Order, spec *job.Spec, _ time.Time) string {
 			return fmt.Sprintf("kernel %s is not proven here", kernel.Name)
 		}
 	}
+	if _, ok := spec.Work.Work.(job.Container); ok && a.containers == nil {
+		return "containers are not run here"
+	}
 	if kind := spec.Scheduling.GPUKind; kind != "" && kind != a.config.GPUKind {
 		return fmt.Sprintf("gpus of kind %.32q are wanted, this node has %q", kind, a.config.GPUKind)
 	}

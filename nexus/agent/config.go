@@ -64,6 +64,8 @@ type Config struct {
 	PriceTimeout     time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`
 	BidExpiry        time.Duration `toml:"bid_expiry" usage:"how long a bid binds"`
 	Kernels          []string      `toml:"kernels" usage:"zk kernels to prove, such as matmul-32"`
+	Containers       bool          `toml:"containers" usage:"run containers as well, which needs root, control groups and an OCI runtime"`
+	ContainerRuntime string        `toml:"container_runtime" usage:"command of the OCI runtime, with runc's flags"`
 	KeyDir           string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
 	Genesis          string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
 	RPC              []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings and doctor; empty: neither asks the chain"`
@@ -80,7 +82,7 @@ func DefaultConfig() Config {
 		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8,
 		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
 		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
-		HTTP: "127.0.0.1:7380", LogLevel: "info",
+		ContainerRuntime: "runc", HTTP: "127.0.0.1:7380", LogLevel: "info",
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/executor"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -214,28 +215,17 @@ func (d *doctor) checkSystem() {
 // checkContainers looks for what container jobs need. Without it, the agent runs
 // WebAssembly and kernels alone.
 func (d *doctor) checkContainers() {
-	const mend = "to take container jobs: apt-get install runc, run the agent where it may make cgroups (docs/PROVIDER.md, Containers); WebAssembly jobs need none of this"
-	runc, err := exec.LookPath("runc")
-	if err != nil {
-		d.bad("containers", Warning, "runc is not installed", mend)
-		return
-	}
-	version := "no cgroups"
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		version = "cgroup v2"
-	} else if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
-		version = "cgroup v1"
-		if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.controllers"); err == nil {
-			version = "cgroup v1 and v2 (hybrid)"
-		}
-	}
+	const mend = "to take container jobs: apt-get install runc, and run the agent as root where it may make control groups (docs/EXECUTORS.md); WebAssembly jobs need none of this"
+	err := executor.CheckContainers(d.config.ContainerRuntime)
 	switch {
-	case version == "no cgroups":
-		d.bad("containers", Warning, "there are no cgroups under /sys/fs/cgroup", mend)
-	case os.Geteuid() != 0 && unix.Access("/sys/fs/cgroup", unix.W_OK) != nil:
-		d.bad("containers", Warning, fmt.Sprintf("%s and %s are there, but this user may make no cgroups", runc, version), mend)
+	case err == nil && d.config.Containers:
+		d.ok("containers", "%s runs them", d.config.ContainerRuntime)
+	case err == nil:
+		d.ok("containers", "%s could run them; containers = true offers them", d.config.ContainerRuntime)
+	case d.config.Containers:
+		d.bad("containers", Broken, err.Error(), mend)
 	default:
-		d.ok("containers", "%s, %s", runc, version)
+		d.ok("containers", "none are offered: containers is false")
 	}
 }
 

@@ -88,6 +88,8 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 		r, err = a.runWasm(ctx, t, &w, dir)
 	case job.Kernel:
 		r, err = a.runKernel(ctx, t, &w, dir)
+	case job.Container:
+		r, err = a.runContainer(ctx, t, &w, dir)
 	}
 	if err != nil {
 		return result{}, err
@@ -251,7 +253,7 @@ func exitOf(s executor.Status) chain.ExitStatus {
 		return chain.ExitOK
 	case executor.StatusExited:
 		return chain.ExitFailed
-	case executor.StatusTrapped:
+	case executor.StatusTrapped, executor.StatusOutOfProcesses:
 		return chain.ExitTrapped
 	case executor.StatusOutOfFuel:
 		return chain.ExitFuel

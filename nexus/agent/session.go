@@ -151,6 +151,9 @@ func (a *Agent) hello() job.Hello {
 	for _, name := range a.kernels.Names() {
 		h.Kernels = append(h.Kernels, string(name))
 	}
+	if a.containers != nil {
+		h.Kernels = append(h.Kernels, job.KindContainer)
+	}
 	for _, e := range a.spool.list() {
 		h.Finished = append(h.Finished, e.Done.Receipt.Order)
 	}

@@ -59,7 +59,7 @@ const MinContainerMemory = 16 << 20
 
 // Bounds of ContainerTask.Processes. The runtime's threads need the least.
 const (
-	MinProcesses = 16
+	MinProcesses = 16 // as job.MinProcesses
 	MaxProcesses = 4_096
 )
 

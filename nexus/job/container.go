@@ -9,6 +9,7 @@ import (
 
 // Bounds of a container's specification.
 const (
+	MinProcesses   = 16 // an OCI runtime's own threads need about as many to begin
 	MaxProcesses   = 4_096
 	MaxRestarts    = 1_000
 	MaxHealthMs    = 3600 * 1000
@@ -117,8 +118,8 @@ func checkContainer(c *Container) error {
 			return fmt.Errorf("%w: work.env[%d] is not NAME=value", ErrSpec, i)
 		}
 	}
-	if c.Processes == 0 || c.Processes > MaxProcesses {
-		return fmt.Errorf("%w: work.processes is %d, want 1 to %d", ErrSpec, c.Processes, MaxProcesses)
+	if c.Processes < MinProcesses || c.Processes > MaxProcesses {
+		return fmt.Errorf("%w: work.processes is %d, want %d to %d", ErrSpec, c.Processes, MinProcesses, MaxProcesses)
 	}
 	return checkService(&c.Service)
 }

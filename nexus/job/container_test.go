@@ -15,7 +15,7 @@ func TestContainersAreRefusedByName(t *testing.T) {
 		"work.image is zero":             func(c *job.Container) { c.Image = crypto.Digest{} },
 		"work.command has 257 entries":   func(c *job.Container) { c.Command = make([]string, 257) },
 		"work.env[1] is not NAME":        func(c *job.Container) { c.Env = []string{"A=1", "=2"} },
-		"work.processes is 0":            func(c *job.Container) { c.Processes = 0 },
+		"work.processes is 15":           func(c *job.Container) { c.Processes = 15 },
 		"work.processes is 4097":         func(c *job.Container) { c.Processes = 4_097 },
 		"restart 4 is unknown":           func(c *job.Container) { c.Service.Restart = 4 },
 		"restarts is 5 with restart":     func(c *job.Container) { c.Service.Restart = job.RestartNever },
