@@ -245,6 +245,7 @@ func TestRestartWithASpool(t *testing.T) {
 	finished := p.assign(writer("f", "kept\n"), 1, nil)
 	first := p.finish(&finished)
 	interrupted := p.assign(spinner(), 2, func(spec *job.Spec) { spec.Limits.Fuel = job.MaxFuel })
+	s.cancels.Store(true) // the module may still be on its way
 	a.stop()
 
 	// What a crash may leave: a half-written record, and the directory of a run.
