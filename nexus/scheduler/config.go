@@ -21,6 +21,7 @@ type Config struct {
 	MaxRequests    int    // different ones that wait for capacity when a job comes
 	MaxRequestsOf  int    // of them of one consumer: those that a job of its is the first of
 	MaxNodes       int    // known, connected or not
+	MaxPast        int    // orders of jobs that were forgotten to make room, remembered until their deadlines
 	MaxAccounts    int    // consumers with jobs that are kept
 	MaxOutbox      int    // jobs whose claims wait for the chain
 	MaxAttempts    int    // assignments of one job that may be lost or refused
@@ -47,7 +48,7 @@ func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
 		ChainID: g.ChainID, Cluster: cluster, Kernels: kernels,
 		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
 		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxActive: 4_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxRequestsOf: 512,
-		MaxNodes: 10_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
+		MaxNodes: 10_000, MaxPast: 400_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
 		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
 		Sample: 32, Candidates: 16, StandardMs: 60_000, SpareMs: 600_000,
 	}

@@ -220,13 +220,87 @@ func TestOneConsumerDoesNotFillTheCluster(t *testing.T) {
 	first := submit(1, chain.PolicyNone{})
 	w.must(t, first)
 	w.must(t, submit(2, chain.PolicyNone{}))
-	w.must(t, scheduler.CancelJob{Order: first.Order.ID()}) // kept all the same
 	w.refused(t, "quota", submit(3, chain.PolicyNone{}))
 	other := submit(3, chain.PolicyNone{})
 	other.Order.Consumer = crypto.AccountKeyOf(key(3_001).Public())
 	w.must(t, other)
 	other.Order.Nonce++
 	w.refused(t, "full", other)
+}
+
+// TestEndedJobsMakeRoom has jobs with nothing due give way to new ones, the oldest
+// first, and their orders refused until their deadlines, over a snapshot.
+func TestEndedJobsMakeRoom(t *testing.T) {
+	c := config()
+	c.MaxPerConsumer, c.MaxPast = 3, 4
+	w := worldWith(c)
+	next := uint64(0)
+	send := func() scheduler.Submit {
+		next++
+		s := submit(next, chain.PolicyNone{})
+		w.must(t, s)
+		return s
+	}
+	kept := send()
+	var ended []scheduler.Submit
+	for range 2 {
+		s := send()
+		w.must(t, scheduler.CancelJob{Order: s.Order.ID()})
+		ended = append(ended, s)
+	}
+	for i := range 4 {
+		s := send()
+		w.must(t, scheduler.CancelJob{Order: s.Order.ID()})
+		ended = append(ended, s)
+		if _, ok := w.state.Job(ended[i].Order.ID()); ok {
+			t.Fatalf("job %d did not give way", i)
+		}
+		if _, ok := w.state.Job(ended[i+1].Order.ID()); !ok {
+			t.Fatalf("job %d gave way before its time", i+1)
+		}
+		w.refused(t, "late", ended[i])
+	}
+	w.status(t, kept.Order.ID(), job.Queued)
+	w.refused(t, "quota", submit(next+1, chain.PolicyNone{})) // as many orders as may be are remembered
+	restored, err := scheduler.Restore(c, w.state.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.state = restored
+	w.refused(t, "late", ended[0])
+	w.now = ended[0].Order.Deadline + 1
+	w.must(t, scheduler.Tick{})
+	w.refused(t, "deadline", ended[0])
+	later := submit(next+1, chain.PolicyNone{})
+	later.Order.Deadline += 1_000_000
+	w.must(t, later) // what was remembered is over: there is room again
+}
+
+// TestFullClusterForgetsTheOldest has no room for jobs, and then for the bytes of
+// their specifications.
+func TestFullClusterForgetsTheOldest(t *testing.T) {
+	size := spec()
+	for name, change := range map[string]func(*scheduler.Config){
+		"jobs":  func(c *scheduler.Config) { c.MaxJobs = 2 },
+		"bytes": func(c *scheduler.Config) { c.MaxSpecBytes = 2 * len(size.Encode()) },
+	} {
+		c := config()
+		change(&c)
+		w := worldWith(c)
+		first, second := submit(1, chain.PolicyNone{}), submit(2, chain.PolicyNone{})
+		w.must(t, first)
+		w.must(t, second)
+		w.refused(t, "full", submit(3, chain.PolicyNone{}))
+		w.must(t, scheduler.CancelJob{Order: second.Order.ID()})
+		w.must(t, submit(3, chain.PolicyNone{}))
+		if _, ok := w.state.Job(second.Order.ID()); ok {
+			t.Errorf("%s: the cancelled job is still there", name)
+		}
+		w.status(t, first.Order.ID(), job.Queued)
+		w.refused(t, "full", submit(4, chain.PolicyNone{}))
+		w.refused(t, "late", second)
+		w.state.Audit()
+	}
 }
 
 func TestNodesThatAreGoneMakeRoom(t *testing.T) {

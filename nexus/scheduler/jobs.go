@@ -15,6 +15,10 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	if _, known := s.jobs[id]; known {
 		return nil, nil // submitted again: the answer is the same job
 	}
+	s.letPastGo()
+	if _, past := s.pastOrders[id]; past {
+		return nil, reject("late", "the job has ended, and made room for others")
+	}
 	if err := job.CheckOrder(&c.Order, &c.Spec); err != nil {
 		return nil, reject("spec", "%v", err)
 	}
@@ -43,6 +47,7 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	case !ok || c.Escrow.Less(outstanding):
 		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, account.Outstanding, c.Order.MaxCost)
 	}
+	s.makeRoom(s.accounts[consumer], size)
 	s.accounts[consumer] = account
 	account.Sequence++
 	account.Kept++
@@ -99,9 +104,9 @@ func (c *Config) Liable(o *chain.Order, at chain.TimeMs) bool {
 func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
 	account := s.accounts[consumer]
 	switch {
-	case len(s.jobs) >= s.config.MaxJobs:
+	case len(s.jobs) >= s.config.MaxJobs && s.spare() == 0:
 		return reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
-	case s.specBytes+size > s.config.MaxSpecBytes:
+	case s.specBytes+size > s.config.MaxSpecBytes && (s.specBytes-s.doneBytes+size > s.config.MaxSpecBytes || s.spare() < s.done.n):
 		return reject("full", "the cluster keeps %d bytes of specifications, limit %d", s.specBytes, s.config.MaxSpecBytes)
 	case s.outbox.n >= s.config.MaxOutbox:
 		return reject("full", "%d jobs wait for the chain to settle them, the limit", s.outbox.n)
@@ -111,7 +116,7 @@ func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
 		return reject("quota", "%d different requests of this consumer wait for capacity, its limit", account.first)
 	case account == nil && len(s.accounts) >= s.config.MaxAccounts:
 		return reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
-	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer):
+	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer) && (account.done.n == 0 || s.spare() == 0):
 		return reject("quota", "the cluster keeps %d jobs of this consumer, its limit", s.config.MaxPerConsumer)
 	}
 	return nil
@@ -303,6 +308,7 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 		j.Held = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
 	} else {
 		s.free(j)
+		s.retire(j)
 	}
 	s.open.drop(place{arrival: j.Arrival})
 	s.reschedule(j)

@@ -26,6 +26,7 @@ type history struct {
 func historyConfig() scheduler.Config {
 	c := config()
 	c.MaxActive, c.MaxPerConsumer, c.MaxJobs, c.MaxRequests, c.MaxRequestsOf, c.MaxNodes, c.RetentionMs = 4, 12, 20, 6, 4, 5, 1_000_000
+	c.MaxPast = 30
 	return c
 }
 

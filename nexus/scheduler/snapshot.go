@@ -24,6 +24,7 @@ type snapshot struct {
 	Auctions uint64
 	Arrivals uint64
 	Floor    uint64
+	Past     [][]Past // by deadline
 }
 
 const snapshotPart = 4_096 // elements
@@ -56,7 +57,7 @@ func (s *State) Encode() []byte {
 	slices.SortFunc(accounts, func(a, b *Account) int { return a.Consumer.Compare(b.Consumer) })
 	return codec.Marshal(snapshot{
 		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
-		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor,
+		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Past: s.pastList(),
 	})
 }
 
@@ -77,6 +78,11 @@ func Restore(config Config, raw []byte) (*State, error) {
 	for _, part := range snap.Accounts {
 		for i := range part {
 			s.accounts[part[i].Consumer] = &part[i]
+		}
+	}
+	for _, part := range snap.Past {
+		for i := range part {
+			s.remember(&part[i])
 		}
 	}
 	var jobs []*Job
@@ -119,6 +125,9 @@ func (s *State) restoreJob(j *Job) error {
 	s.list(j)
 	s.recount(0, j.Status)
 	if j.Status.Final() {
+		if j.Held == 0 {
+			s.retire(j)
+		}
 		s.reschedule(j)
 		return nil
 	}
@@ -166,7 +175,7 @@ func (s *State) Audit() {
 	used := map[crypto.PublicKey]job.Resources{}
 	outstanding := map[chain.Address]chain.Amount{}
 	active, kept := map[chain.Address]int{}, map[chain.Address]uint64{}
-	specBytes, open, queued := 0, 0, 0
+	specBytes, open, queued, done, doneBytes := 0, 0, 0, 0, 0
 	var byStatus [len(s.byStatus)]int
 	for id, j := range s.jobs { // order-free: each is judged alone, and sums commute
 		kept[j.consumer]++
@@ -174,6 +183,10 @@ func (s *State) Audit() {
 		specBytes += j.size
 		if !j.Status.Final() {
 			open++
+		}
+		if j.Status.Final() && j.Held == 0 {
+			done++
+			doneBytes += j.size
 		}
 		if j.group != nil {
 			queued++
@@ -205,6 +218,10 @@ func (s *State) Audit() {
 	if specBytes != s.specBytes || open != s.open.n || s.timers.n != len(s.jobs) {
 		panic(fmt.Sprintf("scheduler: %d bytes of specifications, %d open jobs and %d timers for %d jobs, counted %d, %d",
 			s.specBytes, s.open.n, s.timers.n, len(s.jobs), specBytes, open))
+	}
+	if done != s.done.n || doneBytes != s.doneBytes || len(s.pastOrders) != s.past.n || s.past.n > s.config.MaxPast {
+		panic(fmt.Sprintf("scheduler: %d jobs of %d bytes may give way, counted %d of %d; %d and %d orders are remembered, limit %d",
+			s.done.n, s.doneBytes, done, doneBytes, s.past.n, len(s.pastOrders), s.config.MaxPast))
 	}
 	s.auditQueue(queued)
 }

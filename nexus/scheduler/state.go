@@ -151,6 +151,7 @@ type Account struct {
 	first  int // groups that a job of its is the first of
 	parked ordered[*Job]
 	jobs   ordered[*Job] // that are kept, the newest first
+	done   ordered[*Job] // that are final with nothing due, in order of arrival
 }
 
 // shapeCount is how often work of one shape came lately.
@@ -175,7 +176,11 @@ type State struct {
 
 	// What follows from the above.
 	specBytes  int           // of the jobs' specifications together
-	all        ordered[*Job] // the newest first
+	done       ordered[*Job] // final, with nothing due, in order of arrival
+	doneBytes  int           // of their specifications
+	pastOrders map[crypto.Digest]*Past
+	past       ordered[*Past] // by deadline
+	all        ordered[*Job]  // the newest first
 	byStatus   [job.Cancelled + 1]int
 	open       ordered[*Job] // jobs that are not final, in order of arrival
 	outbox     ordered[*Job] // jobs whose claims are to be posted, by ascending cursor
@@ -204,7 +209,7 @@ type State struct {
 // New returns the state of a cluster that has seen nothing.
 func New(config Config) *State {
 	return &State{
-		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{},
+		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{}, pastOrders: map[crypto.Digest]*Past{},
 		groups: map[groupKey]*group{}, gangs: map[gangKey]*gang{}, dependents: map[crypto.Digest]*ordered[*Job]{},
 	}
 }

@@ -46,6 +46,7 @@ func (s *State) reschedule(j *Job) {
 func (s *State) tick() ([]Effect, error) {
 	var effects []Effect
 	s.explained = 0
+	s.letPastGo()
 	for s.timers.n > 0 {
 		at, j := s.timers.first()
 		if at.at > uint64(s.now) {
@@ -72,6 +73,7 @@ func (s *State) elapse(j *Job) []Effect {
 	case j.Held != 0: // no claim can spend its cap any more
 		j.Held = 0
 		s.free(j)
+		s.retire(j)
 		s.reschedule(j)
 		return nil
 	case j.Status.Final():
@@ -143,10 +145,10 @@ func (s *State) loseOverdue(j *Job) []Effect {
 	return effects
 }
 
-// forget drops a final job whose retention is over, and its account if it has no
-// other. The sequence of an account that comes back goes on above the floor.
-// Until its deadline a job is kept in any case: were it not known, its order
-// could be submitted again.
+// forget drops a final job whose retention is over, or that makes room, and its
+// account if it has no other. The sequence of an account that comes back goes on
+// above the floor. Until its deadline the order at least is remembered: were it
+// not known, it could be submitted again.
 func (s *State) forget(j *Job) {
 	s.timers.drop(j.timer)
 	delete(s.jobs, j.id)
@@ -155,6 +157,9 @@ func (s *State) forget(j *Job) {
 	s.byStatus[j.Status]--
 	account := s.accounts[j.consumer]
 	account.jobs.drop(j.newest())
+	account.done.drop(place{arrival: j.Arrival})
+	s.done.drop(place{arrival: j.Arrival})
+	s.doneBytes -= j.size
 	if account.Kept--; account.Kept == 0 {
 		s.floor = max(s.floor, account.Sequence)
 		delete(s.accounts, account.Consumer)
