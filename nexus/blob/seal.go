@@ -123,7 +123,7 @@ type unsealing struct{ r io.Reader }
 // Read implements io.Reader.
 func (u *unsealing) Read(p []byte) (int, error) {
 	n, err := u.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	return n, err

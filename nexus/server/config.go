@@ -52,7 +52,7 @@ type Config struct {
 
 	AuctionWindow time.Duration `toml:"auction_window" usage:"how long bids are awaited"`
 	NodeGrace     time.Duration `toml:"node_grace" usage:"how long an agent may be gone before its work is given to others"`
-	Retention     time.Duration `toml:"retention" usage:"how long a job that has ended is kept"`
+	Retention     time.Duration `toml:"retention" usage:"how long a job that has ended is kept, unless it has to make room for others"`
 	Heartbeat     time.Duration `toml:"heartbeat" usage:"how long a silent leader is borne, the same on every server"`
 	BlobMiB       int           `toml:"blob_mib" usage:"disk for inputs and outputs of jobs"`
 	MaxBlobMiB    int           `toml:"max_blob_mib" usage:"largest input or output"`
