@@ -119,7 +119,7 @@ gas-check: need ## measure every operation anew, and hold it against the gas tab
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
 	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
-	$(GO) test -run '^$$' -bench '^BenchmarkNetwork' -benchtime 5x -timeout 60m ./cmd/hypermesh
+	$(GO) test -run '^$$' -bench '^Benchmark(Network|IdleAgent)' -benchtime 5x -timeout 60m ./cmd/hypermesh
 	$(GO) test -run '^$$' -bench '^BenchmarkJobs' -benchtime 3x -timeout 30m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .

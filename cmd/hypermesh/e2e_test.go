@@ -95,7 +95,7 @@ type network struct {
 
 // startDevnet starts hypermesh devnet up and returns once its description is
 // there. The test's end ends it.
-func startDevnet(t *testing.T, args ...string) *network {
+func startDevnet(t testing.TB, args ...string) *network {
 	t.Helper()
 	dir := t.TempDir()
 	n := &network{path: filepath.Join(dir, "net.json"), dir: filepath.Join(dir, "net")}
@@ -109,7 +109,7 @@ func startDevnet(t *testing.T, args ...string) *network {
 	return n
 }
 
-func (n *network) start(t *testing.T, args ...string) {
+func (n *network) start(t testing.TB, args ...string) {
 	t.Helper()
 	program, _ := programs(t)
 	n.cmd = exec.Command(program, append([]string{"devnet", "up", "--dir", n.dir, "--config-out", n.path}, args...)...)
@@ -138,7 +138,7 @@ func (n *network) start(t *testing.T, args ...string) {
 }
 
 // stop ends the network as Ctrl-C does.
-func (n *network) stop(t *testing.T) {
+func (n *network) stop(t testing.TB) {
 	t.Helper()
 	if err := n.cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Error(err)
@@ -157,7 +157,7 @@ func (n *network) stop(t *testing.T) {
 	}
 }
 
-func (n *network) dumpLogs(t *testing.T) {
+func (n *network) dumpLogs(t testing.TB) {
 	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(n.dir, "*", "process.log"))
 	if err != nil {
@@ -174,7 +174,7 @@ func (n *network) dumpLogs(t *testing.T) {
 	}
 }
 
-func (n *network) describe(t *testing.T) devnet.Description {
+func (n *network) describe(t testing.TB) devnet.Description {
 	t.Helper()
 	data, err := os.ReadFile(n.path)
 	if err != nil {

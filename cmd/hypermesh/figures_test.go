@@ -327,25 +327,31 @@ type usage struct {
 // usage reads /proc (proc(5)) of every validator.
 func (n *figureNet) usage(b *testing.B) []usage {
 	b.Helper()
-	const ticksPerSecond = 100 // USER_HZ, the same on every Linux architecture that Go knows
 	var out []usage
 	for _, p := range n.description().Processes {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+		out = append(out, usageOf(b, p.PID))
+	}
+	return out
+}
+
+// usageOf is what a process has used so far.
+func usageOf(b *testing.B, pid int) usage {
+	b.Helper()
+	const ticksPerSecond = 100 // USER_HZ, the same on every Linux architecture that Go knows
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third on
+	number := func(field int) int64 {
+		v, err := strconv.ParseInt(string(fields[field-3]), 10, 64)
 		if err != nil {
 			b.Fatal(err)
 		}
-		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // from the third on
-		number := func(field int) int64 {
-			v, err := strconv.ParseInt(string(fields[field-3]), 10, 64)
-			if err != nil {
-				b.Fatal(err)
-			}
-			return v
-		}
-		out = append(out, usage{
-			cpu: time.Duration(number(14)+number(15)) * time.Second / ticksPerSecond,
-			mib: float64(number(24)) * float64(os.Getpagesize()) / (1 << 20),
-		})
+		return v
 	}
-	return out
+	return usage{
+		cpu: time.Duration(number(14)+number(15)) * time.Second / ticksPerSecond,
+		mib: float64(number(24)) * float64(os.Getpagesize()) / (1 << 20),
+	}
 }
