@@ -46,6 +46,8 @@ func TestDeployPage(t *testing.T) {
 	}
 	d.checkServices(t)
 	d.checkJob(t)
+	d.checkMove(t)
+	d.checkCut(t)
 }
 
 // deployPage is what the page says.
