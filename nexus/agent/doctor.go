@@ -132,7 +132,7 @@ func (d *doctor) checkMachine() {
 		d.bad("memory", Warning, err.Error(), "look at /proc/meminfo")
 		return
 	}
-	total := uint64(info.Totalram) * uint64(info.Unit) >> 20
+	total := info.Totalram * uint64(info.Unit) >> 20
 	if d.config.MemoryMiB > total {
 		d.bad("memory", Broken, fmt.Sprintf("memory_mib is %d, this machine has %d", d.config.MemoryMiB, total), "lower memory_mib: the system would end the agent, or something else")
 	} else {

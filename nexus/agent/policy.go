@@ -79,6 +79,7 @@ func (p *PriceAnswer) of(r chain.Resource) *chain.Number {
 		return &p.NetworkPriceAtto
 	case chain.GPU:
 		return &p.GPUPriceAtto
+	case chain.Storage: // no bid has it
 	}
 	return new(chain.Number)
 }
