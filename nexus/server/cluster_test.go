@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/netem"
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/server"
@@ -183,6 +185,12 @@ func newCluster(t testing.TB, n int) *cluster { return newClusterWith(t, n, nil)
 
 // newClusterWith starts servers of a changed configuration.
 func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
+	return newClusterOver(t, n, change, nil)
+}
+
+// newClusterOver starts servers that reach each other through a relay, which
+// open makes of their addresses, or directly.
+func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(nodes []netip.AddrPort) *netem.Relay) *cluster {
 	c := &cluster{t: t, chain: newFakeChain(), http: &http.Client{Timeout: 20 * time.Second}}
 	genesis, err := json.Marshal(testGenesis(t))
 	if err != nil {
@@ -193,6 +201,14 @@ func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
 	for i := range n {
 		listens = append(listens, freePort(t))
 		addrs = append(addrs, key(serverKeys+i).Public().String()+"@"+listens[i])
+	}
+	var relay *netem.Relay
+	if open != nil {
+		nodes := make([]netip.AddrPort, n)
+		for i := range n {
+			nodes[i] = netip.MustParseAddrPort(listens[i])
+		}
+		relay = open(nodes)
 	}
 	for i := range n {
 		home := t.TempDir()
@@ -207,6 +223,15 @@ func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
 		cfg.Home, cfg.Log, cfg.Version = home, testLog(t), "test"
 		cfg.Listen, cfg.Servers, cfg.HTTP, cfg.RPC = listens[i], addrs, "127.0.0.1:0", []string{"http://127.0.0.1:1"}
 		cfg.Heartbeat, cfg.NodeGrace, cfg.MaxBlobMiB, cfg.BlobMiB = 200*time.Millisecond, 300*time.Millisecond, 4, 64
+		if relay != nil {
+			cfg.Servers = make([]string, n)
+			for j := range n {
+				cfg.Servers[j] = addrs[j]
+				if j != i {
+					cfg.Servers[j] = key(serverKeys+j).Public().String() + "@" + relay.Addr(i, j).String()
+				}
+			}
+		}
 		if change != nil {
 			change(&cfg)
 		}

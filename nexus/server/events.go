@@ -18,7 +18,7 @@ import (
 type eventsInput struct {
 	Account string `query:"account" maxLength:"90" doc:"of one consumer's jobs; left out: of everybody's"`
 	Detail  bool   `query:"detail" doc:"with the whole job in each event"`
-	Leader  bool   `query:"leader" doc:"ask the leader, who knows first"`
+	ReadInput
 }
 
 func (s *Server) registerEvents(hapi huma.API) {

@@ -21,6 +21,7 @@ const (
 	peerProtocol    = "hypermesh/nexus-peer/1"
 	copyPath        = "/copy/"
 	commandsPath    = "/commands"
+	indexPath       = "/index"
 	peerIdle        = 30 * time.Second
 	peerHeaderWait  = 10 * time.Second
 	leaderWait      = 3 * time.Second // for a leader, while one is elected
@@ -62,6 +63,7 @@ func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+copyPath+"{digest}", s.copyBlob)
 	mux.HandleFunc("POST "+commandsPath, s.takeCommands)
+	mux.HandleFunc("GET "+indexPath, s.tellIndex)
 	mux.Handle("/", api)
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: peerHeaderWait, IdleTimeout: 2 * peerIdle,

@@ -44,7 +44,10 @@ const (
 
 const description = `
 The public API of a server of a HyperMesh Nexus cluster. Every server of a cluster answers the same; what only the leader can do is sent on to it.
-Reads may lag a little behind the leader; leader=true asks the leader itself.
+Reads show what the server that is asked has heard of: a little less than the leader knows. The header Hypermesh-State-Age-Ms of
+every answer to a GET says how long ago the server last heard from the leader, 0 if it leads; with max_age_ms=N an older state is refused
+with 503. consistency=linearizable shows whatever had been answered to anybody before the question was asked, at any server and without asking the
+leader for more than an index. leader=true has the leader itself answer, as it knows it, which no other leader has confirmed.
 Amounts are nHYPER (10^-9 HYPER) and times milliseconds since the Unix epoch. Integers above 2^53 are decimal strings.
 Digests, keys and signatures are lower-case hexadecimal, addresses bech32m, other bytes base64. Errors are RFC 9457 problems.
 `
@@ -98,6 +101,11 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 func (s *Server) routed(next http.Handler) http.Handler {
 	atLeader := s.leading(next.ServeHTTP)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/") {
+			if done := s.readAs(w, r); done {
+				return
+			}
+		}
 		if s.isForLeader(r) {
 			atLeader(w, r)
 			return
@@ -117,6 +125,9 @@ func (s *Server) isForLeader(r *http.Request) bool {
 		return true
 	case !aboutJob || r.Method != http.MethodGet:
 		return false
+	}
+	if r.URL.Query().Get(consistencyQuery) == linearizable {
+		return false // it has waited for all that there is to hear
 	}
 	id, err := crypto.ParseDigest(strings.TrimSuffix(rest, logsSuffix))
 	if err != nil {

@@ -74,7 +74,7 @@ func (s *Server) health(context.Context, *struct{}) (*body[api.Health], error) {
 	return &body[api.Health]{api.Health{Status: "ok"}}, nil
 }
 
-func (s *Server) status(ctx context.Context, _ *struct{}) (*body[api.NexusStatus], error) {
+func (s *Server) status(ctx context.Context, _ *ReadInput) (*body[api.NexusStatus], error) {
 	fee, err := s.feeBps(ctx)
 	if err != nil && !errors.Is(err, ErrNotRegistered) {
 		return nil, s.answer(ctx, "asking the chain for the cluster's fee", err)
@@ -94,7 +94,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*body[api.NexusStatus
 	return &body[api.NexusStatus]{out}, nil
 }
 
-func (s *Server) nodes(context.Context, *struct{}) (*body[api.NodeList], error) {
+func (s *Server) nodes(context.Context, *ReadInput) (*body[api.NodeList], error) {
 	out := api.NodeList{Nodes: []api.NexusNode{}}
 	s.replica.view(func(state *scheduler.State) {
 		for _, n := range state.Nodes() {
@@ -108,8 +108,8 @@ func (s *Server) nodes(context.Context, *struct{}) (*body[api.NodeList], error) 
 }
 
 type jobInput struct {
-	ID     string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id"`
-	Leader bool   `query:"leader" doc:"ask the leader, who knows first"`
+	ID string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id"`
+	ReadInput
 }
 
 func (s *Server) job(_ context.Context, in *jobInput) (*body[api.Job], error) {
@@ -177,7 +177,7 @@ type jobsInput struct {
 	Account string `query:"account" maxLength:"90" doc:"of one consumer; left out: everybody's"`
 	Cursor  string `query:"cursor" maxLength:"90" doc:"next_cursor of the page before"`
 	Limit   int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	Leader  bool   `query:"leader" doc:"ask the leader, who knows first"`
+	ReadInput
 }
 
 func (s *Server) jobs(_ context.Context, in *jobsInput) (*body[api.JobList], error) {
@@ -231,8 +231,9 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 	}
 	order, spec := signed.Order(), signed.Spec()
 	id := order.ID()
-	if known, ok := s.jobJSON(id); ok {
-		return &body[api.Job]{known}, nil
+	if _, ok := s.jobJSON(id); ok {
+		known, err := s.newestJob(ctx, id) // this server may be behind
+		return &body[api.Job]{known}, err
 	}
 	switch {
 	case order.ChainID != s.id.genesis.ChainID:
@@ -292,6 +293,20 @@ func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, 
 	}
 }
 
+// newestJob returns a job as a linearizable read shows it.
+func (s *Server) newestJob(ctx context.Context, id crypto.Digest) (api.Job, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := s.readers.await(ctx, s); err != nil {
+		return api.Job{}, s.answer(ctx, "asking the leader for what is newest", err)
+	}
+	j, ok := s.jobJSON(id)
+	if !ok {
+		return api.Job{}, web.NotFound("job " + id.String() + " is not known")
+	}
+	return j, nil
+}
+
 type cancelInput struct {
 	ID        string `path:"id" minLength:"64" maxLength:"64" pattern:"^[0-9a-f]+$" doc:"the order's id"`
 	Signature string `header:"Hypermesh-Signature" required:"true" minLength:"128" maxLength:"128" doc:"by the consumer, over the cancellation, in hexadecimal"`
@@ -308,7 +323,9 @@ func (s *Server) cancelJob(ctx context.Context, in *cancelInput) (*body[api.Job]
 	}
 	known, ok := s.jobJSON(id)
 	if !ok {
-		return nil, web.NotFound("job " + in.ID + " is not known")
+		if known, err = s.newestJob(ctx, id); err != nil { // who leads no longer may not know it
+			return nil, err
+		}
 	}
 	key := crypto.PublicKey(known.Order.Consumer.Key) // of 32 bytes: the order was checked
 	if !key.Verify(crypto.DomainCancel, api.CancelPayload(s.id.genesis.ChainID, id), signature) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -11,10 +12,12 @@ import (
 // news wakes those who wait for a change of the state, and nobody else: an entry
 // that changes one job must not wake a thousand who watch others.
 type news struct {
-	mu     sync.Mutex
-	jobs   map[crypto.Digest]*watch
-	outbox chan struct{} // closed, and another put in its place, when it has more
-	feeds  map[*feed]bool
+	mu      sync.Mutex
+	applied uint64                   // index of the newest entry that is carried out
+	entries map[uint64]chan struct{} // closed once the entry of an index is
+	jobs    map[crypto.Digest]*watch
+	outbox  chan struct{} // closed, and another put in its place, when it has more
+	feeds   map[*feed]bool
 }
 
 // watch is those who wait for the next change of a job.
@@ -24,13 +27,14 @@ type watch struct {
 }
 
 func newNews() news {
-	return news{jobs: map[crypto.Digest]*watch{}, outbox: make(chan struct{}), feeds: map[*feed]bool{}}
+	return news{entries: map[uint64]chan struct{}{}, jobs: map[crypto.Digest]*watch{}, outbox: make(chan struct{}), feeds: map[*feed]bool{}}
 }
 
 // tell wakes who waits for what an entry did.
-func (n *news) tell(touched []*scheduler.Job, effects []scheduler.Effect) {
+func (n *news) tell(index uint64, touched []*scheduler.Job, effects []scheduler.Effect) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.reach(index)
 	for _, j := range touched {
 		if w := n.jobs[j.ID()]; w != nil {
 			close(w.changed)
@@ -48,15 +52,55 @@ func (n *news) tell(touched []*scheduler.Job, effects []scheduler.Effect) {
 	}
 }
 
+// reach wakes who waits for entries up to an index.
+func (n *news) reach(index uint64) {
+	n.applied = index
+	for at, done := range n.entries { // few: one for each round of readers
+		if at <= index {
+			close(done)
+			delete(n.entries, at)
+		}
+	}
+}
+
+// newest returns the index of the newest entry that is carried out.
+func (n *news) newest() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.applied
+}
+
+// awaitEntry waits until this server has carried out the entry of an index.
+func (n *news) awaitEntry(ctx context.Context, index uint64) error {
+	n.mu.Lock()
+	if n.applied >= index {
+		n.mu.Unlock()
+		return nil
+	}
+	done := n.entries[index]
+	if done == nil {
+		done = make(chan struct{})
+		n.entries[index] = done
+	}
+	n.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (n *news) posted() {
 	close(n.outbox)
 	n.outbox = make(chan struct{})
 }
 
-// tellAll wakes everybody: the state is another.
-func (n *news) tellAll() {
+// tellAll wakes everybody: the state is another, as of an index.
+func (n *news) tellAll(index uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.reach(index)
 	for id, w := range n.jobs {
 		close(w.changed)
 		delete(n.jobs, id)

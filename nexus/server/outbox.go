@@ -17,7 +17,7 @@ type outboxInput struct {
 	After  uint64 `query:"after" doc:"cursor of the last item seen; 0 or left out: all that wait"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
 	WaitMs int    `query:"wait_ms" minimum:"0" maximum:"30000" doc:"for the next item, if there is none"`
-	Leader bool   `query:"leader" doc:"ask the leader, who knows first"`
+	ReadInput
 }
 
 func (s *Server) registerOutbox(hapi huma.API) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ type replica struct {
 
 	mu      sync.RWMutex
 	state   *scheduler.State
+	applied uint64       // index of the newest entry carried out
 	effects *effectQueue // of the reign; nil while another server leads
 	news    news
 }
@@ -46,7 +48,8 @@ func (r *replica) Apply(l *raft.Log) any {
 	if r.effects != nil {
 		r.effects.push(effects)
 	}
-	r.news.tell(r.state.Touched(), effects)
+	r.applied = l.Index
+	r.news.tell(r.applied, r.state.Touched(), effects)
 	return errs
 }
 
@@ -72,11 +75,11 @@ func (r *replica) follow() {
 	r.effects = nil
 }
 
-// Snapshot encodes the state.
+// Snapshot encodes the state, after the index of the newest entry in it.
 func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return encodedState(r.state.Encode()), nil
+	return encodedState(append(binary.BigEndian.AppendUint64(nil, r.applied), r.state.Encode()...)), nil
 }
 
 // Restore puts a snapshot in the state's place.
@@ -88,14 +91,18 @@ func (r *replica) Restore(from io.ReadCloser) error {
 	if len(raw) > maxSnapshotBytes {
 		return fmt.Errorf("server: snapshot is larger than %d bytes", maxSnapshotBytes)
 	}
-	state, err := scheduler.Restore(r.config, raw)
+	if len(raw) < 8 {
+		return fmt.Errorf("server: snapshot of %d bytes", len(raw))
+	}
+	applied := binary.BigEndian.Uint64(raw)
+	state, err := scheduler.Restore(r.config, raw[8:])
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state = state
-	r.news.tellAll()
+	r.state, r.applied = state, applied
+	r.news.tellAll(applied)
 	return nil
 }
 

@@ -62,6 +62,7 @@ type Server struct {
 
 	current   atomic.Pointer[reign] // while this server leads
 	elections elections
+	readers   readers
 	escrows   escrowCache
 
 	ctx     context.Context // of everything that outlives a reign

@@ -19,6 +19,11 @@ const (
 // CancelPayload under DomainCancel, in hexadecimal.
 const SignatureHeader = "Hypermesh-Signature"
 
+// StateAgeHeader says, on answers of a Nexus server to GET, how many milliseconds
+// ago the server last heard from the leader: what was carried out before is in
+// the answer. 0: it leads.
+const StateAgeHeader = "Hypermesh-State-Age-Ms"
+
 // CancelPayload is what a consumer signs, under DomainCancel, to end a job.
 func CancelPayload(id chain.ChainID, order crypto.Digest) []byte {
 	return codec.Marshal(struct {

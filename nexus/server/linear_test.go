@@ -1,0 +1,283 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/netem"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+var linearSeed = flag.Uint64("linear-seed", 1, "of the faults and questions of TestLinearizable")
+
+// What a client asks of a job, and how it is answered.
+type (
+	opKind uint8
+	jobOp  struct {
+		kind opKind
+		job  int
+	}
+	jobAnswer struct {
+		status  job.Status // 0: the job is not known
+		unknown bool       // nobody knows whether it happened
+	}
+)
+
+const (
+	opSubmit opKind = iota
+	opCancel
+	opStatus
+)
+
+// jobModel is one job: not there, queued (there are no agents), or cancelled.
+// What was refused for want of a leader may have happened, then or later.
+var jobModel = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byJob := map[int][]porcupine.Operation{}
+		for _, o := range history {
+			n := o.Input.(jobOp).job
+			byJob[n] = append(byJob[n], o)
+		}
+		var out [][]porcupine.Operation
+		for _, list := range byJob {
+			out = append(out, list)
+		}
+		return out
+	},
+	Init: func() any { return job.Status(0) },
+	Step: func(state, input, output any) (bool, any) {
+		now, op, answer := state.(job.Status), input.(jobOp), output.(jobAnswer)
+		after := now
+		switch {
+		case op.kind == opSubmit && now == 0:
+			after = job.Queued
+		case op.kind == opCancel && now == job.Queued:
+			after = job.Cancelled
+		}
+		return answer.unknown || answer.status == after, after
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+}
+
+// jobClient asks servers about jobs, and writes down what it was answered.
+type jobClient struct {
+	c     *cluster
+	id    int
+	http  *http.Client
+	jobs  []linearJob
+	began time.Time
+	log   []porcupine.Operation
+}
+
+type linearJob struct {
+	body      []byte
+	id        crypto.Digest
+	signature string // of its cancellation
+}
+
+// ask does one operation at a server.
+func (l *jobClient) ask(op jobOp, url string) {
+	j := &l.jobs[op.job]
+	var req *http.Request
+	var err error
+	switch op.kind {
+	case opSubmit:
+		req, err = http.NewRequest(http.MethodPost, url+"/v1/jobs", bytes.NewReader(j.body))
+	case opCancel:
+		req, err = http.NewRequest(http.MethodDelete, url+"/v1/jobs/"+j.id.String(), nil)
+	case opStatus:
+		req, err = http.NewRequest(http.MethodGet, url+"/v1/jobs/"+j.id.String()+"?consistency=linearizable", nil)
+	}
+	if err != nil {
+		l.c.t.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(api.SignatureHeader, j.signature)
+	call := time.Since(l.began)
+	answer := l.send(req)
+	end := time.Since(l.began)
+	if answer.unknown && op.kind == opStatus {
+		return // it changed nothing and says nothing
+	}
+	if answer.unknown {
+		end = time.Hour // it may happen at any time yet
+	}
+	l.log = append(l.log, porcupine.Operation{ClientId: l.id, Input: op, Call: int64(call), Output: answer, Return: int64(end)})
+	if answer.unknown {
+		l.id += 1_000 // what this client does next may come before that
+	}
+}
+
+func (l *jobClient) send(req *http.Request) jobAnswer {
+	resp, err := l.http.Do(req)
+	if err != nil {
+		return jobAnswer{unknown: true}
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return jobAnswer{unknown: true}
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		var j api.Job
+		if err := json.Unmarshal(body, &j); err != nil {
+			l.c.t.Error(err)
+		}
+		return jobAnswer{status: j.Status}
+	case http.StatusNotFound:
+		return jobAnswer{}
+	case http.StatusServiceUnavailable, http.StatusBadGateway:
+		return jobAnswer{unknown: true}
+	}
+	l.c.t.Errorf("%s %s: %d %s", req.Method, req.URL.Path, resp.StatusCode, body)
+	return jobAnswer{unknown: true}
+}
+
+// TestLinearizable has clients submit, cancel and ask for jobs at all servers
+// while leaders are killed and cut off, and holds what they were answered
+// against a model of one server.
+func TestLinearizable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*linearSeed, 0))
+	var relay *netem.Relay
+	c := newClusterOver(t, 3, nil, func(nodes []netip.AddrPort) *netem.Relay {
+		var err error
+		if relay, err = netem.Open(netem.Config{Seed: *linearSeed, At: nodes[0].Addr(), Nodes: nodes}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { // after the servers: cleanups run in reverse
+			if err := relay.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return relay
+	})
+	c.chain.set(func() { c.chain.escrow = chain.Hyper(10_000) })
+	c.upload(0, blob.Sum([]byte(program)), program)
+	jobs := make([]linearJob, 60)
+	for i := range jobs {
+		request, id := signedJob(t, testOrder(chain.PolicyNone{}), testSpec(program))
+		body, err := json.Marshal(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs[i] = linearJob{body: body, id: id, signature: key(consumerKey).Sign(crypto.DomainCancel, api.CancelPayload(testChain, id)).String()}
+	}
+	urls := make([]string, 3) // servers keep their addresses over restarts
+	for i := range urls {
+		c.configs[i].HTTP = c.servers[i].HTTPAddr().String()
+		urls[i] = c.url(i)
+	}
+	began, stop := time.Now(), make(chan struct{})
+	clients := make([]*jobClient, 6)
+	var wg sync.WaitGroup
+	for n := range clients {
+		l := &jobClient{c: c, id: n, http: &http.Client{Timeout: 2 * time.Second}, jobs: jobs, began: began}
+		clients[n] = l
+		own := rand.New(rand.NewPCG(*linearSeed, uint64(n+1)))
+		wg.Go(func() {
+			for i := 0; i < 400; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				// Each moves on through the jobs, near the others.
+				l.ask(jobOp{kind: opKind(own.IntN(3)), job: min(len(jobs)-1, i/8+own.IntN(4))}, urls[own.IntN(3)])
+			}
+		})
+	}
+	for range 3 {
+		leader := c.waitLeader()
+		if rng.IntN(2) == 0 {
+			c.kill(leader)
+			c.waitLeader()
+			c.start(leader)
+		} else {
+			sides := make([]int, 3)
+			sides[leader] = 1
+			relay.Partition(sides)
+			until(t, "another leader", func() bool {
+				for i, s := range c.servers {
+					if i != leader && s.Leads() {
+						return true
+					}
+				}
+				return false
+			})
+			relay.Partition(make([]int, 3))
+		}
+	}
+	wg.Wait()
+	close(stop)
+	var history []porcupine.Operation
+	unknown := 0
+	for _, l := range clients {
+		l.http.CloseIdleConnections()
+		history = append(history, l.log...)
+		for _, o := range l.log {
+			if o.Output.(jobAnswer).unknown {
+				unknown++
+			}
+		}
+	}
+	t.Logf("%d operations in %s, %d of unknown outcome", len(history), time.Since(began), unknown)
+	if len(history) < 500 {
+		t.Errorf("only %d operations were answered", len(history))
+	}
+	if result, _ := porcupine.CheckOperationsVerbose(jobModel, history, 30*time.Second); result != porcupine.Ok {
+		t.Errorf("what clients were answered is %s; -linear-seed=%d", result, *linearSeed)
+	}
+}
+
+// TestReadsSayHowOldTheyAre asks a follower that is cut off, and one that is not.
+func TestReadsSayHowOldTheyAre(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	follower := (leader + 1) % 3
+	id := c.submit(leader, chain.PolicyNone{})
+	path := "/v1/jobs/" + id.String()
+	get[api.Job](c, follower, path+"?consistency=linearizable")
+	get[api.Job](c, follower, path+"?max_age_ms=10000")
+	for _, bad := range []string{"consistency=strong", "max_age_ms=soon", "max_age_ms=-1"} {
+		if status, _ := c.do(follower, http.MethodGet, path+"?"+bad, nil, nil); status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", bad, status)
+		}
+	}
+	c.kill(leader)
+	c.kill((leader + 2) % 3)
+	until(t, "a state that is too old", func() bool {
+		status, _ := c.do(follower, http.MethodGet, "/v1/nodes?max_age_ms=300", nil, nil)
+		return status == http.StatusServiceUnavailable
+	})
+	resp, err := c.http.Get(c.url(follower) + "/v1/nodes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if age, err := strconv.Atoi(resp.Header.Get(api.StateAgeHeader)); err != nil || age < 300 || resp.StatusCode != http.StatusOK {
+		t.Errorf("age %d, %d %v", age, resp.StatusCode, err)
+	}
+	if status, _ := c.do(follower, http.MethodGet, "/v1/nodes?consistency=linearizable", nil, nil); status != http.StatusServiceUnavailable {
+		t.Errorf("a linearizable read without a majority: %d", status)
+	}
+}

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// Reads are answered by whichever server is asked: from what it has heard of, or
+// linearizably, by a read index (Ongaro, "Consensus: Bridging Theory and
+// Practice", 2014, §6.4). The leader notes the index of the newest entry that it
+// has carried out, has a majority confirm that it still leads, and the server
+// that was asked answers once it has carried out that entry too. Questions that
+// come while a majority is asked share the next round.
+
+const (
+	consistencyQuery = "consistency"
+	linearizable     = "linearizable"
+	maxAgeQuery      = "max_age_ms"
+	readTimeout      = 5 * time.Second
+)
+
+// ReadInput, embedded in the input of an operation, is how a read may be asked for; routed sees to it.
+type ReadInput struct {
+	Leader      bool   `query:"leader" doc:"ask the leader, who knows first"`
+	Consistency string `query:"consistency" enum:"stale,linearizable" default:"stale" doc:"stale: as this server has heard; linearizable: nothing that was answered to anybody before is missing"`
+	MaxAgeMs    int    `query:"max_age_ms" minimum:"0" maximum:"3600000" doc:"refuse a state that is older, with 503; left out: any age"`
+}
+
+// readAs sees to what a read asks for, and reports whether it was refused.
+func (s *Server) readAs(w http.ResponseWriter, r *http.Request) (refused bool) {
+	query := r.URL.Query()
+	if query.Get(consistencyQuery) == linearizable {
+		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+		defer cancel()
+		if err := s.readers.await(ctx, s); err != nil {
+			s.log.Info("no linearizable read", "error", err)
+			web.WriteBusy(w, r, s.log, "no leader could confirm what is newest")
+			return true
+		}
+	}
+	age := s.age()
+	w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age.Milliseconds(), 10))
+	limit, err := strconv.Atoi(query.Get(maxAgeQuery)) // what is no number is refused by its handler
+	if err == nil && age > time.Duration(limit)*time.Millisecond {
+		web.WriteBusy(w, r, s.log, fmt.Sprintf("this server last heard from the leader %d ms ago", age.Milliseconds()))
+		return true
+	}
+	return false
+}
+
+// longAgo is the age of the state of a server that has heard from no leader.
+const longAgo = 24 * time.Hour
+
+// age returns how long ago this server heard from the leader: it shows
+// everything that was carried out before.
+func (s *Server) age() time.Duration {
+	if s.current.Load() != nil {
+		return 0
+	}
+	heard := s.consensus.raft.LastContact()
+	if heard.IsZero() {
+		return longAgo
+	}
+	return min(longAgo, max(0, time.Since(heard)))
+}
+
+// readers shares rounds among those who read.
+type readers struct {
+	mu      sync.Mutex
+	running bool
+	next    *readRound // of those who came since the running round began
+}
+
+type readRound struct {
+	done  chan struct{}
+	index uint64
+	err   error
+}
+
+// await waits until the server shows all that was answered before.
+func (r *readers) await(ctx context.Context, s *Server) error {
+	r.mu.Lock()
+	round := r.next
+	if round == nil {
+		round = &readRound{done: make(chan struct{})}
+		r.next = round
+	}
+	if !r.running {
+		r.running = true
+		s.tasks.Go(func() { r.run(s) })
+	}
+	r.mu.Unlock()
+	select {
+	case <-round.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if round.err != nil {
+		return round.err
+	}
+	return s.replica.news.awaitEntry(ctx, round.index)
+}
+
+// run holds rounds until nobody waits for one.
+func (r *readers) run(s *Server) {
+	for {
+		r.mu.Lock()
+		round := r.next
+		r.next, r.running = nil, round != nil
+		r.mu.Unlock()
+		if round == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, readTimeout)
+		round.index, round.err = s.readIndex(ctx)
+		cancel()
+		close(round.done)
+	}
+}
+
+// readIndex returns an index that is not below that of any command that was
+// answered before.
+func (s *Server) readIndex(ctx context.Context) (uint64, error) {
+	leader, _ := s.awaitLeader(ctx)
+	switch {
+	case leader.IsZero():
+		return 0, errNoLeader
+	case leader == s.self:
+		return s.ownIndex()
+	}
+	return s.askIndex(ctx, leader)
+}
+
+// ownIndex is readIndex of the leader. It has carried out all that leaders
+// before it answered, because it acts as one only after a barrier, and all that
+// it answered itself.
+func (s *Server) ownIndex() (uint64, error) {
+	if s.current.Load() == nil {
+		return 0, errNoLeader
+	}
+	index := s.replica.news.newest()
+	if err := s.consensus.raft.VerifyLeader().Error(); err != nil {
+		return 0, fmt.Errorf("%w: %w", errNoLeader, err)
+	}
+	return index, nil
+}
+
+func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peerURL(leader)+indexPath, nil)
+	if err != nil {
+		return 0, err
+	}
+	answer, err := s.peers.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 64))
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		return 0, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("server %s answered %s", leader.Short(), answer.Status)
+	}
+	return strconv.ParseUint(string(text), 10, 64)
+}
+
+// tellIndex is what askIndex asks for.
+func (s *Server) tellIndex(w http.ResponseWriter, _ *http.Request) {
+	index, err := s.ownIndex()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if _, err := w.Write(strconv.AppendUint(nil, index, 10)); err != nil {
+		s.log.Info("answering a read index", "error", err)
+	}
+}
