@@ -135,11 +135,11 @@ func nexusCommand() *cli.Command {
 	r := serverRole()
 	return &cli.Command{
 		Name: "nexus", Usage: "run a server of a cluster: scheduler, auctions, agents' sessions",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			r.initCommand("hypermesh nexus init --home /var/lib/hypermesh/nexus --listen 0.0.0.0:7200", node.NodeKeyFile, "cluster.key"),
 			r.command("run", "run the server in its home until interrupted", "hypermesh nexus run --home /var/lib/hypermesh/nexus"),
 			nexusRegisterCommand(),
-		},
+		}, serverCommands()...),
 	}
 }
 

@@ -99,6 +99,7 @@ var (
 	DomainBlobList  = newDomain("blob chunk list")
 	DomainNexusTie  = newDomain("auction tie break")
 	DomainWalletKey = newDomain("wallet derived key")
+	DomainServers   = newDomain("change of a cluster's servers")
 
 	// Transport.
 	DomainStatelessReset = newDomain("transport stateless reset key")

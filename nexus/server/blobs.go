@@ -34,7 +34,7 @@ const (
 // sourcesOf returns the stores of the other servers, first first.
 func (s *Server) sourcesOf(first crypto.PublicKey) []blob.Source {
 	var out []blob.Source
-	for _, m := range s.members {
+	for _, m := range s.roster.list() {
 		switch m.ID {
 		case s.self:
 		case first:
@@ -80,19 +80,22 @@ func (s *Server) servePeer(ctx context.Context, stream *transport.Stream) {
 // spread has a majority of servers hold a blob that this one has. The others
 // are asked at the same time; those that are slower than the majority go on.
 func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
-	missing := len(s.members) / 2 // besides this one
+	members := s.roster.list()
+	missing := len(members) / 2 // besides this one
 	if missing == 0 || s.pins.isSpread(id) {
 		return nil
 	}
-	answers := make(chan error, len(s.members))
-	for _, m := range s.members {
+	answers := make(chan error, len(members))
+	others := 0
+	for _, m := range members {
 		if m.ID == s.self {
 			continue
 		}
+		others++
 		s.tasks.Go(func() { answers <- s.askToCopy(s.ctx, m.ID, id) })
 	}
 	var failures []error
-	for range len(s.members) - 1 {
+	for range others {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -192,10 +192,6 @@ func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
 // open makes of their addresses, or directly.
 func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(nodes []netip.AddrPort) *netem.Relay) *cluster {
 	c := &cluster{t: t, chain: newFakeChain(), http: &http.Client{Timeout: 20 * time.Second}}
-	genesis, err := json.Marshal(testGenesis(t))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var addrs []string
 	var listens []string
 	for i := range n {
@@ -211,14 +207,7 @@ func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(
 		relay = open(nodes)
 	}
 	for i := range n {
-		home := t.TempDir()
-		for name, content := range map[string]string{
-			server.GenesisFile: string(genesis), server.NodeKeyFile: key(serverKeys+i).Hex() + "\n", server.ClusterKeyFile: key(clusterKey).Hex(),
-		} {
-			if err := os.WriteFile(filepath.Join(home, name), []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		home := c.home(i)
 		cfg := server.DefaultConfig()
 		cfg.Home, cfg.Log, cfg.Version = home, testLog(t), "test"
 		cfg.Listen, cfg.Servers, cfg.HTTP, cfg.RPC = listens[i], addrs, "127.0.0.1:0", []string{"http://127.0.0.1:1"}
@@ -251,6 +240,24 @@ func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(
 	})
 	c.waitLeader()
 	return c
+}
+
+// home makes the home of the i-th server.
+func (c *cluster) home(i int) string {
+	c.t.Helper()
+	genesis, err := json.Marshal(testGenesis(c.t))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	home := c.t.TempDir()
+	for name, content := range map[string]string{
+		server.GenesisFile: string(genesis), server.NodeKeyFile: key(serverKeys+i).Hex() + "\n", server.ClusterKeyFile: key(clusterKey).Hex(),
+	} {
+		if err := os.WriteFile(filepath.Join(home, name), []byte(content), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return home
 }
 
 func (c *cluster) start(i int) {

@@ -44,6 +44,7 @@ type Config struct {
 
 	Listen       string   `toml:"listen" usage:"UDP host:port for agents and the other servers"`
 	Servers      []string `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster, this one included, as the others reach it: 1, 3 or 5"`
+	Join         bool     `toml:"join" usage:"wait to be added to a running cluster (hypermesh nexus add-server) in place of beginning one"`
 	HTTP         string   `toml:"http" usage:"TCP host:port of the HTTP API"`
 	TLSCert      string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
 	TLSKey       string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
@@ -120,7 +121,10 @@ func (c *Config) Check() error {
 
 // members returns the servers of the cluster, as configured.
 func (c *Config) members() ([]transport.NodeAddr, error) {
-	if n := len(c.Servers); n == 0 || n > maxServers || n%2 == 0 {
+	switch n := len(c.Servers); {
+	case c.Join && (n < 2 || n > maxServers+1):
+		return nil, fmt.Errorf("servers has %d, want this one and those that it joins, at most %d", n, maxServers+1)
+	case !c.Join && (n == 0 || n > maxServers || n%2 == 0):
 		return nil, fmt.Errorf("servers has %d, want 1, 3 or 5", n)
 	}
 	out := make([]transport.NodeAddr, len(c.Servers))

@@ -22,6 +22,7 @@ const (
 	copyPath        = "/copy/"
 	commandsPath    = "/commands"
 	indexPath       = "/index"
+	appliedPath     = "/applied"
 	peerIdle        = 30 * time.Second
 	peerHeaderWait  = 10 * time.Second
 	leaderWait      = 3 * time.Second // for a leader, while one is elected
@@ -64,6 +65,7 @@ func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux.HandleFunc("POST "+copyPath+"{digest}", s.copyBlob)
 	mux.HandleFunc("POST "+commandsPath, s.takeCommands)
 	mux.HandleFunc("GET "+indexPath, s.tellIndex)
+	mux.HandleFunc("GET "+appliedPath, s.tellApplied)
 	mux.Handle("/", api)
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: peerHeaderWait, IdleTimeout: 2 * peerIdle,
@@ -125,6 +127,9 @@ func (s *Server) awaitLeader(ctx context.Context) (crypto.PublicKey, <-chan stru
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, leader crypto.PublicKey, changed <-chan struct{}) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	if r.URL.Path == serversPath {
+		changed = nil // whoever hands the leadership over lives to tell
+	}
 	go func() { // ends with the request
 		select {
 		case <-changed:

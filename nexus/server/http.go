@@ -89,6 +89,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerLogs(hapi)
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
+	s.registerServers(hapi)
 	s.registerBlobs(hapi, mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
 	if err := web.Publish(mux, hapi, s.log); err != nil {
@@ -119,7 +120,7 @@ func (s *Server) routed(next http.Handler) http.Handler {
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
-	case r.Method == http.MethodPost && r.URL.Path == quotesPath:
+	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath):
 		return true
 	case aboutJob && r.Method == http.MethodDelete, r.URL.Query().Get("leader") == "true":
 		return true

@@ -18,7 +18,7 @@ const dialTimeout = 3 * time.Second
 type pool struct {
 	endpoint *transport.Endpoint
 	protocol string
-	addrs    map[crypto.PublicKey]transport.NodeAddr
+	roster   *roster
 
 	mu    sync.Mutex
 	links map[crypto.PublicKey]*outbound
@@ -31,23 +31,29 @@ type outbound struct {
 	conn    *transport.Conn
 }
 
-func newPool(endpoint *transport.Endpoint, protocol string, members []transport.NodeAddr) *pool {
-	p := &pool{endpoint: endpoint, protocol: protocol, addrs: map[crypto.PublicKey]transport.NodeAddr{}, links: map[crypto.PublicKey]*outbound{}}
-	for _, m := range members {
-		if m.ID != endpoint.ID() {
-			p.addrs[m.ID] = m
-			p.links[m.ID] = &outbound{dialing: make(chan struct{}, 1)}
-		}
+func newPool(endpoint *transport.Endpoint, protocol string, r *roster) *pool {
+	return &pool{endpoint: endpoint, protocol: protocol, roster: r, links: map[crypto.PublicKey]*outbound{}}
+}
+
+// link returns the way to a server.
+func (p *pool) link(id crypto.PublicKey) *outbound {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	link := p.links[id]
+	if link == nil {
+		link = &outbound{dialing: make(chan struct{}, 1)}
+		p.links[id] = link // there are no more than there were servers
 	}
-	return p
+	return link
 }
 
 // conn returns a live connection to the server, dialing it if there is none.
 func (p *pool) conn(ctx context.Context, id crypto.PublicKey) (*transport.Conn, error) {
-	link, ok := p.links[id]
-	if !ok {
-		return nil, fmt.Errorf("server: %s is no server of this cluster", id.Short())
+	addr, ok := p.roster.addr(id)
+	if !ok || id == p.endpoint.ID() {
+		return nil, fmt.Errorf("server: %s is no other server of this cluster", id.Short())
 	}
+	link := p.link(id)
 	if c := p.live(link); c != nil {
 		return c, nil
 	}
@@ -62,7 +68,7 @@ func (p *pool) conn(ctx context.Context, id crypto.PublicKey) (*transport.Conn, 
 	if c := p.live(link); c != nil {
 		return c, nil
 	}
-	c, err := p.endpoint.Dial(ctx, p.addrs[id], p.protocol)
+	c, err := p.endpoint.Dial(ctx, addr, p.protocol)
 	if err != nil {
 		return nil, err
 	}

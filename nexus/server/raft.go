@@ -40,8 +40,9 @@ type consensus struct {
 	meta *metadb.BoltMetaDB // the log's; its Close leaves it open
 }
 
-// serverID is a server's name in raft, and its address too: where a server is
-// reached is configuration, and not replicated.
+// serverID is a server's name in raft. Those that began the cluster have it as
+// their address too, since where they are reached is in every configuration file;
+// of those that were added later raft's configuration says it.
 func serverID(id crypto.PublicKey) raft.ServerID { return raft.ServerID(id.String()) }
 
 // openRaft starts raft on the log below dir, or begins it with the given
@@ -73,7 +74,7 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 		return nil, err
 	}
 	config := raftConfig(cfg, layer.pool.endpoint.ID(), logger)
-	if !known {
+	if !known && !cfg.Join {
 		if err := raft.BootstrapCluster(config, c.log, c.log, snapshots, c.net, membership(members)); err != nil {
 			return nil, err
 		}
@@ -161,13 +162,13 @@ var _ raft.StreamLayer = (*streamLayer)(nil)
 
 // Dial opens a stream to the server that the address names.
 func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	id, err := crypto.ParsePublicKey(string(address))
+	addr, err := parseServer(address)
 	if err != nil {
 		return nil, fmt.Errorf("server: raft names a server %q: %w", address, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return l.pool.openStream(ctx, id)
+	return l.pool.openStream(ctx, addr.ID)
 }
 
 // hclogTo returns a logger in raft's form that writes to log.

@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -51,7 +49,7 @@ func (s *Server) readAs(w http.ResponseWriter, r *http.Request) (refused bool) {
 	age := s.age()
 	w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age.Milliseconds(), 10))
 	limit, err := strconv.Atoi(query.Get(maxAgeQuery)) // what is no number is refused by its handler
-	if err == nil && age > time.Duration(limit)*time.Millisecond {
+	if err == nil && limit >= 0 && age > time.Duration(limit)*time.Millisecond {
 		web.WriteBusy(w, r, s.log, fmt.Sprintf("this server last heard from the leader %d ms ago", age.Milliseconds()))
 		return true
 	}
@@ -160,18 +158,7 @@ func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64,
 	if err != nil {
 		return 0, err
 	}
-	answer, err := s.peers.RoundTrip(req)
-	if err != nil {
-		return 0, err
-	}
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 64))
-	if err := errors.Join(err, answer.Body.Close()); err != nil {
-		return 0, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("server %s answered %s", leader.Short(), answer.Status)
-	}
-	return strconv.ParseUint(string(text), 10, 64)
+	return s.askNumber(req)
 }
 
 // tellIndex is what askIndex asks for.

@@ -17,8 +17,9 @@ const maxSnapshotBytes = 4 << 30
 
 // replica is the scheduler's state as raft builds it on this server.
 type replica struct {
-	config scheduler.Config
-	log    *slog.Logger
+	config  scheduler.Config
+	log     *slog.Logger
+	members func(index uint64, c raft.Configuration) // is told of the cluster's servers
 
 	mu      sync.RWMutex
 	state   *scheduler.State
@@ -31,7 +32,10 @@ func newReplica(config scheduler.Config, log *slog.Logger) *replica {
 	return &replica{config: config, log: log, state: scheduler.New(config), news: newNews()}
 }
 
-var _ raft.FSM = (*replica)(nil)
+var _ raft.ConfigurationStore = (*replica)(nil)
+
+// StoreConfiguration takes a configuration of raft that is decided.
+func (r *replica) StoreConfiguration(index uint64, c raft.Configuration) { r.members(index, c) }
 
 // Apply carries out one entry; its answer is an error, or one for each of its
 // commands, which may be nil. Effects go to the leader's queue in the order of

@@ -32,13 +32,13 @@ const closeOwner = transport.CloseOfProtocol
 
 // Server is one server of a cluster.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	chain   Chain
-	id      identity
-	self    crypto.PublicKey
-	members []transport.NodeAddr
-	config  scheduler.Config
+	cfg    Config
+	log    *slog.Logger
+	chain  Chain
+	id     identity
+	self   crypto.PublicKey
+	roster *roster
+	config scheduler.Config
 
 	endpoint  *transport.Endpoint
 	blobs     *blob.Store
@@ -132,17 +132,19 @@ func (s *Server) openIdentity() (err error) {
 	if s.id, err = readIdentity(s.cfg.Home); err != nil {
 		return err
 	}
-	if s.members, err = s.cfg.members(); err != nil {
+	members, err := s.cfg.members()
+	if err != nil {
 		return err
 	}
 	s.self = s.id.node.Public()
 	mine := false
-	for _, m := range s.members {
+	for _, m := range members {
 		mine = mine || m.ID == s.self
 	}
 	if !mine {
 		return fmt.Errorf("server: servers does not list this one, %s", s.self)
 	}
+	s.roster = newRoster(s.self, members)
 	s.log = s.cfg.Log.With("server", s.self.Short())
 	s.cfg.Log = s.log
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
@@ -163,18 +165,24 @@ func (s *Server) openStores() (err error) {
 		return err
 	}
 	s.pins = newPins(s.blobs)
-	s.blobPool = newPool(s.endpoint, blobProtocol, s.members)
-	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.members))
+	s.blobPool = newPool(s.endpoint, blobProtocol, s.roster)
+	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{
 		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
 		blobs: s.serveAgent, logs: s.takeLog, bids: s.bid, poke: s.poke,
 	}
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
-	layer := &streamLayer{inbox: s.raftInbox, pool: newPool(s.endpoint, raftProtocol, s.members)}
-	if s.consensus, err = openRaft(&s.cfg, s.members, layer, s.replica); err != nil {
+	s.replica.members = s.setMembers
+	layer := &streamLayer{inbox: s.raftInbox, pool: newPool(s.endpoint, raftProtocol, s.roster)}
+	if s.consensus, err = openRaft(&s.cfg, s.roster.list(), layer, s.replica); err != nil {
 		return err
 	}
+	future := s.consensus.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return fmt.Errorf("server: raft's configuration: %w", err)
+	}
+	s.setMembers(future.Index(), future.Configuration())
 	s.elections.observe(s.consensus.raft)
 	return nil
 }
@@ -222,13 +230,13 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.verifier.run(ctx) })
 	wg.Go(func() { s.followRaft(ctx) })
 	wg.Go(func() { s.keepBlobs(ctx) })
-	if len(s.members) > 1 {
+	if len(s.roster.list()) > 1 {
 		wg.Go(func() { s.mendBlobs(ctx) })
 	}
 	wg.Go(func() { s.elections.run(ctx) })
 	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
 	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })
-	s.log.Info("server is up", "listen", s.endpoint.Addr(), "http", s.listener.Addr(), "servers", len(s.members))
+	s.log.Info("server is up", "listen", s.endpoint.Addr(), "http", s.listener.Addr(), "servers", len(s.roster.list()))
 	<-ctx.Done()
 	s.stopHTTP()
 	wg.Wait()
@@ -250,7 +258,7 @@ func (s *Server) close() error {
 		}
 	}
 	if s.consensus != nil {
-		if len(s.members) > 1 {
+		if len(s.roster.list()) > 1 {
 			s.consensus.handOver(s.log)
 		}
 		failures = append(failures, s.consensus.close(s.endpoint.Close))
@@ -267,13 +275,21 @@ func (s *Server) close() error {
 	return errors.Join(failures...)
 }
 
+// isMember reports whether another server may ask this one.
 func (s *Server) isMember(id crypto.PublicKey) bool {
-	for _, m := range s.members {
-		if m.ID == id {
-			return id != s.self
-		}
+	_, ok := s.roster.addr(id)
+	return ok && id != s.self
+}
+
+// setMembers takes raft's configuration as the cluster's servers.
+func (s *Server) setMembers(index uint64, c raft.Configuration) {
+	if err := s.roster.set(index, c); err != nil {
+		s.log.Error("raft's configuration names a server that cannot be", "index", index, "error", err)
+		return
 	}
-	return false
+	if _, mine := s.roster.addr(s.self); !mine {
+		s.log.Warn("this server was removed from its cluster: stop it")
+	}
 }
 
 // admits lets agents in until there are as many as may be; one that comes back

@@ -268,6 +268,54 @@ type JobList struct {
 	Next string `json:"next_cursor,omitempty" doc:"for ?cursor=; left out: there are no more"`
 }
 
+// What a ServerChange does.
+const (
+	AddServer          = "add"
+	RemoveServer       = "remove"
+	TransferLeadership = "transfer"
+)
+
+// ServerChange is the body of POST /v1/servers: the operator adds or removes a
+// server, or hands the leadership over.
+type ServerChange struct {
+	Action    string           `json:"action" enum:"add,remove,transfer"`
+	Server    crypto.PublicKey `json:"server,omitzero" doc:"with transfer, left out: whoever is the furthest"`
+	Address   string           `json:"address,omitempty" doc:"UDP host:port of a server that is added"`
+	Index     Uint64           `json:"index" doc:"of the configuration that is changed, as GET says"`
+	Term      Uint64           `json:"term" doc:"in which it is, as GET says"`
+	Signature crypto.Signature `json:"signature" doc:"by the cluster's key"`
+}
+
+// ServerChangePayload is what the cluster's key signs, under DomainServers, to
+// change a cluster's servers.
+func ServerChangePayload(id chain.ChainID, cluster crypto.PublicKey, c *ServerChange) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID chain.ChainID
+		Cluster crypto.PublicKey
+		Action  string
+		Server  crypto.PublicKey
+		Address string
+		Index   uint64
+		Term    uint64
+	}{ChainID: id, Cluster: cluster, Action: c.Action, Server: c.Server, Address: c.Address, Index: uint64(c.Index), Term: uint64(c.Term)})
+}
+
+// ServerMember is one server of a cluster.
+type ServerMember struct {
+	ID      crypto.PublicKey `json:"server_id"`
+	Address string           `json:"address" doc:"UDP host:port, as the server that is asked knows it"`
+	Voter   bool             `json:"voter" doc:"false: it reads the log before it is made a member"`
+	Leader  bool             `json:"leader"`
+}
+
+// ServerList is GET /v1/servers.
+type ServerList struct {
+	Index   Uint64         `json:"index" doc:"of the configuration in the log"`
+	Term    Uint64         `json:"term"`
+	Servers []ServerMember `json:"servers"`
+}
+
 // NexusNode is a provider's node as a cluster knows it.
 type NexusNode struct {
 	ID        crypto.PublicKey `json:"node_id"`

@@ -1,0 +1,148 @@
+package server_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/server"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// change signs a change of the servers as they are now, and asks a server for it.
+func (c *cluster) change(i int, change api.ServerChange, spoil func(*api.ServerChange)) (int, []byte) {
+	c.t.Helper()
+	now := get[api.ServerList](c, i, "/v1/servers?leader=true")
+	change.Index, change.Term = now.Index, now.Term
+	change.Signature = key(clusterKey).Sign(crypto.DomainServers, api.ServerChangePayload(testChain, key(clusterKey).Public(), &change))
+	if spoil != nil {
+		spoil(&change)
+	}
+	return c.post(i, "/v1/servers", change)
+}
+
+// join starts one more server, which waits to be added.
+func (c *cluster) join() (i int, change api.ServerChange) {
+	c.t.Helper()
+	i = len(c.configs)
+	address := freePort(c.t)
+	cfg := c.configs[0]
+	cfg.Join, cfg.Listen, cfg.HTTP = true, address, "127.0.0.1:0"
+	cfg.Servers = append(append([]string{}, cfg.Servers...), key(serverKeys+i).Public().String()+"@"+address)
+	cfg.Home = c.home(i)
+	c.configs, c.servers, c.stops = append(c.configs, cfg), append(c.servers, nil), append(c.stops, nil)
+	c.start(i)
+	c.t.Cleanup(func() { c.stop(i) })
+	return i, api.ServerChange{Action: api.AddServer, Server: key(serverKeys + i).Public(), Address: address}
+}
+
+func (c *cluster) voters(i int) (n int) {
+	for _, s := range get[api.ServerList](c, i, "/v1/servers").Servers {
+		if s.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// TestServersComeAndGo makes three servers of one, while jobs are accepted, and
+// one of three, and sees what was accepted on the one that is left.
+func TestServersComeAndGo(t *testing.T) {
+	c := newCluster(t, 1)
+	ids := []crypto.Digest{c.submit(0, chain.PolicyNone{})}
+	for range 2 {
+		i, change := c.join()
+		if status, body := c.change(0, change, nil); status != http.StatusOK {
+			t.Fatalf("adding server %d: %d %s", i, status, body)
+		}
+		ids = append(ids, c.submit(0, chain.PolicyNone{}))
+		until(t, "the job at the new server", func() bool {
+			status, _ := c.do(i, http.MethodGet, "/v1/jobs/"+ids[len(ids)-1].String()+"?consistency=linearizable", nil, nil)
+			return status == http.StatusOK
+		})
+	}
+	if status, body := c.change(1, api.ServerChange{Action: api.TransferLeadership, Server: key(serverKeys + 2).Public()}, nil); status != http.StatusOK {
+		t.Fatalf("handing over: %d %s", status, body)
+	}
+	until(t, "the new leader", func() bool { return c.servers[2].Leads() })
+	// What the file of the third server does not say, its raft does.
+	c.stop(1)
+	c.start(1)
+	ids = append(ids, c.submit(1, chain.PolicyNone{}))
+	for _, i := range []int{0, 1} {
+		if status, body := c.change(2, api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys + i).Public()}, nil); status != http.StatusOK {
+			t.Fatalf("removing server %d: %d %s", i, status, body)
+		}
+		c.stop(i)
+	}
+	ids = append(ids, c.submit(2, chain.PolicyNone{})) // a majority of one
+	for _, id := range ids {
+		if j := get[api.Job](c, 2, "/v1/jobs/"+id.String()+"?consistency=linearizable"); j.Status != job.Queued {
+			t.Errorf("job %s is %s", id.Short(), j.Status)
+		}
+	}
+	if n := c.voters(2); n != 1 {
+		t.Errorf("%d servers are left", n)
+	}
+	c.stop(2)
+	c.start(2)
+	until(t, "a leader after a restart", func() bool { return c.servers[2].Leads() })
+}
+
+// TestChangesOfServersAreRefused tries what nobody may do, and what cannot be.
+func TestChangesOfServersAreRefused(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	other := (leader + 1) % 3
+	stranger := api.ServerChange{Action: api.AddServer, Server: key(77).Public(), Address: "127.0.0.1:1"}
+	for name, x := range map[string]struct {
+		change api.ServerChange
+		spoil  func(*api.ServerChange)
+		want   int
+	}{
+		"not signed":           {stranger, func(x *api.ServerChange) { x.Signature[3] ^= 1 }, http.StatusForbidden},
+		"another address":      {stranger, func(x *api.ServerChange) { x.Address = "127.0.0.1:2" }, http.StatusForbidden},
+		"another term":         {stranger, func(x *api.ServerChange) { x.Term++ }, http.StatusForbidden},
+		"an old configuration": {stranger, resign(func(x *api.ServerChange) { x.Index-- }), http.StatusConflict},
+		"an old term":          {stranger, resign(func(x *api.ServerChange) { x.Term-- }), http.StatusConflict},
+		"an unknown action":    {api.ServerChange{Action: "shut-down"}, nil, http.StatusUnprocessableEntity},
+		"no address":           {api.ServerChange{Action: api.AddServer, Server: key(77).Public(), Address: "nowhere"}, nil, http.StatusUnprocessableEntity},
+		"a member again":       {api.ServerChange{Action: api.AddServer, Server: key(serverKeys + other).Public(), Address: "127.0.0.1:1"}, nil, http.StatusConflict},
+		"no member":            {api.ServerChange{Action: api.RemoveServer, Server: key(77).Public()}, nil, http.StatusConflict},
+		"the leader":           {api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys + leader).Public()}, nil, http.StatusConflict},
+		"to no member":         {api.ServerChange{Action: api.TransferLeadership, Server: key(77).Public()}, nil, http.StatusConflict},
+	} {
+		if status, body := c.change(other, x.change, x.spoil); status != x.want {
+			t.Errorf("%s: %d %s, want %d", name, status, body, x.want)
+		}
+	}
+	if n := c.voters(leader); n != 3 {
+		t.Errorf("%d servers, want 3", n)
+	}
+}
+
+// resign spoils a change and signs it again.
+func resign(spoil func(*api.ServerChange)) func(*api.ServerChange) {
+	return func(x *api.ServerChange) {
+		spoil(x)
+		x.Signature = key(clusterKey).Sign(crypto.DomainServers, api.ServerChangePayload(testChain, key(clusterKey).Public(), x))
+	}
+}
+
+// TestAStoppedLeaderHandsOver ends a leader in order, and sees another lead at
+// once, well within the time that a follower waits for a silent leader.
+func TestAStoppedLeaderHandsOver(t *testing.T) {
+	c := newClusterWith(t, 3, func(cfg *server.Config) { cfg.Heartbeat *= 15 }) // 3 s
+	leader := c.waitLeader()
+	list := get[api.ServerList](c, leader, "/v1/servers")
+	c.stop(leader)
+	next := c.waitLeader()
+	after := get[api.ServerList](c, next, "/v1/servers")
+	if after.Term != list.Term+1 {
+		raw, err := json.Marshal(after)
+		t.Errorf("term %d after %d: there was an election: %s %v", after.Term, list.Term, raw, err)
+	}
+}
