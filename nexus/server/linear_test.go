@@ -151,11 +151,10 @@ func (l *jobClient) send(req *http.Request) jobAnswer {
 	return jobAnswer{unknown: true}
 }
 
-// TestLinearizable has clients submit, cancel and ask for jobs at all servers
-// while leaders are killed and cut off, and holds what they were answered
-// against a model of one server.
-func TestLinearizable(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*linearSeed, 0))
+// relayedCluster starts three servers with a network between them that can be
+// cut.
+func relayedCluster(t *testing.T) (*cluster, *netem.Relay) {
+	t.Helper()
 	var relay *netem.Relay
 	c := newClusterOver(t, 3, nil, func(nodes []netip.AddrPort) *netem.Relay {
 		var err error
@@ -169,9 +168,13 @@ func TestLinearizable(t *testing.T) {
 		})
 		return relay
 	})
-	c.chain.set(func() { c.chain.escrow = chain.Hyper(10_000) })
-	c.upload(0, blob.Sum([]byte(program)), program)
-	jobs := make([]linearJob, 60)
+	return c, relay
+}
+
+// linearJobs signs orders and their cancellations.
+func linearJobs(t *testing.T, n int) []linearJob {
+	t.Helper()
+	jobs := make([]linearJob, n)
 	for i := range jobs {
 		request, id := signedJob(t, testOrder(chain.PolicyNone{}), testSpec(program))
 		body, err := json.Marshal(request)
@@ -180,6 +183,44 @@ func TestLinearizable(t *testing.T) {
 		}
 		jobs[i] = linearJob{body: body, id: id, signature: key(consumerKey).Sign(crypto.DomainCancel, api.CancelPayload(testChain, id)).String()}
 	}
+	return jobs
+}
+
+// strike kills the leader, or cuts it off for a while, n times.
+func (c *cluster) strike(relay *netem.Relay, rng *rand.Rand, n int) {
+	c.t.Helper()
+	for range n {
+		leader := c.waitLeader()
+		if rng.IntN(2) == 0 {
+			c.kill(leader)
+			c.waitLeader()
+			c.start(leader)
+		} else {
+			sides := make([]int, 3)
+			sides[leader] = 1
+			relay.Partition(sides)
+			until(c.t, "another leader", func() bool {
+				for i, s := range c.servers {
+					if i != leader && s.Leads() {
+						return true
+					}
+				}
+				return false
+			})
+			relay.Partition(make([]int, 3))
+		}
+	}
+}
+
+// TestLinearizable has clients submit, cancel and ask for jobs at all servers
+// while leaders are killed and cut off, and holds what they were answered
+// against a model of one server.
+func TestLinearizable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*linearSeed, 0))
+	c, relay := relayedCluster(t)
+	c.chain.set(func() { c.chain.escrow = chain.Hyper(10_000) })
+	c.upload(0, blob.Sum([]byte(program)), program)
+	jobs := linearJobs(t, 60)
 	urls := make([]string, 3) // servers keep their addresses over restarts
 	for i := range urls {
 		c.configs[i].HTTP = c.servers[i].HTTPAddr().String()
@@ -204,27 +245,7 @@ func TestLinearizable(t *testing.T) {
 			}
 		})
 	}
-	for range 3 {
-		leader := c.waitLeader()
-		if rng.IntN(2) == 0 {
-			c.kill(leader)
-			c.waitLeader()
-			c.start(leader)
-		} else {
-			sides := make([]int, 3)
-			sides[leader] = 1
-			relay.Partition(sides)
-			until(t, "another leader", func() bool {
-				for i, s := range c.servers {
-					if i != leader && s.Leads() {
-						return true
-					}
-				}
-				return false
-			})
-			relay.Partition(make([]int, 3))
-		}
-	}
+	c.strike(relay, rng, 3)
 	wg.Wait()
 	close(stop)
 	var history []porcupine.Operation

@@ -134,7 +134,7 @@ func (s *Server) readIndex(ctx context.Context) (uint64, error) {
 	case leader.IsZero():
 		return 0, errNoLeader
 	case leader == s.self:
-		return s.ownIndex()
+		return s.ownIndex(ctx)
 	}
 	return s.askIndex(ctx, leader)
 }
@@ -142,15 +142,22 @@ func (s *Server) readIndex(ctx context.Context) (uint64, error) {
 // ownIndex is readIndex of the leader. It has carried out all that leaders
 // before it answered, because it acts as one only after a barrier, and all that
 // it answered itself.
-func (s *Server) ownIndex() (uint64, error) {
+func (s *Server) ownIndex(ctx context.Context) (uint64, error) {
 	if s.current.Load() == nil {
 		return 0, errNoLeader
 	}
 	index := s.replica.news.newest()
-	if err := s.consensus.raft.VerifyLeader().Error(); err != nil {
-		return 0, fmt.Errorf("%w: %w", errNoLeader, err)
+	verdict := make(chan error, 1)
+	go func() { verdict <- s.consensus.raft.VerifyLeader().Error() }() // a raft that is shut down may never answer
+	select {
+	case err := <-verdict:
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errNoLeader, err)
+		}
+		return index, nil
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
 	}
-	return index, nil
 }
 
 func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64, error) {
@@ -162,8 +169,10 @@ func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64,
 }
 
 // tellIndex is what askIndex asks for.
-func (s *Server) tellIndex(w http.ResponseWriter, _ *http.Request) {
-	index, err := s.ownIndex()
+func (s *Server) tellIndex(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	index, err := s.ownIndex(ctx)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
