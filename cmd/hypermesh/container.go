@@ -46,7 +46,7 @@ func containerFromFlags(c *cli.Context, run *sdk.JobRun) error {
 	if work.Service.Restart > job.RestartNever {
 		work.Service.Restarts = c.Uint64("restarts")
 	}
-	health := job.Health{Command: c.StringSlice("health-cmd"), Port: c.Uint64("health-port"), Path: c.String("health-path")}
+	health := job.HealthCheck{Command: c.StringSlice("health-cmd"), Port: c.Uint64("health-port"), Path: c.String("health-path")}
 	if health.Asks() {
 		interval := uint64(max(c.Duration("health-interval").Milliseconds(), 0))
 		health.StartMs, health.IntervalMs, health.TimeoutMs, health.Failures = interval, interval, healthTimeoutMs, healthFailures

@@ -72,7 +72,7 @@ type ContainerTask struct {
 	OpenImage  func() (io.ReadSeekCloser, error)
 	Command    []string // in the place of the image's entrypoint and command
 	Env        []string // NAME=value, over the image's
-	InputDir   string   // seen as /in; its files are given to the container's user. Empty: /in is empty
+	InputDir   string   // seen as /in; its files are made readable to all. Empty: /in is empty
 	OutputDir  string   // existing, empty: receives /out
 	Millicores uint64
 	Processes  uint64 // threads included
@@ -82,7 +82,10 @@ type ContainerTask struct {
 	Stderr     io.Writer
 }
 
-// Containers runs containers. Safe for concurrent use.
+// Containers runs containers, each in namespaces, control groups and a filter of
+// system calls of its own. When Run returns, no process, mount or group of the
+// container is left; what a process that died left, the next OpenContainers ends.
+// Safe for concurrent use.
 type Containers struct {
 	config     ContainerConfig
 	images     *images
@@ -238,7 +241,7 @@ func (t *ContainerTask) check() error {
 	return t.Service.check()
 }
 
-// start notes a box by its name.
+// enter notes a box by its name.
 func (c *Containers) enter(b *box) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

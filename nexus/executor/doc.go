@@ -4,8 +4,10 @@
 // the interface that wasip1 targets of Go, Rust and C compile to) on wasmtime.
 // The preview 1 functions are this package's own, so that limits hold at the
 // very write that would break them and a replica sees what every other replica
-// sees. Kernels is the executor of zk kernels: it computes a statement and
-// proves it. Both share Status and Usage.
+// sees. Containers is the executor of OCI images, which it unpacks and has an OCI
+// runtime run in a sandbox of the kernel's. Kernels is the executor of zk
+// kernels: it computes a statement and proves it. All share Status and Usage.
+// docs/EXECUTORS.md has the whole, and what an engine behind the same seam keeps.
 //
 // Invariants:
 //
@@ -13,6 +15,7 @@
 //     its arguments and its environment. No network, no host path, no inherited
 //     stream, no symbolic or hard link. No name that a program chose reaches the
 //     host's file system before the program has ended.
+//     A container has a file system and a loopback besides, its own.
 //  2. In ModeDeterministic everything a program can observe is a function of
 //     (module, arguments, environment, names and bytes of the input, seed):
 //     clocks count fuel, randomness is a stream of the seed, directories are

@@ -76,18 +76,18 @@ func (r *Restart) UnmarshalText(text []byte) error {
 // Service makes a container one that runs until Limits.WallMs have passed,
 // which is then its good end. Its zero value is a batch job.
 type Service struct {
-	_        struct{} `cbor:",toarray"`
-	Restart  Restart  `json:"restart,omitempty"`
-	Restarts uint64   `json:"restarts,omitempty"` // at most so many, after pauses that double from 100 ms to 30 s
-	Health   Health   `json:"health,omitzero"`
+	_        struct{}    `cbor:",toarray"`
+	Restart  Restart     `json:"restart,omitempty"`
+	Restarts uint64      `json:"restarts,omitempty"` // at most so many, after pauses that double from 100 ms to 30 s
+	Health   HealthCheck `json:"health,omitzero"`
 }
 
-// Health is how a service is asked whether it is well: by a command in its
+// HealthCheck is how a service is asked whether it is well: by a command in its
 // sandbox, which exits with 0, or at a port of its loopback, which accepts a
 // connection or, with Path, answers GET with a status of 200 to 399. One that
 // fails Failures times in a row is ended, as one that failed. Its zero value
 // asks nothing.
-type Health struct {
+type HealthCheck struct {
 	_          struct{} `cbor:",toarray"`
 	Command    []string `json:"command,omitempty"`
 	Port       uint64   `json:"port,omitempty"`
@@ -99,7 +99,7 @@ type Health struct {
 }
 
 // Asks reports whether there is a check.
-func (h *Health) Asks() bool { return len(h.Command) > 0 || h.Port != 0 }
+func (h *HealthCheck) Asks() bool { return len(h.Command) > 0 || h.Port != 0 }
 
 func (Container) sealedWork() {}
 
@@ -143,7 +143,7 @@ func checkService(s *Service) error {
 	return checkHealth(h)
 }
 
-func checkHealth(h *Health) error {
+func checkHealth(h *HealthCheck) error {
 	if len(h.Command) > 0 && h.Port != 0 {
 		return fmt.Errorf("%w: work.service.health has both a command and a port", ErrSpec)
 	}

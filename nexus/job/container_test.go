@@ -28,7 +28,7 @@ func TestContainersAreRefusedByName(t *testing.T) {
 		"health.interval_ms is 99":       func(c *job.Container) { c.Service.Health.IntervalMs = 99 },
 		"health.timeout_ms is 0":         func(c *job.Container) { c.Service.Health.TimeoutMs = 0 },
 		"health.failures is 0":           func(c *job.Container) { c.Service.Health.Failures = 0 },
-		"health.command has a zero byte": func(c *job.Container) { c.Service.Health = job.Health{Command: []string{"\x00"}} },
+		"health.command has a zero byte": func(c *job.Container) { c.Service.Health = job.HealthCheck{Command: []string{"\x00"}} },
 		"health.start_ms is 3600001":     func(c *job.Container) { c.Service.Health.StartMs = 3_600_001 },
 	} {
 		s := containerSpec()

@@ -39,7 +39,7 @@ func containerSpec() job.Spec {
 	s := wasmSpec()
 	s.Work = job.WorkField{Work: job.Container{
 		Image: crypto.Digest{1}, Input: crypto.Digest{2}, Command: []string{"/serve", "-v"}, Env: []string{"A=1"}, Processes: 16,
-		Service: job.Service{Restart: job.RestartAlways, Restarts: 5, Health: job.Health{Port: 80, Path: "/healthz", StartMs: 1_000, IntervalMs: 500, TimeoutMs: 200, Failures: 3}},
+		Service: job.Service{Restart: job.RestartAlways, Restarts: 5, Health: job.HealthCheck{Port: 80, Path: "/healthz", StartMs: 1_000, IntervalMs: 500, TimeoutMs: 200, Failures: 3}},
 	}}
 	return s
 }
