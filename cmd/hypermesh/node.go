@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/BurntSushi/toml"
 	"github.com/urfave/cli/v2"
@@ -112,6 +111,7 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	prepareMemory(config.Pprof != "", log)
 	deps, err := node.Open(config, log)
 	if err != nil {
 		return err
@@ -129,22 +129,4 @@ func nodeRun(c *cli.Context) error {
 	}
 	tuneCollector()
 	return errors.Join(n.Run(c.Context), stop())
-}
-
-// How a node's garbage is collected: seldom, because little of what it allocates
-// lives long, until it holds so much that its memory would leave its bound.
-const (
-	collectAfter = 150       // % of what lives
-	collectAbove = 240 << 20 // bytes
-)
-
-// tuneCollector sets the collector, unless the environment does (package runtime,
-// GOGC and GOMEMLIMIT).
-func tuneCollector() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAfter)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(collectAbove)
-	}
 }
