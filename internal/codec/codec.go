@@ -176,6 +176,14 @@ func AppendBytes(dst, b []byte) []byte {
 	return append(appendHead(dst, majorBytes, uint64(len(b))), b...)
 }
 
+// AppendBool appends the canonical encoding of a truth value (RFC 8949 §3.3).
+func AppendBool(dst []byte, b bool) []byte {
+	if b {
+		return append(dst, 0xF5)
+	}
+	return append(dst, 0xF4)
+}
+
 // AppendText appends the canonical encoding of a text string.
 func AppendText(dst []byte, s string) []byte {
 	return append(appendHead(dst, majorText, uint64(len(s))), s...)

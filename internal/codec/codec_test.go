@@ -298,14 +298,15 @@ func TestWritersAgreeWithTheCodec(t *testing.T) {
 		body, text := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "body"), rapid.String().Draw(t, "text")
 		list := rapid.SliceOfN(rapid.Uint16(), 0, 300).Draw(t, "list")
 		got := codec.AppendText(codec.AppendBytes(codec.AppendUint([]byte("before"), n), body), text)
-		got = codec.AppendArray(got, len(list))
+		truth := rapid.Bool().Draw(t, "truth")
+		got = codec.AppendArray(codec.AppendBool(got, truth), len(list))
 		for _, x := range list {
 			var err error
 			if got, err = codec.Append(got, x); err != nil {
 				t.Fatal(err)
 			}
 		}
-		want := bytes.Join([][]byte{[]byte("before"), codec.Marshal(n), codec.Marshal(body), codec.Marshal(text), codec.Marshal(list)}, nil)
+		want := bytes.Join([][]byte{[]byte("before"), codec.Marshal(n), codec.Marshal(body), codec.Marshal(text), codec.Marshal(truth), codec.Marshal(list)}, nil)
 		if !bytes.Equal(got, want) {
 			t.Fatalf("wrote %x, want %x", got, want)
 		}
