@@ -172,7 +172,8 @@ func (c *Client) WaitFinalOf(ctx context.Context, tx *chain.Tx) (api.TxLookup, e
 }
 
 func (c *Client) waitFinal(ctx context.Context, id chain.TxID, expiry chain.Height, raw []byte) (api.TxLookup, error) {
-	refusal := "" // the node's that did not know the transaction
+	refusal := ""          // the node's that did not know the transaction
+	var notSubmitted error // to that node
 	for {
 		// The height is read before the lookup, so that an inclusion between the
 		// two is after the stream's cursor.
@@ -190,13 +191,15 @@ func (c *Client) waitFinal(ctx context.Context, id chain.TxID, expiry chain.Heig
 			return api.TxLookup{}, err
 		case status.Height >= expiry:
 			return api.TxLookup{}, fmt.Errorf("%w: %s at height %d, expiry %d", ErrExpired, id.Short(), status.Height, expiry)
+		case err != nil && notSubmitted != nil:
+			return api.TxLookup{}, notSubmitted
 		case err != nil && refusal != "": // and it has not become final meanwhile
 			return api.TxLookup{}, fmt.Errorf("sdk: the node that was asked does not know the transaction; until its expiry another may include it: %w",
 				&RejectedError{TxID: id, Reason: refusal})
 		case err != nil && raw != nil:
 			verdicts, err := c.SubmitRaw(ctx, [][]byte{raw})
-			if err != nil {
-				return api.TxLookup{}, err
+			if notSubmitted = err; err != nil { // a full node's, say: it may be final by now
+				continue
 			}
 			if refusal = verdicts[0].Reason; !verdicts[0].Accepted {
 				continue

@@ -580,6 +580,33 @@ func TestANodeThatForgotIsGivenTheTransactionAgain(t *testing.T) {
 	}
 }
 
+// TestWhatIsFinalNeedsNoNodeToTakeIt: a node that is full refuses a transaction that has
+// become final since it was looked for.
+func TestWhatIsFinalNeedsNoNodeToTakeIt(t *testing.T) {
+	c := newFakeChain(t)
+	client := connect(t, c)
+	tx := transferTx(t, 0, chain.Nano(1))
+	c.refuse = func(path string) int {
+		if path != "/v1/txs" {
+			return 0
+		}
+		if len(c.blocks) == 0 {
+			c.mu.Unlock()
+			c.seal(tx)
+			c.mu.Lock()
+		}
+		return http.StatusServiceUnavailable
+	}
+	if found, err := client.WaitFinalOf(t.Context(), tx.Tx()); err != nil || found.Height != 1 {
+		t.Fatal(found, err)
+	}
+	other := transferTx(t, 1, chain.Nano(2))
+	_, err := client.WaitFinalOf(t.Context(), other.Tx())
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Status != http.StatusServiceUnavailable {
+		t.Fatal(err)
+	}
+}
+
 // TestTheDefaultExpiryIsATime at the fastest pace, and within what the chain takes.
 func TestTheDefaultExpiryIsATime(t *testing.T) {
 	if got := sdk.DefaultExpiryHeights * chain.FastestPaceMs; got != 120_000 {
