@@ -111,6 +111,9 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if !config.WideSignatures {
+		crypto.VerifyNarrow()
+	}
 	prepareMemory(config.Pprof != "", log)
 	deps, err := node.Open(config, log)
 	if err != nil {

@@ -34,6 +34,13 @@ func WithoutFused(f func()) {
 	f()
 }
 
+// KeepFused restores what VerifyNarrow changes after f.
+func KeepFused(f func()) {
+	had := hasFused
+	defer func() { hasFused = had }()
+	f()
+}
+
 // DomainOf returns a domain with a whole context of its own, for the vectors.
 func DomainOf(context string) *Domain { return domainOf(context) }
 

@@ -38,24 +38,25 @@ type Config struct {
 	Home    string `toml:"-"`
 	Version string `toml:"-"` // of the program, for /v1/status
 
-	Listen        string   `toml:"listen" usage:"UDP host:port of the node's transport"`
-	HTTP          string   `toml:"http" usage:"TCP host:port of the HTTP API"`
-	TLSCert       string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
-	TLSKey        string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
-	InsecureHTTP  bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
-	Peers         []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
-	Sentries      []string `toml:"sentries" usage:"NODEID@HOST:PORT of this validator's sentries, at most 4: it connects with nobody else, and signs for each epoch that they may carry its votes"`
-	SentryFor     []string `toml:"sentry_for" usage:"NODEID of each validator, at most 4, that this node is a sentry of: it carries the validator's votes and proposals to the committee, and the committee's to it; with @HOST:PORT if it is to dial the validator too"`
-	MaxObservers  int      `toml:"max_observers" usage:"places for peers that are not in the committee; when they are taken, one from a network that has few displaces one from a network that has many"`
-	ObserversMiB  int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
-	Checkpoint    string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
-	CacheMiB      int      `toml:"cache_mib" usage:"memory for what is read: four fifths for values of the state, a million accounts in 64 MiB, the rest for blocks of the database's tables"`
-	TreeMiB       int      `toml:"tree_mib" usage:"memory for the state tree, of which a thousand keys take about 0.1; blocks that change keys beyond it read the disk"`
-	Retention     string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
-	KeepVersions  uint64   `toml:"keep_versions" usage:"for how many heights back at most a pruned node keeps blocks and versions of the state: fewer if they take more than a part of the state; the blocks since its last point stay in any case, for who joins there"`
-	ConsensusKeys []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
-	Pprof         string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
-	LogLevel      string   `toml:"log_level" usage:"debug, info, warn or error"`
+	Listen         string   `toml:"listen" usage:"UDP host:port of the node's transport"`
+	HTTP           string   `toml:"http" usage:"TCP host:port of the HTTP API"`
+	TLSCert        string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
+	TLSKey         string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
+	InsecureHTTP   bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
+	Peers          []string `toml:"peers" usage:"NODEID@HOST:PORT of peers beside genesis' validators, or in place of their endpoints"`
+	Sentries       []string `toml:"sentries" usage:"NODEID@HOST:PORT of this validator's sentries, at most 4: it connects with nobody else, and signs for each epoch that they may carry its votes"`
+	SentryFor      []string `toml:"sentry_for" usage:"NODEID of each validator, at most 4, that this node is a sentry of: it carries the validator's votes and proposals to the committee, and the committee's to it; with @HOST:PORT if it is to dial the validator too"`
+	MaxObservers   int      `toml:"max_observers" usage:"places for peers that are not in the committee; when they are taken, one from a network that has few displaces one from a network that has many"`
+	ObserversMiB   int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
+	Checkpoint     string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
+	CacheMiB       int      `toml:"cache_mib" usage:"memory for what is read: four fifths for values of the state, a million accounts in 64 MiB, the rest for blocks of the database's tables"`
+	TreeMiB        int      `toml:"tree_mib" usage:"memory for the state tree, of which a thousand keys take about 0.1; blocks that change keys beyond it read the disk"`
+	Retention      string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
+	KeepVersions   uint64   `toml:"keep_versions" usage:"for how many heights back at most a pruned node keeps blocks and versions of the state: fewer if they take more than a part of the state; the blocks since its last point stay in any case, for who joins there"`
+	ConsensusKeys  []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
+	WideSignatures bool     `toml:"wide_signatures" usage:"verify signatures eight at a time where the processor can (AVX-512 with IFMA); false: by the library alone, with the same verdicts, for more time"`
+	Pprof          string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
+	LogLevel       string   `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
 // The values of Config.Retention.
@@ -76,7 +77,7 @@ func (c *Config) Prune() store.PruneOptions {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 80, TreeMiB: 128, Retention: RetentionArchive, KeepVersions: 10_000,
-		ConsensusKeys: []string{ConsensusKeyFile}, LogLevel: "info",
+		ConsensusKeys: []string{ConsensusKeyFile}, WideSignatures: true, LogLevel: "info",
 	}
 }
 
