@@ -105,13 +105,17 @@ func Include(kv state.KV, sender, payer chain.Address, amount chain.Amount, now 
 		SpendNonce(kv, sender)
 		return Debit(kv, payer, amount, now)
 	}
-	key := AccountKey(sender)
-	account := load(kv, key)
+	return IncludeKnown(kv, sender, AccountOf(kv, sender), amount, now)
+}
+
+// IncludeKnown is Include of a sender who pays, with the account that the state has of
+// him now.
+func IncludeKnown(kv state.KV, sender chain.Address, account Account, amount chain.Amount, now chain.TimeMs) *chain.Rejection {
 	account.Nonce++
 	if why := account.debit(sender, amount, now); why != nil {
 		return why
 	}
-	save(kv, key, account)
+	save(kv, AccountKey(sender), account)
 	return nil
 }
 

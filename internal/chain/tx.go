@@ -270,11 +270,15 @@ func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
 // nil if a signature of the transaction itself does not verify. A claim's bad
 // inner signature leaves the transaction valid: the claim alone is rejected.
 func VerifyTxs(txs []DecodedTx, parallelism int) []*VerifiedTx {
-	return VerifyTxsOf(nil, txs, parallelism)
+	all := make([]*DecodedTx, len(txs))
+	for i := range txs {
+		all[i] = &txs[i]
+	}
+	return VerifyTxsOf(nil, all, parallelism)
 }
 
 // VerifyTxsOf is VerifyTxs with a cache of the senders' keys.
-func VerifyTxsOf(keys *crypto.KeyCache, txs []DecodedTx, parallelism int) []*VerifiedTx {
+func VerifyTxsOf(keys *crypto.KeyCache, txs []*DecodedTx, parallelism int) []*VerifiedTx {
 	out := make([]*VerifiedTx, len(txs))
 	payloads, digests := make([][]byte, len(txs)), make([]crypto.Digest, len(txs))
 	for i := range txs {
@@ -292,7 +296,7 @@ func VerifyTxsOf(keys *crypto.KeyCache, txs []DecodedTx, parallelism int) []*Ver
 	for i := range txs {
 		n := len(txs[i].tx.Signatures)
 		if allTrue(verdicts[:n]) {
-			out[i] = &VerifiedTx{DecodedTx: txs[i]}
+			out[i] = &VerifiedTx{DecodedTx: *txs[i]}
 		}
 		verdicts = verdicts[n:]
 	}

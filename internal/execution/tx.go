@@ -72,40 +72,48 @@ type position struct {
 
 var errOutOfGas = errors.New("execution: out of gas")
 
-// check returns the refusal of a transaction at a position, or its intrinsic
-// gas.
-func (x *Executor) check(r state.Reader, tx *chain.DecodedTx, at *position) (uint64, *Refusal) {
+// standing is what check found of a transaction that may stand at its position.
+type standing struct {
+	intrinsic uint64 // gas
+	sender    tokens.Account
+}
+
+// check returns the refusal of a transaction at a position, or what it found.
+func (x *Executor) check(r state.Reader, tx *chain.DecodedTx, at *position) (found standing, refusal *Refusal) {
 	b := &tx.Tx().Body
 	switch {
 	case b.ChainID != x.chainID:
-		return 0, refuse(RuleChainID, "%.32q, want %q", b.ChainID, x.chainID)
+		return standing{}, refuse(RuleChainID, "%.32q, want %q", b.ChainID, x.chainID)
 	case b.Expiry < at.height:
-		return 0, refuse(RuleExpired, "expired after height %d, this is %d", b.Expiry, at.height)
+		return standing{}, refuse(RuleExpired, "expired after height %d, this is %d", b.Expiry, at.height)
 	case b.Expiry-at.height > MaxExpiryAhead:
-		return 0, refuse(RuleExpiryFar, "expires %d heights ahead, limit %d", b.Expiry-at.height, MaxExpiryAhead)
+		return standing{}, refuse(RuleExpiryFar, "expires %d heights ahead, limit %d", b.Expiry-at.height, MaxExpiryAhead)
 	case b.MaxFee.Less(at.head.BaseFee):
-		return 0, refuse(RuleMaxFee, "max fee %d, base fee %d nHYPER per gas", b.MaxFee.Nano(), at.head.BaseFee.Nano())
+		return standing{}, refuse(RuleMaxFee, "max fee %d, base fee %d nHYPER per gas", b.MaxFee.Nano(), at.head.BaseFee.Nano())
 	}
-	intrinsic := x.gas.intrinsic(tx)
+	found.intrinsic = x.gas.intrinsic(tx)
 	left, _ := at.blockGas.Sub(at.used) // used ≤ blockGas
 	switch {
-	case b.GasLimit.Units() < intrinsic:
-		return 0, refuse(RuleGasLimit, "gas limit %d, the transaction needs at least %d", b.GasLimit.Units(), intrinsic)
+	case b.GasLimit.Units() < found.intrinsic:
+		return standing{}, refuse(RuleGasLimit, "gas limit %d, the transaction needs at least %d", b.GasLimit.Units(), found.intrinsic)
 	case at.blockGas.Less(b.GasLimit):
-		return 0, refuse(RuleGasLimit, "gas limit %d, a block's is %d", b.GasLimit.Units(), at.blockGas.Units())
+		return standing{}, refuse(RuleGasLimit, "gas limit %d, a block's is %d", b.GasLimit.Units(), at.blockGas.Units())
 	case left.Less(b.GasLimit):
-		return 0, refuse(RuleBlockGas, "gas limit %d, the block has %d left", b.GasLimit.Units(), left.Units())
+		return standing{}, refuse(RuleBlockGas, "gas limit %d, the block has %d left", b.GasLimit.Units(), left.Units())
 	}
-	return intrinsic, checkAccounts(r, b, at)
+	found.sender, refusal = checkAccounts(r, b, at)
+	return found, refusal
 }
 
-func checkAccounts(r state.Reader, b *chain.TxBody, at *position) *Refusal {
+// checkAccounts returns the sender's account beside a refusal.
+func checkAccounts(r state.Reader, b *chain.TxBody, at *position) (sender tokens.Account, refusal *Refusal) {
 	account := tokens.AccountOf(r, b.Sender)
+	sender = account
 	switch {
 	case b.Nonce < account.Nonce:
-		return refuse(RuleNonceLow, "nonce %d, the next is %d", b.Nonce, account.Nonce)
+		return sender, refuse(RuleNonceLow, "nonce %d, the next is %d", b.Nonce, account.Nonce)
 	case b.Nonce-account.Nonce > at.ahead:
-		return refuse(RuleNonceGap, "nonce %d, the next is %d", b.Nonce, account.Nonce)
+		return sender, refuse(RuleNonceGap, "nonce %d, the next is %d", b.Nonce, account.Nonce)
 	}
 	if b.FeePayer != nil {
 		account = tokens.AccountOf(r, *b.FeePayer)
@@ -113,18 +121,18 @@ func checkAccounts(r state.Reader, b *chain.TxBody, at *position) *Refusal {
 	free := account.Spendable(at.now)
 	most, ok := b.GasLimit.Cost(b.MaxFee)
 	if !ok {
-		return refuse(RuleFunds, "gas limit %d at max fee %d exceeds every balance", b.GasLimit.Units(), b.MaxFee.Nano())
+		return sender, refuse(RuleFunds, "gas limit %d at max fee %d exceeds every balance", b.GasLimit.Units(), b.MaxFee.Nano())
 	}
 	if free.Less(most) {
-		return refuse(RuleFunds, "%s can spend %s, gas may cost %s", b.Payer().Short(), free, most)
+		return sender, refuse(RuleFunds, "%s can spend %s, gas may cost %s", b.Payer().Short(), free, most)
 	}
-	return nil
+	return sender, nil
 }
 
 // execute gives a transaction its place in the block and its receipt, or
 // refuses it and changes nothing.
 func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
-	intrinsic, refusal := r.x.check(r.block, &tx.DecodedTx, &r.at)
+	found, refusal := r.x.check(r.block, &tx.DecodedTx, &r.at)
 	if refusal != nil {
 		return refusal
 	}
@@ -136,10 +144,10 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 	// The whole limit is taken before the messages run, so that they cannot
 	// spend it, and what was not used comes back.
 	price := must(base.Add(tip))
-	if why := tokens.Include(r.block, b.Sender, b.Payer(), must(b.GasLimit.Cost(price)), r.at.now); why != nil {
+	if why := r.include(b, found.sender, must(b.GasLimit.Cost(price))); why != nil {
 		panic("execution: a payer was checked and cannot pay: " + why.Reason())
 	}
-	r.meter.limit, r.meter.used = b.GasLimit.Units(), intrinsic
+	r.meter.limit, r.meter.used = b.GasLimit.Units(), found.intrinsic
 	r.kv.own = tokens.AccountKey(b.Sender)
 	events, why := r.messages(tx)
 	used := chain.GasUnits(min(r.meter.used, r.meter.limit))
@@ -157,6 +165,15 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 	r.tips = must(r.tips.Add(receipt.Tip))
 	r.receipts.Txs = append(r.receipts.Txs, receipt)
 	return nil
+}
+
+// include counts the transaction and takes what its gas may cost, from the account that
+// check has just read if the sender pays.
+func (r *run) include(b *chain.TxBody, sender tokens.Account, cost chain.Amount) *chain.Rejection {
+	if b.FeePayer != nil {
+		return tokens.Include(r.block, b.Sender, b.Payer(), cost, r.at.now)
+	}
+	return tokens.IncludeKnown(r.block, b.Sender, sender, cost, r.at.now)
 }
 
 // messages runs the messages on an overlay of their own, which reaches the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -52,8 +53,11 @@ const (
 	// maxStray is how many transactions a peer may send as an answer that nobody asked it
 	// for, as many as a proposal names: it may be late, or this node forgetful.
 	maxStray = chain.MaxBlockTxs
-	// maxDues is of how many peers is remembered what they were asked for.
-	maxDues = 4_096
+	// maxDues is of how many peers is remembered what they were asked for, and
+	// maxServed of how many what they were answered with: more than there are
+	// connections.
+	maxDues   = 4_096
+	maxServed = 4_096
 	// servedRate and servedBurst bound the bytes of transactions that a peer is
 	// answered with.
 	servedRate  = 16 << 20
@@ -467,15 +471,13 @@ func (g *gossip) answered(peer crypto.PublicKey, items int) int {
 
 // onWant answers a pull with what is here, as far as the peer's share goes.
 func (g *gossip) onWant(peer crypto.PublicKey, items [][]byte) {
-	g.mu.Lock()
-	limiter := g.served[peer]
-	if limiter == nil {
-		limiter = rate.NewLimiter(servedRate, servedBurst)
-		g.served[peer] = limiter
-	}
-	g.mu.Unlock()
-	var raws [][]byte
 	now := time.Now()
+	limiter := g.shareOf(peer, now)
+	if limiter == nil {
+		g.log.Debug("a peer pulls while too many others do", "peer", peer.Short(), "asked", len(items))
+		return
+	}
+	var raws [][]byte
 	for i, item := range items {
 		tx, ok := g.pool.Get(chain.TxID(item))
 		if !ok {
@@ -490,6 +492,26 @@ func (g *gossip) onWant(peer crypto.PublicKey, items [][]byte) {
 	for _, message := range encodeGossip(gossipBodies, raws) {
 		g.send(peer, message)
 	}
+}
+
+// shareOf returns what bounds the answers to a peer; nil if as many others have used
+// theirs as are remembered. Nobody gets a new share by being forgotten: only who has all of
+// it left is.
+func (g *gossip) shareOf(peer crypto.PublicKey, now time.Time) *rate.Limiter {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if limiter := g.served[peer]; limiter != nil {
+		return limiter
+	}
+	if len(g.served) >= maxServed {
+		maps.DeleteFunc(g.served, func(_ crypto.PublicKey, l *rate.Limiter) bool { return l.TokensAt(now) >= servedBurst })
+	}
+	if len(g.served) >= maxServed {
+		return nil
+	}
+	limiter := rate.NewLimiter(servedRate, servedBurst)
+	g.served[peer] = limiter
+	return limiter
 }
 
 // arrived forgets the wants of what has come.

@@ -246,11 +246,36 @@ func TestAPeerIsAnsweredWithinItsShare(t *testing.T) {
 	})
 }
 
+// TestSharesAreBounded: of peers that come and ask no more are remembered than there is
+// room for, whoever has used a share does not get another by that, and once others have
+// theirs back, a new one is answered.
+func TestSharesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGossipNet(t, 1).of(0).gossip
+		now := time.Now()
+		for i := range maxServed {
+			if limiter := g.shareOf(crypto.PublicKey{byte(i), byte(i >> 8), 1}, now); limiter == nil || !limiter.AllowN(now, servedBurst) {
+				t.Fatalf("peer %d has no share", i)
+			}
+		}
+		stranger := crypto.PublicKey{2}
+		if g.shareOf(stranger, now) != nil || len(g.served) != maxServed {
+			t.Fatalf("one more of %d has a share", len(g.served))
+		}
+		if limiter := g.shareOf(crypto.PublicKey{0, 0, 1}, now); limiter == nil || limiter.AllowN(now, 1) {
+			t.Error("who has used a share has another")
+		}
+		if g.shareOf(stranger, now.Add(time.Second)) == nil || len(g.served) != 1 {
+			t.Errorf("%d are remembered who have all of their shares", len(g.served))
+		}
+	})
+}
+
 func TestAPeerThatAsksForMoreThanItsShareGetsItsShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newGossipNet(t, 2)
 		tx := signedBy(t, 1, 0, slices.Repeat(chain.Msgs{chain.Transfer{To: user(2).address(), Amount: chain.Hyper(1)}}, chain.MaxMessages)...)
-		n.of(0).verifier.verify([]chain.DecodedTx{tx})
+		n.of(0).verifier.verify([]*chain.DecodedTx{&tx})
 		id := tx.ID()
 		bytes := 0
 		n.of(0).gossip.send = func(_ crypto.PublicKey, message []byte) { bytes += len(message) }
@@ -360,7 +385,7 @@ func TestAPullDoesNotWaitBehindWhatIsHeldUp(t *testing.T) {
 	full, lacks := l.members[0], l.members[1]
 	eventually(t, "connection", func() bool { return lacks.connected(full.addr().ID) })
 	wanted, other := transfer(t, 1, 0, user(2).address()), transfer(t, 2, 0, user(2).address())
-	full.pool.verifier.verify([]chain.DecodedTx{wanted})
+	full.pool.verifier.verify([]*chain.DecodedTx{&wanted})
 	full.pool.mu.Lock()
 	full.pool.backlog = -1
 	full.pool.mu.Unlock()
@@ -438,13 +463,28 @@ func TestASignatureIsVerifiedOnceWhicheverWayItsTransactionComes(t *testing.T) {
 	}
 }
 
+// TestIdsThatBeginAlikeAreTwo: whoever makes two begin alike has each verified as its own.
+func TestIdsThatBeginAlikeAreTwo(t *testing.T) {
+	v := newVerifier()
+	a, b := transfer(t, 1, 0, user(9).address()), transfer(t, 2, 0, user(9).address())
+	v.waiting = []*verification{{txs: []*chain.DecodedTx{&a, &b, &a}, out: make([]*chain.VerifiedTx, 3), done: make(chan struct{})}}
+	v.seen[beginning(b.ID())] = 0 // of another turn
+	requests, fresh := v.take()
+	if len(fresh) != 2 || !slices.Equal(requests[0].from, []int{0, 1, 0}) {
+		t.Fatalf("%d to verify, from %v", len(fresh), requests[0].from)
+	}
+}
+
 func TestManyRequestsWaitForOneBatch(t *testing.T) {
 	v := newVerifier()
 	v.turn <- struct{}{} // somebody verifies
 	const requests = 20
 	done := make(chan []*chain.VerifiedTx, requests)
 	for i := range requests {
-		go func() { done <- v.verify([]chain.DecodedTx{transfer(t, 1+i%5, uint64(i%3), user(9).address())}) }()
+		go func() {
+			tx := transfer(t, 1+i%5, uint64(i%3), user(9).address())
+			done <- v.verify([]*chain.DecodedTx{&tx})
+		}()
 	}
 	for {
 		v.mu.Lock()
@@ -471,7 +511,7 @@ func TestAFetchAsksTheLeaderAndThenOthers(t *testing.T) {
 		n := newGossipNet(t, 3)
 		// Its sender cannot pay: the mempool does not want it, the proposal does.
 		tx := transfer(t, 40, 0, user(2).address())
-		n.of(2).verifier.verify([]chain.DecodedTx{tx})
+		n.of(2).verifier.verify([]*chain.DecodedTx{&tx})
 		n.setDeaf(1, true) // the leader withholds it
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

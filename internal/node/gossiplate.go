@@ -44,7 +44,10 @@ func (g *gossip) look() {
 	g.mu.Lock()
 	now := time.Now()
 	again := g.askOthers(now)
-	late := append(before(&g.late, now.Add(-announceAfter)), before(&g.later, now.Add(-announceAgain))...)
+	late := before(&g.late, now.Add(-announceAfter))
+	if again := before(&g.later, now.Add(-announceAgain)); len(again) > 0 {
+		late = append(late, again...)
+	}
 	g.ticking = false
 	g.tick()
 	g.mu.Unlock()
@@ -87,7 +90,9 @@ func (g *gossip) look() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.late = append(rest, g.late...)
+	if len(rest) > 0 {
+		g.late = append(rest, g.late...)
+	}
 	g.later = append(g.later, own...)
 	g.fillUp(now)
 	g.tick()

@@ -92,14 +92,14 @@ func (p *pool) look(tx *chain.DecodedTx) (known bool, refusal error) {
 // signature does not verify.
 func (p *pool) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
 	out := make([]*chain.VerifiedTx, len(txs))
-	var rest []chain.DecodedTx
+	var rest []*chain.DecodedTx
 	var places []int
 	for i := range txs {
 		if tx, ok := p.Get(txs[i].ID()); ok {
 			out[i] = tx
 			continue
 		}
-		rest, places = append(rest, txs[i]), append(places, i)
+		rest, places = append(rest, &txs[i]), append(places, i)
 	}
 	for i, tx := range p.verifier.verify(rest) {
 		out[places[i]] = tx
@@ -201,8 +201,8 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 		}
 		return reasons, nil, 0
 	}
-	unknown, candidates := make([]chain.DecodedTx, 0, len(txs)), make([]candidate, 0, len(txs))
-	var only []chain.DecodedTx // to verify
+	unknown, candidates := make([]*chain.DecodedTx, 0, len(txs)), make([]candidate, 0, len(txs))
+	var only []*chain.DecodedTx // to verify
 	for i := range txs {
 		known, refusal := p.look(&txs[i])
 		if known {
@@ -216,11 +216,11 @@ func (p *pool) add(txs []chain.DecodedTx, wanted func(chain.TxID) bool) (reasons
 		if refusal != nil {
 			reasons[i] = refusal.Error()
 			if wanted != nil && wanted(txs[i].ID()) {
-				only = append(only, txs[i])
+				only = append(only, &txs[i])
 			}
 			continue
 		}
-		unknown = append(unknown, txs[i])
+		unknown = append(unknown, &txs[i])
 		candidates = append(candidates, candidate{place: i, at: standing(latest, reader, &txs[i])})
 	}
 	verified := p.verifier.verify(append(unknown, only...))

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ const (
 type verifier struct {
 	turn  chan struct{}    // held while verifying
 	keys  *crypto.KeyCache // belongs to whoever has the turn
+	seen  map[uint64]int   // belongs to whoever has the turn: see take
 	count atomic.Uint64    // of transactions whose signatures were looked at
 
 	mu      sync.Mutex
@@ -39,7 +41,7 @@ type verifier struct {
 
 // verification is one request.
 type verification struct {
-	txs  []chain.DecodedTx
+	txs  []*chain.DecodedTx
 	out  []*chain.VerifiedTx
 	from []int         // where in the batch each is that was not known
 	done chan struct{} // closed when out is there
@@ -54,7 +56,7 @@ type generation struct {
 func newGeneration() generation { return generation{txs: map[chain.TxID]*chain.VerifiedTx{}} }
 
 func newVerifier() *verifier {
-	return &verifier{turn: make(chan struct{}, 1), keys: crypto.NewKeyCache(knownKeys), young: newGeneration(), old: newGeneration(), news: make(chan struct{})}
+	return &verifier{turn: make(chan struct{}, 1), keys: crypto.NewKeyCache(knownKeys), seen: map[uint64]int{}, young: newGeneration(), old: newGeneration(), news: make(chan struct{})}
 }
 
 // known returns a transaction that was verified not long ago.
@@ -81,7 +83,7 @@ func (v *verifier) lookUp(id chain.TxID) (*chain.VerifiedTx, bool) {
 
 // verify returns for each transaction its verified form, nil if a signature of
 // its own does not verify.
-func (v *verifier) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
+func (v *verifier) verify(txs []*chain.DecodedTx) []*chain.VerifiedTx {
 	if len(txs) == 0 {
 		return nil
 	}
@@ -129,16 +131,18 @@ func (v *verifier) serve() {
 }
 
 // take takes requests, and returns with them those of their transactions that
-// are not known, each once.
-func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
+// are not known, each once: they are told apart by the beginnings of their ids, and if
+// somebody takes the pains to make two begin alike, both are returned, as often as they
+// are there. The caller has the turn.
+func (v *verifier) take() (requests []*verification, fresh []*chain.DecodedTx) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	size := 0
 	for _, r := range v.waiting {
 		size += len(r.txs)
 	}
-	seen := make(map[chain.TxID]int, min(size, 2*fullTurn)) // in fresh
-	fresh = make([]chain.DecodedTx, 0, min(size, 2*fullTurn))
+	clear(v.seen)
+	fresh = make([]*chain.DecodedTx, 0, min(size, 2*fullTurn))
 	for len(v.waiting) > 0 && len(fresh) < fullTurn {
 		r := v.waiting[0]
 		v.waiting[0], v.waiting = nil, v.waiting[1:]
@@ -147,16 +151,18 @@ func (v *verifier) take() (requests []*verification, fresh []chain.DecodedTx) {
 			id := r.txs[i].ID()
 			if tx, ok := v.lookUp(id); ok {
 				r.out[i] = tx
-			} else if at, twice := seen[id]; twice {
+			} else if at, twice := v.seen[beginning(id)]; twice && fresh[at].ID() == id {
 				r.from[i] = at
 			} else {
-				seen[id], r.from[i] = len(fresh), len(fresh)
+				v.seen[beginning(id)], r.from[i] = len(fresh), len(fresh)
 				fresh = append(fresh, r.txs[i])
 			}
 		}
 	}
 	return requests, fresh
 }
+
+func beginning(id chain.TxID) uint64 { return binary.LittleEndian.Uint64(id[:]) }
 
 func (v *verifier) parallelism(txs int) int {
 	if txs < fullTurn {
