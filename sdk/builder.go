@@ -194,10 +194,11 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 	sum := uint64(perTx)
 	for _, m := range messages {
 		sum += perMessage
-		switch m := m.(type) {
-		case chain.ReportEvidence:
-			sum += perReport + perEvidenceByte*uint64(len(m.Evidence))
-		case chain.Bond, chain.Unjail:
+		if report, ok := m.(chain.ReportEvidence); ok {
+			sum += perReport + perEvidenceByte*uint64(len(report.Evidence))
+		}
+		_, bonds := m.(chain.Bond)
+		if _, unjails := m.(chain.Unjail); bonds || unjails {
 			sum += perBond
 		}
 		settle, ok := m.(chain.Settle)

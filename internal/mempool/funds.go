@@ -1,0 +1,96 @@
+package mempool
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// sponsor is what waits that an account pays for in others' stead.
+type sponsor struct {
+	pending int
+	owed    chain.Amount // at most
+}
+
+// Standing is what the latest state says of a transaction's sender and payer.
+type Standing struct {
+	Next  uint64       // nonce of the sender's next transaction
+	Funds chain.Amount // that the payer can spend
+}
+
+// mostOf returns what a transaction may cost its payer.
+func mostOf(body *chain.TxBody) chain.Amount {
+	most, ok := body.GasLimit.Cost(body.MaxFee)
+	if !ok { // more than anybody has
+		return chain.Nano(math.MaxUint64)
+	}
+	return most
+}
+
+// checkFunds demands that the payer can pay for all that waits: admitted each for itself,
+// thousands could be held and passed on by everybody, of which one is ever paid for.
+func (p *Pool) checkFunds(e, old *entry, funds chain.Amount) error {
+	payer := e.body().Payer()
+	owed := saturated(p.owedBy(payer).Add(e.most))
+	if old != nil && old.body().Payer() == payer {
+		owed = sound(owed.Sub(old.most))
+	}
+	if funds.Less(owed) {
+		return fmt.Errorf("%w: %s with this one, %s can spend %s", ErrPayerFunds, owed, payer.Short(), funds)
+	}
+	return nil
+}
+
+// owedBy returns what an account may have to pay for all that waits.
+func (p *Pool) owedBy(payer chain.Address) chain.Amount {
+	var owed chain.Amount
+	if s := p.senders[payer]; s != nil {
+		owed = s.owed
+	}
+	if len(p.payers) == 0 {
+		return owed
+	}
+	return saturated(owed.Add(p.payers[payer].owed))
+}
+
+func saturated(sum chain.Amount, ok bool) chain.Amount {
+	if !ok {
+		return chain.Nano(math.MaxUint64)
+	}
+	return sum
+}
+
+// sound unwraps a difference of sums that are at most what accounts have.
+func sound(rest chain.Amount, ok bool) chain.Amount {
+	if !ok {
+		panic(errInvalidState + "less is owed than one transaction's part of it")
+	}
+	return rest
+}
+
+// owe counts what a transaction that comes in may cost.
+func (p *Pool) owe(e *entry, s *sender) {
+	payer := e.body().FeePayer
+	if payer == nil {
+		s.owed = sound(s.owed.Add(e.most))
+		return
+	}
+	g := p.payers[*payer]
+	p.payers[*payer] = sponsor{pending: g.pending + 1, owed: sound(g.owed.Add(e.most))}
+}
+
+// settle takes it off when the transaction leaves.
+func (p *Pool) settle(e *entry, s *sender) {
+	payer := e.body().FeePayer
+	if payer == nil {
+		s.owed = sound(s.owed.Sub(e.most))
+		return
+	}
+	g := p.payers[*payer]
+	if g.pending == 1 {
+		delete(p.payers, *payer)
+		return
+	}
+	p.payers[*payer] = sponsor{pending: g.pending - 1, owed: sound(g.owed.Sub(e.most))}
+}
