@@ -112,6 +112,7 @@ func checkExamples(t *testing.T, path []string, command *cli.Command) {
 		example, _, _ = strings.Cut(example, " -- ")
 		for _, word := range strings.Fields(example) {
 			flag, ok := strings.CutPrefix(word, "--")
+			flag, _, _ = strings.Cut(flag, "=")
 			if ok && !slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) }) {
 				t.Errorf("%s: its example has --%s, which it does not know", name, flag)
 			}

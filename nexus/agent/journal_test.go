@@ -72,6 +72,13 @@ func TestJournalKeepsWhatWasAppended(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
+	damageJournal(t, path, whole, order)
+}
+
+// damageJournal cuts, flips and extends a journal's file, of which whole is what was
+// written and order its 200 records.
+func damageJournal(t *testing.T, path string, whole []byte, order []string) {
+	t.Helper()
 	const size = 8 + len("record 000")
 	flipped := bytes.Clone(whole)
 	flipped[100*size+9] ^= 1

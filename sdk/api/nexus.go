@@ -49,7 +49,9 @@ type NexusStatus struct {
 // Work is what a job runs: {"type": "wasm", "data": {…}}.
 type Work struct{ job.Work }
 
-func workCases() []Case { return []Case{caseOf[job.Wasm]("wasm"), caseOf[job.Kernel]("kernel"), caseOf[job.Container]("container")} }
+func workCases() []Case {
+	return []Case{caseOf[job.Wasm]("wasm"), caseOf[job.Kernel]("kernel"), caseOf[job.Container]("container")}
+}
 
 // MarshalJSON writes the work with its name.
 func (w Work) MarshalJSON() ([]byte, error) {
