@@ -13,7 +13,7 @@ import (
 // Options of a Store. The zero value is the default.
 type Options struct {
 	// CacheBytes holds blocks of tables in memory: 1 MiB to 64 GiB, default
-	// 16 MiB.
+	// 64 MiB.
 	CacheBytes int64
 	// RecordBytes holds values of the flat state that were read, beside the blocks of
 	// tables and outside of the Go heap: up to 64 GiB, default 64 MiB, a million
@@ -53,7 +53,7 @@ const (
 	minBytes             = 1 << 20
 	maxCacheBytes        = 64 << 30
 	maxMemtableBytes     = 1 << 30
-	defaultCacheBytes    = 16 << 20
+	defaultCacheBytes    = 64 << 20
 	defaultRecordBytes   = 64 << 20
 	defaultMemtableBytes = 16 << 20
 	defaultPendingBytes  = 48 << 20
