@@ -428,3 +428,23 @@ func TestANewLeaderHoldsAuctionsThatLostTheirPlaces(t *testing.T) {
 	w.up(t, 2, 2)
 	w.expect(t, "auction 2 among n2")
 }
+
+// A container is billed for the processor time of all its cores, which is at
+// most the time since it was assigned on each.
+func TestProcessorTimeOfContainersIsBounded(t *testing.T) {
+	s := submit(1, chain.PolicyNone{})
+	s.Spec.Work = job.WorkField{Work: job.Container{Image: crypto.Digest{1}, Processes: job.MinProcesses}}
+	s.Order.Spec = s.Spec.Digest()
+	most := 12_000 * s.Spec.Resources.Millicores / 1_000
+	for billed, paid := range map[uint64]bool{0: true, most: true, most + 1: false} {
+		w := newWorld()
+		id := w.assign(t, s, 1)
+		f := done(id, 1, 7)
+		f.Done.Receipt.Usage[0].DurationMs = billed
+		w.now += 2_000
+		w.must(t, f)
+		if got := w.trace(); (got == "ack n1; post 1") != paid {
+			t.Errorf("%d ms billed after 2 s: %q", billed, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"math"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -130,6 +131,7 @@ const clockSlackMs = 10_000
 func (s *State) checkUsage(j *Job, run *Run, d *job.Done) error {
 	seen := job.Outcome{
 		Fuel: d.Receipt.Fuel, PeakMemoryBytes: j.Spec.Limits.MemoryBytes, WallMs: uint64(s.now-run.Since) + clockSlackMs,
+		CPUMs: math.MaxUint64, // Meter bounds it by the time and the cores
 	}
 	if !d.Output.IsZero() {
 		seen.OutputBytes = d.OutputSize

@@ -114,7 +114,7 @@ func (w *world) node(n, owner int) crypto.PublicKey {
 func hello(owner int) job.Hello {
 	return job.Hello{
 		ChainID: testChain, Owner: chain.AddressOf(crypto.AccountKeyOf(key(2_000 + owner).Public())), Region: "eu",
-		Total: job.Resources{Millicores: 2_000, MemoryMiB: 1_024}, Kernels: []string{"matmul-32"}, Accepting: true,
+		Total: job.Resources{Millicores: 2_000, MemoryMiB: 1_024}, Kernels: []string{"matmul-32", job.KindContainer}, Accepting: true,
 	}
 }
 
