@@ -448,3 +448,36 @@ func TestProcessorTimeOfContainersIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestForgottenSettlementsStillCount has a consumer's settled job make room for
+// another's. What the consumer had in escrow before that settlement does not
+// count, although nothing of the consumer is kept, over a snapshot too.
+func TestForgottenSettlementsStillCount(t *testing.T) {
+	c := config()
+	c.MaxJobs = 1
+	w := worldWith(c)
+	id := w.assign(t, submit(1, chain.PolicyNone{}), 1)
+	w.must(t, done(id, 1, 7))
+	w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Hyper(1)}})
+	w.status(t, id, job.Settled)
+	other := submit(2, chain.PolicyNone{})
+	other.Order.Consumer, other.Height = crypto.AccountKeyOf(key(3_001).Public()), 9
+	w.must(t, other)
+	if _, ok := w.state.Job(id); ok {
+		t.Fatal("the settled job did not make room")
+	}
+	w.must(t, scheduler.CancelJob{Order: other.Order.ID()})
+	restored, err := scheduler.Restore(c, w.state.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.state = restored
+	again := submit(3, chain.PolicyNone{})
+	if at := w.state.SettledAt(again.Order.ConsumerAddress()); at != 9 {
+		t.Errorf("the newest settlement is said to be at %d", at)
+	}
+	again.Height = 8
+	w.refused(t, "stale", again)
+	again.Height = 9
+	w.must(t, again)
+}

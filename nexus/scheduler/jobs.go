@@ -38,7 +38,7 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	}
 	account := s.accounts[consumer]
 	if account == nil {
-		account = &Account{Consumer: consumer, Sequence: s.floor}
+		account = &Account{Consumer: consumer, Sequence: s.floor, Settled: s.settled}
 	}
 	outstanding, ok := account.Outstanding.Add(c.Order.MaxCost)
 	switch {

@@ -24,6 +24,7 @@ type snapshot struct {
 	Auctions uint64
 	Arrivals uint64
 	Floor    uint64
+	Settled  chain.Height
 	Past     [][]Past // by deadline
 }
 
@@ -57,7 +58,7 @@ func (s *State) Encode() []byte {
 	slices.SortFunc(accounts, func(a, b *Account) int { return a.Consumer.Compare(b.Consumer) })
 	return codec.Marshal(snapshot{
 		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
-		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Past: s.pastList(),
+		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Settled: s.settled, Past: s.pastList(),
 	})
 }
 
@@ -68,7 +69,8 @@ func Restore(config Config, raw []byte) (*State, error) {
 		return nil, fmt.Errorf("scheduler: snapshot: %w", err)
 	}
 	s := New(config)
-	s.now, s.shapes, s.cursor, s.auctions, s.arrivals, s.floor = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals, snap.Floor
+	s.now, s.shapes, s.cursor, s.auctions, s.arrivals = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals
+	s.floor, s.settled = snap.Floor, snap.Settled
 	s.learn()
 	for _, part := range snap.Nodes {
 		for i := range part {

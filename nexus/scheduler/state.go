@@ -172,6 +172,7 @@ type State struct {
 	auctions uint64       // number of the newest auction ever
 	arrivals uint64       // number of the newest job ever
 	floor    uint64       // no acceptance of a forgotten account has a higher sequence
+	settled  chain.Height // no settlement of a forgotten account is newer
 	shapes   []shapeCount // of work with GPUs
 
 	// What follows from the above.
@@ -274,12 +275,13 @@ func (s *State) Outstanding(consumer chain.Address) chain.Amount {
 }
 
 // SettledAt returns the height of the newest settlement of a consumer's job that
-// is known: an escrow read before it does not count.
+// is known, or of anybody's if what the consumer had here is forgotten: an escrow
+// read before it does not count.
 func (s *State) SettledAt(consumer chain.Address) chain.Height {
 	if a := s.accounts[consumer]; a != nil {
 		return a.Settled
 	}
-	return 0
+	return s.settled
 }
 
 // Open returns the jobs that are not final, in order of arrival; treat them as

@@ -147,7 +147,8 @@ func (s *State) loseOverdue(j *Job) []Effect {
 
 // forget drops a final job whose retention is over, or that makes room, and its
 // account if it has no other. The sequence of an account that comes back goes on
-// above the floor. Until its deadline the order at least is remembered: were it
+// above the floor, and its escrow has to be as new as any settlement that is
+// forgotten. Until its deadline the order at least is remembered: were it
 // not known, it could be submitted again.
 func (s *State) forget(j *Job) {
 	s.timers.drop(j.timer)
@@ -161,7 +162,7 @@ func (s *State) forget(j *Job) {
 	s.done.drop(place{arrival: j.Arrival})
 	s.doneBytes -= j.size
 	if account.Kept--; account.Kept == 0 {
-		s.floor = max(s.floor, account.Sequence)
+		s.floor, s.settled = max(s.floor, account.Sequence), max(s.settled, account.Settled)
 		delete(s.accounts, account.Consumer)
 	}
 }
