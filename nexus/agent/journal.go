@@ -38,6 +38,7 @@ type journal struct {
 	file    *os.File
 	size    int64 // of what is durable
 	kept    int64 // size after the last rewriting
+	rest    sync.WaitGroup
 }
 
 // journalBatch is one write, and what became of it.
@@ -133,12 +134,24 @@ func (j *journal) append(record []byte) error {
 		return mine.err
 	}
 	j.writing = true
+	j.writeBatch()
+	if len(j.pending) > 0 { // of others, who may never stop coming: their writes are not for this one to wait for
+		j.rest.Go(j.writeRest)
+	} else {
+		j.writing = false
+	}
+	j.mu.Unlock()
+	return mine.err
+}
+
+// writeRest writes until nothing is pending.
+func (j *journal) writeRest() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for len(j.pending) > 0 {
 		j.writeBatch()
 	}
 	j.writing = false
-	j.mu.Unlock()
-	return mine.err
 }
 
 // appendLater has a record written with the next append. One that nobody follows
@@ -184,26 +197,33 @@ func (j *journal) write(data []byte) error {
 	return nil
 }
 
-// compact puts a file with the live records alone in the journal's place.
+// compact puts a file with the live records alone in the journal's place. What
+// is appended later goes to that file, or to none: one that has lost its name
+// would lose what is written to it.
 func (j *journal) compact() error {
 	var data []byte
 	for _, record := range j.live() {
 		data = frame(data, record)
 	}
-	if err := writeFile(j.path, data); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(j.path, os.O_RDWR, 0o600)
+	file, err := os.CreateTemp(filepath.Dir(j.path), ".tmp-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	err = j.file.Close()
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Sync()); err == nil {
+		err = os.Rename(file.Name(), j.path)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close(), removeIfThere(file.Name()))
+	}
+	err = errors.Join(j.file.Close(), syncDir(filepath.Dir(j.path)))
 	j.file, j.size, j.kept = file, int64(len(data)), max(int64(len(data)), compactBytes/2)
 	return err
 }
 
 // close writes what is pending and closes the file. Nobody appends any more.
 func (j *journal) close() error {
+	j.rest.Wait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.live = nil // what is rewritten here would wait for j.mu

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/nexus/agent"
 )
@@ -143,5 +144,43 @@ func TestJournalIsBounded(t *testing.T) {
 	_, held := records(t, path, nil)
 	if len(held) < 3 || held[0] != "live 1" || held[1] != "live 2" || held[len(held)-1] != "last" {
 		t.Errorf("%d records, the first %.10q, the last %.10q", len(held), held[0], held[len(held)-1])
+	}
+}
+
+// TestAppendWaitsForItsOwnWriteAlone has more come to be written while a record
+// is written: who appended it is told when it is durable, and does not write on
+// for the others.
+func TestAppendWaitsForItsOwnWriteAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j.log")
+	big := bytes.Repeat([]byte("x"), 120_000)
+	const enough = 9 // for a journal to be rewritten
+	appended := make(chan struct{})
+	var j *agent.Journal
+	rewritings := 0
+	j, _ = records(t, path, func() [][]byte {
+		if rewritings++; rewritings == 1 { // the last append's write is under way
+			for range enough {
+				j.AppendLater(big)
+			}
+			return nil
+		}
+		select { // what came meanwhile is being written
+		case <-appended:
+		case <-time.After(10 * time.Second):
+			t.Error("an append waits for what came after it")
+		}
+		return nil
+	})
+	for range enough {
+		if err := j.Append(big); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(appended)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rewritings != 2 {
+		t.Errorf("the journal was rewritten %d times", rewritings)
 	}
 }
