@@ -177,7 +177,8 @@ func unmountBelow(dir string) error {
 		return fmt.Errorf("executor: listing mounts: %w", err)
 	}
 	for _, point := range slices.Backward(points) {
-		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		// EINVAL and ENOENT: whoever mounted it has unmounted it meanwhile.
+		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("executor: unmounting %s: %w", point, err)
 		}
 	}

@@ -97,7 +97,8 @@ func (b *box) once(ctx context.Context) (r *running, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("executor: writing a bundle: %w", err)
 	}
-	defer func() { err = errors.Join(err, r.remove()) }()
+	begun := r // the result is nil after an error
+	defer func() { err = errors.Join(err, begun.remove()) }()
 	r.cmd = b.owner.runtime("--log", b.path("runtime.log"), "--log-format", "json", "run", "--keep", "--bundle", b.dir, "--pid-file", b.path("pid"), id)
 	r.cmd.WaitDelay = killPatience
 	var logs sync.WaitGroup
