@@ -182,6 +182,9 @@ func (c *Client) waitFinal(ctx context.Context, id chain.TxID, expiry chain.Heig
 			return api.TxLookup{}, err
 		}
 		found, err := c.Tx(ctx, id)
+		if err == nil { // from elsewhere: what the node said before is over
+			refusal, notSubmitted = "", nil
+		}
 		switch {
 		case err == nil && found.Status == api.TxIncluded:
 			return outcome(found)

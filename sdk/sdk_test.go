@@ -607,6 +607,47 @@ func TestWhatIsFinalNeedsNoNodeToTakeIt(t *testing.T) {
 	}
 }
 
+// TestARefusalIsOverOnceTheNodeHasIt: a full node refuses a transaction, has it from a peer,
+// and forgets it: it is given it again, and the refusal of before ends nothing.
+func TestARefusalIsOverOnceTheNodeHasIt(t *testing.T) {
+	for name, refuse := range map[string]func(c *fakeChain) int{
+		"as a whole": func(*fakeChain) int { return http.StatusServiceUnavailable },
+		"by name":    func(c *fakeChain) int { c.reject = "pool is full"; return 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newFakeChain(t)
+			client := connect(t, c)
+			tx := transferTx(t, 0, chain.Nano(1))
+			looks := 0
+			c.refuse = func(path string) int {
+				switch {
+				case path == "/v1/txs" && looks == 1:
+					return refuse(c)
+				case path == "/v1/txs":
+					c.reject = ""
+				case strings.HasPrefix(path, "/v1/txs/"):
+					switch looks++; looks {
+					case 2:
+						c.pool = []chain.DecodedTx{tx}
+					case 3:
+						c.pool, c.dropped = nil, nil
+					}
+				case path == "/v1/events" && looks == 2: // something is told of it
+					c.dropped = map[chain.TxID]api.Dropped{tx.ID(): {Reason: api.DropEvicted}}
+				case path == "/v1/events":
+					c.mu.Unlock()
+					c.seal(tx)
+					c.mu.Lock()
+				}
+				return 0
+			}
+			if found, err := client.WaitFinalOf(t.Context(), tx.Tx()); err != nil || found.Height != 1 {
+				t.Fatal(found, err)
+			}
+		})
+	}
+}
+
 // TestTheDefaultExpiryIsATime at the fastest pace, and within what the chain takes.
 func TestTheDefaultExpiryIsATime(t *testing.T) {
 	if got := sdk.DefaultExpiryHeights * chain.FastestPaceMs; got != 120_000 {
