@@ -13,3 +13,17 @@ func (p *Pool) Record(id chain.TxID, why Reason) { p.dropped.add(id, Dropped{Rea
 
 // Remembered returns how many that left are remembered.
 func (p *Pool) Remembered() int { return len(p.dropped.byID) }
+
+// Miscounted returns what is charged to an account beside what its pending transactions,
+// looked through one by one, may cost it.
+func (p *Pool) Miscounted(payer chain.Address) (charged, want chain.Amount) {
+	for _, e := range p.byID { // order-free: a sum
+		if e.body().Payer() == payer {
+			want = sound(want.Add(e.most))
+		}
+	}
+	return p.owedBy(payer), want
+}
+
+// Charged returns of how many accounts is kept what they owe.
+func (p *Pool) Charged() int { return len(p.senders) + len(p.payers) }
