@@ -60,7 +60,7 @@ func (l *loaded) pay(each, accounts int) {
 		for i := range txs {
 			messages := make([]chain.Msg, chain.MaxMessages)
 			for m := range messages {
-				to := user(n + 1).address()
+				to := user(1).address()
 				k := l.count * 7919 % accounts // a prime: neighbours in time are not in the tree
 				to[0], to[1], to[2], to[3] = byte(k), byte(k>>8), byte(k>>16), 0xa5
 				l.count++
