@@ -100,3 +100,9 @@ func (s *Store) Served() (n int) {
 	}
 	return n
 }
+
+// Busy reports whether the database flushes or compacts.
+func (s *Store) Busy() bool {
+	m := s.db.Metrics()
+	return m.Compact.NumInProgress > 0 || m.Flush.NumInProgress > 0
+}
