@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,7 +223,7 @@ func BenchmarkSync1M(b *testing.B) {
 		st := l.open(fmt.Sprint("joiner", i))
 		network := joinNetwork{l.run(keyOf(71+i, 't'), statesync.JoinerMesh([]transport.NodeAddr{peer}))}
 		sink := &stopping{importSink: importSink{store: st}}
-		began := time.Now()
+		began, cores := time.Now(), processorTime(b)
 		if err := l.join(network, sink); err != nil {
 			b.Fatal(err)
 		}
@@ -232,6 +233,7 @@ func BenchmarkSync1M(b *testing.B) {
 		}
 		b.ReportMetric(fetched.Seconds(), "fetch-s")
 		b.ReportMetric(time.Since(began).Seconds(), "sync-s")
+		b.ReportMetric((processorTime(b) - cores).Seconds(), "core-s") // of both nodes
 		b.ReportMetric(float64(sink.puts), "chunks")
 		if err := st.Close(); err != nil {
 			b.Fatal(err)
@@ -240,6 +242,16 @@ func BenchmarkSync1M(b *testing.B) {
 	if err := l.store.Close(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// processorTime is what the process has used.
+func processorTime(t testing.TB) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // A joiner that is stopped half-way goes on where its disk is, over a new connection

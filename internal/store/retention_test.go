@@ -173,7 +173,7 @@ func BenchmarkCommitWhilePruning(b *testing.B) {
 func (s *steady) settle(b *testing.B) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for end := time.Now().Add(10 * time.Second); s.Busy() && time.Now().Before(end); {
+	for end := time.Now().Add(500 * time.Millisecond); s.Busy() && time.Now().Before(end); {
 		<-ticker.C
 	}
 }
