@@ -176,10 +176,17 @@ func (c *Containers) sweep() error {
 	if err := unmountBelow(c.dir); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		return fmt.Errorf("executor: removing what a container left: %w", err)
+	// A runtime whose container was just ended writes a last time.
+	for until := time.Now().Add(killPatience); ; {
+		err := os.RemoveAll(c.dir)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("executor: removing what a container left: %w", err)
+		}
+		<-time.After(pollEvery)
 	}
-	return nil
 }
 
 // Run runs one container, or a service, to its end, its limits, or the end of
