@@ -1,7 +1,11 @@
 package store
 
 import (
+	"context"
+	"errors"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 
 	"github.com/hypermesh/hypermesh/internal/state"
 )
@@ -105,4 +109,10 @@ func (s *Store) Served() (n int) {
 func (s *Store) Busy() bool {
 	m := s.db.Metrics()
 	return m.Compact.NumInProgress > 0 || m.Flush.NumInProgress > 0
+}
+
+// PruneFrom is Prune of one who read the tip and the mark a while ago.
+func (s *Store) PruneFrom(ctx context.Context, tip Tip, mark state.Mark, o PruneOptions) error {
+	p := pruner{s: s, index: o.Index, limiter: rate.NewLimiter(rate.Inf, pruneChunk)}
+	return errors.Join(p.plan(tip, mark, o), p.run(ctx))
 }

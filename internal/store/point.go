@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 )
@@ -118,9 +119,19 @@ func (s *Store) Points(limit int) (heights []chain.Height, err error) {
 	if !some {
 		return nil, nil
 	}
-	all, err := s.points(tip.Height)
-	slices.Reverse(all)
-	return all[:min(limit, len(all))], err
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{tablePoint}, UpperBound: heightKey(tablePoint, tip.Height+1)})
+	if err != nil {
+		return nil, fmt.Errorf("store: reading the last points: %w", named(err))
+	}
+	for ok := it.Last(); ok && err == nil && len(heights) < limit; ok = it.Prev() { // an archive has any number
+		var height uint64
+		height, err = numberOf(it.Key()[1:])
+		heights = append(heights, chain.Height(height))
+	}
+	if err := joinRead(err, it); err != nil {
+		return nil, fmt.Errorf("store: reading the last points: %w", err)
+	}
+	return heights, nil
 }
 
 // IsPoint reports whether the state before a block is whole and stays.

@@ -83,6 +83,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	case o.KeepBlocks > 0 && o.Index == nil:
 		return Pruned{}, errors.New("store: KeepBlocks without Index")
 	}
+	mark, _ := s.TreeMark()
 	tip, ok := s.Latest()
 	if !ok {
 		return Pruned{}, nil
@@ -91,7 +92,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if o.NodesPerSecond > 0 {
 		p.limiter.SetLimit(rate.Limit(o.NodesPerSecond))
 	}
-	err := p.plan(tip, o)
+	err := p.plan(tip, mark, o)
 	if err == nil {
 		err = p.run(ctx)
 	}
@@ -110,8 +111,9 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return p.done, nil
 }
 
-// plan finds out what is to stay, and gives up the points that are not.
-func (p *pruner) plan(tip Tip, o PruneOptions) error {
+// plan finds out what is to stay, and gives up the points that are not. The tip and
+// the version that the tables hold are those of before.
+func (p *pruner) plan(tip Tip, mark state.Mark, o PruneOptions) error {
 	keep := o.KeepStates
 	if keep == 0 {
 		keep = maxKeepStates
@@ -136,9 +138,10 @@ func (p *pruner) plan(tip Tip, o PruneOptions) error {
 	if p.keep, err = p.s.versionsWithin(p.s.PointBytes() / versionsPart); err != nil {
 		return err
 	}
-	p.keep = max(p.keep, below(tip, o.KeepVersions))
-	mark, some := p.s.TreeMark()
-	if !some || o.KeepBlocks == 0 || len(p.states) == 0 {
+	// The state before a point that is not among those read is of the mark's version or
+	// a later one, or of the tip's: it stays, though others were written since.
+	p.keep = min(max(p.keep, below(tip, o.KeepVersions)), mark.Version, uint64(tip.Height))
+	if o.KeepBlocks == 0 || len(p.states) == 0 {
 		return nil
 	}
 	p.blocks = min(mark.Version, p.states[0])
