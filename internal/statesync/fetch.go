@@ -23,8 +23,9 @@ type fetch struct {
 	asking   map[crypto.PublicKey]int // requests under way
 	results  chan result
 	underway int
-	lastGood time.Time // when a chunk last held, or nobody was there to give one
-	some     bool      // a chunk held
+	begun    []time.Time // when each of these began
+	lastGood time.Time   // when a chunk last held, or nobody was there to give one
+	some     bool        // a chunk held
 }
 
 // result is the end of one request.
@@ -118,8 +119,8 @@ func (f *fetch) offersIt(peer crypto.PublicKey) bool {
 func (f *fetch) assign(ctx context.Context) int {
 	begun := 0
 	for limit := 1; limit <= requestsPerPeer; limit++ {
-		for _, peer := range f.fresh() {
-			if f.underway == maxRequests || f.asking[peer] >= limit || !f.offersIt(peer) {
+		for _, peer := range f.giversFirst(f.height) {
+			if f.heard() >= maxRequests || f.asking[peer] >= limit || !f.offersIt(peer) {
 				continue
 			}
 			i, n := f.next()
@@ -150,7 +151,7 @@ func (f *fetch) next() (i, n int) {
 	if free == 0 {
 		return 0, 0
 	}
-	slots := max(min(maxRequests, requestsPerPeer*len(f.Network.Peers()))-f.underway, 1)
+	slots := max(min(maxRequests, requestsPerPeer*len(f.Network.Peers()))-f.heard(), 1)
 	most := (free + slots - 1) / slots
 	for n = 1; n < most && first+n < segments; n++ {
 		if s := first + n; !f.free(s) || f.progress.Next[s] != segment(s).From {
@@ -158,6 +159,17 @@ func (f *fetch) next() (i, n int) {
 		}
 	}
 	return first, n
+}
+
+// heard counts the requests under way that are not unheard for long: peers that are
+// silent, however many, do not take the place of others.
+func (f *fetch) heard() (n int) {
+	for _, began := range f.begun {
+		if time.Since(began) <= unheardFor {
+			n++
+		}
+	}
+	return n
 }
 
 // free reports whether nobody works on a segment, or has for so long that another
@@ -173,12 +185,13 @@ func (f *fetch) begin(ctx context.Context, peer crypto.PublicKey, i, n int) {
 	}
 	f.asking[peer]++
 	f.underway++
+	f.begun = append(f.begun, began)
 	asked := chunkRequest{Height: f.height, From: f.progress.Next[i], To: segment(i + n - 1).To}
 	go func() {
 		r := result{peer: peer, segment: i, segments: n, began: began}
 		r.got.From = asked.From
 		r.got.To, r.leaves, r.err = f.ask(ctx, peer, asked)
-		f.results <- r // has room for every request under way
+		f.results <- r // each one under way is taken in the end
 	}()
 }
 
@@ -202,6 +215,8 @@ func (f *fetch) ask(ctx context.Context, peer crypto.PublicKey, asked chunkReque
 func (f *fetch) take(r result) error {
 	f.underway--
 	f.asking[r.peer]--
+	i := slices.IndexFunc(f.begun, r.began.Equal)
+	f.begun = slices.Delete(f.begun, i, i+1)
 	for s := r.segment; s < r.segment+r.segments; s++ {
 		if f.busy[s].Equal(r.began) {
 			f.busy[s] = time.Time{}
@@ -215,6 +230,7 @@ func (f *fetch) take(r result) error {
 		return nil
 	}
 	f.lastGood, f.some, f.strikes[r.peer] = time.Now(), true, 0
+	f.gave[r.peer] = f.height
 	if f.progress.done(r.segment) || f.progress.Next[r.segment] != r.got.From {
 		return nil // another peer was quicker
 	}

@@ -94,7 +94,7 @@ func Join(ctx context.Context, config Config) (Result, error) {
 	}
 	j := &joiner{
 		Config: config, tired: map[crypto.PublicKey]time.Time{}, strikes: map[crypto.PublicKey]int{},
-		offers: map[crypto.PublicKey][]chain.Height{}, vain: map[crypto.PublicKey]int{}, failed: map[chain.Height]int{}, proven: map[chain.Height]point{},
+		offers: map[crypto.PublicKey][]chain.Height{}, vain: map[crypto.PublicKey]int{}, gave: map[crypto.PublicKey]chain.Height{}, failed: map[chain.Height]int{}, proven: map[chain.Height]point{},
 	}
 	if err := config.Checkpoint.Check(config.Genesis, now()); err != nil {
 		return Result{}, err
@@ -151,7 +151,8 @@ type joiner struct {
 	tired    map[crypto.PublicKey]time.Time      // until when a peer is left alone
 	strikes  map[crypto.PublicKey]int            // times in a row that a peer gave no answer
 	offers   map[crypto.PublicKey][]chain.Height // as the peers claim
-	vain     map[crypto.PublicKey]int            // times that a peer offered a state which was not had
+	vain     map[crypto.PublicKey]int            // times that a peer offered a state which was not had, or said nothing to prove it
+	gave     map[crypto.PublicKey]chain.Height   // of whose state a peer last gave a chunk
 	failed   map[chain.Height]int                // times that nobody gave anything of the state
 	proven   map[chain.Height]point
 }

@@ -26,6 +26,9 @@ type point struct {
 // shown to be final.
 const maxRemembered = 256
 
+// nextBlockAfter is after how long another peer is asked for the block as well.
+const nextBlockAfter = time.Second
+
 // choose returns the point to begin with. Those come first whose state was never
 // offered in vain by a peer that offers them, then what most peers offer, since it is
 // had from all of them, then the latest. What a peer says decides whom to ask for the
@@ -87,27 +90,70 @@ func (j *joiner) prove(ctx context.Context, height chain.Height) (point, bool) {
 	if known, ok := j.proven[height]; ok {
 		return known, true
 	}
-	for _, peer := range j.offering(height) {
-		if time.Now().Before(j.tired[peer]) {
-			continue
+	peers := slices.DeleteFunc(j.offering(height), func(peer crypto.PublicKey) bool { return time.Now().Before(j.tired[peer]) })
+	at, ok := firstOf(ctx, peers, pollEvery, func(ctx context.Context, peer crypto.PublicKey) (point, error) {
+		return j.askProof(ctx, peer, height, j.Checkpoint.Epoch+consensus.Epoch(ends))
+	}, func(peer crypto.PublicKey, err error) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			j.vain[peer]++
 		}
-		at, err := j.askProof(ctx, peer, height, j.Checkpoint.Epoch+consensus.Epoch(ends))
-		if err != nil {
-			j.blame(peer, "proving a block", err)
-			continue
-		}
+		j.blame(peer, "proving a block", err)
+	})
+	if ok {
 		if len(j.proven) >= maxRemembered || len(j.failed) >= maxRemembered {
 			clear(j.proven)
 			clear(j.failed)
 		}
 		at.ends = ends
 		j.proven[height] = at
-		return at, true
 	}
-	return point{}, false
+	return at, ok
 }
 
-// askProof asks a peer to show that a block of an epoch is final.
+// firstOf asks peers, the next one after a while, or when one fails, and takes the first
+// answer that holds: any number of them may be silent. Asking changes nothing of the
+// joiner, to whom each failure is told.
+func firstOf[T any](ctx context.Context, peers []crypto.PublicKey, every time.Duration, ask func(context.Context, crypto.PublicKey) (T, error), failed func(crypto.PublicKey, error)) (first T, ok bool) {
+	type answer struct {
+		peer crypto.PublicKey
+		got  T
+		err  error
+	}
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(peers))
+	begin := time.NewTimer(0)
+	defer begin.Stop()
+	begun, ended := 0, 0
+	for ended < begun || begun < len(peers) && !ok && ctx.Err() == nil {
+		select {
+		case <-begin.C:
+			if begun == len(peers) || asking.Err() != nil {
+				continue
+			}
+			peer := peers[begun]
+			begun++
+			go func() {
+				got, err := ask(asking, peer)
+				answers <- answer{peer, got, err}
+			}()
+			begin.Reset(every)
+		case a := <-answers:
+			ended++
+			switch {
+			case a.err == nil && !ok:
+				first, ok = a.got, true
+				cancel() // of the others
+			case a.err != nil && asking.Err() == nil:
+				failed(a.peer, a.err)
+				begin.Reset(0)
+			}
+		}
+	}
+	return first, ok
+}
+
+// askProof asks a peer to show that a block of an epoch is final. It changes nothing.
 func (j *joiner) askProof(ctx context.Context, peer crypto.PublicKey, height chain.Height, epoch consensus.Epoch) (point, error) {
 	raw, err := j.request(ctx, peer, ServiceProof, proofRequest{Height: height})
 	if err != nil {
@@ -150,20 +196,45 @@ func (j *joiner) fetchBlock(ctx context.Context, at point) (Result, bool, error)
 		certificate = transition.Certificate
 	}
 	for began := time.Now(); time.Since(began) < requestTimeout; {
-		for _, peer := range j.fresh() {
+		got, ok := firstOf(ctx, j.giversFirst(at.header.Height()), nextBlockAfter, func(ctx context.Context, peer crypto.PublicKey) (fetchedBlock, error) {
 			raw, err := j.request(ctx, peer, ServiceBlock, blockRequest{Height: at.header.Height()})
-			if err == nil {
-				var block light.Block
-				if block, err = at.header.VerifyBlock(raw); err == nil {
-					return Result{Verifier: j.verifier, Block: block, Raw: raw, Certificate: certificate}, true, nil
-				}
-				err = rubbish{err}
+			if err != nil {
+				return fetchedBlock{}, err
 			}
-			j.blame(peer, "fetching the block to begin with", err)
+			block, err := at.header.VerifyBlock(raw)
+			if err != nil {
+				return fetchedBlock{}, rubbish{err}
+			}
+			return fetchedBlock{block, raw}, nil
+		}, func(peer crypto.PublicKey, err error) { j.blame(peer, "fetching the block to begin with", err) })
+		if ok {
+			return Result{Verifier: j.verifier, Block: got.block, Raw: got.raw, Certificate: certificate}, true, nil
 		}
 		if err := pause(ctx, pollEvery); err != nil {
 			return Result{}, false, err
 		}
 	}
 	return Result{}, false, nil
+}
+
+// fetchedBlock is a block that its header proves.
+type fetchedBlock struct {
+	block light.Block
+	raw   []byte
+}
+
+// giversFirst returns the peers that are not left alone, those first that gave some of
+// the state before a point.
+func (j *joiner) giversFirst(height chain.Height) []crypto.PublicKey {
+	peers := j.fresh()
+	slices.SortStableFunc(peers, func(a, b crypto.PublicKey) int {
+		switch gaveA, gaveB := j.gave[a] == height, j.gave[b] == height; {
+		case gaveA == gaveB:
+			return 0
+		case gaveA:
+			return -1
+		}
+		return 1
+	})
+	return peers
 }
