@@ -17,7 +17,7 @@ const (
 	Replaced                         // another of its sender and nonce, which pays more, took its place
 	Evicted                          // the pool was full, and others offered a higher tip
 	EarlierDropped                   // one of the sender's before it left, or never came
-	Funds                            // the fee payer of the finalized state cannot pay for it
+	Funds                            // the fee payer of the finalized state cannot pay for it, or not beside a replacement of one before it
 	GasLimit                         // the finalized parameters do not allow its gas limit
 	reasons                          // how many there are, and one
 )

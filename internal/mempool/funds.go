@@ -2,7 +2,9 @@ package mempool
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 )
@@ -29,17 +31,33 @@ func mostOf(body *chain.TxBody) chain.Amount {
 }
 
 // checkFunds demands that the payer can pay for all that waits: admitted each for itself,
-// thousands could be held and passed on by everybody, of which one is ever paid for.
-func (p *Pool) checkFunds(e, old *entry, funds chain.Amount) error {
+// thousands could be held and passed on by everybody, of which one is ever paid for. If a
+// sender pays for a replacement, it returns which of the later ones give way to it, the
+// last first: nobody whose funds are all spoken for shall have to wait until the first
+// one expires, once the base fee is above what that offers.
+func (p *Pool) checkFunds(e, old *entry, s *sender, funds chain.Amount) (yielding []*entry, err error) {
 	payer := e.body().Payer()
 	owed := saturated(p.owedBy(payer).Add(e.most))
 	if old != nil && old.body().Payer() == payer {
 		owed = sound(owed.Sub(old.most))
 	}
-	if funds.Less(owed) {
-		return fmt.Errorf("%w: %s with this one, %s can spend %s", ErrPayerFunds, owed, payer.Short(), funds)
+	wanted := owed
+	if old != nil && e.body().FeePayer == nil && funds.Less(owed) {
+		for _, nonce := range slices.Backward(slices.Sorted(maps.Keys(s.byNonce))) {
+			if nonce == e.body().Nonce || !funds.Less(owed) {
+				break
+			}
+			later := s.byNonce[nonce]
+			yielding = append(yielding, later)
+			if later.body().FeePayer == nil {
+				owed = sound(owed.Sub(later.most))
+			}
+		}
 	}
-	return nil
+	if funds.Less(owed) {
+		return nil, fmt.Errorf("%w: %s with this one, %s can spend %s", ErrPayerFunds, wanted, payer.Short(), funds)
+	}
+	return yielding, nil
 }
 
 // owedBy returns what an account may have to pay for all that waits.

@@ -65,3 +65,38 @@ func TestWhatIsChargedIsWhatWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoeverHasNoMoreFundsCanRaiseTheFirst, which the base fee has left behind: the later
+// ones give way, the last first, and no more of them than must.
+func TestWhoeverHasNoMoreFundsCanRaiseTheFirst(t *testing.T) {
+	p := mempool.New(mempool.DefaultConfig())
+	add := func(d draft) error { return p.Add(makeTx(d), mempool.Standing{Funds: chain.Nano(300)}) }
+	own := func(nonce, most uint64) draft { return draft{user: 9, nonce: nonce, max: most, tip: 1, expiry: 9} }
+	for nonce := range uint64(3) {
+		if err := add(own(nonce, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Finalize(1, chain.PricePerGas(101), nil)
+	raised := draft{user: 9, max: 180, tip: 40, expiry: 9}
+	if err := add(raised); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := p.Get(makeTx(own(1, 100)).ID()); !ok || p.Len() != 2 {
+		t.Errorf("%d wait, the second one: %t", p.Len(), ok)
+	}
+	if why, ok := p.Dropped(makeTx(own(2, 100)).ID()); !ok || why.Reason != mempool.Funds {
+		t.Errorf("the last left for %v", why)
+	}
+	second := draft{user: 9, nonce: 1, max: 150, tip: 40, expiry: 9}
+	if err := add(second); !errors.Is(err, mempool.ErrPayerFunds) || p.Len() != 2 {
+		t.Errorf("what comes before gave way: %v, %d wait", err, p.Len())
+	}
+	raised.max, raised.tip = 301, 80
+	if err := add(raised); !errors.Is(err, mempool.ErrPayerFunds) || p.Len() != 2 {
+		t.Errorf("beyond all funds: %v, %d wait", err, p.Len())
+	}
+	if charged, want := p.Miscounted(user(9).address()); charged != want || want != chain.Nano(280) {
+		t.Errorf("%s are charged for %s", charged, want)
+	}
+}

@@ -291,7 +291,8 @@ func (p *Pool) Add(tx *chain.VerifiedTx, at Standing) error {
 	if err := p.checkBounds(e, s, old); err != nil {
 		return err
 	}
-	if err := p.checkFunds(e, old, at.Funds); err != nil {
+	yielding, err := p.checkFunds(e, old, s, at.Funds)
+	if err != nil {
 		return err
 	}
 	if err := p.checkWaiting(e, s, old, next); err != nil {
@@ -299,6 +300,11 @@ func (p *Pool) Add(tx *chain.VerifiedTx, at Standing) error {
 	}
 	if err := p.makeRoom(e, old); err != nil {
 		return err
+	}
+	for _, later := range yielding {
+		if !later.removed {
+			p.drop(later, Funds, chain.TxID{})
+		}
 	}
 	if old != nil && !old.removed { // making room may have taken it
 		p.remove(old, s)
