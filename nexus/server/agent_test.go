@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -13,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // fakeAgent speaks the session protocol with every server of a cluster. Its
@@ -301,4 +303,62 @@ func (a *fakeAgent) acked(id crypto.Digest) (job.Ack, bool) {
 		}
 	}
 	return job.Ack{}, false
+}
+
+// TestForgedReceiptsAreRefused has agents sign what did not happen: more than any
+// run of the job can use, another sequence, what was signed for another order,
+// and the end of an assignment that another node has.
+func TestForgedReceiptsAreRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	forger := func(n int, forge func(a *fakeAgent, d *job.Done)) *fakeAgent {
+		return c.agent(n, func(a *fakeAgent) {
+			a.spoil = func(d *job.Done) {
+				forge(a, d)
+				d.ReceiptSig = a.key.Sign(crypto.DomainUsage, d.Receipt.Payload())
+			}
+		})
+	}
+	var first job.Done // of an order that has ended
+	bad := []*fakeAgent{
+		forger(0, func(_ *fakeAgent, d *job.Done) { d.Receipt.Usage[0].DurationMs = chain.MaxUsageMs }),
+		forger(1, func(_ *fakeAgent, d *job.Done) {
+			d.Receipt.Fuel = 1 << 60
+			for i := range d.Receipt.Usage {
+				d.Receipt.Usage[i].Amount = chain.MaxUsageAmount
+			}
+		}),
+		forger(2, func(_ *fakeAgent, d *job.Done) { d.Receipt.Sequence = 2 }),
+		c.agent(3, func(a *fakeAgent) {
+			a.spoil = func(d *job.Done) { // the others' ends came before: they bid less
+				if first.Receipt.Order.IsZero() {
+					first = *d
+					return
+				}
+				order := d.Receipt.Order
+				d.Receipt, d.ReceiptSig = first.Receipt, first.ReceiptSig
+				d.Receipt.Order = order
+			}
+		}),
+	}
+	wants := []string{"usage of CPU", "usage of", "sequence 2", "not signed by its node"}
+	honest := c.agent(4, func(a *fakeAgent) { a.cpu *= 10 })
+	other := c.agent(5, func(a *fakeAgent) { a.declined = "not for me" })
+	c.waitNodes(0, 6)
+	c.waitJob(0, c.submit(0, chain.PolicyNone{}), job.Settling)
+	id := c.submit(0, chain.PolicyNone{})
+	j := c.waitJob(0, id, job.Settling)
+	for i, want := range wants {
+		c.waitAck(bad[i], id, want)
+	}
+	if n := len(j.Runs); n != 5 || j.Runs[n-1].Node != honest.key.Public() || j.Runs[n-1].Receipt == nil {
+		t.Fatalf("runs: %+v", j.Runs)
+	}
+	stolen := first // a replica of the first order's receipt, of a node that never had it
+	stolen.Receipt.Node = other.key.Public()
+	stolen.ReceiptSig = other.key.Sign(crypto.DomainUsage, stolen.Receipt.Payload())
+	other.broadcast(stolen)
+	c.waitAck(other, stolen.Receipt.Order, "given to others")
+	if j := get[api.Job](c, 0, "/v1/jobs/"+stolen.Receipt.Order.String()); j.Runs[len(j.Runs)-1].Node != bad[3].key.Public() {
+		t.Errorf("runs: %+v", j.Runs)
+	}
 }

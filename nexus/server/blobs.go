@@ -80,9 +80,10 @@ func (s *Server) servePeer(ctx context.Context, stream *transport.Stream) {
 // spread has a majority of servers hold a blob that this one has. The others
 // are asked at the same time; those that are slower than the majority go on.
 func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
+	configuration := s.roster.at() // before the list: one that changes meanwhile is asked again
 	members := s.roster.list()
 	missing := len(members) / 2 // besides this one
-	if missing == 0 || s.pins.isSpread(id) {
+	if missing == 0 || s.pins.isSpread(id, configuration) {
 		return nil
 	}
 	answers := make(chan error, len(members))
@@ -106,7 +107,7 @@ func (s *Server) spread(ctx context.Context, id crypto.Digest) error {
 			}
 		}
 		if missing--; missing == 0 {
-			s.pins.wasSpread(id)
+			s.pins.wasSpread(id, configuration)
 			return nil
 		}
 	}
@@ -157,11 +158,17 @@ type pins struct {
 	mu     sync.Mutex
 	lent   map[crypto.Digest]time.Time // until when
 	held   map[crypto.Digest]bool      // pinned in the store
-	spread map[crypto.Digest]time.Time // when a majority said that it has it
+	spread map[crypto.Digest]spreading // when a majority said that it has it
+}
+
+// spreading is when the majority of a configuration said that it has a blob.
+type spreading struct {
+	at            time.Time
+	configuration uint64 // raft's index of it
 }
 
 func newPins(store *blob.Store) *pins {
-	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]time.Time{}}
+	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]spreading{}}
 	for _, id := range store.Pinned() {
 		p.held[id] = true
 	}
@@ -179,22 +186,22 @@ func (p *pins) lend(id crypto.Digest) {
 
 // isSpread reports whether a majority of servers holds a blob, as it said a
 // short while ago: each has lent it for lendTime, and pins it in the meantime if
-// a job that names it is accepted.
-func (p *pins) isSpread(id crypto.Digest) bool {
+// a job that names it is accepted. A majority of other servers is none of these.
+func (p *pins) isSpread(id crypto.Digest, configuration uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at, ok := p.spread[id]
-	return ok && time.Since(at) < lendTime/2
+	s, ok := p.spread[id]
+	return ok && s.configuration == configuration && time.Since(s.at) < lendTime/2
 }
 
 // wasSpread notes that a majority holds a blob.
-func (p *pins) wasSpread(id crypto.Digest) {
+func (p *pins) wasSpread(id crypto.Digest, configuration uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.spread) >= maxLent {
 		clear(p.spread)
 	}
-	p.spread[id] = time.Now()
+	p.spread[id] = spreading{at: time.Now(), configuration: configuration}
 }
 
 // keep pins what is wanted and lent, and unpins the rest.

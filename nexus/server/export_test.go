@@ -70,3 +70,10 @@ const (
 
 // LogIndex returns the index of the newest entry that is carried out.
 func (s *Server) LogIndex() uint64 { return s.consensus.raft.AppliedIndex() }
+
+// Stall keeps a server from carrying out entries until release is called. It
+// goes on taking them, and the leader's beats.
+func (s *Server) Stall() (release func()) {
+	s.replica.mu.Lock()
+	return s.replica.mu.Unlock
+}

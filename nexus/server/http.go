@@ -45,8 +45,8 @@ const (
 const description = `
 The public API of a server of a HyperMesh Nexus cluster. Every server of a cluster answers the same; what only the leader can do is sent on to it.
 Reads show what the server that is asked has heard of: a little less than the leader knows. The header Hypermesh-State-Age-Ms of
-every answer to a GET says how long ago the server last heard from the leader, 0 if it leads; with max_age_ms=N an older state is refused
-with 503. consistency=linearizable shows whatever had been answered to anybody before the question was asked, at any server and without asking the
+every answer to a GET says how old what is shown may be, 0 if the server leads: all that was carried out before is in it. With max_age_ms=N an older
+state is refused with 503. consistency=linearizable shows whatever had been answered to anybody before the question was asked, at any server and without asking the
 leader for more than an index. leader=true has the leader itself answer, as it knows it, which no other leader has confirmed.
 Amounts are nHYPER (10^-9 HYPER) and times milliseconds since the Unix epoch. Integers above 2^53 are decimal strings.
 Digests, keys and signatures are lower-case hexadecimal, addresses bech32m, other bytes base64. Errors are RFC 9457 problems.

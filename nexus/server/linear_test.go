@@ -302,3 +302,25 @@ func TestReadsSayHowOldTheyAre(t *testing.T) {
 		t.Errorf("a linearizable read without a majority: %d", status)
 	}
 }
+
+// TestAServerThatLagsSaysSo has a follower hear its leader's beats and carry out
+// nothing: what it shows is as old as it is.
+func TestAServerThatLagsSaysSo(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	follower := (leader + 1) % 3
+	c.submit(leader, chain.PolicyNone{})
+	const list = "/v1/servers?max_age_ms=" // does not look at the state
+	status := func(age string) int {
+		status, _ := c.do(follower, http.MethodGet, list+age, nil, nil)
+		return status
+	}
+	until(t, "a follower that is up to date", func() bool { return status("1000") == http.StatusOK })
+	release := c.servers[follower].Stall()
+	defer func() { release() }()
+	c.submit(leader, chain.PolicyNone{})
+	until(t, "a state that is too old", func() bool { return status("1000") == http.StatusServiceUnavailable })
+	release()
+	release = func() {}
+	until(t, "a follower that has caught up", func() bool { return status("1000") == http.StatusOK })
+}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // TestBlobsComeToWhoWasAway has a server away while a blob is uploaded and a job
@@ -42,4 +44,29 @@ func TestBlobsComeToWhoWasAway(t *testing.T) {
 	}
 	c.start(loser)
 	until(t, "the blob at the server that lost it", func() bool { return has(loser) })
+}
+
+// TestAMajorityOfOtherServersIsNone uploads a blob to two servers of three and
+// removes one of them: a job on it is accepted once the third has it.
+func TestAMajorityOfOtherServersIsNone(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	away, removed := (leader+1)%3, (leader+2)%3
+	c.stop(away)
+	module := blob.Sum([]byte(program))
+	c.upload(leader, module, program)
+	c.start(away)
+	until(t, "the server that was away", func() bool {
+		status, _ := c.do(away, http.MethodGet, "/v1/nodes?consistency=linearizable", nil, nil)
+		return status == http.StatusOK
+	})
+	change := api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys + removed).Public()}
+	if status, body := c.change(leader, change, nil); status != http.StatusOK {
+		t.Fatalf("removing: %d %s", status, body)
+	}
+	c.stop(removed)
+	c.submit(leader, chain.PolicyNone{})
+	if _, err := os.Stat(filepath.Join(c.configs[away].Home, "data", "blobs", "blobs", module.String())); err != nil {
+		t.Errorf("a job was accepted, and its blob is at one server of two: %v", err)
+	}
 }

@@ -46,30 +46,102 @@ func (s *Server) readAs(w http.ResponseWriter, r *http.Request) (refused bool) {
 			return true
 		}
 	}
-	age := s.age()
-	w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age.Milliseconds(), 10))
 	limit, err := strconv.Atoi(query.Get(maxAgeQuery)) // what is no number is refused by its handler
-	if err == nil && limit >= 0 && age > time.Duration(limit)*time.Millisecond {
-		web.WriteBusy(w, r, s.log, fmt.Sprintf("this server last heard from the leader %d ms ago", age.Milliseconds()))
+	limited := err == nil && limit >= 0
+	age := s.age()
+	if limited && age > time.Duration(limit)*time.Millisecond {
+		ctx, cancel := context.WithTimeout(r.Context(), ageWait)
+		if err := s.readers.await(ctx, s); err != nil {
+			s.log.Debug("how old the state is cannot be asked", "error", err)
+		}
+		cancel()
+		age = s.age()
+	}
+	w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age.Milliseconds(), 10))
+	if limited && age > time.Duration(limit)*time.Millisecond {
+		web.WriteBusy(w, r, s.log, fmt.Sprintf("what this server shows may be %d ms old", age.Milliseconds()))
 		return true
 	}
 	return false
 }
 
-// longAgo is the age of the state of a server that has heard from no leader.
-const longAgo = 24 * time.Hour
+const (
+	// longAgo is the age of the state of a server that has heard from no leader.
+	longAgo = 24 * time.Hour
+	// ageWait is for how long a read that sets a limit to the age waits for the
+	// leader to be asked again, and ageEvery how often it is asked anyway.
+	ageWait  = time.Second
+	ageEvery = time.Second
+)
 
-// age returns how long ago this server heard from the leader: it shows
-// everything that was carried out before.
+// shown is since when what this server shows was the newest: it carried out the
+// entry that a leader, asked at a time, said was the newest. That a leader beats
+// says nothing: its beats overtake the entries that a slow server still lacks.
+type shown struct {
+	mu    sync.Mutex
+	since time.Time
+	asked time.Time // the oldest answer that is not carried out yet
+	index uint64    // of that answer; 0: there is none
+}
+
+// told takes a leader's answer to a question that was asked at a time.
+func (k *shown) told(asked time.Time, index, applied uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reach(applied)
+	switch {
+	case index <= applied:
+		k.since, k.index = asked, 0
+	case k.index == 0: // the first is kept: it is reached before those that follow
+		k.asked, k.index = asked, index
+	}
+}
+
+func (k *shown) reach(applied uint64) {
+	if k.index != 0 && k.index <= applied {
+		k.since, k.index = k.asked, 0
+	}
+}
+
+func (k *shown) at(applied uint64) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reach(applied)
+	return k.since
+}
+
+// keepAge asks the leader for what is newest until ctx ends.
+func (s *Server) keepAge(ctx context.Context) {
+	ticker := time.NewTicker(ageEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.current.Load() != nil {
+			continue
+		}
+		within, cancel := context.WithTimeout(ctx, ageEvery)
+		if err := s.readers.await(within, s); err != nil && ctx.Err() == nil {
+			s.log.Debug("how old the state is cannot be asked", "error", err)
+		}
+		cancel()
+	}
+}
+
+// age returns how old what this server shows may be: it shows everything that
+// was carried out before.
 func (s *Server) age() time.Duration {
 	if s.current.Load() != nil {
 		return 0
 	}
-	heard := s.consensus.raft.LastContact()
-	if heard.IsZero() {
+	since := s.shown.at(s.replica.news.newest())
+	if since.IsZero() {
 		return longAgo
 	}
-	return min(longAgo, max(0, time.Since(heard)))
+	return min(longAgo, time.Since(since))
 }
 
 // readers shares rounds among those who read.
@@ -120,8 +192,12 @@ func (r *readers) run(s *Server) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, readTimeout)
+		asked := time.Now()
 		round.index, round.err = s.readIndex(ctx)
 		cancel()
+		if round.err == nil {
+			s.shown.told(asked, round.index, s.replica.news.newest())
+		}
 		close(round.done)
 	}
 }

@@ -63,6 +63,7 @@ type Server struct {
 	current   atomic.Pointer[reign] // while this server leads
 	elections elections
 	readers   readers
+	shown     shown
 	escrows   escrowCache
 
 	ctx     context.Context // of everything that outlives a reign
@@ -230,9 +231,8 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.verifier.run(ctx) })
 	wg.Go(func() { s.followRaft(ctx) })
 	wg.Go(func() { s.keepBlobs(ctx) })
-	if len(s.roster.list()) > 1 {
-		wg.Go(func() { s.mendBlobs(ctx) })
-	}
+	wg.Go(func() { s.mendBlobs(ctx) }) // one server may become three
+	wg.Go(func() { s.keepAge(ctx) })
 	wg.Go(func() { s.elections.run(ctx) })
 	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
 	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })

@@ -20,8 +20,8 @@ const (
 const SignatureHeader = "Hypermesh-Signature"
 
 // StateAgeHeader says, on answers of a Nexus server to GET, how many milliseconds
-// ago the server last heard from the leader: what was carried out before is in
-// the answer. 0: it leads.
+// ago a leader said what was newest, and the server has carried that out: what
+// was carried out before is in the answer. 0: it leads.
 const StateAgeHeader = "Hypermesh-State-Age-Ms"
 
 // CancelPayload is what a consumer signs, under DomainCancel, to end a job.
