@@ -27,7 +27,7 @@ const (
 	readTimeout      = 5 * time.Second
 )
 
-// ReadInput, embedded in the input of an operation, is how a read may be asked for; routed sees to it.
+// ReadInput is embedded in the input of an operation: how a read may be asked for; routed sees to it.
 type ReadInput struct {
 	Leader      bool   `query:"leader" doc:"ask the leader, who knows first"`
 	Consistency string `query:"consistency" enum:"stale,linearizable" default:"stale" doc:"stale: as this server has heard; linearizable: nothing that was answered to anybody before is missing"`
