@@ -42,6 +42,7 @@ const (
 	peerBytesPerSecond = 24 << 20 // to each
 	burst              = 2 * maxBlockBytes
 	maxPeers           = 32
+	leastCost          = 64 << 10 // what an answer counts for at least: offers are hundreds of reads and a few bytes
 	answerTimeout      = 20 * time.Second
 	maxMakerRest       = time.Second
 )
@@ -245,8 +246,8 @@ func (s *Server) admit(ctx context.Context, peer crypto.PublicKey) (*rate.Limite
 // pace holds an answer back until the rates allow it. It counts even if the peer
 // does not wait for it: making it was the work.
 func (s *Server) pace(ctx context.Context, limiter *rate.Limiter, answer []byte) ([]byte, error) {
-	now := time.Now()
-	own, common := limiter.ReserveN(now, len(answer)), s.all.ReserveN(now, len(answer))
+	now, cost := time.Now(), max(len(answer), leastCost)
+	own, common := limiter.ReserveN(now, cost), s.all.ReserveN(now, cost)
 	timer := time.NewTimer(max(own.DelayFrom(now), common.DelayFrom(now)))
 	defer timer.Stop()
 	select {

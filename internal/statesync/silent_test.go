@@ -2,13 +2,16 @@ package statesync_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/statesync"
+	"github.com/hypermesh/hypermesh/internal/transport"
 )
 
 // Most peers answer what is cheap, and are silent on one service. They are asked
@@ -60,4 +63,24 @@ func TestMostPeersAreSilent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Answers of a few bytes cost the server more than these: their number is bounded too.
+func TestServerBoundsHowOftenItSaysWhatItOffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t, 1)
+		services := statesync.NewServer(h, slog.New(slog.DiscardHandler)).Mesh().Services
+		i := slices.IndexFunc(services, func(s transport.Service) bool { return s.ID == statesync.ServiceEnds })
+		request := codec.Marshal([]any{uint64(99)})
+		began, asked := time.Now(), 0
+		for time.Since(began) < 2*time.Second && asked < 100_000 {
+			if _, err := services[i].Respond(t.Context(), peerID(1), request); err != nil {
+				t.Fatal(err)
+			}
+			asked++
+		}
+		if asked > 2000 {
+			t.Errorf("%d answers in %v", asked, time.Since(began))
+		}
+	})
 }
