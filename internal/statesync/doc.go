@@ -23,9 +23,10 @@
 //     or refuses is left alone for a while.
 //  4. Every request, answer and list is bounded before it is looked at; a chunk
 //     that neither ends its segment nor is full is refused, so that progress has a
-//     least pace per answer.
-//  5. A Server's answers cost a bounded rate of bytes for each peer and for all,
-//     whether they are waited for or not; one chunk is made at a time, and between
+//     least pace per answer. Peers that are silent, however many, do not take the
+//     place of others: what is asked of one in vain is asked of the next beside it.
+//  5. A Server's answers cost a bounded rate of bytes for each peer and for all, a
+//     short one as much as leastCost, whether they are waited for or not; one chunk is made at a time, and between
 //     two the Server rests as long as the first took.
 //  6. The checkpoint's own certificate, which nothing about the checkpoint proves,
 //     is in the Result only if the committee that the fetched state names made it.
