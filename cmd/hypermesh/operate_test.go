@@ -194,7 +194,7 @@ func checkDiff(t *testing.T, home, file string, height chain.Height) {
 		t.Errorf("%+v", exported)
 	}
 	refuse(t, "has the state after block", "state", "diff", tip, file)
-	refuse(t, "ends no epoch", "state", "import", "--home", emptyHome(t, home), tip)
+	refuse(t, "no home can begin there", "state", "import", "--home", emptyHome(t, home), tip)
 	refuse(t, "is not kept", "state", "export", "--home", home, "--height", "1000000", tip)
 }
 

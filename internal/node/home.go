@@ -65,10 +65,16 @@ func (h *Home) Disk() (parts map[string]uint64, all uint64, err error) {
 	parts = map[string]uint64{}
 	data := filepath.Join(h.home, dataDir)
 	err = filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != data {
+			return nil // it went meanwhile
+		}
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
