@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -159,9 +160,16 @@ func (n *network) checkUnharmed(t *testing.T, target *target) {
 	if done, err := target.client.RunJob(ctx, runs[0]); err != nil {
 		t.Errorf("an honest job: %v, %s", err, done.Status)
 	}
-	left, err := filepath.Glob(filepath.Join(n.dir, "agent-*", "work", "runs", "*"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("directories of work that has ended are left: %v, %v", left, err)
+	runDir := filepath.Join(n.dir, "agent-*", "work", "runs", "*") // kept for the next work if nothing was left in it
+	inside, errInside := filepath.Glob(filepath.Join(runDir, "*"))
+	left, err := filepath.Glob(filepath.Join(runDir, "out", "*"))
+	for _, path := range inside {
+		if filepath.Base(path) != "out" {
+			left = append(left, path)
+		}
+	}
+	if err := errors.Join(err, errInside); err != nil || len(left) > 0 {
+		t.Errorf("files of work that has ended are left: %v, %v", left, err)
 	}
 	if out, err := hypermesh(t, "query", "supply", "--verify", "--json", "--rpc", n.describe(t).RPC[0]); err != nil {
 		t.Errorf("supply: %v\n%s", err, out)
