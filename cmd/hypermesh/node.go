@@ -114,7 +114,7 @@ func nodeRun(c *cli.Context) error {
 	if !config.WideSignatures {
 		crypto.VerifyNarrow()
 	}
-	prepareMemory(config.Pprof != "", log)
+	sampleAllocations(config.Pprof != "")
 	deps, err := node.Open(config, log)
 	if err != nil {
 		return err
