@@ -3,14 +3,18 @@ package devnet
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -112,8 +116,7 @@ func (b *bench) signed(signer wallet.Account, body chain.TxBody) ([]byte, error)
 	return tx.Encode(), err
 }
 
-// submitAll submits transactions, those of a sender to its node. None may be
-// refused.
+// submitAll submits transactions, those of a sender to its node.
 func (b *bench) submitAll(ctx context.Context, raws [][]byte) error {
 	shares := make([][][]byte, len(b.clients))
 	for k, raw := range raws {
@@ -123,25 +126,48 @@ func (b *bench) submitAll(ctx context.Context, raws [][]byte) error {
 	var wg sync.WaitGroup
 	for node, share := range shares {
 		wg.Go(func() {
-			for part := range slices.Chunk(share, chain.MaxBatchTxs) {
-				verdicts, err := b.clients[node].SubmitRaw(ctx, part)
-				if err != nil {
-					errs[node] = err
-					return
-				}
-				for _, v := range verdicts {
-					if !v.Accepted {
-						errs[node] = fmt.Errorf("a transaction was refused: %s", v.Reason)
-						return
-					}
-				}
-			}
+			errs[node] = submitWhole(ctx, b.clients[node], share)
 		})
 	}
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// submitWhole submits transactions of as many senders until all are accepted: those
+// that a node has no room for come again. No other may be refused.
+func submitWhole(ctx context.Context, client *sdk.Client, raws [][]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, prefillWait)
+	defer cancel()
+	for len(raws) > 0 {
+		part := raws[:min(len(raws), chain.MaxBatchTxs)]
+		verdicts, err := client.SubmitRaw(ctx, part)
+		problem, refused := errors.AsType[*api.Problem](err)
+		full := refused && problem.Status == http.StatusServiceUnavailable
+		if err != nil && !full {
+			return err
+		}
+		var later [][]byte
+		for i, raw := range part {
+			switch {
+			case full || !verdicts[i].Accepted && strings.HasPrefix(verdicts[i].Reason, api.ReasonQueueFull):
+				later = append(later, raw)
+			case !verdicts[i].Accepted:
+				return fmt.Errorf("a transaction was refused: %s", verdicts[i].Reason)
+			}
+		}
+		raws = append(later, raws[len(part):]...)
+		if len(later) == 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d transactions find no room: %w", len(raws), ctx.Err())
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	return nil
