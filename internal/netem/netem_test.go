@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -286,6 +287,9 @@ func TestStrangersAndGiantsDoNotPass(t *testing.T) {
 	r.send(0, 1, 3)
 	if got := r.receive(0, 1); got != 3 {
 		t.Errorf("datagram %d", got)
+	}
+	for r.Traffic(0, 1).Delivered == 0 { // it is counted a moment after it arrives
+		runtime.Gosched()
 	}
 	if s := r.Traffic(0, 1); s.Sent != 2 || s.Overflowed != 1 || s.Delivered != 1 {
 		t.Errorf("%+v", s)

@@ -481,3 +481,17 @@ func TestForgottenSettlementsStillCount(t *testing.T) {
 	again.Height = 9
 	w.must(t, again)
 }
+
+// TestWhatAnOrderComesAfterMakesRoom has the only room of a consumer taken by the
+// ended order that the next one comes after.
+func TestWhatAnOrderComesAfterMakesRoom(t *testing.T) {
+	c := config()
+	c.MaxPerConsumer = 1
+	w := worldWith(c)
+	first := submit(1, chain.PolicyNone{})
+	w.must(t, first)
+	w.must(t, scheduler.CancelJob{Order: first.Order.ID()})
+	next := with(2, func(s *job.Spec) { s.Scheduling.After = []crypto.Digest{first.Order.ID()} })
+	w.refused(t, "after", next)
+	w.must(t, submit(3, chain.PolicyNone{}))
+}

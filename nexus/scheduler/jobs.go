@@ -48,6 +48,9 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, account.Outstanding, c.Order.MaxCost)
 	}
 	s.makeRoom(s.accounts[consumer], size)
+	if err := s.checkAfter(consumer, &c.Spec); err != nil {
+		return nil, err // what it comes after has made room
+	}
 	s.accounts[consumer] = account
 	account.Sequence++
 	account.Kept++
