@@ -101,11 +101,10 @@ func (b *jobBench) submit(ctx context.Context, j *benchJob) error {
 	}
 }
 
+// pause waits, and returns why if ctx ends before.
 func pause(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(wait):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -164,10 +164,8 @@ func submitWhole(ctx context.Context, client *sdk.Client, raws [][]byte) error {
 		if len(later) == 0 {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%d transactions find no room: %w", len(raws), ctx.Err())
-		case <-time.After(100 * time.Millisecond):
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("%d transactions find no room: %w", len(raws), err)
 		}
 	}
 	return nil
@@ -186,10 +184,8 @@ func (b *bench) await(ctx context.Context, nonce uint64, n, every int) error {
 			if uint64(account.Nonce) >= nonce {
 				break
 			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("waiting for the transaction of sender %d: %w", k, ctx.Err())
-			case <-time.After(50 * time.Millisecond):
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return fmt.Errorf("waiting for the transaction of sender %d: %w", k, err)
 			}
 		}
 	}

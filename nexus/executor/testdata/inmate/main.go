@@ -196,7 +196,7 @@ func mounts([]string) {
 		could("write "+path, os.WriteFile(path, []byte("1"), 0o644))
 	}
 	up := strings.Repeat("../", 30)
-	for _, path := range []string{"/" + up + "work", "/in/" + up + "root", "/proc/1/root/work", "/proc/1/cwd/../../work", "/out/" + up + "home/../work"} {
+	for _, path := range []string{"/" + up + "var", "/in/" + up + "root", "/proc/1/root/var", "/proc/1/cwd/../../var", "/out/" + up + "home/../var"} {
 		_, err := os.Stat(path)
 		could("see "+path, err)
 	}
