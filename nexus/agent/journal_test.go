@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,5 +184,57 @@ func TestAppendWaitsForItsOwnWriteAlone(t *testing.T) {
 	}
 	if rewritings != 2 {
 		t.Errorf("the journal was rewritten %d times", rewritings)
+	}
+}
+
+// TestARewrittenJournalWhoseDirectoryCannotBeSynced has the directory unreadable
+// from the moment in which the journal is rewritten: the new file has the name by
+// then, and what is appended afterwards goes to it, not to the one that lost it.
+func TestARewrittenJournalWhoseDirectoryCannotBeSynced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "j.log")
+	if os.Getuid() == 0 { // who may read everything: for this thread's files, somebody who may not
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		const nobody = 65534
+		if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o711), os.Chown(dir, nobody, nobody), syscall.Setfsuid(nobody)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Setfsuid(0); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	rewritten := 0
+	j, _ := records(t, path, func() [][]byte {
+		rewritten++
+		if err := os.Chmod(dir, 0o300); err != nil {
+			t.Error(err)
+		}
+		return [][]byte{[]byte("live")}
+	})
+	for big := bytes.Repeat([]byte{7}, 100<<10); rewritten == 0; {
+		if err := j.Append(big); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f, err := os.Open(dir); err == nil {
+		t.Fatal("the directory can be read", f.Close())
+	}
+	for _, later := range []string{"one", "two"} {
+		if err := j.Append([]byte(later)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(j.Close(), os.Chmod(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	j, held := records(t, path, nil)
+	if !slices.Equal(held, []string{"live", "one", "two"}) {
+		t.Errorf("the journal holds %q", held)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -168,6 +168,10 @@ func (s *Server) queueForwarded(raw []byte) (<-chan outcome, crypto.Digest) {
 		refused <- outcome{err: &scheduler.Rejection{Rule: "form", Text: fmt.Sprintf("a %T is not forwarded: %v", command, err)}}
 		return refused, crypto.Digest{}
 	}
+	if err := s.replica.suspects.check(submit); err != nil {
+		refused <- outcome{err: err}
+		return refused, submit.Order.ID()
+	}
 	return s.batches.queueFor(submit.Order.ConsumerAddress(), raw), submit.Order.ID()
 }
 

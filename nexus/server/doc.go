@@ -24,6 +24,9 @@
 //  5. A dry run (POST /v1/quotes) changes no state.
 //  6. Everything a stranger sends is bounded: see the constants of http.go,
 //     session.go and logs.go, and package blob.
+//  7. A command on which the state machine panics is put aside by every server
+//     (aside.go), or stops it: no server goes on with a state that others do not
+//     have.
 //
 // Commands go into the log in batches (batch.go), and from followers to the
 // leader in batches too. Signatures that come together are verified together.
@@ -35,13 +38,14 @@
 // chain cannot be asked, escrows known for less than an hour stand, and the
 // outbox grows to its bound, after which new jobs are refused. An agent that
 // breaks the protocol, or does not keep up, loses its session and reconciles on
-// its next. A server whose disk or log fails stops with an error.
+// its next. A server whose disk or log fails stops with an error, and so
+// does one that put other commands aside than the leader.
 //
 // Goroutines: raft's own; one that accepts for each of four protocols, one for
 // each connection and stream they accept; two more for each agent (its writer,
 // its requests for blobs); one that follows elections, one that begins and ends
-// reigns, one that pins blobs, one that fetches those that are missing, one that
-// verifies, two that collect batches and one for each batch under way,
+// reigns, one that pins blobs, one that fetches those that are missing, one that asks
+// what is newest, one that compares what was put aside, one that verifies, two that collect batches and one for each batch under way,
 // net/http's. A reign has its loop, one that looks
 // after settlement, and one for each auction, output and command under way, and
 // waits for all of them when it ends. Run returns when everything has ended.

@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
 // Kill ends a server as SIGKILL would: nobody is told, nothing is handed over.
@@ -76,4 +78,38 @@ func (s *Server) LogIndex() uint64 { return s.consensus.raft.AppliedIndex() }
 func (s *Server) Stall() (release func()) {
 	s.replica.mu.Lock()
 	return s.replica.mu.Unlock
+}
+
+// Break has the state machine panic, its state half changed, at an entry with a
+// command that breaks picks.
+func (s *Server) Break(breaks func(scheduler.Command) bool) {
+	s.replica.mu.Lock()
+	defer s.replica.mu.Unlock()
+	s.replica.machine = func(state *scheduler.State, e scheduler.Entry) ([]scheduler.Effect, []error) {
+		effects, errs := state.Apply(e)
+		for _, c := range e.Commands {
+			if breaks(c) {
+				panic("the test has it break")
+			}
+		}
+		return effects, errs
+	}
+}
+
+// State returns the encoded state, and the index of the newest entry in it.
+func (s *Server) State() ([]byte, uint64) {
+	s.replica.mu.RLock()
+	defer s.replica.mu.RUnlock()
+	return s.replica.state.Encode(), s.replica.applied
+}
+
+// PutAside returns how many commands are put aside.
+func (s *Server) PutAside() int {
+	list, _ := s.replica.asides()
+	return len(list.List)
+}
+
+// LoseBlob removes a blob from a server's store, wanted or not.
+func (s *Server) LoseBlob(id crypto.Digest) error {
+	return errors.Join(s.blobs.Unpin(id), s.blobs.Remove(id), s.blobs.Pin(id))
 }

@@ -66,6 +66,7 @@ func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux.HandleFunc("POST "+commandsPath, s.takeCommands)
 	mux.HandleFunc("GET "+indexPath, s.tellIndex)
 	mux.HandleFunc("GET "+appliedPath, s.tellApplied)
+	mux.HandleFunc("GET "+asidePath, s.tellAsides)
 	mux.Handle("/", api)
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: peerHeaderWait, IdleTimeout: 2 * peerIdle,

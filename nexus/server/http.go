@@ -214,6 +214,8 @@ func rejectionProblem(r *scheduler.Rejection) error {
 	switch r.Rule {
 	case "full", "quota", "stale":
 		return web.Busy(r.Text)
+	case "aside":
+		return web.NewProblem(http.StatusInternalServerError, api.ProblemInternal, r.Text)
 	case "unknown":
 		return web.NotFound(r.Text)
 	case "late":

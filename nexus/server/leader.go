@@ -29,6 +29,9 @@ var errNoLeader = errors.New("server: the cluster has no leader now")
 // propose has raft carry out a command of the leader's own. The error is a
 // *scheduler.Rejection or wraps errNoLeader.
 func (s *Server) propose(c scheduler.Command) error {
+	if err := s.replica.suspects.check(c); err != nil {
+		return err
+	}
 	raw, err := encodeCommand(c)
 	if err != nil {
 		return err
@@ -43,6 +46,9 @@ func (s *Server) propose(c scheduler.Command) error {
 // While the leadership changes it tries again for a while: an order names
 // itself, so that it is accepted once however often it is submitted.
 func (s *Server) submit(ctx context.Context, c scheduler.Submit) (*accepted, error) {
+	if err := s.replica.suspects.check(c); err != nil {
+		return nil, err
+	}
 	raw, err := encodeCommand(c)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/netem"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -323,4 +324,28 @@ func TestAServerThatLagsSaysSo(t *testing.T) {
 	release()
 	release = func() {}
 	until(t, "a follower that has caught up", func() bool { return status("1000") == http.StatusOK })
+}
+
+// TestALeaderSaysHowOldItsStateIs cuts the leader off from the others, while it
+// still takes itself for the leader: what it shows grows old, as another may lead.
+func TestALeaderSaysHowOldItsStateIs(t *testing.T) {
+	c := newClusterWith(t, 3, func(cfg *server.Config) { cfg.Heartbeat *= 15 }) // 3 s: so long it leads on
+	leader := c.waitLeader()
+	for _, limit := range []string{"0", "1", "1000"} {
+		get[api.NodeList](c, leader, "/v1/nodes?max_age_ms="+limit)
+		get[api.NodeList](c, (leader+1)%3, "/v1/nodes?max_age_ms="+limit)
+	}
+	for i := range 3 {
+		if i != leader {
+			c.kill(i)
+		}
+	}
+	status, body := c.do(leader, http.MethodGet, "/v1/nodes?max_age_ms=1", nil, nil)
+	if !c.servers[leader].Leads() {
+		t.Fatal("the leader gave up before it could be asked")
+	}
+	if status != http.StatusServiceUnavailable {
+		t.Errorf("a leader that nobody hears says that its state is new: %d %s", status, body)
+	}
+	get[api.NodeList](c, leader, "/v1/nodes?max_age_ms=30000") // old, and said to be
 }

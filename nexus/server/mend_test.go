@@ -70,3 +70,28 @@ func TestAMajorityOfOtherServersIsNone(t *testing.T) {
 		t.Errorf("a job was accepted, and its blob is at one server of two: %v", err)
 	}
 }
+
+// TestBlobsComeToServersThatAreAdded begins with one server, on whose jobs no
+// other has ever worked, and adds two: they have the jobs' blobs without being
+// asked for them, and the first may be lost.
+func TestBlobsComeToServersThatAreAdded(t *testing.T) {
+	c := newCluster(t, 1)
+	c.submit(0, chain.PolicyNone{})
+	module := blob.Sum([]byte(program))
+	has := func(i int) bool {
+		_, err := os.Stat(filepath.Join(c.configs[i].Home, "data", "blobs", "blobs", module.String()))
+		return err == nil
+	}
+	for range 2 {
+		i, change := c.join()
+		if status, body := c.change(0, change, nil); status != http.StatusOK {
+			t.Fatalf("adding server %d: %d %s", i, status, body)
+		}
+	}
+	until(t, "the blob at the servers that were added", func() bool { return has(1) && has(2) })
+	// The first, which began alone, mends its own loss too, without a restart.
+	if err := c.servers[0].LoseBlob(module); err != nil || has(0) {
+		t.Fatal("the blob is still there", err)
+	}
+	until(t, "the blob at the server that began alone", func() bool { return has(0) })
+}

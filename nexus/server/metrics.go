@@ -25,6 +25,10 @@ func newMetrics(s *Server) *metrics {
 	})
 	m.gauge("hypermesh_nexus_term", "Raft term.", nil, func() float64 { return float64(s.consensus.raft.CurrentTerm()) })
 	m.gauge("hypermesh_nexus_log_index", "Newest raft entry carried out.", nil, func() float64 { return float64(s.consensus.raft.AppliedIndex()) })
+	m.gauge("hypermesh_nexus_commands_aside", "Commands that the state machine could not carry out, of those remembered: above 0 the program is wrong.", nil, func() float64 {
+		list, _ := s.replica.asides()
+		return float64(len(list.List))
+	})
 	m.gauge("hypermesh_nexus_sessions", "Agents connected to this server.", nil, func() float64 { return float64(s.sessions.count()) })
 	m.gauge("hypermesh_nexus_blobs", "Blobs stored.", nil, func() float64 {
 		n, _ := s.blobs.Usage()

@@ -47,7 +47,7 @@ func serverID(id crypto.PublicKey) raft.ServerID { return raft.ServerID(id.Strin
 
 // openRaft starts raft on the log below dir, or begins it with the given
 // members.
-func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm raft.FSM) (c *consensus, err error) {
+func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm *replica) (c *consensus, err error) {
 	logger := hclogTo(cfg.Log)
 	dir := filepath.Join(cfg.Home, dataDir, raftDir)
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
@@ -64,6 +64,10 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, logger)
 	if err != nil {
+		return nil, err
+	}
+	fsm.dir, fsm.entries, fsm.snapshots = dir, c.log, snapshots
+	if fsm.aside, err = readAsides(dir); err != nil {
 		return nil, err
 	}
 	c.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{

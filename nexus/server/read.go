@@ -36,6 +36,7 @@ type ReadInput struct {
 
 // readAs sees to what a read asks for, and reports whether it was refused.
 func (s *Server) readAs(w http.ResponseWriter, r *http.Request) (refused bool) {
+	came := time.Now()
 	query := r.URL.Query()
 	if query.Get(consistencyQuery) == linearizable {
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
@@ -48,14 +49,14 @@ func (s *Server) readAs(w http.ResponseWriter, r *http.Request) (refused bool) {
 	}
 	limit, err := strconv.Atoi(query.Get(maxAgeQuery)) // what is no number is refused by its handler
 	limited := err == nil && limit >= 0
-	age := s.age()
+	age := s.age(came)
 	if limited && age > time.Duration(limit)*time.Millisecond {
 		ctx, cancel := context.WithTimeout(r.Context(), ageWait)
 		if err := s.readers.await(ctx, s); err != nil {
 			s.log.Debug("how old the state is cannot be asked", "error", err)
 		}
 		cancel()
-		age = s.age()
+		age = s.age(came)
 	}
 	w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age.Milliseconds(), 10))
 	if limited && age > time.Duration(limit)*time.Millisecond {
@@ -110,7 +111,8 @@ func (k *shown) at(applied uint64) time.Time {
 	return k.since
 }
 
-// keepAge asks the leader for what is newest until ctx ends.
+// keepAge asks the leader for what is newest, and the leader a majority whether it
+// is that, until ctx ends.
 func (s *Server) keepAge(ctx context.Context) {
 	ticker := time.NewTicker(ageEvery)
 	defer ticker.Stop()
@@ -120,9 +122,6 @@ func (s *Server) keepAge(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if s.current.Load() != nil {
-			continue
-		}
 		within, cancel := context.WithTimeout(ctx, ageEvery)
 		if err := s.readers.await(within, s); err != nil && ctx.Err() == nil {
 			s.log.Debug("how old the state is cannot be asked", "error", err)
@@ -131,17 +130,19 @@ func (s *Server) keepAge(ctx context.Context) {
 	}
 }
 
-// age returns how old what this server shows may be: it shows everything that
-// was carried out before.
-func (s *Server) age() time.Duration {
-	if s.current.Load() != nil {
+// age returns how old what this server shows may be: it shows everything that was
+// carried out, by whomever, so long before a request came. The leader's state has
+// an age like any other's: until it hears from a majority again, another may lead
+// and have carried out more. Alone it knows.
+func (s *Server) age(came time.Time) time.Duration {
+	if members := s.roster.list(); s.current.Load() != nil && len(members) == 1 && members[0].ID == s.self {
 		return 0
 	}
 	since := s.shown.at(s.replica.news.newest())
 	if since.IsZero() {
 		return longAgo
 	}
-	return min(longAgo, time.Since(since))
+	return max(0, min(longAgo, came.Sub(since)))
 }
 
 // readers shares rounds among those who read.

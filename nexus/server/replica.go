@@ -1,10 +1,11 @@
 package server
 
 import (
-	"encoding/binary"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -20,16 +21,27 @@ type replica struct {
 	config  scheduler.Config
 	log     *slog.Logger
 	members func(index uint64, c raft.Configuration) // is told of the cluster's servers
+	machine func(*scheduler.State, scheduler.Entry) ([]scheduler.Effect, []error)
+
+	// From what the state is built again; set before the first entry.
+	dir       string // raft's
+	entries   raft.LogStore
+	snapshots raft.SnapshotStore
+	suspects  suspects
 
 	mu      sync.RWMutex
 	state   *scheduler.State
 	applied uint64       // index of the newest entry carried out
+	saved   uint64       // of the newest entry of a snapshot of it
+	aside   asides       // commands that could not be carried out
 	effects *effectQueue // of the reign; nil while another server leads
 	news    news
 }
 
 func newReplica(config scheduler.Config, log *slog.Logger) *replica {
-	return &replica{config: config, log: log, state: scheduler.New(config), news: newNews()}
+	return &replica{
+		config: config, log: log, state: scheduler.New(config), news: newNews(), machine: (*scheduler.State).Apply, suspects: suspects{seed: maphash.MakeSeed()},
+	}
 }
 
 var _ raft.ConfigurationStore = (*replica)(nil)
@@ -48,7 +60,7 @@ func (r *replica) Apply(l *raft.Log) any {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	effects, errs := r.state.Apply(entry)
+	effects, errs := r.carryOut(l, entry)
 	if r.effects != nil {
 		r.effects.push(effects)
 	}
@@ -79,34 +91,38 @@ func (r *replica) follow() {
 	r.effects = nil
 }
 
-// Snapshot encodes the state, after the index of the newest entry in it.
-func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return encodedState(append(binary.BigEndian.AppendUint64(nil, r.applied), r.state.Encode()...)), nil
+// Snapshot encodes the state. One that is not sound is none to begin from: the
+// log is kept, and a server that begins anew builds it from that.
+func (r *replica) Snapshot() (out raft.FSMSnapshot, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("server: the state at entry %d is not sound: %v", r.applied, v)
+			r.log.Error("server: no snapshot can be taken, and the log grows: report it, the program is wrong", "index", r.applied, "reason", v)
+		}
+	}()
+	raw := encodedState(r.save())
+	r.saved = r.applied
+	return raw, nil
 }
 
 // Restore puts a snapshot in the state's place.
 func (r *replica) Restore(from io.ReadCloser) error {
-	raw, err := io.ReadAll(io.LimitReader(from, maxSnapshotBytes+1))
-	if err != nil {
-		return fmt.Errorf("server: reading a snapshot: %w", err)
-	}
-	if len(raw) > maxSnapshotBytes {
-		return fmt.Errorf("server: snapshot is larger than %d bytes", maxSnapshotBytes)
-	}
-	if len(raw) < 8 {
-		return fmt.Errorf("server: snapshot of %d bytes", len(raw))
-	}
-	applied := binary.BigEndian.Uint64(raw)
-	state, err := scheduler.Restore(r.config, raw[8:])
+	s, err := readSaved(r.config, from)
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state, r.applied = state, applied
-	r.news.tellAll(applied)
+	r.state, r.applied, r.saved = s.state, s.applied, s.applied
+	kept := slices.DeleteFunc(r.aside.List, func(a aside) bool { return a.Index <= s.applied })
+	if r.aside.List = append(s.aside.List, kept...); len(r.aside.List) > 0 {
+		if err := r.aside.write(r.dir); err != nil {
+			return fmt.Errorf("server: noting which commands were put aside: %w", err)
+		}
+	}
+	r.news.tellAll(r.applied)
 	return nil
 }
 

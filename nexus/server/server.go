@@ -233,6 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepBlobs(ctx) })
 	wg.Go(func() { s.mendBlobs(ctx) }) // one server may become three
 	wg.Go(func() { s.keepAge(ctx) })
+	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })
 	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
 	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })

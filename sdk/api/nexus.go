@@ -20,8 +20,9 @@ const (
 const SignatureHeader = "Hypermesh-Signature"
 
 // StateAgeHeader says, on answers of a Nexus server to GET, how many milliseconds
-// ago a leader said what was newest, and the server has carried that out: what
-// was carried out before is in the answer. 0: it leads.
+// before the question a leader, confirmed by a majority, said what was newest, and
+// the server has carried that out: what was carried out before is in the answer.
+// The leader's state has an age too, as another may lead that it has not heard of.
 const StateAgeHeader = "Hypermesh-State-Age-Ms"
 
 // CancelPayload is what a consumer signs, under DomainCancel, to end a job.
