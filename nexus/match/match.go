@@ -31,6 +31,7 @@ const (
 	Fits      Reason = iota
 	Away             // the node has no session
 	Paused           // its owner has paused or drains it
+	Held             // the cluster holds it back
 	Region           // it is in another region
 	Kernel           // it does not prove the kernel
 	GPUKind          // its GPUs are of another kind
@@ -45,7 +46,7 @@ const (
 // String names the reason for people and JSON.
 func (r Reason) String() string {
 	return [reasonEnd]string{
-		"fits", "not connected", "paused", "other region", "kernel not offered", "other kind of gpu", "owner runs a replica already",
+		"fits", "not connected", "paused", "held back by the cluster", "other region", "kernel not offered", "other kind of gpu", "owner runs a replica already",
 		"failed this job before", "not enough free cpu", "not enough free memory", "not enough free gpu",
 	}[r]
 }
@@ -78,6 +79,7 @@ type Node struct {
 	Owner     chain.Address
 	Connected bool
 	Accepting bool
+	Held      bool
 	Region    string
 	Kernels   []string
 	GPUKind   string
@@ -107,6 +109,8 @@ func Check(r *Request, n *Node) Reason {
 		return Away
 	case !n.Accepting:
 		return Paused
+	case n.Held:
+		return Held
 	case r.Region != "" && r.Region != n.Region:
 		return Region
 	case r.Kernel != "" && !slices.Contains(n.Kernels, r.Kernel):

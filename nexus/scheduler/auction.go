@@ -210,14 +210,14 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		if j.ganged() {
 			s.disband(j)
 		}
+		reason := fmt.Sprintf("%d of %d bids needed", len(picked), want)
 		if broken || crowded { // a node went away meanwhile, or its room to another auction: nobody declined
-			s.pause(j, "")
-			return s.advance(j), nil
+			return s.again(j, reason), nil
 		}
-		s.backOff(j, fmt.Sprintf("%d of %d bids needed", len(picked), want))
+		s.backOff(j, reason)
 		return nil, nil
 	}
-	j.Declined = 0
+	j.Declined, j.Rushed = 0, 0
 	if j.ganged() {
 		return s.pickMember(j, s.nodes[picked[0].Node], bids[picked[0].Node]), nil
 	}
@@ -232,6 +232,22 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	}
 	s.setStatus(j, job.Running, "")
 	return append(effects, s.advance(j)...), nil
+}
+
+// maxRushed bounds the auctions of a job that follow one another at once: who
+// comes and goes during each of them must not keep everybody busy.
+const maxRushed = 4
+
+// again holds another auction for a job whose last one failed through what
+// happened meanwhile, at once or, if that has been so often, later.
+func (s *State) again(j *Job, reason string) []Effect {
+	if j.Rushed++; j.Rushed > maxRushed {
+		j.Rushed = 0
+		s.backOff(j, reason)
+		return nil
+	}
+	s.pause(j, "")
+	return s.advance(j)
 }
 
 // offers are the bids that count, each of which is put into bids, and whether
@@ -254,7 +270,7 @@ func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]
 		} else {
 			reach := n.viewWith(n.evicted())
 			if !evictable[n.ID] || n.preemptor != nil || match.Check(&request, &reach) != match.Fits {
-				crowded = crowded || n.Connected && n.Accepting
+				crowded = crowded || n.open()
 				continue
 			}
 		}

@@ -48,7 +48,7 @@ func (n *Node) view() match.Node { return n.viewWith(n.free()) }
 
 func (n *Node) viewWith(free match.Free) match.Node {
 	return match.Node{
-		ID: n.ID, Owner: n.Owner, Connected: n.Connected, Accepting: n.Accepting, Region: n.Region, Kernels: n.Kernels,
+		ID: n.ID, Owner: n.Owner, Connected: n.Connected, Accepting: n.Accepting, Held: n.HeldUntil != 0, Region: n.Region, Kernels: n.Kernels,
 		GPUKind: n.GPUKind, Free: free,
 	}
 }
@@ -122,7 +122,7 @@ func (s *State) gain(n *Node) {
 
 // reindex tells the index what the node has free.
 func (s *State) reindex(n *Node) {
-	if !n.Connected || !n.Accepting {
+	if !n.open() {
 		s.index.set(int(n.Slot), summary{})
 		return
 	}
@@ -159,6 +159,7 @@ func (s *State) forgetNode() bool {
 	if least == nil {
 		return false
 	}
+	s.unhold(least)
 	s.index.set(int(least.Slot), summary{})
 	s.slots[least.Slot] = nil
 	for len(s.slots) > 0 && s.slots[len(s.slots)-1] == nil {

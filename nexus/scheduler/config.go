@@ -28,6 +28,10 @@ type Config struct {
 	RetryMs        uint64 // until the next auction of a job that found too few bids; doubled each time
 	FailureMs      uint64 // for which an owner whose node lost a job is not asked for it again; doubled each time
 	RetentionMs    uint64 // for which a final job is kept
+	Strikes        int    // assignments that a node may fail, less those that it ends, before it is held back
+	HoldMs         uint64 // for which it is; doubled with each strike more
+	Returns        int    // times in a row that a node may come back or change what it offers
+	ReturnMs       uint64 // and then once in so long
 
 	Sample     int // nodes that fit which are looked at for one auction
 	Candidates int // of them that are asked for bids, the best
@@ -50,6 +54,7 @@ func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
 		MaxJobs: 100_000, MaxPerConsumer: 10_000, MaxActive: 4_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxRequestsOf: 512,
 		MaxNodes: 10_000, MaxPast: 400_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
 		MaxAttempts: 8, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000,
+		Strikes: 4, HoldMs: 30_000, Returns: 6, ReturnMs: 5_000,
 		Sample: 32, Candidates: 16, StandardMs: 60_000, SpareMs: 600_000,
 	}
 }

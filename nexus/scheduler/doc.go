@@ -28,7 +28,8 @@
 //     nothing need look at it until something comes free.
 //  6. Only runs of jobs that were bought as preemptible are preempted, by jobs
 //     that were not. The members of a gang are first assigned by one command, all
-//     of them.
+//     of them, and what they preempt ends by that command and not before.
+//  7. A node that is held back is given nothing, whatever it says of itself.
 //
 // Each is asserted where it could break: 1 by take and give, 2 by submit and
 // free, 3 by assign, 4 by setStatus. Audit checks all of them, and all that is

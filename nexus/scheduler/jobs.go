@@ -36,6 +36,9 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	if err := s.checkAfter(consumer, &c.Spec); err != nil {
 		return nil, err
 	}
+	if err := s.checkCircle(consumer, &c.Spec); err != nil {
+		return nil, err
+	}
 	account := s.accounts[consumer]
 	if account == nil {
 		account = &Account{Consumer: consumer, Sequence: s.floor, Settled: s.settled}

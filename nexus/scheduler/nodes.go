@@ -18,6 +18,7 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	if n == nil {
 		n = s.addNode(c.Node)
 	}
+	same := n.open() && h.Accepting && n.offers(h)
 	broken := s.clearPlaces(n)
 	if h.Total.GPUs != uint64(len(n.devices)) {
 		n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(h.Total.GPUs))
@@ -26,8 +27,15 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	n.Connected, n.Accepting = true, h.Accepting
 	s.reindex(n)
 	effects := append(s.takeOn(broken), s.reconcile(n, h)...)
-	s.gain(n)
-	return append(effects, s.wake(n)...), nil
+	if same {
+		return effects, nil // nothing came that was not there
+	}
+	return append(effects, s.comeBack(n)...), nil
+}
+
+// offers reports whether a node offers what it says now.
+func (n *Node) offers(h *job.Hello) bool {
+	return n.Owner == h.Owner && n.Region == h.Region && n.Total == h.Total && n.GPUKind == h.GPUKind && slices.Equal(n.Kernels, h.Kernels)
 }
 
 // checkOffer says why a node cannot offer what it says: what it runs for the
@@ -82,8 +90,7 @@ func (s *State) takeOn(broken []*Job) []Effect {
 	for _, j := range broken {
 		if j.Status == job.Bidding && j.ganged() {
 			s.disband(j)
-			s.pause(j, "")
-			effects = append(effects, s.advance(j)...)
+			effects = append(effects, s.again(j, "a node on which a place was kept for its gang went away")...)
 		}
 	}
 	return effects
@@ -122,10 +129,15 @@ func (s *State) nodeDown(c NodeDown) ([]Effect, error) {
 	n.Connected = false
 	s.reindex(n)
 	effects := s.takeOn(s.clearPlaces(n))
+	lost := false
 	for _, j := range slices.Clone(n.jobs) {
 		if s.lose(j, c.Node, "its node went away") {
+			lost = true
 			effects = append(effects, s.advance(j)...)
 		}
+	}
+	if lost { // once, however much it ran
+		effects = append(effects, s.strike(n, "it went away")...)
 	}
 	return effects, nil
 }
@@ -141,8 +153,7 @@ func (s *State) nodeLoad(c NodeLoad) ([]Effect, error) {
 	n.Accepting = c.Accepting
 	s.reindex(n)
 	if !n.Accepting {
-		return nil, nil
+		return s.takeOn(s.clearPlaces(n)), nil
 	}
-	s.gain(n)
-	return s.wake(n), nil
+	return s.comeBack(n), nil
 }

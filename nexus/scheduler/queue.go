@@ -2,9 +2,9 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/match"
 )
@@ -33,16 +33,52 @@ type groupKey struct {
 	gpuKind     string
 	owners      string // that may not be asked
 	want        int
-	gang        crypto.Digest
+	gang        gangKey
 	preemptible bool
 }
 
-// group is the queued jobs with one request.
+// ask is what is asked of a node.
+type ask struct {
+	request     match.Request
+	preemptible bool
+}
+
+// group is the queued jobs with one request, or the first member of a gang.
 type group struct {
-	key     groupKey
-	request match.Request
-	jobs    ordered[*Job]
-	at      place // in State.queue: that of its first job
+	key  groupKey
+	asks []ask // one; of a gang those that matter
+	jobs ordered[*Job]
+	at   place // in State.queue: that of its first job
+}
+
+// served reports whether a node with that much free, or within reach, serves one
+// of the asks.
+func (g *group) served(view, reach *match.Node) bool {
+	return slices.ContainsFunc(g.asks, func(a ask) bool {
+		return match.Check(&a.request, view) == match.Fits || !a.preemptible && match.Check(&a.request, reach) == match.Fits
+	})
+}
+
+// worth reports whether a group that a node serves should be tried again. A gang
+// of equal members that was short of several places need not be before as many
+// may have come free.
+func (g *group) worth(view, reach *match.Node) bool {
+	_, first := g.jobs.first()
+	if g.key.gang == (gangKey{}) || first.Short <= 1 {
+		return true
+	}
+	places := uint64(0)
+	if r := &g.asks[0].request; match.Check(r, view) == match.Fits {
+		places = min(view.Free.Millicores/max(1, r.Millicores), view.Free.MemoryMiB/max(1, r.MemoryMiB))
+	}
+	if reach.Free != view.Free {
+		places++ // by preemption, which is for one auction at a time
+	}
+	if first.Short > places {
+		first.Short -= places
+		return false
+	}
+	return true
 }
 
 // rankOf is a job's place in the queues: the earlier it came the better, and a
@@ -67,7 +103,7 @@ func keyOf(j *Job, r *match.Request) groupKey {
 		k.owners = string(owners)
 	}
 	if j.ganged() {
-		k.gang = j.Spec.Scheduling.Gang.ID
+		k.gang = j.gangKey()
 	}
 	return k
 }
@@ -78,7 +114,10 @@ func (s *State) enqueue(j *Job, r *match.Request, until chain.TimeMs) {
 	key := keyOf(j, r)
 	g := s.groups[key]
 	if g == nil {
-		g = &group{key: key, request: *r}
+		g = &group{key: key, asks: []ask{{request: *r, preemptible: key.preemptible}}}
+		if j.ganged() {
+			g.asks = s.asks(j)
+		}
 		s.groups[key] = g
 	} else {
 		s.leaveQueue(g)
@@ -199,7 +238,7 @@ func (s *State) settleDown() []Effect {
 func (s *State) fill(n *Node) []Effect {
 	var effects []Effect
 	var tried place // of the last group: there is less and less, so none before it fits now that did not then
-	for n.Connected && n.Accepting {
+	for n.open() {
 		view := n.view()
 		reach := view
 		if n.evictable > 0 && n.preemptor == nil {
@@ -207,7 +246,7 @@ func (s *State) fill(n *Node) []Effect {
 		}
 		var next *group
 		s.queue.after(tried, func(g *group) bool {
-			if match.Check(&g.request, &view) == match.Fits || !g.key.preemptible && match.Check(&g.request, &reach) == match.Fits {
+			if g.served(&view, &reach) && g.worth(&view, &reach) {
 				next = g
 			}
 			return next == nil

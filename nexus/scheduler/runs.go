@@ -66,7 +66,7 @@ func (s *State) refused(c Refused) ([]Effect, error) {
 	if j == nil || j.Status.Final() || !s.lose(j, c.Node, "refused: "+c.Reason) {
 		return nil, nil
 	}
-	return s.advance(j), nil
+	return append(s.strike(s.nodes[c.Node], "it refused what it had bid for"), s.advance(j)...), nil
 }
 
 func (s *State) finished(c Finished) ([]Effect, error) {
@@ -85,12 +85,15 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 	run := &j.Runs[i]
 	if err := s.checkDone(j, run, &c.Done); err != nil {
 		s.lose(j, node, err.Error())
-		return append([]Effect{SendAck{Node: node, Order: id, Refuse: err.Error()}}, s.advance(j)...), nil
+		effects := append([]Effect{SendAck{Node: node, Order: id, Refuse: err.Error()}}, s.strike(s.nodes[node], "its receipt was refused")...)
+		return append(effects, s.advance(j)...), nil
 	}
 	done := c.Done
 	run.Done = &done
 	s.stop(j, run, Ended)
-	s.nodes[node].Finished++
+	n := s.nodes[node]
+	n.Finished++
+	n.Strikes -= min(n.Strikes, 1)
 	return append([]Effect{SendAck{Node: node, Order: id}}, s.advance(j)...), nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
-	"github.com/hypermesh/hypermesh/nexus/match"
 )
 
 // snapshot is the state's encoding: lists in a fixed order, in parts, because
@@ -99,6 +98,12 @@ func Restore(config Config, raw []byte) (*State, error) {
 			return nil, err
 		}
 	}
+	for key, g := range s.groups { // order-free: each follows from its gang, all of whose members are here now
+		if key.gang != (gangKey{}) {
+			_, first := g.jobs.first()
+			g.asks = s.asks(first)
+		}
+	}
 	for _, n := range s.slots {
 		if n != nil {
 			s.reindex(n)
@@ -116,6 +121,9 @@ func (s *State) restoreNode(n *Node) {
 	s.nodes[n.ID] = n
 	n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(n.Total.GPUs))
 	n.Used = job.Resources{} // its jobs take it again
+	if n.HeldUntil != 0 {
+		s.holds.put(n.holdPlace(), n)
+	}
 }
 
 // restoreJob derives what follows from a job.
@@ -289,7 +297,7 @@ func (s *State) auditNode(id crypto.PublicKey, n *Node, used job.Resources) {
 		panic(fmt.Sprintf("scheduler: node %s uses %+v of %+v and %d of its devices, its jobs hold %+v", id.Short(), n.Used, n.Total, shares, used))
 	}
 	var entry summary
-	if n.Connected && n.Accepting {
+	if n.open() {
 		entry = summary{free: n.free(), evict: n.free(), marks: marksOf(n)}
 		if n.preemptor == nil {
 			entry.evict = n.evicted()
@@ -313,14 +321,15 @@ func (s *State) auditQueue(queued int) {
 			panic("scheduler: a group is queued twice")
 		}
 		for _, n := range s.slots {
-			if n == nil || g.key.want > 1 || !g.key.gang.IsZero() {
+			if n == nil || g.key.want > 1 || g.key.gang != (gangKey{}) {
 				continue
 			}
-			reach := n.view()
-			if !g.key.preemptible && n.preemptor == nil {
+			view := n.view()
+			reach := view
+			if n.preemptor == nil {
 				reach.Free = n.evicted()
 			}
-			if match.Check(&g.request, &reach) == match.Fits {
+			if g.served(&view, &reach) {
 				panic(fmt.Sprintf("scheduler: job %s waits, and node %s could take it", j.id.Short(), n.ID.Short()))
 			}
 		}

@@ -84,10 +84,13 @@ type Job struct {
 	RetryAt    chain.TimeMs    // of the next auction whatever happens, while waiting; 0: none is planned
 	Backoff    bool            // until RetryAt capacity that comes free does not matter
 	Declined   uint64          // auctions in a row that found too few bids
+	Rushed     uint64          // auctions in a row that were held again at once
 	Queued     bool            // no node had room for it
 	Avoids     []chain.Address // owners that it may not be given to, while it is queued
 	Parked     bool            // its consumer has as many active jobs as it may
 	Started    bool            // it was assigned before: it is no longer one of its gang
+	Blocked    crypto.Digest   // of the first member of a gang that is queued: the member that no node had room for; zero: there was one for each, and not for all
+	Short      uint64          // of the same: places that were missing, less those that may have come since
 	Waits      []crypto.Digest
 	Input      crypto.Digest // once the order that it waits for as input has ended
 	InputNode  crypto.PublicKey
@@ -125,9 +128,13 @@ type Node struct {
 	Kernels   []string
 	Connected bool
 	Accepting bool
-	Finished  uint64 // assignments that it ended
-	Lost      uint64 // assignments that it lost
-	Slot      uint64 // in the index
+	Finished  uint64       // assignments that it ended
+	Lost      uint64       // assignments that it lost
+	Slot      uint64       // in the index
+	Strikes   uint64       // assignments that it failed, less those that it ended since
+	HeldUntil chain.TimeMs // it is given nothing before; zero: it is not held back
+	HeldFor   string       // why
+	Returns   chain.TimeMs // until when the times that it came back are paid for: see comeBack
 
 	// What follows from the jobs.
 	devices   match.Devices // what is free of each
@@ -183,10 +190,11 @@ type State struct {
 	past       ordered[*Past] // by deadline
 	all        ordered[*Job]  // the newest first
 	byStatus   [job.Cancelled + 1]int
-	open       ordered[*Job] // jobs that are not final, in order of arrival
-	outbox     ordered[*Job] // jobs whose claims are to be posted, by ascending cursor
-	timers     ordered[*Job] // by when a Tick has something to do for it
-	backoff    ordered[*Job] // jobs that wait after an auction that failed, in order of arrival
+	open       ordered[*Job]  // jobs that are not final, in order of arrival
+	outbox     ordered[*Job]  // jobs whose claims are to be posted, by ascending cursor
+	timers     ordered[*Job]  // by when a Tick has something to do for it
+	holds      ordered[*Node] // that are held back, by until when
+	backoff    ordered[*Job]  // jobs that wait after an auction that failed, in order of arrival
 	groups     map[groupKey]*group
 	queue      ordered[*group] // by the rank of their first jobs
 	gangs      map[gangKey]*gang
@@ -324,8 +332,14 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 }
 
 // Due reports whether a Tick at that time would change anything: an auction to
-// be tried again, a run that takes too long, a time that is over.
+// be tried again, a run that takes too long, a node that was held back long
+// enough, a time that is over.
 func (s *State) Due(now chain.TimeMs) bool {
+	if s.holds.n > 0 {
+		if at, _ := s.holds.first(); at.at <= uint64(now) {
+			return true
+		}
+	}
 	if s.timers.n == 0 {
 		return false
 	}
@@ -373,7 +387,7 @@ func (s *State) Reason(j *Job) string {
 	owners := map[chain.Address]bool{}
 	for _, n := range s.nodes { // order-free: counted
 		v := n.view()
-		reason := match.Check(&j.group.request, &v)
+		reason := match.Check(&j.group.asks[0].request, &v)
 		tally[reason]++
 		if reason == match.Fits {
 			owners[n.Owner] = true

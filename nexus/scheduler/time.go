@@ -47,6 +47,7 @@ func (s *State) tick() ([]Effect, error) {
 	var effects []Effect
 	s.explained = 0
 	s.letPastGo()
+	effects = append(effects, s.letNodesGo()...)
 	for s.timers.n > 0 {
 		at, j := s.timers.first()
 		if at.at > uint64(s.now) {
@@ -137,6 +138,7 @@ func (s *State) loseOverdue(j *Job) []Effect {
 			const reason = "it took too long"
 			s.lose(j, run.Node, reason)
 			effects = append(effects, SendCancel{Node: run.Node, Order: j.id, Reason: reason})
+			effects = append(effects, s.strike(s.nodes[run.Node], reason)...)
 		}
 	}
 	if len(effects) > 0 {

@@ -33,7 +33,8 @@ type fakeAgent struct {
 	run func(ctx context.Context, a job.Assignment) string
 	// spoil changes a Done before it is sent.
 	spoil  func(d *job.Done)
-	silent bool // its work has neither input nor output
+	silent bool   // its work has neither input nor output
+	refuse string // reason for refusing every assignment
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -196,6 +197,10 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		id := m.Assignment.Order.ID()
 		if as := m.Assignment; !as.Acceptance.Cluster.Verify(crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig) {
 			a.c.t.Errorf("agent %d got an acceptance that the cluster did not sign", a.n)
+		}
+		if a.refuse != "" {
+			a.send(control, job.AssignReply{Order: id, Refuse: a.refuse})
+			return
 		}
 		a.mu.Lock()
 		held := a.started[id] > 0

@@ -101,6 +101,7 @@ func (s *Server) nodes(context.Context, *ReadInput) (*body[api.NodeList], error)
 			out.Nodes = append(out.Nodes, api.NexusNode{
 				ID: n.ID, Owner: n.Owner, Region: n.Region, Total: n.Total, Used: n.Used, Kernels: append([]string{}, n.Kernels...),
 				Connected: n.Connected, Accepting: n.Accepting, Finished: api.Uint64(n.Finished), Lost: api.Uint64(n.Lost),
+				Strikes: api.Uint64(n.Strikes), HeldUntil: n.HeldUntil, HeldFor: n.HeldFor,
 			})
 		}
 	})

@@ -335,9 +335,9 @@ func (r *reign) miss(away []crypto.PublicKey) {
 func (r *reign) hear(s *session) {
 	hello, version := s.said()
 	r.mu.Lock()
-	known := r.declared[s] == version
+	known, first := r.declared[s] == version, r.declared[s] == 0
 	r.mu.Unlock()
-	if !known {
+	if !known && (first || s.mayDeclare()) {
 		r.once(assignment{node: s.node}, func() { r.declare(s, hello, version) })
 	}
 	dones, refusals := s.waiting()

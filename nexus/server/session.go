@@ -39,7 +39,8 @@ type session struct {
 
 	mu       sync.Mutex
 	hello    job.Hello
-	version  uint64 // counts what the state has to know of
+	version  uint64    // counts what the state has to know of
+	declares time.Time // until when those that were made are paid for: see mayDeclare
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
 }
@@ -258,6 +259,29 @@ func (s *session) said() (job.Hello, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hello, s.version
+}
+
+// What an agent changes costs the cluster an entry of its log: a few in a row may,
+// and then one in so long, with the newest of what it said.
+const (
+	declareEvery = time.Second
+	declareBurst = 8
+)
+
+// mayDeclare reports whether the state may be told of another change, and counts
+// it.
+func (s *session) mayDeclare() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.declares.Before(now) {
+		s.declares = now
+	}
+	if s.declares.Sub(now) >= declareBurst*declareEvery {
+		return false
+	}
+	s.declares = s.declares.Add(declareEvery)
+	return true
 }
 
 // waiting returns what the agent said about assignments, for the leader.

@@ -331,6 +331,9 @@ type NexusNode struct {
 	Accepting bool             `json:"accepting" doc:"false: paused or draining"`
 	Finished  Uint64           `json:"finished" doc:"assignments that it ended"`
 	Lost      Uint64           `json:"lost" doc:"assignments that it lost"`
+	Strikes   Uint64           `json:"strikes" doc:"assignments that it failed, less those that it ended since"`
+	HeldUntil chain.TimeMs     `json:"held_until_ms,omitzero" doc:"it is given nothing before; left out: it is not held back"`
+	HeldFor   string           `json:"held_for,omitempty" doc:"why it is held back"`
 }
 
 // NodeList is GET /v1/nodes.
