@@ -36,7 +36,7 @@ func serverCommands() []*cli.Command {
 		{
 			Name: "add-server", Usage: "add a server to a running cluster", ArgsUsage: "NODEID@HOST:PORT", Flags: signed(),
 			Description: key + "The new server runs with join = true, the cluster's key and genesis, and servers that lists itself and the others. It is made a\n" +
-				"member once it has read the log. Add it to the servers of the agents before, so that they are there when it comes to lead.\n" +
+				"member once it has read the log, and the others tell the agents of it: HOST:PORT is where these reach it too.\n" +
 				"Example: hypermesh nexus add-server --home /var/lib/hypermesh/nexus --nexus http://127.0.0.1:7280 NODEID@nexus-4.example:7200",
 			Action: func(c *cli.Context) error {
 				addr, err := transport.ParseNodeAddr(c.Args().First())

@@ -47,7 +47,7 @@ type Agent struct {
 	listener   net.Listener // of HTTP; nil: none
 	capacity   *capacity
 	metrics    *metrics
-	links      []*link
+	links      *links
 	pace       *pace
 	hours      hours
 	programs   chan struct{} // one element for each price program that runs
@@ -138,12 +138,17 @@ func (a *Agent) readHome() (err error) {
 	if a.genesis, err = readGenesis(a.config.path(a.config.Genesis, GenesisFile)); err != nil {
 		return err
 	}
+	var configured []transport.NodeAddr
 	for _, text := range a.config.Servers {
 		addr, err := transport.ParseNodeAddr(text)
 		if err != nil {
 			return fmt.Errorf("agent: servers: %w", err)
 		}
-		a.links = append(a.links, &link{addr: addr})
+		configured = append(configured, addr)
+	}
+	a.links = newLinks(a.config.Home, configured)
+	if err := a.links.load(); err != nil {
+		a.log.Error("agent: which servers there are beside those of the configuration is not known", "error", err)
 	}
 	if a.token, err = openToken(a.config.Home); err != nil {
 		return err
@@ -229,11 +234,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a.log.Info("agent: starting", "node", a.id.String(), "chain", string(a.genesis.ChainID), "owner", a.owner.String(),
-		"servers", len(a.links), "spooled", a.spool.count())
+		"servers", len(a.links.all()), "spooled", a.spool.count())
 	var wg sync.WaitGroup
-	for _, l := range a.links {
-		wg.Go(func() { a.keep(ctx, l) })
-	}
+	wg.Go(func() { a.keepLinks(ctx) })
 	wg.Go(func() { a.loadKernels(ctx) })
 	wg.Go(func() { a.keepMode(ctx) })
 	wg.Go(func() { a.followClaims(ctx) })

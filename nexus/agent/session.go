@@ -27,9 +27,10 @@ const (
 // errProtocol says that a server sent what servers do not send.
 var errProtocol = errors.New("agent: the server broke the protocol")
 
-// link is a configured server.
+// link is the way to a server.
 type link struct {
 	addr      transport.NodeAddr
+	member    bool // of the cluster, as far as is known; guarded by links.mu
 	connected atomic.Bool
 	since     atomic.Int64 // of the last change, ms
 }
@@ -267,6 +268,8 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.Ack:
 		a.acknowledged(m)
 		return nil
+	case job.Roster:
+		return a.rostered(m)
 	case job.Hello, job.BidReply, job.AssignReply, job.Log, job.Done, job.Load:
 		return fmt.Errorf("a server does not send %T", m)
 	}

@@ -42,7 +42,7 @@ type Status struct {
 	NotReadyAs string           `json:"not_ready,omitempty"` // why /healthz says 503
 }
 
-// ServerStatus is a configured server.
+// ServerStatus is a server that is configured, or that the agent was told of.
 type ServerStatus struct {
 	Server    string       `json:"server"` // NODEID@HOST:PORT
 	Connected bool         `json:"connected"`
@@ -73,7 +73,7 @@ func (a *Agent) status() Status {
 	}
 	s.Closed = a.closed()
 	s.Accepting = s.Closed == ""
-	for _, l := range a.links {
+	for _, l := range a.links.all() {
 		s.Servers = append(s.Servers, ServerStatus{
 			Server: l.addr.String(), Connected: l.connected.Load(), SinceMs: chain.TimeMs(l.since.Load()),
 		})
@@ -102,14 +102,8 @@ func (a *Agent) status() Status {
 // it needs a majority of the servers, and its kernels' keys. A kernel whose
 // keys cannot be had does not keep the rest from working.
 func (a *Agent) notReady() string {
-	connected := 0
-	for _, l := range a.links {
-		if l.connected.Load() {
-			connected++
-		}
-	}
-	if connected <= len(a.links)/2 {
-		return fmt.Sprintf("connected to %d of %d servers", connected, len(a.links))
+	if connected, all := a.links.members(); connected <= all/2 {
+		return fmt.Sprintf("connected to %d of %d servers", connected, all)
 	}
 	for _, name := range a.loading.names {
 		if a.loading.get(name) == kernelLoading {

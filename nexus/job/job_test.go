@@ -74,6 +74,7 @@ func messages() map[string]job.Message {
 		"done":         job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
 		"ack":          job.Ack{Order: order.ID()},
 		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
+		"roster":       job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
 	}
 }
 

@@ -24,13 +24,20 @@ const Protocol = "hypermesh/nexus/1"
 // It may answer an Assign twice: taken, and later a refusal, if the work could
 // not be done for reasons of its own. Only the leader asks for bids and assigns;
 // an agent is connected to followers as well, so that a new leader finds it
-// there, and sends each of them its refusals, logs and Dones.
+// there, and sends each of them its refusals, logs and Dones. A server says with
+// Roster which servers there are, first of all and whenever they change.
 
 // MaxMessageBytes bounds an encoded Message.
 const MaxMessageBytes = 256 << 10
 
 // MaxLogChunk bounds the data of one Log.
 const MaxLogChunk = 32 << 10
+
+// MaxServers bounds the servers of a Roster, and maxServerAddr each of them.
+const (
+	MaxServers    = 16
+	maxServerAddr = 400
+)
 
 // MaxHeld bounds the assignments that an agent reports on connecting.
 const MaxHeld = 1_024
@@ -130,6 +137,14 @@ type Load struct {
 	Accepting bool
 }
 
+// Roster is the servers of the cluster, as the sender knows them. The newest
+// counts, by whichever of them it was sent: the connection says that it is one.
+type Roster struct {
+	_       struct{} `cbor:",toarray"`
+	Index   uint64   // of the configuration in the cluster's log
+	Servers []string // NODEID@HOST:PORT, 1 to MaxServers
+}
+
 func (Hello) sealedMessage()       {}
 func (Offer) sealedMessage()       {}
 func (BidReply) sealedMessage()    {}
@@ -140,6 +155,7 @@ func (Log) sealedMessage()         {}
 func (Done) sealedMessage()        {}
 func (Ack) sealedMessage()         {}
 func (Load) sealedMessage()        {}
+func (Roster) sealedMessage()      {}
 
 const (
 	kindHello uint8 = iota + 1
@@ -152,6 +168,7 @@ const (
 	kindDone
 	kindAck
 	kindLoad
+	kindRoster
 )
 
 type messageHead struct {
@@ -187,6 +204,8 @@ func messageKind(m Message) uint8 {
 		return kindAck
 	case Load:
 		return kindLoad
+	case Roster:
+		return kindRoster
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -215,6 +234,7 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindDone:        decodeMessage[Done],
 	kindAck:         decodeMessage[Ack],
 	kindLoad:        decodeMessage[Load],
+	kindRoster:      decodeMessage[Roster],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -276,6 +296,8 @@ func checkMessage(m Message) error {
 		return checkReason(m.Refuse)
 	case Load:
 		return nil
+	case Roster:
+		return checkRoster(m)
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -310,6 +332,18 @@ func checkHello(m Hello) error {
 	}
 	if len(m.Running)+len(m.Finished) > MaxHeld {
 		return fmt.Errorf("it holds %d assignments, limit %d", len(m.Running)+len(m.Finished), MaxHeld)
+	}
+	return nil
+}
+
+func checkRoster(m Roster) error {
+	if n := len(m.Servers); n == 0 || n > MaxServers {
+		return fmt.Errorf("a roster of %d servers, want 1 to %d", n, MaxServers)
+	}
+	for _, s := range m.Servers {
+		if len(s) > maxServerAddr {
+			return fmt.Errorf("a server of %d bytes, limit %d", len(s), maxServerAddr)
+		}
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type fakeAgent struct {
 	started  map[crypto.Digest]int // how often it was told to begin
 	spool    map[crypto.Digest]job.Done
 	acks     []job.Ack
+	roster   job.Roster // the newest
 	cancels  []job.Cancel
 	declined string // reason for declining every offer
 }
@@ -218,6 +219,10 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		a.mu.Lock()
 		a.acks = append(a.acks, m)
 		delete(a.spool, m.Order)
+		a.mu.Unlock()
+	case job.Roster:
+		a.mu.Lock()
+		a.roster = m
 		a.mu.Unlock()
 	default:
 		a.c.t.Errorf("agent %d got a %T", a.n, m)

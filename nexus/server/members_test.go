@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -145,4 +146,38 @@ func TestAStoppedLeaderHandsOver(t *testing.T) {
 		raw, err := json.Marshal(after)
 		t.Errorf("term %d after %d: there was an election: %s %v", after.Term, list.Term, raw, err)
 	}
+}
+
+// TestAgentsAreToldOfServers adds a server, and removes one: whoever is connected
+// is told, and whoever comes later too.
+func TestAgentsAreToldOfServers(t *testing.T) {
+	c := newCluster(t, 1)
+	told := func(a *fakeAgent, want ...int) func() bool {
+		return func() bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			var list []string
+			for _, i := range want {
+				list = append(list, key(serverKeys+i).Public().String()+"@"+c.configs[i].Listen)
+			}
+			slices.Sort(list)
+			return slices.Equal(slices.Sorted(slices.Values(a.roster.Servers)), list)
+		}
+	}
+	first := c.agent(0, nil)
+	until(t, "the agent knows the server", told(first, 0))
+	i, change := c.join()
+	if status, body := c.change(0, change, nil); status != http.StatusOK {
+		t.Fatalf("adding: %d %s", status, body)
+	}
+	until(t, "the agent knows the new server", told(first, 0, i))
+	until(t, "an agent that comes later knows both", told(c.agent(1, nil), 0, i))
+	if status, body := c.change(0, api.ServerChange{Action: api.TransferLeadership, Server: key(serverKeys + i).Public()}, nil); status != http.StatusOK {
+		t.Fatalf("handing over: %d %s", status, body)
+	}
+	until(t, "the new leader", func() bool { return c.servers[i].Leads() })
+	if status, body := c.change(i, api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys).Public()}, nil); status != http.StatusOK {
+		t.Fatalf("removing: %d %s", status, body)
+	}
+	until(t, "an agent of the new server knows it alone", told(c.agent(2, nil), i))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
 // roster is which servers the cluster has: those of the configuration file until
@@ -60,6 +61,22 @@ func (r *roster) set(index uint64, c raft.Configuration) error {
 	slices.SortFunc(members, byID)
 	r.known, r.members, r.index = known, members, index
 	return nil
+}
+
+// message is what agents are told: the members that vote and whose address is
+// known, of raft's configuration. A server that was removed says nothing.
+func (r *roster) message() (m job.Roster, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	mine := false
+	for _, addr := range r.members {
+		mine = mine || addr.ID == r.self
+		if addr.Addr != "" && len(m.Servers) < job.MaxServers {
+			m.Servers = append(m.Servers, addr.String())
+		}
+	}
+	m.Index = r.index
+	return m, mine && r.index > 0 && len(m.Servers) == len(r.members)
 }
 
 // learn makes an address known before raft has it.

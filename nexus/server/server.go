@@ -170,7 +170,7 @@ func (s *Server) openStores() (err error) {
 	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{
 		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
-		blobs: s.serveAgent, logs: s.takeLog, bids: s.bid, poke: s.poke,
+		blobs: s.serveAgent, logs: s.takeLog, bids: s.bid, poke: s.poke, roster: s.roster.message,
 	}
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
@@ -287,6 +287,12 @@ func (s *Server) setMembers(index uint64, c raft.Configuration) {
 	if err := s.roster.set(index, c); err != nil {
 		s.log.Error("raft's configuration names a server that cannot be", "index", index, "error", err)
 		return
+	}
+	if m, ok := s.roster.message(); ok {
+		encoded := job.EncodeMessage(m)
+		for _, agent := range s.sessions.all() {
+			agent.sendEncoded(encoded)
+		}
 	}
 	if _, mine := s.roster.addr(s.self); !mine {
 		s.log.Warn("this server was removed from its cluster: stop it")

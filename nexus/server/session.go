@@ -53,6 +53,8 @@ type sessions struct {
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.BidReply)
 	poke  func(*session) // there is something new for the leader
+	// roster is what agents are told of the servers; false: nothing is known yet.
+	roster func() (job.Roster, bool)
 
 	mu   sync.Mutex
 	byID map[crypto.PublicKey]*session
@@ -96,6 +98,9 @@ func (ss *sessions) serve(ctx context.Context, conn *transport.Conn) {
 	}
 	ss.enter(s)
 	defer ss.leave(s)
+	if m, ok := ss.roster(); ok {
+		s.send(m)
+	}
 	wg.Go(func() {
 		if err := s.write(ctx); err != nil {
 			conn.Close(transport.CloseViolation, err.Error())
@@ -222,7 +227,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Offer, job.Assign, job.Cancel, job.Ack:
+	case job.Offer, job.Assign, job.Cancel, job.Ack, job.Roster:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)
