@@ -92,6 +92,9 @@ var (
 	DomainVerifyingKey = newDomain("verifying key")
 	DomainProvingKey   = newDomain("proving key file")
 	DomainCircuit      = newDomain("circuit")
+	DomainMeterNonce   = newDomain("metering key and nonce")
+	DomainProofBatch   = newDomain("proof batch factors")
+	DomainCeremony     = newDomain("ceremony file")
 
 	// Nexus.
 	DomainBlob      = newDomain("blob")

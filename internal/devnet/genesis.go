@@ -58,7 +58,7 @@ func AddKernels(g *chain.Genesis, home, keysDir string, kernels []string, progre
 	slices.Sort(kernels)
 	for _, name := range slices.Compact(kernels) {
 		kernel := zk.Kernel(name)
-		if _, ok := kernel.MatmulSize(); !ok {
+		if _, _, ok := kernel.Of(); !ok {
 			return fmt.Errorf("devnet: kernel %q is unknown", name)
 		}
 		keys, err := groth16.LoadOrSetup(keysDir, kernel, groth16.Progress(progress))

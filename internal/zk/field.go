@@ -78,3 +78,12 @@ func (f *Field) UnmarshalCBOR(data []byte) error {
 	*f = Field(raw)
 	return f.Check()
 }
+
+// element converts a field element that Check accepts.
+func element(f Field) fr.Element {
+	var e fr.Element
+	if err := e.SetBytesCanonical(f[:]); err != nil {
+		panic("zk: a checked field element is not canonical: " + err.Error())
+	}
+	return e
+}

@@ -85,15 +85,15 @@ func Multiply(left, right Matrix) (Product, error) {
 
 // LeftDigest returns the digest of a matrix as the kernel's left factor, input
 // 0 of its statement.
-func LeftDigest(m Matrix) Field { return sponge(SpongeMatmulLeft, packFactor(m)) }
+func LeftDigest(m Matrix) Field { return Sponge(SpongeMatmulLeft, packFactor(m)) }
 
 // RightDigest returns the digest of a matrix as the kernel's right factor,
 // input 1 of its statement.
-func RightDigest(m Matrix) Field { return sponge(SpongeMatmulRight, packFactor(m)) }
+func RightDigest(m Matrix) Field { return Sponge(SpongeMatmulRight, packFactor(m)) }
 
 // ProductDigest returns the digest of a product, output 0 of the statement.
 func ProductDigest(p Product) Field {
-	return sponge(SpongeMatmulProduct, pack(len(p.cells), MatmulProductPack, MatmulProductBits, func(i int) uint64 {
+	return Sponge(SpongeMatmulProduct, pack(len(p.cells), MatmulProductPack, MatmulProductBits, func(i int) uint64 {
 		return uint64(p.cells[i] + 1<<(MatmulProductBits-1)) // entries are within 40 bits
 	}))
 }

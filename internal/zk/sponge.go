@@ -24,6 +24,15 @@ const (
 	SpongeMatmulLeft SpongeUse = iota + 1
 	SpongeMatmulRight
 	SpongeMatmulProduct
+	SpongeHashchain    // one step of the chain
+	SpongeTreeNode     // four children
+	SpongeTreeUpdates  // positions and new leaves of a merkle-update
+	SpongeMLPModel     // salt and parameters
+	SpongeMLPSample    // features
+	SpongeMLPResult    // class and scores
+	SpongeUsageContext // order and metering key
+	SpongeUsageRecord  // what a metering key signs, and the leaf of a batch
+	SpongeUsageTotals  // what a batch claims
 )
 
 // SpongeCapacity returns the starting value of the capacity lane (the last) for
@@ -37,9 +46,9 @@ func SpongeCapacity(use SpongeUse, length int) uint64 {
 // permutation holds constants only.
 var permutation = poseidon2.NewPermutation(SpongeWidth, SpongeFullRounds, SpongePartialRounds)
 
-// sponge absorbs the message, SpongeRate elements at a time added into the
+// Sponge absorbs the message, SpongeRate elements at a time added into the
 // first lanes, and returns the first lane after the last permutation.
-func sponge(use SpongeUse, message []fr.Element) Field {
+func Sponge(use SpongeUse, message []fr.Element) Field {
 	var state [SpongeWidth]fr.Element
 	state[SpongeRate].SetUint64(SpongeCapacity(use, len(message)))
 	for len(message) > 0 {

@@ -271,7 +271,7 @@ func exitOf(s executor.Status) chain.ExitStatus {
 	panic(fmt.Sprintf("agent: executor status %d", s))
 }
 
-// runKernel computes and proves a statement; its output holds the product.
+// runKernel computes and proves a statement; its output holds the kernel's file.
 func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir string) (result, error) {
 	order := &t.assignment.Order
 	policy, ok := order.Policy.Policy.(chain.PolicyZK)
@@ -285,12 +285,12 @@ func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir strin
 		task.Digests = append(task.Digests, zk.Field(f))
 	}
 	for i, id := range w.Inputs {
-		data, small, err := a.readBlob(id, zk.MaxCSVSize)
+		data, small, err := a.readBlob(id, zk.MaxInputSize)
 		if err != nil {
 			return result{}, err
 		}
 		if !small {
-			return invalid("input %d is larger than %d bytes", i, zk.MaxCSVSize), nil
+			return invalid("input %d is larger than %d bytes", i, zk.MaxInputSize), nil
 		}
 		task.Inputs = append(task.Inputs, data)
 	}
@@ -305,8 +305,8 @@ func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir strin
 	if o.Status != executor.StatusOK {
 		return r, nil
 	}
-	if err := os.WriteFile(filepath.Join(dir, "out", ProductFile), o.Output, 0o600); err != nil {
-		return result{}, fmt.Errorf("agent: writing the product: %w", err)
+	if err := os.WriteFile(filepath.Join(dir, "out", o.Name), o.Output, 0o600); err != nil {
+		return result{}, fmt.Errorf("agent: writing %s: %w", o.Name, err)
 	}
 	return r, nil
 }

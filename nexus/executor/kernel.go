@@ -47,8 +47,7 @@ func (k *Kernels) Names() []zk.Kernel {
 // KernelTask is one statement to compute and prove.
 type KernelTask struct {
 	Kernel zk.Kernel
-	// Inputs are the kernel's input files in its order. For matmul they are the
-	// left and the right factor, as zk.ParseMatrixCSV reads them.
+	// Inputs are the kernel's input files, as zk.Read takes them.
 	Inputs [][]byte
 	// Digests are the inputs' public digests, as the order names them.
 	Digests []zk.Field
@@ -62,7 +61,8 @@ type KernelOutcome struct {
 	Status  Status // StatusOK, StatusRefused or StatusCancelled
 	Detail  string // one line for people, at most 512 bytes
 	Usage   Usage  // WallMillis and OutputBytes; kernels have no fuel
-	Output  []byte // for matmul the product, as zk.Product.CSV writes it
+	Output  []byte // the kernel's output file
+	Name    string // of that file
 	Outputs []zk.Field
 	Proof   zk.Proof
 }
@@ -78,7 +78,7 @@ func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, erro
 	if prover == nil {
 		return KernelOutcome{}, fmt.Errorf("%w: %.40q", ErrKernel, string(task.Kernel))
 	}
-	left, right, err := factors(&task)
+	work, err := readWork(&task)
 	if err != nil {
 		return KernelOutcome{Status: StatusRefused, Detail: clip(err.Error())}, nil
 	}
@@ -92,14 +92,14 @@ func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, erro
 		return kernelCancelled(ctx), nil
 	}
 	started := time.Now()
-	result, err := prover.Matmul(left, right, task.Bind)
+	result, err := prover.Prove(work, task.Bind)
 	if err != nil {
 		return KernelOutcome{}, fmt.Errorf("executor: %w", err)
 	}
 	if ctx.Err() != nil {
 		return kernelCancelled(ctx), nil
 	}
-	out := result.Product.CSV()
+	out := work.Output()
 	took := time.Since(started)
 	return KernelOutcome{
 		Status: StatusOK,
@@ -107,7 +107,7 @@ func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, erro
 			OutputBytes: uint64(len(out)),
 			WallMillis:  uint64((took + time.Millisecond - 1) / time.Millisecond),
 		},
-		Output: out, Outputs: result.Statement.Output, Proof: result.Proof,
+		Output: out, Name: work.OutputName(), Outputs: result.Statement.Output, Proof: result.Proof,
 	}, nil
 }
 
@@ -115,31 +115,24 @@ func kernelCancelled(ctx context.Context) KernelOutcome {
 	return KernelOutcome{Status: StatusCancelled, Detail: clip(context.Cause(ctx).Error())}
 }
 
-// factors reads the two matrices of a matmul task and compares them with the
-// digests that the order names: the chain would refuse a proof about others.
-func factors(task *KernelTask) (left, right zk.Matrix, err error) {
-	size, ok := task.Kernel.MatmulSize()
-	switch {
-	case !ok:
-		return left, right, fmt.Errorf("kernel %.40q is not one that this executor computes", string(task.Kernel))
-	case len(task.Inputs) != 2 || len(task.Digests) != 2:
-		return left, right, fmt.Errorf("kernel %s got %d inputs and %d digests, want 2 of each", task.Kernel, len(task.Inputs), len(task.Digests))
-	case task.Bind.Check() != nil:
-		return left, right, fmt.Errorf("bind: %w", task.Bind.Check())
+// readWork reads a task's inputs and compares them with the digests that the
+// order names: the chain would refuse a proof about others.
+func readWork(task *KernelTask) (zk.Work, error) {
+	if err := task.Bind.Check(); err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
 	}
-	var parsed [2]zk.Matrix
-	for i, digest := range []func(zk.Matrix) zk.Field{zk.LeftDigest, zk.RightDigest} {
-		m, err := zk.ParseMatrixCSV(task.Inputs[i])
-		if err != nil {
-			return left, right, fmt.Errorf("input %d: %w", i, err)
-		}
-		if m.Size() != size {
-			return left, right, fmt.Errorf("input %d is %d × %d, kernel %s wants %d × %d", i, m.Size(), m.Size(), task.Kernel, size, size)
-		}
-		if got := digest(m); got != task.Digests[i] {
-			return left, right, fmt.Errorf("input %d has digest %s, the order names %s", i, got, task.Digests[i])
-		}
-		parsed[i] = m
+	work, err := zk.Read(task.Kernel, task.Inputs)
+	if err != nil {
+		return nil, err
 	}
-	return parsed[0], parsed[1], nil
+	inputs := work.Inputs()
+	if len(task.Digests) != len(inputs) {
+		return nil, fmt.Errorf("kernel %s got %d digests, want %d", task.Kernel, len(task.Digests), len(inputs))
+	}
+	for i, got := range inputs {
+		if got != task.Digests[i] {
+			return nil, fmt.Errorf("input %d has digest %s, the order names %s", i, got, task.Digests[i])
+		}
+	}
+	return work, nil
 }

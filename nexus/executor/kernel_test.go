@@ -87,18 +87,18 @@ func TestKernelRefusesByName(t *testing.T) {
 		name, want string
 		change     func(*executor.KernelTask)
 	}{
-		{"not a number", `input 0: zk: matrix row 1 column 1: "x"`, func(s *executor.KernelTask) { s.Inputs[0] = []byte(strings.Replace(kernelLeft, "1", "x", 1)) }},
-		{"beyond 16 bits", "input 1: zk: matrix row 1 column 1", func(s *executor.KernelTask) { s.Inputs[1] = []byte(strings.Replace(kernelRight, "1", "40000", 1)) }},
-		{"a row short", "input 0: zk: matrix of 3 rows", func(s *executor.KernelTask) { s.Inputs[0] = []byte("1,2,3,4\n5,6,7,8\n9,10,11,12\n") }},
-		{"empty", "input 1: zk: matrix row 1", func(s *executor.KernelTask) { s.Inputs[1] = nil }},
+		{"not a number", `file 0: zk: matrix row 1 column 1: "x"`, func(s *executor.KernelTask) { s.Inputs[0] = []byte(strings.Replace(kernelLeft, "1", "x", 1)) }},
+		{"beyond 16 bits", "file 1: zk: matrix row 1 column 1", func(s *executor.KernelTask) { s.Inputs[1] = []byte(strings.Replace(kernelRight, "1", "40000", 1)) }},
+		{"a row short", "file 0: zk: matrix of 3 rows", func(s *executor.KernelTask) { s.Inputs[0] = []byte("1,2,3,4\n5,6,7,8\n9,10,11,12\n") }},
+		{"empty", "file 1: zk: matrix row 1", func(s *executor.KernelTask) { s.Inputs[1] = nil }},
 		{"too long", "limit 262144", func(s *executor.KernelTask) { s.Inputs[0] = make([]byte, zk.MaxCSVSize+1) }},
-		{"another size", "input 0 is 8 × 8", func(s *executor.KernelTask) {
+		{"another size", "file 0: a matrix of 8 × 8", func(s *executor.KernelTask) {
 			s.Inputs[0] = []byte(strings.TrimSuffix(strings.Repeat("1,1,1,1,1,1,1,1\n", 8), "\n"))
 		}},
 		{"other matrices", "input 0 has digest", func(s *executor.KernelTask) { s.Inputs[0] = s.Inputs[1] }},
 		{"swapped digests", "input 0 has digest", func(s *executor.KernelTask) { s.Digests[0], s.Digests[1] = s.Digests[1], s.Digests[0] }},
-		{"one input", "got 1 inputs", func(s *executor.KernelTask) { s.Inputs = s.Inputs[:1] }},
-		{"no digests", "0 digests", func(s *executor.KernelTask) { s.Digests = nil }},
+		{"one input", "got 1 files", func(s *executor.KernelTask) { s.Inputs = s.Inputs[:1] }},
+		{"no digests", "got 0 digests", func(s *executor.KernelTask) { s.Digests = nil }},
 		{"bind beyond the field", "bind:", func(s *executor.KernelTask) { s.Bind = zk.Field{0: 0xff} }},
 	} {
 		task := kernelTask(t)

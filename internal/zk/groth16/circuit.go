@@ -29,10 +29,8 @@ func (s shape) publics() int { return s.inputs + s.outputs + 1 }
 
 // shapeOf returns the shape of a kernel, and false if there is no such kernel.
 func shapeOf(kernel zk.Kernel) (shape, bool) {
-	if _, ok := kernel.MatmulSize(); ok {
-		return shape{inputs: 2, outputs: 1}, true
-	}
-	return shape{}, false
+	inputs, outputs, ok := kernel.Shape()
+	return shape{inputs: inputs, outputs: outputs}, ok
 }
 
 // circuit is a kernel's compiled constraint system.
@@ -46,11 +44,49 @@ type circuit struct {
 // compile builds the constraint system of a kernel, the same on every machine.
 // n = 32 takes about 0.4 s.
 func compile(kernel zk.Kernel) (*circuit, error) {
-	n, ok := kernel.MatmulSize()
-	if !ok {
-		return nil, fmt.Errorf("%w: no circuit for %q", zk.ErrUnknownKernel, string(kernel))
+	definition, err := define(kernel)
+	if err != nil {
+		return nil, err
 	}
-	return compileCircuit(kernel, newMatmulCircuit(n)), nil
+	return compileCircuit(kernel, definition), nil
+}
+
+// define returns a kernel's unassigned circuit.
+func define(kernel zk.Kernel) (frontend.Circuit, error) {
+	family, n, ok := kernel.Of()
+	if !ok {
+		return nil, fmt.Errorf("%w: no circuit for %.40q", zk.ErrUnknownKernel, string(kernel))
+	}
+	switch family {
+	case zk.Matmul:
+		return newMatmulCircuit(n), nil
+	case zk.MLP:
+		return newMLPCircuit(), nil
+	case zk.Hashchain:
+		return newHashchainCircuit(n), nil
+	case zk.MerkleState:
+		return newTreeCircuit(n), nil
+	case zk.UsageBatch:
+		return newUsageCircuit(n), nil
+	}
+	panic("groth16: no circuit for family " + string(family))
+}
+
+// assign returns the circuit of a work with its witness.
+func assign(statement zk.Statement, work zk.Work) frontend.Circuit {
+	switch w := work.(type) {
+	case *zk.MatmulWork:
+		return assignMatmul(statement, w.Left(), w.Right(), w.Product())
+	case *zk.MLPWork:
+		return assignMLP(statement, w)
+	case *zk.HashchainWork:
+		return assignHashchain(statement)
+	case *zk.TreeWork:
+		return assignTree(statement, w)
+	case *zk.UsageWork:
+		return assignUsage(statement, w)
+	}
+	panic(fmt.Sprintf("groth16: no circuit for work of type %T", work))
 }
 
 // compileCircuit panics if the definition fails or breaks the first invariant

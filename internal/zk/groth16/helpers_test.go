@@ -2,9 +2,7 @@ package groth16
 
 import (
 	"flag"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 
@@ -47,15 +45,23 @@ var sharedSetup = sync.OnceValue(func() testSetup {
 })
 
 // sharedResult is one proof that several tests take apart.
-var sharedResult = sync.OnceValue(func() MatmulResult {
+var sharedResult = sync.OnceValue(func() Result {
 	rng := rand.New(rand.NewPCG(1, 2))
 	bind := zk.Bind("hypermesh-test", crypto.Digest{1}, 1, crypto.PublicKey{2})
-	result, err := NewProver(sharedSetup().keys).Matmul(randomMatrix(rng, testSize), randomMatrix(rng, testSize), bind)
+	result, err := proveMatmul(sharedSetup().keys, randomMatrix(rng, testSize), randomMatrix(rng, testSize), bind)
 	if err != nil {
 		panic(err)
 	}
 	return result
 })
+
+func proveMatmul(keys *Keys, left, right zk.Matrix, bind zk.Field) (Result, error) {
+	work, err := zk.NewMatmulWork(left, right)
+	if err != nil {
+		return Result{}, err
+	}
+	return NewProver(keys).Prove(work, bind)
+}
 
 func sharedVerifier(t testing.TB) *Verifier {
 	t.Helper()
@@ -101,22 +107,4 @@ func mustMatrix(n int, cells []int16) zk.Matrix {
 		panic(err)
 	}
 	return m
-}
-
-// goldenText compares text with a file under testdata.
-func goldenText(t *testing.T, name, got string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n%s\nfrozen as\n%s", path, got, fmt.Sprint(string(want)))
-	}
 }

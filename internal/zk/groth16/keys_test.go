@@ -91,9 +91,9 @@ func (s *stages) count(part string) int {
 	return n
 }
 
-func mustProve(t *testing.T, keys *Keys) MatmulResult {
+func mustProve(t *testing.T, keys *Keys) Result {
 	t.Helper()
-	result, err := NewProver(keys).Matmul(filledMatrix(testSize, 3), filledMatrix(testSize, -5), zk.Field{31: 9})
+	result, err := proveMatmul(keys, filledMatrix(testSize, 3), filledMatrix(testSize, -5), zk.Field{31: 9})
 	if err != nil {
 		t.Fatal(err)
 	}

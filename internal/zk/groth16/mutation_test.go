@@ -25,7 +25,6 @@ const (
 	groupLeft      = "left digest"
 	groupRight     = "right digest"
 	groupProduct   = "product digest"
-	groupBind      = "bind"
 )
 
 // weakCircuit is the matmul circuit without some groups of constraints.

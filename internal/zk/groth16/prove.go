@@ -19,44 +19,34 @@ func NewProver(keys *Keys) *Prover { return &Prover{keys: keys} }
 // Kernel returns the kernel's name.
 func (p *Prover) Kernel() zk.Kernel { return p.keys.Kernel() }
 
-// MatmulResult is a product, what was proven of it, and the proof.
-type MatmulResult struct {
-	Product   zk.Product
+// Result is what was proven and its proof.
+type Result struct {
 	Statement zk.Statement
 	Proof     zk.Proof
 }
 
-// Matmul multiplies two matrices of the kernel's size and proves it, bound to
-// one claim by bind (zk.Bind). The proof has been verified when it returns.
-// Proving uses all processors and cannot be interrupted: n = 32 takes half a
-// second on two cores, each doubling of n four times as long.
-func (p *Prover) Matmul(left, right zk.Matrix, bind zk.Field) (MatmulResult, error) {
-	n, ok := p.Kernel().MatmulSize()
-	if !ok || left.Size() != n || right.Size() != n {
-		return MatmulResult{}, fmt.Errorf("groth16: kernel %s cannot take matrices of size %d and %d", p.Kernel(), left.Size(), right.Size())
-	}
-	product, err := zk.Multiply(left, right)
-	if err != nil {
-		return MatmulResult{}, err
+// Prove proves a work of the prover's kernel, bound to one claim by bind
+// (zk.Bind). The proof has been verified when it returns. Proving uses all
+// processors and cannot be interrupted: about a second for each 130,000
+// constraints on two.
+func (p *Prover) Prove(work zk.Work, bind zk.Field) (Result, error) {
+	if work.Kernel() != p.Kernel() {
+		return Result{}, fmt.Errorf("groth16: keys of %s cannot prove %s", p.Kernel(), work.Kernel())
 	}
 	statement := zk.Statement{
-		Kernel:       p.Kernel(),
-		VerifyingKey: p.keys.Digest(),
-		Inputs:       []zk.Field{zk.LeftDigest(left), zk.RightDigest(right)},
-		Output:       []zk.Field{zk.ProductDigest(product)},
-		Bind:         bind,
+		Kernel: p.Kernel(), VerifyingKey: p.keys.Digest(), Inputs: work.Inputs(), Output: work.Outputs(), Bind: bind,
 	}
 	if err := statement.Check(); err != nil {
-		return MatmulResult{}, err
+		return Result{}, err
 	}
-	proof, err := p.keys.prove(assignMatmul(statement, left, right, product))
+	proof, err := p.keys.prove(assign(statement, work))
 	if err != nil {
-		return MatmulResult{}, err
+		return Result{}, err
 	}
 	if err := p.keys.verify.verify(statement, proof); err != nil {
-		return MatmulResult{}, fmt.Errorf("groth16: own proof of %s does not verify, its keys do not fit together: %w", p.Kernel(), err)
+		return Result{}, fmt.Errorf("groth16: own proof of %s does not verify, its keys do not fit together: %w", p.Kernel(), err)
 	}
-	return MatmulResult{Product: product, Statement: statement, Proof: proof}, nil
+	return Result{Statement: statement, Proof: proof}, nil
 }
 
 // prove solves the circuit for an assignment and proves it. It fails if the

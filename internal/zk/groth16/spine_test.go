@@ -2,8 +2,6 @@ package groth16_test
 
 import (
 	"math/rand/v2"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -57,7 +55,11 @@ func TestMatmul32(t *testing.T) {
 	}
 	bind := zk.Bind("hypermesh-test", crypto.Digest{5}, 0, crypto.PublicKey{6})
 	start = time.Now()
-	result, err := groth16.NewProver(keys).Matmul(left, right, bind)
+	work, err := zk.NewMatmulWork(left, right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := groth16.NewProver(keys).Prove(work, bind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,66 +85,5 @@ func TestMatmul32(t *testing.T) {
 	statement.Bind = zk.Bind("hypermesh-test", crypto.Digest{5}, 1, crypto.PublicKey{6})
 	if err := verifier.Verify(statement, result.Proof); err == nil {
 		t.Error("the proof holds for another sequence")
-	}
-}
-
-var benchKeys = sync.OnceValues(func() (*groth16.Keys, error) { return groth16.Setup(spineKernel, nil) })
-
-func BenchmarkMatmulSetup32(b *testing.B) {
-	for b.Loop() {
-		if _, err := groth16.Setup(spineKernel, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkMatmulProve32(b *testing.B) {
-	keys, err := benchKeys()
-	if err != nil {
-		b.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(5, 6))
-	prover, left, right := groth16.NewProver(keys), spineMatrix(rng), spineMatrix(rng)
-	for b.Loop() {
-		if _, err := prover.Matmul(left, right, zk.Field{31: 1}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkMatmulVerify32(b *testing.B) {
-	keys, err := benchKeys()
-	if err != nil {
-		b.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(7, 8))
-	result, err := groth16.NewProver(keys).Matmul(spineMatrix(rng), spineMatrix(rng), zk.Field{31: 1})
-	if err != nil {
-		b.Fatal(err)
-	}
-	verifier, err := groth16.NewVerifier(map[zk.Kernel][]byte{spineKernel: keys.VerifyingKey()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	processor := func() time.Duration {
-		var usage syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	}
-	begun := processor()
-	for b.Loop() {
-		if err := verifier.Verify(result.Statement, result.Proof); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(processor()-begun)/float64(b.N), "processor-ns/op") // what its gas is derived from
-}
-
-func BenchmarkMatmulDigest32(b *testing.B) {
-	m := spineMatrix(rand.New(rand.NewPCG(9, 10)))
-	for b.Loop() {
-		zk.LeftDigest(m)
 	}
 }
