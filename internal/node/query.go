@@ -277,12 +277,11 @@ func readState(r state.Reader, key []byte) (value []byte, ok bool, err error) {
 }
 
 func (n *Node) provenState(key []byte) (api.State, error) {
-	n.app.mu.Lock()
-	tree, height := n.app.proven, n.app.root.height
-	n.app.mu.Unlock()
-	if tree == nil {
-		return api.State{}, fmt.Errorf("no header proves a state yet: %w", rpc.ErrBusy)
+	tree, height, done, err := n.app.provenTree()
+	if err != nil {
+		return api.State{}, err
 	}
+	defer done()
 	value, present, err := tree.Get(key)
 	if err != nil {
 		return api.State{}, err

@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/store"
 )
 
@@ -243,6 +244,9 @@ func (a *application) advance(root *branch, base *store.Snapshot) {
 	mark, _ := a.store.TreeMark()
 	old := a.root
 	a.root, root.parent = root, nil
+	if a.proven != nil {
+		a.proven.Release() // whoever still proves from it ends so, or begins again
+	}
 	a.proven = old.tree.Load()
 	a.retired = append(a.retired, a.base)
 	a.base = base
@@ -263,6 +267,17 @@ func (a *application) advance(root *branch, base *store.Snapshot) {
 	}
 	close(a.advanced)
 	a.advanced = make(chan struct{})
+}
+
+// provenTree returns the tree that the header at a height proves, and keeps it until done.
+func (a *application) provenTree() (tree *state.Tree, height chain.Height, done func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.proven == nil {
+		return nil, 0, nil, fmt.Errorf("no header proves a state yet: %w", rpc.ErrBusy)
+	}
+	done, err = a.proven.Keep()
+	return a.proven, a.root.height, done, err
 }
 
 func descends(b, root, old *branch) bool {

@@ -30,6 +30,10 @@ func (b Batch) Nodes() iter.Seq2[[]byte, []byte] {
 		if b.Empty() {
 			return
 		}
+		if err := b.t.hold.use(); err != nil {
+			panic("state: the records of a version that was released are asked for")
+		}
+		defer b.t.hold.done()
 		w := writes{t: b.t, fresh: b.t.fresh(), yield: yield, versions: make([]freshRecords, len(b.t.layers))}
 		w.collect(&b.t.top, 0, &crypto.Digest{})
 		for i := range w.versions {
@@ -58,7 +62,7 @@ type freshRecords struct {
 }
 
 type freshNode struct {
-	node *node
+	at   ref
 	path crypto.Digest
 }
 
@@ -70,26 +74,27 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 		of.nodes = append(of.nodes, nil)
 	}
 	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
-	if at.node.page() {
-		for i := range at.node.places {
-			if version := at.node.sums[i].version; version >= w.fresh {
+	n := w.t.arena.node(at.node, at.version)
+	if n.page() {
+		for i := range n.places {
+			if version := n.sums[i].version; version >= w.fresh {
 				of := w.of(version)
-				of.leaves = append(of.leaves, &at.node.places[i])
+				of.leaves = append(of.leaves, &n.places[i])
 			}
 		}
 		return
 	}
 	leaf, kid := 0, 0
-	for rest := at.node.used; rest != 0; rest &= rest - 1 {
-		if at.node.leaves&rest&-rest != 0 {
-			if child := &at.node.leafs[leaf]; child.version >= w.fresh {
+	for rest := n.used; rest != 0; rest &= rest - 1 {
+		if n.leaves&rest&-rest != 0 {
+			if child := &n.leafs[leaf]; child.version >= w.fresh {
 				of := w.of(child.version)
 				of.leaves = append(of.leaves, &child.position)
 			}
 			leaf++
 			continue
 		}
-		if child := &at.node.kids[kid]; child.version >= w.fresh {
+		if child := &n.kids[kid]; child.version >= w.fresh {
 			next := childPath(path, depth, bits.TrailingZeros16(rest))
 			w.collect(child, depth+1, &next)
 		}
@@ -110,7 +115,8 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 	for depth, nodes := range of.nodes {
 		for i := range nodes {
 			w.key = appendNodeKey(w.key[:0], l.mark.Version, depth, &nodes[i].path)
-			w.record = appendNode(w.record[:0], l.mark.Version, nodes[i].node)
+			n := w.t.arena.node(nodes[i].at, l.mark.Version)
+			w.record = appendNode(w.record[:0], l.mark.Version, &n)
 			if !w.yield(w.key, w.record) {
 				return false
 			}

@@ -124,7 +124,7 @@ func (b *Builder) finish(depth int) (part, error) {
 	if small && len(leaves) <= pageLeaves {
 		return part{leaves: leaves}, nil
 	}
-	n := &node{}
+	n := &node{head: &head{}}
 	for _, p := range b.open[depth] {
 		if n.used>>p.at != 0 {
 			panic("state: slots are not filled in their order")

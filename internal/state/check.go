@@ -23,10 +23,16 @@ type TreeSize struct {
 // does not hold.
 func (t *Tree) Checked(size *TreeSize) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if t.started() {
-			w := checkedWalk{t: t, l: loader{reader: t.reader}, size: size, yield: yield}
-			w.below(&t.top, 0, &crypto.Digest{})
+		if !t.started() {
+			return
 		}
+		w := checkedWalk{t: t, l: t.loader(), size: size, yield: yield}
+		if err := t.hold.use(); err != nil {
+			w.fail(err)
+			return
+		}
+		defer t.hold.done()
+		w.below(&t.top, 0, &crypto.Digest{})
 	}
 }
 
@@ -46,15 +52,15 @@ func (w *checkedWalk) fail(err error) bool {
 
 // below checks and yields what is under a node and reports whether to go on.
 func (w *checkedWalk) below(at *kidSlot, depth int, path *crypto.Digest) bool {
-	n, err := w.l.load(at, depth, path)
-	if err != nil {
+	var n node
+	if err := w.l.load(&n, at, depth, path); err != nil {
 		return w.fail(err)
 	}
 	w.key = appendNodeKey(w.key[:0], at.version, depth, path)
 	if got := n.digest(depth); got != at.hash {
 		return w.fail(fmt.Errorf("%w: node %x has digest %v, above it stands %v", ErrRecords, w.key, got, at.hash))
 	}
-	w.data = appendNode(w.data[:0], at.version, n)
+	w.data = appendNode(w.data[:0], at.version, &n)
 	w.size.Nodes++
 	w.size.Bytes += uint64(len(w.key) + len(w.data))
 	if n.page() {

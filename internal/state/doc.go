@@ -39,6 +39,8 @@
 //  5. Below the root a subtree of 2 to 32 leaves is a page, a larger one is none.
 //  6. A node that is not on disk is in memory: only what Persisted was told of
 //     is ever dropped.
+//  7. Memory that a version needs which was not released is given to nothing else
+//     (ADR 27): checked whenever a node is read.
 //
 // Failure modes: a Reader whose backend fails panics with *Fault, because a
 // fault stops the node (architecture.md, rule 4) and execution recovers it in
@@ -47,7 +49,7 @@
 // with an error.
 //
 // Concurrency: a Tree and a Proof are immutable and safe for concurrent use as
-// far as their NodeReader is; an Overlay and a MemoryBackend belong to one
+// far as their NodeReader is, and so is an Arena; an Overlay and a MemoryBackend belong to one
 // goroutine. Next forks inside the call through crypto.ForkJoin.
 //
 // It does not know what keys mean, does not write to disk, and does not prune:

@@ -2,7 +2,9 @@ package state
 
 // ResidentNodes counts the nodes that a tree holds in memory, and returns how
 // many it believes there are.
-func ResidentNodes(t *Tree) (counted, believed int) { return t.top.node.resident(), t.memory.resident }
+func ResidentNodes(t *Tree) (counted, believed int) {
+	return t.arena.resident(&t.top), t.memory.resident
+}
 
 // RunLengths returns how long an overlay's runs are.
 func RunLengths(o *Overlay) (lengths []int) {
@@ -10,4 +12,31 @@ func RunLengths(o *Overlay) (lengths []int) {
 		lengths = append(lengths, len(o.runs[i].entries))
 	}
 	return lengths
+}
+
+// ArenaBytes returns what the blocks of a tree's arena take: those in use, and those that
+// the tree has.
+func ArenaBytes(t *Tree) (used, own int) {
+	a := t.arena
+	used = a.Used()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.pockets {
+		for class, free := range p.free {
+			used -= len(free) * classUnits(class) * unitBytes
+		}
+	}
+	return used, a.resident(&t.top)
+}
+
+// Forget releases a version as if nobody had a tree of it any more.
+func Forget(t *Tree) { t.hold.v.forget() }
+
+// RootNode returns a function that reads the root node as long as it is there, and
+// returns its slots.
+func RootNode(t *Tree) func() uint16 {
+	return func() uint16 {
+		n := t.arena.node(t.top.node, t.top.version)
+		return n.used
+	}
 }

@@ -38,6 +38,10 @@ func (t *Tree) Lower(r Range, maxLeaves, maxBytes int) ([]Entry, error) {
 	if !t.started() {
 		return nil, nil
 	}
+	if err := t.hold.use(); err != nil {
+		return nil, err
+	}
+	defer t.hold.done()
 	g := gather{t: t, r: &r, ahead: maxLeaves, places: []place{{kid: &t.top}}}
 	var out []Entry
 	size := 0
@@ -108,9 +112,12 @@ func (g *gather) open(front []place) error {
 	var read []int
 	for i := range front {
 		if kid := front[i].kid; kid != nil {
-			if nodes[i] = kid.node; nodes[i] == nil {
+			if kid.node == 0 {
 				read = append(read, i)
+				continue
 			}
+			n := g.t.arena.node(kid.node, kid.version)
+			nodes[i] = &n
 		}
 	}
 	slices.SortFunc(read, func(a, b int) int { // as their records are

@@ -83,10 +83,11 @@ const tasksEach = 4
 
 // next is Next with the changes hashed.
 func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism int) (*Tree, error) {
-	top := &node{}
-	if t.started() {
-		top = t.top.node
+	if err := t.hold.use(); err != nil {
+		return nil, err
 	}
+	defer t.hold.done()
+	top := t.root()
 	groups := hashed.groups()
 	var workers [fanout]worker
 	var results [fanout]slot
@@ -94,42 +95,49 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 	tasks := min(fanout, tasksEach*max(parallelism, 1))
 	crypto.ForkJoin(tasks, parallelism, func(task int) {
 		var s sealer
+		p := t.arena.pocket()
+		defer t.arena.give(p)
 		for i := task; i < fanout; i += tasks {
 			if len(groups[i]) == 0 {
 				continue
 			}
 			sortUpdates(groups[i])
 			w := &workers[i]
-			w.loader.reader, w.version, w.kept = t.reader, version, t.kept()
-			w.reserve(len(groups[i]))
-			results[i], faults[i] = w.below(top, i, 0, groups[i])
-			if faults[i] == nil {
+			w.begin(t, version, p, len(groups[i]))
+			if results[i], faults[i] = w.below(top, i, 0, groups[i]); faults[i] == nil {
 				w.hash(&s, &results[i])
 			}
 		}
 	})
+	p := t.arena.pocket()
+	defer t.arena.give(p)
 	if err := errors.Join(faults[:]...); err != nil {
+		for i := range workers {
+			workers[i].giveUp(p)
+		}
 		return nil, err
 	}
 	l, all := collect(workers[:], changes)
+	all.begin(t, version, p, 0)
 	if t.started() {
-		all.supersede(&t.top, 0, &crypto.Digest{})
+		all.supersede(&t.top, top, 0, &crypto.Digest{})
 		l.staleNodes = append(l.staleNodes, all.staleNodes...)
 	}
-	all.version, all.kept = version, t.kept()
 	var made []change
 	for i := range results {
 		if results[i].kind != isSame {
 			made = append(made, change{i, results[i]})
 		}
 	}
-	next := all.replace(top, made)
+	at, next := all.replace(top, made)
 	l.mark = Mark{Version: version, Root: next.seal()}
-	all.count(next)
+	all.count(&next)
 	return &Tree{
 		reader:    t.reader,
+		arena:     t.arena,
+		hold:      newHold(t.arena, version, at, t.hold, all.dead),
 		mark:      l.mark,
-		top:       kidSlot{hash: l.mark.Root, version: version, node: next},
+		top:       kidSlot{hash: l.mark.Root, version: version, node: at},
 		memory:    t.memory.after(version, all.written, all.grown),
 		durable:   t.durable,
 		isDurable: t.isDurable,
@@ -139,20 +147,21 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 
 // collect puts together what the workers did, but for the root node, and adds
 // up what they counted.
-func collect(workers []worker, changes []Change) (*layer, worker) {
-	entries, nodes := 0, 1
+func collect(workers []worker, changes []Change) (l *layer, all worker) {
+	entries, nodes, dead := 0, 1, 1
 	for i := range workers {
+		dead += len(workers[i].dead)
 		entries += len(workers[i].positions)
 		nodes += len(workers[i].staleNodes)
 	}
-	l := &layer{
+	l = &layer{
 		changes:     changes,
 		positions:   make([]crypto.Digest, 0, entries),
 		written:     make([]int32, 0, entries),
 		staleNodes:  make([]staleNode, 0, nodes),
 		staleLeaves: make([]uint64, 0, entries),
 	}
-	var all worker
+	all.dead = make([]block, 0, dead)
 	for i := range workers {
 		w := &workers[i]
 		l.positions = append(l.positions, w.positions...)
@@ -160,6 +169,7 @@ func collect(workers []worker, changes []Change) (*layer, worker) {
 		l.staleNodes = append(l.staleNodes, w.staleNodes...)
 		l.staleLeaves = append(l.staleLeaves, w.staleLeaves...)
 		l.staleDeep = append(l.staleDeep, w.staleDeep...)
+		all.dead = append(all.dead, w.dead...)
 		all.written += w.written
 		all.grown += w.grown
 	}
@@ -261,6 +271,7 @@ type change struct {
 // worker builds the part of a version under one first nibble.
 type worker struct {
 	loader  loader
+	pocket  *pocket
 	version uint64
 	kept    uint64 // nodes of earlier versions need not stay in memory
 
@@ -271,7 +282,8 @@ type worker struct {
 
 	staleNodes []staleNode
 	staleDeep  []staleDeep
-	made       [][]*node // by depth, in ascending order of paths
+	dead       []block // what was in memory of what the version replaced
+	made       [][]ref // by depth, in ascending order of paths
 	stack      []change
 	items      []leafSlot
 	deleted    int // leaves that are gone
@@ -279,10 +291,25 @@ type worker struct {
 	grown      int // by how many bytes there are more in memory
 }
 
-// reserve makes room for what so many updates usually come to.
-func (w *worker) reserve(updates int) {
+// begin makes the worker one of a tree's next version, and makes room for what so many
+// updates usually come to.
+func (w *worker) begin(t *Tree, version uint64, p *pocket, updates int) {
+	w.loader, w.pocket, w.version, w.kept = t.loader(), p, version, t.kept()
+	if updates == 0 {
+		return
+	}
 	w.positions, w.changes = make([]crypto.Digest, 0, updates), make([]int32, 0, updates)
 	w.staleNodes, w.staleLeaves = make([]staleNode, 0, 3*updates), make([]uint64, 0, updates)
+	w.dead = make([]block, 0, 3*updates)
+}
+
+// giveUp takes back what the worker made.
+func (w *worker) giveUp(p *pocket) {
+	for _, nodes := range w.made {
+		for _, at := range nodes {
+			p.discard(at, w.version)
+		}
+	}
 }
 
 func (w *worker) count(made *node) {
@@ -290,16 +317,26 @@ func (w *worker) count(made *node) {
 	w.grown += made.size()
 }
 
-// supersede notes that a version makes a node's record stale.
-func (w *worker) supersede(at *kidSlot, depth int, position *crypto.Digest) {
-	if at.node != nil {
-		w.grown -= at.node.size()
+// supersede notes that a version makes a node's record stale, and the node, if it is in
+// memory.
+func (w *worker) supersede(at *kidSlot, n *node, depth int, position *crypto.Digest) {
+	if at.node != 0 {
+		w.grown -= n.size()
+		w.dead = append(w.dead, block{at.node, at.version})
 	}
 	if depth <= staleDepth {
 		w.staleNodes = append(w.staleNodes, newStaleNode(at.version, depth, position))
 		return
 	}
 	w.staleDeep = append(w.staleDeep, staleDeep{*position, at.version, depth})
+}
+
+// losePlaces notes that a version does without the places of a page, if that is in
+// memory.
+func (w *worker) losePlaces(at *kidSlot, n *node) {
+	if at.node != 0 {
+		w.dead = append(w.dead, block{n.head.places, w.loader.arena.placesBorn(n)})
+	}
 }
 
 // below returns what the i-th child of a node at some depth becomes under
@@ -310,26 +347,19 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 		return w.fill(above.leaf(i), depth+1, ups), nil
 	}
 	depth++
-	old, err := w.loader.load(at, depth, ups[0].position)
-	if err != nil {
+	var old node
+	if err := w.loader.load(&old, at, depth, ups[0].position); err != nil {
 		return slot{}, err
 	}
 	if old.page() {
-		made, ok := w.revalue(old, depth, ups)
-		if !ok {
-			made = w.rewrite(old.appendLeaves(nil), depth, ups)
-		}
-		if made.kind != isSame {
-			w.supersede(at, depth, ups[0].position)
-		}
-		return made, nil
+		return w.page(at, &old, depth, ups), nil
 	}
 	base, deleted := len(w.stack), w.deleted
 	for rest := ups; len(rest) > 0; {
 		var group []update
 		i := nibble(rest[0].position, depth)
 		group, rest = splitNibble(rest, depth)
-		made, err := w.below(old, i, depth, group)
+		made, err := w.below(&old, i, depth, group)
 		if err != nil {
 			return slot{}, err
 		}
@@ -342,15 +372,30 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 	if len(made) == 0 {
 		return slot{}, nil
 	}
-	w.supersede(at, depth, ups[0].position)
-	n := w.replace(old, made)
+	w.supersede(at, &old, depth, ups[0].position)
+	r, n := w.replace(&old, made)
 	if w.deleted != deleted {
-		leaves, small, err := w.gather(n, depth, ups[0].position)
+		leaves, small, err := w.gather(&n, depth, ups[0].position)
 		if err != nil || small {
+			w.pocket.discard(r, w.version)
 			return w.build(leaves, depth), err
 		}
 	}
-	return w.finish(n, depth), nil
+	return w.finish(r, depth), nil
+}
+
+// page is below for a child that is a page.
+func (w *worker) page(at *kidSlot, old *node, depth int, ups []update) slot {
+	made, ok := w.revalue(at, old, depth, ups)
+	if !ok {
+		if made = w.rewrite(old.appendLeaves(nil), depth, ups); made.kind != isSame {
+			w.losePlaces(at, old)
+		}
+	}
+	if made.kind != isSame {
+		w.supersede(at, old, depth, ups[0].position)
+	}
+	return made
 }
 
 // splitNibble cuts off the updates that share the first one's nibble at depth.
@@ -364,112 +409,118 @@ func splitNibble(ups []update, depth int) (group, rest []update) {
 
 // replace returns a copy of old with the changed slots replaced; the changes
 // ascend. In the copy, nodes that need not stay in memory are left to the disk.
-func (w *worker) replace(old *node, changes []change) *node {
-	n := &node{used: old.used, leaves: old.leaves, known: old.known, quarters: old.quarters}
+func (w *worker) replace(old *node, changes []change) (ref, node) {
+	used, leaves, known := old.used, old.leaves, old.known
 	var touched uint16 // slots
-	var kinds [isKid + 1]bool
 	for k := range changes {
 		c := &changes[k]
 		bit := uint16(1) << c.at
 		touched |= bit
-		n.used &^= bit
-		n.leaves &^= bit
-		n.known &^= 1 << (c.at / 4)
+		used &^= bit
+		leaves &^= bit
+		known &^= 1 << (c.at / 4)
 		switch c.kind {
 		case isLeaf:
-			n.used |= bit
-			n.leaves |= bit
+			used |= bit
+			leaves |= bit
 		case isKid:
-			n.used |= bit
+			used |= bit
 		case isEmpty, isSame:
 		}
-		kinds[c.kind] = true
 	}
-	if bits.OnesCount16(n.used) <= fewSlots {
-		n.quarters, n.known = nil, 0
+	r, n := w.pocket.newNode(w.version, used, leaves)
+	if n.quarters != nil && old.quarters != nil {
+		*n.quarters, n.known = *old.quarters, known
 	}
-	n.leafs, n.kids = old.leafs, old.kids
-	ownKids := false
-	if n.leaves != old.leaves || kinds[isLeaf] {
-		n.leafs = pick(n.leaves, old.leaves, touched, old.leafs)
-	}
-	if kids := n.used &^ n.leaves; kids != old.used&^old.leaves || kinds[isKid] {
-		n.kids = pick(kids, old.used&^old.leaves, touched, old.kids)
-		ownKids = true
-	}
+	pick(n.leafs, leaves, old.leaves, touched, old.leafs)
+	pick(n.kids, used&^leaves, old.used&^old.leaves, touched, old.kids)
 	for k := range changes {
 		c := &changes[k]
 		switch c.kind {
 		case isLeaf:
-			n.leafs[rank(n.leaves, c.at)] = c.leaf
+			n.leafs[rank(leaves, c.at)] = c.leaf
 		case isKid:
-			n.kids[rank(n.used&^n.leaves, c.at)] = c.kid
+			n.kids[rank(used&^leaves, c.at)] = c.kid
 		case isEmpty, isSame:
 		}
 	}
-	if ownKids && w.kept > 0 {
-		w.evict(n)
+	if w.kept > 0 {
+		w.evict(&n)
 	}
-	return n
+	return r, n
 }
 
-// pick returns the slots now, of which those that are not touched are the old
+// pick sets the slots of out, of which those that are not touched are the old
 // ones and the others are to be set.
-func pick[S leafSlot | kidSlot](now, before, touched uint16, old []S) []S {
-	out := make([]S, bits.OnesCount16(now))
+func pick[S leafSlot | kidSlot](out []S, now, before, touched uint16, old []S) {
 	if now == before {
 		copy(out, old)
-		return out
+		return
 	}
 	for rest := now &^ touched; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros16(rest)
 		out[rank(now, i)] = old[rank(before, i)]
 	}
-	return out
 }
 
 // evict leaves those of a node's nodes to the disk that need not stay in memory.
 func (w *worker) evict(n *node) {
 	for i := range n.kids {
-		if kid := &n.kids[i]; kid.node != nil && kid.version < w.kept {
-			w.grown -= kid.node.resident()
-			kid.node = nil
+		if kid := &n.kids[i]; kid.node != 0 && kid.version < w.kept {
+			w.lose(kid)
+			kid.node = 0
 		}
+	}
+}
+
+// lose notes that a version does without what a node has in memory, itself included.
+func (w *worker) lose(at *kidSlot) {
+	if at.node == 0 {
+		return
+	}
+	n := w.loader.arena.node(at.node, at.version)
+	w.grown -= n.size()
+	w.dead = append(w.dead, block{at.node, at.version})
+	if n.page() {
+		w.losePlaces(at, &n)
+	}
+	for i := range n.kids {
+		w.lose(&n.kids[i])
 	}
 }
 
 // finish makes a built node one of the version's, to be hashed later, and returns
 // its slot.
-func (w *worker) finish(n *node, depth int) slot {
+func (w *worker) finish(r ref, depth int) slot {
 	for len(w.made) <= depth {
 		w.made = append(w.made, nil)
 	}
 	if w.made[depth] == nil {
-		w.made[depth] = make([]*node, 0, cap(w.changes))
+		w.made[depth] = make([]ref, 0, cap(w.changes))
 	}
-	w.made[depth] = append(w.made[depth], n)
-	return slot{kind: isKid, kid: kidSlot{version: w.version, node: n}}
+	w.made[depth] = append(w.made[depth], r)
+	return slot{kind: isKid, kid: kidSlot{version: w.version, node: r}}
 }
 
 // gather returns the leaves below a new node at some depth if they are so few that
 // a page holds them, and takes back what else stood for them.
 func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []leafSlot, small bool, err error) {
-	var kids [fanout]*node
+	var kids [fanout]node
 	count := len(n.leafs)
 	for i := range n.kids { // in memory first: a node below ends it
-		if kid := n.kids[i].node; kid != nil {
-			if kids[i] = kid; !kid.page() {
+		if kid := &n.kids[i]; kid.node != 0 {
+			if kids[i] = w.loader.arena.node(kid.node, kid.version); !kids[i].page() {
 				return nil, false, nil
 			}
-			count += len(kid.places)
+			count += len(kids[i].places)
 		}
 	}
 	var paths [fanout]crypto.Digest
 	k := 0
 	for rest := n.used &^ n.leaves; rest != 0 && count <= pageLeaves; rest &= rest - 1 {
 		paths[k] = pathOf(position, depth, bits.TrailingZeros16(rest))
-		if kids[k] == nil {
-			if kids[k], err = w.loader.load(&n.kids[k], depth+1, &paths[k]); err != nil || !kids[k].page() {
+		if kids[k].head == nil {
+			if err = w.loader.load(&kids[k], &n.kids[k], depth+1, &paths[k]); err != nil || !kids[k].page() {
 				return nil, false, err
 			}
 			count += len(kids[k].places)
@@ -487,14 +538,25 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 			continue
 		}
 		leaves = kids[k].appendLeaves(leaves)
-		if kid := &n.kids[k]; kid.version == w.version {
-			w.made[depth+1] = w.made[depth+1][:len(w.made[depth+1])-1]
-		} else {
-			w.supersede(kid, depth+1, &paths[k])
-		}
+		w.dissolve(&n.kids[k], &kids[k], depth+1, &paths[k])
 		k++
 	}
 	return leaves, true, nil
+}
+
+// dissolve takes back a page at some depth whose leaves go elsewhere: the last one made
+// there, or one of an earlier version.
+func (w *worker) dissolve(at *kidSlot, n *node, depth int, position *crypto.Digest) {
+	if at.version != w.version {
+		w.losePlaces(at, n)
+		w.supersede(at, n, depth, position)
+		return
+	}
+	w.made[depth] = w.made[depth][:len(w.made[depth])-1]
+	if w.loader.arena.placesBorn(n) != w.version {
+		w.losePlaces(at, n)
+	}
+	w.pocket.discard(at.node, w.version)
 }
 
 // pathOf returns the path of the i-th child of the node at a depth of the way to a
@@ -531,7 +593,7 @@ func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 
 // revalue returns a page at some depth with updates made to it that bring no leaf
 // and take none, or false if there is another. Such are most.
-func (w *worker) revalue(old *node, depth int, ups []update) (slot, bool) {
+func (w *worker) revalue(at *kidSlot, old *node, depth int, ups []update) (slot, bool) {
 	var places [pageLeaves]uint8
 	if len(ups) > len(old.places) {
 		return slot{}, false
@@ -549,7 +611,7 @@ func (w *worker) revalue(old *node, depth int, ups []update) (slot, bool) {
 	if same {
 		return slot{}, true
 	}
-	n := &node{places: old.places, sums: make([]sum, len(old.sums)), known: old.known, ends: old.ends}
+	r, n := w.repage(at, old)
 	copy(n.sums, old.sums)
 	for i := range ups {
 		u := &ups[i]
@@ -561,7 +623,18 @@ func (w *worker) revalue(old *node, depth int, ups []update) (slot, bool) {
 		*s = sum{*u.leaf, w.version}
 		n.known &^= 1 << pageQuarter(u.position, depth)
 	}
-	return w.finish(n, depth), true
+	return w.finish(r, depth), true
+}
+
+// repage returns a page with the places of another, and its sums to be set.
+func (w *worker) repage(at *kidSlot, old *node) (ref, node) {
+	if at.node != 0 {
+		return w.pocket.newSums(w.version, old)
+	}
+	r, n := w.pocket.newPage(w.version, len(old.places))
+	copy(n.places, old.places)
+	n.known, n.ends = old.known, old.ends
+	return r, n
 }
 
 // seek returns which leaf of a page at some depth is at the position of an update,
@@ -656,7 +729,9 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 	case depth == leafDepth:
 		panic("state: two keys have one position: Blake3 is broken")
 	case len(leaves) <= pageLeaves:
-		return w.finish(newPage(leaves, depth), depth)
+		r, n := w.pocket.newPage(w.version, len(leaves))
+		n.setLeaves(leaves, depth)
+		return w.finish(r, depth)
 	}
 	base := len(w.stack)
 	for len(leaves) > 0 {
@@ -667,5 +742,6 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 	}
 	made := w.stack[base:]
 	w.stack = w.stack[:base]
-	return w.finish(w.replace(&node{}, made), depth)
+	r, _ := w.replace(&node{head: &head{}}, made)
+	return w.finish(r, depth)
 }

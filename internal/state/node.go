@@ -29,7 +29,7 @@ type leafSlot struct {
 type kidSlot struct {
 	hash    crypto.Digest // of the child's binary subtree
 	version uint64        // that wrote the child's record
-	node    *node         // nil: it is on disk alone
+	node    ref           // 0: it is on disk alone
 }
 
 // sum is what changes of a leaf in a page: digest, and version that wrote its record.
@@ -39,46 +39,42 @@ type sum struct {
 }
 
 // node is sixteen slots, the empty ones left out; or it is a page: all leaves of a
-// small subtree, in ascending order of positions, which is then one record, and
-// in memory without pointers. It never changes once it is reachable from
-// a tree; versions of a node share what they have in common.
+// small subtree, in ascending order of positions, which is then one record. What it
+// consists of is in an arena, or, of one that was read and is soon forgotten, on the
+// Go heap. It never changes once it is reachable from a tree.
 type node struct {
-	used   uint16 // bit i: slot i is not empty
-	leaves uint16 // bit i: slot i is a leaf
-	// known says which of quarters are computed: the digests of the binary
-	// subtrees over four slots, kept so that one changed slot costs four hashes
-	// or five and not fifteen. A node of few slots, or a page of few leaves, has none;
-	// in a page a quarter of less than two leaves has no digest that counts.
-	known    uint8
-	ends     [3]uint8 // of a page: where the leaves of the first three quarters end
+	*head
 	quarters *[4]crypto.Digest
 	leafs    []leafSlot // by slot
 	kids     []kidSlot  // by slot
 
-	// Of a page: where its leaves are, which stays when their values change, and for
-	// each its sum; then, if there are more than few, those of the quarters.
+	// Of a page: where its leaves are, which stays when their values change and then is
+	// the same memory in all versions, and for each its sum; then, if there are more than
+	// few, those of the quarters.
 	places []crypto.Digest // 2 to pageLeaves; nil: it is no page
 	sums   []sum
+
+	opened []*node // by kid, if the node stands for a page: what its kids are
 }
 
 // newPage returns the page at a depth of leaves in ascending order of positions.
 func newPage(leaves []leafSlot, depth int) *node {
 	n := blankPage(len(leaves))
-	for i := range leaves {
-		n.places[i], n.sums[i] = leaves[i].position, sum{leaves[i].hash, leaves[i].version}
-	}
-	n.divide(depth)
+	n.setLeaves(leaves, depth)
 	return n
 }
 
 // blankPage returns a page with room for so many leaves.
 func blankPage(leaves int) *node {
-	n := &node{places: make([]crypto.Digest, leaves)}
-	if leaves > fewSlots {
-		leaves += len(n.quarters)
+	return &node{head: &head{count: uint32(leaves)}, places: make([]crypto.Digest, leaves), sums: make([]sum, sumsOf(leaves))}
+}
+
+// setLeaves fills a page at some depth.
+func (n *node) setLeaves(leaves []leafSlot, depth int) {
+	for i := range leaves {
+		n.places[i], n.sums[i] = leaves[i].position, sum{leaves[i].hash, leaves[i].version}
 	}
-	n.sums = make([]sum, leaves)
-	return n
+	n.divide(depth)
 }
 
 // divide finds out where the quarters of a page at some depth end.
@@ -123,14 +119,12 @@ func (n *node) appendLeaves(dst []leafSlot) []leafSlot {
 // fewSlots is up to how many slots a node does without quarters.
 const fewSlots = 4
 
-// size is about how many bytes a node takes in memory.
+// size is how many bytes a node takes in an arena.
 func (n *node) size() int {
-	const fixed, leaf, kid, quarters, place, summed = 112, 72, 48, 128, 32, 40
-	size := fixed + leaf*len(n.leafs) + kid*len(n.kids) + place*len(n.places) + summed*len(n.sums)
-	if n.quarters != nil {
-		size += quarters
+	if n.page() {
+		return blockBytes(bytesOfPage(len(n.places))) + blockBytes(bytesOfPlaces(len(n.places)))
 	}
-	return size
+	return blockBytes(bytesOfNode(n.used, n.leaves))
 }
 
 func rank(bits16 uint16, i int) int { return bits.OnesCount16(bits16 & (1<<i - 1)) }
@@ -162,13 +156,15 @@ func (n *node) hash(i int) crypto.Digest {
 	return crypto.Digest{}
 }
 
-// resident adds up the sizes of the nodes in memory from this one down.
-func (n *node) resident() int {
+// resident adds up the sizes of the nodes in memory from one down.
+func (a *Arena) resident(at *kidSlot) int {
+	if at.node == 0 {
+		return 0
+	}
+	n := a.node(at.node, at.version)
 	size := n.size()
 	for i := range n.kids {
-		if below := n.kids[i].node; below != nil {
-			size += below.resident()
-		}
+		size += a.resident(&n.kids[i])
 	}
 	return size
 }
@@ -198,11 +194,10 @@ func (n *node) digest(depth int) crypto.Digest {
 	return n.fold(0, fanout)
 }
 
-// keep keeps the quarters of a node of more than few slots.
+// keep keeps the quarters of a node that has room for them.
 func (n *node) keep(quarters *[4]crypto.Digest) {
-	if bits.OnesCount16(n.used) > fewSlots {
-		own := *quarters // those so far may be those of the version before
-		n.quarters, n.known = &own, 15
+	if n.quarters != nil {
+		*n.quarters, n.known = *quarters, 15
 	}
 }
 
@@ -225,7 +220,7 @@ func (n *node) open(depth int) *node {
 	if !n.page() {
 		return n
 	}
-	out := &node{}
+	out := &node{head: &head{}}
 	for rest := n.appendLeaves(nil); len(rest) > 0; {
 		var group []leafSlot
 		i := nibble(&rest[0].position, depth)
@@ -236,7 +231,8 @@ func (n *node) open(depth int) *node {
 			out.leafs = append(out.leafs, group[0])
 			continue
 		}
-		out.kids = append(out.kids, kidSlot{hash: foldPage(group, 4*(depth+1)), node: newPage(group, depth+1)})
+		out.kids = append(out.kids, kidSlot{hash: foldPage(group, 4*(depth+1))})
+		out.opened = append(out.opened, newPage(group, depth+1))
 	}
 	return out
 }
@@ -349,7 +345,7 @@ func decodeNode(data []byte, version uint64, depth int) (*node, error) {
 	if leaves&^used != 0 {
 		return nil, fmt.Errorf("%w: a leaf in an empty slot", errRecord)
 	}
-	n := &node{used: used, leaves: leaves}
+	n := &node{head: &head{used: used, leaves: leaves}}
 	n.leafs = make([]leafSlot, 0, bits.OnesCount16(leaves))
 	n.kids = make([]kidSlot, 0, bits.OnesCount16(used&^leaves))
 	for rest := used; rest != 0; rest &= rest - 1 {

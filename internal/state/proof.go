@@ -35,10 +35,14 @@ type otherLeaf struct {
 // Prove returns the proof of key's presence or absence in this version.
 func (t *Tree) Prove(key []byte) (Proof, error) {
 	assertKey(len(key))
+	if err := t.hold.use(); err != nil {
+		return Proof{}, err
+	}
+	defer t.hold.done()
 	position := Position(key)
 	var p Proof
 	var end *leafSlot
-	if _, err := t.find(&position, func(n *node, nibble int) { end = p.descend(n, nibble) }); err != nil {
+	if _, _, err := t.find(&position, func(n *node, nibble int) { end = p.descend(n, nibble) }); err != nil {
 		return Proof{}, fmt.Errorf("state: proving %x: %w", key, err)
 	}
 	if end == nil || end.position == position {

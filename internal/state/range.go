@@ -93,12 +93,12 @@ func (t *Tree) ProveRange(r Range) (RangeProof, error) {
 	if r.From.Compare(r.To) > 0 {
 		panic("state: proof of an empty range")
 	}
-	w := rangeProver{t: t, l: loader{reader: t.reader}, r: &r}
-	top := &node{}
-	if t.started() {
-		top = t.top.node
+	if err := t.hold.use(); err != nil {
+		return RangeProof{}, err
 	}
-	if _, err := w.part(top, 0, span{0, fanout}, &crypto.Digest{}); err != nil {
+	defer t.hold.done()
+	w := rangeProver{t: t, l: t.loader(), r: &r}
+	if _, err := w.part(t.root(), 0, slots{0, fanout}, &crypto.Digest{}); err != nil {
 		return RangeProof{}, fmt.Errorf("state: proving a range: %w", err)
 	}
 	return w.p, nil
@@ -111,11 +111,11 @@ type rangeProver struct {
 	p RangeProof
 }
 
-// span is the slots [lo, lo+width) of a node: one subtree of the binary tree.
-type span struct{ lo, width int }
+// slots is the slots [lo, lo+width) of a node: one subtree of the binary tree.
+type slots struct{ lo, width int }
 
-// depth returns the depth in the binary tree of a span of a node.
-func (s span) depth(node int) int {
+// depth returns the depth in the binary tree of slots of a node.
+func (s slots) depth(node int) int {
 	depth := 4*node + 4
 	for w := s.width; w > 1; w /= 2 {
 		depth--
@@ -123,9 +123,9 @@ func (s span) depth(node int) int {
 	return depth
 }
 
-// part adds the steps of the subtree that is a span of the node at some depth,
+// part adds the steps of the subtree that is some slots of the node at some depth,
 // and reports whether there is a leaf outside the range in it.
-func (w *rangeProver) part(n *node, depth int, s span, above *crypto.Digest) (bool, error) {
+func (w *rangeProver) part(n *node, depth int, s slots, above *crypto.Digest) (bool, error) {
 	path := childPath(above, depth, s.lo)
 	switch w.r.relate(&path, s.depth(depth)) {
 	case inside:
@@ -152,20 +152,20 @@ func (w *rangeProver) part(n *node, depth int, s span, above *crypto.Digest) (bo
 		return w.step(stepLeaf, e.Position, crypto.DomainStateValue.Hash(e.Value)), nil
 	}
 	if s.width == 1 {
-		child, err := w.l.load(n.kid(s.lo), depth+1, &path)
-		if err != nil {
+		var child node
+		if err := w.l.child(&child, n, s.lo, depth+1, &path); err != nil {
 			return false, err
 		}
-		return w.part(child.open(depth+1), depth+1, span{0, fanout}, &path)
+		return w.part(child.open(depth+1), depth+1, slots{0, fanout}, &path)
 	}
 	begin := len(w.p.steps)
 	w.step(stepNode)
 	half := s.width / 2
-	left, err := w.part(n, depth, span{s.lo, half}, above)
+	left, err := w.part(n, depth, slots{s.lo, half}, above)
 	if err != nil {
 		return false, err
 	}
-	right, err := w.part(n, depth, span{s.lo + half, half}, above)
+	right, err := w.part(n, depth, slots{s.lo + half, half}, above)
 	if err != nil {
 		return false, err
 	}

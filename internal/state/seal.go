@@ -12,7 +12,8 @@ func (w *worker) hash(s *sealer, top *slot) {
 	for depth := len(w.made) - 1; depth > 0; depth-- {
 		nodes := w.made[depth]
 		rest := below
-		for _, n := range nodes {
+		for _, at := range nodes {
+			n := w.loader.arena.node(at, w.version)
 			for k := range n.kids {
 				if kid := &n.kids[k]; kid.version == w.version {
 					kid.hash, rest = rest[0], rest[1:]
@@ -23,10 +24,12 @@ func (w *worker) hash(s *sealer, top *slot) {
 			panic("state: a node was made that is in no other")
 		}
 		below = make([]crypto.Digest, len(nodes))
-		s.seal(nodes, depth, below)
-		for _, n := range nodes {
-			w.count(n)
+		s.all = s.all[:0]
+		for _, at := range nodes {
+			s.all = append(s.all, w.loader.arena.node(at, w.version))
+			w.count(&s.all[len(s.all)-1])
 		}
+		s.seal(s.all, depth, below)
 	}
 	if top.kind == isKid {
 		top.kid.hash = below[0]
@@ -35,6 +38,7 @@ func (w *worker) hash(s *sealer, top *slot) {
 
 // sealer computes the digests of several nodes at a time.
 type sealer struct {
+	all   []node // of a depth
 	folds []fold
 	in    []crypto.Pair
 	out   []*crypto.Digest
@@ -61,11 +65,12 @@ const sealChunk = 16
 
 // seal computes the quarters of nodes at a depth, and their digests. None of them
 // is a lone leaf.
-func (s *sealer) seal(nodes []*node, depth int, digests []crypto.Digest) {
+func (s *sealer) seal(nodes []node, depth int, digests []crypto.Digest) {
 	if s.folds == nil {
 		s.folds = make([]fold, sealChunk)
 	}
-	for i, n := range nodes {
+	for i := range nodes {
+		n := &nodes[i]
 		if n.page() {
 			if s.paged = append(s.paged, sealing{n, &digests[i]}); len(s.paged) == sealChunk {
 				s.endPages(depth)

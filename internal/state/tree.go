@@ -45,6 +45,8 @@ const DefaultResidentBytes = 128 << 20
 // with gaps if need be.
 type Tree struct {
 	reader NodeReader
+	arena  *Arena
+	hold   *hold // of the version's nodes; nil: there is no version
 	mark   Mark
 	top    kidSlot // the root node, which exists in every version but the empty one
 	memory memory
@@ -96,13 +98,26 @@ func (m memory) after(version uint64, written, grown int) memory {
 	return m
 }
 
+// ArenaReader is a NodeReader whose trees share the memory of an arena. The trees of
+// any other have one for themselves.
+type ArenaReader interface {
+	NodeReader
+	Arena() *Arena
+}
+
 // NewTree returns the empty state, before any version. About residentBytes of
 // durable nodes stay in memory; 0 means DefaultResidentBytes.
 func NewTree(reader NodeReader, residentBytes int) *Tree {
 	if residentBytes <= 0 {
 		residentBytes = DefaultResidentBytes
 	}
-	return &Tree{reader: reader, memory: memory{limit: residentBytes}}
+	t := &Tree{reader: reader, memory: memory{limit: residentBytes}}
+	if r, ok := reader.(ArenaReader); ok {
+		t.arena = r.Arena()
+	} else {
+		t.arena = NewArena(nil)
+	}
+	return t
 }
 
 // OpenTree returns a stored version. It is ErrNoVersion or ErrWrongRoot if the
@@ -111,8 +126,9 @@ func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
 	t := NewTree(reader, residentBytes)
 	t.mark, t.durable, t.isDurable = mark, mark, true
 	t.top = kidSlot{hash: mark.Root, version: mark.Version}
-	l := loader{reader: reader}
-	top, err := l.load(&t.top, 0, &crypto.Digest{})
+	l := t.loader()
+	var top node
+	err := l.load(&top, &t.top, 0, &crypto.Digest{})
 	if errors.Is(err, errMissing) {
 		return nil, fmt.Errorf("%w: %d", ErrNoVersion, mark.Version)
 	}
@@ -125,7 +141,13 @@ func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
 	if root := top.seal(); root != mark.Root {
 		return nil, fmt.Errorf("%w: version %d has %v, want %v", ErrWrongRoot, mark.Version, root, mark.Root)
 	}
-	t.top.node, t.memory.resident = top, top.size()
+	p := t.arena.pocket()
+	at, own := p.newNode(mark.Version, top.used, top.leaves)
+	t.arena.give(p)
+	copy(own.leafs, top.leafs)
+	copy(own.kids, top.kids)
+	t.top.node, t.memory.resident = at, own.size()
+	t.hold = newHold(t.arena, mark.Version, at, nil, nil)
 	return t, nil
 }
 
@@ -139,7 +161,16 @@ func (t *Tree) Version() uint64 { return t.mark.Version }
 func (t *Tree) Mark() Mark { return t.mark }
 
 // started reports whether the tree is a version, and not the state before any.
-func (t *Tree) started() bool { return t.top.node != nil }
+func (t *Tree) started() bool { return t.hold != nil }
+
+// root returns the root node, one without slots if there is no version.
+func (t *Tree) root() *node {
+	if !t.started() {
+		return &node{head: &head{}}
+	}
+	n := t.arena.node(t.top.node, t.top.version)
+	return &n
+}
 
 // Persisted returns the same tree, knowing that the version of that mark is on
 // disk: batches begin after it, and it lets go of its copies. A mark that is
@@ -174,43 +205,52 @@ func (t *Tree) kept() uint64 { return min(t.memory.kept, t.fresh()) }
 
 // Get returns the value of key in this version.
 func (t *Tree) Get(key []byte) ([]byte, bool, error) {
-	position := Position(key)
-	leaf, err := t.find(&position, nil)
-	if err != nil || leaf == nil || leaf.position != position {
+	if err := t.hold.use(); err != nil {
 		return nil, false, err
 	}
-	e, err := t.entry(leaf)
+	defer t.hold.done()
+	position := Position(key)
+	leaf, ok, err := t.find(&position, nil)
+	if err != nil || !ok || leaf.position != position {
+		return nil, false, err
+	}
+	e, err := t.entry(&leaf)
 	return e.Value, err == nil, err
 }
 
-// find walks toward a position and returns the leaf it ends at, or nil if it
+// find walks toward a position and returns the leaf it ends at, or false if it
 // ends at an empty slot. It calls visit with every node on the way. Without visit
-// the leaf is that of the position, or nil.
-func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (*leafSlot, error) {
+// the leaf is that of the position, or none.
+func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (leafSlot, bool, error) {
 	if !t.started() {
-		return nil, nil
+		return leafSlot{}, false, nil
 	}
-	l := loader{reader: t.reader}
-	at := &t.top
+	l := t.loader()
+	var n node
+	if err := l.load(&n, &t.top, 0, position); err != nil {
+		return leafSlot{}, false, err
+	}
 	for depth := 0; ; depth++ {
-		n, err := l.load(at, depth, position)
-		if err != nil {
-			return nil, err
-		}
 		if n.page() && visit == nil {
 			if i := n.inPage(position); i < len(n.places) && n.places[i] == *position {
-				leaf := n.leafAt(i)
-				return &leaf, nil
+				return n.leafAt(i), true, nil
 			}
-			return nil, nil
+			return leafSlot{}, false, nil
 		}
-		n = n.open(depth)
+		open := n.open(depth)
 		i := nibble(position, depth)
 		if visit != nil {
-			visit(n, i)
+			visit(open, i)
 		}
-		if at = n.kid(i); at == nil {
-			return n.leaf(i), nil
+		if open.kid(i) == nil {
+			leaf := open.leaf(i)
+			if leaf == nil {
+				return leafSlot{}, false, nil
+			}
+			return *leaf, true, nil
+		}
+		if err := l.child(&n, open, i, depth+1, position); err != nil {
+			return leafSlot{}, false, err
 		}
 	}
 }
@@ -221,7 +261,7 @@ func (t *Tree) entry(leaf *leafSlot) (Entry, error) {
 	if i := t.layerOf(leaf.version); i >= 0 {
 		return t.layers[i].entry(&leaf.position)
 	}
-	l := loader{reader: t.reader}
+	l := t.loader()
 	record, err := l.read(leaf.version, leafDepth, &leaf.position)
 	if err != nil {
 		return Entry{}, err
@@ -253,10 +293,16 @@ func (l *layer) entry(position *crypto.Digest) (Entry, error) {
 // positions. It ends after the first error.
 func (t *Tree) Iterate(from crypto.Digest) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if t.started() {
-			w := walk{t: t, l: loader{reader: t.reader}, from: &from, yield: yield}
-			w.below(&t.top, 0, &crypto.Digest{}, true)
+		if !t.started() {
+			return
 		}
+		w := walk{t: t, l: t.loader(), from: &from, yield: yield}
+		if err := t.hold.use(); err != nil {
+			w.fail(err)
+			return
+		}
+		defer t.hold.done()
+		w.below(&t.top, 0, &crypto.Digest{}, true)
 	}
 }
 
@@ -271,8 +317,8 @@ type walk struct {
 // below yields the leaves under a node and reports whether to go on. While
 // edge holds, the path so far is a prefix of from.
 func (w *walk) below(at *kidSlot, depth int, path *crypto.Digest, edge bool) bool {
-	n, err := w.l.load(at, depth, path)
-	if err != nil {
+	var n node
+	if err := w.l.load(&n, at, depth, path); err != nil {
 		return w.fail(err)
 	}
 	if n.page() {
@@ -316,28 +362,43 @@ func (w *walk) fail(err error) bool {
 
 // loader reads records through a buffer of its own.
 type loader struct {
+	arena  *Arena
 	reader NodeReader
 	key    []byte
 	record []byte
 }
 
-// load returns the node of a slot, from memory or from the reader. Position is
+func (t *Tree) loader() loader { return loader{arena: t.arena, reader: t.reader} }
+
+// load sets n to the node of a slot, from memory or from the reader. Position is
 // any under the node.
-func (l *loader) load(at *kidSlot, depth int, position *crypto.Digest) (*node, error) {
-	if at.node != nil {
-		return at.node, nil
+func (l *loader) load(n *node, at *kidSlot, depth int, position *crypto.Digest) error {
+	if at.node != 0 {
+		*n = l.arena.node(at.node, at.version)
+		return nil
 	}
 	l.key = appendNodeKey(l.key[:0], at.version, depth, position)
 	record, ok, err := l.reader.AppendNode(l.record[:0], l.key)
 	l.record = record
 	if err := l.check(ok, err); err != nil {
-		return nil, err
+		return err
 	}
-	n, err := decodeNode(record, at.version, depth)
+	read, err := decodeNode(record, at.version, depth)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %x", err, l.key)
+		return fmt.Errorf("%w: %x", err, l.key)
 	}
-	return n, nil
+	*n = *read
+	return nil
+}
+
+// child sets n to the i-th child, which is a node at some depth, of one that was loaded
+// and may be opened since.
+func (l *loader) child(n, above *node, i, depth int, position *crypto.Digest) error {
+	if above.opened != nil {
+		*n = *above.opened[rank(above.used&^above.leaves, i)]
+		return nil
+	}
+	return l.load(n, above.kid(i), depth, position)
 }
 
 // read returns a record that the caller may keep.

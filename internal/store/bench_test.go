@@ -91,9 +91,10 @@ func commitChanges(b testing.TB, s *store.Store, tree *state.Tree, height chain.
 	if mark, ok := s.TreeMark(); ok {
 		tree = tree.Persisted(mark)
 	}
-	tree = must(tree.Next(uint64(height), changes, 2))(b)
-	check(b, s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: changes, Tree: tree}))
-	return tree
+	next := must(tree.Next(uint64(height), changes, 2))(b)
+	check(b, s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: changes, Tree: next}))
+	tree.Release()
+	return next
 }
 
 // processor returns the processor time that the process has used.
@@ -139,7 +140,9 @@ func BenchmarkTreeUpdate(b *testing.B) {
 			tree = tree.Persisted(mark)
 		}
 		t0 := time.Now()
-		tree = must(tree.Next(uint64(height), changes, 2))(b)
+		before := tree
+		tree = must(before.Next(uint64(height), changes, 2))(b)
+		before.Release()
 		t1 := time.Now()
 		check(b, s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: changes, Tree: tree}))
 		next += t1.Sub(t0)

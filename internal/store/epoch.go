@@ -35,7 +35,9 @@ func (s *Store) writeBefore(f *Finalized) error {
 	if some && before.Mark() == mark {
 		return nil
 	}
-	s.beginFlush(before, false)
+	if err := s.beginFlush(before, false); err != nil {
+		return err
+	}
 	return s.endFlush()
 }
 

@@ -40,6 +40,7 @@ type flushing struct {
 type flush struct {
 	s       *Store
 	tree    *state.Tree
+	done    func()          // with the tree
 	changes *pending        // up to the tree's version
 	point   *uint64         // bytes of the blocks up to the version, if the next block is a point
 	merged  []*state.Change // of these
@@ -105,6 +106,7 @@ func (f *flush) stale(to put) error {
 
 // run makes the tables those of the tree's version, all at once.
 func (f *flush) run() error {
+	defer f.done()
 	write := f.ingest
 	if f.changes.bytes <= f.s.pendingBytes/smallFlushPart {
 		write = f.batch
@@ -244,13 +246,17 @@ func (t *tables) end() error {
 
 // beginFlush begins a flush up to a tree's version, the one after the latest block,
 // which makes the next one a point or not. None may be under way.
-func (s *Store) beginFlush(tree *state.Tree, point bool) {
+func (s *Store) beginFlush(tree *state.Tree, point bool) error {
+	done, err := tree.Keep()
+	if err != nil {
+		return fmt.Errorf("store: writing the state of version %d: %w", tree.Version(), err)
+	}
 	s.mu.Lock()
 	v := *s.view.Load()
 	v.old, v.new = v.new, newPending(min(len(v.new.cells), roomyPending))
 	s.view.Store(&v)
 	s.mu.Unlock()
-	f := flush{s: s, tree: tree, changes: v.old}
+	f := flush{s: s, tree: tree, done: done, changes: v.old}
 	if point {
 		made := s.made
 		f.point, s.lastPoint = &made, lastPoint{chain.Height(tree.Version()) + 1, made}
@@ -263,9 +269,10 @@ func (s *Store) beginFlush(tree *state.Tree, point bool) {
 	s.flushing = under
 	if v.old.bytes <= s.pendingBytes/smallFlushPart {
 		run()
-		return
+		return nil
 	}
 	go run()
+	return nil
 }
 
 // endFlush waits for the flush under way, if there is one, and returns its error.

@@ -179,9 +179,11 @@ func (s *Store) replay(mark *state.Mark, blocks []pendingBlock) (tree *state.Tre
 		if err != nil {
 			return nil, err
 		}
-		if tree, err = tree.Next(b.height, b.changes, runtime.GOMAXPROCS(0)); err != nil {
+		before := tree
+		if tree, err = before.Next(b.height, b.changes, runtime.GOMAXPROCS(0)); err != nil {
 			return nil, err
 		}
+		before.Release()
 		if tree.Root() != tip.StateRoot {
 			return nil, fmt.Errorf("%w: changes of block %d lead to root %s, want %s", ErrCorrupt, b.height, tree.Root().Short(), tip.StateRoot.Short())
 		}
@@ -266,9 +268,10 @@ type flat struct {
 }
 
 var (
-	_ state.Reader     = flat{}
-	_ state.Reader     = latest{}
-	_ state.ManyReader = (*Store)(nil)
+	_ state.Reader      = flat{}
+	_ state.Reader      = latest{}
+	_ state.ManyReader  = (*Store)(nil)
+	_ state.ArenaReader = (*Store)(nil)
 )
 
 // Get returns the value of key.

@@ -49,6 +49,7 @@ type Store struct {
 	tree atomic.Pointer[state.Mark] // the version that the tables hold; nil: none
 
 	records *records
+	arena   *state.Arena
 
 	treeInterval  uint64 // in blocks
 	residentBytes int
@@ -165,7 +166,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
 		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
-		leastPoint: uint64(options.PointBytes),
+		leastPoint: uint64(options.PointBytes), arena: newArena(),
 	}
 	s.view.Store(&view{new: newPending(0)})
 	if s.records, err = newRecords(options.RecordBytes); err != nil {
@@ -465,7 +466,9 @@ func (s *Store) writeTree(f *Finalized) error {
 	if err != nil {
 		return err
 	}
-	s.beginFlush(tree, point)
+	if err := s.beginFlush(tree, point); err != nil {
+		return err
+	}
 	_, err = s.flushed()
 	return err
 }

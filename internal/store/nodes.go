@@ -1,0 +1,65 @@
+package store
+
+import (
+	"runtime"
+	"sync"
+
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// The nodes of trees take memory in pieces: as much again as there is, from
+// leastNodes to mostNodes. Of largeNodes on, with large pages of the processor nodes
+// all over a tree are found sooner.
+const (
+	leastNodes = 256 << 10
+	largeNodes = 4 << 20
+	mostNodes  = 16 << 20
+)
+
+// mappings is memory from outside of the Go heap that is given back at once.
+type mappings struct {
+	mu    sync.Mutex
+	all   [][]byte
+	bytes int
+}
+
+// take returns so many bytes, or more. Where the operating system has no such memory to
+// give, it is the Go heap's.
+func (m *mappings) take(atLeast int) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	size := max(atLeast, min(max(m.bytes, leastNodes), mostNodes))
+	memory, err := offHeap(size)
+	if err != nil {
+		return make([]byte, atLeast)
+	}
+	if size >= largeNodes {
+		useLargePages(memory)
+	}
+	m.all, m.bytes = append(m.all, memory), m.bytes+size
+	return memory
+}
+
+func (m *mappings) free() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, memory := range m.all {
+		if err := freeOffHeap(memory); err != nil {
+			panic("store: memory that was taken cannot be given back: " + err.Error())
+		}
+	}
+	m.all = nil
+}
+
+// newArena returns the memory of the nodes of a store's trees. It goes when the store and
+// all trees have gone, so that no tree ever reads what is not there any more.
+func newArena() *state.Arena {
+	m := &mappings{}
+	a := state.NewArena(m.take)
+	runtime.AddCleanup(a, (*mappings).free, m)
+	return a
+}
+
+// Arena returns the memory of the nodes of the trees of this store: Store is the trees'
+// state.ArenaReader.
+func (s *Store) Arena() *state.Arena { return s.arena }
