@@ -164,3 +164,9 @@ func (c *Client) Quote(ctx context.Context, spec job.Spec, policy chain.Policy) 
 	r.repeatable = true
 	return ask[api.Quote](ctx, c, r)
 }
+
+// Top returns the cluster at a glance, with at most so many rows in each list (1
+// to api.MaxTopRows). The server that is asked shows what it has heard of.
+func (c *Client) Top(ctx context.Context, rows int) (api.NexusTop, error) {
+	return ask[api.NexusTop](ctx, c, get(c.nexus, "/v1/top", url.Values{"rows": {strconv.Itoa(rows)}}))
+}

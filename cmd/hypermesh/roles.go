@@ -139,6 +139,7 @@ func nexusCommand() *cli.Command {
 			r.initCommand("hypermesh nexus init --home /var/lib/hypermesh/nexus --listen 0.0.0.0:7200", node.NodeKeyFile, "cluster.key"),
 			r.command("run", "run the server in its home until interrupted", "hypermesh nexus run --home /var/lib/hypermesh/nexus"),
 			nexusRegisterCommand(),
+			topCommand(),
 		}, serverCommands()...),
 	}
 }

@@ -60,6 +60,7 @@ func (r *reign) hold(e scheduler.OpenAuction) {
 	}
 	close := scheduler.CloseAuction{Order: e.Order, Auction: e.Auction, Bids: a.bids}
 	r.log.Info("auction closed", "job", e.Order.Short(), "auction", e.Auction, "bids", len(a.bids), "declined", a.reasons)
+	r.replica.board.answered(e.Auction, a.reasons)
 	r.report("close auction", r.propose(close))
 }
 

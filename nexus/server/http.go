@@ -90,6 +90,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
 	s.registerServers(hapi)
+	s.registerTop(hapi)
 	s.registerBlobs(hapi, mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
 	if err := web.Publish(mux, hapi, s.log); err != nil {

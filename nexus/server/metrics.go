@@ -38,6 +38,13 @@ func newMetrics(s *Server) *metrics {
 		_, bytes := s.blobs.Usage()
 		return float64(bytes)
 	})
+	for what, of := range map[string]func(tally) uint64{
+		"accepted": func(t tally) uint64 { return t.accepted }, "placed": func(t tally) uint64 { return t.placed }, "completed": func(t tally) uint64 { return t.completed },
+	} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "hypermesh_nexus_work_total", Help: "What the log has carried out since this server started: jobs accepted, assignments placed, jobs completed.", ConstLabels: prometheus.Labels{"what": what},
+		}, func() float64 { return float64(of(s.replica.board.totals())) }))
+	}
 	for _, status := range []job.Status{job.Queued, job.Bidding, job.Running, job.Settling} {
 		m.gauge("hypermesh_nexus_jobs", "Jobs that are not final, by status.", prometheus.Labels{"status": status.String()}, func() float64 {
 			n := 0

@@ -36,11 +36,12 @@ type replica struct {
 	aside   asides       // commands that could not be carried out
 	effects *effectQueue // of the reign; nil while another server leads
 	news    news
+	board   *board
 }
 
 func newReplica(config scheduler.Config, log *slog.Logger) *replica {
 	return &replica{
-		config: config, log: log, state: scheduler.New(config), news: newNews(), machine: (*scheduler.State).Apply, suspects: suspects{seed: maphash.MakeSeed()},
+		config: config, log: log, state: scheduler.New(config), news: newNews(), machine: (*scheduler.State).Apply, suspects: suspects{seed: maphash.MakeSeed()}, board: newBoard(),
 	}
 }
 
@@ -66,6 +67,7 @@ func (r *replica) Apply(l *raft.Log) any {
 	}
 	r.applied = l.Index
 	r.news.tell(r.applied, r.state.Touched(), effects)
+	r.board.note(r.state, &entry, effects)
 	return errs
 }
 
@@ -123,6 +125,7 @@ func (r *replica) Restore(from io.ReadCloser) error {
 		}
 	}
 	r.news.tellAll(r.applied)
+	r.board.begin(r.state)
 	return nil
 }
 

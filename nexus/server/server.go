@@ -65,6 +65,7 @@ type Server struct {
 	readers   readers
 	shown     shown
 	escrows   escrowCache
+	glance    glance
 
 	ctx     context.Context // of everything that outlives a reign
 	cancel  context.CancelFunc
