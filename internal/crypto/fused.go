@@ -133,23 +133,24 @@ func (b *fusedBatch) sumIsSmall(items []signedMessage, verdicts []bool, n int) b
 			panic("crypto: a scalar of another length: " + err.Error())
 		}
 		base.Add(&base, s.Mul(&s, &z))
-		b.long.set(i, b.window, words(h.Mul(&h, &z)))
+		scaled := words(h.Mul(&h, &z))
+		b.long.set(i, b.window, &scaled)
 		i++
 	}
-	b.long.set(n, b.window, words(base.Neg(&base)))
+	all := words(base.Neg(&base))
+	b.long.set(n, b.window, &all)
 	return b.isSmallOrder()
 }
 
-func words(s *scalar.Scalar) *[4]uint64 {
+func words(s *scalar.Scalar) (out [4]uint64) {
 	var raw [32]byte
 	if err := s.ToBytes(raw[:]); err != nil {
 		panic("crypto: a scalar of another length: " + err.Error())
 	}
-	var out [4]uint64
 	for k := range out {
 		out[k] = binary.LittleEndian.Uint64(raw[8*k:])
 	}
-	return &out
+	return out
 }
 
 // groupOrder is that of the generator: 2²⁵² + 27742317777372353535851937790883648493.

@@ -7,7 +7,8 @@ import (
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// Budget is the most that a leader puts into a block, below the chain's limits.
+// Budget is the most that a leader puts into a block, below the chain's limits. Room is
+// made for so many transactions beforehand.
 type Budget struct {
 	Txs   int // ≤ chain.MaxBlockTxs
 	Bytes int // of encoded transactions; ≤ MaxBodyBytes
@@ -48,13 +49,13 @@ type Built struct {
 // Of the header it reads what Apply reads: call Prepare before.
 func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, extras staking.Extras, next func() (*chain.VerifiedTx, bool)) (built Built, err error) {
 	defer recoverFault(&err)
-	r, err := x.begin(parent, h)
+	count, bytes := min(budget.Txs, chain.MaxBlockTxs), min(budget.Bytes, MaxBodyBytes)
+	r, err := x.begin(parent, h, count)
 	if err != nil {
 		return Built{}, err
 	}
 	kept, events, _ := staking.TakeExtras(r.block, &r.stakes, extras) // the rest is of no use
 	built.Extras, r.receipts.Begin = kept, append(r.receipts.Begin, events...)
-	count, bytes := min(budget.Txs, chain.MaxBlockTxs), min(budget.Bytes, MaxBodyBytes)
 	for len(built.Included) < count {
 		tx, ok := next()
 		if !ok || len(tx.Raw()) > bytes {

@@ -77,7 +77,10 @@ func (x *Executor) Prepare(parent state.Reader, h *chain.Header) (err error) {
 // chain, height, epoch, view, time, proposer, and what Prepare fills in.
 func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Extras, txs []*chain.VerifiedTx) (out Outcome, err error) {
 	defer recoverFault(&err)
-	r, err := x.begin(parent, h)
+	if len(txs) > chain.MaxBlockTxs {
+		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
+	}
+	r, err := x.begin(parent, h, len(txs))
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -86,10 +89,6 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 		return Outcome{}, fmt.Errorf("%w: %w", ErrInvalidBlock, refused)
 	}
 	r.receipts.Begin = append(r.receipts.Begin, events...)
-	if len(txs) > chain.MaxBlockTxs {
-		return Outcome{}, fmt.Errorf("%w: %d transactions, limit %d", ErrInvalidBlock, len(txs), chain.MaxBlockTxs)
-	}
-	r.expect(len(txs))
 	for i, tx := range txs {
 		if tx == nil {
 			return Outcome{}, fmt.Errorf("%w: transaction %d: its signatures do not verify", ErrInvalidBlock, i)
@@ -99,11 +98,6 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 		}
 	}
 	return r.end()
-}
-
-// expect makes room for what so many transactions will leave.
-func (r *run) expect(txs int) {
-	r.receipts.Txs = make([]chain.Receipt, 0, txs)
 }
 
 // recoverFault turns the panic of a broken state into an error. Every other
@@ -135,8 +129,10 @@ type run struct {
 	receipts chain.BlockReceipts
 }
 
-func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
-	cache := newReadCache(parent)
+// begin returns the run of a block, with room for what so many transactions read and
+// leave.
+func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, error) {
+	cache := newReadCache(parent, txs)
 	head, err := HeadOf(cache)
 	if err != nil {
 		return nil, err
@@ -168,7 +164,7 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header) (*run, error) {
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
-		stakes: *stakes, closing: h.Closing,
+		stakes: *stakes, closing: h.Closing, receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
 	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
 	r.receipts.Begin = append(r.receipts.Begin, staking.Release(block, &r.stakes.Env, maxReleases)...)

@@ -216,8 +216,9 @@ type cached struct {
 	ok    bool
 }
 
-func newReadCache(parent state.Reader) *readCache {
-	return &readCache{parent: parent, values: map[string]cached{}}
+// newReadCache has room for what so many transactions read, mostly two accounts each.
+func newReadCache(parent state.Reader, txs int) *readCache {
+	return &readCache{parent: parent, values: make(map[string]cached, 2*txs+16)}
 }
 
 func (c *readCache) Get(key []byte) ([]byte, bool) {

@@ -91,7 +91,7 @@ func (x *Executor) applyGrouped(parent state.Reader, h *chain.Header, txs []*cha
 	took.divide = time.Since(begun)
 	for g := range runs {
 		begun = time.Now()
-		r, err := x.begin(parent, h)
+		r, err := x.begin(parent, h, 0)
 		if err != nil {
 			return Outcome{}, took, err
 		}

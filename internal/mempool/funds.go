@@ -2,7 +2,6 @@ package mempool
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -43,11 +42,11 @@ func (p *Pool) checkFunds(e, old *entry, s *sender, funds chain.Amount) (yieldin
 	}
 	wanted := owed
 	if old != nil && e.body().FeePayer == nil && funds.Less(owed) {
-		for _, nonce := range slices.Backward(slices.Sorted(maps.Keys(s.byNonce))) {
-			if nonce == e.body().Nonce || !funds.Less(owed) {
+		for _, waits := range slices.Backward(s.pending) {
+			if waits.nonce == e.body().Nonce || !funds.Less(owed) {
 				break
 			}
-			later := s.byNonce[nonce]
+			later := waits.entry
 			yielding = append(yielding, later)
 			if later.body().FeePayer == nil {
 				owed = sound(owed.Sub(later.most))

@@ -141,7 +141,7 @@ type sender struct {
 	bytes   int
 	owed    chain.Amount // at most, for those that it pays for itself
 	waiting int          // how many wait for an earlier nonce
-	byNonce map[uint64]*entry
+	pending queue
 }
 
 // Pool is the set of pending transactions. Make it with New.
@@ -219,7 +219,7 @@ func (p *Pool) PendingNonce(from chain.Address, next uint64) uint64 {
 	if s == nil {
 		return next
 	}
-	for s.byNonce[next] != nil {
+	for s.pending.at(next) != nil {
 		next++
 	}
 	return next
@@ -228,7 +228,7 @@ func (p *Pool) PendingNonce(from chain.Address, next uint64) uint64 {
 // Pending returns how many transactions of a sender are pending.
 func (p *Pool) Pending(from chain.Address) int {
 	if s := p.senders[from]; s != nil {
-		return len(s.byNonce)
+		return len(s.pending)
 	}
 	return 0
 }
@@ -286,7 +286,7 @@ func (p *Pool) Add(tx *chain.VerifiedTx, at Standing) error {
 	s := p.senders[body.Sender]
 	var old *entry
 	if s != nil {
-		old = s.byNonce[body.Nonce]
+		old = s.pending.at(body.Nonce)
 	}
 	if err := p.checkBounds(e, s, old); err != nil {
 		return err
@@ -320,7 +320,7 @@ func (p *Pool) checkBounds(e *entry, s *sender, old *entry) error {
 	if old != nil && !(raised(old.body().Tip, body.Tip, p.latest) && raised(old.body().MaxFee, body.MaxFee, chain.GasPrice{})) {
 		return ErrUnderpriced
 	}
-	if s != nil && old == nil && len(s.byNonce) >= p.config.MaxPerSender {
+	if s != nil && old == nil && len(s.pending) >= p.config.MaxPerSender {
 		return fmt.Errorf("%w: limit %d", ErrSenderFull, p.config.MaxPerSender)
 	}
 	if bytes := e.size() + senderBytes(s, old); bytes > p.config.MaxSenderBytes {
@@ -399,13 +399,7 @@ func (p *Pool) mostWaiting() *sender {
 
 // last returns the sender's transaction of the highest nonce.
 func (s *sender) last() *entry {
-	var last *entry
-	for nonce, e := range s.byNonce { // order-free: a maximum
-		if last == nil || nonce > last.body().Nonce {
-			last = e
-		}
-	}
-	return last
+	return s.pending[len(s.pending)-1].entry
 }
 
 // raised reports whether a price rose by a tenth of the old and of what is paid
@@ -467,11 +461,11 @@ func (p *Pool) evict(e *entry, why Reason) {
 	body := e.body()
 	s := p.senders[body.Sender]
 	last := body.Nonce
-	for s.byNonce[last+1] != nil {
+	for s.pending.at(last+1) != nil {
 		last++
 	}
 	for nonce := last; nonce > body.Nonce; nonce-- {
-		p.drop(s.byNonce[nonce], EarlierDropped, e.tx.ID())
+		p.drop(s.pending.at(nonce), EarlierDropped, e.tx.ID())
 	}
 	p.drop(e, why, chain.TxID{})
 }
@@ -481,10 +475,10 @@ func (p *Pool) insert(e *entry, next uint64) {
 	p.arrivals++
 	s := p.senders[body.Sender]
 	if s == nil {
-		s = &sender{next: next, row: next, byNonce: map[uint64]*entry{}}
+		s = &sender{next: next, row: next}
 		p.senders[body.Sender] = s
 	}
-	s.byNonce[body.Nonce] = e
+	s.pending.put(body.Nonce, e)
 	p.byID[e.tx.ID()] = e
 	p.bytes += e.size()
 	s.bytes += e.size()
@@ -525,7 +519,7 @@ func (p *Pool) wait(e *entry, s *sender, waiting bool) {
 // extend brings the sender's row up to its first gap.
 func (p *Pool) extend(s *sender) {
 	for {
-		e := s.byNonce[s.row]
+		e := s.pending.at(s.row)
 		if e == nil {
 			return
 		}
@@ -537,8 +531,8 @@ func (p *Pool) extend(s *sender) {
 // advance takes out a sender's transactions below a nonce, which the chain has used,
 // and appends them to a list.
 func (p *Pool) advance(from chain.Address, s *sender, next uint64, passed []*entry) []*entry {
-	for ; s.next < next && len(s.byNonce) > 0; s.next++ {
-		if e := s.byNonce[s.next]; e != nil {
+	for ; s.next < next && len(s.pending) > 0; s.next++ {
+		if e := s.pending.at(s.next); e != nil {
 			p.remove(e, s)
 			passed = append(passed, e)
 		}
@@ -546,7 +540,7 @@ func (p *Pool) advance(from chain.Address, s *sender, next uint64, passed []*ent
 	s.next = max(s.next, next)
 	s.row = max(s.row, s.next)
 	p.extend(s)
-	if len(s.byNonce) == 0 {
+	if len(s.pending) == 0 {
 		delete(p.senders, from)
 	}
 	return passed
@@ -557,14 +551,14 @@ func (p *Pool) advance(from chain.Address, s *sender, next uint64, passed []*ent
 func (p *Pool) drop(e *entry, why Reason, by chain.TxID) {
 	body := e.body()
 	s := p.senders[body.Sender]
-	if s == nil || s.byNonce[body.Nonce] != e || e.removed {
+	if s == nil || s.pending.at(body.Nonce) != e || e.removed {
 		panic(errInvalidState + "dropping a transaction that is not pending")
 	}
 	p.remove(e, s)
 	p.record(e, why, by)
 	if body.Nonce >= s.next && body.Nonce < s.row {
 		for nonce := body.Nonce + 1; nonce < s.row; nonce++ {
-			p.wait(s.byNonce[nonce], s, true)
+			p.wait(s.pending.at(nonce), s, true)
 		}
 		s.row = body.Nonce
 	}
@@ -573,7 +567,7 @@ func (p *Pool) drop(e *entry, why Reason, by chain.TxID) {
 		p.remove(last, s)
 		p.record(last, EarlierDropped, e.tx.ID())
 	}
-	if len(s.byNonce) == 0 {
+	if len(s.pending) == 0 {
 		delete(p.senders, body.Sender)
 	}
 }
@@ -583,7 +577,7 @@ func (p *Pool) remove(e *entry, s *sender) {
 	body := e.body()
 	p.wait(e, s, false)
 	e.removed = true
-	delete(s.byNonce, body.Nonce)
+	s.pending.remove(body.Nonce)
 	delete(p.byID, e.tx.ID())
 	p.bytes -= e.size()
 	s.bytes -= e.size()
@@ -670,7 +664,7 @@ func (p *Pool) Heads(n int) []*chain.VerifiedTx {
 		if len(out) >= n {
 			break
 		}
-		if e := s.byNonce[s.next]; e != nil {
+		if e := s.pending.at(s.next); e != nil {
 			out = append(out, e.tx)
 		}
 	}
@@ -700,8 +694,8 @@ func (p *Pool) Select(included func(chain.TxID) bool, takes func(*chain.Verified
 	ready := entryHeap{less: (*entry).dearer}
 	advance := func(s *sender, nonce uint64) *entry {
 		for {
-			e, ok := s.byNonce[nonce]
-			if !ok || e.parked {
+			e := s.pending.at(nonce)
+			if e == nil || e.parked {
 				return nil
 			}
 			if !included(e.tx.ID()) {

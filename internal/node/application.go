@@ -460,7 +460,9 @@ func (a *application) build(parent *branch, header chain.Header, c content) (*ch
 	if err != nil {
 		return nil, execution.Outcome{}, a.fault(fmt.Errorf("preparing block %d: %w", header.Height, err))
 	}
-	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, a.pool.selection(2*c.budget.Txs, params.BlockGas, c.included.has))
+	next, count := a.pool.selection(2*c.budget.Txs, params.BlockGas, c.included.has)
+	c.budget.Txs = min(c.budget.Txs, count)
+	built, err := a.executor.Build(parent.state, &header, c.budget, c.extras, next)
 	if err != nil {
 		err = fmt.Errorf("building block %d: %w", header.Height, err)
 		if !errors.Is(err, execution.ErrInvalidBlock) {

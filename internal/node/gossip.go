@@ -334,7 +334,8 @@ func (g *gossip) agePushed() {
 		if time.Since(g.pushedAt) < underWay {
 			return
 		}
-		g.pushed[1], g.pushed[0] = g.pushed[0], map[chain.TxID]struct{}{}
+		g.pushed[1], g.pushed[0] = g.pushed[0], g.pushed[1]
+		clear(g.pushed[0])
 		g.pushedAt = g.pushedAt.Add(underWay)
 	}
 	g.pushedAt = time.Now()

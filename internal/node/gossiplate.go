@@ -173,10 +173,11 @@ func (g *gossip) resume() {
 	}
 }
 
-// before takes off a list what is older than a time.
+// before takes off a list what is older than a time. The rest moves to the list's
+// beginning, so that what is appended finds room there.
 func before(list *[]lateTx, t time.Time) []lateTx {
 	n, _ := slices.BinarySearchFunc(*list, t, func(l lateTx, t time.Time) int { return l.at.Compare(t) })
-	old := (*list)[:n:n]
-	*list = (*list)[n:]
+	old := slices.Clone((*list)[:n])
+	*list = slices.Delete(*list, 0, n)
 	return old
 }

@@ -271,13 +271,13 @@ func standing(a *execution.Admission, r state.Reader, tx *chain.DecodedTx) mempo
 const maxLarge = 16
 
 // selection yields the pending transactions in the order in which a block with so much
-// gas takes them. At most so many are; what has left the pool meanwhile fails in
-// execution.
-func (p *pool) selection(most int, gas chain.Gas, included func(chain.TxID) bool) func() (*chain.VerifiedTx, bool) {
+// gas takes them, and how many those are, at most so many; what has left the pool
+// meanwhile fails in execution.
+func (p *pool) selection(most int, gas chain.Gas, included func(chain.TxID) bool) (next func() (*chain.VerifiedTx, bool), count int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	large := 0
-	next := p.txs.Select(included, func(tx *chain.VerifiedTx) bool {
+	offered := p.txs.Select(included, func(tx *chain.VerifiedTx) bool {
 		if execution.Large(tx.Tx().Body.GasLimit, gas) {
 			large++
 		}
@@ -285,13 +285,13 @@ func (p *pool) selection(most int, gas chain.Gas, included func(chain.TxID) bool
 	})
 	var list []*chain.VerifiedTx
 	for len(list) < most {
-		tx, ok := next()
+		tx, ok := offered()
 		if !ok {
 			break
 		}
 		list = append(list, tx)
 	}
-	return func() (*chain.VerifiedTx, bool) {
+	next = func() (*chain.VerifiedTx, bool) {
 		if len(list) == 0 {
 			return nil, false
 		}
@@ -299,6 +299,7 @@ func (p *pool) selection(most int, gas chain.Gas, included func(chain.TxID) bool
 		list = list[1:]
 		return tx, true
 	}
+	return next, len(list)
 }
 
 // await returns when enough transactions that are not included wait, when the time

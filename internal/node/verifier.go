@@ -174,7 +174,9 @@ func (v *verifier) parallelism(txs int) int {
 // remember keeps a verified transaction. The caller holds v.mu.
 func (v *verifier) remember(tx *chain.VerifiedTx) {
 	if v.young.bytes+len(tx.Raw()) > knownBytes {
-		v.old, v.young = v.young, newGeneration()
+		v.old, v.young = v.young, v.old
+		clear(v.young.txs) // its room is of use again
+		v.young.bytes = 0
 	}
 	v.young.txs[tx.ID()] = tx
 	v.young.bytes += len(tx.Raw())
