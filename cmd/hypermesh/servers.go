@@ -47,15 +47,17 @@ func serverCommands() []*cli.Command {
 			},
 		},
 		{
-			Name: "remove-server", Usage: "remove a server from a running cluster", ArgsUsage: "NODEID", Flags: signed(),
-			Description: key + "One that leads is not removed: hand the leadership over first. Stop the server afterwards.\n" +
+			Name: "remove-server", Usage: "remove a server from a running cluster", ArgsUsage: "NODEID",
+			Flags: append(signed(), &cli.BoolFlag{Name: "force", Usage: "even if blobs of jobs are lost that no majority of the other servers has"}),
+			Description: key + "One that leads is not removed: hand the leadership over first. The servers that stay fetch what they lack of its blobs before;\n" +
+				"if no majority of them can have one, it is refused, and says which. Stop the server afterwards.\n" +
 				"Example: hypermesh nexus remove-server --home /var/lib/hypermesh/nexus --nexus http://127.0.0.1:7280 NODEID",
 			Action: func(c *cli.Context) error {
 				id, err := crypto.ParsePublicKey(c.Args().First())
 				if err != nil || c.NArg() != 1 {
 					return usagef(c, "want one NODEID, got %q", c.Args().Slice())
 				}
-				return changeServers(c, api.ServerChange{Action: api.RemoveServer, Server: id})
+				return changeServers(c, api.ServerChange{Action: api.RemoveServer, Server: id, Force: c.Bool("force")})
 			},
 		},
 		{

@@ -67,6 +67,8 @@ func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux.HandleFunc("GET "+indexPath, s.tellIndex)
 	mux.HandleFunc("GET "+appliedPath, s.tellApplied)
 	mux.HandleFunc("GET "+asidePath, s.tellAsides)
+	mux.HandleFunc("POST "+holdPath, s.holdBlobs)
+	mux.HandleFunc("GET "+pinnedPath, s.tellPinned)
 	mux.Handle("/", api)
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: peerHeaderWait, IdleTimeout: 2 * peerIdle,

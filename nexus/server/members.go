@@ -34,7 +34,7 @@ func (s *Server) registerServers(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
 		OperationID: "change-servers", Method: http.MethodPost, Path: serversPath, Summary: "Add or remove a server, or hand over the leadership",
 		Description: "Signed with the cluster's key, for one configuration and one term, so that it cannot be repeated. A server is added once it has " +
-			"read the log. One change is made at a time (raft's), so that any two majorities share a server.",
+			"read the log, and removed once a majority of the others has the blobs that it has. One change is made at a time (raft's), so that any two majorities share a server.",
 		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.ServerChange](hapi)}}},
 		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
@@ -93,7 +93,7 @@ func (s *Server) changeServers(ctx context.Context, in *requestInput) (*body[api
 	case api.AddServer:
 		err = s.addServer(ctx, &change, now.Servers)
 	case api.RemoveServer:
-		err = s.removeServer(&change, now.Servers)
+		err = s.removeServer(ctx, &change, now.Servers)
 	case api.TransferLeadership:
 		err = s.transfer(&change, now.Servers)
 	default:
@@ -207,8 +207,8 @@ func (s *Server) tellApplied(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// removeServer ends a membership.
-func (s *Server) removeServer(change *api.ServerChange, list []api.ServerMember) error {
+// removeServer ends a membership, once those that stay have what the server has.
+func (s *Server) removeServer(ctx context.Context, change *api.ServerChange, list []api.ServerMember) error {
 	m, voters, there := memberOf(change.Server, list)
 	switch {
 	case !there:
@@ -217,6 +217,13 @@ func (s *Server) removeServer(change *api.ServerChange, list []api.ServerMember)
 		return conflict("server %s leads: hand the leadership over first", change.Server.Short())
 	case m.Voter && voters == 1:
 		return conflict("server %s is the last", change.Server.Short())
+	}
+	missing := s.gather(ctx, change.Server, list)
+	if err := refuseToLose(change.Server, missing); err != nil {
+		if !change.Force {
+			return err
+		}
+		s.log.Warn("a server is removed that has blobs which the others lack", "server", change.Server.Short(), "blobs", len(missing))
 	}
 	return changed(s.consensus.raft.RemoveServer(serverID(change.Server), uint64(change.Index), applyTimeout).Error())
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -94,4 +95,54 @@ func TestBlobsComeToServersThatAreAdded(t *testing.T) {
 		t.Fatal("the blob is still there", err)
 	}
 	until(t, "the blob at the server that began alone", func() bool { return has(0) })
+}
+
+// TestAServerThatLeavesLosesNoBlob removes the only server that has a job's blob:
+// the others have it before. If it is dead and nobody else has the blob, it is
+// not removed, by the blob's name, unless it is forced.
+func TestAServerThatLeavesLosesNoBlob(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	leaves, stays := (leader+1)%3, (leader+2)%3
+	c.submit(leader, chain.PolicyNone{})
+	module := blob.Sum([]byte(program))
+	has := func(i int) bool {
+		_, err := os.Stat(filepath.Join(c.configs[i].Home, "data", "blobs", "blobs", module.String()))
+		return err == nil
+	}
+	until(t, "the blob at all servers", func() bool { return has(0) && has(1) && has(2) })
+	lose := func(servers ...int) {
+		for _, i := range servers {
+			if err := c.servers[i].LoseBlob(module); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys + leaves).Public()}
+	lose(leader, stays)
+	if status, body := c.change(leader, remove, nil); status != http.StatusOK {
+		t.Fatalf("removing: %d %s", status, body)
+	}
+	if !has(leader) || !has(stays) {
+		t.Error("a server was removed that alone had a job's blob")
+	}
+	c.stop(leaves)
+	next := api.ServerChange{Action: api.AddServer, Server: key(serverKeys + leaves).Public(), Address: c.configs[leaves].Listen}
+	c.start(leaves)
+	if status, body := c.change(leader, next, nil); status != http.StatusOK {
+		t.Fatalf("adding it again: %d %s", status, body)
+	}
+	c.kill(leaves)
+	lose(leader, stays)
+	status, body := c.change(leader, remove, nil)
+	if status != http.StatusConflict || !strings.Contains(string(body), module.String()) {
+		t.Fatalf("removing who alone has a blob, and is dead: %d %s", status, body)
+	}
+	if n := c.voters(leader); n != 3 {
+		t.Errorf("%d servers are left", n)
+	}
+	remove.Force = true
+	if status, body := c.change(leader, remove, nil); status != http.StatusOK || c.voters(leader) != 2 {
+		t.Fatalf("removing by force: %d %s", status, body)
+	}
 }

@@ -284,6 +284,7 @@ type ServerChange struct {
 	Action    string           `json:"action" enum:"add,remove,transfer"`
 	Server    crypto.PublicKey `json:"server,omitzero" doc:"with transfer, left out: whoever is the furthest"`
 	Address   string           `json:"address,omitempty" doc:"UDP host:port of a server that is added"`
+	Force     bool             `json:"force,omitempty" doc:"with remove: even if blobs that no majority of the others has are lost"`
 	Index     Uint64           `json:"index" doc:"of the configuration that is changed, as GET says"`
 	Term      Uint64           `json:"term" doc:"in which it is, as GET says"`
 	Signature crypto.Signature `json:"signature" doc:"by the cluster's key"`
@@ -299,9 +300,10 @@ func ServerChangePayload(id chain.ChainID, cluster crypto.PublicKey, c *ServerCh
 		Action  string
 		Server  crypto.PublicKey
 		Address string
+		Force   bool
 		Index   uint64
 		Term    uint64
-	}{ChainID: id, Cluster: cluster, Action: c.Action, Server: c.Server, Address: c.Address, Index: uint64(c.Index), Term: uint64(c.Term)})
+	}{ChainID: id, Cluster: cluster, Action: c.Action, Server: c.Server, Address: c.Address, Force: c.Force, Index: uint64(c.Index), Term: uint64(c.Term)})
 }
 
 // ServerMember is one server of a cluster.
