@@ -31,7 +31,10 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 		for i := range m.Claims {
 			out = append(out, m.Claims[i].Order.ConsumerAddress())
 		}
+	case chain.OpenLease:
+		return append(out, m.Deal.Order.ConsumerAddress())
 	case chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw:
+	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease:
 	case chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards, chain.SetCommission,
 		chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate, chain.ReportEvidence:
 	}
@@ -70,7 +73,11 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Account)
 	case chain.ValidatorSlashed:
 		return append(out, e.Reporter)
-	case chain.ClaimRecorded, chain.ClaimRejected:
+	case chain.LeaseOpened:
+		return append(out, e.Consumer, e.Provider)
+	case chain.LeasePaid:
+		return append(out, e.Consumer, e.Provider)
+	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return out

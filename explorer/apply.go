@@ -256,11 +256,13 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)
 	case chain.ClaimSettled:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
-		return errors.Join(b.claim(at, tx, key, e, event), b.records(at, &e))
+		return errors.Join(b.claim(at, tx, key, e, event), b.records(at, e.Order, e.Records))
+	case chain.LeasePaid:
+		return b.records(at, e.Lease.Order, e.Records)
 	case chain.ClaimRejected:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
-	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured:
+	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured, chain.LeaseOpened, chain.LeaseChanged, chain.LeaseEnded:
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
 	}
@@ -361,9 +363,9 @@ func orEmpty(raw []byte) []byte {
 }
 
 // records writes a settled claim's resource records.
-func (b *batch) records(at place, settled *chain.ClaimSettled) error {
-	for line, record := range settled.Records {
-		if err := b.run(insertRecord, at, b.number, line, settled.Order[:], codec.Marshal(record)); err != nil {
+func (b *batch) records(at place, order crypto.Digest, records []chain.ResourceTransaction) error {
+	for line, record := range records {
+		if err := b.run(insertRecord, at, b.number, line, order[:], codec.Marshal(record)); err != nil {
 			return err
 		}
 	}

@@ -122,6 +122,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			out[i].Verdict = chain.EventName(row.Event)
 		case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 			chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
+		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded:
 		}
 	}
 	return out

@@ -79,6 +79,16 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " ends the affiliation of provider node ", linkNode(m.Node))
 	case chain.ReportEvidence:
 		return say(who, " reports evidence against validators")
+	case chain.OpenLease:
+		return say(who, " opens a lease of ", linkAddress(m.Deal.Order.ConsumerAddress()), " on node ", linkNode(m.Deal.Bid.Node), " for ", m.Deal.Order.MaxCost)
+	case chain.ResizeLease:
+		return say(who, " changes the terms of a lease on node ", linkNode(m.Lease.Node))
+	case chain.ExtendLease:
+		return say(who, " adds ", m.Amount, " to a lease on node ", linkNode(m.Lease.Node))
+	case chain.CloseLease:
+		return say(who, " gives notice of a lease on node ", linkNode(m.Lease.Node))
+	case chain.CollectLease:
+		return say(who, " collects what is due of a lease on node ", linkNode(m.Lease.Node))
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -177,8 +187,24 @@ func sayEvent(e chain.Event) sentence {
 		return say("Validator ", shortKey(e.Validator), fmt.Sprintf(" was silent in epoch %d, lost ", e.Epoch), e.Amount, " and is jailed")
 	case chain.EpochClosed:
 		return say(fmt.Sprintf("Epoch %d ended: ", e.Epoch), e.Minted, " were minted, ", e.Rewards, " given out")
+	case chain.LeaseOpened:
+		return say("Node ", linkNode(e.Lease.Node), " keeps resources for ", linkAddress(e.Consumer), ", paid out of ", e.Held, " until ", absolute(e.Expires))
+	case chain.LeaseChanged:
+		return say("The lease on node ", linkNode(e.Lease.Node), " holds ", e.Held, " and ends ", absolute(e.Expires), closingWords(e.Closing))
+	case chain.LeasePaid:
+		return say("The lease on node ", linkNode(e.Lease.Node), " was paid up to ", absolute(e.Until), ": ", linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
+	case chain.LeaseEnded:
+		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
+}
+
+// closingWords says why a lease ends.
+func closingWords(closing bool) string {
+	if closing {
+		return ", upon notice"
+	}
+	return ", when its money ends"
 }
 
 func shortKey(key crypto.PublicKey) string { return key.Short() }

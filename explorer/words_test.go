@@ -29,6 +29,17 @@ func TestWordsOfStaking(t *testing.T) {
 	} {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
 	}
+	lease := chain.LeaseID{Node: other, Order: crypto.Digest{1}}
+	for m, want := range map[chain.Msg][]string{
+		chain.ExtendLease{Lease: lease, Amount: five}: {"adds", "5", "lease", other.Short()},
+		chain.CloseLease{Lease: lease}:                {"gives notice", other.Short()},
+		chain.CollectLease{Lease: lease}:              {"collects", other.Short()},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
+	}
+	wantWords(t, explorer.MessageWords(who, chain.OpenLease{}), []string{who.Short(), "opens a lease"})
+	wantWords(t, explorer.MessageWords(who, chain.ResizeLease{Lease: lease}), []string{who.Short(), "changes the terms", other.Short()})
+	wantWords(t, explorer.EventWords(chain.LeasePaid{Lease: lease, Provider: who, Paid: five}), []string{other.Short(), who.Short(), "5"})
 	wantWords(t, explorer.MessageWords(who, chain.ReportEvidence{Evidence: []byte{1}}), []string{who.Short(), "reports evidence"})
 	for e, want := range map[chain.Event][]string{
 		chain.ValidatorBonded{Validator: v, Owner: who, Amount: five}:               {v.Short(), who.Short(), "5"},
@@ -43,6 +54,9 @@ func TestWordsOfStaking(t *testing.T) {
 		chain.NodeUnaffiliated{Validator: v, Node: other}:                           {v.Short(), "no longer counts"},
 		chain.ValidatorSlashed{Validator: v, Epoch: 7, Amount: five, Reporter: who}: {v.Short(), "epoch 7", "5", who.Short()},
 		chain.ValidatorJailed{Validator: v, Epoch: 7, Amount: five}:                 {v.Short(), "silent in epoch 7", "5"},
+		chain.LeaseOpened{Lease: lease, Consumer: who, Held: five}:                  {other.Short(), who.Short(), "5"},
+		chain.LeaseChanged{Lease: lease, Held: five, Closing: true}:                 {other.Short(), "5", "upon notice"},
+		chain.LeaseEnded{Lease: lease, Refunded: five}:                              {other.Short(), "5", "when its money ends"},
 		chain.EpochClosed{Epoch: 7, Minted: five, Rewards: five}:                    {"Epoch 7 ended", "5"},
 	} {
 		wantWords(t, explorer.EventWords(e), want)

@@ -83,9 +83,21 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("ends the affiliation of provider node %s", m.Node)
 	case chain.ReportEvidence:
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
+	case chain.OpenLease:
+		return fmt.Sprintf("opens a lease of %s on node %s and holds %s for it", m.Deal.Order.ConsumerAddress(), m.Deal.Bid.Node, m.Deal.Order.MaxCost)
+	case chain.ResizeLease:
+		return fmt.Sprintf("gives %s other terms, and adds %s to what it holds", leaseText(m.Lease), m.Deal.Order.MaxCost)
+	case chain.ExtendLease:
+		return fmt.Sprintf("adds %s out of escrow to what %s holds", m.Amount, leaseText(m.Lease))
+	case chain.CloseLease:
+		return fmt.Sprintf("gives notice of %s, which ends when the notice is over", leaseText(m.Lease))
+	case chain.CollectLease:
+		return fmt.Sprintf("pays the provider what is due of %s", leaseText(m.Lease))
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }
+
+func leaseText(id chain.LeaseID) string { return fmt.Sprintf("lease %s on node %s", id.Order, id.Node) }
 
 func percent(bps uint16) string { return fmt.Sprintf("%d.%02d %%", bps/100, bps%100) }
 
@@ -98,8 +110,20 @@ func amountOrAll(a chain.Amount) string {
 
 // PreviewOrder says in words what a signature of the order would commit to.
 func PreviewOrder(o *chain.Order) string {
+	if o.Term != nil {
+		return fmt.Sprintf("On %s, %s\n  leases what job %s needs, %s, at cluster %s,\n  holding %s of the escrow for it, with notice of %d ms,\n  to begin by %s\n",
+			o.ChainID, o.ConsumerAddress(), o.Spec, termText(o.Term), o.Cluster, o.MaxCost, o.Term.NoticeMs, timeText(o.Deadline))
+	}
 	return fmt.Sprintf("On %s, %s\n  orders job %s at cluster %s,\n  verified by %q,\n  for at most %s in all, fees included, paid from escrow,\n  to end by %s\n",
 		o.ChainID, o.ConsumerAddress(), o.Spec, o.Cluster, o.Policy.String(), o.MaxCost, timeText(o.Deadline))
+}
+
+func termText(t *chain.Term) string {
+	parts := make([]string, len(t.Resources))
+	for i, q := range t.Resources {
+		parts[i] = fmt.Sprintf("%d of %s", q.Amount, q.Resource)
+	}
+	return strings.Join(parts, " and ")
 }
 
 // timeText writes a time in UTC, or as a number if no calendar has it.

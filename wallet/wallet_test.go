@@ -136,13 +136,27 @@ func TestPreviewIsFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	text += staking
+	lease := chain.LeaseID{Node: node, Order: crypto.Digest{8}}
+	body.Messages = chain.Msgs{
+		chain.OpenLease{}, chain.ResizeLease{Lease: lease}, chain.ExtendLease{Lease: lease, Amount: chain.Hyper(2)},
+		chain.CloseLease{Lease: lease}, chain.CollectLease{Lease: lease},
+	}
+	leases, err := wallet.Preview(&body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += leases
 	order := chain.Order{
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
 		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
 	}
 	late := order
 	late.Deadline = 1<<64 - 1
-	golden(t, "preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late))
+	long := order
+	long.Policy, long.Term = chain.PolicyField{Policy: chain.PolicyNone{}}, &chain.Term{
+		Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 2_000}, {Resource: chain.Memory, Amount: 4_096}}, NoticeMs: 60_000,
+	}
+	golden(t, "preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late)+wallet.PreviewOrder(&long))
 }
 
 func stakingMessages(key crypto.PublicKey) chain.Msgs {

@@ -65,32 +65,50 @@ func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Re
 // checkIdentity demands that the four signed forms are of this chain and of one
 // order, cluster and node.
 func (p *posted) checkIdentity() *chain.Rejection {
-	for _, f := range []struct {
-		form string
-		id   chain.ChainID
-	}{
-		{"order", p.Order.ChainID}, {"acceptance", p.Acceptance.ChainID},
-		{"bid", p.Bid.ChainID}, {"receipt", p.Receipt.ChainID},
-	} {
-		if f.id != p.env.ChainID {
-			return chain.Reject("%s is of chain %.32q, this is %q", f.form, f.id, p.env.ChainID)
-		}
+	if why := ofChain(p.env, p.Order.ChainID, p.Acceptance.ChainID, p.Bid.ChainID, p.Receipt.ChainID); why != nil {
+		return why
+	}
+	if p.Order.Term != nil {
+		return chain.Reject("order %s is for a lease", p.id.Short())
+	}
+	if why := checkAcceptance(&p.Order, p.id, &p.Acceptance); why != nil {
+		return why
 	}
 	switch {
-	case p.Acceptance.Order != p.id:
-		return chain.Reject("acceptance is of order %s, want %s", p.Acceptance.Order.Short(), p.id.Short())
 	case p.Bid.Order != p.id:
 		return chain.Reject("bid is of order %s, want %s", p.Bid.Order.Short(), p.id.Short())
 	case p.Receipt.Order != p.id:
 		return chain.Reject("receipt is of order %s, want %s", p.Receipt.Order.Short(), p.id.Short())
-	case p.Acceptance.Cluster != p.Order.Cluster:
-		return chain.Reject("acceptance is by cluster %s, the order's is %s", p.Acceptance.Cluster.Short(), p.Order.Cluster.Short())
-	case p.Acceptance.Sequence == 0:
-		return chain.Reject("acceptance has sequence 0")
-	case p.Acceptance.Outstanding.Less(p.Order.MaxCost):
-		return chain.Reject("acceptance covers %s, the order's max cost is %s", p.Acceptance.Outstanding, p.Order.MaxCost)
 	case p.Bid.Node != p.Receipt.Node:
 		return chain.Reject("bid is by node %s, receipt by %s", p.Bid.Node.Short(), p.Receipt.Node.Short())
+	}
+	return nil
+}
+
+// ofChain demands that signed forms are of this chain: the order, the acceptance, the bid
+// and, of a claim, the receipt.
+func ofChain(env *Env, ids ...chain.ChainID) *chain.Rejection {
+	for i, id := range ids {
+		if id != env.ChainID {
+			form := [...]string{"order", "acceptance", "bid", "receipt"}[i]
+			return chain.Reject("%s is of chain %.32q, this is %q", form, id, env.ChainID)
+		}
+	}
+	return nil
+}
+
+// checkAcceptance demands that an acceptance is the home cluster's of an order, and covers
+// its max cost.
+func checkAcceptance(o *chain.Order, id crypto.Digest, a *chain.Acceptance) *chain.Rejection {
+	switch {
+	case a.Order != id:
+		return chain.Reject("acceptance is of order %s, want %s", a.Order.Short(), id.Short())
+	case a.Cluster != o.Cluster:
+		return chain.Reject("acceptance is by cluster %s, the order's is %s", a.Cluster.Short(), o.Cluster.Short())
+	case a.Sequence == 0:
+		return chain.Reject("acceptance has sequence 0")
+	case a.Outstanding.Less(o.MaxCost):
+		return chain.Reject("acceptance covers %s, the order's max cost is %s", a.Outstanding, o.MaxCost)
 	}
 	return nil
 }
@@ -116,18 +134,28 @@ func (p *posted) checkTimes() *chain.Rejection {
 }
 
 func (p *posted) beginOrder() *chain.Rejection {
-	expires, ok := checked.Add(uint64(p.Order.Deadline), p.env.Params.ClaimWindowMs)
-	if !ok {
-		return chain.Reject("deadline %d ms is beyond time", p.Order.Deadline)
-	}
-	if ahead, future := checked.Sub(expires, uint64(p.env.Now)); future && ahead > p.env.Params.WithdrawalDelayMs {
-		return chain.Reject("claim window ends in %d ms, after a withdrawal's %d: longer work is a lease", ahead, p.env.Params.WithdrawalDelayMs)
+	expires, why := expiryOf(p.env, p.Order.Deadline)
+	if why != nil {
+		return why
 	}
 	p.book = Order{
 		Consumer: p.Order.ConsumerAddress(), Cluster: p.Order.Cluster, Policy: p.Order.Policy,
-		MaxCost: p.Order.MaxCost, Deadline: p.Order.Deadline, Expires: chain.TimeMs(expires),
+		MaxCost: p.Order.MaxCost, Deadline: p.Order.Deadline, Expires: expires,
 	}
 	return nil
+}
+
+// expiryOf returns when what is known of an order with a deadline is deleted: its claim
+// window later, which is not later than a withdrawal made now would mature.
+func expiryOf(env *Env, deadline chain.TimeMs) (chain.TimeMs, *chain.Rejection) {
+	expires, ok := checked.Add(uint64(deadline), env.Params.ClaimWindowMs)
+	if !ok {
+		return 0, chain.Reject("deadline %d ms is beyond time", deadline)
+	}
+	if ahead, future := checked.Sub(expires, uint64(env.Now)); future && ahead > env.Params.WithdrawalDelayMs {
+		return 0, chain.Reject("claim window ends in %d ms, after a withdrawal's %d: longer work is a lease", ahead, env.Params.WithdrawalDelayMs)
+	}
+	return chain.TimeMs(expires), nil
 }
 
 func (p *posted) checkParties() *chain.Rejection {
@@ -183,11 +211,8 @@ func (p *posted) checkPrices() *chain.Rejection {
 	if !p.Bid.Fixed.IsZero() {
 		return chain.Reject("fixed price %s for metered work", p.Bid.Fixed)
 	}
-	for _, price := range p.Bid.Prices {
-		limit, capped := chain.PriceOf(p.Order.Caps, price.Resource)
-		if capped && price.Price > limit {
-			return chain.Reject("price of %s is %d, its cap is %d", price.Resource, price.Price, limit)
-		}
+	if why := withinCaps(&p.Order, &p.Bid); why != nil {
+		return why
 	}
 	for _, u := range p.Receipt.Usage {
 		if _, capped := chain.PriceOf(p.Order.Caps, u.Resource); !capped {
@@ -195,6 +220,17 @@ func (p *posted) checkPrices() *chain.Rejection {
 		}
 		if _, priced := chain.PriceOf(p.Bid.Prices, u.Resource); !priced {
 			return chain.Reject("%s was used, the bid has no price for it", u.Resource)
+		}
+	}
+	return nil
+}
+
+// withinCaps demands that no price of a bid is above its cap.
+func withinCaps(o *chain.Order, b *chain.Bid) *chain.Rejection {
+	for _, price := range b.Prices {
+		limit, capped := chain.PriceOf(o.Caps, price.Resource)
+		if capped && price.Price > limit {
+			return chain.Reject("price of %s is %d, its cap is %d", price.Resource, price.Price, limit)
 		}
 	}
 	return nil

@@ -9,6 +9,8 @@
 //	'b' 'o' ‖ order id                       → Order
 //	'b' 'r' ‖ order id ‖ node ‖ sequence (8) → Claim
 //	'b' 'x' ‖ expires_ms (8) ‖ order id      → nothing: the expiry queue
+//	'b' 'l' ‖ node ‖ order id                → Lease
+//	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
 //
 // Invariants, per consumer and in total:
 //
@@ -26,6 +28,10 @@
 //  5. Withdrawing does not outrun a claim: what is withdrawn stays liable until
 //     it matures, and an order whose claim window ends later than a withdrawal
 //     made now would mature is refused as a lease.
+//  6. A lease is paid by the millisecond, exactly for the time from its opening to
+//     its end, and never beyond what it holds. It is over at its end whichever block
+//     deletes it, and until then nothing has to touch it: an idle lease costs
+//     nothing.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource
@@ -40,6 +46,5 @@
 //
 // Everything is a pure function of its arguments; a KV belongs to one
 // goroutine. Inner signatures are not verified here but once per node, at
-// admission (chain.VerifyTxs), and arrive as verdicts. Reputation, leases,
-// slashing and what a cluster's bond pays for a broken acceptance are not here.
+// admission (chain.VerifyTxs), and arrive as verdicts. Reputation, slashing and what a cluster's bond pays for a broken acceptance are not here.
 package settlement

@@ -20,6 +20,8 @@ const (
 	kindOrder    = 'o'
 	kindClaim    = 'r'
 	kindExpiry   = 'x'
+	kindLease    = 'l'
+	kindLeaseEnd = 'q'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -60,6 +62,19 @@ func expiryKey(at chain.TimeMs, order []byte) []byte {
 	return keyOf(kindExpiry, big(uint64(at)), order)
 }
 
+// LeaseKey returns the key of a lease's record: those of a node are next to each other.
+func LeaseKey(id chain.LeaseID) []byte { return keyOf(kindLease, id.Node[:], id.Order[:]) }
+
+func leaseEndKey(at chain.TimeMs, id chain.LeaseID) []byte {
+	return keyOf(kindLeaseEnd, big(uint64(at)), id.Node[:], id.Order[:])
+}
+
+// leaseAtEnd returns the lease that a key of leaseEndKey is of.
+func leaseAtEnd(key []byte) chain.LeaseID {
+	key = key[len(key)-crypto.PublicKeySize-crypto.DigestSize:]
+	return chain.LeaseID{Node: crypto.PublicKey(key[:crypto.PublicKeySize]), Order: crypto.Digest(key[crypto.PublicKeySize:])}
+}
+
 // ValueOf says what the record under a key of this package holds.
 func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	switch key[1] {
@@ -69,6 +84,8 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsBond, state.Decode[Cluster](key, value).Bond
 	case kindEscrow:
 		return tokens.HoldsEscrow, state.Decode[Escrow](key, value).Balance
+	case kindLease:
+		return tokens.HoldsEscrow, state.Decode[Lease](key, value).Held
 	}
 	return tokens.HoldsNothing, chain.Amount{}
 }

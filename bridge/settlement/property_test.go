@@ -73,6 +73,11 @@ func (m *market) checkBooks(t *rapid.T, orders []chain.Order) {
 			t.Fatalf("order of %v cost %d", o.MaxCost, b.spent[o.ID()])
 		}
 	}
+	m.checkConserved(t)
+}
+
+// checkConserved demands that no value appeared or vanished.
+func (m *market) checkConserved(t *rapid.T) {
 	var total uint64
 	for key, value := range m.kv.Iterate([]byte{0}, nil) {
 		amount := chain.Amount{}

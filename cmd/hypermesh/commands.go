@@ -10,6 +10,7 @@ func commands() []*cli.Command {
 		jobCommand(),
 		blobCommand(),
 		walletCommand(),
+		leaseCommand(),
 		stakeCommand(),
 		queryCommand(),
 		nodeCommand(),

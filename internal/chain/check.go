@@ -37,6 +37,12 @@ func checkMsg(m Msg) error {
 		return m.Node.Check()
 	case ReportEvidence:
 		return checkReport(m)
+	case OpenLease:
+		return m.Deal.Check()
+	case ResizeLease:
+		return m.Deal.Check()
+	case ExtendLease, CloseLease, CollectLease:
+		return nil
 	}
 	return fmt.Errorf("chain: message of type %T", m)
 }
@@ -107,6 +113,14 @@ func (o *Order) Check() error {
 	}
 	if err := checkPrices("order caps", o.Caps); err != nil {
 		return err
+	}
+	if o.Term != nil {
+		if _, none := o.Policy.Policy.(PolicyNone); !none {
+			return fmt.Errorf("%w: a lease's policy is %s, want none", ErrLimit, o.Policy)
+		}
+		if err := o.Term.Check(); err != nil {
+			return err
+		}
 	}
 	return checkPolicy(o.Policy.Policy)
 }

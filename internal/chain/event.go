@@ -157,6 +157,10 @@ const (
 	kindValidatorSlashed
 	kindValidatorJailed
 	kindEpochClosed
+	kindLeaseOpened
+	kindLeaseChanged
+	kindLeasePaid
+	kindLeaseEnded
 )
 
 // eventKind returns the number on the wire and the name in JSON.
@@ -210,6 +214,14 @@ func eventKind(e Event) (uint8, string) {
 		return kindValidatorJailed, "validator_jailed"
 	case EpochClosed:
 		return kindEpochClosed, "epoch_closed"
+	case LeaseOpened:
+		return kindLeaseOpened, "lease_opened"
+	case LeaseChanged:
+		return kindLeaseChanged, "lease_changed"
+	case LeasePaid:
+		return kindLeasePaid, "lease_paid"
+	case LeaseEnded:
+		return kindLeaseEnded, "lease_ended"
 	}
 	panic(fmt.Sprintf("chain: event of type %T", e))
 }
@@ -314,6 +326,14 @@ func decodeEvent(head sumHead) (Event, error) {
 		return decodeAs[ValidatorJailed, Event](head.Body)
 	case kindEpochClosed:
 		return decodeAs[EpochClosed, Event](head.Body)
+	case kindLeaseOpened:
+		return decodeAs[LeaseOpened, Event](head.Body)
+	case kindLeaseChanged:
+		return decodeAs[LeaseChanged, Event](head.Body)
+	case kindLeasePaid:
+		return decodeAs[LeasePaid, Event](head.Body)
+	case kindLeaseEnded:
+		return decodeAs[LeaseEnded, Event](head.Body)
 	}
 	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
 }
@@ -380,6 +400,10 @@ func eventFromJSON(e eventJSON) (Event, error) {
 		"validator_slashed":   readJSON[ValidatorSlashed],
 		"validator_jailed":    readJSON[ValidatorJailed],
 		"epoch_closed":        readJSON[EpochClosed],
+		"lease_opened":        readJSON[LeaseOpened],
+		"lease_changed":       readJSON[LeaseChanged],
+		"lease_paid":          readJSON[LeasePaid],
+		"lease_ended":         readJSON[LeaseEnded],
 	}
 	read, ok := readers[e.Type]
 	if !ok {

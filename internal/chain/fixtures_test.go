@@ -118,6 +118,29 @@ func stakingMessages() chain.Msgs {
 	}
 }
 
+// sampleDeal is a signed deal about a lease.
+func sampleDeal() chain.LeaseDeal {
+	consumer, cluster, node := testKey(1), testKey(2), testKey(3)
+	order := sampleOrder(chain.PolicyNone{})
+	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 2_000}, {Resource: chain.Memory, Amount: 4_096}}, NoticeMs: 3_600_000}
+	acceptance := chain.Acceptance{ChainID: testChain, Order: order.ID(), Cluster: cluster.Public(), Sequence: 1, Outstanding: order.MaxCost}
+	bid := chain.Bid{ChainID: testChain, Order: order.ID(), Node: node.Public(), Prices: order.Caps, Expiry: 1_799_999_999_000}
+	return chain.LeaseDeal{
+		Order: order, OrderSig: consumer.PrivateKey.Sign(crypto.DomainOrder, order.Payload()),
+		Acceptance: acceptance, AcceptanceSig: cluster.PrivateKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
+		Bid: bid, BidSig: node.PrivateKey.Sign(crypto.DomainBid, bid.Payload()),
+	}
+}
+
+// leaseMessages has one of each.
+func leaseMessages() chain.Msgs {
+	id := chain.LeaseID{Node: testKey(3).Public(), Order: crypto.Digest{9}}
+	return chain.Msgs{
+		chain.OpenLease{Deal: sampleDeal()}, chain.ResizeLease{Lease: id, Deal: sampleDeal()},
+		chain.ExtendLease{Lease: id, Amount: chain.Hyper(3)}, chain.CloseLease{Lease: id}, chain.CollectLease{Lease: id},
+	}
+}
+
 func signedTx(t testing.TB, messages chain.Msgs) chain.Tx {
 	t.Helper()
 	sender, payer := testKey(1), testKey(5)
@@ -191,6 +214,14 @@ func sampleReceipts() chain.BlockReceipts {
 				chain.ValidatorUnjailed{Validator: node},
 				chain.NodeAffiliated{Validator: node, Node: cluster},
 				chain.NodeUnaffiliated{Validator: node, Node: cluster},
+				chain.LeaseOpened{Lease: chain.LeaseID{Node: node, Order: crypto.Digest{2}}, Consumer: a, Provider: b, Cluster: cluster, Spec: crypto.Digest{5}, Rate: 7, Held: chain.Nano(8), Expires: 12},
+				chain.LeaseChanged{Lease: chain.LeaseID{Node: node, Order: crypto.Digest{2}}, Order: crypto.Digest{4}, Rate: 7, Held: chain.Nano(8), Expires: 12, Closing: true},
+				chain.LeasePaid{
+					Lease: chain.LeaseID{Node: node, Order: crypto.Digest{2}}, Consumer: a, Provider: b, Cluster: cluster, Until: 11,
+					Cost: chain.Nano(100), Paid: chain.Nano(97), Burned: chain.Nano(1), Treasury: chain.Nano(1), ClusterFee: chain.Nano(1),
+					Records: []chain.ResourceTransaction{record},
+				},
+				chain.LeaseEnded{Lease: chain.LeaseID{Node: node, Order: crypto.Digest{2}}, At: 12, Closed: true, Refunded: chain.Nano(3)},
 				chain.ValidatorSlashed{Validator: node, Epoch: 4, View: 9, RatePpm: 50_000, Amount: chain.Nano(20), Reporter: a, Reward: chain.Nano(1)},
 			}},
 			{TxID: crypto.Digest{2}, Rejection: "balance 3 is below 4", GasUsed: chain.GasUnits(900), Burned: chain.Nano(900)},
@@ -262,6 +293,11 @@ func TestFixtures(t *testing.T) {
 	staking := signedTx(t, stakingMessages())
 	roundTrip(t, "tx_staking", staking)
 	if _, err := chain.DecodeTx(staking.Encode()); err != nil {
+		t.Error(err)
+	}
+	leases := signedTx(t, leaseMessages())
+	roundTrip(t, "tx_leases", leases)
+	if _, err := chain.DecodeTx(leases.Encode()); err != nil {
 		t.Error(err)
 	}
 	roundTrip(t, "header", sampleHeader())

@@ -26,6 +26,7 @@ const (
 	MaxFields         = 8
 	MaxUsageAmount    = 1<<48 - 1
 	MaxUsageMs        = 1<<40 - 1
+	MaxNoticeMs       = 90 * 24 * 3600 * 1000
 	MaxBlockBytes     = 4 << 20
 	MaxBlockTxs       = 10_000
 	MaxRejection      = 256

@@ -115,6 +115,11 @@ const (
 	kindAffiliate
 	kindUnaffiliate
 	kindReportEvidence
+	kindOpenLease
+	kindResizeLease
+	kindExtendLease
+	kindCloseLease
+	kindCollectLease
 )
 
 // Msgs is the list of messages of a transaction.
@@ -172,6 +177,16 @@ func appendMsg(dst []byte, m Msg) ([]byte, error) {
 		return appendSum(dst, kindUnaffiliate, m)
 	case ReportEvidence:
 		return appendSum(dst, kindReportEvidence, m)
+	case OpenLease:
+		return appendSum(dst, kindOpenLease, m)
+	case ResizeLease:
+		return appendSum(dst, kindResizeLease, m)
+	case ExtendLease:
+		return appendSum(dst, kindExtendLease, m)
+	case CloseLease:
+		return appendSum(dst, kindCloseLease, m)
+	case CollectLease:
+		return appendSum(dst, kindCollectLease, m)
 	}
 	return nil, fmt.Errorf("chain: message of type %T", m)
 }
@@ -238,6 +253,16 @@ func decodeMsg(data []byte) (Msg, error) {
 		return decodeAs[Unaffiliate, Msg](head.Body)
 	case kindReportEvidence:
 		return decodeAs[ReportEvidence, Msg](head.Body)
+	case kindOpenLease:
+		return decodeAs[OpenLease, Msg](head.Body)
+	case kindResizeLease:
+		return decodeAs[ResizeLease, Msg](head.Body)
+	case kindExtendLease:
+		return decodeAs[ExtendLease, Msg](head.Body)
+	case kindCloseLease:
+		return decodeAs[CloseLease, Msg](head.Body)
+	case kindCollectLease:
+		return decodeAs[CollectLease, Msg](head.Body)
 	}
 	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
 }
@@ -283,6 +308,16 @@ func KindOf(m Msg) string {
 		return "unaffiliate"
 	case ReportEvidence:
 		return "report_evidence"
+	case OpenLease:
+		return "open_lease"
+	case ResizeLease:
+		return "resize_lease"
+	case ExtendLease:
+		return "extend_lease"
+	case CloseLease:
+		return "close_lease"
+	case CollectLease:
+		return "collect_lease"
 	}
 	panic(fmt.Sprintf("chain: message of type %T", m))
 }

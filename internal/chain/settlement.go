@@ -214,7 +214,8 @@ type Order struct {
 	Caps     []UnitPrice // the highest acceptable prices, by ascending resource
 	FixedCap Amount      // the highest acceptable price of a proven statement
 	MaxCost  Amount      // over all assignments and replicas
-	Deadline TimeMs      // no work that ends later is paid
+	Deadline TimeMs      // no work that ends later is paid; a lease must have begun
+	Term     *Term       // of a lease; nil of a job
 }
 
 // ID returns the order's id: it covers the consumer's key, the home cluster and

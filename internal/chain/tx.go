@@ -180,17 +180,6 @@ func (d *DecodedTx) ID() TxID { return d.id }
 // Raw returns the canonical bytes; treat them as read-only.
 func (d *DecodedTx) Raw() []byte { return d.raw }
 
-// Claims returns how many claims the transaction carries.
-func (d *DecodedTx) Claims() int {
-	n := 0
-	for _, m := range d.tx.Body.Messages {
-		if settle, ok := m.(Settle); ok {
-			n += len(settle.Claims)
-		}
-	}
-	return n
-}
-
 func (t *Tx) check() error {
 	b := &t.Body
 	if err := b.ChainID.Check(); err != nil {
@@ -253,16 +242,20 @@ func (t *Tx) checkAddresses(signers []crypto.Digest) error {
 	return nil
 }
 
-// VerifiedTx is a transaction whose signatures verified. For the claims that it
-// carries it knows which of them every party signed. VerifyTxs makes it.
+// VerifiedTx is a transaction whose signatures verified. For the claims and deals that
+// it carries it knows which of them every party signed. VerifyTxs makes it.
 type VerifiedTx struct {
 	DecodedTx
-	claims map[int][]bool // by message index: is claim i fully signed
+	inner map[int][]bool // by message index: is claim i fully signed; of a deal there is one
 }
 
 // ClaimsSigned tells for each claim of message i, which is a Settle, whether
 // all of its inner signatures verified.
-func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.claims[i] }
+func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.inner[i] }
+
+// DealSigned tells whether all inner signatures of message i, which carries a
+// LeaseDeal, verified.
+func (v *VerifiedTx) DealSigned(i int) bool { return len(v.inner[i]) == 1 && v.inner[i][0] }
 
 // VerifyTxs verifies the signatures of transactions: their own in one batch, and
 // then in another those of the claims that the good ones carry, so that nobody
@@ -300,66 +293,92 @@ func VerifyTxsOf(keys *crypto.KeyCache, txs []*DecodedTx, parallelism int) []*Ve
 		}
 		verdicts = verdicts[n:]
 	}
-	verifyClaims(out, parallelism)
+	verifyInner(out, parallelism)
 	return out
 }
 
-// verifyClaims fills in which claims of the transactions are fully signed; nil
+// signedWithin lists what is signed within a message: the signatures of each claim, or of
+// a deal. The form was checked on decoding, so that the consumers' keys parse.
+func signedWithin(m Msg) [][]crypto.Signed {
+	var list [][]crypto.Signed
+	add := func(signed []crypto.Signed, err error) {
+		if err != nil {
+			signed = nil // never verified
+		}
+		list = append(list, signed)
+	}
+	switch m := m.(type) {
+	case Settle:
+		for i := range m.Claims {
+			add(m.Claims[i].signatures())
+		}
+	case OpenLease:
+		add(m.Deal.signatures())
+	case ResizeLease:
+		add(m.Deal.signatures())
+	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
+		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
+		ExtendLease, CloseLease, CollectLease:
+	}
+	return list
+}
+
+// verifyInner fills in which claims and deals of the transactions are fully signed; nil
 // transactions are passed over.
-func verifyClaims(txs []*VerifiedTx, parallelism int) {
-	var claims []signedClaim
+func verifyInner(txs []*VerifiedTx, parallelism int) {
+	var groups []signedGroup
 	signatures := 0
 	for _, v := range txs {
-		if v == nil || v.Claims() == 0 {
+		if v == nil {
 			continue
 		}
-		v.claims = map[int][]bool{}
 		for j, m := range v.tx.Body.Messages {
-			settle, ok := m.(Settle)
-			if !ok {
+			within := signedWithin(m)
+			if len(within) == 0 {
 				continue
 			}
-			v.claims[j] = make([]bool, len(settle.Claims))
-			for k := range settle.Claims {
-				// The form was checked on decoding, so the consumer's key parses.
-				signed, err := settle.Claims[k].signatures()
-				if err != nil {
-					continue
+			if v.inner == nil {
+				v.inner = map[int][]bool{}
+			}
+			v.inner[j] = make([]bool, len(within))
+			for k, signed := range within {
+				if len(signed) > 0 {
+					groups = append(groups, signedGroup{verdict: &v.inner[j][k], signatures: signed})
+					signatures += len(signed)
 				}
-				claims = append(claims, signedClaim{verdict: &v.claims[j][k], signatures: signed})
-				signatures += len(signed)
 			}
 		}
 	}
-	groups := max((signatures+claimBatch-1)/claimBatch, min(parallelism, signatures/(2*claimGroup)))
-	crypto.ForkJoin(groups, parallelism, func(g int) {
-		decideClaims(claims[g*len(claims)/groups : (g+1)*len(claims)/groups])
+	parts := max((signatures+innerBatch-1)/innerBatch, min(parallelism, signatures/(2*innerShare)))
+	crypto.ForkJoin(parts, parallelism, func(p int) {
+		decideGroups(groups[p*len(groups)/parts : (p+1)*len(groups)/parts])
 	})
 }
 
-// How many of the claims' signatures are verified together: no more, and no fewer for
-// the sake of another core.
+// How many inner signatures are verified together: no more, and no fewer for the sake of
+// another core.
 const (
-	claimBatch = 1_000
-	claimGroup = 16
+	innerBatch = 1_000
+	innerShare = 16
 )
 
-type signedClaim struct {
+// signedGroup is what the parties of a claim or a deal signed.
+type signedGroup struct {
 	verdict    *bool
 	signatures []crypto.Signed
 }
 
-// decideClaims verifies the signatures of claims together, and if one is bad, those of
-// each claim together: which of a claim's is bad, nobody asks. So whoever forges one has
+// decideGroups verifies the signatures of groups together, and if one is bad, those of
+// each group together: which of a group's is bad, nobody asks. So whoever forges one has
 // others verified twice, and none by itself.
-func decideClaims(claims []signedClaim) {
+func decideGroups(groups []signedGroup) {
 	var all []crypto.Signed
-	for _, c := range claims {
-		all = append(all, c.signatures...)
+	for _, g := range groups {
+		all = append(all, g.signatures...)
 	}
 	good := crypto.AllVerify(all)
-	for _, c := range claims {
-		*c.verdict = good || crypto.AllVerify(c.signatures)
+	for _, g := range groups {
+		*g.verdict = good || crypto.AllVerify(g.signatures)
 	}
 }
 

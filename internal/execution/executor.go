@@ -23,8 +23,9 @@ var ErrInvalidBlock = errors.New("execution: invalid block")
 // up: the base fee holds it to target gas, which at the pace of loaded blocks is
 // below these bounds. So nobody's money waits behind another's spam.
 const (
-	maxReleases = 1_000
-	maxExpiries = 2_000 // records: an order has two, and one for each claim
+	maxReleases  = 1_000
+	maxLeaseEnds = 1_000
+	maxExpiries  = 2_000 // records: an order has two, and one for each claim
 )
 
 // Executor is what decides the result of a block beside the state: all of it is
@@ -169,6 +170,7 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
 	r.receipts.Begin = append(r.receipts.Begin, staking.Release(block, &r.stakes.Env, maxReleases)...)
 	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
+	r.receipts.Begin = append(r.receipts.Begin, settlement.ExpireLeases(block, &r.env, maxLeaseEnds)...)
 	return r, nil
 }
 
@@ -236,6 +238,16 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		events := settlement.Settle(kv, env, m, tx.ClaimsSigned(i))
 		countBurned(kv, events)
 		return events, nil
+	case chain.OpenLease:
+		return one(settlement.OpenLease(kv, env, m, tx.DealSigned(i)))
+	case chain.ResizeLease:
+		return settlement.ResizeLease(kv, env, m, tx.DealSigned(i))
+	case chain.ExtendLease:
+		return one(settlement.ExtendLease(kv, env, from, m))
+	case chain.CloseLease:
+		return one(settlement.CloseLease(kv, env, from, m))
+	case chain.CollectLease:
+		return settlement.CollectLease(kv, env, m)
 	case chain.ReportEvidence:
 		return staking.ReportEvidence(kv, stakes, from, m)
 	case chain.Bond:

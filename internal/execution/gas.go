@@ -38,6 +38,11 @@ type GasTable struct {
 	Unaffiliate      uint64 `json:"unaffiliate"`
 	ReportEvidence   uint64 `json:"report_evidence"` // and what it loads: a committee, once
 	EvidenceByte     uint64 `json:"evidence_byte"`   // each 70 may be a vote's signature
+	OpenLease        uint64 `json:"open_lease"`      // with the deal's three signatures
+	ResizeLease      uint64 `json:"resize_lease"`    // the same
+	ExtendLease      uint64 `json:"extend_lease"`
+	CloseLease       uint64 `json:"close_lease"`
+	CollectLease     uint64 `json:"collect_lease"`
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -55,6 +60,7 @@ func GasTableV1() GasTable {
 		Settle: 100, Claim: 16_000,
 		Bond: 6_600, Delegate: 2_500, Undelegate: 6_500, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 1_000, RotateKeys: 10_000,
 		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
+		OpenLease: 33_000, ResizeLease: 18_000, ExtendLease: 8_700, CloseLease: 7_200, CollectLease: 190,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}
 }
@@ -109,6 +115,16 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.Unaffiliate
 	case chain.ReportEvidence:
 		return t.ReportEvidence + t.EvidenceByte*uint64(len(m.Evidence))
+	case chain.OpenLease:
+		return t.OpenLease
+	case chain.ResizeLease:
+		return t.ResizeLease
+	case chain.ExtendLease:
+		return t.ExtendLease
+	case chain.CloseLease:
+		return t.CloseLease
+	case chain.CollectLease:
+		return t.CollectLease
 	}
 	panic("execution: a message outside the sealed sum")
 }

@@ -60,7 +60,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -137,17 +137,27 @@ func roundUp(gas float64) uint64 {
 	return uint64(math.Ceil(gas/unit) * unit)
 }
 
-// later is what an operation makes a block to come do, and pays for itself.
-func later(name string) (queue string, times float64) {
+// due is what a queue does for an operation in a block to come, so many times.
+type due struct {
+	queue string
+	times float64
+}
+
+// later is what an operation makes blocks to come do, and pays for itself.
+func later(name string) []due {
 	switch base, _, _ := strings.Cut(name, "/"); base {
 	case "withdraw", "unbond_provider", "unbond_cluster":
-		return queueMatured, 1
+		return []due{{queueMatured, 1}}
 	case "undelegate":
-		return queueReleased, 1
+		return []due{{queueReleased, 1}}
 	case "claim":
-		return queueExpired, countOf(name)
+		return []due{{queueExpired, countOf(name)}}
+	case "open_lease":
+		return []due{{queueExpired, 1}, {queueLease, 1}}
+	case "resize_lease":
+		return []due{{queueExpired, 1}}
 	}
-	return "", 0
+	return nil
 }
 
 // countOf is how many of what is priced an operation has.
@@ -163,12 +173,16 @@ func countOf(name string) float64 {
 
 // nanos is what an operation's transaction takes on a way.
 func (d *derivation) nanos(way, name string) float64 {
-	ns, ok := d.ns[way][name]
+	all := d.ns[way]
+	ns, ok := all[name]
 	if !ok {
 		panic("not measured " + way + ": " + name)
 	}
-	if queue, times := later(name); times > 0 && ns > 0 {
-		ns += times * d.ns[way][queue]
+	if ns <= 0 {
+		return ns
+	}
+	for _, l := range later(name) {
+		ns += l.times * all[l.queue]
 	}
 	return ns
 }
@@ -287,6 +301,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"register_cluster": &t.RegisterCluster, "unbond_cluster": &t.UnbondCluster, "deposit": &t.Deposit, "withdraw": &t.Withdraw,
 		"bond": &t.Bond, "delegate": &t.Delegate, "undelegate": &t.Undelegate, "redelegate": &t.Redelegate, "withdraw_rewards": &t.WithdrawRewards,
 		"set_commission": &t.SetCommission, "rotate_keys": &t.RotateKeys, "unjail": &t.Unjail, "affiliate": &t.Affiliate, "unaffiliate": &t.Unaffiliate,
+		"open_lease": &t.OpenLease, "resize_lease": &t.ResizeLease, "extend_lease": &t.ExtendLease, "close_lease": &t.CloseLease, "collect_lease": &t.CollectLease,
 	}
 }
 
@@ -366,7 +381,7 @@ func (d *derivation) checkState(t *testing.T, way string) {
 		}
 	}
 	full := float64(chain.DefaultParams().BlockGas.Units()) * ns / gas
-	for name, count := range map[string]float64{queueMatured: 1_000, queueReleased: 1_000, queueExpired: 1_000, epochClose: 1} { // order-free: each its own
+	for name, count := range map[string]float64{queueMatured: 1_000, queueReleased: 1_000, queueExpired: 1_000, queueLease: 1_000, epochClose: 1} { // order-free: each its own
 		share := count * measured[name] / full
 		t.Logf("%-8s %-34s %9.0f ns, at most %.0f: %.2f of a full average block", way, name, measured[name], count, share)
 		if share > 0.25 {

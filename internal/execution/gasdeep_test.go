@@ -195,6 +195,7 @@ const (
 	queueMatured  = "queue/matured"
 	queueReleased = "queue/released"
 	queueExpired  = "queue/expired"
+	queueLease    = "queue/lease"
 	epochClose    = "block/closing an epoch"
 )
 
@@ -227,6 +228,7 @@ func (w *gasWorld) queued(d disk) map[string]float64 {
 			}
 		},
 	}
+	fill[queueLease] = func(w *gasWorld, kv *state.Overlay) { endLeases(w, kv, entries) }
 	out := map[string]float64{}
 	empty := w.measure(nil, accepted, 1<<30)
 	for name, on := range fill { // order-free: each its own

@@ -35,6 +35,7 @@ const (
 type prepared struct {
 	nodes, affiliated []key // registered by the users in their order
 	clusters          []key
+	leases            []chain.LeaseID // of the users in their order, each on its own node
 }
 
 // prepare gives every user something to end: a delegation that earned, a
@@ -72,6 +73,7 @@ func (w *gasWorld) prepare() prepared {
 	w.run(1_000, w.each(gasValidators, func(i int, _ key) chain.Msg { return w.affiliation(i, p.affiliated[i]) })...)
 	w.run(1_000, w.txOf(operator, w.registerCluster()), w.txOf(ownerA, w.registerProvider(ownerA, nodeA)),
 		w.txOf(ownerB, w.registerProvider(ownerB, nodeB)), w.txOf(consumer, chain.Deposit{Cluster: cluster.Public(), Amount: chain.Hyper(500_000)}))
+	w.openLeases(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

@@ -199,6 +199,12 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 	if err := job.CheckOrder(&order, &spec); err == nil {
 		t.Error("an order was taken with a specification that it does not name")
 	}
+	spec = wasmSpec()
+	lease := orderFor(spec, chain.PolicyNone{})
+	lease.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1}}}
+	if err := job.CheckOrder(&lease, &spec); !errors.Is(err, job.ErrSpec) {
+		t.Errorf("an order for a lease was taken as a job: %v", err)
+	}
 }
 
 func TestMeterOfDeterministicWorkIgnoresTheClock(t *testing.T) {

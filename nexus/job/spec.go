@@ -421,6 +421,9 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 	if err := spec.Check(); err != nil {
 		return err
 	}
+	if order.Term != nil {
+		return fmt.Errorf("%w: the order is for a lease", ErrSpec)
+	}
 	if got := spec.Digest(); got != order.Spec {
 		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, got.Short(), order.Spec.Short())
 	}

@@ -98,9 +98,24 @@ func stakingMessages() chain.Msgs {
 	}
 }
 
-// TestStakingMessagesThroughJSON: every message of staking comes back as it was.
-func TestStakingMessagesThroughJSON(t *testing.T) {
-	for _, m := range stakingMessages() {
+func leaseMessages() chain.Msgs {
+	id := chain.LeaseID{Node: testKey(4).Public(), Order: crypto.Digest{7}}
+	order := claim(chain.PolicyNone{}).Order
+	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1<<48 - 1}, {Resource: chain.GPU, Amount: 1}}, NoticeMs: 9}
+	deal := chain.LeaseDeal{
+		Order: order, OrderSig: crypto.Signature{1}, Acceptance: claim(chain.PolicyNone{}).Acceptance, AcceptanceSig: crypto.Signature{2},
+		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3},
+	}
+	deal.Bid.Prices = []chain.UnitPrice{{Resource: chain.CPU, Price: 5}, {Resource: chain.GPU, Price: math.MaxUint64}}
+	return chain.Msgs{
+		chain.OpenLease{Deal: deal}, chain.ResizeLease{Lease: id, Deal: deal}, chain.ExtendLease{Lease: id, Amount: chain.Nano(math.MaxUint64)},
+		chain.CloseLease{Lease: id}, chain.CollectLease{Lease: id},
+	}
+}
+
+// TestMessagesThroughJSON: every message of staking and about leases comes back as it was.
+func TestMessagesThroughJSON(t *testing.T) {
+	for _, m := range slices.Concat(stakingMessages(), leaseMessages()) {
 		raw, err := json.Marshal(api.Message{Msg: m})
 		if err != nil {
 			t.Fatal(err)
@@ -561,7 +576,7 @@ func FuzzSubmission(f *testing.F) {
 
 // bounded are the integers of events that rules keep below 2⁵³: of resources,
 // and times of the chain's life.
-var bounded = map[string]bool{"amount": true, "duration_ms": true, "matures_ms": true, "until_ms": true, "timestamp": true}
+var bounded = map[string]bool{"amount": true, "duration_ms": true, "matures_ms": true, "until_ms": true, "expires_ms": true, "at_ms": true, "timestamp": true}
 
 // TestNoIntegerOfAnEventIsLost: every other integer of every event and receipt is
 // a string above 2⁵³, however a stranger chose it, and comes back as it was.

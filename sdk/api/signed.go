@@ -152,7 +152,8 @@ type Order struct {
 	Caps       []UnitPrice      `json:"caps" maxItems:"5" doc:"highest acceptable prices, by ascending resource"`
 	FixedCap   chain.Amount     `json:"fixed_cap_nhyper" doc:"highest acceptable price of a proven statement"`
 	MaxCost    chain.Amount     `json:"max_cost_nhyper" doc:"over all assignments and replicas, fees included"`
-	DeadlineMs Uint64           `json:"deadline_ms" doc:"no work that ends later is paid"`
+	DeadlineMs Uint64           `json:"deadline_ms" doc:"no work that ends later is paid; a lease must have begun"`
+	Term       *Term            `json:"term,omitempty" doc:"of a lease"`
 }
 
 // OrderToJSON returns the order as JSON has it.
@@ -160,6 +161,7 @@ func OrderToJSON(o chain.Order) Order {
 	return Order{
 		ChainID: o.ChainID, Consumer: accountKeyToJSON(o.Consumer), Nonce: Uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: Policy{o.Policy.Policy}, Caps: pricesToJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost, DeadlineMs: Uint64(o.Deadline),
+		Term: termToJSON(o.Term),
 	}
 }
 
@@ -172,7 +174,7 @@ func OrderFromJSON(o Order) (chain.Order, error) {
 	return chain.Order{
 		ChainID: o.ChainID, Consumer: o.Consumer.chain(), Nonce: uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: chain.PolicyField{Policy: o.Policy.Policy}, Caps: pricesFromJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost,
-		Deadline: chain.TimeMs(o.DeadlineMs),
+		Deadline: chain.TimeMs(o.DeadlineMs), Term: o.Term.chain(),
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -53,6 +54,7 @@ func eventCases() []Case {
 		chain.Deposited{}, chain.WithdrawalStarted{}, chain.Matured{}, chain.ClaimRecorded{}, chain.ClaimSettled{}, chain.ClaimRejected{},
 		chain.ValidatorBonded{}, chain.Delegated{}, chain.Undelegated{}, chain.Redelegated{}, chain.RewardsWithdrawn{}, chain.CommissionSet{}, chain.KeysRotated{},
 		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
+		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -154,11 +156,11 @@ type Settle struct {
 }
 
 func messageCases() []Case {
-	return append([]Case{
+	return slices.Concat([]Case{
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases()...)
+	}, stakingCases(), leaseCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -192,6 +194,16 @@ func messageData(m chain.Msg) any {
 			claims[i] = ClaimToJSON(c)
 		}
 		return Settle{Claims: claims}
+	case chain.OpenLease:
+		return OpenLease{Deal: DealToJSON(m.Deal)}
+	case chain.ResizeLease:
+		return ResizeLease{Lease: m.Lease, Deal: DealToJSON(m.Deal)}
+	case chain.ExtendLease:
+		return ExtendLease{Lease: m.Lease, Amount: m.Amount}
+	case chain.CloseLease:
+		return CloseLease{Lease: m.Lease}
+	case chain.CollectLease:
+		return CollectLease{Lease: m.Lease}
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -260,6 +272,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return readSettle(t)
 	}
 	if m, ok, err := readStaking(t); ok {
+		return m, err
+	}
+	if m, ok, err := readLease(t); ok {
 		return m, err
 	}
 	return nil, &FieldError{Location: "type", Message: fmt.Sprintf("message type %.40q is unknown", t.Type)}

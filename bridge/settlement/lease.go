@@ -1,0 +1,366 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// MinLeaseMs is the least that the money of a lease must last for when it is opened or
+// resized: what ends sooner is a job.
+const MinLeaseMs = 60_000
+
+// Lease is the chain's state of what a node keeps for a consumer. It is paid by the
+// millisecond out of what it holds, and is over at Expires, whichever block deletes it
+// after that. Nothing has to touch it in between.
+type Lease struct {
+	_         struct{} `cbor:",toarray"`
+	Consumer  chain.Address
+	Cluster   crypto.PublicKey
+	Provider  chain.Address // the node's owner when it was opened
+	Order     crypto.Digest // whose terms hold
+	Spec      crypto.Digest
+	Resources []chain.Quantity
+	Prices    []chain.UnitPrice
+	NoticeMs  uint64
+	Rate      uint64       // 10⁻¹⁸ HYPER per second
+	Since     chain.TimeMs // when these terms began
+	Charged   chain.Amount // for the time from Since to Until: RateCost of it, so that rounding does not add up
+	Until     chain.TimeMs // up to which the provider was paid
+	Held      chain.Amount // what is left: for the time from Until on
+	Expires   chain.TimeMs
+	Closing   bool // notice was given: Expires stands
+}
+
+// LeaseOf returns a lease, and false if there is none, or no longer.
+func LeaseOf(r state.Reader, id chain.LeaseID) (Lease, bool) {
+	return state.Load[Lease](r, LeaseKey(id))
+}
+
+// DecodeLease decodes a lease's record, for those who checked its proof.
+func DecodeLease(value []byte) (Lease, error) { return decode[Lease](value) }
+
+// OpenLease makes an order with a term and a bid into a lease, and moves the order's max
+// cost into it out of the escrow. signed says whether all inner signatures verified.
+func OpenLease(kv state.KV, env *Env, m chain.OpenLease, signed bool) (chain.Event, *chain.Rejection) {
+	d := &deal{LeaseDeal: &m.Deal, kv: kv, env: env, id: m.Deal.Order.ID()}
+	if why := d.check(signed); why != nil {
+		return nil, why
+	}
+	key := chain.LeaseID{Node: m.Deal.Bid.Node, Order: d.id}
+	l := Lease{
+		Consumer: d.Order.ConsumerAddress(), Cluster: d.Order.Cluster, Provider: d.provider,
+		Since: env.Now, Until: env.Now,
+	}
+	if why := d.conclude(&l); why != nil {
+		return nil, why
+	}
+	saveLease(kv, key, &l, 0)
+	return chain.LeaseOpened{
+		Lease: key, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Spec: l.Spec,
+		Rate: chain.Number(l.Rate), Held: l.Held, Expires: l.Expires,
+	}, nil
+}
+
+// ResizeLease pays what is due under a lease's terms, puts a new order and bid of the same
+// parties in their place, and adds the order's max cost to what it holds.
+func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain.Events, *chain.Rejection) {
+	l, why := liveLease(kv, env, m.Lease)
+	if why != nil {
+		return nil, why
+	}
+	d := &deal{LeaseDeal: &m.Deal, kv: kv, env: env, id: m.Deal.Order.ID()}
+	switch {
+	case l.Closing:
+		return nil, chain.Reject("lease ends at %d ms upon notice", l.Expires)
+	case m.Deal.Order.ConsumerAddress() != l.Consumer:
+		return nil, chain.Reject("order is by %s, the lease's consumer is %s", m.Deal.Order.ConsumerAddress().Short(), l.Consumer.Short())
+	case m.Deal.Order.Cluster != l.Cluster:
+		return nil, chain.Reject("order is at cluster %s, the lease's is %s", m.Deal.Order.Cluster.Short(), l.Cluster.Short())
+	case m.Deal.Bid.Node != m.Lease.Node:
+		return nil, chain.Reject("bid is by node %s, the lease's is %s", m.Deal.Bid.Node.Short(), m.Lease.Node.Short())
+	}
+	if why := d.check(signed); why != nil {
+		return nil, why
+	}
+	was := l.Expires
+	events := collect(kv, env, m.Lease, l, env.Now)
+	l.Since, l.Charged = env.Now, chain.Amount{}
+	if why := d.conclude(l); why != nil {
+		return nil, why // the transaction's changes are dropped with it
+	}
+	saveLease(kv, m.Lease, l, was)
+	return append(events, l.changed(m.Lease)), nil
+}
+
+// ExtendLease moves an amount out of the sender's escrow into its lease, which lasts the
+// longer for it.
+func ExtendLease(kv state.KV, env *Env, from chain.Address, m chain.ExtendLease) (chain.Event, *chain.Rejection) {
+	l, why := liveLease(kv, env, m.Lease)
+	switch {
+	case why != nil:
+		return nil, why
+	case l.Consumer != from:
+		return nil, chain.Reject("lease is %s's, not %s's", l.Consumer.Short(), from.Short())
+	case l.Closing:
+		return nil, chain.Reject("lease ends at %d ms upon notice", l.Expires)
+	case m.Amount.IsZero():
+		return nil, chain.Reject("extension by nothing")
+	}
+	was := l.Expires
+	if why := l.hold(kv, env, m.Amount); why != nil {
+		return nil, why
+	}
+	saveLease(kv, m.Lease, l, was)
+	return l.changed(m.Lease), nil
+}
+
+// CloseLease ends a lease after its notice. Both sides may give it, once.
+func CloseLease(kv state.KV, env *Env, from chain.Address, m chain.CloseLease) (chain.Event, *chain.Rejection) {
+	l, why := liveLease(kv, env, m.Lease)
+	switch {
+	case why != nil:
+		return nil, why
+	case l.Consumer != from && l.Provider != from:
+		return nil, chain.Reject("%s has no part in the lease", from.Short())
+	case l.Closing:
+		return nil, chain.Reject("lease ends at %d ms upon notice", l.Expires)
+	}
+	was := l.Expires
+	end, ok := checked.Add(uint64(env.Now), l.NoticeMs)
+	if ok {
+		l.Expires = min(l.Expires, chain.TimeMs(end))
+	}
+	l.Closing = true
+	saveLease(kv, m.Lease, l, was)
+	return l.changed(m.Lease), nil
+}
+
+// CollectLease pays the provider for the time until now.
+func CollectLease(kv state.KV, env *Env, m chain.CollectLease) (chain.Events, *chain.Rejection) {
+	l, why := liveLease(kv, env, m.Lease)
+	if why != nil {
+		return nil, why
+	}
+	events := collect(kv, env, m.Lease, l, env.Now)
+	if len(events) == 0 {
+		return nil, chain.Reject("nothing is due of the lease since %d ms", l.Until)
+	}
+	saveLease(kv, m.Lease, l, l.Expires)
+	return events, nil
+}
+
+// ExpireLeases ends the leases that are over at the block's time, the oldest first and at
+// most limit of them: each as of the millisecond at which it was over. The rest waits for
+// the next block, and nothing can be done with it in between.
+func ExpireLeases(kv state.KV, env *Env, limit int) chain.Events {
+	var due [][]byte
+	for key := range kv.Iterate(leaseEndKey(0, chain.LeaseID{}), leaseEndKey(env.Now+1, chain.LeaseID{})) {
+		if len(due) == limit {
+			break
+		}
+		due = append(due, key)
+	}
+	var events chain.Events
+	for _, key := range due {
+		id := leaseAtEnd(key)
+		l, ok := LeaseOf(kv, id)
+		if !ok {
+			panic("settlement: a lease that is not there is queued to end")
+		}
+		events = append(events, collect(kv, env, id, &l, l.Expires)...)
+		if !l.Held.IsZero() {
+			openPurse(kv, env, l.Consumer, l.Cluster).put(l.Held)
+		}
+		kv.Delete(LeaseKey(id))
+		kv.Delete(key)
+		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
+	}
+	return events
+}
+
+// liveLease returns a lease that is not over.
+func liveLease(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *chain.Rejection) {
+	l, ok := LeaseOf(kv, id)
+	if !ok {
+		return nil, chain.Reject("node %s has no lease of order %s", id.Node.Short(), id.Order.Short())
+	}
+	if env.Now >= l.Expires {
+		return nil, chain.Reject("lease ended at %d ms, it is %d", l.Expires, env.Now)
+	}
+	return &l, nil
+}
+
+// deal is what a lease is opened or resized with.
+type deal struct {
+	*chain.LeaseDeal
+	kv       state.KV
+	env      *Env
+	id       crypto.Digest // of the order
+	provider chain.Address // the node's owner
+}
+
+func (d *deal) check(signed bool) *chain.Rejection {
+	if !signed {
+		return chain.Reject("a signature of the deal does not verify")
+	}
+	for _, check := range []func() *chain.Rejection{d.checkIdentity, d.checkTimes, d.checkParties, d.checkPrices} {
+		if why := check(); why != nil {
+			return why
+		}
+	}
+	return nil
+}
+
+// checkIdentity demands that the three signed forms are of this chain, and of one order
+// and cluster.
+func (d *deal) checkIdentity() *chain.Rejection {
+	if why := ofChain(d.env, d.Order.ChainID, d.Acceptance.ChainID, d.Bid.ChainID); why != nil {
+		return why
+	}
+	if why := checkAcceptance(&d.Order, d.id, &d.Acceptance); why != nil {
+		return why
+	}
+	if d.Bid.Order != d.id {
+		return chain.Reject("bid is of order %s, want %s", d.Bid.Order.Short(), d.id.Short())
+	}
+	return nil
+}
+
+// checkTimes demands that the lease begins in time, and that the order was not used.
+func (d *deal) checkTimes() *chain.Rejection {
+	switch {
+	case d.env.Now > d.Order.Deadline:
+		return chain.Reject("order's deadline was %d ms, it is %d", d.Order.Deadline, d.env.Now)
+	case d.env.Now > d.Bid.Expiry:
+		return chain.Reject("bid expired at %d ms, it is %d", d.Bid.Expiry, d.env.Now)
+	}
+	if _, used := state.Load[Order](d.kv, OrderKey(d.id)); used {
+		return chain.Reject("order %s was used", d.id.Short())
+	}
+	_, why := expiryOf(d.env, d.Order.Deadline)
+	return why
+}
+
+func (d *deal) checkParties() *chain.Rejection {
+	if cluster, ok := ClusterOf(d.kv, d.Order.Cluster); !ok || cluster.UnbondedMs != 0 {
+		return chain.Reject("cluster %s is not registered", d.Order.Cluster.Short())
+	}
+	provider, ok := ProviderOf(d.kv, d.Bid.Node)
+	if !ok || provider.UnbondedMs != 0 {
+		return chain.Reject("provider %s is not registered", d.Bid.Node.Short())
+	}
+	d.provider = provider.Owner
+	return nil
+}
+
+func (d *deal) checkPrices() *chain.Rejection {
+	if !d.Bid.Fixed.IsZero() {
+		return chain.Reject("fixed price %s for a lease", d.Bid.Fixed)
+	}
+	if why := withinCaps(&d.Order, &d.Bid); why != nil {
+		return why
+	}
+	for _, q := range d.Order.Term.Resources {
+		if _, capped := chain.PriceOf(d.Order.Caps, q.Resource); !capped {
+			return chain.Reject("%s is kept, the order has no cap for it", q.Resource)
+		}
+	}
+	return nil
+}
+
+// conclude puts the deal's terms into a lease, moves its money there, and uses up the
+// order: its record stays for as long as it could be posted again.
+func (d *deal) conclude(l *Lease) *chain.Rejection {
+	rate, err := chain.Rate(d.Order.Term.Resources, d.Bid.Prices)
+	if err != nil {
+		return chain.Reject("%v", err)
+	}
+	expires, why := expiryOf(d.env, d.Order.Deadline)
+	if why != nil {
+		return why
+	}
+	l.Order, l.Spec, l.Rate = d.id, d.Order.Spec, rate
+	l.Resources, l.Prices, l.NoticeMs = d.Order.Term.Resources, d.Bid.Prices, d.Order.Term.NoticeMs
+	if why := l.hold(d.kv, d.env, d.Order.MaxCost); why != nil {
+		return why
+	}
+	if lasts := uint64(l.Expires - d.env.Now); lasts < MinLeaseMs {
+		return chain.Reject("%s lasts for %d ms, the least of a lease is %d", l.Held, lasts, MinLeaseMs)
+	}
+	state.Save(d.kv, OrderKey(d.id), Order{
+		Consumer: l.Consumer, Cluster: l.Cluster, Policy: d.Order.Policy,
+		MaxCost: d.Order.MaxCost, Deadline: d.Order.Deadline, Expires: expires, Spent: d.Order.MaxCost, Closed: true,
+	})
+	d.kv.Set(expiryKey(expires, d.id[:]), []byte{})
+	return nil
+}
+
+// hold moves an amount out of the escrow's balance into the lease, and reckons how long
+// it lasts now. What is being withdrawn is not touched.
+func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejection {
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	rest, ok := escrow.escrow.Balance.Sub(amount)
+	if !ok {
+		return chain.Reject("lease is to hold %s more, the escrow holds %s", amount, escrow.escrow.Balance)
+	}
+	escrow.escrow.Balance = rest
+	escrow.save()
+	l.Held = sound(l.Held.Add(amount))
+	end, ok := checked.Add(uint64(l.Since), chain.RateTime(l.Rate, sound(l.Held.Add(l.Charged))))
+	if !ok {
+		return chain.Reject("lease would end beyond time")
+	}
+	l.Expires = chain.TimeMs(end)
+	return nil
+}
+
+// collect pays the provider for the time up to now, which is not after Expires. It
+// returns no event if that comes to nothing.
+func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs) chain.Events {
+	due := chain.RateCost(l.Rate, uint64(now-l.Since))
+	cost := sound(due.Sub(l.Charged))
+	if cost.IsZero() {
+		return nil
+	}
+	cluster, ok := ClusterOf(kv, l.Cluster)
+	if !ok {
+		panic("settlement: a lease of a cluster that was never registered")
+	}
+	s := splitCost(cost, &env.Params, cluster.FeeBps)
+	tokens.Credit(kv, l.Provider, s.paid)
+	tokens.Credit(kv, Treasury, s.treasury)
+	tokens.Credit(kv, cluster.Operator, s.clusterFee)
+	tokens.Burn(kv, s.burned)
+	records := make([]chain.ResourceTransaction, len(l.Resources))
+	for i, q := range l.Resources {
+		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
+		records[i] = chain.ResourceTransaction{
+			NodeID: id.Node, ResourceType: q.Resource, Amount: q.Amount, DurationMs: uint64(now - l.Until),
+			PricePerUnit: chain.Number(price), Consumer: l.Consumer, Provider: l.Provider, Timestamp: now,
+		}
+	}
+	l.Held, l.Charged, l.Until = sound(l.Held.Sub(cost)), due, now
+	return chain.Events{chain.LeasePaid{
+		Lease: id, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Until: now,
+		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee, Records: records,
+	}}
+}
+
+// saveLease writes a lease and its place in the queue of ends, which was at another time
+// before; 0 if it was not there.
+func saveLease(kv state.KV, id chain.LeaseID, l *Lease, was chain.TimeMs) {
+	if was != l.Expires {
+		if was != 0 {
+			kv.Delete(leaseEndKey(was, id))
+		}
+		kv.Set(leaseEndKey(l.Expires, id), []byte{})
+	}
+	state.Save(kv, LeaseKey(id), *l)
+}
+
+func (l *Lease) changed(id chain.LeaseID) chain.Event {
+	return chain.LeaseChanged{Lease: id, Order: l.Order, Rate: chain.Number(l.Rate), Held: l.Held, Expires: l.Expires, Closing: l.Closing}
+}

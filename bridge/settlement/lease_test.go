@@ -1,0 +1,450 @@
+package settlement_test
+
+import (
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// deal is a node's offer to keep so many millicores at 1 nHYPER a millicore·second, and
+// the order of a consumer for it that holds an amount.
+func (m *market) deal(who byte, nonce uint64, node byte, millicores uint64, held chain.Amount) chain.LeaseDeal {
+	order := m.order(who, nonce, none)
+	order.MaxCost = held
+	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: millicores}}, NoticeMs: hour}
+	id := order.ID()
+	return chain.LeaseDeal{
+		Order:      order,
+		Acceptance: chain.Acceptance{ChainID: testChain, Order: id, Cluster: order.Cluster, Sequence: 1, Outstanding: held},
+		Bid: chain.Bid{
+			ChainID: testChain, Order: id, Node: key(node).Public(), Expiry: order.Deadline,
+			Prices: []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}},
+		},
+	}
+}
+
+func idOf(d chain.LeaseDeal) chain.LeaseID {
+	return chain.LeaseID{Node: d.Bid.Node, Order: d.Order.ID()}
+}
+
+func (m *market) open(d chain.LeaseDeal) chain.LeaseOpened {
+	m.Helper()
+	return m.must(settlement.OpenLease(m.kv, &m.env, chain.OpenLease{Deal: d}, true)).(chain.LeaseOpened)
+}
+
+// expire does with leases what begins a block.
+func (m *market) expire(limit int) chain.Events {
+	events := settlement.ExpireLeases(m.kv, &m.env, limit)
+	m.events = append(m.events, events...)
+	return events
+}
+
+func (m *market) lease(d chain.LeaseDeal) settlement.Lease {
+	m.Helper()
+	l, ok := settlement.LeaseOf(m.kv, idOf(d))
+	if !ok {
+		m.Fatal("the lease is not there")
+	}
+	return l
+}
+
+// TestLeaseIsPaidByTheMillisecond follows a lease of 1,000 millicores, 1,000 nHYPER a
+// second, from its opening over an extension to its end.
+func TestLeaseIsPaidByTheMillisecond(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Nano(200_000))
+	d := m.deal(consumer, 1, 40, 1_000, chain.Nano(100_000))
+	opened := m.open(d)
+	if want := start + 100_000; opened.Expires != want || opened.Held != chain.Nano(100_000) || uint64(opened.Rate) != 1_000_000_000_000 {
+		t.Fatalf("opened %+v, want it to hold 100,000 nHYPER until %d", opened, want)
+	}
+	if held := m.escrow(consumer).Balance; held != chain.Nano(100_000) {
+		t.Fatalf("the escrow holds %s, want the other half", held)
+	}
+	before := m.balance(4)
+	m.env.Now += 25_500
+	events, why := settlement.CollectLease(m.kv, &m.env, chain.CollectLease{Lease: idOf(d)})
+	if why != nil {
+		t.Fatal(why.Reason())
+	}
+	paid := events[0].(chain.LeasePaid)
+	if paid.Cost != chain.Nano(25_500) || paid.Until != m.env.Now {
+		t.Fatalf("paid %+v, want 25,500 nHYPER", paid)
+	}
+	if got := sub(t, m.balance(4), before); got != paid.Paid || paid.Paid.IsZero() {
+		t.Fatalf("the provider received %s, want %s", got, paid.Paid)
+	}
+	if r := paid.Records; len(r) != 1 || r[0].Amount != 1_000 || r[0].DurationMs != 25_500 || r[0].Timestamp != m.env.Now {
+		t.Fatalf("recorded %+v", r)
+	}
+	extended := m.must(settlement.ExtendLease(m.kv, &m.env, account(consumer), chain.ExtendLease{Lease: idOf(d), Amount: chain.Nano(50_000)}))
+	if end := extended.(chain.LeaseChanged).Expires; end != start+150_000 {
+		t.Fatalf("extended until %d, want %d", end, start+150_000)
+	}
+	m.env.Now = start + 150_000 - 1
+	if events := m.expire(10); len(events) != 0 {
+		t.Fatalf("a millisecond before its end: %+v", events)
+	}
+	m.env.Now = start + 200_000 // a block much later charges no more
+	ended := m.expire(10)
+	if len(ended) != 2 || ended[0].(chain.LeasePaid).Cost != chain.Nano(124_500) || ended[1].(chain.LeaseEnded).At != start+150_000 || ended[1].(chain.LeaseEnded).Closed {
+		t.Fatalf("ended with %+v", ended)
+	}
+	if _, still := settlement.LeaseOf(m.kv, idOf(d)); still {
+		t.Fatal("the lease outlived its money")
+	}
+}
+
+func sub(t *testing.T, a, b chain.Amount) chain.Amount {
+	t.Helper()
+	d, ok := a.Sub(b)
+	if !ok {
+		t.Fatalf("%s is below %s", a, b)
+	}
+	return d
+}
+
+// TestNoticeEndsALease: either side may give it, and what is left goes back.
+func TestNoticeEndsALease(t *testing.T) {
+	for by, who := range map[string]byte{"consumer": consumer, "provider": 4} {
+		m := newMarket(t)
+		m.deposit(consumer, chain.Hyper(100))
+		d := m.deal(consumer, 1, 40, 1_000, chain.Hyper(50))
+		m.open(d)
+		m.env.Now += 1_000
+		closing := m.must(settlement.CloseLease(m.kv, &m.env, account(who), chain.CloseLease{Lease: idOf(d)})).(chain.LeaseChanged)
+		if !closing.Closing || closing.Expires != start+1_000+hour {
+			t.Fatalf("%s: %+v, want an end after the notice", by, closing)
+		}
+		m.refused("upon notice", func(kv state.KV) *chain.Rejection {
+			_, why := settlement.ExtendLease(kv, &m.env, account(consumer), chain.ExtendLease{Lease: idOf(d), Amount: chain.Nano(1)})
+			return why
+		})
+		m.refused("upon notice", func(kv state.KV) *chain.Rejection {
+			_, why := settlement.CloseLease(kv, &m.env, account(4), chain.CloseLease{Lease: idOf(d)})
+			return why
+		})
+		m.env.Now = closing.Expires
+		m.refused("lease ended", func(kv state.KV) *chain.Rejection {
+			_, why := settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: idOf(d)})
+			return why
+		})
+		ended := m.expire(10)[1].(chain.LeaseEnded)
+		if cost := chain.Nano(3_601_000); !ended.Closed || ended.Refunded != sub(t, chain.Hyper(50), cost) {
+			t.Fatalf("%s: ended with %+v", by, ended)
+		}
+	}
+}
+
+// refused demands that something is rejected for a reason. A message that is rejected
+// changes nothing: what it did is dropped with its transaction.
+func (m *market) refused(part string, do func(kv state.KV) *chain.Rejection) {
+	m.Helper()
+	if why := do(state.NewOverlay(m.kv)); why == nil || !strings.Contains(why.Reason(), part) {
+		m.Errorf("got %v, want a rejection with %q", why, part)
+	}
+}
+
+// TestLeaseIsResized: what is due is paid by the old terms, and the new ones hold from then
+// on, whatever the rounding.
+func TestLeaseIsResized(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Nano(500_000))
+	d := m.deal(consumer, 1, 40, 1_000, chain.Nano(200_000))
+	m.open(d)
+	m.env.Now += 50_000
+	bigger := m.deal(consumer, 2, 40, 3_000, chain.Nano(150_000))
+	events, why := settlement.ResizeLease(m.kv, &m.env, chain.ResizeLease{Lease: idOf(d), Deal: bigger}, true)
+	if why != nil {
+		t.Fatal(why.Reason())
+	}
+	if paid := events[0].(chain.LeasePaid); paid.Cost != chain.Nano(50_000) || paid.Records[0].Amount != 1_000 {
+		t.Fatalf("paid %+v for the time before", paid)
+	}
+	if changed := events[1].(chain.LeaseChanged); changed.Expires != m.env.Now+100_000 || changed.Held != chain.Nano(300_000) || changed.Order != bigger.Order.ID() {
+		t.Fatalf("changed to %+v", changed)
+	}
+	m.env.Now += 100_000
+	if paid := m.expire(10)[0].(chain.LeasePaid); paid.Cost != chain.Nano(300_000) || paid.Records[0].Amount != 3_000 {
+		t.Fatalf("paid %+v for the time after", paid)
+	}
+}
+
+// TestDealsThatAreRefused names what is wrong with each.
+func TestDealsThatAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		part   string
+		change func(m *market, d *chain.LeaseDeal)
+	}{
+		{"order is of chain", func(_ *market, d *chain.LeaseDeal) { d.Order.ChainID = "another-1" }},
+		{"acceptance is of chain", func(_ *market, d *chain.LeaseDeal) { d.Acceptance.ChainID = "another-1" }},
+		{"bid is of chain", func(_ *market, d *chain.LeaseDeal) { d.Bid.ChainID = "another-1" }},
+		{"bid is of order", func(_ *market, d *chain.LeaseDeal) { d.Bid.Order[0]++ }},
+		{"acceptance is of order", func(_ *market, d *chain.LeaseDeal) { d.Acceptance.Order[0]++ }},
+		{"acceptance is by cluster", func(_ *market, d *chain.LeaseDeal) { d.Acceptance.Cluster[0]++ }},
+		{"acceptance has sequence 0", func(_ *market, d *chain.LeaseDeal) { d.Acceptance.Sequence = 0 }},
+		{"acceptance covers", func(_ *market, d *chain.LeaseDeal) { d.Acceptance.Outstanding = chain.Nano(1) }},
+		{"order's deadline was", func(m *market, d *chain.LeaseDeal) { m.env.Now = d.Order.Deadline + 1 }},
+		{"bid expired", func(m *market, d *chain.LeaseDeal) { d.Bid.Expiry = m.env.Now - 1 }},
+		{"longer work is a lease", func(m *market, d *chain.LeaseDeal) { m.env.Params.ClaimWindowMs = 1 << 40 }},
+		{"cluster", func(m *market, d *chain.LeaseDeal) { m.unbondCluster() }},
+		{"provider", func(_ *market, d *chain.LeaseDeal) { d.Bid.Node = key(99).Public() }},
+		{"fixed price", func(_ *market, d *chain.LeaseDeal) { d.Bid.Fixed = chain.Nano(1) }},
+		{"its cap is", func(_ *market, d *chain.LeaseDeal) { d.Bid.Prices[0].Price++ }},
+		{"no cap", func(_ *market, d *chain.LeaseDeal) { d.Order.Term.Resources[0].Resource = chain.Storage }},
+		{"no price", func(_ *market, d *chain.LeaseDeal) { d.Bid.Prices = nil }},
+		{"rate is outside", func(_ *market, d *chain.LeaseDeal) { d.Bid.Prices[0].Price = 0 }},
+		{"the escrow holds", func(_ *market, d *chain.LeaseDeal) { d.Order.MaxCost = chain.Hyper(1_000) }},
+		{"the least of a lease", func(_ *market, d *chain.LeaseDeal) { d.Order.MaxCost = chain.Nano(59_999) }},
+	} {
+		m := newMarket(t)
+		m.deposit(consumer, chain.Hyper(100))
+		d := m.deal(consumer, 1, 40, 1_000, chain.Hyper(50))
+		c.change(m, &d)
+		if id := d.Order.ID(); c.part != "bid is of order" && c.part != "acceptance is of order" { // the forms are of the order as it is now
+			d.Bid.Order, d.Acceptance.Order = id, id
+		}
+		if c.part != "acceptance covers" {
+			d.Acceptance.Outstanding = d.Order.MaxCost
+		}
+		m.refused(c.part, func(kv state.KV) *chain.Rejection {
+			_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true)
+			return why
+		})
+	}
+	m := newMarket(t)
+	m.refused("does not verify", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: m.deal(consumer, 1, 40, 1_000, chain.Hyper(1))}, false)
+		return why
+	})
+}
+
+func (m *market) unbondCluster() {
+	m.must(settlement.UnbondCluster(m.kv, &m.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+}
+
+// TestStrangersHaveNoPartInALease: nor has a claim, nor the order's second use.
+func TestStrangersHaveNoPartInALease(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(100))
+	m.deposit(other, chain.Hyper(100))
+	d := m.deal(consumer, 1, 40, 1_000, chain.Hyper(50))
+	m.open(d)
+	id := idOf(d)
+	resize := func(deal chain.LeaseDeal, signed bool) func(kv state.KV) *chain.Rejection {
+		return func(kv state.KV) *chain.Rejection {
+			_, why := settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: id, Deal: deal}, signed)
+			return why
+		}
+	}
+	m.refused("was used", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true)
+		return why
+	})
+	m.refused("was used", resize(d, true))
+	m.refused("does not verify", resize(m.deal(consumer, 2, 40, 500, chain.Nano(0)), false))
+	m.refused("the lease's consumer is", resize(m.deal(other, 2, 40, 500, chain.Nano(0)), true))
+	m.refused("the lease's is", resize(m.deal(consumer, 2, 50, 500, chain.Nano(0)), true))
+	m.refused("has no part", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.CloseLease(kv, &m.env, account(other), chain.CloseLease{Lease: id})
+		return why
+	})
+	m.refused("lease is", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.ExtendLease(kv, &m.env, account(other), chain.ExtendLease{Lease: id, Amount: chain.Nano(1)})
+		return why
+	})
+	m.refused("by nothing", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.ExtendLease(kv, &m.env, account(consumer), chain.ExtendLease{Lease: id})
+		return why
+	})
+	m.refused("nothing is due", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: id})
+		return why
+	})
+	m.refused("has no lease", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: chain.LeaseID{Node: id.Node}})
+		return why
+	})
+	claim := m.claim(d.Order, 40, 1)
+	m.wantRejected("is for a lease", claim)
+}
+
+// TestEndedLeaseIsNotOpenedAgain: the order stays used for as long as its deadline has not
+// passed, and after that it is too late.
+func TestEndedLeaseIsNotOpenedAgain(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(100))
+	d := m.deal(consumer, 1, 40, 1_000, chain.Nano(100_000))
+	m.open(d)
+	for now := m.env.Now; now < d.Order.Deadline+window+hour; now += hour / 2 {
+		m.env.Now = now
+		m.expire(10)
+		settlement.ExpireOrders(m.kv, m.env.Now, 10)
+		want := "was used"
+		if now > d.Order.Deadline {
+			want = "deadline was"
+		}
+		m.refused(want, func(kv state.KV) *chain.Rejection {
+			_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true)
+			return why
+		})
+	}
+}
+
+// TestEndsAreCarriedOver: of more ends than a block takes, the rest ends in the next, as of
+// the same millisecond and with no right in between.
+func TestEndsAreCarriedOver(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(100))
+	var deals []chain.LeaseDeal
+	for nonce := range uint64(5) {
+		deals = append(deals, m.deal(consumer, nonce, 40, 1_000, chain.Nano(100_000)))
+		m.open(deals[nonce])
+	}
+	m.env.Now += 300_000
+	for block, want := range []int{2, 2, 1, 0} {
+		ends := 0
+		for _, e := range m.expire(2) {
+			if ended, ok := e.(chain.LeaseEnded); ok {
+				if ended.At != start+100_000 {
+					t.Errorf("block %d: ended as of %d", block, ended.At)
+				}
+				ends++
+			}
+		}
+		if ends != want {
+			t.Errorf("block %d ended %d leases, want %d", block, ends, want)
+		}
+		m.refused("lease", func(kv state.KV) *chain.Rejection {
+			_, why := settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: idOf(deals[4])})
+			return why
+		})
+		m.env.Now += 1_000
+	}
+	if left := m.dumpOf('l', 'q'); len(left) != 0 {
+		t.Errorf("the ended leases left %x", left)
+	}
+}
+
+// dumpOf is what the state has under kinds of this package's keys.
+func (m *market) dumpOf(kinds ...byte) []byte {
+	var out []byte
+	for _, kind := range kinds {
+		for key := range m.kv.Iterate([]byte{settlement.Prefix, kind}, []byte{settlement.Prefix, kind + 1}) {
+			out = append(out, key...)
+		}
+	}
+	return out
+}
+
+// TestLeasesConserve does random things with leases, and checks after each that no value
+// appears or vanishes, that each lease's queue entry is its own, that a lease never
+// outlives its money, and that what its provider gets is what its time cost.
+func TestLeasesConserve(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newMarket(t)
+		m.deposit(consumer, chain.Nano(40_000_000))
+		m.deposit(other, chain.Nano(40_000_000))
+		var deals []chain.LeaseDeal
+		nonce := uint64(0)
+		any := func() chain.LeaseDeal {
+			nonce++
+			d := m.deal(rapid.SampledFrom([]byte{consumer, other}).Draw(rt, "who"), nonce, rapid.SampledFrom([]byte{40, 41, 50}).Draw(rt, "node"),
+				rapid.Uint64Range(1, 5_000).Draw(rt, "millicores"), chain.Nano(rapid.Uint64Range(0, 3_000_000).Draw(rt, "held")))
+			d.Bid.Prices[0].Price = rapid.SampledFrom([]uint64{1_000_000_000, 333_333_333, 7}).Draw(rt, "price")
+			d.Order.Term.NoticeMs = rapid.Uint64Range(0, 200_000).Draw(rt, "notice")
+			id := d.Order.ID()
+			d.Bid.Order, d.Acceptance.Order = id, id
+			return d
+		}
+		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+			m.leaseStep(rt, &deals, any)
+			m.checkLeases(rt)
+			m.checkConserved(rt)
+		}
+	})
+}
+
+func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func() chain.LeaseDeal) {
+	kv := state.NewOverlay(m.kv)
+	var events chain.Events
+	var why *chain.Rejection
+	one := func(e chain.Event, w *chain.Rejection) {
+		if why = w; w == nil {
+			events = chain.Events{e}
+		}
+	}
+	pick := func() chain.LeaseID {
+		if len(*deals) == 0 {
+			return chain.LeaseID{}
+		}
+		return idOf(rapid.SampledFrom(*deals).Draw(rt, "lease"))
+	}
+	who := account(rapid.SampledFrom([]byte{consumer, other, 4, 5}).Draw(rt, "by"))
+	switch rapid.IntRange(0, 6).Draw(rt, "step") {
+	case 0, 1:
+		d := newDeal()
+		*deals = append(*deals, d)
+		one(settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true))
+	case 2:
+		events, why = settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: pick(), Deal: newDeal()}, true)
+	case 3:
+		one(settlement.ExtendLease(kv, &m.env, who, chain.ExtendLease{Lease: pick(), Amount: chain.Nano(rapid.Uint64Range(0, 100_000).Draw(rt, "more"))}))
+	case 4:
+		one(settlement.CloseLease(kv, &m.env, who, chain.CloseLease{Lease: pick()}))
+	case 5:
+		events, why = settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: pick()})
+	case 6:
+		m.env.Now += chain.TimeMs(rapid.Uint64Range(1, 200_000).Draw(rt, "wait"))
+		events = settlement.ExpireLeases(kv, &m.env, rapid.IntRange(1, 3).Draw(rt, "limit"))
+	}
+	if why != nil {
+		return // and what was done is dropped
+	}
+	for _, c := range kv.Changes() {
+		if c.Deleted {
+			m.kv.Delete(c.Key)
+		} else {
+			m.kv.Set(c.Key, c.Value)
+		}
+	}
+	m.events = append(m.events, events...)
+}
+
+func (m *market) checkLeases(rt *rapid.T) {
+	leases := 0
+	for key, value := range m.kv.Iterate([]byte{settlement.Prefix, 'l'}, []byte{settlement.Prefix, 'l' + 1}) {
+		l := state.Decode[settlement.Lease](key, value)
+		leases++
+		end := append([]byte{settlement.Prefix, 'q'}, append(binary.BigEndian.AppendUint64(nil, uint64(l.Expires)), key[2:]...)...)
+		if _, queued := m.kv.Get(end); !queued {
+			rt.Fatalf("lease that ends at %d is not queued there", l.Expires)
+		}
+		atEnd := chain.RateCost(l.Rate, uint64(l.Expires-l.Since))
+		if due, ok := atEnd.Sub(l.Charged); !ok || l.Held.Less(due) {
+			rt.Fatalf("lease holds %s, and will owe %s at its end", l.Held, due)
+		}
+		all, _ := l.Held.Add(l.Charged)
+		if lasts := chain.RateTime(l.Rate, all); !l.Closing && uint64(l.Expires-l.Since) != lasts {
+			rt.Fatalf("lease ends after %d ms, its money lasts for %d", l.Expires-l.Since, lasts)
+		}
+	}
+	queued := 0
+	for range m.kv.Iterate([]byte{settlement.Prefix, 'q'}, []byte{settlement.Prefix, 'q' + 1}) {
+		queued++
+	}
+	if queued != leases {
+		rt.Fatalf("%d leases, %d in the queue", leases, queued)
+	}
+	for _, e := range m.events {
+		if p, ok := e.(chain.LeasePaid); ok && p.Paid.Nano()+p.Burned.Nano()+p.Treasury.Nano()+p.ClusterFee.Nano() != p.Cost.Nano() {
+			rt.Fatal("the parts of a charge are not its sum")
+		}
+	}
+}

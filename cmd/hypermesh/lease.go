@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+func leaseCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "lease",
+		Usage: "keep resources of a node, paid by the millisecond",
+		Subcommands: []*cli.Command{
+			leaseOpenCommand(),
+			leaseMove("resize", "give a lease other terms, from a deal of the same parties", "--deal deal.json", leaseResize, dealFlag()),
+			leaseMove("extend", "add HYPER out of escrow to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),
+			leaseMove("close", "give notice of a lease, as its consumer or its provider", "", leaseClose),
+			leaseMove("collect", "have the provider paid what is due by now", "", leaseCollect),
+			leaseShowCommand(),
+		},
+	}
+}
+
+func dealFlag() *cli.StringFlag {
+	return &cli.StringFlag{Name: "deal", Usage: "`FILE` with the signed order, acceptance and bid, as JSON", Required: true}
+}
+
+// leaseFlags name a lease.
+func leaseFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "node", Usage: "`KEY` of the provider node", Required: true},
+		&cli.StringFlag{Name: "order", Usage: "`ID` of the order that the lease was opened with", Required: true},
+	}
+}
+
+func leaseOpenCommand() *cli.Command {
+	return &cli.Command{
+		Name: "open", Usage: "open a lease from a deal that consumer, cluster and provider signed",
+		Description: "Moves the order's max cost out of the consumer's escrow. Anyone may send it.\nExample: hypermesh lease open --deal deal.json --genesis genesis.json",
+		Flags:       append(append([]cli.Flag{dealFlag()}, accountFlags()...), chainFlags()...),
+		Action: func(c *cli.Context) error {
+			deal, err := readDeal(c)
+			if err != nil {
+				return err
+			}
+			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return chain.OpenLease{Deal: deal}, nil })
+		},
+	}
+}
+
+// leaseMove returns a subcommand about one lease.
+func leaseMove(name, usage, example string, message func(*cli.Context, chain.LeaseID) (chain.Msg, error), flags ...cli.Flag) *cli.Command {
+	if example != "" {
+		example = " " + example
+	}
+	return &cli.Command{
+		Name: name, Usage: usage, Flags: append(append(append(leaseFlags(), flags...), accountFlags()...), chainFlags()...),
+		Description: "Shows the transaction in words and asks before it is signed.\nExample: hypermesh lease " + name +
+			" --node 0a1b… --order 9f86… --genesis genesis.json" + example,
+		Action: func(c *cli.Context) error {
+			id, err := parseLease(c)
+			if err != nil {
+				return err
+			}
+			m, err := message(c, id)
+			if err != nil {
+				return err
+			}
+			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return m, nil })
+		},
+	}
+}
+
+func parseLease(c *cli.Context) (id chain.LeaseID, err error) {
+	if id.Node, err = parseKey(c, "node"); err != nil {
+		return id, err
+	}
+	if id.Order, err = crypto.ParseDigest(c.String("order")); err != nil {
+		return id, usagef(c, "--order: %v", err)
+	}
+	return id, nil
+}
+
+// maxDealBytes bounds a deal's file.
+const maxDealBytes = 64 << 10
+
+// readDeal reads the file of --deal, and refuses what no chain takes.
+func readDeal(c *cli.Context) (chain.LeaseDeal, error) {
+	file, err := os.Open(c.String("deal"))
+	if err != nil {
+		return chain.LeaseDeal{}, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxDealBytes+1))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return chain.LeaseDeal{}, err
+	}
+	if len(data) > maxDealBytes {
+		return chain.LeaseDeal{}, fmt.Errorf("%s has more than %d bytes", c.String("deal"), maxDealBytes)
+	}
+	var form api.LeaseDeal
+	if err := api.DecodeJSON(data, &form); err != nil {
+		return chain.LeaseDeal{}, fmt.Errorf("%s: %w", c.String("deal"), err)
+	}
+	deal, err := api.DealFromJSON(form)
+	if err == nil {
+		err = deal.Check()
+	}
+	if err != nil {
+		return chain.LeaseDeal{}, fmt.Errorf("%s: %w", c.String("deal"), err)
+	}
+	return deal, nil
+}
+
+func leaseResize(c *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	deal, err := readDeal(c)
+	return chain.ResizeLease{Lease: id, Deal: deal}, err
+}
+
+func leaseExtend(c *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	amount, err := parseHyper(c.String("amount"))
+	if err != nil {
+		return nil, usagef(c, "--amount: %v", err)
+	}
+	return chain.ExtendLease{Lease: id, Amount: amount}, nil
+}
+
+func leaseClose(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	return chain.CloseLease{Lease: id}, nil
+}
+
+func leaseCollect(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	return chain.CollectLease{Lease: id}, nil
+}
+
+func leaseShowCommand() *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "a lease, as the state proves it",
+		Description: "Example: hypermesh lease show --node 0a1b… --order 9f86… --genesis genesis.json",
+		Flags:       append(append(leaseFlags(), accountFlags()...), chainFlags()...),
+		Action:      leaseShow,
+	}
+}
+
+// leaseLine is a lease in JSON; without Live there is none, or no longer.
+type leaseLine struct {
+	Lease     chain.LeaseID     `json:"lease"`
+	Live      bool              `json:"live"`
+	Consumer  chain.Address     `json:"consumer"`
+	Provider  chain.Address     `json:"provider"`
+	Cluster   crypto.PublicKey  `json:"cluster"`
+	Terms     crypto.Digest     `json:"terms"` // the order whose terms hold
+	Spec      crypto.Digest     `json:"spec"`
+	Resources []chain.Quantity  `json:"resources"`
+	Prices    []chain.UnitPrice `json:"prices"`
+	Rate      chain.Number      `json:"rate"` // 10⁻¹⁸ HYPER per second
+	Held      chain.Amount      `json:"held_nhyper"`
+	PaidUntil chain.TimeMs      `json:"paid_until_ms"`
+	Expires   chain.TimeMs      `json:"expires_ms"`
+	Closing   bool              `json:"closing"`
+	Height    chain.Height      `json:"height"`
+}
+
+func leaseShow(c *cli.Context) error {
+	id, err := parseLease(c)
+	if err != nil {
+		return err
+	}
+	s, err := openSender(c, "")
+	if err != nil {
+		return err
+	}
+	v, err := s.client.VerifiedLease(c.Context, id)
+	if err != nil {
+		return err
+	}
+	l, live := v.Get()
+	line := leaseLine{
+		Lease: id, Live: live, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Spec: l.Spec,
+		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
+	}
+	if c.Bool("json") {
+		return printJSON(c, line)
+	}
+	if !live {
+		fmt.Fprintf(c.App.Writer, "no lease of order %s on node %s at height %d\n", id.Order, id.Node, line.Height)
+		return nil
+	}
+	end := "when its money ends"
+	if l.Closing {
+		end = "upon notice"
+	}
+	fmt.Fprintf(c.App.Writer, "node        %s\norder       %s\nconsumer    %s\nprovider    %s\ncluster     %s\n", id.Node, id.Order, l.Consumer, l.Provider, l.Cluster)
+	for _, q := range l.Resources {
+		price, _ := chain.PriceOf(l.Prices, q.Resource) // each has one: Rate asked for it
+		fmt.Fprintf(c.App.Writer, "keeps       %d of %s at %d attoHYPER a second each\n", q.Amount, q.Resource, price)
+	}
+	fmt.Fprintf(c.App.Writer, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
+		chain.RateCost(l.Rate, uint64(time.Hour/time.Millisecond)), l.Held, leaseTime(l.Until), leaseTime(l.Expires), end, line.Height)
+	return nil
+}
+
+func leaseTime(t chain.TimeMs) string {
+	return time.UnixMilli(int64(t)).UTC().Format("2006-01-02 15:04:05.000 UTC")
+}
