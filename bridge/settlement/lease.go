@@ -49,6 +49,9 @@ func OpenLease(kv state.KV, env *Env, m chain.OpenLease, signed bool) (chain.Eve
 	if why := d.check(signed); why != nil {
 		return nil, why
 	}
+	if !m.Deal.Order.Term.Resizes.IsZero() {
+		return nil, chain.Reject("order is to resize lease %s, not to open one", m.Deal.Order.Term.Resizes.Short())
+	}
 	key := chain.LeaseID{Node: m.Deal.Bid.Node, Order: d.id}
 	l := Lease{
 		Consumer: d.Order.ConsumerAddress(), Cluster: d.Order.Cluster, Provider: d.provider,
@@ -79,6 +82,8 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 		return nil, chain.Reject("order is by %s, the lease's consumer is %s", m.Deal.Order.ConsumerAddress().Short(), l.Consumer.Short())
 	case m.Deal.Order.Cluster != l.Cluster:
 		return nil, chain.Reject("order is at cluster %s, the lease's is %s", m.Deal.Order.Cluster.Short(), l.Cluster.Short())
+	case m.Deal.Order.Term.Resizes != m.Lease.Order:
+		return nil, chain.Reject("order is not to resize lease %s", m.Lease.Order.Short())
 	case m.Deal.Bid.Node != m.Lease.Node:
 		return nil, chain.Reject("bid is by node %s, the lease's is %s", m.Deal.Bid.Node.Short(), m.Lease.Node.Short())
 	}

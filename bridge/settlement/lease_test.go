@@ -29,6 +29,14 @@ func (m *market) deal(who byte, nonce uint64, node byte, millicores uint64, held
 	}
 }
 
+// resizing makes a deal one that gives a lease other terms.
+func resizing(d, opened chain.LeaseDeal) chain.LeaseDeal {
+	d.Order.Term.Resizes = opened.Order.ID()
+	id := d.Order.ID()
+	d.Acceptance.Order, d.Bid.Order = id, id
+	return d
+}
+
 func idOf(d chain.LeaseDeal) chain.LeaseID {
 	return chain.LeaseID{Node: d.Bid.Node, Order: d.Order.ID()}
 }
@@ -159,7 +167,7 @@ func TestLeaseIsResized(t *testing.T) {
 	d := m.deal(consumer, 1, 40, 1_000, chain.Nano(200_000))
 	m.open(d)
 	m.env.Now += 50_000
-	bigger := m.deal(consumer, 2, 40, 3_000, chain.Nano(150_000))
+	bigger := resizing(m.deal(consumer, 2, 40, 3_000, chain.Nano(150_000)), d)
 	events, why := settlement.ResizeLease(m.kv, &m.env, chain.ResizeLease{Lease: idOf(d), Deal: bigger}, true)
 	if why != nil {
 		t.Fatal(why.Reason())
@@ -170,6 +178,10 @@ func TestLeaseIsResized(t *testing.T) {
 	if changed := events[1].(chain.LeaseChanged); changed.Expires != m.env.Now+100_000 || changed.Held != chain.Nano(300_000) || changed.Order != bigger.Order.ID() {
 		t.Fatalf("changed to %+v", changed)
 	}
+	m.refused("was used", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: idOf(d), Deal: bigger}, true)
+		return why
+	})
 	m.env.Now += 100_000
 	if paid := m.expire(10)[0].(chain.LeasePaid); paid.Cost != chain.Nano(300_000) || paid.Records[0].Amount != 3_000 {
 		t.Fatalf("paid %+v for the time after", paid)
@@ -247,10 +259,15 @@ func TestStrangersHaveNoPartInALease(t *testing.T) {
 		_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true)
 		return why
 	})
-	m.refused("was used", resize(d, true))
-	m.refused("does not verify", resize(m.deal(consumer, 2, 40, 500, chain.Nano(0)), false))
-	m.refused("the lease's consumer is", resize(m.deal(other, 2, 40, 500, chain.Nano(0)), true))
-	m.refused("the lease's is", resize(m.deal(consumer, 2, 50, 500, chain.Nano(0)), true))
+	again := resizing(m.deal(consumer, 2, 40, 500, chain.Nano(0)), d)
+	m.refused("to resize lease", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: again}, true)
+		return why
+	})
+	m.refused("is not to resize", resize(m.deal(consumer, 2, 40, 500, chain.Nano(0)), true))
+	m.refused("does not verify", resize(again, false))
+	m.refused("the lease's consumer is", resize(resizing(m.deal(other, 2, 40, 500, chain.Nano(0)), d), true))
+	m.refused("the lease's is", resize(resizing(m.deal(consumer, 2, 50, 500, chain.Nano(0)), d), true))
 	m.refused("has no part", func(kv state.KV) *chain.Rejection {
 		_, why := settlement.CloseLease(kv, &m.env, account(other), chain.CloseLease{Lease: id})
 		return why
@@ -393,7 +410,11 @@ func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func()
 		*deals = append(*deals, d)
 		one(settlement.OpenLease(kv, &m.env, chain.OpenLease{Deal: d}, true))
 	case 2:
-		events, why = settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: pick(), Deal: newDeal()}, true)
+		id, d := pick(), newDeal()
+		d.Order.Term.Resizes = id.Order
+		terms := d.Order.ID()
+		d.Acceptance.Order, d.Bid.Order = terms, terms
+		events, why = settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: id, Deal: d}, true)
 	case 3:
 		one(settlement.ExtendLease(kv, &m.env, who, chain.ExtendLease{Lease: pick(), Amount: chain.Nano(rapid.Uint64Range(0, 100_000).Draw(rt, "more"))}))
 	case 4:

@@ -16,7 +16,7 @@ import (
 
 // leaseDeal signs, as all three parties, that a node keeps so many millicores at 1 nHYPER
 // each a second, paid out of an amount.
-func leaseDeal(t *testing.T, n *network, consumer wallet.Account, nonce, millicores uint64, held chain.Amount) chain.LeaseDeal {
+func leaseDeal(t *testing.T, n *network, consumer wallet.Account, resizes crypto.Digest, millicores uint64, held chain.Amount) chain.LeaseDeal {
 	t.Helper()
 	key := func(path ...string) crypto.PrivateKey {
 		k, err := node.ReadKey(filepath.Join(append([]string{n.dir}, path...)...))
@@ -29,14 +29,14 @@ func leaseDeal(t *testing.T, n *network, consumer wallet.Account, nonce, millico
 	now := chain.TimeMs(time.Now().UnixMilli())
 	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
 	order := chain.Order{
-		ChainID: n.describe(t).ChainID, Consumer: consumer.AccountKey(), Nonce: nonce, Cluster: cluster.Public(),
+		ChainID: n.describe(t).ChainID, Consumer: consumer.AccountKey(), Nonce: millicores, Cluster: cluster.Public(),
 		Spec: crypto.DomainJobSpec.Hash([]byte("service")), Policy: chain.PolicyField{Policy: chain.PolicyNone{}}, Caps: prices, MaxCost: held,
-		Deadline: now + 60_000, Term: &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: millicores}}, NoticeMs: 1_000},
+		Deadline: now + 60_000, Term: &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: millicores}}, Resizes: resizes, NoticeMs: 1_000},
 	}
 	id := order.ID()
 	d := chain.LeaseDeal{
 		Order:      order,
-		Acceptance: chain.Acceptance{ChainID: order.ChainID, Order: id, Cluster: order.Cluster, Sequence: nonce, Outstanding: held},
+		Acceptance: chain.Acceptance{ChainID: order.ChainID, Order: id, Cluster: order.Cluster, Sequence: 1, Outstanding: held},
 		Bid:        chain.Bid{ChainID: order.ChainID, Order: id, Node: provider.Public(), Prices: prices, Expiry: order.Deadline},
 	}
 	var err error
@@ -71,7 +71,7 @@ func TestLeaseCommands(t *testing.T) {
 		}
 		return path
 	}
-	first := leaseDeal(t, n, target.account, 1, 1_000, chain.Hyper(10))
+	first := leaseDeal(t, n, target.account, crypto.Digest{}, 1_000, chain.Hyper(10))
 	id := []string{"--node", first.Bid.Node.String(), "--order", first.Order.ID().String()}
 	do := func(what string, args ...string) {
 		t.Helper()
@@ -113,7 +113,7 @@ func TestLeaseCommands(t *testing.T) {
 	if collected.PaidUntil <= opened.PaidUntil || !collected.Held.Less(chain.Hyper(15)) {
 		t.Fatalf("collected %+v", collected)
 	}
-	do("resize", append(id, "--deal", write("bigger.json", leaseDeal(t, n, target.account, 2, 3_000, chain.Hyper(1))))...)
+	do("resize", append(id, "--deal", write("bigger.json", leaseDeal(t, n, target.account, first.Order.ID(), 3_000, chain.Hyper(1))))...)
 	if got := show(); uint64(got.Rate) != 3*uint64(opened.Rate) || got.Terms == opened.Terms {
 		t.Fatalf("resized to %+v", got)
 	}

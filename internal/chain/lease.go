@@ -10,9 +10,10 @@ import (
 // Term makes an order one for a lease: what a node keeps for the consumer for as long
 // as it is paid, by the millisecond.
 type Term struct {
-	_         struct{}   `cbor:",toarray"`
-	Resources []Quantity // what is kept, by ascending resource, at least one; not Network
-	NoticeMs  uint64     // from either party's word that the lease shall end to its end; ≤ MaxNoticeMs
+	_         struct{}      `cbor:",toarray"`
+	Resources []Quantity    // what is kept, by ascending resource, at least one; not Network
+	Resizes   crypto.Digest // the order of the lease that it gives other terms; zero: it opens one
+	NoticeMs  uint64        // from either party's word that the lease shall end to its end; ≤ MaxNoticeMs
 }
 
 // Quantity is an amount of a resource that is kept for somebody.

@@ -60,7 +60,7 @@ func GasTableV1() GasTable {
 		Settle: 100, Claim: 16_000,
 		Bond: 6_600, Delegate: 2_500, Undelegate: 6_500, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 1_000, RotateKeys: 10_000,
 		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
-		OpenLease: 33_000, ResizeLease: 18_000, ExtendLease: 8_700, CloseLease: 7_200, CollectLease: 190,
+		OpenLease: 27_000, ResizeLease: 9_900, ExtendLease: 3_500, CloseLease: 3_900, CollectLease: 100,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}
 }

@@ -11,12 +11,12 @@ import (
 
 // dealOf is a deal of user i with its own cluster and its own node about everything that
 // can be leased.
-func (w *gasWorld) dealOf(p prepared, i int, nonce uint64) chain.LeaseDeal {
+func (w *gasWorld) dealOf(p prepared, i int, nonce uint64, resizes crypto.Digest) chain.LeaseDeal {
 	node, at := p.nodes[i], p.clusters[i]
 	order := chain.Order{
 		ChainID: testChain, Consumer: w.users[i].AccountKey(), Nonce: nonce, Cluster: at.Public(),
 		Spec: crypto.DomainJobSpec.Hash([]byte("spec")), Policy: chain.PolicyField{Policy: chain.PolicyNone{}},
-		MaxCost: chain.Hyper(1), Deadline: w.now + 7_200_000, Term: &chain.Term{NoticeMs: 60_000},
+		MaxCost: chain.Hyper(1), Deadline: w.now + 7_200_000, Term: &chain.Term{Resizes: resizes, NoticeMs: 60_000},
 	}
 	for _, r := range chain.Resources {
 		order.Caps = append(order.Caps, chain.UnitPrice{Resource: r, Price: 100_000_000})
@@ -39,7 +39,7 @@ func (w *gasWorld) dealOf(p prepared, i int, nonce uint64) chain.LeaseDeal {
 // openLeases gives every user a lease.
 func (w *gasWorld) openLeases(p *prepared) {
 	w.run(1_000, w.each(gasUsers, func(i int, _ key) chain.Msg {
-		d := w.dealOf(*p, i, 1)
+		d := w.dealOf(*p, i, 1, crypto.Digest{})
 		p.leases = append(p.leases, chain.LeaseID{Node: d.Bid.Node, Order: d.Order.ID()})
 		return chain.OpenLease{Deal: d}
 	})...)
@@ -48,16 +48,16 @@ func (w *gasWorld) openLeases(p *prepared) {
 // ofLeases are the messages about leases, an operation each, named as in the table.
 func ofLeases(p prepared) []operation {
 	forged := oneOf("open_lease/forged", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
-		d := w.dealOf(p, i, 2)
+		d := w.dealOf(p, i, 2, crypto.Digest{})
 		d.BidSig[0] ^= 1
 		return chain.OpenLease{Deal: d}
 	})
 	forged.want = refused
 	return []operation{
-		oneOf("open_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg { return chain.OpenLease{Deal: w.dealOf(p, i, 2)} }),
+		oneOf("open_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg { return chain.OpenLease{Deal: w.dealOf(p, i, 2, crypto.Digest{})} }),
 		forged,
 		oneOf("resize_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
-			return chain.ResizeLease{Lease: p.leases[i], Deal: w.dealOf(p, i, 2)}
+			return chain.ResizeLease{Lease: p.leases[i], Deal: w.dealOf(p, i, 2, p.leases[i].Order)}
 		}),
 		oneOf("extend_lease", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
 			return chain.ExtendLease{Lease: p.leases[i], Amount: chain.Hyper(1)}

@@ -101,7 +101,7 @@ func stakingMessages() chain.Msgs {
 func leaseMessages() chain.Msgs {
 	id := chain.LeaseID{Node: testKey(4).Public(), Order: crypto.Digest{7}}
 	order := claim(chain.PolicyNone{}).Order
-	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1<<48 - 1}, {Resource: chain.GPU, Amount: 1}}, NoticeMs: 9}
+	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1<<48 - 1}, {Resource: chain.GPU, Amount: 1}}, Resizes: crypto.Digest{3}, NoticeMs: 9}
 	deal := chain.LeaseDeal{
 		Order: order, OrderSig: crypto.Signature{1}, Acceptance: claim(chain.PolicyNone{}).Acceptance, AcceptanceSig: crypto.Signature{2},
 		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3},

@@ -7,8 +7,9 @@ import (
 
 // Term makes an order one for a lease.
 type Term struct {
-	Resources []Quantity `json:"resources" minItems:"1" maxItems:"5" doc:"what is kept, by ascending resource; not Network"`
-	NoticeMs  Uint64     `json:"notice_ms" doc:"from either party's word that the lease shall end to its end; at most 90 days"`
+	Resources []Quantity    `json:"resources" minItems:"1" maxItems:"5" doc:"what is kept, by ascending resource; not Network"`
+	Resizes   crypto.Digest `json:"resizes,omitzero" doc:"the order of the lease that it gives other terms; without, it opens one"`
+	NoticeMs  Uint64        `json:"notice_ms" doc:"from either party's word that the lease shall end to its end; at most 90 days"`
 }
 
 // Quantity is an amount of a resource that is kept for somebody.
@@ -21,7 +22,7 @@ func termToJSON(t *chain.Term) *Term {
 	if t == nil {
 		return nil
 	}
-	out := &Term{Resources: make([]Quantity, len(t.Resources)), NoticeMs: Uint64(t.NoticeMs)}
+	out := &Term{Resources: make([]Quantity, len(t.Resources)), Resizes: t.Resizes, NoticeMs: Uint64(t.NoticeMs)}
 	for i, q := range t.Resources {
 		out.Resources[i] = Quantity{Resource: q.Resource, Amount: Uint64(q.Amount)}
 	}
@@ -32,7 +33,7 @@ func (t *Term) chain() *chain.Term {
 	if t == nil {
 		return nil
 	}
-	out := &chain.Term{NoticeMs: uint64(t.NoticeMs)}
+	out := &chain.Term{Resizes: t.Resizes, NoticeMs: uint64(t.NoticeMs)}
 	for _, q := range t.Resources {
 		out.Resources = append(out.Resources, chain.Quantity{Resource: q.Resource, Amount: uint64(q.Amount)})
 	}
