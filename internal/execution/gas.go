@@ -58,7 +58,7 @@ func GasTableV1() GasTable {
 		Transfer: 830, RegisterProvider: 4_000, UnbondProvider: 5_200,
 		RegisterCluster: 3_600, UnbondCluster: 5_000, Deposit: 1_200, Withdraw: 5_100,
 		Settle: 100, Claim: 16_000,
-		Bond: 6_600, Delegate: 2_500, Undelegate: 6_500, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 1_000, RotateKeys: 10_000,
+		Bond: 6_600, Delegate: 2_500, Undelegate: 6_200, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 990, RotateKeys: 10_000,
 		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
 		OpenLease: 27_000, ResizeLease: 9_900, ExtendLease: 3_500, CloseLease: 3_900, CollectLease: 100,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
