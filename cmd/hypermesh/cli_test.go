@@ -53,6 +53,13 @@ func TestExitCodes(t *testing.T) {
 		{"query account nobody", 2, "ADDRESS"},
 		{"genesis check --genesis " + missing, 1, "genesis"},
 		{"genesis init --chain-id X", 2, "Required flags"},
+		{"zk ceremony init --dir x --kernel matmul-5", 2, `kernel "matmul-5" is unknown`},
+		{"zk ceremony init --dir x", 2, "kernel"},
+		{"zk ceremony contribute --dir " + missing, 1, "ceremony"},
+		{"zk ceremony verify", 2, "dir"},
+		{"zk ceremony verify --dir x y", 2, "want no arguments"},
+		{"zk ceremony seal --dir x --beacon zz", 2, "16 to 256 bytes"},
+		{"zk ceremony seal --dir x --beacon 00", 2, "16 to 256 bytes"},
 	} {
 		code, _, stderr := invoke(t, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stderr, c.want) {

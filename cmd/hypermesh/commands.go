@@ -20,6 +20,7 @@ func commands() []*cli.Command {
 		relayCommand(),
 		explorerCommand(),
 		genesisCommand(),
+		zkCommand(),
 		benchCommand(),
 		compileCommand(),
 	}
