@@ -10,15 +10,17 @@
 //     cannot be moved to other publics (constrainPublics).
 //  3. A verifying key's digest covers kernel, circuit and points. A proving key
 //     from disk is used only if the digest stored with it matches.
-//  4. Verify is pure: no clock, no goroutine, no randomness, no lock; the same
-//     answer on every machine. It refuses publics that are not canonical,
-//     points off their curve or subgroup, and the point at infinity.
+//  4. Verify and VerifyAll are pure: no clock, no goroutine, no lock, and no
+//     randomness but a hash of what is verified; the same answer on every
+//     machine. They refuse publics that are not canonical, points off their curve
+//     or subgroup, and the point at infinity.
 //
 // Proofs are malleable: from one valid proof anyone makes another of the same
 // statement. Their bytes identify nothing.
 //
 // Setup here is for devnets: whoever runs it could keep the secret and forge
-// proofs. A public network takes its keys from a ceremony.
+// proofs. A public network takes its keys from a Ceremony, a folder of files that
+// anyone verifies.
 //
 // Failure modes: Verify's errors are zk's rejections; Prove fails only on
 // operands of another size than the kernel's; Setup and the cache fail with the

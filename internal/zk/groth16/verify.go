@@ -64,20 +64,37 @@ func (v *Verifier) Verify(statement zk.Statement, proof []byte) error {
 func shortened(kernel zk.Kernel) string { return string(kernel[:min(len(kernel), zk.MaxKernelLength)]) }
 
 func (k *verifyingKey) verify(statement zk.Statement, proof []byte) error {
+	c, err := k.read(statement, proof)
+	if err != nil {
+		return err
+	}
+	return verdict([]claim{c})
+}
+
+// claim is a statement and a proof that are well formed.
+type claim struct {
+	key     *verifyingKey
+	points  proofPoints
+	publics []fr.Element // and the challenge
+	said    []byte       // statement and proof, which factors are drawn from
+}
+
+// read checks the form of a statement and its proof.
+func (k *verifyingKey) read(statement zk.Statement, proof []byte) (claim, error) {
 	if statement.VerifyingKey != k.digest {
-		return fmt.Errorf("%w: statement names %s, %s has %s",
+		return claim{}, fmt.Errorf("%w: statement names %s, %s has %s",
 			zk.ErrVerifyingKey, statement.VerifyingKey.Short(), k.kernel, k.digest.Short())
 	}
 	if len(statement.Inputs) != k.shape.inputs || len(statement.Output) != k.shape.outputs {
-		return fmt.Errorf("%w: %d inputs and %d outputs, %s has %d and %d", zk.ErrPublics,
+		return claim{}, fmt.Errorf("%w: %d inputs and %d outputs, %s has %d and %d", zk.ErrPublics,
 			len(statement.Inputs), len(statement.Output), k.kernel, k.shape.inputs, k.shape.outputs)
 	}
 	if err := statement.Check(); err != nil {
-		return err
+		return claim{}, err
 	}
 	points, err := decodeProof(proof)
 	if err != nil {
-		return err
+		return claim{}, err
 	}
 	publics := make([]fr.Element, 0, k.shape.publics()+1)
 	for _, f := range statement.Publics() {
@@ -85,57 +102,24 @@ func (k *verifyingKey) verify(statement zk.Statement, proof []byte) error {
 	}
 	challenge, err := commitmentChallenge(&points.commitment)
 	if err != nil {
-		return err
+		return claim{}, err
 	}
-	return k.pairings(&points, append(publics, challenge))
+	digest := statement.Digest()
+	return claim{key: k, points: points, publics: append(publics, challenge), said: append(digest[:], proof...)}, nil
 }
 
-// pairings checks the two equations of a proof with one commitment D and its
-// proof of knowledge π (eprint 2022/1072):
-//
-//	e(D, −σ·g) · e(π, g) = 1
-//	e(Ar, Bs) · e(Krs, −δ) · e(K₀ + Σ xᵢ·Kᵢ + D, −γ) = e(α, β)
-//
-// x being the publics, then the challenge.
-func (k *verifyingKey) pairings(p *proofPoints, x []fr.Element) error {
-	opened, err := bn254.PairingCheck([]bn254.G1Affine{p.commitment, p.knowledge}, k.opening)
-	if err != nil {
-		return fmt.Errorf("%w: %w", zk.ErrFalseProof, err)
-	}
-	if !opened {
-		return fmt.Errorf("%w: the commitment's proof of knowledge does not hold", zk.ErrFalseProof)
-	}
-	public := k.combine(x)
-	public.AddMixed(&p.commitment)
-	var publicAffine bn254.G1Affine
-	publicAffine.FromJacobian(&public)
-
-	product, err := bn254.Pair(
-		[]bn254.G1Affine{p.ar, p.krs, publicAffine},
-		[]bn254.G2Affine{p.bs, k.deltaNeg, k.gammaNeg})
-	if err != nil {
-		return fmt.Errorf("%w: %w", zk.ErrFalseProof, err)
-	}
-	if !product.Equal(&k.alphaBeta) {
-		return fmt.Errorf("%w: the pairings differ", zk.ErrFalseProof)
-	}
-	return nil
-}
-
-// combine returns K₀ + Σ xᵢ · Kᵢ₊₁, two products at a time.
+// combine returns K₀ · x₀ + Σ xᵢ · Kᵢ, two products at a time.
 func (k *verifyingKey) combine(x []fr.Element) bn254.G1Jac {
 	var total, term bn254.G1Jac
-	total.FromAffine(&k.k[0])
-	bases := k.k[1:]
 	for i := 0; i < len(x); i += 2 {
 		var s1, s2 big.Int
 		x[i].BigInt(&s1)
 		second := &k.k[0] // times zero when the number is odd
 		if i+1 < len(x) {
-			second = &bases[i+1]
+			second = &k.k[i+1]
 			x[i+1].BigInt(&s2)
 		}
-		term.JointScalarMultiplication(&bases[i], second, &s1, &s2)
+		term.JointScalarMultiplication(&k.k[i], second, &s1, &s2)
 		total.AddAssign(&term)
 	}
 	return total

@@ -59,9 +59,8 @@ func encodeVerifyingKey(c *circuit, vk *backend.VerifyingKey) []byte {
 	return codec.Marshal(keyFile{Kernel: c.kernel, Circuit: c.digest, Points: points})
 }
 
-// verifyingKey is a decoded key, made ready for pairings. The lines of its
-// fixed points are not precomputed: gnark-crypto's MillerLoopFixedQ writes into
-// the lines that it is given, so they would serve once.
+// verifyingKey is a decoded key, made ready for pairings: the lines of its fixed
+// points are computed once, 68 kB in all.
 type verifyingKey struct {
 	kernel    zk.Kernel
 	circuit   crypto.Digest
@@ -69,10 +68,11 @@ type verifyingKey struct {
 	shape     shape
 	alphaBeta bn254.GT         // e(α, β)
 	k         []bn254.G1Affine // as in keyFile
-	deltaNeg  bn254.G2Affine   // −δ
-	gammaNeg  bn254.G2Affine   // −γ
-	opening   []bn254.G2Affine // −σ·g, g
+	lines     []lines          // of −δ, −γ, −σ·g and g
 }
+
+// lines are what a pairing needs of a fixed point.
+type lines = [2][len(bn254.LoopCounter)]bn254.LineEvaluationAff
 
 // decodeVerifyingKey reads the key of the named kernel: canonical, of the
 // kernel's exact length, every point in its subgroup and none at infinity. (A K
@@ -115,8 +115,10 @@ func decodeVerifyingKey(kernel zk.Kernel, encoded []byte) (*verifyingKey, error)
 	if vk.alphaBeta, err = bn254.Pair([]bn254.G1Affine{alpha}, []bn254.G2Affine{beta}); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrVerifyingKeyFile, kernel, err)
 	}
-	vk.deltaNeg.Neg(&delta)
-	vk.gammaNeg.Neg(&gamma)
-	vk.opening = []bn254.G2Affine{sigmaNeg, g}
+	delta.Neg(&delta)
+	gamma.Neg(&gamma)
+	for _, fixed := range []bn254.G2Affine{delta, gamma, sigmaNeg, g} {
+		vk.lines = append(vk.lines, bn254.PrecomputeLines(fixed))
+	}
 	return vk, nil
 }
