@@ -58,6 +58,7 @@ type Config struct {
 	BlobMiB       int           `toml:"blob_mib" usage:"disk for inputs and outputs of jobs"`
 	MaxBlobMiB    int           `toml:"max_blob_mib" usage:"largest input or output"`
 	MaxAgents     int           `toml:"max_agents" usage:"agents connected at a time"`
+	MaxOutbox     int           `toml:"max_outbox" usage:"jobs whose claims may wait for the chain; while there are as many, new ones are refused. The same on every server"`
 	LogLevel      string        `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
@@ -65,7 +66,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen: "127.0.0.1:7200", HTTP: "127.0.0.1:7280", AuctionWindow: 50 * time.Millisecond, NodeGrace: 5 * time.Second,
-		Retention: 24 * time.Hour, Heartbeat: 700 * time.Millisecond, BlobMiB: 4 << 10, MaxBlobMiB: 1 << 10, MaxAgents: 1_000,
+		Retention: 24 * time.Hour, Heartbeat: 700 * time.Millisecond, BlobMiB: 4 << 10, MaxBlobMiB: 1 << 10, MaxAgents: 1_000, MaxOutbox: 10_000,
 		LogLevel: "info",
 	}
 }
@@ -111,6 +112,7 @@ func (c *Config) Check() error {
 		{"blob_mib", c.BlobMiB, 1, 1 << 30},
 		{"max_blob_mib", c.MaxBlobMiB, 1, job.MaxInputBytes / mebibyte},
 		{"max_agents", c.MaxAgents, 1, 100_000},
+		{"max_outbox", c.MaxOutbox, 1, 100_000},
 	} {
 		if n.value < n.min || n.value > n.max {
 			return fmt.Errorf("%s is %d, want %d to %d", n.name, n.value, n.min, n.max)
