@@ -12,8 +12,8 @@ FUZZTIME ?= 30s
 WASI = GOOS=wasip1 GOARCH=wasm $(GO)
 
 # Packages whose tests without -short start real processes, namespaces,
-# containers or a browser, one after the other.
-E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer nexus/executor))
+# containers or a browser, or make keys of large circuits, one after the other.
+E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer nexus/executor internal/zk/groth16))
 E2E_NEEDS     = runc:runc chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl mkfs.ext4:e2fsprogs
 
 # The formal model of consensus and its checker.
@@ -27,7 +27,7 @@ SIM_MINUTES ?= 60
 
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # or verifies bytes that strangers send. An execution count ends more evenly than a time.
-SMOKE_PACKAGES = $(wildcard internal/codec internal/crypto internal/chain internal/transport consensus nexus/job)
+SMOKE_PACKAGES = $(wildcard internal/codec internal/crypto internal/chain internal/transport internal/zk consensus nexus/job)
 SMOKE_FUZZTIME = 20000x
 
 GOLANGCI_VERSION = v2.15.0
