@@ -19,15 +19,49 @@ import (
 type cgroups struct {
 	unified string            // where version 2 is, if it has the controllers
 	mounts  map[string]string // version 1: controller → directory
+	hybrid  string            // where version 2 is beside version 1, without controllers: the runtime makes groups there too
 }
 
 // wanted are the controllers without which limits do not hold.
 var wanted = []string{"cpu", "memory", "pids"}
 
-// group is one control group of a container.
+// group is the control group of a container, or of a command below one.
 type group struct {
 	hierarchy *cgroups
 	path      string // below each root, with a slash first
+	command   bool   // it serves to find processes: of version 1 it is in the hierarchy of pids alone
+}
+
+// below returns the group of a command in a container's.
+func (g *group) below(name string) group {
+	return group{g.hierarchy, filepath.Join(g.path, name), true}
+}
+
+// dirs returns the group's directories.
+func (g *group) dirs() []string {
+	if g.command {
+		return []string{filepath.Dir(g.file("pids", "cgroup.procs"))}
+	}
+	return g.hierarchy.dirs(g.path)
+}
+
+// make makes the group of a command. It is fs.ErrNotExist if the container's is
+// not there.
+func (g *group) make() error {
+	for _, dir := range g.dirs() {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return fmt.Errorf("executor: making a group: %w", err)
+		}
+	}
+	return nil
+}
+
+// runtimeName is the group of a command as runc's exec takes it.
+func (g *group) runtimeName() string {
+	if g.hierarchy.unified != "" {
+		return filepath.Base(g.path)
+	}
+	return "pids:" + filepath.Base(g.path)
 }
 
 // groupUsage is what a group used, and how often a limit was hit.
@@ -53,6 +87,8 @@ func findCgroups(mountinfo string) (*cgroups, error) {
 		case "cgroup2":
 			if list, err := os.ReadFile(filepath.Join(fields[4], "cgroup.controllers")); err == nil && lacks(strings.Fields(string(list))) == "" {
 				c.unified = fields[4]
+			} else if err == nil && c.hybrid == "" {
+				c.hybrid = fields[4]
 			}
 		case "cgroup":
 			for option := range strings.SplitSeq(super[2], ",") {
@@ -94,6 +130,9 @@ func (c *cgroups) dirs(path string) []string {
 		return []string{filepath.Join(c.unified, path)}
 	}
 	var out []string
+	if c.hybrid != "" {
+		out = append(out, filepath.Join(c.hybrid, path))
+	}
 	for _, root := range c.mounts {
 		if dir := filepath.Join(root, path); !slices.Contains(out, dir) {
 			out = append(out, dir)
@@ -174,11 +213,12 @@ const killPatience = 10 * time.Second
 // kill ends every process of the group, and returns once they are gone. It
 // forbids new ones first, so that none is forked faster than they end.
 func (g *group) kill() error {
-	if err := os.WriteFile(g.file("pids", "pids.max"), []byte("0"), 0o644); err != nil {
-		if isNotExist(err) {
-			return nil // no group, no processes
+	for _, forbid := range []struct{ file, value string }{{"cgroup.kill", "1"}, {"pids.max", "0"}} {
+		// Of version 2 the first does it all, in kernels from 5.14 on, and a
+		// command's group lacks the second, which then is its container's.
+		if err := setFile(g.file("pids", forbid.file), forbid.value); err != nil {
+			return fmt.Errorf("executor: ending a container: %w", err)
 		}
-		return fmt.Errorf("executor: ending a container: %w", err)
 	}
 	for until := time.Now().Add(killPatience); ; {
 		pids, err := g.processes()
@@ -200,33 +240,91 @@ func (g *group) kill() error {
 	}
 }
 
-// processes lists the group's processes, but for those that are dead and not
-// waited for.
-func (g *group) processes() ([]int, error) {
-	data, err := os.ReadFile(g.file("pids", "cgroup.procs"))
+// setFile writes a value into a file, if it is there.
+func setFile(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if isNotExist(err) {
+		return nil
+	}
 	if err != nil {
-		if isNotExist(err) || errors.Is(err, syscall.ENODEV) {
-			return nil, nil
+		return err
+	}
+	_, err = f.WriteString(value)
+	if errors.Is(err, syscall.ENODEV) { // the group was removed meanwhile
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// subgroups lists the directories of the groups of commands below one of the
+// container's. It is empty if there is none.
+func subgroups(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if isNotExist(err) || errors.Is(err, syscall.ENODEV) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() {
+			out = append(out, filepath.Join(dir, e.Name()))
 		}
+	}
+	return out, err
+}
+
+// processes lists the processes of the group and those below it, but for those
+// that are dead and not waited for.
+func (g *group) processes() ([]int, error) {
+	dir := filepath.Dir(g.file("pids", "cgroup.procs"))
+	below, err := subgroups(dir)
+	if err != nil {
 		return nil, err
 	}
 	var pids []int
-	for text := range strings.FieldsSeq(string(data)) {
-		pid, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, fmt.Errorf("cgroup.procs has %q", text)
+	for _, dir := range append(below, dir) {
+		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if isNotExist(err) || errors.Is(err, syscall.ENODEV) {
+			continue
 		}
-		if pid > 0 {
-			pids = append(pids, pid)
+		if err != nil {
+			return nil, err
+		}
+		for text := range strings.FieldsSeq(string(data)) {
+			pid, err := strconv.Atoi(text)
+			if err != nil {
+				return nil, fmt.Errorf("cgroup.procs has %q", text)
+			}
+			if pid > 0 {
+				pids = append(pids, pid)
+			}
 		}
 	}
 	return pids, nil
 }
 
+// refusedForks counts how often the limit of processes was hit in the group and
+// below it: kernels count where the fork was.
+func (g *group) refusedForks() (uint64, error) {
+	hits := g.keyed("pids", "pids.events", "max")
+	below, err := subgroups(filepath.Dir(g.file("pids", "cgroup.procs")))
+	for _, dir := range below {
+		hits += (&group{g.hierarchy, filepath.Join(g.path, filepath.Base(dir)), true}).keyed("pids", "pids.events", "max")
+	}
+	return hits, err
+}
+
 // remove removes the group's directories, which have no processes any more.
 func (g *group) remove() error {
 	var failures []error
-	for _, dir := range g.hierarchy.dirs(g.path) {
+	var dirs []string
+	for _, dir := range g.dirs() {
+		below, err := subgroups(dir)
+		if err != nil {
+			failures = append(failures, fmt.Errorf("executor: listing groups: %w", err))
+		}
+		dirs = append(append(dirs, below...), dir)
+	}
+	for _, dir := range dirs {
 		if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, syscall.ENOENT) {
 			failures = append(failures, fmt.Errorf("executor: removing group %s: %w", dir, err))
 		}
@@ -246,7 +344,7 @@ func (c *cgroups) children(path string) ([]group, error) {
 			return nil, fmt.Errorf("executor: listing control groups: %w", err)
 		}
 		for _, e := range entries {
-			g := group{c, filepath.Join(path, e.Name())}
+			g := group{hierarchy: c, path: filepath.Join(path, e.Name())}
 			if e.IsDir() && !slices.Contains(out, g) {
 				out = append(out, g)
 			}

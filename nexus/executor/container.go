@@ -145,7 +145,7 @@ func OpenContainers(config ContainerConfig) (*Containers, error) {
 	if c.groups, err = findCgroups(string(info)); err != nil {
 		return nil, err
 	}
-	swap := group{c.groups, ""}
+	swap := group{hierarchy: c.groups}
 	_, err = os.Stat(swap.file("memory", "memory.memsw.limit_in_bytes"))
 	c.limitsSwap = c.groups.unified != "" || err == nil
 	if err := c.sweep(); err != nil {
@@ -276,7 +276,7 @@ func (c *Containers) found(name string) *box {
 // executor's directory.
 func (c *Containers) runtime(args ...string) *exec.Cmd {
 	cmd := exec.Command(c.config.Runtime, append([]string{"--root", filepath.Join(c.dir, "state")}, args...)...)
-	cmd.Dir = "/"
+	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")} // the agent's own environment may have secrets
 	return cmd
 }
 
@@ -286,7 +286,7 @@ const pollEvery = 20 * time.Millisecond
 
 // Close removes what the executor keeps outside of Dir. Runs must have ended.
 func (c *Containers) Close() error {
-	all := group{c.groups, c.groupPath}
+	all := group{hierarchy: c.groups, path: c.groupPath}
 	if err := errors.Join(all.remove(), os.RemoveAll(c.dir)); err != nil {
 		return fmt.Errorf("executor: closing the containers: %w", err)
 	}

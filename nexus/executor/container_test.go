@@ -16,8 +16,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -524,6 +526,130 @@ func TestExec(t *testing.T) {
 	}
 	if _, err := c.Exec(t.Context(), "another", executor.ExecTask{Command: []string{"/inmate"}}); !errors.Is(err, executor.ErrNotRunning) {
 		t.Errorf("no such container: %v", err)
+	}
+	cancel()
+	wantStatus(t, <-ended, executor.StatusCancelled, "")
+}
+
+// stuck is a reader of a command's output who takes nothing for as long as free
+// is open.
+type stuck struct {
+	free  chan struct{}
+	taken atomic.Int64
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.free
+	s.taken.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// A command ends with all that it started when its consumer goes, or when it
+// ends itself, and the container runs on.
+func TestExecEndsAlone(t *testing.T) {
+	c := openContainers(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started := &signal{c: make(chan struct{})}
+	task := containerTask(t, theImage(), "sleep")
+	task.Stdout = started
+	ended := make(chan executor.Outcome, 1)
+	go func() {
+		o, err := c.Run(ctx, task)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- o
+	}()
+	<-started.c
+	procs := func() string {
+		out := &safeLog{}
+		if code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/inmate", "procs"}, Stdout: out}); code != 0 || err != nil {
+			t.Errorf("exit code %d, %v", code, err)
+		}
+		return out.String()
+	}
+	if got := procs(); got != "1" {
+		t.Fatalf("%s processes before", got)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	founded := &signal{c: make(chan struct{})}
+	result := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(gone, task.Name, executor.ExecTask{Command: []string{"/inmate", "family"}, Stdout: founded})
+		result <- err
+	}()
+	<-founded.c
+	if got := procs(); got != "12" {
+		t.Errorf("%s processes beside a command with ten", got)
+	}
+	leave()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("a command whose consumer went: %v", err)
+	}
+	if got := procs(); got != "1" {
+		t.Errorf("%s processes after its consumer went", got)
+	}
+	if code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/inmate", "orphans"}}); code != 0 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+	if got := procs(); got != "1" {
+		t.Errorf("%s processes after a command that left some", got)
+	}
+	select {
+	case o := <-ended:
+		t.Fatalf("the container ended with a command: %+v", o)
+	default:
+	}
+	cancel()
+	wantStatus(t, <-ended, executor.StatusCancelled, "")
+}
+
+// Whoever does not read what a command writes holds the command up, and gets all
+// of it in the end.
+func TestExecWaitsForItsReader(t *testing.T) {
+	c := openContainers(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started := &signal{c: make(chan struct{})}
+	task := containerTask(t, theImage(), "sleep")
+	task.Stdout = started
+	ended := make(chan executor.Outcome, 1)
+	go func() {
+		o, err := c.Run(ctx, task)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- o
+	}()
+	<-started.c
+	slow := &stuck{free: make(chan struct{})}
+	code := make(chan int, 1)
+	go func() {
+		got, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/inmate", "spill", "1000"}, Stdout: slow})
+		if err != nil {
+			t.Error(err)
+		}
+		code <- got
+	}()
+	// It has not ended, as it has more to write than pipes hold: it tells how far it came.
+	mark := func() string {
+		out := &safeLog{}
+		if _, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/inmate", "read", "/tmp/spilled"}, Stdout: out}); err != nil {
+			t.Error(err)
+		}
+		return out.String()
+	}
+	last := ""
+	for at := mark(); at == "" || at != last; at = mark() { // until it stands still
+		last = at
+	}
+	if n, err := strconv.Atoi(last); err != nil || n > 200 {
+		t.Errorf("it wrote %q KiB that nobody took", last)
+	}
+	close(slow.free)
+	if got := <-code; got != 0 || slow.taken.Load() != 1000<<10 {
+		t.Errorf("exit code %d, %d bytes", got, slow.taken.Load())
 	}
 	cancel()
 	wantStatus(t, <-ended, executor.StatusCancelled, "")

@@ -48,6 +48,6 @@ func GroupUsage(mountinfo, path string) (cpuMicros, memory, io, ooms, forks uint
 	if err != nil {
 		return 0, 0, 0, 0, 0, err
 	}
-	u := (&group{c, path}).usage()
+	u := (&group{hierarchy: c, path: path}).usage()
 	return uint64(u.cpu.Microseconds()), u.peakMemory, u.io, u.oomKills, u.pidsHits, nil
 }

@@ -89,7 +89,7 @@ func (b *box) live(ctx context.Context) error {
 // once runs the container once.
 func (b *box) once(ctx context.Context) (r *running, err error) {
 	id := fmt.Sprintf("%s-%d", filepath.Base(b.dir), time.Now().UnixNano())
-	r = &running{box: b, id: id, group: group{b.owner.groups, filepath.Join(b.owner.groupPath, id)}}
+	r = &running{box: b, id: id, group: group{hierarchy: b.owner.groups, path: filepath.Join(b.owner.groupPath, id)}}
 	config, err := json.Marshal(b.spec(r.group.path))
 	if err == nil {
 		err = os.WriteFile(b.path("config.json"), config, 0o600)
@@ -299,7 +299,11 @@ func (r *running) inspect() error {
 	if _, over := b.log.state(); over {
 		r.stop(StatusOutputLimit, fmt.Sprintf("limit log_bytes of %d reached", b.task.Limits.LogBytes))
 	}
-	if hits := r.group.keyed("pids", "pids.events", "max"); hits >= excessiveForks {
+	hits, err := r.group.refusedForks()
+	if err != nil {
+		return fmt.Errorf("executor: reading a group: %w", err)
+	}
+	if hits >= excessiveForks {
 		r.stop(StatusOutOfProcesses, fmt.Sprintf("limit processes of %d reached, %d times", b.task.Processes, hits))
 	}
 	return nil

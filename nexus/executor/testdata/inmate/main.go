@@ -24,7 +24,7 @@ func main() {
 	commands := map[string]func([]string){
 		"see": see, "exit": exit, "loop": loop, "sleep": sleep, "memory": memory, "fork": fork, "threads": threads, "fill": fill, "files": files,
 		"sparse": sparse, "tmp": tmp, "log": logs, "devices": devices, "mounts": mounts, "kernel": kernel, "network": network, "setuid": setuid,
-		"calls": calls, "link": link, "serve": serve, "write": write, "cat": cat, "orphans": orphans, "count": count,
+		"calls": calls, "link": link, "serve": serve, "write": write, "cat": cat, "orphans": orphans, "count": count, "procs": procs, "family": family, "spill": spill, "read": read, "tick": tick, "env": environ,
 	}
 	commands[os.Args[1]](os.Args[2:])
 }
@@ -323,6 +323,57 @@ func serve(args []string) {
 			http.Error(w, "ill", http.StatusServiceUnavailable)
 		}
 	})))
+}
+
+// procs prints how many living processes there are beside it.
+func procs([]string) {
+	entries, err := os.ReadDir("/proc")
+	must(err)
+	n := -1
+	for _, e := range entries {
+		stat, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if _, notNumber := strconv.Atoi(e.Name()); notNumber == nil && err == nil && !strings.Contains(string(stat), ") Z ") {
+			n++
+		}
+	}
+	fmt.Print(n)
+}
+
+// spill writes so many KiB, and notes how many it could.
+func spill(args []string) {
+	n, err := strconv.Atoi(args[0])
+	must(err)
+	for i := range n {
+		_, err := os.Stdout.Write(make([]byte, 1<<10))
+		must(err)
+		must(os.WriteFile("/tmp/spilled", []byte(strconv.Itoa(i+1)), 0o600))
+	}
+}
+
+func read(args []string) {
+	data, err := os.ReadFile(args[0])
+	must(err)
+	fmt.Print(string(data))
+}
+
+// tick prints numbered lines, and every tenth to the other stream as well.
+func tick([]string) {
+	for i := 0; ; i++ {
+		fmt.Println("tick", i)
+		if i%10 == 0 {
+			fmt.Fprintln(os.Stderr, "tock", i)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func environ([]string) { fmt.Println(strings.Join(os.Environ(), "\n")) }
+
+// family is orphans that stay with their parent.
+func family([]string) {
+	orphans(nil)
+	fmt.Println("founded")
+	time.Sleep(time.Hour)
 }
 
 // count appends a line to /out/runs and exits with the code given.
