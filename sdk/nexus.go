@@ -122,10 +122,15 @@ func (c *Client) WatchJob(ctx context.Context, id crypto.Digest) iter.Seq2[api.J
 	}
 }
 
-// Logs yields what a job's programs write, live, until the job has ended.
-func (c *Client) Logs(ctx context.Context, id crypto.Digest) iter.Seq2[api.JobLog, error] {
+// Logs yields what a job's programs write, each byte once: with follow until the
+// job has ended, live, also while servers come and go; else what is kept now.
+// Before a piece that is not where the one before it ended, so many bytes as its
+// Missed says are lost: servers keep the newest, and nodes do not wait for them.
+func (c *Client) Logs(ctx context.Context, id crypto.Digest, follow bool) iter.Seq2[api.JobLog, error] {
 	return func(yield func(api.JobLog, error) bool) {
-		s := &stream{client: c, request: get(c.nexus, "/v1/jobs/"+id.String()+"/logs", nil)}
+		query := url.Values{"follow": {strconv.FormatBool(follow)}}
+		s := &stream{client: c, request: get(c.nexus, "/v1/jobs/"+id.String()+"/logs", query)}
+		next := map[logStream]uint64{}
 		err := s.follow(ctx, func(m message) (bool, error) {
 			if m.id != "" {
 				s.lastID = m.id
@@ -140,12 +145,46 @@ func (c *Client) Logs(ctx context.Context, id crypto.Digest) iter.Seq2[api.JobLo
 			if err := json.Unmarshal(m.data, &entry); err != nil {
 				return false, fmt.Errorf("sdk: log of job %s: %w", id.Short(), err)
 			}
+			if !isNews(next, &entry) {
+				return true, nil
+			}
 			return yield(entry, nil), nil
 		})
 		if err != nil {
 			yield(api.JobLog{}, err)
 		}
 	}
+}
+
+// logStream is one stream of a run of a job.
+type logStream struct {
+	node   crypto.PublicKey
+	begun  chain.TimeMs
+	stderr bool
+}
+
+// maxLogStreams bounds the streams that a server may name.
+const maxLogStreams = 4_096
+
+// isNews leaves of a piece what is new, and reports whether anything is.
+func isNews(next map[logStream]uint64, entry *api.JobLog) bool {
+	of := logStream{entry.Node, entry.Begun, entry.Stderr}
+	at, known := next[of]
+	if !known && len(next) >= maxLogStreams {
+		return false
+	}
+	begin := uint64(entry.Offset)
+	end := begin + uint64(len(entry.Data))
+	if end <= at || end < begin {
+		return false
+	}
+	next[of] = end
+	if begin < at {
+		entry.Offset, entry.Data = api.Uint64(at), entry.Data[at-begin:]
+	} else {
+		entry.Missed = begin - at
+	}
+	return true
 }
 
 // Nodes returns the cluster's provider nodes.

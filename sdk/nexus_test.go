@@ -321,7 +321,7 @@ func TestLogsResume(t *testing.T) {
 	n := newFakeNexus(t)
 	n.cutLogs = true
 	var text []byte
-	for entry, err := range nexusClient(t, n).Logs(t.Context(), crypto.Digest{1}) {
+	for entry, err := range nexusClient(t, n).Logs(t.Context(), crypto.Digest{1}, true) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -342,5 +342,46 @@ func TestNodesQuotesAndStatus(t *testing.T) {
 	}
 	if s, err := client.NexusStatus(t.Context()); err != nil || s.ChainID != testChain {
 		t.Errorf("%+v %v", s, err)
+	}
+}
+
+// Servers that keep different pieces, one after the other, give every byte once,
+// and say how many are lost.
+func TestLogsAreHeardOnce(t *testing.T) {
+	pieces := func(list ...api.JobLog) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("follow") != "true" {
+				t.Errorf("asked with %s", r.URL.RawQuery)
+			}
+			w.Header().Set("Content-Type", api.ContentEventStream)
+			for i, piece := range list {
+				data, err := json.Marshal(piece)
+				if err != nil {
+					t.Error(err)
+				}
+				name := api.EventLog
+				if piece.Data == nil {
+					name = api.EventEnd
+				}
+				if _, err := fmt.Fprintf(w, "id: %d-x\nevent: %s\ndata: %s\n\n", i, name, data); err != nil {
+					return
+				}
+			}
+		}
+	}
+	first, second := http.NewServeMux(), http.NewServeMux()
+	first.HandleFunc("GET /v1/jobs/{id}/logs", pieces(api.JobLog{Data: []byte("abc")}, api.JobLog{Offset: 3, Data: []byte("de")}, api.JobLog{Stderr: true, Data: []byte("E")}))
+	second.HandleFunc("GET /v1/jobs/{id}/logs", pieces(api.JobLog{Offset: 2, Data: []byte("cdef")}, api.JobLog{Stderr: true, Data: []byte("E")},
+		api.JobLog{Offset: 10, Data: []byte("k")}, api.JobLog{Begun: 1, Data: []byte("A")}, api.JobLog{}))
+	client := newClient(t, sdk.Config{Nexus: []string{server(t, first), server(t, second)}})
+	var heard []string
+	for piece, err := range client.Logs(t.Context(), crypto.Digest{1}, true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard = append(heard, fmt.Sprintf("%v %d+%d %s", piece.Stderr, piece.Offset, piece.Missed, piece.Data))
+	}
+	if got := strings.Join(heard, "|"); got != "false 0+0 abc|false 3+0 de|true 0+0 E|false 5+0 f|false 10+4 k|false 0+0 A" {
+		t.Errorf("heard %s", got)
 	}
 }

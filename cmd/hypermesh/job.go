@@ -65,6 +65,8 @@ func jobCommand() *cli.Command {
 				Flags:       append(networkFlags(), jsonFlag()),
 				Action:      jobCancel,
 			},
+			jobLogsCommand(),
+			jobExecCommand(),
 		},
 	}
 }

@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	exitFailed = 1
-	exitUsage  = 2
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as shells have it, of Ctrl-C
 )
 
 func main() {
@@ -46,6 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	if ended, ok := errors.AsType[*exitCode](err); ok {
+		return ended.code
+	}
 	// One line, however many errors were joined: logs and scripts read the last one.
 	fmt.Fprintln(stderr, "hypermesh:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if wrong, ok := errors.AsType[*usageError](err); ok {
@@ -61,6 +65,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // isMissingFlag reports whether the command lacked a flag: urfave/cli has no
 // exported type for that error, only its text.
 func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "Required flag") }
+
+// exitCode ends the program with a code that is not its own, and without a word.
+type exitCode struct{ code int }
+
+func (e *exitCode) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 // usageError says that a command was asked wrongly.
 type usageError struct {

@@ -104,6 +104,10 @@ var (
 	DomainWalletKey = newDomain("wallet derived key")
 	DomainServers   = newDomain("change of a cluster's servers")
 
+	// Commands in containers.
+	DomainExecTicket = newDomain("way to a node that runs a job")
+	DomainExec       = newDomain("command in a container")
+
 	// Transport.
 	DomainStatelessReset = newDomain("transport stateless reset key")
 )

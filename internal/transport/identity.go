@@ -58,6 +58,13 @@ func newCertificate(key crypto.PrivateKey) (tls.Certificate, identity, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, id, nil
 }
 
+// NewCertificate returns a certificate of key, as an endpoint presents one, for TLS
+// inside a stream.
+func NewCertificate(key crypto.PrivateKey) (tls.Certificate, error) {
+	cert, _, err := newCertificate(key)
+	return cert, err
+}
+
 // checkCertificates returns whose certificate a peer presented. TLS has the
 // peer prove that it holds the key; this checks that there is one certificate,
 // that it is Ed25519, signed by itself and valid now, and that the key is a sound

@@ -67,6 +67,9 @@ type Agent struct {
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory
+	tunnels    map[crypto.Digest]int // that are open, by order
+
+	logs logs
 }
 
 // Run runs the agent that the config and its home describe, until ctx ends.
@@ -90,7 +93,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.metrics = newMetrics(a)

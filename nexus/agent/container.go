@@ -45,8 +45,7 @@ func (a *Agent) runContainer(ctx context.Context, t *task, w *job.Container, dir
 	if err != nil || why != "" {
 		return invalid("%s", why), err
 	}
-	stdout := &logPipe{send: a.broadcastLog, order: t.order}
-	stderr := &logPipe{send: a.broadcastLog, order: t.order, stderr: true}
+	stdout, stderr, end := a.logPipes(t.order)
 	o, err := a.containers.Run(ctx, executor.ContainerTask{
 		Name: t.order.String(), Image: w.Image, OpenImage: func() (io.ReadSeekCloser, error) { return a.blobs.Open(w.Image) },
 		Command: w.Command, Env: w.Env, InputDir: input, OutputDir: filepath.Join(dir, "out"),
@@ -56,8 +55,7 @@ func (a *Agent) runContainer(ctx context.Context, t *task, w *job.Container, dir
 			OutputBytes: spec.Limits.OutputBytes, OutputFiles: spec.Limits.OutputFiles, LogBytes: spec.Limits.LogBytes,
 		},
 	})
-	stdout.flush()
-	stderr.flush()
+	end()
 	if err != nil {
 		return result{}, fmt.Errorf("executor fault: %w", err)
 	}

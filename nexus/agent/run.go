@@ -191,8 +191,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	if w.Deterministic {
 		mode = executor.ModeDeterministic
 	}
-	stdout := &logPipe{send: a.broadcastLog, order: t.order}
-	stderr := &logPipe{send: a.broadcastLog, order: t.order, stderr: true}
+	stdout, stderr, end := a.logPipes(t.order)
 	o, err := a.wasm.Run(ctx, executor.Task{
 		ID: w.Module, Load: func() ([]byte, error) { return a.readModule(w.Module) }, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
 		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr,
@@ -201,8 +200,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 			OutputBytes: spec.Limits.OutputBytes, OutputFiles: spec.Limits.OutputFiles, LogBytes: spec.Limits.LogBytes,
 		},
 	})
-	stdout.flush()
-	stderr.flush()
+	end()
 	if err != nil {
 		return result{}, fmt.Errorf("executor fault: %w", err)
 	}

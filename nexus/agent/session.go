@@ -79,10 +79,12 @@ func sleep(ctx context.Context, pause time.Duration) {
 // session is a connection to a server.
 type session struct {
 	agent *Agent
+	addr  transport.NodeAddr
 	conn  *transport.Conn
 	out   chan job.Message
 
 	pricing sync.WaitGroup // offers that the price program is asked about; begun by read
+	tunnels sync.WaitGroup // likewise
 }
 
 // visit dials a server and stays until the session ends. It reports whether
@@ -97,7 +99,7 @@ func (a *Agent) visit(ctx context.Context, l *link) (connected bool, err error) 
 		conn.Close(transport.CloseDone, "no control stream")
 		return false, err
 	}
-	s := &session{agent: a, conn: conn, out: make(chan job.Message, maxQueue)}
+	s := &session{agent: a, addr: l.addr, conn: conn, out: make(chan job.Message, maxQueue)}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer context.AfterFunc(ctx, func() { closeFor(conn, context.Cause(ctx)) })()
 	a.join(s)
@@ -108,6 +110,7 @@ func (a *Agent) visit(ctx context.Context, l *link) (connected bool, err error) 
 	wg.Go(func() { cancel(s.serveBlobs(ctx)) })
 	cancel(s.read(ctx, control))
 	s.pricing.Wait()
+	s.tunnels.Wait()
 	wg.Wait()
 	a.leave(s)
 	l.set(false)
@@ -198,7 +201,8 @@ func (s *session) write(ctx context.Context, control *transport.Stream) error {
 	}
 	repeat := time.NewTicker(repeatDones)
 	defer repeat.Stop()
-	if err := s.writeDones(control); err != nil {
+	// What was written before the end of work comes before the end.
+	if err := errors.Join(s.writeLogs(control), s.writeDones(control)); err != nil {
 		return err
 	}
 	for {
@@ -270,6 +274,9 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 		return nil
 	case job.Roster:
 		return a.rostered(m)
+	case job.Tunnel:
+		s.tunnelled(ctx, m)
+		return nil
 	case job.Hello, job.BidReply, job.AssignReply, job.Log, job.Done, job.Load:
 		return fmt.Errorf("a server does not send %T", m)
 	}

@@ -70,11 +70,12 @@ func messages() map[string]job.Message {
 		"assign":       job.Assign{Assignment: assignment},
 		"assign_reply": job.AssignReply{Order: order.ID(), Refuse: "busy"},
 		"cancel":       job.Cancel{Order: order.ID(), Reason: "late"},
-		"log":          job.Log{Order: order.ID(), Offset: 4, Data: []byte("hello\n")},
+		"log":          job.Log{Order: order.ID(), Begun: 3, Offset: 4, Data: []byte("hello\n")},
 		"done":         job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
 		"ack":          job.Ack{Order: order.ID()},
 		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
 		"roster":       job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
+		"tunnel":       job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
 	}
 }
 

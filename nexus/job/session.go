@@ -100,10 +100,13 @@ type Cancel struct {
 	Reason string
 }
 
-// Log is a piece of a running program's output.
+// Log is a piece of a running program's output. An agent that has no session
+// keeps the newest for the next one, and then sends it again: order, beginning,
+// stream and offset say which bytes are meant.
 type Log struct {
 	_      struct{} `cbor:",toarray"`
 	Order  crypto.Digest
+	Begun  chain.TimeMs // of the work, by the agent's clock: what is run again is another stream
 	Stderr bool
 	Offset uint64 // of Data within its stream
 	Data   []byte // ≤ MaxLogChunk
@@ -156,6 +159,7 @@ func (Done) sealedMessage()        {}
 func (Ack) sealedMessage()         {}
 func (Load) sealedMessage()        {}
 func (Roster) sealedMessage()      {}
+func (Tunnel) sealedMessage()      {}
 
 const (
 	kindHello uint8 = iota + 1
@@ -169,6 +173,7 @@ const (
 	kindAck
 	kindLoad
 	kindRoster
+	kindTunnel
 )
 
 type messageHead struct {
@@ -206,6 +211,8 @@ func messageKind(m Message) uint8 {
 		return kindLoad
 	case Roster:
 		return kindRoster
+	case Tunnel:
+		return kindTunnel
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -235,6 +242,7 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindAck:         decodeMessage[Ack],
 	kindLoad:        decodeMessage[Load],
 	kindRoster:      decodeMessage[Roster],
+	kindTunnel:      decodeMessage[Tunnel],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -294,7 +302,7 @@ func checkMessage(m Message) error {
 		return m.Receipt.Check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load:
+	case Load, Tunnel:
 		return nil
 	case Roster:
 		return checkRoster(m)

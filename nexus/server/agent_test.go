@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ type fakeAgent struct {
 	spoil  func(d *job.Done)
 	silent bool   // its work has neither input nor output
 	refuse string // reason for refusing every assignment
+	// tunnel serves a tunnel that a server asks for; nil: none is opened.
+	tunnel func(*transport.Stream)
+	asked  atomic.Int64 // tunnels
+	only   int          // of the servers, counted from 1, that it connects to; 0: all
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -68,7 +73,10 @@ func (c *cluster) agent(n int, change func(*fakeAgent)) *fakeAgent {
 	}
 	var ctx context.Context
 	ctx, a.cancel = context.WithCancel(context.Background())
-	for _, addr := range c.nodeAddrs() {
+	for i, addr := range c.nodeAddrs() {
+		if a.only != 0 && a.only != i+1 {
+			continue
+		}
 		a.wg.Go(func() { a.keep(ctx, addr) })
 	}
 	c.t.Cleanup(a.stop)
@@ -106,7 +114,7 @@ func (a *fakeAgent) keep(ctx context.Context, addr transport.NodeAddr) {
 
 func (a *fakeAgent) hello() job.Hello {
 	h := job.Hello{
-		ChainID: testChain, Owner: address(ownerKeys + a.n), Region: "eu", Kernels: []string{"matmul-32"}, Accepting: true,
+		ChainID: testChain, Owner: address(ownerKeys + a.n), Region: "eu", Kernels: []string{"matmul-32", job.KindContainer}, Accepting: true,
 		Total: job.Resources{Millicores: 4_000, MemoryMiB: 4_096}, Free: job.Resources{Millicores: 4_000, MemoryMiB: 4_096},
 	}
 	for id := range a.started {
@@ -224,6 +232,12 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		a.mu.Lock()
 		a.roster = m
 		a.mu.Unlock()
+	case job.Tunnel:
+		a.asked.Add(1)
+		if a.tunnel != nil {
+			server := control.Conn().Remote()
+			a.wg.Go(func() { a.open(ctx, server, m) })
+		}
 	default:
 		a.c.t.Errorf("agent %d got a %T", a.n, m)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -83,7 +84,7 @@ func (s *Server) sendEvents(ctx context.Context, w http.ResponseWriter, f *feed,
 			if e, ok := s.jobEvent(id, detail); ok {
 				sent++
 				var err error
-				if piece, err = appendEvent(piece, sent, api.EventJob, e); err != nil {
+				if piece, err = appendEvent(piece, strconv.FormatUint(sent, 10), api.EventJob, e); err != nil {
 					return err
 				}
 			}
@@ -95,7 +96,7 @@ func (s *Server) sendEvents(ctx context.Context, w http.ResponseWriter, f *feed,
 			}
 		}
 		if lost {
-			return sendEvent(w, sent, api.EventLost, struct{}{})
+			return sendEvent(w, strconv.FormatUint(sent, 10), api.EventLost, struct{}{})
 		}
 		if err := sendStep(w, piece); err != nil {
 			return err

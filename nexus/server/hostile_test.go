@@ -326,7 +326,7 @@ func TestDocumentAndMetrics(t *testing.T) {
 		t.Fatalf("%d %s %v", status, body[:min(len(body), 200)], err)
 	}
 	for path, methods := range map[string][]string{
-		"/v1/jobs": {"get", "post"}, "/v1/jobs/{id}": {"get", "delete"}, "/v1/jobs/{id}/logs": {"get"}, "/v1/blobs/{digest}": {"get", "put"},
+		"/v1/jobs": {"get", "post"}, "/v1/jobs/{id}": {"get", "delete"}, "/v1/jobs/{id}/logs": {"get"}, "/v1/jobs/{id}/exec": {"post"}, "/v1/blobs/{digest}": {"get", "put"},
 		"/v1/quotes": {"post"}, "/v1/nodes": {"get"}, "/v1/status": {"get"}, "/v1/outbox": {"get"}, "/healthz": {"get"},
 	} {
 		for _, m := range methods {

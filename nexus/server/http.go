@@ -22,7 +22,7 @@ const (
 	maxHeaderBytes  = 16 << 10
 	maxConnections  = 1_024
 	maxRequests     = 256 // at a time, transfers and streams not counted
-	maxStreams      = 128 // logs and waiting readers of the outbox, at a time
+	maxStreams      = 128 // logs, commands and waiting readers of the outbox, at a time
 	maxTransfers    = 32  // of blobs, at a time
 	headerTimeout   = 5 * time.Second
 	bodyTimeout     = 30 * time.Second
@@ -87,6 +87,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.register(hapi)
 	s.registerJobs(hapi)
 	s.registerLogs(hapi)
+	s.registerExec(hapi, mux)
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
 	s.registerServers(hapi)
@@ -123,6 +124,9 @@ func (s *Server) isForLeader(r *http.Request) bool {
 	switch {
 	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath):
 		return true
+	case isExec(r):
+		node, err := crypto.ParsePublicKey(r.URL.Query().Get("node"))
+		return err == nil && s.sessions.get(node) == nil // the leader may have it
 	case aboutJob && r.Method == http.MethodDelete, r.URL.Query().Get("leader") == "true":
 		return true
 	case !aboutJob || r.Method != http.MethodGet:
@@ -140,6 +144,10 @@ func (s *Server) isForLeader(r *http.Request) bool {
 	return !known
 }
 
+func isExec(r *http.Request) bool {
+	return r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, jobsPath+"/") && strings.HasSuffix(r.URL.Path, execSuffix)
+}
+
 // limited bounds what is served at a time and how large bodies are. Health is
 // always answered.
 func (s *Server) limited(next http.Handler) http.Handler {
@@ -153,7 +161,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			return
 		case strings.HasPrefix(r.URL.Path, blobsPath):
 			slots, what = transfers, "transfers of blobs"
-		case strings.HasSuffix(r.URL.Path, logsSuffix), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
+		case strings.HasSuffix(r.URL.Path, logsSuffix), isExec(r), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
 			slots, what = streams, "streams"
 		}
 		select {

@@ -55,6 +55,7 @@ type Server struct {
 	signer    *signer
 	logs      *jobLogs
 	pins      *pins
+	tunnels   *tunnels
 	http      *http.Server
 	peerHTTP  *http.Server
 	listener  net.Listener
@@ -110,7 +111,7 @@ func Open(cfg Config, c Chain) (s *Server, err error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s = &Server{
-		cfg: cfg, chain: c, logs: newJobLogs(), closing: make(chan struct{}),
+		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		owners: map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}
 	s.batches, s.forwards, s.verifier = newBatcher(s.toLog), newBatcher(s.toLeader), newVerifier()
@@ -158,7 +159,7 @@ func (s *Server) openIdentity() (err error) {
 
 func (s *Server) openStores() (err error) {
 	if s.endpoint, err = transport.Open(transport.Config{
-		Key: s.id.node, Network: s.id.genesis.Digest(), ListenAddr: s.cfg.Listen, MaxConns: s.cfg.MaxAgents + peerConns, Log: s.log,
+		Key: s.id.node, Network: s.id.genesis.Digest(), ListenAddr: s.cfg.Listen, MaxConns: s.cfg.MaxAgents + peerConns + maxTunnels, Log: s.log,
 	}); err != nil {
 		return err
 	}
@@ -220,6 +221,7 @@ func (s *Server) Run(ctx context.Context) error {
 		{peerProtocol, s.isMember, s.streamsTo(func(_ context.Context, st *transport.Stream) { s.peerInbox.put(st) })},
 		{blobProtocol, s.isMember, s.streamsTo(s.servePeer)},
 		{job.Protocol, s.admits, s.sessions.serve},
+		{job.TunnelProtocol, s.isAgent, s.tunnels.serve},
 	} {
 		listener, err := s.endpoint.Listen(transport.Protocol{Name: l.protocol, Admit: l.admit})
 		if err != nil {
@@ -242,6 +244,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("server is up", "listen", s.endpoint.Addr(), "http", s.listener.Addr(), "servers", len(s.roster.list()))
 	<-ctx.Done()
 	s.stopHTTP()
+	s.tunnels.close()
 	wg.Wait()
 	s.tasks.Wait()
 	err := s.close()
@@ -307,6 +310,9 @@ func (s *Server) admits(id crypto.PublicKey) bool {
 	return !s.isMember(id) && (s.sessions.get(id) != nil || s.sessions.count() < s.cfg.MaxAgents)
 }
 
+// isAgent lets whoever has a session dial tunnels.
+func (s *Server) isAgent(id crypto.PublicKey) bool { return s.sessions.get(id) != nil }
+
 // accept serves the connections of one protocol until ctx ends, and returns
 // when all have ended.
 func (s *Server) accept(ctx context.Context, l *transport.Listener, serve func(context.Context, *transport.Conn)) error {
@@ -345,21 +351,6 @@ func (s *Server) poke(from *session) {
 		case r.pokes <- from:
 		default:
 		}
-	}
-}
-
-// takeLog keeps what a program writes, if the node runs it.
-func (s *Server) takeLog(node crypto.PublicKey, m job.Log) {
-	runs := false
-	s.replica.view(func(state *scheduler.State) {
-		if j, ok := state.Job(m.Order); ok {
-			for i := range j.Runs {
-				runs = runs || j.Runs[i].Node == node && j.Runs[i].Stage != scheduler.Lost
-			}
-		}
-	})
-	if runs {
-		s.logs.add(node, m)
 	}
 }
 

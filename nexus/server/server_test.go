@@ -352,19 +352,22 @@ func TestLogsStream(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	events := c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "")
+	lastID := ""
 	for i := range 3 {
-		a.broadcast(job.Log{Order: id, Offset: uint64(i), Stderr: i == 1, Data: []byte{byte('a' + i)}})
+		a.broadcast(job.Log{Order: id, Offset: uint64(i / 2), Stderr: i == 1, Data: []byte{byte('a' + i)}})
 		var piece api.JobLog
 		e := <-events
 		if err := json.Unmarshal([]byte(e.data), &piece); err != nil {
 			t.Fatalf("%+v: %v", e, err)
 		}
-		if e.name != api.EventLog || e.id != fmt.Sprint(i+1) || string(piece.Data) != string(rune('a'+i)) || piece.Stderr != (i == 1) || piece.Node != a.key.Public() {
+		lastID = e.id
+		if e.name != api.EventLog || !strings.HasPrefix(e.id, fmt.Sprint(i+1)+"-") || string(piece.Data) != string(rune('a'+i)) || piece.Stderr != (i == 1) || piece.Node != a.key.Public() {
 			t.Errorf("event %d: %+v", i, e)
 		}
 	}
 	a.broadcast(job.Log{Order: crypto.Digest{1}, Data: []byte("of no job of this agent")})
-	if e := <-c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "2"); e.id != "3" {
+	life := lastID[1:]
+	if e := <-c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "2"+life); e.id != "3"+life {
 		t.Errorf("resumed with %+v", e)
 	}
 	close(finish)

@@ -227,7 +227,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Offer, job.Assign, job.Cancel, job.Ack, job.Roster:
+	case job.Offer, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)

@@ -414,10 +414,13 @@ type JobEvent struct {
 }
 
 // JobLog is a piece of what a running program wrote. Its SSE id is opaque:
-// resume with Last-Event-ID.
+// resume with Last-Event-ID. A server that has other ids begins with all that it
+// keeps; Node, Begun and Offset tell what of it is there already.
 type JobLog struct {
 	Node   crypto.PublicKey `json:"node_id"`
+	Begun  chain.TimeMs     `json:"begun_ms" doc:"when that node began the work: what is run again is another stream"`
 	Stderr bool             `json:"stderr"`
 	Offset Uint64           `json:"offset" doc:"of the data in its stream"`
 	Data   []byte           `json:"data"`
+	Missed uint64           `json:"-"` // bytes of that stream before it that are not kept any more, as package sdk counts them
 }
