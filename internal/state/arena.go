@@ -22,7 +22,7 @@ type Arena struct {
 	info    []span
 	rest    []byte            // of the memory taken last
 	vacant  []uint32          // spans without a block in use
-	partial [classes][]uint32 // spans of a class that have, or had, free blocks
+	partial [classes]spanHeap // spans of a class that have, or had, free blocks
 	pockets []*pocket         // that nobody uses
 	used    int               // bytes of blocks, those in pockets included
 }
@@ -40,15 +40,15 @@ type span struct {
 
 const (
 	unitBytes  = 32
-	spanUnits  = 1 << 10
+	spanShift  = 9
+	spanUnits  = 1 << spanShift
 	spanBytes  = spanUnits * unitBytes
-	spanShift  = 10
 	fineUnits  = 8 // classes grow by one unit up to here, then by two
 	mostUnits  = 46
 	classes    = fineUnits + (mostUnits-fineUnits)/2
 	pocketFill = 16
 	// chunkBytes is how much an arena of its own takes at a time.
-	chunkBytes = 4 * spanBytes
+	chunkBytes = 8 * spanBytes
 	// freed stands where a block in use has the version that made it.
 	freed = 1<<64 - 1
 )
@@ -66,12 +66,12 @@ func NewArena(take func(atLeast int) []byte) *Arena {
 	return a
 }
 
-// Used returns how many bytes the nodes take, those included that are kept for the next
-// ones.
-func (a *Arena) Used() int {
+// Bytes returns how many bytes the nodes use, those included that are kept for the next
+// ones, and how many of memory there are for them.
+func (a *Arena) Bytes() (used, taken int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.used
+	return a.used, (len(a.info)-1)*spanBytes + len(a.rest)
 }
 
 // classOf returns the class of blocks for so many bytes.
@@ -155,10 +155,11 @@ func (a *Arena) fill(class int, to *[]ref) {
 	}
 }
 
-// open returns a span of a class that has a free block.
+// open returns the first span of a class that has a free block. So those behind become
+// vacant in time, however few blocks of the class are left.
 func (a *Arena) open(class int) uint32 {
-	for list := &a.partial[class]; len(*list) > 0; *list = (*list)[:len(*list)-1] {
-		s := (*list)[len(*list)-1]
+	for list := &a.partial[class]; len(*list) > 0; list.pop() {
+		s := (*list)[0]
 		if in := &a.info[s]; int(in.class) == class && len(in.free) > 0 {
 			return s
 		} else if int(in.class) == class {
@@ -171,8 +172,43 @@ func (a *Arena) open(class int) uint32 {
 	for i := int(in.blocks) - 1; i >= 0; i-- {
 		in.free = append(in.free, uint16(i*units))
 	}
-	a.partial[class] = append(a.partial[class], s)
+	a.partial[class].push(s)
 	return s
+}
+
+// spanHeap is spans, the least of which is in front.
+type spanHeap []uint32
+
+func (h *spanHeap) push(s uint32) {
+	*h = append(*h, s)
+	for at := len(*h) - 1; at > 0; {
+		up := (at - 1) / 2
+		if (*h)[up] <= (*h)[at] {
+			return
+		}
+		(*h)[up], (*h)[at] = (*h)[at], (*h)[up]
+		at = up
+	}
+}
+
+// pop takes the least away.
+func (h *spanHeap) pop() {
+	last := len(*h) - 1
+	(*h)[0] = (*h)[last]
+	*h = (*h)[:last]
+	for at := 0; ; {
+		least := at
+		for kid := 2*at + 1; kid <= 2*at+2 && kid < last; kid++ {
+			if (*h)[kid] < (*h)[least] {
+				least = kid
+			}
+		}
+		if least == at {
+			return
+		}
+		(*h)[at], (*h)[least] = (*h)[least], (*h)[at]
+		at = least
+	}
 }
 
 // vacancy returns a span without blocks.
@@ -218,7 +254,7 @@ func (a *Arena) release(r ref) {
 		a.vacant = append(a.vacant, s)
 	case !in.listed:
 		in.listed = true
-		a.partial[in.class] = append(a.partial[in.class], s)
+		a.partial[in.class].push(s)
 	}
 }
 

@@ -18,7 +18,7 @@ func RunLengths(o *Overlay) (lengths []int) {
 // the tree has.
 func ArenaBytes(t *Tree) (used, own int) {
 	a := t.arena
-	used = a.Used()
+	used, _ = a.Bytes()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.pockets {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -18,22 +19,22 @@ import (
 type shared struct {
 	*state.MemoryBackend
 	arena *state.Arena
-	reads int // how many still succeed; negative: all do
+	fails atomic.Bool
+	reads atomic.Int64 // how many still succeed before
 }
 
 var errRead = errors.New("the disk fails")
 
 func newShared() *shared {
-	return &shared{state.NewMemoryBackend(), state.NewArena(nil), -1}
+	return &shared{MemoryBackend: state.NewMemoryBackend(), arena: state.NewArena(nil)}
 }
 
 func (s *shared) Arena() *state.Arena { return s.arena }
 
 func (s *shared) AppendNode(dst, key []byte) ([]byte, bool, error) {
-	if s.reads == 0 {
+	if s.fails.Load() && s.reads.Add(-1) < 0 {
 		return dst, false, errRead
 	}
-	s.reads--
 	return s.MemoryBackend.AppendNode(dst, key)
 }
 
@@ -111,7 +112,8 @@ func TestVersionThatFailsTakesNothing(t *testing.T) {
 	stored.Release()
 	before, _ := state.ArenaBytes(tree)
 	for reads := range 40 {
-		disk.reads = reads
+		disk.fails.Store(true)
+		disk.reads.Store(int64(reads))
 		if _, err := tree.Next(2, randomChanges(rng, 500, 3000), 2); !errors.Is(err, errRead) {
 			t.Fatalf("after %d reads: %v, want the disk's error", reads, err)
 		}

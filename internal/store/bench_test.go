@@ -154,5 +154,8 @@ func BenchmarkTreeUpdate(b *testing.B) {
 	b.ReportMetric(float64(used.Nanoseconds())/1000/float64(updates), "core-µs/update")
 	b.ReportMetric(float64(next.Microseconds())/float64(updates), "next-µs/update")
 	b.ReportMetric(float64(commit.Microseconds())/float64(updates), "commit-µs/update")
+	nodes, memory := s.Arena().Bytes()
+	b.ReportMetric(float64(nodes)/(1<<20), "nodes-MiB")
+	b.ReportMetric(float64(memory)/(1<<20), "arena-MiB")
 	check(b, s.Close())
 }
