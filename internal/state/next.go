@@ -104,6 +104,7 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 			sortUpdates(groups[i])
 			w := &workers[i]
 			w.begin(t, version, p, len(groups[i]))
+			w.fetch(top, i, groups[i])
 			if results[i], faults[i] = w.below(top, i, 0, groups[i]); faults[i] == nil {
 				w.hash(&s, &results[i])
 			}
@@ -289,6 +290,7 @@ type worker struct {
 	deleted    int // leaves that are gone
 	written    int // bytes of nodes made
 	grown      int // by how many bytes there are more in memory
+	seen       byte
 }
 
 // begin makes the worker one of a tree's next version, and makes room for what so many
