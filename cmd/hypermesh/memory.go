@@ -10,7 +10,9 @@ import (
 // lives long, until it holds so much that its memory would leave its bound.
 const (
 	collectAfter = 150       // % of what lives
-	collectAbove = 240 << 20 // bytes
+	collectAbove = 240 << 20 // bytes, beside a tree of treeAtRest
+	collectLeast = 144 << 20 // bytes, beside any tree: less would be spent on collecting
+	treeAtRest   = 16 << 20
 )
 
 // sampleAllocations samples allocations only for who may ask for them. It comes before
@@ -27,7 +29,17 @@ func tuneCollector() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAfter)
 	}
+	limitHeap(0)
+}
+
+// limitHeap sets how much the Go heap may hold beside a state tree that takes so many
+// bytes outside of it, unless the environment does: together they keep within one bound.
+func limitHeap(tree int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(collectAbove)
+		debug.SetMemoryLimit(heapBeside(tree))
 	}
+}
+
+func heapBeside(tree int) int64 {
+	return int64(max(collectAbove-max(tree-treeAtRest, 0), collectLeast))
 }

@@ -104,6 +104,7 @@ func makeKey(path string) (crypto.PrivateKey, error) {
 func nodeRun(c *cli.Context) error {
 	config := node.DefaultConfig()
 	config.Home, config.Version = c.String("home"), version()
+	config.NodeMemory = limitHeap
 	if err := readConfig(c, &config); err != nil {
 		return err
 	}
@@ -115,6 +116,7 @@ func nodeRun(c *cli.Context) error {
 		crypto.VerifyNarrow()
 	}
 	sampleAllocations(config.Pprof != "")
+	tuneCollector()
 	deps, err := node.Open(config, log)
 	if err != nil {
 		return err
@@ -130,6 +132,5 @@ func nodeRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tuneCollector()
 	return errors.Join(n.Run(c.Context), stop())
 }

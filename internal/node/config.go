@@ -55,8 +55,12 @@ type Config struct {
 	KeepVersions   uint64   `toml:"keep_versions" usage:"for how many heights back at most a pruned node keeps blocks and versions of the state: fewer if they take more than a part of the state; the blocks since its last point stay in any case, for who joins there"`
 	ConsensusKeys  []string `toml:"consensus_keys" usage:"files of the validator's consensus keys, in the home; the committee's one signs, so that a key that replaces another is here before it is rotated on chain"`
 	WideSignatures bool     `toml:"wide_signatures" usage:"verify signatures eight at a time where the processor can (AVX-512 with IFMA); false: by the library alone, with the same verdicts, for more time"`
-	Pprof          string   `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
-	LogLevel       string   `toml:"log_level" usage:"debug, info, warn or error"`
+	// NodeMemory, if it is set, is told after each flush how many bytes outside of the Go
+	// heap the nodes of the state tree take.
+	NodeMemory func(bytes int) `toml:"-"`
+
+	Pprof    string `toml:"pprof" usage:"loopback IP:PORT of the Go profiler; empty: none"`
+	LogLevel string `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
 // The values of Config.Retention.

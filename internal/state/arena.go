@@ -16,12 +16,14 @@ import (
 // matter of lifetimes, see version. Safe for concurrent use.
 type Arena struct {
 	take  func(atLeast int) []byte
+	drop  func(memory []byte)
 	spans atomic.Pointer[[]unsafe.Pointer] // where each span begins
 
 	mu      sync.Mutex // held while what follows changes, and the lifetimes of its versions
 	info    []span
 	rest    []byte            // of the memory taken last
-	vacant  []uint32          // spans without a block in use
+	vacant  spanHeap          // spans without a block in use
+	dropped []uint32          // such that take no memory
 	partial [classes]spanHeap // spans of a class that have, or had, free blocks
 	pockets []*pocket         // that nobody uses
 	used    int               // bytes of blocks, those in pockets included
@@ -49,29 +51,33 @@ const (
 	pocketFill = 16
 	// chunkBytes is how much an arena of its own takes at a time.
 	chunkBytes = 8 * spanBytes
+	// roomBytes and a part of what is in use are kept in spans without a block.
+	roomBytes = 8 << 20
+	roomPart  = 8
 	// freed stands where a block in use has the version that made it.
 	freed = 1<<64 - 1
 )
 
 // NewArena returns an arena without memory. It gets some from take: at least so many
-// bytes, zero, on an address that 32 divides, and never gives it back. They are the
-// caller's again when nobody has the arena, or a tree in it, any more. With a nil take
-// it is the Go heap's.
-func NewArena(take func(atLeast int) []byte) *Arena {
+// bytes on an address that 32 divides. They are the caller's again when nobody has the
+// arena, or a tree in it, any more. What is in parts of it need not be kept after drop
+// was called with them. With a nil take it is the Go heap's, and nothing is dropped.
+func NewArena(take func(atLeast int) []byte, drop func(memory []byte)) *Arena {
 	if take == nil {
 		take = func(atLeast int) []byte { return make([]byte, max(atLeast, chunkBytes)) }
+		drop = func([]byte) {}
 	}
-	a := &Arena{take: take, info: make([]span, 1)}
+	a := &Arena{take: take, drop: drop, info: make([]span, 1)}
 	a.spans.Store(&[]unsafe.Pointer{nil}) // span 0 is none
 	return a
 }
 
 // Bytes returns how many bytes the nodes use, those included that are kept for the next
-// ones, and how many of memory there are for them.
+// ones, and how many of memory there are for them that were not dropped.
 func (a *Arena) Bytes() (used, taken int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.used, (len(a.info)-1)*spanBytes + len(a.rest)
+	return a.used, (len(a.info)-1-len(a.dropped))*spanBytes + len(a.rest)
 }
 
 // classOf returns the class of blocks for so many bytes.
@@ -213,10 +219,14 @@ func (h *spanHeap) pop() {
 
 // vacancy returns a span without blocks.
 func (a *Arena) vacancy() uint32 {
-	if n := len(a.vacant); n > 0 {
-		s := a.vacant[n-1]
-		a.vacant = a.vacant[:n-1]
-		a.info[s].free = a.info[s].free[:0]
+	if len(a.vacant) > 0 {
+		s := a.vacant[0]
+		a.vacant.pop()
+		return s
+	}
+	if n := len(a.dropped); n > 0 {
+		s := a.dropped[n-1]
+		a.dropped = a.dropped[:n-1]
 		return s
 	}
 	if len(a.rest) < spanBytes {
@@ -250,12 +260,23 @@ func (a *Arena) release(r ref) {
 	a.used -= classUnits(int(in.class)) * unitBytes
 	switch {
 	case len(in.free) == int(in.blocks):
-		in.class, in.listed = classes, false // what lists name it are stale
-		a.vacant = append(a.vacant, s)
+		in.class, in.listed, in.free = classes, false, in.free[:0] // what lists name it are stale
+		a.vacate(s)
 	case !in.listed:
 		in.listed = true
 		a.partial[in.class].push(s)
 	}
+}
+
+// vacate takes a span that has no block in use any more. There is room in such for what
+// the next versions make; the memory of more is dropped.
+func (a *Arena) vacate(s uint32) {
+	if len(a.vacant)*spanBytes < roomBytes+a.used/roomPart {
+		a.vacant.push(s)
+		return
+	}
+	a.drop(unsafe.Slice((*byte)((*a.spans.Load())[s]), spanBytes))
+	a.dropped = append(a.dropped, s)
 }
 
 // head is what a node begins with in memory.

@@ -115,7 +115,7 @@ func NewTree(reader NodeReader, residentBytes int) *Tree {
 	if r, ok := reader.(ArenaReader); ok {
 		t.arena = r.Arena()
 	} else {
-		t.arena = NewArena(nil)
+		t.arena = NewArena(nil, nil)
 	}
 	return t
 }

@@ -26,7 +26,7 @@ type shared struct {
 var errRead = errors.New("the disk fails")
 
 func newShared() *shared {
-	return &shared{MemoryBackend: state.NewMemoryBackend(), arena: state.NewArena(nil)}
+	return &shared{MemoryBackend: state.NewMemoryBackend(), arena: state.NewArena(nil, nil)}
 }
 
 func (s *shared) Arena() *state.Arena { return s.arena }
@@ -220,4 +220,32 @@ func TestNodesThatAreGoneAreNotRead(t *testing.T) {
 		}
 	}()
 	read()
+}
+
+// Memory that no node is in is dropped but for some, and what is in it then does not
+// matter.
+func TestMemoryThatNobodyUsesIsDropped(t *testing.T) {
+	disk := newShared()
+	dropped := 0
+	disk.arena = state.NewArena(func(atLeast int) []byte { return make([]byte, atLeast) }, func(memory []byte) {
+		dropped += len(memory)
+		for i := range memory {
+			memory[i] = 0xa5
+		}
+	})
+	rng := rand.New(rand.NewPCG(9, 27))
+	large := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 140_000, 200_000), 2))(t)
+	small := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 1_000, 2_000), 2))(t)
+	_, before := disk.arena.Bytes()
+	large.Release()
+	used, after := disk.arena.Bytes()
+	if dropped == 0 || before-after != dropped || used > 4<<20 || after > 16<<20 {
+		t.Fatalf("of %d bytes of memory %d were dropped and %d are left, for %d in use", before, dropped, after, used)
+	}
+	large = must1(small.Next(2, randomChanges(rng, 140_000, 200_000), 2))(t)
+	for _, tree := range []*state.Tree{small, large} {
+		if err := failure(tree.Checked(&state.TreeSize{})); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

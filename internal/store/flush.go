@@ -106,7 +106,7 @@ func (f *flush) stale(to put) error {
 
 // run makes the tables those of the tree's version, all at once.
 func (f *flush) run() error {
-	defer f.done()
+	defer f.ended()
 	write := f.ingest
 	if f.changes.bytes <= f.s.pendingBytes/smallFlushPart {
 		write = f.batch
@@ -122,6 +122,15 @@ func (f *flush) run() error {
 	v.old = nil
 	f.s.view.Store(&v)
 	return f.s.measureState()
+}
+
+// ended lets go of the tree, and says how much memory trees take.
+func (f *flush) ended() {
+	f.done()
+	if f.s.told != nil {
+		_, bytes := f.s.arena.Bytes()
+		f.s.told(bytes)
+	}
 }
 
 // batch writes through the database's log. What the next sync makes durable is

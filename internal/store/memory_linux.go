@@ -28,3 +28,8 @@ func freeOffHeap(memory []byte) error {
 func useLargePages(memory []byte) {
 	_ = unix.Madvise(memory, unix.MADV_HUGEPAGE) // a wish: without them it is slower
 }
+
+// dropMemory lets go of what is in memory that offHeap returned.
+func dropMemory(memory []byte) {
+	_ = unix.Madvise(memory, unix.MADV_DONTNEED) // a wish: without it the memory stays taken
+}

@@ -3,6 +3,7 @@ package store
 import (
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"github.com/hypermesh/hypermesh/internal/state"
 )
@@ -13,7 +14,7 @@ import (
 const (
 	leastNodes = 256 << 10
 	largeNodes = 4 << 20
-	mostNodes  = 16 << 20
+	mostNodes  = 8 << 20
 )
 
 // mappings is memory from outside of the Go heap that is given back at once.
@@ -40,6 +41,20 @@ func (m *mappings) take(atLeast int) []byte {
 	return memory
 }
 
+// drop leaves it to the operating system what is in a part of what was taken. Memory of
+// the Go heap stays as it is.
+func (m *mappings) drop(part []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first := uintptr(unsafe.Pointer(unsafe.SliceData(part)))
+	for _, memory := range m.all {
+		if begin := uintptr(unsafe.Pointer(unsafe.SliceData(memory))); first >= begin && first-begin < uintptr(len(memory)) {
+			dropMemory(part)
+			return
+		}
+	}
+}
+
 func (m *mappings) free() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,7 +70,7 @@ func (m *mappings) free() {
 // all trees have gone, so that no tree ever reads what is not there any more.
 func newArena() *state.Arena {
 	m := &mappings{}
-	a := state.NewArena(m.take)
+	a := state.NewArena(m.take, m.drop)
 	runtime.AddCleanup(a, (*mappings).free, m)
 	return a
 }

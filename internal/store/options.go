@@ -36,6 +36,10 @@ type Options struct {
 	// disk as well: 1 MiB to 64 GiB, default 128 MiB, those of about a million
 	// keys. Updates of keys beyond that read from the disk.
 	TreeBytes int64
+	// NodeMemory, if it is set, is told how many bytes the nodes of all trees take, outside
+	// of the Go heap, after each flush: TreeBytes, or less if there are not so many, what
+	// was made since the last flush, and some room.
+	NodeMemory func(bytes int)
 	// PointBytes is how many bytes of blocks at least come between two heights at
 	// which other nodes may begin: 1 KiB to 1 GiB, default 16 MiB. See Store.PointBytes.
 	PointBytes int64

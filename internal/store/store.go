@@ -50,6 +50,7 @@ type Store struct {
 
 	records *records
 	arena   *state.Arena
+	told    func(bytes int) // see Options.NodeMemory
 
 	treeInterval  uint64 // in blocks
 	residentBytes int
@@ -166,7 +167,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
 		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
-		leastPoint: uint64(options.PointBytes), arena: newArena(),
+		leastPoint: uint64(options.PointBytes), arena: newArena(), told: options.NodeMemory,
 	}
 	s.view.Store(&view{new: newPending(0)})
 	if s.records, err = newRecords(options.RecordBytes); err != nil {
