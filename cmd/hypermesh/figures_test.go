@@ -47,15 +47,10 @@ func BenchmarkNetworkFinalityDelay50(b *testing.B) {
 // Beside what the generator sees it reports what a validator uses for a committed
 // transfer, everything included, the mean of four, and the most memory of any; and
 // it prints where the time of one validator went. HYPERMESH_BENCH_ACCOUNTS makes so
-// many accounts first, at random ones of which the transfers then go to.
+// many accounts first, at random ones of which the transfers then go to, and
+// HYPERMESH_BENCH_SECONDS is another time than a minute.
 func BenchmarkNetworkThroughput(b *testing.B) {
-	accounts := 0
-	if v, some := os.LookupEnv("HYPERMESH_BENCH_ACCOUNTS"); some {
-		var err error
-		if accounts, err = strconv.Atoi(v); err != nil {
-			b.Fatalf("HYPERMESH_BENCH_ACCOUNTS: %v", err)
-		}
-	}
+	accounts, seconds := asked(b, "HYPERMESH_BENCH_ACCOUNTS", 0), asked(b, "HYPERMESH_BENCH_SECONDS", 60)
 	for _, rate := range []int{8_500, 13_000} {
 		b.Run(strconv.Itoa(rate), func(b *testing.B) {
 			profiler := freeLoopback(b)
@@ -63,9 +58,23 @@ func BenchmarkNetworkThroughput(b *testing.B) {
 				appendTo(b, filepath.Join(dir, "validator-1", "config.toml"), fmt.Sprintf("\npprof = %q\n", profiler))
 			})
 			n.profiler = profiler
-			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: 60, Senders: 10_000, Accounts: accounts})
+			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: seconds, Senders: 10_000, Accounts: accounts})
 		})
 	}
+}
+
+// asked returns the number that a variable of the environment asks for, or what is usual.
+func asked(b *testing.B, variable string, usual int) int {
+	b.Helper()
+	v, some := os.LookupEnv(variable)
+	if !some {
+		return usual
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		b.Fatalf("%s: %v", variable, err)
+	}
+	return n
 }
 
 // freeLoopback returns a TCP address of this machine that nobody listens at.

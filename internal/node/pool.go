@@ -94,8 +94,12 @@ func (p *pool) verify(txs []chain.DecodedTx) []*chain.VerifiedTx {
 	out := make([]*chain.VerifiedTx, len(txs))
 	var rest []*chain.DecodedTx
 	var places []int
+	p.verifier.knownOf(txs, out)
 	for i := range txs {
-		if tx, ok := p.Get(txs[i].ID()); ok {
+		if out[i] != nil {
+			continue
+		}
+		if tx, ok := p.pending(txs[i].ID()); ok {
 			out[i] = tx
 			continue
 		}

@@ -66,6 +66,17 @@ func (v *verifier) known(id chain.TxID) (*chain.VerifiedTx, bool) {
 	return v.lookUp(id)
 }
 
+// knownOf fills in those of the transactions that were verified not long ago.
+func (v *verifier) knownOf(txs []chain.DecodedTx, out []*chain.VerifiedTx) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := range txs {
+		if tx, ok := v.lookUp(txs[i].ID()); ok {
+			out[i] = tx
+		}
+	}
+}
+
 // arrived returns a channel that is closed when more is known.
 func (v *verifier) arrived() <-chan struct{} {
 	v.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
@@ -26,6 +27,9 @@ func (s *Store) SetFormat(version byte) error {
 
 // SetRaw writes a key of the database.
 func (s *Store) SetRaw(key, value []byte) error { return s.db.Set(key, value, s.sync) }
+
+// Tune has the database opened with changed settings.
+func (o *Options) Tune(change func(*pebble.Options)) { o.tune = change }
 
 // WithDefaults returns the options as Open uses them.
 func (o Options) WithDefaults() (Options, error) { return o.withDefaults() }

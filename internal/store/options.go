@@ -51,6 +51,9 @@ type Options struct {
 	ReadOnly bool
 	// Logger receives the database's messages; nil discards them.
 	Logger *slog.Logger
+
+	// tune changes what the database is opened with: BenchmarkSettings compares.
+	tune func(*pebble.Options)
 }
 
 const (
@@ -151,6 +154,9 @@ func (o Options) pebble(fs *failStop) *pebble.Options {
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
 		p.Levels[i].BlockSize = tableBlockBytes
+	}
+	if o.tune != nil {
+		o.tune(p)
 	}
 	return p
 }
