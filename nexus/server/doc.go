@@ -44,10 +44,10 @@
 // Goroutines: raft's own; one that accepts for each of four protocols, one for
 // each connection and stream they accept; two more for each agent (its writer,
 // its requests for blobs); one that follows elections, one that begins and ends
-// reigns, one that pins blobs, one that fetches those that are missing, one that asks
-// what is newest, one that compares what was put aside, one that verifies, two that collect batches and one for each batch under way,
-// net/http's. A reign has its loop, one that looks
-// after settlement, and one for each auction, output and command under way, and
+// reigns, one that pins blobs, one that fetches those that are missing, one that
+// asks what is newest, one that compares what was put aside, one that verifies,
+// two that collect batches and one for each batch under way, net/http's. A reign
+// has its loop, one that looks after settlement, and one for each auction, output and command under way, and
 // waits for all of them when it ends. Run returns when everything has ended.
 // Bounded queues: commands of clients (8,192, of one consumer 2,048; full: refused
 // with 503), messages to an agent (8,192 and 16 MiB; full: the session is cut),

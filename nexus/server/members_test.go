@@ -181,3 +181,58 @@ func TestAgentsAreToldOfServers(t *testing.T) {
 	}
 	until(t, "an agent of the new server knows it alone", told(c.agent(2, nil), i))
 }
+
+// TestFiveServers loses two of five servers, the leader among them, and accepts;
+// with a third gone it refuses, and accepts again when one is back. A sixth server
+// is refused until one is removed.
+func TestFiveServers(t *testing.T) {
+	c := newCluster(t, 5)
+	leader := c.waitLeader()
+	ids := []crypto.Digest{c.submit(leader, chain.PolicyNone{})}
+	dead := []int{leader, (leader + 1) % 5}
+	for _, i := range dead {
+		c.kill(i)
+	}
+	next := c.waitLeader()
+	ids = append(ids, c.submit(next, chain.PolicyNone{}))
+	third := -1
+	for i := range c.servers {
+		if c.stops[i] != nil && i != next {
+			third = i
+		}
+	}
+	c.kill(third)
+	request, id := signedJob(t, testOrder(chain.PolicyNone{}), testSpec(program))
+	if status, body := c.post(next, "/v1/jobs", request); status != http.StatusServiceUnavailable {
+		t.Errorf("two of five servers answer %d %s", status, body)
+	}
+	c.start(third)
+	c.start(dead[1])
+	next = c.waitLeader()
+	until(t, "the order to be accepted", func() bool {
+		status, _ := c.post(next, "/v1/jobs", request)
+		return status == http.StatusOK
+	})
+	ids = append(ids, id)
+	sixth, add := c.join()
+	if status, body := c.change(next, add, nil); status != http.StatusConflict {
+		t.Errorf("a sixth server: %d %s", status, body)
+	}
+	remove := api.ServerChange{Action: api.RemoveServer, Server: key(serverKeys + dead[0]).Public()}
+	if status, body := c.change(next, remove, nil); status != http.StatusOK {
+		t.Fatalf("removing one that is dead: %d %s", status, body)
+	}
+	if status, body := c.change(next, add, nil); status != http.StatusOK {
+		t.Fatalf("adding another in its place: %d %s", status, body)
+	}
+	if status, body := c.change(next, api.ServerChange{Action: api.TransferLeadership, Server: add.Server}, nil); status != http.StatusOK {
+		t.Fatalf("handing over: %d %s", status, body)
+	}
+	until(t, "the new leader", func() bool { return c.servers[sixth].Leads() })
+	for _, id := range append(ids, c.submit(sixth, chain.PolicyNone{})) {
+		c.job(sixth, id)
+	}
+	if n := c.voters(sixth); n != 5 {
+		t.Errorf("%d servers are left", n)
+	}
+}
