@@ -219,7 +219,45 @@ func (b *box) configure() error {
 	if c.WorkingDir != "" {
 		b.cwd = filepath.Clean("/" + c.WorkingDir)
 	}
+	if err := b.checkCwd(); err != nil {
+		return err
+	}
 	return b.user(c.User)
+}
+
+// maxLinks bounds the symbolic links on the way to a working directory.
+const maxLinks = 40
+
+// checkCwd refuses a working directory that leads into /proc or /dev, by whatever
+// links of the image: a runtime that has a descriptor open there too long would
+// begin the program outside of its sandbox (as runc did, CVE-2024-21626).
+func (b *box) checkCwd() (err error) {
+	root, err := os.OpenRoot(b.image.root)
+	if err != nil {
+		return fmt.Errorf("executor: opening an image: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	at, rest := "/", b.cwd
+	for links := 0; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		at = filepath.Join(at, part)
+		if at == "/proc" || at == "/dev" {
+			return refusef("image's working directory %.256q leads into %s", b.cwd, at)
+		}
+		target, linkErr := root.Readlink(strings.TrimPrefix(at, "/"))
+		if at == "/" || linkErr != nil {
+			continue // no link, or nothing: which the runtime says
+		}
+		if links++; links > maxLinks {
+			return refusef("image's working directory %.256q has more than %d links", b.cwd, maxLinks)
+		}
+		if at = filepath.Dir(at); filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = target + "/" + rest
+	}
+	return nil
 }
 
 // user finds the image's user: numbers, or names of its /etc/passwd and

@@ -386,6 +386,18 @@ func TestContainerRefusals(t *testing.T) {
 		o, _ := contain(t, c, task)
 		wantStatus(t, o, executor.StatusRefused, want)
 	}
+	for dir, links := range map[string]string{"/proc/self/fd/7": "", "/tmp/../proc/1/cwd": "", "/dev/fd": "", "/link": "/proc/self/fd/8", "/link/fd/9": "usr/../proc/self", "/loop": "loop"} {
+		layer := []item{}
+		if links != "" {
+			layer = append(layer, entry(tar.TypeSymlink, strings.Split(dir, "/")[1], links))
+		}
+		image := imageOf(t, func(m map[string]any) { m["config"].(map[string]any)["WorkingDir"] = dir }, pack(t, layer...))
+		o, _ := contain(t, c, containerTask(t, image, "exit", "0"))
+		wantStatus(t, o, executor.StatusRefused, "image's working directory")
+	}
+	linked := imageOf(t, func(m map[string]any) { m["config"].(map[string]any)["WorkingDir"] = "/link" }, pack(t, entry(tar.TypeSymlink, "link", "/etc")))
+	o, _ := contain(t, c, containerTask(t, linked, "exit", "0"))
+	wantStatus(t, o, executor.StatusOK, "")
 	task := containerTask(t, theImage())
 	task.Limits.MemoryBytes = 1 << 20
 	if _, err := c.Run(t.Context(), task); err == nil || !strings.Contains(err.Error(), "memory_bytes") {

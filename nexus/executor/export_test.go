@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // ReadRequest is what a helper reads.
@@ -51,3 +52,30 @@ func GroupUsage(mountinfo, path string) (cpuMicros, memory, io, ooms, forks uint
 	u := (&group{hierarchy: c, path: path}).usage()
 	return uint64(u.cpu.Microseconds()), u.peakMemory, u.io, u.oomKills, u.pidsHits, nil
 }
+
+// Group is a control group of a hierarchy of version 2.
+type Group struct{ group }
+
+// UnifiedGroup returns a group below a mount of version 2, and makes it.
+func UnifiedGroup(mount, path string) (Group, error) {
+	g := Group{group{hierarchy: &cgroups{unified: mount}, path: path}}
+	return g, g.group.make()
+}
+
+// Below returns a group of a command, and makes it.
+func (g Group) Below(name string) (Group, error) {
+	b := Group{g.group.below(name)}
+	return b, b.group.make()
+}
+
+// CPU is what the group used of processors.
+func (g Group) CPU() time.Duration { return g.usage().cpu }
+
+// Processes, Kill and Remove are the group's.
+func (g Group) Processes() ([]int, error) { return g.processes() }
+
+// Kill ends the group's processes.
+func (g Group) Kill() error { return g.kill() }
+
+// Remove removes the group.
+func (g Group) Remove() error { return g.remove() }
