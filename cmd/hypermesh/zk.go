@@ -163,7 +163,9 @@ func ceremonyVerify(c *cli.Context) error {
 }
 
 func ceremonyProgress(c *cli.Context) groth16.Progress {
-	return func(stage string, fraction float64) { fmt.Fprintf(c.App.ErrWriter, "%3.0f %% %s\n", 100*fraction, stage) }
+	return func(stage string, fraction float64) {
+		fmt.Fprintf(c.App.ErrWriter, "%3.0f %% %s\n", 100*fraction, stage)
+	}
 }
 
 // unlessInterrupted runs work that cannot be stopped, and leaves it behind when ctx

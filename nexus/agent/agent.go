@@ -355,39 +355,46 @@ func (a *Agent) pinned(kernel string) (crypto.Digest, bool) {
 	return crypto.Digest{}, false
 }
 
-// loadKernels loads the proving keys, which takes seconds each, and tells the
-// servers of each kernel that can be proven from then on.
+// loadKernels looks at the proving keys, which takes a moment each, and tells the
+// servers of each kernel that can be proven from then on. The keys themselves
+// are loaded when a job needs them: an idle agent holds none.
 func (a *Agent) loadKernels(ctx context.Context) {
 	dir := a.config.path(a.config.KeyDir, "proving-keys")
 	for _, name := range a.config.Kernels {
 		if ctx.Err() != nil {
 			return
 		}
-		keys, err := a.loadKernel(dir, name)
-		if err != nil {
+		kernel := zk.Kernel(name)
+		if err := a.checkKernel(dir, kernel); err != nil {
 			a.loading.set(name, err.Error())
 			a.log.Error("agent: a kernel cannot be proven", "kernel", name, "error", err)
 			continue
 		}
-		a.kernels.Add(keys)
+		a.kernels.Add(kernel, func() (*groth16.Keys, error) {
+			if err := a.checkKernel(dir, kernel); err != nil {
+				return nil, err
+			}
+			return groth16.Load(dir, kernel)
+		})
 		a.loading.set(name, kernelReady)
 		a.log.Info("agent: a kernel can be proven", "kernel", name)
 		a.sayHello()
 	}
 }
 
-// loadKernel loads a kernel's keys, which must be those that genesis pins.
-func (a *Agent) loadKernel(dir, name string) (*groth16.Keys, error) {
-	pinned, ok := a.pinned(name)
+// checkKernel returns an error unless a kernel's stored keys are intact and those
+// that genesis pins.
+func (a *Agent) checkKernel(dir string, kernel zk.Kernel) error {
+	pinned, ok := a.pinned(string(kernel))
 	if !ok {
-		return nil, fmt.Errorf("agent: genesis pins no kernel %s", name)
+		return fmt.Errorf("agent: genesis pins no kernel %s", kernel)
 	}
-	keys, err := groth16.Load(dir, zk.Kernel(name))
+	stored, err := groth16.Stored(dir, kernel)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if keys.Digest() != pinned {
-		return nil, fmt.Errorf("agent: the keys of %s in %s are %s, genesis pins %s", name, dir, keys.Digest().Short(), pinned.Short())
+	if stored != pinned {
+		return fmt.Errorf("agent: the keys of %s in %s are %s, genesis pins %s", kernel, dir, stored.Short(), pinned.Short())
 	}
-	return keys, nil
+	return nil
 }

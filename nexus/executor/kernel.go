@@ -17,31 +17,50 @@ import (
 var ErrKernel = errors.New("executor: no keys for the kernel")
 
 // Kernels computes and proves statements of zk kernels. Safe for concurrent
-// use. A proof takes every processor, so they are made one after another.
+// use. A proof takes every processor, so they are made one after another. Keys
+// are loaded when a task first needs them, and those of one kernel are kept.
 type Kernels struct {
 	turn chan struct{} // holds one token while a proof is made
 
-	mu      sync.Mutex
-	provers map[zk.Kernel]*groth16.Prover
+	mu    sync.Mutex
+	loads map[zk.Kernel]func() (*groth16.Keys, error)
+
+	prover *groth16.Prover // of the last task; whoever has the turn
 }
 
 // NewKernels returns an executor that knows no kernel yet.
 func NewKernels() *Kernels {
-	return &Kernels{turn: make(chan struct{}, 1), provers: map[zk.Kernel]*groth16.Prover{}}
+	return &Kernels{turn: make(chan struct{}, 1), loads: map[zk.Kernel]func() (*groth16.Keys, error){}}
 }
 
-// Add has the executor prove the kernel of the given keys from now on.
-func (k *Kernels) Add(keys *groth16.Keys) {
+// Add has the executor prove a kernel from now on, with the keys that load
+// returns.
+func (k *Kernels) Add(kernel zk.Kernel, load func() (*groth16.Keys, error)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.provers[keys.Kernel()] = groth16.NewProver(keys)
+	k.loads[kernel] = load
+}
+
+// take returns the prover of a kernel, for whoever has the turn. Loading it
+// lets go of the one before, so keys of one kernel are in memory at most.
+func (k *Kernels) take(kernel zk.Kernel, load func() (*groth16.Keys, error)) (*groth16.Prover, error) {
+	if k.prover != nil && k.prover.Kernel() == kernel {
+		return k.prover, nil
+	}
+	k.prover = nil
+	keys, err := load()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrKernel, kernel, err)
+	}
+	k.prover = groth16.NewProver(keys)
+	return k.prover, nil
 }
 
 // Names returns the kernels that can be proven, sorted.
 func (k *Kernels) Names() []zk.Kernel {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Sorted(maps.Keys(k.provers))
+	return slices.Sorted(maps.Keys(k.loads))
 }
 
 // KernelTask is one statement to compute and prove.
@@ -73,9 +92,9 @@ type KernelOutcome struct {
 // interrupted by the end of ctx, but then the outcome is StatusCancelled.
 func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, error) {
 	k.mu.Lock()
-	prover := k.provers[task.Kernel]
+	load := k.loads[task.Kernel]
 	k.mu.Unlock()
-	if prover == nil {
+	if load == nil {
 		return KernelOutcome{}, fmt.Errorf("%w: %.40q", ErrKernel, string(task.Kernel))
 	}
 	work, err := readWork(&task)
@@ -90,6 +109,10 @@ func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, erro
 	}
 	if ctx.Err() != nil {
 		return kernelCancelled(ctx), nil
+	}
+	prover, err := k.take(task.Kernel, load)
+	if err != nil {
+		return KernelOutcome{}, err
 	}
 	started := time.Now()
 	result, err := prover.Prove(work, task.Bind)

@@ -29,7 +29,7 @@ func proving(t *testing.T) (*executor.Kernels, *groth16.Keys) {
 		t.Fatal(err)
 	}
 	k := executor.NewKernels()
-	k.Add(keys)
+	k.Add(kernelName, kernelKeys)
 	return k, keys
 }
 
@@ -126,5 +126,45 @@ func TestKernelOfAnEndedContextIsCancelled(t *testing.T) {
 	o, err := k.Run(ctx, kernelTask(t))
 	if err != nil || o.Status != executor.StatusCancelled || o.Detail != "nobody wants it" {
 		t.Errorf("%s %q, %v", o.Status, o.Detail, err)
+	}
+}
+
+// TestKernelKeysAreLoadedWhenNeeded: keys of one kernel are in memory at most,
+// and what cannot be loaded is an error of its own.
+func TestKernelKeysAreLoadedWhenNeeded(t *testing.T) {
+	k := executor.NewKernels()
+	loads := 0
+	k.Add(kernelName, func() (*groth16.Keys, error) {
+		loads++
+		return kernelKeys()
+	})
+	missing := errors.New("the disk is gone")
+	k.Add("hashchain-1", func() (*groth16.Keys, error) { return nil, missing })
+	run := func(task executor.KernelTask) error {
+		t.Helper()
+		o, err := k.Run(t.Context(), task)
+		if err == nil && o.Status != executor.StatusOK {
+			t.Fatalf("%s %q", o.Status, o.Detail)
+		}
+		return err
+	}
+	if loads != 0 || len(k.Names()) != 2 {
+		t.Fatalf("%d loads, kernels %v", loads, k.Names())
+	}
+	for range 2 {
+		if err := run(kernelTask(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if loads != 1 {
+		t.Errorf("%d loads for two tasks in a row", loads)
+	}
+	start := zk.Field{31: 1}
+	other := executor.KernelTask{Kernel: "hashchain-1", Inputs: [][]byte{[]byte(start.String())}, Digests: []zk.Field{start}}
+	if err := run(other); !errors.Is(err, executor.ErrKernel) || !errors.Is(err, missing) {
+		t.Errorf("keys that cannot be loaded: %v", err)
+	}
+	if err := run(kernelTask(t)); err != nil || loads != 2 {
+		t.Errorf("%d loads after another kernel, %v", loads, err)
 	}
 }

@@ -37,8 +37,10 @@ func cacheFormat() string {
 	return fmt.Sprintf("hypermesh groth16 keys 1, gnark %s, %s", gnark.Version, runtime.GOARCH)
 }
 
-func cachePath(dir string, c *circuit) string {
-	return filepath.Join(dir, fmt.Sprintf("%s-%s.keys", c.kernel, c.digest))
+func cachePath(dir string, c *circuit) string { return cacheFile(dir, c.kernel, c.digest) }
+
+func cacheFile(dir string, kernel zk.Kernel, circuit crypto.Digest) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-%s.keys", kernel, circuit))
 }
 
 // LoadOrSetup returns the kernel's keys from the directory, making and storing
@@ -73,6 +75,27 @@ func Load(dir string, kernel zk.Kernel) (*Keys, error) {
 		return nil, err
 	}
 	return readKeys(cachePath(dir, c), c)
+}
+
+// Stored returns the digest of the verifying key that Load would find, with
+// Load's errors. It reads the file through once and keeps none of it, and
+// compiles nothing: the circuit's digest is frozen.
+func Stored(dir string, kernel zk.Kernel) (digest crypto.Digest, err error) {
+	circuit, err := frozen(kernel)
+	if err != nil {
+		return crypto.Digest{}, err
+	}
+	path := cacheFile(dir, kernel, circuit)
+	f, err := openKeys(path)
+	if err != nil {
+		return crypto.Digest{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	encoding, err := readHead(f)
+	if err != nil {
+		return crypto.Digest{}, damaged(path, err)
+	}
+	return VerifyingKeyDigest(encoding), nil
 }
 
 func needsSetup(err error) bool {
@@ -114,12 +137,29 @@ func setupLocked(dir string, c *circuit, progress Progress) (keys *Keys, err err
 // readKeys reads the file twice: once for its digest, once for its contents. A
 // reader's open file is never written to, only replaced by another.
 func readKeys(path string, c *circuit) (keys *Keys, err error) {
+	f, err := openKeys(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	keys, err = parseKeys(bufio.NewReaderSize(f, bufferSize), c)
+	if err != nil {
+		return nil, damaged(path, err)
+	}
+	return keys, nil
+}
+
+// openKeys opens a file whose digest is right, after the digest.
+func openKeys(path string) (file *os.File, err error) {
 	f, err := os.Open(path) // the caller's own directory
 	if err != nil {
 		return nil, fmt.Errorf("groth16: stored keys: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
 	var want crypto.Digest
 	if _, err := io.ReadFull(f, want[:]); err != nil {
 		return nil, damaged(path, err)
@@ -134,18 +174,16 @@ func readKeys(path string, c *circuit) (keys *Keys, err error) {
 	if _, err := f.Seek(crypto.DigestSize, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("groth16: stored keys: %w", err)
 	}
-	keys, err = parseKeys(bufio.NewReaderSize(f, bufferSize), c)
-	if err != nil {
-		return nil, damaged(path, err)
-	}
-	return keys, nil
+	return f, nil
 }
 
 func damaged(path string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrDamagedKeys, filepath.Base(path), err)
 }
 
-func parseKeys(r *bufio.Reader, c *circuit) (*Keys, error) {
+// readHead reads what stands before the proving key: the format, which must be
+// ours, and the verifying key.
+func readHead(r io.Reader) ([]byte, error) {
 	format, err := readBlock(r)
 	if err != nil {
 		return nil, fmt.Errorf("format: %w", err)
@@ -156,6 +194,14 @@ func parseKeys(r *bufio.Reader, c *circuit) (*Keys, error) {
 	encoding, err := readBlock(r)
 	if err != nil {
 		return nil, fmt.Errorf("verifying key: %w", err)
+	}
+	return encoding, nil
+}
+
+func parseKeys(r *bufio.Reader, c *circuit) (*Keys, error) {
+	encoding, err := readHead(r)
+	if err != nil {
+		return nil, err
 	}
 	var pk backend.ProvingKey
 	if err := pk.ReadDump(r); err != nil {

@@ -413,8 +413,9 @@ func (z *Ceremony) verifyKeys(t Transcript, commons *mpcsetup.SrsCommons, previo
 	var seal ceremonyHead
 	var payload []byte
 	var digest crypto.Digest
-	sealed, err := z.has(phase2Sealed), error(nil)
+	sealed := z.has(phase2Sealed)
 	if sealed {
+		var err error
 		if seal, payload, digest, err = z.read(phase2Sealed); err != nil {
 			return Transcript{}, err
 		}

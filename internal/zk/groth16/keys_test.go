@@ -118,6 +118,12 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if stored, err := Stored(dir, testKernel); err != nil || stored != made.Digest() {
+		t.Errorf("stored %s, made %s, %v", stored, made.Digest(), err)
+	}
+	if _, err := Stored(dir, "matmul-8"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("stored without a file: %v", err)
+	}
 	if n := seen.count("making keys"); n != 1 {
 		t.Errorf("made keys %d times: %q", n, seen.names)
 	}
@@ -182,6 +188,9 @@ func TestDamagedKeysAreMadeAnew(t *testing.T) {
 		}
 		if _, err := Load(dir, testKernel); !errors.Is(err, ErrDamagedKeys) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := Stored(dir, testKernel); !errors.Is(err, ErrDamagedKeys) {
+			t.Errorf("%s, its digest alone: %v", name, err)
 		}
 	}
 	var seen stages
