@@ -143,6 +143,11 @@ func printAgentStatus(c *cli.Context, s *agent.Status) error {
 	fmt.Fprintf(w, "node\t%s\nstate\t%s\nservers\t%d of %d connected\n", s.Node, state, connected, len(s.Servers))
 	fmt.Fprintf(w, "free\t%d of %d millicores, %d of %d MiB\n", s.Free.Millicores, s.Total.Millicores, s.Free.MemoryMiB, s.Total.MemoryMiB)
 	fmt.Fprintf(w, "running\t%d\nto hand over\t%d\n", len(s.Running), len(s.Unacked))
+	var in, out uint64
+	for _, m := range s.Moved {
+		in, out = in+m.In, out+m.Out
+	}
+	fmt.Fprintf(w, "moved\t%s in, %s out\n", agent.BytesText(in), agent.BytesText(out))
 	return w.Flush()
 }
 

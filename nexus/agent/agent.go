@@ -49,6 +49,7 @@ type Agent struct {
 	metrics    *metrics
 	links      *links
 	pace       *pace
+	moved      moved
 	hours      hours
 	programs   chan struct{} // one element for each price program that runs
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
 // HoursOpen reports whether work is accepted at a time by a config's hours.
@@ -72,3 +73,6 @@ func (j *Journal) Close() error { return j.j.close() }
 
 // Drop closes the file as a crash would.
 func (j *Journal) Drop() error { return j.j.file.Close() }
+
+// CargoOf says what a blob of a job counts as.
+func CargoOf(spec *job.Spec, id crypto.Digest) string { return cargoOf(spec, id).String() }

@@ -112,7 +112,7 @@ func TestPageAndMetrics(t *testing.T) {
 	a := start(t, home(t, g, s))
 	waitHealthy(t, a)
 	for path, wants := range map[string][]string{
-		"/":        {a.ID().String(), ownerAddr.String(), "takes work", "of 2000 millicores free"},
+		"/":        {a.ID().String(), ownerAddr.String(), "takes work", "of 2000 millicores free", "Moved since the start"},
 		"/metrics": {"hypermesh_agent_sessions 1", "hypermesh_agent_running 0", "go_goroutines"},
 	} {
 		body, err := a.get(t, path)

@@ -25,10 +25,13 @@ func newPace(kib uint64) *pace {
 	return &pace{in: limit(), out: limit()}
 }
 
-// set holds a stream of blobs to the pace, from now on and until ctx ends.
-func (p *pace) set(ctx context.Context, stream *transport.Stream) *transport.Stream {
-	if p.in != nil {
-		stream.SetPace(paceBurst, waiter(ctx, p.in), waiter(ctx, p.out))
+// carry counts a stream of blobs and holds it to the pace, from now on and until
+// ctx ends.
+func (a *Agent) carry(ctx context.Context, stream *transport.Stream, c cargo) *transport.Stream {
+	if a.pace.in == nil {
+		a.moved.count(stream, c, wholePiece, nil, nil)
+	} else {
+		a.moved.count(stream, c, paceBurst, waiter(ctx, a.pace.in), waiter(ctx, a.pace.out))
 	}
 	return stream
 }
@@ -49,7 +52,8 @@ func waiter(ctx context.Context, l *rate.Limiter) func(n int) {
 // pacedConn is a server as a source of blobs, at the agent's pace.
 type pacedConn struct {
 	*transport.Conn
-	pace *pace
+	agent *Agent
+	cargo cargo
 }
 
 // OpenStream implements blob.Source.
@@ -58,5 +62,5 @@ func (c pacedConn) OpenStream(ctx context.Context) (*transport.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.pace.set(ctx, stream), nil
+	return c.agent.carry(ctx, stream, c.cargo), nil
 }

@@ -108,7 +108,7 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 func (a *Agent) fetchAll(ctx context.Context, spec *job.Spec) (why string, err error) {
 	var total uint64
 	for _, id := range spec.Blobs() {
-		size, err := a.fetch(ctx, id, int64(spec.InputBytes-total))
+		size, err := a.fetch(ctx, id, cargoOf(spec, id), int64(spec.InputBytes-total))
 		if _, large := errors.AsType[*blob.TooLargeError](err); large {
 			return fmt.Sprintf("the inputs are larger than input_bytes, %d", spec.InputBytes), nil
 		}
@@ -125,9 +125,9 @@ func (a *Agent) fetchAll(ctx context.Context, spec *job.Spec) (why string, err e
 
 // fetch has the store get a blob from the connected servers. While there are
 // none it waits: an outage of the servers ends no work.
-func (a *Agent) fetch(ctx context.Context, id crypto.Digest, limit int64) (int64, error) {
+func (a *Agent) fetch(ctx context.Context, id crypto.Digest, c cargo, limit int64) (int64, error) {
 	for failed := 0; ; {
-		sources, conns, joined := a.sources()
+		sources, conns, joined := a.sources(c)
 		var pause <-chan time.Time
 		if len(sources) > 0 || a.blobs.Has(id) {
 			size, err := a.blobs.Fetch(ctx, id, limit, sources...)

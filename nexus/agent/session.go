@@ -99,6 +99,7 @@ func (a *Agent) visit(ctx context.Context, l *link) (connected bool, err error) 
 		conn.Close(transport.CloseDone, "no control stream")
 		return false, err
 	}
+	a.moved.count(control, cargoControl, wholePiece, nil, nil)
 	s := &session{agent: a, addr: l.addr, conn: conn, out: make(chan job.Message, maxQueue)}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer context.AfterFunc(ctx, func() { closeFor(conn, context.Cause(ctx)) })()
@@ -303,7 +304,7 @@ func (s *session) serveBlobs(ctx context.Context) error {
 			return err
 		}
 		wg.Go(func() {
-			if err := s.agent.blobs.Serve(ctx, s.agent.pace.set(ctx, stream)); err != nil {
+			if err := s.agent.blobs.Serve(ctx, s.agent.carry(ctx, stream, cargoBlobs)); err != nil {
 				s.agent.log.Debug("agent: a blob was not served", "server", s.conn.Remote().Short(), "error", err)
 			}
 		})
@@ -346,13 +347,13 @@ func (a *Agent) sayLoad() {
 	a.broadcast(job.Load{Free: a.capacity.free(), Accepting: a.closed() == ""})
 }
 
-// sources returns the connected servers, as places to fetch blobs from, and a
+// sources returns the connected servers, as places to fetch some cargo from, and a
 // channel that closes when one more is connected.
-func (a *Agent) sources() (list []blob.Source, conns []*transport.Conn, joined <-chan struct{}) {
+func (a *Agent) sources(c cargo) (list []blob.Source, conns []*transport.Conn, joined <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for s := range a.sessions {
-		list = append(list, pacedConn{s.conn, a.pace})
+		list = append(list, pacedConn{s.conn, a, c})
 		conns = append(conns, s.conn)
 	}
 	return list, conns, a.joined

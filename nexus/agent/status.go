@@ -38,6 +38,7 @@ type Status struct {
 	Unacked    []crypto.Digest  `json:"unacknowledged"` // orders whose result no server has taken yet
 	Blobs      int              `json:"blobs"`
 	BlobBytes  int64            `json:"blob_bytes"`
+	Moved      []Moved          `json:"moved"`
 	TimeMs     chain.TimeMs     `json:"time_ms"`
 	NotReadyAs string           `json:"not_ready,omitempty"` // why /healthz says 503
 }
@@ -95,6 +96,7 @@ func (a *Agent) status() Status {
 		s.Unacked = append(s.Unacked, e.Done.Receipt.Order)
 	}
 	s.Blobs, s.BlobBytes = a.blobs.Usage()
+	s.Moved = a.moved.list()
 	return s
 }
 
@@ -180,6 +182,7 @@ func newMetrics(a *Agent) *metrics {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
+	m.registry.MustRegister(a.moved.collectors()...)
 	m.registry.MustRegister(m.offers, m.jobs, m.refused, m.logsDropped, m.programs,
 		gauge("hypermesh_agent_accepting", "1 while work is accepted.", func() float64 {
 			if a.closed() != "" {
