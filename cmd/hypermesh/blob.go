@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
@@ -20,7 +22,8 @@ func blobCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "put", Usage: "upload a file, or a directory as one blob, and print its digest", ArgsUsage: "PATH",
-				Description: "With --recipient it is encrypted here, before anything is sent: the cluster sees neither content nor key.\n\n" +
+				Description: "With --recipient it is encrypted here, before anything is sent: the cluster sees neither content nor key.\n" +
+					"An upload that was broken off goes on when it is begun again, unless it is encrypted: that gives other bytes each time.\n\n" +
 					"Example: hypermesh blob put data --recipient age1… --config net.json",
 				Flags: []cli.Flag{
 					requiredConfigFlag(),
@@ -31,7 +34,8 @@ func blobCommand() *cli.Command {
 			},
 			{
 				Name: "get", Usage: "download a blob to a new file, or unpack it into a directory", ArgsUsage: "DIGEST PATH",
-				Description: "Its bytes are checked against the digest. A file stays only if all of them came.\n\n" +
+				Description: "Its bytes are checked against the digest. A file stays only if all of them came. What is broken off\n" +
+					"stays beside it, as PATH.DIGEST.part, and the same command goes on with that; what is unpacked or decrypted is begun anew.\n\n" +
 					"Example: hypermesh blob get 5f3a… result --unpack --identity key.txt --config net.json",
 				Flags: []cli.Flag{
 					requiredConfigFlag(),
@@ -190,6 +194,9 @@ func blobGet(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if to.key == nil && !c.Bool("unpack") {
+		return to.download(c, client, id)
+	}
 	r, err := client.GetBlob(c.Context, id, blob.MaxBytes)
 	if err != nil {
 		return err
@@ -199,6 +206,44 @@ func blobGet(c *cli.Context) (err error) {
 		return to.unpack(r)
 	}
 	return to.write(r)
+}
+
+// download gets a blob into a new file, by way of one beside it that stays if the
+// download is broken off, and with which the next one goes on.
+func (o output) download(c *cli.Context, client *sdk.Client, id crypto.Digest) (err error) {
+	if _, err := os.Lstat(o.dir); err == nil {
+		return fmt.Errorf("writing the blob: %w", &fs.PathError{Op: "open", Path: o.dir, Err: fs.ErrExist})
+	}
+	part := o.dir + "." + id.Short() + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing the blob: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("writing the blob: %s is being written by another process: %w", part, err)
+	}
+	r, err := client.ResumeBlob(c.Context, id, f, blob.MaxBytes)
+	if err == nil {
+		_, err = io.Copy(f, r)
+		err = errors.Join(err, r.Close())
+	}
+	size, sizeErr := f.Seek(0, io.SeekCurrent)
+	switch {
+	case sizeErr != nil:
+		return errors.Join(err, sizeErr)
+	case errors.Is(err, sdk.ErrBlob) || err != nil && size == 0: // of no use to go on with
+		return errors.Join(fmt.Errorf("writing the blob: %w", err), os.Remove(part))
+	case err != nil:
+		return fmt.Errorf("writing the blob: %w; %s holds the first %d bytes, and the same command goes on from there", err, part, size)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("writing the blob: %w", err)
+	}
+	if err := os.Link(part, o.dir); err != nil { // unlike Rename it replaces nothing
+		return fmt.Errorf("writing the blob: %w", err)
+	}
+	return os.Remove(part)
 }
 
 // write puts what r gives into a new file, which it removes if not all came.

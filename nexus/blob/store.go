@@ -80,16 +80,17 @@ type Store struct {
 	cfg  Config
 	lock *os.File
 
-	mu       sync.Mutex
-	entries  map[crypto.Digest]*entry // complete blobs
-	partials map[crypto.Digest]*entry
-	order    *list.List // of *entry, the one used longest ago first
-	pins     map[crypto.Digest]bool
-	fetching map[crypto.Digest]chan struct{} // closed when the fetch ends
-	served   map[crypto.PublicKey]int        // transfers being served, by peer
-	serving  int                             // their sum
-	bytes    int64                           // of all files, and of what is being written
-	temps    uint64                          // names given to temporary files
+	mu        sync.Mutex
+	entries   map[crypto.Digest]*entry // complete blobs
+	partials  map[crypto.Digest]*entry
+	order     *list.List // of *entry, the one used longest ago first
+	pins      map[crypto.Digest]bool
+	fetching  map[crypto.Digest]chan struct{} // closed when the fetch ends
+	receiving map[crypto.Digest]*reception    // uploads that are under way
+	served    map[crypto.PublicKey]int        // transfers being served, by peer
+	serving   int                             // their sum
+	bytes     int64                           // of all files, and of what is being written
+	temps     uint64                          // names given to temporary files
 }
 
 // entry is a blob, or the beginning of one, on disk.
@@ -115,7 +116,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg:     cfg,
 		entries: map[crypto.Digest]*entry{}, partials: map[crypto.Digest]*entry{}, order: list.New(),
 		pins: map[crypto.Digest]bool{}, fetching: map[crypto.Digest]chan struct{}{},
-		served: map[crypto.PublicKey]int{},
+		served: map[crypto.PublicKey]int{}, receiving: map[crypto.Digest]*reception{},
 	}
 	if err := s.acquire(); err != nil {
 		return nil, err

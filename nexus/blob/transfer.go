@@ -166,6 +166,7 @@ func (b *Blob) sendTo(stream *transport.Stream, req request) error {
 // *TooLargeError; ErrFull; ErrNotFound if every source lacks the blob; else what
 // each of the others met.
 func (s *Store) Fetch(ctx context.Context, id crypto.Digest, limit int64, sources ...Source) (int64, error) {
+	s.overtake(id)
 	done, err := s.claim(ctx, id)
 	if err != nil {
 		return 0, err

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,17 +63,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 		s.refuseBlob(w, r, err)
 		return
 	}
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(outputTimeout)); err != nil {
-		s.log.Warn("no deadline for an answer", "error", err)
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), outputTimeout)
-	defer cancel()
-	if err := s.spread(ctx, id); err != nil {
-		s.log.Warn("upload without a majority", "blob", id.Short(), "error", err)
-		web.WriteBusy(w, r, s.log, "no majority of servers could be reached to hold the blob")
-		return
-	}
-	web.WriteJSON(w, r, s.log, http.StatusCreated, api.BlobStored{Digest: id, Bytes: api.Uint64(size)})
+	s.storedBlob(w, r, id, size)
 }
 
 // refuseBlob says why an upload was not taken.

@@ -93,6 +93,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerServers(hapi)
 	s.registerTop(hapi)
 	s.registerBlobs(hapi, mux)
+	s.registerUploads(hapi, mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
 	if err := web.Publish(mux, hapi, s.log); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -159,7 +160,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 		case r.URL.Path == healthPath:
 			next.ServeHTTP(w, r)
 			return
-		case strings.HasPrefix(r.URL.Path, blobsPath):
+		case strings.HasPrefix(r.URL.Path, blobsPath), strings.HasPrefix(r.URL.Path, uploadsPath):
 			slots, what = transfers, "transfers of blobs"
 		case strings.HasSuffix(r.URL.Path, logsSuffix), isExec(r), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
 			slots, what = streams, "streams"

@@ -67,6 +67,8 @@ type Server struct {
 	shown     shown
 	escrows   escrowCache
 	glance    glance
+	// unfinished are uploads that broke off.
+	unfinished *unfinished
 
 	ctx     context.Context // of everything that outlives a reign
 	cancel  context.CancelFunc
@@ -169,6 +171,7 @@ func (s *Server) openStores() (err error) {
 		return err
 	}
 	s.pins = newPins(s.blobs)
+	s.unfinished = newUnfinished(s.blobs.Forget)
 	s.blobPool = newPool(s.endpoint, blobProtocol, s.roster)
 	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{

@@ -387,6 +387,13 @@ type OutboxItem struct {
 	Claims [][]byte      `json:"claims" doc:"canonical bytes of each"`
 }
 
+// UploadState is GET /v1/uploads/{digest}: how much of a blob a server has.
+type UploadState struct {
+	Digest   crypto.Digest `json:"digest"`
+	Verified Uint64        `json:"verified_bytes" doc:"from the beginning; an upload goes on there"`
+	Whole    bool          `json:"whole" doc:"that is all of it"`
+}
+
 // BlobStored is the answer to PUT /v1/blobs/{digest}.
 type BlobStored struct {
 	Digest crypto.Digest `json:"digest"`
