@@ -103,6 +103,7 @@ var (
 	DomainNexusTie  = newDomain("auction tie break")
 	DomainWalletKey = newDomain("wallet derived key")
 	DomainServers   = newDomain("change of a cluster's servers")
+	DomainSettings  = newDomain("change of a cluster's settings")
 
 	// Commands in containers.
 	DomainExecTicket = newDomain("way to a node that runs a job")

@@ -59,6 +59,8 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 		return s.confirmed(c)
 	case Tick:
 		return s.tick()
+	case SetSettings:
+		return nil, s.setSettings(c)
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }

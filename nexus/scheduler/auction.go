@@ -64,7 +64,7 @@ func (s *State) auction(j *Job, search bool) []Effect {
 		return nil
 	case j.ganged():
 		return s.auctionGang(j)
-	case !j.active && account.active >= s.config.MaxActive:
+	case !j.active && s.full(account, 1):
 		s.park(j)
 		s.reschedule(j)
 		return nil

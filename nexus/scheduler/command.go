@@ -102,6 +102,14 @@ type Confirmed struct {
 	Failure string // empty: settled; else why no claim of the job will be paid
 }
 
+// SetSettings changes the settings. The leader has verified the operator's
+// signature.
+type SetSettings struct {
+	_        struct{} `cbor:",toarray"`
+	Version  uint64   // of the settings that are changed: one that was overtaken is refused
+	Settings job.Settings
+}
+
 // Tick lets time pass.
 type Tick struct {
 	_ struct{} `cbor:",toarray"`
@@ -117,6 +125,7 @@ func (Finished) sealedCommand()     {}
 func (CancelJob) sealedCommand()    {}
 func (Confirmed) sealedCommand()    {}
 func (Tick) sealedCommand()         {}
+func (SetSettings) sealedCommand()  {}
 
 // Entry is commands with the leader's time: what raft replicates. It is one
 // write to the log however many commands it carries.
@@ -148,6 +157,7 @@ const (
 	kindCancelJob
 	kindConfirmed
 	kindTick
+	kindSetSettings
 )
 
 func commandKind(c Command) uint8 {
@@ -172,6 +182,8 @@ func commandKind(c Command) uint8 {
 		return kindConfirmed
 	case Tick:
 		return kindTick
+	case SetSettings:
+		return kindSetSettings
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }
@@ -255,6 +267,7 @@ var commandDecoders = map[uint8]func([]byte) (Command, error){
 	kindCancelJob:    decodeCommand[CancelJob],
 	kindConfirmed:    decodeCommand[Confirmed],
 	kindTick:         decodeCommand[Tick],
+	kindSetSettings:  decodeCommand[SetSettings],
 }
 
 func decodeCommand[T Command](body []byte) (Command, error) {

@@ -56,8 +56,8 @@ func (s *State) checkGang(consumer chain.Address, spec *job.Spec) error {
 	}
 	g := s.gangs[gangKey{consumer: consumer, id: want.ID}]
 	switch {
-	case want.Size > uint64(s.config.MaxActive):
-		return reject("gang", "a gang of %d, but a consumer may have %d active jobs", want.Size, s.config.MaxActive)
+	case want.Size > uint64(min(s.config.MaxActive, s.config.MaxOutboxOf)):
+		return reject("gang", "a gang of %d, but a consumer may have %d active jobs", want.Size, min(s.config.MaxActive, s.config.MaxOutboxOf))
 	case g != nil && g.size != want.Size:
 		return reject("gang", "gang %s is of %d orders, this one says %d", want.ID.Short(), g.size, want.Size)
 	case g != nil && uint64(len(g.members)) == g.size:
@@ -145,7 +145,7 @@ func (s *State) auctionGang(j *Job) []Effect {
 		s.pause(m, "its gang waits for room")
 		s.reschedule(m)
 	}
-	if s.accounts[j.consumer].active+len(members) > s.config.MaxActive {
+	if s.full(s.accounts[j.consumer], len(members)) {
 		s.park(members[0])
 		s.reschedule(members[0])
 		return nil

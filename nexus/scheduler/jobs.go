@@ -109,6 +109,13 @@ func (c *Config) Liable(o *chain.Order, at chain.TimeMs) bool {
 // checkRoom says which bound of the cluster the order is beyond.
 func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
 	account := s.accounts[consumer]
+	share := account
+	if share == nil {
+		share = &Account{Consumer: consumer} // one that was forgotten may have a past
+	}
+	if err := s.checkShare(share, size); err != nil {
+		return err
+	}
 	switch {
 	case len(s.jobs) >= s.config.MaxJobs && s.spare() == 0:
 		return reject("full", "the cluster keeps %d jobs, its limit", s.config.MaxJobs)
@@ -118,14 +125,16 @@ func (s *State) checkRoom(c *Submit, consumer chain.Address, size int) error {
 		return reject("full", "%d jobs wait for the chain to settle them, the limit", s.outbox.n)
 	case s.queue.n >= s.config.MaxRequests:
 		return reject("full", "%d different requests wait for capacity, the limit", s.queue.n)
-	case account != nil && account.first >= s.config.MaxRequestsOf:
-		return reject("quota", "%d different requests of this consumer wait for capacity, its limit", account.first)
 	case account == nil && len(s.accounts) >= s.config.MaxAccounts:
 		return reject("full", "the cluster has %d consumers, its limit", s.config.MaxAccounts)
-	case account != nil && account.Kept >= uint64(s.config.MaxPerConsumer) && (account.done.n == 0 || s.spare() == 0):
-		return reject("quota", "the cluster keeps %d jobs of this consumer, its limit", s.config.MaxPerConsumer)
 	}
 	return nil
+}
+
+// full reports whether a consumer may have no more jobs in auctions: each of
+// those that it has may come to wait for the chain.
+func (s *State) full(a *Account, more int) bool {
+	return a.active+more > s.config.MaxActive || a.active+a.outbox+more > s.config.MaxOutboxOf
 }
 
 // replicas returns how many agreeing results the policy asks for, and how many
@@ -247,6 +256,19 @@ func (j *Job) lastLoss() string {
 	return ""
 }
 
+// post lists a job among those whose claims wait for the chain.
+func (s *State) post(j *Job) {
+	s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+	s.accounts[j.consumer].outbox++
+}
+
+// letGo notes that a consumer may have one more active job.
+func (s *State) letGo(a *Account) {
+	if a.parked.n > 0 {
+		s.freed = append(s.freed, a)
+	}
+}
+
 // settle puts the claims of a finished job into the outbox, and ends what still
 // runs for it.
 func (s *State) settle(j *Job) []Effect {
@@ -256,7 +278,7 @@ func (s *State) settle(j *Job) []Effect {
 	s.setStatus(j, job.Settling, "")
 	s.cursor++
 	j.Outbox = s.cursor
-	s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+	s.post(j)
 	s.reschedule(j)
 	s.ended = append(s.ended, j)
 	return append(effects, Post{Cursor: j.Outbox})
@@ -306,6 +328,9 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	effects := s.endRuns(j, reason)
 	if j.Outbox != 0 {
 		s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
+		account := s.accounts[j.consumer]
+		account.outbox--
+		s.letGo(account)
 	} else {
 		s.ended = append(s.ended, j) // no others wait for one that was settling
 	}
@@ -384,7 +409,9 @@ func (s *State) list(j *Job) {
 	s.jobs[j.id] = j
 	s.specBytes += j.size
 	s.all.put(j.newest(), j)
-	s.accounts[j.consumer].jobs.put(j.newest(), j)
+	account := s.accounts[j.consumer]
+	account.jobs.put(j.newest(), j)
+	account.specBytes += j.size
 }
 
 // touch notes that the entry under way changed a job.
@@ -411,7 +438,5 @@ func (s *State) changed(j *Job) {
 		return
 	}
 	account.active--
-	if account.parked.n > 0 {
-		s.freed = append(s.freed, account)
-	}
+	s.letGo(account)
 }

@@ -24,6 +24,9 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 		n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(h.Total.GPUs))
 	}
 	n.Owner, n.Region, n.Total, n.Kernels, n.GPUKind = h.Owner, h.Region, h.Total, h.Kernels, h.GPUKind
+	if !n.Connected {
+		s.connected++
+	}
 	n.Connected, n.Accepting = true, h.Accepting
 	s.reindex(n)
 	effects := append(s.takeOn(broken), s.reconcile(n, h)...)
@@ -127,6 +130,7 @@ func (s *State) nodeDown(c NodeDown) ([]Effect, error) {
 		return nil, nil
 	}
 	n.Connected = false
+	s.connected--
 	s.reindex(n)
 	effects := s.takeOn(s.clearPlaces(n))
 	lost := false

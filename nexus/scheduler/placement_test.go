@@ -275,7 +275,7 @@ type crowd struct {
 func newCrowd(b *testing.B, nodes int) *crowd {
 	c := config()
 	c.MaxNodes, c.MaxJobs, c.MaxPerConsumer, c.MaxActive, c.MaxOutbox = nodes, math.MaxInt, math.MaxInt, math.MaxInt, math.MaxInt
-	c.MaxSpecBytes, c.RetentionMs = math.MaxInt, 0
+	c.MaxSpecBytes, c.MaxSpecBytesOf, c.MaxOutboxOf, c.RetentionMs = math.MaxInt, math.MaxInt, math.MaxInt, 0
 	k := &crowd{b: b, state: scheduler.New(c), now: 1_000, nodes: nodes}
 	rand := sim.NewRand(uint64(nodes))
 	for n := range nodes {

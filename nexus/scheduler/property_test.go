@@ -56,6 +56,9 @@ func (h *history) submission() scheduler.Submit {
 	case none && h.number(0, 3, "gang") == 0:
 		n := 2
 		spec.Scheduling.Gang = job.Gang{ID: crypto.Digest{byte(h.number(1, 2, "id"))}, Size: uint64(n)}
+		if len(h.ids) > 0 && h.number(0, 2, "gang after") == 0 {
+			spec.Scheduling.After = []crypto.Digest{rapid.SampledFrom(h.ids).Draw(h.t, "before")}
+		}
 	case len(h.ids) > 0 && h.number(0, 2, "after") == 0:
 		before := rapid.SampledFrom(h.ids).Draw(h.t, "before")
 		spec.Scheduling.After = []crypto.Digest{before}
@@ -153,7 +156,12 @@ func (h *history) command() scheduler.Command {
 	case 10, 11:
 		return h.ended(h.one(job.Running, id))
 	}
+	settings, version := h.state.Settings()
+	settings.MaxActive, settings.MaxOutboxOf, settings.MaxPastOf = h.number(1, 5, "active"), h.number(2, 8, "outbox"), h.number(0, 30, "past")
+	settings.StandardMs, settings.SpareMs = uint64(h.number(0, 2, "standard"))*30_000, uint64(h.number(2, 4, "spare"))*30_000
+	settings.RetentionMs, settings.Strikes, settings.Returns = uint64(h.number(1, 9, "retention"))*200_000, h.number(1, 4, "strikes"), h.number(0, 4, "returns")
 	return rapid.SampledFrom([]scheduler.Command{
+		scheduler.SetSettings{Version: version, Settings: settings},
 		scheduler.Tick{}, scheduler.Tick{}, scheduler.CancelJob{Order: id}, scheduler.Refused{Order: id, Node: h.node(n, n), Reason: "busy"},
 		scheduler.Confirmed{Order: id}, scheduler.NodeLoad{Node: h.node(n, n)}, scheduler.NodeLoad{Node: h.node(n, n), Accepting: true},
 	}).Draw(h.t, "other")

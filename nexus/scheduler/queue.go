@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -169,8 +168,9 @@ func (s *State) unqueue(j *Job) {
 
 // park has a job wait until its consumer has fewer active jobs.
 func (s *State) park(j *Job) {
-	j.Parked, j.Reason = true, fmt.Sprintf("the consumer has %d jobs in auctions or running, its limit", s.config.MaxActive)
-	s.accounts[j.consumer].parked.put(s.rankOf(j), j)
+	account := s.accounts[j.consumer]
+	j.Parked, j.Reason = true, s.parkedFor(account)
+	account.parked.put(s.rankOf(j), j)
 }
 
 const maxBackoffs = 6 // doublings of RetryMs
@@ -216,7 +216,7 @@ func (s *State) settleDown() []Effect {
 		case len(s.freed) > 0:
 			a := s.freed[0]
 			s.freed = s.freed[1:]
-			for a.parked.n > 0 && a.active < s.config.MaxActive {
+			for a.parked.n > 0 && !s.full(a, 1) {
 				_, j := a.parked.first()
 				effects = append(effects, s.advance(j)...)
 				if j.Parked {

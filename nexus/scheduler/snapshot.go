@@ -25,6 +25,8 @@ type snapshot struct {
 	Floor    uint64
 	Settled  chain.Height
 	Past     [][]Past // by deadline
+	Version  uint64   // of the settings
+	Settings job.Settings
 }
 
 const snapshotPart = 4_096 // elements
@@ -58,6 +60,7 @@ func (s *State) Encode() []byte {
 	return codec.Marshal(snapshot{
 		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
 		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Settled: s.settled, Past: s.pastList(),
+		Version: s.settingsVersion, Settings: s.config.Settings,
 	})
 }
 
@@ -68,6 +71,7 @@ func Restore(config Config, raw []byte) (*State, error) {
 		return nil, fmt.Errorf("scheduler: snapshot: %w", err)
 	}
 	s := New(config)
+	s.config.Settings, s.settingsVersion = snap.Settings, snap.Version
 	s.now, s.shapes, s.cursor, s.auctions, s.arrivals = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals
 	s.floor, s.settled = snap.Floor, snap.Settled
 	s.learn()
@@ -121,6 +125,9 @@ func (s *State) restoreNode(n *Node) {
 	s.nodes[n.ID] = n
 	n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(n.Total.GPUs))
 	n.Used = job.Resources{} // its jobs take it again
+	if n.Connected {
+		s.connected++
+	}
 	if n.HeldUntil != 0 {
 		s.holds.put(n.holdPlace(), n)
 	}
@@ -143,7 +150,7 @@ func (s *State) restoreJob(j *Job) error {
 	}
 	s.open.put(place{arrival: j.Arrival}, j)
 	if j.Outbox != 0 {
-		s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+		s.post(j)
 	}
 	for i := range j.Runs {
 		if run := &j.Runs[i]; run.Stage == Live {
@@ -185,10 +192,19 @@ func (s *State) Audit() {
 	used := map[crypto.PublicKey]job.Resources{}
 	outstanding := map[chain.Address]chain.Amount{}
 	active, kept := map[chain.Address]int{}, map[chain.Address]uint64{}
+	shares := map[chain.Address][3]int{} // in the outbox, bytes, bytes of those with nothing due
 	specBytes, open, queued, done, doneBytes := 0, 0, 0, 0, 0
 	var byStatus [len(s.byStatus)]int
 	for id, j := range s.jobs { // order-free: each is judged alone, and sums commute
 		kept[j.consumer]++
+		share := shares[j.consumer]
+		share[1] += j.size
+		if j.Status == job.Settling {
+			share[0]++
+		} else if j.Status.Final() && j.Held == 0 {
+			share[2] += j.size
+		}
+		shares[j.consumer] = share
 		byStatus[j.Status]++
 		specBytes += j.size
 		if !j.Status.Final() {
@@ -213,13 +229,26 @@ func (s *State) Audit() {
 		}
 		s.auditJob(id, j, used)
 	}
-	for id, n := range s.nodes { // order-free: each is judged alone
+	connected, held := 0, 0
+	for id, n := range s.nodes { // order-free: each is judged alone, and sums commute
 		s.auditNode(id, n, used[id])
+		if n.Connected {
+			connected++
+		}
+		if n.HeldUntil != 0 {
+			held++
+		}
+	}
+	if connected != s.connected || held != s.holds.n {
+		panic(fmt.Sprintf("scheduler: %d nodes are connected and %d held back, counted %d and %d", s.connected, s.holds.n, connected, held))
 	}
 	for consumer, a := range s.accounts { // order-free: each is judged alone
 		if a.Outstanding != outstanding[consumer] || a.active != active[consumer] || a.Kept != kept[consumer] || a.jobs.n != int(a.Kept) {
 			panic(fmt.Sprintf("scheduler: %s has %s outstanding, %d jobs and %d active, its jobs sum to %s, %d and %d",
 				consumer, a.Outstanding, a.Kept, a.active, outstanding[consumer], kept[consumer], active[consumer]))
+		}
+		if has := [3]int{a.outbox, a.specBytes, a.doneBytes}; has != shares[consumer] {
+			panic(fmt.Sprintf("scheduler: %s has shares of %v, counted %v", consumer, has, shares[consumer]))
 		}
 	}
 	if byStatus != s.byStatus || s.all.n != len(s.jobs) {

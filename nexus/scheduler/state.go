@@ -154,11 +154,14 @@ type Account struct {
 	Kept        uint64       // its jobs that the state holds
 	Settled     chain.Height // of the newest settlement of its jobs
 
-	active int // jobs in auctions or running
-	first  int // groups that a job of its is the first of
-	parked ordered[*Job]
-	jobs   ordered[*Job] // that are kept, the newest first
-	done   ordered[*Job] // that are final with nothing due, in order of arrival
+	active    int // jobs in auctions or running
+	outbox    int // jobs whose claims wait for the chain
+	specBytes int // of its jobs
+	doneBytes int // of those with nothing due
+	first     int // groups that a job of its is the first of
+	parked    ordered[*Job]
+	jobs      ordered[*Job] // that are kept, the newest first
+	done      ordered[*Job] // that are final with nothing due, in order of arrival
 }
 
 // shapeCount is how often work of one shape came lately.
@@ -182,13 +185,16 @@ type State struct {
 	settled  chain.Height // no settlement of a forgotten account is newer
 	shapes   []shapeCount // of work with GPUs
 
+	settingsVersion uint64 // of config.Settings
+
 	// What follows from the above.
 	specBytes  int           // of the jobs' specifications together
 	done       ordered[*Job] // final, with nothing due, in order of arrival
 	doneBytes  int           // of their specifications
 	pastOrders map[crypto.Digest]*Past
 	past       ordered[*Past] // by deadline
-	all        ordered[*Job]  // the newest first
+	pastOf     map[chain.Address]int
+	all        ordered[*Job] // the newest first
 	byStatus   [job.Cancelled + 1]int
 	open       ordered[*Job]  // jobs that are not final, in order of arrival
 	outbox     ordered[*Job]  // jobs whose claims are to be posted, by ascending cursor
@@ -200,6 +206,7 @@ type State struct {
 	gangs      map[gangKey]*gang
 	dependents map[crypto.Digest]*ordered[*Job] // that wait for an order, in order of arrival
 	slots      []*Node
+	connected  int
 	index      index
 	samples    uint64
 	popular    []match.Shape // from shapes
@@ -218,7 +225,7 @@ type State struct {
 // New returns the state of a cluster that has seen nothing.
 func New(config Config) *State {
 	return &State{
-		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{}, pastOrders: map[crypto.Digest]*Past{},
+		config: config, jobs: map[crypto.Digest]*Job{}, nodes: map[crypto.PublicKey]*Node{}, accounts: map[chain.Address]*Account{}, pastOrders: map[crypto.Digest]*Past{}, pastOf: map[chain.Address]int{},
 		groups: map[groupKey]*group{}, gangs: map[gangKey]*gang{}, dependents: map[crypto.Digest]*ordered[*Job]{},
 	}
 }
@@ -273,6 +280,19 @@ func (s *State) Nodes() []*Node {
 	slices.SortFunc(out, func(a, b *Node) int { return a.ID.Compare(b.ID) })
 	return out
 }
+
+// EachNode calls f for every known node, in no order that means anything; treat
+// them as read-only.
+func (s *State) EachNode(f func(*Node)) {
+	for _, n := range s.slots {
+		if n != nil {
+			f(n)
+		}
+	}
+}
+
+// Connected returns how many nodes have a session.
+func (s *State) Connected() int { return s.connected }
 
 // Outstanding returns the total of a consumer's caps that are not final.
 func (s *State) Outstanding(consumer chain.Address) chain.Amount {
@@ -360,52 +380,4 @@ func Request(spec *job.Spec) match.Request {
 		r.Kernel = job.KindContainer
 	}
 	return r
-}
-
-// Explain says how many nodes could take the work now, and what excludes the
-// others: the dry run of a quote.
-func (s *State) Explain(spec *job.Spec) (fit []crypto.PublicKey, excluded []match.Exclusion) {
-	request := Request(spec)
-	var tally match.Tally
-	for _, n := range s.Nodes() {
-		v := n.view()
-		reason := match.Check(&request, &v)
-		tally[reason]++
-		if reason == match.Fits {
-			fit = append(fit, n.ID)
-		}
-	}
-	return fit, tally.Excluded()
-}
-
-// Reason says why a job waits, as it is now, or why it failed.
-func (s *State) Reason(j *Job) string {
-	if j.group == nil || j.Backoff {
-		return j.Reason
-	}
-	var tally match.Tally
-	owners := map[chain.Address]bool{}
-	for _, n := range s.nodes { // order-free: counted
-		v := n.view()
-		reason := match.Check(&j.group.asks[0].request, &v)
-		tally[reason]++
-		if reason == match.Fits {
-			owners[n.Owner] = true
-		}
-	}
-	return fmt.Sprintf("%d owners needed, nodes of %d fit; %s", j.wanted(), len(owners), describe(tally.Excluded()))
-}
-
-func describe(excluded []match.Exclusion) string {
-	if len(excluded) == 0 {
-		return "none excluded"
-	}
-	text := ""
-	for i, e := range excluded {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%d %s", e.Nodes, e.Reason)
-	}
-	return text
 }

@@ -93,13 +93,12 @@ func (s *State) elapse(j *Job) []Effect {
 	return effects
 }
 
-// maxExplained bounds the jobs of which one Tick says what excluded which nodes:
-// that costs a look at every node.
+// maxExplained bounds the jobs of which one Tick says what excluded which nodes.
 const maxExplained = 16
 
 // lastReason is Reason of a job that waits no longer.
 func (s *State) lastReason(j *Job) string {
-	if j.group == nil || j.Backoff {
+	if j.group == nil || j.Backoff || j.Parked {
 		return j.Reason
 	}
 	if s.explained++; s.explained > maxExplained {
@@ -161,6 +160,8 @@ func (s *State) forget(j *Job) {
 	account := s.accounts[j.consumer]
 	account.jobs.drop(j.newest())
 	account.done.drop(place{arrival: j.Arrival})
+	account.specBytes -= j.size
+	account.doneBytes -= j.size
 	s.done.drop(place{arrival: j.Arrival})
 	s.doneBytes -= j.size
 	if account.Kept--; account.Kept == 0 {

@@ -89,7 +89,8 @@ func (r *reign) collect(ctx context.Context, a *auction, candidates []crypto.Pub
 	r.auctions[a.number] = a
 	r.mu.Unlock()
 	defer r.strike(a)
-	window := r.cfg.AuctionWindow
+	settings, _ := r.settings()
+	window := time.Duration(settings.AuctionWindowMs) * time.Millisecond
 	offer.CloseMs = uint64(window.Milliseconds())
 	encoded := job.EncodeMessage(offer)
 	for _, s := range asked {

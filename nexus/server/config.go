@@ -51,9 +51,9 @@ type Config struct {
 	InsecureHTTP bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
 	RPC          []string `toml:"rpc" usage:"URLs of nodes of the chain, asked in turn; their answers are checked"`
 
-	AuctionWindow time.Duration `toml:"auction_window" usage:"how long bids are awaited"`
+	AuctionWindow time.Duration `toml:"auction_window" usage:"how long bids are awaited, until hypermesh nexus settings set says otherwise"`
 	NodeGrace     time.Duration `toml:"node_grace" usage:"how long an agent may be gone before its work is given to others"`
-	Retention     time.Duration `toml:"retention" usage:"how long a job that has ended is kept, unless it has to make room for others"`
+	Retention     time.Duration `toml:"retention" usage:"how long a job that has ended is kept, unless it has to make room for others; until hypermesh nexus settings set says otherwise"`
 	Heartbeat     time.Duration `toml:"heartbeat" usage:"how long a silent leader is borne, the same on every server"`
 	BlobMiB       int           `toml:"blob_mib" usage:"disk for inputs and outputs of jobs"`
 	MaxBlobMiB    int           `toml:"max_blob_mib" usage:"largest input or output"`

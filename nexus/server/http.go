@@ -92,6 +92,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerOutbox(hapi)
 	s.registerServers(hapi)
 	s.registerTop(hapi)
+	s.registerSettings(hapi)
 	s.registerBlobs(hapi, mux)
 	s.registerUploads(hapi, mux)
 	mux.Handle("GET /metrics", s.metrics.handler())
@@ -123,7 +124,7 @@ func (s *Server) routed(next http.Handler) http.Handler {
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
-	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath):
+	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath || r.URL.Path == settingsPath):
 		return true
 	case isExec(r):
 		node, err := crypto.ParsePublicKey(r.URL.Query().Get("node"))

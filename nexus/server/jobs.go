@@ -84,11 +84,7 @@ func (s *Server) status(ctx context.Context, _ *ReadInput) (*body[api.NexusStatu
 		NowMs: s.now(), Version: s.cfg.Version,
 	}
 	s.replica.view(func(state *scheduler.State) {
-		for _, n := range state.Nodes() {
-			if n.Connected {
-				out.Nodes++
-			}
-		}
+		out.Nodes = state.Connected()
 		out.Jobs = state.OpenCount()
 	})
 	return &body[api.NexusStatus]{out}, nil

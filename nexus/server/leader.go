@@ -182,6 +182,7 @@ func (r *reign) run() {
 		r.log.Info("no longer leading")
 	}()
 	r.wg.Go(r.settleAll)
+	r.wg.Go(r.adopt)
 	r.attend()
 }
 
@@ -301,11 +302,11 @@ func (r *reign) survey() {
 	r.mu.Unlock()
 	var away []crypto.PublicKey
 	r.replica.view(func(s *scheduler.State) {
-		for _, n := range s.Nodes() {
+		s.EachNode(func(n *scheduler.Node) {
 			if n.Connected && !present[n.ID] {
 				away = append(away, n.ID)
 			}
-		}
+		})
 	})
 	r.miss(away)
 }

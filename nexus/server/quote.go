@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -47,28 +49,38 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	default:
 		return nil, web.Busy(fmt.Sprintf("quotes made now: limit %d", maxQuotes))
 	}
-	var fit []crypto.PublicKey
-	var excluded []match.Exclusion
-	owners := map[crypto.PublicKey]chain.Address{}
-	s.replica.view(func(state *scheduler.State) {
-		fit, excluded = state.Explain(&spec)
-		for _, n := range state.Nodes() {
-			owners[n.ID] = n.Owner
-		}
-	})
 	least, most := replicas(request.Policy.Policy)
+	var said scheduler.Explanation
+	var forecast scheduler.Forecast
+	var settings job.Settings
+	s.replica.view(func(state *scheduler.State) {
+		said, forecast = state.Explain(&spec, maxAsked), state.Forecast(&spec, least)
+		settings, _ = state.Settings()
+	})
+	asked := make([]crypto.PublicKey, len(said.Fit))
+	sellers := map[crypto.PublicKey]scheduler.Seller{}
+	for i, seller := range said.Fit {
+		asked[i], sellers[seller.ID] = seller.ID, seller
+	}
 	a := &auction{number: dryRun | rand.Uint64(), order: order.ID(), want: least}
-	if !r.collect(ctx, a, fit, job.Offer{Auction: a.number, Order: order, Spec: spec}) {
+	if !r.collect(ctx, a, asked, job.Offer{Auction: a.number, Order: order, Spec: spec}) {
 		return nil, web.Busy("the request ended before its answer")
 	}
-	out := s.tally(&order, &spec, a.bids, owners)
-	for _, e := range excluded {
+	out := s.tally(&order, &spec, a.bids, sellers)
+	out.Nodes, out.Looked, out.Ahead = said.Nodes, said.Looked, forecast.Ahead
+	for _, e := range said.Excluded {
 		out.Excluded = append(out.Excluded, api.Exclusion{Reason: e.Reason, Nodes: e.Nodes})
 	}
-	for reason, nodes := range a.reasons {
-		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: nodes})
+	for _, reason := range slices.Sorted(maps.Keys(a.reasons)) {
+		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: a.reasons[reason]})
 	}
 	price(&out, least, most)
+	switch {
+	case !out.MaxCost.IsZero(): // who bid has room
+		out.Start, out.Ahead = s.now()+chain.TimeMs(settings.AuctionWindowMs), 0
+	case len(said.Fit) == 0:
+		out.Start = forecast.At
+	}
 	return &body[api.Quote]{out}, nil
 }
 
@@ -96,7 +108,7 @@ func (s *Server) draft(spec *job.Spec, policy chain.Policy) chain.Order {
 }
 
 // tally lists the bids, the best first.
-func (s *Server) tally(order *chain.Order, spec *job.Spec, bids []scheduler.SignedBid, owners map[crypto.PublicKey]chain.Address) api.Quote {
+func (s *Server) tally(order *chain.Order, spec *job.Spec, bids []scheduler.SignedBid, sellers map[crypto.PublicKey]scheduler.Seller) api.Quote {
 	out := api.Quote{Cluster: s.id.cluster.Public(), Bids: []api.QuoteBid{}, Excluded: []api.Exclusion{}}
 	byNode := map[crypto.PublicKey]chain.Bid{}
 	var offers []match.Offer
@@ -107,7 +119,7 @@ func (s *Server) tally(order *chain.Order, spec *job.Spec, bids []scheduler.Sign
 			continue
 		}
 		byNode[b.Bid.Node] = b.Bid
-		offers = append(offers, match.Offer{Node: b.Bid.Node, Owner: owners[b.Bid.Node], Cost: cost})
+		offers = append(offers, match.Offer{Node: b.Bid.Node, Owner: sellers[b.Bid.Node].Owner, Cost: cost, Factor: sellers[b.Bid.Node].Factor})
 	}
 	match.Rank(order.ID(), offers)
 	for _, o := range offers {
@@ -128,7 +140,7 @@ func price(q *api.Quote, least, most int) {
 		}
 		if !seen[b.Owner] {
 			seen[b.Owner] = true
-			dearest = b.Cost // they are sorted
+			dearest = chain.Nano(max(dearest.Nano(), b.Cost.Nano())) // they are sorted by more than their cost
 		}
 	}
 	if len(seen) < least {

@@ -155,7 +155,6 @@ func (s *Server) openIdentity() (err error) {
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	s.config.MaxOutbox = s.cfg.MaxOutbox
-	s.config.RetentionMs = uint64(s.cfg.Retention.Milliseconds())
 	return nil
 }
 

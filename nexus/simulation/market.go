@@ -43,7 +43,7 @@ func schedulerConfig(nodes, jobs int) scheduler.Config {
 	c := scheduler.DefaultConfig(&chain.Genesis{ChainID: chainID, Params: chain.DefaultParams()}, clusterKey().Public())
 	c.WithdrawalDelayMs = 2 * endless
 	c.MaxNodes, c.MaxJobs, c.MaxPerConsumer, c.MaxActive, c.MaxOutbox = max(c.MaxNodes, nodes), jobs, jobs, jobs, jobs
-	c.MaxSpecBytes = jobs * job.MaxSpecBytes
+	c.MaxOutboxOf, c.MaxSpecBytes, c.MaxSpecBytesOf = jobs, jobs*job.MaxSpecBytes, jobs*job.MaxSpecBytes
 	return c
 }
 

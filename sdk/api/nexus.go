@@ -371,6 +371,10 @@ type Quote struct {
 	Excluded []Exclusion      `json:"excluded" doc:"who cannot take the job, and why"`
 	MaxCost  chain.Amount     `json:"max_cost_nhyper" doc:"of all replicas that the policy may ask for, at their worst, fees included; 0: nobody can take it"`
 	Reason   string           `json:"reason,omitempty" doc:"why the job would wait"`
+	Start    chain.TimeMs     `json:"expected_start_ms,omitzero" doc:"when it could begin: at once if enough bid, else when nodes have room, if running work takes all of its time limit and nothing comes that goes first; left out: as the cluster is, never, or those who have room do not want it"`
+	Ahead    int              `json:"queued_ahead" doc:"queued jobs that would go first"`
+	Nodes    int              `json:"nodes" doc:"that the cluster knows"`
+	Looked   int              `json:"nodes_looked_at" doc:"of them to count who is excluded: if fewer than all, the counts are estimates of all"`
 }
 
 // Outbox is GET /v1/outbox: jobs whose claims are to be posted to the chain, by
