@@ -37,22 +37,10 @@ func jobCommand() *cli.Command {
 					"Example: hypermesh job run prog.wasm --in data --out result --verify replicate=2/3 --config net.json -- --fast\n" +
 					"Example: hypermesh job run --container --out result --config net.json image.tar -- /bin/work --fast\n" +
 					"Example: hypermesh job run --kernel matmul --a A.csv --b B.csv --verify zk --out result --config net.json",
-				Flags: append(append(networkFlags(),
-					&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
-					&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
-					&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
-					&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
-					&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N or zk"},
-					&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
-					&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
-					&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
-					&cli.StringFlag{Name: "b", Usage: "CSV `FILE` of the right matrix"},
-					&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
-					&cli.Uint64Flag{Name: "fuel", Value: job.DefaultLimits().Fuel, Usage: "limit of instructions, about"},
-					&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
-					jsonFlag()), containerFlags()...),
+				Flags:  runFlags(),
 				Action: jobRun,
 			},
+			quoteCommand(),
 			{
 				Name: "status", Usage: "show a job", ArgsUsage: "JOB",
 				Description: "Example: hypermesh job status 5f3a… --config net.json --json",
@@ -69,6 +57,24 @@ func jobCommand() *cli.Command {
 			jobExecCommand(),
 		},
 	}
+}
+
+// runFlags are those of run and quote.
+func runFlags() []cli.Flag {
+	return append(append(append(networkFlags(),
+		&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
+		&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
+		&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
+		&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
+		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N or zk"},
+		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
+		&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
+		&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
+		&cli.StringFlag{Name: "b", Usage: "CSV `FILE` of the right matrix"},
+		&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
+		&cli.Uint64Flag{Name: "fuel", Value: job.DefaultLimits().Fuel, Usage: "limit of instructions, about"},
+		&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
+		jsonFlag()), containerFlags()...), placementFlags()...)
 }
 
 func jobRun(c *cli.Context) error {
@@ -133,6 +139,9 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	run = sdk.JobRun{
 		MaxCost: chain.Nano(c.Uint64("max-cost")),
 		Spec:    job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
+	}
+	if err := placementFromFlags(c, &run.Spec); err != nil {
+		return run, closeBlobs, err
 	}
 	if c.String("kernel") != "" {
 		return run, closeBlobs, kernelFromFlags(c, &run)

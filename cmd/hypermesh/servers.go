@@ -75,6 +75,7 @@ func serverCommands() []*cli.Command {
 				return changeServers(c, change)
 			},
 		},
+		settingsCommand(),
 	}
 }
 

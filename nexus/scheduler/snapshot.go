@@ -229,19 +229,7 @@ func (s *State) Audit() {
 		}
 		s.auditJob(id, j, used)
 	}
-	connected, held := 0, 0
-	for id, n := range s.nodes { // order-free: each is judged alone, and sums commute
-		s.auditNode(id, n, used[id])
-		if n.Connected {
-			connected++
-		}
-		if n.HeldUntil != 0 {
-			held++
-		}
-	}
-	if connected != s.connected || held != s.holds.n {
-		panic(fmt.Sprintf("scheduler: %d nodes are connected and %d held back, counted %d and %d", s.connected, s.holds.n, connected, held))
-	}
+	s.auditNodes(used)
 	for consumer, a := range s.accounts { // order-free: each is judged alone
 		if a.Outstanding != outstanding[consumer] || a.active != active[consumer] || a.Kept != kept[consumer] || a.jobs.n != int(a.Kept) {
 			panic(fmt.Sprintf("scheduler: %s has %s outstanding, %d jobs and %d active, its jobs sum to %s, %d and %d",
@@ -313,6 +301,23 @@ func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job
 	}
 	if at := (place{at: uint64(s.dueAt(j)), arrival: j.Arrival}); at != j.timer {
 		panic(fmt.Sprintf("scheduler: job %s is due at %d, and seen to at %d", id.Short(), at.at, j.timer.at))
+	}
+}
+
+// auditNodes checks all nodes against what jobs hold.
+func (s *State) auditNodes(used map[crypto.PublicKey]job.Resources) {
+	connected, held := 0, 0
+	for id, n := range s.nodes { // order-free: each is judged alone, and sums commute
+		s.auditNode(id, n, used[id])
+		if n.Connected {
+			connected++
+		}
+		if n.HeldUntil != 0 {
+			held++
+		}
+	}
+	if connected != s.connected || held != s.holds.n {
+		panic(fmt.Sprintf("scheduler: %d nodes are connected and %d held back, counted %d and %d", s.connected, s.holds.n, connected, held))
 	}
 }
 
