@@ -165,6 +165,11 @@ const (
 	priorWork     = 8         // assignments that ended well which a new node is credited with
 )
 
+// MaxPremium is the largest factor of a node that lost nothing, in parts of a
+// million: by so much at most the winner of an auction may be dearer than the best
+// bid of such nodes.
+const MaxPremium = One + fitWeight + distantWeight + abroadWeight
+
 // Standing is what is known of a node, beside its bid, for one job.
 type Standing struct {
 	Finished uint64 // assignments that it ended

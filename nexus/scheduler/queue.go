@@ -216,18 +216,34 @@ func (s *State) settleDown() []Effect {
 		case len(s.freed) > 0:
 			a := s.freed[0]
 			s.freed = s.freed[1:]
-			for a.parked.n > 0 && !s.full(a, 1) {
-				_, j := a.parked.first()
-				effects = append(effects, s.advance(j)...)
-				if j.Parked {
-					break // a gang, for which too few have ended yet
-				}
-			}
+			effects = append(effects, s.unpark(a)...)
 		default:
 			n := s.gained[0]
 			s.gained = s.gained[1:]
 			n.gained = false
 			effects = append(effects, s.fill(n)...)
+		}
+	}
+	return effects
+}
+
+// unpark takes on a consumer's parked jobs, by rank, as many as it may have: a
+// gang for which too few have ended does not keep the smaller ones behind it.
+func (s *State) unpark(a *Account) []Effect {
+	var effects []Effect
+	var tried place
+	for looked := 0; looked < maxWoken && !s.full(a, 1); looked++ {
+		var next *Job
+		a.parked.after(tried, func(j *Job) bool {
+			next = j
+			return false
+		})
+		if next == nil {
+			break
+		}
+		tried = s.rankOf(next)
+		if !next.ganged() || !s.full(a, int(next.Spec.Scheduling.Gang.Size)) {
+			effects = append(effects, s.advance(next)...)
 		}
 	}
 	return effects
