@@ -264,7 +264,7 @@ func (r *referee) check() {
 		}
 	}
 	for id, members := range gangs {
-		if first, _ := r.state.Job(members[0].id); uint64(len(members)) < members[0].spec.Scheduling.Gang.Size || first.Backoff || parked(r.state, members) {
+		if uint64(len(members)) < members[0].spec.Scheduling.Gang.Size || waitsOtherwise(r.state, members) {
 			continue
 		}
 		if r.seen["gang"]++; r.seats(members) {
@@ -284,10 +284,12 @@ func (r *referee) check() {
 	}
 }
 
-func parked(s *scheduler.State, members []*played) bool {
+// waitsOtherwise reports whether a gang waits for its consumer's quota, or until
+// one of its members that found no bids is auctioned again.
+func waitsOtherwise(s *scheduler.State, members []*played) bool {
 	return slices.ContainsFunc(members, func(p *played) bool {
 		j, _ := s.Job(p.id)
-		return j.Parked
+		return j.Parked || j.Backoff
 	})
 }
 
