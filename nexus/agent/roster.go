@@ -31,6 +31,7 @@ type links struct {
 	configured []transport.NodeAddr
 	path       string // of the file
 	changed    chan struct{}
+	telling    sync.Mutex // held while what a server said is taken and written: the file has the newest
 
 	mu    sync.Mutex
 	index uint64  // of what the agent was told; 0: nothing
@@ -170,6 +171,8 @@ func (l *links) members() (connected, all int) {
 
 // rostered takes what a server says of the cluster's servers.
 func (a *Agent) rostered(m job.Roster) error {
+	a.links.telling.Lock()
+	defer a.links.telling.Unlock()
 	news, err := a.links.set(m.Index, m.Servers)
 	if err != nil || !news {
 		return err
