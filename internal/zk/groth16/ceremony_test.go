@@ -136,26 +136,33 @@ func rewrite(t *testing.T, path string, edit func(head *ceremonyHead, payload []
 	}
 }
 
-func tamper(t *testing.T, dir string) {
-	payload := func(edit func(p []byte) []byte) func(t *testing.T, path string) {
-		return func(t *testing.T, path string) {
-			rewrite(t, path, func(_ *ceremonyHead, p []byte) []byte { return edit(p) })
-		}
+// tampering is a change of one file and what it is refused as.
+type tampering struct {
+	name, step string
+	change     func(t *testing.T, path string)
+	want       error
+}
+
+// inPayload changes what gnark wrote, inHead what we wrote before it.
+func inPayload(edit func(p []byte) []byte) func(t *testing.T, path string) {
+	return func(t *testing.T, path string) {
+		rewrite(t, path, func(_ *ceremonyHead, p []byte) []byte { return edit(p) })
 	}
-	head := func(edit func(h *ceremonyHead)) func(t *testing.T, path string) {
-		return func(t *testing.T, path string) {
-			rewrite(t, path, func(h *ceremonyHead, p []byte) []byte { edit(h); return p })
-		}
+}
+
+func inHead(edit func(h *ceremonyHead)) func(t *testing.T, path string) {
+	return func(t *testing.T, path string) {
+		rewrite(t, path, func(h *ceremonyHead, p []byte) []byte { edit(h); return p })
 	}
-	copyPoint := func(from, to int) func(p []byte) []byte {
-		return func(p []byte) []byte { copy(p[to:to+g1Size], p[from:from+g1Size]); return p }
-	}
+}
+
+func copyPoint(from, to int) func(p []byte) []byte {
+	return func(p []byte) []byte { copy(p[to:to+g1Size], p[from:from+g1Size]); return p }
+}
+
+func phase1Tamperings() []tampering {
 	const tau = 3*updateProofSize + 8 + g2Size
-	for i, c := range []struct {
-		name, step string
-		change     func(t *testing.T, path string)
-		want       error
-	}{
+	return []tampering{
 		{"a flipped bit", "phase1-002", func(t *testing.T, path string) {
 			data, err := os.ReadFile(path)
 			if err != nil {
@@ -166,9 +173,9 @@ func tamper(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 		}, ErrCeremonyFile},
-		{"a power of τ replaced", "phase1-002", payload(copyPoint(tau, tau+g1Size)), ErrContribution},
-		{"a proof replaced", "phase1-003", payload(copyPoint(updateProofSize, 0)), ErrContribution},
-		{"another challenge", "phase1-001", payload(func(p []byte) []byte { p[len(p)-1] ^= 1; return p }), ErrContribution},
+		{"a power of τ replaced", "phase1-002", inPayload(copyPoint(tau, tau+g1Size)), ErrContribution},
+		{"a proof replaced", "phase1-003", inPayload(copyPoint(updateProofSize, 0)), ErrContribution},
+		{"another challenge", "phase1-001", inPayload(func(p []byte) []byte { p[len(p)-1] ^= 1; return p }), ErrContribution},
 		{"a contribution left out", "phase1-003", func(t *testing.T, path string) {
 			if err := os.Rename(path, strings.Replace(path, "003", "002", 1)); err != nil {
 				t.Fatal(err)
@@ -180,24 +187,29 @@ func tamper(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 		}, ErrContribution},
-		{"a hostile domain", "phase1-001", payload(func(p []byte) []byte {
+		{"a hostile domain", "phase1-001", inPayload(func(p []byte) []byte {
 			copy(p[3*updateProofSize:], bytes.Repeat([]byte{0x7f}, 8))
 			return p
 		}), ErrCeremonyFile},
-		{"a hostile list", "phase2-001", payload(func(p []byte) []byte {
+	}
+}
+
+func phase2Tamperings() []tampering {
+	return []tampering{
+		{"a hostile list", "phase2-001", inPayload(func(p []byte) []byte {
 			copy(p[2+g1Size:], bytes.Repeat([]byte{0x7f}, 4))
 			return p
 		}), ErrCeremonyFile},
-		{"no point", "phase2-002", payload(func(p []byte) []byte { clear(p[2 : 2+g1Size]); return p }), ErrCeremonyFile},
-		{"a byte more", "phase2-002", payload(func(p []byte) []byte { return append(p, 0) }), ErrCeremonyFile},
-		{"a key's point replaced", "phase2-002", payload(copyPoint(2+g1Size+4, 2+g1Size+4+g1Size)), ErrContribution},
-		{"δ replaced", "phase2-003", payload(copyPoint(2+g1Size+4, 2)), ErrContribution},
-		{"another beacon", "phase1-sealed", head(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
-		{"another last beacon", "phase2-sealed", head(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
-		{"another verifying key", "phase2-sealed", payload(func(p []byte) []byte { p[len(p)-1] ^= 1; return p }), ErrContribution},
-		{"another kernel", "phase2-001", head(func(h *ceremonyHead) { h.Kernel = "matmul-4" }), ErrCeremonyFile},
-		{"another format", "phase2-001", head(func(h *ceremonyHead) { h.Format = "x" }), ErrCeremonyFile},
-		{"another circuit", "ceremony", head(func(h *ceremonyHead) { h.Circuit[0] ^= 1 }), ErrCeremonyFile},
+		{"no point", "phase2-002", inPayload(func(p []byte) []byte { clear(p[2 : 2+g1Size]); return p }), ErrCeremonyFile},
+		{"a byte more", "phase2-002", inPayload(func(p []byte) []byte { return append(p, 0) }), ErrCeremonyFile},
+		{"a key's point replaced", "phase2-002", inPayload(copyPoint(2+g1Size+4, 2+g1Size+4+g1Size)), ErrContribution},
+		{"δ replaced", "phase2-003", inPayload(copyPoint(2+g1Size+4, 2)), ErrContribution},
+		{"another beacon", "phase1-sealed", inHead(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
+		{"another last beacon", "phase2-sealed", inHead(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
+		{"another verifying key", "phase2-sealed", inPayload(func(p []byte) []byte { p[len(p)-1] ^= 1; return p }), ErrContribution},
+		{"another kernel", "phase2-001", inHead(func(h *ceremonyHead) { h.Kernel = "matmul-4" }), ErrCeremonyFile},
+		{"another format", "phase2-001", inHead(func(h *ceremonyHead) { h.Format = "x" }), ErrCeremonyFile},
+		{"another circuit", "ceremony", inHead(func(h *ceremonyHead) { h.Circuit[0] ^= 1 }), ErrCeremonyFile},
 		{"an empty file", "phase1-001", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -208,7 +220,11 @@ func tamper(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 		}, ErrCeremonyFile},
-	} {
+	}
+}
+
+func tamper(t *testing.T, dir string) {
+	for i, c := range append(phase1Tamperings(), phase2Tamperings()...) {
 		if testing.Short() && i%5 != 1 {
 			continue // each verifies the ceremony anew
 		}
