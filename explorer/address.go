@@ -34,7 +34,9 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.OpenLease:
 		return append(out, m.Deal.Order.ConsumerAddress())
 	case chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw:
-	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease:
+	case chain.OpenChannel:
+		return append(out, m.Payee)
+	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel:
 	case chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards, chain.SetCommission,
 		chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate, chain.ReportEvidence:
 	}
@@ -75,6 +77,12 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Reporter)
 	case chain.LeaseOpened:
 		return append(out, e.Consumer, e.Provider)
+	case chain.ChannelChanged:
+		return append(out, e.Payer, e.Payee)
+	case chain.VoucherRedeemed:
+		return append(out, e.Payer, e.Payee)
+	case chain.ChannelClosed:
+		return append(out, e.Payer, e.Payee)
 	case chain.LeasePaid:
 		return append(out, e.Consumer, e.Provider)
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:

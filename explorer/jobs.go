@@ -122,7 +122,8 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			out[i].Verdict = chain.EventName(row.Event)
 		case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 			chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
-		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded:
+		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded,
+			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed:
 		}
 	}
 	return out

@@ -89,6 +89,14 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " gives notice of a lease on node ", linkNode(m.Lease.Node))
 	case chain.CollectLease:
 		return say(who, " collects what is due of a lease on node ", linkNode(m.Lease.Node))
+	case chain.OpenChannel:
+		return say(who, " opens a payment channel to ", linkAddress(m.Payee), " and puts ", m.Amount, " into it")
+	case chain.FundChannel:
+		return say(who, " adds ", m.Amount, " to payment channel "+m.Channel.Short())
+	case chain.RedeemVoucher:
+		return say(who, " redeems a voucher of payment channel "+m.Voucher.Channel.Short()+" for ", m.Voucher.Total, " in all")
+	case chain.CloseChannel:
+		return say(who, " closes payment channel "+m.Channel.Short())
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -193,6 +201,12 @@ func sayEvent(e chain.Event) sentence {
 		return say("The lease on node ", linkNode(e.Lease.Node), " holds ", e.Held, " and ends ", absolute(e.Expires), closingWords(e.Closing))
 	case chain.LeasePaid:
 		return say("The lease on node ", linkNode(e.Lease.Node), " was paid up to ", absolute(e.Until), ": ", linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
+	case chain.ChannelChanged:
+		return say("Payment channel "+e.Channel.Short()+" of ", linkAddress(e.Payer), " to ", linkAddress(e.Payee), " holds ", e.Held)
+	case chain.VoucherRedeemed:
+		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
+	case chain.ChannelClosed:
+		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
 	}

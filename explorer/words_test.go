@@ -37,6 +37,15 @@ func TestWordsOfStaking(t *testing.T) {
 	} {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
 	}
+	channel := crypto.Digest{0xcc}
+	for m, want := range map[chain.Msg][]string{
+		chain.OpenChannel{Payee: chain.Address{2}, Amount: five}:                   {"opens a payment channel", "5"},
+		chain.FundChannel{Channel: channel, Amount: five}:                          {"adds", "5", channel.Short()},
+		chain.RedeemVoucher{Voucher: chain.Voucher{Channel: channel, Total: five}}: {"redeems", "5", channel.Short()},
+		chain.CloseChannel{Channel: channel}:                                       {"closes", channel.Short()},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
+	}
 	wantWords(t, explorer.MessageWords(who, chain.OpenLease{}), []string{who.Short(), "opens a lease"})
 	wantWords(t, explorer.MessageWords(who, chain.ResizeLease{Lease: lease}), []string{who.Short(), "changes the terms", other.Short()})
 	wantWords(t, explorer.EventWords(chain.LeasePaid{Lease: lease, Provider: who, Paid: five}), []string{other.Short(), who.Short(), "5"})
@@ -56,6 +65,9 @@ func TestWordsOfStaking(t *testing.T) {
 		chain.ValidatorJailed{Validator: v, Epoch: 7, Amount: five}:                 {v.Short(), "silent in epoch 7", "5"},
 		chain.LeaseOpened{Lease: lease, Consumer: who, Held: five}:                  {other.Short(), who.Short(), "5"},
 		chain.LeaseChanged{Lease: lease, Held: five, Closing: true}:                 {other.Short(), "5", "upon notice"},
+		chain.ChannelChanged{Channel: channel, Payer: who, Held: five}:              {channel.Short(), who.Short(), "5"},
+		chain.VoucherRedeemed{Channel: channel, Payee: who, Paid: five}:             {channel.Short(), who.Short(), "5"},
+		chain.ChannelClosed{Channel: channel, Payer: who, Refunded: five}:           {channel.Short(), who.Short(), "5"},
 		chain.LeaseEnded{Lease: lease, Refunded: five}:                              {other.Short(), "5", "when its money ends"},
 		chain.EpochClosed{Epoch: 7, Minted: five, Rewards: five}:                    {"Epoch 7 ended", "5"},
 	} {

@@ -93,6 +93,14 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("gives notice of %s, which ends when the notice is over", leaseText(m.Lease))
 	case chain.CollectLease:
 		return fmt.Sprintf("pays the provider what is due of %s", leaseText(m.Lease))
+	case chain.OpenChannel:
+		return fmt.Sprintf("sets %s aside for %s, who gets what vouchers signed by %s promise; the rest comes back %d ms after a notice", m.Amount, m.Payee, m.Signer, m.WindowMs)
+	case chain.FundChannel:
+		return fmt.Sprintf("adds %s to payment channel %s", m.Amount, m.Channel)
+	case chain.RedeemVoucher:
+		return fmt.Sprintf("redeems a voucher of payment channel %s for %s in all", m.Voucher.Channel, m.Voucher.Total)
+	case chain.CloseChannel:
+		return fmt.Sprintf("closes payment channel %s", m.Channel)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

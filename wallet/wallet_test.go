@@ -146,6 +146,15 @@ func TestPreviewIsFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	text += leases
+	body.Messages = chain.Msgs{
+		chain.OpenChannel{Payee: payer, Signer: node, Amount: chain.Hyper(2), WindowMs: 60_000}, chain.FundChannel{Channel: crypto.Digest{8}, Amount: chain.Hyper(1)},
+		chain.RedeemVoucher{Voucher: chain.Voucher{Channel: crypto.Digest{8}, Total: chain.Hyper(3)}}, chain.CloseChannel{Channel: crypto.Digest{8}},
+	}
+	channels, err := wallet.Preview(&body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += channels
 	order := chain.Order{
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
 		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,

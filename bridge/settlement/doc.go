@@ -11,6 +11,8 @@
 //	'b' 'x' ‖ expires_ms (8) ‖ order id      → nothing: the expiry queue
 //	'b' 'l' ‖ node ‖ order id                → Lease
 //	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
+//	'b' 'h' ‖ channel id                     → Channel
+//	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
 //
 // Invariants, per consumer and in total:
 //
@@ -32,6 +34,9 @@
 //     its end, and never beyond what it holds. It is over at its end whichever block
 //     deletes it, and until then nothing has to touch it: an idle lease costs
 //     nothing.
+//  7. A channel's payee gets the highest total that its signer promised and anybody
+//     posted, and never more than it holds; its payer gets the rest, and no sooner
+//     than the window after its notice, in which the chain progressed.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource

@@ -14,14 +14,16 @@ import (
 const Prefix = 'b'
 
 const (
-	kindProvider = 'p'
-	kindCluster  = 'c'
-	kindEscrow   = 'e'
-	kindOrder    = 'o'
-	kindClaim    = 'r'
-	kindExpiry   = 'x'
-	kindLease    = 'l'
-	kindLeaseEnd = 'q'
+	kindProvider   = 'p'
+	kindCluster    = 'c'
+	kindEscrow     = 'e'
+	kindOrder      = 'o'
+	kindClaim      = 'r'
+	kindExpiry     = 'x'
+	kindLease      = 'l'
+	kindLeaseEnd   = 'q'
+	kindChannel    = 'h'
+	kindChannelEnd = 'w'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -69,6 +71,13 @@ func leaseEndKey(at chain.TimeMs, id chain.LeaseID) []byte {
 	return keyOf(kindLeaseEnd, big(uint64(at)), id.Node[:], id.Order[:])
 }
 
+// ChannelKey returns the key of a channel's record.
+func ChannelKey(id chain.ChannelID) []byte { return keyOf(kindChannel, id[:]) }
+
+func channelEndKey(at uint64, id chain.ChannelID) []byte {
+	return keyOf(kindChannelEnd, big(at), id[:])
+}
+
 // leaseAtEnd returns the lease that a key of leaseEndKey is of.
 func leaseAtEnd(key []byte) chain.LeaseID {
 	key = key[len(key)-crypto.PublicKeySize-crypto.DigestSize:]
@@ -86,6 +95,8 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, state.Decode[Escrow](key, value).Balance
 	case kindLease:
 		return tokens.HoldsEscrow, state.Decode[Lease](key, value).Held
+	case kindChannel:
+		return tokens.HoldsEscrow, state.Decode[Channel](key, value).Held
 	}
 	return tokens.HoldsNothing, chain.Amount{}
 }

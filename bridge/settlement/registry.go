@@ -12,12 +12,15 @@ import (
 
 // Env is the block that messages are executed in and the chain's rules.
 type Env struct {
-	ChainID  chain.ChainID
-	Height   chain.Height
-	Now      chain.TimeMs // block time
-	Params   chain.Params
-	Kernels  map[string]crypto.Digest // the pinned verifying key of each
-	Verifier zk.Verifier
+	ChainID chain.ChainID
+	Height  chain.Height
+	Now     chain.TimeMs // block time
+	// ProgressMs is a clock that stands while the chain stands: windows in which somebody
+	// must get a transaction in are measured by it.
+	ProgressMs uint64
+	Params     chain.Params
+	Kernels    map[string]crypto.Digest // the pinned verifying key of each
+	Verifier   zk.Verifier
 }
 
 // Provider is a registered provider node.

@@ -11,6 +11,7 @@ func commands() []*cli.Command {
 		blobCommand(),
 		walletCommand(),
 		leaseCommand(),
+		channelCommand(),
 		stakeCommand(),
 		queryCommand(),
 		nodeCommand(),

@@ -94,20 +94,9 @@ const maxDealBytes = 64 << 10
 
 // readDeal reads the file of --deal, and refuses what no chain takes.
 func readDeal(c *cli.Context) (chain.LeaseDeal, error) {
-	file, err := os.Open(c.String("deal"))
-	if err != nil {
-		return chain.LeaseDeal{}, err
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxDealBytes+1))
-	if err = errors.Join(err, file.Close()); err != nil {
-		return chain.LeaseDeal{}, err
-	}
-	if len(data) > maxDealBytes {
-		return chain.LeaseDeal{}, fmt.Errorf("%s has more than %d bytes", c.String("deal"), maxDealBytes)
-	}
 	var form api.LeaseDeal
-	if err := api.DecodeJSON(data, &form); err != nil {
-		return chain.LeaseDeal{}, fmt.Errorf("%s: %w", c.String("deal"), err)
+	if err := readJSONFile(c.String("deal"), maxDealBytes, &form); err != nil {
+		return chain.LeaseDeal{}, err
 	}
 	deal, err := api.DealFromJSON(form)
 	if err == nil {
@@ -117,6 +106,25 @@ func readDeal(c *cli.Context) (chain.LeaseDeal, error) {
 		return chain.LeaseDeal{}, fmt.Errorf("%s: %w", c.String("deal"), err)
 	}
 	return deal, nil
+}
+
+// readJSONFile reads a form out of a file of at most limit bytes.
+func readJSONFile(path string, limit int64, form any) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if int64(len(data)) > limit {
+		return fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	if err := api.DecodeJSON(data, form); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 func leaseResize(c *cli.Context, id chain.LeaseID) (chain.Msg, error) {

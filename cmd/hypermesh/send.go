@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -146,14 +147,20 @@ func (s *sender) send(c *cli.Context, options sdk.BuilderOptions, messages ...ch
 	if ok, err := confirm(c, "Send as "+s.account.Name()+"?"); err != nil || !ok {
 		return out, errors.Join(errors.New("not sent"), err)
 	}
-	verdicts, err := s.client.SubmitTxs(c.Context, tx)
+	return s.submit(c.Context, &tx)
+}
+
+// submit sends a signed transaction and waits until it is final.
+func (s *sender) submit(ctx context.Context, tx *chain.Tx) (sentResult, error) {
+	out := sentResult{Sender: s.account.Address()}
+	verdicts, err := s.client.SubmitTxs(ctx, *tx)
 	if err != nil {
 		return out, err
 	}
 	if v := verdicts[0]; !v.Accepted {
 		return out, &sdk.RejectedError{TxID: v.TxID, Reason: v.Reason}
 	}
-	final, err := s.client.WaitFinalOf(c.Context, &tx)
+	final, err := s.client.WaitFinalOf(ctx, tx)
 	if err != nil {
 		return out, err
 	}

@@ -43,6 +43,12 @@ func checkMsg(m Msg) error {
 		return m.Deal.Check()
 	case ExtendLease, CloseLease, CollectLease:
 		return nil
+	case OpenChannel:
+		return m.check()
+	case RedeemVoucher:
+		return m.check()
+	case FundChannel, CloseChannel:
+		return nil
 	}
 	return fmt.Errorf("chain: message of type %T", m)
 }

@@ -161,6 +161,9 @@ const (
 	kindLeaseChanged
 	kindLeasePaid
 	kindLeaseEnded
+	kindChannelChanged
+	kindVoucherRedeemed
+	kindChannelClosed
 )
 
 // eventKind returns the number on the wire and the name in JSON.
@@ -222,6 +225,12 @@ func eventKind(e Event) (uint8, string) {
 		return kindLeasePaid, "lease_paid"
 	case LeaseEnded:
 		return kindLeaseEnded, "lease_ended"
+	case ChannelChanged:
+		return kindChannelChanged, "channel_changed"
+	case VoucherRedeemed:
+		return kindVoucherRedeemed, "voucher_redeemed"
+	case ChannelClosed:
+		return kindChannelClosed, "channel_closed"
 	}
 	panic(fmt.Sprintf("chain: event of type %T", e))
 }
@@ -334,6 +343,12 @@ func decodeEvent(head sumHead) (Event, error) {
 		return decodeAs[LeasePaid, Event](head.Body)
 	case kindLeaseEnded:
 		return decodeAs[LeaseEnded, Event](head.Body)
+	case kindChannelChanged:
+		return decodeAs[ChannelChanged, Event](head.Body)
+	case kindVoucherRedeemed:
+		return decodeAs[VoucherRedeemed, Event](head.Body)
+	case kindChannelClosed:
+		return decodeAs[ChannelClosed, Event](head.Body)
 	}
 	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
 }
@@ -404,6 +419,9 @@ func eventFromJSON(e eventJSON) (Event, error) {
 		"lease_changed":       readJSON[LeaseChanged],
 		"lease_paid":          readJSON[LeasePaid],
 		"lease_ended":         readJSON[LeaseEnded],
+		"channel_changed":     readJSON[ChannelChanged],
+		"voucher_redeemed":    readJSON[VoucherRedeemed],
+		"channel_closed":      readJSON[ChannelClosed],
 	}
 	read, ok := readers[e.Type]
 	if !ok {

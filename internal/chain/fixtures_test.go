@@ -141,6 +141,17 @@ func leaseMessages() chain.Msgs {
 	}
 }
 
+// channelMessages has one of each.
+func channelMessages() chain.Msgs {
+	v := chain.Voucher{ChainID: testChain, Channel: crypto.Digest{9}, Lease: crypto.Digest{8}, Total: chain.Hyper(2)}
+	return chain.Msgs{
+		chain.OpenChannel{Payee: testKey(4).address(), Nonce: 5, Signer: testKey(1).Public(), Amount: chain.Hyper(3), WindowMs: 60_000},
+		chain.FundChannel{Channel: v.Channel, Amount: chain.Hyper(1)},
+		chain.RedeemVoucher{Voucher: v, Signature: testKey(1).PrivateKey.Sign(crypto.DomainVoucher, v.Payload())},
+		chain.CloseChannel{Channel: v.Channel},
+	}
+}
+
 func signedTx(t testing.TB, messages chain.Msgs) chain.Tx {
 	t.Helper()
 	sender, payer := testKey(1), testKey(5)
@@ -222,6 +233,9 @@ func sampleReceipts() chain.BlockReceipts {
 					Records: []chain.ResourceTransaction{record},
 				},
 				chain.LeaseEnded{Lease: chain.LeaseID{Node: node, Order: crypto.Digest{2}}, At: 12, Closed: true, Refunded: chain.Nano(3)},
+				chain.ChannelChanged{Channel: crypto.Digest{2}, Payer: a, Payee: b, Held: chain.Nano(8), EndsMs: 12},
+				chain.VoucherRedeemed{Channel: crypto.Digest{2}, Payer: a, Payee: b, Lease: crypto.Digest{4}, Total: chain.Nano(8), Paid: chain.Nano(6), Burned: chain.Nano(1), Treasury: chain.Nano(1)},
+				chain.ChannelClosed{Channel: crypto.Digest{2}, Payer: a, Payee: b, Refunded: chain.Nano(3)},
 				chain.ValidatorSlashed{Validator: node, Epoch: 4, View: 9, RatePpm: 50_000, Amount: chain.Nano(20), Reporter: a, Reward: chain.Nano(1)},
 			}},
 			{TxID: crypto.Digest{2}, Rejection: "balance 3 is below 4", GasUsed: chain.GasUnits(900), Burned: chain.Nano(900)},
@@ -293,6 +307,11 @@ func TestFixtures(t *testing.T) {
 	staking := signedTx(t, stakingMessages())
 	roundTrip(t, "tx_staking", staking)
 	if _, err := chain.DecodeTx(staking.Encode()); err != nil {
+		t.Error(err)
+	}
+	channels := signedTx(t, channelMessages())
+	roundTrip(t, "tx_channels", channels)
+	if _, err := chain.DecodeTx(channels.Encode()); err != nil {
 		t.Error(err)
 	}
 	leases := signedTx(t, leaseMessages())

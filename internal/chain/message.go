@@ -120,6 +120,10 @@ const (
 	kindExtendLease
 	kindCloseLease
 	kindCollectLease
+	kindOpenChannel
+	kindFundChannel
+	kindRedeemVoucher
+	kindCloseChannel
 )
 
 // Msgs is the list of messages of a transaction.
@@ -187,6 +191,14 @@ func appendMsg(dst []byte, m Msg) ([]byte, error) {
 		return appendSum(dst, kindCloseLease, m)
 	case CollectLease:
 		return appendSum(dst, kindCollectLease, m)
+	case OpenChannel:
+		return appendSum(dst, kindOpenChannel, m)
+	case FundChannel:
+		return appendSum(dst, kindFundChannel, m)
+	case RedeemVoucher:
+		return appendSum(dst, kindRedeemVoucher, m)
+	case CloseChannel:
+		return appendSum(dst, kindCloseChannel, m)
 	}
 	return nil, fmt.Errorf("chain: message of type %T", m)
 }
@@ -263,6 +275,14 @@ func decodeMsg(data []byte) (Msg, error) {
 		return decodeAs[CloseLease, Msg](head.Body)
 	case kindCollectLease:
 		return decodeAs[CollectLease, Msg](head.Body)
+	case kindOpenChannel:
+		return decodeAs[OpenChannel, Msg](head.Body)
+	case kindFundChannel:
+		return decodeAs[FundChannel, Msg](head.Body)
+	case kindRedeemVoucher:
+		return decodeAs[RedeemVoucher, Msg](head.Body)
+	case kindCloseChannel:
+		return decodeAs[CloseChannel, Msg](head.Body)
 	}
 	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
 }
@@ -318,6 +338,14 @@ func KindOf(m Msg) string {
 		return "close_lease"
 	case CollectLease:
 		return "collect_lease"
+	case OpenChannel:
+		return "open_channel"
+	case FundChannel:
+		return "fund_channel"
+	case RedeemVoucher:
+		return "redeem_voucher"
+	case CloseChannel:
+		return "close_channel"
 	}
 	panic(fmt.Sprintf("chain: message of type %T", m))
 }

@@ -318,7 +318,7 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		add(m.Deal.signatures())
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
-		ExtendLease, CloseLease, CollectLease:
+		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel:
 	}
 	return list
 }

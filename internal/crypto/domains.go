@@ -85,6 +85,9 @@ var (
 	DomainResult      = newDomain("job result")
 	DomainJobSpec     = newDomain("job spec")
 	DomainCancel      = newDomain("order cancellation")
+	DomainChannel     = newDomain("payment channel")
+	DomainVoucher     = newDomain("payment voucher")
+	DomainMix         = newDomain("randomness mix")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

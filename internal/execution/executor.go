@@ -23,9 +23,10 @@ var ErrInvalidBlock = errors.New("execution: invalid block")
 // up: the base fee holds it to target gas, which at the pace of loaded blocks is
 // below these bounds. So nobody's money waits behind another's spam.
 const (
-	maxReleases  = 1_000
-	maxLeaseEnds = 1_000
-	maxExpiries  = 2_000 // records: an order has two, and one for each claim
+	maxReleases    = 1_000
+	maxLeaseEnds   = 1_000
+	maxChannelEnds = 1_000
+	maxExpiries    = 2_000 // records: an order has two, and one for each claim
 )
 
 // Executor is what decides the result of a block beside the state: all of it is
@@ -124,6 +125,7 @@ type run struct {
 	env      settlement.Env // with the verifier metered
 	stakes   staking.Block
 	closing  bool // the epoch's last block
+	mix      crypto.Digest
 	at       position
 	burned   chain.Amount // base fees of the block so far
 	tips     chain.Amount // of the block so far
@@ -162,16 +164,28 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m},
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
-			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, Params: params,
+			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Params: params,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
-		stakes: *stakes, closing: h.Closing, receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
+		stakes: *stakes, closing: h.Closing, mix: mixed(head.Mix, h.VRFOutput), receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
 	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
 	r.receipts.Begin = append(r.receipts.Begin, staking.Release(block, &r.stakes.Env, maxReleases)...)
 	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
 	r.receipts.Begin = append(r.receipts.Begin, settlement.ExpireLeases(block, &r.env, maxLeaseEnds)...)
+	r.receipts.Begin = append(r.receipts.Begin, settlement.EndChannels(block, &r.env, maxChannelEnds)...)
 	return r, nil
+}
+
+// progress is the chain's progress at a block: what the time since the last block adds is
+// bounded, so that a chain that stood does not make windows end.
+func progress(last *Head, now chain.TimeMs, params *chain.Params) uint64 {
+	return last.ProgressMs + min(uint64(now-last.TimeMs), 2*params.IdleMs)
+}
+
+// mixed adds a block's VRF output to those before it.
+func mixed(mix, output crypto.Digest) crypto.Digest {
+	return crypto.DomainMix.Hash(append(mix[:], output[:]...))
 }
 
 // checkEpoch checks what a header says of its epoch, and returns where the block
@@ -204,7 +218,7 @@ func (r *run) end() (Outcome, error) {
 	if r.closing {
 		r.receipts.End = staking.CloseEpoch(r.block, &r.stakes.Env)
 	}
-	head := Head{Height: r.at.height, TimeMs: r.at.now}
+	head := Head{Height: r.at.height, TimeMs: r.at.now, ProgressMs: r.env.ProgressMs, Mix: r.mix}
 	sinceMs := uint64(r.at.now - r.at.head.TimeMs)
 	head.BaseFee = nextBaseFee(r.at.head.BaseFee, r.at.used, sinceMs, &r.env.Params)
 	state.Save(r.block, HeadKey(), head)
@@ -248,6 +262,14 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.CloseLease(kv, env, from, m))
 	case chain.CollectLease:
 		return settlement.CollectLease(kv, env, m)
+	case chain.OpenChannel:
+		return one(settlement.OpenChannel(kv, env, from, m))
+	case chain.FundChannel:
+		return one(settlement.FundChannel(kv, env, from, m))
+	case chain.RedeemVoucher:
+		return one(settlement.RedeemVoucher(kv, env, m))
+	case chain.CloseChannel:
+		return one(settlement.CloseChannel(kv, env, from, m))
 	case chain.ReportEvidence:
 		return staking.ReportEvidence(kv, stakes, from, m)
 	case chain.Bond:

@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -25,6 +26,12 @@ type Head struct {
 	Height  chain.Height
 	TimeMs  chain.TimeMs
 	BaseFee chain.GasPrice // of the next block
+	// ProgressMs is the chain's time without that in which it stood: of the time between two
+	// blocks at most twice what an idle chain takes.
+	ProgressMs uint64
+	// Mix is the VRF outputs of all blocks so far: for draws on what was committed to well
+	// before the last of them.
+	Mix crypto.Digest
 }
 
 // HeadKey returns the key of the Head.

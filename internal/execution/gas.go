@@ -43,6 +43,10 @@ type GasTable struct {
 	ExtendLease      uint64 `json:"extend_lease"`
 	CloseLease       uint64 `json:"close_lease"`
 	CollectLease     uint64 `json:"collect_lease"`
+	OpenChannel      uint64 `json:"open_channel"`
+	FundChannel      uint64 `json:"fund_channel"`
+	RedeemVoucher    uint64 `json:"redeem_voucher"` // with its signature
+	CloseChannel     uint64 `json:"close_channel"`
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -61,6 +65,7 @@ func GasTableV1() GasTable {
 		Bond: 6_600, Delegate: 2_500, Undelegate: 6_200, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 990, RotateKeys: 10_000,
 		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
 		OpenLease: 27_000, ResizeLease: 9_900, ExtendLease: 3_500, CloseLease: 3_900, CollectLease: 100,
+		OpenChannel: 1_000, FundChannel: 1_000, RedeemVoucher: 4_000, CloseChannel: 4_000,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}
 }
@@ -125,6 +130,14 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.CloseLease
 	case chain.CollectLease:
 		return t.CollectLease
+	case chain.OpenChannel:
+		return t.OpenChannel
+	case chain.FundChannel:
+		return t.FundChannel
+	case chain.RedeemVoucher:
+		return t.RedeemVoucher
+	case chain.CloseChannel:
+		return t.CloseChannel
 	}
 	panic("execution: a message outside the sealed sum")
 }

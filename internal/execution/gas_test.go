@@ -60,7 +60,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -154,6 +154,8 @@ func later(name string) []due {
 		return []due{{queueExpired, countOf(name)}}
 	case "open_lease":
 		return []due{{queueExpired, 1}, {queueLease, 1}}
+	case "close_channel":
+		return []due{{queueChannel, 1}}
 	case "resize_lease":
 		return []due{{queueExpired, 1}}
 	}
@@ -302,6 +304,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"bond": &t.Bond, "delegate": &t.Delegate, "undelegate": &t.Undelegate, "redelegate": &t.Redelegate, "withdraw_rewards": &t.WithdrawRewards,
 		"set_commission": &t.SetCommission, "rotate_keys": &t.RotateKeys, "unjail": &t.Unjail, "affiliate": &t.Affiliate, "unaffiliate": &t.Unaffiliate,
 		"open_lease": &t.OpenLease, "resize_lease": &t.ResizeLease, "extend_lease": &t.ExtendLease, "close_lease": &t.CloseLease, "collect_lease": &t.CollectLease,
+		"open_channel": &t.OpenChannel, "fund_channel": &t.FundChannel, "redeem_voucher": &t.RedeemVoucher, "close_channel": &t.CloseChannel,
 	}
 }
 
@@ -381,7 +384,7 @@ func (d *derivation) checkState(t *testing.T, way string) {
 		}
 	}
 	full := float64(chain.DefaultParams().BlockGas.Units()) * ns / gas
-	for name, count := range map[string]float64{queueMatured: 1_000, queueReleased: 1_000, queueExpired: 1_000, queueLease: 1_000, epochClose: 1} { // order-free: each its own
+	for name, count := range map[string]float64{queueMatured: 1_000, queueReleased: 1_000, queueExpired: 1_000, queueLease: 1_000, queueChannel: 1_000, epochClose: 1} { // order-free: each its own
 		share := count * measured[name] / full
 		t.Logf("%-8s %-34s %9.0f ns, at most %.0f: %.2f of a full average block", way, name, measured[name], count, share)
 		if share > 0.25 {

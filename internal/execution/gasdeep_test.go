@@ -196,6 +196,7 @@ const (
 	queueReleased = "queue/released"
 	queueExpired  = "queue/expired"
 	queueLease    = "queue/lease"
+	queueChannel  = "queue/channel"
 	epochClose    = "block/closing an epoch"
 )
 
@@ -229,6 +230,7 @@ func (w *gasWorld) queued(d disk) map[string]float64 {
 		},
 	}
 	fill[queueLease] = func(w *gasWorld, kv *state.Overlay) { endLeases(w, kv, entries) }
+	fill[queueChannel] = func(w *gasWorld, kv *state.Overlay) { endChannels(w, kv, entries) }
 	out := map[string]float64{}
 	empty := w.measure(nil, accepted, 1<<30)
 	for name, on := range fill { // order-free: each its own

@@ -54,7 +54,9 @@ func ofLeases(p prepared) []operation {
 	})
 	forged.want = refused
 	return []operation{
-		oneOf("open_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg { return chain.OpenLease{Deal: w.dealOf(p, i, 2, crypto.Digest{})} }),
+		oneOf("open_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
+			return chain.OpenLease{Deal: w.dealOf(p, i, 2, crypto.Digest{})}
+		}),
 		forged,
 		oneOf("resize_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
 			return chain.ResizeLease{Lease: p.leases[i], Deal: w.dealOf(p, i, 2, p.leases[i].Order)}

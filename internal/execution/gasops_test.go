@@ -35,7 +35,8 @@ const (
 type prepared struct {
 	nodes, affiliated []key // registered by the users in their order
 	clusters          []key
-	leases            []chain.LeaseID // of the users in their order, each on its own node
+	leases            []chain.LeaseID   // of the users in their order, each on its own node
+	channels          []chain.ChannelID // of the users in their order
 }
 
 // prepare gives every user something to end: a delegation that earned, a
@@ -74,6 +75,7 @@ func (w *gasWorld) prepare() prepared {
 	w.run(1_000, w.txOf(operator, w.registerCluster()), w.txOf(ownerA, w.registerProvider(ownerA, nodeA)),
 		w.txOf(ownerB, w.registerProvider(ownerB, nodeB)), w.txOf(consumer, chain.Deposit{Cluster: cluster.Public(), Amount: chain.Hyper(500_000)}))
 	w.openLeases(&p)
+	w.openChannels(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

@@ -113,9 +113,18 @@ func leaseMessages() chain.Msgs {
 	}
 }
 
-// TestMessagesThroughJSON: every message of staking and about leases comes back as it was.
+func channelMessages() chain.Msgs {
+	v := chain.Voucher{ChainID: "hyper-test", Channel: crypto.Digest{7}, Lease: crypto.Digest{8}, Total: chain.Nano(math.MaxUint64)}
+	return chain.Msgs{
+		chain.OpenChannel{Payee: address(2), Nonce: math.MaxUint64, Signer: testKey(4).Public(), Amount: chain.Nano(math.MaxUint64), WindowMs: math.MaxUint64},
+		chain.FundChannel{Channel: v.Channel, Amount: chain.Nano(1)}, chain.RedeemVoucher{Voucher: v, Signature: crypto.Signature{1}},
+		chain.CloseChannel{Channel: v.Channel},
+	}
+}
+
+// TestMessagesThroughJSON: every message of staking, about leases and about channels comes back as it was.
 func TestMessagesThroughJSON(t *testing.T) {
-	for _, m := range slices.Concat(stakingMessages(), leaseMessages()) {
+	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages()) {
 		raw, err := json.Marshal(api.Message{Msg: m})
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,7 @@ func eventCases() []Case {
 		chain.ValidatorBonded{}, chain.Delegated{}, chain.Undelegated{}, chain.Redelegated{}, chain.RewardsWithdrawn{}, chain.CommissionSet{}, chain.KeysRotated{},
 		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
 		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
+		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -160,7 +161,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases())
+	}, stakingCases(), leaseCases(), channelCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -204,6 +205,14 @@ func messageData(m chain.Msg) any {
 		return CloseLease{Lease: m.Lease}
 	case chain.CollectLease:
 		return CollectLease{Lease: m.Lease}
+	case chain.OpenChannel:
+		return OpenChannel{Payee: m.Payee, Nonce: Uint64(m.Nonce), Signer: m.Signer, Amount: m.Amount, WindowMs: Uint64(m.WindowMs)}
+	case chain.FundChannel:
+		return FundChannel{Channel: m.Channel, Amount: m.Amount}
+	case chain.RedeemVoucher:
+		return RedeemVoucher{Voucher: m.Voucher, Signature: m.Signature}
+	case chain.CloseChannel:
+		return CloseChannel{Channel: m.Channel}
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -275,6 +284,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readLease(t); ok {
+		return m, err
+	}
+	if m, ok, err := readChannel(t); ok {
 		return m, err
 	}
 	return nil, &FieldError{Location: "type", Message: fmt.Sprintf("message type %.40q is unknown", t.Type)}
