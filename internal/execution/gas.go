@@ -59,13 +59,13 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 2_100, Byte: 4, Signature: 620,
-		Transfer: 830, RegisterProvider: 4_000, UnbondProvider: 5_200,
-		RegisterCluster: 3_600, UnbondCluster: 5_000, Deposit: 1_200, Withdraw: 5_100,
+		Transfer: 820, RegisterProvider: 4_000, UnbondProvider: 5_100,
+		RegisterCluster: 3_600, UnbondCluster: 4_900, Deposit: 1_200, Withdraw: 5_000,
 		Settle: 100, Claim: 16_000,
-		Bond: 6_600, Delegate: 2_500, Undelegate: 6_200, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 990, RotateKeys: 10_000,
-		Unjail: 730, Affiliate: 3_600, Unaffiliate: 230, ReportEvidence: 110_000, EvidenceByte: 33,
-		OpenLease: 27_000, ResizeLease: 9_900, ExtendLease: 3_500, CloseLease: 3_900, CollectLease: 100,
-		OpenChannel: 1_000, FundChannel: 1_000, RedeemVoucher: 4_000, CloseChannel: 4_000,
+		Bond: 6_500, Delegate: 2_400, Undelegate: 5_800, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 970, RotateKeys: 9_900,
+		Unjail: 700, Affiliate: 3_600, Unaffiliate: 190, ReportEvidence: 110_000, EvidenceByte: 33,
+		OpenLease: 24_000, ResizeLease: 9_700, ExtendLease: 3_500, CloseLease: 3_800, CollectLease: 100,
+		OpenChannel: 300, FundChannel: 340, RedeemVoucher: 2_400, CloseChannel: 5_700,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}
 }
