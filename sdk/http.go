@@ -206,6 +206,12 @@ func readJSON(response *http.Response, limit int64, out any) error {
 	if verdicts, ok := out.(*[]api.Verdict); ok {
 		return decodeVerdicts(response.Header.Get("Content-Type"), data, verdicts)
 	}
+	if verdicts, ok := out.(*[]api.OrderVerdict); ok {
+		if *verdicts, err = api.DecodeOrderVerdicts(data); err != nil {
+			return fmt.Errorf("%w: %w", errAnswer, err)
+		}
+		return nil
+	}
 	if err := json.Unmarshal(data, out); err != nil {
 		return fmt.Errorf("%w: %w", errAnswer, err)
 	}

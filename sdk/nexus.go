@@ -25,15 +25,24 @@ func (c *Client) NexusStatus(ctx context.Context) (api.NexusStatus, error) {
 // specification and is signed by its consumer. The order's Spec and Consumer
 // are filled in.
 func SignOrder(order chain.Order, spec job.Spec, consumer chain.Signer) (api.SubmitJobRequest, error) {
+	signed, err := Sign(order, spec, consumer)
+	if err != nil {
+		return api.SubmitJobRequest{}, err
+	}
+	return api.SubmitJobRequest{Order: api.OrderToJSON(signed.Order), Signature: signed.Signature, Spec: api.SpecToJSON(spec)}, nil
+}
+
+// Sign is SignOrder in the form of which SubmitOrders takes many.
+func Sign(order chain.Order, spec job.Spec, consumer chain.Signer) (api.SignedOrder, error) {
 	order.Consumer, order.Spec = consumer.AccountKey(), spec.Digest()
 	if err := job.CheckOrder(&order, &spec); err != nil {
-		return api.SubmitJobRequest{}, fmt.Errorf("sdk: order: %w", err)
+		return api.SignedOrder{}, fmt.Errorf("sdk: order: %w", err)
 	}
 	signature, err := consumer.Sign(crypto.DomainOrder, order.Payload())
 	if err != nil {
-		return api.SubmitJobRequest{}, fmt.Errorf("sdk: signing an order: %w", err)
+		return api.SignedOrder{}, fmt.Errorf("sdk: signing an order: %w", err)
 	}
-	return api.SubmitJobRequest{Order: api.OrderToJSON(order), Signature: signature, Spec: api.SpecToJSON(spec)}, nil
+	return api.SignedOrder{Order: order, Signature: signature}, nil
 }
 
 // SubmitJob submits a signed order. Its id is the job's, so submitting it again
@@ -45,6 +54,21 @@ func (c *Client) SubmitJob(ctx context.Context, request api.SubmitJobRequest) (a
 	}
 	r.repeatable = true
 	return ask[api.Job](ctx, c, r)
+}
+
+// SubmitOrders submits many signed orders of one consumer and returns one verdict
+// each, in order. Submitting one again is harmless.
+func (c *Client) SubmitOrders(ctx context.Context, orders *api.Orders) ([]api.OrderVerdict, error) {
+	out, err := ask[[]api.OrderVerdict](ctx, c, call{
+		to: c.nexus, method: http.MethodPost, path: "/v1/orders", body: orders.Encode(), kind: api.ContentCBOR, repeatable: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out) != len(orders.List) {
+		return nil, fmt.Errorf("sdk: %d verdicts for %d orders", len(out), len(orders.List))
+	}
+	return out, nil
 }
 
 // Job returns a job.

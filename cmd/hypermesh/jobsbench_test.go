@@ -34,7 +34,7 @@ func newJobNet(t testing.TB) *jobNet {
 	program, _ := programs(t)
 	for name, value := range map[string]string{
 		"NEXUS_AUCTION_WINDOW": "5ms", "NEXUS_LOG_LEVEL": "warn", "AGENT_LOG_LEVEL": "warn",
-		"AGENT_MILLICORES": "64000", "AGENT_MEMORY_MIB": "16384", "AGENT_MAX_JOBS": "128",
+		"AGENT_MILLICORES": "10000", "AGENT_MEMORY_MIB": "16384", "AGENT_MAX_JOBS": "1024", "AGENT_NICE": "10",
 	} {
 		t.Setenv("HYPERMESH_"+name, value)
 	}

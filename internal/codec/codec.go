@@ -114,6 +114,19 @@ func Unmarshal(data []byte, v any, limit int) error {
 	return nil
 }
 
+// UnmarshalList is Unmarshal of a list whose length, at most that many elements,
+// is looked at before it is made.
+func UnmarshalList[T any](data []byte, most, limit int) (out []T, err error) {
+	n, err := ArrayLength(data)
+	if err != nil {
+		return nil, err
+	}
+	if n > uint64(most) {
+		return nil, fmt.Errorf("%w: %d elements, limit %d", ErrTooLarge, n, most)
+	}
+	return out, Unmarshal(data, &out, limit)
+}
+
 // UnmarshalPart decodes data into the value that v points to without the
 // comparison of Unmarshal. It is for UnmarshalCBOR methods, whose callers
 // compare the whole.

@@ -148,7 +148,7 @@ func (p *plan) writeAgents(keysDir string) error {
 		}
 		if err := writeTOML(home, map[string]any{
 			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": agentRegion, "http": p.addr(agentHTTP, i),
-			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "kernels": []string{Kernel}, "key_dir": keysDir, "rpc": p.rpc(),
+			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": []string{Kernel}, "key_dir": keysDir, "rpc": p.rpc(),
 		}); err != nil {
 			return err
 		}

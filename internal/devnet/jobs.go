@@ -68,7 +68,7 @@ type JobResult struct {
 }
 
 const (
-	jobSenders   = 64               // submissions at a time
+	jobSenders   = 4                // submissions at a time, each of a share of what may be in flight
 	jobQuiet     = 60 * time.Second // without news, after which what is missing is lost
 	jobLook      = 2 * time.Second  // without news, after which the cluster is asked job by job
 	jobLookMost  = 256              // jobs asked for at a time
@@ -91,7 +91,7 @@ var benchProgram = []byte("\x00asm\x01\x00\x00\x00" + "\x01\x04\x01\x60\x00\x00"
 
 // benchJob is one job of a bench; times are since its beginning.
 type benchJob struct {
-	request           api.SubmitJobRequest
+	order             api.SignedOrder
 	id                crypto.Digest
 	sent              time.Duration
 	accepted          time.Duration // 0: not
@@ -113,6 +113,7 @@ type jobBench struct {
 	progress Progress
 	began    time.Time
 	quote    *api.Quote    // of one of the jobs
+	spec     job.Spec      // of all of them
 	cursor   uint64        // in the outbox
 	slots    chan struct{} // one token for each job in flight
 
@@ -169,7 +170,7 @@ func (b *jobBench) prepare(ctx context.Context) error {
 	if quote.MaxCost.IsZero() {
 		return fmt.Errorf("nobody can take the jobs: %s", quote.Reason)
 	}
-	b.cluster, b.quote = quote.Cluster, &quote
+	b.cluster, b.quote, b.spec = quote.Cluster, &quote, spec
 	if err := b.client.CheckTerms(ctx, quote.Cluster, status); err != nil {
 		return err
 	}
@@ -226,7 +227,7 @@ func (b *jobBench) upload(ctx context.Context) (job.Spec, error) {
 	}
 	spec := job.Spec{
 		Label: "bench", Work: job.WorkField{Work: job.Wasm{Module: module}}, InputBytes: uint64(size),
-		Resources: job.Resources{Millicores: 100, MemoryMiB: 1},
+		Resources: job.Resources{Millicores: 10, MemoryMiB: 1},
 		Limits:    job.Limits{Fuel: 100_000_000, MemoryBytes: 1 << 20, WallMs: 10_000, OutputBytes: 4 << 10, OutputFiles: 1, LogBytes: 4 << 10},
 	}
 	return spec, spec.Check()
@@ -273,15 +274,11 @@ func (b *jobBench) sign(spec job.Spec, each chain.Amount, now chain.TimeMs) erro
 	first := rand.Uint64()
 	for i := range b.options.Count {
 		order.Nonce = first + uint64(i)
-		request, err := sdk.SignOrder(order, spec, b.options.Consumer)
+		signed, err := sdk.Sign(order, spec, b.options.Consumer)
 		if err != nil {
 			return err
 		}
-		signed, err := api.OrderFromJSON(request.Order)
-		if err != nil {
-			return err
-		}
-		j := &benchJob{request: request, id: signed.ID()}
+		j := &benchJob{order: signed, id: signed.Order.ID()}
 		b.jobs = append(b.jobs, j)
 		b.byID[j.id] = j
 	}

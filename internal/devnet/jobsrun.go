@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -47,50 +48,81 @@ func (b *jobBench) run(ctx context.Context) error {
 	return nil
 }
 
-// send submits jobs until there is none left.
+// send submits jobs until there is none left, as many together as a sender's
+// share of what may be in flight.
 func (b *jobBench) send(ctx context.Context) {
+	share := min(max(1, b.options.InFlight/(2*jobSenders)), api.MaxOrders/2)
 	for {
-		select {
-		case b.slots <- struct{}{}:
-		case <-ctx.Done():
+		list := b.pick(ctx, share)
+		if len(list) == 0 {
 			return
 		}
-		b.mu.Lock()
-		if b.next == len(b.jobs) {
-			b.mu.Unlock()
-			<-b.slots
-			return
-		}
-		j := b.jobs[b.next]
-		b.next++
-		b.open++
-		j.sent = time.Since(b.began)
-		b.mu.Unlock()
-		if err := b.submit(ctx, j); err != nil {
-			b.cancel(fmt.Errorf("submitting a job: %w", err))
+		if err := b.submit(ctx, list); err != nil {
+			b.cancel(fmt.Errorf("submitting jobs: %w", err))
 			return
 		}
 	}
 }
 
-// submit submits a job until it is accepted. While the cluster is busy, full or
-// away it tries again, for as long as anything happens.
-func (b *jobBench) submit(ctx context.Context, j *benchJob) error {
-	for {
-		answer, err := b.client.SubmitJob(ctx, j.request)
-		b.mu.Lock()
-		if err == nil {
-			if answer.ID != j.id {
-				b.mu.Unlock()
-				return fmt.Errorf("order %s was submitted, the server shows job %s", j.id, answer.ID)
-			}
-			b.news = time.Now()
-			j.accepted = max(1, b.news.Sub(b.began))
+// pick takes jobs that are not submitted yet, at most so many and as many as may
+// be in flight now, and at least one unless there is none left or ctx ends.
+func (b *jobBench) pick(ctx context.Context, most int) (list []*benchJob) {
+	select {
+	case b.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	n := 1
+	for full := false; n < most && !full; {
+		select {
+		case b.slots <- struct{}{}:
+			n++
+		default:
+			full = true
 		}
+	}
+	b.mu.Lock()
+	list = b.jobs[b.next:min(b.next+n, len(b.jobs))]
+	b.next += len(list)
+	b.open += len(list)
+	at := time.Since(b.began)
+	for _, j := range list {
+		j.sent = at
+	}
+	b.mu.Unlock()
+	for range n - len(list) {
+		<-b.slots
+	}
+	return list
+}
+
+// submit submits jobs until all are accepted. While the cluster is busy, full or
+// away it tries again, for as long as anything happens.
+func (b *jobBench) submit(ctx context.Context, list []*benchJob) error {
+	for {
+		orders := api.Orders{Specs: []job.Spec{b.spec}, List: make([]api.SignedOrder, len(list))}
+		for i, j := range list {
+			orders.List[i] = j.order
+		}
+		verdicts, err := b.client.SubmitOrders(ctx, &orders)
+		var left []*benchJob
+		if err == nil {
+			left, err = b.noteAccepted(list, verdicts)
+			if err != nil {
+				return err
+			}
+		} else {
+			left = list
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		list = left
+		b.mu.Lock()
 		quiet := time.Since(b.news) > jobQuiet
 		b.mu.Unlock()
-		if err == nil {
-			return nil
+		if err == nil && quiet {
+			err = errQuiet
 		}
 		if problem, ok := errors.AsType[*api.Problem](err); ctx.Err() != nil || quiet || ok && problem.Status/100 == 4 && problem.Status != http.StatusTooManyRequests {
 			return err
@@ -99,6 +131,27 @@ func (b *jobBench) submit(ctx context.Context, j *benchJob) error {
 			return err
 		}
 	}
+}
+
+// noteAccepted notes which jobs were accepted, and returns those to submit again.
+func (b *jobBench) noteAccepted(list []*benchJob, verdicts []api.OrderVerdict) (left []*benchJob, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	for i, j := range list {
+		switch v := &verdicts[i]; {
+		case v.ID != j.id:
+			return nil, fmt.Errorf("order %s was submitted, the server's verdict is of %s", j.id, v.ID)
+		case v.Rule == "":
+			b.news = now
+			j.accepted = max(1, now.Sub(b.began))
+		case v.Again():
+			left = append(left, j)
+		default:
+			return nil, fmt.Errorf("order %s: %s: %s", j.id, v.Rule, v.Reason)
+		}
+	}
+	return left, nil
 }
 
 // pause waits, and returns why if ctx ends before.

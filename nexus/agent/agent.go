@@ -50,6 +50,7 @@ type Agent struct {
 	links      *links
 	pace       *pace
 	moved      moved
+	starts     *starts
 	hours      hours
 	programs   chan struct{} // one element for each price program that runs
 
@@ -91,7 +92,7 @@ func Open(config Config) (*Agent, error) {
 		config.Now = time.Now
 	}
 	a := &Agent{
-		pace: newPace(config.BandwidthKiB), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
+		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
 		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
@@ -111,7 +112,7 @@ func (a *Agent) open() (err error) {
 	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
 		return err
 	}
-	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes, Compiler: a.config.Compiler}); err != nil {
+	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes, Compiler: a.config.Compiler, Nice: a.config.Nice}); err != nil {
 		return err
 	}
 	if a.market, err = newMarket(&a.config, a.genesis); err != nil {

@@ -38,14 +38,14 @@ func TestOrderToReceipt(t *testing.T) {
 	module, size := s.put(writer("result.txt", "what it found\n"))
 	spec := wasmSpec(module, size)
 	order := orderOf(&spec, 1)
-	p.send(job.Offer{Auction: 7, Order: order, Spec: spec, CloseMs: 50})
+	p.send(offer(7, order, spec, 50))
 	reply := await[job.BidReply](p, nil)
 	if reply.Auction != 7 || reply.Decline != "" || !a.ID().Verify(crypto.DomainBid, reply.Bid.Payload(), reply.BidSig) {
 		t.Fatalf("the answer to the offer: %+v", reply)
 	}
 	assignment := assignmentOf(order, spec)
 	assignment.Bid, assignment.BidSig = reply.Bid, reply.BidSig
-	p.send(job.Assign{Assignment: assignment})
+	p.send(job.Assign{List: []job.Assignment{assignment}})
 	if r := await[job.AssignReply](p, nil); r.Refuse != "" {
 		t.Fatalf("refused: %s", r.Refuse)
 	}
@@ -72,7 +72,7 @@ func TestOrderToReceipt(t *testing.T) {
 		t.Errorf("before the Ack: %+v", st)
 	}
 	p.send(job.Ack{Order: order.ID()})
-	p.send(job.Assign{Assignment: assignment}) // handled after the Ack
+	p.send(job.Assign{List: []job.Assignment{assignment}}) // handled after the Ack
 	again := p.finish(&assignment)
 	if again.ReceiptSig != d.ReceiptSig {
 		t.Error("an order that was acknowledged ran again")
@@ -148,7 +148,7 @@ func TestReplicasAgreeToTheUnit(t *testing.T) {
 		order := orderOf(&spec, 5)
 		order.Deadline = 1 << 50 // the same order both times
 		a := assignmentOf(order, spec)
-		p.send(job.Assign{Assignment: a})
+		p.send(job.Assign{List: []job.Assignment{a}})
 		results[i] = p.finish(&a)
 	}
 	x, y := results[0].Receipt, results[1].Receipt
@@ -220,7 +220,7 @@ func TestTwoServersAssignOneRun(t *testing.T) {
 	module := writer("f", "once")
 	s2.put(module)
 	as := p1.assign(module, 1, nil)
-	p2.send(job.Assign{Assignment: as})
+	p2.send(job.Assign{List: []job.Assignment{as}})
 	if r := await[job.AssignReply](p2, nil); r.Refuse != "" {
 		t.Errorf("the second server's assignment: %q", r.Refuse)
 	}
@@ -229,7 +229,7 @@ func TestTwoServersAssignOneRun(t *testing.T) {
 		t.Error("the servers got different receipts: it ran twice")
 	}
 	p2.send(job.Ack{Order: as.Order.ID()})
-	p2.send(job.Offer{Auction: 1, Order: as.Order, Spec: as.Spec}) // handled after the Ack
+	p2.send(offer(1, as.Order, as.Spec, 0)) // handled after the Ack
 	await[job.BidReply](p2, nil)
 	if st := a.status(t); len(st.Unacked) != 0 || len(st.Servers) != 2 || !st.Servers[0].Connected || !st.Servers[1].Connected {
 		t.Errorf("status %+v", st)
@@ -273,7 +273,7 @@ func TestRestartWithASpool(t *testing.T) {
 	if files := p.output(again); files["f"] != "kept\n" {
 		t.Errorf("the output after the restart: %q", files)
 	}
-	p.send(job.Assign{Assignment: interrupted}) // as the server does, not finding it in Hello
+	p.send(job.Assign{List: []job.Assignment{interrupted}}) // as the server does, not finding it in Hello
 	if r := await[job.AssignReply](p, nil); r.Refuse != "" {
 		t.Errorf("the interrupted job: %q", r.Refuse)
 	}
@@ -302,7 +302,7 @@ func TestDoneThatServersRefuseIsForgotten(t *testing.T) {
 	as := p.assign(exiter(0), 1, nil)
 	first := p.finish(&as)
 	p.send(job.Ack{Order: as.Order.ID(), Refuse: "the assignment was given to others"})
-	p.send(job.Assign{Assignment: as})
+	p.send(job.Assign{List: []job.Assignment{as}})
 	if second := p.finish(&as); second.ReceiptSig == first.ReceiptSig {
 		t.Error("a refused Done was sent again for a new assignment")
 	}
@@ -350,7 +350,7 @@ func TestDeclinesSayWhy(t *testing.T) {
 		if c.order != nil {
 			c.order(&order)
 		}
-		p.send(job.Offer{Auction: uint64(i), Order: order, Spec: spec})
+		p.send(offer(uint64(i), order, spec, 0))
 		if r := await[job.BidReply](p, nil); r.Auction != uint64(i) || !strings.Contains(r.Decline, c.want) {
 			t.Errorf("offer %d: %q, want %q", i, r.Decline, c.want)
 		}
@@ -380,7 +380,7 @@ func TestBusyNodeIsDearerAndThenFull(t *testing.T) {
 	spec := wasmSpec(crypto.Digest{1}, 100)
 	order := orderOf(&spec, 100)
 	offer := func(order chain.Order) job.BidReply {
-		p.send(job.Offer{Order: order, Spec: spec})
+		p.send(offer(0, order, spec, 0))
 		return await[job.BidReply](p, nil)
 	}
 	endless := func(spec *job.Spec) { spec.Limits.Fuel = job.MaxFuel }
@@ -443,7 +443,7 @@ func TestHostileAssignmentsAreRefused(t *testing.T) {
 		spec := wasmSpec(crypto.Digest{1}, 100)
 		as := assignmentOf(orderOf(&spec, uint64(i)), spec)
 		c.change(&as)
-		p.send(job.Assign{Assignment: as})
+		p.send(job.Assign{List: []job.Assignment{as}})
 		if r := await[job.AssignReply](p, nil); r.Order != as.Order.ID() || !strings.Contains(r.Refuse, c.want) {
 			t.Errorf("assignment %d: %q, want %q", i, r.Refuse, c.want)
 		}
@@ -465,7 +465,7 @@ func TestReplayedAssignmentRunsOnce(t *testing.T) {
 	first := p.finish(&as)
 	replay := func(when string) {
 		t.Helper()
-		p.send(job.Assign{Assignment: as})
+		p.send(job.Assign{List: []job.Assignment{as}})
 		if r := await[job.AssignReply](p, nil); r.Refuse != "" {
 			t.Errorf("%s: %q", when, r.Refuse)
 		}
@@ -479,7 +479,7 @@ func TestReplayedAssignmentRunsOnce(t *testing.T) {
 	a.stop()
 	start(t, config)
 	p = s.session()
-	p.send(job.Assign{Assignment: as})
+	p.send(job.Assign{List: []job.Assignment{as}})
 	if r := await[job.AssignReply](p, nil); !strings.Contains(r.Refuse, "signed and handed over before") {
 		t.Errorf("after a restart: %q", r.Refuse)
 	}
@@ -493,9 +493,9 @@ func TestServerThatBreaksTheProtocolLosesItsSession(t *testing.T) {
 		"garbage":                      []byte("\x00\x00\x00\x05hello"),
 		"a length beyond the limit":    {0xff, 0xff, 0xff, 0xff},
 		"what only agents send":        framed(job.AssignReply{}),
-		"an assignment of another job": framed(job.Assign{Assignment: mismatched()}),
+		"an assignment of another job": framed(job.Assign{List: []job.Assignment{mismatched()}}),
 		"a Cancel with a long reason":  framed(job.Cancel{Reason: strings.Repeat("x", 600)}),
-		"an offer of another job":      framed(job.Offer{Order: mismatched().Order, Spec: mismatched().Spec}),
+		"an offer of another job":      framed(offer(0, mismatched().Order, mismatched().Spec, 0)),
 	} {
 		p := s.session()
 		if _, err := p.control.Write(frame); err != nil {

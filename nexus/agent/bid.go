@@ -13,10 +13,17 @@ import (
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
+// offer is what is asked in one auction.
+type offer struct {
+	job.Offer
+	Spec    *job.Spec
+	CloseMs uint64
+}
+
 // answer returns the reply to an offer: a signed bid, or the reason for none.
 // With a price program it takes as long as that, and ends with ctx.
-func (a *Agent) answer(ctx context.Context, o *job.Offer) job.BidReply {
-	bid, decline := a.bid(&o.Order, &o.Spec, time.Now())
+func (a *Agent) answer(ctx context.Context, o *offer) job.BidReply {
+	bid, decline := a.bid(&o.Order, o.Spec, time.Now())
 	if decline == "" && len(a.config.PriceProgram) > 0 {
 		if err := a.askProgram(ctx, o, &bid); err != nil {
 			decline = err.Error()

@@ -50,6 +50,7 @@ type Config struct {
 	MemoryMiB        uint64        `toml:"memory_mib" usage:"memory to sell, in MiB"`
 	DiskMiB          uint64        `toml:"disk_mib" usage:"disk to use for inputs, outputs and running work, in MiB"`
 	MaxJobs          int           `toml:"max_jobs" usage:"jobs to run at the same time"`
+	Nice             int           `toml:"nice" usage:"how much programs that run here give way to everything else on the machine, 0 to 19"`
 	BandwidthKiB     uint64        `toml:"bandwidth_kib" usage:"most KiB a second for inputs and outputs, each way; 0: no limit"`
 	Hours            []string      `toml:"hours" usage:"HH:MM-HH:MM, local time, after a day or days if not all (sat 00:00-24:00, mon-fri 18:00-08:00): work is accepted within these alone, and goes on to its end; empty: always"`
 	GPUs             uint64        `toml:"gpus" usage:"GPUs to sell, all of one kind"`
@@ -79,7 +80,7 @@ type Config struct {
 // 0.108 a GPU·hour.
 func DefaultConfig() Config {
 	return Config{
-		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8,
+		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8, Nice: 10,
 		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
 		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
 		ContainerRuntime: "runc", HTTP: "127.0.0.1:7380", LogLevel: "info",
@@ -89,7 +90,8 @@ func DefaultConfig() Config {
 // Bounds of a config.
 const (
 	maxServers    = 16
-	maxJobs       = 128
+	maxJobs       = 1_024
+	maxNice       = 19
 	maxKernels    = 16
 	minDiskMiB    = 16
 	maxDiskMiB    = 1 << 24
@@ -102,7 +104,7 @@ const (
 	maxPriceTime  = 30 * time.Second
 	minBidExpiry  = time.Second
 	maxBidExpiry  = 24 * time.Hour
-	maxHeldTasks  = 256
+	maxHeldTasks  = 1_152 // max_jobs, and some whose ends are being written
 	maxSpooled    = 768
 	maxRemembered = 1_024
 )
@@ -120,6 +122,7 @@ func (c *Config) Check() error {
 		{"memory_mib", c.MemoryMiB, 1, 1 << 24},
 		{"disk_mib", c.DiskMiB, minDiskMiB, maxDiskMiB},
 		{"max_jobs", uint64(max(c.MaxJobs, 0)), 1, maxJobs},
+		{"nice", uint64(c.Nice), 0, maxNice},
 		{"surcharge_percent", c.SurchargePercent, 0, maxSurcharge},
 		{"gpus", c.GPUs, 0, job.MaxGPUs},
 		{"bandwidth_kib", max(c.BandwidthKiB, minBandwidth), minBandwidth, maxBandwidth},

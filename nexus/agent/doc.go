@@ -22,7 +22,8 @@
 //  4. No work starts unless consumer and cluster signed for it, the bid is this
 //     node's own and has not expired, and the deadline is ahead.
 //  5. What runs at one time is within millicores, memory_mib, disk_mib, gpus and
-//     max_jobs; the blob store and the directories of running work are each
+//     max_jobs; work begins a few at a time, and gives way to what else the machine
+//     does by nice; the blob store and the directories of running work are each
 //     within half of disk_mib; blobs move at bandwidth_kib at most, each way.
 //     Outside of its hours, paused and draining the node bids for nothing.
 //  6. For deterministic work the result, the fuel and the usage depend on the
@@ -44,7 +45,7 @@
 // spool; one that keeps hours and drains; one that asks the chain what was paid;
 // one an offer that a price program is asked about; the HTTP server's. Run returns when all have ended. Bounded: messages
 // waiting for a server (256; full: logs are dropped, and anything else ends the
-// session, so that the next one reconciles), assignments held (256; more are
+// session, so that the next one reconciles), assignments held (1,152; more are
 // refused), spooled Dones (768; then offers are declined), price programs (4; further
 // offers are declined), jobs whose payment is awaited (8,192; the oldest is given
 // up), remembered acknowledgements (1,024; the oldest is forgotten).

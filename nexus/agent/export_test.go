@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -76,3 +77,23 @@ func (j *Journal) Drop() error { return j.j.file.Close() }
 
 // CargoOf says what a blob of a job counts as.
 func CargoOf(spec *job.Spec, id crypto.Digest) string { return cargoOf(spec, id).String() }
+
+// Starts is when work begins.
+type Starts struct{ *starts }
+
+// NewStarts returns a gate as an agent has it.
+func NewStarts() Starts { return Starts{newStarts()} }
+
+// Enter waits for a turn.
+func (s Starts) Enter(ctx context.Context) (leave func(), err error) { return s.enter(ctx) }
+
+// Yield notes a message with so many offers.
+func (s Starts) Yield(n int) { s.yield(n) }
+
+// The bounds of Starts.
+const (
+	StartShare = startShare
+	StartYield = startYield
+	MaxYield   = maxYield
+	ManyOffers = manyOffers
+)

@@ -73,7 +73,7 @@ type peer struct {
 	server  *server
 	conn    *transport.Conn
 	control *transport.Stream
-	inbox   chan job.Message
+	inbox   chan any  // messages; of Bids each answer
 	hello   job.Hello // the first message
 }
 
@@ -120,7 +120,7 @@ func (s *server) welcome(conn *transport.Conn) {
 	if err != nil {
 		return
 	}
-	p := &peer{server: s, conn: conn, control: control, inbox: make(chan job.Message, 1024)}
+	p := &peer{server: s, conn: conn, control: control, inbox: make(chan any, 1024)}
 	go func() {
 		for {
 			stream, err := conn.AcceptStream(context.Background())
@@ -147,7 +147,13 @@ func (s *server) welcome(conn *transport.Conn) {
 			return
 		}
 		if !first {
-			p.inbox <- m
+			if bids, ok := m.(job.Bids); ok {
+				for _, reply := range bids.List {
+					p.inbox <- reply
+				}
+			} else {
+				p.inbox <- m
+			}
 			continue
 		}
 		hello, ok := m.(job.Hello)
@@ -188,9 +194,14 @@ func (p *peer) send(m job.Message) {
 	}
 }
 
+// offer asks for a bid on one order.
+func offer(auction uint64, order chain.Order, spec job.Spec, closeMs uint64) job.Offers {
+	return job.Offers{List: []job.Offer{{Auction: auction, Order: order}}, Specs: []job.Spec{spec}, CloseMs: closeMs}
+}
+
 // await returns the next message of a type that want accepts; others are passed
 // over.
-func await[T job.Message](p *peer, want func(T) bool) T {
+func await[T any](p *peer, want func(T) bool) T {
 	p.server.t.Helper()
 	timeout := time.After(patience)
 	for {
@@ -312,7 +323,7 @@ func (p *peer) assign(module []byte, nonce uint64, change func(*job.Spec)) job.A
 		change(&spec)
 	}
 	a := assignmentOf(orderOf(&spec, nonce), spec)
-	p.send(job.Assign{Assignment: a})
+	p.send(job.Assign{List: []job.Assignment{a}})
 	if reply := await[job.AssignReply](p, nil); reply.Refuse != "" || reply.Order != a.Order.ID() {
 		p.server.t.Fatalf("the assignment was refused: %q", reply.Refuse)
 	}

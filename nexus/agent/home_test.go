@@ -89,7 +89,7 @@ func TestPauseNeedsTheTokenAndLasts(t *testing.T) {
 		t.Errorf("Load %+v", l)
 	}
 	spec := wasmSpec(crypto.Digest{1}, 1)
-	p.send(job.Offer{Order: orderOf(&spec, 1), Spec: spec})
+	p.send(offer(0, orderOf(&spec, 1), spec, 0))
 	if r := await[job.BidReply](p, nil); r.Decline != "paused" {
 		t.Errorf("offer while paused: %+v", r)
 	}

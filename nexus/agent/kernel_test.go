@@ -105,7 +105,7 @@ func TestKernelJob(t *testing.T) {
 
 	// What it costs, and what is no work for it.
 	offer := func(order chain.Order) job.BidReply {
-		p.send(job.Offer{Order: order, Spec: spec})
+		p.send(offer(0, order, spec, 0))
 		return await[job.BidReply](p, nil)
 	}
 	dear := order
@@ -125,7 +125,7 @@ func TestKernelJob(t *testing.T) {
 
 	as := assignmentOf(order, spec)
 	as.Bid, as.BidSig = bid.Bid, bid.BidSig
-	p.send(job.Assign{Assignment: as})
+	p.send(job.Assign{List: []job.Assignment{as}})
 	d := p.finish(&as)
 	if d.Receipt.Exit != chain.ExitOK || len(d.Receipt.Outputs) != 1 {
 		t.Fatalf("exit %s, %q, %d outputs", d.Receipt.Exit, d.Detail, len(d.Receipt.Outputs))
@@ -142,7 +142,7 @@ func TestKernelJob(t *testing.T) {
 	order.Nonce = 2
 	order.Policy.Policy = chain.PolicyZK{Kernel: policy.Kernel, VerifyingKey: policy.VerifyingKey, Inputs: []chain.FieldBytes{policy.Inputs[1], policy.Inputs[0]}}
 	wrong := assignmentOf(order, spec)
-	p.send(job.Assign{Assignment: wrong})
+	p.send(job.Assign{List: []job.Assignment{wrong}})
 	if d := p.finish(&wrong); d.Receipt.Exit != chain.ExitInvalid || len(d.Proof) != 0 || !strings.Contains(d.Detail, "input 0 has digest") {
 		t.Errorf("inputs that the order does not name: %s, %q", d.Receipt.Exit, d.Detail)
 	}

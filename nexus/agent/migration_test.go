@@ -127,7 +127,7 @@ func TestTheAddressChangesMidJob(t *testing.T) {
 	w := spec.Work.Work.(job.Wasm)
 	w.Input, spec.Work.Work = input, w
 	fetching := assignmentOf(orderOf(&spec, 1), spec)
-	p.send(job.Assign{Assignment: fetching})
+	p.send(job.Assign{List: []job.Assignment{fetching}})
 	await[job.AssignReply](p, nil)
 	r.move()
 	p.finish(&fetching) // its input is no packed directory, which is found once it is there, whole

@@ -289,7 +289,7 @@ func TestGPUsAreOfferedByKind(t *testing.T) {
 		spec.Resources.GPUs, spec.Resources.GPUMilli, spec.Scheduling.GPUKind = c.gpus, job.GPUWhole, c.kind
 		order := orderOf(&spec, uint64(i))
 		order.Caps = append(order.Caps, chain.UnitPrice{Resource: chain.GPU, Price: 1 << 62})
-		p.send(job.Offer{Order: order, Spec: spec})
+		p.send(offer(0, order, spec, 0))
 		r := await[job.BidReply](p, nil)
 		price, priced := chain.PriceOf(r.Bid.Prices, chain.GPU)
 		if c.want == "" && (r.Decline != "" || !priced || price < config.GPUPriceAtto) || c.want != "" && !strings.Contains(r.Decline, c.want) {

@@ -87,7 +87,7 @@ func (p *PriceAnswer) of(r chain.Resource) *chain.Number {
 // askProgram has price_program price an offer that the table has priced. The
 // answer's prices are at least the table's without surcharge. An error says why
 // there is no bid; the session goes on meanwhile.
-func (a *Agent) askProgram(ctx context.Context, o *job.Offer, bid *chain.Bid) error {
+func (a *Agent) askProgram(ctx context.Context, o *offer, bid *chain.Bid) error {
 	select {
 	case a.programs <- struct{}{}:
 		defer func() { <-a.programs }()
@@ -109,7 +109,7 @@ func (a *Agent) askProgram(ctx context.Context, o *job.Offer, bid *chain.Bid) er
 	return a.adopt(o, bid, &answer)
 }
 
-func (a *Agent) priceRequest(o *job.Offer, bid *chain.Bid) PriceRequest {
+func (a *Agent) priceRequest(o *offer, bid *chain.Bid) PriceRequest {
 	r := PriceRequest{
 		Order: o.Order.ID(), Consumer: chain.AddressOf(o.Order.Consumer), Cluster: o.Order.Cluster, Policy: o.Order.Policy.String(),
 		Label: o.Spec.Label, Class: o.Spec.Scheduling.Class, Preemptible: o.Spec.Scheduling.Preemptible, Resources: o.Spec.Resources,
@@ -127,7 +127,7 @@ func (a *Agent) priceRequest(o *job.Offer, bid *chain.Bid) PriceRequest {
 }
 
 // adopt puts the program's prices into the bid, within floor and caps.
-func (a *Agent) adopt(o *job.Offer, bid *chain.Bid, answer *PriceAnswer) error {
+func (a *Agent) adopt(o *offer, bid *chain.Bid, answer *PriceAnswer) error {
 	floor := a.floor()
 	if len(bid.Prices) == 0 {
 		price := answer.ProofPriceNHyper
@@ -151,7 +151,7 @@ func (a *Agent) adopt(o *job.Offer, bid *chain.Bid, answer *PriceAnswer) error {
 		}
 		bid.Prices[i].Price = uint64(price)
 	}
-	if why := affordable(&o.Order, &o.Spec, bid.Prices); why != "" {
+	if why := affordable(&o.Order, o.Spec, bid.Prices); why != "" {
 		return errors.New(why)
 	}
 	return nil

@@ -44,7 +44,7 @@ func (p *peer) offer(nonce, closeMs uint64) chain.Order {
 	spec := wasmSpec(crypto.Digest{1}, 1)
 	order := orderOf(&spec, nonce)
 	order.MaxCost = chain.Hyper(100_000)
-	p.send(job.Offer{Auction: nonce, Order: order, Spec: spec, CloseMs: closeMs})
+	p.send(offer(nonce, order, spec, closeMs))
 	return order
 }
 

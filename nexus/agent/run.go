@@ -45,12 +45,16 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 	spec := t.assignment.Work()
 	n := needOf(spec)
 	waiting, stop := context.WithDeadlineCause(ctx, timeOf(t.assignment.Bid.Expiry), errExpired)
-	err := a.capacity.acquire(waiting, n)
-	stop()
-	if err != nil {
+	defer stop()
+	if err := a.capacity.acquire(waiting, n); err != nil {
 		return job.Done{}, err
 	}
 	defer a.capacity.release(n)
+	leave, err := a.starts.enter(waiting)
+	if err != nil {
+		return job.Done{}, fmt.Errorf("waiting for its turn: %w", err)
+	}
+	defer leave()
 	started := timeMs(time.Now())
 	r, err := a.run(ctx, t)
 	if err != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -210,7 +211,7 @@ func (s *session) write(ctx context.Context, control *transport.Stream) error {
 		var err error
 		select {
 		case m := <-s.out:
-			err = writeMessage(control, m)
+			err = s.writeQueue(control, m)
 		case <-repeat.C:
 			err = s.writeDones(control)
 		case <-ctx.Done():
@@ -220,6 +221,33 @@ func (s *session) write(ctx context.Context, control *transport.Stream) error {
 			return err
 		}
 	}
+}
+
+// writePiece is how many bytes of messages are written together, and one message
+// more.
+const writePiece = 32 << 10
+
+// writeQueue writes a message and those that wait behind it, as much as makes one
+// piece.
+func (s *session) writeQueue(control *transport.Stream, m job.Message) error {
+	var piece bytes.Buffer
+	for more := true; more; {
+		if err := transport.WriteMessage(&piece, job.EncodeMessage(m)); err != nil {
+			return err
+		}
+		if more = piece.Len() < writePiece; more {
+			select {
+			case m = <-s.out:
+			default:
+				more = false
+			}
+		}
+	}
+	if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := control.Write(piece.Bytes())
+	return err
 }
 
 func (s *session) writeDones(control *transport.Stream) error {
@@ -261,11 +289,10 @@ func (s *session) read(ctx context.Context, control *transport.Stream) error {
 func (s *session) handle(ctx context.Context, m job.Message) error {
 	a := s.agent
 	switch m := m.(type) {
-	case job.Offer:
-		s.offered(ctx, &m)
-		return nil
+	case job.Offers:
+		return s.offered(ctx, &m)
 	case job.Assign:
-		a.assign(s, m.Assignment)
+		a.assign(s, m.List)
 		return nil
 	case job.Cancel:
 		a.cancelTask(m.Order, m.Reason)
@@ -278,20 +305,33 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.Tunnel:
 		s.tunnelled(ctx, m)
 		return nil
-	case job.Hello, job.BidReply, job.AssignReply, job.Log, job.Done, job.Load:
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))
 }
 
-// offered answers an offer, aside if somebody else's program sets the price: the
-// session goes on meanwhile.
-func (s *session) offered(ctx context.Context, o *job.Offer) {
-	if len(s.agent.config.PriceProgram) == 0 {
-		s.send(s.agent.answer(ctx, o))
-		return
+// offered answers offers together, or each for itself and aside if somebody
+// else's program sets the price: the session goes on meanwhile.
+func (s *session) offered(ctx context.Context, m *job.Offers) error {
+	specs, err := m.Work()
+	if err != nil {
+		return err
 	}
-	s.pricing.Go(func() { s.send(s.agent.answer(ctx, o)) })
+	s.agent.starts.yield(len(specs))
+	answers := make([]job.BidReply, 0, len(m.List))
+	for i, spec := range specs {
+		o := &offer{Offer: m.List[i], Spec: spec, CloseMs: m.CloseMs}
+		if len(s.agent.config.PriceProgram) == 0 {
+			answers = append(answers, s.agent.answer(ctx, o))
+			continue
+		}
+		s.pricing.Go(func() { s.send(job.Bids{List: []job.BidReply{s.agent.answer(ctx, o)}}) })
+	}
+	if len(answers) > 0 {
+		s.send(job.Bids{List: answers})
+	}
+	return nil
 }
 
 // serveBlobs answers the server's requests for blobs.

@@ -34,20 +34,30 @@ type task struct {
 	unwanted   bool // cancelled, and not ended yet; under Agent.mu
 }
 
-// assign takes an assignment, or refuses it and says why. What is known already
+// assign takes assignments, or refuses them and says why. What is known already
 // is not run again.
-func (a *Agent) assign(from *session, assignment job.Assignment) {
-	order := assignment.Order.ID()
-	if err := a.checkAssignment(&assignment, order, time.Now()); err != nil {
-		a.log.Warn("agent: refusing an assignment", "order", order.Short(), "reason", err)
-		a.metrics.refused.Inc()
-		from.send(job.AssignReply{Order: order, Refuse: line(err.Error())})
-		return
+func (a *Agent) assign(from *session, list []job.Assignment) {
+	a.starts.yield(len(list))
+	orders := make([]crypto.Digest, len(list))
+	faults := make([]error, len(list))
+	now := time.Now()
+	for i := range list {
+		orders[i] = list[i].Order.ID()
+		faults[i] = a.checkAssignment(&list[i], orders[i], now)
 	}
-	done, finished, refuse := a.take(assignment, order)
-	from.send(job.AssignReply{Order: order, Refuse: refuse})
-	if finished {
-		from.send(done)
+	checkSignatures(list, faults)
+	for i, order := range orders {
+		if err := faults[i]; err != nil {
+			a.log.Warn("agent: refusing an assignment", "order", order.Short(), "reason", err)
+			a.metrics.refused.Inc()
+			from.send(job.AssignReply{Order: order, Refuse: line(err.Error())})
+			continue
+		}
+		done, finished, refuse := a.take(list[i], order)
+		from.send(job.AssignReply{Order: order, Refuse: refuse})
+		if finished {
+			from.send(done)
+		}
 	}
 }
 
@@ -111,31 +121,36 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 	case ms > as.Order.Deadline:
 		return fmt.Errorf("the deadline was %d, it is %d", as.Order.Deadline, ms)
 	}
-	return checkSignatures(as)
+	return nil
 }
 
-// checkSignatures demands that consumer, cluster and this node signed.
-func checkSignatures(as *job.Assignment) error {
-	consumer, err := as.Order.Consumer.Ed25519()
-	if err != nil {
-		return err
+// checkSignatures demands that consumer, cluster and this node signed. Those of
+// all assignments without a fault yet are verified together.
+func checkSignatures(list []job.Assignment, faults []error) {
+	forms := [...]string{"order", "acceptance", "bid"}
+	var claims []crypto.Signed
+	var of []int
+	for i := range list {
+		if faults[i] != nil {
+			continue
+		}
+		as := &list[i]
+		consumer, err := as.Order.Consumer.Ed25519()
+		if err != nil {
+			faults[i] = err
+			continue
+		}
+		of = append(of, i)
+		claims = append(claims,
+			crypto.SignedBy(consumer, crypto.DomainOrder, as.Order.Payload(), as.OrderSig),
+			crypto.SignedBy(as.Acceptance.Cluster, crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig),
+			crypto.SignedBy(as.Bid.Node, crypto.DomainBid, as.Bid.Payload(), as.BidSig))
 	}
-	for _, s := range []struct {
-		form    string
-		by      crypto.PublicKey
-		domain  *crypto.Domain
-		payload []byte
-		sig     crypto.Signature
-	}{
-		{"order", consumer, crypto.DomainOrder, as.Order.Payload(), as.OrderSig},
-		{"acceptance", as.Acceptance.Cluster, crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig},
-		{"bid", as.Bid.Node, crypto.DomainBid, as.Bid.Payload(), as.BidSig},
-	} {
-		if !s.by.Verify(s.domain, s.payload, s.sig) {
-			return fmt.Errorf("the signature of the %s does not verify", s.form)
+	for k, valid := range crypto.VerifyBatch(claims, 1) {
+		if at := of[k/len(forms)]; !valid && faults[at] == nil {
+			faults[at] = fmt.Errorf("the signature of the %s does not verify", forms[k%len(forms)])
 		}
 	}
-	return nil
 }
 
 // carryOut sees a task to its end: a spooled Done, a refusal, or nothing if

@@ -79,3 +79,15 @@ func (g Group) Kill() error { return g.kill() }
 
 // Remove removes the group.
 func (g Group) Remove() error { return g.remove() }
+
+// Threads run programs at a lower priority.
+type Threads struct{ t *threads }
+
+// NewThreads returns threads that give way by so much.
+func NewThreads(nice int) Threads { return Threads{newThreads(nice)} }
+
+// Do runs f on one of them.
+func (t Threads) Do(f func()) { t.t.do(f) }
+
+// Close ends them.
+func (t Threads) Close() { t.t.close() }

@@ -25,6 +25,8 @@ type Config struct {
 	// each module. Empty: modules are compiled in this process, where nothing
 	// ends a compilation; for modules that one trusts.
 	Compiler []string
+	// Nice is how much the threads that run programs give way to others, 0 to 19.
+	Nice int
 }
 
 // maxModule is the largest Config.ModuleBytes and Config.FunctionBytes.
@@ -52,6 +54,8 @@ func (c Config) check() error {
 		return fmt.Errorf("executor: module_bytes is %d, at most %d", c.ModuleBytes, uint64(maxModule))
 	case c.FunctionBytes > maxModule:
 		return fmt.Errorf("executor: function_bytes is %d, at most %d", c.FunctionBytes, uint64(maxModule))
+	case c.Nice < 0 || c.Nice > maxNice:
+		return fmt.Errorf("executor: nice is %d, want 0 to %d", c.Nice, maxNice)
 	case c.CompileTime < 0:
 		return fmt.Errorf("executor: compile_time is %v", c.CompileTime)
 	}
@@ -62,6 +66,7 @@ func (c Config) check() error {
 type Wasm struct {
 	compiler *compiler
 	machines *machines
+	threads  *threads
 }
 
 // NewWasm returns an executor with an empty cache. Close it.
@@ -70,7 +75,7 @@ func NewWasm(config Config) (*Wasm, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	return &Wasm{newCompiler(config), newMachines()}, nil
+	return &Wasm{newCompiler(config), newMachines(), newThreads(config.Nice)}, nil
 }
 
 // Close waits for compilations that still run and frees the cache. Runs must
@@ -78,6 +83,7 @@ func NewWasm(config Config) (*Wasm, error) {
 func (w *Wasm) Close() {
 	w.compiler.close()
 	w.machines.close()
+	w.threads.close()
 }
 
 // Run runs one program to its end, its limits, or the end of ctx. Whatever the
@@ -144,7 +150,7 @@ func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error)
 	}
 	defer func() { err = errors.Join(err, out.disk.close()) }()
 	p := newProcess(task, in, out)
-	if err := w.machines.use(code, func(m *machine, module *wasmtime.Module) error { return p.execute(ctx, m, module) }); err != nil {
+	if err := w.machines.use(code, func(m *machine, module *wasmtime.Module) error { return p.execute(ctx, m, module, w.threads) }); err != nil {
 		return Outcome{}, err
 	}
 	return p.outcome()
@@ -176,7 +182,7 @@ func newProcess(task *Task, in, out *mount) *process {
 
 // execute runs the program in a machine that nobody else uses meanwhile, so
 // that an interruption reaches it and nobody else.
-func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Module) error {
+func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Module, on *threads) (err error) {
 	p.store = wasmtime.NewStore(m.engine)
 	defer p.store.Close()
 	p.store.Limiter(int64(p.limits.MemoryBytes), maxTableElements, 1, maxTables, 1)
@@ -195,7 +201,7 @@ func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Modu
 		m.engine.IncrementEpoch()
 		close(interrupted)
 	})
-	err := p.start(m.linker, module)
+	on.do(func() { err = p.start(m.linker, module) })
 	if !stop() {
 		<-interrupted
 	}

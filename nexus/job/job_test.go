@@ -65,9 +65,9 @@ func messages() map[string]job.Message {
 	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 7, PeakMemoryBytes: 1 << 20, OutputBytes: 9, Output: crypto.Digest{3}}
 	return map[string]job.Message{
 		"hello":        job.Hello{ChainID: "fixture-1", Region: "eu", Total: job.Resources{Millicores: 4, MemoryMiB: 5}, Kernels: []string{"matmul-32"}, Running: []crypto.Digest{{1}}, Accepting: true},
-		"offer":        job.Offer{Auction: 3, Order: order, Spec: spec, CloseMs: 50},
-		"bid_reply":    job.BidReply{Auction: 3, Bid: bid},
-		"assign":       job.Assign{Assignment: assignment},
+		"offers":       job.Offers{List: []job.Offer{{Auction: 3, Order: order}}, Specs: []job.Spec{spec}, CloseMs: 50},
+		"bids":         job.Bids{List: []job.BidReply{{Auction: 3, Bid: bid}}},
+		"assign":       job.Assign{List: []job.Assignment{assignment}},
 		"assign_reply": job.AssignReply{Order: order.ID(), Refuse: "busy"},
 		"cancel":       job.Cancel{Order: order.ID(), Reason: "late"},
 		"log":          job.Log{Order: order.ID(), Begun: 3, Offset: 4, Data: []byte("hello\n")},
@@ -268,13 +268,18 @@ func TestResultDigestCoversWhatReplicasCompare(t *testing.T) {
 
 func TestMessageBounds(t *testing.T) {
 	for name, m := range map[string]job.Message{
-		"log":    job.Log{Data: make([]byte, job.MaxLogChunk+1)},
-		"reason": job.Cancel{Reason: strings.Repeat("r", 513)},
-		"held":   job.Hello{ChainID: "fixture-1", Running: make([]crypto.Digest, job.MaxHeld+1)},
-		"kernel": job.Hello{ChainID: "fixture-1", Kernels: []string{strings.Repeat("k", chain.MaxKernelName+1)}},
-		"proof":  job.Done{Receipt: chain.UsageReceipt{Exit: chain.ExitOK}, Proof: make([]byte, chain.MaxProof+1)},
-		"chain":  job.Hello{},
-		"offer":  job.Offer{Order: orderFor(wasmSpec(), replicate), Spec: kernelSpec()},
+		"log":      job.Log{Data: make([]byte, job.MaxLogChunk+1)},
+		"reason":   job.Cancel{Reason: strings.Repeat("r", 513)},
+		"held":     job.Hello{ChainID: "fixture-1", Running: make([]crypto.Digest, job.MaxHeld+1)},
+		"kernel":   job.Hello{ChainID: "fixture-1", Kernels: []string{strings.Repeat("k", chain.MaxKernelName+1)}},
+		"proof":    job.Done{Receipt: chain.UsageReceipt{Exit: chain.ExitOK}, Proof: make([]byte, chain.MaxProof+1)},
+		"chain":    job.Hello{},
+		"offer":    job.Offers{List: []job.Offer{{Order: orderFor(wasmSpec(), replicate)}}, Specs: []job.Spec{kernelSpec()}},
+		"no offer": job.Offers{},
+		"strange":  job.Offers{List: []job.Offer{{Order: orderFor(wasmSpec(), replicate)}}, Specs: []job.Spec{wasmSpec(), kernelSpec()}},
+		"twice":    job.Offers{List: []job.Offer{{Order: orderFor(wasmSpec(), replicate)}}, Specs: []job.Spec{wasmSpec(), wasmSpec()}},
+		"many":     job.Bids{List: make([]job.BidReply, job.MaxList+1)},
+		"nothing":  job.Assign{},
 	} {
 		if _, err := job.DecodeMessage(job.EncodeMessage(m)); err == nil {
 			t.Errorf("%s: taken", name)

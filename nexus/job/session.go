@@ -40,7 +40,10 @@ const (
 )
 
 // MaxHeld bounds the assignments that an agent reports on connecting.
-const MaxHeld = 1_024
+const MaxHeld = 2_048
+
+// MaxList bounds the offers, bids or assignments of one message.
+const MaxList = 256
 
 // Message is what travels on the control stream. The sum is sealed: switch over
 // it exhaustively, without default.
@@ -62,13 +65,26 @@ type Hello struct {
 	Accepting bool            // false: paused or draining
 }
 
-// Offer asks the agent for a sealed bid on an order.
+// Offers asks the agent for sealed bids, one for each order. Auctions that open
+// at the same time go together.
+type Offers struct {
+	_       struct{} `cbor:",toarray"`
+	List    []Offer  // 1 to MaxList
+	Specs   []Spec   // that the orders name by digest, each once
+	CloseMs uint64   // how long the auctions stay open
+}
+
+// Offer is one auction's order.
 type Offer struct {
 	_       struct{} `cbor:",toarray"`
 	Auction uint64
 	Order   chain.Order
-	Spec    Spec
-	CloseMs uint64 // how long the auction stays open
+}
+
+// Bids answers Offers, in one message or several.
+type Bids struct {
+	_    struct{}   `cbor:",toarray"`
+	List []BidReply // 1 to MaxList
 }
 
 // BidReply answers an Offer: a signed bid, or a reason for none.
@@ -80,10 +96,10 @@ type BidReply struct {
 	Decline string // empty: the bid stands
 }
 
-// Assign gives the agent an order that it bid for.
+// Assign gives the agent orders that it bid for.
 type Assign struct {
-	_          struct{} `cbor:",toarray"`
-	Assignment Assignment
+	_    struct{}     `cbor:",toarray"`
+	List []Assignment // 1 to MaxList
 }
 
 // AssignReply says whether the agent took an assignment.
@@ -149,8 +165,8 @@ type Roster struct {
 }
 
 func (Hello) sealedMessage()       {}
-func (Offer) sealedMessage()       {}
-func (BidReply) sealedMessage()    {}
+func (Offers) sealedMessage()      {}
+func (Bids) sealedMessage()        {}
 func (Assign) sealedMessage()      {}
 func (AssignReply) sealedMessage() {}
 func (Cancel) sealedMessage()      {}
@@ -163,8 +179,8 @@ func (Tunnel) sealedMessage()      {}
 
 const (
 	kindHello uint8 = iota + 1
-	kindOffer
-	kindBidReply
+	kindOffers
+	kindBids
 	kindAssign
 	kindAssignReply
 	kindCancel
@@ -191,10 +207,10 @@ func messageKind(m Message) uint8 {
 	switch m.(type) {
 	case Hello:
 		return kindHello
-	case Offer:
-		return kindOffer
-	case BidReply:
-		return kindBidReply
+	case Offers:
+		return kindOffers
+	case Bids:
+		return kindBids
 	case Assign:
 		return kindAssign
 	case AssignReply:
@@ -232,9 +248,9 @@ func DecodeMessage(raw []byte) (Message, error) {
 
 var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindHello:       decodeMessage[Hello],
-	kindOffer:       decodeMessage[Offer],
-	kindBidReply:    decodeMessage[BidReply],
-	kindAssign:      decodeMessage[Assign],
+	kindOffers:      decodeOffers,
+	kindBids:        decodeBids,
+	kindAssign:      decodeAssign,
 	kindAssignReply: decodeMessage[AssignReply],
 	kindCancel:      decodeMessage[Cancel],
 	kindLog:         decodeMessage[Log],
@@ -250,6 +266,69 @@ func decodeMessage[T Message](body []byte) (Message, error) {
 	if err := codec.Unmarshal(body, &m, MaxMessageBytes); err != nil {
 		return nil, fmt.Errorf("job: message %T: %w", m, err)
 	}
+	return checked(m)
+}
+
+// The lists of a message are decoded apart, because their lengths are looked at
+// before they are made.
+
+func decodeOffers(body []byte) (Message, error) {
+	var parts struct {
+		_           struct{} `cbor:",toarray"`
+		List, Specs codec.Raw
+		CloseMs     uint64
+	}
+	if err := codec.Unmarshal(body, &parts, MaxMessageBytes); err != nil {
+		return nil, fmt.Errorf("job: offers: %w", err)
+	}
+	m := Offers{CloseMs: parts.CloseMs}
+	var err error
+	if m.List, err = decodeList[Offer](parts.List); err != nil {
+		return nil, fmt.Errorf("job: offers: %w", err)
+	}
+	if m.Specs, err = decodeList[Spec](parts.Specs); err != nil {
+		return nil, fmt.Errorf("job: specifications of offers: %w", err)
+	}
+	return checked(m)
+}
+
+func decodeBids(body []byte) (Message, error) {
+	list, err := decodeOnly[BidReply](body)
+	if err != nil {
+		return nil, fmt.Errorf("job: bids: %w", err)
+	}
+	return checked(Bids{List: list})
+}
+
+func decodeAssign(body []byte) (Message, error) {
+	list, err := decodeOnly[Assignment](body)
+	if err != nil {
+		return nil, fmt.Errorf("job: assignments: %w", err)
+	}
+	return checked(Assign{List: list})
+}
+
+// decodeOnly decodes a message that is one list.
+func decodeOnly[T any](body []byte) ([]T, error) {
+	var parts struct {
+		_    struct{} `cbor:",toarray"`
+		List codec.Raw
+	}
+	if err := codec.Unmarshal(body, &parts, MaxMessageBytes); err != nil {
+		return nil, err
+	}
+	return decodeList[T](parts.List)
+}
+
+func decodeList[T any](raw []byte) ([]T, error) {
+	list, err := codec.UnmarshalList[T](raw, MaxList, MaxMessageBytes)
+	if err == nil && len(list) == 0 {
+		err = errors.New("an empty list")
+	}
+	return list, err
+}
+
+func checked(m Message) (Message, error) {
 	if err := checkMessage(m); err != nil {
 		return nil, fmt.Errorf("job: message %T: %w", m, err)
 	}
@@ -262,25 +341,21 @@ func checkMessage(m Message) error {
 	switch m := m.(type) {
 	case Hello:
 		return checkHello(m)
-	case Offer:
-		return CheckOrder(&m.Order, &m.Spec)
-	case BidReply:
-		if m.Decline == "" {
-			return m.Bid.Check()
+	case Offers:
+		_, err := m.Work()
+		return err
+	case Bids:
+		for i := range m.List {
+			if err := m.List[i].check(); err != nil {
+				return err
+			}
 		}
-		return checkReason(m.Decline)
+		return nil
 	case Assign:
-		if err := m.Assignment.Bid.Check(); err != nil {
-			return err
-		}
-		if err := CheckOrder(&m.Assignment.Order, &m.Assignment.Spec); err != nil {
-			return err
-		}
-		if m.Assignment.Input.IsZero() != m.Assignment.Spec.Scheduling.InputOf.IsZero() {
-			return errors.New("the assignment has an input that the specification does not ask for, or lacks it")
-		}
-		if uint64(len(m.Assignment.Devices)) != m.Assignment.Spec.Resources.GPUs {
-			return fmt.Errorf("the assignment gives %d gpus, the specification asks for %d", len(m.Assignment.Devices), m.Assignment.Spec.Resources.GPUs)
+		for i := range m.List {
+			if err := m.List[i].check(); err != nil {
+				return err
+			}
 		}
 		return nil
 	case AssignReply:
@@ -308,6 +383,63 @@ func checkMessage(m Message) error {
 		return checkRoster(m)
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
+}
+
+// Work returns the specification of each offer. It is an error if one is missing,
+// is nobody's, or does not belong to its order.
+func (m *Offers) Work() ([]*Spec, error) {
+	specs := make(map[crypto.Digest]*Spec, len(m.Specs))
+	for i := range m.Specs {
+		if err := m.Specs[i].Check(); err != nil {
+			return nil, err
+		}
+		specs[m.Specs[i].Digest()] = &m.Specs[i]
+	}
+	if len(specs) < len(m.Specs) {
+		return nil, errors.New("a specification is there twice")
+	}
+	out := make([]*Spec, len(m.List))
+	named := map[crypto.Digest]bool{}
+	for i := range m.List {
+		order := &m.List[i].Order
+		if out[i] = specs[order.Spec]; out[i] == nil {
+			return nil, fmt.Errorf("%w: the order names %s, which is not there", ErrSpec, order.Spec.Short())
+		}
+		named[order.Spec] = true
+		if err := order.Check(); err != nil {
+			return nil, err
+		}
+		if err := CheckTogether(order, out[i], order.Spec); err != nil {
+			return nil, err
+		}
+	}
+	if len(named) < len(specs) {
+		return nil, errors.New("no order names one of the specifications")
+	}
+	return out, nil
+}
+
+func (r *BidReply) check() error {
+	if r.Decline == "" {
+		return r.Bid.Check()
+	}
+	return checkReason(r.Decline)
+}
+
+func (a *Assignment) check() error {
+	if err := a.Bid.Check(); err != nil {
+		return err
+	}
+	if err := CheckOrder(&a.Order, &a.Spec); err != nil {
+		return err
+	}
+	if a.Input.IsZero() != a.Spec.Scheduling.InputOf.IsZero() {
+		return errors.New("the assignment has an input that the specification does not ask for, or lacks it")
+	}
+	if uint64(len(a.Devices)) != a.Spec.Resources.GPUs {
+		return fmt.Errorf("the assignment gives %d gpus, the specification asks for %d", len(a.Devices), a.Spec.Resources.GPUs)
+	}
+	return nil
 }
 
 func checkReason(s string) error {

@@ -421,11 +421,18 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 	if err := spec.Check(); err != nil {
 		return err
 	}
+	return CheckTogether(order, spec, spec.Digest())
+}
+
+// CheckTogether is CheckOrder for an order and a specification that are within
+// their own limits, and whose digest is known: of many orders with one
+// specification each is held against it.
+func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 	if order.Term != nil {
 		return fmt.Errorf("%w: the order is for a lease", ErrSpec)
 	}
-	if got := spec.Digest(); got != order.Spec {
-		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, got.Short(), order.Spec.Short())
+	if digest != order.Spec {
+		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, digest.Short(), order.Spec.Short())
 	}
 	if _, alone := order.Policy.Policy.(chain.PolicyNone); !alone && len(spec.OutputTo) > 0 {
 		return fmt.Errorf("%w: output_to is for orders of policy none: encrypted outputs differ, and nobody can compare them", ErrSpec)

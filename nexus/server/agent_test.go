@@ -200,24 +200,15 @@ func (a *fakeAgent) broadcast(m job.Message) {
 
 func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.Message) {
 	switch m := m.(type) {
-	case job.Offer:
-		a.send(control, a.bid(m))
+	case job.Offers:
+		var bids job.Bids
+		for _, o := range m.List {
+			bids.List = append(bids.List, a.bid(o))
+		}
+		a.send(control, bids)
 	case job.Assign:
-		id := m.Assignment.Order.ID()
-		if as := m.Assignment; !as.Acceptance.Cluster.Verify(crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig) {
-			a.c.t.Errorf("agent %d got an acceptance that the cluster did not sign", a.n)
-		}
-		if a.refuse != "" {
-			a.send(control, job.AssignReply{Order: id, Refuse: a.refuse})
-			return
-		}
-		a.mu.Lock()
-		held := a.started[id] > 0
-		a.started[id]++
-		a.mu.Unlock()
-		a.send(control, job.AssignReply{Order: id})
-		if !held {
-			a.wg.Go(func() { a.work(ctx, m.Assignment) })
+		for _, as := range m.List {
+			a.assigned(ctx, control, as)
 		}
 	case job.Cancel:
 		a.mu.Lock()
@@ -240,6 +231,25 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		}
 	default:
 		a.c.t.Errorf("agent %d got a %T", a.n, m)
+	}
+}
+
+func (a *fakeAgent) assigned(ctx context.Context, control *transport.Stream, as job.Assignment) {
+	id := as.Order.ID()
+	if !as.Acceptance.Cluster.Verify(crypto.DomainAcceptance, as.Acceptance.Payload(), as.AcceptanceSig) {
+		a.c.t.Errorf("agent %d got an acceptance that the cluster did not sign", a.n)
+	}
+	if a.refuse != "" {
+		a.send(control, job.AssignReply{Order: id, Refuse: a.refuse})
+		return
+	}
+	a.mu.Lock()
+	held := a.started[id] > 0
+	a.started[id]++
+	a.mu.Unlock()
+	a.send(control, job.AssignReply{Order: id})
+	if !held {
+		a.wg.Go(func() { a.work(ctx, as) })
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,19 +18,29 @@ const (
 	// drawn.
 	maxAsked = 256
 	// An auction with fewer bids than it needs stays open for so many windows, and
-	// for minPatience, unless all who were asked have answered: an agent of a busy
-	// machine answers late, and a second auction costs more than to wait for it.
+	// for minPatience, and more if many are asked for together, unless all who were
+	// asked have answered: an agent of a busy machine answers late, and a second
+	// auction costs more than to wait for it.
 	patienceWindows = 4
 	minPatience     = 500 * time.Millisecond
+	patienceEach    = 4 * time.Millisecond
 	// dryRun marks the numbers of auctions that place nothing.
 	dryRun = uint64(1) << 63
+	// offersPiece bounds the bytes of orders and specifications in one message, and
+	// one more of each.
+	offersPiece = 64 << 10
 )
 
-// auction is one round of sealed bids.
+// auction is the sealed bids for one order.
 type auction struct {
-	number uint64
-	order  crypto.Digest
-	want   int // takers
+	number     uint64
+	id         crypto.Digest // of the order
+	order      chain.Order
+	spec       job.Spec
+	want       int // takers
+	candidates []crypto.PublicKey
+
+	round *round
 
 	mu      sync.Mutex
 	waiting map[crypto.PublicKey]bool // who has not answered
@@ -37,95 +48,184 @@ type auction struct {
 	over    bool                      // none counts any more
 	bids    []scheduler.SignedBid
 	reasons map[string]int // of those who declined
-	full    chan struct{}  // closed once everybody has answered
 }
 
-// hold runs a real auction to its end.
-func (r *reign) hold(e scheduler.OpenAuction) {
-	var order chain.Order
-	var spec job.Spec
-	open := false
-	r.replica.view(func(s *scheduler.State) {
-		j, ok := s.Job(e.Order)
-		if ok && j.Auction == e.Auction && j.Status == job.Bidding {
-			order, spec, open = j.Order, j.Spec, true
-		}
-	})
-	if !open {
-		return
-	}
-	a := &auction{number: e.Auction, order: e.Order, want: e.Want}
-	if !r.collect(r.ctx, a, e.Candidates, job.Offer{Auction: e.Auction, Order: order, Spec: spec}) {
-		return
-	}
-	close := scheduler.CloseAuction{Order: e.Order, Auction: e.Auction, Bids: a.bids}
-	r.log.Info("auction closed", "job", e.Order.Short(), "auction", e.Auction, "bids", len(a.bids), "declined", a.reasons)
-	r.replica.board.answered(e.Auction, a.reasons)
-	r.report("close auction", r.propose(close))
+// round is auctions that open at the same time: each node is asked for all of
+// them in one message. They close one by one.
+type round struct {
+	reign    *reign
+	auctions []*auction
+	window   time.Duration // for which bids are awaited
+	began    time.Time
+
+	mu    sync.Mutex
+	full  []*auction    // everybody has answered
+	left  int           // auctions that lack answers
+	ready chan struct{} // has a token while some are full
 }
 
-// collect offers the order to the candidates and waits for their bids: until
-// all have answered, or the window is over and there are bids enough, or they
-// will not come. It is false if ctx ended. Afterwards the auction is its
-// caller's alone.
-func (r *reign) collect(ctx context.Context, a *auction, candidates []crypto.PublicKey, offer job.Offer) bool {
-	a.waiting, a.reasons, a.full = map[crypto.PublicKey]bool{}, map[string]int{}, make(chan struct{})
-	if len(candidates) > maxAsked {
-		rand.Shuffle(len(candidates), func(i, k int) { candidates[i], candidates[k] = candidates[k], candidates[i] })
-		candidates = candidates[:maxAsked]
-	}
-	asked := make([]*session, 0, len(candidates))
-	for _, node := range candidates {
-		if s := r.sessions.get(node); s != nil {
-			asked = append(asked, s)
-			a.waiting[node] = true
-			a.missing++
-		}
-	}
-	if len(asked) == 0 {
-		return ctx.Err() == nil
-	}
-	r.mu.Lock()
-	r.auctions[a.number] = a
-	r.mu.Unlock()
-	defer r.strike(a)
+// newRound opens auctions: it asks the candidates that are here.
+func (r *reign) newRound(auctions []*auction) *round {
 	settings, _ := r.settings()
 	window := time.Duration(settings.AuctionWindowMs) * time.Millisecond
-	offer.CloseMs = uint64(window.Milliseconds())
-	encoded := job.EncodeMessage(offer)
-	for _, s := range asked {
-		s.sendEncoded(encoded)
+	o := &round{reign: r, auctions: auctions, window: window, began: time.Now(), left: len(auctions), ready: make(chan struct{}, 1)}
+	asked := map[*session][]*auction{}
+	var alone []*auction // nobody is here to be asked
+	for _, a := range auctions {
+		a.round, a.waiting, a.reasons = o, make(map[crypto.PublicKey]bool, len(a.candidates)), map[string]int{}
+		if len(a.candidates) > maxAsked {
+			rand.Shuffle(len(a.candidates), func(i, k int) { a.candidates[i], a.candidates[k] = a.candidates[k], a.candidates[i] })
+			a.candidates = a.candidates[:maxAsked]
+		}
+		for _, node := range a.candidates {
+			if s := r.sessions.get(node); s != nil && !a.waiting[node] {
+				asked[s] = append(asked[s], a)
+				a.waiting[node] = true
+				a.missing++
+			}
+		}
+		if a.missing == 0 {
+			alone = append(alone, a)
+		}
 	}
-	first, last := time.NewTimer(window), time.NewTimer(max(patienceWindows*window, minPatience))
+	r.mu.Lock()
+	for _, a := range auctions {
+		r.auctions[a.number] = a
+	}
+	r.mu.Unlock()
+	for _, a := range alone {
+		o.answered(a)
+	}
+	var last []*auction
+	var encoded [][]byte // of last: nodes are often asked for the same
+	for s, list := range asked {
+		if !slices.Equal(list, last) {
+			last, encoded = list, encodeOffers(list, window)
+		}
+		for _, raw := range encoded {
+			s.sendEncoded(raw)
+		}
+	}
+	return o
+}
+
+// encodeOffers returns the messages that ask for bids.
+func encodeOffers(list []*auction, window time.Duration) (out [][]byte) {
+	for len(list) > 0 {
+		m := job.Offers{CloseMs: uint64(window.Milliseconds())}
+		named := map[crypto.Digest]bool{}
+		size := 0
+		for len(m.List) < min(len(list), job.MaxList) && size < offersPiece {
+			a := list[len(m.List)]
+			m.List = append(m.List, job.Offer{Auction: a.number, Order: a.order})
+			size += len(a.order.Payload())
+			if !named[a.order.Spec] {
+				named[a.order.Spec] = true
+				m.Specs = append(m.Specs, a.spec)
+				size += len(a.spec.Encode())
+			}
+		}
+		list = list[len(m.List):]
+		out = append(out, job.EncodeMessage(m))
+	}
+	return out
+}
+
+// answered notes that nobody's answer to an auction is missing.
+func (o *round) answered(a *auction) {
+	o.mu.Lock()
+	o.full = append(o.full, a)
+	o.left--
+	o.mu.Unlock()
+	select {
+	case o.ready <- struct{}{}:
+	default:
+	}
+}
+
+// unanswered returns how many auctions lack answers.
+func (o *round) unanswered() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.left
+}
+
+func (o *round) takeFull() []*auction {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := o.full
+	o.full = nil
+	return out
+}
+
+// run gives the auctions to closed when all who were asked have answered, or the
+// window is over and there are bids enough, or they will not come. It is false if
+// ctx ended. Afterwards an auction is closed's alone.
+func (o *round) run(ctx context.Context, closed func([]*auction)) bool {
+	open := make(map[*auction]bool, len(o.auctions))
+	for _, a := range o.auctions {
+		open[a] = true
+	}
+	end := func(list []*auction) {
+		list = slices.DeleteFunc(list, func(a *auction) bool { return !open[a] })
+		for _, a := range list {
+			delete(open, a)
+		}
+		if len(list) > 0 {
+			o.reign.strike(list)
+			closed(list)
+		}
+	}
+	defer func() { end(keys(open)) }()
+	window := o.window
+	first := time.NewTimer(window)
+	last := time.NewTimer(max(patienceWindows*window, minPatience) + time.Duration(len(o.auctions))*patienceEach)
 	defer first.Stop()
 	defer last.Stop()
-	select {
-	case <-a.full:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-first.C:
-	}
-	if a.enough() {
-		return true
-	}
-	select {
-	case <-a.full:
-	case <-ctx.Done():
-		return false
-	case <-last.C:
+	enough := false // whether bids enough end an auction now
+	for len(open) > 0 {
+		select {
+		case <-o.ready:
+			end(o.takeFull())
+		case <-ctx.Done():
+			clear(open)
+			o.reign.strike(o.auctions)
+			return false
+		case <-first.C:
+			enough = true
+		case <-last.C:
+			return true
+		}
+		if enough {
+			end(slices.DeleteFunc(keys(open), func(a *auction) bool { return !a.enough() }))
+			first.Reset(window)
+		}
 	}
 	return true
 }
 
-// strike takes an auction off the list; no bid reaches it any more.
-func (r *reign) strike(a *auction) {
+// keys returns the auctions of a set, by number.
+func keys(set map[*auction]bool) []*auction {
+	out := make([]*auction, 0, len(set))
+	for a := range set {
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b *auction) int { return int(int64(a.number - b.number)) })
+	return out
+}
+
+// strike takes auctions off the list; no bid reaches them any more.
+func (r *reign) strike(list []*auction) {
 	r.mu.Lock()
-	delete(r.auctions, a.number)
+	for _, a := range list {
+		delete(r.auctions, a.number)
+	}
 	r.mu.Unlock()
-	a.mu.Lock()
-	a.over = true
-	a.mu.Unlock()
+	for _, a := range list {
+		a.mu.Lock()
+		a.over = true
+		a.mu.Unlock()
+	}
 }
 
 func (a *auction) enough() bool {
@@ -134,31 +234,36 @@ func (a *auction) enough() bool {
 	return len(a.bids) >= a.want
 }
 
-// bid takes an agent's answer to an offer. One that comes late, or was not
+// bids takes an agent's answers to offers. One that comes late, or was not
 // asked for, or is not signed by its node, does not count.
-func (s *Server) bid(from *session, m job.BidReply) {
+func (s *Server) bids(from *session, m job.Bids) {
 	r := s.current.Load()
 	if r == nil {
 		return
 	}
+	asked := make([]*auction, len(m.List))
 	r.mu.Lock()
-	a := r.auctions[m.Auction]
+	for i := range m.List {
+		asked[i] = r.auctions[m.List[i].Auction]
+	}
 	r.mu.Unlock()
-	if a == nil {
-		return
+	for i, a := range asked {
+		if a == nil {
+			continue
+		}
+		reply := m.List[i]
+		a.mu.Lock()
+		waited := a.waiting[from.node]
+		delete(a.waiting, from.node) // one answer each
+		a.mu.Unlock()
+		switch {
+		case !waited:
+		case reply.Decline != "" || reply.Bid.Node != from.node || reply.Bid.Order != a.id:
+			a.take(from, reply, false)
+		default:
+			s.verifier.ask(crypto.SignedBy(from.node, crypto.DomainBid, reply.Bid.Payload(), reply.BidSig), func(valid bool) { a.take(from, reply, valid) })
+		}
 	}
-	a.mu.Lock()
-	asked := a.waiting[from.node]
-	delete(a.waiting, from.node) // one answer each
-	a.mu.Unlock()
-	if !asked {
-		return
-	}
-	if m.Decline != "" || m.Bid.Node != from.node || m.Bid.Order != a.order {
-		a.take(from, m, false)
-		return
-	}
-	s.verifier.ask(crypto.SignedBy(from.node, crypto.DomainBid, m.Bid.Payload(), m.BidSig), func(valid bool) { a.take(from, m, valid) })
 }
 
 // take counts the answer of a node that was asked.
@@ -174,10 +279,10 @@ func (a *auction) take(from *session, m job.BidReply, valid bool) {
 	case m.Decline != "":
 		a.reasons[m.Decline]++
 	default:
-		from.log.Warn("bid refused: it is for another order or node, or not signed by its node", "job", a.order.Short())
+		from.log.Warn("bid refused: it is for another order or node, or not signed by its node", "job", a.id.Short())
 		a.reasons["the bid was not valid"]++
 	}
 	if a.missing--; a.missing == 0 {
-		close(a.full)
+		a.round.answered(a)
 	}
 }

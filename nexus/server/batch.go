@@ -107,10 +107,7 @@ func (t *turns) next() {
 	delete(t.of, who.from)
 }
 
-// propose waits until the leader's own command has been carried out.
-func (b *batcher) propose(raw []byte) outcome { return <-b.queueOwn(raw) }
-
-// queueOwn is propose that does not wait.
+// queueOwn queues a command of the leader's own and returns what takes its outcome.
 func (b *batcher) queueOwn(raw []byte) <-chan outcome {
 	p := &proposal{command: raw, done: make(chan outcome, 1)}
 	b.mu.Lock()
@@ -124,13 +121,8 @@ func (b *batcher) queueOwn(raw []byte) <-chan outcome {
 	return p.done
 }
 
-// proposeFor waits until a client's command has been carried out. What is
+// queueFor queues a client's command and returns what takes its outcome. What is
 // refused because too much waits is a *scheduler.Rejection.
-func (b *batcher) proposeFor(from chain.Address, raw []byte) outcome {
-	return <-b.queueFor(from, raw)
-}
-
-// queueFor is proposeFor that does not wait.
 func (b *batcher) queueFor(from chain.Address, raw []byte) <-chan outcome {
 	p := &proposal{command: raw, from: from, done: make(chan outcome, 1)}
 	b.mu.Lock()

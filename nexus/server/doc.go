@@ -5,7 +5,7 @@
 // and carries out their effects. Agents have a session with every server, so
 // that whoever comes to lead finds them there. Clients may ask any server.
 //
-//	a job:  POST /v1/jobs → blobs at a majority, escrow proven → batch → Submit
+//	a job:  POST /v1/jobs, /v1/orders → blobs at a majority, escrow proven → batch → Submit
 //	        → OpenAuction: offers, sealed bids, CloseAuction
 //	        → SendAssign → Done: receipt verified, output at a majority → Finished
 //	        → outbox → the relay posts → the chain pays, proven → Confirmed
@@ -29,7 +29,8 @@
 //     have.
 //
 // Commands go into the log in batches (batch.go), and from followers to the
-// leader in batches too. Signatures that come together are verified together.
+// leader in batches too. Auctions open in rounds (auction.go), after what clients
+// submit and before agents work (auctioneer.go). Signatures that come together are verified together.
 // Blobs that a majority is known to hold are not asked after again, nor are
 // escrows that were proven a moment ago and cover the order.
 //
@@ -47,7 +48,7 @@
 // reigns, one that pins blobs, one that fetches those that are missing, one that
 // asks what is newest, one that compares what was put aside, one that verifies,
 // two that collect batches and one for each batch under way, net/http's. A reign
-// has its loop, one that looks after settlement, and one for each auction, output and command under way, and
+// has its loop, one that looks after settlement, and one for each round of auctions, output and command under way, and
 // waits for all of them when it ends. Run returns when everything has ended.
 // Bounded queues: commands of clients (8,192, of one consumer 2,048; full: refused
 // with 503), messages to an agent (8,192 and 16 MiB; full: the session is cut),

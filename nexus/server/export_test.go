@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
@@ -112,4 +114,52 @@ func (s *Server) PutAside() int {
 // LoseBlob removes a blob from a server's store, wanted or not.
 func (s *Server) LoseBlob(id crypto.Digest) error {
 	return errors.Join(s.blobs.Unpin(id), s.blobs.Remove(id), s.blobs.Pin(id))
+}
+
+// Bounds of the auctions that open together.
+const (
+	RoundSize = roundSize
+	RoundPace = roundPace
+	Burst     = burst
+	MaxHeldUp = maxHeldUp
+)
+
+// Auctioneer lets tests see when auctions open.
+type Auctioneer struct{ a auctioneer }
+
+// NewAuctioneer has n auctions wait since a time.
+func NewAuctioneer(n int, since time.Time) *Auctioneer {
+	a := &Auctioneer{}
+	for range n {
+		a.a.waiting = append(a.a.waiting, opening{since: since})
+	}
+	return a
+}
+
+// Next returns how many may open now, and when to look again.
+func (a *Auctioneer) Next(now time.Time, admitting int64) (int, time.Duration) {
+	return a.a.next(now, admitting)
+}
+
+// Open opens a round of n; each call of answer has one of them answered.
+func (a *Auctioneer) Open(n int, at time.Time) (answer func()) {
+	r := &round{began: at, left: n, ready: make(chan struct{}, 1)}
+	a.a.waiting, a.a.rounds, a.a.last = a.a.waiting[n:], append(a.a.rounds, r), at
+	return func() { r.answered(nil) }
+}
+
+// KeepDones has a session that nobody looks at take n Dones, of whose assignments
+// over says whether they have ended.
+func KeepDones(n int, over func(i int) bool) error {
+	ids := map[crypto.Digest]int{}
+	s := &session{dones: map[crypto.Digest]job.Done{}, refusals: map[crypto.Digest]string{}}
+	ss := &sessions{poke: func(*session) {}, ended: func(_ crypto.PublicKey, order crypto.Digest) bool { return over(ids[order]) }}
+	for i := range n {
+		m := job.Done{Receipt: chain.UsageReceipt{Order: crypto.Digest{byte(i), byte(i >> 8), byte(i >> 16)}}}
+		ids[m.Receipt.Order] = i
+		if err := ss.take(s, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }

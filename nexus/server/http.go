@@ -24,6 +24,7 @@ const (
 	maxRequests     = 256 // at a time, transfers and streams not counted
 	maxStreams      = 128 // logs, commands and waiting readers of the outbox, at a time
 	maxTransfers    = 32  // of blobs, at a time
+	maxSubmissions  = 32  // of many orders, at a time
 	headerTimeout   = 5 * time.Second
 	bodyTimeout     = 30 * time.Second
 	answerTimeout   = 60 * time.Second
@@ -35,6 +36,7 @@ const (
 const (
 	healthPath = "/healthz"
 	jobsPath   = "/v1/jobs"
+	ordersPath = "/v1/orders"
 	quotesPath = "/v1/quotes"
 	eventsPath = "/v1/events"
 	blobsPath  = "/v1/blobs/"
@@ -86,6 +88,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	hapi := web.NewAPI(humago.NewAdapter(mux, ""), "HyperMesh Nexus server", description)
 	s.register(hapi)
 	s.registerJobs(hapi)
+	s.registerOrders(hapi)
 	s.registerLogs(hapi)
 	s.registerExec(hapi, mux)
 	s.registerEvents(hapi)
@@ -154,15 +157,17 @@ func isExec(r *http.Request) bool {
 // always answered.
 func (s *Server) limited(next http.Handler) http.Handler {
 	requests, streams := make(chan struct{}, maxRequests), make(chan struct{}, maxStreams)
-	transfers := make(chan struct{}, maxTransfers)
+	transfers, submissions := make(chan struct{}, maxTransfers), make(chan struct{}, maxSubmissions)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		slots, what := requests, "requests"
+		slots, what, most := requests, "requests", int64(api.MaxJobRequestBytes)
 		switch {
 		case r.URL.Path == healthPath:
 			next.ServeHTTP(w, r)
 			return
 		case strings.HasPrefix(r.URL.Path, blobsPath), strings.HasPrefix(r.URL.Path, uploadsPath):
 			slots, what = transfers, "transfers of blobs"
+		case r.URL.Path == ordersPath:
+			slots, what, most = submissions, "submissions of orders", api.MaxOrdersBytes
 		case strings.HasSuffix(r.URL.Path, logsSuffix), isExec(r), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
 			slots, what = streams, "streams"
 		}
@@ -173,8 +178,8 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			web.WriteBusy(w, r, s.log, fmt.Sprintf("%s served now: limit %d", what, cap(slots)))
 			return
 		}
-		if slots != transfers && r.ContentLength > api.MaxJobRequestBytes {
-			s.tooLarge(w, r, r.ContentLength, api.MaxJobRequestBytes)
+		if slots != transfers && r.ContentLength > most {
+			s.tooLarge(w, r, r.ContentLength, most)
 			return
 		}
 		if r.ContentLength == 0 {
@@ -184,7 +189,7 @@ func (s *Server) limited(next http.Handler) http.Handler {
 		// A copy: the server looks at its own body to decide whether to read on.
 		bounded := r.WithContext(r.Context())
 		if slots != transfers {
-			bounded.Body = http.MaxBytesReader(w, r.Body, api.MaxJobRequestBytes+1) // its reader counts up to there
+			bounded.Body = http.MaxBytesReader(w, r.Body, most+1) // its reader counts up to there
 		}
 		bounded.Body = &pacedBody{ReadCloser: bounded.Body, control: http.NewResponseController(w)}
 		next.ServeHTTP(w, bounded)

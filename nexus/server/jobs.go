@@ -232,62 +232,29 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 		known, err := s.newestJob(ctx, id) // this server may be behind
 		return &body[api.Job]{known}, err
 	}
-	switch {
-	case order.ChainID != s.id.genesis.ChainID:
-		return nil, web.Invalid("body.order.chain_id", fmt.Errorf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID))
-	case order.Cluster != s.id.cluster.Public():
-		return nil, web.Invalid("body.order.cluster", fmt.Errorf("is %s, this is %s", order.Cluster, s.id.cluster.Public()))
-	}
 	if err := s.inputs(ctx, &spec); err != nil {
 		return nil, s.answer(ctx, "gathering the job's blobs", err)
 	}
-	escrow, err := s.enoughEscrow(ctx, &order)
-	if err != nil {
-		s.log.WarnContext(ctx, "the chain cannot be asked for an escrow", "error", err)
-		return nil, web.Busy("the chain cannot be asked for the escrow now, and it was not known a short while ago")
+	a := &application{submit: scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec}, id: id}
+	s.admit(ctx, []*application{a})
+	if a.err == nil && a.took == nil { // it was this server
+		if a.took = s.accepted(id); a.took == nil {
+			a.err = errNoLeader
+		}
 	}
-	submit := scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec, Escrow: escrow.Balance, Height: escrow.Height, TimeMs: escrow.TimeMs}
-	took, err := s.submit(ctx, submit)
-	if err != nil {
-		return nil, s.answer(ctx, "submitting the job", err)
+	if errors.Is(a.err, errNoEscrow) {
+		return nil, web.Busy(a.err.Error())
 	}
+	if a.err != nil {
+		return nil, s.answer(ctx, "submitting the job", a.err)
+	}
+	took := a.took
 	s.log.Info("job accepted", "job", id.Short(), "policy", order.Policy.String(), "consumer", order.ConsumerAddress())
 	return &body[api.Job]{api.Job{
 		ID: id, Status: took.Status, Reason: took.Reason, Policy: order.Policy.String(), Consumer: order.ConsumerAddress(),
 		Order: request.Order, OrderSig: request.Signature, Acceptance: api.AcceptanceToJSON(took.Acceptance), AcceptanceSig: took.AcceptanceSig,
 		Spec: request.Spec, SubmittedMs: took.Submitted, ChangedMs: took.Changed, Runs: []api.JobRun{},
 	}}, nil
-}
-
-// enoughEscrow returns what the order's consumer has in escrow. If it does not
-// cover the order, or is older than the consumer's last settlement, it waits a
-// little for what cannot be proven yet. What the chain said a while ago does as
-// long as it covers the order: see escrowFresh.
-func (s *Server) enoughEscrow(ctx context.Context, order *chain.Order) (Escrow, error) {
-	consumer := order.ConsumerAddress()
-	limit := time.Now().Add(escrowWait)
-	covers := func(escrow Escrow) bool {
-		var outstanding chain.Amount
-		var settled chain.Height
-		s.replica.view(func(state *scheduler.State) {
-			outstanding, settled = state.Outstanding(consumer), state.SettledAt(consumer)
-		})
-		needed, ok := outstanding.Add(order.MaxCost)
-		return escrow.Height >= settled && (!ok || !escrow.Balance.Less(needed))
-	}
-	for wait := escrowPause; ; wait = min(2*wait, maxEscrowPause) {
-		escrow, err := s.escrowOf(ctx, consumer, func(e Escrow) bool { return covers(e) && s.config.Liable(order, e.TimeMs) })
-		if err != nil {
-			return Escrow{}, err
-		}
-		if covers(escrow) || time.Now().After(limit) {
-			return escrow, nil
-		}
-		pause(ctx, wait)
-		if ctx.Err() != nil {
-			return Escrow{}, context.Cause(ctx)
-		}
-	}
 }
 
 // newestJob returns a job as a linearizable read shows it.

@@ -28,49 +28,21 @@ var errNoLeader = errors.New("server: the cluster has no leader now")
 
 // propose has raft carry out a command of the leader's own. The error is a
 // *scheduler.Rejection or wraps errNoLeader.
-func (s *Server) propose(c scheduler.Command) error {
-	if err := s.replica.suspects.check(c); err != nil {
-		return err
-	}
-	raw, err := encodeCommand(c)
-	if err != nil {
-		return err
-	}
-	return s.batches.propose(raw).err
-}
+func (s *Server) propose(c scheduler.Command) error { return (<-s.queue(c)).err }
 
-// submit has raft carry out a submission, wherever the leader is, and returns
-// what the leader says of the order. The error is a *scheduler.Rejection or
-// wraps errNoLeader.
-//
-// While the leadership changes it tries again for a while: an order names
-// itself, so that it is accepted once however often it is submitted.
-func (s *Server) submit(ctx context.Context, c scheduler.Submit) (*accepted, error) {
-	if err := s.replica.suspects.check(c); err != nil {
-		return nil, err
+// queue is propose that does not wait.
+func (s *Server) queue(c scheduler.Command) <-chan outcome {
+	err := s.replica.suspects.check(c)
+	var raw []byte
+	if err == nil {
+		raw, err = encodeCommand(c)
 	}
-	raw, err := encodeCommand(c)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		return s.batches.queueOwn(raw)
 	}
-	from := c.Order.ConsumerAddress()
-	o := outcome{err: errNoLeader}
-	if s.current.Load() != nil {
-		o = s.batches.proposeFor(from, raw)
-	}
-	limit := time.Now().Add(leaderWait)
-	for tries := 0; errors.Is(o.err, errNoLeader) && ctx.Err() == nil && time.Now().Before(limit); tries++ {
-		if tries > 0 {
-			pause(ctx, leaderWaitRetry)
-		}
-		o = s.forwards.proposeFor(from, raw) // waits for a leader, which may be this server
-	}
-	if o.err == nil && o.took == nil { // it was this server
-		if o.took = s.accepted(c.Order.ID()); o.took == nil {
-			o.err = errNoLeader
-		}
-	}
-	return o.took, o.err
+	refused := make(chan outcome, 1)
+	refused <- outcome{err: err}
+	return refused
 }
 
 // pause waits, or until ctx ends.
@@ -104,11 +76,14 @@ type reign struct {
 	pokes   chan *session
 
 	mu       sync.Mutex
-	auctions map[uint64]*auction
+	auctions map[uint64]*auction            // that are open
 	declared map[*session]uint64            // version of the Hello that the state has
 	busy     map[assignment]bool            // refusals, Dones and Hellos being seen to
 	gone     map[crypto.PublicKey]time.Time // since when; the loop's own
-	quotes   chan struct{}                  // one token for each dry run
+	answered chan struct{}                  // has a token when auctions have closed
+
+	auctioneer auctioneer    // the loop's own
+	quotes     chan struct{} // one token for each dry run
 }
 
 // assignment names an order's part of a node; a zero order stands for the node.
@@ -147,7 +122,7 @@ func (s *Server) begin(ctx context.Context) (end func()) {
 	r := &reign{
 		Server: s, ctx: ctx, effects: newEffectQueue(), pokes: make(chan *session, 1_024),
 		auctions: map[uint64]*auction{}, declared: map[*session]uint64{}, busy: map[assignment]bool{},
-		gone: map[crypto.PublicKey]time.Time{}, quotes: make(chan struct{}, maxQuotes),
+		gone: map[crypto.PublicKey]time.Time{}, quotes: make(chan struct{}, maxQuotes), answered: make(chan struct{}, 1),
 	}
 	done := make(chan struct{})
 	go func() {
@@ -191,16 +166,24 @@ func (r *reign) attend() {
 	ticker := time.NewTicker(min(tickEvery, r.cfg.NodeGrace/2))
 	defer ticker.Stop()
 	r.survey()
+	look := time.NewTimer(time.Hour)
+	defer look.Stop()
 	for {
+		if again := r.openAuctions(); again > 0 {
+			look.Reset(again)
+		}
 		select {
 		case <-r.ctx.Done():
 			return
+		case <-r.answered:
+		case <-look.C:
 		case <-r.effects.ready:
 			for _, e := range r.effects.take() {
 				r.execute(e)
 			}
+			r.sessions.flush()
 		case session := <-r.pokes:
-			r.hear(session)
+			r.hear(session, false)
 		case <-ticker.C:
 			r.survey()
 			r.tick()
@@ -238,17 +221,18 @@ func (r *reign) once(a assignment, f func()) {
 func (r *reign) execute(e scheduler.Effect) {
 	switch e := e.(type) {
 	case scheduler.OpenAuction:
-		r.async(func() { r.hold(e) })
+		r.auctioneer.waiting = append(r.auctioneer.waiting, opening{effect: e, since: time.Now()})
 	case scheduler.SendAssign:
 		if s := r.sessions.get(e.Node); s != nil {
 			e.Assignment.AcceptanceSig = r.signer.acceptance(&e.Assignment.Acceptance)
-			s.send(job.Assign{Assignment: e.Assignment})
+			s.assign(e.Assignment)
 		}
 	case scheduler.SendCancel:
 		r.tell(e.Node, job.Cancel{Order: e.Order, Reason: short(e.Reason)})
 	case scheduler.SendAck:
 		if s := r.sessions.get(e.Node); s != nil {
 			s.settled(e.Order)
+			s.flush()
 			s.send(job.Ack{Order: e.Order, Refuse: short(e.Refuse)})
 		}
 	case scheduler.Post: // readers of the outbox watch the state
@@ -259,6 +243,7 @@ func (r *reign) execute(e scheduler.Effect) {
 // back, or its work is given to others.
 func (r *reign) tell(node crypto.PublicKey, m job.Message) {
 	if s := r.sessions.get(node); s != nil {
+		s.flush() // what is told may be of an assignment
 		s.send(m)
 	}
 }
@@ -291,7 +276,7 @@ func (r *reign) survey() {
 	present := map[crypto.PublicKey]bool{}
 	for _, s := range r.sessions.all() {
 		present[s.node] = true
-		r.hear(s)
+		r.hear(s, true)
 	}
 	r.mu.Lock()
 	for s := range r.declared {
@@ -332,8 +317,9 @@ func (r *reign) miss(away []crypto.PublicKey) {
 	r.gone = still
 }
 
-// hear sees to whatever an agent has said and the state does not know.
-func (r *reign) hear(s *session) {
+// hear sees to what an agent has said and the state does not know: to all of it,
+// or to what is new.
+func (r *reign) hear(s *session, all bool) {
 	hello, version := s.said()
 	r.mu.Lock()
 	known, first := r.declared[s] == version, r.declared[s] == 0
@@ -341,7 +327,7 @@ func (r *reign) hear(s *session) {
 	if !known && (first || s.mayDeclare()) {
 		r.once(assignment{node: s.node}, func() { r.declare(s, hello, version) })
 	}
-	dones, refusals := s.waiting()
+	dones, refusals := s.waiting(all)
 	for order, reason := range refusals {
 		r.once(assignment{order: order, node: s.node}, func() { r.refuse(s, order, reason) })
 	}
@@ -384,7 +370,8 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 	r.declared[s] = version
 	r.mu.Unlock()
 	s.log.Info("node is up", "owner", owner, "millicores", hello.Total.Millicores, "memory_mib", hello.Total.MemoryMiB)
-	r.poke(s) // what came meanwhile
+	s.recall() // what came meanwhile
+	r.poke(s)
 }
 
 // refuse tells the state that a node did not take its assignment.

@@ -62,8 +62,8 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	for i, seller := range said.Fit {
 		asked[i], sellers[seller.ID] = seller.ID, seller
 	}
-	a := &auction{number: dryRun | rand.Uint64(), order: order.ID(), want: least}
-	if !r.collect(ctx, a, asked, job.Offer{Auction: a.number, Order: order, Spec: spec}) {
+	a := &auction{number: dryRun | rand.Uint64(), id: order.ID(), order: order, spec: spec, want: least, candidates: asked}
+	if !r.newRound([]*auction{a}).run(ctx, func([]*auction) {}) {
 		return nil, web.Busy("the request ended before its answer")
 	}
 	out := s.tally(&order, &spec, a.bids, sellers)

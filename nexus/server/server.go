@@ -62,6 +62,7 @@ type Server struct {
 	metrics   *metrics
 
 	current   atomic.Pointer[reign] // while this server leads
+	admitting atomic.Int64          // orders that clients submit now
 	elections elections
 	readers   readers
 	shown     shown
@@ -175,7 +176,7 @@ func (s *Server) openStores() (err error) {
 	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{
 		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
-		blobs: s.serveAgent, logs: s.takeLog, bids: s.bid, poke: s.poke, roster: s.roster.message,
+		blobs: s.serveAgent, logs: s.takeLog, bids: s.bids, poke: s.poke, ended: s.isOver, roster: s.roster.message,
 	}
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
@@ -354,6 +355,19 @@ func (s *Server) poke(from *session) {
 		default:
 		}
 	}
+}
+
+// isOver reports whether a node's assignment is over, as far as this server knows.
+func (s *Server) isOver(node crypto.PublicKey, order crypto.Digest) bool {
+	over := true
+	s.replica.view(func(state *scheduler.State) {
+		if j, ok := state.Job(order); ok {
+			for i := range j.Runs {
+				over = over && (j.Runs[i].Node != node || j.Runs[i].Stage != scheduler.Live)
+			}
+		}
+	})
+	return over
 }
 
 // elections wakes whoever waits for another leader.

@@ -20,6 +20,7 @@ const (
 	helloTimeout = 10 * time.Second // until a new session has said Hello
 	sendTimeout  = 10 * time.Second // of one piece
 	sendPiece    = 64 << 10         // bytes of messages written together, and one message more
+	maxAssigns   = 64               // assignments of one message
 
 	// An agent that is behind by more is cut. A batch of commands may open a
 	// thousand auctions at once.
@@ -37,12 +38,17 @@ type session struct {
 	out     *outQueue
 	since   time.Time
 
+	assigns     []job.Assignment // to be sent together; the leader's loop's own
+	assignBytes int
+
 	mu       sync.Mutex
 	hello    job.Hello
 	version  uint64    // counts what the state has to know of
 	declares time.Time // until when those that were made are paid for: see mayDeclare
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
+	fresh    []crypto.Digest // of these, what came since the leader looked
+	all      bool            // the leader has to look at all
 }
 
 // sessions is every agent that is connected.
@@ -51,8 +57,9 @@ type sessions struct {
 	chain chain.ChainID
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
-	bids  func(*session, job.BidReply)
-	poke  func(*session) // there is something new for the leader
+	bids  func(*session, job.Bids)
+	poke  func(*session)                                        // there is something new for the leader
+	ended func(node crypto.PublicKey, order crypto.Digest) bool // as far as this server knows, an assignment is over
 	// roster is what agents are told of the servers; false: nothing is known yet.
 	roster func() (job.Roster, bool)
 
@@ -207,27 +214,28 @@ func (ss *sessions) take(s *session, m job.Message) error {
 		}
 		s.hello.Free, s.hello.Accepting = m.Free, m.Accepting
 		s.mu.Unlock()
-	case job.BidReply:
+	case job.Bids:
 		ss.bids(s, m)
 		return nil
 	case job.AssignReply:
 		if m.Refuse == "" {
 			return nil
 		}
-		if err := s.keep(func() { s.refusals[m.Order] = m.Refuse }); err != nil {
+		if err := s.keep(m.Order, func() { s.refusals[m.Order] = m.Refuse }); err != nil {
 			return err
 		}
 	case job.Done:
 		if m.Receipt.Node != s.node {
 			return fmt.Errorf("receipt by node %s", m.Receipt.Node.Short())
 		}
-		if err := s.keep(func() { s.dones[m.Receipt.Order] = m }); err != nil {
+		ss.prune(s)
+		if err := s.keep(m.Receipt.Order, func() { s.dones[m.Receipt.Order] = m }); err != nil {
 			return err
 		}
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Offer, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel:
+	case job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)
@@ -249,14 +257,40 @@ func (ss *sessions) again(s *session, m job.Hello) error {
 }
 
 // keep stores something about an assignment, within what an agent may hold.
-func (s *session) keep(store func()) error {
+func (s *session) keep(order crypto.Digest, store func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	store()
+	if len(s.fresh) < job.MaxHeld { // the leader looks at all from time to time
+		s.fresh = append(s.fresh, order)
+	}
 	if n := len(s.dones) + len(s.refusals); n > job.MaxHeld {
 		return fmt.Errorf("%d assignments wait for the leader, limit %d", n, job.MaxHeld)
 	}
 	return nil
+}
+
+// pruneFrom is from how many Dones on a server forgets those that are settled, and
+// pruneEvery how many come until it looks again. A leader forgets each as it is
+// acknowledged; the others hear of it from the log alone.
+const (
+	pruneFrom  = job.MaxHeld / 2
+	pruneEvery = job.MaxHeld / 8
+)
+
+// prune forgets Dones of assignments that are over, if there are many. One that is
+// forgotten too early is sent again.
+func (ss *sessions) prune(s *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.dones) < pruneFrom || len(s.dones)%pruneEvery != 0 {
+		return
+	}
+	for order := range s.dones {
+		if ss.ended(s.node, order) {
+			delete(s.dones, order)
+		}
+	}
 }
 
 // said returns the agent's newest Hello, and how many there have been.
@@ -289,11 +323,33 @@ func (s *session) mayDeclare() bool {
 	return true
 }
 
-// waiting returns what the agent said about assignments, for the leader.
-func (s *session) waiting() (dones []job.Done, refusals map[crypto.Digest]string) {
+// recall has the leader look at all that the agent has said.
+func (s *session) recall() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	refusals = make(map[crypto.Digest]string, len(s.refusals))
+	s.all = true
+}
+
+// waiting returns what the agent said about assignments, for the leader: all that
+// is not settled, or what is new.
+func (s *session) waiting(all bool) (dones []job.Done, refusals map[crypto.Digest]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh := s.fresh
+	s.fresh = nil
+	all, s.all = all || s.all, false
+	refusals = map[crypto.Digest]string{}
+	if !all {
+		for _, order := range fresh {
+			if d, ok := s.dones[order]; ok {
+				dones = append(dones, d)
+			}
+			if reason, ok := s.refusals[order]; ok {
+				refusals[order] = reason
+			}
+		}
+		return dones, refusals
+	}
 	for order, reason := range s.refusals {
 		refusals[order] = reason
 	}
@@ -310,6 +366,35 @@ func (s *session) settled(order crypto.Digest) {
 	defer s.mu.Unlock()
 	delete(s.dones, order)
 	delete(s.refusals, order)
+}
+
+// assignPiece bounds the bytes of specifications in one message of assignments,
+// and one more.
+const assignPiece = 64 << 10
+
+// assign queues an assignment, with others that follow it until flush or another
+// message. The leader's loop alone assigns, and sends what may follow.
+func (s *session) assign(a job.Assignment) {
+	s.assigns, s.assignBytes = append(s.assigns, a), s.assignBytes+len(a.Order.Caps)*16+len(a.Spec.Encode())
+	if len(s.assigns) == maxAssigns || s.assignBytes >= assignPiece {
+		s.flush()
+	}
+}
+
+// flush sends the assignments that are queued.
+func (s *session) flush() {
+	if len(s.assigns) > 0 {
+		list := s.assigns
+		s.assigns, s.assignBytes = nil, 0
+		s.sendEncoded(job.EncodeMessage(job.Assign{List: list}))
+	}
+}
+
+// flush has every session send its assignments.
+func (ss *sessions) flush() {
+	for _, s := range ss.all() {
+		s.flush()
+	}
 }
 
 // send queues a message. An agent that does not keep up is cut off, and finds
