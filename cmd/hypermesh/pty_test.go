@@ -168,3 +168,13 @@ func (p *terminal) start(program string, args ...string) (cmd *exec.Cmd, stderr 
 	}
 	return cmd, stderr
 }
+
+// echoes reports whether the terminal shows what is typed.
+func (p *terminal) echoes() bool {
+	p.t.Helper()
+	state, err := unix.IoctlGetTermios(int(p.slave.Fd()), unix.TCGETS)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}

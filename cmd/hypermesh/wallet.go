@@ -102,12 +102,18 @@ func readPassphrase(c *cli.Context, fresh bool) (string, error) {
 
 func askHidden(c *cli.Context, prompt string) (string, error) {
 	fmt.Fprint(c.App.ErrWriter, prompt)
-	text, err := term.ReadPassword(int(os.Stdin.Fd()))
+	text, err := askTerminal(c, func() (string, error) {
+		text, err := term.ReadPassword(int(os.Stdin.Fd()))
+		return string(text), err
+	})
+	if errors.Is(err, errInterrupted) {
+		return "", err
+	}
 	fmt.Fprintln(c.App.ErrWriter)
 	if err != nil {
 		return "", fmt.Errorf("reading the passphrase: %w", err)
 	}
-	return string(text), nil
+	return text, nil
 }
 
 func keystore(c *cli.Context) wallet.Keystore { return wallet.Keystore{Path: c.String("wallet")} }
@@ -280,7 +286,10 @@ func confirm(c *cli.Context, question string) (bool, error) {
 		return false, usagef(c, "no terminal to ask on: give --yes")
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%s [y/N] ", question)
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	line, err := askTerminal(c, func() (string, error) { return bufio.NewReader(os.Stdin).ReadString('\n') })
+	if errors.Is(err, errInterrupted) {
+		return false, err
+	}
 	if err != nil {
 		return false, fmt.Errorf("reading the answer: %w", err)
 	}

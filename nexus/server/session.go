@@ -98,6 +98,11 @@ func (ss *sessions) serve(ctx context.Context, conn *transport.Conn) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close(transport.CloseShutdown, "the session has ended") })()
 	s, err := ss.greet(ctx, conn)
+	if closed, ok := errors.AsType[*transport.CloseError](err); ok && closed.Code == transport.CloseDone {
+		// agent doctor looks whether a server can be reached, and asks for nothing.
+		ss.log.Debug("looked in and left", "node", conn.Remote().Short(), "from", conn.RemoteAddr(), "reason", err)
+		return
+	}
 	if err != nil {
 		ss.log.Info("agent refused", "node", conn.Remote().Short(), "from", conn.RemoteAddr(), "reason", err)
 		conn.Close(transport.CloseViolation, err.Error())
