@@ -26,7 +26,7 @@ type starts struct {
 }
 
 const (
-	startYield = 50 * time.Millisecond // after the last such message
+	startYield = 250 * time.Millisecond // after the last such message
 	maxYield   = 2 * time.Second
 	manyOffers = 32
 )
