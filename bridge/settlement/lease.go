@@ -90,9 +90,12 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	if why := d.check(signed); why != nil {
 		return nil, why
 	}
+	if d.provider != l.Provider {
+		return nil, chain.Reject("node %s belongs to %s, the lease pays %s", m.Lease.Node.Short(), d.provider.Short(), l.Provider.Short())
+	}
 	was := l.Expires
 	events := collect(kv, env, m.Lease, l, env.Now)
-	l.Since, l.Charged = env.Now, chain.Amount{}
+	l.Since, l.Until, l.Charged = env.Now, env.Now, chain.Amount{} // also if nothing was due
 	if why := d.conclude(l); why != nil {
 		return nil, why // the transaction's changes are dropped with it
 	}

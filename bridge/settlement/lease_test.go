@@ -188,6 +188,45 @@ func TestLeaseIsResized(t *testing.T) {
 	}
 }
 
+// TestTimeBeforeAResizeIsNotRecordedAfterIt, though it was too short to cost anything.
+func TestTimeBeforeAResizeIsNotRecordedAfterIt(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Nano(10_000))
+	d := m.deal(consumer, 1, 40, 1, chain.Nano(1_000))
+	m.open(d)
+	m.env.Now += 999
+	faster := resizing(m.deal(consumer, 2, 40, 10, chain.Nano(1_000)), d)
+	m.must(first(settlement.ResizeLease(m.kv, &m.env, chain.ResizeLease{Lease: idOf(d), Deal: faster}, true)))
+	m.env.Now += 100
+	paid := m.must(first(settlement.CollectLease(m.kv, &m.env, chain.CollectLease{Lease: idOf(d)}))).(chain.LeasePaid)
+	if paid.Cost != chain.Nano(1) || paid.Records[0].DurationMs != 100 {
+		t.Errorf("paid %s for %d ms, want 1 nHYPER for the 100 ms of these terms", paid.Cost, paid.Records[0].DurationMs)
+	}
+}
+
+func first(events chain.Events, why *chain.Rejection) (chain.Event, *chain.Rejection) {
+	if why != nil {
+		return nil, why
+	}
+	return events[0], nil
+}
+
+// TestLeaseOfANodeThatWasSold: its new owner makes no deals that the old one is paid for.
+func TestLeaseOfANodeThatWasSold(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Nano(500_000))
+	m.register(5, 90)
+	d := m.deal(consumer, 1, 90, 1_000, chain.Nano(200_000))
+	m.open(d)
+	m.must(settlement.UnbondProvider(m.kv, &m.env, account(5), chain.UnbondProvider{Node: key(90).Public()}))
+	m.register(6, 90)
+	bigger := resizing(m.deal(consumer, 2, 90, 3_000, chain.Nano(150_000)), d)
+	m.refused("the lease pays", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: idOf(d), Deal: bigger}, true)
+		return why
+	})
+}
+
 // TestDealsThatAreRefused names what is wrong with each.
 func TestDealsThatAreRefused(t *testing.T) {
 	for _, c := range []struct {
