@@ -53,15 +53,6 @@ func (m *market) expire(limit int) chain.Events {
 	return events
 }
 
-func (m *market) lease(d chain.LeaseDeal) settlement.Lease {
-	m.Helper()
-	l, ok := settlement.LeaseOf(m.kv, idOf(d))
-	if !ok {
-		m.Fatal("the lease is not there")
-	}
-	return l
-}
-
 // TestLeaseIsPaidByTheMillisecond follows a lease of 1,000 millicores, 1,000 nHYPER a
 // second, from its opening over an extension to its end.
 func TestLeaseIsPaidByTheMillisecond(t *testing.T) {

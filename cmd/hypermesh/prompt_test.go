@@ -44,8 +44,7 @@ func TestQuestionsEndWithCtrlC(t *testing.T) {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Error(err)
 			}
-			<-ended
-			t.Fatalf("%v goes on after Ctrl-C", args)
+			t.Fatalf("%v goes on after Ctrl-C: %v", args, <-ended)
 		}
 		if !p.echoes() {
 			t.Errorf("%v: the terminal does not echo any more", args)

@@ -111,7 +111,7 @@ func (r *referee) close(e scheduler.OpenAuction) {
 
 // come submits a job of any kind, or a whole gang.
 func (r *referee) come(nonce int) {
-	consumer := crypto.AccountKeyOf(key(3_000 + int(r.rand.Below(2))).Public())
+	consumer := crypto.AccountKeyOf(key(3_000 + r.rand.Below(2)).Public())
 	gang := job.Gang{}
 	if r.rand.Below(3) == 0 {
 		gang = job.Gang{ID: crypto.Digest{byte(nonce), 1}, Size: 2 + uint64(r.rand.Below(2))}
