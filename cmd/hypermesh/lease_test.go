@@ -65,6 +65,7 @@ func (w *leaseWorld) deal(resizes crypto.Digest, millicores uint64, held chain.A
 	}
 	d.AcceptanceSig = w.cluster.Sign(crypto.DomainAcceptance, d.Acceptance.Payload())
 	d.BidSig = w.provider.Sign(crypto.DomainBid, d.Bid.Payload())
+	d.AwardSig = w.cluster.Sign(crypto.DomainAward, d.Bid.Payload())
 	data, err := json.Marshal(api.DealToJSON(d))
 	if err != nil {
 		w.Fatal(err)

@@ -259,6 +259,34 @@ func TestEveryClaimSignatureCounts(t *testing.T) {
 	}
 }
 
+// TestEveryDealSignatureCounts: also the cluster's under the bid, so that no other node's
+// bid is put in its place.
+func TestEveryDealSignatureCounts(t *testing.T) {
+	for name, forge := range map[string]func(*chain.LeaseDeal){
+		"nothing":    nil,
+		"order":      func(d *chain.LeaseDeal) { d.OrderSig[3] ^= 1 },
+		"acceptance": func(d *chain.LeaseDeal) { d.AcceptanceSig[3] ^= 1 },
+		"bid":        func(d *chain.LeaseDeal) { d.BidSig[3] ^= 1 },
+		"award":      func(d *chain.LeaseDeal) { d.AwardSig[3] ^= 1 },
+		"another's bid": func(d *chain.LeaseDeal) {
+			d.Bid.Node = testKey(9).Public()
+			d.BidSig = testKey(9).PrivateKey.Sign(crypto.DomainBid, d.Bid.Payload())
+		},
+	} {
+		deal := sampleDeal()
+		if forge != nil {
+			forge(&deal)
+		}
+		tx, err := chain.DecodeTx(signedTx(t, chain.Msgs{chain.OpenLease{Deal: deal}}).Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := chain.VerifyTxs([]chain.DecodedTx{tx}, 1); got[0] == nil || got[0].DealSigned(0) != (forge == nil) {
+			t.Errorf("a deal with a forged %s: not as it should be", name)
+		}
+	}
+}
+
 func TestDecodeBlock(t *testing.T) {
 	block := sampleBlock(t)
 	decoded, err := chain.DecodeBlock(block.Encode(), nil)

@@ -129,6 +129,7 @@ func sampleDeal() chain.LeaseDeal {
 		Order: order, OrderSig: consumer.PrivateKey.Sign(crypto.DomainOrder, order.Payload()),
 		Acceptance: acceptance, AcceptanceSig: cluster.PrivateKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
 		Bid: bid, BidSig: node.PrivateKey.Sign(crypto.DomainBid, bid.Payload()),
+		AwardSig: cluster.PrivateKey.Sign(crypto.DomainAward, bid.Payload()),
 	}
 }
 

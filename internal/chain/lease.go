@@ -76,8 +76,9 @@ type LeaseID struct {
 	Order crypto.Digest    `json:"order"`
 }
 
-// LeaseDeal is what a lease rests on: an order with a Term, its cluster's acceptance, and
-// the node's bid.
+// LeaseDeal is what a lease rests on: an order with a Term, its cluster's acceptance, the
+// node's bid, and the cluster's word that this bid is the one: without it any node that sees
+// a deal could open the lease itself.
 type LeaseDeal struct {
 	_             struct{} `cbor:",toarray"`
 	Order         Order
@@ -86,6 +87,7 @@ type LeaseDeal struct {
 	AcceptanceSig crypto.Signature
 	Bid           Bid
 	BidSig        crypto.Signature
+	AwardSig      crypto.Signature // by the cluster, over the bid, under DomainAward
 }
 
 // OpenLease moves the order's max cost out of the consumer's escrow into a lease, which
@@ -196,6 +198,7 @@ func (d *LeaseDeal) signatures() ([]crypto.Signed, error) {
 		crypto.SignedBy(consumer, crypto.DomainOrder, d.Order.Payload(), d.OrderSig),
 		crypto.SignedBy(d.Acceptance.Cluster, crypto.DomainAcceptance, d.Acceptance.Payload(), d.AcceptanceSig),
 		crypto.SignedBy(d.Bid.Node, crypto.DomainBid, d.Bid.Payload(), d.BidSig),
+		crypto.SignedBy(d.Acceptance.Cluster, crypto.DomainAward, d.Bid.Payload(), d.AwardSig),
 	}, nil
 }
 

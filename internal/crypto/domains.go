@@ -88,6 +88,7 @@ var (
 	DomainChannel     = newDomain("payment channel")
 	DomainVoucher     = newDomain("payment voucher")
 	DomainMix         = newDomain("randomness mix")
+	DomainAward       = newDomain("lease award")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

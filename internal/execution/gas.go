@@ -64,7 +64,7 @@ func GasTableV1() GasTable {
 		Settle: 100, Claim: 16_000,
 		Bond: 6_500, Delegate: 2_400, Undelegate: 5_800, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 970, RotateKeys: 9_900,
 		Unjail: 700, Affiliate: 3_600, Unaffiliate: 190, ReportEvidence: 110_000, EvidenceByte: 33,
-		OpenLease: 24_000, ResizeLease: 9_700, ExtendLease: 3_500, CloseLease: 3_800, CollectLease: 100,
+		OpenLease: 23_000, ResizeLease: 9_500, ExtendLease: 3_500, CloseLease: 3_800, CollectLease: 100,
 		OpenChannel: 300, FundChannel: 340, RedeemVoucher: 2_400, CloseChannel: 5_700,
 		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
 	}

@@ -33,6 +33,7 @@ func (w *gasWorld) dealOf(p prepared, i int, nonce uint64, resizes crypto.Digest
 	d.OrderSig = w.users[i].PrivateKey.Sign(crypto.DomainOrder, order.Payload())
 	d.AcceptanceSig = at.PrivateKey.Sign(crypto.DomainAcceptance, d.Acceptance.Payload())
 	d.BidSig = node.PrivateKey.Sign(crypto.DomainBid, d.Bid.Payload())
+	d.AwardSig = at.PrivateKey.Sign(crypto.DomainAward, d.Bid.Payload())
 	return d
 }
 

@@ -104,7 +104,7 @@ func leaseMessages() chain.Msgs {
 	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1<<48 - 1}, {Resource: chain.GPU, Amount: 1}}, Resizes: crypto.Digest{3}, NoticeMs: 9}
 	deal := chain.LeaseDeal{
 		Order: order, OrderSig: crypto.Signature{1}, Acceptance: claim(chain.PolicyNone{}).Acceptance, AcceptanceSig: crypto.Signature{2},
-		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3},
+		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3}, AwardSig: crypto.Signature{4},
 	}
 	deal.Bid.Prices = []chain.UnitPrice{{Resource: chain.CPU, Price: 5}, {Resource: chain.GPU, Price: math.MaxUint64}}
 	return chain.Msgs{

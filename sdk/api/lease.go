@@ -48,13 +48,14 @@ type LeaseDeal struct {
 	AcceptanceSig crypto.Signature `json:"acceptance_signature"`
 	Bid           Bid              `json:"bid"`
 	BidSig        crypto.Signature `json:"bid_signature"`
+	AwardSig      crypto.Signature `json:"award_signature"`
 }
 
 // DealToJSON returns the deal as JSON has it.
 func DealToJSON(d chain.LeaseDeal) LeaseDeal {
 	return LeaseDeal{
 		Order: OrderToJSON(d.Order), OrderSig: d.OrderSig, Acceptance: AcceptanceToJSON(d.Acceptance), AcceptanceSig: d.AcceptanceSig,
-		Bid: BidToJSON(d.Bid), BidSig: d.BidSig,
+		Bid: BidToJSON(d.Bid), BidSig: d.BidSig, AwardSig: d.AwardSig,
 	}
 }
 
@@ -67,7 +68,7 @@ func DealFromJSON(d LeaseDeal) (chain.LeaseDeal, error) {
 	}
 	return chain.LeaseDeal{
 		Order: order, OrderSig: d.OrderSig, Acceptance: AcceptanceFromJSON(d.Acceptance), AcceptanceSig: d.AcceptanceSig,
-		Bid: BidFromJSON(d.Bid), BidSig: d.BidSig,
+		Bid: BidFromJSON(d.Bid), BidSig: d.BidSig, AwardSig: d.AwardSig,
 	}, nil
 }
 
