@@ -19,6 +19,7 @@ type Settings struct {
 	MaxActive      int `json:"max_active" doc:"jobs of one consumer in auctions or running at a time; more wait"`
 	MaxRequestsOf  int `json:"max_requests_of" doc:"different requests of one consumer that wait for capacity"`
 	MaxSpecBytesOf int `json:"max_spec_bytes_of" doc:"bytes of the specifications of one consumer's jobs"`
+	MaxOutbox      int `json:"max_outbox" doc:"jobs of all that wait for the chain to settle them; while there are as many, new ones are refused"`
 	MaxOutboxOf    int `json:"max_outbox_of" doc:"jobs of one consumer that run or wait for the chain to settle them; more wait to run"`
 	MaxPastOf      int `json:"max_past_of" doc:"orders of one consumer that were forgotten to make room and are remembered until their deadlines"`
 
@@ -35,7 +36,7 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		AuctionWindowMs: 50, StandardMs: 60_000, SpareMs: 600_000, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000, MaxAttempts: 8,
-		MaxPerConsumer: 10_000, MaxActive: 4_000, MaxRequestsOf: 512, MaxSpecBytesOf: 128 << 20, MaxOutboxOf: 5_000, MaxPastOf: 200_000,
+		MaxPerConsumer: 10_000, MaxActive: 4_000, MaxRequestsOf: 512, MaxSpecBytesOf: 128 << 20, MaxOutbox: 10_000, MaxOutboxOf: 5_000, MaxPastOf: 200_000,
 		Sample: 32, Candidates: 16, Strikes: 4, HoldMs: 30_000, Returns: 6, ReturnMs: 5_000,
 	}
 }
@@ -61,7 +62,7 @@ func (s *Settings) Check() error {
 	}{
 		{"max_attempts", s.MaxAttempts, 1, 1_000}, {"max_per_consumer", s.MaxPerConsumer, 1, 10_000_000}, {"max_active", s.MaxActive, 1, 10_000_000},
 		{"max_requests_of", s.MaxRequestsOf, 1, 1_000_000}, {"max_spec_bytes_of", s.MaxSpecBytesOf, MaxSpecBytes, 1 << 40},
-		{"max_outbox_of", s.MaxOutboxOf, 1, 10_000_000}, {"max_past_of", s.MaxPastOf, 0, 100_000_000},
+		{"max_outbox", s.MaxOutbox, 1, 100_000}, {"max_outbox_of", s.MaxOutboxOf, 1, 10_000_000}, {"max_past_of", s.MaxPastOf, 0, 100_000_000},
 		{"sample", s.Sample, 1, 1_024}, {"candidates", s.Candidates, 1, 256}, {"strikes", s.Strikes, 1, 1_000}, {"returns", s.Returns, 0, 1_000},
 	} {
 		if f.value < f.min || f.value > f.max {

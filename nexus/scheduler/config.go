@@ -21,7 +21,6 @@ type Config struct {
 	MaxNodes     int // known, connected or not
 	MaxPast      int // orders of jobs that were forgotten to make room, remembered until their deadlines
 	MaxAccounts  int // consumers with jobs that are kept
-	MaxOutbox    int // jobs whose claims wait for the chain
 
 	job.Settings // until SetSettings says otherwise
 }
@@ -35,7 +34,7 @@ func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
 	return Config{
 		ChainID: g.ChainID, Cluster: cluster, Kernels: kernels,
 		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
-		MaxJobs: 100_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxNodes: 10_000, MaxPast: 400_000, MaxAccounts: 100_000, MaxOutbox: 10_000,
+		MaxJobs: 100_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxNodes: 10_000, MaxPast: 400_000, MaxAccounts: 100_000,
 		Settings: job.DefaultSettings(),
 	}
 }

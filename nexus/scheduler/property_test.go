@@ -158,6 +158,7 @@ func (h *history) command() scheduler.Command {
 	}
 	settings, version := h.state.Settings()
 	settings.MaxActive, settings.MaxOutboxOf, settings.MaxPastOf = h.number(1, 5, "active"), h.number(2, 8, "outbox"), h.number(0, 30, "past")
+	settings.MaxOutbox = h.number(1, 10, "outbox of all")
 	settings.StandardMs, settings.SpareMs = uint64(h.number(0, 2, "standard"))*30_000, uint64(h.number(2, 4, "spare"))*30_000
 	settings.RetentionMs, settings.Strikes, settings.Returns = uint64(h.number(1, 9, "retention"))*200_000, h.number(1, 4, "strikes"), h.number(0, 4, "returns")
 	return rapid.SampledFrom([]scheduler.Command{

@@ -151,6 +151,26 @@ func TestShareOfTheOutbox(t *testing.T) {
 	w.status(t, ids[4], job.Queued)
 }
 
+// How many claims may wait for the chain is the log's as well: every replica
+// refuses the same job, whatever it was started with.
+func TestBoundOfTheOutboxIsASetting(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	change, _ := w.state.Settings()
+	change.MaxOutbox = 1
+	w.must(t, scheduler.SetSettings{Settings: change})
+	first := w.submit(t, with(1, big))
+	w.win(t, first, 1)
+	w.must(t, done(first, 1, 1))
+	w.status(t, first, job.Settling)
+	w.refused(t, "full", with(2, big))
+	w.restart(t, config()) // whose own bound is another
+	w.refused(t, "full", with(2, big))
+	change.MaxOutbox = 2
+	w.must(t, scheduler.SetSettings{Version: 1, Settings: change})
+	w.submit(t, with(2, big))
+}
+
 // One consumer's orders that made room do not take the memory for everybody's.
 func TestShareOfForgottenOrders(t *testing.T) {
 	c := config()

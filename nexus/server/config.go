@@ -58,7 +58,7 @@ type Config struct {
 	BlobMiB       int           `toml:"blob_mib" usage:"disk for inputs and outputs of jobs"`
 	MaxBlobMiB    int           `toml:"max_blob_mib" usage:"largest input or output"`
 	MaxAgents     int           `toml:"max_agents" usage:"agents connected at a time"`
-	MaxOutbox     int           `toml:"max_outbox" usage:"jobs whose claims may wait for the chain; while there are as many, new ones are refused. The same on every server"`
+	MaxOutbox     int           `toml:"max_outbox" usage:"jobs whose claims may wait for the chain; while there are as many, new ones are refused; until hypermesh nexus settings set says otherwise"`
 	LogLevel      string        `toml:"log_level" usage:"debug, info, warn or error"`
 }
 

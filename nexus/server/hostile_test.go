@@ -369,6 +369,7 @@ func TestConfigCheck(t *testing.T) {
 		"blob_mib":              func(c *server.Config) { c.BlobMiB = 0 },
 		"max_blob_mib":          func(c *server.Config) { c.MaxBlobMiB = 5_000 },
 		"max_agents":            func(c *server.Config) { c.MaxAgents = -1 },
+		"max_outbox":            func(c *server.Config) { c.MaxOutbox = 100_001 },
 	} {
 		c := good
 		c.Servers = slices.Clone(good.Servers)

@@ -155,7 +155,6 @@ func (s *Server) openIdentity() (err error) {
 	s.cfg.Log = s.log
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
-	s.config.MaxOutbox = s.cfg.MaxOutbox
 	return nil
 }
 

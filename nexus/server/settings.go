@@ -76,5 +76,6 @@ func (r *reign) adopt() {
 	}
 	settings.AuctionWindowMs = uint64(r.cfg.AuctionWindow.Milliseconds())
 	settings.RetentionMs = uint64(r.cfg.Retention.Milliseconds())
+	settings.MaxOutbox = r.cfg.MaxOutbox
 	r.report("first settings", r.propose(scheduler.SetSettings{Settings: settings}))
 }

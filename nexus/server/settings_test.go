@@ -22,6 +22,7 @@ func TestSettingsAreTheSameOnEveryServer(t *testing.T) {
 	c := newClusterWith(t, 3, func(cfg *server.Config) {
 		n++
 		cfg.AuctionWindow = time.Duration(n) * 10 * time.Millisecond // each says otherwise
+		cfg.Retention, cfg.MaxOutbox = time.Duration(n)*time.Hour, n*100
 	})
 	c.waitLeader()
 	same := func(version api.Uint64) job.Settings {
@@ -38,8 +39,9 @@ func TestSettingsAreTheSameOnEveryServer(t *testing.T) {
 		}
 		return first.Settings
 	}
-	if got := same(1); got.AuctionWindowMs%10 != 0 || got.AuctionWindowMs > 30 {
-		t.Errorf("the first settings are %+v", got)
+	first := same(1)
+	if by := first.AuctionWindowMs / 10; by < 1 || by > 3 || first.AuctionWindowMs != by*10 || first.RetentionMs != by*3_600_000 || first.MaxOutbox != int(by)*100 {
+		t.Errorf("the first settings are %+v, no server's", first)
 	}
 	client, err := sdk.New(sdk.Config{Nexus: []string{c.url(0), c.url(1), c.url(2)}})
 	if err != nil {
@@ -47,7 +49,7 @@ func TestSettingsAreTheSameOnEveryServer(t *testing.T) {
 	}
 	change := func(k crypto.PrivateKey, to uint64) error {
 		_, err := client.ChangeSettings(t.Context(), testChain, k, func(s *job.Settings) error {
-			s.AuctionWindowMs = to
+			s.AuctionWindowMs, s.MaxOutbox = to, 1
 			return nil
 		})
 		return err
