@@ -5,6 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -20,6 +24,32 @@ func (s *Server) Kill(ctx context.Context) error {
 	}
 	return err
 }
+
+// Outlive has the reign be of the term before, as that of a leader is who lost the
+// leadership, leads again, and has not noticed either.
+func (s *Server) Outlive() {
+	old := s.current.Load()
+	s.current.Store(&reign{Server: s, ctx: old.ctx, term: old.term - 1, pokes: old.pokes})
+}
+
+// Log is raft's log on the disk.
+type Log struct {
+	*wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+// OpenLog opens raft's log in a directory.
+func OpenLog(dir string) (*Log, error) {
+	meta := &metadb.BoltMetaDB{}
+	log, err := openLog(dir, meta, hclog.NewNullLogger())
+	if err != nil {
+		return nil, errors.Join(err, meta.Close())
+	}
+	return &Log{log, meta}, nil
+}
+
+// Close closes the log and what it knows of its files.
+func (l *Log) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }
 
 // SnapshotNow has raft take a snapshot.
 func (s *Server) SnapshotNow() error { return s.consensus.raft.Snapshot().Error() }

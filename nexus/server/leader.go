@@ -71,6 +71,7 @@ func (s *Server) now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()
 type reign struct {
 	*Server
 	ctx     context.Context
+	term    uint64 // of raft, in which all of the terms before it was carried out
 	effects *effectQueue
 	wg      sync.WaitGroup
 	pokes   chan *session
@@ -138,16 +139,17 @@ func (s *Server) begin(ctx context.Context) (end func()) {
 // run leads until the reign's context ends.
 func (r *reign) run() {
 	for {
+		r.term = r.consensus.raft.CurrentTerm()
 		err := r.consensus.raft.Barrier(barrierTimeout).Error()
 		if r.ctx.Err() != nil || errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrRaftShutdown) {
 			return
 		}
-		if err == nil {
-			break
+		if err == nil && r.consensus.raft.CurrentTerm() == r.term {
+			break // the barrier was of this term
 		}
 		r.log.Warn("leader waits for its log", "error", err)
 	}
-	r.log.Info("leading", "term", r.consensus.raft.CurrentTerm())
+	r.log.Info("leading", "term", r.term)
 	r.replica.lead(r.effects)
 	r.current.Store(r)
 	defer func() {

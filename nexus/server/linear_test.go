@@ -45,10 +45,15 @@ const (
 	opSubmit opKind = iota
 	opCancel
 	opStatus
+	opShown // what the answer to a submission shows of the job
 )
 
 // jobModel is one job: not there, queued (there are no agents), or cancelled.
 // What was refused for want of a leader may have happened, then or later.
+//
+// A submission that was answered is two operations within its time: the order is
+// accepted, and then the job is looked at for the answer. Between the two others
+// may see the job and cancel it, more so when the submission is tried again.
 var jobModel = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byJob := map[int][]porcupine.Operation{}
@@ -72,7 +77,10 @@ var jobModel = porcupine.Model{
 		case op.kind == opCancel && now == job.Queued:
 			after = job.Cancelled
 		}
-		return answer.unknown || answer.status == after, after
+		if op.kind == opSubmit || answer.unknown {
+			return true, after
+		}
+		return answer.status == after && (op.kind != opShown || after != 0), after
 	},
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
 }
@@ -121,11 +129,25 @@ func (l *jobClient) ask(op jobOp, url string) {
 	if answer.unknown {
 		end = time.Hour // it may happen at any time yet
 	}
-	l.log = append(l.log, porcupine.Operation{ClientId: l.id, Input: op, Call: int64(call), Output: answer, Return: int64(end)})
+	l.note(op, answer, call, end)
 	if answer.unknown {
 		l.id += 1_000 // what this client does next may come before that
 	}
 }
+
+// note writes down what came of an operation between two times.
+func (l *jobClient) note(op jobOp, answer jobAnswer, call, end time.Duration) {
+	o := porcupine.Operation{ClientId: l.id, Input: op, Call: int64(call), Output: answer, Return: int64(end)}
+	l.log = append(l.log, o)
+	if op.kind == opSubmit && !answer.unknown {
+		op.kind = opShown
+		o.Input, o.ClientId = op, shownBy+l.id // it overlaps with the other
+		l.log = append(l.log, o)
+	}
+}
+
+// shownBy is above the numbers of all clients.
+const shownBy = 1_000_000
 
 func (l *jobClient) send(req *http.Request) jobAnswer {
 	resp, err := l.http.Do(req)
@@ -250,22 +272,79 @@ func TestLinearizable(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	var history []porcupine.Operation
-	unknown := 0
+	asked, unknown := 0, 0
 	for _, l := range clients {
 		l.http.CloseIdleConnections()
 		history = append(history, l.log...)
 		for _, o := range l.log {
+			if o.Input.(jobOp).kind != opShown {
+				asked++
+			}
 			if o.Output.(jobAnswer).unknown {
 				unknown++
 			}
 		}
 	}
-	t.Logf("%d operations in %s, %d of unknown outcome", len(history), time.Since(began), unknown)
-	if len(history) < 500 {
-		t.Errorf("only %d operations were answered", len(history))
+	t.Logf("%d operations in %s, %d of unknown outcome", asked, time.Since(began), unknown)
+	if asked < 500 {
+		t.Errorf("only %d operations were answered", asked)
 	}
 	if result, _ := porcupine.CheckOperationsVerbose(jobModel, history, 30*time.Second); result != porcupine.Ok {
 		t.Errorf("what clients were answered is %s; -linear-seed=%d", result, *linearSeed)
+	}
+}
+
+// TestModelOfJobs holds the model against histories that may be and may not.
+func TestModelOfJobs(t *testing.T) {
+	type said struct {
+		kind      opKind
+		call, end time.Duration
+		answer    jobAnswer
+	}
+	queued, cancelled, unknown := jobAnswer{status: job.Queued}, jobAnswer{status: job.Cancelled}, jobAnswer{unknown: true}
+	for _, c := range []struct {
+		name string
+		may  bool
+		said []said
+	}{
+		{"seen and cancelled before it is answered", true, []said{{opSubmit, 0, 9, cancelled}, {opStatus, 1, 2, queued}, {opCancel, 3, 4, cancelled}}},
+		{"cancelled after it was answered", false, []said{{opSubmit, 0, 2, cancelled}, {opStatus, 3, 4, queued}, {opCancel, 5, 6, cancelled}}},
+		{"shown as it was before it was cancelled", false, []said{{opSubmit, 0, 1, queued}, {opCancel, 2, 3, cancelled}, {opSubmit, 4, 5, queued}}},
+		{"accepted and not there", false, []said{{opSubmit, 0, 1, queued}, {opStatus, 2, 3, jobAnswer{}}}},
+		{"accepted, and the answer knows nothing of it", false, []said{{opSubmit, 0, 1, jobAnswer{}}}},
+		{"cancelled and queued again", false, []said{{opSubmit, 0, 1, queued}, {opCancel, 2, 3, cancelled}, {opStatus, 4, 5, queued}}},
+		{"there and gone", false, []said{{opSubmit, 0, time.Hour, unknown}, {opStatus, 1, 2, queued}, {opStatus, 3, 4, jobAnswer{}}}},
+		{"accepted much later", true, []said{{opSubmit, 0, time.Hour, unknown}, {opStatus, 1, 2, jobAnswer{}}, {opStatus, 3, 4, queued}}},
+		{"cancelled much later", true, []said{{opSubmit, 0, 1, queued}, {opCancel, 2, time.Hour, unknown}, {opStatus, 3, 4, queued}, {opStatus, 5, 6, cancelled}}},
+		{"cancelled by nobody", false, []said{{opSubmit, 0, 1, queued}, {opStatus, 3, 4, cancelled}}},
+	} {
+		var history []porcupine.Operation
+		for i, s := range c.said {
+			l := jobClient{id: i}
+			l.note(jobOp{kind: s.kind}, s.answer, s.call, s.end)
+			history = append(history, l.log...)
+		}
+		if got := porcupine.CheckOperations(jobModel, history); got != c.may {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// TestALeaderOfAnOlderTermAnswersNoRead asks a leader that has lost the
+// leadership, leads again, and has noticed neither: it may lack what was
+// answered between.
+func TestALeaderOfAnOlderTermAnswersNoRead(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	path := "/v1/jobs/" + c.submit(leader, chain.PolicyNone{}).String() + "?consistency=linearizable"
+	for i := range 3 {
+		get[api.Job](c, i, path)
+	}
+	c.servers[leader].Outlive()
+	for i := range 3 {
+		if status, body := c.do(i, http.MethodGet, path, nil, nil); status != http.StatusServiceUnavailable {
+			t.Errorf("server %d: %d %s", i, status, body)
+		}
 	}
 }
 

@@ -47,19 +47,19 @@ func serverID(id crypto.PublicKey) raft.ServerID { return raft.ServerID(id.Strin
 
 // openRaft starts raft on the log below dir, or begins it with the given
 // members.
-func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm *replica) (c *consensus, err error) {
+func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm *replica) (_ *consensus, err error) {
 	logger := hclogTo(cfg.Log)
 	dir := filepath.Join(cfg.Home, dataDir, raftDir)
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return nil, fmt.Errorf("server: raft: %w", err)
 	}
-	c = &consensus{meta: &metadb.BoltMetaDB{}}
+	c := &consensus{meta: &metadb.BoltMetaDB{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("server: raft: %w", err), c.close(func() error { return nil }))
 		}
 	}()
-	if c.log, err = wal.Open(filepath.Join(dir, "log"), wal.WithLogger(logger), wal.WithMetaStore(c.meta), wal.WithSegmentSize(walSegment)); err != nil {
+	if c.log, err = openLog(filepath.Join(dir, "log"), c.meta, logger); err != nil {
 		return nil, err
 	}
 	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, logger)
@@ -83,8 +83,22 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 			return nil, err
 		}
 	}
-	c.raft, err = raft.NewRaft(config, fsm, c.log, c.log, snapshots, c.net)
-	return c, err
+	if c.raft, err = startRaft(config, fsm, c.log, snapshots, c.net); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// startRaft starts raft. A log that cannot be read is an error: raft panics at
+// what the log answers, and the log at bytes that are no entry, before anything
+// was started.
+func startRaft(config *raft.Config, fsm raft.FSM, log *wal.WAL, snapshots raft.SnapshotStore, net raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("what is on the disk cannot be read: %v", v)
+		}
+	}()
+	return raft.NewRaft(config, fsm, log, log, snapshots, net)
 }
 
 // raftConfig derives every time from the heartbeat: a follower that has heard

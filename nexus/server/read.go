@@ -218,9 +218,12 @@ func (s *Server) readIndex(ctx context.Context) (uint64, error) {
 
 // ownIndex is readIndex of the leader. It has carried out all that leaders
 // before it answered, because it acts as one only after a barrier, and all that
-// it answered itself.
+// it answered itself. That holds in the term of its reign only: a server that
+// lost the leadership and leads again may not have noticed yet, and lack what
+// the leader between has answered, while a majority confirms that it leads.
 func (s *Server) ownIndex(ctx context.Context) (uint64, error) {
-	if s.current.Load() == nil {
+	reign := s.current.Load()
+	if reign == nil {
 		return 0, errNoLeader
 	}
 	index := s.replica.news.newest()
@@ -230,6 +233,9 @@ func (s *Server) ownIndex(ctx context.Context) (uint64, error) {
 	case err := <-verdict:
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", errNoLeader, err)
+		}
+		if term := s.consensus.raft.CurrentTerm(); term != reign.term {
+			return 0, fmt.Errorf("%w: it reigns since term %d, and this is %d", errNoLeader, reign.term, term)
 		}
 		return index, nil
 	case <-ctx.Done():

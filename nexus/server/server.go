@@ -106,14 +106,14 @@ func Run(ctx context.Context, cfg Config) error {
 
 // Open reads the home, opens the stores, and binds the addresses. Run must
 // follow: it closes everything.
-func Open(cfg Config, c Chain) (s *Server, err error) {
+func Open(cfg Config, c Chain) (_ *Server, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, fmt.Errorf("server: configuration: %w", err)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{
+	s := &Server{
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		owners: map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}
@@ -131,7 +131,10 @@ func Open(cfg Config, c Chain) (s *Server, err error) {
 		return nil, err
 	}
 	s.metrics = newMetrics(s)
-	return s, s.openHTTP()
+	if err := s.openHTTP(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Server) openIdentity() (err error) {
