@@ -113,6 +113,8 @@ func (l *jobClient) ask(op jobOp, url string) {
 		req, err = http.NewRequest(http.MethodDelete, url+"/v1/jobs/"+j.id.String(), nil)
 	case opStatus:
 		req, err = http.NewRequest(http.MethodGet, url+"/v1/jobs/"+j.id.String()+"?consistency=linearizable", nil)
+	case opShown:
+		err = errors.New("what an answer shows is not asked for")
 	}
 	if err != nil {
 		l.c.t.Error(err)
