@@ -173,36 +173,49 @@ type Evidence struct {
 // VerifyHeader returns the header if the evidence shows that a quorum finalized
 // it.
 func (v *Verifier) VerifyHeader(e Evidence) (Header, error) {
-	if len(e.Path) > MaxPath {
-		return Header{}, refuse("path of %d headers, limit %d", len(e.Path), MaxPath)
-	}
-	first, err := v.decode(e.Header)
+	headers, err := v.VerifyPath(e)
 	if err != nil {
 		return Header{}, err
 	}
+	return headers[0], nil
+}
+
+// VerifyPath is VerifyHeader that returns the headers of the path too: one
+// certificate shows them all.
+func (v *Verifier) VerifyPath(e Evidence) ([]Header, error) {
+	if len(e.Path) > MaxPath {
+		return nil, refuse("path of %d headers, limit %d", len(e.Path), MaxPath)
+	}
+	first, err := v.decode(e.Header)
+	if err != nil {
+		return nil, err
+	}
 	if first.Height == 1 && first.Parent != v.genesis {
-		return Header{}, refuse("block 1 follows %s, not genesis %s", first.Parent.Short(), v.genesis.Short())
+		return nil, refuse("block 1 follows %s, not genesis %s", first.Parent.Short(), v.genesis.Short())
 	}
 	digest := first.Digest()
 	last, top := first, digest
+	headers := make([]Header, 1, 1+len(e.Path))
+	headers[0] = Header{h: &first, digest: digest}
 	for i, raw := range e.Path {
 		next, err := v.decode(raw)
 		switch {
 		case err != nil:
-			return Header{}, fmt.Errorf("path header %d: %w", i, err)
+			return nil, fmt.Errorf("path header %d: %w", i, err)
 		case next.Epoch != first.Epoch:
-			return Header{}, refuse("path header %d is of epoch %d, block %d of epoch %d: no path leads through another epoch", i, next.Epoch, first.Height, first.Epoch)
+			return nil, refuse("path header %d is of epoch %d, block %d of epoch %d: no path leads through another epoch", i, next.Epoch, first.Height, first.Epoch)
 		case next.Parent != top || next.Height != last.Height+1:
-			return Header{}, refuse("path header %d is no child of block %d", i, last.Height)
+			return nil, refuse("path header %d is no child of block %d", i, last.Height)
 		case last.Closing:
-			return Header{}, refuse("path header %d follows block %d, which closes epoch %d", i, last.Height, last.Epoch)
+			return nil, refuse("path header %d follows block %d, which closes epoch %d", i, last.Height, last.Epoch)
 		}
 		last, top = next, next.Digest()
+		headers = append(headers, Header{h: &next, digest: top})
 	}
 	if err := v.verifyCertificate(e.Certificate, &last, top); err != nil {
-		return Header{}, err
+		return nil, err
 	}
-	return Header{h: &first, digest: digest}, nil
+	return headers, nil
 }
 
 // decode reads a header and checks what every header of the chain has.

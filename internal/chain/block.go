@@ -315,9 +315,5 @@ func ListRoot(domain *crypto.Domain, items []crypto.Digest) crypto.Digest {
 	if len(level) == 1 {
 		top = level[0]
 	}
-	return domain.Hash(codec.Marshal(struct {
-		_     struct{} `cbor:",toarray"`
-		Count uint64
-		Top   crypto.Digest
-	}{Count: uint64(len(items)), Top: top}))
+	return listTop(domain, uint64(len(items)), top)
 }

@@ -61,7 +61,27 @@ func (b *BlockReceipts) Root() crypto.Digest {
 // encodings as they stand in the bytes, so making both costs no more than
 // making one.
 func (b *BlockReceipts) EncodeAndRoot() ([]byte, crypto.Digest) {
-	raw := codec.AppendArray(make([]byte, 0, 512+256*len(b.Txs)), 3)
+	raw, parts := b.encode()
+	return raw, ListRoot(crypto.DomainReceiptRoot, itemsOf(parts))
+}
+
+// Items returns what the root is the list's root of: the encodings of the
+// begin-block list's events, of each receipt and of the end-block list's events,
+// and their digests.
+func (b *BlockReceipts) Items() (parts [][]byte, items []crypto.Digest) {
+	_, parts = b.encode()
+	return parts, itemsOf(parts)
+}
+
+func itemsOf(parts [][]byte) []crypto.Digest {
+	items := make([]crypto.Digest, len(parts))
+	crypto.DomainReceipt.HashMany(items, parts)
+	return items
+}
+
+// encode returns the canonical bytes, and those of each part within them.
+func (b *BlockReceipts) encode() (raw []byte, parts [][]byte) {
+	raw = codec.AppendArray(make([]byte, 0, 512+256*len(b.Txs)), 3)
 	ends := make([]int, 0, 2*(len(b.Txs)+2)) // where each part begins and ends
 	add := func(part []byte, err error) {
 		if err != nil {
@@ -76,13 +96,11 @@ func (b *BlockReceipts) EncodeAndRoot() ([]byte, crypto.Digest) {
 		add(b.Txs[i].append(raw))
 	}
 	add(b.End.append(raw))
-	parts := make([][]byte, len(ends)/2)
+	parts = make([][]byte, len(ends)/2)
 	for i := range parts {
 		parts[i] = raw[ends[2*i]:ends[2*i+1]]
 	}
-	items := make([]crypto.Digest, len(parts))
-	crypto.DomainReceipt.HashMany(items, parts)
-	return raw, ListRoot(crypto.DomainReceiptRoot, items)
+	return raw, parts
 }
 
 // DecodeBlockReceipts decodes what Encode wrote; it is for bytes of one's own
@@ -91,4 +109,29 @@ func DecodeBlockReceipts(raw []byte) (BlockReceipts, error) {
 	var b BlockReceipts
 	err := codec.Unmarshal(raw, &b, len(raw))
 	return b, err
+}
+
+// ReceiptsPart is one item of a block's receipts: a transaction's receipt, or the
+// events that no transaction caused.
+type ReceiptsPart struct {
+	Receipt *Receipt // nil: the events are of the begin-block or end-block list
+	Events  Events
+}
+
+// DecodeReceiptsPart decodes an item of Items by its index among count of them,
+// from bytes of any origin, and returns it with the digest that the list has of
+// it.
+func DecodeReceiptsPart(raw []byte, index, count uint64) (ReceiptsPart, crypto.Digest, error) {
+	var part ReceiptsPart
+	digest := crypto.DomainReceipt.Hash(raw)
+	if index == 0 || index+1 == count {
+		err := codec.Unmarshal(raw, &part.Events, len(raw))
+		return part, digest, err
+	}
+	part.Receipt = &Receipt{}
+	if err := codec.Unmarshal(raw, part.Receipt, len(raw)); err != nil {
+		return ReceiptsPart{}, digest, err
+	}
+	part.Events = part.Receipt.Events
+	return part, digest, nil
 }
