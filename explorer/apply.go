@@ -66,7 +66,7 @@ const (
 	insertTx       = "INSERT INTO txs VALUES (?, ?, ?, ?)"
 	insertActivity = "INSERT OR IGNORE INTO activity VALUES (?, ?)"
 	insertClaim    = "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-	insertRecord   = "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
+	insertRecord   = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 	insertOrder    = "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0)"
 	updateOrder    = `UPDATE orders SET last = ?, last_ms = ?, recorded = recorded + ?, settled = settled + ?, cost = cost + ?, paid = paid + ?,
 		burned = burned + ?, treasury = treasury + ?, cluster_fee = cluster_fee + ?, proven = max(proven, ?) WHERE id = ? RETURNING settled`
@@ -208,12 +208,21 @@ func (b *batch) block(f *fetched) error {
 		columnOf(burned), len(f.block.Raw()), codec.Marshal(*header), codec.Marshal(f.receipts.Begin), codec.Marshal(f.receipts.End))
 }
 
-// ownEvents notes whom the events concern that no transaction caused.
+// ownEvents notes whom the events concern that no transaction caused, and what
+// leases paid that ended.
 func (b *batch) ownEvents(height chain.Height, receipts *chain.BlockReceipts) error {
+	b.number = 0
 	for _, events := range []chain.Events{receipts.Begin, receipts.End} {
 		for _, address := range addressesOf(nil, events) {
 			if err := b.run(insertActivity, address[:], placeOf(height, 0)); err != nil {
 				return err
+			}
+		}
+		for _, event := range events {
+			if e, ok := event.(chain.LeasePaid); ok {
+				if err := b.leasePaid(placeOf(height, 0), &e); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -256,9 +265,9 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)
 	case chain.ClaimSettled:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
-		return errors.Join(b.claim(at, tx, key, e, event), b.records(at, e.Order, e.Records))
+		return errors.Join(b.claim(at, tx, key, e, event), b.records(at, e.Order, e.Records, false))
 	case chain.LeasePaid:
-		return b.records(at, e.Lease.Order, e.Records)
+		return b.leasePaid(at, &e)
 	case chain.ClaimRejected:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
@@ -363,10 +372,21 @@ func orEmpty(raw []byte) []byte {
 	return raw
 }
 
-// records writes a settled claim's resource records.
-func (b *batch) records(at place, order crypto.Digest, records []chain.ResourceTransaction) error {
-	for line, record := range records {
-		if err := b.run(insertRecord, at, b.number, line, order[:], codec.Marshal(record)); err != nil {
+// leasePaid writes the records of what a lease paid, as a number of its own in
+// the transaction: another payment or claim may be there too.
+func (b *batch) leasePaid(at place, e *chain.LeasePaid) error {
+	b.number++
+	return b.records(at, e.Lease.Order, e.Records, true)
+}
+
+// records writes the resource records of a settled claim or of what a lease paid.
+func (b *batch) records(at place, order crypto.Digest, records []chain.ResourceTransaction, ofLease bool) error {
+	for line, r := range records {
+		if r.Timestamp > math.MaxInt64 {
+			return fmt.Errorf("a record's time is %d ms", r.Timestamp)
+		}
+		err := b.run(insertRecord, at, b.number, line, order[:], codec.Marshal(r), r.NodeID[:], r.Consumer[:], r.Provider[:], uint8(r.ResourceType), r.Timestamp, ofLease)
+		if err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ const (
 	indexFile = "index.db"
 	// schemaVersion names the tables below and what is in them. An index of
 	// another version is built again.
-	schemaVersion = 1
+	schemaVersion = 2
 	readers       = 4 // connections for pages
 )
 
@@ -61,8 +61,14 @@ CREATE INDEX claims_by_order ON claims (order_id, place, number);
 CREATE INDEX claims_by_node ON claims (node, place, number);
 CREATE TABLE records (
   place INTEGER NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL, order_id BLOB NOT NULL, record BLOB NOT NULL,
+  node BLOB NOT NULL, consumer BLOB NOT NULL, provider BLOB NOT NULL, resource INTEGER NOT NULL, time_ms INTEGER NOT NULL, lease INTEGER NOT NULL,
   PRIMARY KEY (place, number, line)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX records_by_time ON records (time_ms);
+CREATE INDEX records_by_node ON records (node, time_ms);
+CREATE INDEX records_by_consumer ON records (consumer, time_ms);
+CREATE INDEX records_by_provider ON records (provider, time_ms);
+CREATE INDEX records_by_resource ON records (resource, time_ms);
 CREATE TABLE parties (
   kind INTEGER NOT NULL, key BLOB NOT NULL, owner BLOB NOT NULL, bond INTEGER NOT NULL, message BLOB NOT NULL,
   since INTEGER NOT NULL, since_ms INTEGER NOT NULL, gone_ms INTEGER NOT NULL, claims INTEGER NOT NULL, earned INTEGER NOT NULL,

@@ -170,6 +170,7 @@ func (s *site) handler() http.Handler {
 	mux.HandleFunc("GET /live", s.live)
 	mux.HandleFunc("GET /api/overview", s.apiOverview)
 	mux.HandleFunc("GET /api/search", s.apiSearch)
+	mux.HandleFunc("GET /api/records", s.apiRecords)
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /assets/", s.asset)
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
