@@ -32,8 +32,8 @@ func (c *Client) EpochEnd(ctx context.Context, epoch uint64) (api.EpochEnd, erro
 	return end, nil
 }
 
-// transition is what a server shows, for a verifier.
-func transition(end api.EpochEnd) light.Transition {
+// TransitionOf returns what a server shows, for a verifier.
+func TransitionOf(end api.EpochEnd) light.Transition {
 	header := api.HeaderFromJSON(end.Header)
 	t := light.Transition{Header: header.Encode(), Certificate: end.Certificate}
 	for _, m := range end.Members {
@@ -67,7 +67,7 @@ func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus
 		if err != nil {
 			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
 		}
-		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, transition(end), now()); err != nil {
+		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, TransitionOf(end), now()); err != nil {
 			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
 		}
 	}
@@ -79,7 +79,7 @@ func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus
 		if err != nil {
 			return v, fmt.Errorf("sdk: following to epoch %d: the end of epoch %d: %w", epoch, v.Newest(), err)
 		}
-		next, _, err := v.Step(transition(end), now())
+		next, _, err := v.Step(TransitionOf(end), now())
 		if err != nil {
 			return v, fmt.Errorf("sdk: the end of epoch %d: %w", v.Newest(), err)
 		}
@@ -99,7 +99,7 @@ func (c *Client) VerifiedCheckpoint(ctx context.Context, epoch uint64) (light.Ch
 	if err != nil {
 		return light.Checkpoint{}, err
 	}
-	_, closing, err := v.Step(transition(end), now())
+	_, closing, err := v.Step(TransitionOf(end), now())
 	if err != nil {
 		return light.Checkpoint{}, fmt.Errorf("sdk: the end of epoch %d: %w", end.Epoch, err)
 	}

@@ -14,6 +14,7 @@ func commands() []*cli.Command {
 		channelCommand(),
 		stakeCommand(),
 		queryCommand(),
+		auditCommand(),
 		nodeCommand(),
 		stateCommand(),
 		nexusCommand(),
