@@ -441,3 +441,81 @@ func TestCheckpoint(t *testing.T) {
 		t.Errorf("from an old checkpoint: %v", err)
 	}
 }
+
+// TestEveryByteIsProven changes bytes of headers, certificates and receipts and
+// mends the checksum: it is the proof that refuses.
+func TestEveryByteIsProven(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, "audit-test", 3)
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, request := range []audit.Request{
+		{From: 8, To: 15, Format: audit.CSV, Complete: true},
+		{From: 8, To: 15, Format: audit.JSON, Filter: audit.Filter{Node: key(61).Public()}},
+	} {
+		f := l.export(request)
+		head, frames := audit.SplitFrames(f.proof)
+		for range 400 {
+			list := slices.Clone(frames)
+			which := 1 + random.IntN(len(list)-2)
+			if audit.IsEpoch(list[which]) {
+				continue // the first epochs' are not needed from genesis
+			}
+			list[which] = bytes.Clone(list[which])
+			at, bit := 5+random.IntN(len(list[which])-5), byte(1)<<random.IntN(8)
+			list[which][at] ^= bit
+			_, err := l.verify(files{f.records, audit.JoinFrames(head, list)})
+			if !errors.Is(err, audit.ErrRefused) && !errors.Is(err, light.ErrRefused) {
+				t.Fatalf("byte %d of frame %d changed by %#x: %v", at, which, bit, err)
+			}
+		}
+	}
+}
+
+// TestWhatIsClaimedIsShown has proofs claim more than they show.
+func TestWhatIsClaimedIsShown(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t, "audit-test", 3)
+	part := audit.Request{From: 8, To: 15, Format: audit.CSV, Complete: true}
+	some := audit.Request{From: 8, To: 15, Format: audit.CSV, Filter: audit.Filter{Node: key(61).Public()}}
+	for name, c := range map[string]struct {
+		request audit.Request
+		claim   func(*audit.Request)
+	}{
+		"earlier":                {part, func(r *audit.Request) { r.From-- }},
+		"later start":            {part, func(r *audit.Request) { r.From++ }},
+		"later":                  {part, func(r *audit.Request) { r.To++ }},
+		"shorter":                {part, func(r *audit.Request) { r.To-- }},
+		"of one node":            {part, func(r *audit.Request) { r.Filter.Node = key(61).Public() }},
+		"completeness":           {some, func(r *audit.Request) { r.Complete = true }},
+		"everything":             {some, func(r *audit.Request) { r.Filter = audit.Filter{} }},
+		"everything, completely": {some, func(r *audit.Request) { r.Filter, r.Complete = audit.Filter{}, true }},
+		"another format":         {part, func(r *audit.Request) { r.Format = audit.JSON }},
+		"no format":              {part, func(r *audit.Request) { r.Format = "xml" }},
+		"no range":               {part, func(r *audit.Request) { r.From, r.To = 9, 8 }},
+	} {
+		f := l.export(c.request)
+		f.proof = audit.WithRequest(f.proof, c.claim)
+		if got, err := l.verify(f); !errors.Is(err, audit.ErrRefused) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// FuzzVerify checks that nothing panics, and that a proof that is accepted has one
+// records file.
+func FuzzVerify(f *testing.F) {
+	l := newLedger(f, "audit-test", 3)
+	good := l.export(audit.Request{From: 8, To: 10, Format: audit.CSV, Complete: true})
+	f.Add(good.records, good.proof)
+	f.Add([]byte{}, good.proof[:200])
+	f.Fuzz(func(t *testing.T, records, proof []byte) {
+		if _, err := l.verify(files{records, proof}); err != nil {
+			return
+		}
+		for _, other := range [][]byte{append(bytes.Clone(records), 'x'), records[:len(records)-1]} {
+			if _, err := l.verify(files{other, proof}); err == nil {
+				t.Errorf("both %q and %q are accepted", records, other)
+			}
+		}
+	})
+}

@@ -37,4 +37,21 @@ func JoinFrames(head []byte, frames [][]byte) []byte {
 	return append(out, b.Bytes()...)
 }
 
+// WithRequest returns a proof that says that another thing was asked for.
+func WithRequest(proof []byte, change func(*Request)) []byte {
+	head, frames := SplitFrames(proof)
+	var s start
+	if err := codec.Unmarshal(frames[0][5:], &s, len(frames[0])); err != nil {
+		panic(err)
+	}
+	change(&s.Request)
+	var b bytes.Buffer
+	w := &proofWriter{to: &b}
+	if err := w.frame(frameStart, s); err != nil {
+		panic(err)
+	}
+	frames[0] = b.Bytes()
+	return JoinFrames(head, frames)
+}
+
 func IsEpoch(frame []byte) bool { return frame[0] == frameEpoch }
