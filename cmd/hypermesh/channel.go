@@ -6,7 +6,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/sdk"
@@ -111,7 +110,7 @@ func channelMove(name, usage, example string, message func(*cli.Context, chain.C
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return m, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return m, nil })
 		},
 	}
 }
@@ -180,7 +179,7 @@ func channelRedeemCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return m, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return m, nil })
 		},
 	}
 }
@@ -219,14 +218,6 @@ type channelLine struct {
 	Height   chain.Height     `json:"height"`
 }
 
-func lineOfChannel(id chain.ChannelID, v sdk.VerifiedChannel) (channelLine, settlement.Channel) {
-	ch, open := v.Get()
-	return channelLine{
-		Channel: id, Open: open, Payer: ch.Payer, Payee: ch.Payee, Signer: ch.Signer, Held: ch.Held, Redeemed: ch.Redeemed,
-		WindowMs: ch.WindowMs, Closing: ch.Ends != 0, Height: v.Height(),
-	}, ch
-}
-
 func channelShow(c *cli.Context) error {
 	id, err := parseChannel(c)
 	if err != nil {
@@ -240,7 +231,11 @@ func channelShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	line, ch := lineOfChannel(id, v)
+	ch, open := v.Get()
+	line := channelLine{
+		Channel: id, Open: open, Payer: ch.Payer, Payee: ch.Payee, Signer: ch.Signer, Held: ch.Held, Redeemed: ch.Redeemed,
+		WindowMs: ch.WindowMs, Closing: ch.Ends != 0, Height: v.Height(),
+	}
 	switch {
 	case c.Bool("json"):
 		return printJSON(c, line)

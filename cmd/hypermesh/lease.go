@@ -51,7 +51,7 @@ func leaseOpenCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return chain.OpenLease{Deal: deal}, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return chain.OpenLease{Deal: deal}, nil })
 		},
 	}
 }
@@ -74,7 +74,7 @@ func leaseMove(name, usage, example string, message func(*cli.Context, chain.Lea
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return m, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return m, nil })
 		},
 	}
 }

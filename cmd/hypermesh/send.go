@@ -175,6 +175,24 @@ func (s *sender) submit(ctx context.Context, tx *chain.Tx) (sentResult, error) {
 	return out, nil
 }
 
+// sendMessage sends the one message that make returns, and prints what became of
+// it.
+func sendMessage(c *cli.Context, genesisAtHand string, make func(*sender) (chain.Msg, error)) error {
+	s, err := openSender(c, genesisAtHand)
+	if err != nil {
+		return err
+	}
+	message, err := make(s)
+	if err != nil {
+		return err
+	}
+	r, err := s.send(c, sdk.BuilderOptions{}, message)
+	if err != nil {
+		return err
+	}
+	return printSent(c, r, "done         "+chain.KindOf(message))
+}
+
 func printSent(c *cli.Context, r sentResult, what string) error {
 	if c.Bool("json") {
 		return printJSON(c, r)

@@ -61,27 +61,9 @@ func stakeMove(name, usage, example string, message func(*cli.Context, *sender, 
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(s *sender) (chain.Msg, error) { return message(c, s, validator) })
+			return sendMessage(c, "", func(s *sender) (chain.Msg, error) { return message(c, s, validator) })
 		},
 	}
-}
-
-// stakeSend sends the one message that make returns, and prints what became of
-// it.
-func stakeSend(c *cli.Context, genesisAtHand string, make func(*sender) (chain.Msg, error)) error {
-	s, err := openSender(c, genesisAtHand)
-	if err != nil {
-		return err
-	}
-	message, err := make(s)
-	if err != nil {
-		return err
-	}
-	r, err := s.send(c, sdk.BuilderOptions{}, message)
-	if err != nil {
-		return err
-	}
-	return printSent(c, r, "done         "+chain.KindOf(message))
 }
 
 func parseKey(c *cli.Context, flag string) (crypto.PublicKey, error) {
@@ -212,7 +194,7 @@ func stakeBond(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return stakeSend(c, filepath.Join(home, node.GenesisFile), func(s *sender) (chain.Msg, error) {
+	return sendMessage(c, filepath.Join(home, node.GenesisFile), func(s *sender) (chain.Msg, error) {
 		return chain.Bond{
 			ConsensusKey: consensusKey.Public(), Possession: s.possession(consensusKey),
 			NodeKey: nodeKey.Public(), NodePossession: s.possession(nodeKey),
@@ -255,7 +237,7 @@ func stakeUnaffiliateCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return chain.Unaffiliate{Node: key}, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return chain.Unaffiliate{Node: key}, nil })
 		},
 	}
 }
@@ -277,7 +259,7 @@ func stakeReportCommand() *cli.Command {
 			if err != nil || len(evidence) > chain.MaxEvidence {
 				return fmt.Errorf("%s does not hold up to %d bytes in hexadecimal", c.Args().First(), chain.MaxEvidence)
 			}
-			return stakeSend(c, "", func(*sender) (chain.Msg, error) { return chain.ReportEvidence{Evidence: evidence}, nil })
+			return sendMessage(c, "", func(*sender) (chain.Msg, error) { return chain.ReportEvidence{Evidence: evidence}, nil })
 		},
 	}
 }
