@@ -13,6 +13,7 @@
 //	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
 //	'b' 'h' ‖ channel id                     → Channel
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
+//	'b' 'n' ‖ owner ‖ node                   → nothing: an owner's nodes
 //
 // Invariants, per consumer and in total:
 //
@@ -37,6 +38,9 @@
 //  7. A channel's payee gets the highest total that its signer promised and anybody
 //     posted, and never more than it holds; its payer gets the rest, and no sooner
 //     than the window after its notice, in which the chain progressed.
+//  8. A record of reputation (match.Record) changes only with settled facts, and no
+//     fact adds more credit or debt to a side than was burned with it. It cannot be
+//     dropped: not by withdrawing, nor by unbonding a node and registering it again.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource
@@ -51,5 +55,5 @@
 //
 // Everything is a pure function of its arguments; a KV belongs to one
 // goroutine. Inner signatures are not verified here but once per node, at
-// admission (chain.VerifyTxs), and arrive as verdicts. Reputation, slashing and what a cluster's bond pays for a broken acceptance are not here.
+// admission (chain.VerifyTxs), and arrive as verdicts. Slashing and what a cluster's bond pays for a broken acceptance are not here.
 package settlement

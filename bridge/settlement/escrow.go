@@ -7,6 +7,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -21,6 +22,7 @@ type Escrow struct {
 	_           struct{} `cbor:",toarray"`
 	Balance     chain.Amount
 	Withdrawals []chain.TimeMs // when each matures; ascending, no two equal
+	Record      match.Record   // of the consumer at the cluster; it outlives the money
 }
 
 // EscrowOf returns a consumer's escrow at a cluster.
@@ -90,7 +92,7 @@ func openPurse(kv state.KV, env *Env, consumer chain.Address, cluster crypto.Pub
 }
 
 func (p *purse) save() {
-	if p.escrow.Balance.IsZero() && len(p.escrow.Withdrawals) == 0 {
+	if p.escrow.Balance.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
 		p.kv.Delete(p.key)
 		return
 	}

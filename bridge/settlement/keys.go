@@ -24,6 +24,7 @@ const (
 	kindLeaseEnd   = 'q'
 	kindChannel    = 'h'
 	kindChannelEnd = 'w'
+	kindOwned      = 'n'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -39,6 +40,11 @@ func big(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // ProviderKey returns the key of a provider node's record.
 func ProviderKey(node crypto.PublicKey) []byte { return keyOf(kindProvider, node[:]) }
+
+// ownedKey returns the key that lists a node under its owner.
+func ownedKey(owner chain.Address, node crypto.PublicKey) []byte {
+	return keyOf(kindOwned, owner[:], node[:])
+}
 
 // ClusterKey returns the key of a cluster's record.
 func ClusterKey(cluster crypto.PublicKey) []byte { return keyOf(kindCluster, cluster[:]) }

@@ -5,6 +5,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -179,6 +180,7 @@ func ExpireLeases(kv state.KV, env *Env, limit int) chain.Events {
 			panic("settlement: a lease that is not there is queued to end")
 		}
 		events = append(events, collect(kv, env, id, &l, l.Expires)...)
+		l.note(kv, env, id, match.FactCompleted, chain.Amount{})
 		if !l.Held.IsZero() {
 			openPurse(kv, env, l.Consumer, l.Cluster).put(l.Held)
 		}
@@ -342,6 +344,7 @@ func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs
 	tokens.Credit(kv, Treasury, s.treasury)
 	tokens.Credit(kv, cluster.Operator, s.clusterFee)
 	tokens.Burn(kv, s.burned)
+	l.note(kv, env, id, match.FactPaid, s.burned)
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
@@ -367,6 +370,14 @@ func saveLease(kv state.KV, id chain.LeaseID, l *Lease, was chain.TimeMs) {
 		kv.Set(leaseEndKey(l.Expires, id), []byte{})
 	}
 	state.Save(kv, LeaseKey(id), *l)
+}
+
+// note adds a fact to the records of both sides.
+func (l *Lease) note(kv state.KV, env *Env, id chain.LeaseID, fact match.Fact, burned chain.Amount) {
+	noteNode(kv, env, id.Node, fact, burned)
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	escrow.note(env, fact, burned)
+	escrow.save()
 }
 
 func (l *Lease) changed(id chain.LeaseID) chain.Event {

@@ -52,9 +52,13 @@ func (p *posted) afford(cost chain.Amount) (*purse, *chain.Rejection) {
 }
 
 // pay moves a claim's charge out of the escrow, which affords it, and fills the
-// claim's record with how it was divided.
+// claim's record with how it was divided. Both sides' reputation learns of it.
 func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
 	s := splitCost(cost, &p.env.Params, p.cluster.FeeBps)
+	if fact, known := factOf(record.Exit); known {
+		escrow.note(p.env, fact, s.burned)
+		noteNode(p.kv, p.env, record.Node, fact, s.burned)
+	}
 	escrow.take(cost)
 	tokens.Credit(p.kv, record.Provider, s.paid)
 	tokens.Credit(p.kv, Treasury, s.treasury)

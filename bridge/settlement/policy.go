@@ -98,7 +98,11 @@ func (p *posted) replicated(policy chain.PolicyReplicate) (chain.Events, *chain.
 			Order: p.id, Node: mine.Node, Sequence: chain.Number(mine.Sequence), Result: mine.Result,
 		}}, nil
 	}
-	return p.payReplicas(agreeing)
+	events, why := p.payReplicas(agreeing)
+	if why == nil {
+		p.noteMinority(agreeing, recorded)
+	}
+	return events, why
 }
 
 // recordedClaims returns the order's claims under replicate: one per node.

@@ -7,6 +7,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -32,6 +33,7 @@ type Provider struct {
 	Millicores uint64
 	MemoryMiB  uint64
 	UnbondedMs chain.TimeMs // zero while it is bonded
+	Record     match.Record // of what it did, under any owner
 }
 
 // Cluster is a registered Nexus cluster.
@@ -68,7 +70,8 @@ func decode[T any](value []byte) (T, error) {
 }
 
 // RegisterProvider binds a node to its owner and locks the bond. A node that
-// was unbonded may come back, under any owner its key signs for.
+// was unbonded may come back, under any owner its key signs for, and with its
+// record.
 func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.RegisterProvider) (chain.Event, *chain.Rejection) {
 	known, ok := ProviderOf(kv, m.Node)
 	if ok && known.UnbondedMs == 0 {
@@ -83,8 +86,12 @@ func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.Regist
 	if why := tokens.Debit(kv, owner, m.Bond, env.Now); why != nil {
 		return nil, why
 	}
+	if ok && known.Owner != owner {
+		kv.Delete(ownedKey(known.Owner, m.Node))
+	}
+	kv.Set(ownedKey(owner, m.Node), []byte{})
 	state.Save(kv, ProviderKey(m.Node), Provider{
-		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB,
+		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB, Record: known.Record,
 	})
 	return chain.ProviderRegistered{Node: m.Node, Owner: owner, Bond: m.Bond}, nil
 }
