@@ -28,6 +28,7 @@ func queryCommand() *cli.Command {
 				Flags:       []cli.Flag{rpc, jsonFlag()},
 				Action:      queryAccount,
 			},
+			queryReputationCommand(rpc),
 			queryCheckpointCommand(rpc),
 		},
 	}

@@ -207,6 +207,17 @@ func (n *fakeNode) Settlements(_ context.Context, order crypto.Digest) (api.Sett
 	return s, err
 }
 
+func (n *fakeNode) NodeReputation(_ context.Context, node crypto.PublicKey) (api.Reputation, error) {
+	if node != testKey(1).Public() {
+		return api.Reputation{}, fmt.Errorf("node %s: %w", node.Short(), rpc.ErrNotFound)
+	}
+	return api.Reputation{Nodes: []api.NodeFacts{{Node: node, Facts: api.Facts{Score: 7}}}, Clusters: []api.ClusterFacts{}}, n.fail
+}
+
+func (n *fakeNode) AccountReputation(_ context.Context, a chain.Address) (api.Reputation, error) {
+	return api.Reputation{Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}, Consumer: &api.Facts{Score: 9}}, n.fail
+}
+
 func (n *fakeNode) Validators(_ context.Context, epoch uint64) (api.Validators, error) {
 	if epoch > 2 {
 		return api.Validators{}, fmt.Errorf("epoch %d: %w", epoch, rpc.ErrNotFound)

@@ -69,6 +69,14 @@ type Node interface {
 	// nothing is no error.
 	Settlements(ctx context.Context, order crypto.Digest) (api.Settlements, error)
 
+	// NodeReputation returns what settlements say of a node; the error wraps ErrNotFound
+	// if it was never registered.
+	NodeReputation(ctx context.Context, node crypto.PublicKey) (api.Reputation, error)
+
+	// AccountReputation returns what settlements say of an account's nodes, and of it as
+	// a consumer; nothing is no error.
+	AccountReputation(ctx context.Context, account chain.Address) (api.Reputation, error)
+
 	// Validators returns the committee of an epoch, 0 being the current one. The
 	// error wraps ErrNotFound if the state does not know it, or not any more.
 	Validators(ctx context.Context, epoch uint64) (api.Validators, error)

@@ -145,6 +145,7 @@ func TestBadInputIsRefusedByName(t *testing.T) {
 		{"GET", "/v1/blocks/99999999999999999999", "", "", 422, "path.height", "64-bit"},
 		{"GET", "/v1/blocks/1?detail=all", "", "", 422, "query.detail", "full, header, encoded"},
 		{"GET", "/v1/accounts/hyper1xyz", "", "", 422, "path.address", "bech32m"},
+		{"GET", "/v1/reputation/hyper1xyz", "", "", 422, "path.of", "neither"},
 		{"GET", "/v1/accounts/" + address(1).String() + "?proof=maybe", "", "", 422, "query.proof", "boolean"},
 		{"GET", "/v1/accounts/" + address(1).String() + "?prof=true", "", "", 422, "query.prof", "unknown"},
 		{"GET", "/v1/state/zz", "", "", 422, "path.key", "match"},
@@ -352,7 +353,7 @@ func TestOpenAPIDocument(t *testing.T) {
 	}
 	for _, want := range []string{
 		"get /v1/status", "post /v1/txs", "get /v1/txs/{id}", "get /v1/blocks/{height}", "get /v1/accounts/{address}", "get /v1/state/{key}",
-		"get /v1/settlements/{order}", "get /v1/validators", "get /v1/epochs/{epoch}", "get /v1/params", "get /v1/supply", "get /v1/events", "post /v1/faucet", "get /healthz",
+		"get /v1/settlements/{order}", "get /v1/reputation/{of}", "get /v1/validators", "get /v1/epochs/{epoch}", "get /v1/params", "get /v1/supply", "get /v1/events", "post /v1/faucet", "get /healthz",
 	} {
 		method, path, _ := strings.Cut(want, " ")
 		if doc.Paths[path][method] == nil {

@@ -80,6 +80,7 @@ func (s *service) register(hapi huma.API) {
 	huma.Register(hapi, get("get-account", "/v1/accounts/{address}", "An account, with a proof if asked"), s.account)
 	huma.Register(hapi, get("get-state", "/v1/state/{key}", "A value of the state, with a proof if asked"), s.state)
 	huma.Register(hapi, get("get-settlements", "/v1/settlements/{order}", "What claims of an order did on chain"), s.settlements)
+	huma.Register(hapi, get("get-reputation", "/v1/reputation/{of}", "What settlements say of a node, or of an account"), s.reputation)
 	huma.Register(hapi, get("get-validators", "/v1/validators", "The committee of an epoch"), s.validators)
 	huma.Register(hapi, get("get-epoch", "/v1/epochs/{epoch}", "How an epoch ended, and who serves in the next"), s.epoch)
 	huma.Register(hapi, get("get-params", "/v1/params", "The rules' numbers"), s.params)

@@ -165,15 +165,16 @@ const (
 	priorWork     = 8         // assignments that ended well which a new node is credited with
 )
 
-// MaxPremium is the largest factor of a node that lost nothing, in parts of a
-// million: by so much at most the winner of an auction may be dearer than the best
+// MaxPremium is the largest factor of a node that lost nothing and owes nothing, in parts
+// of a million: by so much at most the winner of an auction may be dearer than the best
 // bid of such nodes.
-const MaxPremium = One + fitWeight + distantWeight + abroadWeight
+const MaxPremium = One + fitWeight + distantWeight + abroadWeight + unknownWeight
 
 // Standing is what is known of a node, beside its bid, for one job.
 type Standing struct {
 	Finished uint64 // assignments that it ended
 	Lost     uint64 // assignments that it lost
+	Premium  uint64 // by its score on the chain: see Premium
 	Breaks   int64  // thousandths of GPUs that the job would leave useless there; below zero: it makes use of such
 	Devices  int    // of the node
 	Distant  bool   // the job's input was made by another node
@@ -181,10 +182,10 @@ type Standing struct {
 }
 
 // Factor returns what the cost of a bid is multiplied by, in parts of a million:
-// One plus what reputation, data gravity, locality and fit add.
+// One plus what lost work, reputation on the chain, data gravity, locality and fit add.
 func (s *Standing) Factor() uint64 {
 	factor := uint64(One)
-	factor += Reputation(s.Finished, s.Lost)
+	factor += Losses(s.Finished, s.Lost) + min(s.Premium, Premium(0))
 	if s.Distant {
 		factor += distantWeight
 	}
@@ -201,9 +202,9 @@ func (s *Standing) Factor() uint64 {
 	return factor
 }
 
-// Reputation returns what the score of a node's bids loses by the assignments
-// that it lost, in parts of a million.
-func Reputation(finished, lost uint64) uint64 {
+// Losses returns what the score of a node's bids loses by the assignments that it
+// lost at this cluster, in parts of a million.
+func Losses(finished, lost uint64) uint64 {
 	all := finished + lost + priorWork
 	hi, lo := bits.Mul64(lost, lostWeight)
 	share, _ := bits.Div64(hi%all, lo, all)

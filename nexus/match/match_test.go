@@ -47,6 +47,7 @@ func TestFactor(t *testing.T) {
 	good := match.Standing{Finished: 100}
 	for name, worse := range map[string]match.Standing{
 		"lost work":       {Finished: 100, Lost: 5},
+		"debt":            {Finished: 100, Premium: match.Premium(0)},
 		"a distant input": {Finished: 100, Distant: true},
 		"broken gpus":     {Finished: 100, Devices: 8, Breaks: 4_000_000},
 	} {

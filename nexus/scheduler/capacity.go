@@ -225,7 +225,7 @@ func (s *State) rank(j *Job, r *match.Request, sample []*Node) []ranked {
 func (s *State) standing(j *Job, r *match.Request, n *Node) ([]byte, uint64) {
 	free := n.free()
 	devices, breaks := match.Choose(r, &free, n.devices, s.popular)
-	standing := match.Standing{Finished: n.Finished, Lost: n.Lost, Breaks: breaks, Devices: len(n.devices)}
+	standing := match.Standing{Finished: n.Finished, Lost: n.Lost, Premium: n.Premium, Breaks: breaks, Devices: len(n.devices)}
 	if !j.Input.IsZero() && n.ID != j.InputNode {
 		standing.Distant = true
 		from := s.nodes[j.InputNode]

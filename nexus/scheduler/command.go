@@ -39,6 +39,9 @@ type NodeUp struct {
 	_     struct{} `cbor:",toarray"`
 	Node  crypto.PublicKey
 	Hello job.Hello
+	// Premium is match.Premium of the node's score on the chain; what is above the
+	// largest counts as that.
+	Premium uint64
 }
 
 // NodeDown says that an agent's last session ended and the time to come back is

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/match"
 )
 
 func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
@@ -24,6 +25,7 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 		n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(h.Total.GPUs))
 	}
 	n.Owner, n.Region, n.Total, n.Kernels, n.GPUKind = h.Owner, h.Region, h.Total, h.Kernels, h.GPUKind
+	n.Premium = min(c.Premium, match.Premium(0))
 	if !n.Connected {
 		s.connected++
 	}

@@ -130,6 +130,7 @@ type Node struct {
 	Accepting bool
 	Finished  uint64       // assignments that it ended
 	Lost      uint64       // assignments that it lost
+	Premium   uint64       // what its reputation on the chain adds to its factor, as of when it came last
 	Slot      uint64       // in the index
 	Strikes   uint64       // assignments that it failed, less those that it ended since
 	HeldUntil chain.TimeMs // it is given nothing before; zero: it is not held back

@@ -140,36 +140,36 @@ func (s *Server) feeBps(ctx context.Context) (uint16, error) {
 	return 0, f.err
 }
 
-// ownerOf asks the chain, and keeps its answer for a while.
-func (s *Server) ownerOf(ctx context.Context, node crypto.PublicKey) (chain.Address, error) {
+// providerOf asks the chain, and keeps its answer for a while.
+func (s *Server) providerOf(ctx context.Context, node crypto.PublicKey) (Provider, error) {
 	s.ownersMu.Lock()
 	known, ok := s.owners[node]
 	s.ownersMu.Unlock()
 	if ok && time.Since(known.at) < ownerValid {
-		return known.owner, nil
+		return known.provider, nil
 	}
 	select {
 	case s.asking <- struct{}{}:
 		defer func() { <-s.asking }()
 	case <-ctx.Done():
-		return chain.Address{}, context.Cause(ctx)
+		return Provider{}, context.Cause(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
 	defer cancel()
-	owner, err := s.chain.Owner(ctx, node)
+	provider, err := s.chain.Provider(ctx, node)
 	if err != nil {
-		return chain.Address{}, err
+		return Provider{}, err
 	}
 	s.ownersMu.Lock()
 	defer s.ownersMu.Unlock()
 	if len(s.owners) >= maxOwners {
 		clear(s.owners)
 	}
-	s.owners[node] = knownOwner{owner: owner, at: time.Now()}
-	return owner, nil
+	s.owners[node] = knownOwner{provider: provider, at: time.Now()}
+	return provider, nil
 }
 
 type knownOwner struct {
-	owner chain.Address
-	at    time.Time
+	provider Provider
+	at       time.Time
 }

@@ -20,14 +20,20 @@ type Chain interface {
 	// Escrow returns what a consumer has in escrow at this cluster.
 	Escrow(ctx context.Context, consumer chain.Address) (Escrow, error)
 
-	// Owner returns the owner of a bonded provider node, or ErrNotRegistered.
-	Owner(ctx context.Context, node crypto.PublicKey) (chain.Address, error)
+	// Provider returns a bonded provider node, or ErrNotRegistered.
+	Provider(ctx context.Context, node crypto.PublicKey) (Provider, error)
 
 	// FeeBps returns this cluster's fee, or ErrNotRegistered.
 	FeeBps(ctx context.Context) (uint16, error)
 
 	// Outcome returns what the chain made of a job's claims.
 	Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error)
+}
+
+// Provider is what the chain knows of a bonded provider node.
+type Provider struct {
+	Owner   chain.Address
+	Premium uint64 // match.Premium of its score, as of the block that was asked about
 }
 
 // Escrow is what a consumer has in escrow after a block.

@@ -110,18 +110,18 @@ func (f *fakeChain) Escrow(context.Context, chain.Address) (server.Escrow, error
 }
 
 // Owner knows the agents of the tests: two in three have an owner of their own.
-func (f *fakeChain) Owner(_ context.Context, node crypto.PublicKey) (chain.Address, error) {
+func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.Provider, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return chain.Address{}, errDown
+		return server.Provider{}, errDown
 	}
 	for n := range 20 {
 		if key(agentKeys+n).Public() == node {
-			return address(ownerKeys + n), nil
+			return server.Provider{Owner: address(ownerKeys + n)}, nil
 		}
 	}
-	return chain.Address{}, server.ErrNotRegistered
+	return server.Provider{}, server.ErrNotRegistered
 }
 
 func (f *fakeChain) FeeBps(context.Context) (uint16, error) {

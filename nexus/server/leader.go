@@ -340,7 +340,7 @@ func (r *reign) hear(s *session, all bool) {
 
 // declare tells the state of a node, once the chain has confirmed its owner.
 func (r *reign) declare(s *session, hello job.Hello, version uint64) {
-	owner, err := r.ownerOf(r.ctx, s.node)
+	provider, err := r.providerOf(r.ctx, s.node)
 	switch {
 	case r.ctx.Err() != nil:
 		return
@@ -354,12 +354,12 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 	case err != nil:
 		s.log.Warn("cannot ask the chain for a node's owner", "error", err)
 		return
-	case owner != hello.Owner:
-		s.log.Warn("agent names another owner than the chain", "named", hello.Owner, "chain", owner)
-		s.conn.Close(closeOwner, fmt.Sprintf("node %s belongs to %s on the chain", s.node.Short(), owner))
+	case provider.Owner != hello.Owner:
+		s.log.Warn("agent names another owner than the chain", "named", hello.Owner, "chain", provider.Owner)
+		s.conn.Close(closeOwner, fmt.Sprintf("node %s belongs to %s on the chain", s.node.Short(), provider.Owner))
 		return
 	}
-	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello})
+	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello, Premium: provider.Premium})
 	if rejected, ok := errors.AsType[*scheduler.Rejection](err); ok {
 		s.conn.Close(closeOwner, rejected.Text)
 		return
@@ -371,7 +371,7 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 	r.mu.Lock()
 	r.declared[s] = version
 	r.mu.Unlock()
-	s.log.Info("node is up", "owner", owner, "millicores", hello.Total.Millicores, "memory_mib", hello.Total.MemoryMiB)
+	s.log.Info("node is up", "owner", provider.Owner, "millicores", hello.Total.Millicores, "memory_mib", hello.Total.MemoryMiB)
 	s.recall() // what came meanwhile
 	r.poke(s)
 }

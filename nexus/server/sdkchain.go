@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
@@ -71,20 +72,22 @@ func (c *sdkChain) Escrow(ctx context.Context, consumer chain.Address) (Escrow, 
 	return out, nil
 }
 
-// Owner implements Chain.
-func (c *sdkChain) Owner(ctx context.Context, node crypto.PublicKey) (chain.Address, error) {
-	raw, err := c.record(ctx, settlement.ProviderKey(node))
+// Provider implements Chain.
+func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provider, error) {
+	value, err := c.client.VerifiedState(ctx, settlement.ProviderKey(node))
 	if err != nil {
-		return chain.Address{}, err
+		return Provider{}, err
 	}
-	if raw == nil {
-		return chain.Address{}, fmt.Errorf("%w: provider %s", ErrNotRegistered, node.Short())
+	raw, ok := value.Get()
+	if !ok {
+		return Provider{}, fmt.Errorf("%w: provider %s", ErrNotRegistered, node.Short())
 	}
 	provider, err := settlement.DecodeProvider(raw)
 	if err == nil && provider.UnbondedMs != 0 {
 		err = fmt.Errorf("%w: provider %s is unbonded", ErrNotRegistered, node.Short())
 	}
-	return provider.Owner, err
+	facts := provider.Record.At(value.Header().TimeMs())
+	return Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score())}, err
 }
 
 // FeeBps implements Chain.

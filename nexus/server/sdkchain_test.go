@@ -20,6 +20,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -179,9 +180,12 @@ func (n *fakeNode) tx(tail string) api.TxLookup {
 
 func TestChainIsBelievedWithProof(t *testing.T) {
 	consumer, node, gone := address(consumerKey), key(agentKeys).Public(), key(agentKeys+1).Public()
+	var record match.Record
+	record.Add(1_000, match.FactFailed, chain.Hyper(1))
+	owing := record.At(1_000)
 	n, c := newFakeNode(t, map[string]any{
 		string(settlement.EscrowKey(consumer, key(clusterKey).Public())): settlement.Escrow{Balance: chain.Hyper(3)},
-		string(settlement.ProviderKey(node)):                             settlement.Provider{Owner: address(ownerKeys), Bond: chain.Hyper(1)},
+		string(settlement.ProviderKey(node)):                             settlement.Provider{Owner: address(ownerKeys), Bond: chain.Hyper(1), Record: record},
 		string(settlement.ProviderKey(gone)):                             settlement.Provider{Owner: address(ownerKeys), UnbondedMs: 5},
 		string(settlement.ClusterKey(key(clusterKey).Public())):          settlement.Cluster{Operator: address(9), FeeBps: 70},
 	})
@@ -192,11 +196,11 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 	if e, err := c.Escrow(ctx, address(55)); err != nil || !e.Balance.IsZero() {
 		t.Errorf("no escrow: %+v %v", e, err)
 	}
-	if owner, err := c.Owner(ctx, node); err != nil || owner != address(ownerKeys) {
-		t.Errorf("owner: %s %v", owner, err)
+	if p, err := c.Provider(ctx, node); err != nil || p.Premium <= match.Premium(match.Neutral) || p != (server.Provider{Owner: address(ownerKeys), Premium: match.Premium(owing.Score())}) {
+		t.Errorf("provider: %+v %v", p, err)
 	}
 	for name, stranger := range map[string]crypto.PublicKey{"unknown": key(55).Public(), "unbonded": gone} {
-		if _, err := c.Owner(ctx, stranger); !errors.Is(err, server.ErrNotRegistered) {
+		if _, err := c.Provider(ctx, stranger); !errors.Is(err, server.ErrNotRegistered) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -207,7 +211,7 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 	if _, err := c.Escrow(ctx, consumer); !errors.Is(err, light.ErrRefused) {
 		t.Errorf("a lie about an escrow: %v", err)
 	}
-	if _, err := c.Owner(ctx, node); !errors.Is(err, light.ErrRefused) {
+	if _, err := c.Provider(ctx, node); !errors.Is(err, light.ErrRefused) {
 		t.Errorf("a lie about an owner: %v", err)
 	}
 }

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// NodeReputation returns what settlements say of a node.
+func (n *Node) NodeReputation(_ context.Context, node crypto.PublicKey) (api.Reputation, error) {
+	return n.reputation(func(r state.Reader, now chain.TimeMs) (api.Reputation, error) {
+		provider, ok := settlement.ProviderOf(r, node)
+		if !ok {
+			return api.Reputation{}, rpc.ErrNotFound
+		}
+		facts := factsToJSON(provider.Record.At(now))
+		return api.Reputation{Provider: &facts, Nodes: []api.NodeFacts{{Node: node, Facts: facts}}, Clusters: []api.ClusterFacts{}}, nil
+	})
+}
+
+// AccountReputation returns what settlements say of an account's nodes, and of it as a
+// consumer.
+func (n *Node) AccountReputation(_ context.Context, account chain.Address) (api.Reputation, error) {
+	return n.reputation(func(r state.Reader, now chain.TimeMs) (api.Reputation, error) {
+		out := api.Reputation{Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}}
+		var all match.Facts
+		nodes, moreNodes := settlement.NodesOf(r, account)
+		for _, id := range nodes {
+			provider, _ := settlement.ProviderOf(r, id) // it is listed: it is there
+			facts := provider.Record.At(now)
+			all = all.Plus(facts)
+			out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: factsToJSON(facts)})
+		}
+		if len(nodes) > 0 {
+			facts := factsToJSON(all)
+			out.Provider = &facts
+		}
+		all = match.Facts{}
+		clusters, moreClusters := settlement.EscrowsOf(r, account)
+		for _, id := range clusters {
+			escrow := settlement.EscrowOf(r, account, id)
+			facts := escrow.Record.At(now)
+			all = all.Plus(facts)
+			out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: factsToJSON(facts)})
+		}
+		if len(clusters) > 0 {
+			facts := factsToJSON(all)
+			out.Consumer = &facts
+		}
+		out.More = moreNodes || moreClusters
+		return out, nil
+	})
+}
+
+// reputation asks the latest state; a fault of the store becomes an error.
+func (n *Node) reputation(ask func(r state.Reader, now chain.TimeMs) (api.Reputation, error)) (out api.Reputation, err error) {
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return out, err
+	}
+	defer n.closeSnapshot(snapshot)
+	defer func() {
+		if p := recover(); p != nil {
+			fault, isFault := p.(*state.Fault)
+			if !isFault {
+				panic(p)
+			}
+			err = fault
+		}
+	}()
+	head, err := execution.HeadOf(snapshot)
+	if err != nil {
+		return out, err
+	}
+	if out, err = ask(snapshot, head.TimeMs); err == nil {
+		out.Height, out.TimeMs = snapshot.Tip().Height, head.TimeMs
+	}
+	return out, err
+}
+
+func factsToJSON(f match.Facts) api.Facts {
+	return api.Facts{
+		Score: api.Uint64(f.Score()), Completed: api.Uint64(f.Completed), Failed: api.Uint64(f.Failed), Late: api.Uint64(f.Late),
+		Disputed: api.Uint64(f.Disputed), Slashed: api.Uint64(f.Slashed), Credit: f.Credit, Debt: f.Debt,
+	}
+}
