@@ -81,6 +81,7 @@ func newFakeChain(t testing.TB) *fakeChain {
 	mux.HandleFunc("GET /v1/txs/{id}", f.tx)
 	mux.HandleFunc("GET /v1/accounts/{address}", f.account)
 	mux.HandleFunc("GET /v1/validators", f.validators)
+	mux.HandleFunc("GET /v1/reputation/{of}", f.reputation)
 	mux.HandleFunc("GET /v1/supply", f.supplyNow)
 	mux.HandleFunc("GET /v1/nodes", f.nodes)
 	mux.HandleFunc("GET /v1/jobs", f.jobList)
@@ -485,4 +486,9 @@ func (f *fakeChain) digest(height int) crypto.Digest {
 // validText reports whether a page shows a stranger's text as text alone.
 func validText(page string) bool {
 	return !strings.Contains(page, "<script>alert") && !strings.Contains(page, "\u202e")
+}
+
+func (f *fakeChain) reputation(w http.ResponseWriter, _ *http.Request) {
+	facts := &api.Facts{Score: 620_000, Completed: 1_990_000, Disputed: 250_000, Credit: chain.Nano(40_000_000), Debt: chain.Nano(7_000_000)}
+	f.json(w, api.Reputation{Provider: facts, Consumer: facts, Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}})
 }

@@ -176,3 +176,6 @@ func resourceAmount(r chain.Resource, amount uint64) string {
 	}
 	return grouped(amount) + " " + unit
 }
+
+// millionths writes parts of a million with two digits after the point.
+func millionths(n uint64) string { return fmt.Sprintf("%d.%02d", n/1_000_000, n%1_000_000/10_000) }

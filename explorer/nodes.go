@@ -1,6 +1,7 @@
 package explorer
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -81,6 +82,7 @@ type partyPage struct {
 	Line   *partyLine     // nil: the chain does not know it
 	Live   *api.NexusNode // nil: the cluster does not know it, or does not tell
 	Claims []claimLine
+	Facts  *api.Facts // nil: a cluster, or the node does not tell now
 }
 
 func (s *site) party(r *request) (*answer, error) {
@@ -104,6 +106,13 @@ func (s *site) party(r *request) (*answer, error) {
 		return nil, err
 	}
 	page.Claims = r.claimLines(claims)
+	if page.Line != nil && page.Line.IsProvider() {
+		ctx, cancel := context.WithTimeout(r.ctx, s.config.AskTimeout)
+		defer cancel()
+		if said, err := s.client.Reputation(ctx, key.String()); err == nil {
+			page.Facts = said.Provider
+		}
+	}
 	title := "Provider node "
 	if page.Line != nil && !page.Line.IsProvider() {
 		title = "Cluster "

@@ -443,6 +443,8 @@ func ordersOf(body *chain.TxBody) []crypto.Digest {
 type accountPage struct {
 	Address   chain.Address
 	Account   *api.Account // nil: the node does not tell now
+	Provider  *api.Facts   // nil: it owns no node, or the node does not tell now
+	Consumer  *api.Facts   // nil: it has no escrow, or the node does not tell now
 	Activity  []activityLine
 	Count     string
 	Next      place
@@ -485,6 +487,9 @@ func (s *site) account(r *request) (*answer, error) {
 	defer cancel()
 	if account, err := s.client.Account(ctx, address); err == nil {
 		page.Account = &account
+	}
+	if said, err := s.client.Reputation(ctx, address.String()); err == nil {
+		page.Provider, page.Consumer = said.Provider, said.Consumer
 	}
 	if len(s.config.Nexus) > 0 {
 		page.Jobs, err = s.someJobs(ctx, address)

@@ -93,6 +93,7 @@ func (s *site) loadAssets() error {
 func (s *site) loadTemplates() error {
 	functions := template.FuncMap{
 		"asset":   func(name string) string { return "/assets/" + name + "?v=" + s.assets["/assets/"+name].version },
+		"million": func(n api.Uint64) string { return millionths(uint64(n)) },
 		"grouped": func(n any) (string, error) { return groupedAny(n) },
 		"quoted":  quoted,
 		"money":   moneyOf,

@@ -60,7 +60,7 @@ func TestPagesSayWhatHappened(t *testing.T) {
 		{"/accounts/" + address(ownerKey).String(), "Account ", []string{"provider100 HYPER0.96 HYPER"}},
 		{"/validators", "Validators", []string{"“validator 2”", "25.00 %", "267 make a quorum"}},
 		{"/nodes", "Nodes", []string{"2 connected", "ready", "away", "2.50 %", "4,000 mc · 8,192 MiB", "\\u202e"}[:5]},
-		{"/nodes/" + testKey(nodeKey).Public().String(), "Provider node ", []string{"3,000 of 4,000 millicores", "matmul-32", "Claims settled2", "refused"}},
+		{"/nodes/" + testKey(nodeKey).Public().String(), "Provider node ", []string{"3,000 of 4,000 millicores", "matmul-32", "Claims settled2", "refused", "Reputation", "0.62", "1.99 completed", "0.25 disputed"}},
 		{"/nodes/" + testKey(clusterKey).Public().String(), "Cluster ", []string{"2.50 %", "“nexus.example:7200”", "0.04 HYPER"}},
 		{"/jobs", "Jobs", []string{"running", "settled", "zk(matmul-32)", "“fractal <script>"}},
 		{"/jobs/" + zkOrder.ID().String(), "Job ", []string{"settled", "zk(matmul-32)", "0.25 HYPER for the proven statement", "proof verified", "0.5 HYPER of at most 2 HYPER; 1.5 HYPER released", "providers0.48 HYPER", "burned0.005 HYPER", "treasury0.005 HYPER", "cluster0.01 HYPER", "The cluster no longer keeps this job", "1.85 s"}},
