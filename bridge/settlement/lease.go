@@ -180,7 +180,6 @@ func ExpireLeases(kv state.KV, env *Env, limit int) chain.Events {
 			panic("settlement: a lease that is not there is queued to end")
 		}
 		events = append(events, collect(kv, env, id, &l, l.Expires)...)
-		l.note(kv, env, id, match.FactCompleted, chain.Amount{})
 		if !l.Held.IsZero() {
 			openPurse(kv, env, l.Consumer, l.Cluster).put(l.Held)
 		}
@@ -332,7 +331,14 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs) chain.Events {
 	due := chain.RateCost(l.Rate, uint64(now-l.Since))
 	cost := sound(due.Sub(l.Charged))
+	fact := match.FactPaid
+	if now == l.Expires {
+		fact = match.FactCompleted
+	}
 	if cost.IsZero() {
+		if fact == match.FactCompleted {
+			l.note(kv, env, id, fact, cost)
+		}
 		return nil
 	}
 	cluster, ok := ClusterOf(kv, l.Cluster)
@@ -344,7 +350,7 @@ func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs
 	tokens.Credit(kv, Treasury, s.treasury)
 	tokens.Credit(kv, cluster.Operator, s.clusterFee)
 	tokens.Burn(kv, s.burned)
-	l.note(kv, env, id, match.FactPaid, s.burned)
+	l.note(kv, env, id, fact, s.burned)
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
