@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -15,48 +16,54 @@ import (
 
 // NodeReputation returns what settlements say of a node.
 func (n *Node) NodeReputation(_ context.Context, node crypto.PublicKey) (api.Reputation, error) {
-	return n.reputation(func(r state.Reader, now chain.TimeMs) (api.Reputation, error) {
-		provider, ok := settlement.ProviderOf(r, node)
-		if !ok {
-			return api.Reputation{}, rpc.ErrNotFound
-		}
-		facts := factsToJSON(provider.Record.At(now))
-		return api.Reputation{Provider: &facts, Nodes: []api.NodeFacts{{Node: node, Facts: facts}}, Clusters: []api.ClusterFacts{}}, nil
-	})
+	return n.reputation(func(r state.Reader, now chain.TimeMs) (api.Reputation, error) { return nodeReputation(r, now, node) })
 }
 
 // AccountReputation returns what settlements say of an account's nodes, and of it as a
 // consumer.
 func (n *Node) AccountReputation(_ context.Context, account chain.Address) (api.Reputation, error) {
 	return n.reputation(func(r state.Reader, now chain.TimeMs) (api.Reputation, error) {
-		out := api.Reputation{Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}}
-		var all match.Facts
-		nodes, moreNodes := settlement.NodesOf(r, account)
-		for _, id := range nodes {
-			provider, _ := settlement.ProviderOf(r, id) // it is listed: it is there
-			facts := provider.Record.At(now)
-			all = all.Plus(facts)
-			out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: factsToJSON(facts)})
-		}
-		if len(nodes) > 0 {
-			facts := factsToJSON(all)
-			out.Provider = &facts
-		}
-		all = match.Facts{}
-		clusters, moreClusters := settlement.EscrowsOf(r, account)
-		for _, id := range clusters {
-			escrow := settlement.EscrowOf(r, account, id)
-			facts := escrow.Record.At(now)
-			all = all.Plus(facts)
-			out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: factsToJSON(facts)})
-		}
-		if len(clusters) > 0 {
-			facts := factsToJSON(all)
-			out.Consumer = &facts
-		}
-		out.More = moreNodes || moreClusters
-		return out, nil
+		return accountReputation(r, now, account), nil
 	})
+}
+
+func nodeReputation(r state.Reader, now chain.TimeMs, node crypto.PublicKey) (api.Reputation, error) {
+	provider, ok := settlement.ProviderOf(r, node)
+	if !ok {
+		return api.Reputation{}, fmt.Errorf("node %s was never registered: %w", node.Short(), rpc.ErrNotFound)
+	}
+	facts := factsToJSON(provider.Record.At(now))
+	return api.Reputation{Provider: &facts, Nodes: []api.NodeFacts{{Node: node, Facts: facts}}, Clusters: []api.ClusterFacts{}}, nil
+}
+
+func accountReputation(r state.Reader, now chain.TimeMs, account chain.Address) api.Reputation {
+	out := api.Reputation{Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}}
+	sum := func(all match.Facts, known int) *api.Facts {
+		if known == 0 {
+			return nil
+		}
+		facts := factsToJSON(all)
+		return &facts
+	}
+	nodes, moreNodes := settlement.NodesOf(r, account)
+	var all match.Facts
+	for _, id := range nodes {
+		provider, _ := settlement.ProviderOf(r, id) // it is listed: it is there
+		facts := provider.Record.At(now)
+		all = all.Plus(facts)
+		out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: factsToJSON(facts)})
+	}
+	out.Provider = sum(all, len(nodes))
+	clusters, moreClusters := settlement.EscrowsOf(r, account)
+	all = match.Facts{}
+	for _, id := range clusters {
+		facts := settlement.EscrowOf(r, account, id).Record.At(now)
+		all = all.Plus(facts)
+		out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: factsToJSON(facts)})
+	}
+	out.Consumer = sum(all, len(clusters))
+	out.More = moreNodes || moreClusters
+	return out
 }
 
 // reputation asks the latest state; a fault of the store becomes an error.
