@@ -87,6 +87,8 @@ func (s *Store) Receive(ctx context.Context, id crypto.Digest, u Upload) (int64,
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, u.Abort)()
 	under := &reception{end: cancel}
+	have, _ := s.Verified(id) // as long as it is read again
+	under.have.Store(have)
 	s.mu.Lock()
 	s.receiving[id] = under
 	s.mu.Unlock()
@@ -102,6 +104,7 @@ func (s *Store) Receive(ctx context.Context, id crypto.Digest, u Upload) (int64,
 	if err != nil {
 		return 0, fmt.Errorf("blob: receiving %s: %w", id.Short(), err)
 	}
+	under.have.Store(p.verified())
 	if err = p.receiveFrom(ctx, u.From, u.Body, &under.have); err == nil {
 		err = p.finish()
 	}
@@ -131,7 +134,6 @@ func (p *partial) receiveFrom(ctx context.Context, from int64, r io.Reader, prog
 	if have := p.verified(); from > have || from%ChunkBytes != 0 && from != p.outline.length {
 		return &OffsetError{From: from, Have: have}
 	}
-	progress.Store(p.verified())
 	buf := make([]byte, min(ChunkBytes, p.outline.length))
 	for i := chunksOf(from); i < len(p.outline.chunks); i++ {
 		if err := context.Cause(ctx); err != nil {

@@ -111,6 +111,44 @@ func TestUploadsGoOn(t *testing.T) {
 	}
 }
 
+// asking asks the store how much it has before it gives the first byte.
+type asking struct {
+	io.Reader
+	ask func()
+}
+
+func (a *asking) Read(p []byte) (int, error) {
+	if a.ask != nil {
+		a.ask()
+		a.ask = nil
+	}
+	return a.Reader.Read(p)
+}
+
+// TestUploadsTellWhatIsThere asks how much there is while an upload that goes on has
+// brought nothing yet: who asks then would begin anew if the answer were nothing.
+func TestUploadsTellWhatIsThere(t *testing.T) {
+	data := bytes.Repeat([]byte("hypermesh"), blob.ChunkBytes/2)
+	id := blob.Sum(data)
+	s := openUploads(t, filepath.Join(t.TempDir(), "store"))
+	if _, err := s.Receive(t.Context(), id, bring(0, upload(data, 0, 3*blob.ChunkBytes+1), 4<<20)); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	asked := false
+	body := &asking{upload(data, 3*blob.ChunkBytes, len(data)), func() {
+		asked = true
+		if have, whole := s.Verified(id); have != 3*blob.ChunkBytes || whole {
+			t.Errorf("while nothing has come yet, %d bytes are verified, %v", have, whole)
+		}
+	}}
+	if _, err := s.Receive(t.Context(), id, bring(3*blob.ChunkBytes, body, 4<<20)); !errors.Is(err, errBroken) && err != nil || !asked {
+		t.Fatal(err, asked)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestUploadsAreVerifiedOnTheWay refuses what is not the blob at the chunk where
 // it is not, and keeps nothing of it.
 func TestUploadsAreVerifiedOnTheWay(t *testing.T) {
