@@ -163,7 +163,7 @@ const (
 	// 1 HYPER, the fees burned by work that costs 100 HYPER.
 	scoreScale = 1_000_000_000
 	// unknownWeight is by how much whoever has no facts looks dearer than the best: half
-	// of the share of a charge that is burned. See ADR 33 for why not more.
+	// of the share of a charge that is burned. See ADR 34 for why not more.
 	unknownWeight = 5_000
 	owedWeight    = 200_000 // and the worst, than whoever has no facts
 )
