@@ -3,6 +3,7 @@ package execution
 import (
 	"bytes"
 	"iter"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -51,22 +52,23 @@ type GasTable struct {
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
 	ReadByte  uint64 `json:"read_byte"`
-	Write     uint64 `json:"write"` // each key, set or deleted
+	Write     uint64 `json:"write"`  // each key, set or deleted
+	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
 	WriteByte uint64 `json:"write_byte"`
 }
 
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 2_100, Byte: 4, Signature: 620,
-		Transfer: 820, RegisterProvider: 4_000, UnbondProvider: 5_100,
-		RegisterCluster: 3_600, UnbondCluster: 4_900, Deposit: 1_200, Withdraw: 5_000,
-		Settle: 100, Claim: 16_000,
-		Bond: 6_500, Delegate: 2_400, Undelegate: 5_800, Redelegate: 1_300, WithdrawRewards: 100, SetCommission: 970, RotateKeys: 9_900,
-		Unjail: 700, Affiliate: 3_600, Unaffiliate: 190, ReportEvidence: 110_000, EvidenceByte: 33,
-		OpenLease: 23_000, ResizeLease: 9_500, ExtendLease: 3_500, CloseLease: 3_800, CollectLease: 100,
-		OpenChannel: 300, FundChannel: 340, RedeemVoucher: 2_400, CloseChannel: 5_700,
-		Read: 550, ReadByte: 1, Write: 900, WriteByte: 4,
+		Tx: 2_000, Byte: 4, Signature: 760,
+		Transfer: 800, RegisterProvider: 10_000, UnbondProvider: 8_800,
+		RegisterCluster: 7_100, UnbondCluster: 8_700, Deposit: 1_700, Withdraw: 8_800,
+		Settle: 100, Claim: 26_000,
+		Bond: 15_000, Delegate: 2_100, Undelegate: 15_000, Redelegate: 1_200, WithdrawRewards: 100, SetCommission: 1_900, RotateKeys: 12_000,
+		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 940, ReportEvidence: 180_000, EvidenceByte: 32,
+		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 6_100, CloseLease: 5_400, CollectLease: 500,
+		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
+		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 	}
 }
 
@@ -178,10 +180,14 @@ func (m *meter) charge(units uint64) {
 type meteredKV struct {
 	kv    *state.Overlay
 	meter *meter
-	own   []byte // the key of that account
+	own   []byte   // the key of that account
+	found [][]byte // keys that were read and are there: to set them adds none
 }
 
 var _ state.KV = (*meteredKV)(nil)
+
+// begin forgets what the transaction before found: gas depends on no other.
+func (k *meteredKV) begin(own []byte) { k.own, k.found = own, k.found[:0] }
 
 func (k *meteredKV) Get(key []byte) ([]byte, bool) {
 	if bytes.Equal(key, k.own) {
@@ -190,18 +196,33 @@ func (k *meteredKV) Get(key []byte) ([]byte, bool) {
 	k.meter.demand(k.meter.table.Read)
 	value, ok := k.kv.Get(key)
 	k.meter.demand(k.meter.table.ReadByte * uint64(len(value)))
+	if ok && !k.known(key) {
+		k.found = append(k.found, bytes.Clone(key))
+	}
 	return value, ok
+}
+
+// known reports whether a key is known to be there. What is set without having been read
+// counts as new.
+func (k *meteredKV) known(key []byte) bool {
+	return slices.ContainsFunc(k.found, func(f []byte) bool { return bytes.Equal(f, key) })
 }
 
 func (k *meteredKV) Set(key, value []byte) {
 	if !bytes.Equal(key, k.own) {
-		k.meter.demand(k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value)))
+		units := k.meter.table.Write + k.meter.table.WriteByte*uint64(len(key)+len(value))
+		if !k.known(key) {
+			units += k.meter.table.Insert
+			k.found = append(k.found, key)
+		}
+		k.meter.demand(units)
 	}
 	k.kv.Set(key, value)
 }
 
 func (k *meteredKV) Delete(key []byte) {
-	k.meter.demand(k.meter.table.Write)
+	k.meter.demand(k.meter.table.Write + k.meter.table.Insert)
+	k.found = slices.DeleteFunc(k.found, func(f []byte) bool { return bytes.Equal(f, key) })
 	k.kv.Delete(key)
 }
 

@@ -160,7 +160,7 @@ func (w *writer) tx() []byte {
 	amount := chain.Nano(rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Range(4*chain.NanoPerHyper, 300_000*chain.NanoPerHyper), rapid.Uint64Range(4*chain.NanoPerHyper, 50_000*chain.NanoPerHyper)).Draw(w.T, "amount"))
 	body := chain.TxBody{
 		ChainID: testChain, Sender: keyOf(byte(from)).address(), Nonce: w.nonces[from], Expiry: 1_000,
-		GasLimit: chain.GasUnits(rapid.SampledFrom([]uint64{22_000, 120_000, 120_000, 120_000}).Draw(w.T, "gas")),
+		GasLimit: chain.GasUnits(rapid.SampledFrom([]uint64{36_000, 120_000, 120_000, 120_000}).Draw(w.T, "gas")),
 		MaxFee:   chain.PricePerGas(20), Tip: chain.PricePerGas(rapid.Uint64Range(0, 3).Draw(w.T, "tip")),
 	}
 	w.nonces[from]++

@@ -148,7 +148,7 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 		panic("execution: a payer was checked and cannot pay: " + why.Reason())
 	}
 	r.meter.limit, r.meter.used = b.GasLimit.Units(), found.intrinsic
-	r.kv.own = tokens.AccountKey(b.Sender)
+	r.kv.begin(tokens.AccountKey(b.Sender))
 	events, why := r.messages(tx)
 	used := chain.GasUnits(min(r.meter.used, r.meter.limit))
 	unused := must(b.GasLimit.Sub(used))
