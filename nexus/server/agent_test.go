@@ -221,7 +221,9 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		a.mu.Unlock()
 	case job.Roster:
 		a.mu.Lock()
-		a.roster = m
+		if m.Index >= a.roster.Index { // a server that was removed may not have heard of it
+			a.roster = m
+		}
 		a.mu.Unlock()
 	case job.Tunnel:
 		a.asked.Add(1)

@@ -24,7 +24,10 @@
 //  5. A dry run (POST /v1/quotes) changes no state.
 //  6. Everything a stranger sends is bounded: see the constants of http.go,
 //     session.go and logs.go, and package blob.
-//  7. A command on which the state machine panics is put aside by every server
+//  7. A linearizable read shows all that was answered before it came: a majority
+//     of voters follows the leader after the question (acks.go), in the term of
+//     its reign.
+//  8. A command on which the state machine panics is put aside by every server
 //     (aside.go), or stops it: no server goes on with a state that others do not
 //     have.
 //

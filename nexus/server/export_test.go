@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 
@@ -19,10 +22,73 @@ import (
 // Run must be under way, and returns.
 func (s *Server) Kill(ctx context.Context) error {
 	err := s.endpoint.Close()
-	if stopped := s.consensus.raft.Shutdown().Error(); stopped != nil {
+	if stopped := s.consensus.stop().Error(); stopped != nil {
 		return stopped
 	}
 	return err
+}
+
+// HoldAnswers holds back what other servers answer to raft's beats until release is
+// called; held counts the answers that are.
+func (s *Server) HoldAnswers() (held func() int, release func()) {
+	a, let := s.consensus.acks, make(chan struct{})
+	var n atomic.Int64
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	own := a.exchange
+	a.exchange = func(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+		err := own(id, target, args, resp)
+		n.Add(1)
+		<-let
+		return err
+	}
+	return func() int { return int(n.Load()) }, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.exchange = own
+		close(let)
+	}
+}
+
+// Asked returns how often it was asked whether this server leads.
+func (s *Server) Asked() uint64 {
+	s.consensus.acks.mu.Lock()
+	defer s.consensus.acks.mu.Unlock()
+	return s.consensus.acks.asked
+}
+
+// ReadIndex asks a leader what is newest.
+func (s *Server) ReadIndex(ctx context.Context) (uint64, error) { return s.ownIndex(ctx) }
+
+// Prompt has another server stand for election, whomever it follows.
+func (s *Server) Prompt(other *Server) error {
+	c := s.consensus
+	head := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.self), Addr: []byte(c.self)}
+	to := other.consensus.self
+	return c.acks.TimeoutNow(to, raft.ServerAddress(to), &raft.TimeoutNowRequest{RPCHeader: head}, &raft.TimeoutNowResponse{})
+}
+
+// Voters lets tests see who has confirmed what.
+type Voters struct{ a acks }
+
+// NewVoters returns the answers of nobody.
+func NewVoters() *Voters {
+	return &Voters{acks{answered: map[raft.ServerID]uint64{}, more: make(chan struct{})}}
+}
+
+// Note takes an answer of a server to what it was sent after a question, in a term.
+func (v *Voters) Note(id raft.ServerID, term, question uint64) { v.a.note(id, term, question) }
+
+// Confirmed reports whether a majority confirmed server "a" since a question.
+func (v *Voters) Confirmed(term, question uint64, voters ...raft.ServerID) bool {
+	ok, _ := v.a.confirmed("a", voters, term, question)
+	return ok
+}
+
+// Gated puts a gate before raft's beats; close shuts it.
+func Gated(take func(raft.RPC)) (through func(raft.RPC), shut func()) {
+	g := &gate{}
+	return g.before(take), g.close
 }
 
 // Outlive has the reign be of the term before, as that of a leader is who lost the
@@ -111,6 +177,30 @@ func (s *Server) Stall() (release func()) {
 	s.replica.mu.Lock()
 	return s.replica.mu.Unlock
 }
+
+// Hold has the state machine wait in the next entry until release is called; busy is
+// closed when it does.
+func (s *Server) Hold() (busy <-chan struct{}, release func()) {
+	there, let := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s.replica.mu.Lock()
+	defer s.replica.mu.Unlock()
+	s.replica.machine = func(state *scheduler.State, e scheduler.Entry) ([]scheduler.Effect, []error) {
+		once.Do(func() { close(there) })
+		<-let
+		return state.Apply(e)
+	}
+	return there, func() { close(let) }
+}
+
+// StopRaft stops raft, and CloseRaft stops it and closes its files.
+func (s *Server) StopRaft() error { return s.consensus.stop().Error() }
+
+// RaftState returns what raft is.
+func (s *Server) RaftState() raft.RaftState { return s.consensus.raft.State() }
+
+// CloseRaft is what ends a server's part in raft.
+func (s *Server) CloseRaft() error { return s.consensus.close(s.endpoint.Close) }
 
 // Break has the state machine panic, its state half changed, at an entry with a
 // command that breaks picks.

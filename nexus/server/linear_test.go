@@ -176,12 +176,12 @@ func (l *jobClient) send(req *http.Request) jobAnswer {
 	return jobAnswer{unknown: true}
 }
 
-// relayedCluster starts three servers with a network between them that can be
-// cut.
-func relayedCluster(t *testing.T) (*cluster, *netem.Relay) {
+// relayedCluster starts three servers, of a changed configuration, with a network
+// between them that can be cut.
+func relayedCluster(t *testing.T, change func(*server.Config)) (*cluster, *netem.Relay) {
 	t.Helper()
 	var relay *netem.Relay
-	c := newClusterOver(t, 3, nil, func(nodes []netip.AddrPort) *netem.Relay {
+	c := newClusterOver(t, 3, change, func(nodes []netip.AddrPort) *netem.Relay {
 		var err error
 		if relay, err = netem.Open(netem.Config{Seed: *linearSeed, At: nodes[0].Addr(), Nodes: nodes}); err != nil {
 			t.Fatal(err)
@@ -242,7 +242,7 @@ func (c *cluster) strike(relay *netem.Relay, rng *rand.Rand, n int) {
 // against a model of one server.
 func TestLinearizable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(*linearSeed, 0))
-	c, relay := relayedCluster(t)
+	c, relay := relayedCluster(t, nil)
 	c.chain.set(func() { c.chain.escrow = chain.Hyper(10_000) })
 	c.upload(0, blob.Sum([]byte(program)), program)
 	jobs := linearJobs(t, 60)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,9 +36,13 @@ const (
 // consensus is this server's part in raft.
 type consensus struct {
 	raft *raft.Raft
-	net  *raft.NetworkTransport
+	self raft.ServerID
+	acks *acks // of the network
 	log  *wal.WAL
 	meta *metadb.BoltMetaDB // the log's; its Close leaves it open
+
+	stopping sync.Once
+	stopped  raft.Future
 }
 
 // serverID is a server's name in raft. Those that began the cluster have it as
@@ -53,7 +58,7 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return nil, fmt.Errorf("server: raft: %w", err)
 	}
-	c := &consensus{meta: &metadb.BoltMetaDB{}}
+	c := &consensus{self: serverID(layer.pool.endpoint.ID()), meta: &metadb.BoltMetaDB{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("server: raft: %w", err), c.close(func() error { return nil }))
@@ -70,20 +75,20 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	if fsm.aside, err = readAsides(dir); err != nil {
 		return nil, err
 	}
-	c.net = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	c.acks = newAcks(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: raftPool, Timeout: raftIOTimeout, Logger: logger, MsgpackUseNewTimeFormat: true,
-	})
+	}))
 	known, err := raft.HasExistingState(c.log, c.log, snapshots)
 	if err != nil {
 		return nil, err
 	}
 	config := raftConfig(cfg, layer.pool.endpoint.ID(), logger)
 	if !known && !cfg.Join {
-		if err := raft.BootstrapCluster(config, c.log, c.log, snapshots, c.net, membership(members)); err != nil {
+		if err := raft.BootstrapCluster(config, c.log, c.log, snapshots, c.acks, membership(members)); err != nil {
 			return nil, err
 		}
 	}
-	if c.raft, err = startRaft(config, fsm, c.log, snapshots, c.net); err != nil {
+	if c.raft, err = startRaft(config, fsm, c.log, snapshots, c.acks); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -116,6 +121,7 @@ func raftConfig(cfg *Config, self crypto.PublicKey, logger hclog.Logger) *raft.C
 	config.SnapshotThreshold = snapshotEntries
 	config.TrailingLogs = snapshotEntries
 	config.BatchApplyCh = true
+	config.ShutdownOnRemove = false // raft is stopped by stop alone, which waits for it
 	config.Logger = logger
 	return config
 }
@@ -142,6 +148,45 @@ func (c *consensus) leader() crypto.PublicKey {
 	return key
 }
 
+// confirm waits until a majority has confirmed that this server led in a term
+// after a question was asked. What it returns otherwise wraps errNoLeader, or is
+// ctx's cause.
+//
+// Each of the majority followed in that term when it answered, so none had yet
+// voted for another, and nothing was decided by a later leader before the question.
+func (c *consensus) confirm(ctx context.Context, r *reign, question uint64) error {
+	if term := c.raft.CurrentTerm(); term != r.term {
+		return fmt.Errorf("%w: it reigns since term %d, and this is %d", errNoLeader, r.term, term)
+	}
+	var voters []raft.ServerID
+	for _, m := range c.raft.GetConfiguration().Configuration().Servers {
+		if m.Suffrage == raft.Voter {
+			voters = append(voters, m.ID)
+		}
+	}
+	ok, more := c.acks.confirmed(c.self, voters, r.term, question)
+	if ok {
+		return nil // it votes alone
+	}
+	verdict := make(chan error, 1)
+	go func() { verdict <- c.raft.VerifyLeader().Error() }() // it sends beats; a raft that is shut down may never answer
+	for !ok {
+		select {
+		case err := <-verdict:
+			if err != nil {
+				return fmt.Errorf("%w: %w", errNoLeader, err)
+			}
+		case <-more:
+		case <-r.ctx.Done():
+			return errNoLeader
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		ok, more = c.acks.confirmed(c.self, voters, r.term, question)
+	}
+	return nil
+}
+
 // handOver gives the leadership to another server, if this one has it.
 func (c *consensus) handOver(log *slog.Logger) {
 	if c.raft.State() != raft.Leader {
@@ -152,16 +197,25 @@ func (c *consensus) handOver(log *slog.Logger) {
 	}
 }
 
+// stop has raft stop; what it returns waits until raft has. Of raft's own
+// Shutdown only the first answer waits: whoever stops it a second time, and then
+// closes the log, may take it away from raft while that still reads it.
+func (c *consensus) stop() raft.Future {
+	c.stopping.Do(func() { c.stopped = c.raft.Shutdown() })
+	return c.stopped
+}
+
 // close stops raft and closes its files. cut ends whatever raft waits for on
 // the network.
 func (c *consensus) close(cut func() error) error {
 	var failures []error
 	if c.raft != nil {
-		stopped := c.raft.Shutdown()
+		stopped := c.stop()
 		failures = append(failures, cut(), stopped.Error())
 	}
-	if c.net != nil {
-		failures = append(failures, c.net.Close())
+	if c.acks != nil {
+		failures = append(failures, c.acks.Close())
+		c.acks.beats.close()
 	}
 	if c.log != nil {
 		failures = append(failures, c.log.Close())

@@ -227,20 +227,10 @@ func (s *Server) ownIndex(ctx context.Context) (uint64, error) {
 		return 0, errNoLeader
 	}
 	index := s.replica.news.newest()
-	verdict := make(chan error, 1)
-	go func() { verdict <- s.consensus.raft.VerifyLeader().Error() }() // a raft that is shut down may never answer
-	select {
-	case err := <-verdict:
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errNoLeader, err)
-		}
-		if term := s.consensus.raft.CurrentTerm(); term != reign.term {
-			return 0, fmt.Errorf("%w: it reigns since term %d, and this is %d", errNoLeader, reign.term, term)
-		}
-		return index, nil
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+	if err := s.consensus.confirm(ctx, reign, s.consensus.acks.ask()); err != nil {
+		return 0, err
 	}
+	return index, nil
 }
 
 func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64, error) {

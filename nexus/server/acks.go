@@ -1,0 +1,111 @@
+package server
+
+import (
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// acks is raft's network, and notes what the servers that are reached through it
+// have acknowledged of this one's leadership. VerifyLeader counts answers to
+// beats that were sent before it was asked: one that was long under way says
+// that its sender followed then, and by now it may have elected another.
+type acks struct {
+	*raft.NetworkTransport
+	exchange func(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error // the network's AppendEntries
+
+	beats gate
+
+	mu       sync.Mutex
+	asked    uint64                   // questions so far whether this server leads
+	term     uint64                   // the newest in which a server answered
+	answered map[raft.ServerID]uint64 // in that term: the newest question that had been asked when an exchange began that was answered since
+	more     chan struct{}            // closed when another has answered
+}
+
+func newAcks(net *raft.NetworkTransport) *acks {
+	return &acks{NetworkTransport: net, exchange: net.AppendEntries, answered: map[raft.ServerID]uint64{}, more: make(chan struct{})}
+}
+
+// AppendEntries implements raft.Transport.
+func (a *acks) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	a.mu.Lock()
+	before, exchange := a.asked, a.exchange
+	a.mu.Unlock()
+	if err := exchange(id, target, args, resp); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == args.Term {
+		a.note(id, args.Term, before)
+	}
+	return nil
+}
+
+func (a *acks) note(id raft.ServerID, term, question uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if term > a.term {
+		a.term = term
+		clear(a.answered)
+	}
+	if term < a.term || question <= a.answered[id] {
+		return
+	}
+	a.answered[id] = question
+	close(a.more)
+	a.more = make(chan struct{})
+}
+
+// ask returns the number of a new question whether this server leads.
+func (a *acks) ask() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	return a.asked
+}
+
+// confirmed reports whether a majority of the voters followed this server in a
+// term after a question was asked; otherwise more is closed when there is
+// another answer.
+func (a *acks) confirmed(self raft.ServerID, voters []raft.ServerID, term, question uint64) (ok bool, more <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, id := range voters {
+		if id == self || a.term == term && a.answered[id] >= question {
+			n++
+		}
+	}
+	return n > len(voters)/2, a.more
+}
+
+// SetHeartbeatHandler implements raft.Transport. Raft takes beats on the
+// goroutines of its network, for which its Shutdown does not wait.
+func (a *acks) SetHeartbeatHandler(take func(raft.RPC)) {
+	a.NetworkTransport.SetHeartbeatHandler(a.beats.before(take))
+}
+
+// gate lets calls through until it is shut.
+type gate struct {
+	mu   sync.RWMutex
+	shut bool
+}
+
+func (g *gate) before(take func(raft.RPC)) func(raft.RPC) {
+	return func(rpc raft.RPC) {
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		if g.shut {
+			rpc.Respond(nil, raft.ErrRaftShutdown)
+			return
+		}
+		take(rpc)
+	}
+}
+
+// close waits for the calls that were let through.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+}
