@@ -131,13 +131,9 @@ func CloseChannel(kv state.KV, env *Env, from chain.Address, m chain.CloseChanne
 // EndChannels ends the channels whose window is over, the oldest first and at most limit of
 // them; the rest waits for the next block, and may still be redeemed in between.
 func EndChannels(kv state.KV, env *Env, limit int) chain.Events {
-	var due [][]byte
-	for key := range kv.Iterate(channelEndKey(0, chain.ChannelID{}), channelEndKey(env.ProgressMs, chain.ChannelID{})) {
-		if len(due) == limit {
-			break
-		}
-		due = append(due, key)
-	}
+	queue := channelEnds(env)
+	due, left := queue.due(kv, limit)
+	queue.leave(kv, left)
 	var events chain.Events
 	for _, key := range due {
 		id := chain.ChannelID(key[len(key)-crypto.DigestSize:])

@@ -14,6 +14,7 @@
 //	'b' 'h' ‖ channel id                     → Channel
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
 //	'b' 'n' ‖ owner ‖ node                   → nothing: an owner's nodes
+//	'b' 'z'                                  → what the last block left of these queues
 //
 // Invariants, per consumer and in total:
 //

@@ -27,7 +27,7 @@ type Escrow struct {
 
 // EscrowOf returns a consumer's escrow at a cluster.
 func EscrowOf(r state.Reader, consumer chain.Address, cluster crypto.PublicKey) Escrow {
-	e, _ := state.Load[Escrow](r, EscrowKey(consumer, cluster)) // none: nothing in it
+	e, _ := loaded(r, EscrowKey(consumer, cluster), decodeEscrow) // none: nothing in it
 	return e
 }
 

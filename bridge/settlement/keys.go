@@ -25,6 +25,7 @@ const (
 	kindChannel    = 'h'
 	kindChannelEnd = 'w'
 	kindOwned      = 'n'
+	kindBehind     = 'z'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -98,9 +99,9 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	case kindCluster:
 		return tokens.HoldsBond, state.Decode[Cluster](key, value).Bond
 	case kindEscrow:
-		return tokens.HoldsEscrow, state.Decode[Escrow](key, value).Balance
+		return tokens.HoldsEscrow, decodeEscrow(key, value).Balance
 	case kindLease:
-		return tokens.HoldsEscrow, state.Decode[Lease](key, value).Held
+		return tokens.HoldsEscrow, decodeLease(key, value).Held
 	case kindChannel:
 		return tokens.HoldsEscrow, state.Decode[Channel](key, value).Held
 	}

@@ -21,6 +21,8 @@ type Lease struct {
 	Consumer  chain.Address
 	Cluster   crypto.PublicKey
 	Provider  chain.Address // the node's owner when it was opened
+	Operator  chain.Address // the cluster's when these terms began
+	FeeBps    uint16        // the cluster's fee, which these terms keep
 	Order     crypto.Digest // whose terms hold
 	Spec      crypto.Digest
 	Resources []chain.Quantity
@@ -37,7 +39,7 @@ type Lease struct {
 
 // LeaseOf returns a lease, and false if there is none, or no longer.
 func LeaseOf(r state.Reader, id chain.LeaseID) (Lease, bool) {
-	return state.Load[Lease](r, LeaseKey(id))
+	return loaded(r, LeaseKey(id), decodeLease)
 }
 
 // DecodeLease decodes a lease's record, for those who checked its proof.
@@ -161,35 +163,6 @@ func CollectLease(kv state.KV, env *Env, m chain.CollectLease) (chain.Events, *c
 	return events, nil
 }
 
-// ExpireLeases ends the leases that are over at the block's time, the oldest first and at
-// most limit of them: each as of the millisecond at which it was over. The rest waits for
-// the next block, and nothing can be done with it in between.
-func ExpireLeases(kv state.KV, env *Env, limit int) chain.Events {
-	var due [][]byte
-	for key := range kv.Iterate(leaseEndKey(0, chain.LeaseID{}), leaseEndKey(env.Now+1, chain.LeaseID{})) {
-		if len(due) == limit {
-			break
-		}
-		due = append(due, key)
-	}
-	var events chain.Events
-	for _, key := range due {
-		id := leaseAtEnd(key)
-		l, ok := LeaseOf(kv, id)
-		if !ok {
-			panic("settlement: a lease that is not there is queued to end")
-		}
-		events = append(events, collect(kv, env, id, &l, l.Expires)...)
-		if !l.Held.IsZero() {
-			openPurse(kv, env, l.Consumer, l.Cluster).put(l.Held)
-		}
-		kv.Delete(LeaseKey(id))
-		kv.Delete(key)
-		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
-	}
-	return events
-}
-
 // liveLease returns a lease that is not over.
 func liveLease(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *chain.Rejection) {
 	l, ok := LeaseOf(kv, id)
@@ -209,6 +182,7 @@ type deal struct {
 	env      *Env
 	id       crypto.Digest // of the order
 	provider chain.Address // the node's owner
+	cluster  Cluster
 }
 
 func (d *deal) check(signed bool) *chain.Rejection {
@@ -254,7 +228,8 @@ func (d *deal) checkTimes() *chain.Rejection {
 }
 
 func (d *deal) checkParties() *chain.Rejection {
-	if cluster, ok := ClusterOf(d.kv, d.Order.Cluster); !ok || cluster.UnbondedMs != 0 {
+	var ok bool
+	if d.cluster, ok = ClusterOf(d.kv, d.Order.Cluster); !ok || d.cluster.UnbondedMs != 0 {
 		return chain.Reject("cluster %s is not registered", d.Order.Cluster.Short())
 	}
 	provider, ok := ProviderOf(d.kv, d.Bid.Node)
@@ -292,6 +267,7 @@ func (d *deal) conclude(l *Lease) *chain.Rejection {
 		return why
 	}
 	l.Order, l.Spec, l.Rate = d.id, d.Order.Spec, rate
+	l.Operator, l.FeeBps = d.cluster.Operator, d.cluster.FeeBps
 	l.Resources, l.Prices, l.NoticeMs = d.Order.Term.Resources, d.Bid.Prices, d.Order.Term.NoticeMs
 	if why := l.hold(d.kv, d.env, d.Order.MaxCost); why != nil {
 		return why
@@ -326,31 +302,33 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 	return nil
 }
 
-// collect pays the provider for the time up to now, which is not after Expires. It
-// returns no event if that comes to nothing.
+// collect pays the provider for the time up to now, which is before Expires. It returns no
+// event if that comes to nothing.
 func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs) chain.Events {
-	due := chain.RateCost(l.Rate, uint64(now-l.Since))
-	cost := sound(due.Sub(l.Charged))
-	fact := match.FactPaid
-	if now == l.Expires {
-		fact = match.FactCompleted
-	}
-	if cost.IsZero() {
-		if fact == match.FactCompleted {
-			l.note(kv, env, id, fact, cost)
-		}
+	paid, ok := l.charge(env, id, now)
+	if !ok {
 		return nil
 	}
-	cluster, ok := ClusterOf(kv, l.Cluster)
-	if !ok {
-		panic("settlement: a lease of a cluster that was never registered")
+	tokens.Credit(kv, l.Provider, paid.Paid)
+	tokens.Credit(kv, Treasury, paid.Treasury)
+	tokens.Credit(kv, l.Operator, paid.ClusterFee)
+	tokens.Burn(kv, paid.Burned)
+	noteNode(kv, env, id.Node, match.FactPaid, paid.Burned)
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	escrow.note(env, match.FactPaid, paid.Burned)
+	escrow.save()
+	return chain.Events{paid}
+}
+
+// charge takes what is due up to now, which is not after Expires, out of what the lease
+// holds, and says how it is divided. It is false if nothing is due.
+func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs) (chain.LeasePaid, bool) {
+	due := chain.RateCost(l.Rate, uint64(now-l.Since))
+	cost := sound(due.Sub(l.Charged))
+	if cost.IsZero() {
+		return chain.LeasePaid{}, false
 	}
-	s := splitCost(cost, &env.Params, cluster.FeeBps)
-	tokens.Credit(kv, l.Provider, s.paid)
-	tokens.Credit(kv, Treasury, s.treasury)
-	tokens.Credit(kv, cluster.Operator, s.clusterFee)
-	tokens.Burn(kv, s.burned)
-	l.note(kv, env, id, fact, s.burned)
+	s := splitCost(cost, &env.Params, l.FeeBps)
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
@@ -360,10 +338,10 @@ func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs
 		}
 	}
 	l.Held, l.Charged, l.Until = sound(l.Held.Sub(cost)), due, now
-	return chain.Events{chain.LeasePaid{
+	return chain.LeasePaid{
 		Lease: id, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Until: now,
 		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee, Records: records,
-	}}
+	}, true
 }
 
 // saveLease writes a lease and its place in the queue of ends, which was at another time
@@ -376,14 +354,6 @@ func saveLease(kv state.KV, id chain.LeaseID, l *Lease, was chain.TimeMs) {
 		kv.Set(leaseEndKey(l.Expires, id), []byte{})
 	}
 	state.Save(kv, LeaseKey(id), *l)
-}
-
-// note adds a fact to the records of both sides.
-func (l *Lease) note(kv state.KV, env *Env, id chain.LeaseID, fact match.Fact, burned chain.Amount) {
-	noteNode(kv, env, id.Node, fact, burned)
-	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
-	escrow.note(env, fact, burned)
-	escrow.save()
 }
 
 func (l *Lease) changed(id chain.LeaseID) chain.Event {

@@ -2,6 +2,7 @@ package settlement_test
 
 import (
 	"encoding/binary"
+	"iter"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func (m *market) open(d chain.LeaseDeal) chain.LeaseOpened {
 
 // expire does with leases what begins a block.
 func (m *market) expire(limit int) chain.Events {
-	events := settlement.ExpireLeases(m.kv, &m.env, limit)
+	events, _ := settlement.ExpireLeases(m.kv, &m.env, limit)
 	m.events = append(m.events, events...)
 	return events
 }
@@ -332,7 +333,7 @@ func TestEndedLeaseIsNotOpenedAgain(t *testing.T) {
 	for now := m.env.Now; now < d.Order.Deadline+window+hour; now += hour / 2 {
 		m.env.Now = now
 		m.expire(10)
-		settlement.ExpireOrders(m.kv, m.env.Now, 10)
+		settlement.ExpireOrders(m.kv, &m.env, 10)
 		want := "was used"
 		if now > d.Order.Deadline {
 			want = "deadline was"
@@ -415,7 +416,93 @@ func TestLeasesConserve(t *testing.T) {
 			m.checkLeases(rt)
 			m.checkConserved(rt)
 		}
+		for left := len(deals); left > 0; left-- { // of each a block has at least one
+			m.next(1)
+			m.expire(1)
+		}
+		m.next(1 << 40)
+		for m.expire(2); len(m.dumpOf('z')) > 0; m.expire(2) {
+			m.next(1)
+		}
+		if left := m.dumpOf('l', 'q', 'z'); len(left) != 0 {
+			rt.Fatalf("when all leases were over, this was left: %x", left)
+		}
 	})
+}
+
+// next is the next block's time.
+func (m *market) next(afterMs uint64) {
+	m.env.Last, m.env.Now = m.env.Now, m.env.Now+chain.TimeMs(afterMs)
+}
+
+// TestAnEndIsLookedForWhereItMayBe: not among all that were there before.
+func TestAnEndIsLookedForWhereItMayBe(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(100))
+	for nonce := range uint64(5) {
+		m.open(m.deal(consumer, nonce, 40, 1_000, chain.Nano(100_000)))
+	}
+	m.next(100_000)
+	for _, want := range []chain.TimeMs{start, start + 100_000, start + 100_000, start + 100_002} {
+		seen := &searched{KV: m.kv}
+		if settlement.ExpireLeases(seen, &m.env, 2); seen.from != want {
+			t.Fatalf("searched from %d, want %d", seen.from, want)
+		}
+		m.next(1)
+	}
+	m.open(m.deal(consumer, 9, 40, 1_000, chain.Nano(100_000)))
+	m.next(200_000)
+	if _, ended := settlement.ExpireLeases(m.kv, &m.env, 2); ended != 1 {
+		t.Fatalf("%d leases ended, want the one that was opened since", ended)
+	}
+}
+
+// searched notes where the queue of ends is searched from.
+type searched struct {
+	state.KV
+	from chain.TimeMs
+}
+
+func (s *searched) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	if start[1] == 'q' {
+		s.from = chain.TimeMs(binary.BigEndian.Uint64(start[2:]))
+	}
+	return s.KV.Iterate(start, end)
+}
+
+// TestFeeOfALeaseIsItsOwn: what the operator asks of others later, or who that is then, is
+// nothing to a lease that runs.
+func TestFeeOfALeaseIsItsOwn(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(100))
+	d, closed := m.deal(consumer, 1, 40, 1_000_000, chain.Hyper(40)), m.deal(consumer, 2, 40, 1_000_000, chain.Hyper(40))
+	m.open(d)
+	m.open(closed)
+	m.unbondCluster()
+	dearer := m.registerCluster(5)
+	dearer.FeeBps = 9_000
+	m.must(settlement.RegisterCluster(m.kv, &m.env, account(5), dearer))
+	m.next(10_000)
+	before := m.balance(operator)
+	paid := m.must(first(settlement.CollectLease(m.kv, &m.env, chain.CollectLease{Lease: idOf(d)}))).(chain.LeasePaid)
+	if want, _ := paid.Cost.ShareFloor(500, 10_000); paid.ClusterFee != want || sub(t, m.balance(operator), before) != want {
+		t.Fatalf("the cluster takes %s of %s, want 5%%, for who it was of", paid.ClusterFee, paid.Cost)
+	}
+	m.next(40_000_000)
+	for _, e := range m.expire(10) {
+		if paid, ok := e.(chain.LeasePaid); ok {
+			if want, _ := paid.Cost.ShareFloor(500, 10_000); paid.ClusterFee != want {
+				t.Fatalf("at its end the cluster takes %s of %s", paid.ClusterFee, paid.Cost)
+			}
+		}
+	}
+	more := m.deal(consumer, 3, 41, 1_000, chain.Hyper(1))
+	m.open(more)
+	m.next(10_000)
+	paid = m.must(first(settlement.CollectLease(m.kv, &m.env, chain.CollectLease{Lease: idOf(more)}))).(chain.LeasePaid)
+	if left := sub(t, paid.Cost, paid.ClusterFee); paid.Cost.Nano() < 8*left.Nano() {
+		t.Fatalf("a new lease pays a fee of %s of %s, want nine tenths", paid.ClusterFee, paid.Cost)
+	}
 }
 
 func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func() chain.LeaseDeal) {
@@ -452,8 +539,8 @@ func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func()
 	case 5:
 		events, why = settlement.CollectLease(kv, &m.env, chain.CollectLease{Lease: pick()})
 	case 6:
-		m.env.Now += chain.TimeMs(rapid.Uint64Range(1, 200_000).Draw(rt, "wait"))
-		events = settlement.ExpireLeases(kv, &m.env, rapid.IntRange(1, 3).Draw(rt, "limit"))
+		m.next(rapid.Uint64Range(1, 200_000).Draw(rt, "wait"))
+		events, _ = settlement.ExpireLeases(kv, &m.env, rapid.IntRange(1, 3).Draw(rt, "limit"))
 	}
 	if why != nil {
 		return // and what was done is dropped

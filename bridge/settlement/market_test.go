@@ -135,7 +135,7 @@ func (m *market) pass(ms uint64) {
 	m.env.Now += chain.TimeMs(ms)
 	m.env.Height++
 	m.events = append(m.events, tokens.ReleaseMatured(m.kv, m.env.Now, 8)...)
-	settlement.ExpireOrders(m.kv, m.env.Now, 4)
+	settlement.ExpireOrders(m.kv, &m.env, 4)
 }
 
 // settle posts claims whose signatures all verified.

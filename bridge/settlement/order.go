@@ -122,21 +122,16 @@ func (o *Order) claims() uint64 {
 	return n
 }
 
-// ExpireOrders deletes the state of orders whose claim window is over at a block
-// time, oldest first, until at least limit records are gone; the rest waits for
-// the next block. The last order may go beyond by MaxOrderClaims + 1.
-func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
-	var due [][]byte
-	for key := range kv.Iterate(expiryKey(0, nil), expiryKey(now, nil)) {
-		if len(due) == limit {
-			break
-		}
-		due = append(due, key)
-	}
-	deleted := 0
-	for _, key := range due {
+// ExpireOrders deletes the state of orders whose claim window is over at the block's
+// time, oldest first, until at least limit records are gone, and returns how many those
+// are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1.
+func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
+	queue := expiries(env)
+	due, left := queue.due(kv, limit)
+	for i, key := range due {
 		if deleted >= limit {
-			return
+			left = due[i]
+			break
 		}
 		id := crypto.Digest(key[len(key)-crypto.DigestSize:])
 		var claims [][]byte
@@ -150,4 +145,6 @@ func ExpireOrders(kv state.KV, now chain.TimeMs, limit int) {
 		kv.Delete(key)
 		deleted += len(claims) + 2
 	}
+	queue.leave(kv, left)
+	return deleted
 }

@@ -19,9 +19,23 @@ type Env struct {
 	// ProgressMs is a clock that stands while the chain stands: windows in which somebody
 	// must get a transaction in are measured by it.
 	ProgressMs uint64
-	Params     chain.Params
-	Kernels    map[string]crypto.Digest // the pinned verifying key of each
-	Verifier   zk.Verifier
+	// Last and LastProgressMs are of the block before: what was due by then is gone, but for
+	// what it left. Zero: nobody knows.
+	Last           chain.TimeMs
+	LastProgressMs uint64
+
+	Params   chain.Params
+	Kernels  map[string]crypto.Digest // the pinned verifying key of each
+	Verifier zk.Verifier
+	// Ahead is told what will be read next, so that it is read at once and not one by one;
+	// nil: nobody is.
+	Ahead func(keys [][]byte)
+}
+
+func (e *Env) ahead(keys [][]byte) {
+	if e.Ahead != nil {
+		e.Ahead(keys)
+	}
 }
 
 // Provider is a registered provider node.

@@ -68,6 +68,17 @@ func (r *Reader) Length(limit int) int {
 	return int(n)
 }
 
+// Bool reads a truth value.
+func (r *Reader) Bool() bool {
+	const no, yes = 0xf4, 0xf5
+	if r.bad || r.at >= len(r.data) || r.data[r.at] != no && r.data[r.at] != yes {
+		r.bad = true
+		return false
+	}
+	r.at++
+	return r.data[r.at-1] == yes
+}
+
 // Null reads a null, if one is next.
 func (r *Reader) Null() bool {
 	const null = 0xf6

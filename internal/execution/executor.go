@@ -18,17 +18,6 @@ import (
 // leader makes it, and no honest validator votes for it.
 var ErrInvalidBlock = errors.New("execution: invalid block")
 
-// Removals of the begin-block list per block; what is left waits for the next. A
-// block of full gas queues some 8,000 withdrawals, but no chain can keep that
-// up: the base fee holds it to target gas, which at the pace of loaded blocks is
-// below these bounds. So nobody's money waits behind another's spam.
-const (
-	maxReleases    = 1_000
-	maxLeaseEnds   = 1_000
-	maxChannelEnds = 1_000
-	maxExpiries    = 2_000 // records: an order has two, and one for each claim
-)
-
 // Executor is what decides the result of a block beside the state: all of it is
 // pinned by genesis.
 type Executor struct {
@@ -165,15 +154,12 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Params: params,
+			Last: head.TimeMs, LastProgressMs: head.ProgressMs, Ahead: cache.ahead,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
 		stakes: *stakes, closing: h.Closing, mix: mixed(head.Mix, h.VRFOutput), receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
-	r.receipts.Begin = tokens.ReleaseMatured(block, h.TimeMs, maxReleases)
-	r.receipts.Begin = append(r.receipts.Begin, staking.Release(block, &r.stakes.Env, maxReleases)...)
-	settlement.ExpireOrders(block, h.TimeMs, maxExpiries)
-	r.receipts.Begin = append(r.receipts.Begin, settlement.ExpireLeases(block, &r.env, maxLeaseEnds)...)
-	r.receipts.Begin = append(r.receipts.Begin, settlement.EndChannels(block, &r.env, maxChannelEnds)...)
+	r.workOff()
 	return r, nil
 }
 

@@ -9,6 +9,7 @@ import (
 var (
 	CheckConserved = checkConserved
 	NextBaseFee    = nextBaseFee
+	QueueGas       = queueGas
 )
 
 // GasOfEmptyRange is what a transaction pays for looking where nothing is.
@@ -26,4 +27,19 @@ func GasOfEmptyRange() uint64 {
 func IntrinsicGas(tx *chain.DecodedTx) uint64 {
 	table := GasTableV1()
 	return table.intrinsic(tx)
+}
+
+// ShareOut is shareOut of queues in which so many entries are due, and returns how many of
+// each were done.
+func ShareOut(weights []uint64, most, due []int, budget uint64, turn int) []int {
+	done, queues := make([]int, len(due)), make([]queue, len(due))
+	for i := range due {
+		queues[i] = queue{weights[i], most[i], func(limit int) (chain.Events, int) {
+			n := min(limit, due[i]-done[i])
+			done[i] += n
+			return nil, n
+		}}
+	}
+	shareOut(queues, budget, turn)
+	return done
 }

@@ -55,6 +55,14 @@ type GasTable struct {
 	Write     uint64 `json:"write"`  // each key, set or deleted
 	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
 	WriteByte uint64 `json:"write_byte"`
+
+	// What an entry of the queues weighs that begin a block. Nobody pays it there: whoever
+	// queues one has paid for its end.
+	QueueMatured  uint64 `json:"queue_matured"`
+	QueueReleased uint64 `json:"queue_released"`
+	QueueExpired  uint64 `json:"queue_expired"` // each record: an order has two, and one for each claim
+	QueueLease    uint64 `json:"queue_lease"`
+	QueueChannel  uint64 `json:"queue_channel"`
 }
 
 // GasTableV1 returns the table of version 1.
@@ -66,9 +74,10 @@ func GasTableV1() GasTable {
 		Settle: 100, Claim: 26_000,
 		Bond: 15_000, Delegate: 2_100, Undelegate: 15_000, Redelegate: 1_200, WithdrawRewards: 100, SetCommission: 1_900, RotateKeys: 12_000,
 		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 940, ReportEvidence: 180_000, EvidenceByte: 32,
-		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 6_100, CloseLease: 5_400, CollectLease: 500,
+		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_200,
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
+		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
 	}
 }
 

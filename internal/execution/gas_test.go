@@ -48,8 +48,10 @@ const (
 	// partRatio is the same of a read or a write by itself, which no message does without
 	// what else it pays for.
 	partRatio = 2
-	// maxQueue is the share of a full block's time that one queue's work in a block may take.
-	maxQueue = 1.0 / 3
+	// maxQueues is the share of a full block's time that the work of all queues at the
+	// beginning of a block may take, and maxClose what closing an epoch may.
+	maxQueues = 1.0 / 2
+	maxClose  = 1.0 / 3
 )
 
 // average is the average block: of a thousand transactions so many of each operation. Most
@@ -282,6 +284,9 @@ func (d *derivation) derive() execution.GasTable {
 	for name, entry := range entries(&d.table) { // order-free: each its own
 		*entry = d.message(d.named(name))
 	}
+	for name, entry := range weights(&d.table) { // order-free: each its own
+		*entry = roundUp(d.gasOf(func(way string) float64 { return d.ns[way][name] / recordsOf(name) }))
+	}
 	d.table.Settle = roundUp(0)
 	d.table.Claim = d.message(d.named("claim"))
 	votes, certificates := "report_evidence", "report_evidence/certificates"
@@ -308,6 +313,21 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"open_lease": &t.OpenLease, "resize_lease": &t.ResizeLease, "extend_lease": &t.ExtendLease, "close_lease": &t.CloseLease, "collect_lease": &t.CollectLease,
 		"open_channel": &t.OpenChannel, "fund_channel": &t.FundChannel, "redeem_voucher": &t.RedeemVoucher, "close_channel": &t.CloseChannel,
 	}
+}
+
+// weights are what entries of queues weigh.
+func weights(t *execution.GasTable) map[string]*uint64 {
+	return map[string]*uint64{
+		queueMatured: &t.QueueMatured, queueReleased: &t.QueueReleased, queueExpired: &t.QueueExpired, queueLease: &t.QueueLease, queueChannel: &t.QueueChannel,
+	}
+}
+
+// recordsOf is how many entries of a queue what is measured of it has.
+func recordsOf(name string) float64 {
+	if name == queueExpired { // an order with a claim
+		return 3
+	}
+	return 1
 }
 
 // TestMeasureGas measures, if it is asked to, and writes what the table is derived
@@ -386,12 +406,18 @@ func (d *derivation) checkState(t *testing.T, way string) {
 		}
 	}
 	full := float64(chain.DefaultParams().BlockGas.Units()) * ns / gas
-	for name, count := range map[string]float64{queueMatured: 1_000, queueReleased: 1_000, queueExpired: 1_000, queueLease: 1_000, queueChannel: 1_000, epochClose: 1} { // order-free: each its own
-		share := count * measured[name] / full
-		t.Logf("%-8s %-34s %9.0f ns, at most %.0f: %.2f of a full average block", way, name, measured[name], count, share)
-		if share > maxQueue {
-			t.Errorf("%s: %s takes %.2f of a full block, for %.0f", way, name, share, count)
-		}
+	budget, most := float64(execution.QueueGas(chain.DefaultParams().BlockGas).Units()), 0.0
+	for name, weight := range weights(&table) { // order-free: each its own
+		took := measured[name] / recordsOf(name)
+		share := budget / float64(*weight) * took / full
+		most = max(most, share)
+		t.Logf("%-8s %-34s %9.0f ns, weighs %d: queues full of it take %.2f of a full average block", way, name, took, *weight, share)
+	}
+	if most > maxQueues {
+		t.Errorf("%s: the queues that begin a block take %.2f of a full one, limit %.2f", way, most, maxQueues)
+	}
+	if share := measured[epochClose] / full; share > maxClose {
+		t.Errorf("%s: closing an epoch takes %.2f of a full block, limit %.2f", way, share, maxClose)
 	}
 }
 

@@ -2,10 +2,12 @@ package execution_test
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -46,10 +48,15 @@ func ofChannels(p prepared) []operation {
 
 // endChannels fills a state with channels whose window is over, each of another payer.
 func endChannels(w *gasWorld, kv *state.Overlay, entries int) {
+	head, err := execution.HeadOf(kv)
+	if err != nil {
+		w.Fatal(err)
+	}
+	at := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'w'}, head.ProgressMs)
 	for i := range entries {
 		var id chain.ChannelID
 		binary.BigEndian.PutUint64(id[:], uint64(i+1)*0x9e3779b97f4a7c15)
-		state.Save(kv, settlement.ChannelKey(id), settlement.Channel{Payer: w.cold(), Payee: w.cold(), Held: chain.Nano(5), WindowMs: 1, Ends: 1})
-		kv.Set(append([]byte{settlement.Prefix, 'w', 0, 0, 0, 0, 0, 0, 0, 1}, id[:]...), []byte{})
+		state.Save(kv, settlement.ChannelKey(id), settlement.Channel{Payer: w.cold(), Payee: w.cold(), Held: chain.Nano(5), WindowMs: 1, Ends: head.ProgressMs})
+		kv.Set(append(slices.Clone(at), id[:]...), []byte{})
 	}
 }

@@ -1,6 +1,7 @@
 package execution_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -223,9 +224,10 @@ func (w *gasWorld) queued(d disk) map[string]float64 {
 			for i := range entries / 2 { // with a claim each
 				o := w.claim(attested, uint64(20_000+i), nodeA).Order
 				id := o.ID()
-				state.Save(kv, settlement.OrderKey(id), settlement.Order{Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, Expires: 1})
+				state.Save(kv, settlement.OrderKey(id), settlement.Order{Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, Expires: w.now})
 				state.Save(kv, settlement.ClaimKey(chain.ClaimKey{Order: id, Node: nodeA.Public(), Sequence: 1}), settlement.Claim{Node: nodeA.Public()})
-				kv.Set(append([]byte{settlement.Prefix, 'x', 0, 0, 0, 0, 0, 0, 0, 1}, id[:]...), []byte{})
+				at := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'x'}, uint64(w.now))
+				kv.Set(append(at, id[:]...), []byte{})
 			}
 		},
 	}

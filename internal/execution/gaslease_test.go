@@ -78,7 +78,7 @@ func endLeases(w *gasWorld, kv *state.Overlay, entries int) {
 		id := chain.LeaseID{Node: nodeA.Public(), Order: order}
 		l := settlement.Lease{
 			Consumer: w.cold(), Cluster: cluster.Public(), Provider: w.cold(), Order: order, Rate: 1_000_000_000_000,
-			Since: w.now - 100_000, Until: w.now - 100_000, Expires: w.now - 1, Held: chain.Nano(200_000), Closing: true,
+			Since: w.now - 100_000, Until: w.now - 100_000, Expires: w.now, Held: chain.Nano(200_000), Closing: true,
 		}
 		for _, r := range chain.Resources {
 			l.Prices = append(l.Prices, chain.UnitPrice{Resource: r, Price: 100})

@@ -26,25 +26,17 @@ type gasStore struct {
 	store  *store.Store
 	tree   *state.Tree
 	height uint64
+	cores  int // that hash
 }
 
 // onStore has blocks executed on a store in a directory, with the whole crowd in it.
 func (w *gasWorld) onStore() *gasStore {
 	w.Helper()
-	st, err := store.Open(w.TempDir(), store.Options{UnsafeNoSync: true, TreeInterval: treeInterval})
-	if err != nil {
-		w.Fatal(err)
-	}
-	s := &gasStore{gasWorld: w, store: st, tree: state.NewTree(st, 128<<20)}
+	s := w.emptyStore()
 	account, ok := w.state.Get(tokens.AccountKey(crowdOf(0)))
 	if !ok {
 		w.Fatal("nobody is in the crowd")
 	}
-	all := state.NewOverlay(state.NewMemoryBackend())
-	for key, value := range w.state.Iterate([]byte{0}, nil) {
-		all.Set(key, value)
-	}
-	s.commit(store.Finalized{Changes: all.Changes()})
 	const perBlock = 50_000
 	for first := warm; first < w.crowd; first += perBlock {
 		s.change(first, min(perBlock, w.crowd-first), func(i int) state.Change {
@@ -58,7 +50,7 @@ func (w *gasWorld) onStore() *gasStore {
 			return c
 		})
 	}
-	snapshot, err := st.Snapshot()
+	snapshot, err := s.store.Snapshot()
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -66,11 +58,29 @@ func (w *gasWorld) onStore() *gasStore {
 		if err := snapshot.Close(); err != nil {
 			w.Error(err)
 		}
+	})
+	w.reader = snapshot
+	return s
+}
+
+// emptyStore is a store in a directory with the state that is in memory.
+func (w *gasWorld) emptyStore() *gasStore {
+	w.Helper()
+	st, err := store.Open(w.TempDir(), store.Options{UnsafeNoSync: true, TreeInterval: treeInterval})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
 		if err := st.Close(); err != nil {
 			w.Error(err)
 		}
 	})
-	w.reader = snapshot
+	s := &gasStore{gasWorld: w, store: st, tree: state.NewTree(st, 128<<20), cores: 1}
+	all := state.NewOverlay(state.NewMemoryBackend())
+	for key, value := range w.state.Iterate([]byte{0}, nil) {
+		all.Set(key, value)
+	}
+	s.commit(store.Finalized{Changes: all.Changes()})
 	return s
 }
 
@@ -105,7 +115,7 @@ func (s *gasStore) commit(f store.Finalized) {
 		s.tree = s.tree.Persisted(mark)
 	}
 	var err error
-	if s.tree, err = s.tree.Next(s.height, f.Changes, 1); err != nil {
+	if s.tree, err = s.tree.Next(s.height, f.Changes, s.cores); err != nil {
 		s.Fatal(err)
 	}
 	f.Height, f.Digest, f.Tree = chain.Height(s.height), crypto.DomainBlob.Hash(fmt.Append(nil, s.height)), s.tree

@@ -1,0 +1,141 @@
+package execution_test
+
+import (
+	"encoding/binary"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/store"
+)
+
+// The leases of BenchmarkLeaseEnds.
+const (
+	liveLeases = 1_000_000
+	leaseNodes = 100_000
+	leaseDue   = 1_000 // in each block
+)
+
+// leaseWorld is a store with many live leases, of each consumer one.
+type leaseWorld struct {
+	*gasStore
+	ends  int // blocks that have so many leases end
+	start chain.TimeMs
+}
+
+func (w *leaseWorld) node(i int) (id crypto.PublicKey) {
+	binary.BigEndian.PutUint64(id[:], uint64(i%leaseNodes+1)*0x9e3779b97f4a7c15)
+	return id
+}
+
+// lease is the i-th: the first are due in the blocks to come, so many in each, and spread
+// over the second before it.
+func (w *leaseWorld) lease(i int) (chain.LeaseID, settlement.Lease) {
+	id := chain.LeaseID{Node: w.node(i * 37)}
+	binary.BigEndian.PutUint64(id.Order[:], uint64(i+1)*0xbf58476d1ce4e5b9)
+	l := settlement.Lease{
+		Consumer: crowdOf(i), Cluster: cluster.Public(), Provider: crowdOf(liveLeases + i*37%leaseNodes), Order: id.Order, Rate: 1_000_000_000_000,
+		Since: w.start, Until: w.start, Held: chain.Hyper(1), Expires: w.start + day + chain.TimeMs(i),
+	}
+	for _, r := range chain.Resources {
+		if r != chain.Network {
+			l.Prices = append(l.Prices, chain.UnitPrice{Resource: r, Price: 100})
+			l.Resources = append(l.Resources, chain.Quantity{Resource: r, Amount: 1_000})
+		}
+	}
+	if block := i / leaseDue; block < w.ends {
+		l.Expires = w.start + chain.TimeMs(2_000*block+i%leaseDue) + 1
+		l.Held = chain.RateCost(l.Rate, uint64(l.Expires-l.Since))
+		if i%2 == 0 { // upon notice: there is something to give back
+			l.Closing, l.Held = true, chain.Hyper(1)
+		}
+	}
+	return id, l
+}
+
+func newLeaseWorld(b *testing.B, live, ends int) *leaseWorld {
+	g := newGasWorld(b, warm)
+	g.run(1_000, g.txOf(operator, g.registerCluster()))
+	w := &leaseWorld{gasStore: g.emptyStore(), ends: ends, start: g.now}
+	w.cores = runtime.GOMAXPROCS(0)
+	const perBlock = 10_000
+	for first := 0; first < live; first += perBlock {
+		kv := state.NewOverlay(state.NewMemoryBackend())
+		for i := first; i < first+perBlock; i++ {
+			id, l := w.lease(i)
+			state.Save(kv, settlement.LeaseKey(id), l)
+			end := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'q'}, uint64(l.Expires))
+			kv.Set(append(append(end, id.Node[:]...), id.Order[:]...), []byte{})
+			state.Save(kv, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Balance: chain.Hyper(1)})
+			if i < leaseNodes {
+				state.Save(kv, settlement.ProviderKey(w.node(i)), settlement.Provider{Owner: crowdOf(liveLeases + i), Bond: chain.Hyper(100), Region: "eu", Millicores: 4_000, MemoryMiB: 4_096})
+			}
+		}
+		w.commit(store.Finalized{Changes: kv.Changes()})
+	}
+	return w
+}
+
+// block executes and commits one, and returns what of each that took.
+func (w *leaseWorld) block() (execute, commit time.Duration, changed int) {
+	snapshot, err := w.store.Snapshot()
+	if err != nil {
+		w.Fatal(err)
+	}
+	h := w.header(1_000)
+	start := time.Now()
+	out, err := w.x.Apply(snapshot, h, staking.Extras{}, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	receipts, _ := out.Receipts.EncodeAndRoot()
+	execute = time.Since(start)
+	w.commit(store.Finalized{Changes: out.Changes, Receipts: receipts})
+	commit = time.Since(start) - execute
+	if err := snapshot.Close(); err != nil {
+		w.Fatal(err)
+	}
+	for _, c := range out.Changes {
+		if c.Deleted {
+			w.state.Delete(c.Key)
+		} else {
+			w.state.Set(c.Key, c.Value)
+		}
+	}
+	w.gasWorld.height, w.now = h.Height, h.TimeMs
+	return execute, commit, len(out.Changes)
+}
+
+// BenchmarkLeaseEnds has a thousand leases end in a block, of a million that live, on a
+// store: what a block takes until it is executed, and until it is in the state tree and the
+// store, with what an idle one takes after it.
+func BenchmarkLeaseEnds(b *testing.B) {
+	const most = 400 // blocks
+	w := newLeaseWorld(b, liveLeases, most)
+	runtime.GC()
+	var spent [2]struct{ execute, commit, cpu time.Duration }
+	for b.Loop() {
+		for i := range spent {
+			before := processor()
+			execute, commit, changed := w.block()
+			if ended := changed > 3*leaseDue; ended != (i == 0) {
+				b.Fatalf("%d keys changed, leases ended: %v; there are %d blocks in which they do", changed, ended, most)
+			}
+			s := &spent[i]
+			s.execute, s.commit, s.cpu = s.execute+execute, s.commit+commit, s.cpu+processor()-before
+		}
+	}
+	each := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1_000 / float64(b.N) }
+	for i, of := range []string{"block", "idle-block"} {
+		b.ReportMetric(each(spent[i].execute), "ms-execute/"+of)
+		b.ReportMetric(each(spent[i].commit), "ms-commit/"+of)
+	}
+	b.ReportMetric(each(spent[0].execute+spent[0].commit), "ms/block")
+	b.ReportMetric(1_000*each(spent[0].cpu-spent[1].cpu)/leaseDue, "core-µs/lease")
+	b.ReportMetric(0, "ns/op")
+}
