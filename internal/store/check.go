@@ -129,7 +129,7 @@ func (s *Store) FirstBlock() (chain.Height, bool, error) {
 // tableNames says what the tables are, for people.
 var tableNames = map[byte]string{
 	tableTip: "tips", tableHeader: "headers", tableBlock: "blocks", tableCertificate: "certificates", tableReceipts: "receipts", tableDigest: "digest index",
-	tableTx: "transaction index", tableOrder: "order index", tableState: "flat state", tableNode: "tree", tableStale: "stale lists", tableHeld: "held lists", tableChanges: "changes",
+	tableTx: "transaction index", tableOrder: "order index", tableState: "flat state", tableNode: "tree", tableStale: "stale lists", tableHeld: "held lists", tableChanges: "changes", tableBlockTxs: "transactions of blocks",
 	tableEpoch: "epoch ends", tablePoint: "points",
 }
 

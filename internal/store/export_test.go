@@ -28,6 +28,12 @@ func (s *Store) SetFormat(version byte) error {
 // SetRaw writes a key of the database.
 func (s *Store) SetRaw(key, value []byte) error { return s.db.Set(key, value, s.sync) }
 
+// Raw reads a key of the database.
+func (s *Store) Raw(key []byte) ([]byte, error) {
+	value, _, err := s.get(key)
+	return value, err
+}
+
 // Tune has the database opened with changed settings.
 func (o *Options) Tune(change func(*pebble.Options)) { o.tune = change }
 
@@ -52,8 +58,13 @@ func (s *Store) Nodes() (n uint64, err error) {
 }
 
 // Lists returns the heights of the blocks whose changes are on the disk as lists.
-func (s *Store) Lists() (heights []uint64, err error) {
-	for it, err := range scan(s.db, heightKey(tableChanges, 0), heightKey(tableChanges+1, 0)) {
+func (s *Store) Lists() ([]uint64, error) { return s.heights(tableChanges) }
+
+// TxLists returns the heights of the blocks whose transactions are on the disk as lists.
+func (s *Store) TxLists() ([]uint64, error) { return s.heights(tableBlockTxs) }
+
+func (s *Store) heights(table byte) (heights []uint64, err error) {
+	for it, err := range scan(s.db, heightKey(table, 0), heightKey(table+1, 0)) {
 		if err != nil {
 			return nil, err
 		}

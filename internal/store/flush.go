@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -76,6 +77,14 @@ func (f *flush) each(to put) error {
 		if err := to(tableState, c.Key, value); err != nil {
 			return err
 		}
+	}
+	var key [crypto.DigestSize]byte
+	var at [positionBytes]byte
+	if err := f.changes.eachTx(func(id *crypto.Digest, p Position) error {
+		key = *id
+		return to(tableTx, key[:], appendPosition(at[:0], p))
+	}); err != nil {
+		return err
 	}
 	return f.stale(to)
 }
@@ -146,8 +155,9 @@ func (f *flush) batch() error {
 		return w.err
 	})
 	if err == nil {
-		lower, upper := f.lists()
-		err = b.DeleteRange(lower, upper, nil)
+		w := writer{b: b}
+		f.dropLists(&w)
+		err = w.err
 	}
 	if err != nil {
 		return errors.Join(err, b.Close())
@@ -184,15 +194,21 @@ func (f *flush) ingest() error {
 	if err := f.change(func() error { return f.s.db.Ingest(context.Background(), t.paths) }); err != nil {
 		return err
 	}
-	lower, upper := f.lists()
-	return f.s.db.DeleteRange(lower, upper, pebble.NoSync)
+	w := writer{b: f.s.db.NewBatch()}
+	f.dropLists(&w)
+	if w.err != nil {
+		return errors.Join(w.err, w.b.Close())
+	}
+	return errors.Join(f.s.db.Apply(w.b, pebble.NoSync), w.b.Close())
 }
 
-// lists returns between which keys the lists of changes are that the flush makes
-// needless: from the first on, since a crash may have come between an earlier
-// flush and the removal of its lists.
-func (f *flush) lists() (lower, upper []byte) {
-	return heightKey(tableChanges, 0), heightKey(tableChanges, chain.Height(f.tree.Version())+1)
+// dropLists removes the lists of changes and of transactions that the flush makes
+// needless: from the first on, since a crash may have come between an earlier flush
+// and the removal of its lists.
+func (f *flush) dropLists(w *writer) {
+	for _, table := range []byte{tableChanges, tableBlockTxs} {
+		w.deleteRange(heightKey(table, 0), heightKey(table, chain.Height(f.tree.Version())+1))
+	}
 }
 
 // tables writes tables of the database, one for each first byte of the keys.

@@ -263,6 +263,12 @@ func (w *world) checkAll() {
 	check(w.t, snapshot.Close())
 	for height := range n {
 		w.checkVersion(height)
+		for i := range uint32(2) {
+			want := store.Position{Height: chain.Height(height), Index: i}
+			if at, ok, err := w.s.TxPosition(id("tx %d/%d", height, i)); err != nil || !ok || at != want {
+				w.t.Fatalf("a transaction is at %v (%v, %v), want %v", at, ok, err, want)
+			}
+		}
 	}
 	w.checkPoints()
 	for i, height := range w.ends {
@@ -278,6 +284,9 @@ func (w *world) checkLists() {
 	w.t.Helper()
 	mark, _ := w.s.TreeMark()
 	lists := must(w.s.Lists())(w.t)
+	if of := must(w.s.TxLists())(w.t); !slices.Equal(of, lists) {
+		w.t.Fatalf("there are lists of the transactions of blocks %d, of the changes of blocks %d", of, lists)
+	}
 	for i, height := range lists {
 		if height != mark.Version+1+uint64(i) {
 			w.t.Fatalf("there are lists of blocks %d, the tables hold version %d", lists, mark.Version)

@@ -18,13 +18,14 @@ const (
 	tableCertificate = 'c' // height → certificate
 	tableReceipts    = 'r' // height → receipts
 	tableDigest      = 'd' // block digest → height
-	tableTx          = 't' // transaction id → height ‖ index
+	tableTx          = 't' // transaction id → height ‖ index, up to the version of the state
 	tableOrder       = 'o' // order id ‖ height ‖ index → nothing
 	tableState       = 's' // key → value; no key → version of these, and of the tree
 	tableNode        = 'n' // node key → record of the tree
 	tableStale       = 'x' // version ‖ part → keys of the nodes that it made stale
 	tableHeld        = 'y' // version of a state that is kept ‖ version ‖ part → keys of nodes that version made stale and that state needs
 	tableChanges     = 'k' // height → changes, after the version of the state
+	tableBlockTxs    = 'i' // height → ids of the block's transactions, after the version of the state
 	tableEpoch       = 'e' // epoch → height of its last block ‖ what shows its end
 	tablePoint       = 'p' // height → bytes of the blocks before it
 )
@@ -39,10 +40,11 @@ const (
 )
 
 // formatVersion is the version of this layout. A Store refuses any other, but for
-// the one before it, which has no points and tips without bytes, and is marked as
-// this one from then on.
+// the two before it, and marks those as this one from then on: formatAllTxs has all
+// transactions in tableTx, formatNoPoints besides no points, and tips without bytes.
 const (
-	formatVersion  = 4
+	formatVersion  = 5
+	formatAllTxs   = 4
 	formatNoPoints = 3
 )
 

@@ -11,6 +11,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -22,6 +23,7 @@ type pending struct {
 	mu     sync.RWMutex
 	seed   maphash.Seed
 	blocks []pendingBlock   // ascending; what is in it never changes
+	txs    []pendingTxs     // of the same blocks that have any
 	cells  []cell           // in the order of the blocks
 	newest map[uint64]int32 // hash of a key → index of its last cell
 	orders map[group]*order // the keys of the groups that were iterated over
@@ -46,10 +48,15 @@ func newPending(changes int) *pending {
 	return &pending{seed: maphash.MakeSeed(), cells: make([]cell, 0, changes), newest: make(map[uint64]int32, changes)}
 }
 
-// add adds a block's changes, which must not be modified afterwards.
-func (p *pending) add(height uint64, changes []state.Change) {
+// add adds a block's changes and transactions, which must not be modified afterwards.
+func (p *pending) add(height uint64, changes []state.Change, txs []crypto.Digest) {
+	byID := newPendingTxs(height, txs)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(txs) > 0 {
+		p.txs = append(p.txs, byID)
+		p.bytes += len(txs) * txBytesPending
+	}
 	block := int32(len(p.blocks))
 	p.blocks = append(p.blocks, pendingBlock{height, changes})
 	var at group

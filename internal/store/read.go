@@ -66,16 +66,6 @@ func (s *Store) HeightOf(digest crypto.Digest) (chain.Height, bool, error) {
 	return chain.Height(height), ok, err
 }
 
-// TxPosition returns where a transaction is.
-func (s *Store) TxPosition(id crypto.Digest) (Position, bool, error) {
-	data, ok, err := s.get(digestKey(tableTx, id))
-	if err != nil || !ok {
-		return Position{}, false, err
-	}
-	p, err := positionOf(data)
-	return p, err == nil, err
-}
-
 // OrderPositions returns where the transactions that concern an order are, in
 // the order of the chain: the first limit ones at or after from.
 func (s *Store) OrderPositions(order crypto.Digest, from Position, limit int) ([]Position, error) {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -231,12 +230,12 @@ func (s *Store) load() error {
 		return fmt.Errorf("%w: it was never written", ErrFormat)
 	case !ok:
 		return s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) })
-	case bytes.Equal(format, []byte{formatNoPoints}) && !s.options.ReadOnly:
+	case len(format) != 1 || format[0] < formatNoPoints || format[0] > formatVersion:
+		return fmt.Errorf("%w: version %x, this program has %d", ErrFormat, format, formatVersion)
+	case format[0] != formatVersion && !s.options.ReadOnly:
 		if err := s.disk.call(func() error { return s.db.Set(metaKey(metaFormat), []byte{formatVersion}, s.sync) }); err != nil {
 			return err
 		}
-	case !bytes.Equal(format, []byte{formatVersion}) && !bytes.Equal(format, []byte{formatNoPoints}):
-		return fmt.Errorf("%w: version %x, this program has %d", ErrFormat, format, formatVersion)
 	}
 	if err := s.loadMark(); err != nil {
 		return err
@@ -275,7 +274,7 @@ func (s *Store) loadMark() error {
 	return err
 }
 
-// loadPending reads the changes since the version that the tables hold.
+// loadPending reads the changes, and the transactions, since the version that the tables hold.
 func (s *Store) loadPending() error {
 	v := s.view.Load()
 	want := uint64(0)
@@ -299,7 +298,11 @@ func (s *Store) loadPending() error {
 		if err != nil {
 			return fmt.Errorf("store: changes of block %d: %w", height, err)
 		}
-		v.new.add(height, changes)
+		txs, err := s.pendingTxsOf(height)
+		if err != nil {
+			return err
+		}
+		v.new.add(height, changes, txs)
 		want++
 	}
 	if want != latest+1 {
@@ -363,7 +366,7 @@ type Finalized struct {
 	Changes []state.Change
 	Tree    *state.Tree
 
-	Txs    []crypto.Digest // ids of the transactions, in the block's order
+	Txs    []crypto.Digest // ids of the transactions, in the block's order; not to be modified afterwards
 	Orders []OrderEntry
 
 	Closing *Closing // nil: the block ends no epoch
@@ -400,6 +403,7 @@ func (s *Store) Commit(f Finalized) error {
 	w.block(&f, tip, made)
 	w.indexes(&f)
 	w.changes(&f)
+	w.txs(&f)
 	if f.Closing != nil {
 		w.epochEnd(f.Closing.Epoch, f.Height, f.Closing.Record)
 	}
@@ -436,7 +440,7 @@ func (s *Store) publish(f *Finalized, tip Tip) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := *s.view.Load()
-	v.new.add(uint64(f.Height), f.Changes)
+	v.new.add(uint64(f.Height), f.Changes, f.Txs)
 	if v.tip == nil {
 		s.records.stand()
 	}
@@ -492,7 +496,7 @@ func (s *Store) checkTree(f *Finalized) (*state.Tree, error) {
 
 // sizeHint is about how many bytes the batch will take.
 func (f *Finalized) sizeHint() int {
-	const perTx, fixed = 64, 1 << 10
+	const perTx, fixed = crypto.DigestSize, 1 << 10
 	return len(f.Block) + len(f.Receipts) + changesSize(f.Changes) + len(f.Txs)*perTx + fixed
 }
 
@@ -537,9 +541,6 @@ func (w *writer) block(f *Finalized, tip Tip, made uint64) {
 }
 
 func (w *writer) indexes(f *Finalized) {
-	for i, id := range f.Txs {
-		w.set(digestKey(tableTx, id), appendPosition(nil, Position{f.Height, uint32(i)}))
-	}
 	for _, o := range f.Orders {
 		w.set(appendPosition(digestKey(tableOrder, o.Order), Position{f.Height, o.TxIndex}), nil)
 	}
