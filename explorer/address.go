@@ -37,6 +37,9 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.OpenChannel:
 		return append(out, m.Payee)
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel:
+	case chain.RegisterMeter:
+	case chain.SettleBatch:
+		return append(out, m.Batch.Order.ConsumerAddress())
 	case chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards, chain.SetCommission,
 		chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate, chain.ReportEvidence:
 	}
@@ -84,6 +87,10 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.ChannelClosed:
 		return append(out, e.Payer, e.Payee)
 	case chain.LeasePaid:
+		return append(out, e.Consumer, e.Provider)
+	case chain.MeterRegistered:
+		return append(out, e.Owner)
+	case chain.BatchSettled:
 		return append(out, e.Consumer, e.Provider)
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:

@@ -97,6 +97,10 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " redeems a voucher of payment channel "+m.Voucher.Channel.Short()+" for ", m.Voucher.Total, " in all")
 	case chain.CloseChannel:
 		return say(who, " closes payment channel "+m.Channel.Short())
+	case chain.RegisterMeter:
+		return say(who, " registers metering key "+crypto.Digest(m.Key).Short()+" for node ", linkNode(m.Node))
+	case chain.SettleBatch:
+		return say(who, fmt.Sprintf(" posts a proof over %s for ", counted(int(m.Batch.Summary.Count), "usage record")), linkJob(m.Batch.Summary.Order))
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -207,6 +211,11 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
+	case chain.MeterRegistered:
+		return say("Usage records of node ", linkNode(e.Node), " are signed with metering key "+crypto.Digest(e.Key).Short()+" from now on")
+	case chain.BatchSettled:
+		return say(counted(int(e.Count), "usage record")+" of job ", linkJob(e.Order), " on node ", linkNode(e.Node), " were proven: ",
+			linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
 	}

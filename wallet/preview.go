@@ -101,6 +101,11 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("redeems a voucher of payment channel %s for %s in all", m.Voucher.Channel, m.Voucher.Total)
 	case chain.CloseChannel:
 		return fmt.Sprintf("closes payment channel %s", m.Channel)
+	case chain.RegisterMeter:
+		return fmt.Sprintf("signs usage records of node %s with metering key %s from now on", m.Node, m.Key)
+	case chain.SettleBatch:
+		s := &m.Batch.Summary
+		return fmt.Sprintf("settles %d usage records of order %s on node %s by a proof, without showing them", s.Count, s.Order, s.Node)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

@@ -155,6 +155,14 @@ func TestPreviewIsFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	text += channels
+	body.Messages = chain.Msgs{
+		chain.RegisterMeter{Node: node, Key: chain.MeterKey{7}}, chain.SettleBatch{Batch: chain.UsageBatch{Summary: chain.BatchSummary{Node: node, Order: crypto.Digest{8}, Count: 5}}},
+	}
+	private, err := wallet.Preview(&body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += private
 	order := chain.Order{
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
 		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,

@@ -193,6 +193,9 @@ func (p *posted) checkSequence() *chain.Rejection {
 	if p.book.Closed {
 		return chain.Reject("order %s is settled", p.id.Short())
 	}
+	if p.book.batched(p.Receipt.Node) {
+		return chain.Reject("node %s is paid by batches under order %s", p.Receipt.Node.Short(), p.id.Short())
+	}
 	if p.book.claims() >= MaxOrderClaims {
 		return chain.Reject("order %s has %d claims, the limit", p.id.Short(), MaxOrderClaims)
 	}

@@ -15,6 +15,7 @@
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
 //	'b' 'n' ‖ owner ‖ node                   → nothing: an owner's nodes
 //	'b' 'z'                                  → what the last block left of these queues
+//	'b' 'k' ‖ node                           → Meter
 //
 // Invariants, per consumer and in total:
 //

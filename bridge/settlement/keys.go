@@ -26,6 +26,7 @@ const (
 	kindChannelEnd = 'w'
 	kindOwned      = 'n'
 	kindBehind     = 'z'
+	kindMeter      = 'k'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -46,6 +47,9 @@ func ProviderKey(node crypto.PublicKey) []byte { return keyOf(kindProvider, node
 func ownedKey(owner chain.Address, node crypto.PublicKey) []byte {
 	return keyOf(kindOwned, owner[:], node[:])
 }
+
+// MeterKey returns the key of a node's metering key.
+func MeterKey(node crypto.PublicKey) []byte { return keyOf(kindMeter, node[:]) }
 
 // ClusterKey returns the key of a cluster's record.
 func ClusterKey(cluster crypto.PublicKey) []byte { return keyOf(kindCluster, cluster[:]) }

@@ -75,7 +75,7 @@ func newMarket(t testing.TB) *market {
 	m := &market{TB: t, kv: state.NewOverlay(state.NewMemoryBackend()), proofs: &echo{}}
 	m.env = settlement.Env{
 		ChainID: testChain, Height: 1, Now: start, Params: chain.DefaultParams(),
-		Kernels: map[string]crypto.Digest{"matmul-4": verifyingKey}, Verifier: m.proofs,
+		Kernels: map[string]crypto.Digest{"matmul-4": verifyingKey, "usage-batch-4": verifyingKey}, Verifier: m.proofs,
 	}
 	var allocations []chain.Allocation
 	for n := byte(1); n <= 7; n++ {

@@ -2,7 +2,6 @@ package settlement
 
 import (
 	"bytes"
-	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -33,6 +32,7 @@ type Assignment struct {
 	_    struct{} `cbor:",toarray"`
 	Node crypto.PublicKey
 	Next uint64 // sequence of its next claim
+	Last uint64 // highest sequence of usage records that batches settled; 0: none did
 }
 
 // Claim is the chain's state of one claim that was in order: recorded, or
@@ -95,18 +95,32 @@ func claimsOf(r state.Reader, id crypto.Digest) func(func(key, value []byte) boo
 
 // next returns the sequence that a node's next claim must have.
 func (o *Order) next(node crypto.PublicKey) uint64 {
-	for _, a := range o.Assignments {
-		if a.Node == node {
-			return a.Next
-		}
+	if i := o.assignment(node); i < len(o.Assignments) {
+		return o.Assignments[i].Next
 	}
 	return 1
 }
 
+// batched reports whether a node is paid by batches.
+func (o *Order) batched(node crypto.PublicKey) bool {
+	i := o.assignment(node)
+	return i < len(o.Assignments) && o.Assignments[i].Last != 0
+}
+
+// assignment returns the index of a node's part, or where it would be added.
+func (o *Order) assignment(node crypto.PublicKey) int {
+	for i := range o.Assignments {
+		if o.Assignments[i].Node == node {
+			return i
+		}
+	}
+	return len(o.Assignments)
+}
+
 // advance counts one claim of a node.
 func (o *Order) advance(node crypto.PublicKey) {
-	i := slices.IndexFunc(o.Assignments, func(a Assignment) bool { return a.Node == node })
-	if i < 0 {
+	i := o.assignment(node)
+	if i == len(o.Assignments) {
 		o.Assignments = append(o.Assignments, Assignment{Node: node, Next: 2})
 		return
 	}

@@ -418,6 +418,8 @@ func TestGolden(t *testing.T) {
 	m.wantRecorded(m.claim(m.order(consumer, 1, twoOf3), 40, 1))
 	m.wantSettled(m.claim(m.order(consumer, 1, product), 40, 1))
 	m.must(settlement.UnbondProvider(m.kv, &m.env, account(7), chain.UnbondProvider{Node: key(70).Public()}))
+	m.registerMeter(4, 40)
+	m.post(m.batch(m.order(consumer, 2, none), 40, 0, records(0, 2)))
 	var got strings.Builder
 	for key, value := range m.kv.Iterate([]byte{settlement.Prefix}, []byte{settlement.Prefix + 1}) {
 		got.WriteString(hex.EncodeToString(key) + " " + hex.EncodeToString(value) + "\n")
@@ -454,6 +456,8 @@ func decodes(key, value []byte) error {
 		_, err = settlement.DecodeOrder(value)
 	case 'r':
 		_, err = settlement.DecodeClaim(value)
+	case 'k':
+		_, err = settlement.DecodeMeter(value)
 	}
 	return err
 }

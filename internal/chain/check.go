@@ -49,6 +49,10 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case FundChannel, CloseChannel:
 		return nil
+	case RegisterMeter:
+		return nil
+	case SettleBatch:
+		return m.Batch.Check()
 	}
 	return fmt.Errorf("chain: message of type %T", m)
 }

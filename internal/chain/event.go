@@ -166,6 +166,12 @@ const (
 	kindChannelClosed
 )
 
+// Kinds of private settlement: between the last above and these, others have theirs.
+const (
+	kindMeterRegistered uint8 = iota + 47
+	kindBatchSettled
+)
+
 // eventKind returns the number on the wire and the name in JSON.
 func eventKind(e Event) (uint8, string) {
 	switch e.(type) {
@@ -231,6 +237,10 @@ func eventKind(e Event) (uint8, string) {
 		return kindVoucherRedeemed, "voucher_redeemed"
 	case ChannelClosed:
 		return kindChannelClosed, "channel_closed"
+	case MeterRegistered:
+		return kindMeterRegistered, "meter_registered"
+	case BatchSettled:
+		return kindBatchSettled, "batch_settled"
 	}
 	panic(fmt.Sprintf("chain: event of type %T", e))
 }
@@ -349,6 +359,10 @@ func decodeEvent(head sumHead) (Event, error) {
 		return decodeAs[VoucherRedeemed, Event](head.Body)
 	case kindChannelClosed:
 		return decodeAs[ChannelClosed, Event](head.Body)
+	case kindMeterRegistered:
+		return decodeAs[MeterRegistered, Event](head.Body)
+	case kindBatchSettled:
+		return decodeAs[BatchSettled, Event](head.Body)
 	}
 	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
 }
@@ -422,6 +436,8 @@ func eventFromJSON(e eventJSON) (Event, error) {
 		"channel_changed":     readJSON[ChannelChanged],
 		"voucher_redeemed":    readJSON[VoucherRedeemed],
 		"channel_closed":      readJSON[ChannelClosed],
+		"meter_registered":    readJSON[MeterRegistered],
+		"batch_settled":       readJSON[BatchSettled],
 	}
 	read, ok := readers[e.Type]
 	if !ok {

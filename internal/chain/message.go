@@ -126,6 +126,12 @@ const (
 	kindCloseChannel
 )
 
+// Kinds of private settlement: between the last above and these, others have theirs.
+const (
+	kindRegisterMeter uint8 = iota + 39
+	kindSettleBatch
+)
+
 // Msgs is the list of messages of a transaction.
 type Msgs []Msg
 
@@ -199,6 +205,10 @@ func appendMsg(dst []byte, m Msg) ([]byte, error) {
 		return appendSum(dst, kindRedeemVoucher, m)
 	case CloseChannel:
 		return appendSum(dst, kindCloseChannel, m)
+	case RegisterMeter:
+		return appendSum(dst, kindRegisterMeter, m)
+	case SettleBatch:
+		return appendSum(dst, kindSettleBatch, m)
 	}
 	return nil, fmt.Errorf("chain: message of type %T", m)
 }
@@ -283,6 +293,10 @@ func decodeMsg(data []byte) (Msg, error) {
 		return decodeAs[RedeemVoucher, Msg](head.Body)
 	case kindCloseChannel:
 		return decodeAs[CloseChannel, Msg](head.Body)
+	case kindRegisterMeter:
+		return decodeAs[RegisterMeter, Msg](head.Body)
+	case kindSettleBatch:
+		return decodeAs[SettleBatch, Msg](head.Body)
 	}
 	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
 }
@@ -346,6 +360,10 @@ func KindOf(m Msg) string {
 		return "redeem_voucher"
 	case CloseChannel:
 		return "close_channel"
+	case RegisterMeter:
+		return "register_meter"
+	case SettleBatch:
+		return "settle_batch"
 	}
 	panic(fmt.Sprintf("chain: message of type %T", m))
 }

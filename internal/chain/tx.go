@@ -254,7 +254,7 @@ type VerifiedTx struct {
 func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.inner[i] }
 
 // DealSigned tells whether all inner signatures of message i, which carries a
-// LeaseDeal, verified.
+// LeaseDeal or a UsageBatch, verified.
 func (v *VerifiedTx) DealSigned(i int) bool { return len(v.inner[i]) == 1 && v.inner[i][0] }
 
 // VerifyTxs verifies the signatures of transactions: their own in one batch, and
@@ -316,9 +316,11 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		add(m.Deal.signatures())
 	case ResizeLease:
 		add(m.Deal.signatures())
+	case SettleBatch:
+		add(m.Batch.signatures())
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
-		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel:
+		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel, RegisterMeter:
 	}
 	return list
 }

@@ -89,6 +89,8 @@ var (
 	DomainVoucher     = newDomain("payment voucher")
 	DomainMix         = newDomain("randomness mix")
 	DomainAward       = newDomain("lease award")
+	DomainBatch       = newDomain("usage batch attestation")
+	DomainMeter       = newDomain("metering key possession")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

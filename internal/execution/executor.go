@@ -256,6 +256,10 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.RedeemVoucher(kv, env, m))
 	case chain.CloseChannel:
 		return one(settlement.CloseChannel(kv, env, from, m))
+	case chain.RegisterMeter:
+		return one(settlement.RegisterMeter(kv, env, from, m))
+	case chain.SettleBatch:
+		return one(settlement.SettleBatch(kv, env, m, tx.DealSigned(i)))
 	case chain.ReportEvidence:
 		return staking.ReportEvidence(kv, stakes, from, m)
 	case chain.Bond:

@@ -48,6 +48,8 @@ type GasTable struct {
 	FundChannel      uint64 `json:"fund_channel"`
 	RedeemVoucher    uint64 `json:"redeem_voucher"` // with its signature
 	CloseChannel     uint64 `json:"close_channel"`
+	RegisterMeter    uint64 `json:"register_meter"` // with the check of its key and signature
+	SettleBatch      uint64 `json:"settle_batch"`   // with its four signatures; its proof is priced in genesis
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -76,6 +78,7 @@ func GasTableV1() GasTable {
 		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 940, ReportEvidence: 180_000, EvidenceByte: 32,
 		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_200,
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
+		RegisterMeter: 100_000, SettleBatch: 26_000,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
 	}
@@ -149,6 +152,10 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.RedeemVoucher
 	case chain.CloseChannel:
 		return t.CloseChannel
+	case chain.RegisterMeter:
+		return t.RegisterMeter
+	case chain.SettleBatch:
+		return t.SettleBatch
 	}
 	panic("execution: a message outside the sealed sum")
 }

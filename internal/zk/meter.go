@@ -146,6 +146,38 @@ func (s *MeterSecret) Sign(context Field, record UsageRecord) MeterSignature {
 	}
 }
 
+// possession is what is signed in place of an order's context to show that a key is had.
+func possession(chainID string, node crypto.PublicKey, p *twistededwards.PointAffine) Field {
+	said := element(Reduce(crypto.DomainMeter.Hash(codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID string
+		Node    crypto.PublicKey
+	}{ChainID: chainID, Node: node}))))
+	return Sponge(SpongeMeter, []fr.Element{said, p.X, p.Y})
+}
+
+// Possess signs that the key is a node's on a chain.
+func (s *MeterSecret) Possess(chainID string, node crypto.PublicKey) MeterSignature {
+	p, err := s.public.point()
+	if err != nil {
+		panic("zk: a secret without a public key: " + err.Error())
+	}
+	return s.Sign(possession(chainID, node, &p), UsageRecord{})
+}
+
+// CheckPossession returns nil if k is a key as Check has it, with which Possess was called
+// for the node and the chain. It also returns the key's point.
+func (k MeterKey) CheckPossession(chainID string, node crypto.PublicKey, sig MeterSignature) (x, y Field, err error) {
+	p, err := k.point()
+	if err != nil {
+		return Field{}, Field{}, err
+	}
+	if !sig.verifies(&p, possession(chainID, node, &p), UsageRecord{}) {
+		return Field{}, Field{}, fmt.Errorf("%w: its possession is not signed", ErrMeterKey)
+	}
+	return p.X.Bytes(), p.Y.Bytes(), nil
+}
+
 // leafHigh is what the high part of a leaf stays below, so that splitting it is
 // unambiguous: r's own high part.
 var leafHigh = new(big.Int).Rsh(fr.Modulus(), MeterChallengeBits)

@@ -33,6 +33,7 @@ const (
 	SpongeUsageContext // order and metering key
 	SpongeUsageRecord  // what a metering key signs, and the leaf of a batch
 	SpongeUsageTotals  // what a batch claims
+	SpongeMeter        // chain, node and metering key, for the proof of possession
 )
 
 // SpongeCapacity returns the starting value of the capacity lane (the last) for

@@ -75,10 +75,20 @@ func UsageContext(order crypto.Digest, key MeterKey) (Field, error) {
 	if err != nil {
 		return Field{}, err
 	}
+	return usageContext(order, p.X, p.Y), nil
+}
+
+// UsageContextAt is UsageContext for a key whose point is known: x and y are what Point
+// returned of it.
+func UsageContextAt(order crypto.Digest, x, y Field) Field {
+	return usageContext(order, element(x), element(y))
+}
+
+func usageContext(order crypto.Digest, x, y fr.Element) Field {
 	var high, low fr.Element
 	high.SetBytes(order[:16])
 	low.SetBytes(order[16:])
-	return Sponge(SpongeUsageContext, []fr.Element{high, low, p.X, p.Y}), nil
+	return Sponge(SpongeUsageContext, []fr.Element{high, low, x, y})
 }
 
 // usageLeaf is what a signature's challenge comes from, and the leaf that

@@ -56,6 +56,7 @@ func eventCases() []Case {
 		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
 		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
+		chain.MeterRegistered{}, chain.BatchSettled{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -161,7 +162,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases())
+	}, stakingCases(), leaseCases(), channelCases(), privateCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -213,6 +214,10 @@ func messageData(m chain.Msg) any {
 		return RedeemVoucher{Voucher: m.Voucher, Signature: m.Signature}
 	case chain.CloseChannel:
 		return CloseChannel{Channel: m.Channel}
+	case chain.RegisterMeter:
+		return RegisterMeter{Node: m.Node, Key: m.Key, Possession: m.Possession}
+	case chain.SettleBatch:
+		return SettleBatch{Batch: BatchToJSON(m.Batch)}
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -287,6 +292,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {
+		return m, err
+	}
+	if m, ok, err := readPrivate(t); ok {
 		return m, err
 	}
 	return nil, &FieldError{Location: "type", Message: fmt.Sprintf("message type %.40q is unknown", t.Type)}
