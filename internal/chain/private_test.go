@@ -69,12 +69,14 @@ func TestPrivateFixtures(t *testing.T) {
 // its own party and of this batch.
 func TestBatchSignatures(t *testing.T) {
 	for name, change := range map[string]func(b *chain.UsageBatch){
-		"order":               func(b *chain.UsageBatch) { b.OrderSig[0] ^= 1 },
-		"acceptance":          func(b *chain.UsageBatch) { b.AcceptanceSig[0] ^= 1 },
-		"bid":                 func(b *chain.UsageBatch) { b.BidSig[0] ^= 1 },
-		"attestation":         func(b *chain.UsageBatch) { b.Attestation[0] ^= 1 },
-		"summary":             func(b *chain.UsageBatch) { b.Summary.Totals[0].Low++ },
-		"attested by another": func(b *chain.UsageBatch) { b.Attestation = testKey(3).PrivateKey.Sign(crypto.DomainBatch, b.Summary.Payload()) },
+		"order":       func(b *chain.UsageBatch) { b.OrderSig[0] ^= 1 },
+		"acceptance":  func(b *chain.UsageBatch) { b.AcceptanceSig[0] ^= 1 },
+		"bid":         func(b *chain.UsageBatch) { b.BidSig[0] ^= 1 },
+		"attestation": func(b *chain.UsageBatch) { b.Attestation[0] ^= 1 },
+		"summary":     func(b *chain.UsageBatch) { b.Summary.Totals[0].Low++ },
+		"attested by another": func(b *chain.UsageBatch) {
+			b.Attestation = testKey(3).PrivateKey.Sign(crypto.DomainBatch, b.Summary.Payload())
+		},
 		"attested elsewhere": func(b *chain.UsageBatch) {
 			b.Attestation = testKey(2).PrivateKey.Sign(crypto.DomainAttestation, b.Summary.Payload())
 		},

@@ -78,7 +78,7 @@ func GasTableV1() GasTable {
 		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 940, ReportEvidence: 180_000, EvidenceByte: 32,
 		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_200,
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
-		RegisterMeter: 100_000, SettleBatch: 26_000,
+		RegisterMeter: 45_000, SettleBatch: 30_000,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
 	}

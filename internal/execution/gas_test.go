@@ -64,7 +64,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofBatches(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -160,7 +160,7 @@ func later(name string) []due {
 		return []due{{queueExpired, 1}, {queueLease, 1}}
 	case "close_channel":
 		return []due{{queueChannel, 1}}
-	case "resize_lease":
+	case "resize_lease", "settle_batch":
 		return []due{{queueExpired, 1}}
 	}
 	return nil
@@ -312,6 +312,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"set_commission": &t.SetCommission, "rotate_keys": &t.RotateKeys, "unjail": &t.Unjail, "affiliate": &t.Affiliate, "unaffiliate": &t.Unaffiliate,
 		"open_lease": &t.OpenLease, "resize_lease": &t.ResizeLease, "extend_lease": &t.ExtendLease, "close_lease": &t.CloseLease, "collect_lease": &t.CollectLease,
 		"open_channel": &t.OpenChannel, "fund_channel": &t.FundChannel, "redeem_voucher": &t.RedeemVoucher, "close_channel": &t.CloseChannel,
+		"register_meter": &t.RegisterMeter, "settle_batch": &t.SettleBatch,
 	}
 }
 

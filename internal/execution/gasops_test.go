@@ -76,6 +76,7 @@ func (w *gasWorld) prepare() prepared {
 		w.txOf(ownerB, w.registerProvider(ownerB, nodeB)), w.txOf(consumer, chain.Deposit{Cluster: cluster.Public(), Amount: chain.Hyper(500_000)}))
 	w.openLeases(&p)
 	w.openChannels(&p)
+	w.registerMeters(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

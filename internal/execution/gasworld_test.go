@@ -54,6 +54,7 @@ func newGasWorld(t testing.TB, crowd int) *gasWorld {
 	g := genesis()
 	g.Params.BlockGas, g.Params.TargetGasPerSec = chain.GasUnits(1e12), chain.GasUnits(1e12)
 	g.Params.ProviderBond, g.Params.ClusterBond = chain.Hyper(1), chain.Hyper(1)
+	g.Kernels = append(g.Kernels, batchKernel)
 	g.Validators = g.Validators[:0]
 	for n := range gasValidators {
 		g.Validators = append(g.Validators, chain.GenesisValidator{

@@ -122,9 +122,26 @@ func channelMessages() chain.Msgs {
 	}
 }
 
+// privateMessages has one of each.
+func privateMessages() chain.Msgs {
+	deal := leaseMessages()[0].(chain.OpenLease).Deal
+	deal.Order.Term = nil
+	return chain.Msgs{
+		chain.RegisterMeter{Node: testKey(4).Public(), Key: chain.MeterKey{1}, Possession: chain.MeterProof{X: chain.FieldBytes{1}, Y: chain.FieldBytes{2}, S: chain.FieldBytes{3}}},
+		chain.SettleBatch{Batch: chain.UsageBatch{
+			Order: deal.Order, OrderSig: deal.OrderSig, Acceptance: deal.Acceptance, AcceptanceSig: deal.AcceptanceSig, Bid: deal.Bid, BidSig: deal.BidSig,
+			Summary: chain.BatchSummary{
+				ChainID: "hyper-test", Order: crypto.Digest{1}, Node: testKey(4).Public(), Meter: chain.MeterKey{1}, After: 1, Last: math.MaxUint64, Count: 112,
+				Totals: []chain.BatchTotal{{Resource: chain.GPU, High: 1<<32 - 1, Low: math.MaxUint64}}, Root: chain.FieldBytes{7}, Started: 1, Ended: 2,
+			},
+			Attestation: crypto.Signature{1}, Kernel: "usage-batch-112", Proof: []byte{1},
+		}},
+	}
+}
+
 // TestMessagesThroughJSON: every message of staking, about leases and about channels comes back as it was.
 func TestMessagesThroughJSON(t *testing.T) {
-	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages()) {
+	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages(), privateMessages()) {
 		raw, err := json.Marshal(api.Message{Msg: m})
 		if err != nil {
 			t.Fatal(err)
