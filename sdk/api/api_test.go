@@ -554,13 +554,12 @@ func TestShapesAreComplete(t *testing.T) {
 			t.Errorf("policy %s has no shape", name)
 		}
 	}
-	// The kinds of events are numbered from 1 without gaps.
 	known := 0
-	for kind := 1; ; kind++ {
+	for kind := range 256 {
 		var events chain.Events
 		err := events.UnmarshalCBOR(codec.Marshal([]any{[]any{kind, []any{}}}))
 		if err != nil && strings.Contains(err.Error(), "unknown") {
-			break
+			continue
 		}
 		known++
 	}
@@ -602,7 +601,7 @@ func FuzzSubmission(f *testing.F) {
 
 // bounded are the integers of events that rules keep below 2⁵³: of resources,
 // and times of the chain's life.
-var bounded = map[string]bool{"amount": true, "duration_ms": true, "matures_ms": true, "until_ms": true, "expires_ms": true, "at_ms": true, "timestamp": true}
+var bounded = map[string]bool{"amount": true, "duration_ms": true, "matures_ms": true, "until_ms": true, "expires_ms": true, "at_ms": true, "ended_ms": true, "timestamp": true}
 
 // TestNoIntegerOfAnEventIsLost: every other integer of every event and receipt is
 // a string above 2⁵³, however a stranger chose it, and comes back as it was.
