@@ -37,6 +37,19 @@ type Exec struct {
 	Stdin    io.Reader // nil: empty; it may be read for longer than the command runs
 	Stdout   io.Writer // nil: discarded; one who takes nothing holds the command up
 	Stderr   io.Writer
+	Terminal *ExecTerminal // nil: none
+}
+
+// ExecTerminal is a terminal that a command is run in, as its consumer has one:
+// Stdin is what is typed, as it is typed, Stdout what shows, and Stderr nothing.
+type ExecTerminal struct {
+	Type          string // the command's TERM; letters, digits, and . _ + -
+	Columns, Rows uint16 // 1 to 10,000
+	// Resized tells of columns and rows that changed, for as long as Exec runs.
+	Resized <-chan [2]uint16
+	// Begin, if there is one, is called when the node has answered, before it is
+	// told what to run: time for a terminal's raw mode. Its error is Exec's.
+	Begin func() error
 }
 
 // ErrExec is matched by the errors of Exec that a job's state or its node gives:
@@ -49,6 +62,12 @@ var ErrExec = errors.New("sdk: the command was not run to its end")
 // command is killed, with all that it started, and the job runs on.
 func (c *Client) Exec(ctx context.Context, e Exec) (code int, err error) {
 	request := job.ExecRequest{ChainID: e.ChainID, Order: e.Job, Command: e.Command}
+	if t := e.Terminal; t != nil {
+		request.Terminal = job.Terminal{Type: t.Type, Size: job.TerminalSize{Columns: t.Columns, Rows: t.Rows}}
+		if request.Terminal == (job.Terminal{}) {
+			return 0, request.Terminal.Size.Check()
+		}
+	}
 	if err := request.Check(); err != nil {
 		return 0, err
 	}
@@ -206,6 +225,11 @@ func (e *Exec) begin(ctx context.Context, tunnel io.ReadWriteCloser, request *jo
 	if signed.Signature, err = e.Consumer.Sign(crypto.DomainExec, request.Payload([32]byte(material))); err != nil {
 		return nil, fmt.Errorf("sdk: signing a command: %w", err)
 	}
+	if e.Terminal != nil && e.Terminal.Begin != nil {
+		if err := e.Terminal.Begin(); err != nil {
+			return nil, err
+		}
+	}
 	x := &execution{exec: e, tls: conn}
 	return x, x.write(job.ExecBegin, signed.Encode())
 }
@@ -239,6 +263,11 @@ func (x *execution) write(kind job.ExecKind, data []byte) error {
 // Stdin may outlive it: nothing can break a read off.
 func (x *execution) run() (code int, err error) {
 	go x.send()
+	ended := make(chan struct{})
+	defer close(ended)
+	if x.exec.Terminal != nil {
+		go x.resize(ended)
+	}
 	quiet := time.AfterFunc(execQuiet, func() { closeTunnel(x.tls.NetConn()) })
 	defer quiet.Stop()
 	var buf []byte
@@ -262,11 +291,26 @@ func (x *execution) run() (code int, err error) {
 		case job.ExecRefuse:
 			return 0, fmt.Errorf("%w: the node says: %q", ErrExec, data)
 		case job.ExecAlive:
-		case job.ExecBegin, job.ExecStdin, job.ExecStdinEnd:
+		case job.ExecBegin, job.ExecStdin, job.ExecStdinEnd, job.ExecResize:
 			return 0, fmt.Errorf("%w: the node sent a frame of kind %d", errAnswer, kind)
 		}
 		if err != nil {
 			return 0, fmt.Errorf("sdk: handing on the command's output: %w", err)
+		}
+	}
+}
+
+// resize hands the terminal's new sizes on.
+func (x *execution) resize(ended <-chan struct{}) {
+	for {
+		select {
+		case to := <-x.exec.Terminal.Resized:
+			size := job.TerminalSize{Columns: to[0], Rows: to[1]}
+			if size.Check() == nil && x.write(job.ExecResize, size.Encode()) != nil { // a terminal may be nothing large for a while
+				return
+			}
+		case <-ended:
+			return
 		}
 	}
 }

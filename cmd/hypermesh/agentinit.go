@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,7 +118,10 @@ func agentInit(c *cli.Context) error {
 		return leavePairing(c, &config, key, &out)
 	}
 	registered, err := pairHere(c, &config, &d)
-	if err != nil {
+	switch {
+	case errors.Is(err, errInterrupted), err != nil && c.Context.Err() != nil:
+		return fmt.Errorf("the home is whole, and its node may not be registered yet: %w; the same command goes on from there", err)
+	case err != nil:
 		return fmt.Errorf("the home is made, and its node is not registered: %w; run the same command again once that is mended", err)
 	}
 	out.Registered = registered
@@ -157,7 +161,13 @@ func agentHomeFor(c *cli.Context, d *devnet.Description) (config agent.Config, m
 	config = agent.DefaultConfig()
 	config.Home = c.String("home")
 	if _, err := os.Stat(filepath.Join(config.Home, configFile)); err == nil {
-		return config, false, existingAgent(c, &config)
+		if err := existingAgent(c, &config); err != nil {
+			return config, false, err
+		}
+		if config.Genesis != "" {
+			return config, false, nil
+		}
+		return config, false, bringGenesis(config.Home, cmp.Or(c.String("genesis"), d.Genesis))
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return config, false, err
 	}
@@ -192,14 +202,24 @@ func agentHomeFor(c *cli.Context, d *devnet.Description) (config agent.Config, m
 	if err := initHome(config.Home, config); err != nil {
 		return config, false, err
 	}
-	if genesis == "" {
-		return config, true, nil
+	return config, true, bringGenesis(config.Home, genesis)
+}
+
+// bringGenesis copies the network's genesis, if one is named, into a home that has
+// none.
+func bringGenesis(home, from string) error {
+	to := filepath.Join(home, agent.GenesisFile)
+	if _, err := os.Stat(to); from == "" || !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	data, err := os.ReadFile(genesis)
+	if _, err := node.ReadGenesisFile(from); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
 	if err != nil {
-		return config, true, fmt.Errorf("copying the genesis: %w", err)
+		return fmt.Errorf("copying the genesis: %w", err)
 	}
-	return config, true, os.WriteFile(filepath.Join(config.Home, agent.GenesisFile), data, 0o644)
+	return writeNew(to, data, 0o644)
 }
 
 // existingAgent reads a home's config. What it says is not changed by flags: the

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -179,6 +181,7 @@ func TestExecAndLogs(t *testing.T) {
 	t.Run("exec", func(t *testing.T) { n.checkExec(t, id) })
 	t.Run("refused", func(t *testing.T) { n.checkRefusals(t, id) })
 	t.Run("interrupted", func(t *testing.T) { n.checkInterrupt(t, id) })
+	t.Run("terminal", func(t *testing.T) { n.checkTerminal(t, id) })
 	follower := startHypermesh(t, "job", "logs", "--follow", "--config", n.path, id)
 	t.Run("server killed", func(t *testing.T) { n.checkServersKilled(t, follower, id) })
 	t.Run("agent killed", func(t *testing.T) { n.checkAgentKilled(t, follower, service) })
@@ -290,6 +293,43 @@ func (n *execNet) checkInterrupt(t *testing.T, id string) {
 	}
 	if out, err := hypermesh(t, "job", "logs", "--config", n.path, id); err != nil || !bytes.Contains(out, []byte("tick 0\n")) {
 		t.Errorf("without --follow: %v, %d bytes", err, len(out))
+	}
+}
+
+// checkTerminal runs commands in a terminal: it is as large as the consumer's,
+// Ctrl-C is the command's, and the consumer's own is as before at every end.
+func (n *execNet) checkTerminal(t *testing.T, id string) {
+	if _, said, code := n.exec(t, "", "--tty", id, "--", "/inmate", "terminal"); code != exitUsage || !strings.Contains(said, "--tty: standard input is no terminal") {
+		t.Errorf("without a terminal: exit code %d, %s", code, said)
+	}
+	program, _ := programs(t)
+	for name, end := range map[string]func(p *terminal, cmd *exec.Cmd) int{
+		"Ctrl-C": func(p *terminal, _ *exec.Cmd) int { p.press("\x03"); return 7 },
+		"Ctrl-D": func(p *terminal, _ *exec.Cmd) int { p.press("\x04"); return 8 },
+		"SIGTERM": func(_ *terminal, cmd *exec.Cmd) int {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+			return exitInterrupted
+		},
+	} {
+		p := openTerminal(t, 91, 33)
+		cmd, stderr := p.start(program, "job", "exec", "-t", "--config", n.path, id, "--", "/inmate", "terminal")
+		p.await(0, "xterm-256color 91 x 33 true\r\nto both\r\n")
+		p.resize(100, 40)
+		p.await(0, "window changed 100 x 40\r\n")
+		p.press("hi\r")
+		p.await(0, "hi\r\ntyped \"hi\"\r\n")
+		want := end(p, cmd)
+		if err := ignoreExit(cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+		if code := cmd.ProcessState.ExitCode(); code != want || stderr.Len() > 0 {
+			t.Errorf("%s: exit code %d, want %d, %s", name, code, want, stderr)
+		}
+		if after, err := term.GetState(int(p.slave.Fd())); err != nil || *after != *p.before {
+			t.Errorf("%s: the terminal is %+v, was %+v, %v", name, after, p.before, err)
+		}
 	}
 }
 

@@ -2,8 +2,8 @@
 // server, provider agent, relay, explorer, wallet, and the tools around them.
 //
 // Data goes to standard output, messages to standard error. The exit code is 0
-// if the command did what was asked, 1 if it failed, and 2 if it was asked
-// wrongly.
+// if the command did what was asked, 1 if it failed, 2 if it was asked wrongly,
+// and 130 if Ctrl-C or SIGTERM came before it was done.
 package main
 
 import (
@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if ended, ok := errors.AsType[*exitCode](err); ok {
 		return ended.code
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) && !errors.Is(err, errInterrupted) {
+		err = fmt.Errorf("%w while %w", errBrokenOff, err)
+	}
 	// One line, however many errors were joined: logs and scripts read the last one.
 	fmt.Fprintln(stderr, "hypermesh:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	if wrong, ok := errors.AsType[*usageError](err); ok {
@@ -58,6 +61,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if isMissingFlag(err) {
 		return exitUsage
+	}
+	if errors.Is(err, errInterrupted) || errors.Is(err, errBrokenOff) {
+		return exitInterrupted
 	}
 	return exitFailed
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,14 +83,30 @@ func initHome(home string, config any) error {
 		return fmt.Errorf("making the home: %w", err)
 	}
 	path := filepath.Join(home, configFile)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	var text bytes.Buffer
+	if err := toml.NewEncoder(&text).Encode(config); err != nil {
+		return fmt.Errorf("writing the config file: %w", err)
+	}
+	err := writeNew(path, text.Bytes(), 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s is there already: this home is in use", path)
 	}
+	return err
+}
+
+// writeNew makes a file, as a whole: whoever is killed leaves none, or this one. It
+// is fs.ErrExist if there is one.
+func writeNew(path string, content []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
-		return fmt.Errorf("writing the config file: %w", err)
+		return fmt.Errorf("writing a file: %w", err)
 	}
-	return errors.Join(toml.NewEncoder(f).Encode(config), f.Close())
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return os.Link(f.Name(), path)
 }
 
 // makeKey makes a key file, or reads the one that is there.

@@ -12,6 +12,9 @@ import (
 // errInterrupted ends a question that Ctrl-C, or a supervisor's SIGTERM, came for.
 var errInterrupted = errors.New("interrupted: nothing more was done, and the same command begins again where it was")
 
+// errBrokenOff ends what a signal came for while a command waited for others.
+var errBrokenOff = errors.New("interrupted")
+
 // askTerminal waits for what a person types. Signals end the command's context and
 // nothing else, so a read of the terminal would go on: it is left behind then, for
 // the process to end with, and the terminal is made as it was.

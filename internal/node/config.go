@@ -145,15 +145,22 @@ func ReadKey(path string) (crypto.PrivateKey, error) {
 	return key, nil
 }
 
-// WriteKey writes a key file that only its owner can read. It refuses to
-// replace one.
-func WriteKey(path string, key crypto.PrivateKey) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// WriteKey writes a key file that only its owner can read, as a whole. It
+// refuses to replace one.
+func WriteKey(path string, key crypto.PrivateKey) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-") // of mode 0600
 	if err != nil {
 		return fmt.Errorf("writing a key: %w", err)
 	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
 	_, err = f.WriteString(key.Hex() + "\n")
-	return errors.Join(err, f.Sync(), f.Close())
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing a key: %w", err)
+	}
+	if err := os.Link(f.Name(), path); err != nil { // unlike Rename it replaces nothing
+		return fmt.Errorf("writing a key: %w", err)
+	}
+	return nil
 }
 
 // writeDurably makes a small file, or replaces one, durably and as a whole: after

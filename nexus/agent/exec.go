@@ -208,13 +208,17 @@ func (x *execution) serve(ctx context.Context) lastFrame {
 	}
 	a.log.Info("agent: a consumer runs a command", "order", r.Order.Short(), "words", len(r.Command))
 	stdin, typed := io.Pipe()
+	task := executor.ExecTask{Command: r.Command, Stdin: stdin, Stdout: output{x, job.ExecStdout}, Stderr: output{x, job.ExecStderr}}
+	var resized chan [2]uint16
+	if terminal := &r.Terminal; *terminal != (job.Terminal{}) {
+		resized = make(chan [2]uint16, 1)
+		task.Terminal = &executor.Terminal{Type: terminal.Type, Columns: terminal.Size.Columns, Rows: terminal.Size.Rows, Resized: resized}
+	}
 	alive, dead := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { x.keepAlive(alive) })
-	x.reading.Go(func() { x.read(typed) })
-	code, err := a.containers.Exec(ctx, r.Order.String(), executor.ExecTask{
-		Command: r.Command, Stdin: stdin, Stdout: output{x, job.ExecStdout}, Stderr: output{x, job.ExecStderr},
-	})
+	x.reading.Go(func() { x.read(typed, resized) })
+	code, err := a.containers.Exec(ctx, r.Order.String(), task)
 	dead()
 	wg.Wait()
 	a.log.Info("agent: a consumer's command ended", "order", r.Order.Short(), "code", code, "error", err)
@@ -224,9 +228,12 @@ func (x *execution) serve(ctx context.Context) lastFrame {
 	return lastFrame{job.ExecExit, binary.BigEndian.AppendUint32(nil, uint32(code))}
 }
 
-// read hands the consumer's input on until the stream ends, which ends the
-// command.
-func (x *execution) read(typed *io.PipeWriter) {
+// read hands the consumer's input, and sizes of their terminal if there is one,
+// on until the stream ends, which ends the command.
+func (x *execution) read(typed *io.PipeWriter, resized chan [2]uint16) {
+	if resized != nil {
+		defer close(resized)
+	}
 	var buf []byte
 	for {
 		kind, data, err := job.ReadExecFrame(x.tls, &buf)
@@ -238,6 +245,15 @@ func (x *execution) read(typed *io.PipeWriter) {
 			_, err = typed.Write(data) // waits until the command takes it, or has ended
 		case kind == job.ExecStdinEnd:
 			err = typed.Close()
+		case kind == job.ExecResize && resized != nil:
+			var size job.TerminalSize
+			if size, err = job.DecodeTerminalSize(data); err == nil {
+				select { // only the newest counts
+				case <-resized:
+				default:
+				}
+				resized <- [2]uint16{size.Columns, size.Rows} // this goroutine alone fills it
+			}
 		default:
 			x.cancel(fmt.Errorf("a consumer sent a frame of kind %d", kind))
 			return

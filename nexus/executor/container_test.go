@@ -666,3 +666,107 @@ func TestExecWaitsForItsReader(t *testing.T) {
 	cancel()
 	wantStatus(t, <-ended, executor.StatusCancelled, "")
 }
+
+// await waits until a log has a text.
+func (l *safeLog) await(t *testing.T, text string) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for !strings.Contains(l.String(), text) {
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-limit:
+			t.Errorf("no %q in %q", text, l.String())
+			return
+		}
+	}
+}
+
+// A command in a terminal has one of the container's: with its size, from the
+// beginning and when it changes, with echo, and Ctrl-C and Ctrl-D that mean
+// something.
+func TestExecInATerminal(t *testing.T) {
+	c := openContainers(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started := &signal{c: make(chan struct{})}
+	task := containerTask(t, theImage(), "sleep")
+	task.Stdout = started
+	ended := make(chan executor.Outcome, 1)
+	go func() {
+		o, err := c.Run(ctx, task)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- o
+	}()
+	<-started.c
+	for end, want := range map[string]struct {
+		code int
+		says string
+	}{"\x03": {7, "^Cinterrupted\r\n"}, "\x04": {8, "the end\r\n"}, "": {8, "the end\r\n"}} {
+		shown, errs := &safeLog{}, &safeLog{}
+		resized := make(chan [2]uint16)
+		stdin, keys := io.Pipe()
+		go func() {
+			defer close(resized)
+			defer keys.Close()
+			shown.await(t, "xterm-test 80 x 24 true\r\nto both\r\n")
+			resized <- [2]uint16{132, 43}
+			shown.await(t, "window changed 132 x 43\r\n")
+			if _, err := io.WriteString(keys, "hello\r"); err != nil {
+				t.Error(err)
+			}
+			shown.await(t, "hello\r\ntyped \"hello\"\r\n")
+			if _, err := io.WriteString(keys, end); err != nil {
+				t.Error(err)
+			}
+		}()
+		code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{
+			Command: []string{"/inmate", "terminal"}, Stdin: stdin, Stdout: shown, Stderr: errs,
+			Terminal: &executor.Terminal{Type: "xterm-test", Columns: 80, Rows: 24, Resized: resized},
+		})
+		if err != nil || code != want.code || !strings.HasSuffix(shown.String(), want.says) || errs.String() != "" {
+			t.Errorf("%q: exit code %d, %v, %q, %q", end, code, err, shown, errs)
+		}
+		if err := stdin.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, args := range []string{"setuid", "calls", "mounts", "devices", "kernel"} {
+		shown := &safeLog{}
+		code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{
+			Command: []string{"/inmate", args}, Stdout: shown, Terminal: &executor.Terminal{Type: "dumb", Columns: 80, Rows: 24},
+		})
+		if err != nil || code != 0 || strings.Contains(shown.String(), "could") {
+			t.Errorf("%s: exit code %d, %v, %s", args, code, err, shown)
+		}
+	}
+	// Much output that comes at once is all there, and whoever goes ends the command.
+	shown := &safeLog{}
+	code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{
+		Command: []string{"/inmate", "spill", "1000"}, Stdout: shown, Terminal: &executor.Terminal{Type: "dumb", Columns: 80, Rows: 24},
+	})
+	if err != nil || code != 0 || len(shown.String()) != 1000<<10 {
+		t.Errorf("exit code %d, %v, %d bytes", code, err, len(shown.String()))
+	}
+	gone, leave := context.WithCancel(t.Context())
+	left := &safeLog{}
+	result := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(gone, task.Name, executor.ExecTask{
+			Command: []string{"/inmate", "family"}, Stdout: left, Terminal: &executor.Terminal{Type: "dumb", Columns: 80, Rows: 24},
+		})
+		result <- err
+	}()
+	left.await(t, "founded")
+	leave()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("a command whose consumer went: %v", err)
+	}
+	count := &safeLog{}
+	if code, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/inmate", "procs"}, Stdout: count}); code != 0 || err != nil || count.String() != "1" {
+		t.Errorf("%s processes are left, exit code %d, %v", count, code, err)
+	}
+	cancel()
+	wantStatus(t, <-ended, executor.StatusCancelled, "")
+}

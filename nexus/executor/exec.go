@@ -32,12 +32,16 @@ type execution struct {
 // container's: what it started ends with it. It ends with the container at the
 // latest.
 func (r *running) exec(ctx context.Context, task ExecTask) (code int, err error) {
-	x, err := r.prepareExec(task.Command)
+	x, err := r.prepareExec(&task)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, x.remove()) }()
-	read, err := x.connect(task)
+	connect := x.connect
+	if task.Terminal != nil {
+		connect = x.connectTerminal
+	}
+	read, err := connect(&task)
 	if err != nil {
 		return 0, err
 	}
@@ -51,8 +55,9 @@ func (r *running) exec(ctx context.Context, task ExecTask) (code int, err error)
 		}
 		return 0, fmt.Errorf("executor: starting the runtime: %w", err)
 	}
-	for i, to := range []io.Writer{task.Stdout, task.Stderr} {
-		x.copying.Go(func() { x.copy(to, read[i]) })
+	for i, from := range read {
+		to := []io.Writer{task.Stdout, task.Stderr}[i]
+		x.copying.Go(func() { x.copy(to, from) })
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -80,8 +85,13 @@ func (r *running) exec(ctx context.Context, task ExecTask) (code int, err error)
 }
 
 // prepareExec writes what the runtime needs to know of a command.
-func (r *running) prepareExec(command []string) (*execution, error) {
-	process, err := json.Marshal(r.box.process(command))
+func (r *running) prepareExec(task *ExecTask) (*execution, error) {
+	how := r.box.process(task.Command)
+	if terminal := task.Terminal; terminal != nil {
+		how.Terminal, how.Env = true, withTerm(how.Env, terminal.Type)
+		how.ConsoleSize = &ociConsoleSize{Height: terminal.Rows, Width: terminal.Columns}
+	}
+	process, err := json.Marshal(how)
 	if err != nil {
 		return nil, fmt.Errorf("executor: writing a process: %w", err)
 	}
@@ -111,7 +121,7 @@ func notRunning(err error, name string) error {
 }
 
 // connect gives the runtime pipes, and returns this side's ends of the output.
-func (x *execution) connect(task ExecTask) (read []*os.File, err error) {
+func (x *execution) connect(task *ExecTask) (read []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			for _, f := range read {
@@ -158,7 +168,7 @@ func (x *execution) copy(to io.Writer, from *os.File) {
 	if closeErr := from.Close(); closeErr != nil && !errors.Is(closeErr, os.ErrClosed) {
 		err = errors.Join(err, closeErr)
 	}
-	if err != nil && !errors.Is(err, os.ErrClosed) {
+	if err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, unix.EIO) { // EIO: everybody has left the terminal
 		x.run.box.owner.config.Log.Debug("executor: the output of a command ended", "error", err)
 	}
 }

@@ -28,6 +28,13 @@ type ociProcess struct {
 	Rlimits         []ociRlimit         `json:"rlimits"`
 	NoNewPrivileges bool                `json:"noNewPrivileges"`
 	OOMScoreAdj     int                 `json:"oomScoreAdj"`
+	Terminal        bool                `json:"terminal,omitempty"`
+	ConsoleSize     *ociConsoleSize     `json:"consoleSize,omitempty"`
+}
+
+type ociConsoleSize struct {
+	Height uint16 `json:"height"`
+	Width  uint16 `json:"width"`
 }
 
 type ociRlimit struct {
@@ -126,6 +133,7 @@ const (
 	maxOpenFiles    = 4_096
 	shmBytes        = 16 << 20
 	devBytes        = 64 << 10
+	maxTerminals    = 16 // of one container, its own programs' included
 )
 
 var namespaces = []ociNamespace{{"pid"}, {"network"}, {"ipc"}, {"uts"}, {"mount"}, {"cgroup"}, {"user"}}
@@ -200,6 +208,7 @@ func (b *box) mounts() []ociMount {
 	return []ociMount{
 		{"/proc", "proc", "proc", []string{"nosuid", "noexec", "nodev"}},
 		dev,
+		{"/dev/pts", "devpts", "devpts", []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", fmt.Sprintf("max=%d", maxTerminals)}},
 		scratch("/dev/shm", shmBytes, 1_024, "1777", "noexec"),
 		scratch("/tmp", b.outBytes(), b.outFiles(), "1777"),
 		{"/in", "bind", b.path("in"), []string{"rbind", "ro", "nosuid", "nodev"}},

@@ -251,6 +251,16 @@ type ExecTask struct {
 	Stdin   io.Reader // nil: empty
 	Stdout  io.Writer // nil: discarded
 	Stderr  io.Writer
+	// Terminal, if there is one, is what the command's three streams are together:
+	// Stdin is typed into it, Stdout gets what it shows, and Stderr nothing.
+	Terminal *Terminal
+}
+
+// Terminal is one that a command is run in.
+type Terminal struct {
+	Type          string // the command's TERM
+	Columns, Rows uint16
+	Resized       <-chan [2]uint16 // columns and rows, whenever they change; closed by the caller after Exec, or nil
 }
 
 // ErrNotRunning says that no container of that name runs now.

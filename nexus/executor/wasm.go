@@ -196,6 +196,10 @@ func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Modu
 	timed, cancel := context.WithTimeoutCause(ctx, p.limits.WallTime, errWallTime)
 	defer cancel()
 	p.ctx = timed
+	if timed.Err() != nil { // an interruption need not come in time for a short program
+		p.interrupted()
+		return nil
+	}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(timed, func() {
 		m.engine.IncrementEpoch()

@@ -41,6 +41,8 @@ const (
 	MaxExecFrame      = 32 << 10
 	maxExecRequest    = MaxArgBytes + 16<<10
 	execFrameOverhead = 5
+	maxTerminalSide   = 10_000
+	maxTerminalType   = 64
 )
 
 // Tunnel asks the agent to dial the server that sent it for TunnelProtocol, open
@@ -83,6 +85,60 @@ type ExecRequest struct {
 	Node    crypto.PublicKey
 	Expires chain.TimeMs
 	Command []string
+	// Terminal, unless it is zero, is what the command's three streams are
+	// together. There is no ExecStderr then.
+	Terminal Terminal
+}
+
+// Terminal is one that a command is run in.
+type Terminal struct {
+	_    struct{} `cbor:",toarray"`
+	Type string   // the variable TERM; at most 64 of letters, digits, '.', '_', '+' and '-'
+	Size TerminalSize
+}
+
+// TerminalSize is in characters, 1 to 10,000 each way.
+type TerminalSize struct {
+	_       struct{} `cbor:",toarray"`
+	Columns uint16
+	Rows    uint16
+}
+
+// Check refuses a size that no terminal has.
+func (s TerminalSize) Check() error {
+	if s.Columns == 0 || s.Columns > maxTerminalSide || s.Rows == 0 || s.Rows > maxTerminalSide {
+		return fmt.Errorf("job: a terminal of %d columns and %d rows, want 1 to %d each", s.Columns, s.Rows, maxTerminalSide)
+	}
+	return nil
+}
+
+func (t *Terminal) check() error {
+	if *t == (Terminal{}) {
+		return nil
+	}
+	if t.Type == "" || len(t.Type) > maxTerminalType {
+		return fmt.Errorf("job: a terminal's type has %d bytes, want 1 to %d", len(t.Type), maxTerminalType)
+	}
+	for _, c := range []byte(t.Type) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._+-", rune(c)) {
+			return fmt.Errorf("job: a terminal's type is %q: letters, digits, and . _ + - alone", t.Type)
+		}
+	}
+	return t.Size.Check()
+}
+
+// Encode returns the data of an ExecResize.
+func (s TerminalSize) Encode() []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, s.Columns), s.Rows)
+}
+
+// DecodeTerminalSize decodes and checks the data of an ExecResize.
+func DecodeTerminalSize(data []byte) (s TerminalSize, err error) {
+	if len(data) != 4 {
+		return s, fmt.Errorf("job: a terminal's size has %d bytes, want 4", len(data))
+	}
+	s = TerminalSize{Columns: binary.BigEndian.Uint16(data), Rows: binary.BigEndian.Uint16(data[2:])}
+	return s, s.Check()
 }
 
 // SignedExec is the first frame of a tunnel.
@@ -120,7 +176,7 @@ func (r *ExecRequest) Check() error {
 	if total > MaxArgBytes {
 		return fmt.Errorf("job: the command has %d bytes, limit %d", total, MaxArgBytes)
 	}
-	return nil
+	return r.Terminal.check()
 }
 
 // Encode returns the canonical bytes.
@@ -147,6 +203,7 @@ const (
 	ExecExit                         // from the node: the exit code, 4 bytes, big endian
 	ExecRefuse                       // from the node: why there is no exit code, for people
 	ExecAlive                        // from the node, empty: it is still there
+	ExecResize                       // from the consumer: a TerminalSize; without a terminal it breaks the protocol
 	execKinds    = iota + 1
 )
 
@@ -159,7 +216,7 @@ func (k ExecKind) limit() int {
 		return MaxExecFrame
 	case ExecRefuse:
 		return maxReason
-	case ExecExit:
+	case ExecExit, ExecResize:
 		return 4
 	case ExecStdinEnd, ExecAlive:
 		return 0

@@ -54,6 +54,30 @@ func TestExecRefusesByName(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
+	size := job.TerminalSize{Columns: 80, Rows: 24}
+	for want, terminal := range map[string]job.Terminal{
+		"":                               {Type: "xterm-256color", Size: size},
+		"type has 0 bytes, want 1 to 64": {Size: size},
+		"type has 65 bytes":              {Type: strings.Repeat("x", 65), Size: size},
+		`type is "x\nLD_PRELOAD=y"`:      {Type: "x\nLD_PRELOAD=y", Size: size},
+		"of 0 columns and 24 rows":       {Type: "x", Size: job.TerminalSize{Rows: 24}},
+		"of 80 columns and 10001 rows":   {Type: "x", Size: job.TerminalSize{Columns: 80, Rows: 10_001}},
+	} {
+		s := signedExec("/bin/sh")
+		s.Request.Terminal = terminal
+		again, err := job.DecodeSignedExec(s.Encode())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || err == nil && again.Request.Terminal != terminal {
+			t.Errorf("%+v: %v, want %q", terminal, err, want)
+		}
+	}
+	for _, data := range [][]byte{nil, {0, 80, 0}, {0, 0, 0, 24}, {0xff, 0xff, 0, 24}} {
+		if got, err := job.DecodeTerminalSize(data); err == nil {
+			t.Errorf("%x: %+v", data, got)
+		}
+	}
+	if got, err := job.DecodeTerminalSize(size.Encode()); err != nil || got != size {
+		t.Errorf("%+v, %v", got, err)
+	}
 	s := signedExec(strings.Repeat("x", 1<<20))
 	if _, err := job.DecodeSignedExec(s.Encode()); err == nil {
 		t.Error("a megabyte was decoded")
@@ -91,7 +115,7 @@ func TestExecFrames(t *testing.T) {
 	}
 	for want, r := range map[string]io.Reader{
 		"kind 0, which is none":            frame(0, 0),
-		"kind 9, which is none":            frame(9, 0),
+		"kind 10, which is none":           frame(10, 0),
 		"kind 4 has 32769 bytes":           frame(byte(job.ExecStdout), job.MaxExecFrame+1),
 		"kind 3 has 1 bytes, limit 0":      frame(byte(job.ExecStdinEnd), 1),
 		"kind 7 has 4294967295 bytes":      frame(byte(job.ExecRefuse), 1<<32-1),

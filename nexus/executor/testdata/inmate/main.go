@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,7 +26,7 @@ func main() {
 	commands := map[string]func([]string){
 		"see": see, "exit": exit, "loop": loop, "sleep": sleep, "memory": memory, "fork": fork, "threads": threads, "fill": fill, "files": files,
 		"sparse": sparse, "tmp": tmp, "log": logs, "devices": devices, "mounts": mounts, "kernel": kernel, "network": network, "setuid": setuid,
-		"calls": calls, "link": link, "serve": serve, "write": write, "cat": cat, "orphans": orphans, "count": count, "procs": procs, "family": family, "spill": spill, "read": read, "tick": tick, "env": environ,
+		"calls": calls, "link": link, "serve": serve, "write": write, "cat": cat, "orphans": orphans, "count": count, "procs": procs, "family": family, "spill": spill, "read": read, "tick": tick, "env": environ, "terminal": terminal,
 	}
 	commands[os.Args[1]](os.Args[2:])
 }
@@ -364,6 +366,45 @@ func tick([]string) {
 			fmt.Fprintln(os.Stderr, "tock", i)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// terminal tells what terminal it is in, repeats what is typed, and ends with
+// Ctrl-C.
+func terminal([]string) {
+	size := func() string {
+		w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+		must(err)
+		return fmt.Sprintf("%d x %d", w.Col, w.Row)
+	}
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	must(err)
+	fmt.Println(os.Getenv("TERM"), size(), group == unix.Getpgrp())
+	fmt.Fprintln(os.Stderr, "to both")
+	heard := make(chan os.Signal, 8)
+	signal.Notify(heard, unix.SIGWINCH, unix.SIGINT, unix.SIGHUP)
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	for {
+		select {
+		case s := <-heard:
+			if s == unix.SIGINT {
+				fmt.Println("interrupted")
+				os.Exit(7)
+			}
+			fmt.Println(s, size())
+		case line, more := <-lines:
+			if !more {
+				fmt.Println("the end")
+				os.Exit(8)
+			}
+			fmt.Printf("typed %q\n", line)
+		}
 	}
 }
 
