@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"testing"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -14,15 +17,22 @@ import (
 )
 
 // change signs a change of the servers as they are now, and asks a server for it.
-func (c *cluster) change(i int, change api.ServerChange, spoil func(*api.ServerChange)) (int, []byte) {
+// A leader that has just lost the lead, as on a busy machine, changes nothing and
+// says so: it is asked again.
+func (c *cluster) change(i int, change api.ServerChange, spoil func(*api.ServerChange)) (status int, body []byte) {
 	c.t.Helper()
-	now := get[api.ServerList](c, i, "/v1/servers?leader=true")
-	change.Index, change.Term = now.Index, now.Term
-	change.Signature = key(clusterKey).Sign(crypto.DomainServers, api.ServerChangePayload(testChain, key(clusterKey).Public(), &change))
-	if spoil != nil {
-		spoil(&change)
-	}
-	return c.post(i, "/v1/servers", change)
+	until(c.t, "a leader to ask for a change of servers", func() bool {
+		now := get[api.ServerList](c, i, "/v1/servers?leader=true")
+		asked := change
+		asked.Index, asked.Term = now.Index, now.Term
+		asked.Signature = key(clusterKey).Sign(crypto.DomainServers, api.ServerChangePayload(testChain, key(clusterKey).Public(), &asked))
+		if spoil != nil {
+			spoil(&asked)
+		}
+		status, body = c.post(i, "/v1/servers", asked)
+		return status != http.StatusServiceUnavailable || !bytes.Contains(body, []byte(raft.ErrNotLeader.Error()))
+	})
+	return status, body
 }
 
 // join starts one more server, which waits to be added.

@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -15,7 +16,7 @@ import (
 // runs, one waits for room, and one has been done: every server tells the same
 // story, and the leader what it alone knows.
 func TestTop(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newClusterWith(t, 3, func(cfg *server.Config) { cfg.Heartbeat *= 15 }) // 3 s: the one who holds the auctions leads on
 	leader := c.waitLeader()
 	release := make(chan struct{})
 	cheap := c.agent(0, func(a *fakeAgent) {
