@@ -315,7 +315,8 @@ func (n *execNet) checkTerminal(t *testing.T, id string) {
 	} {
 		p := openTerminal(t, 91, 33)
 		cmd, stderr := p.start(program, "job", "exec", "-t", "--config", n.path, id, "--", "/inmate", "terminal")
-		p.await(0, "xterm-256color 91 x 33 true\r\nto both\r\n")
+		p.await(0, "xterm-256color 91 x 33 true")
+		p.await(0, "to both")
 		p.resize(100, 40)
 		p.await(0, "window changed 100 x 40\r\n")
 		p.press("hi\r")

@@ -372,6 +372,8 @@ func tick([]string) {
 // terminal tells what terminal it is in, repeats what is typed, and ends with
 // Ctrl-C.
 func terminal([]string) {
+	heard := make(chan os.Signal, 8)
+	signal.Notify(heard, unix.SIGWINCH, unix.SIGINT, unix.SIGHUP)
 	size := func() string {
 		w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
 		must(err)
@@ -381,8 +383,6 @@ func terminal([]string) {
 	must(err)
 	fmt.Println(os.Getenv("TERM"), size(), group == unix.Getpgrp())
 	fmt.Fprintln(os.Stderr, "to both")
-	heard := make(chan os.Signal, 8)
-	signal.Notify(heard, unix.SIGWINCH, unix.SIGINT, unix.SIGHUP)
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
