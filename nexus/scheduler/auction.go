@@ -217,10 +217,11 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		s.backOff(j, reason)
 		return nil, nil
 	}
-	j.Declined, j.Rushed = 0, 0
-	if j.ganged() {
+	j.Declined = 0
+	if j.ganged() { // whose haste ends when all of it begins
 		return s.pickMember(j, s.nodes[picked[0].Node], bids[picked[0].Node]), nil
 	}
+	j.Rushed = 0
 	var effects []Effect
 	for _, p := range picked {
 		n := s.nodes[p.Node]

@@ -26,7 +26,11 @@ type referee struct {
 	jobs    map[crypto.Digest]*played
 	seen    map[string]int
 	maxCost float64
+	depth   int // of auctions, each of which followed at once from the end of the one before
 }
+
+// maxFollowing is beyond what a gang of three may have.
+const maxFollowing = 100
 
 type played struct {
 	id       crypto.Digest
@@ -90,6 +94,10 @@ func (r *referee) follow(e scheduler.Effect) {
 // close has all who are asked bid, and holds the winner's price against the best
 // of all nodes that could have taken the job.
 func (r *referee) close(e scheduler.OpenAuction) {
+	if r.depth++; r.depth > maxFollowing {
+		r.t.Fatalf("more than %d auctions follow one another at once", maxFollowing)
+	}
+	defer func() { r.depth-- }()
 	p := r.jobs[e.Order]
 	closing := scheduler.CloseAuction{Order: e.Order, Auction: e.Auction}
 	best := uint64(math.MaxUint64)
@@ -300,33 +308,54 @@ func waitsOtherwise(s *scheduler.State, members []*played) bool {
 // gravity may count for (match.MaxPremium).
 func TestSchedulerAgainstEveryWay(t *testing.T) {
 	seen := map[string]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		c := config()
-		c.MaxActive = rapid.IntRange(3, 8).Draw(t, "quota")
-		r := newReferee(t, c, rapid.IntRange(1, 4).Draw(t, "nodes"), rapid.Uint64().Draw(t, "seed"))
-		for i := range rapid.IntRange(1, 40).Draw(t, "jobs") {
-			r.now++
-			r.come(i)
+	untilSeen(t, seen, []string{"gang", "gang begun", "preempted", "after", "queued", "parked"}, func(t *rapid.T) {
+		quota, nodes := rapid.IntRange(3, 8).Draw(t, "quota"), rapid.IntRange(1, 4).Draw(t, "nodes")
+		play(t, seen, quota, nodes, rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 40).Draw(t, "jobs"))
+	})
+	t.Logf("%v", seen)
+}
+
+// TestAGangThatIsCrowdedOutWaits plays a case in which the members of a gang win
+// places beside one another that they cannot have together, at each auction
+// anew: it is not auctioned at once for ever.
+func TestAGangThatIsCrowdedOutWaits(t *testing.T) {
+	play(t, map[string]int{}, 3, 3, 0x1d76, 31)
+}
+
+// play has jobs come and go, and notes what it has seen.
+func play(t rapid.TB, seen map[string]int, quota, nodes int, seed uint64, jobs int) {
+	c := config()
+	c.MaxActive = quota
+	r := newReferee(t, c, nodes, seed)
+	for i := range jobs {
+		r.now++
+		r.come(i)
+		r.check()
+		for r.rand.Below(2) == 0 && len(r.order) > 0 {
+			r.endOne()
 			r.check()
-			for r.rand.Below(2) == 0 && len(r.order) > 0 {
-				r.endOne()
-				r.check()
-				if r.rand.Below(3) == 0 {
-					break
-				}
+			if r.rand.Below(3) == 0 {
+				break
 			}
 		}
-		if r.maxCost > float64(match.MaxPremium)/match.One {
-			t.Fatalf("a job was given to a node %.2f times as dear as the best", r.maxCost)
-		}
-		for what, n := range r.seen {
-			seen[what] += n
-		}
-	})
-	for _, what := range []string{"gang", "gang begun", "preempted", "after", "queued", "parked"} {
-		if seen[what] == 0 {
-			t.Errorf("nothing came to %q: %v", what, seen)
+	}
+	if r.maxCost > float64(match.MaxPremium)/match.One {
+		t.Fatalf("a job was given to a node %.2f times as dear as the best", r.maxCost)
+	}
+	for what, n := range r.seen {
+		seen[what] += n
+	}
+}
+
+// untilSeen checks a property until all that it is about has come up, which a
+// few draws may miss.
+func untilSeen(t *testing.T, seen map[string]int, all []string, property func(*rapid.T)) {
+	t.Helper()
+	missing := func(what string) bool { return seen[what] == 0 }
+	for range 20 {
+		if rapid.Check(t, property); t.Failed() || !slices.ContainsFunc(all, missing) {
+			return
 		}
 	}
-	t.Logf("%v", seen)
+	t.Errorf("not all of %q has come up: %v", all, seen)
 }
