@@ -310,7 +310,7 @@ func TestSchedulerAgainstEveryWay(t *testing.T) {
 	seen := map[string]int{}
 	untilSeen(t, seen, []string{"gang", "gang begun", "preempted", "after", "queued", "parked"}, func(t *rapid.T) {
 		quota, nodes := rapid.IntRange(3, 8).Draw(t, "quota"), rapid.IntRange(1, 4).Draw(t, "nodes")
-		play(t, seen, quota, nodes, rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 40).Draw(t, "jobs"))
+		play(t, seen, game{quota, nodes, rapid.Uint64().Draw(t, "seed"), rapid.IntRange(1, 40).Draw(t, "jobs")})
 	})
 	t.Logf("%v", seen)
 }
@@ -319,15 +319,22 @@ func TestSchedulerAgainstEveryWay(t *testing.T) {
 // places beside one another that they cannot have together, at each auction
 // anew: it is not auctioned at once for ever.
 func TestAGangThatIsCrowdedOutWaits(t *testing.T) {
-	play(t, map[string]int{}, 3, 3, 0x1d76, 31)
+	play(t, map[string]int{}, game{3, 3, 0x1d76, 31})
+}
+
+// game is what jobs come to.
+type game struct {
+	quota, nodes int
+	seed         uint64
+	jobs         int
 }
 
 // play has jobs come and go, and notes what it has seen.
-func play(t rapid.TB, seen map[string]int, quota, nodes int, seed uint64, jobs int) {
+func play(t rapid.TB, seen map[string]int, g game) {
 	c := config()
-	c.MaxActive = quota
-	r := newReferee(t, c, nodes, seed)
-	for i := range jobs {
+	c.MaxActive = g.quota
+	r := newReferee(t, c, g.nodes, g.seed)
+	for i := range g.jobs {
 		r.now++
 		r.come(i)
 		r.check()
