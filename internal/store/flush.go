@@ -278,7 +278,7 @@ func (s *Store) beginFlush(tree *state.Tree, point bool) error {
 	}
 	s.mu.Lock()
 	v := *s.view.Load()
-	v.old, v.new = v.new, newPending(min(len(v.new.cells), roomyPending))
+	v.old, v.new = v.new, newPending(v.new)
 	s.view.Store(&v)
 	s.mu.Unlock()
 	f := flush{s: s, tree: tree, done: done, changes: v.old}

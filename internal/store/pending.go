@@ -21,11 +21,10 @@ import (
 // it: a hash leads to the last cell of that hash, whose key is compared.
 type pending struct {
 	mu     sync.RWMutex
-	seed   maphash.Seed
 	blocks []pendingBlock   // ascending; what is in it never changes
 	txs    []pendingTxs     // of the same blocks that have any
 	cells  []cell           // in the order of the blocks
-	newest map[uint64]int32 // hash of a key → index of its last cell
+	newest cellIndex        // hash of a key → index of its last cell
 	orders map[group]*order // the keys of the groups that were iterated over
 	bytes  int              // that all of it takes in memory, about
 }
@@ -43,10 +42,79 @@ type pendingBlock struct {
 // none.
 type cell struct{ block, change, before int32 }
 
-// newPending returns one that has room for so many changes.
-func newPending(changes int) *pending {
-	return &pending{seed: maphash.MakeSeed(), cells: make([]cell, 0, changes), newest: make(map[uint64]int32, changes)}
+// newPending returns one that has room for as many changes, of as many keys, as one
+// that is full had, within reason; nil: none is known.
+func newPending(full *pending) *pending {
+	if full == nil {
+		return &pending{newest: newCellIndex(0)}
+	}
+	return &pending{
+		cells:  make([]cell, 0, min(len(full.cells), roomyPending)),
+		newest: newCellIndex(min(full.newest.count, roomyPending)),
+	}
 }
+
+// cellIndex finds the last cell of a hash: a table of places by hash, with open
+// addressing. Nothing is ever taken out.
+type cellIndex struct {
+	slots []uint64 // hash ‖ number of the cell and one; 0: free. A power of two of them
+	count int      // in use
+}
+
+const leastSlots = 1 << 10
+
+// newCellIndex returns one that has room for so many hashes.
+func newCellIndex(hashes int) cellIndex {
+	n := leastSlots
+	for n*3 < hashes*4 {
+		n *= 2
+	}
+	return cellIndex{slots: make([]uint64, n)}
+}
+
+// slot returns the place of a hash, or the free one where it belongs.
+func (x *cellIndex) slot(hash uint32) *uint64 {
+	mask := uint32(len(x.slots) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		if s := &x.slots[i]; *s == 0 || uint32(*s>>32) == hash {
+			return s
+		}
+	}
+}
+
+// get returns the last cell of a hash, −1 if there is none.
+func (x *cellIndex) get(hash uint32) int32 { return int32(uint32(*x.slot(hash))) - 1 }
+
+// set makes a cell the last one of its hash, and returns the one that was.
+func (x *cellIndex) set(hash uint32, cell int32) (before int32) {
+	s := x.slot(hash)
+	before = int32(uint32(*s)) - 1
+	if *s == 0 {
+		if x.count++; 4*x.count > 3*len(x.slots) {
+			x.grow()
+			s = x.slot(hash)
+		}
+	}
+	*s = uint64(hash)<<32 | uint64(uint32(cell+1))
+	return before
+}
+
+// grow makes the table twice as large.
+func (x *cellIndex) grow() {
+	old := x.slots
+	x.slots = make([]uint64, 2*len(old))
+	for _, s := range old {
+		if s != 0 {
+			*x.slot(uint32(s >> 32)) = s
+		}
+	}
+}
+
+// pendingSeed is of all hashes of keys of pending changes: a read looks into two of
+// these with one hash.
+var pendingSeed = maphash.MakeSeed()
+
+func pendingHash(key []byte) uint32 { return uint32(maphash.Bytes(pendingSeed, key) >> 32) }
 
 // add adds a block's changes and transactions, which must not be modified afterwards.
 func (p *pending) add(height uint64, changes []state.Change, txs []crypto.Digest) {
@@ -68,32 +136,20 @@ func (p *pending) add(height uint64, changes []state.Change, txs []crypto.Digest
 		} else if !ok {
 			order = nil
 		}
-		hash := maphash.Bytes(p.seed, c.Key)
-		before, ok := p.newest[hash]
-		if !ok {
-			before = -1
-		}
+		before := p.newest.set(pendingHash(c.Key), int32(len(p.cells)))
 		if order != nil && p.last(c.Key, before, math.MaxUint64) == nil {
 			order.fresh = append(order.fresh, c.Key)
 		}
-		p.newest[hash] = int32(len(p.cells))
 		p.cells = append(p.cells, cell{block, int32(i), before})
 		p.bytes += changeBytes + len(c.Key) + len(c.Value)
 	}
 }
 
-// get returns the last change of a key up to a height, nil if there is none.
-func (p *pending) get(key []byte, height uint64) *state.Change {
+// get returns the last change of a key, of a hash, up to a height, nil if there is none.
+func (p *pending) get(key []byte, hash uint32, height uint64) *state.Change {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if len(p.cells) == 0 {
-		return nil
-	}
-	at, ok := p.newest[maphash.Bytes(p.seed, key)]
-	if !ok {
-		return nil
-	}
-	return p.last(key, at, height)
+	return p.last(key, p.newest.get(hash), height)
 }
 
 // last returns the last change of a key up to a height, of the cell at an index
@@ -133,7 +189,13 @@ func merge(blocks []pendingBlock, start, end []byte) []*state.Change {
 		change *state.Change
 		block  int32
 	}
-	var all []found
+	count := 0
+	if start == nil && end == nil {
+		for i := range blocks {
+			count += len(blocks[i].changes)
+		}
+	}
+	all := make([]found, 0, count)
 	for i := range blocks {
 		changes := blocks[i].changes
 		from := sort.Search(len(changes), func(i int) bool { return bytes.Compare(changes[i].Key, start) >= 0 })

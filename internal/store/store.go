@@ -84,10 +84,11 @@ func (v *view) blocks(height uint64) []pendingBlock {
 // get returns the last pending change of a key up to a height, nil if there is
 // none.
 func (v *view) get(key []byte, height uint64) *state.Change {
-	if c := v.new.get(key, height); c != nil || v.old == nil {
+	hash := pendingHash(key)
+	if c := v.new.get(key, hash, height); c != nil || v.old == nil {
 		return c
 	}
-	return v.old.get(key, height)
+	return v.old.get(key, hash, height)
 }
 
 // Tip names a committed block and the state after it.
@@ -168,7 +169,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
 		leastPoint: uint64(options.PointBytes), arena: newArena(), told: options.NodeMemory,
 	}
-	s.view.Store(&view{new: newPending(0)})
+	s.view.Store(&view{new: newPending(nil)})
 	if s.records, err = newRecords(options.RecordBytes); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -251,7 +252,7 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.view.Store(&view{tip: &tip, new: newPending(0)})
+	s.view.Store(&view{tip: &tip, new: newPending(nil)})
 	s.records.stand()
 	if err := s.loadPending(); err != nil {
 		return err
