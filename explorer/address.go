@@ -36,7 +36,8 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw:
 	case chain.OpenChannel:
 		return append(out, m.Payee)
-	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel:
+	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
+		chain.AddBond, chain.CommitVote, chain.RevealVote:
 	case chain.RegisterMeter:
 	case chain.SettleBatch:
 		return append(out, m.Batch.Order.ConsumerAddress())
@@ -92,6 +93,11 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Owner)
 	case chain.BatchSettled:
 		return append(out, e.Consumer, e.Provider)
+	case chain.BondAdded:
+		return append(out, e.Owner)
+	case chain.BondSlashed:
+		return append(out, e.Owner)
+	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided:
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}

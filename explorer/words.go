@@ -101,6 +101,12 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " registers metering key "+crypto.Digest(m.Key).Short()+" for node ", linkNode(m.Node))
 	case chain.SettleBatch:
 		return say(who, fmt.Sprintf(" posts a proof over %s for ", counted(int(m.Batch.Summary.Count), "usage record")), linkJob(m.Batch.Summary.Order))
+	case chain.AddBond:
+		return say(who, " adds ", m.Amount, " to the bond of node ", linkNode(m.Node))
+	case chain.CommitVote:
+		return say(who, " brings the sealed vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short())
+	case chain.RevealVote:
+		return say(who, " shows the vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short()+": "+voteWords(&m.Vote))
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -211,15 +217,47 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled:
+		return sayVerification(e)
+	case chain.LeaseEnded:
+		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
+	}
+	panic(fmt.Sprintf("explorer: event of type %T", e))
+}
+
+// sayVerification says what became of bonds and panels.
+func sayVerification(e any) sentence {
+	switch e := e.(type) {
 	case chain.MeterRegistered:
 		return say("Usage records of node ", linkNode(e.Node), " are signed with metering key "+crypto.Digest(e.Key).Short()+" from now on")
 	case chain.BatchSettled:
 		return say(counted(int(e.Count), "usage record")+" of job ", linkJob(e.Order), " on node ", linkNode(e.Node), " were proven: ",
 			linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
-	case chain.LeaseEnded:
-		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
+	case chain.BondAdded:
+		return say("The bond of node ", linkNode(e.Node), " grew by ", e.Amount, " to ", e.Bond)
+	case chain.BondSlashed:
+		return say("Node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " lost ", e.Amount, " of its bond; ", e.Burned, " of it was burned")
+	case chain.PanelDrawn:
+		return say("Panel "+e.Panel.Short()+" was drawn to run the job ", linkJob(e.Subject), " again, of "+counted(len(e.Jurors), "node"))
+	case chain.PanelRevealing:
+		return say("Panel " + e.Panel.Short() + " shows its votes")
+	case chain.PanelDecided:
+		return say("Panel "+e.Panel.Short()+" has decided on job ", linkJob(e.Subject), ": "+voteWords(e.Verdict))
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
+}
+
+// voteWords says what a juror, or a panel, found; nil: nothing.
+func voteWords(v *chain.Vote) string {
+	switch {
+	case v == nil:
+		return "no result has more than half of the seats"
+	case v.Finding == chain.FoundUnavailable:
+		return "the job's data cannot be had"
+	case v.Finding == chain.FoundUnstable:
+		return "the job gives other results from run to run"
+	}
+	return "the job gives " + v.Result.Short()
 }
 
 // closingWords says why a lease ends.

@@ -83,6 +83,17 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("ends the affiliation of provider node %s", m.Node)
 	case chain.ReportEvidence:
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
+	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
+		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,
+		chain.RegisterMeter, chain.SettleBatch:
+		return marketSentence(m)
+	}
+	panic(fmt.Sprintf("wallet: message of type %T", m))
+}
+
+// marketSentence says what a message about leases, channels, bonds and panels does.
+func marketSentence(m any) string {
+	switch m := m.(type) {
 	case chain.OpenLease:
 		return fmt.Sprintf("opens a lease of %s on node %s and holds %s for it", m.Deal.Order.ConsumerAddress(), m.Deal.Bid.Node, m.Deal.Order.MaxCost)
 	case chain.ResizeLease:
@@ -106,6 +117,12 @@ func sentence(m chain.Msg) string {
 	case chain.SettleBatch:
 		s := &m.Batch.Summary
 		return fmt.Sprintf("settles %d usage records of order %s on node %s by a proof, without showing them", s.Count, s.Order, s.Node)
+	case chain.AddBond:
+		return fmt.Sprintf("adds %s to the bond of node %s, which jobs may lock and faults may cost", m.Amount, m.Node)
+	case chain.CommitVote:
+		return fmt.Sprintf("brings the sealed vote of node %s on panel %s", m.Node, m.Panel)
+	case chain.RevealVote:
+		return fmt.Sprintf("shows the vote of node %s on panel %s: %s %s", m.Node, m.Panel, m.Vote.Finding, m.Vote.Result)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

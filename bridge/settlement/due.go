@@ -13,6 +13,9 @@ type behind struct {
 	Orders   uint64   // 0: nothing is left from before the last block
 	Leases   uint64
 	Channels uint64
+
+	Draws     uint64 // heights
+	Deadlines uint64
 }
 
 func behindKey() []byte { return keyOf(kindBehind) }
@@ -36,6 +39,14 @@ func leaseEnds(env *Env) queue {
 
 func channelEnds(env *Env) queue {
 	return queue{kindChannelEnd, func(b *behind) *uint64 { return &b.Channels }, before(env.LastProgressMs), before(env.ProgressMs)}
+}
+
+func draws(env *Env) queue {
+	return queue{kindDraw, func(b *behind) *uint64 { return &b.Draws }, before(uint64(env.Height)), uint64(env.Height)}
+}
+
+func deadlines(env *Env) queue {
+	return queue{kindDeadline, func(b *behind) *uint64 { return &b.Deadlines }, before(env.LastProgressMs), before(env.ProgressMs)}
 }
 
 func before(ms uint64) uint64 { return max(ms, 1) - 1 }

@@ -24,6 +24,11 @@ const (
 	kindLeaseEnd   = 'q'
 	kindChannel    = 'h'
 	kindChannelEnd = 'w'
+	kindRoll       = 'v'
+	kindRollLen    = 'V'
+	kindDraw       = 'd'
+	kindDeadline   = 't'
+	kindPanel      = 'j'
 	kindOwned      = 'n'
 	kindBehind     = 'z'
 	kindMeter      = 'k'
@@ -89,6 +94,21 @@ func channelEndKey(at uint64, id chain.ChannelID) []byte {
 	return keyOf(kindChannelEnd, big(at), id[:])
 }
 
+func rollKey(seat uint64) []byte { return keyOf(kindRoll, big(seat)) }
+
+func rollLenKey() []byte { return keyOf(kindRollLen) }
+
+func drawKey(at chain.Height, part part, id crypto.Digest) []byte {
+	return keyOf(kindDraw, big(uint64(at)), []byte{byte(part)}, id[:])
+}
+
+func deadlineKey(at uint64, part part, id crypto.Digest) []byte {
+	return keyOf(kindDeadline, big(at), []byte{byte(part)}, id[:])
+}
+
+// PanelKey returns the key of a panel's record.
+func PanelKey(id crypto.Digest) []byte { return keyOf(kindPanel, id[:]) }
+
 // leaseAtEnd returns the lease that a key of leaseEndKey is of.
 func leaseAtEnd(key []byte) chain.LeaseID {
 	key = key[len(key)-crypto.PublicKeySize-crypto.DigestSize:]
@@ -106,6 +126,8 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, decodeEscrow(key, value).Balance
 	case kindLease:
 		return tokens.HoldsEscrow, decodeLease(key, value).Held
+	case kindPanel:
+		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee
 	case kindChannel:
 		return tokens.HoldsEscrow, state.Decode[Channel](key, value).Held
 	}

@@ -24,6 +24,9 @@ type Env struct {
 	Last           chain.TimeMs
 	LastProgressMs uint64
 
+	// Mix is the VRF outputs of all blocks up to this one.
+	Mix crypto.Digest
+
 	Params   chain.Params
 	Kernels  map[string]crypto.Digest // the pinned verifying key of each
 	Verifier zk.Verifier
@@ -48,6 +51,8 @@ type Provider struct {
 	MemoryMiB  uint64
 	UnbondedMs chain.TimeMs // zero while it is bonded
 	Record     match.Record // of what it did, under any owner
+	Locked     chain.Amount // of the bond, by jobs and panels; ≤ Bond
+	Seat       uint64       // on the roll, from 1 on; zero once unbonded
 }
 
 // Cluster is a registered Nexus cluster.
@@ -104,9 +109,11 @@ func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.Regist
 		kv.Delete(ownedKey(known.Owner, m.Node))
 	}
 	kv.Set(ownedKey(owner, m.Node), []byte{})
-	state.Save(kv, ProviderKey(m.Node), Provider{
+	p := Provider{
 		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB, Record: known.Record,
-	})
+	}
+	joinRoll(kv, m.Node, &p)
+	state.Save(kv, ProviderKey(m.Node), p)
 	return chain.ProviderRegistered{Node: m.Node, Owner: owner, Bond: m.Bond}, nil
 }
 
@@ -119,6 +126,8 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
 	case p.Owner != owner:
 		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
+	case !p.Locked.IsZero():
+		return nil, chain.Reject("provider %s has %s of its bond locked by jobs", m.Node.Short(), p.Locked)
 	}
 	matures, why := later(env.Now, env.Params.UnbondDelayMs)
 	if why != nil {
@@ -126,6 +135,7 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 	}
 	key, bond := ProviderKey(m.Node), p.Bond
 	tokens.Mature(kv, matures, bondOrigin(key, owner), tokens.Maturing{To: owner, Amount: bond})
+	leaveRoll(kv, m.Node, &p)
 	p.Bond, p.UnbondedMs = chain.Amount{}, env.Now
 	state.Save(kv, key, p)
 	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures}, nil

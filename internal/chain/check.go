@@ -47,12 +47,14 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case RedeemVoucher:
 		return m.check()
-	case FundChannel, CloseChannel:
+	case FundChannel, CloseChannel, AddBond, CommitVote:
 		return nil
 	case RegisterMeter:
 		return nil
 	case SettleBatch:
 		return m.Batch.Check()
+	case RevealVote:
+		return m.check()
 	}
 	return fmt.Errorf("chain: message of type %T", m)
 }

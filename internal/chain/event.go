@@ -3,6 +3,7 @@ package chain
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -164,6 +165,11 @@ const (
 	kindChannelChanged
 	kindVoucherRedeemed
 	kindChannelClosed
+	kindBondAdded
+	kindBondSlashed
+	kindPanelDrawn
+	kindPanelRevealing
+	kindPanelDecided
 )
 
 // Kinds of private settlement: between the last above and these, others have theirs.
@@ -172,83 +178,84 @@ const (
 	kindBatchSettled
 )
 
-// eventKind returns the number on the wire and the name in JSON.
-func eventKind(e Event) (uint8, string) {
-	switch e.(type) {
-	case Transferred:
-		return kindTransferred, "transferred"
-	case ProviderRegistered:
-		return kindProviderRegistered, "provider_registered"
-	case ProviderUnbonded:
-		return kindProviderUnbonded, "provider_unbonded"
-	case ClusterRegistered:
-		return kindClusterRegistered, "cluster_registered"
-	case ClusterUnbonded:
-		return kindClusterUnbonded, "cluster_unbonded"
-	case Deposited:
-		return kindDeposited, "deposited"
-	case WithdrawalStarted:
-		return kindWithdrawalStarted, "withdrawal_started"
-	case Matured:
-		return kindMatured, "matured"
-	case ClaimRecorded:
-		return kindClaimRecorded, "claim_recorded"
-	case ClaimSettled:
-		return kindClaimSettled, "claim_settled"
-	case ClaimRejected:
-		return kindClaimRejected, "claim_rejected"
-	case ValidatorBonded:
-		return kindValidatorBonded, "validator_bonded"
-	case Delegated:
-		return kindDelegated, "delegated"
-	case Undelegated:
-		return kindUndelegated, "undelegated"
-	case Redelegated:
-		return kindRedelegated, "redelegated"
-	case RewardsWithdrawn:
-		return kindRewardsWithdrawn, "rewards_withdrawn"
-	case CommissionSet:
-		return kindCommissionSet, "commission_set"
-	case KeysRotated:
-		return kindKeysRotated, "keys_rotated"
-	case ValidatorUnjailed:
-		return kindValidatorUnjailed, "validator_unjailed"
-	case NodeAffiliated:
-		return kindNodeAffiliated, "node_affiliated"
-	case NodeUnaffiliated:
-		return kindNodeUnaffiliated, "node_unaffiliated"
-	case ValidatorSlashed:
-		return kindValidatorSlashed, "validator_slashed"
-	case ValidatorJailed:
-		return kindValidatorJailed, "validator_jailed"
-	case EpochClosed:
-		return kindEpochClosed, "epoch_closed"
-	case LeaseOpened:
-		return kindLeaseOpened, "lease_opened"
-	case LeaseChanged:
-		return kindLeaseChanged, "lease_changed"
-	case LeasePaid:
-		return kindLeasePaid, "lease_paid"
-	case LeaseEnded:
-		return kindLeaseEnded, "lease_ended"
-	case ChannelChanged:
-		return kindChannelChanged, "channel_changed"
-	case VoucherRedeemed:
-		return kindVoucherRedeemed, "voucher_redeemed"
-	case ChannelClosed:
-		return kindChannelClosed, "channel_closed"
-	case MeterRegistered:
-		return kindMeterRegistered, "meter_registered"
-	case BatchSettled:
-		return kindBatchSettled, "batch_settled"
+// eventForms is how each alternative of Event is named and read, by its kind; kinds that
+// are nobody's have no name.
+var eventForms = [...]eventForm{
+	kindTransferred:        eventFormOf[Transferred]("transferred"),
+	kindProviderRegistered: eventFormOf[ProviderRegistered]("provider_registered"),
+	kindProviderUnbonded:   eventFormOf[ProviderUnbonded]("provider_unbonded"),
+	kindClusterRegistered:  eventFormOf[ClusterRegistered]("cluster_registered"),
+	kindClusterUnbonded:    eventFormOf[ClusterUnbonded]("cluster_unbonded"),
+	kindDeposited:          eventFormOf[Deposited]("deposited"),
+	kindWithdrawalStarted:  eventFormOf[WithdrawalStarted]("withdrawal_started"),
+	kindMatured:            eventFormOf[Matured]("matured"),
+	kindClaimRecorded:      eventFormOf[ClaimRecorded]("claim_recorded"),
+	kindClaimSettled:       eventFormOf[ClaimSettled]("claim_settled"),
+	kindClaimRejected:      eventFormOf[ClaimRejected]("claim_rejected"),
+	kindValidatorBonded:    eventFormOf[ValidatorBonded]("validator_bonded"),
+	kindDelegated:          eventFormOf[Delegated]("delegated"),
+	kindUndelegated:        eventFormOf[Undelegated]("undelegated"),
+	kindRedelegated:        eventFormOf[Redelegated]("redelegated"),
+	kindRewardsWithdrawn:   eventFormOf[RewardsWithdrawn]("rewards_withdrawn"),
+	kindCommissionSet:      eventFormOf[CommissionSet]("commission_set"),
+	kindKeysRotated:        eventFormOf[KeysRotated]("keys_rotated"),
+	kindValidatorUnjailed:  eventFormOf[ValidatorUnjailed]("validator_unjailed"),
+	kindNodeAffiliated:     eventFormOf[NodeAffiliated]("node_affiliated"),
+	kindNodeUnaffiliated:   eventFormOf[NodeUnaffiliated]("node_unaffiliated"),
+	kindValidatorSlashed:   eventFormOf[ValidatorSlashed]("validator_slashed"),
+	kindValidatorJailed:    eventFormOf[ValidatorJailed]("validator_jailed"),
+	kindEpochClosed:        eventFormOf[EpochClosed]("epoch_closed"),
+	kindLeaseOpened:        eventFormOf[LeaseOpened]("lease_opened"),
+	kindLeaseChanged:       eventFormOf[LeaseChanged]("lease_changed"),
+	kindLeasePaid:          eventFormOf[LeasePaid]("lease_paid"),
+	kindLeaseEnded:         eventFormOf[LeaseEnded]("lease_ended"),
+	kindChannelChanged:     eventFormOf[ChannelChanged]("channel_changed"),
+	kindVoucherRedeemed:    eventFormOf[VoucherRedeemed]("voucher_redeemed"),
+	kindChannelClosed:      eventFormOf[ChannelClosed]("channel_closed"),
+	kindBondAdded:          eventFormOf[BondAdded]("bond_added"),
+	kindBondSlashed:        eventFormOf[BondSlashed]("bond_slashed"),
+	kindPanelDrawn:         eventFormOf[PanelDrawn]("panel_drawn"),
+	kindPanelRevealing:     eventFormOf[PanelRevealing]("panel_revealing"),
+	kindPanelDecided:       eventFormOf[PanelDecided]("panel_decided"),
+	kindMeterRegistered:    eventFormOf[MeterRegistered]("meter_registered"),
+	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
+}
+
+// eventForm is how an alternative of Event is named and read.
+type eventForm struct {
+	name     string
+	of       reflect.Type
+	decode   func(codec.Raw) (Event, error)
+	fromJSON func([]byte) (Event, error)
+}
+
+func eventFormOf[T Event](name string) eventForm {
+	return eventForm{name: name, of: reflect.TypeFor[T](), decode: decodeAs[T, Event], fromJSON: readJSON[T]}
+}
+
+// eventKinds is the number on the wire of each alternative of Event.
+var eventKinds = func() map[reflect.Type]uint8 {
+	kinds := make(map[reflect.Type]uint8, len(eventForms))
+	for kind, form := range eventForms {
+		if form.name != "" {
+			kinds[form.of] = uint8(kind)
+		}
 	}
-	panic(fmt.Sprintf("chain: event of type %T", e))
+	return kinds
+}()
+
+// eventKind returns the number on the wire.
+func eventKind(e Event) uint8 {
+	kind, ok := eventKinds[reflect.TypeOf(e)]
+	if !ok {
+		panic(fmt.Sprintf("chain: event of type %T", e))
+	}
+	return kind
 }
 
 // EventName returns the event's name in JSON.
 func EventName(e Event) string {
-	_, name := eventKind(e)
-	return name
+	return eventForms[eventKind(e)].name
 }
 
 // Events is a list of events. In JSON each is {"type": name, "data": {…}}.
@@ -266,9 +273,8 @@ func (es Events) append(dst []byte) ([]byte, error) {
 			dst = codec.AppendUint(codec.AppendBytes(dst, t.To[:]), t.Amount.nano)
 			continue
 		}
-		kind, _ := eventKind(e)
 		var err error
-		if dst, err = appendSum(dst, kind, e); err != nil {
+		if dst, err = appendSum(dst, eventKind(e), e); err != nil {
 			return nil, err
 		}
 	}
@@ -296,75 +302,10 @@ func (es *Events) UnmarshalCBOR(data []byte) error {
 }
 
 func decodeEvent(head sumHead) (Event, error) {
-	switch head.Kind {
-	case kindTransferred:
-		return decodeAs[Transferred, Event](head.Body)
-	case kindProviderRegistered:
-		return decodeAs[ProviderRegistered, Event](head.Body)
-	case kindProviderUnbonded:
-		return decodeAs[ProviderUnbonded, Event](head.Body)
-	case kindClusterRegistered:
-		return decodeAs[ClusterRegistered, Event](head.Body)
-	case kindClusterUnbonded:
-		return decodeAs[ClusterUnbonded, Event](head.Body)
-	case kindDeposited:
-		return decodeAs[Deposited, Event](head.Body)
-	case kindWithdrawalStarted:
-		return decodeAs[WithdrawalStarted, Event](head.Body)
-	case kindMatured:
-		return decodeAs[Matured, Event](head.Body)
-	case kindClaimRecorded:
-		return decodeAs[ClaimRecorded, Event](head.Body)
-	case kindClaimSettled:
-		return decodeAs[ClaimSettled, Event](head.Body)
-	case kindClaimRejected:
-		return decodeAs[ClaimRejected, Event](head.Body)
-	case kindValidatorBonded:
-		return decodeAs[ValidatorBonded, Event](head.Body)
-	case kindDelegated:
-		return decodeAs[Delegated, Event](head.Body)
-	case kindUndelegated:
-		return decodeAs[Undelegated, Event](head.Body)
-	case kindRedelegated:
-		return decodeAs[Redelegated, Event](head.Body)
-	case kindRewardsWithdrawn:
-		return decodeAs[RewardsWithdrawn, Event](head.Body)
-	case kindCommissionSet:
-		return decodeAs[CommissionSet, Event](head.Body)
-	case kindKeysRotated:
-		return decodeAs[KeysRotated, Event](head.Body)
-	case kindValidatorUnjailed:
-		return decodeAs[ValidatorUnjailed, Event](head.Body)
-	case kindNodeAffiliated:
-		return decodeAs[NodeAffiliated, Event](head.Body)
-	case kindNodeUnaffiliated:
-		return decodeAs[NodeUnaffiliated, Event](head.Body)
-	case kindValidatorSlashed:
-		return decodeAs[ValidatorSlashed, Event](head.Body)
-	case kindValidatorJailed:
-		return decodeAs[ValidatorJailed, Event](head.Body)
-	case kindEpochClosed:
-		return decodeAs[EpochClosed, Event](head.Body)
-	case kindLeaseOpened:
-		return decodeAs[LeaseOpened, Event](head.Body)
-	case kindLeaseChanged:
-		return decodeAs[LeaseChanged, Event](head.Body)
-	case kindLeasePaid:
-		return decodeAs[LeasePaid, Event](head.Body)
-	case kindLeaseEnded:
-		return decodeAs[LeaseEnded, Event](head.Body)
-	case kindChannelChanged:
-		return decodeAs[ChannelChanged, Event](head.Body)
-	case kindVoucherRedeemed:
-		return decodeAs[VoucherRedeemed, Event](head.Body)
-	case kindChannelClosed:
-		return decodeAs[ChannelClosed, Event](head.Body)
-	case kindMeterRegistered:
-		return decodeAs[MeterRegistered, Event](head.Body)
-	case kindBatchSettled:
-		return decodeAs[BatchSettled, Event](head.Body)
+	if int(head.Kind) >= len(eventForms) || eventForms[head.Kind].name == "" {
+		return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
 	}
-	return nil, fmt.Errorf("chain: event kind %d is unknown", head.Kind)
+	return eventForms[head.Kind].decode(head.Body)
 }
 
 type eventJSON struct {
@@ -404,46 +345,12 @@ func (es *Events) UnmarshalJSON(data []byte) error {
 }
 
 func eventFromJSON(e eventJSON) (Event, error) {
-	readers := map[string]func([]byte) (Event, error){
-		"transferred":         readJSON[Transferred],
-		"provider_registered": readJSON[ProviderRegistered],
-		"provider_unbonded":   readJSON[ProviderUnbonded],
-		"cluster_registered":  readJSON[ClusterRegistered],
-		"cluster_unbonded":    readJSON[ClusterUnbonded],
-		"deposited":           readJSON[Deposited],
-		"withdrawal_started":  readJSON[WithdrawalStarted],
-		"matured":             readJSON[Matured],
-		"claim_recorded":      readJSON[ClaimRecorded],
-		"claim_settled":       readJSON[ClaimSettled],
-		"claim_rejected":      readJSON[ClaimRejected],
-		"validator_bonded":    readJSON[ValidatorBonded],
-		"delegated":           readJSON[Delegated],
-		"undelegated":         readJSON[Undelegated],
-		"redelegated":         readJSON[Redelegated],
-		"rewards_withdrawn":   readJSON[RewardsWithdrawn],
-		"commission_set":      readJSON[CommissionSet],
-		"keys_rotated":        readJSON[KeysRotated],
-		"validator_unjailed":  readJSON[ValidatorUnjailed],
-		"node_affiliated":     readJSON[NodeAffiliated],
-		"node_unaffiliated":   readJSON[NodeUnaffiliated],
-		"validator_slashed":   readJSON[ValidatorSlashed],
-		"validator_jailed":    readJSON[ValidatorJailed],
-		"epoch_closed":        readJSON[EpochClosed],
-		"lease_opened":        readJSON[LeaseOpened],
-		"lease_changed":       readJSON[LeaseChanged],
-		"lease_paid":          readJSON[LeasePaid],
-		"lease_ended":         readJSON[LeaseEnded],
-		"channel_changed":     readJSON[ChannelChanged],
-		"voucher_redeemed":    readJSON[VoucherRedeemed],
-		"channel_closed":      readJSON[ChannelClosed],
-		"meter_registered":    readJSON[MeterRegistered],
-		"batch_settled":       readJSON[BatchSettled],
+	for _, form := range eventForms {
+		if form.name == e.Type && e.Type != "" {
+			return form.fromJSON(e.Data)
+		}
 	}
-	read, ok := readers[e.Type]
-	if !ok {
-		return nil, fmt.Errorf("chain: event type %.40q is unknown", e.Type)
-	}
-	return read(e.Data)
+	return nil, fmt.Errorf("chain: event type %.40q is unknown", e.Type)
 }
 
 func readJSON[T Event](data []byte) (Event, error) {

@@ -153,6 +153,18 @@ func channelMessages() chain.Msgs {
 	}
 }
 
+// panelMessages has one of each.
+func panelMessages() chain.Msgs {
+	panel, node := crypto.Digest{6}, testKey(2)
+	vote, salt := chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{7}}, crypto.Digest{8}
+	commitment := vote.Commitment(panel, node.Public(), salt)
+	return chain.Msgs{
+		chain.AddBond{Node: node.Public(), Amount: chain.Hyper(1)},
+		chain.CommitVote{Panel: panel, Node: node.Public(), Commitment: commitment, Signature: node.PrivateKey.Sign(crypto.DomainVote, chain.VotePayload(testChain, panel, commitment))},
+		chain.RevealVote{Panel: panel, Node: node.Public(), Vote: vote, Salt: salt},
+	}
+}
+
 func signedTx(t testing.TB, messages chain.Msgs) chain.Tx {
 	t.Helper()
 	sender, payer := testKey(1), testKey(5)
@@ -237,6 +249,11 @@ func sampleReceipts() chain.BlockReceipts {
 				chain.ChannelChanged{Channel: crypto.Digest{2}, Payer: a, Payee: b, Held: chain.Nano(8), EndsMs: 12},
 				chain.VoucherRedeemed{Channel: crypto.Digest{2}, Payer: a, Payee: b, Lease: crypto.Digest{4}, Total: chain.Nano(8), Paid: chain.Nano(6), Burned: chain.Nano(1), Treasury: chain.Nano(1)},
 				chain.ChannelClosed{Channel: crypto.Digest{2}, Payer: a, Payee: b, Refunded: chain.Nano(3)},
+				chain.BondAdded{Node: testKey(2).Public(), Owner: a, Amount: chain.Nano(1), Bond: chain.Nano(3)},
+				chain.BondSlashed{Node: testKey(2).Public(), Owner: a, Subject: crypto.Digest{2}, Amount: chain.Nano(3), Burned: chain.Nano(2)},
+				chain.PanelDrawn{Panel: crypto.Digest{2}, Subject: crypto.Digest{3}, Jurors: []crypto.PublicKey{testKey(2).Public()}, CommitBy: 5},
+				chain.PanelRevealing{Panel: crypto.Digest{2}, RevealBy: 6},
+				chain.PanelDecided{Panel: crypto.Digest{2}, Subject: crypto.Digest{3}, Verdict: &chain.Vote{Finding: chain.FoundUnstable}},
 				chain.ValidatorSlashed{Validator: node, Epoch: 4, View: 9, RatePpm: 50_000, Amount: chain.Nano(20), Reporter: a, Reward: chain.Nano(1)},
 			}},
 			{TxID: crypto.Digest{2}, Rejection: "balance 3 is below 4", GasUsed: chain.GasUnits(900), Burned: chain.Nano(900)},
@@ -313,6 +330,11 @@ func TestFixtures(t *testing.T) {
 	channels := signedTx(t, channelMessages())
 	roundTrip(t, "tx_channels", channels)
 	if _, err := chain.DecodeTx(channels.Encode()); err != nil {
+		t.Error(err)
+	}
+	panels := signedTx(t, panelMessages())
+	roundTrip(t, "tx_panels", panels)
+	if _, err := chain.DecodeTx(panels.Encode()); err != nil {
 		t.Error(err)
 	}
 	leases := signedTx(t, leaseMessages())

@@ -2,6 +2,7 @@ package chain
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -124,6 +125,9 @@ const (
 	kindFundChannel
 	kindRedeemVoucher
 	kindCloseChannel
+	kindAddBond
+	kindCommitVote
+	kindRevealVote
 )
 
 // Kinds of private settlement: between the last above and these, others have theirs.
@@ -132,6 +136,66 @@ const (
 	kindSettleBatch
 )
 
+// msgForms is how each alternative of Msg is named and decoded, by its kind; kinds that
+// are nobody's have no name.
+var msgForms = [...]msgForm{
+	kindTransfer:         msgFormOf[Transfer]("transfer"),
+	kindRegisterProvider: msgFormOf[RegisterProvider]("register_provider"),
+	kindUnbondProvider:   msgFormOf[UnbondProvider]("unbond_provider"),
+	kindRegisterCluster:  msgFormOf[RegisterCluster]("register_cluster"),
+	kindUnbondCluster:    msgFormOf[UnbondCluster]("unbond_cluster"),
+	kindDeposit:          msgFormOf[Deposit]("deposit"),
+	kindWithdraw:         msgFormOf[Withdraw]("withdraw"),
+	kindSettle:           msgFormOf[Settle]("settle"),
+	kindBond:             msgFormOf[Bond]("bond"),
+	kindDelegate:         msgFormOf[Delegate]("delegate"),
+	kindUndelegate:       msgFormOf[Undelegate]("undelegate"),
+	kindRedelegate:       msgFormOf[Redelegate]("redelegate"),
+	kindWithdrawRewards:  msgFormOf[WithdrawRewards]("withdraw_rewards"),
+	kindSetCommission:    msgFormOf[SetCommission]("set_commission"),
+	kindRotateKeys:       msgFormOf[RotateKeys]("rotate_keys"),
+	kindUnjail:           msgFormOf[Unjail]("unjail"),
+	kindAffiliate:        msgFormOf[Affiliate]("affiliate"),
+	kindUnaffiliate:      msgFormOf[Unaffiliate]("unaffiliate"),
+	kindReportEvidence:   msgFormOf[ReportEvidence]("report_evidence"),
+	kindOpenLease:        msgFormOf[OpenLease]("open_lease"),
+	kindResizeLease:      msgFormOf[ResizeLease]("resize_lease"),
+	kindExtendLease:      msgFormOf[ExtendLease]("extend_lease"),
+	kindCloseLease:       msgFormOf[CloseLease]("close_lease"),
+	kindCollectLease:     msgFormOf[CollectLease]("collect_lease"),
+	kindOpenChannel:      msgFormOf[OpenChannel]("open_channel"),
+	kindFundChannel:      msgFormOf[FundChannel]("fund_channel"),
+	kindRedeemVoucher:    msgFormOf[RedeemVoucher]("redeem_voucher"),
+	kindCloseChannel:     msgFormOf[CloseChannel]("close_channel"),
+	kindAddBond:          msgFormOf[AddBond]("add_bond"),
+	kindCommitVote:       msgFormOf[CommitVote]("commit_vote"),
+	kindRevealVote:       msgFormOf[RevealVote]("reveal_vote"),
+	kindRegisterMeter:    msgFormOf[RegisterMeter]("register_meter"),
+	kindSettleBatch:      msgFormOf[SettleBatch]("settle_batch"),
+}
+
+// msgForm is how an alternative of Msg is named and decoded.
+type msgForm struct {
+	name   string
+	of     reflect.Type
+	decode func(codec.Raw) (Msg, error)
+}
+
+func msgFormOf[T Msg](name string) msgForm {
+	return msgForm{name: name, of: reflect.TypeFor[T](), decode: decodeAs[T, Msg]}
+}
+
+// msgKinds is the number on the wire of each alternative of Msg.
+var msgKinds = func() map[reflect.Type]uint8 {
+	kinds := make(map[reflect.Type]uint8, len(msgForms))
+	for kind, form := range msgForms {
+		if form.name != "" {
+			kinds[form.of] = uint8(kind)
+		}
+	}
+	return kinds
+}()
+
 // Msgs is the list of messages of a transaction.
 type Msgs []Msg
 
@@ -139,78 +203,16 @@ type Msgs []Msg
 func (ms Msgs) MarshalCBOR() ([]byte, error) {
 	out := codec.AppendArray(nil, len(ms))
 	for _, m := range ms {
+		kind, ok := msgKinds[reflect.TypeOf(m)]
+		if !ok {
+			return nil, fmt.Errorf("chain: message of type %T", m)
+		}
 		var err error
-		if out, err = appendMsg(out, m); err != nil {
+		if out, err = appendSum(out, kind, m); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
-}
-
-func appendMsg(dst []byte, m Msg) ([]byte, error) {
-	switch m := m.(type) {
-	case Transfer:
-		return appendSum(dst, kindTransfer, m)
-	case RegisterProvider:
-		return appendSum(dst, kindRegisterProvider, m)
-	case UnbondProvider:
-		return appendSum(dst, kindUnbondProvider, m)
-	case RegisterCluster:
-		return appendSum(dst, kindRegisterCluster, m)
-	case UnbondCluster:
-		return appendSum(dst, kindUnbondCluster, m)
-	case Deposit:
-		return appendSum(dst, kindDeposit, m)
-	case Withdraw:
-		return appendSum(dst, kindWithdraw, m)
-	case Settle:
-		return appendSum(dst, kindSettle, m)
-	case Bond:
-		return appendSum(dst, kindBond, m)
-	case Delegate:
-		return appendSum(dst, kindDelegate, m)
-	case Undelegate:
-		return appendSum(dst, kindUndelegate, m)
-	case Redelegate:
-		return appendSum(dst, kindRedelegate, m)
-	case WithdrawRewards:
-		return appendSum(dst, kindWithdrawRewards, m)
-	case SetCommission:
-		return appendSum(dst, kindSetCommission, m)
-	case RotateKeys:
-		return appendSum(dst, kindRotateKeys, m)
-	case Unjail:
-		return appendSum(dst, kindUnjail, m)
-	case Affiliate:
-		return appendSum(dst, kindAffiliate, m)
-	case Unaffiliate:
-		return appendSum(dst, kindUnaffiliate, m)
-	case ReportEvidence:
-		return appendSum(dst, kindReportEvidence, m)
-	case OpenLease:
-		return appendSum(dst, kindOpenLease, m)
-	case ResizeLease:
-		return appendSum(dst, kindResizeLease, m)
-	case ExtendLease:
-		return appendSum(dst, kindExtendLease, m)
-	case CloseLease:
-		return appendSum(dst, kindCloseLease, m)
-	case CollectLease:
-		return appendSum(dst, kindCollectLease, m)
-	case OpenChannel:
-		return appendSum(dst, kindOpenChannel, m)
-	case FundChannel:
-		return appendSum(dst, kindFundChannel, m)
-	case RedeemVoucher:
-		return appendSum(dst, kindRedeemVoucher, m)
-	case CloseChannel:
-		return appendSum(dst, kindCloseChannel, m)
-	case RegisterMeter:
-		return appendSum(dst, kindRegisterMeter, m)
-	case SettleBatch:
-		return appendSum(dst, kindSettleBatch, m)
-	}
-	return nil, fmt.Errorf("chain: message of type %T", m)
 }
 
 // UnmarshalCBOR decodes what MarshalCBOR wrote.
@@ -236,136 +238,19 @@ func decodeMsg(data []byte) (Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch head.Kind {
-	case kindTransfer:
-		return decodeAs[Transfer, Msg](head.Body)
-	case kindRegisterProvider:
-		return decodeAs[RegisterProvider, Msg](head.Body)
-	case kindUnbondProvider:
-		return decodeAs[UnbondProvider, Msg](head.Body)
-	case kindRegisterCluster:
-		return decodeAs[RegisterCluster, Msg](head.Body)
-	case kindUnbondCluster:
-		return decodeAs[UnbondCluster, Msg](head.Body)
-	case kindDeposit:
-		return decodeAs[Deposit, Msg](head.Body)
-	case kindWithdraw:
-		return decodeAs[Withdraw, Msg](head.Body)
-	case kindSettle:
-		return decodeAs[Settle, Msg](head.Body)
-	case kindBond:
-		return decodeAs[Bond, Msg](head.Body)
-	case kindDelegate:
-		return decodeAs[Delegate, Msg](head.Body)
-	case kindUndelegate:
-		return decodeAs[Undelegate, Msg](head.Body)
-	case kindRedelegate:
-		return decodeAs[Redelegate, Msg](head.Body)
-	case kindWithdrawRewards:
-		return decodeAs[WithdrawRewards, Msg](head.Body)
-	case kindSetCommission:
-		return decodeAs[SetCommission, Msg](head.Body)
-	case kindRotateKeys:
-		return decodeAs[RotateKeys, Msg](head.Body)
-	case kindUnjail:
-		return decodeAs[Unjail, Msg](head.Body)
-	case kindAffiliate:
-		return decodeAs[Affiliate, Msg](head.Body)
-	case kindUnaffiliate:
-		return decodeAs[Unaffiliate, Msg](head.Body)
-	case kindReportEvidence:
-		return decodeAs[ReportEvidence, Msg](head.Body)
-	case kindOpenLease:
-		return decodeAs[OpenLease, Msg](head.Body)
-	case kindResizeLease:
-		return decodeAs[ResizeLease, Msg](head.Body)
-	case kindExtendLease:
-		return decodeAs[ExtendLease, Msg](head.Body)
-	case kindCloseLease:
-		return decodeAs[CloseLease, Msg](head.Body)
-	case kindCollectLease:
-		return decodeAs[CollectLease, Msg](head.Body)
-	case kindOpenChannel:
-		return decodeAs[OpenChannel, Msg](head.Body)
-	case kindFundChannel:
-		return decodeAs[FundChannel, Msg](head.Body)
-	case kindRedeemVoucher:
-		return decodeAs[RedeemVoucher, Msg](head.Body)
-	case kindCloseChannel:
-		return decodeAs[CloseChannel, Msg](head.Body)
-	case kindRegisterMeter:
-		return decodeAs[RegisterMeter, Msg](head.Body)
-	case kindSettleBatch:
-		return decodeAs[SettleBatch, Msg](head.Body)
+	if int(head.Kind) >= len(msgForms) || msgForms[head.Kind].name == "" {
+		return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
 	}
-	return nil, fmt.Errorf("chain: message kind %d is unknown", head.Kind)
+	return msgForms[head.Kind].decode(head.Body)
 }
 
 // KindOf names a message for people and metrics, and is its name in JSON.
 func KindOf(m Msg) string {
-	switch m.(type) {
-	case Transfer:
-		return "transfer"
-	case RegisterProvider:
-		return "register_provider"
-	case UnbondProvider:
-		return "unbond_provider"
-	case RegisterCluster:
-		return "register_cluster"
-	case UnbondCluster:
-		return "unbond_cluster"
-	case Deposit:
-		return "deposit"
-	case Withdraw:
-		return "withdraw"
-	case Settle:
-		return "settle"
-	case Bond:
-		return "bond"
-	case Delegate:
-		return "delegate"
-	case Undelegate:
-		return "undelegate"
-	case Redelegate:
-		return "redelegate"
-	case WithdrawRewards:
-		return "withdraw_rewards"
-	case SetCommission:
-		return "set_commission"
-	case RotateKeys:
-		return "rotate_keys"
-	case Unjail:
-		return "unjail"
-	case Affiliate:
-		return "affiliate"
-	case Unaffiliate:
-		return "unaffiliate"
-	case ReportEvidence:
-		return "report_evidence"
-	case OpenLease:
-		return "open_lease"
-	case ResizeLease:
-		return "resize_lease"
-	case ExtendLease:
-		return "extend_lease"
-	case CloseLease:
-		return "close_lease"
-	case CollectLease:
-		return "collect_lease"
-	case OpenChannel:
-		return "open_channel"
-	case FundChannel:
-		return "fund_channel"
-	case RedeemVoucher:
-		return "redeem_voucher"
-	case CloseChannel:
-		return "close_channel"
-	case RegisterMeter:
-		return "register_meter"
-	case SettleBatch:
-		return "settle_batch"
+	kind, ok := msgKinds[reflect.TypeOf(m)]
+	if !ok {
+		panic(fmt.Sprintf("chain: message of type %T", m))
 	}
-	panic(fmt.Sprintf("chain: message of type %T", m))
+	return msgForms[kind].name
 }
 
 // PossessionPayload is what a node's or cluster's key signs, under

@@ -42,6 +42,11 @@ type Params struct {
 	InflationFloorBps uint16 `json:"inflation_floor_bps"`  // where it stops falling
 	TargetBondedBps   uint16 `json:"target_bonded_bps"`    // of the supply; above it, inflation falls as its inverse
 	ProposerBps       uint16 `json:"proposer_bps"`         // of an epoch's rewards, to proposers for the votes they carried
+
+	// Verified work.
+	JurorSlice Amount `json:"juror_slice_nhyper"` // of its bond, that a juror stakes on its vote
+	CommitMs   uint64 `json:"commit_ms"`          // of the chain's progress: for running a job again
+	RevealMs   uint64 `json:"reveal_ms"`          // of the chain's progress: for showing what was committed to
 }
 
 // MaxCommittee is the largest committee, consensus.MaxValidators.
@@ -78,6 +83,9 @@ func DefaultParams() Params {
 		InflationFloorBps: 100,
 		TargetBondedBps:   5_000,
 		ProposerBps:       1_000,
+		JurorSlice:        Hyper(5),
+		CommitMs:          600_000,
+		RevealMs:          120_000,
 	}
 }
 
@@ -99,7 +107,10 @@ const (
 
 // Check returns an error that names the first parameter out of range.
 func (p *Params) Check() error {
-	const year = 365 * 24 * 3600 * 1000
+	const (
+		day  = 24 * 3600 * 1000
+		year = 365 * day
+	)
 	switch {
 	case p.BlockGas.units == 0 || p.BlockGas.units > maxParamGas:
 		return fmt.Errorf("block_gas is %d, want 1 to %d", p.BlockGas.units, uint64(maxParamGas))
@@ -121,6 +132,8 @@ func (p *Params) Check() error {
 		return errors.New("epoch_ms is not within a second and a year, or evidence_window_ms or jail_ms is above a year")
 	case p.UnbondingMs()/p.EpochMs > maxUnbondingEpochs:
 		return fmt.Errorf("unbonding takes %d epochs, limit %d", p.UnbondingMs()/p.EpochMs, maxUnbondingEpochs)
+	case p.CommitMs < 1_000 || p.CommitMs > day || p.RevealMs < 1_000 || p.RevealMs > day:
+		return errors.New("commit_ms or reveal_ms is not within a second and a day")
 	case p.MaxValidators == 0 || p.MaxValidators > MaxCommittee:
 		return fmt.Errorf("max_validators is %d, want 1 to %d", p.MaxValidators, MaxCommittee)
 	}

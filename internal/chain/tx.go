@@ -320,7 +320,8 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		add(m.Batch.signatures())
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
-		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel, RegisterMeter:
+		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,
+		AddBond, CommitVote, RevealVote, RegisterMeter:
 	}
 	return list
 }

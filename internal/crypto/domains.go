@@ -91,6 +91,9 @@ var (
 	DomainAward       = newDomain("lease award")
 	DomainBatch       = newDomain("usage batch attestation")
 	DomainMeter       = newDomain("metering key possession")
+	DomainDraw        = newDomain("draw of nodes")
+	DomainPanel       = newDomain("panel")
+	DomainVote        = newDomain("panel vote")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

@@ -17,6 +17,15 @@ const (
 	maxLeaseEnds   = 1_000
 	maxChannelEnds = 1_000
 	maxExpiries    = 2_000 // records: an order has two, and one for each claim
+	maxDraws       = 1_000
+	maxDeadlines   = 1_000
+)
+
+// What a draw and a deadline weigh: about what it takes to draw a panel of nine of a roll
+// that is not read often.
+const (
+	drawWeight     = 100_000
+	deadlineWeight = 100_000
 )
 
 // All queues together work for a share of a block's gas at most, by what their entries weigh
@@ -46,6 +55,8 @@ func (r *run) queues() []queue {
 		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return nil, settlement.ExpireOrders(kv, env, n) }},
 		{table.QueueLease, maxLeaseEnds, func(n int) (chain.Events, int) { return settlement.ExpireLeases(kv, env, n) }},
 		{table.QueueChannel, maxChannelEnds, func(n int) (chain.Events, int) { return counted(settlement.EndChannels(kv, env, n)) }},
+		{drawWeight, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},
+		{deadlineWeight, maxDeadlines, func(n int) (chain.Events, int) { return settlement.RunDeadlines(kv, env, n) }},
 	}
 }
 

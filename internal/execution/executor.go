@@ -114,7 +114,6 @@ type run struct {
 	env      settlement.Env // with the verifier metered
 	stakes   staking.Block
 	closing  bool // the epoch's last block
-	mix      crypto.Digest
 	at       position
 	burned   chain.Amount // base fees of the block so far
 	tips     chain.Amount // of the block so far
@@ -153,15 +152,19 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m},
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
-			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Params: params,
+			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Mix: mixed(head.Mix, h.VRFOutput), Params: params,
 			Last: head.TimeMs, LastProgressMs: head.ProgressMs, Ahead: cache.ahead,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
 		},
-		stakes: *stakes, closing: h.Closing, mix: mixed(head.Mix, h.VRFOutput), receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
+		stakes: *stakes, closing: h.Closing, receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
 	r.workOff()
 	return r, nil
 }
+
+// DrawsWait reports whether the state after a block waits for blocks to come, and not for time: a chain
+// does not idle meanwhile.
+func DrawsWait(r state.Reader, last chain.Height) bool { return settlement.DrawsWait(r, last) }
 
 // progress is the chain's progress at a block: what the time since the last block adds is
 // bounded, so that a chain that stood does not make windows end.
@@ -204,7 +207,7 @@ func (r *run) end() (Outcome, error) {
 	if r.closing {
 		r.receipts.End = staking.CloseEpoch(r.block, &r.stakes.Env)
 	}
-	head := Head{Height: r.at.height, TimeMs: r.at.now, ProgressMs: r.env.ProgressMs, Mix: r.mix}
+	head := Head{Height: r.at.height, TimeMs: r.at.now, ProgressMs: r.env.ProgressMs, Mix: r.env.Mix}
 	sinceMs := uint64(r.at.now - r.at.head.TimeMs)
 	head.BaseFee = nextBaseFee(r.at.head.BaseFee, r.at.used, sinceMs, &r.env.Params)
 	state.Save(r.block, HeadKey(), head)
@@ -218,7 +221,7 @@ func (r *run) end() (Outcome, error) {
 // message executes message i of the current transaction. It is the one place
 // that knows every module.
 func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejection) {
-	kv, env, stakes, from := r.kv, &r.env, &r.stakes.Env, tx.Tx().Body.Sender
+	kv, env, from := r.kv, &r.env, tx.Tx().Body.Sender
 	switch m := tx.Tx().Body.Messages[i].(type) {
 	case chain.Transfer:
 		return one(tokens.Transfer(kv, from, m, env.Now))
@@ -260,6 +263,23 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.RegisterMeter(kv, env, from, m))
 	case chain.SettleBatch:
 		return one(settlement.SettleBatch(kv, env, m, tx.DealSigned(i)))
+	case chain.AddBond:
+		return one(settlement.AddBond(kv, env, from, m))
+	case chain.CommitVote:
+		return settlement.CommitVote(kv, env, m)
+	case chain.RevealVote:
+		return settlement.RevealVote(kv, env, m)
+	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
+		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:
+		return r.stakingMessage(m, from)
+	}
+	panic("execution: a message outside the sealed sum")
+}
+
+// stakingMessage executes a message of staking.
+func (r *run) stakingMessage(m any, from chain.Address) (chain.Events, *chain.Rejection) {
+	kv, stakes := r.kv, &r.stakes.Env
+	switch m := m.(type) {
 	case chain.ReportEvidence:
 		return staking.ReportEvidence(kv, stakes, from, m)
 	case chain.Bond:
@@ -287,7 +307,7 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		p, _ := settlement.ProviderOf(kv, m.Node) // none: nobody's
 		return one(staking.Unaffiliate(kv, from, p.Owner, m))
 	}
-	panic("execution: a message outside the sealed sum")
+	panic("execution: a message that is not of staking")
 }
 
 // countBurned tells staking what verified claims burned. Others do not count:

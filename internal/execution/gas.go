@@ -50,6 +50,9 @@ type GasTable struct {
 	CloseChannel     uint64 `json:"close_channel"`
 	RegisterMeter    uint64 `json:"register_meter"` // with the check of its key and signature
 	SettleBatch      uint64 `json:"settle_batch"`   // with its four signatures; its proof is priced in genesis
+	AddBond          uint64 `json:"add_bond"`
+	CommitVote       uint64 `json:"commit_vote"` // with its signature
+	RevealVote       uint64 `json:"reveal_vote"` // and the panel's decision
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -71,7 +74,7 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 2_000, Byte: 4, Signature: 760,
-		Transfer: 800, RegisterProvider: 10_000, UnbondProvider: 8_800,
+		Transfer: 800, RegisterProvider: 6_200, UnbondProvider: 100,
 		RegisterCluster: 7_100, UnbondCluster: 8_700, Deposit: 1_700, Withdraw: 8_800,
 		Settle: 100, Claim: 26_000,
 		Bond: 15_000, Delegate: 2_100, Undelegate: 15_000, Redelegate: 1_200, WithdrawRewards: 100, SetCommission: 1_900, RotateKeys: 12_000,
@@ -79,6 +82,7 @@ func GasTableV1() GasTable {
 		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_200,
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
 		RegisterMeter: 45_000, SettleBatch: 30_000,
+		AddBond: 2_700, CommitVote: 12_000, RevealVote: 6_700,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
 	}
@@ -156,6 +160,12 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.RegisterMeter
 	case chain.SettleBatch:
 		return t.SettleBatch
+	case chain.AddBond:
+		return t.AddBond
+	case chain.CommitVote:
+		return t.CommitVote
+	case chain.RevealVote:
+		return t.RevealVote
 	}
 	panic("execution: a message outside the sealed sum")
 }

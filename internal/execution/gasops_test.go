@@ -77,6 +77,7 @@ func (w *gasWorld) prepare() prepared {
 	w.openLeases(&p)
 	w.openChannels(&p)
 	w.registerMeters(&p)
+	w.openPanels(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

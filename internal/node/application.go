@@ -363,7 +363,7 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		content.budget = execution.Budget{}
 	} else {
 		content.extras.Evidence = a.evidence.offer(a.store.State())
-		if len(content.extras.Evidence) == 0 {
+		if len(content.extras.Evidence) == 0 && !execution.DrawsWait(parent.state, parent.height) {
 			a.pool.await(ctx, r.Idle, 1, content.included)
 		}
 		if rest := pace - time.Since(time.UnixMilli(int64(parent.timeMs))); rest > 0 {

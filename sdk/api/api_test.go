@@ -139,9 +139,18 @@ func privateMessages() chain.Msgs {
 	}
 }
 
-// TestMessagesThroughJSON: every message of staking, about leases and about channels comes back as it was.
+func panelMessages() chain.Msgs {
+	return chain.Msgs{
+		chain.AddBond{Node: testKey(4).Public(), Amount: chain.Nano(math.MaxUint64)},
+		chain.CommitVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Commitment: crypto.Digest{2}, Signature: crypto.Signature{3}},
+		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{4}}, Salt: crypto.Digest{5}},
+		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundUnstable}},
+	}
+}
+
+// TestMessagesThroughJSON: every message of staking, about leases, channels and panels comes back as it was.
 func TestMessagesThroughJSON(t *testing.T) {
-	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages(), privateMessages()) {
+	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages(), panelMessages(), privateMessages()) {
 		raw, err := json.Marshal(api.Message{Msg: m})
 		if err != nil {
 			t.Fatal(err)

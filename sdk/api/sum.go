@@ -57,6 +57,7 @@ func eventCases() []Case {
 		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
 		chain.MeterRegistered{}, chain.BatchSettled{},
+		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -162,7 +163,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases(), privateCases())
+	}, stakingCases(), leaseCases(), channelCases(), panelCases(), privateCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -218,6 +219,8 @@ func messageData(m chain.Msg) any {
 		return RegisterMeter{Node: m.Node, Key: m.Key, Possession: m.Possession}
 	case chain.SettleBatch:
 		return SettleBatch{Batch: BatchToJSON(m.Batch)}
+	case chain.AddBond, chain.CommitVote, chain.RevealVote:
+		return panelData(m)
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -289,6 +292,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readLease(t); ok {
+		return m, err
+	}
+	if m, ok, err := readPanel(t); ok {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {
