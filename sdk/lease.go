@@ -14,6 +14,7 @@ type VerifiedLease struct {
 	lease  settlement.Lease
 	live   bool
 	height chain.Height
+	at     chain.TimeMs
 }
 
 // Get returns the lease, and false if there is none, or no longer. After its Expires a
@@ -23,6 +24,9 @@ func (v VerifiedLease) Get() (settlement.Lease, bool) { return v.lease, v.live }
 // Height returns the height of the block after which the state was this.
 func (v VerifiedLease) Height() chain.Height { return v.height }
 
+// TimeMs returns the time of that block.
+func (v VerifiedLease) TimeMs() chain.TimeMs { return v.at }
+
 // VerifiedLease returns what a finalized state knows of a lease: both of its sides
 // reconcile by that, whichever events they missed.
 func (c *Client) VerifiedLease(ctx context.Context, id chain.LeaseID) (VerifiedLease, error) {
@@ -30,7 +34,7 @@ func (c *Client) VerifiedLease(ctx context.Context, id chain.LeaseID) (VerifiedL
 	if err != nil {
 		return VerifiedLease{}, err
 	}
-	out := VerifiedLease{height: value.Height()}
+	out := VerifiedLease{height: value.Height(), at: value.Header().TimeMs()}
 	raw, live := value.Get()
 	if !live {
 		return out, nil

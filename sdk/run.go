@@ -167,7 +167,7 @@ func (c *Client) outstanding(ctx context.Context, consumer chain.Signer) (chain.
 			return chain.Amount{}, fmt.Errorf("sdk: listing the orders: %w", err)
 		}
 		order, err := api.OrderFromJSON(j.Order)
-		if err != nil || j.Status.Final() || !key.Verify(crypto.DomainOrder, order.Payload(), j.OrderSig) {
+		if err != nil || j.Status.Final() || j.Leased || !key.Verify(crypto.DomainOrder, order.Payload(), j.OrderSig) {
 			continue
 		}
 		next, ok := sum.Add(order.MaxCost)

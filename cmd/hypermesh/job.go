@@ -152,22 +152,30 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	if run.Policy, err = parseVerify(c.String("verify")); err != nil {
 		return run, closeBlobs, usagef(c, "--verify: %v", err)
 	}
+	program, err := programFromFlags(c, &run)
+	if program != nil {
+		opened = append(opened, program)
+	}
+	return run, closeBlobs, err
+}
+
+// programFromFlags opens the program that the command line names, and makes it the work.
+func programFromFlags(c *cli.Context, run *sdk.JobRun) (io.Closer, error) {
 	program, err := os.Open(c.Args().First())
 	if err != nil {
-		return run, closeBlobs, fmt.Errorf("opening the program: %w", err)
+		return nil, fmt.Errorf("opening the program: %w", err)
 	}
-	opened = append(opened, program)
 	run.Spec.Label = clip(filepath.Base(c.Args().First()), job.MaxLabel)
 	run.Blobs = append(run.Blobs, program)
 	if dir := c.String("in"); dir != "" {
 		packed, err := packDir(dir)
 		if err != nil {
-			return run, closeBlobs, err
+			return program, err
 		}
 		run.Blobs = append(run.Blobs, packed)
 	}
 	if c.Bool("container") {
-		return run, closeBlobs, containerFromFlags(c, &run)
+		return program, containerFromFlags(c, run)
 	}
 	args, deterministic := c.Args().Tail(), !isNone(run.Policy)
 	run.Bind = func(ids []crypto.Digest) job.Work {
@@ -177,7 +185,7 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 		}
 		return w
 	}
-	return run, closeBlobs, nil
+	return program, nil
 }
 
 func isNone(p chain.Policy) bool {

@@ -19,6 +19,7 @@ func leaseCommand() *cli.Command {
 		Name:  "lease",
 		Usage: "keep resources of a node, paid by the millisecond",
 		Subcommands: []*cli.Command{
+			leaseRequestCommand(),
 			leaseOpenCommand(),
 			leaseMove("resize", "give a lease other terms, from a deal of the same parties", "--deal deal.json", leaseResize, dealFlag()),
 			leaseMove("extend", "add HYPER out of escrow to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),

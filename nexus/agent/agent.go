@@ -39,7 +39,9 @@ type Agent struct {
 	blobs      *blob.Store
 	spool      *spool
 	book       *book
-	market     *market // what the chain says; nil: rpc is empty
+	market     *market     // what the chain says; nil: rpc is empty
+	leases     leaseReader // of the same; nil: no lease is taken
+	leaseDir   string
 	wasm       *executor.Wasm
 	kernels    *executor.Kernels
 	containers *executor.Containers // nil: none are run here
@@ -118,6 +120,9 @@ func (a *Agent) open() (err error) {
 	if a.market, err = newMarket(&a.config, a.genesis); err != nil {
 		return err
 	}
+	if a.market != nil {
+		a.leases = a.market.lease
+	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err
 	}
@@ -183,6 +188,10 @@ func (a *Agent) openWork(dir string) (err error) {
 	if err := a.openContainers(dir); err != nil {
 		return err
 	}
+	a.leaseDir = filepath.Join(dir, "leases")
+	if err := os.MkdirAll(a.leaseDir, 0o700); err != nil {
+		return fmt.Errorf("agent: opening the work directory: %w", err)
+	}
 	a.dirs.root = filepath.Join(dir, "runs")
 	if err := errors.Join(os.RemoveAll(a.dirs.root), os.MkdirAll(a.dirs.root, 0o700)); err != nil {
 		return fmt.Errorf("agent: opening the work directory: %w", err)
@@ -240,6 +249,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel(nil)
 	a.log.Info("agent: starting", "node", a.id.String(), "chain", string(a.genesis.ChainID), "owner", a.owner.String(),
 		"servers", len(a.links.all()), "spooled", a.spool.count())
+	if err := a.restoreLeases(); err != nil {
+		return errors.Join(err, a.close())
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { a.keepLinks(ctx) })
 	wg.Go(func() { a.loadKernels(ctx) })

@@ -51,6 +51,8 @@ func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bi
 	var decline string
 	if policy, ok := order.Policy.Policy.(chain.PolicyZK); ok {
 		bid.Fixed, decline = a.fixedPrice(order, &policy)
+	} else if order.Term != nil {
+		bid.Prices, decline = a.leasePrices(order)
 	} else {
 		bid.Prices, decline = a.meteredPrices(order, spec)
 	}
@@ -68,7 +70,7 @@ func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) str
 		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
 	case spec.Region != "" && spec.Region != a.config.Region:
 		return fmt.Sprintf("region %.32q is wanted, this node is in %q", spec.Region, a.config.Region)
-	case end > order.Deadline:
+	case order.Term == nil && end > order.Deadline:
 		return fmt.Sprintf("the work may end at %d, after the deadline %d", end, order.Deadline)
 	case a.spool.count() >= maxSpooled:
 		return fmt.Sprintf("%d finished jobs wait for the servers, the limit", maxSpooled)

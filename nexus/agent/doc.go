@@ -29,6 +29,9 @@
 //  6. For deterministic work the result, the fuel and the usage depend on the
 //     order and the specification alone: the seed is the order's id, and logs
 //     are no part of it.
+//  7. The service of a lease runs while a finalized state that is at hand has the
+//     lease, and never after the last end that one said: no server begins,
+//     prolongs or ends it, and a new process takes it up again.
 //
 // Failure modes: an error of Run is a broken home, disk or socket. An executor
 // that fails, a full disk, or an input that no server has refuses the

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -97,3 +98,19 @@ const (
 	MaxYield   = maxYield
 	ManyOffers = manyOffers
 )
+
+// LeaseState is what a test says that the chain has of a lease.
+type LeaseState struct {
+	Live    bool
+	Expires chain.TimeMs
+	Height  chain.Height
+	At      chain.TimeMs
+}
+
+// AskLeases has the agent ask a test about its leases, before it runs.
+func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
+	a.leases = func(_ context.Context, id chain.LeaseID) (leaseState, error) {
+		s, err := ask(id)
+		return leaseState{lease: settlement.Lease{Expires: s.Expires}, live: s.Live, height: s.Height, at: s.At}, err
+	}
+}

@@ -199,6 +199,9 @@ func (a *Agent) earnings() Earnings {
 // mostFor is the most that a running job can bring, after fees.
 func (a *Agent) mostFor(t *task) chain.Amount {
 	as := &t.assignment
+	if as.Order.Term != nil {
+		return chain.Amount{} // the chain pays it as it goes
+	}
 	most := as.Bid.Fixed
 	if len(as.Bid.Prices) > 0 {
 		worst, err := job.WorstCost(&as.Spec, as.Bid.Prices)

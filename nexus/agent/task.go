@@ -32,6 +32,7 @@ type task struct {
 	taken      time.Time
 	cancel     context.CancelCauseFunc
 	unwanted   bool // cancelled, and not ended yet; under Agent.mu
+	opened     bool // the chain has its lease; under Agent.mu
 }
 
 // assign takes assignments, or refuses them and says why. What is known already
@@ -90,6 +91,10 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 	a.tasks[order] = t
 	a.running.Go(func() {
 		defer cancel(nil)
+		if assignment.Order.Term != nil {
+			a.keepLease(ctx, t)
+			return
+		}
 		a.carryOut(ctx, t)
 	})
 	return job.Done{}, false, ""
@@ -114,11 +119,11 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 		return fmt.Errorf("the bid is by node %s", as.Bid.Node.Short())
 	case as.Sequence == 0:
 		return errors.New("the sequence is 0")
-	case ms > as.Bid.Expiry:
+	case ms > as.Bid.Expiry && as.Order.Term == nil: // whether a lease was opened in time the chain says
 		return fmt.Errorf("the bid expired at %d, it is %d", as.Bid.Expiry, ms)
 	case slices.ContainsFunc(as.Devices, func(gpu byte) bool { return uint64(gpu) >= a.config.GPUs }):
 		return fmt.Errorf("the assignment gives gpus %v, this node has %d", as.Devices, a.config.GPUs)
-	case ms > as.Order.Deadline:
+	case ms > as.Order.Deadline && as.Order.Term == nil:
 		return fmt.Errorf("the deadline was %d, it is %d", as.Order.Deadline, ms)
 	}
 	return nil
@@ -234,7 +239,11 @@ func (a *Agent) forget(t *task) {
 func (a *Agent) cancelTask(order crypto.Digest, reason string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t := a.tasks[order]; t != nil {
+	switch t := a.tasks[order]; {
+	case t == nil:
+	case t.opened:
+		a.log.Warn("agent: a server would end a lease that the chain says is open", "order", order.Short(), "reason", reason)
+	default:
 		t.unwanted = true
 		t.cancel(&cancelled{reason: line(reason)})
 	}

@@ -429,7 +429,9 @@ func CheckOrder(order *chain.Order, spec *Spec) error {
 // specification each is held against it.
 func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 	if order.Term != nil {
-		return fmt.Errorf("%w: the order is for a lease", ErrSpec)
+		if err := checkLease(order, spec); err != nil {
+			return err
+		}
 	}
 	if digest != order.Spec {
 		return fmt.Errorf("%w: its digest is %s, the order names %s", ErrSpec, digest.Short(), order.Spec.Short())

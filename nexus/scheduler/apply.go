@@ -61,6 +61,8 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 		return s.tick()
 	case SetSettings:
 		return nil, s.setSettings(c)
+	case LeaseSeen:
+		return s.leaseSeen(c)
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }

@@ -355,6 +355,9 @@ func BidCost(order *chain.Order, spec *job.Spec, b *chain.Bid) (chain.Amount, er
 	if _, ok := order.Policy.Policy.(chain.PolicyZK); ok {
 		return b.Fixed, nil
 	}
+	if order.Term != nil {
+		return leaseCost(order.Term, b)
+	}
 	return job.WorstCost(spec, b.Prices)
 }
 

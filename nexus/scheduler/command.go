@@ -161,6 +161,7 @@ const (
 	kindConfirmed
 	kindTick
 	kindSetSettings
+	kindLeaseSeen
 )
 
 func commandKind(c Command) uint8 {
@@ -187,6 +188,8 @@ func commandKind(c Command) uint8 {
 		return kindTick
 	case SetSettings:
 		return kindSetSettings
+	case LeaseSeen:
+		return kindLeaseSeen
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }
@@ -271,6 +274,7 @@ var commandDecoders = map[uint8]func([]byte) (Command, error){
 	kindConfirmed:    decodeCommand[Confirmed],
 	kindTick:         decodeCommand[Tick],
 	kindSetSettings:  decodeCommand[SetSettings],
+	kindLeaseSeen:    decodeCommand[LeaseSeen],
 }
 
 func decodeCommand[T Command](body []byte) (Command, error) {

@@ -30,6 +30,8 @@
 //     that were not. The members of a gang are first assigned by one command, all
 //     of them, and what they preempt ends by that command and not before.
 //  7. A node that is held back is given nothing, whatever it says of itself.
+//  8. A lease that the chain has stays with its node, and nothing but what the chain
+//     says ends its job (lease.go).
 //
 // Each is asserted where it could break: 1 by take and give, 2 by submit and
 // free, 3 by assign, 4 by setStatus. Audit checks all of them, and all that is

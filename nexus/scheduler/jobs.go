@@ -88,6 +88,9 @@ func (s *State) checkOrder(c *Submit) error {
 	case o.MaxCost.IsZero():
 		return reject("cost", "max cost is zero")
 	}
+	if o.Term != nil && !o.Term.Resizes.IsZero() {
+		return reject("term", "the order is to resize lease %s: that is between its parties", o.Term.Resizes.Short())
+	}
 	if !s.config.Liable(o, c.TimeMs) {
 		return reject("deadline", "deadline %d and the claim window of %d ms end after a withdrawal made now: longer work is a lease", o.Deadline, s.config.ClaimWindowMs)
 	}
@@ -351,6 +354,9 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 
 // free takes a job's cap out of its consumer's outstanding total.
 func (s *State) free(j *Job) {
+	if j.Leased {
+		return // when it was seen to be open
+	}
 	account := s.accounts[j.consumer]
 	rest, ok := account.Outstanding.Sub(j.Order.MaxCost)
 	if !ok {
@@ -368,6 +374,8 @@ func (s *State) cancelJob(c CancelJob) ([]Effect, error) {
 		return nil, reject("late", "job %s is %s", c.Order.Short(), j.Status)
 	case j.Status.Final():
 		return nil, nil
+	case j.Leased:
+		return nil, reject("late", "lease %s is open: the chain ends it, upon notice", c.Order.Short())
 	}
 	return s.end(j, job.Cancelled, "cancelled by the consumer"), nil
 }

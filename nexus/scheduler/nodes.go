@@ -111,7 +111,7 @@ func (s *State) reconcile(n *Node, h *job.Hello) []Effect {
 		run := j.liveOn(n.ID)
 		switch {
 		case run == nil || slices.Contains(h.Running, j.id) || slices.Contains(h.Finished, j.id):
-		case run.Bid.Expiry < s.now:
+		case run.Bid.Expiry < s.now && !j.Leased:
 			s.lose(j, n.ID, "the bid expired before the node had the assignment")
 			effects = append(effects, s.advance(j)...)
 		default:

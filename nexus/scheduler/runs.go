@@ -34,8 +34,8 @@ func (s *State) stop(j *Job, run *Run, stage Stage) {
 // lose ends a live run without a result, and reports whether there was one.
 func (s *State) lose(j *Job, node crypto.PublicKey, reason string) bool {
 	run := j.liveOn(node)
-	if run == nil {
-		return false
+	if run == nil || j.Leased {
+		return false // a lease is its node's until the chain ends it
 	}
 	run.Reason = reason
 	s.stop(j, run, Lost)
@@ -107,6 +107,8 @@ func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
 	result := job.Outcome{Exit: r.Exit, ExitCode: r.ExitCode, Output: d.Output, Outputs: r.Outputs}
 	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
 	switch {
+	case j.IsLease():
+		return reject("receipt", "a lease is paid without one")
 	case r.ChainID != s.config.ChainID || r.Sequence != 1:
 		return reject("receipt", "receipt is for chain %s, sequence %d", r.ChainID, r.Sequence)
 	case r.Ended > j.Order.Deadline:

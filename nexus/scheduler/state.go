@@ -98,6 +98,7 @@ type Job struct {
 	Outbox     uint64 // cursor, once settling
 	Settlement *SettlementRecord
 	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
+	Leased     bool         // the chain has its lease, or had it: its cap is no longer in the escrow
 
 	// What follows from the above.
 	id       crypto.Digest

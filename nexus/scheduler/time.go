@@ -110,8 +110,13 @@ func (s *State) lastReason(j *Job) string {
 // last is the last instant of a job that is not final: for its work, or, long
 // after its claims could be paid, for the chain's verdict on them.
 func (s *State) last(j *Job) chain.TimeMs {
-	if j.Status == job.Settling {
+	switch {
+	case j.Status == job.Settling:
 		return j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs+s.config.RetentionMs)
+	case j.Leased:
+		return never
+	case j.Award() != nil: // it may have been opened in time: the chain is asked
+		return j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
 	}
 	return j.Order.Deadline
 }
@@ -125,6 +130,9 @@ const (
 )
 
 func (j *Job) overdueAt(run *Run) chain.TimeMs {
+	if j.IsLease() {
+		return never
+	}
 	moved := (j.Spec.InputBytes + j.Spec.Limits.OutputBytes) >> 20
 	start := max(run.Since, min(run.Bid.Expiry, run.Since+maxStartMs))
 	return start + chain.TimeMs(2*j.Spec.Limits.WallMs+1_000*moved+spareMs)

@@ -26,6 +26,9 @@ type Chain interface {
 	// FeeBps returns this cluster's fee, or ErrNotRegistered.
 	FeeBps(ctx context.Context) (uint16, error)
 
+	// Lease returns what a finalized state has of a lease, and of the order that opens it.
+	Lease(ctx context.Context, id chain.LeaseID, deadline chain.TimeMs) (Lease, error)
+
 	// Outcome returns what the chain made of a job's claims.
 	Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error)
 }
@@ -34,6 +37,14 @@ type Chain interface {
 type Provider struct {
 	Owner   chain.Address
 	Premium uint64 // match.Premium of its score, as of the block that was asked about
+}
+
+// Lease is what the chain has of a lease.
+type Lease struct {
+	Height chain.Height // of the state
+	Live   bool
+	Opened bool // it is there, or was
+	Late   bool // it is not there, and its order's deadline has passed
 }
 
 // Escrow is what a consumer has in escrow after a block.

@@ -84,6 +84,7 @@ type fakeChain struct {
 	escrow   chain.Amount
 	escrows  int // questions for one
 	outcomes map[crypto.Digest]server.Outcome
+	leases   map[crypto.Digest]server.Lease
 	asked    map[crypto.Digest]int
 }
 
@@ -131,6 +132,15 @@ func (f *fakeChain) FeeBps(context.Context) (uint16, error) {
 		return 0, errDown
 	}
 	return 150, nil
+}
+
+func (f *fakeChain) Lease(_ context.Context, id chain.LeaseID, _ chain.TimeMs) (server.Lease, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return server.Lease{}, errDown
+	}
+	return f.leases[id.Order], nil
 }
 
 func (f *fakeChain) Outcome(_ context.Context, order crypto.Digest, _ []chain.Claim) (server.Outcome, error) {

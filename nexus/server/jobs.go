@@ -124,14 +124,22 @@ func (s *Server) job(_ context.Context, in *jobInput) (*body[api.Job], error) {
 // jobJSON returns a job as this server knows it.
 func (s *Server) jobJSON(id crypto.Digest) (out api.Job, ok bool) {
 	var acceptance chain.Acceptance
+	var order chain.Order
+	var award *scheduler.SignedBid
 	s.replica.view(func(state *scheduler.State) {
 		var j *scheduler.Job
 		if j, ok = state.Job(id); ok {
-			out, acceptance = jobToJSON(state, j), j.Acceptance
+			out, acceptance, order = jobToJSON(state, j), j.Acceptance, j.Order
+			if run := j.Award(); run != nil {
+				award = &scheduler.SignedBid{Bid: run.Bid, BidSig: run.BidSig}
+			}
 		}
 	})
 	if ok {
 		out.AcceptanceSig = s.signer.acceptance(&acceptance)
+	}
+	if award != nil {
+		out.Deal = s.dealOf(order, &out, award)
 	}
 	return out, ok
 }
@@ -141,7 +149,7 @@ func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	out := api.Job{
 		ID: j.ID(), Status: j.Status, Reason: state.Reason(j), Policy: j.Order.Policy.String(), Consumer: j.Consumer(),
 		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance),
-		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)),
+		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)), Leased: j.Leased,
 	}
 	for i := range j.Runs {
 		out.Runs[i] = runToJSON(&j.Runs[i])

@@ -159,6 +159,7 @@ func (r *reign) run() {
 		r.log.Info("no longer leading")
 	}()
 	r.wg.Go(r.settleAll)
+	r.wg.Go(r.watchLeases)
 	r.wg.Go(r.adopt)
 	r.attend()
 }

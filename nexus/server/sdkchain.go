@@ -103,6 +103,25 @@ func (c *sdkChain) FeeBps(ctx context.Context) (uint16, error) {
 	return cluster.FeeBps, err
 }
 
+// Lease implements Chain. The order is asked about first: one that was used by then, and
+// whose lease is not there later, had one that is over.
+func (c *sdkChain) Lease(ctx context.Context, id chain.LeaseID, deadline chain.TimeMs) (Lease, error) {
+	order, err := c.client.VerifiedState(ctx, settlement.OrderKey(id.Order))
+	if err != nil {
+		return Lease{}, err
+	}
+	v, err := c.client.VerifiedLease(ctx, id)
+	if err != nil {
+		return Lease{}, err
+	}
+	if v.Height() < order.Height() {
+		return Lease{}, fmt.Errorf("server: a node that knows block %d was asked about lease %s, and then one that knows %d", order.Height(), id.Order.Short(), v.Height())
+	}
+	_, used := order.Get()
+	_, live := v.Get()
+	return Lease{Height: v.Height(), Live: live, Opened: live || used, Late: !live && v.TimeMs() > deadline}, nil
+}
+
 // Outcome implements Chain. The node is believed as to where to look; what is
 // there is checked: receipts against the headers that commit to them.
 func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error) {

@@ -223,6 +223,8 @@ type Job struct {
 	Result        crypto.Digest    `json:"result_digest,omitzero" doc:"once it is settling; of the runs whose result counts"`
 	Output        crypto.Digest    `json:"output,omitzero" doc:"blob of that result"`
 	Settlement    *JobSettlement   `json:"settlement,omitempty" doc:"once it is settled"`
+	Leased        bool             `json:"leased,omitempty" doc:"the chain has its lease, or had it: what it holds is no longer in escrow"`
+	Deal          *LeaseDeal       `json:"deal,omitempty" doc:"of an order with a term, once a node has it: whoever posts it opens the lease. GET /v1/jobs/{id} alone shows it"`
 }
 
 // JobReport is a job on one page: what jobs[] of a command's JSON has.

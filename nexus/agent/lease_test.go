@@ -1,0 +1,249 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/agent"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// leaser is what the chain says of a node's leases.
+type leaser struct {
+	mu    sync.Mutex
+	state agent.LeaseState
+	down  bool
+	asked int
+}
+
+func (l *leaser) ask(chain.LeaseID) (agent.LeaseState, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	if l.down {
+		return agent.LeaseState{}, errors.New("the chain is away")
+	}
+	return l.state, nil
+}
+
+func (l *leaser) say(change func(*leaser)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l)
+}
+
+// live is a lease that lasts for so long from now.
+func live(height chain.Height, lasts time.Duration) func(*leaser) {
+	return func(l *leaser) {
+		l.state = agent.LeaseState{Live: true, Height: height, Expires: chain.TimeMs(time.Now().Add(lasts).UnixMilli())}
+	}
+}
+
+// heard is a log that a test waits for lines of.
+type heard struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) count(line string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Count(h.text.String(), line)
+}
+
+func (h *heard) await(t *testing.T, line string, times int) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for limit := time.Now().Add(patience); h.count(line) < times; <-ticker.C {
+		if time.Now().After(limit) {
+			t.Fatalf("%q was not logged %d times", line, times)
+		}
+	}
+}
+
+// leasing is an agent whose chain is a test.
+func leasing(t *testing.T, config agent.Config, l *leaser) *running {
+	t.Helper()
+	a, err := agent.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.AskLeases(l.ask)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := a.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	stop := func() {
+		cancel()
+		<-ended
+	}
+	t.Cleanup(stop)
+	return &running{Agent: a, stop: stop}
+}
+
+// leaseOf is an assignment of a lease of a program that writes and then runs for ever.
+func leaseOf(s *server) job.Assignment {
+	code := bytes.Join([][]byte{writeTo(constant(1), 0, 4), {0x03, 0x40, 0x0c, 0, 0x0b}}, nil)
+	id, size := s.put(program([]importFn{fdWrite}, "here", code))
+	spec := wasmSpec(id, size)
+	spec.Work = job.WorkField{Work: job.Wasm{Module: id}}
+	order := orderOf(&spec, 1)
+	order.Term = &chain.Term{Resources: job.Kept(&spec), NoticeMs: 1_000}
+	return assignmentOf(order, spec)
+}
+
+// TestServiceOfALease begins when the chain has the lease and not before, is begun again by a
+// process that comes after, without any server's word, and ends with the lease.
+func TestServiceOfALease(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	l := &leaser{state: agent.LeaseState{Height: 1}}
+	r := leasing(t, config, l)
+	p := s.session()
+	as := leaseOf(s)
+	p.send(job.Assign{List: []job.Assignment{as}})
+	if reply := await[job.AssignReply](p, nil); reply.Refuse != "" {
+		t.Fatal(reply.Refuse)
+	}
+	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 1 })
+	for len(p.inbox) > 0 {
+		if m, ok := (<-p.inbox).(job.Log); ok {
+			t.Fatalf("it wrote %q before the lease is open", m.Data)
+		}
+	}
+	l.say(live(2, time.Hour))
+	wrote := func(p *peer) {
+		t.Helper()
+		if m := await[job.Log](p, nil); !strings.HasPrefix(string(m.Data), "here") {
+			t.Fatalf("it wrote %q", m.Data)
+		}
+	}
+	wrote(p)
+	p.send(job.Cancel{Order: as.Order.ID(), Reason: "the server would have it end"})
+	said.await(t, "a server would end a lease", 1)
+	r.stop()
+	r = leasing(t, config, l)
+	p = s.session()
+	if len(p.hello.Running) != 1 || p.hello.Running[0] != as.Order.ID() {
+		t.Fatalf("it came back with %v", p.hello.Running)
+	}
+	wrote(p)
+	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 1} }) // a node that is behind
+	asked := l.asked
+	r.waitFor(t, func(st agent.Status) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.asked > asked+1
+	})
+	if said.count("a leased service ended") > 0 {
+		t.Fatal("it ended by a state that was older than one that was seen")
+	}
+	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
+	r.stop()
+	leasing(t, config, l)
+	if p = s.session(); len(p.hello.Running) != 0 {
+		t.Fatalf("what is over came back: %v", p.hello.Running)
+	}
+}
+
+// TestServiceEndsWhenItIsNotPaid, by the clock, though nobody can say so; and begins again
+// when it turns out that the lease was extended.
+func TestServiceEndsWhenItIsNotPaid(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	l := &leaser{}
+	live(2, 4*time.Second)(l)
+	end := time.UnixMilli(int64(l.state.Expires))
+	leasing(t, config, l)
+	p := s.session()
+	p.send(job.Assign{List: []job.Assignment{leaseOf(s)}})
+	await[job.Log](p, nil)
+	l.say(func(l *leaser) { l.down = true })
+	said.await(t, "a leased service ended with its lease", 1)
+	if early := time.Until(end); early > 0 {
+		t.Fatalf("it ended %v before its lease", early)
+	}
+	l.say(func(l *leaser) { l.down = false })
+	l.say(live(3, time.Hour))
+	await[job.Log](p, nil)
+}
+
+// TestLeaseThatIsNotOpened is let go when the chain says that it is too late, and by a server
+// before.
+func TestLeaseThatIsNotOpened(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	l := &leaser{state: agent.LeaseState{Height: 1}}
+	r := leasing(t, home(t, g, s), l)
+	p := s.session()
+	for name, end := range map[string]func(order crypto.Digest, deadline chain.TimeMs){
+		"it is too late": func(_ crypto.Digest, deadline chain.TimeMs) {
+			l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 2, At: deadline + 1} })
+		},
+		"a server cancels it": func(order crypto.Digest, _ chain.TimeMs) {
+			p.send(job.Cancel{Order: order, Reason: "the consumer wants it no more"})
+		},
+	} {
+		l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 1} })
+		as := leaseOf(s)
+		p.send(job.Assign{List: []job.Assignment{as}})
+		r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 1 })
+		end(as.Order.ID(), as.Order.Deadline)
+		r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
+		t.Log(name)
+	}
+}
+
+// TestBidsForLeases: by the price table for what is kept, and none if the chain cannot be
+// asked.
+func TestBidsForLeases(t *testing.T) {
+	if job.MinLeaseMs != settlement.MinLeaseMs {
+		t.Fatalf("the least of a lease is %d ms here, %d on the chain", job.MinLeaseMs, settlement.MinLeaseMs)
+	}
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	for _, asks := range []bool{true, false} {
+		var r *running
+		if asks {
+			r = leasing(t, config, &leaser{})
+		} else {
+			r = start(t, config)
+		}
+		p := s.session()
+		as := leaseOf(s)
+		p.send(offer(1, as.Order, as.Spec, 200))
+		reply := await[job.BidReply](p, nil)
+		if asks && (reply.Decline != "" || len(reply.Bid.Prices) != 2) || !asks && !strings.Contains(reply.Decline, "rpc is empty") {
+			t.Errorf("asks %v: %+v", asks, reply)
+		}
+		r.stop()
+	}
+}

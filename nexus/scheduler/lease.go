@@ -1,0 +1,95 @@
+package scheduler
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// An order with a term is for a lease. It is queued, offered and given to a node as any
+// other; with the award, whoever likes may open it on the chain. From then on the chain says
+// what becomes of it: the cluster counts what it holds of its node, and nothing else.
+
+// LeaseSeen says what a finalized state has of the lease of a node that an order was given
+// to, which the leader read with proof.
+type LeaseSeen struct {
+	_      struct{} `cbor:",toarray"`
+	Order  crypto.Digest
+	Node   crypto.PublicKey
+	Height chain.Height // of the state
+	Live   bool
+	Opened bool // it is there, or was: the order is used
+	Late   bool // it is not there, and cannot be opened any more
+}
+
+func (LeaseSeen) sealedCommand() {}
+
+// never is when time has nothing to do for a lease that lives.
+const never = chain.TimeMs(1) << 62
+
+// IsLease reports whether the job's order is for a lease.
+func (j *Job) IsLease() bool { return j.Order.Term != nil }
+
+// Award returns the run whose bid has the lease, or will have it once somebody opens it; nil
+// if there is none.
+func (j *Job) Award() *Run {
+	for i := range j.Runs {
+		if j.IsLease() && j.Runs[i].Stage == Live {
+			return &j.Runs[i]
+		}
+	}
+	return nil
+}
+
+// Leases returns jobs for leases that were given to nodes, in the order of arrival, those
+// after a number and at most limit.
+func (s *State) Leases(after uint64, limit int) (list []*Job) {
+	s.open.each(func(j *Job) bool {
+		if j.Arrival > after && j.Award() != nil {
+			list = append(list, j)
+		}
+		return len(list) < limit
+	})
+	return list
+}
+
+func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
+	j := s.jobs[c.Order]
+	if j == nil || !j.IsLease() || j.Status.Final() || j.liveOn(c.Node) == nil {
+		return nil, nil
+	}
+	account := s.accounts[j.consumer]
+	if c.Height < account.Settled {
+		return nil, nil // a state from before what is known
+	}
+	if c.Opened {
+		account.Settled = c.Height
+	}
+	switch {
+	case c.Live && !j.Leased: // its money has left the escrow
+		s.free(j)
+		j.Leased = true
+		s.touch(j)
+		s.reschedule(j)
+		return nil, nil
+	case c.Live:
+		return nil, nil
+	case j.Leased || c.Opened:
+		return s.end(j, job.Settled, ""), nil
+	case c.Late:
+		return s.end(j, job.Failed, "nobody opened the lease before the order's deadline"), nil
+	}
+	return nil, nil
+}
+
+// leaseCost is what bids for a lease are compared by: what it costs for the least time that a
+// lease may last, which the order's cap has to cover.
+func leaseCost(term *chain.Term, b *chain.Bid) (chain.Amount, error) {
+	rate, err := chain.Rate(term.Resources, b.Prices)
+	if err != nil {
+		return chain.Amount{}, fmt.Errorf("scheduler: %w", err)
+	}
+	return chain.RateCost(rate, job.MinLeaseMs), nil
+}

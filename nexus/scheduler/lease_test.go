@@ -1,0 +1,129 @@
+package scheduler_test
+
+import (
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+// leased is an order for a lease of what the specification asks for.
+func leased(nonce uint64) scheduler.Submit {
+	s := submit(nonce, chain.PolicyNone{})
+	s.Spec.Work = job.WorkField{Work: job.Wasm{Module: crypto.Digest{1}}}
+	s.Order.Spec = s.Spec.Digest()
+	s.Order.Term = &chain.Term{Resources: job.Kept(&s.Spec), NoticeMs: 60_000}
+	return s
+}
+
+// restored is the world after its state has been written and read.
+func (w *world) restored(t *testing.T) {
+	t.Helper()
+	state, err := scheduler.Restore(config(), w.state.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.state = state
+}
+
+// TestLeaseIsItsNodes: once the chain has it, it stays with its node whatever that says or
+// where it is, its money is no longer promised, and the chain alone ends it.
+func TestLeaseIsItsNodes(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	id := w.assign(t, s, 1)
+	consumer := s.Order.ConsumerAddress()
+	node := key(1).Public()
+	if got := w.state.Outstanding(consumer); got != chain.Hyper(1) {
+		t.Fatalf("%s is promised before it is open", got)
+	}
+	seen := scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true}
+	w.must(t, seen)
+	w.must(t, seen)
+	if got := w.state.Outstanding(consumer); !got.IsZero() {
+		t.Fatalf("%s is promised though the money has left the escrow", got)
+	}
+	w.refused(t, "late", scheduler.CancelJob{Order: id})
+	w.must(t, scheduler.NodeDown{Node: node})
+	w.must(t, scheduler.Refused{Order: id, Node: node, Reason: "the machine burns"})
+	w.now = s.Order.Deadline * 1_000
+	w.must(t, scheduler.Tick{})
+	w.restored(t)
+	w.up(t, 1, 1)
+	w.expect(t, "assign n1") // it came back without it
+	if j := w.status(t, id, job.Running); !j.Leased || j.Award() == nil || j.Award().Node != node {
+		t.Fatalf("the lease is %+v", j)
+	}
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 4, Opened: true}) // a state from before
+	w.status(t, id, job.Running)
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
+	w.expect(t, "cancel n1")
+	w.status(t, id, job.Settled)
+	if got := w.state.Outstanding(consumer); !got.IsZero() {
+		t.Fatalf("%s is promised after its end", got)
+	}
+}
+
+// TestLeaseThatNobodyOpens is given up when the chain says that it is too late, or when the
+// chain could not be asked for long.
+func TestLeaseThatNobodyOpens(t *testing.T) {
+	for name, end := range map[string]func(w *world, s scheduler.Submit, id crypto.Digest) scheduler.Command{
+		"the chain says so": func(_ *world, _ scheduler.Submit, id crypto.Digest) scheduler.Command {
+			return scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: 7, Late: true}
+		},
+		"nobody says anything": func(w *world, s scheduler.Submit, _ crypto.Digest) scheduler.Command {
+			w.now = s.Order.Deadline + chain.TimeMs(chain.DefaultParams().ClaimWindowMs) + 1
+			return scheduler.Tick{}
+		},
+	} {
+		w := newWorld()
+		s := leased(1)
+		id := w.assign(t, s, 1)
+		w.must(t, scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: 6})
+		w.now = s.Order.Deadline + 1
+		w.must(t, scheduler.Tick{})
+		w.status(t, id, job.Running)
+		w.must(t, end(w, s, id))
+		w.expect(t, "cancel n1")
+		w.status(t, id, job.Failed)
+		if got := w.state.Outstanding(s.Order.ConsumerAddress()); !got.IsZero() {
+			t.Fatalf("%s: %s stays promised", name, got)
+		}
+	}
+}
+
+// TestBidsForLeases compares them by their rate, and takes none that the cap does not pay for
+// the least time of a lease.
+func TestBidsForLeases(t *testing.T) {
+	w := newWorld()
+	w.up(t, 1, 1)
+	w.up(t, 2, 2)
+	s := leased(1)
+	s.Order.MaxCost = chain.Nano(3_100_000) // 50 seconds at 60 nHYPER a millicore, 60 at 50
+	w.must(t, s)
+	id := s.Order.ID()
+	j := w.status(t, id, job.Bidding)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 60), bid(id, 2, 50)}})
+	if j = w.status(t, id, job.Running); j.Award().Node != key(2).Public() {
+		t.Fatalf("given to %s, want the one that it can pay", w.names[j.Award().Node])
+	}
+}
+
+// TestOrdersThatAreNoLease are refused by name.
+func TestOrdersThatAreNoLease(t *testing.T) {
+	w := newWorld()
+	for rule, change := range map[string]func(s *scheduler.Submit){
+		"spec": func(s *scheduler.Submit) { s.Order.Term.Resources[0].Amount++ },
+		"term": func(s *scheduler.Submit) { s.Order.Term.Resizes = crypto.Digest{1} },
+	} {
+		s := leased(1)
+		change(&s)
+		w.refused(t, rule, s)
+	}
+	s := leased(1)
+	s.Spec.Scheduling.Preemptible = true
+	s.Order.Spec = s.Spec.Digest()
+	w.refused(t, "spec", s)
+}

@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	leaseTick    = 500 * time.Millisecond
+	longestLease = 15 * time.Second // between two looks at one
+)
+
+// watchLeases learns from the chain what became of the leases that orders were for, until the
+// reign ends. Nothing else says so: neither the node nor the consumer.
+func (r *reign) watchLeases() {
+	looks := map[crypto.Digest]*look{}
+	ticker := time.NewTicker(leaseTick)
+	defer ticker.Stop()
+	slots := make(chan struct{}, maxLooks)
+	after := uint64(0) // the number of the last one of the part before
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var due []leaseLook
+		due, after = r.leases(after)
+		now := time.Now()
+		for _, d := range due {
+			l := looks[d.id.Order]
+			if l == nil {
+				l = &look{at: now, wait: leaseTick}
+				looks[d.id.Order] = l
+			}
+			if now.Before(l.at) {
+				continue
+			}
+			l.at, l.wait = now.Add(l.wait), min(2*l.wait, longestLease)
+			r.once(assignment{order: d.id.Order}, func() {
+				select {
+				case slots <- struct{}{}:
+					r.seeLease(d)
+					<-slots
+				case <-r.ctx.Done():
+				}
+			})
+		}
+		for order, l := range looks {
+			if now.Sub(l.at) > 4*longestLease { // it is no longer among them
+				delete(looks, order)
+			}
+		}
+	}
+}
+
+// leaseLook is a lease to look at.
+type leaseLook struct {
+	id       chain.LeaseID
+	deadline chain.TimeMs
+	leased   bool // it was seen to be open
+}
+
+// leases returns a part of the leases that nodes were given, those after a number, and
+// where the next part begins.
+func (r *reign) leases(after uint64) (due []leaseLook, next uint64) {
+	r.replica.view(func(s *scheduler.State) {
+		list := s.Leases(after, lookBatch)
+		for _, j := range list {
+			due = append(due, leaseLook{id: chain.LeaseID{Node: j.Award().Node, Order: j.ID()}, deadline: j.Order.Deadline, leased: j.Leased})
+		}
+		if len(list) == lookBatch {
+			next = list[len(list)-1].Arrival
+		}
+	})
+	return due, next
+}
+
+// seeLease asks the chain about one lease, and tells the state what is news.
+func (r *reign) seeLease(d leaseLook) {
+	ctx, cancel := context.WithTimeout(r.ctx, lookTimeout)
+	defer cancel()
+	seen, err := r.chain.Lease(ctx, d.id, d.deadline)
+	if err != nil {
+		if r.ctx.Err() == nil {
+			r.log.Info("the chain cannot be asked about a lease", "job", d.id.Order.Short(), "error", err)
+		}
+		return
+	}
+	if seen.Live == d.leased && (seen.Live || !seen.Opened && !seen.Late) {
+		return
+	}
+	r.log.Info("lease seen", "job", d.id.Order.Short(), "node", d.id.Node.Short(), "live", seen.Live, "height", seen.Height)
+	r.report("lease seen", r.propose(scheduler.LeaseSeen{
+		Order: d.id.Order, Node: d.id.Node, Height: seen.Height, Live: seen.Live, Opened: seen.Opened, Late: seen.Late,
+	}))
+}
+
+// dealOf returns the deal of a job for a lease that was given to a node, signed by all three.
+// The acceptance of out was signed before.
+func (s *Server) dealOf(order chain.Order, out *api.Job, award *scheduler.SignedBid) *api.LeaseDeal {
+	deal := api.DealToJSON(chain.LeaseDeal{
+		Order: order, OrderSig: out.OrderSig, AcceptanceSig: out.AcceptanceSig, Bid: award.Bid, BidSig: award.BidSig,
+		AwardSig: s.signer.sign(crypto.DomainAward, award.Bid.Payload()),
+	})
+	deal.Acceptance = out.Acceptance
+	return &deal
+}
