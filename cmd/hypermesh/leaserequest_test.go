@@ -99,7 +99,7 @@ func (k *ticking) awaitStatus(id chain.LeaseID, want job.Status) {
 
 // TestLeaseThroughNexus has a cluster make the deal, opens it, and kills in turn the agent,
 // the server and the relay while the service runs: what the chain's state says is what
-// happens, to its end.
+// happens, to its end. A deal that nobody opens comes to nothing.
 func TestLeaseThroughNexus(t *testing.T) {
 	endToEnd(t)
 	k := newTicking(t)
@@ -114,6 +114,9 @@ func TestLeaseThroughNexus(t *testing.T) {
 		j, err := k.target.client.Job(t.Context(), id.Order)
 		return err == nil && j.Leased
 	})
+	if err := k.target.client.EnsureEscrow(t.Context(), k.target.account, k.describe(t).Cluster, chain.Hyper(5)); err != nil {
+		t.Fatal(err)
+	}
 	k.lease(id, "extend", "--amount", "5")
 	k.lease(id, "close")
 	var closed leaseLine
@@ -129,13 +132,13 @@ func TestLeaseThroughNexus(t *testing.T) {
 		list, err := k.target.client.Nodes(t.Context())
 		return err == nil && len(list) == 1 && list[0].Used.Millicores == 0
 	})
+	k.leaveUnopened()
 }
 
-// TestLeaseThatNobodyOpensIsForgotten by the cluster and the node, and the deal is worth
-// nothing afterwards.
-func TestLeaseThatNobodyOpensIsForgotten(t *testing.T) {
-	endToEnd(t)
-	k := newTicking(t)
+// leaveUnopened has a deal made that nobody opens: the cluster and the node forget it, and it is
+// worth nothing afterwards.
+func (k *ticking) leaveUnopened() {
+	t := k.T
 	deal := filepath.Join(t.TempDir(), "deal.json")
 	id := k.request("--hold", "50", "--patience", "20s", "--deal", deal)
 	k.awaitStatus(id, job.Failed)

@@ -288,7 +288,9 @@ func (k *tended) stop() {
 	}
 	k.clock.Stop()
 	k.end(errLeaseOver)
-	<-k.ended
+	if err := <-k.ended; err != nil && !errors.Is(err, errLeaseOver) && !errors.Is(err, errStopping) {
+		k.agent.log.Warn("agent: a leased service that was ended failed", "order", k.task.order.Short(), "error", err)
+	}
 	k.ended = nil
 }
 
