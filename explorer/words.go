@@ -79,6 +79,16 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " ends the affiliation of provider node ", linkNode(m.Node))
 	case chain.ReportEvidence:
 		return say(who, " reports evidence against validators")
+	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
+		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch:
+		return sayMarketMessage(who, m)
+	}
+	panic(fmt.Sprintf("explorer: message of type %T", m))
+}
+
+// sayMarketMessage says what a message about leases, channels, bonds, panels and batches does.
+func sayMarketMessage(who link, m any) sentence {
+	switch m := m.(type) {
 	case chain.OpenLease:
 		return say(who, " opens a lease of ", linkAddress(m.Deal.Order.ConsumerAddress()), " on node ", linkNode(m.Deal.Bid.Node), " for ", m.Deal.Order.MaxCost)
 	case chain.ResizeLease:

@@ -39,13 +39,10 @@ func TestWordsOfStaking(t *testing.T) {
 	}
 	channel := crypto.Digest{0xcc}
 	for m, want := range map[chain.Msg][]string{
-		chain.OpenChannel{Payee: chain.Address{2}, Amount: five}:                                         {"opens a payment channel", "5"},
-		chain.FundChannel{Channel: channel, Amount: five}:                                                {"adds", "5", channel.Short()},
-		chain.RedeemVoucher{Voucher: chain.Voucher{Channel: channel, Total: five}}:                       {"redeems", "5", channel.Short()},
-		chain.AddBond{Node: other, Amount: five}:                                                         {"adds", "5", other.Short()},
-		chain.CommitVote{Panel: channel, Node: other}:                                                    {"sealed vote", other.Short(), channel.Short()},
-		chain.RevealVote{Panel: channel, Node: other, Vote: chain.Vote{Finding: chain.FoundUnavailable}}: {"cannot be had", other.Short()},
-		chain.CloseChannel{Channel: channel}:                                                             {"closes", channel.Short()},
+		chain.OpenChannel{Payee: chain.Address{2}, Amount: five}:                   {"opens a payment channel", "5"},
+		chain.FundChannel{Channel: channel, Amount: five}:                          {"adds", "5", channel.Short()},
+		chain.RedeemVoucher{Voucher: chain.Voucher{Channel: channel, Total: five}}: {"redeems", "5", channel.Short()},
+		chain.CloseChannel{Channel: channel}:                                       {"closes", channel.Short()},
 	} {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
 	}
@@ -74,13 +71,29 @@ func TestWordsOfStaking(t *testing.T) {
 		chain.LeaseChanged{Lease: lease, Held: five, Closing: true}:                 {other.Short(), "5", "upon notice"},
 		chain.ChannelChanged{Channel: channel, Payer: who, Held: five}:              {channel.Short(), who.Short(), "5"},
 		chain.VoucherRedeemed{Channel: channel, Payee: who, Paid: five}:             {channel.Short(), who.Short(), "5"},
-		chain.BondAdded{Node: other, Amount: five}:                                  {other.Short(), "5"},
-		chain.BondSlashed{Node: other, Owner: who, Amount: five}:                    {other.Short(), who.Short(), "5"},
-		chain.PanelRevealing{Panel: channel}:                                        {channel.Short(), "votes"},
-		chain.PanelDecided{Panel: channel}:                                          {channel.Short(), "no result"},
 		chain.ChannelClosed{Channel: channel, Payer: who, Refunded: five}:           {channel.Short(), who.Short(), "5"},
 		chain.LeaseEnded{Lease: lease, Refunded: five}:                              {other.Short(), "5", "when its money ends"},
 		chain.EpochClosed{Epoch: 7, Minted: five, Rewards: five}:                    {"Epoch 7 ended", "5"},
+	} {
+		wantWords(t, explorer.EventWords(e), want)
+	}
+}
+
+// TestWordsOfPanels does so for bonds and panels.
+func TestWordsOfPanels(t *testing.T) {
+	who, other, five, channel := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5), crypto.Digest{0xcc}
+	for m, want := range map[chain.Msg][]string{
+		chain.AddBond{Node: other, Amount: five}:                                                         {"adds", "5", other.Short()},
+		chain.CommitVote{Panel: channel, Node: other}:                                                    {"sealed vote", other.Short(), channel.Short()},
+		chain.RevealVote{Panel: channel, Node: other, Vote: chain.Vote{Finding: chain.FoundUnavailable}}: {"cannot be had", other.Short()},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
+	}
+	for e, want := range map[chain.Event][]string{
+		chain.BondAdded{Node: other, Amount: five}:               {other.Short(), "5"},
+		chain.BondSlashed{Node: other, Owner: who, Amount: five}: {other.Short(), who.Short(), "5"},
+		chain.PanelRevealing{Panel: channel}:                     {channel.Short(), "votes"},
+		chain.PanelDecided{Panel: channel}:                       {channel.Short(), "no result"},
 	} {
 		wantWords(t, explorer.EventWords(e), want)
 	}

@@ -138,6 +138,16 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.Unaffiliate
 	case chain.ReportEvidence:
 		return t.ReportEvidence + t.EvidenceByte*uint64(len(m.Evidence))
+	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
+		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch:
+		return t.marketMessage(m)
+	}
+	panic("execution: a message outside the sealed sum")
+}
+
+// marketMessage prices a message about leases, channels, bonds, panels and batches.
+func (t *GasTable) marketMessage(m any) uint64 {
+	switch m.(type) {
 	case chain.OpenLease:
 		return t.OpenLease
 	case chain.ResizeLease:
@@ -167,7 +177,7 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	case chain.RevealVote:
 		return t.RevealVote
 	}
-	panic("execution: a message outside the sealed sum")
+	panic("execution: a message that is not of the market")
 }
 
 // meter counts the gas of one transaction, and stops it where it does what it

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -41,7 +43,7 @@ func panelData(m any) any {
 	case chain.RevealVote:
 		return RevealVote{Panel: m.Panel, Node: m.Node, Vote: m.Vote, Salt: m.Salt}
 	}
-	return nil
+	panic(fmt.Sprintf("api: message of type %T", m))
 }
 
 // readPanel reads a message about bonds and panels, and is false if the name is of none.

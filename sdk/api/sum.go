@@ -174,6 +174,35 @@ func (m Message) MarshalJSON() ([]byte, error) {
 	return marshalTagged(chain.KindOf(m.Msg), messageData(m.Msg))
 }
 
+// marketData is the data of a message about leases, channels and batches.
+func marketData(m any) any {
+	switch m := m.(type) {
+	case chain.OpenLease:
+		return OpenLease{Deal: DealToJSON(m.Deal)}
+	case chain.ResizeLease:
+		return ResizeLease{Lease: m.Lease, Deal: DealToJSON(m.Deal)}
+	case chain.ExtendLease:
+		return ExtendLease{Lease: m.Lease, Amount: m.Amount}
+	case chain.CloseLease:
+		return CloseLease{Lease: m.Lease}
+	case chain.CollectLease:
+		return CollectLease{Lease: m.Lease}
+	case chain.OpenChannel:
+		return OpenChannel{Payee: m.Payee, Nonce: Uint64(m.Nonce), Signer: m.Signer, Amount: m.Amount, WindowMs: Uint64(m.WindowMs)}
+	case chain.FundChannel:
+		return FundChannel{Channel: m.Channel, Amount: m.Amount}
+	case chain.RedeemVoucher:
+		return RedeemVoucher{Voucher: m.Voucher, Signature: m.Signature}
+	case chain.CloseChannel:
+		return CloseChannel{Channel: m.Channel}
+	case chain.RegisterMeter:
+		return RegisterMeter{Node: m.Node, Key: m.Key, Possession: m.Possession}
+	case chain.SettleBatch:
+		return SettleBatch{Batch: BatchToJSON(m.Batch)}
+	}
+	panic(fmt.Sprintf("api: message of type %T", m))
+}
+
 func messageData(m chain.Msg) any {
 	switch m := m.(type) {
 	case chain.Transfer:
@@ -197,28 +226,9 @@ func messageData(m chain.Msg) any {
 			claims[i] = ClaimToJSON(c)
 		}
 		return Settle{Claims: claims}
-	case chain.OpenLease:
-		return OpenLease{Deal: DealToJSON(m.Deal)}
-	case chain.ResizeLease:
-		return ResizeLease{Lease: m.Lease, Deal: DealToJSON(m.Deal)}
-	case chain.ExtendLease:
-		return ExtendLease{Lease: m.Lease, Amount: m.Amount}
-	case chain.CloseLease:
-		return CloseLease{Lease: m.Lease}
-	case chain.CollectLease:
-		return CollectLease{Lease: m.Lease}
-	case chain.OpenChannel:
-		return OpenChannel{Payee: m.Payee, Nonce: Uint64(m.Nonce), Signer: m.Signer, Amount: m.Amount, WindowMs: Uint64(m.WindowMs)}
-	case chain.FundChannel:
-		return FundChannel{Channel: m.Channel, Amount: m.Amount}
-	case chain.RedeemVoucher:
-		return RedeemVoucher{Voucher: m.Voucher, Signature: m.Signature}
-	case chain.CloseChannel:
-		return CloseChannel{Channel: m.Channel}
-	case chain.RegisterMeter:
-		return RegisterMeter{Node: m.Node, Key: m.Key, Possession: m.Possession}
-	case chain.SettleBatch:
-		return SettleBatch{Batch: BatchToJSON(m.Batch)}
+	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
+		chain.CloseChannel, chain.RegisterMeter, chain.SettleBatch:
+		return marketData(m)
 	case chain.AddBond, chain.CommitVote, chain.RevealVote:
 		return panelData(m)
 	case chain.Bond:
