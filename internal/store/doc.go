@@ -3,10 +3,10 @@
 //
 // A Store is one Pebble database, of which this package is the only owner. A
 // finalized block goes in with everything that belongs to it (header, body,
-// certificate, receipts, indexes, and the list of what it changed) as one synced
-// batch. The flat state and the tree go every TreeInterval blocks, or when
-// PendingBytes of changes wait: a flush takes both from one version to a later
-// one at once, writing of every key and node the last record only. If it is
+// certificate, receipts, and the lists of its transactions and of what it changed) as
+// one synced batch. The flat state, the tree and the index of transactions go every
+// TreeInterval blocks, or when PendingBytes of changes wait: a flush takes them from one
+// version to a later one at once, writing of every key and node the last record only. If it is
 // large it makes tables of its own and runs beside the commits that follow.
 // Until then readers find the changes in memory, where a start puts them again
 // from the lists; OpenTree makes the latest tree from them. Before the block of a
@@ -24,9 +24,9 @@
 //     and at most one more, whole.
 //  2. Heights are committed one after another: the first may be any (a node may
 //     start from a snapshot), each further one is its predecessor plus one.
-//  3. The tables of the flat state and of the tree hold one version, TreeMark, never
-//     above the latest height; the lists of changes lead from it to the latest,
-//     and reads show them.
+//  3. The tables of the flat state, of the tree and of transactions hold one version,
+//     TreeMark, never above the latest height; the lists of changes and transactions
+//     lead from it to the latest, and reads show them.
 //  4. After a crash a Log holds every record whose Append returned, in order,
 //     and of the last Append under way all records or none.
 //  5. One process owns a directory at a time.
