@@ -211,10 +211,21 @@ func isNews(next map[logStream]uint64, entry *api.JobLog) bool {
 	return true
 }
 
-// Nodes returns the cluster's provider nodes.
+// Nodes returns the cluster's provider nodes, by ascending id.
 func (c *Client) Nodes(ctx context.Context) ([]api.NexusNode, error) {
-	out, err := ask[api.NodeList](ctx, c, get(c.nexus, "/v1/nodes", nil))
-	return out.Nodes, err
+	var out []api.NexusNode
+	query := url.Values{}
+	for {
+		page, err := ask[api.NodeList](ctx, c, get(c.nexus, "/v1/nodes", query))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, page.Nodes...)
+		if page.Next == "" || len(page.Nodes) == 0 {
+			return out, nil
+		}
+		query.Set("cursor", page.Next)
+	}
 }
 
 // Quote returns who would take a job, at which price, and what excludes the

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
 // How a node's garbage is collected: seldom, because little of what it allocates
@@ -42,4 +44,45 @@ func limitHeap(tree int) {
 
 func heapBeside(tree int) int64 {
 	return int64(max(collectAbove-max(tree-treeAtRest, 0), collectLeast))
+}
+
+// A Nexus server holds little, but allocates a lot for each job: it collects when
+// spareHeap has been allocated since, or as much as lives if that is more.
+const (
+	spareHeap    = 64 << 20 // bytes
+	leastPercent = 100      // the runtime's own
+)
+
+// spareCollector has the collector spare what is below spareHeap until ctx ends,
+// unless the environment sets it. It looks at what lives after each collection.
+func spareCollector(ctx context.Context) {
+	if os.Getenv("GOGC") == "" {
+		(&collected{ctx: ctx}).again()
+	}
+}
+
+// collected is garbage at each collection. Its pointer keeps it from a block that
+// it would share with what lives (runtime.SetFinalizer).
+type collected struct {
+	ctx     context.Context
+	percent int
+}
+
+func (c *collected) again() {
+	if c.ctx.Err() != nil {
+		return
+	}
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	percent := percentBeside(live[0].Value.Uint64())
+	if percent*4 < c.percent*3 || percent*3 > c.percent*4 { // setting it stops the world
+		debug.SetGCPercent(percent)
+		c.percent = percent
+	}
+	runtime.SetFinalizer(&collected{c.ctx, c.percent}, (*collected).again)
+}
+
+// percentBeside returns how much may be allocated beside what lives, in % of that.
+func percentBeside(live uint64) int {
+	return int(max(leastPercent, spareHeap*100/max(live, 1<<20)))
 }

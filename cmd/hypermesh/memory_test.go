@@ -1,6 +1,12 @@
 package main
 
-import "testing"
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+)
 
 // What the state tree takes outside of the Go heap, the heap does without, as far as it
 // can.
@@ -10,4 +16,37 @@ func TestHeapBesideATree(t *testing.T) {
 			t.Errorf("beside a tree of %d bytes the heap may hold %d, want %d", tree, got, want)
 		}
 	}
+}
+
+// What a server may allocate until its garbage is collected is never less than what lives.
+func TestHeapBesideJobs(t *testing.T) {
+	for live, want := range map[uint64]int{0: 6_400, 1 << 20: 6_400, 16 << 20: 400, 64 << 20: 100, 1 << 40: 100} {
+		if got := percentBeside(live); got != want {
+			t.Errorf("beside %d bytes that live: %d %%, want %d", live, got, want)
+		}
+	}
+}
+
+// The collector is set anew when other amounts live.
+func TestCollectorFollowsTheHeap(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	t.Setenv("GOGC", "")
+	percent := func() uint64 {
+		set := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(set)
+		return set[0].Value.Uint64()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	runtime.GC() // what it looks at is of the last collection
+	spareCollector(ctx)
+	if percent() <= 100 {
+		t.Fatalf("beside little the collector is set to %d %%", percent())
+	}
+	ballast := make([]byte, 256<<20)
+	for percent() > 100 {
+		runtime.GC()
+	}
+	runtime.KeepAlive(ballast)
 }

@@ -97,7 +97,11 @@ func printKeys(c *cli.Context, made map[string]crypto.PublicKey, order []string)
 
 func serverRole() role[server.Config] {
 	return role[server.Config]{
-		name: "nexus", defaults: server.DefaultConfig, run: server.Run,
+		name: "nexus", defaults: server.DefaultConfig,
+		run: func(ctx context.Context, c server.Config) error {
+			spareCollector(ctx)
+			return server.Run(ctx, c)
+		},
 		bind:  func(c *server.Config, home string, log *slog.Logger) { c.Home, c.Version, c.Log = home, version(), log },
 		level: func(c *server.Config) string { return c.LogLevel },
 	}

@@ -129,7 +129,7 @@ func UnmarshalList[T any](data []byte, most, limit int) (out []T, err error) {
 
 // UnmarshalPart decodes data into the value that v points to without the
 // comparison of Unmarshal. It is for UnmarshalCBOR methods, whose callers
-// compare the whole.
+// compare the whole, and for bytes that were compared before they were stored.
 func UnmarshalPart(data []byte, v any) error {
 	if err := decMode.Unmarshal(data, v); err != nil {
 		return fmt.Errorf("codec: %w", err)

@@ -228,15 +228,23 @@ func DecodeCommand(raw []byte) (Command, error) {
 	if err := codec.Unmarshal(raw, &wire, MaxCommandBytes); err != nil {
 		return nil, fmt.Errorf("scheduler: command: %w", err)
 	}
-	return wire.decode()
+	return wire.decode(canonical)
 }
 
-func (c *commandWire) decode() (Command, error) {
+// decoder decodes bytes into the value that v points to.
+type decoder func(data []byte, v any) error
+
+func canonical(data []byte, v any) error { return codec.Unmarshal(data, v, MaxEntryBytes) }
+
+func (c *commandWire) decode(with decoder) (Command, error) {
 	decode, ok := commandDecoders[c.Kind]
-	if !ok {
+	switch {
+	case !ok:
 		return nil, fmt.Errorf("scheduler: command kind %d is unknown", c.Kind)
+	case len(c.Body) > MaxCommandBytes:
+		return nil, fmt.Errorf("scheduler: command of %d bytes, limit %d", len(c.Body), MaxCommandBytes)
 	}
-	command, err := decode(c.Body)
+	command, err := decode(c.Body, with)
 	if err != nil {
 		return nil, fmt.Errorf("scheduler: command kind %d: %w", c.Kind, err)
 	}
@@ -244,9 +252,19 @@ func (c *commandWire) decode() (Command, error) {
 }
 
 // DecodeEntry decodes canonical bytes.
-func DecodeEntry(raw []byte) (Entry, error) {
+func DecodeEntry(raw []byte) (Entry, error) { return decodeEntry(raw, canonical) }
+
+// ReadEntry decodes an entry of the log. Its commands were encoded, or decoded with
+// DecodeCommand, by the leader that put them there, so they are not compared with
+// their encoding again: all servers decode the same bytes to the same.
+func ReadEntry(raw []byte) (Entry, error) { return decodeEntry(raw, codec.UnmarshalPart) }
+
+func decodeEntry(raw []byte, with decoder) (Entry, error) {
+	if len(raw) > MaxEntryBytes {
+		return Entry{}, fmt.Errorf("scheduler: entry of %d bytes, limit %d", len(raw), MaxEntryBytes)
+	}
 	var wire entryWire
-	if err := codec.Unmarshal(raw, &wire, MaxEntryBytes); err != nil {
+	if err := with(raw, &wire); err != nil {
 		return Entry{}, fmt.Errorf("scheduler: entry: %w", err)
 	}
 	if n := len(wire.Commands); n == 0 || n > MaxCommands {
@@ -255,14 +273,14 @@ func DecodeEntry(raw []byte) (Entry, error) {
 	e := Entry{TimeMs: wire.TimeMs, Commands: make([]Command, len(wire.Commands))}
 	for i := range wire.Commands {
 		var err error
-		if e.Commands[i], err = wire.Commands[i].decode(); err != nil {
+		if e.Commands[i], err = wire.Commands[i].decode(with); err != nil {
 			return Entry{}, err
 		}
 	}
 	return e, nil
 }
 
-var commandDecoders = map[uint8]func([]byte) (Command, error){
+var commandDecoders = map[uint8]func([]byte, decoder) (Command, error){
 	kindSubmit:       decodeCommand[Submit],
 	kindNodeUp:       decodeCommand[NodeUp],
 	kindNodeDown:     decodeCommand[NodeDown],
@@ -277,9 +295,9 @@ var commandDecoders = map[uint8]func([]byte) (Command, error){
 	kindLeaseSeen:    decodeCommand[LeaseSeen],
 }
 
-func decodeCommand[T Command](body []byte) (Command, error) {
+func decodeCommand[T Command](body []byte, with decoder) (Command, error) {
 	var c T
-	if err := codec.Unmarshal(body, &c, MaxCommandBytes); err != nil {
+	if err := with(body, &c); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -283,6 +283,12 @@ func (s *State) Nodes() []*Node {
 	return out
 }
 
+// Node returns a known node; treat it as read-only.
+func (s *State) Node(id crypto.PublicKey) (*Node, bool) {
+	n := s.nodes[id]
+	return n, n != nil
+}
+
 // EachNode calls f for every known node, in no order that means anything; treat
 // them as read-only.
 func (s *State) EachNode(f func(*Node)) {

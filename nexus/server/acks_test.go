@@ -35,22 +35,13 @@ func TestAnOldAnswerConfirmsNoRead(t *testing.T) {
 // leader.
 func (c *cluster) askDeposed(relay *netem.Relay, old int) bool {
 	c.t.Helper()
-	heir, other := (old+1)%3, (old+2)%3
 	held, release := c.servers[old].HoldAnswers()
+	defer release()
 	until(c.t, "answers under way", func() bool { return held() >= 2 })
 	sides := make([]int, 3)
 	sides[old] = 1
 	relay.Partition(sides)
-	var err error
-	until(c.t, "another leader", func() bool {
-		if !c.servers[heir].Leads() {
-			err = c.servers[other].Prompt(c.servers[heir])
-		}
-		return c.servers[heir].Leads()
-	})
-	if err != nil {
-		c.t.Log(err)
-	}
+	heir := c.prompt([]int{(old + 1) % 3, (old + 2) % 3})
 	c.submit(heir, chain.PolicyNone{})
 	newest := c.servers[heir].LogIndex()
 	type answer struct {
@@ -77,6 +68,30 @@ func (c *cluster) askDeposed(relay *netem.Relay, old int) bool {
 		c.t.Error("it took 10 s to find out that it leads no more")
 	}
 	return leads
+}
+
+// prompt has one of two servers stand for election after the other, until one leads:
+// who lacks an entry that the other has does not win.
+func (c *cluster) prompt(pair []int) (leader int) {
+	c.t.Helper()
+	const patience = 60 // looks
+	looks := 0
+	until(c.t, "another leader", func() bool {
+		for _, i := range pair {
+			if leader = i; c.servers[i].Leads() {
+				return true
+			}
+		}
+		if looks%patience == 0 {
+			to, by := pair[looks/patience%2], pair[1-looks/patience%2]
+			if err := c.servers[by].Prompt(c.servers[to]); err != nil {
+				c.t.Log(err)
+			}
+		}
+		looks++
+		return false
+	})
+	return leader
 }
 
 // TestWhoConfirms counts answers as those of a leader "a".

@@ -226,7 +226,7 @@ func (r *replica) replay(before uint64) error {
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		e, err := scheduler.DecodeEntry(l.Data)
+		e, err := scheduler.ReadEntry(l.Data)
 		if err != nil {
 			continue // as it was the first time
 		}

@@ -27,7 +27,9 @@
 //  7. A linearizable read shows all that was answered before it came: a majority
 //     of voters follows the leader after the question (acks.go), in the term of
 //     its reign.
-//  8. A command on which the state machine panics is put aside by every server
+//  8. Servers that have different cluster keys say nothing of raft to each other
+//     (sameness.go), and the odd one stops.
+//  9. A command on which the state machine panics is put aside by every server
 //     (aside.go), or stops it: no server goes on with a state that others do not
 //     have.
 //
@@ -49,10 +51,11 @@
 // each connection and stream they accept; two more for each agent (its writer,
 // its requests for blobs); one that follows elections, one that begins and ends
 // reigns, one that pins blobs, one that fetches those that are missing, one that
-// asks what is newest, one that compares what was put aside, one that verifies,
-// two that collect batches and one for each batch under way, net/http's. A reign
-// has its loop, one that looks after settlement, and one for each round of auctions, output and command under way, and
-// waits for all of them when it ends. Run returns when everything has ended.
+// asks what is newest, one that compares what was put aside, one that compares
+// cluster keys, one that verifies, two that collect batches and one for each batch
+// under way, net/http's. A reign has its loop, one that looks after settlement, and
+// one for each round of auctions, output and command under way, and waits for all
+// of them when it ends. Run returns when everything has ended.
 // Bounded queues: commands of clients (8,192, of one consumer 2,048; full: refused
 // with 503), messages to an agent (8,192 and 16 MiB; full: the session is cut),
 // changes that a stream of events has to tell (16,384 jobs; full: it ends), news

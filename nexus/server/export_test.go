@@ -42,12 +42,12 @@ func (s *Server) HoldAnswers() (held func() int, release func()) {
 		<-let
 		return err
 	}
-	return func() int { return int(n.Load()) }, func() {
+	return func() int { return int(n.Load()) }, sync.OnceFunc(func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.exchange = own
 		close(let)
-	}
+	})
 }
 
 // Asked returns how often it was asked whether this server leads.

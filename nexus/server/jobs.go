@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,7 +38,7 @@ func getOperation(id, path, summary string) huma.Operation {
 func (s *Server) register(hapi huma.API) {
 	huma.Register(hapi, getOperation("health", healthPath, "Does the server have a leader to work with?"), s.health)
 	huma.Register(hapi, getOperation("get-status", "/v1/status", "The server and its cluster"), s.status)
-	huma.Register(hapi, getOperation("list-nodes", "/v1/nodes", "The cluster's provider nodes"), s.nodes)
+	huma.Register(hapi, getOperation("list-nodes", "/v1/nodes", "The cluster's provider nodes, by ascending id"), s.nodes)
 	huma.Register(hapi, huma.Operation{
 		OperationID: "quote", Method: http.MethodPost, Path: quotesPath, Summary: "Who would take a job, at which price, and what excludes the others",
 		Description:  "A round of sealed bids that places nothing.",
@@ -90,18 +91,52 @@ func (s *Server) status(ctx context.Context, _ *ReadInput) (*body[api.NexusStatu
 	return &body[api.NexusStatus]{out}, nil
 }
 
-func (s *Server) nodes(context.Context, *ReadInput) (*body[api.NodeList], error) {
-	out := api.NodeList{Nodes: []api.NexusNode{}}
+type nodesInput struct {
+	Cursor string `query:"cursor" maxLength:"90" doc:"next_cursor of the page before"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"1000"`
+	ReadInput
+}
+
+// nodes lists nodes by ascending id. The state is held up for the ids of all, and
+// for the nodes of one page.
+func (s *Server) nodes(_ context.Context, in *nodesInput) (*body[api.NodeList], error) {
+	var after crypto.PublicKey
+	if in.Cursor != "" {
+		var err error
+		if after, err = crypto.ParsePublicKey(in.Cursor); err != nil {
+			return nil, web.Invalid("query.cursor", fmt.Errorf("cursor %.40q is not one of this list", in.Cursor))
+		}
+	}
+	var ids []crypto.PublicKey
 	s.replica.view(func(state *scheduler.State) {
-		for _, n := range state.Nodes() {
-			out.Nodes = append(out.Nodes, api.NexusNode{
-				ID: n.ID, Owner: n.Owner, Region: n.Region, Total: n.Total, Used: n.Used, Kernels: append([]string{}, n.Kernels...),
-				Connected: n.Connected, Accepting: n.Accepting, Finished: api.Uint64(n.Finished), Lost: api.Uint64(n.Lost),
-				Strikes: api.Uint64(n.Strikes), HeldUntil: n.HeldUntil, HeldFor: n.HeldFor,
-			})
+		state.EachNode(func(n *scheduler.Node) {
+			if in.Cursor == "" || n.ID.Compare(after) > 0 {
+				ids = append(ids, n.ID)
+			}
+		})
+	})
+	slices.SortFunc(ids, crypto.PublicKey.Compare)
+	out := api.NodeList{Nodes: []api.NexusNode{}}
+	if len(ids) > in.Limit {
+		ids = ids[:in.Limit]
+		out.Next = ids[in.Limit-1].String()
+	}
+	s.replica.view(func(state *scheduler.State) {
+		for _, id := range ids {
+			if n, ok := state.Node(id); ok {
+				out.Nodes = append(out.Nodes, nodeToJSON(n))
+			}
 		}
 	})
 	return &body[api.NodeList]{out}, nil
+}
+
+func nodeToJSON(n *scheduler.Node) api.NexusNode {
+	return api.NexusNode{
+		ID: n.ID, Owner: n.Owner, Region: n.Region, Total: n.Total, Used: n.Used, Kernels: append([]string{}, n.Kernels...),
+		Connected: n.Connected, Accepting: n.Accepting, Finished: api.Uint64(n.Finished), Lost: api.Uint64(n.Lost),
+		Strikes: api.Uint64(n.Strikes), HeldUntil: n.HeldUntil, HeldFor: n.HeldFor,
+	}
 }
 
 type jobInput struct {

@@ -149,6 +149,9 @@ func (s *Server) addServer(ctx context.Context, change *api.ServerChange, list [
 	}
 	id, text := serverID(addr.ID), raft.ServerAddress(addr.String())
 	s.roster.learn(addr)
+	if err := s.refuseCluster(ctx, addr.ID); err != nil {
+		return err
+	}
 	index := uint64(change.Index)
 	if !there {
 		future := s.consensus.raft.AddNonvoter(id, text, index, applyTimeout)
@@ -158,9 +161,24 @@ func (s *Server) addServer(ctx context.Context, change *api.ServerChange, list [
 		index = future.Index()
 	}
 	if err := s.awaitCatchUp(ctx, addr.ID); err != nil {
+		if err := s.refuseCluster(ctx, addr.ID); err != nil {
+			return err
+		}
 		return web.Busy("the server follows and has not read the log yet, try again: " + err.Error())
 	}
 	return changed(s.consensus.raft.AddVoter(id, text, index, applyTimeout).Error())
+}
+
+// refuseCluster returns why a server is not added that says that it has another
+// cluster.key. One that does not know this server yet says nothing, and is asked by
+// raft.
+func (s *Server) refuseCluster(ctx context.Context, id crypto.PublicKey) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if wrong, ok := errors.AsType[*clusterError](s.checkCluster(ctx, id)); ok {
+		return conflict("%s", wrong)
+	}
+	return nil
 }
 
 // awaitCatchUp waits until a server has carried out nearly all that this one has.

@@ -38,6 +38,12 @@ func (c *cluster) change(i int, change api.ServerChange, spoil func(*api.ServerC
 // join starts one more server, which waits to be added.
 func (c *cluster) join() (i int, change api.ServerChange) {
 	c.t.Helper()
+	return c.joinAs(nil)
+}
+
+// joinAs is join of a server whose home is changed first.
+func (c *cluster) joinAs(changeHome func(i int)) (i int, change api.ServerChange) {
+	c.t.Helper()
 	i = len(c.configs)
 	address := freePort(c.t)
 	cfg := c.configs[0]
@@ -45,6 +51,9 @@ func (c *cluster) join() (i int, change api.ServerChange) {
 	cfg.Servers = append(append([]string{}, cfg.Servers...), key(serverKeys+i).Public().String()+"@"+address)
 	cfg.Home = c.home(i)
 	c.configs, c.servers, c.stops = append(c.configs, cfg), append(c.servers, nil), append(c.stops, nil)
+	if changeHome != nil {
+		changeHome(i)
+	}
 	c.start(i)
 	c.t.Cleanup(func() { c.stop(i) })
 	return i, api.ServerChange{Action: api.AddServer, Server: key(serverKeys + i).Public(), Address: address}

@@ -228,6 +228,7 @@ func (c *consensus) close(cut func() error) error {
 type streamLayer struct {
 	*inbox
 	pool *pool
+	same func(context.Context, crypto.PublicKey) error // why nothing is said to a server, or nil
 }
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
@@ -240,6 +241,9 @@ func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	if err := l.same(ctx, addr.ID); err != nil {
+		return nil, err
+	}
 	return l.pool.openStream(ctx, addr.ID)
 }
 

@@ -54,7 +54,7 @@ func (r *replica) StoreConfiguration(index uint64, c raft.Configuration) { r.mem
 // commands, which may be nil. Effects go to the leader's queue in the order of
 // the log.
 func (r *replica) Apply(l *raft.Log) any {
-	entry, err := scheduler.DecodeEntry(l.Data)
+	entry, err := scheduler.ReadEntry(l.Data)
 	if err != nil {
 		r.log.Error("server: an entry of the log does not decode", "index", l.Index, "error", err)
 		return err

@@ -183,7 +183,7 @@ func (s *Server) openStores() (err error) {
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
 	s.replica.members = s.setMembers
-	layer := &streamLayer{inbox: s.raftInbox, pool: newPool(s.endpoint, raftProtocol, s.roster)}
+	layer := &streamLayer{inbox: s.raftInbox, pool: newPool(s.endpoint, raftProtocol, s.roster), same: s.checkCluster}
 	if s.consensus, err = openRaft(&s.cfg, s.roster.list(), layer, s.replica); err != nil {
 		return err
 	}
@@ -243,6 +243,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.mendBlobs(ctx) }) // one server may become three
 	wg.Go(func() { s.keepAge(ctx) })
 	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
+	wg.Go(func() { fail(ClusterKeyFile, s.compareClusters(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })
 	wg.Go(func() { fail("HTTP", s.http.Serve(s.listener)) })
 	wg.Go(func() { fail("peers", s.peerHTTP.Serve(s.peerInbox)) })

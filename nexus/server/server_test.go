@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -460,5 +461,44 @@ func TestRestart(t *testing.T) {
 	status, body := c.do(0, http.MethodGet, "/v1/blobs/"+before.Output.String(), nil, nil)
 	if status != http.StatusOK || string(body) != strings.ToUpper(program) {
 		t.Errorf("output: %d %q", status, body)
+	}
+}
+
+// TestNodesComeInPages lists three nodes, one and two at a time.
+func TestNodesComeInPages(t *testing.T) {
+	c := newCluster(t, 1)
+	for n := range 3 {
+		c.agent(n, nil)
+	}
+	c.waitNodes(0, 3)
+	all := get[api.NodeList](c, 0, "/v1/nodes")
+	if len(all.Nodes) != 3 || all.Next != "" {
+		t.Fatalf("%d nodes, then %q", len(all.Nodes), all.Next)
+	}
+	for _, limit := range []int{1, 2, 3} {
+		var seen []api.NexusNode
+		for path := fmt.Sprintf("/v1/nodes?limit=%d", limit); path != ""; {
+			page := get[api.NodeList](c, 0, path)
+			if len(page.Nodes) == 0 || len(page.Nodes) > limit {
+				t.Fatalf("a page of %d nodes, limit %d", len(page.Nodes), limit)
+			}
+			seen = append(seen, page.Nodes...)
+			if path = ""; page.Next != "" {
+				path = fmt.Sprintf("/v1/nodes?limit=%d&cursor=%s", limit, page.Next)
+			}
+		}
+		if !slices.EqualFunc(seen, all.Nodes, func(a, b api.NexusNode) bool { return a.ID == b.ID }) {
+			t.Errorf("in pages of %d: %d nodes", limit, len(seen))
+		}
+	}
+	for i := range all.Nodes[1:] {
+		if all.Nodes[i].ID.Compare(all.Nodes[i+1].ID) >= 0 {
+			t.Error("nodes are not in the order of their ids")
+		}
+	}
+	for _, bad := range []string{"limit=0", "limit=1001", "cursor=zz"} {
+		if status, _ := c.do(0, http.MethodGet, "/v1/nodes?"+bad, nil, nil); status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", bad, status)
+		}
 	}
 }

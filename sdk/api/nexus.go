@@ -343,6 +343,7 @@ type NexusNode struct {
 // NodeList is GET /v1/nodes.
 type NodeList struct {
 	Nodes []NexusNode `json:"nodes"`
+	Next  string      `json:"next_cursor,omitempty" doc:"for ?cursor=; left out: there are no more"`
 }
 
 // QuoteRequest is the body of POST /v1/quotes: a dry run of the match.
