@@ -17,6 +17,7 @@ import (
 const helperArgument = "serve-compiler"
 
 func TestMain(m *testing.M) {
+	becomeConfined()
 	if len(os.Args) > 1 && os.Args[1] == helperArgument {
 		if err := executor.ServeCompiler(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)

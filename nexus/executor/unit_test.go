@@ -23,7 +23,8 @@ import (
 // directories; the error of other calls.
 const confineEnv = "HYPERMESH_TEST_CONFINE"
 
-func init() {
+// becomeConfined does so, if it was told to.
+func becomeConfined() {
 	if how := os.Getenv(confineEnv); how != "" {
 		runtime.LockOSThread() // what follows is this thread's, and then the program's that it becomes
 		err := errors.Join(os.Unsetenv(confineEnv), confine(strings.Split(how, ";")))
