@@ -13,7 +13,7 @@ import (
 const (
 	collectAfter = 150       // % of what lives
 	collectAbove = 240 << 20 // bytes, beside a tree of treeAtRest
-	collectLeast = 144 << 20 // bytes, beside any tree: less would be spent on collecting
+	collectLeast = 104 << 20 // bytes, beside any tree: less would be spent on collecting
 	treeAtRest   = 16 << 20
 )
 
@@ -35,7 +35,8 @@ func tuneCollector() {
 }
 
 // limitHeap sets how much the Go heap may hold beside a state tree that takes so many
-// bytes outside of it, unless the environment does: together they keep within one bound.
+// bytes outside of it, unless the environment does: together they keep within one bound,
+// until the tree is so large that more changes wait beside it (store.Options.PendingBytes).
 func limitHeap(tree int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapBeside(tree))
@@ -43,7 +44,7 @@ func limitHeap(tree int) {
 }
 
 func heapBeside(tree int) int64 {
-	return int64(max(collectAbove-max(tree-treeAtRest, 0), collectLeast))
+	return int64(max(collectAbove-max(tree-treeAtRest, 0)/3*4, collectLeast, tree/4*3))
 }
 
 // A Nexus server holds little, but allocates a lot for each job: it collects when

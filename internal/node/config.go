@@ -49,7 +49,7 @@ type Config struct {
 	MaxObservers   int      `toml:"max_observers" usage:"places for peers that are not in the committee; when they are taken, one from a network that has few displaces one from a network that has many"`
 	ObserversMiB   int      `toml:"observers_mib" usage:"MiB a second that all observers are sent together, and a quarter of it to one; the committee goes first"`
 	Checkpoint     string   `toml:"checkpoint" usage:"a node without blocks joins from here instead of replaying from genesis: CHAIN:EPOCH:HEIGHT:TIME_MS:DIGEST:NEXT_COMMITTEE, as hypermesh query checkpoint prints it on a machine that you trust"`
-	CacheMiB       int      `toml:"cache_mib" usage:"memory for what is read: half for values of the state, a million accounts in 64 MiB, half for blocks of the database's tables"`
+	CacheMiB       int      `toml:"cache_mib" usage:"memory for what is read: two thirds for values of the state, a million accounts in 64 MiB, the rest for blocks of the database's tables"`
 	TreeMiB        int      `toml:"tree_mib" usage:"memory for the state tree, of which a thousand keys take about 0.1; blocks that change keys beyond it read the disk"`
 	Retention      string   `toml:"retention" usage:"archive keeps every block and every version of the state that was written; pruned keeps what keep_versions says"`
 	KeepVersions   uint64   `toml:"keep_versions" usage:"for how many heights back at most a pruned node keeps blocks and versions of the state: fewer if they take more than a part of the state; the blocks since its last point stay in any case, for who joins there"`
@@ -80,7 +80,7 @@ func (c *Config) Prune() store.PruneOptions {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 128, TreeMiB: 128, Retention: RetentionArchive, KeepVersions: 10_000,
+		Listen: "127.0.0.1:7100", HTTP: "127.0.0.1:7180", MaxObservers: 64, ObserversMiB: 64, CacheMiB: 96, TreeMiB: 128, Retention: RetentionArchive, KeepVersions: 10_000,
 		ConsensusKeys: []string{ConsensusKeyFile}, WideSignatures: true, LogLevel: "info",
 	}
 }

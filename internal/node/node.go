@@ -90,7 +90,7 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err = os.MkdirAll(path(dataDir), 0o755); err != nil {
 		return deps, fmt.Errorf("making the data directory: %w", err)
 	}
-	options := store.Options{CacheBytes: max(int64(config.CacheMiB)<<20/2, 1<<20), RecordBytes: int64(config.CacheMiB) << 20 / 2, TreeBytes: int64(config.TreeMiB) << 20, Logger: log, NodeMemory: config.NodeMemory}
+	options := store.Options{CacheBytes: max(int64(config.CacheMiB)<<20/3, 1<<20), RecordBytes: int64(config.CacheMiB) << 20 / 3 * 2, TreeBytes: int64(config.TreeMiB) << 20, Logger: log, NodeMemory: config.NodeMemory}
 	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), options); err != nil {
 		return deps, err
 	}

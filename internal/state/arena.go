@@ -52,8 +52,8 @@ const (
 	// chunkBytes is how much an arena of its own takes at a time.
 	chunkBytes = 8 * spanBytes
 	// roomBytes and a part of what is in use are kept in spans without a block.
-	roomBytes = 8 << 20
-	roomPart  = 8
+	roomBytes = 4 << 20
+	roomPart  = 16
 	// freed stands where a block in use has the version that made it.
 	freed = 1<<64 - 1
 )

@@ -51,6 +51,7 @@ type writes struct {
 	yield       func(key, record []byte) bool
 	key, record []byte
 	versions    []freshRecords // of the tree's layers
+	seen        byte
 }
 
 // freshRecords is what a version made and the latest one still needs. The way
@@ -84,6 +85,7 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 		}
 		return
 	}
+	w.fetchKids(&n)
 	leaf, kid := 0, 0
 	for rest := n.used; rest != 0; rest &= rest - 1 {
 		if n.leaves&rest&-rest != 0 {
@@ -114,6 +116,9 @@ func (w *writes) of(version uint64) *freshRecords {
 func (w *writes) version(l *layer, of *freshRecords) bool {
 	for depth, nodes := range of.nodes {
 		for i := range nodes {
+			if i%fetchAhead == 0 {
+				w.fetch(nodes[i:min(i+fetchAhead, len(nodes))])
+			}
 			w.key = appendNodeKey(w.key[:0], l.mark.Version, depth, &nodes[i].path)
 			n := w.t.arena.node(nodes[i].at, l.mark.Version)
 			w.record = appendNode(w.record[:0], l.mark.Version, &n)
@@ -130,7 +135,7 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 		if at == len(l.positions) || l.written[at] == noLeaf {
 			panic("state: a leaf that is not on disk is not in memory: " + position.String())
 		}
-		c := &l.changes[l.written[at]]
+		c := l.changes.At(int(l.written[at]))
 		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, position)
 		w.record = appendLeaf(w.record[:0], c.Key, c.Value)
 		if !w.yield(w.key, w.record) {

@@ -25,7 +25,7 @@ func (w *worker) fetch(top *node, i int, ups []update) {
 		left = 0
 		for k := range ups {
 			if at[k] != 0 {
-				if at[k] = w.loader.arena.step(at[k], ups[k].prefix>>(60-4*depth)&(fanout-1), &seen); at[k] != 0 {
+				if at[k] = w.loader.arena.step(at[k], int(ups[k].prefix>>(60-4*depth)&(fanout-1)), &seen); at[k] != 0 {
 					left++
 				}
 			}
@@ -35,12 +35,14 @@ func (w *worker) fetch(top *node, i int, ups []update) {
 }
 
 // step looks at a node and returns which node is in a slot of it, 0 if none in memory. Of
-// a page it looks at everything.
-func (a *Arena) step(r ref, slot uint64, seen *byte) ref {
+// a page it looks at the sums, which are copied, and at the places of the slot's quarter.
+func (a *Arena) step(r ref, slot int, seen *byte) ref {
 	p := a.at(r)
 	h := (*head)(p)
 	if h.count > 0 {
-		*seen ^= look(p, bytesOfPage(int(h.count))) ^ look(a.at(h.places), bytesOfPlaces(int(h.count)))
+		from, to := h.quarter(slot >> 2)
+		places := unsafe.Add(a.at(h.places), placesBytes+digestBytes*from)
+		*seen ^= look(p, bytesOfPage(int(h.count))) ^ look(places, digestBytes*(to-from))
 		return 0
 	}
 	kids := h.used &^ h.leaves
@@ -48,7 +50,45 @@ func (a *Arena) step(r ref, slot uint64, seen *byte) ref {
 		return 0
 	}
 	before := bytesOfNode(h.used, h.leaves) - kidBytes*bits.OnesCount16(kids)
-	return (*kidSlot)(unsafe.Add(p, before+kidBytes*rank(kids, int(slot)))).node
+	return (*kidSlot)(unsafe.Add(p, before+kidBytes*rank(kids, slot))).node
+}
+
+// fetchAhead is how many nodes of a batch are looked at together.
+const fetchAhead = 32
+
+// fetch looks at nodes of a batch, so that the processor waits for many at a time.
+func (w *writes) fetch(nodes []freshNode) {
+	a := w.t.arena
+	for i := range nodes {
+		w.seen ^= *(*byte)(a.at(nodes[i].at))
+	}
+	for i := range nodes {
+		p := a.at(nodes[i].at)
+		h := (*head)(p)
+		if h.count == 0 {
+			w.seen ^= look(p, bytesOfNode(h.used, h.leaves))
+			continue
+		}
+		w.seen ^= look(p, bytesOfPage(int(h.count))) ^ look(a.at(h.places), bytesOfPlaces(int(h.count)))
+	}
+}
+
+// fetchKids looks at the sums of what is new below a node.
+func (w *writes) fetchKids(n *node) {
+	a := w.t.arena
+	for i := range n.kids {
+		if kid := &n.kids[i]; kid.version >= w.fresh {
+			w.seen ^= *(*byte)(a.at(kid.node))
+		}
+	}
+	for i := range n.kids {
+		if kid := &n.kids[i]; kid.version >= w.fresh {
+			p := a.at(kid.node)
+			if h := (*head)(p); h.count > 0 {
+				w.seen ^= look(p, bytesOfPage(int(h.count)))
+			}
+		}
+	}
 }
 
 // look reads a byte of every line.

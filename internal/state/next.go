@@ -57,7 +57,7 @@ var (
 
 // Next returns the tree's successor: version, which must be higher than the
 // tree's own, made of the changes, which must be in strictly ascending order of
-// keys and must not be modified afterwards (Overlay.Changes gives them so). The
+// keys (Overlay.Changes gives them so) and are copied. The
 // work forks by the first nibble of positions, up to parallelism of them at a
 // time. Setting a key to the value it has, or deleting one that is absent,
 // changes nothing. An error is a fault of the reader or of the caller.
@@ -156,7 +156,7 @@ func collect(workers []worker, changes []Change) (l *layer, all worker) {
 		nodes += len(workers[i].staleNodes)
 	}
 	l = &layer{
-		changes:     changes,
+		changes:     NewChangeList(changes),
 		positions:   make([]crypto.Digest, 0, entries),
 		written:     make([]int32, 0, entries),
 		staleNodes:  make([]staleNode, 0, nodes),

@@ -91,14 +91,14 @@ func (n *node) divide(depth int) {
 // page reports whether the node is one.
 func (n *node) page() bool { return n.places != nil }
 
-// inQuarter returns which leaves of a page are in a quarter.
-func (n *node) inQuarter(q int) (from, to int) {
-	from, to = 0, len(n.places)
+// quarter returns which leaves of a page are in a quarter.
+func (h *head) quarter(q int) (from, to int) {
+	from, to = 0, int(h.count)
 	if q > 0 {
-		from = int(n.ends[q-1])
+		from = int(h.ends[q-1])
 	}
-	if q < len(n.ends) {
-		to = int(n.ends[q])
+	if q < len(h.ends) {
+		to = int(h.ends[q])
 	}
 	return from, to
 }

@@ -232,7 +232,7 @@ func (s *pageSealer) reserve() {
 // plan plans the digests of a page whose root is at a depth of so many bits.
 func (s *pageSealer) plan(p *pagePlan, n *node, bit int) {
 	for q := range p.quarters {
-		from, to := n.inQuarter(q)
+		from, to := n.quarter(q)
 		if n.known>>q&1 != 0 && to-from > 1 {
 			p.quarters[q] = folded{to - from, s.have(&n.sums[len(n.places)+q].hash), 0}
 			continue

@@ -62,7 +62,7 @@ type Tree struct {
 // layer is what one version changed, kept until it is on disk.
 type layer struct {
 	mark    Mark
-	changes []Change
+	changes ChangeList
 	// The leaves that it changed: their positions, ascending, for each the index of
 	// its change, noLeaf if it is gone, and the version of the record that is
 	// stale, MaxUint64 if there is none.
@@ -270,6 +270,15 @@ func (t *Tree) entry(leaf *leafSlot) (Entry, error) {
 	return Entry{Position: leaf.position, Key: key, Value: value}, err
 }
 
+// Changes returns what led to the version, and false if that is on disk, or nothing did.
+func (t *Tree) Changes() (ChangeList, bool) {
+	i := t.layerOf(t.mark.Version)
+	if i < 0 {
+		return ChangeList{}, false
+	}
+	return t.layers[i].changes, true
+}
+
 // layerOf returns the index of a version's layer, or −1 if the version is on
 // disk.
 func (t *Tree) layerOf(version uint64) int {
@@ -285,7 +294,7 @@ func (l *layer) entry(position *crypto.Digest) (Entry, error) {
 	if i == len(l.positions) || l.positions[i] != *position || l.written[i] == noLeaf {
 		return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
 	}
-	c := &l.changes[l.written[i]]
+	c := l.changes.At(int(l.written[i]))
 	return Entry{Position: *position, Key: c.Key, Value: c.Value}, nil
 }
 

@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,14 +21,16 @@ import (
 // 10⁶ accounts: two accounts are read, changed, hashed into the tree and
 // committed. The three take turns in one process, so that other work on the machine
 // disturbs them alike; ratio is the largest's processor time over the smallest's.
+// HYPERMESH_BENCH_ACCOUNTS is a list of other numbers of accounts, with commas between.
 func BenchmarkCommitAccounts(b *testing.B) {
 	const transfers, blocks = 1_000, 100 // a turn
-	sizes := []int{10_000, 100_000, 1_000_000}
+	sizes := accountSizes(b)
 	ledgers := make([]*accountLedger, len(sizes))
 	for i, n := range sizes {
 		ledgers[i] = newAccountLedger(b, n)
 	}
 	used := make([]time.Duration, len(sizes))
+	defer profiled(b)()
 	for b.Loop() {
 		for i, l := range ledgers {
 			began := processor(b)
@@ -47,6 +52,17 @@ func BenchmarkCommitAccounts(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+func accountSizes(b *testing.B) (sizes []int) {
+	asked, some := os.LookupEnv("HYPERMESH_BENCH_ACCOUNTS")
+	if !some {
+		return []int{10_000, 100_000, 1_000_000}
+	}
+	for _, n := range strings.Split(asked, ",") {
+		sizes = append(sizes, must(strconv.Atoi(n))(b))
+	}
+	return sizes
+}
+
 // accountLedger is a store of accounts alone.
 type accountLedger struct {
 	store  *store.Store
@@ -61,7 +77,8 @@ type accountLedger struct {
 const accountBytes = 14
 
 func newAccountLedger(b *testing.B, n int) *accountLedger {
-	l := &accountLedger{store: must(store.Open(b.TempDir(), store.Options{}))(b), rng: rand.New(rand.NewPCG(3, uint64(n)))}
+	options := store.Options{TreeBytes: int64(max(state.DefaultResidentBytes, 100*n)), RecordBytes: int64(max(64<<20, 64*n))}
+	l := &accountLedger{store: must(store.Open(b.TempDir(), options))(b), rng: rand.New(rand.NewPCG(3, uint64(n)))}
 	l.tree = l.store.NewTree()
 	l.keys = make([]crypto.Digest, n)
 	for i := range l.keys {

@@ -123,8 +123,8 @@ func profiled(b *testing.B) (end func()) {
 // keys, each synced: the whole of it, with the flat state, the tree, and
 // whatever the database does in the background.
 func BenchmarkTreeUpdate(b *testing.B) {
-	s := must(store.Open(b.TempDir(), store.Options{}))(b)
 	load := newTreeLoad(1_000_000)
+	s := must(store.Open(b.TempDir(), store.Options{TreeBytes: int64(load.treeBytes())}))(b)
 	tree := load.fill(b, s)
 	height := chain.Height(tree.Version())
 	var updates int

@@ -103,7 +103,12 @@ func (r Records) Put(key, value []byte, generation uint64) { r.c.put(key, value,
 func (r Records) Change(changes []*state.Change, between func()) {
 	r.c.begin()
 	between()
-	r.c.end(changes)
+	list := make([]state.Change, len(changes))
+	named := make([]mergedChange, len(changes))
+	for i, c := range changes {
+		list[i], named[i] = *c, mergedChange{change: int32(i)}
+	}
+	r.c.end([]pendingBlock{{changes: state.NewChangeList(list)}}, named)
 }
 
 // Close gives the memory back.

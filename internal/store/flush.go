@@ -41,10 +41,10 @@ type flushing struct {
 type flush struct {
 	s       *Store
 	tree    *state.Tree
-	done    func()          // with the tree
-	changes *pending        // up to the tree's version
-	point   *uint64         // bytes of the blocks up to the version, if the next block is a point
-	merged  []*state.Change // of these
+	done    func()         // with the tree; nil: it was called
+	changes *pending       // up to the tree's version
+	point   *uint64        // bytes of the blocks up to the version, if the next block is a point
+	merged  []mergedChange // of these
 }
 
 // put is one entry of the tables; a nil value deletes.
@@ -57,6 +57,7 @@ func (f *flush) each(to put) error {
 			return err
 		}
 	}
+	f.letGo()
 	if f.point != nil {
 		if err := to(tablePoint, numberBytes(f.tree.Version()+1), numberBytes(*f.point)); err != nil {
 			return err
@@ -66,15 +67,9 @@ func (f *flush) each(to put) error {
 		return err
 	}
 	f.merged = f.changes.merged()
-	for _, c := range f.merged {
-		value := c.Value
-		switch {
-		case c.Deleted:
-			value = nil
-		case value == nil:
-			value = []byte{}
-		}
-		if err := to(tableState, c.Key, value); err != nil {
+	for i := range f.merged {
+		c := f.merged[i].in(f.changes.blocks)
+		if err := to(tableState, c.Key, c.Value); err != nil { // no value: deleted
 			return err
 		}
 	}
@@ -133,9 +128,17 @@ func (f *flush) run() error {
 	return f.s.measureState()
 }
 
+// letGo lets go of the tree's nodes: what the next versions replaced is of use again.
+func (f *flush) letGo() {
+	if f.done != nil {
+		f.done()
+		f.done = nil
+	}
+}
+
 // ended lets go of the tree, and says how much memory trees take.
 func (f *flush) ended() {
-	f.done()
+	f.letGo()
 	if f.s.told != nil {
 		_, bytes := f.s.arena.Bytes()
 		f.s.told(bytes)
@@ -174,7 +177,7 @@ func (f *flush) change(do func() error) error {
 	if err := do(); err != nil {
 		return err // the records are of no use from now on: the store stops
 	}
-	f.s.records.end(f.merged)
+	f.s.records.end(f.changes.blocks, f.merged)
 	return nil
 }
 

@@ -30,7 +30,8 @@ type Options struct {
 	TreeInterval int
 	// PendingBytes is how much memory the changes that wait may take before the
 	// state and the tree are written, though the interval is not over: 1 MiB to 1
-	// GiB, default 48 MiB. While they are written, up to twice as much may come.
+	// GiB, default 32 MiB, or a quarter of what the tree's nodes take if that is
+	// more, up to 128 MiB. While they are written, up to twice as much may come.
 	PendingBytes int64
 	// TreeBytes is how much memory the nodes of the state tree may take that are on
 	// disk as well: 1 MiB to 64 GiB, default 128 MiB, those of about a million
@@ -52,6 +53,8 @@ type Options struct {
 	// Logger receives the database's messages; nil discards them.
 	Logger *slog.Logger
 
+	pendingGrows bool // PendingBytes is the default
+
 	// tune changes what the database is opened with: BenchmarkSettings compares.
 	tune func(*pebble.Options)
 }
@@ -63,7 +66,9 @@ const (
 	defaultCacheBytes    = 64 << 20
 	defaultRecordBytes   = 64 << 20
 	defaultMemtableBytes = 16 << 20
-	defaultPendingBytes  = 48 << 20
+	defaultPendingBytes  = 32 << 20
+	mostPendingBytes     = 128 << 20 // by default
+	pendingPart          = 4         // of the nodes, by default
 	minPointBytes        = 1 << 10
 	defaultPointBytes    = 16 << 20
 	maxTreeInterval      = 1024
@@ -97,7 +102,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.TreeBytes = state.DefaultResidentBytes
 	}
 	if o.PendingBytes == 0 {
-		o.PendingBytes = defaultPendingBytes
+		o.PendingBytes, o.pendingGrows = defaultPendingBytes, true
 	}
 	if o.PointBytes == 0 {
 		o.PointBytes = defaultPointBytes

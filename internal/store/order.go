@@ -96,9 +96,8 @@ func (p *pending) orderOf(g group) *order {
 	var keys [][]byte
 	for i := range p.blocks {
 		changes := p.blocks[i].changes
-		from := sort.Search(len(changes), func(i int) bool { return bytes.Compare(changes[i].Key, first) >= 0 })
-		for ; from < len(changes) && bytes.HasPrefix(changes[from].Key, first); from++ {
-			keys = append(keys, changes[from].Key)
+		for k := changes.From(first); k < changes.Len() && bytes.HasPrefix(changes.Key(k), first); k++ {
+			keys = append(keys, changes.Key(k))
 		}
 	}
 	slices.SortFunc(keys, bytes.Compare)
@@ -106,18 +105,17 @@ func (p *pending) orderOf(g group) *order {
 }
 
 // inRange returns a function that returns the last change of every key with start
-// ≤ key < end up to a height, by ascending key, and then nil.
-func (v *view) inRange(start, end []byte, height uint64) func() *state.Change {
+// ≤ key < end up to a height, by ascending key, and then false.
+func (v *view) inRange(start, end []byte, height uint64) func() (state.Change, bool) {
 	g, ok := groupOfRange(start, end)
 	if !ok {
-		all := merge(v.blocks(height), start, end)
-		return func() *state.Change {
-			if len(all) == 0 {
-				return nil
+		blocks := v.blocks(height)
+		all := merge(blocks, start, end)
+		return func() (c state.Change, ok bool) {
+			if len(all) > 0 {
+				c, ok, all = all[0].in(blocks), true, all[1:]
 			}
-			c := all[0]
-			all = all[1:]
-			return c
+			return c, ok
 		}
 	}
 	runs := v.new.runsOf(g)
@@ -131,14 +129,14 @@ func (v *view) inRange(start, end []byte, height uint64) func() *state.Change {
 			within = append(within, r)
 		}
 	}
-	return func() *state.Change {
+	return func() (state.Change, bool) {
 		for {
 			key := leastOf(within)
 			if key == nil {
-				return nil
+				return state.Change{}, false
 			}
-			if c := v.get(key, height); c != nil { // nil: it came later
-				return c
+			if c, ok := v.get(key, height); ok { // else it came later
+				return c, true
 			}
 		}
 	}

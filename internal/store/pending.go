@@ -16,9 +16,9 @@ import (
 )
 
 // pending is what blocks changed since a flush began or ended: their changes are
-// on the disk as lists, and here as a state. One goroutine adds; any read. Its
-// index has no pointers, so that the garbage collector has nothing to do with
-// it: a hash leads to the last cell of that hash, whose key is compared.
+// on the disk as lists, and here as a state. One goroutine adds; any read. Of all
+// that it has nothing is a pointer for each change, so that the garbage collector has
+// nothing to do with it: a hash leads to the last cell of that hash, whose key is compared.
 type pending struct {
 	mu     sync.RWMutex
 	blocks []pendingBlock   // ascending; what is in it never changes
@@ -31,11 +31,11 @@ type pending struct {
 
 // changeBytes is about how many bytes a change takes in memory beside its key
 // and value: here, and in the tree until it is written.
-const changeBytes = 160
+const changeBytes = 110
 
 type pendingBlock struct {
 	height  uint64
-	changes []state.Change // by ascending key
+	changes state.ChangeList // by ascending key
 }
 
 // cell names one change and the one of the same hash before it, −1 if there is
@@ -116,8 +116,8 @@ var pendingSeed = maphash.MakeSeed()
 
 func pendingHash(key []byte) uint32 { return uint32(maphash.Bytes(pendingSeed, key) >> 32) }
 
-// add adds a block's changes and transactions, which must not be modified afterwards.
-func (p *pending) add(height uint64, changes []state.Change, txs []crypto.Digest) {
+// add adds a block's changes, and its transactions, which must not be modified afterwards.
+func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Digest) {
 	byID := newPendingTxs(height, txs)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,24 +129,26 @@ func (p *pending) add(height uint64, changes []state.Change, txs []crypto.Digest
 	p.blocks = append(p.blocks, pendingBlock{height, changes})
 	var at group
 	var order *order // of that group; nil: nobody asked
-	for i := range changes {
-		c := &changes[i]
-		if g, ok := groupOf(c.Key); ok && (g != at || i == 0) {
+	for i := range changes.Len() {
+		key := changes.Key(i)
+		if g, ok := groupOf(key); ok && (g != at || i == 0) {
 			at, order = g, p.orders[g]
 		} else if !ok {
 			order = nil
 		}
-		before := p.newest.set(pendingHash(c.Key), int32(len(p.cells)))
-		if order != nil && p.last(c.Key, before, math.MaxUint64) == nil {
-			order.fresh = append(order.fresh, c.Key)
+		before := p.newest.set(pendingHash(key), int32(len(p.cells)))
+		if order != nil {
+			if _, ok := p.last(key, before, math.MaxUint64); !ok {
+				order.fresh = append(order.fresh, key)
+			}
 		}
 		p.cells = append(p.cells, cell{block, int32(i), before})
-		p.bytes += changeBytes + len(c.Key) + len(c.Value)
 	}
+	p.bytes += changeBytes*changes.Len() + len(changes.Bytes())
 }
 
-// get returns the last change of a key, of a hash, up to a height, nil if there is none.
-func (p *pending) get(key []byte, hash uint32, height uint64) *state.Change {
+// get returns the last change of a key, of a hash, up to a height, and false if there is none.
+func (p *pending) get(key []byte, hash uint32, height uint64) (state.Change, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.last(key, p.newest.get(hash), height)
@@ -154,15 +156,15 @@ func (p *pending) get(key []byte, hash uint32, height uint64) *state.Change {
 
 // last returns the last change of a key up to a height, of the cell at an index
 // and those of the same hash before it.
-func (p *pending) last(key []byte, at int32, height uint64) *state.Change {
+func (p *pending) last(key []byte, at int32, height uint64) (state.Change, bool) {
 	for at >= 0 {
 		c := &p.cells[at]
-		if b := &p.blocks[c.block]; b.height <= height && bytes.Equal(b.changes[c.change].Key, key) {
-			return &b.changes[c.change]
+		if b := &p.blocks[c.block]; b.height <= height && bytes.Equal(b.changes.Key(int(c.change)), key) {
+			return b.changes.At(int(c.change)), true
 		}
 		at = c.before
 	}
-	return nil
+	return state.Change{}, false
 }
 
 // upTo returns the blocks up to a height.
@@ -173,49 +175,60 @@ func (p *pending) upTo(height uint64) []pendingBlock {
 	return p.blocks[:n:n]
 }
 
-// merged returns the last change of every key, by ascending key. Nothing may be
+// merged returns which is the last change of every key, by ascending key. Nothing may be
 // added meanwhile.
-func (p *pending) merged() []*state.Change {
+func (p *pending) merged() []mergedChange {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return merge(p.blocks, nil, nil)
 }
 
-// merge sorts the changes of blocks, each of which is sorted: by key, the last
-// first.
-func merge(blocks []pendingBlock, start, end []byte) []*state.Change {
-	type found struct {
-		prefix uint64 // of the key, so that most comparisons are of numbers
-		change *state.Change
-		block  int32
-	}
+// mergedChange names one change of some blocks.
+type mergedChange struct {
+	prefix        uint64 // of the key, so that most comparisons are of numbers
+	block, change int32
+}
+
+func (m *mergedChange) in(blocks []pendingBlock) state.Change {
+	return blocks[m.block].changes.At(int(m.change))
+}
+
+func (m *mergedChange) key(blocks []pendingBlock) []byte {
+	return blocks[m.block].changes.Key(int(m.change))
+}
+
+// merge sorts the changes of blocks, each of which is sorted: by key, of each the last
+// alone.
+func merge(blocks []pendingBlock, start, end []byte) []mergedChange {
 	count := 0
-	if start == nil && end == nil {
-		for i := range blocks {
-			count += len(blocks[i].changes)
-		}
-	}
-	all := make([]found, 0, count)
+	bounds := make([][2]int, len(blocks))
 	for i := range blocks {
 		changes := blocks[i].changes
-		from := sort.Search(len(changes), func(i int) bool { return bytes.Compare(changes[i].Key, start) >= 0 })
-		for k := from; k < len(changes) && (end == nil || bytes.Compare(changes[k].Key, end) < 0); k++ {
-			all = append(all, found{keyPrefix(changes[k].Key), &changes[k], int32(i)})
+		bounds[i] = [2]int{changes.From(start), changes.Len()}
+		if end != nil {
+			bounds[i][1] = max(bounds[i][0], changes.From(end))
+		}
+		count += bounds[i][1] - bounds[i][0]
+	}
+	all := make([]mergedChange, 0, count)
+	for i := range blocks {
+		for k := bounds[i][0]; k < bounds[i][1]; k++ {
+			all = append(all, mergedChange{keyPrefix(blocks[i].changes.Key(k)), int32(i), int32(k)})
 		}
 	}
-	slices.SortFunc(all, func(a, b found) int {
+	slices.SortFunc(all, func(a, b mergedChange) int {
 		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
 			return c
 		}
-		if c := bytes.Compare(a.change.Key, b.change.Key); c != 0 {
+		if c := bytes.Compare(a.key(blocks), b.key(blocks)); c != 0 {
 			return c
 		}
 		return cmp.Compare(b.block, a.block)
 	})
-	out := make([]*state.Change, 0, len(all))
+	out := all[:0]
 	for i := range all {
-		if i == 0 || !bytes.Equal(all[i-1].change.Key, all[i].change.Key) {
-			out = append(out, all[i].change)
+		if i == 0 || all[i].prefix != out[len(out)-1].prefix || !bytes.Equal(out[len(out)-1].key(blocks), all[i].key(blocks)) {
+			out = append(out, all[i])
 		}
 	}
 	return out
@@ -232,24 +245,24 @@ func keyPrefix(key []byte) uint64 {
 }
 
 // overlaid yields the pairs of a state with changes on top of them, both by
-// ascending key: next returns one change after the other, and nil in the end.
-func overlaid(next func() *state.Change, below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
+// ascending key: next returns one change after the other, and false in the end.
+func overlaid(next func() (state.Change, bool), below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		c := next()
+		c, ok := next()
 		for key, value := range below {
-			for ; c != nil && bytes.Compare(c.Key, key) < 0; c = next() {
+			for ; ok && bytes.Compare(c.Key, key) < 0; c, ok = next() {
 				if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
 					return
 				}
 			}
-			if c != nil && bytes.Equal(c.Key, key) {
+			if ok && bytes.Equal(c.Key, key) {
 				continue // the change comes before the next pair
 			}
 			if !yield(key, value) {
 				return
 			}
 		}
-		for ; c != nil; c = next() {
+		for ; ok; c, ok = next() {
 			if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
 				return
 			}

@@ -170,7 +170,7 @@ func (s *Store) replay(mark *state.Mark, blocks []pendingBlock) (tree *state.Tre
 			return nil, err
 		}
 		before := tree
-		if tree, err = before.Next(b.height, b.changes, runtime.GOMAXPROCS(0)); err != nil {
+		if tree, err = before.Next(b.height, b.changes.Changes(), runtime.GOMAXPROCS(0)); err != nil {
 			return nil, err
 		}
 		before.Release()
@@ -266,10 +266,7 @@ var (
 
 // Get returns the value of key.
 func (f flat) Get(key []byte) ([]byte, bool) {
-	if c := f.view.get(key, f.height); c != nil {
-		if c.Value == nil && !c.Deleted {
-			return []byte{}, true
-		}
+	if c, ok := f.view.get(key, f.height); ok {
 		return c.Value, !c.Deleted
 	}
 	if len(key) == 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -54,6 +55,7 @@ type recordShard struct {
 	tail  int
 	used  int // bytes from tail to head
 	count int // places in use
+	seen  byte
 }
 
 // newRecords returns a cache of about so many bytes, or none.
@@ -94,16 +96,60 @@ func (c *records) begin() { c.generation.Add(1) }
 
 // end says that the table has changed so, and in nothing else. What is written is
 // taken in as well, if anybody reads: it is likely to be read again.
-func (c *records) end(changes []*state.Change) {
+func (c *records) end(blocks []pendingBlock, changes []mergedChange) {
 	if c.any.Load() {
-		for _, change := range changes {
-			s, hash := c.shard(change.Key)
-			s.mu.Lock()
-			s.update(hash, change)
-			s.mu.Unlock()
-		}
+		c.update(blocks, changes)
 	}
 	c.generation.Add(1)
+}
+
+// recordsAhead is how many changes of a shard are brought in at a time: one lock for
+// all, and the processor waits for what they look at together.
+const recordsAhead = 32
+
+// update brings the records of changed keys to what the table holds now.
+func (c *records) update(blocks []pendingBlock, changes []mergedChange) {
+	var ends [recordShards]int
+	hashes := make([]uint64, len(changes))
+	for i := range changes {
+		hashes[i] = maphash.Bytes(c.seed, changes[i].key(blocks))
+		ends[hashes[i]>>32%recordShards]++
+	}
+	var by [recordShards][]int32 // which of the changes each shard has
+	all := make([]int32, len(changes))
+	for i, size := range ends {
+		by[i], all = all[:0:size], all[size:]
+	}
+	for i, hash := range hashes {
+		of := &by[hash>>32%recordShards]
+		*of = append(*of, int32(i))
+	}
+	for i := range c.shards {
+		for some := range slices.Chunk(by[i], recordsAhead) {
+			c.shards[i].updateAll(some, hashes, func(k int32) state.Change { return changes[k].in(blocks) })
+		}
+	}
+}
+
+// updateAll brings in some changes.
+func (s *recordShard) updateAll(which []int32, hashes []uint64, change func(int32) state.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ring) == 0 {
+		return
+	}
+	var places [recordsAhead]uint32
+	for i, k := range which {
+		places[i] = s.place(uint32(hashes[k]) & s.mask)
+	}
+	for _, p := range places[:len(which)] {
+		if p != 0 {
+			s.seen ^= s.ring[offsetOf(p)]
+		}
+	}
+	for _, k := range which {
+		s.update(uint32(hashes[k]), change(k))
+	}
 }
 
 // get returns a copy of a value in a generation, and false if it is not here.
@@ -199,7 +245,7 @@ func (s *recordShard) find(hash uint32, key []byte) (i uint32, at int, ok bool) 
 }
 
 // update brings a key's record to what the table holds now.
-func (s *recordShard) update(hash uint32, change *state.Change) {
+func (s *recordShard) update(hash uint32, change state.Change) {
 	if len(s.ring) == 0 {
 		return
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type Store struct {
 	treeInterval  uint64 // in blocks
 	residentBytes int
 	pendingBytes  int // of changes, after which the tree is written though the interval is not over
+	pendingGrows  bool
 	flushing      *flushing
 	importing     *Import // the last one that was begun; nil: none
 
@@ -81,12 +83,12 @@ func (v *view) blocks(height uint64) []pendingBlock {
 	return slices.Concat(v.old.upTo(height), v.new.upTo(height))
 }
 
-// get returns the last pending change of a key up to a height, nil if there is
+// get returns the last pending change of a key up to a height, and false if there is
 // none.
-func (v *view) get(key []byte, height uint64) *state.Change {
+func (v *view) get(key []byte, height uint64) (state.Change, bool) {
 	hash := pendingHash(key)
-	if c := v.new.get(key, hash, height); c != nil || v.old == nil {
-		return c
+	if c, ok := v.new.get(key, hash, height); ok || v.old == nil {
+		return c, ok
 	}
 	return v.old.get(key, hash, height)
 }
@@ -166,7 +168,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	}
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
-		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes),
+		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes), pendingGrows: options.pendingGrows,
 		leastPoint: uint64(options.PointBytes), arena: newArena(), told: options.NodeMemory,
 	}
 	s.view.Store(&view{new: newPending(nil)})
@@ -295,9 +297,9 @@ func (s *Store) loadPending() error {
 		if err != nil {
 			return fmt.Errorf("store: changes of block %d: %w", height, err)
 		}
-		changes, err := changesOf(list)
+		changes, err := state.ReadChangeList(bytes.Clone(list))
 		if err != nil {
-			return fmt.Errorf("store: changes of block %d: %w", height, err)
+			return fmt.Errorf("%w: changes of block %d: %w", ErrCorrupt, height, err)
 		}
 		txs, err := s.pendingTxsOf(height)
 		if err != nil {
@@ -362,10 +364,11 @@ type Finalized struct {
 	Receipts    []byte
 
 	// Changes lead from the state before to the one after the block, and Tree is
-	// the tree after it, whose version is the height. It descends from OpenTree
-	// of this store, or from NewTree if that was empty.
+	// the tree after it that was made of them, whose version is the height. It
+	// descends from OpenTree of this store, or from NewTree if that was empty.
 	Changes []state.Change
 	Tree    *state.Tree
+	list    state.ChangeList // the tree's
 
 	Txs    []crypto.Digest // ids of the transactions, in the block's order; not to be modified afterwards
 	Orders []OrderEntry
@@ -396,6 +399,10 @@ func (s *Store) Commit(f Finalized) error {
 	}
 	if _, err := s.checkTree(&f); err != nil {
 		return err
+	}
+	var ok bool
+	if f.list, ok = f.Tree.Changes(); !ok || f.list.Len() != len(f.Changes) {
+		return fmt.Errorf("%w: block %d of %d changes with a tree of %d", ErrTree, f.Height, len(f.Changes), f.list.Len())
 	}
 	tip := Tip{Height: f.Height, Digest: f.Digest, StateRoot: f.Tree.Root()}
 	made := s.made + f.size()
@@ -441,7 +448,7 @@ func (s *Store) publish(f *Finalized, tip Tip) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := *s.view.Load()
-	v.new.add(uint64(f.Height), f.Changes, f.Txs)
+	v.new.add(uint64(f.Height), f.list, f.Txs)
 	if v.tip == nil {
 		s.records.stand()
 	}
@@ -459,10 +466,11 @@ func (s *Store) writeTree(f *Finalized) error {
 	if err != nil {
 		return err
 	}
-	if !point && some && uint64(f.Height)-mark.Version < s.treeInterval && waiting < s.pendingBytes {
+	most := s.mostPending()
+	if !point && some && uint64(f.Height)-mark.Version < s.treeInterval && waiting < most {
 		return nil
 	}
-	if free, err := s.flushed(); err != nil || !free && !point && waiting < 2*s.pendingBytes {
+	if free, err := s.flushed(); err != nil || !free && !point && waiting < 2*most {
 		return err
 	}
 	if err := s.endFlush(); err != nil {
@@ -477,6 +485,22 @@ func (s *Store) writeTree(f *Finalized) error {
 	}
 	_, err = s.flushed()
 	return err
+}
+
+// mostPending returns after how many bytes of changes the tree is written. Beside a
+// large tree it is more: what changes then is spread over as many more records, and so
+// is what a flush writes and merges for each change.
+func (s *Store) mostPending() int {
+	if !s.pendingGrows {
+		return s.pendingBytes
+	}
+	nodes, _ := s.arena.Bytes()
+	return pendingBeside(nodes)
+}
+
+// pendingBeside returns what may wait by default beside nodes of so many bytes.
+func pendingBeside(nodes int) int {
+	return max(defaultPendingBytes, min(nodes/pendingPart, mostPendingBytes))
 }
 
 // checkTree returns the block's tree, knowing which version is on disk.
@@ -498,7 +522,7 @@ func (s *Store) checkTree(f *Finalized) (*state.Tree, error) {
 // sizeHint is about how many bytes the batch will take.
 func (f *Finalized) sizeHint() int {
 	const perTx, fixed = crypto.DigestSize, 1 << 10
-	return len(f.Block) + len(f.Receipts) + changesSize(f.Changes) + len(f.Txs)*perTx + fixed
+	return len(f.Block) + len(f.Receipts) + len(f.list.Bytes()) + len(f.Txs)*perTx + fixed
 }
 
 // writer fills a batch; after the first error it does nothing.
@@ -552,9 +576,9 @@ func (w *writer) changes(f *Finalized) {
 	if w.err != nil {
 		return
 	}
-	op := w.b.SetDeferred(9, changesSize(f.Changes))
+	op := w.b.SetDeferred(9, len(f.list.Bytes()))
 	op.Key[0] = tableChanges
 	binary.BigEndian.PutUint64(op.Key[1:], uint64(f.Height))
-	appendChanges(op.Value[:0], f.Changes)
+	copy(op.Value, f.list.Bytes())
 	w.err = op.Finish()
 }
