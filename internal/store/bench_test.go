@@ -47,7 +47,7 @@ func newTreeLoad(keys int) *treeLoad {
 }
 
 // treeBytes is what the nodes of a tree of so many keys take in memory.
-func (l *treeLoad) treeBytes() int { return max(state.DefaultResidentBytes, 100*len(l.keys)) }
+func (l *treeLoad) treeBytes() int { return max(state.DefaultResidentBytes, 128*len(l.keys)) }
 
 func (l *treeLoad) value() []byte {
 	at := l.rng.IntN(len(l.values) - benchValueBytes)
