@@ -22,6 +22,8 @@ const (
 	AccountKeyFile  = "account.key" // seed of 64 hexadecimal digits; pays the fees
 	GenesisFile     = "genesis.json"
 	VerifyingKeyDir = "verifying-keys" // KERNEL.vk, as nodes have them
+	MeterKeyFile    = "meter.key"      // seed of 64 hexadecimal digits; signs usage records
+	ProvingKeyDir   = "proving-keys"   // as agents have them
 )
 
 // Config says how a relay runs. Its home holds account.key, genesis.json and
@@ -37,11 +39,16 @@ type Config struct {
 	Batch    int      `toml:"batch" usage:"claims in one transaction, at most"`
 	HTTP     string   `toml:"http" usage:"loopback host:port of /healthz and /metrics; empty: none"`
 	LogLevel string   `toml:"log_level" usage:"debug, info, warn or error"`
+
+	Private bool     `toml:"private" usage:"settle the metered work of own nodes by proofs over usage records, which stay in the home"`
+	Nodes   []string `toml:"nodes" usage:"with private: keys of the nodes whose metering key is meter.key"`
+	KeyDir  string   `toml:"key_dir" usage:"with private: directory of the usage-batch kernels' proving keys; empty: proving-keys in the home"`
+	Keep    int      `toml:"keep" usage:"with private: settled batches whose records are kept, at most"`
 }
 
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
-	return Config{Batch: chain.MaxClaims, HTTP: "127.0.0.1:7480", LogLevel: "info"}
+	return Config{Batch: chain.MaxClaims, HTTP: "127.0.0.1:7480", LogLevel: "info", Keep: 100_000}
 }
 
 // Check returns an error that names the first field out of range.
@@ -66,10 +73,50 @@ func (c *Config) Check() error {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return fmt.Errorf("log_level is %.20q, want debug, info, warn or error", c.LogLevel)
 	}
+	if c.Keep < 1 || c.Keep > maxKeep {
+		return fmt.Errorf("keep is %d, want 1 to %d", c.Keep, maxKeep)
+	}
+	if nodes, err := c.nodes(); err != nil {
+		return err
+	} else if c.Private && len(nodes) == 0 {
+		return errors.New("nodes names no node, and private is for the work of own nodes")
+	}
 	if c.HTTP == "" {
 		return nil
 	}
 	return web.CheckLoopback("http", c.HTTP)
+}
+
+// maxKeep bounds the files of a vault: 20 GB.
+const maxKeep = 1_000_000
+
+// nodes are those whose work is settled privately.
+func (c *Config) nodes() (map[crypto.PublicKey]bool, error) {
+	out := map[crypto.PublicKey]bool{}
+	for _, text := range c.Nodes {
+		node, err := crypto.ParsePublicKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("nodes: %.80q: %w", text, err)
+		}
+		out[node] = true
+	}
+	return out, nil
+}
+
+// readSeed reads 64 hexadecimal digits.
+func readSeed(path string) (seed [32]byte, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return seed, err
+	}
+	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err == nil && len(raw) != len(seed) {
+		err = fmt.Errorf("%d bytes, want %d", len(raw), len(seed))
+	}
+	if err != nil {
+		return seed, fmt.Errorf("%s: %w", path, err)
+	}
+	return [32]byte(raw), nil
 }
 
 func (c *Config) logger() *slog.Logger {

@@ -11,18 +11,27 @@
 //  1. Nothing is posted that the chain must refuse for what the claim itself
 //     says: its form, its parties' signatures, that they are of one order, its
 //     attestation or its proof.
-//  2. What a relay knows is in the outbox and on the chain. It keeps no file: a
+//
+//  2. What a relay knows is in the outbox and on the chain. It keeps no cursor: a
 //     stored cursor could only lose claims. A crash at any point, another relay
 //     beside it, a server that repeats or reorders, and posting twice cost a
 //     fee at most.
+//
 //  3. No claim holds up another: a claim that the chain refuses waits longer
 //     each time, and after a few times it is left alone; a transaction that is
 //     refused as a whole is posted again claim by claim.
+//
 //  4. A claim is known by the digest of its bytes, so a forged one does not
 //     stand in the way of the real one, whatever it calls itself.
+//
 //  5. A cluster whose claims are in order and worth nothing, such as those of an
 //     escrow that does not exist, costs a bounded rate of fees: after eight
 //     transactions in a row that bought nothing, a later one every five minutes.
+//
+//  6. A private relay gives the chain no receipt: its nodes' metered work is signed as usage
+//     records, and their totals are posted with one proof. The records and the batch
+//     are on its disk, synced, before the batch is posted, and stay there when it is
+//     settled, for whoever may ask; a crash costs a proof at most.
 //
 // Failure modes: a server or node that cannot be reached is asked again, with
 // backoff, and /healthz says so. Claims that are refused for good are logged

@@ -61,11 +61,14 @@ func (r *Relay) Missing() string { return r.health.missing() }
 // stopTimeout is how long answers under way may still take at the end.
 const stopTimeout = time.Second
 
-// serveHTTP serves /healthz and /metrics until ctx ends.
+// serveHTTP serves /healthz and /metrics, and what a private relay keeps, until ctx ends.
 func (r *Relay) serveHTTP(ctx context.Context, listener net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", r.answerHealth)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
+	if r.private != nil {
+		mux.HandleFunc("GET /v1/usage/{order}/{node}", r.answerUsage)
+	}
 	server := &http.Server{
 		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}

@@ -42,6 +42,7 @@ type Deps struct {
 	Signer   chain.Signer // the account that pays
 	Outbox   Outbox
 	Chain    Chain
+	Private  *PrivateDeps // of a private relay
 	Log      *slog.Logger
 }
 
@@ -67,7 +68,8 @@ type Relay struct {
 	book      *book
 	metrics   *metrics
 	health    health
-	wasted    int // transactions in a row that the chain took nothing of; post's
+	private   *private // nil: claims are posted as they are
+	wasted    int      // transactions in a row that the chain took nothing of; post's
 }
 
 // New composes a relay.
@@ -80,6 +82,13 @@ func New(config Config, deps Deps) (*Relay, error) {
 		inspector: inspector{genesis: deps.Genesis, verifier: deps.Verifier, signer: deps.Signer},
 	}
 	r.metrics = newMetrics(r.book)
+	if config.Private {
+		var err error
+		if r.private, err = newPrivate(&config, &deps); err != nil {
+			return nil, err
+		}
+		r.Chain, r.config.Batch = r.private, 1
+	}
 	return r, nil
 }
 
@@ -93,6 +102,16 @@ type client struct {
 // its nonce is asked for again.
 func (c *client) Settle(ctx context.Context, claims []chain.Claim) (*chain.Receipt, error) {
 	found, err := c.builder.SendAndWait(ctx, chain.Settle{Claims: claims})
+	if err != nil {
+		c.builder.Reset()
+		return nil, err
+	}
+	return found.Outcome()
+}
+
+// SettleBatch implements Batches, as Settle does Chain.
+func (c *client) SettleBatch(ctx context.Context, batch chain.UsageBatch) (*chain.Receipt, error) {
+	found, err := c.builder.SendAndWait(ctx, chain.SettleBatch{Batch: batch})
 	if err != nil {
 		c.builder.Reset()
 		return nil, err
@@ -124,7 +143,17 @@ func Open(config Config) (Deps, error) {
 		return deps, err
 	}
 	deps.Outbox = c
-	deps.Chain = &client{Client: c, builder: c.NewBuilder(deps.Signer, sdk.BuilderOptions{})}
+	on := &client{Client: c, builder: c.NewBuilder(deps.Signer, sdk.BuilderOptions{})}
+	deps.Chain = on
+	if !config.Private {
+		return deps, nil
+	}
+	meter, err := ReadMeter(config.path("", MeterKeyFile))
+	if err != nil {
+		return deps, err
+	}
+	proofs := &provers{dir: config.path(config.KeyDir, ProvingKeyDir), genesis: deps.Genesis}
+	deps.Private = &PrivateDeps{Batches: on, Meter: meter, Prove: proofs.prove}
 	return deps, nil
 }
 
@@ -255,6 +284,10 @@ func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
 			r.metrics.refused.Inc()
 			r.book.refuse(id)
 			r.Log.Warn("relay: refusing a claim", "order", item.Order.Short(), "claim", id.Short(), "reason", err)
+			continue
+		}
+		if r.private != nil && !r.private.takes(claim) {
+			r.book.refuse(id)
 			continue
 		}
 		fresh = append(fresh, &entry{id: id, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})

@@ -26,7 +26,7 @@ func auditCommand() *cli.Command {
 	checkpoint := &cli.StringFlag{Name: "checkpoint", Usage: "`CHECKPOINT` before the first block, that is trusted in place of the epochs from genesis on"}
 	return &cli.Command{
 		Name:  "audit",
-		Usage: "export resource records, and verify an export without a node",
+		Usage: "export resource records, open single usage records, and verify either without a node",
 		Subcommands: []*cli.Command{
 			{
 				Name: "export", Usage: "write records to a file, and their proof beside it",
@@ -53,7 +53,7 @@ func auditCommand() *cli.Command {
 				Action: auditExport,
 			},
 			{
-				Name: "verify", Usage: "check an export against genesis alone", ArgsUsage: "FILE",
+				Name: "verify", Usage: "check an export, or what audit open wrote, against genesis alone", ArgsUsage: "FILE",
 				Description: "Reads FILE and FILE" + proofSuffix + ", asks nobody, and fails if a record is not the chain's, or is left out of a complete export.\n" +
 					"Example: hypermesh audit verify records.csv --genesis genesis.json",
 				Flags: []cli.Flag{
@@ -62,6 +62,8 @@ func auditCommand() *cli.Command {
 				},
 				Action: auditVerify,
 			},
+			auditFetchCommand(),
+			auditOpenCommand(checkpoint),
 		},
 	}
 }
@@ -203,6 +205,13 @@ func auditVerify(c *cli.Context) error {
 	checkpoint, err := auditCheckpoint(c)
 	if err != nil {
 		return err
+	}
+	opening, err := isOpening(c.Args().First())
+	if err != nil {
+		return err
+	}
+	if opening {
+		return verifyOpeningFile(c, c.Args().First(), checkpoint)
 	}
 	summary, err := verifyFiles(c, c.Args().First(), checkpoint)
 	if err != nil {

@@ -150,11 +150,16 @@ func nexusCommand() *cli.Command {
 
 func relayCommand() *cli.Command {
 	r := relayRole()
+	run := r.command("run", "run the relay in its home until interrupted", "hypermesh relay run --home /var/lib/hypermesh/relay")
 	return &cli.Command{
 		Name: "relay", Usage: "carry claims from a cluster to the chain",
+		Description: "With --private it settles the metered work of its own nodes by proofs over usage records, which stay in its home.\n" +
+			"Without a subcommand it runs. Example: hypermesh relay --private --home /var/lib/hypermesh/relay --nodes KEY",
+		Flags: run.Flags, Action: run.Action,
 		Subcommands: []*cli.Command{
 			r.initCommand("hypermesh relay init --home /var/lib/hypermesh/relay --nexus https://nexus.example:7280 --rpc https://node.example:7180", "account.key"),
-			r.command("run", "run the relay in its home until interrupted", "hypermesh relay run --home /var/lib/hypermesh/relay"),
+			run,
+			relayMeterCommand(),
 		},
 	}
 }

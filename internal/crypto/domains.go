@@ -94,6 +94,7 @@ var (
 	DomainDraw        = newDomain("draw of nodes")
 	DomainPanel       = newDomain("panel")
 	DomainVote        = newDomain("panel vote")
+	DomainUsageFetch  = newDomain("request for usage records")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

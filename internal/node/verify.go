@@ -303,16 +303,20 @@ func orders(block *chain.DecodedBlock) []store.OrderEntry {
 	var out []store.OrderEntry
 	for i := range block.Txs() {
 		seen := map[crypto.Digest]bool{}
-		for _, m := range block.Txs()[i].Tx().Body.Messages {
-			settle, ok := m.(chain.Settle)
-			if !ok {
-				continue
+		add := func(order crypto.Digest) {
+			if !seen[order] {
+				seen[order] = true
+				out = append(out, store.OrderEntry{Order: order, TxIndex: uint32(i)})
 			}
-			for _, c := range settle.Claims {
-				if order := c.Receipt.Order; !seen[order] {
-					seen[order] = true
-					out = append(out, store.OrderEntry{Order: order, TxIndex: uint32(i)})
+		}
+		for _, m := range block.Txs()[i].Tx().Body.Messages {
+			if settle, ok := m.(chain.Settle); ok {
+				for _, c := range settle.Claims {
+					add(c.Receipt.Order)
 				}
+			}
+			if settle, ok := m.(chain.SettleBatch); ok {
+				add(settle.Batch.Summary.Order)
 			}
 		}
 	}

@@ -93,6 +93,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerExec(hapi, mux)
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
+	s.registerBatches(hapi)
 	s.registerServers(hapi)
 	s.registerTop(hapi)
 	s.registerSettings(hapi)

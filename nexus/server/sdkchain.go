@@ -129,7 +129,14 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 	if err != nil {
 		return Outcome{}, err
 	}
-	out, err := c.paid(ctx, order, said.Settled)
+	txs := make([]chain.TxID, 0, len(said.Settled)+len(said.Batches))
+	for _, s := range said.Settled {
+		txs = append(txs, s.TxID)
+	}
+	for _, b := range said.Batches {
+		txs = append(txs, b.TxID)
+	}
+	out, err := c.paid(ctx, order, txs)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -149,20 +156,23 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 	return Outcome{}, nil
 }
 
-// paid sums up what verified receipts say was paid for an order.
-func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, said []api.SettledClaim) (scheduler.SettlementRecord, error) {
+// paid sums up what verified receipts say was paid for an order, by claims or by batches.
+func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, txs []chain.TxID) (scheduler.SettlementRecord, error) {
 	var out scheduler.SettlementRecord
-	for _, s := range said[:min(len(said), maxClaimTxs)] {
-		if slices.Contains(out.Txs, s.TxID) {
+	for _, tx := range txs[:min(len(txs), maxClaimTxs)] {
+		if slices.Contains(out.Txs, tx) {
 			continue
 		}
-		receipt, height, err := c.client.VerifiedReceipt(ctx, s.TxID)
+		receipt, height, err := c.client.VerifiedReceipt(ctx, tx)
 		if err != nil {
 			return out, err
 		}
-		out.Txs = append(out.Txs, s.TxID)
+		out.Txs = append(out.Txs, tx)
 		for _, event := range receipt.Events {
 			settled, ok := event.(chain.ClaimSettled)
+			if batch, isBatch := event.(chain.BatchSettled); isBatch {
+				settled, ok = chain.ClaimSettled{Order: batch.Order, Node: batch.Node, Cost: batch.Cost, Burned: batch.Burned}, true
+			}
 			if !ok || settled.Order != order {
 				continue
 			}

@@ -179,32 +179,46 @@ type Settlements struct {
 	Settled  []SettledClaim `json:"settled"`
 	Recorded []WaitingClaim `json:"recorded"`
 	Rejected []RefusedClaim `json:"rejected"`
-	Cost     chain.Amount   `json:"cost_nhyper" doc:"over all settled claims"`
-	Burned   chain.Amount   `json:"burned_nhyper" doc:"over all settled claims"`
+	Batches  []SettledBatch `json:"batches" doc:"of usage records that stay off chain"`
+	Cost     chain.Amount   `json:"cost_nhyper" doc:"over all settled claims and batches"`
+	Burned   chain.Amount   `json:"burned_nhyper" doc:"over all settled claims and batches"`
 }
 
 // NewSettlements returns those of an order without claims.
 func NewSettlements(order crypto.Digest) Settlements {
-	return Settlements{Order: order, Settled: []SettledClaim{}, Recorded: []WaitingClaim{}, Rejected: []RefusedClaim{}}
+	return Settlements{Order: order, Settled: []SettledClaim{}, Recorded: []WaitingClaim{}, Rejected: []RefusedClaim{}, Batches: []SettledBatch{}}
 }
 
 // Add adds a claim's event to the list that it belongs to, and to the sums.
 // Other events are left alone.
 func (s *Settlements) Add(at SettledClaim, event chain.Event) error {
 	if settled, ok := event.(chain.ClaimSettled); ok && settled.Order == s.Order {
-		cost, okCost := s.Cost.Add(settled.Cost)
-		burned, okBurned := s.Burned.Add(settled.Burned)
-		if !okCost || !okBurned {
-			return fmt.Errorf("api: the settlements of order %s do not fit an amount", s.Order.Short())
+		if err := s.add(settled.Cost, settled.Burned); err != nil {
+			return err
 		}
 		at.Claim = settled
-		s.Settled, s.Cost, s.Burned = append(s.Settled, at), cost, burned
+		s.Settled = append(s.Settled, at)
+	}
+	if settled, ok := event.(chain.BatchSettled); ok && settled.Order == s.Order {
+		if err := s.add(settled.Cost, settled.Burned); err != nil {
+			return err
+		}
+		s.Batches = append(s.Batches, SettledBatch{Height: at.Height, TimeMs: at.TimeMs, TxID: at.TxID, Batch: settled})
 	}
 	if recorded, ok := event.(chain.ClaimRecorded); ok && recorded.Order == s.Order {
 		s.Recorded = append(s.Recorded, WaitingClaim{Height: at.Height, TxID: at.TxID, Claim: recorded})
 	}
 	if rejected, ok := event.(chain.ClaimRejected); ok && rejected.Order == s.Order {
 		s.Rejected = append(s.Rejected, RefusedClaim{Height: at.Height, TxID: at.TxID, Claim: rejected})
+	}
+	return nil
+}
+
+func (s *Settlements) add(cost, burned chain.Amount) error {
+	var okCost, okBurned bool
+	s.Cost, okCost = s.Cost.Add(cost)
+	if s.Burned, okBurned = s.Burned.Add(burned); !okCost || !okBurned {
+		return fmt.Errorf("api: the settlements of order %s do not fit an amount", s.Order.Short())
 	}
 	return nil
 }

@@ -76,3 +76,21 @@ func readPrivate(t tagged) (chain.Msg, bool, error) {
 	}
 	return nil, false, nil
 }
+
+// BatchRequest is the body of POST /v1/batches of a cluster's server.
+type BatchRequest struct {
+	Summary chain.BatchSummary `json:"summary"`
+}
+
+// BatchAttestation is its answer.
+type BatchAttestation struct {
+	Attestation crypto.Signature `json:"attestation" doc:"by the cluster, over the summary"`
+}
+
+// SettledBatch is a batch that was paid, and where.
+type SettledBatch struct {
+	Height chain.Height       `json:"height"`
+	TimeMs chain.TimeMs       `json:"time_ms"`
+	TxID   crypto.Digest      `json:"tx_id"`
+	Batch  chain.BatchSettled `json:"batch"`
+}

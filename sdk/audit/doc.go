@@ -18,6 +18,8 @@
 //     without a gap, and the receipts of each block have the root that its child's
 //     header carries.
 //  3. A changed byte of either file is refused.
+//  4. VerifyOpening shows a usage record only if it is under the root of a batch that the
+//     chain settled, signed by the metering key that the batch was proven for.
 //
 // Failure modes: errors that match ErrRefused and say which of ErrOtherChain,
 // ErrTruncated, ErrRecord, ErrOrder and ErrProof it is, or light.ErrRefused for what
@@ -73,12 +75,13 @@ const (
 	frameReceipts
 	frameItems
 	frameEnd
+	frameOpening // of an opening alone
 )
 
 // frameLimits are the most bytes of a frame of each kind.
 var frameLimits = [...]uint32{
 	frameStart: 4 << 10, frameEpoch: light.MaxTransitionBytes, frameHeaders: light.MaxEvidenceBytes,
-	frameReceipts: light.MaxReceiptsBytes + 64, frameItems: 2 * light.MaxReceiptsBytes, frameEnd: 256,
+	frameReceipts: light.MaxReceiptsBytes + 64, frameItems: 2 * light.MaxReceiptsBytes, frameEnd: 256, frameOpening: 16 << 10,
 }
 
 // Request says what is exported: the records of the blocks From to To that the
@@ -168,7 +171,9 @@ type proofWriter struct {
 	sum hash.Hash
 }
 
-func newProofWriter(to io.Writer) (*proofWriter, error) {
+func newProofWriter(to io.Writer) (*proofWriter, error) { return newFrames(to, magic) }
+
+func newFrames(to io.Writer, magic string) (*proofWriter, error) {
 	w := &proofWriter{sum: sha256.New()}
 	w.to = io.MultiWriter(to, w.sum)
 	_, err := io.WriteString(w.to, magic)
@@ -198,7 +203,9 @@ type proofReader struct {
 	seen []byte // the sum before the last frame
 }
 
-func newProofReader(from io.Reader) (*proofReader, error) {
+func newProofReader(from io.Reader) (*proofReader, error) { return newFrameReader(from, magic) }
+
+func newFrameReader(from io.Reader, magic string) (*proofReader, error) {
 	r := &proofReader{sum: sha256.New()}
 	r.from = io.TeeReader(from, r.sum)
 	head := make([]byte, len(magic))
@@ -227,7 +234,7 @@ func (r *proofReader) next() (kind byte, raw []byte, err error) {
 		return 0, nil, ended("proof", err)
 	}
 	kind, size := head[0], binary.BigEndian.Uint32(head[1:])
-	if kind < frameStart || kind > frameEnd {
+	if kind < frameStart || kind > frameOpening {
 		return 0, nil, fmt.Errorf("%w has a frame of kind %d", ErrProof, kind)
 	}
 	if size > frameLimits[kind] {

@@ -38,6 +38,8 @@ type auditor struct {
 
 	last    light.Header   // the last one that was served; zero: none
 	pending []light.Header // whose receipts are to follow
+
+	take func(at row, part *chain.ReceiptsPart) error // of an item that is proven
 }
 
 // Verify returns what an export holds if its proof shows every record of it to be
@@ -48,7 +50,11 @@ func Verify(ctx context.Context, trust Trust, records, proof io.Reader) (Summary
 	if a.proof, err = newProofReader(proof); err != nil {
 		return Summary{}, err
 	}
+	a.take = a.rows
 	if err := a.begin(); err != nil {
+		return Summary{}, err
+	}
+	if err := a.fixed(a.request.Format.opening()); err != nil {
 		return Summary{}, err
 	}
 	for {
@@ -68,7 +74,7 @@ func Verify(ctx context.Context, trust Trust, records, proof io.Reader) (Summary
 	}
 }
 
-// begin reads the start and the records' first line.
+// begin reads the start.
 func (a *auditor) begin() error {
 	kind, raw, err := a.proof.next()
 	if err != nil {
@@ -101,7 +107,7 @@ func (a *auditor) begin() error {
 		return err
 	}
 	a.request, a.summary = s.Request, summaryOf(&s)
-	return a.fixed(a.request.Format.opening())
+	return nil
 }
 
 func (a *auditor) frame(kind byte, raw []byte) error {
@@ -260,7 +266,7 @@ func (a *auditor) items(raw []byte) error {
 		if root != h.ReceiptRoot {
 			return fmt.Errorf("%w: receipt %d of block %d leads to root %s, block %d says %s", ErrProof, item.Index, h.Height-1, root.Short(), h.Height, h.ReceiptRoot.Short())
 		}
-		if err := a.rows(row{height: h.Height - 1, block: h.Parent, item: int(item.Index)}, &part); err != nil {
+		if err := a.take(row{height: h.Height - 1, block: h.Parent, item: int(item.Index)}, &part); err != nil {
 			return err
 		}
 	}
