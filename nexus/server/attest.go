@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/web"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -42,7 +43,7 @@ func (s *Server) attestBatch(_ context.Context, in *requestInput) (*body[api.Bat
 	}
 	var claims []chain.Claim
 	s.replica.view(func(state *scheduler.State) {
-		if j, ok := state.Job(summary.Order); ok && j.Outbox != 0 {
+		if j, ok := state.Job(summary.Order); ok && j.Status == job.Settling {
 			claims = j.Claims()
 		}
 	})
