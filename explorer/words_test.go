@@ -46,10 +46,6 @@ func TestWordsOfStaking(t *testing.T) {
 	} {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
 	}
-	wantWords(t, explorer.MessageWords(who, chain.RegisterMeter{Node: other, Key: chain.MeterKey{0xdd}}), []string{who.Short(), other.Short(), crypto.Digest{0xdd}.Short()})
-	wantWords(t, explorer.MessageWords(who, chain.SettleBatch{Batch: chain.UsageBatch{Summary: chain.BatchSummary{Count: 7}}}), []string{who.Short(), "7 usage records"})
-	wantWords(t, explorer.EventWords(chain.MeterRegistered{Node: other, Key: chain.MeterKey{0xdd}}), []string{other.Short(), crypto.Digest{0xdd}.Short()})
-	wantWords(t, explorer.EventWords(chain.BatchSettled{Node: other, Provider: who, Count: 7, Paid: five}), []string{"7 usage records", other.Short(), who.Short(), "5"})
 	wantWords(t, explorer.MessageWords(who, chain.OpenLease{}), []string{who.Short(), "opens a lease"})
 	wantWords(t, explorer.MessageWords(who, chain.ResizeLease{Lease: lease}), []string{who.Short(), "changes the terms", other.Short()})
 	wantWords(t, explorer.EventWords(chain.LeasePaid{Lease: lease, Provider: who, Paid: five}), []string{other.Short(), who.Short(), "5"})
@@ -106,4 +102,13 @@ func wantWords(t *testing.T, got string, want []string) {
 			t.Errorf("%q lacks %q", got, w)
 		}
 	}
+}
+
+// TestWordsOfPrivateSettlement: a batch's words name node, provider and amount.
+func TestWordsOfPrivateSettlement(t *testing.T) {
+	who, other, five := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5)
+	wantWords(t, explorer.MessageWords(who, chain.RegisterMeter{Node: other, Key: chain.MeterKey{0xdd}}), []string{who.Short(), other.Short(), crypto.Digest{0xdd}.Short()})
+	wantWords(t, explorer.MessageWords(who, chain.SettleBatch{Batch: chain.UsageBatch{Summary: chain.BatchSummary{Count: 7}}}), []string{who.Short(), "7 usage records"})
+	wantWords(t, explorer.EventWords(chain.MeterRegistered{Node: other, Key: chain.MeterKey{0xdd}}), []string{other.Short(), crypto.Digest{0xdd}.Short()})
+	wantWords(t, explorer.EventWords(chain.BatchSettled{Node: other, Provider: who, Count: 7, Paid: five}), []string{"7 usage records", other.Short(), who.Short(), "5"})
 }

@@ -2,11 +2,10 @@ package settlement_test
 
 import (
 	"bytes"
-	"math/big"
+	"encoding/hex"
 	"slices"
 	"testing"
 
-	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -68,12 +67,13 @@ func TestMeterRegistration(t *testing.T) {
 	}
 }
 
-// orderTwo is the point (0, −1), compressed.
+// orderTwo is the point (0, −1), compressed: the field's order less one, little-endian.
 func orderTwo() chain.MeterKey {
-	minusOne := new(big.Int).Sub(fr.Modulus(), big.NewInt(1))
-	out := chain.MeterKey(minusOne.FillBytes(make([]byte, 32)))
-	slices.Reverse(out[:])
-	return out
+	raw, err := hex.DecodeString("000000f093f5e1439170b97948e833285d588181b64550b829a031e1724e6430")
+	if err != nil {
+		panic(err)
+	}
+	return chain.MeterKey(raw)
 }
 
 // records are n records of an hour each of a core, and a last one of 3 MiB moved, with
@@ -250,12 +250,24 @@ func TestBatchesAreRefusedByName(t *testing.T) {
 	} {
 		m.refusedBatch(c.part, c.batch)
 	}
+}
+
+// TestBatchOfAnotherIsRefused: a signature that does not verify, another order's proof, and
+// a key that was replaced.
+func TestBatchOfAnotherIsRefused(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(5))
+	m.registerMeter(4, 40)
+	order := m.order(consumer, 1, none)
+	good := func() chain.UsageBatch { return m.batch(order, 40, 0, records(0, 3)) }
 	m.refused("signature", func(kv state.KV) *chain.Rejection {
 		_, why := settlement.SettleBatch(kv, &m.env, chain.SettleBatch{Batch: good()}, false)
 		return why
 	})
 	other := m.batch(m.order(consumer, 2, none), 40, 0, records(0, 3))
-	m.refusedBatch("proof: ", changed(func(b *chain.UsageBatch) { b.Proof = other.Proof })) // of another order
+	replayed := good()
+	replayed.Proof = other.Proof
+	m.refusedBatch("proof: ", replayed)
 	m.must(settlement.RegisterMeter(m.kv, &m.env, account(4), meterMessage(40, meterOf(99))))
 	m.refusedBatch("batch is of metering key", good())
 	m.must(settlement.RegisterMeter(m.kv, &m.env, account(4), meterMessage(40, meterOf(40))))

@@ -84,7 +84,7 @@ func auditOpen(c *cli.Context) error {
 		of.Checkpoint = checkpoint.Epoch
 	}
 	var opening bytes.Buffer
-	if err := audit.WriteOpening(c.Context, client, of, height, disclosure, &opening); err != nil {
+	if err := audit.WriteOpening(c.Context, client, audit.Settled{Chain: of, Height: height}, disclosure, &opening); err != nil {
 		return err
 	}
 	opened, err := verifyOpening(c, &opening, checkpoint)

@@ -125,7 +125,9 @@ func receiptsAt(height int) chain.BlockReceipts {
 	return out
 }
 
-func newLedger(t testing.TB, id chain.ChainID, direct int) *ledger { return ledgerOf(t, id, direct, receiptsAt) }
+func newLedger(t testing.TB, id chain.ChainID, direct int) *ledger {
+	return ledgerOf(t, id, direct, receiptsAt)
+}
 
 func ledgerOf(t testing.TB, id chain.ChainID, direct int, receiptsAt func(height int) chain.BlockReceipts) *ledger {
 	l := &ledger{TB: t, genesis: genesis(t, id), direct: direct}

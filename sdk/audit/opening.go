@@ -23,6 +23,12 @@ const openingMagic = "hypermesh audit opening\n"
 // IsOpening reports whether a file that begins so is an opening.
 func IsOpening(head []byte) bool { return bytes.HasPrefix(head, []byte(openingMagic)) }
 
+// Settled is where a batch was settled.
+type Settled struct {
+	Chain
+	Height chain.Height
+}
+
 // Disclosure is a record of a batch that somebody shows.
 type Disclosure struct {
 	_       struct{} `cbor:",toarray"`
@@ -51,10 +57,10 @@ type Opened struct {
 	Ended    chain.TimeMs     `json:"ended_ms"`
 }
 
-// WriteOpening writes the opening of a record of a batch that was settled at a height. What
-// the source says is not verified: VerifyOpening of what was written.
-func WriteOpening(ctx context.Context, from Source, of Chain, height chain.Height, d Disclosure, to io.Writer) error {
-	request := Request{From: height, To: height, Format: CSV}
+// WriteOpening writes the opening of a record of a batch. What the source says is not
+// verified: VerifyOpening of what was written.
+func WriteOpening(ctx context.Context, from Source, of Settled, d Disclosure, to io.Writer) error {
+	request := Request{From: of.Height, To: of.Height, Format: CSV}
 	if err := request.Check(); err != nil {
 		return err
 	}

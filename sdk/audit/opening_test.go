@@ -68,7 +68,7 @@ func disclose(t testing.TB, work *zk.UsageWork, index int) audit.Disclosure {
 func (l *ledger) opening(height chain.Height, d audit.Disclosure) ([]byte, error) {
 	var out bytes.Buffer
 	of := audit.Chain{ID: l.genesis.ChainID, Genesis: l.genesis.Digest()}
-	err := audit.WriteOpening(context.Background(), l, of, height, d, &out)
+	err := audit.WriteOpening(context.Background(), l, audit.Settled{Chain: of, Height: height}, d, &out)
 	return out.Bytes(), err
 }
 
