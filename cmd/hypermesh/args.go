@@ -14,6 +14,7 @@ func flagsFirst(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return args
 	}
+	args = runsRelay(args)
 	path, list := 1, app.Commands
 	var command *cli.Command
 	for path < len(args) {
@@ -33,6 +34,14 @@ func flagsFirst(app *cli.App, args []string) []string {
 		out = append(append(out, "--"), positional...)
 	}
 	return out
+}
+
+// runsRelay makes "relay --private …" what it is short for: "relay run --private …".
+func runsRelay(args []string) []string {
+	if len(args) > 2 && args[1] == "relay" && slices.Contains(args[2:], "--private") && strings.HasPrefix(args[2], "-") {
+		return slices.Insert(slices.Clone(args), 2, "run")
+	}
+	return args
 }
 
 // splitFlags takes a command's own flags and their values out of its arguments.

@@ -154,8 +154,7 @@ func relayCommand() *cli.Command {
 	return &cli.Command{
 		Name: "relay", Usage: "carry claims from a cluster to the chain",
 		Description: "With --private it settles the metered work of its own nodes by proofs over usage records, which stay in its home.\n" +
-			"Without a subcommand it runs. Example: hypermesh relay --private --home /var/lib/hypermesh/relay --nodes KEY",
-		Flags: run.Flags, Action: run.Action,
+			"Example: hypermesh relay --private --home /var/lib/hypermesh/relay --nodes KEY",
 		Subcommands: []*cli.Command{
 			r.initCommand("hypermesh relay init --home /var/lib/hypermesh/relay --nexus https://nexus.example:7280 --rpc https://node.example:7180", "account.key"),
 			run,
