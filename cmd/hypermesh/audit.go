@@ -207,7 +207,7 @@ func auditVerify(c *cli.Context) error {
 		return err
 	}
 	opening, err := isOpening(c.Args().First())
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // what is missing is named below, after what is to be trusted
 		return err
 	}
 	if opening {
