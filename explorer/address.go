@@ -37,7 +37,7 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.OpenChannel:
 		return append(out, m.Payee)
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
-		chain.AddBond, chain.CommitVote, chain.RevealVote:
+		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal:
 	case chain.RegisterMeter:
 	case chain.SettleBatch:
 		return append(out, m.Batch.Order.ConsumerAddress())
@@ -97,7 +97,13 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Owner)
 	case chain.BondSlashed:
 		return append(out, e.Owner)
-	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided:
+	case chain.ClaimPending:
+		return append(out, e.Consumer, e.Provider)
+	case chain.ClaimChallenged:
+		return append(out, e.By)
+	case chain.ClaimClosed:
+		return append(out, e.Consumer, e.Provider)
+	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}

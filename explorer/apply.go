@@ -219,12 +219,23 @@ func (b *batch) ownEvents(height chain.Height, receipts *chain.BlockReceipts) er
 			}
 		}
 		for _, event := range events {
-			if e, ok := event.(chain.LeasePaid); ok {
-				if err := b.leasePaid(placeOf(height, 0), &e); err != nil {
-					return err
-				}
+			if err := b.ownEvent(placeOf(height, 0), event); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// ownEvent writes what an event that no transaction caused says of orders: a lease ended,
+// or a claim's window did.
+func (b *batch) ownEvent(at place, event chain.Event) error {
+	if e, ok := event.(chain.LeasePaid); ok {
+		return b.leasePaid(at, &e)
+	}
+	if e, ok := event.(chain.ClaimSettled); ok {
+		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
+		return errors.Join(b.claim(at, nil, key, e, event), b.records(at, e.Order, e.Records, false))
 	}
 	return nil
 }
@@ -272,7 +283,8 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
 	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured, chain.LeaseOpened, chain.LeaseChanged, chain.LeaseEnded,
-		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided:
+		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided,
+		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed:
 	case chain.MeterRegistered, chain.BatchSettled: // its records are not the chain's
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
@@ -312,9 +324,13 @@ func claimOf(body *chain.TxBody, key chain.ClaimKey) (chain.Claim, bool) {
 }
 
 // claim writes a recorded or settled claim and adds it up in its order. The
-// money of a recorded one is zero.
+// money of a recorded one is zero. tx is nil if no transaction settled it.
 func (b *batch) claim(at place, tx *chain.DecodedTx, key chain.ClaimKey, money chain.ClaimSettled, event chain.Event) error {
-	posted, found := claimOf(&tx.Tx().Body, key)
+	var posted chain.Claim
+	found := false
+	if tx != nil {
+		posted, found = claimOf(&tx.Tx().Body, key)
+	}
 	if err := b.insertClaim(at, tx, key, event, posted); err != nil {
 		return err
 	}
@@ -360,7 +376,10 @@ func (b *batch) insertClaim(at place, tx *chain.DecodedTx, key chain.ClaimKey, e
 	if posted.Order.Policy.Policy != nil {
 		raw = codec.Marshal(posted)
 	}
-	id := tx.ID()
+	var id chain.TxID
+	if tx != nil {
+		id = tx.ID()
+	}
 	b.number++
 	return b.run(insertClaim, at, b.number, key.Order[:], key.Node[:], b.time, id[:], codec.Marshal(chain.Events{event}), orEmpty(raw))
 }

@@ -123,7 +123,8 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 		case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 			chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
 		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded,
-			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled:
+			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled,
+			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed:
 		}
 	}
 	return out

@@ -80,7 +80,8 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 	case chain.ReportEvidence:
 		return say(who, " reports evidence against validators")
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
-		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch:
+		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch,
+		chain.Challenge, chain.Appeal:
 		return sayMarketMessage(who, m)
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
@@ -117,6 +118,10 @@ func sayMarketMessage(who link, m any) sentence {
 		return say(who, " brings the sealed vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short())
 	case chain.RevealVote:
 		return say(who, " shows the vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short()+": "+voteWords(&m.Vote))
+	case chain.Challenge:
+		return say(who, " challenges the claim for job ", linkJob(m.Order))
+	case chain.Appeal:
+		return say(who, " appeals about the claim for job ", linkJob(m.Order))
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -227,7 +232,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -253,6 +258,17 @@ func sayVerification(e any) sentence {
 		return say("Panel " + e.Panel.Short() + " shows its votes")
 	case chain.PanelDecided:
 		return say("Panel "+e.Panel.Short()+" has decided on job ", linkJob(e.Subject), ": "+voteWords(e.Verdict))
+	case chain.ClaimPending:
+		return say("The claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " is in its window: ", e.Held, " is held for it, ", e.Bond, " is staked on it")
+	case chain.ClaimChallenged:
+		if e.Appeal {
+			return say(linkAddress(e.By), " appealed about the claim for job ", linkJob(e.Order))
+		}
+		return say(linkAddress(e.By), " challenged the claim for job ", linkJob(e.Order))
+	case chain.ClaimJudged:
+		return say("The claim for job ", linkJob(e.Order), " was judged: "+voteWords(e.Verdict))
+	case chain.ClaimClosed:
+		return say("The window of the claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Consumer))
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }

@@ -112,3 +112,23 @@ func TestWordsOfPrivateSettlement(t *testing.T) {
 	wantWords(t, explorer.EventWords(chain.MeterRegistered{Node: other, Key: chain.MeterKey{0xdd}}), []string{other.Short(), crypto.Digest{0xdd}.Short()})
 	wantWords(t, explorer.EventWords(chain.BatchSettled{Node: other, Provider: who, Count: 7, Paid: five}), []string{"7 usage records", other.Short(), who.Short(), "5"})
 }
+
+// TestWordsOfDisputes does so for claims in their windows.
+func TestWordsOfDisputes(t *testing.T) {
+	who, other, five, order := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5), crypto.Digest{0xcc}
+	for m, want := range map[chain.Msg][]string{
+		chain.Challenge{Order: order}: {"challenges", order.Short()},
+		chain.Appeal{Order: order}:    {"appeals", order.Short()},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
+	}
+	for e, want := range map[chain.Event][]string{
+		chain.ClaimPending{Order: order, Node: other, Held: five}:                   {other.Short(), "in its window", "5"},
+		chain.ClaimChallenged{Order: order, By: who}:                                {who.Short(), "challenged"},
+		chain.ClaimChallenged{Order: order, By: who, Appeal: true}:                  {who.Short(), "appealed"},
+		chain.ClaimJudged{Order: order}:                                             {"judged", "no result"},
+		chain.ClaimClosed{Order: order, Node: other, Consumer: who, Refunded: five}: {other.Short(), "closed", "5", who.Short()},
+	} {
+		wantWords(t, explorer.EventWords(e), want)
+	}
+}

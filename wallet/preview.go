@@ -85,7 +85,7 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,
-		chain.RegisterMeter, chain.SettleBatch:
+		chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal:
 		return marketSentence(m)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
@@ -123,6 +123,10 @@ func marketSentence(m any) string {
 		return fmt.Sprintf("brings the sealed vote of node %s on panel %s", m.Node, m.Panel)
 	case chain.RevealVote:
 		return fmt.Sprintf("shows the vote of node %s on panel %s: %s %s", m.Node, m.Panel, m.Vote.Finding, m.Vote.Result)
+	case chain.Challenge:
+		return fmt.Sprintf("stakes at most %s on the claim for order %s being wrong, and loses it if the claim is right", m.Stake, m.Order)
+	case chain.Appeal:
+		return fmt.Sprintf("stakes at most %s on the panel being wrong about the claim for order %s, and loses it if the panel was right", m.Stake, m.Order)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

@@ -149,6 +149,7 @@ func TestPreviewIsFrozen(t *testing.T) {
 	body.Messages = chain.Msgs{
 		chain.OpenChannel{Payee: payer, Signer: node, Amount: chain.Hyper(2), WindowMs: 60_000}, chain.FundChannel{Channel: crypto.Digest{8}, Amount: chain.Hyper(1)},
 		chain.RedeemVoucher{Voucher: chain.Voucher{Channel: crypto.Digest{8}, Total: chain.Hyper(3)}}, chain.CloseChannel{Channel: crypto.Digest{8}},
+		chain.Challenge{Order: crypto.Digest{8}, Stake: chain.Hyper(3)}, chain.Appeal{Order: crypto.Digest{8}, Stake: chain.Hyper(3)},
 	}
 	channels, err := wallet.Preview(&body)
 	if err != nil {

@@ -93,7 +93,7 @@ func (i *inspector) checkSigned(c *chain.Claim) error {
 // else the cluster's attestation.
 func (i *inspector) checkPolicy(c *chain.Claim) error {
 	switch p := c.Order.Policy.Policy.(type) {
-	case chain.PolicyNone, chain.PolicyReplicate:
+	case chain.PolicyNone, chain.PolicyReplicate, chain.PolicyOptimistic:
 		if c.Attestation == (crypto.Signature{}) {
 			return errors.New("it has no attestation of its cluster")
 		}

@@ -58,6 +58,8 @@ func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Re
 		return p.replicated(policy)
 	case chain.PolicyZK:
 		return p.proven(policy)
+	case chain.PolicyOptimistic:
+		return p.optimistic(policy)
 	}
 	panic("settlement: a policy outside the sealed sum")
 }

@@ -13,6 +13,7 @@
 //	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
 //	'b' 'h' ‖ channel id                     → Channel
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
+//	'b' 'a' ‖ order id                       → OpenClaim
 //	'b' 'n' ‖ owner ‖ node                   → nothing: an owner's nodes
 //	'b' 'z'                                  → what the last block left of these queues
 //	'b' 'k' ‖ node                           → Meter
@@ -26,7 +27,8 @@
 //     replicas, and no (order, node, sequence) is paid twice: the order's state
 //     outlives the time in which its claims are taken.
 //  3. No claim moves money unless consumer, cluster and provider signed it and
-//     its policy is satisfied: the cluster's attestation under none, equal
+//     its policy is satisfied: the cluster's attestation under none, that and a window
+//     in which nobody showed that it is wrong under optimistic, equal
 //     results from k owners under replicate, each attested, a proof under zk.
 //  4. The order in which claims arrive, and how often, changes nothing but when
 //     they are paid. (Under replicate the first k that agree are paid.)
@@ -43,6 +45,8 @@
 //  8. A record of reputation (match.Record) changes only with settled facts, and no
 //     fact adds more credit or debt to a side than was burned with it. It cannot be
 //     dropped: not by withdrawing, nor by unbonding a node and registering it again.
+//  9. A claim under optimistic is closed once: paid out of what it holds, or that is
+//     given back; then every stake is where it belongs and nothing is locked for it.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource

@@ -88,7 +88,11 @@ func (env *Env) seed(of part, id crypto.Digest, round uint8) crypto.Digest {
 }
 
 // draw makes the draw of a part on id.
-func (of part) draw(state.KV, *Env, crypto.Digest) chain.Events {
+func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	switch of {
+	case partOptimistic:
+		return optimisticDraw(kv, env, id)
+	}
 	panic("settlement: a draw of a part that draws nothing")
 }
 
@@ -97,6 +101,8 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	switch of {
 	case partPanel:
 		return panelDue(kv, env, id)
+	case partOptimistic:
+		return optimisticDue(kv, env, id)
 	}
 	panic("settlement: a deadline of no part")
 }

@@ -1,7 +1,12 @@
 package settlement
 
+import "github.com/hypermesh/hypermesh/internal/crypto"
+
 // What tests look at from inside.
 var (
 	LeaseByHand  = readLease
 	EscrowByHand = readEscrow
 )
+
+// Audited tells the lot of a claim's audit.
+func Audited(o *OpenClaim, lot crypto.Digest) bool { return o.audited(lot) }

@@ -29,6 +29,7 @@ const (
 	kindDraw       = 'd'
 	kindDeadline   = 't'
 	kindPanel      = 'j'
+	kindOpenClaim  = 'a'
 	kindOwned      = 'n'
 	kindBehind     = 'z'
 	kindMeter      = 'k'
@@ -126,6 +127,9 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, decodeEscrow(key, value).Balance
 	case kindLease:
 		return tokens.HoldsEscrow, decodeLease(key, value).Held
+	case kindOpenClaim:
+		o := state.Decode[OpenClaim](key, value)
+		return tokens.HoldsEscrow, o.held()
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee
 	case kindChannel:

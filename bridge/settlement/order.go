@@ -53,10 +53,11 @@ type Claim struct {
 	ClusterFee    chain.Amount
 	ProofVerified bool
 	Records       []chain.ResourceTransaction
+	Refuted       bool // under PolicyOptimistic: found wrong, or its data missing; nothing was paid
 }
 
 // Settled reports whether the claim was paid.
-func (c *Claim) Settled() bool { return c.Pending == nil }
+func (c *Claim) Settled() bool { return c.Pending == nil && !c.Refuted }
 
 // Replica is what a recorded claim will be paid by, once k agree.
 type Replica struct {
@@ -138,7 +139,8 @@ func (o *Order) claims() uint64 {
 
 // ExpireOrders deletes the state of orders whose claim window is over at the block's
 // time, oldest first, until at least limit records are gone, and returns how many those
-// are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1.
+// are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1. An
+// order whose claim is in its window stays until that is closed.
 func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 	queue := expiries(env)
 	due, left := queue.due(kv, limit)
@@ -148,6 +150,11 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 			break
 		}
 		id := crypto.Digest(key[len(key)-crypto.DigestSize:])
+		if _, open := OpenClaimOf(kv, id); open { // it is queued anew when that is closed
+			kv.Delete(key)
+			deleted++
+			continue
+		}
 		var claims [][]byte
 		for claim := range claimsOf(kv, id) {
 			claims = append(claims, claim)

@@ -226,6 +226,10 @@ func closePanel(kv state.KV, env *Env, p *Panel, final *chain.Vote) chain.Events
 }
 
 // decided tells the part that asked for a panel what it found.
-func (of part) decided(state.KV, *Env, *Panel) chain.Events {
+func (of part) decided(kv state.KV, env *Env, p *Panel) chain.Events {
+	switch of {
+	case partOptimistic:
+		return optimisticDecided(kv, env, p)
+	}
 	panic("settlement: a panel of a part that asks for none")
 }

@@ -63,6 +63,7 @@ type Cluster struct {
 	FeeBps     uint16
 	Endpoints  []string
 	UnbondedMs chain.TimeMs // zero while it is bonded
+	Locked     chain.Amount // of the bond, by claims in their windows; ≤ Bond
 }
 
 // ProviderOf returns a provider node's record, and false if it was never
@@ -173,6 +174,8 @@ func UnbondCluster(kv state.KV, env *Env, operator chain.Address, m chain.Unbond
 		return nil, chain.Reject("cluster %s is not registered", m.Cluster.Short())
 	case c.Operator != operator:
 		return nil, chain.Reject("cluster %s belongs to %s, not to %s", m.Cluster.Short(), c.Operator.Short(), operator.Short())
+	case !c.Locked.IsZero():
+		return nil, chain.Reject("cluster %s has %s of its bond locked by claims", m.Cluster.Short(), c.Locked)
 	}
 	matures, why := later(env.Now, env.Params.UnbondDelayMs)
 	if why != nil {

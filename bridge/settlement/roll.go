@@ -54,8 +54,8 @@ func leaveRoll(kv state.KV, node crypto.PublicKey, p *Provider) {
 
 const (
 	// drawTries bounds how often a seat is drawn for: with the poorest of nodes alone 15 of
-	// 16 tries fail.
-	drawTries = 32
+	// 16 tries fail, and on a small roll most nodes may be excluded.
+	drawTries = 128
 	// drawCap is the multiple of the least bond above which a node is not drawn any more often.
 	drawCap = 16
 )

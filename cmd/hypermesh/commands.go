@@ -12,6 +12,7 @@ func commands() []*cli.Command {
 		walletCommand(),
 		leaseCommand(),
 		channelCommand(),
+		claimCommand(),
 		stakeCommand(),
 		queryCommand(),
 		auditCommand(),

@@ -66,7 +66,7 @@ func runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
 		&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
 		&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
-		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N or zk"},
+		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N, optimistic=WINDOW,BOND or zk"},
 		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
 		&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
 		&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
@@ -195,14 +195,17 @@ func isNone(p chain.Policy) bool {
 
 func clip(s string, limit int) string { return strings.ToValidUTF8(s[:min(len(s), limit)], "") }
 
-// parseVerify reads none or replicate=K/N.
+// parseVerify reads none, replicate=K/N or optimistic(WINDOW,BOND).
 func parseVerify(s string) (chain.Policy, error) {
 	if s == "none" {
 		return chain.PolicyNone{}, nil
 	}
+	if terms, ok := strings.CutPrefix(s, "optimistic"); ok {
+		return parseOptimistic(terms)
+	}
 	kn, ok := strings.CutPrefix(s, "replicate=")
 	if !ok {
-		return nil, fmt.Errorf("%q: want none, replicate=K/N, or zk with --kernel", s)
+		return nil, fmt.Errorf("%q: want none, replicate=K/N, optimistic=WINDOW,BOND, or zk with --kernel", s)
 	}
 	left, right, ok := strings.Cut(kn, "/")
 	k, errK := strconv.ParseUint(left, 10, 8)
@@ -211,6 +214,25 @@ func parseVerify(s string) (chain.Policy, error) {
 		return nil, fmt.Errorf("%q: want replicate=K/N with 2 ≤ K ≤ N ≤ %d", s, chain.MaxReplicas)
 	}
 	return chain.PolicyReplicate{K: uint8(k), N: uint8(n)}, nil
+}
+
+// parseOptimistic reads (WINDOW,BOND), as the policy is written, or =WINDOW,BOND, which no
+// shell takes for its own: a duration, and HYPER.
+func parseOptimistic(s string) (chain.Policy, error) {
+	inside, ok := strings.CutPrefix(s, "=")
+	if !ok {
+		inside, ok = strings.CutPrefix(s, "(")
+		if ok {
+			inside, ok = strings.CutSuffix(inside, ")")
+		}
+	}
+	left, right, both := strings.Cut(inside, ",")
+	window, errWindow := time.ParseDuration(strings.TrimSpace(left))
+	bond, errBond := parseHyper(strings.TrimSpace(right))
+	if !ok || !both || errWindow != nil || errBond != nil || window < 0 {
+		return nil, fmt.Errorf("optimistic%s: want optimistic=WINDOW,BOND, such as optimistic=1h,10", s)
+	}
+	return chain.PolicyOptimistic{WindowMs: uint64(window.Milliseconds()), Bond: bond}, nil
 }
 
 // kernelFromFlags reads a kernel and its matrices. The verifying key comes from

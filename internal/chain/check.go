@@ -47,7 +47,7 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case RedeemVoucher:
 		return m.check()
-	case FundChannel, CloseChannel, AddBond, CommitVote:
+	case FundChannel, CloseChannel, AddBond, CommitVote, Challenge, Appeal:
 		return nil
 	case RegisterMeter:
 		return nil
@@ -134,6 +134,11 @@ func (o *Order) Check() error {
 			return err
 		}
 	}
+	if p, ok := o.Policy.Policy.(PolicyOptimistic); ok {
+		if err := p.Covers(o.MaxCost); err != nil {
+			return err
+		}
+	}
 	return checkPolicy(o.Policy.Policy)
 }
 
@@ -154,6 +159,8 @@ func checkPolicy(p Policy) error {
 			return fmt.Errorf("%w: zk kernel has no name", ErrLimit)
 		}
 		return checkText("zk kernel", p.Kernel, MaxKernelName)
+	case PolicyOptimistic:
+		return p.check()
 	}
 	return fmt.Errorf("chain: policy of type %T", p)
 }

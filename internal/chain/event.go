@@ -217,6 +217,10 @@ var eventForms = [...]eventForm{
 	kindPanelDrawn:         eventFormOf[PanelDrawn]("panel_drawn"),
 	kindPanelRevealing:     eventFormOf[PanelRevealing]("panel_revealing"),
 	kindPanelDecided:       eventFormOf[PanelDecided]("panel_decided"),
+	kindClaimPending:       eventFormOf[ClaimPending]("claim_pending"),
+	kindClaimChallenged:    eventFormOf[ClaimChallenged]("claim_challenged"),
+	kindClaimJudged:        eventFormOf[ClaimJudged]("claim_judged"),
+	kindClaimClosed:        eventFormOf[ClaimClosed]("claim_closed"),
 	kindMeterRegistered:    eventFormOf[MeterRegistered]("meter_registered"),
 	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
 }

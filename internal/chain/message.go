@@ -170,6 +170,8 @@ var msgForms = [...]msgForm{
 	kindAddBond:          msgFormOf[AddBond]("add_bond"),
 	kindCommitVote:       msgFormOf[CommitVote]("commit_vote"),
 	kindRevealVote:       msgFormOf[RevealVote]("reveal_vote"),
+	kindChallenge:        msgFormOf[Challenge]("challenge"),
+	kindAppeal:           msgFormOf[Appeal]("appeal"),
 	kindRegisterMeter:    msgFormOf[RegisterMeter]("register_meter"),
 	kindSettleBatch:      msgFormOf[SettleBatch]("settle_batch"),
 }

@@ -175,6 +175,8 @@ func (f PolicyField) MarshalCBOR() ([]byte, error) {
 		return appendSum(nil, kindPolicyReplicate, p)
 	case PolicyZK:
 		return appendSum(nil, kindPolicyZK, p)
+	case PolicyOptimistic:
+		return appendSum(nil, kindPolicyOptimistic, p)
 	}
 	return nil, fmt.Errorf("chain: policy of type %T", f.Policy)
 }
@@ -192,6 +194,8 @@ func (f *PolicyField) UnmarshalCBOR(data []byte) error {
 		f.Policy, err = decodeAs[PolicyReplicate, Policy](head.Body)
 	case kindPolicyZK:
 		f.Policy, err = decodeAs[PolicyZK, Policy](head.Body)
+	case kindPolicyOptimistic:
+		f.Policy, err = decodeAs[PolicyOptimistic, Policy](head.Body)
 	default:
 		return fmt.Errorf("chain: policy kind %d is unknown", head.Kind)
 	}

@@ -321,7 +321,7 @@ func signedWithin(m Msg) [][]crypto.Signed {
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
 		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,
-		AddBond, CommitVote, RevealVote, RegisterMeter:
+		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter:
 	}
 	return list
 }

@@ -265,6 +265,10 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.SettleBatch(kv, env, m, tx.DealSigned(i)))
 	case chain.AddBond:
 		return one(settlement.AddBond(kv, env, from, m))
+	case chain.Challenge:
+		return one(settlement.Challenge(kv, env, from, m))
+	case chain.Appeal:
+		return one(settlement.Appeal(kv, env, from, m))
 	case chain.CommitVote:
 		return settlement.CommitVote(kv, env, m)
 	case chain.RevealVote:

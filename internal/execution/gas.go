@@ -53,6 +53,8 @@ type GasTable struct {
 	AddBond          uint64 `json:"add_bond"`
 	CommitVote       uint64 `json:"commit_vote"` // with its signature
 	RevealVote       uint64 `json:"reveal_vote"` // and the panel's decision
+	Challenge        uint64 `json:"challenge"`
+	Appeal           uint64 `json:"appeal"`
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -83,6 +85,7 @@ func GasTableV1() GasTable {
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
 		RegisterMeter: 45_000, SettleBatch: 30_000,
 		AddBond: 2_700, CommitVote: 12_000, RevealVote: 6_700,
+		Challenge: 9_100, Appeal: 9_300,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
 	}
@@ -139,7 +142,7 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	case chain.ReportEvidence:
 		return t.ReportEvidence + t.EvidenceByte*uint64(len(m.Evidence))
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
-		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch:
+		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal:
 		return t.marketMessage(m)
 	}
 	panic("execution: a message outside the sealed sum")
@@ -176,6 +179,10 @@ func (t *GasTable) marketMessage(m any) uint64 {
 		return t.CommitVote
 	case chain.RevealVote:
 		return t.RevealVote
+	case chain.Challenge:
+		return t.Challenge
+	case chain.Appeal:
+		return t.Appeal
 	}
 	panic("execution: a message that is not of the market")
 }

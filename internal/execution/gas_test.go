@@ -64,7 +64,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofBatches(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofDisputes(), ofBatches(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -314,6 +314,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"open_channel": &t.OpenChannel, "fund_channel": &t.FundChannel, "redeem_voucher": &t.RedeemVoucher, "close_channel": &t.CloseChannel,
 		"register_meter": &t.RegisterMeter, "settle_batch": &t.SettleBatch,
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
+		"challenge": &t.Challenge, "appeal": &t.Appeal,
 	}
 }
 

@@ -78,6 +78,7 @@ func (w *gasWorld) prepare() prepared {
 	w.openChannels(&p)
 	w.registerMeters(&p)
 	w.openPanels(&p)
+	w.openClaims(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

@@ -451,6 +451,13 @@ func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 		if !isWasm || !wasm.Deterministic {
 			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
 		}
+	case chain.PolicyOptimistic:
+		if !isWasm || !wasm.Deterministic {
+			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
+		}
+		if !spec.Scheduling.InputOf.IsZero() {
+			return fmt.Errorf("%w: scheduling.input_of under policy %s: who challenges a claim has the specification alone", ErrSpec, p)
+		}
 	case chain.PolicyZK:
 		if !isKernel || string(kernel.Name) != p.Kernel {
 			return fmt.Errorf("%w: policy %s needs work of that kernel", ErrSpec, p)

@@ -144,7 +144,7 @@ func (s *State) full(a *Account, more int) bool {
 // nodes it allows in all.
 func (j *Job) replicas() (k, n int) {
 	switch p := j.Order.Policy.Policy.(type) {
-	case chain.PolicyNone:
+	case chain.PolicyNone, chain.PolicyOptimistic:
 		return 1, 1
 	case chain.PolicyReplicate:
 		return int(p.K), int(p.N)

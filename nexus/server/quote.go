@@ -101,6 +101,9 @@ func (s *Server) draft(spec *job.Spec, policy chain.Policy) chain.Order {
 		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Nano(math.MaxUint64),
 		Deadline: s.now() + chain.TimeMs(spec.Limits.WallMs) + draftPatience,
 	}
+	if p, ok := policy.(chain.PolicyOptimistic); ok {
+		order.MaxCost = p.MostCovered()
+	}
 	for _, r := range chain.Resources {
 		order.Caps = append(order.Caps, chain.UnitPrice{Resource: r, Price: math.MaxUint64})
 	}

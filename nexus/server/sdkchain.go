@@ -143,6 +143,11 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 	if len(out.Nodes) >= len(claims) {
 		return Outcome{Settled: true, Record: out}, nil
 	}
+	if _, ok := claims[0].Order.Policy.Policy.(chain.PolicyOptimistic); ok {
+		if outcome, known, err := c.closed(ctx, &claims[0]); known || err != nil {
+			return outcome, err
+		}
+	}
 	for i := range claims {
 		reason, err := c.refused(ctx, &claims[i], &said)
 		if err != nil || reason != "" {
@@ -154,6 +159,28 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 		return Outcome{Refused: "the claim window has passed"}, nil
 	}
 	return Outcome{}, nil
+}
+
+// closed returns what became of a claim that waits in its window, or waited, and false if
+// the chain knows no such claim. The claim's record tells, which outlives the window; what
+// pays it is no transaction.
+func (c *sdkChain) closed(ctx context.Context, claim *chain.Claim) (out Outcome, known bool, err error) {
+	key := claim.Key()
+	raw, err := c.record(ctx, settlement.ClaimKey(key))
+	if err != nil || raw == nil {
+		return out, false, err
+	}
+	record, err := settlement.DecodeClaim(raw)
+	switch {
+	case err != nil:
+		return out, false, err
+	case record.Refuted:
+		out.Refused = "it was challenged, and found wrong or its data missing"
+	case record.Settled():
+		out.Settled = true
+		out.Record = scheduler.SettlementRecord{Height: record.Height, Cost: record.Cost, Burned: record.Burned, Nodes: []crypto.PublicKey{key.Node}}
+	}
+	return out, true, nil
 }
 
 // paid sums up what verified receipts say was paid for an order, by claims or by batches.

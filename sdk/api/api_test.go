@@ -145,6 +145,8 @@ func panelMessages() chain.Msgs {
 		chain.CommitVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Commitment: crypto.Digest{2}, Signature: crypto.Signature{3}},
 		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{4}}, Salt: crypto.Digest{5}},
 		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundUnstable}},
+		chain.Challenge{Order: crypto.Digest{1}, Stake: chain.Nano(math.MaxUint64)},
+		chain.Appeal{Order: crypto.Digest{1}, Stake: chain.Nano(7)},
 	}
 }
 

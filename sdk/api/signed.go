@@ -45,7 +45,7 @@ type PolicyZK struct {
 }
 
 func policyCases() []Case {
-	return []Case{caseOf[PolicyNone]("none"), caseOf[PolicyReplicate]("replicate"), caseOf[PolicyZK]("zk")}
+	return []Case{caseOf[PolicyNone]("none"), caseOf[PolicyReplicate]("replicate"), caseOf[PolicyZK]("zk"), caseOf[PolicyOptimistic]("optimistic")}
 }
 
 // MarshalJSON writes the policy with its name.
@@ -57,6 +57,8 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		return marshalTagged("replicate", PolicyReplicate{K: p.K, N: p.N})
 	case chain.PolicyZK:
 		return marshalTagged("zk", PolicyZK{Kernel: p.Kernel, VerifyingKey: p.VerifyingKey, Inputs: fieldsToJSON(p.Inputs)})
+	case chain.PolicyOptimistic:
+		return marshalTagged("optimistic", PolicyOptimistic{WindowMs: Uint64(p.WindowMs), Bond: p.Bond})
 	}
 	return nil, fmt.Errorf("api: policy is missing")
 }
@@ -85,6 +87,12 @@ func (p *Policy) UnmarshalJSON(data []byte) error {
 			return err
 		}
 		p.Policy = chain.PolicyZK{Kernel: d.Kernel, VerifyingKey: d.VerifyingKey, Inputs: fieldsFromJSON(d.Inputs)}
+	case "optimistic":
+		d, err := dataOf[PolicyOptimistic](t)
+		if err != nil {
+			return err
+		}
+		p.Policy = chain.PolicyOptimistic{WindowMs: uint64(d.WindowMs), Bond: d.Bond}
 	default:
 		return &FieldError{Location: "type", Message: fmt.Sprintf("policy type %.40q is unknown", t.Type)}
 	}

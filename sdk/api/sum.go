@@ -58,6 +58,7 @@ func eventCases() []Case {
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
 		chain.MeterRegistered{}, chain.BatchSettled{},
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
+		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -163,7 +164,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases(), panelCases(), privateCases())
+	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -231,6 +232,8 @@ func messageData(m chain.Msg) any {
 		return marketData(m)
 	case chain.AddBond, chain.CommitVote, chain.RevealVote:
 		return panelData(m)
+	case chain.Challenge, chain.Appeal:
+		return disputeData(m)
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -305,6 +308,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readPanel(t); ok {
+		return m, err
+	}
+	if m, ok, err := readDispute(t); ok {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {

@@ -1,0 +1,322 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// verdict is the end of a claim in its window.
+type verdict struct {
+	*OpenClaim
+	kv     state.KV
+	env    *Env
+	id     crypto.Digest
+	final  *chain.Vote // nil: nothing was found
+	audit  *Panel      // nil: there was none that answered
+	first  *Panel      // nil: nobody challenged
+	appeal *Panel      // nil: nobody appealed
+	events chain.Events
+}
+
+// finish pays a claim, or gives the consumer its money back and slashes; it gives every
+// stake to whom it belongs, frees what is locked, and forgets the claim.
+func (o *OpenClaim) finish(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	v := &verdict{OpenClaim: o, kv: kv, env: env, id: id}
+	v.gather()
+	paid, refunded := v.settle()
+	v.close(v.audit, takeFund(kv, env, v.fees(v.audit)))
+	kv.Delete(OpenClaimKey(id))
+	v.events = append(v.events, chain.ClaimClosed{
+		Order: id, Node: o.Claim.Node, Sequence: chain.Number(o.Claim.Sequence), Consumer: o.Consumer, Provider: o.Claim.Provider,
+		Verdict: v.final, Paid: paid, Refunded: refunded,
+	})
+	return v.events
+}
+
+// gather finds the panels and what they found in the end. Without a dispute the claim
+// stands as it is, and a panel of appeal that does not agree leaves what the first found:
+// a roll that is too small for it must not undo every verdict.
+func (v *verdict) gather() {
+	if v.Audit == Answered {
+		v.audit = v.panelAt(v.Audits - 1)
+	}
+	if v.Challenger == nil {
+		claimed := v.Claimed()
+		v.final = &claimed
+		return
+	}
+	v.first, v.final = v.panelAt(roundPanel), v.First
+	if v.Appellant != nil {
+		v.appeal = v.panelAt(roundAppeal)
+		if v.appeal.Verdict != nil {
+			v.final = v.appeal.Verdict
+		}
+	}
+}
+
+func (v *verdict) panelAt(round uint8) *Panel {
+	p, ok := PanelAt(v.kv, panelOf(partOptimistic, v.id, round))
+	if !ok {
+		panic("settlement: a panel that judged is not there")
+	}
+	return &p
+}
+
+// settle divides what is held and what is lost, and returns whether the claim was paid, or
+// what went back to the consumer.
+func (v *verdict) settle() (paid bool, refunded chain.Amount) {
+	switch {
+	case v.final == nil || v.final.Finding == chain.FoundUnstable:
+		v.undecided()
+	case *v.final == v.Claimed():
+		v.upheld()
+	default:
+		return false, v.refuted()
+	}
+	return true, chain.Amount{}
+}
+
+// upheld pays the provider; who said that it was wrong loses the stake.
+func (v *verdict) upheld() {
+	v.pay()
+	v.freeSlices()
+	if v.Challenger == nil {
+		return
+	}
+	lost := till{v.Challenger.Stake}
+	if v.overturned() {
+		v.close(v.first, v.feesFrom(&lost, v.first))
+		v.close(v.appeal, v.feesFrom(&lost, v.appeal))
+		v.rewardAppellant(&lost)
+	} else {
+		v.close(v.first, v.feesFrom(&lost, v.first))
+		v.appealLost(v.Claim.Provider)
+	}
+	v.share(&lost, v.Claim.Provider)
+}
+
+// refuted slashes whoever answers for what was found: the cluster if the job's data cannot
+// be had, which it keeps, and else the node that gave the result. The consumer has the
+// whole charge back.
+func (v *verdict) refuted() chain.Amount {
+	lost := till{v.Bond}
+	v.close(v.first, lost.take(v.fees(v.first)))
+	tokens.Credit(v.kv, v.Challenger.By, sound(v.Challenger.Stake.Add(lost.take(part1of(v.Bond, rewardParts)))))
+	if v.overturned() {
+		v.close(v.appeal, lost.take(v.fees(v.appeal)))
+		v.rewardAppellant(&lost)
+	} else {
+		v.appealLost(v.Challenger.By)
+	}
+	refund := sound(v.Held.Add(lost.take(v.Premium)))
+	openPurse(v.kv, v.env, v.Consumer, v.Cluster).put(refund)
+	given := sound(v.Bond.Sub(lost.left))
+	if v.final.Finding == chain.FoundUnavailable {
+		unlockSlice(v.kv, v.Claim.Node, v.Bond)
+		v.events = append(v.events, takeClusterSlice(v.kv, v.Cluster, v.id, v.Bond, given))
+	} else {
+		slashed := takeSlice(v.kv, v.env, v.Claim.Node, v.Bond, given)
+		slashed.Subject = v.id
+		v.events = append(v.events, slashed)
+		unlockCluster(v.kv, v.Cluster, v.Bond)
+	}
+	v.Claim.Height, v.Claim.Records, v.Claim.Refuted = v.env.Height, nil, true
+	book := v.keepOrder()
+	book.Spent = chain.Amount{}
+	v.saveClaim(&book)
+	return refund
+}
+
+// undecided slashes nobody: the consumer pays the provider, as its program gives no one
+// result that could be wrong, and who asked for a panel pays its jurors.
+func (v *verdict) undecided() {
+	v.pay()
+	v.freeSlices()
+	asked := till{v.Challenger.Stake}
+	v.close(v.first, v.feesFrom(&asked, v.first))
+	v.credit(v.Challenger.By, asked.left)
+	if v.Appellant != nil {
+		asked = till{v.Appellant.Stake}
+		v.close(v.appeal, asked.take(v.fees(v.appeal)))
+		v.credit(v.Appellant.By, asked.left)
+	}
+}
+
+// overturned reports whether the panel of appeal found something else than the first.
+func (v *verdict) overturned() bool {
+	return v.appeal != nil && v.appeal.Verdict != nil && (v.First == nil || *v.First != *v.appeal.Verdict)
+}
+
+func (v *verdict) rewardAppellant(lost *till) {
+	tokens.Credit(v.kv, v.Appellant.By, sound(v.Appellant.Stake.Add(lost.take(part1of(v.Bond, appealParts)))))
+}
+
+// appealLost has an appellant who was wrong, if there is one, pay for it.
+func (v *verdict) appealLost(winner chain.Address) {
+	if v.Appellant == nil {
+		return
+	}
+	lost := till{v.Appellant.Stake}
+	v.close(v.appeal, lost.take(v.fees(v.appeal)))
+	v.share(&lost, winner)
+}
+
+// share gives half of what is left of a stake to the winner, and burns the rest.
+func (v *verdict) share(lost *till, winner chain.Address) {
+	v.credit(winner, lost.take(part1of(lost.left, 2)))
+	tokens.Burn(v.kv, lost.left)
+}
+
+func (v *verdict) credit(to chain.Address, amount chain.Amount) {
+	if !amount.IsZero() {
+		tokens.Credit(v.kv, to, amount)
+	}
+}
+
+// fees is what is due to a panel: a fee for each juror who found what was found in the
+// end, or who voted if nothing was.
+func (v *verdict) fees(p *Panel) chain.Amount {
+	if p == nil {
+		return chain.Amount{}
+	}
+	paid := uint64(0)
+	for i := range p.Jurors {
+		if vote := p.Jurors[i].Vote; vote != nil && (v.final == nil || *vote == *v.final) {
+			paid++
+		}
+	}
+	return sound(part1of(v.Bond, feeParts).ShareFloor(paid, 1))
+}
+
+// feesFrom takes a panel's fees out of a challenger's stake, or of an auditor's challenge
+// out of the fund that audits are paid from.
+func (v *verdict) feesFrom(lost *till, p *Panel) chain.Amount {
+	if v.Challenger.Node.IsZero() {
+		return lost.take(v.fees(p))
+	}
+	return takeFund(v.kv, v.env, v.fees(p))
+}
+
+// close pays a panel, if there is one, a fee that was taken from somebody.
+func (v *verdict) close(p *Panel, fee chain.Amount) {
+	if p == nil {
+		return
+	}
+	p.Fee = fee
+	v.events = append(v.events, closePanel(v.kv, v.env, p, v.final)...)
+}
+
+// pay divides the charge as any other claim's, but that the provider bears the premium.
+func (v *verdict) pay() {
+	cluster, ok := ClusterOf(v.kv, v.Cluster)
+	if !ok {
+		panic("settlement: a claim of a cluster that was never registered")
+	}
+	s := splitCost(sound(v.Held.Add(v.Premium)), &v.env.Params, cluster.FeeBps)
+	s.paid = sound(s.paid.Sub(v.Premium))
+	c := &v.Claim
+	if fact, known := factOf(c.Exit); known {
+		noteNode(v.kv, v.env, c.Node, fact, s.burned)
+		escrow := openPurse(v.kv, v.env, v.Consumer, v.Cluster)
+		escrow.note(v.env, fact, s.burned)
+		escrow.save()
+	}
+	tokens.Credit(v.kv, c.Provider, s.paid)
+	tokens.Credit(v.kv, Treasury, s.treasury)
+	tokens.Credit(v.kv, cluster.Operator, s.clusterFee)
+	tokens.Burn(v.kv, s.burned)
+	c.Height, c.Cost, c.Paid, c.Burned, c.ClusterFee = v.env.Height, s.cost, s.paid, s.burned, s.clusterFee
+	c.Treasury = sound(s.treasury.Add(v.Premium))
+	book := v.keepOrder()
+	v.saveClaim(&book)
+	v.events = append(v.events, chain.ClaimSettled{
+		Order: v.id, Node: c.Node, Sequence: chain.Number(c.Sequence), Consumer: v.Consumer, Provider: c.Provider, Cluster: v.Cluster,
+		Policy: v.Policy.String(), Result: c.Result, Exit: c.Exit,
+		Cost: c.Cost, Paid: c.Paid, Burned: c.Burned, Treasury: c.Treasury, ClusterFee: c.ClusterFee, Records: c.Records,
+	})
+}
+
+func (v *verdict) saveClaim(book *Order) {
+	key := chain.ClaimKey{Order: v.id, Node: v.Claim.Node, Sequence: v.Claim.Sequence}
+	state.Save(v.kv, ClaimKey(key), v.Claim)
+	state.Save(v.kv, OrderKey(v.id), *book)
+}
+
+// keptMs is how long what became of a claim stays known at least.
+const keptMs = 3_600_000
+
+// keepOrder returns the order's record, which stays for a while from now on.
+func (v *verdict) keepOrder() Order {
+	book, ok := state.Load[Order](v.kv, OrderKey(v.id))
+	if !ok {
+		panic("settlement: an order was forgotten before its claim")
+	}
+	until, fits := checked.Add(uint64(v.env.Now), keptMs)
+	if fits && uint64(book.Expires) < until {
+		v.kv.Delete(expiryKey(book.Expires, v.id[:]))
+		book.Expires = chain.TimeMs(until)
+		v.kv.Set(expiryKey(book.Expires, v.id[:]), []byte{})
+	}
+	return book
+}
+
+func (v *verdict) freeSlices() {
+	unlockSlice(v.kv, v.Claim.Node, v.Bond)
+	unlockCluster(v.kv, v.Cluster, v.Bond)
+}
+
+// till is money that is divided.
+type till struct{ left chain.Amount }
+
+// take takes an amount out, or what there is.
+func (t *till) take(want chain.Amount) chain.Amount {
+	rest, ok := t.left.Sub(want)
+	if !ok {
+		want, rest = t.left, chain.Amount{}
+	}
+	t.left = rest
+	return want
+}
+
+// takeFund takes an amount, or what there is, out of the fund that audits are paid from.
+func takeFund(kv state.KV, env *Env, want chain.Amount) chain.Amount {
+	fund := till{tokens.AccountOf(kv, AuditFund).Balance}
+	got := fund.take(want)
+	if got.IsZero() {
+		return got
+	}
+	if why := tokens.Debit(kv, AuditFund, got, env.Now); why != nil {
+		panic("settlement: the audits' fund has less than its balance: " + why.Reason())
+	}
+	return got
+}
+
+// Free is what of a cluster's bond no claim locks: nothing once it is unbonded.
+func (c *Cluster) Free() chain.Amount { return sound(c.Bond.Sub(c.Locked)) }
+
+func unlockCluster(kv state.KV, cluster crypto.PublicKey, amount chain.Amount) {
+	c := lockedCluster(kv, cluster, amount)
+	c.Locked = sound(c.Locked.Sub(amount))
+	state.Save(kv, ClusterKey(cluster), *c)
+}
+
+// takeClusterSlice is takeSlice of a cluster's bond.
+func takeClusterSlice(kv state.KV, cluster crypto.PublicKey, subject crypto.Digest, amount, rewarded chain.Amount) chain.BondSlashed {
+	c := lockedCluster(kv, cluster, amount)
+	c.Locked, c.Bond = sound(c.Locked.Sub(amount)), sound(c.Bond.Sub(amount))
+	burned := sound(amount.Sub(rewarded))
+	tokens.Burn(kv, burned)
+	state.Save(kv, ClusterKey(cluster), *c)
+	return chain.BondSlashed{Node: cluster, Owner: c.Operator, Subject: subject, Amount: amount, Burned: burned}
+}
+
+func lockedCluster(kv state.KV, cluster crypto.PublicKey, amount chain.Amount) *Cluster {
+	c, ok := ClusterOf(kv, cluster)
+	if !ok || c.Locked.Less(amount) || c.Bond.Less(c.Locked) {
+		panic("settlement: a cluster's slice that is not locked")
+	}
+	return &c
+}
