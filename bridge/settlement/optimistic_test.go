@@ -360,128 +360,141 @@ const (
 	charge           = 216_000_000
 )
 
+// change is by how much what the parties have changes.
+type change struct{ consumer, provider, challenger, appellant int64 }
+
+// dispute is how a claim is challenged, and what comes of it.
+type dispute struct {
+	result  crypto.Digest
+	panel   func(int) *chain.Vote
+	appeal  func(int) *chain.Vote // nil: nobody appeals
+	verdict *chain.Vote
+	want    change
+	cluster int64 // what the cluster's bond loses
+}
+
+const (
+	challenger, appellant = 90, 91 // who have no node, and so judge nothing
+	paidToProvider        = charge - charge*2/100 - charge*5/100 - charge/16
+)
+
+var disputes = map[string]dispute{
+	"right": {
+		result: right.Result, panel: all(right), verdict: &right,
+		want: change{-charge, paidToProvider + (stake-3*fee)/2, -stake, 0},
+	},
+	"wrong": {
+		result: wrong.Result, panel: all(right), verdict: &right,
+		want: change{0, -bond, bond / 8, 0},
+	},
+	"wrong, by two of three": {
+		result: wrong.Result, panel: mostly(2, right, wrong), verdict: &right,
+		want: change{0, -bond, bond / 8, 0},
+	},
+	"unavailable": {
+		result: right.Result, panel: all(unavailable), verdict: &unavailable,
+		want: change{0, 0, bond / 8, 0}, cluster: bond,
+	},
+	"unstable": {
+		result: right.Result, panel: all(unstable), verdict: &unstable,
+		want: change{-charge, paidToProvider, -3 * fee, 0},
+	},
+	"split": {
+		result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[i] },
+		want: change{-charge, paidToProvider, -3 * fee, 0},
+	},
+	"silence": {
+		result: right.Result, panel: func(int) *chain.Vote { return nil },
+		want: change{-charge, paidToProvider, 0, 0},
+	},
+	"right, appeal in vain": {
+		result: right.Result, panel: all(right), appeal: all(right), verdict: &right,
+		want: change{-charge, paidToProvider + (stake-3*fee)/2 + (stake-9*fee)/2, -stake, -stake},
+	},
+	"wrong, appeal in vain": {
+		result: wrong.Result, panel: all(right), appeal: all(right), verdict: &right,
+		want: change{0, -bond, bond/8 + (stake-9*fee)/2, -stake},
+	},
+	"wrong, appeal that splits": {
+		result: wrong.Result, panel: all(right), appeal: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[min(i/4, 2)] }, verdict: &right,
+		want: change{0, -bond, bond/8 + (stake-4*fee)/2, -stake},
+	},
+	"first panel wrong for the claim": {
+		result: wrong.Result, panel: all(wrong), appeal: all(right), verdict: &right,
+		want: change{0, -bond, bond / 8, bond / 16},
+	},
+	"first panel wrong against the claim": {
+		result: right.Result, panel: all(wrong), appeal: mostly(6, right, wrong), verdict: &right,
+		want: change{-charge, paidToProvider + (stake-6*fee-bond/16)/2, -stake, bond / 16},
+	},
+	"first panel split, appeal finds": {
+		result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, nil}[i] }, appeal: all(right), verdict: &right,
+		want: change{-charge, paidToProvider + (stake-10*fee-bond/16)/2, -stake, bond / 16},
+	},
+	"appeal finds that there is nothing to find": {
+		result: right.Result, panel: all(wrong), appeal: all(unstable), verdict: &unstable,
+		want: change{-charge, paidToProvider, 0, -9 * fee},
+	},
+}
+
 func TestDisputes(t *testing.T) {
-	const challenger, appellant = 90, 91
-	type change struct{ consumer, provider, challenger, appellant int64 } // of what they have
-	paidToProvider := int64(charge - charge*2/100 - charge*5/100 - charge/16)
-	for name, test := range map[string]struct {
-		result  crypto.Digest
-		panel   func(int) *chain.Vote
-		appeal  func(int) *chain.Vote // nil: nobody appeals
-		verdict *chain.Vote
-		want    change
-		cluster int64 // what the cluster's bond loses
-	}{
-		"right": {
-			result: right.Result, panel: all(right), verdict: &right,
-			want: change{-charge, paidToProvider + (stake-3*fee)/2, -stake, 0},
-		},
-		"wrong": {
-			result: wrong.Result, panel: all(right), verdict: &right,
-			want: change{0, -bond, bond / 8, 0},
-		},
-		"wrong, by two of three": {
-			result: wrong.Result, panel: mostly(2, right, wrong), verdict: &right,
-			want: change{0, -bond, bond / 8, 0},
-		},
-		"unavailable": {
-			result: right.Result, panel: all(unavailable), verdict: &unavailable,
-			want: change{0, 0, bond / 8, 0}, cluster: bond,
-		},
-		"unstable": {
-			result: right.Result, panel: all(unstable), verdict: &unstable,
-			want: change{-charge, paidToProvider, -3 * fee, 0},
-		},
-		"split": {
-			result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[i] },
-			want: change{-charge, paidToProvider, -3 * fee, 0},
-		},
-		"silence": {
-			result: right.Result, panel: func(int) *chain.Vote { return nil },
-			want: change{-charge, paidToProvider, 0, 0},
-		},
-		"right, appeal in vain": {
-			result: right.Result, panel: all(right), appeal: all(right), verdict: &right,
-			want: change{-charge, paidToProvider + (stake-3*fee)/2 + (stake-9*fee)/2, -stake, -stake},
-		},
-		"wrong, appeal in vain": {
-			result: wrong.Result, panel: all(right), appeal: all(right), verdict: &right,
-			want: change{0, -bond, bond/8 + (stake-9*fee)/2, -stake},
-		},
-		"wrong, appeal that splits": {
-			result: wrong.Result, panel: all(right), appeal: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[min(i/4, 2)] }, verdict: &right,
-			want: change{0, -bond, bond/8 + (stake-4*fee)/2, -stake},
-		},
-		"first panel wrong for the claim": {
-			result: wrong.Result, panel: all(wrong), appeal: all(right), verdict: &right,
-			want: change{0, -bond, bond / 8, bond / 16},
-		},
-		"first panel wrong against the claim": {
-			result: right.Result, panel: all(wrong), appeal: mostly(6, right, wrong), verdict: &right,
-			want: change{-charge, paidToProvider + (stake-6*fee-bond/16)/2, -stake, bond / 16},
-		},
-		"first panel split, appeal finds": {
-			result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, nil}[i] }, appeal: all(right), verdict: &right,
-			want: change{-charge, paidToProvider + (stake-10*fee-bond/16)/2, -stake, bond / 16},
-		},
-		"appeal finds that there is nothing to find": {
-			result: right.Result, panel: all(wrong), appeal: all(unstable), verdict: &unstable,
-			want: change{-charge, paidToProvider, 0, -9 * fee},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newCourt(t, lotOf(t, false))
-			now := func() change {
-				return change{
-					int64(c.worth(consumer) + c.held(consumer)), int64(c.worth(4, 40)), int64(c.worth(challenger)), int64(c.worth(appellant)),
-				}
-			}
-			before := now()
-			cl, _ := settlement.ClusterOf(c.kv, key(cluster).Public())
-			id := c.post(c.claimOf(1, 60, test.result))
-			c.draw()
-			c.challenge(challenger, id)
-			_, why := settlement.Challenge(c.kv, &c.env, account(7), chain.Challenge{Order: id, Stake: chain.Hyper(10)})
-			wantReason(t, why, "challenged already")
-			_, why = settlement.Appeal(c.kv, &c.env, account(appellant), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
-			wantReason(t, why, "before a panel")
-			c.draw()
-			c.vote(settlement.PanelOf(id, false), test.panel)
-			c.end(id, settlement.PanelOf(id, false))
-			if test.appeal != nil {
-				c.block(windowMs-1, 0)
-				c.appeal(appellant, id) // at the last millisecond
-				_, why = settlement.Appeal(c.kv, &c.env, account(7), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
-				wantReason(t, why, "made already")
-				c.draw()
-				c.vote(settlement.PanelOf(id, true), test.appeal)
-			} else {
-				c.block(windowMs, 0)
-				_, why = settlement.Appeal(c.kv, &c.env, account(appellant), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
-				wantReason(t, why, "not to be appealed about now")
-				c.block(1, 0)
-			}
-			closed := c.checkClosed(id)
-			if (closed.Verdict == nil) != (test.verdict == nil) || test.verdict != nil && *closed.Verdict != *test.verdict {
-				t.Errorf("verdict %+v, want %+v", closed.Verdict, test.verdict)
-			}
-			after := now()
-			got := change{after.consumer - before.consumer, after.provider - before.provider, after.challenger - before.challenger, after.appellant - before.appellant}
-			if got != test.want {
-				t.Errorf("got  %+v\nwant %+v", got, test.want)
-			}
-			clAfter, _ := settlement.ClusterOf(c.kv, key(cluster).Public())
-			if lost := int64(cl.Bond.Nano()) - int64(clAfter.Bond.Nano()); lost != test.cluster {
-				t.Errorf("the cluster lost %d, want %d", lost, test.cluster)
-			}
-			book, claims, _ := settlement.Settlement(c.kv, id)
-			if len(claims) != 1 || claims[0].Refuted == closed.Paid || claims[0].Settled() != closed.Paid {
-				t.Errorf("claims %+v", claims)
-			}
-			if refunded := !closed.Refunded.IsZero(); refunded != book.Spent.IsZero() {
-				t.Errorf("refunded %v, the order has %v spent", closed.Refunded, book.Spent)
-			}
-		})
+	lot := lotOf(t, false)
+	for name, test := range disputes {
+		t.Run(name, func(t *testing.T) { test.play(t, newCourt(t, lot)) })
+	}
+}
+
+// play has a claim challenged, and perhaps appealed about, and compares what becomes of it.
+func (test *dispute) play(t *testing.T, c *court) {
+	now := func() change {
+		return change{
+			int64(c.worth(consumer) + c.held(consumer)), int64(c.worth(4, 40)), int64(c.worth(challenger)), int64(c.worth(appellant)),
+		}
+	}
+	before := now()
+	cl, _ := settlement.ClusterOf(c.kv, key(cluster).Public())
+	id := c.post(c.claimOf(1, 60, test.result))
+	c.draw()
+	c.challenge(challenger, id)
+	_, why := settlement.Challenge(c.kv, &c.env, account(7), chain.Challenge{Order: id, Stake: chain.Hyper(10)})
+	wantReason(t, why, "challenged already")
+	_, why = settlement.Appeal(c.kv, &c.env, account(appellant), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
+	wantReason(t, why, "before a panel")
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), test.panel)
+	c.end(id, settlement.PanelOf(id, false))
+	if test.appeal != nil {
+		c.block(windowMs-1, 0)
+		c.appeal(appellant, id) // at the last millisecond
+		_, why = settlement.Appeal(c.kv, &c.env, account(7), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
+		wantReason(t, why, "made already")
+		c.draw()
+		c.vote(settlement.PanelOf(id, true), test.appeal)
+	} else {
+		c.block(windowMs, 0)
+		_, why = settlement.Appeal(c.kv, &c.env, account(appellant), chain.Appeal{Order: id, Stake: chain.Hyper(10)})
+		wantReason(t, why, "not to be appealed about now")
+		c.block(1, 0)
+	}
+	closed := c.checkClosed(id)
+	if (closed.Verdict == nil) != (test.verdict == nil) || test.verdict != nil && *closed.Verdict != *test.verdict {
+		t.Errorf("verdict %+v, want %+v", closed.Verdict, test.verdict)
+	}
+	after := now()
+	got := change{after.consumer - before.consumer, after.provider - before.provider, after.challenger - before.challenger, after.appellant - before.appellant}
+	if got != test.want {
+		t.Errorf("got  %+v\nwant %+v", got, test.want)
+	}
+	clAfter, _ := settlement.ClusterOf(c.kv, key(cluster).Public())
+	if lost := int64(cl.Bond.Nano()) - int64(clAfter.Bond.Nano()); lost != test.cluster {
+		t.Errorf("the cluster lost %d, want %d", lost, test.cluster)
+	}
+	book, claims, _ := settlement.Settlement(c.kv, id)
+	if len(claims) != 1 || claims[0].Refuted == closed.Paid || claims[0].Settled() != closed.Paid {
+		t.Errorf("claims %+v", claims)
+	}
+	if refunded := !closed.Refunded.IsZero(); refunded != book.Spent.IsZero() {
+		t.Errorf("refunded %v, the order has %v spent", closed.Refunded, book.Spent)
 	}
 }
 
@@ -528,138 +541,6 @@ func TestJurors(t *testing.T) {
 			seen[j.Owner] = true
 		}
 	}
-}
-
-func TestAudits(t *testing.T) {
-	lot := lotOf(t, true)
-	begin := func(result crypto.Digest) (*court, crypto.Digest, crypto.Digest, byte) {
-		c := newCourt(t, lot)
-		id := c.post(c.claimOf(1, 60, result))
-		for _, e := range c.blocks(settlement.DrawDelay) {
-			if drawn, ok := e.(chain.PanelDrawn); ok {
-				return c, id, drawn.Panel, c.nodes[drawn.Jurors[0]]
-			}
-		}
-		t.Fatal("no audit was drawn")
-		return nil, id, id, 0
-	}
-	ownerOf := func(node byte) byte { return node - 63 }
-
-	t.Run("agrees", func(t *testing.T) {
-		c, id, panel, node := begin(right.Result)
-		owner := ownerOf(node)
-		if node < 71 {
-			t.Skipf("node %d audits", node)
-		}
-		before := c.worth(owner, node)
-		c.vote(panel, all(right))
-		c.expire()
-		c.checkClosed(id)
-		// The fund has 13.5 million of this claim; the fee would be 250 million.
-		if got := c.worth(owner, node) - before; got != charge/16 {
-			t.Errorf("the auditor got %d", got)
-		}
-	})
-	t.Run("disagrees", func(t *testing.T) {
-		c, id, panel, node := begin(wrong.Result)
-		before := c.worth(ownerOf(node), node)
-		c.vote(panel, all(right))
-		if o := c.open(id); o.Stage != settlement.InDispute || o.Challenger.Node != key(node).Public() || !o.Challenger.Stake.IsZero() {
-			t.Fatalf("the claim is %s, challenged by %+v", o.Stage, o.Challenger)
-		}
-		c.draw()
-		c.vote(settlement.PanelOf(id, false), all(right))
-		c.expire()
-		if closed := c.checkClosed(id); closed.Refunded != chain.Nano(charge) {
-			t.Errorf("the consumer got %v back", closed.Refunded)
-		}
-		if got := c.worth(ownerOf(node), node) - before; got != bond/8+charge/16 {
-			t.Errorf("the auditor got %d", got)
-		}
-	})
-	t.Run("lies", func(t *testing.T) {
-		c, id, panel, node := begin(right.Result)
-		before := c.worth(ownerOf(node), node)
-		c.vote(panel, all(wrong))
-		c.draw()
-		c.vote(settlement.PanelOf(id, false), all(right))
-		c.expire()
-		c.checkClosed(id)
-		if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
-			t.Errorf("the auditor lost %d", got)
-		}
-	})
-	t.Run("agreed to what is found wrong", func(t *testing.T) {
-		c, id, panel, node := begin(wrong.Result)
-		before := c.worth(ownerOf(node), node)
-		c.vote(panel, all(wrong))
-		challenger := byte(firstJudge)
-		if challenger == ownerOf(node) {
-			challenger++
-		}
-		c.challenge(challenger, id)
-		c.draw()
-		c.vote(settlement.PanelOf(id, false), all(right))
-		c.expire()
-		c.checkClosed(id)
-		if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
-			t.Errorf("the auditor lost %d", got)
-		}
-	})
-	t.Run("silent", func(t *testing.T) {
-		c, id, panel, node := begin(right.Result)
-		before := c.worth(ownerOf(node), node)
-		c.block(c.env.Params.CommitMs+1, 0) // beyond the window as well
-		if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/10 {
-			t.Errorf("the auditor lost %d", got)
-		}
-		if o := c.open(id); o.Stage != settlement.AwaitAudit || o.Audit != settlement.Drawing {
-			t.Fatalf("the claim is %s, audit %d", o.Stage, o.Audit)
-		}
-		_, why := settlement.Challenge(c.kv, &c.env, account(5), chain.Challenge{Order: id, Stake: chain.Hyper(10)})
-		wantReason(t, why, "is over")
-		var next chain.PanelDrawn
-		for _, e := range c.blocks(settlement.DrawDelay) {
-			if drawn, ok := e.(chain.PanelDrawn); ok {
-				next = drawn
-			}
-		}
-		if next.Panel == panel || len(next.Jurors) != 1 {
-			t.Fatalf("the next auditor is %+v", next)
-		}
-		c.vote(next.Panel, all(wrong)) // after the window: still a challenge
-		if c.open(id).Stage != settlement.InDispute {
-			t.Fatal("an auditor's challenge was not heard")
-		}
-		c.draw()
-		c.vote(settlement.PanelOf(id, false), all(right))
-		c.expire()
-		c.checkClosed(id)
-	})
-	t.Run("all silent", func(t *testing.T) {
-		c, id, _, _ := begin(right.Result)
-		for range 3 {
-			c.block(c.env.Params.CommitMs+1, 0)
-			c.draw()
-		}
-		c.checkClosed(id)
-	})
-	t.Run("challenged by another", func(t *testing.T) {
-		c, id, panel, node := begin(wrong.Result)
-		challenger := byte(firstJudge)
-		if challenger == ownerOf(node) {
-			challenger++
-		}
-		c.challenge(challenger, id)
-		c.draw()
-		c.vote(settlement.PanelOf(id, false), all(right))
-		c.expire()
-		if c.open(id).Stage != settlement.AwaitAudit {
-			t.Fatal("the audit was not waited for")
-		}
-		c.vote(panel, all(right))
-		c.checkClosed(id)
-	})
 }
 
 // TestAuditRate: claims are audited at least as often as the argument of ADR 36 asks.

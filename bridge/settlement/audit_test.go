@@ -1,0 +1,150 @@
+package settlement_test
+
+import (
+	"testing"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// audited posts a claim with a result of which an audit is drawn.
+func audited(t *testing.T, result crypto.Digest) (*court, crypto.Digest, crypto.Digest, byte) {
+	t.Helper()
+	c := newCourt(t, lotOf(t, true))
+	id := c.post(c.claimOf(1, 60, result))
+	for _, e := range c.blocks(settlement.DrawDelay) {
+		if drawn, ok := e.(chain.PanelDrawn); ok {
+			return c, id, drawn.Panel, c.nodes[drawn.Jurors[0]]
+		}
+	}
+	t.Fatal("no audit was drawn")
+	return nil, id, id, 0
+}
+
+// ownerOf is who owns a node of the cast.
+func ownerOf(node byte) byte {
+	if node < 71 {
+		return node / 10
+	}
+	return node - 63
+}
+
+func TestAuditAgrees(t *testing.T) {
+	c, id, panel, node := audited(t, right.Result)
+	owner := ownerOf(node)
+	before := c.worth(owner, node)
+	c.vote(panel, all(right))
+	c.expire()
+	c.checkClosed(id)
+	// The fund has 13.5 million of this claim; the fee would be 250 million.
+	if got := c.worth(owner, node) - before; got != charge/16 {
+		t.Errorf("the auditor got %d", got)
+	}
+}
+
+func TestAuditDisagrees(t *testing.T) {
+	c, id, panel, node := audited(t, wrong.Result)
+	before := c.worth(ownerOf(node), node)
+	c.vote(panel, all(right))
+	if o := c.open(id); o.Stage != settlement.InDispute || o.Challenger.Node != key(node).Public() || !o.Challenger.Stake.IsZero() {
+		t.Fatalf("the claim is %s, challenged by %+v", o.Stage, o.Challenger)
+	}
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	if closed := c.checkClosed(id); closed.Refunded != chain.Nano(charge) {
+		t.Errorf("the consumer got %v back", closed.Refunded)
+	}
+	if got := c.worth(ownerOf(node), node) - before; got != bond/8+charge/16 {
+		t.Errorf("the auditor got %d", got)
+	}
+}
+
+func TestAuditLies(t *testing.T) {
+	c, id, panel, node := audited(t, right.Result)
+	before := c.worth(ownerOf(node), node)
+	c.vote(panel, all(wrong))
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	c.checkClosed(id)
+	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
+		t.Errorf("the auditor lost %d", got)
+	}
+}
+
+func TestAuditAgreedToWhatIsFoundWrong(t *testing.T) {
+	c, id, panel, node := audited(t, wrong.Result)
+	before := c.worth(ownerOf(node), node)
+	c.vote(panel, all(wrong))
+	challenger := byte(firstJudge)
+	if challenger == ownerOf(node) {
+		challenger++
+	}
+	c.challenge(challenger, id)
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	c.checkClosed(id)
+	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
+		t.Errorf("the auditor lost %d", got)
+	}
+}
+
+func TestAuditSilent(t *testing.T) {
+	c, id, panel, node := audited(t, right.Result)
+	before := c.worth(ownerOf(node), node)
+	c.block(c.env.Params.CommitMs+1, 0) // beyond the window as well
+	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/10 {
+		t.Errorf("the auditor lost %d", got)
+	}
+	if o := c.open(id); o.Stage != settlement.AwaitAudit || o.Audit != settlement.Drawing {
+		t.Fatalf("the claim is %s, audit %d", o.Stage, o.Audit)
+	}
+	_, why := settlement.Challenge(c.kv, &c.env, account(5), chain.Challenge{Order: id, Stake: chain.Hyper(10)})
+	wantReason(t, why, "is over")
+	var next chain.PanelDrawn
+	for _, e := range c.blocks(settlement.DrawDelay) {
+		if drawn, ok := e.(chain.PanelDrawn); ok {
+			next = drawn
+		}
+	}
+	if next.Panel == panel || len(next.Jurors) != 1 {
+		t.Fatalf("the next auditor is %+v", next)
+	}
+	c.vote(next.Panel, all(wrong)) // after the window: still a challenge
+	if c.open(id).Stage != settlement.InDispute {
+		t.Fatal("an auditor's challenge was not heard")
+	}
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	c.checkClosed(id)
+}
+
+func TestAuditAllSilent(t *testing.T) {
+	c, id, _, _ := audited(t, right.Result)
+	for range 3 {
+		c.block(c.env.Params.CommitMs+1, 0)
+		c.draw()
+	}
+	c.checkClosed(id)
+}
+
+func TestAuditChallengedByAnother(t *testing.T) {
+	c, id, panel, node := audited(t, wrong.Result)
+	challenger := byte(firstJudge)
+	if challenger == ownerOf(node) {
+		challenger++
+	}
+	c.challenge(challenger, id)
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	if c.open(id).Stage != settlement.AwaitAudit {
+		t.Fatal("the audit was not waited for")
+	}
+	c.vote(panel, all(right))
+	c.checkClosed(id)
+}
