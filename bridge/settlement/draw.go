@@ -43,10 +43,14 @@ func RunDraws(kv state.KV, env *Env, limit int) (chain.Events, int) {
 	return draws(env).run(kv, limit, func(of part, id crypto.Digest) chain.Events { return of.draw(kv, env, id) })
 }
 
-// run takes what is due out of a queue of parts, and has it done.
+// run takes what is due out of a queue of parts, and has it done. What one entry's part
+// takes back of those after it is not due any more.
 func (q queue) run(kv state.KV, limit int, do func(part, crypto.Digest) chain.Events) (events chain.Events, n int) {
 	keys, beyond := q.due(kv, limit)
 	for _, key := range keys {
+		if _, ok := kv.Get(key); !ok {
+			continue
+		}
 		kv.Delete(key)
 		events = append(events, do(partOf(key))...)
 	}

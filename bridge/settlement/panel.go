@@ -179,8 +179,10 @@ func (p *Panel) votes(like chain.Vote) int {
 
 // The shares of its slice that a juror loses.
 const (
-	silentShare = 10 // one in so many: for a vote that was not given
-	wrongShare  = 4  // one in so many: for a vote other than what was found in the end
+	silentShare = 10 // one in so many: for a vote that was never committed to
+	// wrongShare is one in so many: for a vote other than what was found in the end, and for
+	// one that was committed to and not shown: who sees the others' would else hide a wrong one.
+	wrongShare = 4
 )
 
 // closePanel pays the jurors and forgets a panel that has decided. final is what was found
@@ -197,8 +199,10 @@ func closePanel(kv state.KV, env *Env, p *Panel, final *chain.Vote) chain.Events
 		j := &p.Jurors[i]
 		lost := uint64(0)
 		switch {
-		case j.Vote == nil:
+		case j.Vote == nil && j.Commitment == (crypto.Digest{}):
 			lost = silentShare
+		case j.Vote == nil:
+			lost = wrongShare
 		case final != nil && *j.Vote != *final:
 			lost = wrongShare
 		default:

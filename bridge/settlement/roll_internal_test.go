@@ -183,3 +183,48 @@ func TestDueInOrder(t *testing.T) {
 		t.Error("a draw that was made waits")
 	}
 }
+
+// TestDueThatWasTakenBack: a part that takes back a deadline which is due in the same block
+// is not told of it.
+func TestDueThatWasTakenBack(t *testing.T) {
+	kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+	first, second := crypto.Digest{1}, crypto.Digest{2}
+	queueDeadline(kv, env, 1_000, 'T', first)
+	at := queueDeadline(kv, env, 1_500, 'T', second)
+	env.ProgressMs = 2_000
+	var told []crypto.Digest
+	_, _ = deadlines(env).run(kv, 9, func(of part, id crypto.Digest) chain.Events {
+		told = append(told, id)
+		dropDeadline(kv, at, of, second)
+		return nil
+	})
+	if !slices.Equal(told, []crypto.Digest{first}) {
+		t.Fatalf("told of %v", told)
+	}
+}
+
+// TestHiddenVotes: a vote that was committed to and is not shown costs what a wrong one
+// does, so that nobody gains who looks at the others' first.
+func TestHiddenVotes(t *testing.T) {
+	kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+	vote := chain.Vote{Finding: chain.FoundUnavailable}
+	p := Panel{Of: partPanel, Seats: 4, Slice: env.Params.JurorSlice}
+	jurors := []Juror{{}, {Commitment: crypto.Digest{1}}, {Commitment: crypto.Digest{1}, Vote: &chain.Vote{Finding: chain.FoundUnstable}}, {Commitment: crypto.Digest{1}, Vote: &vote}}
+	for i, j := range jurors {
+		n := uint64(i + 1)
+		enrol(kv, n, n, chain.Hyper(100))
+		if why := lockSlice(kv, node(n), p.Slice); why != nil {
+			t.Fatal(why.Reason())
+		}
+		j.Node, j.Owner = node(n), owner(n)
+		p.Jurors = append(p.Jurors, j)
+	}
+	closePanel(kv, env, &p, &vote)
+	slice := p.Slice.Nano()
+	for i, lost := range []uint64{slice / silentShare, slice / wrongShare, slice / wrongShare, 0} {
+		left, _ := ProviderOf(kv, node(uint64(i+1)))
+		if got := chain.Hyper(100).Nano() - left.Bond.Nano(); got != lost || !left.Locked.IsZero() {
+			t.Errorf("juror %d lost %d, want %d; %s is locked", i, got, lost, left.Locked)
+		}
+	}
+}

@@ -32,7 +32,7 @@ const (
 
 var (
 	errLeaseOver = errors.New("the lease is over")
-	errNotOpened = errors.New("nobody opened the lease before its order's deadline")
+	errNotOpened = errors.New("nobody opened the lease before its order's deadline and its bid's expiry")
 )
 
 // leaseState is what a finalized state has of a lease.
@@ -224,7 +224,7 @@ func (k *tended) look(ctx context.Context) (over, err error) {
 		}
 	case k.opened:
 		return errLeaseOver, nil
-	case seen.at > order.Deadline:
+	case seen.at > min(order.Deadline, k.task.assignment.Bid.Expiry): // the chain opens it no more
 		return errNotOpened, nil
 	}
 	return nil, nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
@@ -203,19 +202,25 @@ func TestLeaseThatIsNotOpened(t *testing.T) {
 	l := &leaser{state: agent.LeaseState{Height: 1}}
 	r := leasing(t, home(t, g, s), l)
 	p := s.session()
-	for name, end := range map[string]func(order crypto.Digest, deadline chain.TimeMs){
-		"it is too late": func(_ crypto.Digest, deadline chain.TimeMs) {
-			l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 2, At: deadline + 1} })
+	for name, end := range map[string]func(as *job.Assignment){
+		"it is too late": func(as *job.Assignment) {
+			l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 2, At: as.Order.Deadline + 1} })
 		},
-		"a server cancels it": func(order crypto.Digest, _ chain.TimeMs) {
-			p.send(job.Cancel{Order: order, Reason: "the consumer wants it no more"})
+		"its bid expired": func(as *job.Assignment) {
+			if as.Bid.Expiry >= as.Order.Deadline {
+				t.Fatal("the bid outlives the order")
+			}
+			l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 2, At: as.Bid.Expiry + 1} })
+		},
+		"a server cancels it": func(as *job.Assignment) {
+			p.send(job.Cancel{Order: as.Order.ID(), Reason: "the consumer wants it no more"})
 		},
 	} {
 		l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 1} })
 		as := leaseOf(s)
 		p.send(job.Assign{List: []job.Assignment{as}})
 		r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 1 })
-		end(as.Order.ID(), as.Order.Deadline)
+		end(&as)
 		r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
 		t.Log(name)
 	}

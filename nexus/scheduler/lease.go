@@ -43,6 +43,15 @@ func (j *Job) Award() *Run {
 	return nil
 }
 
+// OpenUntil is until when the chain opens the lease that a job was awarded; zero if it was not.
+func (j *Job) OpenUntil() chain.TimeMs {
+	run := j.Award()
+	if run == nil {
+		return 0
+	}
+	return min(j.Order.Deadline, run.Bid.Expiry)
+}
+
 // Leases returns jobs for leases that were given to nodes, in the order of arrival, those
 // after a number and at most limit.
 func (s *State) Leases(after uint64, limit int) (list []*Job) {
@@ -79,7 +88,7 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 	case j.Leased || c.Opened:
 		return s.end(j, job.Settled, ""), nil
 	case c.Late:
-		return s.end(j, job.Failed, "nobody opened the lease before the order's deadline"), nil
+		return s.end(j, job.Failed, "nobody opened the lease before the order's deadline and the bid's expiry"), nil
 	}
 	return nil, nil
 }

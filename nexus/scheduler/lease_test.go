@@ -94,6 +94,23 @@ func TestLeaseThatNobodyOpens(t *testing.T) {
 	}
 }
 
+// TestOpenUntil: a deal is worth nothing after its bid, so that a node is not held until the
+// order's deadline by who does not open it.
+func TestOpenUntil(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	s.Order.Deadline = 950_000
+	id := w.assign(t, s, 1)
+	j := w.status(t, id, job.Running)
+	if expiry := j.Award().Bid.Expiry; j.OpenUntil() != expiry || expiry >= s.Order.Deadline {
+		t.Fatalf("open until %d, the bid expires at %d and the order at %d", j.OpenUntil(), expiry, s.Order.Deadline)
+	}
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: 7, Late: true})
+	if got := w.status(t, id, job.Failed).OpenUntil(); got != 0 {
+		t.Fatalf("open until %d after its end", got)
+	}
+}
+
 // TestBidsForLeases compares them by their rate, and takes none that the cap does not pay for
 // the least time of a lease.
 func TestBidsForLeases(t *testing.T) {

@@ -62,8 +62,8 @@ func (r *reign) watchLeases() {
 // leaseLook is a lease to look at.
 type leaseLook struct {
 	id       chain.LeaseID
-	deadline chain.TimeMs
-	leased   bool // it was seen to be open
+	deadline chain.TimeMs // after which the chain opens it no more
+	leased   bool         // it was seen to be open
 }
 
 // leases returns a part of the leases that nodes were given, those after a number, and
@@ -72,7 +72,7 @@ func (r *reign) leases(after uint64) (due []leaseLook, next uint64) {
 	r.replica.view(func(s *scheduler.State) {
 		list := s.Leases(after, lookBatch)
 		for _, j := range list {
-			due = append(due, leaseLook{id: chain.LeaseID{Node: j.Award().Node, Order: j.ID()}, deadline: j.Order.Deadline, leased: j.Leased})
+			due = append(due, leaseLook{id: chain.LeaseID{Node: j.Award().Node, Order: j.ID()}, deadline: j.OpenUntil(), leased: j.Leased})
 		}
 		if len(list) == lookBatch {
 			next = list[len(list)-1].Arrival
