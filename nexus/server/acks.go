@@ -1,6 +1,9 @@
 package server
 
 import (
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -17,6 +20,8 @@ type acks struct {
 	beats gate
 
 	mu       sync.Mutex
+	pipes    map[*pipe]bool           // that are open
+	stopped  bool                     // no other is opened
 	asked    uint64                   // questions so far whether this server leads
 	term     uint64                   // the newest in which a server answered
 	answered map[raft.ServerID]uint64 // in that term: the newest question that had been asked when an exchange began that was answered since
@@ -24,7 +29,7 @@ type acks struct {
 }
 
 func newAcks(net *raft.NetworkTransport) *acks {
-	return &acks{NetworkTransport: net, exchange: net.AppendEntries, answered: map[raft.ServerID]uint64{}, more: make(chan struct{})}
+	return &acks{NetworkTransport: net, exchange: net.AppendEntries, pipes: map[*pipe]bool{}, answered: map[raft.ServerID]uint64{}, more: make(chan struct{})}
 }
 
 // AppendEntries implements raft.Transport.
@@ -108,4 +113,51 @@ func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut = true
+}
+
+// pipe is a pipeline that is closed when raft is stopped: who sends into one whose
+// answers raft takes no more waits until it is closed, and raft, which would close
+// it, waits for who sends.
+type pipe struct {
+	raft.AppendPipeline
+	of *acks
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (a *acks) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	inner, err := a.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipe{inner, a}
+	a.mu.Lock()
+	stopped := a.stopped
+	if !stopped {
+		a.pipes[p] = true
+	}
+	a.mu.Unlock()
+	if stopped {
+		return nil, errors.Join(raft.ErrTransportShutdown, inner.Close())
+	}
+	return p, nil
+}
+
+// Close implements raft.AppendPipeline.
+func (p *pipe) Close() error {
+	p.of.mu.Lock()
+	delete(p.of.pipes, p)
+	p.of.mu.Unlock()
+	return p.AppendPipeline.Close()
+}
+
+// cutPipes closes every pipeline, and those that would be opened.
+func (a *acks) cutPipes() (err error) {
+	a.mu.Lock()
+	a.stopped = true
+	open := slices.Collect(maps.Keys(a.pipes))
+	a.mu.Unlock()
+	for _, p := range open {
+		err = errors.Join(err, p.Close())
+	}
+	return err
 }

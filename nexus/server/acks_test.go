@@ -194,3 +194,25 @@ func TestTheLogOutlivesRaft(t *testing.T) {
 	c.stops[0] = nil
 	posted.Wait()
 }
+
+// TestAFullPipelineEndsWithRaft has a pipeline wait for somebody to take its answers
+// while raft is stopped: nobody does any more, and it ends.
+func TestAFullPipelineEndsWithRaft(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	full, ended, err := c.servers[leader].FillPipe(c.servers[(leader+1)%3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-full
+	c.stop(leader)
+	select {
+	case err := <-ended:
+		t.Log(err)
+	case <-time.After(10 * time.Second):
+		t.Error("raft has stopped, and a pipeline waits")
+	}
+	if _, _, err := c.servers[leader].FillPipe(c.servers[(leader+1)%3]); err == nil {
+		t.Error("raft has stopped, and a pipeline is opened")
+	}
+}

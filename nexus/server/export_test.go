@@ -21,8 +21,9 @@ import (
 // Kill ends a server as SIGKILL would: nobody is told, nothing is handed over.
 // Run must be under way, and returns.
 func (s *Server) Kill(ctx context.Context) error {
-	err := s.endpoint.Close()
-	if stopped := s.consensus.stop().Error(); stopped != nil {
+	stopping := s.consensus.stop()
+	err := errors.Join(s.endpoint.Close(), s.consensus.acks.cutPipes())
+	if stopped := stopping.Error(); stopped != nil {
 		return stopped
 	}
 	return err
@@ -66,6 +67,30 @@ func (s *Server) Prompt(other *Server) error {
 	head := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.self), Addr: []byte(c.self)}
 	to := other.consensus.self
 	return c.acks.TimeoutNow(to, raft.ServerAddress(to), &raft.TimeoutNowRequest{RPCHeader: head}, &raft.TimeoutNowResponse{})
+}
+
+// FillPipe sends into a pipeline to another server, whose answers nobody takes, until
+// it is closed. full is closed once so much was sent that it waits.
+func (s *Server) FillPipe(other *Server) (full <-chan struct{}, ended <-chan error, err error) {
+	to := other.consensus.self
+	p, err := s.consensus.acks.AppendEntriesPipeline(to, raft.ServerAddress(to))
+	if err != nil {
+		return nil, nil, err
+	}
+	waits, done := make(chan struct{}), make(chan error, 1)
+	head := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(s.consensus.self), Addr: []byte(s.consensus.self)}
+	go func() {
+		for n := 0; ; n++ {
+			if n == 1 { // one is being handed over: the next waits
+				close(waits)
+			}
+			if _, err := p.AppendEntries(&raft.AppendEntriesRequest{RPCHeader: head}, &raft.AppendEntriesResponse{}); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	return waits, done, nil
 }
 
 // Voters lets tests see who has confirmed what.

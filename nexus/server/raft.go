@@ -211,7 +211,7 @@ func (c *consensus) close(cut func() error) error {
 	var failures []error
 	if c.raft != nil {
 		stopped := c.stop()
-		failures = append(failures, cut(), stopped.Error())
+		failures = append(failures, cut(), c.acks.cutPipes(), stopped.Error())
 	}
 	if c.acks != nil {
 		failures = append(failures, c.acks.Close())

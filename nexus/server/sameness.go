@@ -99,7 +99,8 @@ func (s *Server) compareClusters(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if others > 0 && len(members)-others <= len(members)/2 {
+		member := len(s.consensus.raft.GetConfiguration().Configuration().Servers) > 0 // until it is one, it waits to be refused by name
+		if member && others > 0 && len(members)-others <= len(members)/2 {
 			return differ
 		}
 		if waiting+others == 0 {
