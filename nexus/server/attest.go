@@ -76,8 +76,9 @@ func sumsUp(s *chain.BatchSummary, receipts []chain.UsageReceipt) error {
 			if u.Resource == chain.Network {
 				high, low = 0, u.Amount
 			}
-			sum, carry := &want[u.Resource-chain.CPU], uint64(0)
-			sum[1], carry = bits.Add64(sum[1], low, 0)
+			sum := &want[u.Resource-chain.CPU]
+			total, carry := bits.Add64(sum[1], low, 0)
+			sum[1] = total
 			sum[0] += high + carry // receipts are few, and their products below 2⁸⁸
 		}
 	}
