@@ -96,6 +96,7 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDraw(kv, env, id)
+	case partPanel: // asks for nothing itself
 	}
 	panic("settlement: a draw of a part that draws nothing")
 }

@@ -234,6 +234,7 @@ func (of part) decided(kv state.KV, env *Env, p *Panel) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDecided(kv, env, p)
+	case partPanel: // asks for nothing itself
 	}
 	panic("settlement: a panel of a part that asks for none")
 }
