@@ -266,5 +266,8 @@ func printAudit(c *cli.Context, s audit.Summary, verified bool) error {
 	}
 	fmt.Fprintf(c.App.Writer, "chain     %s\nblocks    %d to %d\nfilter    %s\ncomplete  %s\nrecords   %d\nverified  %s\n",
 		s.ChainID, s.From, s.To, filter, completeness, s.Records, said)
+	if s.Batches > 0 {
+		fmt.Fprintf(c.App.Writer, "private   %d batches were settled, whose records the chain does not have\n", s.Batches)
+	}
 	return nil
 }

@@ -8,7 +8,8 @@
 // every block, so that the verifier computes the records itself and nothing can be
 // left out. Any other has, for each block with records that were asked for, the
 // header of its child and those receipts alone with their Merkle paths: what it
-// shows is true, and it does not show that there is no more.
+// shows is true, and it does not show that there is no more. Usage that was settled in
+// private has no records on the chain: a complete export counts its batches.
 //
 // Invariants:
 //
@@ -124,6 +125,21 @@ func (f *Filter) lets(r *chain.ResourceTransaction) bool {
 		(f.Provider == chain.Address{} || f.Provider == r.Provider) &&
 		(f.Resource == 0 || f.Resource == r.ResourceType) &&
 		r.Timestamp >= f.Since && (f.Until == 0 || r.Timestamp < f.Until)
+}
+
+// letsBatch reports whether a batch passes, as a claim that ended when it did would with
+// one of its totals.
+func (f *Filter) letsBatch(e *chain.BatchSettled) bool {
+	r := chain.ResourceTransaction{NodeID: e.Node, Consumer: e.Consumer, Provider: e.Provider, Timestamp: e.Ended}
+	if f.Resource == 0 {
+		return f.lets(&r)
+	}
+	for _, t := range e.Totals {
+		if r.ResourceType = t.Resource; f.lets(&r) {
+			return true
+		}
+	}
+	return false
 }
 
 // start is the first frame.
@@ -278,8 +294,9 @@ type Summary struct {
 	Complete bool            `json:"complete"`
 	Filter   string          `json:"filter,omitempty"`
 	Records  uint64          `json:"records"`
-	Blocks   uint64          `json:"blocks"` // whose receipts it has
-	Epoch    consensus.Epoch `json:"epoch"`  // of the last header; 0: none
+	Batches  uint64          `json:"batches"` // of a complete export: settled batches that the filter lets through, whose records the chain does not have
+	Blocks   uint64          `json:"blocks"`  // whose receipts it has
+	Epoch    consensus.Epoch `json:"epoch"`   // of the last header; 0: none
 }
 
 func summaryOf(s *start) Summary {

@@ -131,6 +131,9 @@ func (e *exporter) child(block, child *api.Block) error {
 		if e.records.rows > rows {
 			shown = append(shown, i)
 		}
+		if e.request.Complete {
+			e.summary.Batches += batchesOf(&parts[i], &e.request.Filter)
+		}
 	}
 	if e.request.Complete {
 		return e.collect(block, child)

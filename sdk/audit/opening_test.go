@@ -50,6 +50,7 @@ func batchLedger(t testing.TB, id chain.ChainID) *ledger {
 			out.Txs = append(out.Txs, chain.Receipt{TxID: crypto.Digest{7}, Events: chain.Events{chain.BatchSettled{
 				Order: batchOrder, Node: key(60).Public(), Consumer: owner(70), Provider: owner(80), Meter: chain.MeterKey(work.File().Key),
 				After: 10, Last: chain.Number(totals.Last), Count: totals.Count, Root: chain.FieldBytes(totals.Root), Kernel: "usage-batch-32",
+				Totals: []chain.BatchTotal{{Resource: chain.CPU, Low: 1}, {Resource: chain.Memory, Low: 1}}, Ended: 1_000_000,
 			}}})
 		}
 		return out
@@ -108,6 +109,31 @@ func TestOpeningShowsOneRecord(t *testing.T) {
 }
 
 // TestChangedOpeningIsRefusedByName changes what is shown, field by field.
+// TestCompleteExportCountsBatches: that no record is left out does not say that there was
+// no other usage.
+func TestCompleteExportCountsBatches(t *testing.T) {
+	t.Parallel()
+	l := batchLedger(t, "audit-test")
+	for name, c := range map[string]struct {
+		complete bool
+		filter   audit.Filter
+		batches  uint64
+	}{
+		"complete":         {true, audit.Filter{}, 1},
+		"its node":         {true, audit.Filter{Node: key(60).Public()}, 1},
+		"its resource":     {true, audit.Filter{Resource: chain.Memory}, 1},
+		"another node":     {true, audit.Filter{Node: key(61).Public()}, 0},
+		"another resource": {true, audit.Filter{Resource: chain.GPU}, 0},
+		"later":            {true, audit.Filter{Since: 2_000_000}, 0},
+		"not complete":     {false, audit.Filter{Node: key(60).Public()}, 0},
+	} {
+		got, err := l.verify(l.export(audit.Request{From: 1, To: blockCount - 1, Format: audit.CSV, Complete: c.complete, Filter: c.filter}))
+		if err != nil || got.Batches != c.batches {
+			t.Errorf("%s: %d batches, want %d: %v", name, got.Batches, c.batches, err)
+		}
+	}
+}
+
 func TestChangedOpeningIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	l, work := batchLedger(t, "audit-test"), batchWork(t, 1)

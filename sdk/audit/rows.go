@@ -126,6 +126,17 @@ func rowsOf(at row, part *chain.ReceiptsPart, filter *Filter, yield func(*row) e
 	return nil
 }
 
+// batchesOf counts the batches that an item of a block's receipts settled and the filter
+// lets through.
+func batchesOf(part *chain.ReceiptsPart, filter *Filter) (n uint64) {
+	for _, event := range part.Events {
+		if e, ok := event.(chain.BatchSettled); ok && filter.letsBatch(&e) {
+			n++
+		}
+	}
+	return n
+}
+
 // partsOf returns a block's receipts item by item.
 func partsOf(receipts *chain.BlockReceipts) []chain.ReceiptsPart {
 	parts := []chain.ReceiptsPart{{Events: receipts.Begin}}

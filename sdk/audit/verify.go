@@ -233,6 +233,7 @@ func (a *auditor) receipts(raw []byte) error {
 		if err := a.rows(row{height: h.Height - 1, block: h.Parent, item: i}, &parts[i]); err != nil {
 			return err
 		}
+		a.summary.Batches += batchesOf(&parts[i], &a.request.Filter)
 	}
 	return nil
 }

@@ -95,7 +95,14 @@ func Stored(dir string, kernel zk.Kernel) (digest crypto.Digest, err error) {
 	if err != nil {
 		return crypto.Digest{}, damaged(path, err)
 	}
-	return VerifyingKeyDigest(encoding), nil
+	key, err := decodeVerifyingKey(kernel, encoding)
+	if err != nil {
+		return crypto.Digest{}, damaged(path, err)
+	}
+	if key.circuit != circuit {
+		return crypto.Digest{}, damaged(path, fmt.Errorf("of circuit %s, not %s", key.circuit.Short(), circuit.Short()))
+	}
+	return key.digest, nil
 }
 
 func needsSetup(err error) bool {

@@ -175,6 +175,11 @@ func (z *Ceremony) read(step string) (head ceremonyHead, payload []byte, digest 
 	case z.circuit != nil && (head.Kernel != z.circuit.kernel || head.Circuit != z.circuit.digest):
 		return refuse(fmt.Errorf("of kernel %.40q and circuit %s, not this ceremony's", string(head.Kernel), head.Circuit.Short()))
 	}
+	if step == phase1Sealed || step == phase2Sealed {
+		if err := checkBeacon(head.Beacon); err != nil {
+			return refuse(err)
+		}
+	}
 	return head, data[size:], digest, nil
 }
 
@@ -258,8 +263,8 @@ func writeWhole(path string, content []byte) (err error) {
 }
 
 // Contribute mixes new secrets from the system's randomness into the phase that
-// is open, and forgets them. It verifies the contribution before its own; the
-// whole transcript is Verify's. It takes every processor and minutes for large
+// is open, and forgets them. It checks the form of the contribution before its
+// own and not what it proves: call Verify first. It takes every processor and minutes for large
 // kernels: 40 s for 2¹⁵ constraints.
 func (z *Ceremony) Contribute(progress Progress) (*Pending, error) {
 	switch {
@@ -281,6 +286,9 @@ func (z *Ceremony) Contribute(progress Progress) (*Pending, error) {
 
 func (z *Ceremony) contribute2(progress Progress) (*Pending, error) {
 	n := z.count(2)
+	if z.count(1) == 0 {
+		return nil, nobody(1)
+	}
 	progress.report("reading phase 2", 0)
 	var state *mpcsetup.Phase2
 	var previous crypto.Digest
@@ -322,8 +330,8 @@ func (z *Ceremony) last1(n int) (*mpcsetup.Phase1, crypto.Digest, error) {
 // when its last contribution was made, MinBeacon to MaxBeacon bytes. It verifies
 // every contribution of the phase. Sealing phase 2 makes the keys.
 func (z *Ceremony) Seal(beacon []byte, progress Progress) (*Pending, error) {
-	if len(beacon) < MinBeacon || len(beacon) > MaxBeacon {
-		return nil, fmt.Errorf("%w: beacon of %d bytes, want %d to %d", ErrCeremonyOrder, len(beacon), MinBeacon, MaxBeacon)
+	if err := checkBeacon(beacon); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCeremonyOrder, err)
 	}
 	if z.has(phase2Sealed) {
 		return nil, fmt.Errorf("%w: it is sealed", ErrCeremonyOrder)
@@ -333,7 +341,7 @@ func (z *Ceremony) Seal(beacon []byte, progress Progress) (*Pending, error) {
 		phase = 2
 	}
 	if z.count(phase) == 0 {
-		return nil, fmt.Errorf("%w: nobody has contributed to phase %d", ErrCeremonyOrder, phase)
+		return nil, nobody(phase)
 	}
 	if phase == 1 {
 		commons, previous, _, err := z.verify1(beacon, progress)
@@ -353,6 +361,19 @@ func (z *Ceremony) Seal(beacon []byte, progress Progress) (*Pending, error) {
 	p := z.pending(phase2Sealed, previous, beacon, keys.encoding)
 	p.keys = keys
 	return p, nil
+}
+
+// nobody says that a phase is sealed, or is to be, without a contribution: its beacon is
+// public, so everybody would know its secrets.
+func nobody(phase int) error {
+	return fmt.Errorf("%w: nobody has contributed to phase %d", ErrCeremonyOrder, phase)
+}
+
+func checkBeacon(beacon []byte) error {
+	if len(beacon) < MinBeacon || len(beacon) > MaxBeacon {
+		return fmt.Errorf("beacon of %d bytes, want %d to %d", len(beacon), MinBeacon, MaxBeacon)
+	}
+	return nil
 }
 
 // Step is a verified step of a ceremony.
@@ -387,6 +408,9 @@ func (z *Ceremony) Verify(progress Progress) (Transcript, error) {
 		_, _, steps, err := z.verify1(nil, progress)
 		t.Steps = append(t.Steps, steps...)
 		return t, err
+	}
+	if z.count(1) == 0 {
+		return Transcript{}, nobody(1)
 	}
 	seal, payload, digest, err := z.read(phase1Sealed)
 	if err != nil {
@@ -423,7 +447,7 @@ func (z *Ceremony) verifyKeys(t Transcript, commons *mpcsetup.SrsCommons, previo
 	}
 	if z.count(2) == 0 {
 		if sealed {
-			return Transcript{}, fmt.Errorf("%w: %s without a contribution", ErrCeremonyOrder, phase2Sealed)
+			return Transcript{}, nobody(2)
 		}
 		return t, nil
 	}

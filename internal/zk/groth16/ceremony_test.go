@@ -206,6 +206,8 @@ func phase2Tamperings() []tampering {
 		{"δ replaced", "phase2-003", inPayload(copyPoint(2+g1Size+4, 2)), ErrContribution},
 		{"another beacon", "phase1-sealed", inHead(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
 		{"another last beacon", "phase2-sealed", inHead(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrContribution},
+		{"a short beacon", "phase1-sealed", inHead(func(h *ceremonyHead) { h.Beacon = h.Beacon[:1] }), ErrCeremonyFile},
+		{"no beacon", "phase2-sealed", inHead(func(h *ceremonyHead) { h.Beacon = nil }), ErrCeremonyFile},
 		{"another verifying key", "phase2-sealed", inPayload(func(p []byte) []byte { p[len(p)-1] ^= 1; return p }), ErrContribution},
 		{"another kernel", "phase2-001", inHead(func(h *ceremonyHead) { h.Kernel = "matmul-4" }), ErrCeremonyFile},
 		{"another format", "phase2-001", inHead(func(h *ceremonyHead) { h.Format = "x" }), ErrCeremonyFile},
@@ -243,6 +245,32 @@ func tamper(t *testing.T, dir string) {
 			}
 		})
 	}
+}
+
+// TestACeremonyWithoutHandsIsRefused: who begins a ceremony may seal a phase by the beacon
+// alone, and would know its secrets.
+func TestACeremonyWithoutHandsIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	z, err := InitCeremony(dir, ceremonyKernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commons, previous, _, err := z.verify1(firstBeacon, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step, err := z.pendingState(phase1Sealed, previous, firstBeacon, commons)
+	must(t, step, err)
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, ErrCeremonyOrder) || !strings.Contains(err.Error(), "nobody has contributed to phase 1") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = z.Verify(nil)
+	refused("verified", err)
+	_, err = z.Contribute(nil)
+	refused("contributed", err)
 }
 
 // TestAContributionIsWholeOrNotThere: what could not be written leaves nothing,

@@ -233,6 +233,25 @@ func TestForeignKeyFilesAreRefused(t *testing.T) {
 	}
 }
 
+// TestSwappedKeyFilesAreRefused: intact keys of another kernel under this one's name.
+func TestSwappedKeyFilesAreRefused(t *testing.T) {
+	const kernel = zk.Kernel("hashchain-1")
+	dir := t.TempDir()
+	circuit, err := frozen(kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeKeys(cacheFile(dir, kernel, circuit), sharedSetup().keys); err != nil {
+		t.Fatal(err)
+	}
+	if digest, err := Stored(dir, kernel); !errors.Is(err, ErrDamagedKeys) {
+		t.Errorf("stored: %s, %v", digest, err)
+	}
+	if _, err := Load(dir, kernel); !errors.Is(err, ErrDamagedKeys) {
+		t.Errorf("loaded: %v", err)
+	}
+}
+
 func TestSeveralAtOnceMakeKeysOnce(t *testing.T) {
 	dir := t.TempDir()
 	var seen stages
