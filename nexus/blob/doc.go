@@ -33,7 +33,8 @@
 // Concurrency: a Store is safe for concurrent use. A transfer of more than one
 // chunk has a goroutine of its own at each end, which has ended when the call
 // returns; it holds three chunks at most.
-// Fetches of one blob wait for each other. At most Config.MaxServing transfers
+// Fetches and uploads of one blob wait for each other, but for no upload that
+// brings nothing. At most Config.MaxServing transfers
 // are served at a time, half of them to one peer; one more is told so. A Blob and a reader of Pack belong
 // to one goroutine.
 //

@@ -24,6 +24,10 @@ func (s *Store) resume(id crypto.Digest, limit int64) (*partial, error) {
 	p := &partial{id: id, limit: limit, writer: writer{store: s, dir: dirPartial, name: id.String()}}
 	s.mu.Lock()
 	if e, ok := s.partials[id]; ok {
+		if e.length > limit { // another's beginning, which stays
+			s.mu.Unlock()
+			return nil, &TooLargeError{What: "blob " + id.Short(), Bytes: e.length, Limit: limit}
+		}
 		// From here on its bytes are the writer's.
 		delete(s.partials, id)
 		s.order.Remove(e.place)

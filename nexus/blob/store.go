@@ -34,6 +34,7 @@ const (
 	bytesPerBlob      = 16 << 10
 	fewBlobs          = 1024
 	defaultMaxServing = 64
+	defaultStall      = 10 * time.Second
 )
 
 var (
@@ -56,7 +57,10 @@ type Config struct {
 	// MaxServing bounds the transfers served at a time, half of them to one
 	// peer; 0 is 64.
 	MaxServing int
-	Log        *slog.Logger
+	// Stall is after how long an upload that brings nothing may be taken over by
+	// another uploader's, or by a fetch; 0 is 10 s.
+	Stall time.Duration
+	Log   *slog.Logger
 }
 
 func (c Config) valid() error {
@@ -69,6 +73,8 @@ func (c Config) valid() error {
 		return fmt.Errorf("blob: Config.MaxBlobBytes is %d, want 1 to %d", c.MaxBlobBytes, int64(MaxBytes))
 	case c.MaxServing < 0:
 		return fmt.Errorf("blob: Config.MaxServing is %d", c.MaxServing)
+	case c.Stall < 0:
+		return fmt.Errorf("blob: Config.Stall is %s", c.Stall)
 	case c.Log == nil:
 		return errors.New("blob: Config.Log is missing")
 	}
@@ -111,6 +117,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.MaxServing == 0 {
 		cfg.MaxServing = defaultMaxServing
+	}
+	if cfg.Stall == 0 {
+		cfg.Stall = defaultStall
 	}
 	s := &Store{
 		cfg:     cfg,

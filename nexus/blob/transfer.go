@@ -166,8 +166,7 @@ func (b *Blob) sendTo(stream *transport.Stream, req request) error {
 // *TooLargeError; ErrFull; ErrNotFound if every source lacks the blob; else what
 // each of the others met.
 func (s *Store) Fetch(ctx context.Context, id crypto.Digest, limit int64, sources ...Source) (int64, error) {
-	s.overtake(id)
-	done, err := s.claim(ctx, id)
+	done, err := s.claim(ctx, id, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -224,25 +223,34 @@ func hopeless(err error) bool {
 	return disk || errors.Is(err, ErrFull)
 }
 
-// claim waits until nobody else fetches the blob.
-func (s *Store) claim(ctx context.Context, id crypto.Digest) (done func(), err error) {
+// claim waits until nobody else fetches or brings the blob, and ends an upload of
+// it that may be taken over. mine is nil for a fetch.
+func (s *Store) claim(ctx context.Context, id crypto.Digest, mine *reception) (done func(), err error) {
 	for {
 		s.mu.Lock()
 		other, busy := s.fetching[id]
 		if !busy {
-			mine := make(chan struct{})
-			s.fetching[id] = mine
+			ended := make(chan struct{})
+			s.fetching[id] = ended
+			if mine != nil {
+				have, _ := s.verified(id) // as long as it is read again
+				mine.have.Store(have)
+				s.receiving[id] = mine
+			}
 			s.mu.Unlock()
 			return func() {
 				s.mu.Lock()
 				delete(s.fetching, id)
+				delete(s.receiving, id)
 				s.mu.Unlock()
-				close(mine)
+				close(ended)
 			}, nil
 		}
+		again := s.overtake(id, mine)
 		s.mu.Unlock()
 		select {
 		case <-other:
+		case <-time.After(again):
 		case <-ctx.Done():
 			return nil, fmt.Errorf("blob: fetching %s: %w", id.Short(), context.Cause(ctx))
 		}

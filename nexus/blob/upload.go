@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -25,6 +26,11 @@ func (e *OffsetError) Error() string {
 func (s *Store) Verified(id crypto.Digest) (bytes int64, whole bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.verified(id)
+}
+
+// verified is Verified for who holds s.mu.
+func (s *Store) verified(id crypto.Digest) (bytes int64, whole bool) {
 	if e := s.entries[id]; e != nil {
 		return e.length, true
 	}
@@ -43,8 +49,18 @@ func (s *Store) Verified(id crypto.Digest) (bytes int64, whole bool) {
 
 // reception is an upload under way.
 type reception struct {
+	by   string // who brings it
 	end  context.CancelCauseFunc
 	have atomic.Int64 // bytes verified
+	kept atomic.Int64 // those of them that it has brought
+	last atomic.Int64 // when it brought some, in nanoseconds since 1970; 0 until it may
+}
+
+// brought notes that a chunk has come.
+func (r *reception) brought(have, more int64) {
+	r.have.Store(have)
+	r.kept.Add(more)
+	r.last.Store(time.Now().UnixNano())
 }
 
 // Forget removes the beginning of a blob that nobody uploads or fetches now. It
@@ -56,6 +72,12 @@ func (s *Store) Forget(id crypto.Digest) {
 		s.drop(e)
 	}
 }
+
+// maxClaimWait is how long an upload waits for another of the same blob to end.
+const maxClaimWait = 20 * time.Second
+
+// errBusy ends an upload that waited for another as long as it may.
+var errBusy = errors.New("blob: another upload of the blob is under way")
 
 // errOvertaken ends an upload when somebody else brings the same blob.
 var errOvertaken = errors.New("blob: another transfer of the blob goes on with it")
@@ -69,68 +91,94 @@ type Upload struct {
 	Limit int64 // of the blob's bytes
 	// Abort has a Read of Body that blocks return soon.
 	Abort func()
+	// By tells uploaders apart, if it is not empty: a newer upload of the same one
+	// takes over at once.
+	By string
 }
 
 // Receive has the store take in a blob that somebody brings. Every chunk is
 // compared before it is kept, and what has come when the upload fails is kept for
-// the next Receive or Fetch, which need not wait for one that is slow: they take
-// over from it. It returns the blob's size. Errors: *OffsetError, *TooLargeError,
-// *CorruptError, ErrFull, that of Body or ctx.
+// the next Receive or Fetch. Nobody keeps others from bringing a blob: not before
+// its outline has come, which who knows no more than the id cannot give; and one
+// that brings nothing for Config.Stall is taken over by the next. While one brings
+// chunks, the next waits for it, for 20 s. It returns the blob's size; with an
+// error, how many of the bytes that are kept this upload brought. Errors:
+// *OffsetError, *TooLargeError, *CorruptError, ErrFull, that of Body or ctx.
 func (s *Store) Receive(ctx context.Context, id crypto.Digest, u Upload) (int64, error) {
-	s.overtake(id)
-	done, err := s.claim(ctx, id)
+	if length, err := s.Length(id); err == nil {
+		return length, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, u.Abort)()
+	mine := &reception{by: u.By, end: cancel}
+	length, err := s.receive(ctx, id, u, mine)
+	if err != nil {
+		if context.Cause(ctx) != nil {
+			err = errors.Join(context.Cause(ctx), err)
+		}
+		return mine.kept.Load(), fmt.Errorf("blob: receiving %s: %w", id.Short(), err)
+	}
+	return length, nil
+}
+
+func (s *Store) receive(ctx context.Context, id crypto.Digest, u Upload, mine *reception) (int64, error) {
+	limit := min(u.Limit, s.cfg.MaxBlobBytes)
+	encoded, err := readOutline(u.Body, id, limit)
+	if err != nil {
+		return 0, err
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, maxClaimWait, errBusy)
+	defer cancel()
+	done, err := s.claim(wait, id, mine)
 	if err != nil {
 		return 0, err
 	}
 	defer done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, u.Abort)()
-	under := &reception{end: cancel}
-	have, _ := s.Verified(id) // as long as it is read again
-	under.have.Store(have)
-	s.mu.Lock()
-	s.receiving[id] = under
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.receiving, id)
-		s.mu.Unlock()
-	}()
 	if length, err := s.Length(id); err == nil {
 		return length, nil
 	}
-	p, err := s.resume(id, min(u.Limit, s.cfg.MaxBlobBytes))
+	p, err := s.resume(id, limit)
 	if err != nil {
-		return 0, fmt.Errorf("blob: receiving %s: %w", id.Short(), err)
+		return 0, err
 	}
-	under.have.Store(p.verified())
-	if err = p.receiveFrom(ctx, u.From, u.Body, &under.have); err == nil {
+	if !p.known {
+		err = p.learn(encoded)
+	}
+	if err == nil {
+		err = p.receiveFrom(ctx, u.From, u.Body, mine)
+	}
+	if err == nil {
 		err = p.finish()
 	}
 	if err != nil {
-		if context.Cause(ctx) != nil {
-			err = context.Cause(ctx)
-		}
-		return 0, errors.Join(fmt.Errorf("blob: receiving %s: %w", id.Short(), err), p.suspend())
+		return 0, errors.Join(err, p.suspend())
 	}
 	return p.outline.length, nil
 }
 
-// overtake ends an upload of the blob that is under way.
-func (s *Store) overtake(id crypto.Digest) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r := s.receiving[id]; r != nil {
-		r.end(errOvertaken)
+// overtake ends an upload of the blob that is under way, if it is of the same
+// uploader or has brought nothing for long, and returns after how long to look
+// again. The caller holds s.mu.
+func (s *Store) overtake(id crypto.Digest, mine *reception) (again time.Duration) {
+	r := s.receiving[id]
+	if r == nil {
+		return s.cfg.Stall
 	}
+	idle := time.Duration(0)
+	if last := r.last.Load(); last != 0 {
+		idle = time.Since(time.Unix(0, last))
+	}
+	if idle >= s.cfg.Stall || mine != nil && mine.by != "" && mine.by == r.by {
+		r.end(errOvertaken)
+		return s.cfg.Stall
+	}
+	return s.cfg.Stall - max(0, idle)
 }
 
-// receiveFrom reads an outline and the chunks from an offset on.
-func (p *partial) receiveFrom(ctx context.Context, from int64, r io.Reader, progress *atomic.Int64) error {
-	if err := p.readOutline(r); err != nil {
-		return err
-	}
+// receiveFrom reads the chunks from an offset on.
+func (p *partial) receiveFrom(ctx context.Context, from int64, r io.Reader, progress *reception) error {
+	progress.brought(p.verified(), 0)
 	if have := p.verified(); from > have || from%ChunkBytes != 0 && from != p.outline.length {
 		return &OffsetError{From: from, Have: have}
 	}
@@ -149,33 +197,29 @@ func (p *partial) receiveFrom(ctx context.Context, from int64, r io.Reader, prog
 		if err := p.add(chunk); err != nil {
 			return err
 		}
-		progress.Store(p.verified())
+		progress.brought(p.verified(), int64(len(chunk)))
 	}
 	return nil
 }
 
-// readOutline takes in the outline that r begins with, which must be that of the
-// blob.
-func (p *partial) readOutline(r io.Reader) error {
+// readOutline reads the outline that r begins with, which must be that of the blob.
+func readOutline(r io.Reader, id crypto.Digest, limit int64) ([]byte, error) {
 	head := make([]byte, lengthBytes)
 	if _, err := io.ReadFull(r, head); err != nil {
-		return fmt.Errorf("reading the outline: %w", err)
+		return nil, fmt.Errorf("reading the outline: %w", err)
 	}
 	length, err := decodeLength(head)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if length > p.limit {
-		return &TooLargeError{What: "blob " + p.id.Short(), Bytes: length, Limit: p.limit}
+	if length > limit {
+		return nil, &TooLargeError{What: "blob " + id.Short(), Bytes: length, Limit: limit}
 	}
 	encoded := make([]byte, outlineBytes(length))
 	copy(encoded, head)
 	if _, err := io.ReadFull(r, encoded[lengthBytes:]); err != nil {
-		return fmt.Errorf("reading the outline: %w", err)
+		return nil, fmt.Errorf("reading the outline: %w", err)
 	}
-	if p.known { // and is what this one has to be
-		_, err := decodeOutline(encoded, p.id, p.limit)
-		return err
-	}
-	return p.learn(encoded)
+	_, err = decodeOutline(encoded, id, limit)
+	return encoded, err
 }

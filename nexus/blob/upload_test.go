@@ -2,6 +2,7 @@ package blob_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
@@ -44,7 +46,12 @@ func (failing) Read([]byte) (int, error) { return 0, errBroken }
 
 func openUploads(t *testing.T, dir string) *blob.Store {
 	t.Helper()
-	s, err := blob.Open(blob.Config{Dir: dir, MaxBytes: 8 << 20, MaxBlobBytes: 4 << 20, Log: slog.New(slog.DiscardHandler)})
+	return openStalling(t, dir, 20*time.Millisecond)
+}
+
+func openStalling(t *testing.T, dir string, stall time.Duration) *blob.Store {
+	t.Helper()
+	s, err := blob.Open(blob.Config{Dir: dir, MaxBytes: 8 << 20, MaxBlobBytes: 4 << 20, Stall: stall, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,5 +246,84 @@ func TestSlowUploadsKeepNobody(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestUploadsAreNotInterrupted has strangers who know no more than a blob's id, and
+// others who have the blob, bring and fetch what somebody is bringing.
+func TestUploadsAreNotInterrupted(t *testing.T) {
+	data := bytes.Repeat([]byte("true and tested "), 3*blob.ChunkBytes/16)
+	id := blob.Sum(data)
+	s := openStalling(t, t.TempDir(), time.Hour)
+	by := func(name string, u blob.Upload) blob.Upload { u.By = name; return u }
+	begin := func(name string, from int64) (io.Writer, chan error) {
+		r, w := io.Pipe()
+		end := make(chan error, 1)
+		go func() {
+			_, err := s.Receive(t.Context(), id, by(name, blob.Upload{Body: r, From: from, Limit: 4 << 20, Abort: func() { _ = r.CloseWithError(errBroken) }})) // never fails
+			end <- err
+		}()
+		if _, err := w.Write(outlineOf(data)); err != nil {
+			t.Fatal(err)
+		}
+		return w, end
+	}
+	first, firstEnd := begin("a", 0)
+	if _, err := first.Write(data[:blob.ChunkBytes+1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Receive(t.Context(), id, by("b", bring(0, failing{}, 4<<20))); !errors.Is(err, errBroken) {
+		t.Errorf("nothing: %v", err)
+	}
+	if _, err := s.Receive(t.Context(), id, by("b", bring(0, upload(data[1:], 0, 0), 4<<20))); err == nil {
+		t.Error("another's outline was taken")
+	}
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Receive(short, id, by("b", bring(0, upload(data, 0, len(data)), 4<<20))); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who has the blob, too: %v", err)
+	}
+	if _, err := s.Fetch(short, id, 4<<20); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("fetching: %v", err)
+	}
+	if _, err := first.Write(data[blob.ChunkBytes+1 : 2*blob.ChunkBytes+1]); err != nil {
+		t.Errorf("the upload was interrupted: %v", err)
+	}
+	second, secondEnd := begin("a", blob.ChunkBytes)
+	if err := <-firstEnd; err == nil {
+		t.Error("the first upload ended well")
+	}
+	if _, err := second.Write(data[blob.ChunkBytes:]); err != nil {
+		t.Errorf("the same uploader again: %v", err)
+	}
+	if err := <-secondEnd; err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBeginningsStay has others ask for less than there is of a blob, and checks who
+// is said to have brought it.
+func TestBeginningsStay(t *testing.T) {
+	data := bytes.Repeat([]byte("true and tested "), 3*blob.ChunkBytes/16)
+	id := blob.Sum(data)
+	s := openUploads(t, t.TempDir())
+	if kept, err := s.Receive(t.Context(), id, bring(0, upload(data, 0, 2*blob.ChunkBytes+9), 4<<20)); err == nil || kept != 2*blob.ChunkBytes {
+		t.Errorf("%d bytes kept, %v", kept, err)
+	}
+	if kept, err := s.Receive(t.Context(), id, bring(0, upload(data, 0, 2*blob.ChunkBytes+9), 4<<20)); err == nil || kept != 0 {
+		t.Errorf("%d bytes kept of what was there, %v", kept, err)
+	}
+	_, err := s.Fetch(t.Context(), id, 1<<10)
+	if _, ok := errors.AsType[*blob.TooLargeError](err); !ok {
+		t.Errorf("fetching with a small limit: %v", err)
+	}
+	if have, _ := s.Verified(id); have != 2*blob.ChunkBytes {
+		t.Errorf("%d bytes are left", have)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -38,7 +39,7 @@ func (s *Server) registerBlobs(hapi huma.API, mux *http.ServeMux) {
 	})
 	hapi.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "get-blob", Method: http.MethodGet, Path: blobsPath + "{digest}", Summary: "Download a blob",
-		Description: "Ranges and HEAD are understood. Every chunk is checked before it is sent.",
+		Description: "A range and HEAD are understood. Every chunk is checked before it is sent.",
 		Parameters:  []*huma.Param{digest},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "OK", Content: binary}, "206": {Description: "A range", Content: binary},
@@ -57,7 +58,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 		s.tooLarge(w, r, r.ContentLength, s.maxBlob())
 		return
 	}
-	s.pins.lend(id)
+	s.pins.lend(id) // if it is here
 	size, err := s.blobs.PutVerified(r.Context(), r.Body, id, s.maxBlob())
 	if err != nil {
 		s.refuseBlob(w, r, err)
@@ -68,6 +69,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) {
 
 // refuseBlob says why an upload was not taken.
 func (s *Server) refuseBlob(w http.ResponseWriter, r *http.Request, err error) {
+	s.answerWithin(w, answerTimeout)
 	if large, ok := errors.AsType[*blob.TooLargeError](err); ok {
 		s.tooLarge(w, r, large.Bytes, large.Limit)
 		return
@@ -106,6 +108,9 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		web.WriteBusy(w, r, s.log, "the blob is being replaced")
 		return
+	}
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		r.Header.Del("Range") // every range costs a chunk's digest, however short it is
 	}
 	w.Header().Set("Content-Type", api.ContentBlob)
 	w.Header().Set("ETag", `"`+id.String()+`"`)

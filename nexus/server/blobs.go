@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -142,12 +143,13 @@ func (s *Server) copyBlob(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	s.pins.lend(id)
+	s.pins.lend(id) // if it is here
 	if _, err := s.blobs.Fetch(r.Context(), id, s.maxBlob(), s.sourcesOf(peerOf(r.Context()))...); err != nil {
 		s.log.Warn("cannot copy a blob", "blob", id.Short(), "error", err)
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
+	s.pins.lend(id)
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -156,9 +158,16 @@ type pins struct {
 	store *blob.Store
 
 	mu     sync.Mutex
-	lent   map[crypto.Digest]time.Time // until when
-	held   map[crypto.Digest]bool      // pinned in the store
-	spread map[crypto.Digest]spreading // when a majority said that it has it
+	lent   map[crypto.Digest]*list.Element // in line
+	line   *list.List                      // of lending, the one that ends first first
+	held   map[crypto.Digest]bool          // pinned in the store
+	spread map[crypto.Digest]spreading     // when a majority said that it has it
+}
+
+// lending is until when a blob is kept.
+type lending struct {
+	id    crypto.Digest
+	until time.Time
 }
 
 // spreading is when the majority of a configuration said that it has a blob.
@@ -168,19 +177,34 @@ type spreading struct {
 }
 
 func newPins(store *blob.Store) *pins {
-	p := &pins{store: store, lent: map[crypto.Digest]time.Time{}, held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]spreading{}}
+	p := &pins{store: store, lent: map[crypto.Digest]*list.Element{}, line: list.New(), held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]spreading{}}
 	for _, id := range store.Pinned() {
 		p.held[id] = true
 	}
 	return p
 }
 
-// lend keeps a blob for a while.
+// lend keeps a blob for a while, if it is here: what only may come would take the
+// place of what came. Of too many the one that was lent the longest ago gives way.
 func (p *pins) lend(id crypto.Digest) {
+	if !p.store.Has(id) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, lent := p.lent[id]; lent || len(p.lent) < maxLent {
-		p.lent[id] = time.Now().Add(lendTime)
+	if e := p.lent[id]; e != nil {
+		p.line.Remove(e)
+	}
+	p.lent[id] = p.line.PushBack(lending{id: id, until: time.Now().Add(lendTime)})
+	for len(p.lent) > maxLent {
+		p.giveBackFirst()
+	}
+}
+
+// giveBackFirst ends the lending that ends first. The caller holds p.mu.
+func (p *pins) giveBackFirst() {
+	if first, ok := p.line.Remove(p.line.Front()).(lending); ok {
+		delete(p.lent, first.id)
 	}
 }
 
@@ -208,11 +232,13 @@ func (p *pins) wasSpread(id crypto.Digest, configuration uint64) {
 func (p *pins) keep(wanted map[crypto.Digest]bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, until := range p.lent {
-		if time.Now().After(until) {
-			delete(p.lent, id)
-			continue
+	for e := p.line.Front(); e != nil; e = p.line.Front() {
+		if first, ok := e.Value.(lending); ok && time.Now().Before(first.until) {
+			break
 		}
+		p.giveBackFirst()
+	}
+	for id := range p.lent {
 		wanted[id] = true
 	}
 	var failures []error
@@ -325,7 +351,7 @@ func jobBlobs(j *scheduler.Job) []crypto.Digest {
 func (s *Server) inputs(ctx context.Context, spec *job.Spec) error {
 	var total uint64
 	for _, id := range spec.Blobs() {
-		s.pins.lend(id)
+		s.pins.lend(id) // if it is here
 		length, err := s.find(ctx, id)
 		if errors.Is(err, blob.ErrNotFound) {
 			return &inputError{fmt.Sprintf("blob %s has not been uploaded", id)}
@@ -333,6 +359,7 @@ func (s *Server) inputs(ctx context.Context, spec *job.Spec) error {
 		if err != nil {
 			return err
 		}
+		s.pins.lend(id)
 		total += uint64(length)
 		if err := s.spread(ctx, id); err != nil {
 			return err

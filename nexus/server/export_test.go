@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -308,3 +309,25 @@ func KeepDones(n int, over func(i int) bool) error {
 	}
 	return nil
 }
+
+// Lent returns how many blobs are kept until a job names them.
+func (s *Server) Lent() int {
+	s.pins.mu.Lock()
+	defer s.pins.mu.Unlock()
+	return len(s.pins.lent)
+}
+
+// Unfinished is whose uploads broke off.
+type Unfinished struct{ *unfinished }
+
+// NewUnfinished returns those of nobody.
+func NewUnfinished(drop func(crypto.Digest)) Unfinished { return Unfinished{newUnfinished(drop)} }
+
+// Add notes that an address brought some of a blob.
+func (u Unfinished) Add(from string, id crypto.Digest) { u.add(from, id) }
+
+// Ended notes that a blob is whole.
+func (u Unfinished) Ended(id crypto.Digest) { u.ended(id) }
+
+// UploaderOf tells apart who uploads.
+func UploaderOf(remote string) string { return uploaderOf(&http.Request{RemoteAddr: remote}) }

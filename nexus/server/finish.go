@@ -85,10 +85,11 @@ func (r *reign) takeOutput(s *session, spec *job.Spec, d *job.Done) error {
 	defer cancel()
 	defer context.AfterFunc(s.conn.Context(), cancel)()
 	limit := int64(spec.Limits.OutputBytes+spec.Limits.OutputFiles*packOverhead) + mebibyte
-	r.pins.lend(d.Output)
+	r.pins.lend(d.Output) // if it is here
 	if _, err := r.blobs.Fetch(ctx, d.Output, limit, s); err != nil {
 		return err
 	}
+	r.pins.lend(d.Output)
 	return r.spread(ctx, d.Output)
 }
 

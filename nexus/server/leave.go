@@ -117,7 +117,9 @@ func (s *Server) hold(ctx context.Context, ids []crypto.Digest, silent crypto.Pu
 		if _, err := s.blobs.Fetch(ctx, id, s.maxBlob(), sources...); err != nil {
 			s.log.Warn("a blob cannot be had before a server leaves", "blob", id.Short(), "error", err)
 			lacks = append(lacks, id)
+			continue
 		}
+		s.pins.lend(id)
 	}
 	return lacks
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -28,59 +29,68 @@ const (
 	maxUploaders  = 1_000 // addresses that beginnings are counted for
 )
 
-// unfinished is whose uploads broke off.
+// unfinished is whose uploads broke off: a beginning is of all addresses that
+// brought some of it, and is dropped when none of them keeps it.
 type unfinished struct {
 	mu   sync.Mutex
 	of   map[string]*list.List // of crypto.Digest, the one gone on with the longest ago first
+	by   map[crypto.Digest]map[string]*list.Element
 	drop func(crypto.Digest)
 }
 
 func newUnfinished(drop func(crypto.Digest)) *unfinished {
-	return &unfinished{of: map[string]*list.List{}, drop: drop}
+	return &unfinished{of: map[string]*list.List{}, by: map[crypto.Digest]map[string]*list.Element{}, drop: drop}
 }
 
-// add notes that an address left the beginning of a blob.
+// add notes that an address brought some of the beginning of a blob.
 func (u *unfinished) add(from string, id crypto.Digest) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l := u.of[from]
+	if e := u.by[id][from]; e != nil {
+		l.MoveToBack(e)
+		return
+	}
 	if l == nil {
 		if len(u.of) >= maxUploaders {
 			clear(u.of) // the store's bound stays
+			clear(u.by)
 		}
 		l = list.New()
 		u.of[from] = l
 	}
-	for e := l.Front(); e != nil; e = e.Next() {
-		if e.Value == id {
-			l.MoveToBack(e)
-			return
-		}
+	if u.by[id] == nil {
+		u.by[id] = map[string]*list.Element{}
 	}
-	l.PushBack(id)
+	u.by[id][from] = l.PushBack(id)
 	if l.Len() > maxUnfinished {
-		if oldest, ok := l.Remove(l.Front()).(crypto.Digest); ok {
+		if oldest, ok := l.Front().Value.(crypto.Digest); ok && u.leave(from, oldest) {
 			u.drop(oldest)
 		}
 	}
 }
 
-// ended notes that an address has brought the whole blob.
-func (u *unfinished) ended(from string, id crypto.Digest) {
+// leave takes a blob from an address, and reports whether nobody has it any more.
+// The caller holds u.mu.
+func (u *unfinished) leave(from string, id crypto.Digest) bool {
+	u.of[from].Remove(u.by[id][from])
+	if u.of[from].Len() == 0 {
+		delete(u.of, from)
+	}
+	delete(u.by[id], from)
+	if len(u.by[id]) > 0 {
+		return false
+	}
+	delete(u.by, id)
+	return true
+}
+
+// ended notes that the whole blob is here.
+func (u *unfinished) ended(id crypto.Digest) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	l := u.of[from]
-	if l == nil {
-		return
-	}
-	for e := l.Front(); e != nil; e = e.Next() {
-		if e.Value == id {
-			l.Remove(e)
-			break
-		}
-	}
-	if l.Len() == 0 {
-		delete(u.of, from)
+	for from := range u.by[id] {
+		u.leave(from, id)
 	}
 }
 
@@ -109,7 +119,8 @@ func (s *Server) registerUploads(hapi huma.API, mux *http.ServeMux) {
 		OperationID: "resume-upload", Method: http.MethodPut, Path: uploadsPath + "{digest}", Summary: "Upload a blob, or the rest of it",
 		Description: "The body is the blob's outline (its length in 8 bytes, big endian, and the 32-byte digests of its chunks of 256 KiB), which the id proves, and the " +
 			"bytes from an offset on. Every chunk is checked as it comes. If the upload breaks off, the chunks that came are kept for a while. " +
-			"Answered once a majority of servers holds the blob; a newer upload of the same blob takes over from one that is under way.",
+			"Answered once a majority of servers holds the blob; a newer upload of the same blob takes over from one of the same address, or that " +
+			"has brought nothing for 10 s, and waits for another for 20 s.",
 		Parameters:  []*huma.Param{digest, from},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.ContentBlob: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 		Responses: map[string]*huma.Response{
@@ -142,35 +153,35 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	s.pins.lend(id)
+	s.pins.lend(id) // if it is here
 	uploader := uploaderOf(r)
 	control := http.NewResponseController(w)
-	size, err := s.blobs.Receive(r.Context(), id, blob.Upload{Body: r.Body, From: from, Limit: s.maxBlob(), Abort: func() {
+	size, err := s.blobs.Receive(r.Context(), id, blob.Upload{Body: r.Body, From: from, Limit: s.maxBlob(), By: uploader, Abort: func() {
 		if err := control.SetReadDeadline(time.Now()); err != nil {
 			s.log.Warn("an upload cannot be ended", "error", err)
 		}
 	}})
+	if err != nil && size > 0 { // of who brought nothing it is not
+		s.unfinished.add(uploader, id)
+	}
 	if offset, ok := errors.AsType[*blob.OffsetError](err); ok {
+		s.answerWithin(w, answerTimeout)
 		w.Header().Set("Connection", "close")
 		web.WriteProblem(w, r, s.log, web.NewProblem(http.StatusConflict, api.ProblemInvalid, offset.Error()))
 		return
 	}
 	if err != nil {
-		if have, _ := s.blobs.Verified(id); have > 0 {
-			s.unfinished.add(uploader, id)
-		}
 		s.refuseBlob(w, r, err)
 		return
 	}
-	s.unfinished.ended(uploader, id)
+	s.unfinished.ended(id)
 	s.storedBlob(w, r, id, size)
 }
 
 // storedBlob has a majority hold a blob that has come, and says so.
 func (s *Server) storedBlob(w http.ResponseWriter, r *http.Request, id crypto.Digest, size int64) {
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(outputTimeout)); err != nil {
-		s.log.Warn("no deadline for an answer", "error", err)
-	}
+	s.pins.lend(id)
+	s.answerWithin(w, outputTimeout)
 	ctx, cancel := context.WithTimeout(r.Context(), outputTimeout)
 	defer cancel()
 	if err := s.spread(ctx, id); err != nil {
@@ -181,11 +192,25 @@ func (s *Server) storedBlob(w http.ResponseWriter, r *http.Request, id crypto.Di
 	web.WriteJSON(w, r, s.log, http.StatusCreated, api.BlobStored{Digest: id, Bytes: api.Uint64(size)})
 }
 
-// uploaderOf tells apart who uploads: nobody signs for a blob.
+// answerWithin moves the time until which an answer may be written, which began
+// with the request, whose body may have taken longer than that.
+func (s *Server) answerWithin(w http.ResponseWriter, limit time.Duration) {
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		s.log.Warn("no deadline for an answer", "error", err)
+	}
+}
+
+// uploaderOf tells apart who uploads: nobody signs for a blob. Who has an IPv6
+// address has all those that begin with its first 64 bits.
 func uploaderOf(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr // another server's stream
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() && !ip.Is4In6() {
+		if network, err := ip.WithZone("").Prefix(64); err == nil {
+			return network.String()
+		}
 	}
 	return host
 }

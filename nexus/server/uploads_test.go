@@ -10,12 +10,14 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -231,4 +233,77 @@ func outline(data []byte) []byte {
 		out, data = append(out, digest[:]...), data[n:]
 	}
 	return out
+}
+
+// TestUploadsOfOthers has somebody note a blob that another brought as his own, and
+// more than are kept for one.
+func TestUploadsOfOthers(t *testing.T) {
+	var dropped []crypto.Digest
+	u := server.NewUnfinished(func(id crypto.Digest) { dropped = append(dropped, id) })
+	id := func(n int) crypto.Digest { return blob.Sum([]byte{byte(n)}) }
+	u.Add("a", id(0))
+	for i := range 20 {
+		u.Add("b", id(i))
+	}
+	if !slices.Equal(dropped, []crypto.Digest{id(1), id(2), id(3)}) { // not the first one
+		t.Errorf("%d were dropped", len(dropped))
+	}
+	u.Ended(id(4))
+	for i := range 17 {
+		u.Add("a", id(100+i))
+	}
+	if want := []crypto.Digest{id(1), id(2), id(3), id(0), id(100)}; len(dropped) != 5 || !slices.Equal(dropped, want) {
+		t.Errorf("%d were dropped", len(dropped))
+	}
+	u.Ended(id(0)) // nobody's
+	for a, b := range map[string]string{"[2001:db8::1]:1": "[2001:db8::2:0:0:1]:2", "[fe80::1%eth0]:1": "[fe80::2]:9", "10.0.0.1:1": "10.0.0.1:2"} {
+		if server.UploaderOf(a) != server.UploaderOf(b) {
+			t.Errorf("%s is another than %s", a, b)
+		}
+	}
+	for a, b := range map[string]string{"[2001:db8::1]:1": "[2001:db8:0:1::1]:1", "10.0.0.1:1": "10.0.0.2:1", "[::ffff:10.0.0.1]:1": "[::ffff:10.0.0.2]:1"} {
+		if server.UploaderOf(a) == server.UploaderOf(b) {
+			t.Errorf("%s is the same as %s", a, b)
+		}
+	}
+}
+
+// TestUploadsThatDoNotCome checks that what never comes is not kept, and what comes is.
+func TestUploadsThatDoNotCome(t *testing.T) {
+	c := newCluster(t, 1)
+	c.waitLeader()
+	data := noise(600<<10, 3)
+	id := blob.Sum(data).String()
+	for i := range 3 {
+		other := blob.Sum([]byte{byte(i)}).String()
+		for _, path := range []string{"/v1/uploads/", "/v1/blobs/"} {
+			if status, answer := c.do(0, http.MethodPut, path+other, nil, bytes.NewReader(outline(data))); status != 422 {
+				t.Errorf("%s: %d %s", path, status, answer)
+			}
+		}
+	}
+	if n := c.servers[0].Lent(); n != 0 {
+		t.Errorf("%d blobs are kept that never came", n)
+	}
+	body := io.MultiReader(bytes.NewReader(outline(data)), bytes.NewReader(data))
+	if status, answer := c.do(0, http.MethodPut, "/v1/uploads/"+id, nil, body); status != 201 {
+		t.Errorf("%d %s", status, answer)
+	}
+	if n := c.servers[0].Lent(); n != 1 {
+		t.Errorf("%d blobs are kept of one", n)
+	}
+	for ranges, want := range map[string]int{"bytes=0-0": 206, "bytes=0-0,262144-262144": 200} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.url(0)+"/v1/blobs/"+id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Range", ranges)
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != want {
+			t.Errorf("%s: %d, %v", ranges, answer.StatusCode, err)
+		}
+	}
 }
