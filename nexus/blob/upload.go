@@ -50,6 +50,7 @@ func (s *Store) verified(id crypto.Digest) (bytes int64, whole bool) {
 // reception is an upload under way.
 type reception struct {
 	by   string // who brings it
+	from time.Time
 	end  context.CancelCauseFunc
 	have atomic.Int64 // bytes verified
 	kept atomic.Int64 // those of them that it has brought
@@ -111,7 +112,7 @@ func (s *Store) Receive(ctx context.Context, id crypto.Digest, u Upload) (int64,
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, u.Abort)()
-	mine := &reception{by: u.By, end: cancel}
+	mine := &reception{by: u.By, from: time.Now(), end: cancel}
 	length, err := s.receive(ctx, id, u, mine)
 	if err != nil {
 		if context.Cause(ctx) != nil {
@@ -169,7 +170,7 @@ func (s *Store) overtake(id crypto.Digest, mine *reception) (again time.Duration
 	if last := r.last.Load(); last != 0 {
 		idle = time.Since(time.Unix(0, last))
 	}
-	if idle >= s.cfg.Stall || mine != nil && mine.by != "" && mine.by == r.by {
+	if idle >= s.cfg.Stall || mine != nil && mine.by != "" && mine.by == r.by && mine.from.After(r.from) {
 		r.end(errOvertaken)
 		return s.cfg.Stall
 	}
