@@ -27,6 +27,9 @@ type BenchOptions struct {
 	// Accounts is how many accounts are made before the clock starts, each of which
 	// transfers then go to as it falls; 0: the senders pay each other.
 	Accounts int
+	// Claims is how many claims each transaction settles in place of a transfer; 0: none.
+	// All are plain ones, of an order each, under policy none.
+	Claims int
 }
 
 // Check returns an error that names the first option out of range.
@@ -42,6 +45,8 @@ func (o *BenchOptions) Check() error {
 		return fmt.Errorf("senders is %d, want 0 to %d", o.Senders, maxSenders)
 	case o.Accounts < 0 || o.Accounts > maxAccounts:
 		return fmt.Errorf("accounts is %d, want 0 to %d", o.Accounts, maxAccounts)
+	case o.Claims < 0 || o.Claims > chain.MaxClaims:
+		return fmt.Errorf("claims is %d, want 0 to %d", o.Claims, chain.MaxClaims)
 	}
 	return nil
 }
@@ -57,9 +62,11 @@ type BenchResult struct {
 	OfferedPerSecond   float64     `json:"offered_per_s"`
 	CommittedPerSecond float64     `json:"committed_per_s"` // finalized inside the window ÷ seconds
 	Rejected           int         `json:"rejected"`        // submissions by a node, transfers by the chain
+	Failed             int         `json:"failed"`          // of those, rejected by the chain
 	Finality           Percentiles `json:"finality_ms"`     // from the submission that was accepted to the finalized event
 	BlockInterval      Percentiles `json:"block_interval_ms"`
 	Seconds            int         `json:"seconds"`
+	Claims             int         `json:"claims,omitzero"` // paid, of all that were finalized
 }
 
 const (
@@ -100,6 +107,8 @@ type bench struct {
 	finality []float64 // ms
 	within   int       // finalized inside the window
 	failed   int       // final, and rejected by the chain
+	paid     int       // claims
+	market   market    // whom claims are of
 }
 
 // seenBlock is a finalized block as the event stream told of it.
@@ -134,6 +143,12 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 	if err := b.fund(ctx); err != nil {
 		return BenchResult{}, fmt.Errorf("funding the senders: %w", err)
 	}
+	if o.Claims > 0 {
+		progress("opening a market", 0.05)
+		if err := b.openMarket(ctx); err != nil {
+			return BenchResult{}, fmt.Errorf("opening a market: %w", err)
+		}
+	}
 	if err := b.prefill(ctx, progress); err != nil {
 		return BenchResult{}, fmt.Errorf("making %d accounts: %w", o.Accounts, err)
 	}
@@ -151,7 +166,7 @@ func (b *bench) fund(ctx context.Context) error {
 	if n == 0 {
 		n = min(max(b.options.Rate/8, 32), 1_024)
 	}
-	each := uint64(b.options.Rate*b.options.Seconds/n+1)*benchFunding + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
+	each := uint64(b.options.Rate*b.options.Seconds/n+1)*benchFunding*uint64(1+b.options.Claims*claimFunding) + marketFunding(&b.options) + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
 	master := wallet.NewAccount("bench", crypto.GenerateKey())
 	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100) // and the fees of fanning out
 	if _, err := b.clients[0].Faucet(ctx, master.Address(), total); err != nil {
@@ -207,8 +222,8 @@ func (b *bench) sign() error {
 		for i := p * part; i < min((p+1)*part, total); i++ {
 			signer := b.senders[i%n]
 			b.raws[i], errs[i] = b.signed(signer, chain.TxBody{
-				Nonce: b.nonce + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas),
-				Messages: chain.Msgs{chain.Transfer{To: b.to(i), Amount: chain.Nano(1)}},
+				Nonce: b.nonce + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas + uint64(b.options.Claims)*claimGas),
+				Messages: chain.Msgs{b.message(i)},
 			})
 			ids[i] = crypto.DomainTxID.Hash(b.raws[i])
 		}
@@ -217,6 +232,14 @@ func (b *bench) sign() error {
 		b.index[id] = i
 	}
 	return errors.Join(errs...)
+}
+
+// message returns the message of transaction i.
+func (b *bench) message(i int) chain.Msg {
+	if b.options.Claims > 0 {
+		return b.settlement(i)
+	}
+	return chain.Transfer{To: b.to(i), Amount: chain.Nano(1)}
 }
 
 // run sends at the rate, listens, and measures. What the listener hears during
@@ -249,8 +272,8 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	}
 	seconds := float64(b.options.Seconds)
 	return BenchResult{
-		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Rejected: int(b.refused.Load()) + b.failed,
-		Finality: percentiles(b.finality), BlockInterval: percentiles(intervals), Seconds: b.options.Seconds,
+		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Rejected: int(b.refused.Load()) + b.failed, Failed: b.failed,
+		Finality: percentiles(b.finality), BlockInterval: percentiles(intervals), Seconds: b.options.Seconds, Claims: b.paid,
 	}, nil
 }
 
@@ -295,7 +318,7 @@ func (b *bench) send(ctx context.Context) error {
 			if apart > 1 && turn%apart != node && !last {
 				continue
 			}
-			for part := range slices.Chunk(share, chain.MaxBatchTxs) {
+			for part := range slices.Chunk(share, b.options.batch()) {
 				slots <- struct{}{}
 				wg.Go(func() {
 					b.submit(ctx, b.clients[node], part)
@@ -416,7 +439,7 @@ func (b *bench) count(ctx context.Context, block seenBlock, window time.Duration
 		}
 		b.finality = append(b.finality, float64((block.at-b.sent[k]).Microseconds())/1_000)
 		switch {
-		case !receipt.Accepted():
+		case !receipt.Accepted() || b.settled(receipt) < b.options.Claims:
 			b.failed++
 		case block.at <= window:
 			b.within++

@@ -55,7 +55,7 @@ func BenchmarkCometBFTThroughput(b *testing.B) {
 			b.Fatalf("HYPERMESH_BENCH_SECONDS: %v", err)
 		}
 	}
-	benchmarkComet(b, load{rate: 10_000, lasts: lasts}, `timeout_commit = "0s"`)
+	benchmarkComet(b, load{rate: 7_000, lasts: lasts}, `timeout_commit = "0s"`)
 }
 
 // load is how many transactions are offered a second, and for how long.
