@@ -35,9 +35,9 @@ type Env struct {
 	Ahead func(keys [][]byte)
 }
 
-func (e *Env) ahead(keys [][]byte) {
-	if e.Ahead != nil {
-		e.Ahead(keys)
+func (env *Env) ahead(keys [][]byte) {
+	if env.Ahead != nil {
+		env.Ahead(keys)
 	}
 }
 
