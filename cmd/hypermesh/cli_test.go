@@ -44,7 +44,7 @@ func TestExitCodes(t *testing.T) {
 		{"node run --home " + missing, 1, "genesis"},
 		{"node run", 2, "home"},
 		{"job run --config x", 2, "want a program"},
-		{"job run p.wasm --config x --verify maybe", 2, "want none, replicate=K/N, or zk"},
+		{"job run p.wasm --config x --verify maybe", 2, "want none, replicate=K/N, optimistic=WINDOW,BOND, or zk"},
 		{"job run p.wasm --config x --verify replicate=3/2", 2, "2 ≤ K ≤ N"},
 		{"job run --kernel sort --config x", 2, `"sort" is unknown`},
 		{"job run --kernel matmul --config x", 2, "needs --verify zk"},

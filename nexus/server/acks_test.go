@@ -195,6 +195,31 @@ func TestTheLogOutlivesRaft(t *testing.T) {
 	posted.Wait()
 }
 
+// future answers once it is told what.
+type future chan error
+
+func (f future) Error() error { return <-f }
+
+// TestNobodyWaitsForRaftsRuins asks what raft, which was shut down just then, never answers.
+func TestNobodyWaitsForRaftsRuins(t *testing.T) {
+	c := newCluster(t, 1)
+	told := make(future, 1)
+	told <- raft.ErrLeadershipLost
+	if err := c.servers[0].Await(told); !errors.Is(err, raft.ErrLeadershipLost) {
+		t.Error(err)
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- c.servers[0].Await(make(future)) }()
+	if err := c.servers[0].StopRaft(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; !errors.Is(err, raft.ErrRaftShutdown) {
+		t.Error(err)
+	}
+	_ = c.stops[0]() // what its ruins say is not our concern
+	c.stops[0] = nil
+}
+
 // TestAFullPipelineEndsWithRaft has a pipeline wait for somebody to take its answers
 // while raft is stopped: nobody does any more, and it ends.
 func TestAFullPipelineEndsWithRaft(t *testing.T) {

@@ -242,7 +242,7 @@ func each(n int, o outcome) []outcome {
 func (s *Server) toLog(_ context.Context, commands [][]byte) func() []outcome {
 	future := s.consensus.raft.Apply(scheduler.EncodeEntry(s.now(), commands), applyTimeout)
 	return func() []outcome {
-		if err := future.Error(); err != nil {
+		if err := s.consensus.await(future); err != nil {
 			return each(len(commands), outcome{err: fmt.Errorf("%w: %w", errNoLeader, err)})
 		}
 		answers, ok := future.Response().([]error)

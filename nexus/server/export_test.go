@@ -30,6 +30,9 @@ func (s *Server) Kill(ctx context.Context) error {
 	return err
 }
 
+// Await waits for an answer of raft as batches do.
+func (s *Server) Await(f raft.Future) error { return s.consensus.await(f) }
+
 // HoldAnswers holds back what other servers answer to raft's beats until release is
 // called; held counts the answers that are.
 func (s *Server) HoldAnswers() (held func() int, release func()) {

@@ -140,7 +140,7 @@ func (s *Server) begin(ctx context.Context) (end func()) {
 func (r *reign) run() {
 	for {
 		r.term = r.consensus.raft.CurrentTerm()
-		err := r.consensus.raft.Barrier(barrierTimeout).Error()
+		err := r.consensus.await(r.consensus.raft.Barrier(barrierTimeout))
 		if r.ctx.Err() != nil || errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) || errors.Is(err, raft.ErrRaftShutdown) {
 			return
 		}

@@ -166,7 +166,7 @@ func (s *Server) addServer(ctx context.Context, change *api.ServerChange, list [
 		}
 		return web.Busy("the server follows and has not read the log yet, try again: " + err.Error())
 	}
-	return changed(s.consensus.raft.AddVoter(id, text, index, applyTimeout).Error())
+	return changed(s.consensus.await(s.consensus.raft.AddVoter(id, text, index, applyTimeout)))
 }
 
 // refuseCluster returns why a server is not added that says that it has another
@@ -243,7 +243,7 @@ func (s *Server) removeServer(ctx context.Context, change *api.ServerChange, lis
 		}
 		s.log.Warn("a server is removed that has blobs which the others lack", "server", change.Server.Short(), "blobs", len(missing))
 	}
-	return changed(s.consensus.raft.RemoveServer(serverID(change.Server), uint64(change.Index), applyTimeout).Error())
+	return changed(s.consensus.await(s.consensus.raft.RemoveServer(serverID(change.Server), uint64(change.Index), applyTimeout)))
 }
 
 // transfer hands the leadership to a member, or to the one that raft chooses.

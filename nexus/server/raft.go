@@ -43,6 +43,7 @@ type consensus struct {
 
 	stopping sync.Once
 	stopped  raft.Future
+	gone     chan struct{} // closed when raft has ended
 }
 
 // serverID is a server's name in raft. Those that began the cluster have it as
@@ -58,7 +59,7 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return nil, fmt.Errorf("server: raft: %w", err)
 	}
-	c := &consensus{self: serverID(layer.pool.endpoint.ID()), meta: &metadb.BoltMetaDB{}}
+	c := &consensus{self: serverID(layer.pool.endpoint.ID()), meta: &metadb.BoltMetaDB{}, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("server: raft: %w", err), c.close(func() error { return nil }))
@@ -201,8 +202,32 @@ func (c *consensus) handOver(log *slog.Logger) {
 // Shutdown only the first answer waits: whoever stops it a second time, and then
 // closes the log, may take it away from raft while that still reads it.
 func (c *consensus) stop() raft.Future {
-	c.stopping.Do(func() { c.stopped = c.raft.Shutdown() })
+	c.stopping.Do(func() {
+		c.stopped = c.raft.Shutdown()
+		go func() {
+			defer close(c.gone)
+			_ = c.stopped.Error() // close tells it
+		}()
+	})
 	return c.stopped
+}
+
+// await waits for raft's answer, or for its end: what it was asked just as it was shut down
+// it never answers.
+func (c *consensus) await(future raft.Future) error {
+	answered := make(chan error, 1)
+	go func() { answered <- future.Error() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-c.gone:
+	}
+	select {
+	case err := <-answered:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // close stops raft and closes its files. cut ends whatever raft waits for on
