@@ -164,7 +164,10 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 
 // DrawsWait reports whether the state after a block waits for blocks to come, and not for time: a chain
 // does not idle meanwhile.
-func DrawsWait(r state.Reader, last chain.Height) bool { return settlement.DrawsWait(r, last) }
+func DrawsWait(r state.Reader, last chain.Height) (waits bool, err error) {
+	defer recoverFault(&err)
+	return settlement.DrawsWait(r, last), nil
+}
 
 // progress is the chain's progress at a block: what the time since the last block adds is
 // bounded, so that a chain that stood does not make windows end.

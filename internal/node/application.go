@@ -363,7 +363,11 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		content.budget = execution.Budget{}
 	} else {
 		content.extras.Evidence = a.evidence.offer(a.store.State())
-		if len(content.extras.Evidence) == 0 && !execution.DrawsWait(parent.state, parent.height) {
+		waits, err := a.drawsWait(parent)
+		if err != nil {
+			return consensus.Block{}, err
+		}
+		if len(content.extras.Evidence) == 0 && !waits {
 			a.pool.await(ctx, r.Idle, 1, content.included)
 		}
 		if rest := pace - time.Since(time.UnixMilli(int64(parent.timeMs))); rest > 0 {
@@ -392,6 +396,15 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		return consensus.Block{}, err
 	}
 	return consensusBlock(block), nil
+}
+
+// drawsWait reports whether the child of parent is to follow at once, for the sake of draws.
+func (a *application) drawsWait(parent *branch) (bool, error) {
+	defer a.enter()()
+	if _, ok := a.branch(parent.digest); !ok {
+		return false, errSuperseded
+	}
+	return execution.DrawsWait(parent.state, parent.height)
 }
 
 // content is what a leader has to put into a block.
