@@ -209,7 +209,10 @@ func agentHomeFor(c *cli.Context, d *devnet.Description) (config agent.Config, m
 // none.
 func bringGenesis(home, from string) error {
 	to := filepath.Join(home, agent.GenesisFile)
-	if _, err := os.Stat(to); from == "" || !errors.Is(err, fs.ErrNotExist) {
+	if from == "" {
+		return nil
+	}
+	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if _, err := node.ReadGenesisFile(from); err != nil {
