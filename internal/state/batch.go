@@ -105,7 +105,11 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 }
 
 func (w *writes) of(version uint64) *freshRecords {
-	i := w.t.layerOf(version)
+	layers := w.t.layers
+	i := int(min(version-layers[0].mark.Version, uint64(len(layers)))) // mostly they are one after the other
+	if i == len(layers) || layers[i].mark.Version != version {
+		i = w.t.layerOf(version)
+	}
 	if i < 0 {
 		panic(fmt.Sprintf("state: a record of version %d is neither on disk nor in memory", version))
 	}
@@ -128,7 +132,12 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 		}
 	}
 	at := 0
-	for _, position := range of.leaves {
+	for i, position := range of.leaves {
+		if i%fetchAhead == 0 {
+			for _, next := range of.leaves[i:min(i+fetchAhead, len(of.leaves))] {
+				w.seen ^= next[0]
+			}
+		}
 		for at < len(l.positions) && l.positions[at] != *position {
 			at++
 		}

@@ -80,8 +80,17 @@ func (l ChangeList) Bytes() []byte { return l.data }
 func (l ChangeList) Len() int { return len(l.at) }
 
 // At returns the i-th change, whose key and value are parts of the list.
-func (l ChangeList) At(i int) (c Change) {
-	rest := l.data[l.at[i]:]
+func (l ChangeList) At(i int) Change { return l.AtPlace(l.at[i]) }
+
+// Key returns the key of the i-th change, a part of the list.
+func (l ChangeList) Key(i int) []byte { return l.KeyOf(l.at[i]) }
+
+// Place names the i-th change for AtPlace, KeyOf and Look, which read the piece alone.
+func (l ChangeList) Place(i int) uint32 { return l.at[i] }
+
+// AtPlace is At of the change that a Place names.
+func (l ChangeList) AtPlace(place uint32) (c Change) {
+	rest := l.data[place:]
 	c.Key, rest, _ = cutBytes(rest, 0)
 	if c.Deleted = rest[0] == 0; !c.Deleted {
 		c.Value, _, _ = cutBytes(rest, 1)
@@ -89,10 +98,17 @@ func (l ChangeList) At(i int) (c Change) {
 	return c
 }
 
-// Key returns the key of the i-th change, a part of the list.
-func (l ChangeList) Key(i int) []byte {
-	key, _, _ := cutBytes(l.data[l.at[i]:], 0)
+// KeyOf is Key of the change that a Place names.
+func (l ChangeList) KeyOf(place uint32) []byte {
+	key, _, _ := cutBytes(l.data[place:], 0)
 	return key
+}
+
+// Look reads where the change is that a Place names: who is going to need many has the
+// processor wait for them together. The result says nothing.
+func (l ChangeList) Look(place uint32) (seen byte) {
+	last := min(int(place)+lineBytes, len(l.data)) - 1
+	return l.data[place] ^ l.data[last]
 }
 
 // Changes returns all changes, parts of the list.

@@ -19,7 +19,8 @@ import (
 
 // BenchmarkCommitAccounts is what transfers cost below execution, beside 10⁴, 10⁵ and
 // 10⁶ accounts: two accounts are read, changed, hashed into the tree and
-// committed. The three take turns in one process, so that other work on the machine
+// committed. What the transfers are is decided before, as they come to a node from
+// elsewhere. The three take turns in one process, so that other work on the machine
 // disturbs them alike; ratio is the largest's processor time over the smallest's.
 // HYPERMESH_BENCH_ACCOUNTS is a list of other numbers of accounts, with commas between.
 func BenchmarkCommitAccounts(b *testing.B) {
@@ -33,9 +34,13 @@ func BenchmarkCommitAccounts(b *testing.B) {
 	defer profiled(b)()
 	for b.Loop() {
 		for i, l := range ledgers {
+			turn := make([]accountBlock, blocks)
+			for k := range turn {
+				turn[k] = l.draw(transfers)
+			}
 			began := processor(b)
-			for range blocks {
-				l.block(b, transfers)
+			for k := range turn {
+				l.block(b, &turn[k])
 			}
 			check(b, l.store.Rest())
 			used[i] += processor(b) - began
@@ -86,42 +91,60 @@ func newAccountLedger(b *testing.B, n int) *accountLedger {
 	}
 	slices.SortFunc(l.keys, crypto.Digest.Compare)
 	for part := range slices.Chunk(l.rng.Perm(n), 10_000) {
-		l.commit(b, part)
+		l.commit(b, l.distinct(part))
 	}
 	check(b, l.store.Rest())
 	check(b, l.store.Compact(b.Context())) // what filling left to do is not the transfers'
 	for _, k := range l.rng.Perm(n) {      // nor is the first look at each account since
-		l.read(b, k)
+		l.read(b, l.keys[k][:])
 	}
 	return l
 }
 
-// block commits transfers between random accounts, each of which it reads before.
-func (l *accountLedger) block(b *testing.B, transfers int) {
+// accountBlock is the accounts of a block of transfers: as they are read, and each once
+// in ascending order.
+type accountBlock struct{ parties, distinct []crypto.Digest }
+
+// draw returns a block of transfers between random accounts.
+func (l *accountLedger) draw(transfers int) (block accountBlock) {
 	parties := make([]int, 2*transfers)
 	for i := range parties {
 		parties[i] = l.rng.IntN(len(l.keys))
+		block.parties = append(block.parties, l.keys[parties[i]])
 	}
-	for _, k := range parties {
-		l.read(b, k)
-	}
-	l.commit(b, parties)
+	block.distinct = l.distinct(parties)
+	return block
 }
 
-func (l *accountLedger) read(b *testing.B, k int) {
-	if value, ok := l.store.State().Get(l.keys[k][:]); !ok || len(value) != accountBytes {
-		b.Fatalf("account %d has a value of %d bytes", k, len(value))
+// distinct returns the keys of accounts in ascending order, each once.
+func (l *accountLedger) distinct(accounts []int) (keys []crypto.Digest) {
+	slices.Sort(accounts)
+	for _, k := range slices.Compact(accounts) {
+		keys = append(keys, l.keys[k])
+	}
+	return keys
+}
+
+// block reads the accounts of a block, and commits what becomes of them.
+func (l *accountLedger) block(b *testing.B, block *accountBlock) {
+	for i := range block.parties {
+		l.read(b, block.parties[i][:])
+	}
+	l.commit(b, block.distinct)
+}
+
+func (l *accountLedger) read(b *testing.B, key []byte) {
+	if value, ok := l.store.State().Get(key); !ok || len(value) != accountBytes {
+		b.Fatalf("account %x has a value of %d bytes", key, len(value))
 	}
 }
 
-func (l *accountLedger) commit(b *testing.B, parties []int) {
-	slices.Sort(parties)
-	parties = slices.Compact(parties)
-	changes := make([]state.Change, len(parties))
-	for i, k := range parties {
+func (l *accountLedger) commit(b *testing.B, accounts []crypto.Digest) {
+	changes := make([]state.Change, len(accounts))
+	for i := range accounts {
 		value := make([]byte, accountBytes)
 		binary.BigEndian.PutUint64(value, uint64(l.height)+1)
-		changes[i] = state.Change{Key: l.keys[k][:], Value: value}
+		changes[i] = state.Change{Key: accounts[i][:], Value: value}
 	}
 	l.tree = commitChanges(b, l.store, l.tree, l.height, changes)
 	l.height++

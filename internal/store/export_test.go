@@ -103,12 +103,16 @@ func (r Records) Put(key, value []byte, generation uint64) { r.c.put(key, value,
 func (r Records) Change(changes []*state.Change, between func()) {
 	r.c.begin()
 	between()
-	list := make([]state.Change, len(changes))
-	named := make([]mergedChange, len(changes))
+	all := make([]state.Change, len(changes))
 	for i, c := range changes {
-		list[i], named[i] = *c, mergedChange{change: int32(i)}
+		all[i] = *c
 	}
-	r.c.end([]pendingBlock{{changes: state.NewChangeList(list)}}, named)
+	list := state.NewChangeList(all)
+	named := make([]mergedChange, len(changes))
+	for i := range named {
+		named[i] = mergedChange{place: list.Place(i)}
+	}
+	r.c.end([]pendingBlock{{changes: list}}, named)
 }
 
 // Close gives the memory back.

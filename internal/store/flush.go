@@ -45,6 +45,7 @@ type flush struct {
 	changes *pending       // up to the tree's version
 	point   *uint64        // bytes of the blocks up to the version, if the next block is a point
 	merged  []mergedChange // of these
+	seen    byte
 }
 
 // put is one entry of the tables; a nil value deletes.
@@ -68,6 +69,7 @@ func (f *flush) each(to put) error {
 	}
 	f.merged = f.changes.merged()
 	for i := range f.merged {
+		f.seen ^= lookAhead(f.changes.blocks, f.merged, i)
 		c := f.merged[i].in(f.changes.blocks)
 		if err := to(tableState, c.Key, c.Value); err != nil { // no value: deleted
 			return err
@@ -110,12 +112,15 @@ func (f *flush) stale(to put) error {
 
 // run makes the tables those of the tree's version, all at once.
 func (f *flush) run() error {
-	defer f.ended()
 	write := f.ingest
 	if f.changes.bytes <= f.s.pendingBytes/smallFlushPart {
 		write = f.batch
 	}
-	if err := f.s.disk.call(write); err != nil {
+	err := f.s.disk.call(write)
+	if f.s.Err() == nil {
+		defer f.ended() // else the writing may be under way still, with the tree: nobody ends it any more
+	}
+	if err != nil {
 		return fmt.Errorf("store: writing the state of version %d: %w", f.tree.Version(), err)
 	}
 	mark := f.tree.Mark()

@@ -8,9 +8,12 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -279,26 +282,24 @@ func newImportingDisk(t *testing.T) *importingDisk {
 	return d
 }
 
-// run opens the store and imports, from where it was left, up to the first block.
+// run imports, from where it was left, up to the first block.
 func (d *importingDisk) run(fs vfs.FS) {
 	d.Helper()
-	s := must(store.OpenOn(fs, "db", store.Options{PendingBytes: 1 << 20, MemtableBytes: 1 << 20}))(d.T)
+	check(d, d.try(fs))
+}
+
+// try is run, returning the first error of the store. What it leaves then is not closed
+// well.
+func (d *importingDisk) try(fs vfs.FS) error {
+	d.Helper()
+	s, err := store.OpenOn(fs, "db", store.Options{PendingBytes: 1 << 20, MemtableBytes: 1 << 20})
+	if err != nil {
+		return err
+	}
 	if _, some := s.Latest(); !some {
-		i, progress, err := s.Import([]byte("goal"), 19)
-		check(d, err)
-		done := 0
-		if len(progress) > 0 {
-			done = int(progress[0])
+		if err := d.fill(s); err != nil {
+			return errors.Join(err, s.Close())
 		}
-		order := []int{5, 0, 1, 7, 2, 6, 3, 4}
-		for n := done; n < len(order); n++ {
-			check(d, i.Put(d.ranges[order[n]], d.parts[order[n]], []byte{byte(n + 1)}))
-		}
-		tree := must(i.Finish(d.before, id("genesis")))(d.T)
-		next := must(tree.Next(20, nil, 1))(d.T)
-		check(d, s.Commit(store.Finalized{
-			Height: 20, Digest: id("block 20"), Block: []byte("block"), Tree: next, Closing: &store.Closing{Epoch: 1, Record: []byte("end"), Before: tree},
-		}))
 	}
 	if got := collect(s.State()); !maps.Equal(got, d.want) {
 		d.Fatalf("the state has %d keys, want %d", len(got), len(d.want))
@@ -311,7 +312,33 @@ func (d *importingDisk) run(fs vfs.FS) {
 	if c := must(s.CheckState(d.Context()))(d.T); !c.Sound() {
 		d.Fatalf("%+v", c)
 	}
-	check(d, s.Close())
+	return s.Close()
+}
+
+// fill imports what the store does not have, and commits the block after it.
+func (d *importingDisk) fill(s *store.Store) error {
+	i, progress, err := s.Import([]byte("goal"), 19)
+	if err != nil {
+		return err
+	}
+	done := 0
+	if len(progress) > 0 {
+		done = int(progress[0])
+	}
+	order := []int{5, 0, 1, 7, 2, 6, 3, 4}
+	for n := done; n < len(order); n++ {
+		if err := i.Put(d.ranges[order[n]], d.parts[order[n]], []byte{byte(n + 1)}); err != nil {
+			return err
+		}
+	}
+	tree, err := i.Finish(d.before, id("genesis"))
+	if err != nil {
+		return err
+	}
+	next := must(tree.Next(20, nil, 1))(d.T)
+	return s.Commit(store.Finalized{
+		Height: 20, Digest: id("block 20"), Block: []byte("block"), Tree: next, Closing: &store.Closing{Epoch: 1, Record: []byte("end"), Before: tree},
+	})
 }
 
 // An import is cut off before each of its writes in turn, and again where it goes on
@@ -340,5 +367,37 @@ func TestCrashDuringAnImport(t *testing.T) {
 		again.plan(rng.IntN(60))
 		d.run(again.fs)
 		d.run(newCrashDisk(again.cut(), rng).fs)
+	}
+}
+
+// The disk is full from the n-th write of an import on, for many n: the import says so,
+// and with room again goes on from its progress and is whole.
+func TestFullDiskDuringAnImport(t *testing.T) {
+	d := newImportingDisk(t)
+	step := int64(1)
+	if testing.Short() {
+		step = 8
+	}
+	for n := int64(1); ; n += step {
+		var writes atomic.Int64
+		var room atomic.Bool
+		fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
+			if changesDisk(o.Kind) && writes.Add(1) >= n && !room.Load() {
+				return syscall.ENOSPC
+			}
+			return nil
+		}))
+		err := d.try(fs)
+		if err == nil {
+			if n < 50 {
+				t.Errorf("the import has only %d writes", n)
+			}
+			return
+		}
+		if !errors.Is(err, store.ErrDiskFull) || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("full at write %d: %v, want ErrDiskFull", n, err)
+		}
+		room.Store(true)
+		d.run(fs)
 	}
 }

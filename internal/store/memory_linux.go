@@ -29,6 +29,11 @@ func useLargePages(memory []byte) {
 	_ = unix.Madvise(memory, unix.MADV_HUGEPAGE) // a wish: without them it is slower
 }
 
+// makeLargePages has large pages of the processor made of what is there, now.
+func makeLargePages(memory []byte) {
+	_ = unix.Madvise(memory, unix.MADV_COLLAPSE) // a wish: an old system makes them in time, or does not
+}
+
 // dropMemory lets go of what is in memory that offHeap returned.
 func dropMemory(memory []byte) {
 	_ = unix.Madvise(memory, unix.MADV_DONTNEED) // a wish: without it the memory stays taken

@@ -11,5 +11,8 @@ func freeOffHeap([]byte) error { return nil }
 // useLargePages asks for nothing.
 func useLargePages([]byte) {}
 
+// makeLargePages makes none.
+func makeLargePages([]byte) {}
+
 // dropMemory keeps it.
 func dropMemory([]byte) {}

@@ -185,16 +185,32 @@ func (p *pending) merged() []mergedChange {
 
 // mergedChange names one change of some blocks.
 type mergedChange struct {
-	prefix        uint64 // of the key, so that most comparisons are of numbers
-	block, change int32
+	prefix uint64 // of the key, so that most comparisons are of numbers
+	block  int32
+	place  uint32 // in the block's list
 }
 
 func (m *mergedChange) in(blocks []pendingBlock) state.Change {
-	return blocks[m.block].changes.At(int(m.change))
+	return blocks[m.block].changes.AtPlace(m.place)
 }
 
 func (m *mergedChange) key(blocks []pendingBlock) []byte {
-	return blocks[m.block].changes.Key(int(m.change))
+	return blocks[m.block].changes.KeyOf(m.place)
+}
+
+// changesAhead is how many changes are looked at together: they are all over the lists
+// of some hundred blocks.
+const changesAhead = 32
+
+// lookAhead looks at the next changes if it is time.
+func lookAhead(blocks []pendingBlock, changes []mergedChange, i int) (seen byte) {
+	if i%changesAhead != 0 {
+		return 0
+	}
+	for _, m := range changes[i:min(i+changesAhead, len(changes))] {
+		seen ^= blocks[m.block].changes.Look(m.place)
+	}
+	return seen
 }
 
 // merge sorts the changes of blocks, each of which is sorted: by key, of each the last
@@ -213,7 +229,7 @@ func merge(blocks []pendingBlock, start, end []byte) []mergedChange {
 	all := make([]mergedChange, 0, count)
 	for i := range blocks {
 		for k := bounds[i][0]; k < bounds[i][1]; k++ {
-			all = append(all, mergedChange{keyPrefix(blocks[i].changes.Key(k)), int32(i), int32(k)})
+			all = append(all, mergedChange{keyPrefix(blocks[i].changes.Key(k)), int32(i), blocks[i].changes.Place(k)})
 		}
 	}
 	slices.SortFunc(all, func(a, b mergedChange) int {

@@ -25,6 +25,10 @@ type records struct {
 	any        atomic.Bool // something was taken in
 	memory     []byte      // of all shards; nil: closed, or none
 	shards     [recordShards]recordShard
+
+	// What belongs to who ends a flush.
+	large bool // memory has large pages of the processor
+	seen  byte
 }
 
 const (
@@ -37,6 +41,8 @@ const (
 	recordFill   = 3
 	// maxRecordValue is up to what size a value is kept.
 	maxRecordValue = 1 << 10
+	// recordLook is where else a record is looked at: most are no longer.
+	recordLook = 40
 	// recordPlaces is for how many bytes of records the index has a place, about.
 	recordPlaces = 40
 	// minRecordBytes is the least that makes a cache.
@@ -99,8 +105,33 @@ func (c *records) begin() { c.generation.Add(1) }
 func (c *records) end(blocks []pendingBlock, changes []mergedChange) {
 	if c.any.Load() {
 		c.update(blocks, changes)
+		c.enlarge()
 	}
 	c.generation.Add(1)
+}
+
+// enlarge asks for large pages of the processor, once half of the memory is in use: what
+// is all over it is found sooner. Before that they would take memory that nobody needs.
+func (c *records) enlarge() {
+	if c.large {
+		return
+	}
+	used := 0
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		used += s.used
+		s.mu.Unlock()
+	}
+	first := &c.shards[0]
+	first.mu.Lock() // while it has its ring, the memory is there
+	defer first.mu.Unlock()
+	if len(first.ring) == 0 || len(c.memory) < largeNodes || 2*used < len(c.memory) {
+		return
+	}
+	c.large = true
+	useLargePages(c.memory)
+	makeLargePages(c.memory)
 }
 
 // recordsAhead is how many changes of a shard are brought in at a time: one lock for
@@ -112,6 +143,7 @@ func (c *records) update(blocks []pendingBlock, changes []mergedChange) {
 	var ends [recordShards]int
 	hashes := make([]uint64, len(changes))
 	for i := range changes {
+		c.seen ^= lookAhead(blocks, changes, i)
 		hashes[i] = maphash.Bytes(c.seed, changes[i].key(blocks))
 		ends[hashes[i]>>32%recordShards]++
 	}
@@ -126,6 +158,9 @@ func (c *records) update(blocks []pendingBlock, changes []mergedChange) {
 	}
 	for i := range c.shards {
 		for some := range slices.Chunk(by[i], recordsAhead) {
+			for _, k := range some {
+				c.seen ^= blocks[changes[k].block].changes.Look(changes[k].place)
+			}
 			c.shards[i].updateAll(some, hashes, func(k int32) state.Change { return changes[k].in(blocks) })
 		}
 	}
@@ -144,7 +179,8 @@ func (s *recordShard) updateAll(which []int32, hashes []uint64, change func(int3
 	}
 	for _, p := range places[:len(which)] {
 		if p != 0 {
-			s.seen ^= s.ring[offsetOf(p)]
+			at := offsetOf(p)
+			s.seen ^= s.ring[at] ^ s.ring[min(at+recordHeader+recordLook, len(s.ring)-1)]
 		}
 	}
 	for _, k := range which {

@@ -124,6 +124,9 @@ func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("store: nothing is stored in %s: %w", dir, err)
 	}
+	if vfs.IsNoSpaceError(err) {
+		return nil, diskError("making the lock of", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrLocked, dir, err)
 	}
@@ -137,8 +140,8 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	}
 	if options.ReadOnly {
 		_, err = fs.Stat(dir)
-	} else {
-		err = makeDir(fs, dir)
+	} else if err = makeDir(fs, dir); vfs.IsNoSpaceError(err) {
+		err = diskError("making", dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: making %s: %w", dir, err)
