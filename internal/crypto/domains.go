@@ -95,6 +95,11 @@ var (
 	DomainPanel       = newDomain("panel")
 	DomainVote        = newDomain("panel vote")
 	DomainUsageFetch  = newDomain("request for usage records")
+	DomainSlate       = newDomain("slate of bidders")
+	DomainRun         = newDomain("commitment to a run, signed")
+	DomainCommitment  = newDomain("commitment to a run")
+	DomainService     = newDomain("peer's report of a lease, signed")
+	DomainProbe       = newDomain("answer to a probe, signed")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")
@@ -114,6 +119,7 @@ var (
 	DomainWalletKey = newDomain("wallet derived key")
 	DomainServers   = newDomain("change of a cluster's servers")
 	DomainSettings  = newDomain("change of a cluster's settings")
+	DomainAddresses = newDomain("where a cluster's servers answer")
 
 	// Commands in containers.
 	DomainExecTicket = newDomain("way to a node that runs a job")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark-crypto/ecc/bn254/twistededwards"
@@ -103,6 +104,15 @@ func NewMeterSecret(seed [32]byte) *MeterSecret {
 	p.ScalarMultiplication(&curve.Base, s.scalar)
 	s.public = p.Bytes()
 	return s
+}
+
+// ParseMeterSecret reads a key from its seed of 64 hexadecimal digits, as a file has it.
+func ParseMeterSecret(text string) (*MeterSecret, error) {
+	raw, err := hex.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(raw) != 32 {
+		return nil, errors.New("zk: a metering key's seed is not 64 hexadecimal digits") // and is not shown
+	}
+	return NewMeterSecret([32]byte(raw)), nil
 }
 
 // meterScalar hashes a secret and a message to a scalar: 512 bits modulo the

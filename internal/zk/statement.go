@@ -142,3 +142,17 @@ func (p Proof) Check() error {
 type Verifier interface {
 	Verify(statement Statement, proof []byte) error
 }
+
+// Claim is a statement and what is said to prove it.
+type Claim struct {
+	Statement Statement
+	Proof     []byte
+}
+
+// BatchVerifier verifies many proofs in less time than one by one. VerifyAll
+// returns the verdict of each claim: the one that Verify has, whatever the others
+// are. As pure as Verify, and safe for concurrent use.
+type BatchVerifier interface {
+	Verifier
+	VerifyAll(claims []Claim) []error
+}

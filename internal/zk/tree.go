@@ -1,9 +1,13 @@
 package zk
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 
@@ -56,6 +60,51 @@ func DecodeTree(data []byte) (Tree, error) {
 		return Tree{}, fmt.Errorf("zk: tree: %w", err)
 	}
 	return NewTree(leaves)
+}
+
+// ParseTreeCSV reads a tree as text: a line for each leaf, its index in decimal digits, a comma, and its
+// value, 64 hexadecimal digits. No line at all is the empty tree.
+func ParseTreeCSV(data []byte) (Tree, error) {
+	updates, err := parseLeaves(data, MaxTreeLeaves)
+	if err != nil {
+		return Tree{}, fmt.Errorf("zk: tree: %w", err)
+	}
+	leaves := make([]TreeLeaf, len(updates))
+	for i, u := range updates {
+		leaves[i] = TreeLeaf{Index: u.Index, Value: u.Value}
+	}
+	return NewTree(leaves)
+}
+
+// ParseTreeUpdatesCSV reads updates as ParseTreeCSV reads leaves; a value of zeros removes a leaf.
+func ParseTreeUpdatesCSV(data []byte) ([]TreeUpdate, error) {
+	updates, err := parseLeaves(data, slices.Max(sizes[MerkleState]))
+	if err != nil {
+		return nil, fmt.Errorf("zk: updates: %w", err)
+	}
+	return updates, nil
+}
+
+func parseLeaves(data []byte, limit int) (list []TreeUpdate, err error) {
+	for line := range bytes.Lines(data) {
+		if len(list) == limit {
+			return nil, fmt.Errorf("more than %d lines", limit)
+		}
+		index, value, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), ",")
+		if !ok {
+			return nil, fmt.Errorf("line %d: want an index, a comma and a value", len(list)+1)
+		}
+		at, err := strconv.ParseUint(index, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: index %.20q: want 0 to %d", len(list)+1, index, uint32(math.MaxUint32))
+		}
+		v, err := ParseField(value)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", len(list)+1, err)
+		}
+		list = append(list, TreeUpdate{Index: uint32(at), Value: v})
+	}
+	return list, nil
 }
 
 // Encode returns the canonical encoding: the list of leaves.

@@ -186,6 +186,32 @@ type UsageFile struct {
 // Encode returns the canonical encoding.
 func (f *UsageFile) Encode() []byte { return codec.Marshal(f) }
 
+// DecodeUsageFile reads what Encode wrote. What the records say, and whether they are signed,
+// NewUsageWork checks.
+func DecodeUsageFile(data []byte) (UsageFile, error) {
+	var f UsageFile
+	if err := codec.Unmarshal(data, &f, MaxInputSize); err != nil {
+		return UsageFile{}, fmt.Errorf("zk: usage records: %w", err)
+	}
+	return f, nil
+}
+
+// SignUsage signs records of an order, none of which was settled before.
+func (s *MeterSecret) SignUsage(order crypto.Digest, records []UsageRecord) (UsageFile, error) {
+	file := UsageFile{Order: order, Key: s.Public()}
+	context, err := UsageContext(file.Order, file.Key)
+	if err != nil {
+		return file, err
+	}
+	for _, r := range records {
+		if err := r.Check(); err != nil {
+			return file, err
+		}
+		file.Records = append(file.Records, SignedUsage{Record: r, Signature: s.Sign(context, r)})
+	}
+	return file, nil
+}
+
 // UsageWork is a batch of signed records of one order and key, summed up.
 type UsageWork struct {
 	kernel  Kernel

@@ -56,7 +56,7 @@ type ceremonyHead struct {
 	Kernel   zk.Kernel
 	Circuit  crypto.Digest
 	Step     string        // the file's name
-	Previous crypto.Digest // of the file before; zero for the first
+	Previous crypto.Digest // of the file before; of the first, the sealed phase 1 that it goes on from, if any
 	Beacon   []byte        // of a sealed phase
 }
 
@@ -70,11 +70,13 @@ type ceremonyHead struct {
 type Ceremony struct {
 	dir     string
 	circuit *circuit
+	origin  *ceremonyHead // of the ceremony whose phase 1 this one shares; nil: none
 }
 
 // The names of a ceremony's files.
 const (
 	ceremonyStart  = "ceremony"
+	ceremonyOrigin = "origin" // beginning of the ceremony whose phase 1 is shared
 	phase1Sealed   = "phase1-sealed"
 	phase2Sealed   = "phase2-sealed"
 	ceremonySuffix = ".ceremony"
@@ -93,7 +95,7 @@ func InitCeremony(dir string, kernel zk.Kernel) (*Ceremony, error) {
 		return nil, fmt.Errorf("groth16: folder of the ceremony: %w", err)
 	}
 	z := &Ceremony{dir: dir, circuit: c}
-	if z.has(ceremonyStart) {
+	if z.has(ceremonyStart) || z.has(ceremonyOrigin) {
 		return nil, fmt.Errorf("%w: %s holds a ceremony already", ErrCeremonyOrder, dir)
 	}
 	step := z.pending(ceremonyStart, crypto.Digest{}, nil, nil)
@@ -114,7 +116,7 @@ func OpenCeremony(dir string) (*Ceremony, error) {
 		return nil, fmt.Errorf("%w: %s is for circuit %s of %s, this program has %s",
 			ErrCeremonyFile, ceremonyStart, head.Circuit.Short(), head.Kernel, z.circuit.digest.Short())
 	}
-	return z, nil
+	return z, z.openOrigin(&head)
 }
 
 // Kernel returns the kernel whose keys are made.
@@ -151,6 +153,10 @@ func (z *Ceremony) read(step string) (head ceremonyHead, payload []byte, digest 
 	if err != nil {
 		return refuse(err)
 	}
+	inside := step
+	if step == ceremonyOrigin {
+		inside = ceremonyStart
+	}
 	if len(data) < crypto.DigestSize+4 {
 		return refuse(fmt.Errorf("%d bytes", len(data)))
 	}
@@ -170,9 +176,10 @@ func (z *Ceremony) read(step string) (head ceremonyHead, payload []byte, digest 
 	switch {
 	case head.Format != ceremonyFormat:
 		return refuse(fmt.Errorf("format %.40q, want %q", head.Format, ceremonyFormat))
-	case head.Step != step:
+	case head.Step != inside:
 		return refuse(fmt.Errorf("it is %.40q under another name", head.Step))
-	case z.circuit != nil && (head.Kernel != z.circuit.kernel || head.Circuit != z.circuit.digest):
+	}
+	if kernel, circuit, known := z.owner(step); known && (head.Kernel != kernel || head.Circuit != circuit) {
 		return refuse(fmt.Errorf("of kernel %.40q and circuit %s, not this ceremony's", string(head.Kernel), head.Circuit.Short()))
 	}
 	if step == phase1Sealed || step == phase2Sealed {
@@ -212,9 +219,8 @@ type Pending struct {
 }
 
 func (z *Ceremony) pending(step string, previous crypto.Digest, beacon, payload []byte) *Pending {
-	head := codec.Marshal(ceremonyHead{
-		Format: ceremonyFormat, Kernel: z.circuit.kernel, Circuit: z.circuit.digest, Step: step, Previous: previous, Beacon: beacon,
-	})
+	kernel, circuit, _ := z.owner(step)
+	head := codec.Marshal(ceremonyHead{Format: ceremonyFormat, Kernel: kernel, Circuit: circuit, Step: step, Previous: previous, Beacon: beacon})
 	body := append(appendBlock(nil, head), payload...)
 	digest := crypto.DomainCeremony.Hash(body)
 	return &Pending{path: z.path(step), Name: step, Digest: digest, content: append(digest[:], body...), dir: z.dir}
@@ -320,7 +326,7 @@ func (z *Ceremony) pendingState(step string, previous crypto.Digest, beacon []by
 // its file.
 func (z *Ceremony) last1(n int) (*mpcsetup.Phase1, crypto.Digest, error) {
 	if n == 0 {
-		_, _, digest, err := z.read(ceremonyStart)
+		_, _, digest, err := z.read(z.beginning())
 		return mpcsetup.NewPhase1(z.domain()), digest, err
 	}
 	return z.read1(n)
@@ -387,6 +393,7 @@ type Step struct {
 type Transcript struct {
 	Kernel       zk.Kernel     `json:"kernel"`
 	Circuit      crypto.Digest `json:"circuit"`
+	Phase1Of     zk.Kernel     `json:"phase1_of,omitempty"` // whose phase 1 it shares; empty: it has its own
 	Steps        []Step        `json:"steps"`
 	Sealed       bool          `json:"sealed"`
 	VerifyingKey crypto.Digest `json:"verifying_key"` // zero unless sealed
@@ -401,6 +408,9 @@ func (z *Ceremony) Verify(progress Progress) (Transcript, error) {
 		return Transcript{}, err
 	}
 	t := Transcript{Kernel: z.circuit.kernel, Circuit: z.circuit.digest, Steps: []Step{{Name: ceremonyStart, Digest: start}}}
+	if z.origin != nil {
+		t.Phase1Of = z.origin.Kernel
+	}
 	if !z.has(phase1Sealed) {
 		if z.has(phase2Sealed) || z.count(2) > 0 {
 			return Transcript{}, fmt.Errorf("%w: phase 2 without a sealed phase 1", ErrCeremonyOrder)
@@ -409,26 +419,39 @@ func (z *Ceremony) Verify(progress Progress) (Transcript, error) {
 		t.Steps = append(t.Steps, steps...)
 		return t, err
 	}
+	commons, digest, steps, err := z.verifySealed1(progress)
+	if err != nil {
+		return Transcript{}, err
+	}
+	t.Steps = append(t.Steps, steps...)
+	return z.verifyKeys(t, commons, digest, progress)
+}
+
+// verifySealed1 verifies phase 1 and that its seal is what its beacon makes of it. The digest is
+// of the sealed file.
+func (z *Ceremony) verifySealed1(progress Progress) (*mpcsetup.SrsCommons, crypto.Digest, []Step, error) {
+	refuse := func(err error) (*mpcsetup.SrsCommons, crypto.Digest, []Step, error) {
+		return nil, crypto.Digest{}, nil, err
+	}
 	if z.count(1) == 0 {
-		return Transcript{}, nobody(1)
+		return refuse(nobody(1))
 	}
 	seal, payload, digest, err := z.read(phase1Sealed)
 	if err != nil {
-		return Transcript{}, err
+		return refuse(err)
 	}
 	commons, previous, steps, err := z.verify1(seal.Beacon, progress)
 	if err != nil {
-		return Transcript{}, err
+		return refuse(err)
 	}
-	t.Steps = append(append(t.Steps, steps...), Step{phase1Sealed, digest, hex.EncodeToString(seal.Beacon)})
 	again, err := z.pendingState(phase1Sealed, previous, seal.Beacon, commons)
 	if err != nil {
-		return Transcript{}, err
+		return refuse(err)
 	}
 	if again.Digest != digest || !bytes.HasSuffix(again.content, payload) {
-		return Transcript{}, fmt.Errorf("%w: %s is not what its contributions and beacon make", ErrContribution, phase1Sealed)
+		return refuse(fmt.Errorf("%w: %s is not what its contributions and beacon make", ErrContribution, phase1Sealed))
 	}
-	return z.verifyKeys(t, commons, digest, progress)
+	return commons, digest, append(steps, Step{phase1Sealed, digest, hex.EncodeToString(seal.Beacon)}), nil
 }
 
 // verifyKeys goes on with phase 2.

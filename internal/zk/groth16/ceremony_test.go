@@ -299,3 +299,114 @@ func TestAContributionIsWholeOrNotThere(t *testing.T) {
 		t.Errorf("the folder holds %q, %v", files, err)
 	}
 }
+
+// TestASharedPhase1 has two kernels of one domain use the phase 1 of three contributors, and lets
+// a tamperer at the files of the one that shares it.
+func TestASharedPhase1(t *testing.T) {
+	if testing.Short() {
+		t.Skip("contributions to a domain of 2048 take seconds each: make e2e runs it")
+	}
+	const first, second = zk.Kernel("mlp-8"), zk.Kernel("matmul-4")
+	base := t.TempDir()
+	own, shared := filepath.Join(base, "own"), filepath.Join(base, "shared")
+	z, err := InitCeremony(own, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, kernel zk.Kernel, want error, part string) {
+		t.Helper()
+		_, err := InitCeremonyFrom(filepath.Join(base, "refused"), kernel, own, nil)
+		if !errors.Is(err, want) || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(filepath.Join(base, "refused", ceremonyStart+ceremonySuffix)); err == nil {
+			t.Errorf("%s: a ceremony began", what)
+		}
+	}
+	for range 3 {
+		step, err := z.Contribute(nil)
+		must(t, step, err)
+	}
+	refused("not sealed", second, ErrCeremonyOrder, "not sealed")
+	step, err := z.Seal(firstBeacon, nil)
+	must(t, step, err)
+	refused("another domain", ceremonyKernel, ErrCeremonyOrder, "domain of 2048")
+	if z, err = InitCeremonyFrom(shared, second, own, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := InitCeremony(shared, second); !errors.Is(err, ErrCeremonyOrder) {
+		t.Errorf("a second beginning: %v", err)
+	}
+	for range 3 {
+		if z, err = OpenCeremony(shared); err != nil {
+			t.Fatal(err)
+		}
+		step, err := z.Contribute(nil)
+		if must(t, step, err); !strings.HasPrefix(step.Name, "phase2-") {
+			t.Errorf("contributed %s", step.Name)
+		}
+	}
+	step, err = z.Seal(secondBeacon, nil)
+	sealed := must(t, step, err)
+	transcript, err := z.Verify(nil)
+	if err != nil || !transcript.Sealed || len(transcript.Steps) != 9 || transcript.Phase1Of != first || transcript.VerifyingKey != sealed.Keys().Digest() {
+		t.Fatalf("transcript %+v, %v", transcript, err)
+	}
+	keys, err := Load(shared, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := mustProve(t, keys)
+	if err := verifierOf(t, keys).Verify(result.Statement, result.Proof); err != nil {
+		t.Error(err)
+	}
+	third, err := InitCeremonyFrom(filepath.Join(base, "third"), second, shared, nil) // of one that shares it
+	if err != nil || third.origin.Kernel != first {
+		t.Errorf("shared once more: %v", err)
+	}
+	tamperShared(t, own, shared)
+	rewrite(t, filepath.Join(own, "phase1-002"+ceremonySuffix), func(_ *ceremonyHead, p []byte) []byte {
+		const tau = 3*updateProofSize + 8 + g2Size
+		return copyPoint(tau, tau+g1Size)(p)
+	})
+	refused("a phase 1 that was changed", second, ErrContribution, "phase1-002")
+}
+
+func tamperShared(t *testing.T, own, shared string) {
+	tau := 3*updateProofSize + 8 + g2Size
+	for _, c := range []tampering{
+		{"a power of τ replaced", "phase1-002", inPayload(copyPoint(tau, tau+g1Size)), ErrContribution},
+		{"another sealed phase 1", "phase1-sealed", inPayload(func(p []byte) []byte { return copyPoint(8+g2Size, 8+g2Size+g1Size)(p) }), ErrCeremonyFile},
+		{"another beacon", "phase1-sealed", inHead(func(h *ceremonyHead) { h.Beacon[0] ^= 1 }), ErrCeremonyFile},
+		{"another origin", "origin", inHead(func(h *ceremonyHead) { h.Circuit[0] ^= 1 }), ErrCeremonyFile},
+		{"an origin that shares", "origin", inHead(func(h *ceremonyHead) { h.Previous[0] ^= 1 }), ErrCeremonyFile},
+		{"no origin", "origin", func(t *testing.T, path string) {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrCeremonyFile},
+		{"a phase 1 of its own", "ceremony", inHead(func(h *ceremonyHead) { h.Previous = crypto.Digest{} }), ErrCeremonyFile},
+		{"another phase 1", "ceremony", inHead(func(h *ceremonyHead) { h.Previous[0] ^= 1 }), ErrCeremonyFile},
+		{"the other's keys", "phase2-001", inHead(func(h *ceremonyHead) { h.Kernel = "mlp-8" }), ErrCeremonyFile},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			theirs := t.TempDir()
+			if err := os.CopyFS(theirs, os.DirFS(shared)); err != nil {
+				t.Fatal(err)
+			}
+			c.change(t, filepath.Join(theirs, c.step+ceremonySuffix))
+			z, err := OpenCeremony(theirs)
+			if err == nil {
+				_, err = z.Verify(nil)
+			}
+			if !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+		})
+	}
+	if z, err := OpenCeremony(own); err != nil {
+		t.Error(err)
+	} else if _, err := z.Verify(nil); err != nil {
+		t.Errorf("the ceremony that was shared: %v", err)
+	}
+}

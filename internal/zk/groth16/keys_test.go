@@ -45,6 +45,7 @@ func TestVerifyingKeyIsReadStrictly(t *testing.T) {
 		{"too long", testKernel, make([]byte, MaxVerifyingKeySize+1), "too large"},
 		{"another kernel's name", "matmul-8", good, `kernel is "matmul-4"`},
 		{"no such kernel", "matmul-5", good, "unknown kernel"},
+		{"of another circuit", testKernel, edited(func(k *keyFile) { k.Circuit[0] ^= 1 }), "the kernel's is"},
 		{"a point less", testKernel, edited(func(k *keyFile) { k.Points = k.Points[:len(k.Points)-g2Size] }), "want"},
 		{"a point more", testKernel, edited(func(k *keyFile) { k.Points = append(k.Points, k.Points[:g1Size]...) }), "want"},
 		{"alpha at infinity", testKernel, infinity(0, g1Size), "alpha"},

@@ -15,23 +15,30 @@ import (
 )
 
 // Verifier verifies proofs of the kernels whose keys it was made with. It
-// implements zk.Verifier.
+// implements zk.BatchVerifier.
 type Verifier struct {
 	keys map[zk.Kernel]*verifyingKey // never written after NewVerifier
 }
 
-var _ zk.Verifier = (*Verifier)(nil)
+var _ zk.BatchVerifier = (*Verifier)(nil)
 
 // NewVerifier returns a verifier for the given encoded verifying keys. It
-// checks each for its form; that a key is the one that a genesis pins is for
-// the caller to compare, by Digest. No keys at all is a verifier that knows no
-// kernel.
+// checks each for its form, and that it says to be of the kernel's circuit; that
+// a key is the one that a genesis pins is for the caller to compare, by Digest. No
+// keys at all is a verifier that knows no kernel.
 func NewVerifier(keys map[zk.Kernel][]byte) (*Verifier, error) {
 	v := &Verifier{keys: make(map[zk.Kernel]*verifyingKey, len(keys))}
 	for _, kernel := range slices.Sorted(maps.Keys(keys)) {
 		key, err := decodeVerifyingKey(kernel, keys[kernel])
 		if err != nil {
 			return nil, err
+		}
+		circuit, err := frozen(kernel)
+		if err != nil {
+			return nil, err
+		}
+		if key.circuit != circuit {
+			return nil, fmt.Errorf("%w: %s: of circuit %s, the kernel's is %s", ErrVerifyingKeyFile, kernel, key.circuit.Short(), circuit.Short())
 		}
 		v.keys[kernel] = key
 	}

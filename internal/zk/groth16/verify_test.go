@@ -3,6 +3,7 @@ package groth16
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	backend "github.com/consensys/gnark/backend/groth16/bn254"
 
+	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
@@ -354,18 +356,98 @@ func TestVerifierNamesItsKeys(t *testing.T) {
 	}
 }
 
+// FuzzVerify gives the verifier a statement and a proof that are hostile in every part, alone and in
+// the company of a proof that holds: only the statement that was proven is accepted, everything else
+// is refused by one name, the same in company, and the company keeps its verdict.
 func FuzzVerify(f *testing.F) {
 	verifier, good := sharedVerifier(f), sharedResult()
-	f.Add([]byte(good.Proof))
-	f.Add([]byte(good.Proof[:ProofSize-1]))
-	f.Add(make([]byte, ProofSize))
-	f.Fuzz(func(t *testing.T, proof []byte) {
-		err := verifier.Verify(good.Statement, proof)
+	flat := func(list []zk.Field) (out []byte) {
+		for _, e := range list {
+			out = append(out, e[:]...)
+		}
+		return out
+	}
+	s := good.Statement
+	seed := func(kernel zk.Kernel, key, inputs, output, bind, proof []byte) {
+		f.Add(string(kernel), key, inputs, output, bind, proof)
+	}
+	in, out, key := flat(s.Inputs), flat(s.Output), s.VerifyingKey[:]
+	bind, above := s.Bind[:], plusOrder(s.Bind)
+	seed(s.Kernel, key, in, out, bind, good.Proof)
+	seed(s.Kernel, key, in, out, bind, good.Proof[:ProofSize-1])
+	seed(s.Kernel, key, in, out, bind, make([]byte, ProofSize))
+	seed(s.Kernel, key, in, out, bind, bytes.Repeat([]byte{0xff}, ProofSize))
+	seed(s.Kernel, key, in, out, above[:], good.Proof)
+	seed(s.Kernel, key, out, in, bind, good.Proof)
+	seed(s.Kernel, key, in[:zk.FieldSize], out, bind, good.Proof)
+	seed(s.Kernel, bind, in, out, bind, good.Proof)
+	seed("matmul-8", key, in, out, bind, good.Proof)
+	seed("", nil, nil, nil, nil, nil)
+	infinity := append([]byte{0x40}, make([]byte, g1Size-1)...)
+	for _, at := range []int{atAr, atBs, atKrs, atCommitment, atKnowledge} {
+		seed(s.Kernel, key, in, out, bind, slices.Concat(good.Proof[:at], infinity, good.Proof[at+g1Size:]))
+		seed(s.Kernel, key, in, out, bind, slices.Concat(good.Proof[:at], good.Proof[:g1Size], good.Proof[at+g1Size:]))
+	}
+	names := []error{zk.ErrUnknownKernel, zk.ErrVerifyingKey, zk.ErrPublics, zk.ErrNotCanonical, zk.ErrMalformedProof, zk.ErrFalseProof}
+	f.Fuzz(func(t *testing.T, kernel string, key, inputs, output, bind, proof []byte) {
+		statement := zk.Statement{Kernel: zk.Kernel(kernel), Inputs: fieldsOf(inputs), Output: fieldsOf(output)}
+		copy(statement.VerifyingKey[:], key)
+		copy(statement.Bind[:], bind)
+		err := verifier.Verify(statement, proof)
+		named := 0
+		for _, name := range names {
+			if errors.Is(err, name) {
+				named++
+			}
+		}
 		switch {
+		case err == nil && !bytes.Equal(statement.Encode(), good.Statement.Encode()):
+			t.Errorf("a statement that nobody proved: %+v", statement)
 		case err == nil && !bytes.Equal(proof, good.Proof):
 			t.Errorf("another proof was found: %x", proof)
-		case err != nil && !errors.Is(err, zk.ErrMalformedProof) && !errors.Is(err, zk.ErrFalseProof):
-			t.Errorf("no named rejection: %v", err)
+		case err != nil && (named != 1 || len(err.Error()) > 1024):
+			t.Errorf("%d names of a rejection, want 1: %.2000s", named, err)
+		}
+		if err != nil && !errors.Is(err, zk.ErrFalseProof) {
+			return // it joins no company
+		}
+		verdicts := verifier.VerifyAll([]zk.Claim{{Statement: good.Statement, Proof: good.Proof}, {Statement: statement, Proof: proof}})
+		if verdicts[0] != nil || fmt.Sprint(verdicts[1]) != fmt.Sprint(err) {
+			t.Errorf("alone %v, in company %v; the company %v", err, verdicts[1], verdicts[0])
+		}
+	})
+}
+
+// fieldsOf cuts bytes into field elements, which need not be canonical.
+func fieldsOf(data []byte) (list []zk.Field) {
+	for len(data) > 0 && len(list) < 2*zk.MaxDigests {
+		var e zk.Field
+		data = data[copy(e[:], data):]
+		list = append(list, e)
+	}
+	return list
+}
+
+// FuzzVerifyingKey: bytes that are taken for a verifying key are the canonical encoding of one.
+func FuzzVerifyingKey(f *testing.F) {
+	good := sharedSetup().keys.VerifyingKey()
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(append(slices.Clone(good), 0))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		verifier, err := NewVerifier(map[zk.Kernel][]byte{testKernel: data})
+		if err != nil {
+			if !errors.Is(err, ErrVerifyingKeyFile) {
+				t.Errorf("no named rejection: %v", err)
+			}
+			return
+		}
+		var file keyFile
+		if err := codec.Unmarshal(data, &file, MaxVerifyingKeySize); err != nil || !bytes.Equal(codec.Marshal(file), data) {
+			t.Errorf("an encoding that is not canonical was taken: %v", err)
+		}
+		if digest, ok := verifier.Digest(testKernel); !ok || digest != VerifyingKeyDigest(data) {
+			t.Errorf("digest %s, %v", digest, ok)
 		}
 	})
 }

@@ -17,17 +17,11 @@ import (
 // factorBytes is the length of a random factor: 128 bits.
 const factorBytes = 16
 
-// Claim is a statement and what is said to prove it.
-type Claim struct {
-	Statement zk.Statement
-	Proof     []byte
-}
-
 // VerifyAll returns the verdict of each claim, nil for those that hold: the same
 // verdicts as Verify of each, but for a probability of 2⁻¹²⁸ that a false proof
 // passes. Well-formed claims are checked together, which takes half the time
 // for a dozen of one kernel; if that fails, each by itself.
-func (v *Verifier) VerifyAll(claims []Claim) []error {
+func (v *Verifier) VerifyAll(claims []zk.Claim) []error {
 	verdicts := make([]error, len(claims))
 	var read []claim
 	var at []int // of each read claim
@@ -44,7 +38,15 @@ func (v *Verifier) VerifyAll(claims []Claim) []error {
 		}
 		read, at = append(read, c), append(at, i)
 	}
-	if len(read) == 0 || verdict(read) == nil {
+	if len(read) == 0 {
+		return verdicts
+	}
+	err := verdict(read)
+	if err == nil {
+		return verdicts
+	}
+	if len(read) == 1 {
+		verdicts[at[0]] = err
 		return verdicts
 	}
 	for i, c := range read {
