@@ -268,7 +268,7 @@ func dispatch(kv state.KV, env *staking.Env, from chain.Address, m chain.Msg) (c
 	case chain.Unaffiliate:
 		return staking.Unaffiliate(kv, from, chain.Address{}, m)
 	case chain.Transfer, chain.RegisterProvider, chain.UnbondProvider, chain.RegisterCluster, chain.UnbondCluster, chain.Deposit, chain.Withdraw,
-		chain.Settle, chain.ReportEvidence, chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
+		chain.Settle, chain.ReportEvidence, chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.RegisterMeter, chain.SettleBatch:
 	}
 	panic(fmt.Sprintf("not a message of this test: %T", m))

@@ -46,6 +46,11 @@ const (
 	// transactions wait: at low load, more blocks cost more and say no more.
 	pace     = chain.FastestPaceMs * time.Millisecond
 	fullPace = 64
+	// busyPace is the least time between two blocks while busyRate transactions a second
+	// or more come in, and at lower rates as much less as they are: what a block costs
+	// each node whatever it carries is then spread over as many more.
+	busyPace = 50 * time.Millisecond
+	busyRate = 13_000
 	// maxClockLead is how far a block's time may be ahead of the local clock.
 	maxClockLead = 500 * time.Millisecond
 )
@@ -367,12 +372,14 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		if err != nil {
 			return consensus.Block{}, err
 		}
-		if len(content.extras.Evidence) == 0 && !waits {
+		news := len(parent.outcome.Receipts.Begin) > 0 // that this block's header proves
+		if len(content.extras.Evidence) == 0 && !waits && !news {
 			a.pool.await(ctx, r.Idle, 1, content.included)
 		}
 		if rest := pace - time.Since(time.UnixMilli(int64(parent.timeMs))); rest > 0 {
 			a.pool.await(ctx, min(rest, pace), fullPace, content.included)
 		}
+		awaitBusy(ctx, parent, a.pool.ready()-content.included.count)
 	}
 	if err := ctx.Err(); err != nil {
 		return consensus.Block{}, err
@@ -396,6 +403,29 @@ func (a *application) Propose(ctx context.Context, r engine.ProposeRequest) (con
 		return consensus.Block{}, err
 	}
 	return consensusBlock(block), nil
+}
+
+// awaitBusy waits until the time between parent and its child is what it should be at
+// the rate at which transactions came since parent, of which so many wait.
+func awaitBusy(ctx context.Context, parent *branch, waiting int) {
+	since := time.Since(time.UnixMilli(int64(parent.timeMs)))
+	rest := paceOf(waiting, since) - since
+	if rest <= 0 {
+		return
+	}
+	timer := time.NewTimer(min(rest, busyPace))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// paceOf returns the time between two blocks at which so many transactions wait so long
+// after the first.
+func paceOf(waiting int, since time.Duration) time.Duration {
+	rate := float64(waiting) / max(since, pace).Seconds()
+	return time.Duration(min(max(rate/busyRate, 0), 1) * float64(busyPace))
 }
 
 // drawsWait reports whether the child of parent is to follow at once, for the sake of draws.

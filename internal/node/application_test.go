@@ -463,3 +463,34 @@ func TestATransactionTwiceAtOnceIsAcceptedTwice(t *testing.T) {
 		t.Errorf("the pool holds %d transactions", n)
 	}
 }
+
+// TestWhatABeginningDidIsProvenAtOnce: nothing is sent to the chain, but a bond matures at the
+// beginning of a block. Its state is proven by the next one's header, which does not wait.
+func TestWhatABeginningDidIsProvenAtOnce(t *testing.T) {
+	g := testGenesis(t)
+	g.Params.ProviderBond, g.Params.UnbondDelayMs = chain.Hyper(1), 60_000
+	r := newRig(t, g)
+	node, owner := keyOf(1, 'p'), user(1)
+	r.submit(signedBy(t, 1, 0, chain.RegisterProvider{
+		Node: node.Public(), Bond: chain.Hyper(1), Region: "eu", Millicores: 1_000, MemoryMiB: 1_024,
+		Possession: node.Sign(crypto.DomainPossession, chain.PossessionPayload(testChain, owner.address())),
+	}, chain.UnbondProvider{Node: node.Public()}))
+	first := r.propose(1, r.genesisParent())
+	matured := r.proposeAt(2, parentOf(1, first), chain.TimeMs(g.Params.UnbondDelayMs)+1)
+	b, _ := r.app.branch(matured.Digest)
+	if len(b.outcome.Receipts.Begin) != 1 || len(b.block.Txs()) != 0 {
+		t.Fatalf("%v and %d transactions, want a bond that matured, and none", b.outcome.Receipts.Begin, len(b.block.Txs()))
+	}
+	propose := func(v consensus.View, on engine.Parent, patience time.Duration) (consensus.Block, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return r.app.Propose(ctx, engine.ProposeRequest{Round: r.round(v), Parent: on, LastFinalized: on, Idle: time.Hour})
+	}
+	next, err := propose(3, parentOf(2, matured), 10*time.Second)
+	if err != nil {
+		t.Fatalf("the block after waits: %v", err)
+	}
+	if b, err := propose(4, parentOf(3, next), 200*time.Millisecond); err == nil {
+		t.Errorf("block %s follows an empty one at once", b.Digest.Short())
+	}
+}

@@ -39,7 +39,7 @@
 //   - submissions and gossip while maxBacklog transactions are ready for blocks:
 //     they wait, undecoded, for at most backlogWait;
 //   - what was verified (knownBytes, knownKeys): the oldest is forgotten, and
-//     verified again if it comes again;
+//     verified again if it comes again; so are the verdicts of proofs (knownProofs);
 //   - what peers were asked for (maxWants, maxStrangeWants, maxWantsOfPeer): more
 //     announcements are not looked at;
 //   - gossip to a peer (gossipQueue bytes): the newest batch is dropped; the

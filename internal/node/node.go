@@ -117,7 +117,11 @@ func openVerifier(home string, g *chain.Genesis) (zk.Verifier, error) {
 		}
 		keys[zk.Kernel(k.Name)] = key
 	}
-	return groth16.NewVerifier(keys)
+	verifier, err := groth16.NewVerifier(keys)
+	if err != nil {
+		return nil, err
+	}
+	return newProofVerifier(verifier), nil
 }
 
 func (d *Deps) close() error {

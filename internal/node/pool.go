@@ -426,6 +426,13 @@ func (p *pool) droppedFor(why mempool.Reason) uint64 {
 	return p.txs.DroppedFor(why)
 }
 
+// ready returns how many transactions wait for no earlier nonce.
+func (p *pool) ready() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.txs.Ready()
+}
+
 // size returns how many transactions wait, and their bytes.
 func (p *pool) size() (txs, bytes int) {
 	p.mu.Lock()

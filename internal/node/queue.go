@@ -24,6 +24,8 @@ const (
 	// remembered when nothing waits.
 	drainStretch = 250 * time.Millisecond
 	drainMemory  = 10 * time.Second
+	// takenStretch is over how long what blocks took is counted, whatever waited.
+	takenStretch = time.Second
 )
 
 // drain measures how many transactions a second leave the queue. The zero value
@@ -33,12 +35,40 @@ type drain struct {
 	txs   int       // in it
 	rate  float64   // a second, an average that follows; 0: not known
 	at    time.Time // when it was last measured
+	taken taken
+}
+
+// taken is the most that blocks took in a second of late, though nothing may have
+// waited then: they can do that at least.
+type taken struct {
+	began time.Time // of the stretch that is counted; zero: none
+	txs   int       // in it
+	rate  float64   // a second, of the best stretch that is remembered; 0: not known
+	at    time.Time // when that ended
+}
+
+// finalized counts a block.
+func (k *taken) finalized(txs int, now time.Time) {
+	if k.began.IsZero() {
+		k.began = now
+		return
+	}
+	k.txs += txs
+	passed := now.Sub(k.began)
+	if passed < takenStretch {
+		return
+	}
+	if rate := float64(k.txs) / passed.Seconds(); rate >= k.rate || now.Sub(k.at) > drainMemory {
+		k.rate, k.at = rate, now
+	}
+	k.began, k.txs = now, 0
 }
 
 // finalized notes a block and how many transactions are ready after it. A stretch
 // counts only if there were enough for another such block all the time: else it says
 // how many came and not how many can go.
 func (d *drain) finalized(txs, left int, now time.Time) {
+	d.taken.finalized(txs, now)
 	if left < txs || left == 0 {
 		d.began, d.txs = time.Time{}, 0
 		if now.Sub(d.at) > drainMemory {
@@ -65,12 +95,17 @@ func (d *drain) finalized(txs, left int, now time.Time) {
 	d.began, d.txs, d.at = now, 0, now
 }
 
-// most returns how many transactions may wait so long.
+// most returns how many transactions may wait so long. What blocks took after the rate
+// was measured, or in place of it, can only make it more.
 func (d *drain) most(wait time.Duration) int {
-	if d.rate == 0 {
-		return firstQueue
+	rate, least := d.rate, leastQueue
+	if rate == 0 {
+		least = firstQueue
 	}
-	return max(int(d.rate*wait.Seconds()), leastQueue)
+	if d.taken.at.After(d.at) {
+		rate = max(rate, d.taken.rate)
+	}
+	return max(int(rate*wait.Seconds()), least)
 }
 
 // gate decides which of a client's transactions there is room for, in the order in

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -47,6 +49,81 @@ func TestTheDrainIsMeasuredWhileTransactionsWait(t *testing.T) {
 	if got := d.most(mostWait); got != firstQueue {
 		t.Errorf("%d may wait when the rate was forgotten, want %d", got, firstQueue)
 	}
+}
+
+// TestWhatBlocksTookMayWait: blocks that take all there is say what they can take at
+// least, until it turns out to be less.
+func TestWhatBlocksTookMayWait(t *testing.T) {
+	var d drain
+	now := time.Unix(1_000, 0)
+	run := func(txs, left int, every time.Duration, blocks int) {
+		for range blocks {
+			now = now.Add(every)
+			d.finalized(txs, left, now)
+		}
+	}
+	for _, step := range []struct {
+		what      string
+		txs, left int
+		every     time.Duration
+		blocks    int
+		want      int // that may wait mostWait
+	}{
+		{"blocks of all there was, 13,000 a second", 650, 0, 50 * time.Millisecond, 41, 9_100},
+		{"fewer came: it was forgotten by nobody", 50, 0, 50 * time.Millisecond, 80, 9_100},
+		{"it turns out to be 2,000", 100, 5_000, 50 * time.Millisecond, 200, 1_400},
+		{"all there is again, 8,000 a second", 400, 0, 50 * time.Millisecond, 41, 5_600},
+		{"long ago", 10, 0, 50 * time.Millisecond, 300, firstQueue},
+	} {
+		run(step.txs, step.left, step.every, step.blocks)
+		if got := d.most(mostWait); got < step.want*99/100 || got > step.want*101/100 {
+			t.Errorf("%s: %d may wait, want %d", step.what, got, step.want)
+		}
+	}
+}
+
+// TestBlocksOfABusyChainComeAtAPace: the more transactions come, the longer is the time
+// between two blocks, up to busyPace; a few wait for nothing, and nobody longer than that.
+func TestBlocksOfABusyChainComeAtAPace(t *testing.T) {
+	for _, c := range []struct {
+		waiting     int
+		since, want time.Duration
+	}{
+		{0, 20 * time.Millisecond, 0},
+		{-5, 20 * time.Millisecond, 0},
+		{2, 0, 200 * busyPace / busyRate}, // 200 a second, of which nobody waits for company
+		{64, pace, 6_400 * busyPace / busyRate},
+		{325, 50 * time.Millisecond, busyPace / 2},
+		{650, 50 * time.Millisecond, busyPace},
+		{5_000, 20 * time.Millisecond, busyPace},
+	} {
+		if got := paceOf(c.waiting, c.since); got < c.want-time.Microsecond || got > c.want+time.Microsecond {
+			t.Errorf("%d after %v: %v, want %v", c.waiting, c.since, got, c.want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		parent := &branch{timeMs: chain.TimeMs(time.Now().UnixMilli())}
+		wait := func(ctx context.Context, waiting int) time.Duration {
+			began := time.Now()
+			awaitBusy(ctx, parent, waiting)
+			return time.Since(began)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if got := wait(ended, 5_000); got != 0 {
+			t.Errorf("after the end of it all it waited %v", got)
+		}
+		if got := wait(t.Context(), 5_000); got != busyPace {
+			t.Errorf("it waited %v, want %v", got, busyPace)
+		}
+		if got := wait(t.Context(), 5_000); got != 0 {
+			t.Errorf("it waited %v for what was due", got)
+		}
+		parent.timeMs += 3_600_000 // by a clock that is ahead
+		if got := wait(t.Context(), 5_000); got > busyPace {
+			t.Errorf("it waited %v for a parent of the future", got)
+		}
+	})
 }
 
 // TestAcceptedIsWhatIsFinalSoon: beyond a fair queue only senders have room of whom

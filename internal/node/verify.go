@@ -303,22 +303,35 @@ func orders(block *chain.DecodedBlock) []store.OrderEntry {
 	var out []store.OrderEntry
 	for i := range block.Txs() {
 		seen := map[crypto.Digest]bool{}
-		add := func(order crypto.Digest) {
-			if !seen[order] {
-				seen[order] = true
-				out = append(out, store.OrderEntry{Order: order, TxIndex: uint32(i)})
-			}
-		}
 		for _, m := range block.Txs()[i].Tx().Body.Messages {
-			if settle, ok := m.(chain.Settle); ok {
-				for _, c := range settle.Claims {
-					add(c.Receipt.Order)
+			for _, order := range ordersOf(m) {
+				if !seen[order] {
+					seen[order] = true
+					out = append(out, store.OrderEntry{Order: order, TxIndex: uint32(i)})
 				}
-			}
-			if settle, ok := m.(chain.SettleBatch); ok {
-				add(settle.Batch.Summary.Order)
 			}
 		}
 	}
 	return out
+}
+
+// ordersOf returns the orders that a message asks payment for.
+func ordersOf(m chain.Msg) []crypto.Digest {
+	if settle, ok := m.(chain.Settle); ok {
+		out := make([]crypto.Digest, len(settle.Claims))
+		for i := range settle.Claims {
+			out[i] = settle.Claims[i].Receipt.Order
+		}
+		return out
+	}
+	if reveal, ok := m.(chain.RevealRun); ok {
+		return []crypto.Digest{reveal.Receipt.Order}
+	}
+	if batch, ok := m.(chain.SettleBatch); ok {
+		return []crypto.Digest{batch.Batch.Summary.Order}
+	}
+	if collect, ok := m.(chain.CollectRun); ok {
+		return []crypto.Digest{collect.Order}
+	}
+	return nil
 }
