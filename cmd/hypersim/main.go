@@ -83,7 +83,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands: []*cli.Command{consensusCommand(), nexusCommand()},
+		Commands: []*cli.Command{consensusCommand(), nexusCommand(), marketCommand()},
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = func(c *cli.Context, err error, _ bool) error {

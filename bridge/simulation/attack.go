@@ -1,0 +1,149 @@
+package simulation
+
+import "slices"
+
+// Attack is a way to cheat.
+type Attack struct {
+	Name string
+	// What and Why are for people: what the hand does, and why it loses, or when it does not.
+	What, Why string
+	// Policies under which it is something else than under the others of their kind, or at all.
+	Policies []Policy
+	play     conduct
+	nodes    func(Terms) int // of the hand
+	relay    relay
+	buys     bool   // the hand orders the jobs that count
+	sells    bool   // and works for them
+	size     uint64 // of the hand's jobs; 0: 1
+	idle     bool   // if it were honest it would do nothing
+	cluster  bool   // it is the cluster too
+	broke    bool   // it orders without a deposit
+	rogues   bool   // somebody else claims wrong results
+	crowd    int    // jobs of others for each of the hand's; 0: 1
+	fresh    bool   // nobody has a record
+	// Pays lists the policies under which it is known to pay, which Why says the reason of.
+	Pays []Policy
+}
+
+func one(Terms) int      { return 1 }
+func nobody(Terms) int   { return 0 }
+func shared(t Terms) int { return max(2, t.Nodes*t.Share/100) }
+
+// verified are the policies under which somebody may look again.
+var verified = []Policy{TwoOfThree, ThreeOfFive, Optimistic}
+
+var replicated = []Policy{TwoOfThree, ThreeOfFive}
+
+// metered are those under which usage is paid.
+var metered = []Policy{None, Batch, TwoOfThree, ThreeOfFive, Optimistic}
+
+// unverified are the policies under which nobody does.
+var unverified = []Policy{None, Batch}
+
+// Attacks lists all.
+var Attacks = []Attack{
+	{
+		Name: "lazy", nodes: one, Policies: Policies, Pays: unverified, play: conduct{asPrimary: guess, asReplica: guess},
+		What: "A node claims a result that it made up, and runs nothing.",
+		Why:  "It saves the cost of a run until somebody runs the job again, and then loses a stake worth many; under zk there is no proof.",
+	},
+	{
+		Name: "silent", nodes: one, Policies: replicated, play: conduct{asPrimary: guess, hides: true},
+		What: "A lazy node is silent when it hears that it is checked: it never shows the receipt that it is bound to.",
+		Why:  "Whoever is bound and shows nothing counts as one who dissents, and loses its stake to the panel.",
+	},
+	{
+		Name: "copying", nodes: shared, Policies: replicated, fresh: true, play: conduct{asReplica: copies},
+		What: "A node that is drawn to check runs nothing and binds itself to what the primary is bound to.",
+		Why:  "A commitment names its node and has a salt: the copy cannot be shown, and its stake goes as that of one who is silent.",
+	},
+	{
+		Name: "colluding", nodes: shared, Policies: verified, play: conduct{asPrimary: conspire, allied: true},
+		What: "Nodes of one hand claim the same wrong result, as primaries, replicas, auditors and jurors.",
+		Why:  "Who checks is drawn after they are bound, by bond; they lose unless all that are drawn are theirs, and a stake pays for many such hits.",
+	},
+	{
+		Name: "sybil", nodes: shared, Policies: verified, play: conduct{asPrimary: conspire, allied: true, returns: true},
+		What: "The same, and a node that is slashed takes the rest of its bond and comes back under a new key and owner.",
+		Why:  "What is slashed is gone whatever the name; who is new has no record, and under replicate all that it does is checked.",
+	},
+	{
+		Name: "packed slate", Pays: replicated, nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, packs: true}, cluster: true,
+		What: "A cluster lists its own nodes alone as bidders, so that whoever is drawn to check is an accomplice.",
+		Why:  "Bidders are whom the cluster's signed list names, and a panel is drawn only when somebody dissents: under replicate a consumer trusts its cluster not to list accomplices alone. It ends when one who checks is drawn from the roll of all nodes.",
+	},
+	{
+		Name: "framing", nodes: shared, Policies: verified, fresh: true, play: conduct{asReplica: conspire, asJuror: conspire, allied: true, frames: true},
+		What: "Nodes of one hand dissent from right results or challenge them, and judge so if they are drawn, for a share of what honest nodes lose.",
+		Why:  "Panels are mostly others', an appeal triples the panel, and whoever a panel contradicts loses more than a share of a stake.",
+	},
+	{
+		Name: "follower", Pays: replicated, nodes: shared, Policies: verified, play: conduct{asJuror: follows}, rogues: true, crowd: 6, fresh: true,
+		What: "A juror or an auditor runs nothing and votes for what is claimed, or for what most have shown: an auditor who never challenges.",
+		Why:  "Under optimistic it forgoes the reward for each wrong claim that it would have found, and loses a quarter of its stake where others find it: it pays while fewer than about one claim in a hundred is wrong. Under replicate most of those who show a result are right whenever few collude.",
+	},
+	{
+		Name: "absent juror", nodes: shared, Policies: verified, play: conduct{asJuror: absent}, rogues: true, crowd: 6, fresh: true,
+		What: "A juror or an auditor never votes.",
+		Why:  "It loses a part of its slice, which is more than a run costs.",
+	},
+	{
+		Name: "self-dealing", nodes: shared, Policies: Policies, play: conduct{trivial: true}, buys: true, sells: true, idle: true,
+		What: "A hand orders from its own nodes, which run nothing and agree, to earn reputation, jurors' and auditors' fees.",
+		Why:  "Fees are burned and paid of every charge, and an honest auditor or replica takes the stake; reputation is worth no more than what was burned for it.",
+	},
+	{
+		Name: "exit scam", nodes: one, Policies: Policies, Pays: unverified, play: conduct{asPrimary: guess, farms: 500}, size: 10,
+		What: "A node buys itself a record by trading with itself, and then cheats in jobs ten times as large as the others.",
+		Why:  "The chance of a check and the stake grow with the job: v/(v + s) is a bound from below whatever the record, and the farming is paid for.",
+	},
+	{
+		Name: "padding", Pays: metered, nodes: one, Policies: Policies, play: conduct{pads: true},
+		What: "A node that runs the job, or has slower hardware than it declared, reports all the time that the order's max cost allows.",
+		Why:  "Nothing but the result is judged. The cluster attests to no more time than passed, so that the node must keep its place for so long (which is not charged here), and to no more than the consumer allowed: what it wins is the slack of the max cost.",
+	},
+	{
+		Name: "griefing", nodes: nobody, Policies: verified, play: conduct{flaky: true}, buys: true,
+		What: "A consumer orders a program whose result differs from run to run, so that honest nodes disagree.",
+		Why:  "Nobody is slashed for what no panel can find, and the consumer pays the runs for a result that is worth nothing.",
+	},
+	{
+		Name: "withholding", nodes: nobody, Policies: verified, play: conduct{flaky: true, withholds: true}, buys: true, cluster: true, fresh: true, Pays: replicated,
+		What: "A cluster and its consumer order what differs from run to run, use the results, and show no juror the job: what no panel can look at is not paid.",
+		Why:  "Under optimistic the cluster has a stake and pays. Under replicate it has none, and where too few agree nobody is paid for what no juror can look at.",
+	},
+	{
+		Name: "overdraft", nodes: nobody, Policies: Policies, play: conduct{withdraws: true}, buys: true,
+		What: "A consumer takes its escrow back as soon as an order is accepted.",
+		Why:  "A withdrawal matures after every order's claim window, and pays claims until then.",
+	},
+	{
+		Name: "overcommitting", nodes: nobody, Policies: Policies, buys: true, broke: true, cluster: true,
+		What: "A cluster accepts orders of its own consumer that no escrow covers.",
+		Why:  "Claims are refused when the escrow is empty. An acceptance beyond what the escrow ever held is signed evidence: whoever shows it takes the cluster's free bond, of which providers get half and a reporter its part.",
+	},
+	{
+		Name: "dropping", nodes: one, Policies: Policies, relay: relay{drops: true},
+		What: "A relay carries its own node's messages alone.",
+		Why:  "Anybody may post what it signed or was given: others post their own some blocks later, within every window.",
+	},
+	{
+		Name: "replaying", nodes: one, Policies: Policies, relay: relay{replays: true},
+		What: "A relay posts its own node's messages again and again.",
+		Why:  "A sequence is paid once, and the state remembers it for longer than claims are taken.",
+	},
+	{
+		Name: "reordering", nodes: one, Policies: Policies, relay: relay{reorders: true},
+		What: "A relay holds others' messages back and shuffles all.",
+		Why:  "Draws are made from later blocks than what they are about, and no message is worth more for being first.",
+	},
+}
+
+// Find returns the attack of a name.
+func Find(name string) (Attack, bool) {
+	i := slices.IndexFunc(Attacks, func(a Attack) bool { return a.Name == name })
+	if i < 0 {
+		return Attack{}, false
+	}
+	return Attacks[i], true
+}

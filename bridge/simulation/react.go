@@ -1,0 +1,348 @@
+package simulation
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// ballot is a juror's vote until it is shown.
+type ballot struct {
+	vote chain.Vote
+	salt crypto.Digest
+}
+
+func (w *world) send(p post) {
+	if p.after <= w.env.Height {
+		p.after = w.env.Height + 1
+	}
+	w.pending = append(w.pending, p)
+}
+
+// act is a message, with the function of settlement that executes it.
+type act func(w *world, from chain.Address) (chain.Events, *chain.Rejection)
+
+// carried is a message whose inner signatures have verified.
+func carried[M chain.Msg](m M, do func(state.KV, *settlement.Env, M, bool) (chain.Events, *chain.Rejection)) act {
+	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) { return do(w.kv, &w.env, m, true) }
+}
+
+// voted is a message of a juror's, whose signature settlement verifies itself.
+func voted[M chain.Msg](m M, do func(state.KV, *settlement.Env, M) (chain.Events, *chain.Rejection)) act {
+	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) { return do(w.kv, &w.env, m) }
+}
+
+// sent is a message of an account's.
+func sent[M chain.Msg](m M, do func(state.KV, *settlement.Env, chain.Address, M) (chain.Event, *chain.Rejection)) act {
+	return func(w *world, from chain.Address) (chain.Events, *chain.Rejection) {
+		event, why := do(w.kv, &w.env, from, m)
+		if why != nil {
+			return nil, why
+		}
+		return chain.Events{event}, nil
+	}
+}
+
+// claimed is a claim whose signatures have verified.
+func claimed(c chain.Claim) act {
+	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) {
+		return settlement.Settle(w.kv, &w.env, chain.Settle{Claims: []chain.Claim{c}}, []bool{true}), nil
+	}
+}
+
+// batched is a batch whose signatures have verified.
+func batched(m chain.SettleBatch) act {
+	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) {
+		event, why := settlement.SettleBatch(w.kv, &w.env, m, true)
+		if why != nil {
+			return nil, why
+		}
+		return chain.Events{event}, nil
+	}
+}
+
+// apply executes a message, as execution does once its signatures have verified.
+func (w *world) apply(p post) chain.Events {
+	events, why := p.do(w, p.by.address)
+	if why != nil && p.again > 0 {
+		p.again--
+		w.send(p)
+	}
+	w.broken.applied(w, p.offers)
+	return events
+}
+
+// heard has everybody answer to an event.
+func (w *world) heard(event chain.Event) {
+	if e, ok := event.(chain.RunsDrawn); ok {
+		w.drawn(w.jobs[e.Order], e.Nodes)
+	}
+	if e, ok := event.(chain.RunsRevealing); ok {
+		w.revealing(w.jobs[e.Order], e.Checked)
+	}
+	if e, ok := event.(chain.PanelDrawn); ok {
+		w.seated(w.jobs[e.Subject], e)
+	}
+	if e, ok := event.(chain.PanelRevealing); ok {
+		w.opened(e.Panel)
+	}
+	if e, ok := event.(chain.ClaimPending); ok {
+		w.pendingClaim(w.jobs[e.Order])
+	}
+	if e, ok := event.(chain.ClaimJudged); ok {
+		w.judged(w.jobs[e.Order], e.Verdict)
+	}
+	if e, ok := event.(chain.BondSlashed); ok {
+		w.slashed(e)
+	}
+}
+
+// drawn has the nodes that were drawn run a job, and commit.
+func (w *world) drawn(j *job, nodes []crypto.PublicKey) {
+	j.checked = true
+	for _, id := range nodes {
+		n := w.byNode[id]
+		how := n.asReplica
+		if n.allied && j.primary.owner.hand {
+			how = conspire
+		}
+		if how == absent {
+			w.tried(n)
+			continue
+		}
+		b := w.run(j, n, how)
+		w.broken.copied(j, b)
+		commitment := chain.RunCommitment(b.receipt.Digest(), n.id, b.salt)
+		if b.copied {
+			runs, _ := settlement.RunsOf(w.kv, j.id) // it has a primary
+			commitment = runs.Runs[0].Commitment
+		}
+		m := chain.CommitRun{ChainID: chainID, Order: j.id, Node: n.id, Commitment: commitment}
+		w.send(post{by: n.owner, do: carried(m, settlement.CommitRun)})
+	}
+}
+
+// revealing has those who are bound show their receipts.
+func (w *world) revealing(j *job, checked bool) {
+	for _, n := range j.members {
+		b := j.bound[n]
+		if b.copied || checked && n == j.primary && n.hides {
+			continue
+		}
+		m := chain.RevealRun{Receipt: b.receipt, Salt: b.salt, Cluster: j.order.Cluster}
+		w.send(post{by: n.owner, do: carried(m, settlement.RevealRun)})
+	}
+}
+
+// seated has jurors run a job again, and commit to their votes.
+func (w *world) seated(j *job, e chain.PanelDrawn) {
+	if w.votes[e.Panel] == nil {
+		w.votes[e.Panel] = map[*node]*ballot{}
+	}
+	for _, id := range e.Jurors {
+		n := w.byNode[id]
+		vote, votes := w.vote(j, n)
+		if !votes {
+			continue
+		}
+		b := &ballot{vote: vote}
+		binary.BigEndian.PutUint64(b.salt[:], w.rand.Uint64())
+		w.votes[e.Panel][n] = b
+		commitment := vote.Commitment(e.Panel, n.id, b.salt)
+		m := chain.CommitVote{
+			Panel: e.Panel, Node: n.id, Commitment: commitment,
+			Signature: n.key.Sign(crypto.DomainVote, chain.VotePayload(chainID, e.Panel, commitment)),
+		}
+		w.send(post{by: n.owner, do: voted(m, settlement.CommitVote)})
+	}
+}
+
+// vote is what a juror votes, and whether it does.
+func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
+	how := n.asJuror
+	if n.allied && (j.primary.owner.hand || w.play.frames) {
+		how = conspire
+	}
+	if w.play.withholds && j.buyer.hand {
+		return chain.Vote{Finding: chain.FoundUnavailable}, true
+	}
+	switch how {
+	case absent:
+		w.tried(n)
+		return chain.Vote{}, false
+	case follows:
+		w.tried(n)
+		if result, ok := w.mostly(j); ok {
+			return chain.Vote{Finding: chain.FoundResult, Result: result}, true
+		}
+		return chain.Vote{}, false
+	case honest:
+		w.ran(j, n)
+	case guess, conspire, copies:
+	}
+	return chain.Vote{Finding: chain.FoundResult, Result: w.finding(j, n, how)}, true
+}
+
+// mostly is what most of those who have shown a result say that it is.
+func (w *world) mostly(j *job) (best crypto.Digest, ok bool) {
+	if o, open := settlement.OpenClaimOf(w.kv, j.id); open {
+		return o.Claim.Result, true
+	}
+	_, claims, _ := settlement.Settlement(w.kv, j.id)
+	most := 0
+	for i := range claims {
+		n := 0
+		for k := range claims {
+			if claims[k].Result == claims[i].Result {
+				n++
+			}
+		}
+		if n > most {
+			best, most = claims[i].Result, n
+		}
+	}
+	return best, most > 0
+}
+
+// opened has the jurors of a panel show their votes.
+func (w *world) opened(panel crypto.Digest) {
+	p, _ := settlement.PanelAt(w.kv, panel)
+	for i := range p.Jurors {
+		n := w.byNode[p.Jurors[i].Node]
+		if b := w.votes[panel][n]; b != nil {
+			m := chain.RevealVote{Panel: panel, Node: n.id, Vote: b.vote, Salt: b.salt}
+			w.send(post{by: n.owner, do: voted(m, settlement.RevealVote)})
+		}
+	}
+}
+
+// pendingClaim has the hand look at a claim in its window.
+func (w *world) pendingClaim(j *job) {
+	var by *owner
+	switch {
+	case w.play.frames && !j.primary.owner.hand:
+		by = w.hand()[0].owner
+		w.tries++
+	case w.play.withholds && j.buyer.hand:
+		by = j.buyer
+	default:
+		return
+	}
+	w.send(post{by: by, do: sent(chain.Challenge{Order: j.id, Stake: chain.Hyper(purse)}, settlement.Challenge)})
+}
+
+// judged has whoever was right, and did not get it, appeal.
+func (w *world) judged(j *job, verdict *chain.Vote) {
+	o, open := settlement.OpenClaimOf(w.kv, j.id)
+	if !open || verdict == nil || j.flaky {
+		return
+	}
+	right := chain.Vote{Finding: chain.FoundResult, Result: w.finding(j, j.primary, honest)}
+	if *verdict == right {
+		return
+	}
+	by := j.primary.owner
+	if o.Claim.Result != right.Result {
+		by = w.ownerAt(o.Challenger.By)
+	}
+	if by != nil && !by.hand {
+		w.send(post{by: by, do: sent(chain.Appeal{Order: j.id, Stake: chain.Hyper(purse)}, settlement.Appeal)})
+	}
+}
+
+func (w *world) ownerAt(a chain.Address) *owner {
+	i := slices.IndexFunc(w.owners, func(o *owner) bool { return o.address == a })
+	if i < 0 {
+		return nil
+	}
+	return w.owners[i]
+}
+
+// slashed has a node that lost some of its bond add it again, or come back as another.
+func (w *world) slashed(e chain.BondSlashed) {
+	n, ok := w.byNode[e.Node]
+	if !ok {
+		return // the cluster's
+	}
+	w.caught = append(w.caught, e)
+	w.broken.slashed(w, n, e)
+	if !n.returns {
+		w.send(post{by: n.owner, do: sent(chain.AddBond{Node: n.id, Amount: e.Amount}, settlement.AddBond), own: true})
+		return
+	}
+	if n.retired {
+		return
+	}
+	n.retired = true
+	w.send(post{by: n.owner, do: sent(chain.UnbondProvider{Node: n.id}, settlement.UnbondProvider), again: maxBlocks, own: true})
+	if at := len(w.nodes); firstOwner+at < len(w.owners) {
+		another := &node{key: w.cast.nodes[at], owner: w.owners[firstOwner+at], conduct: n.conduct}
+		another.id = another.key.Public()
+		w.nodes = append(w.nodes, another)
+		w.byNode[another.id] = another
+		w.send(post{by: another.owner, do: sent(another.registration(), settlement.RegisterProvider), own: true})
+	}
+}
+
+// hand lists the nodes of the hand that are in use.
+func (w *world) hand() (list []*node) {
+	for _, n := range w.nodes {
+		if n.owner.hand && !n.retired {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// relay is what carries messages, for whoever does not post its own.
+type relay struct {
+	drops, replays, reorders bool
+	seen                     []post
+}
+
+// patience is after how many blocks whoever hears nothing posts its own message.
+const patience = 3
+
+// delivered takes out what is posted in this block.
+func (w *world) delivered() (due []post) {
+	var wait []post
+	for _, p := range w.pending {
+		switch r := &w.relay; {
+		case p.after > w.env.Height:
+			wait = append(wait, p)
+		case p.own:
+			due = append(due, p)
+		case r.drops && !p.by.hand:
+			w.tries++
+			p.after, p.own = w.env.Height+patience, true
+			wait = append(wait, p)
+		case r.reorders && !p.by.hand && w.rand.Below(2) == 0:
+			w.tries++
+			p.after = w.env.Height + chain.Height(1+w.rand.Below(2))
+			wait = append(wait, p)
+		default:
+			due = append(due, p)
+			if r.replays && p.by.hand {
+				r.seen = append(r.seen, p)
+			}
+		}
+	}
+	w.pending = wait
+	if w.relay.reorders {
+		for i := range due {
+			k := i + w.rand.Below(len(due)-i)
+			due[i], due[k] = due[k], due[i]
+		}
+	}
+	for n := len(w.relay.seen); n > 0 && w.relay.replays; n = 0 {
+		for range 2 {
+			w.tries++
+			due = append(due, w.relay.seen[w.rand.Below(n)])
+		}
+	}
+	return due
+}
