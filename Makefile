@@ -21,7 +21,7 @@ SPEC       = docs/spec/run
 SPEC_NEEDS = spin:spin gcc:gcc
 
 # What `make sim` begins with, a seed that differs from run to run, and for how
-# long it goes on.
+# long validators go on.
 SIM_SEED    ?= $(shell date +%s)
 SIM_MINUTES ?= 60
 
@@ -83,8 +83,9 @@ spec: ## the formal model of consensus, exhaustively (two minutes)
 	@$(SPEC)
 
 .PHONY: sim
-sim: need ## simulated validators with every fault, for SIM_MINUTES (60)
+sim: need ## markets with every attack, and simulated validators with every fault for SIM_MINUTES (60)
 	$(GO) build -trimpath -o bin/hypersim ./cmd/hypersim
+	bin/hypersim market --seed $(SIM_SEED) --seeds 16
 	bin/hypersim consensus --seed $(SIM_SEED) --for $(SIM_MINUTES)m --validators 4 --views 100 --faults all
 
 .PHONY: race
@@ -121,6 +122,7 @@ bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
 	$(GO) test -run '^$$' -bench '^Benchmark(Network|IdleAgent)' -benchtime 5x -timeout 60m ./cmd/hypermesh
 	$(GO) test -run '^$$' -bench '^BenchmarkJobs' -benchtime 3x -timeout 30m ./cmd/hypermesh
+	$(GO) test -run '^$$' -bench '^BenchmarkSettled' -benchtime 1x -timeout 10m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .
 

@@ -37,12 +37,32 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.OpenChannel:
 		return append(out, m.Payee)
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
-		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal:
+		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal, chain.CommitRun, chain.RevealRun, chain.CollectRun,
+		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+	case chain.BeginRun:
+		return append(out, m.Order.ConsumerAddress())
 	case chain.RegisterMeter:
+	case chain.ReportAcceptance:
+		return append(out, m.First.Order.ConsumerAddress())
 	case chain.SettleBatch:
 		return append(out, m.Batch.Order.ConsumerAddress())
 	case chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards, chain.SetCommission,
 		chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate, chain.ReportEvidence:
+	}
+	return out
+}
+
+// appendFromBreach appends the accounts of an event of broken acceptances.
+func appendFromBreach(out []chain.Address, e any) []chain.Address {
+	switch e := e.(type) {
+	case chain.AcceptanceBroken:
+		return append(out, e.Consumer, e.Reporter)
+	case chain.ClaimLost:
+		return append(out, e.Provider)
+	case chain.BreachClosed:
+		for _, p := range e.Paid {
+			out = append(out, p.To)
+		}
 	}
 	return out
 }
@@ -91,6 +111,8 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Consumer, e.Provider)
 	case chain.MeterRegistered:
 		return append(out, e.Owner)
+	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed:
+		return appendFromBreach(out, e)
 	case chain.BatchSettled:
 		return append(out, e.Consumer, e.Provider)
 	case chain.BondAdded:
@@ -104,7 +126,13 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.ClaimClosed:
 		return append(out, e.Consumer, e.Provider)
 	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
-	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded:
+	case chain.RunBegun:
+		return append(out, e.Consumer)
+	case chain.ServiceMissed:
+		return append(out, e.Consumer)
+	case chain.LeaseLeft:
+		return append(out, e.Consumer)
+	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return out

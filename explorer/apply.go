@@ -284,7 +284,10 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
 	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured, chain.LeaseOpened, chain.LeaseChanged, chain.LeaseEnded,
 		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided,
-		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed:
+		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
+		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
+		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
+	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed:
 	case chain.MeterRegistered, chain.BatchSettled: // its records are not the chain's
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:

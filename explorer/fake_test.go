@@ -410,9 +410,9 @@ func recorded(o chain.Order, n int) chain.ClaimRecorded {
 
 var (
 	plainOrder     = order(1, chain.PolicyNone{})
-	replicateOrder = order(2, chain.PolicyReplicate{K: 2, N: 3})
+	replicateOrder = order(2, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
 	zkOrder        = order(3, chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{1}, Inputs: []chain.FieldBytes{{1}}})
-	runningOrder   = order(4, chain.PolicyReplicate{K: 2, N: 3})
+	runningOrder   = order(4, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
 	refusedOrder   = order(5, chain.PolicyNone{})
 )
 

@@ -41,6 +41,10 @@ func say(parts ...any) sentence {
 func sayMessage(from chain.Address, m chain.Msg) sentence {
 	who := linkAddress(from)
 	switch m := m.(type) {
+	case chain.BeginRun, chain.CommitRun, chain.RevealRun, chain.CollectRun:
+		return sayRun(who, m)
+	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+		return sayService(who, m)
 	case chain.Transfer:
 		return say(who, " pays ", m.Amount, " to ", linkAddress(m.To))
 	case chain.RegisterProvider:
@@ -81,7 +85,7 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return say(who, " reports evidence against validators")
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
 		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch,
-		chain.Challenge, chain.Appeal:
+		chain.Challenge, chain.Appeal, chain.ReportAcceptance:
 		return sayMarketMessage(who, m)
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
@@ -112,6 +116,8 @@ func sayMarketMessage(who link, m any) sentence {
 		return say(who, " registers metering key "+crypto.Digest(m.Key).Short()+" for node ", linkNode(m.Node))
 	case chain.SettleBatch:
 		return say(who, fmt.Sprintf(" posts a proof over %s for ", counted(int(m.Batch.Summary.Count), "usage record")), linkJob(m.Batch.Summary.Order))
+	case chain.ReportAcceptance:
+		return say(who, " reports that cluster "+m.First.Acceptance.Cluster.Short()+" broke its word to ", linkAddress(m.First.Order.ConsumerAddress()))
 	case chain.AddBond:
 		return say(who, " adds ", m.Amount, " to the bond of node ", linkNode(m.Node))
 	case chain.CommitVote:
@@ -232,7 +238,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -243,11 +249,19 @@ func sayEvent(e chain.Event) sentence {
 // sayVerification says what became of bonds and panels.
 func sayVerification(e any) sentence {
 	switch e := e.(type) {
+	case chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
+		return sayServiceEvent(e)
 	case chain.MeterRegistered:
 		return say("Usage records of node ", linkNode(e.Node), " are signed with metering key "+crypto.Digest(e.Key).Short()+" from now on")
 	case chain.BatchSettled:
 		return say(counted(int(e.Count), "usage record")+" of job ", linkJob(e.Order), " on node ", linkNode(e.Node), " were proven: ",
 			linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
+	case chain.AcceptanceBroken:
+		return say("Cluster "+e.Cluster.Short()+" broke its word to ", linkAddress(e.Consumer), " and lost ", e.Amount, " of its bond; ", linkAddress(e.Reporter), " received ", e.Reward)
+	case chain.ClaimLost:
+		return say("The escrow did not cover ", e.Lost, " for job ", linkJob(e.Order), ": ", linkAddress(e.Provider), " has a part in the bond of cluster "+e.Cluster.Short())
+	case chain.BreachClosed:
+		return say("The bond that cluster "+e.Cluster.Short()+" lost was divided among "+counted(len(e.Paid), "provider")+"; ", e.Burned, " was burned")
 	case chain.BondAdded:
 		return say("The bond of node ", linkNode(e.Node), " grew by ", e.Amount, " to ", e.Bond)
 	case chain.BondSlashed:
@@ -270,7 +284,7 @@ func sayVerification(e any) sentence {
 	case chain.ClaimClosed:
 		return say("The window of the claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Consumer))
 	}
-	panic(fmt.Sprintf("explorer: event of type %T", e))
+	return sayRunEvent(e)
 }
 
 // voteWords says what a juror, or a panel, found; nil: nothing.

@@ -113,6 +113,16 @@ func TestWordsOfPrivateSettlement(t *testing.T) {
 	wantWords(t, explorer.EventWords(chain.BatchSettled{Node: other, Provider: who, Count: 7, Paid: five}), []string{"7 usage records", other.Short(), who.Short(), "5"})
 }
 
+// TestWordsOfBreaches: they name the cluster, and who lost or got what.
+func TestWordsOfBreaches(t *testing.T) {
+	who, cluster, five := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5)
+	report := chain.ReportAcceptance{First: chain.AcceptedOrder{Acceptance: chain.Acceptance{Cluster: cluster}}}
+	wantWords(t, explorer.MessageWords(who, report), []string{who.Short(), cluster.Short()})
+	wantWords(t, explorer.EventWords(chain.AcceptanceBroken{Cluster: cluster, Consumer: who, Amount: five}), []string{cluster.Short(), who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.ClaimLost{Cluster: cluster, Provider: who, Lost: five}), []string{cluster.Short(), who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.BreachClosed{Cluster: cluster, Paid: make([]chain.BreachPayment, 2), Burned: five}), []string{cluster.Short(), "2 providers", "5"})
+}
+
 // TestWordsOfDisputes does so for claims in their windows.
 func TestWordsOfDisputes(t *testing.T) {
 	who, other, five, order := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5), crypto.Digest{0xcc}
@@ -131,4 +141,23 @@ func TestWordsOfDisputes(t *testing.T) {
 	} {
 		wantWords(t, explorer.EventWords(e), want)
 	}
+}
+
+func TestWordsOfServices(t *testing.T) {
+	who, v, node, five := chain.Address{1}, crypto.PublicKey{2}, crypto.PublicKey{3}, chain.Hyper(5)
+	lease := chain.LeaseID{Node: node, Order: crypto.Digest{1}}
+	missed := chain.ReportMiss{Epoch: chain.ServiceEpoch{Lease: lease, Epoch: 7}, Reports: make(chain.ServiceReports, 3)}
+	wantWords(t, explorer.MessageWords(who, missed), []string{who.Short(), "3 peers", "epoch 7", node.Short()})
+	accused := chain.AccusePeer{Epoch: chain.ServiceEpoch{Lease: lease}, First: chain.ServiceReport{Peer: v}}
+	for m, want := range map[chain.Msg][]string{
+		chain.DrawPeers{Lease: lease}:  {"other peers drawn"},
+		chain.LeaveLease{Lease: lease}: {"leaves", "without notice"},
+		accused:                        {"two reports", v.Short()},
+	} {
+		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short(), node.Short()))
+	}
+	wantWords(t, explorer.EventWords(chain.PeersDrawn{Lease: lease, Peers: []crypto.PublicKey{v}}), []string{"1 node", node.Short(), v.Short()})
+	repriced := chain.ServiceMissed{Lease: lease, Consumer: who, Epoch: 7, Finding: "start", Rebate: five}
+	wantWords(t, explorer.EventWords(repriced), []string{node.Short(), "start in epoch 7", who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.LeaseLeft{Lease: lease, Consumer: who, FromStake: five}), []string{node.Short(), "without notice", who.Short(), "5"})
 }

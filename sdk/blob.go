@@ -150,6 +150,7 @@ func (c *Client) uploadState(ctx context.Context, target string) (out api.Upload
 	if err != nil {
 		return out, err
 	}
+	c.nexus.heard.note(response.Header)
 	if response, err = goodAnswer(response); err != nil {
 		return out, err
 	}
@@ -176,6 +177,7 @@ func (c *Client) upload(ctx context.Context, target string, u *blobUpload, from 
 	if err != nil {
 		return err
 	}
+	c.nexus.heard.note(response.Header)
 	if response, err = goodAnswer(response); err != nil {
 		return err
 	}

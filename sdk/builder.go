@@ -185,6 +185,7 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		perTx      = 40_000
 		perMessage = 100_000
 		perClaim   = 200_000
+		perBid     = 10_000
 		perBond    = 4_000_000 // looking for the poorest of a full roll
 		perProof   = 3_000_000
 		// Verifying evidence, and what is written of those whom it convicts.
@@ -194,12 +195,21 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 	sum := uint64(perTx)
 	for _, m := range messages {
 		sum += perMessage
+		if begin, ok := m.(chain.BeginRun); ok {
+			sum += perBid * uint64(len(begin.Slate))
+		}
+		if pays(m) {
+			sum += perClaim * chain.MaxReplicas
+		}
 		if report, ok := m.(chain.ReportEvidence); ok {
 			sum += perReport + perEvidenceByte*uint64(len(report.Evidence))
 		}
 		_, bonds := m.(chain.Bond)
 		if _, unjails := m.(chain.Unjail); bonds || unjails {
 			sum += perBond
+		}
+		if _, batch := m.(chain.SettleBatch); batch {
+			sum += perClaim + perProof
 		}
 		settle, ok := m.(chain.Settle)
 		if !ok {
@@ -213,4 +223,11 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		}
 	}
 	return chain.GasUnits(sum)
+}
+
+// pays reports whether a message may pay as many as run an order.
+func pays(m chain.Msg) bool {
+	_, reveals := m.(chain.RevealRun)
+	_, collects := m.(chain.CollectRun)
+	return reveals || collects
 }

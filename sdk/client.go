@@ -12,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // Config says whom to ask and whom to trust. A zero number or duration is its
@@ -26,8 +27,11 @@ type Config struct {
 	// a newer checkpoint. Nil: the history from genesis on is followed, which trusts
 	// the first committees' keys for ever.
 	Checkpoint *light.Checkpoint
-	Cluster    crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it
-	HTTP       *http.Client     // nil: one of the client's own
+	Cluster    crypto.PublicKey // whose servers Nexus are; zero: RunJob believes them, if the chain knows it, and no others are learned
+	// Learned, if set, is called with each newer list of the cluster's servers, for
+	// TakeServers of a later client. Calls do not overlap.
+	Learned func(api.ServerAddresses)
+	HTTP    *http.Client // nil: one of the client's own
 
 	Timeout     time.Duration // of one attempt of one request: 15 s
 	Attempts    int           // of a request that may be repeated: 6
@@ -97,33 +101,46 @@ func setDefault[T comparable](field *T, to T) {
 
 // servers are interchangeable; the one that answered last is asked next.
 type servers struct {
-	kind string
-	urls []string
-	at   atomic.Uint64 // index of the current one, modulo len(urls)
+	kind       string
+	configured []string
+	urls       atomic.Pointer[[]string] // those first, and then what was learned
+	at         atomic.Uint64            // index of the current one, modulo their number
+	heard      heard
 }
 
 func newServers(kind string, bases []string) (*servers, error) {
 	s := &servers{kind: kind}
 	for _, base := range bases {
-		u, err := url.Parse(base)
-		if err != nil {
-			return nil, fmt.Errorf("sdk: %s URL: %w", kind, err)
+		if _, err := checkBase(kind, base); err != nil {
+			return nil, err
 		}
-		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("sdk: %s URL %q: want http://host:port or https://host:port", kind, base)
-		}
-		s.urls = append(s.urls, strings.TrimRight(base, "/"))
+		s.configured = append(s.configured, strings.TrimRight(base, "/"))
 	}
+	s.urls.Store(&s.configured)
 	return s, nil
 }
 
+func checkBase(kind, base string) (*url.URL, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("sdk: %s URL: %w", kind, err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("sdk: %s URL %q: want http://host:port or https://host:port", kind, base)
+	}
+	return u, nil
+}
+
+func (s *servers) count() int { return len(*s.urls.Load()) }
+
 // current returns the server to ask and its turn, for failed.
 func (s *servers) current() (base string, turn uint64, err error) {
-	if len(s.urls) == 0 {
+	urls := *s.urls.Load()
+	if len(urls) == 0 {
 		return "", 0, fmt.Errorf("%w: a %s is wanted", ErrNoServer, s.kind)
 	}
 	turn = s.at.Load()
-	return s.urls[turn%uint64(len(s.urls))], turn, nil
+	return urls[turn%uint64(len(urls))], turn, nil
 }
 
 // failed moves on to the next server, unless somebody did already.

@@ -131,7 +131,7 @@ func (s *stream) follow(ctx context.Context, take func(message) (more bool, err 
 		if failures++; s.lastID != before {
 			failures = 0
 		}
-		if waitErr := c.backOff(ctx, failures/len(s.request.to.urls), err); waitErr != nil {
+		if waitErr := c.backOff(ctx, failures/s.request.to.count(), err); waitErr != nil {
 			return waitErr
 		}
 	}

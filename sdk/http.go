@@ -73,6 +73,10 @@ func (c *Client) attempt(ctx context.Context, r call, try func(ctx context.Conte
 		}
 		err = try(ctx, base)
 		if err == nil {
+			c.learn(ctx, r.to, base)
+			if r.to.heard.stale.Swap(false) {
+				r.to.failed(turn)
+			}
 			return nil
 		}
 		err = fmt.Errorf("sdk: %s %s%s: %w", r.method, base, r.path, err)
@@ -80,7 +84,7 @@ func (c *Client) attempt(ctx context.Context, r call, try func(ctx context.Conte
 			return err
 		}
 		r.to.failed(turn)
-		if waitErr := c.backOff(ctx, n/len(r.to.urls), err); waitErr != nil {
+		if waitErr := c.backOff(ctx, n/r.to.count(), err); waitErr != nil {
 			return errors.Join(err, waitErr)
 		}
 	}
@@ -162,6 +166,7 @@ func (c *Client) send(ctx context.Context, base string, r call) (*http.Response,
 	if err != nil {
 		return nil, err
 	}
+	r.to.heard.note(response.Header)
 	return goodAnswer(response)
 }
 

@@ -45,3 +45,35 @@ func (c *Client) VerifiedLease(ctx context.Context, id chain.LeaseID) (VerifiedL
 	out.live = true
 	return out, nil
 }
+
+// VerifiedService is what a finalized state has of what is promised of a lease.
+type VerifiedService struct {
+	service settlement.Service
+	there   bool
+	height  chain.Height
+}
+
+// Get returns what is promised, and false if nothing is, or there is no lease.
+func (v VerifiedService) Get() (settlement.Service, bool) { return v.service, v.there }
+
+// Height returns the height of the block after which the state was this.
+func (v VerifiedService) Height() chain.Height { return v.height }
+
+// VerifiedService returns what a finalized state knows of what is promised of a lease, and
+// of the peers who watch it.
+func (c *Client) VerifiedService(ctx context.Context, id chain.LeaseID) (VerifiedService, error) {
+	value, err := c.VerifiedState(ctx, settlement.ServiceKey(id.Order))
+	if err != nil {
+		return VerifiedService{}, err
+	}
+	out := VerifiedService{height: value.Height()}
+	raw, there := value.Get()
+	if !there {
+		return out, nil
+	}
+	if out.service, err = settlement.DecodeService(raw); err != nil {
+		return VerifiedService{}, fmt.Errorf("sdk: service of node %s: %w: %w", id.Node.Short(), light.ErrRefused, err)
+	}
+	out.there = out.service.Node == id.Node
+	return out, nil
+}

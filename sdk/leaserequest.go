@@ -15,6 +15,8 @@ import (
 type LeaseRequest struct {
 	JobRun               // MaxCost is what the lease holds at first, Patience how long it may take to open it
 	Notice time.Duration // from either side's word that it shall end to its end
+	// Service is what the node is to promise beside; nil: nothing.
+	Service *chain.ServiceTerms
 }
 
 // RequestLease has a cluster find a node for a lease, and returns the deal that all three
@@ -47,7 +49,7 @@ func (c *Client) RequestLease(ctx context.Context, r LeaseRequest) (chain.LeaseD
 		return chain.LeaseDeal{}, err
 	}
 	order := orderFor(&r.JobRun, &quote, status)
-	order.Term = &chain.Term{Resources: job.Kept(&r.Spec), NoticeMs: uint64(max(r.Notice.Milliseconds(), 0))}
+	order.Term = &chain.Term{Resources: job.Kept(&r.Spec), NoticeMs: uint64(max(r.Notice.Milliseconds(), 0)), Service: r.Service}
 	request, err := SignOrder(order, r.Spec, r.Consumer)
 	if err != nil {
 		return chain.LeaseDeal{}, err

@@ -115,22 +115,28 @@ func (c *Client) CancelJob(ctx context.Context, id crypto.Digest, consumer chain
 	})
 }
 
-// maxWatchWait bounds the time between two looks at a job.
-const maxWatchWait = time.Second
+// The time between two looks at a job: an eighth of the time since it changed.
+const (
+	minWatchWait = 10 * time.Millisecond
+	maxWatchWait = time.Second
+)
 
-// WatchJob yields a job whenever its status has changed, from now until it is
-// final. It looks at the job at growing intervals of at most maxWatchWait.
+// WatchJob yields a job whenever its status has changed, from now until it is final.
 func (c *Client) WatchJob(ctx context.Context, id crypto.Digest) iter.Seq2[api.Job, error] {
 	return func(yield func(api.Job, error) bool) {
 		var last job.Status
-		for wait := c.config.Backoff; ; wait = min(wait*2, maxWatchWait) {
+		changed := time.Now()
+		for {
 			current, err := c.Job(ctx, id)
+			if err == nil && current.ID != id {
+				err = refusef("job %s was asked for, the server shows %s", id, current.ID)
+			}
 			if err != nil {
 				yield(api.Job{}, err)
 				return
 			}
 			if current.Status != last {
-				last, wait = current.Status, c.config.Backoff
+				last, changed = current.Status, time.Now()
 				if !yield(current, nil) {
 					return
 				}
@@ -138,7 +144,7 @@ func (c *Client) WatchJob(ctx context.Context, id crypto.Digest) iter.Seq2[api.J
 			if current.Status.Final() {
 				return
 			}
-			if err := sleep(ctx, wait); err != nil {
+			if err := sleep(ctx, min(max(time.Since(changed)/8, minWatchWait), maxWatchWait)); err != nil {
 				yield(api.Job{}, err)
 				return
 			}

@@ -51,7 +51,11 @@ func newFakeNexus(t testing.TB) *fakeNexus {
 		if len(n.statuses) > 1 {
 			n.statuses = n.statuses[1:]
 		}
-		n.send(w, api.Job{Status: status, Policy: "none", Spec: api.SpecToJSON(spec()), Order: api.OrderToJSON(order())})
+		id, err := crypto.ParseDigest(r.PathValue("id"))
+		if err != nil {
+			n.t.Error(err)
+		}
+		n.send(w, api.Job{ID: id, Status: status, Policy: "none", Spec: api.SpecToJSON(spec()), Order: api.OrderToJSON(order())})
 	})
 	n.mux.HandleFunc("DELETE /v1/jobs/{id}", n.cancel)
 	n.mux.HandleFunc("GET /v1/jobs/{id}/logs", n.logs)
@@ -177,7 +181,7 @@ func spec() job.Spec {
 
 func order() chain.Order {
 	return chain.Order{
-		ChainID: testChain, Consumer: testKey(1).AccountKey(), Cluster: testKey(3).Public(), Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}},
+		ChainID: testChain, Consumer: testKey(1).AccountKey(), Cluster: testKey(3).Public(), Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}},
 		Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: 7}}, MaxCost: chain.Hyper(1), Deadline: 99,
 	}
 }
@@ -337,7 +341,7 @@ func TestNodesQuotesAndStatus(t *testing.T) {
 	if nodes, err := client.Nodes(t.Context()); err != nil || len(nodes) != 1 || nodes[0].Region != "eu" {
 		t.Errorf("%+v %v", nodes, err)
 	}
-	if q, err := client.Quote(t.Context(), spec(), chain.PolicyReplicate{K: 2, N: 3}); err != nil || q.Reason != "replicate(2 of 3)" || q.MaxCost != chain.Nano(5) {
+	if q, err := client.Quote(t.Context(), spec(), chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}); err != nil || q.Reason != "replicate(2 of 3)" || q.MaxCost != chain.Nano(5) {
 		t.Errorf("%+v %v", q, err)
 	}
 	if s, err := client.NexusStatus(t.Context()); err != nil || s.ChainID != testChain {

@@ -23,3 +23,9 @@ func (c *Client) Outbox(ctx context.Context, after uint64, limit int, wait time.
 		"wait_ms": {strconv.FormatInt(min(wait, MaxOutboxWait).Milliseconds(), 10)},
 	}))
 }
+
+// Votes returns the votes of jurors that a server of the cluster has, and that wait to be
+// posted to the chain. Each server has those of the agents that are connected to it.
+func (c *Client) Votes(ctx context.Context) (api.Votes, error) {
+	return ask[api.Votes](ctx, c, get(c.nexus, "/v1/votes", nil))
+}

@@ -46,3 +46,33 @@ func (c *Client) VerifiedMeter(ctx context.Context, node crypto.PublicKey) (chai
 	}
 	return meter.Key, true, nil
 }
+
+// batched returns what batches paid of a receipt's work, as a claim: verified receipts of the
+// settlement's transactions say how much. Of the result the chain knows nothing; its receipt is the node's.
+func (c *Client) batched(ctx context.Context, j *api.Job, receipt *chain.UsageReceipt) (settlement.Claim, error) {
+	claim := settlement.Claim{Result: receipt.Result}
+	seen := map[crypto.Digest]bool{}
+	for _, id := range j.Settlement.Txs[:min(len(j.Settlement.Txs), maxBatchTxs)] {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		found, height, err := c.VerifiedReceipt(ctx, id)
+		if err != nil {
+			return claim, err
+		}
+		for _, event := range found.Events {
+			if b, ok := event.(chain.BatchSettled); ok && b.Order == j.ID && b.Node == receipt.Node {
+				claim.Cost, claim.Burned = orZero(claim.Cost.Add(b.Cost)), orZero(claim.Burned.Add(b.Burned))
+				claim.Height = height
+			}
+		}
+	}
+	if claim.Height == 0 {
+		return claim, refusef("no transaction of the settlement pays a batch of node %s", receipt.Node.Short())
+	}
+	return claim, nil
+}
+
+// maxBatchTxs bounds the transactions that a cluster has a client look at.
+const maxBatchTxs = 64

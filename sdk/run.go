@@ -19,7 +19,7 @@ import (
 type JobRun struct {
 	Spec     job.Spec // its blobs and InputBytes are filled in from Blobs
 	Blobs    []io.ReadSeeker
-	Policy   chain.Policy
+	Policy   chain.Policy // of replicate, a zero window or stake is filled in: see ReplicateTerms
 	Consumer chain.Signer
 	MaxCost  chain.Amount  // zero: what the quote says
 	Patience time.Duration // until the deadline; zero: 10 minutes
@@ -56,6 +56,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	if err := c.uploadWork(ctx, &r); err != nil {
 		return api.Job{}, err
 	}
+	r.Policy = ReplicateTerms(r.Policy, &r.Spec, r.MaxCost, c.leastBond())
 	note("asking for a quote", nil)
 	quote, err := c.Quote(ctx, r.Spec, r.Policy)
 	if err != nil {
@@ -66,6 +67,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	}
 	if r.MaxCost.IsZero() {
 		r.MaxCost = quote.MaxCost
+		r.Policy = ReplicateTerms(r.Policy, &r.Spec, r.MaxCost, c.leastBond())
 	}
 	note(fmt.Sprintf("at most %s, %d bids", r.MaxCost, len(quote.Bids)), nil)
 	status, err := c.NexusStatus(ctx)
@@ -82,6 +84,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	if err != nil {
 		return api.Job{}, err
 	}
+	note("submitting", nil)
 	submitted, err := c.submitCovered(ctx, &r, quote.Cluster, request)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: submitting the job: %w", err)
@@ -235,26 +238,12 @@ func orderFor(r *JobRun, quote *api.Quote, status api.NexusStatus) chain.Order {
 
 // Follow reports every change of a job until it is final.
 func (c *Client) Follow(ctx context.Context, j api.Job, note func(stage string, j *api.Job)) (api.Job, error) {
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for {
-		note(j.Status.String(), &j)
-		if j.Status.Final() {
-			break
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return j, ctx.Err()
-		}
-		next, err := c.Job(ctx, j.ID)
+	for next, err := range c.WatchJob(ctx, j.ID) {
 		if err != nil {
 			return j, fmt.Errorf("sdk: following job %s: %w", j.ID.Short(), err)
 		}
-		if next.ID != j.ID {
-			return j, refusef("job %s was asked for, the server shows %s", j.ID, next.ID)
-		}
 		j = next
+		note(j.Status.String(), &j)
 	}
 	if j.Status != job.Settled {
 		return j, fmt.Errorf("%w: it is %s: %s", ErrNotSettled, j.Status, j.Reason)

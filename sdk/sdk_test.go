@@ -662,6 +662,9 @@ func TestTheDefaultExpiryIsATime(t *testing.T) {
 func TestEstimateCoversProofs(t *testing.T) {
 	plain := sdk.EstimateGas(chain.Settle{Claims: make([]chain.Claim, 2)})
 	proven := sdk.EstimateGas(chain.Settle{Claims: []chain.Claim{{}, {Proof: []byte{1}}}})
+	if batch := sdk.EstimateGas(chain.SettleBatch{}); !plain.Less(batch) || proven.Less(batch) {
+		t.Errorf("a batch has %d gas, two claims of which one is proven %d", batch.Units(), proven.Units())
+	}
 	if !plain.Less(proven) || !sdk.EstimateGas(chain.Transfer{}).Less(plain) {
 		t.Fatalf("%d %d", plain.Units(), proven.Units())
 	}

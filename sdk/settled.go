@@ -92,10 +92,17 @@ func (c *Client) checkSettled(ctx context.Context, j *api.Job) error {
 		if err != nil {
 			return err
 		}
-		key := chain.ClaimKey{Order: j.ID, Node: node, Sequence: receipt.Sequence}
-		claim, err := provenRecord(ctx, c, settlement.ClaimKey(key), settlement.DecodeClaim)
-		if err != nil {
-			return fmt.Errorf("sdk: claim of node %s: %w", node.Short(), err)
+		claim, inside := order.ClaimOf(node, receipt.Sequence)
+		if order.Batched(node) {
+			claim, err = c.batched(ctx, j, &receipt)
+			if err != nil {
+				return fmt.Errorf("sdk: batches of node %s: %w", node.Short(), err)
+			}
+		} else if !inside {
+			key := chain.ClaimKey{Order: j.ID, Node: node, Sequence: receipt.Sequence}
+			if claim, err = provenRecord(ctx, c, settlement.ClaimKey(key), settlement.DecodeClaim); err != nil {
+				return fmt.Errorf("sdk: claim of node %s: %w", node.Short(), err)
+			}
 		}
 		if !claim.Settled() || claim.Result != j.Result || claim.ProofVerified != said.ProofVerified || paid[node] {
 			return refusef("node %s: settled %v for result %s, proof verified %v; the cluster says result %s, proof verified %v",

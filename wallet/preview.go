@@ -39,6 +39,8 @@ func Preview(body *chain.TxBody) (string, error) {
 // sentence says what a message does.
 func sentence(m chain.Msg) string {
 	switch m := m.(type) {
+	case chain.BeginRun, chain.CommitRun, chain.RevealRun, chain.CollectRun:
+		return runSentence(m)
 	case chain.Transfer:
 		return fmt.Sprintf("pays %s to %s", m.Amount, m.To)
 	case chain.RegisterProvider:
@@ -83,9 +85,11 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("ends the affiliation of provider node %s", m.Node)
 	case chain.ReportEvidence:
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
+	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+		return serviceSentence(m)
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,
-		chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal:
+		chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal, chain.ReportAcceptance:
 		return marketSentence(m)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
@@ -117,6 +121,9 @@ func marketSentence(m any) string {
 	case chain.SettleBatch:
 		s := &m.Batch.Summary
 		return fmt.Sprintf("settles %d usage records of order %s on node %s by a proof, without showing them", s.Count, s.Order, s.Node)
+	case chain.ReportAcceptance:
+		a := &m.First.Acceptance
+		return fmt.Sprintf("shows that cluster %s broke its word with acceptance %d of %s, which costs its bond", a.Cluster, a.Sequence, m.First.Order.ConsumerAddress())
 	case chain.AddBond:
 		return fmt.Sprintf("adds %s to the bond of node %s, which jobs may lock and faults may cost", m.Amount, m.Node)
 	case chain.CommitVote:

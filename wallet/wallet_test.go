@@ -140,6 +140,8 @@ func TestPreviewIsFrozen(t *testing.T) {
 	body.Messages = chain.Msgs{
 		chain.OpenLease{}, chain.ResizeLease{Lease: lease}, chain.ExtendLease{Lease: lease, Amount: chain.Hyper(2)},
 		chain.CloseLease{Lease: lease}, chain.CollectLease{Lease: lease},
+		chain.ReportMiss{Epoch: chain.ServiceEpoch{Lease: lease, Epoch: 3}}, chain.DrawPeers{Lease: lease}, chain.LeaveLease{Lease: lease},
+		chain.AccusePeer{Epoch: chain.ServiceEpoch{Lease: lease, Epoch: 3}, First: chain.ServiceReport{Peer: node}},
 	}
 	leases, err := wallet.Preview(&body)
 	if err != nil {
@@ -158,6 +160,9 @@ func TestPreviewIsFrozen(t *testing.T) {
 	text += channels
 	body.Messages = chain.Msgs{
 		chain.RegisterMeter{Node: node, Key: chain.MeterKey{7}}, chain.SettleBatch{Batch: chain.UsageBatch{Summary: chain.BatchSummary{Node: node, Order: crypto.Digest{8}, Count: 5}}},
+		chain.ReportAcceptance{First: chain.AcceptedOrder{
+			Order: chain.Order{Consumer: crypto.AccountKeyOf(node)}, Acceptance: chain.Acceptance{Cluster: node, Sequence: 3},
+		}},
 	}
 	private, err := wallet.Preview(&body)
 	if err != nil {
@@ -166,7 +171,7 @@ func TestPreviewIsFrozen(t *testing.T) {
 	text += private
 	order := chain.Order{
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
-		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
+		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
 	}
 	late := order
 	late.Deadline = 1<<64 - 1

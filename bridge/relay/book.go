@@ -22,7 +22,9 @@ const (
 // entry is a claim that waits in the outbox.
 type entry struct {
 	id       crypto.Digest // of its bytes
-	claim    *chain.Claim
+	order    crypto.Digest // what it is of
+	claim    *chain.Claim  // nil: run
+	run      chain.Msg
 	bytes    int
 	cursor   uint64
 	pass     uint64 // the reading of the outbox that saw it last
@@ -134,7 +136,7 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 		switch {
 		case e.alone && len(batch) == 0:
 			return []*entry{e}, 0
-		case e.alone || bytes+e.bytes > chain.MaxTxBytes || len(batch) == most:
+		case e.alone || bytes+e.bytes > chain.MaxTxBytes || len(batch) == min(most, chain.MaxMessages):
 			return batch, 0
 		}
 		batch = append(batch, e)

@@ -66,34 +66,41 @@ func (i *inspector) checkParts(c *chain.Claim) error {
 }
 
 // checkSigned asks what every node will ask of the transaction: whether each
-// party signed the claim. The transaction is made for the question alone.
+// party signed the claim.
 func (i *inspector) checkSigned(c *chain.Claim) error {
-	body := chain.TxBody{
-		ChainID: i.genesis.ChainID, Sender: chain.AddressOf(i.signer.AccountKey()), Messages: chain.Msgs{chain.Settle{Claims: []chain.Claim{*c}}},
+	verified, err := i.verified(chain.Settle{Claims: []chain.Claim{*c}})
+	if err == nil && !verified.ClaimsSigned(0)[0] {
+		err = errors.New("a signature of the claim does not verify")
 	}
+	return err
+}
+
+// verified returns a transaction with a message as a node sees it. It is made for the
+// question alone.
+func (i *inspector) verified(m chain.Msg) (*chain.VerifiedTx, error) {
+	body := chain.TxBody{ChainID: i.genesis.ChainID, Sender: chain.AddressOf(i.signer.AccountKey()), Messages: chain.Msgs{m}}
 	tx, err := chain.SignTx(body, i.signer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	decoded, err := chain.DecodeTx(tx.Encode())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	verified := chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)[0]
 	if verified == nil {
-		return errors.New("the relay's own signature does not verify")
+		return nil, errors.New("the relay's own signature does not verify")
 	}
-	if !verified.ClaimsSigned(0)[0] {
-		return errors.New("a signature of the claim does not verify")
-	}
-	return nil
+	return verified, nil
 }
 
 // checkPolicy demands what the order's policy asks of one claim: a proof, or
 // else the cluster's attestation.
 func (i *inspector) checkPolicy(c *chain.Claim) error {
 	switch p := c.Order.Policy.Policy.(type) {
-	case chain.PolicyNone, chain.PolicyReplicate, chain.PolicyOptimistic:
+	case chain.PolicyReplicate:
+		return errors.New("it is of an order under replicate, which is not claimed")
+	case chain.PolicyNone, chain.PolicyOptimistic:
 		if c.Attestation == (crypto.Signature{}) {
 			return errors.New("it has no attestation of its cluster")
 		}

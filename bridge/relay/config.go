@@ -22,7 +22,6 @@ const (
 	AccountKeyFile  = "account.key" // seed of 64 hexadecimal digits; pays the fees
 	GenesisFile     = "genesis.json"
 	VerifyingKeyDir = "verifying-keys" // KERNEL.vk, as nodes have them
-	MeterKeyFile    = "meter.key"      // seed of 64 hexadecimal digits; signs usage records
 	ProvingKeyDir   = "proving-keys"   // as agents have them
 )
 
@@ -41,7 +40,7 @@ type Config struct {
 	LogLevel string   `toml:"log_level" usage:"debug, info, warn or error"`
 
 	Private bool     `toml:"private" usage:"settle the metered work of own nodes by proofs over usage records, which stay in the home"`
-	Nodes   []string `toml:"nodes" usage:"with private: keys of the nodes whose metering key is meter.key"`
+	Nodes   []string `toml:"nodes" usage:"with private: KEY@URL of own nodes, the URL being that of the agent's page, which signs their usage records"`
 	KeyDir  string   `toml:"key_dir" usage:"with private: directory of the usage-batch kernels' proving keys; empty: proving-keys in the home"`
 	Keep    int      `toml:"keep" usage:"with private: settled batches whose records are kept, at most"`
 }
@@ -90,33 +89,21 @@ func (c *Config) Check() error {
 // maxKeep bounds the files of a vault: 20 GB.
 const maxKeep = 1_000_000
 
-// nodes are those whose work is settled privately.
-func (c *Config) nodes() (map[crypto.PublicKey]bool, error) {
-	out := map[crypto.PublicKey]bool{}
+// nodes are those whose work is settled privately, and where each one's agent is.
+func (c *Config) nodes() (map[crypto.PublicKey]string, error) {
+	out := map[crypto.PublicKey]string{}
 	for _, text := range c.Nodes {
-		node, err := crypto.ParsePublicKey(text)
+		key, at, _ := strings.Cut(text, "@")
+		node, err := crypto.ParsePublicKey(key)
 		if err != nil {
 			return nil, fmt.Errorf("nodes: %.80q: %w", text, err)
 		}
-		out[node] = true
+		if u, err := url.Parse(at); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("nodes: %.160q has no address of its agent, such as KEY@http://127.0.0.1:7380", text)
+		}
+		out[node] = at
 	}
 	return out, nil
-}
-
-// readSeed reads 64 hexadecimal digits.
-func readSeed(path string) (seed [32]byte, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return seed, err
-	}
-	raw, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err == nil && len(raw) != len(seed) {
-		err = fmt.Errorf("%d bytes, want %d", len(raw), len(seed))
-	}
-	if err != nil {
-		return seed, fmt.Errorf("%s: %w", path, err)
-	}
-	return [32]byte(raw), nil
 }
 
 func (c *Config) logger() *slog.Logger {

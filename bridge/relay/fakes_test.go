@@ -179,7 +179,13 @@ func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Set
 	return out, f.down
 }
 
-func (f *fakeChain) Settle(ctx context.Context, claims []chain.Claim) (*chain.Receipt, error) {
+func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error) {
+	var claims []chain.Claim
+	for _, m := range messages {
+		if settle, ok := m.(chain.Settle); ok {
+			claims = append(claims, settle.Claims...)
+		}
+	}
 	receipt, block, err := f.include(claims)
 	if block != nil {
 		select {

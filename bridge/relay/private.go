@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -27,18 +31,22 @@ type Batches interface {
 	SettleBatch(ctx context.Context, batch chain.UsageBatch) (*chain.Receipt, error)
 }
 
+// Records returns the usage records of a node's work under an order, signed with the node's
+// metering key. The relay has no such key: whoever runs the work signs for it.
+type Records func(ctx context.Context, node crypto.PublicKey, order crypto.Digest) (zk.UsageFile, error)
+
 // Prove proves a batch, bound to its place.
 type Prove func(kernel zk.Kernel, work *zk.UsageWork, bind zk.Field) (zk.Proof, error)
 
 // PrivateDeps are what a private relay needs beside Deps.
 type PrivateDeps struct {
 	Batches Batches
-	Meter   *zk.MeterSecret // the metering key of its nodes
+	Records Records
 	Prove   Prove
 }
 
-// private carries claims as batches: a Chain that posts no receipt. The receipt's usage is
-// signed as records with the metering key, and the chain gets their totals.
+// private carries claims as batches: a Chain that posts no receipt. The node has signed what the
+// receipt says was used as records, and the chain gets their totals.
 type private struct {
 	Chain
 	PrivateDeps
@@ -51,9 +59,13 @@ type private struct {
 var _ Chain = (*private)(nil)
 
 func newPrivate(config *Config, deps *Deps) (*private, error) {
-	nodes, err := config.nodes()
+	named, err := config.nodes()
 	if err != nil {
 		return nil, err
+	}
+	nodes := map[crypto.PublicKey]bool{}
+	for node := range named {
+		nodes[node] = true
 	}
 	vault, err := openVault(config.path("", UsageDir), config.Keep)
 	if err != nil {
@@ -63,7 +75,7 @@ func newPrivate(config *Config, deps *Deps) (*private, error) {
 }
 
 // takes reports whether a claim is of metered work of the relay's own nodes: of other work
-// it has no key to sign, and leaves it to others.
+// it has no records, and leaves it to others.
 func (p *private) takes(c *chain.Claim) bool {
 	_, metered := c.Order.Policy.Policy.(chain.PolicyNone)
 	return metered && p.nodes[c.Receipt.Node]
@@ -101,12 +113,13 @@ func (p *private) mark(b *chain.BatchSettled, tx chain.TxID) error {
 	return p.vault.put(&k)
 }
 
-// Settle implements Chain for one claim.
-func (p *private) Settle(ctx context.Context, claims []chain.Claim) (*chain.Receipt, error) {
-	if len(claims) != 1 {
-		panic(fmt.Sprintf("relay: %d claims in a transaction of one batch", len(claims)))
+// Post implements Chain for one claim.
+func (p *private) Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error) {
+	settle, ok := messages[0].(chain.Settle)
+	if !ok || len(messages) != 1 || len(settle.Claims) != 1 {
+		panic(fmt.Sprintf("relay: %d messages in a transaction of one batch", len(messages)))
 	}
-	kept, err := p.batchOf(ctx, &claims[0])
+	kept, err := p.batchOf(ctx, &settle.Claims[0])
 	if err != nil {
 		return nil, err
 	}
@@ -127,18 +140,21 @@ func (p *private) Settle(ctx context.Context, claims []chain.Claim) (*chain.Rece
 }
 
 // batchOf returns the batch of a claim, from the disk if it was made before: another would
-// have the same records, and cost another proof.
+// have the same records, and cost another proof, unless the node's metering key is another now.
 func (p *private) batchOf(ctx context.Context, c *chain.Claim) (*Kept, error) {
 	known, ok, err := p.vault.get(c.Receipt.Order, c.Receipt.Node)
 	if err != nil {
 		return nil, err
 	}
-	if ok && known.File.Key == p.Meter.Public() {
+	file, err := p.Records(ctx, c.Receipt.Node, c.Receipt.Order)
+	if ok && (err != nil || known.File.Key == file.Key) {
 		return &known, nil
 	}
-	file, err := p.records(c)
+	if err == nil {
+		err = recordsOf(&file, c)
+	}
 	if err != nil {
-		return nil, refusal("%v", err)
+		return nil, refusal("usage records: %v", err)
 	}
 	kernel, err := p.kernel(len(file.Records))
 	if err != nil {
@@ -173,23 +189,19 @@ func refusal(format string, args ...any) error {
 	return &sdk.RejectedError{Included: true, Reason: fmt.Sprintf(format, args...)}
 }
 
-// records signs what a receipt says was used, a record for each resource.
-func (p *private) records(c *chain.Claim) (zk.UsageFile, error) {
-	file := zk.UsageFile{Order: c.Receipt.Order, Key: p.Meter.Public()}
-	context, err := zk.UsageContext(file.Order, file.Key)
-	if err != nil {
-		return file, err
+// recordsOf demands that records are of a claim's order, and of what its receipt says was used: the
+// cluster attests to nothing else. That they are signed is checked with their sum.
+func recordsOf(file *zk.UsageFile, c *chain.Claim) error {
+	if file.Order != c.Receipt.Order || file.After != 0 {
+		return fmt.Errorf("they are of order %s after sequence %d", file.Order.Short(), file.After)
 	}
-	for i, u := range c.Receipt.Usage {
-		r := zk.UsageRecord{
-			Sequence: uint64(i) + 1, Resource: uint8(u.Resource - chain.CPU), Amount: u.Amount, DurationMs: u.DurationMs, EndedMs: uint64(c.Receipt.Ended),
-		}
-		if err := r.Check(); err != nil {
-			return file, err
-		}
-		file.Records = append(file.Records, zk.SignedUsage{Record: r, Signature: p.Meter.Sign(context, r)})
+	same := func(r zk.SignedUsage, u chain.Usage) bool {
+		return r.Record.Resource == uint8(u.Resource-chain.CPU) && r.Record.Amount == u.Amount && r.Record.DurationMs == u.DurationMs
 	}
-	return file, nil
+	if !slices.EqualFunc(file.Records, c.Receipt.Usage, same) {
+		return errors.New("they are not what the receipt says was used")
+	}
+	return nil
 }
 
 // kernel returns the smallest kernel of the chain that takes so many records.
@@ -238,11 +250,36 @@ func (p *provers) prove(kernel zk.Kernel, work *zk.UsageWork, bind zk.Field) (zk
 	return result.Proof, err
 }
 
-// ReadMeter reads a metering key's file: a seed of 64 hexadecimal digits.
-func ReadMeter(path string) (*zk.MeterSecret, error) {
-	seed, err := readSeed(path)
+// agentTimeout bounds a question to an agent, which is on this machine or near.
+const agentTimeout = 10 * time.Second
+
+// agents asks nodes for their usage records, each at the address that its owner configured.
+type agents struct {
+	nodes  map[crypto.PublicKey]string
+	client *http.Client
+}
+
+// records implements Records.
+func (a *agents) records(ctx context.Context, node crypto.PublicKey, order crypto.Digest) (file zk.UsageFile, err error) {
+	ctx, cancel := context.WithTimeout(ctx, agentTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(a.nodes[node], "/")+"/v1/usage/"+order.String(), http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("relay: reading the metering key: %w", err)
+		return file, err
 	}
-	return zk.NewMeterSecret(seed), nil
+	answer, err := a.client.Do(request)
+	if err != nil {
+		return file, fmt.Errorf("asking the agent of node %s: %w", node.Short(), err)
+	}
+	defer func() { err = errors.Join(err, answer.Body.Close()) }()
+	data, err := io.ReadAll(io.LimitReader(answer.Body, MaxKeptBytes+1))
+	switch {
+	case err != nil:
+		return file, fmt.Errorf("asking the agent of node %s: %w", node.Short(), err)
+	case answer.StatusCode != http.StatusOK:
+		return file, fmt.Errorf("the agent of node %s answers %s: %.200q", node.Short(), answer.Status, data)
+	case len(data) > MaxKeptBytes:
+		return file, fmt.Errorf("the agent of node %s answers more than %d bytes", node.Short(), MaxKeptBytes)
+	}
+	return zk.DecodeUsageFile(data)
 }

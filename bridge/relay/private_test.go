@@ -3,7 +3,6 @@ package relay_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -32,6 +31,8 @@ type fakeBatches struct {
 	batches   []api.SettledBatch
 	attested  int
 	proofs    int
+	meter     *zk.MeterSecret                    // of the agent; nil: it cannot be asked
+	work      map[crypto.Digest][]zk.UsageRecord // that the agent did
 }
 
 func (f *fakeBatches) AttestBatch(_ context.Context, _ crypto.PublicKey, s chain.BatchSummary) (crypto.Signature, error) {
@@ -85,6 +86,31 @@ func (f *fakeBatches) prove(_ zk.Kernel, work *zk.UsageWork, bind zk.Field) (zk.
 
 var meter = zk.NewMeterSecret([32]byte{7})
 
+// did has the agent know of a claim's work.
+func (f *fakeBatches) did(c chain.Claim) chain.Claim {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.work == nil {
+		f.work = map[crypto.Digest][]zk.UsageRecord{}
+	}
+	var records []zk.UsageRecord
+	for i, u := range c.Receipt.Usage {
+		records = append(records, zk.UsageRecord{Sequence: uint64(i) + 1, Resource: uint8(u.Resource - chain.CPU), Amount: u.Amount, DurationMs: u.DurationMs})
+	}
+	f.work[c.Order.ID()] = records
+	return c
+}
+
+// records is the agent that has the metering key.
+func (f *fakeBatches) records(_ context.Context, _ crypto.PublicKey, order crypto.Digest) (zk.UsageFile, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.meter == nil || f.work[order] == nil {
+		return zk.UsageFile{}, errBroken
+	}
+	return f.meter.SignUsage(order, f.work[order])
+}
+
 // metered is a claim for some usage of four resources.
 func metered(nonce uint64) chain.Claim {
 	c := parts(nonce)
@@ -97,14 +123,14 @@ func metered(nonce uint64) chain.Claim {
 func carryPrivately(t *testing.T, home string, o relay.Outbox, f *fakeBatches, change ...func(*relay.Config)) (r *relay.Relay, stop func()) {
 	t.Helper()
 	c := config()
-	c.Home, c.Private, c.Nodes = home, true, []string{node.Public().String()}
+	c.Home, c.Private, c.Nodes = home, true, []string{node.Public().String() + "@http://127.0.0.1:1"}
 	for _, edit := range change {
 		edit(&c)
 	}
 	g := &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams(), Kernels: []chain.GenesisKernel{{Name: "usage-batch-112"}, {Name: "matmul-4"}, {Name: "usage-batch-32"}}}
 	r, err := relay.New(c, relay.Deps{
 		Genesis: g, Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Chain: f, Log: slog.New(slog.DiscardHandler),
-		Private: &relay.PrivateDeps{Batches: f, Meter: meter, Prove: f.prove},
+		Private: &relay.PrivateDeps{Batches: f, Records: f.records, Prove: f.prove},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -145,14 +171,14 @@ func kept(t *testing.T, home string) []relay.Kept {
 func TestPrivateRelayPostsTotals(t *testing.T) {
 	home := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		o, f := newOutbox(), &fakeBatches{fakeChain: newChain()}
+		o, f := newOutbox(), &fakeBatches{fakeChain: newChain(), meter: meter}
 		_, stop := carryPrivately(t, home, o, f)
 		foreign := metered(9)
 		foreign.Bid.Node, foreign.Receipt.Node = key("other").Public(), key("other").Public()
 		foreign = signed(foreign)
 		foreign.BidSig = key("other").Sign(crypto.DomainBid, foreign.Bid.Payload())
 		foreign.ReceiptSig = key("other").Sign(crypto.DomainUsage, foreign.Receipt.Payload())
-		c := metered(1)
+		c := f.did(metered(1))
 		o.put(foreign)
 		o.put(c)
 		pass(time.Hour)
@@ -193,9 +219,9 @@ func TestPrivateRelayPostsTotals(t *testing.T) {
 func TestPrivateRelayCrashes(t *testing.T) {
 	home := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		o, f := newOutbox(), &fakeBatches{fakeChain: newChain()}
+		o, f := newOutbox(), &fakeBatches{fakeChain: newChain(), meter: meter}
 		f.lost = []error{errBroken}
-		o.put(metered(1))
+		o.put(f.did(metered(1)))
 		_, crash := carryPrivately(t, home, o, f)
 		synctest.Wait()
 		crash() // the batch is settled, the relay has not heard of it
@@ -219,15 +245,15 @@ func TestPrivateRelayCrashes(t *testing.T) {
 func TestPrivateRelayGoesOn(t *testing.T) {
 	home := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		o, f := newOutbox(), &fakeBatches{fakeChain: newChain(), unwilling: true}
+		o, f := newOutbox(), &fakeBatches{fakeChain: newChain(), meter: meter, unwilling: true}
 		empty := signed(parts(50)) // nothing was used: there is no record
 		o.put(empty)
-		o.put(metered(1))
+		o.put(f.did(metered(1)))
 		_, stop := carryPrivately(t, home, o, f, func(c *relay.Config) { c.Keep = 2 })
 		synctest.Wait()
 		f.change(func() { f.unwilling = false })
 		for n := range uint64(4) {
-			o.put(metered(n + 2))
+			o.put(f.did(metered(n + 2)))
 			pass(time.Second)
 		}
 		pass(time.Hour)
@@ -241,33 +267,55 @@ func TestPrivateRelayGoesOn(t *testing.T) {
 	})
 }
 
+// TestPrivateRelayAsksForRecords: work whose agent cannot be asked waits and holds up no other, records that are not
+// what the receipt says are not proven, and those of a new metering key replace the old.
+func TestPrivateRelayAsksForRecords(t *testing.T) {
+	home := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), &fakeBatches{fakeChain: newChain()}
+		dear := f.did(metered(2))
+		dear.Receipt.Usage[0].Amount++
+		c := f.did(metered(1))
+		o.put(c)
+		o.put(signed(dear))
+		_, stop := carryPrivately(t, home, o, f)
+		pass(time.Second)
+		if len(f.posted) != 0 || f.attested != 0 || f.proofs != 0 {
+			t.Errorf("without records: %d posted, %d attested, %d proofs", len(f.posted), f.attested, f.proofs)
+		}
+		f.change(func() { f.meter = meter })
+		pass(time.Hour)
+		stop()
+		if len(f.batches) != 1 || f.batches[0].Batch.Order != c.Order.ID() || f.proofs != 1 {
+			t.Fatalf("%d batches, %d proofs", len(f.batches), f.proofs)
+		}
+		f.change(func() { f.batches, f.posted, f.meter = nil, nil, zk.NewMeterSecret([32]byte{8}) }) // nothing was taken, and the key is another
+		_, stop = carryPrivately(t, home, o, f)
+		pass(time.Hour)
+		stop()
+		if len(f.posted) != 1 || zk.MeterKey(f.posted[0].Summary.Meter) != f.meter.Public() || f.proofs != 2 {
+			t.Errorf("posted %d batches with %d proofs, want one more, of the new key", len(f.posted), f.proofs)
+		}
+	})
+}
+
 func TestPrivateConfig(t *testing.T) {
 	for part, change := range map[string]func(c *relay.Config){
-		"nodes names no node": func(c *relay.Config) { c.Nodes = nil },
-		"nodes: ":             func(c *relay.Config) { c.Nodes = []string{"x"} },
-		"keep is 0":           func(c *relay.Config) { c.Keep = 0 },
+		"nodes names no node":  func(c *relay.Config) { c.Nodes = nil },
+		"nodes: ":              func(c *relay.Config) { c.Nodes = []string{"x"} },
+		"address of its agent": func(c *relay.Config) { c.Nodes = []string{node.Public().String()} },
+		"such as KEY@http":     func(c *relay.Config) { c.Nodes = []string{node.Public().String() + "@127.0.0.1:7380"} },
+		"keep is 0":            func(c *relay.Config) { c.Keep = 0 },
 	} {
 		c := config()
-		c.Private, c.Nodes = true, []string{node.Public().String()}
+		c.Private, c.Nodes = true, []string{node.Public().String() + "@http://127.0.0.1:1"}
 		change(&c)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("got %v, want %q", err, part)
 		}
 	}
-	path := filepath.Join(t.TempDir(), relay.MeterKeyFile)
-	for _, bad := range []string{"", "00", strings.Repeat("x", 64), strings.Repeat("0", 66)} {
-		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := relay.ReadMeter(path); err == nil {
-			t.Errorf("%q was taken for a metering key", bad)
-		}
-	}
 	if _, err := relay.DecodeKept([]byte("x")); err == nil {
 		t.Error("an x was taken for usage records")
-	}
-	if _, err := relay.ReadMeter(path + ".none"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("no file: %v", err)
 	}
 	k := relay.Kept{Tx: crypto.Digest{1}}
 	k.File.Key, k.Batch.Order.Policy.Policy = meter.Public(), chain.PolicyNone{}

@@ -1,8 +1,12 @@
 package relay_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -15,21 +19,17 @@ import (
 
 const realKernel = "usage-batch-4"
 
-// realMarket is a state with the parties registered, the consumer's escrow, and real keys.
-func realMarket(t *testing.T) (*state.Overlay, *settlement.Env, *groth16.Keys) {
+// realMarket is a state with the parties registered, the consumer's escrow, and a verifier of real keys.
+func realMarket(t testing.TB, keys *groth16.Keys) (*state.Overlay, *settlement.Env) {
 	t.Helper()
-	keys, err := groth16.Setup(realKernel, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := groth16.NewVerifier(map[zk.Kernel][]byte{realKernel: keys.VerifyingKey()})
+	v, err := groth16.NewVerifier(map[zk.Kernel][]byte{keys.Kernel(): keys.VerifyingKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	owner := chain.AddressOf(crypto.AccountKeyOf(key("owner").Public()))
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	env := &settlement.Env{
-		ChainID: testChain, Height: 1, Now: parts(1).Receipt.Ended, Params: chain.DefaultParams(), Verifier: v, Kernels: map[string]crypto.Digest{realKernel: keys.Digest()},
+		ChainID: testChain, Height: 1, Now: parts(1).Receipt.Ended, Params: chain.DefaultParams(), Verifier: v, Kernels: map[string]crypto.Digest{string(keys.Kernel()): keys.Digest()},
 	}
 	payer := chain.AddressOf(crypto.AccountKeyOf(consumer.Public()))
 	if err := tokens.Genesis(kv, []chain.Allocation{{Address: owner, Amount: chain.Hyper(10_000)}, {Address: payer, Amount: chain.Hyper(10)}}, chain.Amount{}); err != nil {
@@ -50,12 +50,13 @@ func realMarket(t *testing.T) (*state.Overlay, *settlement.Env, *groth16.Keys) {
 	sig := meter.Possess(string(testChain), node.Public())
 	must(settlement.RegisterMeter(kv, env, owner, chain.RegisterMeter{Node: node.Public(), Key: chain.MeterKey(meter.Public()),
 		Possession: chain.MeterProof{X: chain.FieldBytes(sig.X), Y: chain.FieldBytes(sig.Y), S: chain.FieldBytes(sig.S)}}))
-	return kv, env, keys
+	return kv, env
 }
 
-// realBatch is a batch of three records with a real proof.
-func realBatch(t *testing.T, keys *groth16.Keys, nonce uint64) chain.UsageBatch {
+// realBatch is a batch of some records with a real proof, signed by its parties.
+func realBatch(t testing.TB, keys *groth16.Keys, nonce uint64, count int) chain.UsageBatch {
 	t.Helper()
+	_, size, _ := keys.Kernel().Of()
 	c := parts(nonce)
 	c.Order.Caps = []chain.UnitPrice{{Resource: chain.CPU, Price: 1e12}}
 	id := c.Order.ID()
@@ -65,16 +66,16 @@ func realBatch(t *testing.T, keys *groth16.Keys, nonce uint64) chain.UsageBatch 
 		t.Fatal(err)
 	}
 	file := zk.UsageFile{Order: id, Key: meter.Public()}
-	for i := range uint64(3) {
+	for i := range uint64(count) {
 		r := zk.UsageRecord{Sequence: 5 * (i + 1), Amount: 1_000, DurationMs: 10 + i}
 		file.Records = append(file.Records, zk.SignedUsage{Record: r, Signature: meter.Sign(of, r)})
 	}
-	work, err := zk.NewUsageWork(4, file)
+	work, err := zk.NewUsageWork(size, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := chain.UsageBatch{
-		Order: c.Order, Acceptance: c.Acceptance, Bid: c.Bid, Attestation: crypto.Signature{1}, Kernel: realKernel,
+		Order: c.Order, Acceptance: c.Acceptance, Bid: c.Bid, Kernel: string(keys.Kernel()),
 		Summary: settlement.SummaryOf(work, testChain, node.Public(), settlement.Span{Started: c.Receipt.Started, Ended: c.Receipt.Ended}),
 	}
 	result, err := groth16.NewProver(keys).Prove(work, settlement.BatchBind(&b.Summary))
@@ -82,6 +83,10 @@ func realBatch(t *testing.T, keys *groth16.Keys, nonce uint64) chain.UsageBatch 
 		t.Fatal(err)
 	}
 	b.Proof = result.Proof
+	b.OrderSig = consumer.Sign(crypto.DomainOrder, b.Order.Payload())
+	b.AcceptanceSig = cluster.Sign(crypto.DomainAcceptance, b.Acceptance.Payload())
+	b.BidSig = node.Sign(crypto.DomainBid, b.Bid.Payload())
+	b.Attestation = cluster.Sign(crypto.DomainBatch, b.Summary.Payload())
 	return b
 }
 
@@ -89,8 +94,12 @@ func realBatch(t *testing.T, keys *groth16.Keys, nonce uint64) chain.UsageBatch 
 // totals, a changed root, another order's proof and damaged points are refused, and then
 // the batch is paid.
 func TestRealProofIsPaidOnce(t *testing.T) {
-	kv, env, keys := realMarket(t)
-	good, other := realBatch(t, keys, 1), realBatch(t, keys, 2)
+	keys, err := groth16.Setup(realKernel, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, env := realMarket(t, keys)
+	good, other := realBatch(t, keys, 1, 3), realBatch(t, keys, 2, 3)
 	if len(good.Proof) > 200 {
 		t.Errorf("a proof of %d bytes", len(good.Proof))
 	}
@@ -121,4 +130,60 @@ func TestRealProofIsPaidOnce(t *testing.T) {
 	if _, why := settlement.SettleBatch(kv, env, chain.SettleBatch{Batch: good}, true); why == nil {
 		t.Error("a batch was paid twice")
 	}
+}
+
+// BenchmarkSettleBatch is what a batch costs a node: its transaction is decoded, its five signatures and its proof are
+// verified, and it is paid.
+func BenchmarkSettleBatch(b *testing.B) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, kernel := range []zk.Kernel{"usage-batch-32", "usage-batch-112"} {
+		b.Run(string(kernel), func(b *testing.B) {
+			keys, err := groth16.LoadOrSetup(filepath.Join(dir, "hypermesh", "keys"), kernel, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, size, _ := kernel.Of()
+			kv, env := realMarket(b, keys)
+			batch := realBatch(b, keys, 1, size)
+			tx, err := chain.SignTx(chain.TxBody{
+				ChainID: testChain, Sender: chain.AddressOf(crypto.AccountKeyOf(key("payer").Public())), Expiry: 1, GasLimit: chain.GasUnits(5_000_000),
+				MaxFee: chain.PricePerGas(1), Messages: []chain.Msg{chain.SettleBatch{Batch: batch}},
+			}, signer{key("payer")})
+			if err != nil {
+				b.Fatal(err)
+			}
+			raw := tx.Encode()
+			begun := processor(b)
+			for b.Loop() {
+				decoded, err := chain.DecodeTx(raw)
+				if err != nil {
+					b.Fatal(err)
+				}
+				verified := chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)
+				if verified[0] == nil || !verified[0].DealSigned(0) {
+					b.Fatal("a signature does not verify")
+				}
+				if _, why := settlement.SettleBatch(state.NewOverlay(kv), env, chain.SettleBatch{Batch: batch}, true); why != nil {
+					b.Fatal(why.Reason())
+				}
+			}
+			b.ReportMetric(float64(processor(b)-begun)/float64(b.N), "processor-ns/op")
+			b.ReportMetric(float64(size), "records")
+			b.ReportMetric(float64(len(batch.Proof)), "proof-bytes")
+			b.ReportMetric(float64(len(raw)), "tx-bytes")
+		})
+	}
+}
+
+// processor returns the processor time that the process has used.
+func processor(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

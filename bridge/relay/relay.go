@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -24,13 +25,19 @@ type Outbox interface {
 	Outbox(ctx context.Context, after uint64, limit int, wait time.Duration) (api.Outbox, error)
 }
 
+// Votes is where a server lists votes of jurors; *sdk.Client is one.
+type Votes interface {
+	// Votes returns the messages that are to be posted now.
+	Votes(ctx context.Context) (api.Votes, error)
+}
+
 // Chain is what the relay asks of the chain.
 type Chain interface {
 	// Settlements returns what claims of an order did on the chain.
 	Settlements(ctx context.Context, order crypto.Digest) (api.Settlements, error)
-	// Settle posts claims in a transaction and waits until it is final. The
+	// Post posts messages in a transaction and waits until it is final. The
 	// error is a *sdk.RejectedError if it was refused as a whole.
-	Settle(ctx context.Context, claims []chain.Claim) (*chain.Receipt, error)
+	Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error)
 	// Balance returns what the account has for fees.
 	Balance(ctx context.Context) (chain.Amount, error)
 }
@@ -41,6 +48,7 @@ type Deps struct {
 	Verifier zk.Verifier
 	Signer   chain.Signer // the account that pays
 	Outbox   Outbox
+	Votes    []Votes // of each server
 	Chain    Chain
 	Private  *PrivateDeps // of a private relay
 	Log      *slog.Logger
@@ -48,6 +56,7 @@ type Deps struct {
 
 const (
 	pageItems    = 100
+	maxOfItem    = 3 * chain.MaxReplicas // claims, or commitments, receipts and votes
 	longPoll     = sdk.MaxOutboxWait
 	rescanEvery  = 15 * time.Second
 	balanceEvery = 30 * time.Second
@@ -98,10 +107,10 @@ type client struct {
 	builder *sdk.Builder
 }
 
-// Settle implements Chain. A transaction whose end is not known is given up:
+// Post implements Chain. A transaction whose end is not known is given up:
 // its nonce is asked for again.
-func (c *client) Settle(ctx context.Context, claims []chain.Claim) (*chain.Receipt, error) {
-	found, err := c.builder.SendAndWait(ctx, chain.Settle{Claims: claims})
+func (c *client) Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error) {
+	found, err := c.builder.SendAndWait(ctx, messages...)
 	if err != nil {
 		c.builder.Reset()
 		return nil, err
@@ -143,17 +152,25 @@ func Open(config Config) (Deps, error) {
 		return deps, err
 	}
 	deps.Outbox = c
+	for _, url := range config.Nexus {
+		one, err := sdk.New(sdk.Config{Nexus: []string{url}, Genesis: deps.Genesis, Timeout: votesTimeout, Attempts: 1})
+		if err != nil {
+			return deps, err
+		}
+		deps.Votes = append(deps.Votes, one)
+	}
 	on := &client{Client: c, builder: c.NewBuilder(deps.Signer, sdk.BuilderOptions{})}
 	deps.Chain = on
 	if !config.Private {
 		return deps, nil
 	}
-	meter, err := ReadMeter(config.path("", MeterKeyFile))
+	nodes, err := config.nodes()
 	if err != nil {
 		return deps, err
 	}
+	at := &agents{nodes: nodes, client: &http.Client{}}
 	proofs := &provers{dir: config.path(config.KeyDir, ProvingKeyDir), genesis: deps.Genesis}
-	deps.Private = &PrivateDeps{Batches: on, Meter: meter, Prove: proofs.prove}
+	deps.Private = &PrivateDeps{Batches: on, Records: at.records, Prove: proofs.prove}
 	return deps, nil
 }
 
@@ -198,6 +215,11 @@ func (r *Relay) Carry(ctx context.Context) {
 	wg.Go(func() { r.readAll(ctx) })
 	wg.Go(func() { r.postAll(ctx) })
 	wg.Go(func() { r.watchAccount(ctx) })
+	if r.private == nil {
+		for _, from := range r.Votes {
+			wg.Go(func() { r.carryVotes(ctx, from) })
+		}
+	}
 	wg.Wait()
 	r.Log.Info("relay: stopped")
 }
@@ -269,11 +291,14 @@ func (r *Relay) read(ctx context.Context, at *reading) error {
 // take holds the claims of an item that are worth posting. It is false if there
 // is no room.
 func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
-	if len(item.Claims) > chain.MaxReplicas {
-		r.Log.Warn("relay: leaving out an item with too many claims", "order", item.Order.Short(), "claims", len(item.Claims), "limit", chain.MaxReplicas)
+	if n := len(item.Claims) + len(item.Runs); n > maxOfItem {
+		r.Log.Warn("relay: leaving out an item with too many claims", "order", item.Order.Short(), "claims", n, "limit", maxOfItem)
 		return true
 	}
 	var fresh []*entry
+	if r.private == nil { // it carries what its own nodes are owed, and nothing else
+		fresh = r.takeRuns(item, pass)
+	}
 	for _, raw := range item.Claims {
 		id := crypto.DomainClaim.Hash(raw)
 		if r.book.known(id, pass) {
@@ -290,7 +315,7 @@ func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
 			r.book.refuse(id)
 			continue
 		}
-		fresh = append(fresh, &entry{id: id, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
+		fresh = append(fresh, &entry{id: id, order: claim.Receipt.Order, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
 	}
 	return r.book.add(fresh)
 }
@@ -344,11 +369,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 	if err != nil || len(left) == 0 {
 		return err
 	}
-	claims := make([]chain.Claim, len(left))
-	for i, e := range left {
-		claims[i] = *e.claim
-	}
-	receipt, err := r.Chain.Settle(ctx, claims)
+	receipt, err := r.Chain.Post(ctx, messagesOf(left)...)
 	if err == nil {
 		r.wasted++
 		r.judge(left, receipt)
@@ -376,6 +397,10 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 func (r *Relay) unsettled(ctx context.Context, batch []*entry) (left []*entry, err error) {
 	asked := map[crypto.Digest]map[chain.ClaimKey]bool{}
 	for _, e := range batch {
+		if e.claim == nil { // posted again, it changes nothing
+			left = append(left, e)
+			continue
+		}
 		key := e.claim.Key()
 		has, ok := asked[key.Order]
 		if !ok {
@@ -428,6 +453,13 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 		}
 	}
 	for _, e := range posted {
+		if e.claim == nil { // it was not refused as a whole
+			r.wasted = 0
+			r.metrics.carried.Inc()
+			r.book.resolve(e)
+			r.Log.Info("relay: the chain took a message", "order", e.order.Short(), "kind", chain.KindOf(e.run), "tx", receipt.TxID.Short())
+			continue
+		}
 		key := e.claim.Key()
 		if has[key] {
 			r.wasted = 0
@@ -448,7 +480,7 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 func (r *Relay) reject(e *entry, reason string) {
 	r.metrics.rejected.Inc()
 	forGood := r.book.rejected(e, time.Now())
-	r.Log.Warn("relay: the chain refused a claim", "order", e.claim.Receipt.Order.Short(), "node", e.claim.Receipt.Node.Short(),
+	r.Log.Warn("relay: the chain refused a claim", "order", e.order.Short(),
 		"reason", reason, "for_good", forGood)
 }
 

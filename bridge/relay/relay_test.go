@@ -54,13 +54,13 @@ func TestCarriesWhatWaitsAndWhatComes(t *testing.T) {
 	})
 }
 
-func TestReplicasGoTogether(t *testing.T) {
+func TestClaimsOfAnItemGoTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, f := newOutbox(), newChain()
 		var replicas []chain.Claim
 		for _, name := range []string{"one", "two"} {
 			c := parts(1)
-			c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3}
+			c.Order.Policy.Policy = chain.PolicyNone{}
 			id := c.Order.ID()
 			c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
 			c.Bid.Node, c.Receipt.Node = key(name).Public(), key(name).Public()
@@ -286,21 +286,12 @@ func TestForgedClaimsAreNotPosted(t *testing.T) {
 		return c
 	}
 	for name, make := range map[string]func() chain.Claim{
-		"consumer's signature": func() chain.Claim { return broken(func(c *chain.Claim) { c.OrderSig[0] ^= 1 }) },
-		"cluster's signature":  func() chain.Claim { return broken(func(c *chain.Claim) { c.AcceptanceSig[0] ^= 1 }) },
-		"bid's signature":      func() chain.Claim { return broken(func(c *chain.Claim) { c.BidSig[0] ^= 1 }) },
-		"receipt's signature":  func() chain.Claim { return broken(func(c *chain.Claim) { c.ReceiptSig[0] ^= 1 }) },
-		"attestation":          func() chain.Claim { return broken(func(c *chain.Claim) { c.Attestation[0] ^= 1 }) },
-		"no attestation":       func() chain.Claim { return broken(func(c *chain.Claim) { c.Attestation = crypto.Signature{} }) },
-		"no attestation of a replica": func() chain.Claim {
-			c := with(func(c *chain.Claim) {
-				c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 2}
-				id := c.Order.ID()
-				c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
-			})
-			c.Attestation = crypto.Signature{}
-			return c
-		},
+		"consumer's signature":      func() chain.Claim { return broken(func(c *chain.Claim) { c.OrderSig[0] ^= 1 }) },
+		"cluster's signature":       func() chain.Claim { return broken(func(c *chain.Claim) { c.AcceptanceSig[0] ^= 1 }) },
+		"bid's signature":           func() chain.Claim { return broken(func(c *chain.Claim) { c.BidSig[0] ^= 1 }) },
+		"receipt's signature":       func() chain.Claim { return broken(func(c *chain.Claim) { c.ReceiptSig[0] ^= 1 }) },
+		"attestation":               func() chain.Claim { return broken(func(c *chain.Claim) { c.Attestation[0] ^= 1 }) },
+		"no attestation":            func() chain.Claim { return broken(func(c *chain.Claim) { c.Attestation = crypto.Signature{} }) },
 		"more usage than signed":    func() chain.Claim { return broken(func(c *chain.Claim) { c.Receipt.Fuel++ }) },
 		"bid of another order":      func() chain.Claim { return with(func(c *chain.Claim) { c.Bid.Order[0] ^= 1 }) },
 		"receipt of another order":  func() chain.Claim { return with(func(c *chain.Claim) { c.Receipt.Order[0] ^= 1 }) },

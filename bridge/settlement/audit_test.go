@@ -6,6 +6,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // audited posts a claim with a result of which an audit is drawn.
@@ -63,13 +64,38 @@ func TestAuditDisagrees(t *testing.T) {
 
 func TestAuditLies(t *testing.T) {
 	c, id, panel, node := audited(t, right.Result)
-	before := c.worth(ownerOf(node), node)
+	before, provider := c.worth(ownerOf(node), node), c.worth(4, 40)
 	c.vote(panel, all(wrong))
 	c.draw()
 	c.vote(settlement.PanelOf(id, false), all(right))
 	c.expire()
 	c.checkClosed(id)
-	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
+	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano() {
+		t.Errorf("the auditor lost %d", got)
+	}
+	if got := tokens.AccountOf(c.kv, settlement.AuditFund).Balance; got.Nano() != charge/16 {
+		t.Errorf("the audits' fund has %v: it paid for an auditor's challenge in vain", got)
+	}
+	stake := c.env.Params.JurorSlice.Nano()
+	if got, want := c.worth(4, 40)-provider, uint64(paidToProvider)+(stake-3*fee)/2; got != want {
+		t.Errorf("the provider got %d, want %d", got, want)
+	}
+}
+
+// TestAuditNobodyJudges: an auditor who challenges, and whom nobody hears, loses as much as
+// any other challenger.
+func TestAuditNobodyJudges(t *testing.T) {
+	c, id, panel, node := audited(t, right.Result)
+	before := c.worth(ownerOf(node), node)
+	c.vote(panel, all(wrong))
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), nothing)
+	c.draw()
+	c.vote(settlement.PanelOf(id, true), nothing)
+	if closed := c.checkClosed(id); closed.Paid || closed.Refunded.Nano() != charge-charge/16 {
+		t.Errorf("%+v", closed)
+	}
+	if got := before - c.worth(ownerOf(node), node); got != fee {
 		t.Errorf("the auditor lost %d", got)
 	}
 }

@@ -11,12 +11,13 @@ import (
 // for each claim whether all of its inner signatures verified.
 func Settle(kv state.KV, env *Env, m chain.Settle, signed []bool) chain.Events {
 	var events chain.Events
+	books := newLedger(kv, env)
 	for i := range m.Claims {
 		c := &m.Claims[i]
 		var made chain.Events
 		why := chain.Reject("a signature of the claim does not verify")
 		if i < len(signed) && signed[i] {
-			made, why = settleClaim(kv, env, c)
+			made, why = settleClaim(books, c)
 		}
 		if why != nil {
 			key := c.Key()
@@ -26,6 +27,7 @@ func Settle(kv state.KV, env *Env, m chain.Settle, signed []bool) chain.Events {
 		}
 		events = append(events, made...)
 	}
+	books.save()
 	return events
 }
 
@@ -34,6 +36,7 @@ type posted struct {
 	*chain.Claim
 	kv       state.KV
 	env      *Env
+	books    *ledger
 	id       crypto.Digest // of the order
 	book     Order         // the state of the order, before this claim
 	cluster  Cluster
@@ -42,8 +45,8 @@ type posted struct {
 
 // settleClaim checks a claim, and pays or records it. It writes nothing before
 // the last check has passed.
-func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Rejection) {
-	p := &posted{Claim: c, kv: kv, env: env, id: c.Order.ID()}
+func settleClaim(books *ledger, c *chain.Claim) (chain.Events, *chain.Rejection) {
+	p := &posted{Claim: c, kv: books.kv, env: books.env, books: books, id: c.Order.ID()}
 	for _, check := range []func() *chain.Rejection{
 		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkSequence, p.checkPrices,
 	} {
@@ -55,11 +58,14 @@ func settleClaim(kv state.KV, env *Env, c *chain.Claim) (chain.Events, *chain.Re
 	case chain.PolicyNone:
 		return p.attested()
 	case chain.PolicyReplicate:
-		return p.replicated(policy)
+		return nil, chain.Reject("order %s is under %s: its runs are committed and revealed, not claimed", p.id.Short(), policy)
 	case chain.PolicyZK:
 		return p.proven(policy)
 	case chain.PolicyOptimistic:
-		return p.optimistic(policy)
+		books.save() // it looks at the records themselves
+		events, why := p.optimistic(policy)
+		books.save()
+		return events, why
 	}
 	panic("settlement: a policy outside the sealed sum")
 }
@@ -118,7 +124,7 @@ func checkAcceptance(o *chain.Order, id crypto.Digest, a *chain.Acceptance) *cha
 // checkTimes loads the order's state or begins it, and demands that the work
 // and the claim are in time.
 func (p *posted) checkTimes() *chain.Rejection {
-	known, ok := state.Load[Order](p.kv, OrderKey(p.id))
+	known, ok := OrderOf(p.kv, p.id)
 	if ok {
 		p.book = known
 	} else if why := p.beginOrder(); why != nil {
@@ -161,23 +167,20 @@ func expiryOf(env *Env, deadline chain.TimeMs) (chain.TimeMs, *chain.Rejection) 
 }
 
 func (p *posted) checkParties() *chain.Rejection {
-	cluster, ok := ClusterOf(p.kv, p.Order.Cluster)
+	cluster, ok := p.books.cluster(p.Order.Cluster)
 	if !ok || !serves(cluster.UnbondedMs, p.env) {
 		return chain.Reject("cluster %s is not registered", p.Order.Cluster.Short())
 	}
-	provider, ok := ProviderOf(p.kv, p.Receipt.Node)
-	if !ok || !serves(provider.UnbondedMs, p.env) {
+	node := p.books.node(p.Receipt.Node)
+	if !node.known || !serves(node.provider.UnbondedMs, p.env) {
 		return chain.Reject("provider %s is not registered", p.Receipt.Node.Short())
 	}
-	p.cluster, p.provider = cluster, provider.Owner
+	p.cluster, p.provider = *cluster, node.provider.Owner
 	return nil
 }
 
 // checkAttested demands the home cluster's attestation of the receipt, unless a
-// proof stands for it. Under replicate it is what keeps the places of an order
-// for the nodes that the cluster assigned: without it, whoever has seen the
-// acceptance could fill them with junk, copy a result that was posted, or post
-// another receipt than the one it gave to the cluster.
+// proof stands for it.
 func (p *posted) checkAttested() *chain.Rejection {
 	_, proven := p.Order.Policy.Policy.(chain.PolicyZK)
 	if !proven && p.Attestation == (crypto.Signature{}) {
@@ -195,7 +198,7 @@ func (p *posted) checkSequence() *chain.Rejection {
 	if p.book.Closed {
 		return chain.Reject("order %s is settled", p.id.Short())
 	}
-	if p.book.batched(p.Receipt.Node) {
+	if p.book.Batched(p.Receipt.Node) {
 		return chain.Reject("node %s is paid by batches under order %s", p.Receipt.Node.Short(), p.id.Short())
 	}
 	if p.book.claims() >= MaxOrderClaims {

@@ -6,47 +6,79 @@
 //	'b' 'p' ‖ node                           → Provider
 //	'b' 'c' ‖ cluster                        → Cluster
 //	'b' 'e' ‖ consumer ‖ cluster             → Escrow
-//	'b' 'o' ‖ order id                       → Order
-//	'b' 'r' ‖ order id ‖ node ‖ sequence (8) → Claim
-//	'b' 'x' ‖ expires_ms (8) ‖ order id      → nothing: the expiry queue
+//	'b' 'o' ‖ order id                       → Order, and its first claim if that was paid at once
+//	'b' 'r' ‖ order id ‖ node ‖ sequence (8) → Claim: any other
+//	'b' 'x' ‖ expires_ms (8) ‖ order id      → the ids of further orders: the expiry queue
 //	'b' 'l' ‖ node ‖ order id                → Lease
 //	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
 //	'b' 'h' ‖ channel id                     → Channel
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
 //	'b' 'a' ‖ order id                       → OpenClaim
+//	'b' 'g' ‖ order id                       → Runs
+//	'b' 'j' ‖ panel id                       → Panel
+//	'b' 'v' ‖ class ‖ seat (7)               → a node: the roll; 'b' 'V' → its length by classes
+//	'b' 'd' ‖ height (8) ‖ part ‖ id         → nothing: the queue of draws
+//	'b' 't' ‖ progress_ms (8) ‖ part ‖ id    → nothing: the queue of deadlines
 //	'b' 'n' ‖ owner ‖ node                   → nothing: an owner's nodes
 //	'b' 'z'                                  → what the last block left of these queues
 //	'b' 'k' ‖ node                           → Meter
+//	'b' 'K' ‖ metering key                   → node, the one that has ever registered it
+//	'b' 'y' ‖ cluster                        → Breach
+//	'b' 'y' ‖ cluster ‖ consumer ‖ sequence (8) → nothing: that acceptance was reported
+//	'b' 's' ‖ order id                       → Service: of the lease that the order opened
 //
 // Invariants, per consumer and in total:
 //
 //  1. Deposits = paid + burned + treasury + cluster fees + withdrawn and
 //     matured + what is still held: the escrow's balance and its withdrawals
 //     on their way.
+//
 //  2. No order costs more than its max cost, over all assignments and
 //     replicas, and no (order, node, sequence) is paid twice: the order's state
 //     outlives the time in which its claims are taken.
+//
 //  3. No claim moves money unless consumer, cluster and provider signed it and
 //     its policy is satisfied: the cluster's attestation under none, that and a window
 //     in which nobody showed that it is wrong under optimistic, equal
-//     results from k owners under replicate, each attested, a proof under zk.
+//     results from k owners whom the chain drew under replicate, or one that it drew
+//     not to check, each attested, a proof under zk.
+//
 //  4. The order in which claims arrive, and how often, changes nothing but when
-//     they are paid. (Under replicate the first k that agree are paid.)
+//     they are paid.
+//
 //  5. Withdrawing does not outrun a claim: what is withdrawn stays liable until
 //     it matures, and an order whose claim window ends later than a withdrawal
 //     made now would mature is refused as a lease.
+//
 //  6. A lease is paid by the millisecond, exactly for the time from its opening to
 //     its end, and never beyond what it holds. It is over at its end whichever block
 //     deletes it, and until then nothing has to touch it: an idle lease costs
 //     nothing.
+//
 //  7. A channel's payee gets the highest total that its signer promised and anybody
 //     posted, and never more than it holds; its payer gets the rest, and no sooner
 //     than the window after its notice, in which the chain progressed.
+//
 //  8. A record of reputation (match.Record) changes only with settled facts, and no
 //     fact adds more credit or debt to a side than was burned with it. It cannot be
 //     dropped: not by withdrawing, nor by unbonding a node and registering it again.
+//
 //  9. A claim under optimistic is closed once: paid out of what it holds, or that is
 //     given back; then every stake is where it belongs and nothing is locked for it.
+//
+//  10. Under replicate nobody shows a result before all who run the order then are bound
+//     to theirs, nobody is slashed but by a panel's verdict, and every stake is free or
+//     lost once the order is paid, or over.
+//
+//  11. A cluster loses its bond for nothing but what no cluster does that keeps its word: two
+//     acceptances of a consumer with one sequence, or one that promises more than the
+//     balance of the escrow ever was; for each sequence once. At most half of it goes to
+//     providers whose claims their escrow did not cover.
+//
+//  12. Of each epoch of a lease at most one miss is counted, and only upon the word of more
+//     than half of the peers that the chain drew, and two at least. It gives back no more of
+//     what was streamed than the epoch cost, and takes no more of the node's bond than what
+//     the lease locks of it.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource
@@ -61,5 +93,5 @@
 //
 // Everything is a pure function of its arguments; a KV belongs to one
 // goroutine. Inner signatures are not verified here but once per node, at
-// admission (chain.VerifyTxs), and arrive as verdicts. Slashing and what a cluster's bond pays for a broken acceptance are not here.
+// admission (chain.VerifyTxs), and arrive as verdicts.
 package settlement

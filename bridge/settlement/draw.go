@@ -16,7 +16,12 @@ const DrawDelay = 8
 // part is what of this package a draw or a deadline is of: its key's kind.
 type part byte
 
-const partPanel part = kindPanel
+// The parts.
+const (
+	partPanel   part = kindPanel
+	partRuns    part = kindRuns
+	partService part = kindService
+)
 
 // queueDraw has a part's draw on id made DrawDelay blocks from now.
 func queueDraw(kv state.KV, env *Env, of part, id crypto.Digest) {
@@ -96,7 +101,13 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDraw(kv, env, id)
-	case partPanel: // asks for nothing itself
+	case partPanel:
+		return panelDrawn(kv, env, id)
+	case partService:
+		return serviceDrawn(kv, env, id)
+	case partRuns:
+		return runsDrawn(kv, env, id)
+	case partBreach: // draws nothing
 	}
 	panic("settlement: a draw of a part that draws nothing")
 }
@@ -108,6 +119,11 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return panelDue(kv, env, id)
 	case partOptimistic:
 		return optimisticDue(kv, env, id)
+	case partRuns:
+		return runsDue(kv, env, id)
+	case partBreach:
+		return breachDue(kv, crypto.PublicKey(id))
+	case partService: // has none
 	}
 	panic("settlement: a deadline of no part")
 }

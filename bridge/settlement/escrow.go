@@ -23,6 +23,7 @@ type Escrow struct {
 	Balance     chain.Amount
 	Withdrawals []chain.TimeMs // when each matures; ascending, no two equal
 	Record      match.Record   // of the consumer at the cluster; it outlives the money
+	Most        chain.Amount   // that the balance ever was; it outlives the money too
 }
 
 // EscrowOf returns a consumer's escrow at a cluster.
@@ -39,8 +40,12 @@ func Deposit(kv state.KV, env *Env, consumer chain.Address, m chain.Deposit) (ch
 	if m.Amount.IsZero() {
 		return nil, chain.Reject("deposit of zero")
 	}
-	if c, ok := ClusterOf(kv, m.Cluster); !ok || c.UnbondedMs != 0 {
+	c, ok := ClusterOf(kv, m.Cluster)
+	switch {
+	case !ok || c.UnbondedMs != 0:
 		return nil, chain.Reject("cluster %s is not registered", m.Cluster.Short())
+	case c.Bond.IsZero():
+		return nil, chain.Reject("cluster %s has lost its bond", m.Cluster.Short())
 	}
 	if why := tokens.Debit(kv, consumer, m.Amount, env.Now); why != nil {
 		return nil, why
@@ -80,9 +85,10 @@ func Withdraw(kv state.KV, env *Env, consumer chain.Address, m chain.Withdraw) (
 
 // purse is an escrow that is being worked on.
 type purse struct {
-	kv     state.KV
-	key    []byte
-	escrow Escrow // without the withdrawals that have matured
+	kv      state.KV
+	key     []byte
+	escrow  Escrow // without the withdrawals that have matured
+	changed bool   // by a claim, since it was saved
 }
 
 func openPurse(kv state.KV, env *Env, consumer chain.Address, cluster crypto.PublicKey) *purse {
@@ -92,7 +98,11 @@ func openPurse(kv state.KV, env *Env, consumer chain.Address, cluster crypto.Pub
 }
 
 func (p *purse) save() {
-	if p.escrow.Balance.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
+	p.changed = false
+	if p.escrow.Most.Less(p.escrow.Balance) {
+		p.escrow.Most = p.escrow.Balance
+	}
+	if p.escrow.Most.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
 		p.kv.Delete(p.key)
 		return
 	}
@@ -115,11 +125,11 @@ func (p *purse) available() chain.Amount {
 }
 
 // take removes an amount that is available: from the balance first, then from
-// the youngest withdrawal on.
+// the youngest withdrawal on. The caller saves.
 func (p *purse) take(amount chain.Amount) {
+	p.changed = true
 	if rest, ok := p.escrow.Balance.Sub(amount); ok {
 		p.escrow.Balance = rest
-		p.save()
 		return
 	}
 	missing := sound(amount.Sub(p.escrow.Balance))
@@ -133,7 +143,6 @@ func (p *purse) take(amount chain.Amount) {
 	if !missing.IsZero() {
 		panic("settlement: more was taken from an escrow than it had")
 	}
-	p.save()
 }
 
 // sound unwraps arithmetic on amounts that a sound ledger holds: all of them

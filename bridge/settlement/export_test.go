@@ -6,6 +6,9 @@ import "github.com/hypermesh/hypermesh/internal/crypto"
 var (
 	LeaseByHand  = readLease
 	EscrowByHand = readEscrow
+	ReadOrder    = readOrder
+	WriteOrder   = encodeOrder
+	ReadProvider = readProvider
 )
 
 // Audited tells the lot of a claim's audit.

@@ -30,9 +30,13 @@ const (
 	kindDeadline   = 't'
 	kindPanel      = 'j'
 	kindOpenClaim  = 'a'
+	kindRuns       = 'g'
 	kindOwned      = 'n'
 	kindBehind     = 'z'
 	kindMeter      = 'k'
+	kindMetered    = 'K'
+	kindBreach     = 'y'
+	kindService    = 's'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -56,6 +60,9 @@ func ownedKey(owner chain.Address, node crypto.PublicKey) []byte {
 
 // MeterKey returns the key of a node's metering key.
 func MeterKey(node crypto.PublicKey) []byte { return keyOf(kindMeter, node[:]) }
+
+// meteredKey returns the key that says whose a metering key is.
+func meteredKey(key chain.MeterKey) []byte { return keyOf(kindMetered, key[:]) }
 
 // ClusterKey returns the key of a cluster's record.
 func ClusterKey(cluster crypto.PublicKey) []byte { return keyOf(kindCluster, cluster[:]) }
@@ -107,6 +114,12 @@ func deadlineKey(at uint64, part part, id crypto.Digest) []byte {
 	return keyOf(kindDeadline, big(at), []byte{byte(part)}, id[:])
 }
 
+// RunsKey returns the key of the runs of an order under PolicyReplicate.
+func RunsKey(order crypto.Digest) []byte { return keyOf(kindRuns, order[:]) }
+
+// ServiceKey returns the key of what is promised of the lease that an order opened.
+func ServiceKey(order crypto.Digest) []byte { return keyOf(kindService, order[:]) }
+
 // PanelKey returns the key of a panel's record.
 func PanelKey(id crypto.Digest) []byte { return keyOf(kindPanel, id[:]) }
 
@@ -120,7 +133,7 @@ func leaseAtEnd(key []byte) chain.LeaseID {
 func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	switch key[1] {
 	case kindProvider:
-		return tokens.HoldsBond, state.Decode[Provider](key, value).Bond
+		return tokens.HoldsBond, decodeProvider(key, value).Bond
 	case kindCluster:
 		return tokens.HoldsBond, state.Decode[Cluster](key, value).Bond
 	case kindEscrow:
@@ -130,6 +143,10 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	case kindOpenClaim:
 		o := state.Decode[OpenClaim](key, value)
 		return tokens.HoldsEscrow, o.held()
+	case kindBreach:
+		if len(key) == 2+crypto.PublicKeySize {
+			return tokens.HoldsEscrow, state.Decode[Breach](key, value).Held
+		}
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee
 	case kindChannel:

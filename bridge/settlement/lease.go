@@ -35,6 +35,7 @@ type Lease struct {
 	Held      chain.Amount // what is left: for the time from Until on
 	Expires   chain.TimeMs
 	Closing   bool // notice was given: Expires stands
+	Promised  bool // there is a Service of it
 }
 
 // LeaseOf returns a lease, and false if there is none, or no longer.
@@ -61,6 +62,9 @@ func OpenLease(kv state.KV, env *Env, m chain.OpenLease, signed bool) (chain.Eve
 		Since: env.Now, Until: env.Now,
 	}
 	if why := d.conclude(&l); why != nil {
+		return nil, why
+	}
+	if why := d.promise(&l, key); why != nil {
 		return nil, why
 	}
 	saveLease(kv, key, &l, 0)
@@ -101,6 +105,9 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	l.Since, l.Until, l.Charged = env.Now, env.Now, chain.Amount{} // also if nothing was due
 	if why := d.conclude(l); why != nil {
 		return nil, why // the transaction's changes are dropped with it
+	}
+	if why := d.promise(l, m.Lease); why != nil {
+		return nil, why
 	}
 	saveLease(kv, m.Lease, l, was)
 	return append(events, l.changed(m.Lease)), nil
@@ -220,7 +227,7 @@ func (d *deal) checkTimes() *chain.Rejection {
 	case d.env.Now > d.Bid.Expiry:
 		return chain.Reject("bid expired at %d ms, it is %d", d.Bid.Expiry, d.env.Now)
 	}
-	if _, used := state.Load[Order](d.kv, OrderKey(d.id)); used {
+	if _, used := OrderOf(d.kv, d.id); used {
 		return chain.Reject("order %s was used", d.id.Short())
 	}
 	_, why := expiryOf(d.env, d.Order.Deadline)
@@ -275,7 +282,7 @@ func (d *deal) conclude(l *Lease) *chain.Rejection {
 	if lasts := uint64(l.Expires - d.env.Now); lasts < MinLeaseMs {
 		return chain.Reject("%s lasts for %d ms, the least of a lease is %d", l.Held, lasts, MinLeaseMs)
 	}
-	state.Save(d.kv, OrderKey(d.id), Order{
+	saveOrder(d.kv, d.id, &Order{
 		Consumer: l.Consumer, Cluster: l.Cluster, Policy: d.Order.Policy,
 		MaxCost: d.Order.MaxCost, Deadline: d.Order.Deadline, Expires: expires, Spent: d.Order.MaxCost, Closed: true,
 	})
@@ -305,30 +312,36 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 // collect pays the provider for the time up to now, which is before Expires. It returns no
 // event if that comes to nothing.
 func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs) chain.Events {
-	paid, ok := l.charge(env, id, now)
+	paid, ok := l.charge(env, id, now, chain.Amount{})
 	if !ok {
 		return nil
 	}
+	l.pay(kv, env, &paid)
+	return chain.Events{paid}
+}
+
+// pay divides a charge.
+func (l *Lease) pay(kv state.KV, env *Env, paid *chain.LeasePaid) {
 	tokens.Credit(kv, l.Provider, paid.Paid)
 	tokens.Credit(kv, Treasury, paid.Treasury)
 	tokens.Credit(kv, l.Operator, paid.ClusterFee)
 	tokens.Burn(kv, paid.Burned)
-	noteNode(kv, env, id.Node, match.FactPaid, paid.Burned)
+	noteNode(kv, env, paid.Lease.Node, match.FactPaid, paid.Burned)
 	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
 	escrow.note(env, match.FactPaid, paid.Burned)
 	escrow.save()
-	return chain.Events{paid}
 }
 
 // charge takes what is due up to now, which is not after Expires, out of what the lease
-// holds, and says how it is divided. It is false if nothing is due.
-func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs) (chain.LeasePaid, bool) {
+// holds, and says how it is divided, but for a rebate: that is the caller's to give back, and
+// no more than is due. It is false if nothing is due.
+func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs, rebate chain.Amount) (chain.LeasePaid, bool) {
 	due := chain.RateCost(l.Rate, uint64(now-l.Since))
 	cost := sound(due.Sub(l.Charged))
 	if cost.IsZero() {
 		return chain.LeasePaid{}, false
 	}
-	s := splitCost(cost, &env.Params, l.FeeBps)
+	s := splitCost(sound(cost.Sub(rebate)), &env.Params, l.FeeBps)
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each

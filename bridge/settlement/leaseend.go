@@ -40,13 +40,16 @@ func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended 
 	events = make(chain.Events, 0, 2*len(due))
 	for i := range leases {
 		id, l := leaseAtEnd(due[i]), &leases[i]
-		if paid, ok := l.charge(env, id, l.Expires); ok {
+		if paid, ok := l.charge(env, id, l.Expires, chain.Amount{}); ok {
 			e.pay(l, &paid)
 			events = append(events, paid)
 		} else {
 			e.note(id.Node, l, chain.Amount{})
 		}
 		e.refund(l)
+		if l.Promised {
+			e.release(id)
+		}
 		kv.Delete(keys[i])
 		kv.Delete(due[i])
 		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
@@ -130,6 +133,14 @@ func (e *ends) note(node crypto.PublicKey, l *Lease, burned chain.Amount) {
 func (e *ends) refund(l *Lease) {
 	p := e.purses[purseOf{l.Consumer, l.Cluster}]
 	p.escrow.Balance = sound(p.escrow.Balance.Add(l.Held))
+}
+
+// release frees what a lease locks of its node's bond.
+func (e *ends) release(id chain.LeaseID) {
+	s := serviceOf(e.kv, id)
+	p := e.nodes[id.Node]
+	p.Locked = sound(p.Locked.Sub(s.Stake))
+	e.kv.Delete(ServiceKey(id.Order))
 }
 
 // save writes what changed.

@@ -78,7 +78,7 @@ func newMarket(t testing.TB) *market {
 		Kernels: map[string]crypto.Digest{"matmul-4": verifyingKey, "usage-batch-4": verifyingKey}, Verifier: m.proofs,
 	}
 	var allocations []chain.Allocation
-	for n := byte(1); n <= 7; n++ {
+	for n := byte(1); n <= 12; n++ {
 		allocations = append(allocations, chain.Allocation{Address: account(n), Amount: chain.Hyper(10_000)})
 	}
 	if err := tokens.Genesis(m.kv, allocations, chain.Amount{}); err != nil {
@@ -162,14 +162,6 @@ func (m *market) wantSettled(claims ...chain.Claim) []chain.ClaimSettled {
 	return list
 }
 
-func (m *market) wantRecorded(c chain.Claim) {
-	m.Helper()
-	events := m.settle(c)
-	if _, ok := events[0].(chain.ClaimRecorded); !ok || len(events) != 1 {
-		m.Fatalf("got %+v, want claim_recorded", events)
-	}
-}
-
 // wantRejected also checks that the claim changed nothing.
 func (m *market) wantRejected(part string, claims ...chain.Claim) {
 	m.Helper()
@@ -243,6 +235,6 @@ func (m *market) claim(order chain.Order, node byte, sequence uint64) chain.Clai
 
 var (
 	none    = chain.PolicyNone{}
-	twoOf3  = chain.PolicyReplicate{K: 2, N: 3}
+	twoOf3  = chain.PolicyReplicate{K: 2, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
 	product = chain.PolicyZK{Kernel: "matmul-4", VerifyingKey: verifyingKey, Inputs: []chain.FieldBytes{{31: 3}}}
 )

@@ -32,6 +32,7 @@ type OpenClaim struct {
 	Challenger *Party      // nil: nobody holds the claim for wrong
 	First      *chain.Vote // what the first panel found; nil: nothing, or it has not decided
 	Appellant  *Party      // nil: nobody holds the first panel for wrong
+	Raised     bool        // the first panel was silent, and the larger one judges unasked
 }
 
 // Stage is how far a claim in its window has come.
@@ -86,6 +87,7 @@ const (
 	stakeParts     = 2  // of a challenger or an appellant, the same
 	rewardParts    = 8  // of who challenged a wrong claim
 	appealParts    = 16 // of who appealed against a wrong verdict
+	jurorParts     = 8  // that each juror and auditor stakes, of which it loses a quarter, or an auditor who challenges in vain all
 	premiumParts   = 16 // of the claim's cost: at least the rate of audits times their fee
 	maxAudits      = 3  // auditors drawn for one claim, as long as none answers
 	panelSeats     = 3
@@ -167,12 +169,15 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	state.Save(p.kv, ClusterKey(p.Order.Cluster), p.cluster)
 	premium := part1of(cost, premiumParts)
 	escrow.take(cost)
+	escrow.save()
 	tokens.Credit(p.kv, AuditFund, premium)
 	record := p.record()
 	record.Pending = &Replica{Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended}
 	p.saveClaim(&record)
 	p.book.Spent, p.book.Closed = cost, true
-	p.saveOrder()
+	p.book.advance(record.Node)
+	p.kv.Set(expiryKey(p.book.Expires, p.id[:]), []byte{}) // of its own: it may be put off
+	saveOrder(p.kv, p.id, &p.book)
 	o := OpenClaim{
 		Claim: record, Consumer: p.book.Consumer, Cluster: p.book.Cluster, Policy: p.book.Policy, Spec: p.Order.Spec,
 		Held: sound(cost.Sub(premium)), Premium: premium, Bond: policy.Bond, WindowMs: policy.WindowMs, Stage: InWindow, Audit: Drawing,
@@ -291,9 +296,9 @@ func optimisticDraw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 			return append(events, o.finish(kv, env, id)...)
 		}
 	case InDispute:
-		_, events = openPanel(kv, env, o.panel(id, roundPanel, panelSeats), o.excluded(kv, id))
+		_, events = openPanel(kv, env, o.panel(id, roundPanel, panelSeats))
 	case InAppeal:
-		_, events = openPanel(kv, env, o.panel(id, roundAppeal, appealSeats), o.excluded(kv, id))
+		_, events = openPanel(kv, env, o.panel(id, roundAppeal, appealSeats))
 	case Judged:
 		panic("settlement: a draw for a claim that is judged")
 	}
@@ -301,9 +306,14 @@ func optimisticDraw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	return events
 }
 
-// panel asks for a panel. Its fee is what is due when it is closed.
+// panel asks for a panel. Its fee is what is due when it is closed. The place of an auditor
+// who is silent is taken by the next audit.
 func (o *OpenClaim) panel(id crypto.Digest, round, seats uint8) Panel {
-	return Panel{Of: partOptimistic, Subject: id, Round: round, Seats: seats}
+	p := Panel{Of: partOptimistic, Subject: id, Round: round, Seats: seats, Slice: part1of(o.Bond, jurorParts)}
+	if seats > 1 {
+		p.Redraws = panelRedraws
+	}
+	return p
 }
 
 // excluded names those who may not judge: who has a part in the claim, and who judged it
@@ -324,6 +334,9 @@ func (o *OpenClaim) excluded(kv state.KV, id crypto.Digest) func(crypto.PublicKe
 		for i := range before.Jurors {
 			owners[before.Jurors[i].Owner] = true
 		}
+		for _, owner := range before.Gone {
+			owners[owner] = true
+		}
 	}
 	return func(_ crypto.PublicKey, p *Provider) bool { return owners[p.Owner] }
 }
@@ -335,7 +348,7 @@ func (o *OpenClaim) audit(kv state.KV, env *Env, id crypto.Digest) chain.Events 
 		o.Audit = NoAudit
 		return nil
 	}
-	panel, events := openPanel(kv, env, o.panel(id, o.Audits, 1), o.excluded(kv, id))
+	panel, events := openPanel(kv, env, o.panel(id, o.Audits, 1))
 	o.Audits++
 	o.Audit = Asked
 	if p, ok := PanelAt(kv, panel); !ok || len(p.Jurors) == 0 {
@@ -385,6 +398,9 @@ func optimisticDecided(kv state.KV, env *Env, p *Panel) chain.Events {
 	}
 	switch p.Round {
 	case roundPanel:
+		if p.Quiet {
+			return o.raise(kv, env, p.Subject)
+		}
 		o.First, o.Stage = p.Verdict, Judged
 		o.wait(kv, env, p.Subject)
 		o.save(kv, p.Subject)
@@ -393,6 +409,14 @@ func optimisticDecided(kv state.KV, env *Env, p *Panel) chain.Events {
 		return o.end(kv, env, p.Subject)
 	}
 	return o.answered(kv, env, p)
+}
+
+// raise has the larger panel judge a claim that the first was too silent to judge.
+func (o *OpenClaim) raise(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	o.Raised, o.Stage = true, InAppeal
+	o.queueDraw(kv, env, id)
+	o.save(kv, id)
+	return chain.Events{chain.ClaimJudged{Order: id}}
 }
 
 // answered takes what an auditor found. One that was silent gives way to another, while

@@ -2,6 +2,8 @@ package settlement
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -21,10 +23,13 @@ type Order struct {
 	Policy      chain.PolicyField
 	MaxCost     chain.Amount
 	Deadline    chain.TimeMs
-	Expires     chain.TimeMs // the deadline and the claim window
-	Spent       chain.Amount // ≤ MaxCost
-	Closed      bool         // paid in full: under replicate and zk it is paid once
-	Assignments []Assignment // in the order of their first claims
+	Expires     chain.TimeMs     // the deadline and the claim window
+	Spent       chain.Amount     // ≤ MaxCost
+	Closed      bool             // paid in full: under replicate and zk it is paid once
+	Assignments []Assignment     // in the order of their first claims
+	Finding     chain.RunFinding // under replicate, once it is known who is paid
+	Payees      uint8            // likewise: how many are
+	First       *Claim           // its first claim, if it was paid at once
 }
 
 // Assignment is one node's part of an order.
@@ -52,8 +57,8 @@ type Claim struct {
 	Treasury      chain.Amount
 	ClusterFee    chain.Amount
 	ProofVerified bool
-	Records       []chain.ResourceTransaction
-	Refuted       bool // under PolicyOptimistic: found wrong, or its data missing; nothing was paid
+	Records       []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
+	Refuted       bool                        // under PolicyOptimistic: found wrong, or its data missing, or challenged and not judged; nothing was paid
 }
 
 // Settled reports whether the claim was paid.
@@ -77,15 +82,38 @@ func DecodeClaim(value []byte) (Claim, error) { return decode[Claim](value) }
 // Settlement returns an order and its claims, by node and sequence, and false
 // if the order had no claim yet or is past its claim window.
 func Settlement(r state.Reader, id crypto.Digest) (Order, []Claim, bool) {
-	order, ok := state.Load[Order](r, OrderKey(id))
+	order, ok := OrderOf(r, id)
 	if !ok {
 		return Order{}, nil, false
 	}
 	var claims []Claim
+	if order.First != nil {
+		claims = append(claims, *order.First)
+	}
 	for key, value := range claimsOf(r, id) {
 		claims = append(claims, state.Decode[Claim](key, value))
 	}
+	slices.SortFunc(claims, func(a, b Claim) int {
+		return cmp.Or(a.Node.Compare(b.Node), cmp.Compare(a.Sequence, b.Sequence))
+	})
 	return order, claims, true
+}
+
+// OrderOf returns the state of an order, and false if it had no claim yet or is past its
+// claim window.
+func OrderOf(r state.Reader, id crypto.Digest) (Order, bool) {
+	return loaded(r, OrderKey(id), decodeOrder)
+}
+
+func saveOrder(kv state.KV, id crypto.Digest, o *Order) { kv.Set(OrderKey(id), encodeOrder(o)) }
+
+// ClaimOf returns a claim that is kept in its order's record, which is the first one paid;
+// false: it has a record of its own, under ClaimKey, or there is none.
+func (o *Order) ClaimOf(node crypto.PublicKey, sequence uint64) (Claim, bool) {
+	if o.First == nil || o.First.Node != node || o.First.Sequence != sequence {
+		return Claim{}, false
+	}
+	return *o.First, true
 }
 
 func claimsOf(r state.Reader, id crypto.Digest) func(func(key, value []byte) bool) {
@@ -102,8 +130,8 @@ func (o *Order) next(node crypto.PublicKey) uint64 {
 	return 1
 }
 
-// batched reports whether a node is paid by batches.
-func (o *Order) batched(node crypto.PublicKey) bool {
+// Batched reports whether a node is paid by batches.
+func (o *Order) Batched(node crypto.PublicKey) bool {
 	i := o.assignment(node)
 	return i < len(o.Assignments) && o.Assignments[i].Last != 0
 }
@@ -139,8 +167,8 @@ func (o *Order) claims() uint64 {
 
 // ExpireOrders deletes the state of orders whose claim window is over at the block's
 // time, oldest first, until at least limit records are gone, and returns how many those
-// are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1. An
-// order whose claim is in its window stays until that is closed.
+// are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1.
+// Orders that began in one message go with the last of them.
 func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 	queue := expiries(env)
 	due, left := queue.due(kv, limit)
@@ -149,12 +177,39 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 			left = due[i]
 			break
 		}
-		id := crypto.Digest(key[len(key)-crypto.DigestSize:])
-		if _, open := OpenClaimOf(kv, id); open { // it is queued anew when that is closed
-			kv.Delete(key)
-			deleted++
-			continue
+		others, _ := kv.Get(key) // it was found a moment ago
+		for ids := slices.Concat(key[len(key)-crypto.DigestSize:], others); len(ids) > 0 && deleted < limit; ids = others {
+			others = ids[crypto.DigestSize:]
+			deleted += expireOrder(kv, env, crypto.Digest(ids[:crypto.DigestSize]))
 		}
+		if len(others) > 0 {
+			kv.Set(key, others)
+			left = due[i]
+			break
+		}
+		kv.Delete(key)
+		deleted++
+	}
+	queue.leave(kv, left)
+	return deleted
+}
+
+// expireOrder deletes the state of an order, and returns how many records it wrote: none
+// if it is gone already. An order whose claim waits in its window, or whose runs a panel
+// judges, stays, and is queued anew.
+func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
+	order, ok := OrderOf(kv, id)
+	if !ok {
+		return 0
+	}
+	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
+		return 0
+	}
+	written, gone := expireRuns(kv, env.Now, id)
+	if !gone {
+		return written
+	}
+	if order.First == nil || order.claims() > 1 {
 		var claims [][]byte
 		for claim := range claimsOf(kv, id) {
 			claims = append(claims, claim)
@@ -162,10 +217,8 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 		for _, claim := range claims {
 			kv.Delete(claim)
 		}
-		kv.Delete(OrderKey(id))
-		kv.Delete(key)
-		deleted += len(claims) + 2
+		written += len(claims)
 	}
-	queue.leave(kv, left)
-	return deleted
+	kv.Delete(OrderKey(id))
+	return written + 1
 }

@@ -10,20 +10,25 @@ import (
 )
 
 // Panel is some nodes, drawn from the roll, that run a job again and vote on its result:
-// first all commit to their votes, then they show them. It decides by more than half of
-// its seats, and is kept until the part that asked for it closes it.
+// first all commit to their votes, then they show them. Who does not commit in time gives
+// way to another, as often as Redraws says, before any vote is shown. It decides by more
+// than half of its seats, and is kept until the part that asked for it closes it.
 type Panel struct {
 	_         struct{} `cbor:",toarray"`
 	Of        part     // that asked
 	Subject   crypto.Digest
 	Round     uint8        // tells panels on one subject apart
 	Seats     uint8        // fewer jurors than that may have been found
-	Slice     chain.Amount // that each juror has staked
+	Slice     chain.Amount // that each juror is to stake; a roll that is too poor has them stake less
 	Fee       chain.Amount // that those who find what is found in the end share
-	Due       uint64       // of the chain's progress: the deadline that is queued; 0 once decided
+	Due       uint64       // of the chain's progress: the deadline that is queued; 0: none is
 	Revealing bool         // all have committed, or the time for that is over
+	Redraws   uint8        // how often jurors who are silent may still be replaced
+	DrawAt    chain.Height // of the draw of those who take their places; 0: none is queued
 	Jurors    []Juror
-	Verdict   *chain.Vote // of more than half of the seats; once decided, nil: there is none
+	Gone      []chain.Address // owners of those who were replaced
+	Verdict   *chain.Vote     // of more than half of the seats; once decided, nil: there is none
+	Quiet     bool            // there is none because votes are missing that could have made one
 }
 
 // Juror is a seat on a panel.
@@ -31,13 +36,30 @@ type Juror struct {
 	_          struct{} `cbor:",toarray"`
 	Node       crypto.PublicKey
 	Owner      chain.Address
+	Staked     chain.Amount
 	Commitment crypto.Digest // zero: none yet
 	Vote       *chain.Vote   // nil: not shown yet
 }
 
+// panelRedraws is how often the jurors of a panel who are silent are replaced.
+const panelRedraws = 2
+
 // panelOf names the panel of a round on a subject.
 func panelOf(of part, subject crypto.Digest, round uint8) crypto.Digest {
 	return crypto.DomainPanel.Hash(append(subject[:], byte(of), round))
+}
+
+// JudgesOrder reports whether a panel of that name, if there is one, judges an order.
+func JudgesOrder(panel, order crypto.Digest) bool {
+	if panel == RunsPanel(order) {
+		return true
+	}
+	for round := range uint8(roundAppeal + 1) {
+		if panel == panelOf(partOptimistic, order, round) {
+			return true
+		}
+	}
+	return false
 }
 
 // PanelAt returns a panel, and false if there is none, or no longer.
@@ -48,25 +70,51 @@ func PanelAt(r state.Reader, id crypto.Digest) (Panel, bool) {
 // DecodePanel decodes a panel's record, for those who checked its proof.
 func DecodePanel(value []byte) (Panel, error) { return decode[Panel](value) }
 
+// JudgesRuns reports whether the panel judges runs under PolicyReplicate, and else a claim
+// under PolicyOptimistic.
+func (p *Panel) JudgesRuns() bool { return p.Of == partRuns }
+
 // openPanel draws a panel of so many seats with this block's randomness: to be called at a
 // block's beginning, for what was settled DrawDelay blocks before. p says who asks for it,
-// for what, in which round, and the fee that it holds, which the caller has taken from
-// somebody. Whoever excluded names, and other nodes of their owners if it names those, has
-// no part. A panel that finds no juror is decided at its deadline.
-func openPanel(kv state.KV, env *Env, p Panel, excluded func(crypto.PublicKey, *Provider) bool) (crypto.Digest, chain.Events) {
+// for what, in which round, what its jurors are to stake, and the fee that it holds, which
+// the caller has taken from somebody. A panel for which so few are found that they could
+// decide nothing has no jurors, and is decided in the next block.
+func openPanel(kv state.KV, env *Env, p Panel) (crypto.Digest, chain.Events) {
 	id := panelOf(p.Of, p.Subject, p.Round)
-	p.Slice = env.Params.JurorSlice
-	drawn := drawNodes(kv, env, draw{seed: env.seed(partPanel, id, p.Round), want: int(p.Seats), least: p.Slice, excluded: excluded})
-	for _, node := range drawn {
-		if why := lockSlice(kv, node, p.Slice); why != nil {
+	found := p.draw(kv, env, id)
+	if 2*len(found.nodes) <= int(p.Seats) {
+		found.nodes = nil
+	}
+	return id, p.seat(kv, env, id, found)
+}
+
+// draw draws nodes for the seats that are free.
+func (p *Panel) draw(kv state.KV, env *Env, id crypto.Digest) drawn {
+	excluded := p.Of.excluded(kv, env, p.Subject)
+	return drawNodes(kv, env, draw{
+		seed: env.seed(partPanel, id, p.Round), want: int(p.Seats) - len(p.Jurors), stake: p.Slice, least: env.Params.JurorSlice,
+		excluded: func(node crypto.PublicKey, at *Provider) bool {
+			return slices.Contains(p.Gone, at.Owner) || slices.ContainsFunc(p.Jurors, func(j Juror) bool { return j.Owner == at.Owner }) || excluded(node, at)
+		},
+	})
+}
+
+// seat seats those who were drawn, has them commit, and saves the panel.
+func (p *Panel) seat(kv state.KV, env *Env, id crypto.Digest, found drawn) chain.Events {
+	for _, node := range found.nodes {
+		if why := lockSlice(kv, node, found.stake); why != nil {
 			panic("settlement: a juror was drawn without a slice to stake: " + why.Reason())
 		}
 		juror, _ := ProviderOf(kv, node) // lockSlice found it
-		p.Jurors = append(p.Jurors, Juror{Node: node, Owner: juror.Owner})
+		p.Jurors = append(p.Jurors, Juror{Node: node, Owner: juror.Owner, Staked: found.stake})
 	}
-	p.Due = queueDeadline(kv, env, env.Params.CommitMs, partPanel, id)
-	state.Save(kv, PanelKey(id), p)
-	return id, chain.Events{chain.PanelDrawn{Panel: id, Subject: p.Subject, Jurors: drawn, CommitBy: chain.Number(p.Due)}}
+	commitMs := env.Params.CommitMs
+	if len(p.Jurors) == 0 {
+		commitMs = 1
+	}
+	p.Due = queueDeadline(kv, env, commitMs, partPanel, id)
+	state.Save(kv, PanelKey(id), *p)
+	return chain.Events{chain.PanelDrawn{Panel: id, Subject: p.Subject, Jurors: found.nodes, CommitBy: chain.Number(p.Due)}}
 }
 
 // seated returns a panel and a seat of it.
@@ -88,7 +136,7 @@ func CommitVote(kv state.KV, env *Env, m chain.CommitVote) (chain.Events, *chain
 	switch {
 	case why != nil:
 		return nil, why
-	case p.Revealing || p.Due <= env.ProgressMs:
+	case p.Revealing || p.DrawAt != 0 || p.Due <= env.ProgressMs:
 		return nil, chain.Reject("panel %s takes no more commitments", m.Panel.Short())
 	case juror.Commitment != (crypto.Digest{}):
 		return nil, chain.Reject("node %s has committed already", m.Node.Short())
@@ -144,24 +192,77 @@ func panelDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	if !ok || p.Due == 0 {
 		panic("settlement: a panel that is not there or decided has a deadline")
 	}
-	committed := func(j Juror) bool { return j.Commitment != (crypto.Digest{}) }
-	if p.Revealing || !slices.ContainsFunc(p.Jurors, committed) {
+	if p.Revealing || len(p.Jurors) == 0 {
+		return p.decide(kv, env, id)
+	}
+	if p.Redraws > 0 {
+		return p.replace(kv, env, id)
+	}
+	return p.goOn(kv, env, id)
+}
+
+// goOn has those who have committed show their votes; if nobody has, there are none.
+func (p *Panel) goOn(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	if !slices.ContainsFunc(p.Jurors, func(j Juror) bool { return !j.silent() }) {
 		return p.decide(kv, env, id)
 	}
 	events := p.reveal(kv, env, id)
-	state.Save(kv, PanelKey(id), p)
+	state.Save(kv, PanelKey(id), *p)
 	return events
+}
+
+// replace dismisses the jurors who are silent, and has others drawn. No vote has been shown
+// yet, so that those who come know no more than those who went.
+func (p *Panel) replace(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	var events chain.Events
+	p.Jurors = slices.DeleteFunc(p.Jurors, func(j Juror) bool {
+		if !j.silent() {
+			return false
+		}
+		events = append(events, p.free(kv, env, &j, j.silentLoss(env))...)
+		p.Gone = append(p.Gone, j.Owner)
+		return true
+	})
+	p.Redraws--
+	p.Due, p.DrawAt = 0, env.Height+DrawDelay
+	queueDraw(kv, env, partPanel, id)
+	state.Save(kv, PanelKey(id), *p)
+	return events
+}
+
+// panelDrawn draws those who take the places of jurors that were silent. If the roll has
+// nobody else, it goes on with those who are left.
+func panelDrawn(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	p, ok := PanelAt(kv, id)
+	if !ok || p.DrawAt == 0 {
+		panic("settlement: a draw for a panel that waits for none")
+	}
+	p.DrawAt = 0
+	found := p.draw(kv, env, id)
+	if len(found.nodes) == 0 || 2*(len(found.nodes)+len(p.Jurors)) <= int(p.Seats) {
+		return p.goOn(kv, env, id)
+	}
+	return p.seat(kv, env, id, found)
 }
 
 // decide counts the votes, and tells the part that asked.
 func (p *Panel) decide(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	p.Due = 0
+	most, shown := 0, 0
 	for i := range p.Jurors {
-		if vote := p.Jurors[i].Vote; vote != nil && 2*p.votes(*vote) > int(p.Seats) {
+		vote := p.Jurors[i].Vote
+		if vote == nil {
+			continue
+		}
+		shown++
+		like := p.votes(*vote)
+		most = max(most, like)
+		if 2*like > int(p.Seats) {
 			p.Verdict = vote
 			break
 		}
 	}
+	p.Quiet = p.Verdict == nil && 2*(most+int(p.Seats)-shown) > int(p.Seats)
 	state.Save(kv, PanelKey(id), *p)
 	events := chain.Events{chain.PanelDecided{Panel: id, Subject: p.Subject, Verdict: p.Verdict}}
 	return append(events, p.Of.decided(kv, env, p)...)
@@ -177,13 +278,38 @@ func (p *Panel) votes(like chain.Vote) int {
 	return n
 }
 
-// The shares of its slice that a juror loses.
+// What a juror loses.
 const (
-	silentShare = 10 // one in so many: for a vote that was never committed to
-	// wrongShare is one in so many: for a vote other than what was found in the end, and for
-	// one that was committed to and not shown: who sees the others' would else hide a wrong one.
+	// silentShare is one in so many of the least that jurors stake, whatever is judged: for a
+	// vote that was never committed to, which may be the fault of whoever did not tell it.
+	silentShare = 10
+	// wrongShare is one in so many of what it staked: for a vote other than what was found in
+	// the end, and for one that was committed to and not shown: who sees the others' would
+	// else hide a wrong one.
 	wrongShare = 4
 )
+
+// silent reports whether a juror has not committed to a vote.
+func (j *Juror) silent() bool { return j.Commitment == (crypto.Digest{}) }
+
+// silentLoss is what that costs it.
+func (j *Juror) silentLoss(env *Env) chain.Amount {
+	if loss := part1of(env.Params.JurorSlice, silentShare); loss.Less(j.Staked) {
+		return loss
+	}
+	return j.Staked
+}
+
+// free takes what a juror loses, and frees the rest of its stake.
+func (p *Panel) free(kv state.KV, env *Env, j *Juror, loss chain.Amount) (events chain.Events) {
+	if !loss.IsZero() {
+		slashed := takeSlice(kv, env, j.Node, loss, chain.Amount{})
+		slashed.Subject = p.Subject
+		events = chain.Events{slashed}
+	}
+	unlockSlice(kv, j.Node, sound(j.Staked.Sub(loss)))
+	return events
+}
 
 // closePanel pays the jurors and forgets a panel that has decided. final is what was found
 // in the end, which another panel may have decided; nil: nothing was. Those who found it
@@ -197,26 +323,16 @@ func closePanel(kv state.KV, env *Env, p *Panel, final *chain.Vote) chain.Events
 	var paid []*Juror
 	for i := range p.Jurors {
 		j := &p.Jurors[i]
-		lost := uint64(0)
+		var loss chain.Amount
 		switch {
-		case j.Vote == nil && j.Commitment == (crypto.Digest{}):
-			lost = silentShare
-		case j.Vote == nil:
-			lost = wrongShare
-		case final != nil && *j.Vote != *final:
-			lost = wrongShare
+		case j.silent():
+			loss = j.silentLoss(env)
+		case j.Vote == nil, final != nil && *j.Vote != *final:
+			loss = part1of(j.Staked, wrongShare)
 		default:
 			paid = append(paid, j)
 		}
-		kept := p.Slice
-		if lost != 0 {
-			amount := sound(p.Slice.ShareFloor(1, lost))
-			kept = sound(kept.Sub(amount))
-			slashed := takeSlice(kv, env, j.Node, amount, chain.Amount{})
-			slashed.Subject = p.Subject
-			events = append(events, slashed)
-		}
-		unlockSlice(kv, j.Node, kept)
+		events = append(events, p.free(kv, env, j, loss)...)
 	}
 	left := p.Fee
 	for _, j := range paid {
@@ -234,7 +350,25 @@ func (of part) decided(kv state.KV, env *Env, p *Panel) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDecided(kv, env, p)
-	case partPanel: // asks for nothing itself
+	case partPanel, partBreach, partService: // ask for nothing themselves
+	case partRuns:
+		return runsJudged(kv, env, p)
 	}
 	panic("settlement: a panel of a part that asks for none")
+}
+
+// excluded names those who may not judge a subject of a part.
+func (of part) excluded(kv state.KV, env *Env, subject crypto.Digest) func(crypto.PublicKey, *Provider) bool {
+	switch of {
+	case partOptimistic:
+		o, ok := OpenClaimOf(kv, subject)
+		if !ok {
+			panic("settlement: a panel for a claim that is not there")
+		}
+		return o.excluded(kv, subject)
+	case partPanel, partBreach, partService: // ask for nothing themselves
+	case partRuns:
+		return mustRuns(kv, env, subject).excluded
+	}
+	panic("settlement: a panel for a part that asks for none")
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
-	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // Treasury is the module account that receives what is not burned of protocol
@@ -44,7 +43,7 @@ func (p *posted) afford(cost chain.Amount) (*purse, *chain.Rejection) {
 	if !ok || p.book.MaxCost.Less(spent) {
 		return nil, chain.Reject("cost %s on top of %s is above the max cost, %s", cost, p.book.Spent, p.book.MaxCost)
 	}
-	escrow := openPurse(p.kv, p.env, p.book.Consumer, p.book.Cluster)
+	escrow := p.books.purse(p.book.Consumer, p.book.Cluster)
 	if held := escrow.available(); held.Less(cost) {
 		return nil, chain.Reject("cost is %s, the escrow holds %s", cost, held)
 	}
@@ -52,18 +51,19 @@ func (p *posted) afford(cost chain.Amount) (*purse, *chain.Rejection) {
 }
 
 // pay moves a claim's charge out of the escrow, which affords it, and fills the
-// claim's record with how it was divided. Both sides' reputation learns of it.
+// claim's record with how it was divided. Both sides' reputation learns of it. The caller
+// saves the books.
 func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
 	s := splitCost(cost, &p.env.Params, p.cluster.FeeBps)
 	if fact, known := factOf(record.Exit); known {
 		escrow.note(p.env, fact, s.burned)
-		noteNode(p.kv, p.env, record.Node, fact, s.burned)
+		p.books.noteNode(record.Node, fact, s.burned)
 	}
 	escrow.take(cost)
-	tokens.Credit(p.kv, record.Provider, s.paid)
-	tokens.Credit(p.kv, Treasury, s.treasury)
-	tokens.Credit(p.kv, p.cluster.Operator, s.clusterFee)
-	tokens.Burn(p.kv, s.burned)
+	p.books.credit(record.Provider, s.paid)
+	p.books.credit(Treasury, s.treasury)
+	p.books.credit(p.cluster.Operator, s.clusterFee)
+	p.books.burn(s.burned)
 	p.book.Spent = sound(p.book.Spent.Add(cost))
 	record.Height, record.Pending = p.env.Height, nil
 	record.Cost, record.Paid, record.Burned = s.cost, s.paid, s.burned
@@ -78,19 +78,26 @@ func (p *posted) record() Claim {
 	}
 }
 
-// saveClaim writes a claim's record.
+// saveClaim writes a claim's record. What it used is told by the event that pays it.
 func (p *posted) saveClaim(record *Claim) {
-	state.Save(p.kv, ClaimKey(chain.ClaimKey{Order: p.id, Node: record.Node, Sequence: record.Sequence}), *record)
+	kept := *record
+	kept.Records = nil
+	state.Save(p.kv, ClaimKey(chain.ClaimKey{Order: p.id, Node: record.Node, Sequence: record.Sequence}), kept)
 }
 
-// saveOrder counts this claim and writes the order's state, which is queued to
-// expire with its first claim.
-func (p *posted) saveOrder() {
+// keep counts a claim that is paid and writes it with the order's state, which is queued to
+// expire with its first claim. That one is kept in the order's own record.
+func (p *posted) keep(record *Claim) {
 	if len(p.book.Assignments) == 0 {
-		p.kv.Set(expiryKey(p.book.Expires, p.id[:]), []byte{})
+		kept := *record
+		kept.Records = nil
+		p.book.First = &kept
+		p.books.begin(p.id, p.book.Expires)
+	} else {
+		p.saveClaim(record)
 	}
 	p.book.advance(p.Receipt.Node)
-	state.Save(p.kv, OrderKey(p.id), p.book)
+	saveOrder(p.kv, p.id, &p.book)
 }
 
 // settled is the event of a paid claim.

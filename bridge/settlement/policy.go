@@ -4,7 +4,6 @@ import (
 	"math/bits"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
@@ -17,13 +16,12 @@ func (p *posted) attested() (chain.Events, *chain.Rejection) {
 	}
 	escrow, why := p.afford(cost)
 	if why != nil {
-		return nil, why
+		return p.lost(cost, why)
 	}
 	record := p.record()
 	record.Records = p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)
 	p.pay(escrow, &record, cost)
-	p.saveClaim(&record)
-	p.saveOrder()
+	p.keep(&record)
 	return chain.Events{p.settled(&record)}, nil
 }
 
@@ -56,8 +54,7 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	record.Records = p.resources(&record, p.Receipt.Usage, nil, p.Receipt.Ended)
 	p.book.Closed = true
 	p.pay(escrow, &record, p.Bid.Fixed)
-	p.saveClaim(&record)
-	p.saveOrder()
+	p.keep(&record)
 	return chain.Events{p.settled(&record)}, nil
 }
 
@@ -69,58 +66,12 @@ func fields(list []chain.FieldBytes) []zk.Field {
 	return out
 }
 
-// replicated records a claim under PolicyReplicate, and pays k claims in one
-// step when this one makes k of different owners that agree. A claim that would
-// make k but cannot be afforded is refused and may be posted again.
-func (p *posted) replicated(policy chain.PolicyReplicate) (chain.Events, *chain.Rejection) {
-	recorded := p.recordedClaims()
-	if len(recorded) >= int(policy.N) {
-		return nil, chain.Reject("order %s has %d replicas, limit %d", p.id.Short(), len(recorded), policy.N)
-	}
-	mine := p.record()
-	mine.Pending = &Replica{
-		Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended,
-	}
-	agreeing := []*Claim{&mine}
-	for i := range recorded {
-		other := &recorded[i]
-		if other.Node == mine.Node || other.Provider == mine.Provider {
-			return nil, chain.Reject("owner %s has a replica already, on node %s", mine.Provider.Short(), other.Node.Short())
-		}
-		if other.Result == mine.Result && other.Exit == mine.Exit {
-			agreeing = append(agreeing, other)
-		}
-	}
-	if len(agreeing) < int(policy.K) {
-		p.saveClaim(&mine)
-		p.saveOrder()
-		return chain.Events{chain.ClaimRecorded{
-			Order: p.id, Node: mine.Node, Sequence: chain.Number(mine.Sequence), Result: mine.Result,
-		}}, nil
-	}
-	events, why := p.payReplicas(agreeing)
-	if why == nil {
-		p.noteMinority(agreeing, recorded)
-	}
-	return events, why
-}
-
-// recordedClaims returns the order's claims under replicate: one per node.
-func (p *posted) recordedClaims() []Claim {
-	var list []Claim
-	for _, a := range p.book.Assignments {
-		key := ClaimKey(chain.ClaimKey{Order: p.id, Node: a.Node, Sequence: 1})
-		if claim, ok := state.Load[Claim](p.kv, key); ok {
-			list = append(list, claim)
-		}
-	}
-	return list
-}
-
-// payReplicas pays each of the agreeing claims at its own prices, for the least
-// that any of them reports to have used.
+// payReplicas pays each of the agreeing claims at its own prices, for the least that any of
+// them reports to have used, and at most a k-th of the order's max cost: one that nobody
+// checked would else be paid for whatever it says, up to what k runs may cost.
 func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection) {
 	usage, fuel := leastUsage(agreeing), leastFuel(agreeing)
+	most := part1of(p.book.MaxCost, uint64(p.book.Policy.Policy.(chain.PolicyReplicate).K))
 	costs := make([]chain.Amount, len(agreeing))
 	var total chain.Amount
 	for i, c := range agreeing {
@@ -131,6 +82,9 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 		if c.Pending.Fuel > fuel {
 			cost = sound(cost.ShareFloor(fuel, c.Pending.Fuel))
 		}
+		if most.Less(cost) {
+			cost = most
+		}
 		costs[i] = cost
 		sum, ok := total.Add(cost)
 		if !ok {
@@ -138,11 +92,13 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 		}
 		total = sum
 	}
+	p.books = newLedger(p.kv, p.env)
 	escrow, why := p.afford(total)
 	if why != nil {
 		return nil, why
 	}
 	var events chain.Events
+	defer p.books.save()
 	for i, c := range agreeing {
 		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
 		p.pay(escrow, c, costs[i])
@@ -150,7 +106,7 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 		events = append(events, p.settled(c))
 	}
 	p.book.Closed = true
-	p.saveOrder()
+	saveOrder(p.kv, p.id, &p.book)
 	return events, nil
 }
 

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"bytes"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -27,7 +29,8 @@ func MeterOf(r state.Reader, node crypto.PublicKey) (Meter, bool) {
 func DecodeMeter(value []byte) (Meter, error) { return decode[Meter](value) }
 
 // RegisterMeter gives a node of the sender a metering key, in place of the one that it may
-// have had: a point of the subgroup, whose secret the sender has.
+// have had: a point of the subgroup, whose secret the sender has. A key is one node's for ever:
+// the records that it signs name no other.
 func RegisterMeter(kv state.KV, env *Env, owner chain.Address, m chain.RegisterMeter) (chain.Event, *chain.Rejection) {
 	p, ok := ProviderOf(kv, m.Node)
 	switch {
@@ -39,10 +42,17 @@ func RegisterMeter(kv state.KV, env *Env, owner chain.Address, m chain.RegisterM
 	if known, ok := MeterOf(kv, m.Node); ok && known.Key == m.Key && known.Owner == owner {
 		return nil, chain.Reject("metering key %s is registered already", crypto.Digest(m.Key).Short())
 	}
+	of, taken := kv.Get(meteredKey(m.Key))
+	if taken && !bytes.Equal(of, m.Node[:]) {
+		return nil, chain.Reject("metering key %s is node %s's", crypto.Digest(m.Key).Short(), crypto.PublicKey(of).Short())
+	}
 	sig := zk.MeterSignature{X: zk.Field(m.Possession.X), Y: zk.Field(m.Possession.Y), S: zk.Field(m.Possession.S)}
 	x, y, err := zk.MeterKey(m.Key).CheckPossession(string(env.ChainID), m.Node, sig)
 	if err != nil {
 		return nil, chain.Reject("%v", err)
+	}
+	if !taken {
+		kv.Set(meteredKey(m.Key), m.Node[:])
 	}
 	state.Save(kv, MeterKey(m.Node), Meter{Owner: owner, Key: m.Key, X: chain.FieldBytes(x), Y: chain.FieldBytes(y)})
 	return chain.MeterRegistered{Node: m.Node, Owner: owner, Key: m.Key}, nil
@@ -66,7 +76,7 @@ func SettleBatch(kv state.KV, env *Env, m chain.SettleBatch, signed bool) (chain
 		Order: u.Order, Acceptance: u.Acceptance, Bid: u.Bid, Attestation: u.Attestation,
 		Receipt: chain.UsageReceipt{ChainID: s.ChainID, Order: s.Order, Node: s.Node, Started: s.Started, Ended: s.Ended},
 	}
-	b := &batch{posted: posted{Claim: claim, kv: kv, env: env, id: u.Order.ID()}, UsageBatch: u}
+	b := &batch{posted: posted{Claim: claim, kv: kv, env: env, books: newLedger(kv, env), id: u.Order.ID()}, UsageBatch: u}
 	for _, check := range []func() *chain.Rejection{b.checkSummary, b.checkIdentity, b.checkTimes, b.checkParties} {
 		if why := check(); why != nil {
 			return nil, why
@@ -241,6 +251,7 @@ func (b *batch) pay(escrow *purse, cost chain.Amount) chain.Event {
 	escrow.note(b.env, match.FactPaid, s.burned)
 	noteNode(b.kv, b.env, b.Summary.Node, match.FactPaid, s.burned)
 	escrow.take(cost)
+	escrow.save()
 	tokens.Credit(b.kv, b.provider, s.paid)
 	tokens.Credit(b.kv, Treasury, s.treasury)
 	tokens.Credit(b.kv, b.cluster.Operator, s.clusterFee)
@@ -253,7 +264,7 @@ func (b *batch) pay(escrow *purse, cost chain.Amount) chain.Event {
 		b.book.Assignments = append(b.book.Assignments, Assignment{Node: b.Summary.Node, Next: 1})
 	}
 	b.book.Assignments[b.at].Last = uint64(b.Summary.Last)
-	state.Save(b.kv, OrderKey(b.id), b.book)
+	saveOrder(b.kv, b.id, &b.book)
 	return chain.BatchSettled{
 		Order: b.id, Node: b.Summary.Node, Consumer: b.book.Consumer, Provider: b.provider, Cluster: b.book.Cluster,
 		Meter: b.Summary.Meter, After: b.Summary.After, Last: b.Summary.Last, Count: b.Summary.Count,

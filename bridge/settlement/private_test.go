@@ -62,6 +62,10 @@ func TestMeterRegistration(t *testing.T) {
 	})
 	m.registerMeter(4, 40)
 	refused("is registered already", 4, func(*chain.RegisterMeter) {})
+	refused("is node "+key(40).Public().Short()+"'s", 4, func(r *chain.RegisterMeter) { *r = meterMessage(41, meterOf(40)) })
+	m.must(settlement.RegisterMeter(m.kv, &m.env, account(4), meterMessage(40, meterOf(43)))) // node 40 has another now
+	refused("is node "+key(40).Public().Short()+"'s", 4, func(r *chain.RegisterMeter) { *r = meterMessage(41, meterOf(40)) })
+	m.registerMeter(4, 40) // and its first one again
 	if got, ok := settlement.MeterOf(m.kv, key(40).Public()); !ok || got.Owner != account(4) || got.Key != chain.MeterKey(meterOf(40).Public()) {
 		t.Errorf("registered %+v", got)
 	}

@@ -21,7 +21,7 @@ func decodeLease(key, value []byte) Lease {
 func readLease(value []byte) (l Lease, ok bool) {
 	r := codec.NewReader(value)
 	fits := true
-	r.Array(17)
+	r.Array(18)
 	r.Fixed(l.Consumer[:])
 	r.Fixed(l.Cluster[:])
 	r.Fixed(l.Provider[:])
@@ -44,7 +44,7 @@ func readLease(value []byte) (l Lease, ok bool) {
 	l.Until = chain.TimeMs(r.Uint())
 	l.Held = chain.Nano(r.Uint())
 	l.Expires = chain.TimeMs(r.Uint())
-	l.Closing = r.Bool()
+	l.Closing, l.Promised = r.Bool(), r.Bool()
 	return l, r.Done() && fits && fee <= wholeBps
 }
 
@@ -64,13 +64,14 @@ func decodeEscrow(key, value []byte) Escrow {
 
 func readEscrow(value []byte) (e Escrow, ok bool) {
 	r := codec.NewReader(value)
-	r.Array(3)
+	r.Array(4)
 	e.Balance = chain.Nano(r.Uint())
 	e.Withdrawals = make([]chain.TimeMs, r.Length(MaxWithdrawals))
 	for i := range e.Withdrawals {
 		e.Withdrawals[i] = chain.TimeMs(r.Uint())
 	}
 	readRecord(r, &e.Record)
+	e.Most = chain.Nano(r.Uint())
 	return e, r.Done()
 }
 

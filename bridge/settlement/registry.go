@@ -53,6 +53,7 @@ type Provider struct {
 	Record     match.Record // of what it did, under any owner
 	Locked     chain.Amount // of the bond, by jobs and panels; ≤ Bond
 	Seat       uint64       // on the roll, from 1 on; zero once unbonded
+	Unchecked  uint64       // runs under PolicyReplicate since one was checked, as a primary
 }
 
 // Cluster is a registered Nexus cluster.
@@ -69,7 +70,7 @@ type Cluster struct {
 // ProviderOf returns a provider node's record, and false if it was never
 // registered.
 func ProviderOf(r state.Reader, node crypto.PublicKey) (Provider, bool) {
-	return state.Load[Provider](r, ProviderKey(node))
+	return loaded(r, ProviderKey(node), decodeProvider)
 }
 
 // ClusterOf returns a cluster's record, and false if it was never registered.
@@ -111,7 +112,7 @@ func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.Regist
 	}
 	kv.Set(ownedKey(owner, m.Node), []byte{})
 	p := Provider{
-		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB, Record: known.Record,
+		Owner: owner, Bond: m.Bond, Region: m.Region, Millicores: m.Millicores, MemoryMiB: m.MemoryMiB, Record: known.Record, Unchecked: known.Unchecked,
 	}
 	joinRoll(kv, m.Node, &p)
 	state.Save(kv, ProviderKey(m.Node), p)
@@ -182,7 +183,9 @@ func UnbondCluster(kv state.KV, env *Env, operator chain.Address, m chain.Unbond
 		return nil, why
 	}
 	key, bond := ClusterKey(m.Cluster), c.Bond
-	tokens.Mature(kv, matures, bondOrigin(key, operator), tokens.Maturing{To: operator, Amount: bond})
+	if !bond.IsZero() { // it may be lost
+		tokens.Mature(kv, matures, bondOrigin(key, operator), tokens.Maturing{To: operator, Amount: bond})
+	}
 	c.Bond, c.UnbondedMs = chain.Amount{}, env.Now
 	state.Save(kv, key, c)
 	return chain.ClusterUnbonded{Cluster: m.Cluster, Operator: operator, Bond: bond, Matures: matures}, nil

@@ -39,21 +39,6 @@ func (p *purse) note(env *Env, fact match.Fact, burned chain.Amount) {
 	p.escrow.Record.Add(env.Now, fact, burned)
 }
 
-// noteMinority notes for every node whose result k others contradict that it is
-// disputed, with all that was burned for those others: whoever brings such a dispute
-// about has paid for it. It counts against nobody's bond: who is right is not known.
-func (p *posted) noteMinority(agreeing []*Claim, recorded []Claim) {
-	var burned chain.Amount
-	for _, c := range agreeing {
-		burned = sound(burned.Add(c.Burned))
-	}
-	for i := range recorded {
-		if other := &recorded[i]; other.Result != agreeing[0].Result || other.Exit != agreeing[0].Exit {
-			noteNode(p.kv, p.env, other.Node, match.FactDisputed, burned)
-		}
-	}
-}
-
 // MaxOwned bounds what NodesOf and EscrowsOf list.
 const MaxOwned = 256
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/match"
 )
 
@@ -55,33 +54,6 @@ func TestPaidWorkIsAFactForBothSides(t *testing.T) {
 				t.Errorf("%v of a claim that burned %d: the %s's facts are %+v", exit, burned, side, f)
 			}
 		}
-	}
-}
-
-// A replica that others contradict owes what was burned for them; the others are credited.
-func TestMinorityIsDisputed(t *testing.T) {
-	m := newMarket(t)
-	m.deposit(consumer, chain.Hyper(50))
-	order := m.order(consumer, 1, twoOf3)
-	wrong := m.replica(order, 60, nano, hour, 1_000)
-	wrong.Receipt.Result = crypto.DomainResult.Hash([]byte("wrong"))
-	m.wantRecorded(wrong)
-	m.wantRecorded(m.replica(order, 40, nano, hour, 1_000))
-	if f := m.known(60); f != (match.Facts{}) {
-		t.Errorf("before anybody was contradicted: %+v", f)
-	}
-	paid := m.wantSettled(m.replica(order, 50, nano, hour, 1_000))
-	burned := paid[0].Burned.Nano() + paid[1].Burned.Nano()
-	if f := m.known(60); f.Disputed == 0 || !near(f.Debt, burned) || f.Score() >= match.Neutral {
-		t.Errorf("%d were burned, the minority's facts are %+v", burned, f)
-	}
-	for _, node := range []byte{40, 50} {
-		if f := m.known(node); f.Completed == 0 || !near(f.Credit, burned/2) || f.Score() < match.Neutral {
-			t.Errorf("node %d agreed, its facts are %+v", node, f)
-		}
-	}
-	if f := m.known(70); f != (match.Facts{}) {
-		t.Errorf("a node without a part in it: %+v", f)
 	}
 }
 

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // node is the key of node n, which signs nothing here.
@@ -35,75 +37,254 @@ func strike(kv state.KV, n uint64) {
 	state.Save(kv, ProviderKey(node(n)), p)
 }
 
-// TestRollHasNoGaps holds the roll against a set, whoever comes and goes.
+// TestRollHasNoGaps holds the roll against a set, whoever comes and goes, and grows richer or
+// poorer: each is in the class of its bond, and the numbers of a class have no gaps.
 func TestRollHasNoGaps(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		kv := state.NewOverlay(state.NewMemoryBackend())
+		kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+		for n := range uint64(13) {
+			tokens.Credit(kv, owner(n), chain.Hyper(100_000))
+		}
 		on := map[uint64]bool{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			n := rapid.Uint64Range(1, 12).Draw(t, "node")
-			if on[n] {
+			switch what := rapid.IntRange(0, 3).Draw(t, "what"); {
+			case on[n] && what == 0:
 				strike(kv, n)
-			} else {
+				on[n] = false
+			case on[n] && what == 1:
+				amount := chain.Hyper(rapid.Uint64Range(1, 5_000).Draw(t, "more"))
+				if _, why := AddBond(kv, env, owner(n), chain.AddBond{Node: node(n), Amount: amount}); why != nil && amount.Less(chain.Hyper(1_000)) {
+					t.Fatal(why.Reason())
+				}
+			case on[n]:
+				p, _ := ProviderOf(kv, node(n))
+				lost := part1of(p.Bond, rapid.Uint64Range(1, 9).Draw(t, "share"))
+				if why := lockSlice(kv, node(n), lost); why != nil {
+					t.Fatal(why.Reason())
+				}
+				takeSlice(kv, env, node(n), lost, lost)
+			default:
 				enrol(kv, n, n, chain.Hyper(100))
-			}
-			on[n] = !on[n]
-		}
-		var seated, want []uint64
-		for seat := range rollLen(kv) {
-			key := nodeAt(kv, seat+1)
-			p, _ := ProviderOf(kv, key)
-			if p.Seat != seat+1 {
-				t.Fatalf("node %x has seat %d in its record, and %d on the roll", key[:8], p.Seat, seat+1)
-			}
-			seated = append(seated, binary.BigEndian.Uint64(key[:]))
-		}
-		for n, is := range on { // order-free: sorted below
-			if is {
-				want = append(want, n)
+				on[n] = true
 			}
 		}
-		slices.Sort(seated)
-		slices.Sort(want)
-		if !slices.Equal(seated, want) {
-			t.Fatalf("on the roll are %v, want %v", seated, want)
-		}
+		checkRoll(t, kv, on)
 	})
 }
 
-// TestDrawsFollowWhatIsFree draws often, and counts: by the free bond up to the cap, never
-// somebody who is excluded or poorer than asked, never two nodes of one owner.
-func TestDrawsFollowWhatIsFree(t *testing.T) {
-	kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
-	bonds := map[uint64]uint64{1: 100, 2: 200, 3: 400, 4: 1_600, 5: 16_000, 6: 800, 7: 90}
-	for n := uint64(1); n <= 7; n++ {
-		enrol(kv, n, n, chain.Hyper(bonds[n]))
+func checkRoll(t *rapid.T, kv *state.Overlay, on map[uint64]bool) {
+	var seated, want []uint64
+	for class, n := range rollOf(kv) {
+		for i := range n {
+			seat := seatOf(uint64(class), i+1)
+			key := nodeAt(kv, seat)
+			p, _ := ProviderOf(kv, key)
+			if p.Seat != seat || classOf(p.Bond) != uint64(class) {
+				t.Fatalf("node %x of %v has seat %x in its record, and %x on the roll", key[:8], p.Bond, p.Seat, seat)
+			}
+			seated = append(seated, binary.BigEndian.Uint64(key[:]))
+		}
 	}
-	enrol(kv, 8, 4, chain.Hyper(1_600)) // another of owner 4
-	if why := lockSlice(kv, node(6), chain.Hyper(400)); why != nil {
-		t.Fatal(why.Reason())
+	for n, is := range on { // order-free: sorted below
+		if is {
+			want = append(want, n)
+		}
 	}
-	counts := map[crypto.PublicKey]int{}
+	slices.Sort(seated)
+	slices.Sort(want)
+	if !slices.Equal(seated, want) || rollOf(kv).all() != uint64(len(want)) {
+		t.Fatalf("on the roll are %v, want %v", seated, want)
+	}
+}
+
+func nobody(crypto.PublicKey, *Provider) bool { return false }
+
+// drawMany draws n times, and counts who was drawn first.
+func drawMany(t *testing.T, kv state.KV, d draw, n int) map[crypto.PublicKey]int {
+	t.Helper()
+	counts, env := map[crypto.PublicKey]int{}, testEnv()
 	rng := rand.New(rand.NewPCG(1, 1))
-	const draws = 20_000
-	for range draws {
-		var seed crypto.Digest
-		binary.BigEndian.PutUint64(seed[:], rng.Uint64())
-		drawn := drawNodes(kv, env, draw{seed, 1, chain.Hyper(100), func(k crypto.PublicKey, _ *Provider) bool { return k == node(8) }})
-		for _, k := range drawn {
+	for range n {
+		binary.BigEndian.PutUint64(d.seed[:], rng.Uint64())
+		for _, k := range drawNodes(kv, env, d).nodes {
 			counts[k]++
 		}
-		three := drawNodes(kv, env, draw{seed, 3, chain.Hyper(100), func(crypto.PublicKey, *Provider) bool { return false }})
-		if slices.Contains(three, node(4)) && slices.Contains(three, node(8)) || slices.Contains(three, node(7)) {
-			t.Fatalf("drawn together: %v", three)
+	}
+	return counts
+}
+
+// fits compares counts with weights: the sum of squares is what it is by chance.
+func fits(t *testing.T, counts map[crypto.PublicKey]int, weights map[uint64]uint64, draws int) {
+	t.Helper()
+	total, chi, degrees := 0.0, 0.0, -1.0
+	for _, w := range weights { // order-free: a sum of whole numbers
+		total += float64(w)
+	}
+	for n := range uint64(len(weights)) {
+		w, got := weights[n+1], float64(counts[node(n+1)])
+		if w == 0 {
+			if got > 0 {
+				t.Errorf("node %d was drawn", n+1)
+			}
+			continue
+		}
+		want := float64(draws) * float64(w) / total
+		chi += (got - want) * (got - want) / want
+		degrees++
+	}
+	if limit := degrees + 4*math.Sqrt(2*degrees); chi > limit {
+		t.Errorf("chi² is %.0f of %.0f degrees, more than %.0f", chi, degrees, limit)
+	}
+}
+
+// TestDrawsFollowWhatIsFree draws often, from a roll that is known whole and from a longer
+// one, and counts: by the free bond up to the cap, never somebody who is excluded or has less
+// free than asked, never two nodes of one owner.
+func TestDrawsFollowWhatIsFree(t *testing.T) {
+	for _, nodes := range []uint64{9, drawScan, 6 * drawScan} {
+		kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+		weights := map[uint64]uint64{}
+		for n := uint64(1); n <= nodes; n++ {
+			bond := []uint64{100, 127, 128, 255, 400, 800, 1_600, 16_000, 130}[n%9]
+			enrol(kv, n, n, chain.Hyper(bond))
+			weights[n] = min(bond, 1_600)
+			if n%3 == 0 { // a quarter is locked
+				locked := chain.Hyper(bond / 4)
+				if why := lockSlice(kv, node(n), locked); why != nil {
+					t.Fatal(why.Reason())
+				}
+				weights[n] = min(bond-bond/4, 1_600)
+			}
+			if n%5 == 0 || weights[n] < 100 {
+				weights[n] = 0
+			}
+		}
+		excluded := func(k crypto.PublicKey, _ *Provider) bool { return binary.BigEndian.Uint64(k[:])%5 == 0 }
+		draws := 20_000
+		fits(t, drawMany(t, kv, draw{want: 1, least: chain.Hyper(100), excluded: excluded}, draws), weights, draws)
+		enrol(kv, nodes+1, 4, chain.Hyper(1_600)) // of an owner who has another
+		for lot := range byte(200) {
+			three := drawNodes(kv, env, draw{seed: crypto.Digest{lot}, want: 3, least: chain.Hyper(5), excluded: nobody})
+			if slices.Contains(three.nodes, node(4)) && slices.Contains(three.nodes, node(nodes+1)) || len(three.nodes) != 3 {
+				t.Fatalf("drawn together: %v", three)
+			}
 		}
 	}
-	total := 100 + 200 + 400 + 1_600 + 1_600 + 400 // 5 counts for no more than 16 of the least bond
-	for n, weight := range map[uint64]int{1: 100, 2: 200, 3: 400, 4: 1_600, 5: 1_600, 6: 400, 7: 0, 8: 0} {
-		want, got := float64(draws)*float64(weight)/float64(total), float64(counts[node(n)])
-		if got < 0.85*want || got > 1.15*want {
-			t.Errorf("node %d was drawn %.0f times, want about %.0f", n, got, want)
+}
+
+// TestDrawsFindWhoIsThere: on a roll of which most nodes have nothing free, or may not be
+// drawn, those who may are found; each as often as the others.
+func TestDrawsFindWhoIsThere(t *testing.T) {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	weights := map[uint64]uint64{}
+	for n := uint64(1); n <= drawScan; n++ {
+		enrol(kv, n, n, chain.Hyper(100))
+		weights[n] = 1
+		if n%16 != 1 {
+			weights[n] = 0
+			if why := lockSlice(kv, node(n), chain.Hyper(96)); why != nil {
+				t.Fatal(why.Reason())
+			}
 		}
+	}
+	const draws = 2_000
+	fits(t, drawMany(t, kv, draw{want: 1, least: chain.Hyper(5), excluded: nobody}, draws), weights, draws)
+	if nine := drawNodes(kv, testEnv(), draw{want: 9, least: chain.Hyper(5), excluded: nobody}); len(nine.nodes) != drawScan/16 {
+		t.Errorf("%d of %d were found", len(nine.nodes), drawScan/16)
+	}
+	for n := uint64(drawScan + 1); n <= 8*drawScan; n++ { // one in sixteen of a long roll
+		enrol(kv, n, n, chain.Hyper(100))
+		if n%16 != 1 {
+			if why := lockSlice(kv, node(n), chain.Hyper(96)); why != nil {
+				t.Fatal(why.Reason())
+			}
+		}
+	}
+	for lot := range byte(200) {
+		if three := drawNodes(kv, testEnv(), draw{seed: crypto.Digest{lot}, want: 3, least: chain.Hyper(5), excluded: nobody}); len(three.nodes) != 3 {
+			t.Fatalf("lot %d: %d of 3 were found", lot, len(three.nodes))
+		}
+	}
+}
+
+// TestDrawsStakeWhatIsThere: jurors stake as much as is asked, or what three times as many as
+// are wanted and half of all can stake, and no less than the least.
+func TestDrawsStakeWhatIsThere(t *testing.T) {
+	kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+	for n := uint64(1); n <= 20; n++ {
+		enrol(kv, n, n, chain.Hyper(100*n))
+	}
+	for asked, want := range map[uint64]uint64{1: 5, 50: 50, 1_100: 1_100, 1_101: 1_100, 100_000: 1_100} { // the tenth of the twenty has 1,100
+		got := drawNodes(kv, env, draw{want: 3, stake: chain.Hyper(asked), least: chain.Hyper(5), excluded: nobody})
+		if got.stake != chain.Hyper(want) || len(got.nodes) != 3 {
+			t.Errorf("asked for %d: %d nodes stake %v, want %d", asked, len(got.nodes), got.stake, want)
+		}
+		for _, k := range got.nodes {
+			if p, _ := ProviderOf(kv, k); p.Free().Less(got.stake) {
+				t.Errorf("a node with %v free stakes %v", p.Free(), got.stake)
+			}
+		}
+	}
+}
+
+// TestALargeStakeIsNotForTheRichAlone: where one node in twenty could stake what is asked, the
+// others judge as well, for what they have: who is rich does not own the panels.
+func TestALargeStakeIsNotForTheRichAlone(t *testing.T) {
+	for _, nodes := range []uint64{100, 200, 1_000} {
+		kv, rich := state.NewOverlay(state.NewMemoryBackend()), map[crypto.PublicKey]bool{}
+		for n := uint64(1); n <= nodes; n++ {
+			bond := chain.Hyper(150)
+			if n%20 == 1 {
+				bond, rich[node(n)] = chain.Hyper(400), true
+			}
+			enrol(kv, n, n, bond)
+		}
+		bought := 0
+		for lot := range byte(200) {
+			three := drawNodes(kv, testEnv(), draw{seed: crypto.Digest{lot}, want: 3, stake: chain.Hyper(200), least: chain.Hyper(5), excluded: nobody})
+			of := 0
+			for _, k := range three.nodes {
+				if rich[k] {
+					of++
+				}
+			}
+			if of >= 2 {
+				bought++
+			}
+			if len(three.nodes) != 3 || three.stake != chain.Hyper(150) {
+				t.Fatalf("%d nodes, lot %d: %d stake %v, want 3 and 150 HYPER", nodes, lot, len(three.nodes), three.stake)
+			}
+		}
+		if bought > 20 {
+			t.Errorf("%d nodes: the rich had %d of 200 panels", nodes, bought)
+		}
+	}
+}
+
+// counted counts what is read.
+type counted struct {
+	state.KV
+	reads int
+}
+
+func (c *counted) Get(key []byte) ([]byte, bool) { c.reads++; return c.KV.Get(key) }
+
+// TestDrawsAreBounded: whatever the roll, a draw reads no more than its tries and one scan.
+func TestDrawsAreBounded(t *testing.T) {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	for n := uint64(1); n <= 2_000; n++ {
+		enrol(kv, n, n, chain.Hyper(100))
+		if why := lockSlice(kv, node(n), chain.Hyper(100)); why != nil {
+			t.Fatal(why.Reason())
+		}
+	}
+	c := &counted{KV: kv}
+	if got := drawNodes(c, testEnv(), draw{want: 9, least: chain.Hyper(5), excluded: nobody}); len(got.nodes) != 0 {
+		t.Errorf("%d were drawn that have nothing free", len(got.nodes))
+	}
+	if limit := 1 + 2*(9*drawTries+drawScan); c.reads > limit {
+		t.Errorf("%d reads, limit %d", c.reads, limit)
 	}
 }
 
@@ -216,7 +397,7 @@ func TestHiddenVotes(t *testing.T) {
 		if why := lockSlice(kv, node(n), p.Slice); why != nil {
 			t.Fatal(why.Reason())
 		}
-		j.Node, j.Owner = node(n), owner(n)
+		j.Node, j.Owner, j.Staked = node(n), owner(n), p.Slice
 		p.Jurors = append(p.Jurors, j)
 	}
 	closePanel(kv, env, &p, &vote)

@@ -3,6 +3,7 @@ package settlement_test
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"os"
 	"strings"
@@ -341,8 +342,8 @@ func TestExpiryIsBoundedAndClaimsStayRefused(t *testing.T) {
 		claims = append(claims, m.claim(m.order(consumer, nonce, none), 40, 1))
 	}
 	m.wantSettled(claims...)
-	m.pass(3*hour + window + 1) // deletes two of them per block
-	for _, left := range []int{3, 1, 0} {
+	m.pass(3*hour + window + 1) // deletes four of them per block: they have one entry of the queue
+	for _, left := range []int{1, 0} {
 		got := 0
 		for _, c := range claims {
 			if _, _, ok := settlement.Settlement(m.kv, c.Order.ID()); ok {
@@ -354,6 +355,61 @@ func TestExpiryIsBoundedAndClaimsStayRefused(t *testing.T) {
 		}
 		m.wantRejected("claim window ended", claims...)
 		m.pass(1)
+	}
+}
+
+// TestOrdersOfAMessageGoTogether: with the last of them, and until then their claims are
+// refused as they would be later.
+func TestOrdersOfAMessageGoTogether(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(5))
+	early, late := m.order(consumer, 1, none), m.order(consumer, 2, none)
+	late.Deadline += hour
+	before := m.dump()
+	m.wantSettled(m.claim(late, 40, 1), m.claim(early, 40, 1), m.claim(early, 50, 1))
+	m.pass(3*hour + window + 1)
+	m.wantRejected("claim window ended", m.claim(early, 40, 2))
+	m.wantSettled(m.claim(late, 40, 2))
+	m.pass(hour - 1)
+	if _, _, ok := settlement.Settlement(m.kv, early.ID()); !ok {
+		t.Error("an order went before the others of its message")
+	}
+	m.pass(1)
+	for _, o := range []chain.Order{early, late} {
+		if _, _, ok := settlement.Settlement(m.kv, o.ID()); ok {
+			m.pass(1) // four records a block
+		}
+		if _, _, ok := settlement.Settlement(m.kv, o.ID()); ok {
+			t.Error("order state is still there")
+		}
+		m.wantRejected("claim window ended", m.claim(o, 40, 1), m.claim(o, 40, 3))
+	}
+	for key := range m.kv.Iterate([]byte{settlement.Prefix}, []byte{settlement.Prefix + 1}) {
+		if _, known := find(before, key); !known {
+			t.Errorf("key %x was left behind", key)
+		}
+	}
+}
+
+// TestTheFirstClaimIsPartOfItsOrder: wherever a claim is kept, it is found, and once.
+func TestTheFirstClaimIsPartOfItsOrder(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(5))
+	order := m.order(consumer, 1, none)
+	m.wantSettled(m.claim(order, 50, 1), m.claim(order, 50, 2), m.claim(order, 40, 1))
+	book, claims, _ := settlement.Settlement(m.kv, order.ID())
+	if len(claims) != 3 {
+		t.Fatalf("%d claims, want 3", len(claims))
+	}
+	for _, c := range claims {
+		inside, ok := book.ClaimOf(c.Node, c.Sequence)
+		_, apart := m.kv.Get(settlement.ClaimKey(chain.ClaimKey{Order: order.ID(), Node: c.Node, Sequence: c.Sequence}))
+		if first := c.Node == key(50).Public() && c.Sequence == 1; ok != first || apart == first || ok && inside.Paid != c.Paid {
+			t.Errorf("claim %d of %s: in its order %v, apart %v", c.Sequence, c.Node.Short(), ok, apart)
+		}
+		if !c.Settled() || len(c.Records) != 0 || c.Cost.IsZero() {
+			t.Errorf("kept claim %+v", c)
+		}
 	}
 }
 
@@ -415,7 +471,9 @@ func TestGolden(t *testing.T) {
 	m.deposit(consumer, chain.Hyper(50))
 	m.withdraw(consumer, chain.Hyper(1))
 	m.wantSettled(m.claim(m.order(consumer, 1, none), 40, 1))
-	m.wantRecorded(m.claim(m.order(consumer, 1, twoOf3), 40, 1))
+	f := &field{market: m, order: m.order(consumer, 1, twoOf3)}
+	f.id = f.order.ID()
+	f.do(f.begin(40, 50))
 	m.wantSettled(m.claim(m.order(consumer, 1, product), 40, 1))
 	m.must(settlement.UnbondProvider(m.kv, &m.env, account(7), chain.UnbondProvider{Node: key(70).Public()}))
 	m.registerMeter(4, 40)
@@ -458,6 +516,12 @@ func decodes(key, value []byte) error {
 		_, err = settlement.DecodeClaim(value)
 	case 'k':
 		_, err = settlement.DecodeMeter(value)
+	case 'K':
+		if len(value) != len(crypto.PublicKey{}) {
+			err = fmt.Errorf("a metering key of a node of %d bytes", len(value))
+		}
+	case 'g':
+		_, err = settlement.DecodeRuns(value)
 	}
 	return err
 }

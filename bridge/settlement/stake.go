@@ -26,6 +26,7 @@ func AddBond(kv state.KV, env *Env, owner chain.Address, m chain.AddBond) (chain
 		return nil, why
 	}
 	p.Bond = sound(p.Bond.Add(m.Amount))
+	reseat(kv, m.Node, &p)
 	state.Save(kv, ProviderKey(m.Node), p)
 	return chain.BondAdded{Node: m.Node, Owner: owner, Amount: m.Amount, Bond: p.Bond}, nil
 }
@@ -60,6 +61,7 @@ func unlockSlice(kv state.KV, node crypto.PublicKey, amount chain.Amount) {
 func takeSlice(kv state.KV, env *Env, node crypto.PublicKey, amount, rewarded chain.Amount) chain.BondSlashed {
 	p := locked(kv, node, amount)
 	p.Locked, p.Bond = sound(p.Locked.Sub(amount)), sound(p.Bond.Sub(amount))
+	reseat(kv, node, p)
 	burned := sound(amount.Sub(rewarded))
 	tokens.Burn(kv, burned)
 	p.Record.Add(env.Now, match.FactSlashed, burned)

@@ -49,7 +49,7 @@ func (v *verdict) gather() {
 		return
 	}
 	v.first, v.final = v.panelAt(roundPanel), v.First
-	if v.Appellant != nil {
+	if v.Appellant != nil || v.Raised {
 		v.appeal = v.panelAt(roundAppeal)
 		if v.appeal.Verdict != nil {
 			v.final = v.appeal.Verdict
@@ -69,6 +69,8 @@ func (v *verdict) panelAt(round uint8) *Panel {
 // what went back to the consumer.
 func (v *verdict) settle() (paid bool, refunded chain.Amount) {
 	switch {
+	case v.final == nil && v.quiet():
+		return false, v.unjudged()
 	case v.final == nil || v.final.Finding == chain.FoundUnstable:
 		v.undecided()
 	case *v.final == v.Claimed():
@@ -79,6 +81,39 @@ func (v *verdict) settle() (paid bool, refunded chain.Amount) {
 	return true, chain.Amount{}
 }
 
+// quiet reports whether nothing was found because jurors were silent.
+func (v *verdict) quiet() bool {
+	if v.Raised { // nobody asked for the second panel: the first was silent
+		return v.appeal.Quiet
+	}
+	return v.first != nil && v.first.Quiet
+}
+
+// byAudit reports whether it was an auditor who challenged the claim: it staked its slice.
+func (v *verdict) byAudit() bool { return v.Challenger != nil && !v.Challenger.Node.IsZero() }
+
+// staked is what whoever challenged the claim loses if that was wrong.
+func (v *verdict) staked() till {
+	if v.byAudit() {
+		return till{v.audit.Jurors[0].Staked}
+	}
+	return till{v.Challenger.Stake}
+}
+
+// forfeit burns what is left of what was staked on a challenge. What an auditor staked is
+// part of its bond until then.
+func (v *verdict) forfeit(lost till) {
+	if !v.byAudit() {
+		tokens.Burn(v.kv, lost.left)
+		return
+	}
+	auditor := &v.audit.Jurors[0]
+	slashed := takeSlice(v.kv, v.env, auditor.Node, auditor.Staked, sound(auditor.Staked.Sub(lost.left)))
+	slashed.Subject = v.id
+	v.events = append(v.events, slashed)
+	v.audit.Jurors = nil
+}
+
 // upheld pays the provider; who said that it was wrong loses the stake.
 func (v *verdict) upheld() {
 	v.pay()
@@ -86,16 +121,16 @@ func (v *verdict) upheld() {
 	if v.Challenger == nil {
 		return
 	}
-	lost := till{v.Challenger.Stake}
+	lost := v.staked()
+	v.close(v.first, lost.take(v.fees(v.first)))
 	if v.overturned() {
-		v.close(v.first, v.feesFrom(&lost, v.first))
-		v.close(v.appeal, v.feesFrom(&lost, v.appeal))
 		v.rewardAppellant(&lost)
+		v.close(v.appeal, v.feesFrom(&lost, v.appeal))
 	} else {
-		v.close(v.first, v.feesFrom(&lost, v.first))
 		v.appealLost(v.Claim.Provider)
 	}
-	v.share(&lost, v.Claim.Provider)
+	v.credit(v.Claim.Provider, lost.take(part1of(lost.left, 2)))
+	v.forfeit(lost)
 }
 
 // refuted slashes whoever answers for what was found: the cluster if the job's data cannot
@@ -106,13 +141,13 @@ func (v *verdict) refuted() chain.Amount {
 	v.close(v.first, lost.take(v.fees(v.first)))
 	tokens.Credit(v.kv, v.Challenger.By, sound(v.Challenger.Stake.Add(lost.take(part1of(v.Bond, rewardParts)))))
 	if v.overturned() {
-		v.close(v.appeal, lost.take(v.fees(v.appeal)))
 		v.rewardAppellant(&lost)
+		v.close(v.appeal, lost.take(v.fees(v.appeal)))
 	} else {
 		v.appealLost(v.Challenger.By)
 	}
 	refund := sound(v.Held.Add(lost.take(v.Premium)))
-	openPurse(v.kv, v.env, v.Consumer, v.Cluster).put(refund)
+	v.repay(refund)
 	given := sound(v.Bond.Sub(lost.left))
 	if v.final.Finding == chain.FoundUnavailable {
 		unlockSlice(v.kv, v.Claim.Node, v.Bond)
@@ -123,11 +158,44 @@ func (v *verdict) refuted() chain.Amount {
 		v.events = append(v.events, slashed)
 		unlockCluster(v.kv, v.Cluster, v.Bond)
 	}
+	v.refuse()
+	return refund
+}
+
+// refuse notes that a claim is not paid.
+func (v *verdict) refuse() {
 	v.Claim.Height, v.Claim.Records, v.Claim.Refuted = v.env.Height, nil, true
 	book := v.keepOrder()
 	book.Spent = chain.Amount{}
 	v.saveClaim(&book)
-	return refund
+}
+
+// unjudged ends a claim that was challenged, and that too few would judge: nobody is paid
+// for it and nobody slashed. Who challenged it pays those who did vote, and a fee that is
+// burned: not less than the consumer gets back, so that no consumer gains by silencing
+// jurors.
+func (v *verdict) unjudged() chain.Amount {
+	v.freeSlices()
+	v.repay(v.Held)
+	fee, asked := part1of(v.Bond, feeParts), till{v.Challenger.Stake}
+	if v.byAudit() {
+		auditor := &v.audit.Jurors[0]
+		lost := till{auditor.Staked}
+		v.events = append(v.events, v.audit.free(v.kv, v.env, auditor, lost.take(fee))...)
+	} else {
+		tokens.Burn(v.kv, asked.take(fee))
+	}
+	v.payJurors(asked)
+	if v.byAudit() {
+		v.audit.Jurors = nil // it has lost what it loses
+	}
+	v.refuse()
+	return v.Held
+}
+
+// repay brings an amount back to where the consumer's money came from.
+func (v *verdict) repay(amount chain.Amount) {
+	openPurse(v.kv, v.env, v.Consumer, v.Cluster).put(amount)
 }
 
 // undecided slashes nobody: the consumer pays the provider, as its program gives no one
@@ -135,8 +203,15 @@ func (v *verdict) refuted() chain.Amount {
 func (v *verdict) undecided() {
 	v.pay()
 	v.freeSlices()
-	asked := till{v.Challenger.Stake}
+	v.payJurors(till{v.Challenger.Stake})
+}
+
+// payJurors has who asked for a panel pay those of it who voted, where nobody was wrong.
+func (v *verdict) payJurors(asked till) {
 	v.close(v.first, v.feesFrom(&asked, v.first))
+	if v.Appellant == nil { // or the larger one judged unasked
+		v.close(v.appeal, v.feesFrom(&asked, v.appeal))
+	}
 	v.credit(v.Challenger.By, asked.left)
 	if v.Appellant != nil {
 		asked = till{v.Appellant.Stake}
@@ -150,7 +225,12 @@ func (v *verdict) overturned() bool {
 	return v.appeal != nil && v.appeal.Verdict != nil && (v.First == nil || *v.First != *v.appeal.Verdict)
 }
 
+// rewardAppellant gives an appellant who was right the stake back, and a part of what was
+// lost. A claim that was raised has none.
 func (v *verdict) rewardAppellant(lost *till) {
+	if v.Appellant == nil {
+		return
+	}
 	tokens.Credit(v.kv, v.Appellant.By, sound(v.Appellant.Stake.Add(lost.take(part1of(v.Bond, appealParts)))))
 }
 
@@ -161,11 +241,6 @@ func (v *verdict) appealLost(winner chain.Address) {
 	}
 	lost := till{v.Appellant.Stake}
 	v.close(v.appeal, lost.take(v.fees(v.appeal)))
-	v.share(&lost, winner)
-}
-
-// share gives half of what is left of a stake to the winner, and burns the rest.
-func (v *verdict) share(lost *till, winner chain.Address) {
 	v.credit(winner, lost.take(part1of(lost.left, 2)))
 	tokens.Burn(v.kv, lost.left)
 }
@@ -191,13 +266,15 @@ func (v *verdict) fees(p *Panel) chain.Amount {
 	return sound(part1of(v.Bond, feeParts).ShareFloor(paid, 1))
 }
 
-// feesFrom takes a panel's fees out of a challenger's stake, or of an auditor's challenge
-// out of the fund that audits are paid from.
+// feesFrom takes a panel's fees out of what was staked on a challenge; what is missing of an
+// auditor's, out of the fund that audits are paid from.
 func (v *verdict) feesFrom(lost *till, p *Panel) chain.Amount {
-	if v.Challenger.Node.IsZero() {
-		return lost.take(v.fees(p))
+	fees := v.fees(p)
+	got := lost.take(fees)
+	if !v.byAudit() {
+		return got
 	}
-	return takeFund(v.kv, v.env, v.fees(p))
+	return sound(got.Add(takeFund(v.kv, v.env, sound(fees.Sub(got)))))
 }
 
 // close pays a panel, if there is one, a fee that was taken from somebody.
@@ -241,8 +318,10 @@ func (v *verdict) pay() {
 
 func (v *verdict) saveClaim(book *Order) {
 	key := chain.ClaimKey{Order: v.id, Node: v.Claim.Node, Sequence: v.Claim.Sequence}
-	state.Save(v.kv, ClaimKey(key), v.Claim)
-	state.Save(v.kv, OrderKey(v.id), *book)
+	kept := v.Claim
+	kept.Records = nil
+	state.Save(v.kv, ClaimKey(key), kept)
+	saveOrder(v.kv, v.id, book)
 }
 
 // keptMs is how long what became of a claim stays known at least.
@@ -250,7 +329,7 @@ const keptMs = 3_600_000
 
 // keepOrder returns the order's record, which stays for a while from now on.
 func (v *verdict) keepOrder() Order {
-	book, ok := state.Load[Order](v.kv, OrderKey(v.id))
+	book, ok := OrderOf(v.kv, v.id)
 	if !ok {
 		panic("settlement: an order was forgotten before its claim")
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -244,34 +243,4 @@ func auditFetch(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%d records in %s\n", len(kept.File.Records), c.String("out"))
 	return nil
-}
-
-// relayMeterCommand registers a metering key.
-func relayMeterCommand() *cli.Command {
-	return &cli.Command{
-		Name: "meter", Usage: "make the metering key of a private relay's home, and register it for a node",
-		Description: "The node's owner signs and pays. A key that was registered before is replaced: what it signed and is not settled is not paid any more.\n" +
-			"Example: hypermesh relay meter --home /var/lib/hypermesh/relay --node KEY --key-file owner.key --genesis genesis.json",
-		Flags: append(append([]cli.Flag{homeFlag(), &cli.StringFlag{Name: "node", Usage: "the node's `KEY`", Required: true}}, accountFlags()...), chainFlags()...),
-		Action: func(c *cli.Context) error {
-			of, err := crypto.ParsePublicKey(c.String("node"))
-			if err != nil {
-				return usagef(c, "--node: %v", err)
-			}
-			path := filepath.Join(c.String("home"), relay.MeterKeyFile)
-			if _, err := makeKey(path); err != nil { // a seed as any other
-				return err
-			}
-			secret, err := relay.ReadMeter(path)
-			if err != nil {
-				return err
-			}
-			return sendMessage(c, filepath.Join(c.String("home"), relay.GenesisFile), func(s *sender) (chain.Msg, error) {
-				sig := secret.Possess(string(s.genesis.ChainID), of)
-				return chain.RegisterMeter{Node: of, Key: chain.MeterKey(secret.Public()), Possession: chain.MeterProof{
-					X: chain.FieldBytes(sig.X), Y: chain.FieldBytes(sig.Y), S: chain.FieldBytes(sig.S),
-				}}, nil
-			})
-		},
-	}
 }

@@ -61,11 +61,7 @@ func requiredConfigFlag() cli.Flag {
 
 // blobClient returns a client of the network that --config describes.
 func blobClient(c *cli.Context) (*sdk.Client, error) {
-	d, err := readDescription(c.String("config"))
-	if err != nil {
-		return nil, err
-	}
-	t, err := openNetwork(d)
+	t, err := openNetwork(c.String("config"))
 	if err != nil {
 		return nil, err
 	}

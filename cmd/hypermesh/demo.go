@@ -284,12 +284,8 @@ func (d *demoRun) matmulJob() (sdk.JobRun, error) {
 		if err := writeFile(filepath.Join(d.dir, "matrices"), name, m.CSV()); err != nil {
 			return sdk.JobRun{}, err
 		}
-		data, read, err := readMatrix(filepath.Join(d.dir, "matrices", name))
-		if err != nil {
-			return sdk.JobRun{}, err
-		}
-		matrices[i] = read
-		blobs = append(blobs, bytes.NewReader(data))
+		matrices[i] = m
+		blobs = append(blobs, bytes.NewReader(m.CSV()))
 	}
 	d.left, d.right = matrices[0], matrices[1]
 	limits := job.DefaultLimits()

@@ -98,7 +98,7 @@ func (d *demoRun) checkJob(ctx context.Context, j *api.Job) (settlement.Order, e
 	owners := map[chain.Address]bool{}
 	var cost chain.Amount
 	for _, node := range j.Settlement.Providers {
-		claim, err := d.checkClaim(ctx, j, node)
+		claim, err := d.checkClaim(ctx, j, &order, node)
 		if err != nil {
 			return settlement.Order{}, fmt.Errorf("the claim of node %s: %w", node.Short(), err)
 		}
@@ -115,6 +115,7 @@ func (d *demoRun) checkJob(ctx context.Context, j *api.Job) (settlement.Order, e
 	if len(owners) != want || cost != order.Spent {
 		return settlement.Order{}, fmt.Errorf("%d owners were paid %s, want %d and %s", len(owners), cost, want, order.Spent)
 	}
+	recorded := 0
 	for _, tx := range j.Settlement.Txs {
 		receipt, _, err := d.target.client.VerifiedReceipt(ctx, tx)
 		if err != nil {
@@ -123,18 +124,28 @@ func (d *demoRun) checkJob(ctx context.Context, j *api.Job) (settlement.Order, e
 		if !receipt.Accepted() {
 			return settlement.Order{}, fmt.Errorf("settlement transaction %s was rejected: %s", tx.Short(), receipt.Rejection)
 		}
+		for _, e := range receipt.Events {
+			if settled, ok := e.(chain.ClaimSettled); ok && settled.Order == j.ID && len(settled.Records) > 0 {
+				recorded++
+			}
+		}
+	}
+	if recorded != len(j.Settlement.Providers) {
+		return settlement.Order{}, fmt.Errorf("%d of %d claims have ResourceTransaction records", recorded, len(j.Settlement.Providers))
 	}
 	return order, nil
 }
 
-func (d *demoRun) checkClaim(ctx context.Context, j *api.Job, node crypto.PublicKey) (settlement.Claim, error) {
-	raw, err := d.proven(ctx, settlement.ClaimKey(chain.ClaimKey{Order: j.ID, Node: node, Sequence: 1}))
-	if err != nil {
-		return settlement.Claim{}, err
-	}
-	claim, err := settlement.DecodeClaim(raw)
-	if err != nil {
-		return settlement.Claim{}, err
+func (d *demoRun) checkClaim(ctx context.Context, j *api.Job, order *settlement.Order, node crypto.PublicKey) (settlement.Claim, error) {
+	claim, inside := order.ClaimOf(node, 1)
+	if !inside {
+		raw, err := d.proven(ctx, settlement.ClaimKey(chain.ClaimKey{Order: j.ID, Node: node, Sequence: 1}))
+		if err != nil {
+			return settlement.Claim{}, err
+		}
+		if claim, err = settlement.DecodeClaim(raw); err != nil {
+			return settlement.Claim{}, err
+		}
 	}
 	switch {
 	case !claim.Settled():
@@ -143,8 +154,6 @@ func (d *demoRun) checkClaim(ctx context.Context, j *api.Job, node crypto.Public
 		return settlement.Claim{}, fmt.Errorf("its result is %s, the job's is %s", claim.Result.Short(), j.Result.Short())
 	case claim.ProofVerified != j.Settlement.ProofVerified:
 		return settlement.Claim{}, fmt.Errorf("the chain says proof verified %v, the cluster %v", claim.ProofVerified, j.Settlement.ProofVerified)
-	case len(claim.Records) == 0:
-		return settlement.Claim{}, errors.New("it has no ResourceTransaction records")
 	}
 	sum := claim.Paid
 	for _, part := range []chain.Amount{claim.Burned, claim.Treasury, claim.ClusterFee} {

@@ -23,6 +23,7 @@ func devnetCommand() *cli.Command {
 				&cli.IntFlag{Name: "validators", Value: 4, Usage: "`N` validators (1 to 32)"},
 				&cli.IntFlag{Name: "servers", Value: 3, Usage: "`N` Nexus servers (0, 1, 3 or 5)"},
 				&cli.IntFlag{Name: "agents", Value: 3, Usage: "`N` provider agents (0 to 64)"},
+				&cli.StringSliceFlag{Name: "kernel", Usage: "zk `KERNEL` that agents prove beside matmul-32; may be given several times; a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "epoch", Value: devnet.DefaultEpoch, Usage: "`DURATION` of an epoch, after which the committee may change (1s to 24h); a network that is there keeps its own"},
 				&cli.StringFlag{Name: "dir", Value: defaultDevnetDir(), Usage: "`DIR` of the network's state"},
 				&cli.StringFlag{Name: "keys", Value: devnet.DefaultKeysDir(), Usage: "`DIR` of proving keys, made once"},
@@ -57,7 +58,7 @@ func devnetOptions(c *cli.Context) (devnet.Options, error) {
 	}
 	return devnet.Options{
 		Dir: c.String("dir"), KeysDir: c.String("keys"), Binary: binary, Validators: c.Int("validators"), Servers: c.Int("servers"),
-		Agents: agents, Epoch: c.Duration("epoch"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
+		Agents: agents, Kernels: c.StringSlice("kernel"), Epoch: c.Duration("epoch"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
 	}, nil
 }
 

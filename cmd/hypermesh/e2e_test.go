@@ -51,6 +51,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	helpWithSlack()
 	code := m.Run()
 	if !testing.Short() {
 		if dir, err := built(); err == nil {

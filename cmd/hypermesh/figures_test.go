@@ -68,7 +68,11 @@ func BenchmarkNetworkThroughput(b *testing.B) {
 // each of an order of its own with five signatures, between 64 consumers and 64 nodes of
 // different owners, above the least rate that is to be reached.
 func BenchmarkNetworkClaims(b *testing.B) {
-	n := newFigureNet(b, 0)
+	profiler := freeLoopback(b)
+	n := figureNetOf(b, func(dir string) {
+		appendTo(b, filepath.Join(dir, "validator-1", "config.toml"), fmt.Sprintf("\npprof = %q\n", profiler))
+	})
+	n.profiler = profiler
 	const rate, each = 2_560, chain.MaxClaims
 	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate / each, Seconds: asked(b, "HYPERMESH_BENCH_SECONDS", 30), Senders: 256, Claims: each})
 }
@@ -317,7 +321,7 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 		if n.profiler != "" {
 			b.Logf("one validator, by the samples of its profile:\n%s", whereItGoes(b, <-profile, r.CommittedPerSecond*float64(o.Seconds)*3/4))
 		}
-		cost = append(cost, float64(cpu.Microseconds())/figureValidators/(r.CommittedPerSecond*float64(r.Seconds)))
+		cost = append(cost, float64(cpu.Microseconds())/figureValidators/float64(r.Finalized))
 		memory = append(memory, mib)
 		if r.Failed > 0 || r.Rejected > 0 && n.profiler == "" && o.Claims == 0 {
 			b.Errorf("%d transactions were rejected, %d of them by the chain", r.Rejected, r.Failed)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk"
@@ -36,7 +35,8 @@ func jobCommand() *cli.Command {
 				Description: "Prints a quote before, progress during, and a receipt after; exits with 0 only if the job settled.\n\n" +
 					"Example: hypermesh job run prog.wasm --in data --out result --verify replicate=2/3 --config net.json -- --fast\n" +
 					"Example: hypermesh job run --container --out result --config net.json image.tar -- /bin/work --fast\n" +
-					"Example: hypermesh job run --kernel matmul --a A.csv --b B.csv --verify zk --out result --config net.json",
+					"Example: hypermesh job run --kernel matmul --a A.csv --b B.csv --verify zk --out result --config net.json\n" +
+					"Example: hypermesh job run --kernel merkle-update-16 --input tree.csv --input updates.csv --verify zk --out result --config net.json",
 				Flags:  runFlags(),
 				Action: jobRun,
 			},
@@ -67,8 +67,11 @@ func runFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
 		&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
 		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N, optimistic=WINDOW,BOND or zk"},
+		&cli.Uint64Flag{Name: "stake", Usage: "`N` nHYPER of its bond that each run under replicate stakes; the more, the less often a good node is checked; 0: 19 times max-cost, at most a quarter of the least bond"},
+		&cli.DurationFlag{Name: "window", Usage: "for a node that is drawn to run the job under replicate; 0: twice the time limit and 30 s"},
 		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
-		&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul"},
+		&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul with --a and --b, any other with its size, such as hashchain-256"},
+		&cli.StringSliceFlag{Name: "input", Usage: "input `FILE` of the kernel, in its order; may be given several times"},
 		&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
 		&cli.StringFlag{Name: "b", Usage: "CSV `FILE` of the right matrix"},
 		&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
@@ -152,6 +155,10 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	if run.Policy, err = parseVerify(c.String("verify")); err != nil {
 		return run, closeBlobs, usagef(c, "--verify: %v", err)
 	}
+	if p, ok := run.Policy.(chain.PolicyReplicate); ok {
+		p.Stake, p.WindowMs = chain.Nano(c.Uint64("stake")), uint64(max(c.Duration("window").Milliseconds(), 0))
+		run.Policy = p
+	}
 	program, err := programFromFlags(c, &run)
 	if program != nil {
 		opened = append(opened, program)
@@ -233,53 +240,6 @@ func parseOptimistic(s string) (chain.Policy, error) {
 		return nil, fmt.Errorf("optimistic%s: want optimistic=WINDOW,BOND, such as optimistic=1h,10", s)
 	}
 	return chain.PolicyOptimistic{WindowMs: uint64(window.Milliseconds()), Bond: bond}, nil
-}
-
-// kernelFromFlags reads a kernel and its matrices. The verifying key comes from
-// the genesis (bindKernel).
-func kernelFromFlags(c *cli.Context, run *sdk.JobRun) error {
-	switch {
-	case c.String("kernel") != "matmul":
-		return usagef(c, "--kernel %q is unknown: want matmul", c.String("kernel"))
-	case c.String("verify") != "zk":
-		return usagef(c, "--kernel needs --verify zk")
-	case c.NArg() > 0:
-		return usagef(c, "--kernel takes no program")
-	case c.String("a") == "" || c.String("b") == "":
-		return usagef(c, "--kernel matmul needs --a and --b")
-	}
-	a, left, err := readMatrix(c.String("a"))
-	if err != nil {
-		return err
-	}
-	b, right, err := readMatrix(c.String("b"))
-	if err != nil {
-		return err
-	}
-	if left.Size() != right.Size() {
-		return fmt.Errorf("the matrices are of size %d and %d", left.Size(), right.Size())
-	}
-	kernel, err := zk.MatmulKernel(left.Size())
-	if err != nil {
-		return err
-	}
-	run.Spec.Label = string(kernel)
-	run.Blobs = []io.ReadSeeker{bytes.NewReader(a), bytes.NewReader(b)}
-	run.Policy = chain.PolicyZK{Kernel: string(kernel), Inputs: []chain.FieldBytes{chain.FieldBytes(zk.LeftDigest(left)), chain.FieldBytes(zk.RightDigest(right))}}
-	run.Bind = func(ids []crypto.Digest) job.Work { return job.Kernel{Name: kernel, Inputs: ids} }
-	return nil
-}
-
-func readMatrix(path string) ([]byte, zk.Matrix, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, zk.Matrix{}, fmt.Errorf("reading a matrix: %w", err)
-	}
-	m, err := zk.ParseMatrixCSV(data)
-	if err != nil {
-		return nil, zk.Matrix{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, m, nil
 }
 
 // bindKernel fills in the verifying key that the chain pins for a zk run.

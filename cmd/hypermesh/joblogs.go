@@ -33,11 +33,7 @@ func jobLogs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := readDescription(c.String("config"))
-	if err != nil {
-		return err
-	}
-	t, err := openNetwork(d)
+	t, err := openNetwork(c.String("config"))
 	if err != nil {
 		return err
 	}

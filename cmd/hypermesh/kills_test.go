@@ -112,7 +112,7 @@ func killRuns(t *testing.T, target *target) []sdk.JobRun {
 				t.Error(err)
 			}
 		})
-		var policy chain.Policy = chain.PolicyReplicate{K: 2, N: 3}
+		var policy chain.Policy = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
 		if i%2 == 1 {
 			policy = chain.PolicyNone{}
 		}

@@ -24,6 +24,8 @@ func leaseCommand() *cli.Command {
 			leaseMove("resize", "give a lease other terms, from a deal of the same parties", "--deal deal.json", leaseResize, dealFlag()),
 			leaseMove("extend", "add HYPER out of escrow to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),
 			leaseMove("close", "give notice of a lease, as its consumer or its provider", "", leaseClose),
+			leaseMove("leave", "end a lease with service terms now, as its provider, who gives penalties for the notice", "", leaseLeave),
+			leaseMove("draw", "have other peers drawn that probe a lease, as its consumer or its provider", "", leaseDraw),
 			leaseMove("collect", "have the provider paid what is due by now", "", leaseCollect),
 			leaseShowCommand(),
 		},
@@ -145,6 +147,14 @@ func leaseClose(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
 	return chain.CloseLease{Lease: id}, nil
 }
 
+func leaseLeave(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	return chain.LeaveLease{Lease: id}, nil
+}
+
+func leaseDraw(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
+	return chain.DrawPeers{Lease: id}, nil
+}
+
 func leaseCollect(_ *cli.Context, id chain.LeaseID) (chain.Msg, error) {
 	return chain.CollectLease{Lease: id}, nil
 }
@@ -175,6 +185,7 @@ type leaseLine struct {
 	Expires   chain.TimeMs      `json:"expires_ms"`
 	Closing   bool              `json:"closing"`
 	Height    chain.Height      `json:"height"`
+	Service   *serviceLine      `json:"service,omitempty"` // what is promised beside
 }
 
 func leaseShow(c *cli.Context) error {
@@ -195,6 +206,9 @@ func leaseShow(c *cli.Context) error {
 		Lease: id, Live: live, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Spec: l.Spec,
 		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
 	}
+	if line.Service, err = serviceOf(c, s, id, &l); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return printJSON(c, line)
 	}
@@ -213,6 +227,7 @@ func leaseShow(c *cli.Context) error {
 	}
 	fmt.Fprintf(c.App.Writer, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
 		chain.RateCost(l.Rate, uint64(time.Hour/time.Millisecond)), l.Held, leaseTime(l.Until), leaseTime(l.Expires), end, line.Height)
+	line.Service.print(c.App.Writer)
 	return nil
 }
 

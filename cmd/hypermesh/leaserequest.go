@@ -18,7 +18,9 @@ func leaseRequestCommand() *cli.Command {
 	return &cli.Command{
 		Name: "request", Usage: "have a cluster find a node for a program or a container, and open the lease", ArgsUsage: "PROG.wasm|IMAGE.tar [-- ARGS]",
 		Description: "The order goes through the cluster's auction; the node begins once the lease is on the chain, and ends with it.\n" +
-			"With --deal it is not opened: the deal is written to a file for lease open.\n\n" +
+			"With --deal it is not opened: the deal is written to a file for lease open.\n" +
+			"With --availability the node promises it, and stakes of its bond on that: peers that the chain draws probe it,\n" +
+			"and an epoch that more than half of them find to have missed a term is repriced at once.\n\n" +
 			"Example: hypermesh lease request --hold 10 --notice 1h --container --service always --config net.json image.tar",
 		Flags: append(append(append(networkFlags(),
 			&cli.StringFlag{Name: "hold", Usage: "`HYPER` that the lease holds at first: it lasts for as long as that pays", Required: true},
@@ -27,7 +29,7 @@ func leaseRequestCommand() *cli.Command {
 			&cli.StringFlag{Name: "deal", Usage: "`FILE` for the signed deal, in place of opening the lease"},
 			&cli.StringFlag{Name: "in", Usage: "`DIR` that the program sees as /in"},
 			&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
-			jsonFlag()), containerFlags()...), placementFlags()...),
+			jsonFlag()), containerFlags()...), append(placementFlags(), serviceFlags()...)...),
 		Action: leaseRequest,
 	}
 }
@@ -40,6 +42,9 @@ func leaseFromFlags(c *cli.Context) (r sdk.LeaseRequest, err error) {
 	r.Notice, r.Patience, r.Policy = c.Duration("notice"), c.Duration("patience"), chain.PolicyNone{}
 	if r.MaxCost, err = parseHyper(c.String("hold")); err != nil {
 		return r, usagef(c, "--hold: %v", err)
+	}
+	if r.Service, err = serviceFromFlags(c); err != nil {
+		return r, err
 	}
 	limits := job.DefaultLimits()
 	limits.MemoryBytes = c.Uint64("memory-mib") << 20

@@ -22,7 +22,7 @@ type ticking struct {
 	program string
 }
 
-func newTicking(t *testing.T) *ticking {
+func newTicking(t *testing.T, agents int) *ticking {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "tick.wasm")
 	build := exec.Command("go", "build", "-o", program, "./testdata/tick")
@@ -30,7 +30,7 @@ func newTicking(t *testing.T) *ticking {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	n := startDevnet(t, "--servers", "1", "--agents", "1", "--no-explorer")
+	n := startDevnet(t, "--servers", "1", "--agents", strconv.Itoa(agents), "--no-explorer")
 	target, err := newTarget(n.describe(t), "alice")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func (k *ticking) awaitStatus(id chain.LeaseID, want job.Status) {
 // happens, to its end. A deal that nobody opens comes to nothing.
 func TestLeaseThroughNexus(t *testing.T) {
 	endToEnd(t)
-	k := newTicking(t)
+	k := newTicking(t, 1)
 	asked := time.Now()
 	id := k.request("--hold", "50", "--notice", "2s")
 	k.awaitTick(id, asked)

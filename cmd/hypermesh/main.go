@@ -29,6 +29,11 @@ const (
 )
 
 func main() {
+	if isNodeRun(os.Args) { // first of all, in the first thread, and before signals are caught, which the new program would not hear of
+		if err := slacken(); err != nil {
+			fmt.Fprintln(os.Stderr, "hypermesh:", err)
+		}
+	}
 	// The buffers are as large as an unprivileged process may have them; the
 	// library's advice for the system's administrator is in docs/DEPLOY.md.
 	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
@@ -39,6 +44,9 @@ func main() {
 	stop()
 	os.Exit(code)
 }
+
+// isNodeRun reports whether a command line is that of a node.
+func isNodeRun(args []string) bool { return len(args) > 2 && args[1] == "node" && args[2] == "run" }
 
 // run runs one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

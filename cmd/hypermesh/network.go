@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,6 +16,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/devnet"
 	"github.com/hypermesh/hypermesh/internal/node"
 	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -62,21 +67,17 @@ func readDescription(path string) (d devnet.Description, err error) {
 // openTarget reads the network's description and the account, and makes a client
 // that trusts the network's genesis.
 func openTarget(c *cli.Context) (*target, error) {
-	d, err := readDescription(c.String("config"))
+	t, err := openNetwork(c.String("config"))
 	if err != nil {
 		return nil, err
 	}
-	t, err := openNetwork(d)
-	if err != nil {
-		return nil, err
-	}
-	t.account, err = openAccount(c, d.Accounts)
+	t.account, err = openAccount(c, t.description.Accounts)
 	return t, err
 }
 
 // newTarget is a described network and one of the description's accounts.
 func newTarget(d devnet.Description, name string) (*target, error) {
-	t, err := openNetwork(d)
+	t, err := networkOf(d, "")
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,17 @@ func newTarget(d devnet.Description, name string) (*target, error) {
 }
 
 // openNetwork returns a target without an account.
-func openNetwork(d devnet.Description) (*target, error) {
+func openNetwork(path string) (*target, error) {
+	d, err := readDescription(path)
+	if err != nil {
+		return nil, err
+	}
+	return networkOf(d, path)
+}
+
+// networkOf is openNetwork for a description that was read from a path, or
+// from none.
+func networkOf(d devnet.Description, path string) (*target, error) {
 	g, err := node.ReadGenesisFile(d.Genesis)
 	if err != nil {
 		return nil, err
@@ -93,6 +104,68 @@ func openNetwork(d devnet.Description) (*target, error) {
 	if g.ChainID != d.ChainID {
 		return nil, fmt.Errorf("the description is of %s, its genesis of %s", d.ChainID, g.ChainID)
 	}
-	client, err := sdk.New(sdk.Config{Nodes: d.RPC, Nexus: d.Nexus, Genesis: g, Cluster: d.Cluster})
+	client, err := clientOf(path, sdk.Config{Nodes: d.RPC, Nexus: d.Nexus, Genesis: g, Cluster: d.Cluster})
 	return &target{description: d, genesis: g, client: client}, err
+}
+
+// serversSuffix is of the file beside a description that has what the cluster said
+// of its servers: the commands that follow find them though those of the
+// description are gone. It is signed with the cluster's key, which the
+// description names.
+const serversSuffix = ".servers"
+
+// clientOf returns a client that keeps what it learns of the cluster's servers
+// beside the network's description, and knows what an earlier one kept.
+func clientOf(path string, config sdk.Config) (*sdk.Client, error) {
+	if path == "" || config.Cluster.IsZero() {
+		return sdk.New(config)
+	}
+	path += serversSuffix
+	config.Learned = func(list api.ServerAddresses) {
+		if err := keepServers(path, list); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+			warnOf("the cluster's servers cannot be kept", err)
+		}
+	}
+	client, err := sdk.New(config)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return client, nil // there is none, or none for this user
+	}
+	var list api.ServerAddresses
+	if err = json.Unmarshal(data, &list); err == nil {
+		err = client.TakeServers(list)
+	}
+	if err != nil {
+		warnOf("what "+path+" says of the cluster's servers is of no use", err)
+	}
+	return client, nil
+}
+
+// warnOf tells what a command goes on without.
+func warnOf(what string, err error) { fmt.Fprintf(os.Stderr, "hypermesh: %s: %v\n", what, err) }
+
+// keepServers puts a list in the place of the file's.
+func keepServers(path string, list api.ServerAddresses) error {
+	data, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return err
+	}
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, append(data, '\n')) {
+		return nil
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(data, '\n'))
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
 }

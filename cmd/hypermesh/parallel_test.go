@@ -11,7 +11,8 @@ import (
 )
 
 // TestJobsOfOneAccountAtOnce runs jobs side by side on an account whose escrow is
-// empty: each deposits what all of them need.
+// empty: each deposits what all of them need. Half of them are a Go program, the others a C
+// program that asks for time and chance: on both nodes they give the same.
 func TestJobsOfOneAccountAtOnce(t *testing.T) {
 	endToEnd(t)
 	_, fractal := programs(t)
@@ -20,16 +21,27 @@ func TestJobsOfOneAccountAtOnce(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(in, "params.txt"), []byte("width = 64\nheight = 64\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	const jobs = 4
+	orbits, err := filepath.Abs(filepath.Join("..", "..", "nexus", "executor", "testdata", "orbits", "orbits.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
-	for range jobs {
+	var mu sync.Mutex
+	agreed := map[string]bool{} // of both nodes; nodes without a record are checked always
+	for _, program := range []string{fractal, orbits, fractal, orbits} {
 		wg.Go(func() {
-			out, err := hypermesh(t, "job", "run", fractal, "--in", in, "--verify", "replicate=2/2", "--config", n.path, "--json")
+			out, err := hypermesh(t, "job", "run", program, "--in", in, "--verify", "replicate=2/2", "--config", n.path, "--json")
 			var report api.JobReport
 			if err != nil || json.Unmarshal(out, &report) != nil || report.Status.String() != "settled" {
 				t.Errorf("%v: %s", err, out)
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			agreed[program] = agreed[program] || len(report.Providers) == 2
 		})
 	}
 	wg.Wait()
+	if !agreed[fractal] || !agreed[orbits] {
+		t.Errorf("both nodes ran: %v", agreed)
+	}
 }

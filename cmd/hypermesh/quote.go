@@ -60,11 +60,7 @@ func jobQuote(c *cli.Context) error {
 	if err := nameWork(&run); err != nil {
 		return err
 	}
-	d, err := readDescription(c.String("config"))
-	if err != nil {
-		return err
-	}
-	t, err := openNetwork(d)
+	t, err := openNetwork(c.String("config"))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,11 +12,13 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/nexus/agent"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // TestTheOnlyServerOfAnAgentIsRemoved has an agent that is configured with one of
-// three servers. That server is removed from the cluster and killed, and then the
-// agent is killed and started again: it works for the others.
+// three servers, and commands whose description names the same one. That server is
+// removed from the cluster and killed, and then the agent is killed and started
+// again: it works for the others, and the commands ask them.
 func TestTheOnlyServerOfAnAgentIsRemoved(t *testing.T) {
 	endToEnd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -32,6 +35,10 @@ func TestTheOnlyServerOfAnAgentIsRemoved(t *testing.T) {
 	n.awaitServers(t, ctx, 3)
 	l := newLoad(t, ctx, n)
 	l.submit(ctx)
+	only := n.describeFirst(t)
+	lines := []byte("what a client of one server brought\n")
+	id := n.putBlob(t, only, lines)
+	n.awaitLearned(t, ctx, only, 3)
 	home := []string{"--home", filepath.Join(n.dir, "nexus-1"), "--nexus", n.describe(t).Nexus[1], "--json"}
 	if n.leaderOf(t, ctx, l) == 0 {
 		n.nexus(t, "transfer", home, n.idOf(t, "nexus", 1).String())
@@ -39,6 +46,14 @@ func TestTheOnlyServerOfAnAgentIsRemoved(t *testing.T) {
 	n.nexus(t, "remove-server", home, n.idOf(t, "nexus", 0).String())
 	n.kill(t, "nexus", 0)
 	l.submit(ctx)
+	back := filepath.Join(t.TempDir(), "back")
+	out, err := hypermesh(t, "blob", "get", "--config", only, id, back)
+	if err != nil {
+		t.Errorf("after the only server that the client was told of is gone: %v\n%s", err, out)
+	} else if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, lines) {
+		t.Errorf("the blob is %q, %v", got, err)
+	}
+	n.awaitLearned(t, ctx, only, 2)
 	n.kill(t, "agent", 0)
 	program, _ := programs(t)
 	again := exec.Command(program, "agent", "up", "--home", filepath.Join(n.dir, "agent-0"))
@@ -56,6 +71,66 @@ func TestTheOnlyServerOfAnAgentIsRemoved(t *testing.T) {
 	n.awaitServers(t, ctx, 2)
 	l.submit(ctx)
 	l.checkPaidOnce(t, ctx)
+}
+
+// describeFirst writes the network's description with the first server alone.
+func (n *network) describeFirst(t *testing.T) string {
+	t.Helper()
+	d := n.describe(t)
+	d.Nexus = d.Nexus[:1]
+	data, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "network.json")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// putBlob uploads a blob with a command, and returns its id.
+func (n *network) putBlob(t *testing.T, config string, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := hypermesh(t, "blob", "put", "--config", config, "--json", path)
+	var put struct {
+		ID string `json:"digest"`
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &put)
+	}
+	if err != nil || put.ID == "" {
+		t.Fatalf("blob put: %v\n%s", err, out)
+	}
+	return put.ID
+}
+
+// awaitLearned runs commands until one has been told of so many servers.
+func (n *network) awaitLearned(t *testing.T, ctx context.Context, config string, want int) {
+	t.Helper()
+	for {
+		out, err := hypermesh(t, "nexus", "top", "--config", config, "--once", "--json")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		var list api.ServerAddresses
+		if data, err := os.ReadFile(config + serversSuffix); err == nil {
+			if err := json.Unmarshal(data, &list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(list.Servers) == want {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the command knows %d servers, want %d", len(list.Servers), want)
+		}
+		shortly(ctx)
+	}
 }
 
 // nexus runs a command about the cluster's servers.

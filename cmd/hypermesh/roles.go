@@ -153,12 +153,11 @@ func relayCommand() *cli.Command {
 	run := r.command("run", "run the relay in its home until interrupted", "hypermesh relay run --home /var/lib/hypermesh/relay")
 	return &cli.Command{
 		Name: "relay", Usage: "carry claims from a cluster to the chain",
-		Description: "With --private it settles the metered work of its own nodes by proofs over usage records, which stay in its home.\n" +
-			"Example: hypermesh relay --private --home /var/lib/hypermesh/relay --nodes KEY",
+		Description: "With --private it settles the metered work of its own nodes by proofs over usage records, which their agents sign and which stay off the chain.\n" +
+			"Example: hypermesh relay --private --home /var/lib/hypermesh/relay --nodes KEY@http://127.0.0.1:7380",
 		Subcommands: []*cli.Command{
 			r.initCommand("hypermesh relay init --home /var/lib/hypermesh/relay --nexus https://nexus.example:7280 --rpc https://node.example:7180", "account.key"),
 			run,
-			relayMeterCommand(),
 		},
 	}
 }

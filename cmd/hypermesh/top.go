@@ -56,21 +56,22 @@ func nexusTop(c *cli.Context) error {
 	case c.Duration("interval") < minTopInterval:
 		return usagef(c, "interval is %s, want %s at least", c.Duration("interval"), minTopInterval)
 	}
-	servers, err := topServers(c)
+	config, err := topServers(c)
 	if err != nil {
 		return err
 	}
 	out, _ := c.App.Writer.(*os.File)
 	live := out != nil && term.IsTerminal(int(out.Fd())) && os.Getenv("TERM") != "dumb"
 	if live && !c.Bool("once") && !c.Bool("json") {
-		client, err := sdk.New(sdk.Config{Nexus: servers, Attempts: len(servers), Timeout: 3 * time.Second})
+		config.Attempts, config.Timeout = api.MaxServerAddresses, 3*time.Second
+		client, err := clientOf(c.String("config"), config)
 		if err != nil {
 			return usagef(c, "%v", err)
 		}
-		s := &screen{out: out, in: os.Stdin, interval: c.Duration("interval"), model: topModel{asked: servers[0]}, look: lookOf(os.Getenv)}
+		s := &screen{out: out, in: os.Stdin, interval: c.Duration("interval"), model: topModel{asked: config.Nexus[0]}, look: lookOf(os.Getenv)}
 		return s.run(c.Context, func(ctx context.Context) (api.NexusTop, error) { return client.Top(ctx, api.MaxTopRows) })
 	}
-	client, err := sdk.New(sdk.Config{Nexus: servers})
+	client, err := clientOf(c.String("config"), config)
 	if err != nil {
 		return usagef(c, "%v", err)
 	}
@@ -87,21 +88,21 @@ func nexusTop(c *cli.Context) error {
 }
 
 // topServers returns whom to ask: --nexus, or what --config lists.
-func topServers(c *cli.Context) ([]string, error) {
+func topServers(c *cli.Context) (sdk.Config, error) {
 	if servers := c.StringSlice("nexus"); len(servers) > 0 {
-		return servers, nil
+		return sdk.Config{Nexus: servers}, nil
 	}
 	if c.String("config") == "" {
-		return nil, usagef(c, "want --nexus URL or --config FILE: which cluster?")
+		return sdk.Config{}, usagef(c, "want --nexus URL or --config FILE: which cluster?")
 	}
 	d, err := readDescription(c.String("config"))
 	if err != nil {
-		return nil, err
+		return sdk.Config{}, err
 	}
 	if len(d.Nexus) == 0 {
-		return nil, fmt.Errorf("%s lists no server of a cluster (nexus)", c.String("config"))
+		return sdk.Config{}, fmt.Errorf("%s lists no server of a cluster (nexus)", c.String("config"))
 	}
-	return d.Nexus, nil
+	return sdk.Config{Nexus: d.Nexus, Cluster: d.Cluster}, nil
 }
 
 // lookOf says what a terminal shows, by its environment.

@@ -24,9 +24,13 @@ func zkCommand() *cli.Command {
 			Subcommands: []*cli.Command{
 				{
 					Name: "init", Usage: "begin a ceremony for a kernel",
-					Description: "Example: hypermesh zk ceremony init --dir ceremony --kernel matmul-64",
-					Flags:       []cli.Flag{dir, &cli.StringFlag{Name: "kernel", Usage: "`NAME` of the kernel", Required: true}},
-					Action:      ceremonyInit,
+					Description: "Example: hypermesh zk ceremony init --dir ceremony --kernel matmul-64\n" +
+						"Example: hypermesh zk ceremony init --dir second --kernel usage-batch-32 --phase1 first",
+					Flags: []cli.Flag{
+						dir, &cli.StringFlag{Name: "kernel", Usage: "`NAME` of the kernel", Required: true},
+						&cli.StringFlag{Name: "phase1", Usage: "`FOLDER` of a ceremony whose sealed phase 1 it goes on from, for a kernel of the same domain"},
+					},
+					Action: ceremonyInit,
 				},
 				{
 					Name: "contribute", Usage: "mix own randomness into the phase that is open",
@@ -72,7 +76,12 @@ func ceremonyInit(c *cli.Context) error {
 	if _, _, ok := kernel.Of(); !ok {
 		return usagef(c, "kernel %q is unknown, there are %v", string(kernel), zk.Kernels())
 	}
-	z, err := unlessInterrupted(c.Context, func() (*groth16.Ceremony, error) { return groth16.InitCeremony(c.String("dir"), kernel) })
+	z, err := unlessInterrupted(c.Context, func() (*groth16.Ceremony, error) {
+		if phase1 := c.String("phase1"); phase1 != "" {
+			return groth16.InitCeremonyFrom(c.String("dir"), kernel, phase1, ceremonyProgress(c))
+		}
+		return groth16.InitCeremony(c.String("dir"), kernel)
+	})
 	if err != nil {
 		return err
 	}
@@ -149,6 +158,9 @@ func ceremonyVerify(c *cli.Context) error {
 		return printJSON(c, t)
 	}
 	fmt.Fprintf(c.App.Writer, "kernel %s, circuit %s\n", t.Kernel, t.Circuit)
+	if t.Phase1Of != "" {
+		fmt.Fprintf(c.App.Writer, "phase 1 is that of the ceremony for %s\n", t.Phase1Of)
+	}
 	for _, step := range t.Steps {
 		fmt.Fprintf(c.App.Writer, "%s %s", step.Name, step.Digest)
 		if step.Beacon != "" {

@@ -84,7 +84,7 @@ func TestDecodeTxRefusesByName(t *testing.T) {
 	}
 	sender := testKey(1).address()
 	claim := func(change func(*chain.Claim)) chain.Tx {
-		c := sampleClaim(chain.PolicyReplicate{K: 2, N: 3})
+		c := sampleClaim(replicated)
 		change(&c)
 		return resign(func(b *chain.TxBody) { b.Messages = chain.Msgs{chain.Settle{Claims: []chain.Claim{c}}} })
 	}
@@ -102,7 +102,7 @@ func TestDecodeTxRefusesByName(t *testing.T) {
 		"other sender":    {resign(func(b *chain.TxBody) { b.Sender = testKey(9).address() }), "its key is not that of"},
 		"no claims":       {resign(func(b *chain.TxBody) { b.Messages = chain.Msgs{chain.Settle{}} }), "claims has 0"},
 		"proof":           {claim(func(c *chain.Claim) { c.Proof = make([]byte, chain.MaxProof+1) }), "proof has 4097"},
-		"k above n":       {claim(func(c *chain.Claim) { c.Order.Policy.Policy = chain.PolicyReplicate{K: 4, N: 3} }), "replicate 4 of 3"},
+		"k above n":       {claim(func(c *chain.Claim) { c.Order.Policy.Policy = chain.PolicyReplicate{K: 4, N: 3, WindowMs: 60_000} }), "replicate 4 of 3"},
 		"usage order":     {claim(func(c *chain.Claim) { c.Receipt.Usage = []chain.Usage{{Resource: chain.GPU}, {Resource: chain.CPU}} }), "ascending"},
 		"usage amount":    {claim(func(c *chain.Claim) { c.Receipt.Usage = []chain.Usage{{Resource: chain.CPU, Amount: 1 << 48}} }), "usage of CPU"},
 		"backwards":       {claim(func(c *chain.Claim) { c.Receipt.Ended = c.Receipt.Started - 1 }), "before its start"},
@@ -459,7 +459,7 @@ func BenchmarkDecodeTransfer(b *testing.B) {
 }
 
 func BenchmarkDecodeClaim(b *testing.B) {
-	raw := signedTx(b, chain.Msgs{chain.Settle{Claims: []chain.Claim{sampleClaim(chain.PolicyReplicate{K: 2, N: 3})}}}).Encode()
+	raw := signedTx(b, chain.Msgs{chain.Settle{Claims: []chain.Claim{sampleClaim(replicated)}}}).Encode()
 	b.ReportAllocs()
 	b.SetBytes(int64(len(raw)))
 	for b.Loop() {

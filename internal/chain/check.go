@@ -41,19 +41,31 @@ func checkMsg(m Msg) error {
 		return m.Deal.Check()
 	case ResizeLease:
 		return m.Deal.Check()
-	case ExtendLease, CloseLease, CollectLease:
+	case ExtendLease, CloseLease, CollectLease, DrawPeers, LeaveLease:
 		return nil
 	case OpenChannel:
 		return m.check()
 	case RedeemVoucher:
 		return m.check()
-	case FundChannel, CloseChannel, AddBond, CommitVote, Challenge, Appeal:
+	case FundChannel, CloseChannel, AddBond, CommitVote, Challenge, Appeal, CollectRun:
 		return nil
 	case RegisterMeter:
 		return nil
 	case SettleBatch:
 		return m.Batch.Check()
 	case RevealVote:
+		return m.check()
+	case ReportAcceptance:
+		return m.check()
+	case ReportMiss:
+		return m.check()
+	case AccusePeer:
+		return m.check()
+	case BeginRun:
+		return m.check()
+	case CommitRun:
+		return m.check()
+	case RevealRun:
 		return m.check()
 	}
 	return fmt.Errorf("chain: message of type %T", m)
@@ -147,10 +159,7 @@ func checkPolicy(p Policy) error {
 	case PolicyNone:
 		return nil
 	case PolicyReplicate:
-		if p.K < 2 || p.K > p.N || p.N > MaxReplicas {
-			return fmt.Errorf("%w: replicate %d of %d, want 2 ≤ k ≤ n ≤ %d", ErrLimit, p.K, p.N, MaxReplicas)
-		}
-		return nil
+		return checkReplicate(p)
 	case PolicyZK:
 		if len(p.Inputs) == 0 || len(p.Inputs) > MaxFields {
 			return limitError("zk inputs", len(p.Inputs), MaxFields)

@@ -170,12 +170,24 @@ const (
 	kindPanelDrawn
 	kindPanelRevealing
 	kindPanelDecided
+	kindRunBegun
+	kindRunsDrawn
+	kindRunCommitted
+	kindRunsRevealing
+	kindRunEnded
 )
 
 // Kinds of private settlement: between the last above and these, others have theirs.
 const (
 	kindMeterRegistered uint8 = iota + 47
 	kindBatchSettled
+)
+
+// Kinds of what is promised of leases.
+const (
+	kindPeersDrawn uint8 = iota + 49
+	kindServiceMissed
+	kindLeaseLeft
 )
 
 // eventForms is how each alternative of Event is named and read, by its kind; kinds that
@@ -221,8 +233,19 @@ var eventForms = [...]eventForm{
 	kindClaimChallenged:    eventFormOf[ClaimChallenged]("claim_challenged"),
 	kindClaimJudged:        eventFormOf[ClaimJudged]("claim_judged"),
 	kindClaimClosed:        eventFormOf[ClaimClosed]("claim_closed"),
+	kindRunBegun:           eventFormOf[RunBegun]("run_begun"),
+	kindRunsDrawn:          eventFormOf[RunsDrawn]("runs_drawn"),
+	kindRunCommitted:       eventFormOf[RunCommitted]("run_committed"),
+	kindRunsRevealing:      eventFormOf[RunsRevealing]("runs_revealing"),
+	kindRunEnded:           eventFormOf[RunEnded]("run_ended"),
 	kindMeterRegistered:    eventFormOf[MeterRegistered]("meter_registered"),
 	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
+	kindAcceptanceBroken:   eventFormOf[AcceptanceBroken]("acceptance_broken"),
+	kindClaimLost:          eventFormOf[ClaimLost]("claim_lost"),
+	kindBreachClosed:       eventFormOf[BreachClosed]("breach_closed"),
+	kindPeersDrawn:         eventFormOf[PeersDrawn]("peers_drawn"),
+	kindServiceMissed:      eventFormOf[ServiceMissed]("service_missed"),
+	kindLeaseLeft:          eventFormOf[LeaseLeft]("lease_left"),
 }
 
 // eventForm is how an alternative of Event is named and read.
@@ -275,6 +298,11 @@ func (es Events) append(dst []byte) ([]byte, error) {
 			dst = codec.AppendUint(codec.AppendArray(dst, 2), uint64(kindTransferred))
 			dst = codec.AppendBytes(codec.AppendArray(dst, 3), t.From[:])
 			dst = codec.AppendUint(codec.AppendBytes(dst, t.To[:]), t.Amount.nano)
+			continue
+		}
+		if s, ok := e.(ClaimSettled); ok {
+			dst = codec.AppendUint(codec.AppendArray(dst, 2), uint64(kindClaimSettled))
+			dst = s.append(dst)
 			continue
 		}
 		var err error

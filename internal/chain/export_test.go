@@ -18,3 +18,15 @@ func DecodeByCodec(raw []byte) (tx Tx, err error) {
 	err = codec.Unmarshal(raw, &tx, MaxTxBytes)
 	return tx, err
 }
+
+// AppendEventByCodec encodes a list of one event with the codec alone.
+func AppendEventByCodec(e Event) []byte {
+	out, err := appendSum(codec.AppendArray(nil, 1), eventKind(e), e)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// PayloadOf is what the signers of a transaction signed.
+func PayloadOf(d *DecodedTx) []byte { return d.payload() }

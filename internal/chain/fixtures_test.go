@@ -83,7 +83,7 @@ func allMessages() chain.Msgs {
 		chain.Withdraw{Cluster: cluster.Public(), Amount: chain.Hyper(2)},
 		chain.Settle{Claims: []chain.Claim{
 			sampleClaim(chain.PolicyNone{}),
-			sampleClaim(chain.PolicyReplicate{K: 2, N: 3}),
+			sampleClaim(replicated),
 			sampleClaim(chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{1}, Inputs: []chain.FieldBytes{{31: 1}, {31: 2}}}),
 		}},
 	}
@@ -123,6 +123,9 @@ func sampleDeal() chain.LeaseDeal {
 	consumer, cluster, node := testKey(1), testKey(2), testKey(3)
 	order := sampleOrder(chain.PolicyNone{})
 	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 2_000}, {Resource: chain.Memory, Amount: 4_096}}, NoticeMs: 3_600_000}
+	order.Term.Service = &chain.ServiceTerms{
+		EpochMs: 60_000, AvailabilityBps: 9_900, StartMs: 30_000, ThroughputKiB: 512, RebateBps: 5_000, Penalty: chain.Hyper(1), Stake: chain.Hyper(10),
+	}
 	acceptance := chain.Acceptance{ChainID: testChain, Order: order.ID(), Cluster: cluster.Public(), Sequence: 1, Outstanding: order.MaxCost}
 	bid := chain.Bid{ChainID: testChain, Order: order.ID(), Node: node.Public(), Prices: order.Caps, Expiry: 1_799_999_999_000}
 	return chain.LeaseDeal{
@@ -139,6 +142,22 @@ func leaseMessages() chain.Msgs {
 	return chain.Msgs{
 		chain.OpenLease{Deal: sampleDeal()}, chain.ResizeLease{Lease: id, Deal: sampleDeal()},
 		chain.ExtendLease{Lease: id, Amount: chain.Hyper(3)}, chain.CloseLease{Lease: id}, chain.CollectLease{Lease: id},
+	}
+}
+
+// serviceMessages has one of each.
+func serviceMessages() chain.Msgs {
+	e := chain.ServiceEpoch{ChainID: testChain, Lease: chain.LeaseID{Node: testKey(3).Public(), Order: crypto.Digest{9}}, Terms: crypto.Digest{10}, Epoch: 11}
+	signed := func(r chain.ServiceReport, by byte) chain.ServiceReport {
+		r.Peer = testKey(by).Public()
+		r.Signature = testKey(by).PrivateKey.Sign(crypto.DomainService, chain.ServicePayload(e, r))
+		return r
+	}
+	first := signed(chain.ServiceReport{Sent: 12, Answered: 5, UnstartedMs: 1_000, ThroughputKiB: 99}, 4)
+	return chain.Msgs{
+		chain.ReportMiss{Epoch: e, Reports: chain.ServiceReports{first, signed(chain.ServiceReport{Sent: 10}, 5)}},
+		chain.DrawPeers{Lease: e.Lease}, chain.LeaveLease{Lease: e.Lease},
+		chain.AccusePeer{Epoch: e, First: first, Second: signed(chain.ServiceReport{Sent: 12, Answered: 12}, 4)},
 	}
 }
 
@@ -337,7 +356,7 @@ func TestFixtures(t *testing.T) {
 	if _, err := chain.DecodeTx(panels.Encode()); err != nil {
 		t.Error(err)
 	}
-	leases := signedTx(t, leaseMessages())
+	leases := signedTx(t, append(leaseMessages(), serviceMessages()...))
 	roundTrip(t, "tx_leases", leases)
 	if _, err := chain.DecodeTx(leases.Encode()); err != nil {
 		t.Error(err)
@@ -348,7 +367,7 @@ func TestFixtures(t *testing.T) {
 	roundTrip(t, "genesis", *sampleGenesis())
 	for name, policy := range map[string]chain.Policy{
 		"order_none":      chain.PolicyNone{},
-		"order_replicate": chain.PolicyReplicate{K: 2, N: 3},
+		"order_replicate": replicated,
 		"order_zk":        chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{1}, Inputs: []chain.FieldBytes{{31: 1}}},
 	} {
 		roundTrip(t, name, sampleOrder(policy))
@@ -372,4 +391,31 @@ func TestFixtures(t *testing.T) {
 		digests = append(digests, d[:]...)
 	}
 	frozen(t, "digests", digests)
+}
+
+// runMessages has one of each.
+func runMessages() chain.Msgs {
+	c, other := sampleClaim(replicated), testKey(4)
+	id, salt := c.Order.ID(), [32]byte{5}
+	commitment := chain.RunCommitment(c.Receipt.Digest(), c.Receipt.Node, salt)
+	bid := chain.Bid{ChainID: testChain, Order: id, Node: other.Public(), Prices: c.Bid.Prices[:1], Expiry: c.Bid.Expiry}
+	first := c.Bid
+	first.Fixed = chain.Amount{}
+	slate := chain.Slate{
+		chain.SlateBidOf(&first, testKey(3).PrivateKey.Sign(crypto.DomainBid, first.Payload())),
+		chain.SlateBidOf(&bid, other.PrivateKey.Sign(crypto.DomainBid, bid.Payload())),
+	}
+	return chain.Msgs{
+		chain.BeginRun{
+			Order: c.Order, OrderSig: c.OrderSig, Acceptance: c.Acceptance, AcceptanceSig: c.AcceptanceSig,
+			Slate: slate, SlateSig: testKey(2).PrivateKey.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, slate)),
+			Commitment: commitment, Signature: testKey(3).PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment)),
+		},
+		chain.CommitRun{
+			ChainID: testChain, Order: id, Node: other.Public(), Commitment: commitment,
+			Signature: other.PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment)),
+		},
+		chain.RevealRun{Receipt: c.Receipt, ReceiptSig: c.ReceiptSig, Salt: salt, Cluster: testKey(2).Public(), Attestation: c.Attestation},
+		chain.CollectRun{Order: id},
+	}
 }

@@ -14,6 +14,7 @@ type Term struct {
 	Resources []Quantity    // what is kept, by ascending resource, at least one; not Network
 	Resizes   crypto.Digest // the order of the lease that it gives other terms; zero: it opens one
 	NoticeMs  uint64        // from either party's word that the lease shall end to its end; ≤ MaxNoticeMs
+	Service   *ServiceTerms // nil: nothing is promised beside
 }
 
 // Quantity is an amount of a resource that is kept for somebody.
@@ -234,6 +235,9 @@ func (t *Term) Check() error {
 	}
 	if t.NoticeMs > MaxNoticeMs {
 		return fmt.Errorf("%w: notice_ms is %d, limit %d", ErrLimit, t.NoticeMs, uint64(MaxNoticeMs))
+	}
+	if t.Service != nil {
+		return t.Service.Check()
 	}
 	return nil
 }

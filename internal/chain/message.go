@@ -128,12 +128,24 @@ const (
 	kindAddBond
 	kindCommitVote
 	kindRevealVote
+	kindBeginRun
+	kindCommitRun
+	kindRevealRun
+	kindCollectRun
 )
 
 // Kinds of private settlement: between the last above and these, others have theirs.
 const (
 	kindRegisterMeter uint8 = iota + 39
 	kindSettleBatch
+)
+
+// Kinds of what is promised of leases.
+const (
+	kindReportMiss uint8 = iota + 41
+	kindDrawPeers
+	kindLeaveLease
+	kindAccusePeer
 )
 
 // msgForms is how each alternative of Msg is named and decoded, by its kind; kinds that
@@ -172,8 +184,17 @@ var msgForms = [...]msgForm{
 	kindRevealVote:       msgFormOf[RevealVote]("reveal_vote"),
 	kindChallenge:        msgFormOf[Challenge]("challenge"),
 	kindAppeal:           msgFormOf[Appeal]("appeal"),
+	kindBeginRun:         msgFormOf[BeginRun]("begin_run"),
+	kindCommitRun:        msgFormOf[CommitRun]("commit_run"),
+	kindRevealRun:        msgFormOf[RevealRun]("reveal_run"),
+	kindCollectRun:       msgFormOf[CollectRun]("collect_run"),
 	kindRegisterMeter:    msgFormOf[RegisterMeter]("register_meter"),
 	kindSettleBatch:      msgFormOf[SettleBatch]("settle_batch"),
+	kindReportAcceptance: msgFormOf[ReportAcceptance]("report_acceptance"),
+	kindReportMiss:       msgFormOf[ReportMiss]("report_miss"),
+	kindDrawPeers:        msgFormOf[DrawPeers]("draw_peers"),
+	kindLeaveLease:       msgFormOf[LeaveLease]("leave_lease"),
+	kindAccusePeer:       msgFormOf[AccusePeer]("accuse_peer"),
 }
 
 // msgForm is how an alternative of Msg is named and decoded.

@@ -114,12 +114,13 @@ type ClaimChallenged struct {
 }
 
 // ClaimJudged says what the first panel found of a claim. Until AppealBy anybody may
-// appeal.
+// appeal; if that is zero, the panel was too silent to find anything, and a larger one
+// judges the claim unasked.
 type ClaimJudged struct {
 	_        struct{}      `cbor:",toarray"`
 	Order    crypto.Digest `json:"order"`
 	Verdict  *Vote         `json:"verdict,omitempty"` // none: its seats did not agree
-	AppealBy Number        `json:"appeal_by_ms"`      // of the chain's progress
+	AppealBy Number        `json:"appeal_by_ms"`      // of the chain's progress; 0: nobody has to
 }
 
 // ClaimClosed says how a claim in its window ended: it was paid, or the consumer has its

@@ -201,35 +201,18 @@ const maxTotalHigh = 1<<32 - 1
 // BatchCost returns what totals cost at prices: one floor on the sum, against the provider.
 // It is what Cost returns of the records that they are the totals of.
 func BatchCost(totals []BatchTotal, prices []UnitPrice) (Amount, error) {
-	var sum checked.Wide
+	b := bill{prices: prices}
 	for _, t := range totals {
-		price, ok := PriceOf(prices, t.Resource)
-		if !ok {
-			return Amount{}, fmt.Errorf("chain: no price for %s", t.Resource)
-		}
-		unitMs, ok := checked.WideOf(uint64(t.High)).Mul(1 << 63)
+		used, ok := checked.WideOf(uint64(t.High)).Mul(1 << 63)
 		if ok {
-			unitMs, ok = unitMs.Mul(2)
+			used, ok = used.Mul(2)
 		}
 		if ok {
-			unitMs, ok = unitMs.Add(checked.WideOf(uint64(t.Low)))
+			used, ok = used.Add(checked.WideOf(uint64(t.Low)))
 		}
-		if ok && t.Resource == Network {
-			unitMs, ok = unitMs.Mul(1_000) // the price is per unit, not per unit·second
-		}
-		if ok {
-			unitMs, ok = unitMs.Mul(price)
-		}
-		if ok {
-			sum, ok = sum.Add(unitMs)
-		}
-		if !ok {
-			return Amount{}, fmt.Errorf("chain: the charge for %s overflows", t.Resource)
+		if err := b.add(t.Resource, used, ok); err != nil {
+			return Amount{}, err
 		}
 	}
-	nano, ok := sum.DivFloor(attoMsPerNano)
-	if !ok {
-		return Amount{}, fmt.Errorf("chain: the charge does not fit an amount")
-	}
-	return Nano(nano), nil
+	return b.total()
 }

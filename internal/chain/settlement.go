@@ -78,28 +78,51 @@ const attoMsPerNano = 1_000_000_000 * 1_000
 // provider. It is an error if a used resource has no price or the sum does not
 // fit an Amount.
 func Cost(usage []Usage, prices []UnitPrice) (Amount, error) {
-	var sum checked.Wide
+	b := bill{prices: prices}
 	for _, u := range usage {
-		price, ok := PriceOf(prices, u.Resource)
-		if !ok {
-			return Amount{}, fmt.Errorf("chain: no price for %s", u.Resource)
-		}
 		duration := u.DurationMs
 		if u.Resource == Network {
-			duration = 1_000 // the price is per unit, not per unit·second
+			duration = 1 // the price is per unit
 		}
-		term, ok := checked.WideOf(u.Amount).Mul(duration)
-		if ok {
-			term, ok = term.Mul(price)
-		}
-		if ok {
-			sum, ok = sum.Add(term)
-		}
-		if !ok {
-			return Amount{}, fmt.Errorf("chain: the charge for %s overflows", u.Resource)
+		used, ok := checked.WideOf(u.Amount).Mul(duration)
+		if err := b.add(u.Resource, used, ok); err != nil {
+			return Amount{}, err
 		}
 	}
-	nano, ok := sum.DivFloor(attoMsPerNano)
+	return b.total()
+}
+
+// bill adds up what usage costs at prices, in 10⁻¹⁸ HYPER·ms per second.
+type bill struct {
+	prices []UnitPrice
+	sum    checked.Wide
+}
+
+// add charges for what was used of a resource: unit·ms, or units of Network. fits says whether
+// that is a number at all.
+func (b *bill) add(r Resource, used checked.Wide, fits bool) error {
+	price, ok := PriceOf(b.prices, r)
+	if !ok {
+		return fmt.Errorf("chain: no price for %s", r)
+	}
+	if r == Network && fits {
+		used, fits = used.Mul(1_000) // the price is per unit, not per unit·second
+	}
+	if fits {
+		used, fits = used.Mul(price)
+	}
+	if fits {
+		b.sum, fits = b.sum.Add(used)
+	}
+	if !fits {
+		return fmt.Errorf("chain: the charge for %s overflows", r)
+	}
+	return nil
+}
+
+// total is the charge: one floor on the sum.
+func (b *bill) total() (Amount, error) {
+	nano, ok := b.sum.DivFloor(attoMsPerNano)
 	if !ok {
 		return Amount{}, fmt.Errorf("chain: the charge does not fit an amount")
 	}
@@ -129,12 +152,17 @@ type PolicyNone struct {
 	_ struct{} `cbor:",toarray"`
 }
 
-// PolicyReplicate pays K providers of different owners whose deterministic
-// runs gave equal digests, out of at most N that are asked.
+// PolicyReplicate has a provider's deterministic run checked at random, by others of
+// different owners that the chain draws: then K whose digests are equal are paid, out of
+// at most N that are asked.
 type PolicyReplicate struct {
 	_ struct{} `cbor:",toarray"`
 	K uint8    // 2 ≤ K ≤ N
 	N uint8    // ≤ 16
+	// Stake is what each run locks of its node's bond: the more it is, the less often a
+	// node with a good record is checked.
+	Stake    Amount
+	WindowMs uint64 // of the chain's progress, for a node that was drawn to run the order
 }
 
 // PolicyZK pays for a proof of one statement of a kernel.
@@ -224,10 +252,10 @@ type Order struct {
 
 // ID returns the order's id: it covers the consumer's key, the home cluster and
 // the nonce, so nobody can use up another's id.
-func (o Order) ID() crypto.Digest { return crypto.DomainOrder.Hash(codec.Marshal(o)) }
+func (o Order) ID() crypto.Digest { return crypto.DomainOrder.Hash(o.Payload()) }
 
 // Payload is what the consumer signs under DomainOrder.
-func (o Order) Payload() []byte { return codec.Marshal(o) }
+func (o Order) Payload() []byte { return o.append(make([]byte, 0, formBytes)) }
 
 // ConsumerAddress returns the address of the consumer's account.
 func (o Order) ConsumerAddress() Address { return AddressOf(o.Consumer) }
@@ -245,7 +273,7 @@ type Acceptance struct {
 }
 
 // Payload is what the cluster signs under DomainAcceptance.
-func (a Acceptance) Payload() []byte { return codec.Marshal(a) }
+func (a Acceptance) Payload() []byte { return a.append(make([]byte, 0, formBytes)) }
 
 // Bid is a provider's offer for an order, signed by the node's key under
 // DomainBid.
@@ -260,7 +288,7 @@ type Bid struct {
 }
 
 // Payload is what the node signs under DomainBid.
-func (b Bid) Payload() []byte { return codec.Marshal(b) }
+func (b Bid) Payload() []byte { return b.append(make([]byte, 0, formBytes)) }
 
 // ExitStatus says how a workload ended.
 type ExitStatus uint8
@@ -321,7 +349,7 @@ type UsageReceipt struct {
 }
 
 // Payload is what the node signs under DomainUsage.
-func (r UsageReceipt) Payload() []byte { return codec.Marshal(r) }
+func (r UsageReceipt) Payload() []byte { return r.append(make([]byte, 0, formBytes)) }
 
 // Digest identifies the receipt; the home cluster attests to it.
 func (r UsageReceipt) Digest() crypto.Digest { return crypto.DomainUsage.Hash(r.Payload()) }
@@ -329,12 +357,12 @@ func (r UsageReceipt) Digest() crypto.Digest { return crypto.DomainUsage.Hash(r.
 // AttestationPayload is what the home cluster signs, under DomainAttestation,
 // to say that it measured what the receipt says.
 func AttestationPayload(id ChainID, receipt crypto.Digest) []byte {
-	return codec.Marshal(struct {
-		_       struct{} `cbor:",toarray"`
-		ChainID ChainID
-		Receipt crypto.Digest
-	}{ChainID: id, Receipt: receipt})
+	dst := codec.AppendArray(make([]byte, 0, 2+len(id)+2+len(receipt)), 2)
+	return codec.AppendBytes(codec.AppendText(dst, string(id)), receipt[:])
 }
+
+// formBytes is about what the largest form of a claim under PolicyNone takes.
+const formBytes = 512
 
 // Claim asks for the payment of one receipt: everything that the chain needs to
 // check it. A zero Attestation is none.
@@ -372,14 +400,14 @@ func (c *Claim) signatures() ([]crypto.Signed, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []crypto.Signed{
-		crypto.SignedBy(consumer, crypto.DomainOrder, c.Order.Payload(), c.OrderSig),
-		crypto.SignedBy(c.Acceptance.Cluster, crypto.DomainAcceptance, c.Acceptance.Payload(), c.AcceptanceSig),
-		crypto.SignedBy(c.Bid.Node, crypto.DomainBid, c.Bid.Payload(), c.BidSig),
-		crypto.SignedBy(c.Receipt.Node, crypto.DomainUsage, c.Receipt.Payload(), c.ReceiptSig),
-	}
+	var buf [formBytes]byte // each form is hashed before the next is written
+	list := make([]crypto.Signed, 4, 5)
+	list[0] = crypto.SignedBy(consumer, crypto.DomainOrder, c.Order.append(buf[:0]), c.OrderSig)
+	list[1] = crypto.SignedBy(c.Acceptance.Cluster, crypto.DomainAcceptance, c.Acceptance.append(buf[:0]), c.AcceptanceSig)
+	list[2] = crypto.SignedBy(c.Bid.Node, crypto.DomainBid, c.Bid.append(buf[:0]), c.BidSig)
+	list[3] = crypto.SignedBy(c.Receipt.Node, crypto.DomainUsage, c.Receipt.append(buf[:0]), c.ReceiptSig)
 	if c.Attestation != (crypto.Signature{}) {
-		payload := AttestationPayload(c.Order.ChainID, c.Receipt.Digest())
+		payload := AttestationPayload(c.Order.ChainID, list[3].Digest) // the receipt's own digest
 		list = append(list, crypto.SignedBy(c.Order.Cluster, crypto.DomainAttestation, payload, c.Attestation))
 	}
 	return list, nil

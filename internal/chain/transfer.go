@@ -8,7 +8,7 @@ import (
 )
 
 // readTransfer reads the canonical bytes of a transaction whose messages are
-// transfers: what a loaded chain decodes most. It takes nothing that the codec
+// transfers, or claims under PolicyNone: what a loaded chain decodes most. It takes nothing that the codec
 // would not, and yields what the codec would; whatever it does not know, it
 // leaves to the codec, which also says what is wrong with it. The chain is likely the
 // one that is named. The second result is how many bytes the body takes.
@@ -31,16 +31,24 @@ func readTransfer(raw []byte, likely ChainID) (tx Tx, body int, ok bool) {
 		r.Fixed(b.FeePayer[:])
 	}
 	b.Messages = make(Msgs, r.Length(MaxMessages))
+	claims := claimReader{Reader: r, likely: b.ChainID}
 	for i := range b.Messages {
-		var m Transfer
 		r.Array(2)
-		if r.Uint() != uint64(kindTransfer) {
+		switch r.Uint() {
+		case uint64(kindTransfer):
+			var m Transfer
+			r.Array(2)
+			r.Fixed(m.To[:])
+			m.Amount = Amount{r.Uint()}
+			b.Messages[i] = m
+		case uint64(kindSettle):
+			b.Messages[i] = claims.settle()
+		default:
 			return Tx{}, 0, false
 		}
-		r.Array(2)
-		r.Fixed(m.To[:])
-		m.Amount = Amount{r.Uint()}
-		b.Messages[i] = m
+		if claims.bad {
+			return Tx{}, 0, false
+		}
 	}
 	b.Memo = r.Text(MaxMemo)
 	body = r.At() - start

@@ -86,7 +86,7 @@ func TestEveryChangeOfATransferIsReadAlike(t *testing.T) {
 }
 
 func FuzzTransfer(f *testing.F) {
-	for _, raw := range transferTxs(f) {
+	for _, raw := range append(transferTxs(f), claimTxs(f)...) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) { agree(t, raw) })

@@ -89,7 +89,7 @@ type DecodedTx struct {
 	tx   Tx
 	raw  []byte
 	id   TxID
-	body int // bytes of the encoded body; 0: not known
+	body int // bytes of the encoded body
 }
 
 // DecodeTx decodes canonical bytes and checks the form.
@@ -151,10 +151,11 @@ func decodeTxs(raws [][]byte) ([]DecodedTx, []error) {
 func decodeForm(raw []byte, likely ChainID) (DecodedTx, error) {
 	tx, body, ok := readTransfer(raw, likely)
 	if !ok {
-		tx, body = Tx{}, 0
+		tx = Tx{}
 		if err := codec.Unmarshal(raw, &tx, MaxTxBytes); err != nil {
 			return DecodedTx{}, err
 		}
+		body = len(raw) - 1 - len(codec.Marshal(tx.Signatures))
 	}
 	if err := tx.check(); err != nil {
 		return DecodedTx{}, err
@@ -166,7 +167,7 @@ func decodeForm(raw []byte, likely ChainID) (DecodedTx, error) {
 // which are the transaction's after the head of its two fields.
 func (d *DecodedTx) payload() []byte {
 	if d.body == 0 {
-		return codec.Marshal(d.tx.Body)
+		return nil // it was refused: nobody signed it
 	}
 	return d.raw[1 : 1+d.body]
 }
@@ -254,7 +255,7 @@ type VerifiedTx struct {
 func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.inner[i] }
 
 // DealSigned tells whether all inner signatures of message i, which carries a
-// LeaseDeal or a UsageBatch, verified.
+// LeaseDeal or a UsageBatch, or is of a replicated run or of peers' reports, verified.
 func (v *VerifiedTx) DealSigned(i int) bool { return len(v.inner[i]) == 1 && v.inner[i][0] }
 
 // VerifyTxs verifies the signatures of transactions: their own in one batch, and
@@ -318,10 +319,22 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		add(m.Deal.signatures())
 	case SettleBatch:
 		add(m.Batch.signatures())
+	case BeginRun:
+		add(m.signatures())
+	case CommitRun:
+		add(m.signatures())
+	case RevealRun:
+		add(m.signatures())
+	case ReportAcceptance:
+		add(m.signatures(), nil)
+	case ReportMiss:
+		add(m.signatures())
+	case AccusePeer:
+		add(m.signatures())
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
 		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,
-		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter:
+		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter, CollectRun, DrawPeers, LeaveLease:
 	}
 	return list
 }

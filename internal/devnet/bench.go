@@ -51,16 +51,27 @@ func (o *BenchOptions) Check() error {
 	return nil
 }
 
+// transactions returns how many the run offers.
+func (o *BenchOptions) transactions() int { return o.Rate * (o.Seconds + int(leadIn/time.Second)) }
+
+// inWindow reports whether a time since the run began is measured.
+func (o *BenchOptions) inWindow(at time.Duration) bool {
+	return at > leadIn && at <= leadIn+time.Duration(o.Seconds)*time.Second
+}
+
 // Percentiles of a distribution, in milliseconds.
 type Percentiles struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
 }
 
-// BenchResult is what a load of transfers measured.
+// BenchResult is what a load of transfers measured. The load begins leadIn before the
+// window, so that what is under way at the window's end is made up for by what was at
+// its beginning: what a network keeps up with is committed at the rate of the offer.
 type BenchResult struct {
 	OfferedPerSecond   float64     `json:"offered_per_s"`
 	CommittedPerSecond float64     `json:"committed_per_s"` // finalized inside the window ÷ seconds
+	Finalized          int         `json:"finalized"`       // before, inside and after the window
 	Rejected           int         `json:"rejected"`        // submissions by a node, transfers by the chain
 	Failed             int         `json:"failed"`          // of those, rejected by the chain
 	Finality           Percentiles `json:"finality_ms"`     // from the submission that was accepted to the finalized event
@@ -71,6 +82,7 @@ type BenchResult struct {
 
 const (
 	maxSenders   = 100_000
+	leadIn       = time.Second
 	minTick      = 10 * time.Millisecond
 	maxTick      = 500 * time.Millisecond
 	bulkRate     = 2_000 // transfers a second, from which on they are submitted in bulk
@@ -96,7 +108,7 @@ type bench struct {
 	waiting int             // how many that are; guarded by mu
 	turn    []int           // by sender: how many of its transfers have had their turn; guarded by mu
 	index   map[chain.TxID]int
-	offered atomic.Int64
+	offered atomic.Int64 // inside the window
 	refused atomic.Int64 // by a node
 	began   time.Time
 
@@ -106,6 +118,7 @@ type bench struct {
 
 	finality []float64 // ms
 	within   int       // finalized inside the window
+	accepted int       // finalized and accepted, whenever
 	failed   int       // final, and rejected by the chain
 	paid     int       // claims
 	market   market    // whom claims are of
@@ -166,7 +179,7 @@ func (b *bench) fund(ctx context.Context) error {
 	if n == 0 {
 		n = min(max(b.options.Rate/8, 32), 1_024)
 	}
-	each := uint64(b.options.Rate*b.options.Seconds/n+1)*benchFunding*uint64(1+b.options.Claims*claimFunding) + marketFunding(&b.options) + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
+	each := uint64(b.options.transactions()/n+1)*benchFunding*uint64(1+b.options.Claims*claimFunding) + marketFunding(&b.options) + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
 	master := wallet.NewAccount("bench", crypto.GenerateKey())
 	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100) // and the fees of fanning out
 	if _, err := b.clients[0].Faucet(ctx, master.Address(), total); err != nil {
@@ -213,7 +226,7 @@ func (b *bench) fund(ctx context.Context) error {
 // sign makes every transfer of the run: transfer i is the (i / senders)-th of
 // sender i mod senders.
 func (b *bench) sign() error {
-	total, n := b.options.Rate*b.options.Seconds, len(b.senders)
+	total, n := b.options.transactions(), len(b.senders)
 	b.raws, b.sent, b.index = make([][]byte, total), make([]time.Duration, total), make(map[chain.TxID]int, total)
 	b.taken, b.turn = make([]bool, total), make([]int, n)
 	ids, errs := make([]chain.TxID, total), make([]error, total)
@@ -253,13 +266,13 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 		return BenchResult{}, err
 	}
 	listened := make(chan error, 1)
-	window := time.Duration(b.options.Seconds) * time.Second
+	whole := leadIn + time.Duration(b.options.Seconds)*time.Second
 	b.began = time.Now()
 	go func() { listened <- b.listen(ctx, api.CursorAfter(status.Height)) }()
 	if err := b.send(ctx); err != nil {
 		return BenchResult{}, err
 	}
-	err = b.collect(ctx, window, listened)
+	err = b.collect(ctx, whole, listened)
 	cancel()
 	if err != nil {
 		return BenchResult{}, err
@@ -267,12 +280,14 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var intervals []float64
-	for i := 1; i < len(b.blocks) && b.blocks[i].at <= window; i++ {
-		intervals = append(intervals, float64(b.blocks[i].timeMs)-float64(b.blocks[i-1].timeMs))
+	for i := 1; i < len(b.blocks); i++ {
+		if b.options.inWindow(b.blocks[i].at) {
+			intervals = append(intervals, float64(b.blocks[i].timeMs)-float64(b.blocks[i-1].timeMs))
+		}
 	}
 	seconds := float64(b.options.Seconds)
 	return BenchResult{
-		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Rejected: int(b.refused.Load()) + b.failed, Failed: b.failed,
+		OfferedPerSecond: float64(b.offered.Load()) / seconds, CommittedPerSecond: float64(b.within) / seconds, Finalized: b.accepted, Rejected: int(b.refused.Load()) + b.failed, Failed: b.failed,
 		Finality: percentiles(b.finality), BlockInterval: percentiles(intervals), Seconds: b.options.Seconds, Claims: b.paid,
 	}, nil
 }
@@ -350,7 +365,9 @@ func (b *bench) submit(ctx context.Context, client *sdk.Client, part []int) {
 		}
 	}
 	b.mu.Unlock()
-	b.offered.Add(int64(len(part)))
+	if b.options.inWindow(now) {
+		b.offered.Add(int64(len(part)))
+	}
 	verdicts, err := client.SubmitRaw(ctx, raws)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -391,15 +408,15 @@ func (b *bench) listen(ctx context.Context, from api.Cursor) error {
 // collect reads the blocks that were heard of until all transfers that were not
 // rejected are final, or the time for it is over: what is not final then counts
 // as not committed.
-func (b *bench) collect(ctx context.Context, window time.Duration, listened <-chan error) error {
-	over := time.NewTimer(benchDrain + window - time.Since(b.began))
+func (b *bench) collect(ctx context.Context, whole time.Duration, listened <-chan error) error {
+	over := time.NewTimer(benchDrain + whole - time.Since(b.began))
 	defer over.Stop()
 	for read, last := 0, false; ; {
 		b.mu.Lock()
 		blocks := b.blocks[read:]
 		b.mu.Unlock()
 		for _, block := range blocks {
-			if err := b.count(ctx, block, window); err != nil {
+			if err := b.count(ctx, block); err != nil {
 				return fmt.Errorf("reading block %d: %w", block.height, err)
 			}
 		}
@@ -420,7 +437,7 @@ func (b *bench) collect(ctx context.Context, window time.Duration, listened <-ch
 }
 
 // count takes the transfers of a final block.
-func (b *bench) count(ctx context.Context, block seenBlock, window time.Duration) error {
+func (b *bench) count(ctx context.Context, block seenBlock) error {
 	found, err := b.clients[len(b.clients)-1].Block(ctx, block.height, api.BlockEncoded)
 	if err != nil || found.TxCount == 0 {
 		return err
@@ -438,10 +455,12 @@ func (b *bench) count(ctx context.Context, block seenBlock, window time.Duration
 			continue
 		}
 		b.finality = append(b.finality, float64((block.at-b.sent[k]).Microseconds())/1_000)
-		switch {
-		case !receipt.Accepted() || b.settled(receipt) < b.options.Claims:
+		if !receipt.Accepted() || b.settled(receipt) < b.options.Claims {
 			b.failed++
-		case block.at <= window:
+			continue
+		}
+		b.accepted++
+		if b.options.inWindow(block.at) {
 			b.within++
 		}
 	}

@@ -47,7 +47,7 @@ func marketFunding(o *BenchOptions) uint64 {
 
 // escrowOf is what each consumer deposits: for its part of the claims.
 func escrowOf(o *BenchOptions) chain.Amount {
-	return chain.Nano(uint64(o.Rate*o.Seconds*o.Claims/marketNodes+o.Claims+1) * claimCost)
+	return chain.Nano(uint64(o.transactions()*o.Claims/marketNodes+o.Claims+1) * claimCost)
 }
 
 // openMarket registers the cluster and the nodes, and has the consumers deposit.

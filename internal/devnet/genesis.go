@@ -31,6 +31,7 @@ func Params(epoch time.Duration) chain.Params {
 	p.TargetGasPerSec = chain.GasUnits(1_000_000_000)
 	p.EpochMs = uint64(epoch.Milliseconds())
 	p.EvidenceWindowMs, p.JailMs = 4*p.EpochMs, p.EpochMs
+	p.CommitMs, p.RevealMs = minute, minute/2
 	p.UnbondDelayMs = min(5*minute, 32*p.EpochMs)
 	return p
 }

@@ -25,6 +25,7 @@ const (
 	agentRegion     = "local"
 	agentMillicores = 4_000
 	agentMemoryMiB  = 4_096
+	agentLeaseStake = 20 // HYPER
 )
 
 // clusterKeyFile is the key that all servers of a cluster share.
@@ -37,7 +38,7 @@ func (p *plan) writeHomes(g *chain.Genesis, o *Options) error {
 		keys = DefaultKeysDir()
 	}
 	if p.Servers > 0 {
-		if err := AddKernels(g, p.dir, keys, []string{Kernel}, o.Progress); err != nil {
+		if err := AddKernels(g, p.dir, keys, p.kernels(), o.Progress); err != nil {
 			return err
 		}
 	}
@@ -57,6 +58,9 @@ func (p *plan) writeHomes(g *chain.Genesis, o *Options) error {
 	}
 	return p.writeExplorer()
 }
+
+// kernels are those that the agents prove and the chain verifies.
+func (p *plan) kernels() []string { return append([]string{Kernel}, p.Kernels...) }
 
 // share makes a home with links to the genesis and the verifying keys.
 func (p *plan) share(home string) error {
@@ -148,7 +152,7 @@ func (p *plan) writeAgents(keysDir string) error {
 		}
 		if err := writeTOML(home, map[string]any{
 			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": agentRegion, "http": p.addr(agentHTTP, i),
-			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": []string{Kernel}, "key_dir": keysDir, "rpc": p.rpc(),
+			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": p.kernels(), "key_dir": keysDir, "rpc": p.rpc(), "lease_stake_hyper": agentLeaseStake,
 		}); err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ type Options struct {
 	Validators int           // 1 to 32
 	Servers    int           // 0, 1, 3 or 5
 	Agents     int           // 0 to 64
+	Kernels    []string      // zk kernels beside Kernel; a network that is there keeps its own
 	Epoch      time.Duration // of consensus, 1 s to a day; 0: DefaultEpoch. A network that is there keeps its own
 	NoExplorer bool
 	NoRestart  bool
@@ -82,6 +83,7 @@ type plan struct {
 	Agents     int           `json:"agents"`
 	BasePort   int           `json:"base_port"`
 	Accounts   []Account     `json:"accounts"`
+	Kernels    []string      `json:"kernels"` // beside Kernel
 	dir        string
 }
 
@@ -156,7 +158,7 @@ func makePlan(o *Options) (*plan, error) {
 	}
 	p := &plan{
 		ChainID: chain.ChainID(fmt.Sprintf("devnet-%06x", rand.N(1<<24))), Validators: o.Validators, Servers: o.Servers, Agents: o.Agents,
-		BasePort: base, dir: o.Dir,
+		BasePort: base, Kernels: o.Kernels, dir: o.Dir,
 	}
 	p.makeAccounts()
 	epoch := o.Epoch

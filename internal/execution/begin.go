@@ -16,7 +16,7 @@ const (
 	maxReleases    = 1_000
 	maxLeaseEnds   = 1_000
 	maxChannelEnds = 1_000
-	maxExpiries    = 2_000 // records: an order has two, and one for each claim
+	maxExpiries    = 2_000 // records: an order has one, and one for each claim but its first
 	maxDraws       = 1_000
 	maxDeadlines   = 1_000
 )

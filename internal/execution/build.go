@@ -56,25 +56,36 @@ func (x *Executor) Build(parent state.Reader, h *chain.Header, budget Budget, ex
 	}
 	kept, events, _ := staking.TakeExtras(r.block, &r.stakes, extras) // the rest is of no use
 	built.Extras, r.receipts.Begin = kept, append(r.receipts.Begin, events...)
-	for len(built.Included) < count {
-		tx, ok := next()
-		if !ok || len(tx.Raw()) > bytes {
-			break
-		}
-		refusal := r.execute(tx)
-		if refusal == nil {
-			built.Included = append(built.Included, tx)
-			bytes -= len(tx.Raw())
-			continue
-		}
-		if refusal.Rule == RuleBlockGas && Large(tx.Tx().Body.GasLimit, r.at.blockGas) {
-			continue
-		}
-		if refusal.Rule == RuleBlockGas {
-			break
-		}
-		built.Dropped = append(built.Dropped, Dropped{ID: tx.ID(), Reason: refusal})
-	}
+	r.all(&steps{
+		next: func() (*chain.VerifiedTx, bool) {
+			if len(built.Included) == count {
+				return nil, false
+			}
+			return next()
+		},
+		do: func(tx *chain.VerifiedTx) bool {
+			if len(built.Included) == count || len(tx.Raw()) > bytes {
+				return false
+			}
+			refusal := r.execute(tx)
+			switch {
+			case refusal == nil:
+				built.Included = append(built.Included, tx)
+				bytes -= len(tx.Raw())
+			case refusal.Rule == RuleBlockGas:
+				return Large(tx.Tx().Body.GasLimit, r.at.blockGas)
+			default:
+				built.Dropped = append(built.Dropped, Dropped{ID: tx.ID(), Reason: refusal})
+			}
+			return true
+		},
+		mark: func() func() {
+			included, dropped, left := len(built.Included), len(built.Dropped), bytes
+			return func() {
+				built.Included, built.Dropped, bytes = built.Included[:included], built.Dropped[:dropped], left
+			}
+		},
+	})
 	built.Outcome, err = r.end()
 	if err != nil {
 		return Built{}, err

@@ -24,6 +24,7 @@
 //  4. In every block Σ(new − old) over all value-bearing records equals
 //     Δ(minted − burned).
 //  5. What Build includes, Apply accepts with the same outcome.
+//  6. Whether proofs are verified together or one by one shows in no outcome (wave.go).
 //
 // Failure modes, kept apart: a transaction that breaks a message's rule is
 // included, rejected and charged. A block that breaks a rule of blocks, or has

@@ -80,13 +80,28 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 		return Outcome{}, fmt.Errorf("%w: %w", ErrInvalidBlock, refused)
 	}
 	r.receipts.Begin = append(r.receipts.Begin, events...)
-	for i, tx := range txs {
-		if tx == nil {
-			return Outcome{}, fmt.Errorf("%w: transaction %d: its signatures do not verify", ErrInvalidBlock, i)
-		}
-		if refusal := r.execute(tx); refusal != nil {
-			return Outcome{}, fmt.Errorf("%w: transaction %d: %w", ErrInvalidBlock, i, refusal)
-		}
+	at := 0 // of the transaction that comes next
+	r.all(&steps{
+		next: func() (*chain.VerifiedTx, bool) {
+			if at == len(txs) {
+				return nil, false
+			}
+			at++
+			return txs[at-1], true
+		},
+		do: func(tx *chain.VerifiedTx) bool {
+			i := len(r.receipts.Txs) // every transaction has a receipt
+			if tx == nil {
+				err = fmt.Errorf("%w: transaction %d: its signatures do not verify", ErrInvalidBlock, i)
+			} else if refusal := r.execute(tx); refusal != nil {
+				err = fmt.Errorf("%w: transaction %d: %w", ErrInvalidBlock, i, refusal)
+			}
+			return err == nil
+		},
+		mark: func() func() { return func() { err = nil } },
+	})
+	if err != nil {
+		return Outcome{}, err
 	}
 	return r.end()
 }
@@ -112,6 +127,7 @@ type run struct {
 	meter    *meter         // of the current transaction
 	kv       *meteredKV     // tx, metered
 	env      settlement.Env // with the verifier metered
+	proofs   *proofs        // which that asks
 	stakes   staking.Block
 	closing  bool // the epoch's last block
 	at       position
@@ -148,13 +164,14 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 	}
 	block := state.NewOverlay(cache)
 	tx, m := state.NewOverlay(block), &meter{table: &x.gas}
+	verdicts := newProofs(x.verifier)
 	r := &run{
-		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m},
+		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m}, proofs: verdicts,
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Mix: mixed(head.Mix, h.VRFOutput), Params: params,
 			Last: head.TimeMs, LastProgressMs: head.ProgressMs, Ahead: cache.ahead,
-			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: x.verifier, prices: x.proofGas, meter: m},
+			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: verdicts, prices: x.proofGas, meter: m},
 		},
 		stakes: *stakes, closing: h.Closing, receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
@@ -268,6 +285,8 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.SettleBatch(kv, env, m, tx.DealSigned(i)))
 	case chain.AddBond:
 		return one(settlement.AddBond(kv, env, from, m))
+	case chain.ReportAcceptance:
+		return one(settlement.ReportAcceptance(kv, env, from, m, tx.DealSigned(i)))
 	case chain.Challenge:
 		return one(settlement.Challenge(kv, env, from, m))
 	case chain.Appeal:
@@ -276,11 +295,46 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return settlement.CommitVote(kv, env, m)
 	case chain.RevealVote:
 		return settlement.RevealVote(kv, env, m)
+	case chain.BeginRun, chain.CommitRun, chain.RevealRun, chain.CollectRun:
+		return r.runMessage(m, tx.DealSigned(i))
+	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+		return r.serviceMessage(m, from, tx.DealSigned(i))
 	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
 		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:
 		return r.stakingMessage(m, from)
 	}
 	panic("execution: a message outside the sealed sum")
+}
+
+// runMessage executes a message about a replicated run.
+func (r *run) runMessage(m any, signed bool) (events chain.Events, why *chain.Rejection) {
+	switch m := m.(type) {
+	case chain.BeginRun:
+		return settlement.BeginRun(r.kv, &r.env, m, signed)
+	case chain.CommitRun:
+		return settlement.CommitRun(r.kv, &r.env, m, signed)
+	case chain.RevealRun:
+		events, why = settlement.RevealRun(r.kv, &r.env, m, signed)
+	case chain.CollectRun:
+		events, why = settlement.CollectRun(r.kv, &r.env, m)
+	}
+	countBurned(r.kv, events)
+	return events, why
+}
+
+// serviceMessage executes a message about what is promised of a lease.
+func (r *run) serviceMessage(m any, from chain.Address, signed bool) (chain.Events, *chain.Rejection) {
+	switch m := m.(type) {
+	case chain.ReportMiss:
+		return settlement.ReportMiss(r.kv, &r.env, m, signed)
+	case chain.DrawPeers:
+		return nil, settlement.DrawPeers(r.kv, &r.env, from, m)
+	case chain.LeaveLease:
+		return settlement.LeaveLease(r.kv, &r.env, from, m)
+	case chain.AccusePeer:
+		return one(settlement.AccusePeer(r.kv, &r.env, from, m, signed))
+	}
+	panic("execution: a message that is not of a lease's service")
 }
 
 // stakingMessage executes a message of staking.

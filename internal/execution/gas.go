@@ -55,6 +55,15 @@ type GasTable struct {
 	RevealVote       uint64 `json:"reveal_vote"` // and the panel's decision
 	Challenge        uint64 `json:"challenge"`
 	Appeal           uint64 `json:"appeal"`
+	BeginRun         uint64 `json:"begin_run"`  // with its four signatures
+	SlateBid         uint64 `json:"slate_bid"`  // each, with its signature
+	CommitRun        uint64 `json:"commit_run"` // with its signature
+	RevealRun        uint64 `json:"reveal_run"` // with its two signatures, and what is paid
+	CollectRun       uint64 `json:"collect_run"`
+	ReportMiss       uint64 `json:"report_miss"` // with the signatures of as many reports as there may be
+	DrawPeers        uint64 `json:"draw_peers"`  // with the draw
+	LeaveLease       uint64 `json:"leave_lease"`
+	AccusePeer       uint64 `json:"accuse_peer"` // with its two signatures
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -67,7 +76,7 @@ type GasTable struct {
 	// queues one has paid for its end.
 	QueueMatured  uint64 `json:"queue_matured"`
 	QueueReleased uint64 `json:"queue_released"`
-	QueueExpired  uint64 `json:"queue_expired"` // each record: an order has two, and one for each claim
+	QueueExpired  uint64 `json:"queue_expired"` // each record: an order has one, and one for each claim but its first, and a message's orders an entry
 	QueueLease    uint64 `json:"queue_lease"`
 	QueueChannel  uint64 `json:"queue_channel"`
 }
@@ -76,18 +85,20 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 2_000, Byte: 4, Signature: 760,
-		Transfer: 800, RegisterProvider: 6_200, UnbondProvider: 100,
+		Transfer: 800, RegisterProvider: 5_900, UnbondProvider: 100,
 		RegisterCluster: 7_100, UnbondCluster: 8_700, Deposit: 1_700, Withdraw: 8_800,
-		Settle: 100, Claim: 26_000,
+		Settle: 100, Claim: 27_000,
 		Bond: 15_000, Delegate: 2_100, Undelegate: 15_000, Redelegate: 1_200, WithdrawRewards: 100, SetCommission: 1_900, RotateKeys: 12_000,
-		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 940, ReportEvidence: 180_000, EvidenceByte: 32,
-		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_200,
+		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 930, ReportEvidence: 180_000, EvidenceByte: 32,
+		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_100,
 		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
-		RegisterMeter: 45_000, SettleBatch: 30_000,
+		RegisterMeter: 44_000, SettleBatch: 30_000,
 		AddBond: 2_700, CommitVote: 12_000, RevealVote: 6_700,
 		Challenge: 9_100, Appeal: 9_300,
+		BeginRun: 25_000, SlateBid: 2_300, CommitRun: 6_500, RevealRun: 9_100, CollectRun: 100,
+		ReportMiss: 19_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
-		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 3_100, QueueLease: 17_000, QueueChannel: 13_000,
+		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 4_700, QueueLease: 17_000, QueueChannel: 13_000,
 	}
 }
 
@@ -142,16 +153,27 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	case chain.ReportEvidence:
 		return t.ReportEvidence + t.EvidenceByte*uint64(len(m.Evidence))
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
-		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal:
+		chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote, chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal,
+		chain.BeginRun, chain.CommitRun, chain.RevealRun, chain.CollectRun, chain.ReportAcceptance:
 		return t.marketMessage(m)
+	case chain.ReportMiss:
+		return t.ReportMiss
+	case chain.DrawPeers:
+		return t.DrawPeers
+	case chain.LeaveLease:
+		return t.LeaveLease
+	case chain.AccusePeer:
+		return t.AccusePeer
 	}
 	panic("execution: a message outside the sealed sum")
 }
 
 // marketMessage prices a message about leases, channels, bonds, panels and batches.
 func (t *GasTable) marketMessage(m any) uint64 {
-	switch m.(type) {
+	switch m := m.(type) {
 	case chain.OpenLease:
+		return t.OpenLease
+	case chain.ReportAcceptance: // it has two signatures, and a deadline: opening a lease takes more
 		return t.OpenLease
 	case chain.ResizeLease:
 		return t.ResizeLease
@@ -183,6 +205,14 @@ func (t *GasTable) marketMessage(m any) uint64 {
 		return t.Challenge
 	case chain.Appeal:
 		return t.Appeal
+	case chain.BeginRun:
+		return t.BeginRun + t.SlateBid*uint64(len(m.Slate))
+	case chain.CommitRun:
+		return t.CommitRun
+	case chain.RevealRun:
+		return t.RevealRun
+	case chain.CollectRun:
+		return t.CollectRun
 	}
 	panic("execution: a message that is not of the market")
 }

@@ -64,7 +64,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofDisputes(), ofBatches(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -160,8 +160,10 @@ func later(name string) []due {
 		return []due{{queueExpired, 1}, {queueLease, 1}}
 	case "close_channel":
 		return []due{{queueChannel, 1}}
-	case "resize_lease", "settle_batch":
+	case "resize_lease", "settle_batch", "begin_run":
 		return []due{{queueExpired, 1}}
+	case "reveal_run": // a claim of an order that is there
+		return []due{{queueExpired, 1.0 / 3}}
 	}
 	return nil
 }
@@ -169,10 +171,8 @@ func later(name string) []due {
 // countOf is how many of what is priced an operation has.
 func countOf(name string) float64 {
 	switch name {
-	case "claim/16", "claim/16 replicas":
+	case "claim/16":
 		return 16
-	case "claim/replicated":
-		return 2
 	}
 	return 1
 }
@@ -272,6 +272,7 @@ func (d *derivation) read(string) float64 { return min(d.ns[library][readCold], 
 func (d *derivation) derive() execution.GasTable {
 	fixed := execution.GasTableV1()
 	d.table = execution.GasTable{Byte: fixed.Byte, Read: fixed.Read, ReadByte: fixed.ReadByte, Write: fixed.Write, WriteByte: fixed.WriteByte, Insert: fixed.Insert}
+	d.table.DrawPeers = fixed.DrawPeers // most of it is the draw, in a later block
 	d.transfer = transferGas
 	d.table.Signature = roundUp(d.gasOf(func(way string) float64 { return d.ns[way][signature] }))
 	d.table.Tx = roundUp(d.place())
@@ -289,6 +290,10 @@ func (d *derivation) derive() execution.GasTable {
 	}
 	d.table.Settle = roundUp(0)
 	d.table.Claim = d.message(d.named("claim"))
+	beyond := func(name string) float64 { return d.costs(name) - d.known(name) }
+	bid := max(beyond("begin_run/16")-beyond("begin_run"), beyond("begin_run/16 forged")-beyond("begin_run/forged")) / 15
+	d.table.SlateBid = roundUp(bid)
+	d.table.BeginRun = roundUp(max(beyond("begin_run"), beyond("begin_run/forged")) - bid)
 	votes, certificates := "report_evidence", "report_evidence/certificates"
 	slope := max(d.slope(votes, certificates), d.slope(votes+"/forged", certificates+"/forged"))
 	d.table.EvidenceByte = uint64(math.Ceil(slope))
@@ -315,6 +320,8 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"register_meter": &t.RegisterMeter, "settle_batch": &t.SettleBatch,
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
 		"challenge": &t.Challenge, "appeal": &t.Appeal,
+		"report_miss": &t.ReportMiss, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
+		"commit_run": &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
 	}
 }
 
@@ -327,8 +334,8 @@ func weights(t *execution.GasTable) map[string]*uint64 {
 
 // recordsOf is how many entries of a queue what is measured of it has.
 func recordsOf(name string) float64 {
-	if name == queueExpired { // an order with a claim
-		return 3
+	if name == queueExpired { // an order with its claim, and its entry
+		return 2
 	}
 	return 1
 }

@@ -112,15 +112,6 @@ func deepClaims(p prepared) []operation {
 		oneOf("claim/large", 32, func(w *gasWorld, i int, _ key) chain.Msg {
 			return chain.Settle{Claims: []chain.Claim{large(w, attested, uint64(8_000+i), nodeA)}}
 		}),
-		{name: "claim/16 replicas", txs: func(w *gasWorld) []*chain.VerifiedTx {
-			return w.each(8, func(i int, _ key) chain.Msg {
-				var m chain.Settle
-				for _, node := range p.nodes[:chain.MaxReplicas] {
-					m.Claims = append(m.Claims, large(w, chain.PolicyReplicate{K: chain.MaxReplicas, N: chain.MaxReplicas}, uint64(9_000+i), node))
-				}
-				return m
-			})
-		}},
 		{name: "claim/order of 64", txs: func(w *gasWorld) []*chain.VerifiedTx {
 			return w.each(32, func(i int, _ key) chain.Msg { return chain.Settle{Claims: []chain.Claim{full(w, i)}} })
 		}, on: func(w *gasWorld, kv *state.Overlay) {
@@ -221,11 +212,13 @@ func (w *gasWorld) queued(d disk) map[string]float64 {
 			}
 		},
 		queueExpired: func(w *gasWorld, kv *state.Overlay) {
-			for i := range entries / 2 { // with a claim each
+			for i := range entries / 2 { // with a claim each, of a message of its own
 				o := w.claim(attested, uint64(20_000+i), nodeA).Order
 				id := o.ID()
-				state.Save(kv, settlement.OrderKey(id), settlement.Order{Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, Expires: w.now})
-				state.Save(kv, settlement.ClaimKey(chain.ClaimKey{Order: id, Node: nodeA.Public(), Sequence: 1}), settlement.Claim{Node: nodeA.Public()})
+				state.Save(kv, settlement.OrderKey(id), settlement.Order{
+					Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, Expires: w.now,
+					Assignments: []settlement.Assignment{{Node: nodeA.Public(), Next: 2}}, First: &settlement.Claim{Node: nodeA.Public()},
+				})
 				at := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'x'}, uint64(w.now))
 				kv.Set(append(at, id[:]...), []byte{})
 			}

@@ -318,9 +318,6 @@ func ofSettlement(p prepared) []operation {
 		}),
 		oneOf("claim", 32, claims(1, attested)),
 		oneOf("claim/16", 8, claims(16, attested)),
-		oneOf("claim/replicated", 16, func(w *gasWorld, i int, _ key) chain.Msg {
-			return chain.Settle{Claims: []chain.Claim{w.recentClaim(twoOf3, uint64(i+1), nodeA), w.recentClaim(twoOf3, uint64(i+1), nodeB)}}
-		}),
 		oneOf("claim/one of 32 forged", 32, func(w *gasWorld, i int, _ key) chain.Msg {
 			c := w.recentClaim(attested, uint64(i+1), nodeA)
 			if i == 31 {

@@ -250,13 +250,10 @@ func TestUnverifiedWorkCountsNothing(t *testing.T) {
 	for _, c := range []struct {
 		policy chain.Policy
 		counts bool
-	}{{attested, false}, {twoOf3, true}, {multiply, true}} {
+	}{{attested, false}, {multiply, true}} {
 		w := newWorld(t)
 		w.affiliate()
 		claims := []chain.Claim{w.claim(c.policy, 1, nodeA)}
-		if _, replicated := c.policy.(chain.PolicyReplicate); replicated {
-			claims = append(claims, w.claim(c.policy, 1, nodeB))
-		}
 		out := w.block(3_600_000, w.tx(bob, chain.Settle{Claims: claims}))
 		var want chain.Amount
 		for _, e := range out.Receipts.Txs[0].Events {

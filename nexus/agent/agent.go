@@ -41,7 +41,9 @@ type Agent struct {
 	book       *book
 	market     *market     // what the chain says; nil: rpc is empty
 	leases     leaseReader // of the same; nil: no lease is taken
+	panels     panelReader
 	leaseDir   string
+	metering   *metering
 	wasm       *executor.Wasm
 	kernels    *executor.Kernels
 	containers *executor.Containers // nil: none are run here
@@ -71,7 +73,16 @@ type Agent struct {
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory
-	tunnels    map[crypto.Digest]int // that are open, by order
+	tunnels    map[crypto.Digest]int      // that are open, by order
+	judging    int                        // tasks that are a juror's
+	watches    map[crypto.Digest]*watcher // of leases, by order
+	ballots    map[crypto.Digest]job.Ballot
+	balloted   []crypto.Digest // the panels of ballots, the oldest first
+
+	began   time.Time     // of this process
+	replies chan struct{} // one element for each probe that is answered with data
+
+	shown sync.Map // orders whose pledged receipt a server has asked for
 
 	logs logs
 }
@@ -97,7 +108,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, ballots: map[crypto.Digest]job.Ballot{}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.metrics = newMetrics(a)
@@ -114,6 +125,9 @@ func (a *Agent) open() (err error) {
 	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
 		return err
 	}
+	if a.metering, err = openMetering(a.config.Home, a.config.path(a.config.WorkDir, "work")); err != nil {
+		return err
+	}
 	if a.wasm, err = executor.NewWasm(executor.Config{ModuleBytes: maxModuleBytes, Compiler: a.config.Compiler, Nice: a.config.Nice}); err != nil {
 		return err
 	}
@@ -121,7 +135,7 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if a.market != nil {
-		a.leases = a.market.lease
+		a.leases, a.panels = a.market.lease, a.market.panel
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err

@@ -332,7 +332,7 @@ func TestDeclinesSayWhy(t *testing.T) {
 		{"Memory costs 300000000 here, the order's cap is 5", func(o *chain.Order) { o.Caps[1].Price = 5 }, nil},
 		{"the work may cost", func(o *chain.Order) { o.MaxCost = chain.Nano(100) }, nil},
 		{"for each of 2 replicas", func(o *chain.Order) {
-			o.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3}
+			o.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
 			o.MaxCost = worst(t, config, o.Spec)
 		}, nil},
 		{"kernel matmul-4 is not proven here", func(o *chain.Order) {

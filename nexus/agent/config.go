@@ -60,6 +60,7 @@ type Config struct {
 	NetworkPriceAtto uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
 	GPUPriceAtto     uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
 	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
+	LeaseStakeHyper  uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock; a missed term costs of it"`
 	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
 	PriceProgram     []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`
 	PriceTimeout     time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`

@@ -114,3 +114,11 @@ func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
 		return leaseState{lease: settlement.Lease{Expires: s.Expires}, live: s.Live, height: s.Height, at: s.At}, err
 	}
 }
+
+// AskPanels has the agent ask a test about panels, before it runs.
+func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
+	a.panels = func(_ context.Context, id crypto.Digest) (settlement.Panel, bool, error) {
+		p, there := ask(id)
+		return p, there, nil
+	}
+}

@@ -65,6 +65,9 @@ func (a *Agent) leasePrices(order *chain.Order) ([]chain.UnitPrice, string) {
 		return nil, "no lease is taken here: rpc is empty, and nobody else can say when one begins and ends"
 	}
 	base := map[chain.Resource]uint64{chain.CPU: a.config.CPUPriceAtto, chain.Memory: a.config.MemoryPriceAtto, chain.GPU: a.config.GPUPriceAtto}
+	if why := a.checkService(order.Term.Service); why != "" {
+		return nil, why
+	}
 	load := a.capacity.load()
 	var table []chain.UnitPrice
 	for _, q := range order.Term.Resources {
@@ -87,6 +90,14 @@ func (a *Agent) leasePrices(order *chain.Order) ([]chain.UnitPrice, string) {
 		return nil, fmt.Sprintf("the least of a lease costs %s here, the order holds %s", least, order.MaxCost)
 	}
 	return table, ""
+}
+
+// checkService says why service terms are not agreed to.
+func (a *Agent) checkService(t *chain.ServiceTerms) string {
+	if most := chain.Hyper(a.config.LeaseStakeHyper); t != nil && most.Less(t.Stake) {
+		return fmt.Sprintf("the service terms lock %s of the node's bond, at most %s is staked here (lease_stake_hyper)", t.Stake, most)
+	}
+	return ""
 }
 
 func (a *Agent) leaseFile(order crypto.Digest) string {
@@ -298,5 +309,5 @@ func (k *tended) stop() {
 func (t *task) served() *task {
 	as := t.assignment
 	as.Spec.Limits.WallMs, as.Spec.Limits.Fuel = leaseWallMs, leaseFuel
-	return &task{assignment: as, order: t.order, taken: t.taken, cancel: t.cancel}
+	return &task{assignment: as, order: t.order, taken: t.taken, cancel: t.cancel, serving: t.serving}
 }

@@ -194,13 +194,16 @@ func TestServiceEndsWhenItIsNotPaid(t *testing.T) {
 	await[job.Log](p, nil)
 }
 
-// TestLeaseThatIsNotOpened is let go when the chain says that it is too late, and by a server
-// before.
+// TestLeaseThatIsNotOpened is let go when the chain says that it is too late, and not because
+// a server says so before.
 func TestLeaseThatIsNotOpened(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
 	l := &leaser{state: agent.LeaseState{Height: 1}}
-	r := leasing(t, home(t, g, s), l)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	r := leasing(t, config, l)
 	p := s.session()
 	for name, end := range map[string]func(as *job.Assignment){
 		"it is too late": func(as *job.Assignment) {
@@ -214,6 +217,10 @@ func TestLeaseThatIsNotOpened(t *testing.T) {
 		},
 		"a server cancels it": func(as *job.Assignment) {
 			p.send(job.Cancel{Order: as.Order.ID(), Reason: "the consumer wants it no more"})
+			said.await(t, "a lease is kept for as long as it can be opened", 1)
+			l.say(live(2, time.Hour)) // as it was when the server did not know
+			await[job.Log](p, nil)
+			l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 3} })
 		},
 	} {
 		l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 1} })

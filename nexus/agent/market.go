@@ -92,7 +92,7 @@ func (m *market) learnFee(ctx context.Context, cluster crypto.PublicKey) error {
 
 // paid returns what the chain paid for a receipt; false: nothing yet.
 func (m *market) paid(ctx context.Context, key chain.ClaimKey) (chain.Amount, bool, error) {
-	value, err := m.client.VerifiedState(ctx, settlement.ClaimKey(key))
+	value, err := m.client.VerifiedState(ctx, settlement.OrderKey(key.Order))
 	if err != nil {
 		return chain.Amount{}, false, err
 	}
@@ -100,9 +100,21 @@ func (m *market) paid(ctx context.Context, key chain.ClaimKey) (chain.Amount, bo
 	if !there {
 		return chain.Amount{}, false, nil
 	}
-	record, err := settlement.DecodeClaim(raw)
+	book, err := settlement.DecodeOrder(raw)
 	if err != nil {
 		return chain.Amount{}, false, err
+	}
+	record, inside := book.ClaimOf(key.Node, key.Sequence)
+	if !inside {
+		if value, err = m.client.VerifiedState(ctx, settlement.ClaimKey(key)); err != nil {
+			return chain.Amount{}, false, err
+		}
+		if raw, there = value.Get(); !there {
+			return chain.Amount{}, false, nil
+		}
+		if record, err = settlement.DecodeClaim(raw); err != nil {
+			return chain.Amount{}, false, err
+		}
 	}
 	return record.Paid, record.Settled(), nil
 }
@@ -188,6 +200,9 @@ func (a *Agent) earnings() Earnings {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, t := range a.tasks {
+		if t.judging { // it is paid for what its panel finds
+			continue
+		}
 		e.RunningJobs++
 		if sum, ok := e.RunningMost.Add(a.mostFor(t)); ok {
 			e.RunningMost = sum

@@ -61,9 +61,14 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 		return job.Done{}, err
 	}
 	receipt := t.assignment.Receipt(&r.Outcome, started, max(started, timeMs(time.Now())))
+	if _, metered := t.assignment.Order.Policy.Policy.(chain.PolicyNone); metered {
+		if err := a.metering.keep(&receipt); err != nil { // the receipt itself is worth as much, for a relay that is not private
+			a.log.Error("agent: usage records of a job are not kept", "order", receipt.Order.Short(), "error", err)
+		}
+	}
 	return job.Done{
 		Receipt: receipt, ReceiptSig: a.key.Sign(crypto.DomainUsage, receipt.Payload()),
-		Proof: r.proof, Output: r.Output, OutputSize: r.OutputBytes, Detail: line(r.detail),
+		Proof: r.proof, Output: r.Output, OutputSize: r.OutputBytes, Detail: line(r.detail), Salt: saltOf(&t.assignment.Order),
 	}, nil
 }
 
@@ -84,6 +89,10 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 	dir, err := a.dirs.take()
 	if err != nil {
 		return result{}, err
+	}
+	if t.serving != nil {
+		t.serving.Store(true)
+		defer t.serving.Store(false)
 	}
 	_, sandboxed := spec.Work.Work.(job.Wasm)
 	defer func() { err = errors.Join(err, a.dirs.give(dir, sandboxed)) }()
@@ -147,7 +156,7 @@ func (a *Agent) fetch(ctx context.Context, id crypto.Digest, c cargo, limit int6
 				failed++
 			}
 			if failed == fetchAttempts {
-				return 0, fmt.Errorf("agent: fetching an input: %w", err)
+				return 0, &missingError{err}
 			}
 			pause = time.After(pauseAfter(failed + 1))
 		}
@@ -195,7 +204,10 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	if w.Deterministic {
 		mode = executor.ModeDeterministic
 	}
-	stdout, stderr, end := a.logPipes(t.order)
+	stdout, stderr, end := io.Discard, io.Discard, func() {}
+	if !t.judging {
+		stdout, stderr, end = a.logPipes(t.order)
+	}
 	o, err := a.wasm.Run(ctx, executor.Task{
 		ID: w.Module, Load: func() ([]byte, error) { return a.readModule(w.Module) }, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
 		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr,

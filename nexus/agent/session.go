@@ -164,7 +164,7 @@ func (a *Agent) hello() job.Hello {
 		h.Finished = append(h.Finished, e.Done.Receipt.Order)
 	}
 	for order := range a.tasks {
-		if _, finished := a.spool.get(order); !finished {
+		if _, finished := a.spool.get(order); !finished && !a.tasks[order].judging {
 			h.Running = append(h.Running, order)
 		}
 	}
@@ -252,7 +252,7 @@ func (s *session) writeQueue(control *transport.Stream, m job.Message) error {
 
 func (s *session) writeDones(control *transport.Stream) error {
 	for _, e := range s.agent.spool.list() {
-		if err := writeMessage(control, e.Done); err != nil {
+		if err := writeMessage(control, s.agent.ended(e.Done)); err != nil {
 			return err
 		}
 	}
@@ -305,7 +305,22 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.Tunnel:
 		s.tunnelled(ctx, m)
 		return nil
-	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load:
+	case job.Show:
+		s.show(m.Order)
+		return nil
+	case job.Judge:
+		s.judge(&m)
+		return nil
+	case job.Watch:
+		s.watch(&m)
+		return nil
+	case job.Probe:
+		s.probed(&m)
+		return nil
+	case job.ProbeReply:
+		a.replied(&m)
+		return nil
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.PeerReport:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))

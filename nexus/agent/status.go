@@ -84,6 +84,9 @@ func (a *Agent) status() Status {
 	}
 	a.mu.Lock()
 	for _, t := range a.tasks {
+		if t.assignment.Spec.Work.Work == nil { // a juror's, of which there is nothing to run
+			continue
+		}
 		s.Running = append(s.Running, RunningJob{
 			Order: t.order, Label: t.assignment.Spec.Label, Policy: t.assignment.Order.Policy.String(), TakenMs: timeMs(t.taken),
 		})
@@ -137,6 +140,7 @@ func (a *Agent) handler() http.Handler {
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /v1/earnings", func(w http.ResponseWriter, _ *http.Request) { a.writeJSON(w, http.StatusOK, a.earnings()) })
+	mux.HandleFunc("GET /v1/usage/{order}", a.usage)
 	mux.HandleFunc("POST /v1/pause", a.control(func(*http.Request) (Mode, error) { return Mode{Name: ModePaused}, nil }))
 	mux.HandleFunc("POST /v1/resume", a.control(func(*http.Request) (Mode, error) { return Mode{Name: ModeOpen}, nil }))
 	mux.HandleFunc("POST /v1/drain", a.control(drainOf))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -31,8 +32,10 @@ type task struct {
 	order      crypto.Digest
 	taken      time.Time
 	cancel     context.CancelCauseFunc
-	unwanted   bool // cancelled, and not ended yet; under Agent.mu
-	opened     bool // the chain has its lease; under Agent.mu
+	unwanted   bool         // cancelled, and not ended yet; under Agent.mu
+	opened     bool         // the chain has its lease; under Agent.mu
+	judging    bool         // as a juror: nothing but the result is told
+	serving    *atomic.Bool // of a lease: its service runs
 }
 
 // assign takes assignments, or refuses them and says why. What is known already
@@ -57,7 +60,7 @@ func (a *Agent) assign(from *session, list []job.Assignment) {
 		done, finished, refuse := a.take(list[i], order)
 		from.send(job.AssignReply{Order: order, Refuse: refuse})
 		if finished {
-			from.send(done)
+			from.send(a.ended(done))
 		}
 	}
 }
@@ -87,7 +90,7 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 		return job.Done{}, false, fmt.Sprintf("%d assignments are held, the limit", len(a.tasks))
 	}
 	ctx, cancel := context.WithCancelCause(a.work)
-	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel}
+	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel, serving: &atomic.Bool{}}
 	a.tasks[order] = t
 	a.running.Go(func() {
 		defer cancel(nil)
@@ -174,7 +177,7 @@ func (a *Agent) carryOut(ctx context.Context, t *task) {
 	case err == nil:
 		log.Info("agent: work ended", "exit", done.Receipt.Exit.String(), "fuel", done.Receipt.Fuel, "ms", done.Receipt.Ended-done.Receipt.Started)
 		a.metrics.jobs.WithLabelValues(done.Receipt.Exit.String()).Inc()
-		a.broadcast(done)
+		a.broadcast(a.ended(done))
 		return // a Done says what is free again
 	case errors.Is(err, errStopping):
 		a.forget(t)
@@ -243,6 +246,10 @@ func (a *Agent) cancelTask(order crypto.Digest, reason string) {
 	case t == nil:
 	case t.opened:
 		a.log.Warn("agent: a server would end a lease that the chain says is open", "order", order.Short(), "reason", reason)
+	case t.assignment.Order.Term != nil && !t.judging:
+		// This node's bid stands: until that expires, whoever has the deal may open it,
+		// or has, in a block that is not seen here yet.
+		a.log.Info("agent: a lease is kept for as long as it can be opened", "order", order.Short(), "reason", reason)
 	default:
 		t.unwanted = true
 		t.cancel(&cancelled{reason: line(reason)})
@@ -268,6 +275,7 @@ func (a *Agent) acknowledged(ack job.Ack) {
 // release takes a Done out of the spool and lets its output go. The caller
 // holds a.mu.
 func (a *Agent) release(order crypto.Digest) (spoolEntry, bool) {
+	a.shown.Delete(order)
 	entry, last := a.spool.remove(order)
 	if entry.Done.Receipt.Order != order {
 		return spoolEntry{}, false

@@ -77,6 +77,12 @@ func (s *Store) Forget(id crypto.Digest) {
 // maxClaimWait is how long an upload waits for another of the same blob to end.
 const maxClaimWait = 20 * time.Second
 
+// ownStall is after how long an upload that brings nothing is taken over by a newer
+// one of the same uploader, if Config.Stall is not less. Not at once: what an upload
+// sent before its line was cut may come, and look like the newer one, after the
+// upload that goes on has begun.
+const ownStall = time.Second
+
 // errBusy ends an upload that waited for another as long as it may.
 var errBusy = errors.New("blob: another upload of the blob is under way")
 
@@ -93,7 +99,7 @@ type Upload struct {
 	// Abort has a Read of Body that blocks return soon.
 	Abort func()
 	// By tells uploaders apart, if it is not empty: a newer upload of the same one
-	// takes over at once.
+	// takes over from one that has brought nothing for a second.
 	By string
 }
 
@@ -170,11 +176,15 @@ func (s *Store) overtake(id crypto.Digest, mine *reception) (again time.Duration
 	if last := r.last.Load(); last != 0 {
 		idle = time.Since(time.Unix(0, last))
 	}
-	if idle >= s.cfg.Stall || mine != nil && mine.by != "" && mine.by == r.by && mine.from.After(r.from) {
+	stall := s.cfg.Stall
+	if mine != nil && mine.by != "" && mine.by == r.by && mine.from.After(r.from) {
+		stall = min(stall, ownStall)
+	}
+	if idle >= stall {
 		r.end(errOvertaken)
 		return s.cfg.Stall
 	}
-	return s.cfg.Stall - max(0, idle)
+	return stall - max(0, idle)
 }
 
 // receiveFrom reads the chunks from an offset on.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -251,7 +252,9 @@ func TestSlowUploadsKeepNobody(t *testing.T) {
 
 // TestUploadsAreNotInterrupted has strangers who know no more than a blob's id, and
 // others who have the blob, bring and fetch what somebody is bringing.
-func TestUploadsAreNotInterrupted(t *testing.T) {
+func TestUploadsAreNotInterrupted(t *testing.T) { synctest.Test(t, uploadsAreNotInterrupted) }
+
+func uploadsAreNotInterrupted(t *testing.T) {
 	data := bytes.Repeat([]byte("true and tested "), 3*blob.ChunkBytes/16)
 	id := blob.Sum(data)
 	s := openStalling(t, t.TempDir(), time.Hour)
@@ -298,6 +301,46 @@ func TestUploadsAreNotInterrupted(t *testing.T) {
 	}
 	if err := <-secondEnd; err != nil {
 		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUploadsThatComeLate has the beginning of an upload come, of the same uploader,
+// while the one that goes on already brings the blob: it does not take over, and ends
+// well once the blob is here.
+func TestUploadsThatComeLate(t *testing.T) { synctest.Test(t, uploadsThatComeLate) }
+
+func uploadsThatComeLate(t *testing.T) {
+	data := bytes.Repeat([]byte("true and tested "), 3*blob.ChunkBytes/16)
+	id := blob.Sum(data)
+	s := openStalling(t, t.TempDir(), time.Hour)
+	r, w := io.Pipe()
+	end := make(chan error, 2)
+	go func() {
+		_, err := s.Receive(t.Context(), id, blob.Upload{By: "a", Body: r, Limit: 4 << 20, Abort: func() { _ = r.CloseWithError(errBroken) }}) // never fails
+		end <- err
+	}()
+	if _, err := w.Write(append(outlineOf(data), data[:blob.ChunkBytes+1]...)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Millisecond)
+	go func() {
+		_, err := s.Receive(t.Context(), id, blob.Upload{By: "a", Body: upload(data, 0, blob.ChunkBytes), Limit: 4 << 20, Abort: func() {}})
+		end <- err
+	}()
+	synctest.Wait()
+	for at := blob.ChunkBytes + 1; at < len(data); at += blob.ChunkBytes / 2 {
+		time.Sleep(400 * time.Millisecond)
+		if _, err := w.Write(data[at:min(len(data), at+blob.ChunkBytes/2)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := <-end; err != nil {
+			t.Error(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

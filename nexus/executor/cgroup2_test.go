@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -80,5 +81,28 @@ func TestGroupsOfVersion2(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(mount, name)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the group is there: %v", err)
+	}
+}
+
+// TestLimitsForTheRuntime reads what the runtime is told, in the words of the OCI's
+// runtime specification, config-linux, of which it makes memory.max, memory.swap.max
+// (swap less memory), cpu.max and pids.max of version 2, and what version 1 has for
+// these. That processes are held to it is shown by the hostile containers, on the
+// version that this machine has.
+func TestLimitsForTheRuntime(t *testing.T) {
+	task := &executor.ContainerTask{Millicores: 1_500, Processes: 40, Limits: executor.Limits{MemoryBytes: 64 << 20, WallTime: time.Minute}}
+	const rest = `"cpu":{"quota":150000,"period":100000},"pids":{"limit":40}}`
+	const devices = `{"devices":[{"allow":false,"access":"rwm"}],`
+	for swap, want := range map[bool]string{
+		true:  devices + `"memory":{"limit":67108864,"swap":67108864},` + rest,
+		false: devices + `"memory":{"limit":67108864},` + rest,
+	} {
+		if got, err := executor.LimitsOf(task, swap); err != nil || got != want {
+			t.Errorf("%s, %v\nwant %s", got, err, want)
+		}
+	}
+	task.Millicores = 1
+	if got, err := executor.LimitsOf(task, true); err != nil || !strings.Contains(got, `"quota":1000,`) { // the kernel's least
+		t.Errorf("%s, %v", got, err)
 	}
 }

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -91,3 +92,11 @@ func (t Threads) Do(f func()) { t.t.do(f) }
 
 // Close ends them.
 func (t Threads) Close() { t.t.close() }
+
+// LimitsOf is what the runtime is told of a task's limits, as it reads it, on a machine
+// whose kernel can limit memory and swap together, or cannot.
+func LimitsOf(task *ContainerTask, limitsSwap bool) (string, error) {
+	b := &box{owner: &Containers{limitsSwap: limitsSwap}, task: task, dir: "/run/x"}
+	data, err := json.Marshal(b.spec("/hypermesh/x/y").Linux.Resources)
+	return string(data), err
+}

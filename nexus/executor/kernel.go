@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -18,19 +19,29 @@ var ErrKernel = errors.New("executor: no keys for the kernel")
 
 // Kernels computes and proves statements of zk kernels. Safe for concurrent
 // use. A proof takes every processor, so they are made one after another. Keys
-// are loaded when a task first needs them, and those of one kernel are kept.
+// are loaded when a task first needs them, and those of one kernel are kept until
+// none has been proven for Rest.
 type Kernels struct {
+	// Rest is after how long without a task the keys are let go; it is set before the
+	// first task.
+	Rest time.Duration
+
 	turn chan struct{} // holds one token while a proof is made
 
 	mu    sync.Mutex
 	loads map[zk.Kernel]func() (*groth16.Keys, error)
 
 	prover *groth16.Prover // of the last task; whoever has the turn
+	used   time.Time       // when it was; whoever has the turn
+	rest   *time.Timer     // of letGo; whoever has the turn
 }
+
+// restOfKernels is how long keys are kept, which take tens of MiB, for a next task.
+const restOfKernels = 2 * time.Minute
 
 // NewKernels returns an executor that knows no kernel yet.
 func NewKernels() *Kernels {
-	return &Kernels{turn: make(chan struct{}, 1), loads: map[zk.Kernel]func() (*groth16.Keys, error){}}
+	return &Kernels{Rest: restOfKernels, turn: make(chan struct{}, 1), loads: map[zk.Kernel]func() (*groth16.Keys, error){}}
 }
 
 // Add has the executor prove a kernel from now on, with the keys that load
@@ -54,6 +65,28 @@ func (k *Kernels) take(kernel zk.Kernel, load func() (*groth16.Keys, error)) (*g
 	}
 	k.prover = groth16.NewProver(keys)
 	return k.prover, nil
+}
+
+// letGo forgets the keys if no task came for so long, and gives their memory back. It waits
+// for its turn: whoever has it may be one who only looks (Loaded).
+func (k *Kernels) letGo() {
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
+	if k.prover != nil && time.Since(k.used) >= k.Rest {
+		k.prover = nil
+		debug.FreeOSMemory()
+	}
+}
+
+// Loaded returns the kernel whose keys are in memory, or "". It waits for a proof
+// that is being made.
+func (k *Kernels) Loaded() zk.Kernel {
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
+	if k.prover == nil {
+		return ""
+	}
+	return k.prover.Kernel()
 }
 
 // Names returns the kernels that can be proven, sorted.
@@ -114,6 +147,14 @@ func (k *Kernels) Run(ctx context.Context, task KernelTask) (KernelOutcome, erro
 	if err != nil {
 		return KernelOutcome{}, err
 	}
+	defer func() {
+		k.used = time.Now()
+		if k.rest == nil {
+			k.rest = time.AfterFunc(k.Rest, k.letGo)
+		} else {
+			k.rest.Reset(k.Rest)
+		}
+	}()
 	started := time.Now()
 	result, err := prover.Prove(work, task.Bind)
 	if err != nil {

@@ -3,9 +3,11 @@ package executor_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -79,6 +81,37 @@ func TestKernelComputesAndProves(t *testing.T) {
 	if err := verifier.Verify(statement, o.Proof); !errors.Is(err, zk.ErrFalseProof) {
 		t.Errorf("the proof for another provider: %v", err)
 	}
+}
+
+// TestKernelKeysAreLetGo proves twice, with keys that are loaded once if the second
+// task comes soon, and again if none came for long.
+func TestKernelKeysAreLetGo(t *testing.T) {
+	k, _ := proving(t)
+	loads := 0
+	k.Add(kernelName, func() (*groth16.Keys, error) {
+		loads++
+		return kernelKeys()
+	})
+	prove := func(want int) {
+		t.Helper()
+		if o, err := k.Run(t.Context(), kernelTask(t)); err != nil || o.Status != executor.StatusOK || loads != want {
+			t.Fatalf("%s %q, %v, loaded %d times, want %d", o.Status, o.Detail, err, loads, want)
+		}
+	}
+	if k.Loaded() != "" {
+		t.Errorf("%s is loaded before a task came", k.Loaded())
+	}
+	k.Rest = time.Hour
+	prove(1)
+	k.Rest = time.Millisecond
+	prove(1)
+	for end := time.Now().Add(10 * time.Second); k.Loaded() != "" && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	if k.Loaded() != "" {
+		t.Fatal("the keys are kept")
+	}
+	prove(2)
 }
 
 func TestKernelRefusesByName(t *testing.T) {

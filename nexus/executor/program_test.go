@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"image/png"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,6 +126,69 @@ func TestLiveTime(t *testing.T) {
 	var seconds int64
 	if _, err := fmt.Sscan(log, &slept, &seconds); err != nil || !slept || seconds < before || seconds > time.Now().Unix() || o.Usage.WallMillis < 20 {
 		t.Errorf("usage %+v, log %q, %v", o.Usage, log, err)
+	}
+}
+
+// TestRealProgramsAreDeterministic runs a Go program and a C program that write down whatever
+// could differ, again and again, side by side and on executors of their own, as on other
+// nodes: all give the same bytes for the same fuel. Live they do not, so that what they write
+// down does depend on it.
+func TestRealProgramsAreDeterministic(t *testing.T) {
+	orbits, err := os.ReadFile(filepath.Join("testdata", "orbits", "orbits.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, file string
+		task       executor.Task
+	}{
+		{"Go", "chance", probe(t, "chance")},
+		{"C", "orbits.txt", executor.Task{Module: orbits, Args: []string{"orbits"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			result := func(w *executor.Wasm, mode executor.Mode) string {
+				task := c.task
+				task.Mode, task.Seed, task.Limits, task.OutputDir = mode, crypto.Digest{1}, generous(), t.TempDir()
+				task.Stdout, task.Stderr = io.Discard, io.Discard
+				o, err := w.Run(t.Context(), task)
+				if err != nil || o.Status != executor.StatusOK {
+					t.Errorf("%+v, %v", o, err)
+					return ""
+				}
+				data, err := os.ReadFile(filepath.Join(task.OutputDir, c.file))
+				if err != nil {
+					t.Error(err)
+				}
+				if mode == executor.ModeLive {
+					return string(data)
+				}
+				return fmt.Sprintf("fuel %d\n%s", o.Usage.Fuel, data)
+			}
+			want := result(shared(), executor.ModeDeterministic)
+			if strings.Count(want, "\n") < 20 {
+				t.Fatalf("the program wrote\n%s", want)
+			}
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					if got := result(shared(), executor.ModeDeterministic); got != want {
+						t.Errorf("beside others it gives\n%s\nwant\n%s", got, want)
+					}
+				})
+			}
+			all.Wait()
+			other, err := executor.NewWasm(executor.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			if got := result(other, executor.ModeDeterministic); got != want {
+				t.Errorf("another node gives\n%s\nwant\n%s", got, want)
+			}
+			if one, two := result(shared(), executor.ModeLive), result(shared(), executor.ModeLive); one == two {
+				t.Errorf("the program gives the same live:\n%s", one)
+			}
+		})
 	}
 }
 

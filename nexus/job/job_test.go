@@ -52,7 +52,7 @@ func orderFor(s job.Spec, p chain.Policy) chain.Order {
 }
 
 var (
-	replicate = chain.PolicyReplicate{K: 2, N: 3}
+	replicate = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
 	proven    = chain.PolicyZK{Kernel: "matmul-32", Inputs: []chain.FieldBytes{{31: 1}}}
 )
 
@@ -75,6 +75,10 @@ func messages() map[string]job.Message {
 		"ack":          job.Ack{Order: order.ID()},
 		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
 		"roster":       job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
+		"watch":        job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7},
+		"probe":        job.Probe{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Bytes: 5},
+		"probe_reply":  job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
+		"peer_report":  job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},
 		"tunnel":       job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
 	}
 }
@@ -170,6 +174,8 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 	live.Work.Work = job.Wasm{Module: crypto.Digest{1}}
 	sealed := wasmSpec()
 	sealed.OutputTo = []string{"age1qqq"}
+	drawing := wasmSpec()
+	drawing.Resources.GPUs, drawing.Resources.GPUMilli = 1, 1_000
 	other := kernelSpec()
 	other.Work.Work = job.Kernel{Name: "matmul-16", Inputs: []crypto.Digest{{1}}}
 	for name, c := range map[string]struct {
@@ -182,6 +188,9 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 		"none, encrypted":            {sealed, chain.PolicyNone{}, true},
 		"replicate, encrypted":       {sealed, replicate, false},
 		"replicate, deterministic":   {wasmSpec(), replicate, true},
+		"replicate, gpus":            {drawing, replicate, false},
+		"optimistic, gpus":           {drawing, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, false},
+		"none, gpus":                 {drawing, chain.PolicyNone{}, true},
 		"zk, kernel":                 {kernelSpec(), proven, true},
 		"replicate, live":            {live, replicate, false},
 		"replicate, kernel":          {kernelSpec(), replicate, false},

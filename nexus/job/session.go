@@ -137,7 +137,44 @@ type Done struct {
 	Proof      []byte
 	Output     crypto.Digest // blob; zero: none
 	OutputSize uint64
-	Detail     string // one line for people
+	Detail     string   // one line for people
+	Salt       [32]byte // under replicate: that the receipt was pledged with
+}
+
+// Pledge is the end of an assignment under replicate: the node is bound to its receipt, and
+// shows it, in a Done, when it is asked to by Show. The agent repeats it until then.
+type Pledge struct {
+	_          struct{} `cbor:",toarray"`
+	Order      crypto.Digest
+	Commitment crypto.Digest    // chain.RunCommitment of its receipt
+	Signature  crypto.Signature // by the node, over chain.RunPayload under DomainRun
+}
+
+// Show asks for the Done of a Pledge: all who run the order are bound to what they found.
+type Show struct {
+	_     struct{} `cbor:",toarray"`
+	Order crypto.Digest
+}
+
+// Judge asks the agent, whose node was drawn for a panel, to run an order that others ran,
+// and to vote on its result. It is repeated until the Ballot is there.
+type Judge struct {
+	_          struct{} `cbor:",toarray"`
+	Panel      crypto.Digest
+	Order      crypto.Digest
+	Assignment *Assignment // of another node: its bid, if there is one, is not this node's; nil: the job's data cannot be had
+}
+
+// Ballot answers Judge. The cluster brings the commitment to the chain, and the vote when
+// all jurors have committed.
+type Ballot struct {
+	_         struct{} `cbor:",toarray"`
+	Order     crypto.Digest
+	Panel     crypto.Digest
+	Node      crypto.PublicKey
+	Vote      chain.Vote
+	Salt      [32]byte
+	Signature crypto.Signature // by the node, over chain.VotePayload of the vote's commitment, under DomainVote
 }
 
 // Ack tells the agent that a majority of servers holds its Done and output, or
@@ -176,6 +213,10 @@ func (Ack) sealedMessage()         {}
 func (Load) sealedMessage()        {}
 func (Roster) sealedMessage()      {}
 func (Tunnel) sealedMessage()      {}
+func (Pledge) sealedMessage()      {}
+func (Show) sealedMessage()        {}
+func (Judge) sealedMessage()       {}
+func (Ballot) sealedMessage()      {}
 
 const (
 	kindHello uint8 = iota + 1
@@ -190,6 +231,10 @@ const (
 	kindLoad
 	kindRoster
 	kindTunnel
+	kindPledge
+	kindShow
+	kindJudge
+	kindBallot
 )
 
 type messageHead struct {
@@ -229,6 +274,22 @@ func messageKind(m Message) uint8 {
 		return kindRoster
 	case Tunnel:
 		return kindTunnel
+	case Pledge:
+		return kindPledge
+	case Show:
+		return kindShow
+	case Judge:
+		return kindJudge
+	case Ballot:
+		return kindBallot
+	case Watch:
+		return kindWatch
+	case Probe:
+		return kindProbe
+	case ProbeReply:
+		return kindProbeReply
+	case PeerReport:
+		return kindPeerReport
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -259,6 +320,14 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindLoad:        decodeMessage[Load],
 	kindRoster:      decodeMessage[Roster],
 	kindTunnel:      decodeMessage[Tunnel],
+	kindPledge:      decodeMessage[Pledge],
+	kindShow:        decodeMessage[Show],
+	kindJudge:       decodeMessage[Judge],
+	kindBallot:      decodeMessage[Ballot],
+	kindWatch:       decodeMessage[Watch],
+	kindProbe:       decodeMessage[Probe],
+	kindProbeReply:  decodeMessage[ProbeReply],
+	kindPeerReport:  decodeMessage[PeerReport],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -377,8 +446,23 @@ func checkMessage(m Message) error {
 		return m.Receipt.Check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load, Tunnel:
+	case Load, Tunnel, Show, Ballot:
 		return nil
+	case Pledge:
+		if m.Commitment.IsZero() {
+			return errors.New("the commitment is zero")
+		}
+		return nil
+	case Judge:
+		return m.Check()
+	case Watch:
+		return m.check()
+	case Probe:
+		return m.check()
+	case ProbeReply:
+		return m.check()
+	case PeerReport:
+		return m.check()
 	case Roster:
 		return checkRoster(m)
 	}
@@ -426,10 +510,26 @@ func (r *BidReply) check() error {
 	return checkReason(r.Decline)
 }
 
+// Check returns an error that says what of the matter does not fit together. An agent ends
+// the session of a server that sends such a one.
+func (m *Judge) Check() error {
+	if m.Assignment == nil {
+		return nil
+	}
+	if m.Assignment.Order.ID() != m.Order {
+		return errors.New("the assignment is of another order than is judged")
+	}
+	return m.Assignment.checkWork()
+}
+
 func (a *Assignment) check() error {
 	if err := a.Bid.Check(); err != nil {
 		return err
 	}
+	return a.checkWork()
+}
+
+func (a *Assignment) checkWork() error {
 	if err := CheckOrder(&a.Order, &a.Spec); err != nil {
 		return err
 	}

@@ -447,15 +447,14 @@ func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 			return fmt.Errorf("%w: policy none is for programs; a kernel's is zk", ErrSpec)
 		}
 		return nil
-	case chain.PolicyReplicate:
+	case chain.PolicyReplicate, chain.PolicyOptimistic:
 		if !isWasm || !wasm.Deterministic {
 			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
 		}
-	case chain.PolicyOptimistic:
-		if !isWasm || !wasm.Deterministic {
-			return fmt.Errorf("%w: policy %s needs a deterministic program", ErrSpec, p)
+		if spec.Resources.GPUs > 0 {
+			return fmt.Errorf("%w: resources.gpus under policy %s: a deterministic program uses none, and who judges it may have none", ErrSpec, p)
 		}
-		if !spec.Scheduling.InputOf.IsZero() {
+		if _, optimistic := p.(chain.PolicyOptimistic); optimistic && !spec.Scheduling.InputOf.IsZero() {
 			return fmt.Errorf("%w: scheduling.input_of under policy %s: who challenges a claim has the specification alone", ErrSpec, p)
 		}
 	case chain.PolicyZK:

@@ -63,6 +63,16 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 		return nil, s.setSettings(c)
 	case LeaseSeen:
 		return s.leaseSeen(c)
+	case MadePledge:
+		return s.madePledge(c)
+	case Observed:
+		return s.observed(c)
+	case Balloted:
+		return s.balloted(c)
+	case FoundMiss:
+		return s.foundMiss(c)
+	case ClosedMiss:
+		return s.closedMiss(c)
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }
@@ -84,7 +94,7 @@ func (s *State) Pending() []Effect {
 		}
 		return true
 	})
-	if s.outbox.n > 0 {
+	if s.outbox.n > 0 || len(s.misses) > 0 {
 		effects = append(effects, Post{Cursor: s.cursor})
 	}
 	return effects

@@ -102,7 +102,7 @@ func (s *State) reserve(j *Job, request *match.Request) []ranked {
 			}
 		}
 	}
-	if len(chosen) == 0 || len(chosen) < wanted && !j.enough(len(chosen)) {
+	if len(chosen) < wanted {
 		return nil
 	}
 	for i, r := range chosen {
@@ -206,7 +206,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	bids := map[crypto.PublicKey]*SignedBid{}
 	offers, crowded := s.offers(j, c.Bids, evictable, bids)
 	picked := match.Pick(c.Order, offers, want)
-	if len(picked) < want && !j.enough(len(picked)) {
+	if len(picked) < want {
 		if j.ganged() {
 			s.disband(j)
 		}
@@ -222,6 +222,9 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		return s.pickMember(j, s.nodes[picked[0].Node], bids[picked[0].Node]), nil
 	}
 	j.Rushed = 0
+	if j.replicated() { // the first begins; the chain says who else
+		j.Slate, picked = slateOf(picked[0].Node, c.Bids, bids), picked[:1]
+	}
 	var effects []Effect
 	for _, p := range picked {
 		n := s.nodes[p.Node]
@@ -312,6 +315,7 @@ func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) Effect {
 		}
 	}
 	j.Started = true
+	s.census.live++
 	j.Runs = append(j.Runs, Run{Node: n.ID, Owner: n.Owner, Bid: b.Bid, BidSig: b.BidSig, Devices: devices, Stage: Live, Since: s.now, Placed: s.now})
 	if j.Spec.Scheduling.Preemptible {
 		n.evictable++

@@ -122,6 +122,7 @@ func (s *State) gain(n *Node) {
 
 // reindex tells the index what the node has free.
 func (s *State) reindex(n *Node) {
+	s.recountNode(n)
 	if !n.open() {
 		s.index.set(int(n.Slot), summary{})
 		return
@@ -144,6 +145,7 @@ func (s *State) addNode(id crypto.PublicKey) *Node {
 	n := &Node{ID: id, Slot: uint64(slot)}
 	s.slots[slot] = n
 	s.nodes[id] = n
+	s.countNode(n)
 	return n
 }
 
@@ -160,6 +162,7 @@ func (s *State) forgetNode() bool {
 		return false
 	}
 	s.unhold(least)
+	s.uncountNode(least)
 	s.index.set(int(least.Slot), summary{})
 	s.slots[least.Slot] = nil
 	for len(s.slots) > 0 && s.slots[len(s.slots)-1] == nil {

@@ -129,6 +129,9 @@ func (CancelJob) sealedCommand()    {}
 func (Confirmed) sealedCommand()    {}
 func (Tick) sealedCommand()         {}
 func (SetSettings) sealedCommand()  {}
+func (MadePledge) sealedCommand()   {}
+func (Observed) sealedCommand()     {}
+func (Balloted) sealedCommand()     {}
 
 // Entry is commands with the leader's time: what raft replicates. It is one
 // write to the log however many commands it carries.
@@ -162,6 +165,15 @@ const (
 	kindTick
 	kindSetSettings
 	kindLeaseSeen
+	kindMadePledge
+	kindObserved
+	kindBalloted
+)
+
+// Kinds about service terms: between the last above and these, others have theirs.
+const (
+	kindFoundMiss uint8 = iota + 24
+	kindClosedMiss
 )
 
 func commandKind(c Command) uint8 {
@@ -190,6 +202,16 @@ func commandKind(c Command) uint8 {
 		return kindSetSettings
 	case LeaseSeen:
 		return kindLeaseSeen
+	case MadePledge:
+		return kindMadePledge
+	case Observed:
+		return kindObserved
+	case Balloted:
+		return kindBalloted
+	case FoundMiss:
+		return kindFoundMiss
+	case ClosedMiss:
+		return kindClosedMiss
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }
@@ -293,6 +315,11 @@ var commandDecoders = map[uint8]func([]byte, decoder) (Command, error){
 	kindTick:         decodeCommand[Tick],
 	kindSetSettings:  decodeCommand[SetSettings],
 	kindLeaseSeen:    decodeCommand[LeaseSeen],
+	kindMadePledge:   decodeCommand[MadePledge],
+	kindObserved:     decodeCommand[Observed],
+	kindBalloted:     decodeCommand[Balloted],
+	kindFoundMiss:    decodeCommand[FoundMiss],
+	kindClosedMiss:   decodeCommand[ClosedMiss],
 }
 
 func decodeCommand[T Command](body []byte, with decoder) (Command, error) {

@@ -127,9 +127,42 @@ func TestRequestsOfOneConsumerDoNotFillTheQueue(t *testing.T) {
 // another owner's.
 func TestANodeThatRunsKeepsItsOwner(t *testing.T) {
 	w := newWorld()
-	w.assign(t, submit(1, chain.PolicyReplicate{K: 2, N: 3}), 1, 2)
+	w.assign(t, submit(1, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}), 1, 2)
 	w.refused(t, "owner", scheduler.NodeUp{Node: key(1).Public(), Hello: hello(3)})
 	w.up(t, 1, 1)
 	w.must(t, scheduler.NodeDown{Node: key(1).Public()})
 	w.up(t, 1, 3)
+}
+
+// A look at the state costs the same however many nodes there are, and shows the
+// busiest.
+func TestALookCostsTheSameWhateverTheNodes(t *testing.T) {
+	const rows = 20
+	cost := func(nodes int) (least time.Duration, o scheduler.Overview) {
+		w := newWorld()
+		for i := range nodes {
+			w.quick(t, scheduler.NodeUp{Node: key(i).Public(), Hello: hello(i)})
+		}
+		w.quick(t, scheduler.NodeDown{Node: key(0).Public()})
+		w.quick(t, scheduler.NodeLoad{Node: key(1).Public()})
+		w.state.Audit()
+		least = time.Hour
+		for range 20 {
+			began := processorTime(t)
+			for range 100 {
+				o = w.state.Overview(rows)
+			}
+			least = min(least, processorTime(t)-began)
+		}
+		return least, o
+	}
+	few, _ := cost(100)
+	many, o := cost(5_000)
+	if many > 5*few { // a look at every node would be about fifty times
+		t.Errorf("with 5,000 nodes 100 looks take %v of a processor, with 100 nodes %v", many, few)
+	}
+	total := hello(1).Total
+	if got := o.Totals; len(o.Nodes) != rows || got.Nodes != 5_000 || got.Connected != 4_999 || got.Accepting != 4_998 || got.Total.Millicores != 4_999*total.Millicores || got.Used != (job.Resources{}) {
+		t.Errorf("%d nodes are listed of %+v", len(o.Nodes), got)
+	}
 }

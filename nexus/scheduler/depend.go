@@ -33,7 +33,7 @@ func (s *State) checkAfter(consumer chain.Address, spec *job.Spec) error {
 func (s *State) await(j *Job) bool {
 	for _, id := range j.Spec.Scheduling.After {
 		before := s.jobs[id]
-		if before.Status == job.Settling || before.Status.Final() {
+		if before.Status == job.Settling && !before.replicated() || before.Status.Final() {
 			if !j.accept(before) {
 				return false
 			}

@@ -79,10 +79,9 @@ func TestQuoteSaysWhichRequirementExcludesHowMany(t *testing.T) {
 	// Owners that a job may not be given to are counted as well, by why.
 	w := newWorld()
 	c := config()
-	id := w.assign(t, submit(1, chain.PolicyReplicate{K: 2, N: 3}), 1, 2)
-	w.must(t, done(id, 1, 1))
-	w.must(t, scheduler.Refused{Order: id, Node: key(2).Public(), Reason: "busy"})
-	if why := w.state.Reason(w.status(t, id, job.Queued)); !strings.Contains(why, "1 owner runs a replica already, 1 failed this job before") {
+	id := w.assign(t, submit(1, chain.PolicyNone{}), 1)
+	w.must(t, scheduler.Refused{Order: id, Node: key(1).Public(), Reason: "busy"})
+	if why := w.state.Reason(w.status(t, id, job.Queued)); !strings.Contains(why, "1 failed this job before") {
 		t.Errorf("reason is %q", why)
 	}
 	w.now += chain.TimeMs(c.FailureMs)

@@ -97,30 +97,6 @@ func TestBidsThatTheChainWouldNotPay(t *testing.T) {
 	}
 }
 
-// The chain pays replicas for the least that one of them reports: who reports
-// too little has the others work for nothing, so it does not count as agreeing.
-func TestReplicaThatReportsTooLittleIsAlone(t *testing.T) {
-	w := newWorld()
-	w.up(t, 3, 3)
-	id := w.assign(t, submit(1, chain.PolicyReplicate{K: 2, N: 3}), 1, 2)
-	low := done(id, 1, 7)
-	low.Done.Receipt.Fuel = 0
-	for i := range low.Done.Receipt.Usage {
-		low.Done.Receipt.Usage[i].DurationMs = 0
-	}
-	w.must(t, low)
-	w.must(t, done(id, 2, 7))
-	w.expect(t, "ack n2; auction 2 among n3")
-	w.must(t, scheduler.CloseAuction{Order: id, Auction: 2, Bids: []scheduler.SignedBid{bid(id, 3, 50)}})
-	w.must(t, done(id, 3, 7))
-	w.expect(t, "ack n3; post 1")
-	for _, c := range w.state.Outbox(0, 1)[0].Claims {
-		if c.Receipt.Node == key(1).Public() || c.Receipt.Fuel != 5 {
-			t.Errorf("claim of %s with fuel %d", c.Receipt.Node.Short(), c.Receipt.Fuel)
-		}
-	}
-}
-
 // Money that a node may still claim with a proof covers no other order.
 func TestCancelledProofKeepsItsCover(t *testing.T) {
 	w := newWorld()

@@ -161,7 +161,7 @@ func (j *Job) count() (live, ended, lost int) {
 		switch j.Runs[i].Stage {
 		case Live:
 			live++
-		case Ended:
+		case Ended, Pledged:
 			ended++
 		case Lost:
 			if !j.Runs[i].Blameless {
@@ -172,50 +172,15 @@ func (j *Job) count() (live, ended, lost int) {
 	return live, ended, lost
 }
 
-// agreeing returns the largest set of ended runs with equal results, in the
-// order of their assignment; of equally large sets, the one that began first.
-func (j *Job) agreeing() []int {
-	var best []int
-	for i := range j.Runs {
-		if j.Runs[i].Stage != Ended {
-			continue
-		}
-		var set []int
-		for k := range j.Runs {
-			if j.Runs[k].Stage == Ended && sameResult(&j.Runs[i], &j.Runs[k]) {
-				set = append(set, k)
-			}
-		}
-		if len(set) > len(best) {
-			best = set
-		}
-	}
-	return best
-}
-
-// sameResult reports whether two ended runs agree: on the result, and on what it
-// took, which is the same wherever a deterministic program ran. The chain pays
-// all who agree for the least that any of them reports; a node that reported
-// too little would have the others work for nothing. Only where the clock ended
-// a program does each machine count for itself.
-func sameResult(a, b *Run) bool {
-	x, y := &a.Done.Receipt, &b.Done.Receipt
-	same := x.Result == y.Result && x.Exit == y.Exit
-	return same && (x.Exit == chain.ExitTime || x.Fuel == y.Fuel && slices.Equal(x.Usage, y.Usage))
-}
-
-// wanted returns how many more nodes the job needs now.
+// wanted returns how many nodes have to bid for the job, and room to be kept, before it can
+// begin; 0 once it has. Under replicate one of them begins it, and the chain draws among
+// all who bid.
 func (j *Job) wanted() int {
-	k, n := j.replicas()
-	live, ended, _ := j.count()
-	return max(0, min(k-len(j.agreeing())-live, n-live-ended))
-}
-
-// enough reports whether an auction that found only picked takers may assign
-// them and ask for the rest later: it may once the job has begun.
-func (j *Job) enough(picked int) bool {
-	live, ended, _ := j.count()
-	return picked > 0 && live+ended > 0
+	if live, ended, _ := j.count(); live+ended > 0 {
+		return 0
+	}
+	k, _ := j.replicas()
+	return k
 }
 
 // advance takes the job as far as it goes now: to its claims, to another
@@ -224,28 +189,24 @@ func (s *State) advance(j *Job) []Effect {
 	if j.Status.Final() || j.Status == job.Settling {
 		return nil
 	}
-	k, _ := j.replicas()
-	if len(j.agreeing()) >= k {
+	live, ended, lost := j.count()
+	if ended > 0 {
 		return s.settle(j)
 	}
 	if j.Status == job.Bidding {
 		s.reschedule(j)
 		return nil
 	}
-	live, ended, lost := j.count()
-	want := j.wanted()
 	switch {
 	case lost >= s.config.MaxAttempts:
 		return s.end(j, job.Failed, fmt.Sprintf("%d assignments were lost, the last because %s", lost, j.lastLoss()))
-	case want == 0 && live > 0:
+	case live > 0:
 		s.unqueue(j)
 		if j.Status != job.Running {
 			s.setStatus(j, job.Running, "")
 		}
 		s.reschedule(j)
 		return nil
-	case want == 0:
-		return s.end(j, job.Failed, fmt.Sprintf("no %d of %d results agree", k, ended))
 	}
 	return s.auction(j, false)
 }
@@ -277,34 +238,37 @@ func (s *State) letGo(a *Account) {
 func (s *State) settle(j *Job) []Effect {
 	s.unqueue(j)
 	s.vacate(j)
-	effects := s.endRuns(j, "enough results agree")
+	effects := s.endRuns(j, "its result is there")
 	s.setStatus(j, job.Settling, "")
 	s.cursor++
 	j.Outbox = s.cursor
 	s.post(j)
 	s.reschedule(j)
-	s.ended = append(s.ended, j)
+	if !j.replicated() { // else its result does not count before the chain says so
+		s.ended = append(s.ended, j)
+	}
 	return append(effects, Post{Cursor: j.Outbox})
 }
 
-// Counted returns the runs whose result counts: as many that agree as the
-// policy asks for, or none if there are not as many yet.
+// Counted returns the runs whose result counts: the one that ended, or under replicate those
+// that the chain paid.
 func (j *Job) Counted() []*Run {
-	k, _ := j.replicas()
-	agreeing := j.agreeing()
-	if len(agreeing) < k {
-		return nil
-	}
-	out := make([]*Run, k)
-	for i, at := range agreeing[:k] {
-		out[i] = &j.Runs[at]
+	var out []*Run
+	for i := range j.Runs {
+		run := &j.Runs[i]
+		if run.Stage == Ended && (!j.replicated() || j.Settlement != nil && slices.Contains(j.Settlement.Nodes, run.Node)) {
+			out = append(out, run)
+		}
 	}
 	return out
 }
 
-// Claims returns what is posted for a job, the policy's number of agreeing runs,
-// without the cluster's signatures.
+// Claims returns what is posted for a job that is not replicated, without the cluster's
+// signatures.
 func (j *Job) Claims() []chain.Claim {
+	if j.replicated() {
+		return nil
+	}
 	counted := j.Counted()
 	out := make([]chain.Claim, 0, len(counted))
 	for _, run := range counted {
@@ -328,14 +292,16 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	s.unqueue(j)
 	s.vacate(j)
 	s.forgo(j)
-	effects := s.endRuns(j, reason)
+	s.dropMisses(func(m *Miss) bool { return m.Report.Epoch.Lease.Order == j.id })
+	effects := append(s.endRuns(j, reason), j.letPledgesGo(reason)...)
 	if j.Outbox != 0 {
 		s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
 		account := s.accounts[j.consumer]
 		account.outbox--
 		s.letGo(account)
-	} else {
-		s.ended = append(s.ended, j) // no others wait for one that was settling
+	}
+	if j.Outbox == 0 || j.replicated() {
+		s.ended = append(s.ended, j) // no others wait for one whose result counted before
 	}
 	s.setStatus(j, status, reason)
 	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk && len(j.Runs) > 0 && status != job.Settled {

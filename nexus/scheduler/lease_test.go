@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -143,4 +144,49 @@ func TestOrdersThatAreNoLease(t *testing.T) {
 	s.Spec.Scheduling.Preemptible = true
 	s.Order.Spec = s.Spec.Digest()
 	w.refused(t, "spec", s)
+}
+
+// TestMissesAreInTheOutbox until the chain has judged them, or the lease is over, and once each.
+func TestMissesAreInTheOutbox(t *testing.T) {
+	w := newWorld()
+	id := w.assign(t, leased(1), 1)
+	node := key(1).Public()
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true})
+	miss := func(epoch uint64, by crypto.PublicKey) scheduler.FoundMiss {
+		return scheduler.FoundMiss{Report: chain.ReportMiss{
+			Epoch: chain.ServiceEpoch{Lease: chain.LeaseID{Node: by, Order: id}, Terms: id, Epoch: epoch}, Reports: make(chain.ServiceReports, 3),
+		}}
+	}
+	epochs := func() (list []uint64) {
+		for _, item := range w.state.Outbox(0, 10) {
+			if m, ok := item.Runs[0].(chain.ReportMiss); ok && item.Order == id {
+				list = append(list, m.Epoch.Epoch)
+			}
+		}
+		return list
+	}
+	w.must(t, miss(7, node))
+	w.must(t, miss(7, node))
+	w.must(t, miss(3, node))
+	w.must(t, miss(4, key(2).Public())) // whose lease it is not
+	w.restored(t)
+	if got := epochs(); !slices.Equal(got, []uint64{7, 3}) {
+		t.Fatalf("epochs %v are to be posted", got)
+	}
+	first := w.state.Outbox(0, 1)
+	if later := w.state.Outbox(first[0].Cursor, 10); len(later) != 1 || later[0].Cursor <= first[0].Cursor {
+		t.Fatalf("after %d there is %+v", first[0].Cursor, later)
+	}
+	w.must(t, scheduler.ClosedMiss{Order: id, Terms: id, Epoch: 7})
+	if got := epochs(); !slices.Equal(got, []uint64{3}) {
+		t.Fatalf("epochs %v are to be posted after one was judged", got)
+	}
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
+	if got := epochs(); len(got) > 0 {
+		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
+	}
+	w.must(t, miss(8, node))
+	if got := epochs(); len(got) > 0 {
+		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
+	}
 }

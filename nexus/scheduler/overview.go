@@ -20,7 +20,18 @@ type Overview struct {
 	Consumers []ConsumerLoad // in no order
 	Next      []Waiting      // in the order in which capacity goes to them
 	Bidding   []OpenRound    // the oldest jobs first
-	Nodes     []NodeView     // in no order
+	Totals    Totals
+	Nodes     []NodeView // the busiest first, those that are not connected last
+}
+
+// Totals is what there is of nodes, and of those that are connected together.
+type Totals struct {
+	Nodes     int
+	Connected int
+	Accepting int // of those that are connected
+	Running   int // live runs
+	Total     job.Resources
+	Used      job.Resources
 }
 
 // ClassLoad is what there is of a class, the most urgent first.
@@ -104,11 +115,14 @@ const (
 	maxReasons = 6 // each costs a look at every node
 )
 
-// Overview looks at the state, with so many entries of Next and Bidding at most.
+// Overview looks at the state, with so many entries of Next, Bidding and Nodes at
+// most. It costs the same however many nodes there are.
 func (s *State) Overview(rows int) Overview {
 	o := Overview{
 		NowMs: s.now, Arrivals: s.arrivals, Auctions: s.auctions, Open: s.open.n, MaxActive: s.config.MaxActive, MaxKept: s.config.MaxPerConsumer,
-		Nodes: make([]NodeView, 0, len(s.nodes)),
+		Totals: Totals{
+			Nodes: len(s.nodes), Connected: s.connected, Accepting: s.census.accepting, Running: s.census.live, Total: s.census.total, Used: s.census.used,
+		},
 	}
 	for _, class := range []job.Class{job.Urgent, job.Standard, job.Spare} {
 		o.Classes = append(o.Classes, ClassLoad{Class: class, DelayMs: s.config.delayMs(class)})
@@ -135,9 +149,12 @@ func (s *State) Overview(rows int) Overview {
 		o.Consumers = append(o.Consumers, *c)
 	}
 	o.Next = s.nextInLine(rows)
-	for _, n := range s.nodes { // order-free: the reader sorts
-		o.Nodes = append(o.Nodes, n.overview())
-	}
+	s.census.busiest.each(func(n *Node) bool {
+		if len(o.Nodes) < rows {
+			o.Nodes = append(o.Nodes, n.overview())
+		}
+		return len(o.Nodes) < rows
+	})
 	return o
 }
 

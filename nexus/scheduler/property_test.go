@@ -35,7 +35,7 @@ func (h *history) number(lo, hi int, label string) int {
 }
 
 func (h *history) submission() scheduler.Submit {
-	policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyNone{}, chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3}}).Draw(h.t, "policy")
+	policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyNone{}, chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}).Draw(h.t, "policy")
 	s := submit(uint64(len(h.ids)), policy)
 	s.Order.Consumer = crypto.AccountKeyOf(key(3_000 + h.number(0, 1, "consumer")).Public())
 	s.Order.Deadline = h.now + chain.TimeMs(100_000*h.number(1, 40, "patience"))

@@ -23,6 +23,7 @@ func (j *Job) liveOn(node crypto.PublicKey) *Run {
 func (s *State) stop(j *Job, run *Run, stage Stage) {
 	n := s.nodes[run.Node]
 	run.Stage, run.Since = stage, s.now
+	s.census.live--
 	if j.Spec.Scheduling.Preemptible {
 		n.evictable--
 	}
@@ -83,6 +84,9 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 		return []Effect{SendAck{Node: node, Order: id}}, nil
 	}
 	run := &j.Runs[i]
+	if j.replicated() {
+		return s.showed(j, run, &c.Done), nil
+	}
 	if err := s.checkDone(j, run, &c.Done); err != nil {
 		s.lose(j, node, err.Error())
 		effects := append([]Effect{SendAck{Node: node, Order: id, Refuse: err.Error()}}, s.strike(s.nodes[node], "its receipt was refused")...)
@@ -135,7 +139,7 @@ const clockSlackMs = 10_000
 // was assigned: the cluster attests to no more than it could see.
 func (s *State) checkUsage(j *Job, run *Run, d *job.Done) error {
 	seen := job.Outcome{
-		Fuel: d.Receipt.Fuel, PeakMemoryBytes: j.Spec.Limits.MemoryBytes, WallMs: uint64(s.now-run.Since) + clockSlackMs,
+		Fuel: d.Receipt.Fuel, PeakMemoryBytes: j.Spec.Limits.MemoryBytes, WallMs: uint64(s.now-run.Placed) + clockSlackMs,
 		CPUMs: math.MaxUint64, // Meter bounds it by the time and the cores
 	}
 	if !d.Output.IsZero() {

@@ -212,7 +212,7 @@ func TestReplicatedJobSettles(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		w.up(t, n, n)
 	}
-	s := submit(1, chain.PolicyReplicate{K: 2, N: 3})
+	s := submit(1, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
 	id := s.Order.ID()
 	w.must(t, s)
 	if got := w.trace(); !strings.HasPrefix(got, "auction 1 among ") || len(strings.Fields(got)) != 6 {
@@ -223,29 +223,67 @@ func TestReplicatedJobSettles(t *testing.T) {
 		t.Errorf("acceptance: %+v", a)
 	}
 	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 90), bid(id, 2, 80), bid(id, 3, 70)}})
-	w.expect(t, "assign n3; assign n2")
-	w.must(t, done(id, 3, 7))
-	w.expect(t, "ack n3")
-	w.must(t, done(id, 2, 8))
-	if got := w.trace(); got != "ack n2; auction 2 among n1" {
-		t.Fatalf("two results differ: effects are %q", got)
-	}
-	w.must(t, scheduler.CloseAuction{Order: id, Auction: 2, Bids: []scheduler.SignedBid{bid(id, 1, 90)}})
-	w.expect(t, "assign n1")
-	w.must(t, done(id, 1, 8))
-	w.expect(t, "ack n1; post 1")
+	w.expect(t, "assign n3")
+	w.must(t, pledge(id, 3, 7))
+	w.expect(t, "post 1")
 	w.status(t, id, job.Settling)
-	items := w.state.Outbox(0, 10)
-	if len(items) != 1 || len(items[0].Claims) != 2 || items[0].Claims[0].Receipt.Result != items[0].Claims[1].Receipt.Result {
-		t.Fatalf("outbox: %+v", items)
+	begin := w.posted(t, id)[0].(chain.BeginRun)
+	if len(begin.Slate) != 3 || begin.Slate[0].Node != key(3).Public() {
+		t.Errorf("slate: %+v", begin.Slate)
 	}
-	w.must(t, done(id, 1, 8))
-	w.expect(t, "ack n1")
-	w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
-	w.status(t, id, job.Settled)
+	says := func(state scheduler.ReplicaState, revealing bool) scheduler.Observed {
+		return scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Revealing: revealing, Replicas: []scheduler.Replica{
+			{Node: key(3).Public(), State: scheduler.ReplicaCommitted}, {Node: key(1).Public(), State: state},
+		}}}
+	}
+	w.must(t, says(scheduler.ReplicaAsked, false))
+	w.expect(t, "assign n1; post 2")
+	if left := w.posted(t, id); len(left) != 0 {
+		t.Errorf("posted while n1 runs it: %+v", left)
+	}
+	w.must(t, pledge(id, 1, 7))
+	w.expect(t, "post 3")
+	if commit := w.posted(t, id)[0].(chain.CommitRun); commit.Node != key(1).Public() {
+		t.Errorf("commitment of %s", commit.Node.Short())
+	}
+	w.must(t, says(scheduler.ReplicaCommitted, true))
+	if j := w.status(t, id, job.Settling); len(j.ToShow()) != 2 || len(w.posted(t, id)) != 0 {
+		t.Errorf("asked %v for receipts, posted %v", j.ToShow(), w.posted(t, id))
+	}
+	wrong := done(id, 3, 8)
+	wrong.Done.Salt = [32]byte{3}
+	w.must(t, wrong)
+	if got := w.trace(); !strings.Contains(got, "not the receipt that the node is bound to") {
+		t.Errorf("effects are %q", got)
+	}
+	right := done(id, 1, 7)
+	right.Done.Salt = [32]byte{1}
+	w.must(t, right)
+	w.expect(t, "ack n1; post 5")
+	if reveal := w.posted(t, id); len(reveal) != 1 || reveal[0].(chain.RevealRun).Receipt.Node != key(1).Public() {
+		t.Errorf("posted %+v", reveal)
+	}
+	w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5), Nodes: []crypto.PublicKey{key(1).Public()}}})
+	if j := w.status(t, id, job.Settled); len(j.Counted()) != 1 {
+		t.Errorf("counted %v", j.Counted())
+	}
 	if len(w.state.Outbox(0, 10)) != 0 || !w.state.Outstanding(s.Order.ConsumerAddress()).IsZero() {
 		t.Error("something is left of the settled job")
 	}
+}
+
+// pledge is a node's, bound to the receipt of done.
+func pledge(id crypto.Digest, node int, result byte) scheduler.MadePledge {
+	salt := [32]byte{byte(node)}
+	receipt := done(id, node, result).Done.Receipt
+	return scheduler.MadePledge{Node: key(node).Public(), Pledge: job.Pledge{Order: id, Commitment: chain.RunCommitment(receipt.Digest(), receipt.Node, salt)}}
+}
+
+// posted is what is to be posted for a replicated job.
+func (w *world) posted(t *testing.T, id crypto.Digest) []chain.Msg {
+	t.Helper()
+	j, _ := w.state.Job(id)
+	return j.Messages()
 }
 
 func TestLostNodeIsReplacedByAnotherOwner(t *testing.T) {
@@ -290,7 +328,7 @@ func TestReconnectedNodeGetsItsAssignmentAgain(t *testing.T) {
 func TestWaitingJobSaysWhyAndStartsWhenCapacityComes(t *testing.T) {
 	w := newWorld()
 	w.up(t, 1, 1)
-	s := submit(1, chain.PolicyReplicate{K: 2, N: 2})
+	s := submit(1, chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000})
 	id := s.Order.ID()
 	w.must(t, s)
 	w.expect(t, "")
@@ -406,7 +444,7 @@ func drawCommand(t *rapid.T, w *world, ids *[]crypto.Digest, open map[crypto.Dig
 	n := rapid.IntRange(1, 5).Draw(t, "node")
 	kind := rapid.IntRange(0, 9).Draw(t, "kind")
 	if kind <= 1 || len(*ids) == 0 {
-		policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3}, chain.PolicyReplicate{K: 3, N: 3}}).Draw(t, "policy")
+		policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}, chain.PolicyReplicate{K: 3, N: 3, WindowMs: 60_000}}).Draw(t, "policy")
 		s := submit(uint64(len(*ids)), policy)
 		*ids = append(*ids, s.Order.ID())
 		return s

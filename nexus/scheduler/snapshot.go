@@ -25,7 +25,8 @@ type snapshot struct {
 	Floor    uint64
 	Settled  chain.Height
 	Past     [][]Past // by deadline
-	Version  uint64   // of the settings
+	Misses   []Miss
+	Version  uint64 // of the settings
 	Settings job.Settings
 }
 
@@ -60,7 +61,7 @@ func (s *State) Encode() []byte {
 	return codec.Marshal(snapshot{
 		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
 		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Settled: s.settled, Past: s.pastList(),
-		Version: s.settingsVersion, Settings: s.config.Settings,
+		Misses: s.misses, Version: s.settingsVersion, Settings: s.config.Settings,
 	})
 }
 
@@ -73,7 +74,7 @@ func Restore(config Config, raw []byte) (*State, error) {
 	s := New(config)
 	s.config.Settings, s.settingsVersion = snap.Settings, snap.Version
 	s.now, s.shapes, s.cursor, s.auctions, s.arrivals = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals
-	s.floor, s.settled = snap.Floor, snap.Settled
+	s.floor, s.settled, s.misses = snap.Floor, snap.Settled, snap.Misses
 	s.learn()
 	for _, part := range snap.Nodes {
 		for i := range part {
@@ -125,6 +126,7 @@ func (s *State) restoreNode(n *Node) {
 	s.nodes[n.ID] = n
 	n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(n.Total.GPUs))
 	n.Used = job.Resources{} // its jobs take it again
+	s.countNode(n)
 	if n.Connected {
 		s.connected++
 	}
@@ -155,6 +157,7 @@ func (s *State) restoreJob(j *Job) error {
 	for i := range j.Runs {
 		if run := &j.Runs[i]; run.Stage == Live {
 			n := s.nodes[run.Node]
+			s.census.live++
 			s.take(n, j, run.Devices)
 			if j.Spec.Scheduling.Preemptible {
 				n.evictable++
@@ -273,7 +276,7 @@ func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job
 			panic(fmt.Sprintf("scheduler: owner %s has job %s twice", run.Owner, id.Short()))
 		}
 		owners[run.Owner] = true
-		if run.Stage == Ended {
+		if run.Stage == Ended || run.Stage == Pledged {
 			ended++
 			continue
 		}
@@ -306,15 +309,25 @@ func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job
 
 // auditNodes checks all nodes against what jobs hold.
 func (s *State) auditNodes(used map[crypto.PublicKey]job.Resources) {
-	connected, held := 0, 0
+	connected, held, c := 0, 0, census{}
 	for id, n := range s.nodes { // order-free: each is judged alone, and sums commute
 		s.auditNode(id, n, used[id])
+		c.add(n.count(), 1)
+		for _, j := range n.jobs {
+			if j.liveOn(id) != nil {
+				c.live++
+			}
+		}
 		if n.Connected {
 			connected++
 		}
 		if n.HeldUntil != 0 {
 			held++
 		}
+	}
+	if has := s.census; has.accepting != c.accepting || has.live != c.live || has.total != c.total || has.used != c.used || has.busiest.n != len(s.nodes) {
+		panic(fmt.Sprintf("scheduler: the census is %d, %d, %+v, %+v, %d, counted %d, %d, %+v, %+v, %d",
+			has.accepting, has.live, has.total, has.used, has.busiest.n, c.accepting, c.live, c.total, c.used, len(s.nodes)))
 	}
 	if connected != s.connected || held != s.holds.n {
 		panic(fmt.Sprintf("scheduler: %d nodes are connected and %d held back, counted %d and %d", s.connected, s.holds.n, connected, held))
@@ -323,6 +336,9 @@ func (s *State) auditNodes(used map[crypto.PublicKey]job.Resources) {
 
 // auditNode checks one node against what its jobs hold.
 func (s *State) auditNode(id crypto.PublicKey, n *Node, used job.Resources) {
+	if n.counted != n.count() {
+		panic(fmt.Sprintf("scheduler: node %s is counted as %+v, it is %+v", id.Short(), n.counted, n.count()))
+	}
 	shares := uint64(0)
 	for _, d := range n.devices {
 		shares += job.GPUWhole - uint64(d)

@@ -18,12 +18,13 @@ const (
 	Live       Stage = iota + 1 // sent to the node
 	Ended                       // its signed end is here
 	Lost                        // the node went away, refused or came too late, or was told to stop
+	Pledged                     // under replicate: it is done, and bound to a receipt that it has not shown
 	stageCount = iota + 1
 )
 
 // String names the stage in lower case.
 func (s Stage) String() string {
-	names := [stageCount]string{"", "live", "ended", "lost"}
+	names := [stageCount]string{"", "live", "ended", "lost", "pledged"}
 	if s == 0 || int(s) >= stageCount {
 		return fmt.Sprintf("Stage(%d)", uint8(s))
 	}
@@ -44,6 +45,9 @@ type Run struct {
 	Placed    chain.TimeMs
 	Done      *job.Done // with Ended
 	Reason    string    // with Lost
+
+	Commitment crypto.Digest // with Pledged, and with Ended after it
+	CommitSig  crypto.Signature
 }
 
 // Place is room on a node that is kept for a job while its auction is open.
@@ -95,7 +99,10 @@ type Job struct {
 	Input      crypto.Digest // once the order that it waits for as input has ended
 	InputNode  crypto.PublicKey
 	Runs       []Run
-	Outbox     uint64 // cursor, once settling
+	Outbox     uint64       // cursor, once settling
+	Slate      []SignedBid  // under replicate: of its last auction, the primary's first
+	OnChain    Replication  // under replicate: what the chain said last
+	Ballots    []job.Ballot // of nodes here that judge it
 	Settlement *SettlementRecord
 	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 	Leased     bool         // the chain has its lease, or had it: its cap is no longer in the escrow
@@ -145,6 +152,7 @@ type Node struct {
 	preemptor *Job          // whose auction may end such runs here
 	gained    bool          // it is in State.gained
 	seen      uint64        // the newest sample that it is in
+	counted   counted       // what State.census has of it
 }
 
 // Account is a consumer at this cluster.
@@ -181,6 +189,7 @@ type State struct {
 	nodes    map[crypto.PublicKey]*Node
 	accounts map[chain.Address]*Account
 	cursor   uint64       // of the newest outbox entry ever
+	misses   []Miss       // to be posted, by ascending cursor
 	auctions uint64       // number of the newest auction ever
 	arrivals uint64       // number of the newest job ever
 	floor    uint64       // no acceptance of a forgotten account has a higher sequence
@@ -190,6 +199,7 @@ type State struct {
 	settingsVersion uint64 // of config.Settings
 
 	// What follows from the above.
+	census     census
 	specBytes  int           // of the jobs' specifications together
 	done       ordered[*Job] // final, with nothing due, in order of arrival
 	doneBytes  int           // of their specifications
@@ -344,6 +354,7 @@ type OutboxItem struct {
 	Cursor uint64
 	Order  crypto.Digest
 	Claims []chain.Claim
+	Runs   []chain.Msg // under replicate, and about service terms
 }
 
 // Outbox returns up to limit items with a cursor above after.
@@ -353,10 +364,10 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 		if len(out) == limit {
 			return false
 		}
-		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: j.Claims()})
+		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: j.Claims(), Runs: j.Messages()})
 		return true
 	})
-	return out
+	return s.withMisses(out, after, limit)
 }
 
 // Due reports whether a Tick at that time would change anything: an auction to

@@ -38,8 +38,10 @@ type fakeAgent struct {
 	refuse string // reason for refusing every assignment
 	// tunnel serves a tunnel that a server asks for; nil: none is opened.
 	tunnel func(*transport.Stream)
-	asked  atomic.Int64 // tunnels
-	only   int          // of the servers, counted from 1, that it connects to; 0: all
+	// judge answers who asks for a vote; nil: nobody may.
+	judge func(m job.Judge) job.Ballot
+	asked atomic.Int64 // tunnels
+	only  int          // of the servers, counted from 1, that it connects to; 0: all
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -225,6 +227,12 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 			a.roster = m
 		}
 		a.mu.Unlock()
+	case job.Judge:
+		if a.judge == nil {
+			a.c.t.Errorf("agent %d was asked to judge", a.n)
+			return
+		}
+		a.send(control, a.judge(m))
 	case job.Tunnel:
 		a.asked.Add(1)
 		if a.tunnel != nil {
@@ -264,6 +272,9 @@ func (a *fakeAgent) bid(m job.Offer) job.BidReply {
 		bid.Fixed = chain.Nano(a.cpu)
 	} else {
 		bid.Prices = prices(a.cpu)
+	}
+	if m.Order.Term != nil {
+		bid.Prices = bid.Prices[:len(m.Order.Term.Resources)]
 	}
 	return job.BidReply{Auction: m.Auction, Bid: bid, BidSig: a.key.Sign(crypto.DomainBid, bid.Payload())}
 }

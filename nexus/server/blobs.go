@@ -160,6 +160,8 @@ type pins struct {
 	mu     sync.Mutex
 	lent   map[crypto.Digest]*list.Element // in line
 	line   *list.List                      // of lending, the one that ends first first
+	bytes  int64                           // of what is lent
+	most   int64                           // of those: the rest of the store is for blobs that jobs need
 	held   map[crypto.Digest]bool          // pinned in the store
 	spread map[crypto.Digest]spreading     // when a majority said that it has it
 }
@@ -167,6 +169,7 @@ type pins struct {
 // lending is until when a blob is kept.
 type lending struct {
 	id    crypto.Digest
+	bytes int64
 	until time.Time
 }
 
@@ -176,8 +179,9 @@ type spreading struct {
 	configuration uint64 // raft's index of it
 }
 
-func newPins(store *blob.Store) *pins {
-	p := &pins{store: store, lent: map[crypto.Digest]*list.Element{}, line: list.New(), held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]spreading{}}
+// newPins lends at most so many bytes of a store, but for one blob that is larger.
+func newPins(store *blob.Store, most int64) *pins {
+	p := &pins{store: store, most: most, lent: map[crypto.Digest]*list.Element{}, line: list.New(), held: map[crypto.Digest]bool{}, spread: map[crypto.Digest]spreading{}}
 	for _, id := range store.Pinned() {
 		p.held[id] = true
 	}
@@ -187,24 +191,27 @@ func newPins(store *blob.Store) *pins {
 // lend keeps a blob for a while, if it is here: what only may come would take the
 // place of what came. Of too many the one that was lent the longest ago gives way.
 func (p *pins) lend(id crypto.Digest) {
-	if !p.store.Has(id) {
+	length, err := p.store.Length(id)
+	if err != nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.lent[id]; e != nil {
-		p.line.Remove(e)
+		p.giveBack(e)
 	}
-	p.lent[id] = p.line.PushBack(lending{id: id, until: time.Now().Add(lendTime)})
-	for len(p.lent) > maxLent {
-		p.giveBackFirst()
+	p.bytes += length
+	p.lent[id] = p.line.PushBack(lending{id: id, bytes: length, until: time.Now().Add(lendTime)})
+	for len(p.lent) > maxLent || p.bytes > p.most && len(p.lent) > 1 {
+		p.giveBack(p.line.Front())
 	}
 }
 
-// giveBackFirst ends the lending that ends first. The caller holds p.mu.
-func (p *pins) giveBackFirst() {
-	if first, ok := p.line.Remove(p.line.Front()).(lending); ok {
-		delete(p.lent, first.id)
+// giveBack ends a lending. The caller holds p.mu.
+func (p *pins) giveBack(e *list.Element) {
+	if l, ok := p.line.Remove(e).(lending); ok {
+		delete(p.lent, l.id)
+		p.bytes -= l.bytes
 	}
 }
 
@@ -236,7 +243,7 @@ func (p *pins) keep(wanted map[crypto.Digest]bool) error {
 		if first, ok := e.Value.(lending); ok && time.Now().Before(first.until) {
 			break
 		}
-		p.giveBackFirst()
+		p.giveBack(e)
 	}
 	for id := range p.lent {
 		wanted[id] = true

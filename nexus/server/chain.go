@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -29,8 +30,26 @@ type Chain interface {
 	// Lease returns what a finalized state has of a lease, and of the order that opens it.
 	Lease(ctx context.Context, id chain.LeaseID, deadline chain.TimeMs) (Lease, error)
 
+	// Service returns what a finalized state has of a lease with service terms: the lease, and
+	// what is promised of it. Live is false if one of them is not there.
+	Service(ctx context.Context, id chain.LeaseID) (Service, error)
+
 	// Outcome returns what the chain made of a job's claims.
 	Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error)
+
+	// Replication returns what the chain says of a replicated job: where its runs stand, or
+	// what came of them.
+	Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error)
+
+	// Panels tells of jurors of panels as they are drawn, and of those that were drawn lately,
+	// until ctx ends or the chain cannot be followed. What it tells may be wrong.
+	Panels(ctx context.Context, drawn func(panel crypto.Digest, jurors []crypto.PublicKey)) error
+
+	// Panel returns a panel, and false if there is none, or no longer.
+	Panel(ctx context.Context, id crypto.Digest) (Sitting, bool, error)
+
+	// Matter returns what a panel judges.
+	Matter(ctx context.Context, s *Sitting) (Matter, error)
 }
 
 // Provider is what the chain knows of a bonded provider node.
@@ -45,6 +64,13 @@ type Lease struct {
 	Live   bool
 	Opened bool // it is there, or was
 	Late   bool // it is not there, and its order's deadline has passed
+}
+
+// Service is what the chain has of a lease with service terms.
+type Service struct {
+	Live    bool
+	Lease   settlement.Lease
+	Service settlement.Service
 }
 
 // Escrow is what a consumer has in escrow after a block.

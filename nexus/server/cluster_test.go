@@ -21,6 +21,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/netem"
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -85,7 +86,11 @@ type fakeChain struct {
 	escrows  int // questions for one
 	outcomes map[crypto.Digest]server.Outcome
 	leases   map[crypto.Digest]server.Lease
+	services map[crypto.Digest]server.Service
 	asked    map[crypto.Digest]int
+	panel    crypto.Digest // zero: none was drawn
+	sitting  server.Sitting
+	matter   server.Matter
 }
 
 var errDown = errors.New("the chain is down")
@@ -150,7 +155,52 @@ func (f *fakeChain) Outcome(_ context.Context, order crypto.Digest, _ []chain.Cl
 	return f.outcomes[order], nil
 }
 
-// settle has the chain say that a job was paid.
+// Service implements server.Chain.
+func (f *fakeChain) Service(_ context.Context, id chain.LeaseID) (server.Service, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return server.Service{}, errDown
+	}
+	return f.services[id.Order], nil
+}
+
+// Replication implements server.Chain: what is settled is.
+func (f *fakeChain) Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, server.Outcome, error) {
+	outcome, err := f.Outcome(ctx, order.ID(), nil)
+	return scheduler.Replication{}, outcome, err
+}
+
+// Panels implements server.Chain: it names the panel, and one that is not there.
+func (f *fakeChain) Panels(ctx context.Context, drawn func(crypto.Digest, []crypto.PublicKey)) error {
+	f.mu.Lock()
+	panel, nodes := f.panel, []crypto.PublicKey{}
+	for _, seat := range f.sitting.Seats {
+		nodes = append(nodes, seat.Node)
+	}
+	f.mu.Unlock()
+	if !panel.IsZero() {
+		drawn(panel, nodes)
+		drawn(crypto.Digest{1}, nodes)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Panel implements server.Chain.
+func (f *fakeChain) Panel(_ context.Context, id crypto.Digest) (server.Sitting, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sitting, id == f.panel, nil
+}
+
+// Matter implements server.Chain.
+func (f *fakeChain) Matter(context.Context, *server.Sitting) (server.Matter, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.matter, nil
+}
+
 func (f *fakeChain) settle(order crypto.Digest) {
 	f.set(func() {
 		var paid server.Outcome
@@ -201,7 +251,12 @@ func newClusterWith(t testing.TB, n int, change func(*server.Config)) *cluster {
 // newClusterOver starts servers that reach each other through a relay, which
 // open makes of their addresses, or directly.
 func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(nodes []netip.AddrPort) *netem.Relay) *cluster {
-	c := &cluster{t: t, chain: newFakeChain(), http: &http.Client{Timeout: 20 * time.Second}}
+	return newClusterOn(t, newFakeChain(), n, change, open)
+}
+
+// newClusterOn starts servers that ask a chain.
+func newClusterOn(t testing.TB, on *fakeChain, n int, change func(*server.Config), open func(nodes []netip.AddrPort) *netem.Relay) *cluster {
+	c := &cluster{t: t, chain: on, http: &http.Client{Timeout: 20 * time.Second}}
 	var addrs []string
 	var listens []string
 	for i := range n {
@@ -310,7 +365,7 @@ func (c *cluster) kill(i int) {
 // until waits for a condition.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(15 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()

@@ -48,6 +48,7 @@ type Config struct {
 	HTTP         string   `toml:"http" usage:"TCP host:port of the HTTP API"`
 	TLSCert      string   `toml:"tls_cert" usage:"PEM file of the HTTP API's certificate"`
 	TLSKey       string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
+	HTTPURL      string   `toml:"http_url" usage:"URL under which clients reach the HTTP API, told to them; empty: that of http, unless it is of every address"`
 	InsecureHTTP bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
 	RPC          []string `toml:"rpc" usage:"URLs of nodes of the chain, asked in turn; their answers are checked"`
 
@@ -75,6 +76,11 @@ func DefaultConfig() Config {
 func (c *Config) Check() error {
 	if err := c.address().Check("http"); err != nil {
 		return err
+	}
+	if c.HTTPURL != "" {
+		if err := checkURL(c.HTTPURL); err != nil {
+			return fmt.Errorf("http_url %.100q: %w", c.HTTPURL, err)
+		}
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen %q: %w", c.Listen, err)

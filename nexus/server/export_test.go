@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -334,3 +336,31 @@ func (u Unfinished) Ended(id crypto.Digest) { u.ended(id) }
 
 // UploaderOf tells apart who uploads.
 func UploaderOf(remote string) string { return uploaderOf(&http.Request{RemoteAddr: remote}) }
+
+// URLOf is urlOf for an address as text.
+func URLOf(cfg *Config, listens string) string {
+	return urlOf(cfg, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(listens)))
+}
+
+// Refused reports whether what a panel judges was asked for, and was not had.
+func (s *Server) Refused(panel crypto.Digest) bool {
+	s.docket.mu.Lock()
+	defer s.docket.mu.Unlock()
+	h := s.docket.panels[panel]
+	return h != nil && h.judge == nil && !h.fetches.IsZero()
+}
+
+// MaxPanels bounds the panels that a server looks after at a time.
+const MaxPanels = maxPanels
+
+// Drawn has a server hear of a panel.
+func (s *Server) Drawn(panel crypto.Digest, jurors ...crypto.PublicKey) {
+	s.docket.drawn(panel, jurors)
+}
+
+// Hears reports whether a server remembers a panel.
+func (s *Server) Hears(panel crypto.Digest) bool {
+	s.docket.mu.Lock()
+	defer s.docket.mu.Unlock()
+	return s.docket.panels[panel] != nil
+}

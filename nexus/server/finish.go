@@ -33,7 +33,8 @@ func (r *reign) finish(s *session, d job.Done) {
 		}
 		spec = j.Spec
 		for i := range j.Runs {
-			live = live || j.Runs[i].Node == s.node && j.Runs[i].Stage == scheduler.Live
+			stage := j.Runs[i].Stage
+			live = live || j.Runs[i].Node == s.node && (stage == scheduler.Live || stage == scheduler.Pledged)
 		}
 	})
 	if !live { // the state knows what to answer

@@ -68,6 +68,7 @@ func (s *Server) newPeerServer(api http.Handler) *http.Server {
 	mux.HandleFunc("GET "+appliedPath, s.tellApplied)
 	mux.HandleFunc("GET "+asidePath, s.tellAsides)
 	mux.HandleFunc("GET "+clusterPath, s.tellCluster)
+	mux.HandleFunc("GET "+httpPath, s.tellURL)
 	mux.HandleFunc("POST "+holdPath, s.holdBlobs)
 	mux.HandleFunc("GET "+pinnedPath, s.tellPinned)
 	mux.Handle("/", api)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -41,6 +42,7 @@ const (
 	eventsPath = "/v1/events"
 	blobsPath  = "/v1/blobs/"
 	outboxPath = "/v1/outbox"
+	votesPath  = "/v1/votes"
 	logsSuffix = "/logs"
 )
 
@@ -64,10 +66,11 @@ func (s *Server) openHTTP() error {
 	if s.listener, err = s.cfg.address().Open("http", maxConnections); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
+	s.addresses.own = urlOf(&s.cfg, s.listener.Addr())
 	routed := web.Recovered(s.log, s.routed(mux))
 	s.peerHTTP = s.newPeerServer(routed)
 	s.http = &http.Server{
-		Handler: s.limited(routed), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout,
+		Handler: s.versioned(s.limited(routed)), MaxHeaderBytes: maxHeaderBytes, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout,
 		IdleTimeout: keepTimeout, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	return nil
@@ -93,8 +96,10 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerExec(hapi, mux)
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
+	s.registerVotes(hapi)
 	s.registerBatches(hapi)
 	s.registerServers(hapi)
+	s.registerAddresses(hapi)
 	s.registerTop(hapi)
 	s.registerSettings(hapi)
 	s.registerBlobs(hapi, mux)
@@ -154,11 +159,40 @@ func isExec(r *http.Request) bool {
 	return r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, jobsPath+"/") && strings.HasSuffix(r.URL.Path, execSuffix)
 }
 
+// shares counts what each client has of something.
+type shares struct {
+	most int // of one client
+
+	mu sync.Mutex
+	of map[string]int
+}
+
+func newShares(most int) *shares { return &shares{most: most, of: map[string]int{}} }
+
+// take counts one more of a client's until done is called, and is false if it has the most.
+func (s *shares) take(client string) (done func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[client] >= s.most {
+		return nil, false
+	}
+	s.of[client]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.of[client]--; s.of[client] == 0 {
+			delete(s.of, client)
+		}
+	}, true
+}
+
 // limited bounds what is served at a time and how large bodies are. Health is
 // always answered.
 func (s *Server) limited(next http.Handler) http.Handler {
 	requests, streams := make(chan struct{}, maxRequests), make(chan struct{}, maxStreams)
 	transfers, submissions := make(chan struct{}, maxTransfers), make(chan struct{}, maxSubmissions)
+	// These are slow, and cost a client nothing: one address has half of them.
+	shares := map[chan struct{}]*shares{streams: newShares(maxStreams / 2), transfers: newShares(maxTransfers / 2)}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		slots, what, most := requests, "requests", int64(api.MaxJobRequestBytes)
 		switch {
@@ -171,6 +205,14 @@ func (s *Server) limited(next http.Handler) http.Handler {
 			slots, what, most = submissions, "submissions of orders", api.MaxOrdersBytes
 		case strings.HasSuffix(r.URL.Path, logsSuffix), isExec(r), r.URL.Path == outboxPath, r.URL.Path == eventsPath:
 			slots, what = streams, "streams"
+		}
+		if of := shares[slots]; of != nil {
+			done, ok := of.take(uploaderOf(r))
+			if !ok {
+				web.WriteBusy(w, r, s.log, fmt.Sprintf("%s of this address served now: limit %d", what, of.most))
+				return
+			}
+			defer done()
 		}
 		select {
 		case slots <- struct{}{}:

@@ -275,9 +275,6 @@ func (s *Server) submitJob(ctx context.Context, in *requestInput) (*body[api.Job
 		known, err := s.newestJob(ctx, id) // this server may be behind
 		return &body[api.Job]{known}, err
 	}
-	if err := s.inputs(ctx, &spec); err != nil {
-		return nil, s.answer(ctx, "gathering the job's blobs", err)
-	}
 	a := &application{submit: scheduler.Submit{Order: order, OrderSig: signed.Signature(), Spec: spec}, id: id}
 	s.admit(ctx, []*application{a})
 	if a.err == nil && a.took == nil { // it was this server
@@ -339,6 +336,9 @@ func (s *Server) cancelJob(ctx context.Context, in *cancelInput) (*body[api.Job]
 		p := web.NewProblem(http.StatusForbidden, api.ProblemInvalid, "only the job's consumer may end it")
 		p.Errors = []api.ProblemDetail{{Location: "header." + api.SignatureHeader, Message: "is not the consumer's signature of the cancellation"}}
 		return nil, p
+	}
+	if err := s.openedMeanwhile(ctx, id); err != nil {
+		return nil, err
 	}
 	if err := s.propose(scheduler.CancelJob{Order: id}); err != nil {
 		return nil, s.answer(ctx, "cancelling the job", err)

@@ -83,6 +83,7 @@ type reign struct {
 	gone     map[crypto.PublicKey]time.Time // since when; the loop's own
 	answered chan struct{}                  // has a token when auctions have closed
 
+	services   services
 	auctioneer auctioneer    // the loop's own
 	quotes     chan struct{} // one token for each dry run
 }
@@ -124,6 +125,7 @@ func (s *Server) begin(ctx context.Context) (end func()) {
 		Server: s, ctx: ctx, effects: newEffectQueue(), pokes: make(chan *session, 1_024),
 		auctions: map[uint64]*auction{}, declared: map[*session]uint64{}, busy: map[assignment]bool{},
 		gone: map[crypto.PublicKey]time.Time{}, quotes: make(chan struct{}, maxQuotes), answered: make(chan struct{}, 1),
+		services: services{known: map[crypto.Digest]*watchedService{}},
 	}
 	done := make(chan struct{})
 	go func() {
@@ -160,6 +162,8 @@ func (r *reign) run() {
 	}()
 	r.wg.Go(r.settleAll)
 	r.wg.Go(r.watchLeases)
+	r.wg.Go(r.watchRuns)
+	r.wg.Go(r.watchServices)
 	r.wg.Go(r.adopt)
 	r.attend()
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -99,6 +100,36 @@ func (r *reign) seeLease(d leaseLook) {
 	r.report("lease seen", r.propose(scheduler.LeaseSeen{
 		Order: d.id.Order, Node: d.id.Node, Height: seen.Height, Live: seen.Live, Opened: seen.Opened, Late: seen.Late,
 	}))
+}
+
+// openedMeanwhile returns why a lease that a node was given is not cancelled: the chain has
+// it, which the state has not heard of yet, or cannot be asked.
+func (s *Server) openedMeanwhile(ctx context.Context, id crypto.Digest) error {
+	var at chain.LeaseID
+	var deadline chain.TimeMs
+	s.replica.view(func(state *scheduler.State) {
+		if j, ok := state.Job(id); ok && j.Order.Term != nil && !j.Leased && j.Award() != nil {
+			at, deadline = chain.LeaseID{Node: j.Award().Node, Order: id}, j.OpenUntil()
+		}
+	})
+	if at.Order.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	seen, err := s.chain.Lease(ctx, at, deadline)
+	switch {
+	case err != nil:
+		s.log.Info("the chain cannot be asked about a lease", "job", id.Short(), "error", err)
+		return web.Busy("the chain cannot be asked now whether the lease is open")
+	case !seen.Live:
+		return nil
+	}
+	err = s.propose(scheduler.LeaseSeen{Order: id, Node: at.Node, Height: seen.Height, Live: true, Opened: seen.Opened})
+	if err != nil {
+		return s.answer(ctx, "noting that the lease is open", err)
+	}
+	return nil // the state refuses
 }
 
 // dealOf returns the deal of a job for a lease that was given to a node, signed by all three.

@@ -94,8 +94,6 @@ func (s *Server) checkOrders(ctx context.Context, o *api.Orders, digests []crypt
 		specs[digests[i]] = i
 		if err := o.Specs[i].Check(); err != nil {
 			faults[i] = &scheduler.Rejection{Rule: api.RuleForm, Text: err.Error()}
-		} else {
-			faults[i] = s.inputs(ctx, &o.Specs[i])
 		}
 	}
 	list := make([]*application, len(o.List))
@@ -131,6 +129,34 @@ func (s *Server) checkOrders(ctx context.Context, o *api.Orders, digests []crypt
 	return list
 }
 
+// inputsTimeout bounds the search for the blobs of one request.
+const inputsTimeout = 30 * time.Second
+
+// gatherInputs looks for the blobs of orders, once for each specification, and returns
+// those orders whose blobs are at a majority, or are not looked for: who signs with a
+// new key pays nothing for it, so that what the consumer's escrow does not cover is
+// left to the scheduler, which refuses it whatever its blobs are.
+func (s *Server) gatherInputs(ctx context.Context, list []*application) []*application {
+	ctx, cancel := context.WithTimeout(ctx, inputsTimeout)
+	defer cancel()
+	looked := map[crypto.Digest]error{}
+	var open []*application
+	for _, a := range list {
+		if !a.submit.Escrow.Less(a.submit.Order.MaxCost) {
+			err, known := looked[a.submit.Order.Spec]
+			if !known {
+				err = s.inputs(ctx, &a.submit.Spec)
+				looked[a.submit.Order.Spec] = err
+			}
+			a.err = err
+		}
+		if a.err == nil {
+			open = append(open, a)
+		}
+	}
+	return open
+}
+
 // checkApplication returns the key that has to have signed the order, if the
 // order is within its bounds and the specification is its own.
 func checkApplication(c *scheduler.Submit, digest crypto.Digest) (crypto.PublicKey, error) {
@@ -147,8 +173,8 @@ func checkApplication(c *scheduler.Submit, digest crypto.Digest) (crypto.PublicK
 	return key, key.Check()
 }
 
-// admit has orders of one consumer accepted, those that have no error yet. Their
-// signatures were verified, and their blobs are at a majority.
+// admit has orders of one consumer accepted, those that have no error yet and whose
+// blobs can be had. Their signatures were verified.
 func (s *Server) admit(ctx context.Context, list []*application) {
 	s.admitting.Add(int64(len(list)))
 	defer s.admitting.Add(-int64(len(list)))
@@ -178,7 +204,9 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	for _, a := range open {
 		a.submit.Escrow, a.submit.Height, a.submit.TimeMs = escrow.Balance, escrow.Height, escrow.TimeMs
 	}
-	s.submit(ctx, open)
+	if open = s.gatherInputs(ctx, open); len(open) > 0 {
+		s.submit(ctx, open)
+	}
 }
 
 // errNoEscrow says that the chain cannot be asked.

@@ -52,6 +52,28 @@ func (c *cluster) submitOrders(i int, o *api.Orders) []api.OrderVerdict {
 	return verdicts
 }
 
+// TestNobodyLooksForBlobsForNothing submits orders for a specification whose blob nobody
+// has: that it is missing, only who signed and has the escrow finds out.
+func TestNobodyLooksForBlobsForNothing(t *testing.T) {
+	c := newCluster(t, 1)
+	c.waitLeader()
+	o := manyOrders(t, 5, func(i int, o *chain.Order) {
+		switch i {
+		case 2:
+			o.MaxCost = chain.Hyper(1_000_000)
+		case 3:
+			o.ChainID = "another-chain"
+		}
+	})
+	o.List[0].Signature[3] ^= 1
+	o.List[1].Signature[3] ^= 1
+	for i, v := range c.submitOrders(0, o) {
+		if want := []string{api.RuleSignature, api.RuleSignature, "escrow", "chain", api.RuleInputs}[i]; v.Rule != want {
+			t.Errorf("order %d: %q: %s, want %q", i, v.Rule, v.Reason, want)
+		}
+	}
+}
+
 // TestOrdersAreAcceptedEachForItself submits orders of which some are wrong, at the
 // leader and at a follower, twice: what is accepted is known to every server, and
 // what is not to none.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -58,7 +59,11 @@ func (s *Server) readOutbox(after uint64, limit int) api.Outbox {
 		for i := range item.Claims {
 			claims[i] = codec.Marshal(item.Claims[i])
 		}
-		out.Items = append(out.Items, api.OutboxItem{Cursor: api.Uint64(item.Cursor), Order: item.Order, Claims: claims})
+		runs := make([][]byte, len(item.Runs))
+		for i, m := range item.Runs {
+			runs[i] = codec.Marshal(chain.Msgs{s.signer.run(m)})
+		}
+		out.Items = append(out.Items, api.OutboxItem{Cursor: api.Uint64(item.Cursor), Order: item.Order, Claims: claims, Runs: runs})
 	}
 	return out
 }

@@ -79,6 +79,14 @@ func (r *roster) message() (m job.Roster, ok bool) {
 	return m, mine && r.index > 0 && len(m.Servers) == len(r.members)
 }
 
+// voters returns the members that vote, and raft's index of them, to a server that is one.
+func (r *roster) voters() (list []transport.NodeAddr, index uint64, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	mine := slices.ContainsFunc(r.members, func(m transport.NodeAddr) bool { return m.ID == r.self })
+	return r.members, r.index, mine && r.index > 0
+}
+
 // learn makes an address known before raft has it.
 func (r *roster) learn(addr transport.NodeAddr) {
 	r.mu.Lock()

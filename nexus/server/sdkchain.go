@@ -122,6 +122,24 @@ func (c *sdkChain) Lease(ctx context.Context, id chain.LeaseID, deadline chain.T
 	return Lease{Height: v.Height(), Live: live, Opened: live || used, Late: !live && v.TimeMs() > deadline}, nil
 }
 
+// Service implements Chain.
+func (c *sdkChain) Service(ctx context.Context, id chain.LeaseID) (Service, error) {
+	lease, err := c.client.VerifiedLease(ctx, id)
+	if err != nil {
+		return Service{}, err
+	}
+	out := Service{}
+	if out.Lease, out.Live = lease.Get(); !out.Live {
+		return out, nil
+	}
+	service, err := c.client.VerifiedService(ctx, id)
+	if err != nil {
+		return Service{}, err
+	}
+	out.Service, out.Live = service.Get()
+	return out, nil
+}
+
 // Outcome implements Chain. The node is believed as to where to look; what is
 // there is checked: receipts against the headers that commit to them.
 func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []chain.Claim) (Outcome, error) {
@@ -296,4 +314,89 @@ func postsClaim(txs []chain.DecodedTx, id chain.TxID, claim *chain.Claim) bool {
 		}
 	}
 	return found
+}
+
+// Replication implements Chain.
+func (c *sdkChain) Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error) {
+	id := order.ID()
+	raw, err := c.record(ctx, settlement.RunsKey(id))
+	if err != nil {
+		return scheduler.Replication{}, Outcome{}, err
+	}
+	if raw == nil {
+		outcome, err := c.replicated(ctx, order, id)
+		return scheduler.Replication{}, outcome, err
+	}
+	runs, err := settlement.DecodeRuns(raw)
+	if err != nil {
+		return scheduler.Replication{}, Outcome{}, err
+	}
+	out := scheduler.Replication{Begun: true, Revealing: runs.Stage == settlement.StageReveal, Owed: runs.Stage == settlement.StageOwed}
+	for i := range runs.Runs {
+		out.Replicas = append(out.Replicas, scheduler.Replica{Node: runs.Runs[i].Bidder.Node, State: replicaState(runs.Runs[i].State)})
+	}
+	if runs.Stage != settlement.StagePanel {
+		return out, Outcome{}, nil
+	}
+	panelID := settlement.RunsPanel(id)
+	if raw, err = c.record(ctx, settlement.PanelKey(panelID)); err != nil || raw == nil {
+		return out, Outcome{}, err // it has just decided
+	}
+	panel, err := settlement.DecodePanel(raw)
+	if err != nil {
+		return out, Outcome{}, err
+	}
+	out.Panel, out.Counting = panelID, panel.Revealing
+	for _, j := range panel.Jurors {
+		out.Seats = append(out.Seats, scheduler.Seat{Node: j.Node, Committed: !j.Commitment.IsZero(), Shown: j.Vote != nil})
+	}
+	return out, Outcome{}, nil
+}
+
+func replicaState(s settlement.RunState) scheduler.ReplicaState {
+	switch s {
+	case settlement.RunAsked:
+		return scheduler.ReplicaAsked
+	case settlement.RunCommitted:
+		return scheduler.ReplicaCommitted
+	case settlement.RunShown:
+		return scheduler.ReplicaShown
+	case settlement.RunSilent:
+		return scheduler.ReplicaSilent
+	case settlement.RunMissed:
+		return scheduler.ReplicaMissed
+	}
+	panic(fmt.Sprintf("server: a run in state %d", s))
+}
+
+// replicated returns what came of a replicated job whose runs the chain does not have: not
+// yet, or not any more.
+func (c *sdkChain) replicated(ctx context.Context, order *chain.Order, id crypto.Digest) (Outcome, error) {
+	window := uint64(order.Deadline) + c.windowMs + uint64(windowMargin.Milliseconds())
+	raw, err := c.record(ctx, settlement.OrderKey(id))
+	switch {
+	case err != nil:
+		return Outcome{}, err
+	case raw == nil && uint64(time.Now().UnixMilli()) > window:
+		return Outcome{Refused: "the claim window has passed"}, nil
+	case raw == nil:
+		return Outcome{}, nil
+	}
+	book, err := settlement.DecodeOrder(raw)
+	if err != nil || !book.Closed {
+		return Outcome{}, err // begun between the two questions
+	}
+	if book.Payees == 0 {
+		return Outcome{Refused: "the chain found nobody to pay: " + book.Finding.String()}, nil
+	}
+	said, err := c.client.Settlements(ctx, id)
+	if err != nil {
+		return Outcome{}, err
+	}
+	txs := make([]chain.TxID, len(said.Settled))
+	for i, s := range said.Settled {
+		txs[i] = s.TxID
+	}
+	out, err := c.paid(ctx, id, txs)
+	return Outcome{Settled: len(out.Nodes) == int(book.Payees), Record: out}, err
 }

@@ -255,7 +255,7 @@ func refusedEvent(c *chain.Claim) chain.ClaimRejected {
 // TestOutcome has a node say this and that of two claims, which is believed as
 // far as receipts show it.
 func TestOutcome(t *testing.T) {
-	order := testOrder(chain.PolicyReplicate{K: 2, N: 2})
+	order := testOrder(chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000})
 	first, second := claimOf(t, order, 0), claimOf(t, order, 1)
 	claims, id := []chain.Claim{first, second}, first.Receipt.Order
 	forged := second

@@ -52,6 +52,7 @@ type Server struct {
 	batches   *batcher // of commands, on their way to the log
 	forwards  *batcher // of commands, on their way to the leader
 	verifier  *verifier
+	docket    *docket
 	signer    *signer
 	logs      *jobLogs
 	pins      *pins
@@ -68,6 +69,7 @@ type Server struct {
 	shown     shown
 	escrows   escrowCache
 	glance    glance
+	addresses addresses
 	// unfinished are uploads that broke off.
 	unfinished *unfinished
 
@@ -115,7 +117,8 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 	}
 	s := &Server{
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
-		owners: map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
+		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
+		owners:    map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}
 	s.batches, s.forwards, s.verifier = newBatcher(s.toLog), newBatcher(s.toLeader), newVerifier()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -157,6 +160,7 @@ func (s *Server) openIdentity() (err error) {
 	s.log = s.cfg.Log.With("server", s.self.Short())
 	s.cfg.Log = s.log
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
+	s.docket = newDocket()
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	return nil
 }
@@ -172,13 +176,13 @@ func (s *Server) openStores() (err error) {
 	}); err != nil {
 		return err
 	}
-	s.pins = newPins(s.blobs)
+	s.pins = newPins(s.blobs, int64(s.cfg.BlobMiB)*mebibyte/2)
 	s.unfinished = newUnfinished(s.blobs.Forget)
 	s.blobPool = newPool(s.endpoint, blobProtocol, s.roster)
 	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{
 		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
-		blobs: s.serveAgent, logs: s.takeLog, bids: s.bids, poke: s.poke, ended: s.isOver, roster: s.roster.message,
+		blobs: s.serveAgent, logs: s.takeLog, bids: s.bids, tell: s.hearEnd, poke: s.poke, ended: s.isOver, roster: s.roster.message,
 	}
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
@@ -242,6 +246,8 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepBlobs(ctx) })
 	wg.Go(func() { s.mendBlobs(ctx) }) // one server may become three
 	wg.Go(func() { s.keepAge(ctx) })
+	wg.Go(func() { s.keepAddresses(ctx) })
+	wg.Go(func() { s.watchPanels(ctx) })
 	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
 	wg.Go(func() { fail(ClusterKeyFile, s.compareClusters(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })

@@ -188,32 +188,32 @@ func TestLeaderKilledMidJob(t *testing.T) {
 	leader := c.waitLeader()
 	follower, other := (leader+1)%3, (leader+2)%3
 	c.waitNodes(follower, 3)
-	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 3})
+	id := c.submit(follower, chain.PolicyNone{})
 	running := func() (n int) {
 		for _, a := range agents {
 			n += min(1, a.ran(id))
 		}
 		return n
 	}
-	until(t, "two agents that run the job", func() bool { return running() == 2 })
+	until(t, "an agent that runs the job", func() bool { return running() == 1 })
 	began := time.Now()
 	c.kill(leader)
 	c.waitLeader()
 	t.Logf("another leader after %s", time.Since(began))
 	close(finish)
 	items := c.outbox(follower, 0)
-	if len(items) != 1 || items[0].Order != id || len(items[0].Claims) != 2 {
+	if len(items) != 1 || items[0].Order != id || len(items[0].Claims) != 1 {
 		t.Fatalf("outbox: %+v", items)
 	}
 	c.chain.settle(id)
 	for _, i := range []int{follower, other} {
 		j := c.waitJob(i, id, job.Settled)
-		if j.Output != blob.Sum([]byte("the result")) || len(j.Runs) != 2 {
+		if j.Output != blob.Sum([]byte("the result")) || len(j.Runs) != 1 {
 			t.Errorf("server %d: %+v", i, j)
 		}
 	}
-	if running() != 2 {
-		t.Errorf("%d agents ran the job, want 2", running())
+	if running() != 1 {
+		t.Errorf("%d agents ran the job, want 1", running())
 	}
 	if more := get[api.Outbox](c, other, "/v1/outbox?after=0").Items; len(more) != 0 {
 		t.Errorf("outbox after settlement: %+v", more)
@@ -245,7 +245,7 @@ func TestFollowersForward(t *testing.T) {
 	}
 	spec := testSpec(program)
 	spec.Region = "us"
-	status, raw = c.post(follower, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: chain.PolicyReplicate{K: 2, N: 3}}})
+	status, raw = c.post(follower, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}})
 	quote = api.Quote{}
 	if err := json.Unmarshal(raw, &quote); err != nil || status != http.StatusOK {
 		t.Fatalf("quote: %d %s %v", status, raw, err)
@@ -253,7 +253,7 @@ func TestFollowersForward(t *testing.T) {
 	if quote.Reason != "2 owners needed, 0 bid" || len(quote.Excluded) != 1 || quote.Excluded[0] != (api.Exclusion{Reason: "other region", Nodes: 2}) {
 		t.Errorf("quote: %s", raw)
 	}
-	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 2}) // waits: one bids, two are needed
+	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000}) // waits: one bids, two are needed
 	j := get[api.Job](c, follower, "/v1/jobs/"+id.String()+"?leader=true")
 	if j.ID != id || j.Status.Final() {
 		t.Errorf("job by the leader: %+v", j)

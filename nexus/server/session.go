@@ -45,6 +45,7 @@ type session struct {
 	hello    job.Hello
 	version  uint64    // counts what the state has to know of
 	declares time.Time // until when those that were made are paid for: see mayDeclare
+	probes   time.Time // likewise, of probes and replies to them: see mayProbe
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
 	fresh    []crypto.Digest // of these, what came since the leader looked
@@ -58,6 +59,7 @@ type sessions struct {
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.Bids)
+	tell  func(*session, job.Message)                           // a Pledge, a Ballot or a PeerReport
 	poke  func(*session)                                        // there is something new for the leader
 	ended func(node crypto.PublicKey, order crypto.Digest) bool // as far as this server knows, an assignment is over
 	// roster is what agents are told of the servers; false: nothing is known yet.
@@ -240,7 +242,14 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel:
+	case job.Pledge, job.Ballot, job.PeerReport:
+		ss.tell(s, m)
+		return nil
+	case job.Probe:
+		return ss.carryProbe(s, m)
+	case job.ProbeReply:
+		return ss.carryReply(s, m)
+	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	firstLook   = 200 * time.Millisecond
+	firstLook   = 50 * time.Millisecond
 	longestLook = 5 * time.Second
 	lookTimeout = 10 * time.Second
 	maxLooks    = 4   // at the chain, at a time
@@ -40,6 +40,9 @@ func (r *reign) settleAll() {
 		now := time.Now()
 		waiting := map[crypto.Digest]bool{}
 		for _, item := range items {
+			if len(item.Claims) == 0 { // watchRuns'
+				continue
+			}
 			waiting[item.Order] = true
 			l := looks[item.Order]
 			if l == nil {

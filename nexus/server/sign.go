@@ -61,3 +61,17 @@ func (s *signer) claims(list []chain.Claim) {
 		}
 	}
 }
+
+// run adds the cluster's signatures to a message about a replicated run.
+func (s *signer) run(m chain.Msg) chain.Msg {
+	if begin, ok := m.(chain.BeginRun); ok {
+		begin.AcceptanceSig = s.acceptance(&begin.Acceptance)
+		begin.SlateSig = s.sign(crypto.DomainSlate, chain.SlatePayload(s.chain, begin.Order.ID(), begin.Slate))
+		return begin
+	}
+	if reveal, ok := m.(chain.RevealRun); ok {
+		reveal.Attestation = s.sign(crypto.DomainAttestation, chain.AttestationPayload(s.chain, reveal.Receipt.Digest()))
+		return reveal
+	}
+	return m
+}

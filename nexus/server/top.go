@@ -9,7 +9,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -51,7 +50,9 @@ func (s *Server) top(ctx context.Context, in *topInput) (*body[api.NexusTop], er
 		Classes: topClasses(o.Classes), Next: topNext(o.Next, in.Rows), Auctions: s.topAuctions(o.Bidding, in.Rows), Closed: s.replica.board.newest(in.Rows),
 	}
 	out.Consumers, out.Others = topConsumers(o.Consumers, in.Rows)
-	out.Totals, out.Nodes = s.topNodes(o.Nodes, in.Rows)
+	t := &o.Totals
+	out.Totals = api.TopTotals{Nodes: t.Nodes, Connected: t.Connected, Accepting: t.Accepting, Running: t.Running, Total: t.Total, Used: t.Used}
+	out.Nodes = s.topNodes(o.Nodes, in.Rows)
 	return &body[api.NexusTop]{out}, nil
 }
 
@@ -134,34 +135,9 @@ func topConsumers(of []scheduler.ConsumerLoad, rows int) (out []api.TopConsumer,
 	return out, others
 }
 
-// topNodes sums the nodes up and lists the busiest.
-func (s *Server) topNodes(of []scheduler.NodeView, rows int) (sum api.TopTotals, out []api.TopNode) {
-	list := slices.Clone(of)
-	sum.Nodes = len(list)
-	for i := range list {
-		n := &list[i]
-		if !n.Connected {
-			continue
-		}
-		sum.Connected++
-		if n.Accepting {
-			sum.Accepting++
-		}
-		sum.Running += n.Running
-		add(&sum.Total, &n.Total)
-		add(&sum.Used, &n.Used)
-	}
-	busy := func(n *scheduler.NodeView) uint64 { return n.Used.Millicores * 1_000 / max(1, n.Total.Millicores) }
-	slices.SortFunc(list, func(x, y scheduler.NodeView) int {
-		if x.Connected != y.Connected {
-			if x.Connected {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(busy(&y), busy(&x)), cmp.Compare(y.Running, x.Running), x.ID.Compare(y.ID))
-	})
-	out = make([]api.TopNode, min(rows, len(list)))
+// topNodes lists the busiest nodes.
+func (s *Server) topNodes(list []scheduler.NodeView, rows int) []api.TopNode {
+	out := make([]api.TopNode, min(rows, len(list)))
 	for i := range out {
 		n := &list[i]
 		bids := s.replica.board.bidsOf(n.ID)
@@ -171,14 +147,7 @@ func (s *Server) topNodes(of []scheduler.NodeView, rows int) (sum api.TopTotals,
 			Finished: api.Uint64(n.Finished), Lost: api.Uint64(n.Lost),
 		}
 	}
-	return sum, out
-}
-
-func add(to, more *job.Resources) {
-	to.Millicores += more.Millicores
-	to.MemoryMiB += more.MemoryMiB
-	to.GPUs += more.GPUs
-	to.GPUMilli += more.GPUMilli
+	return out
 }
 
 // topAuctions lists open auctions, with the number of bids if this server has them.

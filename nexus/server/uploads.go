@@ -119,8 +119,8 @@ func (s *Server) registerUploads(hapi huma.API, mux *http.ServeMux) {
 		OperationID: "resume-upload", Method: http.MethodPut, Path: uploadsPath + "{digest}", Summary: "Upload a blob, or the rest of it",
 		Description: "The body is the blob's outline (its length in 8 bytes, big endian, and the 32-byte digests of its chunks of 256 KiB), which the id proves, and the " +
 			"bytes from an offset on. Every chunk is checked as it comes. If the upload breaks off, the chunks that came are kept for a while. " +
-			"Answered once a majority of servers holds the blob; a newer upload of the same blob takes over from one of the same address, or that " +
-			"has brought nothing for 10 s, and waits for another for 20 s.",
+			"Answered once a majority of servers holds the blob; a newer upload of the same blob takes over from one of the same address that " +
+			"has brought nothing for 1 s, or from any that has brought nothing for 10 s, and waits for another for 20 s.",
 		Parameters:  []*huma.Param{digest, from},
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{api.ContentBlob: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 		Responses: map[string]*huma.Response{

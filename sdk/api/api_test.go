@@ -34,7 +34,7 @@ func address(n byte) chain.Address { return chain.AddressOf(testKey(n).AccountKe
 func policies() []chain.Policy {
 	return []chain.Policy{
 		chain.PolicyNone{},
-		chain.PolicyReplicate{K: 2, N: 3},
+		chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000},
 		chain.PolicyZK{Kernel: "matmul-32", VerifyingKey: crypto.Digest{9}, Inputs: []chain.FieldBytes{{1}, {2}}},
 	}
 }
@@ -102,6 +102,11 @@ func leaseMessages() chain.Msgs {
 	id := chain.LeaseID{Node: testKey(4).Public(), Order: crypto.Digest{7}}
 	order := claim(chain.PolicyNone{}).Order
 	order.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1<<48 - 1}, {Resource: chain.GPU, Amount: 1}}, Resizes: crypto.Digest{3}, NoticeMs: 9}
+	order.Term.Service = &chain.ServiceTerms{
+		EpochMs: math.MaxUint64, AvailabilityBps: 9_999, StartMs: 1, ThroughputKiB: 2, RebateBps: 3, Penalty: chain.Nano(math.MaxUint64), Stake: chain.Nano(1),
+	}
+	epoch := chain.ServiceEpoch{ChainID: "hyper-test", Lease: id, Terms: crypto.Digest{8}, Epoch: math.MaxUint64}
+	first := chain.ServiceReport{Peer: testKey(4).Public(), Sent: math.MaxUint64, Answered: 2, UnstartedMs: 3, ThroughputKiB: 4, Signature: crypto.Signature{5}}
 	deal := chain.LeaseDeal{
 		Order: order, OrderSig: crypto.Signature{1}, Acceptance: claim(chain.PolicyNone{}).Acceptance, AcceptanceSig: crypto.Signature{2},
 		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3}, AwardSig: crypto.Signature{4},
@@ -110,6 +115,8 @@ func leaseMessages() chain.Msgs {
 	return chain.Msgs{
 		chain.OpenLease{Deal: deal}, chain.ResizeLease{Lease: id, Deal: deal}, chain.ExtendLease{Lease: id, Amount: chain.Nano(math.MaxUint64)},
 		chain.CloseLease{Lease: id}, chain.CollectLease{Lease: id},
+		chain.ReportMiss{Epoch: epoch, Reports: []chain.ServiceReport{first, {Peer: testKey(5).Public(), Signature: crypto.Signature{6}}}},
+		chain.DrawPeers{Lease: id}, chain.LeaveLease{Lease: id}, chain.AccusePeer{Epoch: epoch, First: first, Second: chain.ServiceReport{Peer: first.Peer}},
 	}
 }
 
@@ -136,6 +143,11 @@ func privateMessages() chain.Msgs {
 			},
 			Attestation: crypto.Signature{1}, Kernel: "usage-batch-112", Proof: []byte{1},
 		}},
+		chain.ReportAcceptance{First: chain.AcceptedOrder{Order: deal.Order, Acceptance: deal.Acceptance, Signature: deal.AcceptanceSig}},
+		chain.ReportAcceptance{
+			First:  chain.AcceptedOrder{Order: deal.Order, Acceptance: deal.Acceptance, Signature: deal.AcceptanceSig},
+			Second: &chain.AcceptedOrder{Order: deal.Order, Acceptance: deal.Acceptance, Signature: deal.AcceptanceSig},
+		},
 	}
 }
 
@@ -500,7 +512,9 @@ func TestJobRequestsThroughJSON(t *testing.T) {
 }
 
 func TestJobRequestsAreRefusedByName(t *testing.T) {
-	good := func() api.SubmitJobRequest { return jobRequest(wasmSpec(), chain.PolicyReplicate{K: 2, N: 3}) }
+	good := func() api.SubmitJobRequest {
+		return jobRequest(wasmSpec(), chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
+	}
 	for want, change := range map[string]func(r *api.SubmitJobRequest){
 		"order_signature": func(r *api.SubmitJobRequest) { r.Order.Nonce++ },
 		"order.policy":    func(r *api.SubmitJobRequest) { r.Order.Policy.Policy = nil },

@@ -10,6 +10,7 @@ type Term struct {
 	Resources []Quantity    `json:"resources" minItems:"1" maxItems:"5" doc:"what is kept, by ascending resource; not Network"`
 	Resizes   crypto.Digest `json:"resizes,omitzero" doc:"the order of the lease that it gives other terms; without, it opens one"`
 	NoticeMs  Uint64        `json:"notice_ms" doc:"from either party's word that the lease shall end to its end; at most 90 days"`
+	Service   *ServiceTerms `json:"service,omitempty" doc:"what the node promises beside; without, nothing"`
 }
 
 // Quantity is an amount of a resource that is kept for somebody.
@@ -22,7 +23,7 @@ func termToJSON(t *chain.Term) *Term {
 	if t == nil {
 		return nil
 	}
-	out := &Term{Resources: make([]Quantity, len(t.Resources)), Resizes: t.Resizes, NoticeMs: Uint64(t.NoticeMs)}
+	out := &Term{Resources: make([]Quantity, len(t.Resources)), Resizes: t.Resizes, NoticeMs: Uint64(t.NoticeMs), Service: serviceToJSON(t.Service)}
 	for i, q := range t.Resources {
 		out.Resources[i] = Quantity{Resource: q.Resource, Amount: Uint64(q.Amount)}
 	}
@@ -33,7 +34,7 @@ func (t *Term) chain() *chain.Term {
 	if t == nil {
 		return nil
 	}
-	out := &chain.Term{Resizes: t.Resizes, NoticeMs: uint64(t.NoticeMs)}
+	out := &chain.Term{Resizes: t.Resizes, NoticeMs: uint64(t.NoticeMs), Service: t.Service.chain()}
 	for _, q := range t.Resources {
 		out.Resources = append(out.Resources, chain.Quantity{Resource: q.Resource, Amount: uint64(q.Amount)})
 	}

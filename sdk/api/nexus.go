@@ -392,6 +392,15 @@ type OutboxItem struct {
 	Cursor Uint64        `json:"cursor" doc:"for ?after="`
 	Order  crypto.Digest `json:"order"`
 	Claims [][]byte      `json:"claims" doc:"canonical bytes of each"`
+	Runs   [][]byte      `json:"runs" doc:"under replicate: messages that are to be posted, canonical bytes of a list of each alone"`
+}
+
+// MaxVotes is how many votes a server lists at a time.
+const MaxVotes = 1_000
+
+// Votes is GET /v1/votes: what jurors who are connected to the server have to say.
+type Votes struct {
+	Messages [][]byte `json:"messages" maxItems:"1000" doc:"that are to be posted now, canonical bytes of a list of each alone"`
 }
 
 // UploadState is GET /v1/uploads/{digest}: how much of a blob a server has.

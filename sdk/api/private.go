@@ -54,7 +54,7 @@ func BatchFromJSON(b UsageBatch) (chain.UsageBatch, error) {
 }
 
 func privateCases() []Case {
-	return []Case{caseOf[RegisterMeter]("register_meter"), caseOf[SettleBatch]("settle_batch")}
+	return []Case{caseOf[RegisterMeter]("register_meter"), caseOf[SettleBatch]("settle_batch"), caseOf[ReportAcceptance]("report_acceptance")}
 }
 
 // readPrivate reads a message of private settlement, and is false if the name is of none.
@@ -63,6 +63,13 @@ func readPrivate(t tagged) (chain.Msg, bool, error) {
 	case "register_meter":
 		d, err := dataOf[RegisterMeter](t)
 		return chain.RegisterMeter{Node: d.Node, Key: d.Key, Possession: d.Possession}, true, err
+	case "report_acceptance":
+		d, err := dataOf[ReportAcceptance](t)
+		if err != nil {
+			return nil, true, err
+		}
+		m, err := d.message()
+		return m, true, err
 	case "settle_batch":
 		d, err := dataOf[SettleBatch](t)
 		if err != nil {

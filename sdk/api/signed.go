@@ -25,7 +25,7 @@ func (k AccountKey) chain() crypto.AccountKey {
 }
 
 // Policy is how an order's result is verified: {"type": "replicate", "data":
-// {"k": 2, "n": 3}}.
+// {"k": 2, "n": 3, "stake_nhyper": "570000000", "window_ms": "60000"}}.
 type Policy struct{ chain.Policy }
 
 // PolicyNone is the data of "none".
@@ -35,6 +35,9 @@ type PolicyNone struct{}
 type PolicyReplicate struct {
 	K uint8 `json:"k" minimum:"2" maximum:"16" doc:"equal digests wanted"`
 	N uint8 `json:"n" minimum:"2" maximum:"16" doc:"providers asked at most"`
+
+	Stake    chain.Amount `json:"stake_nhyper" doc:"what each run locks of its node's bond: the more, the less often a node with a good record is checked"`
+	WindowMs Uint64       `json:"window_ms" doc:"for a node that was drawn to run it; a second to a day"`
 }
 
 // PolicyZK is the data of "zk".
@@ -54,7 +57,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	case chain.PolicyNone:
 		return marshalTagged("none", PolicyNone{})
 	case chain.PolicyReplicate:
-		return marshalTagged("replicate", PolicyReplicate{K: p.K, N: p.N})
+		return marshalTagged("replicate", PolicyReplicate{K: p.K, N: p.N, Stake: p.Stake, WindowMs: Uint64(p.WindowMs)})
 	case chain.PolicyZK:
 		return marshalTagged("zk", PolicyZK{Kernel: p.Kernel, VerifyingKey: p.VerifyingKey, Inputs: fieldsToJSON(p.Inputs)})
 	case chain.PolicyOptimistic:
@@ -80,7 +83,7 @@ func (p *Policy) UnmarshalJSON(data []byte) error {
 		if err != nil {
 			return err
 		}
-		p.Policy = chain.PolicyReplicate{K: d.K, N: d.N}
+		p.Policy = chain.PolicyReplicate{K: d.K, N: d.N, Stake: d.Stake, WindowMs: uint64(d.WindowMs)}
 	case "zk":
 		d, err := dataOf[PolicyZK](t)
 		if err != nil {

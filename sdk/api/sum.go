@@ -56,9 +56,11 @@ func eventCases() []Case {
 		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
 		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
-		chain.MeterRegistered{}, chain.BatchSettled{},
+		chain.MeterRegistered{}, chain.BatchSettled{}, chain.AcceptanceBroken{}, chain.ClaimLost{}, chain.BreachClosed{},
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
+		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
+		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -164,7 +166,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases())
+	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases(), runCases(), serviceCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -200,6 +202,8 @@ func marketData(m any) any {
 		return RegisterMeter{Node: m.Node, Key: m.Key, Possession: m.Possession}
 	case chain.SettleBatch:
 		return SettleBatch{Batch: BatchToJSON(m.Batch)}
+	case chain.ReportAcceptance:
+		return reportToJSON(m)
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -228,12 +232,16 @@ func messageData(m chain.Msg) any {
 		}
 		return Settle{Claims: claims}
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher,
-		chain.CloseChannel, chain.RegisterMeter, chain.SettleBatch:
+		chain.CloseChannel, chain.RegisterMeter, chain.SettleBatch, chain.ReportAcceptance:
 		return marketData(m)
 	case chain.AddBond, chain.CommitVote, chain.RevealVote:
 		return panelData(m)
 	case chain.Challenge, chain.Appeal:
 		return disputeData(m)
+	case chain.BeginRun, chain.CommitRun, chain.RevealRun, chain.CollectRun:
+		return runData(m)
+	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+		return serviceData(m)
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -311,6 +319,12 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readDispute(t); ok {
+		return m, err
+	}
+	if m, ok, err := readRun(t); ok {
+		return m, err
+	}
+	if m, ok, err := readService(t); ok {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {

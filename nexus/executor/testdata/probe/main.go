@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +19,7 @@ import (
 func main() {
 	commands := map[string]func([]string){
 		"echo": echo, "files": files, "time": times, "sleep": sleep, "escape": escape,
-		"hog": hog, "exit": exit, "scatter": scatter, "handles": handles, "fail": fail, "nothing": func([]string) {}, "clocks": clocks,
+		"hog": hog, "exit": exit, "scatter": scatter, "handles": handles, "fail": fail, "nothing": func([]string) {}, "clocks": clocks, "chance": chance,
 	}
 	commands[os.Args[1]](os.Args[2:])
 }
@@ -191,4 +194,53 @@ func clocks([]string) {
 		must(err)
 		fmt.Println(turns, time.Now().UnixNano(), time.Since(start), info.ModTime().UnixNano(), in.ModTime().UnixNano(), random)
 	}
+}
+
+// chance writes down whatever a Go program can see that may differ from run to run.
+func chance([]string) {
+	out, err := os.Create("/out/chance")
+	must(err)
+	say := func(what ...any) {
+		_, err := fmt.Fprintln(out, what...)
+		must(err)
+	}
+	say(time.Now().UnixNano(), runtime.NumCPU(), os.Getpid(), rand.Text(), mathrand.Uint64())
+	byName := map[string]*int{}
+	for i := range 200 {
+		byName[strconv.Itoa(i)] = &i
+	}
+	for name, at := range byName { // in an order of the runtime's choice
+		say(name, at)
+	}
+	results := make(chan int)
+	for i := range 50 {
+		go func() {
+			sum := 0.0
+			for n := range 1_000 {
+				sum += math.Sin(float64(n*i)) * math.FMA(float64(n), 1.1, -float64(i))
+			}
+			results <- int(math.Float64bits(sum))
+		}()
+	}
+	for range 50 {
+		say(<-results) // in the scheduler's order
+	}
+	first, second := make(chan int, 100), make(chan int, 100)
+	for i := range 100 {
+		first <- i
+		second <- -i
+	}
+	for range 100 {
+		select {
+		case n := <-first:
+			say(n)
+		case n := <-second:
+			say(n)
+		}
+	}
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	say(memory.HeapAlloc, memory.Mallocs, math.Inf(1)-math.Inf(1), time.Now().UnixNano())
+	must(out.Close())
 }

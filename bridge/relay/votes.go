@@ -1,0 +1,66 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	votesEvery   = time.Second
+	votesTimeout = 10 * time.Second
+)
+
+// carryVotes posts the votes that a server lists, until ctx ends. One that does not answer
+// keeps no other from being asked: its agents tell all servers.
+func (r *Relay) carryVotes(ctx context.Context, from Votes) {
+	for failed := 0; ctx.Err() == nil; {
+		list, err := from.Votes(ctx)
+		if err != nil {
+			failed++
+			r.Log.Debug("relay: votes cannot be read", "error", err)
+			sleep(ctx, max(votesEvery, pauseAfter(failed)))
+			continue
+		}
+		failed = 0
+		if !r.takeVotes(&list) {
+			r.Log.Warn("relay: no room for votes", "held", maxHeld)
+		}
+		sleep(ctx, votesEvery)
+	}
+}
+
+// takeVotes holds the votes that are worth posting. It is false if there is no room.
+func (r *Relay) takeVotes(list *api.Votes) bool {
+	var fresh []*entry
+	for _, raw := range list.Messages[:min(len(list.Messages), api.MaxVotes)] {
+		id := crypto.DomainClaim.Hash(raw)
+		if r.book.known(id, 0) {
+			continue
+		}
+		m, _, err := r.inspector.inspectRun(raw, time.Now())
+		panel, vote := panelOf(m)
+		if err != nil || !vote {
+			r.metrics.refused.Inc()
+			r.book.refuse(id)
+			r.Log.Warn("relay: refusing what is listed as a vote", "message", id.Short(), "reason", err)
+			continue
+		}
+		fresh = append(fresh, &entry{id: id, order: panel, run: m, bytes: len(raw)})
+	}
+	return r.book.add(fresh)
+}
+
+// panelOf returns which panel a message is about, and false if it is not about one.
+func panelOf(m chain.Msg) (crypto.Digest, bool) {
+	if m, ok := m.(chain.CommitVote); ok {
+		return m.Panel, true
+	}
+	if m, ok := m.(chain.RevealVote); ok {
+		return m.Panel, true
+	}
+	return crypto.Digest{}, false
+}

@@ -1,0 +1,102 @@
+package settlement_test
+
+import (
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// TestOptimisticInvariants does random things to several claims, most of them wrong, and
+// checks that value is conserved, that no claim is paid twice, or paid and refunded, and
+// that in the end nothing is locked or left.
+func TestOptimisticInvariants(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newCourt(t, rapid.Uint64().Draw(rt, "lot"))
+		c.env.Params.ClaimWindowMs, c.env.Params.WithdrawalDelayMs = hour, 24*hour
+		c.env.Params.CommitMs, c.env.Params.RevealMs = 20_000, 10_000
+		var orders []crypto.Digest
+		for step := range rapid.IntRange(5, 60).Draw(rt, "steps") {
+			id := crypto.Digest{9}
+			if len(orders) > 0 {
+				id = rapid.SampledFrom(orders).Draw(rt, "order")
+			}
+			who := rapid.SampledFrom([]byte{1, 3, 4, 5, 8, 9, 10}).Draw(rt, "who")
+			switch rapid.IntRange(0, 7).Draw(rt, "what") {
+			case 0, 1:
+				result := rapid.SampledFrom([]crypto.Digest{right.Result, wrong.Result}).Draw(rt, "result")
+				claim := c.claimOf(uint64(step), rapid.Uint64Range(0, 69).Draw(rt, "worth"), result)
+				if _, ok := c.settle(claim)[0].(chain.ClaimRecorded); ok {
+					orders = append(orders, claim.Order.ID())
+				}
+			case 2:
+				if e, why := settlement.Challenge(c.kv, &c.env, account(who), chain.Challenge{Order: id, Stake: chain.Hyper(4)}); why == nil {
+					c.events = append(c.events, e)
+				}
+			case 3:
+				if e, why := settlement.Appeal(c.kv, &c.env, account(who), chain.Appeal{Order: id, Stake: chain.Hyper(4)}); why == nil {
+					c.events = append(c.events, e)
+				}
+			case 4:
+				node := rapid.SampledFrom([]byte{40, 71, 72, 73}).Draw(rt, "node")
+				p, _ := settlement.ProviderOf(c.kv, key(node).Public())
+				owner := c.ownerNumber(p.Owner)
+				if e, why := settlement.UnbondProvider(c.kv, &c.env, account(owner), chain.UnbondProvider{Node: key(node).Public()}); why == nil {
+					c.events = append(c.events, e)
+				}
+			case 5:
+				ms := rapid.Uint64Range(1, 40_000).Draw(rt, "ms")
+				c.block(ms, rapid.Uint64Range(0, ms-1).Draw(rt, "stood"))
+			case 6:
+				c.draw()
+			case 7:
+				c.anyVotes(rt)
+			}
+			c.checkSupply()
+		}
+		for range 24 {
+			c.draw()
+			c.block(100_000, 0)
+		}
+		for _, id := range orders {
+			c.checkClosed(id)
+		}
+		c.checkNothingLocked()
+	})
+}
+
+func (c *court) ownerNumber(a chain.Address) byte {
+	for n := range byte(100) {
+		if account(n) == a {
+			return n
+		}
+	}
+	return 0
+}
+
+// anyVotes has the jurors of every panel commit to something or show it, or not.
+func (c *court) anyVotes(rt *rapid.T) {
+	var panels []crypto.Digest
+	for k := range c.kv.Iterate([]byte{settlement.Prefix, 'j'}, []byte{settlement.Prefix, 'k'}) {
+		panels = append(panels, crypto.Digest(k[2:]))
+	}
+	votes := []chain.Vote{right, wrong, unavailable, unstable}
+	for _, id := range panels {
+		p, _ := settlement.PanelAt(c.kv, id)
+		for i, j := range p.Jurors {
+			vote := votes[rapid.IntRange(0, len(votes)-1).Draw(rt, fmt.Sprintf("vote %d", i))]
+			commitment := vote.Commitment(id, j.Node, [32]byte{})
+			signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, id, commitment))
+			if more, why := settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: id, Node: j.Node, Commitment: commitment, Signature: signature}); why == nil {
+				c.events = append(c.events, more...)
+			}
+			if more, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: id, Node: j.Node, Vote: vote}); why == nil {
+				c.events = append(c.events, more...)
+			}
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package settlement
+
+import (
+	"math"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// The records of orders, as claims under PolicyNone leave them, and of nodes are read and
+// written by hand like those of record.go.
+
+const cborNull = 0xf6
+
+// policyNone is the encoding of chain.PolicyNone.
+var policyNone = codec.Marshal(chain.PolicyField{Policy: chain.PolicyNone{}})
+
+func encodeOrder(o *Order) []byte {
+	_, plain := o.Policy.Policy.(chain.PolicyNone)
+	if !plain || o.First != nil && (o.First.Pending != nil || len(o.First.Records) > 0) {
+		return codec.Marshal(*o)
+	}
+	dst := codec.AppendArray(make([]byte, 0, 320+48*len(o.Assignments)), 12)
+	dst = append(codec.AppendBytes(codec.AppendBytes(dst, o.Consumer[:]), o.Cluster[:]), policyNone...)
+	dst = codec.AppendUint(codec.AppendUint(dst, o.MaxCost.Nano()), uint64(o.Deadline))
+	dst = codec.AppendUint(codec.AppendUint(dst, uint64(o.Expires)), o.Spent.Nano())
+	dst = codec.AppendArray(codec.AppendBool(dst, o.Closed), len(o.Assignments))
+	for i := range o.Assignments {
+		a := &o.Assignments[i]
+		dst = codec.AppendBytes(codec.AppendArray(dst, 3), a.Node[:])
+		dst = codec.AppendUint(codec.AppendUint(dst, a.Next), a.Last)
+	}
+	dst = codec.AppendUint(codec.AppendUint(dst, uint64(o.Finding)), uint64(o.Payees))
+	if o.First == nil {
+		return append(dst, cborNull)
+	}
+	return o.First.append(dst)
+}
+
+// append appends the encoding of a claim that is not pending, without records.
+func (c *Claim) append(dst []byte) []byte {
+	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 15), c.Node[:]), c.Provider[:])
+	dst = codec.AppendBytes(codec.AppendUint(dst, c.Sequence), c.Result[:])
+	dst = codec.AppendUint(codec.AppendUint(dst, uint64(c.Exit)), uint64(c.Height))
+	dst = append(dst, cborNull)
+	for _, part := range [...]chain.Amount{c.Cost, c.Paid, c.Burned, c.Treasury, c.ClusterFee} {
+		dst = codec.AppendUint(dst, part.Nano())
+	}
+	return codec.AppendBool(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), c.Refuted)
+}
+
+func decodeOrder(key, value []byte) Order {
+	if o, ok := readOrder(value); ok {
+		return o
+	}
+	return state.Decode[Order](key, value)
+}
+
+func readOrder(value []byte) (o Order, ok bool) {
+	r := codec.NewReader(value)
+	r.Array(12)
+	r.Fixed(o.Consumer[:])
+	r.Fixed(o.Cluster[:])
+	r.Array(2)
+	fits := r.Uint() == 1 // the kind of chain.PolicyNone
+	r.Array(0)
+	o.Policy.Policy = chain.PolicyNone{}
+	o.MaxCost = chain.Nano(r.Uint())
+	o.Deadline, o.Expires = chain.TimeMs(r.Uint()), chain.TimeMs(r.Uint())
+	o.Spent = chain.Nano(r.Uint())
+	o.Closed = r.Bool()
+	o.Assignments = make([]Assignment, r.Length(MaxOrderClaims))
+	for i := range o.Assignments {
+		a := &o.Assignments[i]
+		r.Array(3)
+		r.Fixed(a.Node[:])
+		a.Next, a.Last = r.Uint(), r.Uint()
+	}
+	finding, payees := r.Uint(), r.Uint()
+	o.Finding, o.Payees = chain.RunFinding(finding), uint8(payees)
+	fits = fits && finding <= math.MaxUint8 && payees <= math.MaxUint8
+	if !r.Null() {
+		o.First = &Claim{}
+		fits = readClaim(r, o.First) && fits
+	}
+	return o, r.Done() && fits
+}
+
+func readClaim(r *codec.Reader, c *Claim) (fits bool) {
+	r.Array(15)
+	r.Fixed(c.Node[:])
+	r.Fixed(c.Provider[:])
+	c.Sequence = r.Uint()
+	r.Fixed(c.Result[:])
+	exit := r.Uint()
+	c.Exit, c.Height = chain.ExitStatus(exit), chain.Height(r.Uint())
+	fits = exit <= math.MaxUint8 && r.Null()
+	for _, part := range []*chain.Amount{&c.Cost, &c.Paid, &c.Burned, &c.Treasury, &c.ClusterFee} {
+		*part = chain.Nano(r.Uint())
+	}
+	c.ProofVerified = r.Bool()
+	r.Array(0)
+	c.Records = []chain.ResourceTransaction{}
+	c.Refuted = r.Bool()
+	return fits
+}
+
+func decodeProvider(key, value []byte) Provider {
+	if p, ok := readProvider(value); ok {
+		return p
+	}
+	return state.Decode[Provider](key, value)
+}
+
+func readProvider(value []byte) (p Provider, ok bool) {
+	r := codec.NewReader(value)
+	r.Array(10)
+	r.Fixed(p.Owner[:])
+	p.Bond = chain.Nano(r.Uint())
+	p.Region = r.Text(chain.MaxRegion)
+	p.Millicores, p.MemoryMiB = r.Uint(), r.Uint()
+	p.UnbondedMs = chain.TimeMs(r.Uint())
+	readRecord(r, &p.Record)
+	p.Locked = chain.Nano(r.Uint())
+	p.Seat, p.Unchecked = r.Uint(), r.Uint()
+	return p, r.Done()
+}

@@ -1,0 +1,721 @@
+package settlement
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
+)
+
+// RunStage is where an order under PolicyReplicate stands.
+type RunStage uint8
+
+// The stages.
+const (
+	StageDraw      RunStage = iota + 1 // at DrawAt it is drawn whether it is checked, and who runs it besides
+	StageRun                           // those who were drawn run it, and commit until Due
+	StageReveal                        // those who committed show their receipts until Due
+	StagePanelDraw                     // at DrawAt a panel is drawn
+	StagePanel                         // a panel judges it
+	StageOwed                          // it is known who is paid, and that is yet to be done
+)
+
+// RunState is what became of one node's run.
+type RunState uint8
+
+// The states.
+const (
+	RunAsked     RunState = iota + 1 // it was drawn
+	RunCommitted                     // it is bound to its receipt
+	RunShown                         // its receipt is there: a Claim
+	RunSilent                        // it committed, and did not show its receipt in time; it may until a panel has decided
+	RunMissed                        // it did not commit in time
+)
+
+// Runs is the chain's state of an order under PolicyReplicate, from its primary's
+// commitment until it is paid or nobody is.
+type Runs struct {
+	_       struct{} `cbor:",toarray"`
+	Stage   RunStage
+	Checked bool         // by others than its primary
+	Rounds  uint8        // draws that were made
+	Dry     bool         // no bidder is left that could be drawn
+	DrawAt  chain.Height // of the draw that is queued; 0: none is
+	Due     uint64       // of the chain's progress: the deadline that is queued; 0: none is
+	Spec    crypto.Digest
+	Slate   []Bidder // that were not asked yet
+	Runs    []Run    // in the order in which they were asked; the first is the primary's
+	Finding chain.RunFinding
+	Owed    []uint8 // which of Runs are paid, in StageOwed
+}
+
+// Bidder is a node that may be drawn.
+type Bidder struct {
+	_      struct{} `cbor:",toarray"`
+	Node   crypto.PublicKey
+	Prices []chain.UnitPrice
+	Expiry chain.TimeMs
+}
+
+// Run is one node's run of an order.
+type Run struct {
+	_          struct{} `cbor:",toarray"`
+	Bidder     Bidder
+	Owner      chain.Address
+	State      RunState
+	Staked     bool // the policy's stake of its node's bond is locked
+	Commitment crypto.Digest
+}
+
+// RunsPanel returns the name of the panel that judges the runs of an order.
+func RunsPanel(order crypto.Digest) crypto.Digest { return panelOf(partRuns, order, 0) }
+
+// DecodeRuns decodes a record of runs, for those who checked its proof.
+func DecodeRuns(value []byte) (Runs, error) { return decode[Runs](value) }
+
+// RunsOf returns the runs of an order under PolicyReplicate that is not settled yet.
+func RunsOf(r state.Reader, order crypto.Digest) (Runs, bool) {
+	return state.Load[Runs](r, RunsKey(order))
+}
+
+// replica is an order under PolicyReplicate that is worked on.
+type replica struct {
+	posted // without a claim
+	policy chain.PolicyReplicate
+	runs   Runs
+}
+
+// openRuns returns the runs of an order.
+func openRuns(kv state.KV, env *Env, id crypto.Digest) (*replica, *chain.Rejection) {
+	runs, ok := RunsOf(kv, id)
+	if !ok {
+		if o, known := OrderOf(kv, id); known && o.Closed {
+			return nil, chain.Reject("order %s is settled", id.Short())
+		}
+		return nil, chain.Reject("no run of order %s has begun", id.Short())
+	}
+	r := &replica{posted: posted{kv: kv, env: env, id: id}, runs: runs}
+	r.book, ok = OrderOf(kv, id)
+	if !ok {
+		panic("settlement: runs of an order without its state")
+	}
+	r.policy = r.book.Policy.Policy.(chain.PolicyReplicate)
+	r.cluster, _ = ClusterOf(kv, r.book.Cluster) // it was registered when the order began
+	return r, nil
+}
+
+// mustRuns returns the runs of an order for which something is queued.
+func mustRuns(kv state.KV, env *Env, id crypto.Digest) *replica {
+	r, why := openRuns(kv, env, id)
+	if why != nil {
+		panic("settlement: something is queued for no runs: " + why.Reason())
+	}
+	return r
+}
+
+func (r *replica) save() { state.Save(r.kv, RunsKey(r.id), r.runs) }
+
+// BeginRun begins an order with its primary's commitment. Posted again it changes nothing.
+func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Events, *chain.Rejection) {
+	if !signed {
+		return nil, chain.Reject("a signature of the run does not verify")
+	}
+	o, id := &m.Order, m.Order.ID()
+	if why := ofChain(env, o.ChainID, m.Acceptance.ChainID); why != nil {
+		return nil, why
+	}
+	if known, begun := RunsOf(kv, id); begun && known.Runs[0].Commitment == m.Commitment && known.Runs[0].Bidder.Node == m.Slate[0].Node {
+		return nil, nil
+	}
+	if _, known := OrderOf(kv, id); known {
+		return nil, chain.Reject("order %s has begun already", id.Short())
+	}
+	if why := checkAcceptance(o, id, &m.Acceptance); why != nil {
+		return nil, why
+	}
+	cluster, ok := ClusterOf(kv, o.Cluster)
+	if !ok || !serves(cluster.UnbondedMs, env) {
+		return nil, chain.Reject("cluster %s is not registered", o.Cluster.Short())
+	}
+	expires, why := expiryOf(env, o.Deadline)
+	switch {
+	case why != nil:
+		return nil, why
+	case env.Now > expires:
+		return nil, chain.Reject("claim window ended at %d ms, it is %d", expires, env.Now)
+	}
+	r := &replica{posted: posted{kv: kv, env: env, id: id, cluster: cluster}, policy: o.Policy.Policy.(chain.PolicyReplicate)}
+	r.book = Order{
+		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: expires,
+	}
+	for i := range m.Slate {
+		b := &m.Slate[i]
+		if why := withinCaps(o, &chain.Bid{Prices: b.Prices}); why != nil {
+			return nil, why
+		}
+		r.runs.Slate = append(r.runs.Slate, Bidder{Node: b.Node, Prices: b.Prices, Expiry: b.Expiry})
+	}
+	r.runs.Spec = o.Spec
+	if why := r.ask(0); why != nil {
+		return nil, why
+	}
+	r.runs.Runs[0].State, r.runs.Runs[0].Commitment = RunCommitted, m.Commitment
+	r.queue(StageDraw)
+	kv.Set(expiryKey(expires, id[:]), []byte{})
+	saveOrder(kv, id, &r.book)
+	r.save()
+	return chain.Events{chain.RunBegun{
+		Order: id, Consumer: r.book.Consumer, Cluster: o.Cluster, Node: m.Slate[0].Node, Stake: r.policy.Stake, DrawAt: chain.Number(r.runs.DrawAt),
+	}}, nil
+}
+
+// ask moves a bidder from the slate to the runs, and locks its stake.
+func (r *replica) ask(at int) *chain.Rejection {
+	b := r.runs.Slate[at]
+	if why := lockSlice(r.kv, b.Node, r.policy.Stake); why != nil {
+		return why
+	}
+	p, _ := ProviderOf(r.kv, b.Node) // lockSlice found it
+	r.runs.Slate = slices.Delete(r.runs.Slate, at, at+1)
+	r.runs.Runs = append(r.runs.Runs, Run{Bidder: b, Owner: p.Owner, State: RunAsked, Staked: true})
+	return nil
+}
+
+// queue has a draw made that begins or ends a stage.
+func (r *replica) queue(stage RunStage) {
+	r.runs.Stage, r.runs.DrawAt = stage, r.env.Height+DrawDelay
+	queueDraw(r.kv, r.env, partRuns, r.id)
+}
+
+// await begins a stage that ends with a deadline.
+func (r *replica) await(stage RunStage, windowMs uint64) {
+	r.runs.Stage, r.runs.Due = stage, queueDeadline(r.kv, r.env, windowMs, partRuns, r.id)
+}
+
+// dropDue takes the deadline back that is queued.
+func (r *replica) dropDue() {
+	dropDeadline(r.kv, r.runs.Due, partRuns, r.id)
+	r.runs.Due = 0
+}
+
+// count returns how many runs are in a state.
+func (r *replica) count(s RunState) (n int) {
+	for i := range r.runs.Runs {
+		if r.runs.Runs[i].State == s {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *replica) runOf(node crypto.PublicKey) (*Run, *chain.Rejection) {
+	i := slices.IndexFunc(r.runs.Runs, func(run Run) bool { return run.Bidder.Node == node })
+	if i < 0 {
+		return nil, chain.Reject("node %s was not asked to run order %s", node.Short(), r.id.Short())
+	}
+	return &r.runs.Runs[i], nil
+}
+
+// CommitRun takes the commitment of a node that was drawn. Posted again it changes nothing.
+func CommitRun(kv state.KV, env *Env, m chain.CommitRun, signed bool) (chain.Events, *chain.Rejection) {
+	if !signed {
+		return nil, chain.Reject("the commitment is not signed by node %s", m.Node.Short())
+	}
+	if why := ofChain(env, m.ChainID); why != nil {
+		return nil, chain.Reject("commitment is of chain %.32q, this is %q", m.ChainID, env.ChainID)
+	}
+	r, why := openRuns(kv, env, m.Order)
+	if why != nil {
+		return nil, why
+	}
+	run, why := r.runOf(m.Node)
+	switch {
+	case why != nil:
+		return nil, why
+	case run.State != RunMissed && run.Commitment == m.Commitment:
+		return nil, nil
+	case run.State != RunAsked:
+		return nil, chain.Reject("node %s has committed already, or missed its time", m.Node.Short())
+	case r.runs.Stage != StageRun || r.runs.Due <= env.ProgressMs:
+		return nil, chain.Reject("order %s takes no commitments now", m.Order.Short())
+	}
+	run.State, run.Commitment = RunCommitted, m.Commitment
+	events := chain.Events{chain.RunCommitted{Order: m.Order, Node: m.Node}}
+	if r.count(RunAsked) == 0 {
+		r.dropDue()
+		events = append(events, r.committed()...)
+	}
+	r.save()
+	return events, nil
+}
+
+// committed goes on once all who were asked have committed, or missed their time.
+func (r *replica) committed() chain.Events {
+	bound := r.count(RunCommitted)
+	switch {
+	case r.runs.Checked && bound+len(r.agreeing()) < int(r.policy.K) && r.drawable():
+		r.queue(StageDraw)
+		return nil
+	case bound > 0:
+		r.await(StageReveal, r.env.Params.RevealMs)
+		return chain.Events{chain.RunsRevealing{Order: r.id, Checked: r.runs.Checked, RevealBy: chain.Number(r.runs.Due)}}
+	}
+	return r.conclude()
+}
+
+// drawable reports whether more nodes may be drawn.
+func (r *replica) drawable() bool {
+	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < int(r.policy.N)
+}
+
+// RevealRun takes the receipt of a node that committed to it, and pays whoever is owed if
+// it is the last one. Posted again it changes nothing.
+func RevealRun(kv state.KV, env *Env, m chain.RevealRun, signed bool) (chain.Events, *chain.Rejection) {
+	if !signed {
+		return nil, chain.Reject("a signature of the run does not verify")
+	}
+	if m.Receipt.ChainID != env.ChainID {
+		return nil, chain.Reject("receipt is of chain %.32q, this is %q", m.Receipt.ChainID, env.ChainID)
+	}
+	r, why := openRuns(kv, env, m.Receipt.Order)
+	if why != nil {
+		return nil, why
+	}
+	run, why := r.runOf(m.Receipt.Node)
+	switch {
+	case why != nil:
+		return nil, why
+	case chain.RunCommitment(m.Receipt.Digest(), m.Receipt.Node, m.Salt) != run.Commitment:
+		return nil, chain.Reject("receipt is not what node %s committed to", m.Receipt.Node.Short())
+	case run.State == RunShown:
+		return nil, nil
+	case r.runs.Stage == StageReveal && run.State == RunCommitted && r.runs.Due > env.ProgressMs:
+	case run.State == RunSilent && r.runs.Stage != StageOwed:
+	default:
+		return nil, chain.Reject("order %s takes no receipts now", m.Receipt.Order.Short())
+	}
+	if why := r.checkReceipt(run, &m); why != nil {
+		return nil, why
+	}
+	claim := Claim{
+		Node: m.Receipt.Node, Provider: run.Owner, Sequence: 1, Result: m.Receipt.Result, Exit: m.Receipt.Exit, Height: env.Height,
+		Pending: &Replica{Prices: run.Bidder.Prices, Usage: m.Receipt.Usage, Fuel: m.Receipt.Fuel, Ended: m.Receipt.Ended},
+	}
+	r.saveClaim(&claim)
+	r.book.advance(claim.Node)
+	saveOrder(kv, r.id, &r.book)
+	run.State = RunShown
+	events := chain.Events{chain.ClaimRecorded{Order: r.id, Node: claim.Node, Sequence: 1, Result: claim.Result}}
+	if r.runs.Stage == StageReveal && r.count(RunCommitted) == 0 {
+		r.dropDue()
+		events = append(events, r.conclude()...)
+	}
+	r.save()
+	if r.runs.Stage == StageOwed {
+		paid, why := r.collect()
+		if why == nil { // else it is owed still: CollectRun
+			events = append(events, paid...)
+		}
+	}
+	return events, nil
+}
+
+// checkReceipt demands what a claim's receipt has to keep.
+func (r *replica) checkReceipt(run *Run, m *chain.RevealRun) *chain.Rejection {
+	receipt := &m.Receipt
+	switch {
+	case m.Cluster != r.book.Cluster:
+		return chain.Reject("attestation is by cluster %s, the order's is %s", m.Cluster.Short(), r.book.Cluster.Short())
+	case receipt.Sequence != 1:
+		return chain.Reject("sequence is %d, a replica's is 1", receipt.Sequence)
+	case receipt.Ended > r.book.Deadline:
+		return chain.Reject("work ended at %d ms, the deadline was %d", receipt.Ended, r.book.Deadline)
+	case receipt.Started > run.Bidder.Expiry:
+		return chain.Reject("work started at %d ms, the bid expired at %d", receipt.Started, run.Bidder.Expiry)
+	}
+	for _, u := range receipt.Usage {
+		if _, priced := chain.PriceOf(run.Bidder.Prices, u.Resource); !priced {
+			return chain.Reject("%s was used, the bid has no price for it", u.Resource)
+		}
+	}
+	if _, err := chain.Cost(receipt.Usage, run.Bidder.Prices); err != nil {
+		return chain.Reject("%v", err)
+	}
+	return nil
+}
+
+// shown returns the claims of the runs whose receipts are there, by their place among the
+// runs.
+func (r *replica) shown() map[int]*Claim {
+	out := map[int]*Claim{}
+	for i := range r.runs.Runs {
+		if r.runs.Runs[i].State != RunShown {
+			continue
+		}
+		key := ClaimKey(chain.ClaimKey{Order: r.id, Node: r.runs.Runs[i].Bidder.Node, Sequence: 1})
+		claim, ok := state.Load[Claim](r.kv, key)
+		if !ok {
+			panic("settlement: a run was shown and has no claim")
+		}
+		out[i] = &claim
+	}
+	return out
+}
+
+// agreeing returns the largest group of runs that were shown and agree, in the order in
+// which they were asked; of equally large ones the one that was begun first.
+func (r *replica) agreeing() []uint8 {
+	claims := r.shown()
+	var best []uint8
+	for i := range r.runs.Runs {
+		if claims[i] == nil {
+			continue
+		}
+		var group []uint8
+		for k := range r.runs.Runs {
+			if c := claims[k]; c != nil && c.Result == claims[i].Result && c.Exit == claims[i].Exit {
+				group = append(group, uint8(k))
+			}
+		}
+		if len(group) > len(best) {
+			best = group
+		}
+	}
+	return best
+}
+
+// wanted is how many runs have to agree.
+func (r *replica) wanted() int {
+	if !r.runs.Checked {
+		return 1
+	}
+	return int(r.policy.K)
+}
+
+// conclude says how it goes on once all who committed have shown their receipts, or did
+// not in time: it is known who is paid, or more are drawn, or a panel judges who dissents.
+// Before anybody is contradicted by a panel nobody is paid: those who agree may be in the
+// wrong.
+func (r *replica) conclude() chain.Events {
+	best := r.agreeing()
+	shown, silent := r.count(RunShown), r.count(RunSilent)
+	switch {
+	case len(best) >= r.wanted() && shown == len(best) && silent == 0:
+		finding := chain.RunAgreed
+		if !r.runs.Checked {
+			finding = chain.RunUnchecked
+		}
+		return r.owe(finding, best[:r.wanted()])
+	case len(best) < int(r.policy.K) && r.drawable():
+		r.runs.Checked = true
+		r.queue(StageDraw)
+		return nil
+	case shown+silent > 0:
+		r.queue(StagePanelDraw)
+		return nil
+	}
+	return r.owe(chain.RunAbandoned, nil)
+}
+
+// owe notes who is paid, and frees what is staked still.
+func (r *replica) owe(finding chain.RunFinding, owed []uint8) chain.Events {
+	for i := range r.runs.Runs {
+		r.free(&r.runs.Runs[i])
+	}
+	r.runs.Stage, r.runs.Finding, r.runs.Owed = StageOwed, finding, owed
+	r.book.Finding = finding
+	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed) == 0
+	saveOrder(r.kv, r.id, &r.book)
+	return chain.Events{chain.RunEnded{Order: r.id, Finding: finding.String(), Paid: chain.Number(len(owed))}}
+}
+
+// free unlocks the stake of a run.
+func (r *replica) free(run *Run) {
+	if run.Staked {
+		unlockSlice(r.kv, run.Bidder.Node, r.policy.Stake)
+		run.Staked = false
+	}
+}
+
+// forget deletes the runs of an order that is closed.
+func (r *replica) forget() { r.kv.Delete(RunsKey(r.id)) }
+
+// settle saves the runs after something that was queued, or forgets them if nobody is paid.
+func (r *replica) settle(events chain.Events) chain.Events {
+	if r.book.Closed {
+		r.forget()
+	} else {
+		r.save()
+	}
+	return events
+}
+
+// CollectRun pays an order whose payment is owed.
+func CollectRun(kv state.KV, env *Env, m chain.CollectRun) (chain.Events, *chain.Rejection) {
+	r, why := openRuns(kv, env, m.Order)
+	if why != nil {
+		return nil, why
+	}
+	if r.runs.Stage != StageOwed {
+		return nil, chain.Reject("it is not known yet who is paid for order %s", m.Order.Short())
+	}
+	return r.collect()
+}
+
+// collect pays those who are owed, all of them or none, and forgets the runs.
+func (r *replica) collect() (chain.Events, *chain.Rejection) {
+	claims := r.shown()
+	list := make([]*Claim, len(r.runs.Owed))
+	for i, at := range r.runs.Owed {
+		list[i] = claims[int(at)]
+	}
+	var events chain.Events
+	if len(list) > 0 {
+		var why *chain.Rejection
+		if events, why = r.payReplicas(list); why != nil {
+			return nil, why
+		}
+	}
+	r.forget()
+	return events, nil
+}
+
+// runsDrawn makes the draw that is due for an order.
+func runsDrawn(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	r := mustRuns(kv, env, id)
+	r.runs.DrawAt = 0
+	switch r.runs.Stage {
+	case StageDraw:
+		return r.settle(r.draw())
+	case StagePanelDraw:
+		return r.settle(r.empanel())
+	case StageRun, StageReveal, StagePanel, StageOwed:
+	}
+	panic("settlement: a draw for runs that wait for none")
+}
+
+// draw says whether an order is checked, if that is not known yet, and draws who runs it
+// besides.
+func (r *replica) draw() chain.Events {
+	seed := r.env.seed(partRuns, r.id, r.runs.Rounds)
+	r.runs.Rounds++
+	if r.runs.Rounds == 1 {
+		r.runs.Checked = r.checks(lot(seed, 0))
+	}
+	if !r.runs.Checked {
+		return r.committed()
+	}
+	want := max(1, int(r.policy.K)-r.count(RunCommitted)-len(r.agreeing()))
+	want = min(want, int(r.policy.N)-len(r.runs.Runs))
+	var nodes []crypto.PublicKey
+	for i := range want {
+		node, found := r.drawOne(lot(seed, uint64(i)+1))
+		if !found {
+			r.runs.Dry = true
+			break
+		}
+		nodes = append(nodes, node)
+	}
+	if len(nodes) == 0 {
+		return r.committed()
+	}
+	r.await(StageRun, r.policy.WindowMs)
+	return chain.Events{chain.RunsDrawn{Order: r.id, Nodes: nodes, CommitBy: chain.Number(r.runs.Due)}}
+}
+
+// checks says whether the primary is checked, and counts how long it was not.
+func (r *replica) checks(lot uint64) bool {
+	node := r.runs.Runs[0].Bidder.Node
+	p, ok := ProviderOf(r.kv, node)
+	if !ok {
+		panic("settlement: a primary that was never registered")
+	}
+	facts := p.Record.At(r.env.Now)
+	checked := scale(lot, match.One) < match.CheckChance(&facts, r.book.MaxCost, r.policy.Stake, p.Unchecked)
+	p.Unchecked++
+	if checked {
+		p.Unchecked = 0
+	}
+	state.Save(r.kv, ProviderKey(node), p)
+	return checked
+}
+
+// drawOne draws a bidder by what is free of its bond, of an owner who has no run of the
+// order yet.
+func (r *replica) drawOne(lot uint64) (crypto.PublicKey, bool) {
+	weights := make([]uint64, len(r.runs.Slate))
+	total := chain.Amount{}
+	for i := range r.runs.Slate {
+		if p, ok := r.eligible(&r.runs.Slate[i]); ok {
+			weights[i] = p.Free().Nano()
+			total = sound(total.Add(p.Free())) // within the supply
+		}
+	}
+	if total.IsZero() {
+		return crypto.PublicKey{}, false
+	}
+	mark := scale(lot, total.Nano())
+	for i, w := range weights {
+		if mark < w {
+			node := r.runs.Slate[i].Node
+			if why := r.ask(i); why != nil {
+				panic("settlement: a node was drawn without a stake: " + why.Reason())
+			}
+			return node, true
+		}
+		mark -= w
+	}
+	panic("settlement: a draw beyond all bidders")
+}
+
+// eligible reports whether a bidder may be drawn.
+func (r *replica) eligible(b *Bidder) (Provider, bool) {
+	p, ok := ProviderOf(r.kv, b.Node)
+	if !ok || p.UnbondedMs != 0 || b.Expiry < r.env.Now || p.Free().Less(r.policy.Stake) || p.Free().IsZero() {
+		return p, false
+	}
+	return p, !slices.ContainsFunc(r.runs.Runs, func(run Run) bool { return run.Owner == p.Owner })
+}
+
+// runsDue ends a stage whose time is over.
+func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
+	r := mustRuns(kv, env, id)
+	r.runs.Due = 0
+	switch r.runs.Stage {
+	case StageRun:
+		for i := range r.runs.Runs {
+			if run := &r.runs.Runs[i]; run.State == RunAsked {
+				run.State = RunMissed
+				r.free(run)
+				noteNode(kv, env, run.Bidder.Node, match.FactLate, chain.Amount{})
+			}
+		}
+		return r.settle(r.committed())
+	case StageReveal:
+		for i := range r.runs.Runs {
+			if run := &r.runs.Runs[i]; run.State == RunCommitted {
+				run.State = RunSilent
+			}
+		}
+		return r.settle(r.conclude())
+	case StageDraw, StagePanelDraw, StagePanel, StageOwed:
+	}
+	panic("settlement: a deadline of runs that have none")
+}
+
+// runSeats is how many jurors judge runs that do not agree.
+const runSeats = 3
+
+// empanel draws the panel. Its jurors stake no less than whoever is judged, nor than two of
+// three of them would win together by voting for a result that is not the job's.
+func (r *replica) empanel() chain.Events {
+	r.runs.Stage = StagePanel
+	stake, fits := r.book.MaxCost.ShareFloor(wrongShare, runSeats/2+1)
+	if !fits { // nobody has so much
+		stake = r.book.MaxCost
+	}
+	if stake.Less(r.policy.Stake) {
+		stake = r.policy.Stake
+	}
+	_, events := openPanel(r.kv, r.env, Panel{Of: partRuns, Subject: r.id, Seats: runSeats, Slice: stake, Redraws: panelRedraws})
+	return events
+}
+
+// excluded reports whether a node's owner has a part in the order.
+func (r *replica) excluded(_ crypto.PublicKey, p *Provider) bool {
+	return p.Owner == r.book.Consumer || p.Owner == r.cluster.Operator ||
+		slices.ContainsFunc(r.runs.Runs, func(run Run) bool { return run.Owner == p.Owner })
+}
+
+// jurorShare is the part of a stake that is lost, one in so many, that the jurors share
+// who found it out; the rest is burned.
+const jurorShare = 4
+
+// runsJudged takes a panel's verdict: whom it contradicts, or who committed and showed
+// nothing, loses its stake; those whom it confirms are paid. If the panel found that the
+// job gives other results from run to run, or that its jurors do not agree, nobody is to
+// blame and the consumer pays for what was done. If it found nothing because jurors were
+// silent, only runs that agree are paid: nobody gains by silencing a panel.
+func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
+	r := mustRuns(kv, env, panel.Subject)
+	if r.runs.Stage != StagePanel {
+		panic("settlement: a verdict on runs that wait for none")
+	}
+	best, k := r.agreeing(), int(r.policy.K)
+	var events chain.Events
+	finding, owed := chain.RunUnstable, best
+	switch verdict := panel.Verdict; {
+	case verdict != nil && verdict.Finding == chain.FoundResult:
+		finding = chain.RunJudged
+		owed, events = r.punish(panel, verdict.Result)
+	case len(best) >= r.wanted():
+		if verdict != nil && verdict.Finding == chain.FoundUnavailable {
+			finding = chain.RunUnavailable
+		}
+	case verdict != nil && verdict.Finding == chain.FoundUnavailable:
+		finding, owed = chain.RunUnavailable, nil
+	case panel.Quiet:
+		finding, owed = chain.RunUnjudged, nil
+	default:
+		owed = nil
+		for i := range r.runs.Runs {
+			if r.runs.Runs[i].State == RunShown {
+				owed = append(owed, uint8(i))
+			}
+		}
+	}
+	events = append(events, closePanel(kv, env, panel, panel.Verdict)...)
+	return r.settle(append(events, r.owe(finding, owed[:min(len(owed), k)])...))
+}
+
+// punish slashes the runs that a result contradicts, and returns those whose result it is.
+func (r *replica) punish(panel *Panel, result crypto.Digest) (right []uint8, events chain.Events) {
+	claims := r.shown()
+	for i := range r.runs.Runs {
+		run := &r.runs.Runs[i]
+		switch claim := claims[i]; {
+		case claim != nil && claim.Result == result:
+			right = append(right, uint8(i))
+		case run.State == RunShown || run.State == RunSilent:
+			reward := sound(r.policy.Stake.ShareFloor(1, jurorShare))
+			slashed := takeSlice(r.kv, r.env, run.Bidder.Node, r.policy.Stake, reward)
+			slashed.Subject = r.id
+			run.Staked = false
+			panel.Fee = sound(panel.Fee.Add(reward))
+			events = append(events, slashed)
+		}
+	}
+	return right, events
+}
+
+// judgedLaterMs is by how much the end of an order is put off while a panel judges it.
+const judgedLaterMs = 3_600_000
+
+// expireRuns ends the runs of an order whose claim window is over: what is staked is free,
+// and what is owed is not any more. While a panel judges them they are kept, and it
+// reports false. It returns how many records it wrote.
+func expireRuns(kv state.KV, now chain.TimeMs, id crypto.Digest) (written int, gone bool) {
+	runs, ok := RunsOf(kv, id)
+	if !ok {
+		return 0, true
+	}
+	if runs.Stage == StagePanelDraw || runs.Stage == StagePanel {
+		kv.Set(expiryKey(now+judgedLaterMs, id[:]), []byte{})
+		return 1, false
+	}
+	order, _ := OrderOf(kv, id) // it is kept as long as its runs
+	r := &replica{posted: posted{kv: kv, id: id}, runs: runs, policy: order.Policy.Policy.(chain.PolicyReplicate)}
+	if runs.DrawAt != 0 {
+		kv.Delete(drawKey(runs.DrawAt, partRuns, id))
+	}
+	if runs.Due != 0 {
+		r.dropDue()
+	}
+	for i := range r.runs.Runs {
+		r.free(&r.runs.Runs[i])
+	}
+	r.forget()
+	return len(runs.Runs) + 3, true
+}

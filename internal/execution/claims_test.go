@@ -1,0 +1,188 @@
+package execution_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/consensus/staking"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+)
+
+// bazaar is a world in which many have claims: a cluster, and as many consumers as nodes of
+// different owners.
+type bazaar struct {
+	*world
+	cluster key
+	people  []key // each consumer, and each owner of the node with its number
+	nodes   []key
+	posted  uint64
+}
+
+func newBazaar(t testing.TB, size int) *bazaar {
+	t.Helper()
+	z := &bazaar{world: newWorld(t), cluster: keyOf(50)}
+	faucet, operator := keyOf(40), keyOf(21)
+	for i := range size {
+		z.people = append(z.people, numbered('u', i))
+		z.nodes = append(z.nodes, numbered('n', i))
+		z.block(100, z.tx(faucet, chain.Transfer{To: z.people[i].address(), Amount: chain.Hyper(2_000)}))
+	}
+	z.block(100, z.tx(operator, chain.RegisterCluster{
+		Cluster: z.cluster.Public(), Bond: chain.Hyper(1_000), FeeBps: 100,
+		Possession: z.cluster.PrivateKey.Sign(crypto.DomainPossession, chain.PossessionPayload(testChain, operator.address())),
+	}))
+	for i, owner := range z.people {
+		z.block(100, z.tx(owner,
+			chain.RegisterProvider{
+				Node: z.nodes[i].Public(), Bond: chain.Hyper(100), Region: "eu", Millicores: 1_000, MemoryMiB: 1_024,
+				Possession: z.nodes[i].PrivateKey.Sign(crypto.DomainPossession, chain.PossessionPayload(testChain, owner.address())),
+			},
+			chain.Deposit{Cluster: z.cluster.Public(), Amount: chain.Hyper(500)}))
+	}
+	return z
+}
+
+// claim is the next one, of an order of its own.
+func (z *bazaar) claim() chain.Claim {
+	n := int(z.posted)
+	z.posted++
+	consumer, node := z.people[n%len(z.people)], z.nodes[(n/len(z.nodes)+n)%len(z.nodes)]
+	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
+	c := chain.Claim{Order: chain.Order{
+		ChainID: testChain, Consumer: consumer.AccountKey(), Nonce: z.posted, Cluster: z.cluster.Public(), Spec: crypto.DomainJobSpec.Hash([]byte("bench")),
+		Policy: chain.PolicyField{Policy: chain.PolicyNone{}}, Caps: prices, MaxCost: chain.Nano(3_600_000), Deadline: z.now + 900_000,
+	}}
+	id := c.Order.ID()
+	c.Acceptance = chain.Acceptance{ChainID: testChain, Order: id, Cluster: c.Order.Cluster, Sequence: z.posted, Outstanding: c.Order.MaxCost}
+	c.Bid = chain.Bid{ChainID: testChain, Order: id, Node: node.Public(), Prices: prices, Expiry: c.Order.Deadline}
+	c.Receipt = chain.UsageReceipt{
+		ChainID: testChain, Order: id, Node: node.Public(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 3_600_000}}, Fuel: 1,
+		Result: crypto.DomainResult.Hash([]byte("bench")), Started: z.now - 3_600_000, Ended: z.now, Exit: chain.ExitOK,
+	}
+	c.OrderSig = consumer.PrivateKey.Sign(crypto.DomainOrder, c.Order.Payload())
+	c.AcceptanceSig = z.cluster.PrivateKey.Sign(crypto.DomainAcceptance, c.Acceptance.Payload())
+	c.BidSig = node.PrivateKey.Sign(crypto.DomainBid, c.Bid.Payload())
+	c.ReceiptSig = node.PrivateKey.Sign(crypto.DomainUsage, c.Receipt.Payload())
+	c.Attestation = z.cluster.PrivateKey.Sign(crypto.DomainAttestation, chain.AttestationPayload(testChain, c.Receipt.Digest()))
+	return c
+}
+
+// settlement is a transaction with so many claims.
+func (z *bazaar) settlement(claims int) *chain.VerifiedTx {
+	var list chain.Claims
+	for range claims {
+		list = append(list, z.claim())
+	}
+	return z.tx(keyOf(22), chain.Settle{Claims: list})
+}
+
+// BenchmarkClaims takes blocks of 512 claims, sixteen a transaction, through each part of
+// what a validator does with them. The figure that matters is the processor time of a claim.
+func BenchmarkClaims(b *testing.B) {
+	const txs = 32
+	z := newBazaar(b, 64)
+	var raws [][]byte
+	var verified []*chain.VerifiedTx
+	for range txs {
+		tx := z.settlement(chain.MaxClaims)
+		raws, verified = append(raws, tx.Raw()), append(verified, tx)
+	}
+	header := z.header(500)
+	out, err := z.x.Apply(z.state, header, staking.Extras{}, verified)
+	if err != nil {
+		b.Fatal(err)
+	}
+	part := func(name string, do func()) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			began := processor()
+			for b.Loop() {
+				do()
+			}
+			b.ReportMetric(float64((processor()-began)/time.Nanosecond)/1_000/float64(b.N*txs*chain.MaxClaims), "core-µs/claim")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+	part("decode", func() {
+		if _, errs := chain.DecodeTxs(raws); errs[0] != nil {
+			b.Fatal(errs[0])
+		}
+	})
+	decoded, _ := chain.DecodeTxs(raws)
+	part("verify", func() {
+		for _, v := range chain.VerifyTxs(decoded, 1) {
+			if v == nil || !v.ClaimsSigned(0)[15] {
+				b.Fatal("a signature does not verify")
+			}
+		}
+	})
+	part("apply", func() {
+		if _, err := z.x.Apply(z.state, header, staking.Extras{}, verified); err != nil {
+			b.Fatal(err)
+		}
+	})
+	part("receipts", func() { out.Receipts.EncodeAndRoot() })
+	b.Logf("%d keys change for %d claims", len(out.Changes), txs*chain.MaxClaims)
+}
+
+// TestAClaimWritesFourLeaves counts the distinct keys that claims write: their order, new;
+// the consumer's escrow, the node's record and its owner's account, changed. What all
+// claims of a message share beside is one entry of the queue in which their orders expire,
+// and what all of a block share is the operator's account, the treasury's, and the supply's
+// record, which fees change in any case. Later the order is deleted, and the entry: nothing
+// else of a claim is left to be deleted.
+func TestAClaimWritesFourLeaves(t *testing.T) {
+	for _, c := range []struct{ people, claims, own int }{
+		{chain.MaxClaims, chain.MaxClaims, 4 * chain.MaxClaims}, // nobody has two
+		{4, chain.MaxClaims, chain.MaxClaims + 3*4},
+		{1, 1, 4},
+	} {
+		z := newBazaar(t, c.people)
+		stranger := keyOf(22)
+		forged := z.claim()
+		forged.OrderSig[0] ^= 1
+		z.block(500, z.tx(stranger, chain.Settle{Claims: chain.Claims{z.claim()}})) // the treasury has an account from now on
+		idle := z.block(500, z.tx(stranger, chain.Settle{Claims: chain.Claims{forged}}))
+		known := map[string]bool{}
+		for _, change := range idle.Changes {
+			known[string(change.Key)] = true
+		}
+		z.posted = uint64(2 * c.people) // the first turn of each consumer and each node
+		out := z.block(500, z.settlement(c.claims))
+		added := 0
+		for _, change := range out.Changes {
+			if change.Deleted {
+				t.Errorf("%d claims of %d people delete %x", c.claims, c.people, change.Key)
+			}
+			if !known[string(change.Key)] {
+				added++
+			}
+		}
+		const shared = 3 // the entry of the queue, the operator's account and the treasury's
+		if settled := len(out.Receipts.Txs[0].Events); settled != c.claims || added != c.own+shared {
+			t.Errorf("%d claims of %d people settled and wrote %d leaves, want %d and %d", settled, c.people, added, c.own, shared)
+		}
+		gone, before := 0, len(slices.Collect(keysOf(z.state)))
+		for _, change := range z.block(8 * 3_600_000).Changes {
+			if change.Deleted {
+				gone++
+			}
+		}
+		if after := len(slices.Collect(keysOf(z.state))); gone != c.claims+1+2 || before-after != gone { // and those of the first block
+			t.Errorf("%d claims left %d records to delete, want %d; there were %d, there are %d", c.claims, gone, c.claims+3, before, after)
+		}
+	}
+}
+
+func keysOf(r state.Reader) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for key := range r.Iterate([]byte{0}, nil) {
+			if !yield(string(key)) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package job
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// A lease with service terms is probed by peers that the chain drew. A server tells the peers
+// that are here so (Watch), for as long as it is so; a peer's Probe goes through the servers
+// to the lease's node, and its ProbeReply back. What a peer found of an epoch that missed the
+// terms it signs and reports (PeerReport).
+
+// MaxProbeBytes bounds what a probe asks to be sent.
+const MaxProbeBytes = 128 << 10
+
+// Watch has the agent probe a lease. The server repeats it; an agent that has not heard it for
+// a while stops.
+type Watch struct {
+	_       struct{} `cbor:",toarray"`
+	Lease   chain.LeaseID
+	Terms   crypto.Digest // the order whose terms hold
+	Service chain.ServiceTerms
+	Since   chain.TimeMs // when these terms began
+}
+
+// Probe asks the lease's node whether its service runs, and for some bytes.
+type Probe struct {
+	_     struct{} `cbor:",toarray"`
+	Lease chain.LeaseID
+	Peer  crypto.PublicKey // who asks
+	Nonce crypto.Digest
+	Bytes uint64 // ≤ MaxProbeBytes
+}
+
+// ProbeReply answers a Probe.
+type ProbeReply struct {
+	_         struct{} `cbor:",toarray"`
+	Lease     chain.LeaseID
+	Peer      crypto.PublicKey
+	Nonce     crypto.Digest
+	Serving   bool
+	Data      []byte           // as many as were asked for, if it serves and its terms promise any
+	Signature crypto.Signature // by the lease's node, over Payload under DomainProbe
+}
+
+// Payload is what the node signs.
+func (m *ProbeReply) Payload(id chain.ChainID) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID chain.ChainID
+		Lease   chain.LeaseID
+		Peer    crypto.PublicKey
+		Nonce   crypto.Digest
+		Serving bool
+		Data    crypto.Digest
+	}{ChainID: id, Lease: m.Lease, Peer: m.Peer, Nonce: m.Nonce, Serving: m.Serving, Data: crypto.DomainBlob.Hash(m.Data)})
+}
+
+// PeerReport is what the agent's node, as a peer, found of an epoch.
+type PeerReport struct {
+	_      struct{} `cbor:",toarray"`
+	Epoch  chain.ServiceEpoch
+	Report chain.ServiceReport
+}
+
+func (Watch) sealedMessage()      {}
+func (Probe) sealedMessage()      {}
+func (ProbeReply) sealedMessage() {}
+func (PeerReport) sealedMessage() {}
+
+// Kinds of messages about service terms: between the last of the others and these, others
+// have theirs.
+const (
+	kindWatch uint8 = iota + 24
+	kindProbe
+	kindProbeReply
+	kindPeerReport
+)
+
+func (m *Watch) check() error { return m.Service.Check() }
+
+func (m *Probe) check() error {
+	if m.Bytes > MaxProbeBytes {
+		return fmt.Errorf("a probe asks for %d bytes, limit %d", m.Bytes, MaxProbeBytes)
+	}
+	return nil
+}
+
+func (m *ProbeReply) check() error {
+	if len(m.Data) > MaxProbeBytes {
+		return fmt.Errorf("a probe's reply has %d bytes, limit %d", len(m.Data), MaxProbeBytes)
+	}
+	return nil
+}
+
+func (m *PeerReport) check() error {
+	if err := m.Epoch.ChainID.Check(); err != nil {
+		return err
+	}
+	return m.Report.Check()
+}

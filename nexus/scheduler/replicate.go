@@ -1,0 +1,342 @@
+package scheduler
+
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// Under replicate the cluster begins a job on one node. When that is done and bound to what
+// it found, the chain draws whether others run it too, and which of those who bid; the
+// cluster has them run it, and then all show what they found. What the cluster does next
+// follows from what the chain says.
+
+// ReplicaState is what the chain says of one node's run.
+type ReplicaState uint8
+
+// The states.
+const (
+	ReplicaAsked     ReplicaState = iota + 1 // it was drawn
+	ReplicaCommitted                         // it is bound to its receipt
+	ReplicaShown                             // its receipt is there
+	ReplicaSilent                            // it did not show its receipt in time, and may still
+	ReplicaMissed                            // it was not bound in time
+)
+
+// Replica is one node's run as the chain knows it.
+type Replica struct {
+	_     struct{} `cbor:",toarray"`
+	Node  crypto.PublicKey
+	State ReplicaState
+}
+
+// Replication is what the chain says of a replicated job.
+type Replication struct {
+	_         struct{} `cbor:",toarray"`
+	Begun     bool
+	Revealing bool // those who are bound show their receipts
+	Owed      bool // it is known who is paid, and that is yet to be done
+	Replicas  []Replica
+	Panel     crypto.Digest // that judges it; zero: none does
+	Counting  bool          // its jurors show their votes
+	Seats     []Seat
+}
+
+// Seat is a juror of the panel.
+type Seat struct {
+	_         struct{} `cbor:",toarray"`
+	Node      crypto.PublicKey
+	Committed bool
+	Shown     bool
+}
+
+// Equal reports whether two say the same.
+func (r *Replication) Equal(other *Replication) bool {
+	return r.Begun == other.Begun && r.Revealing == other.Revealing && r.Owed == other.Owed && r.Panel == other.Panel && r.Counting == other.Counting &&
+		slices.Equal(r.Replicas, other.Replicas) && slices.Equal(r.Seats, other.Seats)
+}
+
+// MadePledge says that a node is done with a replicated job, and bound to its receipt. The
+// leader has verified the signature.
+type MadePledge struct {
+	_      struct{} `cbor:",toarray"`
+	Node   crypto.PublicKey
+	Pledge job.Pledge
+}
+
+// Observed says what the chain says of a replicated job, which the leader read with proof.
+type Observed struct {
+	_       struct{} `cbor:",toarray"`
+	Order   crypto.Digest
+	OnChain Replication
+}
+
+// Balloted brings a juror's vote on a job. The leader has verified the signature.
+type Balloted struct {
+	_      struct{} `cbor:",toarray"`
+	Ballot job.Ballot
+}
+
+// replicated reports whether the job's policy is replicate.
+func (j *Job) replicated() bool {
+	_, ok := j.Order.Policy.Policy.(chain.PolicyReplicate)
+	return ok
+}
+
+// slateOf lists the bids that count, the primary's first, as many as a slate holds.
+func slateOf(primary crypto.PublicKey, order []SignedBid, counted map[crypto.PublicKey]*SignedBid) []SignedBid {
+	slate := []SignedBid{*counted[primary]}
+	for i := range order {
+		b := counted[order[i].Bid.Node]
+		listed := func(s SignedBid) bool { return s.Bid.Node == order[i].Bid.Node }
+		if b != nil && len(slate) < chain.MaxSlate && !slices.ContainsFunc(slate, listed) {
+			slate = append(slate, *b)
+		}
+	}
+	return slate
+}
+
+// runOn returns the job's run on a node that was not lost, or nil.
+func (j *Job) runOn(node crypto.PublicKey) *Run {
+	for i := range j.Runs {
+		if j.Runs[i].Node == node && j.Runs[i].Stage != Lost {
+			return &j.Runs[i]
+		}
+	}
+	return nil
+}
+
+func (s *State) madePledge(c MadePledge) ([]Effect, error) {
+	id := c.Pledge.Order
+	j := s.jobs[id]
+	if j == nil || j.Status.Final() || !j.replicated() {
+		return []Effect{SendAck{Node: c.Node, Order: id, Refuse: "the job has ended, or is not known"}}, nil
+	}
+	run := j.runOn(c.Node)
+	switch {
+	case run == nil:
+		return []Effect{SendAck{Node: c.Node, Order: id, Refuse: "the assignment was given to others"}}, nil
+	case run.Stage != Live:
+		return nil, nil // it was repeated
+	}
+	run.Commitment, run.CommitSig = c.Pledge.Commitment, c.Pledge.Signature
+	s.stop(j, run, Pledged)
+	n := s.nodes[c.Node]
+	n.Finished++
+	n.Strikes -= min(n.Strikes, 1)
+	if j.Status == job.Settling {
+		return []Effect{s.repost(j)}, nil
+	}
+	return s.advance(j), nil
+}
+
+// showed takes the receipt that a node is bound to.
+func (s *State) showed(j *Job, run *Run, d *job.Done) []Effect {
+	if run.Stage == Live {
+		return nil // its pledge is on the way
+	}
+	err := s.checkDone(j, run, d)
+	if bound := chain.RunCommitment(d.Receipt.Digest(), run.Node, d.Salt) == run.Commitment; err == nil && !bound {
+		err = reject("receipt", "it is not the receipt that the node is bound to")
+	}
+	if err != nil {
+		run.Stage, run.Reason, run.Since = Lost, err.Error(), s.now
+		s.nodes[run.Node].Lost++
+		s.changed(j)
+		return append([]Effect{SendAck{Node: run.Node, Order: j.id, Refuse: err.Error()}}, s.strike(s.nodes[run.Node], "its receipt was refused")...)
+	}
+	done := *d
+	run.Done, run.Stage, run.Since = &done, Ended, s.now
+	s.changed(j)
+	return []Effect{SendAck{Node: run.Node, Order: j.id}, s.repost(j)}
+}
+
+// repost lists a job that is settling as new in the outbox.
+func (s *State) repost(j *Job) Effect {
+	s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
+	s.cursor++
+	j.Outbox = s.cursor
+	s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
+	return Post{Cursor: j.Outbox}
+}
+
+func (s *State) observed(c Observed) ([]Effect, error) {
+	if len(c.OnChain.Replicas) > chain.MaxReplicas || len(c.OnChain.Seats) > chain.MaxReplicas {
+		return nil, reject("size", "%d replicas and %d seats, limit %d", len(c.OnChain.Replicas), len(c.OnChain.Seats), chain.MaxReplicas)
+	}
+	j := s.jobs[c.Order]
+	if j == nil || j.Status != job.Settling || !j.replicated() {
+		return nil, nil
+	}
+	changed := !j.OnChain.Equal(&c.OnChain)
+	j.OnChain = c.OnChain
+	effects := s.assignDrawn(j)
+	if changed {
+		s.touch(j)
+		effects = append(effects, s.repost(j))
+	}
+	return effects, nil
+}
+
+// Unassigned reports whether a node that the chain drew has no run yet, and is here and has
+// room for one.
+func (s *State) Unassigned(j *Job) bool {
+	for i := range j.OnChain.Replicas {
+		if n, _ := s.drawn(j, &j.OnChain.Replicas[i]); n != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// drawn returns a node that the chain drew, with its bid, if the job can be assigned to it.
+func (s *State) drawn(j *Job, r *Replica) (*Node, *SignedBid) {
+	if r.State != ReplicaAsked || j.runOn(r.Node) != nil {
+		return nil, nil
+	}
+	n := s.nodes[r.Node]
+	i := slices.IndexFunc(j.Slate, func(b SignedBid) bool { return b.Bid.Node == r.Node })
+	request := Request(&j.Spec)
+	if n == nil || i < 0 || !n.fits(&request) || j.Slate[i].Bid.Expiry < s.now {
+		return nil, nil
+	}
+	if slices.ContainsFunc(j.Runs, func(run Run) bool { return run.Stage != Lost && run.Owner == n.Owner }) {
+		return nil, nil
+	}
+	return n, &j.Slate[i]
+}
+
+// assignDrawn has those run the job whom the chain drew. Whoever has no room now may have
+// it later: the chain waits.
+func (s *State) assignDrawn(j *Job) []Effect {
+	var effects []Effect
+	for i := range j.OnChain.Replicas {
+		n, bid := s.drawn(j, &j.OnChain.Replicas[i])
+		if n == nil {
+			continue
+		}
+		request := Request(&j.Spec)
+		devices, _ := s.standing(j, &request, n)
+		s.take(n, j, devices)
+		effects = append(effects, s.assign(j, n, bid, devices))
+	}
+	return effects
+}
+
+func (s *State) balloted(c Balloted) ([]Effect, error) {
+	b := &c.Ballot
+	j := s.jobs[b.Order]
+	if j == nil || j.Status != job.Settling || j.OnChain.Panel != b.Panel {
+		return nil, nil
+	}
+	seated := slices.ContainsFunc(j.OnChain.Seats, func(s Seat) bool { return s.Node == b.Node })
+	if !seated || j.ballotOf(b.Node) != nil {
+		return nil, nil
+	}
+	j.Ballots = append(j.Ballots, *b)
+	return []Effect{s.repost(j)}, nil
+}
+
+func (j *Job) ballotOf(node crypto.PublicKey) *job.Ballot {
+	for i := range j.Ballots {
+		if j.Ballots[i].Node == node {
+			return &j.Ballots[i]
+		}
+	}
+	return nil
+}
+
+// Messages returns what is to be posted for a replicated job now, without the cluster's
+// signatures.
+func (j *Job) Messages() []chain.Msg {
+	if !j.replicated() {
+		return nil
+	}
+	if !j.OnChain.Begun {
+		return j.beginning()
+	}
+	var out []chain.Msg
+	for _, r := range j.OnChain.Replicas {
+		run := j.runOn(r.Node)
+		switch {
+		case run == nil || run.Stage == Live:
+		case r.State == ReplicaAsked:
+			out = append(out, chain.CommitRun{ChainID: j.Order.ChainID, Order: j.id, Node: r.Node, Commitment: run.Commitment, Signature: run.CommitSig})
+		case run.Stage == Ended && (r.State == ReplicaCommitted && j.OnChain.Revealing || r.State == ReplicaSilent):
+			out = append(out, chain.RevealRun{Receipt: run.Done.Receipt, ReceiptSig: run.Done.ReceiptSig, Salt: run.Done.Salt, Cluster: j.Order.Cluster})
+		}
+	}
+	for _, seat := range j.OnChain.Seats {
+		b := j.ballotOf(seat.Node)
+		switch {
+		case b == nil:
+		case !seat.Committed && !j.OnChain.Counting:
+			out = append(out, chain.CommitVote{Panel: b.Panel, Node: b.Node, Commitment: b.Vote.Commitment(b.Panel, b.Node, b.Salt), Signature: b.Signature})
+		case seat.Committed && !seat.Shown && j.OnChain.Counting:
+			out = append(out, chain.RevealVote{Panel: b.Panel, Node: b.Node, Vote: b.Vote, Salt: b.Salt})
+		}
+	}
+	if j.OnChain.Owed {
+		out = append(out, chain.CollectRun{Order: j.id})
+	}
+	return out
+}
+
+// beginning is the message that begins the order on the chain.
+func (j *Job) beginning() []chain.Msg {
+	primary := j.runOn(j.Slate[0].Bid.Node)
+	if primary == nil || primary.Stage == Live {
+		return nil
+	}
+	m := chain.BeginRun{Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance, Commitment: primary.Commitment, Signature: primary.CommitSig}
+	for i := range j.Slate {
+		m.Slate = append(m.Slate, chain.SlateBidOf(&j.Slate[i].Bid, j.Slate[i].BidSig))
+	}
+	return []chain.Msg{m}
+}
+
+// ToShow lists the nodes that are bound to a receipt which is to be shown now.
+func (j *Job) ToShow() []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, r := range j.OnChain.Replicas {
+		run := j.runOn(r.Node)
+		if run != nil && run.Stage == Pledged && (r.State == ReplicaCommitted && j.OnChain.Revealing || r.State == ReplicaSilent) {
+			out = append(out, r.Node)
+		}
+	}
+	return out
+}
+
+// ToJudge lists the jurors whose votes are not here and could still be committed to.
+func (j *Job) ToJudge() []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, seat := range j.OnChain.Seats {
+		if !seat.Committed && !j.OnChain.Counting && j.ballotOf(seat.Node) == nil {
+			out = append(out, seat.Node)
+		}
+	}
+	return out
+}
+
+// Judged returns what a juror is to run: the first run of the job, as it was assigned.
+func (j *Job) Judged() job.Assignment { return j.assignment(&j.Runs[0]) }
+
+// EachReplicated calls f for jobs whose replicated runs the chain has not settled yet, those
+// first that changed longest ago, until it returns false. Treat them as read-only.
+func (s *State) EachReplicated(f func(*Job) bool) {
+	s.outbox.each(func(j *Job) bool { return !j.replicated() || f(j) })
+}
+
+// letPledgesGo tells the nodes that hold a receipt of a job which has ended that nobody
+// will ask for it.
+func (j *Job) letPledgesGo(reason string) []Effect {
+	var effects []Effect
+	for i := range j.Runs {
+		if j.Runs[i].Stage == Pledged {
+			effects = append(effects, SendAck{Node: j.Runs[i].Node, Order: j.id, Refuse: "nobody asked for the receipt: " + reason})
+		}
+	}
+	return effects
+}

@@ -1,0 +1,95 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// maxMisses bounds the misses that wait to be posted; the oldest gives way.
+const maxMisses = 256
+
+// Miss is an epoch of a lease in which its service missed its terms, as enough of its peers
+// report: it is posted until the chain has judged the epoch.
+type Miss struct {
+	_      struct{} `cbor:",toarray"`
+	Cursor uint64
+	Report chain.ReportMiss
+}
+
+// FoundMiss brings the reports of an epoch. The leader has verified them, and that they are
+// enough of the peers whom the chain drew.
+type FoundMiss struct {
+	_      struct{} `cbor:",toarray"`
+	Report chain.ReportMiss
+}
+
+// ClosedMiss says that the chain has judged an epoch, or never will, which the leader read with
+// proof.
+type ClosedMiss struct {
+	_     struct{}      `cbor:",toarray"`
+	Order crypto.Digest // that the lease was opened with
+	Terms crypto.Digest
+	Epoch uint64
+}
+
+func (s *State) foundMiss(c FoundMiss) ([]Effect, error) {
+	e := &c.Report.Epoch
+	j := s.jobs[e.Lease.Order]
+	if j == nil || !j.IsLease() || j.Status.Final() || j.liveOn(e.Lease.Node) == nil || s.Missed(e) {
+		return nil, nil
+	}
+	if len(c.Report.Reports) > chain.MaxServicePeers {
+		return nil, reject("size", "%d reports, limit %d", len(c.Report.Reports), chain.MaxServicePeers)
+	}
+	if len(s.misses) == maxMisses {
+		s.misses = slices.Delete(s.misses, 0, 1)
+	}
+	s.cursor++
+	s.misses = append(s.misses, Miss{Cursor: s.cursor, Report: c.Report})
+	return []Effect{Post{Cursor: s.cursor}}, nil
+}
+
+func (s *State) closedMiss(c ClosedMiss) ([]Effect, error) {
+	s.dropMisses(func(m *Miss) bool {
+		e := &m.Report.Epoch
+		return e.Lease.Order == c.Order && e.Terms == c.Terms && e.Epoch == c.Epoch
+	})
+	return nil, nil
+}
+
+func (s *State) dropMisses(of func(*Miss) bool) {
+	s.misses = slices.DeleteFunc(s.misses, func(m Miss) bool { return of(&m) })
+}
+
+// Missed reports whether the miss of an epoch waits to be posted.
+func (s *State) Missed(e *chain.ServiceEpoch) bool {
+	return slices.ContainsFunc(s.misses, func(m Miss) bool { return m.Report.Epoch == *e })
+}
+
+// MissesOf lists the epochs of a lease whose misses wait to be posted.
+func (s *State) MissesOf(order crypto.Digest) (list []chain.ServiceEpoch) {
+	for i := range s.misses {
+		if e := s.misses[i].Report.Epoch; e.Lease.Order == order {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// withMisses adds to items of the outbox the misses with a cursor above after.
+func (s *State) withMisses(items []OutboxItem, after uint64, limit int) []OutboxItem {
+	for i := range s.misses {
+		m := &s.misses[i]
+		if m.Cursor > after {
+			items = append(items, OutboxItem{Cursor: m.Cursor, Order: m.Report.Epoch.Lease.Order, Runs: []chain.Msg{m.Report}})
+		}
+	}
+	slices.SortFunc(items, func(a, b OutboxItem) int { return cmp.Compare(a.Cursor, b.Cursor) })
+	return items[:min(len(items), limit)]
+}
+
+func (FoundMiss) sealedCommand()  {}
+func (ClosedMiss) sealedCommand() {}

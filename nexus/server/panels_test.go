@@ -1,0 +1,165 @@
+package server_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/nexus/server"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// votes returns what a server lists for relays.
+func (c *cluster) votes(i int) (list []chain.Msg) {
+	c.t.Helper()
+	status, body := c.do(i, http.MethodGet, "/v1/votes", nil, nil)
+	var out api.Votes
+	if err := json.Unmarshal(body, &out); err != nil || status != http.StatusOK {
+		c.t.Fatalf("%d %s: %v", status, body, err)
+	}
+	for _, raw := range out.Messages {
+		var m chain.Msgs
+		if err := codec.Unmarshal(raw, &m, chain.MaxTxBytes); err != nil || len(m) != 1 {
+			c.t.Fatalf("%d messages, %v", len(m), err)
+		}
+		list = append(list, m[0])
+	}
+	return list
+}
+
+// elsewhere is a cluster with an order that a panel judges, and another one, to which a juror
+// is connected.
+func elsewhere(t *testing.T, change func(*server.Matter), judge func(job.Judge) job.Ballot) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+	t.Helper()
+	return elsewhereOf(t, testSpec(program), change, judge)
+}
+
+func elsewhereOf(t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Ballot) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+	home := newCluster(t, 1)
+	home.upload(0, blob.Sum([]byte(program)), program)
+	request, order := signedJob(t, testOrder(chain.PolicyNone{}), spec)
+	if status, body := home.post(0, "/v1/jobs", request); status != http.StatusOK {
+		t.Fatalf("submitting: %d %s", status, body)
+	}
+	juror = key(agentKeys).Public()
+	on := newFakeChain()
+	on.panel = crypto.Digest{7}
+	on.sitting = server.Sitting{Order: order, Seats: []scheduler.Seat{{Node: juror}, {Node: key(agentKeys + 1).Public()}}}
+	on.matter = server.Matter{Spec: spec.Digest(), Endpoints: []string{home.url(0)}}
+	if change != nil {
+		change(&on.matter)
+	}
+	here = newClusterOn(t, on, 1, nil, nil)
+	here.agent(0, func(a *fakeAgent) { a.judge = judge })
+	return order, juror, here
+}
+
+// ballotOf is an agent's vote on a panel.
+func ballotOf(n int, m job.Judge, vote chain.Vote) job.Ballot {
+	k := key(agentKeys + n)
+	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: k.Public(), Vote: vote, Salt: [32]byte{3}}
+	b.Signature = k.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, vote.Commitment(m.Panel, b.Node, b.Salt)))
+	return b
+}
+
+// TestJurorsAreAtAnyCluster: an agent is told of a panel in which it sits by the server that
+// it is connected to, with what it has to run, whoever's order it is; its vote is listed
+// sealed, and open once all are to show theirs.
+func TestJurorsAreAtAnyCluster(t *testing.T) {
+	found := chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}
+	asked := make(chan job.Judge, 16)
+	order, juror, here := elsewhere(t, nil, func(m job.Judge) job.Ballot {
+		asked <- m
+		return ballotOf(0, m, found)
+	})
+	m := <-asked
+	if m.Order != order || m.Panel != (crypto.Digest{7}) || m.Assignment == nil || m.Assignment.Order.ID() != order {
+		t.Fatalf("asked to judge %+v", m)
+	}
+	if status, body := here.do(0, http.MethodGet, "/v1/blobs/"+blob.Sum([]byte(program)).String(), nil, nil); status != http.StatusOK || string(body) != program {
+		t.Errorf("the program is not here: %d", status)
+	}
+	var list []chain.Msg
+	until(t, "a sealed vote", func() bool { list = here.votes(0); return len(list) > 0 })
+	commit, ok := list[0].(chain.CommitVote)
+	if !ok || len(list) != 1 || commit.Node != juror || commit.Commitment != found.Commitment(m.Panel, juror, [32]byte{3}) {
+		t.Fatalf("listed: %+v", list)
+	}
+	here.chain.set(func() {
+		here.chain.sitting.Seats = []scheduler.Seat{{Node: juror, Committed: true}, {Node: key(agentKeys + 1).Public()}}
+	})
+	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 })
+	here.chain.set(func() { here.chain.sitting.Reveals = true })
+	until(t, "the vote itself", func() bool { list = here.votes(0); return len(list) > 0 })
+	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Vote != found || reveal.Node != juror {
+		t.Fatalf("listed: %+v", list)
+	}
+	here.chain.set(func() { here.chain.sitting.Decided = true })
+	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 })
+}
+
+// TestVotesOfOthers: what an agent says in the name of another, or does not sign, is not
+// listed.
+func TestVotesOfOthers(t *testing.T) {
+	said := make(chan struct{}, 64)
+	spoiled := 0
+	_, _, here := elsewhere(t, nil, func(m job.Judge) job.Ballot {
+		b := ballotOf(0, m, chain.Vote{Finding: chain.FoundUnstable})
+		switch spoiled++; spoiled {
+		case 1:
+			b.Vote.Finding = chain.FoundUnavailable
+		case 2:
+			b = ballotOf(1, m, b.Vote)
+		}
+		said <- struct{}{}
+		return b
+	})
+	<-said
+	<-said
+	if list := here.votes(0); len(list) != 0 {
+		t.Errorf("listed: %+v", list)
+	}
+	<-said
+	until(t, "the vote that is the agent's", func() bool { return len(here.votes(0)) == 1 })
+}
+
+// TestMatterIsChecked: agents are not told of an order that is another than the chain names: neither program nor
+// order is believed on a cluster's word.
+func TestMatterIsChecked(t *testing.T) {
+	_, _, here := elsewhere(t, func(m *server.Matter) { m.Spec[0]++ }, nil)
+	until(t, "a refusal", func() bool { return here.servers[0].Refused(crypto.Digest{7}) })
+	if list := here.votes(0); len(list) != 0 {
+		t.Errorf("listed: %+v", list)
+	}
+}
+
+// TestAMatterThatIsNoneIsNotSent: agents end the session of a server that sends them what does
+// not fit together; a server that was given it does not send it on.
+func TestAMatterThatIsNoneIsNotSent(t *testing.T) {
+	spec := testSpec(program)
+	spec.Resources.GPUs, spec.Resources.GPUMilli = 1, 1_000 // and nobody gives jurors any
+	_, _, here := elsewhereOf(t, spec, nil, func(m job.Judge) job.Ballot {
+		t.Errorf("asked to judge %+v", m)
+		return ballotOf(0, m, chain.Vote{Finding: chain.FoundUnstable})
+	})
+	until(t, "a refusal", func() bool { return here.servers[0].Refused(crypto.Digest{7}) })
+}
+
+// TestPanelsOfOthersAreForgotten: panels whose jurors are elsewhere take no place from those
+// that come.
+func TestPanelsOfOthersAreForgotten(t *testing.T) {
+	c := newCluster(t, 1)
+	name := func(n int) crypto.Digest { return crypto.Digest{byte(n >> 8), byte(n), 1} }
+	for n := range server.MaxPanels + 10 {
+		c.servers[0].Drawn(name(n), key(agentKeys).Public())
+	}
+	if last := server.MaxPanels + 9; !c.servers[0].Hears(name(last)) || c.servers[0].Hears(name(0)) {
+		t.Error("a panel that was just drawn is not heard of, or the oldest is")
+	}
+}

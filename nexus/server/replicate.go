@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	// A replicated job is looked at often at first: a draw takes some blocks. Then it may
+	// wait for as long as nodes take to run it.
+	firstRunLook   = 30 * time.Millisecond
+	eagerRunLooks  = 100
+	longestRunLook = time.Second
+	// askAgain is after how long a node is asked again for what it has not given.
+	askAgain = 3 * time.Second
+)
+
+// hearBallot takes a vote for the docket, whoever leads.
+func (s *Server) hearBallot(from *session, b *job.Ballot) {
+	if !s.docket.wants(b.Panel, b.Node) {
+		return
+	}
+	payload := chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Vote.Commitment(b.Panel, b.Node, b.Salt))
+	if b.Node == from.node && from.node.Verify(crypto.DomainVote, payload, b.Signature) {
+		s.docket.ballot(*b)
+	}
+}
+
+// hearEnd takes a Pledge, a Ballot or a PeerReport to the state, if this server leads: whoever
+// gets no answer says it again.
+func (s *Server) hearEnd(from *session, m job.Message) {
+	if b, ok := m.(job.Ballot); ok {
+		s.hearBallot(from, &b)
+	}
+	r := s.current.Load()
+	if r == nil {
+		return
+	}
+	if p, ok := m.(job.Pledge); ok {
+		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment)
+		r.hearSigned(from, p.Order, crypto.SignedBy(from.node, crypto.DomainRun, payload, p.Signature), scheduler.MadePledge{Node: from.node, Pledge: p})
+	}
+	if p, ok := m.(job.PeerReport); ok && p.Report.Peer == from.node {
+		r.hearPeer(from, &p)
+	}
+	if b, ok := m.(job.Ballot); ok && b.Node == from.node {
+		payload := chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Vote.Commitment(b.Panel, b.Node, b.Salt))
+		r.hearSigned(from, b.Panel, crypto.SignedBy(from.node, crypto.DomainVote, payload, b.Signature), scheduler.Balloted{Ballot: b})
+	}
+}
+
+func (r *reign) hearSigned(from *session, about crypto.Digest, signed crypto.Signed, c scheduler.Command) {
+	r.once(assignment{order: about, node: from.node}, func() {
+		if !r.verifier.verify(signed) {
+			from.log.Warn("an agent sent what it did not sign", "about", about.Short())
+			return
+		}
+		if err := r.propose(c); err != nil {
+			r.report("the end of a replicated run", err)
+		}
+	})
+}
+
+// runLook is what is known of a replicated job that the chain has not settled.
+type runLook struct {
+	at    time.Time
+	count int
+	asked map[crypto.PublicKey]time.Time // for receipts and votes
+}
+
+// watched is a replicated job as the state has it.
+type watched struct {
+	order      chain.Order
+	id         crypto.Digest
+	onChain    scheduler.Replication
+	unassigned bool
+	show       []crypto.PublicKey
+	judge      []crypto.PublicKey
+	judged     job.Assignment // with judge
+}
+
+// watchRuns learns from the chain how replicated jobs stand, until the reign ends, and asks
+// nodes for what is due. What it knows is in the state and on the chain.
+func (r *reign) watchRuns() {
+	looks := map[crypto.Digest]*runLook{}
+	ticker := time.NewTicker(firstRunLook)
+	defer ticker.Stop()
+	slots := make(chan struct{}, maxLooks)
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now, waiting := time.Now(), map[crypto.Digest]bool{}
+		for _, w := range r.replicatedJobs() {
+			waiting[w.id] = true
+			l := looks[w.id]
+			if l == nil {
+				l = &runLook{at: now, asked: map[crypto.PublicKey]time.Time{}}
+				looks[w.id] = l
+			}
+			r.askRunners(&w, l, now)
+			if now.Before(l.at) {
+				continue
+			}
+			if l.count++; l.count < eagerRunLooks {
+				l.at = now.Add(firstRunLook)
+			} else {
+				l.at = now.Add(longestRunLook)
+			}
+			r.once(assignment{order: w.id}, func() {
+				select {
+				case slots <- struct{}{}:
+					r.lookAtRuns(&w)
+					<-slots
+				case <-r.ctx.Done():
+				}
+			})
+		}
+		for order := range looks {
+			if !waiting[order] {
+				delete(looks, order)
+			}
+		}
+	}
+}
+
+// replicatedJobs lists those that wait for the chain.
+func (r *reign) replicatedJobs() (list []watched) {
+	r.replica.view(func(s *scheduler.State) {
+		s.EachReplicated(func(j *scheduler.Job) bool {
+			w := watched{
+				order: j.Order, id: j.ID(), onChain: j.OnChain, unassigned: s.Unassigned(j), show: j.ToShow(), judge: j.ToJudge(),
+			}
+			if len(w.judge) > 0 {
+				w.judged = j.Judged()
+			}
+			list = append(list, w)
+			return len(list) < lookBatch
+		})
+	})
+	return list
+}
+
+// askRunners asks the nodes that are here for receipts and votes that are due.
+func (r *reign) askRunners(w *watched, l *runLook, now time.Time) {
+	ask := func(node crypto.PublicKey, m job.Message) {
+		if s := r.sessions.get(node); s != nil && now.Sub(l.asked[node]) >= askAgain {
+			l.asked[node] = now
+			s.send(m)
+		}
+	}
+	for _, node := range w.show {
+		ask(node, job.Show{Order: w.id})
+	}
+	for _, node := range w.judge {
+		as := w.judged
+		as.AcceptanceSig = r.signer.acceptance(&as.Acceptance)
+		ask(node, job.Judge{Panel: w.onChain.Panel, Order: w.id, Assignment: &as})
+	}
+}
+
+// lookAtRuns asks the chain about one job, and tells the state what it says.
+func (r *reign) lookAtRuns(w *watched) {
+	ctx, cancel := context.WithTimeout(r.ctx, lookTimeout)
+	defer cancel()
+	onChain, outcome, err := r.chain.Replication(ctx, &w.order)
+	switch {
+	case err != nil:
+		if r.ctx.Err() == nil {
+			r.log.Info("the chain cannot be asked about a job", "job", w.id.Short(), "error", err)
+		}
+	case outcome.Settled || outcome.Refused != "":
+		r.log.Info("job settled", "job", w.id.Short(), "refused", outcome.Refused, "height", outcome.Record.Height, "cost", outcome.Record.Cost)
+		r.report("confirmed", r.propose(scheduler.Confirmed{Order: w.id, Outcome: outcome.Record, Failure: outcome.Refused}))
+	case onChain.Begun && (w.unassigned || !onChain.Equal(&w.onChain)):
+		r.report("observed", r.propose(scheduler.Observed{Order: w.id, OnChain: onChain}))
+	}
+}

@@ -1,0 +1,272 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+const (
+	serviceTick    = time.Second
+	firstService   = time.Second
+	longestService = 10 * time.Second // between two looks at one: agents stop probing what they do not hear of
+	// reportAfter is how long after an epoch's end its miss is taken to the chain: the chain's
+	// time has to be past it.
+	reportAfter = 2 * time.Second
+	// maxReported bounds the epochs of a lease of which reports are kept.
+	maxReported = 16
+
+	probesASecond = 32 // that are carried from or to an agent
+	probeBurst    = 64
+)
+
+// services is the leases with service terms that the leader watches.
+type services struct {
+	mu    sync.Mutex
+	known map[crypto.Digest]*watchedService // by the order that opened them
+}
+
+// watchedService is a lease with service terms.
+type watchedService struct {
+	at      time.Time // of the next look
+	id      chain.LeaseID
+	seen    Service
+	reports map[uint64]map[crypto.PublicKey]chain.ServiceReport // of epochs, each of which finds a miss
+}
+
+// watchServices learns from the chain what is promised of leases and by whom they are probed,
+// until the reign ends, and tells the peers that are here. Reports that it has lost with
+// an earlier leader are said again.
+func (r *reign) watchServices() {
+	ticker := time.NewTicker(serviceTick)
+	defer ticker.Stop()
+	slots := make(chan struct{}, maxLooks)
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for _, id := range r.promised() {
+			if !r.services.due(id, time.Now()) {
+				continue
+			}
+			r.once(assignment{order: id.Order, node: id.Node}, func() {
+				select {
+				case slots <- struct{}{}:
+					r.lookAtService(id)
+					<-slots
+				case <-r.ctx.Done():
+				}
+			})
+		}
+	}
+}
+
+// promised lists the open leases that were ordered with service terms.
+func (r *reign) promised() (list []chain.LeaseID) {
+	r.replica.view(func(s *scheduler.State) {
+		for after := uint64(0); ; {
+			leases := s.Leases(after, lookBatch)
+			for _, j := range leases {
+				if j.Leased && j.Order.Term.Service != nil {
+					list = append(list, chain.LeaseID{Node: j.Award().Node, Order: j.ID()})
+				}
+			}
+			if len(leases) < lookBatch {
+				return
+			}
+			after = leases[len(leases)-1].Arrival
+		}
+	})
+	return list
+}
+
+// due reports whether a lease is to be looked at, and notes when it is next.
+func (s *services) due(id chain.LeaseID, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.known[id.Order]
+	if w == nil {
+		w = &watchedService{id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}}
+		s.known[id.Order] = w
+	}
+	if now.Before(w.at) {
+		return false
+	}
+	wait := time.Duration(w.seen.Service.Terms.EpochMs) * time.Millisecond / 8
+	w.at = now.Add(min(max(wait, firstService), longestService))
+	return true
+}
+
+// lookAtService asks the chain about one lease, tells its peers, and drops what the chain has
+// judged.
+func (r *reign) lookAtService(id chain.LeaseID) {
+	ctx, cancel := context.WithTimeout(r.ctx, lookTimeout)
+	defer cancel()
+	seen, err := r.chain.Service(ctx, id)
+	if err != nil {
+		if r.ctx.Err() == nil {
+			r.log.Info("the chain cannot be asked about a lease's service", "job", id.Order.Short(), "error", err)
+		}
+		return
+	}
+	r.services.see(id, seen)
+	if seen.Live {
+		r.tellPeers(id, &seen)
+	}
+	var waiting []chain.ServiceEpoch
+	r.replica.view(func(s *scheduler.State) { waiting = s.MissesOf(id.Order) })
+	for _, e := range waiting {
+		if !seen.Live || e.Terms != seen.Lease.Order || seen.Service.Closed(e.Epoch) {
+			r.report("closed miss", r.propose(scheduler.ClosedMiss{Order: id.Order, Terms: e.Terms, Epoch: e.Epoch}))
+		}
+	}
+}
+
+func (s *services) see(id chain.LeaseID, seen Service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !seen.Live {
+		delete(s.known, id.Order)
+		return
+	}
+	if w := s.known[id.Order]; w != nil {
+		if w.seen.Lease.Order != seen.Lease.Order {
+			clear(w.reports)
+		}
+		w.seen = seen
+		maps.DeleteFunc(w.reports, func(epoch uint64, _ map[crypto.PublicKey]chain.ServiceReport) bool { return seen.Service.Closed(epoch) })
+	}
+}
+
+// tellPeers has those who are here probe a lease: the peers of now, and those before them
+// until their last epoch is over.
+func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
+	m := job.Watch{Lease: id, Terms: seen.Lease.Order, Service: seen.Service.Terms, Since: seen.Lease.Since}
+	peers := seen.Service.Peers
+	if since := r.now() - seen.Service.Drawn; uint64(since) < 2*m.Service.EpochMs {
+		peers = slices.Concat(peers, seen.Service.Former)
+	}
+	for _, peer := range peers {
+		if s := r.sessions.get(peer); s != nil {
+			s.send(m)
+		}
+	}
+}
+
+// hearPeer takes a peer's report of an epoch. Once enough of the peers report a miss, it is
+// posted.
+func (r *reign) hearPeer(from *session, p *job.PeerReport) {
+	if !r.services.wants(p, time.Now()) {
+		return
+	}
+	r.once(assignment{order: p.Epoch.Lease.Order, node: from.node}, func() {
+		if !r.verifier.verify(crypto.SignedBy(from.node, crypto.DomainService, chain.ServicePayload(p.Epoch, p.Report), p.Report.Signature)) {
+			from.log.Warn("a peer sent a report that it did not sign", "job", p.Epoch.Lease.Order.Short())
+			return
+		}
+		m := r.services.keep(p)
+		known := false
+		r.replica.view(func(s *scheduler.State) { known = m != nil && s.Missed(&m.Epoch) })
+		if m == nil || known {
+			return
+		}
+		r.log.Info("lease missed its terms", "job", m.Epoch.Lease.Order.Short(), "node", m.Epoch.Lease.Node.Short(), "epoch", m.Epoch.Epoch, "reports", len(m.Reports))
+		r.report("found miss", r.propose(scheduler.FoundMiss{Report: *m}))
+	})
+}
+
+// wants reports whether a report says something that the chain would hear.
+func (s *services) wants(p *job.PeerReport, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &p.Epoch
+	w := s.known[e.Lease.Order]
+	if w == nil || !w.seen.Live || w.id != e.Lease || e.Terms != w.seen.Lease.Order || w.seen.Service.Closed(e.Epoch) {
+		return false
+	}
+	terms := &w.seen.Service.Terms
+	begin, end, ok := terms.Span(w.seen.Lease.Since, e.Epoch)
+	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && slices.Contains(w.seen.Service.PeersOf(begin), p.Report.Peer) &&
+		terms.Finds(e.Epoch, &p.Report) != chain.ServiceKept
+}
+
+// keep keeps a report whose signature is good, and returns what to post once there are
+// enough.
+func (s *services) keep(p *job.PeerReport) *chain.ReportMiss {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := p.Epoch
+	w := s.known[e.Lease.Order]
+	if w == nil || e.Terms != w.seen.Lease.Order {
+		return nil
+	}
+	of := w.reports[e.Epoch]
+	if of == nil {
+		of = map[crypto.PublicKey]chain.ServiceReport{}
+		w.reports[e.Epoch] = of
+	}
+	of[p.Report.Peer] = p.Report
+	if len(w.reports) > maxReported {
+		delete(w.reports, slices.Min(slices.Collect(maps.Keys(w.reports))))
+	}
+	begin, _, _ := w.seen.Service.Terms.Span(w.seen.Lease.Since, e.Epoch) // wants looked
+	peers := w.seen.Service.PeersOf(begin)
+	m := &chain.ReportMiss{Epoch: e}
+	for _, peer := range peers {
+		if r, ok := of[peer]; ok {
+			m.Reports = append(m.Reports, r)
+		}
+	}
+	if len(m.Reports) < chain.Quorum(len(peers)) {
+		return nil
+	}
+	return m
+}
+
+// carryProbe takes a peer's probe to the lease's node, if it is here.
+func (ss *sessions) carryProbe(from *session, m job.Probe) error {
+	if m.Peer != from.node {
+		return fmt.Errorf("probe of peer %s", m.Peer.Short())
+	}
+	if to := ss.get(m.Lease.Node); to != nil && from.mayProbe() {
+		to.send(m)
+	}
+	return nil
+}
+
+// carryReply takes the answer back.
+func (ss *sessions) carryReply(from *session, m job.ProbeReply) error {
+	if m.Lease.Node != from.node {
+		return fmt.Errorf("answer for node %s", m.Lease.Node.Short())
+	}
+	if to := ss.get(m.Peer); to != nil && from.mayProbe() {
+		to.send(m)
+	}
+	return nil
+}
+
+// mayProbe reports whether another probe, or answer, of the agent is carried, and counts it.
+func (s *session) mayProbe() bool {
+	const each = time.Second / probesASecond
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.probes.Before(now) {
+		s.probes = now
+	}
+	if s.probes.Sub(now) >= probeBurst*each {
+		return false
+	}
+	s.probes = s.probes.Add(each)
+	return true
+}

@@ -1,0 +1,207 @@
+package sdk_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// mouth is a Nexus server that says what a test has it say of the servers.
+type mouth struct {
+	*httptest.Server
+	list    atomic.Pointer[api.ServerAddresses]
+	version atomic.Pointer[string]
+	asked   atomic.Int64 // for the list
+	others  atomic.Int64 // other requests
+	age     atomic.Int64 // of the state, in ms
+}
+
+func newMouth(t *testing.T) *mouth {
+	m := &mouth{}
+	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := m.version.Load(); v != nil {
+			w.Header().Set(api.ServersHeader, *v)
+		}
+		if age := m.age.Load(); age > 0 {
+			w.Header().Set(api.StateAgeHeader, strconv.FormatInt(age, 10))
+		}
+		var out any = api.NexusStatus{ChainID: testChain}
+		if r.URL.Path == "/v1/addresses" {
+			m.asked.Add(1)
+			out = m.list.Load()
+		} else {
+			m.others.Add(1)
+		}
+		w.Header().Set("Content-Type", api.ContentJSON)
+		if err := json.NewEncoder(w).Encode(out); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(m.Close)
+	return m
+}
+
+func (m *mouth) say(version string, list api.ServerAddresses) {
+	m.list.Store(&list)
+	m.version.Store(&version)
+}
+
+// addresses is a list of servers that a key signed.
+func addresses(index, at uint64, signer keySigner, urls ...string) api.ServerAddresses {
+	list := api.ServerAddresses{ChainID: testChain, Index: api.Uint64(index), SignedMs: chain.TimeMs(at)}
+	for i, u := range urls {
+		list.Servers = append(list.Servers, api.ServerAddress{ID: testKey(40 + i).Public(), URL: u})
+	}
+	list.Signature = signer.PrivateKey.Sign(crypto.DomainAddresses, api.ServerAddressesPayload(signer.Public(), &list))
+	return list
+}
+
+// TestTheOnlyServerOfAClientGoes has a client that was told of one server learn of
+// another, and the first one end; and a later client go on from what the first kept.
+func TestTheOnlyServerOfAClientGoes(t *testing.T) {
+	cluster := testKey(30)
+	a, b := newMouth(t), newMouth(t)
+	a.say("one", addresses(1, 1, cluster, a.URL, b.URL))
+	var kept []api.ServerAddresses
+	config := sdk.Config{Nexus: []string{a.URL}, Cluster: cluster.Public(), Backoff: 1, Genesis: testGenesis(), Learned: func(l api.ServerAddresses) { kept = append(kept, l) }}
+	client, err := sdk.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(client *sdk.Client) error {
+		_, err := client.NexusStatus(t.Context())
+		return err
+	}
+	for range 3 {
+		if err := ask(client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.asked.Load() != 1 || b.others.Load() != 0 || len(kept) != 1 {
+		t.Errorf("the list was fetched %d times and kept %d times, the other server asked %d times", a.asked.Load(), len(kept), b.others.Load())
+	}
+	a.Close()
+	if err := ask(client); err != nil || b.others.Load() == 0 {
+		t.Errorf("once the first server is gone: %v", err)
+	}
+	config.Attempts = 2
+	later, err := sdk.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(later); err == nil {
+		t.Error("a client that learned nothing found the other server")
+	}
+	if err := later.TakeServers(kept[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(later); err != nil {
+		t.Errorf("a client that was told what was kept: %v", err)
+	}
+}
+
+// TestServersThatAreCutOff has a client ask the next server once one says that what it
+// shows is old.
+func TestServersThatAreCutOff(t *testing.T) {
+	a, b := newMouth(t), newMouth(t)
+	client, err := sdk.New(sdk.Config{Nexus: []string{a.URL, b.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int64{1, 2, 2} {
+		if i == 1 {
+			a.age.Store(40_000)
+		}
+		if _, err := client.NexusStatus(t.Context()); err != nil || a.others.Load() != want || a.others.Load()+b.others.Load() != int64(i+1) {
+			t.Errorf("question %d: %v, %d were asked of the first", i, err, a.others.Load())
+		}
+	}
+}
+
+// TestServersThatLie has a server name strangers, in lists that the client must not
+// take, and then end: the client asks no stranger.
+func TestServersThatLie(t *testing.T) {
+	cluster, stranger := testKey(30), newMouth(t)
+	later := addresses(9, 9, cluster, "http://127.0.0.1:1")
+	later.Servers[0].URL = stranger.URL
+	another := addresses(9, 9, cluster, stranger.URL)
+	another.ChainID = "another"
+	another.Signature = cluster.PrivateKey.Sign(crypto.DomainAddresses, api.ServerAddressesPayload(cluster.Public(), &another))
+	many := make([]string, api.MaxServerAddresses+1)
+	for i := range many {
+		many[i] = stranger.URL
+	}
+	for name, list := range map[string]api.ServerAddresses{
+		"another's signature": addresses(9, 9, testKey(31), stranger.URL),
+		"changed":             later,
+		"another chain":       another,
+		"too many":            addresses(9, 9, cluster, many...),
+		"no URL":              addresses(9, 9, cluster, "file:///etc/passwd"),
+		"with a password":     addresses(9, 9, cluster, strings.Replace(stranger.URL, "://", "://a:b@", 1)),
+		"older":               addresses(4, 99, cluster, stranger.URL),
+		"as old":              addresses(5, 5, cluster, stranger.URL),
+	} {
+		m := newMouth(t)
+		client, err := sdk.New(sdk.Config{Nexus: []string{m.URL}, Cluster: cluster.Public(), Backoff: 1, Genesis: testGenesis(), Attempts: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.TakeServers(addresses(5, 5, cluster, m.URL)); err != nil {
+			t.Fatal(err)
+		}
+		m.say("lie", list)
+		if _, err := client.NexusStatus(t.Context()); err != nil || m.asked.Load() != 1 {
+			t.Errorf("%s: %v, asked %d times", name, err, m.asked.Load())
+		}
+		m.Close()
+		if _, err := client.NexusStatus(t.Context()); err == nil || stranger.others.Load() != 0 {
+			t.Errorf("%s: a stranger was asked: %v", name, err)
+		}
+	}
+}
+
+// TestLearnedServersAreNoWeaker checks what addresses a client takes, by those that
+// it was configured with.
+func TestLearnedServersAreNoWeaker(t *testing.T) {
+	cluster := testKey(30)
+	for _, x := range []struct {
+		configured, learned string
+		want                bool
+	}{
+		{"https://a.example", "https://b.example:8443", true},
+		{"https://a.example", "http://b.example", false},
+		{"http://a.example", "https://b.example", true},
+		{"http://10.0.0.1:7280", "http://127.0.0.1:7280", false},
+		{"http://10.0.0.1:7280", "http://[::1]:7280", false},
+		{"http://10.0.0.1:7280", "http://localhost:7280", false},
+		{"http://127.0.0.1:7280", "http://127.0.0.1:7281", true},
+		{"http://127.0.0.1:7280", "http://127.0.0.1:7280/", false}, // is known
+	} {
+		client, err := sdk.New(sdk.Config{Nexus: []string{x.configured}, Cluster: cluster.Public()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.TakeServers(addresses(1, 1, cluster, x.learned)); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(sdk.NexusURLs(client)) == 2; got != x.want {
+			t.Errorf("%s with %s configured: %v", x.learned, x.configured, got)
+		}
+	}
+	nobody, err := sdk.New(sdk.Config{Nexus: []string{"http://127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nobody.TakeServers(addresses(1, 1, cluster, "http://127.0.0.1:2")); err == nil {
+		t.Error("a client that was not told whose servers to ask learned of some")
+	}
+}
