@@ -84,21 +84,21 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 2_000, Byte: 4, Signature: 760,
-		Transfer: 800, RegisterProvider: 5_900, UnbondProvider: 100,
-		RegisterCluster: 7_100, UnbondCluster: 8_700, Deposit: 1_700, Withdraw: 8_800,
-		Settle: 100, Claim: 27_000,
-		Bond: 15_000, Delegate: 2_100, Undelegate: 15_000, Redelegate: 1_200, WithdrawRewards: 100, SetCommission: 1_900, RotateKeys: 12_000,
-		Unjail: 1_600, Affiliate: 5_900, Unaffiliate: 930, ReportEvidence: 180_000, EvidenceByte: 32,
-		OpenLease: 41_000, ResizeLease: 17_000, ExtendLease: 5_900, CloseLease: 5_200, CollectLease: 1_100,
-		OpenChannel: 2_100, FundChannel: 1_700, RedeemVoucher: 4_000, CloseChannel: 16_000,
-		RegisterMeter: 44_000, SettleBatch: 30_000,
-		AddBond: 2_700, CommitVote: 12_000, RevealVote: 6_700,
-		Challenge: 9_100, Appeal: 9_300,
-		BeginRun: 25_000, SlateBid: 2_300, CommitRun: 6_500, RevealRun: 9_100, CollectRun: 100,
-		ReportMiss: 19_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
+		Tx: 1_300, Byte: 4, Signature: 690,
+		Transfer: 690, RegisterProvider: 6_300, UnbondProvider: 4_000,
+		RegisterCluster: 7_300, UnbondCluster: 6_300, Deposit: 1_300, Withdraw: 5_600,
+		Settle: 100, Claim: 23_000,
+		Bond: 11_000, Delegate: 220, Undelegate: 6_800, Redelegate: 1_600, WithdrawRewards: 100, SetCommission: 2_000, RotateKeys: 12_000,
+		Unjail: 100, Affiliate: 5_400, Unaffiliate: 140, ReportEvidence: 180_000, EvidenceByte: 40,
+		OpenLease: 37_000, ResizeLease: 7_600, ExtendLease: 2_000, CloseLease: 2_300, CollectLease: 100,
+		OpenChannel: 2_100, FundChannel: 2_300, RedeemVoucher: 4_900, CloseChannel: 11_000,
+		RegisterMeter: 38_000, SettleBatch: 23_000,
+		AddBond: 1_100, CommitVote: 12_000, RevealVote: 6_100,
+		Challenge: 7_200, Appeal: 7_900,
+		BeginRun: 23_000, SlateBid: 3_200, CommitRun: 8_000, RevealRun: 8_700, CollectRun: 100,
+		ReportMiss: 20_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
-		QueueMatured: 7_200, QueueReleased: 14_000, QueueExpired: 4_700, QueueLease: 17_000, QueueChannel: 13_000,
+		QueueMatured: 5_100, QueueReleased: 5_700, QueueExpired: 4_600, QueueLease: 14_000, QueueChannel: 8_700,
 	}
 }
 

@@ -406,7 +406,7 @@ func (w *gasWorld) take(o operation) work {
 		return w.measure(build(), o.want, 1<<30)
 	}
 	least := w.measure(build(), o.want, 1)
-	for range 5 {
+	for range 15 {
 		if k := w.measure(build(), o.want, 1); k.cpu < least.cpu {
 			least = k
 		}
