@@ -44,13 +44,19 @@ const pollEvery = 100 * time.Millisecond
 // quote, deposits what the escrow lacks, submits, follows the job to its end,
 // and has the chain's state prove that it was settled as the cluster says. It
 // believes the cluster's servers only as to what the job may cost, and that only
-// if MaxCost is zero. Errors: ErrTerms before anything was deposited; of a job
+// if MaxCost is zero. Errors: job.ErrSpec for work that a panel could not judge in its time;
+// ErrTerms before anything was deposited; of a job
 // that ended otherwise than settled ErrNotSettled; light.ErrRefused if the chain
 // does not show that it was.
 func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	note := r.Progress
 	if note == nil {
 		note = func(string, *api.Job) {}
+	}
+	if g := c.config.Genesis; g != nil && r.Policy != nil {
+		if err := job.CheckJudged(&chain.Order{Policy: chain.PolicyField{Policy: r.Policy}}, &r.Spec, &g.Params); err != nil {
+			return api.Job{}, fmt.Errorf("sdk: order: %w", err)
+		}
 	}
 	note("uploading", nil)
 	if err := c.uploadWork(ctx, &r); err != nil {

@@ -121,6 +121,16 @@ func TestRunJob(t *testing.T) {
 	}
 }
 
+// What no panel of the chain could judge in its time is not uploaded.
+func TestRunJobThatNobodyCouldJudge(t *testing.T) {
+	m := newMarket(t)
+	r := run()
+	r.Policy, r.Spec.Limits.WallMs = chain.PolicyReplicate{K: 2, N: 3}, m.chain.genesis.Params.CommitMs/4+1
+	if _, err := m.client(t, testKey(3).Public()).RunJob(t.Context(), r); !errors.Is(err, job.ErrSpec) || !strings.Contains(err.Error(), "limits.wall_ms") || m.claims > 0 {
+		t.Errorf("%v, %d orders", err, m.claims)
+	}
+}
+
 // A server that lies about itself gets neither a deposit nor an order.
 func TestTermsAreChecked(t *testing.T) {
 	for want, lie := range map[string]func(*market){

@@ -241,11 +241,12 @@ func (d *demoRun) fractal(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	limits := job.DefaultLimits()
+	policy := chain.PolicyReplicate{K: 2, N: 3}
+	limits := job.LimitsUnder(policy, &d.target.genesis.Params)
 	return d.run(ctx, sdk.JobRun{
 		Spec:   job.Spec{Label: "fractal", Resources: job.Resources{Millicores: 1_000, MemoryMiB: limits.MemoryBytes >> 20}, Limits: limits},
 		Blobs:  []io.ReadSeeker{program, packed},
-		Policy: chain.PolicyReplicate{K: 2, N: 3},
+		Policy: policy,
 		Bind: func(ids []crypto.Digest) job.Work {
 			return job.Wasm{Module: ids[0], Input: ids[1], Deterministic: true}
 		},

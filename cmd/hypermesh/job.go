@@ -74,7 +74,7 @@ func runFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "input", Usage: "input `FILE` of the kernel, in its order; may be given several times"},
 		&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
 		&cli.StringFlag{Name: "b", Usage: "CSV `FILE` of the right matrix"},
-		&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program"},
+		&cli.DurationFlag{Name: "time-limit", Value: 2 * time.Minute, Usage: "wall-clock limit of the program; under replicate and optimistic at most, and by default if that is less, a quarter of the chain's commit_ms, in which jurors run it again: 15s on a devnet"},
 		&cli.Uint64Flag{Name: "fuel", Value: job.DefaultLimits().Fuel, Usage: "limit of instructions, about"},
 		&cli.Uint64Flag{Name: "memory-mib", Value: job.DefaultLimits().MemoryBytes >> 20, Usage: "limit of memory"},
 		jsonFlag()), containerFlags()...), placementFlags()...)
@@ -102,6 +102,7 @@ func jobRun(c *cli.Context) error {
 	if err := bindKernel(&run, t.genesis); err != nil {
 		return err
 	}
+	limitTime(c, &run, t.genesis)
 	run.Consumer = t.account
 	run.Progress = progressLines(c.App.ErrWriter)
 	done, err := t.client.RunJob(c.Context, run)
@@ -119,6 +120,13 @@ func jobRun(c *cli.Context) error {
 		report.Output = out
 	}
 	return printReport(c, report, t)
+}
+
+// limitTime lowers a time limit that nobody named to what jurors of the chain can judge.
+func limitTime(c *cli.Context, run *sdk.JobRun, g *chain.Genesis) {
+	if !c.IsSet("time-limit") && job.Judged(run.Policy) {
+		run.Spec.Limits.WallMs = min(run.Spec.Limits.WallMs, job.MaxJudgedMs(&g.Params))
+	}
 }
 
 // jobFromFlags reads what the command line says of the job.

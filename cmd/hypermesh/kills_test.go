@@ -116,7 +116,7 @@ func killRuns(t *testing.T, target *target) []sdk.JobRun {
 		if i%2 == 1 {
 			policy = chain.PolicyNone{}
 		}
-		limits := job.DefaultLimits()
+		limits := job.LimitsUnder(policy, &target.genesis.Params)
 		runs = append(runs, sdk.JobRun{
 			Spec:  job.Spec{Label: "fractal", Resources: job.Resources{Millicores: 1_000, MemoryMiB: limits.MemoryBytes >> 20}, Limits: limits},
 			Blobs: []io.ReadSeeker{program, packed}, Policy: policy,

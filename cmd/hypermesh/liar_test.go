@@ -73,7 +73,7 @@ func TestAProviderLies(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func() (r api.JobReport) {
-		out, err := hypermesh(t, "job", "run", fractal, "--in", in, "--verify", "replicate=2/3", "--config", n.path, "--json", "--time-limit", "20s")
+		out, err := hypermesh(t, "job", "run", fractal, "--in", in, "--verify", "replicate=2/3", "--config", n.path, "--json", "--time-limit", "15s")
 		if err == nil {
 			err = json.Unmarshal(out, &r)
 		}

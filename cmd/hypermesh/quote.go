@@ -67,6 +67,7 @@ func jobQuote(c *cli.Context) error {
 	if err := bindKernel(&run, t.genesis); err != nil {
 		return err
 	}
+	limitTime(c, &run, t.genesis)
 	q, err := t.client.Quote(c.Context, run.Spec, run.Policy)
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (s *settledBench) run(r sdk.JobRun) settledRun {
 // of returns a job under a policy.
 func (s *settledBench) of(policy chain.Policy) sdk.JobRun {
 	run := sdk.JobRun{
-		Spec:   job.Spec{Label: "settled", Resources: job.Resources{Millicores: 10, MemoryMiB: 512}, Limits: job.DefaultLimits()},
+		Spec:   job.Spec{Label: "settled", Resources: job.Resources{Millicores: 10, MemoryMiB: 512}, Limits: job.LimitsUnder(policy, &s.target.genesis.Params)},
 		Blobs:  []io.ReadSeeker{bytes.NewReader(nothing)},
 		Policy: policy,
 		Bind:   func(ids []crypto.Digest) job.Work { return job.Wasm{Module: ids[0], Deterministic: true} },

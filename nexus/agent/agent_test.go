@@ -335,6 +335,9 @@ func TestDeclinesSayWhy(t *testing.T) {
 			o.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
 			o.MaxCost = worst(t, config, o.Spec)
 		}, nil},
+		{"limits.wall_ms is 150001 under policy replicate(2 of 3)", func(o *chain.Order) {
+			o.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
+		}, func(s *job.Spec) { s.Limits.WallMs = 150_001 }},
 		{"kernel matmul-4 is not proven here", func(o *chain.Order) {
 			o.Policy.Policy = chain.PolicyZK{Kernel: "matmul-4", Inputs: []chain.FieldBytes{{}, {}}}
 		}, func(s *job.Spec) {

@@ -62,7 +62,7 @@ func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bi
 // unwilling says why the node wants no such work.
 func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) string {
 	end := timeMs(now) + chain.TimeMs(spec.Limits.WallMs)
-	closed := a.closed()
+	closed, unjudged := a.closed(), job.CheckJudged(order, spec, &a.genesis.Params)
 	switch {
 	case closed != "":
 		return closed
@@ -70,6 +70,8 @@ func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) str
 		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
 	case spec.Region != "" && spec.Region != a.config.Region:
 		return fmt.Sprintf("region %.32q is wanted, this node is in %q", spec.Region, a.config.Region)
+	case unjudged != nil:
+		return line(unjudged.Error())
 	case order.Term == nil && end > order.Deadline:
 		return fmt.Sprintf("the work may end at %d, after the deadline %d", end, order.Deadline)
 	case a.spool.count() >= maxSpooled:

@@ -176,6 +176,9 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 	sealed.OutputTo = []string{"age1qqq"}
 	drawing := wasmSpec()
 	drawing.Resources.GPUs, drawing.Resources.GPUMilli = 1, 1_000
+	reading := wasmSpec()
+	reading.Work.Work = job.Wasm{Module: crypto.Digest{1}, Deterministic: true}
+	reading.Scheduling.After, reading.Scheduling.InputOf = []crypto.Digest{{9}}, crypto.Digest{9}
 	other := kernelSpec()
 	other.Work.Work = job.Kernel{Name: "matmul-16", Inputs: []crypto.Digest{{1}}}
 	for name, c := range map[string]struct {
@@ -183,20 +186,23 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 		policy chain.Policy
 		good   bool
 	}{
-		"none, live":                 {live, chain.PolicyNone{}, true},
-		"none, deterministic":        {wasmSpec(), chain.PolicyNone{}, true},
-		"none, encrypted":            {sealed, chain.PolicyNone{}, true},
-		"replicate, encrypted":       {sealed, replicate, false},
-		"replicate, deterministic":   {wasmSpec(), replicate, true},
-		"replicate, gpus":            {drawing, replicate, false},
-		"optimistic, gpus":           {drawing, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, false},
-		"none, gpus":                 {drawing, chain.PolicyNone{}, true},
-		"zk, kernel":                 {kernelSpec(), proven, true},
-		"replicate, live":            {live, replicate, false},
-		"replicate, kernel":          {kernelSpec(), replicate, false},
-		"none, kernel":               {kernelSpec(), chain.PolicyNone{}, false},
-		"zk, program":                {wasmSpec(), proven, false},
-		"zk, a kernel of other size": {other, proven, false},
+		"none, live":                   {live, chain.PolicyNone{}, true},
+		"none, deterministic":          {wasmSpec(), chain.PolicyNone{}, true},
+		"none, encrypted":              {sealed, chain.PolicyNone{}, true},
+		"replicate, encrypted":         {sealed, replicate, false},
+		"replicate, deterministic":     {wasmSpec(), replicate, true},
+		"replicate, gpus":              {drawing, replicate, false},
+		"optimistic, gpus":             {drawing, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, false},
+		"none, another's output":       {reading, chain.PolicyNone{}, true},
+		"replicate, another's output":  {reading, replicate, false},
+		"optimistic, another's output": {reading, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, false},
+		"none, gpus":                   {drawing, chain.PolicyNone{}, true},
+		"zk, kernel":                   {kernelSpec(), proven, true},
+		"replicate, live":              {live, replicate, false},
+		"replicate, kernel":            {kernelSpec(), replicate, false},
+		"none, kernel":                 {kernelSpec(), chain.PolicyNone{}, false},
+		"zk, program":                  {wasmSpec(), proven, false},
+		"zk, a kernel of other size":   {other, proven, false},
 	} {
 		order := orderFor(c.spec, c.policy)
 		if err := job.CheckOrder(&order, &c.spec); (err == nil) != c.good {
@@ -214,6 +220,34 @@ func TestOrderAndSpecBelongTogether(t *testing.T) {
 	lease.Term = &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1}}}
 	if err := job.CheckOrder(&lease, &spec); !errors.Is(err, job.ErrSpec) {
 		t.Errorf("an order for a lease was taken as a job: %v", err)
+	}
+}
+
+// TestJudgedWorkFitsJurors: work that a panel may have to run again takes no more than a quarter
+// of the time that its jurors have; other work takes what it likes.
+func TestJudgedWorkFitsJurors(t *testing.T) {
+	p := chain.DefaultParams()
+	for _, c := range []struct {
+		policy chain.Policy
+		wallMs uint64
+		good   bool
+	}{
+		{replicate, p.CommitMs / 4, true},
+		{replicate, p.CommitMs/4 + 1, false},
+		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, p.CommitMs / 4, true},
+		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10)}, p.CommitMs/4 + 1, false},
+		{chain.PolicyNone{}, 2 * p.CommitMs, true},
+	} {
+		if limits := job.LimitsUnder(c.policy, &chain.Params{CommitMs: 60_000}); limits.WallMs != 15_000 && job.Judged(c.policy) {
+			t.Errorf("%s: by default %d ms", c.policy, limits.WallMs)
+		}
+		spec := wasmSpec()
+		spec.Limits.WallMs = c.wallMs
+		order := orderFor(spec, c.policy)
+		err := job.CheckJudged(&order, &spec, &p)
+		if (err == nil) != c.good || err != nil && (!errors.Is(err, job.ErrSpec) || !strings.Contains(err.Error(), "limits.wall_ms")) {
+			t.Errorf("%s, %d ms: %v", c.policy, c.wallMs, err)
+		}
 	}
 }
 

@@ -454,8 +454,8 @@ func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 		if spec.Resources.GPUs > 0 {
 			return fmt.Errorf("%w: resources.gpus under policy %s: a deterministic program uses none, and who judges it may have none", ErrSpec, p)
 		}
-		if _, optimistic := p.(chain.PolicyOptimistic); optimistic && !spec.Scheduling.InputOf.IsZero() {
-			return fmt.Errorf("%w: scheduling.input_of under policy %s: who challenges a claim has the specification alone", ErrSpec, p)
+		if !spec.Scheduling.InputOf.IsZero() {
+			return fmt.Errorf("%w: scheduling.input_of under policy %s: whoever judges the job has the specification alone, which names no input", ErrSpec, p)
 		}
 	case chain.PolicyZK:
 		if !isKernel || string(kernel.Name) != p.Kernel {
@@ -464,6 +464,44 @@ func CheckTogether(order *chain.Order, spec *Spec, digest crypto.Digest) error {
 	}
 	if spec.Scheduling.Gang.Size > 0 {
 		return fmt.Errorf("%w: scheduling.gang is for orders of policy none", ErrSpec)
+	}
+	return nil
+}
+
+// judgeRuns is how often a job must fit into the time that jurors have to commit: they are to be
+// told, to fetch what it needs, and may be slower than who ran it.
+const judgeRuns = 4
+
+// Judged reports whether work under a policy may be run again by a panel.
+func Judged(policy chain.Policy) bool {
+	switch policy.(type) {
+	case chain.PolicyReplicate, chain.PolicyOptimistic:
+		return true
+	case chain.PolicyNone, chain.PolicyZK:
+		return false
+	}
+	panic("job: a policy of no kind")
+}
+
+// MaxJudgedMs is the longest wall_ms of work that a panel of the chain may have to judge.
+func MaxJudgedMs(p *chain.Params) uint64 { return p.CommitMs / judgeRuns }
+
+// LimitsUnder are the DefaultLimits of work under a policy: they take no longer than jurors of the
+// chain can judge.
+func LimitsUnder(policy chain.Policy, p *chain.Params) Limits {
+	limits := DefaultLimits()
+	if Judged(policy) {
+		limits.WallMs = min(limits.WallMs, MaxJudgedMs(p))
+	}
+	return limits
+}
+
+// CheckJudged returns an error if a panel of the chain could not run the work in the time that
+// it has: nobody could be shown that it was done wrong.
+func CheckJudged(order *chain.Order, spec *Spec, p *chain.Params) error {
+	if most := MaxJudgedMs(p); Judged(order.Policy.Policy) && spec.Limits.WallMs > most {
+		return fmt.Errorf("%w: limits.wall_ms is %d under policy %s: jurors of this chain have commit_ms = %d, and judge work of %d ms at most",
+			ErrSpec, spec.Limits.WallMs, order.Policy.Policy, p.CommitMs, most)
 	}
 	return nil
 }

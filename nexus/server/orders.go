@@ -180,12 +180,16 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	defer s.admitting.Add(-int64(len(list)))
 	var open []*application
 	for _, a := range list {
-		switch order := &a.submit.Order; {
+		order := &a.submit.Order
+		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
+		switch {
 		case a.err != nil:
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
 		case order.Cluster != s.id.cluster.Public():
 			a.err = &scheduler.Rejection{Rule: "cluster", Text: fmt.Sprintf("is %s, this is %s", order.Cluster, s.id.cluster.Public())}
+		case unjudged != nil:
+			a.err = &scheduler.Rejection{Rule: "spec", Text: unjudged.Error()}
 		default:
 			open = append(open, a)
 		}

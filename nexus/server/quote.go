@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -36,7 +37,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 		return nil, web.Invalid("body.policy", fmt.Errorf("missing"))
 	}
 	order := s.draft(&spec, request.Policy.Policy)
-	if err := job.CheckOrder(&order, &spec); err != nil {
+	if err := errors.Join(job.CheckOrder(&order, &spec), job.CheckJudged(&order, &spec, &s.id.genesis.Params)); err != nil {
 		return nil, web.Invalid("body.policy", err)
 	}
 	r := s.current.Load()

@@ -265,6 +265,32 @@ func TestFollowersForward(t *testing.T) {
 	}
 }
 
+// TestWhatNobodyCouldJudgeIsRefused: work that takes longer than a panel has to judge it is
+// neither quoted nor accepted, alone or among others; under none it is.
+func TestWhatNobodyCouldJudgeIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	spec := testSpec(program)
+	spec.Limits.WallMs = testGenesis(t).Params.CommitMs/4 + 1
+	c.upload(0, blob.Sum([]byte(program)), program)
+	for _, policy := range []chain.Policy{chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000}, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(100)}} {
+		request, id := signedJob(t, testOrder(policy), spec)
+		if status, body := c.post(0, "/v1/jobs", request); status == http.StatusOK || !strings.Contains(string(body), "limits.wall_ms") {
+			t.Errorf("%s: %d %s", policy, status, body)
+		}
+		status, body := c.post(0, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: policy}})
+		if status == http.StatusOK || !strings.Contains(string(body), "limits.wall_ms") {
+			t.Errorf("%s: a quote: %d %s", policy, status, body)
+		}
+		if status, _ := c.do(0, http.MethodGet, "/v1/jobs/"+id.String(), nil, nil); status != http.StatusNotFound {
+			t.Errorf("%s: the job is there: %d", policy, status)
+		}
+	}
+	request, _ := signedJob(t, testOrder(chain.PolicyNone{}), spec)
+	if status, body := c.post(0, "/v1/jobs", request); status != http.StatusOK {
+		t.Errorf("none: %d %s", status, body)
+	}
+}
+
 // checkCancel sees that only the consumer ends a job.
 func (c *cluster) checkCancel(i int, id crypto.Digest) {
 	c.t.Helper()
