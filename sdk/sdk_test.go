@@ -272,7 +272,7 @@ func TestVerifiedReceiptsWaitForTheNextBlock(t *testing.T) {
 // waitFor blocks until a request was made.
 func waitFor(t testing.TB, c *fakeChain, prefix string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for c.count(prefix) == 0 {

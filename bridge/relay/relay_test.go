@@ -498,7 +498,7 @@ func waitHealthy(t *testing.T, url string, ended chan error) {
 	client := &http.Client{Timeout: 5 * time.Second}
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		resp, err := client.Get(url)
 		if err == nil {

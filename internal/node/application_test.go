@@ -486,7 +486,7 @@ func TestWhatABeginningDidIsProvenAtOnce(t *testing.T) {
 		defer cancel()
 		return r.app.Propose(ctx, engine.ProposeRequest{Round: r.round(v), Parent: on, LastFinalized: on, Idle: time.Hour})
 	}
-	next, err := propose(3, parentOf(2, matured), 10*time.Second)
+	next, err := propose(3, parentOf(2, matured), time.Minute)
 	if err != nil {
 		t.Fatalf("the block after waits: %v", err)
 	}

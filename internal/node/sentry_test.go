@@ -229,7 +229,7 @@ func TestStrangersGetNoSentrysPlace(t *testing.T) {
 	}
 	ask := func(e *transport.Endpoint, message []byte) error {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		conn, err := e.Dial(ctx, m.addr(), sentryProtocol)
 		if err != nil {

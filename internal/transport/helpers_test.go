@@ -62,7 +62,7 @@ func serve(t testing.TB, e *transport.Endpoint) *transport.Listener {
 // deadline bounds a whole test.
 func deadline(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -88,7 +88,7 @@ func pair(t testing.TB) (dialed, accepted *transport.Conn) {
 // eventually waits until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	within(t, 15*time.Second, what, cond)
+	within(t, time.Minute, what, cond)
 }
 
 // within waits until cond holds, for so long at most.
