@@ -237,6 +237,7 @@ type multiplier struct {
 	short  digits   // of scalars of shortBits
 	order  []uint32 // of a window: rows, by rounds of eight
 	begin  []uint32 // where a group of buckets begins in order
+	sums   [1 << (maxWindow - 1) / 8]point8
 	work   work8
 }
 
@@ -287,11 +288,8 @@ func (d *digits) set(point, window int, scalar *[4]uint64) {
 			raw |= scalar[word+1] << (64 - shift)
 		}
 		digit := int(raw&(1<<window-1)) + carry
-		carry = 0
-		if digit > half {
-			digit, carry = digit-2*half, 1
-		}
-		d.list[place] = int16(digit)
+		carry = int(uint(half-digit) >> 63) // 1 if it is above half, as every other is: no branch
+		d.list[place] = int16(digit - carry<<window)
 		at += window
 	}
 	if carry != 0 || at < 256 && (scalar[at>>6]>>(at&63) != 0 || at < 192 && scalar[3] != 0) {
@@ -332,23 +330,26 @@ func (m *multiplier) groups() int { return 1 << (m.window - 1) / 8 }
 
 // bucket sums up in each lane the points of a window: run all of the lane's
 // buckets, and sum each as often as its place in the lane says, from 1 on.
+//
+// Eight buckets are filled at a time, and take as long as the fullest of them: so
+// those of about as many points come together, and each sum goes to its lane
+// afterwards. Filled by their places, they would take half as long again.
 func (m *multiplier) bucket(long, short []int16, sum, run *point8) {
 	groups := m.groups()
-	var places [1<<(maxWindow-1) + 1]uint32 // first how many points each bucket has
-	for _, digit := range long {
-		places[max(digit, -digit)]++
-	}
-	for _, digit := range short {
-		places[max(digit, -digit)]++
-	}
+	var counts [1<<(maxWindow-1) + 1]uint32
+	count(long, &counts)
+	count(short, &counts)
+	var sorted [1 << (maxWindow - 1)]uint16
+	buckets := sorted[:8*groups]
+	bySize(buckets, &counts)
 	m.begin = append(m.begin[:0], 0)
 	total := uint32(0)
 	for g := range groups {
 		most := uint32(0)
-		for lane := range 8 {
-			place := &places[lane*groups+g+1]
+		for i, bucket := range buckets[8*g : 8*g+8] {
+			place := &counts[bucket]
 			most = max(most, *place)
-			*place = total + uint32(lane)
+			*place = total + uint32(i)
 		}
 		total += 8 * most
 		m.begin = append(m.begin, total)
@@ -357,15 +358,58 @@ func (m *multiplier) bucket(long, short []int16, sum, run *point8) {
 		m.order = make([]uint32, total+total/4)
 	}
 	m.order = m.order[:total]
-	clear(m.order) // the identity, where a lane has fewer points than another
-	m.place(long, 4, &places)
-	m.place(short, 6, &places)
-	*run, *sum = identity8, identity8
-	for g := groups - 1; g >= 0; g-- {
+	clear(m.order) // the identity, where a bucket has fewer points than another
+	m.place(long, 4, &counts)
+	m.place(short, 6, &counts)
+	shift := bits.TrailingZeros(uint(groups))
+	for g := range groups {
+		filled := identity8
 		if rounds := int(m.begin[g+1]-m.begin[g]) / 8; rounds > 0 {
-			accumulate8(run, &m.table[0], &m.order[m.begin[g]], rounds, &m.work)
+			accumulate8(&filled, &m.table[0], &m.order[m.begin[g]], rounds, &m.work)
 		}
+		for i, bucket := range buckets[8*g : 8*g+8] {
+			at := int(bucket) - 1
+			m.sums[at&(groups-1)].take(at>>shift, &filled, i)
+		}
+	}
+	*run, *sum = m.sums[groups-1], m.sums[groups-1]
+	for g := groups - 2; g >= 0; g-- {
+		addPoint8(run, &m.sums[g], &constD2, &m.work)
 		addPoint8(sum, run, &constD2, &m.work)
+	}
+}
+
+// count adds how many points of a list each bucket has.
+func count(list []int16, counts *[1<<(maxWindow-1) + 1]uint32) {
+	for _, digit := range list {
+		negative := digit >> 15
+		counts[(digit^negative)-negative]++
+	}
+}
+
+// bySize writes the buckets, from 1 on, by how many points they have. Those of very many
+// count as equal.
+func bySize(buckets []uint16, counts *[1<<(maxWindow-1) + 1]uint32) {
+	const many = 255
+	var places [many + 2]uint16
+	for bucket := 1; bucket <= len(buckets); bucket++ {
+		places[min(counts[bucket], many)+1]++
+	}
+	for size := range many {
+		places[size+1] += places[size]
+	}
+	for bucket := 1; bucket <= len(buckets); bucket++ {
+		place := &places[min(counts[bucket], many)]
+		buckets[*place] = uint16(bucket)
+		*place++
+	}
+}
+
+// take makes lane i of p what lane j of q is.
+func (p *point8) take(i int, q *point8, j int) {
+	i, j = i&7, j&7
+	for k := range 5 {
+		p.x[k][i], p.y[k][i], p.z[k][i], p.t[k][i] = q.x[k][j], q.y[k][j], q.z[k][j], q.t[k][j]
 	}
 }
 
@@ -375,12 +419,9 @@ func (m *multiplier) place(list []int16, first uint32, places *[1<<(maxWindow-1)
 		if digit == 0 {
 			continue
 		}
-		row := first + 4*uint32(i)
-		if digit < 0 {
-			row, digit = row+1, -digit
-		}
-		place := &places[digit]
-		m.order[*place] = row
+		negative := digit >> 15 // −1, or 0: no branch, as every other is
+		place := &places[(digit^negative)-negative]
+		m.order[*place] = first + 4*uint32(i) - uint32(negative)
 		*place += 8
 	}
 }

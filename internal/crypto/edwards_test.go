@@ -187,6 +187,42 @@ func TestSumOfMultiples(t *testing.T) {
 	}
 }
 
+// TestFullBuckets has most points of a window in few buckets, some of them in more than
+// are told apart when buckets are sorted by their size, and none in most.
+func TestFullBuckets(t *testing.T) {
+	needFused(t)
+	point := multipleOfBase(t, big.NewInt(7))
+	for window := 4; window <= 9; window++ {
+		for _, alike := range []int64{0, 1, 254, 255, 256, 300} {
+			points, sum := make([][32]byte, 2*(alike+3)), int64(0)
+			var longs, shorts [][4]uint64
+			for i := range points {
+				points[i] = point
+				scalar := uint64(1 + i%3)
+				if i >= 6 {
+					scalar = 5
+				}
+				sum += 7 * int64(scalar)
+				if i < len(points)/2 {
+					longs = append(longs, [4]uint64{scalar})
+				} else {
+					shorts = append(shorts, [4]uint64{scalar})
+				}
+			}
+			for _, off := range []int64{0, 1} {
+				base := new(big.Int).Mod(big.NewInt(off-sum), order)
+				var words [4]uint64
+				for k := range words {
+					words[k] = new(big.Int).Rsh(base, uint(64*k)).Uint64()
+				}
+				if got := crypto.SmallOrder(window, words, points, longs, shorts); got != (off == 0) {
+					t.Errorf("window %d, %d points alike, off by %d: of small order is %v", window, 2*alike, off, got)
+				}
+			}
+		}
+	}
+}
+
 func multipleOfBase(t *testing.T, exponent *big.Int) (out [32]byte) {
 	t.Helper()
 	var raw [32]byte
