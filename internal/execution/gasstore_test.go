@@ -32,7 +32,7 @@ type gasStore struct {
 // onStore has blocks executed on a store in a directory, with the whole crowd in it.
 func (w *gasWorld) onStore() *gasStore {
 	w.Helper()
-	s := w.emptyStore()
+	s := w.emptyStore(state.DefaultResidentBytes)
 	account, ok := w.state.Get(tokens.AccountKey(crowdOf(0)))
 	if !ok {
 		w.Fatal("nobody is in the crowd")
@@ -63,10 +63,11 @@ func (w *gasWorld) onStore() *gasStore {
 	return s
 }
 
-// emptyStore is a store in a directory with the state that is in memory.
-func (w *gasWorld) emptyStore() *gasStore {
+// emptyStore is a store in a directory with the state that is in memory, whose tree may take
+// so many bytes.
+func (w *gasWorld) emptyStore(treeBytes int) *gasStore {
 	w.Helper()
-	st, err := store.Open(w.TempDir(), store.Options{UnsafeNoSync: true, TreeInterval: treeInterval})
+	st, err := store.Open(w.TempDir(), store.Options{UnsafeNoSync: true, TreeInterval: treeInterval, TreeBytes: int64(treeBytes)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func (w *gasWorld) emptyStore() *gasStore {
 			w.Error(err)
 		}
 	})
-	s := &gasStore{gasWorld: w, store: st, tree: state.NewTree(st, 128<<20), cores: 1}
+	s := &gasStore{gasWorld: w, store: st, tree: state.NewTree(st, treeBytes), cores: 1}
 	all := state.NewOverlay(state.NewMemoryBackend())
 	for key, value := range w.state.Iterate([]byte{0}, nil) {
 		all.Set(key, value)

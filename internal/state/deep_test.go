@@ -128,8 +128,9 @@ func TestDeepTreesAgreeWithModel(t *testing.T) {
 	}
 }
 
-// persistDeep writes the tree and drops what is stale, after which the records are
-// those that the Builder makes of the same leaves, but for their versions.
+// persistDeep writes the tree and drops what is stale, after which there are the
+// records that it needs and no others, and the root is the one that the Builder makes of the
+// same leaves.
 func persistDeep(t *testing.T, tree *Tree, disk *MemoryBackend, m deepState) *Tree {
 	t.Helper()
 	var last []byte
@@ -150,13 +151,8 @@ func persistDeep(t *testing.T, tree *Tree, disk *MemoryBackend, m deepState) *Tr
 	if dropped := disk.DropNodes(slices.Values(stale)); dropped != len(stale) {
 		t.Fatalf("version %d names %d stale records, %d of them exist", tree.Version(), len(stale), dropped)
 	}
-	want := map[string]bool{}
-	builder := NewBuilder(0, func(key, _ []byte) error {
-		want[string(key[8:])] = true
-		return nil
-	})
+	builder := NewBuilder(0, func(_, _ []byte) error { return nil })
 	for _, leaf := range m.leaves(wholeRange()) {
-		want[string(appendNodeKey(nil, 0, leafDepth, leaf.position)[8:])] = true
 		if err := builder.add(*leaf.position, leaf.hash); err != nil {
 			t.Fatal(err)
 		}
@@ -164,14 +160,44 @@ func persistDeep(t *testing.T, tree *Tree, disk *MemoryBackend, m deepState) *Tr
 	if mark, err := builder.Finish(); err != nil || mark.Root != tree.Root() {
 		t.Fatalf("version %d: built it has root %v: %v", tree.Version(), mark.Root, err)
 	}
-	got := map[string]bool{}
-	for key := range disk.nodes {
-		got[key[8:]] = true
+	opened, err := OpenTree(disk, tree.Mark(), 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !maps.Equal(got, want) || len(got) != len(disk.nodes) {
-		t.Fatalf("version %d: %d records are left at %d places, want %d", tree.Version(), len(disk.nodes), len(got), len(want))
+	nodes, leaves := countDeep(t, opened, &opened.top, 0, &crypto.Digest{})
+	if leaves != len(m) || nodes+leaves != len(disk.nodes) {
+		t.Fatalf("version %d: %d nodes and %d leaves, want %d leaves, %d records", tree.Version(), nodes, leaves, len(m), len(disk.nodes))
 	}
 	return tree.Persisted(tree.Mark())
+}
+
+// countDeep counts the nodes and the leaves from a node on, and demands of each that it is
+// a page where it has to be one.
+func countDeep(t *testing.T, tree *Tree, at *kidSlot, depth int, path *crypto.Digest) (nodes, leaves int) {
+	t.Helper()
+	l := tree.loader()
+	var n node
+	if err := l.load(&n, at, depth, path); err != nil {
+		t.Fatal(err)
+	}
+	if n.page() {
+		return 1, len(n.places)
+	}
+	nodes, leaves = 1, len(n.leafs)
+	pages := 0
+	for i := range fanout {
+		if kid := n.kid(i); kid != nil {
+			next := childPath(path, depth, i)
+			below, some := countDeep(t, tree, kid, depth+1, &next)
+			if nodes, leaves = nodes+below, leaves+some; below == 1 {
+				pages++
+			}
+		}
+	}
+	if depth > 0 && leaves <= pageLeaves && len(n.kids) <= fewKids && pages == len(n.kids) {
+		t.Fatalf("%d leaves at depth %d, below %d slots, are no page", leaves, depth, len(n.kids))
+	}
+	return nodes, leaves
 }
 
 // checkDeepRanges proves ranges whose edges are at leaves and beside them, and

@@ -504,9 +504,16 @@ func (w *worker) finish(r ref, depth int) slot {
 	return slot{kind: isKid, kid: kidSlot{version: w.version, node: r}}
 }
 
+// fewKids is up to how many nodes a node has below it when it is looked whether all
+// their leaves fit into a page: of one that has more, nothing is read for that.
+const fewKids = 4
+
 // gather returns the leaves below a new node at some depth if they are so few that
 // a page holds them, and takes back what else stood for them.
 func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []leafSlot, small bool, err error) {
+	if len(n.kids) > fewKids {
+		return nil, false, nil
+	}
 	var kids [fanout]node
 	count := len(n.leafs)
 	for i := range n.kids { // in memory first: a node below ends it
