@@ -137,7 +137,7 @@ func BenchmarkLeaseEnds(b *testing.B) {
 		more := func(d [2]time.Duration) float64 { return float64((d[0] - d[1]).Microseconds()) / 1_000 }
 		executes, commits, cores = append(executes, more(execute)), append(commits, more(commit)), append(cores, more(cpu))
 		both = append(both, more(execute)+more(commit))
-		idle = append(idle, float64((execute[1] + commit[1]).Microseconds())/1_000)
+		idle = append(idle, float64((execute[1]+commit[1]).Microseconds())/1_000)
 	}
 	b.ReportMetric(middle(executes), "ms-execute/block")
 	b.ReportMetric(middle(commits), "ms-commit/block")
