@@ -38,7 +38,8 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 		return append(out, m.Payee)
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
 		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal, chain.CommitRun, chain.RevealRun, chain.CollectRun,
-		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
+		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer,
+		chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
 	case chain.BeginRun:
 		return append(out, m.Order.ConsumerAddress())
 	case chain.RegisterMeter:
@@ -63,6 +64,28 @@ func appendFromBreach(out []chain.Address, e any) []chain.Address {
 		for _, p := range e.Paid {
 			out = append(out, p.To)
 		}
+	}
+	return out
+}
+
+// appendFromService appends the account of an event of a lease's service.
+func appendFromService(out []chain.Address, e any) []chain.Address {
+	switch e := e.(type) {
+	case chain.ServiceMissed:
+		return append(out, e.Consumer)
+	case chain.LeaseLeft:
+		return append(out, e.Consumer)
+	}
+	return out
+}
+
+// appendFromHardware appends the account of an event of a node's hardware.
+func appendFromHardware(out []chain.Address, e any) []chain.Address {
+	switch e := e.(type) {
+	case chain.HardwareJudged:
+		return append(out, e.Owner)
+	case chain.HardwareDeclared:
+		return append(out, e.Owner)
 	}
 	return out
 }
@@ -128,11 +151,11 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
 	case chain.RunBegun:
 		return append(out, e.Consumer)
-	case chain.ServiceMissed:
-		return append(out, e.Consumer)
-	case chain.LeaseLeft:
-		return append(out, e.Consumer)
-	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
+	case chain.ServiceMissed, chain.LeaseLeft:
+		return appendFromService(out, e)
+	case chain.HardwareJudged, chain.HardwareDeclared:
+		return appendFromHardware(out, e)
+	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return out

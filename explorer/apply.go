@@ -286,7 +286,8 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided,
 		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
-		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
+		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
+		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed:
 	case chain.MeterRegistered, chain.BatchSettled: // its records are not the chain's
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,

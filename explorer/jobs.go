@@ -127,7 +127,8 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 			chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed,
-			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
+			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
+			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		}
 	}
 	return out

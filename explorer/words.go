@@ -45,6 +45,8 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return sayRun(who, m)
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return sayService(who, m)
+	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+		return sayHardware(who, m)
 	case chain.Transfer:
 		return say(who, " pays ", m.Amount, " to ", linkAddress(m.To))
 	case chain.RegisterProvider:
@@ -238,7 +240,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -251,6 +253,8 @@ func sayVerification(e any) sentence {
 	switch e := e.(type) {
 	case chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft:
 		return sayServiceEvent(e)
+	case chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
+		return sayHardwareEvent(e)
 	case chain.MeterRegistered:
 		return say("Usage records of node ", linkNode(e.Node), " are signed with metering key "+crypto.Digest(e.Key).Short()+" from now on")
 	case chain.BatchSettled:

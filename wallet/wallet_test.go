@@ -111,6 +111,15 @@ func sampleBody(sender chain.Address) chain.TxBody {
 	}
 }
 
+// hardwareMessages has one of each.
+func hardwareMessages(node crypto.PublicKey) chain.Msgs {
+	c := chain.HardwareChallenge{Node: node}
+	return chain.Msgs{
+		chain.ReportHardware{Challenge: c, Verdicts: make(chain.HardwareVerdicts, 3)}, chain.DeclareHardware{Node: node, Millicores: 8_000, MemoryMiB: 16_384},
+		chain.AccuseMeasurer{Challenge: c, First: chain.HardwareVerdict{Peer: node}},
+	}
+}
+
 func TestPreviewIsFrozen(t *testing.T) {
 	sender := wallet.NewAccount("a", testKey(1)).Address()
 	payer := wallet.NewAccount("b", testKey(2)).Address()
@@ -137,12 +146,12 @@ func TestPreviewIsFrozen(t *testing.T) {
 	}
 	text += staking
 	lease := chain.LeaseID{Node: node, Order: crypto.Digest{8}}
-	body.Messages = chain.Msgs{
+	body.Messages = append(hardwareMessages(node), chain.Msgs{
 		chain.OpenLease{}, chain.ResizeLease{Lease: lease}, chain.ExtendLease{Lease: lease, Amount: chain.Hyper(2)},
 		chain.CloseLease{Lease: lease}, chain.CollectLease{Lease: lease},
 		chain.ReportMiss{Epoch: chain.ServiceEpoch{Lease: lease, Epoch: 3}}, chain.DrawPeers{Lease: lease}, chain.LeaveLease{Lease: lease},
 		chain.AccusePeer{Epoch: chain.ServiceEpoch{Lease: lease, Epoch: 3}, First: chain.ServiceReport{Peer: node}},
-	}
+	}...)
 	leases, err := wallet.Preview(&body)
 	if err != nil {
 		t.Fatal(err)

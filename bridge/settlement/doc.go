@@ -26,6 +26,7 @@
 //	'b' 'y' ‖ cluster                        → Breach
 //	'b' 'y' ‖ cluster ‖ consumer ‖ sequence (8) → nothing: that acceptance was reported
 //	'b' 's' ‖ order id                       → Service: of the lease that the order opened
+//	'b' 'u' ‖ node                           → Hardware: while it is challenged, or was silent
 //
 // Invariants, per consumer and in total:
 //
@@ -79,6 +80,10 @@
 //     than half of the peers that the chain drew, and two at least. It gives back no more of
 //     what was streamed than the epoch cost, and takes no more of the node's bond than what
 //     the lease locks of it.
+//
+//  13. A challenge of a node's hardware is judged at most once, and only upon the word of more
+//     than half of the peers that the chain drew, and two at least. It never raises what the
+//     node declares, burns no more of the bond than is free, and gives nobody anything.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource

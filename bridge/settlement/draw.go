@@ -18,9 +18,10 @@ type part byte
 
 // The parts.
 const (
-	partPanel   part = kindPanel
-	partRuns    part = kindRuns
-	partService part = kindService
+	partPanel    part = kindPanel
+	partRuns     part = kindRuns
+	partService  part = kindService
+	partHardware part = kindHardware
 )
 
 // queueDraw has a part's draw on id made DrawDelay blocks from now.
@@ -107,6 +108,8 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return serviceDrawn(kv, env, id)
 	case partRuns:
 		return runsDrawn(kv, env, id)
+	case partHardware:
+		return openChallenge(kv, env, crypto.PublicKey(id))
 	case partBreach: // draws nothing
 	}
 	panic("settlement: a draw of a part that draws nothing")
@@ -121,6 +124,8 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return optimisticDue(kv, env, id)
 	case partRuns:
 		return runsDue(kv, env, id)
+	case partHardware:
+		return hardwareDue(kv, crypto.PublicKey(id))
 	case partBreach:
 		return breachDue(kv, crypto.PublicKey(id))
 	case partService: // has none

@@ -37,6 +37,7 @@ const (
 	kindMetered    = 'K'
 	kindBreach     = 'y'
 	kindService    = 's'
+	kindHardware   = 'u'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {
@@ -119,6 +120,9 @@ func RunsKey(order crypto.Digest) []byte { return keyOf(kindRuns, order[:]) }
 
 // ServiceKey returns the key of what is promised of the lease that an order opened.
 func ServiceKey(order crypto.Digest) []byte { return keyOf(kindService, order[:]) }
+
+// HardwareKey returns the key of the challenges of a node's hardware.
+func HardwareKey(node crypto.PublicKey) []byte { return keyOf(kindHardware, node[:]) }
 
 // PanelKey returns the key of a panel's record.
 func PanelKey(id crypto.Digest) []byte { return keyOf(kindPanel, id[:]) }

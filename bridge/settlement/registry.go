@@ -131,6 +131,9 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 	case !p.Locked.IsZero():
 		return nil, chain.Reject("provider %s has %s of its bond locked by jobs", m.Node.Short(), p.Locked)
 	}
+	if h, _ := HardwareOf(kv, m.Node); h.Open() {
+		return nil, chain.Reject("the hardware of node %s is being challenged", m.Node.Short())
+	}
 	matures, why := later(env.Now, env.Params.UnbondDelayMs)
 	if why != nil {
 		return nil, why

@@ -61,6 +61,12 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case AccusePeer:
 		return m.check()
+	case ReportHardware:
+		return m.check()
+	case DeclareHardware:
+		return checkHardware(m.Millicores, m.MemoryMiB)
+	case AccuseMeasurer:
+		return m.check()
 	case BeginRun:
 		return m.check()
 	case CommitRun:
@@ -75,11 +81,8 @@ func checkRegisterProvider(m RegisterProvider) error {
 	if err := checkText("region", m.Region, MaxRegion); err != nil {
 		return err
 	}
-	if m.Millicores > MaxUsageAmount {
-		return fmt.Errorf("%w: millicores is %d, limit %d", ErrLimit, m.Millicores, uint64(MaxUsageAmount))
-	}
-	if m.MemoryMiB > MaxUsageAmount {
-		return fmt.Errorf("%w: memory_mib is %d, limit %d", ErrLimit, m.MemoryMiB, uint64(MaxUsageAmount))
+	if err := checkHardware(m.Millicores, m.MemoryMiB); err != nil {
+		return err
 	}
 	return m.Node.Check()
 }

@@ -246,6 +246,9 @@ var eventForms = [...]eventForm{
 	kindPeersDrawn:         eventFormOf[PeersDrawn]("peers_drawn"),
 	kindServiceMissed:      eventFormOf[ServiceMissed]("service_missed"),
 	kindLeaseLeft:          eventFormOf[LeaseLeft]("lease_left"),
+	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
+	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),
+	kindHardwareDeclared:   eventFormOf[HardwareDeclared]("hardware_declared"),
 }
 
 // eventForm is how an alternative of Event is named and read.

@@ -161,6 +161,21 @@ func serviceMessages() chain.Msgs {
 	}
 }
 
+// hardwareMessages has one of each.
+func hardwareMessages() chain.Msgs {
+	c := chain.HardwareChallenge{ChainID: testChain, Node: testKey(3).Public(), Seed: crypto.Digest{12}}
+	signed := func(v chain.HardwareVerdict, by byte) chain.HardwareVerdict {
+		v.Peer = testKey(by).Public()
+		v.Signature = testKey(by).PrivateKey.Sign(crypto.DomainHardware, chain.HardwarePayload(c, v))
+		return v
+	}
+	return chain.Msgs{
+		chain.ReportHardware{Challenge: c, Verdicts: chain.HardwareVerdicts{signed(chain.HardwareVerdict{Missing: 3}, 4), signed(chain.HardwareVerdict{Missing: 2}, 5)}},
+		chain.DeclareHardware{Node: c.Node, Millicores: 8_000, MemoryMiB: 16_384},
+		chain.AccuseMeasurer{Challenge: c, First: signed(chain.HardwareVerdict{Missing: 3}, 4), Second: signed(chain.HardwareVerdict{Silent: true}, 4)},
+	}
+}
+
 // channelMessages has one of each.
 func channelMessages() chain.Msgs {
 	v := chain.Voucher{ChainID: testChain, Channel: crypto.Digest{9}, Lease: crypto.Digest{8}, Total: chain.Hyper(2)}
@@ -359,6 +374,11 @@ func TestFixtures(t *testing.T) {
 	leases := signedTx(t, append(leaseMessages(), serviceMessages()...))
 	roundTrip(t, "tx_leases", leases)
 	if _, err := chain.DecodeTx(leases.Encode()); err != nil {
+		t.Error(err)
+	}
+	hardware := signedTx(t, hardwareMessages())
+	roundTrip(t, "tx_hardware", hardware)
+	if _, err := chain.DecodeTx(hardware.Encode()); err != nil {
 		t.Error(err)
 	}
 	roundTrip(t, "header", sampleHeader())

@@ -195,6 +195,9 @@ var msgForms = [...]msgForm{
 	kindDrawPeers:        msgFormOf[DrawPeers]("draw_peers"),
 	kindLeaveLease:       msgFormOf[LeaveLease]("leave_lease"),
 	kindAccusePeer:       msgFormOf[AccusePeer]("accuse_peer"),
+	kindReportHardware:   msgFormOf[ReportHardware]("report_hardware"),
+	kindDeclareHardware:  msgFormOf[DeclareHardware]("declare_hardware"),
+	kindAccuseMeasurer:   msgFormOf[AccuseMeasurer]("accuse_measurer"),
 }
 
 // msgForm is how an alternative of Msg is named and decoded.

@@ -47,6 +47,12 @@ type Params struct {
 	JurorSlice Amount `json:"juror_slice_nhyper"` // of its bond, that a juror stakes on its vote
 	CommitMs   uint64 `json:"commit_ms"`          // of the chain's progress: for running a job again
 	RevealMs   uint64 `json:"reveal_ms"`          // of the chain's progress: for showing what was committed to
+
+	// Declared hardware.
+	HardwareChallenges uint16 `json:"hardware_challenges"` // of nodes in an epoch, on average; 0: there are none
+	HardwareMs         uint64 `json:"hardware_ms"`         // of the chain's progress, in which a challenge is judged
+	HardwareBps        uint16 `json:"hardware_bps"`        // of the bond, that a node loses of whose hardware nothing shows up; else its part
+	HardwareStepNs     uint64 `json:"hardware_step_ns"`    // a step of the benchmark, at which a core counts as one
 }
 
 // MaxCommittee is the largest committee, consensus.MaxValidators.
@@ -86,6 +92,11 @@ func DefaultParams() Params {
 		JurorSlice:        Hyper(5),
 		CommitMs:          600_000,
 		RevealMs:          120_000,
+
+		HardwareChallenges: 0, // until nodes answer them
+		HardwareMs:         900_000,
+		HardwareBps:        2_000,
+		HardwareStepNs:     12_000,
 	}
 }
 
@@ -134,6 +145,10 @@ func (p *Params) Check() error {
 		return fmt.Errorf("unbonding takes %d epochs, limit %d", p.UnbondingMs()/p.EpochMs, maxUnbondingEpochs)
 	case p.CommitMs < 1_000 || p.CommitMs > day || p.RevealMs < 1_000 || p.RevealMs > day:
 		return errors.New("commit_ms or reveal_ms is not within a second and a day")
+	case p.HardwareMs < 60_000 || p.HardwareMs > day:
+		return fmt.Errorf("hardware_ms is %d, want 60000 to %d", p.HardwareMs, uint64(day))
+	case p.HardwareStepNs < 100 || p.HardwareStepNs > 1_000_000:
+		return fmt.Errorf("hardware_step_ns is %d, want 100 to 1000000", p.HardwareStepNs)
 	case p.MaxValidators == 0 || p.MaxValidators > MaxCommittee:
 		return fmt.Errorf("max_validators is %d, want 1 to %d", p.MaxValidators, MaxCommittee)
 	}
@@ -156,6 +171,7 @@ func (p *Params) checkShares() error {
 		{"inflation_floor_bps", p.InflationFloorBps, p.InflationBps},
 		{"target_bonded_bps", p.TargetBondedBps, wholeBps},
 		{"proposer_bps", p.ProposerBps, wholeBps},
+		{"hardware_bps", p.HardwareBps, wholeBps},
 	} {
 		if share.value > share.limit {
 			return fmt.Errorf("%s is %d, limit %d", share.name, share.value, share.limit)

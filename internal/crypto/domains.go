@@ -100,6 +100,10 @@ var (
 	DomainCommitment  = newDomain("commitment to a run")
 	DomainService     = newDomain("peer's report of a lease, signed")
 	DomainProbe       = newDomain("answer to a probe, signed")
+	DomainHardware    = newDomain("verdict about a node's hardware, signed")
+	DomainLane        = newDomain("lane of a hardware benchmark")
+	DomainLaneTree    = newDomain("inner node over a hardware benchmark")
+	DomainShown       = newDomain("answer to a hardware challenge, signed")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

@@ -64,6 +64,7 @@ func (r *run) queues() []queue {
 // have together.
 func (r *run) workOff() {
 	r.receipts.Begin = shareOut(r.queues(), queueGas(r.at.blockGas).Units(), int(r.at.height))
+	r.receipts.Begin = append(r.receipts.Begin, settlement.ChallengeHardware(r.block, &r.env)...)
 }
 
 // queueGas is the budget of the queues in blocks of so much gas.

@@ -299,6 +299,8 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.runMessage(m, tx.DealSigned(i))
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return r.serviceMessage(m, from, tx.DealSigned(i))
+	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+		return r.hardwareMessage(m, from, tx.DealSigned(i))
 	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
 		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:
 		return r.stakingMessage(m, from)
@@ -335,6 +337,19 @@ func (r *run) serviceMessage(m any, from chain.Address, signed bool) (chain.Even
 		return one(settlement.AccusePeer(r.kv, &r.env, from, m, signed))
 	}
 	panic("execution: a message that is not of a lease's service")
+}
+
+// hardwareMessage executes a message about what a node declares of its hardware.
+func (r *run) hardwareMessage(m any, from chain.Address, signed bool) (chain.Events, *chain.Rejection) {
+	switch m := m.(type) {
+	case chain.ReportHardware:
+		return settlement.ReportHardware(r.kv, &r.env, m, signed)
+	case chain.DeclareHardware:
+		return one(settlement.DeclareHardware(r.kv, &r.env, from, m))
+	case chain.AccuseMeasurer:
+		return one(settlement.AccuseMeasurer(r.kv, &r.env, from, m, signed))
+	}
+	panic("execution: a message that is not of hardware")
 }
 
 // stakingMessage executes a message of staking.

@@ -63,7 +63,10 @@ type GasTable struct {
 	ReportMiss       uint64 `json:"report_miss"` // with the signatures of as many reports as there may be
 	DrawPeers        uint64 `json:"draw_peers"`  // with the draw
 	LeaveLease       uint64 `json:"leave_lease"`
-	AccusePeer       uint64 `json:"accuse_peer"` // with its two signatures
+	AccusePeer       uint64 `json:"accuse_peer"`      // with its two signatures
+	ReportHardware   uint64 `json:"report_hardware"`  // with the signatures of as many verdicts as there may be
+	DeclareHardware  uint64 `json:"declare_hardware"` // with the draw
+	AccuseMeasurer   uint64 `json:"accuse_measurer"`  // with its two signatures
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -85,7 +88,7 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 1_300, Byte: 4, Signature: 690,
-		Transfer: 690, RegisterProvider: 6_300, UnbondProvider: 4_000,
+		Transfer: 690, RegisterProvider: 6_300, UnbondProvider: 3_200,
 		RegisterCluster: 7_300, UnbondCluster: 6_300, Deposit: 1_300, Withdraw: 5_600,
 		Settle: 100, Claim: 23_000,
 		Bond: 11_000, Delegate: 220, Undelegate: 6_800, Redelegate: 1_600, WithdrawRewards: 100, SetCommission: 2_000, RotateKeys: 12_000,
@@ -97,6 +100,7 @@ func GasTableV1() GasTable {
 		Challenge: 7_200, Appeal: 7_900,
 		BeginRun: 23_000, SlateBid: 3_200, CommitRun: 8_000, RevealRun: 8_700, CollectRun: 100,
 		ReportMiss: 20_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
+		ReportHardware: 20_000, DeclareHardware: 200_000, AccuseMeasurer: 100,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 5_100, QueueReleased: 5_700, QueueExpired: 4_600, QueueLease: 14_000, QueueChannel: 8_700,
 	}
@@ -164,6 +168,12 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.LeaveLease
 	case chain.AccusePeer:
 		return t.AccusePeer
+	case chain.ReportHardware:
+		return t.ReportHardware
+	case chain.DeclareHardware:
+		return t.DeclareHardware
+	case chain.AccuseMeasurer:
+		return t.AccuseMeasurer
 	}
 	panic("execution: a message outside the sealed sum")
 }

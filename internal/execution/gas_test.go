@@ -62,7 +62,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofHardware(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -271,6 +271,7 @@ func (d *derivation) derive() execution.GasTable {
 	fixed := execution.GasTableV1()
 	d.table = execution.GasTable{Byte: fixed.Byte, Read: fixed.Read, ReadByte: fixed.ReadByte, Write: fixed.Write, WriteByte: fixed.WriteByte, Insert: fixed.Insert}
 	d.table.DrawPeers = fixed.DrawPeers // most of it is the draw, in a later block
+	d.table.DeclareHardware = fixed.DeclareHardware
 	d.transfer = transferGas
 	d.table.Signature = roundUp(d.gasOf(func(way string) float64 { return d.ns[way][signature] }))
 	d.table.Tx = roundUp(d.place())
@@ -319,6 +320,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
 		"challenge": &t.Challenge, "appeal": &t.Appeal,
 		"report_miss": &t.ReportMiss, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
+		"report_hardware": &t.ReportHardware, "accuse_measurer": &t.AccuseMeasurer,
 		"commit_run": &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
 	}
 }

@@ -107,6 +107,7 @@ func leaseMessages() chain.Msgs {
 	}
 	epoch := chain.ServiceEpoch{ChainID: "hyper-test", Lease: id, Terms: crypto.Digest{8}, Epoch: math.MaxUint64}
 	first := chain.ServiceReport{Peer: testKey(4).Public(), Sent: math.MaxUint64, Answered: 2, UnstartedMs: 3, ThroughputKiB: 4, Signature: crypto.Signature{5}}
+	challenge := chain.HardwareChallenge{ChainID: "hyper-test", Node: id.Node, Seed: crypto.Digest{9}}
 	deal := chain.LeaseDeal{
 		Order: order, OrderSig: crypto.Signature{1}, Acceptance: claim(chain.PolicyNone{}).Acceptance, AcceptanceSig: crypto.Signature{2},
 		Bid: claim(chain.PolicyNone{}).Bid, BidSig: crypto.Signature{3}, AwardSig: crypto.Signature{4},
@@ -117,6 +118,9 @@ func leaseMessages() chain.Msgs {
 		chain.CloseLease{Lease: id}, chain.CollectLease{Lease: id},
 		chain.ReportMiss{Epoch: epoch, Reports: []chain.ServiceReport{first, {Peer: testKey(5).Public(), Signature: crypto.Signature{6}}}},
 		chain.DrawPeers{Lease: id}, chain.LeaveLease{Lease: id}, chain.AccusePeer{Epoch: epoch, First: first, Second: chain.ServiceReport{Peer: first.Peer}},
+		chain.ReportHardware{Challenge: challenge, Verdicts: []chain.HardwareVerdict{{Peer: first.Peer, Missing: math.MaxUint64, Signature: crypto.Signature{7}}}},
+		chain.DeclareHardware{Node: id.Node, Millicores: 1, MemoryMiB: math.MaxUint64},
+		chain.AccuseMeasurer{Challenge: challenge, First: chain.HardwareVerdict{Peer: first.Peer, Silent: true}, Second: chain.HardwareVerdict{Peer: first.Peer}},
 	}
 }
 

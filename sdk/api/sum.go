@@ -61,6 +61,7 @@ func eventCases() []Case {
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{},
+		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -166,7 +167,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases(), runCases(), serviceCases())
+	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases(), runCases(), serviceCases(), hardwareCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -242,6 +243,8 @@ func messageData(m chain.Msg) any {
 		return runData(m)
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return serviceData(m)
+	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+		return hardwareData(m)
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -325,6 +328,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readService(t); ok {
+		return m, err
+	}
+	if m, ok, err := readHardware(t); ok {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {

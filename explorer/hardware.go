@@ -1,0 +1,38 @@
+package explorer
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// sayHardware says what a message about a node's hardware does.
+func sayHardware(who link, m any) sentence {
+	switch m := m.(type) {
+	case chain.ReportHardware:
+		return say(who, " brings what "+counted(len(m.Verdicts), "peer")+" found of the hardware of node ", linkNode(m.Challenge.Node))
+	case chain.DeclareHardware:
+		return say(who, " declares that node ", linkNode(m.Node), fmt.Sprintf(" has %d millicores and %d MiB", m.Millicores, m.MemoryMiB))
+	case chain.AccuseMeasurer:
+		return say(who, " shows that peer ", linkNode(m.First.Peer), " signed two verdicts about the hardware of node ", linkNode(m.Challenge.Node), " that differ")
+	}
+	panic(fmt.Sprintf("explorer: message of type %T", m))
+}
+
+// sayHardwareEvent says what became of a challenge of a node's hardware.
+func sayHardwareEvent(e any) sentence {
+	switch e := e.(type) {
+	case chain.HardwareChallenged:
+		s := say("Node ", linkNode(e.Node), " has to show its hardware: "+counted(int(e.Lanes), "core")+". It is measured by "+counted(len(e.Peers), "node")+":")
+		for _, peer := range e.Peers {
+			s = append(s, say(" ", linkNode(peer))...)
+		}
+		return s
+	case chain.HardwareJudged:
+		return say("The hardware of node ", linkNode(e.Node), fmt.Sprintf(" was found %s, %d lanes missing: it counts as %d millicores and %d MiB, ", e.Finding, e.Missing, e.Millicores, e.MemoryMiB),
+			e.Burned, " of its bond was burned")
+	case chain.HardwareDeclared:
+		return say(linkAddress(e.Owner), " declared that node ", linkNode(e.Node), fmt.Sprintf(" has %d millicores and %d MiB", e.Millicores, e.MemoryMiB))
+	}
+	panic(fmt.Sprintf("explorer: event of type %T", e))
+}

@@ -1,0 +1,100 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// HardwareChallenge names a challenge of a node's hardware.
+type HardwareChallenge struct {
+	ChainID chain.ChainID    `json:"chain_id"`
+	Node    crypto.PublicKey `json:"node"`
+	Seed    crypto.Digest    `json:"seed"`
+}
+
+// HardwareVerdict is what a peer found of a challenged node.
+type HardwareVerdict struct {
+	Peer      crypto.PublicKey `json:"peer"`
+	Missing   Uint64           `json:"missing" doc:"lanes that were asked for and did not show up in time"`
+	Silent    bool             `json:"silent" doc:"it did not answer at all"`
+	Signature crypto.Signature `json:"signature"`
+}
+
+// ReportHardware is the data of "report_hardware".
+type ReportHardware struct {
+	Challenge HardwareChallenge `json:"challenge"`
+	Verdicts  []HardwareVerdict `json:"verdicts" minItems:"1" maxItems:"5" doc:"each of another peer, and all of the same finding"`
+}
+
+// DeclareHardware is the data of "declare_hardware".
+type DeclareHardware struct {
+	Node       crypto.PublicKey `json:"node"`
+	Millicores Uint64           `json:"millicores"`
+	MemoryMiB  Uint64           `json:"memory_mib"`
+}
+
+// AccuseMeasurer is the data of "accuse_measurer".
+type AccuseMeasurer struct {
+	Challenge HardwareChallenge `json:"challenge"`
+	First     HardwareVerdict   `json:"first"`
+	Second    HardwareVerdict   `json:"second" doc:"of the same peer, and not the same"`
+}
+
+func hardwareCases() []Case {
+	return []Case{caseOf[ReportHardware]("report_hardware"), caseOf[DeclareHardware]("declare_hardware"), caseOf[AccuseMeasurer]("accuse_measurer")}
+}
+
+func challengeToJSON(c chain.HardwareChallenge) HardwareChallenge {
+	return HardwareChallenge{ChainID: c.ChainID, Node: c.Node, Seed: c.Seed}
+}
+
+func (c *HardwareChallenge) chain() chain.HardwareChallenge {
+	return chain.HardwareChallenge{ChainID: c.ChainID, Node: c.Node, Seed: c.Seed}
+}
+
+func verdictToJSON(v chain.HardwareVerdict) HardwareVerdict {
+	return HardwareVerdict{Peer: v.Peer, Missing: Uint64(v.Missing), Silent: v.Silent, Signature: v.Signature}
+}
+
+func (v *HardwareVerdict) chain() chain.HardwareVerdict {
+	return chain.HardwareVerdict{Peer: v.Peer, Missing: uint64(v.Missing), Silent: v.Silent, Signature: v.Signature}
+}
+
+// hardwareData is the data of a message about a node's hardware.
+func hardwareData(m any) any {
+	switch m := m.(type) {
+	case chain.ReportHardware:
+		out := ReportHardware{Challenge: challengeToJSON(m.Challenge), Verdicts: make([]HardwareVerdict, len(m.Verdicts))}
+		for i, v := range m.Verdicts {
+			out.Verdicts[i] = verdictToJSON(v)
+		}
+		return out
+	case chain.DeclareHardware:
+		return DeclareHardware{Node: m.Node, Millicores: Uint64(m.Millicores), MemoryMiB: Uint64(m.MemoryMiB)}
+	case chain.AccuseMeasurer:
+		return AccuseMeasurer{Challenge: challengeToJSON(m.Challenge), First: verdictToJSON(m.First), Second: verdictToJSON(m.Second)}
+	}
+	panic(fmt.Sprintf("api: message of type %T", m))
+}
+
+// readHardware reads a message about a node's hardware, and is false if the name is of none.
+func readHardware(t tagged) (chain.Msg, bool, error) {
+	switch t.Type {
+	case "report_hardware":
+		d, err := dataOf[ReportHardware](t)
+		m := chain.ReportHardware{Challenge: d.Challenge.chain()}
+		for i := range d.Verdicts {
+			m.Verdicts = append(m.Verdicts, d.Verdicts[i].chain())
+		}
+		return m, true, err
+	case "declare_hardware":
+		d, err := dataOf[DeclareHardware](t)
+		return chain.DeclareHardware{Node: d.Node, Millicores: uint64(d.Millicores), MemoryMiB: uint64(d.MemoryMiB)}, true, err
+	case "accuse_measurer":
+		d, err := dataOf[AccuseMeasurer](t)
+		return chain.AccuseMeasurer{Challenge: d.Challenge.chain(), First: d.First.chain(), Second: d.Second.chain()}, true, err
+	}
+	return nil, false, nil
+}
