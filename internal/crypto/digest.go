@@ -16,6 +16,11 @@ type Digest [DigestSize]byte
 
 // Hash returns the domain's digest of data.
 func (d *Domain) Hash(data []byte) Digest {
+	if len(data) >= lanes*chunkBytes {
+		if sum, ok := d.hashTree(data); ok {
+			return sum
+		}
+	}
 	h := d.pool.Get().(*blake3.Hasher)
 	h.Reset()
 	mustWrite(h, data)

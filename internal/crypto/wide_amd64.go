@@ -8,6 +8,12 @@ package crypto
 //go:noescape
 func compress16(chain *[8][16]uint32, blocks *[16][64]byte, length, flags *[16]uint32)
 
+// chunks16 replaces sixteen chaining values by those of sixteen chunks; counter
+// is the number of each, and flags those of each of their sixteen blocks.
+//
+//go:noescape
+func chunks16(chain *[8][16]uint32, data *[16 * 1024]byte, counter, flags *[16]uint32)
+
 // digests16 writes sixteen chaining values as bytes.
 //
 //go:noescape

@@ -61,6 +61,58 @@ DATA ·blake3IV+8(SB)/4, $0x3C6EF372
 DATA ·blake3IV+12(SB)/4, $0xA54FF53A
 GLOBL ·blake3IV(SB), RODATA|NOPTR, $16
 
+// TRANSPOSE makes sixteen rows, one of each lane, in Z0 to Z15, the message.
+#define TRANSPOSE \
+	QUAD(Z0, Z1, Z2, Z3, Z28, Z29, Z30, Z31)              \
+	QUAD(Z4, Z5, Z6, Z7, Z28, Z29, Z30, Z31)              \
+	QUAD(Z8, Z9, Z10, Z11, Z28, Z29, Z30, Z31)            \
+	QUAD(Z12, Z13, Z14, Z15, Z28, Z29, Z30, Z31)          \
+	LANES(Z0, Z4, Z8, Z12, Z31, Z27, Z16, Z20, Z24, Z28)  \
+	LANES(Z1, Z5, Z9, Z13, Z31, Z27, Z17, Z21, Z25, Z29)  \
+	LANES(Z2, Z6, Z10, Z14, Z31, Z27, Z18, Z22, Z26, Z30) \
+	LANES(Z3, Z7, Z11, Z15, Z0, Z4, Z19, Z23, Z27, Z31)
+
+// CHAIN loads the chaining values at DI and the constants.
+#define CHAIN \
+	VMOVDQU32 0(DI), Z0                \
+	VMOVDQU32 64(DI), Z1               \
+	VMOVDQU32 128(DI), Z2              \
+	VMOVDQU32 192(DI), Z3              \
+	VMOVDQU32 256(DI), Z4              \
+	VMOVDQU32 320(DI), Z5              \
+	VMOVDQU32 384(DI), Z6              \
+	VMOVDQU32 448(DI), Z7              \
+	VPBROADCASTD ·blake3IV+0(SB), Z8   \
+	VPBROADCASTD ·blake3IV+4(SB), Z9   \
+	VPBROADCASTD ·blake3IV+8(SB), Z10  \
+	VPBROADCASTD ·blake3IV+12(SB), Z11
+
+// COMPRESS does the rounds and stores the chaining values at DI.
+#define COMPRESS \
+	ROUND(Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31) \
+	ROUND(Z18, Z22, Z19, Z26, Z23, Z16, Z20, Z29, Z17, Z27, Z28, Z21, Z25, Z30, Z31, Z24) \
+	ROUND(Z19, Z20, Z26, Z28, Z29, Z18, Z23, Z30, Z22, Z21, Z25, Z16, Z27, Z31, Z24, Z17) \
+	ROUND(Z26, Z23, Z28, Z25, Z30, Z19, Z29, Z31, Z20, Z16, Z27, Z18, Z21, Z24, Z17, Z22) \
+	ROUND(Z28, Z29, Z25, Z27, Z31, Z26, Z30, Z24, Z23, Z18, Z21, Z19, Z16, Z17, Z22, Z20) \
+	ROUND(Z25, Z30, Z27, Z21, Z24, Z28, Z31, Z17, Z29, Z19, Z16, Z26, Z18, Z22, Z20, Z23) \
+	ROUND(Z27, Z31, Z21, Z16, Z17, Z25, Z24, Z22, Z30, Z26, Z18, Z28, Z19, Z20, Z23, Z29) \
+	VPXORD Z8, Z0, Z0                                                                     \
+	VPXORD Z9, Z1, Z1                                                                     \
+	VPXORD Z10, Z2, Z2                                                                    \
+	VPXORD Z11, Z3, Z3                                                                    \
+	VPXORD Z12, Z4, Z4                                                                    \
+	VPXORD Z13, Z5, Z5                                                                    \
+	VPXORD Z14, Z6, Z6                                                                    \
+	VPXORD Z15, Z7, Z7                                                                    \
+	VMOVDQU32 Z0, 0(DI)                                                                   \
+	VMOVDQU32 Z1, 64(DI)                                                                  \
+	VMOVDQU32 Z2, 128(DI)                                                                 \
+	VMOVDQU32 Z3, 192(DI)                                                                 \
+	VMOVDQU32 Z4, 256(DI)                                                                 \
+	VMOVDQU32 Z5, 320(DI)                                                                 \
+	VMOVDQU32 Z6, 384(DI)                                                                 \
+	VMOVDQU32 Z7, 448(DI)
+
 // func compress16(chain *[8][16]uint32, blocks *[16][64]byte, length, flags *[16]uint32)
 TEXT ·compress16(SB), NOSPLIT, $0-32
 	MOVQ chain+0(FP), DI
@@ -85,57 +137,56 @@ TEXT ·compress16(SB), NOSPLIT, $0-32
 	VMOVDQU32 896(SI), Z14
 	VMOVDQU32 960(SI), Z15
 
-	QUAD(Z0, Z1, Z2, Z3, Z28, Z29, Z30, Z31)
-	QUAD(Z4, Z5, Z6, Z7, Z28, Z29, Z30, Z31)
-	QUAD(Z8, Z9, Z10, Z11, Z28, Z29, Z30, Z31)
-	QUAD(Z12, Z13, Z14, Z15, Z28, Z29, Z30, Z31)
-
-	LANES(Z0, Z4, Z8, Z12, Z31, Z27, Z16, Z20, Z24, Z28)
-	LANES(Z1, Z5, Z9, Z13, Z31, Z27, Z17, Z21, Z25, Z29)
-	LANES(Z2, Z6, Z10, Z14, Z31, Z27, Z18, Z22, Z26, Z30)
-	LANES(Z3, Z7, Z11, Z15, Z0, Z4, Z19, Z23, Z27, Z31)
-
-	VMOVDQU32 0(DI), Z0
-	VMOVDQU32 64(DI), Z1
-	VMOVDQU32 128(DI), Z2
-	VMOVDQU32 192(DI), Z3
-	VMOVDQU32 256(DI), Z4
-	VMOVDQU32 320(DI), Z5
-	VMOVDQU32 384(DI), Z6
-	VMOVDQU32 448(DI), Z7
-	VPBROADCASTD ·blake3IV+0(SB), Z8
-	VPBROADCASTD ·blake3IV+4(SB), Z9
-	VPBROADCASTD ·blake3IV+8(SB), Z10
-	VPBROADCASTD ·blake3IV+12(SB), Z11
+	TRANSPOSE
+	CHAIN
 	VPXORD Z12, Z12, Z12
 	VPXORD Z13, Z13, Z13
 	VMOVDQU32 (DX), Z14
 	VMOVDQU32 (CX), Z15
+	COMPRESS
+	VZEROUPPER
+	RET
 
-	ROUND(Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31)
-	ROUND(Z18, Z22, Z19, Z26, Z23, Z16, Z20, Z29, Z17, Z27, Z28, Z21, Z25, Z30, Z31, Z24)
-	ROUND(Z19, Z20, Z26, Z28, Z29, Z18, Z23, Z30, Z22, Z21, Z25, Z16, Z27, Z31, Z24, Z17)
-	ROUND(Z26, Z23, Z28, Z25, Z30, Z19, Z29, Z31, Z20, Z16, Z27, Z18, Z21, Z24, Z17, Z22)
-	ROUND(Z28, Z29, Z25, Z27, Z31, Z26, Z30, Z24, Z23, Z18, Z21, Z19, Z16, Z17, Z22, Z20)
-	ROUND(Z25, Z30, Z27, Z21, Z24, Z28, Z31, Z17, Z29, Z19, Z16, Z26, Z18, Z22, Z20, Z23)
-	ROUND(Z27, Z31, Z21, Z16, Z17, Z25, Z24, Z22, Z30, Z26, Z18, Z28, Z19, Z20, Z23, Z29)
+DATA ·blake3Block+0(SB)/4, $64
+GLOBL ·blake3Block(SB), RODATA|NOPTR, $4
 
-	VPXORD Z8, Z0, Z0
-	VPXORD Z9, Z1, Z1
-	VPXORD Z10, Z2, Z2
-	VPXORD Z11, Z3, Z3
-	VPXORD Z12, Z4, Z4
-	VPXORD Z13, Z5, Z5
-	VPXORD Z14, Z6, Z6
-	VPXORD Z15, Z7, Z7
-	VMOVDQU32 Z0, 0(DI)
-	VMOVDQU32 Z1, 64(DI)
-	VMOVDQU32 Z2, 128(DI)
-	VMOVDQU32 Z3, 192(DI)
-	VMOVDQU32 Z4, 256(DI)
-	VMOVDQU32 Z5, 320(DI)
-	VMOVDQU32 Z6, 384(DI)
-	VMOVDQU32 Z7, 448(DI)
+// func chunks16(chain *[8][16]uint32, data *[16 * 1024]byte, counter, flags *[16]uint32)
+TEXT ·chunks16(SB), NOSPLIT, $0-32
+	MOVQ chain+0(FP), DI
+	MOVQ data+8(FP), SI
+	MOVQ counter+16(FP), DX
+	MOVQ flags+24(FP), CX
+	MOVQ $16, R8
+
+block:
+	VMOVDQU32 0(SI), Z0
+	VMOVDQU32 1024(SI), Z1
+	VMOVDQU32 2048(SI), Z2
+	VMOVDQU32 3072(SI), Z3
+	VMOVDQU32 4096(SI), Z4
+	VMOVDQU32 5120(SI), Z5
+	VMOVDQU32 6144(SI), Z6
+	VMOVDQU32 7168(SI), Z7
+	VMOVDQU32 8192(SI), Z8
+	VMOVDQU32 9216(SI), Z9
+	VMOVDQU32 10240(SI), Z10
+	VMOVDQU32 11264(SI), Z11
+	VMOVDQU32 12288(SI), Z12
+	VMOVDQU32 13312(SI), Z13
+	VMOVDQU32 14336(SI), Z14
+	VMOVDQU32 15360(SI), Z15
+
+	TRANSPOSE
+	CHAIN
+	VMOVDQU32 (DX), Z12
+	VPXORD Z13, Z13, Z13
+	VPBROADCASTD ·blake3Block+0(SB), Z14
+	VPBROADCASTD (CX), Z15
+	COMPRESS
+	ADDQ $64, SI
+	ADDQ $4, CX
+	DECQ R8
+	JNZ block
 	VZEROUPPER
 	RET
 

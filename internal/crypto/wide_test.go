@@ -72,3 +72,50 @@ func BenchmarkHashPairs(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*b.N), "ns/pair")
 }
+
+// TestLongHashesAreAsPublished compares the hash of an input with that of the same
+// input through NewStream, which is the library's: for every full tree from 16 KiB
+// to beyond 256 KiB, and lengths around them; every byte counts.
+func TestLongHashesAreAsPublished(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	data := make([]byte, 512<<10+1)
+	for i := range data {
+		data[i] = byte(rng.Uint32())
+	}
+	check := func(data []byte) crypto.Digest {
+		t.Helper()
+		s := crypto.DomainBlobChunk.NewStream()
+		if _, err := s.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		got := crypto.DomainBlobChunk.Hash(data)
+		if want := s.Sum(); got != want {
+			t.Fatalf("%d bytes hash to %v, want %v", len(data), got, want)
+		}
+		return got
+	}
+	for chunks := 1; chunks <= 512; chunks *= 2 {
+		for _, n := range []int{-1024, -1, 0, 1, 1024} {
+			check(data[:chunks<<10+min(n, len(data)-chunks<<10)])
+		}
+	}
+	whole := data[1 : 256<<10+1] // at an odd address
+	sum := check(whole)
+	for range 300 {
+		at := rng.IntN(len(whole))
+		whole[at] ^= 1 << rng.IntN(8)
+		changed := check(whole)
+		if changed == sum {
+			t.Fatalf("byte %d does not count", at)
+		}
+		sum = changed
+	}
+}
+
+func BenchmarkHashBlobChunk(b *testing.B) {
+	data := make([]byte, 256<<10)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		crypto.DomainBlobChunk.Hash(data)
+	}
+}

@@ -25,7 +25,12 @@ type socket struct {
 // patientConn is a UDP socket whose transient send errors are lost packets: a
 // network that is gone for a moment must not end connections that would
 // survive it.
-type patientConn struct{ *net.UDPConn }
+type patientConn struct {
+	*net.UDPConn
+	*merged // how it reads
+}
+
+var _ quic.OOBCapablePacketConn = (*patientConn)(nil)
 
 // WriteMsgUDP sends one datagram, or several of equal size.
 func (c *patientConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
@@ -68,7 +73,11 @@ func openSocket(addr string, key crypto.PrivateKey) (*socket, error) {
 	}
 	seed := key.Seed()
 	reset := quic.StatelessResetKey(crypto.DomainStatelessReset.Hash(seed[:]))
-	conn := &patientConn{UDPConn: udp}
+	runs, err := newMerged(udp)
+	if err != nil {
+		return nil, errors.Join(err, udp.Close())
+	}
+	conn := &patientConn{UDPConn: udp, merged: runs}
 	return &socket{
 		udp:       conn,
 		transport: &quic.Transport{Conn: conn, ConnectionIDLength: 8, StatelessResetKey: &reset},

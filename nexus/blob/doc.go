@@ -9,8 +9,11 @@
 //
 // Invariants:
 //
-//  1. A chunk is kept, sent or handed to a reader only after its digest has
-//     been compared; corruption is named by its chunk and costs one chunk.
+//  1. A chunk is kept or handed to a reader only after its digest has been
+//     compared; corruption is named by its chunk and costs one chunk. Who sends a
+//     blob compares the first chunk of an answer: the peer compares them all, and
+//     asks once more from one that is corrupt on, so that a source whose disk has
+//     changed learns of it.
 //  2. A blob is in the store wholly or not at all: it is written beside, synced,
 //     and renamed. A crash leaves at most files that the next Open removes, and
 //     the verified beginnings of unfinished fetches, which the next Fetch

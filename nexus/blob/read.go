@@ -144,12 +144,20 @@ func (b *Blob) chunk(i int) ([]byte, error) {
 
 // load reads chunk i into buf, which is of its size, and verifies it.
 func (b *Blob) load(i int, buf []byte) error {
-	if _, err := b.file.ReadAt(buf, int64(i)*ChunkBytes); err != nil && err != io.EOF {
-		return fmt.Errorf("blob: reading chunk %d of %s: %w", i, b.entry.id.Short(), err)
+	if err := b.readAt(i, buf); err != nil {
+		return err
 	}
 	if !b.outline.verifies(i, buf) {
 		b.store.discard(b.entry)
 		return &CorruptError{ID: b.entry.id, Chunk: i}
+	}
+	return nil
+}
+
+// readAt reads chunk i into buf, which is of its size, as the disk has it.
+func (b *Blob) readAt(i int, buf []byte) error {
+	if n, err := b.file.ReadAt(buf, int64(i)*ChunkBytes); err != nil && (err != io.EOF || n < len(buf)) {
+		return fmt.Errorf("blob: reading chunk %d of %s: %w", i, b.entry.id.Short(), err)
 	}
 	return nil
 }

@@ -149,6 +149,9 @@ func (b *Blob) sendTo(stream *transport.Stream, req request) error {
 	return pipe(max(0, end-first),
 		func(i int, buf []byte) ([]byte, error) {
 			chunk := buf[:b.outline.size(first+i)]
+			if i > 0 { // the peer compares it, and asks from it on if it is not what it was
+				return chunk, b.readAt(first+i, chunk)
+			}
 			return chunk, b.load(first+i, chunk)
 		},
 		func(_ int, chunk []byte) error {
@@ -198,6 +201,15 @@ func (p *partial) fetchAll(ctx context.Context, sources []Source) error {
 	var missing, failures []error
 	for _, source := range sources {
 		err := p.fetchFrom(ctx, source)
+		if _, corrupt := errors.AsType[*CorruptError](err); corrupt && p.known && ctx.Err() == nil {
+			// Asked from that chunk on, a source compares it, and learns that its disk
+			// has changed it.
+			if again := p.fetchFrom(ctx, source); again != nil {
+				err = errors.Join(err, again)
+			} else {
+				err = nil
+			}
+		}
 		switch {
 		case err == nil:
 			return nil

@@ -154,7 +154,7 @@ func TestFetchGoesOnElsewhere(t *testing.T) {
 	id := put(t, there, data)
 	corrupting := tampering(t, there, func(wire []byte) []byte {
 		at := 5*chunk + 50 // from the end: in chunk 3
-		if len(wire) < len(data) {
+		if len(wire) < 5*chunk {
 			at = 50 // in the last one, when it is asked for the rest
 		}
 		wire[len(wire)-at] ^= 1
@@ -183,6 +183,32 @@ func TestFetchGoesOnElsewhere(t *testing.T) {
 	}
 	if !bytes.Equal(read(t, here, id), data) {
 		t.Fatal("the blob changed")
+	}
+}
+
+// TestASourceLearnsThatItsDiskChanged has it changed in a chunk that no answer
+// begins with: what came of it is refused and not kept, the source is asked from
+// there on and drops the blob, and another source gives the rest.
+func TestASourceLearnsThatItsDiskChanged(t *testing.T) {
+	cfg := config(t.TempDir())
+	there, other, here := open(t, cfg), fresh(t), fresh(t)
+	data := content(5*chunk + 100)
+	id := put(t, there, data)
+	put(t, other, data)
+	flip(t, filepath.Join(cfg.Dir, "blobs", id.String()), 3*chunk+7)
+	conn := from(t, there)
+	_, err := here.Fetch(deadline(t), id, 1<<30, conn)
+	if !isCorrupt(err, 3) || here.Has(id) {
+		t.Fatalf("a chunk that the disk changed: %v", err)
+	}
+	if have, _ := here.Verified(id); have != 3*chunk {
+		t.Errorf("%d bytes are kept, want the three chunks before it", have)
+	}
+	if there.Has(id) {
+		t.Error("the source still has the blob")
+	}
+	if n, err := here.Fetch(deadline(t), id, 1<<30, conn, from(t, other)); err != nil || n != int64(len(data)) || !bytes.Equal(read(t, here, id), data) {
+		t.Errorf("from another: %d bytes, %v", n, err)
 	}
 }
 
