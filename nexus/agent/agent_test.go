@@ -179,7 +179,7 @@ func TestServerOutageEndsNothing(t *testing.T) {
 	s := newServer(t, g)
 	start(t, home(t, g, s))
 	p := s.session()
-	a := p.assign(spinner(), 1, func(spec *job.Spec) { spec.Limits.Fuel = 2_000_000_000 })
+	a := p.assign(spinner(), 1, func(spec *job.Spec) { spec.Limits.Fuel = 1_000_000_000 })
 	p.conn.Close(transport.CloseShutdown, "restarting")
 	p = s.session()
 	order := a.Order.ID()

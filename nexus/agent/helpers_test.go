@@ -22,7 +22,7 @@ import (
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func seedKey(name string) crypto.PrivateKey {
 	return crypto.PrivateKeyFromSeed([32]byte(crypto.DomainNexusTie.Hash([]byte(name))))

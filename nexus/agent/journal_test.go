@@ -168,7 +168,7 @@ func TestAppendWaitsForItsOwnWriteAlone(t *testing.T) {
 		}
 		select { // what came meanwhile is being written
 		case <-appended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("an append waits for what came after it")
 		}
 		return nil

@@ -49,7 +49,7 @@ func (c *cluster) askDeposed(relay *netem.Relay, old int) bool {
 		err   error
 	}
 	answers, asked := make(chan answer, 1), c.servers[old].Asked()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
 	go func() {
 		index, err := c.servers[old].ReadIndex(ctx)
@@ -234,7 +234,7 @@ func TestAFullPipelineEndsWithRaft(t *testing.T) {
 	select {
 	case err := <-ended:
 		t.Log(err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("raft has stopped, and a pipeline waits")
 	}
 	if _, _, err := c.servers[leader].FillPipe(c.servers[(leader+1)%3]); err == nil {

@@ -256,7 +256,11 @@ func newClusterOver(t testing.TB, n int, change func(*server.Config), open func(
 
 // newClusterOn starts servers that ask a chain.
 func newClusterOn(t testing.TB, on *fakeChain, n int, change func(*server.Config), open func(nodes []netip.AddrPort) *netem.Relay) *cluster {
-	c := &cluster{t: t, chain: on, http: &http.Client{Timeout: 20 * time.Second}}
+	c := &cluster{t: t, chain: on, http: &http.Client{Timeout: time.Minute}}
+	heartbeat := 200 * time.Millisecond
+	if n == 1 {
+		heartbeat = 50 * time.Millisecond // nobody else could lead
+	}
 	var addrs []string
 	var listens []string
 	for i := range n {
@@ -276,7 +280,7 @@ func newClusterOn(t testing.TB, on *fakeChain, n int, change func(*server.Config
 		cfg := server.DefaultConfig()
 		cfg.Home, cfg.Log, cfg.Version = home, testLog(t), "test"
 		cfg.Listen, cfg.Servers, cfg.HTTP, cfg.RPC = listens[i], addrs, "127.0.0.1:0", []string{"http://127.0.0.1:1"}
-		cfg.Heartbeat, cfg.NodeGrace, cfg.MaxBlobMiB, cfg.BlobMiB = 200*time.Millisecond, 300*time.Millisecond, 4, 64
+		cfg.Heartbeat, cfg.NodeGrace, cfg.MaxBlobMiB, cfg.BlobMiB = heartbeat, 300*time.Millisecond, 4, 64
 		if relay != nil {
 			cfg.Servers = make([]string, n)
 			for j := range n {
@@ -426,7 +430,7 @@ func (c *cluster) do(i int, method, path string, header http.Header, body io.Rea
 func get[T any](c *cluster, i int, path string) T {
 	c.t.Helper()
 	var out T
-	status, body := c.do(i, http.MethodGet, path, nil, nil)
+	status, body := c.patiently(func() (int, []byte) { return c.do(i, http.MethodGet, path, nil, nil) })
 	if status != http.StatusOK {
 		c.t.Fatalf("GET %s: %d %s", path, status, body)
 	}
@@ -434,6 +438,17 @@ func get[T any](c *cluster, i int, path string) T {
 		c.t.Fatal(err)
 	}
 	return out
+}
+
+// patiently asks again while the cluster is busy, as it is while another leads: on a
+// loaded machine that may be at any time.
+func (c *cluster) patiently(ask func() (int, []byte)) (status int, body []byte) {
+	c.t.Helper()
+	until(c.t, "an answer", func() bool {
+		status, body = ask()
+		return status != http.StatusServiceUnavailable
+	})
+	return status, body
 }
 
 func (c *cluster) post(i int, path string, value any) (int, []byte) {
@@ -448,7 +463,9 @@ func (c *cluster) post(i int, path string, value any) (int, []byte) {
 // upload puts a blob through a server.
 func (c *cluster) upload(i int, id crypto.Digest, data string) {
 	c.t.Helper()
-	if status, body := c.do(i, http.MethodPut, "/v1/blobs/"+id.String(), nil, strings.NewReader(data)); status != http.StatusCreated {
+	if status, body := c.patiently(func() (int, []byte) {
+		return c.do(i, http.MethodPut, "/v1/blobs/"+id.String(), nil, strings.NewReader(data))
+	}); status != http.StatusCreated {
 		c.t.Fatalf("uploading: %d %s", status, body)
 	}
 }

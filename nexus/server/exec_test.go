@@ -19,6 +19,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -99,7 +100,7 @@ func (c *cluster) dial(i int, x execCall) (conn net.Conn, from *bufio.Reader, st
 // A consumer is let through to the node that runs their container, by the server
 // that is asked or by the leader, and what is said goes both ways until one ends.
 func TestTunnels(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newClusterWith(t, 3, func(cfg *server.Config) { cfg.Heartbeat *= 10 }) // 2 s: the one whom the agent is connected to leads on
 	finish := make(chan struct{})
 	leader := c.waitLeader()
 	a := c.agent(0, func(a *fakeAgent) {
@@ -119,7 +120,7 @@ func TestTunnels(t *testing.T) {
 	until(t, "work", func() bool { return a.ran(id) == 1 })
 	for i := range 3 {
 		c.waitJob(i, id, job.Running)
-		conn, from, status, body := c.dial(i, execCall{id, a.key.Public(), time.Now().Add(20 * time.Second), key(consumerKey), job.ExecProtocol})
+		conn, from, status, body := c.dial(i, execCall{id, a.key.Public(), time.Now().Add(50 * time.Second), key(consumerKey), job.ExecProtocol})
 		if conn == nil {
 			t.Fatalf("server %d: %d %s", i, status, body)
 		}
@@ -140,7 +141,7 @@ func TestTunnels(t *testing.T) {
 	c.checkTunnelsRefused(leader, a, id)
 	close(finish)
 	c.waitJob(leader, id, job.Settling)
-	_, _, status, body := c.dial(leader, execCall{id, a.key.Public(), time.Now().Add(20 * time.Second), key(consumerKey), job.ExecProtocol})
+	_, _, status, body := c.dial(leader, execCall{id, a.key.Public(), time.Now().Add(50 * time.Second), key(consumerKey), job.ExecProtocol})
 	if status != http.StatusConflict || !strings.Contains(body, "the job has ended: it is settling") {
 		t.Errorf("a job that has ended: %d %s", status, body)
 	}
@@ -151,7 +152,7 @@ func (c *cluster) checkTunnelsRefused(leader int, a *fakeAgent, id crypto.Digest
 	wasm := c.submit(leader, chain.PolicyNone{})
 	until(t, "work", func() bool { return a.ran(wasm) == 1 })
 	good := func() execCall {
-		return execCall{id, a.key.Public(), time.Now().Add(20 * time.Second), key(consumerKey), job.ExecProtocol}
+		return execCall{id, a.key.Public(), time.Now().Add(50 * time.Second), key(consumerKey), job.ExecProtocol}
 	}
 	for name, h := range map[string]struct {
 		change func(*execCall)
@@ -216,7 +217,7 @@ func TestTunnelsToTheDead(t *testing.T) {
 	thief.open(t.Context(), c.nodeAddrs()[0].ID, job.Tunnel{Order: id, ID: crypto.Digest{1}}) // it is cut off
 	answered := make(chan string, 1)
 	go func() {
-		_, _, status, body := c.dial(0, execCall{id, a.key.Public(), time.Now().Add(20 * time.Second), key(consumerKey), job.ExecProtocol})
+		_, _, status, body := c.dial(0, execCall{id, a.key.Public(), time.Now().Add(50 * time.Second), key(consumerKey), job.ExecProtocol})
 		answered <- fmt.Sprint(status, body)
 	}()
 	until(t, "a tunnel that is asked for", func() bool { return a.asked.Load() == 1 })
@@ -226,7 +227,7 @@ func TestTunnelsToTheDead(t *testing.T) {
 	if got := <-answered; !strings.HasPrefix(got, "503") || !strings.Contains(got, "has gone") {
 		t.Errorf("a node that goes: %s", got)
 	}
-	_, _, status, body := c.dial(0, execCall{id, a.key.Public(), time.Now().Add(20 * time.Second), key(consumerKey), job.ExecProtocol})
+	_, _, status, body := c.dial(0, execCall{id, a.key.Public(), time.Now().Add(50 * time.Second), key(consumerKey), job.ExecProtocol})
 	if status != http.StatusServiceUnavailable && status != http.StatusConflict || !strings.Contains(body, "is not connected") && !strings.Contains(body, "does not run on") {
 		t.Errorf("a node that has gone: %d %s", status, body)
 	}

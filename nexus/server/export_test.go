@@ -364,3 +364,6 @@ func (s *Server) Hears(panel crypto.Digest) bool {
 	defer s.docket.mu.Unlock()
 	return s.docket.panels[panel] != nil
 }
+
+// ForLeader reports whether a request is sent on to the leader.
+func (s *Server) ForLeader(r *http.Request) bool { return s.isForLeader(r) }

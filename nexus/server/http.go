@@ -129,7 +129,8 @@ func (s *Server) routed(next http.Handler) http.Handler {
 }
 
 // isForLeader reports whether a request changes something, asks agents, asks
-// for the leader's word, or is about a job of which this server has not heard.
+// for the leader's word, waits for the outbox, or is about a job of which this
+// server has not heard.
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
@@ -140,6 +141,11 @@ func (s *Server) isForLeader(r *http.Request) bool {
 		return err == nil && s.sessions.get(node) == nil // the leader may have it
 	case aboutJob && r.Method == http.MethodDelete, r.URL.Query().Get("leader") == "true":
 		return true
+	case r.URL.Path == outboxPath && r.Method == http.MethodGet:
+		// Who waits wants to know at once, and others hear of what was decided last by
+		// up to a seventh of a heartbeat later. Without a leader nothing new comes.
+		wait := r.URL.Query().Get("wait_ms")
+		return wait != "" && wait != "0" && !s.consensus.leader().IsZero()
 	case !aboutJob || r.Method != http.MethodGet:
 		return false
 	}

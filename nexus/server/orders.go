@@ -180,10 +180,12 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	defer s.admitting.Add(-int64(len(list)))
 	var open []*application
 	for _, a := range list {
+		if a.err != nil {
+			continue // its form may be no order's
+		}
 		order := &a.submit.Order
 		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
 		switch {
-		case a.err != nil:
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
 		case order.Cluster != s.id.cluster.Public():

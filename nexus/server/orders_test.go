@@ -36,7 +36,9 @@ func manyOrders(t testing.TB, n int, change func(i int, o *chain.Order)) *api.Or
 
 func (c *cluster) submitOrders(i int, o *api.Orders) []api.OrderVerdict {
 	c.t.Helper()
-	status, body := c.do(i, http.MethodPost, "/v1/orders", http.Header{"Content-Type": {api.ContentCBOR}}, bytes.NewReader(o.Encode()))
+	status, body := c.patiently(func() (int, []byte) {
+		return c.do(i, http.MethodPost, "/v1/orders", http.Header{"Content-Type": {api.ContentCBOR}}, bytes.NewReader(o.Encode()))
+	})
 	if status != http.StatusOK {
 		c.t.Fatalf("submitting orders: %d %s", status, body)
 	}
@@ -105,7 +107,9 @@ func TestOrdersAreAcceptedEachForItself(t *testing.T) {
 			}
 		}
 		for i := range o.List {
-			status, body := c.do((at+2)%3, http.MethodGet, "/v1/jobs/"+o.List[i].Order.ID().String()+"?consistency=linearizable", nil, nil)
+			status, body := c.patiently(func() (int, []byte) {
+				return c.do((at+2)%3, http.MethodGet, "/v1/jobs/"+o.List[i].Order.ID().String()+"?consistency=linearizable", nil, nil)
+			})
 			if _, refused := want[i]; (status == http.StatusNotFound) != refused || status != http.StatusOK && status != http.StatusNotFound {
 				t.Errorf("order %d: %d %s", i, status, body)
 			}

@@ -33,7 +33,7 @@ func TestAServerOfAnotherClusterKeyStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	held := s.LogIndex()
 	c.submit(c.waitLeader(), chain.PolicyNone{})

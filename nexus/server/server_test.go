@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -79,7 +80,7 @@ func (c *cluster) submit(i int, policy chain.Policy) crypto.Digest {
 	c.t.Helper()
 	c.upload(i, blob.Sum([]byte(program)), program)
 	request, id := signedJob(c.t, testOrder(policy), testSpec(program))
-	status, body := c.post(i, "/v1/jobs", request)
+	status, body := c.patiently(func() (int, []byte) { return c.post(i, "/v1/jobs", request) })
 	if status != http.StatusOK {
 		c.t.Fatalf("submitting: %d %s", status, body)
 	}
@@ -92,9 +93,14 @@ func (c *cluster) waitNodes(i, n int) {
 	until(c.t, fmt.Sprintf("%d nodes", n), func() bool { return get[api.NexusStatus](c, i, "/v1/status").Nodes == n })
 }
 
-func (c *cluster) outbox(i int, after uint64) []api.OutboxItem {
+// outbox waits for items of the outbox.
+func (c *cluster) outbox(i int, after uint64) (items []api.OutboxItem) {
 	c.t.Helper()
-	return get[api.Outbox](c, i, fmt.Sprintf("/v1/outbox?after=%d&limit=100&wait_ms=10000", after)).Items
+	until(c.t, "something in the outbox", func() bool {
+		items = get[api.Outbox](c, i, fmt.Sprintf("/v1/outbox?after=%d&limit=100&wait_ms=10000", after)).Items
+		return len(items) > 0
+	})
+	return items
 }
 
 func TestOneServerTakesAJobToItsEnd(t *testing.T) {
@@ -220,6 +226,35 @@ func TestLeaderKilledMidJob(t *testing.T) {
 	}
 	c.start(leader)
 	c.waitJob(leader, id, job.Settled)
+}
+
+// TestWhoWaitsForTheOutboxAsksTheLeader: others hear later of what was decided last,
+// and one that waited there for each job would be told a whole beat late. Who does not
+// wait is answered by whomever it asks, and so is everybody while nobody leads.
+func TestWhoWaitsForTheOutboxAsksTheLeader(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.waitLeader()
+	follower := (leader + 1) % 3
+	asked := func(query string) bool {
+		return c.servers[follower].ForLeader(httptest.NewRequest(http.MethodGet, "/v1/outbox"+query, nil))
+	}
+	for query, want := range map[string]bool{"": false, "?after=3": false, "?wait_ms=0": false, "?wait_ms=1": true, "?after=3&limit=5&wait_ms=30000": true} {
+		if asked(query) != want {
+			t.Errorf("%q: sent on %t, want %t", query, !want, want)
+		}
+	}
+	id := c.submit(follower, chain.PolicyNone{})
+	c.agent(0, nil)
+	if items := c.outbox(follower, 0); len(items) != 1 || items[0].Order != id {
+		t.Errorf("outbox: %+v", items)
+	}
+	until(t, "the follower hears of it", func() bool { return len(get[api.Outbox](c, follower, "/v1/outbox").Items) == 1 })
+	c.kill(leader)
+	c.kill((leader + 2) % 3)
+	until(t, "a server alone", func() bool { return !asked("?wait_ms=1") })
+	if items := get[api.Outbox](c, follower, "/v1/outbox?after=0&wait_ms=1").Items; len(items) != 1 || items[0].Order != id {
+		t.Errorf("outbox without a leader: %+v", items)
+	}
 }
 
 // TestFollowersForward asks a follower for everything that only the leader does.
@@ -376,7 +411,7 @@ func TestLogsStream(t *testing.T) {
 	c.waitNodes(0, 1)
 	id := c.submit(0, chain.PolicyNone{})
 	until(t, "work", func() bool { return a.ran(id) == 1 })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	events := c.follow(ctx, "/v1/jobs/"+id.String()+"/logs", "")
 	lastID := ""
