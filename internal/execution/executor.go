@@ -139,7 +139,7 @@ type run struct {
 // begin returns the run of a block, with room for what so many transactions read and
 // leave.
 func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, error) {
-	cache := newReadCache(parent, txs)
+	cache := newReadCache(parent)
 	head, err := HeadOf(cache)
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 	if err != nil {
 		return nil, err
 	}
-	block := state.NewOverlay(cache)
+	block := state.NewRemembering(cache, 2*txs+16) // mostly two accounts each
 	tx, m := state.NewOverlay(block), &meter{table: &x.gas}
 	verdicts := newProofs(x.verifier)
 	r := &run{
@@ -232,7 +232,7 @@ func (r *run) end() (Outcome, error) {
 	head.BaseFee = nextBaseFee(r.at.head.BaseFee, r.at.used, sinceMs, &r.env.Params)
 	state.Save(r.block, HeadKey(), head)
 	out := Outcome{Changes: r.block.Changes(), Receipts: r.receipts, GasUsed: r.at.used}
-	if err := checkConserved(r.parent, out.Changes); err != nil {
+	if err := checkConserved(r.parent, out.Changes, r.block.Before); err != nil {
 		return Outcome{}, err
 	}
 	return out, nil

@@ -7,10 +7,14 @@ import (
 
 // What tests look at from inside.
 var (
-	CheckConserved = checkConserved
-	NextBaseFee    = nextBaseFee
-	QueueGas       = queueGas
+	NextBaseFee = nextBaseFee
+	QueueGas    = queueGas
 )
+
+// CheckConserved checks changes of a state.
+func CheckConserved(parent state.Reader, changes []state.Change) error {
+	return checkConserved(parent, changes, func(i int) ([]byte, bool) { return parent.Get(changes[i].Key) })
+}
 
 // GasOfEmptyRange is what a transaction pays for looking where nothing is.
 func GasOfEmptyRange() uint64 {

@@ -337,8 +337,8 @@ func (v *meteredVerifier) Verify(s zk.Statement, proof []byte) error {
 	return v.verifier.Verify(s, proof)
 }
 
-// readCache keeps what a block read of its parent's state: most keys are read
-// again by the same block, and all of the old values by the check of supply.
+// readCache keeps what was named ahead of the parent's state. The block's overlay remembers
+// what else it reads.
 type readCache struct {
 	parent state.Reader
 	values map[string]cached
@@ -349,18 +349,15 @@ type cached struct {
 	ok    bool
 }
 
-// newReadCache has room for what so many transactions read, mostly two accounts each.
-func newReadCache(parent state.Reader, txs int) *readCache {
-	return &readCache{parent: parent, values: make(map[string]cached, 2*txs+16)}
+func newReadCache(parent state.Reader) *readCache {
+	return &readCache{parent: parent, values: map[string]cached{}}
 }
 
 func (c *readCache) Get(key []byte) ([]byte, bool) {
 	if hit, ok := c.values[string(key)]; ok {
 		return hit.value, hit.ok
 	}
-	value, ok := c.parent.Get(key)
-	c.values[string(key)] = cached{value: value, ok: ok}
-	return value, ok
+	return c.parent.Get(key)
 }
 
 func (c *readCache) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"hash/maphash"
 	"iter"
+	"math/bits"
 	"runtime"
 	"slices"
 	"strings"
@@ -81,24 +84,43 @@ func (b *branch) roots(ctx context.Context) (*state.Tree, crypto.Digest, error) 
 type layer struct {
 	base    atomic.Pointer[reader]
 	changes []state.Change // by ascending key
-	index   map[string]int // of changes
+	places  []uint64       // of changes by the hashes of their keys, see place
 }
 
 type reader struct{ state.Reader }
 
+// layerSeed makes nobody outside know which keys share a place.
+var layerSeed = maphash.MakeSeed()
+
 func newLayer(parent state.Reader, changes []state.Change) *layer {
-	l := &layer{changes: changes, index: make(map[string]int, len(changes))}
+	l := &layer{changes: changes, places: make([]uint64, 1<<bits.Len(uint(len(changes)+len(changes)/2)))} // at most two thirds are taken
 	for i, c := range changes {
-		l.index[string(c.Key)] = i
+		place, hash := l.place(c.Key)
+		*place = hash<<32 | uint64(i+1)
 	}
 	l.base.Store(&reader{parent})
 	return l
 }
 
+// place returns where the change of a key is named: 0 if there is none, otherwise half of
+// the key's hash before the change's number and one. And it returns that half.
+func (l *layer) place(key []byte) (place *uint64, half uint64) {
+	hash := maphash.Bytes(layerSeed, key)
+	half = hash >> 32
+	mask := uint64(len(l.places) - 1)
+	for at := hash & mask; ; at = (at + 1) & mask {
+		place = &l.places[at]
+		if *place == 0 || *place>>32 == half && bytes.Equal(l.changes[uint32(*place)-1].Key, key) {
+			return place, half
+		}
+	}
+}
+
 // Get returns the value of key.
 func (l *layer) Get(key []byte) ([]byte, bool) {
-	if i, ok := l.index[string(key)]; ok {
-		return l.changes[i].Value, !l.changes[i].Deleted
+	if place, _ := l.place(key); *place != 0 {
+		c := &l.changes[uint32(*place)-1]
+		return c.Value, !c.Deleted
 	}
 	return l.base.Load().Get(key)
 }

@@ -14,10 +14,12 @@ import (
 //
 // The zero value is not usable; call NewOverlay.
 type Overlay struct {
-	parent  Reader
-	entries map[string]*entry
+	parent    Reader
+	remembers bool // what it read of the parent: NewRemembering
+	entries   map[string]*entry
+	spare     []*entry // of use again
 
-	// runs hold the entries, but for those in fresh, which were added since the
+	// runs hold the entries that change something, but for those in fresh, which were added since the
 	// last iteration. No key is in two. Each is more than twice as long as the
 	// next, so that an entry moves from run to run but a few times, however often
 	// additions and iterations take turns. While iterations run (live > 0)
@@ -37,8 +39,12 @@ type run struct {
 type entry struct {
 	key     string
 	value   []byte
+	before  []byte // the parent's value, if it was read before it was changed
 	deleted bool
 	merged  bool // is in a run, where an iteration may read it
+	clean   bool // was read and not changed: in no run, and not fresh
+	read    bool // before is known
+	had     bool // the parent has a value, if before is known
 }
 
 var _ KV = (*Overlay)(nil)
@@ -46,12 +52,24 @@ var _ KV = (*Overlay)(nil)
 // NewOverlay returns an empty overlay on parent.
 func NewOverlay(parent Reader) *Overlay { return &Overlay{parent: parent} }
 
+// NewRemembering returns an empty overlay that asks its parent for a key once, and knows
+// afterwards what the parent has of those that were read and then changed. It has room for
+// so many keys, and more.
+func NewRemembering(parent Reader, keys int) *Overlay {
+	return &Overlay{parent: parent, remembers: true, entries: make(map[string]*entry, keys)}
+}
+
 // Get returns the overlay's value of key, or else the parent's.
 func (o *Overlay) Get(key []byte) ([]byte, bool) {
 	if e, ok := o.entries[string(key)]; ok {
 		return e.value, !e.deleted
 	}
-	return o.parent.Get(key)
+	value, ok := o.parent.Get(key)
+	if o.remembers {
+		own := string(key)
+		o.entries[own] = &entry{key: own, value: value, deleted: !ok, clean: true}
+	}
+	return value, ok
 }
 
 // Set gives key a value.
@@ -62,7 +80,20 @@ func (o *Overlay) Set(key, value []byte) {
 		o.replace(e, value, false)
 		return
 	}
-	o.add(&entry{key: string(key), value: value})
+	e := o.entry()
+	e.key, e.value = string(key), value
+	o.add(e)
+}
+
+// entry returns one to fill in.
+func (o *Overlay) entry() *entry {
+	n := len(o.spare)
+	if n == 0 {
+		return new(entry)
+	}
+	e := o.spare[n-1]
+	o.spare = o.spare[:n-1]
+	return e
 }
 
 // Delete removes key, if it is there.
@@ -85,11 +116,19 @@ func (o *Overlay) add(e *entry) {
 
 // replace changes an entry, leaving the old one to the iterations that run.
 func (o *Overlay) replace(e *entry, value []byte, deleted bool) {
+	if e.clean {
+		e.before, e.had, e.read, e.clean = e.value, !e.deleted, true, false
+		e.value, e.deleted = value, deleted
+		o.fresh = append(o.fresh, e)
+		return
+	}
 	if o.live == 0 || !e.merged {
 		e.value, e.deleted = value, deleted
 		return
 	}
-	changed := &entry{key: e.key, value: value, deleted: deleted, merged: true}
+	changed := new(entry)
+	*changed = *e
+	changed.value, changed.deleted = value, deleted
 	o.entries[e.key] = changed
 	for i := range o.runs {
 		r := &o.runs[i]
@@ -107,7 +146,13 @@ func (o *Overlay) replace(e *entry, value []byte, deleted bool) {
 }
 
 // Len returns how many keys the overlay sets or deletes.
-func (o *Overlay) Len() int { return len(o.entries) }
+func (o *Overlay) Len() int {
+	n := len(o.fresh)
+	for i := range o.runs {
+		n += len(o.runs[i].entries)
+	}
+	return n
+}
 
 // Flush applies the overlay's changes to a state, in ascending order of keys,
 // and empties the overlay. Usually kv is its parent.
@@ -115,8 +160,14 @@ func (o *Overlay) Flush(kv KV) {
 	below, nested := kv.(*Overlay)
 	for _, e := range o.ordered() {
 		switch {
+		case nested && o.live == 0: // nobody else has the entry
+			if left := below.take(e); left != nil {
+				*left = entry{}
+				o.spare = append(o.spare, left)
+			}
 		case nested:
-			below.take(e)
+			own := *e
+			below.take(&own)
 		case e.deleted:
 			kv.Delete([]byte(e.key))
 		default:
@@ -126,13 +177,16 @@ func (o *Overlay) Flush(kv KV) {
 	o.Discard()
 }
 
-// take is Set or Delete without a new copy of the key.
-func (o *Overlay) take(e *entry) {
+// take is Set or Delete of what an overlay on this one did, with its entry. It returns
+// the entry if it has no use for it.
+func (o *Overlay) take(e *entry) (left *entry) {
 	if old, ok := o.entries[e.key]; ok {
 		o.replace(old, e.value, e.deleted)
-		return
+		return e
 	}
-	o.add(&entry{key: e.key, value: e.value, deleted: e.deleted})
+	e.merged, e.read, e.had, e.before = false, false, false, nil
+	o.add(e)
+	return nil
 }
 
 // Discard forgets every change.
@@ -160,6 +214,15 @@ func (o *Overlay) Changes() []Change {
 		out[i] = Change{Key: []byte(e.key), Value: e.value, Deleted: e.deleted}
 	}
 	return out
+}
+
+// Before returns what the parent has of the key of change i, as Changes numbers them.
+func (o *Overlay) Before(i int) (value []byte, ok bool) {
+	e := o.ordered()[i]
+	if e.read {
+		return e.before, e.had
+	}
+	return o.parent.Get([]byte(e.key))
 }
 
 // settle makes a run of the fresh entries.

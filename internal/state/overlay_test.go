@@ -67,7 +67,11 @@ func TestNestedOverlaysAgreeWithMaps(t *testing.T) {
 			case "change":
 				mutate(t, kv, m)
 			case "nest":
-				kvs, models = append(kvs, state.NewOverlay(kv)), append(models, maps.Clone(m))
+				nested := state.NewOverlay(kv)
+				if rapid.Bool().Draw(t, "remembers") {
+					nested = state.NewRemembering(kv, 1)
+				}
+				kvs, models = append(kvs, nested), append(models, maps.Clone(m))
 			case "flush":
 				if top > 0 {
 					kv.(*state.Overlay).Flush(kvs[top-1])
@@ -92,6 +96,68 @@ func TestNestedOverlaysAgreeWithMaps(t *testing.T) {
 				if got, want := collect(kv.Iterate(start, end)), m.between(start, end); !slices.Equal(got, want) {
 					t.Fatalf("Iterate(%s, %s) = %v, want %v", start, end, got, want)
 				}
+			}
+		}
+	})
+}
+
+// countedReads counts how often each key was asked for.
+type countedReads struct {
+	state.Reader
+	asked map[string]int
+}
+
+func (c countedReads) Get(key []byte) ([]byte, bool) {
+	c.asked[string(key)]++
+	return c.Reader.Get(key)
+}
+
+// TestRememberedReads does as execution does: transactions on a block, read, changed, taken or
+// thrown away. What the block says of each change's past is what its parent has, which was
+// asked once for each key.
+func TestRememberedReads(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		backend, past := state.NewMemoryBackend(), model{}
+		for range rapid.IntRange(0, 10).Draw(t, "initial") {
+			mutate(t, backend, past)
+		}
+		parent := countedReads{backend, map[string]int{}}
+		block, now := state.NewRemembering(parent, 4), maps.Clone(past)
+		for range rapid.IntRange(1, 20).Draw(t, "transactions") {
+			tx, m := state.NewOverlay(block), maps.Clone(now)
+			if rapid.Bool().Draw(t, "on the block") {
+				tx, m = block, now
+			}
+			for range rapid.IntRange(1, 4).Draw(t, "steps") {
+				key := smallKey(t)
+				want, present := m[string(key)]
+				switch rapid.SampledFrom([]string{"read", "change", "iterate"}).Draw(t, "step") {
+				case "read":
+					if value, ok := tx.Get(key); ok != present || string(value) != want {
+						t.Fatalf("Get(%s) = %s, %v; want %s, %v", key, value, ok, want, present)
+					}
+				case "change":
+					mutate(t, tx, m)
+				case "iterate":
+					if got, want := collect(tx.Iterate(key, nil)), m.between(key, nil); !slices.Equal(got, want) {
+						t.Fatalf("Iterate(%s) = %v, want %v", key, got, want)
+					}
+				}
+			}
+			if tx != block && rapid.Bool().Draw(t, "flush") {
+				tx.Flush(block)
+				now = m
+			}
+		}
+		for i, c := range block.Changes() {
+			was, had := past[string(c.Key)]
+			if before, ok := block.Before(i); ok != had || string(before) != was {
+				t.Fatalf("before the block %s was %s, %v; want %s, %v", c.Key, before, ok, was, had)
+			}
+		}
+		for key, times := range parent.asked { // order-free: each by itself
+			if times > 1 {
+				t.Fatalf("%s was asked for %d times", key, times)
 			}
 		}
 	})
