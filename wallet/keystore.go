@@ -81,7 +81,7 @@ func (k Keystore) Create(passphrase string, w *Wallet) error {
 	return k.write(passphrase, w, func(temporary string) error {
 		err := os.Link(temporary, k.Path)
 		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: %w", ErrKeystoreExists, err)
+			return fmt.Errorf("%w: %w", ErrKeystoreExists, fs.ErrExist)
 		}
 		return errors.Join(err, os.Remove(temporary))
 	})

@@ -196,6 +196,9 @@ func (a *Agent) openWork(dir string) (err error) {
 	a.blobs, err = blob.Open(blob.Config{
 		Dir: filepath.Join(dir, "blobs"), MaxBytes: bytes, MaxBlobBytes: min(bytes, blob.MaxBytes), Log: a.log,
 	})
+	if errors.Is(err, blob.ErrInUse) {
+		return fmt.Errorf("agent: another one runs in this home already (hypermesh agent status says what it does): %w", err)
+	}
 	if err != nil {
 		return err
 	}

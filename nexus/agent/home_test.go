@@ -188,7 +188,7 @@ func TestBrokenHomesAreRefused(t *testing.T) {
 	}
 	config := home(t, g, s)
 	start(t, config)
-	if _, err := agent.Open(config); err == nil {
-		t.Error("a second agent opened the same home")
+	if _, err := agent.Open(config); err == nil || !strings.Contains(err.Error(), "another one runs in this home already") {
+		t.Errorf("a second agent in the same home: %v", err)
 	}
 }
