@@ -36,7 +36,7 @@ func (c *Client) RequestLease(ctx context.Context, r LeaseRequest) (chain.LeaseD
 		return chain.LeaseDeal{}, fmt.Errorf("sdk: quote: %w", err)
 	}
 	if len(quote.Bids) == 0 {
-		return chain.LeaseDeal{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Reason)
+		return chain.LeaseDeal{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Why())
 	}
 	status, err := c.NexusStatus(ctx)
 	if err != nil {

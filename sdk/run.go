@@ -69,13 +69,13 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 		return api.Job{}, fmt.Errorf("sdk: quote: %w", err)
 	}
 	if quote.MaxCost.IsZero() {
-		return api.Job{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Reason)
+		return api.Job{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Why())
 	}
 	if r.MaxCost.IsZero() {
 		r.MaxCost = quote.MaxCost
 		r.Policy = ReplicateTerms(r.Policy, &r.Spec, r.MaxCost, c.leastBond())
 	}
-	note(fmt.Sprintf("at most %s, %d bids", r.MaxCost, len(quote.Bids)), nil)
+	note(fmt.Sprintf("at most %s, bids: %d", r.MaxCost, len(quote.Bids)), nil)
 	status, err := c.NexusStatus(ctx)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: asking the cluster: %w", err)

@@ -138,6 +138,10 @@ func TestTermsAreChecked(t *testing.T) {
 		"of chain":           func(m *market) { m.status.ChainID = "another" },
 		"its clock":          func(m *market) { m.status.NowMs = 2_000 + 6*60*1000 },
 		"nobody can take it": func(m *market) { m.quote.MaxCost = chain.Amount{} },
+		"0 bid; 3 of 4 nodes: other region": func(m *market) {
+			m.quote = api.Quote{Reason: "0 bid", Nodes: 4, Looked: 4, Excluded: []api.Exclusion{{Reason: "other region", Nodes: 3}}}
+		},
+		"the cluster knows no node": func(m *market) { m.quote = api.Quote{Reason: "0 bid"} },
 	} {
 		m := newMarket(t)
 		lie(m)

@@ -120,12 +120,11 @@ func quoteText(q *api.Quote) string {
 	for _, b := range q.Bids {
 		text += fmt.Sprintf("bid               %s of node %s, owner %s\n", b.Cost, b.Node.Short(), b.Owner)
 	}
-	about := ""
-	if q.Looked < q.Nodes {
-		about = "about "
+	for _, excluded := range q.Exclusions() {
+		text += fmt.Sprintf("excluded          %s\n", excluded)
 	}
-	for _, e := range q.Excluded {
-		text += fmt.Sprintf("excluded          %s%d of %d nodes: %s\n", about, e.Nodes, q.Nodes, e.Reason)
+	if q.Nodes == 0 {
+		text += "nodes             the cluster knows none\n"
 	}
 	return text
 }

@@ -44,7 +44,7 @@ func TestQuoteText(t *testing.T) {
 		}
 	}
 	never := api.Quote{Reason: "1 owners needed, 0 bid"}
-	if got := quoteText(&never); !strings.Contains(got, "not, as the cluster is") {
+	if got := quoteText(&never); !strings.Contains(got, "not, as the cluster is") || !strings.Contains(got, "the cluster knows none") {
 		t.Errorf("%s", got)
 	}
 }

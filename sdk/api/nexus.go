@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
@@ -378,6 +379,28 @@ type Quote struct {
 	Ahead    int              `json:"queued_ahead" doc:"queued jobs that would go first"`
 	Nodes    int              `json:"nodes" doc:"that the cluster knows"`
 	Looked   int              `json:"nodes_looked_at" doc:"of them to count who is excluded: if fewer than all, the counts are estimates of all"`
+}
+
+// Why says why the job would wait, and which requirement excluded how many nodes.
+func (q *Quote) Why() string {
+	why := q.Reason
+	if q.Nodes == 0 {
+		why += "; the cluster knows no node"
+	}
+	return strings.Join(append([]string{why}, q.Exclusions()...), "; ")
+}
+
+// Exclusions says of each requirement how many nodes it excluded.
+func (q *Quote) Exclusions() []string {
+	about := ""
+	if q.Looked < q.Nodes {
+		about = "about "
+	}
+	var out []string
+	for _, e := range q.Excluded {
+		out = append(out, fmt.Sprintf("%s%d of %d nodes: %s", about, e.Nodes, q.Nodes, e.Reason))
+	}
+	return out
 }
 
 // Outbox is GET /v1/outbox: jobs whose claims are to be posted to the chain, by
