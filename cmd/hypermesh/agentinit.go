@@ -74,6 +74,7 @@ func agentPairCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pair", Usage: "register a node whose agent runs on another machine than the owner's wallet", ArgsUsage: "PAIRING.json",
 		Description: "PAIRING.json is what hypermesh agent init --owner left in the agent's home. It holds nothing secret, and serves its owner alone.\n" +
+			"Example: hypermesh agent pair pairing.json --config net.json\n" +
 			"Example: hypermesh agent pair pairing.json --genesis genesis.json --rpc https://node.example:7180",
 		Flags: append(flags, chainFlags()...), Action: agentPair,
 	}
@@ -346,7 +347,7 @@ func leavePairing(c *cli.Context, config *agent.Config, key crypto.PrivateKey, o
 		if err := os.WriteFile(out.Pairing, append(data, '\n'), 0o644); err != nil {
 			return fmt.Errorf("writing the pairing: %w", err)
 		}
-		fmt.Fprintf(c.App.ErrWriter, "Next: take %s to the machine that has the wallet of %s, and there: hypermesh agent pair %s; then, here: hypermesh agent up%s\n",
+		fmt.Fprintf(c.App.ErrWriter, "Next: take %s to the machine that has the wallet of %s, and there: hypermesh agent pair %s --config net.json (the network's description); then, here: hypermesh agent up%s\n",
 			out.Pairing, out.Owner, pairingFile, homeArg(c))
 	}
 	if c.Bool("json") {

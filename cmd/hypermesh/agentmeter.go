@@ -23,6 +23,9 @@ func agentMeterCommand() *cli.Command {
 		Flags: append(append([]cli.Flag{agentHomeFlag()}, accountFlags()...), chainFlags()...),
 		Action: func(c *cli.Context) error {
 			home := c.String("home")
+			if err := agentHomeThere(c); err != nil {
+				return err
+			}
 			key, err := node.ReadKey(filepath.Join(home, agent.NodeKeyFile))
 			if err != nil {
 				return err

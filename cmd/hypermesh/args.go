@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"strings"
 
@@ -9,10 +11,11 @@ import (
 
 // flagsFirst reorders a command line so that flags may stand after arguments,
 // which urfave/cli does not allow: the command's path, then its flags, then "--"
-// and the arguments. What follows the first "--" is arguments as it is.
-func flagsFirst(app *cli.App, args []string) []string {
+// and the arguments. What follows the first "--" is arguments as it is. A command
+// that lacks flags is a usageError that names them.
+func flagsFirst(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
-		return args
+		return args, nil
 	}
 	args = runsRelay(args)
 	path, list := 1, app.Commands
@@ -26,14 +29,59 @@ func flagsFirst(app *cli.App, args []string) []string {
 		path++
 	}
 	if command == nil || len(command.Subcommands) > 0 {
-		return args
+		return args, nil
 	}
 	flags, positional := splitFlags(command, args[path:])
+	if missing := missingFlags(command, flags); len(missing) > 0 {
+		return nil, &usageError{command: strings.Join(args[1:path], " ") + " ", err: errors.New("missing " + strings.Join(missing, ", "))}
+	}
 	out := append(slices.Clone(args[:path]), flags...)
 	if len(positional) > 0 {
 		out = append(append(out, "--"), positional...)
 	}
-	return out
+	return out, nil
+}
+
+// missingFlags returns the flags that a command must have and that neither the
+// command line nor the environment gives it, with their placeholders. It is none
+// if help is asked for, or a flag is given that the command does not know: that is
+// told first.
+func missingFlags(command *cli.Command, flags []string) (missing []string) {
+	given := map[string]bool{}
+	for i := 0; i < len(flags); i++ {
+		name, _, inline := strings.Cut(strings.TrimLeft(flags[i], "-"), "=")
+		if !slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) }) {
+			return nil
+		}
+		given[name] = true
+		if !inline && takesValue(command, name) {
+			i++
+		}
+	}
+	for _, f := range command.Flags {
+		required, ok := f.(cli.RequiredFlag)
+		if !ok || !required.IsRequired() || slices.ContainsFunc(f.Names(), func(name string) bool { return given[name] }) {
+			continue
+		}
+		documented, ok := f.(cli.DocGenerationFlag)
+		if ok && slices.ContainsFunc(documented.GetEnvVars(), func(name string) bool { _, set := os.LookupEnv(name); return set }) {
+			continue
+		}
+		missing = append(missing, "--"+f.Names()[0]+placeholder(f))
+	}
+	return missing
+}
+
+// placeholder returns what a flag's help calls its value, after a space.
+func placeholder(f cli.Flag) string {
+	documented, ok := f.(cli.DocGenerationFlag)
+	if !ok || !documented.TakesValue() {
+		return ""
+	}
+	if parts := strings.SplitN(documented.GetUsage(), "`", 3); len(parts) == 3 {
+		return " " + parts[1]
+	}
+	return " VALUE"
 }
 
 // runsRelay makes "relay --private …" what it is short for: "relay run --private …".

@@ -51,6 +51,9 @@ func TestExitCodes(t *testing.T) {
 		{"job run --kernel matmul --verify zk --config x", 2, "needs --a and --b"},
 		{"job status zz --config x", 2, "JOB"},
 		{"query account nobody", 2, "ADDRESS"},
+		{"query supply --config " + missing, 1, "whoever runs the network publishes it"},
+		{"job status 1234abcd --config x", 2, "as job run prints it"},
+		{"agent meter --home " + missing, 1, "there is no agent in"},
 		{"audit export --out x --resource Gold", 2, "--resource"},
 		{"audit export --out x --since never", 2, "--since"},
 		{"audit export --out x --checkpoint now", 2, "--checkpoint"},
@@ -58,7 +61,7 @@ func TestExitCodes(t *testing.T) {
 		{"audit verify x --genesis " + missing, 1, "genesis"},
 		{"audit verify x y --genesis " + missing, 2, "want one FILE"},
 		{"genesis check --genesis " + missing, 1, "genesis"},
-		{"genesis init --chain-id X", 2, "Required flags"},
+		{"genesis init --chain-id X", 2, "missing --community ADDRESS"},
 		{"zk ceremony init --dir x --kernel matmul-5", 2, `kernel "matmul-5" is unknown`},
 		{"zk ceremony init --dir x", 2, "kernel"},
 		{"zk ceremony contribute --dir " + missing, 1, "ceremony"},
@@ -154,16 +157,43 @@ func TestSingularFlags(t *testing.T) {
 func TestFlagsMayFollowArguments(t *testing.T) {
 	app := newApp(io.Discard, io.Discard)
 	for in, want := range map[string]string{
-		"hypermesh job run p.wasm --in d --json -- --fast x": "hypermesh job run --in d --json -- p.wasm --fast x",
-		"hypermesh job run --in=d p.wasm":                    "hypermesh job run --in=d -- p.wasm",
-		"hypermesh job status id --config f":                 "hypermesh job status --config f -- id",
-		"hypermesh wallet":                                   "hypermesh wallet",
-		"hypermesh --help":                                   "hypermesh --help",
-		"hypermesh job run p --bogus x":                      "hypermesh job run --bogus -- p x",
+		"hypermesh job run p.wasm --config f --json -- --fast x": "hypermesh job run --config f --json -- p.wasm --fast x",
+		"hypermesh job run --config=f p.wasm":                    "hypermesh job run --config=f -- p.wasm",
+		"hypermesh job status id --config f":                     "hypermesh job status --config f -- id",
+		"hypermesh wallet":                                       "hypermesh wallet",
+		"hypermesh --help":                                       "hypermesh --help",
+		"hypermesh job run p --bogus x":                          "hypermesh job run --bogus -- p x",
 	} {
-		if got := strings.Join(flagsFirst(app, strings.Fields(in)), " "); got != want {
-			t.Errorf("%s\n became %s\n   want %s", in, got, want)
+		got, err := flagsFirst(app, strings.Fields(in))
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s\n became %s, %v\n   want %s", in, got, err, want)
 		}
+	}
+}
+
+// TestMissingFlagsAreNamed checks: a command that lacks flags says which, and what
+// they take, on standard error alone; the environment counts, help is given, and a
+// flag that is unknown is told first.
+func TestMissingFlagsAreNamed(t *testing.T) {
+	for args, want := range map[string]string{
+		"lease request image.tar":       "missing --config FILE, --hold HYPER\nTry: hypermesh lease request --help\n",
+		"lease request --hold config p": "missing --config FILE\nTry: hypermesh lease request --help\n",
+		"job run --bogus":               "-bogus",
+		"wallet send --to x":            "missing --amount HYPER\nTry: hypermesh wallet send --help\n",
+		"relay --private":               "missing --home DIR\nTry: hypermesh relay run --help\n",
+	} {
+		code, stdout, stderr := invoke(t, strings.Fields(args)...)
+		if code == 0 || stdout != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, %d bytes on standard output, stderr %q, want %q", args, code, len(stdout), stderr, want)
+		}
+	}
+	if code, stdout, _ := invoke(t, "job", "run", "--help"); code != 0 || !strings.Contains(stdout, "--verify") {
+		t.Errorf("help of a command without its flags: exit code %d, %q", code, stdout)
+	}
+	t.Setenv("HYPERMESH_CONFIG", filepath.Join(t.TempDir(), "none.json"))
+	code, _, stderr := invoke(t, "job", "status", strings.Repeat("0", 64))
+	if code != exitFailed || !strings.Contains(stderr, "whoever runs the network publishes it") {
+		t.Errorf("a description that the environment names: exit code %d, %q", code, stderr)
 	}
 }
 

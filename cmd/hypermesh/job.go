@@ -356,10 +356,14 @@ func outputKey(c *cli.Context, run *sdk.JobRun) (*blob.Identities, error) {
 
 // progressLines prints a line for every change of a job.
 func progressLines(w io.Writer) func(string, *api.Job) {
-	last := ""
+	last, told := "", false
 	return func(stage string, j *api.Job) {
 		line := stage
 		if j != nil {
+			if !told { // whole, once: who leaves now asks for its status by it
+				fmt.Fprintf(w, "job %s\n", j.ID)
+			}
+			told = true
 			line = fmt.Sprintf("job %s  %s", j.ID.Short(), stage)
 			if j.Reason != "" {
 				line += ": " + j.Reason
@@ -381,9 +385,13 @@ func parseJobID(c *cli.Context) (crypto.Digest, error) {
 	}
 	id, err := crypto.ParseDigest(c.Args().First())
 	if err != nil {
-		return crypto.Digest{}, usagef(c, "JOB: %v", err)
+		return crypto.Digest{}, wrongJobID(c, err)
 	}
 	return id, nil
+}
+
+func wrongJobID(c *cli.Context, err error) error {
+	return usagef(c, "JOB: %v, as job run prints it when the job is submitted, and the explorer lists it", err)
 }
 
 func jobStatus(c *cli.Context) error {

@@ -37,7 +37,7 @@ func jobExec(c *cli.Context) error {
 	}
 	id, err := crypto.ParseDigest(c.Args().First())
 	if err != nil {
-		return usagef(c, "JOB: %v", err)
+		return wrongJobID(c, err)
 	}
 	if err := terminalForExec(c); err != nil {
 		return err

@@ -93,5 +93,8 @@ func leaseRequest(c *cli.Context) error {
 		return printJSON(c, id)
 	}
 	fmt.Fprintf(c.App.Writer, "node   %s\norder  %s\n", id.Node, id.Order)
+	if c.String("deal") == "" {
+		fmt.Fprintf(c.App.ErrWriter, "Next: hypermesh lease show, extend or close, with --node and --order of this lease; hypermesh job logs takes the order\n")
+	}
 	return nil
 }

@@ -51,7 +51,10 @@ func isNodeRun(args []string) bool { return len(args) > 2 && args[1] == "node" &
 // run runs one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
-	err := app.RunContext(ctx, flagsFirst(app, args))
+	args, err := flagsFirst(app, args)
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
 	if err == nil {
 		return 0
 	}
@@ -67,18 +70,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "Try: hypermesh %s--help\n", wrong.command)
 		return exitUsage
 	}
-	if isMissingFlag(err) {
-		return exitUsage
-	}
 	if errors.Is(err, errInterrupted) || errors.Is(err, errBrokenOff) {
 		return exitInterrupted
 	}
 	return exitFailed
 }
-
-// isMissingFlag reports whether the command lacked a flag: urfave/cli has no
-// exported type for that error, only its text.
-func isMissingFlag(err error) bool { return strings.HasPrefix(err.Error(), "Required flag") }
 
 // exitCode ends the program with a code that is not its own, and without a word.
 type exitCode struct{ code int }

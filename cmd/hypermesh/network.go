@@ -46,6 +46,9 @@ const maxDescription = 4 << 20
 // relative to it.
 func readDescription(path string) (d devnet.Description, err error) {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, fmt.Errorf("reading the network's description: %w; whoever runs the network publishes it, and hypermesh devnet up --config-out FILE writes that of a network of your own", err)
+	}
 	if err != nil {
 		return d, fmt.Errorf("reading the network's description: %w", err)
 	}

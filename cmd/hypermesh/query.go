@@ -19,13 +19,13 @@ func queryCommand() *cli.Command {
 			{
 				Name: "supply", Usage: "HYPER minted, burned, and where the rest is",
 				Description: "With --verify the node recomputes every sum from its whole state and compares.\nExample: hypermesh query supply --verify --json",
-				Flags:       []cli.Flag{rpc, &cli.BoolFlag{Name: "verify", Usage: "recompute from the state, and fail if a sum differs"}, jsonFlag()},
+				Flags:       []cli.Flag{rpc, configFlag(), &cli.BoolFlag{Name: "verify", Usage: "recompute from the state, and fail if a sum differs"}, jsonFlag()},
 				Action:      querySupply,
 			},
 			{
 				Name: "account", Usage: "an account's balance and nonce", ArgsUsage: "ADDRESS",
-				Description: "Example: hypermesh query account hyper1…",
-				Flags:       []cli.Flag{rpc, jsonFlag()},
+				Description: "Example: hypermesh query account hyper1… --config net.json",
+				Flags:       []cli.Flag{rpc, configFlag(), jsonFlag()},
 				Action:      queryAccount,
 			},
 			queryReputationCommand(rpc),
@@ -34,8 +34,18 @@ func queryCommand() *cli.Command {
 	}
 }
 
+// queryClient asks the nodes of --rpc, those that a description lists, or one on
+// this machine.
 func queryClient(c *cli.Context) (*sdk.Client, error) {
-	return sdk.New(sdk.Config{Nodes: c.StringSlice("rpc")})
+	nodes := c.StringSlice("rpc")
+	if path := c.String("config"); path != "" && !c.IsSet("rpc") {
+		d, err := readDescription(path)
+		if err != nil {
+			return nil, err
+		}
+		nodes = d.RPC
+	}
+	return sdk.New(sdk.Config{Nodes: nodes})
 }
 
 func querySupply(c *cli.Context) error {

@@ -15,7 +15,7 @@ func queryReputationCommand(rpc cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: "reputation", Usage: "what settlements say of a node, or of an account", ArgsUsage: "ADDRESS|NODE",
 		Description: "Scores go from 0 to 1; 0.5 is of whoever is not known. Facts count half after 32 days.\nExample: hypermesh query reputation hyper1…",
-		Flags:       []cli.Flag{rpc, jsonFlag()},
+		Flags:       []cli.Flag{rpc, configFlag(), jsonFlag()},
 		Action:      queryReputation,
 	}
 }
