@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -21,9 +22,12 @@ type Arena struct {
 
 	mu      sync.Mutex // held while what follows changes, and the lifetimes of its versions
 	info    []span
-	rest    []byte            // of the memory taken last
-	vacant  spanHeap          // spans without a block in use
-	dropped []uint32          // such that take no memory
+	rest    []byte // of the memory taken last
+	groups  []group
+	vacant  spanHeap          // spans without a block in use, those of dropped groups left out
+	bare    int               // groups all of whose spans are among these
+	dropped []uint32          // groups that take no memory
+	missing int               // spans of such
 	partial [classes]spanHeap // spans of a class that have, or had, free blocks
 	pockets []*pocket         // that nobody uses
 	used    int               // bytes of blocks, those in pockets included
@@ -32,12 +36,22 @@ type Arena struct {
 // ref names a block: the number of its span, and where in it, in units. 0 is none.
 type ref uint32
 
-// span is a piece of memory that is cut into blocks of one class.
+// span is a piece of memory that is cut into blocks of one class. What is known of it is
+// half a line of the processor's caches: a version's blocks are of hundreds of spans.
 type span struct {
 	class  uint8
 	listed bool // is in partial
-	blocks uint16
-	free   []uint16 // where, in units; the last is the next to be used
+	blocks uint8
+	left   uint8  // of these are free
+	group  uint32 // index in groups
+	free   [mostBlocks / 64]uint64
+}
+
+// group is spans one after the other that are dropped together: a large page of the
+// processor, of which no part can be dropped without losing the whole.
+type group struct {
+	first         uint32
+	spans, vacant uint16
 }
 
 const (
@@ -49,6 +63,8 @@ const (
 	mostUnits  = 46
 	classes    = fineUnits + (mostUnits-fineUnits)/2
 	pocketFill = 16
+	mostBlocks = 192 // of a span
+	groupSpans = (2 << 20) / spanBytes
 	// chunkBytes is how much an arena of its own takes at a time.
 	chunkBytes = 8 * spanBytes
 	// roomBytes and a part of what is in use are kept in spans without a block.
@@ -77,7 +93,7 @@ func NewArena(take func(atLeast int) []byte, drop func(memory []byte)) *Arena {
 func (a *Arena) Bytes() (used, taken int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.used, (len(a.info)-1-len(a.dropped))*spanBytes + len(a.rest)
+	return a.used, (len(a.info)-1-a.missing)*spanBytes + len(a.rest)
 }
 
 // classOf returns the class of blocks for so many bytes.
@@ -108,6 +124,7 @@ func (a *Arena) at(r ref) unsafe.Pointer {
 type pocket struct {
 	a    *Arena
 	free [classes][]ref
+	seen byte
 }
 
 // pocket returns one. It goes back by give, with what is in it.
@@ -134,6 +151,9 @@ func (p *pocket) alloc(bytes int) (ref, unsafe.Pointer) {
 	free := &p.free[classOf(bytes)]
 	if len(*free) == 0 {
 		p.a.fill(classOf(bytes), free)
+		for _, r := range *free { // all of them are written to soon: the processor waits for them together
+			p.seen ^= look(p.a.at(r), bytes)
+		}
 	}
 	last := len(*free) - 1
 	r := (*free)[last]
@@ -151,14 +171,26 @@ func (p *pocket) put(r ref, bytes int) {
 func (a *Arena) fill(class int, to *[]ref) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for range pocketFill {
+	units := classUnits(class)
+	for wanted := pocketFill; wanted > 0; {
 		s := a.open(class)
-		in := &a.info[s]
-		last := len(in.free) - 1
-		*to = append(*to, ref(s<<spanShift)|ref(in.free[last]))
-		in.free = in.free[:last]
-		a.used += classUnits(class) * unitBytes
+		for in := &a.info[s]; wanted > 0 && in.left > 0; wanted-- {
+			*to = append(*to, ref(s<<spanShift)|ref(in.take()*units))
+		}
 	}
+	a.used += pocketFill * units * unitBytes
+}
+
+// take returns the first free block of a span that has one.
+func (in *span) take() int {
+	for w := range in.free {
+		if rest := in.free[w]; rest != 0 {
+			in.free[w] = rest & (rest - 1)
+			in.left--
+			return 64*w + bits.TrailingZeros64(rest)
+		}
+	}
+	panic("state: a span has no free block, and says that it has")
 }
 
 // open returns the first span of a class that has a free block. So those behind become
@@ -166,17 +198,18 @@ func (a *Arena) fill(class int, to *[]ref) {
 func (a *Arena) open(class int) uint32 {
 	for list := &a.partial[class]; len(*list) > 0; list.pop() {
 		s := (*list)[0]
-		if in := &a.info[s]; int(in.class) == class && len(in.free) > 0 {
+		if in := &a.info[s]; int(in.class) == class && in.left > 0 {
 			return s
 		} else if int(in.class) == class {
 			in.listed = false
 		}
 	}
 	s := a.vacancy()
-	in, units := &a.info[s], classUnits(class)
-	in.class, in.listed, in.blocks = uint8(class), true, uint16(spanUnits/units)
-	for i := int(in.blocks) - 1; i >= 0; i-- {
-		in.free = append(in.free, uint16(i*units))
+	in := &a.info[s]
+	in.class, in.listed, in.blocks = uint8(class), true, uint8(min(spanUnits/classUnits(class), mostBlocks))
+	in.left, in.free = in.blocks, [mostBlocks / 64]uint64{}
+	for i := range int(in.blocks) {
+		in.free[i/64] |= 1 << (i % 64)
 	}
 	a.partial[class].push(s)
 	return s
@@ -219,32 +252,58 @@ func (h *spanHeap) pop() {
 
 // vacancy returns a span without blocks.
 func (a *Arena) vacancy() uint32 {
-	if len(a.vacant) > 0 {
-		s := a.vacant[0]
-		a.vacant.pop()
-		return s
+	if len(a.vacant) == 0 {
+		if n := len(a.dropped); n > 0 {
+			a.offer(a.dropped[n-1])
+			a.missing -= int(a.groups[a.dropped[n-1]].spans)
+			a.dropped = a.dropped[:n-1]
+		} else {
+			a.extend()
+		}
 	}
-	if n := len(a.dropped); n > 0 {
-		s := a.dropped[n-1]
-		a.dropped = a.dropped[:n-1]
-		return s
+	s := a.vacant[0]
+	a.vacant.pop()
+	g := &a.groups[a.info[s].group]
+	if g.vacant == g.spans {
+		a.bare--
 	}
+	g.vacant--
+	return s
+}
+
+// offer makes the spans of a group vacant, none of which is in use.
+func (a *Arena) offer(number uint32) {
+	g := &a.groups[number]
+	for i := range uint32(g.spans) {
+		a.vacant.push(g.first + i)
+	}
+	g.vacant = g.spans
+	a.bare++
+}
+
+// extend makes another group of spans.
+func (a *Arena) extend() {
 	if len(a.rest) < spanBytes {
 		a.rest = a.take(spanBytes)
 	}
-	s := len(a.info)
-	if s >= 1<<(32-spanShift) {
+	number := uint32(len(a.groups))
+	g := group{first: uint32(len(a.info)), spans: uint16(min(groupSpans, len(a.rest)/spanBytes))}
+	if int(g.first)+int(g.spans) > 1<<(32-spanShift) {
 		panic("state: an arena has no more than 128 GiB")
 	}
-	base := unsafe.Pointer(unsafe.SliceData(a.rest))
-	if uintptr(base)%unitBytes != 0 {
-		panic("state: memory of an arena begins between its units")
+	spans := *a.spans.Load()
+	for range g.spans {
+		base := unsafe.Pointer(unsafe.SliceData(a.rest))
+		if uintptr(base)%unitBytes != 0 {
+			panic("state: memory of an arena begins between its units")
+		}
+		a.rest = a.rest[spanBytes:]
+		a.info = append(a.info, span{class: classes, group: number})
+		spans = append(spans, base) // who reads the shorter one does not read what is added
 	}
-	a.rest = a.rest[spanBytes:]
-	a.info = append(a.info, span{})
-	spans := append(*a.spans.Load(), base) // who reads the shorter one does not read what is added
 	a.spans.Store(&spans)
-	return uint32(s)
+	a.groups = append(a.groups, g)
+	a.offer(number)
 }
 
 // release makes a block of use again. The arena is locked.
@@ -256,11 +315,14 @@ func (a *Arena) release(r ref) {
 	*mark = freed
 	s := uint32(r >> spanShift)
 	in := &a.info[s]
-	in.free = append(in.free, uint16(r&(spanUnits-1)))
-	a.used -= classUnits(int(in.class)) * unitBytes
+	units := classUnits(int(in.class))
+	block := int(r&(spanUnits-1)) / units
+	in.free[block/64] |= 1 << (block % 64)
+	in.left++
+	a.used -= units * unitBytes
 	switch {
-	case len(in.free) == int(in.blocks):
-		in.class, in.listed, in.free = classes, false, in.free[:0] // what lists name it are stale
+	case in.left == in.blocks:
+		in.class, in.listed = classes, false // what lists name it are stale
 		a.vacate(s)
 	case !in.listed:
 		in.listed = true
@@ -269,14 +331,35 @@ func (a *Arena) release(r ref) {
 }
 
 // vacate takes a span that has no block in use any more. There is room in such for what
-// the next versions make; the memory of more is dropped.
+// the next versions make; the memory of more is dropped, by whole groups.
 func (a *Arena) vacate(s uint32) {
-	if len(a.vacant)*spanBytes < roomBytes+a.used/roomPart {
-		a.vacant.push(s)
-		return
+	a.vacant.push(s)
+	g := &a.groups[a.info[s].group]
+	if g.vacant++; g.vacant == g.spans {
+		a.bare++
 	}
-	a.drop(unsafe.Slice((*byte)((*a.spans.Load())[s]), spanBytes))
-	a.dropped = append(a.dropped, s)
+	if a.bare > 0 && (len(a.vacant)-groupSpans)*spanBytes >= roomBytes+a.used/roomPart {
+		a.dropLast()
+	}
+}
+
+// dropLast drops the last group that has no span in use. There is one.
+func (a *Arena) dropLast() {
+	number := len(a.groups) - 1
+	for a.groups[number].vacant != a.groups[number].spans {
+		number--
+	}
+	g := &a.groups[number]
+	kept := a.vacant[:0]
+	for _, s := range a.vacant {
+		if s < g.first || s >= g.first+uint32(g.spans) {
+			kept = append(kept, s)
+		}
+	}
+	slices.Sort(kept)
+	a.vacant, a.bare, g.vacant = kept, a.bare-1, 0
+	a.drop(unsafe.Slice((*byte)((*a.spans.Load())[g.first]), int(g.spans)*spanBytes))
+	a.dropped, a.missing = append(a.dropped, uint32(number)), a.missing+int(g.spans)
 }
 
 // head is what a node begins with in memory.

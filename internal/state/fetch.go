@@ -34,8 +34,9 @@ func (w *worker) fetch(top *node, i int, ups []update) {
 	w.seen = seen
 }
 
-// step looks at a node and returns which node is in a slot of it, 0 if none in memory. Of
-// a page it looks at the sums, which are copied, and at the places of the slot's quarter.
+// step looks at a node, all of which is copied, and returns which node is in a slot of it,
+// 0 if none in memory. Of a page it looks at the sums, which are copied, and at the places
+// of the slot's quarter.
 func (a *Arena) step(r ref, slot int, seen *byte) ref {
 	p := a.at(r)
 	h := (*head)(p)
@@ -49,7 +50,9 @@ func (a *Arena) step(r ref, slot int, seen *byte) ref {
 	if kids>>slot&1 == 0 {
 		return 0
 	}
-	before := bytesOfNode(h.used, h.leaves) - kidBytes*bits.OnesCount16(kids)
+	bytes := bytesOfNode(h.used, h.leaves)
+	*seen ^= look(p, bytes)
+	before := bytes - kidBytes*bits.OnesCount16(kids)
 	return (*kidSlot)(unsafe.Add(p, before+kidBytes*rank(kids, slot))).node
 }
 

@@ -61,7 +61,7 @@ type fold struct {
 }
 
 // sealChunk is how many nodes are in work at a time.
-const sealChunk = 16
+const sealChunk = 64
 
 // seal computes the quarters of nodes at a depth, and their digests. None of them
 // is a lone leaf.

@@ -9,12 +9,14 @@ import (
 )
 
 // The nodes of trees take memory in pieces: as much again as there is, from
-// leastNodes to mostNodes. Of largeNodes on, with large pages of the processor nodes
-// all over a tree are found sooner.
+// largeNodes to mostNodes. With large pages of the processor nodes all over a tree are
+// found sooner; the first piece has them once it is full, because a small store would take
+// all of it for nothing.
 const (
-	leastNodes = 256 << 10
 	largeNodes = 4 << 20
 	mostNodes  = 8 << 20
+	// leastLarge is the least that large pages are asked for elsewhere: one of them.
+	leastLarge = 2 << 20
 )
 
 // mappings is memory from outside of the Go heap that is given back at once.
@@ -29,12 +31,16 @@ type mappings struct {
 func (m *mappings) take(atLeast int) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	size := max(atLeast, min(max(m.bytes, leastNodes), mostNodes))
+	size := max(atLeast, min(max(m.bytes, largeNodes), mostNodes))
 	memory, err := offHeap(size)
 	if err != nil {
 		return make([]byte, atLeast)
 	}
-	if size >= largeNodes {
+	if len(m.all) == 1 {
+		useLargePages(m.all[0])
+		makeLargePages(m.all[0])
+	}
+	if len(m.all) > 0 {
 		useLargePages(memory)
 	}
 	m.all, m.bytes = append(m.all, memory), m.bytes+size

@@ -7,9 +7,11 @@ import (
 	"hash/maphash"
 	"iter"
 	"math"
+	"runtime"
 	"slices"
 	"sort"
 	"sync"
+	"unsafe"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -18,13 +20,13 @@ import (
 // pending is what blocks changed since a flush began or ended: their changes are
 // on the disk as lists, and here as a state. One goroutine adds; any read. Of all
 // that it has nothing is a pointer for each change, so that the garbage collector has
-// nothing to do with it: a hash leads to the last cell of that hash, whose key is compared.
+// nothing to do with it: a hash leads to the last change of that hash, whose key is compared.
 type pending struct {
 	mu     sync.RWMutex
 	blocks []pendingBlock   // ascending; what is in it never changes
 	txs    []pendingTxs     // of the same blocks that have any
-	cells  []cell           // in the order of the blocks
-	newest cellIndex        // hash of a key → index of its last cell
+	newest cellIndex        // hash of a key → its last change
+	older  []cell           // those before the last of their hash
 	orders map[group]*order // the keys of the groups that were iterated over
 	bytes  int              // that all of it takes in memory, about
 }
@@ -38,76 +40,129 @@ type pendingBlock struct {
 	changes state.ChangeList // by ascending key
 }
 
-// cell names one change and the one of the same hash before it, −1 if there is
-// none.
-type cell struct{ block, change, before int32 }
+// cell names one change, and the one of the same hash before it.
+type cell struct {
+	block  int32  // in blocks, counted from one; 0: it names none
+	place  uint32 // in the block's list
+	before int32  // index in older, −1 if there is none
+}
 
 // newPending returns one that has room for as many changes, of as many keys, as one
 // that is full had, within reason; nil: none is known.
 func newPending(full *pending) *pending {
+	p := &pending{}
 	if full == nil {
-		return &pending{newest: newCellIndex(0)}
+		p.newest.room(0)
+	} else {
+		p.older = make([]cell, 0, min(len(full.older), roomyPending))
+		p.newest.room(min(full.newest.count, roomyPending))
 	}
-	return &pending{
-		cells:  make([]cell, 0, min(len(full.cells), roomyPending)),
-		newest: newCellIndex(min(full.newest.count, roomyPending)),
-	}
+	return p
 }
 
-// cellIndex finds the last cell of a hash: a table of places by hash, with open
-// addressing. Nothing is ever taken out.
+// set makes a change the last one of its hash.
+func (p *pending) set(hash uint32, c cell) {
+	s := p.newest.claim(hash)
+	if c.before = -1; s.block != 0 {
+		c.before = int32(len(p.older))
+		p.older = append(p.older, s.cell)
+	}
+	*s = cellSlot{hash, c}
+}
+
+// cellIndex finds the last change of a hash: a table by hash, with open addressing, so
+// that a change is found by one look at the table and one at the change. Nothing is ever
+// taken out.
 type cellIndex struct {
-	slots []uint64 // hash ‖ number of the cell and one; 0: free. A power of two of them
-	count int      // in use
+	slots []cellSlot // a power of two of them
+	count int        // in use
+	large *pages     // that the slots are in; nil: they are the Go heap's
 }
 
-const leastSlots = 1 << 10
+// cellSlot is a hash and its last change, none if the slot is free.
+type cellSlot struct {
+	hash uint32
+	cell
+}
 
-// newCellIndex returns one that has room for so many hashes.
-func newCellIndex(hashes int) cellIndex {
+const (
+	leastSlots = 1 << 10
+	slotBytes  = int(unsafe.Sizeof(cellSlot{}))
+)
+
+// pages is memory with large pages of the processor, that goes when nobody has it any more.
+type pages struct{ memory []byte }
+
+// newPages returns so many zero bytes, nil if there is no such memory.
+func newPages(n int) *pages {
+	memory, err := offHeap(n)
+	if err != nil {
+		return nil
+	}
+	useLargePages(memory)
+	l := &pages{memory}
+	runtime.AddCleanup(l, func(memory []byte) {
+		if err := freeOffHeap(memory); err != nil {
+			panic("store: memory that was taken cannot be given back: " + err.Error())
+		}
+	}, memory)
+	return l
+}
+
+// room makes an empty table with room for so many hashes.
+func (x *cellIndex) room(hashes int) {
 	n := leastSlots
 	for n*3 < hashes*4 {
 		n *= 2
 	}
-	return cellIndex{slots: make([]uint64, n)}
+	x.make(n)
+}
+
+// make makes an empty table. One of more than a few thousand changes is looked into all
+// over, where large pages of the processor cost half as much.
+func (x *cellIndex) make(n int) {
+	if n*slotBytes >= leastLarge {
+		if x.large = newPages(n * slotBytes); x.large != nil {
+			x.slots = unsafe.Slice((*cellSlot)(unsafe.Pointer(unsafe.SliceData(x.large.memory))), n)
+			return
+		}
+	}
+	x.large, x.slots = nil, make([]cellSlot, n)
 }
 
 // slot returns the place of a hash, or the free one where it belongs.
-func (x *cellIndex) slot(hash uint32) *uint64 {
+func (x *cellIndex) slot(hash uint32) *cellSlot {
 	mask := uint32(len(x.slots) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		if s := &x.slots[i]; *s == 0 || uint32(*s>>32) == hash {
+		if s := &x.slots[i]; s.block == 0 || s.hash == hash {
 			return s
 		}
 	}
 }
 
-// get returns the last cell of a hash, −1 if there is none.
-func (x *cellIndex) get(hash uint32) int32 { return int32(uint32(*x.slot(hash))) - 1 }
-
-// set makes a cell the last one of its hash, and returns the one that was.
-func (x *cellIndex) set(hash uint32, cell int32) (before int32) {
+// claim returns the slot of a hash, for the caller to fill.
+func (x *cellIndex) claim(hash uint32) *cellSlot {
 	s := x.slot(hash)
-	before = int32(uint32(*s)) - 1
-	if *s == 0 {
-		if x.count++; 4*x.count > 3*len(x.slots) {
-			x.grow()
-			s = x.slot(hash)
-		}
+	if s.block != 0 {
+		return s
 	}
-	*s = uint64(hash)<<32 | uint64(uint32(cell+1))
-	return before
+	if x.count++; 4*x.count > 3*len(x.slots) {
+		x.grow()
+		s = x.slot(hash)
+	}
+	return s
 }
 
 // grow makes the table twice as large.
 func (x *cellIndex) grow() {
-	old := x.slots
-	x.slots = make([]uint64, 2*len(old))
+	old, large := x.slots, x.large
+	x.make(2 * len(old))
 	for _, s := range old {
-		if s != 0 {
-			*x.slot(uint32(s >> 32)) = s
+		if s.block != 0 {
+			*x.slot(s.hash) = s
 		}
 	}
+	runtime.KeepAlive(large)
 }
 
 // pendingSeed is of all hashes of keys of pending changes: a read looks into two of
@@ -125,8 +180,8 @@ func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Dige
 		p.txs = append(p.txs, byID)
 		p.bytes += len(txs) * txBytesPending
 	}
-	block := int32(len(p.blocks))
 	p.blocks = append(p.blocks, pendingBlock{height, changes})
+	block := int32(len(p.blocks))
 	var at group
 	var order *order // of that group; nil: nobody asked
 	for i := range changes.Len() {
@@ -136,13 +191,13 @@ func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Dige
 		} else if !ok {
 			order = nil
 		}
-		before := p.newest.set(pendingHash(key), int32(len(p.cells)))
+		hash := pendingHash(key)
 		if order != nil {
-			if _, ok := p.last(key, before, math.MaxUint64); !ok {
+			if _, ok := p.last(key, &p.newest.slot(hash).cell, math.MaxUint64); !ok {
 				order.fresh = append(order.fresh, key)
 			}
 		}
-		p.cells = append(p.cells, cell{block, int32(i), before})
+		p.set(hash, cell{block: block, place: changes.Place(i)})
 	}
 	p.bytes += changeBytes*changes.Len() + len(changes.Bytes())
 }
@@ -151,18 +206,20 @@ func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Dige
 func (p *pending) get(key []byte, hash uint32, height uint64) (state.Change, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return p.last(key, p.newest.get(hash), height)
+	return p.last(key, &p.newest.slot(hash).cell, height)
 }
 
-// last returns the last change of a key up to a height, of the cell at an index
-// and those of the same hash before it.
-func (p *pending) last(key []byte, at int32, height uint64) (state.Change, bool) {
-	for at >= 0 {
-		c := &p.cells[at]
-		if b := &p.blocks[c.block]; b.height <= height && bytes.Equal(b.changes.Key(int(c.change)), key) {
-			return b.changes.At(int(c.change)), true
+// last returns the last change of a key up to a height, of a cell and those of the same
+// hash before it.
+func (p *pending) last(key []byte, c *cell, height uint64) (state.Change, bool) {
+	for c.block != 0 {
+		if b := &p.blocks[c.block-1]; b.height <= height && bytes.Equal(b.changes.KeyOf(c.place), key) {
+			return b.changes.AtPlace(c.place), true
 		}
-		at = c.before
+		if c.before < 0 {
+			break
+		}
+		c = &p.older[c.before]
 	}
 	return state.Change{}, false
 }

@@ -7,30 +7,26 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// An index of cells says the same as a map, whatever the hashes have in common.
+// An index of cells says the same as a map, whatever the hashes have in common, in the
+// memory of small ones and of large ones.
 func TestCellIndexAgreesWithAMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 7))
 	for _, bits := range []uint32{0, 0xff, 0xffff0000, 0xfff, 0xffffffff} {
-		x, model := newCellIndex(rng.IntN(3000)), map[uint32]int32{}
-		last := func(hash uint32) int32 {
-			if at, ok := model[hash]; ok {
-				return at
-			}
-			return -1
-		}
-		for cell := range int32(20_000) {
+		var x cellIndex
+		x.room(rng.IntN(3000))
+		model := map[uint32]cell{}
+		for i := range int32(120_000) {
 			hash := rng.Uint32() & bits
-			if got := x.get(hash); got != last(hash) {
-				t.Fatalf("hashes of bits %x: the last cell of %x is %d, want %d", bits, hash, got, last(hash))
+			s := x.claim(hash)
+			if s.cell != model[hash] {
+				t.Fatalf("hashes of bits %x: the last change of %x is %v, want %v", bits, hash, s.cell, model[hash])
 			}
-			if got := x.set(hash, cell); got != last(hash) {
-				t.Fatalf("hashes of bits %x: the cell of %x before %d is %d, want %d", bits, hash, cell, got, last(hash))
-			}
-			model[hash] = cell
+			*s = cellSlot{hash, cell{i + 1, uint32(i), i - 1}}
+			model[hash] = s.cell
 		}
 		for hash, want := range model {
-			if got := x.get(hash); got != want {
-				t.Fatalf("hashes of bits %x: the last cell of %x is %d in the end, want %d", bits, hash, got, want)
+			if got := x.slot(hash); got.cell != want || got.hash != hash {
+				t.Fatalf("hashes of bits %x: the last change of %x is %v in the end, want %v", bits, hash, *got, want)
 			}
 		}
 		if x.count != len(model) || len(x.slots)&(len(x.slots)-1) != 0 {
@@ -39,17 +35,23 @@ func TestCellIndexAgreesWithAMap(t *testing.T) {
 	}
 }
 
-// Keys whose hashes share the half that the index looks at are told apart.
+// Keys whose hashes share the half that the index looks at are told apart, and so are
+// the heights of their changes.
 func TestPendingTellsKeysApart(t *testing.T) {
 	p := newPending(nil)
-	p.add(1, state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("1")}, {Key: []byte("b"), Value: []byte("2")}}), nil)
-	p.cells[1].before = p.newest.set(pendingHash([]byte("a")), 1) // as if b's hash were that of a
-	for key, want := range map[string]string{"a": "1", "b": "2"} {
-		if c, ok := p.get([]byte(key), pendingHash([]byte("a")), 1); !ok || string(c.Value) != want {
+	p.add(1, state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("1")}}), nil)
+	list := state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("3")}, {Key: []byte("b"), Value: []byte("2")}})
+	p.add(2, list, nil)
+	p.set(pendingHash([]byte("a")), cell{block: 2, place: list.Place(1)}) // as if b's hash were that of a
+	for key, want := range map[string]string{"a": "3", "b": "2"} {
+		if c, ok := p.get([]byte(key), pendingHash([]byte("a")), 2); !ok || string(c.Value) != want {
 			t.Errorf("%s is %q, %v, want %s", key, c.Value, ok, want)
 		}
 	}
-	if _, ok := p.get([]byte("c"), pendingHash([]byte("a")), 1); ok {
+	if c, ok := p.get([]byte("a"), pendingHash([]byte("a")), 1); !ok || string(c.Value) != "1" {
+		t.Errorf("a is %q, %v at height 1, want 1", c.Value, ok)
+	}
+	if _, ok := p.get([]byte("c"), pendingHash([]byte("a")), 2); ok {
 		t.Error("a key that nobody changed has the change of another")
 	}
 }
