@@ -168,6 +168,35 @@ func TestMissingHardwareIsCut(t *testing.T) {
 	}
 }
 
+// TestOwnersDoNotMeasureTheirOwn: of a node whose owner has another, that one is never a peer.
+func TestOwnersDoNotMeasureTheirOwn(t *testing.T) {
+	g := newGauge(t)
+	own := []crypto.PublicKey{key(40).Public(), key(41).Public()}
+	for seen := 0; seen < 6; {
+		if slices.Contains(own, g.node) {
+			seen++
+			if slices.ContainsFunc(own, func(n crypto.PublicKey) bool { return slices.Contains(g.h.Peers, n) }) {
+				t.Fatalf("node %s is measured by its owner's", g.node.Short())
+			}
+		}
+		g.tick(60_001)
+		g.challenge()
+	}
+}
+
+// TestWhatIsLockedIsNotBurned: what backs other work does not pay for missing hardware, and
+// the cut holds.
+func TestWhatIsLockedIsNotBurned(t *testing.T) {
+	g := newGauge(t)
+	p := g.recordOf(g.node)
+	p.Locked = chain.Nano(p.Bond.Nano() - 7)
+	state.Save(g.kv, settlement.ProviderKey(g.node), p)
+	judged := g.judge(g.lacks(slices.Repeat([]uint64{4}, len(g.h.Peers))...))
+	if after := g.recordOf(g.node); judged.Burned != chain.Nano(7) || after.Bond != p.Locked || after.Locked != p.Locked || after.Millicores != 0 || g.surplus() != 0 {
+		t.Errorf("judged %+v, record %+v", judged, after)
+	}
+}
+
 // TestVerdictsThatAreRefused: each by name.
 func TestVerdictsThatAreRefused(t *testing.T) {
 	g := newGauge(t)

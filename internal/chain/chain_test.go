@@ -424,6 +424,7 @@ func FuzzTransaction(f *testing.F) {
 	f.Add(signedTx(f, leaseMessages()).Encode())
 	f.Add(signedTx(f, channelMessages()).Encode())
 	f.Add(signedTx(f, panelMessages()).Encode())
+	f.Add(signedTx(f, hardwareMessages()).Encode())
 	f.Add([]byte{0x82})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		d, err := chain.DecodeTx(raw)
