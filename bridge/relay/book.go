@@ -25,6 +25,7 @@ type entry struct {
 	order    crypto.Digest // what it is of
 	claim    *chain.Claim  // nil: run
 	run      chain.Msg
+	vote     bool // of a panel
 	bytes    int
 	cursor   uint64
 	pass     uint64 // the reading of the outbox that saw it last
@@ -109,7 +110,7 @@ func (b *book) sweep(pass, upTo uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, e := range b.entries {
-		if e.pass < pass && e.cursor <= upTo {
+		if e.pass < pass && e.cursor <= upTo && !e.vote {
 			delete(b.entries, id)
 		}
 	}
@@ -154,13 +155,38 @@ func (b *book) resolve(entries ...*entry) {
 	}
 }
 
+// taken notes that the chain has a message. A vote may be listed for a little longer.
+func (b *book) taken(e *entry) {
+	if e.vote {
+		b.refuse(e.id)
+		return
+	}
+	b.resolve(e)
+}
+
+// maxVotes bounds the votes that are held: they take no room from claims.
+const maxVotes = 1_024
+
+// roomForVotes is how many more votes may be held.
+func (b *book) roomForVotes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	room := maxVotes
+	for _, e := range b.entries { // order-free: counted
+		if e.vote {
+			room--
+		}
+	}
+	return max(room, 0)
+}
+
 // rejected notes that the chain refused a claim, and reports whether it is left
 // alone from now on. Else it waits, four times as long each time: what it lacks
 // may come.
 func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.refusals++; e.refusals >= maxRefusals {
+	if e.refusals++; e.vote || e.refusals >= maxRefusals { // a vote that comes too late stays so
 		b.remember(e.id)
 		return true
 	}

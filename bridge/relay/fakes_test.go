@@ -150,6 +150,7 @@ type fakeChain struct {
 	refuseTx func(claims []chain.Claim) error   // before it is included
 	failures []error                            // of the next Settles: the transaction is final, its end unknown
 	down     error
+	votes    int           // that were refused
 	block    chan struct{} // Settle waits for it, once the transaction is final
 }
 
@@ -184,6 +185,13 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 	for _, m := range messages {
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)
+		}
+		if _, vote := m.(chain.CommitVote); vote { // every panel is over
+			if len(messages) > 1 {
+				return nil, &sdk.RejectedError{Reason: "panel takes no more commitments"}
+			}
+			f.change(func() { f.votes++ })
+			return nil, &sdk.RejectedError{Included: true, Reason: "panel takes no more commitments"}
 		}
 	}
 	receipt, block, err := f.include(claims)

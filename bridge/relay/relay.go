@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -77,8 +79,9 @@ type Relay struct {
 	book      *book
 	metrics   *metrics
 	health    health
-	private   *private // nil: claims are posted as they are
-	wasted    int      // transactions in a row that the chain took nothing of; post's
+	private   *private     // nil: claims are posted as they are
+	wasted    int          // transactions in a row that the chain took nothing of, but of votes alone; post's
+	vain      atomic.Int64 // transactions of votes alone in a row that the chain did not take
 }
 
 // New composes a relay.
@@ -371,7 +374,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 	}
 	receipt, err := r.Chain.Post(ctx, messagesOf(left)...)
 	if err == nil {
-		r.wasted++
+		r.waste(left)
 		r.judge(left, receipt)
 		return nil
 	}
@@ -384,7 +387,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 		r.book.separate(left)
 		return nil
 	case whole.Included:
-		r.wasted++
+		r.waste(left)
 		r.reject(left[0], whole.Reason)
 		return nil
 	}
@@ -454,9 +457,13 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 	}
 	for _, e := range posted {
 		if e.claim == nil { // it was not refused as a whole
-			r.wasted = 0
+			if e.vote {
+				r.vain.Store(0)
+			} else {
+				r.wasted = 0
+			}
 			r.metrics.carried.Inc()
-			r.book.resolve(e)
+			r.book.taken(e)
 			r.Log.Info("relay: the chain took a message", "order", e.order.Short(), "kind", chain.KindOf(e.run), "tx", receipt.TxID.Short())
 			continue
 		}
@@ -506,6 +513,16 @@ func (r *Relay) watchAccount(ctx context.Context) {
 		failed++
 		r.Log.Warn("relay: the account", "error", err)
 		sleep(ctx, pauseAfter(failed))
+	}
+}
+
+// waste counts a transaction until judge says that it was none. Votes are counted apart: a
+// panel that is over, or a server that lists what is worth nothing, holds up no claims.
+func (r *Relay) waste(posted []*entry) {
+	if slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote }) {
+		r.wasted++
+	} else {
+		r.vain.Add(1)
 	}
 }
 

@@ -26,6 +26,10 @@ func (r *Relay) carryVotes(ctx context.Context, from Votes) {
 			continue
 		}
 		failed = 0
+		if pause := wastePause(int(r.vain.Load())); pause > 0 {
+			r.Log.Warn("relay: the chain takes none of the votes that are listed", "transactions", r.vain.Load(), "pause", pause)
+			sleep(ctx, pause)
+		}
 		if !r.takeVotes(&list) {
 			r.Log.Warn("relay: no room for votes", "held", maxHeld)
 		}
@@ -49,9 +53,10 @@ func (r *Relay) takeVotes(list *api.Votes) bool {
 			r.Log.Warn("relay: refusing what is listed as a vote", "message", id.Short(), "reason", err)
 			continue
 		}
-		fresh = append(fresh, &entry{id: id, order: panel, run: m, bytes: len(raw)})
+		fresh = append(fresh, &entry{id: id, order: panel, run: m, vote: true, bytes: len(raw)})
 	}
-	return r.book.add(fresh)
+	room := min(len(fresh), r.book.roomForVotes())
+	return r.book.add(fresh[:room]) && room == len(fresh)
 }
 
 // panelOf returns which panel a message is about, and false if it is not about one.

@@ -116,7 +116,7 @@ func (p *plan) writeServers() error {
 		}
 	}
 	for i := range p.Servers {
-		config := map[string]any{"listen": p.addr(serverUDP, i), "http": p.addr(serverHTTP, i), "servers": members, "rpc": p.rpc()}
+		config := map[string]any{"listen": p.addr(serverUDP, i), "http": p.addr(serverHTTP, i), "servers": members, "rpc": p.rpc(), "local_peers": true}
 		if err := writeTOML(p.home(roleNexus, i), config); err != nil {
 			return err
 		}

@@ -73,11 +73,9 @@ type Agent struct {
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory
-	tunnels    map[crypto.Digest]int      // that are open, by order
-	judging    int                        // tasks that are a juror's
+	tunnels    map[crypto.Digest]int // that are open, by order
+	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order
-	ballots    map[crypto.Digest]job.Ballot
-	balloted   []crypto.Digest // the panels of ballots, the oldest first
 
 	began   time.Time     // of this process
 	replies chan struct{} // one element for each probe that is answered with data
@@ -108,7 +106,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, ballots: map[crypto.Digest]job.Ballot{}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.metrics = newMetrics(a)

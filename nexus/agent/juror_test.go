@@ -3,8 +3,10 @@ package agent_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -26,6 +28,20 @@ func (b *bench) ask(id crypto.Digest) (settlement.Panel, bool) {
 	return p, there
 }
 
+// bind has the chain take a ballot.
+func (b *bench) bind(panel crypto.Digest, commitment crypto.Digest) {
+	b.change(panel, func(p *settlement.Panel) { p.Jurors[0].Commitment = commitment })
+}
+
+func (b *bench) change(panel crypto.Digest, f func(*settlement.Panel)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.panels[panel]
+	p.Jurors = slices.Clone(p.Jurors)
+	f(&p)
+	b.panels[panel] = p
+}
+
 // draw seats the node of the tests, or another one, on the first panel about an order.
 func (b *bench) draw(order crypto.Digest, node crypto.PublicKey) crypto.Digest {
 	b.mu.Lock()
@@ -40,8 +56,14 @@ func judging(t *testing.T, b *bench) (*server, *peer, *heard) {
 	t.Helper()
 	g := genesis()
 	s := newServer(t, g)
-	said := &heard{}
-	config := home(t, g, s)
+	p, said, _ := judgingAt(t, b, s, home(t, g, s))
+	return s, p, said
+}
+
+// judgingAt begins such an agent; stop ends it.
+func judgingAt(t *testing.T, b *bench, s *server, config agent.Config) (p *peer, said *heard, stop func()) {
+	t.Helper()
+	said = &heard{}
 	config.Log = slog.New(slog.NewTextHandler(said, nil))
 	a, err := agent.Open(config)
 	if err != nil {
@@ -58,11 +80,12 @@ func judging(t *testing.T, b *bench) (*server, *peer, *heard) {
 			t.Errorf("Run: %v", err)
 		}
 	}()
-	t.Cleanup(func() {
+	stop = func() {
 		cancel()
 		<-ended
-	})
-	return s, s.session(), said
+	}
+	t.Cleanup(stop)
+	return s.session(), said, stop
 }
 
 // judged is an order of a program, as another cluster shows it: no bid, and no acceptance.
@@ -76,49 +99,152 @@ func judged(s *server, nonce uint64) *job.Assignment {
 // checkBallot demands that a ballot is signed, for a panel.
 func checkBallot(t *testing.T, b *job.Ballot, panel crypto.Digest) {
 	t.Helper()
-	payload := chain.VotePayload("hypermesh-test", panel, b.Vote.Commitment(panel, nodeKey.Public(), b.Salt))
+	payload := chain.VotePayload("hypermesh-test", panel, b.Commitment)
 	if b.Panel != panel || !nodeKey.Public().Verify(crypto.DomainVote, payload, b.Signature) {
 		t.Errorf("ballot %+v", b)
 	}
 }
 
-// TestJurorVotes: a node that sits on a panel runs the order and votes for what it gives, the
-// same when it is asked again; what cannot be had it finds unavailable.
+// checkOpening demands that an opening is of a ballot.
+func checkOpening(t *testing.T, o *job.Opening, b *job.Ballot) {
+	t.Helper()
+	if o.Panel != b.Panel || o.Node != b.Node || o.Vote.Commitment(o.Panel, o.Node, o.Salt) != b.Commitment {
+		t.Errorf("opening %+v of %+v", o, b)
+	}
+}
+
+// TestJurorVotes: a node that sits on a panel runs the order and is bound to what it gives, the
+// same when it is asked again. It shows its vote when the chain, if it can be asked, proves that
+// it is time, and not before.
 func TestJurorVotes(t *testing.T) {
 	for name, b := range map[string]*bench{"with proof": {panels: map[crypto.Digest]settlement.Panel{}}, "on servers' word": nil} {
 		t.Run(name, func(t *testing.T) {
-			s, p, _ := judging(t, b)
-			draw := func(order crypto.Digest) crypto.Digest {
-				if b != nil {
-					return b.draw(order, nodeKey.Public())
-				}
-				return settlement.PanelOf(order, false)
-			}
+			s, p, said := judging(t, b)
 			as := judged(s, 1)
 			ran := assignmentOf(orderOf(&as.Spec, 2), as.Spec) // the same work, as an assignment
 			p.send(job.Assign{List: []job.Assignment{ran}})
 			want := p.finish(&ran).Receipt.Result
-			panel := draw(as.Order.ID())
-			m := job.Judge{Panel: panel, Order: as.Order.ID(), Assignment: as}
+			order := as.Order.ID()
+			panel := settlement.PanelOf(order, false)
+			if b != nil {
+				b.draw(order, nodeKey.Public())
+			}
+			m := job.Judge{Panel: panel, Order: order, Assignment: as}
 			p.send(m)
 			first := await[job.Ballot](p, nil)
 			checkBallot(t, &first, panel)
-			if first.Vote != (chain.Vote{Finding: chain.FoundResult, Result: want}) {
-				t.Errorf("voted %+v, the job gives %s", first.Vote, want.Short())
-			}
 			p.send(m)
 			if again := await[job.Ballot](p, nil); again != first {
 				t.Errorf("voted %+v, and then %+v", first, again)
 			}
-			gone := draw(crypto.Digest{5})
-			p.send(job.Judge{Panel: gone, Order: crypto.Digest{5}})
-			none := await(p, func(b job.Ballot) bool { return b.Panel == gone })
-			checkBallot(t, &none, gone)
-			if none.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
-				t.Errorf("voted %+v of what cannot be had", none.Vote)
+			if b != nil {
+				b.bind(panel, first.Commitment)
+				p.send(job.Judge{Panel: panel, Order: order, Open: true})
+				said.await(t, "the chain does not say that it is time", 1)
+				b.change(panel, func(p *settlement.Panel) { p.Revealing = true })
+			}
+			p.send(job.Judge{Panel: panel, Order: order, Open: true})
+			shown := await[job.Opening](p, nil) // of which a first one would have come before
+			checkOpening(t, &shown, &first)
+			if shown.Vote != (chain.Vote{Finding: chain.FoundResult, Result: want}) {
+				t.Errorf("voted %+v, the job gives %s", shown.Vote, want.Short())
 			}
 		})
 	}
+}
+
+// TestJurorWaitsForWhatItJudges: that what is judged cannot be had counts when half of the time
+// to vote is over, and not because a server says so once.
+func TestJurorWaitsForWhatItJudges(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		patience uint64 // ms
+	}{{"half is over", 1_000}, {"it is not", 3_600_000}} {
+		t.Run(c.name, func(t *testing.T) {
+			g := genesis()
+			g.Params.CommitMs = 2 * c.patience
+			s := newServer(t, g)
+			p, _, _ := judgingAt(t, nil, s, home(t, g, s))
+			lost, as := crypto.Digest{5}, judged(s, 1)
+			panel, order := settlement.PanelOf(lost, false), as.Order.ID()
+			if c.patience > 60_000 {
+				p.send(job.Judge{Panel: panel, Order: lost})
+				p.send(job.Judge{Panel: settlement.PanelOf(order, false), Order: order, Assignment: as})
+				if b := await[job.Ballot](p, nil); b.Order != order {
+					t.Errorf("voted on %s at once", b.Order.Short())
+				}
+				return
+			}
+			ended := make(chan struct{})
+			go func() { // as a server does
+				ticker := time.NewTicker(100 * time.Millisecond)
+				defer ticker.Stop()
+				for {
+					p.send(job.Judge{Panel: panel, Order: lost})
+					select {
+					case <-ended:
+						return
+					case <-ticker.C:
+					}
+				}
+			}()
+			b := await[job.Ballot](p, nil)
+			close(ended)
+			checkBallot(t, &b, panel)
+			p.send(job.Judge{Panel: panel, Order: lost, Open: true})
+			if o := await[job.Opening](p, nil); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
+				t.Errorf("voted %+v of what cannot be had", o.Vote)
+			}
+			s.cancels.Store(true)
+			as.Spec.Work.Work = job.Wasm{Module: crypto.Digest{6}, Deterministic: true} // which servers do not have
+			as.Order.Spec = as.Spec.Digest()
+			as.OrderSig = consumerKey.Sign(crypto.DomainOrder, as.Order.Payload())
+			order = as.Order.ID()
+			panel = settlement.PanelOf(order, false)
+			p.send(job.Judge{Panel: panel, Order: order, Assignment: as})
+			await(p, func(b job.Ballot) bool { return b.Panel == panel })
+			p.send(job.Judge{Panel: panel, Order: order, Open: true})
+			if o := await(p, func(o job.Opening) bool { return o.Panel == panel }); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
+				t.Errorf("voted %+v of what no server has", o.Vote)
+			}
+		})
+	}
+}
+
+// TestJurorRemembersNothing: a node that has lost its memory is asked again for the vote that
+// the chain has it bound to, and shows the same; it is bound to nothing else.
+func TestJurorRemembersNothing(t *testing.T) {
+	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	p, _, stop := judgingAt(t, b, s, config)
+	as := judged(s, 1)
+	order := as.Order.ID()
+	panel := b.draw(order, nodeKey.Public())
+	p.send(job.Judge{Panel: panel, Order: order, Assignment: as})
+	first := await[job.Ballot](p, nil)
+	b.bind(panel, first.Commitment)
+	stop()
+	p, said, _ := judgingAt(t, b, s, config)
+	b.change(panel, func(p *settlement.Panel) { p.Revealing = true })
+	m := job.Judge{Panel: panel, Order: order, Open: true}
+	p.send(m)
+	said.await(t, "does not remember its vote", 1)
+	m.Assignment = as
+	p.send(m)
+	again := await[job.Ballot](p, nil)
+	if again != first {
+		t.Errorf("bound to %+v, and then to %+v", first, again)
+	}
+	p.send(m)
+	shown := await[job.Opening](p, nil)
+	checkOpening(t, &shown, &first)
+	other := judged(s, 2)
+	panel = b.draw(other.Order.ID(), nodeKey.Public())
+	b.bind(panel, crypto.Digest{1})
+	p.send(job.Judge{Panel: panel, Order: other.Order.ID(), Assignment: other})
+	said.await(t, "it does not give what this node is bound to", 1)
 }
 
 // TestJurorIsNotFooled: a server cannot have a node run an order that no panel of that name

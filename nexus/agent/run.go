@@ -81,7 +81,7 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 			return invalid("output_to: %v", err), nil
 		}
 	}
-	if why, err := a.fetchAll(ctx, spec); err != nil {
+	if why, err := a.fetchAll(ctx, t); err != nil {
 		return result{}, err
 	} else if why != "" {
 		return invalid("%s", why), nil
@@ -118,10 +118,11 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 
 // fetchAll has the store get every blob of the work. It returns why the work
 // cannot be begun if the sizes are not what the specification says.
-func (a *Agent) fetchAll(ctx context.Context, spec *job.Spec) (why string, err error) {
+func (a *Agent) fetchAll(ctx context.Context, t *task) (why string, err error) {
+	spec := t.assignment.Work()
 	var total uint64
 	for _, id := range spec.Blobs() {
-		size, err := a.fetch(ctx, id, cargoOf(spec, id), int64(spec.InputBytes-total))
+		size, err := a.fetch(ctx, t, id, int64(spec.InputBytes-total))
 		if _, large := errors.AsType[*blob.TooLargeError](err); large {
 			return fmt.Sprintf("the inputs are larger than input_bytes, %d", spec.InputBytes), nil
 		}
@@ -138,9 +139,9 @@ func (a *Agent) fetchAll(ctx context.Context, spec *job.Spec) (why string, err e
 
 // fetch has the store get a blob from the connected servers. While there are
 // none it waits: an outage of the servers ends no work.
-func (a *Agent) fetch(ctx context.Context, id crypto.Digest, c cargo, limit int64) (int64, error) {
+func (a *Agent) fetch(ctx context.Context, t *task, id crypto.Digest, limit int64) (int64, error) {
 	for failed := 0; ; {
-		sources, conns, joined := a.sources(c)
+		sources, conns, joined := a.sources(cargoOf(t.assignment.Work(), id))
 		var pause <-chan time.Time
 		if len(sources) > 0 || a.blobs.Has(id) {
 			size, err := a.blobs.Fetch(ctx, id, limit, sources...)
@@ -155,7 +156,11 @@ func (a *Agent) fetch(ctx context.Context, id crypto.Digest, c cargo, limit int6
 			case reachable(conns):
 				failed++
 			}
-			if failed == fetchAttempts {
+			enough := failed == fetchAttempts
+			if t.judging {
+				enough = failed > 0 && time.Now().After(t.fetchBy)
+			}
+			if enough {
 				return 0, &missingError{err}
 			}
 			pause = time.After(pauseAfter(failed + 1))

@@ -320,7 +320,7 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.ProbeReply:
 		a.replied(&m)
 		return nil
-	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.PeerReport:
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))

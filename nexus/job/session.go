@@ -157,24 +157,33 @@ type Show struct {
 }
 
 // Judge asks the agent, whose node was drawn for a panel, to run an order that others ran,
-// and to vote on its result. It is repeated until the Ballot is there.
+// and to vote on its result. It is repeated until the Ballot is there, and then, when the
+// chain has the panel's jurors show their votes, until the Opening is.
 type Judge struct {
 	_          struct{} `cbor:",toarray"`
 	Panel      crypto.Digest
 	Order      crypto.Digest
-	Assignment *Assignment // of another node: its bid, if there is one, is not this node's; nil: the job's data cannot be had
+	Assignment *Assignment // of another node: its bid, if there is one, is not this node's; nil: the job's data could not be had yet
+	Open       bool        // the jurors show their votes
 }
 
-// Ballot answers Judge. The cluster brings the commitment to the chain, and the vote when
-// all jurors have committed.
+// Ballot answers Judge: the node is bound to a vote, of which nobody knows more.
 type Ballot struct {
-	_         struct{} `cbor:",toarray"`
-	Order     crypto.Digest
-	Panel     crypto.Digest
-	Node      crypto.PublicKey
-	Vote      chain.Vote
-	Salt      [32]byte
-	Signature crypto.Signature // by the node, over chain.VotePayload of the vote's commitment, under DomainVote
+	_          struct{} `cbor:",toarray"`
+	Order      crypto.Digest
+	Panel      crypto.Digest
+	Node       crypto.PublicKey
+	Commitment crypto.Digest    // chain.Vote.Commitment
+	Signature  crypto.Signature // by the node, over chain.VotePayload, under DomainVote
+}
+
+// Opening answers Judge.Open: the vote that the node is bound to.
+type Opening struct {
+	_     struct{} `cbor:",toarray"`
+	Panel crypto.Digest
+	Node  crypto.PublicKey
+	Vote  chain.Vote
+	Salt  [32]byte
 }
 
 // Ack tells the agent that a majority of servers holds its Done and output, or
@@ -217,6 +226,7 @@ func (Pledge) sealedMessage()      {}
 func (Show) sealedMessage()        {}
 func (Judge) sealedMessage()       {}
 func (Ballot) sealedMessage()      {}
+func (Opening) sealedMessage()     {}
 
 const (
 	kindHello uint8 = iota + 1
@@ -235,6 +245,7 @@ const (
 	kindShow
 	kindJudge
 	kindBallot
+	kindOpening
 )
 
 type messageHead struct {
@@ -282,6 +293,8 @@ func messageKind(m Message) uint8 {
 		return kindJudge
 	case Ballot:
 		return kindBallot
+	case Opening:
+		return kindOpening
 	case Watch:
 		return kindWatch
 	case Probe:
@@ -324,6 +337,7 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindShow:        decodeMessage[Show],
 	kindJudge:       decodeMessage[Judge],
 	kindBallot:      decodeMessage[Ballot],
+	kindOpening:     decodeMessage[Opening],
 	kindWatch:       decodeMessage[Watch],
 	kindProbe:       decodeMessage[Probe],
 	kindProbeReply:  decodeMessage[ProbeReply],
@@ -446,7 +460,12 @@ func checkMessage(m Message) error {
 		return m.Receipt.Check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load, Tunnel, Show, Ballot:
+	case Load, Tunnel, Show, Opening:
+		return nil
+	case Ballot:
+		if m.Commitment.IsZero() {
+			return errors.New("the commitment is zero")
+		}
 		return nil
 	case Pledge:
 		if m.Commitment.IsZero() {

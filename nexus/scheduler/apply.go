@@ -67,8 +67,6 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 		return s.madePledge(c)
 	case Observed:
 		return s.observed(c)
-	case Balloted:
-		return s.balloted(c)
 	case FoundMiss:
 		return s.foundMiss(c)
 	case ClosedMiss:

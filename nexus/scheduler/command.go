@@ -131,7 +131,6 @@ func (Tick) sealedCommand()         {}
 func (SetSettings) sealedCommand()  {}
 func (MadePledge) sealedCommand()   {}
 func (Observed) sealedCommand()     {}
-func (Balloted) sealedCommand()     {}
 
 // Entry is commands with the leader's time: what raft replicates. It is one
 // write to the log however many commands it carries.
@@ -167,7 +166,6 @@ const (
 	kindLeaseSeen
 	kindMadePledge
 	kindObserved
-	kindBalloted
 )
 
 // Kinds about service terms: between the last above and these, others have theirs.
@@ -206,8 +204,6 @@ func commandKind(c Command) uint8 {
 		return kindMadePledge
 	case Observed:
 		return kindObserved
-	case Balloted:
-		return kindBalloted
 	case FoundMiss:
 		return kindFoundMiss
 	case ClosedMiss:
@@ -317,7 +313,6 @@ var commandDecoders = map[uint8]func([]byte, decoder) (Command, error){
 	kindLeaseSeen:    decodeCommand[LeaseSeen],
 	kindMadePledge:   decodeCommand[MadePledge],
 	kindObserved:     decodeCommand[Observed],
-	kindBalloted:     decodeCommand[Balloted],
 	kindFoundMiss:    decodeCommand[FoundMiss],
 	kindClosedMiss:   decodeCommand[ClosedMiss],
 }

@@ -39,23 +39,11 @@ type Replication struct {
 	Revealing bool // those who are bound show their receipts
 	Owed      bool // it is known who is paid, and that is yet to be done
 	Replicas  []Replica
-	Panel     crypto.Digest // that judges it; zero: none does
-	Counting  bool          // its jurors show their votes
-	Seats     []Seat
-}
-
-// Seat is a juror of the panel.
-type Seat struct {
-	_         struct{} `cbor:",toarray"`
-	Node      crypto.PublicKey
-	Committed bool
-	Shown     bool
 }
 
 // Equal reports whether two say the same.
 func (r *Replication) Equal(other *Replication) bool {
-	return r.Begun == other.Begun && r.Revealing == other.Revealing && r.Owed == other.Owed && r.Panel == other.Panel && r.Counting == other.Counting &&
-		slices.Equal(r.Replicas, other.Replicas) && slices.Equal(r.Seats, other.Seats)
+	return r.Begun == other.Begun && r.Revealing == other.Revealing && r.Owed == other.Owed && slices.Equal(r.Replicas, other.Replicas)
 }
 
 // MadePledge says that a node is done with a replicated job, and bound to its receipt. The
@@ -71,12 +59,6 @@ type Observed struct {
 	_       struct{} `cbor:",toarray"`
 	Order   crypto.Digest
 	OnChain Replication
-}
-
-// Balloted brings a juror's vote on a job. The leader has verified the signature.
-type Balloted struct {
-	_      struct{} `cbor:",toarray"`
-	Ballot job.Ballot
 }
 
 // replicated reports whether the job's policy is replicate.
@@ -163,8 +145,8 @@ func (s *State) repost(j *Job) Effect {
 }
 
 func (s *State) observed(c Observed) ([]Effect, error) {
-	if len(c.OnChain.Replicas) > chain.MaxReplicas || len(c.OnChain.Seats) > chain.MaxReplicas {
-		return nil, reject("size", "%d replicas and %d seats, limit %d", len(c.OnChain.Replicas), len(c.OnChain.Seats), chain.MaxReplicas)
+	if len(c.OnChain.Replicas) > chain.MaxReplicas {
+		return nil, reject("size", "%d replicas, limit %d", len(c.OnChain.Replicas), chain.MaxReplicas)
 	}
 	j := s.jobs[c.Order]
 	if j == nil || j.Status != job.Settling || !j.replicated() {
@@ -225,29 +207,6 @@ func (s *State) assignDrawn(j *Job) []Effect {
 	return effects
 }
 
-func (s *State) balloted(c Balloted) ([]Effect, error) {
-	b := &c.Ballot
-	j := s.jobs[b.Order]
-	if j == nil || j.Status != job.Settling || j.OnChain.Panel != b.Panel {
-		return nil, nil
-	}
-	seated := slices.ContainsFunc(j.OnChain.Seats, func(s Seat) bool { return s.Node == b.Node })
-	if !seated || j.ballotOf(b.Node) != nil {
-		return nil, nil
-	}
-	j.Ballots = append(j.Ballots, *b)
-	return []Effect{s.repost(j)}, nil
-}
-
-func (j *Job) ballotOf(node crypto.PublicKey) *job.Ballot {
-	for i := range j.Ballots {
-		if j.Ballots[i].Node == node {
-			return &j.Ballots[i]
-		}
-	}
-	return nil
-}
-
 // Messages returns what is to be posted for a replicated job now, without the cluster's
 // signatures.
 func (j *Job) Messages() []chain.Msg {
@@ -266,16 +225,6 @@ func (j *Job) Messages() []chain.Msg {
 			out = append(out, chain.CommitRun{ChainID: j.Order.ChainID, Order: j.id, Node: r.Node, Commitment: run.Commitment, Signature: run.CommitSig})
 		case run.Stage == Ended && (r.State == ReplicaCommitted && j.OnChain.Revealing || r.State == ReplicaSilent):
 			out = append(out, chain.RevealRun{Receipt: run.Done.Receipt, ReceiptSig: run.Done.ReceiptSig, Salt: run.Done.Salt, Cluster: j.Order.Cluster})
-		}
-	}
-	for _, seat := range j.OnChain.Seats {
-		b := j.ballotOf(seat.Node)
-		switch {
-		case b == nil:
-		case !seat.Committed && !j.OnChain.Counting:
-			out = append(out, chain.CommitVote{Panel: b.Panel, Node: b.Node, Commitment: b.Vote.Commitment(b.Panel, b.Node, b.Salt), Signature: b.Signature})
-		case seat.Committed && !seat.Shown && j.OnChain.Counting:
-			out = append(out, chain.RevealVote{Panel: b.Panel, Node: b.Node, Vote: b.Vote, Salt: b.Salt})
 		}
 	}
 	if j.OnChain.Owed {
@@ -308,20 +257,6 @@ func (j *Job) ToShow() []crypto.PublicKey {
 	}
 	return out
 }
-
-// ToJudge lists the jurors whose votes are not here and could still be committed to.
-func (j *Job) ToJudge() []crypto.PublicKey {
-	var out []crypto.PublicKey
-	for _, seat := range j.OnChain.Seats {
-		if !seat.Committed && !j.OnChain.Counting && j.ballotOf(seat.Node) == nil {
-			out = append(out, seat.Node)
-		}
-	}
-	return out
-}
-
-// Judged returns what a juror is to run: the first run of the job, as it was assigned.
-func (j *Job) Judged() job.Assignment { return j.assignment(&j.Runs[0]) }
 
 // EachReplicated calls f for jobs whose replicated runs the chain has not settled yet, those
 // first that changed longest ago, until it returns false. Treat them as read-only.

@@ -99,10 +99,9 @@ type Job struct {
 	Input      crypto.Digest // once the order that it waits for as input has ended
 	InputNode  crypto.PublicKey
 	Runs       []Run
-	Outbox     uint64       // cursor, once settling
-	Slate      []SignedBid  // under replicate: of its last auction, the primary's first
-	OnChain    Replication  // under replicate: what the chain said last
-	Ballots    []job.Ballot // of nodes here that judge it
+	Outbox     uint64      // cursor, once settling
+	Slate      []SignedBid // under replicate: of its last auction, the primary's first
+	OnChain    Replication // under replicate: what the chain said last
 	Settlement *SettlementRecord
 	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 	Leased     bool         // the chain has its lease, or had it: its cap is no longer in the escrow

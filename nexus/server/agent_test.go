@@ -39,9 +39,9 @@ type fakeAgent struct {
 	// tunnel serves a tunnel that a server asks for; nil: none is opened.
 	tunnel func(*transport.Stream)
 	// judge answers who asks for a vote; nil: nobody may.
-	judge func(m job.Judge) job.Ballot
-	asked atomic.Int64 // tunnels
-	only  int          // of the servers, counted from 1, that it connects to; 0: all
+	judge func(m job.Judge) job.Message // nil: nothing
+	asked atomic.Int64                  // tunnels
+	only  int                           // of the servers, counted from 1, that it connects to; 0: all
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -232,7 +232,9 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 			a.c.t.Errorf("agent %d was asked to judge", a.n)
 			return
 		}
-		a.send(control, a.judge(m))
+		if answer := a.judge(m); answer != nil {
+			a.send(control, answer)
+		}
 	case job.Tunnel:
 		a.asked.Add(1)
 		if a.tunnel != nil {

@@ -50,6 +50,7 @@ type Config struct {
 	TLSKey       string   `toml:"tls_key" usage:"PEM file of the certificate's key"`
 	HTTPURL      string   `toml:"http_url" usage:"URL under which clients reach the HTTP API, told to them; empty: that of http, unless it is of every address"`
 	InsecureHTTP bool     `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
+	LocalPeers   bool     `toml:"local_peers" usage:"networks of tests alone: ask endpoints of other clusters that are on this machine or in its network, whoever registered them"`
 	RPC          []string `toml:"rpc" usage:"URLs of nodes of the chain, asked in turn; their answers are checked"`
 
 	AuctionWindow time.Duration `toml:"auction_window" usage:"how long bids are awaited, until hypermesh nexus settings set says otherwise"`

@@ -350,6 +350,16 @@ func (s *Server) Refused(panel crypto.Digest) bool {
 	return h != nil && h.judge == nil && !h.fetches.IsZero()
 }
 
+// Lends reports whether a server keeps a blob for a while.
+func (s *Server) Lends(id crypto.Digest) bool {
+	s.pins.mu.Lock()
+	defer s.pins.mu.Unlock()
+	return s.pins.lent[id] != nil
+}
+
+// OutwardClient is what asks endpoints of other clusters.
+func OutwardClient(local bool) *http.Client { return outwardClient(local) }
+
 // MaxPanels bounds the panels that a server looks after at a time.
 const MaxPanels = maxPanels
 

@@ -3,6 +3,8 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -10,7 +12,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
-	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -35,12 +36,19 @@ func (c *cluster) votes(i int) (list []chain.Msg) {
 
 // elsewhere is a cluster with an order that a panel judges, and another one, to which a juror
 // is connected.
-func elsewhere(t *testing.T, change func(*server.Matter), judge func(job.Judge) job.Ballot) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+func elsewhere(t *testing.T, change func(*server.Matter), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
 	t.Helper()
 	return elsewhereOf(t, testSpec(program), change, judge)
 }
 
-func elsewhereOf(t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Ballot) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+func elsewhereOf(t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+	return elsewhereWith(t, spec, change, judge, true)
+}
+
+// elsewhereWith says whether the servers ask endpoints on this machine.
+func elsewhereWith(
+	t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Message, local bool,
+) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
 	home := newCluster(t, 1)
 	home.upload(0, blob.Sum([]byte(program)), program)
 	request, order := signedJob(t, testOrder(chain.PolicyNone{}), spec)
@@ -50,49 +58,63 @@ func elsewhereOf(t *testing.T, spec job.Spec, change func(*server.Matter), judge
 	juror = key(agentKeys).Public()
 	on := newFakeChain()
 	on.panel = crypto.Digest{7}
-	on.sitting = server.Sitting{Order: order, Seats: []scheduler.Seat{{Node: juror}, {Node: key(agentKeys + 1).Public()}}}
+	on.sitting = server.Sitting{Order: order, Seats: []server.Seat{{Node: juror}, {Node: key(agentKeys + 1).Public()}}}
 	on.matter = server.Matter{Spec: spec.Digest(), Endpoints: []string{home.url(0)}}
 	if change != nil {
 		change(&on.matter)
 	}
-	here = newClusterOn(t, on, 1, nil, nil)
+	here = newClusterOn(t, on, 1, func(c *server.Config) { c.LocalPeers = local }, nil)
 	here.agent(0, func(a *fakeAgent) { a.judge = judge })
 	return order, juror, here
 }
 
-// ballotOf is an agent's vote on a panel.
+// ballotOf is an agent's vote on a panel, and openingOf what it seals.
 func ballotOf(n int, m job.Judge, vote chain.Vote) job.Ballot {
 	k := key(agentKeys + n)
-	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: k.Public(), Vote: vote, Salt: [32]byte{3}}
-	b.Signature = k.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, vote.Commitment(m.Panel, b.Node, b.Salt)))
+	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: k.Public(), Commitment: vote.Commitment(m.Panel, k.Public(), voteSalt)}
+	b.Signature = k.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, b.Commitment))
 	return b
 }
 
+func openingOf(n int, m job.Judge, vote chain.Vote) job.Opening {
+	return job.Opening{Panel: m.Panel, Node: key(agentKeys + n).Public(), Vote: vote, Salt: voteSalt}
+}
+
+var voteSalt = [32]byte{3}
+
+var found = chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}
+
 // TestJurorsAreAtAnyCluster: an agent is told of a panel in which it sits by the server that
 // it is connected to, with what it has to run, whoever's order it is; its vote is listed
-// sealed, and open once all are to show theirs.
+// sealed, and it is asked for the vote itself once all are to show theirs.
 func TestJurorsAreAtAnyCluster(t *testing.T) {
-	found := chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}
 	asked := make(chan job.Judge, 16)
-	order, juror, here := elsewhere(t, nil, func(m job.Judge) job.Ballot {
+	order, juror, here := elsewhere(t, nil, func(m job.Judge) job.Message {
 		asked <- m
+		if m.Open {
+			return openingOf(0, m, found)
+		}
 		return ballotOf(0, m, found)
 	})
 	m := <-asked
-	if m.Order != order || m.Panel != (crypto.Digest{7}) || m.Assignment == nil || m.Assignment.Order.ID() != order {
+	if m.Order != order || m.Panel != (crypto.Digest{7}) || m.Assignment == nil || m.Assignment.Order.ID() != order || m.Open {
 		t.Fatalf("asked to judge %+v", m)
 	}
-	if status, body := here.do(0, http.MethodGet, "/v1/blobs/"+blob.Sum([]byte(program)).String(), nil, nil); status != http.StatusOK || string(body) != program {
+	id := blob.Sum([]byte(program))
+	if status, body := here.do(0, http.MethodGet, "/v1/blobs/"+id.String(), nil, nil); status != http.StatusOK || string(body) != program {
 		t.Errorf("the program is not here: %d", status)
+	}
+	if !here.servers[0].Lends(id) {
+		t.Error("the program is not kept for those who ask for it")
 	}
 	var list []chain.Msg
 	until(t, "a sealed vote", func() bool { list = here.votes(0); return len(list) > 0 })
 	commit, ok := list[0].(chain.CommitVote)
-	if !ok || len(list) != 1 || commit.Node != juror || commit.Commitment != found.Commitment(m.Panel, juror, [32]byte{3}) {
+	if !ok || len(list) != 1 || commit.Node != juror || commit.Commitment != found.Commitment(m.Panel, juror, voteSalt) {
 		t.Fatalf("listed: %+v", list)
 	}
 	here.chain.set(func() {
-		here.chain.sitting.Seats = []scheduler.Seat{{Node: juror, Committed: true}, {Node: key(agentKeys + 1).Public()}}
+		here.chain.sitting.Seats = []server.Seat{{Node: juror, Commitment: commit.Commitment}, {Node: key(agentKeys + 1).Public()}}
 	})
 	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 })
 	here.chain.set(func() { here.chain.sitting.Reveals = true })
@@ -101,7 +123,29 @@ func TestJurorsAreAtAnyCluster(t *testing.T) {
 		t.Fatalf("listed: %+v", list)
 	}
 	here.chain.set(func() { here.chain.sitting.Decided = true })
-	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 })
+	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 && !here.servers[0].Hears(m.Panel) })
+}
+
+// TestAServerThatBegan asks those who are bound for their votes, though it has heard of none:
+// it was another, or itself before it began, that brought what they are bound to.
+func TestAServerThatBegan(t *testing.T) {
+	_, juror, here := elsewhere(t, nil, func(m job.Judge) job.Message {
+		if m.Open {
+			return openingOf(0, m, found)
+		}
+		return ballotOf(0, m, found)
+	})
+	here.chain.set(func() {
+		here.chain.sitting.Reveals = true
+		here.chain.sitting.Seats = []server.Seat{{Node: juror, Commitment: found.Commitment(crypto.Digest{7}, juror, voteSalt)}}
+	})
+	here.stop(0)
+	here.start(0)
+	var list []chain.Msg
+	until(t, "the vote itself", func() bool { list = here.votes(0); return len(list) > 0 })
+	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Vote != found || reveal.Node != juror {
+		t.Fatalf("listed: %+v", list)
+	}
 }
 
 // TestVotesOfOthers: what an agent says in the name of another, or does not sign, is not
@@ -109,13 +153,13 @@ func TestJurorsAreAtAnyCluster(t *testing.T) {
 func TestVotesOfOthers(t *testing.T) {
 	said := make(chan struct{}, 64)
 	spoiled := 0
-	_, _, here := elsewhere(t, nil, func(m job.Judge) job.Ballot {
+	_, _, here := elsewhere(t, nil, func(m job.Judge) job.Message {
 		b := ballotOf(0, m, chain.Vote{Finding: chain.FoundUnstable})
 		switch spoiled++; spoiled {
 		case 1:
-			b.Vote.Finding = chain.FoundUnavailable
+			b.Commitment[0] ^= 1
 		case 2:
-			b = ballotOf(1, m, b.Vote)
+			b = ballotOf(1, m, found)
 		}
 		said <- struct{}{}
 		return b
@@ -129,12 +173,25 @@ func TestVotesOfOthers(t *testing.T) {
 	until(t, "the vote that is the agent's", func() bool { return len(here.votes(0)) == 1 })
 }
 
-// TestMatterIsChecked: agents are not told of an order that is another than the chain names: neither program nor
-// order is believed on a cluster's word.
+// without is an agent that is to be told that what is judged cannot be had, and nothing else.
+func without(t *testing.T) (judge func(m job.Judge) job.Message, told chan struct{}) {
+	told = make(chan struct{}, 64)
+	return func(m job.Judge) job.Message {
+		if m.Assignment != nil {
+			t.Errorf("asked to judge %+v", m)
+		}
+		told <- struct{}{}
+		return nil
+	}, told
+}
+
+// TestMatterIsChecked: agents are not given an order that is another than the chain names:
+// neither program nor order is believed on a cluster's word.
 func TestMatterIsChecked(t *testing.T) {
-	_, _, here := elsewhere(t, func(m *server.Matter) { m.Spec[0]++ }, nil)
-	until(t, "a refusal", func() bool { return here.servers[0].Refused(crypto.Digest{7}) })
-	if list := here.votes(0); len(list) != 0 {
+	judge, told := without(t)
+	_, _, here := elsewhere(t, func(m *server.Matter) { m.Spec[0]++ }, judge)
+	<-told
+	if list := here.votes(0); len(list) != 0 || !here.servers[0].Refused(crypto.Digest{7}) {
 		t.Errorf("listed: %+v", list)
 	}
 }
@@ -144,11 +201,35 @@ func TestMatterIsChecked(t *testing.T) {
 func TestAMatterThatIsNoneIsNotSent(t *testing.T) {
 	spec := testSpec(program)
 	spec.Resources.GPUs, spec.Resources.GPUMilli = 1, 1_000 // and nobody gives jurors any
-	_, _, here := elsewhereOf(t, spec, nil, func(m job.Judge) job.Ballot {
-		t.Errorf("asked to judge %+v", m)
-		return ballotOf(0, m, chain.Vote{Finding: chain.FoundUnstable})
-	})
-	until(t, "a refusal", func() bool { return here.servers[0].Refused(crypto.Digest{7}) })
+	judge, told := without(t)
+	elsewhereOf(t, spec, nil, judge)
+	<-told
+}
+
+// TestEndpointsOfOthersAreOutside: a server asks nothing on its own machine or network because
+// somebody has registered it as an endpoint, unless it is told that its network is for tests;
+// and it goes nowhere that an endpoint sends it.
+func TestEndpointsOfOthersAreOutside(t *testing.T) {
+	judge, told := without(t)
+	_, _, here := elsewhereWith(t, testSpec(program), nil, judge, false)
+	<-told
+	if here.servers[0].Lends(blob.Sum([]byte(program))) {
+		t.Error("the program is here")
+	}
+	var asked atomic.Int64
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer inside.Close()
+	sends := httptest.NewServer(http.RedirectHandler(inside.URL, http.StatusTemporaryRedirect))
+	defer sends.Close()
+	for _, local := range []bool{false, true} {
+		answer, err := server.OutwardClient(local).Get(sends.URL)
+		if err == nil {
+			t.Errorf("got %s: %v", answer.Status, answer.Body.Close())
+		}
+		if asked.Load() != 0 {
+			t.Errorf("local %v: an endpoint sent this server elsewhere", local)
+		}
+	}
 }
 
 // TestPanelsOfOthersAreForgotten: panels whose jurors are elsewhere take no place from those

@@ -20,22 +20,14 @@ const (
 	askAgain = 3 * time.Second
 )
 
-// hearBallot takes a vote for the docket, whoever leads.
-func (s *Server) hearBallot(from *session, b *job.Ballot) {
-	if !s.docket.wants(b.Panel, b.Node) {
-		return
-	}
-	payload := chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Vote.Commitment(b.Panel, b.Node, b.Salt))
-	if b.Node == from.node && from.node.Verify(crypto.DomainVote, payload, b.Signature) {
-		s.docket.ballot(*b)
-	}
-}
-
-// hearEnd takes a Pledge, a Ballot or a PeerReport to the state, if this server leads: whoever
-// gets no answer says it again.
+// hearEnd takes a Pledge or a PeerReport to the state, if this server leads, and a Ballot or an
+// Opening to the docket in any case: whoever gets no answer says it again.
 func (s *Server) hearEnd(from *session, m job.Message) {
 	if b, ok := m.(job.Ballot); ok {
 		s.hearBallot(from, &b)
+	}
+	if o, ok := m.(job.Opening); ok {
+		s.hearOpening(from, &o)
 	}
 	r := s.current.Load()
 	if r == nil {
@@ -47,10 +39,6 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	}
 	if p, ok := m.(job.PeerReport); ok && p.Report.Peer == from.node {
 		r.hearPeer(from, &p)
-	}
-	if b, ok := m.(job.Ballot); ok && b.Node == from.node {
-		payload := chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Vote.Commitment(b.Panel, b.Node, b.Salt))
-		r.hearSigned(from, b.Panel, crypto.SignedBy(from.node, crypto.DomainVote, payload, b.Signature), scheduler.Balloted{Ballot: b})
 	}
 }
 
@@ -70,7 +58,7 @@ func (r *reign) hearSigned(from *session, about crypto.Digest, signed crypto.Sig
 type runLook struct {
 	at    time.Time
 	count int
-	asked map[crypto.PublicKey]time.Time // for receipts and votes
+	asked map[crypto.PublicKey]time.Time // for receipts
 }
 
 // watched is a replicated job as the state has it.
@@ -80,8 +68,6 @@ type watched struct {
 	onChain    scheduler.Replication
 	unassigned bool
 	show       []crypto.PublicKey
-	judge      []crypto.PublicKey
-	judged     job.Assignment // with judge
 }
 
 // watchRuns learns from the chain how replicated jobs stand, until the reign ends, and asks
@@ -136,10 +122,7 @@ func (r *reign) replicatedJobs() (list []watched) {
 	r.replica.view(func(s *scheduler.State) {
 		s.EachReplicated(func(j *scheduler.Job) bool {
 			w := watched{
-				order: j.Order, id: j.ID(), onChain: j.OnChain, unassigned: s.Unassigned(j), show: j.ToShow(), judge: j.ToJudge(),
-			}
-			if len(w.judge) > 0 {
-				w.judged = j.Judged()
+				order: j.Order, id: j.ID(), onChain: j.OnChain, unassigned: s.Unassigned(j), show: j.ToShow(),
 			}
 			list = append(list, w)
 			return len(list) < lookBatch
@@ -148,21 +131,13 @@ func (r *reign) replicatedJobs() (list []watched) {
 	return list
 }
 
-// askRunners asks the nodes that are here for receipts and votes that are due.
+// askRunners asks the nodes that are here for receipts that are due.
 func (r *reign) askRunners(w *watched, l *runLook, now time.Time) {
-	ask := func(node crypto.PublicKey, m job.Message) {
+	for _, node := range w.show {
 		if s := r.sessions.get(node); s != nil && now.Sub(l.asked[node]) >= askAgain {
 			l.asked[node] = now
-			s.send(m)
+			s.send(job.Show{Order: w.id})
 		}
-	}
-	for _, node := range w.show {
-		ask(node, job.Show{Order: w.id})
-	}
-	for _, node := range w.judge {
-		as := w.judged
-		as.AcceptanceSig = r.signer.acceptance(&as.Acceptance)
-		ask(node, job.Judge{Panel: w.onChain.Panel, Order: w.id, Assignment: &as})
 	}
 }
 

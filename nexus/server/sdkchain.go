@@ -335,21 +335,6 @@ func (c *sdkChain) Replication(ctx context.Context, order *chain.Order) (schedul
 	for i := range runs.Runs {
 		out.Replicas = append(out.Replicas, scheduler.Replica{Node: runs.Runs[i].Bidder.Node, State: replicaState(runs.Runs[i].State)})
 	}
-	if runs.Stage != settlement.StagePanel {
-		return out, Outcome{}, nil
-	}
-	panelID := settlement.RunsPanel(id)
-	if raw, err = c.record(ctx, settlement.PanelKey(panelID)); err != nil || raw == nil {
-		return out, Outcome{}, err // it has just decided
-	}
-	panel, err := settlement.DecodePanel(raw)
-	if err != nil {
-		return out, Outcome{}, err
-	}
-	out.Panel, out.Counting = panelID, panel.Revealing
-	for _, j := range panel.Jurors {
-		out.Seats = append(out.Seats, scheduler.Seat{Node: j.Node, Committed: !j.Commitment.IsZero(), Shown: j.Vote != nil})
-	}
 	return out, Outcome{}, nil
 }
 

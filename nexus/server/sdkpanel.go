@@ -8,7 +8,6 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -49,7 +48,7 @@ func (c *sdkChain) Panel(ctx context.Context, id crypto.Digest) (Sitting, bool, 
 	}
 	out := Sitting{Order: p.Subject, Runs: p.JudgesRuns(), Reveals: p.Revealing, Decided: p.Due == 0 && p.DrawAt == 0}
 	for _, j := range p.Jurors {
-		out.Seats = append(out.Seats, scheduler.Seat{Node: j.Node, Committed: !j.Commitment.IsZero(), Shown: j.Vote != nil})
+		out.Seats = append(out.Seats, Seat{Node: j.Node, Commitment: j.Commitment, Shown: j.Vote != nil})
 	}
 	return out, true, nil
 }
@@ -65,7 +64,7 @@ func (c *sdkChain) Matter(ctx context.Context, s *Sitting) (Matter, error) {
 		return Matter{}, fmt.Errorf("server: the cluster %s of an order that is judged: %w", cluster.Short(), orGone(err))
 	}
 	record, err := settlement.DecodeCluster(raw)
-	return Matter{Spec: spec, Endpoints: record.Endpoints}, err
+	return Matter{Spec: spec, Cluster: cluster, Endpoints: record.Endpoints}, err
 }
 
 // judged returns the specification of an order that a panel judges, and its home cluster.

@@ -53,6 +53,7 @@ type Server struct {
 	forwards  *batcher // of commands, on their way to the leader
 	verifier  *verifier
 	docket    *docket
+	outward   *http.Client // for endpoints that other clusters registered
 	signer    *signer
 	logs      *jobLogs
 	pins      *pins
@@ -161,6 +162,7 @@ func (s *Server) openIdentity() (err error) {
 	s.cfg.Log = s.log
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
 	s.docket = newDocket()
+	s.outward = outwardClient(s.cfg.LocalPeers)
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	return nil
 }

@@ -59,7 +59,7 @@ type sessions struct {
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.Bids)
-	tell  func(*session, job.Message)                           // a Pledge, a Ballot or a PeerReport
+	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening or a PeerReport
 	poke  func(*session)                                        // there is something new for the leader
 	ended func(node crypto.PublicKey, order crypto.Digest) bool // as far as this server knows, an assignment is over
 	// roster is what agents are told of the servers; false: nothing is known yet.
@@ -242,7 +242,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Pledge, job.Ballot, job.PeerReport:
+	case job.Pledge, job.Ballot, job.Opening, job.PeerReport:
 		ss.tell(s, m)
 		return nil
 	case job.Probe:

@@ -1,0 +1,64 @@
+package relay_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/relay"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// lateVotes lists votes on panels that are over, the same again and again.
+type lateVotes int
+
+// Votes implements relay.Votes.
+func (n lateVotes) Votes(context.Context) (out api.Votes, _ error) {
+	for i := range byte(n) {
+		m := chain.CommitVote{Panel: crypto.Digest{i, 1}, Node: node.Public(), Commitment: crypto.Digest{i}}
+		m.Signature = node.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, m.Commitment))
+		out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{m}))
+	}
+	return out, nil
+}
+
+// TestVotesHoldUpNoClaims: votes that the chain does not take are posted once each, and a
+// relay that carries them pauses for no claim because of them.
+func TestVotesHoldUpNoClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		const votes = 40 // more than are free before claims that are worth nothing are waited for
+		r, err := relay.New(config(), relay.Deps{
+			Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
+			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: []relay.Votes{lateVotes(votes)}, Chain: f, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Carry(ctx) })
+		time.Sleep(time.Second) // of the bubble
+		synctest.Wait()
+		begun := time.Now()
+		for n := range uint64(20) {
+			o.put(claim(n))
+			synctest.Wait()
+		}
+		if settled, _ := f.counts(); settled != 20 || time.Since(begun) > 0 {
+			t.Errorf("%d claims were paid after %v", settled, time.Since(begun))
+		}
+		time.Sleep(10 * time.Minute)
+		cancel()
+		wg.Wait()
+		if f.votes != votes {
+			t.Errorf("%d votes that come too late were posted %d times", votes, f.votes)
+		}
+	})
+}

@@ -1,0 +1,279 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// A node that the chain drew for a panel runs what is judged, and gives its servers no more
+// than a commitment to what it found. They are told what that is when the chain has all jurors
+// show their votes: else a cluster that has a part in the matter knew votes before they are
+// bound, and could carry those alone that it likes.
+
+const (
+	maxJudging = 4  // orders that are run as a juror at a time; on servers' word alone, one
+	maxBallots = 64 // panels that are remembered
+)
+
+// jury is what a node knows of the panels on which it sits. The holder of Agent.mu uses it.
+type jury struct {
+	running int // orders that are run
+	panels  map[crypto.Digest]*summons
+	order   []crypto.Digest // of panels, the oldest first
+}
+
+// summons is a panel that a server told of.
+type summons struct {
+	heard   time.Time    // first
+	ballot  *job.Ballot  // nil: this node has not voted yet
+	opening *job.Opening // of ballot
+	asking  bool         // the chain is asked whether votes are shown
+	shown   bool         // it said that they are
+}
+
+// of returns what is known of a panel, from now on at the latest.
+func (j *jury) of(panel crypto.Digest) *summons {
+	if s := j.panels[panel]; s != nil {
+		return s
+	}
+	if len(j.order) >= maxBallots {
+		delete(j.panels, j.order[0])
+		j.order = slices.Delete(j.order, 0, 1)
+	}
+	s := &summons{heard: time.Now()}
+	j.panels[panel], j.order = s, append(j.order, panel)
+	return s
+}
+
+// panelReader asks the chain about a panel; false: a finalized state has no such panel.
+type panelReader func(ctx context.Context, id crypto.Digest) (settlement.Panel, bool, error)
+
+// panel is the panelReader of the chain.
+func (m *market) panel(ctx context.Context, id crypto.Digest) (settlement.Panel, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
+	defer cancel()
+	value, err := m.client.VerifiedState(ctx, settlement.PanelKey(id))
+	if err != nil {
+		return settlement.Panel{}, false, err
+	}
+	raw, there := value.Get()
+	if !there {
+		return settlement.Panel{}, false, nil
+	}
+	p, err := settlement.DecodePanel(raw)
+	return p, true, err
+}
+
+// judge has this node vote as a juror, or show its vote. It is asked again until that is
+// there, so that whoever is busy waits.
+func (s *session) judge(m *job.Judge) {
+	a := s.agent
+	if err := a.checkJudged(m); err != nil {
+		a.log.Warn("agent: refusing to judge an order", "order", m.Order.Short(), "reason", err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.jury.of(m.Panel)
+	switch {
+	case known.ballot != nil && m.Open:
+		a.showVote(s, known)
+		return
+	case known.ballot != nil:
+		s.send(*known.ballot)
+		return
+	}
+	most := maxJudging
+	if a.panels == nil {
+		most = 1
+	}
+	waits := m.Assignment == nil && !m.Open && time.Since(known.heard) < a.dataPatience()
+	if waits || a.stopping || a.tasks[m.Order] != nil || a.jury.running >= most {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(a.work)
+	t := &task{order: m.Order, taken: time.Now(), cancel: cancel, judging: true, fetchBy: known.heard.Add(a.dataPatience())}
+	if m.Assignment != nil {
+		t.assignment = *m.Assignment
+	}
+	a.tasks[m.Order] = t
+	a.jury.running++
+	a.running.Go(func() {
+		defer cancel(nil)
+		vote, err := a.vote(ctx, t, m)
+		a.mu.Lock()
+		delete(a.tasks, m.Order)
+		a.jury.running--
+		var ballot job.Ballot
+		if err == nil {
+			ballot = a.cast(m, vote)
+		}
+		a.mu.Unlock()
+		if err != nil {
+			a.log.Warn("agent: an order was not judged", "order", m.Order.Short(), "error", err)
+			return
+		}
+		a.log.Info("agent: voted on an order", "order", m.Order.Short(), "finding", vote.Finding, "result", vote.Result.Short())
+		a.broadcast(ballot)
+	})
+}
+
+// dataPatience is how long a juror waits for what it judges: half of the time that it has.
+func (a *Agent) dataPatience() time.Duration {
+	return time.Duration(a.genesis.Params.CommitMs) * time.Millisecond / 2
+}
+
+// checkJudged says why an order is none to judge. A panel's name says which order it judges,
+// and that its specification: a server can make its agents run for nothing, but not vote on
+// anything else.
+func (a *Agent) checkJudged(m *job.Judge) error {
+	if !settlement.JudgesOrder(m.Panel, m.Order) {
+		return fmt.Errorf("panel %s judges another order, if it is one", m.Panel.Short())
+	}
+	as := m.Assignment
+	if as == nil {
+		return nil
+	}
+	work, deterministic := as.Work().Work.Work.(job.Wasm)
+	consumer, err := as.Order.Consumer.Ed25519()
+	needs, total := as.Spec.Resources, a.total()
+	switch {
+	case err != nil:
+		return err
+	case as.Order.ChainID != a.genesis.ChainID:
+		return fmt.Errorf("the order is of chain %s, this node is of %s", as.Order.ChainID, a.genesis.ChainID)
+	case !deterministic || !work.Deterministic:
+		return errors.New("the work is not deterministic")
+	case needs.Millicores > total.Millicores || needs.MemoryMiB > total.MemoryMiB || needs.GPUs > total.GPUs:
+		return fmt.Errorf("it needs %+v, this node has %+v", needs, total)
+	case !consumer.Verify(crypto.DomainOrder, as.Order.Payload(), as.OrderSig):
+		return errors.New("the signature of the order does not verify")
+	}
+	return nil
+}
+
+// sits demands a proof that this node has a seat on a panel and is to vote, or to show what it
+// voted, and returns what it is bound to: zero, if to nothing yet. Without a node of the chain
+// to ask it takes its servers' word.
+func (a *Agent) sits(ctx context.Context, m *job.Judge) (bound crypto.Digest, err error) {
+	if a.panels == nil {
+		return bound, nil
+	}
+	p, there, err := a.panels(ctx, m.Panel)
+	if err != nil {
+		return bound, err
+	}
+	if !there || p.Subject != m.Order {
+		return bound, errors.New("the chain has no such panel")
+	}
+	i := slices.IndexFunc(p.Jurors, func(j settlement.Juror) bool { return j.Node == a.id })
+	if i < 0 || p.Jurors[i].Vote != nil || p.Revealing && p.Jurors[i].Commitment.IsZero() {
+		return bound, errors.New("the chain asks this node for no vote")
+	}
+	return p.Jurors[i].Commitment, nil
+}
+
+// vote finds what this node votes. If it has lost its memory, and the chain has what it is
+// bound to, it votes that and nothing else.
+func (a *Agent) vote(ctx context.Context, t *task, m *job.Judge) (chain.Vote, error) {
+	ctx, stop := context.WithTimeout(ctx, time.Duration(a.genesis.Params.CommitMs)*time.Millisecond)
+	defer stop()
+	bound, err := a.sits(ctx, m)
+	if err != nil {
+		return chain.Vote{}, err
+	}
+	missing := chain.Vote{Finding: chain.FoundUnavailable}
+	switch salt := a.voteSalt(m.Panel); {
+	case !bound.IsZero() && missing.Commitment(m.Panel, a.id, salt) == bound:
+		return missing, nil
+	case m.Assignment == nil && (m.Open || !bound.IsZero()):
+		return chain.Vote{}, errors.New("this node does not remember its vote, and what is judged is not there")
+	case m.Assignment == nil:
+		return missing, nil
+	}
+	vote, err := a.runJudged(ctx, t)
+	if err == nil && !bound.IsZero() && vote.Commitment(m.Panel, a.id, a.voteSalt(m.Panel)) != bound {
+		err = errors.New("it does not give what this node is bound to")
+	}
+	return vote, err
+}
+
+// runJudged runs an order. That its data is missing counts only if all servers said so, until
+// half of the time was over: what fails here, or on the way, is no fault of who keeps it.
+func (a *Agent) runJudged(ctx context.Context, t *task) (chain.Vote, error) {
+	n := needOf(t.assignment.Work())
+	if err := a.capacity.acquire(ctx, n); err != nil {
+		return chain.Vote{}, err
+	}
+	defer a.capacity.release(n)
+	r, err := a.run(ctx, t)
+	if _, missing := errors.AsType[*missingError](err); missing && errors.Is(err, blob.ErrNotFound) {
+		return chain.Vote{Finding: chain.FoundUnavailable}, nil
+	}
+	if err != nil {
+		return chain.Vote{}, err
+	}
+	if r.Exit == chain.ExitTime { // elsewhere it may not: to vote would be to guess
+		return chain.Vote{}, errors.New("it ran into its time limit here")
+	}
+	return chain.Vote{Finding: chain.FoundResult, Result: job.ResultDigest(&r.Outcome)}, nil
+}
+
+// voteSalt is what a vote on a panel is sealed with. It follows from the node's key and the
+// panel alone, so that a node which has lost its memory votes the same again.
+func (a *Agent) voteSalt(panel crypto.Digest) [32]byte {
+	secret := a.key.Sign(crypto.DomainVote, panel[:])
+	return crypto.DomainVote.Hash(secret[:])
+}
+
+// cast signs a vote, and remembers it. The caller holds a.mu.
+func (a *Agent) cast(m *job.Judge, vote chain.Vote) job.Ballot {
+	o := job.Opening{Panel: m.Panel, Node: a.id, Vote: vote, Salt: a.voteSalt(m.Panel)}
+	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: a.id, Commitment: vote.Commitment(m.Panel, a.id, o.Salt)}
+	b.Signature = a.key.Sign(crypto.DomainVote, chain.VotePayload(a.genesis.ChainID, m.Panel, b.Commitment))
+	known := a.jury.of(m.Panel)
+	known.ballot, known.opening = &b, &o
+	return b
+}
+
+// showVote shows a vote if the chain proves that it has the jurors show theirs; without a node of
+// the chain to ask, because a server says so. The caller holds a.mu.
+func (a *Agent) showVote(s *session, known *summons) {
+	if known.shown || a.panels == nil {
+		s.send(*known.opening)
+		return
+	}
+	if known.asking || a.stopping {
+		return
+	}
+	known.asking = true
+	panel := known.opening.Panel
+	a.running.Go(func() {
+		p, there, err := a.panels(a.work, panel)
+		revealing := err == nil && there && p.Revealing
+		a.mu.Lock()
+		known.asking, known.shown = false, known.shown || revealing
+		a.mu.Unlock()
+		if !revealing {
+			a.log.Warn("agent: refusing to show a vote: the chain does not say that it is time", "panel", panel.Short(), "error", err)
+			return
+		}
+		a.broadcast(*known.opening)
+	})
+}
+
+// missingError says that an input of work cannot be had.
+type missingError struct{ err error }
+
+func (e *missingError) Error() string { return fmt.Sprintf("agent: fetching an input: %v", e.err) }
+
+func (e *missingError) Unwrap() error { return e.err }
