@@ -118,6 +118,31 @@ func TestAuditAgreedToWhatIsFoundWrong(t *testing.T) {
 	}
 }
 
+// TestAuditAgreedToWhatOthersCannotJudge: an auditor that found nothing wrong loses nothing if
+// the data is gone when others look, or the job gives them other results.
+func TestAuditAgreedToWhatOthersCannotJudge(t *testing.T) {
+	for _, found := range []chain.Vote{unavailable, unstable} {
+		c, id, panel, node := audited(t, right.Result)
+		before := c.worth(ownerOf(node), node)
+		c.vote(panel, all(right))
+		challenger := byte(firstJudge)
+		if challenger == ownerOf(node) {
+			challenger++
+		}
+		c.challenge(challenger, id)
+		c.draw()
+		c.vote(settlement.PanelOf(id, false), all(found))
+		c.expire()
+		c.checkClosed(id)
+		if got := c.worth(ownerOf(node), node); got != before {
+			t.Errorf("%+v: the auditor had %d, and has %d", found, before, got)
+		}
+		if _, locked := c.free(key(node).Public()); !locked.IsZero() {
+			t.Errorf("%+v: %v is locked", found, locked)
+		}
+	}
+}
+
 func TestAuditSilent(t *testing.T) {
 	c, id, panel, node := audited(t, right.Result)
 	before := c.worth(ownerOf(node), node)

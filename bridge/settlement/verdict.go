@@ -27,7 +27,7 @@ func (o *OpenClaim) finish(kv state.KV, env *Env, id crypto.Digest) chain.Events
 	v := &verdict{OpenClaim: o, kv: kv, env: env, id: id}
 	v.gather()
 	paid, refunded := v.settle()
-	v.close(v.audit, takeFund(kv, env, v.fees(v.audit)))
+	v.closeAudit()
 	kv.Delete(OpenClaimKey(id))
 	v.events = append(v.events, chain.ClaimClosed{
 		Order: id, Node: o.Claim.Node, Sequence: chain.Number(o.Claim.Sequence), Consumer: o.Consumer, Provider: o.Claim.Provider,
@@ -284,6 +284,20 @@ func (v *verdict) close(p *Panel, fee chain.Amount) {
 	}
 	p.Fee = fee
 	v.events = append(v.events, closePanel(v.kv, v.env, p, v.final)...)
+}
+
+// closeAudit pays the auditor. One that found nothing wrong loses nothing because the data was
+// gone when others looked, or the job gave them another result: that does not say that it lied.
+func (v *verdict) closeAudit() {
+	if v.audit == nil {
+		return
+	}
+	final := v.final
+	if final != nil && final.Finding != chain.FoundResult && v.audit.votes(v.Claimed()) > 0 {
+		final = nil
+	}
+	v.audit.Fee = takeFund(v.kv, v.env, v.fees(v.audit))
+	v.events = append(v.events, closePanel(v.kv, v.env, v.audit, final)...)
 }
 
 // pay divides the charge as any other claim's, but that the provider bears the premium.
