@@ -11,6 +11,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -21,7 +22,8 @@ func leaseCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			leaseRequestCommand(),
 			leaseOpenCommand(),
-			leaseMove("resize", "give a lease other terms, from a deal of the same parties", "--deal deal.json", leaseResize, dealFlag()),
+			leaseMove("resize", "give a lease other cores and memory, agreed with its node through its cluster, or from a deal of the same parties",
+				"--hold 10 --millicores 2000 --memory-mib 1024 --config net.json", leaseResize, resizeFlags()...),
 			leaseMove("extend", "add HYPER out of escrow to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),
 			leaseMove("close", "give notice of a lease, as its consumer or its provider", "", leaseClose),
 			leaseMove("leave", "end a lease with service terms now, as its provider, who gives penalties for the notice", "", leaseLeave),
@@ -130,8 +132,42 @@ func readJSONFile(path string, limit int64, form any) error {
 	return nil
 }
 
+// resizeFlags are those of a resize beside the lease's name.
+func resizeFlags() []cli.Flag {
+	deal := dealFlag()
+	deal.Required = false
+	return []cli.Flag{
+		deal,
+		&cli.StringFlag{Name: "hold", Usage: "`HYPER` that the lease holds more, without --deal: the lease's cluster asks its node for a bid"},
+		&cli.Uint64Flag{Name: "millicores", Usage: "thousandths of a core from then on; 0: as many as now"},
+		&cli.Uint64Flag{Name: "memory-mib", Usage: "memory from then on; 0: as much as now"},
+		&cli.DurationFlag{Name: "notice", Usage: "from either side's word that the lease shall end to its end; 0: as now"},
+	}
+}
+
 func leaseResize(c *cli.Context, id chain.LeaseID) (chain.Msg, error) {
-	deal, err := readDeal(c)
+	if c.IsSet("deal") == c.IsSet("hold") {
+		return nil, usagef(c, "want one of --deal and --hold")
+	}
+	if c.IsSet("deal") {
+		deal, err := readDeal(c)
+		return chain.ResizeLease{Lease: id, Deal: deal}, err
+	}
+	hold, err := parseHyper(c.String("hold"))
+	if err != nil {
+		return nil, usagef(c, "--hold: %v", err)
+	}
+	if c.String("config") == "" {
+		return nil, usagef(c, "--hold asks the lease's cluster: give --config FILE")
+	}
+	t, err := openTarget(c)
+	if err != nil {
+		return nil, err
+	}
+	deal, err := t.client.RequestResize(c.Context, sdk.ResizeRequest{
+		Lease: id, Consumer: t.account, Millicores: c.Uint64("millicores"), MemoryMiB: c.Uint64("memory-mib"), Hold: hold,
+		Notice: c.Duration("notice"), Progress: progressLines(c.App.ErrWriter),
+	})
 	return chain.ResizeLease{Lease: id, Deal: deal}, err
 }
 

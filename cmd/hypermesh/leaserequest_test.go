@@ -118,6 +118,7 @@ func TestLeaseThroughNexus(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.lease(id, "extend", "--amount", "5")
+	k.resize(id)
 	k.lease(id, "close")
 	var closed leaseLine
 	if err := json.Unmarshal(k.lease(id, "show"), &closed); err != nil {
@@ -133,6 +134,24 @@ func TestLeaseThroughNexus(t *testing.T) {
 		return err == nil && len(list) == 1 && list[0].Used.Millicores == 0
 	})
 	k.leaveUnopened()
+}
+
+// resize has a lease keep more, and then less: the node and the cluster follow the chain, and
+// the service runs.
+func (k *ticking) resize(id chain.LeaseID) {
+	t := k.T
+	for _, size := range [][2]uint64{{1_500, 192}, {500, 128}} {
+		k.lease(id, "resize", "--hold", "5", "--millicores", strconv.FormatUint(size[0], 10), "--memory-mib", strconv.FormatUint(size[1], 10))
+		until(t, "the cluster counts what the lease keeps", time.Minute, func() bool {
+			list, err := k.target.client.Nodes(t.Context())
+			return err == nil && len(list) == 1 && list[0].Used.Millicores == size[0] && list[0].Used.MemoryMiB == size[1]
+		})
+		k.awaitTick(id, time.Now().Add(3*time.Second))
+	}
+	args := []string{"lease", "resize", "--config", k.path, "--yes", "--node", id.Node.String(), "--order", id.Order.String(), "--hold", "5", "--millicores", "1000000"}
+	if out, err := hypermesh(t, args...); err == nil {
+		t.Errorf("it was resized to a thousand cores: %s", out)
+	}
 }
 
 // leaveUnopened has a deal made that nobody opens: the cluster and the node forget it, and it is

@@ -93,6 +93,9 @@ func (a *Agent) unable(order *chain.Order, spec *job.Spec, _ time.Time) string {
 	if kind := spec.Scheduling.GPUKind; kind != "" && kind != a.config.GPUKind {
 		return fmt.Sprintf("gpus of kind %.32q are wanted, this node has %q", kind, a.config.GPUKind)
 	}
+	if order.Term != nil && !order.Term.Resizes.IsZero() {
+		return a.cannotResize(order, spec)
+	}
 	n := needOf(spec)
 	if most := a.capacity.total.diskMiB; n.diskMiB > most {
 		return fmt.Sprintf("no capacity: %d MiB of disk needed, this node has %d for running work", n.diskMiB, most)

@@ -25,6 +25,16 @@ func needOf(spec *job.Spec) need {
 	}
 }
 
+func (n need) plus(m need) need {
+	return need{n.millicores + m.millicores, n.memoryMiB + m.memoryMiB, n.diskMiB + m.diskMiB, n.gpuMilli + m.gpuMilli}
+}
+
+// beyond is by how much a need is above another.
+func (n need) beyond(m need) need {
+	above := func(a, b uint64) uint64 { return a - min(a, b) }
+	return need{above(n.millicores, m.millicores), above(n.memoryMiB, m.memoryMiB), above(n.diskMiB, m.diskMiB), above(n.gpuMilli, m.gpuMilli)}
+}
+
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
 
 // capacity counts what the jobs that run take. Safe for concurrent use.
@@ -52,6 +62,11 @@ func (c *capacity) lacks(n need) string {
 	if c.running >= c.maxJobs {
 		return fmt.Sprintf("%d jobs run, as many as this node runs at a time", c.running)
 	}
+	return c.short(n)
+}
+
+// short names what there is too little of. The caller holds c.mu.
+func (c *capacity) short(n need) string {
 	for _, r := range []struct {
 		what              string
 		want, used, total uint64
@@ -85,10 +100,7 @@ func (c *capacity) acquire(ctx context.Context, n need) error {
 	for {
 		lack := c.lacks(n)
 		if lack == "" {
-			c.used.millicores += n.millicores
-			c.used.memoryMiB += n.memoryMiB
-			c.used.diskMiB += n.diskMiB
-			c.used.gpuMilli += n.gpuMilli
+			c.used = c.used.plus(n)
 			c.running++
 			c.waiting--
 			c.mu.Unlock()
@@ -108,15 +120,34 @@ func (c *capacity) acquire(ctx context.Context, n need) error {
 	}
 }
 
+// grow takes more for a job that has acquired what it needed, or names what is not free.
+func (c *capacity) grow(more need) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lack := c.short(more)
+	if lack == "" {
+		c.used = c.used.plus(more)
+	}
+	return lack
+}
+
+// shrink gives back a part of what a job took, which goes on.
+func (c *capacity) shrink(less need) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.giveBack(less)
+}
+
 // release gives back what acquire took.
 func (c *capacity) release(n need) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.used.millicores -= n.millicores
-	c.used.memoryMiB -= n.memoryMiB
-	c.used.diskMiB -= n.diskMiB
-	c.used.gpuMilli -= n.gpuMilli
 	c.running--
+	c.giveBack(n)
+}
+
+func (c *capacity) giveBack(n need) {
+	c.used = c.used.beyond(n)
 	close(c.freed)
 	c.freed = make(chan struct{})
 }

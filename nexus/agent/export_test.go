@@ -101,6 +101,7 @@ const (
 
 // LeaseState is what a test says that the chain has of a lease.
 type LeaseState struct {
+	Terms   crypto.Digest
 	Live    bool
 	Expires chain.TimeMs
 	Height  chain.Height
@@ -111,7 +112,7 @@ type LeaseState struct {
 func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
 	a.leases = func(_ context.Context, id chain.LeaseID) (leaseState, error) {
 		s, err := ask(id)
-		return leaseState{lease: settlement.Lease{Expires: s.Expires}, live: s.Live, height: s.Height, at: s.At}, err
+		return leaseState{lease: settlement.Lease{Expires: s.Expires, Order: s.Terms}, live: s.Live, height: s.Height, at: s.At}, err
 	}
 }
 

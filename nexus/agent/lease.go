@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -110,12 +111,19 @@ func (a *Agent) restoreLeases() error {
 	if err != nil {
 		return fmt.Errorf("agent: reading the leases: %w", err)
 	}
+	var list []job.Assignment
 	for _, e := range entries {
 		as, err := a.readLease(e.Name())
 		if err != nil {
 			a.log.Error("agent: a lease cannot be read", "file", e.Name(), "error", err)
 			continue
 		}
+		list = append(list, as)
+	}
+	slices.SortStableFunc(list, func(x, y job.Assignment) int { // what resizes a lease after it
+		return x.Order.Term.Resizes.Compare(y.Order.Term.Resizes)
+	})
+	for _, as := range list {
 		if _, _, refuse := a.take(as, as.Order.ID()); refuse != "" {
 			a.log.Error("agent: a lease is not taken up", "order", as.Order.ID().Short(), "reason", refuse)
 		}
@@ -140,9 +148,13 @@ func (a *Agent) readLease(name string) (as job.Assignment, err error) {
 // keepLease sees a lease to its end. It is on disk until then.
 func (a *Agent) keepLease(ctx context.Context, t *task) {
 	log := a.log.With("order", t.order.Short())
-	err := a.tendLease(ctx, t)
+	tend := a.tendLease
+	if !t.assignment.Order.Term.Resizes.IsZero() {
+		tend = a.tendResize
+	}
+	err := tend(ctx, t)
 	_, unwanted := errors.AsType[*cancelled](err)
-	if over := errors.Is(err, errLeaseOver); over || unwanted || errors.Is(err, errNotOpened) {
+	if over := errors.Is(err, errLeaseOver); over || unwanted || errors.Is(err, errNotOpened) || errors.Is(err, errSuperseded) {
 		if err := removeIfThere(a.leaseFile(t.order)); err != nil {
 			log.Error("agent: a lease that is over stays on disk", "error", err)
 		}
@@ -151,6 +163,11 @@ func (a *Agent) keepLease(ctx context.Context, t *task) {
 	}
 	log.Info("agent: a lease is no longer kept", "reason", err)
 	a.forget(t)
+	select {
+	case to := <-t.resized: // nobody makes anything of it any more
+		a.capacity.shrink(to.more)
+	default:
+	}
 	a.sayLoad()
 }
 
@@ -158,6 +175,8 @@ func (a *Agent) keepLease(ctx context.Context, t *task) {
 type tended struct {
 	agent   *Agent
 	task    *task
+	spec    job.Spec     // what is run: the lease's, or of the order that resized it last
+	need    need         // that is held for it
 	height  chain.Height // of the newest state that was seen
 	opened  bool
 	expires chain.TimeMs
@@ -185,8 +204,8 @@ func (a *Agent) tendLease(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	defer a.capacity.release(n)
-	k := &tended{agent: a, task: t}
+	k := &tended{agent: a, task: t, spec: t.assignment.Spec, need: n}
+	defer func() { a.capacity.release(k.need) }()
 	defer k.stop()
 	ticker := time.NewTicker(leaseEvery)
 	defer ticker.Stop()
@@ -203,6 +222,8 @@ func (a *Agent) tendLease(ctx context.Context, t *task) error {
 		case <-ticker.C:
 		case err := <-k.ended:
 			k.rest(err)
+		case to := <-t.resized:
+			k.resize(to)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -258,7 +279,7 @@ func (k *tended) tend(ctx context.Context) {
 	ctx, end := context.WithCancelCause(ctx)
 	k.end, k.begun, k.ended = end, now, make(chan error, 1)
 	k.clock = time.AfterFunc(time.Until(timeOf(k.expires)), func() { end(errLeaseOver) })
-	served := k.task.served()
+	served := k.served()
 	k.agent.running.Go(func() {
 		r, err := k.agent.run(ctx, served)
 		if err == nil && r.Exit != chain.ExitOK {
@@ -306,8 +327,10 @@ func (k *tended) stop() {
 }
 
 // served is the task as it is run while its lease lives: without limits of time.
-func (t *task) served() *task {
+func (k *tended) served() *task {
+	t := k.task
 	as := t.assignment
+	as.Spec = k.spec
 	as.Spec.Limits.WallMs, as.Spec.Limits.Fuel = leaseWallMs, leaseFuel
 	return &task{assignment: as, order: t.order, taken: t.taken, cancel: t.cancel, serving: t.serving}
 }

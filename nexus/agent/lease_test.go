@@ -259,3 +259,85 @@ func TestBidsForLeases(t *testing.T) {
 		r.stop()
 	}
 }
+
+// TestResizedLease: the node bids for the difference alone, refuses by name what it cannot do,
+// and has the service begin again within the new limits once the chain says so, also after a
+// start.
+func TestResizedLease(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	l := &leaser{}
+	live(2, time.Hour)(l)
+	r := leasing(t, config, l)
+	p := s.session()
+	as := leaseOf(s)
+	p.send(job.Assign{List: []job.Assignment{as}})
+	await[job.Log](p, nil)
+	whole := r.status(t).Total
+	resize := func(nonce uint64, millicores uint64, change func(*chain.Order, *job.Spec)) job.Assignment {
+		spec := as.Spec
+		spec.Resources.Millicores = millicores
+		order := orderOf(&spec, nonce)
+		order.Term = &chain.Term{Resources: job.Kept(&spec), NoticeMs: 1_000, Resizes: as.Order.ID()}
+		if change != nil {
+			change(&order, &spec)
+			order.Spec, order.Term.Resources = spec.Digest(), job.Kept(&spec)
+		}
+		return assignmentOf(order, spec)
+	}
+	large := resize(7, whole.Millicores, nil) // more than is free, not more than there is with the lease
+	for i, x := range []struct {
+		name string
+		as   job.Assignment
+		says string
+	}{
+		{"all there is", large, ""},
+		{"too large", resize(8, whole.Millicores+1, nil), "no room"},
+		{"no lease", resize(9, 500, func(o *chain.Order, _ *job.Spec) { o.Term.Resizes[0]++ }), "no such lease"},
+		{"another's", resize(10, 500, func(o *chain.Order, _ *job.Spec) { o.Consumer.Key[0]++ }), "another consumer's"},
+		{"other work", resize(11, 500, func(_ *chain.Order, s *job.Spec) { s.Limits.OutputBytes++ }), "more than its cores"},
+	} {
+		p.send(offer(uint64(i+1), x.as.Order, x.as.Spec, 200))
+		reply := await[job.BidReply](p, nil)
+		if x.says == "" && reply.Decline != "" || !strings.Contains(reply.Decline, x.says) {
+			t.Errorf("%s: it says %q, want %q", x.name, reply.Decline, x.says)
+		}
+	}
+	p.send(job.Assign{List: []job.Assignment{large}})
+	free := func(want uint64) {
+		t.Helper()
+		r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == want })
+	}
+	free(0)
+	if said.count("was resized") > 0 {
+		t.Fatal("it was resized before the chain has it")
+	}
+	terms := func(height chain.Height, order job.Assignment) {
+		l.say(live(height, time.Hour))
+		l.say(func(l *leaser) { l.state.Terms = order.Order.ID() })
+	}
+	terms(3, large)
+	said.await(t, "was resized", 1)
+	await[job.Log](p, nil)
+	small := resize(12, 500, nil)
+	p.send(job.Assign{List: []job.Assignment{small}})
+	terms(4, small)
+	said.await(t, "was resized", 2)
+	free(whole.Millicores - 500)
+	said.await(t, "another order has resized the lease since", 1)
+	r.stop()
+	r = leasing(t, config, l)
+	said.await(t, "was resized", 3)
+	free(whole.Millicores - 500)
+	late := resize(13, 700, nil)
+	s.session().send(job.Assign{List: []job.Assignment{late}})
+	free(whole.Millicores - 700)
+	l.say(func(l *leaser) { l.state.Height, l.state.At = 5, late.Order.Deadline+1 }) // nobody posts it
+	free(whole.Millicores - 500)
+	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
+	free(whole.Millicores)
+}

@@ -37,6 +37,8 @@ type task struct {
 	judging    bool         // as a juror: nothing but the result is told
 	fetchBy    time.Time    // of a juror: until when inputs that servers lack are asked for again
 	serving    *atomic.Bool // of a lease: its service runs
+	holds      need         // of a lease: what it has acquired, or waits for; under Agent.mu
+	resized    chan resized // of a lease: takes what to make of it
 }
 
 // assign takes assignments, or refuses them and says why. What is known already
@@ -92,6 +94,7 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 	}
 	ctx, cancel := context.WithCancelCause(a.work)
 	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel, serving: &atomic.Bool{}}
+	t.holds, t.resized = needOf(assignment.Work()), make(chan resized, 1)
 	a.tasks[order] = t
 	a.running.Go(func() {
 		defer cancel(nil)

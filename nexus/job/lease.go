@@ -22,6 +22,15 @@ func Kept(spec *Spec) []chain.Quantity {
 	return slices.DeleteFunc(list, func(q chain.Quantity) bool { return q.Amount == 0 })
 }
 
+// SameWork reports whether a specification asks for other cores and other memory than one
+// before, and for nothing else: a lease may be resized from that to this.
+func SameWork(was, wants *Spec) bool {
+	same := *wants
+	same.Resources.Millicores, same.Resources.MemoryMiB = was.Resources.Millicores, was.Resources.MemoryMiB
+	same.Limits.MemoryBytes = was.Limits.MemoryBytes
+	return same.Digest() == was.Digest()
+}
+
 // checkLease says why a specification is not what an order leases.
 func checkLease(order *chain.Order, spec *Spec) error {
 	_, alone := order.Policy.Policy.(chain.PolicyNone)

@@ -24,7 +24,7 @@ const maxDoublings = 10
 // owners and than those who failed it a while ago, which is longer each time.
 // The second result is when the first of these may be asked again, or zero.
 func (s *State) request(j *Job) (match.Request, chain.TimeMs) {
-	r := Request(&j.Spec)
+	r := j.demand()
 	until := chain.TimeMs(0)
 	var failures map[chain.Address]int
 	for i := range j.Runs {
@@ -68,6 +68,9 @@ func (s *State) auction(j *Job, search bool) []Effect {
 		s.park(j)
 		s.reschedule(j)
 		return nil
+	}
+	if j.resizes != nil {
+		return s.auctionResize(j)
 	}
 	request, until := s.request(j)
 	if search || s.groups[keyOf(j, &request)] == nil {
@@ -210,6 +213,9 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		if j.ganged() {
 			s.disband(j)
 		}
+		if j.resizes != nil {
+			return s.end(j, job.Failed, "the lease's node made no bid: it is away, has no room for the difference, or its prices are above the order's caps"), nil
+		}
 		reason := fmt.Sprintf("%d of %d bids needed", len(picked), want)
 		if broken || crowded { // a node went away meanwhile, or its room to another auction: nobody declined
 			return s.again(j, reason), nil
@@ -229,7 +235,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	for _, p := range picked {
 		n := s.nodes[p.Node]
 		effects = append(effects, s.evict(n, j)...)
-		request := Request(&j.Spec)
+		request := j.demand()
 		devices, _ := s.standing(j, &request, n)
 		s.take(n, j, devices)
 		effects = append(effects, s.assign(j, n, bids[p.Node], devices))
@@ -288,7 +294,7 @@ func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]
 // last in rank first.
 func (s *State) evict(n *Node, j *Job) []Effect {
 	var effects []Effect
-	request := Request(&j.Spec)
+	request := j.demand()
 	for free := n.free(); free.Short(&request) != match.Fits; free = n.free() {
 		var last *Job
 		for _, other := range n.jobs {

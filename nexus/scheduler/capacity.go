@@ -58,10 +58,10 @@ func usedGPU(r *job.Resources) uint64 { return r.GPUs * r.GPUMilli }
 
 // take has a job hold resources of a node.
 func (s *State) take(n *Node, j *Job, devices []byte) {
-	r := &j.Spec.Resources
+	r := j.holds()
 	n.Used.Millicores += r.Millicores
 	n.Used.MemoryMiB += r.MemoryMiB
-	n.Used.GPUMilli += usedGPU(r)
+	n.Used.GPUMilli += usedGPU(&r)
 	for _, d := range devices {
 		if uint64(n.devices[d]) < r.GPUMilli {
 			panic(fmt.Sprintf("scheduler: device %d of node %s has %d free, job %s takes %d", d, n.ID.Short(), n.devices[d], j.id.Short(), r.GPUMilli))
@@ -78,13 +78,13 @@ func (s *State) take(n *Node, j *Job, devices []byte) {
 // give ends what take began. Whoever calls it says with gain whether the room is
 // there for others.
 func (s *State) give(n *Node, j *Job, devices []byte) {
-	r := &j.Spec.Resources
-	if n.Used.Millicores < r.Millicores || n.Used.MemoryMiB < r.MemoryMiB || n.Used.GPUMilli < usedGPU(r) {
+	r := j.holds()
+	if n.Used.Millicores < r.Millicores || n.Used.MemoryMiB < r.MemoryMiB || n.Used.GPUMilli < usedGPU(&r) {
 		panic(fmt.Sprintf("scheduler: node %s uses %+v, job %s holds more", n.ID.Short(), n.Used, j.id.Short()))
 	}
 	n.Used.Millicores -= r.Millicores
 	n.Used.MemoryMiB -= r.MemoryMiB
-	n.Used.GPUMilli -= usedGPU(r)
+	n.Used.GPUMilli -= usedGPU(&r)
 	for _, d := range devices {
 		n.devices[d] += uint16(r.GPUMilli)
 		if n.devices[d] > job.GPUWhole {

@@ -89,17 +89,17 @@ func (s *State) roomsOf(n *Node, r *match.Request) []room {
 	}
 	type end struct {
 		at      chain.TimeMs
-		holds   *job.Resources
+		holds   job.Resources
 		devices []byte
 	}
 	var ends []end
 	for _, j := range n.jobs {
 		if run := j.liveOn(n.ID); run != nil {
-			ends = append(ends, end{max(s.now+1, run.Since+chain.TimeMs(j.Spec.Limits.WallMs)), &j.Spec.Resources, run.Devices})
+			ends = append(ends, end{max(s.now+1, run.Since+chain.TimeMs(j.Spec.Limits.WallMs)), j.holds(), run.Devices})
 		}
 		for i := range j.Places {
 			if p := &j.Places[i]; p.Node == n.ID && !p.Evict {
-				ends = append(ends, end{s.now + 1 + chain.TimeMs(j.Spec.Limits.WallMs), &j.Spec.Resources, p.Devices})
+				ends = append(ends, end{s.now + 1 + chain.TimeMs(j.Spec.Limits.WallMs), j.holds(), p.Devices})
 			}
 		}
 	}

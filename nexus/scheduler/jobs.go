@@ -67,6 +67,10 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	s.list(j)
 	s.open.put(place{arrival: j.Arrival}, j)
 	s.setStatus(j, job.Queued, "")
+	if j.Order.Term != nil && !j.Order.Term.Resizes.IsZero() {
+		j.resizes = s.jobs[j.Order.Term.Resizes] // which checkOrder found
+		j.resizes.resizing = j
+	}
 	s.count(&j.Spec.Resources)
 	s.joinGang(j)
 	if !s.await(j) {
@@ -88,8 +92,8 @@ func (s *State) checkOrder(c *Submit) error {
 	case o.MaxCost.IsZero():
 		return reject("cost", "max cost is zero")
 	}
-	if o.Term != nil && !o.Term.Resizes.IsZero() {
-		return reject("term", "the order is to resize lease %s: that is between its parties", o.Term.Resizes.Short())
+	if err := s.checkResize(c); err != nil {
+		return err
 	}
 	if !s.config.Liable(o, c.TimeMs) {
 		return reject("deadline", "deadline %d and the claim window of %d ms end after a withdrawal made now: longer work is a lease", o.Deadline, s.config.ClaimWindowMs)
@@ -294,6 +298,7 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	s.forgo(j)
 	s.dropMisses(func(m *Miss) bool { return m.Report.Epoch.Lease.Order == j.id })
 	effects := append(s.endRuns(j, reason), j.letPledgesGo(reason)...)
+	effects = append(effects, s.endResizes(j)...)
 	if j.Outbox != 0 {
 		s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
 		account := s.accounts[j.consumer]

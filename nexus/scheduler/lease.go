@@ -53,10 +53,10 @@ func (j *Job) OpenUntil() chain.TimeMs {
 }
 
 // Leases returns jobs for leases that were given to nodes, in the order of arrival, those
-// after a number and at most limit.
+// after a number and at most limit. An order that has resized a lease is no other.
 func (s *State) Leases(after uint64, limit int) (list []*Job) {
 	s.open.each(func(j *Job) bool {
-		if j.Arrival > after && j.Award() != nil {
+		if j.Arrival > after && j.Award() != nil && !(j.Leased && j.resizes != nil) {
 			list = append(list, j)
 		}
 		return len(list) < limit
@@ -77,6 +77,8 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 		account.Settled = c.Height
 	}
 	switch {
+	case c.Live && !j.Leased && j.resizes != nil:
+		return s.resize(j), nil
 	case c.Live && !j.Leased: // its money has left the escrow
 		s.free(j)
 		j.Leased = true
@@ -87,6 +89,8 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 		return nil, nil
 	case j.Leased || c.Opened:
 		return s.end(j, job.Settled, ""), nil
+	case c.Late && j.resizes != nil:
+		return s.end(j, job.Failed, "nobody posted the deal before the order's deadline and the bid's expiry"), nil
 	case c.Late:
 		return s.end(j, job.Failed, "nobody opened the lease before the order's deadline and the bid's expiry"), nil
 	}

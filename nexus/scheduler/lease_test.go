@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -133,8 +134,8 @@ func TestBidsForLeases(t *testing.T) {
 func TestOrdersThatAreNoLease(t *testing.T) {
 	w := newWorld()
 	for rule, change := range map[string]func(s *scheduler.Submit){
-		"spec": func(s *scheduler.Submit) { s.Order.Term.Resources[0].Amount++ },
-		"term": func(s *scheduler.Submit) { s.Order.Term.Resizes = crypto.Digest{1} },
+		"spec":   func(s *scheduler.Submit) { s.Order.Term.Resources[0].Amount++ },
+		"resize": func(s *scheduler.Submit) { s.Order.Term.Resizes = crypto.Digest{1} },
 	} {
 		s := leased(1)
 		change(&s)
@@ -188,5 +189,142 @@ func TestMissesAreInTheOutbox(t *testing.T) {
 	w.must(t, miss(8, node))
 	if got := epochs(); len(got) > 0 {
 		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
+	}
+}
+
+// resizing is an order of the same consumer that resizes a lease to so many cores and so much
+// memory.
+func resizing(nonce uint64, lease scheduler.Submit, millicores, memoryMiB uint64) scheduler.Submit {
+	s := leased(nonce)
+	s.Spec = lease.Spec
+	s.Spec.Resources.Millicores, s.Spec.Resources.MemoryMiB, s.Spec.Limits.MemoryBytes = millicores, memoryMiB, memoryMiB<<20
+	s.Order.Spec = s.Spec.Digest()
+	s.Order.Term = &chain.Term{Resources: job.Kept(&s.Spec), NoticeMs: 60_000, Resizes: lease.Order.ID()}
+	s.Height = 6
+	return s
+}
+
+// used demands what node 1 has used.
+func (w *world) used(t *testing.T, millicores, memoryMiB uint64) {
+	t.Helper()
+	n, _ := w.state.Node(key(1).Public())
+	if n.Used.Millicores != millicores || n.Used.MemoryMiB != memoryMiB {
+		t.Fatalf("%d millicores and %d MiB are used, want %d and %d", n.Used.Millicores, n.Used.MemoryMiB, millicores, memoryMiB)
+	}
+}
+
+// TestResizedLease asks the lease's node alone, holds the difference until the chain has
+// resized the lease and what that asks for from then on, and is restored as it was at each step.
+func TestResizedLease(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	id := w.assign(t, s, 1)
+	node := key(1).Public()
+	seen := func(order crypto.Digest, height chain.Height) {
+		t.Helper()
+		w.must(t, scheduler.LeaseSeen{Order: order, Node: node, Height: height, Live: true, Opened: true})
+		w.restored(t)
+	}
+	seen(id, 5)
+	w.up(t, 2, 2) // which could take it
+	height, last := chain.Height(6), crypto.Digest{}
+	for i, size := range [][2]uint64{{1_500, 512}, {500, 128}, {700, 128}} {
+		had, _ := w.state.Node(node)
+		before := had.Used
+		r := resizing(uint64(2+i), s, size[0], size[1])
+		r.Height = height
+		w.must(t, r)
+		order := r.Order.ID()
+		w.restored(t)
+		w.used(t, max(before.Millicores, size[0]), max(before.MemoryMiB, size[1]))
+		again := resizing(9, s, 100, 128)
+		again.Height = height
+		w.refused(t, "resize", again)
+		j := w.status(t, order, job.Bidding)
+		if len(j.Places) != 1 || j.Places[0].Node != node {
+			t.Fatalf("room is kept at %+v", j.Places)
+		}
+		w.must(t, scheduler.CloseAuction{Order: order, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(order, 1, 50)}})
+		w.used(t, max(before.Millicores, size[0]), max(before.MemoryMiB, size[1]))
+		if at := w.status(t, order, job.Running).LeaseID(); at != (chain.LeaseID{Node: node, Order: id}) {
+			t.Fatalf("it resizes %+v", at)
+		}
+		height++
+		seen(order, height)
+		w.used(t, size[0], size[1])
+		if got := w.state.Outstanding(s.Order.ConsumerAddress()); !got.IsZero() {
+			t.Fatalf("%s stays promised", got)
+		}
+		w.status(t, id, job.Running)
+		if last != (crypto.Digest{}) {
+			w.status(t, last, job.Settled) // its terms hold no more
+		}
+		last = order
+	}
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: height + 1, Opened: true})
+	w.status(t, id, job.Settled)
+	w.status(t, last, job.Settled)
+	w.used(t, 0, 0)
+	w.restored(t)
+	over := resizing(20, s, 100, 128)
+	over.Height = height + 1
+	w.refused(t, "resize", over)
+}
+
+// TestResizeThatCannotBe is refused by name, or fails and says why, and the lease holds what
+// it held.
+func TestResizeThatCannotBe(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	id := w.assign(t, s, 1)
+	w.refused(t, "resize", resizing(2, s, 500, 128)) // not open yet
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: 5, Live: true, Opened: true})
+	none := resizing(3, s, 500, 128)
+	none.Order.Term.Resizes = crypto.Digest{1}
+	w.refused(t, "resize", none)
+	stranger := resizing(4, s, 500, 128)
+	stranger.Order.Consumer = crypto.AccountKeyOf(key(3_001).Public())
+	w.refused(t, "resize", stranger)
+	other := resizing(5, s, 500, 128)
+	other.Spec.Limits.OutputBytes++
+	other.Order.Spec = other.Spec.Digest()
+	w.refused(t, "resize", other)
+	for nonce, end := range map[uint64]func(scheduler.Submit){
+		6: func(large scheduler.Submit) { w.contains(t, large, "no room") },
+		7: func(r scheduler.Submit) { // the node does not want it
+			j := w.status(t, r.Order.ID(), job.Bidding)
+			w.must(t, scheduler.CloseAuction{Order: r.Order.ID(), Auction: j.Auction})
+			w.contains(t, r, "made no bid")
+		},
+		8: func(r scheduler.Submit) { // nobody posts the deal
+			j := w.status(t, r.Order.ID(), job.Bidding)
+			w.must(t, scheduler.CloseAuction{Order: r.Order.ID(), Auction: j.Auction, Bids: []scheduler.SignedBid{bid(r.Order.ID(), 1, 50)}})
+			w.must(t, scheduler.LeaseSeen{Order: r.Order.ID(), Node: key(1).Public(), Height: 7, Late: true})
+			w.contains(t, r, "nobody posted")
+		},
+	} {
+		millicores := uint64(1_200)
+		if nonce == 6 {
+			millicores = 1 << 20
+		}
+		r := resizing(nonce, s, millicores, 300)
+		r.Height = 7
+		w.must(t, r)
+		end(r)
+		w.used(t, 1_000, 256)
+	}
+	waiting := resizing(10, s, 1_200, 300)
+	waiting.Height = 7
+	w.must(t, waiting)
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: 9, Opened: true})
+	w.contains(t, waiting, "the lease is over")
+	w.used(t, 0, 0)
+}
+
+// contains demands that an order failed for a reason with those words.
+func (w *world) contains(t *testing.T, s scheduler.Submit, words string) {
+	t.Helper()
+	if j := w.status(t, s.Order.ID(), job.Failed); !strings.Contains(j.Reason, words) {
+		t.Fatalf("it failed because %q, want %q", j.Reason, words)
 	}
 }

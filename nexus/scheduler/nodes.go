@@ -57,9 +57,10 @@ func checkOffer(n *Node, h *job.Hello) error {
 	for _, j := range n.jobs {
 		if j.liveOn(n.ID) != nil {
 			runs++
-			running.Millicores += j.Spec.Resources.Millicores
-			running.MemoryMiB += j.Spec.Resources.MemoryMiB
-			running.GPUs += j.Spec.Resources.GPUs
+			r := j.holds()
+			running.Millicores += r.Millicores
+			running.MemoryMiB += r.MemoryMiB
+			running.GPUs += r.GPUs
 		}
 	}
 	if h.Total.Millicores < running.Millicores || h.Total.MemoryMiB < running.MemoryMiB || running.GPUs > 0 && h.Total.GPUs != n.Total.GPUs {

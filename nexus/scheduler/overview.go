@@ -199,9 +199,10 @@ func (s *State) tally(j *Job, class *ClassLoad, c *ConsumerLoad) {
 	}
 	for i := range j.Runs {
 		if j.Runs[i].Stage == Live {
-			c.Used.Millicores += j.Spec.Resources.Millicores
-			c.Used.MemoryMiB += j.Spec.Resources.MemoryMiB
-			c.Used.GPUs += j.Spec.Resources.GPUs
+			r := j.holds()
+			c.Used.Millicores += r.Millicores
+			c.Used.MemoryMiB += r.MemoryMiB
+			c.Used.GPUs += r.GPUs
 		}
 	}
 }

@@ -151,6 +151,9 @@ func (s *State) restoreJob(j *Job) error {
 		return nil
 	}
 	s.open.put(place{arrival: j.Arrival}, j)
+	if err := s.restoreResize(j); err != nil {
+		return err
+	}
 	if j.Outbox != 0 {
 		s.post(j)
 	}
@@ -260,9 +263,10 @@ func (s *State) Audit() {
 func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job.Resources) {
 	hold := func(node crypto.PublicKey) {
 		u := used[node]
-		u.Millicores += j.Spec.Resources.Millicores
-		u.MemoryMiB += j.Spec.Resources.MemoryMiB
-		u.GPUMilli += usedGPU(&j.Spec.Resources)
+		r := j.holds()
+		u.Millicores += r.Millicores
+		u.MemoryMiB += r.MemoryMiB
+		u.GPUMilli += usedGPU(&r)
 		used[node] = u
 	}
 	owners := map[chain.Address]bool{}

@@ -115,6 +115,10 @@ type Job struct {
 	timer    place  // in State.timers; zero: none
 	group    *group
 	inBack   bool // in State.backoff
+
+	resizes  *Job // the lease that it is to resize, while neither has ended
+	resizing *Job // of a lease: who is to resize it
+	resized  *Job // of a lease: who did last, whose resources it holds
 }
 
 // ID returns the order's id, which is the job's.

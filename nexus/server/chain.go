@@ -27,8 +27,9 @@ type Chain interface {
 	// FeeBps returns this cluster's fee, or ErrNotRegistered.
 	FeeBps(ctx context.Context) (uint16, error)
 
-	// Lease returns what a finalized state has of a lease, and of the order that opens it.
-	Lease(ctx context.Context, id chain.LeaseID, deadline chain.TimeMs) (Lease, error)
+	// Lease returns what a finalized state has of a lease, and of the order that opens or
+	// resizes it.
+	Lease(ctx context.Context, of LeaseQuery) (Lease, error)
 
 	// Service returns what a finalized state has of a lease with service terms: the lease, and
 	// what is promised of it. Live is false if one of them is not there.
@@ -58,12 +59,20 @@ type Provider struct {
 	Premium uint64 // match.Premium of its score, as of the block that was asked about
 }
 
-// Lease is what the chain has of a lease.
+// LeaseQuery asks about a lease for an order, which opens it or, if it is not the lease's own,
+// resizes it.
+type LeaseQuery struct {
+	Lease    chain.LeaseID
+	Order    crypto.Digest
+	Deadline chain.TimeMs // after which the chain takes the order no more
+}
+
+// Lease is what the chain has of a lease for an order.
 type Lease struct {
 	Height chain.Height // of the state
-	Live   bool
-	Opened bool // it is there, or was
-	Late   bool // it is not there, and its order's deadline has passed
+	Live   bool         // the lease is there, and if the order resizes it, upon that order's terms
+	Opened bool         // the order was used
+	Late   bool         // it was not, and its deadline has passed
 }
 
 // Service is what the chain has of a lease with service terms.

@@ -139,13 +139,13 @@ func (f *fakeChain) FeeBps(context.Context) (uint16, error) {
 	return 150, nil
 }
 
-func (f *fakeChain) Lease(_ context.Context, id chain.LeaseID, _ chain.TimeMs) (server.Lease, error) {
+func (f *fakeChain) Lease(_ context.Context, of server.LeaseQuery) (server.Lease, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
 		return server.Lease{}, errDown
 	}
-	return f.leases[id.Order], nil
+	return f.leases[of.Order], nil
 }
 
 func (f *fakeChain) Outcome(_ context.Context, order crypto.Digest, _ []chain.Claim) (server.Outcome, error) {

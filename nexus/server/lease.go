@@ -34,16 +34,16 @@ func (r *reign) watchLeases() {
 		due, after = r.leases(after)
 		now := time.Now()
 		for _, d := range due {
-			l := looks[d.id.Order]
+			l := looks[d.of.Order]
 			if l == nil {
 				l = &look{at: now, wait: leaseTick}
-				looks[d.id.Order] = l
+				looks[d.of.Order] = l
 			}
 			if now.Before(l.at) {
 				continue
 			}
 			l.at, l.wait = now.Add(l.wait), min(2*l.wait, longestLease)
-			r.once(assignment{order: d.id.Order}, func() {
+			r.once(assignment{order: d.of.Order}, func() {
 				select {
 				case slots <- struct{}{}:
 					r.seeLease(d)
@@ -62,9 +62,8 @@ func (r *reign) watchLeases() {
 
 // leaseLook is a lease to look at.
 type leaseLook struct {
-	id       chain.LeaseID
-	deadline chain.TimeMs // after which the chain opens it no more
-	leased   bool         // it was seen to be open
+	of     LeaseQuery
+	leased bool // it was seen to be open
 }
 
 // leases returns a part of the leases that nodes were given, those after a number, and
@@ -73,7 +72,7 @@ func (r *reign) leases(after uint64) (due []leaseLook, next uint64) {
 	r.replica.view(func(s *scheduler.State) {
 		list := s.Leases(after, lookBatch)
 		for _, j := range list {
-			due = append(due, leaseLook{id: chain.LeaseID{Node: j.Award().Node, Order: j.ID()}, deadline: j.OpenUntil(), leased: j.Leased})
+			due = append(due, leaseLook{of: queryOf(j), leased: j.Leased})
 		}
 		if len(list) == lookBatch {
 			next = list[len(list)-1].Arrival
@@ -82,34 +81,38 @@ func (r *reign) leases(after uint64) (due []leaseLook, next uint64) {
 	return due, next
 }
 
+// queryOf asks about the lease that a job was given to a node for.
+func queryOf(j *scheduler.Job) LeaseQuery {
+	return LeaseQuery{Lease: j.LeaseID(), Order: j.ID(), Deadline: j.OpenUntil()}
+}
+
 // seeLease asks the chain about one lease, and tells the state what is news.
 func (r *reign) seeLease(d leaseLook) {
 	ctx, cancel := context.WithTimeout(r.ctx, lookTimeout)
 	defer cancel()
-	seen, err := r.chain.Lease(ctx, d.id, d.deadline)
+	seen, err := r.chain.Lease(ctx, d.of)
 	if err != nil {
 		if r.ctx.Err() == nil {
-			r.log.Info("the chain cannot be asked about a lease", "job", d.id.Order.Short(), "error", err)
+			r.log.Info("the chain cannot be asked about a lease", "job", d.of.Order.Short(), "error", err)
 		}
 		return
 	}
 	if seen.Live == d.leased && (seen.Live || !seen.Opened && !seen.Late) {
 		return
 	}
-	r.log.Info("lease seen", "job", d.id.Order.Short(), "node", d.id.Node.Short(), "live", seen.Live, "height", seen.Height)
+	r.log.Info("lease seen", "job", d.of.Order.Short(), "node", d.of.Lease.Node.Short(), "live", seen.Live, "height", seen.Height)
 	r.report("lease seen", r.propose(scheduler.LeaseSeen{
-		Order: d.id.Order, Node: d.id.Node, Height: seen.Height, Live: seen.Live, Opened: seen.Opened, Late: seen.Late,
+		Order: d.of.Order, Node: d.of.Lease.Node, Height: seen.Height, Live: seen.Live, Opened: seen.Opened, Late: seen.Late,
 	}))
 }
 
 // openedMeanwhile returns why a lease that a node was given is not cancelled: the chain has
 // it, which the state has not heard of yet, or cannot be asked.
 func (s *Server) openedMeanwhile(ctx context.Context, id crypto.Digest) error {
-	var at chain.LeaseID
-	var deadline chain.TimeMs
+	var at LeaseQuery
 	s.replica.view(func(state *scheduler.State) {
 		if j, ok := state.Job(id); ok && j.Order.Term != nil && !j.Leased && j.Award() != nil {
-			at, deadline = chain.LeaseID{Node: j.Award().Node, Order: id}, j.OpenUntil()
+			at = queryOf(j)
 		}
 	})
 	if at.Order.IsZero() {
@@ -117,7 +120,7 @@ func (s *Server) openedMeanwhile(ctx context.Context, id crypto.Digest) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	seen, err := s.chain.Lease(ctx, at, deadline)
+	seen, err := s.chain.Lease(ctx, at)
 	switch {
 	case err != nil:
 		s.log.Info("the chain cannot be asked about a lease", "job", id.Short(), "error", err)
@@ -125,7 +128,7 @@ func (s *Server) openedMeanwhile(ctx context.Context, id crypto.Digest) error {
 	case !seen.Live:
 		return nil
 	}
-	err = s.propose(scheduler.LeaseSeen{Order: id, Node: at.Node, Height: seen.Height, Live: true, Opened: seen.Opened})
+	err = s.propose(scheduler.LeaseSeen{Order: id, Node: at.Lease.Node, Height: seen.Height, Live: true, Opened: seen.Opened})
 	if err != nil {
 		return s.answer(ctx, "noting that the lease is open", err)
 	}

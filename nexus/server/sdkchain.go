@@ -105,21 +105,22 @@ func (c *sdkChain) FeeBps(ctx context.Context) (uint16, error) {
 
 // Lease implements Chain. The order is asked about first: one that was used by then, and
 // whose lease is not there later, had one that is over.
-func (c *sdkChain) Lease(ctx context.Context, id chain.LeaseID, deadline chain.TimeMs) (Lease, error) {
-	order, err := c.client.VerifiedState(ctx, settlement.OrderKey(id.Order))
+func (c *sdkChain) Lease(ctx context.Context, of LeaseQuery) (Lease, error) {
+	order, err := c.client.VerifiedState(ctx, settlement.OrderKey(of.Order))
 	if err != nil {
 		return Lease{}, err
 	}
-	v, err := c.client.VerifiedLease(ctx, id)
+	v, err := c.client.VerifiedLease(ctx, of.Lease)
 	if err != nil {
 		return Lease{}, err
 	}
 	if v.Height() < order.Height() {
-		return Lease{}, fmt.Errorf("server: a node that knows block %d was asked about lease %s, and then one that knows %d", order.Height(), id.Order.Short(), v.Height())
+		return Lease{}, fmt.Errorf("server: a node that knows block %d was asked about lease %s, and then one that knows %d", order.Height(), of.Lease.Order.Short(), v.Height())
 	}
 	_, used := order.Get()
-	_, live := v.Get()
-	return Lease{Height: v.Height(), Live: live, Opened: live || used, Late: !live && v.TimeMs() > deadline}, nil
+	lease, live := v.Get()
+	live = live && (of.Order == of.Lease.Order || of.Order == lease.Order)
+	return Lease{Height: v.Height(), Live: live, Opened: live || used, Late: !live && v.TimeMs() > of.Deadline}, nil
 }
 
 // Service implements Chain.

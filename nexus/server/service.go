@@ -77,8 +77,8 @@ func (r *reign) promised() (list []chain.LeaseID) {
 		for after := uint64(0); ; {
 			leases := s.Leases(after, lookBatch)
 			for _, j := range leases {
-				if j.Leased && j.Order.Term.Service != nil {
-					list = append(list, chain.LeaseID{Node: j.Award().Node, Order: j.ID()})
+				if j.Leased && j.Promised() {
+					list = append(list, j.LeaseID())
 				}
 			}
 			if len(leases) < lookBatch {

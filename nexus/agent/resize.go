@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// An order that resizes a lease of this node holds what it wants more than the lease, until
+// the chain has resized the lease by it or does so no more. Then the lease's service is ended
+// and begun again within the new limits, of programs and of containers alike: neither a
+// program's memory nor what a container was started with changes while it runs.
+
+var errSuperseded = errors.New("another order has resized the lease since")
+
+// resized is what a lease is to become.
+type resized struct {
+	spec job.Spec
+	more need // than the lease held, which is held for it
+}
+
+// leaseToResize returns what an order wants more than the lease has that it resizes, or why
+// it cannot resize it. The caller holds a.mu.
+func (a *Agent) leaseToResize(order *chain.Order, spec *job.Spec) (t *task, more need, decline string) {
+	t = a.tasks[order.Term.Resizes]
+	switch {
+	case t == nil || t.judging || t.assignment.Order.Term == nil || !t.assignment.Order.Term.Resizes.IsZero():
+		return nil, need{}, fmt.Sprintf("no such lease here: %s", order.Term.Resizes.Short())
+	case t.assignment.Order.ConsumerAddress() != order.ConsumerAddress():
+		return nil, need{}, fmt.Sprintf("lease %s is another consumer's", order.Term.Resizes.Short())
+	case !job.SameWork(&t.assignment.Spec, spec):
+		return nil, need{}, "the specification differs from the lease's in more than its cores and memory"
+	}
+	return t, needOf(spec).beyond(t.holds), ""
+}
+
+// cannotResize says why the node makes no bid for an order that resizes a lease.
+func (a *Agent) cannotResize(order *chain.Order, spec *job.Spec) string {
+	a.mu.Lock()
+	t, more, decline := a.leaseToResize(order, spec)
+	open := t != nil && t.opened
+	a.mu.Unlock()
+	if decline == "" && !open {
+		decline = fmt.Sprintf("lease %s is not open", order.Term.Resizes.Short())
+	}
+	if decline != "" {
+		return decline
+	}
+	a.capacity.mu.Lock()
+	defer a.capacity.mu.Unlock()
+	if lack := a.capacity.short(more); lack != "" {
+		return "no room: " + lack + " more than the lease has"
+	}
+	return ""
+}
+
+// tendResize holds what a resized lease needs more, until the lease has it, and stays for as
+// long as its terms hold.
+func (a *Agent) tendResize(ctx context.Context, t *task) error {
+	if a.leases == nil {
+		return errors.New("no lease is taken here: rpc is empty")
+	}
+	order := &t.assignment.Order
+	a.mu.Lock()
+	_, more, decline := a.leaseToResize(order, &t.assignment.Spec)
+	a.mu.Unlock()
+	if decline != "" {
+		return errors.New(decline)
+	}
+	if err := writeFile(a.leaseFile(t.order), codec.Marshal(t.assignment)); err != nil {
+		return err
+	}
+	if lack := a.capacity.grow(more); lack != "" {
+		return errors.New("no room: " + lack)
+	}
+	r := &resizing{agent: a, task: t, more: more}
+	defer r.stop()
+	ticker := time.NewTicker(leaseEvery)
+	defer ticker.Stop()
+	for {
+		if err := r.look(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// resizing is an order that is to resize a lease, or has.
+type resizing struct {
+	agent  *Agent
+	task   *task
+	more   need
+	height chain.Height // of the newest state that was seen
+	lived  bool         // the lease was seen
+	handed bool         // the lease has what was held for it
+}
+
+// look asks the chain, and says why there is nothing to wait for any more.
+func (r *resizing) look(ctx context.Context) error {
+	a, as := r.agent, &r.task.assignment
+	seen, err := a.leases(ctx, chain.LeaseID{Node: a.id, Order: as.Order.Term.Resizes})
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			a.log.Warn("agent: the chain cannot be asked about a lease", "order", r.task.order.Short(), "error", err)
+		}
+		return nil
+	case seen.height < r.height:
+		return nil
+	}
+	r.height, r.lived = seen.height, r.lived || seen.live
+	tooLate := seen.at > min(as.Order.Deadline, as.Bid.Expiry)
+	switch {
+	case !seen.live && (r.lived || tooLate):
+		return errLeaseOver
+	case !seen.live:
+		return nil
+	case seen.lease.Order == r.task.order:
+		r.handOver(as.Order.Term.Resizes)
+		return nil
+	case r.handed:
+		return errSuperseded
+	case tooLate:
+		return errNotOpened
+	}
+	return nil
+}
+
+// handOver gives the lease what was held for it, once, as soon as it takes it.
+func (r *resizing) handOver(lease crypto.Digest) {
+	if r.handed {
+		return
+	}
+	a := r.agent
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r.task.opened = true // no server ends it
+	if t := a.tasks[lease]; t != nil {
+		select {
+		case t.resized <- resized{spec: r.task.assignment.Spec, more: r.more}:
+			r.handed = true
+		default: // it still makes something of another
+		}
+	}
+}
+
+// stop gives back what the lease did not get.
+func (r *resizing) stop() {
+	if !r.handed {
+		r.agent.capacity.shrink(r.more)
+	}
+}
+
+// resize ends the service, which begins again as an order that resized the lease says.
+func (k *tended) resize(to resized) {
+	k.stop()
+	a, now := k.agent, needOf(&to.spec)
+	a.capacity.shrink(k.need.plus(to.more).beyond(now))
+	k.spec, k.need = to.spec, now
+	k.failed, k.again = 0, time.Time{}
+	a.mu.Lock()
+	k.task.holds = now
+	a.mu.Unlock()
+	a.log.Info("agent: a lease was resized, and its service begins again", "order", k.task.order.Short(),
+		"millicores", now.millicores, "memory_mib", now.memoryMiB)
+	a.sayLoad()
+}
