@@ -100,7 +100,8 @@ type bench struct {
 	clients []*sdk.Client
 	status  api.Status
 	senders []wallet.Account
-	nonce   uint64 // of every sender's first transfer
+	nonce   uint64   // of every sender's first transfer, beside what it used before
+	used    []uint64 // by sender: nonces, for a market
 
 	raws    [][]byte
 	sent    []time.Duration // by transfer: when it was submitted, the last time until it was accepted, since began; 0: not yet; guarded by mu
@@ -156,6 +157,7 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 	if err := b.fund(ctx); err != nil {
 		return BenchResult{}, fmt.Errorf("funding the senders: %w", err)
 	}
+	b.used = make([]uint64, len(b.senders))
 	if o.Claims > 0 {
 		progress("opening a market", 0.05)
 		if err := b.openMarket(ctx); err != nil {
@@ -235,7 +237,7 @@ func (b *bench) sign() error {
 		for i := p * part; i < min((p+1)*part, total); i++ {
 			signer := b.senders[i%n]
 			b.raws[i], errs[i] = b.signed(signer, chain.TxBody{
-				Nonce: b.nonce + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas + uint64(b.options.Claims)*claimGas),
+				Nonce: b.nonce + b.used[i%n] + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas + uint64(b.options.Claims)*claimGas),
 				Messages: chain.Msgs{b.message(i)},
 			})
 			ids[i] = crypto.DomainTxID.Hash(b.raws[i])

@@ -78,7 +78,9 @@ func (b *bench) openMarket(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	b.used[0]++
 	for i := range marketNodes {
+		b.used[i]++
 		go func() { errs <- open(i, b.senders[i]) }()
 	}
 	for range marketNodes {

@@ -97,7 +97,7 @@ func (b *bench) prefillRound(ctx context.Context, round int) ([][]byte, error) {
 			messages[m] = chain.Transfer{To: receiver(uint64(first+m) % uint64(b.options.Accounts)), Amount: chain.Nano(prefillAmount)}
 		}
 		raws[k], errs[k] = b.signed(b.senders[k], chain.TxBody{
-			Nonce: uint64(round), Expiry: status.Height + 50_000, GasLimit: chain.GasUnits(prefillGas), Messages: messages,
+			Nonce: b.used[k] + uint64(round), Expiry: status.Height + 50_000, GasLimit: chain.GasUnits(prefillGas), Messages: messages,
 		})
 	})
 	for _, err := range errs {
