@@ -260,6 +260,20 @@ func TestBidsForLeases(t *testing.T) {
 	}
 }
 
+// resizeOf is an assignment that resizes a lease to so many thousandths of a core, spoiled by
+// change.
+func resizeOf(as *job.Assignment, nonce, millicores uint64, change func(*chain.Order, *job.Spec)) job.Assignment {
+	spec := as.Spec
+	spec.Resources.Millicores = millicores
+	order := orderOf(&spec, nonce)
+	order.Term = &chain.Term{Resources: job.Kept(&spec), NoticeMs: 1_000, Resizes: as.Order.ID()}
+	if change != nil {
+		change(&order, &spec)
+		order.Spec, order.Term.Resources = spec.Digest(), job.Kept(&spec)
+	}
+	return assignmentOf(order, spec)
+}
+
 // TestResizedLease: the node bids for the difference alone, refuses by name what it cannot do,
 // and has the service begin again within the new limits once the chain says so, also after a
 // start.
@@ -277,16 +291,8 @@ func TestResizedLease(t *testing.T) {
 	p.send(job.Assign{List: []job.Assignment{as}})
 	await[job.Log](p, nil)
 	whole := r.status(t).Total
-	resize := func(nonce uint64, millicores uint64, change func(*chain.Order, *job.Spec)) job.Assignment {
-		spec := as.Spec
-		spec.Resources.Millicores = millicores
-		order := orderOf(&spec, nonce)
-		order.Term = &chain.Term{Resources: job.Kept(&spec), NoticeMs: 1_000, Resizes: as.Order.ID()}
-		if change != nil {
-			change(&order, &spec)
-			order.Spec, order.Term.Resources = spec.Digest(), job.Kept(&spec)
-		}
-		return assignmentOf(order, spec)
+	resize := func(nonce, millicores uint64, change func(*chain.Order, *job.Spec)) job.Assignment {
+		return resizeOf(&as, nonce, millicores, change)
 	}
 	large := resize(7, whole.Millicores, nil) // more than is free, not more than there is with the lease
 	for i, x := range []struct {
