@@ -60,7 +60,7 @@ func appendFromBreach(out []chain.Address, e any) []chain.Address {
 		return append(out, e.Consumer, e.Reporter)
 	case chain.ClaimLost:
 		return append(out, e.Provider)
-	case chain.BreachClosed:
+	case chain.BreachPaid:
 		for _, p := range e.Paid {
 			out = append(out, p.To)
 		}
@@ -134,7 +134,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Consumer, e.Provider)
 	case chain.MeterRegistered:
 		return append(out, e.Owner)
-	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed:
+	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed:
 		return appendFromBreach(out, e)
 	case chain.BatchSettled:
 		return append(out, e.Consumer, e.Provider)

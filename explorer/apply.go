@@ -288,7 +288,10 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
 		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
-	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed:
+	case chain.ClaimLost:
+		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
+		return b.claim(at, tx, key, chain.ClaimSettled{}, event)
+	case chain.AcceptanceBroken, chain.BreachPaid, chain.BreachClosed:
 	case chain.MeterRegistered, chain.BatchSettled: // its records are not the chain's
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
@@ -327,8 +330,8 @@ func claimOf(body *chain.TxBody, key chain.ClaimKey) (chain.Claim, bool) {
 	return chain.Claim{}, false
 }
 
-// claim writes a recorded or settled claim and adds it up in its order. The
-// money of a recorded one is zero. tx is nil if no transaction settled it.
+// claim writes a recorded, settled or lost claim and adds it up in its order. The
+// money of one that is not settled is zero. tx is nil if no transaction settled it.
 func (b *batch) claim(at place, tx *chain.DecodedTx, key chain.ClaimKey, money chain.ClaimSettled, event chain.Event) error {
 	var posted chain.Claim
 	found := false
@@ -347,9 +350,12 @@ func (b *batch) claim(at place, tx *chain.DecodedTx, key chain.ClaimKey, money c
 		}
 	}
 	_, isSettled := event.(chain.ClaimSettled)
-	recorded, settled := 1, 0
-	if isSettled {
-		recorded, settled = 0, 1
+	recorded, settled := 0, 0
+	switch event.(type) {
+	case chain.ClaimRecorded:
+		recorded = 1
+	case chain.ClaimSettled:
+		settled = 1
 	}
 	statement, err := b.statement(updateOrder)
 	if err != nil {

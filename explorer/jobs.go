@@ -26,9 +26,12 @@ type jobLine struct {
 }
 
 func lineOfOrder(o *orderRow, r *request) jobLine {
-	status := "recorded"
-	if o.Settled > 0 {
+	status := "lost" // nothing else has neither
+	switch {
+	case o.Settled > 0:
 		status = "settled"
+	case o.Recorded > 0:
+		status = "recorded"
 	}
 	return jobLine{ID: o.ID, Status: status, Consumer: o.Consumer, Policy: o.Policy, Cost: o.Cost, MaxCost: o.MaxCost, When: momentOf(o.LastTime, r.now)}
 }
@@ -102,7 +105,7 @@ func (s *site) jobList(r *request) (*answer, error) {
 type claimLine struct {
 	claimRow
 	When    moment
-	Verdict string // settled, recorded or refused
+	Verdict string // settled, recorded, lost or refused
 	Said    sentence
 }
 
@@ -117,6 +120,8 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			out[i].Verdict = "recorded"
 		case chain.ClaimRejected:
 			out[i].Verdict = "refused"
+		case chain.ClaimLost:
+			out[i].Verdict = "lost"
 		case chain.Transferred, chain.ProviderRegistered, chain.ProviderUnbonded, chain.ClusterRegistered, chain.ClusterUnbonded,
 			chain.Deposited, chain.WithdrawalStarted, chain.Matured:
 			out[i].Verdict = chain.EventName(row.Event)
@@ -126,7 +131,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled,
 			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
-			chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed,
+			chain.AcceptanceBroken, chain.BreachPaid, chain.BreachClosed,
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
 			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		}
@@ -247,6 +252,9 @@ func (p *jobPage) fill(r *request, claims []claimRow) error {
 	}
 	for i := range claims {
 		p.takeClaim(r, &claims[i])
+		if _, lost := claims[i].Event.(chain.ClaimLost); lost {
+			p.Status = "lost" // also if a part was paid
+		}
 	}
 	if p.Nexus != nil {
 		for i := range p.Nexus.Runs {

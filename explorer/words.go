@@ -240,7 +240,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -264,8 +264,10 @@ func sayVerification(e any) sentence {
 		return say("Cluster "+e.Cluster.Short()+" broke its word to ", linkAddress(e.Consumer), " and lost ", e.Amount, " of its bond; ", linkAddress(e.Reporter), " received ", e.Reward)
 	case chain.ClaimLost:
 		return say("The escrow did not cover ", e.Lost, " for job ", linkJob(e.Order), ": ", linkAddress(e.Provider), " has a part in the bond of cluster "+e.Cluster.Short())
+	case chain.BreachPaid:
+		return say("Out of the bond of cluster " + e.Cluster.Short() + " " + counted(len(e.Paid), "provider") + " got a part of what they lost by it")
 	case chain.BreachClosed:
-		return say("The bond that cluster "+e.Cluster.Short()+" lost was divided among "+counted(len(e.Paid), "provider")+"; ", e.Burned, " was burned")
+		return say("Of the bond that cluster "+e.Cluster.Short()+" lost ", e.Paid, " went to those who lost by it, and ", e.Burned, " was burned")
 	case chain.BondAdded:
 		return say("The bond of node ", linkNode(e.Node), " grew by ", e.Amount, " to ", e.Bond)
 	case chain.BondSlashed:

@@ -120,7 +120,8 @@ func TestWordsOfBreaches(t *testing.T) {
 	wantWords(t, explorer.MessageWords(who, report), []string{who.Short(), cluster.Short()})
 	wantWords(t, explorer.EventWords(chain.AcceptanceBroken{Cluster: cluster, Consumer: who, Amount: five}), []string{cluster.Short(), who.Short(), "5"})
 	wantWords(t, explorer.EventWords(chain.ClaimLost{Cluster: cluster, Provider: who, Lost: five}), []string{cluster.Short(), who.Short(), "5"})
-	wantWords(t, explorer.EventWords(chain.BreachClosed{Cluster: cluster, Paid: make([]chain.BreachPayment, 2), Burned: five}), []string{cluster.Short(), "2 providers", "5"})
+	wantWords(t, explorer.EventWords(chain.BreachPaid{Cluster: cluster, Paid: make([]chain.BreachPayment, 2)}), []string{cluster.Short(), "2 providers"})
+	wantWords(t, explorer.EventWords(chain.BreachClosed{Cluster: cluster, Paid: chain.Hyper(3), Burned: five}), []string{cluster.Short(), "3", "5"})
 }
 
 // TestWordsOfDisputes does so for claims in their windows.

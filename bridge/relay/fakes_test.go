@@ -147,6 +147,7 @@ type fakeChain struct {
 	taken    map[crypto.Digest][]chain.ClaimKey // by order
 	txs      [][]chain.ClaimKey                 // of every final transaction
 	refuse   func(c *chain.Claim) string        // a claim's rejection
+	lose     bool                               // no escrow covers a claim, after a broken acceptance
 	refuseTx func(claims []chain.Claim) error   // before it is included
 	failures []error                            // of the next Settles: the transaction is final, its end unknown
 	down     error
@@ -169,7 +170,9 @@ func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Set
 	defer f.mu.Unlock()
 	out := api.NewSettlements(order)
 	for i, k := range f.taken[order] {
-		if i%2 == 0 {
+		if f.lose {
+			out.Lost = append(out.Lost, api.LostClaim{Claim: chain.ClaimLost{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
+		} else if i%2 == 0 {
 			out.Settled = append(out.Settled, api.SettledClaim{Claim: chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
 		} else {
 			out.Recorded = append(out.Recorded, api.WaitingClaim{Claim: chain.ClaimRecorded{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
@@ -246,6 +249,9 @@ func (f *fakeChain) judge(c *chain.Claim, k chain.ClaimKey) chain.Event {
 		return chain.ClaimRejected{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence), Reason: reason}
 	}
 	f.taken[k.Order] = append(f.taken[k.Order], k)
+	if f.lose {
+		return chain.ClaimLost{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}
+	}
 	return chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}
 }
 

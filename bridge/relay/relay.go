@@ -424,7 +424,7 @@ func (r *Relay) unsettled(ctx context.Context, batch []*entry) (left []*entry, e
 	return left, nil
 }
 
-// taken lists the claims of an order that were paid or recorded. Those that
+// taken lists the claims of an order that were paid, recorded or lost: all of them are final. Those that
 // were refused are not among them: whoever was refused may have posted another
 // claim of that name.
 func taken(s *api.Settlements) map[chain.ClaimKey]bool {
@@ -435,6 +435,10 @@ func taken(s *api.Settlements) map[chain.ClaimKey]bool {
 	}
 	for i := range s.Recorded {
 		c := &s.Recorded[i].Claim
+		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
+	}
+	for i := range s.Lost {
+		c := &s.Lost[i].Claim
 		has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
 	}
 	return has
@@ -450,6 +454,10 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 		}
 		if c, ok := event.(chain.ClaimRecorded); ok {
 			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
+		}
+		if c, ok := event.(chain.ClaimLost); ok {
+			has[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = true
+			r.Log.Warn("relay: a claim is lost: its escrow does not cover it", "order", c.Order.Short(), "node", c.Node.Short(), "lost", c.Lost, "cluster", c.Cluster.Short())
 		}
 		if c, ok := event.(chain.ClaimRejected); ok {
 			reasons[chain.ClaimKey{Order: c.Order, Node: c.Node, Sequence: uint64(c.Sequence)}] = c.Reason

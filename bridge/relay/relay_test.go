@@ -185,6 +185,27 @@ func TestARejectedClaimStopsNoOther(t *testing.T) {
 	})
 }
 
+// TestALostClaimIsOver: one that counts as lost is not posted again, by this relay or by
+// one that starts anew.
+func TestALostClaimIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.lose = true
+		o.put(claim(1))
+		r, stop := carry(t, o, f)
+		pass(6 * time.Hour)
+		wantCounts(t, f, 1, 1)
+		if why := r.Missing(); why != "" {
+			t.Errorf("not healthy: %s", why)
+		}
+		stop()
+		_, stop = carry(t, o, f)
+		pass(6 * time.Hour)
+		wantCounts(t, f, 1, 1)
+		stop()
+	})
+}
+
 func TestWorthlessClaimsCostFewFees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, f := newOutbox(), newChain()

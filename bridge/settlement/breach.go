@@ -1,36 +1,45 @@
 package settlement
 
 import (
-	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// Breach is what a cluster lost for broken acceptances, until it is divided.
+// Breach is what a cluster lost for broken acceptances, until it is divided. The consumers
+// whose acceptances were broken, and what each node lost, have records of their own: there
+// is no list that a cluster could fill with its own.
 type Breach struct {
-	_         struct{} `cbor:",toarray"`
-	Held      chain.Amount
-	Due       uint64          // of the chain's progress
-	Consumers []chain.Address // whose acceptances were broken; at most MaxBreached
-	Losses    []Loss          // of different providers; at most MaxLosses
+	_        struct{} `cbor:",toarray"`
+	Held     chain.Amount
+	Due      uint64    // of the chain's progress
+	Levels   []Level   // the losses by size: ascending, none is empty
+	Division *Division // nil until it is due
 }
 
-// Loss is what a provider lost by broken acceptances.
-type Loss struct {
+// Level is the losses that have so many binary digits in nHYPER.
+type Level struct {
 	_      struct{} `cbor:",toarray"`
-	To     chain.Address
-	Amount chain.Amount
+	Digits uint8
+	Count  uint64
+	Sum    chain.Amount
 }
 
-// MaxBreached and MaxLosses bound a breach, and with it the block that divides it.
-const (
-	MaxBreached = 16
-	MaxLosses   = 64
-)
+// Division is how far a breach has been divided. No loss counts any more.
+type Division struct {
+	_    struct{} `cbor:",toarray"`
+	Most chain.Amount // that a loss is paid
+	Paid chain.Amount // so far
+	Next []byte       // the node and owner whose loss comes next; empty: the first
+}
+
+// lossesAtOnce bounds what one deadline pays: the rest waits for the next block.
+const lossesAtOnce = 16
 
 // breachShare is the part of a lost bond that is held for those who lost: one in so many. A
 // cluster that breaks its word to itself and loses by it to itself burns the most of the rest.
@@ -41,10 +50,21 @@ const partBreach part = kindBreach
 // BreachKey returns the key of what a cluster lost for broken acceptances.
 func BreachKey(cluster crypto.PublicKey) []byte { return keyOf(kindBreach, cluster[:]) }
 
+// betrayedKey returns the key that says in which breach a consumer's acceptances count as
+// broken: by when that is due.
+func betrayedKey(cluster crypto.PublicKey, consumer chain.Address) []byte {
+	return keyOf(kindBreach, cluster[:], consumer[:])
+}
+
 // evidenceKey returns the key that says that a sequence of a consumer's at a cluster was
 // reported.
 func evidenceKey(cluster crypto.PublicKey, consumer chain.Address, sequence uint64) []byte {
 	return keyOf(kindBreach, cluster[:], consumer[:], big(sequence))
+}
+
+// lossKey returns the key of what an owner's node lost by a cluster.
+func lossKey(cluster, node crypto.PublicKey, owner chain.Address) []byte {
+	return keyOf(kindLoss, cluster[:], node[:], owner[:])
 }
 
 // BreachOf returns what a cluster lost and was not divided yet, and false if there is
@@ -53,10 +73,17 @@ func BreachOf(r state.Reader, cluster crypto.PublicKey) (Breach, bool) {
 	return state.Load[Breach](r, BreachKey(cluster))
 }
 
-// ReportAcceptance takes from a cluster what is free of its bond, once for each sequence of
+// betrayed reports whether the acceptances of a consumer count as broken in a breach.
+func betrayed(r state.Reader, b *Breach, cluster crypto.PublicKey, consumer chain.Address) bool {
+	due, ok := state.Load[uint64](r, betrayedKey(cluster, consumer))
+	return ok && due == b.Due
+}
+
+// ReportAcceptance takes from a cluster what is free of its bonds, once for each sequence of
 // a consumer's, if it is shown to have broken its word: what claims lock can be taken with
-// the same evidence once they are closed. No cluster gives a sequence twice, or promises more than it can have seen in the escrow's balance, of which the record keeps
-// the most that it ever was. signed says whether the cluster's signatures verified.
+// the same evidence once they are closed. No cluster gives a sequence twice, or promises
+// more than it can have seen in the escrow's balance when it accepted the order. signed
+// says whether the cluster's signatures verified.
 func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportAcceptance, signed bool) (chain.Event, *chain.Rejection) {
 	a := &m.First.Acceptance
 	consumer := m.First.Order.ConsumerAddress()
@@ -77,14 +104,14 @@ func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportA
 	if !ok {
 		return nil, chain.Reject("cluster %s is not registered", a.Cluster.Short())
 	}
-	lost := freeBond(kv, env, a.Cluster, &cluster)
 	breach, open := BreachOf(kv, a.Cluster)
+	counted := open && betrayed(kv, &breach, a.Cluster, consumer)
 	spent := cluster.Locked.IsZero() // else what is locked may be taken yet
 	switch {
-	case lost.IsZero() && (!open || !spent && slices.Contains(breach.Consumers, consumer)):
+	case open && breach.Division != nil:
+		return nil, chain.Reject("what cluster %s lost is being divided: report it in a few blocks", a.Cluster.Short())
+	case cluster.liable(kv, env, a.Cluster).IsZero() && (!open || !spent && counted):
 		return nil, chain.Reject("cluster %s has no bond that is free", a.Cluster.Short())
-	case !slices.Contains(breach.Consumers, consumer) && len(breach.Consumers) == MaxBreached:
-		return nil, chain.Reject("cluster %s broke its word to %d consumers, the limit", a.Cluster.Short(), MaxBreached)
 	}
 	if spent {
 		kv.Set(key, []byte{})
@@ -92,46 +119,45 @@ func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportA
 	if !open {
 		breach.Due = queueDeadline(kv, env, env.Params.WithdrawalDelayMs, partBreach, crypto.Digest(a.Cluster))
 	}
-	if !slices.Contains(breach.Consumers, consumer) {
-		breach.Consumers = append(breach.Consumers, consumer)
+	if !counted {
+		state.Save(kv, betrayedKey(a.Cluster, consumer), breach.Due)
+	}
+	event := breach.take(kv, env, a.Cluster, &cluster)
+	event.Consumer, event.Sequence, event.Reporter = consumer, chain.Number(a.Sequence), from
+	tokens.Credit(kv, from, event.Reward)
+	return event, nil
+}
+
+// take takes what is free of a cluster's bonds: half of it is held, the reward is for the
+// caller to credit, and the rest is burned.
+func (b *Breach) take(kv state.KV, env *Env, key crypto.PublicKey, c *Cluster) chain.AcceptanceBroken {
+	lost := c.Free()
+	if !lost.IsZero() {
+		c.Bond = sound(c.Bond.Sub(lost))
+		state.Save(kv, ClusterKey(key), *c)
+	}
+	for _, u := range c.unbondings() {
+		at, origin := u.queued(env, key)
+		if left := tokens.MaturingOf(kv, at, origin); !left.IsZero() {
+			lost = sound(lost.Add(tokens.TakeMaturing(kv, at, origin, left)))
+		}
 	}
 	held, reward := part1of(lost, breachShare), sound(lost.ShareFloor(uint64(env.Params.ReporterBps), wholeBps))
-	if rest := sound(lost.Sub(held)); rest.Less(reward) {
-		reward = rest
-	}
-	burned := sound(sound(lost.Sub(held)).Sub(reward))
-	breach.Held = sound(breach.Held.Add(held))
-	if cluster.UnbondedMs == 0 {
-		cluster.Bond = sound(cluster.Bond.Sub(lost))
-		state.Save(kv, ClusterKey(a.Cluster), cluster)
-	} else if !lost.IsZero() {
-		at, origin := unbonding(env, a.Cluster, &cluster)
-		tokens.TakeMaturing(kv, at, origin, lost)
-	}
-	state.Save(kv, BreachKey(a.Cluster), breach)
-	tokens.Credit(kv, from, reward)
+	burned := sound(sound(lost.Sub(held)).Sub(reward)) // chain.MaxReporterBps is below half
+	b.Held = sound(b.Held.Add(held))
+	state.Save(kv, BreachKey(key), *b)
 	tokens.Burn(kv, burned)
-	return chain.AcceptanceBroken{
-		Cluster: a.Cluster, Consumer: consumer, Sequence: chain.Number(a.Sequence), Reporter: from,
-		Amount: lost, Held: held, Reward: reward, Burned: burned, Due: chain.Number(breach.Due),
-	}, nil
+	return chain.AcceptanceBroken{Cluster: key, Amount: lost, Held: held, Reward: reward, Burned: burned, Due: chain.Number(b.Due)}
 }
 
-// freeBond is what of a cluster's bond no claim locks, also while it is on its way back to
-// the operator.
-func freeBond(kv state.KV, env *Env, key crypto.PublicKey, c *Cluster) chain.Amount {
-	if c.UnbondedMs == 0 {
-		return c.Free()
+// liable is what of a cluster's bonds no claim locks, also of those on their way back to an
+// operator.
+func (c *Cluster) liable(kv state.KV, env *Env, key crypto.PublicKey) chain.Amount {
+	sum := c.Free()
+	for _, u := range c.unbondings() {
+		sum = sound(sum.Add(u.left(kv, env, key)))
 	}
-	at, origin := unbonding(env, key, c)
-	return tokens.MaturingOf(kv, at, origin)
-}
-
-// unbonding is when the bond of a cluster that was unbonded matures, and its origin in the
-// queue.
-func unbonding(env *Env, key crypto.PublicKey, c *Cluster) (chain.TimeMs, []byte) {
-	at, _ := later(c.UnbondedMs, env.Params.UnbondDelayMs) // beyond time nothing was queued
-	return at, bondOrigin(ClusterKey(key), c.Operator)
+	return sum
 }
 
 // checkAccepted demands that an acceptance is of this chain, and of the order that it comes
@@ -153,13 +179,10 @@ func checkAccepted(env *Env, a *chain.AcceptedOrder, name string) *chain.Rejecti
 
 // checkBroken demands that what is reported is what no cluster does that keeps its word.
 func checkBroken(kv state.KV, env *Env, m *chain.ReportAcceptance, consumer chain.Address) *chain.Rejection {
-	a := &m.First.Acceptance
 	if m.Second == nil {
-		if most := EscrowOf(kv, consumer, a.Cluster).Most; !most.Less(a.Outstanding) {
-			return chain.Reject("acceptance promises %s, the escrow has held %s", a.Outstanding, most)
-		}
-		return nil
+		return checkPromise(kv, env, &m.First, consumer)
 	}
+	a := &m.First.Acceptance
 	if why := checkAccepted(env, m.Second, "second"); why != nil {
 		return why
 	}
@@ -177,67 +200,165 @@ func checkBroken(kv state.KV, env *Env, m *chain.ReportAcceptance, consumer chai
 	return nil
 }
 
-// lost counts a claim that is in order, and that its escrow does not cover, among what a
-// broken acceptance cost. why is what to say if there is none.
+// checkPromise demands that an acceptance promises more than the escrow's balance ever was
+// since the order can have been accepted. An acceptance has no time, but its order does: a
+// cluster looks at the escrow at a block from which the order's claim window is over before
+// a withdrawal matures, or the escrow would not be liable for it. So it saw none older than
+// that, and the balance was never higher since then than what is compared with.
+func checkPromise(kv state.KV, env *Env, a *chain.AcceptedOrder, consumer chain.Address) *chain.Rejection {
+	over, ok := checked.Add(uint64(a.Order.Deadline), env.Params.ClaimWindowMs)
+	if !ok {
+		return chain.Reject("deadline %d ms is beyond time", a.Order.Deadline)
+	}
+	since, ok := checked.Sub(over, env.Params.WithdrawalDelayMs)
+	if !ok {
+		since = 0
+	}
+	escrow := EscrowOf(kv, consumer, a.Acceptance.Cluster)
+	most, known := escrow.highest(env, chain.TimeMs(since))
+	switch {
+	case !known:
+		return chain.Reject("the order can have been accepted at %d ms already: what its escrow held then is not known any more", since)
+	case !most.Less(a.Acceptance.Outstanding):
+		return chain.Reject("acceptance promises %s, the escrow held %s", a.Acceptance.Outstanding, most)
+	}
+	return nil
+}
+
+// lost pays a claim that is in order as far as its escrow goes, and counts the rest among
+// what a broken acceptance cost. why is what to say if there is none.
 func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *chain.Rejection) {
 	spent, ok := p.book.Spent.Add(cost)
 	if !ok || p.book.MaxCost.Less(spent) {
 		return nil, why
 	}
-	breach, open := BreachOf(p.kv, p.book.Cluster)
-	if !open || !slices.Contains(breach.Consumers, p.book.Consumer) {
+	cluster := p.book.Cluster
+	breach, open := BreachOf(p.kv, cluster)
+	if !open || breach.Division != nil || !betrayed(p.kv, &breach, cluster, p.book.Consumer) {
 		return nil, why
 	}
-	at := slices.IndexFunc(breach.Losses, func(l Loss) bool { return l.To == p.provider })
-	if at < 0 {
-		if len(breach.Losses) == MaxLosses {
-			return nil, chain.Reject("%d providers lost by cluster %s already, the limit", MaxLosses, p.book.Cluster.Short())
-		}
-		at = len(breach.Losses)
-		breach.Losses = append(breach.Losses, Loss{To: p.provider})
-	}
-	sum, ok := breach.Losses[at].Amount.Add(cost)
-	if !ok {
+	escrow := p.books.purse(p.book.Consumer, cluster)
+	held := escrow.available()
+	key, missing := lossKey(cluster, p.Receipt.Node, p.provider), sound(cost.Sub(held))
+	before, _ := state.Load[chain.Amount](p.kv, key) // none: zero
+	after, ok := before.Add(missing)
+	if !ok || !breach.count(before, after) {
 		return nil, why
 	}
-	breach.Losses[at].Amount = sum
-	state.Save(p.kv, BreachKey(p.book.Cluster), breach)
-	p.book.Spent = spent
+	state.Save(p.kv, key, after)
+	state.Save(p.kv, BreachKey(cluster), breach)
 	record := p.record()
+	var events chain.Events
+	if !held.IsZero() {
+		record.Records = p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)
+		p.pay(escrow, &record, held)
+		events = chain.Events{p.settled(&record)}
+	}
+	record.Lost, p.book.Spent = missing, spent
 	p.keep(&record)
-	return chain.Events{chain.ClaimLost{
-		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence), Provider: p.provider, Cluster: p.book.Cluster, Lost: cost,
-	}}, nil
+	return append(events, chain.ClaimLost{
+		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence), Provider: p.provider, Cluster: cluster, Lost: missing,
+	}), nil
 }
 
-// breachDue divides what a cluster lost among those who lost by it, each by what that was
-// and no more; the rest is burned.
-func breachDue(kv state.KV, cluster crypto.PublicKey) chain.Events {
+// count moves a loss from one size to another. It is false, and the breach is not to be
+// saved, if those of one level do not fit an amount.
+func (b *Breach) count(before, after chain.Amount) bool {
+	if !before.IsZero() {
+		l := b.level(before)
+		l.Count, l.Sum = l.Count-1, sound(l.Sum.Sub(before))
+	}
+	l := b.level(after)
+	sum, ok := l.Sum.Add(after)
+	l.Count, l.Sum = l.Count+1, sum
+	b.Levels = slices.DeleteFunc(b.Levels, func(l Level) bool { return l.Count == 0 })
+	return ok
+}
+
+// level returns the level of a loss, which is added if there is none.
+func (b *Breach) level(loss chain.Amount) *Level {
+	digits := uint8(bits.Len64(loss.Nano()))
+	at, known := slices.BinarySearchFunc(b.Levels, digits, func(l Level, d uint8) int { return int(l.Digits) - int(d) })
+	if !known {
+		b.Levels = slices.Insert(b.Levels, at, Level{Digits: digits})
+	}
+	return &b.Levels[at]
+}
+
+// most is what a loss is paid at most: small ones in full, and of larger ones so much that
+// what is held is enough for all. So who makes up large losses takes nothing from those
+// who have small ones: only as many nodes as there are of them would, each with its bond.
+func (b *Breach) most() chain.Amount {
+	left, count := b.Held.Nano(), uint64(0)
+	for i := range b.Levels {
+		count += b.Levels[i].Count
+	}
+	for i := range b.Levels {
+		l := &b.Levels[i]
+		if each := left / count; bits.Len64(each) <= int(l.Digits) {
+			return chain.Nano(each)
+		}
+		left -= l.Sum.Nano() // each is more than any of its losses
+		count -= l.Count
+	}
+	return b.Held // all are paid
+}
+
+// breachDue divides what a cluster lost among those who lost by it, some in each block; the
+// rest is burned.
+func breachDue(kv state.KV, env *Env, cluster crypto.PublicKey) chain.Events {
 	breach, ok := BreachOf(kv, cluster)
 	if !ok {
 		panic("settlement: a breach that is not there is due")
 	}
-	total := uint64(0)
-	for _, l := range breach.Losses {
-		more := total + min(l.Amount.Nano(), breach.Held.Nano())
-		if more < total {
-			more = math.MaxUint64
-		}
-		total = more
+	if breach.Division == nil {
+		breach.Division = &Division{Most: breach.most()}
 	}
-	left := till{breach.Held}
-	closed := chain.BreachClosed{Cluster: cluster, Paid: []chain.BreachPayment{}}
-	for _, l := range breach.Losses {
-		due := chain.Nano(min(l.Amount.Nano(), breach.Held.Nano()))
-		if total > breach.Held.Nano() {
-			due = sound(due.ShareFloor(breach.Held.Nano(), total))
-		}
-		paid := left.take(due)
-		tokens.Credit(kv, l.To, paid)
-		closed.Paid = append(closed.Paid, chain.BreachPayment{To: l.To, Lost: l.Amount, Amount: paid})
+	d := breach.Division
+	paid, more := d.pay(kv, cluster)
+	var events chain.Events
+	if len(paid) > 0 {
+		events = chain.Events{chain.BreachPaid{Cluster: cluster, Paid: paid}}
 	}
-	closed.Burned = left.left
-	tokens.Burn(kv, left.left)
+	if more {
+		queueDeadline(kv, env, 0, partBreach, crypto.Digest(cluster))
+		state.Save(kv, BreachKey(cluster), breach)
+		return events
+	}
+	closed := chain.BreachClosed{Cluster: cluster, Paid: d.Paid, Burned: sound(breach.Held.Sub(d.Paid))}
+	tokens.Burn(kv, closed.Burned)
 	kv.Delete(BreachKey(cluster))
-	return chain.Events{closed}
+	return append(events, closed)
+}
+
+// pay pays the next losses, and reports whether there are more.
+func (d *Division) pay(kv state.KV, cluster crypto.PublicKey) (paid []chain.BreachPayment, more bool) {
+	prefix := keyOf(kindLoss, cluster[:])
+	var after [crypto.PublicKeySize + len(chain.Address{}) + 1]byte
+	for i := range after {
+		after[i] = 0xff
+	}
+	var done [][]byte
+	first := slices.Concat(prefix, d.Next)
+	d.Next = nil
+	for key, value := range kv.Iterate(first, slices.Concat(prefix, after[:])) {
+		if len(done) == lossesAtOnce {
+			d.Next = slices.Clone(key[len(prefix):])
+			break
+		}
+		loss := state.Decode[chain.Amount](key, value)
+		amount := loss
+		if d.Most.Less(loss) {
+			amount = d.Most
+		}
+		to := chain.Address(key[len(prefix)+crypto.PublicKeySize:])
+		paid = append(paid, chain.BreachPayment{To: to, Lost: loss, Amount: amount})
+		done = append(done, slices.Clone(key))
+	}
+	for i, key := range done {
+		kv.Delete(key)
+		tokens.Credit(kv, paid[i].To, paid[i].Amount)
+		d.Paid = sound(d.Paid.Add(paid[i].Amount))
+	}
+	return paid, d.Next != nil
 }

@@ -1,6 +1,7 @@
 package settlement_test
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -62,8 +63,16 @@ func TestReportsAreRefused(t *testing.T) {
 		},
 		"acceptances have sequences 1 and 2": func(_ *market, r *chain.ReportAcceptance) { r.Second.Acceptance.Sequence = 2 },
 		"both acceptances say the same":      func(_ *market, r *chain.ReportAcceptance) { *r.Second = r.First },
-		"the escrow has held 50 HYPER": func(_ *market, r *chain.ReportAcceptance) {
+		"the escrow held 50 HYPER": func(_ *market, r *chain.ReportAcceptance) {
 			r.First.Acceptance.Outstanding, r.Second = chain.Hyper(50), nil
+		},
+		"is not known any more": func(_ *market, r *chain.ReportAcceptance) {
+			r.First.Order.Deadline = start - delay
+			r.First, r.Second = accepted(r.First.Order, 1, chain.Hyper(51)), nil
+		},
+		"is beyond time": func(_ *market, r *chain.ReportAcceptance) {
+			r.First.Order.Deadline = 1<<64 - 1
+			r.First, r.Second = accepted(r.First.Order, 1, chain.Hyper(51)), nil
 		},
 		"is not registered": func(m *market, r *chain.ReportAcceptance) {
 			a, b := r.First.Order, r.Second.Order
@@ -118,18 +127,25 @@ func TestABrokenWordPaysWhoLost(t *testing.T) {
 	_, why = settlement.Deposit(m.kv, &m.env, account(consumer), chain.Deposit{Cluster: key(cluster).Public(), Amount: chain.Nano(1)})
 	wantReason(t, why, "has lost its bond")
 	m.wantRejected("the escrow holds", stranger) // its consumer was not betrayed
-	e := m.settle(unpaid)[0]
-	if lost, ok := e.(chain.ClaimLost); !ok || lost.Provider != account(5) || lost.Lost != chain.Nano(3_600_000) {
-		t.Fatalf("got %+v", e)
-	}
-	m.wantRejected("sequence is 1, the next", unpaid)
 	before := m.balance(5)
+	made := m.settle(unpaid)
+	part, isPart := made[0].(chain.ClaimSettled)
+	if lost, ok := made[len(made)-1].(chain.ClaimLost); !ok || !isPart || lost.Provider != account(5) || lost.Lost != chain.Nano(3_200_000) || part.Cost != chain.Nano(400_000) {
+		t.Fatalf("got %+v", made)
+	}
+	before, _ = before.Add(part.Paid)
+	m.wantRejected("sequence is 1, the next", unpaid)
+	_, claims, _ := settlement.Settlement(m.kv, unpaid.Order.ID())
+	if c := claims[0]; c.Settled() || !c.Final() || c.Lost != chain.Nano(3_200_000) || c.Paid != part.Paid || c.Paid.IsZero() {
+		t.Errorf("the claim's record is %+v", c)
+	}
 	if events := m.progress(delay); len(events) != 0 {
 		t.Errorf("divided too early: %+v", events)
 	}
-	closed := m.progress(1)[0].(chain.BreachClosed)
-	want, _ := before.Add(chain.Nano(3_600_000))
-	if m.balance(5) != want || len(closed.Paid) != 1 || closed.Burned != chain.Nano(chain.Hyper(500).Nano()-3_600_000) {
+	events := m.progress(1)
+	paid, closed := events[0].(chain.BreachPaid), events[1].(chain.BreachClosed)
+	want, _ := before.Add(chain.Nano(3_200_000)) // the escrow had the rest
+	if m.balance(5) != want || len(paid.Paid) != 1 || closed.Paid != chain.Nano(3_200_000) || closed.Burned != chain.Nano(chain.Hyper(500).Nano()-3_200_000) {
 		t.Errorf("balance %v, want %v: %+v", m.balance(5), want, closed)
 	}
 	if surplus := m.surplus(); surplus != 0 {
@@ -147,20 +163,30 @@ func TestABrokenWordPaysWhoLost(t *testing.T) {
 	}
 }
 
-// TestMoreThanTheEscrowEverHeld: the balance may have been that high when the acceptance was
-// signed, so only what it never was is evidence, also when the money is gone.
-func TestMoreThanTheEscrowEverHeld(t *testing.T) {
+// TestMoreThanTheEscrowHeld: the balance may have been that high when the order was
+// accepted, so only what it never was since then is evidence, also when the money is gone;
+// and what was there long before excuses nothing.
+func TestMoreThanTheEscrowHeld(t *testing.T) {
 	m := newMarket(t)
-	o := m.order(consumer, 1, none)
-	m.deposit(consumer, chain.Hyper(30))
-	m.withdraw(consumer, chain.Hyper(30))
-	m.pass(2 * delay)
-	m.pass(1)
-	_, why := m.report(4, chain.ReportAcceptance{First: accepted(o, 1, chain.Hyper(30))})
-	wantReason(t, why, "the escrow has held 30 HYPER")
-	if _, why = m.report(4, chain.ReportAcceptance{First: accepted(o, 1, chain.Nano(chain.Hyper(30).Nano()+1))}); why != nil {
+	thirty, more := chain.Hyper(30), chain.Nano(chain.Hyper(30).Nano()+1)
+	m.deposit(consumer, thirty)
+	m.pass(hour)
+	m.withdraw(consumer, thirty)
+	m.pass(delay) // the money is gone
+	early := m.order(consumer, 1, none)
+	early.Deadline = start + delay - window + hour // an escrow that was read an hour after the start is liable for it
+	_, why := m.report(4, chain.ReportAcceptance{First: accepted(early, 1, thirty)})
+	wantReason(t, why, "the escrow held 30 HYPER")
+	if _, why = m.report(4, chain.ReportAcceptance{First: accepted(early, 1, more)}); why != nil {
 		t.Error(why.Reason())
 	}
+	m.pass(2 * delay)
+	late := m.order(consumer, 2, none)
+	if _, why = m.report(4, chain.ReportAcceptance{First: accepted(late, 2, chain.Nano(1))}); why != nil {
+		t.Errorf("what the escrow held three days ago excuses a promise of today: %s", why.Reason())
+	}
+	_, why = m.report(4, chain.ReportAcceptance{First: accepted(early, 3, more)})
+	wantReason(t, why, "is not known any more")
 }
 
 // TestLeavingDoesNotOutrunAReport: the bond is liable until it has matured.
@@ -207,16 +233,20 @@ func TestALockedBondDoesNotUseUpEvidence(t *testing.T) {
 }
 
 // TestAnHonestClusterIsNeverSlashed: one that counts what it accepted against a balance that
-// it saw at any time before, and gives each sequence once, whatever consumers, providers
+// it saw when the escrow was liable for the order, and gives each sequence once, whatever consumers, providers
 // and their friends do and report.
 func TestAnHonestClusterIsNeverSlashed(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMarket(t)
-		var seen []chain.Amount
+		type sight struct {
+			at      chain.TimeMs
+			balance chain.Amount
+		}
+		var seen []sight
 		var given []chain.AcceptedOrder
 		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
 			amount := chain.Nano(rapid.Uint64Range(1, 20_000_000).Draw(rt, "amount"))
-			seen = append(seen, m.escrow(consumer).Balance)
+			seen = append(seen, sight{m.env.Now, m.escrow(consumer).Balance})
 			switch rapid.IntRange(0, 4).Draw(rt, "step") {
 			case 0:
 				m.deposit(consumer, amount)
@@ -228,7 +258,9 @@ func TestAnHonestClusterIsNeverSlashed(t *testing.T) {
 				m.pass(rapid.Uint64Range(1, 2*delay).Draw(rt, "wait"))
 			case 3:
 				o := m.order(consumer, uint64(len(given)), none)
-				saw := rapid.SampledFrom(seen).Draw(rt, "saw")
+				o.Deadline = m.env.Now + chain.TimeMs(rapid.Uint64Range(1, delay-window).Draw(rt, "deadline"))
+				liable := slices.DeleteFunc(slices.Clone(seen), func(s sight) bool { return s.at+delay < o.Deadline+window })
+				saw := rapid.SampledFrom(liable).Draw(rt, "saw").balance
 				given = append(given, accepted(o, uint64(len(given)+1), chain.Nano(rapid.Uint64Range(0, saw.Nano()).Draw(rt, "outstanding"))))
 				m.settle(m.claim(o, 40, 1))
 			default:
@@ -276,16 +308,26 @@ func TestABreachNeverPaysMoreThanItHolds(t *testing.T) {
 			}
 		}
 		held := chain.Hyper(500).Nano()
-		closed := m.progress(delay + 1)[0].(chain.BreachClosed)
-		sum := closed.Burned.Nano()
-		for _, p := range closed.Paid {
-			sum += p.Amount.Nano()
-			if p.Amount.Nano() > lost[p.To] || p.Lost.Nano() != lost[p.To] {
-				rt.Fatalf("%s got %v and lost %d", p.To.Short(), p.Amount, lost[p.To])
+		events := m.progress(delay + 1)
+		closed := events[len(events)-1].(chain.BreachClosed)
+		sum, losses := uint64(0), uint64(0)
+		for _, e := range events[:len(events)-1] {
+			for _, p := range e.(chain.BreachPaid).Paid {
+				sum += p.Amount.Nano()
+				losses += p.Lost.Nano()
+				lost[p.To] -= p.Lost.Nano()
+				if p.Lost.Less(p.Amount) {
+					rt.Fatalf("%s got %v and lost %v", p.To.Short(), p.Amount, p.Lost)
+				}
 			}
 		}
-		if sum != held || len(closed.Paid) != len(lost) || m.surplus() != 0 {
-			rt.Fatalf("%d of %d held went out: %+v", sum, held, closed)
+		for to, rest := range lost {
+			if rest != 0 {
+				rt.Fatalf("%d of what %s lost were not divided", rest, to.Short())
+			}
+		}
+		if sum != closed.Paid.Nano() || sum+closed.Burned.Nano() != held || losses <= held && sum != losses || m.surplus() != 0 {
+			rt.Fatalf("%d of %d held went out for %d lost: %+v", sum, held, losses, closed)
 		}
 		if _, open := settlement.BreachOf(m.kv, key(cluster).Public()); open {
 			rt.Fatal("it is open still")

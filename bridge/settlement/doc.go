@@ -24,7 +24,9 @@
 //	'b' 'k' ‖ node                           → Meter
 //	'b' 'K' ‖ metering key                   → node, the one that has ever registered it
 //	'b' 'y' ‖ cluster                        → Breach
+//	'b' 'y' ‖ cluster ‖ consumer             → progress_ms: the breach in which its acceptances count as broken
 //	'b' 'y' ‖ cluster ‖ consumer ‖ sequence (8) → nothing: that acceptance was reported
+//	'b' 'Y' ‖ cluster ‖ node ‖ owner         → what it lost by the cluster
 //	'b' 's' ‖ order id                       → Service: of the lease that the order opened
 //	'b' 'u' ‖ node                           → Hardware: while it is challenged, or was silent
 //
@@ -71,10 +73,12 @@
 //     to theirs, nobody is slashed but by a panel's verdict, and every stake is free or
 //     lost once the order is paid, or over.
 //
-//  11. A cluster loses its bond for nothing but what no cluster does that keeps its word: two
+//  11. A cluster loses its bonds for nothing but what no cluster does that keeps its word: two
 //     acceptances of a consumer with one sequence, or one that promises more than the
-//     balance of the escrow ever was; for each sequence once. At most half of it goes to
-//     providers whose claims their escrow did not cover.
+//     balance of the escrow was since the order can have been accepted; for each sequence
+//     once. At most half of it goes to providers whose claims their escrow did not cover, a
+//     quarter to who reported it, and the rest is burned. Of two losses the smaller is never
+//     paid less than the larger, unless it is paid in full.
 //
 //  12. Of each epoch of a lease at most one miss is counted, and only upon the word of more
 //     than half of the peers that the chain drew, and two at least. It gives back no more of

@@ -127,7 +127,7 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	case partHardware:
 		return hardwareDue(kv, crypto.PublicKey(id))
 	case partBreach:
-		return breachDue(kv, crypto.PublicKey(id))
+		return breachDue(kv, env, crypto.PublicKey(id))
 	case partService: // has none
 	}
 	panic("settlement: a deadline of no part")

@@ -23,7 +23,50 @@ type Escrow struct {
 	Balance     chain.Amount
 	Withdrawals []chain.TimeMs // when each matures; ascending, no two equal
 	Record      match.Record   // of the consumer at the cluster; it outlives the money
-	Most        chain.Amount   // that the balance ever was; it outlives the money too
+	Highs       Highs          // of the balance
+}
+
+// Highs is the most that a balance was in the period in which it changed last, and in the
+// one before that: periods are as long as a withdrawal takes to mature. What is older is
+// gone, so that nobody can promise for ever what was there once.
+type Highs struct {
+	_      struct{} `cbor:",toarray"`
+	Period uint64   // since 1970
+	Now    chain.Amount
+	Before chain.Amount
+}
+
+// to moves on to the period of a time. The balance has not changed since the last.
+func (h *Highs) to(period uint64, balance chain.Amount) {
+	if period > h.Period {
+		h.Before = balance
+		if period == h.Period+1 {
+			h.Before = h.Now
+		}
+		h.Period, h.Now = period, balance
+	}
+}
+
+// highest returns the most that an escrow's balance was from a time on, and false if that
+// is longer ago than is known.
+func (e *Escrow) highest(env *Env, since chain.TimeMs) (chain.Amount, bool) {
+	h := e.Highs
+	h.to(periodOf(env), e.Balance)
+	first := max(h.Period, 1) - 1
+	if uint64(since)/env.Params.WithdrawalDelayMs < first {
+		return chain.Amount{}, false
+	}
+	return largest(h.Now, h.Before), true
+}
+
+// periodOf is the period that the block is in.
+func periodOf(env *Env) uint64 { return uint64(env.Now) / env.Params.WithdrawalDelayMs }
+
+func largest(a, b chain.Amount) chain.Amount {
+	if a.Less(b) {
+		return b
+	}
+	return a
 }
 
 // EscrowOf returns a consumer's escrow at a cluster.
@@ -87,22 +130,22 @@ func Withdraw(kv state.KV, env *Env, consumer chain.Address, m chain.Withdraw) (
 type purse struct {
 	kv      state.KV
 	key     []byte
-	escrow  Escrow // without the withdrawals that have matured
+	escrow  Escrow // without the withdrawals that have matured; its highs are of this period
 	changed bool   // by a claim, since it was saved
 }
 
 func openPurse(kv state.KV, env *Env, consumer chain.Address, cluster crypto.PublicKey) *purse {
 	p := &purse{kv: kv, key: EscrowKey(consumer, cluster), escrow: EscrowOf(kv, consumer, cluster)}
+	p.escrow.Highs.to(periodOf(env), p.escrow.Balance)
 	p.escrow.Withdrawals = slices.DeleteFunc(p.escrow.Withdrawals, func(at chain.TimeMs) bool { return at <= env.Now })
 	return p
 }
 
 func (p *purse) save() {
 	p.changed = false
-	if p.escrow.Most.Less(p.escrow.Balance) {
-		p.escrow.Most = p.escrow.Balance
-	}
-	if p.escrow.Most.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
+	highs := &p.escrow.Highs
+	highs.Now = largest(highs.Now, p.escrow.Balance)
+	if highs.Now.IsZero() && highs.Before.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
 		p.kv.Delete(p.key)
 		return
 	}

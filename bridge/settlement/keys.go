@@ -36,6 +36,7 @@ const (
 	kindMeter      = 'k'
 	kindMetered    = 'K'
 	kindBreach     = 'y'
+	kindLoss       = 'Y'
 	kindService    = 's'
 	kindHardware   = 'u'
 )

@@ -59,10 +59,15 @@ type Claim struct {
 	ProofVerified bool
 	Records       []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
 	Refuted       bool                        // under PolicyOptimistic: found wrong, or its data missing, or challenged and not judged; nothing was paid
+	Lost          chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
 }
 
-// Settled reports whether the claim was paid.
-func (c *Claim) Settled() bool { return c.Pending == nil && !c.Refuted }
+// Settled reports whether the claim was paid, all of it.
+func (c *Claim) Settled() bool { return c.Final() && !c.Refuted && c.Lost.IsZero() }
+
+// Final reports whether the claim waits for nothing more: it was paid, as far as it ever
+// will be.
+func (c *Claim) Final() bool { return c.Pending == nil }
 
 // Replica is what a recorded claim will be paid by, once k agree.
 type Replica struct {

@@ -40,14 +40,15 @@ func encodeOrder(o *Order) []byte {
 
 // append appends the encoding of a claim that is not pending, without records.
 func (c *Claim) append(dst []byte) []byte {
-	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 15), c.Node[:]), c.Provider[:])
+	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 16), c.Node[:]), c.Provider[:])
 	dst = codec.AppendBytes(codec.AppendUint(dst, c.Sequence), c.Result[:])
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(c.Exit)), uint64(c.Height))
 	dst = append(dst, cborNull)
 	for _, part := range [...]chain.Amount{c.Cost, c.Paid, c.Burned, c.Treasury, c.ClusterFee} {
 		dst = codec.AppendUint(dst, part.Nano())
 	}
-	return codec.AppendBool(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), c.Refuted)
+	dst = codec.AppendBool(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), c.Refuted)
+	return codec.AppendUint(dst, c.Lost.Nano())
 }
 
 func decodeOrder(key, value []byte) Order {
@@ -88,7 +89,7 @@ func readOrder(value []byte) (o Order, ok bool) {
 }
 
 func readClaim(r *codec.Reader, c *Claim) (fits bool) {
-	r.Array(15)
+	r.Array(16)
 	r.Fixed(c.Node[:])
 	r.Fixed(c.Provider[:])
 	c.Sequence = r.Uint()
@@ -103,6 +104,7 @@ func readClaim(r *codec.Reader, c *Claim) (fits bool) {
 	r.Array(0)
 	c.Records = []chain.ResourceTransaction{}
 	c.Refuted = r.Bool()
+	c.Lost = chain.Nano(r.Uint())
 	return fits
 }
 

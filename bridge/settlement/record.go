@@ -71,7 +71,10 @@ func readEscrow(value []byte) (e Escrow, ok bool) {
 		e.Withdrawals[i] = chain.TimeMs(r.Uint())
 	}
 	readRecord(r, &e.Record)
-	e.Most = chain.Nano(r.Uint())
+	r.Array(3)
+	e.Highs.Period = r.Uint()
+	e.Highs.Now = chain.Nano(r.Uint())
+	e.Highs.Before = chain.Nano(r.Uint())
 	return e, r.Done()
 }
 

@@ -35,7 +35,7 @@ func TestRecordsReadByHand(t *testing.T) {
 			l.Resources = append(l.Resources, chain.Quantity{Resource: r, Amount: number("amount")})
 			l.Prices = append(l.Prices, chain.UnitPrice{Resource: r, Price: number("price")})
 		}
-		e := settlement.Escrow{Balance: chain.Nano(number("balance")), Withdrawals: []chain.TimeMs{}, Record: match.Record{Period: number("period"), Credit: number("credit"), Debt: number("debt")}, Most: chain.Nano(number("most"))}
+		e := settlement.Escrow{Balance: chain.Nano(number("balance")), Withdrawals: []chain.TimeMs{}, Record: match.Record{Period: number("period"), Credit: number("credit"), Debt: number("debt")}, Highs: settlement.Highs{Period: number("high period"), Now: chain.Nano(number("high")), Before: chain.Nano(number("high before"))}}
 		for range rapid.IntRange(0, settlement.MaxWithdrawals).Draw(rt, "withdrawals") {
 			e.Withdrawals = append(e.Withdrawals, chain.TimeMs(number("at")))
 		}
@@ -88,7 +88,7 @@ func TestOrdersAreWrittenAndReadByHand(t *testing.T) {
 				Node: key(40).Public(), Provider: account(4), Sequence: number("sequence"), Result: crypto.Digest{1}, Exit: chain.ExitStatus(rapid.Uint8().Draw(rt, "exit")),
 				Height: chain.Height(number("height")), Cost: chain.Nano(number("cost")), Paid: chain.Nano(number("paid")), Burned: chain.Nano(number("burned")),
 				Treasury: chain.Nano(number("treasury")), ClusterFee: chain.Nano(number("fee")), ProofVerified: rapid.Bool().Draw(rt, "proof"),
-				Refuted: rapid.Bool().Draw(rt, "refuted"), Records: []chain.ResourceTransaction{},
+				Refuted: rapid.Bool().Draw(rt, "refuted"), Lost: chain.Nano(number("lost")), Records: []chain.ResourceTransaction{},
 			}
 			if odd = rapid.Bool().Draw(rt, "odd"); odd {
 				o.First.Pending = &settlement.Replica{Prices: []chain.UnitPrice{}, Usage: []chain.Usage{}}

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"slices"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/codec"
@@ -65,7 +67,19 @@ type Cluster struct {
 	Endpoints  []string
 	UnbondedMs chain.TimeMs // zero while it is bonded
 	Locked     chain.Amount // of the bond, by claims in their windows; ≤ Bond
+	Earlier    []Unbonding  // of bonds on their way back since before it was registered anew; at most MaxEarlier
 }
+
+// Unbonding is a cluster's bond on its way back to an operator: it is liable until it has
+// matured.
+type Unbonding struct {
+	_        struct{} `cbor:",toarray"`
+	Operator chain.Address
+	At       chain.TimeMs // when it began
+}
+
+// MaxEarlier bounds how often a cluster is registered anew while bonds are on their way.
+const MaxEarlier = 4
 
 // ProviderOf returns a provider node's record, and false if it was never
 // registered.
@@ -159,13 +173,39 @@ func RegisterCluster(kv state.KV, env *Env, operator chain.Address, m chain.Regi
 	if !m.Cluster.Verify(crypto.DomainPossession, chain.PossessionPayload(env.ChainID, operator), m.Possession) {
 		return nil, chain.Reject("possession of cluster key %s by %s is not signed", m.Cluster.Short(), operator.Short())
 	}
+	earlier := known.unbondings()
+	earlier = slices.DeleteFunc(earlier, func(u Unbonding) bool { return u.left(kv, env, m.Cluster).IsZero() })
+	if len(earlier) > MaxEarlier {
+		return nil, chain.Reject("cluster %s has %d bonds on their way back, the limit is %d", m.Cluster.Short(), len(earlier), MaxEarlier)
+	}
 	if why := tokens.Debit(kv, operator, m.Bond, env.Now); why != nil {
 		return nil, why
 	}
 	state.Save(kv, ClusterKey(m.Cluster), Cluster{
-		Operator: operator, Bond: m.Bond, FeeBps: m.FeeBps, Endpoints: m.Endpoints,
+		Operator: operator, Bond: m.Bond, FeeBps: m.FeeBps, Endpoints: m.Endpoints, Earlier: earlier,
 	})
 	return chain.ClusterRegistered{Cluster: m.Cluster, Operator: operator, Bond: m.Bond}, nil
+}
+
+// unbondings are those of which a cluster's bonds may still be on their way, no two equal.
+func (c *Cluster) unbondings() []Unbonding {
+	last := Unbonding{Operator: c.Operator, At: c.UnbondedMs}
+	if c.UnbondedMs == 0 || slices.Contains(c.Earlier, last) {
+		return slices.Clone(c.Earlier)
+	}
+	return append(slices.Clone(c.Earlier), last)
+}
+
+// queued is when an unbonding's bond matures, and its origin in the queue.
+func (u *Unbonding) queued(env *Env, cluster crypto.PublicKey) (chain.TimeMs, []byte) {
+	at, _ := later(u.At, env.Params.UnbondDelayMs) // beyond time nothing was queued
+	return at, bondOrigin(ClusterKey(cluster), u.Operator)
+}
+
+// left is what of an unbonding's bond is still on its way.
+func (u *Unbonding) left(kv state.KV, env *Env, cluster crypto.PublicKey) chain.Amount {
+	at, origin := u.queued(env, cluster)
+	return tokens.MaturingOf(kv, at, origin)
 }
 
 // UnbondCluster ends a cluster's registration; the bond matures to its

@@ -17,7 +17,7 @@ type AcceptedOrder struct {
 
 // ReportAcceptance shows that a cluster broke its word. With a second acceptance: that it
 // gave one sequence of a consumer's twice. Alone: that it promised more than the
-// consumer's escrow ever held. Anyone may send it.
+// consumer's escrow held since the order can have been accepted. Anyone may send it.
 type ReportAcceptance struct {
 	_      struct{} `cbor:",toarray"`
 	First  AcceptedOrder
@@ -31,6 +31,7 @@ const (
 	kindReportAcceptance uint8 = 47
 	kindAcceptanceBroken uint8 = 55
 	kindClaimLost        uint8 = 56
+	kindBreachPaid       uint8 = 52
 	kindBreachClosed     uint8 = 61
 )
 
@@ -58,18 +59,17 @@ type ClaimLost struct {
 	Sequence Number           `json:"sequence"`
 	Provider Address          `json:"provider"`
 	Cluster  crypto.PublicKey `json:"cluster"`
-	Lost     Amount           `json:"lost_nhyper"`
+	Lost     Amount           `json:"lost_nhyper"` // what the escrow did not cover of it
 }
 
-// BreachClosed says that what a cluster lost was divided among those who lost by it.
-type BreachClosed struct {
+// BreachPaid says that some of those who lost by a cluster were paid out of what it lost.
+type BreachPaid struct {
 	_       struct{}         `cbor:",toarray"`
 	Cluster crypto.PublicKey `json:"cluster"`
 	Paid    []BreachPayment  `json:"paid"`
-	Burned  Amount           `json:"burned_nhyper"`
 }
 
-// BreachPayment is what somebody got of what they lost.
+// BreachPayment is what somebody got of what a node of theirs lost.
 type BreachPayment struct {
 	_      struct{} `cbor:",toarray"`
 	To     Address  `json:"to"`
@@ -77,8 +77,17 @@ type BreachPayment struct {
 	Amount Amount   `json:"amount_nhyper"`
 }
 
+// BreachClosed says that what a cluster lost was divided among those who lost by it.
+type BreachClosed struct {
+	_       struct{}         `cbor:",toarray"`
+	Cluster crypto.PublicKey `json:"cluster"`
+	Paid    Amount           `json:"paid_nhyper"` // in all
+	Burned  Amount           `json:"burned_nhyper"`
+}
+
 func (AcceptanceBroken) sealedEvent() {}
 func (ClaimLost) sealedEvent()        {}
+func (BreachPaid) sealedEvent()       {}
 func (BreachClosed) sealedEvent()     {}
 
 func (m *ReportAcceptance) check() error {

@@ -32,7 +32,8 @@ func TestBreachFixtures(t *testing.T) {
 			Cluster: cluster, Consumer: a, Sequence: 1, Reporter: testKey(4).address(), Amount: chain.Hyper(10), Held: chain.Hyper(5), Reward: chain.Hyper(1), Burned: chain.Hyper(4), Due: 7,
 		},
 		chain.ClaimLost{Order: crypto.Digest{2}, Node: node, Sequence: 1, Provider: a, Cluster: cluster, Lost: chain.Nano(9)},
-		chain.BreachClosed{Cluster: cluster, Paid: []chain.BreachPayment{{To: a, Lost: chain.Nano(9), Amount: chain.Nano(8)}}, Burned: chain.Nano(1)},
+		chain.BreachPaid{Cluster: cluster, Paid: []chain.BreachPayment{{To: a, Lost: chain.Nano(9), Amount: chain.Nano(8)}}},
+		chain.BreachClosed{Cluster: cluster, Paid: chain.Nano(8), Burned: chain.Nano(1)},
 	}
 	roundTrip(t, "events_breach", events)
 	text, err := json.Marshal(events)

@@ -116,6 +116,10 @@ const (
 	wholeBps           = 10_000
 )
 
+// MaxReporterBps bounds ReporterBps: half of a cluster's lost bond goes to providers who may be
+// its own, and a quarter of it is burned even if its operator reports it.
+const MaxReporterBps = 2_500
+
 // Check returns an error that names the first parameter out of range.
 func (p *Params) Check() error {
 	const (
@@ -163,7 +167,7 @@ func (p *Params) checkShares() error {
 	}{
 		{"commission_step_bps", p.CommissionStepBps, wholeBps},
 		{"equivocation_bps", p.EquivocationBps, wholeBps},
-		{"reporter_bps", p.ReporterBps, 5_000}, // a guilty reporter must lose most of it
+		{"reporter_bps", p.ReporterBps, MaxReporterBps}, // a guilty reporter must lose most of it
 		{"silence_bps", p.SilenceBps, 1_000},
 		{"max_jailed_bps", p.MaxJailedBps, 3_333}, // below a third: what is left is a quorum
 		{"inflation_bps", p.InflationBps, 5_000},

@@ -55,7 +55,7 @@ func TestParamsOfStaking(t *testing.T) {
 		"max_validators is 257":         func(p *chain.Params) { p.MaxValidators = 257 },
 		"commission_step_bps is 10001":  func(p *chain.Params) { p.CommissionStepBps = 10_001 },
 		"equivocation_bps is 10001":     func(p *chain.Params) { p.EquivocationBps = 10_001 },
-		"reporter_bps is 5001":          func(p *chain.Params) { p.ReporterBps = 5_001 },
+		"reporter_bps is 2501":          func(p *chain.Params) { p.ReporterBps = 2_501 },
 		"silence_bps is 1001":           func(p *chain.Params) { p.SilenceBps = 1_001 },
 		"max_jailed_bps is 3334":        func(p *chain.Params) { p.MaxJailedBps = 3_334 },
 		"inflation_bps is 5001":         func(p *chain.Params) { p.InflationBps = 5_001 },

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/agent"
@@ -176,5 +177,23 @@ func TestEarningsFollowReceipts(t *testing.T) {
 	stopped, err := agent.ReadEarnings(&config, time.Now())
 	if err != nil || stopped.PendingJobs != 1 || stopped.UnpaidJobs != 1 {
 		t.Errorf("with the agent stopped: %+v, %v", stopped, err)
+	}
+}
+
+// TestWhatALostClaimBrought: what was paid of it; one that brought nothing is unpaid.
+func TestWhatALostClaimBrought(t *testing.T) {
+	b := openBook(t, t.TempDir())
+	const at = chain.TimeMs(1_790_000_000_000)
+	for n, record := range []settlement.Claim{
+		{Cost: chain.Hyper(5), Paid: chain.Hyper(4)},
+		{Cost: chain.Hyper(3), Paid: chain.Hyper(2), Lost: chain.Hyper(2)},
+		{Lost: chain.Hyper(5)},
+		{Refuted: true},
+	} {
+		b.Finished(orderNo(n), at, chain.Hyper(5))
+		b.Ended(orderNo(n), at, &record)
+	}
+	if e := b.Sum(at, 0); e.SettledJobs != 2 || e.UnpaidJobs != 2 || e.Settled != chain.Hyper(6) || e.PendingJobs != 0 {
+		t.Errorf("%+v", e)
 	}
 }

@@ -43,6 +43,11 @@ func (b Book) Unpaid(order crypto.Digest, at chain.TimeMs) {
 	b.add(bookLine{Kind: lineUnpaid, Order: order, AtMs: at})
 }
 
+// Ended enters what the chain says of a claim that is final.
+func (b Book) Ended(order crypto.Digest, at chain.TimeMs, record *settlement.Claim) {
+	b.add(lineOf(order, at, record))
+}
+
 // Sum is what the book says, for clusters whose fee is so many 1/10,000.
 func (b Book) Sum(at chain.TimeMs, bps uint16) Earnings {
 	return b.sum(at, func(crypto.PublicKey) uint16 { return bps })

@@ -90,33 +90,33 @@ func (m *market) learnFee(ctx context.Context, cluster crypto.PublicKey) error {
 	return nil
 }
 
-// paid returns what the chain paid for a receipt; false: nothing yet.
-func (m *market) paid(ctx context.Context, key chain.ClaimKey) (chain.Amount, bool, error) {
+// claim returns the chain's state of the claim of a receipt; false: there is none yet.
+func (m *market) claim(ctx context.Context, key chain.ClaimKey) (none settlement.Claim, known bool, err error) {
 	value, err := m.client.VerifiedState(ctx, settlement.OrderKey(key.Order))
 	if err != nil {
-		return chain.Amount{}, false, err
+		return none, false, err
 	}
 	raw, there := value.Get()
 	if !there {
-		return chain.Amount{}, false, nil
+		return none, false, nil
 	}
 	book, err := settlement.DecodeOrder(raw)
 	if err != nil {
-		return chain.Amount{}, false, err
+		return none, false, err
 	}
 	record, inside := book.ClaimOf(key.Node, key.Sequence)
 	if !inside {
 		if value, err = m.client.VerifiedState(ctx, settlement.ClaimKey(key)); err != nil {
-			return chain.Amount{}, false, err
+			return none, false, err
 		}
 		if raw, there = value.Get(); !there {
-			return chain.Amount{}, false, nil
+			return none, false, nil
 		}
 		if record, err = settlement.DecodeClaim(raw); err != nil {
-			return chain.Amount{}, false, err
+			return none, false, err
 		}
 	}
-	return record.Paid, record.Settled(), nil
+	return record, true, nil
 }
 
 // followClaims asks the chain from time to time what became of the jobs that
@@ -161,16 +161,25 @@ func (a *Agent) askClaims(ctx context.Context, waiting []bookLine) (settled int,
 		if err := a.market.learnFee(ctx, l.Cluster); err != nil {
 			return settled, err
 		}
-		amount, paid, err := a.market.paid(ctx, chain.ClaimKey{Order: l.Order, Node: a.id, Sequence: l.Number})
+		record, known, err := a.market.claim(ctx, chain.ClaimKey{Order: l.Order, Node: a.id, Sequence: l.Number})
 		if err != nil {
 			return settled, err
 		}
-		if paid {
-			a.book.add(bookLine{Kind: linePaid, Order: l.Order, AtMs: timeMs(time.Now()), Amount: amount})
+		if known && record.Final() {
+			a.book.add(lineOf(l.Order, timeMs(time.Now()), &record))
 			settled++
 		}
 	}
 	return settled, nil
+}
+
+// lineOf is the line of a claim of which no more will be paid: one that was lost may have
+// been paid in part, or not at all.
+func lineOf(order crypto.Digest, now chain.TimeMs, record *settlement.Claim) bookLine {
+	if !record.Settled() && record.Paid.IsZero() {
+		return bookLine{Kind: lineUnpaid, Order: order, AtMs: now}
+	}
+	return bookLine{Kind: linePaid, Order: order, AtMs: now, Amount: record.Paid}
 }
 
 // claimMargin is how long after its claim window a job's payment is given up:

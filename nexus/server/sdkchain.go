@@ -159,8 +159,13 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 	if err != nil {
 		return Outcome{}, err
 	}
-	if len(out.Nodes) >= len(claims) {
+	if len(out.Nodes) >= len(claims) && len(said.Lost) == 0 {
 		return Outcome{Settled: true, Record: out}, nil
+	}
+	for i := range claims {
+		if lost, err := c.lost(ctx, &claims[i], &said); err != nil || lost {
+			return Outcome{Refused: lostReason}, err
+		}
 	}
 	if _, ok := claims[0].Order.Policy.Policy.(chain.PolicyOptimistic); ok {
 		if outcome, known, err := c.closed(ctx, &claims[0]); known || err != nil {
@@ -233,6 +238,26 @@ func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, txs []chain.Tx
 		}
 	}
 	return out, nil
+}
+
+// lostReason is why no more will be paid of a claim that was lost.
+const lostReason = "the escrow does not cover it after a broken acceptance: the provider has a part in the cluster's bond"
+
+// lost reports whether a verified receipt says that a claim was lost.
+func (c *sdkChain) lost(ctx context.Context, claim *chain.Claim, said *api.Settlements) (bool, error) {
+	key := claim.Key()
+	for i := range said.Lost[:min(len(said.Lost), maxClaimTxs)] {
+		receipt, _, err := c.client.VerifiedReceipt(ctx, said.Lost[i].TxID)
+		if err != nil {
+			return false, err
+		}
+		for _, event := range receipt.Events {
+			if l, ok := event.(chain.ClaimLost); ok && l.Order == key.Order && l.Node == key.Node && uint64(l.Sequence) == key.Sequence {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // refused returns why the chain refused exactly this claim, or nothing. A claim

@@ -171,6 +171,14 @@ type RefusedClaim struct {
 	Claim  chain.ClaimRejected `json:"claim"`
 }
 
+// LostClaim is a claim that its escrow did not cover, because of a broken acceptance. What
+// was paid of it, if anything, is among the settled.
+type LostClaim struct {
+	Height chain.Height    `json:"height"`
+	TxID   crypto.Digest   `json:"tx_id"`
+	Claim  chain.ClaimLost `json:"claim"`
+}
+
 // Settlements is GET /v1/settlements/{order}: everything that claims of an
 // order did on chain. An order lives off chain, so one without claims is not
 // an error.
@@ -179,6 +187,7 @@ type Settlements struct {
 	Settled  []SettledClaim `json:"settled"`
 	Recorded []WaitingClaim `json:"recorded"`
 	Rejected []RefusedClaim `json:"rejected"`
+	Lost     []LostClaim    `json:"lost" doc:"for want of money in the escrow, after a broken acceptance of the cluster: nothing more is paid but a part in the cluster's bond"`
 	Batches  []SettledBatch `json:"batches" doc:"of usage records that stay off chain"`
 	Cost     chain.Amount   `json:"cost_nhyper" doc:"over all settled claims and batches"`
 	Burned   chain.Amount   `json:"burned_nhyper" doc:"over all settled claims and batches"`
@@ -186,7 +195,7 @@ type Settlements struct {
 
 // NewSettlements returns those of an order without claims.
 func NewSettlements(order crypto.Digest) Settlements {
-	return Settlements{Order: order, Settled: []SettledClaim{}, Recorded: []WaitingClaim{}, Rejected: []RefusedClaim{}, Batches: []SettledBatch{}}
+	return Settlements{Order: order, Settled: []SettledClaim{}, Recorded: []WaitingClaim{}, Rejected: []RefusedClaim{}, Lost: []LostClaim{}, Batches: []SettledBatch{}}
 }
 
 // Add adds a claim's event to the list that it belongs to, and to the sums.
@@ -210,6 +219,9 @@ func (s *Settlements) Add(at SettledClaim, event chain.Event) error {
 	}
 	if rejected, ok := event.(chain.ClaimRejected); ok && rejected.Order == s.Order {
 		s.Rejected = append(s.Rejected, RefusedClaim{Height: at.Height, TxID: at.TxID, Claim: rejected})
+	}
+	if lost, ok := event.(chain.ClaimLost); ok && lost.Order == s.Order {
+		s.Lost = append(s.Lost, LostClaim{Height: at.Height, TxID: at.TxID, Claim: lost})
 	}
 	return nil
 }
