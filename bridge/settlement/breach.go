@@ -32,7 +32,7 @@ type Level struct {
 
 // Division is how far a breach has been divided. No loss counts any more.
 type Division struct {
-	_    struct{} `cbor:",toarray"`
+	_    struct{}     `cbor:",toarray"`
 	Most chain.Amount // that a loss is paid
 	Paid chain.Amount // so far
 	Next []byte       // the node and owner whose loss comes next; empty: the first

@@ -268,7 +268,7 @@ type Acceptance struct {
 	ChainID     ChainID
 	Order       crypto.Digest
 	Cluster     crypto.PublicKey
-	Sequence    uint64 // of this consumer's acceptances at this cluster, from 1
+	Sequence    uint64 // of this consumer's acceptances at this cluster: ascending, each given once
 	Outstanding Amount
 }
 

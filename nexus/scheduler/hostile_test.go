@@ -167,6 +167,7 @@ func TestForgettingOpensNoReplay(t *testing.T) {
 	s := submit(1, chain.PolicyNone{})
 	w.must(t, s)
 	w.must(t, submit(2, chain.PolicyNone{}))
+	last := w.status(t, s.Order.ID(), job.Queued).Acceptance.Sequence
 	w.must(t, scheduler.CancelJob{Order: s.Order.ID()})
 	w.now = s.Order.Deadline
 	w.must(t, scheduler.Tick{})
@@ -182,8 +183,8 @@ func TestForgettingOpensNoReplay(t *testing.T) {
 	next := submit(3, chain.PolicyNone{})
 	next.Order.Deadline += 100_000
 	w.must(t, next)
-	if j := w.status(t, next.Order.ID(), job.Queued); j.Acceptance.Sequence != 3 {
-		t.Errorf("acceptance %d of a consumer who had two", j.Acceptance.Sequence)
+	if j := w.status(t, next.Order.ID(), job.Queued); j.Acceptance.Sequence <= last {
+		t.Errorf("acceptance %d of a consumer who had %d", j.Acceptance.Sequence, last)
 	}
 }
 
@@ -470,4 +471,29 @@ func TestWhatAnOrderComesAfterMakesRoom(t *testing.T) {
 	next := with(2, func(s *job.Spec) { s.Scheduling.After = []crypto.Digest{first.Order.ID()} })
 	w.refused(t, "after", next)
 	w.must(t, submit(3, chain.PolicyNone{}))
+}
+
+// TestALostStateRepeatsNoSequence: a cluster that begins anew without what it knew gives no
+// sequence that it gave before, also if its clock was set back: two acceptances with one
+// sequence would cost it its bond.
+func TestALostStateRepeatsNoSequence(t *testing.T) {
+	given := map[uint64]crypto.Digest{}
+	life := func(now, chainMs chain.TimeMs, first uint64) {
+		w := newWorld()
+		w.now = now
+		for n := range uint64(40) {
+			s := submit(first+n, chain.PolicyNone{})
+			s.TimeMs, s.Order.Deadline, s.Order.MaxCost, s.Escrow = chainMs, now+1_000_000, chain.Nano(1), chain.Hyper(1)
+			w.must(t, s)
+			j, _ := w.state.Job(s.Order.ID())
+			if before, twice := given[j.Acceptance.Sequence]; twice {
+				t.Fatalf("sequence %d was given to %s and to %s", j.Acceptance.Sequence, before.Short(), s.Order.ID().Short())
+			}
+			given[j.Acceptance.Sequence] = s.Order.ID()
+		}
+	}
+	life(1_790_000_000_000, 1_790_000_000_000, 0)
+	life(1_790_000_000_001, 1_790_000_000_000, 100)   // a millisecond later
+	life(1_000, 1_790_000_005_000, 200)               // the clock is wrong, the chain went on
+	life(1_790_000_009_000, 1_790_000_005_000, 1_000) // the chain has stood since
 }

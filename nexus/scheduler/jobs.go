@@ -55,7 +55,7 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 		return nil, err // what it comes after has made room
 	}
 	s.accounts[consumer] = account
-	account.Sequence++
+	account.Sequence = s.nextSequence(account.Sequence, c.TimeMs)
 	account.Kept++
 	account.Outstanding = outstanding
 	acceptance := chain.Acceptance{ChainID: s.config.ChainID, Order: id, Cluster: c.Order.Cluster, Sequence: account.Sequence, Outstanding: outstanding}
@@ -77,6 +77,22 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 		return s.end(j, job.Failed, j.Reason), nil
 	}
 	return s.advance(j), nil
+}
+
+// sequencesAMs is how many sequences a consumer's acceptances have for each millisecond.
+const sequencesAMs = 1_000
+
+// nextSequence returns the sequence of a consumer's next acceptance: above the last, and
+// not below the time since 1970 in microseconds. A cluster that has lost what it knew, and
+// begins anew, so gives none again that it gave before, which would cost it its bond. The
+// time is that of the log or of the chain, whichever is later: a clock that was set back is
+// not enough to repeat one.
+func (s *State) nextSequence(last uint64, chainMs chain.TimeMs) uint64 {
+	at, ok := checked.Mul(uint64(max(s.now, chainMs)), sequencesAMs)
+	if !ok {
+		at = 0
+	}
+	return max(last+1, at)
 }
 
 // checkOrder says why the chain would not pay for the order's work.

@@ -162,7 +162,7 @@ type Node struct {
 type Account struct {
 	_           struct{} `cbor:",toarray"`
 	Consumer    chain.Address
-	Sequence    uint64 // of its last acceptance
+	Sequence    uint64 // of its last acceptance, see nextSequence
 	Outstanding chain.Amount
 	Kept        uint64       // its jobs that the state holds
 	Settled     chain.Height // of the newest settlement of its jobs

@@ -194,7 +194,7 @@ type Acceptance struct {
 	ChainID     chain.ChainID    `json:"chain_id"`
 	Order       crypto.Digest    `json:"order"`
 	Cluster     crypto.PublicKey `json:"cluster"`
-	Sequence    Uint64           `json:"sequence" doc:"of this consumer's acceptances at this cluster, from 1"`
+	Sequence    Uint64           `json:"sequence" doc:"of this consumer's acceptances at this cluster, ascending"`
 	Outstanding chain.Amount     `json:"outstanding_nhyper" doc:"the consumer's accepted and unsettled orders with this one"`
 }
 
