@@ -272,6 +272,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.loadKernels(ctx) })
 	wg.Go(func() { a.keepMode(ctx) })
 	wg.Go(func() { a.followClaims(ctx) })
+	wg.Go(func() { a.followClusters(ctx) })
 	wg.Go(func() { a.sweepRegularly(ctx) })
 	if a.listener != nil {
 		wg.Go(func() {

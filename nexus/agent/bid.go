@@ -63,9 +63,12 @@ func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bi
 func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) string {
 	end := timeMs(now) + chain.TimeMs(spec.Limits.WallMs)
 	closed, unjudged := a.closed(), job.CheckJudged(order, spec, &a.genesis.Params)
+	doubt := a.market.doubt(order, a.config.ClusterCover)
 	switch {
 	case closed != "":
 		return closed
+	case doubt != "":
+		return doubt
 	case order.ChainID != a.genesis.ChainID:
 		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
 	case spec.Region != "" && spec.Region != a.config.Region:

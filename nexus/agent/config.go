@@ -61,6 +61,7 @@ type Config struct {
 	GPUPriceAtto     uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
 	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
 	LeaseStakeHyper  uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock; a missed term costs of it"`
+	ClusterCover     uint64        `toml:"cluster_cover" usage:"a home cluster's bond is so many times an order's max cost at least, or the node bids for none of it; 0: any bond will do; without rpc nobody is asked"`
 	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
 	PriceProgram     []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`
 	PriceTimeout     time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`
@@ -83,7 +84,7 @@ func DefaultConfig() Config {
 	return Config{
 		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8, Nice: 10,
 		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
-		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
+		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, ClusterCover: 2, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
 		ContainerRuntime: "runc", HTTP: "127.0.0.1:7380", LogLevel: "info",
 	}
 }
@@ -100,6 +101,7 @@ const (
 	minBandwidth  = 128 // KiB/s: a chunk of a blob has to arrive within half a minute, whatever else does
 	maxBandwidth  = 1 << 30
 	maxHours      = 32
+	maxCover      = 1_000_000
 	maxRPC        = 16
 	maxProgram    = 64 // words of price_program
 	maxPriceTime  = 30 * time.Second
@@ -125,6 +127,7 @@ func (c *Config) Check() error {
 		{"max_jobs", uint64(max(c.MaxJobs, 0)), 1, maxJobs},
 		{"nice", uint64(c.Nice), 0, maxNice},
 		{"surcharge_percent", c.SurchargePercent, 0, maxSurcharge},
+		{"cluster_cover", c.ClusterCover, 0, maxCover},
 		{"gpus", c.GPUs, 0, job.MaxGPUs},
 		{"bandwidth_kib", max(c.BandwidthKiB, minBandwidth), minBandwidth, maxBandwidth},
 	} {

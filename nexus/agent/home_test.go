@@ -143,6 +143,7 @@ func TestConfigRefusesByField(t *testing.T) {
 		"memory_mib":        func(c *agent.Config) { c.MemoryMiB = 1 << 40 },
 		"disk_mib":          func(c *agent.Config) { c.DiskMiB = 1 },
 		"max_jobs":          func(c *agent.Config) { c.MaxJobs = -1 },
+		"cluster_cover":     func(c *agent.Config) { c.ClusterCover = 1 << 20 },
 		"surcharge_percent": func(c *agent.Config) { c.SurchargePercent = 1 << 20 },
 		"bid_expiry":        func(c *agent.Config) { c.BidExpiry = time.Millisecond },
 		"kernels":           func(c *agent.Config) { c.Kernels = make([]string, 17) },

@@ -111,6 +111,7 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 // was checked: order and specification belong together.
 func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now time.Time) error {
 	ms := timeMs(now)
+	doubt := a.market.doubt(&as.Order, a.config.ClusterCover)
 	switch {
 	case as.Order.ChainID != a.genesis.ChainID || as.Acceptance.ChainID != a.genesis.ChainID || as.Bid.ChainID != a.genesis.ChainID:
 		return fmt.Errorf("not all of order, acceptance and bid are of chain %s", a.genesis.ChainID)
@@ -122,6 +123,8 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 		return errors.New("the acceptance has sequence 0")
 	case as.Acceptance.Outstanding.Less(as.Order.MaxCost):
 		return fmt.Errorf("the acceptance covers %s, the order's max cost is %s", as.Acceptance.Outstanding, as.Order.MaxCost)
+	case doubt != "" && as.Order.Term == nil: // the chain holds a lease's money
+		return errors.New(doubt)
 	case as.Bid.Node != a.id:
 		return fmt.Errorf("the bid is by node %s", as.Bid.Node.Short())
 	case as.Sequence == 0:
