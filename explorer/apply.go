@@ -350,11 +350,12 @@ func (b *batch) claim(at place, tx *chain.DecodedTx, key chain.ClaimKey, money c
 		}
 	}
 	_, isSettled := event.(chain.ClaimSettled)
+	_, isRecorded := event.(chain.ClaimRecorded)
 	recorded, settled := 0, 0
-	switch event.(type) {
-	case chain.ClaimRecorded:
+	if isRecorded {
 		recorded = 1
-	case chain.ClaimSettled:
+	}
+	if isSettled {
 		settled = 1
 	}
 	statement, err := b.statement(updateOrder)
