@@ -82,6 +82,11 @@ spec: ## the formal model of consensus, exhaustively (two minutes)
 	@.ci/need $(SPEC_NEEDS)
 	@$(SPEC)
 
+.PHONY: version2
+version2: need ## containers on an emulated machine whose kernel has control groups of version 2 alone
+	@.ci/need runc:runc qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio
+	@nexus/executor/testdata/version2/run
+
 .PHONY: sim
 sim: need ## markets with every attack, and simulated validators with every fault for SIM_MINUTES (60)
 	$(GO) build -trimpath -o bin/hypersim ./cmd/hypersim

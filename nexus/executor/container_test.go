@@ -200,7 +200,7 @@ func containerTask(t *testing.T, image []byte, args ...string) executor.Containe
 	return executor.ContainerTask{
 		Name: t.Name(), Image: crypto.DomainBlob.Hash(image), OpenImage: opener(image), Command: append([]string{"/inmate"}, args...), OutputDir: t.TempDir(),
 		Millicores: 1_000, Processes: 64,
-		Limits: executor.Limits{MemoryBytes: 128 << 20, WallTime: 20 * time.Second, OutputBytes: 4 << 20, OutputFiles: 100, LogBytes: 64 << 10},
+		Limits: executor.Limits{MemoryBytes: 128 << 20, WallTime: 2 * time.Minute, OutputBytes: 4 << 20, OutputFiles: 100, LogBytes: 64 << 10},
 	}
 }
 
