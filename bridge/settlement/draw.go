@@ -109,7 +109,7 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	case partRuns:
 		return runsDrawn(kv, env, id)
 	case partHardware:
-		return openChallenge(kv, env, crypto.PublicKey(id))
+		return hardwareDrawn(kv, env, crypto.PublicKey(id))
 	case partBreach: // draws nothing
 	}
 	panic("settlement: a draw of a part that draws nothing")

@@ -22,8 +22,8 @@ const hardwareSeats = 16
 // silenceShare is the part of a juror's slice that a silence costs which is not the last.
 const silenceShare = 10
 
-// Hardware is the chain's state of the challenges of a node: only while one is open, or
-// when the node met some with silence.
+// Hardware is the chain's state of the challenges of a node: only while one is open or queued,
+// or when the node met some with silence.
 type Hardware struct {
 	_         struct{}           `cbor:",toarray"`
 	Seed      crypto.Digest      // of the open challenge
@@ -34,6 +34,7 @@ type Hardware struct {
 	Due       uint64             // progress until which they are heard; 0: no challenge is open
 	Judged    bool
 	Silences  uint64 // since the node was last heard
+	Drawing   bool   // a draw is queued, of what was declared anew
 }
 
 // HardwareOf returns the state of a node's challenges, and false if there is nothing to say.
@@ -46,6 +47,10 @@ func DecodeHardware(value []byte) (Hardware, error) { return decode[Hardware](va
 
 // Open reports whether a challenge waits for its verdict.
 func (h *Hardware) Open() bool { return h.Due != 0 && !h.Judged }
+
+// Held reports whether what is declared stays as it is: until a challenge is over, judged or
+// not, as another would not be opened before, and until what grew is challenged.
+func (h *Hardware) Held() bool { return h.Due != 0 || h.Drawing }
 
 // ChallengeHardware draws, in some blocks, a node whose hardware is challenged: so many in an
 // epoch, on average, as the parameters say.
@@ -113,6 +118,26 @@ func (l rollLens) seat(n uint64) uint64 {
 	panic("settlement: a seat beyond the roll")
 }
 
+// hardwareDrawn challenges a node for what was declared anew.
+func hardwareDrawn(kv state.KV, env *Env, node crypto.PublicKey) chain.Events {
+	h, ok := HardwareOf(kv, node)
+	if !ok || !h.Drawing {
+		panic("settlement: a draw of hardware that was not declared anew")
+	}
+	h.Drawing = false
+	h.keep(kv, node)
+	return openChallenge(kv, env, node)
+}
+
+// keep saves what there is to say of a node's challenges, or deletes the record of nothing.
+func (h *Hardware) keep(kv state.KV, node crypto.PublicKey) {
+	if h.Due == 0 && h.Silences == 0 && !h.Drawing {
+		kv.Delete(HardwareKey(node))
+		return
+	}
+	state.Save(kv, HardwareKey(node), *h)
+}
+
 // openChallenge challenges a node, unless it is challenged, or has no whole core.
 func openChallenge(kv state.KV, env *Env, node crypto.PublicKey) chain.Events {
 	h, _ := HardwareOf(kv, node)
@@ -137,11 +162,8 @@ func hardwareDue(kv state.KV, node crypto.PublicKey) chain.Events {
 	if !ok || h.Due == 0 {
 		panic("settlement: a hardware challenge that is not open is due")
 	}
-	if h.Silences == 0 {
-		kv.Delete(HardwareKey(node))
-		return nil
-	}
-	state.Save(kv, HardwareKey(node), Hardware{Silences: h.Silences, Peers: []crypto.PublicKey{}})
+	after := Hardware{Silences: h.Silences, Drawing: h.Drawing}
+	after.keep(kv, node)
 	return nil
 }
 
@@ -255,7 +277,8 @@ func part64(n, num, den uint64) uint64 {
 	return quo
 }
 
-// DeclareHardware says anew what a node has. What grows is challenged DrawDelay blocks later.
+// DeclareHardware says anew what a node has. What grows is challenged DrawDelay blocks later,
+// if nodes are challenged at all.
 func DeclareHardware(kv state.KV, env *Env, owner chain.Address, m chain.DeclareHardware) (chain.Event, *chain.Rejection) {
 	p, ok := ProviderOf(kv, m.Node)
 	switch {
@@ -264,11 +287,14 @@ func DeclareHardware(kv state.KV, env *Env, owner chain.Address, m chain.Declare
 	case p.Owner != owner:
 		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
 	}
-	if h, _ := HardwareOf(kv, m.Node); h.Open() {
+	h, _ := HardwareOf(kv, m.Node)
+	if h.Held() {
 		return nil, chain.Reject("the hardware of node %s is being challenged", m.Node.Short())
 	}
-	if m.Millicores > p.Millicores || m.MemoryMiB > p.MemoryMiB {
+	if env.Params.HardwareChallenges > 0 && (m.Millicores > p.Millicores || m.MemoryMiB > p.MemoryMiB) {
 		queueDraw(kv, env, partHardware, crypto.Digest(m.Node))
+		h.Drawing = true
+		h.keep(kv, m.Node)
 	}
 	p.Millicores, p.MemoryMiB = m.Millicores, m.MemoryMiB
 	state.Save(kv, ProviderKey(m.Node), p)

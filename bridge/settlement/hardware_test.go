@@ -46,15 +46,18 @@ func (g *gauge) tick(ms uint64) chain.Events {
 // challenge makes a block with a challenge, and no more of them after.
 func (g *gauge) challenge() {
 	g.Helper()
-	g.env.Params.HardwareChallenges = 10_000
+	g.env.Params.HardwareChallenges, g.env.Params.EpochMs = 10_000, 1_000
 	events := g.tick(1_000)
-	g.env.Params.HardwareChallenges = 0
+	g.hush()
 	at := slices.IndexFunc(events, func(e chain.Event) bool { _, ok := e.(chain.HardwareChallenged); return ok })
 	if at < 0 {
 		g.Fatalf("a block has %+v, want a challenge", events)
 	}
 	g.see(events[at].(chain.HardwareChallenged).Node)
 }
+
+// hush has the lottery draw nobody any more; what is declared anew is challenged still.
+func (g *gauge) hush() { g.env.Params.HardwareChallenges, g.env.Params.EpochMs = 1, 1<<60 }
 
 func (g *gauge) see(node crypto.PublicKey) {
 	g.node = node
@@ -278,6 +281,55 @@ func TestSilenceCountsInTheEnd(t *testing.T) {
 	}
 }
 
+// declare has the challenged node's owner declare anew, with 2,048 MiB.
+func (g *gauge) declare(kv state.KV, millicores uint64) *chain.Rejection {
+	_, why := settlement.DeclareHardware(kv, &g.env, g.recordOf(g.node).Owner, chain.DeclareHardware{Node: g.node, Millicores: millicores, MemoryMiB: 2_048})
+	return why
+}
+
+// TestCutIsNotDeclaredAway: nobody declares again what was cut while the challenge that found it
+// would keep another from being opened, nor less until what grew is challenged.
+func TestCutIsNotDeclaredAway(t *testing.T) {
+	g := newGauge(t)
+	g.judge(g.lacks(slices.Repeat([]uint64{g.h.Lanes}, len(g.h.Peers))...))
+	again := func(kv state.KV) *chain.Rejection { return g.declare(kv, 4_000) }
+	g.refuse("is being challenged", again)
+	g.tick(60_001)
+	if why := again(g.kv); why != nil {
+		t.Fatal(why.Reason())
+	}
+	for range settlement.DrawDelay - 1 {
+		g.tick(1)
+		g.refuse("is being challenged", func(kv state.KV) *chain.Rejection { return g.declare(kv, 0) })
+	}
+	said := g.tick(1)
+	if len(said) != 1 || said[0].(chain.HardwareChallenged).Node != g.node || said[0].(chain.HardwareChallenged).Lanes != 4 {
+		t.Errorf("what was declared anew gives %+v, want a challenge of it", said)
+	}
+	g.tick(60_001)
+	if _, ok := settlement.HardwareOf(g.kv, g.node); ok {
+		t.Error("a challenge that is over stays")
+	}
+}
+
+// TestNobodyIsChallengedWithoutChallenges: not what grew either, as no node could answer.
+func TestNobodyIsChallengedWithoutChallenges(t *testing.T) {
+	g := newGauge(t)
+	g.tick(60_001)
+	g.env.Params.HardwareChallenges = 0
+	if why := g.declare(g.kv, 64_000); why != nil {
+		t.Fatal(why.Reason())
+	}
+	for range settlement.DrawDelay {
+		if said := g.tick(1); len(said) != 0 {
+			t.Fatalf("without challenges, what grew gives %+v", said)
+		}
+	}
+	if _, ok := settlement.HardwareOf(g.kv, g.node); ok {
+		t.Error("a record of a challenge without challenges")
+	}
+}
+
 // TestMeasurerOfTwoMindsIsSlashed, and measures no more.
 func TestMeasurerOfTwoMindsIsSlashed(t *testing.T) {
 	g := newGauge(t)
@@ -332,7 +384,7 @@ func TestHardwareConserves(t *testing.T) {
 			}
 			g.checkConserved(rt)
 		}
-		g.env.Params.HardwareChallenges = 0
+		g.hush()
 		for range settlement.DrawDelay {
 			g.tick(1)
 		}
@@ -360,13 +412,13 @@ func (g *gauge) step(rt *rapid.T) (events chain.Events) {
 		g.see(g.node)
 		return nil
 	case 1:
-		g.env.Params.HardwareChallenges = 10_000
+		g.env.Params.HardwareChallenges, g.env.Params.EpochMs = 10_000, 1_000
 		for _, e := range g.tick(1_000) {
 			if c, ok := e.(chain.HardwareChallenged); ok {
 				g.see(c.Node)
 			}
 		}
-		g.env.Params.HardwareChallenges = 0
+		g.hush()
 		return nil
 	case 2, 3:
 		for i := range verdicts {
