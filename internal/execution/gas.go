@@ -100,7 +100,7 @@ func GasTableV1() GasTable {
 		Challenge: 7_200, Appeal: 7_900,
 		BeginRun: 23_000, SlateBid: 3_200, CommitRun: 8_000, RevealRun: 8_700, CollectRun: 100,
 		ReportMiss: 20_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 20_000, DeclareHardware: 200_000, AccuseMeasurer: 100,
+		ReportHardware: 21_000, DeclareHardware: 200_000, AccuseMeasurer: 100,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 5_100, QueueReleased: 5_700, QueueExpired: 4_600, QueueLease: 14_000, QueueChannel: 8_700,
 	}
