@@ -304,6 +304,14 @@ func (b *Breach) most() chain.Amount {
 	return b.Held // all are paid
 }
 
+// left is what of a breach has not been paid.
+func (b *Breach) left() chain.Amount {
+	if b.Division == nil {
+		return b.Held
+	}
+	return sound(b.Held.Sub(b.Division.Paid))
+}
+
 // breachDue divides what a cluster lost among those who lost by it, some in each block; the
 // rest is burned.
 func breachDue(kv state.KV, env *Env, cluster crypto.PublicKey) chain.Events {

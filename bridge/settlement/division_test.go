@@ -104,6 +104,9 @@ func TestNothingCountsWhileABreachIsDivided(t *testing.T) {
 	if e := m.progress(1); len(e) != 1 || len(e[0].(chain.BreachPaid).Paid) != 16 {
 		t.Fatalf("got %+v", e)
 	}
+	if m.surplus() != 0 {
+		t.Errorf("%d came out of nowhere in the middle of a division", int64(m.surplus()))
+	}
 	_, why := m.report(5, m.twice(other, 1))
 	wantReason(t, why, "is being divided")
 	m.wantRejected("the escrow holds", m.claim(m.order(consumer, 99, none), 40, 1))

@@ -150,7 +150,8 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, o.held()
 	case kindBreach:
 		if len(key) == 2+crypto.PublicKeySize {
-			return tokens.HoldsEscrow, state.Decode[Breach](key, value).Held
+			b := state.Decode[Breach](key, value)
+			return tokens.HoldsEscrow, b.left()
 		}
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee
