@@ -81,7 +81,7 @@ func betrayed(r state.Reader, b *Breach, cluster crypto.PublicKey, consumer chai
 
 // ReportAcceptance takes from a cluster what is free of its bonds, once for each sequence of
 // a consumer's, if it is shown to have broken its word: what claims lock can be taken with
-// the same evidence once they are closed. No cluster gives a sequence twice, or promises
+// the same evidence once they are closed, if it is evidence still. No cluster gives a sequence twice, or promises
 // more than it can have seen in the escrow's balance when it accepted the order. signed
 // says whether the cluster's signatures verified.
 func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportAcceptance, signed bool) (chain.Event, *chain.Rejection) {

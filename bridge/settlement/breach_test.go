@@ -221,6 +221,8 @@ func TestALockedBondDoesNotUseUpEvidence(t *testing.T) {
 	if _, why := m.report(7, evidence); why == nil {
 		t.Error("evidence was taken again, for nothing")
 	}
+	_, why := settlement.Deposit(m.kv, &m.env, account(consumer), chain.Deposit{Cluster: name, Amount: chain.Nano(1)})
+	wantReason(t, why, "broke its word")
 	c, _ = settlement.ClusterOf(m.kv, name)
 	c.Locked = chain.Amount{}
 	state.Save(m.kv, settlement.ClusterKey(name), c)

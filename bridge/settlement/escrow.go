@@ -90,6 +90,9 @@ func Deposit(kv state.KV, env *Env, consumer chain.Address, m chain.Deposit) (ch
 	case c.Bond.IsZero():
 		return nil, chain.Reject("cluster %s has lost its bond", m.Cluster.Short())
 	}
+	if _, broke := BreachOf(kv, m.Cluster); broke {
+		return nil, chain.Reject("cluster %s broke its word, and what it lost is not divided yet", m.Cluster.Short())
+	}
 	if why := tokens.Debit(kv, consumer, m.Amount, env.Now); why != nil {
 		return nil, why
 	}

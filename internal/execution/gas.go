@@ -89,7 +89,7 @@ func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 1_300, Byte: 4, Signature: 690,
 		Transfer: 690, RegisterProvider: 6_300, UnbondProvider: 3_200,
-		RegisterCluster: 7_300, UnbondCluster: 6_300, Deposit: 1_300, Withdraw: 5_600,
+		RegisterCluster: 7_300, UnbondCluster: 6_300, Deposit: 460, Withdraw: 5_600,
 		Settle: 100, Claim: 23_000,
 		Bond: 11_000, Delegate: 220, Undelegate: 6_800, Redelegate: 1_600, WithdrawRewards: 100, SetCommission: 2_000, RotateKeys: 12_000,
 		Unjail: 100, Affiliate: 5_400, Unaffiliate: 140, ReportEvidence: 180_000, EvidenceByte: 40,

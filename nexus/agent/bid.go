@@ -67,10 +67,10 @@ func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) str
 	switch {
 	case closed != "":
 		return closed
-	case doubt != "":
-		return doubt
 	case order.ChainID != a.genesis.ChainID:
 		return fmt.Sprintf("the order is of chain %s, this node is of %s", order.ChainID, a.genesis.ChainID)
+	case doubt != "" && order.Term == nil: // the chain holds a lease's money
+		return doubt
 	case spec.Region != "" && spec.Region != a.config.Region:
 		return fmt.Sprintf("region %.32q is wanted, this node is in %q", spec.Region, a.config.Region)
 	case unjudged != nil:

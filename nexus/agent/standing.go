@@ -20,7 +20,7 @@ const (
 // Standing is what a cluster has to lose, as the chain proves it.
 type Standing struct {
 	Known bool         // false: the chain was not asked yet, or did not answer
-	Bond  chain.Amount // zero: it was lost, or the cluster is not registered
+	Bond  chain.Amount // that no claim locks; zero: it was lost, or the cluster is not registered
 	Broke bool         // it broke its word, and what it lost is not divided yet
 }
 
@@ -35,12 +35,12 @@ func (s *Standing) Doubt(order *chain.Order, cover uint64) string {
 	case s.Broke:
 		return fmt.Sprintf("cluster %s broke its word, and what it lost is not divided yet", cluster)
 	case s.Bond.IsZero():
-		return fmt.Sprintf("cluster %s has no bond", cluster)
+		return fmt.Sprintf("cluster %s has no bond that is free", cluster)
 	case cover == 0:
 		return ""
 	}
 	if part, ok := s.Bond.ShareFloor(1, cover); !ok || part.Less(order.MaxCost) {
-		return fmt.Sprintf("cluster %s has a bond of %s, below %d times the order's max cost of %s", cluster, s.Bond, cover, order.MaxCost)
+		return fmt.Sprintf("cluster %s has a free bond of %s, below %d times the order's max cost of %s", cluster, s.Bond, cover, order.MaxCost)
 	}
 	return ""
 }
@@ -118,7 +118,7 @@ func (m *market) standingOf(ctx context.Context, cluster crypto.PublicKey) (Stan
 		if err != nil {
 			return Standing{}, err
 		}
-		out.Bond = record.Bond
+		out.Bond = record.Free() // what claims lock can be out of reach of evidence
 	}
 	if value, err = m.client.VerifiedState(ctx, settlement.BreachKey(cluster)); err != nil {
 		return Standing{}, err

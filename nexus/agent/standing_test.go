@@ -17,7 +17,7 @@ func TestClustersThatHaveTooLittleToLose(t *testing.T) {
 		want     string
 	}{
 		{agent.Standing{}, 10, ""}, // nobody was asked
-		{agent.Standing{Known: true}, 0, "has no bond"},
+		{agent.Standing{Known: true}, 0, "has no bond that is free"},
 		{agent.Standing{Known: true, Bond: chain.Hyper(1_000), Broke: true}, 0, "broke its word"},
 		{agent.Standing{Known: true, Bond: chain.Hyper(1_000)}, 10, ""},
 		{agent.Standing{Known: true, Bond: chain.Nano(chain.Hyper(1_000).Nano() - 1)}, 10, "below 10 times the order's max cost of 100 HYPER"},
