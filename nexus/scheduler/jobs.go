@@ -299,9 +299,15 @@ func (j *Job) Claims() []chain.Claim {
 }
 
 func (j *Job) assignment(run *Run) job.Assignment {
+	devices := run.Devices
+	if j.resizes != nil { // the lease keeps those that it has
+		if award := j.resizes.Award(); award != nil {
+			devices = award.Devices
+		}
+	}
 	return job.Assignment{
 		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance,
-		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: run.Devices,
+		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: devices,
 	}
 }
 

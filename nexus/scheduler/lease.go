@@ -77,6 +77,8 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 		account.Settled = c.Height
 	}
 	switch {
+	case j.Leased && j.resizes != nil:
+		return nil, nil // the lease that it resized ends it
 	case c.Live && !j.Leased && j.resizes != nil:
 		return s.resize(j), nil
 	case c.Live && !j.Leased: // its money has left the escrow

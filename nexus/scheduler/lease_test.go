@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +212,58 @@ func (w *world) used(t *testing.T, millicores, memoryMiB uint64) {
 	if n.Used.Millicores != millicores || n.Used.MemoryMiB != memoryMiB {
 		t.Fatalf("%d millicores and %d MiB are used, want %d and %d", n.Used.Millicores, n.Used.MemoryMiB, millicores, memoryMiB)
 	}
+}
+
+// TestResizedLeaseKeepsItsGPUs: a node that is told of the new terms is told the devices that
+// the lease has.
+func TestResizedLeaseKeepsItsGPUs(t *testing.T) {
+	w := newWorld()
+	h := hello(1)
+	h.Total.GPUs, h.GPUKind = 2, "T4"
+	w.must(t, scheduler.NodeUp{Node: w.node(1, 1), Hello: h})
+	s := leased(1)
+	s.Spec.Resources.GPUs, s.Spec.Resources.GPUMilli = 1, 1_000
+	price := chain.UnitPrice{Resource: chain.GPU, Price: 5}
+	devices := func(s scheduler.Submit) []byte {
+		t.Helper()
+		s.Order.Spec, s.Order.Term.Resources = s.Spec.Digest(), job.Kept(&s.Spec)
+		s.Order.Caps = append(s.Order.Caps[:3:3], price)
+		id := w.submit(t, s)
+		j := w.status(t, id, job.Bidding)
+		b := bid(id, 1, 50)
+		b.Bid.Prices = append(b.Bid.Prices, price)
+		w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{b}})
+		w.expect(t, "assign n1")
+		given := w.effects[0].(scheduler.SendAssign).Assignment.Devices
+		w.must(t, scheduler.LeaseSeen{Order: id, Node: key(1).Public(), Height: s.Height + 1, Live: true, Opened: true})
+		return given
+	}
+	had := devices(s)
+	s.Order.Spec, s.Order.Term.Resources = s.Spec.Digest(), job.Kept(&s.Spec)
+	s.Order.Caps = append(s.Order.Caps[:3:3], price)
+	if got := devices(resizing(2, s, 500, 128)); len(had) != 1 || !bytes.Equal(got, had) {
+		t.Errorf("the lease had devices %v, and resized it has %v", had, got)
+	}
+}
+
+// TestWhatResizedALeaseEndsWithIt: word that an order resized a lease that is over already
+// changes nothing, and the lease's own end gives back what it has.
+func TestWhatResizedALeaseEndsWithIt(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	id := w.assign(t, s, 1)
+	node := key(1).Public()
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true})
+	r := resizing(2, s, 500, 128)
+	w.must(t, r)
+	order := r.Order.ID()
+	j := w.status(t, order, job.Bidding)
+	w.must(t, scheduler.CloseAuction{Order: order, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(order, 1, 50)}})
+	w.must(t, scheduler.LeaseSeen{Order: order, Node: node, Height: 7, Live: true, Opened: true})
+	w.must(t, scheduler.LeaseSeen{Order: order, Node: node, Height: 8, Opened: true})
+	w.used(t, 500, 128)
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
+	w.used(t, 0, 0)
 }
 
 // TestResizedLease asks the lease's node alone, holds the difference until the chain has
