@@ -82,6 +82,24 @@ func TestAuditLies(t *testing.T) {
 	}
 }
 
+// TestDataIsKeptFromTheAuditor: whoever shows a job's data to the panel and kept it from the
+// auditor gains nothing, and the auditor loses no more than by a wrong vote.
+func TestDataIsKeptFromTheAuditor(t *testing.T) {
+	c, id, panel, node := audited(t, right.Result)
+	before, provider := c.worth(ownerOf(node), node), c.worth(4, 40)
+	c.vote(panel, all(unavailable))
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	c.checkClosed(id)
+	if got, most := c.worth(4, 40)-provider, uint64(paidToProvider); got > most {
+		t.Errorf("the provider got %d, its pay is %d", got, most)
+	}
+	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
+		t.Errorf("the auditor lost %d", got)
+	}
+}
+
 // TestAuditNobodyJudges: an auditor who challenges, and whom nobody hears, loses as much as
 // any other challenger.
 func TestAuditNobodyJudges(t *testing.T) {

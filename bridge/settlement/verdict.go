@@ -73,6 +73,8 @@ func (v *verdict) settle() (paid bool, refunded chain.Amount) {
 		return false, v.unjudged()
 	case v.final == nil || v.final.Finding == chain.FoundUnstable:
 		v.undecided()
+	case *v.final == v.Claimed() && v.missed():
+		v.undecided()
 	case *v.final == v.Claimed():
 		v.upheld()
 	default:
@@ -91,6 +93,13 @@ func (v *verdict) quiet() bool {
 
 // byAudit reports whether it was an auditor who challenged the claim: it staked its slice.
 func (v *verdict) byAudit() bool { return v.Challenger != nil && !v.Challenger.Node.IsZero() }
+
+// missed reports whether it was an auditor who challenged the claim because it could not have
+// the job's data. Whoever keeps data can show it to the panel and not to the auditor, and
+// is to gain nothing by it; the auditor loses what a wrong vote costs.
+func (v *verdict) missed() bool {
+	return v.byAudit() && v.audit.votes(chain.Vote{Finding: chain.FoundUnavailable}) > 0
+}
 
 // staked is what whoever challenged the claim loses if that was wrong.
 func (v *verdict) staked() till {

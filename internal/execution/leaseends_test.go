@@ -127,7 +127,8 @@ func BenchmarkLeaseEnds(b *testing.B) {
 	for b.Loop() {
 		var execute, commit, cpu [2]time.Duration
 		for i := range execute {
-			before, changed := processor(), 0
+			var changed int
+			before := processor()
 			execute[i], commit[i], changed = w.block()
 			cpu[i] = processor() - before
 			if ended := changed > 3*leaseDue; ended != (i == 0) {
