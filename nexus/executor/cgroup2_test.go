@@ -18,8 +18,8 @@ import (
 
 // Groups of a real hierarchy of version 2: processes are counted in a group and
 // below it, processor time is read, a command's group ends alone, and a whole
-// group ends and goes. What the controllers memory and pids hold is not
-// shown here: where version 1 has them, as in a hybrid layout, version 2 has none.
+// group ends and goes. What the controllers memory and pids hold is
+// shown by testdata/version2: where version 1 has them, as in a hybrid layout, version 2 has none.
 func TestGroupsOfVersion2(t *testing.T) {
 	needContainers(t)
 	mount := t.TempDir()
