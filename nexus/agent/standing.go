@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -16,6 +17,10 @@ const (
 	lookEvery   = 10 * time.Second
 	maxClusters = 64 // that are watched at one time
 )
+
+// unbounded is the max cost of a draft that a quote asks with: no escrow covers as much, and
+// the order that follows names its own.
+var unbounded = chain.Nano(math.MaxUint64)
 
 // Standing is what a cluster has to lose, as the chain proves it.
 type Standing struct {
@@ -36,7 +41,7 @@ func (s *Standing) Doubt(order *chain.Order, cover uint64) string {
 		return fmt.Sprintf("cluster %s broke its word, and what it lost is not divided yet", cluster)
 	case s.Bond.IsZero():
 		return fmt.Sprintf("cluster %s has no bond that is free", cluster)
-	case cover == 0:
+	case cover == 0 || order.MaxCost == unbounded:
 		return ""
 	}
 	if part, ok := s.Bond.ShareFloor(1, cover); !ok || part.Less(order.MaxCost) {

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -27,5 +28,10 @@ func TestClustersThatHaveTooLittleToLose(t *testing.T) {
 		if got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
 			t.Errorf("%+v, %d times: %q, want %q", c.standing, c.cover, got, c.want)
 		}
+	}
+	order.MaxCost = chain.Nano(math.MaxUint64) // a quote's draft
+	known := agent.Standing{Known: true, Bond: chain.Hyper(1_000)}
+	if why := known.Doubt(&order, 10); why != "" {
+		t.Errorf("a quote is declined: %s", why)
 	}
 }
