@@ -188,9 +188,29 @@ func (c *Client) outstanding(ctx context.Context, consumer chain.Signer) (chain.
 	return sum, nil
 }
 
+// depositTries is how often a deposit is sent that is not accepted: others of the account may
+// send with the same nonce meanwhile. depositPause is the wait before the second.
+const (
+	depositTries = 5
+	depositPause = 200 * time.Millisecond
+)
+
 // EnsureEscrow deposits what a consumer's escrow at a cluster lacks of an
 // amount, and waits until it is there.
 func (c *Client) EnsureEscrow(ctx context.Context, consumer chain.Signer, cluster crypto.PublicKey, amount chain.Amount) error {
+	for try := 1; ; try++ {
+		err := c.deposit(ctx, consumer, cluster, amount)
+		if rejected, ok := errors.AsType[*RejectedError](err); !ok || rejected.Included || try == depositTries {
+			return err
+		}
+		if err := sleep(ctx, time.Duration(try)*depositPause); err != nil {
+			return err
+		}
+	}
+}
+
+// deposit is EnsureEscrow, once.
+func (c *Client) deposit(ctx context.Context, consumer chain.Signer, cluster crypto.PublicKey, amount chain.Amount) error {
 	value, err := c.VerifiedState(ctx, settlement.EscrowKey(chain.AddressOf(consumer.AccountKey()), cluster))
 	if err != nil {
 		return fmt.Errorf("sdk: reading the escrow: %w", err)

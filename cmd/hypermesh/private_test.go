@@ -150,7 +150,11 @@ func (n *privateNet) secondNode(t *testing.T, d devnet.Description) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{agent.NodeKeyFile: other.Hex() + "\n", agent.MeterKeyFile: string(seed)} {
+	config, err := os.ReadFile(filepath.Join(first, configFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{agent.NodeKeyFile: other.Hex() + "\n", agent.MeterKeyFile: string(seed), configFile: string(config)} {
 		if err := os.WriteFile(filepath.Join(home, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
