@@ -120,7 +120,7 @@ var Attacks = []Attack{
 	{
 		Name: "overcommitting", nodes: nobody, Policies: Policies, buys: true, broke: true, cluster: true,
 		What: "A cluster accepts orders of its own consumer that no escrow covers.",
-		Why:  "Claims are refused when the escrow is empty. An acceptance beyond what the escrow ever held is signed evidence: whoever shows it takes the cluster's free bond, of which providers get half and a reporter its part.",
+		Why:  "Claims are refused when the escrow is empty. An acceptance beyond what the cluster can have seen in the escrow, in the two withdrawal delays before, is signed evidence: whoever shows it takes the cluster's free bond, of which providers get half and a reporter its part.",
 	},
 	{
 		Name: "dropping", nodes: one, Policies: Policies, relay: relay{drops: true},
