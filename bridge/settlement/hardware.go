@@ -280,12 +280,9 @@ func part64(n, num, den uint64) uint64 {
 // DeclareHardware says anew what a node has. What grows is challenged DrawDelay blocks later,
 // if nodes are challenged at all.
 func DeclareHardware(kv state.KV, env *Env, owner chain.Address, m chain.DeclareHardware) (chain.Event, *chain.Rejection) {
-	p, ok := ProviderOf(kv, m.Node)
-	switch {
-	case !ok || p.UnbondedMs != 0:
-		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
-	case p.Owner != owner:
-		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
+	p, why := ownProvider(kv, owner, m.Node)
+	if why != nil {
+		return nil, why
 	}
 	h, _ := HardwareOf(kv, m.Node)
 	if h.Held() {

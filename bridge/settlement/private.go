@@ -32,12 +32,8 @@ func DecodeMeter(value []byte) (Meter, error) { return decode[Meter](value) }
 // have had: a point of the subgroup, whose secret the sender has. A key is one node's for ever:
 // the records that it signs name no other.
 func RegisterMeter(kv state.KV, env *Env, owner chain.Address, m chain.RegisterMeter) (chain.Event, *chain.Rejection) {
-	p, ok := ProviderOf(kv, m.Node)
-	switch {
-	case !ok || p.UnbondedMs != 0:
-		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
-	case p.Owner != owner:
-		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
+	if _, why := ownProvider(kv, owner, m.Node); why != nil {
+		return nil, why
 	}
 	if known, ok := MeterOf(kv, m.Node); ok && known.Key == m.Key && known.Owner == owner {
 		return nil, chain.Reject("metering key %s is registered already", crypto.Digest(m.Key).Short())

@@ -133,16 +133,26 @@ func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.Regist
 	return chain.ProviderRegistered{Node: m.Node, Owner: owner, Bond: m.Bond}, nil
 }
 
+// ownProvider returns a provider that is registered, if it is its owner who asks.
+func ownProvider(r state.Reader, owner chain.Address, node crypto.PublicKey) (Provider, *chain.Rejection) {
+	p, ok := ProviderOf(r, node)
+	switch {
+	case !ok || p.UnbondedMs != 0:
+		return Provider{}, chain.Reject("provider %s is not registered", node.Short())
+	case p.Owner != owner:
+		return Provider{}, chain.Reject("provider %s belongs to %s, not to %s", node.Short(), p.Owner.Short(), owner.Short())
+	}
+	return p, nil
+}
+
 // UnbondProvider ends a node's registration; the bond matures to its owner. For
 // the withdrawal delay its claims are still taken.
 func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondProvider) (chain.Event, *chain.Rejection) {
-	p, ok := ProviderOf(kv, m.Node)
-	switch {
-	case !ok || p.UnbondedMs != 0:
-		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
-	case p.Owner != owner:
-		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
-	case !p.Locked.IsZero():
+	p, why := ownProvider(kv, owner, m.Node)
+	if why != nil {
+		return nil, why
+	}
+	if !p.Locked.IsZero() {
 		return nil, chain.Reject("provider %s has %s of its bond locked by jobs", m.Node.Short(), p.Locked)
 	}
 	if h, _ := HardwareOf(kv, m.Node); h.Open() {

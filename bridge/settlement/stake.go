@@ -13,13 +13,11 @@ import (
 
 // AddBond raises the bond of a node that is registered.
 func AddBond(kv state.KV, env *Env, owner chain.Address, m chain.AddBond) (chain.Event, *chain.Rejection) {
-	p, ok := ProviderOf(kv, m.Node)
-	switch {
-	case !ok || p.UnbondedMs != 0:
-		return nil, chain.Reject("provider %s is not registered", m.Node.Short())
-	case p.Owner != owner:
-		return nil, chain.Reject("provider %s belongs to %s, not to %s", m.Node.Short(), p.Owner.Short(), owner.Short())
-	case m.Amount.IsZero():
+	p, why := ownProvider(kv, owner, m.Node)
+	if why != nil {
+		return nil, why
+	}
+	if m.Amount.IsZero() {
 		return nil, chain.Reject("bond grows by nothing")
 	}
 	if why := tokens.Debit(kv, owner, m.Amount, env.Now); why != nil {
