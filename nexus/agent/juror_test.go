@@ -96,6 +96,28 @@ func judged(s *server, nonce uint64) *job.Assignment {
 	return &job.Assignment{Order: order, OrderSig: consumerKey.Sign(crypto.DomainOrder, order.Payload()), Spec: spec}
 }
 
+// asks has the node vote, again and again as a server does, until its ballot is there.
+func (p *peer) asks(m job.Judge) job.Ballot {
+	p.server.t.Helper()
+	ended := make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			p.send(m)
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	defer asking.Wait()
+	defer close(ended)
+	return await(p, func(b job.Ballot) bool { return b.Panel == m.Panel })
+}
+
 // checkBallot demands that a ballot is signed, for a panel.
 func checkBallot(t *testing.T, b *job.Ballot, panel crypto.Digest) {
 	t.Helper()
@@ -175,21 +197,7 @@ func TestJurorWaitsForWhatItJudges(t *testing.T) {
 				}
 				return
 			}
-			ended := make(chan struct{})
-			go func() { // as a server does
-				ticker := time.NewTicker(100 * time.Millisecond)
-				defer ticker.Stop()
-				for {
-					p.send(job.Judge{Panel: panel, Order: lost})
-					select {
-					case <-ended:
-						return
-					case <-ticker.C:
-					}
-				}
-			}()
-			b := await[job.Ballot](p, nil)
-			close(ended)
+			b := p.asks(job.Judge{Panel: panel, Order: lost})
 			checkBallot(t, &b, panel)
 			p.send(job.Judge{Panel: panel, Order: lost, Open: true})
 			if o := await[job.Opening](p, nil); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
@@ -201,8 +209,7 @@ func TestJurorWaitsForWhatItJudges(t *testing.T) {
 			as.OrderSig = consumerKey.Sign(crypto.DomainOrder, as.Order.Payload())
 			order = as.Order.ID()
 			panel = settlement.PanelOf(order, false)
-			p.send(job.Judge{Panel: panel, Order: order, Assignment: as})
-			await(p, func(b job.Ballot) bool { return b.Panel == panel })
+			p.asks(job.Judge{Panel: panel, Order: order, Assignment: as})
 			p.send(job.Judge{Panel: panel, Order: order, Open: true})
 			if o := await(p, func(o job.Opening) bool { return o.Panel == panel }); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
 				t.Errorf("voted %+v of what no server has", o.Vote)

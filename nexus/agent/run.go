@@ -163,7 +163,11 @@ func (a *Agent) fetch(ctx context.Context, t *task, id crypto.Digest, limit int6
 			if enough {
 				return 0, &missingError{err}
 			}
-			pause = time.After(pauseAfter(failed + 1))
+			wait := pauseAfter(failed + 1)
+			if left := time.Until(t.fetchBy); t.judging && left > 0 {
+				wait = min(wait, left) // a juror tries once more when its patience ends: what it finds then counts
+			}
+			pause = time.After(wait)
 		}
 		select {
 		case <-joined:
