@@ -132,10 +132,10 @@ bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .
 
 .PHONY: peers
-peers: need ## this project beside CometBFT, IAVL and Pebble, in one run (4 minutes of a quiet machine)
+peers: need ## this project beside CometBFT, IAVL and Pebble, in one run (8 minutes of a quiet machine)
 	@cd internal/bench/peers && $(GO) test -c -o /dev/null .
 	HYPERMESH_BENCH_SECONDS=30 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$/^13000$$' -benchtime 1x ./cmd/hypermesh
-	cd internal/bench/peers && HYPERMESH_BENCH_SECONDS=30 $(GO) test -run '^$$' -bench '^BenchmarkCometBFTThroughput$$' -benchtime 1x .
+	cd internal/bench/peers && HYPERMESH_BENCH_SECONDS=20 $(GO) test -run '^$$' -bench '^BenchmarkCometBFTThroughput$$' -benchtime 1x .
 	$(GO) test -run '^$$' -bench '^BenchmarkTreeUpdate$$' -benchtime 300x ./internal/store
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x .
 
