@@ -42,6 +42,7 @@ type book struct {
 	entries map[crypto.Digest]*entry
 	refused map[crypto.Digest]bool
 	order   []crypto.Digest // of refused, the oldest first
+	resting time.Time       // until when nothing but votes is posted
 	more    chan struct{}   // holds a token when there may be something to post
 }
 
@@ -123,12 +124,16 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 	defer b.mu.Unlock()
 	var due []*entry
 	for _, e := range b.entries {
+		at := e.due
+		if !e.vote && at.Before(b.resting) {
+			at = b.resting
+		}
 		switch {
 		case e.resolved:
-		case !e.due.After(now):
+		case !at.After(now):
 			due = append(due, e)
-		case wait == 0 || e.due.Sub(now) < wait:
-			wait = e.due.Sub(now)
+		case wait == 0 || at.Sub(now) < wait:
+			wait = at.Sub(now)
 		}
 	}
 	slices.SortFunc(due, func(x, y *entry) int { return cmp.Or(cmp.Compare(x.cursor, y.cursor), x.id.Compare(y.id)) })
@@ -203,6 +208,13 @@ func (b *book) separate(entries []*entry) {
 		e.alone = true
 	}
 	b.wake()
+}
+
+// rest has all but votes wait.
+func (b *book) rest(until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.resting = until
 }
 
 // postpone has claims wait, through no fault of theirs.

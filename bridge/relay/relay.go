@@ -331,6 +331,7 @@ func (r *Relay) postAll(ctx context.Context) {
 			r.idle(ctx, wait)
 			continue
 		}
+		before := r.wasted
 		err := r.post(ctx, batch)
 		if ctx.Err() != nil {
 			return
@@ -338,9 +339,9 @@ func (r *Relay) postAll(ctx context.Context) {
 		r.health.set(partChain, err)
 		if err == nil {
 			failed = 0
-			if pause := wastePause(r.wasted); pause > 0 {
+			if pause := wastePause(r.wasted); pause > 0 && r.wasted > before { // votes go on meanwhile: they are of others, and have their time
 				r.Log.Warn("relay: the chain takes nothing of what the outbox has", "transactions", r.wasted, "pause", pause)
-				sleep(ctx, pause)
+				r.book.rest(time.Now().Add(pause))
 			}
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,5 +61,54 @@ func TestVotesHoldUpNoClaims(t *testing.T) {
 		if f.votes != votes {
 			t.Errorf("%d votes that come too late were posted %d times", votes, f.votes)
 		}
+	})
+}
+
+// aVote lists one vote, from when it is there.
+type aVote struct{ there atomic.Bool }
+
+// Votes implements relay.Votes.
+func (v *aVote) Votes(ctx context.Context) (api.Votes, error) {
+	if !v.there.Load() {
+		return api.Votes{}, nil
+	}
+	return lateVotes(1).Votes(ctx)
+}
+
+// TestClaimsHoldUpNoVotes: while claims wait because the chain took none of them, votes are posted,
+// and do not have the claims wait any longer.
+func TestClaimsHoldUpNoVotes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f, v := newOutbox(), newChain(), &aVote{}
+		f.refuse = func(*chain.Claim) string { return "the escrow holds too little" }
+		r, err := relay.New(config(), relay.Deps{
+			Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
+			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: []relay.Votes{v}, Chain: f, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Carry(ctx) })
+		for n := range uint64(12) { // nine in a row have the next ones wait
+			o.put(claim(n))
+			synctest.Wait()
+		}
+		if _, posted := f.counts(); posted != 9 {
+			t.Errorf("%d transactions were posted before the pause", posted)
+		}
+		v.there.Store(true)
+		pass(2 * time.Second) // of five
+		if _, posted := f.counts(); f.votes != 1 || posted != 9 {
+			t.Errorf("%d votes and %d transactions were posted in the pause", f.votes, posted)
+		}
+		f.change(func() { f.refuse = nil })
+		pass(4 * time.Second)
+		if settled, _ := f.counts(); settled != 12 {
+			t.Errorf("%d claims were paid after it", settled)
+		}
+		cancel()
+		wg.Wait()
 	})
 }
