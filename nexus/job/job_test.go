@@ -80,6 +80,12 @@ func messages() map[string]job.Message {
 		"probe_reply":  job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
 		"peer_report":  job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},
 		"tunnel":       job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
+		"pledge":       job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
+		"show":         job.Show{Order: order.ID()},
+		"judge":        job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Assignment: &assignment},
+		"judge_open":   job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Open: true},
+		"ballot":       job.Ballot{Order: order.ID(), Panel: crypto.Digest{7}, Node: consumer.Public(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
+		"opening":      job.Opening{Panel: crypto.Digest{7}, Node: consumer.Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}, Salt: [32]byte{9}},
 	}
 }
 
