@@ -471,6 +471,22 @@ var disputes = map[string]dispute{
 		result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[i] }, appeal: all(right), verdict: &right,
 		want: change{-charge, paidToProvider + (stake-10*fee-bond/16)/2, -stake, bond / 16},
 	},
+	"data that comes late": {
+		result: right.Result, panel: all(unavailable), appeal: all(right), verdict: &right,
+		want: change{-charge, paidToProvider, -9 * fee / 2, -9 * fee / 2},
+	},
+	"data that comes late, one had it": {
+		result: right.Result, panel: mostly(2, unavailable, right), appeal: mostly(7, right, wrong), verdict: &right,
+		want: change{-charge, paidToProvider, -4 * fee, -4 * fee},
+	},
+	"data that comes late, of a wrong claim": {
+		result: wrong.Result, panel: all(unavailable), appeal: all(right), verdict: &right,
+		want: change{0, -bond, bond / 8, bond / 16},
+	},
+	"data that is gone": {
+		result: right.Result, panel: all(right), appeal: all(unavailable), verdict: &unavailable,
+		want: change{0, 0, bond / 8, bond / 16}, cluster: bond,
+	},
 	"appeal finds that there is nothing to find": {
 		result: right.Result, panel: all(wrong), appeal: all(unstable), verdict: &unstable,
 		want: change{-charge, paidToProvider, 0, -9 * fee},

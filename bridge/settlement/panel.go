@@ -44,6 +44,9 @@ type Juror struct {
 // panelRedraws is how often the jurors of a panel who are silent are replaced.
 const panelRedraws = 2
 
+// PanelMs is how much of the chain's progress a panel takes at most, beside the blocks of its draws.
+func PanelMs(p *chain.Params) uint64 { return (1+panelRedraws)*p.CommitMs + p.RevealMs }
+
 // panelOf names the panel of a round on a subject.
 func panelOf(of part, subject crypto.Digest, round uint8) crypto.Digest {
 	return crypto.DomainPanel.Hash(append(subject[:], byte(of), round))

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"slices"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -55,6 +57,7 @@ func (v *verdict) gather() {
 			v.final = v.appeal.Verdict
 		}
 	}
+	v.spare()
 }
 
 func (v *verdict) panelAt(round uint8) *Panel {
@@ -65,6 +68,32 @@ func (v *verdict) panelAt(round uint8) *Panel {
 	return &p
 }
 
+// spare lets the first panel's jurors go who saw another state of the job's data than the larger
+// panel did: who keeps data can withhold it from one and show it to the other, or delete it in
+// between, and nobody can prove afterwards what was there. A panel that found the data, or found
+// it missing, as the larger one did says that it was so: then who voted otherwise was wrong.
+func (v *verdict) spare() {
+	if v.appeal == nil || v.appeal.Verdict == nil || v.First != nil && lacking(v.First) == lacking(v.final) {
+		return
+	}
+	v.first.Jurors = slices.DeleteFunc(v.first.Jurors, func(j Juror) bool {
+		if j.Vote == nil || lacking(j.Vote) == lacking(v.final) {
+			return false
+		}
+		v.events = append(v.events, v.first.free(v.kv, v.env, &j, chain.Amount{})...)
+		return true
+	})
+}
+
+// lacking reports whether a vote says that the job's data cannot be had.
+func lacking(vote *chain.Vote) bool { return vote.Finding == chain.FoundUnavailable }
+
+// late reports whether the larger panel found a claim right whose data the first could not have.
+// Either it was withheld at first or the first panel lied: nobody can tell which.
+func (v *verdict) late() bool {
+	return v.Appellant != nil && v.First != nil && lacking(v.First) && *v.final == v.Claimed()
+}
+
 // settle divides what is held and what is lost, and returns whether the claim was paid, or
 // what went back to the consumer.
 func (v *verdict) settle() (paid bool, refunded chain.Amount) {
@@ -73,6 +102,8 @@ func (v *verdict) settle() (paid bool, refunded chain.Amount) {
 		return false, v.unjudged()
 	case v.final == nil || v.final.Finding == chain.FoundUnstable:
 		v.undecided()
+	case v.late():
+		v.shown()
 	case *v.final == v.Claimed() && v.missed():
 		v.undecided()
 	case *v.final == v.Claimed():
@@ -215,6 +246,26 @@ func (v *verdict) undecided() {
 	v.payJurors(till{v.Challenger.Stake})
 }
 
+// shown pays the provider of a claim whose data came late. Who challenged it and who appealed bear
+// the panels' fees by halves, an auditor's half out of the fund, and lose nothing else: withholding
+// data costs whoever does it what it costs the other, and so does buying a panel.
+func (v *verdict) shown() {
+	v.pay()
+	v.freeSlices()
+	fees := sound(v.fees(v.first).Add(v.fees(v.appeal)))
+	half := part1of(fees, 2)
+	challenged, appealed := till{v.Challenger.Stake}, till{v.Appellant.Stake}
+	got := challenged.take(half)
+	if v.byAudit() {
+		got = takeFund(v.kv, v.env, half)
+	}
+	pool := till{sound(got.Add(appealed.take(sound(fees.Sub(half)))))}
+	v.close(v.first, pool.take(v.fees(v.first)))
+	v.close(v.appeal, pool.take(v.fees(v.appeal)))
+	v.credit(v.Challenger.By, challenged.left)
+	v.credit(v.Appellant.By, appealed.left)
+}
+
 // payJurors has who asked for a panel pay those of it who voted, where nobody was wrong.
 func (v *verdict) payJurors(asked till) {
 	v.close(v.first, v.feesFrom(&asked, v.first))
@@ -297,12 +348,17 @@ func (v *verdict) close(p *Panel, fee chain.Amount) {
 
 // closeAudit pays the auditor. One that found nothing wrong loses nothing because the data was
 // gone when others looked, or the job gave them another result: that does not say that it lied.
+// Nor does it that one which could not have the data, as the first panel could not, was followed
+// by a panel that could.
 func (v *verdict) closeAudit() {
 	if v.audit == nil {
 		return
 	}
 	final := v.final
 	if final != nil && final.Finding != chain.FoundResult && v.audit.votes(v.Claimed()) > 0 {
+		final = nil
+	}
+	if v.byAudit() && v.missed() && v.First != nil && lacking(v.First) {
 		final = nil
 	}
 	v.audit.Fee = takeFund(v.kv, v.env, v.fees(v.audit))
