@@ -84,6 +84,10 @@ func (c *Client) learn(ctx context.Context, to *servers, base string) {
 	if err == nil {
 		err = c.take(list)
 	}
+	if err == nil && h.newest.Index == list.Index && !slices.Equal(h.newest.Servers, list.Servers) {
+		h.retry = time.Now().Add(learnAgain) // another server signed later and knows other URLs: one of both will catch up
+		return
+	}
 	if err != nil { // what was asked has been answered; the servers known stay
 		h.wait = min(max(learnAgain, 2*h.wait), learnSeldom)
 		h.retry = time.Now().Add(h.wait)

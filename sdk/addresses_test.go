@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -106,6 +107,45 @@ func TestTheOnlyServerOfAClientGoes(t *testing.T) {
 	}
 	if err := ask(later); err != nil {
 		t.Errorf("a client that was told what was kept: %v", err)
+	}
+}
+
+// TestAListSignedEarlierIsAskedForAgain has a server's list be older than that of another one
+// which knew less: the client asks for it again, and has it once it is signed anew.
+func TestAListSignedEarlierIsAskedForAgain(t *testing.T) {
+	cluster := testKey(30)
+	a, b := newMouth(t), newMouth(t)
+	learned := make(chan api.ServerAddresses, 8)
+	client, err := sdk.New(sdk.Config{
+		Nexus: []string{a.URL}, Cluster: cluster.Public(), Backoff: 1, Genesis: testGenesis(), Learned: func(l api.ServerAddresses) { learned <- l },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.TakeServers(addresses(1, 5, cluster, a.URL)); err != nil {
+		t.Fatal(err)
+	}
+	a.say("both", addresses(1, 4, cluster, a.URL, b.URL))
+	if _, err := client.NexusStatus(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.say("both", addresses(1, 6, cluster, a.URL, b.URL))
+	<-learned // what it was told
+	deadline := time.After(time.Minute)
+	for {
+		select {
+		case list := <-learned:
+			if len(list.Servers) != 2 {
+				t.Errorf("learned of %d servers", len(list.Servers))
+			}
+			return
+		case <-deadline:
+			t.Fatal("the list that was signed anew was not asked for")
+		case <-time.After(50 * time.Millisecond):
+			if _, err := client.NexusStatus(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -35,8 +35,9 @@ const (
 	askHTTPEvery  = time.Minute
 	lookHTTPEvery = time.Second
 	askHTTPWithin = 2 * time.Second
-	// signAddressesEvery is for how long a signed list is given out.
-	signAddressesEvery = time.Minute
+	// signAddressesEvery is for how long a signed list is given out: so long a client may
+	// prefer the list of a server that knows less and signed later.
+	signAddressesEvery = 5 * time.Second
 )
 
 // addresses is where the cluster's servers answer HTTP.

@@ -12,7 +12,7 @@ import (
 // TestClientsLearnOfServers has a client that is configured with one of three servers
 // learn of the others, and that one removed: it refuses, and the client goes on.
 func TestClientsLearnOfServers(t *testing.T) {
-	c := newCluster(t, 3)
+	c := steady(t, 3)
 	leader := c.waitLeader()
 	gone := (leader + 1) % 3
 	learned := make(chan api.ServerAddresses, 100)

@@ -50,7 +50,7 @@ func TestBlobsComeToWhoWasAway(t *testing.T) {
 // TestAMajorityOfOtherServersIsNone uploads a blob to two servers of three and
 // removes one of them: a job on it is accepted once the third has it.
 func TestAMajorityOfOtherServersIsNone(t *testing.T) {
-	c := newCluster(t, 3)
+	c := steady(t, 3)
 	leader := c.waitLeader()
 	away, removed := (leader+1)%3, (leader+2)%3
 	c.stop(away)
@@ -76,7 +76,7 @@ func TestAMajorityOfOtherServersIsNone(t *testing.T) {
 // other has ever worked, and adds two: they have the jobs' blobs without being
 // asked for them, and the first may be lost.
 func TestBlobsComeToServersThatAreAdded(t *testing.T) {
-	c := newCluster(t, 1)
+	c := steady(t, 1)
 	c.submit(0, chain.PolicyNone{})
 	module := blob.Sum([]byte(program))
 	has := func(i int) bool {
@@ -101,7 +101,7 @@ func TestBlobsComeToServersThatAreAdded(t *testing.T) {
 // the others have it before. If it is dead and nobody else has the blob, it is
 // not removed, by the blob's name, unless it is forced.
 func TestAServerThatLeavesLosesNoBlob(t *testing.T) {
-	c := newCluster(t, 3)
+	c := steady(t, 3)
 	leader := c.waitLeader()
 	leaves, stays := (leader+1)%3, (leader+2)%3
 	c.submit(leader, chain.PolicyNone{})

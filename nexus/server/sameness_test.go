@@ -48,7 +48,7 @@ func TestAServerOfAnotherClusterKeyStops(t *testing.T) {
 // TestAServerOfAnotherClusterKeyIsNotAdded adds one: it is refused by name, and the
 // cluster is as it was.
 func TestAServerOfAnotherClusterKeyIsNotAdded(t *testing.T) {
-	c := newCluster(t, 1)
+	c := steady(t, 1)
 	i, change := c.joinAs(c.swapKey)
 	status, body := c.change(0, change, nil)
 	if status != http.StatusConflict || !strings.Contains(string(body), change.Server.String()+" has another cluster.key") {
