@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/web"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 // Config says where the explorer listens, whom it asks and what it keeps.
@@ -23,6 +24,7 @@ type Config struct {
 	InsecureHTTP    bool          `toml:"insecure_http" usage:"allow plain HTTP on an address that is not loopback"`
 	RPC             []string      `toml:"rpc" usage:"URLs of nodes' HTTP APIs; the first that answers is asked"`
 	Nexus           []string      `toml:"nexus" usage:"URLs of Nexus servers' HTTP APIs; may be empty"`
+	Cluster         string        `toml:"cluster" usage:"public key of the cluster that nexus are servers of, by which it learns of others; empty: it learns of none"`
 	RetentionBlocks uint64        `toml:"retention_blocks" usage:"blocks to keep with their transactions; 0 keeps all"`
 	CacheMiB        int           `toml:"cache_mib" usage:"memory for the index's page cache"`
 	AskTimeout      time.Duration `toml:"ask_timeout" usage:"for one answer of a node or server while a page waits"`
@@ -52,6 +54,9 @@ func (c *Config) Check() error {
 	}
 	if err := checkURLs("nexus", c.Nexus); err != nil {
 		return err
+	}
+	if _, err := sdk.ParseCluster(c.Cluster); err != nil {
+		return fmt.Errorf("cluster: %w", err)
 	}
 	var level slog.Level
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,17 +56,16 @@ func Open(ctx context.Context, config Config) (*Explorer, error) {
 		return nil, fmt.Errorf("explorer: %w", err)
 	}
 	e := &Explorer{config: config, log: config.Log}
-	var err error
-	e.client, err = sdk.New(sdk.Config{Nodes: config.RPC, Nexus: config.Nexus, Timeout: config.AskTimeout, Attempts: max(len(config.RPC), len(config.Nexus))})
-	if err != nil {
-		return nil, fmt.Errorf("explorer: %w", err)
-	}
 	if e.log == nil {
 		var level slog.Level
 		if err := level.UnmarshalText([]byte(config.LogLevel)); err != nil {
 			return nil, fmt.Errorf("explorer: log_level: %w", err)
 		}
 		e.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	}
+	var err error
+	if e.client, err = e.ask(); err != nil {
+		return nil, fmt.Errorf("explorer: %w", err)
 	}
 	if e.index, err = openIndex(ctx, &config, e.log); err != nil {
 		return nil, err
@@ -80,6 +80,19 @@ func Open(ctx context.Context, config Config) (*Explorer, error) {
 		return nil, errors.Join(fmt.Errorf("explorer: %w", err), e.index.close())
 	}
 	return e, nil
+}
+
+// serversFile is what the cluster said of its servers, in the home.
+const serversFile = "servers.json"
+
+// ask returns the client that pages ask with: each server that it knows of once.
+func (e *Explorer) ask() (*sdk.Client, error) {
+	cluster, err := sdk.ParseCluster(e.config.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	config := sdk.Config{Nodes: e.config.RPC, Nexus: e.config.Nexus, Cluster: cluster, Timeout: e.config.AskTimeout, Attempts: sdk.EachOnce}
+	return sdk.NewKept(filepath.Join(e.config.Home, serversFile), config, func(err error) { e.log.Warn("the cluster's servers", slog.Any("error", err)) })
 }
 
 // Addr returns the bound address.

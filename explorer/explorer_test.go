@@ -384,6 +384,7 @@ func TestConfigNamesTheField(t *testing.T) {
 		"tls_cert":         func(c *explorer.Config) { c.TLSCert = "cert.pem" },
 		"rpc":              func(c *explorer.Config) { c.RPC = nil },
 		"nexus":            func(c *explorer.Config) { c.Nexus = []string{"ftp://x"} },
+		"cluster":          func(c *explorer.Config) { c.Cluster = "ab" },
 		"retention_blocks": func(c *explorer.Config) { c.RetentionBlocks = 5 },
 		"cache_mib":        func(c *explorer.Config) { c.CacheMiB = 0 },
 		"ask_timeout":      func(c *explorer.Config) { c.AskTimeout = 0 },

@@ -63,6 +63,7 @@ type fakeChain struct {
 	supply   *api.Supply // nil: not told
 	down     bool        // every request fails
 	nexus    bool        // false: Nexus' requests fail
+	servers  []string    // URLs that it knows of the cluster's servers; nil: it does not tell
 	asked    map[string]int
 	nonces   map[chain.Address]uint64
 	changed  chan struct{}
@@ -86,10 +87,14 @@ func newFakeChain(t testing.TB) *fakeChain {
 	mux.HandleFunc("GET /v1/nodes", f.nodes)
 	mux.HandleFunc("GET /v1/jobs", f.jobList)
 	mux.HandleFunc("GET /v1/jobs/{id}", f.job)
+	mux.HandleFunc("GET /v1/addresses", f.addresses)
 	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		down := f.down
 		f.asked[r.URL.Path]++
+		if f.servers != nil {
+			w.Header().Set(api.ServersHeader, strconv.Itoa(len(f.servers)))
+		}
 		f.mu.Unlock()
 		if down {
 			f.problem(w, http.StatusInternalServerError)
@@ -271,6 +276,19 @@ func (f *fakeChain) job(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	f.problem(w, http.StatusNotFound)
+}
+
+// addresses lists the cluster's servers, signed.
+func (f *fakeChain) addresses(w http.ResponseWriter, _ *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := api.ServerAddresses{ChainID: testChain, Index: api.Uint64(len(f.servers)), SignedMs: 1}
+	for i, url := range f.servers {
+		list.Servers = append(list.Servers, api.ServerAddress{ID: testKey(i).Public(), URL: url})
+	}
+	by := testKey(clusterKey).PrivateKey
+	list.Signature = by.Sign(crypto.DomainAddresses, api.ServerAddressesPayload(by.Public(), &list))
+	f.json(w, list)
 }
 
 // entry is a transaction to be sealed and what becomes of it.

@@ -107,6 +107,18 @@ func (c *Client) TakeServers(list api.ServerAddresses) error {
 	return c.take(list)
 }
 
+// ParseCluster reads what a configuration has for Config.Cluster: 64 hexadecimal digits, or
+// nothing for no cluster.
+func ParseCluster(text string) (key crypto.PublicKey, err error) {
+	if text == "" {
+		return key, nil
+	}
+	if key, err = crypto.ParsePublicKey(text); err != nil {
+		return key, fmt.Errorf("sdk: %.80q is no cluster's public key: %w", text, err)
+	}
+	return key, nil
+}
+
 // take is TakeServers for who holds the lock.
 func (c *Client) take(list api.ServerAddresses) error {
 	cluster := c.config.Cluster

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -233,7 +235,7 @@ func TestLearnedServersAreNoWeaker(t *testing.T) {
 		if err := client.TakeServers(addresses(1, 1, cluster, x.learned)); err != nil {
 			t.Fatal(err)
 		}
-		if got := len(sdk.NexusURLs(client)) == 2; got != x.want {
+		if got := len(client.Nexus()) == 2; got != x.want {
 			t.Errorf("%s with %s configured: %v", x.learned, x.configured, got)
 		}
 	}
@@ -243,5 +245,65 @@ func TestLearnedServersAreNoWeaker(t *testing.T) {
 	}
 	if err := nobody.TakeServers(addresses(1, 1, cluster, "http://127.0.0.1:2")); err == nil {
 		t.Error("a client that was not told whose servers to ask learned of some")
+	}
+}
+
+// TestServersAreKept has a client keep what it learns, a later one go on from there, and one
+// whose file is damaged say so and ask those that it was told of.
+func TestServersAreKept(t *testing.T) {
+	cluster, path := testKey(30), filepath.Join(t.TempDir(), "servers.json")
+	a, b := newMouth(t), newMouth(t)
+	a.say("one", addresses(1, 1, cluster, a.URL, b.URL))
+	var warned []error
+	client := func() *sdk.Client {
+		warned = nil
+		config := sdk.Config{Nexus: []string{a.URL}, Cluster: cluster.Public(), Genesis: testGenesis(), Attempts: sdk.EachOnce}
+		c, err := sdk.NewKept(path, config, func(err error) { warned = append(warned, err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := client(); len(c.Nexus()) != 1 || len(warned) > 0 {
+		t.Errorf("a first client knows %v, warned %v", c.Nexus(), warned)
+	} else if _, err := c.NexusStatus(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	if _, err := client().NexusStatus(t.Context()); err != nil || len(warned) > 0 || b.others.Load() != 1 {
+		t.Errorf("a later client: %v, warned %v", err, warned)
+	}
+	for name, content := range map[string]string{
+		"damaged":  "{",
+		"another":  strings.Replace(string(kept), b.URL, "http://127.0.0.1:1", 1),
+		"too long": string(kept) + strings.Repeat(" ", 1<<16),
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c := client(); len(c.Nexus()) != 1 || len(warned) != 1 || !strings.Contains(warned[0].Error(), path) {
+			t.Errorf("%s: it knows %v, warned %v", name, c.Nexus(), warned)
+		}
+	}
+}
+
+// TestEachServerOnce counts what a client asks that asks each server once.
+func TestEachServerOnce(t *testing.T) {
+	var asked atomic.Int64
+	busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer busy.Close()
+	client, err := sdk.New(sdk.Config{Nexus: []string{busy.URL + "/a", busy.URL + "/b", busy.URL + "/c"}, Attempts: sdk.EachOnce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.NexusStatus(t.Context()); err == nil || asked.Load() != 3 {
+		t.Errorf("%v after %d requests", err, asked.Load())
 	}
 }

@@ -34,10 +34,13 @@ type Config struct {
 	HTTP    *http.Client // nil: one of the client's own
 
 	Timeout     time.Duration // of one attempt of one request: 15 s
-	Attempts    int           // of a request that may be repeated: 6
+	Attempts    int           // of a request that may be repeated: 6; or EachOnce
 	Backoff     time.Duration // before the second round of attempts, doubling: 100 ms
 	StreamQuiet time.Duration // an event stream silent for so long is begun anew: 60 s
 }
+
+// EachOnce has a client ask every server that it knows of once, and no more.
+const EachOnce = -1
 
 var (
 	// ErrNoTrust says that a Client without genesis was asked to verify.
@@ -61,7 +64,7 @@ func New(config Config) (*Client, error) {
 	setDefault(&config.Attempts, 6)
 	setDefault(&config.Backoff, 100*time.Millisecond)
 	setDefault(&config.StreamQuiet, 60*time.Second)
-	if config.Timeout < 0 || config.Attempts < 0 || config.Backoff < 0 || config.StreamQuiet < 0 {
+	if config.Timeout < 0 || config.Attempts < EachOnce || config.Backoff < 0 || config.StreamQuiet < 0 {
 		return nil, errors.New("sdk: Timeout, Attempts, Backoff or StreamQuiet is negative")
 	}
 	c := &Client{config: config, http: config.HTTP}
@@ -132,6 +135,14 @@ func checkBase(kind, base string) (*url.URL, error) {
 }
 
 func (s *servers) count() int { return len(*s.urls.Load()) }
+
+// attempts is how often one of some servers is asked, at most.
+func (c *Client) attempts(of *servers) int {
+	if c.config.Attempts == EachOnce {
+		return of.count()
+	}
+	return c.config.Attempts
+}
 
 // current returns the server to ask and its turn, for failed.
 func (s *servers) current() (base string, turn uint64, err error) {

@@ -80,7 +80,7 @@ func (c *Client) attempt(ctx context.Context, r call, try func(ctx context.Conte
 			return nil
 		}
 		err = fmt.Errorf("sdk: %s %s%s: %w", r.method, base, r.path, err)
-		if ctx.Err() != nil || n >= c.config.Attempts || !mayRepeat(err, r.repeatable) {
+		if ctx.Err() != nil || n >= c.attempts(r.to) || !mayRepeat(err, r.repeatable) {
 			return err
 		}
 		r.to.failed(turn)

@@ -15,6 +15,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/web"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 // Files of a relay's home, beside its config.
@@ -23,6 +24,7 @@ const (
 	GenesisFile     = "genesis.json"
 	VerifyingKeyDir = "verifying-keys" // KERNEL.vk, as nodes have them
 	ProvingKeyDir   = "proving-keys"   // as agents have them
+	serversFile     = "servers.json"   // what the cluster said of its servers
 )
 
 // Config says how a relay runs. Its home holds account.key, genesis.json and
@@ -32,6 +34,7 @@ type Config struct {
 	Log  *slog.Logger `toml:"-"` // nil: standard error, from log_level up
 
 	Nexus    []string `toml:"nexus" usage:"URLs of the cluster's servers, read in turn"`
+	Cluster  string   `toml:"cluster" usage:"public key of the cluster that nexus are servers of, by which it learns of others; empty: it learns of none"`
 	RPC      []string `toml:"rpc" usage:"URLs of nodes of the chain, asked in turn"`
 	Key      string   `toml:"key" usage:"key file of the account that pays the fees; empty: account.key in the home"`
 	Genesis  string   `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
@@ -64,6 +67,9 @@ func (c *Config) Check() error {
 				return fmt.Errorf("%s: %.100q is not an http or https URL", list.field, text)
 			}
 		}
+	}
+	if _, err := sdk.ParseCluster(c.Cluster); err != nil {
+		return fmt.Errorf("cluster: %w", err)
 	}
 	if c.Batch < 1 || c.Batch > chain.MaxClaims {
 		return fmt.Errorf("batch is %d, want 1 to %d", c.Batch, chain.MaxClaims)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,10 +28,12 @@ type Outbox interface {
 	Outbox(ctx context.Context, after uint64, limit int, wait time.Duration) (api.Outbox, error)
 }
 
-// Votes is where a server lists votes of jurors; *sdk.Client is one.
+// Votes is where a cluster's servers list votes of jurors; *sdk.Client is one.
 type Votes interface {
-	// Votes returns the messages that are to be posted now.
-	Votes(ctx context.Context) (api.Votes, error)
+	// Nexus returns the servers that there are now, as far as is known.
+	Nexus() []string
+	// Votes returns the messages that a server has to be posted now.
+	Votes(ctx context.Context, server string) (api.Votes, error)
 }
 
 // Chain is what the relay asks of the chain.
@@ -50,7 +53,7 @@ type Deps struct {
 	Verifier zk.Verifier
 	Signer   chain.Signer // the account that pays
 	Outbox   Outbox
-	Votes    []Votes // of each server
+	Votes    Votes // nil: none are carried
 	Chain    Chain
 	Private  *PrivateDeps // of a private relay
 	Log      *slog.Logger
@@ -150,18 +153,16 @@ func Open(config Config) (Deps, error) {
 	if deps.Verifier, err = readVerifier(config.Home, deps.Genesis); err != nil {
 		return deps, err
 	}
-	c, err := sdk.New(sdk.Config{Nodes: config.RPC, Nexus: config.Nexus, Genesis: deps.Genesis})
+	cluster, err := sdk.ParseCluster(config.Cluster)
 	if err != nil {
 		return deps, err
 	}
-	deps.Outbox = c
-	for _, url := range config.Nexus {
-		one, err := sdk.New(sdk.Config{Nexus: []string{url}, Genesis: deps.Genesis, Timeout: votesTimeout, Attempts: 1})
-		if err != nil {
-			return deps, err
-		}
-		deps.Votes = append(deps.Votes, one)
+	c, err := sdk.NewKept(filepath.Join(config.Home, serversFile), sdk.Config{Nodes: config.RPC, Nexus: config.Nexus, Genesis: deps.Genesis, Cluster: cluster},
+		func(err error) { deps.Log.Warn("relay: the cluster's servers", "error", err) })
+	if err != nil {
+		return deps, err
 	}
+	deps.Outbox, deps.Votes = c, c
 	on := &client{Client: c, builder: c.NewBuilder(deps.Signer, sdk.BuilderOptions{})}
 	deps.Chain = on
 	if !config.Private {
@@ -218,10 +219,8 @@ func (r *Relay) Carry(ctx context.Context) {
 	wg.Go(func() { r.readAll(ctx) })
 	wg.Go(func() { r.postAll(ctx) })
 	wg.Go(func() { r.watchAccount(ctx) })
-	if r.private == nil {
-		for _, from := range r.Votes {
-			wg.Go(func() { r.carryVotes(ctx, from) })
-		}
+	if r.private == nil && r.Votes != nil {
+		wg.Go(func() { r.carryAllVotes(ctx) })
 	}
 	wg.Wait()
 	r.Log.Info("relay: stopped")

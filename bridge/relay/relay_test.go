@@ -440,6 +440,7 @@ func TestConfigRefusesByField(t *testing.T) {
 		"nexus: ":   func(c *relay.Config) { c.Nexus = []string{"ftp://x"} },
 		"rpc":       func(c *relay.Config) { c.RPC = nil },
 		"rpc: ":     func(c *relay.Config) { c.RPC = []string{"no url"} },
+		"cluster: ": func(c *relay.Config) { c.Cluster = "ab" },
 		"batch":     func(c *relay.Config) { c.Batch = 17 },
 		"http":      func(c *relay.Config) { c.HTTP = "0.0.0.0:1" },
 		"log_level": func(c *relay.Config) { c.LogLevel = "loud" },

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -14,14 +16,43 @@ const (
 	votesTimeout = 10 * time.Second
 )
 
+// carryAllVotes posts the votes that the servers list, as servers come and go, until ctx
+// ends.
+func (r *Relay) carryAllVotes(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	asked := map[string]context.CancelFunc{}
+	defer func() {
+		for _, cancel := range asked { // order-free: all
+			cancel()
+		}
+	}()
+	for ; ctx.Err() == nil; sleep(ctx, votesEvery) {
+		servers := r.Votes.Nexus()
+		for server, cancel := range asked { // order-free: each by itself
+			if !slices.Contains(servers, server) {
+				cancel()
+				delete(asked, server)
+			}
+		}
+		for _, server := range servers {
+			if asked[server] == nil {
+				within, cancel := context.WithCancel(ctx)
+				asked[server] = cancel
+				wg.Go(func() { r.carryVotes(within, server) })
+			}
+		}
+	}
+}
+
 // carryVotes posts the votes that a server lists, until ctx ends. One that does not answer
 // keeps no other from being asked: its agents tell all servers.
-func (r *Relay) carryVotes(ctx context.Context, from Votes) {
+func (r *Relay) carryVotes(ctx context.Context, server string) {
 	for failed := 0; ctx.Err() == nil; {
-		list, err := from.Votes(ctx)
+		list, err := r.votesOf(ctx, server)
 		if err != nil {
 			failed++
-			r.Log.Debug("relay: votes cannot be read", "error", err)
+			r.Log.Debug("relay: votes cannot be read", "server", server, "error", err)
 			sleep(ctx, max(votesEvery, pauseAfter(failed)))
 			continue
 		}
@@ -35,6 +66,12 @@ func (r *Relay) carryVotes(ctx context.Context, from Votes) {
 		}
 		sleep(ctx, votesEvery)
 	}
+}
+
+func (r *Relay) votesOf(ctx context.Context, server string) (api.Votes, error) {
+	ctx, cancel := context.WithTimeout(ctx, votesTimeout)
+	defer cancel()
+	return r.Votes.Votes(ctx, server)
 }
 
 // takeVotes holds the votes that are worth posting. It is false if there is no room.

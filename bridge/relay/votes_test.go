@@ -19,8 +19,11 @@ import (
 // lateVotes lists votes on panels that are over, the same again and again.
 type lateVotes int
 
+// Nexus implements relay.Votes.
+func (n lateVotes) Nexus() []string { return []string{"a server"} }
+
 // Votes implements relay.Votes.
-func (n lateVotes) Votes(context.Context) (out api.Votes, _ error) {
+func (n lateVotes) Votes(context.Context, string) (out api.Votes, _ error) {
 	for i := range byte(n) {
 		m := chain.CommitVote{Panel: crypto.Digest{i, 1}, Node: node.Public(), Commitment: crypto.Digest{i}}
 		m.Signature = node.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, m.Commitment))
@@ -37,7 +40,7 @@ func TestVotesHoldUpNoClaims(t *testing.T) {
 		const votes = 40 // more than are free before claims that are worth nothing are waited for
 		r, err := relay.New(config(), relay.Deps{
 			Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
-			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: []relay.Votes{lateVotes(votes)}, Chain: f, Log: slog.New(slog.DiscardHandler),
+			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: lateVotes(votes), Chain: f, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -67,12 +70,15 @@ func TestVotesHoldUpNoClaims(t *testing.T) {
 // aVote lists one vote, from when it is there.
 type aVote struct{ there atomic.Bool }
 
+// Nexus implements relay.Votes.
+func (v *aVote) Nexus() []string { return []string{"a server"} }
+
 // Votes implements relay.Votes.
-func (v *aVote) Votes(ctx context.Context) (api.Votes, error) {
+func (v *aVote) Votes(ctx context.Context, server string) (api.Votes, error) {
 	if !v.there.Load() {
 		return api.Votes{}, nil
 	}
-	return lateVotes(1).Votes(ctx)
+	return lateVotes(1).Votes(ctx, server)
 }
 
 // TestClaimsHoldUpNoVotes: while claims wait because the chain took none of them, votes are posted,
@@ -83,7 +89,7 @@ func TestClaimsHoldUpNoVotes(t *testing.T) {
 		f.refuse = func(*chain.Claim) string { return "the escrow holds too little" }
 		r, err := relay.New(config(), relay.Deps{
 			Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
-			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: []relay.Votes{v}, Chain: f, Log: slog.New(slog.DiscardHandler),
+			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Votes: v, Chain: f, Log: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
 			t.Fatal(err)

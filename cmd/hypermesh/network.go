@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/devnet"
 	"github.com/hypermesh/hypermesh/internal/node"
 	"github.com/hypermesh/hypermesh/sdk"
-	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -118,57 +116,14 @@ func networkOf(d devnet.Description, path string) (*target, error) {
 const serversSuffix = ".servers"
 
 // clientOf returns a client that keeps what it learns of the cluster's servers
-// beside the network's description, and knows what an earlier one kept.
+// beside the network's description, if that was read from a path.
 func clientOf(path string, config sdk.Config) (*sdk.Client, error) {
-	if path == "" || config.Cluster.IsZero() {
+	if path == "" {
 		return sdk.New(config)
 	}
-	path += serversSuffix
-	config.Learned = func(list api.ServerAddresses) {
-		if err := keepServers(path, list); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
-			warnOf("the cluster's servers cannot be kept", err)
+	return sdk.NewKept(path+serversSuffix, config, func(err error) {
+		if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) { // another's description, say
+			fmt.Fprintf(os.Stderr, "hypermesh: %v\n", err)
 		}
-	}
-	client, err := sdk.New(config)
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return client, nil // there is none, or none for this user
-	}
-	var list api.ServerAddresses
-	if err = json.Unmarshal(data, &list); err == nil {
-		err = client.TakeServers(list)
-	}
-	if err != nil {
-		warnOf("what "+path+" says of the cluster's servers is of no use", err)
-	}
-	return client, nil
-}
-
-// warnOf tells what a command goes on without.
-func warnOf(what string, err error) { fmt.Fprintf(os.Stderr, "hypermesh: %s: %v\n", what, err) }
-
-// keepServers puts a list in the place of the file's.
-func keepServers(path string, list api.ServerAddresses) error {
-	data, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return err
-	}
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, append(data, '\n')) {
-		return nil
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(append(data, '\n'))
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return nil
+	})
 }

@@ -172,7 +172,7 @@ func (p *plan) writeRelay() error {
 	if err := node.WriteKey(filepath.Join(home, "account.key"), key); err != nil {
 		return err
 	}
-	return writeTOML(home, map[string]any{"nexus": p.nexus(), "rpc": p.rpc(), "http": p.addr(relayHTTP, 0)})
+	return p.writeCustomer(home, map[string]any{"http": p.addr(relayHTTP, 0)})
 }
 
 func (p *plan) writeExplorer() error {
@@ -180,7 +180,30 @@ func (p *plan) writeExplorer() error {
 	if err := p.share(home); err != nil {
 		return err
 	}
-	return writeTOML(home, map[string]any{"listen": p.addr(explorerHTTP, 0), "rpc": p.rpc(), "nexus": p.nexus()})
+	return p.writeCustomer(home, map[string]any{"listen": p.addr(explorerHTTP, 0)})
+}
+
+// writeCustomer writes the config of who asks nodes, and the cluster's servers if there
+// is one.
+func (p *plan) writeCustomer(home string, config map[string]any) error {
+	config["rpc"], config["nexus"] = p.rpc(), p.nexus()
+	if p.Servers > 0 {
+		cluster, err := p.cluster()
+		if err != nil {
+			return err
+		}
+		config["cluster"] = cluster.String()
+	}
+	return writeTOML(home, config)
+}
+
+// cluster returns the public key of the cluster's servers.
+func (p *plan) cluster() (crypto.PublicKey, error) {
+	key, err := node.ReadKey(filepath.Join(p.home(roleNexus, 0), clusterKeyFile))
+	if err != nil {
+		return crypto.PublicKey{}, err
+	}
+	return key.Public(), nil
 }
 
 // rpc returns the URLs of the nodes' HTTP APIs.

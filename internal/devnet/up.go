@@ -120,11 +120,10 @@ func (n *Network) start(ctx context.Context) error {
 		n.run(ctx, roleValidator, i, "node", "run")
 	}
 	if p.Servers > 0 {
-		key, err := node.ReadKey(filepath.Join(p.home(roleNexus, 0), clusterKeyFile))
-		if err != nil {
+		var err error
+		if n.cluster, err = p.cluster(); err != nil {
 			return err
 		}
-		n.cluster = key.Public()
 		if n.servers, err = p.servers(); err != nil {
 			return err
 		}
