@@ -2,6 +2,7 @@ package wallet
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -111,7 +112,7 @@ func marketSentence(m any) string {
 	case chain.CollectLease:
 		return fmt.Sprintf("pays the provider what is due of %s", leaseText(m.Lease))
 	case chain.OpenChannel:
-		return fmt.Sprintf("sets %s aside for %s, who gets what vouchers signed by %s promise; the rest comes back %d ms after a notice", m.Amount, m.Payee, m.Signer, m.WindowMs)
+		return fmt.Sprintf("sets %s aside for %s, who gets what vouchers signed by %s promise; the rest comes back %s after a notice", m.Amount, m.Payee, m.Signer, lasting(m.WindowMs))
 	case chain.FundChannel:
 		return fmt.Sprintf("adds %s to payment channel %s", m.Amount, m.Channel)
 	case chain.RedeemVoucher:
@@ -154,8 +155,8 @@ func amountOrAll(a chain.Amount) string {
 // PreviewOrder says in words what a signature of the order would commit to.
 func PreviewOrder(o *chain.Order) string {
 	if o.Term != nil {
-		return fmt.Sprintf("On %s, %s\n  leases what job %s needs, %s, at cluster %s,\n  holding %s of the escrow for it, with notice of %d ms,\n  to begin by %s\n",
-			o.ChainID, o.ConsumerAddress(), o.Spec, termText(o.Term), o.Cluster, o.MaxCost, o.Term.NoticeMs, timeText(o.Deadline))
+		return fmt.Sprintf("On %s, %s\n  leases what job %s needs, %s, at cluster %s,\n  holding %s of the escrow for it, with notice of %s,\n  to begin by %s\n",
+			o.ChainID, o.ConsumerAddress(), o.Spec, termText(o.Term), o.Cluster, o.MaxCost, lasting(o.Term.NoticeMs), timeText(o.Deadline))
 	}
 	return fmt.Sprintf("On %s, %s\n  orders job %s at cluster %s,\n  verified by %q,\n  for at most %s in all, fees included, paid from escrow,\n  to end by %s\n",
 		o.ChainID, o.ConsumerAddress(), o.Spec, o.Cluster, o.Policy.String(), o.MaxCost, timeText(o.Deadline))
@@ -167,6 +168,14 @@ func termText(t *chain.Term) string {
 		parts[i] = fmt.Sprintf("%d of %s", q.Amount, q.Resource)
 	}
 	return strings.Join(parts, " and ")
+}
+
+// lasting writes a number of milliseconds as a duration, unless it is beyond one.
+func lasting(ms uint64) string {
+	if ms > math.MaxInt64/uint64(time.Millisecond) {
+		return fmt.Sprintf("%d ms", ms)
+	}
+	return (time.Duration(ms) * time.Millisecond).String()
 }
 
 // timeText writes a time in UTC, or as a number if no calendar has it.

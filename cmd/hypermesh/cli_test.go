@@ -52,6 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"job status zz --config x", 2, "JOB"},
 		{"query account nobody", 2, "ADDRESS"},
 		{"query supply --config " + missing, 1, "whoever runs the network publishes it"},
+		{"query supply --rpc http://127.0.0.1:1", 1, "nobody listens at 127.0.0.1:1: --rpc URL names another node, --config FILE names another network, and hypermesh devnet up starts"},
 		{"job status 1234abcd --config x", 2, "as job run prints it"},
 		{"agent meter --home " + missing, 1, "there is no agent in"},
 		{"audit export --out x --resource Gold", 2, "--resource"},
@@ -80,25 +81,13 @@ func TestExitCodes(t *testing.T) {
 // TestHelp holds the commands' names, flags and examples, which others rely on.
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	var walk func(path []string, list []*cli.Command)
-	walk = func(path []string, list []*cli.Command) {
-		for _, command := range list {
-			if command.Hidden {
-				continue
-			}
-			at := append(slices.Clone(path), command.Name)
-			if len(command.Subcommands) > 0 {
-				walk(at, command.Subcommands)
-				continue
-			}
-			checkExamples(t, at, command)
-			out.WriteString(strings.Join(at, " ") + "\n")
-			for _, f := range command.Flags {
-				out.WriteString("    --" + f.Names()[0] + "\n")
-			}
+	eachCommand([]string{programName}, newApp(io.Discard, io.Discard).Commands, func(at []string, command *cli.Command) {
+		checkExamples(t, at, command)
+		out.WriteString(strings.Join(at, " ") + "\n")
+		for _, f := range command.Flags {
+			out.WriteString("    --" + f.Names()[0] + "\n")
 		}
-	}
-	walk([]string{programName}, newApp(io.Discard, io.Discard).Commands)
+	})
 	const golden = "testdata/commands.txt"
 	if *update {
 		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -25,6 +29,40 @@ func containerFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "health-cmd", Usage: "`WORD` of a command in the container that exits with 0 while the service is well; once for each word"},
 		&cli.DurationFlag{Name: "health-interval", Value: 10 * time.Second, Usage: "time between two health checks, and until the first"},
 	}
+}
+
+// checkProgram refuses a file that is plainly not what the flags say, before it is uploaded:
+// an agent would refuse it once it was paid for.
+func checkProgram(c *cli.Context, program *os.File) error {
+	info, err := program.Stat()
+	if err != nil {
+		return fmt.Errorf("opening the program: %w", err)
+	}
+	if info.IsDir() {
+		return usagef(c, "%s is a directory: want a program or an image", program.Name())
+	}
+	head := make([]byte, 512) // of a tar archive the first header
+	n, err := program.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading the program: %w", err)
+	}
+	head = head[:n]
+	wasm, packed := bytes.HasPrefix(head, []byte("\x00asm")), bytes.HasPrefix(head, []byte{0x1f, 0x8b})
+	archive := n == cap(head) && string(head[257:262]) == "ustar"
+	container := c.Bool("container")
+	switch {
+	case n == 0:
+		return usagef(c, "%s is empty: want a program or an image", program.Name())
+	case container && wasm:
+		return usagef(c, "%s is a WebAssembly program, no image: leave --container out", program.Name())
+	case container && packed:
+		return usagef(c, "%s is compressed: an image is the tarball of docker save as it is, so gunzip it first", program.Name())
+	case container && bytes.HasPrefix(head, []byte("\x7fELF")):
+		return usagef(c, "%s is a program of Linux: --container wants the image that it is in, as a tarball of docker save", program.Name())
+	case !container && (archive || packed):
+		return usagef(c, "%s is an archive, no WebAssembly program: --container runs an image", program.Name())
+	}
+	return nil
 }
 
 // Of a health check that the command line has no flags for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -179,6 +180,9 @@ func programFromFlags(c *cli.Context, run *sdk.JobRun) (io.Closer, error) {
 	program, err := os.Open(c.Args().First())
 	if err != nil {
 		return nil, fmt.Errorf("opening the program: %w", err)
+	}
+	if err := checkProgram(c, program); err != nil {
+		return program, err
 	}
 	run.Spec.Label = clip(filepath.Base(c.Args().First()), job.MaxLabel)
 	run.Blobs = append(run.Blobs, program)
@@ -421,9 +425,19 @@ func jobCancel(c *cli.Context) error {
 	}
 	j, err := t.client.CancelJob(c.Context, id, t.account, t.genesis.ChainID)
 	if err != nil {
-		return err
+		return notCancelled(id, err)
 	}
 	return printReport(c, j.Report(), t)
+}
+
+// notCancelled says in words that it is too late to cancel a job, if that is why it was
+// refused.
+func notCancelled(id crypto.Digest, refused error) error {
+	p, ok := errors.AsType[*api.Problem](refused)
+	if !ok || p.Status != http.StatusConflict {
+		return refused
+	}
+	return fmt.Errorf("job %s is not cancelled: %s", id, p.Detail)
 }
 
 // printReport prints a job's receipt.

@@ -248,25 +248,41 @@ func leaseShow(c *cli.Context) error {
 	if c.Bool("json") {
 		return printJSON(c, line)
 	}
-	if !live {
-		fmt.Fprintf(c.App.Writer, "no lease of order %s on node %s at height %d\n", id.Order, id.Node, line.Height)
-		return nil
+	line.print(c.App.Writer)
+	return nil
+}
+
+// print writes a lease for a person.
+func (l *leaseLine) print(w io.Writer) {
+	if !l.Live {
+		fmt.Fprintf(w, "no lease of order %s on node %s at height %d\n", l.Lease.Order, l.Lease.Node, l.Height)
+		return
 	}
 	end := "when its money ends"
 	if l.Closing {
 		end = "upon notice"
 	}
-	fmt.Fprintf(c.App.Writer, "node        %s\norder       %s\nconsumer    %s\nprovider    %s\ncluster     %s\n", id.Node, id.Order, l.Consumer, l.Provider, l.Cluster)
+	fmt.Fprintf(w, "node        %s\norder       %s\nconsumer    %s\nprovider    %s\ncluster     %s\n", l.Lease.Node, l.Lease.Order, l.Consumer, l.Provider, l.Cluster)
 	for _, q := range l.Resources {
-		price, _ := chain.PriceOf(l.Prices, q.Resource) // each has one: Rate asked for it
-		fmt.Fprintf(c.App.Writer, "keeps       %d of %s at %d attoHYPER a second each\n", q.Amount, q.Resource, price)
+		price, _ := chain.PriceOf(l.Prices, q.Resource)                                                          // each has one: Rate asked for it
+		fmt.Fprintf(w, "keeps       %s for %s an hour\n", amountText(q), chain.RateCost(q.Amount*price, hourMs)) // no overflow: Rate adds them up
 	}
-	fmt.Fprintf(c.App.Writer, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
-		chain.RateCost(l.Rate, uint64(time.Hour/time.Millisecond)), l.Held, leaseTime(l.Until), leaseTime(l.Expires), end, line.Height)
-	line.Service.print(c.App.Writer)
-	return nil
+	fmt.Fprintf(w, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
+		chain.RateCost(uint64(l.Rate), hourMs), l.Held, leaseTime(l.PaidUntil), leaseTime(l.Expires), end, l.Height)
+	l.Service.print(w)
+}
+
+const hourMs = uint64(time.Hour / time.Millisecond)
+
+// amountText says how much of a resource a lease keeps.
+func amountText(q chain.Quantity) string {
+	unit := map[chain.Resource]string{chain.CPU: "millicores", chain.Memory: "MiB of memory", chain.Storage: "MiB of storage", chain.GPU: "GPU slots"}[q.Resource]
+	if unit == "" {
+		unit = "of " + q.Resource.String()
+	}
+	return fmt.Sprintf("%d %s", q.Amount, unit)
 }
 
 func leaseTime(t chain.TimeMs) string {
-	return time.UnixMilli(int64(t)).UTC().Format("2006-01-02 15:04:05.000 UTC")
+	return time.UnixMilli(int64(t)).UTC().Format("2006-01-02 15:04:05 UTC")
 }

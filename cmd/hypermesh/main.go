@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -130,6 +132,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: commands(),
 	}
 	setUsageErrors(app.Commands, onUsage)
+	setHints(app.Commands)
 	return app
 }
 
@@ -148,6 +151,36 @@ func setUsageErrors(list []*cli.Command, handler cli.OnUsageErrorFunc) {
 		}
 		setUsageErrors(command.Subcommands, handler)
 	}
+}
+
+// setHints has every command that asks somebody say what to do where nobody listens.
+func setHints(list []*cli.Command) {
+	for _, command := range list {
+		setHints(command.Subcommands)
+		action := command.Action
+		command.Action = func(c *cli.Context) error { return nobodyListens(c, action(c)) }
+	}
+}
+
+// nobodyListens adds to an error that an address refused a connection how to name another.
+func nobodyListens(c *cli.Context, err error) error {
+	dial, ok := errors.AsType[*net.OpError](err)
+	if !ok || dial.Op != "dial" || dial.Addr == nil || !errors.Is(dial, syscall.ECONNREFUSED) {
+		return err
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return f.Names()[0] == name })
+	}
+	var ways []string
+	for _, way := range [][2]string{{"rpc", "--rpc URL names another node"}, {"nexus", "--nexus URL names another server"}, {"config", "--config FILE names another network"}} {
+		if has(way[0]) {
+			ways = append(ways, way[1])
+		}
+	}
+	if len(ways) == 0 || has("home") { // who runs a role knows whom it asks
+		return err
+	}
+	return fmt.Errorf("%w; nobody listens at %s: %s, and hypermesh devnet up starts a network on this machine", err, dial.Addr, strings.Join(ways, ", "))
 }
 
 // version names the build, as the Go toolchain recorded it.

@@ -37,13 +37,13 @@ func TestQuoteText(t *testing.T) {
 	if got := quoteText(&free); !strings.Contains(got, "begins            at once") || !strings.Contains(got, "bid  ") {
 		t.Errorf("%s", got)
 	}
-	full := api.Quote{Start: 60_000, Ahead: 3, Reason: "1 owners needed, 0 bid", Nodes: 5_000, Looked: 1_000, Excluded: []api.Exclusion{{Reason: "other region", Nodes: 4_999}}}
+	full := api.Quote{Start: 60_000, Ahead: 3, Reason: "no node bid for it", Nodes: 5_000, Looked: 1_000, Excluded: []api.Exclusion{{Reason: "other region", Nodes: 4_999}}}
 	for _, want := range []string{"1970-01-01T00:01:00Z, if what runs takes all of its time; 3 queued jobs go first", "about 4999 of 5000 nodes: other region"} {
 		if got := quoteText(&full); !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)
 		}
 	}
-	never := api.Quote{Reason: "1 owners needed, 0 bid"}
+	never := api.Quote{Reason: "no node bid for it"}
 	if got := quoteText(&never); !strings.Contains(got, "not, as the cluster is") || !strings.Contains(got, "the cluster knows none") {
 		t.Errorf("%s", got)
 	}

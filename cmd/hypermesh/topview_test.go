@@ -51,7 +51,7 @@ func topSample() *api.NexusTop {
 		class := []job.Class{job.Urgent, job.Standard, job.Spare}[i%3]
 		w := api.TopWaiting{
 			ID: crypto.Digest{byte(i + 16), 0xab, 3}, Label: label, Class: class, Consumer: topAddress(byte(i)), SubmittedMs: now - chain.TimeMs(1_000*(60-9*i)),
-			Alike: i * i * 10, Resources: job.Resources{Millicores: uint64(i+1) * 2_000, MemoryMiB: 512, GPUs: uint64(i % 2)}, Reason: "1 owners needed, nodes of 0 fit; 2 away, 4 not enough millicores are free",
+			Alike: i * i * 10, Resources: job.Resources{Millicores: uint64(i+1) * 2_000, MemoryMiB: 512, GPUs: uint64(i % 2)}, Reason: "no node fits; 2 away, 4 not enough millicores are free",
 		}
 		w.AgedMs = w.SubmittedMs + chain.TimeMs(d.Classes[i%3].DelayMs)
 		if i == 5 {

@@ -91,7 +91,11 @@ func (s *State) lacks(r *match.Request, wanted int) string {
 	if looked < len(s.nodes) {
 		about = "about "
 	}
-	return fmt.Sprintf("%d owners needed, nodes of %d fit; %s%s", wanted, len(owners), about, describe(tally.Excluded()))
+	has := "no node fits"
+	if wanted > 1 { // each replica is another owner's
+		has = fmt.Sprintf("nodes of %d owners are needed, those of %d fit", wanted, len(owners))
+	}
+	return fmt.Sprintf("%s; %s%s", has, about, describe(tally.Excluded()))
 }
 
 // parkedFor says why a consumer's job is parked.

@@ -156,7 +156,7 @@ func TestReasonsOfManyNodesAreEstimates(t *testing.T) {
 		t.Errorf("%d fit, %d of %d looked at, %v", len(said.Fit), said.Looked, said.Nodes, said.Excluded)
 	}
 	id := w.submitted(t, 1, func(s *job.Spec, _ *chain.Order) { s.Resources.Millicores = 2_001 })
-	if got := w.state.Reason(w.status(t, id, job.Queued)); got != "1 owners needed, nodes of 0 fit; about 5000 not enough free cpu" {
+	if got := w.state.Reason(w.status(t, id, job.Queued)); got != "no node fits; about 5000 not enough free cpu" {
 		t.Errorf("reason is %q", got)
 	}
 }

@@ -363,8 +363,10 @@ func (s *State) cancelJob(c CancelJob) ([]Effect, error) {
 	switch {
 	case j == nil:
 		return nil, reject("unknown", "job %s is not known", c.Order.Short())
-	case j.Status == job.Settling || j.Status == job.Settled:
-		return nil, reject("late", "job %s is %s", c.Order.Short(), j.Status)
+	case j.Status == job.Settling:
+		return nil, reject("late", "it has run, and is settling on the chain")
+	case j.Status == job.Settled:
+		return nil, reject("late", "it has run, and is settled on the chain")
 	case j.Status.Final():
 		return nil, nil
 	case j.Leased:

@@ -332,7 +332,7 @@ func TestWaitingJobSaysWhyAndStartsWhenCapacityComes(t *testing.T) {
 	id := s.Order.ID()
 	w.must(t, s)
 	w.expect(t, "")
-	if j := w.status(t, id, job.Queued); !strings.Contains(w.state.Reason(j), "2 owners needed, nodes of 1 fit") {
+	if j := w.status(t, id, job.Queued); !strings.Contains(w.state.Reason(j), "nodes of 2 owners are needed, those of 1 fit") {
 		t.Errorf("reason is %q", w.state.Reason(j))
 	}
 	w.up(t, 2, 2)

@@ -133,6 +133,17 @@ func (s *Server) tally(order *chain.Order, spec *job.Spec, bids []scheduler.Sign
 	return out
 }
 
+// lacksBids says that too few owners' nodes bid for a job: each replica is another owner's.
+func lacksBids(least, bid int) string {
+	switch {
+	case least == 1:
+		return "no node bid for it"
+	case bid == 0:
+		return fmt.Sprintf("bids of %d owners are needed, and none bid", least)
+	}
+	return fmt.Sprintf("bids of %d owners are needed, and only %d bid", least, bid)
+}
+
 // price says what the job can cost, or why it would wait: the dearest of the
 // takers, for each of the replicas that the policy may come to ask for.
 func price(q *api.Quote, least, most int) {
@@ -148,7 +159,7 @@ func price(q *api.Quote, least, most int) {
 		}
 	}
 	if len(seen) < least {
-		q.Reason = fmt.Sprintf("%d owners needed, %d bid", least, len(seen))
+		q.Reason = lacksBids(least, len(seen))
 		return
 	}
 	total, ok := dearest.ShareFloor(uint64(most), 1)

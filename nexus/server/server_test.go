@@ -285,7 +285,7 @@ func TestFollowersForward(t *testing.T) {
 	if err := json.Unmarshal(raw, &quote); err != nil || status != http.StatusOK {
 		t.Fatalf("quote: %d %s %v", status, raw, err)
 	}
-	if quote.Reason != "2 owners needed, 0 bid" || len(quote.Excluded) != 1 || quote.Excluded[0] != (api.Exclusion{Reason: "other region", Nodes: 2}) {
+	if quote.Reason != "bids of 2 owners are needed, and none bid" || len(quote.Excluded) != 1 || quote.Excluded[0] != (api.Exclusion{Reason: "other region", Nodes: 2}) {
 		t.Errorf("quote: %s", raw)
 	}
 	id := c.submit(follower, chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000}) // waits: one bids, two are needed
