@@ -81,8 +81,11 @@ func (s *State) Pending() []Effect {
 	var effects []Effect
 	s.open.each(func(j *Job) bool {
 		if j.Status == job.Bidding && !j.picked() { // whether or not the nodes with its places are still there
-			request, _ := s.request(j)
-			ranking := s.rank(j, &request, s.sample(j, &request, j.wanted()))
+			var ranking []ranked
+			if j.resizes == nil { // else its lease's node alone is asked
+				request, _ := s.request(j)
+				ranking = s.rank(j, &request, s.sample(j, &request, j.wanted()))
+			}
 			effects = append(effects, OpenAuction{Order: j.id, Auction: j.Auction, Want: j.wanted(), Candidates: s.candidates(j, ranking)})
 		}
 		for i := range j.Runs {

@@ -267,7 +267,7 @@ func (s *State) offers(j *Job, list []SignedBid, evictable map[crypto.PublicKey]
 	for i := range list {
 		b := &list[i]
 		n := s.nodes[b.Bid.Node]
-		if n == nil || s.checkBid(j, &b.Bid) != nil {
+		if n == nil || s.checkBid(j, &b.Bid) != nil || j.resizes != nil && n.ID != j.resizes.Award().Node {
 			continue
 		}
 		cost, ok := j.bidCost(&b.Bid)

@@ -149,12 +149,12 @@ func (s *State) addNode(id crypto.PublicKey) *Node {
 	return n
 }
 
-// forgetNode makes room for a node: of those that are not connected, and so run
-// nothing, the one that ended the least work goes.
+// forgetNode makes room for a node: of those that are not connected and hold nothing, as
+// an open lease does wherever its node is, the one that ended the least work goes.
 func (s *State) forgetNode() bool {
 	var least *Node
 	for _, n := range s.nodes { // order-free: the least of a total order
-		if !n.Connected && (least == nil || cmp.Or(cmp.Compare(n.Finished, least.Finished), n.ID.Compare(least.ID)) < 0) {
+		if !n.Connected && len(n.jobs) == 0 && (least == nil || cmp.Or(cmp.Compare(n.Finished, least.Finished), n.ID.Compare(least.ID)) < 0) {
 			least = n
 		}
 	}

@@ -42,7 +42,7 @@ func (s *State) Forecast(spec *job.Spec, owners int) Forecast {
 	for slot := 0; slot < len(s.slots); slot += step {
 		if n := s.slots[slot]; n != nil {
 			looked++
-			rooms = append(rooms, s.roomsOf(n, &request)...)
+			rooms = append(rooms, s.roomsOf(n, &request, out.Ahead+1)...)
 		}
 	}
 	heap.Init(&rooms)
@@ -77,8 +77,9 @@ type room struct {
 	owner chain.Address
 }
 
-// roomsOf returns the rooms for a request on a node, as what runs there ends.
-func (s *State) roomsOf(n *Node, r *match.Request) []room {
+// roomsOf returns the first rooms for a request on a node, as what runs there ends: at most
+// so many, since a node may say that it has any number.
+func (s *State) roomsOf(n *Node, r *match.Request, most int) []room {
 	free, devices := n.free(), slices.Clone(n.devices)
 	all := n.viewWith(match.Free{Millicores: n.Total.Millicores, MemoryMiB: n.Total.MemoryMiB, GPUs: uint16(n.Total.GPUs), GPUMilli: free.GPUMilli})
 	if n.Total.GPUs > 0 {
@@ -108,7 +109,9 @@ func (s *State) roomsOf(n *Node, r *match.Request) []room {
 	at := s.now
 	for i := 0; ; i++ {
 		for free.Short(r) == match.Fits {
-			out = append(out, room{at: at, slot: n.Slot, owner: n.Owner})
+			if out = append(out, room{at: at, slot: n.Slot, owner: n.Owner}); len(out) == most {
+				return out
+			}
 			chosen, _ := match.Choose(r, &free, devices, nil)
 			for _, d := range chosen {
 				devices[d] -= uint16(r.GPUMilli)

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -18,9 +19,11 @@ import (
 // change and go; and commands that make no sense.
 type history struct {
 	*world
-	t    *rapid.T
-	ids  []crypto.Digest
-	open map[crypto.Digest]uint64
+	t      *rapid.T
+	ids    []crypto.Digest
+	open   map[crypto.Digest]uint64
+	height chain.Height // of the newest state of the chain
+	leased bool         // mostly leases and what resizes them
 }
 
 func historyConfig() scheduler.Config {
@@ -39,7 +42,10 @@ func (h *history) submission() scheduler.Submit {
 	s := submit(uint64(len(h.ids)), policy)
 	s.Order.Consumer = crypto.AccountKeyOf(key(3_000 + h.number(0, 1, "consumer")).Public())
 	s.Order.Deadline = h.now + chain.TimeMs(100_000*h.number(1, 40, "patience"))
-	s.TimeMs = h.now
+	s.TimeMs, s.Height = h.now, h.height
+	if h.leased && h.number(0, 3, "work") > 0 || h.number(0, 3, "lease") == 0 {
+		return h.lease(s)
+	}
 	spec := &s.Spec
 	spec.Resources.Millicores = uint64(500 * h.number(1, 5, "cpu"))
 	spec.Resources.MemoryMiB = uint64(256 * h.number(1, 4, "memory"))
@@ -114,6 +120,10 @@ func (h *history) ended(id crypto.Digest) scheduler.Command {
 		}
 	}
 	f := done(id, n, byte(h.number(1, 2, "result")))
+	if _, replicated := j.Order.Policy.Policy.(chain.PolicyReplicate); replicated { // as it was pledged, mostly
+		f.Done.Salt = [32]byte{byte(n)}
+		return f
+	}
 	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk {
 		f = proof(id, n)
 	}
@@ -144,7 +154,12 @@ func (h *history) command() scheduler.Command {
 	}
 	n := h.number(1, 6, "node")
 	id := rapid.SampledFrom(h.ids).Draw(h.t, "job")
-	switch h.number(0, 13, "kind") {
+	if h.leased && h.number(0, 1, "of a lease") == 0 {
+		if next := h.nextOfLease(); next != nil {
+			return next
+		}
+	}
+	switch h.number(0, 17, "kind") {
 	case 0, 1, 2:
 		return h.submission()
 	case 3, 4:
@@ -155,6 +170,10 @@ func (h *history) command() scheduler.Command {
 		return h.bids(h.one(job.Bidding, id))
 	case 10, 11:
 		return h.ended(h.one(job.Running, id))
+	case 12, 13, 14:
+		return h.leaseSeen(id)
+	case 15:
+		return h.reported(id)
 	}
 	settings, version := h.state.Settings()
 	settings.MaxActive, settings.MaxOutboxOf, settings.MaxPastOf = h.number(1, 5, "active"), h.number(2, 8, "outbox"), h.number(0, 30, "past")
@@ -175,6 +194,7 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{world: worldWith(historyConfig()), t: t, open: map[crypto.Digest]uint64{}}
+		h.leased = h.number(0, 2, "leases") == 0
 		for n := 1; n <= 3; n++ {
 			h.mustRule(h.hello(n))
 		}
@@ -185,6 +205,9 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 			if i == steps/2 {
 				snapshot, batches = h.state.Encode(), nil
 			}
+			if h.number(0, 14, "restart") == 0 {
+				h.restart()
+			}
 			h.now += chain.TimeMs(rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 1_000, 1_000, 30_000, 400_000}).Draw(t, "ms"))
 			c := h.command()
 			h.mustRule(c)
@@ -193,26 +216,7 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 			} else {
 				batches = append(batches, scheduler.Entry{TimeMs: h.now, Commands: []scheduler.Command{c}})
 			}
-			for _, e := range h.effects {
-				seen[fmt.Sprintf("%T", e)]++
-				if a, ok := e.(scheduler.OpenAuction); ok {
-					h.open[a.Order] = a.Auction
-				}
-				if c, ok := e.(scheduler.SendCancel); ok && c.Reason[:4] == "pree" {
-					seen["preempted"]++
-				}
-			}
-			for _, j := range h.state.Open() {
-				if j.Spec.Scheduling.Gang.Size > 0 && j.Started {
-					seen["gang"]++
-				}
-				if !j.Input.IsZero() {
-					seen["input"]++
-				}
-				if j.Parked {
-					seen["parked"]++
-				}
-			}
+			h.note(seen)
 		}
 		replica, err := scheduler.Restore(historyConfig(), snapshot)
 		if err != nil {
@@ -242,3 +246,35 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 }
 
 func (h *history) mustRule(c scheduler.Command) { mustBeRuled(h.t, h.apply(c)) }
+
+// restart has a server read the state that another wrote.
+func (h *history) restart() {
+	restored, err := scheduler.Restore(historyConfig(), h.state.Encode())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.state = restored
+}
+
+// note counts what the last command came to.
+func (h *history) note(seen map[string]int) {
+	for _, e := range h.effects {
+		seen[fmt.Sprintf("%T", e)]++
+		if a, ok := e.(scheduler.OpenAuction); ok {
+			h.open[a.Order] = a.Auction
+		}
+		if c, ok := e.(scheduler.SendCancel); ok && strings.HasPrefix(c.Reason, "pree") {
+			seen["preempted"]++
+		}
+	}
+	for _, j := range h.state.Open() {
+		for what, is := range map[string]bool{
+			"gang": j.Spec.Scheduling.Gang.Size > 0 && j.Started, "input": !j.Input.IsZero(), "parked": j.Parked,
+			"resized": j.Leased && !j.Order.Term.Resizes.IsZero(),
+		} {
+			if is {
+				seen[what]++
+			}
+		}
+	}
+}

@@ -125,9 +125,13 @@ func (s *State) showed(j *Job, run *Run, d *job.Done) []Effect {
 	}
 	if err != nil {
 		run.Stage, run.Reason, run.Since = Lost, err.Error(), s.now
-		s.nodes[run.Node].Lost++
 		s.changed(j)
-		return append([]Effect{SendAck{Node: run.Node, Order: j.id, Refuse: err.Error()}}, s.strike(s.nodes[run.Node], "its receipt was refused")...)
+		effects := []Effect{SendAck{Node: run.Node, Order: j.id, Refuse: err.Error()}}
+		if n := s.nodes[run.Node]; n != nil { // else it went away, and was forgotten
+			n.Lost++
+			effects = append(effects, s.strike(n, "its receipt was refused")...)
+		}
+		return effects
 	}
 	done := *d
 	run.Done, run.Stage, run.Since = &done, Ended, s.now

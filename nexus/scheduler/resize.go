@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/match"
 )
@@ -144,24 +145,20 @@ func (s *State) endResizes(j *Job) (effects []Effect) {
 	return effects
 }
 
-// restoreResize derives which lease an open order resizes, or has resized: that came before.
-func (s *State) restoreResize(j *Job) error {
-	if j.Order.Term == nil || j.Order.Term.Resizes.IsZero() {
+// restoreResize derives which lease an open order resizes, or has resized: one of those before
+// it. What a lease holds follows from that, so that it is known before anything is taken.
+func (j *Job) restoreResize(before map[crypto.Digest]*Job) error {
+	if j.Status.Final() || j.Order.Term == nil || j.Order.Term.Resizes.IsZero() {
 		return nil
 	}
-	lease := s.jobs[j.Order.Term.Resizes]
+	lease := before[j.Order.Term.Resizes]
 	if lease == nil || lease.Award() == nil || lease.Status.Final() {
 		return fmt.Errorf("scheduler: snapshot: order %s resizes lease %s, which is not there", j.id.Short(), j.Order.Term.Resizes.Short())
 	}
-	j.resizes = lease
-	if !j.Leased {
+	if j.resizes = lease; j.Leased {
+		lease.resized = j
+	} else {
 		lease.resizing = j
-		return nil
 	}
-	run := lease.Award()
-	n := s.nodes[run.Node]
-	s.give(n, lease, run.Devices)
-	lease.resized = j
-	s.take(n, lease, run.Devices)
 	return nil
 }

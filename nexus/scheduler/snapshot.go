@@ -98,6 +98,14 @@ func Restore(config Config, raw []byte) (*State, error) {
 		}
 	}
 	slices.SortFunc(jobs, byArrival)
+	known := make(map[crypto.Digest]*Job, len(jobs))
+	for _, j := range jobs {
+		j.id, j.consumer, j.size = j.Order.ID(), j.Order.ConsumerAddress(), len(j.Spec.Encode())
+		known[j.id] = j
+		if err := j.restoreResize(known); err != nil {
+			return nil, err
+		}
+	}
 	for _, j := range jobs {
 		if err := s.restoreJob(j); err != nil {
 			return nil, err
@@ -137,7 +145,6 @@ func (s *State) restoreNode(n *Node) {
 
 // restoreJob derives what follows from a job.
 func (s *State) restoreJob(j *Job) error {
-	j.id, j.consumer, j.size = j.Order.ID(), j.Order.ConsumerAddress(), len(j.Spec.Encode())
 	if s.accounts[j.consumer] == nil {
 		return fmt.Errorf("scheduler: snapshot: job %s has no account", j.id.Short())
 	}
@@ -151,9 +158,6 @@ func (s *State) restoreJob(j *Job) error {
 		return nil
 	}
 	s.open.put(place{arrival: j.Arrival}, j)
-	if err := s.restoreResize(j); err != nil {
-		return err
-	}
 	if j.Outbox != 0 {
 		s.post(j)
 	}

@@ -53,8 +53,9 @@ func (s *State) tick() ([]Effect, error) {
 		if at.at > uint64(s.now) {
 			break
 		}
+		held := j.Held
 		effects = append(effects, s.elapse(j)...)
-		if next, same := s.firstTimer(); same == j && next == at {
+		if next, same := s.firstTimer(); same == j && next == at && j.Held == held {
 			panic(fmt.Sprintf("scheduler: time does not go on for job %s, which is %s: it is due at %d, it is %d; retry %d, last %d", j.id.Short(), j.Status, at.at, s.now, j.RetryAt, s.last(j)))
 		}
 	}
