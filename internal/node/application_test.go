@@ -320,6 +320,36 @@ func TestFinalizationDropsWhatLost(t *testing.T) {
 	}
 }
 
+// TestALoserHashedLateIsNoFault: a block on one that lost, whose hashing comes after what that
+// stands on was let go of, is superseded, and does not stop the node.
+func TestALoserHashedLateIsNoFault(t *testing.T) {
+	g := testGenesis(t)
+	maker, r := newRig(t, g), newRig(t, g)
+	root := r.genesisParent()
+	maker.submit(transfer(t, 1, 0, user(70).address()))
+	lost := maker.propose(1, root)
+	above := maker.propose(2, parentOf(1, lost))
+	if err := r.verify(1, root, lost); err != nil {
+		t.Fatal(err)
+	}
+	defer r.app.enter()() // an execution on it is under way
+	known := r.app.branches[lost.Digest]
+	<-known.hashed // else that keeps what it stands on
+	slow := newBranch(known.parent, known.block, known.outcome) // nobody hashes it yet
+	won := r.propose(3, root)
+	r.finalize(3, root, won)
+	next := r.propose(4, parentOf(3, won))
+	r.finalize(4, parentOf(3, won), next)
+	slow.hash()
+	if !errors.Is(slow.hashErr, state.ErrReleased) {
+		t.Fatalf("what it stands on is there: %v; the test shows nothing", slow.hashErr)
+	}
+	r.app.branches[slow.digest] = slow // as if it had been looked up before
+	if err := r.verify(2, parentOf(1, lost), above); !errors.Is(err, errSuperseded) {
+		t.Errorf("a block on it: %v", err)
+	}
+}
+
 // TestAnExecutionReadsOneState: what began to execute goes on to read the state
 // that it began with, whatever is finalized meanwhile, and nothing is retained
 // after it.

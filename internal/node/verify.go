@@ -133,6 +133,9 @@ func (a *application) execute(ctx context.Context, block *chain.DecodedBlock) (*
 		return nil, a.fault(fmt.Errorf("executing block %d: %w", h.Height, err))
 	}
 	tree, receiptRoot, err := parent.roots(ctx)
+	if errors.Is(err, state.ErrReleased) { // it lost before it was hashed, and what it stands on is gone
+		return nil, fmt.Errorf("%w: %w", errSuperseded, err)
+	}
 	if err != nil {
 		return nil, err
 	}
