@@ -22,11 +22,12 @@ func groupOf(key []byte) (group, bool) {
 }
 
 // groupOfRange returns the group that every key with start ≤ key < end is in, and
-// false if that is not one.
+// false if that is not one: a key of one byte, which is in none, may be between the last
+// group of one first byte and the first of the next.
 func groupOfRange(start, end []byte) (group, bool) {
 	g, ok := groupOf(start)
 	last, some := groupOf(end)
-	return g, ok && some && (last == g || last == g+1 && last != 0 && len(end) == 2)
+	return g, ok && some && (last == g || last == g+1 && byte(last) != 0 && len(end) == 2)
 }
 
 // order is the keys of one group, each once, for who iterates over a part of

@@ -149,3 +149,39 @@ func TestIterationThatPanicsLeavesNothingOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestKeysOfOneByteAreInRanges: such a key is in no group, and in the range from the last group
+// of one first byte to the first of the next.
+func TestKeysOfOneByteAreInRanges(t *testing.T) {
+	s, err := store.OpenMemory(store.Options{TreeInterval: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	for _, key := range []string{"a\xffx", "b", "b\x00", "b\x01"} {
+		kv.Set([]byte(key), []byte("1"))
+	}
+	var tree *state.Tree
+	for height := range chain.Height(3) { // the first is written at once, the others wait
+		if tree == nil {
+			tree = state.NewTree(s, 1<<20)
+		} else if mark, ok := s.TreeMark(); ok {
+			tree = tree.Persisted(mark)
+		}
+		kv.Set([]byte("b"), fmt.Append(nil, height))
+		kv.Set([]byte("a\xffx"), fmt.Append(nil, height))
+		if tree, err = tree.Next(uint64(height), kv.Changes(), 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(store.Finalized{Height: height, Digest: id("block %d", height), Changes: kv.Changes(), Tree: tree}); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("a\xffx=%d b=%d ", height, height)
+		if got := pairs(s.State().Iterate([]byte("a\xff"), []byte("b\x00"))); got != want {
+			t.Errorf("height %d: %q, want %q", height, got, want)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
