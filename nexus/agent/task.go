@@ -124,7 +124,7 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 	case as.Acceptance.Outstanding.Less(as.Order.MaxCost):
 		return fmt.Errorf("the acceptance covers %s, the order's max cost is %s", as.Acceptance.Outstanding, as.Order.MaxCost)
 	case doubt != "" && as.Order.Term == nil: // the chain holds a lease's money
-		return errors.New(doubt)
+		return errors.New(job.ClusterDoubted + doubt)
 	case as.Bid.Node != a.id:
 		return fmt.Errorf("the bid is by node %s", as.Bid.Node.Short())
 	case as.Sequence == 0:
