@@ -133,11 +133,15 @@ func closeFor(conn *transport.Conn, cause error) {
 	conn.Close(code, cause.Error())
 }
 
-// join enters a session, with Hello as its first message.
+// join enters a session, with Hello as its first message, and then the votes that this node has
+// given lately: the server may know of none.
 func (a *Agent) join(s *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.out <- a.hello()
+	for _, ballot := range a.jury.given(a.panelLasts()) {
+		s.out <- ballot
+	}
 	a.sessions[s] = struct{}{}
 	close(a.joined)
 	a.joined = make(chan struct{})
