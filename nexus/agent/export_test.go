@@ -140,8 +140,13 @@ func NewStandings(ask func(context.Context, crypto.PublicKey) (Standing, error))
 // Offered has the agent hear of a cluster in an offer.
 func (s Standings) Offered(cluster crypto.PublicKey) {
 	if s.m.unheard(cluster) {
-		s.m.hear(context.Background(), cluster)
+		s.m.hear(context.Background(), cluster, 0)
 	}
+}
+
+// Hear asks for a cluster while bids are taken for so long.
+func (s Standings) Hear(cluster crypto.PublicKey, closeMs uint64) {
+	s.m.hear(context.Background(), cluster, closeMs)
 }
 
 // Refresh asks for all of them again.

@@ -359,7 +359,7 @@ func (s *session) offered(ctx context.Context, m *job.Offers) error {
 		}
 		s.pricing.Go(func() {
 			if unheard {
-				a.market.hear(ctx, o.Order.Cluster)
+				a.market.hear(ctx, o.Order.Cluster, o.CloseMs)
 				s.aside.Add(-1)
 			}
 			s.send(job.Bids{List: []job.BidReply{a.answer(ctx, o)}})

@@ -160,9 +160,13 @@ func (m *market) unheard(cluster crypto.PublicKey) bool {
 }
 
 // hear asks the chain for the standing of a cluster that was not heard of before, and waits a
-// little for the answer.
-func (m *market) hear(ctx context.Context, cluster crypto.PublicKey) {
-	ctx, cancel := context.WithTimeout(ctx, hearTimeout)
+// little for the answer: not longer than half the time that bids are taken, if that is known.
+func (m *market) hear(ctx context.Context, cluster crypto.PublicKey, closeMs uint64) {
+	wait := hearTimeout
+	if closeMs > 0 {
+		wait = min(wait, time.Duration(min(closeMs, uint64(hearTimeout.Milliseconds())*2))*time.Millisecond/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	select {
 	case m.standings.looking <- struct{}{}:

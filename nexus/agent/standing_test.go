@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -101,4 +103,21 @@ func TestAnOfferWaitsForWhatItsClusterHasToLose(t *testing.T) {
 	if s.Offered(first.Cluster); !strings.Contains(s.Doubt(&first), "broke its word") {
 		t.Errorf("the first offer is answered with %q", s.Doubt(&first))
 	}
+}
+
+// TestAChainThatIsSlowCostsNoAuction: the agent answers while bids are still taken.
+func TestAChainThatIsSlowCostsNoAuction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := agent.NewStandings(func(ctx context.Context, _ crypto.PublicKey) (agent.Standing, error) {
+			<-ctx.Done()
+			return agent.Standing{}, ctx.Err()
+		})
+		for closeMs, most := range map[uint64]time.Duration{300: 150 * time.Millisecond, 0: 2 * time.Second, 1 << 63: 2 * time.Second} {
+			begun := time.Now() // of the bubble
+			s.Hear(crypto.PublicKey{byte(closeMs), 1, byte(closeMs >> 60)}, closeMs)
+			if took := time.Since(begun); took != most {
+				t.Errorf("bids are taken for %d ms, the answer came after %v, want %v", closeMs, took, most)
+			}
+		}
+	})
 }

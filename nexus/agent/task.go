@@ -61,6 +61,7 @@ func (a *Agent) assign(from *session, list []job.Assignment) {
 			from.send(job.AssignReply{Order: order, Refuse: line(err.Error())})
 			continue
 		}
+		a.promised(&list[i])
 		done, finished, refuse := a.take(list[i], order)
 		from.send(job.AssignReply{Order: order, Refuse: refuse})
 		if finished {
