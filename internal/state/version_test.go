@@ -281,15 +281,15 @@ func TestMemoryThatNobodyUsesIsDropped(t *testing.T) {
 			}
 		})
 		rng := rand.New(rand.NewPCG(9, 27))
-		large := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 140_000, 200_000), 2))(t)
-		small := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 1_000, 2_000), 2))(t)
+		large := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 140_000, 200_000), 1))(t)
+		small := must1(state.NewTree(disk, 0).Next(1, randomChanges(rng, 1_000, 2_000), 1))(t)
 		_, before := disk.arena.Bytes()
 		large.Release()
 		used, after := disk.arena.Bytes()
 		if dropped == 0 || before-after != dropped || used > 4<<20 || after > 16<<20 {
 			t.Fatalf("of %d bytes of memory %d were dropped and %d are left, for %d in use", before, dropped, after, used)
 		}
-		large = must1(small.Next(2, randomChanges(rng, 140_000, 200_000), 2))(t)
+		large = must1(small.Next(2, randomChanges(rng, 140_000, 200_000), 1))(t)
 		for _, tree := range []*state.Tree{small, large} {
 			if err := failure(tree.Checked(&state.TreeSize{})); err != nil {
 				t.Fatal(err)
