@@ -75,6 +75,7 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 	if err != nil {
 		return Outcome{}, err
 	}
+	state.Ahead(parent, accountsOf(txs))
 	_, events, refused := staking.TakeExtras(r.block, &r.stakes, extras)
 	if refused != nil {
 		return Outcome{}, fmt.Errorf("%w: %w", ErrInvalidBlock, refused)
@@ -104,6 +105,27 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 		return Outcome{}, err
 	}
 	return r.end()
+}
+
+// accountsOf returns the keys of the accounts that transactions read: who sends and pays,
+// and who is paid by transfers.
+func accountsOf(txs []*chain.VerifiedTx) [][]byte {
+	keys := make([][]byte, 0, 2*len(txs))
+	for _, tx := range txs {
+		if tx == nil {
+			continue
+		}
+		b := &tx.Tx().Body
+		if keys = append(keys, tokens.AccountKey(b.Sender)); b.FeePayer != nil {
+			keys = append(keys, tokens.AccountKey(*b.FeePayer))
+		}
+		for _, m := range b.Messages {
+			if transfer, ok := m.(chain.Transfer); ok {
+				keys = append(keys, tokens.AccountKey(transfer.To))
+			}
+		}
+	}
+	return keys
 }
 
 // recoverFault turns the panic of a broken state into an error. Every other

@@ -125,6 +125,9 @@ func (l *layer) Get(key []byte) ([]byte, bool) {
 	return l.base.Load().Get(key)
 }
 
+// Ahead tells the base which keys are going to be read.
+func (l *layer) Ahead(keys [][]byte) { state.Ahead(l.base.Load().Reader, keys) }
+
 // Iterate yields the pairs with start ≤ key < end.
 func (l *layer) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	from, _ := slices.BinarySearchFunc(l.changes, string(start), func(c state.Change, key string) int { return strings.Compare(string(c.Key), key) })

@@ -22,6 +22,21 @@ type Reader interface {
 	Iterate(start, end []byte) iter.Seq2[[]byte, []byte]
 }
 
+// AheadReader is a Reader that is told what is going to be read: what of it is in memory,
+// all over it, is looked at together.
+type AheadReader interface {
+	Reader
+	// Ahead looks for keys. It changes nothing, and nothing depends on it.
+	Ahead(keys [][]byte)
+}
+
+// Ahead tells a reader which keys are going to be read, if it is of use to it.
+func Ahead(r Reader, keys [][]byte) {
+	if a, ok := r.(AheadReader); ok {
+		a.Ahead(keys)
+	}
+}
+
 // KV is a state that can be changed. It keeps key and value without copying
 // them: the caller must not modify them afterwards. A key of no bytes or more
 // than MaxKeyBytes, or a value of more than MaxValueBytes, panics.

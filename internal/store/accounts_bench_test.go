@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -103,14 +104,17 @@ func newAccountLedger(b *testing.B, n int) *accountLedger {
 
 // accountBlock is the accounts of a block of transfers: as they are read, and each once
 // in ascending order.
-type accountBlock struct{ parties, distinct []crypto.Digest }
+type accountBlock struct {
+	parties  [][]byte
+	distinct []crypto.Digest
+}
 
 // draw returns a block of transfers between random accounts.
 func (l *accountLedger) draw(transfers int) (block accountBlock) {
 	parties := make([]int, 2*transfers)
 	for i := range parties {
 		parties[i] = l.rng.IntN(len(l.keys))
-		block.parties = append(block.parties, l.keys[parties[i]])
+		block.parties = append(block.parties, bytes.Clone(l.keys[parties[i]][:]))
 	}
 	block.distinct = l.distinct(parties)
 	return block
@@ -127,8 +131,9 @@ func (l *accountLedger) distinct(accounts []int) (keys []crypto.Digest) {
 
 // block reads the accounts of a block, and commits what becomes of them.
 func (l *accountLedger) block(b *testing.B, block *accountBlock) {
-	for i := range block.parties {
-		l.read(b, block.parties[i][:])
+	state.Ahead(l.store.State(), block.parties)
+	for _, key := range block.parties {
+		l.read(b, key)
 	}
 	l.commit(b, block.distinct)
 }

@@ -157,6 +157,12 @@ func (b *beside) read(rng *rand.Rand) {
 	}
 	snapshot := must(b.store.Snapshot())(b.T)
 	height := uint64(snapshot.Tip().Height)
+	var all [][]byte // and more than are looked for together
+	for i := range 2 * besideKeys {
+		all = append(all, besideKey(i))
+	}
+	state.Ahead(snapshot, all)
+	state.Ahead(b.store.State(), all)
 	for range 3 * besideKeys {
 		i := rng.IntN(besideKeys)
 		if got := of(snapshot.Get(besideKey(i))); !b.was(i, got, height, height) {
