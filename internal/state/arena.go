@@ -31,6 +31,7 @@ type Arena struct {
 	partial [classes]spanHeap // spans of a class that have, or had, free blocks
 	pockets []*pocket         // that nobody uses
 	used    int               // bytes of blocks, those in pockets included
+	seen    byte
 }
 
 // ref names a block: the number of its span, and where in it, in units. 0 is none.
@@ -120,11 +121,12 @@ func (a *Arena) at(r ref) unsafe.Pointer {
 	return unsafe.Add((*a.spans.Load())[r>>spanShift], int(r&(spanUnits-1))*unitBytes)
 }
 
-// pocket is free blocks in the hands of one goroutine.
+// pocket is what is in the hands of one goroutine: free blocks, and room to hash in.
 type pocket struct {
-	a    *Arena
-	free [classes][]ref
-	seen byte
+	a      *Arena
+	free   [classes][]ref
+	sealer sealer
+	seen   byte
 }
 
 // pocket returns one. It goes back by give, with what is in it.

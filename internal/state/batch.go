@@ -131,27 +131,34 @@ func (w *writes) version(l *layer, of *freshRecords) bool {
 			}
 		}
 	}
+	return w.leaves(l, of.leaves)
+}
+
+// leaves yields the records of leaves that one version wrote, and reports whether to go on.
+func (w *writes) leaves(l *layer, leaves []*crypto.Digest) bool {
 	at := 0
-	for i, position := range of.leaves {
-		if i%fetchAhead == 0 {
-			for _, next := range of.leaves[i:min(i+fetchAhead, len(of.leaves))] {
+	more := w.t.places(l, func(int) bool { return at < len(leaves) }, func(i int, position *crypto.Digest) bool {
+		if at == len(leaves) {
+			return true
+		}
+		if at%fetchAhead == 0 {
+			for _, next := range leaves[at:min(at+fetchAhead, len(leaves))] {
 				w.seen ^= next[0]
 			}
 		}
-		for at < len(l.positions) && l.positions[at] != *position {
-			at++
+		c := l.changes.At(int(l.written[i]))
+		if c.Deleted || *leaves[at] != *position {
+			return true
 		}
-		if at == len(l.positions) || l.written[at] == noLeaf {
-			panic("state: a leaf that is not on disk is not in memory: " + position.String())
-		}
-		c := l.changes.At(int(l.written[at]))
+		at++
 		w.key = appendNodeKey(w.key[:0], l.mark.Version, leafDepth, position)
 		w.record = appendLeaf(w.record[:0], c.Key, c.Value)
-		if !w.yield(w.key, w.record) {
-			return false
-		}
+		return w.yield(w.key, w.record)
+	})
+	if more && at < len(leaves) {
+		panic("state: a leaf that is not on disk is not in memory: " + leaves[at].String())
 	}
-	return true
+	return more
 }
 
 // childPath returns the path of a node's i-th child.
@@ -186,13 +193,11 @@ func (b Batch) Stale() iter.Seq[[]byte] {
 					}
 				}
 			}
-			for i, version := range l.staleLeaves {
-				if version < fresh {
-					key = appendNodeKey(key[:0], version, leafDepth, &l.positions[i])
-					if !yield(key) {
-						return
-					}
-				}
+			if !b.t.places(l, func(i int) bool { return l.staleLeaves[i] < fresh }, func(i int, position *crypto.Digest) bool {
+				key = appendNodeKey(key[:0], l.staleLeaves[i], leafDepth, position)
+				return yield(key)
+			}) {
+				return
 			}
 		}
 	}

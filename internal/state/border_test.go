@@ -35,6 +35,9 @@ func TestSubtreeAtTheBorderOfAPage(t *testing.T) {
 		m := deepState{}
 		disks := [3]*MemoryBackend{NewMemoryBackend(), NewMemoryBackend(), NewMemoryBackend()}
 		trees := [3]*Tree{NewTree(disks[0], 0), NewTree(disks[1], 1), NewTree(disks[2], 1)}
+		for i := range trees {
+			trees[i] = placed(trees[i], positions)
+		}
 		for version := range uint64(40) {
 			var changes []Change
 			var h hashes
@@ -76,6 +79,7 @@ func TestSubtreeAtTheBorderOfAPage(t *testing.T) {
 			if trees[2], err = OpenTree(disks[2], trees[2].Mark(), 1); err != nil {
 				t.Fatal(err)
 			}
+			trees[2] = placed(trees[2], positions)
 			for i := 1; i < len(disks); i++ {
 				if a, b := len(disks[0].nodes), len(disks[i].nodes); a != b {
 					t.Fatalf("seed %d, version %d: disks of %d and %d records", seed, version, a, b)

@@ -85,6 +85,16 @@ func deepChanges(rng *rand.Rand, positions []crypto.Digest, m deepState) ([]Chan
 	return changes, h
 }
 
+// placed returns the tree with key i at position i.
+func placed(tree *Tree, positions []crypto.Digest) *Tree {
+	tree.positions = func(out []crypto.Digest, keys [][]byte) {
+		for i := range keys {
+			out[i] = positions[keys[i][0]]
+		}
+	}
+	return tree
+}
+
 func TestDeepTreesAgreeWithModel(t *testing.T) {
 	deepest := 0
 	for seed := range uint64(10) {
@@ -96,7 +106,7 @@ func TestDeepTreesAgreeWithModel(t *testing.T) {
 		}
 		positions := deepPositions(rng, n, crowded)
 		disk, m := NewMemoryBackend(), deepState{}
-		tree := NewTree(disk, 1) // what is on the disk is read from there
+		tree := placed(NewTree(disk, 1), positions) // what is on the disk is read from there
 		for version := range uint64(12) {
 			changes, h := deepChanges(rng, positions, m)
 			next, err := tree.next(version, changes, h, 1+rng.IntN(3))
@@ -114,6 +124,7 @@ func TestDeepTreesAgreeWithModel(t *testing.T) {
 				if tree, err = OpenTree(disk, tree.Mark(), 1); err != nil {
 					t.Fatal(err)
 				}
+				tree = placed(tree, positions)
 			}
 			checkDeepRanges(t, tree, positions, m, rng)
 		}

@@ -33,7 +33,8 @@
 //     the order or grouping of the changes, of versions, of parallelism, nor of
 //     which nodes were in memory.
 //  2. A Tree never changes. Next builds a new one that shares what did not
-//     change, so several unfinalized branches of one parent can live at once.
+//     change, so several unfinalized branches of one parent can live at once. What
+//     is noted of a version for its batch is less once it is final: see Settle.
 //  3. Below the root no record holds a lone leaf; the parent names it directly.
 //  4. The version of a record is at least the version of everything below it.
 //  5. A page has 2 to 32 leaves. Below the root a subtree of so few is one, unless

@@ -40,3 +40,12 @@ func RootNode(t *Tree) func() uint16 {
 		return n.used
 	}
 }
+
+// NotedBytes returns what a tree keeps of its version beside the changes.
+func NotedBytes(t *Tree) int {
+	i := t.layerOf(t.mark.Version)
+	if i < 0 {
+		return 0
+	}
+	return t.layers[i].noted()
+}

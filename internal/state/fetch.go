@@ -94,6 +94,13 @@ func (w *writes) fetchKids(n *node) {
 	}
 }
 
+// fetch looks at where blocks begin. The arena is locked.
+func (a *Arena) fetch(blocks []block) {
+	for i := range blocks {
+		a.seen ^= *(*byte)(a.at(blocks[i].at))
+	}
+}
+
 // look reads a byte of every line.
 func look(p unsafe.Pointer, bytes int) (seen byte) {
 	for at := 0; at < bytes; at += lineBytes {

@@ -180,7 +180,7 @@ func (t *Tree) entries(slots []leafSlot, bytes int) (out []Entry, each int, err 
 			order = append(order, i)
 			continue
 		}
-		if out[i], err = t.layers[at].entry(&slots[i].position); err != nil {
+		if out[i], err = t.entryOf(t.layers[at], &slots[i].position); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -94,7 +94,6 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 	var faults [fanout]error
 	tasks := min(fanout, tasksEach*max(parallelism, 1))
 	crypto.ForkJoin(tasks, parallelism, func(task int) {
-		var s sealer
 		p := t.arena.pocket()
 		defer t.arena.give(p)
 		for i := task; i < fanout; i += tasks {
@@ -106,7 +105,7 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 			w.begin(t, version, p, len(groups[i]))
 			w.fetch(top, i, groups[i])
 			if results[i], faults[i] = w.below(top, i, 0, groups[i]); faults[i] == nil {
-				w.hash(&s, &results[i])
+				w.hash(&p.sealer, &results[i])
 			}
 		}
 	})
@@ -140,6 +139,7 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 		mark:      l.mark,
 		top:       kidSlot{hash: l.mark.Root, version: version, node: at},
 		memory:    t.memory.after(version, all.written, all.grown),
+		positions: t.positions,
 		durable:   t.durable,
 		isDurable: t.isDurable,
 		layers:    append(t.layers[:len(t.layers):len(t.layers)], l),
@@ -152,12 +152,11 @@ func collect(workers []worker, changes []Change) (l *layer, all worker) {
 	entries, nodes, dead := 0, 1, 1
 	for i := range workers {
 		dead += len(workers[i].dead)
-		entries += len(workers[i].positions)
+		entries += len(workers[i].changes)
 		nodes += len(workers[i].staleNodes)
 	}
 	l = &layer{
 		changes:     NewChangeList(changes),
-		positions:   make([]crypto.Digest, 0, entries),
 		written:     make([]int32, 0, entries),
 		staleNodes:  make([]staleNode, 0, nodes),
 		staleLeaves: make([]uint64, 0, entries),
@@ -165,7 +164,6 @@ func collect(workers []worker, changes []Change) (l *layer, all worker) {
 	all.dead = make([]block, 0, dead)
 	for i := range workers {
 		w := &workers[i]
-		l.positions = append(l.positions, w.positions...)
 		l.written = append(l.written, w.changes...)
 		l.staleNodes = append(l.staleNodes, w.staleNodes...)
 		l.staleLeaves = append(l.staleLeaves, w.staleLeaves...)
@@ -277,7 +275,6 @@ type worker struct {
 	kept    uint64 // nodes of earlier versions need not stay in memory
 
 	// The leaves that change, as in layer.
-	positions   []crypto.Digest
 	changes     []int32
 	staleLeaves []uint64
 
@@ -300,7 +297,7 @@ func (w *worker) begin(t *Tree, version uint64, p *pocket, updates int) {
 	if updates == 0 {
 		return
 	}
-	w.positions, w.changes = make([]crypto.Digest, 0, updates), make([]int32, 0, updates)
+	w.changes = make([]int32, 0, updates)
 	w.staleNodes, w.staleLeaves = make([]staleNode, 0, 3*updates), make([]uint64, 0, updates)
 	w.dead = make([]block, 0, 3*updates)
 }
@@ -578,9 +575,6 @@ func pathOf(position *crypto.Digest, depth, i int) (path crypto.Digest) {
 	return childPath(&path, depth, i)
 }
 
-// noLeaf stands for the change that leaves no leaf.
-const noLeaf = -1
-
 // fill is below for a child that is empty or a leaf.
 func (w *worker) fill(at *leafSlot, depth int, ups []update) slot {
 	if u := &ups[0]; len(ups) == 1 && (at == nil || at.position == *u.position) {
@@ -717,13 +711,10 @@ func (w *worker) note(u *update, before *leafSlot) leafSlot {
 // noteAt notes what becomes of a leaf whose record is of a version, MaxUint64 if there
 // is none.
 func (w *worker) noteAt(u *update, stale uint64) {
-	change := u.change
 	if u.leaf.IsZero() {
-		change = noLeaf
 		w.deleted++
 	}
-	w.positions = append(w.positions, *u.position)
-	w.changes = append(w.changes, change)
+	w.changes = append(w.changes, u.change)
 	w.staleLeaves = append(w.staleLeaves, stale)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"sort"
+	"unsafe"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -50,6 +51,8 @@ type Tree struct {
 	mark   Mark
 	top    kidSlot // the root node, which exists in every version but the empty one
 	memory memory
+	// positions computes where keys are in the tree: tests choose what they need.
+	positions func(out []crypto.Digest, keys [][]byte)
 
 	// durable is the last version of the branch that is known to be on disk;
 	// before any, isDurable is false. Layers are the versions after it, up to
@@ -63,13 +66,12 @@ type Tree struct {
 type layer struct {
 	mark    Mark
 	changes ChangeList
-	// The leaves that it changed: their positions, ascending, for each the index of
-	// its change, noLeaf if it is gone, and the version of the record that is
-	// stale, MaxUint64 if there is none.
-	positions   []crypto.Digest
+	// The leaves that it changed, by ascending position: for each the index of its change,
+	// and the version of the record that is stale, MaxUint64 if there is none. Where they
+	// are is not kept: see Tree.places.
 	written     []int32
 	staleLeaves []uint64
-	// The nodes' records that it superseded.
+	// The nodes' records that it superseded; once it is settled, those on disk.
 	staleNodes []staleNode
 	staleDeep  []staleDeep
 }
@@ -111,7 +113,7 @@ func NewTree(reader NodeReader, residentBytes int) *Tree {
 	if residentBytes <= 0 {
 		residentBytes = DefaultResidentBytes
 	}
-	t := &Tree{reader: reader, memory: memory{limit: residentBytes}}
+	t := &Tree{reader: reader, memory: memory{limit: residentBytes}, positions: crypto.DomainStateKey.HashMany}
 	if r, ok := reader.(ArenaReader); ok {
 		t.arena = r.Arena()
 	} else {
@@ -259,7 +261,7 @@ func (t *Tree) find(position *crypto.Digest, visit func(n *node, nibble int)) (l
 // on disk yet.
 func (t *Tree) entry(leaf *leafSlot) (Entry, error) {
 	if i := t.layerOf(leaf.version); i >= 0 {
-		return t.layers[i].entry(&leaf.position)
+		return t.entryOf(t.layers[i], &leaf.position)
 	}
 	l := t.loader()
 	record, err := l.read(leaf.version, leafDepth, &leaf.position)
@@ -289,13 +291,87 @@ func (t *Tree) layerOf(version uint64) int {
 	return i
 }
 
-func (l *layer) entry(position *crypto.Digest) (Entry, error) {
-	i := sort.Search(len(l.positions), func(i int) bool { return l.positions[i].Compare(*position) >= 0 })
-	if i == len(l.positions) || l.positions[i] != *position || l.written[i] == noLeaf {
-		return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
+// entryOf returns what a layer wrote at a position.
+func (t *Tree) entryOf(l *layer, position *crypto.Digest) (Entry, error) {
+	var at [1]crypto.Digest
+	var key [1][]byte
+	compare := func(i int) int {
+		key[0] = l.changes.Key(int(l.written[i]))
+		t.positions(at[:], key[:])
+		return at[0].Compare(*position)
 	}
-	c := l.changes.At(int(l.written[i]))
-	return Entry{Position: *position, Key: c.Key, Value: c.Value}, nil
+	i := sort.Search(len(l.written), func(i int) bool { return compare(i) >= 0 })
+	if i < len(l.written) && compare(i) == 0 {
+		if c := l.changes.At(int(l.written[i])); !c.Deleted {
+			return Entry{Position: *position, Key: c.Key, Value: c.Value}, nil
+		}
+	}
+	return Entry{}, fmt.Errorf("%w: leaf %v of version %d", errMissing, position, l.mark.Version)
+}
+
+// places hands out where the leaves are that a layer changed, those that are wanted, in
+// ascending order, until do returns false, and reports whether it did not. It hashes
+// their keys again: many at a time cost less than to keep the digests, in whose memory
+// more changes can wait.
+func (t *Tree) places(l *layer, wanted func(i int) bool, do func(i int, position *crypto.Digest) bool) bool {
+	var which [hashChunk]int
+	var keys [hashChunk][]byte
+	var positions [hashChunk]crypto.Digest
+	for i := 0; i < len(l.written); {
+		n := 0
+		for ; n < hashChunk && i < len(l.written); i++ {
+			if wanted(i) {
+				which[n], keys[n] = i, l.changes.Key(int(l.written[i]))
+				n++
+			}
+		}
+		t.positions(positions[:n], keys[:n])
+		for k := range n {
+			if !do(which[k], &positions[k]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Settle says that the version is final, and which one before it was the last to be
+// written, though the writing may be under way; false: none was. It lets go of the
+// names of records that so never were on disk, which are most of what the version made
+// stale, and returns how many bytes it keeps beside the changes. Nobody may ask for the
+// version's batch meanwhile.
+func (t *Tree) Settle(written uint64, some bool) (bytes int) {
+	i := t.layerOf(t.mark.Version)
+	if i < 0 {
+		return 0
+	}
+	l := t.layers[i]
+	l.staleNodes = settled(l.staleNodes, func(s *staleNode) bool { return some && s.made <= written })
+	l.staleDeep = settled(l.staleDeep, func(s *staleDeep) bool { return some && s.version <= written })
+	return l.noted()
+}
+
+// noted returns how many bytes a layer takes beside its changes.
+func (l *layer) noted() int {
+	const perLeaf, perNode, perDeep = 4 + 8, int(unsafe.Sizeof(staleNode{})), int(unsafe.Sizeof(staleDeep{}))
+	return perLeaf*len(l.written) + perNode*len(l.staleNodes) + perDeep*len(l.staleDeep)
+}
+
+// settled returns those of all that are kept, in memory of their own.
+func settled[S any](all []S, kept func(*S) bool) []S {
+	n := 0
+	for i := range all {
+		if kept(&all[i]) {
+			n++
+		}
+	}
+	out := make([]S, 0, n)
+	for i := range all {
+		if kept(&all[i]) {
+			out = append(out, all[i])
+		}
+	}
+	return out
 }
 
 // Iterate yields every leaf at or after a position, in ascending order of

@@ -135,7 +135,10 @@ func (v *version) freeBelow(r ref, born uint64) {
 // asks for what lies between.
 func (v *version) join(kid *version) {
 	kept := v.dead // older than this version, and needed before it
-	for _, d := range kid.dead {
+	for i, d := range kid.dead {
+		if i%fetchAhead == 0 {
+			v.arena.fetch(kid.dead[i:min(i+fetchAhead, len(kid.dead))])
+		}
 		if v.since(d.born) {
 			v.arena.release(d.at)
 		} else {

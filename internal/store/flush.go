@@ -33,8 +33,9 @@ var markKey = []byte{tableState}
 
 // flushing is a flush under way.
 type flushing struct {
-	done chan struct{} // closed after err is set
-	err  error
+	version uint64        // up to which
+	done    chan struct{} // closed after err is set
+	err     error
 }
 
 // flush is what takes the tables from one version to a later one.
@@ -247,7 +248,7 @@ func (t *tables) begin(table byte) error {
 		return err
 	}
 	// The state is merged and read soon; the rest hardly ever is.
-	w, path, err := t.s.newTable(fmt.Sprintf("%d-%c", t.version, table), table != tableState)
+	w, path, err := t.s.newTable(fmt.Sprintf("%d-%c", t.version, table), table, table != tableState)
 	if err != nil {
 		return err
 	}
@@ -255,9 +256,9 @@ func (t *tables) begin(table byte) error {
 	return nil
 }
 
-// newTable begins a table in flushDir, for the database to take in. A cold one goes
-// around the page cache.
-func (s *Store) newTable(name string, cold bool) (*sstable.Writer, string, error) {
+// newTable begins a table in flushDir of keys of one first byte, for the database to take
+// in. A cold one goes around the page cache.
+func (s *Store) newTable(name string, of byte, cold bool) (*sstable.Writer, string, error) {
 	path := s.disk.PathJoin(s.dir, flushDir, name+".sst")
 	file, err := s.disk.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -265,6 +266,9 @@ func (s *Store) newTable(name string, cold bool) (*sstable.Writer, string, error
 	}
 	o := s.options.MakeWriterOptions(0, s.db.TableFormat())
 	o.Compression = sstable.NoCompression // the tree is digests, and the state is merged, and compressed, soon
+	if of == tableNode || of == tableStale {
+		o.FilterPolicy = pebble.NoFilterPolicy // what is asked for is there, and versions tell in which table
+	}
 	return sstable.NewWriter(newTableFile(file, cold), o), path, nil
 }
 
@@ -294,7 +298,7 @@ func (s *Store) beginFlush(tree *state.Tree, point bool) error {
 		made := s.made
 		f.point, s.lastPoint = &made, lastPoint{chain.Height(tree.Version()) + 1, made}
 	}
-	under := &flushing{done: make(chan struct{})}
+	under := &flushing{version: tree.Version(), done: make(chan struct{})}
 	run := func() {
 		defer close(under.done)
 		under.err = f.run()
@@ -323,6 +327,15 @@ func (s *Store) endFlush() error {
 	}
 	s.flushing = nil
 	return nil
+}
+
+// begun returns the last version that was written, or is being written; false: none was.
+func (s *Store) begun() (version uint64, some bool) {
+	if s.flushing != nil {
+		return s.flushing.version, true
+	}
+	mark, some := s.TreeMark()
+	return mark.Version, some
 }
 
 // flushed reports whether no flush is under way any more.

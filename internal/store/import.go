@@ -194,7 +194,7 @@ func (i *Import) write(parts []importPart, progress []byte, number int) error {
 			}
 			var path string
 			var err error
-			if w, path, err = i.s.newTable(fmt.Sprintf("import-%d-%d", number, n), false); err != nil {
+			if w, path, err = i.s.newTable(fmt.Sprintf("import-%d-%d", number, n), tableNode, false); err != nil {
 				return err
 			}
 			paths = append(paths, path)
@@ -239,7 +239,7 @@ func (i *Import) writeFlat(all []*state.Entry, number int) (string, error) {
 		return "", nil
 	}
 	slices.SortFunc(all, func(a, b *state.Entry) int { return bytes.Compare(a.Key, b.Key) })
-	w, path, err := i.s.newTable(fmt.Sprintf("import-%d-flat", number), false)
+	w, path, err := i.s.newTable(fmt.Sprintf("import-%d-flat", number), tableState, false)
 	if err != nil {
 		return "", err
 	}
@@ -337,7 +337,7 @@ func (t *nodeTables) put(s *Store, key, record []byte) (err error) {
 	depth := key[8]
 	if t.w[depth] == nil {
 		var path string
-		if t.w[depth], path, err = s.newTable(fmt.Sprintf("import-%s-%d", t.name, depth), false); err != nil {
+		if t.w[depth], path, err = s.newTable(fmt.Sprintf("import-%s-%d", t.name, depth), tableNode, false); err != nil {
 			return err
 		}
 		t.made = append(t.made, path)

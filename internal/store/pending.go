@@ -31,9 +31,12 @@ type pending struct {
 	bytes  int              // that all of it takes in memory, about
 }
 
-// changeBytes is about how many bytes a change takes in memory beside its key
-// and value: here, and in the tree until it is written.
-const changeBytes = 110
+// changeBytes is about how many bytes a change takes in memory beside its key and value
+// and what the tree says of it: where it begins, and its part of the index.
+const changeBytes = 40
+
+// noteBytes is about how many the tree takes of it before it is settled.
+const noteBytes = 48
 
 type pendingBlock struct {
 	height  uint64
@@ -171,8 +174,9 @@ var pendingSeed = maphash.MakeSeed()
 
 func pendingHash(key []byte) uint32 { return uint32(maphash.Bytes(pendingSeed, key) >> 32) }
 
-// add adds a block's changes, and its transactions, which must not be modified afterwards.
-func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Digest) {
+// add adds a block's changes, of which the tree keeps so many bytes more, and its
+// transactions, which must not be modified afterwards.
+func (p *pending) add(height uint64, changes state.ChangeList, noted int, txs []crypto.Digest) {
 	byID := newPendingTxs(height, txs)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,14 +188,17 @@ func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Dige
 	block := int32(len(p.blocks))
 	var at group
 	var order *order // of that group; nil: nobody asked
+	var hashes [keysAhead]uint32
 	for i := range changes.Len() {
-		key := changes.Key(i)
+		if i%keysAhead == 0 {
+			p.hashAhead(&hashes, changes, i)
+		}
+		key, hash := changes.Key(i), hashes[i%keysAhead]
 		if g, ok := groupOf(key); ok && (g != at || i == 0) {
 			at, order = g, p.orders[g]
 		} else if !ok {
 			order = nil
 		}
-		hash := pendingHash(key)
 		if order != nil {
 			if _, ok := p.last(key, &p.newest.slot(hash).cell, math.MaxUint64); !ok {
 				order.fresh = append(order.fresh, key)
@@ -199,7 +206,16 @@ func (p *pending) add(height uint64, changes state.ChangeList, txs []crypto.Dige
 		}
 		p.set(hash, cell{block: block, place: changes.Place(i)})
 	}
-	p.bytes += changeBytes*changes.Len() + len(changes.Bytes())
+	p.bytes += changeBytes*changes.Len() + len(changes.Bytes()) + noted
+}
+
+// hashAhead computes the hashes of the next changes, and looks at where they belong.
+func (p *pending) hashAhead(hashes *[keysAhead]uint32, changes state.ChangeList, from int) {
+	n := min(keysAhead, changes.Len()-from)
+	for i := range n {
+		hashes[i] = pendingHash(changes.Key(from + i))
+	}
+	runtime.KeepAlive(p.newest.look(hashes[:n]))
 }
 
 // get returns the last change of a key, of a hash, up to a height, and false if there is none.

@@ -39,9 +39,9 @@ func TestCellIndexAgreesWithAMap(t *testing.T) {
 // the heights of their changes.
 func TestPendingTellsKeysApart(t *testing.T) {
 	p := newPending(nil)
-	p.add(1, state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("1")}}), nil)
+	p.add(1, state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("1")}}), 0, nil)
 	list := state.NewChangeList([]state.Change{{Key: []byte("a"), Value: []byte("3")}, {Key: []byte("b"), Value: []byte("2")}})
-	p.add(2, list, nil)
+	p.add(2, list, 0, nil)
 	p.set(pendingHash([]byte("a")), cell{block: 2, place: list.Place(1)}) // as if b's hash were that of a
 	for key, want := range map[string]string{"a": "3", "b": "2"} {
 		if c, ok := p.get([]byte(key), pendingHash([]byte("a")), 2); !ok || string(c.Value) != want {

@@ -308,7 +308,7 @@ func (s *Store) loadPending() error {
 		if err != nil {
 			return err
 		}
-		v.new.add(height, changes, txs)
+		v.new.add(height, changes, noteBytes*changes.Len(), txs)
 		want++
 	}
 	if want != latest+1 {
@@ -448,10 +448,11 @@ func (s *Store) Commit(f Finalized) error {
 
 // publish makes a block that is durable the latest.
 func (s *Store) publish(f *Finalized, tip Tip) {
+	noted := f.Tree.Settle(s.begun())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := *s.view.Load()
-	v.new.add(uint64(f.Height), f.list, f.Txs)
+	v.new.add(uint64(f.Height), f.list, noted, f.Txs)
 	if v.tip == nil {
 		s.records.stand()
 	}
