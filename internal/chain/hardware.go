@@ -150,47 +150,34 @@ func (m *ReportHardware) check() error {
 	if err := m.Challenge.ChainID.Check(); err != nil {
 		return err
 	}
-	if len(m.Verdicts) == 0 || len(m.Verdicts) > MaxHardwarePeers {
-		return limitError("verdicts", len(m.Verdicts), MaxHardwarePeers)
+	if err := checkWords("verdicts", m.Verdicts, MaxHardwarePeers); err != nil {
+		return err
 	}
-	seen := make(map[crypto.PublicKey]bool, len(m.Verdicts))
 	for i := range m.Verdicts {
-		v := &m.Verdicts[i]
-		if seen[v.Peer] {
-			return fmt.Errorf("%w: peer %s has two verdicts", ErrLimit, v.Peer.Short())
-		}
-		seen[v.Peer] = true
-		if err := v.Check(); err != nil {
-			return err
-		}
-		if first := m.Verdicts[0].Finds(); v.Finds() != first {
-			return fmt.Errorf("%w: verdicts %s and %s", ErrLimit, first, v.Finds())
+		if first, finds := m.Verdicts[0].Finds(), m.Verdicts[i].Finds(); finds != first {
+			return fmt.Errorf("%w: verdicts %s and %s", ErrLimit, first, finds)
 		}
 	}
 	return nil
+}
+
+func (v HardwareVerdict) by() crypto.PublicKey { return v.Peer }
+
+// same reports whether two verdicts say the same; signatures of one thing may differ.
+func (v HardwareVerdict) same(other HardwareVerdict) bool {
+	return v.Missing == other.Missing && v.Silent == other.Silent
 }
 
 func (m *AccuseMeasurer) check() error {
 	if err := m.Challenge.ChainID.Check(); err != nil {
 		return err
 	}
-	if m.First.Peer != m.Second.Peer {
-		return fmt.Errorf("%w: verdicts of two peers, %s and %s", ErrLimit, m.First.Peer.Short(), m.Second.Peer.Short())
-	}
-	if m.First.Missing == m.Second.Missing && m.First.Silent == m.Second.Silent {
-		return fmt.Errorf("%w: the verdicts do not differ", ErrLimit)
-	}
-	for _, v := range []*HardwareVerdict{&m.First, &m.Second} {
-		if err := v.Check(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return checkTwoWords("verdicts", m.First, m.Second)
 }
 
 // Check returns an error that names the first field of the verdict that is outside its
 // limits.
-func (v *HardwareVerdict) Check() error {
+func (v HardwareVerdict) Check() error {
 	switch {
 	case v.Missing > MaxUsageAmount:
 		return fmt.Errorf("%w: missing is %d, limit %d", ErrLimit, v.Missing, uint64(MaxUsageAmount))

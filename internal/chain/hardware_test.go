@@ -28,7 +28,7 @@ func TestFormsOfHardwareMessages(t *testing.T) {
 			}
 			return *r
 		}),
-		"has two verdicts": with(func(r *chain.ReportHardware, _ *chain.DeclareHardware, _ *chain.AccuseMeasurer) chain.Msg {
+		"two verdicts of": with(func(r *chain.ReportHardware, _ *chain.DeclareHardware, _ *chain.AccuseMeasurer) chain.Msg {
 			r.Verdicts[1] = r.Verdicts[0]
 			return *r
 		}),

@@ -179,49 +179,65 @@ func (m *ReportMiss) check() error {
 	if err := m.Epoch.ChainID.Check(); err != nil {
 		return err
 	}
-	if len(m.Reports) == 0 || len(m.Reports) > MaxServicePeers {
-		return limitError("reports", len(m.Reports), MaxServicePeers)
-	}
-	seen := make(map[crypto.PublicKey]bool, len(m.Reports))
-	for i := range m.Reports {
-		r := &m.Reports[i]
-		if seen[r.Peer] {
-			return fmt.Errorf("%w: peer %s reports twice", ErrLimit, r.Peer.Short())
-		}
-		seen[r.Peer] = true
-		if err := r.Check(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return checkWords("reports", m.Reports, MaxServicePeers)
 }
 
 func (m *AccusePeer) check() error {
 	if err := m.Epoch.ChainID.Check(); err != nil {
 		return err
 	}
-	if m.First.Peer != m.Second.Peer {
-		return fmt.Errorf("%w: reports of two peers, %s and %s", ErrLimit, m.First.Peer.Short(), m.Second.Peer.Short())
+	return checkTwoWords("reports", m.First, m.Second)
+}
+
+// word is what a drawn peer signs: of a lease's service, or of a node's hardware.
+type word[T any] interface {
+	by() crypto.PublicKey
+	same(other T) bool
+	Check() error
+}
+
+// checkWords demands words of different peers, at least one and no more than a limit.
+func checkWords[T word[T]](what string, list []T, limit int) error {
+	if len(list) == 0 || len(list) > limit {
+		return limitError(what, len(list), limit)
 	}
-	if first, second := m.First, m.Second; first.same(&second) {
-		return fmt.Errorf("%w: the reports do not differ", ErrLimit)
-	}
-	for _, r := range []*ServiceReport{&m.First, &m.Second} {
-		if err := r.Check(); err != nil {
+	seen := make(map[crypto.PublicKey]bool, len(list))
+	for i := range list {
+		if peer := list[i].by(); seen[peer] {
+			return fmt.Errorf("%w: two %s of peer %s", ErrLimit, what, peer.Short())
+		}
+		seen[list[i].by()] = true
+		if err := list[i].Check(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// checkTwoWords demands two words of one peer that differ.
+func checkTwoWords[T word[T]](what string, first, second T) error {
+	switch {
+	case first.by() != second.by():
+		return fmt.Errorf("%w: %s of two peers, %s and %s", ErrLimit, what, first.by().Short(), second.by().Short())
+	case first.same(second):
+		return fmt.Errorf("%w: the %s do not differ", ErrLimit, what)
+	}
+	if err := first.Check(); err != nil {
+		return err
+	}
+	return second.Check()
+}
+
+func (r ServiceReport) by() crypto.PublicKey { return r.Peer }
+
 // same reports whether two reports say the same; signatures of one thing may differ.
-func (r *ServiceReport) same(other *ServiceReport) bool {
+func (r ServiceReport) same(other ServiceReport) bool {
 	return r.Sent == other.Sent && r.Answered == other.Answered && r.UnstartedMs == other.UnstartedMs && r.ThroughputKiB == other.ThroughputKiB
 }
 
 // Check returns an error that names the first field of the report that is outside its
 // limits.
-func (r *ServiceReport) Check() error {
+func (r ServiceReport) Check() error {
 	switch {
 	case r.Sent > MaxUsageAmount:
 		return fmt.Errorf("%w: sent is %d, limit %d", ErrLimit, r.Sent, uint64(MaxUsageAmount))
