@@ -188,6 +188,7 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		perBid     = 10_000
 		perBond    = 4_000_000 // looking for the poorest of a full roll
 		perProof   = 3_000_000
+		perDraw    = 1_000_000 // of nodes from the whole roll, or a division, in a block to come
 		// Verifying evidence, and what is written of those whom it convicts.
 		perReport       = 2_000_000
 		perEvidenceByte = 400
@@ -197,6 +198,9 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		sum += perMessage
 		if begin, ok := m.(chain.BeginRun); ok {
 			sum += perBid * uint64(len(begin.Slate))
+		}
+		if draws(m) {
+			sum += perDraw
 		}
 		if pays(m) {
 			sum += perClaim * chain.MaxReplicas
@@ -223,6 +227,22 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		}
 	}
 	return chain.GasUnits(sum)
+}
+
+// draws reports whether a message has nodes drawn, or a breach divided, and pays for that at
+// once.
+func draws(m chain.Msg) bool {
+	promises := func(d *chain.LeaseDeal) bool { return d.Order.Term != nil && d.Order.Term.Service != nil }
+	if open, ok := m.(chain.OpenLease); ok {
+		return promises(&open.Deal)
+	}
+	if resize, ok := m.(chain.ResizeLease); ok {
+		return promises(&resize.Deal)
+	}
+	_, peers := m.(chain.DrawPeers)
+	_, hardware := m.(chain.DeclareHardware)
+	_, breach := m.(chain.ReportAcceptance)
+	return peers || hardware || breach
 }
 
 // pays reports whether a message may pay as many as run an order.

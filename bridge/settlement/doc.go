@@ -10,7 +10,7 @@
 //	'b' 'r' ‖ order id ‖ node ‖ sequence (8) → Claim: any other
 //	'b' 'x' ‖ expires_ms (8) ‖ order id      → the ids of further orders: the expiry queue
 //	'b' 'l' ‖ node ‖ order id                → Lease
-//	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → nothing: the queue of leases' ends
+//	'b' 'q' ‖ expires_ms (8) ‖ node ‖ order id → the ends up to this one: the queue of leases' ends, in pages
 //	'b' 'h' ‖ channel id                     → Channel
 //	'b' 'w' ‖ progress_ms (8) ‖ channel id   → nothing: the queue of channels' ends
 //	'b' 'a' ‖ order id                       → OpenClaim

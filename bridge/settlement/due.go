@@ -55,18 +55,22 @@ func before(ms uint64) uint64 { return max(ms, 1) - 1 }
 // the first beyond, nil if there is none. The search begins where the last block's ended: it
 // does not walk over all that was ever deleted.
 func (q queue) due(kv state.KV, limit int) (list [][]byte, beyond []byte) {
-	at, _ := state.Load[behind](kv, behindKey()) // none: nothing is behind
-	from := q.last
-	if left := *q.place(&at); left != 0 {
-		from = left
-	}
-	for key := range kv.Iterate(keyOf(q.kind, big(from)), keyOf(q.kind, big(q.now+1))) {
+	for key := range kv.Iterate(keyOf(q.kind, big(q.from(kv))), keyOf(q.kind, big(q.now+1))) {
 		if len(list) == limit {
 			return list, key
 		}
 		list = append(list, key)
 	}
 	return list, nil
+}
+
+// from is the time from which on something may be left in a queue.
+func (q queue) from(r state.Reader) uint64 {
+	at, _ := state.Load[behind](r, behindKey()) // none: nothing is behind
+	if left := *q.place(&at); left != 0 {
+		return left
+	}
+	return q.last
 }
 
 // leave notes the first of the entries that are due and wait for the next block; nil: none

@@ -37,7 +37,6 @@ const (
 	kindMetered    = 'K'
 	kindBreach     = 'y'
 	kindLoss       = 'Y'
-	kindMark       = 'f'
 	kindService    = 's'
 	kindHardware   = 'u'
 )
@@ -94,10 +93,6 @@ func expiryKey(at chain.TimeMs, order []byte) []byte {
 // LeaseKey returns the key of a lease's record: those of a node are next to each other.
 func LeaseKey(id chain.LeaseID) []byte { return keyOf(kindLease, id.Node[:], id.Order[:]) }
 
-func leaseEndKey(at chain.TimeMs, id chain.LeaseID) []byte {
-	return keyOf(kindLeaseEnd, big(uint64(at)), id.Node[:], id.Order[:])
-}
-
 // ChannelKey returns the key of a channel's record.
 func ChannelKey(id chain.ChannelID) []byte { return keyOf(kindChannel, id[:]) }
 
@@ -129,12 +124,6 @@ func HardwareKey(node crypto.PublicKey) []byte { return keyOf(kindHardware, node
 // PanelKey returns the key of a panel's record.
 func PanelKey(id crypto.Digest) []byte { return keyOf(kindPanel, id[:]) }
 
-// leaseAtEnd returns the lease that a key of leaseEndKey is of.
-func leaseAtEnd(key []byte) chain.LeaseID {
-	key = key[len(key)-crypto.PublicKeySize-crypto.DigestSize:]
-	return chain.LeaseID{Node: crypto.PublicKey(key[:crypto.PublicKeySize]), Order: crypto.Digest(key[crypto.PublicKeySize:])}
-}
-
 // ValueOf says what the record under a key of this package holds.
 func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	switch key[1] {
@@ -152,7 +141,7 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	case kindBreach:
 		if len(key) == 2+crypto.PublicKeySize {
 			b := state.Decode[Breach](key, value)
-			return tokens.HoldsEscrow, b.Held
+			return tokens.HoldsEscrow, b.left()
 		}
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee

@@ -362,9 +362,9 @@ func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs, rebate chai
 func saveLease(kv state.KV, id chain.LeaseID, l *Lease, was chain.TimeMs) {
 	if was != l.Expires {
 		if was != 0 {
-			kv.Delete(leaseEndKey(was, id))
+			dropLeaseEnd(kv, was, id)
 		}
-		kv.Set(leaseEndKey(l.Expires, id), []byte{})
+		QueueLeaseEnd(kv, l.Expires, id)
 	}
 	state.Save(kv, LeaseKey(id), *l)
 }

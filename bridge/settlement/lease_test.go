@@ -1,8 +1,10 @@
 package settlement_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -555,13 +558,32 @@ func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func()
 	m.events = append(m.events, events...)
 }
 
+// queuedEnds counts the ends that are queued, all in their order, none twice, and none beyond
+// the bound of its page.
+func (m *market) queuedEnds(rt *rapid.T) (n int) {
+	var last []byte
+	for key, value := range m.kv.Iterate([]byte{settlement.Prefix, 'q'}, []byte{settlement.Prefix, 'q' + 1}) {
+		if len(value) == 0 || len(value) > 16*72 {
+			rt.Fatalf("a page of %d bytes", len(value))
+		}
+		for end := range slices.Chunk(value, 72) {
+			if bytes.Compare(last, end) >= 0 || bytes.Compare(end, key[2:]) > 0 {
+				rt.Fatalf("end %x comes after %x in the page up to %x", end, last, key[2:])
+			}
+			last = end
+			n++
+		}
+	}
+	return n
+}
+
 func (m *market) checkLeases(rt *rapid.T) {
 	leases := 0
 	for key, value := range m.kv.Iterate([]byte{settlement.Prefix, 'l'}, []byte{settlement.Prefix, 'l' + 1}) {
 		l := state.Decode[settlement.Lease](key, value)
 		leases++
-		end := append([]byte{settlement.Prefix, 'q'}, append(binary.BigEndian.AppendUint64(nil, uint64(l.Expires)), key[2:]...)...)
-		if _, queued := m.kv.Get(end); !queued {
+		id := chain.LeaseID{Node: crypto.PublicKey(key[2:34]), Order: crypto.Digest(key[34:])}
+		if !settlement.LeaseEndQueued(m.kv, l.Expires, id) {
 			rt.Fatalf("lease that ends at %d is not queued there", l.Expires)
 		}
 		atEnd := chain.RateCost(l.Rate, uint64(l.Expires-l.Since))
@@ -573,11 +595,7 @@ func (m *market) checkLeases(rt *rapid.T) {
 			rt.Fatalf("lease ends after %d ms, its money lasts for %d", l.Expires-l.Since, lasts)
 		}
 	}
-	queued := 0
-	for range m.kv.Iterate([]byte{settlement.Prefix, 'q'}, []byte{settlement.Prefix, 'q' + 1}) {
-		queued++
-	}
-	if queued != leases {
+	if queued := m.queuedEnds(rt); queued != leases {
 		rt.Fatalf("%d leases, %d in the queue", leases, queued)
 	}
 	for _, e := range m.events {

@@ -16,15 +16,13 @@ import (
 // written once, and all that is read is told to Env.Ahead before. It returns how many
 // ended beside what there is to say.
 func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended int) {
-	queue := leaseEnds(env)
-	due, left := queue.due(kv, limit)
-	queue.leave(kv, left)
+	due := leaseEnds(env).takeEnds(kv, limit)
 	if len(due) == 0 {
 		return nil, 0
 	}
 	keys := make([][]byte, len(due))
 	for i := range due {
-		keys[i] = LeaseKey(leaseAtEnd(due[i]))
+		keys[i] = LeaseKey(due[i].lease())
 	}
 	env.ahead(keys)
 	leases := make([]Lease, len(due))
@@ -39,7 +37,7 @@ func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended 
 	e.read(due, leases)
 	events = make(chain.Events, 0, 2*len(due))
 	for i := range leases {
-		id, l := leaseAtEnd(due[i]), &leases[i]
+		id, l := due[i].lease(), &leases[i]
 		if paid, ok := l.charge(env, id, l.Expires, chain.Amount{}); ok {
 			e.pay(l, &paid)
 			events = append(events, paid)
@@ -51,7 +49,6 @@ func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended 
 			e.release(id)
 		}
 		kv.Delete(keys[i])
-		kv.Delete(due[i])
 		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
 	}
 	e.save()
@@ -80,10 +77,10 @@ func newEnds(kv state.KV, env *Env) *ends {
 }
 
 // read reads the records of what ends.
-func (e *ends) read(due [][]byte, leases []Lease) {
+func (e *ends) read(due []leaseEnd, leases []Lease) {
 	keys := make([][]byte, 0, 3*len(due))
 	for i := range due {
-		l, node := &leases[i], leaseAtEnd(due[i]).Node
+		l, node := &leases[i], due[i].lease().Node
 		if _, known := e.nodes[node]; !known {
 			e.nodes[node] = nil
 			keys = append(keys, ProviderKey(node))

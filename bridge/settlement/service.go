@@ -308,7 +308,7 @@ func LeaveLease(kv state.KV, env *Env, from chain.Address, m chain.LeaveLease) (
 	unlockSlice(kv, m.Lease.Node, s.Stake)
 	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(l.Held.Add(given)))
 	kv.Delete(ServiceKey(m.Lease.Order))
-	kv.Delete(leaseEndKey(l.Expires, m.Lease))
+	dropLeaseEnd(kv, l.Expires, m.Lease)
 	kv.Delete(LeaseKey(m.Lease))
 	return append(events,
 		chain.LeaseLeft{Lease: m.Lease, Consumer: l.Consumer, FromStake: given, Burned: burned},

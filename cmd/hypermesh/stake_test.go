@@ -100,3 +100,24 @@ func TestEstimateCoversEvidence(t *testing.T) {
 		}
 	}
 }
+
+// TestEstimateCoversDraws: so has what has nodes drawn.
+func TestEstimateCoversDraws(t *testing.T) {
+	table := execution.GasTableV1()
+	promised := chain.LeaseDeal{Order: chain.Order{Term: &chain.Term{Service: &chain.ServiceTerms{}}}}
+	for _, c := range []struct {
+		message chain.Msg
+		price   uint64
+	}{
+		{chain.DrawPeers{}, table.DrawPeers},
+		{chain.DeclareHardware{}, table.DeclareHardware},
+		{chain.ReportAcceptance{}, table.ReportAcceptance},
+		{chain.OpenLease{Deal: promised}, table.OpenLease + table.DrawPeers},
+		{chain.ResizeLease{Deal: promised}, table.ResizeLease + table.DrawPeers},
+	} {
+		least := table.Tx + table.Signature + c.price
+		if got := sdk.EstimateGas(c.message).Units(); got < 2*least {
+			t.Errorf("%T: estimated %d gas, to begin with it needs %d", c.message, got, least)
+		}
+	}
+}

@@ -73,7 +73,7 @@ func (r *UsageReceipt) append(dst []byte) []byte {
 	return codec.AppendUint(codec.AppendUint(dst, uint64(r.Exit)), uint64(r.ExitCode))
 }
 
-func (e *ClaimSettled) append(dst []byte) []byte {
+func (e ClaimSettled) append(dst []byte) []byte {
 	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 16), e.Order[:]), e.Node[:])
 	dst = codec.AppendBytes(codec.AppendUint(dst, uint64(e.Sequence)), e.Consumer[:])
 	dst = codec.AppendBytes(codec.AppendBytes(dst, e.Provider[:]), e.Cluster[:])
@@ -82,9 +82,13 @@ func (e *ClaimSettled) append(dst []byte) []byte {
 	for _, part := range [...]Amount{e.Cost, e.Paid, e.Burned, e.Treasury, e.ClusterFee} {
 		dst = codec.AppendUint(dst, part.nano)
 	}
-	dst = codec.AppendArray(codec.AppendBool(dst, e.ProofVerified), len(e.Records))
-	for i := range e.Records {
-		r := &e.Records[i]
+	return appendRecords(codec.AppendBool(dst, e.ProofVerified), e.Records)
+}
+
+func appendRecords(dst []byte, records []ResourceTransaction) []byte {
+	dst = codec.AppendArray(dst, len(records))
+	for i := range records {
+		r := &records[i]
 		dst = codec.AppendUint(codec.AppendBytes(codec.AppendArray(dst, 8), r.NodeID[:]), uint64(r.ResourceType))
 		dst = codec.AppendUint(codec.AppendUint(codec.AppendUint(dst, r.Amount), r.DurationMs), uint64(r.PricePerUnit))
 		dst = codec.AppendBytes(codec.AppendBytes(dst, r.Consumer[:]), r.Provider[:])

@@ -69,12 +69,18 @@ func TestClaimsAreWrittenByHandAsByTheCodec(t *testing.T) {
 				Consumer: settled.Consumer, Provider: settled.Provider, Timestamp: c.Receipt.Ended,
 			})
 		}
-		got, err := chain.Events{settled}.MarshalCBOR()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := chain.AppendEventByCodec(settled); !bytes.Equal(got, want) {
-			t.Fatalf("event is %x, the codec's is %x", got, want)
+		lease := chain.LeaseID{Node: c.Bid.Node, Order: c.Order.Spec}
+		for _, event := range []chain.Event{settled, chain.LeasePaid{
+			Lease: lease, Consumer: settled.Consumer, Provider: settled.Provider, Cluster: settled.Cluster, Until: c.Receipt.Ended, Cost: settled.Cost,
+			Paid: settled.Paid, Burned: settled.Burned, Treasury: settled.Treasury, ClusterFee: settled.ClusterFee, Records: settled.Records,
+		}, chain.LeaseEnded{Lease: lease, At: c.Receipt.Ended, Closed: settled.ProofVerified, Refunded: settled.Paid}} {
+			got, err := chain.Events{event}.MarshalCBOR()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := chain.AppendEventByCodec(event); !bytes.Equal(got, want) {
+				t.Fatalf("event is %x, the codec's is %x", got, want)
+			}
 		}
 	})
 }

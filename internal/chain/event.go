@@ -242,7 +242,6 @@ var eventForms = [...]eventForm{
 	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
 	kindAcceptanceBroken:   eventFormOf[AcceptanceBroken]("acceptance_broken"),
 	kindClaimLost:          eventFormOf[ClaimLost]("claim_lost"),
-	kindBondForfeited:      eventFormOf[BondForfeited]("bond_forfeited"),
 	kindBreachPaid:         eventFormOf[BreachPaid]("breach_paid"),
 	kindBreachClosed:       eventFormOf[BreachClosed]("breach_closed"),
 	kindPeersDrawn:         eventFormOf[PeersDrawn]("peers_drawn"),
@@ -296,6 +295,12 @@ type Events []Event
 // MarshalCBOR encodes each event as [kind, body].
 func (es Events) MarshalCBOR() ([]byte, error) { return es.append(nil) }
 
+// byHand are events of which a block may have thousands: their bodies are written without
+// reflection.
+type byHand interface {
+	append(dst []byte) []byte
+}
+
 func (es Events) append(dst []byte) ([]byte, error) {
 	dst = codec.AppendArray(dst, len(es))
 	for _, e := range es {
@@ -305,9 +310,8 @@ func (es Events) append(dst []byte) ([]byte, error) {
 			dst = codec.AppendUint(codec.AppendBytes(dst, t.To[:]), t.Amount.nano)
 			continue
 		}
-		if s, ok := e.(ClaimSettled); ok {
-			dst = codec.AppendUint(codec.AppendArray(dst, 2), uint64(kindClaimSettled))
-			dst = s.append(dst)
+		if h, ok := e.(byHand); ok {
+			dst = h.append(codec.AppendUint(codec.AppendArray(dst, 2), uint64(eventKind(e))))
 			continue
 		}
 		var err error

@@ -21,13 +21,6 @@ const (
 	maxDeadlines   = 1_000
 )
 
-// What a draw and a deadline weigh: about what it takes to draw a panel of nine of a roll
-// that is not read often.
-const (
-	drawWeight     = 100_000
-	deadlineWeight = 100_000
-)
-
 // All queues together work for a share of a block's gas at most, by what their entries weigh
 // in the gas table: what nobody pays for in a block must not keep its own transactions out
 // of time.
@@ -55,8 +48,8 @@ func (r *run) queues() []queue {
 		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return nil, settlement.ExpireOrders(kv, env, n) }},
 		{table.QueueLease, maxLeaseEnds, func(n int) (chain.Events, int) { return settlement.ExpireLeases(kv, env, n) }},
 		{table.QueueChannel, maxChannelEnds, func(n int) (chain.Events, int) { return counted(settlement.EndChannels(kv, env, n)) }},
-		{drawWeight, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},
-		{deadlineWeight, maxDeadlines, func(n int) (chain.Events, int) { return settlement.RunDeadlines(kv, env, n) }},
+		{table.QueueDraw, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},
+		{table.QueueDeadline, maxDeadlines, func(n int) (chain.Events, int) { return settlement.RunDeadlines(kv, env, n) }},
 	}
 }
 
@@ -113,20 +106,23 @@ func shareOut(queues []queue, budget uint64, turn int) (events chain.Events) {
 // reads for its queues lies anywhere on the disk.
 const readers = 4
 
-// ahead reads what will be asked for.
-func (c *readCache) ahead(keys [][]byte) {
-	found := make([]cached, len(keys))
+// ahead reads what will be asked for into what the block knows of its parent.
+func (r *run) ahead(keys [][]byte) {
+	type found struct {
+		value []byte
+		ok    bool
+	}
+	list := make([]found, len(keys))
 	parts := min(4*readers, len(keys))
 	crypto.ForkJoin(parts, readers, func(part int) {
 		for i := part; i < len(keys); i += parts {
-			if _, known := c.values[string(keys[i])]; !known {
-				found[i].value, found[i].ok = c.parent.Get(keys[i])
+			if !r.block.Knows(keys[i]) {
+				list[i].value, list[i].ok = r.parent.Get(keys[i])
 			}
 		}
 	})
+	r.block.Reserve(len(keys))
 	for i, key := range keys {
-		if _, known := c.values[string(key)]; !known {
-			c.values[string(key)] = found[i]
-		}
+		r.block.Learn(key, list[i].value, list[i].ok)
 	}
 }

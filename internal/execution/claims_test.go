@@ -23,58 +23,59 @@ type bazaar struct {
 
 func newBazaar(t testing.TB, size int) *bazaar {
 	t.Helper()
-	return bazaarOf(newWorld(t), size)
-}
-
-func bazaarOf(w *world, size int) *bazaar {
-	w.Helper()
-	z := &bazaar{world: w, cluster: keyOf(50)}
+	z := &bazaar{world: newWorld(t), cluster: keyOf(50)}
 	faucet, operator := keyOf(40), keyOf(21)
+	var gifts, registrations []*chain.VerifiedTx
 	for i := range size {
 		z.people = append(z.people, numbered('u', i))
 		z.nodes = append(z.nodes, numbered('n', i))
-		z.block(100, z.tx(faucet, chain.Transfer{To: z.people[i].address(), Amount: chain.Hyper(2_000)}))
+		gifts = append(gifts, z.tx(faucet, chain.Transfer{To: z.people[i].address(), Amount: chain.Hyper(2_000)}))
 	}
+	z.blocks(gifts)
 	z.block(100, z.tx(operator, chain.RegisterCluster{
 		Cluster: z.cluster.Public(), Bond: chain.Hyper(1_000), FeeBps: 100,
 		Possession: z.cluster.PrivateKey.Sign(crypto.DomainPossession, chain.PossessionPayload(testChain, operator.address())),
 	}))
 	for i, owner := range z.people {
-		z.block(100, z.tx(owner,
+		registrations = append(registrations, z.tx(owner,
 			chain.RegisterProvider{
 				Node: z.nodes[i].Public(), Bond: chain.Hyper(100), Region: "eu", Millicores: 1_000, MemoryMiB: 1_024,
 				Possession: z.nodes[i].PrivateKey.Sign(crypto.DomainPossession, chain.PossessionPayload(testChain, owner.address())),
 			},
 			chain.Deposit{Cluster: z.cluster.Public(), Amount: chain.Hyper(500)}))
 	}
+	z.blocks(registrations)
 	return z
+}
+
+// blocks executes transactions, some in each block.
+func (z *bazaar) blocks(txs []*chain.VerifiedTx) {
+	for part := range slices.Chunk(txs, 32) {
+		for _, r := range z.block(100, part...).Receipts.Txs {
+			if !r.Accepted() {
+				z.Fatal(r.Rejection)
+			}
+		}
+	}
 }
 
 // claim is the next one, of an order of its own.
 func (z *bazaar) claim() chain.Claim {
 	n := int(z.posted)
-	consumer, node := z.people[n%len(z.people)], z.nodes[(n/len(z.nodes)+n)%len(z.nodes)]
-	return z.claimOf(consumer, node, func(*chain.Claim) {})
-}
-
-// claimOf is the next one, of an order of a consumer that a node carried out; change changes what
-// matters of it before it is signed.
-func (z *bazaar) claimOf(consumer, node key, change func(*chain.Claim)) chain.Claim {
 	z.posted++
+	consumer, node := z.people[n%len(z.people)], z.nodes[(n/len(z.nodes)+n)%len(z.nodes)]
 	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
 	c := chain.Claim{Order: chain.Order{
 		ChainID: testChain, Consumer: consumer.AccountKey(), Nonce: z.posted, Cluster: z.cluster.Public(), Spec: crypto.DomainJobSpec.Hash([]byte("bench")),
 		Policy: chain.PolicyField{Policy: chain.PolicyNone{}}, Caps: prices, MaxCost: chain.Nano(3_600_000), Deadline: z.now + 900_000,
 	}}
-	c.Receipt = chain.UsageReceipt{
-		ChainID: testChain, Node: node.Public(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 3_600_000}}, Fuel: 1,
-		Result: crypto.DomainResult.Hash([]byte("bench")), Started: z.now - 3_600_000, Ended: z.now, Exit: chain.ExitOK,
-	}
-	change(&c)
 	id := c.Order.ID()
-	c.Receipt.Order = id
 	c.Acceptance = chain.Acceptance{ChainID: testChain, Order: id, Cluster: c.Order.Cluster, Sequence: z.posted, Outstanding: c.Order.MaxCost}
 	c.Bid = chain.Bid{ChainID: testChain, Order: id, Node: node.Public(), Prices: prices, Expiry: c.Order.Deadline}
+	c.Receipt = chain.UsageReceipt{
+		ChainID: testChain, Order: id, Node: node.Public(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 3_600_000}}, Fuel: 1,
+		Result: crypto.DomainResult.Hash([]byte("bench")), Started: z.now - 3_600_000, Ended: z.now, Exit: chain.ExitOK,
+	}
 	c.OrderSig = consumer.PrivateKey.Sign(crypto.DomainOrder, c.Order.Payload())
 	c.AcceptanceSig = z.cluster.PrivateKey.Sign(crypto.DomainAcceptance, c.Acceptance.Payload())
 	c.BidSig = node.PrivateKey.Sign(crypto.DomainBid, c.Bid.Payload())
@@ -141,17 +142,20 @@ func BenchmarkClaims(b *testing.B) {
 	b.Logf("%d keys change for %d claims", len(out.Changes), txs*chain.MaxClaims)
 }
 
-// TestAClaimWritesFourLeaves counts the distinct keys that claims write: their order, new;
-// the consumer's escrow, the node's record and its owner's account, changed. What all
+// TestAClaimWritesFourLeaves counts the leaves of the state that a block of claims changes:
+// their order, new; the consumer's escrow, the node's record and its owner's account. What all
 // claims of a message share beside is one entry of the queue in which their orders expire,
 // and what all of a block share is the operator's account, the treasury's, and the supply's
 // record, which fees change in any case. Later the order is deleted, and the entry: nothing
-// else of a claim is left to be deleted.
+// else of a claim is left to be deleted. A block full of claims changes fewer than four leaves
+// for each, all counted, as soon as some have a consumer or a node in common.
 func TestAClaimWritesFourLeaves(t *testing.T) {
 	for _, c := range []struct{ people, claims, own int }{
 		{chain.MaxClaims, chain.MaxClaims, 4 * chain.MaxClaims}, // nobody has two
 		{4, chain.MaxClaims, chain.MaxClaims + 3*4},
 		{1, 1, 4},
+		{512, 512, 4 * 512},
+		{64, 512, 512 + 3*64},
 	} {
 		z := newBazaar(t, c.people)
 		stranger := keyOf(22)
@@ -164,7 +168,11 @@ func TestAClaimWritesFourLeaves(t *testing.T) {
 			known[string(change.Key)] = true
 		}
 		z.posted = uint64(2 * c.people) // the first turn of each consumer and each node
-		out := z.block(500, z.settlement(c.claims))
+		var txs []*chain.VerifiedTx
+		for left := c.claims; left > 0; left -= chain.MaxClaims {
+			txs = append(txs, z.settlement(min(left, chain.MaxClaims)))
+		}
+		out := z.block(500, txs...)
 		added := 0
 		for _, change := range out.Changes {
 			if change.Deleted {
@@ -174,9 +182,15 @@ func TestAClaimWritesFourLeaves(t *testing.T) {
 				added++
 			}
 		}
-		const shared = 3 // the entry of the queue, the operator's account and the treasury's
-		if settled := len(out.Receipts.Txs[0].Events); settled != c.claims || added != c.own+shared {
-			t.Errorf("%d claims of %d people settled and wrote %d leaves, want %d and %d", settled, c.people, added, c.own, shared)
+		settled, shared := 0, len(txs)+2 // an entry of the queue each, the operator's account and the treasury's
+		for _, r := range out.Receipts.Txs {
+			settled += len(r.Events)
+		}
+		if settled != c.claims || added != c.own+shared || added-shared > 4*settled {
+			t.Errorf("%d of %d claims of %d people settled and wrote %d leaves, want %d and %d", settled, c.claims, c.people, added, c.own, shared)
+		}
+		if c.people < c.claims && len(out.Changes) > 4*settled {
+			t.Errorf("a block with %d claims of %d people changes %d leaves", settled, c.people, len(out.Changes))
 		}
 		gone, before := 0, len(slices.Collect(keysOf(z.state)))
 		for _, change := range z.block(8 * 3_600_000).Changes {
@@ -184,8 +198,8 @@ func TestAClaimWritesFourLeaves(t *testing.T) {
 				gone++
 			}
 		}
-		if after := len(slices.Collect(keysOf(z.state))); gone != c.claims+1+2 || before-after != gone { // and those of the first block
-			t.Errorf("%d claims left %d records to delete, want %d; there were %d, there are %d", c.claims, gone, c.claims+3, before, after)
+		if after := len(slices.Collect(keysOf(z.state))); gone != c.claims+len(txs)+2 || before-after != gone { // and those of the first block
+			t.Errorf("%d claims left %d records to delete, want %d; there were %d, there are %d", c.claims, gone, c.claims+len(txs)+2, before, after)
 		}
 	}
 }

@@ -143,7 +143,7 @@ func recoverFault(err *error) {
 // run is the execution of one block.
 type run struct {
 	x        *Executor
-	parent   *readCache
+	parent   state.Reader
 	block    *state.Overlay // what the block changed so far
 	tx       *state.Overlay // on block: what the current transaction changed
 	meter    *meter         // of the current transaction
@@ -161,8 +161,7 @@ type run struct {
 // begin returns the run of a block, with room for what so many transactions read and
 // leave.
 func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, error) {
-	cache := newReadCache(parent)
-	head, err := HeadOf(cache)
+	head, err := HeadOf(parent)
 	if err != nil {
 		return nil, err
 	}
@@ -176,27 +175,28 @@ func (x *Executor) begin(parent state.Reader, h *chain.Header, txs int) (*run, e
 	case h.TimeMs <= head.TimeMs:
 		return nil, fmt.Errorf("%w: time %d ms, the parent's is %d", ErrInvalidBlock, h.TimeMs, head.TimeMs)
 	}
-	params, err := ParamsOf(cache)
+	params, err := ParamsOf(parent)
 	if err != nil {
 		return nil, err
 	}
-	stakes, err := x.checkEpoch(cache, h, &params)
+	stakes, err := x.checkEpoch(parent, h, &params)
 	if err != nil {
 		return nil, err
 	}
-	block := state.NewRemembering(cache, 2*txs+16) // mostly two accounts each
+	block := state.NewRemembering(parent, 2*txs+16) // mostly two accounts each
 	tx, m := state.NewOverlay(block), &meter{table: &x.gas}
 	verdicts := newProofs(x.verifier)
 	r := &run{
-		x: x, parent: cache, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m}, proofs: verdicts,
+		x: x, parent: parent, block: block, tx: tx, meter: m, kv: &meteredKV{kv: tx, meter: m}, proofs: verdicts,
 		at: position{head: head, height: h.Height, now: h.TimeMs, blockGas: params.BlockGas},
 		env: settlement.Env{
 			ChainID: x.chainID, Height: h.Height, Now: h.TimeMs, ProgressMs: progress(&head, h.TimeMs, &params), Mix: mixed(head.Mix, h.VRFOutput), Params: params,
-			Last: head.TimeMs, LastProgressMs: head.ProgressMs, Ahead: cache.ahead,
+			Last: head.TimeMs, LastProgressMs: head.ProgressMs,
 			Kernels: x.kernels, Verifier: &meteredVerifier{verifier: verdicts, prices: x.proofGas, meter: m},
 		},
 		stakes: *stakes, closing: h.Closing, receipts: chain.BlockReceipts{Txs: make([]chain.Receipt, 0, txs)},
 	}
+	r.env.Ahead = r.ahead
 	r.workOff()
 	return r, nil
 }

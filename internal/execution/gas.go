@@ -60,8 +60,9 @@ type GasTable struct {
 	CommitRun        uint64 `json:"commit_run"` // with its signature
 	RevealRun        uint64 `json:"reveal_run"` // with its two signatures, and what is paid
 	CollectRun       uint64 `json:"collect_run"`
-	ReportMiss       uint64 `json:"report_miss"` // with the signatures of as many reports as there may be
-	DrawPeers        uint64 `json:"draw_peers"`  // with the draw
+	ReportAcceptance uint64 `json:"report_acceptance"` // with its two signatures, and the end of its deadline
+	ReportMiss       uint64 `json:"report_miss"`       // with the signatures of as many reports as there may be
+	DrawPeers        uint64 `json:"draw_peers"`        // with the draw
 	LeaveLease       uint64 `json:"leave_lease"`
 	AccusePeer       uint64 `json:"accuse_peer"`      // with its two signatures
 	ReportHardware   uint64 `json:"report_hardware"`  // with the signatures of as many verdicts as there may be
@@ -82,27 +83,30 @@ type GasTable struct {
 	QueueExpired  uint64 `json:"queue_expired"` // each record: an order has one, and one for each claim but its first, and a message's orders an entry
 	QueueLease    uint64 `json:"queue_lease"`
 	QueueChannel  uint64 `json:"queue_channel"`
+	QueueDraw     uint64 `json:"queue_draw"`     // of a panel of nine from a large roll that nobody has read
+	QueueDeadline uint64 `json:"queue_deadline"` // what takes most of what a panel, a claim or a breach is told
 }
 
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 1_300, Byte: 4, Signature: 690,
-		Transfer: 690, RegisterProvider: 6_300, UnbondProvider: 3_200,
-		RegisterCluster: 7_300, UnbondCluster: 6_300, Deposit: 460, Withdraw: 5_600,
-		Settle: 100, Claim: 23_000,
-		Bond: 11_000, Delegate: 220, Undelegate: 6_800, Redelegate: 1_600, WithdrawRewards: 100, SetCommission: 2_000, RotateKeys: 12_000,
-		Unjail: 100, Affiliate: 5_400, Unaffiliate: 140, ReportEvidence: 180_000, EvidenceByte: 40,
-		OpenLease: 37_000, ResizeLease: 7_600, ExtendLease: 2_000, CloseLease: 2_300, CollectLease: 100,
-		OpenChannel: 2_100, FundChannel: 2_300, RedeemVoucher: 4_900, CloseChannel: 11_000,
-		RegisterMeter: 38_000, SettleBatch: 23_000,
-		AddBond: 1_100, CommitVote: 12_000, RevealVote: 6_100,
-		Challenge: 7_200, Appeal: 7_900,
-		BeginRun: 23_000, SlateBid: 3_200, CommitRun: 8_000, RevealRun: 8_700, CollectRun: 100,
-		ReportMiss: 20_000, DrawPeers: 100_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 21_000, DeclareHardware: 200_000, AccuseMeasurer: 100,
+		Transfer: 630, RegisterProvider: 5_800, UnbondProvider: 2_500,
+		RegisterCluster: 6_900, UnbondCluster: 5_700, Deposit: 260, Withdraw: 5_000,
+		Settle: 100, Claim: 22_000,
+		Bond: 11_000, Delegate: 100, Undelegate: 6_400, Redelegate: 1_500, WithdrawRewards: 100, SetCommission: 1_700, RotateKeys: 11_000,
+		Unjail: 100, Affiliate: 5_000, Unaffiliate: 100, ReportEvidence: 170_000, EvidenceByte: 40,
+		OpenLease: 20_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
+		OpenChannel: 1_900, FundChannel: 2_000, RedeemVoucher: 4_600, CloseChannel: 11_000,
+		RegisterMeter: 37_000, SettleBatch: 21_000,
+		AddBond: 840, CommitVote: 11_000, RevealVote: 5_600,
+		Challenge: 6_600, Appeal: 7_300,
+		BeginRun: 21_000, SlateBid: 3_100, CommitRun: 7_600, RevealRun: 8_000, CollectRun: 100,
+		ReportAcceptance: 120_000, ReportMiss: 19_000, DrawPeers: 75_000, LeaveLease: 100, AccusePeer: 100,
+		ReportHardware: 20_000, DeclareHardware: 83_000, AccuseMeasurer: 100,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
-		QueueMatured: 5_100, QueueReleased: 5_700, QueueExpired: 4_600, QueueLease: 14_000, QueueChannel: 8_700,
+		QueueMatured: 4_800, QueueReleased: 5_500, QueueExpired: 2_700, QueueLease: 16_000, QueueChannel: 8_400,
+		QueueDraw: 150_000, QueueDeadline: 270_000,
 	}
 }
 
@@ -182,11 +186,11 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 func (t *GasTable) marketMessage(m any) uint64 {
 	switch m := m.(type) {
 	case chain.OpenLease:
-		return t.OpenLease
-	case chain.ReportAcceptance: // it has two signatures, and a deadline: opening a lease takes more
-		return t.OpenLease
+		return t.OpenLease + t.promise(&m.Deal)
+	case chain.ReportAcceptance:
+		return t.ReportAcceptance
 	case chain.ResizeLease:
-		return t.ResizeLease
+		return t.ResizeLease + t.promise(&m.Deal)
 	case chain.ExtendLease:
 		return t.ExtendLease
 	case chain.CloseLease:
@@ -225,6 +229,14 @@ func (t *GasTable) marketMessage(m any) uint64 {
 		return t.CollectRun
 	}
 	panic("execution: a message that is not of the market")
+}
+
+// promise is what service terms cost: peers are drawn for the lease.
+func (t *GasTable) promise(d *chain.LeaseDeal) uint64 {
+	if d.Order.Term == nil || d.Order.Term.Service == nil {
+		return 0
+	}
+	return t.DrawPeers
 }
 
 // meter counts the gas of one transaction, and stops it where it does what it
@@ -335,31 +347,4 @@ func (v *meteredVerifier) Verify(s zk.Statement, proof []byte) error {
 		return errOutOfGas
 	}
 	return v.verifier.Verify(s, proof)
-}
-
-// readCache keeps what was named ahead of the parent's state. The block's overlay remembers
-// what else it reads.
-type readCache struct {
-	parent state.Reader
-	values map[string]cached
-}
-
-type cached struct {
-	value []byte
-	ok    bool
-}
-
-func newReadCache(parent state.Reader) *readCache {
-	return &readCache{parent: parent, values: map[string]cached{}}
-}
-
-func (c *readCache) Get(key []byte) ([]byte, bool) {
-	if hit, ok := c.values[string(key)]; ok {
-		return hit.value, hit.ok
-	}
-	return c.parent.Get(key)
-}
-
-func (c *readCache) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
-	return c.parent.Iterate(start, end)
 }

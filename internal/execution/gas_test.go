@@ -62,7 +62,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofHardware(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofHardware(p), ofBreaches(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -88,6 +88,7 @@ func newGasBench(t testing.TB) *gasBench {
 		b.out[name] = *value
 	}
 	maps.Copy(b.out, b.queued(b.disk))
+	maps.Copy(b.out, b.scattered(b.disk))
 	return b
 }
 
@@ -147,6 +148,12 @@ type due struct {
 
 // later is what an operation makes blocks to come do, and pays for itself.
 func later(name string) []due {
+	switch name {
+	case "claim/lost": // and what is lost is divided, so many at a time
+		return []due{{queueExpired, 1}, {queueBreach, 1.0 / lostAtOnce}}
+	case "report_acceptance/forged", "open_lease/forged":
+		return nil
+	}
 	switch base, _, _ := strings.Cut(name, "/"); base {
 	case "withdraw", "unbond_provider", "unbond_cluster":
 		return []due{{queueMatured, 1}}
@@ -156,6 +163,14 @@ func later(name string) []due {
 		return []due{{queueExpired, countOf(name)}}
 	case "open_lease":
 		return []due{{queueExpired, 1}, {queueLease, 1}}
+	case "open_promised_lease":
+		return []due{{queueExpired, 1}, {queueLease, 1}, {queuePeers, 1}}
+	case "draw_peers":
+		return []due{{queuePeers, 1}}
+	case "declare_hardware":
+		return []due{{queuePeers, 1}, {queueHardware, 1}}
+	case "report_acceptance": // the division of a breach that nobody lost by: those who did pay for theirs
+		return []due{{queueBreach, 1}}
 	case "close_channel":
 		return []due{{queueChannel, 1}}
 	case "resize_lease", "settle_batch", "begin_run":
@@ -270,8 +285,6 @@ func (d *derivation) read(string) float64 { return min(d.ns[library][readCold], 
 func (d *derivation) derive() execution.GasTable {
 	fixed := execution.GasTableV1()
 	d.table = execution.GasTable{Byte: fixed.Byte, Read: fixed.Read, ReadByte: fixed.ReadByte, Write: fixed.Write, WriteByte: fixed.WriteByte, Insert: fixed.Insert}
-	d.table.DrawPeers = fixed.DrawPeers // most of it is the draw, in a later block
-	d.table.DeclareHardware = fixed.DeclareHardware
 	d.transfer = transferGas
 	d.table.Signature = roundUp(d.gasOf(func(way string) float64 { return d.ns[way][signature] }))
 	d.table.Tx = roundUp(d.place())
@@ -284,8 +297,8 @@ func (d *derivation) derive() execution.GasTable {
 	for name, entry := range entries(&d.table) { // order-free: each its own
 		*entry = d.message(d.named(name))
 	}
-	for name, entry := range weights(&d.table) { // order-free: each its own
-		*entry = roundUp(d.gasOf(func(way string) float64 { return d.ns[way][name] / recordsOf(name) }))
+	for name, entry := range weights(&d.table) { // order-free: the dearest of what an entry may be
+		*entry = max(*entry, roundUp(d.gasOf(func(way string) float64 { return d.ns[way][name] / recordsOf(name) })))
 	}
 	d.table.Settle = roundUp(0)
 	d.table.Claim = d.message(d.named("claim"))
@@ -319,16 +332,18 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"register_meter": &t.RegisterMeter, "settle_batch": &t.SettleBatch,
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
 		"challenge": &t.Challenge, "appeal": &t.Appeal,
-		"report_miss": &t.ReportMiss, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
-		"report_hardware": &t.ReportHardware, "accuse_measurer": &t.AccuseMeasurer,
-		"commit_run": &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
+		"report_miss": &t.ReportMiss, "draw_peers": &t.DrawPeers, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
+		"report_hardware": &t.ReportHardware, "declare_hardware": &t.DeclareHardware, "accuse_measurer": &t.AccuseMeasurer,
+		"report_acceptance": &t.ReportAcceptance,
+		"commit_run":        &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
 	}
 }
 
-// weights are what entries of queues weigh.
+// weights are what entries of queues weigh, by what may be measured of them.
 func weights(t *execution.GasTable) map[string]*uint64 {
 	return map[string]*uint64{
 		queueMatured: &t.QueueMatured, queueReleased: &t.QueueReleased, queueExpired: &t.QueueExpired, queueLease: &t.QueueLease, queueChannel: &t.QueueChannel,
+		queueDraw: &t.QueueDraw, queuePeers: &t.QueueDraw, queueBreach: &t.QueueDeadline, queueRuns: &t.QueueDeadline, queueHardware: &t.QueueDeadline,
 	}
 }
 

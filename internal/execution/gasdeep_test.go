@@ -224,7 +224,6 @@ func (w *gasWorld) queued(d disk) map[string]float64 {
 			}
 		},
 	}
-	fill[queueLease] = func(w *gasWorld, kv *state.Overlay) { endLeases(w, kv, entries) }
 	fill[queueChannel] = func(w *gasWorld, kv *state.Overlay) { endChannels(w, kv, entries) }
 	out := map[string]float64{}
 	empty := w.measure(nil, accepted, 1<<30)

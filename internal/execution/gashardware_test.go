@@ -4,6 +4,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -56,7 +57,16 @@ func ofHardware(p prepared) []operation {
 	for i := range list {
 		list[i].on = challengeNodes(p)
 	}
-	return append(list, oneOf("declare_hardware", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
+	declare := oneOf("declare_hardware", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
 		return chain.DeclareHardware{Node: p.nodes[i].Public(), Millicores: 1 << 40, MemoryMiB: 1 << 40}
-	}))
+	})
+	declare.on = func(w *gasWorld, kv *state.Overlay) { // of what grows a challenge is drawn, where there are any
+		params, err := execution.ParamsOf(kv)
+		if err != nil {
+			w.Fatal(err)
+		}
+		params.HardwareChallenges = 1
+		state.Save(kv, execution.ParamsKey(), params)
+	}
+	return append(list, declare)
 }

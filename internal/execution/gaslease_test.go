@@ -1,8 +1,6 @@
 package execution_test
 
 import (
-	"encoding/binary"
-
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -12,11 +10,22 @@ import (
 // dealOf is a deal of user i with its own cluster and its own node about everything that
 // can be leased.
 func (w *gasWorld) dealOf(p prepared, i int, nonce uint64, resizes crypto.Digest) chain.LeaseDeal {
+	return w.dealWith(p, i, nonce, &chain.Term{Resizes: resizes, NoticeMs: 60_000})
+}
+
+// promisedDeal is one with service terms, that opens a lease.
+func (w *gasWorld) promisedDeal(p prepared, i int, nonce uint64) chain.LeaseDeal {
+	terms := gasTerms
+	return w.dealWith(p, i, nonce, &chain.Term{NoticeMs: 60_000, Service: &terms})
+}
+
+// dealWith is one with a term that says what is kept yet.
+func (w *gasWorld) dealWith(p prepared, i int, nonce uint64, term *chain.Term) chain.LeaseDeal {
 	node, at := p.nodes[i], p.clusters[i]
 	order := chain.Order{
 		ChainID: testChain, Consumer: w.users[i].AccountKey(), Nonce: nonce, Cluster: at.Public(),
 		Spec: crypto.DomainJobSpec.Hash([]byte("spec")), Policy: chain.PolicyField{Policy: chain.PolicyNone{}},
-		MaxCost: chain.Hyper(1), Deadline: w.now + 7_200_000, Term: &chain.Term{Resizes: resizes, NoticeMs: 60_000},
+		MaxCost: chain.Hyper(1), Deadline: w.now + 7_200_000, Term: term,
 	}
 	for _, r := range chain.Resources {
 		order.Caps = append(order.Caps, chain.UnitPrice{Resource: r, Price: 100_000_000})
@@ -59,6 +68,9 @@ func ofLeases(p prepared) []operation {
 			return chain.OpenLease{Deal: w.dealOf(p, i, 2, crypto.Digest{})}
 		}),
 		forged,
+		oneOf("open_promised_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
+			return chain.OpenLease{Deal: w.promisedDeal(p, i, 3)}
+		}),
 		oneOf("resize_lease", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
 			return chain.ResizeLease{Lease: p.leases[i], Deal: w.dealOf(p, i, 2, p.leases[i].Order)}
 		}),
@@ -70,22 +82,21 @@ func ofLeases(p prepared) []operation {
 	}
 }
 
-// endLeases fills a state with leases that are over, each of another consumer and provider.
+// endLeases fills a state with leases that are over, each of another consumer, node and
+// provider, and with service terms.
 func endLeases(w *gasWorld, kv *state.Overlay, entries int) {
-	for i := range entries {
-		var order crypto.Digest
-		binary.BigEndian.PutUint64(order[:], uint64(i+1)*0x9e3779b97f4a7c15)
-		id := chain.LeaseID{Node: nodeA.Public(), Order: order}
+	for range entries {
+		id := chain.LeaseID{Node: rolled(w.poor()), Order: w.unique()}
 		l := settlement.Lease{
-			Consumer: w.cold(), Cluster: cluster.Public(), Provider: w.cold(), Order: order, Rate: 1_000_000_000_000,
-			Since: w.now - 100_000, Until: w.now - 100_000, Expires: w.now, Held: chain.Nano(200_000), Closing: true,
+			Consumer: w.cold(), Cluster: cluster.Public(), Provider: w.cold(), Order: id.Order, Rate: 1_000_000_000_000,
+			Since: w.now - 100_000, Until: w.now - 100_000, Expires: w.now, Held: chain.Nano(200_000), Closing: true, Promised: true,
 		}
+		state.Save(kv, settlement.ServiceKey(id.Order), settlement.Service{Node: id.Node, Terms: gasTerms})
 		for _, r := range chain.Resources {
 			l.Prices = append(l.Prices, chain.UnitPrice{Resource: r, Price: 100})
 			l.Resources = append(l.Resources, chain.Quantity{Resource: r, Amount: 1_000})
 		}
 		state.Save(kv, settlement.LeaseKey(id), l)
-		end := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'q'}, uint64(l.Expires))
-		kv.Set(append(append(end, id.Node[:]...), id.Order[:]...), []byte{})
+		settlement.QueueLeaseEnd(kv, l.Expires, id)
 	}
 }

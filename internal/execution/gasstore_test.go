@@ -43,6 +43,7 @@ func (w *gasWorld) onStore() *gasStore {
 			return state.Change{Key: tokens.AccountKey(crowdOf(i)), Value: account}
 		})
 	}
+	s.fillRolls()
 	for s.height%treeInterval != treeInterval-4 {
 		s.change(int(s.height)*pendingChanges, pendingChanges, func(i int) state.Change {
 			c := s.updated(0)(i)

@@ -117,9 +117,6 @@ func (x *Executor) applyGrouped(parent state.Reader, h *chain.Header, txs []*cha
 		whole.at.used = must(whole.at.used.Add(r.at.used))
 		whole.burned, whole.tips = must(whole.burned.Add(r.burned)), must(whole.tips.Add(r.tips))
 		r.block.Flush(whole.block)
-		for key, value := range r.parent.values { // order-free: a cache
-			whole.parent.values[key] = value
-		}
 	}
 	whole.receipts.Txs = receipts
 	out, err := whole.end()

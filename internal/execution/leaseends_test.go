@@ -13,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/store"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // The leases of BenchmarkLeaseEnds.
@@ -62,25 +63,30 @@ func (w *leaseWorld) lease(i int) (chain.LeaseID, settlement.Lease) {
 	return id, l
 }
 
-func newLeaseWorld(b *testing.B, live, ends int) *leaseWorld {
+func newLeaseWorld(b *testing.B, live, blocks int) *leaseWorld {
 	g := newGasWorld(b, warm)
 	g.run(1_000, g.txOf(operator, g.registerCluster()))
-	w := &leaseWorld{gasStore: g.emptyStore(leaseTree), ends: ends, start: g.now}
+	w := &leaseWorld{gasStore: g.emptyStore(leaseTree), ends: blocks, start: g.now}
 	w.cores = runtime.GOMAXPROCS(0)
 	const perBlock = 10_000
+	ends := state.NewOverlay(state.NewMemoryBackend()) // the pages of the queue, before each is written once
 	for first := 0; first < live; first += perBlock {
 		kv := state.NewOverlay(state.NewMemoryBackend())
 		for i := first; i < first+perBlock; i++ {
 			id, l := w.lease(i)
 			state.Save(kv, settlement.LeaseKey(id), l)
-			end := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 'q'}, uint64(l.Expires))
-			kv.Set(append(append(end, id.Node[:]...), id.Order[:]...), []byte{})
+			settlement.QueueLeaseEnd(ends, l.Expires, id)
 			state.Save(kv, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Balance: chain.Hyper(1)})
 			if i < leaseNodes {
-				state.Save(kv, settlement.ProviderKey(w.node(i)), settlement.Provider{Owner: crowdOf(liveLeases + i), Bond: chain.Hyper(100), Region: "eu", Millicores: 4_000, MemoryMiB: 4_096})
+				owner := crowdOf(liveLeases + i)
+				state.Save(kv, settlement.ProviderKey(w.node(i)), settlement.Provider{Owner: owner, Bond: chain.Hyper(100), Region: "eu", Millicores: 4_000, MemoryMiB: 4_096})
+				state.Save(kv, tokens.AccountKey(owner), tokens.Account{Balance: chain.Hyper(1)})
 			}
 		}
 		w.commit(store.Finalized{Changes: kv.Changes()})
+	}
+	for part := range slices.Chunk(ends.Changes(), 3*perBlock) {
+		w.commit(store.Finalized{Changes: part})
 	}
 	return w
 }

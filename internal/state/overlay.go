@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -66,10 +67,37 @@ func (o *Overlay) Get(key []byte) ([]byte, bool) {
 	}
 	value, ok := o.parent.Get(key)
 	if o.remembers {
-		own := string(key)
-		o.entries[own] = &entry{key: own, value: value, deleted: !ok, clean: true}
+		o.learn(key, value, ok)
 	}
 	return value, ok
+}
+
+// Knows reports whether the overlay answers for a key without its parent.
+func (o *Overlay) Knows(key []byte) bool {
+	_, ok := o.entries[string(key)]
+	return ok
+}
+
+// Learn tells an overlay that remembers what its parent has of a key, as if it had asked for
+// it. A key that it knows stays as it is.
+func (o *Overlay) Learn(key, value []byte, ok bool) {
+	if o.remembers && !o.Knows(key) {
+		o.learn(key, value, ok)
+	}
+}
+
+func (o *Overlay) learn(key, value []byte, ok bool) {
+	own := string(key)
+	o.entries[own] = &entry{key: own, value: value, deleted: !ok, clean: true}
+}
+
+// Reserve makes room for so many keys more.
+func (o *Overlay) Reserve(keys int) {
+	if keys > len(o.entries) { // or it has grown to as much already
+		entries := make(map[string]*entry, len(o.entries)+2*keys)
+		maps.Copy(entries, o.entries)
+		o.entries = entries
+	}
 }
 
 // Set gives key a value.

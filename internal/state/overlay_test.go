@@ -63,7 +63,7 @@ func TestNestedOverlaysAgreeWithMaps(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			top := len(kvs) - 1
 			kv, m := kvs[top], models[top]
-			switch rapid.SampledFrom([]string{"change", "change", "nest", "flush", "discard", "read", "iterate"}).Draw(t, "step") {
+			switch rapid.SampledFrom([]string{"change", "change", "nest", "flush", "discard", "read", "iterate", "learn"}).Draw(t, "step") {
 			case "change":
 				mutate(t, kv, m)
 			case "nest":
@@ -76,6 +76,13 @@ func TestNestedOverlaysAgreeWithMaps(t *testing.T) {
 				if top > 0 {
 					kv.(*state.Overlay).Flush(kvs[top-1])
 					models[top-1] = maps.Clone(m)
+				}
+			case "learn":
+				if top > 0 {
+					o, key := kv.(*state.Overlay), smallKey(t)
+					value, ok := kvs[top-1].Get(key)
+					o.Reserve(rapid.IntRange(0, 30).Draw(t, "room"))
+					o.Learn(key, value, ok)
 				}
 			case "discard":
 				if top > 0 {

@@ -24,10 +24,13 @@ const (
 type market struct {
 	client *sdk.Client
 
-	mu        sync.Mutex
-	fees      map[crypto.PublicKey]uint16 // clusters', in 1/10,000
-	why       string                      // why it is not known what was paid; empty: it is
-	standings *standings
+	mu   sync.Mutex
+	fees map[crypto.PublicKey]uint16 // clusters', in 1/10,000
+	why  string                      // why it is not known what was paid; empty: it is
+	// clusters is what those have to lose that the node heard of; heard holds a token when
+	// there is a new one.
+	clusters map[crypto.PublicKey]Standing
+	heard    chan struct{}
 }
 
 // newMarket returns nil if the config names no node to ask.
@@ -39,9 +42,9 @@ func newMarket(c *Config, genesis *chain.Genesis) (*market, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: rpc: %w", err)
 	}
-	m := &market{client: client, fees: map[crypto.PublicKey]uint16{}}
-	m.standings = newStandings(m.standingOf)
-	return m, nil
+	return &market{
+		client: client, fees: map[crypto.PublicKey]uint16{}, clusters: map[crypto.PublicKey]Standing{}, heard: make(chan struct{}, 1),
+	}, nil
 }
 
 // noted remembers why the chain cannot be asked, or that it can, and reports
