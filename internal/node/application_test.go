@@ -334,7 +334,7 @@ func TestALoserHashedLateIsNoFault(t *testing.T) {
 	}
 	defer r.app.enter()() // an execution on it is under way
 	known := r.app.branches[lost.Digest]
-	<-known.hashed // else that keeps what it stands on
+	<-known.hashed                                              // else that keeps what it stands on
 	slow := newBranch(known.parent, known.block, known.outcome) // nobody hashes it yet
 	won := r.propose(3, root)
 	r.finalize(3, root, won)
