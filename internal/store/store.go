@@ -446,7 +446,7 @@ func (s *Store) Commit(f Finalized) error {
 	return nil
 }
 
-// publish makes a block that is durable the latest.
+// publish makes a block that is durable the latest, and settles its version of the tree.
 func (s *Store) publish(f *Finalized, tip Tip) {
 	noted := f.Tree.Settle(s.begun())
 	s.mu.Lock()
