@@ -1,16 +1,19 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/executor"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk"
 )
@@ -30,6 +33,50 @@ func containerFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "health-interval", Value: 10 * time.Second, Usage: "time between two health checks, and until the first"},
 	}
 }
+
+// strayFlags refuses a flag of containers that would change nothing.
+func strayFlags(c *cli.Context) error {
+	needs := map[string]string{"restarts": "service", "health-interval": "health-port or --health-cmd", "health-path": "health-port"}
+	set := map[string]bool{
+		"container": c.Bool("container") && c.String("kernel") == "", "service": c.String("service") != job.RestartNone.String(),
+		"health-port or --health-cmd": c.IsSet("health-port") || c.IsSet("health-cmd"), "health-port": c.IsSet("health-port"),
+	}
+	for _, f := range containerFlags() {
+		name := f.Names()[0]
+		switch need := needs[name]; {
+		case !c.IsSet(name) || name == "container" && set[name]:
+		case name == "container":
+			return usagef(c, "--container and --kernel: want one")
+		case !set["container"]:
+			return usagef(c, "--%s is for containers: give --container too", name)
+		case need != "" && !set[need]:
+			return usagef(c, "--%s changes nothing without --%s", name, need)
+		}
+	}
+	return nil
+}
+
+// checkImage refuses what is no image, or not the whole of one.
+func checkImage(c *cli.Context, image *os.File) error {
+	archive := tar.NewReader(image)
+	for found, n := false, 0; ; n++ {
+		head, err := archive.Next()
+		switch {
+		case errors.Is(err, io.EOF) && !found:
+			return usagef(c, "%s is an archive, and no image: it has neither manifest.json nor index.json, as docker save and OCI layouts do", image.Name())
+		case errors.Is(err, io.EOF) || n > maxMembers:
+			_, err := image.Seek(0, io.SeekStart)
+			return err
+		case err != nil:
+			return usagef(c, "%s is no whole tar archive: %v", image.Name(), err)
+		}
+		name := path.Clean(head.Name)
+		found = found || name == "manifest.json" || name == "index.json"
+	}
+}
+
+// maxMembers is how many members of an image are looked at: agents take no more.
+const maxMembers = 1_024
 
 // checkProgram refuses a file that is plainly not what the flags say, before it is uploaded:
 // an agent would refuse it once it was paid for.
@@ -61,6 +108,8 @@ func checkProgram(c *cli.Context, program *os.File) error {
 		return usagef(c, "%s is a program of Linux: --container wants the image that it is in, as a tarball of docker save", program.Name())
 	case !container && (archive || packed):
 		return usagef(c, "%s is an archive, no WebAssembly program: --container runs an image", program.Name())
+	case container:
+		return checkImage(c, program)
 	}
 	return nil
 }
@@ -76,6 +125,9 @@ const (
 func containerFromFlags(c *cli.Context, run *sdk.JobRun) error {
 	if !isNone(run.Policy) {
 		return usagef(c, "--container is for --verify none: its runs differ, and nobody can compare them")
+	}
+	if run.Spec.Limits.MemoryBytes < executor.MinContainerMemory {
+		return usagef(c, "--memory-mib is %d, a container needs %d", c.Uint64("memory-mib"), executor.MinContainerMemory>>20)
 	}
 	work := job.Container{Command: c.Args().Tail(), Env: c.StringSlice("env"), Processes: c.Uint64("processes")}
 	if err := work.Service.Restart.UnmarshalText([]byte(c.String("service"))); err != nil {

@@ -110,6 +110,9 @@ func jobRun(c *cli.Context) error {
 	if errors.Is(err, sdk.ErrNotSettled) && !done.ID.IsZero() {
 		return errors.Join(err, printReport(c, done.Report(), t))
 	}
+	if err != nil && c.Context.Err() != nil && !done.ID.IsZero() {
+		return fmt.Errorf("%w; the job goes on: hypermesh job status shows it, job logs what it writes, and job cancel ends %s", err, done.ID)
+	}
 	if err != nil {
 		return err
 	}
@@ -153,6 +156,9 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 		Spec:    job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
 	}
 	if err := placementFromFlags(c, &run.Spec); err != nil {
+		return run, closeBlobs, err
+	}
+	if err := strayFlags(c); err != nil {
 		return run, closeBlobs, err
 	}
 	if c.String("kernel") != "" {
@@ -445,7 +451,11 @@ func printReport(c *cli.Context, r api.JobReport, t *target) error {
 	if c.Bool("json") {
 		return printJSON(c, r)
 	}
-	writeReceipt(c.App.Writer, "Receipt", r, t.description.Explorer)
+	title := "Receipt"
+	if !r.Status.Final() {
+		title = "Job"
+	}
+	writeReceipt(c.App.Writer, title, r, t.description.Explorer)
 	return nil
 }
 
@@ -469,6 +479,9 @@ func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
 		fmt.Fprintf(w, ": %d providers of different owners agreed", len(r.Providers))
 	}
 	fmt.Fprintln(w)
+	for _, p := range r.Running {
+		fmt.Fprintf(w, "  runs on    %s\n", p)
+	}
 	for _, p := range r.Providers {
 		fmt.Fprintf(w, "  ran on     %s\n", p)
 	}

@@ -46,6 +46,9 @@ func leaseFromFlags(c *cli.Context) (r sdk.LeaseRequest, err error) {
 	if r.Service, err = serviceFromFlags(c); err != nil {
 		return r, err
 	}
+	if err := strayFlags(c); err != nil {
+		return r, err
+	}
 	limits := job.DefaultLimits()
 	limits.MemoryBytes = c.Uint64("memory-mib") << 20
 	r.Spec = job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits}

@@ -22,6 +22,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 const (
@@ -158,8 +160,18 @@ func setHints(list []*cli.Command) {
 	for _, command := range list {
 		setHints(command.Subcommands)
 		action := command.Action
-		command.Action = func(c *cli.Context) error { return nobodyListens(c, action(c)) }
+		command.Action = func(c *cli.Context) error { return inWords(c, action(c)) }
 	}
+}
+
+// inWords makes of what a server says that it does not know, and of an address where nobody
+// listens, what a person can go by.
+func inWords(c *cli.Context, err error) error {
+	p, ok := errors.AsType[*api.Problem](err)
+	if ok && p.Type == api.ProblemNotFound && p.Detail != "" && strings.HasPrefix(commandPath(c), "job ") {
+		return errors.New(p.Detail)
+	}
+	return nobodyListens(c, err)
 }
 
 // nobodyListens adds to an error that an address refused a connection how to name another.

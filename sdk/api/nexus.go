@@ -243,6 +243,7 @@ type JobReport struct {
 	Height        chain.Height       `json:"settlement_height"`
 	Cost          chain.Amount       `json:"cost_nhyper"`
 	Burned        chain.Amount       `json:"burned_nhyper"`
+	Running       []crypto.PublicKey `json:"running,omitempty" doc:"nodes that run it now"`
 	Providers     []crypto.PublicKey `json:"providers"`
 	ProofVerified bool               `json:"proof_verified"`
 }
@@ -259,6 +260,9 @@ func (j *Job) Report() JobReport {
 	for i := range j.Runs {
 		if r := &j.Runs[i]; r.Receipt != nil && r.Receipt.Result == j.Result {
 			out.Exit, out.ExitCode, out.Detail = r.Receipt.Exit, r.Receipt.ExitCode, r.Detail
+		}
+		if r := &j.Runs[i]; !j.Status.Final() && r.Stage == "live" {
+			out.Running = append(out.Running, r.Node)
 		}
 	}
 	if s := j.Settlement; s != nil {
