@@ -52,7 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"job status zz --config x", 2, "JOB"},
 		{"query account nobody", 2, "ADDRESS"},
 		{"query supply --config " + missing, 1, "whoever runs the network publishes it"},
-		{"query supply --rpc http://127.0.0.1:1", 1, "nobody listens at 127.0.0.1:1: --rpc URL names another node, --config FILE names another network, and hypermesh devnet up starts"},
+		{"query supply --rpc http://127.0.0.1:1", 1, "nobody listens at 127.0.0.1:1 (connection refused): --rpc URL names another node, --config FILE names another network, and hypermesh devnet up starts"},
 		{"job status 1234abcd --config x", 2, "as job run prints it"},
 		{"agent meter --home " + missing, 1, "there is no agent in"},
 		{"audit export --out x --resource Gold", 2, "--resource"},

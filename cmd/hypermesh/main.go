@@ -174,7 +174,7 @@ func inWords(c *cli.Context, err error) error {
 	return nobodyListens(c, err)
 }
 
-// nobodyListens adds to an error that an address refused a connection how to name another.
+// nobodyListens says of an address that refused a connection how to name another.
 func nobodyListens(c *cli.Context, err error) error {
 	dial, ok := errors.AsType[*net.OpError](err)
 	if !ok || dial.Op != "dial" || dial.Addr == nil || !errors.Is(dial, syscall.ECONNREFUSED) {
@@ -189,10 +189,10 @@ func nobodyListens(c *cli.Context, err error) error {
 			ways = append(ways, way[1])
 		}
 	}
-	if len(ways) == 0 || has("home") { // who runs a role knows whom it asks
+	if len(ways) == 0 || has("home") || c.Context.Err() != nil { // who runs a role knows whom it asks
 		return err
 	}
-	return fmt.Errorf("%w; nobody listens at %s: %s, and hypermesh devnet up starts a network on this machine", err, dial.Addr, strings.Join(ways, ", "))
+	return fmt.Errorf("nobody listens at %s (%w): %s, and hypermesh devnet up starts a network on this machine", dial.Addr, syscall.ECONNREFUSED, strings.Join(ways, ", "))
 }
 
 // version names the build, as the Go toolchain recorded it.

@@ -278,7 +278,7 @@ func (c *Containers) Exec(ctx context.Context, name string, task ExecTask) (code
 	}
 	b := c.found(name)
 	if b == nil {
-		return 0, fmt.Errorf("%w: %.80q", ErrNotRunning, name)
+		return 0, fmt.Errorf("%w: %.80q has not begun, or has ended", ErrNotRunning, name)
 	}
 	c.mu.Lock()
 	r := b.run
