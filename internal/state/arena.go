@@ -315,6 +315,11 @@ func (a *Arena) release(r ref) {
 		panic(fmt.Sprintf("state: block %x is released twice", r))
 	}
 	*mark = freed
+	a.restore(r)
+}
+
+// restore makes a block free in its span. The arena is locked.
+func (a *Arena) restore(r ref) {
 	s := uint32(r >> spanShift)
 	in := &a.info[s]
 	units := classUnits(int(in.class))
@@ -340,8 +345,21 @@ func (a *Arena) vacate(s uint32) {
 	if g.vacant++; g.vacant == g.spans {
 		a.bare++
 	}
-	if a.bare > 0 && (len(a.vacant)-groupSpans)*spanBytes >= roomBytes+a.used/roomPart {
+	if (len(a.vacant)-groupSpans)*spanBytes < roomBytes+a.used/roomPart {
+		return
+	}
+	if a.bare > 0 {
 		a.dropLast()
+		return
+	}
+	idle := a.pockets // what they keep may be all that holds a group
+	a.pockets = nil
+	for _, p := range idle {
+		for _, free := range p.free {
+			for _, r := range free {
+				a.restore(r)
+			}
+		}
 	}
 }
 
