@@ -58,6 +58,8 @@ func appendFromBreach(out []chain.Address, e any) []chain.Address {
 	switch e := e.(type) {
 	case chain.AcceptanceBroken:
 		return append(out, e.Consumer, e.Reporter)
+	case chain.BondForfeited:
+		return append(out, e.Reporter)
 	case chain.ClaimLost:
 		return append(out, e.Provider)
 	case chain.BreachPaid:
@@ -134,7 +136,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Consumer, e.Provider)
 	case chain.MeterRegistered:
 		return append(out, e.Owner)
-	case chain.AcceptanceBroken, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed:
+	case chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed:
 		return appendFromBreach(out, e)
 	case chain.BatchSettled:
 		return append(out, e.Consumer, e.Provider)

@@ -291,7 +291,7 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 	case chain.ClaimLost:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)
-	case chain.AcceptanceBroken, chain.BreachPaid, chain.BreachClosed:
+	case chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed:
 	case chain.MeterRegistered, chain.BatchSettled: // its records are not the chain's
 	case chain.ValidatorBonded, chain.Delegated, chain.Undelegated, chain.Redelegated, chain.RewardsWithdrawn, chain.CommissionSet, chain.KeysRotated,
 		chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:

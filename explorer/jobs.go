@@ -131,7 +131,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled,
 			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
-			chain.AcceptanceBroken, chain.BreachPaid, chain.BreachClosed,
+			chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed,
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
 			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		}

@@ -240,7 +240,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -261,7 +261,10 @@ func sayVerification(e any) sentence {
 		return say(counted(int(e.Count), "usage record")+" of job ", linkJob(e.Order), " on node ", linkNode(e.Node), " were proven: ",
 			linkAddress(e.Provider), " received ", e.Paid, ", ", e.Burned, " was burned")
 	case chain.AcceptanceBroken:
-		return say("Cluster "+e.Cluster.Short()+" broke its word to ", linkAddress(e.Consumer), " and lost ", e.Amount, " of its bond; ", linkAddress(e.Reporter), " received ", e.Reward)
+		return say("Cluster "+e.Cluster.Short()+" broke its word to ", linkAddress(e.Consumer), " and lost ", e.Amount, " of its bond; ", linkAddress(e.Reporter), " received ", e.Reward, lockedWords(e.Locked))
+	case chain.BondForfeited:
+		return say("Cluster "+e.Cluster.Short()+", which broke its word, lost ", e.Amount, " of its bond that the claim for job ", linkJob(e.Subject), " had locked; ",
+			linkAddress(e.Reporter), " received ", e.Reward, lockedWords(e.Locked))
 	case chain.ClaimLost:
 		return say("The escrow did not cover ", e.Lost, " for job ", linkJob(e.Order), ": ", linkAddress(e.Provider), " has a part in the bond of cluster "+e.Cluster.Short())
 	case chain.BreachPaid:
@@ -291,6 +294,14 @@ func sayVerification(e any) sentence {
 		return say("The window of the claim of node ", linkNode(e.Node), " for job ", linkJob(e.Order), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Consumer))
 	}
 	return sayRunEvent(e)
+}
+
+// lockedWords says what claims still lock of a bond that is lost.
+func lockedWords(locked chain.Amount) sentence {
+	if locked.IsZero() {
+		return nil
+	}
+	return say("; ", locked, " more will follow when no claim locks it")
 }
 
 // voteWords says what a juror, or a panel, found; nil: nothing.

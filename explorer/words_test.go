@@ -119,6 +119,9 @@ func TestWordsOfBreaches(t *testing.T) {
 	report := chain.ReportAcceptance{First: chain.AcceptedOrder{Acceptance: chain.Acceptance{Cluster: cluster}}}
 	wantWords(t, explorer.MessageWords(who, report), []string{who.Short(), cluster.Short()})
 	wantWords(t, explorer.EventWords(chain.AcceptanceBroken{Cluster: cluster, Consumer: who, Amount: five}), []string{cluster.Short(), who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.AcceptanceBroken{Cluster: cluster, Consumer: who, Locked: five}), []string{"5", "more will follow"})
+	wantWords(t, explorer.EventWords(chain.BondForfeited{Cluster: cluster, Subject: crypto.Digest{0xcc}, Reporter: who, Amount: five, Reward: chain.Hyper(3)}),
+		[]string{cluster.Short(), crypto.Digest{0xcc}.Short(), who.Short(), "5", "3"})
 	wantWords(t, explorer.EventWords(chain.ClaimLost{Cluster: cluster, Provider: who, Lost: five}), []string{cluster.Short(), who.Short(), "5"})
 	wantWords(t, explorer.EventWords(chain.BreachPaid{Cluster: cluster, Paid: make([]chain.BreachPayment, 2)}), []string{cluster.Short(), "2 providers"})
 	wantWords(t, explorer.EventWords(chain.BreachClosed{Cluster: cluster, Paid: chain.Hyper(3), Burned: five}), []string{cluster.Short(), "3", "5"})

@@ -27,6 +27,7 @@ type entry struct {
 	run      chain.Msg
 	vote     bool // of a panel
 	bytes    int
+	evidence bool // run shows that a cluster broke its word
 	cursor   uint64
 	pass     uint64 // the reading of the outbox that saw it last
 	resolved bool   // the chain has it: settled, or recorded until others agree
@@ -111,7 +112,7 @@ func (b *book) sweep(pass, upTo uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, e := range b.entries {
-		if e.pass < pass && e.cursor <= upTo && !e.vote {
+		if e.pass < pass && e.cursor <= upTo && !e.vote && !e.evidence { // the outbox lists neither
 			delete(b.entries, id)
 		}
 	}
@@ -160,9 +161,10 @@ func (b *book) resolve(entries ...*entry) {
 	}
 }
 
-// taken notes that the chain has a message. A vote may be listed for a little longer.
+// taken notes that the chain has a message. A vote may be listed for a little longer, and
+// evidence be seen again.
 func (b *book) taken(e *entry) {
-	if e.vote {
+	if e.vote || e.evidence {
 		b.refuse(e.id)
 		return
 	}
@@ -191,7 +193,14 @@ func (b *book) roomForVotes() int {
 func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.refusals++; e.vote || e.refusals >= maxRefusals { // a vote that comes too late stays so
+	limit := maxRefusals
+	switch {
+	case e.vote: // one that comes too late stays so
+		limit = 1
+	case e.evidence: // somebody reported it, or what the cluster lost is being divided
+		limit = 2
+	}
+	if e.refusals++; e.refusals >= limit {
 		b.remember(e.id)
 		return true
 	}

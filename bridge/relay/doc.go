@@ -33,6 +33,9 @@
 //     are on its disk, synced, before the batch is posted, and stay there when it is
 //     settled, for whoever may ask; a crash costs a proof at most.
 //
+//  7. Of each acceptance that it saw, the last 20,000, it knows the sequence: a cluster that
+//     gives one twice is reported to the chain, once, with both acceptances.
+//
 // Failure modes: a server or node that cannot be reached is asked again, with
 // backoff, and /healthz says so. Claims that are refused for good are logged
 // with the reason and remembered, the last 10,000 of them.

@@ -44,7 +44,7 @@ func parts(nonce uint64) chain.Claim {
 	}
 	return chain.Claim{
 		Order:      order,
-		Acceptance: chain.Acceptance{ChainID: testChain, Order: order.ID(), Cluster: cluster.Public(), Sequence: 1, Outstanding: chain.Hyper(1)},
+		Acceptance: chain.Acceptance{ChainID: testChain, Order: order.ID(), Cluster: cluster.Public(), Sequence: nonce + 1, Outstanding: chain.Hyper(1)},
 		Bid:        chain.Bid{ChainID: testChain, Order: order.ID(), Node: node.Public(), Expiry: now + 60_000},
 		Receipt:    chain.UsageReceipt{ChainID: testChain, Order: order.ID(), Node: node.Public(), Sequence: 1, Started: now, Ended: now + 10, Exit: chain.ExitOK},
 	}
@@ -151,7 +151,9 @@ type fakeChain struct {
 	refuseTx func(claims []chain.Claim) error   // before it is included
 	failures []error                            // of the next Settles: the transaction is final, its end unknown
 	down     error
-	votes    int           // that were refused
+	votes    int // that were refused
+	reports  []chain.ReportAcceptance
+	known    bool          // they are refused: somebody was faster
 	block    chan struct{} // Settle waits for it, once the transaction is final
 }
 
@@ -186,6 +188,12 @@ func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Set
 func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error) {
 	var claims []chain.Claim
 	for _, m := range messages {
+		if report, ok := m.(chain.ReportAcceptance); ok {
+			f.change(func() { f.reports = append(f.reports, report) })
+			if f.known {
+				return nil, &sdk.RejectedError{Included: len(messages) == 1, Reason: "acceptance was reported"}
+			}
+		}
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)
 		}

@@ -82,6 +82,7 @@ type Relay struct {
 	book      *book
 	metrics   *metrics
 	health    health
+	promises  promises     // readAll's
 	private   *private     // nil: claims are posted as they are
 	wasted    int          // transactions in a row that the chain took nothing of, but of votes alone; post's
 	vain      atomic.Int64 // transactions of votes alone in a row that the chain did not take
@@ -95,6 +96,7 @@ func New(config Config, deps Deps) (*Relay, error) {
 	r := &Relay{
 		Deps: deps, config: config, book: newBook(),
 		inspector: inspector{genesis: deps.Genesis, verifier: deps.Verifier, signer: deps.Signer},
+		promises:  promises{of: map[promiseKey]chain.AcceptedOrder{}},
 	}
 	r.metrics = newMetrics(r.book)
 	if config.Private {
@@ -317,6 +319,7 @@ func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
 			r.book.refuse(id)
 			continue
 		}
+		fresh = append(fresh, r.heard(&chain.AcceptedOrder{Order: claim.Order, Acceptance: claim.Acceptance, Signature: claim.AcceptanceSig}, item, pass)...)
 		fresh = append(fresh, &entry{id: id, order: claim.Receipt.Order, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
 	}
 	return r.book.add(fresh)

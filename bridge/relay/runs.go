@@ -28,6 +28,9 @@ func (r *Relay) takeRuns(item *api.OutboxItem, pass uint64) (fresh []*entry) {
 		if order.IsZero() { // of a panel
 			order = item.Order
 		}
+		if m, ok := run.(chain.BeginRun); ok {
+			fresh = append(fresh, r.heard(&chain.AcceptedOrder{Order: m.Order, Acceptance: m.Acceptance, Signature: m.AcceptanceSig}, item, pass)...)
+		}
 		fresh = append(fresh, &entry{id: id, order: order, run: run, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
 	}
 	return fresh

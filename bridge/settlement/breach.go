@@ -17,10 +17,22 @@ import (
 type Breach struct {
 	_        struct{} `cbor:",toarray"`
 	Held     chain.Amount
-	Due      uint64    // of the chain's progress
+	Paid     chain.Amount // out of it, so far
+	Due      uint64       // of the chain's progress
+	Stage    BreachStage
 	Levels   []Level   // the losses by size: ascending, none is empty
-	Division *Division // nil until it is due
+	Division *Division // nil: nothing is being divided
 }
+
+// BreachStage is what a breach that is not being divided waits for.
+type BreachStage uint8
+
+// The stages.
+const (
+	BreachOpen   BreachStage = iota // that it is due
+	BreachIdle                      // that something more is taken
+	BreachQueued                    // that the next block divides what was
+)
 
 // Level is the losses that have so many binary digits in nHYPER.
 type Level struct {
@@ -30,12 +42,13 @@ type Level struct {
 	Sum    chain.Amount
 }
 
-// Division is how far a breach has been divided. No loss counts any more.
+// Division is how far what is held has been divided. No loss counts meanwhile.
 type Division struct {
 	_    struct{}     `cbor:",toarray"`
 	Most chain.Amount // that a loss is paid
-	Paid chain.Amount // so far
+	Last bool         // nothing more will be taken: what is not paid is not paid any more
 	Next []byte       // the node and owner whose loss comes next; empty: the first
+	More bool         // something was taken in the meantime, and is divided next
 }
 
 // lossesAtOnce bounds what one deadline pays: the rest waits for the next block.
@@ -50,18 +63,6 @@ const partBreach part = kindBreach
 // BreachKey returns the key of what a cluster lost for broken acceptances.
 func BreachKey(cluster crypto.PublicKey) []byte { return keyOf(kindBreach, cluster[:]) }
 
-// betrayedKey returns the key that says in which breach a consumer's acceptances count as
-// broken: by when that is due.
-func betrayedKey(cluster crypto.PublicKey, consumer chain.Address) []byte {
-	return keyOf(kindBreach, cluster[:], consumer[:])
-}
-
-// evidenceKey returns the key that says that a sequence of a consumer's at a cluster was
-// reported.
-func evidenceKey(cluster crypto.PublicKey, consumer chain.Address, sequence uint64) []byte {
-	return keyOf(kindBreach, cluster[:], consumer[:], big(sequence))
-}
-
 // lossKey returns the key of what an owner's node lost by a cluster.
 func lossKey(cluster, node crypto.PublicKey, owner chain.Address) []byte {
 	return keyOf(kindLoss, cluster[:], node[:], owner[:])
@@ -73,15 +74,9 @@ func BreachOf(r state.Reader, cluster crypto.PublicKey) (Breach, bool) {
 	return state.Load[Breach](r, BreachKey(cluster))
 }
 
-// betrayed reports whether the acceptances of a consumer count as broken in a breach.
-func betrayed(r state.Reader, b *Breach, cluster crypto.PublicKey, consumer chain.Address) bool {
-	due, ok := state.Load[uint64](r, betrayedKey(cluster, consumer))
-	return ok && due == b.Due
-}
-
-// ReportAcceptance takes from a cluster what is free of its bonds, once for each sequence of
-// a consumer's, if it is shown to have broken its word: what claims lock can be taken with
-// the same evidence once they are closed, if it is evidence still. No cluster gives a sequence twice, or promises
+// ReportAcceptance takes a cluster's bonds, once for each sequence of a consumer's, if it is
+// shown to have broken its word: what is free of them at once, and what claims lock as soon
+// as it is free. No cluster gives a sequence twice, or promises
 // more than it can have seen in the escrow's balance when it accepted the order. signed
 // says whether the cluster's signatures verified.
 func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportAcceptance, signed bool) (chain.Event, *chain.Rejection) {
@@ -93,11 +88,12 @@ func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportA
 	if !signed {
 		return nil, chain.Reject("a signature of the cluster does not verify")
 	}
-	if why := checkBroken(kv, env, &m, consumer); why != nil {
+	ends, why := checkBroken(kv, env, &m, consumer)
+	if why != nil {
 		return nil, why
 	}
-	key := evidenceKey(a.Cluster, consumer, a.Sequence)
-	if _, known := kv.Get(key); known {
+	evidence := evidenceMark(a.Cluster, consumer, a.Sequence)
+	if _, known := markOf(kv, evidence); known {
 		return nil, chain.Reject("acceptance %d of %s by cluster %s was reported", a.Sequence, consumer.Short(), a.Cluster.Short())
 	}
 	cluster, ok := ClusterOf(kv, a.Cluster)
@@ -106,48 +102,57 @@ func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportA
 	}
 	breach, open := BreachOf(kv, a.Cluster)
 	counted := open && betrayed(kv, &breach, a.Cluster, consumer)
-	spent := cluster.Locked.IsZero() // else what is locked may be taken yet
 	switch {
 	case open && breach.Division != nil:
 		return nil, chain.Reject("what cluster %s lost is being divided: report it in a few blocks", a.Cluster.Short())
-	case cluster.liable(kv, env, a.Cluster).IsZero() && (!open || !spent && counted):
-		return nil, chain.Reject("cluster %s has no bond that is free", a.Cluster.Short())
-	}
-	if spent {
-		kv.Set(key, []byte{})
+	case counted && cluster.liable(kv, env, a.Cluster).IsZero():
+		return nil, chain.Reject("cluster %s has no bond that is free, and its acceptances of %s count as broken already", a.Cluster.Short(), consumer.Short())
+	case !open && cluster.Locked.IsZero() && cluster.liable(kv, env, a.Cluster).IsZero():
+		return nil, chain.Reject("cluster %s has no bond", a.Cluster.Short())
 	}
 	if !open {
 		breach.Due = queueDeadline(kv, env, env.Params.WithdrawalDelayMs, partBreach, crypto.Digest(a.Cluster))
 	}
+	mark{Cluster: a.Cluster}.set(kv, env, evidence, ends-uint64(env.Now))
 	if !counted {
-		state.Save(kv, betrayedKey(a.Cluster, consumer), breach.Due)
+		mark{Cluster: a.Cluster, Breach: breach.Due}.set(kv, env, betrayedMark(a.Cluster, consumer), 2*env.Params.WithdrawalDelayMs)
 	}
 	event := breach.take(kv, env, a.Cluster, &cluster)
 	event.Consumer, event.Sequence, event.Reporter = consumer, chain.Number(a.Sequence), from
+	if cluster.Convicted == nil && !cluster.Locked.IsZero() {
+		cluster.Convicted = &Conviction{Reporter: from}
+	}
+	state.Save(kv, BreachKey(a.Cluster), breach)
+	state.Save(kv, ClusterKey(a.Cluster), cluster)
 	tokens.Credit(kv, from, event.Reward)
 	return event, nil
 }
 
-// take takes what is free of a cluster's bonds: half of it is held, the reward is for the
-// caller to credit, and the rest is burned.
+// take takes what is free of a cluster's bonds. The caller saves both, and credits the
+// reward.
 func (b *Breach) take(kv state.KV, env *Env, key crypto.PublicKey, c *Cluster) chain.AcceptanceBroken {
 	lost := c.Free()
-	if !lost.IsZero() {
-		c.Bond = sound(c.Bond.Sub(lost))
-		state.Save(kv, ClusterKey(key), *c)
-	}
+	c.Bond = c.Locked
 	for _, u := range c.unbondings() {
 		at, origin := u.queued(env, key)
 		if left := tokens.MaturingOf(kv, at, origin); !left.IsZero() {
 			lost = sound(lost.Add(tokens.TakeMaturing(kv, at, origin, left)))
 		}
 	}
-	held, reward := part1of(lost, breachShare), sound(lost.ShareFloor(uint64(env.Params.ReporterBps), wholeBps))
-	burned := sound(sound(lost.Sub(held)).Sub(reward)) // chain.MaxReporterBps is below half
+	held, reward, burned := b.hold(kv, env, lost)
+	return chain.AcceptanceBroken{
+		Cluster: key, Amount: lost, Held: held, Reward: reward, Burned: burned, Locked: c.Locked, Due: chain.Number(b.Due),
+	}
+}
+
+// hold divides what was taken of a bond: half of it is held, the reward is for the caller to
+// credit, and the rest is burned.
+func (b *Breach) hold(kv state.KV, env *Env, lost chain.Amount) (held, reward, burned chain.Amount) {
+	held, reward = part1of(lost, breachShare), sound(lost.ShareFloor(uint64(env.Params.ReporterBps), wholeBps))
+	burned = sound(sound(lost.Sub(held)).Sub(reward)) // chain.MaxReporterBps is below half
 	b.Held = sound(b.Held.Add(held))
-	state.Save(kv, BreachKey(key), *b)
 	tokens.Burn(kv, burned)
-	return chain.AcceptanceBroken{Cluster: key, Amount: lost, Held: held, Reward: reward, Burned: burned, Due: chain.Number(b.Due)}
+	return held, reward, burned
 }
 
 // liable is what of a cluster's bonds no claim locks, also of those on their way back to an
@@ -177,11 +182,43 @@ func checkAccepted(env *Env, a *chain.AcceptedOrder, name string) *chain.Rejecti
 	return nil
 }
 
-// checkBroken demands that what is reported is what no cluster does that keeps its word.
-func checkBroken(kv state.KV, env *Env, m *chain.ReportAcceptance, consumer chain.Address) *chain.Rejection {
-	if m.Second == nil {
-		return checkPromise(kv, env, &m.First, consumer)
+// checkBroken demands that what is reported is what no cluster does that keeps its word, and
+// returns until when that is evidence.
+func checkBroken(kv state.KV, env *Env, m *chain.ReportAcceptance, consumer chain.Address) (ends uint64, why *chain.Rejection) {
+	latest := m.First.Order.Deadline
+	if m.Second != nil {
+		latest = max(latest, m.Second.Order.Deadline)
+		why = checkConflict(env, m, consumer)
+	} else {
+		why = checkPromise(kv, env, &m.First, consumer)
 	}
+	if why != nil {
+		return 0, why
+	}
+	return evidenceEnds(env, latest)
+}
+
+// evidenceEnds returns until when it counts that an acceptance was broken: a withdrawal's delay
+// after the claims of its order are over, or of the later one of two.
+func evidenceEnds(env *Env, deadline chain.TimeMs) (uint64, *chain.Rejection) {
+	over, ok := checked.Add(uint64(deadline), env.Params.ClaimWindowMs)
+	if ok {
+		over, ok = checked.Add(over, env.Params.WithdrawalDelayMs)
+	}
+	switch {
+	case !ok || over > endOfTime:
+		return 0, chain.Reject("deadline %d ms is beyond time", deadline)
+	case over <= uint64(env.Now):
+		return 0, chain.Reject("acceptance of an order until %d ms is no evidence any more since %d ms", deadline, over)
+	}
+	return over, nil
+}
+
+// endOfTime bounds times of which something is queued.
+const endOfTime = 1 << 53
+
+// checkConflict demands that two acceptances give one sequence twice.
+func checkConflict(env *Env, m *chain.ReportAcceptance, consumer chain.Address) *chain.Rejection {
 	a := &m.First.Acceptance
 	if why := checkAccepted(env, m.Second, "second"); why != nil {
 		return why
@@ -261,16 +298,19 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 	}), nil
 }
 
-// count moves a loss from one size to another. It is false, and the breach is not to be
-// saved, if those of one level do not fit an amount.
+// count moves a loss from one size to another; zero is none. It is false, and the breach is
+// not to be saved, if those of one level do not fit an amount.
 func (b *Breach) count(before, after chain.Amount) bool {
+	ok := true
 	if !before.IsZero() {
 		l := b.level(before)
 		l.Count, l.Sum = l.Count-1, sound(l.Sum.Sub(before))
 	}
-	l := b.level(after)
-	sum, ok := l.Sum.Add(after)
-	l.Count, l.Sum = l.Count+1, sum
+	if !after.IsZero() {
+		l := b.level(after)
+		l.Count++
+		l.Sum, ok = l.Sum.Add(after)
+	}
 	b.Levels = slices.DeleteFunc(b.Levels, func(l Level) bool { return l.Count == 0 })
 	return ok
 }
@@ -304,53 +344,68 @@ func (b *Breach) most() chain.Amount {
 	return b.Held // all are paid
 }
 
-// left is what of a breach has not been paid.
-func (b *Breach) left() chain.Amount {
-	if b.Division == nil {
-		return b.Held
-	}
-	return sound(b.Held.Sub(b.Division.Paid))
-}
-
-// breachDue divides what a cluster lost among those who lost by it, some in each block; the
-// rest is burned.
+// breachDue divides what is held of what a cluster lost among those who lost by it, some in
+// each block. While claims still lock a part of its bond, what is missing stays a loss; in the
+// end the rest is burned.
 func breachDue(kv state.KV, env *Env, cluster crypto.PublicKey) chain.Events {
 	breach, ok := BreachOf(kv, cluster)
 	if !ok {
 		panic("settlement: a breach that is not there is due")
 	}
 	if breach.Division == nil {
-		breach.Division = &Division{Most: breach.most()}
+		if breach.Stage == BreachIdle {
+			panic("settlement: a breach that waits for nothing is due")
+		}
+		c, _ := ClusterOf(kv, cluster) // one that lost a bond had one
+		breach.Division = &Division{Most: breach.most(), Last: c.Convicted == nil}
 	}
 	d := breach.Division
-	paid, more := d.pay(kv, cluster)
 	var events chain.Events
-	if len(paid) > 0 {
-		events = chain.Events{chain.BreachPaid{Cluster: cluster, Paid: paid}}
+	if d.Last || !d.Most.IsZero() {
+		if paid := breach.pay(kv, cluster); len(paid) > 0 {
+			events = chain.Events{chain.BreachPaid{Cluster: cluster, Paid: paid}}
+		}
 	}
-	if more {
+	switch {
+	case d.Next != nil:
 		queueDeadline(kv, env, 0, partBreach, crypto.Digest(cluster))
-		state.Save(kv, BreachKey(cluster), breach)
-		return events
+	case d.Last:
+		tokens.Burn(kv, breach.Held)
+		kv.Delete(BreachKey(cluster))
+		return append(events, chain.BreachClosed{Cluster: cluster, Paid: breach.Paid, Burned: breach.Held})
+	default:
+		breach.Division, breach.Stage = nil, BreachIdle
+		if d.More {
+			breach.next(kv, env, cluster)
+		}
 	}
-	closed := chain.BreachClosed{Cluster: cluster, Paid: d.Paid, Burned: sound(breach.Held.Sub(d.Paid))}
-	tokens.Burn(kv, closed.Burned)
-	kv.Delete(BreachKey(cluster))
-	return append(events, closed)
+	state.Save(kv, BreachKey(cluster), breach)
+	return events
 }
 
-// pay pays the next losses, and reports whether there are more.
-func (d *Division) pay(kv state.KV, cluster crypto.PublicKey) (paid []chain.BreachPayment, more bool) {
-	prefix := keyOf(kindLoss, cluster[:])
+// next has the next block divide what was taken, if nothing else will before.
+func (b *Breach) next(kv state.KV, env *Env, cluster crypto.PublicKey) {
+	switch {
+	case b.Division != nil:
+		b.Division.More = true
+	case b.Stage == BreachIdle:
+		b.Stage = BreachQueued
+		queueDeadline(kv, env, 0, partBreach, crypto.Digest(cluster))
+	}
+}
+
+// pay pays the next losses.
+func (b *Breach) pay(kv state.KV, cluster crypto.PublicKey) (paid []chain.BreachPayment) {
+	prefix, d := keyOf(kindLoss, cluster[:]), b.Division
 	var after [crypto.PublicKeySize + len(chain.Address{}) + 1]byte
 	for i := range after {
 		after[i] = 0xff
 	}
-	var done [][]byte
+	var keys [][]byte
 	first := slices.Concat(prefix, d.Next)
 	d.Next = nil
 	for key, value := range kv.Iterate(first, slices.Concat(prefix, after[:])) {
-		if len(done) == lossesAtOnce {
+		if len(keys) == lossesAtOnce {
 			d.Next = slices.Clone(key[len(prefix):])
 			break
 		}
@@ -361,12 +416,19 @@ func (d *Division) pay(kv state.KV, cluster crypto.PublicKey) (paid []chain.Brea
 		}
 		to := chain.Address(key[len(prefix)+crypto.PublicKeySize:])
 		paid = append(paid, chain.BreachPayment{To: to, Lost: loss, Amount: amount})
-		done = append(done, slices.Clone(key))
+		keys = append(keys, slices.Clone(key))
 	}
-	for i, key := range done {
-		kv.Delete(key)
-		tokens.Credit(kv, paid[i].To, paid[i].Amount)
-		d.Paid = sound(d.Paid.Add(paid[i].Amount))
+	for i, key := range keys {
+		p := &paid[i]
+		rest := sound(p.Lost.Sub(p.Amount))
+		b.count(p.Lost, rest) // it becomes less, and fits
+		if d.Last || rest.IsZero() {
+			kv.Delete(key)
+		} else {
+			state.Save(kv, key, rest)
+		}
+		tokens.Credit(kv, p.To, p.Amount)
+		b.Held, b.Paid = sound(b.Held.Sub(p.Amount)), sound(b.Paid.Add(p.Amount))
 	}
-	return paid, d.Next != nil
+	return paid
 }

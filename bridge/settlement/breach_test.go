@@ -8,7 +8,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -80,31 +79,56 @@ func TestReportsAreRefused(t *testing.T) {
 			second := accepted(b, 1, chain.Hyper(10))
 			*r = chain.ReportAcceptance{First: accepted(a, 1, chain.Hyper(10)), Second: &second}
 		},
-		"has no bond that is free": func(m *market, _ *chain.ReportAcceptance) {
-			m.must(settlement.UnbondCluster(m.kv, &m.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
-			m.env.Now += chain.TimeMs(m.env.Params.UnbondDelayMs)
-			tokens.ReleaseMatured(m.kv, m.env.Now, 8)
-		},
 		"was reported": func(m *market, r *chain.ReportAcceptance) {
 			if _, why := m.report(5, *r); why != nil {
 				m.Fatal(why.Reason())
 			}
 		},
 	} {
-		m := newMarket(t)
-		m.deposit(consumer, chain.Hyper(50))
-		r := m.twice(consumer, 1)
-		change(m, &r)
-		before := string(m.dump())
-		_, why := m.report(4, r)
-		wantReason(t, why, reason)
-		if before != string(m.dump()) {
-			t.Errorf("a refused report (%s) changed the state", reason)
-		}
+		wantRefused(t, reason, change)
 	}
 	m := newMarket(t)
 	_, why := settlement.ReportAcceptance(m.kv, &m.env, account(4), m.twice(consumer, 1), false)
 	wantReason(t, why, "does not verify")
+}
+
+// wantRefused demands that a good report that was changed is refused, and changes nothing.
+func wantRefused(t *testing.T, reason string, change func(m *market, r *chain.ReportAcceptance)) {
+	t.Helper()
+	m := newMarket(t)
+	m.deposit(consumer, chain.Hyper(50))
+	r := m.twice(consumer, 1)
+	change(m, &r)
+	before := string(m.dump())
+	_, why := m.report(4, r)
+	wantReason(t, why, reason)
+	if before != string(m.dump()) {
+		t.Errorf("a refused report (%s) changed the state", reason)
+	}
+}
+
+// TestReportsThatTakeNothing: because nothing is left, or they come too late.
+func TestReportsThatTakeNothing(t *testing.T) {
+	for reason, change := range map[string]func(m *market, r *chain.ReportAcceptance){
+		"has no bond": func(m *market, r *chain.ReportAcceptance) {
+			m.must(settlement.UnbondCluster(m.kv, &m.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+			m.env.Now += chain.TimeMs(m.env.Params.UnbondDelayMs)
+			tokens.ReleaseMatured(m.kv, m.env.Now, 8)
+			r.First.Order.Deadline = m.env.Now
+			*r = chain.ReportAcceptance{First: accepted(r.First.Order, 1, chain.Hyper(51))}
+		},
+		"count as broken already": func(m *market, _ *chain.ReportAcceptance) {
+			if _, why := m.report(5, m.twice(consumer, 2)); why != nil {
+				m.Fatal(why.Reason())
+			}
+		},
+		"is no evidence any more": func(m *market, r *chain.ReportAcceptance) {
+			*r.Second = accepted(r.Second.Order, 1, chain.Hyper(11))
+			m.env.Now = r.First.Order.Deadline + window + delay
+		},
+	} {
+		wantRefused(t, reason, change)
+	}
 }
 
 // TestABrokenWordPaysWhoLost: a cluster that gave a sequence twice pays the provider whose
@@ -180,6 +204,9 @@ func TestMoreThanTheEscrowHeld(t *testing.T) {
 	if _, why = m.report(4, chain.ReportAcceptance{First: accepted(early, 1, more)}); why != nil {
 		t.Error(why.Reason())
 	}
+	m.divide()
+	m.must(settlement.UnbondCluster(m.kv, &m.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+	m.must(settlement.RegisterCluster(m.kv, &m.env, account(operator), m.registerCluster(operator)))
 	m.pass(2 * delay)
 	late := m.order(consumer, 2, none)
 	if _, why = m.report(4, chain.ReportAcceptance{First: accepted(late, 2, chain.Nano(1))}); why != nil {
@@ -203,34 +230,6 @@ func TestLeavingDoesNotOutrunAReport(t *testing.T) {
 	tokens.ReleaseMatured(m.kv, m.env.Now, 8)
 	if m.balance(operator) != before || m.surplus() != 0 {
 		t.Errorf("the operator has %v, had %v; %d came out of nowhere", m.balance(operator), before, int64(m.surplus()))
-	}
-}
-
-// TestALockedBondDoesNotUseUpEvidence: a cluster that has claims lock its bond, and reports
-// itself meanwhile, loses what was locked by the same evidence afterwards.
-func TestALockedBondDoesNotUseUpEvidence(t *testing.T) {
-	m := newMarket(t)
-	name := key(cluster).Public()
-	c, _ := settlement.ClusterOf(m.kv, name)
-	c.Locked = chain.Nano(c.Bond.Nano() - 1)
-	state.Save(m.kv, settlement.ClusterKey(name), c)
-	evidence := m.twice(consumer, 1)
-	if broken, why := m.report(7, evidence); why != nil || broken.Amount != chain.Nano(1) {
-		t.Fatalf("%+v, %v", broken, why)
-	}
-	if _, why := m.report(7, evidence); why == nil {
-		t.Error("evidence was taken again, for nothing")
-	}
-	_, why := settlement.Deposit(m.kv, &m.env, account(consumer), chain.Deposit{Cluster: name, Amount: chain.Nano(1)})
-	wantReason(t, why, "broke its word")
-	c, _ = settlement.ClusterOf(m.kv, name)
-	c.Locked = chain.Amount{}
-	state.Save(m.kv, settlement.ClusterKey(name), c)
-	if broken, why := m.report(7, evidence); why != nil || broken.Amount != chain.Nano(chain.Hyper(1_000).Nano()-1) {
-		t.Fatalf("%+v, %v", broken, why)
-	}
-	if _, why := m.report(7, evidence); why == nil || m.surplus() != 0 {
-		t.Errorf("evidence was taken a third time; %d came out of nowhere", int64(m.surplus()))
 	}
 }
 

@@ -37,6 +37,7 @@ const (
 	kindMetered    = 'K'
 	kindBreach     = 'y'
 	kindLoss       = 'Y'
+	kindMark       = 'f'
 	kindService    = 's'
 	kindHardware   = 'u'
 )
@@ -141,7 +142,7 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 	case kindBreach:
 		if len(key) == 2+crypto.PublicKeySize {
 			b := state.Decode[Breach](key, value)
-			return tokens.HoldsEscrow, b.left()
+			return tokens.HoldsEscrow, b.Held
 		}
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee

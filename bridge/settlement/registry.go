@@ -68,6 +68,7 @@ type Cluster struct {
 	UnbondedMs chain.TimeMs // zero while it is bonded
 	Locked     chain.Amount // of the bond, by claims in their windows; ≤ Bond
 	Earlier    []Unbonding  // of bonds on their way back since before it was registered anew; at most MaxEarlier
+	Convicted  *Conviction  // nil: nothing of what is locked is owed
 }
 
 // Unbonding is a cluster's bond on its way back to an operator: it is liable until it has
@@ -208,7 +209,7 @@ func (c *Cluster) unbondings() []Unbonding {
 
 // queued is when an unbonding's bond matures, and its origin in the queue.
 func (u *Unbonding) queued(env *Env, cluster crypto.PublicKey) (chain.TimeMs, []byte) {
-	at, _ := later(u.At, env.Params.UnbondDelayMs) // beyond time nothing was queued
+	at, _ := later(u.At, env.Params.ClusterUnbondMs()) // beyond time nothing was queued
 	return at, bondOrigin(ClusterKey(cluster), u.Operator)
 }
 
@@ -231,7 +232,10 @@ func UnbondCluster(kv state.KV, env *Env, operator chain.Address, m chain.Unbond
 	case !c.Locked.IsZero():
 		return nil, chain.Reject("cluster %s has %s of its bond locked by claims", m.Cluster.Short(), c.Locked)
 	}
-	matures, why := later(env.Now, env.Params.UnbondDelayMs)
+	if c.Convicted != nil {
+		panic("settlement: a cluster of whose bond nothing is locked owes what is")
+	}
+	matures, why := later(env.Now, env.Params.ClusterUnbondMs())
 	if why != nil {
 		return nil, why
 	}

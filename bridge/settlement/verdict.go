@@ -191,12 +191,12 @@ func (v *verdict) refuted() chain.Amount {
 	given := sound(v.Bond.Sub(lost.left))
 	if v.final.Finding == chain.FoundUnavailable {
 		unlockSlice(v.kv, v.Claim.Node, v.Bond)
-		v.events = append(v.events, takeClusterSlice(v.kv, v.Cluster, v.id, v.Bond, given))
+		v.events = append(v.events, takeClusterSlice(v.kv, v.env, v.OpenClaim, v.id, given)...)
 	} else {
 		slashed := takeSlice(v.kv, v.env, v.Claim.Node, v.Bond, given)
 		slashed.Subject = v.id
 		v.events = append(v.events, slashed)
-		unlockCluster(v.kv, v.Cluster, v.Bond)
+		v.freeCluster()
 	}
 	v.refuse()
 	return refund
@@ -423,7 +423,19 @@ func (v *verdict) keepOrder() Order {
 
 func (v *verdict) freeSlices() {
 	unlockSlice(v.kv, v.Claim.Node, v.Bond)
-	unlockCluster(v.kv, v.Cluster, v.Bond)
+	v.freeCluster()
+}
+
+// freeCluster frees what the claim locks of its cluster's bond: for the cluster, or for those
+// who lost by it.
+func (v *verdict) freeCluster() {
+	c := lockedCluster(v.kv, v.Cluster, v.Bond)
+	c.Locked = sound(c.Locked.Sub(v.Bond))
+	if c.Convicted != nil {
+		c.Bond = sound(c.Bond.Sub(v.Bond))
+		v.events = append(v.events, c.forfeit(v.kv, v.env, v.Cluster, v.id, v.Bond))
+	}
+	state.Save(v.kv, ClusterKey(v.Cluster), *c)
 }
 
 // till is money that is divided.
@@ -455,20 +467,22 @@ func takeFund(kv state.KV, env *Env, want chain.Amount) chain.Amount {
 // Free is what of a cluster's bond no claim locks: nothing once it is unbonded.
 func (c *Cluster) Free() chain.Amount { return sound(c.Bond.Sub(c.Locked)) }
 
-func unlockCluster(kv state.KV, cluster crypto.PublicKey, amount chain.Amount) {
-	c := lockedCluster(kv, cluster, amount)
-	c.Locked = sound(c.Locked.Sub(amount))
-	state.Save(kv, ClusterKey(cluster), *c)
-}
-
-// takeClusterSlice is takeSlice of a cluster's bond.
-func takeClusterSlice(kv state.KV, cluster crypto.PublicKey, subject crypto.Digest, amount, rewarded chain.Amount) chain.BondSlashed {
-	c := lockedCluster(kv, cluster, amount)
-	c.Locked, c.Bond = sound(c.Locked.Sub(amount)), sound(c.Bond.Sub(amount))
-	burned := sound(amount.Sub(rewarded))
-	tokens.Burn(kv, burned)
-	state.Save(kv, ClusterKey(cluster), *c)
-	return chain.BondSlashed{Node: cluster, Owner: c.Operator, Subject: subject, Amount: amount, Burned: burned}
+// takeClusterSlice is takeSlice of what a claim locks of its cluster's bond. What would be
+// burned goes to those who lost by the cluster, if it owes it to them.
+func takeClusterSlice(kv state.KV, env *Env, o *OpenClaim, subject crypto.Digest, rewarded chain.Amount) chain.Events {
+	c := lockedCluster(kv, o.Cluster, o.Bond)
+	c.Locked, c.Bond = sound(c.Locked.Sub(o.Bond)), sound(c.Bond.Sub(o.Bond))
+	rest := sound(o.Bond.Sub(rewarded))
+	slashed := chain.BondSlashed{Node: o.Cluster, Owner: c.Operator, Subject: subject, Amount: o.Bond}
+	var owed chain.Events
+	if c.Convicted != nil {
+		owed = chain.Events{c.forfeit(kv, env, o.Cluster, subject, rest)}
+	} else {
+		slashed.Burned = rest
+		tokens.Burn(kv, rest)
+	}
+	state.Save(kv, ClusterKey(o.Cluster), *c)
+	return append(chain.Events{slashed}, owed...)
 }
 
 func lockedCluster(kv state.KV, cluster crypto.PublicKey, amount chain.Amount) *Cluster {

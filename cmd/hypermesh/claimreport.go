@@ -26,8 +26,8 @@ func claimReportCommand() *cli.Command {
 		}, accountFlags()...), chainFlags()...),
 		Description: "Two things are evidence: two acceptances of one consumer with one sequence, and one that promises more than the balance of the\n" +
 			"consumer's escrow was since its order can have been accepted. Half of the cluster's bond is held for who lost by it, the reporter\n" +
-			"gets its part, and the rest is burned. A file is a job as GET /v1/jobs/ID of a server tells it, a lease's deal, or an object with\n" +
-			"order, acceptance and acceptance_signature. Shows the transaction in words and asks before it is signed.\n" +
+			"gets its part, and the rest is burned; what claims lock of it follows when they end. A file is a job as GET /v1/jobs/ID of a\n" +
+			"server tells it, a lease's deal, or an object with order, acceptance and acceptance_signature. Shows the transaction in words and asks before it is signed.\n" +
 			"Example: hypermesh claim report-acceptance --first one.json --second other.json --genesis genesis.json",
 		Action: claimReport,
 	}

@@ -32,6 +32,7 @@ const (
 	kindAcceptanceBroken uint8 = 55
 	kindClaimLost        uint8 = 56
 	kindBreachPaid       uint8 = 52
+	kindBondForfeited    uint8 = 53
 	kindBreachClosed     uint8 = 61
 )
 
@@ -47,7 +48,22 @@ type AcceptanceBroken struct {
 	Held     Amount           `json:"held_nhyper"` // for those who lost by it
 	Reward   Amount           `json:"reward_nhyper"`
 	Burned   Amount           `json:"burned_nhyper"`
+	Locked   Amount           `json:"locked_nhyper"`   // what claims lock of the bond, which is taken when it is free
 	Due      Number           `json:"due_progress_ms"` // when it is divided
+}
+
+// BondForfeited says that something was taken of what claims locked of a bond when its cluster
+// was shown to have broken its word: Amount = Held + Reward + what was burned.
+type BondForfeited struct {
+	_        struct{}         `cbor:",toarray"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Subject  crypto.Digest    `json:"subject"` // the order whose claim locked it
+	Reporter Address          `json:"reporter"`
+	Amount   Amount           `json:"amount_nhyper"`
+	Held     Amount           `json:"held_nhyper"`
+	Reward   Amount           `json:"reward_nhyper"`
+	Burned   Amount           `json:"burned_nhyper"`
+	Locked   Amount           `json:"locked_nhyper"` // what is still to come
 }
 
 // ClaimLost says that a claim was in order, and its escrow too small because of a broken
@@ -73,7 +89,7 @@ type BreachPaid struct {
 type BreachPayment struct {
 	_      struct{} `cbor:",toarray"`
 	To     Address  `json:"to"`
-	Lost   Amount   `json:"lost_nhyper"`
+	Lost   Amount   `json:"lost_nhyper"` // and not paid before
 	Amount Amount   `json:"amount_nhyper"`
 }
 
@@ -86,6 +102,7 @@ type BreachClosed struct {
 }
 
 func (AcceptanceBroken) sealedEvent() {}
+func (BondForfeited) sealedEvent()    {}
 func (ClaimLost) sealedEvent()        {}
 func (BreachPaid) sealedEvent()       {}
 func (BreachClosed) sealedEvent()     {}

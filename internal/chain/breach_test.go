@@ -29,7 +29,10 @@ func TestBreachFixtures(t *testing.T) {
 	a, node, cluster := testKey(1).address(), testKey(3).Public(), testKey(2).Public()
 	events := chain.Events{
 		chain.AcceptanceBroken{
-			Cluster: cluster, Consumer: a, Sequence: 1, Reporter: testKey(4).address(), Amount: chain.Hyper(10), Held: chain.Hyper(5), Reward: chain.Hyper(1), Burned: chain.Hyper(4), Due: 7,
+			Cluster: cluster, Consumer: a, Sequence: 1, Reporter: testKey(4).address(), Amount: chain.Hyper(10), Held: chain.Hyper(5), Reward: chain.Hyper(1), Burned: chain.Hyper(4), Locked: chain.Hyper(3), Due: 7,
+		},
+		chain.BondForfeited{
+			Cluster: cluster, Subject: crypto.Digest{2}, Reporter: testKey(4).address(), Amount: chain.Hyper(3), Held: chain.Nano(5), Reward: chain.Nano(1), Burned: chain.Nano(4), Locked: chain.Hyper(1),
 		},
 		chain.ClaimLost{Order: crypto.Digest{2}, Node: node, Sequence: 1, Provider: a, Cluster: cluster, Lost: chain.Nano(9)},
 		chain.BreachPaid{Cluster: cluster, Paid: []chain.BreachPayment{{To: a, Lost: chain.Nano(9), Amount: chain.Nano(8)}}},

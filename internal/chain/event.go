@@ -242,6 +242,7 @@ var eventForms = [...]eventForm{
 	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
 	kindAcceptanceBroken:   eventFormOf[AcceptanceBroken]("acceptance_broken"),
 	kindClaimLost:          eventFormOf[ClaimLost]("claim_lost"),
+	kindBondForfeited:      eventFormOf[BondForfeited]("bond_forfeited"),
 	kindBreachPaid:         eventFormOf[BreachPaid]("breach_paid"),
 	kindBreachClosed:       eventFormOf[BreachClosed]("breach_closed"),
 	kindPeersDrawn:         eventFormOf[PeersDrawn]("peers_drawn"),

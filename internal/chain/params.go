@@ -16,7 +16,7 @@ type Params struct {
 	BurnBps           uint16   `json:"burn_bps"`         // of the protocol fee; the rest goes to the treasury
 	WithdrawalDelayMs uint64   `json:"withdrawal_delay_ms"`
 	ClaimWindowMs     uint64   `json:"claim_window_ms"`      // after an order's deadline
-	UnbondDelayMs     uint64   `json:"unbond_delay_ms"`      // of bonds and stake; stake waits longer if UnbondingMs says so
+	UnbondDelayMs     uint64   `json:"unbond_delay_ms"`      // of bonds and stake; stake waits longer if UnbondingMs says so, a cluster if ClusterUnbondMs does
 	ProviderBond      Amount   `json:"provider_bond_nhyper"` // the least
 	ClusterBond       Amount   `json:"cluster_bond_nhyper"`  // the least
 	IdleMs            uint64   `json:"idle_ms"`              // between blocks of an idle chain
@@ -105,6 +105,12 @@ func DefaultParams() Params {
 // the evidence window. Evidence of an epoch is taken for as long after its end.
 func (p *Params) UnbondingMs() uint64 {
 	return max(p.UnbondDelayMs, 2*p.EpochMs+p.EvidenceWindowMs+1) // Check bounds each by a year
+}
+
+// ClusterUnbondMs is how long a cluster's bond stays liable after it unbonded: the unbonding
+// delay, and in any case for as long as an acceptance of before can be shown to be broken.
+func (p *Params) ClusterUnbondMs() uint64 {
+	return max(p.UnbondDelayMs, 2*p.WithdrawalDelayMs) // Check bounds each by a year
 }
 
 const (

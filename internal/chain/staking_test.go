@@ -78,4 +78,7 @@ func TestParamsOfStaking(t *testing.T) {
 	if p.UnbondDelayMs = 0; p.UnbondingMs() <= 2*p.EpochMs+p.EvidenceWindowMs {
 		t.Errorf("unbonding of %d ms does not outlast two epochs and the evidence window", p.UnbondingMs())
 	}
+	if p.ClusterUnbondMs() != 2*p.WithdrawalDelayMs {
+		t.Errorf("a cluster that unbonds is liable for %d ms, a promise is evidence for two withdrawal delays of %d", p.ClusterUnbondMs(), p.WithdrawalDelayMs)
+	}
 }

@@ -104,6 +104,7 @@ var (
 	DomainLane        = newDomain("lane of a hardware benchmark")
 	DomainLaneTree    = newDomain("inner node over a hardware benchmark")
 	DomainShown       = newDomain("answer to a hardware challenge, signed")
+	DomainEvidence    = newDomain("mark of reported evidence")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

@@ -167,7 +167,15 @@ func compareBatches(t testing.TB, batch []judged) {
 		}
 	}
 	check("batch", crypto.VerifyBatch(items, 1))
-	crypto.WithoutFused(func() { check("the library's batch", crypto.VerifyBatch(items, 1)) })
+	crypto.WithoutFused(func() {
+		check("the library's batch", crypto.VerifyBatch(items, 1))
+		if len(items) <= 70 {
+			cache := crypto.NewKeyCache(64)
+			for range 3 { // its keys are seen, then expanded, then known
+				check("the library's batch of known keys", cache.VerifyBatch(items, 1))
+			}
+		}
+	})
 	if !crypto.HasFused() {
 		return
 	}
@@ -192,7 +200,7 @@ func TestForgeriesInBatchesOfEverySize(t *testing.T) {
 	if len(good) < 40 || len(good) > 200 {
 		t.Fatalf("%d of %d are valid", len(good), len(pool))
 	}
-	sizes := []int{255, 256, 257, 1_023, 1_024, 1_025}
+	sizes := []int{127, 128, 129, 255, 256, 257, 511, 512, 513, 1_023, 1_024, 1_025} // where windows and batches grow
 	for size := range 71 {
 		sizes = append(sizes, size)
 	}

@@ -2,6 +2,7 @@ package crypto_test
 
 import (
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -110,6 +111,34 @@ func TestLongHashesAreAsPublished(t *testing.T) {
 		}
 		sum = changed
 	}
+}
+
+// TestHashesAtTheBordersOfChunks compares the same from several goroutines, at addresses that
+// are no multiples of anything.
+func TestHashesAtTheBordersOfChunks(t *testing.T) {
+	var group sync.WaitGroup
+	for worker := range 4 {
+		group.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(worker), 6))
+			data := make([]byte, 70<<10+8)
+			for i := range data {
+				data[i] = byte(rng.Uint32())
+			}
+			for chunks := range 70 {
+				for n := max(0, chunks<<10-1); n <= chunks<<10+1; n++ {
+					part := data[worker+chunks%4:][:n]
+					s := crypto.DomainBlobChunk.NewStream()
+					if _, err := s.Write(part); err != nil {
+						t.Error(err)
+					}
+					if got, want := crypto.DomainBlobChunk.Hash(part), s.Sum(); got != want {
+						t.Errorf("%d bytes hash to %v, want %v", n, got, want)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 func BenchmarkHashBlobChunk(b *testing.B) {

@@ -23,7 +23,12 @@ type bazaar struct {
 
 func newBazaar(t testing.TB, size int) *bazaar {
 	t.Helper()
-	z := &bazaar{world: newWorld(t), cluster: keyOf(50)}
+	return bazaarOf(newWorld(t), size)
+}
+
+func bazaarOf(w *world, size int) *bazaar {
+	w.Helper()
+	z := &bazaar{world: w, cluster: keyOf(50)}
 	faucet, operator := keyOf(40), keyOf(21)
 	var gifts, registrations []*chain.VerifiedTx
 	for i := range size {
@@ -62,20 +67,28 @@ func (z *bazaar) blocks(txs []*chain.VerifiedTx) {
 // claim is the next one, of an order of its own.
 func (z *bazaar) claim() chain.Claim {
 	n := int(z.posted)
-	z.posted++
 	consumer, node := z.people[n%len(z.people)], z.nodes[(n/len(z.nodes)+n)%len(z.nodes)]
+	return z.claimOf(consumer, node, func(*chain.Claim) {})
+}
+
+// claimOf is the next one, of an order of a consumer that a node carried out; change changes what
+// matters of it before it is signed.
+func (z *bazaar) claimOf(consumer, node key, change func(*chain.Claim)) chain.Claim {
+	z.posted++
 	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
 	c := chain.Claim{Order: chain.Order{
 		ChainID: testChain, Consumer: consumer.AccountKey(), Nonce: z.posted, Cluster: z.cluster.Public(), Spec: crypto.DomainJobSpec.Hash([]byte("bench")),
 		Policy: chain.PolicyField{Policy: chain.PolicyNone{}}, Caps: prices, MaxCost: chain.Nano(3_600_000), Deadline: z.now + 900_000,
 	}}
-	id := c.Order.ID()
-	c.Acceptance = chain.Acceptance{ChainID: testChain, Order: id, Cluster: c.Order.Cluster, Sequence: z.posted, Outstanding: c.Order.MaxCost}
-	c.Bid = chain.Bid{ChainID: testChain, Order: id, Node: node.Public(), Prices: prices, Expiry: c.Order.Deadline}
 	c.Receipt = chain.UsageReceipt{
-		ChainID: testChain, Order: id, Node: node.Public(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 3_600_000}}, Fuel: 1,
+		ChainID: testChain, Node: node.Public(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: 3_600_000}}, Fuel: 1,
 		Result: crypto.DomainResult.Hash([]byte("bench")), Started: z.now - 3_600_000, Ended: z.now, Exit: chain.ExitOK,
 	}
+	change(&c)
+	id := c.Order.ID()
+	c.Receipt.Order = id
+	c.Acceptance = chain.Acceptance{ChainID: testChain, Order: id, Cluster: c.Order.Cluster, Sequence: z.posted, Outstanding: c.Order.MaxCost}
+	c.Bid = chain.Bid{ChainID: testChain, Order: id, Node: node.Public(), Prices: prices, Expiry: c.Order.Deadline}
 	c.OrderSig = consumer.PrivateKey.Sign(crypto.DomainOrder, c.Order.Payload())
 	c.AcceptanceSig = z.cluster.PrivateKey.Sign(crypto.DomainAcceptance, c.Acceptance.Payload())
 	c.BidSig = node.PrivateKey.Sign(crypto.DomainBid, c.Bid.Payload())

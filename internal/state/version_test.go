@@ -123,6 +123,46 @@ func TestVersionThatFailsTakesNothing(t *testing.T) {
 	}
 }
 
+// TestDeletionThatFailsTakesNothing: most keys go, so that nodes are looked through whose pages
+// are on the disk alone. Wherever the disk fails, nothing is taken, and the next attempt is as if
+// there had been none.
+func TestDeletionThatFailsTakesNothing(t *testing.T) {
+	disk := newShared()
+	rng := rand.New(rand.NewPCG(6, 27))
+	first := randomChanges(rng, 2500, 3000)
+	m := model{}.apply(first)
+	stored := must1(state.NewTree(disk, 0).Next(1, first, 1))(t)
+	disk.ApplyBatch(stored.Batch())
+	stored.Release()
+	var gone []state.Change
+	for _, c := range first {
+		if rng.IntN(100) < 97 {
+			gone = append(gone, state.Change{Key: c.Key, Deleted: true})
+		}
+	}
+	tree := must1(state.OpenTree(disk, stored.Mark(), 0))(t)
+	before, _ := state.ArenaBytes(tree)
+	for reads := 0; ; reads += 1 + reads/8 {
+		disk.fails.Store(true)
+		disk.reads.Store(int64(reads))
+		next, err := tree.Next(2, gone, 2)
+		disk.fails.Store(false)
+		if after, _ := state.ArenaBytes(tree); err != nil && after != before {
+			t.Fatalf("after %d reads: %d bytes are in use, before the failures %d", reads, after, before)
+		}
+		if err == nil {
+			if reads < 200 {
+				t.Errorf("%d reads are all: little was on the disk alone", reads)
+			}
+			checkTree(t, next, m.apply(gone))
+			break
+		}
+		if !errors.Is(err, errRead) {
+			t.Fatalf("after %d reads: %v, want the disk's error", reads, err)
+		}
+	}
+}
+
 // Who reads a version while others are made and released beside sees that version, or is
 // told that it is gone.
 func TestReadersBesideReleases(t *testing.T) {

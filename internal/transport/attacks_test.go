@@ -489,21 +489,20 @@ func (s *siege) occupyAs(t *testing.T, ctx context.Context, from string, first, 
 	wg.Wait()
 }
 
-// either is done when one of two contexts is.
-func either(a, b context.Context) <-chan struct{} {
-	ctx, cancel := context.WithCancel(a)
-	context.AfterFunc(b, cancel)
-	return ctx.Done()
-}
-
 // TestAttackReadsNothing takes a place and never reads what is sent.
 func TestAttackReadsNothing(t *testing.T) {
 	s := besiege(t, meshOptions{observers: 2}, transport.Config{})
 	s.withstand(t, transport.ReadingSlow, func(ctx context.Context) {
 		s.intrude(t, ctx, func(ctx context.Context, c *transport.Conn) {
-			for range 32 { // beyond what flow control lets go
-				if err := s.victim.mesh.Broadcast(blocks, make([]byte, 64<<10)); err != nil {
-					t.Error(err)
+			for wait := either(ctx, c.Context()); c.Context().Err() == nil && ctx.Err() == nil; { // the victim may not have taken it in yet
+				for range 32 { // beyond what flow control lets go
+					if err := s.victim.mesh.Broadcast(blocks, make([]byte, 64<<10)); err != nil {
+						t.Error(err)
+					}
+				}
+				select {
+				case <-wait:
+				case <-time.After(time.Second):
 				}
 			}
 		})

@@ -106,6 +106,13 @@ func within(t testing.TB, patience time.Duration, what string, cond func() bool)
 	}
 }
 
+// either is done when one of two contexts is.
+func either(a, b context.Context) <-chan struct{} {
+	ctx, cancel := context.WithCancel(a)
+	context.AfterFunc(b, cancel)
+	return ctx.Done()
+}
+
 // relay is a NAT: it forwards datagrams between callers and one server, from an
 // outer socket for each caller, and can give them new ones.
 type relay struct {

@@ -73,6 +73,7 @@ type Agent struct {
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory
+	promises   promises
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order

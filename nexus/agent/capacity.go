@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
@@ -93,30 +94,48 @@ func (c *capacity) missing(n need) string {
 	return c.lacks(n)
 }
 
-// acquire takes what a job needs, and waits until it is free or ctx ends.
-func (c *capacity) acquire(ctx context.Context, n need) error {
+// acquire takes what a job needs, and waits until it is free or ctx ends. No other work is taken on
+// meanwhile.
+func (c *capacity) acquire(ctx context.Context, n need) error { return c.acquireLate(ctx, n, 0) }
+
+// acquireLate is acquire for what lets other work be taken on for a while: whoever waits does not
+// stand in the way of whatever fits beside it.
+func (c *capacity) acquireLate(ctx context.Context, n need, after time.Duration) error {
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	first := after == 0 // it goes before other work
 	c.mu.Lock()
-	c.waiting++
+	defer c.mu.Unlock()
+	if first {
+		c.waiting++
+	}
+	defer func() {
+		if first {
+			c.waiting--
+		}
+	}()
 	for {
 		lack := c.lacks(n)
 		if lack == "" {
 			c.used = c.used.plus(n)
 			c.running++
-			c.waiting--
-			c.mu.Unlock()
 			return nil
 		}
-		freed := c.freed
+		freed, late := c.freed, false
 		c.mu.Unlock()
 		select {
 		case <-freed:
+		case <-timer.C:
+			late = true
 		case <-ctx.Done():
 			c.mu.Lock()
-			c.waiting--
-			c.mu.Unlock()
 			return fmt.Errorf("waiting for capacity (%s): %w", lack, context.Cause(ctx))
 		}
 		c.mu.Lock()
+		if late && !first {
+			first = true
+			c.waiting++
+		}
 	}
 }
 

@@ -128,3 +128,32 @@ func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
 		return p, there, nil
 	}
 }
+
+// Standings is what an agent remembers of clusters, with a chain that answers as told.
+type Standings struct{ m *market }
+
+// NewStandings returns an empty memory.
+func NewStandings(ask func(context.Context, crypto.PublicKey) (Standing, error)) Standings {
+	return Standings{&market{standings: newStandings(ask)}}
+}
+
+// Offered has the agent hear of a cluster in an offer.
+func (s Standings) Offered(cluster crypto.PublicKey) {
+	if s.m.unheard(cluster) {
+		s.m.hear(context.Background(), cluster, 0)
+	}
+}
+
+// Hear asks for a cluster while bids are taken for so long.
+func (s Standings) Hear(cluster crypto.PublicKey, closeMs uint64) {
+	s.m.hear(context.Background(), cluster, closeMs)
+}
+
+// Refresh asks for all of them again.
+func (s Standings) Refresh() error { return s.m.standings.lookAll(context.Background()) }
+
+// Doubt is what is said of an order's cluster.
+func (s Standings) Doubt(order *chain.Order) string { return s.m.doubt(order, 1) }
+
+// Unheard reports whether a cluster would be asked for when an offer comes.
+func (s Standings) Unheard(cluster crypto.PublicKey) bool { return s.m.unheard(cluster) }

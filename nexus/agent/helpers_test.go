@@ -298,7 +298,7 @@ func orderOf(spec *job.Spec, nonce uint64) chain.Order {
 
 // assignmentOf is a valid assignment of an order to the node of the tests.
 func assignmentOf(order chain.Order, spec job.Spec) job.Assignment {
-	acceptance := chain.Acceptance{ChainID: order.ChainID, Order: order.ID(), Cluster: order.Cluster, Sequence: 1, Outstanding: order.MaxCost}
+	acceptance := chain.Acceptance{ChainID: order.ChainID, Order: order.ID(), Cluster: order.Cluster, Sequence: order.Nonce + 1, Outstanding: order.MaxCost}
 	bid := chain.Bid{
 		ChainID: order.ChainID, Order: order.ID(), Node: nodeKey.Public(), Expiry: chain.TimeMs(time.Now().Add(time.Minute).UnixMilli()),
 		Prices: []chain.UnitPrice{{Resource: chain.CPU, Price: 1}, {Resource: chain.Memory, Price: 1}, {Resource: chain.Network, Price: 1}},

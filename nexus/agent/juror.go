@@ -34,6 +34,7 @@ type jury struct {
 // summons is a panel that a server told of.
 type summons struct {
 	heard   time.Time    // first
+	seated  time.Time    // since when this node is known to sit on it: its patience begins; zero: it is not known to
 	ballot  *job.Ballot  // nil: this node has not voted yet
 	opening *job.Opening // of ballot
 	asking  bool         // the chain is asked whether votes are shown
@@ -45,13 +46,25 @@ func (j *jury) of(panel crypto.Digest) *summons {
 	if s := j.panels[panel]; s != nil {
 		return s
 	}
-	if len(j.order) >= maxBallots {
-		delete(j.panels, j.order[0])
-		j.order = slices.Delete(j.order, 0, 1)
+	if len(j.order) >= maxBallots { // a vote that was given is remembered for longer than what a server only said
+		i := max(slices.IndexFunc(j.order, func(id crypto.Digest) bool { return j.panels[id].ballot == nil }), 0)
+		delete(j.panels, j.order[i])
+		j.order = slices.Delete(j.order, i, i+1)
 	}
 	s := &summons{heard: time.Now()}
 	j.panels[panel], j.order = s, append(j.order, panel)
 	return s
+}
+
+// given returns the ballots on panels that may not be over: a server which begins, or was away,
+// knows of none.
+func (j *jury) given(lasts time.Duration) (list []job.Ballot) {
+	for _, id := range j.order {
+		if s := j.panels[id]; s.ballot != nil && time.Since(s.heard) < lasts {
+			list = append(list, *s.ballot)
+		}
+	}
+	return list
 }
 
 // panelReader asks the chain about a panel; false: a finalized state has no such panel.
@@ -96,12 +109,18 @@ func (s *session) judge(m *job.Judge) {
 	if a.panels == nil {
 		most = 1
 	}
-	waits := m.Assignment == nil && !m.Open && time.Since(known.heard) < a.dataPatience()
-	if waits || a.stopping || a.tasks[m.Order] != nil || a.jury.running >= most {
+	if a.panels == nil && known.seated.IsZero() { // its servers' word is all that it has
+		known.seated = time.Now()
+	}
+	if m.Assignment == nil && !m.Open && !a.waited(known) {
+		a.askSeat(known, m)
+		return
+	}
+	if a.stopping || a.tasks[m.Order] != nil || a.jury.running >= most {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(a.work)
-	t := &task{order: m.Order, taken: time.Now(), cancel: cancel, judging: true, fetchBy: known.heard.Add(a.dataPatience())}
+	t := &task{order: m.Order, taken: time.Now(), cancel: cancel, judging: true}
 	if m.Assignment != nil {
 		t.assignment = *m.Assignment
 	}
@@ -127,6 +146,46 @@ func (s *session) judge(m *job.Judge) {
 	})
 }
 
+// waited reports whether a juror has waited for what it judges for as long as it does. The caller
+// holds a.mu.
+func (a *Agent) waited(known *summons) bool {
+	return !known.seated.IsZero() && time.Since(known.seated) >= a.dataPatience()
+}
+
+// askSeat asks the chain whether this node sits on a panel of which a server says that what it
+// judges cannot be had: until the chain says so there is nothing to wait for. The caller holds a.mu.
+func (a *Agent) askSeat(known *summons, m *job.Judge) {
+	if !known.seated.IsZero() || known.asking || a.stopping {
+		return
+	}
+	known.asking = true
+	a.running.Go(func() {
+		_, err := a.sits(a.work, m)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		known.asking = false
+		if err == nil && known.seated.IsZero() {
+			known.seated = time.Now()
+		}
+	})
+}
+
+// patientUntil returns until when a juror waits for what it judges; it is known to have a seat.
+func (a *Agent) patientUntil(panel crypto.Digest) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.jury.of(panel)
+	if known.seated.IsZero() {
+		known.seated = time.Now()
+	}
+	return known.seated.Add(a.dataPatience())
+}
+
+// panelLasts is how long a panel may not be over: the chain may stand for as long as it takes.
+func (a *Agent) panelLasts() time.Duration {
+	return 2 * time.Duration(settlement.PanelMs(&a.genesis.Params)) * time.Millisecond
+}
+
 // dataPatience is how long a juror waits for what it judges: half of the time that it has.
 func (a *Agent) dataPatience() time.Duration {
 	return time.Duration(a.genesis.Params.CommitMs) * time.Millisecond / 2
@@ -145,7 +204,7 @@ func (a *Agent) checkJudged(m *job.Judge) error {
 	}
 	work, deterministic := as.Work().Work.Work.(job.Wasm)
 	consumer, err := as.Order.Consumer.Ed25519()
-	needs, total := as.Spec.Resources, a.total()
+	needs, total, disk := as.Spec.Resources, a.total(), needOf(&as.Spec).diskMiB
 	switch {
 	case err != nil:
 		return err
@@ -155,6 +214,8 @@ func (a *Agent) checkJudged(m *job.Judge) error {
 		return errors.New("the work is not deterministic")
 	case needs.Millicores > total.Millicores || needs.MemoryMiB > total.MemoryMiB || needs.GPUs > total.GPUs:
 		return fmt.Errorf("it needs %+v, this node has %+v", needs, total)
+	case disk > a.capacity.total.diskMiB:
+		return fmt.Errorf("it needs %d MiB of disk, this node has %d for running work", disk, a.capacity.total.diskMiB)
 	case !consumer.Verify(crypto.DomainOrder, as.Order.Payload(), as.OrderSig):
 		return errors.New("the signature of the order does not verify")
 	}
@@ -191,6 +252,7 @@ func (a *Agent) vote(ctx context.Context, t *task, m *job.Judge) (chain.Vote, er
 	if err != nil {
 		return chain.Vote{}, err
 	}
+	t.fetchBy = a.patientUntil(m.Panel)
 	missing := chain.Vote{Finding: chain.FoundUnavailable}
 	switch salt := a.voteSalt(m.Panel); {
 	case !bound.IsZero() && missing.Commitment(m.Panel, a.id, salt) == bound:
@@ -211,7 +273,8 @@ func (a *Agent) vote(ctx context.Context, t *task, m *job.Judge) (chain.Vote, er
 // half of the time was over: what fails here, or on the way, is no fault of who keeps it.
 func (a *Agent) runJudged(ctx context.Context, t *task) (chain.Vote, error) {
 	n := needOf(t.assignment.Work())
-	if err := a.capacity.acquire(ctx, n); err != nil {
+	// For half of its time it waits for what comes free, and then before work that is bid for.
+	if err := a.capacity.acquireLate(ctx, n, a.dataPatience()); err != nil {
 		return chain.Vote{}, err
 	}
 	defer a.capacity.release(n)

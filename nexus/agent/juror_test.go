@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
@@ -282,5 +283,47 @@ func TestJurorIsNotFooled(t *testing.T) {
 	p.send(job.Judge{Panel: panel, Order: order, Assignment: as})
 	if first := await[job.Ballot](p, nil); first.Panel != panel {
 		t.Errorf("voted on a panel that it does not sit on: %+v", first)
+	}
+}
+
+// TestPatienceBeginsWithASeat: what a server says of a panel before the chain has seated this node on
+// it takes none of the time in which the node waits for what it judges.
+func TestPatienceBeginsWithASeat(t *testing.T) {
+	const patience = time.Second
+	g := genesis()
+	g.Params.CommitMs = 2 * uint64(patience/time.Millisecond)
+	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
+	s := newServer(t, g)
+	p, _, _ := judgingAt(t, b, s, home(t, g, s))
+	as := judged(s, 1)
+	order := as.Order.ID()
+	m := job.Judge{Panel: settlement.PanelOf(order, false), Order: order}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for begun := time.Now(); time.Since(begun) < 2*patience; <-ticker.C {
+		p.send(m) // nobody is drawn yet
+	}
+	b.draw(order, nodeKey.Public())
+	p.send(m)
+	m.Assignment = as
+	first := p.asks(m)
+	b.bind(m.Panel, first.Commitment)
+	b.change(m.Panel, func(p *settlement.Panel) { p.Revealing = true })
+	p.send(job.Judge{Panel: m.Panel, Order: order, Open: true})
+	shown := await[job.Opening](p, nil)
+	if checkOpening(t, &shown, &first); shown.Vote.Finding != chain.FoundResult {
+		t.Errorf("voted %+v as soon as it was drawn", shown.Vote)
+	}
+}
+
+// TestBallotsAreGivenAgain: a server that begins a session is told of the votes that the node gave.
+func TestBallotsAreGivenAgain(t *testing.T) {
+	s, p, _ := judging(t, nil)
+	as := judged(s, 1)
+	order := as.Order.ID()
+	first := p.asks(job.Judge{Panel: settlement.PanelOf(order, false), Order: order, Assignment: as})
+	p.conn.Close(transport.CloseShutdown, "the server begins anew")
+	if again := await[job.Ballot](s.session(), nil); again != first {
+		t.Errorf("voted %+v, and then %+v", first, again)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -113,6 +114,9 @@ func (a *Agent) restoreLeases() error {
 	}
 	var list []job.Assignment
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), termsSuffix) {
+			continue
+		}
 		as, err := a.readLease(e.Name())
 		if err != nil {
 			a.log.Error("agent: a lease cannot be read", "file", e.Name(), "error", err)
@@ -123,8 +127,9 @@ func (a *Agent) restoreLeases() error {
 	slices.SortStableFunc(list, func(x, y job.Assignment) int { // what resizes a lease after it
 		return x.Order.Term.Resizes.Compare(y.Order.Term.Resizes)
 	})
-	for _, as := range list {
-		if _, _, refuse := a.take(as, as.Order.ID()); refuse != "" {
+	for i := range list {
+		as := list[i]
+		if _, _, refuse := a.takeAs(as, as.Order.ID(), a.resumed(&as, list)); refuse != "" {
 			a.log.Error("agent: a lease is not taken up", "order", as.Order.ID().Short(), "reason", refuse)
 		}
 	}
@@ -155,7 +160,7 @@ func (a *Agent) keepLease(ctx context.Context, t *task) {
 	err := tend(ctx, t)
 	_, unwanted := errors.AsType[*cancelled](err)
 	if over := errors.Is(err, errLeaseOver); over || unwanted || errors.Is(err, errNotOpened) || errors.Is(err, errSuperseded) {
-		if err := removeIfThere(a.leaseFile(t.order)); err != nil {
+		if err := errors.Join(removeIfThere(a.leaseFile(t.order)), removeIfThere(a.termsFile(t.order))); err != nil {
 			log.Error("agent: a lease that is over stays on disk", "error", err)
 		}
 	} else if !errors.Is(err, errStopping) {
@@ -197,14 +202,14 @@ func (a *Agent) tendLease(ctx context.Context, t *task) error {
 	if err := writeFile(a.leaseFile(t.order), codec.Marshal(t.assignment)); err != nil {
 		return err
 	}
-	n := needOf(&t.assignment.Spec)
+	n := needOf(t.resumed)
 	waiting, stop := context.WithTimeoutCause(ctx, time.Minute, errExpired)
 	err := a.capacity.acquire(waiting, n)
 	stop()
 	if err != nil {
 		return err
 	}
-	k := &tended{agent: a, task: t, spec: t.assignment.Spec, need: n}
+	k := &tended{agent: a, task: t, spec: *t.resumed, need: n}
 	defer func() { a.capacity.release(k.need) }()
 	defer k.stop()
 	ticker := time.NewTicker(leaseEvery)

@@ -336,7 +336,6 @@ func TestResizedLease(t *testing.T) {
 	said.await(t, "another order has resized the lease since", 1)
 	r.stop()
 	r = leasing(t, config, l)
-	said.await(t, "was resized", 3)
 	free(whole.Millicores - 500)
 	late := resize(13, 700, nil)
 	s.session().send(job.Assign{List: []job.Assignment{late}})
@@ -346,4 +345,79 @@ func TestResizedLease(t *testing.T) {
 	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
 	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
 	free(whole.Millicores)
+}
+
+// TestResizedLeaseComesBack with the size that it has, beside what has taken its room since.
+func TestResizedLeaseComesBack(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	l := &leaser{}
+	live(2, time.Hour)(l)
+	r := leasing(t, config, l)
+	p := s.session()
+	as := leaseOf(s)
+	p.send(job.Assign{List: []job.Assignment{as}})
+	await[job.Log](p, nil)
+	small := resizeOf(&as, 7, 300, nil)
+	p.send(job.Assign{List: []job.Assignment{small}})
+	l.say(func(l *leaser) { l.state.Terms, l.state.Height = small.Order.ID(), 3 })
+	said.await(t, "was resized", 1)
+	rest := as.Spec
+	rest.Resources.Millicores = r.status(t).Total.Millicores - 300
+	order := orderOf(&rest, 8)
+	order.Term = &chain.Term{Resources: job.Kept(&rest), NoticeMs: 1_000}
+	p.send(job.Assign{List: []job.Assignment{assignmentOf(order, rest)}})
+	full := func(st agent.Status) bool { return st.Free.Millicores == 0 }
+	r.waitFor(t, full)
+	r.stop()
+	ended := said.count("no longer kept") // as the agent stopped
+	r = leasing(t, config, l)
+	p = s.session()
+	r.waitFor(t, full)
+	wrote := map[string]bool{}
+	for len(wrote) < 2 {
+		wrote[await[job.Log](p, nil).Order.String()] = true
+	}
+	if said.count("no longer kept") > ended || said.count("was resized") != 1 {
+		t.Error("one of two leases gave way to the size that the other had")
+	}
+}
+
+// TestResizeWaitsForRoom: an order that resizes a lease, and for which there is no room when it
+// comes, is refused and yet done once the chain has it and there is some: the node's bid stands.
+func TestResizeWaitsForRoom(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	said := &heard{}
+	config := home(t, g, s)
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	l := &leaser{}
+	live(2, time.Hour)(l)
+	r := leasing(t, config, l)
+	p := s.session()
+	as := leaseOf(s)
+	p.send(job.Assign{List: []job.Assignment{as}})
+	await[job.Log](p, nil)
+	whole := r.status(t).Total.Millicores
+	other := as.Spec
+	other.Resources.Millicores = whole - as.Spec.Resources.Millicores
+	other.Limits.Fuel, other.Limits.WallMs = job.MaxFuel, 3_600_000
+	taken := assignmentOf(orderOf(&other, 8), other)
+	p.send(job.Assign{List: []job.Assignment{taken}})
+	r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 0 })
+	large := resizeOf(&as, 9, whole, nil)
+	p.send(job.Assign{List: []job.Assignment{large}})
+	await(p, func(m job.AssignReply) bool {
+		return m.Order == large.Order.ID() && strings.Contains(m.Refuse, "no room")
+	})
+	l.say(func(l *leaser) { l.state.Terms, l.state.Height = large.Order.ID(), 3 })
+	said.await(t, "there is no room for it yet", 1)
+	p.send(job.Cancel{Order: taken.Order.ID(), Reason: "it makes room"})
+	said.await(t, "was resized", 1)
+	r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 0 })
+	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
 }

@@ -24,13 +24,10 @@ const (
 type market struct {
 	client *sdk.Client
 
-	mu   sync.Mutex
-	fees map[crypto.PublicKey]uint16 // clusters', in 1/10,000
-	why  string                      // why it is not known what was paid; empty: it is
-	// clusters is what those have to lose that the node heard of; heard holds a token when
-	// there is a new one.
-	clusters map[crypto.PublicKey]Standing
-	heard    chan struct{}
+	mu        sync.Mutex
+	fees      map[crypto.PublicKey]uint16 // clusters', in 1/10,000
+	why       string                      // why it is not known what was paid; empty: it is
+	standings *standings
 }
 
 // newMarket returns nil if the config names no node to ask.
@@ -42,9 +39,9 @@ func newMarket(c *Config, genesis *chain.Genesis) (*market, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: rpc: %w", err)
 	}
-	return &market{
-		client: client, fees: map[crypto.PublicKey]uint16{}, clusters: map[crypto.PublicKey]Standing{}, heard: make(chan struct{}, 1),
-	}, nil
+	m := &market{client: client, fees: map[crypto.PublicKey]uint16{}}
+	m.standings = newStandings(m.standingOf)
+	return m, nil
 }
 
 // noted remembers why the chain cannot be asked, or that it can, and reports

@@ -177,7 +177,7 @@ func (a *Agent) runProgram(ctx context.Context, request *PriceRequest, closeMs u
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = kill
-	cmd.WaitDelay = 100 * time.Millisecond
+	cmd.WaitDelay = 2 * time.Second // a busy machine takes its time to read what was written
 	err = cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil { // it has ended, and what it started has not
 		err = errors.Join(errors.New("it left processes behind"), kill())

@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -21,8 +24,33 @@ var errSuperseded = errors.New("another order has resized the lease since")
 
 // resized is what a lease is to become.
 type resized struct {
-	spec job.Spec
-	more need // than the lease held, which is held for it
+	order crypto.Digest // whose terms hold
+	spec  job.Spec
+	more  need // than the lease held, which is held for it
+}
+
+// termsSuffix ends the name of the file that says which order resized a lease last.
+const termsSuffix = ".terms"
+
+func (a *Agent) termsFile(lease crypto.Digest) string { return a.leaseFile(lease) + termsSuffix }
+
+// resumed returns what runs of a lease that an earlier process had, if an order had resized it; nil:
+// what its own order says.
+func (a *Agent) resumed(lease *job.Assignment, list []job.Assignment) *job.Spec {
+	raw, err := os.ReadFile(a.termsFile(lease.Order.ID()))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			a.log.Error("agent: it cannot be read which order resized a lease", "order", lease.Order.ID().Short(), "error", err)
+		}
+		return nil
+	}
+	for i := range list {
+		id := list[i].Order.ID()
+		if bytes.Equal(raw, id[:]) && list[i].Order.Term.Resizes == lease.Order.ID() && job.SameWork(&lease.Spec, &list[i].Spec) {
+			return &list[i].Spec
+		}
+	}
+	return nil
 }
 
 // leaseToResize returns what an order wants more than the lease has that it resizes, or why
@@ -61,7 +89,8 @@ func (a *Agent) cannotResize(order *chain.Order, spec *job.Spec) string {
 }
 
 // tendResize holds what a resized lease needs more, until the lease has it, and stays for as
-// long as its terms hold.
+// long as its terms hold. If there is no room it says so and waits for some: this node's bid stands
+// until it expires, and whoever has the deal may resize the lease by it.
 func (a *Agent) tendResize(ctx context.Context, t *task) error {
 	if a.leases == nil {
 		return errors.New("no lease is taken here: rpc is empty")
@@ -76,10 +105,11 @@ func (a *Agent) tendResize(ctx context.Context, t *task) error {
 	if err := writeFile(a.leaseFile(t.order), codec.Marshal(t.assignment)); err != nil {
 		return err
 	}
-	if lack := a.capacity.grow(more); lack != "" {
-		return errors.New("no room: " + lack)
-	}
 	r := &resizing{agent: a, task: t, more: more}
+	if lack := r.grow(); lack != "" {
+		a.log.Warn("agent: there is no room yet for what resizes a lease", "order", t.order.Short(), "reason", lack)
+		a.broadcast(job.AssignReply{Order: t.order, Refuse: line("no room: " + lack)})
+	}
 	defer r.stop()
 	ticker := time.NewTicker(leaseEvery)
 	defer ticker.Stop()
@@ -89,6 +119,7 @@ func (a *Agent) tendResize(ctx context.Context, t *task) error {
 		}
 		select {
 		case <-ticker.C:
+			r.grow()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -102,7 +133,17 @@ type resizing struct {
 	more   need
 	height chain.Height // of the newest state that was seen
 	lived  bool         // the lease was seen
+	held   bool         // more is held
 	handed bool         // the lease has what was held for it
+}
+
+// grow holds what the lease is to have more, or says what there is too little of.
+func (r *resizing) grow() (lack string) {
+	if !r.held {
+		lack = r.agent.capacity.grow(r.more)
+		r.held = lack == ""
+	}
+	return lack
 }
 
 // look asks the chain, and says why there is nothing to wait for any more.
@@ -145,9 +186,13 @@ func (r *resizing) handOver(lease crypto.Digest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r.task.opened = true // no server ends it
+	if lack := r.grow(); lack != "" {
+		a.log.Error("agent: a lease was resized, and there is no room for it yet", "order", lease.Short(), "reason", lack)
+		return
+	}
 	if t := a.tasks[lease]; t != nil {
 		select {
-		case t.resized <- resized{spec: r.task.assignment.Spec, more: r.more}:
+		case t.resized <- resized{order: r.task.order, spec: r.task.assignment.Spec, more: r.more}:
 			r.handed = true
 		default: // it still makes something of another
 		}
@@ -156,17 +201,26 @@ func (r *resizing) handOver(lease crypto.Digest) {
 
 // stop gives back what the lease did not get.
 func (r *resizing) stop() {
-	if !r.handed {
+	if r.held && !r.handed {
 		r.agent.capacity.shrink(r.more)
 	}
 }
 
-// resize ends the service, which begins again as an order that resized the lease says.
+// resize ends the service, which begins again as an order that resized the lease says; or it goes
+// on, if it was begun as that says.
 func (k *tended) resize(to resized) {
-	k.stop()
-	a, now := k.agent, needOf(&to.spec)
+	a, now, same := k.agent, needOf(&to.spec), to.spec.Digest() == k.spec.Digest()
+	if err := writeFile(a.termsFile(k.task.order), to.order[:]); err != nil {
+		a.log.Error("agent: if this agent begins anew, a lease begins with the size that it had", "order", k.task.order.Short(), "error", err)
+	}
+	if !same {
+		k.stop()
+	}
 	a.capacity.shrink(k.need.plus(to.more).beyond(now))
 	k.spec, k.need = to.spec, now
+	if same {
+		return
+	}
 	k.failed, k.again = 0, time.Time{}
 	a.mu.Lock()
 	k.task.holds = now

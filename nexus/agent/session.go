@@ -84,7 +84,8 @@ type session struct {
 	conn  *transport.Conn
 	out   chan job.Message
 
-	pricing sync.WaitGroup // offers that the price program is asked about; begun by read
+	pricing sync.WaitGroup // offers that are answered aside; begun by read
+	aside   atomic.Int32   // of these, those that wait for the chain
 	tunnels sync.WaitGroup // likewise
 }
 
@@ -132,11 +133,15 @@ func closeFor(conn *transport.Conn, cause error) {
 	conn.Close(code, cause.Error())
 }
 
-// join enters a session, with Hello as its first message.
+// join enters a session, with Hello as its first message, and then the votes that this node has
+// given lately: the server may know of none.
 func (a *Agent) join(s *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.out <- a.hello()
+	for _, ballot := range a.jury.given(a.panelLasts()) {
+		s.out <- ballot
+	}
 	a.sessions[s] = struct{}{}
 	close(a.joined)
 	a.joined = make(chan struct{})
@@ -326,22 +331,39 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	panic(fmt.Sprintf("agent: message of type %T", m))
 }
 
-// offered answers offers together, or each for itself and aside if somebody
-// else's program sets the price: the session goes on meanwhile.
+// maxAside bounds the offers of a session that are answered aside at one time.
+const maxAside = 256
+
+// offered answers offers together, or each for itself and aside if somebody else's program
+// sets the price, or the chain is asked first what the home cluster has to lose: the session
+// goes on meanwhile.
 func (s *session) offered(ctx context.Context, m *job.Offers) error {
 	specs, err := m.Work()
 	if err != nil {
 		return err
 	}
-	s.agent.starts.yield(len(specs))
+	a := s.agent
+	a.starts.yield(len(specs))
 	answers := make([]job.BidReply, 0, len(m.List))
 	for i, spec := range specs {
 		o := &offer{Offer: m.List[i], Spec: spec, CloseMs: m.CloseMs}
-		if len(s.agent.config.PriceProgram) == 0 {
-			answers = append(answers, s.agent.answer(ctx, o))
+		unheard := o.Order.Term == nil && a.market.unheard(o.Order.Cluster)
+		if !unheard && len(a.config.PriceProgram) == 0 {
+			answers = append(answers, a.answer(ctx, o))
 			continue
 		}
-		s.pricing.Go(func() { s.send(job.Bids{List: []job.BidReply{s.agent.answer(ctx, o)}}) })
+		if unheard && s.aside.Add(1) > maxAside {
+			s.aside.Add(-1)
+			answers = append(answers, job.BidReply{Auction: o.Auction, Decline: "too many clusters that are not known"})
+			continue
+		}
+		s.pricing.Go(func() {
+			if unheard {
+				a.market.hear(ctx, o.Order.Cluster, o.CloseMs)
+				s.aside.Add(-1)
+			}
+			s.send(job.Bids{List: []job.BidReply{a.answer(ctx, o)}})
+		})
 	}
 	if len(answers) > 0 {
 		s.send(job.Bids{List: answers})

@@ -37,6 +37,7 @@ type task struct {
 	judging    bool         // as a juror: nothing but the result is told
 	fetchBy    time.Time    // of a juror: until when inputs that servers lack are asked for again
 	serving    *atomic.Bool // of a lease: its service runs
+	resumed    *job.Spec    // of a lease: what is run of it at first
 	holds      need         // of a lease: what it has acquired, or waits for; under Agent.mu
 	resized    chan resized // of a lease: takes what to make of it
 }
@@ -60,6 +61,7 @@ func (a *Agent) assign(from *session, list []job.Assignment) {
 			from.send(job.AssignReply{Order: order, Refuse: line(err.Error())})
 			continue
 		}
+		a.promised(&list[i])
 		done, finished, refuse := a.take(list[i], order)
 		from.send(job.AssignReply{Order: order, Refuse: refuse})
 		if finished {
@@ -71,6 +73,11 @@ func (a *Agent) assign(from *session, list []job.Assignment) {
 // take begins a task, unless the order is known. It returns the order's Done if
 // there is one already, and why the task was refused if it was.
 func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.Done, finished bool, refuse string) {
+	return a.takeAs(assignment, order, nil)
+}
+
+// takeAs is take for a lease that was resized, of which that is run.
+func (a *Agent) takeAs(assignment job.Assignment, order crypto.Digest, resumed *job.Spec) (done job.Done, finished bool, refuse string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if done, ok := a.spool.get(order); ok {
@@ -94,7 +101,10 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 	}
 	ctx, cancel := context.WithCancelCause(a.work)
 	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel, serving: &atomic.Bool{}}
-	t.holds, t.resized = needOf(assignment.Work()), make(chan resized, 1)
+	if t.resumed = resumed; resumed == nil {
+		t.resumed = &t.assignment.Spec
+	}
+	t.holds, t.resized = needOf(t.resumed), make(chan resized, 1)
 	a.tasks[order] = t
 	a.running.Go(func() {
 		defer cancel(nil)
@@ -124,7 +134,7 @@ func (a *Agent) checkAssignment(as *job.Assignment, order crypto.Digest, now tim
 	case as.Acceptance.Outstanding.Less(as.Order.MaxCost):
 		return fmt.Errorf("the acceptance covers %s, the order's max cost is %s", as.Acceptance.Outstanding, as.Order.MaxCost)
 	case doubt != "" && as.Order.Term == nil: // the chain holds a lease's money
-		return errors.New(doubt)
+		return errors.New(job.ClusterDoubted + doubt)
 	case as.Bid.Node != a.id:
 		return fmt.Errorf("the bid is by node %s", as.Bid.Node.Short())
 	case as.Sequence == 0:

@@ -48,7 +48,7 @@ func TestHostileModules(t *testing.T) {
 	var all sync.WaitGroup
 	for _, c := range hostile {
 		task := executor.Task{Module: c.module(t), Args: c.args, Limits: executor.Limits{
-			MemoryBytes: 64 << 20, Fuel: 2e9, WallTime: time.Minute, OutputBytes: 100_000, OutputFiles: 50, LogBytes: 10_000,
+			MemoryBytes: 64 << 20, Fuel: 2e9, WallTime: 10 * time.Minute, OutputBytes: 100_000, OutputFiles: 50, LogBytes: 10_000,
 		}}
 		if c.status == executor.StatusTimedOut {
 			task.Limits.Fuel, task.Limits.WallTime = executor.MaxFuel, 50*time.Millisecond

@@ -71,7 +71,7 @@ func wat(t testing.TB, text string) []byte {
 
 func generous() executor.Limits {
 	return executor.Limits{
-		MemoryBytes: 256 << 20, Fuel: 20e9, WallTime: time.Minute,
+		MemoryBytes: 256 << 20, Fuel: 20e9, WallTime: 10 * time.Minute,
 		OutputBytes: 16 << 20, OutputFiles: 100, LogBytes: 64 << 10,
 	}
 }
@@ -151,7 +151,7 @@ const openF = `(drop (call $path_open (i32.const 4) (i32.const 0) (i32.const 16)
 
 func TestEndings(t *testing.T) {
 	small := executor.Limits{
-		MemoryBytes: 4 << 20, Fuel: 50e6, WallTime: time.Minute,
+		MemoryBytes: 4 << 20, Fuel: 50e6, WallTime: 10 * time.Minute,
 		OutputBytes: 100_000, OutputFiles: 3, LogBytes: 10_000,
 	}
 	for _, c := range []struct {

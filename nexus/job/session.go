@@ -109,6 +109,10 @@ type AssignReply struct {
 	Refuse string // empty: taken, or already running
 }
 
+// ClusterDoubted begins the Refuse of an agent that learned after its bid that the home cluster
+// has too little to lose: it is no failure of its node's.
+const ClusterDoubted = "cluster doubted: "
+
 // Cancel ends an assignment.
 type Cancel struct {
 	_      struct{} `cbor:",toarray"`

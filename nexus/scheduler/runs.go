@@ -3,6 +3,7 @@ package scheduler
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -66,6 +67,9 @@ func (s *State) refused(c Refused) ([]Effect, error) {
 	j := s.jobs[c.Order]
 	if j == nil || j.Status.Final() || !s.lose(j, c.Node, "refused: "+c.Reason) {
 		return nil, nil
+	}
+	if strings.HasPrefix(c.Reason, job.ClusterDoubted) { // it may not be asked again for this job, and that is all
+		return s.advance(j), nil
 	}
 	return append(s.strike(s.nodes[c.Node], "it refused what it had bid for"), s.advance(j)...), nil
 }

@@ -270,13 +270,13 @@ func (p *pins) keep(wanted map[crypto.Digest]bool) error {
 	return errors.Join(failures...)
 }
 
-// keepBlobs keeps the inputs and outputs of jobs that are not final until ctx
-// ends.
+// keepBlobs keeps the inputs and outputs of jobs that are not final, and what panels
+// judge that are not over, until ctx ends.
 func (s *Server) keepBlobs(ctx context.Context) {
 	ticker := time.NewTicker(pinEvery)
 	defer ticker.Stop()
 	for {
-		if err := s.pins.keep(s.wantedBlobs()); err != nil {
+		if err := s.keepOnce(); err != nil {
 			s.log.Error("cannot keep the blobs of jobs", "error", err)
 		}
 		select {
@@ -285,6 +285,12 @@ func (s *Server) keepBlobs(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+func (s *Server) keepOnce() error {
+	wanted := s.wantedBlobs()
+	s.docket.blobs(wanted)
+	return s.pins.keep(wanted)
 }
 
 // wantedBlobs returns the inputs and outputs of jobs that are not final.

@@ -42,15 +42,25 @@ type Chain interface {
 	// what came of them.
 	Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error)
 
-	// Panels tells of jurors of panels as they are drawn, and of those that were drawn lately,
-	// until ctx ends or the chain cannot be followed. What it tells may be wrong.
-	Panels(ctx context.Context, drawn func(panel crypto.Digest, jurors []crypto.PublicKey)) error
+	// Panels tells of jurors of panels as they are drawn, and of those that were drawn for as long
+	// back as a panel lasts, until ctx ends or the chain cannot be followed. What it tells may be
+	// wrong.
+	Panels(ctx context.Context, tell PanelNews) error
 
-	// Panel returns a panel, and false if there is none, or no longer.
+	// Panel returns a panel, and false if there is none, or no longer: then the height alone.
 	Panel(ctx context.Context, id crypto.Digest) (Sitting, bool, error)
 
 	// Matter returns what a panel judges.
 	Matter(ctx context.Context, s *Sitting) (Matter, error)
+
+	// Endpoints returns where a cluster is, or ErrNotRegistered.
+	Endpoints(ctx context.Context, cluster crypto.PublicKey) ([]string, error)
+}
+
+// PanelNews takes what Chain.Panels tells, one call after another.
+type PanelNews struct {
+	Drawn   func(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey)
+	Cluster func(crypto.PublicKey) // one that is there
 }
 
 // Provider is what the chain knows of a bonded provider node.

@@ -89,14 +89,19 @@ type fakeChain struct {
 	services map[crypto.Digest]server.Service
 	asked    map[crypto.Digest]int
 	panel    crypto.Digest // zero: none was drawn
+	untold   bool          // and no event says so
 	sitting  server.Sitting
 	matter   server.Matter
+
+	neighbour crypto.PublicKey      // a cluster; zero: there is no other
+	endpoints []string              // of it
+	looked    map[crypto.Digest]int // panels
 }
 
 var errDown = errors.New("the chain is down")
 
 func newFakeChain() *fakeChain {
-	return &fakeChain{escrow: chain.Hyper(100), outcomes: map[crypto.Digest]server.Outcome{}, asked: map[crypto.Digest]int{}}
+	return &fakeChain{escrow: chain.Hyper(100), outcomes: map[crypto.Digest]server.Outcome{}, asked: map[crypto.Digest]int{}, looked: map[crypto.Digest]int{}}
 }
 
 func (f *fakeChain) set(change func()) {
@@ -172,16 +177,19 @@ func (f *fakeChain) Replication(ctx context.Context, order *chain.Order) (schedu
 }
 
 // Panels implements server.Chain: it names the panel, and one that is not there.
-func (f *fakeChain) Panels(ctx context.Context, drawn func(crypto.Digest, []crypto.PublicKey)) error {
+func (f *fakeChain) Panels(ctx context.Context, tell server.PanelNews) error {
 	f.mu.Lock()
-	panel, nodes := f.panel, []crypto.PublicKey{}
+	panel, nodes, neighbour, untold := f.panel, []crypto.PublicKey{}, f.neighbour, f.untold
 	for _, seat := range f.sitting.Seats {
 		nodes = append(nodes, seat.Node)
 	}
 	f.mu.Unlock()
-	if !panel.IsZero() {
-		drawn(panel, nodes)
-		drawn(crypto.Digest{1}, nodes)
+	if !neighbour.IsZero() {
+		tell.Cluster(neighbour)
+	}
+	if !panel.IsZero() && !untold {
+		tell.Drawn(panel, 0, nodes)
+		tell.Drawn(crypto.Digest{1}, 0, nodes)
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -191,6 +199,7 @@ func (f *fakeChain) Panels(ctx context.Context, drawn func(crypto.Digest, []cryp
 func (f *fakeChain) Panel(_ context.Context, id crypto.Digest) (server.Sitting, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looked[id]++
 	return f.sitting, id == f.panel, nil
 }
 
@@ -199,6 +208,16 @@ func (f *fakeChain) Matter(context.Context, *server.Sitting) (server.Matter, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.matter, nil
+}
+
+// Endpoints implements server.Chain.
+func (f *fakeChain) Endpoints(_ context.Context, cluster crypto.PublicKey) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if cluster != f.neighbour {
+		return nil, server.ErrNotRegistered
+	}
+	return f.endpoints, nil
 }
 
 func (f *fakeChain) settle(order crypto.Digest) {

@@ -16,6 +16,9 @@ import (
 // docket is what a server knows of the panels in which its agents sit. Safe for concurrent
 // use; so is what it knows of each panel under its lock alone.
 type docket struct {
+	lasts time.Duration // a panel, at the longest
+	room  uint64        // bytes that what panels judge takes here, of other clusters
+
 	mu     sync.Mutex
 	panels map[crypto.Digest]*hearing
 	turns  map[crypto.PublicKey]*fetchTurn
@@ -26,6 +29,8 @@ type hearing struct {
 	panel    crypto.Digest
 	jurors   []crypto.PublicKey // who was said to be drawn
 	since    time.Time          // the last of them was
+	drawn    chain.Height       // of the block that is said to have drawn it
+	height   chain.Height       // of the newest state that was seen
 	looks    time.Time          // when the chain is asked again
 	busy     bool               // it is being asked
 	sitting  *Sitting           // as the chain has it; nil: not known yet
@@ -33,6 +38,9 @@ type hearing struct {
 	fetches  time.Time          // when fetching is tried again
 	lacking  bool               // it could not be had from its cluster the last time
 	judge    *job.Judge         // nil: it is not here yet
+	cluster  crypto.PublicKey   // whose order is judged, of what is borrowed
+	borrowed []crypto.Digest    // blobs of that cluster, which are kept until the panel is over
+	bytes    uint64             // that they take
 	asked    map[crypto.PublicKey]time.Time
 	ballots  map[crypto.PublicKey]job.Ballot // the first of each: another may be on its way to the chain
 	openings map[crypto.PublicKey]job.Opening
@@ -42,25 +50,29 @@ type hearing struct {
 // fetchTurn is how what is judged is fetched from one cluster: one order at a time, and not one
 // right after another. Whoever answers slowly holds up its own orders.
 type fetchTurn struct {
-	busy bool
-	next time.Time
+	busy  bool
+	began time.Time
+	next  time.Time
 }
 
-func newDocket() *docket {
-	return &docket{panels: map[crypto.Digest]*hearing{}, turns: map[crypto.PublicKey]*fetchTurn{}}
+// newDocket returns a docket of panels that last no longer than lasts, and of what they judge that
+// takes no more than room.
+func newDocket(lasts time.Duration, room uint64) *docket {
+	return &docket{lasts: lasts, room: room, panels: map[crypto.Digest]*hearing{}, turns: map[crypto.PublicKey]*fetchTurn{}}
 }
 
-// drawn notes jurors of a panel. Whether there is one is for the chain to prove.
-func (d *docket) drawn(panel crypto.Digest, jurors []crypto.PublicKey) {
+// drawn notes jurors of a panel, which a block of that height is said to have drawn. Whether there
+// is one is for the chain to prove.
+func (d *docket) drawn(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey, here func(crypto.PublicKey) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := d.panels[panel]
 	if h == nil {
-		if len(d.panels) >= maxPanels && !d.forget() {
+		if len(d.panels) >= maxPanels && !d.forget(here) {
 			return
 		}
 		h = &hearing{
-			panel: panel, since: time.Now(),
+			panel: panel, since: time.Now(), drawn: at,
 			asked: map[crypto.PublicKey]time.Time{}, ballots: map[crypto.PublicKey]job.Ballot{}, openings: map[crypto.PublicKey]job.Opening{},
 		}
 		d.panels[panel] = h
@@ -73,24 +85,36 @@ func (d *docket) drawn(panel crypto.Digest, jurors []crypto.PublicKey) {
 	}
 }
 
-// forget drops the panel that was heard of longest ago, of those for which nothing was done:
-// their jurors are elsewhere. The caller holds d.mu.
-func (d *docket) forget() bool {
-	var oldest *hearing
+// forget drops a panel, and reports whether there was one to drop: the one that was heard of longest
+// ago of those whose jurors are all elsewhere, and else of those that the chain was asked about and
+// has not shown. The caller holds d.mu.
+func (d *docket) forget(here func(crypto.PublicKey) bool) bool {
+	var elsewhere, unknown *hearing
 	for _, h := range d.panels { // order-free: the least
-		if !h.busy && !h.fetching && len(h.ballots) == 0 && h.judge == nil && (oldest == nil || h.since.Before(oldest.since)) {
-			oldest = h
+		switch {
+		case h.busy || h.fetching || h.judge != nil:
+		case len(h.ballots) == 0 && !slices.ContainsFunc(h.jurors, here):
+			if elsewhere == nil || h.since.Before(elsewhere.since) {
+				elsewhere = h
+			}
+		case h.sitting == nil && !h.looks.IsZero():
+			if unknown == nil || h.since.Before(unknown.since) {
+				unknown = h
+			}
 		}
 	}
-	if oldest != nil {
-		delete(d.panels, oldest.panel)
+	if elsewhere == nil {
+		elsewhere = unknown
 	}
-	return oldest != nil
+	if elsewhere != nil {
+		delete(d.panels, elsewhere.panel)
+	}
+	return elsewhere != nil
 }
 
 // due returns the panels to look at now, which are busy until rest: those with a juror who
 // is here, or has voted here, and from time to time those that the chain knew: they end, and
-// are forgotten.
+// are forgotten, as are those of others that nobody asked about for as long as a panel lasts.
 func (d *docket) due(now time.Time, here func(crypto.PublicKey) bool) (list []*hearing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,6 +125,9 @@ func (d *docket) due(now time.Time, here func(crypto.PublicKey) bool) (list []*h
 		every := panelLookEvery
 		if len(h.ballots) == 0 && !slices.ContainsFunc(h.jurors, here) {
 			if h.sitting == nil {
+				if now.Sub(h.since) > d.lasts {
+					delete(d.panels, h.panel)
+				}
 				continue
 			}
 			every = idlePanelLookEvery
@@ -118,12 +145,18 @@ func (d *docket) rest(h *hearing) {
 }
 
 // learn notes what the chain says, and reports whether there may be somebody to ask. What is
-// over, or was never there, is forgotten.
+// over, or was never there, is forgotten. A node that is behind what was seen says nothing; nor
+// does one that has not come to the block that is said to have drawn the panel.
 func (d *docket) learn(h *hearing, sitting *Sitting, there bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if sitting.Height < h.height {
+		return false
+	}
+	h.height = sitting.Height
 	if !there || sitting.Decided {
-		if there || h.sitting != nil || time.Since(h.since) > time.Minute { // a node may be behind the event's
+		awaited := !there && h.sitting == nil && sitting.Height < h.drawn && time.Since(h.since) < d.lasts
+		if !awaited && d.panels[h.panel] == h {
 			delete(d.panels, h.panel)
 		}
 		return false
@@ -136,6 +169,14 @@ func (d *docket) learn(h *hearing, sitting *Sitting, there bool) bool {
 	}
 	h.write()
 	return true
+}
+
+// recall takes the ballot of an agent for a panel that this server has not heard of, or not with
+// that juror: it may have been away when the panel was drawn. The chain is asked once whether there
+// is such a panel.
+func (d *docket) recall(b job.Ballot, here func(crypto.PublicKey) bool) {
+	d.drawn(b.Panel, 0, []crypto.PublicKey{b.Node}, here)
+	d.ballot(b)
 }
 
 // ballot takes the sealed vote of an agent that sits on a panel, the first one. Its signature
@@ -265,8 +306,49 @@ func (d *docket) begin(cluster crypto.PublicKey, now time.Time) bool {
 	if d.turns[cluster] != nil {
 		return false
 	}
-	d.turns[cluster] = &fetchTurn{busy: true, next: now.Add(fetchPace)}
+	d.turns[cluster] = &fetchTurn{busy: true, began: now}
 	return true
+}
+
+// reserve reports whether there is room for the blobs of what a panel judges, of a cluster that may
+// fill a part of it; if so, they are kept until the panel is over.
+func (d *docket) reserve(h *hearing, cluster crypto.PublicKey, blobs []crypto.Digest, bytes uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all, same := uint64(0), uint64(0)
+	for _, other := range d.panels { // order-free: sums
+		if other == h {
+			continue
+		}
+		if all += other.bytes; other.cluster == cluster {
+			same += other.bytes
+		}
+	}
+	if all > 0 && bytes > d.room-min(d.room, all) || same > 0 && bytes > d.room/roomParts-min(d.room/roomParts, same) {
+		return false
+	}
+	h.cluster, h.borrowed, h.bytes = cluster, blobs, bytes
+	return true
+}
+
+// blobs adds what panels judge that are not over.
+func (d *docket) blobs(wanted map[crypto.Digest]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, h := range d.panels { // order-free: a set
+		for _, id := range h.borrowed {
+			wanted[id] = true
+		}
+	}
+}
+
+// check has what a panel judges fetched again if a blob of it was lost here.
+func (d *docket) check(h *hearing, has func(crypto.Digest) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h.judge != nil && slices.ContainsFunc(h.borrowed, func(id crypto.Digest) bool { return !has(id) }) {
+		h.judge = nil
+	}
 }
 
 // claimFetch reports whether it is this caller who is to fetch what a panel judges.
@@ -295,25 +377,24 @@ func (d *docket) fetched(h *hearing, end fetchEnd, judge *job.Judge) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h.fetching = false
-	switch end {
-	case fetchPutOff:
-		return
-	case fetchGot:
+	if end == fetchGot {
 		h.judge, h.lacking = judge, false
 		return
-	case fetchLacking:
-		h.lacking = true
-	case fetchFailed:
 	}
-	h.fetches = time.Now().Add(fetchAgain)
+	h.borrowed, h.bytes = nil, 0
+	if end != fetchPutOff {
+		h.lacking = end == fetchLacking
+		h.fetches = time.Now().Add(fetchAgain)
+	}
 }
 
-// end gives a cluster's turn back.
-func (d *docket) end(cluster crypto.PublicKey) {
+// end gives a cluster's turn back. The next one comes after as long as this one took: whoever
+// answers slowly has half of the time, and no more.
+func (d *docket) end(cluster crypto.PublicKey, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p := d.turns[cluster]; p != nil {
-		p.busy = false
+		p.busy, p.next = false, now.Add(max(fetchPace, now.Sub(p.began)))
 	}
 }
 

@@ -23,8 +23,8 @@ func never(crypto.PublicKey) bool { return false }
 
 // heardOf is a docket with a panel that the chain has.
 func heardOf(seats ...Seat) (*docket, *hearing) {
-	d := newDocket()
-	d.drawn(thePanel, []crypto.PublicKey{theJuror})
+	d := newDocket(time.Hour, 1_000)
+	d.drawn(thePanel, 0, []crypto.PublicKey{theJuror}, never)
 	h := d.panels[thePanel]
 	d.learn(h, &Sitting{Order: crypto.Digest{9}, Seats: seats}, true)
 	return d, h
@@ -93,7 +93,7 @@ func TestPanelsThatAreOverAreForgotten(t *testing.T) {
 // TestFetchesOfAClusterTakeTurns: orders of one cluster are fetched one after another, at a
 // pace, and hold up no other's.
 func TestFetchesOfAClusterTakeTurns(t *testing.T) {
-	d, now := newDocket(), time.Now()
+	d, now := newDocket(time.Hour, 1_000), time.Now()
 	slow, other := crypto.PublicKey{1}, crypto.PublicKey{2}
 	if !d.begin(slow, now) || d.begin(slow, now.Add(time.Hour)) {
 		t.Error("two orders of one cluster are fetched at a time")
@@ -101,12 +101,163 @@ func TestFetchesOfAClusterTakeTurns(t *testing.T) {
 	if !d.begin(other, now) {
 		t.Error("a cluster waits for another")
 	}
-	d.end(slow)
-	if d.begin(slow, now.Add(fetchPace/2)) {
+	d.end(other, now)
+	if d.begin(other, now.Add(fetchPace/2)) {
 		t.Error("an order is fetched right after another")
 	}
-	if !d.begin(slow, now.Add(2*fetchPace)) {
+	if !d.begin(other, now.Add(2*fetchPace)) {
 		t.Error("nothing is fetched of a cluster any more")
+	}
+	d.end(slow, now.Add(time.Minute))
+	if d.begin(slow, now.Add(time.Minute+59*time.Second)) {
+		t.Error("a cluster that answers slowly has more than half of the time")
+	}
+	if !d.begin(slow, now.Add(2*time.Minute+time.Second)) {
+		t.Error("nothing is fetched of a slow cluster any more")
+	}
+}
+
+// TestANodeThatIsBehindSaysNothing: what a node answers of a state before one that was seen, or
+// before the block that drew the panel, neither ends a panel nor sets it back.
+func TestANodeThatIsBehindSaysNothing(t *testing.T) {
+	d := newDocket(time.Hour, 1_000)
+	d.drawn(thePanel, 40, []crypto.PublicKey{theJuror}, never)
+	h := d.panels[thePanel]
+	if d.learn(h, &Sitting{Height: 39}, false) || d.panels[thePanel] == nil {
+		t.Fatal("a panel is forgotten because a node has not come to its draw")
+	}
+	sitting := func(height chain.Height, reveals bool) *Sitting {
+		return &Sitting{Height: height, Order: crypto.Digest{9}, Reveals: reveals, Seats: []Seat{{Node: theJuror}}}
+	}
+	if !d.learn(h, sitting(50, true), true) {
+		t.Fatal("a panel that is there is not looked after")
+	}
+	if d.learn(h, &Sitting{Height: 49}, false) || d.learn(h, &Sitting{Height: 49, Decided: true}, true) || d.panels[thePanel] == nil {
+		t.Fatal("a panel is forgotten on the word of a node that is behind")
+	}
+	if d.learn(h, sitting(45, false), true) || !h.sitting.Reveals {
+		t.Error("a panel goes back")
+	}
+	if !d.learn(h, sitting(50, true), true) {
+		t.Error("the same state twice says nothing")
+	}
+	if d.learn(h, &Sitting{Height: 51}, false) || d.panels[thePanel] != nil {
+		t.Error("a panel that is over is remembered")
+	}
+	d.drawn(thePanel, 52, []crypto.PublicKey{theJuror}, never)
+	if h = d.panels[thePanel]; d.learn(h, &Sitting{Height: 52}, false) || d.panels[thePanel] != nil {
+		t.Error("a panel that never was is remembered")
+	}
+}
+
+// TestPanelsOfJurorsWhoAreHereStay: if there are too many, those go whose jurors are elsewhere, and
+// then those that the chain does not show; never one that it does, and that has a juror here.
+func TestPanelsOfJurorsWhoAreHereStay(t *testing.T) {
+	d, here := newDocket(time.Hour, 1_000), func(node crypto.PublicKey) bool { return node == theJuror }
+	name := func(n int) crypto.Digest { return crypto.Digest{1, byte(n >> 8), byte(n)} }
+	for n := range maxPanels {
+		node := theJuror
+		if n == 5 {
+			node = crypto.PublicKey{9}
+		}
+		d.drawn(name(n), 0, []crypto.PublicKey{node}, here)
+	}
+	for n := range maxPanels {
+		if h := d.panels[name(n)]; n > 7 {
+			d.learn(h, &Sitting{Seats: []Seat{{Node: theJuror}}}, true)
+		} else if n == 7 {
+			h.looks = time.Now() // it was asked about, in vain
+		}
+	}
+	for i, gone := range []int{5, 7} {
+		if d.drawn(name(maxPanels+i), 0, []crypto.PublicKey{theJuror}, here); d.panels[name(gone)] != nil || d.panels[name(maxPanels+i)] == nil {
+			t.Errorf("panel %d did not make room", gone)
+		}
+	}
+	if d.drawn(name(maxPanels+2), 0, []crypto.PublicKey{theJuror}, here); d.panels[name(maxPanels+2)] != nil || len(d.panels) != maxPanels {
+		t.Error("a panel with a juror here made room for another")
+	}
+}
+
+// TestPanelsThatNobodyAsksAbout: what was said of others' jurors is forgotten when no such panel can
+// be open any more.
+func TestPanelsThatNobodyAsksAbout(t *testing.T) {
+	d := newDocket(time.Hour, 1_000)
+	d.drawn(thePanel, 0, []crypto.PublicKey{theJuror}, never)
+	if list := d.due(time.Now().Add(30*time.Minute), never); len(list) != 0 || d.panels[thePanel] == nil {
+		t.Error("a panel of others is asked about, or forgotten while it may be open")
+	}
+	if list := d.due(time.Now().Add(2*time.Hour), never); len(list) != 0 || d.panels[thePanel] != nil {
+		t.Error("a panel of others is remembered")
+	}
+}
+
+// TestBallotsOfPanelsThatAreNotKnown are kept until the chain was asked once, and posted if it has
+// such a panel with such a juror.
+func TestBallotsOfPanelsThatAreNotKnown(t *testing.T) {
+	d := newDocket(time.Hour, 1_000)
+	for _, there := range []bool{false, true} {
+		d.recall(job.Ballot{Panel: thePanel, Node: theJuror, Commitment: crypto.Digest{1}}, never)
+		list := d.due(time.Now(), never)
+		if len(list) != 1 {
+			t.Fatalf("%d panels are asked about", len(list))
+		}
+		d.rest(list[0])
+		d.learn(list[0], &Sitting{Height: 3, Seats: []Seat{{Node: theJuror}}}, there)
+		if got := len(d.votes()); (got == 1) != there || (d.panels[thePanel] != nil) != there {
+			t.Errorf("there %v: %d votes are listed", there, got)
+		}
+	}
+}
+
+// TestRecallsAreBounded: an agent names no more panels than it can remember.
+func TestRecallsAreBounded(t *testing.T) {
+	s, n := &session{}, 0
+	for range 1_000 {
+		if s.mayRecall() {
+			n++
+		}
+	}
+	if n != maxRecalls {
+		t.Errorf("%d ballots of one session are looked after", n)
+	}
+}
+
+// TestRoomForWhatIsJudged: blobs of other clusters are kept until their panel is over, within the
+// room that there is for them, of which no cluster takes more than its part; and what is lost here
+// is fetched again.
+func TestRoomForWhatIsJudged(t *testing.T) {
+	d, h := heardOf(Seat{Node: theJuror})
+	other := func(n byte) *hearing {
+		d.drawn(crypto.Digest{n}, 0, []crypto.PublicKey{theJuror}, never)
+		return d.panels[crypto.Digest{n}]
+	}
+	one, two, module := crypto.PublicKey{1}, crypto.PublicKey{2}, crypto.Digest{33}
+	if !d.reserve(h, one, []crypto.Digest{module}, 900) {
+		t.Fatal("there is no room for the first")
+	}
+	if d.reserve(other(21), two, nil, 101) || !d.reserve(other(22), two, nil, 100) {
+		t.Error("the room is not what it is")
+	}
+	d.fetched(d.panels[crypto.Digest{22}], fetchFailed, nil)
+	if d.reserve(other(23), one, nil, 50) || !d.reserve(other(24), two, nil, 50) || d.reserve(other(25), two, nil, 50+1_000/roomParts) {
+		t.Error("a cluster has more than its part, or another less")
+	}
+	d.fetched(h, fetchGot, &job.Judge{Assignment: &job.Assignment{}})
+	wanted := map[crypto.Digest]bool{}
+	if d.blobs(wanted); len(wanted) != 1 || !wanted[module] {
+		t.Errorf("kept: %v", wanted)
+	}
+	if d.check(h, func(crypto.Digest) bool { return true }); h.judge == nil {
+		t.Error("what is here is fetched again")
+	}
+	if d.check(h, func(id crypto.Digest) bool { return id != module }); h.judge != nil || !d.claimFetch(h, time.Now()) {
+		t.Error("what was lost is not fetched again")
+	}
+	d.learn(h, &Sitting{Decided: true}, true)
+	clear(wanted)
+	if d.blobs(wanted); len(wanted) != 0 || !d.reserve(other(26), one, nil, 900) {
+		t.Errorf("kept of a panel that is over: %v", wanted)
 	}
 }
 
@@ -129,6 +280,11 @@ func TestWhatIsLackingIsSaid(t *testing.T) {
 	if _, m := d.toAsk(h, now, always); m == nil || m.Assignment != nil {
 		t.Errorf("told %+v", m)
 	}
+	d.fetched(h, fetchFailed, nil) // the next time it was this server's own fault
+	if nodes, m := d.toAsk(h, now.Add(askAgain), always); len(nodes) != 1 || m != nil {
+		t.Errorf("%v is told %+v", nodes, m)
+	}
+	d.fetched(h, fetchLacking, nil)
 	if nodes, _ := d.toAsk(h, now.Add(askAgain/2), always); len(nodes) != 0 {
 		t.Error("asked again at once")
 	}
@@ -145,7 +301,10 @@ func TestDocketTogether(t *testing.T) {
 	for n := range byte(8) {
 		wg.Go(func() {
 			for i := range byte(50) {
-				d.drawn(thePanel, []crypto.PublicKey{{n, i}})
+				d.drawn(thePanel, 0, []crypto.PublicKey{{n, i}}, always)
+				d.reserve(h, crypto.PublicKey{n}, nil, 1)
+				d.check(h, func(crypto.Digest) bool { return true })
+				d.blobs(map[crypto.Digest]bool{})
 				d.due(time.Now(), always)
 				d.toAsk(h, time.Now(), always)
 				d.claimFetch(h, time.Now())

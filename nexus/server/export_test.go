@@ -357,6 +357,34 @@ func (s *Server) Lends(id crypto.Digest) bool {
 	return s.pins.lent[id] != nil
 }
 
+// Lacks reports whether a server says that what a panel judges could not be had from its cluster.
+func (s *Server) Lacks(panel crypto.Digest) bool {
+	s.docket.mu.Lock()
+	defer s.docket.mu.Unlock()
+	h := s.docket.panels[panel]
+	return h != nil && h.lacking
+}
+
+// Keeps ends all lending, as time does, and reports whether a server keeps a blob all the same.
+func (s *Server) Keeps(id crypto.Digest) bool {
+	s.pins.mu.Lock()
+	for e := s.pins.line.Front(); e != nil; e = s.pins.line.Front() {
+		s.pins.giveBack(e)
+	}
+	s.pins.mu.Unlock()
+	if err := s.keepOnce(); err != nil {
+		panic(err)
+	}
+	s.pins.mu.Lock()
+	defer s.pins.mu.Unlock()
+	return s.pins.held[id]
+}
+
+// BeforePanels is the height after which panels are looked for.
+func BeforePanels(ctx context.Context, c Chain) (chain.Height, error) {
+	return c.(*sdkChain).beforePanels(ctx)
+}
+
 // OutwardClient is what asks endpoints of other clusters.
 func OutwardClient(local bool) *http.Client { return outwardClient(local) }
 
@@ -365,7 +393,7 @@ const MaxPanels = maxPanels
 
 // Drawn has a server hear of a panel.
 func (s *Server) Drawn(panel crypto.Digest, jurors ...crypto.PublicKey) {
-	s.docket.drawn(panel, jurors)
+	s.docket.drawn(panel, 0, jurors, s.sitsHere)
 }
 
 // Hears reports whether a server remembers a panel.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -258,7 +259,11 @@ func (r *reign) tell(node crypto.PublicKey, m job.Message) {
 // maxReason is what a message takes of a reason.
 const maxReason = 512
 
-func short(reason string) string { return reason[:min(len(reason), maxReason)] }
+// short cuts a reason to that, between characters: who is told could not read a half one, nor
+// what came with it.
+func short(reason string) string {
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
+}
 
 // tick lets time pass for the state if it matters.
 func (r *reign) tick() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -38,14 +39,15 @@ func (s *Server) fetch(ctx context.Context, h *hearing, sitting *Sitting, slots 
 	if !s.docket.begin(matter.Cluster, time.Now()) {
 		return
 	}
-	defer s.docket.end(matter.Cluster)
+	defer func() { s.docket.end(matter.Cluster, time.Now()) }()
 	half := time.Duration(s.id.genesis.Params.CommitMs) * time.Millisecond / 2
 	fetching, cancel := context.WithTimeout(ctx, min(half, longestFetch))
 	defer cancel()
-	if m.Assignment, err = s.material(fetching, sitting.Order, &matter); err == nil {
+	if m.Assignment, err = s.material(fetching, h, sitting.Order, &matter); err == nil {
 		err = m.Check() // agents would leave whoever sends it
 	}
 	_, local := errors.AsType[*ownFault](err)
+	_, silent := errors.AsType[*noAnswer](err)
 	switch {
 	case err == nil:
 		s.log.Info("agents of this server are drawn to judge an order", "order", sitting.Order.Short(), "panel", h.panel.Short())
@@ -53,6 +55,10 @@ func (s *Server) fetch(ctx context.Context, h *hearing, sitting *Sitting, slots 
 	case ctx.Err() != nil:
 	case local:
 		s.log.Error("what a panel judges cannot be kept here", "order", sitting.Order.Short(), "panel", h.panel.Short(), "error", err)
+		end = fetchFailed
+	case silent && !s.reachesOthers(ctx, matter.Cluster):
+		s.log.Warn("neither the cluster whose order a panel judges nor any other can be reached: is this server's way out open?",
+			"order", sitting.Order.Short(), "panel", h.panel.Short(), "error", err)
 		end = fetchFailed
 	default:
 		s.log.Warn("what a panel judges cannot be had from its cluster", "order", sitting.Order.Short(), "panel", h.panel.Short(), "error", err)
@@ -67,11 +73,21 @@ func (e *ownFault) Error() string { return e.err.Error() }
 
 func (e *ownFault) Unwrap() error { return e.err }
 
+// noAnswer is why nothing is known of what a cluster has.
+type noAnswer struct{ err error }
+
+func (e *noAnswer) Error() string { return e.err.Error() }
+
+func (e *noAnswer) Unwrap() error { return e.err }
+
+// problemPrefix begins the types of problems that a cluster's server tells of, and nobody on the way.
+const problemPrefix = "urn:hypermesh:"
+
 var errOther = errors.New("the cluster shows something else than what the chain names")
 
 // material gets an order and what it needs from its cluster, and checks it against what the
 // chain says.
-func (s *Server) material(ctx context.Context, order crypto.Digest, matter *Matter) (*job.Assignment, error) {
+func (s *Server) material(ctx context.Context, h *hearing, order crypto.Digest, matter *Matter) (*job.Assignment, error) {
 	if as := s.ownMaterial(order); as != nil {
 		return as, nil
 	}
@@ -86,7 +102,11 @@ func (s *Server) material(ctx context.Context, order crypto.Digest, matter *Matt
 	}
 	j, err := from.Job(ctx, order)
 	if err != nil {
-		return nil, err
+		problem, said := errors.AsType[*api.Problem](err)
+		if said && strings.HasPrefix(problem.Type, problemPrefix) || !s.cfg.LocalPeers && insideOnly(matter.Endpoints) {
+			return nil, err
+		}
+		return nil, &noAnswer{err}
 	}
 	spec, err := api.SpecFromJSON(j.Spec)
 	if err != nil {
@@ -104,7 +124,11 @@ func (s *Server) material(ctx context.Context, order crypto.Digest, matter *Matt
 	if most := s.maxBlob(); left > most {
 		return nil, &ownFault{fmt.Errorf("input_bytes is %d, this server takes blobs of %d", left, most)}
 	}
-	for _, id := range spec.Blobs() {
+	blobs := spec.Blobs()
+	if !s.docket.reserve(h, matter.Cluster, blobs, spec.InputBytes) {
+		return nil, &ownFault{fmt.Errorf("there is no room for %d bytes beside what other panels judge", spec.InputBytes)}
+	}
+	for _, id := range blobs {
 		length, err := s.borrow(ctx, id, left, from)
 		if err != nil {
 			return nil, fmt.Errorf("blob %s: %w", id.Short(), err)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -13,10 +14,12 @@ import (
 // Nodes that the chain draws for a panel may be connected to any cluster. Every server
 // watches for panels in which its agents sit, fetches what they need from the cluster whose
 // order is judged, has them run it, and lists their votes for relays. It keeps all of this in
-// memory: a server that starts asks the chain again, and an agent repeats its vote.
+// memory: a server that starts asks the chain again, and an agent repeats its vote, also unasked
+// when it begins a session.
 
 // Sitting is a panel as a finalized state has it.
 type Sitting struct {
+	Height  chain.Height  // of the state
 	Order   crypto.Digest // that it judges
 	Runs    bool          // under replicate; else a claim under optimistic
 	Reveals bool          // its jurors show their votes
@@ -42,8 +45,10 @@ const (
 	lookAtPanels       = 500 * time.Millisecond
 	panelLookEvery     = time.Second
 	idlePanelLookEvery = 30 * time.Second // at panels whose jurors are all elsewhere
-	maxPanels          = 1_024            // that are looked after at a time
-	maxFetches         = 8                // orders that are fetched at a time, of different clusters
+	maxPanels          = 8_192            // that are looked after at a time
+	maxRecalls         = 64               // ballots on panels that are not known, of one session
+	maxFetches         = 64               // orders that are fetched at a time, of different clusters
+	roomParts          = 4                // of the room for what is fetched, of which a cluster has one
 	fetchPace          = 250 * time.Millisecond
 	fetchAgain         = 5 * time.Second
 	longestFetch       = 5 * time.Minute
@@ -55,7 +60,7 @@ func (s *Server) watchPanels(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() {
 		for failed := 0; ctx.Err() == nil; failed++ {
-			err := s.chain.Panels(ctx, s.docket.drawn)
+			err := s.chain.Panels(ctx, PanelNews{Drawn: s.drawn, Cluster: s.egress.note})
 			if ctx.Err() == nil {
 				s.log.Info("the chain's panels cannot be followed", "error", err)
 				pause(ctx, min(time.Second<<min(failed, 6), time.Minute))
@@ -89,6 +94,10 @@ func (s *Server) watchPanels(ctx context.Context) {
 	}
 }
 
+func (s *Server) drawn(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey) {
+	s.docket.drawn(panel, at, jurors, s.sitsHere)
+}
+
 func (s *Server) sitsHere(node crypto.PublicKey) bool { return s.sessions.get(node) != nil }
 
 // hear asks the chain about a panel; nil: there is nothing to do for it.
@@ -109,6 +118,7 @@ func (s *Server) hear(ctx context.Context, h *hearing) *Sitting {
 // summon asks the jurors who are here for what is missing of them, and reports whether there
 // are any.
 func (s *Server) summon(h *hearing) bool {
+	s.docket.check(h, s.blobs.Has)
 	nodes, m := s.docket.toAsk(h, time.Now(), s.sitsHere)
 	if m == nil {
 		return len(nodes) > 0
@@ -123,11 +133,16 @@ func (s *Server) summon(h *hearing) bool {
 
 // hearBallot takes a sealed vote for the docket, whoever leads.
 func (s *Server) hearBallot(from *session, b *job.Ballot) {
-	if b.Node != from.node || !s.docket.wants(b.Panel, b.Node) {
+	known := s.docket.wants(b.Panel, b.Node)
+	if b.Node != from.node || !known && (!settlement.JudgesOrder(b.Panel, b.Order) || !from.mayRecall()) {
 		return
 	}
-	if from.node.Verify(crypto.DomainVote, chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Commitment), b.Signature) {
+	switch {
+	case !from.node.Verify(crypto.DomainVote, chain.VotePayload(s.id.genesis.ChainID, b.Panel, b.Commitment), b.Signature):
+	case known:
 		s.docket.ballot(*b)
+	default:
+		s.docket.recall(*b, s.sitsHere)
 	}
 }
 

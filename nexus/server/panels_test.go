@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -36,18 +37,18 @@ func (c *cluster) votes(i int) (list []chain.Msg) {
 
 // elsewhere is a cluster with an order that a panel judges, and another one, to which a juror
 // is connected.
-func elsewhere(t *testing.T, change func(*server.Matter), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+func elsewhere(t *testing.T, change func(*fakeChain), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
 	t.Helper()
 	return elsewhereOf(t, testSpec(program), change, judge)
 }
 
-func elsewhereOf(t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
+func elsewhereOf(t *testing.T, spec job.Spec, change func(*fakeChain), judge func(job.Judge) job.Message) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
 	return elsewhereWith(t, spec, change, judge, true)
 }
 
 // elsewhereWith says whether the servers ask endpoints on this machine.
 func elsewhereWith(
-	t *testing.T, spec job.Spec, change func(*server.Matter), judge func(job.Judge) job.Message, local bool,
+	t *testing.T, spec job.Spec, change func(*fakeChain), judge func(job.Judge) job.Message, local bool,
 ) (order crypto.Digest, juror crypto.PublicKey, here *cluster) {
 	home := newCluster(t, 1)
 	home.upload(0, blob.Sum([]byte(program)), program)
@@ -61,7 +62,7 @@ func elsewhereWith(
 	on.sitting = server.Sitting{Order: order, Seats: []server.Seat{{Node: juror}, {Node: key(agentKeys + 1).Public()}}}
 	on.matter = server.Matter{Spec: spec.Digest(), Endpoints: []string{home.url(0)}}
 	if change != nil {
-		change(&on.matter)
+		change(on)
 	}
 	here = newClusterOn(t, on, 1, func(c *server.Config) { c.LocalPeers = local }, nil)
 	here.agent(0, func(a *fakeAgent) { a.judge = judge })
@@ -189,7 +190,7 @@ func without(t *testing.T) (judge func(m job.Judge) job.Message, told chan struc
 // neither program nor order is believed on a cluster's word.
 func TestMatterIsChecked(t *testing.T) {
 	judge, told := without(t)
-	_, _, here := elsewhere(t, func(m *server.Matter) { m.Spec[0]++ }, judge)
+	_, _, here := elsewhere(t, func(on *fakeChain) { on.matter.Spec[0]++ }, judge)
 	<-told
 	if list := here.votes(0); len(list) != 0 || !here.servers[0].Refused(crypto.Digest{7}) {
 		t.Errorf("listed: %+v", list)
@@ -229,6 +230,109 @@ func TestEndpointsOfOthersAreOutside(t *testing.T) {
 		if asked.Load() != 0 {
 			t.Errorf("local %v: an endpoint sent this server elsewhere", local)
 		}
+	}
+}
+
+// TestOwnFaultsAreNoOthers: a cluster that gives no answer lacks what its panel judges only if
+// somebody else answers: a server whose way out is closed says nothing of anybody.
+func TestOwnFaultsAreNoOthers(t *testing.T) {
+	neighbour := key(clusterKey + 1).Public()
+	status := api.NexusStatus{ChainID: testChain, Cluster: neighbour}
+	alive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := json.NewEncoder(w).Encode(&status); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer alive.Close()
+	gone := httptest.NewServer(http.NotFoundHandler()) // which is no server of ours
+	defer gone.Close()
+	told, panel := make(chan struct{}, 64), crypto.Digest{7}
+	_, _, here := elsewhere(t, func(on *fakeChain) {
+		on.matter.Endpoints = []string{gone.URL}
+		on.neighbour, on.endpoints = neighbour, []string{gone.URL}
+	}, func(m job.Judge) job.Message {
+		told <- struct{}{}
+		return nil
+	})
+	until(t, "a fetch that fails", func() bool { return here.servers[0].Refused(panel) })
+	if here.servers[0].Lacks(panel) || len(told) != 0 {
+		t.Error("a cluster is held to lack what it was not asked for")
+	}
+	here.chain.set(func() { here.chain.endpoints = []string{alive.URL} })
+	<-told
+	if !here.servers[0].Lacks(panel) {
+		t.Error("a juror is told what its server does not know")
+	}
+}
+
+// TestWhatIsJudgedIsKept until its panel is over, however long that takes, and fetched again if it
+// is lost.
+func TestWhatIsJudgedIsKept(t *testing.T) {
+	asked := make(chan job.Judge, 64)
+	_, _, here := elsewhere(t, nil, func(m job.Judge) job.Message {
+		asked <- m
+		return nil
+	})
+	for m := <-asked; m.Assignment == nil; m = <-asked {
+		t.Logf("asked to judge %+v", m)
+	}
+	s, id := here.servers[0], blob.Sum([]byte(program))
+	if !s.Keeps(id) {
+		t.Error("what is judged is not kept")
+	}
+	if err := s.LoseBlob(id); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the program again", func() bool {
+		status, body := here.do(0, http.MethodGet, "/v1/blobs/"+id.String(), nil, nil)
+		return status == http.StatusOK && string(body) == program
+	})
+	here.chain.set(func() { here.chain.sitting.Decided = true })
+	until(t, "the end of the panel", func() bool { return !s.Hears(crypto.Digest{7}) })
+	if s.Keeps(id) {
+		t.Error("what was judged is kept for ever")
+	}
+}
+
+// TestBallotsAreGivenAgain: a server that was away for too long to hear of a panel learns of it from
+// its juror, and asks the chain once about those that are none.
+func TestBallotsAreGivenAgain(t *testing.T) {
+	order, juror := crypto.Digest{5}, key(agentKeys).Public()
+	on := newFakeChain()
+	on.panel, on.untold = settlement.PanelOf(order, false), true
+	on.sitting = server.Sitting{Order: order, Seats: []server.Seat{{Node: juror}, {Node: key(agentKeys + 1).Public()}}}
+	on.matter = server.Matter{Endpoints: []string{"http://127.0.0.1:1"}}
+	here := newClusterOn(t, on, 1, nil, nil)
+	agent := here.agent(0, func(a *fakeAgent) { a.judge = func(job.Judge) job.Message { return nil } })
+	m := job.Judge{Panel: on.panel, Order: order}
+	until(t, "a sealed vote", func() bool { // its session may begin anew
+		agent.broadcast(ballotOf(0, m, found))
+		return len(here.votes(0)) > 0
+	})
+	commit, ok := here.votes(0)[0].(chain.CommitVote)
+	if !ok || commit.Panel != on.panel || commit.Commitment != found.Commitment(m.Panel, juror, voteSalt) {
+		t.Fatalf("listed: %+v", commit)
+	}
+	misnamed := ballotOf(0, job.Judge{Panel: crypto.Digest{8}, Order: order}, found)
+	agent.broadcast(misnamed) // no panel about that order is named so
+	name := func(n byte) job.Judge {
+		return job.Judge{Panel: settlement.PanelOf(crypto.Digest{n, 1}, false), Order: crypto.Digest{n, 1}}
+	}
+	const others = 20
+	for n := range byte(others) {
+		agent.broadcast(ballotOf(0, name(n), found))
+	}
+	until(t, "an end of what the chain does not have", func() bool {
+		done := true
+		here.chain.set(func() {
+			for n := range byte(others) {
+				done = done && here.chain.looked[name(n).Panel] > 0 && !here.servers[0].Hears(name(n).Panel)
+			}
+		})
+		return done
+	})
+	if here.servers[0].Hears(misnamed.Panel) || len(here.votes(0)) != 1 {
+		t.Errorf("listed: %+v", here.votes(0))
 	}
 }
 

@@ -343,3 +343,51 @@ func TestOutcomeOfALostClaim(t *testing.T) {
 		}
 	}
 }
+
+// TestPanelsAreLookedForByTime: a server that begins looks as far back as a panel may be open,
+// however many blocks that is, and no further than its node has kept them; at 2,000 blocks at least.
+func TestPanelsAreLookedForByTime(t *testing.T) {
+	genesis := testGenesis(t)
+	back := 2 * settlement.PanelMs(&genesis.Params)
+	if back%8_000 != 0 {
+		t.Fatalf("%d ms are not 8,000 blocks of one length", back)
+	}
+	for name, test := range map[string]struct{ height, blockMs, pruned, want uint64 }{
+		"quick blocks": {height: 20_000, blockMs: back / 8_000, want: 20_000 - 8_000 - 1},
+		"slow blocks":  {height: 20_000, blockMs: back / 10, want: 20_000 - 2_000 - 1},
+		"few are kept": {height: 20_000, blockMs: back / 8_000, pruned: 15_000, want: 15_000},
+		"a new chain":  {height: 50, blockMs: 1},
+		"none yet":     {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				var out any = api.Status{Height: chain.Height(test.height), BlockTimeMs: chain.TimeMs(test.height * test.blockMs)}
+				if _, text, ok := strings.Cut(r.URL.Path, "/v1/blocks/"); ok {
+					height, err := strconv.ParseUint(text, 10, 64)
+					if err != nil {
+						t.Error(err)
+					}
+					var block api.Block
+					block.Header.Height, block.Header.TimeMs = chain.Height(height), chain.TimeMs(height*test.blockMs)
+					out = block
+					if height <= test.pruned {
+						w.WriteHeader(http.StatusGone)
+						out = api.Problem{Type: api.ProblemPruned, Title: "Gone", Status: http.StatusGone}
+					}
+				}
+				if err := json.NewEncoder(w).Encode(out); err != nil {
+					t.Error(err)
+				}
+			}))
+			defer web.Close()
+			c, err := server.NewSDKChain([]string{web.URL}, genesis, key(clusterKey))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := server.BeforePanels(t.Context(), c)
+			if err != nil || got != chain.Height(test.want) {
+				t.Errorf("looked for after block %d, want %d: %v", got, test.want, err)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -12,41 +13,96 @@ import (
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
-// panelsBack is how many blocks a server that starts looks back for panels which were drawn.
+// panelsBack is how many blocks a server that starts looks back for panels at least: while the
+// chain stands, panels stand too.
 const panelsBack = 2_000
 
 // Panels implements Chain. What events say is a hint: Panel proves it.
-func (c *sdkChain) Panels(ctx context.Context, drawn func(crypto.Digest, []crypto.PublicKey)) error {
-	status, err := c.client.Status(ctx)
+func (c *sdkChain) Panels(ctx context.Context, tell PanelNews) error {
+	before, err := c.beforePanels(ctx)
 	if err != nil {
 		return err
 	}
-	from := api.CursorAfter(status.Height - min(status.Height, panelsBack))
-	filter := sdk.EventFilter{Cursor: &from, Types: []string{chain.EventName(chain.PanelDrawn{})}}
+	from := api.CursorAfter(before)
+	filter := sdk.EventFilter{Cursor: &from, Types: []string{
+		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.ClusterRegistered{}),
+	}}
 	for event, err := range c.client.Events(ctx, filter) {
 		if err != nil {
 			return err
 		}
-		var e chain.PanelDrawn
-		if err := json.Unmarshal(event.Data, &e); err != nil {
+		if err := tell.take(&event); err != nil {
 			return err
 		}
-		drawn(e.Panel, e.Jurors)
 	}
 	return ctx.Err()
 }
 
+// take tells what an event says.
+func (n *PanelNews) take(event *api.StreamEvent) error {
+	var drawn chain.PanelDrawn
+	var named struct {
+		Cluster crypto.PublicKey `json:"cluster"`
+	}
+	if event.Type == chain.EventName(drawn) {
+		if err := json.Unmarshal(event.Data, &drawn); err != nil {
+			return err
+		}
+		n.Drawn(drawn.Panel, event.Height, drawn.Jurors)
+		return nil
+	}
+	if err := json.Unmarshal(event.Data, &named); err != nil {
+		return err
+	}
+	n.Cluster(named.Cluster)
+	return nil
+}
+
+// beforePanels returns a height after which every panel was drawn that may not be over: twice as
+// long ago as a panel lasts, as the time in which the chain stands does not count for it. A node
+// that has not kept as much is asked for what it has.
+func (c *sdkChain) beforePanels(ctx context.Context) (chain.Height, error) {
+	status, err := c.client.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	since := status.BlockTimeMs - min(status.BlockTimeMs, chain.TimeMs(2*c.panelMs))
+	least := status.Height - min(status.Height, panelsBack)
+	low, high := chain.Height(1), status.Height
+	for low < high { // the first that is kept, and is not too old
+		middle := low + (high-low)/2
+		block, err := c.client.Block(ctx, middle, "header")
+		problem, said := errors.AsType[*api.Problem](err)
+		switch {
+		case said && problem.Type == api.ProblemPruned:
+			low = middle + 1
+		case err != nil:
+			return 0, err
+		case block.Header.TimeMs < since && middle < least:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return low - 1, nil
+}
+
 // Panel implements Chain.
 func (c *sdkChain) Panel(ctx context.Context, id crypto.Digest) (Sitting, bool, error) {
-	raw, err := c.record(ctx, settlement.PanelKey(id))
-	if err != nil || raw == nil {
+	value, err := c.client.VerifiedState(ctx, settlement.PanelKey(id))
+	if err != nil {
 		return Sitting{}, false, err
+	}
+	out := Sitting{Height: value.Height()}
+	raw, there := value.Get()
+	if !there {
+		return out, false, nil
 	}
 	p, err := settlement.DecodePanel(raw)
 	if err != nil {
 		return Sitting{}, false, err
 	}
-	out := Sitting{Order: p.Subject, Runs: p.JudgesRuns(), Reveals: p.Revealing, Decided: p.Due == 0 && p.DrawAt == 0}
+	out.Order, out.Runs, out.Reveals, out.Decided = p.Subject, p.JudgesRuns(), p.Revealing, p.Due == 0 && p.DrawAt == 0
 	for _, j := range p.Jurors {
 		out.Seats = append(out.Seats, Seat{Node: j.Node, Commitment: j.Commitment, Shown: j.Vote != nil})
 	}
@@ -59,12 +115,21 @@ func (c *sdkChain) Matter(ctx context.Context, s *Sitting) (Matter, error) {
 	if err != nil {
 		return Matter{}, err
 	}
+	endpoints, err := c.Endpoints(ctx, cluster)
+	if err != nil {
+		return Matter{}, fmt.Errorf("server: the cluster %s of an order that is judged: %w", cluster.Short(), err)
+	}
+	return Matter{Spec: spec, Cluster: cluster, Endpoints: endpoints}, nil
+}
+
+// Endpoints implements Chain.
+func (c *sdkChain) Endpoints(ctx context.Context, cluster crypto.PublicKey) ([]string, error) {
 	raw, err := c.record(ctx, settlement.ClusterKey(cluster))
 	if err != nil || raw == nil {
-		return Matter{}, fmt.Errorf("server: the cluster %s of an order that is judged: %w", cluster.Short(), orGone(err))
+		return nil, orGone(err)
 	}
 	record, err := settlement.DecodeCluster(raw)
-	return Matter{Spec: spec, Cluster: cluster, Endpoints: record.Endpoints}, err
+	return record.Endpoints, err
 }
 
 // judged returns the specification of an order that a panel judges, and its home cluster.

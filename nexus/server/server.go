@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/blob"
@@ -53,6 +54,7 @@ type Server struct {
 	forwards  *batcher // of commands, on their way to the leader
 	verifier  *verifier
 	docket    *docket
+	egress    egress
 	outward   *http.Client // for endpoints that other clusters registered
 	signer    *signer
 	logs      *jobLogs
@@ -161,7 +163,8 @@ func (s *Server) openIdentity() (err error) {
 	s.log = s.cfg.Log.With("server", s.self.Short())
 	s.cfg.Log = s.log
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
-	s.docket = newDocket()
+	lasts := 2 * time.Duration(settlement.PanelMs(&s.id.genesis.Params)) * time.Millisecond
+	s.docket = newDocket(lasts, uint64(s.cfg.BlobMiB)*mebibyte/4)
 	s.outward = outwardClient(s.cfg.LocalPeers)
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	return nil

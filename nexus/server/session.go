@@ -46,6 +46,7 @@ type session struct {
 	version  uint64    // counts what the state has to know of
 	declares time.Time // until when those that were made are paid for: see mayDeclare
 	probes   time.Time // likewise, of probes and replies to them: see mayProbe
+	recalls  int       // ballots on panels that were not known
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
 	fresh    []crypto.Digest // of these, what came since the leader looked
@@ -305,6 +306,14 @@ func (ss *sessions) prune(s *session) {
 			delete(s.dones, order)
 		}
 	}
+}
+
+// mayRecall reports whether another ballot on a panel that is not known may be looked after.
+func (s *session) mayRecall() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recalls++
+	return s.recalls <= maxRecalls
 }
 
 // said returns the agent's newest Hello, and how many there have been.

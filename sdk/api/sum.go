@@ -56,7 +56,7 @@ func eventCases() []Case {
 		chain.ValidatorUnjailed{}, chain.NodeAffiliated{}, chain.NodeUnaffiliated{}, chain.ValidatorSlashed{}, chain.ValidatorJailed{}, chain.EpochClosed{},
 		chain.LeaseOpened{}, chain.LeaseChanged{}, chain.LeasePaid{}, chain.LeaseEnded{},
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
-		chain.MeterRegistered{}, chain.BatchSettled{}, chain.AcceptanceBroken{}, chain.ClaimLost{}, chain.BreachPaid{}, chain.BreachClosed{},
+		chain.MeterRegistered{}, chain.BatchSettled{}, chain.AcceptanceBroken{}, chain.BondForfeited{}, chain.ClaimLost{}, chain.BreachPaid{}, chain.BreachClosed{},
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},

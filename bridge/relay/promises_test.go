@@ -1,0 +1,150 @@
+package relay_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/relay"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+// numbered is a claim whose acceptance has a sequence.
+func numbered(nonce, sequence uint64) chain.Claim {
+	c := parts(nonce)
+	c.Acceptance.Sequence = sequence
+	return signed(c)
+}
+
+// carrying runs a relay until what it can do is done.
+func carrying(t *testing.T, o *fakeOutbox, f *fakeChain, do func()) {
+	t.Helper()
+	r, err := relay.New(config(), relay.Deps{
+		Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
+		Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Chain: f, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Carry(ctx) })
+	time.Sleep(time.Second) // of the bubble
+	synctest.Wait()
+	do()
+	time.Sleep(time.Hour)
+	cancel()
+	wg.Wait()
+}
+
+// TestASequenceGivenTwiceIsReported: a relay that sees two acceptances that contradict each
+// other posts them, once, with the claims; it remembers what has left the outbox.
+func TestASequenceGivenTwiceIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		first, second := numbered(1, 7), numbered(2, 7)
+		third := numbered(3, 8)
+		carrying(t, o, f, func() {
+			o.put(first)
+			o.put(third)
+			time.Sleep(time.Minute)
+			o.remove(first.Order.ID())
+			time.Sleep(time.Minute) // it was swept
+			o.put(second)
+			time.Sleep(time.Minute)
+			o.put(first)
+		})
+		if settled, _ := f.counts(); settled != 3 || len(f.reports) != 1 {
+			t.Fatalf("%d claims, %d reports", settled, len(f.reports))
+		}
+		report := f.reports[0]
+		if report.First.Acceptance != first.Acceptance || report.Second == nil || report.Second.Acceptance != second.Acceptance {
+			t.Errorf("reported %+v", report)
+		}
+		body := chain.TxBody{ChainID: testChain, Sender: chain.AddressOf(signer{key("payer")}.AccountKey()), Messages: chain.Msgs{report}}
+		tx, err := chain.SignTx(body, signer{key("payer")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := chain.DecodeTx(tx.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verified := chain.VerifyTxs([]chain.DecodedTx{decoded}, 1)[0]; verified == nil || !verified.DealSigned(0) {
+			t.Error("the chain would not take the signatures of what was posted")
+		}
+	})
+}
+
+// TestARunIsAPromiseToo: the acceptance of a replicated run is compared as that of a claim is.
+func TestARunIsAPromiseToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		c := numbered(2, 7)
+		c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
+		c.Acceptance.Order, c.Bid.Order = c.Order.ID(), c.Order.ID()
+		c = signed(c)
+		begin := chain.BeginRun{
+			Order: c.Order, OrderSig: c.OrderSig, Acceptance: c.Acceptance, AcceptanceSig: c.AcceptanceSig, Commitment: crypto.Digest{1},
+			Slate: chain.Slate{chain.SlateBidOf(&c.Bid, c.BidSig)},
+		}
+		id := c.Order.ID()
+		begin.SlateSig = cluster.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, begin.Slate))
+		begin.Signature = node.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, begin.Commitment))
+		carrying(t, o, f, func() {
+			o.put(numbered(1, 7))
+			o.putRuns(id, codec.Marshal(chain.Msgs{begin}))
+		})
+		if len(f.reports) != 1 || f.reports[0].Second.Acceptance.Order != id {
+			t.Errorf("%d reports: %+v", len(f.reports), f.reports)
+		}
+	})
+}
+
+// TestEvidenceThatOthersReportedCostsTwoFees: and holds up no claim.
+func TestEvidenceThatOthersReportedCostsTwoFees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.known = true
+		carrying(t, o, f, func() { o.put(numbered(1, 7), numbered(2, 7)) })
+		if settled, _ := f.counts(); settled != 2 || len(f.reports) != 3 { // at first together with the claims
+			t.Errorf("%d claims, %d reports", settled, len(f.reports))
+		}
+	})
+}
+
+// TestOtherSequencesAreNoEvidence: of other consumers, or of other numbers, and the same again.
+func TestOtherSequencesAreNoEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		carrying(t, o, f, func() {
+			for n := range uint64(20) {
+				o.put(claim(n))
+			}
+			for range 3 {
+				again := claim(5)
+				again.Receipt.Sequence = 2
+				o.put(signed(again))
+			}
+		})
+		if settled, _ := f.counts(); settled != 21 || len(f.reports) != 0 {
+			t.Errorf("%d claims, %d reports", settled, len(f.reports))
+		}
+	})
+}
+
+// putRuns lists messages about runs as one item.
+func (o *fakeOutbox) putRuns(order crypto.Digest, raws ...[]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cursor++
+	o.items = append(o.items, api.OutboxItem{Cursor: api.Uint64(o.cursor), Order: order, Runs: raws})
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
