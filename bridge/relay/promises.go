@@ -1,8 +1,6 @@
 package relay
 
 import (
-	"slices"
-
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -37,7 +35,7 @@ func (p *promises) note(a *chain.AcceptedOrder) (report chain.ReportAcceptance, 
 		return chain.ReportAcceptance{First: first, Second: a}, true
 	case len(p.order) == maxPromises:
 		delete(p.of, p.order[0])
-		p.order = slices.Delete(p.order, 0, 1)
+		p.order = p.order[1:]
 	}
 	p.of[key], p.order = *a, append(p.order, key)
 	return report, false

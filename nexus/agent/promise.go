@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -49,7 +48,7 @@ func (p *promises) note(a *chain.AcceptedOrder) (first chain.AcceptedOrder, brok
 	}
 	if len(p.order) == maxPromises {
 		delete(p.of, p.order[0])
-		p.order = slices.Delete(p.order, 0, 1)
+		p.order = p.order[1:]
 	}
 	if p.of == nil {
 		p.of = map[promiseKey]chain.AcceptedOrder{}
