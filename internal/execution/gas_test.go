@@ -116,7 +116,10 @@ func least(known map[string]float64, name string, ns float64) float64 {
 func shapes(t testing.TB) map[string]work {
 	w, out := newGasWorld(t, warm), map[string]work{}
 	for _, o := range operations(w.prepare()) {
-		out[o.name] = w.take(o)
+		k := w.take(o)
+		if out[o.name] = k; o.says != "" && k.events[o.says] != k.txs {
+			t.Fatalf("%s: %d of %d transactions say %s", o.name, k.events[o.says], k.txs, o.says)
+		}
 	}
 	return out
 }

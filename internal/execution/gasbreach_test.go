@@ -50,7 +50,12 @@ func breakWords(p prepared) func(*gasWorld, *state.Overlay) {
 			due, at := uint64(1)<<50, k.Public()
 			from := w.users[i].address()
 			state.Save(kv, settlement.BreachKey(at), settlement.Breach{Held: chain.Hyper(1), Due: due})
-			state.Save(kv, append(settlement.BreachKey(at), from[:]...), due)
+			mark := crypto.DomainEvidence.Hash(append(at[:], from[:]...))
+			state.Save(kv, append([]byte{settlement.Prefix, 'f'}, mark[:]...), struct {
+				_       struct{} `cbor:",toarray"`
+				Cluster crypto.PublicKey
+				Breach  uint64
+			}{Cluster: at, Breach: due})
 			state.Save(kv, settlement.EscrowKey(from, at), settlement.Escrow{Balance: chain.Nano(1)})
 			deadline := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 't'}, due)
 			kv.Set(append(append(deadline, 'y'), at[:]...), []byte{})
@@ -73,7 +78,7 @@ func ofBreaches(p prepared) []operation {
 	lost := oneOf("claim/lost", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
 		return chain.Settle{Claims: []chain.Claim{w.ownClaim(p, i)}}
 	})
-	lost.on = breakWords(p)
+	lost.on, lost.says = breakWords(p), "claim_lost"
 	return []operation{oneOf("report_acceptance", gasUsers, report), often, forged, lost}
 }
 

@@ -20,6 +20,7 @@ type operation struct {
 	cold bool // each block is another one
 	txs  func(w *gasWorld) []*chain.VerifiedTx
 	on   func(w *gasWorld, kv *state.Overlay) // what the state has beside, if not nil
+	says string                               // an event of each transaction, if not empty
 }
 
 // verdict is what is expected of an operation's transactions.

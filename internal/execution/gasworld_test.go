@@ -156,6 +156,7 @@ type work struct {
 	intrinsic uint64 // of that
 	bytes     uint64 // of transactions
 	txs       int
+	events    map[string]int
 
 	updates, inserts, deletes int // of keys
 	changed                   int // bytes of keys and values
@@ -201,7 +202,12 @@ func (w *gasWorld) measure(txs []*chain.VerifiedTx, want verdict, times int) wor
 			w.Fatalf("transaction %d: rejection %q", i, r.Rejection)
 		}
 	}
-	k := work{cpu: slices.Min(took), gas: out.GasUsed.Units(), txs: len(txs), receipts: receipts}
+	k := work{cpu: slices.Min(took), gas: out.GasUsed.Units(), txs: len(txs), receipts: receipts, events: map[string]int{}}
+	for _, r := range out.Receipts.Txs {
+		for _, e := range r.Events {
+			k.events[chain.EventName(e)]++
+		}
+	}
 	for _, tx := range txs {
 		k.bytes += uint64(len(tx.Raw()))
 		k.intrinsic += execution.IntrinsicGas(&tx.DecodedTx)
