@@ -39,7 +39,7 @@ type Level struct {
 	_      struct{} `cbor:",toarray"`
 	Digits uint8
 	Count  uint64
-	Sum    chain.Amount
+	Sum    chain.Amount // modulo 2^64: nothing bounds what nodes say that they lost; see most
 }
 
 // Division is how far what is held has been divided. No loss counts meanwhile.
@@ -105,7 +105,7 @@ func ReportAcceptance(kv state.KV, env *Env, from chain.Address, m chain.ReportA
 	switch {
 	case open && breach.Division != nil:
 		return nil, chain.Reject("what cluster %s lost is being divided: report it in a few blocks", a.Cluster.Short())
-	case counted && cluster.liable(kv, env, a.Cluster).IsZero():
+	case counted && (cluster.Locked.IsZero() || cluster.Convicted != nil) && cluster.liable(kv, env, a.Cluster).IsZero():
 		return nil, chain.Reject("cluster %s has no bond that is free, and its acceptances of %s count as broken already", a.Cluster.Short(), consumer.Short())
 	case !open && cluster.Locked.IsZero() && cluster.liable(kv, env, a.Cluster).IsZero():
 		return nil, chain.Reject("cluster %s has no bond", a.Cluster.Short())
@@ -279,9 +279,10 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 	key, missing := lossKey(cluster, p.Receipt.Node, p.provider), sound(cost.Sub(held))
 	before, _ := state.Load[chain.Amount](p.kv, key) // none: zero
 	after, ok := before.Add(missing)
-	if !ok || !breach.count(before, after) {
+	if !ok {
 		return nil, why
 	}
+	breach.count(before, after)
 	state.Save(p.kv, key, after)
 	state.Save(p.kv, BreachKey(cluster), breach)
 	record := p.record()
@@ -298,21 +299,17 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 	}), nil
 }
 
-// count moves a loss from one size to another; zero is none. It is false, and the breach is
-// not to be saved, if those of one level do not fit an amount.
-func (b *Breach) count(before, after chain.Amount) bool {
-	ok := true
+// count moves a loss from one size to another; zero is none.
+func (b *Breach) count(before, after chain.Amount) {
 	if !before.IsZero() {
 		l := b.level(before)
-		l.Count, l.Sum = l.Count-1, sound(l.Sum.Sub(before))
+		l.Count, l.Sum = l.Count-1, chain.Nano(l.Sum.Nano()-before.Nano())
 	}
 	if !after.IsZero() {
 		l := b.level(after)
-		l.Count++
-		l.Sum, ok = l.Sum.Add(after)
+		l.Count, l.Sum = l.Count+1, chain.Nano(l.Sum.Nano()+after.Nano())
 	}
 	b.Levels = slices.DeleteFunc(b.Levels, func(l Level) bool { return l.Count == 0 })
-	return ok
 }
 
 // level returns the level of a loss, which is added if there is none.
@@ -338,7 +335,7 @@ func (b *Breach) most() chain.Amount {
 		if each := left / count; bits.Len64(each) <= int(l.Digits) {
 			return chain.Nano(each)
 		}
-		left -= l.Sum.Nano() // each is more than any of its losses
+		left -= l.Sum.Nano() // each is more than any of its losses, so that all are within left, and the sum is exact
 		count -= l.Count
 	}
 	return b.Held // all are paid
@@ -421,7 +418,7 @@ func (b *Breach) pay(kv state.KV, cluster crypto.PublicKey) (paid []chain.Breach
 	for i, key := range keys {
 		p := &paid[i]
 		rest := sound(p.Lost.Sub(p.Amount))
-		b.count(p.Lost, rest) // it becomes less, and fits
+		b.count(p.Lost, rest)
 		if d.Last || rest.IsZero() {
 			kv.Delete(key)
 		} else {

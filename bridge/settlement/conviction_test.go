@@ -89,6 +89,32 @@ func TestWhatIsLockedIsTakenWhenItIsFree(t *testing.T) {
 	}
 }
 
+// TestABondThatIsLockedAfterABreachIsOwedToo: a cluster that is registered anew and has its own claims
+// lock all of its new bond loses that too if it breaks its word again, also to who lost by it before.
+func TestABondThatIsLockedAfterABreachIsOwedToo(t *testing.T) {
+	c := newLocker(t, 1)
+	if _, why := c.report(7, c.promised(other, 1)); why != nil {
+		t.Fatal(why.Reason())
+	}
+	name := key(cluster).Public()
+	c.must(settlement.UnbondCluster(c.kv, &c.env, account(operator), chain.UnbondCluster{Cluster: name}))
+	c.must(settlement.RegisterCluster(c.kv, &c.env, account(operator), c.registerCluster(operator)))
+	c.post(c.locks(1, chain.Hyper(1_000), 3*delay))
+	c.draw()
+	if _, why := c.report(6, c.promised(other, 2)); why != nil || c.cluster().Convicted == nil {
+		t.Fatalf("%v, %+v", why, c.cluster())
+	}
+	_, why := c.report(6, c.promised(other, 3))
+	wantReason(t, why, "count as broken already")
+	for range 4 {
+		c.block(delay, 0)
+		c.block(1, 0)
+	}
+	if _, open := settlement.BreachOf(c.kv, name); open || !c.cluster().Bond.IsZero() || c.surplus() != 0 {
+		t.Errorf("the breach is open: %v; the bond is %v", open, c.cluster().Bond)
+	}
+}
+
 // TestWhatAPanelTakesOfAConvictedClusterIsNotBurned: what nobody is owed for the dispute goes
 // to those who lost by the cluster.
 func TestWhatAPanelTakesOfAConvictedClusterIsNotBurned(t *testing.T) {

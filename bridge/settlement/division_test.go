@@ -1,6 +1,8 @@
 package settlement_test
 
 import (
+	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -35,8 +37,19 @@ func (m *market) divide() (got map[chain.Address]uint64, blocks int) {
 // loses posts a claim of a consumer that the escrow does not cover, of so many hours of a core.
 func (m *market) loses(who, node byte, nonce, hours uint64) {
 	m.Helper()
+	m.losesOf(chain.Hyper(1_000_000), who, node, nonce, hours)
+}
+
+// losesAny is loses of as much as an order may say.
+func (m *market) losesAny(who, node byte, nonce, hours uint64) {
+	m.Helper()
+	m.losesOf(chain.Nano(math.MaxUint64), who, node, nonce, hours)
+}
+
+func (m *market) losesOf(most chain.Amount, who, node byte, nonce, hours uint64) {
+	m.Helper()
 	o := m.order(who, nonce, none)
-	o.MaxCost = chain.Hyper(1_000_000)
+	o.MaxCost = most
 	c := m.claim(o, node, 1)
 	c.Receipt.Usage[0].Amount = 1_000 * hours
 	events := m.settle(c)
@@ -257,5 +270,42 @@ func (m *market) checkLosses(t *rapid.T) {
 	}
 	if lost != paid+counted {
 		t.Fatalf("%d were lost, %d of it was divided and %d is counted", lost, paid, counted)
+	}
+}
+
+// TestLossesBeyondEveryAmount: what a cluster's own nodes say that they lost has no bound, and what
+// is left of it when it was paid in part is no fault of the chain's. Small losses are paid all the same.
+func TestLossesBeyondEveryAmount(t *testing.T) {
+	for _, locked := range []uint64{0, 1} { // with one, what is not paid stays a loss
+		c := newLocker(t, 1)
+		if locked > 0 {
+			c.post(c.locks(1, chain.Hyper(locked), 3*delay))
+			c.draw()
+		}
+		if _, why := c.report(7, c.promised(other, 1)); why != nil {
+			t.Fatal(why.Reason())
+		}
+		nodes := []byte{40, 50, 60, 70}
+		slices.SortFunc(nodes, func(a, b byte) int { return key(a).Public().Compare(key(b).Public()) }) // as they are paid
+		for i, hours := range []uint64{2_562_047_788_016, 2_562_047_788_015, 2_562_047_788_015, 1} {    // one of 2^63 nHYPER, and two of a little less
+			c.losesAny(other, nodes[i], uint64(10+i), hours)
+		}
+		for range 4 {
+			c.block(delay, 0)
+			c.block(1, 0)
+		}
+		small := uint64(0)
+		for _, e := range c.events {
+			if e, ok := e.(chain.BreachPaid); ok {
+				for _, p := range e.Paid {
+					if p.Lost == chain.Nano(3_600_000) {
+						small += p.Amount.Nano()
+					}
+				}
+			}
+		}
+		if _, open := settlement.BreachOf(c.kv, key(cluster).Public()); open || small != 3_600_000 || c.surplus() != 0 {
+			t.Errorf("%d HYPER locked: the breach is open: %v; who lost an hour got %d nHYPER; %d came out of nowhere", locked, open, small, int64(c.surplus()))
+		}
 	}
 }
