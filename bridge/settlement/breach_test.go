@@ -37,6 +37,7 @@ func (m *market) report(by byte, r chain.ReportAcceptance) (chain.AcceptanceBrok
 func (m *market) progress(ms uint64) chain.Events {
 	m.env.LastProgressMs, m.env.ProgressMs = m.env.ProgressMs, m.env.ProgressMs+ms
 	events, _ := settlement.RunDeadlines(m.kv, &m.env, 10)
+	settlement.ExpireMarks(m.kv, &m.env, 10)
 	return events
 }
 

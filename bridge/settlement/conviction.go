@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
@@ -43,9 +44,12 @@ type mark struct {
 	Breach  uint64 // in which they count: when it is due; zero: it is of evidence
 }
 
-const partMark part = kindMark
-
 func markKey(id crypto.Digest) []byte { return keyOf(kindMark, id[:]) }
+
+// markEndKey returns the key of a mark's place in the queue of their ends. It is not that of
+// deadlines: a report leaves marks for the price of gas, and those whose panels and claims wait for
+// a deadline must not wait behind them.
+func markEndKey(at uint64, id crypto.Digest) []byte { return keyOf(kindMarkEnd, big(at), id[:]) }
 
 // evidenceMark names the mark of a sequence of a consumer's at a cluster that was reported.
 func evidenceMark(cluster crypto.PublicKey, consumer chain.Address, sequence uint64) crypto.Digest {
@@ -67,8 +71,25 @@ func betrayed(r state.Reader, b *Breach, cluster crypto.PublicKey, consumer chai
 
 // set leaves a mark for so long.
 func (m mark) set(kv state.KV, env *Env, id crypto.Digest, forMs uint64) {
+	at, ok := checked.Add(env.ProgressMs, forMs)
+	if !ok {
+		panic("settlement: a mark beyond time")
+	}
 	state.Save(kv, markKey(id), m)
-	queueDeadline(kv, env, forMs, partMark, id)
+	kv.Set(markEndKey(at, id), []byte{})
+}
+
+// ExpireMarks forgets marks that say nothing any more, the oldest first and at most limit of them;
+// the rest waits for the next block. It returns how many there were.
+func ExpireMarks(kv state.KV, env *Env, limit int) int {
+	q := markEnds(env)
+	keys, beyond := q.due(kv, limit)
+	for _, key := range keys {
+		kv.Delete(key)
+		markDue(kv, env, crypto.Digest(key[len(key)-crypto.DigestSize:]))
+	}
+	q.leave(kv, beyond)
+	return len(keys)
 }
 
 // markDue deletes a mark that says nothing any more: the chain's progress is never faster than
@@ -77,7 +98,7 @@ func (m mark) set(kv state.KV, env *Env, id crypto.Digest, forMs uint64) {
 func markDue(kv state.KV, env *Env, id crypto.Digest) {
 	m, ok := markOf(kv, id)
 	if !ok {
-		return // it was set anew, and went with the other deadline
+		return // it was set anew, and went with another end
 	}
 	if breach, open := BreachOf(kv, m.Cluster); m.Breach != 0 && open && breach.Due == m.Breach {
 		m.set(kv, env, id, env.Params.WithdrawalDelayMs)

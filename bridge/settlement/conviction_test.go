@@ -182,6 +182,38 @@ func TestEvidenceEnds(t *testing.T) {
 	}
 }
 
+// TestMarksHoldUpNobody: while a breach is open whoever makes up consumers leaves as many marks as it
+// pays gas for, which may all end together. Nobody's claim waits behind them, and they go all the same.
+func TestMarksHoldUpNobody(t *testing.T) {
+	c := newCourt(t, 1)
+	for who := byte(60); who < 98; who++ {
+		if _, why := c.report(7, c.promised(who, 1)); why != nil {
+			t.Fatal(why.Reason())
+		}
+	}
+	name := key(cluster).Public()
+	c.must(settlement.UnbondCluster(c.kv, &c.env, account(operator), chain.UnbondCluster{Cluster: name}))
+	c.must(settlement.RegisterCluster(c.kv, &c.env, account(operator), c.registerCluster(operator)))
+	id := c.post(c.locks(1, chain.Hyper(1), 3*delay))
+	c.draw()
+	over, _ := settlement.OpenClaimOf(c.kv, id)
+	c.env.Last, c.env.LastProgressMs = c.env.Now, c.env.ProgressMs
+	c.env.ProgressMs = over.Due + 1
+	c.pass(3 * delay)
+	n := 0
+	for range 4 { // blocks with room for one deadline, of which the breach has two at most
+		settlement.RunDeadlines(c.kv, &c.env, 1)
+		n += settlement.ExpireMarks(c.kv, &c.env, 30)
+		c.env.LastProgressMs, c.env.ProgressMs = c.env.ProgressMs, c.env.ProgressMs+1
+	}
+	if _, waits := settlement.OpenClaimOf(c.kv, id); waits {
+		t.Error("the claim waits behind marks")
+	}
+	if n != 76 || c.marks() != 0 {
+		t.Errorf("%d marks went, %d are left, of 76", n, c.marks())
+	}
+}
+
 // TestAConsumersMarkStaysAsLongAsItsBreach: a claim that locks the bond for weeks does not make
 // those forgotten whose acceptances were broken.
 func TestAConsumersMarkStaysAsLongAsItsBreach(t *testing.T) {

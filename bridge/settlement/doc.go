@@ -24,8 +24,8 @@
 //	'b' 'k' ‖ node                           → Meter
 //	'b' 'K' ‖ metering key                   → node, the one that has ever registered it
 //	'b' 'y' ‖ cluster                        → Breach
-//	'b' 'y' ‖ cluster ‖ consumer             → progress_ms: the breach in which its acceptances count as broken
-//	'b' 'y' ‖ cluster ‖ consumer ‖ sequence (8) → nothing: that acceptance was reported
+//	'b' 'f' ‖ id                             → mark: of evidence that was reported, or a consumer whose acceptances count as broken
+//	'b' 'F' ‖ progress_ms (8) ‖ id           → nothing: the queue of marks' ends
 //	'b' 'Y' ‖ cluster ‖ node ‖ owner         → what it lost by the cluster
 //	'b' 's' ‖ order id                       → Service: of the lease that the order opened
 //	'b' 'u' ‖ node                           → Hardware: while it is challenged, or was silent

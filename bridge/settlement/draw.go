@@ -110,7 +110,7 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return runsDrawn(kv, env, id)
 	case partHardware:
 		return hardwareDrawn(kv, env, crypto.PublicKey(id))
-	case partBreach, partMark: // draw nothing
+	case partBreach: // draws nothing
 	}
 	panic("settlement: a draw of a part that draws nothing")
 }
@@ -128,9 +128,6 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return hardwareDue(kv, crypto.PublicKey(id))
 	case partBreach:
 		return breachDue(kv, env, crypto.PublicKey(id))
-	case partMark:
-		markDue(kv, env, id)
-		return nil
 	case partService: // has none
 	}
 	panic("settlement: a deadline of no part")

@@ -16,6 +16,7 @@ type behind struct {
 
 	Draws     uint64 // heights
 	Deadlines uint64
+	Marks     uint64
 }
 
 func behindKey() []byte { return keyOf(kindBehind) }
@@ -47,6 +48,10 @@ func draws(env *Env) queue {
 
 func deadlines(env *Env) queue {
 	return queue{kindDeadline, func(b *behind) *uint64 { return &b.Deadlines }, before(env.LastProgressMs), before(env.ProgressMs)}
+}
+
+func markEnds(env *Env) queue {
+	return queue{kindMarkEnd, func(b *behind) *uint64 { return &b.Marks }, before(env.LastProgressMs), before(env.ProgressMs)}
 }
 
 func before(ms uint64) uint64 { return max(ms, 1) - 1 }

@@ -38,6 +38,7 @@ const (
 	kindBreach     = 'y'
 	kindLoss       = 'Y'
 	kindMark       = 'f'
+	kindMarkEnd    = 'F'
 	kindService    = 's'
 	kindHardware   = 'u'
 )

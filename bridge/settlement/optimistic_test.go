@@ -62,6 +62,7 @@ func (c *court) block(ms, stood uint64) chain.Events {
 	c.env.Mix = crypto.DomainMix.Hash(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, c.lot), uint64(c.env.Height)))
 	events, _ := settlement.RunDraws(c.kv, &c.env, 100)
 	due, _ := settlement.RunDeadlines(c.kv, &c.env, 100)
+	settlement.ExpireMarks(c.kv, &c.env, 100)
 	events = append(events, due...)
 	c.events = append(c.events, events...)
 	return events

@@ -353,7 +353,7 @@ func (of part) decided(kv state.KV, env *Env, p *Panel) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDecided(kv, env, p)
-	case partPanel, partBreach, partMark, partService, partHardware: // ask for nothing themselves
+	case partPanel, partBreach, partService, partHardware: // ask for nothing themselves
 	case partRuns:
 		return runsJudged(kv, env, p)
 	}
@@ -369,7 +369,7 @@ func (of part) excluded(kv state.KV, env *Env, subject crypto.Digest) func(crypt
 			panic("settlement: a panel for a claim that is not there")
 		}
 		return o.excluded(kv, subject)
-	case partPanel, partBreach, partMark, partService, partHardware: // ask for nothing themselves
+	case partPanel, partBreach, partService, partHardware: // ask for nothing themselves
 	case partRuns:
 		return mustRuns(kv, env, subject).excluded
 	}

@@ -178,6 +178,7 @@ func (w *world) block(ms uint64) {
 	w.kv = made
 	events := tokens.ReleaseMatured(w.kv, e.Now, queueRoom)
 	settlement.ExpireOrders(w.kv, e, queueRoom)
+	settlement.ExpireMarks(w.kv, e, queueRoom)
 	drawn, _ := settlement.RunDraws(w.kv, e, queueRoom)
 	due, _ := settlement.RunDeadlines(w.kv, e, queueRoom)
 	events = append(append(events, drawn...), due...)

@@ -19,6 +19,7 @@ const (
 	maxExpiries    = 2_000 // records: an order has one, and one for each claim but its first
 	maxDraws       = 1_000
 	maxDeadlines   = 1_000
+	maxMarks       = 1_000
 )
 
 // All queues together work for a share of a block's gas at most, by what their entries weigh
@@ -50,6 +51,7 @@ func (r *run) queues() []queue {
 		{table.QueueChannel, maxChannelEnds, func(n int) (chain.Events, int) { return counted(settlement.EndChannels(kv, env, n)) }},
 		{table.QueueDraw, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},
 		{table.QueueDeadline, maxDeadlines, func(n int) (chain.Events, int) { return settlement.RunDeadlines(kv, env, n) }},
+		{table.QueueMatured, maxMarks, func(n int) (chain.Events, int) { return nil, settlement.ExpireMarks(kv, env, n) }},
 	}
 }
 
