@@ -208,7 +208,7 @@ func TestAgentsAreToldOfServers(t *testing.T) {
 // with a third gone it refuses, and accepts again when one is back. A sixth server
 // is refused until one is removed.
 func TestFiveServers(t *testing.T) {
-	c := newCluster(t, 5)
+	c := steady(t, 5)
 	leader := c.waitLeader()
 	ids := []crypto.Digest{c.submit(leader, chain.PolicyNone{})}
 	dead := []int{leader, (leader + 1) % 5}
