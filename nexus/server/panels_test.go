@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -319,16 +320,24 @@ func TestBallotsAreGivenAgain(t *testing.T) {
 		return job.Judge{Panel: settlement.PanelOf(crypto.Digest{n, 1}, false), Order: crypto.Digest{n, 1}}
 	}
 	const others = 20
-	for n := range byte(others) {
-		agent.broadcast(ballotOf(0, name(n), found))
-	}
+	var again time.Time
 	until(t, "an end of what the chain does not have", func() bool {
+		var lost []byte // neither looked after nor heard of
 		done := true
 		here.chain.set(func() {
 			for n := range byte(others) {
-				done = done && here.chain.looked[name(n).Panel] > 0 && !here.servers[0].Hears(name(n).Panel)
+				looked, heard := here.chain.looked[name(n).Panel] > 0, here.servers[0].Hears(name(n).Panel)
+				if done = done && looked && !heard; !looked && !heard {
+					lost = append(lost, n)
+				}
 			}
 		})
+		if len(lost) > 0 && time.Now().After(again) { // its session may begin anew, and takes so many ballots and no more
+			again = time.Now().Add(10 * time.Second)
+			for _, n := range lost {
+				agent.broadcast(ballotOf(0, name(n), found))
+			}
+		}
 		return done
 	})
 	if here.servers[0].Hears(misnamed.Panel) || len(here.votes(0)) != 1 {
