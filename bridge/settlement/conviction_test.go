@@ -1,6 +1,7 @@
 package settlement_test
 
 import (
+	"math"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -296,9 +297,9 @@ func (c *court) anyOfBreaches(rt *rapid.T, step uint64, orders *[]crypto.Digest)
 		c.anyVotes(rt)
 	case 9:
 		o := c.order(who, step, none)
-		o.MaxCost = chain.Hyper(1_000_000)
+		o.MaxCost = chain.Nano(1<<64 - 1)
 		claim := c.claim(o, rapid.SampledFrom([]byte{40, 50, 60, 70}).Draw(rt, "node"), 1)
-		claim.Receipt.Usage[0].Amount = rapid.SampledFrom([]uint64{1, 1_000, 30_000_000, 90_000_000}).Draw(rt, "used")
+		claim.Receipt.Usage[0].Amount = rapid.SampledFrom([]uint64{1, 1_000, 30_000_000, 90_000_000, 2_562_047_788_015_000, 2_562_047_788_016_000, 2_562_047_788_016_001, 5_000_000_000_000_000}).Draw(rt, "used")
 		c.settle(claim)
 	default:
 		c.block(rapid.SampledFrom([]uint64{1, windowMs, delay / 2, delay}).Draw(rt, "ms"), 0)
@@ -340,7 +341,7 @@ func (c *court) checkConvicted(rt *rapid.T) {
 			}
 		case chain.ClaimLost:
 			b.late = b.late || b.out > 0
-			b.lost[e.Provider] += e.Lost.Nano()
+			b.lost[e.Provider] = atMost(b.lost[e.Provider], e.Lost.Nano())
 		case chain.BreachPaid:
 			for _, p := range e.Paid {
 				b.paid[p.To] += p.Amount.Nano()
@@ -364,11 +365,19 @@ func (c *court) checkConvicted(rt *rapid.T) {
 	c.checkSupply()
 }
 
+// atMost adds up to the most that there is: nothing bounds what is said to be lost.
+func atMost(a, b uint64) uint64 {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return math.MaxUint64
+}
+
 // checkShares: everybody was paid what they lost, or as much as anybody.
 func (b *breachBooks) checkShares(rt *rapid.T) {
 	most, lost := uint64(0), uint64(0)
 	for who := range b.lost {
-		most, lost = max(most, b.paid[who]), lost+b.lost[who]
+		most, lost = max(most, b.paid[who]), atMost(lost, b.lost[who])
 	}
 	for who, mine := range b.lost {
 		got := b.paid[who]
