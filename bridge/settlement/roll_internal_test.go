@@ -374,10 +374,12 @@ func TestDueThatWasTakenBack(t *testing.T) {
 	at := queueDeadline(kv, env, 1_500, 'T', second)
 	env.ProgressMs = 2_000
 	var told []crypto.Digest
-	_, _ = deadlines(env).run(kv, 9, func(of part, id crypto.Digest) chain.Events {
-		told = append(told, id)
-		dropDeadline(kv, at, of, second)
-		return nil
+	_, _ = deadlines(env).run(kv, 9, 1, func(of part, id crypto.Digest) (int, func() chain.Events) {
+		return 1, func() chain.Events {
+			told = append(told, id)
+			dropDeadline(kv, at, of, second)
+			return nil
+		}
 	})
 	if !slices.Equal(told, []crypto.Digest{first}) {
 		t.Fatalf("told of %v", told)

@@ -17,7 +17,7 @@ const (
 	maxLeaseEnds   = 1_000
 	maxChannelEnds = 1_000
 	maxExpiries    = 2_000 // records: an order has one, and one for each claim but its first
-	maxDraws       = 1_000
+	maxDraws       = 1_000 // of the dearest, as are deadlines
 	maxDeadlines   = 1_000
 	maxMarks       = 1_000
 )
