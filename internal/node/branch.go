@@ -9,7 +9,6 @@ import (
 	"math/bits"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -128,19 +127,38 @@ func (l *layer) Get(key []byte) ([]byte, bool) {
 // Ahead tells the base which keys are going to be read.
 func (l *layer) Ahead(keys [][]byte) { state.Ahead(l.base.Load().Reader, keys) }
 
-// Iterate yields the pairs with start ≤ key < end.
+// Iterate yields the pairs with start ≤ key < end. What it does before the first of them does
+// not grow with what the block changed: messages that look for one pair are many.
 func (l *layer) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
-	from, _ := slices.BinarySearchFunc(l.changes, string(start), func(c state.Change, key string) int { return strings.Compare(string(c.Key), key) })
-	merged := state.NewOverlay(l.base.Load())
-	for _, c := range l.changes[from:] {
-		if end != nil && string(c.Key) >= string(end) {
-			break
+	own, below := l.changes[l.from(start):], l.base.Load().Iterate(start, end)
+	if end != nil {
+		own = own[:max(0, l.from(end)-l.from(start))]
+	}
+	return func(yield func(key, value []byte) bool) {
+		rest := own
+		for key, value := range below {
+			for ; len(rest) > 0 && bytes.Compare(rest[0].Key, key) < 0; rest = rest[1:] {
+				if c := &rest[0]; !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
+					return
+				}
+			}
+			if len(rest) > 0 && bytes.Equal(rest[0].Key, key) {
+				continue // the change comes before the next pair
+			}
+			if !yield(key, value) {
+				return
+			}
 		}
-		if c.Deleted {
-			merged.Delete(c.Key)
-		} else {
-			merged.Set(c.Key, c.Value)
+		for _, c := range rest {
+			if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
+				return
+			}
 		}
 	}
-	return merged.Iterate(start, end)
+}
+
+// from returns the index of the first change at or after a key.
+func (l *layer) from(key []byte) int {
+	at, _ := slices.BinarySearchFunc(l.changes, key, func(c state.Change, key []byte) int { return bytes.Compare(c.Key, key) })
+	return at
 }

@@ -36,5 +36,45 @@ func TestLayerAgreesWithAnOverlay(t *testing.T) {
 				t.Fatalf("key %d is %x, %v; want %x, %v", n, value, ok, want, has)
 			}
 		}
+		start, end := key(rapid.IntRange(0, keys+1).Draw(t, "start")), key(rapid.IntRange(0, keys+1).Draw(t, "end"))
+		if rapid.Bool().Draw(t, "all") {
+			end = nil
+		}
+		if want, got := pairs(overlay, start, end), pairs(layer, start, end); !slices.Equal(got, want) {
+			t.Fatalf("from %x to %x there are %q, want %q", start, end, got, want)
+		}
 	})
+}
+
+// pairs lists what is in a range, and stops after some.
+func pairs(r state.Reader, start, end []byte) (list []string) {
+	for key, value := range r.Iterate(start, end) {
+		if list = append(list, string(key), string(value)); len(list) == 200 {
+			break
+		}
+	}
+	return list
+}
+
+// TestTheFirstPairIsFoundAtOnce: looking for the first pair at or after a key takes as much
+// beside a block that changed ten thousand as beside one that changed two: a block full of
+// messages that look for their place in a queue must not take the square of that.
+func TestTheFirstPairIsFoundAtOnce(t *testing.T) {
+	took := map[int]float64{}
+	for _, n := range []int{2, 10_000} {
+		overlay := state.NewOverlay(state.NewMemoryBackend())
+		for i := range n {
+			overlay.Set(binary.BigEndian.AppendUint32([]byte{'q'}, uint32(i)), []byte{1})
+		}
+		layer := newLayer(state.NewMemoryBackend(), overlay.Changes())
+		took[n] = testing.AllocsPerRun(10, func() {
+			for range layer.Iterate([]byte{'q', 0}, []byte{'r'}) {
+				return
+			}
+			t.Error("nothing is found")
+		})
+	}
+	if took[10_000] > took[2]+2 {
+		t.Errorf("the first of ten thousand takes %v allocations, of two %v", took[10_000], took[2])
+	}
 }
