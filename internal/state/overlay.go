@@ -302,23 +302,38 @@ func (o *Overlay) ordered() []*entry {
 	return o.runs[0].entries
 }
 
-// within returns the entries with start ≤ key < end by key, for an iteration to
-// read: what it gets of a run is shared from then on.
-func (o *Overlay) within(start string, end []byte) []*entry {
+// parts is entries in order of keys, of several runs that are merged as they are taken: who
+// looks for one of thousands does not wait for all.
+type parts [][]*entry
+
+// next takes the first entry, nil if there is none.
+func (p parts) next() *entry {
+	least := -1
+	for i := range p {
+		if len(p[i]) > 0 && (least < 0 || p[i][0].key < p[least][0].key) {
+			least = i
+		}
+	}
+	if least < 0 {
+		return nil
+	}
+	e := p[least][0]
+	p[least] = p[least][1:]
+	return e
+}
+
+// within returns the entries with start ≤ key < end, for an iteration to read: the runs that
+// have some of them are shared from then on.
+func (o *Overlay) within(start string, end []byte) (out parts) {
 	o.settle()
-	var out []*entry
 	for i := range o.runs {
 		own := o.runs[i].entries
 		own = own[lowerBound(own, start):]
 		if end != nil {
 			own = own[:lowerBound(own, string(end))]
 		}
-		switch {
-		case len(own) == 0:
-		case len(out) == 0:
-			out, o.runs[i].shared = own, true
-		default:
-			out = merged(out, own)
+		if len(own) > 0 {
+			out, o.runs[i].shared = append(out, own), true
 		}
 	}
 	return out
@@ -344,21 +359,21 @@ func (o *Overlay) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 				}
 			}
 		}()
+		e := own.next()
 		for key, value := range o.parent.Iterate(start, end) {
-			for len(own) > 0 && own[0].key < string(key) {
-				if !own[0].deleted && !yield([]byte(own[0].key), own[0].value) {
+			for ; e != nil && e.key < string(key); e = own.next() {
+				if !e.deleted && !yield([]byte(e.key), e.value) {
 					return
 				}
-				own = own[1:]
 			}
-			if len(own) > 0 && own[0].key == string(key) {
+			if e != nil && e.key == string(key) {
 				continue // the overlay's own pair comes before the parent's next
 			}
 			if !yield(key, value) {
 				return
 			}
 		}
-		for _, e := range own {
+		for ; e != nil; e = own.next() {
 			if !e.deleted && !yield([]byte(e.key), e.value) {
 				return
 			}

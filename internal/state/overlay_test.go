@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/bits"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -320,5 +321,32 @@ func TestIterationsAmongAdditionsMoveLittle(t *testing.T) {
 	}
 	if limit := n * bits.Len(n); moved > limit {
 		t.Errorf("%d entries moved %d times in all, limit %d; the runs are %v", n, moved, limit, before)
+	}
+}
+
+// TestTheFirstOfManyRunsIsFoundAtOnce: looking for the first pair at or after a key takes memory
+// for as many as there are runs, and not for all that follow.
+func TestTheFirstOfManyRunsIsFoundAtOnce(t *testing.T) {
+	o := state.NewOverlay(state.NewMemoryBackend())
+	look := func() {
+		for range o.Iterate([]byte{'q', 0}, []byte{'r'}) {
+			return
+		}
+	}
+	for i := range 10_000 {
+		o.Set(binary.BigEndian.AppendUint32([]byte{'q'}, uint32(i*7919%10_007)), []byte{1})
+		if i%3 == 0 {
+			look()
+		}
+	}
+	const looks = 100
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range looks {
+		look()
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / looks; each > 4_096 {
+		t.Errorf("looking for one of ten thousand takes %d bytes", each)
 	}
 }
