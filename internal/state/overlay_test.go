@@ -177,8 +177,11 @@ func TestIterationSeesTheStateAsItBegan(t *testing.T) {
 		block := state.NewOverlay(backend)
 		tx := state.NewOverlay(block)
 		for _, kv := range []state.KV{backend, block, tx} {
-			for range rapid.IntRange(0, 8).Draw(t, "initial") {
+			for range rapid.IntRange(0, 20).Draw(t, "initial") {
 				mutate(t, kv, m)
+				if rapid.Bool().Draw(t, "look") { // which leaves runs of several lengths
+					collect(kv.Iterate(nil, nil))
+				}
 			}
 		}
 		want := m.between(nil, nil)
