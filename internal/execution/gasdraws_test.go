@@ -132,14 +132,14 @@ func awaitPeers(w *gasWorld, kv *state.Overlay, entries int) {
 }
 
 // divideBreaches has breaches be divided, of each of which more is lost than is paid in one
-// block: the rest is carried over.
+// block: the rest is carried over. It is the last time, in which losses are deleted.
 func divideBreaches(w *gasWorld, kv *state.Overlay, entries int) {
 	const losses = 2*lostAtOnce + 8
 	for range entries {
 		id := w.unique()
 		due := w.dueNext(kv, 'y', id)
 		state.Save(kv, settlement.BreachKey(crypto.PublicKey(id)), settlement.Breach{
-			Held: chain.Hyper(1), Due: due, Division: &settlement.Division{Most: chain.Nano(1_000)},
+			Held: chain.Hyper(1), Due: due, Division: &settlement.Division{Most: chain.Nano(1_000), Last: true},
 		})
 		for range losses {
 			node, owner := w.unique(), w.cold()
