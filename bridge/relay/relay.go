@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -82,10 +83,10 @@ type Relay struct {
 	book      *book
 	metrics   *metrics
 	health    health
-	promises  promises     // readAll's
-	private   *private     // nil: claims are posted as they are
-	wasted    int          // transactions in a row that the chain took nothing of, but of votes alone; post's
-	vain      atomic.Int64 // transactions of votes alone in a row that the chain did not take
+	promises  *settlement.Promises // readAll's
+	private   *private             // nil: claims are posted as they are
+	wasted    int                  // transactions in a row that the chain took nothing of, but of votes alone; post's
+	vain      atomic.Int64         // transactions of votes alone in a row that the chain did not take
 }
 
 // New composes a relay.
@@ -96,7 +97,7 @@ func New(config Config, deps Deps) (*Relay, error) {
 	r := &Relay{
 		Deps: deps, config: config, book: newBook(),
 		inspector: inspector{genesis: deps.Genesis, verifier: deps.Verifier, signer: deps.Signer},
-		promises:  promises{of: map[promiseKey]chain.AcceptedOrder{}},
+		promises:  settlement.NewPromises(maxPromises),
 	}
 	r.metrics = newMetrics(r.book)
 	if config.Private {

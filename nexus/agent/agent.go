@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
@@ -73,7 +74,8 @@ type Agent struct {
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory
-	promises   promises
+	promisesMu sync.Mutex
+	promises   *settlement.Promises  // under promisesMu
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order
@@ -106,7 +108,7 @@ func Open(config Config) (*Agent, error) {
 	a := &Agent{
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
-		loading: newKernelStates(config.Kernels), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
+		loading: newKernelStates(config.Kernels), promises: settlement.NewPromises(maxPromises), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
 		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())

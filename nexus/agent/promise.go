@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -21,47 +20,13 @@ const (
 	maxEvidences = 64 // files
 )
 
-// promises are the acceptances of the assignments that the node was given last: of each
-// sequence the first. Safe for concurrent use.
-type promises struct {
-	mu    sync.Mutex
-	of    map[promiseKey]chain.AcceptedOrder
-	order []promiseKey // the oldest first
-}
-
-// promiseKey is what a cluster gives once.
-type promiseKey struct {
-	cluster  crypto.PublicKey
-	consumer chain.Address
-	sequence uint64
-}
-
-// note remembers an acceptance whose signature was verified, and returns one of before that
-// contradicts it.
-func (p *promises) note(a *chain.AcceptedOrder) (first chain.AcceptedOrder, broken bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := promiseKey{a.Acceptance.Cluster, a.Order.ConsumerAddress(), a.Acceptance.Sequence}
-	first, known := p.of[key]
-	if known {
-		return first, first.Acceptance != a.Acceptance
-	}
-	if len(p.order) == maxPromises {
-		delete(p.of, p.order[0])
-		p.order = p.order[1:]
-	}
-	if p.of == nil {
-		p.of = map[promiseKey]chain.AcceptedOrder{}
-	}
-	p.of[key], p.order = *a, append(p.order, key)
-	return first, false
-}
-
 // promised keeps an assignment's acceptance, and says so if it shows that the cluster broke its
 // word: the node has no account to report it from, and its owner does.
 func (a *Agent) promised(as *job.Assignment) {
 	second := chain.AcceptedOrder{Order: as.Order, Acceptance: as.Acceptance, Signature: as.AcceptanceSig}
-	first, broken := a.promises.note(&second)
+	a.promisesMu.Lock()
+	first, broken := a.promises.Note(&second)
+	a.promisesMu.Unlock()
 	if !broken {
 		return
 	}
