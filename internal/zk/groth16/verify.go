@@ -3,7 +3,6 @@ package groth16
 import (
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254"
@@ -115,19 +114,11 @@ func (k *verifyingKey) read(statement zk.Statement, proof []byte) (claim, error)
 	return claim{key: k, points: points, publics: append(publics, challenge), said: append(digest[:], proof...)}, nil
 }
 
-// combine returns K₀ · x₀ + Σ xᵢ · Kᵢ, two products at a time.
+// combine returns K₀ · x₀ + Σ xᵢ · Kᵢ.
 func (k *verifyingKey) combine(x []fr.Element) bn254.G1Jac {
-	var total, term bn254.G1Jac
-	for i := 0; i < len(x); i += 2 {
-		var s1, s2 big.Int
-		x[i].BigInt(&s1)
-		second := &k.k[0] // times zero when the number is odd
-		if i+1 < len(x) {
-			second = &k.k[i+1]
-			x[i+1].BigInt(&s2)
-		}
-		term.JointScalarMultiplication(&k.k[i], second, &s1, &s2)
-		total.AddAssign(&term)
+	var total bn254.G1Jac
+	for i := range x {
+		k.k[i].addTo(&total, &x[i])
 	}
 	return total
 }

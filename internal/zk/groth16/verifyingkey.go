@@ -59,16 +59,16 @@ func encodeVerifyingKey(c *circuit, vk *backend.VerifyingKey) []byte {
 	return codec.Marshal(keyFile{Kernel: c.kernel, Circuit: c.digest, Points: points})
 }
 
-// verifyingKey is a decoded key, made ready for pairings: the lines of its fixed
-// points are computed once, 68 kB in all.
+// verifyingKey is a decoded key, made ready: the lines of its fixed points, 68 kB
+// in all, and the multiples of its K are computed once.
 type verifyingKey struct {
 	kernel    zk.Kernel
 	circuit   crypto.Digest
 	digest    crypto.Digest
 	shape     shape
-	alphaBeta bn254.GT         // e(α, β)
-	k         []bn254.G1Affine // as in keyFile
-	lines     []lines          // of −δ, −γ, −σ·g and g
+	alphaBeta bn254.GT     // e(α, β)
+	k         []*multiples // as in keyFile
+	lines     []lines      // of −δ, −γ, −σ·g and g
 }
 
 // lines are what a pairing needs of a fixed point.
@@ -94,8 +94,9 @@ func decodeVerifyingKey(kernel zk.Kernel, encoded []byte) (*verifyingKey, error)
 	}
 	vk := &verifyingKey{
 		kernel: kernel, circuit: file.Circuit, digest: VerifyingKeyDigest(encoded),
-		shape: s, k: make([]bn254.G1Affine, keyPoints(s)),
+		shape: s, k: make([]*multiples, keyPoints(s)),
 	}
+	k := make([]bn254.G1Affine, keyPoints(s))
 	var alpha bn254.G1Affine
 	var beta, gamma, delta, g, sigmaNeg bn254.G2Affine
 	r := pointReader{rest: file.Points}
@@ -103,8 +104,8 @@ func decodeVerifyingKey(kernel zk.Kernel, encoded []byte) (*verifyingKey, error)
 	r.g2("beta", &beta)
 	r.g2("gamma", &gamma)
 	r.g2("delta", &delta)
-	for i := range vk.k {
-		r.g1("K "+strconv.Itoa(i), &vk.k[i])
+	for i := range k {
+		r.g1("K "+strconv.Itoa(i), &k[i])
 	}
 	r.g2("commitment g", &g)
 	r.g2("commitment sigma", &sigmaNeg)
@@ -114,6 +115,9 @@ func decodeVerifyingKey(kernel zk.Kernel, encoded []byte) (*verifyingKey, error)
 	var err error
 	if vk.alphaBeta, err = bn254.Pair([]bn254.G1Affine{alpha}, []bn254.G2Affine{beta}); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrVerifyingKeyFile, kernel, err)
+	}
+	for i := range k {
+		vk.k[i] = newMultiples(&k[i])
 	}
 	delta.Neg(&delta)
 	gamma.Neg(&gamma)
