@@ -77,6 +77,8 @@ func appendFromService(out []chain.Address, e any) []chain.Address {
 		return append(out, e.Consumer)
 	case chain.LeaseLeft:
 		return append(out, e.Consumer)
+	case chain.ServiceClosed:
+		return append(out, e.Consumer)
 	}
 	return out
 }
@@ -153,7 +155,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
 	case chain.RunBegun:
 		return append(out, e.Consumer)
-	case chain.ServiceMissed, chain.LeaseLeft:
+	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed:
 		return appendFromService(out, e)
 	case chain.HardwareJudged, chain.HardwareDeclared:
 		return appendFromHardware(out, e)

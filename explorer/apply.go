@@ -286,7 +286,7 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided,
 		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
-		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
+		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed,
 		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 	case chain.ClaimLost:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}

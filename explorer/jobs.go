@@ -132,7 +132,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 			chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed,
-			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft,
+			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed,
 			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		}
 	}

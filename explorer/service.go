@@ -36,6 +36,8 @@ func sayServiceEvent(e any) sentence {
 	case chain.LeaseLeft:
 		return say("The provider left the lease on node ", linkNode(e.Lease.Node), " without notice: ", linkAddress(e.Consumer), " got ", e.FromStake,
 			" of the node's stake, ", e.Burned, " was burned")
+	case chain.ServiceClosed:
+		return say("Nothing is heard any more of the lease on node ", linkNode(e.Lease.Node), ", which is over: what was due is paid, and ", e.Stake, " of the node's stake is free")
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }

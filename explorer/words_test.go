@@ -178,5 +178,6 @@ func TestWordsOfServices(t *testing.T) {
 	wantWords(t, explorer.EventWords(chain.PeersDrawn{Lease: lease, Peers: []crypto.PublicKey{v}}), []string{"1 node", node.Short(), v.Short()})
 	repriced := chain.ServiceMissed{Lease: lease, Consumer: who, Epoch: 7, Finding: "start", Rebate: five}
 	wantWords(t, explorer.EventWords(repriced), []string{node.Short(), "start in epoch 7", who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.ServiceClosed{Lease: lease, Consumer: who, Stake: five}), []string{node.Short(), "over", "free", "5"})
 	wantWords(t, explorer.EventWords(chain.LeaseLeft{Lease: lease, Consumer: who, FromStake: five}), []string{node.Short(), "without notice", who.Short(), "5"})
 }

@@ -51,13 +51,18 @@ type VerifiedService struct {
 	service settlement.Service
 	there   bool
 	height  chain.Height
+	at      chain.TimeMs
 }
 
-// Get returns what is promised, and false if nothing is, or there is no lease.
+// Get returns what is promised, and false if nothing is, or there is no lease, nor one whose last epochs
+// may be reported.
 func (v VerifiedService) Get() (settlement.Service, bool) { return v.service, v.there }
 
 // Height returns the height of the block after which the state was this.
 func (v VerifiedService) Height() chain.Height { return v.height }
+
+// TimeMs returns the time of that block.
+func (v VerifiedService) TimeMs() chain.TimeMs { return v.at }
 
 // VerifiedService returns what a finalized state knows of what is promised of a lease, and
 // of the peers who watch it.
@@ -66,7 +71,7 @@ func (c *Client) VerifiedService(ctx context.Context, id chain.LeaseID) (Verifie
 	if err != nil {
 		return VerifiedService{}, err
 	}
-	out := VerifiedService{height: value.Height()}
+	out := VerifiedService{height: value.Height(), at: value.Header().TimeMs()}
 	raw, there := value.Get()
 	if !there {
 		return out, nil

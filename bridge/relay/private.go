@@ -113,8 +113,12 @@ func (p *private) mark(b *chain.BatchSettled, tx chain.TxID) error {
 	return p.vault.put(&k)
 }
 
-// Post implements Chain for one claim.
+// Post implements Chain for one claim, and for evidence of a broken word: its orders and acceptances
+// are what a batch shows of its own, and anybody can read them in the outbox.
 func (p *private) Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error) {
+	if _, ok := messages[0].(chain.ReportAcceptance); ok && len(messages) == 1 {
+		return p.Chain.Post(ctx, messages...)
+	}
 	settle, ok := messages[0].(chain.Settle)
 	if !ok || len(messages) != 1 || len(settle.Claims) != 1 {
 		panic(fmt.Sprintf("relay: %d messages in a transaction of one batch", len(messages)))

@@ -214,6 +214,35 @@ func TestPrivateRelayPostsTotals(t *testing.T) {
 	})
 }
 
+// TestPrivateRelayReportsABrokenWord: with what the outbox shows of it, once; no receipt is in it.
+func TestPrivateRelayReportsABrokenWord(t *testing.T) {
+	home := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), &fakeBatches{fakeChain: newChain(), meter: meter}
+		foreign := numbered(9, 7) // of a node that is not the relay's
+		foreign.Bid.Node, foreign.Receipt.Node = key("other").Public(), key("other").Public()
+		foreign = signed(foreign)
+		foreign.BidSig = key("other").Sign(crypto.DomainBid, foreign.Bid.Payload())
+		foreign.ReceiptSig = key("other").Sign(crypto.DomainUsage, foreign.Receipt.Payload())
+		own := metered(1)
+		own.Acceptance.Sequence = 7
+		own = f.did(signed(own))
+		_, stop := carryPrivately(t, home, o, f)
+		o.put(foreign)
+		pass(time.Second)
+		o.put(own)
+		pass(time.Hour)
+		stop()
+		if settled, _ := f.counts(); settled != 0 || len(f.posted) != 1 || len(f.reports) != 1 {
+			t.Fatalf("%d claims, %d batches, %d reports", settled, len(f.posted), len(f.reports))
+		}
+		r := f.reports[0]
+		if r.First.Acceptance != foreign.Acceptance || r.Second == nil || r.Second.Acceptance != own.Acceptance {
+			t.Errorf("reported %+v", r)
+		}
+	})
+}
+
 // TestPrivateRelayCrashes: what was made before a crash is posted after it, not made again,
 // and what was settled without the relay's knowledge is not posted again.
 func TestPrivateRelayCrashes(t *testing.T) {

@@ -316,11 +316,11 @@ func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
 			r.Log.Warn("relay: refusing a claim", "order", item.Order.Short(), "claim", id.Short(), "reason", err)
 			continue
 		}
+		fresh = append(fresh, r.heard(&chain.AcceptedOrder{Order: claim.Order, Acceptance: claim.Acceptance, Signature: claim.AcceptanceSig}, item, pass)...)
 		if r.private != nil && !r.private.takes(claim) {
 			r.book.refuse(id)
 			continue
 		}
-		fresh = append(fresh, r.heard(&chain.AcceptedOrder{Order: claim.Order, Acceptance: claim.Acceptance, Signature: claim.AcceptanceSig}, item, pass)...)
 		fresh = append(fresh, &entry{id: id, order: claim.Receipt.Order, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
 	}
 	return r.book.add(fresh)

@@ -124,11 +124,13 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 		}
 	case partHardware:
 		return 1
+	case partService:
+		return 3 // it pays one provider
 	case partRuns:
 		if runs, ok := RunsOf(kv, id); ok {
 			return runs.share()
 		}
-	case partService, partBreach:
+	case partBreach:
 	}
 	return deadlineShares
 }
@@ -203,7 +205,8 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return hardwareDue(kv, crypto.PublicKey(id))
 	case partBreach:
 		return breachDue(kv, env, crypto.PublicKey(id))
-	case partService: // has none
+	case partService:
+		return serviceDue(kv, env, id)
 	}
 	panic("settlement: a deadline of no part")
 }

@@ -137,6 +137,10 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, decodeEscrow(key, value).Balance
 	case kindLease:
 		return tokens.HoldsEscrow, decodeLease(key, value).Held
+	case kindService:
+		if s := state.Decode[Service](key, value); s.Over != nil {
+			return tokens.HoldsEscrow, s.Over.Held
+		}
 	case kindOpenClaim:
 		o := state.Decode[OpenClaim](key, value)
 		return tokens.HoldsEscrow, o.held()

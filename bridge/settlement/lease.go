@@ -30,7 +30,7 @@ type Lease struct {
 	NoticeMs  uint64
 	Rate      uint64       // 10⁻¹⁸ HYPER per second
 	Since     chain.TimeMs // when these terms began
-	Charged   chain.Amount // for the time from Since to Until: RateCost of it, so that rounding does not add up
+	Charged   chain.Amount // for the time from Since to Until: RateCost of it, so that rounding does not add up; and what went back of the time since
 	Until     chain.TimeMs // up to which the provider was paid
 	Held      chain.Amount // what is left: for the time from Until on
 	Expires   chain.TimeMs
@@ -162,9 +162,10 @@ func CollectLease(kv state.KV, env *Env, m chain.CollectLease) (chain.Events, *c
 	if why != nil {
 		return nil, why
 	}
-	events := collect(kv, env, m.Lease, l, env.Now)
+	until := payableOf(kv, env, m.Lease, l)
+	events := collect(kv, env, m.Lease, l, until)
 	if len(events) == 0 {
-		return nil, chain.Reject("nothing is due of the lease since %d ms", l.Until)
+		return nil, chain.Reject("nothing is due of the lease since %d ms, to be paid up to %d", l.Until, until)
 	}
 	saveLease(kv, m.Lease, l, l.Expires)
 	return events, nil
@@ -309,10 +310,10 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 	return nil
 }
 
-// collect pays the provider for the time up to now, which is before Expires. It returns no
+// collect pays the provider for the time up to one that is not after now or Expires. It returns no
 // event if that comes to nothing.
-func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, now chain.TimeMs) chain.Events {
-	paid, ok := l.charge(env, id, now, chain.Amount{})
+func collect(kv state.KV, env *Env, id chain.LeaseID, l *Lease, until chain.TimeMs) chain.Events {
+	paid, ok := l.charge(env, id, until)
 	if !ok {
 		return nil
 	}
@@ -332,16 +333,23 @@ func (l *Lease) pay(kv state.KV, env *Env, paid *chain.LeasePaid) {
 	escrow.save()
 }
 
-// charge takes what is due up to now, which is not after Expires, out of what the lease
-// holds, and says how it is divided, but for a rebate: that is the caller's to give back, and
-// no more than is due. It is false if nothing is due.
-func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs, rebate chain.Amount) (chain.LeasePaid, bool) {
-	due := chain.RateCost(l.Rate, uint64(now-l.Since))
-	cost := sound(due.Sub(l.Charged))
+// due returns what is due up to a time and neither paid nor given back.
+func (l *Lease) due(until chain.TimeMs) chain.Amount {
+	due, ok := chain.RateCost(l.Rate, uint64(until-l.Since)).Sub(l.Charged)
+	if !ok { // more was paid, or given back of the time after
+		return chain.Amount{}
+	}
+	return due
+}
+
+// charge takes what is due up to a time, which is not after Expires, out of what the lease
+// holds, and says how it is divided. It is false if nothing is due.
+func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs) (chain.LeasePaid, bool) {
+	cost := l.due(now)
 	if cost.IsZero() {
 		return chain.LeasePaid{}, false
 	}
-	s := splitCost(sound(cost.Sub(rebate)), &env.Params, l.FeeBps)
+	s := splitCost(cost, &env.Params, l.FeeBps)
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
@@ -350,7 +358,7 @@ func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs, rebate chai
 			PricePerUnit: chain.Number(price), Consumer: l.Consumer, Provider: l.Provider, Timestamp: now,
 		}
 	}
-	l.Held, l.Charged, l.Until = sound(l.Held.Sub(cost)), due, now
+	l.Held, l.Charged, l.Until = sound(l.Held.Sub(cost)), sound(l.Charged.Add(cost)), now
 	return chain.LeasePaid{
 		Lease: id, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Until: now,
 		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee, Records: records,

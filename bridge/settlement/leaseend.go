@@ -38,16 +38,22 @@ func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended 
 	events = make(chain.Events, 0, 2*len(due))
 	for i := range leases {
 		id, l := due[i].lease(), &leases[i]
-		if paid, ok := l.charge(env, id, l.Expires, chain.Amount{}); ok {
+		var s Service // of a lease that is promised
+		until := l.Expires
+		if l.Promised {
+			s = serviceOf(kv, id)
+			until = s.payable(l, l.Expires)
+		}
+		if paid, ok := l.charge(env, id, until); ok {
 			e.pay(l, &paid)
 			events = append(events, paid)
 		} else {
 			e.note(id.Node, l, chain.Amount{})
 		}
-		e.refund(l)
-		if l.Promised {
-			e.release(id)
+		if l.Promised && !s.outlive(kv, env, id, l) {
+			e.release(id, s.Stake)
 		}
+		e.refund(l)
 		kv.Delete(keys[i])
 		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
 	}
@@ -133,10 +139,9 @@ func (e *ends) refund(l *Lease) {
 }
 
 // release frees what a lease locks of its node's bond.
-func (e *ends) release(id chain.LeaseID) {
-	s := serviceOf(e.kv, id)
+func (e *ends) release(id chain.LeaseID, stake chain.Amount) {
 	p := e.nodes[id.Node]
-	p.Locked = sound(p.Locked.Sub(s.Stake))
+	p.Locked = sound(p.Locked.Sub(stake))
 	e.kv.Delete(ServiceKey(id.Order))
 }
 

@@ -20,6 +20,10 @@ const (
 	// redrawEpochs is how long peers are at least: those that come before them may be
 	// reported for so long.
 	redrawEpochs = 2
+	// ReportWindowMs is how long misses of an epoch are taken that nobody can put off: before that the
+	// provider is not paid for it, and after a lease's end, measured by the chain's progress, neither
+	// that nor the stake is free.
+	ReportWindowMs = 3_600_000
 )
 
 // Service is the chain's state of what is promised of a lease.
@@ -34,6 +38,7 @@ type Service struct {
 	Former  []crypto.PublicKey // of the epochs that began before Drawn
 	Floor   uint64             // the first epoch that may still be judged
 	Judged  []uint64           // those above that were, ascending
+	Over    *Lease             // the lease when it was over, holding what is due and not paid yet; nil: it lives
 }
 
 // ServiceOf returns what is promised of the lease that an order opened, and false if
@@ -86,7 +91,7 @@ func (d *deal) promise(l *Lease, id chain.LeaseID) *chain.Rejection {
 // operator.
 func serviceDrawn(kv state.KV, env *Env, order crypto.Digest) chain.Events {
 	s, ok := ServiceOf(kv, order)
-	if !ok || !s.Drawing {
+	if !ok || !s.Drawing || s.Over != nil {
 		return nil // the lease is over
 	}
 	id := chain.LeaseID{Node: s.Node, Order: order}
@@ -168,8 +173,76 @@ func promised(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *Service, *chain
 	return l, &s, nil
 }
 
+// reportable is promised, also for a lease that is over, as long as its last epochs may be reported.
+func reportable(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *Service, *chain.Rejection) {
+	l, s, why := promised(kv, env, id)
+	if why != nil {
+		if s, ok := ServiceOf(kv, id.Order); ok && s.Node == id.Node && s.Over != nil {
+			return s.Over, &s, nil
+		}
+	}
+	return l, s, why
+}
+
+// watched reports whether so many peers know of the service that they could find a miss.
+func (s *Service) watched() bool { return max(len(s.Peers), len(s.Former)) >= chain.LeastPeers }
+
+// payable returns up to when a provider is paid: no more of an epoch until it was over for a while, as
+// long as somebody may report it.
+func (s *Service) payable(l *Lease, now chain.TimeMs) chain.TimeMs {
+	if !s.watched() {
+		return now
+	}
+	age := uint64(now - l.Since)
+	return l.Since + chain.TimeMs((age-min(age, ReportWindowMs))/s.Terms.EpochMs*s.Terms.EpochMs)
+}
+
+// payableOf is payable, for a lease of which nothing may be promised.
+func payableOf(kv state.KV, env *Env, id chain.LeaseID, l *Lease) chain.TimeMs {
+	if !l.Promised {
+		return env.Now
+	}
+	s := serviceOf(kv, id)
+	return s.payable(l, env.Now)
+}
+
+// outlive keeps what is due of a lease that is over at Expires and was paid as far as it is payable, and
+// what is staked, until no epoch of it can be reported any more. It is false, and keeps nothing, if nobody
+// could.
+func (s *Service) outlive(kv state.KV, env *Env, id chain.LeaseID, l *Lease) bool {
+	if !s.watched() {
+		return false
+	}
+	over := *l
+	over.Held = l.due(l.Expires)
+	l.Held = sound(l.Held.Sub(over.Held))
+	s.Over, s.Drawing = &over, false
+	state.Save(kv, ServiceKey(id.Order), *s)
+	queueDeadline(kv, env, ReportWindowMs, partService, id.Order)
+	return true
+}
+
+// serviceDue pays what a lease that is over still owes, and frees the stake.
+func serviceDue(kv state.KV, env *Env, order crypto.Digest) (events chain.Events) {
+	s, ok := ServiceOf(kv, order)
+	if !ok || s.Over == nil {
+		panic("settlement: the end of a service of a lease that is not over")
+	}
+	l, id := s.Over, chain.LeaseID{Node: s.Node, Order: order}
+	if paid, ok := l.charge(env, id, l.Expires); ok {
+		l.pay(kv, env, &paid)
+		events = append(events, paid)
+	}
+	if !l.Held.IsZero() {
+		panic("settlement: a lease that is over holds more than it owes")
+	}
+	unlockSlice(kv, s.Node, s.Stake)
+	kv.Delete(ServiceKey(order))
+	return append(events, chain.ServiceClosed{Lease: id, Consumer: l.Consumer, Stake: s.Stake})
+}
+
 // ReportMiss reprices an epoch in which more than half of a lease's peers found its service
-// to have missed a term: the consumer gets the rebate out of what is due to the provider
+// to have missed a term, or half of them and the consumer: the consumer gets the rebate out of what is due to the provider
 // and then out of the node's stake, and half of the penalty, the other half of which is
 // burned. signed says whether all reports are signed.
 func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.Events, *chain.Rejection) {
@@ -177,7 +250,7 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	if !signed {
 		return nil, chain.Reject("a report is not signed by its peer")
 	}
-	l, s, why := promised(kv, env, id)
+	l, s, why := reportable(kv, env, id)
 	if why != nil {
 		return nil, why
 	}
@@ -185,39 +258,47 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	if why != nil {
 		return nil, why
 	}
-	if why := s.found(m.Reports, m.Epoch.Epoch, *s.peersOf(begin)); why != nil {
+	if why := s.found(m.Reports, m.Epoch.Epoch, *s.peersOf(begin), l.Consumer); why != nil {
 		return nil, why
 	}
 	whole := chain.RateCost(l.Rate, uint64(end-l.Since))
 	cost := sound(whole.Sub(chain.RateCost(l.Rate, uint64(begin-l.Since))))
 	wanted := sound(cost.ShareFloor(uint64(s.Terms.RebateBps), wholeBps))
-	due := sound(chain.RateCost(l.Rate, uint64(env.Now-l.Since)).Sub(l.Charged))
-	rebate := lesser(wanted, due)
-	var events chain.Events
-	if paid, ok := l.charge(env, id, env.Now, rebate); ok {
-		l.pay(kv, env, &paid)
-		events = append(events, paid)
-	}
-	given, burned, slashed := s.take(kv, env, sound(wanted.Sub(rebate)), s.Terms.Penalty)
-	events = append(events, slashed...)
+	rebate := lesser(wanted, l.due(min(env.Now, l.Expires)))
+	l.Held, l.Charged = sound(l.Held.Sub(rebate)), sound(l.Charged.Add(rebate))
+	given, burned, events := s.take(kv, env, sound(wanted.Sub(rebate)), s.Terms.Penalty)
 	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(rebate.Add(given)))
 	s.judge(m.Epoch.Epoch)
 	state.Save(kv, ServiceKey(id.Order), *s)
-	saveLease(kv, id, l, l.Expires)
+	if s.Over == nil {
+		saveLease(kv, id, l, l.Expires)
+	}
 	return append(events, chain.ServiceMissed{
 		Lease: id, Consumer: l.Consumer, Epoch: chain.Number(m.Epoch.Epoch), Finding: s.Terms.Finds(m.Epoch.Epoch, &m.Reports[0]).String(),
 		Rebate: rebate, FromStake: given, Burned: burned, Stake: s.Stake,
 	}), nil
 }
 
+// Span returns when an epoch of a lease begins and ends, the last one with the lease; it is false if the
+// lease was over before.
+func (s *Service) Span(l *Lease, epoch uint64) (begin, end chain.TimeMs, ok bool) {
+	begin, end, ok = s.Terms.Span(l.Since, epoch)
+	if s.Over != nil && ok {
+		end, ok = min(end, l.Expires), begin < l.Expires
+	}
+	return begin, end, ok
+}
+
 // span returns when an epoch that may be judged now began and ended.
 func (s *Service) span(env *Env, l *Lease, e *chain.ServiceEpoch) (begin, end chain.TimeMs, why *chain.Rejection) {
-	begin, end, ok := s.Terms.Span(l.Since, e.Epoch)
+	begin, end, ok := s.Span(l, e.Epoch)
 	switch {
 	case e.ChainID != env.ChainID:
 		return 0, 0, chain.Reject("report is of chain %.32q, this is %q", e.ChainID, env.ChainID)
 	case e.Terms != l.Order:
 		return 0, 0, chain.Reject("report is of terms %s, those of %s hold", e.Terms.Short(), l.Order.Short())
+	case !ok && s.Over != nil:
+		return 0, 0, chain.Reject("the lease ended at %d ms, before epoch %d", l.Expires, e.Epoch)
 	case !ok || end > env.Now:
 		return 0, 0, chain.Reject("epoch %d is not over", e.Epoch)
 	case s.Closed(e.Epoch):
@@ -226,21 +307,32 @@ func (s *Service) span(env *Env, l *Lease, e *chain.ServiceEpoch) (begin, end ch
 	return begin, end, nil
 }
 
-// found demands that enough of the peers report, and that each finds a term missed.
-func (s *Service) found(reports []chain.ServiceReport, epoch uint64, peers []crypto.PublicKey) *chain.Rejection {
+// found demands that enough of the peers report, and that each finds a term missed. The consumer's own
+// report decides where the peers are halved, and nothing else.
+func (s *Service) found(reports []chain.ServiceReport, epoch uint64, peers []crypto.PublicKey, consumer chain.Address) *chain.Rejection {
+	said, own := 0, false
 	for i := range reports {
 		r := &reports[i]
+		drawn := slices.Contains(peers, r.Peer)
 		switch {
-		case !slices.Contains(peers, r.Peer):
+		case !drawn && r.By() != consumer:
 			return chain.Reject("node %s is not a peer of epoch %d", r.Peer.Short(), epoch)
 		case slices.ContainsFunc(reports[:i], func(other chain.ServiceReport) bool { return other.Peer == r.Peer }):
 			return chain.Reject("peer %s reports twice", r.Peer.Short())
 		case s.Terms.Finds(epoch, r) == chain.ServiceKept:
 			return chain.Reject("peer %s finds that epoch %d kept the terms", r.Peer.Short(), epoch)
+		case drawn:
+			said++
+		default:
+			own = true
 		}
 	}
-	if want := chain.Quorum(len(peers)); len(reports) < want {
-		return chain.Reject("%d of %d peers report a miss, want %d", len(reports), len(peers), want)
+	want := chain.Quorum(len(peers))
+	if own {
+		want = chain.QuorumWithConsumer(len(peers))
+	}
+	if said < want {
+		return chain.Reject("%d of %d peers report a miss, want %d", said, len(peers), want)
 	}
 	return nil
 }
@@ -302,13 +394,16 @@ func LeaveLease(kv state.KV, env *Env, from chain.Address, m chain.LeaveLease) (
 	if !ok {
 		penalty = s.Stake
 	}
-	events := collect(kv, env, m.Lease, l, env.Now)
+	events := collect(kv, env, m.Lease, l, s.payable(l, env.Now))
 	given, burned, slashed := s.take(kv, env, chain.Amount{}, penalty)
 	events = append(events, slashed...)
-	unlockSlice(kv, m.Lease.Node, s.Stake)
-	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(l.Held.Add(given)))
-	kv.Delete(ServiceKey(m.Lease.Order))
 	dropLeaseEnd(kv, l.Expires, m.Lease)
+	l.Expires, l.Closing = env.Now, true
+	if !s.outlive(kv, env, m.Lease, l) {
+		unlockSlice(kv, m.Lease.Node, s.Stake)
+		kv.Delete(ServiceKey(m.Lease.Order))
+	}
+	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(l.Held.Add(given)))
 	kv.Delete(LeaseKey(m.Lease))
 	return append(events,
 		chain.LeaseLeft{Lease: m.Lease, Consumer: l.Consumer, FromStake: given, Burned: burned},
@@ -323,7 +418,7 @@ func AccusePeer(kv state.KV, env *Env, from chain.Address, m chain.AccusePeer, s
 		return nil, chain.Reject("a report is not signed by its peer")
 	}
 	id := m.Epoch.Lease
-	l, s, why := promised(kv, env, id)
+	l, s, why := reportable(kv, env, id)
 	if why != nil {
 		return nil, why
 	}

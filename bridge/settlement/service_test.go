@@ -126,8 +126,18 @@ func TestPeersAreOthers(t *testing.T) {
 	}
 }
 
+// close has all that a lease is kept for after its end be over, and demands that nothing is left of it.
+func (s *service) close() {
+	s.Helper()
+	supply := s.surplus()
+	s.events = append(s.events, s.progress(settlement.ReportWindowMs+1)...)
+	if left := s.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
+		s.Fatalf("left %x, %s stays locked, surplus %d", left, s.provider(40).Locked, s.surplus())
+	}
+}
+
 // TestMissedEpochIsRepriced: half of the epoch's 10,000 nHYPER goes back out of what is due, and
-// the penalty out of the stake; what was paid already is made good out of the stake.
+// the penalty out of the stake.
 func TestMissedEpochIsRepriced(t *testing.T) {
 	s := newService(t, serviceTerms)
 	s.after(0, 0)
@@ -140,21 +150,111 @@ func TestMissedEpochIsRepriced(t *testing.T) {
 		t.Fatalf("the consumer got %s", back)
 	}
 	s.refusedReport("was judged", 0, s.peers...)
-	s.after(1, 0)
-	s.must(first(settlement.CollectLease(s.kv, &s.env, chain.CollectLease{Lease: s.id})))
-	if got = s.miss(1, s.peers[2:]...); !got.Rebate.IsZero() || got.FromStake != chain.Nano(6_000) || got.Stake != chain.Nano(91_000) {
-		t.Fatalf("repriced after it was paid: %+v", got)
-	}
-	if p := s.provider(40); p.Locked != chain.Nano(91_000) || s.surplus() != supply {
+	if p := s.provider(40); p.Locked != chain.Nano(98_000) || s.surplus() != supply {
 		t.Fatalf("%s is locked, surplus %d", p.Locked, s.surplus())
 	}
 	s.next(1 << 40)
 	s.expire(10)
-	if p := s.provider(40); !p.Locked.IsZero() {
-		t.Fatalf("%s stays locked after the end", p.Locked)
+	s.close()
+}
+
+// TestEpochsArePaidWhenNobodyMayReportThem: not before a window has passed, so that what goes back is there; what
+// was given back is not paid.
+func TestEpochsArePaidWhenNobodyMayReportThem(t *testing.T) {
+	s := newService(t, serviceTerms)
+	s.must(settlement.ExtendLease(s.kv, &s.env, account(consumer), chain.ExtendLease{Lease: s.id, Amount: chain.Nano(6_000_000)}))
+	s.after(0, settlement.ReportWindowMs-1)
+	s.miss(0, s.peers[:3]...)
+	s.refused("nothing is due", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.CollectLease(kv, &s.env, chain.CollectLease{Lease: s.id})
+		return why
+	})
+	s.after(1, settlement.ReportWindowMs+9_000)
+	events, why := settlement.CollectLease(s.kv, &s.env, chain.CollectLease{Lease: s.id})
+	if why != nil {
+		t.Fatal(why.Reason())
 	}
-	if left := s.dumpOf('s', 'l', 'q'); len(left) != 0 || s.surplus() != supply {
-		t.Fatalf("left %x, surplus %d", left, s.surplus())
+	if paid := events[0].(chain.LeasePaid); paid.Cost != chain.Nano(15_000) || paid.Until != s.since+2*serviceEpoch {
+		t.Fatalf("paid %s until %d, want one epoch and a half", paid.Cost, paid.Until)
+	}
+	if got := s.miss(1, s.peers[:3]...); got.Rebate != chain.Nano(5_000) { // of what was not due for a window yet
+		t.Fatalf("repriced after it was paid: %+v", got)
+	}
+}
+
+// TestLastEpochIsJudged: what is kept after the lease's end is repriced by reports of the last epochs, the
+// last of which is as long as the lease; then the rest is paid, and the stake is free.
+func TestLastEpochIsJudged(t *testing.T) {
+	s := newService(t, serviceTerms)
+	s.must(settlement.ExtendLease(s.kv, &s.env, account(consumer), chain.ExtendLease{Lease: s.id, Amount: chain.Nano(5_000)}))
+	l, _ := settlement.LeaseOf(s.kv, s.id)
+	end := uint64(l.Expires - s.since)
+	last := end / serviceEpoch
+	s.after(last-1, end%serviceEpoch-1)
+	s.refusedReport("is not over", last, s.peers...)
+	s.after(last-1, end%serviceEpoch+3)
+	before, supply, paid := s.escrow(consumer).Balance, s.surplus(), s.balance(4)
+	s.refusedReport("lease ended", last, s.peers...) // the block has not come to it
+	s.expire(10)
+	if back := sub(t, s.escrow(consumer).Balance, before); !back.IsZero() || s.balance(4) != paid || s.provider(40).Locked != serviceTerms.Stake {
+		t.Fatalf("%s went back, %s of %s is locked", back, s.provider(40).Locked, serviceTerms.Stake)
+	}
+	part := end % serviceEpoch
+	got := s.miss(last, s.peers[:3]...)
+	if got.Rebate != chain.Nano(part/2) || got.FromStake != chain.Nano(1_000) {
+		t.Fatalf("the last %d ms were repriced: %+v", part, got)
+	}
+	s.refusedReport("was judged", last, s.peers...)
+	s.refusedReport("before epoch", last+1, s.peers...)
+	if got = s.miss(last-1, s.peers[:3]...); got.Rebate != chain.Nano(5_000) {
+		t.Fatalf("the epoch before was repriced: %+v", got)
+	}
+	for _, draws := range []byte{consumer, 4} {
+		s.refused("has no lease", func(kv state.KV) *chain.Rejection {
+			return settlement.DrawPeers(kv, &s.env, account(draws), chain.DrawPeers{Lease: s.id})
+		})
+	}
+	s.progress(settlement.ReportWindowMs - 1)
+	s.miss(0, s.peers[2:]...)
+	s.close()
+	if got := s.events[len(s.events)-2].(chain.LeasePaid); got.Cost != chain.Nano(end-part/2-5_000-5_000) || got.Paid != sub(t, s.balance(4), paid) || s.surplus() != supply {
+		t.Fatalf("the provider got %+v; surplus %d", got, s.surplus())
+	}
+	if closed, ok := s.events[len(s.events)-1].(chain.ServiceClosed); !ok || closed.Stake != chain.Nano(94_000) || closed.Lease != s.id {
+		t.Fatalf("at last %+v", s.events[len(s.events)-1])
+	}
+	s.refusedReport("has no lease", last-2, s.peers...)
+}
+
+// TestNobodyWatchedNothingIsKept: where no peers were drawn nothing can be reported, and all is over at
+// the end.
+func TestNobodyWatchedNothingIsKept(t *testing.T) {
+	m := newMarket(t)
+	m.deposit(consumer, chain.Nano(10_000_000))
+	d := promising(m.deal(consumer, 1, 40, 1_000, chain.Nano(3_000_000)), serviceTerms)
+	m.open(d)
+	m.next(1 << 40)
+	m.expire(10)
+	if left := m.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !m.provider(40).Locked.IsZero() {
+		t.Fatalf("left %x", left)
+	}
+}
+
+// TestConsumersWordTips: beside half of the peers it is enough, and beside fewer nothing; alone it is none.
+func TestConsumersWordTips(t *testing.T) {
+	s := newService(t, serviceTerms)
+	own := key(consumer).Public()
+	s.after(0, 0)
+	s.refusedReport("2 of 5 peers report", 0, s.peers[0], s.peers[1], own)
+	s.refusedReport("reports twice", 0, s.peers[0], s.peers[1], s.peers[2], own, own)
+	s.refusedReport("is not a peer", 0, s.peers[0], s.peers[1], s.peers[2], key(other).Public())
+	out := chain.AccusePeer{Epoch: s.epoch(0), First: missed(s.peers[4])[0], Second: chain.ServiceReport{Peer: s.peers[4], Sent: 10, Answered: 10}}
+	s.must(settlement.AccusePeer(s.kv, &s.env, account(12), out, true))
+	s.refusedReport("2 of 4 peers report", 0, s.peers[0], s.peers[1])
+	s.refusedReport("1 of 4 peers report", 0, s.peers[0], own)
+	s.refusedReport("0 of 4 peers report", 0, own)
+	if got := s.miss(0, s.peers[0], s.peers[1], own); got.Rebate != chain.Nano(5_000) {
+		t.Fatalf("repriced: %+v", got)
 	}
 }
 
@@ -195,8 +295,8 @@ func TestReportsThatAreRefused(t *testing.T) {
 
 // TestTwoPeersAreTheLeast: one alone is nobody's majority.
 func TestTwoPeersAreTheLeast(t *testing.T) {
-	for peers, want := range []int{2, 2, 2, 2, 3, 3} {
-		if got := chain.Quorum(peers); got != want {
+	for peers, want := range [][2]int{{2, 2}, {2, 2}, {2, 2}, {2, 2}, {3, 2}, {3, 3}} {
+		if got := [2]int{chain.Quorum(peers), chain.QuorumWithConsumer(peers)}; got != want {
 			t.Errorf("%d of %d peers, want %d", got, peers, want)
 		}
 	}
@@ -284,8 +384,11 @@ func TestLeavingWithoutNoticeCosts(t *testing.T) {
 	if back := sub(t, s.escrow(consumer).Balance, before); back != chain.Nano(3_000_000-10_000+50_000) {
 		t.Fatalf("the consumer got %s", back)
 	}
-	if rest := s.dumpOf('s', 'l', 'q'); len(rest) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
-		t.Fatalf("left %x, %s locked, surplus %d", rest, s.provider(40).Locked, s.surplus())
+	if got := s.miss(0, s.peers[:3]...); got.Rebate != chain.Nano(5_000) { // the epoch in which it left
+		t.Fatalf("repriced: %+v", got)
+	}
+	if s.close(); s.surplus() != supply {
+		t.Fatalf("surplus %d", s.surplus())
 	}
 }
 
@@ -407,7 +510,9 @@ func TestServiceConserves(t *testing.T) {
 		}
 		s.next(1 << 40)
 		s.expire(10)
-		if left := s.dumpOf('s', 'l', 'q'); len(left) != 0 || !s.provider(40).Locked.IsZero() {
+		s.checkConserved(rt)
+		s.progress(settlement.ReportWindowMs + 1)
+		if left := s.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !s.provider(40).Locked.IsZero() {
 			rt.Fatalf("left %x", left)
 		}
 		s.checkConserved(rt)
@@ -419,7 +524,7 @@ func (s *service) serviceStep(rt *rapid.T) (events chain.Events) {
 	kv := state.NewOverlay(s.kv)
 	who := account(rapid.SampledFrom([]byte{consumer, other, 4}).Draw(rt, "by"))
 	var why *chain.Rejection
-	switch rapid.IntRange(0, 7).Draw(rt, "step") {
+	switch rapid.IntRange(0, 9).Draw(rt, "step") {
 	case 0:
 		return s.blocks(rapid.IntRange(1, settlement.DrawDelay).Draw(rt, "blocks"))
 	case 1, 2, 3:
@@ -440,7 +545,15 @@ func (s *service) serviceStep(rt *rapid.T) (events chain.Events) {
 		}
 		events, why = settlement.LeaveLease(kv, &s.env, who, chain.LeaveLease{Lease: s.id})
 	case 7:
+		if rapid.IntRange(0, 3).Draw(rt, "to the end") == 0 {
+			s.next(rapid.Uint64Range(1, 10_000_000).Draw(rt, "long wait"))
+		}
 		events, _ = settlement.ExpireLeases(kv, &s.env, 2)
+	case 8:
+		s.env.LastProgressMs, s.env.ProgressMs = s.env.ProgressMs, s.env.ProgressMs+rapid.Uint64Range(1, settlement.ReportWindowMs).Draw(rt, "progress")
+		events, _ = settlement.RunDeadlines(kv, &s.env, 2)
+	case 9:
+		_, why = settlement.ExtendLease(kv, &s.env, who, chain.ExtendLease{Lease: s.id, Amount: chain.Nano(rapid.Uint64Range(1, 2_000_000).Draw(rt, "extension"))})
 	}
 	if why != nil {
 		return nil

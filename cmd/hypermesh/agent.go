@@ -36,6 +36,7 @@ func agentCommand() *cli.Command {
 			agentRegisterCommand(),
 			agentPairCommand(),
 			agentMeterCommand(),
+			agentEvidenceCommand(),
 			agentStatusCommand(),
 			agentModeCommand("pause", "take no new work until told to resume; what runs goes on to its end", agent.Mode{Name: agent.ModePaused}),
 			agentModeCommand("resume", "take work again", agent.Mode{Name: agent.ModeOpen}),

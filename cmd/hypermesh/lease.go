@@ -242,7 +242,7 @@ func leaseShow(c *cli.Context) error {
 		Lease: id, Live: live, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Spec: l.Spec,
 		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
 	}
-	if line.Service, err = serviceOf(c, s, id, &l); err != nil {
+	if line.Service, err = serviceOf(c, s, &v, id); err != nil {
 		return err
 	}
 	if c.Bool("json") {
@@ -256,6 +256,7 @@ func leaseShow(c *cli.Context) error {
 func (l *leaseLine) print(w io.Writer) {
 	if !l.Live {
 		fmt.Fprintf(w, "no lease of order %s on node %s at height %d\n", l.Lease.Order, l.Lease.Node, l.Height)
+		l.Service.print(w)
 		return
 	}
 	end := "when its money ends"

@@ -8,9 +8,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 // serviceFlags say what the node of a lease is to promise.
@@ -69,13 +69,16 @@ type serviceLine struct {
 	Stake   chain.Amount       `json:"stake_nhyper"` // that is left
 	Peers   []crypto.PublicKey `json:"peers"`
 	Drawing bool               `json:"drawing"`
-	Epoch   chain.Number       `json:"epoch"`  // that is under way, by the clock here
-	Missed  []uint64           `json:"missed"` // epochs that were repriced, the latest
+	Ended   chain.TimeMs       `json:"ended_ms,omitempty"`    // the lease did: its last epochs may be reported
+	Owed    chain.Amount       `json:"owed_nhyper,omitempty"` // then: what the provider is paid when they may be no more
+	Epoch   chain.Number       `json:"epoch"`                 // that is under way, by the clock here
+	Missed  []uint64           `json:"missed"`                // epochs that were repriced, the latest
 }
 
-// serviceOf asks for what is promised of a lease; nil: nothing is.
-func serviceOf(c *cli.Context, s *sender, id chain.LeaseID, l *settlement.Lease) (*serviceLine, error) {
-	if !l.Promised {
+// serviceOf asks for what is promised of a lease, or was until its end; nil: nothing is.
+func serviceOf(c *cli.Context, s *sender, of *sdk.VerifiedLease, id chain.LeaseID) (*serviceLine, error) {
+	l, live := of.Get()
+	if live && !l.Promised {
 		return nil, nil
 	}
 	v, err := s.client.VerifiedService(c.Context, id)
@@ -86,10 +89,13 @@ func serviceOf(c *cli.Context, s *sender, id chain.LeaseID, l *settlement.Lease)
 	if !there {
 		return nil, nil // the lease has just ended
 	}
+	out := &serviceLine{Terms: service.Terms, Stake: service.Stake, Peers: service.Peers, Drawing: service.Drawing, Missed: service.Judged}
+	if over := service.Over; over != nil {
+		l, out.Ended, out.Owed = *over, over.Expires, over.Held
+	}
 	epoch := max(time.Now().UnixMilli()-int64(l.Since), 0) / int64(service.Terms.EpochMs)
-	return &serviceLine{
-		Terms: service.Terms, Stake: service.Stake, Peers: service.Peers, Drawing: service.Drawing, Epoch: chain.Number(epoch), Missed: service.Judged,
-	}, nil
+	out.Epoch = chain.Number(epoch)
+	return out, nil
 }
 
 func (s *serviceLine) print(w io.Writer) {
@@ -103,6 +109,9 @@ func (s *serviceLine) print(w io.Writer) {
 		fmt.Fprintf(w, "            and %d KiB a second\n", t.ThroughputKiB)
 	}
 	fmt.Fprintf(w, "else        %.2f %% of the epoch's price, and %s\nstaked      %s of %s\nepoch       %d\n", float64(t.RebateBps)/100, t.Penalty, s.Stake, t.Stake, s.Epoch)
+	if s.Ended != 0 {
+		fmt.Fprintf(w, "ended       at %d ms; %s is owed until the last epochs can be reported no more\n", s.Ended, s.Owed)
+	}
 	for _, peer := range s.Peers {
 		fmt.Fprintf(w, "peer        %s\n", peer)
 	}

@@ -190,6 +190,8 @@ const (
 	kindLeaseLeft
 )
 
+const kindServiceClosed = 63
+
 // eventForms is how each alternative of Event is named and read, by its kind; kinds that
 // are nobody's have no name.
 var eventForms = [...]eventForm{
@@ -248,6 +250,7 @@ var eventForms = [...]eventForm{
 	kindPeersDrawn:         eventFormOf[PeersDrawn]("peers_drawn"),
 	kindServiceMissed:      eventFormOf[ServiceMissed]("service_missed"),
 	kindLeaseLeft:          eventFormOf[LeaseLeft]("lease_left"),
+	kindServiceClosed:      eventFormOf[ServiceClosed]("service_closed"),
 	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
 	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),
 	kindHardwareDeclared:   eventFormOf[HardwareDeclared]("hardware_declared"),

@@ -35,7 +35,7 @@ type ServiceTerms struct {
 // ServiceReport is what a peer found of a lease in an epoch.
 type ServiceReport struct {
 	_             struct{}         `cbor:",toarray"`
-	Peer          crypto.PublicKey `json:"peer"`
+	Peer          crypto.PublicKey `json:"peer"`           // or the consumer's key
 	Sent          uint64           `json:"sent"`           // probes that count: sent when the service had to run
 	Answered      uint64           `json:"answered"`       // of these, in time and by a service that runs
 	UnstartedMs   uint64           `json:"unstarted_ms"`   // the last time since the terms began at which a probe found no service, while none ever had
@@ -112,16 +112,23 @@ func (t *ServiceTerms) Span(since TimeMs, epoch uint64) (begin, end TimeMs, ok b
 	return TimeMs(from), TimeMs(to), ok
 }
 
+// LeastPeers is how many peers have to find a miss at least, however few there are.
+const LeastPeers = 2
+
 // Quorum returns how many of so many peers have to find that an epoch was missed: more
 // than half, and never one alone.
-func Quorum(peers int) int { return max(peers/2+1, 2) }
+func Quorum(peers int) int { return max(peers/2+1, LeastPeers) }
+
+// QuorumWithConsumer is Quorum where the consumer, who gains by a miss, finds one as well: it tips what
+// the peers leave open.
+func QuorumWithConsumer(peers int) int { return max((peers+1)/2, LeastPeers) }
 
 // ReportMiss brings what peers found of an epoch in which a lease's service missed its
 // terms. Anyone may send it.
 type ReportMiss struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   ServiceEpoch
-	Reports ServiceReports // each of another peer, and each finds a term missed
+	Reports ServiceReports // each of another peer, or one of the consumer; and each finds a term missed
 }
 
 // ServiceReports is a list of reports.
@@ -230,6 +237,9 @@ func checkTwoWords[T word[T]](what string, first, second T) error {
 
 func (r ServiceReport) by() crypto.PublicKey { return r.Peer }
 
+// By returns the account of the key that signs the report: a consumer's own is by it.
+func (r *ServiceReport) By() Address { return AddressOf(crypto.AccountKeyOf(r.Peer)) }
+
 // same reports whether two reports say the same; signatures of one thing may differ.
 func (r ServiceReport) same(other ServiceReport) bool {
 	return r.Sent == other.Sent && r.Answered == other.Answered && r.UnstartedMs == other.UnstartedMs && r.ThroughputKiB == other.ThroughputKiB
@@ -299,6 +309,16 @@ type LeaseLeft struct {
 	Burned    Amount   `json:"burned_nhyper"`
 }
 
+// ServiceClosed says that no epoch of a lease that is over can be reported any more: what was due is
+// paid, and what is left of the stake is free.
+type ServiceClosed struct {
+	_        struct{} `cbor:",toarray"`
+	Lease    LeaseID  `json:"lease"`
+	Consumer Address  `json:"consumer"`
+	Stake    Amount   `json:"stake_nhyper"`
+}
+
+func (ServiceClosed) sealedEvent() {}
 func (PeersDrawn) sealedEvent()    {}
 func (ServiceMissed) sealedEvent() {}
 func (LeaseLeft) sealedEvent()     {}

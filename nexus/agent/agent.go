@@ -112,6 +112,7 @@ func Open(config Config) (*Agent, error) {
 		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
+	a.jury.gone = a.dropVote
 	a.metrics = newMetrics(a)
 	if err := a.open(); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -124,6 +125,9 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
+		return err
+	}
+	if err := a.readVotes(); err != nil {
 		return err
 	}
 	if a.metering, err = openMetering(a.config.Home, a.config.path(a.config.WorkDir, "work")); err != nil {
@@ -335,6 +339,7 @@ func (a *Agent) sweepRegularly(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		a.sweep(time.Now())
+		a.endVotes(ctx)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

@@ -123,9 +123,9 @@ func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
 
 // AskPanels has the agent ask a test about panels, before it runs.
 func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
-	a.panels = func(_ context.Context, id crypto.Digest) (settlement.Panel, bool, error) {
+	a.panels = func(_ context.Context, id crypto.Digest) (panelState, error) {
 		p, there := ask(id)
-		return p, there, nil
+		return panelState{Panel: p, there: there}, nil
 	}
 }
 

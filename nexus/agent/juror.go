@@ -29,6 +29,7 @@ type jury struct {
 	running int // orders that are run
 	panels  map[crypto.Digest]*summons
 	order   []crypto.Digest // of panels, the oldest first
+	gone    func(crypto.Digest)
 }
 
 // summons is a panel that a server told of.
@@ -37,6 +38,7 @@ type summons struct {
 	seated  time.Time    // since when this node is known to sit on it: its patience begins; zero: it is not known to
 	ballot  *job.Ballot  // nil: this node has not voted yet
 	opening *job.Opening // of ballot
+	height  chain.Height // of a state in which it has its seat; 0: the chain was not asked
 	asking  bool         // the chain is asked whether votes are shown
 	shown   bool         // it said that they are
 }
@@ -48,12 +50,20 @@ func (j *jury) of(panel crypto.Digest) *summons {
 	}
 	if len(j.order) >= maxBallots { // a vote that was given is remembered for longer than what a server only said
 		i := max(slices.IndexFunc(j.order, func(id crypto.Digest) bool { return j.panels[id].ballot == nil }), 0)
-		delete(j.panels, j.order[i])
-		j.order = slices.Delete(j.order, i, i+1)
+		if id := j.order[i]; j.panels[id].ballot != nil {
+			j.gone(id)
+		}
+		j.forget(j.order[i])
 	}
 	s := &summons{heard: time.Now()}
 	j.panels[panel], j.order = s, append(j.order, panel)
 	return s
+}
+
+// forget drops a panel.
+func (j *jury) forget(panel crypto.Digest) {
+	delete(j.panels, panel)
+	j.order = slices.DeleteFunc(j.order, func(id crypto.Digest) bool { return id == panel })
 }
 
 // given returns the ballots on panels that may not be over: a server which begins, or was away,
@@ -67,23 +77,38 @@ func (j *jury) given(lasts time.Duration) (list []job.Ballot) {
 	return list
 }
 
-// panelReader asks the chain about a panel; false: a finalized state has no such panel.
-type panelReader func(ctx context.Context, id crypto.Digest) (settlement.Panel, bool, error)
+// panelState is a panel as a finalized state has it.
+type panelState struct {
+	settlement.Panel
+	there  bool // in that state
+	height chain.Height
+}
+
+// awaits reports whether the panel is not over, and waits for a juror's vote.
+func (p *panelState) awaits(juror crypto.PublicKey) bool {
+	over := !p.there || p.Due == 0 && p.DrawAt == 0
+	return !over && slices.ContainsFunc(p.Jurors, func(j settlement.Juror) bool { return j.Node == juror && j.Vote == nil })
+}
+
+// panelReader asks the chain about a panel.
+type panelReader func(ctx context.Context, id crypto.Digest) (panelState, error)
 
 // panel is the panelReader of the chain.
-func (m *market) panel(ctx context.Context, id crypto.Digest) (settlement.Panel, bool, error) {
+func (m *market) panel(ctx context.Context, id crypto.Digest) (out panelState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
 	defer cancel()
 	value, err := m.client.VerifiedState(ctx, settlement.PanelKey(id))
 	if err != nil {
-		return settlement.Panel{}, false, err
+		return out, err
 	}
+	out.height = value.Height()
 	raw, there := value.Get()
 	if !there {
-		return settlement.Panel{}, false, nil
+		return out, nil
 	}
-	p, err := settlement.DecodePanel(raw)
-	return p, true, err
+	out.Panel, err = settlement.DecodePanel(raw)
+	out.there = err == nil
+	return out, err
 }
 
 // judge has this node vote as a juror, or show its vote. It is asked again until that is
@@ -129,12 +154,16 @@ func (s *session) judge(m *job.Judge) {
 	a.running.Go(func() {
 		defer cancel(nil)
 		vote, err := a.vote(ctx, t, m)
+		var kept keptVote
+		if err == nil {
+			kept, err = a.seal(m, vote)
+		}
 		a.mu.Lock()
 		delete(a.tasks, m.Order)
 		a.jury.running--
 		var ballot job.Ballot
 		if err == nil {
-			ballot = a.cast(m, vote)
+			ballot = a.remember(kept)
 		}
 		a.mu.Unlock()
 		if err != nil {
@@ -229,22 +258,25 @@ func (a *Agent) sits(ctx context.Context, m *job.Judge) (bound crypto.Digest, er
 	if a.panels == nil {
 		return bound, nil
 	}
-	p, there, err := a.panels(ctx, m.Panel)
+	p, err := a.panels(ctx, m.Panel)
 	if err != nil {
 		return bound, err
 	}
-	if !there || p.Subject != m.Order {
+	if !p.there || p.Subject != m.Order {
 		return bound, errors.New("the chain has no such panel")
 	}
 	i := slices.IndexFunc(p.Jurors, func(j settlement.Juror) bool { return j.Node == a.id })
 	if i < 0 || p.Jurors[i].Vote != nil || p.Revealing && p.Jurors[i].Commitment.IsZero() {
 		return bound, errors.New("the chain asks this node for no vote")
 	}
+	a.mu.Lock()
+	a.jury.of(m.Panel).height = p.height
+	a.mu.Unlock()
 	return p.Jurors[i].Commitment, nil
 }
 
-// vote finds what this node votes. If it has lost its memory, and the chain has what it is
-// bound to, it votes that and nothing else.
+// vote finds what this node votes. If it has lost its memory and its disk, and the chain
+// has what it is bound to, it votes that and nothing else.
 func (a *Agent) vote(ctx context.Context, t *task, m *job.Judge) (chain.Vote, error) {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(a.genesis.Params.CommitMs)*time.Millisecond)
 	defer stop()
@@ -298,16 +330,6 @@ func (a *Agent) voteSalt(panel crypto.Digest) [32]byte {
 	return crypto.DomainVote.Hash(secret[:])
 }
 
-// cast signs a vote, and remembers it. The caller holds a.mu.
-func (a *Agent) cast(m *job.Judge, vote chain.Vote) job.Ballot {
-	o := job.Opening{Panel: m.Panel, Node: a.id, Vote: vote, Salt: a.voteSalt(m.Panel)}
-	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: a.id, Commitment: vote.Commitment(m.Panel, a.id, o.Salt)}
-	b.Signature = a.key.Sign(crypto.DomainVote, chain.VotePayload(a.genesis.ChainID, m.Panel, b.Commitment))
-	known := a.jury.of(m.Panel)
-	known.ballot, known.opening = &b, &o
-	return b
-}
-
 // showVote shows a vote if the chain proves that it has the jurors show theirs; without a node of
 // the chain to ask, because a server says so. The caller holds a.mu.
 func (a *Agent) showVote(s *session, known *summons) {
@@ -321,8 +343,8 @@ func (a *Agent) showVote(s *session, known *summons) {
 	known.asking = true
 	panel := known.opening.Panel
 	a.running.Go(func() {
-		p, there, err := a.panels(a.work, panel)
-		revealing := err == nil && there && p.Revealing
+		p, err := a.panels(a.work, panel)
+		revealing := err == nil && p.there && p.Revealing
 		a.mu.Lock()
 		known.asking, known.shown = false, known.shown || revealing
 		a.mu.Unlock()

@@ -2,7 +2,10 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -48,7 +51,7 @@ func (b *bench) draw(order crypto.Digest, node crypto.PublicKey) crypto.Digest {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	id := settlement.PanelOf(order, false)
-	b.panels[id] = settlement.Panel{Subject: order, Seats: 3, Jurors: []settlement.Juror{{Node: node}}}
+	b.panels[id] = settlement.Panel{Subject: order, Seats: 3, Due: 1, Jurors: []settlement.Juror{{Node: node}}}
 	return id
 }
 
@@ -100,6 +103,12 @@ func judged(s *server, nonce uint64) *job.Assignment {
 // asks has the node vote, again and again as a server does, until its ballot is there.
 func (p *peer) asks(m job.Judge) job.Ballot {
 	p.server.t.Helper()
+	return askUntil(p, m, func(b job.Ballot) bool { return b.Panel == m.Panel })
+}
+
+// askUntil sends a message again and again until the node gives what is wanted.
+func askUntil[T job.Message](p *peer, m job.Message, want func(T) bool) T {
+	p.server.t.Helper()
 	ended := make(chan struct{})
 	var asking sync.WaitGroup
 	asking.Go(func() {
@@ -116,7 +125,13 @@ func (p *peer) asks(m job.Judge) job.Ballot {
 	})
 	defer asking.Wait()
 	defer close(ended)
-	return await(p, func(b job.Ballot) bool { return b.Panel == m.Panel })
+	return await(p, want)
+}
+
+// opens has the node show its vote, again and again as a server does, until it is there.
+func (p *peer) opens(m job.Judge) job.Opening {
+	p.server.t.Helper()
+	return askUntil(p, m, func(o job.Opening) bool { return o.Panel == m.Panel })
 }
 
 // checkBallot demands that a ballot is signed, for a panel.
@@ -219,7 +234,103 @@ func TestJurorWaitsForWhatItJudges(t *testing.T) {
 	}
 }
 
-// TestJurorRemembersNothing: a node that has lost its memory is asked again for the vote that
+// voteFiles lists what an agent keeps of votes.
+func voteFiles(t *testing.T, config *agent.Config) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(config.Home, agent.VotesDir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// TestVotesOutliveTheAgent: whenever an agent ends after it has sealed its vote, the next one gives the same
+// seal, and shows the vote, though what was judged is gone; when the panel is over nothing is kept.
+func TestVotesOutliveTheAgent(t *testing.T) {
+	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	p, _, stop := judgingAt(t, b, s, config)
+	as := judged(s, 1)
+	order := as.Order.ID()
+	panel := b.draw(order, nodeKey.Public())
+	first := p.asks(job.Judge{Panel: panel, Order: order, Assignment: as})
+	stop() // the chain has not got the seal
+	if len(voteFiles(t, &config)) != 1 {
+		t.Fatalf("kept %v", voteFiles(t, &config))
+	}
+	p, _, stop = judgingAt(t, b, s, config)
+	if again := await(p, func(b job.Ballot) bool { return b.Panel == panel }); again != first { // unasked
+		t.Fatalf("sealed %+v, and then %+v", first, again)
+	}
+	b.bind(panel, first.Commitment)
+	stop() // the chain has it
+	p, _, stop = judgingAt(t, b, s, config)
+	if again := p.asks(job.Judge{Panel: panel, Order: order}); again != first {
+		t.Fatalf("sealed %+v, and then %+v", first, again)
+	}
+	b.change(panel, func(p *settlement.Panel) { p.Revealing = true })
+	stop() // votes are to be shown
+	p, _, stop = judgingAt(t, b, s, config)
+	shown := p.opens(job.Judge{Panel: panel, Order: order, Open: true})
+	checkOpening(t, &shown, &first)
+	if shown.Vote.Finding != chain.FoundResult {
+		t.Fatalf("shows %+v", shown.Vote)
+	}
+	stop() // nobody has heard it
+	p, _, stop = judgingAt(t, b, s, config)
+	if again := p.opens(job.Judge{Panel: panel, Order: order, Open: true}); again != shown {
+		t.Fatalf("shows %+v, and then %+v", shown, again)
+	}
+	b.change(panel, func(p *settlement.Panel) { p.Jurors[0].Vote = &shown.Vote })
+	stop() // it was shown
+	judgingAt(t, b, s, config)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for begun := time.Now(); len(voteFiles(t, &config)) > 0; <-ticker.C {
+		if time.Since(begun) > patience {
+			t.Fatal("a vote on a panel that is over is kept")
+		}
+	}
+}
+
+// TestNoSealWithoutAFile: a vote that the disk does not take is not sealed, one that the disk has lost is
+// named, and the node votes on.
+func TestNoSealWithoutAFile(t *testing.T) {
+	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	dir := filepath.Join(config.Home, agent.VotesDir)
+	as := judged(s, 1)
+	order := as.Order.ID()
+	panel := b.draw(order, nodeKey.Public())
+	bad := filepath.Join(dir, panel.String()+".vote")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(bad, []byte("torn"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p, said, stop := judgingAt(t, b, s, config)
+	said.await(t, "a vote does not read", 1)
+	if files := voteFiles(t, &config); len(files) != 1 || files[0] != bad+".damaged" {
+		t.Fatalf("kept %v", files)
+	}
+	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m := job.Judge{Panel: panel, Order: order, Assignment: as}
+	p.send(m)
+	said.await(t, "the vote cannot be kept", 1)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if first := p.asks(m); first.Panel != panel || len(voteFiles(t, &config)) != 1 {
+		t.Errorf("sealed %+v, kept %v", first, voteFiles(t, &config))
+	}
+	stop()
+}
+
+// TestJurorRemembersNothing: a node that has lost its memory and its disk is asked again for the vote that
 // the chain has it bound to, and shows the same; it is bound to nothing else.
 func TestJurorRemembersNothing(t *testing.T) {
 	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
@@ -234,6 +345,9 @@ func TestJurorRemembersNothing(t *testing.T) {
 	first := await[job.Ballot](p, nil)
 	b.bind(panel, first.Commitment)
 	stop()
+	if err := os.RemoveAll(filepath.Join(config.Home, agent.VotesDir)); err != nil {
+		t.Fatal(err)
+	}
 	p, said, _ := judgingAt(t, b, s, config)
 	b.change(panel, func(p *settlement.Panel) { p.Revealing = true })
 	m := job.Judge{Panel: panel, Order: order, Open: true}

@@ -13,7 +13,8 @@ import (
 // TestVotesAreRemembered for longer than panels of which a server only spoke, and are given again as
 // long as their panels may be open.
 func TestVotesAreRemembered(t *testing.T) {
-	j := jury{panels: map[crypto.Digest]*summons{}}
+	gone := 0
+	j := jury{panels: map[crypto.Digest]*summons{}, gone: func(crypto.Digest) { gone++ }}
 	name := func(n int) crypto.Digest { return crypto.Digest{byte(n >> 8), byte(n)} }
 	voted := j.of(name(0))
 	voted.ballot = &job.Ballot{Panel: name(0)}
@@ -23,11 +24,17 @@ func TestVotesAreRemembered(t *testing.T) {
 	if j.of(name(0)) != voted || len(j.panels) != maxBallots || len(j.order) != maxBallots {
 		t.Errorf("a vote was forgotten for what a server said, or %d panels are remembered", len(j.panels))
 	}
+	if gone != 0 {
+		t.Errorf("%d votes are to go from the disk", gone)
+	}
 	for n := range 10 * maxBallots {
 		j.of(name(n + 1)).ballot = &job.Ballot{Panel: name(n + 1)}
 	}
 	if list := j.given(time.Hour); len(list) != maxBallots || list[maxBallots-1].Panel != name(10*maxBallots) {
 		t.Errorf("%d votes are given again", len(list))
+	}
+	if gone != 9*maxBallots+1 {
+		t.Errorf("%d votes are to go from the disk, want all but %d", gone, maxBallots)
 	}
 	for _, s := range j.panels {
 		s.heard = time.Now().Add(-2 * time.Hour)

@@ -37,7 +37,7 @@ func (a *Agent) promised(as *job.Assignment) {
 		return
 	}
 	a.log.Error("agent: a cluster gave a sequence twice: report it", "cluster", as.Order.Cluster.Short(), "sequence", as.Acceptance.Sequence,
-		"command", fmt.Sprintf("hypermesh claim report-acceptance --first %s --second %s", one, other))
+		"files", []string{one, other}, "command", "hypermesh agent evidence post --home "+a.config.Home)
 }
 
 // keepAccepted writes an order with its acceptance as hypermesh claim report-acceptance reads

@@ -26,6 +26,10 @@ const (
 	maxWatches     = 512
 	maxPeerReports = 8 // of a lease, that are said again
 	maxProbeReply  = 2 // replies with data that are made at a time
+	maxFound       = 8 * probesOfEpoch
+	// endMargin is how long before a lease's end probes count no more: clocks differ, and a node may
+	// stop a little early.
+	endMargin = 5_000 // ms
 )
 
 // watcher probes a lease.
@@ -38,13 +42,21 @@ type watcher struct {
 	reports []job.PeerReport
 	nonce   crypto.Digest // of the probe that is under way
 	reply   chan bool     // takes one: whether the service runs
+	news    chan struct{} // of one element: watch is newer
 
 	// What follows is the goroutine's own.
-	terms   crypto.Digest
-	epoch   uint64
-	found   chain.ServiceReport // of the epoch
-	started bool                // a probe found the service
-	late    uint64              // the last time since the terms began at which one did not, before
+	of      job.Watch    // of which all that follows is, without Until and At
+	epoch   uint64       // the first that is not reported
+	found   []probeFound // since then, in the order of time
+	started bool         // a probe found the service
+	late    uint64       // the last time since the terms began at which one did not, before
+}
+
+// probeFound is what a probe found.
+type probeFound struct {
+	sent    uint64 // ms since the terms began
+	serving bool
+	kib     uint64 // a second
 }
 
 // watch probes a lease from now on, or goes on.
@@ -60,16 +72,23 @@ func (s *session) watch(m *job.Watch) {
 		return
 	}
 	if w == nil {
-		w = &watcher{agent: a, watch: *m, heard: time.Now()}
+		w = &watcher{agent: a, watch: *m, heard: time.Now(), news: make(chan struct{}, 1)}
 		a.watches[order] = w
 		a.running.Go(func() { w.run(a.work, order) })
 		a.log.Info("agent: drawn to probe a lease", "order", order.Short(), "node", m.Lease.Node.Short())
 	}
 	a.mu.Unlock()
 	w.mu.Lock()
-	w.watch, w.heard = *m, time.Now()
+	if m.At >= w.watch.At { // of several servers one may be behind
+		w.watch = *m
+	}
+	w.heard = time.Now()
 	reports := w.reports
 	w.mu.Unlock()
+	select {
+	case w.news <- struct{}{}:
+	default:
+	}
 	for _, r := range reports {
 		s.send(r)
 	}
@@ -78,9 +97,7 @@ func (s *session) watch(m *job.Watch) {
 // run probes until nobody has said for a while that the lease is to be probed.
 func (w *watcher) run(ctx context.Context, order crypto.Digest) {
 	for ctx.Err() == nil {
-		w.mu.Lock()
-		m, heard := w.watch, w.heard
-		w.mu.Unlock()
+		m, heard := w.said()
 		if time.Since(heard) > watchPatience {
 			break
 		}
@@ -91,61 +108,100 @@ func (w *watcher) run(ctx context.Context, order crypto.Digest) {
 	delete(w.agent.watches, order)
 }
 
-// turn probes once, somewhere in a tenth of an epoch.
+// said returns the newest of what servers say, and when one did last.
+func (w *watcher) said() (job.Watch, time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.watch, w.heard
+}
+
+// turn probes once, somewhere in a tenth of an epoch, while the lease lives.
 func (w *watcher) turn(ctx context.Context, m *job.Watch) {
 	every := time.Duration(m.Service.EpochMs) * time.Millisecond / probesOfEpoch
 	end := time.Now().Add(every)
-	sleep(ctx, mathrand.N(every/2))
+	w.pause(ctx, time.Now().Add(mathrand.N(every/2)))
+	*m, _ = w.said()
+	w.enter(m)
 	now := timeMs(time.Now())
-	if ctx.Err() != nil || now < m.Since {
-		sleep(ctx, time.Until(end))
-		return
+	if ctx.Err() == nil && now >= m.Since && now < m.Until {
+		if serving, kib, ok := w.probe(ctx, m, min(every/2, probeTimeout)); ok && len(w.found) < maxFound {
+			w.found = append(w.found, probeFound{sent: uint64(now - m.Since), serving: serving, kib: kib})
+		}
 	}
-	w.enter(m, now)
-	if serving, kib, ok := w.probe(ctx, m, min(every/2, probeTimeout)); ok {
-		w.count(m, uint64(now-m.Since), serving, kib)
-	}
-	sleep(ctx, time.Until(end))
-	w.enter(m, timeMs(time.Now()))
+	w.pause(ctx, end)
 }
 
-// enter ends an epoch that is over.
-func (w *watcher) enter(m *job.Watch, now chain.TimeMs) {
-	if w.terms != m.Terms {
-		w.terms, w.epoch, w.found, w.started, w.late = m.Terms, uint64(now-m.Since)/m.Service.EpochMs, chain.ServiceReport{}, false, 0
-		return
-	}
-	if epoch := uint64(now-m.Since) / m.Service.EpochMs; epoch > w.epoch {
-		w.report(m)
-		w.epoch, w.found = epoch, chain.ServiceReport{}
+// pause waits for a time or the end of ctx; meanwhile it hears what servers say.
+func (w *watcher) pause(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.news:
+			m, _ := w.said()
+			w.enter(&m)
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// count adds what a probe found that was sent so long after the terms began.
-func (w *watcher) count(m *job.Watch, sentMs uint64, serving bool, kib uint64) {
-	if !serving && !w.started {
-		w.late = sentMs
-	}
-	w.started = w.started || serving
-	if sentMs < m.Service.StartMs {
+// enter reports the epochs that are over, by the clock here and by a state of the chain: an earlier one
+// does not know whether the lease ended before they did.
+func (w *watcher) enter(m *job.Watch) {
+	now := timeMs(time.Now())
+	if now < m.Since {
 		return
 	}
-	w.found.Sent++
-	if serving {
-		w.found.Answered++
-		w.found.ThroughputKiB = max(w.found.ThroughputKiB, kib)
+	of := *m
+	of.Until, of.At = 0, 0
+	if w.of != of {
+		w.of, w.epoch, w.found, w.started, w.late = of, uint64(now-m.Since)/m.Service.EpochMs, nil, false, 0
+		return
 	}
+	for {
+		begin, end, ok := m.Service.Span(m.Since, w.epoch)
+		if end = min(end, m.Until); !ok || begin >= m.Until || min(now, m.At) <= end {
+			return
+		}
+		w.report(m, w.count(m, uint64(end-m.Since)))
+		w.epoch++
+	}
+}
+
+// count sums up what was found until the end of an epoch, and forgets it.
+func (w *watcher) count(m *job.Watch, endMs uint64) (r chain.ServiceReport) {
+	for ; len(w.found) > 0 && w.found[0].sent < endMs; w.found = w.found[1:] {
+		p := w.found[0]
+		if p.sent+endMargin >= uint64(m.Until-m.Since) {
+			continue
+		}
+		if !p.serving && !w.started {
+			w.late = p.sent
+		}
+		w.started = w.started || p.serving
+		if p.sent < m.Service.StartMs {
+			continue
+		}
+		r.Sent++
+		if p.serving {
+			r.Answered++
+			r.ThroughputKiB = max(r.ThroughputKiB, p.kib)
+		}
+	}
+	r.Peer, r.UnstartedMs = w.agent.id, w.late
+	return r
 }
 
 // report signs what was found of an epoch, if its terms were missed.
-func (w *watcher) report(m *job.Watch) {
+func (w *watcher) report(m *job.Watch, r chain.ServiceReport) {
 	a := w.agent
 	begin, _, ok := m.Service.Span(m.Since, w.epoch)
 	if !ok || begin <= timeMs(a.began) {
 		return // another process may have reported it
 	}
-	r := w.found
-	r.Peer, r.UnstartedMs = a.id, w.late
 	finding := m.Service.Finds(w.epoch, &r)
 	if finding == chain.ServiceKept {
 		return

@@ -24,6 +24,8 @@ type Watch struct {
 	Terms   crypto.Digest // the order whose terms hold
 	Service chain.ServiceTerms
 	Since   chain.TimeMs // when these terms began
+	Until   chain.TimeMs // when the lease ends, or ended, as far as At knows
+	At      chain.TimeMs // of the block whose state says all that
 }
 
 // Probe asks the lease's node whether its service runs, and for some bytes.

@@ -318,7 +318,6 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	s.unqueue(j)
 	s.vacate(j)
 	s.forgo(j)
-	s.dropMisses(func(m *Miss) bool { return m.Report.Epoch.Lease.Order == j.id })
 	effects := append(s.endRuns(j, reason), j.letPledgesGo(reason)...)
 	effects = append(effects, s.endResizes(j)...)
 	if j.Outbox != 0 {

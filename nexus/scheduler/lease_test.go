@@ -148,7 +148,7 @@ func TestOrdersThatAreNoLease(t *testing.T) {
 	w.refused(t, "spec", s)
 }
 
-// TestMissesAreInTheOutbox until the chain has judged them, or the lease is over, and once each.
+// TestMissesAreInTheOutbox until the chain has judged them, also when the lease is over, and once each.
 func TestMissesAreInTheOutbox(t *testing.T) {
 	w := newWorld()
 	id := w.assign(t, leased(1), 1)
@@ -184,12 +184,38 @@ func TestMissesAreInTheOutbox(t *testing.T) {
 		t.Fatalf("epochs %v are to be posted after one was judged", got)
 	}
 	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
-	if got := epochs(); len(got) > 0 {
+	w.must(t, miss(8, node))
+	w.restored(t)
+	if got := epochs(); !slices.Equal(got, []uint64{3, 8}) {
 		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
 	}
-	w.must(t, miss(8, node))
+	if got := w.state.EndedLeases(0); len(got) != 0 { // nothing is promised of it
+		t.Fatalf("leases %v with service terms are over", got)
+	}
+	w.must(t, scheduler.ClosedMiss{Order: id, Terms: id, Epoch: 3})
+	w.must(t, scheduler.ClosedMiss{Order: id, Terms: id, Epoch: 8})
 	if got := epochs(); len(got) > 0 {
-		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
+		t.Fatalf("epochs %v that were judged are to be posted", got)
+	}
+}
+
+// TestEndedLeasesAreKnown for as long as their last epochs may be reported, by the node that had them.
+func TestEndedLeasesAreKnown(t *testing.T) {
+	w := newWorld()
+	s := leased(1)
+	s.Order.Term.Service = &chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_000, RebateBps: 1}
+	id, node := w.assign(t, s, 1), key(1).Public()
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true})
+	if got := w.state.EndedLeases(0); len(got) != 0 {
+		t.Fatalf("leases %v are over", got)
+	}
+	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
+	w.restored(t)
+	if got := w.state.EndedLeases(0); !slices.Equal(got, []chain.LeaseID{{Node: node, Order: id}}) {
+		t.Fatalf("leases %v are over", got)
+	}
+	if got := w.state.EndedLeases(1 << 62); len(got) != 0 {
+		t.Fatalf("leases %v are over since the end of time", got)
 	}
 }
 

@@ -38,7 +38,7 @@ type ClosedMiss struct {
 func (s *State) foundMiss(c FoundMiss) ([]Effect, error) {
 	e := &c.Report.Epoch
 	j := s.jobs[e.Lease.Order]
-	if j == nil || !j.IsLease() || j.Status.Final() || j.liveOn(e.Lease.Node) == nil || s.Missed(e) {
+	if j == nil || !j.Leased || j.lastNode() != e.Lease.Node || s.Missed(e) {
 		return nil, nil
 	}
 	if len(c.Report.Reports) > chain.MaxServicePeers {
@@ -62,6 +62,26 @@ func (s *State) closedMiss(c ClosedMiss) ([]Effect, error) {
 
 func (s *State) dropMisses(of func(*Miss) bool) {
 	s.misses = slices.DeleteFunc(s.misses, func(m Miss) bool { return of(&m) })
+}
+
+// lastNode is the node that the job was given to last.
+func (j *Job) lastNode() crypto.PublicKey {
+	if len(j.Runs) == 0 {
+		return crypto.PublicKey{}
+	}
+	return j.Runs[len(j.Runs)-1].Node
+}
+
+// EndedLeases lists the leases with service terms that are over since a time: their last epochs may still
+// be reported.
+func (s *State) EndedLeases(since chain.TimeMs) (list []chain.LeaseID) {
+	for _, j := range s.jobs { // order-free: sorted below
+		if j.Leased && j.resizes == nil && j.Status.Final() && j.Changed >= since && j.Promised() {
+			list = append(list, chain.LeaseID{Node: j.lastNode(), Order: j.id})
+		}
+	}
+	slices.SortFunc(list, func(a, b chain.LeaseID) int { return a.Order.Compare(b.Order) })
+	return list
 }
 
 // Missed reports whether the miss of an epoch waits to be posted.

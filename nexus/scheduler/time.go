@@ -163,6 +163,7 @@ func (s *State) loseOverdue(j *Job) []Effect {
 func (s *State) forget(j *Job) {
 	s.timers.drop(j.timer)
 	delete(s.jobs, j.id)
+	s.dropMisses(func(m *Miss) bool { return m.Report.Epoch.Lease.Order == j.id })
 	s.specBytes -= j.size
 	s.all.drop(j.newest())
 	s.byStatus[j.Status]--

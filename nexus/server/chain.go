@@ -32,7 +32,8 @@ type Chain interface {
 	Lease(ctx context.Context, of LeaseQuery) (Lease, error)
 
 	// Service returns what a finalized state has of a lease with service terms: the lease, and
-	// what is promised of it. Live is false if one of them is not there.
+	// what is promised of it. Live is false if one of them is not there, and the lease's last epochs
+	// cannot be reported any more.
 	Service(ctx context.Context, id chain.LeaseID) (Service, error)
 
 	// Outcome returns what the chain made of a job's claims.
@@ -87,6 +88,7 @@ type Lease struct {
 
 // Service is what the chain has of a lease with service terms.
 type Service struct {
+	At      chain.TimeMs // of the block
 	Live    bool
 	Lease   settlement.Lease
 	Service settlement.Service

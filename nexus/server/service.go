@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -43,22 +44,23 @@ type watchedService struct {
 }
 
 // watchServices learns from the chain what is promised of leases and by whom they are probed,
-// until the reign ends, and tells the peers that are here. Reports that it has lost with
-// an earlier leader are said again.
+// until the reign ends, and tells the peers that are here, also for a while after a lease's end. Reports
+// that it has lost with an earlier leader are said again.
 func (r *reign) watchServices() {
 	ticker := time.NewTicker(serviceTick)
 	defer ticker.Stop()
 	slots := make(chan struct{}, maxLooks)
+	r.replica.view(func(s *scheduler.State) { // the chain may not have progressed all the time
+		r.services.add(s.EndedLeases(r.now()-min(r.now(), 2*settlement.ReportWindowMs)), time.Now())
+	})
 	for {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		for _, id := range r.promised() {
-			if !r.services.due(id, time.Now()) {
-				continue
-			}
+		r.services.add(r.promised(), time.Now())
+		for _, id := range r.services.due(time.Now()) {
 			r.once(assignment{order: id.Order, node: id.Node}, func() {
 				select {
 				case slots <- struct{}{}:
@@ -90,21 +92,30 @@ func (r *reign) promised() (list []chain.LeaseID) {
 	return list
 }
 
-// due reports whether a lease is to be looked at, and notes when it is next.
-func (s *services) due(id chain.LeaseID, now time.Time) bool {
+// add notes leases that are to be watched.
+func (s *services) add(list []chain.LeaseID, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.known[id.Order]
-	if w == nil {
-		w = &watchedService{id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}}
-		s.known[id.Order] = w
+	for _, id := range list {
+		if s.known[id.Order] == nil {
+			s.known[id.Order] = &watchedService{at: now, id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}}
+		}
 	}
-	if now.Before(w.at) {
-		return false
+}
+
+// due returns the leases that are to be looked at now, and notes when they are next.
+func (s *services) due(now time.Time) (list []chain.LeaseID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.known { // order-free: each for itself
+		if now.Before(w.at) {
+			continue
+		}
+		wait := time.Duration(w.seen.Service.Terms.EpochMs) * time.Millisecond / 8
+		w.at = now.Add(min(max(wait, firstService), longestService))
+		list = append(list, w.id)
 	}
-	wait := time.Duration(w.seen.Service.Terms.EpochMs) * time.Millisecond / 8
-	w.at = now.Add(min(max(wait, firstService), longestService))
-	return true
+	return list
 }
 
 // lookAtService asks the chain about one lease, tells its peers, and drops what the chain has
@@ -148,15 +159,23 @@ func (s *services) see(id chain.LeaseID, seen Service) {
 	}
 }
 
-// tellPeers has those who are here probe a lease: the peers of now, and those before them
-// until their last epoch is over.
-func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
-	m := job.Watch{Lease: id, Terms: seen.Lease.Order, Service: seen.Service.Terms, Since: seen.Lease.Since}
-	peers := seen.Service.Peers
-	if since := r.now() - seen.Service.Drawn; uint64(since) < 2*m.Service.EpochMs {
-		peers = slices.Concat(peers, seen.Service.Former)
+// watch is what peers of a lease are told.
+func (s *Service) watch(id chain.LeaseID) job.Watch {
+	return job.Watch{Lease: id, Terms: s.Lease.Order, Service: s.Service.Terms, Since: s.Lease.Since, Until: s.Lease.Expires, At: s.At}
+}
+
+// peers lists who probes a lease: the peers of now, and those before them until their last epoch is over.
+func (s *Service) peers(now chain.TimeMs) []crypto.PublicKey {
+	if since := now - s.Service.Drawn; uint64(since) < 2*s.Service.Terms.EpochMs {
+		return slices.Concat(s.Service.Peers, s.Service.Former)
 	}
-	for _, peer := range peers {
+	return s.Service.Peers
+}
+
+// tellPeers has those who are here probe a lease.
+func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
+	m := seen.watch(id)
+	for _, peer := range seen.peers(r.now()) {
 		if s := r.sessions.get(peer); s != nil {
 			s.send(m)
 		}
@@ -194,10 +213,9 @@ func (s *services) wants(p *job.PeerReport, now time.Time) bool {
 	if w == nil || !w.seen.Live || w.id != e.Lease || e.Terms != w.seen.Lease.Order || w.seen.Service.Closed(e.Epoch) {
 		return false
 	}
-	terms := &w.seen.Service.Terms
-	begin, end, ok := terms.Span(w.seen.Lease.Since, e.Epoch)
+	begin, end, ok := w.seen.Service.Span(&w.seen.Lease, e.Epoch)
 	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && slices.Contains(w.seen.Service.PeersOf(begin), p.Report.Peer) &&
-		terms.Finds(e.Epoch, &p.Report) != chain.ServiceKept
+		w.seen.Service.Terms.Finds(e.Epoch, &p.Report) != chain.ServiceKept
 }
 
 // keep keeps a report whose signature is good, and returns what to post once there are
@@ -219,7 +237,7 @@ func (s *services) keep(p *job.PeerReport) *chain.ReportMiss {
 	if len(w.reports) > maxReported {
 		delete(w.reports, slices.Min(slices.Collect(maps.Keys(w.reports))))
 	}
-	begin, _, _ := w.seen.Service.Terms.Span(w.seen.Lease.Since, e.Epoch) // wants looked
+	begin, _, _ := w.seen.Service.Span(&w.seen.Lease, e.Epoch) // wants looked
 	peers := w.seen.Service.PeersOf(begin)
 	m := &chain.ReportMiss{Epoch: e}
 	for _, peer := range peers {

@@ -60,7 +60,7 @@ func eventCases() []Case {
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
-		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{},
+		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{},
 		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{},
 	}
 	out := make([]Case, len(events))

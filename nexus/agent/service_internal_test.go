@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// watching is a watcher of a lease whose terms, with epochs of ten seconds, began so long ago, and that was
+// there since; each second of it a probe found nothing.
+func watching(since time.Duration) (*watcher, job.Watch) {
+	key := crypto.PrivateKeyFromSeed([32]byte{7})
+	a := &Agent{
+		log: slog.New(slog.DiscardHandler), key: key, id: key.Public(), genesis: &chain.Genesis{ChainID: "watch-1"}, sessions: map[*session]struct{}{},
+		began: time.Now().Add(-2 * since),
+	}
+	now := time.Now()
+	m := job.Watch{
+		Terms: crypto.Digest{1}, Service: chain.ServiceTerms{EpochMs: 10_000, AvailabilityBps: 9_000, RebateBps: 1},
+		Since: timeMs(now.Add(-since)), Until: timeMs(now.Add(time.Hour)),
+	}
+	w := &watcher{agent: a, watch: m, news: make(chan struct{}, 1)}
+	w.enter(&m)
+	w.epoch = 0
+	for at := time.Duration(0); at < since; at += time.Second {
+		w.found = append(w.found, probeFound{sent: uint64(at.Milliseconds())})
+	}
+	return w, m
+}
+
+// told lists the epochs that were reported, and how many probes each counts.
+func (w *watcher) told() (epochs, probes []uint64) {
+	for _, r := range w.reports {
+		epochs, probes = append(epochs, r.Epoch.Epoch), append(probes, r.Report.Sent)
+	}
+	return epochs, probes
+}
+
+// TestEpochsAreReportedByAStateAfterThem: one from before does not know whether the lease ended in them.
+func TestEpochsAreReportedByAStateAfterThem(t *testing.T) {
+	w, m := watching(25 * time.Second)
+	for _, c := range []struct {
+		at   chain.TimeMs
+		want []uint64
+	}{{0, nil}, {10_000, nil}, {10_001, []uint64{0}}, {20_001, []uint64{0, 1}}, {1 << 40, []uint64{0, 1}}} {
+		m.At = m.Since + c.at
+		w.enter(&m)
+		if got, probes := w.told(); !slices.Equal(got, c.want) || slices.ContainsFunc(probes, func(n uint64) bool { return n != 10 }) {
+			t.Fatalf("by the state of %d ms: epochs %v with %v probes, want %v", c.at, got, probes, c.want)
+		}
+	}
+	r := w.reports[1]
+	if !r.Report.Peer.Verify(crypto.DomainService, chain.ServicePayload(r.Epoch, r.Report), r.Report.Signature) || r.Epoch.Terms != m.Terms {
+		t.Errorf("reported %+v", r)
+	}
+}
+
+// TestLastEpochOfALease is as long as the lease, and what was probed shortly before its end, or after it, says
+// nothing: an epoch is not reported that was good but for that.
+func TestLastEpochOfALease(t *testing.T) {
+	w, m := watching(35 * time.Second)
+	m.Until, m.At = m.Since+29_000, m.Since+29_001
+	w.enter(&m)
+	epochs, probes := w.told()
+	if !slices.Equal(epochs, []uint64{0, 1, 2}) || !slices.Equal(probes, []uint64{10, 10, 4}) {
+		t.Fatalf("epochs %v with %v probes", epochs, probes)
+	}
+	w, m = watching(35 * time.Second)
+	for i := range w.found {
+		w.found[i].serving = i < 24 // it stopped five seconds before the end, and is stopped since
+	}
+	m.Until, m.At = m.Since+29_000, m.Since+35_000
+	w.enter(&m)
+	if epochs, _ := w.told(); len(epochs) != 0 || len(w.found) == 0 || w.epoch != 3 {
+		t.Fatalf("epochs %v are reported, the next is %d", epochs, w.epoch)
+	}
+	m.At = m.Since + 1<<40
+	w.enter(&m)
+	if epochs, _ := w.told(); len(epochs) != 0 || w.epoch != 3 {
+		t.Fatalf("epochs %v are reported after the end", epochs)
+	}
+}
+
+// TestEpochIsOfOneProcess: the one that was there when it began.
+func TestEpochIsOfOneProcess(t *testing.T) {
+	w, m := watching(25 * time.Second)
+	w.agent.began, m.At = time.Now().Add(-20*time.Second), m.Since+1<<40
+	w.enter(&m)
+	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{1}) {
+		t.Fatalf("epochs %v are reported", epochs)
+	}
+}
