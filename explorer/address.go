@@ -39,7 +39,7 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
 		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal, chain.CommitRun, chain.RevealRun, chain.CollectRun,
 		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer,
-		chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+		chain.ReportHardware, chain.DeclareHardware:
 	case chain.BeginRun:
 		return append(out, m.Order.ConsumerAddress())
 	case chain.RegisterMeter:

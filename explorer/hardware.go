@@ -10,11 +10,9 @@ import (
 func sayHardware(who link, m any) sentence {
 	switch m := m.(type) {
 	case chain.ReportHardware:
-		return say(who, " brings what "+counted(len(m.Verdicts), "peer")+" found of the hardware of node ", linkNode(m.Challenge.Node))
+		return say(who, " brings the word of "+counted(len(m.Verdicts), "peer")+" that hardware of node ", linkNode(m.Challenge.Node), " is missing")
 	case chain.DeclareHardware:
 		return say(who, " declares that node ", linkNode(m.Node), fmt.Sprintf(" has %d millicores and %d MiB", m.Millicores, m.MemoryMiB))
-	case chain.AccuseMeasurer:
-		return say(who, " shows that peer ", linkNode(m.First.Peer), " signed two verdicts about the hardware of node ", linkNode(m.Challenge.Node), " that differ")
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -23,14 +21,18 @@ func sayHardware(who link, m any) sentence {
 func sayHardwareEvent(e any) sentence {
 	switch e := e.(type) {
 	case chain.HardwareChallenged:
-		s := say("Node ", linkNode(e.Node), " has to show its hardware: "+counted(int(e.Lanes), "core")+". It is measured by "+counted(len(e.Peers), "node")+":")
+		s := say("Node ", linkNode(e.Node), " has to show its hardware: "+counted(int(e.Lanes), "core")+fmt.Sprintf(" and %d MiB. It is measured by ", e.MemoryMiB)+counted(len(e.Peers), "node")+":")
 		for _, peer := range e.Peers {
 			s = append(s, say(" ", linkNode(peer))...)
 		}
 		return s
 	case chain.HardwareJudged:
-		return say("The hardware of node ", linkNode(e.Node), fmt.Sprintf(" was found %s, %d lanes missing: it counts as %d millicores and %d MiB, ", e.Finding, e.Missing, e.Millicores, e.MemoryMiB),
+		s := say("The hardware of node ", linkNode(e.Node), fmt.Sprintf(" was found %s, %d lanes missing: it counts as %d millicores and %d MiB, ", e.Finding, e.Missing, e.Millicores, e.MemoryMiB),
 			e.Burned, " of its bond was burned")
+		if !e.Owed.IsZero() {
+			s = append(s, say(", ", e.Owed, " of what other work locks is owed")...)
+		}
+		return s
 	case chain.HardwareDeclared:
 		return say(linkAddress(e.Owner), " declared that node ", linkNode(e.Node), fmt.Sprintf(" has %d millicores and %d MiB", e.Millicores, e.MemoryMiB))
 	}

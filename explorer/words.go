@@ -45,7 +45,7 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return sayRun(who, m)
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return sayService(who, m)
-	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+	case chain.ReportHardware, chain.DeclareHardware:
 		return sayHardware(who, m)
 	case chain.Transfer:
 		return say(who, " pays ", m.Amount, " to ", linkAddress(m.To))
@@ -184,7 +184,7 @@ func sayEvent(e chain.Event) sentence {
 	case chain.ProviderRegistered:
 		return say("Provider node ", linkNode(e.Node), " belongs to ", linkAddress(e.Owner), ", bond ", e.Bond)
 	case chain.ProviderUnbonded:
-		return say("Provider node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures))
+		return say("Provider node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " is gone; its bond of ", e.Bond, " matures ", absolute(e.Matures), owedWords(e.Burned))
 	case chain.ClusterRegistered:
 		return say("Cluster ", linkNode(e.Cluster), " belongs to ", linkAddress(e.Operator), ", bond ", e.Bond)
 	case chain.ClusterUnbonded:
@@ -302,6 +302,14 @@ func lockedWords(locked chain.Amount) sentence {
 		return nil
 	}
 	return say("; ", locked, " more will follow when no claim locks it")
+}
+
+// owedWords says what was owed of a bond.
+func owedWords(owed chain.Amount) sentence {
+	if owed.IsZero() {
+		return nil
+	}
+	return say("; ", owed, " more that it owed was burned")
 }
 
 // voteWords says what a juror, or a panel, found; nil: nothing.

@@ -153,12 +153,11 @@ func TestWordsOfHardware(t *testing.T) {
 	report := chain.ReportHardware{Challenge: c, Verdicts: make(chain.HardwareVerdicts, 3)}
 	wantWords(t, explorer.MessageWords(who, report), []string{who.Short(), "3 peers", "hardware", node.Short()})
 	wantWords(t, explorer.MessageWords(who, chain.DeclareHardware{Node: node, Millicores: 8_000, MemoryMiB: 99}), []string{who.Short(), node.Short(), "8000 millicores", "99 MiB"})
-	accused := chain.AccuseMeasurer{Challenge: c, First: chain.HardwareVerdict{Peer: peer}}
-	wantWords(t, explorer.MessageWords(who, accused), []string{who.Short(), peer.Short(), "two verdicts", node.Short()})
-	drawn := chain.HardwareChallenged{Node: node, Lanes: 8, Peers: []crypto.PublicKey{peer}}
-	wantWords(t, explorer.EventWords(drawn), []string{node.Short(), "8 cores", "1 node", peer.Short()})
-	judged := chain.HardwareJudged{Node: node, Owner: who, Finding: "short", Missing: 4, Millicores: 4_000, MemoryMiB: 99, Burned: five}
-	wantWords(t, explorer.EventWords(judged), []string{node.Short(), "short", "4 lanes", "4000 millicores", "99 MiB", "5"})
+	drawn := chain.HardwareChallenged{Node: node, Lanes: 8, MemoryMiB: 77, Peers: []crypto.PublicKey{peer}}
+	wantWords(t, explorer.EventWords(drawn), []string{node.Short(), "8 cores", "77 MiB", "1 node", peer.Short()})
+	judged := chain.HardwareJudged{Node: node, Owner: who, Finding: "short", Missing: 4, Millicores: 4_000, MemoryMiB: 99, Burned: five, Owed: chain.Hyper(3)}
+	wantWords(t, explorer.EventWords(judged), []string{node.Short(), "short", "4 lanes", "4000 millicores", "99 MiB", "5", "3", "owed"})
+	wantWords(t, explorer.EventWords(chain.ProviderUnbonded{Node: node, Owner: who, Bond: five, Burned: chain.Hyper(3)}), []string{node.Short(), "5", "3", "owed"})
 	wantWords(t, explorer.EventWords(chain.HardwareDeclared{Node: node, Owner: who, Millicores: 8_000}), []string{who.Short(), node.Short(), "8000 millicores"})
 }
 

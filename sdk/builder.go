@@ -229,8 +229,8 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 	return chain.GasUnits(sum)
 }
 
-// draws reports whether a message has nodes drawn, or a breach divided, and pays for that at
-// once.
+// draws reports whether a message has nodes drawn, or a breach or a challenge of hardware
+// ended, and pays for that at once.
 func draws(m chain.Msg) bool {
 	promises := func(d *chain.LeaseDeal) bool { return d.Order.Term != nil && d.Order.Term.Service != nil }
 	if open, ok := m.(chain.OpenLease); ok {
@@ -241,8 +241,10 @@ func draws(m chain.Msg) bool {
 	}
 	_, peers := m.(chain.DrawPeers)
 	_, hardware := m.(chain.DeclareHardware)
+	_, node := m.(chain.RegisterProvider)
+	_, words := m.(chain.ReportHardware)
 	_, breach := m.(chain.ReportAcceptance)
-	return peers || hardware || breach
+	return peers || hardware || node || words || breach
 }
 
 // pays reports whether a message may pay as many as run an order.

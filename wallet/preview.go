@@ -88,7 +88,7 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return serviceSentence(m)
-	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+	case chain.ReportHardware, chain.DeclareHardware:
 		return hardwareSentence(m)
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,

@@ -116,7 +116,6 @@ func hardwareMessages(node crypto.PublicKey) chain.Msgs {
 	c := chain.HardwareChallenge{Node: node}
 	return chain.Msgs{
 		chain.ReportHardware{Challenge: c, Verdicts: make(chain.HardwareVerdicts, 3)}, chain.DeclareHardware{Node: node, Millicores: 8_000, MemoryMiB: 16_384},
-		chain.AccuseMeasurer{Challenge: c, First: chain.HardwareVerdict{Peer: node}},
 	}
 }
 

@@ -28,7 +28,7 @@
 //	'b' 'F' ‖ progress_ms (8) ‖ id           → nothing: the queue of marks' ends
 //	'b' 'Y' ‖ cluster ‖ node ‖ owner         → what it lost by the cluster
 //	'b' 's' ‖ order id                       → Service: of the lease that the order opened
-//	'b' 'u' ‖ node                           → Hardware: while it is challenged, or was silent
+//	'b' 'u' ‖ node                           → Hardware: while it is challenged, or a challenge of it is queued
 //
 // Invariants, per consumer and in total:
 //
@@ -85,9 +85,12 @@
 //     what was streamed than the epoch cost, and takes no more of the node's bond than what
 //     the lease locks of it.
 //
-//  13. A challenge of a node's hardware is judged at most once, and only upon the word of more
-//     than half of the peers that the chain drew, and two at least. It never raises what the
-//     node declares, burns no more of the bond than is free, and gives nobody anything.
+//  13. A challenge of a node's hardware is judged once, when its time is over, by all words that came:
+//     what more than half of the peers that the chain drew, and two at least, say is missing at
+//     least. It does not matter who posts them, or in which order, and what fewer say takes nothing.
+//     It never raises what the node declares, takes no more of the bond than the part for what was
+//     missing, and gives nobody anything. What of that other work has locked is owed: it is not free
+//     any more, and is burned when the node unbonds.
 //
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it; under zk it is not paid for; under replicate each resource

@@ -101,7 +101,7 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 	case partService:
 		return 5 // some peers
 	case partHardware:
-		return 6
+		return 7
 	case partRuns:
 		if runs, ok := RunsOf(kv, id); ok && runs.Stage == StageDraw {
 			return runs.share()
@@ -123,6 +123,9 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 			return 5 // an auditor, and maybe the claim is paid
 		}
 	case partHardware:
+		if h, _ := HardwareOf(kv, crypto.PublicKey(id)); len(h.Words) > 0 {
+			return 3 + len(h.Words) // each may be slashed, and the node
+		}
 		return 1
 	case partService:
 		return 3 // it pays one provider
@@ -202,7 +205,7 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	case partRuns:
 		return runsDue(kv, env, id)
 	case partHardware:
-		return hardwareDue(kv, crypto.PublicKey(id))
+		return hardwareDue(kv, env, crypto.PublicKey(id))
 	case partBreach:
 		return breachDue(kv, env, crypto.PublicKey(id))
 	case partService:

@@ -8,103 +8,97 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// What a node declares is challenged: a lottery in each block draws nodes, and peers of other
-// owners who have the node run a benchmark that takes all of it at once. Only what did not
-// show up is posted; then it counts no longer, and a part of the bond is burned.
+// What a node declares is challenged: a lottery in each block draws owners, whose nodes run a
+// benchmark at the same time that takes all of each, and peers of other owners measure it. Only
+// what is missing is posted; then it counts no longer, and a part of the bond is burned.
 
-// hardwareSeats is how many seats of the roll are looked at for one node: of those that are
-// drawn evenly one is drawn by what it declares.
-const hardwareSeats = 16
+const (
+	// challengedAtOnce bounds how many nodes of an owner are challenged at the same time, and
+	// ownedScan how many of those that it ever had are looked at for them.
+	challengedAtOnce = 8
+	ownedScan        = 32
+	// leasesCounted bounds the leases that are looked at for what of a node is leased: one that
+	// has more is not challenged.
+	leasesCounted = 32
+	// loneShare is the part of a peer's stake that a word costs which the others do not bear out.
+	loneShare = 10
+)
 
-// silenceShare is the part of a juror's slice that a silence costs which is not the last.
-const silenceShare = 10
-
-// Hardware is the chain's state of the challenges of a node: only while one is open or queued,
-// or when the node met some with silence.
+// Hardware is a challenge of a node, from when it is queued until it is judged.
 type Hardware struct {
-	_         struct{}           `cbor:",toarray"`
-	Seed      crypto.Digest      // of the open challenge
-	Lanes     uint64             // that its cores run
-	MemoryMiB uint64             // that they fill, all together
-	Peers     []crypto.PublicKey // that measure it
-	Since     chain.TimeMs       // when they were drawn
-	Due       uint64             // progress until which they are heard; 0: no challenge is open
-	Judged    bool
-	Silences  uint64 // since the node was last heard
-	Drawing   bool   // a draw is queued, of what was declared anew
+	_          struct{}           `cbor:",toarray"`
+	Seed       crypto.Digest      // of the benchmark
+	Millicores uint64             // that are declared and not leased
+	Lanes      uint64             // that these run
+	MemoryMiB  uint64             // that they fill, all together: declared and not leased
+	Peers      []crypto.PublicKey // that measure it
+	Since      chain.TimeMs       // when it was opened
+	Due        uint64             // progress at which it is judged; 0: it is to be opened
+	Words      []Word             // of peers, one each
 }
 
-// HardwareOf returns the state of a node's challenges, and false if there is nothing to say.
+// Word is the most that a peer said is missing of a node.
+type Word struct {
+	_       struct{} `cbor:",toarray"`
+	Peer    crypto.PublicKey
+	Missing uint64 // lanes; all of them if Silent
+	Silent  bool
+	Stake   chain.Amount // that is locked of the peer's bond for it
+}
+
+// HardwareOf returns the challenge of a node, and false if there is none.
 func HardwareOf(r state.Reader, node crypto.PublicKey) (Hardware, bool) {
 	return state.Load[Hardware](r, HardwareKey(node))
 }
 
-// DecodeHardware decodes a record of challenges, for those who checked its proof.
+// DecodeHardware decodes the record of a challenge, for those who checked its proof.
 func DecodeHardware(value []byte) (Hardware, error) { return decode[Hardware](value) }
 
-// Open reports whether a challenge waits for its verdict.
-func (h *Hardware) Open() bool { return h.Due != 0 && !h.Judged }
+// Open reports whether a challenge waits for words.
+func (h *Hardware) Open() bool { return h.Due != 0 }
 
-// Held reports whether what is declared stays as it is: until a challenge is over, judged or
-// not, as another would not be opened before, and until what grew is challenged.
-func (h *Hardware) Held() bool { return h.Due != 0 || h.Drawing }
-
-// ChallengeHardware draws, in some blocks, a node whose hardware is challenged: so many in an
-// epoch, on average, as the parameters say.
-func ChallengeHardware(kv state.KV, env *Env) chain.Events {
-	passed := min(env.ProgressMs-min(env.LastProgressMs, env.ProgressMs), 2*env.Params.IdleMs)
-	odds := passed * uint64(env.Params.HardwareChallenges)
-	if odds == 0 {
-		return nil
+// unchallenged demands that a node may leave or change what it declares: that no challenge of
+// it is open or queued.
+func unchallenged(r state.Reader, node crypto.PublicKey) *chain.Rejection {
+	if _, held := r.Get(HardwareKey(node)); held {
+		return chain.Reject("the hardware of node %s is being challenged", node.Short())
 	}
-	seed := env.seed(partHardware, crypto.Digest{}, 0)
-	if scale(lot(seed, 0), env.Params.EpochMs) >= odds {
-		return nil
-	}
-	node, ok := drawHardware(kv, seed)
-	if !ok {
-		return nil
-	}
-	return openChallenge(kv, env, node)
+	return nil
 }
 
-// drawHardware draws one of hardwareSeats seats of the roll by what is declared; of a roll
-// that has no more, all are looked at.
-func drawHardware(kv state.KV, seed crypto.Digest) (node crypto.PublicKey, ok bool) {
-	lens := rollOf(kv)
+// ChallengeHardware draws, in some blocks, an owner whose nodes are challenged at the same time:
+// one in so much of the chain's progress, on average, as the parameters say, however many blocks
+// that is. Every seat of the roll is drawn alike.
+func ChallengeHardware(kv state.KV, env *Env) chain.Events {
+	passed := env.ProgressMs - min(env.LastProgressMs, env.ProgressMs) // twice IdleMs at most
+	if env.Params.HardwareEveryMs == 0 {
+		return nil
+	}
+	seed, lens := env.seed(partHardware, crypto.Digest{}, 0), rollOf(kv)
 	all := lens.all()
-	weights, total := [hardwareSeats]uint64{}, uint64(0)
-	nodes := [hardwareSeats]crypto.PublicKey{}
-	n := min(all, hardwareSeats)
-	for i := range n {
-		at := i
-		if all > hardwareSeats {
-			at = scale(lot(seed, i+1), all)
-		}
-		nodes[i] = nodeAt(kv, lens.seat(at))
-		p, found := ProviderOf(kv, nodes[i])
-		if !found {
-			panic("settlement: a node on the roll without a record")
-		}
-		if chain.Lanes(p.Millicores) > 0 {
-			weights[i] = p.Millicores + p.MemoryMiB // each below 2^48
-		}
-		total += weights[i]
+	if all == 0 || scale(lot(seed, 0), env.Params.HardwareEveryMs) >= passed {
+		return nil
 	}
-	if total == 0 {
-		return crypto.PublicKey{}, false
+	first := nodeAt(kv, lens.seat(scale(lot(seed, 1), all)))
+	p, ok := ProviderOf(kv, first)
+	if !ok {
+		panic("settlement: a node on the roll without a record")
 	}
-	mark := scale(lot(seed, hardwareSeats+1), total)
-	for i := range n {
-		if mark < weights[i] {
-			return nodes[i], true
+	peers := drawMeasurers(kv, env, p.Owner, crypto.Digest(first))
+	var events chain.Events
+	for _, node := range ownedFrom(kv, p.Owner, first) {
+		if len(events) == challengedAtOnce {
+			break
 		}
-		mark -= weights[i]
+		if unchallenged(kv, node) == nil {
+			events = append(events, openChallenge(kv, env, node, peers)...)
+		}
 	}
-	panic("settlement: a mark beyond what is declared")
+	return events
 }
 
 // seat returns the n-th seat of all classes, from 0 on.
@@ -118,156 +112,250 @@ func (l rollLens) seat(n uint64) uint64 {
 	panic("settlement: a seat beyond the roll")
 }
 
-// hardwareDrawn challenges a node for what was declared anew.
-func hardwareDrawn(kv state.KV, env *Env, node crypto.PublicKey) chain.Events {
-	h, ok := HardwareOf(kv, node)
-	if !ok || !h.Drawing {
-		panic("settlement: a draw of hardware that was not declared anew")
+// ownedFrom lists up to ownedScan of an owner's nodes, from one of them on, and after the last
+// by key from the first.
+func ownedFrom(r state.Reader, owner chain.Address, first crypto.PublicKey) (nodes []crypto.PublicKey) {
+	begin, end := ownedKey(owner, crypto.PublicKey{}), keyOf(kindOwned+1)
+	from := ownedKey(owner, first)
+	for _, span := range [][2][]byte{{from, end}, {begin, from}} {
+		for key := range r.Iterate(span[0], span[1]) {
+			if len(nodes) == ownedScan || string(key[:len(key)-crypto.PublicKeySize]) != string(begin[:len(begin)-crypto.PublicKeySize]) {
+				break
+			}
+			nodes = append(nodes, crypto.PublicKey(key[len(key)-crypto.PublicKeySize:]))
+		}
 	}
-	h.Drawing = false
-	h.keep(kv, node)
-	return openChallenge(kv, env, node)
+	return nodes
 }
 
-// keep saves what there is to say of a node's challenges, or deletes the record of nothing.
-func (h *Hardware) keep(kv state.KV, node crypto.PublicKey) {
-	if h.Due == 0 && h.Silences == 0 && !h.Drawing {
-		kv.Delete(HardwareKey(node))
-		return
-	}
-	state.Save(kv, HardwareKey(node), *h)
-}
-
-// openChallenge challenges a node, unless it is challenged, or has no whole core.
-func openChallenge(kv state.KV, env *Env, node crypto.PublicKey) chain.Events {
-	h, _ := HardwareOf(kv, node)
-	p, ok := ProviderOf(kv, node)
-	if !ok || p.UnbondedMs != 0 || chain.Lanes(p.Millicores) == 0 || h.Due != 0 {
+// drawMeasurers draws the peers that measure nodes of an owner: none, if those who can stake as
+// much are too few to decide anything.
+func drawMeasurers(r state.Reader, env *Env, owner chain.Address, id crypto.Digest) []crypto.PublicKey {
+	peers := drawNodes(r, env, draw{
+		seed: env.seed(partHardware, id, 2), want: chain.MaxHardwarePeers, stake: env.Params.JurorSlice, least: env.Params.JurorSlice,
+		excluded: func(_ crypto.PublicKey, q *Provider) bool { return q.Owner == owner },
+	}).nodes
+	if len(peers) < chain.Quorum(len(peers)) {
 		return nil
 	}
-	id := crypto.Digest(node)
-	h.Seed, h.Lanes, h.MemoryMiB, h.Since, h.Judged = env.seed(partHardware, id, 1), chain.Lanes(p.Millicores), p.MemoryMiB, env.Now, false
-	h.Peers = drawNodes(kv, env, draw{
-		seed: env.seed(partHardware, id, 2), want: chain.MaxHardwarePeers, stake: env.Params.JurorSlice, least: env.Params.JurorSlice,
-		excluded: func(other crypto.PublicKey, q *Provider) bool { return other == node || q.Owner == p.Owner },
-	}).nodes
-	h.Due = queueDeadline(kv, env, env.Params.HardwareMs, partHardware, id)
-	state.Save(kv, HardwareKey(node), h)
-	return chain.Events{chain.HardwareChallenged{Node: node, Seed: h.Seed, Lanes: chain.Number(h.Lanes), Peers: h.Peers}}
+	return peers
 }
 
-// hardwareDue ends a challenge. Of one that was met, or that nobody measured, nothing stays.
-func hardwareDue(kv state.KV, node crypto.PublicKey) chain.Events {
+// hardwareDrawn challenges a node for what was declared, or declared anew.
+func hardwareDrawn(kv state.KV, env *Env, node crypto.PublicKey) chain.Events {
 	h, ok := HardwareOf(kv, node)
-	if !ok || h.Due == 0 {
-		panic("settlement: a hardware challenge that is not open is due")
+	p, known := ProviderOf(kv, node)
+	if !ok || h.Open() || !known || p.UnbondedMs != 0 {
+		panic("settlement: a draw of hardware that nobody declared")
 	}
-	after := Hardware{Silences: h.Silences, Drawing: h.Drawing}
-	after.keep(kv, node)
+	kv.Delete(HardwareKey(node))
+	return openChallenge(kv, env, node, drawMeasurers(kv, env, p.Owner, crypto.Digest(node)))
+}
+
+// queueHardware has what is declared of a node be challenged DrawDelay blocks from now, if nodes
+// are challenged at all.
+func queueHardware(kv state.KV, env *Env, node crypto.PublicKey) {
+	if env.Params.HardwareEveryMs == 0 {
+		return
+	}
+	if unchallenged(kv, node) != nil {
+		panic("settlement: a node is challenged that is challenged")
+	}
+	queueDraw(kv, env, partHardware, crypto.Digest(node))
+	state.Save(kv, HardwareKey(node), Hardware{})
+}
+
+// openChallenge challenges a node that is not: with all that it declares and that the chain does
+// not know to be leased. It does not, if that is no whole core, or nobody measures it.
+func openChallenge(kv state.KV, env *Env, node crypto.PublicKey, peers []crypto.PublicKey) chain.Events {
+	p, ok := ProviderOf(kv, node)
+	if !ok || p.UnbondedMs != 0 || len(peers) == 0 {
+		return nil
+	}
+	h := Hardware{Seed: env.seed(partHardware, crypto.Digest(node), 1), Peers: peers, Since: env.Now}
+	if h.Millicores, h.MemoryMiB, ok = unleased(kv, env, node, &p); !ok || chain.Lanes(h.Millicores) == 0 {
+		return nil
+	}
+	h.Lanes = chain.Lanes(h.Millicores)
+	h.Due = queueDeadline(kv, env, env.Params.HardwareMs, partHardware, crypto.Digest(node))
+	state.Save(kv, HardwareKey(node), h)
+	return chain.Events{chain.HardwareChallenged{
+		Node: node, Seed: h.Seed, Lanes: chain.Number(h.Lanes), MemoryMiB: chain.Number(h.MemoryMiB), Peers: h.Peers,
+	}}
+}
+
+// unleased returns what of a node's declared hardware no lease has, and false if its leases are
+// too many to look at.
+func unleased(r state.Reader, env *Env, node crypto.PublicKey, p *Provider) (millicores, memoryMiB uint64, ok bool) {
+	millicores, memoryMiB = p.Millicores, p.MemoryMiB
+	seen := 0
+	for key, value := range r.Iterate(keyOf(kindLease, node[:]), keyOf(kindLease+1)) {
+		if crypto.PublicKey(key[2:2+crypto.PublicKeySize]) != node {
+			break
+		}
+		if seen++; seen > leasesCounted {
+			return 0, 0, false
+		}
+		l := decodeLease(key, value)
+		if l.Expires <= env.Now {
+			continue
+		}
+		for _, q := range l.Resources {
+			switch q.Resource {
+			case chain.CPU:
+				millicores -= min(q.Amount, millicores)
+			case chain.Memory:
+				memoryMiB -= min(q.Amount, memoryMiB)
+			}
+		}
+	}
+	return millicores, memoryMiB, true
+}
+
+// ReportHardware notes what peers say is missing of a challenged node. Of each the highest word
+// counts, whoever brings it, and whichever comes first: with it a slice of the peer's bond is
+// locked. signed says whether all verdicts are signed.
+func ReportHardware(kv state.KV, env *Env, m chain.ReportHardware, signed bool) *chain.Rejection {
+	node := m.Challenge.Node
+	h, ok := HardwareOf(kv, node)
+	switch {
+	case !signed:
+		return chain.Reject("a verdict is not signed by its peer")
+	case m.Challenge.ChainID != env.ChainID:
+		return chain.Reject("verdict is of chain %.32q, this is %q", m.Challenge.ChainID, env.ChainID)
+	case !ok || !h.Open():
+		return chain.Reject("node %s is not challenged", node.Short())
+	case h.Seed != m.Challenge.Seed:
+		return chain.Reject("the challenge of node %s has another seed", node.Short())
+	}
+	news := false
+	for i := range m.Verdicts {
+		added, why := h.hear(kv, env, &m.Verdicts[i])
+		if why != nil {
+			return why
+		}
+		news = news || added
+	}
+	if !news {
+		return chain.Reject("of node %s as much was said before", node.Short())
+	}
+	state.Save(kv, HardwareKey(node), h)
 	return nil
 }
 
-// challenged returns the open challenge that is named, judged or not.
-func challenged(kv state.KV, env *Env, c *chain.HardwareChallenge) (*Hardware, *chain.Rejection) {
-	h, ok := HardwareOf(kv, c.Node)
-	switch {
-	case c.ChainID != env.ChainID:
-		return nil, chain.Reject("verdict is of chain %.32q, this is %q", c.ChainID, env.ChainID)
-	case !ok || h.Due == 0:
-		return nil, chain.Reject("node %s is not challenged", c.Node.Short())
-	case h.Seed != c.Seed:
-		return nil, chain.Reject("the challenge of node %s has another seed", c.Node.Short())
+// hear notes a verdict, and reports whether it says more than its peer did before.
+func (h *Hardware) hear(kv state.KV, env *Env, v *chain.HardwareVerdict) (bool, *chain.Rejection) {
+	w := Word{Peer: v.Peer, Missing: v.Missing, Silent: v.Silent, Stake: env.Params.JurorSlice}
+	if v.Silent {
+		w.Missing = h.Lanes
 	}
-	return &h, nil
+	switch {
+	case !slices.Contains(h.Peers, v.Peer):
+		return false, chain.Reject("node %s is not a peer of the challenge", v.Peer.Short())
+	case v.Missing > h.Lanes:
+		return false, chain.Reject("peer %s misses %d of %d lanes", v.Peer.Short(), v.Missing, h.Lanes)
+	}
+	at := slices.IndexFunc(h.Words, func(other Word) bool { return other.Peer == v.Peer })
+	if at >= 0 {
+		said := &h.Words[at]
+		if !w.above(said) {
+			return false, nil
+		}
+		said.Missing, said.Silent = w.Missing, w.Silent
+		return true, nil
+	}
+	if why := lockSlice(kv, v.Peer, w.Stake); why != nil {
+		return false, why
+	}
+	h.Words = append(h.Words, w)
+	return true, nil
 }
 
-// ReportHardware judges a challenge by the word of more than half of its peers, and two at
-// least. signed says whether all verdicts are signed.
-func ReportHardware(kv state.KV, env *Env, m chain.ReportHardware, signed bool) (chain.Events, *chain.Rejection) {
-	if !signed {
-		return nil, chain.Reject("a verdict is not signed by its peer")
+// above reports whether a word is higher than another of its peer: who heard all wrong was not met
+// with silence.
+func (w *Word) above(other *Word) bool {
+	return w.Missing > other.Missing || w.Missing == other.Missing && other.Silent && !w.Silent
+}
+
+// found is what a challenge found: how many lanes more than half of the peers, and two at least,
+// say are missing at least, and whether so many of them met with silence.
+func (h *Hardware) found() (missing uint64, silent bool) {
+	want := chain.Quorum(len(h.Peers))
+	if len(h.Words) < want {
+		return 0, false
 	}
-	node := m.Challenge.Node
-	h, why := challenged(kv, env, &m.Challenge)
-	switch {
-	case why != nil:
-		return nil, why
-	case h.Judged:
-		return nil, chain.Reject("the challenge of node %s was judged", node.Short())
+	most := slices.SortedFunc(slices.Values(h.Words), func(a, b Word) int { return cmp.Compare(b.Missing, a.Missing) })
+	silences := 0
+	for i := range h.Words {
+		if h.Words[i].Silent {
+			silences++
+		}
 	}
-	missing, why := h.missing(m.Verdicts)
-	if why != nil {
-		return nil, why
+	return most[want-1].Missing, silences >= want
+}
+
+// hardwareDue judges a challenge: what is missing counts no longer, and costs its part of the bond.
+// Whose word the others do not bear out by half of the lanes loses a part of its stake; all else
+// that was staked is free again. Nothing stays of the challenge.
+func hardwareDue(kv state.KV, env *Env, node crypto.PublicKey) (events chain.Events) {
+	h, ok := HardwareOf(kv, node)
+	if !ok || !h.Open() {
+		panic("settlement: a hardware challenge that is not open is due")
 	}
-	finding := m.Verdicts[0].Finds()
+	kv.Delete(HardwareKey(node))
+	missing, silent := h.found()
+	for i := range h.Words {
+		w := &h.Words[i]
+		if w.Missing > missing && 2*(w.Missing-missing) > h.Lanes {
+			lost := part1of(w.Stake, loneShare)
+			w.Stake = sound(w.Stake.Sub(lost))
+			events = append(events, takeSlice(kv, env, w.Peer, lost, chain.Amount{}))
+		}
+		unlockSlice(kv, w.Peer, w.Stake)
+	}
+	if missing > 0 {
+		events = append(events, h.cut(kv, env, node, missing, silent)...)
+	}
+	return events
+}
+
+// cut has a node's hardware count as what showed up of it, and takes what the rest costs.
+func (h *Hardware) cut(kv state.KV, env *Env, node crypto.PublicKey, missing uint64, silent bool) chain.Events {
 	p, ok := ProviderOf(kv, node)
-	if !ok || p.UnbondedMs != 0 {
-		panic("settlement: a node left while its hardware was challenged")
+	gone := part64(h.Millicores, missing, h.Lanes)
+	if !ok || p.UnbondedMs != 0 || gone > p.Millicores {
+		panic("settlement: a node left, or changed, while its hardware was challenged")
 	}
-	loss := chain.Amount{}
-	switch finding {
-	case chain.HardwareShown:
-		if h.Silences == 0 {
-			return nil, chain.Reject("node %s showed its hardware, and was never silent", node.Short())
-		}
-		h.Silences = 0
-	case chain.HardwareSilent:
-		if h.Silences++; h.Silences < chain.MaxSilences {
-			loss = sound(env.Params.JurorSlice.ShareFloor(1, silenceShare))
-			break
-		}
-		missing = h.Lanes
-		fallthrough
-	case chain.HardwareShort:
-		h.Silences = 0
-		loss = sound(p.Bond.ShareFloor(uint64(env.Params.HardwareBps)*missing, wholeBps*h.Lanes)) // missing ≤ lanes, below 2^48 / 1,000
-		p.Millicores, p.MemoryMiB = part64(p.Millicores, h.Lanes-missing, h.Lanes), part64(p.MemoryMiB, h.Lanes-missing, h.Lanes)
-		state.Save(kv, ProviderKey(node), p)
+	loss, finding := sound(p.Bond.ShareFloor(uint64(env.Params.HardwareBps)*gone, wholeBps*p.Millicores)), chain.HardwareShort
+	if silent {
+		loss, finding = lesser(loss, env.Params.JurorSlice), chain.HardwareSilent
 	}
-	h.Judged = true
-	state.Save(kv, HardwareKey(node), *h)
-	events, burned := burnSlice(kv, env, node, loss)
+	p.Millicores, p.MemoryMiB = p.Millicores-gone, p.MemoryMiB-part64(h.MemoryMiB, missing, h.Lanes)
+	burned, owed := p.lose(kv, env, node, loss)
+	state.Save(kv, ProviderKey(node), p)
+	var events chain.Events
+	if !burned.IsZero() {
+		events = append(events, chain.BondSlashed{Node: node, Owner: p.Owner, Amount: burned, Burned: burned})
+	}
 	return append(events, chain.HardwareJudged{
 		Node: node, Owner: p.Owner, Finding: finding.String(), Missing: chain.Number(missing),
-		Millicores: chain.Number(p.Millicores), MemoryMiB: chain.Number(p.MemoryMiB), Burned: burned,
-	}), nil
+		Millicores: chain.Number(p.Millicores), MemoryMiB: chain.Number(p.MemoryMiB), Burned: burned, Owed: owed,
+	})
 }
 
-// missing demands that enough of the peers have a verdict, and returns how many lanes that
-// many of them miss at least.
-func (h *Hardware) missing(verdicts []chain.HardwareVerdict) (uint64, *chain.Rejection) {
-	for i := range verdicts {
-		v := &verdicts[i]
-		switch {
-		case !slices.Contains(h.Peers, v.Peer):
-			return 0, chain.Reject("node %s is not a peer of the challenge", v.Peer.Short())
-		case slices.ContainsFunc(verdicts[:i], func(other chain.HardwareVerdict) bool { return other.Peer == v.Peer }):
-			return 0, chain.Reject("peer %s has two verdicts", v.Peer.Short())
-		case v.Finds() != verdicts[0].Finds():
-			return 0, chain.Reject("verdicts differ in what they find")
-		case v.Missing > h.Lanes:
-			return 0, chain.Reject("peer %s misses %d of %d lanes", v.Peer.Short(), v.Missing, h.Lanes)
-		}
+// lose burns a loss as far as the bond is free, and has the rest be owed: so much of the bond is
+// never free again, and is burned when the node unbonds. The caller saves p.
+func (p *Provider) lose(kv state.KV, env *Env, node crypto.PublicKey, loss chain.Amount) (burned, owed chain.Amount) {
+	burned = lesser(loss, p.Free())
+	p.Bond = sound(p.Bond.Sub(burned))
+	reseat(kv, node, p)
+	tokens.Burn(kv, burned)
+	if p.Owed.Less(p.Bond) {
+		owed = lesser(sound(loss.Sub(burned)), sound(p.Bond.Sub(p.Owed)))
 	}
-	want := chain.Quorum(len(h.Peers))
-	if len(verdicts) < want {
-		return 0, chain.Reject("%d of %d peers have a verdict, want %d", len(verdicts), len(h.Peers), want)
-	}
-	most := slices.SortedFunc(slices.Values(verdicts), func(a, b chain.HardwareVerdict) int { return cmp.Compare(b.Missing, a.Missing) })
-	return most[want-1].Missing, nil
-}
-
-// burnSlice burns a part of a node's bond, as far as that is free.
-func burnSlice(kv state.KV, env *Env, node crypto.PublicKey, amount chain.Amount) (chain.Events, chain.Amount) {
-	p, _ := ProviderOf(kv, node) // the caller has it
-	amount = lesser(amount, p.Free())
-	if amount.IsZero() {
-		return nil, amount
-	}
-	if why := lockSlice(kv, node, amount); why != nil {
-		panic("settlement: what is free of a bond cannot be locked: " + why.Reason())
-	}
-	return chain.Events{takeSlice(kv, env, node, amount, chain.Amount{})}, amount
+	p.Owed = sound(p.Owed.Add(owed))
+	p.Record.Add(env.Now, match.FactSlashed, sound(burned.Add(owed)))
+	return burned, owed
 }
 
 // part64 returns n · num / den, floored, for num ≤ den.
@@ -284,46 +372,13 @@ func DeclareHardware(kv state.KV, env *Env, owner chain.Address, m chain.Declare
 	if why != nil {
 		return nil, why
 	}
-	h, _ := HardwareOf(kv, m.Node)
-	if h.Held() {
-		return nil, chain.Reject("the hardware of node %s is being challenged", m.Node.Short())
+	if why := unchallenged(kv, m.Node); why != nil {
+		return nil, why
 	}
-	if env.Params.HardwareChallenges > 0 && (m.Millicores > p.Millicores || m.MemoryMiB > p.MemoryMiB) {
-		queueDraw(kv, env, partHardware, crypto.Digest(m.Node))
-		h.Drawing = true
-		h.keep(kv, m.Node)
+	if m.Millicores > p.Millicores || m.MemoryMiB > p.MemoryMiB {
+		queueHardware(kv, env, m.Node)
 	}
 	p.Millicores, p.MemoryMiB = m.Millicores, m.MemoryMiB
 	state.Save(kv, ProviderKey(m.Node), p)
 	return chain.HardwareDeclared{Node: m.Node, Owner: owner, Millicores: chain.Number(m.Millicores), MemoryMiB: chain.Number(m.MemoryMiB)}, nil
-}
-
-// AccuseMeasurer slashes a peer that signed two verdicts of a challenge that differ, while the
-// challenge is open, and takes it out of the peers. Half of that is the sender's.
-func AccuseMeasurer(kv state.KV, env *Env, from chain.Address, m chain.AccuseMeasurer, signed bool) (chain.Event, *chain.Rejection) {
-	if !signed {
-		return nil, chain.Reject("a verdict is not signed by its peer")
-	}
-	h, why := challenged(kv, env, &m.Challenge)
-	if why != nil {
-		return nil, why
-	}
-	peer := m.First.Peer
-	at := slices.Index(h.Peers, peer)
-	if at < 0 {
-		return nil, chain.Reject("node %s is not a peer of the challenge", peer.Short())
-	}
-	p, ok := ProviderOf(kv, peer)
-	if !ok || p.UnbondedMs != 0 {
-		return nil, chain.Reject("provider %s is not registered", peer.Short())
-	}
-	h.Peers = slices.Delete(h.Peers, at, at+1)
-	state.Save(kv, HardwareKey(m.Challenge.Node), *h)
-	taken := lesser(p.Free(), env.Params.JurorSlice)
-	if why := lockSlice(kv, peer, taken); why != nil {
-		return nil, why
-	}
-	reward := sound(taken.ShareFloor(1, 2))
-	tokens.Credit(kv, from, reward)
-	return takeSlice(kv, env, peer, taken, reward), nil
 }

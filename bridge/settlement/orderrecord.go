@@ -117,7 +117,7 @@ func decodeProvider(key, value []byte) Provider {
 
 func readProvider(value []byte) (p Provider, ok bool) {
 	r := codec.NewReader(value)
-	r.Array(10)
+	r.Array(11)
 	r.Fixed(p.Owner[:])
 	p.Bond = chain.Nano(r.Uint())
 	p.Region = r.Text(chain.MaxRegion)
@@ -126,5 +126,6 @@ func readProvider(value []byte) (p Provider, ok bool) {
 	readRecord(r, &p.Record)
 	p.Locked = chain.Nano(r.Uint())
 	p.Seat, p.Unchecked = r.Uint(), r.Uint()
+	p.Owed = chain.Nano(r.Uint())
 	return p, r.Done()
 }

@@ -46,7 +46,7 @@ func TestRecordsReadByHand(t *testing.T) {
 			rt.Fatalf("read %+v by hand, it is %+v", got, e)
 		}
 		p := settlement.Provider{
-			Owner: l.Provider, Bond: l.Held, Region: rapid.StringN(0, 8, chain.MaxRegion).Draw(rt, "region"), Millicores: number("millicores"), MemoryMiB: number("memory"),
+			Owner: l.Provider, Bond: l.Held, Region: rapid.StringN(0, 8, chain.MaxRegion).Draw(rt, "region"), Millicores: number("millicores"), MemoryMiB: number("memory"), Owed: chain.Nano(number("owed")),
 			UnbondedMs: l.Since, Record: e.Record, Locked: l.Charged, Seat: number("seat"), Unchecked: number("unchecked"),
 		}
 		if got, whole := settlement.ReadProvider(codec.Marshal(p)); !whole || !reflect.DeepEqual(got, p) {

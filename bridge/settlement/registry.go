@@ -56,6 +56,7 @@ type Provider struct {
 	Locked     chain.Amount // of the bond, by jobs and panels; ≤ Bond
 	Seat       uint64       // on the roll, from 1 on; zero once unbonded
 	Unchecked  uint64       // runs under PolicyReplicate since one was checked, as a primary
+	Owed       chain.Amount // of the bond, for hardware that was missing while too little was free: it is burned when the node unbonds
 }
 
 // Cluster is a registered Nexus cluster.
@@ -107,7 +108,7 @@ func decode[T any](value []byte) (T, error) {
 
 // RegisterProvider binds a node to its owner and locks the bond. A node that
 // was unbonded may come back, under any owner its key signs for, and with its
-// record.
+// record. What it declares is challenged, as if it were declared anew.
 func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.RegisterProvider) (chain.Event, *chain.Rejection) {
 	known, ok := ProviderOf(kv, m.Node)
 	if ok && known.UnbondedMs == 0 {
@@ -131,6 +132,7 @@ func RegisterProvider(kv state.KV, env *Env, owner chain.Address, m chain.Regist
 	}
 	joinRoll(kv, m.Node, &p)
 	state.Save(kv, ProviderKey(m.Node), p)
+	queueHardware(kv, env, m.Node)
 	return chain.ProviderRegistered{Node: m.Node, Owner: owner, Bond: m.Bond}, nil
 }
 
@@ -146,8 +148,8 @@ func ownProvider(r state.Reader, owner chain.Address, node crypto.PublicKey) (Pr
 	return p, nil
 }
 
-// UnbondProvider ends a node's registration; the bond matures to its owner. For
-// the withdrawal delay its claims are still taken.
+// UnbondProvider ends a node's registration; the bond matures to its owner, but for what is
+// owed of it. For the withdrawal delay its claims are still taken.
 func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondProvider) (chain.Event, *chain.Rejection) {
 	p, why := ownProvider(kv, owner, m.Node)
 	if why != nil {
@@ -156,19 +158,23 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 	if !p.Locked.IsZero() {
 		return nil, chain.Reject("provider %s has %s of its bond locked by jobs", m.Node.Short(), p.Locked)
 	}
-	if h, _ := HardwareOf(kv, m.Node); h.Open() {
-		return nil, chain.Reject("the hardware of node %s is being challenged", m.Node.Short())
+	if why := unchallenged(kv, m.Node); why != nil {
+		return nil, why
 	}
 	matures, why := later(env.Now, env.Params.UnbondDelayMs)
 	if why != nil {
 		return nil, why
 	}
-	key, bond := ProviderKey(m.Node), p.Bond
-	tokens.Mature(kv, matures, bondOrigin(key, owner), tokens.Maturing{To: owner, Amount: bond})
+	key, owed := ProviderKey(m.Node), lesser(p.Owed, p.Bond)
+	tokens.Burn(kv, owed)
+	bond := sound(p.Bond.Sub(owed))
+	if !bond.IsZero() { // it may be lost
+		tokens.Mature(kv, matures, bondOrigin(key, owner), tokens.Maturing{To: owner, Amount: bond})
+	}
 	leaveRoll(kv, m.Node, &p)
-	p.Bond, p.UnbondedMs = chain.Amount{}, env.Now
+	p.Bond, p.Owed, p.UnbondedMs = chain.Amount{}, chain.Amount{}, env.Now
 	state.Save(kv, key, p)
-	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures}, nil
+	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures, Burned: owed}, nil
 }
 
 // RegisterCluster binds a cluster to its operator and locks the bond. A cluster

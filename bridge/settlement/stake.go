@@ -29,8 +29,11 @@ func AddBond(kv state.KV, env *Env, owner chain.Address, m chain.AddBond) (chain
 	return chain.BondAdded{Node: m.Node, Owner: owner, Amount: m.Amount, Bond: p.Bond}, nil
 }
 
-// Free is what of a node's bond no job locks: nothing once it is unbonded.
-func (p *Provider) Free() chain.Amount { return sound(p.Bond.Sub(p.Locked)) }
+// Free is what of a node's bond no job locks and nothing is owed of: nothing once it is unbonded.
+func (p *Provider) Free() chain.Amount {
+	unlocked := sound(p.Bond.Sub(p.Locked))
+	return sound(unlocked.Sub(lesser(p.Owed, unlocked)))
+}
 
 // lockSlice locks a part of a node's bond.
 func lockSlice(kv state.KV, node crypto.PublicKey, amount chain.Amount) *chain.Rejection {

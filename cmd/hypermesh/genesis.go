@@ -37,6 +37,7 @@ func genesisCommand() *cli.Command {
 					&cli.BoolFlag{Name: "devnet", Usage: "a throw-away chain: short delays, a faucet may run"},
 					&cli.StringSliceFlag{Name: "insecure-kernel", Usage: "make proving keys of a zk `KERNEL` here (devnet only), such as matmul-32"},
 					&cli.StringFlag{Name: "keys", Usage: "`DIR` of proving keys", Value: devnet.DefaultKeysDir()},
+					&cli.DurationFlag{Name: "hardware-every", Usage: "`TIME` from one challenge of nodes' hardware to the next, on average; 0: there are none"},
 				},
 				Action: genesisInit,
 			},
@@ -79,6 +80,10 @@ func genesisInit(c *cli.Context) error {
 	params := chain.DefaultParams()
 	if c.Bool("devnet") {
 		params = devnet.Params(devnet.DefaultEpoch)
+	}
+	params.HardwareEveryMs = uint64(c.Duration("hardware-every").Milliseconds())
+	if err := params.Check(); err != nil {
+		return usagef(c, "--hardware-every: %v", err)
 	}
 	g := chain.NewGenesis(chain.ChainID(c.String("chain-id")), chain.TimeMs(time.Now().UnixMilli()), params, to)
 	g.Devnet = c.Bool("devnet")

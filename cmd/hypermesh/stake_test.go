@@ -111,6 +111,8 @@ func TestEstimateCoversDraws(t *testing.T) {
 	}{
 		{chain.DrawPeers{}, table.DrawPeers},
 		{chain.DeclareHardware{}, table.DeclareHardware},
+		{chain.RegisterProvider{}, table.RegisterProvider},
+		{chain.ReportHardware{}, table.ReportHardware},
 		{chain.ReportAcceptance{}, table.ReportAcceptance},
 		{chain.OpenLease{Deal: promised}, table.OpenLease + table.DrawPeers},
 		{chain.ResizeLease{Deal: promised}, table.ResizeLease + table.DrawPeers},

@@ -65,8 +65,6 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case DeclareHardware:
 		return checkHardware(m.Millicores, m.MemoryMiB)
-	case AccuseMeasurer:
-		return m.check()
 	case BeginRun:
 		return m.check()
 	case CommitRun:

@@ -29,13 +29,15 @@ type ProviderRegistered struct {
 	Bond  Amount           `json:"bond_nhyper"`
 }
 
-// ProviderUnbonded says that a provider node is gone; its bond matures.
+// ProviderUnbonded says that a provider node is gone; its bond matures, but for what was owed
+// of it.
 type ProviderUnbonded struct {
 	_       struct{}         `cbor:",toarray"`
 	Node    crypto.PublicKey `json:"node_id"`
 	Owner   Address          `json:"owner"`
 	Bond    Amount           `json:"bond_nhyper"`
 	Matures TimeMs           `json:"matures_ms"`
+	Burned  Amount           `json:"burned_nhyper"`
 }
 
 // ClusterRegistered says that a cluster has an operator and a bond.

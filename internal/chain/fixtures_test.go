@@ -170,9 +170,8 @@ func hardwareMessages() chain.Msgs {
 		return v
 	}
 	return chain.Msgs{
-		chain.ReportHardware{Challenge: c, Verdicts: chain.HardwareVerdicts{signed(chain.HardwareVerdict{Missing: 3}, 4), signed(chain.HardwareVerdict{Missing: 2}, 5)}},
+		chain.ReportHardware{Challenge: c, Verdicts: chain.HardwareVerdicts{signed(chain.HardwareVerdict{Missing: 3}, 4), signed(chain.HardwareVerdict{Silent: true}, 5)}},
 		chain.DeclareHardware{Node: c.Node, Millicores: 8_000, MemoryMiB: 16_384},
-		chain.AccuseMeasurer{Challenge: c, First: signed(chain.HardwareVerdict{Missing: 3}, 4), Second: signed(chain.HardwareVerdict{Silent: true}, 4)},
 	}
 }
 

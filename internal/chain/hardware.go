@@ -13,27 +13,30 @@ import (
 const (
 	// LaneMillicores is what of a node's processor runs one lane of the benchmark.
 	LaneMillicores = 1_000
+	// MaxMillicores and MaxMemoryMiB bound what a node declares, as agents and jobs are bounded.
+	MaxMillicores = 1 << 20
+	MaxMemoryMiB  = 1 << 24
 	// MaxHardwarePeers is how many nodes are drawn to measure one.
 	MaxHardwarePeers = 5
-	// MaxSilences is the challenge that a node meets with silence which counts as if nothing
-	// of its hardware had shown up.
-	MaxSilences = 3
+	// MaxHardwareLaneMiB bounds how much memory a lane fills.
+	MaxHardwareLaneMiB = 8 << 10
+	// HardwareStepsPerMiB is how many steps, one after the other, a lane takes for each MiB.
+	HardwareStepsPerMiB = 384
 )
 
 // HardwareFinding is what peers found of a node's hardware.
 type HardwareFinding uint8
 
-// The findings.
+// The findings. Of a node that shows all that was asked for nobody says anything.
 const (
-	HardwareShown  HardwareFinding = iota // all lanes that were asked for
-	HardwareShort                         // lanes are missing: too late, or wrong
+	HardwareShort  HardwareFinding = iota // lanes are missing: too late, or wrong
 	HardwareSilent                        // a node that was there did not answer
 	hardwareFindingCount
 )
 
 // String names the finding.
 func (f HardwareFinding) String() string {
-	names := [hardwareFindingCount]string{"shown", "short", "silent"}
+	names := [hardwareFindingCount]string{"short", "silent"}
 	if f >= hardwareFindingCount {
 		return fmt.Sprintf("HardwareFinding(%d)", uint8(f))
 	}
@@ -52,11 +55,12 @@ type HardwareChallenge struct {
 	Seed    crypto.Digest    `json:"seed"`
 }
 
-// HardwareVerdict is what a peer found of a challenged node.
+// HardwareVerdict is a peer's word that at least so much of a challenged node is missing. The
+// highest word of a peer counts, so that two of them do not contradict each other.
 type HardwareVerdict struct {
 	_         struct{}         `cbor:",toarray"`
 	Peer      crypto.PublicKey `json:"peer"`
-	Missing   uint64           `json:"missing"`   // lanes that were asked for and did not show up in time
+	Missing   uint64           `json:"missing"`   // lanes that were asked for and did not show up in time, at least
 	Silent    bool             `json:"silent"`    // it did not answer at all; then Missing is 0
 	Signature crypto.Signature `json:"signature"` // by the peer, over HardwarePayload under DomainHardware
 }
@@ -71,19 +75,8 @@ func HardwarePayload(c HardwareChallenge, v HardwareVerdict) []byte {
 	}{Challenge: c, Verdict: v})
 }
 
-// Finds returns what a verdict says.
-func (v *HardwareVerdict) Finds() HardwareFinding {
-	switch {
-	case v.Silent:
-		return HardwareSilent
-	case v.Missing > 0:
-		return HardwareShort
-	}
-	return HardwareShown
-}
-
-// ReportHardware brings what peers found of a challenged node: all the same finding. Anyone
-// may send it.
+// ReportHardware brings words of what is missing of a challenged node. Anyone may send it, as
+// long as the challenge is open; all words count that came until then.
 type ReportHardware struct {
 	_         struct{} `cbor:",toarray"`
 	Challenge HardwareChallenge
@@ -106,20 +99,10 @@ type DeclareHardware struct {
 	MemoryMiB  uint64
 }
 
-// AccuseMeasurer shows that a peer signed two verdicts of a challenge that differ. Anyone may
-// send it.
-type AccuseMeasurer struct {
-	_         struct{} `cbor:",toarray"`
-	Challenge HardwareChallenge
-	First     HardwareVerdict
-	Second    HardwareVerdict
-}
-
 // Kinds of hardware challenges.
 const (
 	kindReportHardware uint8 = iota + 49
 	kindDeclareHardware
-	kindAccuseMeasurer
 
 	kindHardwareChallenged = 57
 	kindHardwareJudged     = 58
@@ -128,7 +111,6 @@ const (
 
 func (ReportHardware) sealedMsg()  {}
 func (DeclareHardware) sealedMsg() {}
-func (AccuseMeasurer) sealedMsg()  {}
 
 func (v *HardwareVerdict) signed(c HardwareChallenge) crypto.Signed {
 	return crypto.SignedBy(v.Peer, crypto.DomainHardware, HardwarePayload(c, *v), v.Signature)
@@ -142,72 +124,52 @@ func (m *ReportHardware) signatures() ([]crypto.Signed, error) {
 	return list, nil
 }
 
-func (m *AccuseMeasurer) signatures() ([]crypto.Signed, error) {
-	return []crypto.Signed{m.First.signed(m.Challenge), m.Second.signed(m.Challenge)}, nil
-}
-
 func (m *ReportHardware) check() error {
 	if err := m.Challenge.ChainID.Check(); err != nil {
 		return err
 	}
-	if err := checkWords("verdicts", m.Verdicts, MaxHardwarePeers); err != nil {
-		return err
-	}
-	for i := range m.Verdicts {
-		if first, finds := m.Verdicts[0].Finds(), m.Verdicts[i].Finds(); finds != first {
-			return fmt.Errorf("%w: verdicts %s and %s", ErrLimit, first, finds)
-		}
-	}
-	return nil
+	return checkWords("verdicts", m.Verdicts, MaxHardwarePeers)
 }
 
 func (v HardwareVerdict) by() crypto.PublicKey { return v.Peer }
-
-// same reports whether two verdicts say the same; signatures of one thing may differ.
-func (v HardwareVerdict) same(other HardwareVerdict) bool {
-	return v.Missing == other.Missing && v.Silent == other.Silent
-}
-
-func (m *AccuseMeasurer) check() error {
-	if err := m.Challenge.ChainID.Check(); err != nil {
-		return err
-	}
-	return checkTwoWords("verdicts", m.First, m.Second)
-}
 
 // Check returns an error that names the first field of the verdict that is outside its
 // limits.
 func (v HardwareVerdict) Check() error {
 	switch {
-	case v.Missing > MaxUsageAmount:
-		return fmt.Errorf("%w: missing is %d, limit %d", ErrLimit, v.Missing, uint64(MaxUsageAmount))
+	case v.Missing > MaxMillicores:
+		return fmt.Errorf("%w: missing is %d, limit %d", ErrLimit, v.Missing, uint64(MaxMillicores))
 	case v.Silent && v.Missing > 0:
 		return fmt.Errorf("%w: a silent node's missing is %d, want 0", ErrLimit, v.Missing)
+	case !v.Silent && v.Missing == 0:
+		return fmt.Errorf("%w: missing is 0: nothing is to be said", ErrLimit)
 	}
 	return nil
 }
 
 func checkHardware(millicores, memoryMiB uint64) error {
-	if millicores > MaxUsageAmount {
-		return fmt.Errorf("%w: millicores is %d, limit %d", ErrLimit, millicores, uint64(MaxUsageAmount))
+	if millicores > MaxMillicores {
+		return fmt.Errorf("%w: millicores is %d, limit %d", ErrLimit, millicores, uint64(MaxMillicores))
 	}
-	if memoryMiB > MaxUsageAmount {
-		return fmt.Errorf("%w: memory_mib is %d, limit %d", ErrLimit, memoryMiB, uint64(MaxUsageAmount))
+	if memoryMiB > MaxMemoryMiB {
+		return fmt.Errorf("%w: memory_mib is %d, limit %d", ErrLimit, memoryMiB, uint64(MaxMemoryMiB))
 	}
 	return nil
 }
 
 // HardwareChallenged says that a node has to show its hardware now, and who measures it.
 type HardwareChallenged struct {
-	_     struct{}           `cbor:",toarray"`
-	Node  crypto.PublicKey   `json:"node"`
-	Seed  crypto.Digest      `json:"seed"`
-	Lanes Number             `json:"lanes"` // that its cores run
-	Peers []crypto.PublicKey `json:"peers"`
+	_         struct{}           `cbor:",toarray"`
+	Node      crypto.PublicKey   `json:"node"`
+	Seed      crypto.Digest      `json:"seed"`
+	Lanes     Number             `json:"lanes"`      // that its cores run, but those that are leased
+	MemoryMiB Number             `json:"memory_mib"` // for all of them, that is not leased
+	Peers     []crypto.PublicKey `json:"peers"`
 }
 
 // HardwareJudged says what a challenge found, and what the node's hardware counts as from
-// then on. What it cost of the bond is burned.
+// then on. What it cost of the bond is burned; what other work has locked is owed, and is
+// burned when the node unbonds.
 type HardwareJudged struct {
 	_          struct{}         `cbor:",toarray"`
 	Node       crypto.PublicKey `json:"node"`
@@ -217,6 +179,7 @@ type HardwareJudged struct {
 	Millicores Number           `json:"millicores"`
 	MemoryMiB  Number           `json:"memory_mib"`
 	Burned     Amount           `json:"burned_nhyper"`
+	Owed       Amount           `json:"owed_nhyper"`
 }
 
 // HardwareDeclared says that an owner declared a node's hardware anew.

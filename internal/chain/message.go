@@ -197,7 +197,6 @@ var msgForms = [...]msgForm{
 	kindAccusePeer:       msgFormOf[AccusePeer]("accuse_peer"),
 	kindReportHardware:   msgFormOf[ReportHardware]("report_hardware"),
 	kindDeclareHardware:  msgFormOf[DeclareHardware]("declare_hardware"),
-	kindAccuseMeasurer:   msgFormOf[AccuseMeasurer]("accuse_measurer"),
 }
 
 // msgForm is how an alternative of Msg is named and decoded.

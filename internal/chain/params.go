@@ -49,10 +49,11 @@ type Params struct {
 	RevealMs   uint64 `json:"reveal_ms"`          // of the chain's progress: for showing what was committed to
 
 	// Declared hardware.
-	HardwareChallenges uint16 `json:"hardware_challenges"` // of nodes in an epoch, on average; 0: there are none
-	HardwareMs         uint64 `json:"hardware_ms"`         // of the chain's progress, in which a challenge is judged
-	HardwareBps        uint16 `json:"hardware_bps"`        // of the bond, that a node loses of whose hardware nothing shows up; else its part
-	HardwareStepNs     uint64 `json:"hardware_step_ns"`    // a step of the benchmark, at which a core counts as one
+	HardwareEveryMs uint64 `json:"hardware_every_ms"` // of the chain's progress, from one challenge to the next on average; 0: there are none
+	HardwareMs      uint64 `json:"hardware_ms"`       // of the chain's progress, after which a challenge is judged
+	HardwareBps     uint16 `json:"hardware_bps"`      // of the bond, that a node loses of whose hardware nothing shows up; else its part
+	HardwareStepNs  uint64 `json:"hardware_step_ns"`  // a step of the benchmark, at which a core counts as one
+	HardwareLaneMiB uint64 `json:"hardware_lane_mib"` // that a core fills, at most
 }
 
 // MaxCommittee is the largest committee, consensus.MaxValidators.
@@ -93,10 +94,11 @@ func DefaultParams() Params {
 		CommitMs:          600_000,
 		RevealMs:          120_000,
 
-		HardwareChallenges: 0, // until nodes answer them
-		HardwareMs:         900_000,
-		HardwareBps:        2_000,
-		HardwareStepNs:     12_000,
+		HardwareEveryMs: 0, // until networks ask for it
+		HardwareMs:      900_000,
+		HardwareBps:     2_000,
+		HardwareStepNs:  12_000,
+		HardwareLaneMiB: MaxHardwareLaneMiB,
 	}
 }
 
@@ -155,14 +157,33 @@ func (p *Params) Check() error {
 		return fmt.Errorf("unbonding takes %d epochs, limit %d", p.UnbondingMs()/p.EpochMs, maxUnbondingEpochs)
 	case p.CommitMs < 1_000 || p.CommitMs > day || p.RevealMs < 1_000 || p.RevealMs > day:
 		return errors.New("commit_ms or reveal_ms is not within a second and a day")
-	case p.HardwareMs < 60_000 || p.HardwareMs > day:
-		return fmt.Errorf("hardware_ms is %d, want 60000 to %d", p.HardwareMs, uint64(day))
-	case p.HardwareStepNs < 100 || p.HardwareStepNs > 1_000_000:
-		return fmt.Errorf("hardware_step_ns is %d, want 100 to 1000000", p.HardwareStepNs)
 	case p.MaxValidators == 0 || p.MaxValidators > MaxCommittee:
 		return fmt.Errorf("max_validators is %d, want 1 to %d", p.MaxValidators, MaxCommittee)
 	}
+	if err := p.checkHardware(); err != nil {
+		return err
+	}
 	return p.checkShares()
+}
+
+// checkHardware demands that a challenge is never certain in a block, as its odds would then go by
+// how many blocks there are, and that the benchmark is over long before it is judged.
+func (p *Params) checkHardware() error {
+	const day = 24 * 3600 * 1000
+	most := p.HardwareLaneMiB * HardwareStepsPerMiB * p.HardwareStepNs / 1_000_000 // each bounded below
+	switch {
+	case p.HardwareEveryMs != 0 && (p.HardwareEveryMs < 2*p.IdleMs || p.HardwareEveryMs > 365*day):
+		return fmt.Errorf("hardware_every_ms is %d, want 0, or %d to %d", p.HardwareEveryMs, 2*p.IdleMs, uint64(365*day))
+	case p.HardwareMs < 10_000 || p.HardwareMs > day:
+		return fmt.Errorf("hardware_ms is %d, want 10000 to %d", p.HardwareMs, uint64(day))
+	case p.HardwareStepNs < 100 || p.HardwareStepNs > 1_000_000:
+		return fmt.Errorf("hardware_step_ns is %d, want 100 to 1000000", p.HardwareStepNs)
+	case p.HardwareLaneMiB < 1 || p.HardwareLaneMiB > MaxHardwareLaneMiB:
+		return fmt.Errorf("hardware_lane_mib is %d, want 1 to %d", p.HardwareLaneMiB, MaxHardwareLaneMiB)
+	case most > p.HardwareMs/2:
+		return fmt.Errorf("hardware_ms is %d, and a lane of %d MiB takes up to %d ms: want half of hardware_ms at most", p.HardwareMs, p.HardwareLaneMiB, most)
+	}
+	return nil
 }
 
 func (p *Params) checkShares() error {

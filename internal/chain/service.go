@@ -193,18 +193,17 @@ func (m *AccusePeer) check() error {
 	if err := m.Epoch.ChainID.Check(); err != nil {
 		return err
 	}
-	return checkTwoWords("reports", m.First, m.Second)
+	return checkTwoReports(m.First, m.Second)
 }
 
 // word is what a drawn peer signs: of a lease's service, or of a node's hardware.
-type word[T any] interface {
+type word interface {
 	by() crypto.PublicKey
-	same(other T) bool
 	Check() error
 }
 
 // checkWords demands words of different peers, at least one and no more than a limit.
-func checkWords[T word[T]](what string, list []T, limit int) error {
+func checkWords[T word](what string, list []T, limit int) error {
 	if len(list) == 0 || len(list) > limit {
 		return limitError(what, len(list), limit)
 	}
@@ -221,13 +220,13 @@ func checkWords[T word[T]](what string, list []T, limit int) error {
 	return nil
 }
 
-// checkTwoWords demands two words of one peer that differ.
-func checkTwoWords[T word[T]](what string, first, second T) error {
+// checkTwoReports demands two reports of one peer that differ.
+func checkTwoReports(first, second ServiceReport) error {
 	switch {
-	case first.by() != second.by():
-		return fmt.Errorf("%w: %s of two peers, %s and %s", ErrLimit, what, first.by().Short(), second.by().Short())
+	case first.Peer != second.Peer:
+		return fmt.Errorf("%w: reports of two peers, %s and %s", ErrLimit, first.Peer.Short(), second.Peer.Short())
 	case first.same(second):
-		return fmt.Errorf("%w: the %s do not differ", ErrLimit, what)
+		return fmt.Errorf("%w: the reports do not differ", ErrLimit)
 	}
 	if err := first.Check(); err != nil {
 		return err

@@ -33,6 +33,7 @@ func Params(epoch time.Duration) chain.Params {
 	p.EvidenceWindowMs, p.JailMs = 4*p.EpochMs, p.EpochMs
 	p.CommitMs, p.RevealMs = minute, minute/2
 	p.UnbondDelayMs = min(5*minute, 32*p.EpochMs)
+	p.HardwareMs, p.HardwareStepNs, p.HardwareLaneMiB = minute/3, 200_000, 16 // nodes share a machine
 	return p
 }
 

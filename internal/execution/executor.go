@@ -321,7 +321,7 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.runMessage(m, tx.DealSigned(i))
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return r.serviceMessage(m, from, tx.DealSigned(i))
-	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+	case chain.ReportHardware, chain.DeclareHardware:
 		return r.hardwareMessage(m, from, tx.DealSigned(i))
 	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
 		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:
@@ -365,11 +365,9 @@ func (r *run) serviceMessage(m any, from chain.Address, signed bool) (chain.Even
 func (r *run) hardwareMessage(m any, from chain.Address, signed bool) (chain.Events, *chain.Rejection) {
 	switch m := m.(type) {
 	case chain.ReportHardware:
-		return settlement.ReportHardware(r.kv, &r.env, m, signed)
+		return nil, settlement.ReportHardware(r.kv, &r.env, m, signed)
 	case chain.DeclareHardware:
 		return one(settlement.DeclareHardware(r.kv, &r.env, from, m))
-	case chain.AccuseMeasurer:
-		return one(settlement.AccuseMeasurer(r.kv, &r.env, from, m, signed))
 	}
 	panic("execution: a message that is not of hardware")
 }

@@ -154,7 +154,7 @@ func later(name string) []due {
 	switch name {
 	case "claim/lost": // and what is lost is divided, so many at a time
 		return []due{{queueExpired, 1}, {queueBreach, 1.0 / lostAtOnce}}
-	case "report_acceptance/forged", "open_lease/forged":
+	case "report_acceptance/forged", "open_lease/forged", "report_hardware/forged":
 		return nil
 	}
 	switch base, _, _ := strings.Cut(name, "/"); base {
@@ -170,8 +170,10 @@ func later(name string) []due {
 		return []due{{queueExpired, 1}, {queueLease, 1}, {queuePeers, 1}}
 	case "draw_peers":
 		return []due{{queuePeers, 1}}
-	case "declare_hardware":
+	case "declare_hardware", "register_provider":
 		return []due{{queuePeers, 1}, {queueHardware, 1}}
+	case "report_hardware": // five peers and a node are slashed, where runs of sixteen nodes are that
+		return []due{{queueRuns, 0.5}}
 	case "report_acceptance": // the division of a breach that nobody lost by: those who did pay for theirs
 		return []due{{queueBreach, 1}}
 	case "close_channel":
@@ -336,7 +338,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
 		"challenge": &t.Challenge, "appeal": &t.Appeal,
 		"report_miss": &t.ReportMiss, "draw_peers": &t.DrawPeers, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
-		"report_hardware": &t.ReportHardware, "declare_hardware": &t.DeclareHardware, "accuse_measurer": &t.AccuseMeasurer,
+		"report_hardware": &t.ReportHardware, "declare_hardware": &t.DeclareHardware,
 		"report_acceptance": &t.ReportAcceptance,
 		"commit_run":        &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
 	}

@@ -189,7 +189,7 @@ func judgeRuns(w *gasWorld, kv *state.Overlay, entries int) {
 func endChallenges(w *gasWorld, kv *state.Overlay, entries int) {
 	for range entries {
 		node := rolled(w.poor())
-		h := settlement.Hardware{Seed: crypto.Digest(node), Lanes: 4, MemoryMiB: 4_096, Due: w.dueNext(kv, 'u', crypto.Digest(node))}
+		h := settlement.Hardware{Seed: crypto.Digest(node), Millicores: 4_000, Lanes: 4, MemoryMiB: 4_096, Due: w.dueNext(kv, 'u', crypto.Digest(node))}
 		for range chain.MaxHardwarePeers {
 			h.Peers = append(h.Peers, rolled(w.poor()))
 		}

@@ -12,7 +12,7 @@ import (
 func challengeNodes(p prepared) func(*gasWorld, *state.Overlay) {
 	return func(_ *gasWorld, kv *state.Overlay) {
 		for i, node := range p.nodes {
-			h := settlement.Hardware{Seed: crypto.Digest(node.Public()), Lanes: 4, MemoryMiB: 8_192, Due: 1 << 60}
+			h := settlement.Hardware{Seed: crypto.Digest(node.Public()), Millicores: 4_000, Lanes: 4, MemoryMiB: 8_192, Due: 1 << 60}
 			for n := range chain.MaxHardwarePeers {
 				h.Peers = append(h.Peers, p.nodes[(i+n+1)%gasUsers].Public())
 			}
@@ -49,23 +49,19 @@ func ofHardware(p prepared) []operation {
 	list := []operation{
 		oneOf("report_hardware", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg { return report(i) }),
 		forged,
-		oneOf("accuse_measurer", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
-			c, peer := challengeOf(i), p.nodes[(i+1)%gasUsers]
-			return chain.AccuseMeasurer{Challenge: c, First: signed(c, 1, peer), Second: signed(c, 2, peer)}
-		}),
 	}
 	for i := range list {
 		list[i].on = challengeNodes(p)
 	}
 	declare := oneOf("declare_hardware", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
-		return chain.DeclareHardware{Node: p.nodes[i].Public(), Millicores: 1 << 40, MemoryMiB: 1 << 40}
+		return chain.DeclareHardware{Node: p.nodes[i].Public(), Millicores: chain.MaxMillicores, MemoryMiB: chain.MaxMemoryMiB}
 	})
 	declare.on = func(w *gasWorld, kv *state.Overlay) { // of what grows a challenge is drawn, where there are any
 		params, err := execution.ParamsOf(kv)
 		if err != nil {
 			w.Fatal(err)
 		}
-		params.HardwareChallenges = 1
+		params.HardwareEveryMs = 1 << 60
 		state.Save(kv, execution.ParamsKey(), params)
 	}
 	return append(list, declare)

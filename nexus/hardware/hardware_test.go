@@ -179,20 +179,55 @@ func TestHalfTheCoresTakeTwice(t *testing.T) {
 func TestOpenings(t *testing.T) {
 	lanes, roots := lanesOf(small)
 	for n := range byte(20) {
-		wrong, err := hardware.Check(small, roots, crypto.Digest{n}, hardware.Open(small, lanes, crypto.Digest{n}))
-		if err != nil || len(wrong) != 0 {
-			t.Fatalf("nonce %d: %v %v", n, wrong, err)
+		missing, err := hardware.Check(small, roots, crypto.Digest{n}, hardware.Open(small, lanes, crypto.Digest{n}))
+		if err != nil || missing != 0 {
+			t.Fatalf("nonce %d: %d missing, %v", n, missing, err)
 		}
 	}
 	nonce := crypto.Digest{1}
-	if _, err := hardware.Check(small, roots, nonce, hardware.Open(small, lanes, nonce)[1:]); !errors.Is(err, hardware.ErrWrong) {
-		t.Errorf("too few openings: %v", err)
+	wrong := func(name string, roots []hardware.Roots, nonce crypto.Digest, list []hardware.Opening) {
+		t.Helper()
+		if missing, err := hardware.Check(small, roots, nonce, list); !errors.Is(err, hardware.ErrWrong) || missing != small.Lanes {
+			t.Errorf("%s: %d missing, %v, want all", name, missing, err)
+		}
 	}
-	if _, err := hardware.Check(small, roots[1:], nonce, hardware.Open(small, lanes, nonce)); !errors.Is(err, hardware.ErrWrong) {
-		t.Errorf("too few roots: %v", err)
+	wrong("too few openings", roots, nonce, hardware.Open(small, lanes, nonce)[1:])
+	wrong("too few roots", roots[1:], nonce, hardware.Open(small, lanes, nonce))
+	wrong("what another nonce opens", roots, crypto.Digest{2}, hardware.Open(small, lanes, nonce))
+}
+
+// TestLanesThatAreNotShownAreMissing, and only these: nothing is opened of them.
+func TestLanesThatAreNotShownAreMissing(t *testing.T) {
+	lanes, roots := lanesOf(small)
+	lanes[1], roots[1] = nil, hardware.Roots{}
+	nonce := crypto.Digest{6}
+	if got := hardware.RootsOf(lanes); !slices.Equal(got, roots) {
+		t.Errorf("roots %v, want %v", got, roots)
 	}
-	if wrong, _ := hardware.Check(small, roots, crypto.Digest{2}, hardware.Open(small, lanes, nonce)); len(wrong) == 0 {
-		t.Error("what another nonce opens is right")
+	if missing, err := hardware.Check(small, roots, nonce, hardware.Open(small, lanes, nonce)); err != nil || missing != 1 {
+		t.Errorf("%d missing, %v, want one", missing, err)
+	}
+	none := make([]hardware.Roots, small.Lanes)
+	if missing, err := hardware.Check(small, none, nonce, hardware.Open(small, make([]*hardware.Lane, small.Lanes), nonce)); err != nil || missing != small.Lanes {
+		t.Errorf("of nothing %d missing, %v", missing, err)
+	}
+}
+
+// TestEachLaneIsOpened: of up to MaxOpenings lanes that were shown each, of more so many.
+func TestEachLaneIsOpened(t *testing.T) {
+	for _, lanes := range []uint64{1, 7, 8, 9, hardware.MaxOpenings, 40} {
+		task := hardware.Task{Seed: crypto.Digest{7}, Lanes: lanes, Blocks: hardware.MinBlocks}
+		roots := make([]hardware.Roots, lanes)
+		for i := range roots {
+			roots[i].Fill = crypto.Digest{byte(i + 1)}
+		}
+		opened := map[uint64]bool{}
+		for n := range hardware.Openings(len(roots)) {
+			opened[task.LaneOf(crypto.Digest{4}, roots, n)] = true
+		}
+		if want := min(int(lanes), hardware.MaxOpenings); len(opened) != want {
+			t.Errorf("of %d lanes %d are opened, want %d", lanes, len(opened), want)
+		}
 	}
 }
 
@@ -207,7 +242,7 @@ func TestOpeningsThatAreChanged(t *testing.T) {
 		"short path":    func(o *hardware.Opening) { o.Made.Path = o.Made.Path[1:] },
 		"long path":     func(o *hardware.Opening) { o.Made.Path = append(o.Made.Path, make([]crypto.Digest, 64)...) },
 		"from":          func(o *hardware.Opening) { o.From[1][9] ^= 1 },
-		"of":            func(o *hardware.Opening) { o.Of[1], o.From[1] = o.Of[0], o.From[0] },
+		"of":            func(o *hardware.Opening) { o.Of[1], o.From[1] = o.Saw, o.Seen },
 		"too few":       func(o *hardware.Opening) { o.From = o.From[1:] },
 		"short":         func(o *hardware.Opening) { o.From[2] = o.From[2][1:] },
 		"came":          func(o *hardware.Opening) { o.Came.Digest[0] ^= 1 },
@@ -216,12 +251,11 @@ func TestOpeningsThatAreChanged(t *testing.T) {
 		"another block": func(o *hardware.Opening) { o.Seen, o.Saw = o.From[0], o.Of[0] },
 		"nothing":       func(o *hardware.Opening) { *o = hardware.Opening{} },
 	} {
-		for n := range hardware.Openings {
+		for n := range hardware.Openings(len(roots)) {
 			list := again(t, hardware.Open(small, lanes, nonce))
 			change(&list[n])
-			wrong, err := hardware.Check(small, roots, nonce, list)
-			if lane := small.LaneOf(nonce, roots, n); err != nil || wrong[lane] == nil {
-				t.Errorf("%s of opening %d: %v %v, want lane %d", name, n, wrong, err, lane)
+			if missing, err := hardware.Check(small, roots, nonce, list); !errors.Is(err, hardware.ErrWrong) || missing != small.Lanes {
+				t.Errorf("%s of opening %d: %d missing, %v", name, n, missing, err)
 			}
 		}
 	}
@@ -236,43 +270,46 @@ func again(t *testing.T, list []hardware.Opening) (out []hardware.Opening) {
 	return out
 }
 
-// TestSkippedWorkIsFound: a lane whose blocks are of another seed, or whose walk was not
-// walked, is found by any opening of it.
-func TestSkippedWorkIsFound(t *testing.T) {
+// TestOneWrongLaneCostsAll: of roots that were not run for nobody gains, as one lane whose blocks
+// are of another seed, or whose walk was not walked, has all count as missing.
+func TestOneWrongLaneCostsAll(t *testing.T) {
 	lanes, roots := lanesOf(small)
 	other := small
 	other.Seed = crypto.Digest{8}
 	lanes[1] = hardware.Run(other, 1, never)
 	roots[1] = lanes[1].Roots()
-	nonce := crypto.Digest{4}
-	wrong, err := hardware.Check(small, roots, nonce, hardware.Open(small, lanes, nonce))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range hardware.Openings {
-		lane := small.LaneOf(nonce, roots, n)
-		if (wrong[lane] != nil) != (lane == 1) {
-			t.Errorf("opening %d of lane %d: %v", n, lane, wrong[lane])
+	for n := range byte(20) {
+		nonce := crypto.Digest{n}
+		if missing, err := hardware.Check(small, roots, nonce, hardware.Open(small, lanes, nonce)); !errors.Is(err, hardware.ErrWrong) || missing != small.Lanes {
+			t.Errorf("nonce %d: %d missing, %v, want all", n, missing, err)
 		}
-	}
-	if wrong[1] == nil {
-		t.Error("no opening was of the lane that was not run")
 	}
 }
 
-// TestTasks: of what is free a task takes seven eighths of the memory, within limits.
+// TestTasks: of what is free a task takes seven eighths of the memory, within limits: cores are
+// asked for whatever memory there is.
 func TestTasks(t *testing.T) {
-	task, ok := hardware.TaskOf(crypto.Digest{}, 8, 16_384)
-	if want := uint64(2_048 << 20 / hardware.BlockBytes / 8 * 7); !ok || task.Lanes != 8 || task.Blocks != want {
-		t.Errorf("task %+v %v, want %d blocks", task, ok, want)
-	}
-	if task, ok := hardware.TaskOf(crypto.Digest{}, 1, 1<<40); !ok || task.Blocks != hardware.MaxBlocks {
-		t.Errorf("task %+v %v, want the most", task, ok)
-	}
-	for _, none := range [][2]uint64{{0, 1_000}, {4, 2}, {4, 0}} {
-		if task, ok := hardware.TaskOf(crypto.Digest{}, none[0], none[1]); ok {
-			t.Errorf("%v: task %+v", none, task)
+	const blocks = 1 << 20 / hardware.BlockBytes
+	for _, c := range []struct{ lanes, memoryMiB, laneMiB, want uint64 }{
+		{8, 16_384, 8_192, 2_048 * blocks / 8 * 7},
+		{8, 16_384, 16, 16 * blocks / 8 * 7},
+		{1, 1 << 40, 1 << 40, hardware.MaxBlocks / 8 * 7},
+		{4, 2, 8_192, hardware.MinBlocks},
+		{hardware.MaxLanes, 0, 8_192, hardware.MinBlocks},
+	} {
+		task, ok := hardware.TaskOf(crypto.Digest{}, c.lanes, c.memoryMiB, c.laneMiB)
+		if !ok || task.Lanes != c.lanes || task.Blocks != c.want {
+			t.Errorf("%+v: task %+v %v", c, task, ok)
 		}
+	}
+	for _, none := range []uint64{0, hardware.MaxLanes + 1} {
+		if task, ok := hardware.TaskOf(crypto.Digest{}, none, 1_000, 8_192); ok {
+			t.Errorf("%d lanes: task %+v", none, task)
+		}
+	}
+	task := hardware.Task{Lanes: 1, Blocks: 10_000}
+	if got := task.LimitMs(12_000); got != 360+2_000 {
+		t.Errorf("a limit of %d ms", got)
 	}
 	if hardware.Run(small, 0, func() bool { return true }) != nil {
 		t.Error("a lane that was stopped is there")
@@ -293,8 +330,8 @@ func FuzzOpenings(f *testing.F) {
 		if codec.Unmarshal(data, &list, len(opened)+1) != nil {
 			return
 		}
-		wrong, err := hardware.Check(task, roots, nonce, list)
-		if err == nil && len(wrong) == 0 && !slices.Equal(data, opened) {
+		missing, err := hardware.Check(task, roots, nonce, list)
+		if err == nil && missing == 0 && !slices.Equal(data, opened) {
 			t.Error("other openings are right")
 		}
 	})

@@ -33,8 +33,12 @@ const (
 	MaxBlocks = 1 << 20
 	// walkSteps are the steps of the walk for each block.
 	walkSteps = 2
-	// MaxLanes bounds the lanes of a challenge.
-	MaxLanes = 1 << 10
+	// MaxLanes bounds the lanes of a challenge: chain.MaxMillicores is below.
+	MaxLanes = 1 << 11
+	// blocksPerMiB is how many blocks are a MiB.
+	blocksPerMiB = 1 << 20 / BlockBytes
+	// slackMs is what messages may take beside.
+	slackMs = 2_000
 )
 
 // Task is what a challenge asks for.
@@ -44,18 +48,20 @@ type Task struct {
 	Blocks uint64        // of each lane, MinBlocks to MaxBlocks
 }
 
-// TaskOf returns the task of a machine with so many free lanes and so much memory for all of
-// them together, of which an eighth stays for what keeps the trees and for the system. It is
-// false if that is nothing to ask for.
-func TaskOf(seed crypto.Digest, lanes, memoryMiB uint64) (Task, bool) {
-	lanes = min(lanes, MaxLanes)
-	if lanes == 0 {
+// TaskOf returns the task of a machine with so many lanes and so much memory for all of them
+// together, of which an eighth stays for what keeps the trees and for the system: no lane fills
+// more than laneMiB. It is false if that is nothing to ask for.
+func TaskOf(seed crypto.Digest, lanes, memoryMiB, laneMiB uint64) (Task, bool) {
+	if lanes == 0 || lanes > MaxLanes {
 		return Task{}, false
 	}
-	each := min(memoryMiB/lanes, MaxBlocks*BlockBytes>>20*8/7+1)
-	t := Task{Seed: seed, Lanes: lanes, Blocks: min((each<<20)/BlockBytes/8*7, MaxBlocks)}
+	each := min(memoryMiB/lanes, laneMiB, MaxBlocks/blocksPerMiB)
+	t := Task{Seed: seed, Lanes: lanes, Blocks: max(each*blocksPerMiB/8*7, MinBlocks)}
 	return t, t.Check() == nil
 }
+
+// LimitMs is how long the task may take until its roots are there, where a step may take so long.
+func (t *Task) LimitMs(stepNs uint64) uint64 { return t.Steps()*stepNs/1_000_000 + slackMs }
 
 // Check returns an error that names the first field that is outside its limits.
 func (t *Task) Check() error {

@@ -4,12 +4,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// Openings is how many blocks, and steps of walks, are opened to whoever checks.
-const Openings = 8
+// MinOpenings and MaxOpenings are how many blocks, and steps of walks, are opened to whoever
+// checks: one of each lane that was shown, within these.
+const (
+	MinOpenings = 8
+	MaxOpenings = 32
+)
 
 // Leaf is a leaf of one of a lane's trees, and its way to the root.
 type Leaf struct {
@@ -38,19 +43,42 @@ type place struct {
 	lane, block, step uint64
 }
 
-// places draws what is opened: of a nonce that was made after the roots.
+// Shown lists the lanes whose roots are there: who has no time for one gives none.
+func Shown(roots []Roots) (lanes []uint64) {
+	for i, r := range roots {
+		if r != (Roots{}) {
+			lanes = append(lanes, uint64(i))
+		}
+	}
+	return lanes
+}
+
+// Openings is how many openings are asked for of so many lanes that were shown.
+func Openings(shown int) int {
+	if shown == 0 {
+		return 0
+	}
+	return min(max(shown, MinOpenings), MaxOpenings)
+}
+
+// places draws what is opened: of a nonce that was made after the roots. Of the lanes that were
+// shown all are opened alike, from a random one on.
 func (t *Task) places(nonce crypto.Digest, roots []Roots) []place {
-	data := nonce[:]
+	shown := Shown(roots)
+	data := slices.Clone(nonce[:])
 	for _, r := range roots {
 		data = append(append(data, r.Fill[:]...), r.Walk[:]...)
 	}
 	seed := crypto.DomainLane.Hash(data)
-	list := make([]place, Openings)
+	list := make([]place, Openings(len(shown)))
+	first := scale(binary.BigEndian.Uint64(seed[:]), uint64(len(shown)))
 	for n := range list {
 		d := crypto.DomainLane.Hash(binary.BigEndian.AppendUint64(seed[:], uint64(n)))
 		lot := func(i int) uint64 { return binary.BigEndian.Uint64(d[8*i:]) }
 		// The first block is made of nothing, and its key is known: all others are opened.
-		list[n] = place{lane: scale(lot(0), t.Lanes), block: 1 + scale(lot(1), t.Blocks-1), step: 1 + scale(lot(2), t.walked()-1)}
+		list[n] = place{
+			lane: shown[(first+uint64(n))%uint64(len(shown))], block: 1 + scale(lot(1), t.Blocks-1), step: 1 + scale(lot(2), t.walked()-1),
+		}
 	}
 	return list
 }
@@ -60,15 +88,23 @@ func (t *Task) LaneOf(nonce crypto.Digest, roots []Roots, n int) uint64 {
 	return t.places(nonce, roots)[n].lane
 }
 
-// Open shows what a nonce draws: Openings of all lanes together.
-func Open(t Task, lanes []*Lane, nonce crypto.Digest) []Opening {
+// RootsOf returns what a machine gives that ran some of the lanes; the others are nil.
+func RootsOf(lanes []*Lane) []Roots {
 	roots := make([]Roots, len(lanes))
 	for i, l := range lanes {
-		roots[i] = l.Roots()
+		if l != nil {
+			roots[i] = l.Roots()
+		}
 	}
-	list := make([]Opening, 0, Openings)
-	for _, p := range t.places(nonce, roots) {
-		list = append(list, lanes[p.lane].open(p))
+	return roots
+}
+
+// Open shows what a nonce draws, of the lanes that are not nil.
+func Open(t Task, lanes []*Lane, nonce crypto.Digest) []Opening {
+	places := t.places(nonce, RootsOf(lanes))
+	list := make([]Opening, len(places))
+	for n, p := range places {
+		list[n] = lanes[p.lane].open(p)
 	}
 	return list
 }
@@ -88,22 +124,26 @@ func (l *Lane) open(p place) Opening {
 // ErrWrong says that openings do not show that the lanes were run.
 var ErrWrong = errors.New("hardware: wrong")
 
-// Check reports the lanes of which an opening is wrong. All of what a nonce draws has to be
-// there.
-func Check(t Task, roots []Roots, nonce crypto.Digest, list []Opening) (wrong map[uint64]error, err error) {
+// Check returns how many lanes are missing: those that have no roots, or all of them if anything
+// that a nonce draws is wrong, or is not there, as err says. So nobody gains by showing roots of
+// what it did not run.
+func Check(t Task, roots []Roots, nonce crypto.Digest, list []Opening) (missing uint64, err error) {
 	if err := t.Check(); err != nil {
-		return nil, err
+		return 0, err
 	}
-	if uint64(len(roots)) != t.Lanes || len(list) != Openings {
-		return nil, fmt.Errorf("%w: %d roots and %d openings, want %d and %d", ErrWrong, len(roots), len(list), t.Lanes, Openings)
+	if uint64(len(roots)) != t.Lanes {
+		return t.Lanes, fmt.Errorf("%w: %d roots, want %d", ErrWrong, len(roots), t.Lanes)
 	}
-	wrong = map[uint64]error{}
-	for n, p := range t.places(nonce, roots) {
+	places := t.places(nonce, roots)
+	if len(list) != len(places) {
+		return t.Lanes, fmt.Errorf("%w: %d openings, want %d", ErrWrong, len(list), len(places))
+	}
+	for n, p := range places {
 		if err := t.check(&list[n], p, roots[p.lane]); err != nil {
-			wrong[p.lane] = err
+			return t.Lanes, fmt.Errorf("lane %d: %w", p.lane, err)
 		}
 	}
-	return wrong, nil
+	return t.Lanes - uint64(len(Shown(roots))), nil
 }
 
 func (t *Task) check(o *Opening, p place, roots Roots) error {

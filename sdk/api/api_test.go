@@ -67,7 +67,7 @@ func everyMessage() chain.Msgs {
 	key := testKey(4).Public()
 	return chain.Msgs{
 		chain.Transfer{To: address(2), Amount: chain.Nano(math.MaxUint64)},
-		chain.RegisterProvider{Node: key, Possession: crypto.Signature{1}, Bond: chain.Hyper(1), Region: "eu <&>", Millicores: 4000, MemoryMiB: 1 << 47},
+		chain.RegisterProvider{Node: key, Possession: crypto.Signature{1}, Bond: chain.Hyper(1), Region: "eu <&>", Millicores: 4000, MemoryMiB: 1 << 24},
 		chain.UnbondProvider{Node: key},
 		chain.RegisterCluster{Cluster: key, Possession: crypto.Signature{2}, Bond: chain.Hyper(2), FeeBps: 12, Endpoints: []string{"a:1", "b:2"}},
 		chain.RegisterCluster{Cluster: key},
@@ -120,7 +120,6 @@ func leaseMessages() chain.Msgs {
 		chain.DrawPeers{Lease: id}, chain.LeaveLease{Lease: id}, chain.AccusePeer{Epoch: epoch, First: first, Second: chain.ServiceReport{Peer: first.Peer}},
 		chain.ReportHardware{Challenge: challenge, Verdicts: []chain.HardwareVerdict{{Peer: first.Peer, Missing: math.MaxUint64, Signature: crypto.Signature{7}}}},
 		chain.DeclareHardware{Node: id.Node, Millicores: 1, MemoryMiB: math.MaxUint64},
-		chain.AccuseMeasurer{Challenge: challenge, First: chain.HardwareVerdict{Peer: first.Peer, Silent: true}, Second: chain.HardwareVerdict{Peer: first.Peer}},
 	}
 }
 

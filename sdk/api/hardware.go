@@ -14,10 +14,10 @@ type HardwareChallenge struct {
 	Seed    crypto.Digest    `json:"seed"`
 }
 
-// HardwareVerdict is what a peer found of a challenged node.
+// HardwareVerdict is what a peer found missing of a challenged node.
 type HardwareVerdict struct {
 	Peer      crypto.PublicKey `json:"peer"`
-	Missing   Uint64           `json:"missing" doc:"lanes that were asked for and did not show up in time"`
+	Missing   Uint64           `json:"missing" doc:"lanes that were asked for and did not show up in time, at least; 0 if silent"`
 	Silent    bool             `json:"silent" doc:"it did not answer at all"`
 	Signature crypto.Signature `json:"signature"`
 }
@@ -25,7 +25,7 @@ type HardwareVerdict struct {
 // ReportHardware is the data of "report_hardware".
 type ReportHardware struct {
 	Challenge HardwareChallenge `json:"challenge"`
-	Verdicts  []HardwareVerdict `json:"verdicts" minItems:"1" maxItems:"5" doc:"each of another peer, and all of the same finding"`
+	Verdicts  []HardwareVerdict `json:"verdicts" minItems:"1" maxItems:"5" doc:"each of another peer"`
 }
 
 // DeclareHardware is the data of "declare_hardware".
@@ -35,15 +35,8 @@ type DeclareHardware struct {
 	MemoryMiB  Uint64           `json:"memory_mib"`
 }
 
-// AccuseMeasurer is the data of "accuse_measurer".
-type AccuseMeasurer struct {
-	Challenge HardwareChallenge `json:"challenge"`
-	First     HardwareVerdict   `json:"first"`
-	Second    HardwareVerdict   `json:"second" doc:"of the same peer, and not the same"`
-}
-
 func hardwareCases() []Case {
-	return []Case{caseOf[ReportHardware]("report_hardware"), caseOf[DeclareHardware]("declare_hardware"), caseOf[AccuseMeasurer]("accuse_measurer")}
+	return []Case{caseOf[ReportHardware]("report_hardware"), caseOf[DeclareHardware]("declare_hardware")}
 }
 
 func challengeToJSON(c chain.HardwareChallenge) HardwareChallenge {
@@ -73,8 +66,6 @@ func hardwareData(m any) any {
 		return out
 	case chain.DeclareHardware:
 		return DeclareHardware{Node: m.Node, Millicores: Uint64(m.Millicores), MemoryMiB: Uint64(m.MemoryMiB)}
-	case chain.AccuseMeasurer:
-		return AccuseMeasurer{Challenge: challengeToJSON(m.Challenge), First: verdictToJSON(m.First), Second: verdictToJSON(m.Second)}
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -92,9 +83,6 @@ func readHardware(t tagged) (chain.Msg, bool, error) {
 	case "declare_hardware":
 		d, err := dataOf[DeclareHardware](t)
 		return chain.DeclareHardware{Node: d.Node, Millicores: uint64(d.Millicores), MemoryMiB: uint64(d.MemoryMiB)}, true, err
-	case "accuse_measurer":
-		d, err := dataOf[AccuseMeasurer](t)
-		return chain.AccuseMeasurer{Challenge: d.Challenge.chain(), First: d.First.chain(), Second: d.Second.chain()}, true, err
 	}
 	return nil, false, nil
 }

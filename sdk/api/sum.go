@@ -243,7 +243,7 @@ func messageData(m chain.Msg) any {
 		return runData(m)
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return serviceData(m)
-	case chain.ReportHardware, chain.DeclareHardware, chain.AccuseMeasurer:
+	case chain.ReportHardware, chain.DeclareHardware:
 		return hardwareData(m)
 	case chain.Bond:
 		return bondData(m)
