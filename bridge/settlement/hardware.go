@@ -206,6 +206,7 @@ func unleased(r state.Reader, env *Env, node crypto.PublicKey, p *Provider) (mil
 				millicores -= min(q.Amount, millicores)
 			case chain.Memory:
 				memoryMiB -= min(q.Amount, memoryMiB)
+			case chain.Storage, chain.Network, chain.GPU: // are not challenged
 			}
 		}
 	}
