@@ -33,15 +33,24 @@ func (s *State) stop(j *Job, run *Run, stage Stage) {
 	s.changed(j)
 }
 
-// lose ends a live run without a result, and reports whether there was one.
+// lose ends a live run without a result, which counts against its node, and reports whether
+// there was one.
 func (s *State) lose(j *Job, node crypto.PublicKey, reason string) bool {
+	ended := s.drop(j, node, reason)
+	if ended {
+		s.nodes[node].Lost++
+	}
+	return ended
+}
+
+// drop is lose for what does not say anything of the node.
+func (s *State) drop(j *Job, node crypto.PublicKey, reason string) bool {
 	run := j.liveOn(node)
 	if run == nil || j.Leased {
 		return false // a lease is its node's until the chain ends it
 	}
 	run.Reason = reason
 	s.stop(j, run, Lost)
-	s.nodes[node].Lost++
 	return true
 }
 
@@ -65,10 +74,14 @@ func (s *State) endRuns(j *Job, reason string) []Effect {
 
 func (s *State) refused(c Refused) ([]Effect, error) {
 	j := s.jobs[c.Order]
-	if j == nil || j.Status.Final() || !s.lose(j, c.Node, "refused: "+c.Reason) {
+	end, doubts := s.lose, strings.HasPrefix(c.Reason, job.ClusterDoubted)
+	if doubts { // the cluster is what is wrong: the node is not asked again for this job, and that is all
+		end = s.drop
+	}
+	if j == nil || j.Status.Final() || !end(j, c.Node, "refused: "+c.Reason) {
 		return nil, nil
 	}
-	if strings.HasPrefix(c.Reason, job.ClusterDoubted) { // it may not be asked again for this job, and that is all
+	if doubts {
 		return s.advance(j), nil
 	}
 	return append(s.strike(s.nodes[c.Node], "it refused what it had bid for"), s.advance(j)...), nil
