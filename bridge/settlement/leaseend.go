@@ -84,23 +84,13 @@ func newEnds(kv state.KV, env *Env) *ends {
 
 // read reads the records of what ends.
 func (e *ends) read(due []leaseEnd, leases []Lease) {
-	keys := make([][]byte, 0, 3*len(due))
+	var touched touchedKeys
 	for i := range due {
-		l, node := &leases[i], due[i].lease().Node
-		if _, known := e.nodes[node]; !known {
-			e.nodes[node] = nil
-			keys = append(keys, ProviderKey(node))
-		}
-		if of := (purseOf{l.Consumer, l.Cluster}); e.purses[of] == nil {
-			e.purses[of] = &purse{}
-			keys = append(keys, EscrowKey(l.Consumer, l.Cluster))
-		}
-		if _, known := e.credits[l.Provider]; !known {
-			e.credits[l.Provider] = chain.Amount{}
-			keys = append(keys, tokens.AccountKey(l.Provider))
-		}
+		l := &leases[i]
+		touched.add(due[i], l)
+		e.nodes[due[i].lease().Node], e.purses[purseOf{l.Consumer, l.Cluster}] = nil, nil
 	}
-	e.env.ahead(keys)
+	e.env.ahead(touched.keys)
 	for node := range e.nodes { // order-free: each its own
 		p, ok := ProviderOf(e.kv, node)
 		if !ok {

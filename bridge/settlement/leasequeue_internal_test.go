@@ -106,3 +106,46 @@ func TestEndsThatComeTogetherAreFewRecords(t *testing.T) {
 		t.Errorf("%d ends are due, want 1000", len(due))
 	}
 }
+
+// TestEndsAreLookedAtOnce does random things to the queue of leases' ends and looks ahead now and
+// then: what is due by the time up to which was looked was looked at before, once and in order,
+// but for what was queued since behind what was looked at.
+func TestEndsAreLookedAtOnce(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		kv, env := state.NewOverlay(state.NewMemoryBackend()), &Env{Now: 1}
+		var ahead EndsAhead
+		var list []leaseEnd
+		looked, late := map[leaseEnd]bool{}, map[leaseEnd]bool{}
+		for step := range rapid.IntRange(1, 100).Draw(rt, "steps") {
+			switch rapid.IntRange(0, 4).Draw(rt, "step") {
+			case 0, 1:
+				at := env.Now + chain.TimeMs(rapid.IntRange(1, 60).Draw(rt, "after"))
+				for order := range byte(rapid.IntRange(1, 8).Draw(rt, "orders")) {
+					id := chain.LeaseID{Node: crypto.PublicKey{rapid.Byte().Draw(rt, "node"), byte(step)}, Order: crypto.Digest{order}}
+					QueueLeaseEnd(kv, at, id)
+					e := endOf(at, id)
+					list, late[e] = append(list, e), bytes.Compare(e[:], ahead.last[:]) < 0
+				}
+			case 2, 3:
+				until, limit := env.Now+chain.TimeMs(rapid.IntRange(0, 40).Draw(rt, "until")), rapid.IntRange(1, 40).Draw(rt, "limit")
+				before := ahead.last
+				due := ahead.next(kv, env.Now, until, limit)
+				for _, e := range due {
+					if looked[e] || e.at() > until || bytes.Compare(e[:], before[:]) <= 0 {
+						rt.Fatalf("looked at %d twice, or too far, or out of order", e.at())
+					}
+					looked[e], before = true, e
+				}
+				for _, e := range list {
+					if len(due) < limit && e.at() <= until && !looked[e] && !late[e] {
+						rt.Fatalf("%d is due by %d, and was not looked at", e.at(), until)
+					}
+				}
+			case 4:
+				env.Last, env.Now = env.Now, env.Now+chain.TimeMs(rapid.IntRange(1, 20).Draw(rt, "ms"))
+				slices.SortFunc(list, func(a, b leaseEnd) int { return bytes.Compare(a[:], b[:]) })
+				list = takeAsList(rt, kv, env, list, rapid.IntRange(1, 40).Draw(rt, "most"))
+			}
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -104,10 +103,6 @@ func shareOut(queues []queue, budget uint64, turn int) (events chain.Events) {
 	return events
 }
 
-// readers is how many keys of those that are named ahead are read at one time. What a block
-// reads for its queues lies anywhere on the disk.
-const readers = 4
-
 // ahead reads what will be asked for into what the block knows of its parent.
 func (r *run) ahead(keys [][]byte) {
 	type found struct {
@@ -115,12 +110,9 @@ func (r *run) ahead(keys [][]byte) {
 		ok    bool
 	}
 	list := make([]found, len(keys))
-	parts := min(4*readers, len(keys))
-	crypto.ForkJoin(parts, readers, func(part int) {
-		for i := part; i < len(keys); i += parts {
-			if !r.block.Knows(keys[i]) {
-				list[i].value, list[i].ok = r.parent.Get(keys[i])
-			}
+	readAll(keys, func(i int) {
+		if !r.block.Knows(keys[i]) {
+			list[i].value, list[i].ok = r.parent.Get(keys[i])
 		}
 	})
 	r.block.Reserve(len(keys))

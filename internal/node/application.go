@@ -76,6 +76,7 @@ type application struct {
 	trusted    *light.Checkpoint // what the end of its epoch has to be; nil: none
 	hashing    sync.WaitGroup
 	auditor    *auditor
+	foresight  foresight
 	recent     recent
 	load       load
 	// roomPatience is how long awaitRoom waits: defaultRoomPatience but in tests.
@@ -138,7 +139,7 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
 		roomPatience: defaultRoomPatience, faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
 	}
-	a.auditor = newAuditor(a.fault)
+	a.auditor, a.foresight.fault = newAuditor(a.fault), a.fault
 	return a, nil
 }
 
@@ -622,6 +623,7 @@ func (a *application) release() {
 func (a *application) close() error {
 	a.hashing.Wait()
 	a.auditor.close()
+	a.foresight.work.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error

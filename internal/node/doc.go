@@ -24,6 +24,7 @@
 //   - one per executed block, which hashes its changes into the state tree while
 //     the block is voted on (branch.hash);
 //   - one that adds up the whole state when an epoch has ended (auditor);
+//   - one that reads what the next blocks will read of the disk (foresight);
 //   - the pruner, unless the node is an archive;
 //   - the gossip's timers, of which there is one for what waits to be sent and one
 //     for what is looked after, and none after Run.

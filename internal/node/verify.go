@@ -233,10 +233,11 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	a.forget(done.height)
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())
-	if !b.Closing {
-		return nil
+	latest := func() (closableState, error) { return a.store.Snapshot() }
+	if err := a.foresight.begin(latest); err != nil || !b.Closing {
+		return err
 	}
-	return a.auditor.begin(done.height, func() (closableState, error) { return a.store.Snapshot() })
+	return a.auditor.begin(done.height, latest)
 }
 
 // advance makes a committed block the root: what does not descend from it is
