@@ -126,7 +126,7 @@ bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
 	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
 	$(GO) test -run '^$$' -bench '^Benchmark(Network|IdleAgent)' -benchtime 5x -timeout 60m ./cmd/hypermesh
-	$(GO) test -run '^$$' -bench '^BenchmarkJobs' -benchtime 3x -timeout 30m ./cmd/hypermesh
+	$(GO) test -run '^$$' -bench '^Benchmark(Jobs|LeaderKilled)' -benchtime 3x -timeout 30m ./cmd/hypermesh
 	$(GO) test -run '^$$' -bench '^BenchmarkSettled' -benchtime 1x -timeout 10m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -115,20 +116,8 @@ func (i *inspector) checkProof(c *chain.Claim, p *chain.PolicyZK) error {
 	if c.Receipt.Exit != chain.ExitOK {
 		return fmt.Errorf("the work ended with %q: only a proven result is paid", c.Receipt.Exit)
 	}
-	statement := zk.Statement{
-		Kernel: zk.Kernel(p.Kernel), VerifyingKey: p.VerifyingKey, Inputs: fields(p.Inputs), Output: fields(c.Receipt.Outputs),
-		Bind: zk.Bind(string(i.genesis.ChainID), c.Receipt.Order, c.Receipt.Sequence, c.Receipt.Node),
-	}
-	if err := i.verifier.Verify(statement, c.Proof); err != nil {
+	if err := i.verifier.Verify(settlement.Statement(p, &c.Receipt), c.Proof); err != nil {
 		return fmt.Errorf("its proof: %w", err)
 	}
 	return nil
-}
-
-func fields(list []chain.FieldBytes) []zk.Field {
-	out := make([]zk.Field, len(list))
-	for i, f := range list {
-		out[i] = zk.Field(f)
-	}
-	return out
 }

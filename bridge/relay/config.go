@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,18 +12,15 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/web"
-	"github.com/hypermesh/hypermesh/internal/zk"
-	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 	"github.com/hypermesh/hypermesh/sdk"
 )
 
 // Files of a relay's home, beside its config.
 const (
-	AccountKeyFile  = "account.key" // seed of 64 hexadecimal digits; pays the fees
-	GenesisFile     = "genesis.json"
-	VerifyingKeyDir = "verifying-keys" // KERNEL.vk, as nodes have them
-	ProvingKeyDir   = "proving-keys"   // as agents have them
-	serversFile     = "servers.json"   // what the cluster said of its servers
+	AccountKeyFile = "account.key" // seed of 64 hexadecimal digits; pays the fees
+	GenesisFile    = "genesis.json"
+	ProvingKeyDir  = "proving-keys" // as agents have them
+	serversFile    = "servers.json" // what the cluster said of its servers
 )
 
 // Config says how a relay runs. Its home holds account.key, genesis.json and
@@ -162,25 +158,4 @@ func readGenesis(path string) (*chain.Genesis, error) {
 	}
 	g, err := chain.ReadGenesis(f)
 	return g, errors.Join(err, f.Close())
-}
-
-// readVerifier reads the verifying keys, each of which must be the one that
-// genesis pins.
-func readVerifier(home string, g *chain.Genesis) (*groth16.Verifier, error) {
-	keys := map[zk.Kernel][]byte{}
-	for _, k := range g.Kernels {
-		text, err := os.ReadFile(filepath.Join(home, VerifyingKeyDir, k.Name+".vk"))
-		if err != nil {
-			return nil, fmt.Errorf("relay: reading the verifying key of %s: %w", k.Name, err)
-		}
-		key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-		if err != nil {
-			return nil, fmt.Errorf("relay: verifying key of %s: %w", k.Name, err)
-		}
-		if got := groth16.VerifyingKeyDigest(key); got != k.VerifyingKey {
-			return nil, fmt.Errorf("relay: verifying key of %s is %s, genesis pins %s", k.Name, got.Short(), k.VerifyingKey.Short())
-		}
-		keys[zk.Kernel(k.Name)] = key
-	}
-	return groth16.NewVerifier(keys)
 }

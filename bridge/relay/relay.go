@@ -18,6 +18,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -153,7 +154,7 @@ func Open(config Config) (Deps, error) {
 	if deps.Signer, err = readAccount(config.path(config.Key, AccountKeyFile)); err != nil {
 		return deps, err
 	}
-	if deps.Verifier, err = readVerifier(config.Home, deps.Genesis); err != nil {
+	if deps.Verifier, err = groth16.OpenVerifier(config.Home, deps.Genesis.VerifyingKeys()); err != nil {
 		return deps, err
 	}
 	cluster, err := sdk.ParseCluster(config.Cluster)

@@ -41,12 +41,7 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	if why != nil {
 		return nil, why
 	}
-	statement := zk.Statement{
-		Kernel: zk.Kernel(policy.Kernel), VerifyingKey: policy.VerifyingKey,
-		Inputs: fields(policy.Inputs), Output: fields(p.Receipt.Outputs),
-		Bind: zk.Bind(string(p.env.ChainID), p.id, p.Receipt.Sequence, p.Receipt.Node),
-	}
-	if err := p.env.Verifier.Verify(statement, p.Proof); err != nil {
+	if err := p.env.Verifier.Verify(Statement(&policy, &p.Receipt), p.Proof); err != nil {
 		return nil, chain.Reject("proof: %v", err)
 	}
 	record := p.record()
@@ -56,6 +51,16 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	p.pay(escrow, &record, p.Bid.Fixed)
 	p.keep(&record)
 	return chain.Events{p.settled(&record)}, nil
+}
+
+// Statement is what the proof of an order under PolicyZK proves: the result of this receipt, and
+// of no other order, sequence or provider.
+func Statement(policy *chain.PolicyZK, receipt *chain.UsageReceipt) zk.Statement {
+	return zk.Statement{
+		Kernel: zk.Kernel(policy.Kernel), VerifyingKey: policy.VerifyingKey,
+		Inputs: fields(policy.Inputs), Output: fields(receipt.Outputs),
+		Bind: zk.Bind(string(receipt.ChainID), receipt.Order, receipt.Sequence, receipt.Node),
+	}
 }
 
 func fields(list []chain.FieldBytes) []zk.Field {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -60,8 +61,8 @@ func tarOf(t *testing.T, files map[string][]byte) []byte {
 }
 
 // TestContainersFromTheCommandLine has an agent run containers for a consumer:
-// one that leaves an output, one that breaks its limit, which the report names,
-// and a service that is well until its time ends.
+// one that leaves an output, some that break a limit, which the report names,
+// and a service that is well until its time ends: the node is unharmed.
 func TestContainersFromTheCommandLine(t *testing.T) {
 	endToEnd(t)
 	if os.Geteuid() != 0 {
@@ -87,9 +88,23 @@ func TestContainersFromTheCommandLine(t *testing.T) {
 	if data, err := os.ReadFile(filepath.Join(out, "f")); err != nil || string(data) != "written" {
 		t.Errorf("the output is %q, %v", data, err)
 	}
-	report, err = run(image, "--", "/inmate", "memory")
-	if report.Exit != chain.ExitMemory || !strings.Contains(report.Detail, "limit memory_bytes of 67108864") {
-		t.Errorf("%+v, %v", report, err)
+	for _, h := range []struct {
+		does   string
+		limit  string // of time
+		exit   chain.ExitStatus
+		detail string
+	}{
+		{"memory", "60s", chain.ExitMemory, "limit memory_bytes of 67108864"},
+		{"fork", "60s", chain.ExitTrapped, "limit processes of"},
+		{"loop", "2s", chain.ExitTime, "limit wall_time of 2s"},
+		{"fill", "60s", chain.ExitOutput, "limit output_bytes"},
+		{"files", "60s", chain.ExitOutput, "limit output_files"},
+		{"log", "60s", chain.ExitOutput, "limit log_bytes"},
+	} {
+		report, err = run("--time-limit", h.limit, image, "--", "/inmate", h.does)
+		if report.Exit != h.exit || !strings.Contains(report.Detail, h.detail) || report.Status != job.Settled {
+			t.Errorf("%s: %+v, %v", h.does, report, err)
+		}
 	}
 	report, err = run("--service", "always", "--time-limit", "2s", "--health-port", "8080", "--health-interval", "300ms", image, "--", "/inmate", "serve", "1000")
 	if err != nil || report.Exit != chain.ExitOK || report.Detail != "the service's time ended" {

@@ -189,7 +189,7 @@ func (n *network) describe(t testing.TB) devnet.Description {
 }
 
 // kill kills a process of the network at once, and returns its id.
-func (n *network) kill(t *testing.T, role string, index int) int {
+func (n *network) kill(t testing.TB, role string, index int) int {
 	t.Helper()
 	for _, p := range n.describe(t).Processes {
 		if p.Role == role && p.Index == index && p.PID != 0 {

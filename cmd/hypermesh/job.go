@@ -431,7 +431,11 @@ func jobCancel(c *cli.Context) error {
 	}
 	j, err := t.client.CancelJob(c.Context, id, t.account, t.genesis.ChainID)
 	if err != nil {
-		return notCancelled(id, err)
+		refused := notCancelled(id, err)
+		if j, err := t.client.Job(c.Context, id); err == nil {
+			refused = errors.Join(refused, closeInstead(&j))
+		}
+		return refused
 	}
 	return printReport(c, j.Report(), t)
 }
@@ -444,6 +448,18 @@ func notCancelled(id crypto.Digest, refused error) error {
 		return refused
 	}
 	return fmt.Errorf("job %s is not cancelled: %s", id, p.Detail)
+}
+
+// closeInstead says how a lease that is open is ended; nil: the job is none.
+func closeInstead(j *api.Job) error {
+	if !j.Leased || j.Status.Final() || j.Deal == nil || j.Order.Term == nil {
+		return nil
+	}
+	lease := j.ID
+	if of := j.Order.Term.Resizes; !of.IsZero() {
+		lease = of
+	}
+	return fmt.Errorf("give notice of it: hypermesh lease close --node %s --order %s", j.Deal.Bid.Node, lease)
 }
 
 // printReport prints a job's receipt.

@@ -11,14 +11,10 @@ import (
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
-// TestKernelFromTheCommandLine has two matrices of CSV files multiplied and
-// proven, and refuses a file that is no matrix before anything is paid.
-func TestKernelFromTheCommandLine(t *testing.T) {
-	endToEnd(t)
-	n := startDevnet(t, "--servers", "1", "--agents", "1", "--no-explorer")
+// matrixFiles are two matrices, and files that have them.
+func matrixFiles(t *testing.T) (paths [2]string, matrices [2]zk.Matrix) {
+	t.Helper()
 	dir := t.TempDir()
-	var matrices [2]zk.Matrix
-	paths := [2]string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv")}
 	for k := range matrices {
 		cells := make([]int16, demoSize*demoSize)
 		for i := range cells {
@@ -28,11 +24,21 @@ func TestKernelFromTheCommandLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		paths[k], matrices[k] = filepath.Join(dir, string(rune('a'+k))+".csv"), m
 		if err := os.WriteFile(paths[k], m.CSV(), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		matrices[k] = m
 	}
+	return paths, matrices
+}
+
+// TestKernelFromTheCommandLine has two matrices of CSV files multiplied and
+// proven, and refuses a file that is no matrix before anything is paid.
+func TestKernelFromTheCommandLine(t *testing.T) {
+	endToEnd(t)
+	n := startDevnet(t, "--servers", "1", "--agents", "1", "--no-explorer")
+	dir := t.TempDir()
+	paths, matrices := matrixFiles(t)
 	out := filepath.Join(dir, "out")
 	run := func(a string) ([]byte, error) {
 		t.Helper()

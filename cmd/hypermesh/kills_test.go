@@ -161,7 +161,7 @@ func (n *network) killAll(t *testing.T, ctx context.Context, target *target, liv
 }
 
 // indexOf returns which process of a role has a node id.
-func (n *network) indexOf(t *testing.T, role string, id crypto.PublicKey) int {
+func (n *network) indexOf(t testing.TB, role string, id crypto.PublicKey) int {
 	t.Helper()
 	for _, p := range n.describe(t).Processes {
 		if p.Role != role {

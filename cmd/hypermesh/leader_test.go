@@ -55,7 +55,7 @@ type acceptedJob struct {
 }
 
 // newLoad uploads the program and funds the escrow.
-func newLoad(t *testing.T, ctx context.Context, n *network) *jobLoad {
+func newLoad(t testing.TB, ctx context.Context, n *network) *jobLoad {
 	t.Helper()
 	target, err := newTarget(n.describe(t), "alice")
 	if err != nil {
@@ -88,9 +88,9 @@ func newLoad(t *testing.T, ctx context.Context, n *network) *jobLoad {
 	return l
 }
 
-// run submits until ctx ends and waits for what is under way.
-func (l *jobLoad) run(ctx context.Context) {
-	ticker := time.NewTicker(loadEvery)
+// run submits at every tick until ctx ends, and waits for what is under way.
+func (l *jobLoad) run(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -134,7 +134,7 @@ func (l *jobLoad) count() int {
 }
 
 // awaitMore waits until so many more jobs are accepted.
-func (l *jobLoad) awaitMore(t *testing.T, ctx context.Context, more int) {
+func (l *jobLoad) awaitMore(t testing.TB, ctx context.Context, more int) {
 	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
@@ -149,7 +149,7 @@ func (l *jobLoad) awaitMore(t *testing.T, ctx context.Context, more int) {
 
 // again returns how long after a moment the first job was accepted that was
 // submitted after it.
-func (l *jobLoad) again(t *testing.T, ctx context.Context, since time.Time) time.Duration {
+func (l *jobLoad) again(t testing.TB, ctx context.Context, since time.Time) time.Duration {
 	t.Helper()
 	for {
 		l.mu.Lock()
@@ -169,7 +169,7 @@ func (l *jobLoad) again(t *testing.T, ctx context.Context, since time.Time) time
 
 // checkPaidOnce waits until every accepted job is settled, and holds the jobs'
 // receipts, the chain's settlements of each, and the escrow against each other.
-func (l *jobLoad) checkPaidOnce(t *testing.T, ctx context.Context) {
+func (l *jobLoad) checkPaidOnce(t testing.TB, ctx context.Context) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, loadSettles)
 	defer cancel()
@@ -223,8 +223,8 @@ func (l *jobLoad) checkPaidOnce(t *testing.T, ctx context.Context) {
 }
 
 // loadedCluster starts a network of so many servers whose agents take many jobs,
-// and puts it under load.
-func loadedCluster(t *testing.T, ctx context.Context, args ...string) (n *network, l *jobLoad, finish func()) {
+// and puts it under load: a job at every tick.
+func loadedCluster(t testing.TB, ctx context.Context, every time.Duration, args ...string) (n *network, l *jobLoad, finish func()) {
 	t.Helper()
 	for name, value := range map[string]string{
 		"NEXUS_AUCTION_WINDOW": "5ms", "NEXUS_LOG_LEVEL": "warn", "AGENT_LOG_LEVEL": "warn",
@@ -238,7 +238,7 @@ func loadedCluster(t *testing.T, ctx context.Context, args ...string) (n *networ
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l.run(under)
+		l.run(under, every)
 	}()
 	finish = func() {
 		stop()
@@ -249,7 +249,7 @@ func loadedCluster(t *testing.T, ctx context.Context, args ...string) (n *networ
 }
 
 // leaderOf returns the index of the server that leads.
-func (n *network) leaderOf(t *testing.T, ctx context.Context, l *jobLoad) int {
+func (n *network) leaderOf(t testing.TB, ctx context.Context, l *jobLoad) int {
 	t.Helper()
 	for {
 		status, err := l.target.client.NexusStatus(ctx)
@@ -269,7 +269,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 	endToEnd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	n, l, finish := loadedCluster(t, ctx, "--servers", "3")
+	n, l, finish := loadedCluster(t, ctx, loadEvery, "--servers", "3")
 	l.awaitMore(t, ctx, 40)
 	killed := time.Now()
 	leader := n.leaderOf(t, ctx, l)
@@ -305,7 +305,7 @@ func TestTwoServersOfFiveKilled(t *testing.T) {
 	endToEnd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	n, l, finish := loadedCluster(t, ctx, "--servers", "5", "--no-restart")
+	n, l, finish := loadedCluster(t, ctx, loadEvery, "--servers", "5", "--no-restart")
 	l.awaitMore(t, ctx, 20)
 	killed := time.Now()
 	leader := n.leaderOf(t, ctx, l)

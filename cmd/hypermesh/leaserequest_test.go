@@ -114,6 +114,11 @@ func TestLeaseThroughNexus(t *testing.T) {
 		j, err := k.target.client.Job(t.Context(), id.Order)
 		return err == nil && j.Leased
 	})
+	program, _ := programs(t)
+	said, err := exec.Command(program, "job", "cancel", "--config", k.path, id.Order.String()).CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "hypermesh lease close --node "+id.Node.String()+" --order "+id.Order.String()) {
+		t.Errorf("a lease that is open was cancelled, or not how it ends was said: %v\n%s", err, said)
+	}
 	if err := k.target.client.EnsureEscrow(t.Context(), k.target.account, k.describe(t).Cluster, chain.Hyper(5)); err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,16 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // buildLiar builds the program with an agent that leaves something in the output of
-// whatever it provides, and signs for that. The lie is laid over the source while it
-// is built, so that no program that anybody runs has it.
+// whatever it provides, claims another result than it proves, and signs for that. The lie is laid over the
+// source while it is built, so that no program that anybody runs has it.
 func buildLiar(t *testing.T) string {
 	t.Helper()
 	honest, err := filepath.Abs(filepath.FromSlash("../../nexus/agent/run.go"))
@@ -32,10 +34,16 @@ func buildLiar(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const truth = "\tif r.Exit == chain.ExitOK || r.Exit == chain.ExitFailed {\n\t\terr = a.pack("
-	const lie = "\tif !t.judging {\n\t\tif err := os.WriteFile(filepath.Join(dir, \"out\", \"lie\"), []byte(\"a wrong result\"), 0o600); err != nil {\n\t\t\treturn result{}, err\n\t\t}\n\t}\n" + truth
-	if strings.Count(string(source), truth) != 1 {
-		t.Fatalf("%s does not pack the output where this test would change it", honest)
+	text := string(source)
+	for truth, lie := range map[string]string{
+		"\tif r.Exit == chain.ExitOK || r.Exit == chain.ExitFailed {\n\t\terr = a.pack(": "\tif !t.judging {\n\t\tif err := os.WriteFile(filepath.Join(dir, \"out\", \"lie\"), []byte(\"a wrong result\"), 0o600); err != nil {\n\t\t\treturn result{}, err\n\t\t}\n\t}\n" +
+			"\tif r.Exit == chain.ExitOK || r.Exit == chain.ExitFailed {\n\t\terr = a.pack(",
+		"\tfor _, f := range o.Outputs {\n": "\tfor _, f := range o.Outputs {\n\t\tf[31] ^= 1\n",
+	} {
+		if strings.Count(text, truth) != 1 {
+			t.Fatalf("%s does not have once what this test would change: %s", honest, truth)
+		}
+		text = strings.Replace(text, truth, lie, 1)
 	}
 	dir := t.TempDir()
 	changed, overlay, program := filepath.Join(dir, "run.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "liar")
@@ -43,7 +51,7 @@ func buildLiar(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, text := range map[string]string{changed: strings.Replace(string(source), truth, lie, 1), overlay: string(list)} {
+	for path, text := range map[string]string{changed: text, overlay: string(list)} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +64,8 @@ func buildLiar(t *testing.T) string {
 
 // TestAProviderLies has a provider's process sign for results that are wrong, under
 // replicate(2 of 3): it is checked, three others judge, its stake goes, and the
-// consumer pays two honest nodes for the right result.
+// consumer pays two honest nodes for the right result. Under zk its proof is not of what it
+// claims: the cluster gives the order to another node, who alone is paid.
 func TestAProviderLies(t *testing.T) {
 	endToEnd(t)
 	liar := buildLiar(t)
@@ -88,7 +97,7 @@ func TestAProviderLies(t *testing.T) {
 	before := bond()
 	n.kill(t, "agent", 0)
 	cmd := exec.Command(liar, "agent", "up", "--home", filepath.Join(n.dir, "agent-0"))
-	cmd.Env = append(os.Environ(), "HYPERMESH_AGENT_CPU_PRICE_ATTO=1", "HYPERMESH_AGENT_MEMORY_PRICE_ATTO=1", "HYPERMESH_AGENT_NETWORK_PRICE_ATTO=1") // who is cheap is asked first
+	cmd.Env = append(os.Environ(), "HYPERMESH_AGENT_CPU_PRICE_ATTO=1", "HYPERMESH_AGENT_MEMORY_PRICE_ATTO=1", "HYPERMESH_AGENT_NETWORK_PRICE_ATTO=1", "HYPERMESH_AGENT_PROOF_PRICE_NHYPER=1") // who is cheap is asked first
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +109,7 @@ func TestAProviderLies(t *testing.T) {
 			t.Errorf("the provider that lies: %v", err)
 		}
 	})
+	n.liesUnderZK(t, id)
 	for jobs := 1; bond() == before; jobs++ {
 		r := run()
 		if r.Result != right || len(r.Providers) > 2 || slices.Contains(r.Providers, id) {
@@ -117,6 +127,44 @@ func TestAProviderLies(t *testing.T) {
 	if out, err := hypermesh(t, "query", "supply", "--verify", "--json", "--rpc", n.describe(t).RPC[0]); err != nil {
 		t.Errorf("supply: %v\n%s", err, out)
 	}
+}
+
+// liesUnderZK has matrices multiplied until the provider that lies was given such a job.
+func (n *network) liesUnderZK(t *testing.T, liar crypto.PublicKey) {
+	t.Helper()
+	paths, matrices := matrixFiles(t)
+	want, err := zk.Multiply(matrices[0], matrices[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "out")
+		out, err := hypermesh(t, "job", "run", "--kernel", "matmul", "--a", paths[0], "--b", paths[1], "--verify", "zk", "--max-cost", "10000000", "--out", dir, "--config", n.path, "--json") // what the others ask too
+		var r api.JobReport
+		if err == nil {
+			err = json.Unmarshal(out, &r)
+		}
+		if err != nil || r.Status != job.Settled || !r.ProofVerified || slices.Contains(r.Providers, liar) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, agent.ProductFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := zk.ParseProductCSV(data); err != nil || zk.ProductDigest(got) != zk.ProductDigest(want) {
+			t.Errorf("the product is wrong: %v", err)
+		}
+		j, err := n.job(t, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, run := range j.Runs {
+			if run.Node == liar && run.Stage == "lost" && strings.Contains(run.Detail, "its proof") {
+				return
+			}
+		}
+	}
+	t.Error("the provider that lies was never given a job to prove")
 }
 
 // bondOf is what the chain proves that a node has at stake.

@@ -55,7 +55,7 @@ func topSample() *api.NexusTop {
 		}
 		w.AgedMs = w.SubmittedMs + chain.TimeMs(d.Classes[i%3].DelayMs)
 		if i == 5 {
-			w.RetryMs, w.Reason = now+2_500, "0 of 1 bids needed"
+			w.RetryMs, w.Reason = now+2_500, "no bid counted"
 		}
 		d.Next = append(d.Next, w)
 	}
@@ -85,7 +85,7 @@ func topSample() *api.NexusTop {
 		}
 		switch i {
 		case 2:
-			a.Winners, a.Bids, a.Reason = nil, 0, "0 of 1 bids needed; most declined: it is outside of the hours\x00"
+			a.Winners, a.Bids, a.Reason = nil, 0, "no bid counted; most declined: it is outside of the hours\x00"
 		case 3:
 			a.Want, a.Winners, a.Reason = 2, append(a.Winners, topKey(6)), "the best scores, of different owners"
 		}

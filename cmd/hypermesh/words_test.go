@@ -100,6 +100,28 @@ func TestTooLateToCancel(t *testing.T) {
 	}
 }
 
+// TestCloseInstead: whoever cannot cancel a lease is told the command that ends it, also where another
+// order resized it, and whoever has none is not.
+func TestCloseInstead(t *testing.T) {
+	first, node := crypto.Digest{7}, crypto.PrivateKeyFromSeed([32]byte{3}).Public()
+	j := api.Job{ID: first, Status: job.Running, Leased: true, Order: api.Order{Term: &api.Term{}}, Deal: &api.LeaseDeal{Bid: api.Bid{Node: node}}}
+	want := "give notice of it: hypermesh lease close --node " + node.String() + " --order " + first.String()
+	if got := closeInstead(&j); got == nil || got.Error() != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+	j.ID, j.Order.Term.Resizes = crypto.Digest{8}, first
+	if got := closeInstead(&j); got == nil || got.Error() != want {
+		t.Errorf("resized: %v, want %s", got, want)
+	}
+	j.Leased = false
+	if got := closeInstead(&j); got != nil {
+		t.Errorf("a lease that is not open: %v", got)
+	}
+	if got := closeInstead(&api.Job{ID: first, Status: job.Settling}); got != nil {
+		t.Errorf("no lease: %v", got)
+	}
+}
+
 // TestLeaseText: a lease is shown in HYPER and dates, as elsewhere.
 func TestLeaseText(t *testing.T) {
 	line := leaseLine{

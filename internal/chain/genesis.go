@@ -95,6 +95,15 @@ type Genesis struct {
 	Kernels      []GenesisKernel    `json:"kernels"`
 }
 
+// VerifyingKeys returns the digests of the verifying keys that genesis pins, by kernel.
+func (g *Genesis) VerifyingKeys() map[string]crypto.Digest {
+	keys := make(map[string]crypto.Digest, len(g.Kernels))
+	for _, k := range g.Kernels {
+		keys[k.Name] = k.VerifyingKey
+	}
+	return keys
+}
+
 // maxVesting bounds what genesis puts into one record of the state.
 const maxVesting = 16 // every transaction of the account looks at its locks
 

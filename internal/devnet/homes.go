@@ -9,6 +9,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/node"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 )
 
 // The roles of a network's processes.
@@ -69,7 +70,7 @@ func (p *plan) share(home string) error {
 	}
 	names := []string{node.GenesisFile}
 	if p.Servers > 0 {
-		names = append(names, node.VerifyingKeyDir)
+		names = append(names, groth16.VerifyingKeyDir)
 	}
 	for _, name := range names {
 		if err := os.Symlink(filepath.Join("..", name), filepath.Join(home, name)); err != nil && !errors.Is(err, os.ErrExist) {

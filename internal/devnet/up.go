@@ -15,6 +15,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/node"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 )
 
 // Description is all that a user of the network needs: what devnet's
@@ -59,7 +60,7 @@ func Reset(dir string) error {
 		return err
 	}
 	var errs []error
-	for _, pattern := range []string{planFile, node.GenesisFile, node.VerifyingKeyDir, "validator-*", "nexus-*", "agent-*", "relay-*", "explorer-*"} {
+	for _, pattern := range []string{planFile, node.GenesisFile, groth16.VerifyingKeyDir, "validator-*", "nexus-*", "agent-*", "relay-*", "explorer-*"} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		errs = append(errs, err)
 		for _, path := range paths {

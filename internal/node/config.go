@@ -16,6 +16,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 )
 
 // Files of a node's home. Keys are seeds of 64 hexadecimal digits, readable by
@@ -25,7 +26,6 @@ const (
 	NodeKeyFile      = "node.key"
 	ConsensusKeyFile = "consensus.key" // absent, and no other named: an observer
 	FaucetKeyFile    = "faucet.key"    // absent: no faucet
-	VerifyingKeyDir  = "verifying-keys"
 	dataDir          = "data"
 
 	maxConsensusKeys = 16
@@ -209,22 +209,9 @@ func ReadGenesisFile(path string) (*chain.Genesis, error) {
 
 // WriteVerifyingKey stores a kernel's verifying key in a home.
 func WriteVerifyingKey(home, kernel string, key []byte) error {
-	dir := filepath.Join(home, VerifyingKeyDir)
+	dir := filepath.Join(home, groth16.VerifyingKeyDir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("writing a verifying key: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, kernel+".vk"), []byte(hex.EncodeToString(key)+"\n"), 0o644)
-}
-
-// readVerifyingKey reads a kernel's verifying key.
-func readVerifyingKey(home, kernel string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(home, VerifyingKeyDir, kernel+".vk"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the verifying key of %s: %w", kernel, err)
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("verifying key of %s: %w", kernel, err)
-	}
-	return key, nil
 }

@@ -106,18 +106,7 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 
 // openVerifier reads the verifying keys that genesis pins.
 func openVerifier(home string, g *chain.Genesis) (zk.Verifier, error) {
-	keys := map[zk.Kernel][]byte{}
-	for _, k := range g.Kernels {
-		key, err := readVerifyingKey(home, k.Name)
-		if err != nil {
-			return nil, err
-		}
-		if got := groth16.VerifyingKeyDigest(key); got != k.VerifyingKey {
-			return nil, fmt.Errorf("verifying key of %s is %s, genesis pins %s", k.Name, got.Short(), k.VerifyingKey.Short())
-		}
-		keys[zk.Kernel(k.Name)] = key
-	}
-	verifier, err := groth16.NewVerifier(keys)
+	verifier, err := groth16.OpenVerifier(home, g.VerifyingKeys())
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,9 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
+// SegmentBytes is the size of the datagrams of a run.
+func SegmentBytes(control []byte) int { return segmentBytes(control) }
+
 // ReadMerged returns what reads datagrams from a socket, and what tells how many
 // runs of more than one it was given.
 func ReadMerged(udp *net.UDPConn) (read func([]ipv4.Message) (int, error), merges func() int, err error) {

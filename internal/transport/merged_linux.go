@@ -89,8 +89,8 @@ func segmentBytes(control []byte) int {
 		if err != nil {
 			return 0
 		}
-		if header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_GRO && len(body) >= 2 {
-			return int(binary.NativeEndian.Uint16(body))
+		if header.Level == unix.IPPROTO_UDP && header.Type == unix.UDP_GRO && len(body) >= 4 { // an int, as udp(7) has it
+			return int(int32(binary.NativeEndian.Uint32(body)))
 		}
 		control = rest
 	}

@@ -2,10 +2,12 @@ package transport_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net"
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -76,6 +78,34 @@ func TestRunsOfDatagramsComeApart(t *testing.T) {
 	}
 	if merges() == 0 {
 		t.Error("the system merged nothing: the test shows nothing")
+	}
+}
+
+// TestSizeOfARun: the system writes it as an int of the machine's order, after other things or alone.
+func TestSizeOfARun(t *testing.T) {
+	said := func(level, kind int, body []byte) []byte {
+		b := make([]byte, unix.CmsgSpace(len(body)))
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+		h.Level, h.Type = int32(level), int32(kind)
+		h.SetLen(unix.CmsgLen(len(body)))
+		copy(b[unix.CmsgLen(0):], body)
+		return b
+	}
+	size := func(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+	for _, c := range []struct {
+		control []byte
+		want    int
+	}{
+		{nil, 0},
+		{said(unix.IPPROTO_IP, unix.IP_TOS, []byte{1}), 0},
+		{said(unix.IPPROTO_UDP, unix.UDP_GRO, size(1200)), 1200},
+		{append(said(unix.IPPROTO_IP, unix.IP_TOS, []byte{1}), said(unix.IPPROTO_UDP, unix.UDP_GRO, size(1452))...), 1452},
+		{said(unix.IPPROTO_UDP, unix.UDP_GRO, size(1<<16|7)), 1<<16 | 7}, // no half of it is left out
+		{said(unix.IPPROTO_UDP, unix.UDP_GRO, []byte{1, 2}), 0},
+	} {
+		if got := transport.SegmentBytes(c.control); got != c.want {
+			t.Errorf("%x: %d, want %d", c.control, got, c.want)
+		}
 	}
 }
 

@@ -129,6 +129,22 @@ func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
 	}
 }
 
+// HeardEarlier has all that the agent knows of a panel be older by so much; false: it does not know of
+// the panel, or has not asked the chain about it.
+func (a *Agent) HeardEarlier(panel crypto.Digest, by time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.jury.panels[panel]
+	if known == nil || known.asking {
+		return false
+	}
+	known.heard = known.heard.Add(-by)
+	if !known.seated.IsZero() {
+		known.seated = known.seated.Add(-by)
+	}
+	return true
+}
+
 // Standings is what an agent remembers of clusters, with a chain that answers as told.
 type Standings struct{ m *market }
 

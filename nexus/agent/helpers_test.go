@@ -254,6 +254,12 @@ func start(t *testing.T, config agent.Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return begin(t, a)
+}
+
+// begin has an agent run, which was opened.
+func begin(t *testing.T, a *agent.Agent) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -64,8 +63,8 @@ func judging(t *testing.T, b *bench) (*server, *peer, *heard) {
 	return s, p, said
 }
 
-// judgingAt begins such an agent; stop ends it.
-func judgingAt(t *testing.T, b *bench, s *server, config agent.Config) (p *peer, said *heard, stop func()) {
+// judgingAt begins such an agent.
+func judgingAt(t *testing.T, b *bench, s *server, config agent.Config) (p *peer, said *heard, r *running) {
 	t.Helper()
 	said = &heard{}
 	config.Log = slog.New(slog.NewTextHandler(said, nil))
@@ -76,20 +75,8 @@ func judgingAt(t *testing.T, b *bench, s *server, config agent.Config) (p *peer,
 	if b != nil {
 		a.AskPanels(b.ask)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := a.Run(ctx); err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}()
-	stop = func() {
-		cancel()
-		<-ended
-	}
-	t.Cleanup(stop)
-	return s.session(), said, stop
+	r = begin(t, a)
+	return s.session(), said, r
 }
 
 // judged is an order of a program, as another cluster shows it: no bid, and no acceptance.
@@ -251,40 +238,40 @@ func TestVotesOutliveTheAgent(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
 	config := home(t, g, s)
-	p, _, stop := judgingAt(t, b, s, config)
+	p, _, r := judgingAt(t, b, s, config)
 	as := judged(s, 1)
 	order := as.Order.ID()
 	panel := b.draw(order, nodeKey.Public())
 	first := p.asks(job.Judge{Panel: panel, Order: order, Assignment: as})
-	stop() // the chain has not got the seal
+	r.stop() // the chain has not got the seal
 	if len(voteFiles(t, &config)) != 1 {
 		t.Fatalf("kept %v", voteFiles(t, &config))
 	}
-	p, _, stop = judgingAt(t, b, s, config)
+	p, _, r = judgingAt(t, b, s, config)
 	if again := await(p, func(b job.Ballot) bool { return b.Panel == panel }); again != first { // unasked
 		t.Fatalf("sealed %+v, and then %+v", first, again)
 	}
 	b.bind(panel, first.Commitment)
-	stop() // the chain has it
-	p, _, stop = judgingAt(t, b, s, config)
+	r.stop() // the chain has it
+	p, _, r = judgingAt(t, b, s, config)
 	if again := p.asks(job.Judge{Panel: panel, Order: order}); again != first {
 		t.Fatalf("sealed %+v, and then %+v", first, again)
 	}
 	b.change(panel, func(p *settlement.Panel) { p.Revealing = true })
-	stop() // votes are to be shown
-	p, _, stop = judgingAt(t, b, s, config)
+	r.stop() // votes are to be shown
+	p, _, r = judgingAt(t, b, s, config)
 	shown := p.opens(job.Judge{Panel: panel, Order: order, Open: true})
 	checkOpening(t, &shown, &first)
 	if shown.Vote.Finding != chain.FoundResult {
 		t.Fatalf("shows %+v", shown.Vote)
 	}
-	stop() // nobody has heard it
-	p, _, stop = judgingAt(t, b, s, config)
+	r.stop() // nobody has heard it
+	p, _, r = judgingAt(t, b, s, config)
 	if again := p.opens(job.Judge{Panel: panel, Order: order, Open: true}); again != shown {
 		t.Fatalf("shows %+v, and then %+v", shown, again)
 	}
 	b.change(panel, func(p *settlement.Panel) { p.Jurors[0].Vote = &shown.Vote })
-	stop() // it was shown
+	r.stop() // it was shown
 	judgingAt(t, b, s, config)
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
@@ -310,7 +297,7 @@ func TestNoSealWithoutAFile(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(bad, []byte("torn"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	p, said, stop := judgingAt(t, b, s, config)
+	p, said, r := judgingAt(t, b, s, config)
 	said.await(t, "a vote does not read", 1)
 	if files := voteFiles(t, &config); len(files) != 1 || files[0] != bad+".damaged" {
 		t.Fatalf("kept %v", files)
@@ -327,7 +314,7 @@ func TestNoSealWithoutAFile(t *testing.T) {
 	if first := p.asks(m); first.Panel != panel || len(voteFiles(t, &config)) != 1 {
 		t.Errorf("sealed %+v, kept %v", first, voteFiles(t, &config))
 	}
-	stop()
+	r.stop()
 }
 
 // TestJurorRemembersNothing: a node that has lost its memory and its disk is asked again for the vote that
@@ -337,14 +324,14 @@ func TestJurorRemembersNothing(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
 	config := home(t, g, s)
-	p, _, stop := judgingAt(t, b, s, config)
+	p, _, r := judgingAt(t, b, s, config)
 	as := judged(s, 1)
 	order := as.Order.ID()
 	panel := b.draw(order, nodeKey.Public())
 	p.send(job.Judge{Panel: panel, Order: order, Assignment: as})
 	first := await[job.Ballot](p, nil)
 	b.bind(panel, first.Commitment)
-	stop()
+	r.stop()
 	if err := os.RemoveAll(filepath.Join(config.Home, agent.VotesDir)); err != nil {
 		t.Fatal(err)
 	}
@@ -403,18 +390,20 @@ func TestJurorIsNotFooled(t *testing.T) {
 // TestPatienceBeginsWithASeat: what a server says of a panel before the chain has seated this node on
 // it takes none of the time in which the node waits for what it judges.
 func TestPatienceBeginsWithASeat(t *testing.T) {
-	const patience = time.Second
 	g := genesis()
 	g.Params.CommitMs = 2 * uint64(patience/time.Millisecond)
 	b := &bench{panels: map[crypto.Digest]settlement.Panel{}}
 	s := newServer(t, g)
-	p, _, _ := judgingAt(t, b, s, home(t, g, s))
+	p, _, r := judgingAt(t, b, s, home(t, g, s))
 	as := judged(s, 1)
 	order := as.Order.ID()
 	m := job.Judge{Panel: settlement.PanelOf(order, false), Order: order}
-	ticker := time.NewTicker(100 * time.Millisecond)
+	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
-	for begun := time.Now(); time.Since(begun) < 2*patience; <-ticker.C {
+	for limit := time.Now().Add(patience); !r.HeardEarlier(m.Panel, 2*patience); <-ticker.C {
+		if time.Now().After(limit) {
+			t.Fatal("the agent never asked whether it has a seat")
+		}
 		p.send(m) // nobody is drawn yet
 	}
 	b.draw(order, nodeKey.Public())

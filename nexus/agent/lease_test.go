@@ -2,7 +2,6 @@ package agent_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -84,20 +83,46 @@ func leasing(t *testing.T, config agent.Config, l *leaser) *running {
 		t.Fatal(err)
 	}
 	a.AskLeases(l.ask)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := a.Run(ctx); err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}()
-	stop := func() {
-		cancel()
-		<-ended
-	}
-	t.Cleanup(stop)
-	return &running{Agent: a, stop: stop}
+	return begin(t, a)
+}
+
+// kept is an agent that keeps a lease, whose service has begun, for an hour.
+type kept struct {
+	*running
+	server *server
+	peer   *peer
+	config agent.Config
+	chain  *leaser
+	said   *heard
+	lease  job.Assignment
+}
+
+func keeping(t *testing.T) *kept {
+	t.Helper()
+	g := genesis()
+	s := newServer(t, g)
+	k := &kept{server: s, config: home(t, g, s), chain: &leaser{}, said: &heard{}, lease: leaseOf(s)}
+	k.config.Log = slog.New(slog.NewTextHandler(k.said, nil))
+	k.chain.say(live(2, time.Hour))
+	k.running = leasing(t, k.config, k.chain)
+	k.peer = s.session()
+	k.peer.send(job.Assign{List: []job.Assignment{k.lease}})
+	await[job.Log](k.peer, nil)
+	return k
+}
+
+// again ends the agent and begins another in its home.
+func (k *kept) again(t *testing.T) {
+	t.Helper()
+	k.stop()
+	k.running = leasing(t, k.config, k.chain)
+	k.peer = k.server.session()
+}
+
+// free waits until so many thousandths of a core are.
+func (k *kept) free(t *testing.T, want uint64) {
+	t.Helper()
+	k.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == want })
 }
 
 // leaseOf is an assignment of a lease of a program that writes and then runs for ever.
@@ -278,19 +303,8 @@ func resizeOf(as *job.Assignment, nonce, millicores uint64, change func(*chain.O
 // and has the service begin again within the new limits once the chain says so, also after a
 // start.
 func TestResizedLease(t *testing.T) {
-	g := genesis()
-	s := newServer(t, g)
-	said := &heard{}
-	config := home(t, g, s)
-	config.Log = slog.New(slog.NewTextHandler(said, nil))
-	l := &leaser{}
-	live(2, time.Hour)(l)
-	r := leasing(t, config, l)
-	p := s.session()
-	as := leaseOf(s)
-	p.send(job.Assign{List: []job.Assignment{as}})
-	await[job.Log](p, nil)
-	whole := r.status(t).Total
+	k := keeping(t)
+	as, whole := k.lease, k.status(t).Total
 	resize := func(nonce, millicores uint64, change func(*chain.Order, *job.Spec)) job.Assignment {
 		return resizeOf(&as, nonce, millicores, change)
 	}
@@ -306,82 +320,64 @@ func TestResizedLease(t *testing.T) {
 		{"another's", resize(10, 500, func(o *chain.Order, _ *job.Spec) { o.Consumer.Key[0]++ }), "another consumer's"},
 		{"other work", resize(11, 500, func(_ *chain.Order, s *job.Spec) { s.Limits.OutputBytes++ }), "more than its cores"},
 	} {
-		p.send(offer(uint64(i+1), x.as.Order, x.as.Spec, 200))
-		reply := await[job.BidReply](p, nil)
+		k.peer.send(offer(uint64(i+1), x.as.Order, x.as.Spec, 200))
+		reply := await[job.BidReply](k.peer, nil)
 		if x.says == "" && reply.Decline != "" || !strings.Contains(reply.Decline, x.says) {
 			t.Errorf("%s: it says %q, want %q", x.name, reply.Decline, x.says)
 		}
 	}
-	p.send(job.Assign{List: []job.Assignment{large}})
-	free := func(want uint64) {
-		t.Helper()
-		r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == want })
-	}
-	free(0)
-	if said.count("was resized") > 0 {
+	k.peer.send(job.Assign{List: []job.Assignment{large}})
+	k.free(t, 0)
+	if k.said.count("was resized") > 0 {
 		t.Fatal("it was resized before the chain has it")
 	}
 	terms := func(height chain.Height, order job.Assignment) {
-		l.say(live(height, time.Hour))
-		l.say(func(l *leaser) { l.state.Terms = order.Order.ID() })
+		k.chain.say(live(height, time.Hour))
+		k.chain.say(func(l *leaser) { l.state.Terms = order.Order.ID() })
 	}
 	terms(3, large)
-	said.await(t, "was resized", 1)
-	await[job.Log](p, nil)
+	k.said.await(t, "was resized", 1)
+	await[job.Log](k.peer, nil)
 	small := resize(12, 500, nil)
-	p.send(job.Assign{List: []job.Assignment{small}})
+	k.peer.send(job.Assign{List: []job.Assignment{small}})
 	terms(4, small)
-	said.await(t, "was resized", 2)
-	free(whole.Millicores - 500)
-	said.await(t, "another order has resized the lease since", 1)
-	r.stop()
-	r = leasing(t, config, l)
-	free(whole.Millicores - 500)
+	k.said.await(t, "was resized", 2)
+	k.free(t, whole.Millicores-500)
+	k.said.await(t, "another order has resized the lease since", 1)
+	k.again(t)
+	k.free(t, whole.Millicores-500)
 	late := resize(13, 700, nil)
-	s.session().send(job.Assign{List: []job.Assignment{late}})
-	free(whole.Millicores - 700)
-	l.say(func(l *leaser) { l.state.Height, l.state.At = 5, late.Order.Deadline+1 }) // nobody posts it
-	free(whole.Millicores - 500)
-	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
-	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
-	free(whole.Millicores)
+	k.peer.send(job.Assign{List: []job.Assignment{late}})
+	k.free(t, whole.Millicores-700)
+	k.chain.say(func(l *leaser) { l.state.Height, l.state.At = 5, late.Order.Deadline+1 }) // nobody posts it
+	k.free(t, whole.Millicores-500)
+	k.chain.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 })
+	k.free(t, whole.Millicores)
 }
 
 // TestResizedLeaseComesBack with the size that it has, beside what has taken its room since.
 func TestResizedLeaseComesBack(t *testing.T) {
-	g := genesis()
-	s := newServer(t, g)
-	said := &heard{}
-	config := home(t, g, s)
-	config.Log = slog.New(slog.NewTextHandler(said, nil))
-	l := &leaser{}
-	live(2, time.Hour)(l)
-	r := leasing(t, config, l)
-	p := s.session()
-	as := leaseOf(s)
-	p.send(job.Assign{List: []job.Assignment{as}})
-	await[job.Log](p, nil)
-	small := resizeOf(&as, 7, 300, nil)
-	p.send(job.Assign{List: []job.Assignment{small}})
-	l.say(func(l *leaser) { l.state.Terms, l.state.Height = small.Order.ID(), 3 })
-	said.await(t, "was resized", 1)
-	rest := as.Spec
-	rest.Resources.Millicores = r.status(t).Total.Millicores - 300
+	k := keeping(t)
+	small := resizeOf(&k.lease, 7, 300, nil)
+	k.peer.send(job.Assign{List: []job.Assignment{small}})
+	k.chain.say(func(l *leaser) { l.state.Terms, l.state.Height = small.Order.ID(), 3 })
+	k.said.await(t, "was resized", 1)
+	rest := k.lease.Spec
+	rest.Resources.Millicores = k.status(t).Total.Millicores - 300
 	order := orderOf(&rest, 8)
 	order.Term = &chain.Term{Resources: job.Kept(&rest), NoticeMs: 1_000}
-	p.send(job.Assign{List: []job.Assignment{assignmentOf(order, rest)}})
-	full := func(st agent.Status) bool { return st.Free.Millicores == 0 }
-	r.waitFor(t, full)
-	r.stop()
-	ended := said.count("no longer kept") // as the agent stopped
-	r = leasing(t, config, l)
-	p = s.session()
-	r.waitFor(t, full)
+	k.peer.send(job.Assign{List: []job.Assignment{assignmentOf(order, rest)}})
+	k.free(t, 0)
+	k.stop()
+	ended := k.said.count("no longer kept") // as the agent stopped
+	k.again(t)
+	k.free(t, 0)
 	wrote := map[string]bool{}
 	for len(wrote) < 2 {
-		wrote[await[job.Log](p, nil).Order.String()] = true
+		wrote[await[job.Log](k.peer, nil).Order.String()] = true
 	}
-	if said.count("no longer kept") > ended || said.count("was resized") != 1 {
+	if k.said.count("no longer kept") > ended || k.said.count("was resized") != 1 {
 		t.Error("one of two leases gave way to the size that the other had")
 	}
 }
@@ -389,35 +385,24 @@ func TestResizedLeaseComesBack(t *testing.T) {
 // TestResizeWaitsForRoom: an order that resizes a lease, and for which there is no room when it
 // comes, is refused and yet done once the chain has it and there is some: the node's bid stands.
 func TestResizeWaitsForRoom(t *testing.T) {
-	g := genesis()
-	s := newServer(t, g)
-	said := &heard{}
-	config := home(t, g, s)
-	config.Log = slog.New(slog.NewTextHandler(said, nil))
-	l := &leaser{}
-	live(2, time.Hour)(l)
-	r := leasing(t, config, l)
-	p := s.session()
-	as := leaseOf(s)
-	p.send(job.Assign{List: []job.Assignment{as}})
-	await[job.Log](p, nil)
-	whole := r.status(t).Total.Millicores
-	other := as.Spec
-	other.Resources.Millicores = whole - as.Spec.Resources.Millicores
+	k := keeping(t)
+	whole := k.status(t).Total.Millicores
+	other := k.lease.Spec
+	other.Resources.Millicores = whole - k.lease.Spec.Resources.Millicores
 	other.Limits.Fuel, other.Limits.WallMs = job.MaxFuel, 3_600_000
 	taken := assignmentOf(orderOf(&other, 8), other)
-	p.send(job.Assign{List: []job.Assignment{taken}})
-	r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 0 })
-	large := resizeOf(&as, 9, whole, nil)
-	p.send(job.Assign{List: []job.Assignment{large}})
-	await(p, func(m job.AssignReply) bool {
+	k.peer.send(job.Assign{List: []job.Assignment{taken}})
+	k.free(t, 0)
+	large := resizeOf(&k.lease, 9, whole, nil)
+	k.peer.send(job.Assign{List: []job.Assignment{large}})
+	await(k.peer, func(m job.AssignReply) bool {
 		return m.Order == large.Order.ID() && strings.Contains(m.Refuse, "no room")
 	})
-	l.say(func(l *leaser) { l.state.Terms, l.state.Height = large.Order.ID(), 3 })
-	said.await(t, "there is no room for it yet", 1)
-	p.send(job.Cancel{Order: taken.Order.ID(), Reason: "it makes room"})
-	said.await(t, "was resized", 1)
-	r.waitFor(t, func(st agent.Status) bool { return st.Free.Millicores == 0 })
-	l.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
-	r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
+	k.chain.say(func(l *leaser) { l.state.Terms, l.state.Height = large.Order.ID(), 3 })
+	k.said.await(t, "there is no room for it yet", 1)
+	k.peer.send(job.Cancel{Order: taken.Order.ID(), Reason: "it makes room"})
+	k.said.await(t, "was resized", 1)
+	k.free(t, 0)
+	k.chain.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
 }

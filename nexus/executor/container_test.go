@@ -533,8 +533,12 @@ func TestExec(t *testing.T) {
 	if _, err := c.Exec(short, task.Name, executor.ExecTask{Command: []string{"/inmate", "sleep"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a command that hangs: %v", err)
 	}
-	if _, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/none"}}); err == nil || !strings.Contains(err.Error(), "cannot be run") {
-		t.Errorf("no such command: %v", err)
+	for _, terminal := range []*executor.Terminal{nil, {Type: "dumb", Columns: 80, Rows: 24}} { // the reason is told once
+		said := &safeLog{}
+		_, err := c.Exec(t.Context(), task.Name, executor.ExecTask{Command: []string{"/none"}, Stdout: said, Stderr: said, Terminal: terminal})
+		if err == nil || !strings.Contains(err.Error(), "cannot be run") || said.String() != "" {
+			t.Errorf("no such command: %v; it wrote %q", err, said)
+		}
 	}
 	if _, err := c.Exec(t.Context(), "another", executor.ExecTask{Command: []string{"/inmate"}}); !errors.Is(err, executor.ErrNotRunning) {
 		t.Errorf("no such container: %v", err)

@@ -24,7 +24,54 @@ type execution struct {
 	group   group  // below the container's, of the command and all that it starts
 	cmd     *exec.Cmd
 	closing []io.Closer // the runtime's ends of the command's streams
+	early   *early
 	copying sync.WaitGroup
+}
+
+// maxEarly bounds what is kept back of a stream.
+const maxEarly = 64 << 10
+
+// early is the stream that a command and the runtime both write complaints to: what comes
+// before the command is known to have begun is kept back, since the runtime's is told as the
+// reason why it has not.
+type early struct {
+	to io.Writer
+
+	mu    sync.Mutex
+	kept  []byte
+	begun bool
+}
+
+// Write implements io.Writer.
+func (e *early) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.begun && len(e.kept)+len(p) <= maxEarly {
+		e.kept = append(e.kept, p...)
+		return len(p), nil
+	}
+	if err := e.flush(); err != nil {
+		return 0, err
+	}
+	return e.to.Write(p)
+}
+
+// release hands on what was kept, and keeps nothing from now on.
+func (e *early) release() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.flush()
+}
+
+// flush is release. The caller holds e.mu.
+func (e *early) flush() error {
+	e.begun = true
+	if len(e.kept) == 0 {
+		return nil
+	}
+	_, err := e.to.Write(e.kept)
+	e.kept = nil
+	return err
 }
 
 // exec runs a command in the container. The runtime puts it into the
@@ -55,10 +102,7 @@ func (r *running) exec(ctx context.Context, task ExecTask) (code int, err error)
 		}
 		return 0, fmt.Errorf("executor: starting the runtime: %w", err)
 	}
-	for i, from := range read {
-		to := []io.Writer{task.Stdout, task.Stderr}[i]
-		x.copying.Go(func() { x.copy(to, from) })
-	}
+	x.handOn(read, &task)
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
@@ -159,11 +203,24 @@ func (x *execution) connect(task *ExecTask) (read []*os.File, err error) {
 	return read, nil
 }
 
+// handOn begins to hand on what comes from the command's streams, to the last of which the
+// runtime writes as well.
+func (x *execution) handOn(read []*os.File, task *ExecTask) {
+	for i, from := range read {
+		to := []io.Writer{task.Stdout, task.Stderr}[i]
+		if to == nil {
+			to = io.Discard
+		}
+		if i == len(read)-1 {
+			x.early = &early{to: to}
+			to = x.early
+		}
+		x.copying.Go(func() { x.copy(to, from) })
+	}
+}
+
 // copy hands on what the command writes, for as long as somebody takes it.
 func (x *execution) copy(to io.Writer, from *os.File) {
-	if to == nil {
-		to = io.Discard
-	}
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, 32<<10))
 	if closeErr := from.Close(); closeErr != nil && !errors.Is(closeErr, os.ErrClosed) {
 		err = errors.Join(err, closeErr)
@@ -198,7 +255,9 @@ func (x *execution) follow(waited <-chan struct{}) {
 		case <-tick.C:
 			var gone bool
 			if fd < 0 {
-				fd, gone = x.openProcess()
+				if fd, gone = x.openProcess(); fd >= 0 || gone {
+					x.copying.Go(x.hasBegun)
+				}
 			}
 			if !gone && !hasEnded(fd) {
 				continue
@@ -213,6 +272,14 @@ func (x *execution) follow(waited <-chan struct{}) {
 			}
 		}
 		return
+	}
+}
+
+// hasBegun hands on what the command wrote until it was known to have begun, which its
+// consumer may not take for long.
+func (x *execution) hasBegun() {
+	if err := x.early.release(); err != nil {
+		x.run.box.owner.config.Log.Debug("executor: the output of a command ended", "error", err)
 	}
 }
 
@@ -248,6 +315,7 @@ func (x *execution) exitCode(err error) (int, error) {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
+		x.hasBegun()
 		return 0, nil
 	case !ok:
 		return 0, fmt.Errorf("executor: running a command: %w", err)
@@ -258,6 +326,7 @@ func (x *execution) exitCode(err error) (int, error) {
 		}
 		return 0, refusef("the command cannot be run: %s", said)
 	}
+	x.hasBegun() // and ended before that was seen
 	if code := exit.ExitCode(); code >= 0 {
 		return code, nil
 	}

@@ -216,7 +216,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		if j.resizes != nil {
 			return s.end(j, job.Failed, "the lease's node made no bid: it is away, has no room for the difference, or its prices are above the order's caps"), nil
 		}
-		reason := fmt.Sprintf("%d of %d bids needed", len(picked), want)
+		reason := tooFew(len(picked), want)
 		if broken || crowded { // a node went away meanwhile, or its room to another auction: nobody declined
 			return s.again(j, reason), nil
 		}
@@ -242,6 +242,19 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	}
 	s.setStatus(j, job.Running, "")
 	return append(effects, s.advance(j)...), nil
+}
+
+// tooFew says how many bids an auction lacks: of those within the order's caps from nodes that have
+// room, one for each owner counts.
+func tooFew(bids, wanted int) string {
+	switch {
+	case bids == 0 && wanted == 1:
+		return "no bid counted"
+	case bids == 0:
+		return fmt.Sprintf("no bid counted, those of %d owners are needed", wanted)
+	default:
+		return fmt.Sprintf("%d bids of different owners are needed, %d counted", wanted, bids)
+	}
 }
 
 // maxRushed bounds the auctions of a job that follow one another at once: who

@@ -27,12 +27,8 @@ type Config struct {
 
 // DefaultConfig returns the bounds of a cluster on a chain.
 func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
-	kernels := map[string]crypto.Digest{}
-	for _, k := range g.Kernels {
-		kernels[k.Name] = k.VerifyingKey
-	}
 	return Config{
-		ChainID: g.ChainID, Cluster: cluster, Kernels: kernels,
+		ChainID: g.ChainID, Cluster: cluster, Kernels: g.VerifyingKeys(),
 		ClaimWindowMs: g.Params.ClaimWindowMs, WithdrawalDelayMs: g.Params.WithdrawalDelayMs,
 		MaxJobs: 100_000, MaxSpecBytes: 256 << 20, MaxRequests: 4_096, MaxNodes: 10_000, MaxPast: 400_000, MaxAccounts: 100_000,
 		Settings: job.DefaultSettings(),

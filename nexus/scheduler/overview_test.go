@@ -76,7 +76,7 @@ func TestOverviewOfQuotas(t *testing.T) {
 	}
 	w.must(t, scheduler.CloseAuction{Order: first, Auction: w.status(t, first, job.Bidding).Auction})
 	o = w.state.Overview(10)
-	if s := o.Classes[1]; s.Backing != 1 || len(o.Next) != 1 || o.Next[0].Retry == 0 || o.Next[0].Reason != "0 of 1 bids needed" {
+	if s := o.Classes[1]; s.Backing != 1 || len(o.Next) != 1 || o.Next[0].Retry == 0 || o.Next[0].Reason != "no bid counted" {
 		t.Errorf("a job that nobody wants: %+v, %+v", s, o.Next)
 	}
 	w.status(t, second, job.Bidding)

@@ -341,7 +341,7 @@ func TestWaitingJobSaysWhyAndStartsWhenCapacityComes(t *testing.T) {
 	}
 	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1})
 	w.expect(t, "")
-	if j := w.status(t, id, job.Queued); !strings.Contains(j.Reason, "0 of 2 bids needed") {
+	if j := w.status(t, id, job.Queued); !strings.Contains(j.Reason, "no bid counted, those of 2 owners are needed") {
 		t.Errorf("reason is %q", j.Reason)
 	}
 	w.now += 999

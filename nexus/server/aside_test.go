@@ -10,6 +10,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/nexus/server"
 )
 
 // breaksAt picks the submission of one order.
@@ -51,7 +52,7 @@ func (c *cluster) sameState(servers ...int) {
 // also one that begins again with a program that is mended, from its log or from
 // a snapshot.
 func TestACommandThatBreaksTheStateIsPutAside(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newClusterWith(t, 3, func(cfg *server.Config) { cfg.Heartbeat *= 15 }) // 3 s: who leads leads on, and remembers what it refused
 	leader := c.waitLeader()
 	good := []crypto.Digest{c.submit(leader, chain.PolicyNone{})}
 	if err := c.servers[leader].SnapshotNow(); err != nil {

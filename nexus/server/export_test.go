@@ -17,6 +17,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
@@ -405,3 +406,9 @@ func (s *Server) Hears(panel crypto.Digest) bool {
 
 // ForLeader reports whether a request is sent on to the leader.
 func (s *Server) ForLeader(r *http.Request) bool { return s.isForLeader(r) }
+
+// CheckDone says why a signed end of an order is none, by a verifier of proofs.
+func (s *Server) CheckDone(proofs zk.Verifier, policy chain.Policy, d *job.Done) error {
+	r := &reign{Server: &Server{verifier: s.verifier, proofs: proofs}}
+	return r.checkDone(policy, d)
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -25,13 +27,14 @@ const (
 func (r *reign) finish(s *session, d job.Done) {
 	order := d.Receipt.Order
 	var spec job.Spec
+	var policy chain.Policy
 	live := false
 	r.replica.view(func(state *scheduler.State) {
 		j, ok := state.Job(order)
 		if !ok {
 			return
 		}
-		spec = j.Spec
+		spec, policy = j.Spec, j.Order.Policy.Policy
 		for i := range j.Runs {
 			stage := j.Runs[i].Stage
 			live = live || j.Runs[i].Node == s.node && (stage == scheduler.Live || stage == scheduler.Pledged)
@@ -41,7 +44,7 @@ func (r *reign) finish(s *session, d job.Done) {
 		r.bring(s, d)
 		return
 	}
-	if err := r.checkDone(&d); err != nil {
+	if err := r.checkDone(policy, &d); err != nil {
 		r.reject(s, order, err)
 		return
 	}
@@ -56,8 +59,9 @@ func (r *reign) finish(s *session, d job.Done) {
 	r.bring(s, d)
 }
 
-// checkDone says why a signed end is none.
-func (r *reign) checkDone(d *job.Done) error {
+// checkDone says why a signed end is none. A proof is verified as the chain will: a claim that the
+// chain refuses is the end of its job, and here there are other nodes yet.
+func (r *reign) checkDone(policy chain.Policy, d *job.Done) error {
 	receipt := &d.Receipt
 	if !r.verifier.verify(crypto.SignedBy(receipt.Node, crypto.DomainUsage, receipt.Payload(), d.ReceiptSig)) {
 		return errors.New("the receipt is not signed by its node")
@@ -65,6 +69,11 @@ func (r *reign) checkDone(d *job.Done) error {
 	outcome := job.Outcome{Exit: receipt.Exit, ExitCode: receipt.ExitCode, Output: d.Output, Outputs: receipt.Outputs}
 	if job.ResultDigest(&outcome) != receipt.Result {
 		return errors.New("the receipt's result is not the digest of this output")
+	}
+	if zk, ok := policy.(chain.PolicyZK); ok && receipt.Exit == chain.ExitOK {
+		if err := r.proofs.Verify(settlement.Statement(&zk, receipt), d.Proof); err != nil {
+			return fmt.Errorf("its proof: %w", err)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -19,45 +20,19 @@ const (
 // watchLeases learns from the chain what became of the leases that orders were for, until the
 // reign ends. Nothing else says so: neither the node nor the consumer.
 func (r *reign) watchLeases() {
-	looks := map[crypto.Digest]*look{}
-	ticker := time.NewTicker(leaseTick)
-	defer ticker.Stop()
-	slots := make(chan struct{}, maxLooks)
+	looks := looks{}
 	after := uint64(0) // the number of the last one of the part before
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		var due []leaseLook
-		due, after = r.leases(after)
-		now := time.Now()
-		for _, d := range due {
-			l := looks[d.of.Order]
-			if l == nil {
-				l = &look{at: now, wait: leaseTick}
-				looks[d.of.Order] = l
-			}
-			if now.Before(l.at) {
-				continue
-			}
-			l.at, l.wait = now.Add(l.wait), min(2*l.wait, longestLease)
-			r.once(assignment{order: d.of.Order}, func() {
-				select {
-				case slots <- struct{}{}:
-					r.seeLease(d)
-					<-slots
-				case <-r.ctx.Done():
-				}
-			})
-		}
-		for order, l := range looks {
-			if now.Sub(l.at) > 4*longestLease { // it is no longer among them
-				delete(looks, order)
+	r.watch(leaseTick, func(now time.Time, see func(assignment, func())) {
+		var part []leaseLook
+		part, after = r.leases(after)
+		for _, d := range part {
+			if looks.due(d.of.Order, now, leaseTick, longestLease) {
+				see(assignment{order: d.of.Order}, func() { r.seeLease(d) })
 			}
 		}
-	}
+		// What was due so long ago is no longer among them.
+		maps.DeleteFunc(looks, func(_ crypto.Digest, l *look) bool { return now.Sub(l.at) > 4*longestLease })
+	})
 }
 
 // leaseLook is a lease to look at.

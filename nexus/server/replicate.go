@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -74,16 +75,8 @@ type watched struct {
 // nodes for what is due. What it knows is in the state and on the chain.
 func (r *reign) watchRuns() {
 	looks := map[crypto.Digest]*runLook{}
-	ticker := time.NewTicker(firstRunLook)
-	defer ticker.Stop()
-	slots := make(chan struct{}, maxLooks)
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now, waiting := time.Now(), map[crypto.Digest]bool{}
+	r.watch(firstRunLook, func(now time.Time, see func(assignment, func())) {
+		waiting := map[crypto.Digest]bool{}
 		for _, w := range r.replicatedJobs() {
 			waiting[w.id] = true
 			l := looks[w.id]
@@ -100,21 +93,10 @@ func (r *reign) watchRuns() {
 			} else {
 				l.at = now.Add(longestRunLook)
 			}
-			r.once(assignment{order: w.id}, func() {
-				select {
-				case slots <- struct{}{}:
-					r.lookAtRuns(&w)
-					<-slots
-				case <-r.ctx.Done():
-				}
-			})
+			see(assignment{order: w.id}, func() { r.lookAtRuns(&w) })
 		}
-		for order := range looks {
-			if !waiting[order] {
-				delete(looks, order)
-			}
-		}
-	}
+		maps.DeleteFunc(looks, func(order crypto.Digest, _ *runLook) bool { return !waiting[order] })
+	})
 }
 
 // replicatedJobs lists those that wait for the chain.

@@ -17,6 +17,8 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -53,6 +55,7 @@ type Server struct {
 	batches   *batcher // of commands, on their way to the log
 	forwards  *batcher // of commands, on their way to the leader
 	verifier  *verifier
+	proofs    zk.Verifier
 	docket    *docket
 	egress    egress
 	outward   *http.Client // for endpoints that other clusters registered
@@ -167,6 +170,9 @@ func (s *Server) openIdentity() (err error) {
 	s.docket = newDocket(lasts, uint64(s.cfg.BlobMiB)*mebibyte/4)
 	s.outward = outwardClient(s.cfg.LocalPeers)
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
+	if s.proofs, err = groth16.OpenVerifier(s.cfg.Home, s.id.genesis.VerifyingKeys()); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
 	return nil
 }
 

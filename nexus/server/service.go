@@ -47,30 +47,15 @@ type watchedService struct {
 // until the reign ends, and tells the peers that are here, also for a while after a lease's end. Reports
 // that it has lost with an earlier leader are said again.
 func (r *reign) watchServices() {
-	ticker := time.NewTicker(serviceTick)
-	defer ticker.Stop()
-	slots := make(chan struct{}, maxLooks)
 	r.replica.view(func(s *scheduler.State) { // the chain may not have progressed all the time
 		r.services.add(s.EndedLeases(r.now()-min(r.now(), 2*settlement.ReportWindowMs)), time.Now())
 	})
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-ticker.C:
+	r.watch(serviceTick, func(now time.Time, see func(assignment, func())) {
+		r.services.add(r.promised(), now)
+		for _, id := range r.services.due(now) {
+			see(assignment{order: id.Order, node: id.Node}, func() { r.lookAtService(id) })
 		}
-		r.services.add(r.promised(), time.Now())
-		for _, id := range r.services.due(time.Now()) {
-			r.once(assignment{order: id.Order, node: id.Node}, func() {
-				select {
-				case slots <- struct{}{}:
-					r.lookAtService(id)
-					<-slots
-				case <-r.ctx.Done():
-				}
-			})
-		}
-	}
+	})
 }
 
 // promised lists the open leases that were ordered with service terms.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -16,58 +17,74 @@ const (
 	lookBatch   = 256 // jobs looked after at a time, the oldest first
 )
 
-// look says when to ask the chain about a job again.
-type look struct {
-	at   time.Time
-	wait time.Duration
-}
-
-// settleAll learns from the chain what became of the claims in the outbox,
-// until the reign ends. The relay is not asked: it is nobody to be trusted.
-func (r *reign) settleAll() {
-	looks := map[crypto.Digest]*look{}
-	ticker := time.NewTicker(firstLook)
+// watch calls round at every tick until the reign ends, with what looks at something on the chain: few
+// things at a time, and each once at a time.
+func (r *reign) watch(tick time.Duration, round func(now time.Time, see func(about assignment, do func()))) {
+	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	slots := make(chan struct{}, maxLooks)
+	see := func(about assignment, do func()) {
+		r.once(about, func() {
+			select {
+			case slots <- struct{}{}:
+				do()
+				<-slots
+			case <-r.ctx.Done():
+			}
+		})
+	}
 	for {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-ticker.C:
 		}
+		round(time.Now(), see)
+	}
+}
+
+// looks says when to ask the chain about each of some orders again.
+type looks map[crypto.Digest]*look
+
+type look struct {
+	at   time.Time
+	wait time.Duration
+}
+
+// due reports whether it is time for an order, and puts the next time off: by first, and each time
+// twice as long, to longest.
+func (l looks) due(order crypto.Digest, now time.Time, first, longest time.Duration) bool {
+	next := l[order]
+	if next == nil {
+		next = &look{at: now, wait: first}
+		l[order] = next
+	}
+	if now.Before(next.at) {
+		return false
+	}
+	next.at, next.wait = now.Add(next.wait), min(2*next.wait, longest)
+	return true
+}
+
+// settleAll learns from the chain what became of the claims in the outbox,
+// until the reign ends. The relay is not asked: it is nobody to be trusted.
+func (r *reign) settleAll() {
+	looks := looks{}
+	r.watch(firstLook, func(now time.Time, see func(assignment, func())) {
 		var items []scheduler.OutboxItem
 		r.replica.view(func(s *scheduler.State) { items = s.Outbox(0, lookBatch) })
-		now := time.Now()
 		waiting := map[crypto.Digest]bool{}
 		for _, item := range items {
 			if len(item.Claims) == 0 { // watchRuns'
 				continue
 			}
 			waiting[item.Order] = true
-			l := looks[item.Order]
-			if l == nil {
-				l = &look{at: now, wait: firstLook}
-				looks[item.Order] = l
-			}
-			if now.Before(l.at) {
-				continue
-			}
-			l.at, l.wait = now.Add(l.wait), min(2*l.wait, longestLook)
-			r.once(assignment{order: item.Order}, func() {
-				select {
-				case slots <- struct{}{}:
-					r.confirm(item)
-					<-slots
-				case <-r.ctx.Done():
-				}
-			})
-		}
-		for order := range looks {
-			if !waiting[order] {
-				delete(looks, order)
+			if looks.due(item.Order, now, firstLook, longestLook) {
+				see(assignment{order: item.Order}, func() { r.confirm(item) })
 			}
 		}
-	}
+		maps.DeleteFunc(looks, func(order crypto.Digest, _ *look) bool { return !waiting[order] })
+	})
 }
 
 // confirm asks the chain about one job, and tells the state what it says.

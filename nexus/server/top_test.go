@@ -112,7 +112,7 @@ func TestTopSaysWhyNobodyWon(t *testing.T) {
 		closed = top.Closed[0]
 		return true
 	})
-	if len(closed.Winners) != 0 || closed.Bids != 0 || closed.Declined != 1 || closed.Reason != "0 of 1 bids needed; most declined: it is Sunday" {
+	if len(closed.Winners) != 0 || closed.Bids != 0 || closed.Declined != 1 || closed.Reason != "no bid counted; most declined: it is Sunday" {
 		t.Errorf("%+v", closed)
 	}
 }
