@@ -298,13 +298,13 @@ func ListRoot(domain *crypto.Domain, items []crypto.Digest) crypto.Digest {
 		in[i] = items[i][:]
 	}
 	crypto.DomainMerkleLeaf.HashMany(level, in)
-	pairs, places := make([]crypto.Pair, len(items)/2), make([]*crypto.Digest, len(items)/2)
+	joins := make([]crypto.Join, len(items)/2)
+	for i := range joins {
+		joins[i] = crypto.Join{Left: &level[2*i], Right: &level[2*i+1], To: &level[i]}
+	}
 	for len(level) > 1 {
 		n := len(level) / 2
-		for i := range n {
-			pairs[i], places[i] = crypto.Pair{Left: level[2*i], Right: level[2*i+1]}, &level[i]
-		}
-		crypto.DomainMerkleInner.HashPairs(places[:n], pairs[:n])
+		crypto.DomainMerkleInner.HashJoins(joins[:n])
 		if len(level)%2 == 1 {
 			level[n] = level[len(level)-1]
 			n++

@@ -19,12 +19,13 @@ var (
 		flags[len(flags)-1] |= flagChunkEnd
 		return flags
 	}()
-	parentFlags, rootFlags = func() (parent, root [lanes]uint32) {
+	pairLength, parentFlags, rootFlags = func() (length, parent, root [lanes]uint32) {
 		for i := range lanes {
+			length[i] = 2 * DigestSize
 			parent[i] = flagMaterial | flagParent
 			root[i] = flagMaterial | flagParent | flagRoot
 		}
-		return parent, root
+		return length, parent, root
 	}()
 )
 

@@ -49,39 +49,31 @@ func (d *Domain) chainKey() (*[8][lanes]uint32, bool) {
 	return d.key, d.key != nil
 }
 
-// Pair is the two children of an inner node.
-type Pair struct{ Left, Right Digest }
+// Join is an inner node: where its two children are, and where its own digest goes.
+type Join struct{ Left, Right, To *Digest }
 
-// HashPairs is HashPair of each of in, into the places of out.
-func (d *Domain) HashPairs(out []*Digest, in []Pair) {
+// HashJoins computes each of joins, as HashPair does. Where one's digest goes, that one
+// and those before it may have their children, and none after it.
+func (d *Domain) HashJoins(joins []Join) {
 	key, ok := d.chainKey()
-	for len(in) > fewInputs && ok {
-		var blocks [lanes][blockBytes]byte
-		n := min(lanes, len(in))
-		for i := range n {
-			copy(blocks[i][:DigestSize], in[i].Left[:])
-			copy(blocks[i][DigestSize:], in[i].Right[:])
+	for len(joins) > fewInputs && ok {
+		if len(joins) >= lanes {
+			joins16(key, (*[lanes]Join)(joins))
+			joins = joins[lanes:]
+			continue
 		}
-		chain := *key
-		compress16(&chain, &blocks, &pairLength, &pairFlags)
-		var digests [lanes]Digest
-		digests16(&chain, &digests)
-		for i := range n {
-			*out[i] = digests[i]
+		var some [lanes]Join
+		var waste Digest
+		for i := copy(some[:], joins); i < lanes; i++ {
+			some[i] = Join{joins[0].Left, joins[0].Right, &waste}
 		}
-		out, in = out[n:], in[n:]
+		joins16(key, &some)
+		return
 	}
-	for i := range in {
-		*out[i] = d.HashPair(in[i].Left, in[i].Right)
+	for i := range joins {
+		*joins[i].To = d.HashPair(*joins[i].Left, *joins[i].Right)
 	}
 }
-
-var pairLength, pairFlags = func() (length, flags [lanes]uint32) {
-	for i := range lanes {
-		length[i], flags[i] = 2*DigestSize, flagMaterial|flagChunkStart|flagChunkEnd|flagRoot
-	}
-	return length, flags
-}()
 
 // HashMany is Hash of each of in, into out.
 func (d *Domain) HashMany(out []Digest, in [][]byte) {

@@ -14,6 +14,12 @@ func compress16(chain *[8][16]uint32, blocks *[16][64]byte, length, flags *[16]u
 //go:noescape
 func chunks16(chain *[8][16]uint32, data *[16 * 1024]byte, counter, flags *[16]uint32)
 
+// joins16 compresses sixteen pairs of digests, of all of which a whole input consists,
+// and writes the digests. It reads all before it writes.
+//
+//go:noescape
+func joins16(key *[8][16]uint32, joins *[16]Join)
+
 // digests16 writes sixteen chaining values as bytes.
 //
 //go:noescape

@@ -87,7 +87,7 @@ GLOBL ·blake3IV(SB), RODATA|NOPTR, $16
 	VPBROADCASTD ·blake3IV+8(SB), Z10  \
 	VPBROADCASTD ·blake3IV+12(SB), Z11
 
-// COMPRESS does the rounds and stores the chaining values at DI.
+// COMPRESS does the rounds, after which Z0 to Z7 are the chaining values.
 #define COMPRESS \
 	ROUND(Z16, Z17, Z18, Z19, Z20, Z21, Z22, Z23, Z24, Z25, Z26, Z27, Z28, Z29, Z30, Z31) \
 	ROUND(Z18, Z22, Z19, Z26, Z23, Z16, Z20, Z29, Z17, Z27, Z28, Z21, Z25, Z30, Z31, Z24) \
@@ -103,14 +103,17 @@ GLOBL ·blake3IV(SB), RODATA|NOPTR, $16
 	VPXORD Z12, Z4, Z4                                                                    \
 	VPXORD Z13, Z5, Z5                                                                    \
 	VPXORD Z14, Z6, Z6                                                                    \
-	VPXORD Z15, Z7, Z7                                                                    \
-	VMOVDQU32 Z0, 0(DI)                                                                   \
-	VMOVDQU32 Z1, 64(DI)                                                                  \
-	VMOVDQU32 Z2, 128(DI)                                                                 \
-	VMOVDQU32 Z3, 192(DI)                                                                 \
-	VMOVDQU32 Z4, 256(DI)                                                                 \
-	VMOVDQU32 Z5, 320(DI)                                                                 \
-	VMOVDQU32 Z6, 384(DI)                                                                 \
+	VPXORD Z15, Z7, Z7
+
+// STORE stores them at DI.
+#define STORE \
+	VMOVDQU32 Z0, 0(DI)   \
+	VMOVDQU32 Z1, 64(DI)  \
+	VMOVDQU32 Z2, 128(DI) \
+	VMOVDQU32 Z3, 192(DI) \
+	VMOVDQU32 Z4, 256(DI) \
+	VMOVDQU32 Z5, 320(DI) \
+	VMOVDQU32 Z6, 384(DI) \
 	VMOVDQU32 Z7, 448(DI)
 
 // func compress16(chain *[8][16]uint32, blocks *[16][64]byte, length, flags *[16]uint32)
@@ -144,6 +147,7 @@ TEXT ·compress16(SB), NOSPLIT, $0-32
 	VMOVDQU32 (DX), Z14
 	VMOVDQU32 (CX), Z15
 	COMPRESS
+	STORE
 	VZEROUPPER
 	RET
 
@@ -183,10 +187,77 @@ block:
 	VPBROADCASTD ·blake3Block+0(SB), Z14
 	VPBROADCASTD (CX), Z15
 	COMPRESS
+	STORE
 	ADDQ $64, SI
 	ADDQ $4, CX
 	DECQ R8
 	JNZ block
+	VZEROUPPER
+	RET
+
+// JOIN loads the two children of a join at a distance from SI.
+#define JOIN(at, y, z) \
+	MOVQ at(SI), AX               \
+	MOVQ (at+8)(SI), BX           \
+	VMOVDQU (AX), y               \
+	VINSERTI64X4 $1, (BX), z, z
+
+// DIGEST stores the two halves of a digest, each a 128-bit lane of a row.
+#define DIGEST(at, lane, low, high) \
+	MOVQ (at+16)(SI), AX            \
+	VEXTRACTI32X4 $lane, low, (AX)  \
+	VEXTRACTI32X4 $lane, high, 16(AX)
+
+DATA ·blake3Pair+0(SB)/4, $75 // flags: keyed by material, and start, end and root of its tree
+GLOBL ·blake3Pair(SB), RODATA|NOPTR, $4
+
+// func joins16(key *[8][16]uint32, joins *[16]Join)
+TEXT ·joins16(SB), NOSPLIT, $0-16
+	MOVQ key+0(FP), DI
+	MOVQ joins+8(FP), SI
+
+	JOIN(0, Y0, Z0)
+	JOIN(24, Y1, Z1)
+	JOIN(48, Y2, Z2)
+	JOIN(72, Y3, Z3)
+	JOIN(96, Y4, Z4)
+	JOIN(120, Y5, Z5)
+	JOIN(144, Y6, Z6)
+	JOIN(168, Y7, Z7)
+	JOIN(192, Y8, Z8)
+	JOIN(216, Y9, Z9)
+	JOIN(240, Y10, Z10)
+	JOIN(264, Y11, Z11)
+	JOIN(288, Y12, Z12)
+	JOIN(312, Y13, Z13)
+	JOIN(336, Y14, Z14)
+	JOIN(360, Y15, Z15)
+
+	TRANSPOSE
+	CHAIN
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPBROADCASTD ·blake3Block+0(SB), Z14
+	VPBROADCASTD ·blake3Pair+0(SB), Z15
+	COMPRESS
+	QUAD(Z0, Z1, Z2, Z3, Z8, Z9, Z10, Z11)
+	QUAD(Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11)
+	DIGEST(0, 0, Z0, Z4)
+	DIGEST(24, 0, Z1, Z5)
+	DIGEST(48, 0, Z2, Z6)
+	DIGEST(72, 0, Z3, Z7)
+	DIGEST(96, 1, Z0, Z4)
+	DIGEST(120, 1, Z1, Z5)
+	DIGEST(144, 1, Z2, Z6)
+	DIGEST(168, 1, Z3, Z7)
+	DIGEST(192, 2, Z0, Z4)
+	DIGEST(216, 2, Z1, Z5)
+	DIGEST(240, 2, Z2, Z6)
+	DIGEST(264, 2, Z3, Z7)
+	DIGEST(288, 3, Z0, Z4)
+	DIGEST(312, 3, Z1, Z5)
+	DIGEST(336, 3, Z2, Z6)
+	DIGEST(360, 3, Z3, Z7)
 	VZEROUPPER
 	RET
 

@@ -37,18 +37,24 @@ func TestHashingManyIsHashingEach(t *testing.T) {
 				}
 			}
 		}
-		pairs := make([]crypto.Pair, n)
-		out := make([]crypto.Digest, n)
-		places := make([]*crypto.Digest, n)
-		for i := range pairs {
-			copy(pairs[i].Left[:], bytes(32))
-			copy(pairs[i].Right[:], bytes(32))
-			places[i] = &out[i]
+		in, out := make([]crypto.Digest, 2*n), make([]crypto.Digest, n)
+		joins := make([]crypto.Join, n)
+		for i := range joins {
+			copy(in[2*i][:], bytes(32))
+			copy(in[2*i+1][:], bytes(32))
+			joins[i] = crypto.Join{Left: &in[2*i], Right: &in[2*i+1], To: &out[i]}
 		}
-		crypto.DomainStateInner.HashPairs(places, pairs)
-		for i := range pairs {
-			if want := crypto.DomainStateInner.HashPair(pairs[i].Left, pairs[i].Right); out[i] != want {
-				t.Fatalf("%d pairs: the %d-th hashes to %v, want %v", n, i, out[i], want)
+		crypto.DomainStateInner.HashJoins(joins)
+		for i := range joins {
+			if want := crypto.DomainStateInner.HashPair(in[2*i], in[2*i+1]); out[i] != want {
+				t.Fatalf("%d joins: the %d-th hashes to %v, want %v", n, i, out[i], want)
+			}
+			joins[i].To = &in[i] // as the levels of a tree are made, each in the place of the one below
+		}
+		crypto.DomainStateInner.HashJoins(joins)
+		for i := range joins {
+			if in[i] != out[i] {
+				t.Fatalf("%d joins in place of their children: the %d-th hashes to %v, want %v", n, i, in[i], out[i])
 			}
 		}
 	}
@@ -61,17 +67,17 @@ func BenchmarkHashPair(b *testing.B) {
 	}
 }
 
-func BenchmarkHashPairs(b *testing.B) {
+func BenchmarkHashJoins(b *testing.B) {
 	const n = 1024
-	pairs, out := make([]crypto.Pair, n), make([]crypto.Digest, n)
-	places := make([]*crypto.Digest, n)
-	for i := range places {
-		places[i] = &out[i]
+	in, out := make([]crypto.Digest, 2*n), make([]crypto.Digest, n)
+	joins := make([]crypto.Join, n)
+	for i := range joins {
+		joins[i] = crypto.Join{Left: &in[2*i], Right: &in[2*i+1], To: &out[i]}
 	}
 	for b.Loop() {
-		crypto.DomainStateInner.HashPairs(places, pairs)
+		crypto.DomainStateInner.HashJoins(joins)
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*b.N), "ns/pair")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*b.N), "ns/join")
 }
 
 // TestLongHashesAreAsPublished compares the hash of an input with that of the same

@@ -3,7 +3,6 @@ package state
 import (
 	"fmt"
 	"math/bits"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -24,13 +23,13 @@ type Arena struct {
 	info    []span
 	rest    []byte // of the memory taken last
 	groups  []group
-	vacant  spanHeap          // spans without a block in use, those of dropped groups left out
-	bare    int               // groups all of whose spans are among these
-	dropped []uint32          // groups that take no memory
-	missing int               // spans of such
-	partial [classes]spanHeap // spans of a class that have, or had, free blocks
-	pockets []*pocket         // that nobody uses
-	used    int               // bytes of blocks, those in pockets included
+	vacant  spanSet          // spans without a block in use, those of dropped groups left out
+	bare    int              // groups all of whose spans are among these
+	dropped []uint32         // groups that take no memory
+	missing int              // spans of such
+	partial [classes]spanSet // spans of a class that have free blocks
+	pockets []*pocket        // that nobody uses
+	used    int              // bytes of blocks, those in pockets included
 	seen    byte
 }
 
@@ -41,7 +40,6 @@ type ref uint32
 // half a line of the processor's caches: a version's blocks are of hundreds of spans.
 type span struct {
 	class  uint8
-	listed bool // is in partial
 	blocks uint8
 	left   uint8  // of these are free
 	group  uint32 // index in groups
@@ -64,8 +62,10 @@ const (
 	mostUnits  = 46
 	classes    = fineUnits + (mostUnits-fineUnits)/2
 	pocketFill = 16
-	mostBlocks = 192 // of a span
-	groupSpans = (2 << 20) / spanBytes
+	// blocksAhead is how many blocks before it one is asked for.
+	blocksAhead = 4
+	mostBlocks  = 192 // of a span
+	groupSpans  = (2 << 20) / spanBytes
 	// chunkBytes is how much an arena of its own takes at a time.
 	chunkBytes = 8 * spanBytes
 	// roomBytes and a part of what is in use are kept in spans without a block.
@@ -126,7 +126,7 @@ type pocket struct {
 	a      *Arena
 	free   [classes][]ref
 	sealer sealer
-	seen   byte
+	ahead  ahead
 }
 
 // pocket returns one. It goes back by give, with what is in it.
@@ -153,13 +153,16 @@ func (p *pocket) alloc(bytes int) (ref, unsafe.Pointer) {
 	free := &p.free[classOf(bytes)]
 	if len(*free) == 0 {
 		p.a.fill(classOf(bytes), free)
-		for _, r := range *free { // all of them are written to soon: the processor waits for them together
-			p.seen ^= look(p.a.at(r), bytes)
+		for _, r := range (*free)[len(*free)-blocksAhead:] {
+			prefetch(p.a.at(r), bytes)
 		}
 	}
 	last := len(*free) - 1
 	r := (*free)[last]
 	*free = (*free)[:last]
+	if last >= blocksAhead {
+		prefetch(p.a.at((*free)[last-blocksAhead]), bytes) // it is written to soon
+	}
 	return r, p.a.at(r)
 }
 
@@ -176,8 +179,12 @@ func (a *Arena) fill(class int, to *[]ref) {
 	units := classUnits(class)
 	for wanted := pocketFill; wanted > 0; {
 		s := a.open(class)
-		for in := &a.info[s]; wanted > 0 && in.left > 0; wanted-- {
+		in := &a.info[s]
+		for ; wanted > 0 && in.left > 0; wanted-- {
 			*to = append(*to, ref(s<<spanShift)|ref(in.take()*units))
+		}
+		if in.left == 0 {
+			a.partial[class].remove(s)
 		}
 	}
 	a.used += pocketFill * units * unitBytes
@@ -198,63 +205,23 @@ func (in *span) take() int {
 // open returns the first span of a class that has a free block. So those behind become
 // vacant in time, however few blocks of the class are left.
 func (a *Arena) open(class int) uint32 {
-	for list := &a.partial[class]; len(*list) > 0; list.pop() {
-		s := (*list)[0]
-		if in := &a.info[s]; int(in.class) == class && in.left > 0 {
-			return s
-		} else if int(in.class) == class {
-			in.listed = false
-		}
+	if s, some := a.partial[class].least(); some {
+		return s
 	}
 	s := a.vacancy()
 	in := &a.info[s]
-	in.class, in.listed, in.blocks = uint8(class), true, uint8(min(spanUnits/classUnits(class), mostBlocks))
+	in.class, in.blocks = uint8(class), uint8(min(spanUnits/classUnits(class), mostBlocks))
 	in.left, in.free = in.blocks, [mostBlocks / 64]uint64{}
 	for i := range int(in.blocks) {
 		in.free[i/64] |= 1 << (i % 64)
 	}
-	a.partial[class].push(s)
+	a.partial[class].add(s)
 	return s
-}
-
-// spanHeap is spans, the least of which is in front.
-type spanHeap []uint32
-
-func (h *spanHeap) push(s uint32) {
-	*h = append(*h, s)
-	for at := len(*h) - 1; at > 0; {
-		up := (at - 1) / 2
-		if (*h)[up] <= (*h)[at] {
-			return
-		}
-		(*h)[up], (*h)[at] = (*h)[at], (*h)[up]
-		at = up
-	}
-}
-
-// pop takes the least away.
-func (h *spanHeap) pop() {
-	last := len(*h) - 1
-	(*h)[0] = (*h)[last]
-	*h = (*h)[:last]
-	for at := 0; ; {
-		least := at
-		for kid := 2*at + 1; kid <= 2*at+2 && kid < last; kid++ {
-			if (*h)[kid] < (*h)[least] {
-				least = kid
-			}
-		}
-		if least == at {
-			return
-		}
-		(*h)[at], (*h)[least] = (*h)[least], (*h)[at]
-		at = least
-	}
 }
 
 // vacancy returns a span without blocks.
 func (a *Arena) vacancy() uint32 {
-	if len(a.vacant) == 0 {
+	if a.vacant.count == 0 {
 		if n := len(a.dropped); n > 0 {
 			a.offer(a.dropped[n-1])
 			a.missing -= int(a.groups[a.dropped[n-1]].spans)
@@ -263,8 +230,8 @@ func (a *Arena) vacancy() uint32 {
 			a.extend()
 		}
 	}
-	s := a.vacant[0]
-	a.vacant.pop()
+	s, _ := a.vacant.least()
+	a.vacant.remove(s)
 	g := &a.groups[a.info[s].group]
 	if g.vacant == g.spans {
 		a.bare--
@@ -277,7 +244,7 @@ func (a *Arena) vacancy() uint32 {
 func (a *Arena) offer(number uint32) {
 	g := &a.groups[number]
 	for i := range uint32(g.spans) {
-		a.vacant.push(g.first + i)
+		a.vacant.add(g.first + i)
 	}
 	g.vacant = g.spans
 	a.bare++
@@ -329,23 +296,23 @@ func (a *Arena) restore(r ref) {
 	a.used -= units * unitBytes
 	switch {
 	case in.left == in.blocks:
-		in.class, in.listed = classes, false // what lists name it are stale
+		a.partial[in.class].remove(s)
+		in.class = classes
 		a.vacate(s)
-	case !in.listed:
-		in.listed = true
-		a.partial[in.class].push(s)
+	case in.left == 1:
+		a.partial[in.class].add(s)
 	}
 }
 
 // vacate takes a span that has no block in use any more. There is room in such for what
 // the next versions make; the memory of more is dropped, by whole groups.
 func (a *Arena) vacate(s uint32) {
-	a.vacant.push(s)
+	a.vacant.add(s)
 	g := &a.groups[a.info[s].group]
 	if g.vacant++; g.vacant == g.spans {
 		a.bare++
 	}
-	if (len(a.vacant)-groupSpans)*spanBytes < roomBytes+a.used/roomPart {
+	if (a.vacant.count-groupSpans)*spanBytes < roomBytes+a.used/roomPart {
 		return
 	}
 	if a.bare > 0 {
@@ -370,14 +337,10 @@ func (a *Arena) dropLast() {
 		number--
 	}
 	g := &a.groups[number]
-	kept := a.vacant[:0]
-	for _, s := range a.vacant {
-		if s < g.first || s >= g.first+uint32(g.spans) {
-			kept = append(kept, s)
-		}
+	for i := range uint32(g.spans) {
+		a.vacant.remove(g.first + i)
 	}
-	slices.Sort(kept)
-	a.vacant, a.bare, g.vacant = kept, a.bare-1, 0
+	a.bare, g.vacant = a.bare-1, 0
 	a.drop(unsafe.Slice((*byte)((*a.spans.Load())[g.first]), int(g.spans)*spanBytes))
 	a.dropped, a.missing = append(a.dropped, uint32(number)), a.missing+int(g.spans)
 }
@@ -407,11 +370,11 @@ const (
 	quarterBytes = int(unsafe.Sizeof([4]crypto.Digest{}))
 	leafBytes    = int(unsafe.Sizeof(leafSlot{}))
 	kidBytes     = int(unsafe.Sizeof(kidSlot{}))
-	sumBytes     = int(unsafe.Sizeof(sum{}))
+	stampBytes   = int(unsafe.Sizeof(stamp(0)))
 )
 
-// sumsOf returns how many sums a page of so many leaves has.
-func sumsOf(leaves int) int {
+// digestsOf returns how many digests a page of so many leaves has.
+func digestsOf(leaves int) int {
 	if leaves > fewSlots {
 		leaves += 4
 	}
@@ -428,7 +391,9 @@ func bytesOfNode(used, leaves uint16) int {
 	return size
 }
 
-func bytesOfPage(leaves int) int   { return headBytes + sumBytes*sumsOf(leaves) }
+func bytesOfPage(leaves int) int {
+	return headBytes + stampBytes*leaves + digestBytes*digestsOf(leaves)
+}
 func bytesOfPlaces(leaves int) int { return placesBytes + digestBytes*leaves }
 
 // node returns a node in memory that some version made.
@@ -441,11 +406,16 @@ func (a *Arena) node(r ref, born uint64) node {
 	if h.count == 0 {
 		return slotted(h, unsafe.Add(p, headBytes))
 	}
-	return node{
-		head:   h,
-		sums:   unsafe.Slice((*sum)(unsafe.Add(p, headBytes)), sumsOf(int(h.count))),
-		places: unsafe.Slice((*crypto.Digest)(unsafe.Add(a.at(h.places), placesBytes)), h.count),
-	}
+	n := node{head: h, places: unsafe.Slice((*crypto.Digest)(unsafe.Add(a.at(h.places), placesBytes)), h.count)}
+	n.paged(unsafe.Add(p, headBytes))
+	return n
+}
+
+// paged sets what a page has at p, after its head.
+func (n *node) paged(p unsafe.Pointer) {
+	leaves := int(n.count)
+	n.versions = unsafe.Slice((*stamp)(p), leaves)
+	n.digests = unsafe.Slice((*crypto.Digest)(unsafe.Add(p, stampBytes*leaves)), digestsOf(leaves))
 }
 
 // slotted returns the node of sixteen slots that follow its head at p.
@@ -473,13 +443,16 @@ func (p *pocket) newNode(version uint64, used, leaves uint16) (ref, node) {
 	return r, slotted(h, unsafe.Add(at, headBytes))
 }
 
-// newSums returns a page that is at the places of another, with sums that hold anything.
-func (p *pocket) newSums(version uint64, of *node) (ref, node) {
+// newValues returns a page that is at the places of another, whose versions and digests
+// hold anything.
+func (p *pocket) newValues(version uint64, of *node) (ref, node) {
 	r, at := p.alloc(bytesOfPage(len(of.places)))
 	h := (*head)(at)
 	*h = *of.head
 	h.born = version
-	return r, node{head: h, places: of.places, sums: unsafe.Slice((*sum)(unsafe.Add(at, headBytes)), len(of.sums))}
+	n := node{head: h, places: of.places}
+	n.paged(unsafe.Add(at, headBytes))
+	return r, n
 }
 
 // newPage returns a page of so many leaves, which hold anything.
@@ -490,7 +463,7 @@ func (p *pocket) newPage(version uint64, leaves int) (ref, node) {
 	r, at := p.alloc(bytesOfPage(leaves))
 	n.head = (*head)(at)
 	*n.head = head{born: version, count: uint32(leaves), places: places}
-	n.sums = unsafe.Slice((*sum)(unsafe.Add(at, headBytes)), sumsOf(leaves))
+	n.paged(unsafe.Add(at, headBytes))
 	return r, n
 }
 

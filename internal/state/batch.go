@@ -70,15 +70,15 @@ type freshNode struct {
 // collect files what is new from a new node down. A node that is new is in
 // memory, and so are new leaves.
 func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
-	of := w.of(at.version)
+	of := w.of(uint64(at.version))
 	for len(of.nodes) <= depth {
 		of.nodes = append(of.nodes, nil)
 	}
 	of.nodes[depth] = append(of.nodes[depth], freshNode{at.node, *path})
-	n := w.t.arena.node(at.node, at.version)
+	n := w.t.arena.node(at.node, uint64(at.version))
 	if n.page() {
 		for i := range n.places {
-			if version := n.sums[i].version; version >= w.fresh {
+			if version := uint64(n.versions[i]); version >= w.fresh {
 				of := w.of(version)
 				of.leaves = append(of.leaves, &n.places[i])
 			}
@@ -96,7 +96,7 @@ func (w *writes) collect(at *kidSlot, depth int, path *crypto.Digest) {
 			leaf++
 			continue
 		}
-		if child := &n.kids[kid]; child.version >= w.fresh {
+		if child := &n.kids[kid]; uint64(child.version) >= w.fresh {
 			next := childPath(path, depth, bits.TrailingZeros16(rest))
 			w.collect(child, depth+1, &next)
 		}

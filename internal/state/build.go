@@ -74,6 +74,9 @@ func (b *Builder) AddRecord(key, record []byte) error {
 }
 
 func (b *Builder) add(position, hash crypto.Digest) error {
+	if b.version > MaxVersion {
+		return fmt.Errorf("%w: %d is beyond the last", errVersion, b.version)
+	}
 	if b.some {
 		if position.Compare(b.last) <= 0 {
 			return fmt.Errorf("%w: %v, then %v", errLeafOrder, b.last, position)
@@ -150,7 +153,7 @@ func (b *Builder) finish(depth int) (part, error) {
 // put writes a node at a depth of the way to a position.
 func (b *Builder) put(n *node, depth int, position *crypto.Digest) (kidSlot, error) {
 	hash := n.digest(depth)
-	return kidSlot{hash: hash, version: b.version}, b.write(appendNodeKey(nil, b.version, depth, position), appendNode(nil, b.version, n))
+	return kidSlot{hash: hash, version: stampOf(b.version)}, b.write(appendNodeKey(nil, b.version, depth, position), appendNode(nil, b.version, n))
 }
 
 // Finish writes the nodes that are still open, the root last, and returns the

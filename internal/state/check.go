@@ -56,11 +56,11 @@ func (w *checkedWalk) below(at *kidSlot, depth int, path *crypto.Digest) bool {
 	if err := w.l.load(&n, at, depth, path); err != nil {
 		return w.fail(err)
 	}
-	w.key = appendNodeKey(w.key[:0], at.version, depth, path)
+	w.key = appendNodeKey(w.key[:0], uint64(at.version), depth, path)
 	if got := n.digest(depth); got != at.hash {
 		return w.fail(fmt.Errorf("%w: node %x has digest %v, above it stands %v", ErrRecords, w.key, got, at.hash))
 	}
-	w.data = appendNode(w.data[:0], at.version, &n)
+	w.data = appendNode(w.data[:0], uint64(at.version), &n)
 	w.size.Nodes++
 	w.size.Bytes += uint64(len(w.key) + len(w.data))
 	if n.page() {

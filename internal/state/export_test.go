@@ -36,7 +36,7 @@ func Forget(t *Tree) { t.hold.v.forget() }
 // returns its slots.
 func RootNode(t *Tree) func() uint16 {
 	return func() uint16 {
-		n := t.arena.node(t.top.node, t.top.version)
+		n := t.arena.node(t.top.node, uint64(t.top.version))
 		return n.used
 	}
 }

@@ -116,7 +116,7 @@ func (g *gather) open(front []place) error {
 				read = append(read, i)
 				continue
 			}
-			n := g.t.arena.node(kid.node, kid.version)
+			n := g.t.arena.node(kid.node, uint64(kid.version))
 			nodes[i] = &n
 		}
 	}
@@ -125,10 +125,10 @@ func (g *gather) open(front []place) error {
 	})
 	keys := make([][]byte, len(read))
 	for k, i := range read {
-		keys[k] = appendNodeKey(nil, front[i].kid.version, front[i].depth, &front[i].path)
+		keys[k] = appendNodeKey(nil, uint64(front[i].kid.version), front[i].depth, &front[i].path)
 	}
 	if err := g.t.readMany(keys, func(k int, record []byte) (err error) {
-		nodes[read[k]], err = decodeNode(record, front[read[k]].kid.version, front[read[k]].depth)
+		nodes[read[k]], err = decodeNode(record, uint64(front[read[k]].kid.version), front[read[k]].depth)
 		return err
 	}); err != nil {
 		return err

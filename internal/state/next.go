@@ -62,6 +62,9 @@ var (
 // time. Setting a key to the value it has, or deleting one that is absent,
 // changes nothing. An error is a fault of the reader or of the caller.
 func (t *Tree) Next(version uint64, changes []Change, parallelism int) (*Tree, error) {
+	if version > MaxVersion {
+		return nil, fmt.Errorf("%w: %d is beyond the last", errVersion, version)
+	}
 	if t.started() && version <= t.mark.Version {
 		return nil, fmt.Errorf("%w: %d after %d", errVersion, version, t.mark.Version)
 	}
@@ -103,9 +106,15 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 			sortUpdates(groups[i])
 			w := &workers[i]
 			w.begin(t, version, p, len(groups[i]))
+			w.all = groups[i]
 			w.fetch(top, i, groups[i])
-			if results[i], faults[i] = w.below(top, i, 0, groups[i]); faults[i] == nil {
-				w.hash(&p.sealer, &results[i])
+			results[i], faults[i] = w.below(top, i, 0, groups[i])
+			p.sealer.endPages()
+			if faults[i] == nil {
+				if results[i].kind == isKid {
+					w.home(1, &results[i].kid.hash)
+				}
+				w.hash(&p.sealer)
 			}
 		}
 	})
@@ -129,7 +138,7 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 			made = append(made, change{i, results[i]})
 		}
 	}
-	at, next := all.replace(top, made)
+	at, next := all.replace(top, made, 0)
 	l.mark = Mark{Version: version, Root: next.seal()}
 	all.count(&next)
 	return &Tree{
@@ -137,7 +146,7 @@ func (t *Tree) next(version uint64, changes []Change, hashed hashes, parallelism
 		arena:     t.arena,
 		hold:      newHold(t.arena, version, at, t.hold, all.dead),
 		mark:      l.mark,
-		top:       kidSlot{hash: l.mark.Root, version: version, node: at},
+		top:       kidSlot{hash: l.mark.Root, version: stamp(version), node: at},
 		memory:    t.memory.after(version, all.written, all.grown),
 		positions: t.positions,
 		durable:   t.durable,
@@ -216,8 +225,7 @@ const hashChunk = 64
 func hashChanges(changes []Change, positions, leaves []crypto.Digest) {
 	var in [hashChunk][]byte
 	var hashed [hashChunk]crypto.Digest
-	var pairs [hashChunk]crypto.Pair
-	var places [hashChunk]*crypto.Digest
+	var joins [hashChunk]crypto.Join
 	for i := range changes {
 		in[i] = changes[i].Key
 	}
@@ -225,15 +233,12 @@ func hashChanges(changes []Change, positions, leaves []crypto.Digest) {
 	set := 0
 	for i := range changes {
 		if !changes[i].Deleted {
-			in[set], places[set], pairs[set].Left = changes[i].Value, &leaves[i], positions[i]
+			in[set], joins[set] = changes[i].Value, crypto.Join{Left: &positions[i], Right: &hashed[set], To: &leaves[i]}
 			set++
 		}
 	}
 	crypto.DomainStateValue.HashMany(hashed[:set], in[:set])
-	for i := range set {
-		pairs[i].Right = hashed[i]
-	}
-	crypto.DomainStateLeaf.HashPairs(places[:set], pairs[:set])
+	crypto.DomainStateLeaf.HashJoins(joins[:set])
 }
 
 func sortUpdates(group []update) {
@@ -280,8 +285,12 @@ type worker struct {
 
 	staleNodes []staleNode
 	staleDeep  []staleDeep
-	dead       []block // what was in memory of what the version replaced
-	made       [][]ref // by depth, in ascending order of paths
+	dead       []block            // what was in memory of what the version replaced
+	made       [][]making         // by depth, in ascending order of paths
+	homes      [][]*crypto.Digest // of each of these, where its digest goes: in the node above it
+	digests    []crypto.Digest    // room for those of pages until they go there
+	all        []update           // of the worker
+	done       int                // of these
 	stack      []change
 	items      []leafSlot
 	deleted    int // leaves that are gone
@@ -305,15 +314,17 @@ func (w *worker) begin(t *Tree, version uint64, p *pocket, updates int) {
 // giveUp takes back what the worker made.
 func (w *worker) giveUp(p *pocket) {
 	for _, nodes := range w.made {
-		for _, at := range nodes {
-			p.discard(at, w.version)
+		for i := range nodes {
+			p.discard(nodes[i].at, w.version)
 		}
 	}
 }
 
+// count counts a node that was made.
 func (w *worker) count(made *node) {
-	w.written += made.size()
-	w.grown += made.size()
+	size := made.size()
+	w.written += size
+	w.grown += size
 }
 
 // supersede notes that a version makes a node's record stale, and the node, if it is in
@@ -321,13 +332,13 @@ func (w *worker) count(made *node) {
 func (w *worker) supersede(at *kidSlot, n *node, depth int, position *crypto.Digest) {
 	if at.node != 0 {
 		w.grown -= n.size()
-		w.dead = append(w.dead, block{at.node, at.version})
+		w.dead = append(w.dead, block{at.node, uint64(at.version)})
 	}
 	if depth <= staleDepth {
-		w.staleNodes = append(w.staleNodes, newStaleNode(at.version, depth, position))
+		w.staleNodes = append(w.staleNodes, newStaleNode(uint64(at.version), depth, position))
 		return
 	}
-	w.staleDeep = append(w.staleDeep, staleDeep{*position, at.version, depth})
+	w.staleDeep = append(w.staleDeep, staleDeep{*position, uint64(at.version), depth})
 }
 
 // losePlaces notes that a version does without the places of a page, if that is in
@@ -343,6 +354,7 @@ func (w *worker) losePlaces(at *kidSlot, n *node) {
 func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 	at := above.kid(i)
 	if at == nil {
+		w.pass(len(ups))
 		return w.fill(above.leaf(i), depth+1, ups), nil
 	}
 	depth++
@@ -351,6 +363,7 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 		return slot{}, err
 	}
 	if old.page() {
+		w.pass(len(ups))
 		return w.page(at, &old, depth, ups), nil
 	}
 	base, deleted := len(w.stack), w.deleted
@@ -372,7 +385,7 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 		return slot{}, nil
 	}
 	w.supersede(at, &old, depth, ups[0].position)
-	r, n := w.replace(&old, made)
+	r, n := w.replace(&old, made, depth)
 	if w.deleted != deleted {
 		leaves, small, err := w.gather(&n, depth, ups[0].position)
 		if err != nil || small {
@@ -380,7 +393,13 @@ func (w *worker) below(above *node, i, depth int, ups []update) (slot, error) {
 			return w.build(leaves, depth), err
 		}
 	}
-	return w.finish(r, depth), nil
+	return w.finish(r, &n, depth), nil
+}
+
+// pass says that so many more updates are made now.
+func (w *worker) pass(updates int) {
+	w.done += updates
+	w.ask(w.all, w.done)
 }
 
 // page is below for a child that is a page.
@@ -406,9 +425,9 @@ func splitNibble(ups []update, depth int) (group, rest []update) {
 	return ups[:n], ups[n:]
 }
 
-// replace returns a copy of old with the changed slots replaced; the changes
-// ascend. In the copy, nodes that need not stay in memory are left to the disk.
-func (w *worker) replace(old *node, changes []change) (ref, node) {
+// replace returns a copy of old, a node at some depth, with the changed slots replaced;
+// the changes ascend. In the copy, nodes that need not stay in memory are left to the disk.
+func (w *worker) replace(old *node, changes []change, depth int) (ref, node) {
 	used, leaves, known := old.used, old.leaves, old.known
 	var touched uint16 // slots
 	for k := range changes {
@@ -439,7 +458,9 @@ func (w *worker) replace(old *node, changes []change) (ref, node) {
 		case isLeaf:
 			n.leafs[rank(leaves, c.at)] = c.leaf
 		case isKid:
-			n.kids[rank(used&^leaves, c.at)] = c.kid
+			kid := &n.kids[rank(used&^leaves, c.at)]
+			*kid = c.kid
+			w.home(depth+1, &kid.hash)
 		case isEmpty, isSame:
 		}
 	}
@@ -465,7 +486,7 @@ func pick[S leafSlot | kidSlot](out []S, now, before, touched uint16, old []S) {
 // evict leaves those of a node's nodes to the disk that need not stay in memory.
 func (w *worker) evict(n *node) {
 	for i := range n.kids {
-		if kid := &n.kids[i]; kid.node != 0 && kid.version < w.kept {
+		if kid := &n.kids[i]; kid.node != 0 && uint64(kid.version) < w.kept {
 			w.lose(kid)
 			kid.node = 0
 		}
@@ -477,28 +498,15 @@ func (w *worker) lose(at *kidSlot) {
 	if at.node == 0 {
 		return
 	}
-	n := w.loader.arena.node(at.node, at.version)
+	n := w.loader.arena.node(at.node, uint64(at.version))
 	w.grown -= n.size()
-	w.dead = append(w.dead, block{at.node, at.version})
+	w.dead = append(w.dead, block{at.node, uint64(at.version)})
 	if n.page() {
 		w.losePlaces(at, &n)
 	}
 	for i := range n.kids {
 		w.lose(&n.kids[i])
 	}
-}
-
-// finish makes a built node one of the version's, to be hashed later, and returns
-// its slot.
-func (w *worker) finish(r ref, depth int) slot {
-	for len(w.made) <= depth {
-		w.made = append(w.made, nil)
-	}
-	if w.made[depth] == nil {
-		w.made[depth] = make([]ref, 0, cap(w.changes))
-	}
-	w.made[depth] = append(w.made[depth], r)
-	return slot{kind: isKid, kid: kidSlot{version: w.version, node: r}}
 }
 
 // fewKids is up to how many nodes a node has below it when it is looked whether all
@@ -515,7 +523,7 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 	count := len(n.leafs)
 	for i := range n.kids { // in memory first: a node below ends it
 		if kid := &n.kids[i]; kid.node != 0 {
-			if kids[i] = w.loader.arena.node(kid.node, kid.version); !kids[i].page() {
+			if kids[i] = w.loader.arena.node(kid.node, uint64(kid.version)); !kids[i].page() {
 				return nil, false, nil
 			}
 			count += len(kids[i].places)
@@ -553,12 +561,15 @@ func (w *worker) gather(n *node, depth int, position *crypto.Digest) (leaves []l
 // dissolve takes back a page at some depth whose leaves go elsewhere: the last one made
 // there, or one of an earlier version.
 func (w *worker) dissolve(at *kidSlot, n *node, depth int, position *crypto.Digest) {
-	if at.version != w.version {
+	if uint64(at.version) != w.version {
 		w.losePlaces(at, n)
 		w.supersede(at, n, depth, position)
 		return
 	}
+	w.pocket.sealer.endPages() // the page may be in work, and its memory is going to be another's
+	w.written, w.grown = w.written-n.size(), w.grown-n.size()
 	w.made[depth] = w.made[depth][:len(w.made[depth])-1]
+	w.homes[depth] = w.homes[depth][:len(w.homes[depth])-1]
 	if w.loader.arena.placesBorn(n) != w.version {
 		w.losePlaces(at, n)
 	}
@@ -609,30 +620,31 @@ func (w *worker) revalue(at *kidSlot, old *node, depth int, ups []update) (slot,
 			return slot{}, false
 		}
 		places[i] = uint8(at)
-		same = same && old.sums[at].hash == *u.leaf
+		same = same && old.digests[at] == *u.leaf
 	}
 	if same {
 		return slot{}, true
 	}
 	r, n := w.repage(at, old)
-	copy(n.sums, old.sums)
+	copy(n.versions, old.versions)
+	copy(n.digests, old.digests)
 	for i := range ups {
 		u := &ups[i]
-		s := &n.sums[places[i]]
-		if s.hash == *u.leaf {
+		at := places[i]
+		if n.digests[at] == *u.leaf {
 			continue
 		}
-		w.noteAt(u, s.version)
-		*s = sum{*u.leaf, w.version}
+		w.noteAt(u, uint64(n.versions[at]))
+		n.digests[at], n.versions[at] = *u.leaf, stamp(w.version)
 		n.known &^= 1 << pageQuarter(u.position, depth)
 	}
-	return w.finish(r, depth), true
+	return w.finishPage(r, &n, depth), true
 }
 
-// repage returns a page with the places of another, and its sums to be set.
+// repage returns a page with the places of another, and all else to be set.
 func (w *worker) repage(at *kidSlot, old *node) (ref, node) {
 	if at.node != 0 {
-		return w.pocket.newSums(w.version, old)
+		return w.pocket.newValues(w.version, old)
 	}
 	r, n := w.pocket.newPage(w.version, len(old.places))
 	copy(n.places, old.places)
@@ -731,7 +743,7 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 	case len(leaves) <= pageLeaves:
 		r, n := w.pocket.newPage(w.version, len(leaves))
 		n.setLeaves(leaves, depth)
-		return w.finish(r, depth)
+		return w.finishPage(r, &n, depth)
 	}
 	base := len(w.stack)
 	for len(leaves) > 0 {
@@ -742,6 +754,6 @@ func (w *worker) build(leaves []leafSlot, depth int) slot {
 	}
 	made := w.stack[base:]
 	w.stack = w.stack[:base]
-	r, _ := w.replace(&node{head: &head{}}, made)
-	return w.finish(r, depth)
+	r, n := w.replace(&node{head: &head{}}, made, depth)
+	return w.finish(r, &n, depth)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"sort"
 
@@ -28,14 +29,23 @@ type leafSlot struct {
 // kidSlot is what a node, or the tree itself, knows of a child that is a node.
 type kidSlot struct {
 	hash    crypto.Digest // of the child's binary subtree
-	version uint64        // that wrote the child's record
+	version stamp         // that wrote the child's record
 	node    ref           // 0: it is on disk alone
 }
 
-// sum is what changes of a leaf in a page: digest, and version that wrote its record.
-type sum struct {
-	hash    crypto.Digest
-	version uint64
+// MaxVersion is the last version that there can be: a node names one for each of its leaves
+// or children, and half as many bytes for that are bytes that an update need not copy.
+const MaxVersion = math.MaxUint32
+
+// stamp is a version as a node names it.
+type stamp uint32
+
+// stampOf returns the stamp of a version. Who makes or opens one has seen that it has one.
+func stampOf(version uint64) stamp {
+	if version > MaxVersion {
+		panic(fmt.Sprintf("state: version %d is beyond the last", version))
+	}
+	return stamp(version)
 }
 
 // node is sixteen slots, the empty ones left out; or it is a page: all leaves of a
@@ -49,10 +59,11 @@ type node struct {
 	kids     []kidSlot  // by slot
 
 	// Of a page: where its leaves are, which stays when their values change and then is
-	// the same memory in all versions, and for each its sum; then, if there are more than
-	// few, those of the quarters.
-	places []crypto.Digest // 2 to pageLeaves; nil: it is no page
-	sums   []sum
+	// the same memory in all versions, and for each the version that wrote its record, and
+	// its digest; then, if there are more than few, the digests of the quarters.
+	places   []crypto.Digest // 2 to pageLeaves; nil: it is no page
+	versions []stamp
+	digests  []crypto.Digest
 
 	opened []*node // by kid, if the node stands for a page: what its kids are
 }
@@ -66,15 +77,19 @@ func newPage(leaves []leafSlot, depth int) *node {
 
 // blankPage returns a page with room for so many leaves.
 func blankPage(leaves int) *node {
-	return &node{head: &head{count: uint32(leaves)}, places: make([]crypto.Digest, leaves), sums: make([]sum, sumsOf(leaves))}
+	return &node{head: &head{count: uint32(leaves)}, places: make([]crypto.Digest, leaves), versions: make([]stamp, leaves), digests: make([]crypto.Digest, digestsOf(leaves))}
 }
 
 // setLeaves fills a page at some depth.
 func (n *node) setLeaves(leaves []leafSlot, depth int) {
 	for i := range leaves {
-		n.places[i], n.sums[i] = leaves[i].position, sum{leaves[i].hash, leaves[i].version}
+		n.setLeaf(i, &leaves[i])
 	}
 	n.divide(depth)
+}
+
+func (n *node) setLeaf(i int, leaf *leafSlot) {
+	n.places[i], n.versions[i], n.digests[i] = leaf.position, stampOf(leaf.version), leaf.hash
 }
 
 // divide finds out where the quarters of a page at some depth end.
@@ -105,7 +120,7 @@ func (h *head) quarter(q int) (from, to int) {
 
 // leafAt returns a leaf of a page.
 func (n *node) leafAt(i int) leafSlot {
-	return leafSlot{hash: n.sums[i].hash, position: n.places[i], version: n.sums[i].version}
+	return leafSlot{hash: n.digests[i], position: n.places[i], version: uint64(n.versions[i])}
 }
 
 // appendLeaves appends all leaves of a page.
@@ -145,15 +160,18 @@ func (n *node) kid(i int) *kidSlot {
 	return &n.kids[rank(n.used&^n.leaves, i)]
 }
 
-// hash returns the digest of slot i, zero if it is empty.
-func (n *node) hash(i int) crypto.Digest {
-	if leaf := n.leaf(i); leaf != nil {
-		return leaf.hash
-	}
+// noDigest is that of a subtree without leaves.
+var noDigest crypto.Digest
+
+// digestAt returns where the digest of slot i is.
+func (n *node) digestAt(i int) *crypto.Digest {
 	if kid := n.kid(i); kid != nil {
-		return kid.hash
+		return &kid.hash
 	}
-	return crypto.Digest{}
+	if leaf := n.leaf(i); leaf != nil {
+		return &leaf.hash
+	}
+	return &noDigest
 }
 
 // resident adds up the sizes of the nodes in memory from one down.
@@ -161,7 +179,7 @@ func (a *Arena) resident(at *kidSlot) int {
 	if at.node == 0 {
 		return 0
 	}
-	n := a.node(at.node, at.version)
+	n := a.node(at.node, uint64(at.version))
 	size := n.size()
 	for i := range n.kids {
 		size += a.resident(&n.kids[i])
@@ -178,7 +196,7 @@ func (n *node) fold(lo, width int) crypto.Digest {
 	case used == 0:
 		return crypto.Digest{}
 	case used&(used-1) == 0 && (width == 1 || n.leaves&used != 0):
-		return n.hash(bits.TrailingZeros16(used))
+		return *n.digestAt(bits.TrailingZeros16(used))
 	case width == 4 && n.known>>(lo/4)&1 != 0:
 		return n.quarters[lo/4]
 	}
@@ -303,7 +321,7 @@ func appendNode(dst []byte, version uint64, n *node) []byte {
 		dst = binary.BigEndian.AppendUint16(dst, 0)
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(n.places)))
 		for i := range n.places {
-			dst = appendLeafSlot(dst, version, &n.sums[i], &n.places[i])
+			dst = appendLeafSlot(dst, &n.digests[i], version-uint64(n.versions[i]), &n.places[i])
 		}
 		return dst
 	}
@@ -312,21 +330,21 @@ func appendNode(dst []byte, version uint64, n *node) []byte {
 	for rest, leaf, kid := n.used, 0, 0; rest != 0; rest &= rest - 1 {
 		if n.leaves&rest&-rest != 0 {
 			s := &n.leafs[leaf]
-			dst = appendLeafSlot(dst, version, &sum{s.hash, s.version}, &s.position)
+			dst = appendLeafSlot(dst, &s.hash, version-s.version, &s.position)
 			leaf++
 			continue
 		}
 		s := &n.kids[kid]
 		dst = append(dst, s.hash[:]...)
-		dst = binary.AppendUvarint(dst, version-s.version)
+		dst = binary.AppendUvarint(dst, version-uint64(s.version))
 		kid++
 	}
 	return dst
 }
 
-func appendLeafSlot(dst []byte, version uint64, s *sum, position *crypto.Digest) []byte {
-	dst = append(dst, s.hash[:]...)
-	dst = binary.AppendUvarint(dst, version-s.version)
+func appendLeafSlot(dst []byte, hash *crypto.Digest, distance uint64, position *crypto.Digest) []byte {
+	dst = append(dst, hash[:]...)
+	dst = binary.AppendUvarint(dst, distance)
 	return append(dst, position[:]...)
 }
 
@@ -357,7 +375,9 @@ func decodeNode(data []byte, version uint64, depth int) (*node, error) {
 			err = r.leaf(&leaf)
 			n.leafs = append(n.leafs, leaf)
 		} else {
-			kid.hash, kid.version, err = r.slot()
+			var version uint64
+			kid.hash, version, err = r.slot()
+			kid.version = stampOf(version)
 			n.kids = append(n.kids, kid)
 		}
 		if err != nil {
@@ -384,7 +404,7 @@ func (r *slotReader) page(leaves, depth int) (*node, error) {
 		if err := r.leaf(&leaf); err != nil {
 			return nil, fmt.Errorf("%w: leaf %d of a page", err, i)
 		}
-		n.places[i], n.sums[i] = leaf.position, sum{leaf.hash, leaf.version}
+		n.setLeaf(i, &leaf)
 		if i > 0 && n.places[i-1].Compare(n.places[i]) >= 0 {
 			return nil, fmt.Errorf("%w: leaf %d of a page is not above the one before it", errRecord, i)
 		}

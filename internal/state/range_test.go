@@ -304,6 +304,10 @@ func TestBuilderRefusesWhatIsNoLeaf(t *testing.T) {
 	if err := b.AddRecord(key, nil); err == nil {
 		t.Error("no record")
 	}
+	b = state.NewBuilder(9+1<<32, func([]byte, []byte) error { return nil })
+	if err := b.AddRecord(state.LeafRecord(9+1<<32, e)); err == nil {
+		t.Error("a leaf of a version beyond the last")
+	}
 	wound := errors.New("wound")
 	b = state.NewBuilder(9, func([]byte, []byte) error { return wound })
 	if _, err := b.Finish(); !errors.Is(err, wound) {

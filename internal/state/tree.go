@@ -125,9 +125,12 @@ func NewTree(reader NodeReader, residentBytes int) *Tree {
 // OpenTree returns a stored version. It is ErrNoVersion or ErrWrongRoot if the
 // reader does not have this one.
 func OpenTree(reader NodeReader, mark Mark, residentBytes int) (*Tree, error) {
+	if mark.Version > MaxVersion {
+		return nil, fmt.Errorf("%w: %d is beyond the last", ErrNoVersion, mark.Version)
+	}
 	t := NewTree(reader, residentBytes)
 	t.mark, t.durable, t.isDurable = mark, mark, true
-	t.top = kidSlot{hash: mark.Root, version: mark.Version}
+	t.top = kidSlot{hash: mark.Root, version: stamp(mark.Version)}
 	l := t.loader()
 	var top node
 	err := l.load(&top, &t.top, 0, &crypto.Digest{})
@@ -170,7 +173,7 @@ func (t *Tree) root() *node {
 	if !t.started() {
 		return &node{head: &head{}}
 	}
-	n := t.arena.node(t.top.node, t.top.version)
+	n := t.arena.node(t.top.node, t.mark.Version)
 	return &n
 }
 
@@ -459,16 +462,16 @@ func (t *Tree) loader() loader { return loader{arena: t.arena, reader: t.reader}
 // any under the node.
 func (l *loader) load(n *node, at *kidSlot, depth int, position *crypto.Digest) error {
 	if at.node != 0 {
-		*n = l.arena.node(at.node, at.version)
+		*n = l.arena.node(at.node, uint64(at.version))
 		return nil
 	}
-	l.key = appendNodeKey(l.key[:0], at.version, depth, position)
+	l.key = appendNodeKey(l.key[:0], uint64(at.version), depth, position)
 	record, ok, err := l.reader.AppendNode(l.record[:0], l.key)
 	l.record = record
 	if err := l.check(ok, err); err != nil {
 		return err
 	}
-	read, err := decodeNode(record, at.version, depth)
+	read, err := decodeNode(record, uint64(at.version), depth)
 	if err != nil {
 		return fmt.Errorf("%w: %x", err, l.key)
 	}

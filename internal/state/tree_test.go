@@ -311,6 +311,12 @@ func TestNextRefusesWrongVersionsAndOrders(t *testing.T) {
 	if _, err := tree.Next(5, nil, 1); err == nil {
 		t.Error("Next accepts the version of its parent")
 	}
+	if _, err := tree.Next(state.MaxVersion+1, nil, 1); err == nil {
+		t.Error("Next accepts a version beyond the last")
+	}
+	if _, err := tree.Next(state.MaxVersion, nil, 1); err != nil {
+		t.Errorf("the last version: %v", err)
+	}
 	if _, err := tree.Next(6, []state.Change{{Key: []byte("b")}, {Key: []byte("a")}}, 1); err == nil {
 		t.Error("Next accepts descending keys")
 	}
@@ -325,6 +331,9 @@ func TestOpenTreeRefusesWhatIsNotStored(t *testing.T) {
 	disk.ApplyBatch(tree.Batch())
 	if _, err := state.OpenTree(disk, state.Mark{Version: 6, Root: tree.Root()}, 0); !errors.Is(err, state.ErrNoVersion) {
 		t.Errorf("version 6: %v, want ErrNoVersion", err)
+	}
+	if _, err := state.OpenTree(disk, state.Mark{Version: 7 + 1<<32, Root: tree.Root()}, 0); !errors.Is(err, state.ErrNoVersion) {
+		t.Errorf("a version beyond the last: %v, want ErrNoVersion", err)
 	}
 	if _, err := state.OpenTree(disk, state.Mark{Version: 7}, 0); !errors.Is(err, state.ErrWrongRoot) {
 		t.Errorf("zero root: %v, want ErrWrongRoot", err)

@@ -123,7 +123,7 @@ func (v *version) freeBelow(r ref, born uint64) {
 	}
 	n := v.arena.node(r, born)
 	for i := range n.kids {
-		v.freeBelow(n.kids[i].node, n.kids[i].version)
+		v.freeBelow(n.kids[i].node, uint64(n.kids[i].version))
 	}
 	if n.page() && v.since(v.arena.placesBorn(&n)) {
 		v.arena.release(n.head.places)
