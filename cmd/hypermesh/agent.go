@@ -35,6 +35,7 @@ func agentCommand() *cli.Command {
 			up,
 			agentRegisterCommand(),
 			agentPairCommand(),
+			agentDeclareCommand(),
 			agentMeterCommand(),
 			agentEvidenceCommand(),
 			agentStatusCommand(),

@@ -55,6 +55,7 @@ func TestExitCodes(t *testing.T) {
 		{"query supply --rpc http://127.0.0.1:1", 1, "nobody listens at 127.0.0.1:1 (connection refused): --rpc URL names another node, --config FILE names another network, and hypermesh devnet up starts"},
 		{"job status 1234abcd --config x", 2, "as job run prints it"},
 		{"agent meter --home " + missing, 1, "there is no agent in"},
+		{"agent declare --home " + missing, 1, "there is no agent in"},
 		{"audit export --out x --resource Gold", 2, "--resource"},
 		{"audit export --out x --since never", 2, "--since"},
 		{"audit export --out x --checkpoint now", 2, "--checkpoint"},
