@@ -90,18 +90,19 @@ func TestContainersFromTheCommandLine(t *testing.T) {
 	}
 	for _, h := range []struct {
 		does   string
-		limit  string // of time
+		time   string
+		memory string // MiB; what is written to /out counts until it is on the disk
 		exit   chain.ExitStatus
 		detail string
 	}{
-		{"memory", "60s", chain.ExitMemory, "limit memory_bytes of 67108864"},
-		{"fork", "60s", chain.ExitTrapped, "limit processes of"},
-		{"loop", "2s", chain.ExitTime, "limit wall_time of 2s"},
-		{"fill", "60s", chain.ExitOutput, "limit output_bytes"},
-		{"files", "60s", chain.ExitOutput, "limit output_files"},
-		{"log", "60s", chain.ExitOutput, "limit log_bytes"},
+		{"memory", "60s", "64", chain.ExitMemory, "limit memory_bytes of 67108864"},
+		{"fork", "60s", "64", chain.ExitTrapped, "limit processes of"},
+		{"loop", "2s", "64", chain.ExitTime, "limit wall_time of 2s"},
+		{"fill", "60s", "256", chain.ExitOutput, "limit output_bytes"},
+		{"files", "60s", "64", chain.ExitOutput, "limit output_files"},
+		{"log", "60s", "64", chain.ExitOutput, "limit log_bytes"},
 	} {
-		report, err = run("--time-limit", h.limit, image, "--", "/inmate", h.does)
+		report, err = run("--time-limit", h.time, "--memory-mib", h.memory, image, "--", "/inmate", h.does)
 		if report.Exit != h.exit || !strings.Contains(report.Detail, h.detail) || report.Status != job.Settled {
 			t.Errorf("%s: %+v, %v", h.does, report, err)
 		}

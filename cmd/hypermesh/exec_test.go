@@ -224,7 +224,7 @@ func (n *execNet) checkExec(t *testing.T, id string) {
 			t.Errorf("%s: exit code %d, %s%s", args, code, stdout, stderr)
 		}
 	}
-	if _, stderr, code := n.exec(t, "", id, "--", "/none"); code != 1 || !strings.Contains(stderr, "the command cannot be run") || strings.Count(stderr, "/none") != 1 {
+	if _, stderr, code := n.exec(t, "", id, "--", "/none"); code != 1 || !strings.Contains(stderr, "the command cannot be run") || strings.Count(stderr, "exec failed") != 1 {
 		t.Errorf("no such command: exit code %d, %s", code, stderr)
 	}
 }
