@@ -322,7 +322,7 @@ func voteWords(v *chain.Vote) string {
 	case v.Finding == chain.FoundUnstable:
 		return "the job gives other results from run to run"
 	}
-	return "the job gives " + v.Result.Short()
+	return "the job yields " + v.Result.Short()
 }
 
 // closingWords says why a lease ends.

@@ -12,8 +12,14 @@ import (
 // audited posts a claim with a result of which an audit is drawn.
 func audited(t *testing.T, result crypto.Digest) (*court, crypto.Digest, crypto.Digest, byte) {
 	t.Helper()
-	c := newCourt(t, lotOf(t, true))
-	id := c.post(c.claimOf(1, 60, result))
+	return auditedOf(t, worth, result)
+}
+
+// auditedOf is audited, of a claim that the job took so much.
+func auditedOf(t *testing.T, hundredths uint64, result crypto.Digest) (*court, crypto.Digest, crypto.Digest, byte) {
+	t.Helper()
+	c := newCourt(t, lotOf(t, true)) // drawn for less it is drawn for more
+	id := c.post(c.claimOf(1, hundredths, result))
 	for _, e := range c.blocks(settlement.DrawDelay) {
 		if drawn, ok := e.(chain.PanelDrawn); ok {
 			return c, id, drawn.Panel, c.nodes[drawn.Jurors[0]]
@@ -133,6 +139,22 @@ func TestAuditAgreedToWhatIsFoundWrong(t *testing.T) {
 	c.checkClosed(id)
 	if got := before - c.worth(ownerOf(node), node); got != c.env.Params.JurorSlice.Nano()/4 {
 		t.Errorf("the auditor lost %d", got)
+	}
+}
+
+// TestAuditFindsWhatWasNotUsed: a right result for more than the job takes is a wrong claim.
+func TestAuditFindsWhatWasNotUsed(t *testing.T) {
+	c, id, panel, _ := auditedOf(t, worth+1, right.Result)
+	node := c.worth(4, 40)
+	c.vote(panel, all(right))
+	c.draw()
+	c.vote(settlement.PanelOf(id, false), all(right))
+	c.expire()
+	if closed := c.checkClosed(id); closed.Paid || closed.Verdict == nil || *closed.Verdict != right {
+		t.Errorf("closed with %+v", closed)
+	}
+	if lost := node - c.worth(4, 40); lost != optimistic.Bond.Nano() {
+		t.Errorf("the node lost %d, want its slice", lost)
 	}
 }
 

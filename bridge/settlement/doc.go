@@ -43,7 +43,7 @@
 //  3. No claim moves money unless consumer, cluster and provider signed it and
 //     its policy is satisfied: the cluster's attestation under none, that and a window
 //     in which nobody showed that it is wrong under optimistic, equal
-//     results from k owners whom the chain drew under replicate, or one that it drew
+//     results and usage from k owners whom the chain drew under replicate, or one that it drew
 //     not to check, each attested, a proof under zk.
 //
 //  4. The order in which claims arrive, and how often, changes nothing but when
@@ -93,9 +93,10 @@
 //     any more, and is burned when the node unbonds.
 //
 // What a provider says it used is not evidence. Under none the home cluster
-// attests to it; under zk it is not paid for; under replicate each resource
-// counts at the least that an agreeing replica reports, and the charge is
-// scaled to the least fuel. The attestation of a replica says only that the
+// attests to it; under zk it is not paid for. Deterministic work uses the same
+// on every machine, its fuel and not the time: under replicate and optimistic that is judged
+// with the result, by replicas and jurors, and where nothing is found each resource
+// counts at the least that a replica reports. The attestation of a replica says only that the
 // cluster assigned the node and has this receipt of it. Rounding is against the
 // provider: the charge is floored, the protocol fee is raised to the next nHYPER.
 //

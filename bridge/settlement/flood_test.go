@@ -21,7 +21,6 @@ func TestCheapEntriesHoldUpNoPanel(t *testing.T) {
 		order.MaxCost = chain.Nano(30_000_000)
 		claim := c.claim(order, 40, 1)
 		claim.Receipt.Usage[0].Amount = 1_000
-		claim.Receipt.Result = right.Result
 		ids = append(ids, c.post(claim))
 	}
 	due := c.open(ids[0]).Due

@@ -33,7 +33,7 @@ func TestDataThatComesOrGoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCourt(t, lotOf(t, false))
-			id := c.post(c.claimOf(1, 60, test.claimed.Result))
+			id := c.post(c.claimOf(1, worth, test.claimed.Result))
 			c.draw()
 			c.challenge(challenger, id)
 			c.draw()

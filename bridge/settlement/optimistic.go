@@ -117,7 +117,7 @@ func (o *OpenClaim) StakeAsked() chain.Amount { return part1of(o.Bond, stakePart
 
 // Claimed is the vote of who finds the claim right.
 func (o *OpenClaim) Claimed() chain.Vote {
-	return chain.Vote{Finding: chain.FoundResult, Result: o.Claim.Result}
+	return chain.Vote{Finding: chain.FoundResult, Result: o.Claim.Yield()}
 }
 
 // PanelOf names the panel that judges the claim of an order: the first, or the one of

@@ -20,11 +20,22 @@ const (
 var optimistic = chain.PolicyOptimistic{WindowMs: windowMs, Bond: chain.Hyper(8)}
 
 var (
-	right       = chain.Vote{Finding: chain.FoundResult, Result: crypto.DomainResult.Hash([]byte("right"))}
-	wrong       = chain.Vote{Finding: chain.FoundResult, Result: crypto.DomainResult.Hash([]byte("wrong"))}
+	right       = chain.Vote{Finding: chain.FoundResult, Result: yieldOf("right", worth)}
+	wrong       = chain.Vote{Finding: chain.FoundResult, Result: yieldOf("wrong", worth)}
 	unavailable = chain.Vote{Finding: chain.FoundUnavailable}
 	unstable    = chain.Vote{Finding: chain.FoundUnstable}
 )
+
+// worth is what the job of court takes, in hundredths as claimOf has them.
+const worth = 60
+
+func hundredthsUsed(n uint64) []chain.Usage {
+	return []chain.Usage{{Resource: chain.CPU, Amount: 1_000 * n, DurationMs: hour}}
+}
+
+func yieldOf(result string, hundredths uint64) crypto.Digest {
+	return chain.Yield(crypto.DomainResult.Hash([]byte(result)), hundredthsUsed(hundredths))
+}
 
 // Accounts 8 … 25 own one more node each, 71 … 88, so that a panel of appeal finds jurors.
 const firstJudge, lastJudge = 8, 25
@@ -76,13 +87,16 @@ func (c *court) blocks(n int) (events chain.Events) {
 	return events
 }
 
-// claimOf is node 40's claim for a job that gives a result, 0.0036 HYPER times hundredths.
-func (c *court) claimOf(nonce uint64, hundredths uint64, result crypto.Digest) chain.Claim {
+// claimOf is node 40's claim for a job, 0.0036 HYPER times hundredths, of the result of a yield.
+func (c *court) claimOf(nonce uint64, hundredths uint64, yield crypto.Digest) chain.Claim {
 	order := c.order(consumer, nonce, optimistic)
 	order.MaxCost = chain.Nano(250_000_000)
 	claim := c.claim(order, 40, 1)
-	claim.Receipt.Usage[0].Amount = 1_000 * hundredths
-	claim.Receipt.Result = result
+	claim.Receipt.Usage = hundredthsUsed(hundredths)
+	claim.Receipt.Result = crypto.DomainResult.Hash([]byte("right"))
+	if yield == wrong.Result {
+		claim.Receipt.Result = crypto.DomainResult.Hash([]byte("wrong"))
+	}
 	return claim
 }
 
@@ -264,12 +278,12 @@ func (c *court) checkSupply() {
 	}
 }
 
-// lotOf finds a lot with which the audit of claimOf(1, 60, …) is drawn, or is not.
+// lotOf finds a lot with which the audit of claimOf(1, worth, …) is drawn, or is not.
 func lotOf(t testing.TB, audited bool) uint64 {
 	t.Helper()
 	for lot := range uint64(1_000) {
 		c := newCourt(t, lot)
-		id := c.post(c.claimOf(1, 60, right.Result))
+		id := c.post(c.claimOf(1, worth, right.Result))
 		c.draw()
 		if (c.open(id).Audit == settlement.Asked) == audited {
 			return lot
@@ -282,7 +296,7 @@ func lotOf(t testing.TB, audited bool) uint64 {
 func TestOptimisticClaimIsPaidAfterItsWindow(t *testing.T) {
 	c := newCourt(t, lotOf(t, false))
 	before := c.escrow(consumer).Balance
-	id := c.post(c.claimOf(1, 60, right.Result))
+	id := c.post(c.claimOf(1, worth, right.Result))
 	cost := chain.Nano(216_000_000)
 	o := c.open(id)
 	if got := before.Nano() - c.escrow(consumer).Balance.Nano(); got != cost.Nano() {
@@ -303,8 +317,8 @@ func TestOptimisticClaimIsPaidAfterItsWindow(t *testing.T) {
 	wantReason(t, why, "locked by jobs")
 	_, why = settlement.UnbondCluster(c.kv, &c.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()})
 	wantReason(t, why, "locked by claims")
-	c.wantRejected("sequence is 1, the next of node", c.claimOf(1, 60, right.Result))
-	again := c.claimOf(1, 60, right.Result)
+	c.wantRejected("sequence is 1, the next of node", c.claimOf(1, worth, right.Result))
+	again := c.claimOf(1, worth, right.Result)
 	again.Receipt.Sequence = 2
 	c.wantRejected("is settled", again)
 	elsewhere := c.claim(again.Order, 50, 1)
@@ -343,7 +357,7 @@ func TestOptimisticClaimIsPaidAfterItsWindow(t *testing.T) {
 // of the order outlives its claim window as long as the claim is open.
 func TestWindowStandsWhileTheChainStands(t *testing.T) {
 	c := newCourt(t, lotOf(t, false))
-	id := c.post(c.claimOf(1, 60, right.Result))
+	id := c.post(c.claimOf(1, worth, right.Result))
 	c.draw()
 	for range 5 {
 		c.block(4*hour, 4*hour-1)
@@ -512,7 +526,7 @@ func (c *court) standing() change {
 func (test *dispute) play(t *testing.T, c *court) {
 	before := c.standing()
 	cl, _ := settlement.ClusterOf(c.kv, key(cluster).Public())
-	id := c.post(c.claimOf(1, 60, test.result))
+	id := c.post(c.claimOf(1, worth, test.result))
 	c.draw()
 	c.challenge(challenger, id)
 	_, why := settlement.Challenge(c.kv, &c.env, account(7), chain.Challenge{Order: id, Stake: chain.Hyper(10)})
@@ -587,7 +601,7 @@ func (c *court) end(id, panel crypto.Digest) {
 func TestJurors(t *testing.T) {
 	for lot := range uint64(30) {
 		c := newCourt(t, lot)
-		id := c.post(c.claimOf(1, 60, right.Result))
+		id := c.post(c.claimOf(1, worth, right.Result))
 		c.challenge(8, id) // who owns node 71
 		c.draw()
 		p, _ := settlement.PanelAt(c.kv, settlement.PanelOf(id, false))
@@ -647,7 +661,7 @@ func TestNobodyElseOnTheRoll(t *testing.T) {
 		for n := byte(5); n <= 7; n++ {
 			c.must(settlement.UnbondProvider(c.kv, &c.env, account(n), chain.UnbondProvider{Node: key(10 * n).Public()}))
 		}
-		id := c.post(c.claimOf(1, 60, right.Result))
+		id := c.post(c.claimOf(1, worth, right.Result))
 		c.draw()
 		if o := c.open(id); o.Audit != settlement.NoAudit {
 			t.Fatalf("audit %d", o.Audit)
@@ -690,7 +704,7 @@ func TestOptimisticRefusals(t *testing.T) {
 		`work ended with "time limit": nobody`: func(x *chain.Claim) { x.Receipt.Exit = chain.ExitTime },
 		`work ended with "cancelled": nobody`:  func(x *chain.Claim) { x.Receipt.Exit = chain.ExitCancelled },
 	} {
-		claim := c.claimOf(1, 60, right.Result)
+		claim := c.claimOf(1, worth, right.Result)
 		claim.Bid.Prices = []chain.UnitPrice{claim.Bid.Prices[0]}
 		change(&claim)
 		if part == "receipt is of order" {
@@ -698,7 +712,7 @@ func TestOptimisticRefusals(t *testing.T) {
 		}
 		c.wantRejected(part, claim)
 	}
-	poor := c.claimOf(2, 60, right.Result)
+	poor := c.claimOf(2, worth, right.Result)
 	poor.Order.Consumer = crypto.AccountKeyOf(key(other).Public())
 	id := poor.Order.ID()
 	poor.Acceptance.Order, poor.Bid.Order, poor.Receipt.Order = id, id, id
@@ -725,7 +739,7 @@ func TestOptimisticRefusals(t *testing.T) {
 	if took := before.Nano() - c.balance(8).Nano(); took != chain.Hyper(30).Nano() {
 		t.Errorf("%d nHYPER were taken of the challenger, 30 HYPER are asked", took)
 	}
-	second := c.post(c.claimOf(7, 60, right.Result))
+	second := c.post(c.claimOf(7, worth, right.Result))
 	_, why = settlement.Challenge(c.kv, &c.env, account(99), chain.Challenge{Order: second, Stake: chain.Hyper(4)})
 	wantReason(t, why, "can spend 0 HYPER")
 	c.block(windowMs, 0) // to the last millisecond, which is too late

@@ -62,6 +62,19 @@ type Claim struct {
 	Lost          chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
 }
 
+// Yield is the chain.Yield of the run that is claimed, for a claim that waits for others' word.
+func (c *Claim) Yield() crypto.Digest {
+	if c.Pending != nil {
+		return chain.Yield(c.Result, c.Pending.Usage)
+	}
+	usage := make([]chain.Usage, len(c.Records))
+	for i := range c.Records {
+		r := &c.Records[i]
+		usage[i] = chain.Usage{Resource: r.ResourceType, Amount: r.Amount, DurationMs: r.DurationMs}
+	}
+	return chain.Yield(c.Result, usage)
+}
+
 // Settled reports whether the claim was paid, all of it.
 func (c *Claim) Settled() bool { return c.Final() && !c.Refuted && c.Lost.IsZero() }
 
@@ -74,7 +87,7 @@ type Replica struct {
 	_      struct{} `cbor:",toarray"`
 	Prices []chain.UnitPrice
 	Usage  []chain.Usage
-	Fuel   uint64
+	Fuel   uint64 // as the receipt has it
 	Ended  chain.TimeMs
 }
 

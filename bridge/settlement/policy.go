@@ -71,21 +71,19 @@ func fields(list []chain.FieldBytes) []zk.Field {
 	return out
 }
 
-// payReplicas pays each of the agreeing claims at its own prices, for the least that any of
-// them reports to have used, and at most a k-th of the order's max cost: one that nobody
-// checked would else be paid for whatever it says, up to what k runs may cost.
-func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection) {
-	usage, fuel := leastUsage(agreeing), leastFuel(agreeing)
+// payReplicas pays each of some claims at its own prices, for the least that any of them
+// reports to have used (those that agree report the same), and at most a k-th of the order's
+// max cost: one that nobody checked would else be paid for whatever it says, up to what k runs
+// may cost.
+func (p *posted) payReplicas(list []*Claim) (chain.Events, *chain.Rejection) {
+	usage := leastUsage(list)
 	most := part1of(p.book.MaxCost, uint64(p.book.Policy.Policy.(chain.PolicyReplicate).K))
-	costs := make([]chain.Amount, len(agreeing))
+	costs := make([]chain.Amount, len(list))
 	var total chain.Amount
-	for i, c := range agreeing {
+	for i, c := range list {
 		cost, err := chain.Cost(usage, c.Pending.Prices)
 		if err != nil {
 			return nil, chain.Reject("%v", err)
-		}
-		if c.Pending.Fuel > fuel {
-			cost = sound(cost.ShareFloor(fuel, c.Pending.Fuel))
 		}
 		if most.Less(cost) {
 			cost = most
@@ -93,7 +91,7 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 		costs[i] = cost
 		sum, ok := total.Add(cost)
 		if !ok {
-			return nil, chain.Reject("the charges of %d replicas do not fit an amount", len(agreeing))
+			return nil, chain.Reject("the charges of %d replicas do not fit an amount", len(list))
 		}
 		total = sum
 	}
@@ -104,7 +102,7 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 	}
 	var events chain.Events
 	defer p.books.save()
-	for i, c := range agreeing {
+	for i, c := range list {
 		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
 		p.pay(escrow, c, costs[i])
 		p.saveClaim(c)
@@ -113,14 +111,6 @@ func (p *posted) payReplicas(agreeing []*Claim) (chain.Events, *chain.Rejection)
 	p.book.Closed = true
 	saveOrder(p.kv, p.id, &p.book)
 	return events, nil
-}
-
-func leastFuel(claims []*Claim) uint64 {
-	least := claims[0].Pending.Fuel
-	for _, c := range claims[1:] {
-		least = min(least, c.Pending.Fuel)
-	}
-	return least
 }
 
 // leastUsage returns for each resource that every claim reports the usage of

@@ -115,3 +115,29 @@ func TestNoRunIsPaidMoreThanItsShare(t *testing.T) {
 	}
 	t.Fatal("every run was checked")
 }
+
+// TestUsageIsJudged: who says that its run used more than it did, or less so that others are paid
+// less, dissents as one with another result does.
+func TestUsageIsJudged(t *testing.T) {
+	for name, said := range map[string]uint64{"more": hour + 1, "less": hour - 1} {
+		for _, liar := range []byte{40, 50} {
+			f := newField(t, staked)
+			f.uses(liar, said, 1_000_000)
+			f.do(f.begin(40, 50))
+			f.drawn()
+			f.do(f.commit(50))
+			f.do(f.reveal(50))
+			f.do(f.reveal(40))
+			f.drawn()
+			f.judge(found("right"))
+			f.do(chain.CollectRun{Order: f.id})
+			f.over(chain.RunJudged, 90-liar)
+			if s := f.slashed(); len(s) != 1 || s[liar] != staked.Stake.Nano() {
+				t.Errorf("%s: slashed %v, want %d of node %d", name, s, staked.Stake.Nano(), liar)
+			}
+			if paid := f.paid()[90-liar]; paid != 3_600_000 {
+				t.Errorf("%s: node %d was paid %d, want what its run used", name, 90-liar, paid)
+			}
+		}
+	}
+}

@@ -201,13 +201,16 @@ func (r *replica) dropDue() {
 }
 
 // count returns how many runs are in a state.
-func (r *replica) count(s RunState) (n int) {
+func (r *replica) count(s RunState) int { return len(r.those(s)) }
+
+// those returns the runs that are in a state, in the order in which they were asked.
+func (r *replica) those(s RunState) (list []uint8) {
 	for i := range r.runs.Runs {
 		if r.runs.Runs[i].State == s {
-			n++
+			list = append(list, uint8(i))
 		}
 	}
-	return n
+	return list
 }
 
 func (r *replica) runOf(node crypto.PublicKey) (*Run, *chain.Rejection) {
@@ -364,8 +367,8 @@ func (r *replica) shown() map[int]*Claim {
 	return out
 }
 
-// agreeing returns the largest group of runs that were shown and agree, in the order in
-// which they were asked; of equally large ones the one that was begun first.
+// agreeing returns the largest group of runs that were shown and agree on what the job gives and
+// uses, in the order in which they were asked; of equally large ones the one that was begun first.
 func (r *replica) agreeing() []uint8 {
 	claims := r.shown()
 	var best []uint8
@@ -373,9 +376,10 @@ func (r *replica) agreeing() []uint8 {
 		if claims[i] == nil {
 			continue
 		}
+		yield := claims[i].Yield()
 		var group []uint8
 		for k := range r.runs.Runs {
-			if c := claims[k]; c != nil && c.Result == claims[i].Result && c.Exit == claims[i].Exit {
+			if c := claims[k]; c != nil && c.Exit == claims[i].Exit && c.Yield() == yield {
 				group = append(group, uint8(k))
 			}
 		}
@@ -635,9 +639,10 @@ const jurorShare = 4
 
 // runsJudged takes a panel's verdict: whom it contradicts, or who committed and showed
 // nothing, loses its stake; those whom it confirms are paid. If the panel found that the
-// job gives other results from run to run, or that its jurors do not agree, nobody is to
-// blame and the consumer pays for what was done. If it found nothing because jurors were
-// silent, only runs that agree are paid: nobody gains by silencing a panel.
+// job gives other results from run to run, that its data cannot be had, or that its jurors do
+// not agree, nobody is to blame and the consumer pays for what was done: it chose the program,
+// and the cluster that keeps it. If it found nothing because jurors were silent, only runs that
+// agree are paid: nobody gains by silencing a panel.
 func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
 	r := mustRuns(kv, env, panel.Subject)
 	if r.runs.Stage != StagePanel {
@@ -650,33 +655,27 @@ func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
 	case verdict != nil && verdict.Finding == chain.FoundResult:
 		finding = chain.RunJudged
 		owed, events = r.punish(panel, verdict.Result)
-	case len(best) >= r.wanted():
+	case len(best) < r.wanted() && panel.Quiet:
+		finding, owed = chain.RunUnjudged, nil
+	default:
 		if verdict != nil && verdict.Finding == chain.FoundUnavailable {
 			finding = chain.RunUnavailable
 		}
-	case verdict != nil && verdict.Finding == chain.FoundUnavailable:
-		finding, owed = chain.RunUnavailable, nil
-	case panel.Quiet:
-		finding, owed = chain.RunUnjudged, nil
-	default:
-		owed = nil
-		for i := range r.runs.Runs {
-			if r.runs.Runs[i].State == RunShown {
-				owed = append(owed, uint8(i))
-			}
+		if len(best) < r.wanted() {
+			owed = r.those(RunShown)
 		}
 	}
 	events = append(events, closePanel(kv, env, panel, panel.Verdict)...)
 	return r.settle(append(events, r.owe(finding, owed[:min(len(owed), k)])...))
 }
 
-// punish slashes the runs that a result contradicts, and returns those whose result it is.
-func (r *replica) punish(panel *Panel, result crypto.Digest) (right []uint8, events chain.Events) {
+// punish slashes the runs that a yield contradicts, and returns those whose yield it is.
+func (r *replica) punish(panel *Panel, yield crypto.Digest) (right []uint8, events chain.Events) {
 	claims := r.shown()
 	for i := range r.runs.Runs {
 		run := &r.runs.Runs[i]
 		switch claim := claims[i]; {
-		case claim != nil && claim.Result == result:
+		case claim != nil && claim.Yield() == yield:
 			right = append(right, uint8(i))
 		case run.State == RunShown || run.State == RunSilent:
 			reward := sound(r.policy.Stake.ShareFloor(1, jurorShare))

@@ -278,9 +278,13 @@ func (f *field) judge(vote func(juror byte) chain.Vote) {
 	}
 }
 
-func found(result string) func(byte) chain.Vote {
+func found(result string) func(byte) chain.Vote { return foundIn(result, hour) }
+
+// foundIn is what a juror votes whose run took so long.
+func foundIn(result string, durationMs uint64) func(byte) chain.Vote {
 	return func(byte) chain.Vote {
-		return chain.Vote{Finding: chain.FoundResult, Result: crypto.DomainResult.Hash([]byte(result))}
+		yield := chain.Yield(crypto.DomainResult.Hash([]byte(result)), []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs}})
+		return chain.Vote{Finding: chain.FoundResult, Result: yield}
 	}
 }
 
@@ -458,7 +462,7 @@ func TestUnstableWorkCostsNobodyABond(t *testing.T) {
 	}{
 		"unstable":    {found1(chain.FoundUnstable), chain.RunUnstable, []byte{40, 50}},
 		"split":       {split, chain.RunUnstable, []byte{40, 50}},
-		"unavailable": {found1(chain.FoundUnavailable), chain.RunUnavailable, nil},
+		"unavailable": {found1(chain.FoundUnavailable), chain.RunUnavailable, []byte{40, 50}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newField(t, staked)
@@ -466,9 +470,7 @@ func TestUnstableWorkCostsNobodyABond(t *testing.T) {
 			f.uses(50, hour/2, 10)
 			f.disagree()
 			f.judge(c.vote)
-			if len(c.paid) > 0 {
-				f.do(chain.CollectRun{Order: f.id})
-			}
+			f.do(chain.CollectRun{Order: f.id})
 			f.over(c.finding, c.paid...)
 			if len(f.slashed()) != 0 {
 				t.Errorf("slashed %v", f.slashed())

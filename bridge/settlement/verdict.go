@@ -13,20 +13,21 @@ import (
 // verdict is the end of a claim in its window.
 type verdict struct {
 	*OpenClaim
-	kv     state.KV
-	env    *Env
-	id     crypto.Digest
-	final  *chain.Vote // nil: nothing was found
-	audit  *Panel      // nil: there was none that answered
-	first  *Panel      // nil: nobody challenged
-	appeal *Panel      // nil: nobody appealed
-	events chain.Events
+	kv      state.KV
+	env     *Env
+	id      crypto.Digest
+	claimed chain.Vote
+	final   *chain.Vote // nil: nothing was found
+	audit   *Panel      // nil: there was none that answered
+	first   *Panel      // nil: nobody challenged
+	appeal  *Panel      // nil: nobody appealed
+	events  chain.Events
 }
 
 // finish pays a claim, or gives the consumer its money back and slashes; it gives every
 // stake to whom it belongs, frees what is locked, and forgets the claim.
 func (o *OpenClaim) finish(kv state.KV, env *Env, id crypto.Digest) chain.Events {
-	v := &verdict{OpenClaim: o, kv: kv, env: env, id: id}
+	v := &verdict{OpenClaim: o, kv: kv, env: env, id: id, claimed: o.Claimed()}
 	v.gather()
 	paid, refunded := v.settle()
 	v.closeAudit()
@@ -46,8 +47,7 @@ func (v *verdict) gather() {
 		v.audit = v.panelAt(v.Audits - 1)
 	}
 	if v.Challenger == nil {
-		claimed := v.Claimed()
-		v.final = &claimed
+		v.final = &v.claimed
 		return
 	}
 	v.first, v.final = v.panelAt(roundPanel), v.First
@@ -91,7 +91,7 @@ func lacking(vote *chain.Vote) bool { return vote.Finding == chain.FoundUnavaila
 // late reports whether the larger panel found a claim right whose data the first could not have.
 // Either it was withheld at first or the first panel lied: nobody can tell which.
 func (v *verdict) late() bool {
-	return v.Appellant != nil && v.First != nil && lacking(v.First) && *v.final == v.Claimed()
+	return v.Appellant != nil && v.First != nil && lacking(v.First) && *v.final == v.claimed
 }
 
 // settle divides what is held and what is lost, and returns whether the claim was paid, or
@@ -104,9 +104,9 @@ func (v *verdict) settle() (paid bool, refunded chain.Amount) {
 		v.undecided()
 	case v.late():
 		v.shown()
-	case *v.final == v.Claimed() && v.missed():
+	case *v.final == v.claimed && v.missed():
 		v.undecided()
-	case *v.final == v.Claimed():
+	case *v.final == v.claimed:
 		v.upheld()
 	default:
 		return false, v.refuted()
@@ -355,7 +355,7 @@ func (v *verdict) closeAudit() {
 		return
 	}
 	final := v.final
-	if final != nil && final.Finding != chain.FoundResult && v.audit.votes(v.Claimed()) > 0 {
+	if final != nil && final.Finding != chain.FoundResult && v.audit.votes(v.claimed) > 0 {
 		final = nil
 	}
 	if v.byAudit() && v.missed() && v.First != nil && lacking(v.First) {

@@ -142,29 +142,29 @@ func (w *claimWatcher) look(ctx context.Context, order crypto.Digest) error {
 	if !open || o.Stage != settlement.InWindow {
 		return nil
 	}
-	result, err := w.run(ctx, order, &o)
+	yield, err := w.run(ctx, order, &o)
 	switch {
 	case errors.Is(err, agent.ErrUnavailable):
 		w.say("order %s: its data cannot be had: %v", order, err)
 	case err != nil:
 		return err
-	case result == o.Claim.Result:
+	case yield == o.Claim.Yield():
 		w.say("order %s: the claim of node %s is right", order, o.Claim.Node)
 		return nil
 	default:
-		w.say("order %s: node %s claims result %s, the job gives %s", order, o.Claim.Node, o.Claim.Result, result)
+		w.say("order %s: node %s claims result %s, which with its usage is %s: the job yields %s", order, o.Claim.Node, o.Claim.Result, o.Claim.Yield(), yield)
 	}
 	return w.challenge(ctx, order, &o)
 }
 
 // run runs a claim's job; it tries again while the cluster does not answer.
-func (w *claimWatcher) run(ctx context.Context, order crypto.Digest, o *settlement.OpenClaim) (result crypto.Digest, err error) {
+func (w *claimWatcher) run(ctx context.Context, order crypto.Digest, o *settlement.OpenClaim) (yield crypto.Digest, err error) {
 	for try := range dataTries {
 		if try > 0 {
 			select {
 			case <-time.After(time.Second << try):
 			case <-ctx.Done():
-				return result, ctx.Err()
+				return yield, ctx.Err()
 			}
 		}
 		var j api.Job
@@ -177,11 +177,11 @@ func (w *claimWatcher) run(ctx context.Context, order crypto.Digest, o *settleme
 			err = fmt.Errorf("%w: the cluster shows another specification", agent.ErrUnavailable)
 			continue
 		}
-		if result, err = w.again.Run(ctx, order, &spec, w.cluster); !errors.Is(err, agent.ErrUnavailable) {
-			return result, err
+		if yield, err = w.again.Run(ctx, order, &spec, w.cluster); !errors.Is(err, agent.ErrUnavailable) {
+			return yield, err
 		}
 	}
-	return result, err
+	return yield, err
 }
 
 // challenge stakes on a claim being wrong.

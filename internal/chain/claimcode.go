@@ -59,18 +59,22 @@ func (b *Bid) append(dst []byte) []byte {
 func (r *UsageReceipt) append(dst []byte) []byte {
 	dst = codec.AppendText(codec.AppendArray(dst, 12), string(r.ChainID))
 	dst = codec.AppendUint(codec.AppendBytes(codec.AppendBytes(dst, r.Order[:]), r.Node[:]), r.Sequence)
-	dst = codec.AppendArray(dst, len(r.Usage))
-	for _, u := range r.Usage {
-		dst = codec.AppendUint(codec.AppendArray(dst, 3), uint64(u.Resource))
-		dst = codec.AppendUint(codec.AppendUint(dst, u.Amount), u.DurationMs)
-	}
-	dst = codec.AppendBytes(codec.AppendUint(dst, r.Fuel), r.Result[:])
+	dst = codec.AppendBytes(codec.AppendUint(appendUsage(dst, r.Usage), r.Fuel), r.Result[:])
 	dst = codec.AppendArray(dst, len(r.Outputs))
 	for i := range r.Outputs {
 		dst = codec.AppendBytes(dst, r.Outputs[i][:])
 	}
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(r.Started)), uint64(r.Ended))
 	return codec.AppendUint(codec.AppendUint(dst, uint64(r.Exit)), uint64(r.ExitCode))
+}
+
+func appendUsage(dst []byte, usage []Usage) []byte {
+	dst = codec.AppendArray(dst, len(usage))
+	for _, u := range usage {
+		dst = codec.AppendUint(codec.AppendArray(dst, 3), uint64(u.Resource))
+		dst = codec.AppendUint(codec.AppendUint(dst, u.Amount), u.DurationMs)
+	}
+	return dst
 }
 
 func (e ClaimSettled) append(dst []byte) []byte {

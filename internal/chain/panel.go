@@ -43,7 +43,7 @@ type Finding uint8
 
 // The findings.
 const (
-	FoundResult      Finding = iota + 1 // the job gives Vote.Result
+	FoundResult      Finding = iota + 1 // the job yields Vote.Result
 	FoundUnavailable                    // its program or inputs cannot be had
 	FoundUnstable                       // it gives other results from run to run
 )
@@ -79,7 +79,14 @@ func (f *Finding) UnmarshalText(text []byte) error {
 type Vote struct {
 	_       struct{}      `cbor:",toarray"`
 	Finding Finding       `json:"finding"`
-	Result  crypto.Digest `json:"result,omitzero"` // of UsageReceipt.Result; zero but of FoundResult
+	Result  crypto.Digest `json:"result,omitzero"` // the job's Yield; zero but of FoundResult
+}
+
+// Yield is what a run of a deterministic job gives, UsageReceipt.Result, together with what it
+// used. All right runs of a job have the same: they agree, and jurors vote, on both, so that a
+// claim of more than a run takes is as wrong as one of another result.
+func Yield(result crypto.Digest, usage []Usage) crypto.Digest {
+	return crypto.DomainYield.Hash(appendUsage(codec.AppendBytes(codec.AppendArray(make([]byte, 0, formBytes), 2), result[:]), usage))
 }
 
 // Commitment is what a juror commits to.

@@ -105,6 +105,7 @@ var (
 	DomainLaneTree    = newDomain("inner node over a hardware benchmark")
 	DomainShown       = newDomain("answer to a hardware challenge, signed")
 	DomainEvidence    = newDomain("mark of reported evidence")
+	DomainYield       = newDomain("result and usage of a run")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

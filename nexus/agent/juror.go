@@ -320,7 +320,7 @@ func (a *Agent) runJudged(ctx context.Context, t *task) (chain.Vote, error) {
 	if r.Exit == chain.ExitTime { // elsewhere it may not: to vote would be to guess
 		return chain.Vote{}, errors.New("it ran into its time limit here")
 	}
-	return chain.Vote{Finding: chain.FoundResult, Result: job.ResultDigest(&r.Outcome)}, nil
+	return chain.Vote{Finding: chain.FoundResult, Result: job.Yield(&t.assignment.Spec, &r.Outcome)}, nil
 }
 
 // voteSalt is what a vote on a panel is sealed with. It follows from the node's key and the

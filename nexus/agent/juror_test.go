@@ -148,7 +148,8 @@ func TestJurorVotes(t *testing.T) {
 			as := judged(s, 1)
 			ran := assignmentOf(orderOf(&as.Spec, 2), as.Spec) // the same work, as an assignment
 			p.send(job.Assign{List: []job.Assignment{ran}})
-			want := p.finish(&ran).Receipt.Result
+			receipt := p.finish(&ran).Receipt
+			want := chain.Yield(receipt.Result, receipt.Usage)
 			order := as.Order.ID()
 			panel := settlement.PanelOf(order, false)
 			if b != nil {
@@ -172,7 +173,7 @@ func TestJurorVotes(t *testing.T) {
 			shown := await[job.Opening](p, nil) // of which a first one would have come before
 			checkOpening(t, &shown, &first)
 			if shown.Vote != (chain.Vote{Finding: chain.FoundResult, Result: want}) {
-				t.Errorf("voted %+v, the job gives %s", shown.Vote, want.Short())
+				t.Errorf("voted %+v, the job yields %s", shown.Vote, want.Short())
 			}
 		})
 	}

@@ -79,6 +79,10 @@ func ResultDigest(o *Outcome) crypto.Digest {
 	}{Exit: o.Exit, ExitCode: o.ExitCode, Output: o.Output, Outputs: o.Outputs}))
 }
 
+// Yield is what replicas agree, and jurors vote, on: the result of deterministic work, and what
+// it is billed for.
+func Yield(spec *Spec, o *Outcome) crypto.Digest { return chain.Yield(ResultDigest(o), Meter(spec, o)) }
+
 // Assignment is an order given to one node.
 type Assignment struct {
 	_             struct{} `cbor:",toarray"`
