@@ -34,9 +34,6 @@ var verified = []Policy{TwoOfThree, ThreeOfFive, Optimistic}
 
 var replicated = []Policy{TwoOfThree, ThreeOfFive}
 
-// metered are those under which usage is paid.
-var metered = []Policy{None, Batch, TwoOfThree, ThreeOfFive, Optimistic}
-
 // unverified are the policies under which nobody does.
 var unverified = []Policy{None, Batch}
 
@@ -48,9 +45,14 @@ var Attacks = []Attack{
 		Why:  "It saves the cost of a run until somebody runs the job again, and then loses a stake worth many; under zk there is no proof.",
 	},
 	{
-		Name: "silent", nodes: one, Policies: replicated, play: conduct{asPrimary: guess, hides: true},
-		What: "A lazy node is silent when it hears that it is checked: it never shows the receipt that it is bound to.",
+		Name: "silent", nodes: one, Policies: replicated, play: conduct{asPrimary: guess, asReplica: guess, hides: true},
+		What: "A lazy node is silent when the order is checked: it never shows the receipt that it is bound to.",
 		Why:  "Whoever is bound and shows nothing counts as one who dissents, and loses its stake to the panel.",
+	},
+	{
+		Name: "late", nodes: one, Policies: replicated, play: conduct{asPrimary: guess, asReplica: guess, late: true},
+		What: "The same, but it shows its receipt when all others have shown theirs and a panel is drawn.",
+		Why:  "What it shows is what it was bound to before. It is heard until the panel has decided, and judged by that as anybody.",
 	},
 	{
 		Name: "copying", nodes: shared, Policies: replicated, fresh: true, play: conduct{asReplica: copies},
@@ -63,6 +65,11 @@ var Attacks = []Attack{
 		Why:  "Who checks is drawn after they are bound, by bond; they lose unless all that are drawn are theirs, and a stake pays for many such hits.",
 	},
 	{
+		Name: "opportunist", nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, picks: true},
+		What: "The same, and they cheat only in jobs of which the chain does not say that a check is certain: with a good record, and not when the last ones went unchecked.",
+		Why:  "The chance of a check that is left is at least v/(v + s): what is staked pays for it. It is the least that colluders lose, and with more of the bonds they lose less.",
+	},
+	{
 		Name: "sybil", nodes: shared, Policies: verified, play: conduct{asPrimary: conspire, allied: true, returns: true},
 		What: "The same, and a node that is slashed takes the rest of its bond and comes back under a new key and owner.",
 		Why:  "What is slashed is gone whatever the name; who is new has no record, and under replicate all that it does is checked.",
@@ -73,19 +80,44 @@ var Attacks = []Attack{
 		Why:  "Bidders are whom the cluster's signed list names, and a panel is drawn only when somebody dissents: under replicate a consumer trusts its cluster not to list accomplices alone. It ends when one who checks is drawn from the roll of all nodes.",
 	},
 	{
+		Name: "shielding", Pays: replicated, nodes: one, Policies: verified, play: conduct{asPrimary: guess, shields: true}, cluster: true,
+		What: "A cluster shows no juror or auditor the jobs of its own lazy node.",
+		Why:  "Under optimistic the cluster's bond answers for the data. Under replicate it has nothing at stake, and nobody is slashed for what no juror can look at: a consumer trusts its cluster to keep its job. It ends when a slice of the cluster's bond is lost with the data.",
+	},
+	{
 		Name: "framing", nodes: shared, Policies: verified, fresh: true, play: conduct{asReplica: conspire, asJuror: conspire, allied: true, frames: true},
 		What: "Nodes of one hand dissent from right results or challenge them, and judge so if they are drawn, for a share of what honest nodes lose.",
 		Why:  "Panels are mostly others', an appeal triples the panel, and whoever a panel contradicts loses more than a share of a stake.",
 	},
 	{
 		Name: "follower", Pays: replicated, nodes: shared, Policies: verified, play: conduct{asJuror: follows}, rogues: true, crowd: 6, fresh: true,
-		What: "A juror or an auditor runs nothing and votes for what is claimed, or for what most have shown: an auditor who never challenges.",
+		What: "A juror or an auditor runs nothing and votes for what is claimed, for what most have shown, or for what the panel before found: an auditor who never challenges.",
 		Why:  "Under optimistic it forgoes the reward for each wrong claim that it would have found, and loses a quarter of its stake where others find it: it pays while fewer than about one claim in a hundred is wrong. Under replicate most of those who show a result are right whenever few collude.",
 	},
 	{
 		Name: "absent juror", nodes: shared, Policies: verified, play: conduct{asJuror: absent}, rogues: true, crowd: 6, fresh: true,
 		What: "A juror or an auditor never votes.",
 		Why:  "It loses a part of its slice, which is more than a run costs.",
+	},
+	{
+		Name: "sealed vote", nodes: shared, Policies: verified, play: conduct{asJuror: guess, seals: true}, rogues: true, crowd: 6, fresh: true,
+		What: "A juror or an auditor runs nothing, commits to anything, and does not show it when it sees the others' votes.",
+		Why:  "A vote that was committed to and not shown costs what a wrong one does.",
+	},
+	{
+		Name: "crying juror", nodes: shared, Policies: verified, play: conduct{asJuror: cries}, rogues: true, crowd: 6, fresh: true,
+		What: "A hand's jurors and auditors run nothing and say of every job that its data cannot be had, so that its cluster pays.",
+		Why:  "Where two others had the data it is a wrong vote. Two of a panel of three are outvoted by nine, upon the cluster's appeal: then they lose nothing and win nothing.",
+	},
+	{
+		Name: "bought jurors", nodes: one, Policies: verified, play: conduct{asPrimary: guess, bribes: true},
+		What: "A lazy node buys two of the three jurors of each panel about its work, for what a wrong vote costs them; they say that the data cannot be had.",
+		Why:  "Under optimistic the cluster, which would pay, appeals. Under replicate two votes cost as much as half of a stake, and checks are as frequent as if they cost all of it.",
+	},
+	{
+		Name: "false alarm", nodes: nobody, Policies: []Policy{Optimistic}, play: conduct{alarms: true},
+		What: "Somebody challenges right claims and buys two of the three jurors, who say that the data cannot be had, so that the cluster loses its slice.",
+		Why:  "The cluster appeals. Both bear the jurors' fees by halves, 5/32 of the bond at most, and who challenged has paid for the votes besides.",
 	},
 	{
 		Name: "self-dealing", nodes: shared, Policies: Policies, play: conduct{trivial: true}, buys: true, sells: true, idle: true,
@@ -98,9 +130,24 @@ var Attacks = []Attack{
 		Why:  "The chance of a check and the stake grow with the job: v/(v + s) is a bound from below whatever the record, and the farming is paid for.",
 	},
 	{
-		Name: "padding", Pays: metered, nodes: one, Policies: Policies, play: conduct{pads: true},
-		What: "A node that runs the job, or has slower hardware than it declared, reports all the time that the order's max cost allows.",
-		Why:  "Nothing but the result is judged. The cluster attests to no more time than passed, so that the node must keep its place for so long (which is not charged here), and to no more than the consumer allowed: what it wins is the slack of the max cost.",
+		Name: "spoofed hardware", nodes: one, Policies: Policies, play: conduct{spoofs: true},
+		What: "A node declares twice the cores and the memory that it has, and is given twice the work, which it does half as fast.",
+		Why:  "What is declared anew is challenged eight blocks later by nodes that the chain draws, where the network has challenges: what does not show up is cut, and a part of the bond is burned.",
+	},
+	{
+		Name: "padding", Pays: unverified, nodes: one, Policies: Policies, play: conduct{pads: true},
+		What: "A node runs the job, and reports all the time that the order's max cost allows.",
+		Why:  "Under none and batches only the cluster attests to the time, which is no more than passed, and no more than the consumer allowed: what it wins is the slack of the max cost. What deterministic work uses is judged with its result, and under zk the price is fixed.",
+	},
+	{
+		Name: "padding together", nodes: shared, Policies: verified, play: conduct{pads: true, allied: true},
+		What: "The same by nodes of one hand, which as replicas, auditors and jurors agree on the larger usage.",
+		Why:  "They are drawn by bond: it is a wrong claim as one of another result is, of which colluders win less.",
+	},
+	{
+		Name: "starving", nodes: shared, Policies: replicated, play: conduct{starves: true}, buys: true, fresh: true,
+		What: "A consumer's own nodes, drawn as replicas of its order, report next to no usage, so that the others are paid for no more.",
+		Why:  "Runs agree on what was used too, or a panel judges. Who says less than the program takes is contradicted by it, and loses its stake.",
 	},
 	{
 		Name: "griefing", nodes: nobody, Policies: verified, play: conduct{flaky: true}, buys: true,
@@ -108,9 +155,9 @@ var Attacks = []Attack{
 		Why:  "Nobody is slashed for what no panel can find, and the consumer pays the runs for a result that is worth nothing.",
 	},
 	{
-		Name: "withholding", nodes: nobody, Policies: verified, play: conduct{flaky: true, withholds: true}, buys: true, cluster: true, fresh: true, Pays: replicated,
-		What: "A cluster and its consumer order what differs from run to run, use the results, and show no juror the job: what no panel can look at is not paid.",
-		Why:  "Under optimistic the cluster has a stake and pays. Under replicate it has none, and where too few agree nobody is paid for what no juror can look at.",
+		Name: "withholding", nodes: nobody, Policies: verified, play: conduct{flaky: true, withholds: true}, buys: true, cluster: true, fresh: true,
+		What: "A cluster and its consumer order what differs from run to run, use the results, and show no juror the job, so as not to pay.",
+		Why:  "Under optimistic the cluster has a stake and pays. Under replicate the consumer pays for what was shown, up to k runs.",
 	},
 	{
 		Name: "overdraft", nodes: nobody, Policies: Policies, play: conduct{withdraws: true}, buys: true,

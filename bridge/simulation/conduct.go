@@ -7,9 +7,11 @@ type work uint8
 const (
 	honest   work = iota
 	guess         // a result that it made up
-	conspire      // the result that its accomplices claim as well
+	conspire      // a result that its accomplices claim as well
+	backs         // what its accomplice claims, who is the primary
 	copies        // bind itself to another's commitment
-	follows       // as a juror: what most have shown, or what is claimed
+	follows       // as a juror: what a panel found, what most have shown, or what is claimed
+	cries         // as a juror: that the job's data cannot be had
 	absent        // nothing
 )
 
@@ -19,12 +21,20 @@ type conduct struct {
 	asReplica work // for an order whose primary is not an accomplice
 	asJuror   work // likewise
 
-	allied    bool   // for accomplices' orders it conspires as a replica and as a juror
-	hides     bool   // as a primary it shows nothing once it is checked
+	allied    bool   // it backs accomplices' claims as a replica and as a juror
+	picks     bool   // as a primary it cheats only if no check of it is certain
+	hides     bool   // it shows no result that it made up once it is checked
+	late      bool   // the same, until a panel is drawn
+	seals     bool   // as a juror it commits to a vote, and never shows it
 	pads      bool   // as a primary it says that it used all that the order allows
+	starves   bool   // as a replica of its own consumer's order it says that it used next to nothing
+	spoofs    bool   // it declares twice the hardware that it has, and is given work for it
 	returns   bool   // once slashed it comes back as another
 	frames    bool   // conspires against right results: challenges them, and judges for it
+	alarms    bool   // challenges right claims, and buys jurors who say that there is no data
+	bribes    bool   // buys jurors of panels about its nodes' work, who say the same
 	packs     bool   // the cluster lists accomplices alone as bidders
+	shields   bool   // the cluster shows the jobs of its nodes to no juror
 	flaky     bool   // orders what gives other results from run to run
 	trivial   bool   // orders what costs nothing to run
 	withholds bool   // the cluster shows the jobs of its consumer to no juror

@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/nexus/match"
 )
 
 // job is an order and who works for it.
@@ -17,6 +18,7 @@ type job struct {
 	size    uint64
 	buyer   *owner
 	primary *node
+	fair    bool // its primary does not cheat
 	flaky   bool // every run of it gives another result
 	trivial bool // it costs nothing to run
 	bound   map[*node]*bound
@@ -28,6 +30,7 @@ type job struct {
 type bound struct {
 	receipt chain.UsageReceipt
 	salt    [32]byte
+	made    bool // nothing was run for it
 	copied  bool // its commitment is another's: it has nothing to show
 }
 
@@ -51,8 +54,30 @@ func (w *world) name(j *job) {
 	w.jobs[j.id] = j
 }
 
-// finding is the result of a run, by who was asked and how it was done.
-func (w *world) finding(j *job, n *node, how work) crypto.Digest {
+// gives is what a node says that a run gave and used, by who was asked and how it was done.
+func (w *world) gives(j *job, n *node, how work) (crypto.Digest, []chain.Usage) {
+	if how == backs {
+		claimed := &j.bound[j.primary].receipt
+		return claimed.Result, claimed.Usage
+	}
+	duration := jobMs * j.size
+	switch {
+	case n.pads && n == j.primary:
+		duration = w.terms.maxCost(j.size).Nano() / coreMs
+	case n.starves && n != j.primary && j.buyer.hand:
+		duration = 1
+	}
+	return w.result(j, n, how), []chain.Usage{{Resource: chain.CPU, Amount: cores, DurationMs: duration}}
+}
+
+// finds is the vote of a juror for what a run gives.
+func (w *world) finds(j *job, n *node, how work) chain.Vote {
+	result, usage := w.gives(j, n, how)
+	return chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(result, usage)}
+}
+
+// result is that of a run.
+func (w *world) result(j *job, n *node, how work) crypto.Digest {
 	data := slices.Clone(j.id[:])
 	switch {
 	case how == conspire:
@@ -75,14 +100,13 @@ func (w *world) run(j *job, n *node, how work) *bound {
 	} else {
 		w.tried(n)
 	}
-	duration := jobMs * j.size
 	if n.pads && n == j.primary {
 		w.tried(n)
-		duration = w.terms.maxCost(j.size).Nano() / coreMs
 	}
-	b := &bound{receipt: chain.UsageReceipt{
-		ChainID: chainID, Order: j.id, Node: n.id, Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: cores, DurationMs: duration}},
-		Fuel: 1_000_000 * j.size, Result: w.finding(j, n, how), Started: w.env.Now - 1, Ended: w.env.Now, Exit: chain.ExitOK,
+	result, usage := w.gives(j, n, how)
+	b := &bound{made: how != honest, receipt: chain.UsageReceipt{
+		ChainID: chainID, Order: j.id, Node: n.id, Sequence: 1, Usage: usage,
+		Fuel: 1_000_000 * j.size, Result: result, Started: w.env.Now - 1, Ended: w.env.Now, Exit: chain.ExitOK,
 	}}
 	binary.BigEndian.PutUint64(b.salt[:], w.rand.Uint64())
 	if how == copies {
@@ -94,6 +118,14 @@ func (w *world) run(j *job, n *node, how work) *bound {
 	j.bound[n] = b
 	j.members = append(j.members, n)
 	return b
+}
+
+// sure reports whether a job's primary knows that it will be checked: by its record, or as the
+// last ones were not. What is on its way may be one unchecked more.
+func (w *world) sure(j *job) bool {
+	p, _ := settlement.ProviderOf(w.kv, j.primary.id) // every node is registered
+	facts := p.Record.At(w.env.Now)
+	return match.CheckChance(&facts, j.order.MaxCost, j.order.Policy.Policy.(chain.PolicyReplicate).Stake, p.Unchecked+1) == match.One
 }
 
 // ran counts a run of a program.
@@ -114,7 +146,11 @@ func (w *world) tried(n *node) {
 
 // offer has a job done by its primary and posted, as its policy has it.
 func (w *world) offer(j *job) {
-	b := w.run(j, j.primary, j.primary.asPrimary)
+	how := j.primary.asPrimary
+	if j.fair {
+		how = honest
+	}
+	b := w.run(j, j.primary, how)
 	p := post{by: j.primary.owner, offers: j}
 	switch {
 	case w.terms.Policy.replicated():

@@ -81,8 +81,15 @@ func (m Market) run(play conduct, told func(chain.Height, chain.Event)) *world {
 	if play.farms > 0 {
 		w.farm(play.farms)
 	}
+	if play.spoofs {
+		w.spoof()
+	}
 	for i := range m.Terms.Jobs {
 		w.handsJob(a, i)
+		if play.spoofs && w.excess(w.hand()[0]) {
+			w.tries++
+			w.handsJob(a, i)
+		}
 		for range max(a.crowd, 1) {
 			w.othersJob(a)
 		}
@@ -174,7 +181,7 @@ func (w *world) handsJob(a *Attack, i int) {
 		primary = w.bystander()
 	}
 	j := w.newJob(buyer, primary, max(a.size, 1))
-	j.flaky, j.trivial = w.play.flaky, w.play.trivial
+	j.flaky, j.trivial, j.fair = w.play.flaky, w.play.trivial, w.play.picks && w.sure(j)
 	if a.buys && (w.play != conduct{} || a.broke) {
 		w.tries++
 	}

@@ -12,8 +12,9 @@ import (
 
 // ballot is a juror's vote until it is shown.
 type ballot struct {
-	vote chain.Vote
-	salt crypto.Digest
+	vote   chain.Vote
+	salt   crypto.Digest
+	bought bool
 }
 
 func (w *world) send(p post) {
@@ -65,6 +66,13 @@ func batched(m chain.SettleBatch) act {
 	}
 }
 
+// collected has those paid who are owed for an order, if they were not at once.
+func collected(order crypto.Digest) act {
+	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) {
+		return settlement.CollectRun(w.kv, &w.env, chain.CollectRun{Order: order})
+	}
+}
+
 // apply executes a message, as execution does once its signatures have verified.
 func (w *world) apply(p post) chain.Events {
 	events, why := p.do(w, p.by.address)
@@ -84,6 +92,9 @@ func (w *world) heard(event chain.Event) {
 	if e, ok := event.(chain.RunsRevealing); ok {
 		w.revealing(w.jobs[e.Order], e.Checked)
 	}
+	if e, ok := event.(chain.RunEnded); ok && e.Paid > 0 {
+		w.send(post{by: w.jobs[e.Order].primary.owner, do: collected(e.Order)})
+	}
 	if e, ok := event.(chain.PanelDrawn); ok {
 		w.seated(w.jobs[e.Subject], e)
 	}
@@ -95,6 +106,9 @@ func (w *world) heard(event chain.Event) {
 	}
 	if e, ok := event.(chain.ClaimJudged); ok {
 		w.judged(w.jobs[e.Order], e.Verdict)
+	}
+	if e, ok := event.(chain.HardwareChallenged); ok {
+		w.measured(e)
 	}
 	if e, ok := event.(chain.BondSlashed); ok {
 		w.slashed(e)
@@ -108,7 +122,7 @@ func (w *world) drawn(j *job, nodes []crypto.PublicKey) {
 		n := w.byNode[id]
 		how := n.asReplica
 		if n.allied && j.primary.owner.hand {
-			how = conspire
+			how = backs
 		}
 		if how == absent {
 			w.tried(n)
@@ -130,12 +144,18 @@ func (w *world) drawn(j *job, nodes []crypto.PublicKey) {
 func (w *world) revealing(j *job, checked bool) {
 	for _, n := range j.members {
 		b := j.bound[n]
-		if b.copied || checked && n == j.primary && n.hides {
+		if b.copied || checked && b.made && (n.hides || n.late) {
 			continue
 		}
-		m := chain.RevealRun{Receipt: b.receipt, Salt: b.salt, Cluster: j.order.Cluster}
-		w.send(post{by: n.owner, do: carried(m, settlement.RevealRun)})
+		w.show(j, n)
 	}
+}
+
+// show has a node show its receipt.
+func (w *world) show(j *job, n *node) {
+	b := j.bound[n]
+	m := chain.RevealRun{Receipt: b.receipt, Salt: b.salt, Cluster: j.order.Cluster}
+	w.send(post{by: n.owner, do: carried(m, settlement.RevealRun)})
 }
 
 // seated has jurors run a job again, and commit to their votes.
@@ -143,13 +163,22 @@ func (w *world) seated(j *job, e chain.PanelDrawn) {
 	if w.votes[e.Panel] == nil {
 		w.votes[e.Panel] = map[*node]*ballot{}
 	}
+	for _, n := range j.members {
+		if n.late && j.bound[n].made {
+			w.show(j, n)
+		}
+	}
 	for _, id := range e.Jurors {
 		n := w.byNode[id]
 		vote, votes := w.vote(j, n)
+		bought := w.buys(j, n, e.Panel)
+		if bought {
+			vote, votes = chain.Vote{Finding: chain.FoundUnavailable}, true
+		}
 		if !votes {
 			continue
 		}
-		b := &ballot{vote: vote}
+		b := &ballot{vote: vote, bought: bought}
 		binary.BigEndian.PutUint64(b.salt[:], w.rand.Uint64())
 		w.votes[e.Panel][n] = b
 		commitment := vote.Commitment(e.Panel, n.id, b.salt)
@@ -164,45 +193,82 @@ func (w *world) seated(j *job, e chain.PanelDrawn) {
 // vote is what a juror votes, and whether it does.
 func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
 	how := n.asJuror
-	if n.allied && (j.primary.owner.hand || w.play.frames) {
+	switch {
+	case n.allied && w.play.frames:
 		how = conspire
+	case n.allied && j.primary.owner.hand:
+		how = backs
 	}
-	if w.play.withholds && j.buyer.hand {
+	if w.hidden(j) {
 		return chain.Vote{Finding: chain.FoundUnavailable}, true
 	}
 	switch how {
 	case absent:
 		w.tried(n)
 		return chain.Vote{}, false
+	case cries:
+		w.tried(n)
+		return chain.Vote{Finding: chain.FoundUnavailable}, true
 	case follows:
 		w.tried(n)
-		if result, ok := w.mostly(j); ok {
-			return chain.Vote{Finding: chain.FoundResult, Result: result}, true
-		}
-		return chain.Vote{}, false
+		return w.mostly(j)
+	case guess:
+		w.tried(n)
 	case honest:
 		w.ran(j, n)
-	case guess, conspire, copies:
+	case conspire, backs, copies:
 	}
-	return chain.Vote{Finding: chain.FoundResult, Result: w.finding(j, n, how)}, true
+	return w.finds(j, n, how), true
 }
 
-// mostly is what most of those who have shown a result say that it is.
-func (w *world) mostly(j *job) (best crypto.Digest, ok bool) {
+// hidden reports whether the cluster shows a job to no juror.
+func (w *world) hidden(j *job) bool {
+	return w.play.withholds && j.buyer.hand || w.play.shields && j.primary.owner.hand
+}
+
+// buys reports whether the hand buys the vote of a juror, which decides a panel of three with
+// another: for what a wrong one would cost it.
+func (w *world) buys(j *job, n *node, panel crypto.Digest) bool {
+	if n.owner.hand || !(w.play.bribes && j.primary.owner.hand || w.play.alarms && !j.primary.owner.hand) {
+		return false
+	}
+	p, _ := settlement.PanelAt(w.kv, panel) // it was drawn in this block
+	bought := 0
+	for _, b := range w.votes[panel] { // order-free: they are counted
+		if b.bought {
+			bought++
+		}
+	}
+	at := slices.IndexFunc(p.Jurors, func(s settlement.Juror) bool { return s.Node == n.id })
+	if p.Seats != 3 || bought == 2 || at < 0 {
+		return false
+	}
+	price := int64(p.Jurors[at].Staked.Nano() / 4)
+	w.owners[handsBuyer].spent += price
+	n.owner.spent -= price
+	return true
+}
+
+// mostly is what a panel has found of a job, or is claimed, or most of those who have shown a
+// result say.
+func (w *world) mostly(j *job) (best chain.Vote, ok bool) {
 	if o, open := settlement.OpenClaimOf(w.kv, j.id); open {
-		return o.Claim.Result, true
+		if o.First != nil {
+			return *o.First, true
+		}
+		return o.Claimed(), true
 	}
 	_, claims, _ := settlement.Settlement(w.kv, j.id)
 	most := 0
 	for i := range claims {
 		n := 0
 		for k := range claims {
-			if claims[k].Result == claims[i].Result {
+			if claims[k].Yield() == claims[i].Yield() {
 				n++
 			}
 		}
 		if n > most {
-			best, most = claims[i].Result, n
+			best, most = chain.Vote{Finding: chain.FoundResult, Result: claims[i].Yield()}, n
 		}
 	}
 	return best, most > 0
@@ -213,7 +279,7 @@ func (w *world) opened(panel crypto.Digest) {
 	p, _ := settlement.PanelAt(w.kv, panel)
 	for i := range p.Jurors {
 		n := w.byNode[p.Jurors[i].Node]
-		if b := w.votes[panel][n]; b != nil {
+		if b := w.votes[panel][n]; b != nil && !n.seals {
 			m := chain.RevealVote{Panel: panel, Node: n.id, Vote: b.vote, Salt: b.salt}
 			w.send(post{by: n.owner, do: voted(m, settlement.RevealVote)})
 		}
@@ -226,6 +292,9 @@ func (w *world) pendingClaim(j *job) {
 	switch {
 	case w.play.frames && !j.primary.owner.hand:
 		by = w.hand()[0].owner
+		w.tries++
+	case w.play.alarms && !j.primary.owner.hand:
+		by = w.owners[handsBuyer]
 		w.tries++
 	case w.play.withholds && j.buyer.hand:
 		by = j.buyer
@@ -241,12 +310,16 @@ func (w *world) judged(j *job, verdict *chain.Vote) {
 	if !open || verdict == nil || j.flaky {
 		return
 	}
-	right := chain.Vote{Finding: chain.FoundResult, Result: w.finding(j, j.primary, honest)}
-	if *verdict == right {
+	right := w.finds(j, &node{}, honest)
+	var by *owner
+	switch {
+	case *verdict == right || verdict.Finding == chain.FoundUnavailable && w.hidden(j):
 		return
-	}
-	by := j.primary.owner
-	if o.Claim.Result != right.Result {
+	case verdict.Finding == chain.FoundUnavailable:
+		by = w.cluster
+	case o.Claimed() == right:
+		by = j.primary.owner
+	default:
 		by = w.ownerAt(o.Challenger.By)
 	}
 	if by != nil && !by.hand {

@@ -107,6 +107,9 @@ const (
 	deposited = 100_000
 	bonded    = 1_000
 	clusterOf = 10_000
+
+	millicores = 4_000 // of each node
+	memoryMiB  = 8_192
 )
 
 // newWorld registers a cluster and its nodes.
@@ -155,7 +158,7 @@ func (w *world) join(key crypto.PrivateKey, by *owner) *node {
 
 func (n *node) registration() chain.RegisterProvider {
 	return chain.RegisterProvider{
-		Node: n.id, Bond: chain.Hyper(bonded), Region: "eu", Millicores: 4_000, MemoryMiB: 8_192,
+		Node: n.id, Bond: chain.Hyper(bonded), Region: "eu", Millicores: millicores, MemoryMiB: memoryMiB,
 		Possession: n.key.Sign(crypto.DomainPossession, chain.PossessionPayload(chainID, n.owner.address)),
 	}
 }
@@ -181,6 +184,7 @@ func (w *world) block(ms uint64) {
 	settlement.ExpireMarks(w.kv, e, queueRoom)
 	drawn, _ := settlement.RunDraws(w.kv, e, queueRoom)
 	due, _ := settlement.RunDeadlines(w.kv, e, queueRoom)
+	events = append(events, settlement.ChallengeHardware(w.kv, e)...)
 	events = append(append(events, drawn...), due...)
 	for _, p := range w.delivered() {
 		events = append(events, w.apply(p)...)

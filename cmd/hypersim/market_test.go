@@ -73,12 +73,14 @@ func verdict(cell *simulation.Cell) error {
 // enough is how many jobs tell the sign of an expectation: more where who cheats is found out
 // seldom, and loses much.
 func enough(s stall) int {
-	seldom := slices.Contains([]string{"lazy", "colluding", "sybil", "exit scam"}, s.attack.Name)
+	seldom := slices.Contains([]string{
+		"lazy", "colluding", "opportunist", "sybil", "exit scam", "padding", "padding together", "bought jurors", "shielding",
+	}, s.attack.Name)
 	switch s.terms.Policy {
 	case simulation.Optimistic:
 		switch {
 		case seldom:
-			return 320
+			return 240
 		case s.attack.Name == "follower":
 			return 160
 		}
@@ -123,6 +125,8 @@ func TestRulesTakenAwayPay(t *testing.T) {
 		{simulation.MutateAudits, "lazy", simulation.Optimistic},
 		{simulation.MutateAudits, "colluding", simulation.Optimistic},
 		{simulation.MutateAudits, "sybil", simulation.Optimistic},
+		{simulation.MutateChecks, "padding", simulation.TwoOfThree},
+		{simulation.MutateAudits, "padding", simulation.Optimistic},
 		{simulation.MutateSlashes, "lazy", simulation.TwoOfThree},
 		{simulation.MutateSlashes, "lazy", simulation.Optimistic},
 		{simulation.MutateSlashes, "colluding", simulation.Optimistic},

@@ -26,6 +26,11 @@ var sweeps = []sweep{
 		change: func(t *simulation.Terms, column int) { t.Share = []int{10, 20, 33}[column] },
 	},
 	{
+		attack: "opportunist", policies: []simulation.Policy{simulation.TwoOfThree, simulation.ThreeOfFive},
+		what: "share of all bonds that colludes", columns: []string{"10 %", "20 %", "33 %"},
+		change: func(t *simulation.Terms, column int) { t.Share = []int{10, 20, 33}[column] },
+	},
+	{
 		attack: "sybil", policies: []simulation.Policy{simulation.TwoOfThree, simulation.Optimistic},
 		what: "share of all bonds that colludes", columns: []string{"10 %", "20 %", "33 %"},
 		change: func(t *simulation.Terms, column int) { t.Share = []int{10, 20, 33}[column] },
