@@ -185,6 +185,7 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		perTx      = 40_000
 		perMessage = 100_000
 		perClaim   = 200_000
+		perWindow  = 300_000 // its lot, and its end
 		perBid     = 10_000
 		perBond    = 4_000_000 // looking for the poorest of a full roll
 		perProof   = 3_000_000
@@ -221,6 +222,9 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		}
 		for i := range settle.Claims {
 			sum += perClaim
+			if _, waits := settle.Claims[i].Order.Policy.Policy.(chain.PolicyOptimistic); waits {
+				sum += perWindow
+			}
 			if len(settle.Claims[i].Proof) > 0 {
 				sum += perProof
 			}
@@ -244,7 +248,10 @@ func draws(m chain.Msg) bool {
 	_, node := m.(chain.RegisterProvider)
 	_, words := m.(chain.ReportHardware)
 	_, breach := m.(chain.ReportAcceptance)
-	return peers || hardware || node || words || breach
+	_, challenges := m.(chain.Challenge)
+	_, appeals := m.(chain.Appeal)
+	_, begins := m.(chain.BeginRun)
+	return peers || hardware || node || words || breach || challenges || appeals || begins
 }
 
 // pays reports whether a message may pay as many as run an order.

@@ -49,7 +49,35 @@ func DrawsWait(r state.Reader, height chain.Height) bool {
 const (
 	drawShares     = 10
 	deadlineShares = 18
+
+	lotShares    = 2 // whether a claim is audited, which one in sixteen is at most
+	panelShares  = 7 // a panel of three
+	peerShares   = 5 // five peers
+	windowShares = 3 // the end of one in which nobody challenged a claim: it is paid
+	judgedShares = 5 // and of one in which nobody appealed; of an auditor's time, and of three jurors'
+	breachShares = 8 // some of those who lost by it are paid
 )
+
+// Queued is what something puts into the queues of draws and deadlines.
+type Queued struct{ draws, deadlines int }
+
+// What messages put there, and what draws of it put there in turn, as long as all who are drawn
+// do their part: whoever is silent, or wrong, loses a stake for what that adds.
+var (
+	QueuedByClaim     = Queued{lotShares, windowShares} // under PolicyOptimistic
+	QueuedByChallenge = Queued{panelShares, judgedShares}
+	QueuedByAppeal    = Queued{drawShares, 0} // what was judged is paid for
+)
+
+// QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for: a draw, and
+// the end of a stage.
+func QueuedByRuns(bids int) Queued { return Queued{runShares(bids), runShares(bids)} }
+
+// Weight is what it takes, if the dearest draw and the dearest deadline take so much.
+func (q Queued) Weight(draw, deadline uint64) uint64 {
+	up := func(shares int, whole, of uint64) uint64 { return (uint64(shares)*whole + of - 1) / of }
+	return up(q.draws, draw, drawShares) + up(q.deadlines, deadline, deadlineShares)
+}
 
 // RunDraws makes the draws that are due, the oldest first and as many as take what limit of
 // the dearest do at most; the rest waits for the next block. It returns how many of those that
@@ -91,20 +119,25 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 		switch o, ok := OpenClaimOf(kv, id); {
 		case !ok || o.Draw == 0 || env.Height < o.Draw:
 			return 1 // another draw took its place
-		case o.Stage == InDispute || o.Stage == InAppeal:
+		case o.Stage == InDispute:
+			return panelShares
+		case o.Stage == InAppeal:
 			return drawShares
 		case o.Stage == InWindow && o.Audits == 0:
-			return 2 // a lot, which falls on one in sixteen at most
+			return lotShares
 		default:
 			return 5 // an auditor, or the claim is paid
 		}
 	case partService:
-		return 5 // some peers
+		return peerShares
 	case partHardware:
-		return 7
+		return 8
 	case partRuns:
-		if runs, ok := RunsOf(kv, id); ok && runs.Stage == StageDraw {
+		switch runs, ok := RunsOf(kv, id); {
+		case ok && runs.Stage == StageDraw:
 			return runs.share()
+		case ok && runs.Stage == StagePanelDraw:
+			return panelShares
 		}
 	case partPanel, partBreach:
 	}
@@ -115,12 +148,15 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 	switch of {
 	case partOptimistic:
-		if o, ok := OpenClaimOf(kv, id); ok && o.Stage == InWindow {
-			return 3 // nobody challenged it: it is paid
+		switch o, ok := OpenClaimOf(kv, id); {
+		case ok && o.Stage == InWindow:
+			return windowShares
+		case ok && o.Stage == Judged:
+			return judgedShares
 		}
 	case partPanel:
-		if p, ok := PanelAt(kv, id); ok && p.Seats == 1 {
-			return 5 // an auditor, and maybe the claim is paid
+		if p, ok := PanelAt(kv, id); ok && p.Seats <= panelSeats && !p.JudgesRuns() {
+			return judgedShares
 		}
 	case partHardware:
 		if h, _ := HardwareOf(kv, crypto.PublicKey(id)); len(h.Words) > 0 {
@@ -134,12 +170,15 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 			return runs.share()
 		}
 	case partBreach:
+		return breachShares
 	}
 	return deadlineShares
 }
 
 // share is what a stage of runs takes that no panel judges: asking for them, or paying them.
-func (r *Runs) share() int { return 2 + (len(r.Slate)+len(r.Runs))/2 }
+func (r *Runs) share() int { return runShares(len(r.Slate) + len(r.Runs)) }
+
+func runShares(nodes int) int { return 1 + (nodes+3)/4 }
 
 // queueDeadline has a part be told when the chain has progressed by afterMs, and returns
 // when that is.

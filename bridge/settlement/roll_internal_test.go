@@ -386,6 +386,56 @@ func TestDueThatWasTakenBack(t *testing.T) {
 	}
 }
 
+// TestHeavyEntriesHoldUpNobody: entries of whatever shares are done in the order of time, each
+// once, and whoever puts heavy ones before others has these wait for what the heavy ones take:
+// what a block leaves unused because the next entry does not fit is less than that entry.
+func TestHeavyEntriesHoldUpNobody(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		kv, env := state.NewOverlay(state.NewMemoryBackend()), testEnv()
+		const heaviest = 20
+		shares := rapid.SliceOfN(rapid.IntRange(1, heaviest), 1, 60).Draw(rt, "shares")
+		room := rapid.IntRange(1, 4*heaviest).Draw(rt, "room")
+		total := 0
+		for i, n := range shares {
+			queueDeadline(kv, env, uint64(1+i/3), 'T', crypto.Digest{byte(i)})
+			total += n
+		}
+		env.ProgressMs += uint64(len(shares)) + 1
+		var told []int
+		blocks := 0
+		for ; len(told) < len(shares); blocks++ {
+			before := len(told)
+			_, n := deadlines(env).run(kv, room, 1, func(_ part, id crypto.Digest) (int, func() chain.Events) {
+				return shares[id[0]], func() chain.Events {
+					told = append(told, int(id[0]))
+					return nil
+				}
+			})
+			used := 0
+			for _, i := range told[before:] {
+				used += shares[i]
+			}
+			switch {
+			case used == 0:
+				rt.Fatal("a block did nothing")
+			case n != used:
+				rt.Fatalf("entries took %d, it said %d", used, n)
+			case used > room && len(told) > before+1:
+				rt.Fatalf("several entries took %d, the room was %d", used, room)
+			case len(told) < len(shares) && used+shares[len(told)] <= room:
+				rt.Fatalf("%d of %d were used, and an entry waits that takes %d", used, room, shares[len(told)])
+			}
+			env.LastProgressMs, env.ProgressMs = env.ProgressMs, env.ProgressMs+1
+		}
+		if !slices.IsSorted(told) {
+			rt.Fatalf("told of %v", told)
+		}
+		if most := total/max(room-heaviest+1, 1) + 1; room >= heaviest && blocks > most {
+			rt.Fatalf("%d blocks for %d with room for %d each, want %d at most", blocks, total, room, most)
+		}
+	})
+}
+
 // TestHiddenVotes: a vote that was committed to and is not shown costs what a wrong one
 // does, so that nobody gains who looks at the others' first.
 func TestHiddenVotes(t *testing.T) {

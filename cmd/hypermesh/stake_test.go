@@ -105,6 +105,7 @@ func TestEstimateCoversEvidence(t *testing.T) {
 func TestEstimateCoversDraws(t *testing.T) {
 	table := execution.GasTableV1()
 	promised := chain.LeaseDeal{Order: chain.Order{Term: &chain.Term{Service: &chain.ServiceTerms{}}}}
+	waits := chain.Settle{Claims: []chain.Claim{{Order: chain.Order{Policy: chain.PolicyField{Policy: chain.PolicyOptimistic{}}}}}}
 	for _, c := range []struct {
 		message chain.Msg
 		price   uint64
@@ -114,6 +115,10 @@ func TestEstimateCoversDraws(t *testing.T) {
 		{chain.RegisterProvider{}, table.RegisterProvider},
 		{chain.ReportHardware{}, table.ReportHardware},
 		{chain.ReportAcceptance{}, table.ReportAcceptance},
+		{chain.Challenge{}, table.Challenge + table.QueueDraw + table.QueueDeadline/3},
+		{chain.Appeal{}, table.Appeal + table.QueueDraw},
+		{chain.BeginRun{Slate: make([]chain.SlateBid, chain.MaxSlate)}, table.BeginRun + chain.MaxSlate*table.SlateBid + table.QueueDraw + table.QueueDeadline},
+		{waits, table.Claim + table.QueueDraw/2},
 		{chain.OpenLease{Deal: promised}, table.OpenLease + table.DrawPeers},
 		{chain.ResizeLease{Deal: promised}, table.ResizeLease + table.DrawPeers},
 	} {

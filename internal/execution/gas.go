@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -136,7 +137,7 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	case chain.Withdraw:
 		return t.Withdraw
 	case chain.Settle:
-		return t.Settle + t.Claim*uint64(len(m.Claims))
+		return t.settle(&m)
 	case chain.Bond:
 		return t.Bond
 	case chain.Delegate:
@@ -179,6 +180,20 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 	panic("execution: a message outside the sealed sum")
 }
 
+func (t *GasTable) settle(m *chain.Settle) uint64 {
+	sum := t.Settle + t.Claim*uint64(len(m.Claims))
+	for i := range m.Claims {
+		if _, waits := m.Claims[i].Order.Policy.Policy.(chain.PolicyOptimistic); waits {
+			sum += t.queued(settlement.QueuedByClaim)
+		}
+	}
+	return sum
+}
+
+// queued is what the blocks do that begin with what a message put into their queues: it pays
+// for that at once.
+func (t *GasTable) queued(q settlement.Queued) uint64 { return q.Weight(t.QueueDraw, t.QueueDeadline) }
+
 // marketMessage prices a message about leases, channels, bonds, panels and batches.
 func (t *GasTable) marketMessage(m any) uint64 {
 	switch m := m.(type) {
@@ -213,11 +228,11 @@ func (t *GasTable) marketMessage(m any) uint64 {
 	case chain.RevealVote:
 		return t.RevealVote
 	case chain.Challenge:
-		return t.Challenge
+		return t.Challenge + t.queued(settlement.QueuedByChallenge)
 	case chain.Appeal:
-		return t.Appeal
+		return t.Appeal + t.queued(settlement.QueuedByAppeal)
 	case chain.BeginRun:
-		return t.BeginRun + t.SlateBid*uint64(len(m.Slate))
+		return t.BeginRun + t.SlateBid*uint64(len(m.Slate)) + t.queued(settlement.QueuedByRuns(len(m.Slate)))
 	case chain.CommitRun:
 		return t.CommitRun
 	case chain.RevealRun:
