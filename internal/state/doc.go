@@ -36,7 +36,8 @@
 //     change, so several unfinalized branches of one parent can live at once. What
 //     is noted of a version for its batch is less once it is final: see Settle.
 //  3. Below the root no record holds a lone leaf; the parent names it directly.
-//  4. The version of a record is at least the version of everything below it.
+//  4. The version of a record is at least the version of everything below it, and at most
+//     MaxVersion.
 //  5. A page has 2 to 32 leaves. Below the root a subtree of so few is one, unless
 //     leaves were deleted in it and there are nodes below more than 4 of its slots.
 //  6. A node that is not on disk is in memory: only what Persisted was told of
