@@ -11,7 +11,8 @@ import (
 	"github.com/hypermesh/hypermesh/nexus/agent"
 )
 
-// agentDeclareCommand declares anew what a registered node has.
+// agentDeclareCommand declares anew what a registered node has: more than before, or again what a
+// challenge found missing.
 func agentDeclareCommand() *cli.Command {
 	return &cli.Command{
 		Name: "declare", Usage: "declare on the chain what the node has now, as config.toml says",
