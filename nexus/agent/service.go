@@ -98,7 +98,8 @@ func (s *session) watch(m *job.Watch) {
 func (w *watcher) run(ctx context.Context, order crypto.Digest) {
 	for ctx.Err() == nil {
 		m, heard := w.said()
-		if time.Since(heard) > watchPatience {
+		// Two turns more than that: a server that begins anew learns by a probe that its agent is a peer.
+		if time.Since(heard) > max(watchPatience, 2*time.Duration(m.Service.EpochMs)*time.Millisecond/probesOfEpoch) {
 			break
 		}
 		w.turn(ctx, &m)
@@ -232,11 +233,12 @@ func (w *watcher) probe(ctx context.Context, m *job.Watch, patience time.Duratio
 	if m.Service.ThroughputKiB > 0 {
 		p.Bytes = job.MaxProbeBytes
 	}
+	p.Signature = a.key.Sign(crypto.DomainProbe, p.Payload(a.genesis.ChainID))
 	reply := make(chan bool, 1)
+	sessions, sent := a.connected(), time.Now()
 	w.mu.Lock()
 	w.nonce, w.reply = nonce, reply
 	w.mu.Unlock()
-	sessions, sent := a.connected(), time.Now()
 	for _, s := range sessions {
 		s.send(p)
 	}
@@ -247,7 +249,7 @@ func (w *watcher) probe(ctx context.Context, m *job.Watch, patience time.Duratio
 		ok = true
 	case <-timer.C:
 		for _, s := range sessions {
-			ok = ok || s.conn.Err() == nil
+			ok = ok || s.conn.Err() == nil && !m.Abroad
 		}
 	case <-ctx.Done():
 	}
@@ -281,6 +283,26 @@ func (a *Agent) replied(m *job.ProbeReply) {
 	select {
 	case w.reply <- m.Serving && whole:
 	default: // another server was quicker
+	}
+}
+
+// unanswered takes the word of the lease's cluster, which is not that of this node's servers, that the
+// lease's node gave no answer to a probe.
+func (a *Agent) unanswered(m *job.Unanswered) {
+	a.mu.Lock()
+	w := a.watches[m.Lease.Order]
+	a.mu.Unlock()
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reply == nil || m.Nonce != w.nonce {
+		return
+	}
+	select {
+	case w.reply <- false:
+	default:
 	}
 }
 

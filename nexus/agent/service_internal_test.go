@@ -2,6 +2,7 @@ package agent
 
 import (
 	"log/slog"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -93,5 +94,36 @@ func TestEpochIsOfOneProcess(t *testing.T) {
 	w.enter(&m)
 	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{1}) {
 		t.Fatalf("epochs %v are reported", epochs)
+	}
+}
+
+// TestSilenceAbroadSaysNothing of the node: its cluster alone knows whether it gave an answer.
+func TestSilenceAbroadSaysNothing(t *testing.T) {
+	w, m := watching(25 * time.Second)
+	m.Abroad, m.Lease.Order = true, crypto.Digest{5}
+	w.watch = m
+	w.agent.watches = map[crypto.Digest]*watcher{m.Lease.Order: w}
+	if _, _, ok := w.probe(t.Context(), &m, time.Millisecond); ok {
+		t.Error("a probe counts that nobody may have carried")
+	}
+	type found struct{ serving, ok bool }
+	done := make(chan found, 1)
+	go func() {
+		serving, _, ok := w.probe(t.Context(), &m, time.Hour)
+		done <- found{serving, ok}
+	}()
+	for {
+		w.mu.Lock()
+		nonce := w.nonce
+		w.mu.Unlock()
+		if !nonce.IsZero() {
+			w.agent.unanswered(&job.Unanswered{Lease: m.Lease, Nonce: crypto.Digest{9}}) // of another probe
+			w.agent.unanswered(&job.Unanswered{Lease: m.Lease, Nonce: nonce})
+			break
+		}
+		runtime.Gosched()
+	}
+	if got := <-done; got.serving || !got.ok {
+		t.Errorf("a probe to which the node gave no answer found %+v", got)
 	}
 }

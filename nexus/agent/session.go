@@ -325,6 +325,9 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.ProbeReply:
 		a.replied(&m)
 		return nil
+	case job.Unanswered:
+		a.unanswered(&m)
+		return nil
 	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport:
 		return fmt.Errorf("a server does not send %T", m)
 	}

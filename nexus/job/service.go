@@ -9,8 +9,8 @@ import (
 )
 
 // A lease with service terms is probed by peers that the chain drew. A server tells the peers
-// that are here so (Watch), for as long as it is so; a peer's Probe goes through the servers
-// to the lease's node, and its ProbeReply back. What a peer found of an epoch that missed the
+// that are here so (Watch), for as long as it is so; a peer's Probe goes through the servers, also to
+// another cluster's, to the lease's node, and its ProbeReply back. What a peer found of an epoch that missed the
 // terms it signs and reports (PeerReport).
 
 // MaxProbeBytes bounds what a probe asks to be sent.
@@ -26,6 +26,7 @@ type Watch struct {
 	Since   chain.TimeMs // when these terms began
 	Until   chain.TimeMs // when the lease ends, or ended, as far as At knows
 	At      chain.TimeMs // of the block whose state says all that
+	Abroad  bool         // the lease is another cluster's: that nothing answers a probe says nothing, Unanswered does
 }
 
 // Probe asks the lease's node whether its service runs, and for some bytes.
@@ -35,6 +36,28 @@ type Probe struct {
 	Peer  crypto.PublicKey // who asks
 	Nonce crypto.Digest
 	Bytes uint64 // ≤ MaxProbeBytes
+	// Signature is the peer's over Payload under DomainProbe: the lease's cluster carries no other's.
+	Signature crypto.Signature
+}
+
+// Payload is what the peer signs.
+func (m *Probe) Payload(id chain.ChainID) []byte {
+	return codec.Marshal(struct {
+		_       struct{} `cbor:",toarray"`
+		ChainID chain.ChainID
+		Lease   chain.LeaseID
+		Peer    crypto.PublicKey
+		Nonce   crypto.Digest
+		Bytes   uint64
+	}{ChainID: id, Lease: m.Lease, Peer: m.Peer, Nonce: m.Nonce, Bytes: m.Bytes})
+}
+
+// Unanswered says that a probe came to the lease's cluster, which is another one than the server's, and that
+// the node gave no answer. Of a probe that does not get so far nothing is said.
+type Unanswered struct {
+	_     struct{} `cbor:",toarray"`
+	Lease chain.LeaseID
+	Nonce crypto.Digest
 }
 
 // ProbeReply answers a Probe.
@@ -72,6 +95,7 @@ func (Watch) sealedMessage()      {}
 func (Probe) sealedMessage()      {}
 func (ProbeReply) sealedMessage() {}
 func (PeerReport) sealedMessage() {}
+func (Unanswered) sealedMessage() {}
 
 // Kinds of messages about service terms: between the last of the others and these, others
 // have theirs.
@@ -80,6 +104,8 @@ const (
 	kindProbe
 	kindProbeReply
 	kindPeerReport
+
+	kindUnanswered = 40
 )
 
 func (m *Watch) check() error { return m.Service.Check() }

@@ -307,6 +307,8 @@ func messageKind(m Message) uint8 {
 		return kindProbeReply
 	case PeerReport:
 		return kindPeerReport
+	case Unanswered:
+		return kindUnanswered
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -346,6 +348,7 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindProbe:       decodeMessage[Probe],
 	kindProbeReply:  decodeMessage[ProbeReply],
 	kindPeerReport:  decodeMessage[PeerReport],
+	kindUnanswered:  decodeMessage[Unanswered],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -464,7 +467,7 @@ func checkMessage(m Message) error {
 		return m.Receipt.Check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load, Tunnel, Show, Opening:
+	case Load, Tunnel, Show, Opening, Unanswered:
 		return nil
 	case Ballot:
 		if m.Commitment.IsZero() {

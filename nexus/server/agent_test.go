@@ -41,7 +41,9 @@ type fakeAgent struct {
 	// judge answers who asks for a vote; nil: nobody may.
 	judge func(m job.Judge) job.Message // nil: nothing
 	asked atomic.Int64                  // tunnels
-	only  int                           // of the servers, counted from 1, that it connects to; 0: all
+	// probe takes what is about leases that are probed; nil: it answers no probe, and is told nothing.
+	probe func(m job.Message) job.Message // nil: nothing
+	only  int                             // of the servers, counted from 1, that it connects to; 0: all
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -240,6 +242,14 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		if a.tunnel != nil {
 			server := control.Conn().Remote()
 			a.wg.Go(func() { a.open(ctx, server, m) })
+		}
+	case job.Watch, job.Probe, job.ProbeReply, job.Unanswered:
+		if a.probe == nil {
+			a.c.t.Errorf("agent %d got a %T", a.n, m)
+			return
+		}
+		if answer := a.probe(m); answer != nil {
+			a.send(control, answer)
 		}
 	default:
 		a.c.t.Errorf("agent %d got a %T", a.n, m)

@@ -44,7 +44,7 @@ type Chain interface {
 	Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error)
 
 	// Panels tells of jurors of panels as they are drawn, and of those that were drawn for as long
-	// back as a panel lasts, until ctx ends or the chain cannot be followed. What it tells may be
+	// back as a panel lasts, and of peers of leases alike, until ctx ends or the chain cannot be followed. What it tells may be
 	// wrong.
 	Panels(ctx context.Context, tell PanelNews) error
 
@@ -62,6 +62,7 @@ type Chain interface {
 type PanelNews struct {
 	Drawn   func(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey)
 	Cluster func(crypto.PublicKey) // one that is there
+	Peers   func(lease chain.LeaseID, peers []crypto.PublicKey)
 }
 
 // Provider is what the chain knows of a bonded provider node.

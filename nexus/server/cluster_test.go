@@ -93,6 +93,9 @@ type fakeChain struct {
 	sitting  server.Sitting
 	matter   server.Matter
 
+	probed chain.LeaseID // of which peers were drawn; zero: none
+	peers  []crypto.PublicKey
+
 	neighbour crypto.PublicKey      // a cluster; zero: there is no other
 	endpoints []string              // of it
 	looked    map[crypto.Digest]int // panels
@@ -190,6 +193,12 @@ func (f *fakeChain) Panels(ctx context.Context, tell server.PanelNews) error {
 	if !panel.IsZero() && !untold {
 		tell.Drawn(panel, 0, nodes)
 		tell.Drawn(crypto.Digest{1}, 0, nodes)
+	}
+	f.mu.Lock()
+	probed, peers := f.probed, f.peers
+	f.mu.Unlock()
+	if !probed.Order.IsZero() {
+		tell.Peers(probed, peers)
 	}
 	<-ctx.Done()
 	return ctx.Err()

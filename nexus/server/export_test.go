@@ -412,3 +412,19 @@ func (s *Server) CheckDone(proofs zk.Verifier, policy chain.Policy, d *job.Done)
 	r := &reign{Server: &Server{verifier: s.verifier, proofs: proofs}}
 	return r.checkDone(policy, d)
 }
+
+// Reported reports whether the leader keeps a peer's report of an epoch.
+func (s *Server) Reported(e *chain.ServiceEpoch, peer crypto.PublicKey) bool {
+	r := s.current.Load()
+	if r == nil {
+		return false
+	}
+	r.services.mu.Lock()
+	defer r.services.mu.Unlock()
+	w := r.services.known[e.Lease.Order]
+	if w == nil {
+		return false
+	}
+	_, ok := w.reports[e.Epoch][peer]
+	return ok
+}

@@ -97,6 +97,7 @@ func (s *Server) newMux() (*http.ServeMux, error) {
 	s.registerEvents(hapi)
 	s.registerOutbox(hapi)
 	s.registerVotes(hapi)
+	s.registerPeers(hapi)
 	s.registerBatches(hapi)
 	s.registerServers(hapi)
 	s.registerAddresses(hapi)
@@ -134,7 +135,7 @@ func (s *Server) routed(next http.Handler) http.Handler {
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
-	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath || r.URL.Path == settingsPath):
+	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath || r.URL.Path == settingsPath || r.URL.Path == peersPath):
 		return true
 	case isExec(r):
 		node, err := crypto.ParsePublicKey(r.URL.Query().Get("node"))

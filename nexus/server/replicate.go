@@ -30,6 +30,10 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	if o, ok := m.(job.Opening); ok {
 		s.hearOpening(from, &o)
 	}
+	report, reports := m.(job.PeerReport)
+	if reports = reports && report.Report.Peer == from.node; reports {
+		s.reportAbroad(from, &report)
+	}
 	r := s.current.Load()
 	if r == nil {
 		return
@@ -38,8 +42,8 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment)
 		r.hearSigned(from, p.Order, crypto.SignedBy(from.node, crypto.DomainRun, payload, p.Signature), scheduler.MadePledge{Node: from.node, Pledge: p})
 	}
-	if p, ok := m.(job.PeerReport); ok && p.Report.Peer == from.node {
-		r.hearPeer(from, &p)
+	if reports {
+		r.hearPeer(&report)
 	}
 }
 

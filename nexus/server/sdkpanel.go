@@ -25,7 +25,7 @@ func (c *sdkChain) Panels(ctx context.Context, tell PanelNews) error {
 	}
 	from := api.CursorAfter(before)
 	filter := sdk.EventFilter{Cursor: &from, Types: []string{
-		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.ClusterRegistered{}),
+		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.ClusterRegistered{}), chain.EventName(chain.PeersDrawn{}),
 	}}
 	for event, err := range c.client.Events(ctx, filter) {
 		if err != nil {
@@ -49,6 +49,14 @@ func (n *PanelNews) take(event *api.StreamEvent) error {
 			return err
 		}
 		n.Drawn(drawn.Panel, event.Height, drawn.Jurors)
+		return nil
+	}
+	var peers chain.PeersDrawn
+	if event.Type == chain.EventName(peers) {
+		if err := json.Unmarshal(event.Data, &peers); err != nil {
+			return err
+		}
+		n.Peers(peers.Lease, peers.Peers)
 		return nil
 	}
 	if err := json.Unmarshal(event.Data, &named); err != nil {

@@ -58,6 +58,8 @@ type Server struct {
 	proofs    zk.Verifier
 	docket    *docket
 	egress    egress
+	abroad    abroad
+	guests    guests
 	outward   *http.Client // for endpoints that other clusters registered
 	signer    *signer
 	logs      *jobLogs
@@ -124,6 +126,8 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 	s := &Server{
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
+		abroad:    abroad{leases: map[crypto.Digest]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
+		guests:    guests{waiting: map[crypto.Digest][]chan job.ProbeReply{}},
 		owners:    map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}
 	s.batches, s.forwards, s.verifier = newBatcher(s.toLog), newBatcher(s.toLeader), newVerifier()
@@ -193,7 +197,7 @@ func (s *Server) openStores() (err error) {
 	s.peers = newPeerTransport(newPool(s.endpoint, peerProtocol, s.roster))
 	s.sessions = &sessions{
 		log: s.log, chain: s.id.genesis.ChainID, byID: map[crypto.PublicKey]*session{},
-		blobs: s.serveAgent, logs: s.takeLog, bids: s.bids, tell: s.hearEnd, poke: s.poke, ended: s.isOver, roster: s.roster.message,
+		blobs: s.serveAgent, logs: s.takeLog, bids: s.bids, tell: s.hearEnd, poke: s.poke, away: s.probeAbroad, reply: s.guests.answer, ended: s.isOver, roster: s.roster.message,
 	}
 	s.raftInbox, s.peerInbox = newInbox(s.endpoint.Addr()), newInbox(s.endpoint.Addr())
 	s.replica = newReplica(s.config, s.log)
@@ -259,6 +263,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepAge(ctx) })
 	wg.Go(func() { s.keepAddresses(ctx) })
 	wg.Go(func() { s.watchPanels(ctx) })
+	wg.Go(func() { s.watchAbroad(ctx) })
 	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
 	wg.Go(func() { fail(ClusterKeyFile, s.compareClusters(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })

@@ -41,6 +41,7 @@ type watchedService struct {
 	id      chain.LeaseID
 	seen    Service
 	reports map[uint64]map[crypto.PublicKey]chain.ServiceReport // of epochs, each of which finds a miss
+	asked   map[crypto.PublicKey]guestProbe                     // by peers of other clusters, the last of each
 }
 
 // watchServices learns from the chain what is promised of leases and by whom they are probed,
@@ -83,7 +84,7 @@ func (s *services) add(list []chain.LeaseID, now time.Time) {
 	defer s.mu.Unlock()
 	for _, id := range list {
 		if s.known[id.Order] == nil {
-			s.known[id.Order] = &watchedService{at: now, id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}}
+			s.known[id.Order] = &watchedService{at: now, id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}, asked: map[crypto.PublicKey]guestProbe{}}
 		}
 	}
 }
@@ -169,13 +170,14 @@ func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
 
 // hearPeer takes a peer's report of an epoch. Once enough of the peers report a miss, it is
 // posted.
-func (r *reign) hearPeer(from *session, p *job.PeerReport) {
+func (r *reign) hearPeer(p *job.PeerReport) {
+	peer := p.Report.Peer
 	if !r.services.wants(p, time.Now()) {
 		return
 	}
-	r.once(assignment{order: p.Epoch.Lease.Order, node: from.node}, func() {
-		if !r.verifier.verify(crypto.SignedBy(from.node, crypto.DomainService, chain.ServicePayload(p.Epoch, p.Report), p.Report.Signature)) {
-			from.log.Warn("a peer sent a report that it did not sign", "job", p.Epoch.Lease.Order.Short())
+	r.once(assignment{order: p.Epoch.Lease.Order, node: peer}, func() {
+		if !r.verifier.verify(crypto.SignedBy(peer, crypto.DomainService, chain.ServicePayload(p.Epoch, p.Report), p.Report.Signature)) {
+			r.log.Warn("a report of a peer is not signed by it", "peer", peer.Short(), "job", p.Epoch.Lease.Order.Short())
 			return
 		}
 		m := r.services.keep(p)
@@ -199,7 +201,7 @@ func (s *services) wants(p *job.PeerReport, now time.Time) bool {
 		return false
 	}
 	begin, end, ok := w.seen.Service.Span(&w.seen.Lease, e.Epoch)
-	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && slices.Contains(w.seen.Service.PeersOf(begin), p.Report.Peer) &&
+	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && (slices.Contains(w.seen.Service.PeersOf(begin), p.Report.Peer) || p.Report.By() == w.seen.Lease.Consumer) &&
 		w.seen.Service.Terms.Finds(e.Epoch, &p.Report) != chain.ServiceKept
 }
 
@@ -230,10 +232,25 @@ func (s *services) keep(p *job.PeerReport) *chain.ReportMiss {
 			m.Reports = append(m.Reports, r)
 		}
 	}
-	if len(m.Reports) < chain.Quorum(len(peers)) {
-		return nil
+	said := len(m.Reports)
+	if said >= chain.Quorum(len(peers)) {
+		return m
 	}
-	return m
+	if own, ok := w.consumers(of); ok && said >= chain.QuorumWithConsumer(len(peers)) {
+		m.Reports = append(m.Reports, own)
+		return m
+	}
+	return nil
+}
+
+// consumers returns the consumer's own of the reports of an epoch, if there is one.
+func (w *watchedService) consumers(of map[crypto.PublicKey]chain.ServiceReport) (own chain.ServiceReport, ok bool) {
+	for _, r := range of { // order-free: there is one at most
+		if r.By() == w.seen.Lease.Consumer {
+			own, ok = r, true
+		}
+	}
+	return own, ok
 }
 
 // carryProbe takes a peer's probe to the lease's node, if it is here.
@@ -241,8 +258,13 @@ func (ss *sessions) carryProbe(from *session, m job.Probe) error {
 	if m.Peer != from.node {
 		return fmt.Errorf("probe of peer %s", m.Peer.Short())
 	}
-	if to := ss.get(m.Lease.Node); to != nil && from.mayProbe() {
+	if !from.mayProbe() {
+		return nil
+	}
+	if to := ss.get(m.Lease.Node); to != nil {
 		to.send(m)
+	} else {
+		ss.away(from, m)
 	}
 	return nil
 }
@@ -252,7 +274,11 @@ func (ss *sessions) carryReply(from *session, m job.ProbeReply) error {
 	if m.Lease.Node != from.node {
 		return fmt.Errorf("answer for node %s", m.Lease.Node.Short())
 	}
-	if to := ss.get(m.Peer); to != nil && from.mayProbe() {
+	if !from.mayProbe() {
+		return nil
+	}
+	ss.reply(m)
+	if to := ss.get(m.Peer); to != nil {
 		to.send(m)
 	}
 	return nil

@@ -62,6 +62,8 @@ type sessions struct {
 	bids  func(*session, job.Bids)
 	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening or a PeerReport
 	poke  func(*session)                                        // there is something new for the leader
+	away  func(*session, job.Probe)                             // of a node that is not here
+	reply func(job.ProbeReply)                                  // to a peer that is not here
 	ended func(node crypto.PublicKey, order crypto.Digest) bool // as far as this server knows, an assignment is over
 	// roster is what agents are told of the servers; false: nothing is known yet.
 	roster func() (job.Roster, bool)
@@ -250,7 +252,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 		return ss.carryProbe(s, m)
 	case job.ProbeReply:
 		return ss.carryReply(s, m)
-	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch:
+	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch, job.Unanswered:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)

@@ -149,3 +149,8 @@ func readService(t tagged) (chain.Msg, bool, error) {
 	}
 	return nil, false, nil
 }
+
+// PeerMessage is the body of POST /v1/peers, and its answer.
+type PeerMessage struct {
+	Message []byte `json:"message" doc:"as agents and servers exchange it: a probe or a report, signed by the peer; in the answer that of the node, or nothing"`
+}

@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+const (
+	peersPath = "/v1/peers"
+	// guestPace is how long after a probe of a peer that is not here its next one is carried.
+	guestPace    = 250 * time.Millisecond
+	guestTimeout = 2 * time.Second // for a node's answer
+)
+
+// guestProbe is the last probe of a peer that is not here.
+type guestProbe struct {
+	nonce crypto.Digest
+	at    time.Time
+}
+
+// guests is the probes that came from elsewhere and wait for nodes of this cluster.
+type guests struct {
+	mu      sync.Mutex
+	waiting map[crypto.Digest][]chan job.ProbeReply // by nonce
+}
+
+func (s *Server) registerPeers(hapi huma.API) {
+	huma.Register(hapi, huma.Operation{
+		OperationID: "carry-peer", Method: http.MethodPost, Path: peersPath, Summary: "Take a probe of a lease of this cluster, or a report of an epoch",
+		Description: "The chain draws who probes a lease with service terms among the nodes of all clusters. Servers of other clusters bring what their agents,\n" +
+			"and consumers what they themselves have signed. A probe is answered by the lease's node, or by nothing in time.",
+		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.PeerMessage](hapi)}}},
+		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
+		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
+	}, s.takePeer)
+}
+
+// takePeer does what the leader does with what a peer of elsewhere has signed.
+func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.PeerMessage], error) {
+	var request api.PeerMessage
+	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
+		return nil, web.InvalidBody(err)
+	}
+	m, err := job.DecodeMessage(request.Message)
+	if err != nil {
+		return nil, web.Invalid("body.message", err)
+	}
+	r := s.current.Load()
+	if r == nil {
+		return nil, web.Busy("the cluster has no leader now")
+	}
+	if probe, ok := m.(job.Probe); ok {
+		answer, err := r.guestProbe(ctx, &probe)
+		return &body[api.PeerMessage]{api.PeerMessage{Message: answer}}, err
+	}
+	if report, ok := m.(job.PeerReport); ok {
+		if !r.services.wants(&report, time.Now()) {
+			return nil, web.NotFound("nothing is heard of that epoch, or not from this peer")
+		}
+		r.hearPeer(&report)
+		return &body[api.PeerMessage]{api.PeerMessage{Message: []byte{}}}, nil
+	}
+	return nil, web.Invalid("body.message", fmt.Errorf("is a %T, want a probe or a report", m))
+}
+
+// guestProbe has the lease's node answer a probe; the answer is empty if it gives none in time.
+func (r *reign) guestProbe(ctx context.Context, m *job.Probe) ([]byte, error) {
+	patience, ok := r.services.guest(m)
+	if !ok {
+		return nil, web.NotFound("this cluster has no lease of that name with service terms which the peer probes")
+	}
+	if !r.verifier.verify(crypto.SignedBy(m.Peer, crypto.DomainProbe, m.Payload(r.id.genesis.ChainID), m.Signature)) {
+		return nil, web.Invalid("body.message", errors.New("the probe is not signed by its peer"))
+	}
+	if !r.services.mayAsk(m, time.Now()) {
+		return nil, web.Busy("the peer probes too often")
+	}
+	reply, answered := r.guests.ask(ctx, m, patience, func() {
+		if node := r.sessions.get(m.Lease.Node); node != nil {
+			node.send(*m)
+		}
+	})
+	if !answered {
+		return []byte{}, nil
+	}
+	return job.EncodeMessage(reply), nil
+}
+
+// guest reports whether somebody who is not here may probe a lease, the consumer too, and how long its
+// node's answer is waited for.
+func (s *services) guest(m *job.Probe) (patience time.Duration, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.known[m.Lease.Order]
+	if w == nil || !w.seen.Live || w.id != m.Lease {
+		return 0, false
+	}
+	consumers := chain.AddressOf(crypto.AccountKeyOf(m.Peer)) == w.seen.Lease.Consumer
+	ok = consumers || slices.Contains(w.seen.Service.Peers, m.Peer) || slices.Contains(w.seen.Service.Former, m.Peer)
+	return min(time.Duration(w.seen.Service.Terms.EpochMs)*time.Millisecond/40, guestTimeout), ok
+}
+
+// mayAsk reports whether a probe of a peer is carried now, and notes it. Several servers may bring the
+// same one.
+func (s *services) mayAsk(m *job.Probe, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.known[m.Lease.Order]
+	if w == nil {
+		return false
+	}
+	last := w.asked[m.Peer]
+	if last.nonce != m.Nonce && now.Sub(last.at) < guestPace {
+		return false
+	}
+	if last.nonce != m.Nonce {
+		if len(w.asked) > 4*chain.MaxServicePeers { // of peers before these
+			clear(w.asked)
+		}
+		w.asked[m.Peer] = guestProbe{nonce: m.Nonce, at: now}
+	}
+	return true
+}
+
+// ask waits for the answer to a probe, which send sends if nobody waits for it yet.
+func (g *guests) ask(ctx context.Context, m *job.Probe, patience time.Duration, send func()) (job.ProbeReply, bool) {
+	answer := make(chan job.ProbeReply, 1)
+	g.mu.Lock()
+	first := len(g.waiting[m.Nonce]) == 0
+	g.waiting[m.Nonce] = append(g.waiting[m.Nonce], answer)
+	g.mu.Unlock()
+	defer g.leave(m.Nonce, answer)
+	if first {
+		send()
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case reply := <-answer:
+		return reply, reply.Lease == m.Lease && reply.Peer == m.Peer
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return job.ProbeReply{}, false
+}
+
+func (g *guests) leave(nonce crypto.Digest, answer chan job.ProbeReply) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := slices.DeleteFunc(g.waiting[nonce], func(c chan job.ProbeReply) bool { return c == answer })
+	if g.waiting[nonce] = left; len(left) == 0 {
+		delete(g.waiting, nonce)
+	}
+}
+
+// answer gives a node's answer to whoever waits for it.
+func (g *guests) answer(m job.ProbeReply) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.waiting[m.Nonce] {
+		select {
+		case c <- m:
+		default: // it has one
+		}
+	}
+}
