@@ -159,7 +159,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return appendFromService(out, e)
 	case chain.HardwareJudged, chain.HardwareDeclared:
 		return appendFromHardware(out, e)
-	case chain.ClaimRecorded, chain.ClaimRejected, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
+	case chain.ClaimRecorded, chain.ClaimRejected, chain.KeyRevealed, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}
 	return out

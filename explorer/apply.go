@@ -284,7 +284,7 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		return b.insertClaim(at, tx, key, event, chain.Claim{})
 	case chain.Transferred, chain.Deposited, chain.WithdrawalStarted, chain.Matured, chain.LeaseOpened, chain.LeaseChanged, chain.LeaseEnded,
 		chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided,
-		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
+		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.KeyRevealed,
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed,
 		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:

@@ -129,7 +129,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorSlashed, chain.ValidatorJailed, chain.EpochClosed:
 		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded,
 			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled,
-			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed,
+			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.KeyRevealed,
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 			chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed,
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed,

@@ -240,7 +240,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.KeyRevealed:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -255,6 +255,8 @@ func sayVerification(e any) sentence {
 		return sayServiceEvent(e)
 	case chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
 		return sayHardwareEvent(e)
+	case chain.KeyRevealed:
+		return say("Node ", linkNode(e.Node), " told the key "+crypto.Digest(e.Key).Short()+" that opens its output for job ", linkJob(e.Order))
 	case chain.MeterRegistered:
 		return say("Usage records of node ", linkNode(e.Node), " are signed with metering key "+crypto.Digest(e.Key).Short()+" from now on")
 	case chain.BatchSettled:

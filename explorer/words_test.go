@@ -123,6 +123,7 @@ func TestWordsOfBreaches(t *testing.T) {
 	wantWords(t, explorer.EventWords(chain.BondForfeited{Cluster: cluster, Subject: crypto.Digest{0xcc}, Reporter: who, Amount: five, Reward: chain.Hyper(3)}),
 		[]string{cluster.Short(), crypto.Digest{0xcc}.Short(), who.Short(), "5", "3"})
 	wantWords(t, explorer.EventWords(chain.ClaimLost{Cluster: cluster, Provider: who, Lost: five}), []string{cluster.Short(), who.Short(), "5"})
+	wantWords(t, explorer.EventWords(chain.KeyRevealed{Order: crypto.Digest{0xcc}, Node: cluster, Key: chain.OutputKey{0xab, 0xcd}}), []string{cluster.Short(), crypto.Digest{0xcc}.Short(), "abcd"})
 	wantWords(t, explorer.EventWords(chain.BreachPaid{Cluster: cluster, Paid: make([]chain.BreachPayment, 2)}), []string{cluster.Short(), "2 providers"})
 	wantWords(t, explorer.EventWords(chain.BreachClosed{Cluster: cluster, Paid: chain.Hyper(3), Burned: five}), []string{cluster.Short(), "3", "5"})
 }

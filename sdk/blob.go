@@ -17,9 +17,9 @@ import (
 // blobChunk is the size of a blob's chunks: package blob has the format.
 const blobChunk = 256 << 10
 
-// blobHash computes a blob's id while its bytes pass by: the digest, under
+// BlobHash computes a blob's id while its bytes pass by: the digest, under
 // DomainBlob, of the length and the digest of the chunks' digests.
-type blobHash struct {
+type BlobHash struct {
 	length uint64
 	chunk  *crypto.Stream
 	filled int // of the chunk
@@ -27,12 +27,13 @@ type blobHash struct {
 	chunks []byte // their digests
 }
 
-func newBlobHash() *blobHash {
-	return &blobHash{chunk: crypto.DomainBlobChunk.NewStream(), list: crypto.DomainBlobList.NewStream()}
+// NewBlobHash returns a hash of nothing yet.
+func NewBlobHash() *BlobHash {
+	return &BlobHash{chunk: crypto.DomainBlobChunk.NewStream(), list: crypto.DomainBlobList.NewStream()}
 }
 
 // Write implements io.Writer; it never fails.
-func (h *blobHash) Write(p []byte) (int, error) {
+func (h *BlobHash) Write(p []byte) (int, error) {
 	n := len(p)
 	h.length += uint64(n)
 	for len(p) > 0 {
@@ -51,7 +52,7 @@ func (h *blobHash) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (h *blobHash) endChunk() error {
+func (h *BlobHash) endChunk() error {
 	digest := h.chunk.Sum()
 	h.chunks = append(h.chunks, digest[:]...)
 	h.chunk, h.filled = crypto.DomainBlobChunk.NewStream(), 0
@@ -59,8 +60,8 @@ func (h *blobHash) endChunk() error {
 	return err
 }
 
-// sum returns the id; nothing may be written afterwards.
-func (h *blobHash) sum() (crypto.Digest, error) {
+// Sum returns the id; nothing may be written afterwards.
+func (h *BlobHash) Sum() (crypto.Digest, error) {
 	if h.filled > 0 {
 		if err := h.endChunk(); err != nil {
 			return crypto.Digest{}, err
@@ -70,19 +71,19 @@ func (h *blobHash) sum() (crypto.Digest, error) {
 	return crypto.DomainBlob.Hash(append(binary.BigEndian.AppendUint64(nil, h.length), list[:]...)), nil
 }
 
-// outline returns what proves each chunk; after sum.
-func (h *blobHash) outline() []byte {
+// outline returns what proves each chunk; after Sum.
+func (h *BlobHash) outline() []byte {
 	return append(binary.BigEndian.AppendUint64(nil, h.length), h.chunks...)
 }
 
 // BlobID returns the id of the blob that r gives, and its size in bytes.
 func BlobID(r io.Reader) (crypto.Digest, int64, error) {
-	h := newBlobHash()
+	h := NewBlobHash()
 	n, err := io.Copy(h, r)
 	if err != nil {
 		return crypto.Digest{}, n, fmt.Errorf("sdk: reading a blob: %w", err)
 	}
-	id, err := h.sum()
+	id, err := h.Sum()
 	return id, n, err
 }
 
@@ -101,12 +102,12 @@ func (c *Client) PutBlob(ctx context.Context, content io.ReadSeeker) (crypto.Dig
 	if _, err := content.Seek(0, io.SeekStart); err != nil {
 		return crypto.Digest{}, 0, fmt.Errorf("sdk: reading a blob: %w", err)
 	}
-	h := newBlobHash()
+	h := NewBlobHash()
 	size, err := io.Copy(h, content)
 	if err != nil {
 		return crypto.Digest{}, 0, fmt.Errorf("sdk: reading a blob: %w", err)
 	}
-	id, err := h.sum()
+	id, err := h.Sum()
 	if err != nil {
 		return crypto.Digest{}, 0, err
 	}
@@ -227,7 +228,7 @@ func (c *Client) GetBlob(ctx context.Context, id crypto.Digest, limit int64) (io
 // ResumeBlob is GetBlob for who has the blob's beginning: it returns the bytes
 // behind it. What comes in the end is ErrBlob also if the beginning was another's.
 func (c *Client) ResumeBlob(ctx context.Context, id crypto.Digest, beginning io.Reader, limit int64) (io.ReadCloser, error) {
-	b := &blobReader{client: c, ctx: ctx, id: id, left: max(0, min(limit, 1<<62)), hash: newBlobHash()}
+	b := &blobReader{client: c, ctx: ctx, id: id, left: max(0, min(limit, 1<<62)), hash: NewBlobHash()}
 	if beginning != nil {
 		n, err := io.Copy(b.hash, beginning)
 		if err != nil {
@@ -247,7 +248,7 @@ type blobReader struct {
 	body   io.ReadCloser
 	id     crypto.Digest
 	left   int64
-	hash   *blobHash
+	hash   *BlobHash
 	tries  int   // in a row that brought nothing
 	err    error // once reading has ended
 }
@@ -330,7 +331,7 @@ func (b *blobReader) end(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return fmt.Errorf("sdk: blob %s: %w", b.id.Short(), err)
 	}
-	got, err := b.hash.sum()
+	got, err := b.hash.Sum()
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,11 @@ type JobRun struct {
 	Consumer chain.Signer
 	MaxCost  chain.Amount  // zero: what the quote says
 	Patience time.Duration // until the deadline; zero: 10 minutes
+	Fair     bool          // fair exchange: the output travels sealed, and whoever is paid tells the key; see JobOutput
+
+	// Countersignable lets the consumer have the job paid without its cluster, late in the claim
+	// window. Its cap stays outstanding until that ends if it is not settled.
+	Countersignable bool
 
 	// Bind, if set, is given the ids of Blobs once they are known, and returns
 	// the work that runs on them.
@@ -241,7 +246,7 @@ func orderFor(r *JobRun, quote *api.Quote, status api.NexusStatus) chain.Order {
 	}
 	order := chain.Order{
 		ChainID: status.ChainID, Nonce: rand.Uint64(), Cluster: quote.Cluster, Policy: chain.PolicyField{Policy: r.Policy}, MaxCost: r.MaxCost,
-		Deadline: status.NowMs + chain.TimeMs(patience.Milliseconds()),
+		Deadline: status.NowMs + chain.TimeMs(patience.Milliseconds()), Fair: r.Fair, Countersignable: r.Countersignable,
 	}
 	if _, ok := r.Policy.(chain.PolicyZK); ok {
 		order.FixedCap = r.MaxCost

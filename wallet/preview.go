@@ -59,7 +59,7 @@ func sentence(m chain.Msg) string {
 	case chain.Withdraw:
 		return fmt.Sprintf("takes %s out of escrow at cluster %s; it arrives after the withdrawal delay", m.Amount, m.Cluster)
 	case chain.Settle:
-		return fmt.Sprintf("posts claims for work done: %d", len(m.Claims))
+		return fmt.Sprintf("posts claims for work done: %d", len(m.Claims)) + keysTold(m.Claims)
 	case chain.Bond:
 		return fmt.Sprintf("becomes a validator with consensus key %s, node key %s at %q, named %q, commission %s, and locks a stake of %s",
 			m.ConsensusKey, m.NodeKey, m.Endpoint, m.Name, percent(m.CommissionBps), m.Amount)
@@ -96,6 +96,20 @@ func sentence(m chain.Msg) string {
 		return marketSentence(m)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
+}
+
+// keysTold says how many keys of sealed outputs claims make known, whether they are paid or not.
+func keysTold(claims chain.Claims) string {
+	n := 0
+	for i := range claims {
+		if claims[i].OutputKey != nil {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and tells everybody the keys of sealed outputs: %d", n)
 }
 
 // marketSentence says what a message about leases, channels, bonds and panels does.

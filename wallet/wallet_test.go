@@ -132,7 +132,7 @@ func TestPreviewIsFrozen(t *testing.T) {
 		chain.UnbondCluster{Cluster: node},
 		chain.Deposit{Cluster: node, Amount: chain.Hyper(5)},
 		chain.Withdraw{Cluster: node, Amount: chain.Nano(1)},
-		chain.Settle{Claims: make([]chain.Claim, 2)},
+		chain.Settle{Claims: make([]chain.Claim, 2)}, chain.Settle{Claims: []chain.Claim{{OutputKey: &chain.OutputKey{1}}}},
 	)
 	text, err := wallet.Preview(&body)
 	if err != nil {

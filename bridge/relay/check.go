@@ -39,6 +39,9 @@ func (i *inspector) inspect(raw []byte, now time.Time) (*chain.Claim, error) {
 	if end := c.Order.Deadline + chain.TimeMs(i.genesis.Params.ClaimWindowMs); end < chain.TimeMs(now.UnixMilli()) {
 		return nil, fmt.Errorf("its claim window ended at %d ms", end)
 	}
+	if err := checkExchange(c); err != nil {
+		return nil, err
+	}
 	if err := i.checkSigned(c); err != nil {
 		return nil, err
 	}
@@ -96,20 +99,43 @@ func (i *inspector) verified(m chain.Msg) (*chain.VerifiedTx, error) {
 }
 
 // checkPolicy demands what the order's policy asks of one claim: a proof, or
-// else the cluster's attestation.
+// else the cluster's attestation. Countersigned claims are in no outbox: whoever has one posts
+// it when its time has come.
 func (i *inspector) checkPolicy(c *chain.Claim) error {
+	if c.Countersigned {
+		return errors.New("it is countersigned, in place of its cluster's attestation")
+	}
 	switch p := c.Order.Policy.Policy.(type) {
 	case chain.PolicyReplicate:
 		return errors.New("it is of an order under replicate, which is not claimed")
 	case chain.PolicyNone, chain.PolicyOptimistic:
-		if c.Attestation == (crypto.Signature{}) {
-			return errors.New("it has no attestation of its cluster")
-		}
-		return nil
+		return checkWord(c)
 	case chain.PolicyZK:
+		if c.Order.Fair {
+			if err := checkWord(c); err != nil {
+				return err
+			}
+		}
 		return i.checkProof(c, &p)
 	}
 	return fmt.Errorf("policy of type %T", c.Order.Policy.Policy)
+}
+
+// checkWord demands the cluster's attestation.
+func checkWord(c *chain.Claim) error {
+	if c.Attestation == (crypto.Signature{}) {
+		return errors.New("it has no attestation of its cluster")
+	}
+	return nil
+}
+
+// checkExchange demands a sealed output and its key of an order that asks for a fair exchange,
+// and neither of any other.
+func checkExchange(c *chain.Claim) error {
+	if sealed := c.Receipt.Sealed != nil; sealed != c.Order.Fair {
+		return fmt.Errorf("fair exchange is asked for: %t, the output is sealed: %t", c.Order.Fair, sealed)
+	}
+	return c.Receipt.CheckKey(c.OutputKey)
 }
 
 func (i *inspector) checkProof(c *chain.Claim, p *chain.PolicyZK) error {

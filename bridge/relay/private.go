@@ -75,10 +75,10 @@ func newPrivate(config *Config, deps *Deps) (*private, error) {
 }
 
 // takes reports whether a claim is of metered work of the relay's own nodes: of other work
-// it has no records, and leaves it to others.
+// it has no records, and a batch tells no key: it leaves these to others.
 func (p *private) takes(c *chain.Claim) bool {
 	_, metered := c.Order.Policy.Policy.(chain.PolicyNone)
-	return metered && p.nodes[c.Receipt.Node]
+	return metered && !c.Order.Fair && p.nodes[c.Receipt.Node]
 }
 
 // Settlements implements Chain: a batch stands for the claim of its node's one receipt. A

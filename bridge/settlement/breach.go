@@ -263,10 +263,11 @@ func checkPromise(kv state.KV, env *Env, a *chain.AcceptedOrder, consumer chain.
 }
 
 // lost pays a claim that is in order as far as its escrow goes, and counts the rest among
-// what a broken acceptance cost. why is what to say if there is none.
+// what a broken acceptance cost. why is what to say if there is none, or if it is by the
+// consumer's word that the claim is in order: that moves the consumer's money, and no bond.
 func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *chain.Rejection) {
 	spent, ok := p.book.Spent.Add(cost)
-	if !ok || p.book.MaxCost.Less(spent) {
+	if !ok || p.book.MaxCost.Less(spent) || p.Countersigned {
 		return nil, why
 	}
 	cluster := p.book.Cluster
@@ -294,9 +295,10 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 	}
 	record.Lost, p.book.Spent = missing, spent
 	p.keep(&record)
-	return append(events, chain.ClaimLost{
+	events = append(events, chain.ClaimLost{
 		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence), Provider: p.provider, Cluster: cluster, Lost: missing,
-	}), nil
+	})
+	return append(events, p.revealed(&record)...), nil
 }
 
 // count moves a loss from one size to another; zero is none.

@@ -48,7 +48,7 @@ type posted struct {
 func settleClaim(books *ledger, c *chain.Claim) (chain.Events, *chain.Rejection) {
 	p := &posted{Claim: c, kv: books.kv, env: books.env, books: books, id: c.Order.ID()}
 	for _, check := range []func() *chain.Rejection{
-		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkSequence, p.checkPrices,
+		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkExchange, p.checkSequence, p.checkPrices,
 	} {
 		if why := check(); why != nil {
 			return nil, why
@@ -179,12 +179,49 @@ func (p *posted) checkParties() *chain.Rejection {
 	return nil
 }
 
-// checkAttested demands the home cluster's attestation of the receipt, unless a
-// proof stands for it.
+// checkAttested demands the home cluster's attestation of the receipt, or the consumer's
+// countersignature; a proof stands for both, unless the output is sealed: then somebody has
+// to say that it is there.
 func (p *posted) checkAttested() *chain.Rejection {
+	if p.Countersigned {
+		return p.checkCountersigned()
+	}
 	_, proven := p.Order.Policy.Policy.(chain.PolicyZK)
-	if !proven && p.Attestation == (crypto.Signature{}) {
+	if p.Attestation == (crypto.Signature{}) && (!proven || p.Order.Fair) {
 		return chain.Reject("claim has no attestation of cluster %s", p.Order.Cluster.Short())
+	}
+	return nil
+}
+
+// checkCountersigned demands that the consumer's word counts by now, and that nobody was paid
+// upon the cluster's: a consumer that makes up a claim with a node of its own would else take
+// back what the cluster has promised to who did the work, or to who works for another order.
+func (p *posted) checkCountersigned() *chain.Rejection {
+	from := p.env.Params.CountersignedFrom(p.Order.Deadline)
+	switch {
+	case !p.Order.Countersignable:
+		return chain.Reject("claim is countersigned, which order %s does not allow", p.id.Short())
+	case p.Attestation == (crypto.Signature{}):
+		return chain.Reject("claim has no countersignature of its consumer")
+	case p.env.Now < from:
+		return chain.Reject("countersigned claims of the order are taken from %d ms on, it is %d", from, p.env.Now)
+	case len(p.book.Assignments) > 0:
+		return chain.Reject("order %s has a claim: none is countersigned any more", p.id.Short())
+	}
+	return nil
+}
+
+// checkExchange demands of an order under fair exchange that the output is sealed and the
+// claim has its key, and of any other that there is neither.
+func (p *posted) checkExchange() *chain.Rejection {
+	switch sealed := p.Receipt.Sealed != nil; {
+	case p.Order.Fair && !sealed:
+		return chain.Reject("order %s asks for a fair exchange, the receipt seals no output", p.id.Short())
+	case !p.Order.Fair && sealed:
+		return chain.Reject("receipt seals an output, order %s asks for no fair exchange", p.id.Short())
+	}
+	if err := p.Receipt.CheckKey(p.OutputKey); err != nil {
+		return chain.Reject("%v", err)
 	}
 	return nil
 }

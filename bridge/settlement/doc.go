@@ -92,8 +92,13 @@
 //     missing, and gives nobody anything. What of that other work has locked is owed: it is not free
 //     any more, and is burned when the node unbonds.
 //
+//  14. A claim under an order that asks for a fair exchange is paid only with the key of the
+//     sealed output, which its receipt commits to, and upon the word of the cluster, or of the
+//     consumer, that the sealed output is there; no other claim has a key. What the consumer
+//     alone says moves the consumer's money, and no bond.
+//
 // What a provider says it used is not evidence. Under none the home cluster
-// attests to it; under zk it is not paid for. Deterministic work uses the same
+// attests to it, or the consumer; under zk it is not paid for. Deterministic work uses the same
 // on every machine, its fuel and not the time: under replicate and optimistic that is judged
 // with the result, by replicas and jurors, and where nothing is found each resource
 // counts at the least that a replica reports. The attestation of a replica says only that the

@@ -60,6 +60,7 @@ type Claim struct {
 	Records       []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
 	Refuted       bool                        // under PolicyOptimistic: found wrong, or its data missing, or challenged and not judged; nothing was paid
 	Lost          chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
+	OutputKey     *chain.OutputKey            // of the sealed output that was paid for
 }
 
 // Yield is the chain.Yield of the run that is claimed, for a claim that waits for others' word.

@@ -40,7 +40,7 @@ func encodeOrder(o *Order) []byte {
 
 // append appends the encoding of a claim that is not pending, without records.
 func (c *Claim) append(dst []byte) []byte {
-	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 16), c.Node[:]), c.Provider[:])
+	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 17), c.Node[:]), c.Provider[:])
 	dst = codec.AppendBytes(codec.AppendUint(dst, c.Sequence), c.Result[:])
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(c.Exit)), uint64(c.Height))
 	dst = append(dst, cborNull)
@@ -48,7 +48,11 @@ func (c *Claim) append(dst []byte) []byte {
 		dst = codec.AppendUint(dst, part.Nano())
 	}
 	dst = codec.AppendBool(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), c.Refuted)
-	return codec.AppendUint(dst, c.Lost.Nano())
+	dst = codec.AppendUint(dst, c.Lost.Nano())
+	if c.OutputKey == nil {
+		return append(dst, cborNull)
+	}
+	return codec.AppendBytes(dst, c.OutputKey[:])
 }
 
 func decodeOrder(key, value []byte) Order {
@@ -89,7 +93,7 @@ func readOrder(value []byte) (o Order, ok bool) {
 }
 
 func readClaim(r *codec.Reader, c *Claim) (fits bool) {
-	r.Array(16)
+	r.Array(17)
 	r.Fixed(c.Node[:])
 	r.Fixed(c.Provider[:])
 	c.Sequence = r.Uint()
@@ -105,6 +109,10 @@ func readClaim(r *codec.Reader, c *Claim) (fits bool) {
 	c.Records = []chain.ResourceTransaction{}
 	c.Refuted = r.Bool()
 	c.Lost = chain.Nano(r.Uint())
+	if !r.Null() {
+		c.OutputKey = &chain.OutputKey{}
+		r.Fixed(c.OutputKey[:])
+	}
 	return fits
 }
 

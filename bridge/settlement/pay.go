@@ -74,7 +74,7 @@ func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
 func (p *posted) record() Claim {
 	return Claim{
 		Node: p.Receipt.Node, Provider: p.provider, Sequence: p.Receipt.Sequence,
-		Result: p.Receipt.Result, Exit: p.Receipt.Exit, Height: p.env.Height,
+		Result: p.Receipt.Result, Exit: p.Receipt.Exit, Height: p.env.Height, OutputKey: p.OutputKey,
 	}
 }
 
@@ -98,6 +98,22 @@ func (p *posted) keep(record *Claim) {
 	}
 	p.book.advance(p.Receipt.Node)
 	saveOrder(p.kv, p.id, &p.book)
+}
+
+// paid returns the events of a claim that is paid at once: that it is, and the key that
+// whoever paid waits for.
+func (p *posted) paid(record *Claim) chain.Events {
+	return append(chain.Events{p.settled(record)}, p.revealed(record)...)
+}
+
+// revealed is the event of a key, if there is one.
+func (p *posted) revealed(record *Claim) chain.Events {
+	if record.OutputKey == nil {
+		return nil
+	}
+	return chain.Events{chain.KeyRevealed{
+		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence), Output: p.Receipt.Sealed.Output, Key: *record.OutputKey,
+	}}
 }
 
 // settled is the event of a paid claim.

@@ -7,7 +7,8 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
-// attested pays a claim under PolicyNone: the home cluster measured the work.
+// attested pays a claim under PolicyNone: the home cluster measured the work, or the
+// consumer takes the receipt for right.
 // Work that failed is paid as well, for what it used.
 func (p *posted) attested() (chain.Events, *chain.Rejection) {
 	cost, err := chain.Cost(p.Receipt.Usage, p.Bid.Prices)
@@ -22,7 +23,7 @@ func (p *posted) attested() (chain.Events, *chain.Rejection) {
 	record.Records = p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)
 	p.pay(escrow, &record, cost)
 	p.keep(&record)
-	return chain.Events{p.settled(&record)}, nil
+	return p.paid(&record), nil
 }
 
 // proven pays the one claim of an order under PolicyZK whose proof verifies,
@@ -50,7 +51,7 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	p.book.Closed = true
 	p.pay(escrow, &record, p.Bid.Fixed)
 	p.keep(&record)
-	return chain.Events{p.settled(&record)}, nil
+	return p.paid(&record), nil
 }
 
 // Statement is what the proof of an order under PolicyZK proves: the result of this receipt, and

@@ -115,6 +115,9 @@ func (b *batch) checkSummary() *chain.Rejection {
 	if _, metered := b.UsageBatch.Order.Policy.Policy.(chain.PolicyNone); !metered {
 		return chain.Reject("policy is %s: batches are paid of metered work", b.UsageBatch.Order.Policy)
 	}
+	if b.UsageBatch.Order.Fair {
+		return chain.Reject("order %s is under fair exchange: a batch tells no key", b.id.Short())
+	}
 	if b.UsageBatch.Attestation == (crypto.Signature{}) {
 		return chain.Reject("batch has no attestation of cluster %s", b.UsageBatch.Order.Cluster.Short())
 	}

@@ -13,7 +13,7 @@ import (
 func claimCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "claim",
-		Usage: "claims in their windows: look at them, run them again, challenge them; and report a broken acceptance",
+		Usage: "claims: post those that an agent keeps; look at those in their windows, run them again, challenge them; and report a broken acceptance",
 		Subcommands: []*cli.Command{
 			claimMove("challenge", "say that a claim is wrong: three nodes that are drawn run the job again",
 				func(order crypto.Digest, stake chain.Amount) chain.Msg {
@@ -26,6 +26,8 @@ func claimCommand() *cli.Command {
 			claimShowCommand(),
 			claimWatchCommand(),
 			claimReportCommand(),
+			claimExportCommand(),
+			claimPostCommand(),
 		},
 	}
 }

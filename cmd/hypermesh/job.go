@@ -54,6 +54,8 @@ func jobCommand() *cli.Command {
 				Flags:       append(networkFlags(), jsonFlag()),
 				Action:      jobCancel,
 			},
+			jobOutputCommand(),
+			jobCountersignCommand(),
 			jobLogsCommand(),
 			jobExecCommand(),
 		},
@@ -67,6 +69,8 @@ func runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "out", Usage: "`DIR`, new or empty, for the output"},
 		&cli.StringSliceFlag{Name: "encrypt-to", Usage: "age `RECIPIENT`, age1…, to whom the provider encrypts the output; may be given several times"},
 		&cli.StringFlag{Name: "identity", Usage: "key `FILE` that opens the encrypted output, for --out"},
+		&cli.BoolFlag{Name: "fair-exchange", Usage: "the output travels sealed, and who is paid for it tells the key; for --verify none and zk"},
+		&cli.BoolFlag{Name: "countersignable", Usage: "you may have the job paid without its cluster, late in the claim window, with job countersign; for --verify none and zk"},
 		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N, optimistic=WINDOW,BOND or zk"},
 		&cli.Uint64Flag{Name: "stake", Usage: "`N` nHYPER of its bond that each run under replicate stakes; the more, the less often a good node is checked; 0: 19 times max-cost, at most a quarter of the least bond"},
 		&cli.DurationFlag{Name: "window", Usage: "for a node that is drawn to run the job under replicate; 0: twice the time limit and 30 s"},
@@ -104,7 +108,10 @@ func jobRun(c *cli.Context) error {
 		return err
 	}
 	limitTime(c, &run, t.genesis)
-	run.Consumer = t.account
+	run.Consumer, run.Fair, run.Countersignable = t.account, c.Bool("fair-exchange"), c.Bool("countersignable")
+	if err := checkExchange(c, &run); err != nil {
+		return err
+	}
 	run.Progress = progressLines(c.App.ErrWriter)
 	done, err := t.client.RunJob(c.Context, run)
 	if errors.Is(err, sdk.ErrNotSettled) && !done.ID.IsZero() {
@@ -306,12 +313,12 @@ func checkOutDir(dir string) error {
 }
 
 // fetchOutput fetches and unpacks a job's output, checking it against the id
-// that its providers signed.
+// that its providers signed. A sealed one is opened with the key that was paid for.
 func fetchOutput(ctx context.Context, client *sdk.Client, j *api.Job, to output) error {
 	if j.Output.IsZero() {
 		return os.MkdirAll(to.dir, 0o755)
 	}
-	r, err := client.GetBlob(ctx, j.Output, blob.SealedBytes(packLimits.MaxBytes))
+	r, err := client.JobOutput(ctx, j, blob.SealedBytes(packLimits.MaxBytes))
 	if err != nil {
 		return fmt.Errorf("fetching the output: %w", err)
 	}

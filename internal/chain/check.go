@@ -152,6 +152,9 @@ func (o *Order) Check() error {
 			return err
 		}
 	}
+	if err := o.checkExchange(); err != nil {
+		return err
+	}
 	return checkPolicy(o.Policy.Policy)
 }
 

@@ -23,7 +23,7 @@ func appendPrices(dst []byte, prices []UnitPrice) []byte {
 }
 
 func (o *Order) append(dst []byte) []byte {
-	dst = codec.AppendText(codec.AppendArray(dst, 11), string(o.ChainID))
+	dst = codec.AppendText(codec.AppendArray(dst, 13), string(o.ChainID))
 	dst = codec.AppendUint(codec.AppendArray(dst, 2), uint64(o.Consumer.Scheme))
 	dst = codec.AppendUint(codec.AppendBytes(dst, o.Consumer.Key), o.Nonce)
 	dst = codec.AppendBytes(codec.AppendBytes(dst, o.Cluster[:]), o.Spec[:])
@@ -36,9 +36,11 @@ func (o *Order) append(dst []byte) []byte {
 	dst = codec.AppendUint(codec.AppendUint(dst, o.FixedCap.nano), o.MaxCost.nano)
 	dst = codec.AppendUint(dst, uint64(o.Deadline))
 	if o.Term == nil {
-		return append(dst, cborNull)
+		dst = append(dst, cborNull)
+	} else {
+		dst = append(dst, codec.Marshal(o.Term)...)
 	}
-	return append(dst, codec.Marshal(o.Term)...)
+	return codec.AppendBool(codec.AppendBool(dst, o.Fair), o.Countersignable)
 }
 
 // policyNone is the encoding of PolicyNone in a PolicyField.
@@ -57,7 +59,7 @@ func (b *Bid) append(dst []byte) []byte {
 }
 
 func (r *UsageReceipt) append(dst []byte) []byte {
-	dst = codec.AppendText(codec.AppendArray(dst, 12), string(r.ChainID))
+	dst = codec.AppendText(codec.AppendArray(dst, 13), string(r.ChainID))
 	dst = codec.AppendUint(codec.AppendBytes(codec.AppendBytes(dst, r.Order[:]), r.Node[:]), r.Sequence)
 	dst = codec.AppendBytes(codec.AppendUint(appendUsage(dst, r.Usage), r.Fuel), r.Result[:])
 	dst = codec.AppendArray(dst, len(r.Outputs))
@@ -65,7 +67,11 @@ func (r *UsageReceipt) append(dst []byte) []byte {
 		dst = codec.AppendBytes(dst, r.Outputs[i][:])
 	}
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(r.Started)), uint64(r.Ended))
-	return codec.AppendUint(codec.AppendUint(dst, uint64(r.Exit)), uint64(r.ExitCode))
+	dst = codec.AppendUint(codec.AppendUint(dst, uint64(r.Exit)), uint64(r.ExitCode))
+	if r.Sealed == nil {
+		return append(dst, cborNull)
+	}
+	return codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 2), r.Sealed.Output[:]), r.Sealed.KeyHash[:])
 }
 
 func appendUsage(dst []byte, usage []Usage) []byte {
@@ -136,7 +142,7 @@ func (r *claimReader) settle() Settle {
 	m := Settle{Claims: make(Claims, r.Length(MaxClaims))}
 	for i := range m.Claims {
 		c := &m.Claims[i]
-		r.Array(10)
+		r.Array(12)
 		r.order(&c.Order)
 		r.Fixed(c.OrderSig[:])
 		r.acceptance(&c.Acceptance)
@@ -147,12 +153,17 @@ func (r *claimReader) settle() Settle {
 		r.Fixed(c.ReceiptSig[:])
 		r.Fixed(c.Attestation[:])
 		c.Proof = r.Bytes(MaxProof)
+		c.Countersigned = r.Bool()
+		if !r.Null() {
+			c.OutputKey = &OutputKey{}
+			r.Fixed(c.OutputKey[:])
+		}
 	}
 	return m
 }
 
 func (r *claimReader) order(o *Order) {
-	r.Array(11)
+	r.Array(13)
 	o.ChainID = r.chainID()
 	r.Array(2)
 	o.Consumer.Scheme = crypto.Scheme(r.within(math.MaxUint8))
@@ -167,6 +178,7 @@ func (r *claimReader) order(o *Order) {
 	o.Caps = r.prices()
 	o.FixedCap, o.MaxCost, o.Deadline = Amount{r.Uint()}, Amount{r.Uint()}, TimeMs(r.Uint())
 	r.bad = r.bad || !r.Null()
+	o.Fair, o.Countersignable = r.Bool(), r.Bool()
 }
 
 func (r *claimReader) acceptance(a *Acceptance) {
@@ -187,7 +199,7 @@ func (r *claimReader) bid(b *Bid) {
 }
 
 func (r *claimReader) receipt(u *UsageReceipt) {
-	r.Array(12)
+	r.Array(13)
 	u.ChainID = r.chainID()
 	r.Fixed(u.Order[:])
 	r.Fixed(u.Node[:])
@@ -205,4 +217,10 @@ func (r *claimReader) receipt(u *UsageReceipt) {
 	}
 	u.Started, u.Ended = TimeMs(r.Uint()), TimeMs(r.Uint())
 	u.Exit, u.ExitCode = ExitStatus(r.within(math.MaxUint8)), uint32(r.within(math.MaxUint32))
+	if !r.Null() {
+		u.Sealed = &SealedOutput{}
+		r.Array(2)
+		r.Fixed(u.Sealed.Output[:])
+		r.Fixed(u.Sealed.KeyHash[:])
+	}
 }

@@ -38,6 +38,10 @@ func anyClaim(t *rapid.T, policy chain.Policy) chain.Claim {
 	c.Receipt.Exit, c.Receipt.ExitCode = chain.ExitStatus(rapid.Uint8().Draw(t, "exit")), rapid.Uint32().Draw(t, "code")
 	c.Receipt.Outputs = make([]chain.FieldBytes, rapid.IntRange(0, chain.MaxFields).Draw(t, "outputs"))
 	c.Acceptance.ChainID = chain.ChainID(rapid.String().Draw(t, "chain"))
+	if rapid.Bool().Draw(t, "sealed") {
+		c.Receipt.Sealed = &chain.SealedOutput{Output: c.Order.Spec, KeyHash: c.Receipt.Result}
+	}
+	c.Order.Fair, c.Order.Countersignable = rapid.Bool().Draw(t, "fair"), rapid.Bool().Draw(t, "countersignable")
 	if rapid.Bool().Draw(t, "lease") {
 		c.Order.Term = sampleDeal().Order.Term
 	}
@@ -97,6 +101,7 @@ func claimTxs(t testing.TB) [][]byte {
 		signedTx(t, chain.Msgs{chain.Settle{Claims: chain.Claims{plain}}}).Encode(),
 		signedTx(t, chain.Msgs{chain.Settle{Claims: slices.Repeat(chain.Claims{plain}, chain.MaxClaims)}, chain.Transfer{To: testKey(4).address(), Amount: chain.Hyper(3)}}).Encode(),
 		signedTx(t, chain.Msgs{chain.Settle{Claims: chain.Claims{bare, elsewhere}}}).Encode(),
+		signedTx(t, chain.Msgs{chain.Settle{Claims: chain.Claims{fairClaim(), plain}}}).Encode(),
 	}
 }
 
@@ -124,7 +129,14 @@ func TestClaimsAreReadByHandAsByTheCodec(t *testing.T) {
 // TestEveryChangeOfAClaimIsReadAlike changes each byte in every bit, leaves out each, and
 // puts some before each.
 func TestEveryChangeOfAClaimIsReadAlike(t *testing.T) {
-	raw := claimTxs(t)[0]
+	list := claimTxs(t)
+	for _, raw := range [][]byte{list[0], list[3]} {
+		everyChange(t, raw)
+	}
+}
+
+func everyChange(t *testing.T, raw []byte) {
+	t.Helper()
 	for at := range raw {
 		for bit := range 8 {
 			changed := slices.Clone(raw)

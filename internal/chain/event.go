@@ -253,6 +253,7 @@ var eventForms = [...]eventForm{
 	kindServiceMissed:      eventFormOf[ServiceMissed]("service_missed"),
 	kindLeaseLeft:          eventFormOf[LeaseLeft]("lease_left"),
 	kindServiceClosed:      eventFormOf[ServiceClosed]("service_closed"),
+	kindKeyRevealed:        eventFormOf[KeyRevealed]("key_revealed"),
 	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
 	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),
 	kindHardwareDeclared:   eventFormOf[HardwareDeclared]("hardware_declared"),

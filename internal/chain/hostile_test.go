@@ -76,7 +76,7 @@ func TestLongListsAreRefusedBeforeTheyAreMade(t *testing.T) {
 	raw := tx.Encode()
 	const n = 100_000
 	list := append([]byte{0x9a, 0, byte(n >> 16), byte(n >> 8 & 0xff), byte(n & 0xff)}, bytes.Repeat([]byte{0xf6}, n)...)
-	claims := bytes.Index(raw, []byte{0x82, 0x08, 0x81, 0x81, 0x8a}) + 3
+	claims := bytes.Index(raw, []byte{0x82, 0x08, 0x81, 0x81, 0x8c}) + 3
 	messages := claims - 4
 	spans, _ := items(raw, 0)
 	signatures := spans[len(spans)-1][1] - len(codec.Marshal(tx.Signatures))

@@ -182,7 +182,12 @@ func (m *CommitRun) check() error {
 	return checkCommitment(m.Commitment)
 }
 
-func (m *RevealRun) check() error { return m.Receipt.Check() }
+func (m *RevealRun) check() error {
+	if m.Receipt.Sealed != nil {
+		return fmt.Errorf("%w: the receipt of a replicated run is sealed: others compare what it says", ErrLimit)
+	}
+	return m.Receipt.Check()
+}
 
 func checkCommitment(c crypto.Digest) error {
 	if c.IsZero() {

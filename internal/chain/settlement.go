@@ -147,7 +147,7 @@ type Policy interface {
 	String() string
 }
 
-// PolicyNone pays on the home cluster's attestation.
+// PolicyNone pays on the home cluster's attestation, or on the consumer's own word.
 type PolicyNone struct {
 	_ struct{} `cbor:",toarray"`
 }
@@ -248,6 +248,10 @@ type Order struct {
 	MaxCost  Amount      // over all assignments and replicas
 	Deadline TimeMs      // no work that ends later is paid; a lease must have begun
 	Term     *Term       // of a lease; nil of a job
+	Fair     bool        // its output travels encrypted, and the claim that is paid tells the key
+	// Countersignable lets the consumer's countersignature stand for the cluster's attestation,
+	// late in the claim window: see CountersignedFrom.
+	Countersignable bool
 }
 
 // ID returns the order's id: it covers the consumer's key, the home cluster and
@@ -346,6 +350,7 @@ type UsageReceipt struct {
 	Ended    TimeMs
 	Exit     ExitStatus
 	ExitCode uint32
+	Sealed   *SealedOutput // under an order that asks for a fair exchange; else nil
 }
 
 // Payload is what the node signs under DomainUsage.
@@ -355,7 +360,7 @@ func (r UsageReceipt) Payload() []byte { return r.append(make([]byte, 0, formByt
 func (r UsageReceipt) Digest() crypto.Digest { return crypto.DomainUsage.Hash(r.Payload()) }
 
 // AttestationPayload is what the home cluster signs, under DomainAttestation,
-// to say that it measured what the receipt says.
+// to say that it measured what the receipt says, and holds the output, sealed or not.
 func AttestationPayload(id ChainID, receipt crypto.Digest) []byte {
 	dst := codec.AppendArray(make([]byte, 0, 2+len(id)+2+len(receipt)), 2)
 	return codec.AppendBytes(codec.AppendText(dst, string(id)), receipt[:])
@@ -378,6 +383,8 @@ type Claim struct {
 	ReceiptSig    crypto.Signature
 	Attestation   crypto.Signature // by the home cluster, over the receipt
 	Proof         []byte           // ≤ MaxProof; for PolicyZK
+	Countersigned bool             // Attestation is the consumer's, under DomainCountersign, in the cluster's place
+	OutputKey     *OutputKey       // of a sealed output, which the claim makes known
 }
 
 // Key identifies the claim: the order, the assigned node and the sequence.
@@ -393,8 +400,8 @@ type ClaimKey struct {
 	Sequence uint64
 }
 
-// signatures lists what the claim's parties signed. The attestation is last
-// and absent when zero.
+// signatures lists what the claim's parties signed. The attestation, the home cluster's or
+// the consumer's, is last and absent when zero.
 func (c *Claim) signatures() ([]crypto.Signed, error) {
 	consumer, err := c.Order.Consumer.Ed25519()
 	if err != nil {
@@ -407,8 +414,12 @@ func (c *Claim) signatures() ([]crypto.Signed, error) {
 	list[2] = crypto.SignedBy(c.Bid.Node, crypto.DomainBid, c.Bid.append(buf[:0]), c.BidSig)
 	list[3] = crypto.SignedBy(c.Receipt.Node, crypto.DomainUsage, c.Receipt.append(buf[:0]), c.ReceiptSig)
 	if c.Attestation != (crypto.Signature{}) {
+		by, domain := c.Order.Cluster, crypto.DomainAttestation
+		if c.Countersigned {
+			by, domain = consumer, crypto.DomainCountersign
+		}
 		payload := AttestationPayload(c.Order.ChainID, list[3].Digest) // the receipt's own digest
-		list = append(list, crypto.SignedBy(c.Order.Cluster, crypto.DomainAttestation, payload, c.Attestation))
+		list = append(list, crypto.SignedBy(by, domain, payload, c.Attestation))
 	}
 	return list, nil
 }

@@ -81,6 +81,8 @@ var (
 	DomainBid         = newDomain("bid")
 	DomainUsage       = newDomain("usage receipt")
 	DomainAttestation = newDomain("cluster attestation")
+	DomainCountersign = newDomain("consumer's countersignature of a receipt")
+	DomainOutputKey   = newDomain("key of a sealed output")
 	DomainClaim       = newDomain("claim")
 	DomainResult      = newDomain("job result")
 	DomainJobSpec     = newDomain("job spec")

@@ -228,9 +228,12 @@ func (a *Agent) openWork(dir string) (err error) {
 		return err
 	}
 	for _, e := range a.spool.list() {
-		if err := a.keepOutput(e.Done.Output); err != nil {
+		if e.attested() {
+			continue // the cluster has it
+		}
+		if err := a.keepOutput(e.Done.Blob()); err != nil {
 			a.log.Error("agent: giving up a finished job", "order", e.Done.Receipt.Order.Short(), "error", err)
-			a.spool.remove(e.Done.Receipt.Order)
+			a.spool.remove(e.Done.Receipt.Order, false)
 		}
 	}
 	return nil
@@ -240,7 +243,7 @@ func (a *Agent) openWork(dir string) (err error) {
 func (a *Agent) unpinStrays() error {
 	wanted := map[crypto.Digest]bool{}
 	for _, e := range a.spool.list() {
-		wanted[e.Done.Output] = true
+		wanted[e.Done.Blob()] = true
 	}
 	for _, id := range a.blobs.Pinned() {
 		if !wanted[id] {

@@ -64,7 +64,7 @@ func TestOrderToReceipt(t *testing.T) {
 	if d.Receipt.Result != job.ResultDigest(&o) || !slices.Equal(d.Receipt.Usage, job.Meter(&spec, &o)) {
 		t.Errorf("the receipt does not follow from the outcome: %+v", d.Receipt)
 	}
-	claim := assignment.Claim(&d, crypto.Signature{})
+	claim := assignment.Claim(&d)
 	if err := claim.Check(); err != nil {
 		t.Errorf("the claim: %v", err)
 	}

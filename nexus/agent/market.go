@@ -170,6 +170,7 @@ func (a *Agent) askClaims(ctx context.Context, waiting []bookLine) (settled int,
 		}
 		if known && record.Final() {
 			a.book.add(lineOf(l.Order, timeMs(time.Now()), &record))
+			a.spool.settled(l.Order)
 			settled++
 		}
 	}

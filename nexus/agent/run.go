@@ -31,6 +31,7 @@ type result struct {
 	job.Outcome
 	proof  zk.Proof
 	detail string
+	sealed crypto.Digest // under fair exchange: the blob of the sealed output; zero: there is none
 }
 
 // invalid is the result of work that cannot be begun, through its consumer's
@@ -55,13 +56,19 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 		return job.Done{}, fmt.Errorf("waiting for its turn: %w", err)
 	}
 	defer leave()
+	if t.assignment.Order.Fair {
+		t.key = newOutputKey()
+	}
 	started := timeMs(time.Now())
 	r, err := a.run(ctx, t)
 	if err != nil {
 		return job.Done{}, err
 	}
 	receipt := t.assignment.Receipt(&r.Outcome, started, max(started, timeMs(time.Now())))
-	if _, metered := t.assignment.Order.Policy.Policy.(chain.PolicyNone); metered {
+	if t.key != nil {
+		receipt.Sealed = &chain.SealedOutput{Output: r.sealed, KeyHash: t.key.Hash(t.order, a.id)}
+	}
+	if _, metered := t.assignment.Order.Policy.Policy.(chain.PolicyNone); metered && t.key == nil { // a batch tells no key
 		if err := a.metering.keep(&receipt); err != nil { // the receipt itself is worth as much, for a relay that is not private
 			a.log.Error("agent: usage records of a job are not kept", "order", receipt.Order.Short(), "error", err)
 		}
@@ -111,7 +118,7 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 		return result{}, context.Cause(ctx)
 	}
 	if r.Exit == chain.ExitOK || r.Exit == chain.ExitFailed {
-		err = a.pack(ctx, &r, spec, filepath.Join(dir, "out"))
+		err = a.pack(ctx, &r, t, filepath.Join(dir, "out"))
 	}
 	return r, err
 }
@@ -334,23 +341,10 @@ func (a *Agent) runKernel(ctx context.Context, t *task, w *job.Kernel, dir strin
 	return r, nil
 }
 
-// putOutput stores a packed output, encrypted if the specification names
-// recipients, who alone can read it then.
-func (a *Agent) putOutput(ctx context.Context, archive io.Reader, size int64, to []string) (crypto.Digest, int64, error) {
-	if len(to) == 0 {
-		return a.blobs.Put(ctx, archive, size)
-	}
-	sealed, err := blob.Seal(archive, to)
-	if err != nil {
-		return crypto.Digest{}, 0, err
-	}
-	id, size, err := a.blobs.Put(ctx, sealed, blob.SealedBytes(size))
-	return id, size, errors.Join(err, sealed.Close())
-}
-
 // pack makes a blob of an output directory, unless it is empty. A program that
 // left names or sizes that no archive holds has broken its output limit.
-func (a *Agent) pack(ctx context.Context, r *result, spec *job.Spec, dir string) error {
+func (a *Agent) pack(ctx context.Context, r *result, t *task, dir string) error {
+	spec := t.assignment.Work()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("agent: packing the output: %w", err)
@@ -369,13 +363,14 @@ func (a *Agent) pack(ctx context.Context, r *result, spec *job.Spec, dir string)
 	if err != nil {
 		return err
 	}
-	id, size, err := a.putOutput(ctx, archive, size, spec.OutputTo)
+	put := packedOutput{content: archive, size: size, to: spec.OutputTo, key: t.key}
+	err = put.store(ctx, a.blobs)
 	if err = errors.Join(err, archive.Close()); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return fmt.Errorf("agent: storing the output: %w", err)
 	}
-	r.Output, r.OutputBytes = id, uint64(size)
+	r.Output, r.OutputBytes, r.sealed = put.id, uint64(put.size), put.sealed
 	return nil
 }

@@ -257,7 +257,7 @@ func (s *session) writeQueue(control *transport.Stream, m job.Message) error {
 
 func (s *session) writeDones(control *transport.Stream) error {
 	for _, e := range s.agent.spool.list() {
-		if err := writeMessage(control, s.agent.ended(e.Done)); err != nil {
+		if err := writeMessage(control, s.agent.told(&e)); err != nil {
 			return err
 		}
 	}
@@ -328,7 +328,7 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.Unanswered:
 		a.unanswered(&m)
 		return nil
-	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport:
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))

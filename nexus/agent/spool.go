@@ -21,23 +21,41 @@ const (
 	maxEntryBytes = 64 << 10
 )
 
-// spoolEntry is a Done and until when anybody may still want it: the end of its
-// order's claim window.
+// spoolEntry is a Done, with all that its claim needs beside, and until when anybody may
+// still want it: the end of its order's claim window.
 type spoolEntry struct {
 	_       struct{} `cbor:",toarray"`
 	Done    job.Done
 	Expires chain.TimeMs
+
+	Order         chain.Order
+	OrderSig      crypto.Signature
+	Acceptance    chain.Acceptance
+	AcceptanceSig crypto.Signature
+	Bid           chain.Bid
+	BidSig        crypto.Signature
+	Key           *chain.OutputKey // of a sealed output: it is nobody's but this node's before it can be paid
+	Attestation   crypto.Signature // likewise, by the cluster; zero: there is none yet
 }
 
+// attested reports whether a sealed output's claim has all that the chain asks for.
+func (e *spoolEntry) attested() bool { return e.Key != nil && e.Attestation != (crypto.Signature{}) }
+
 // spoolRecord is what the spool's journal is made of: a Done that is to be kept,
-// or the order of one that is not any more.
+// or the order of one that is not any more, or of which servers need not be told any more.
 type spoolRecord struct {
 	_      struct{}    `cbor:",toarray"`
 	Entry  *spoolEntry // nil: Forget
 	Forget crypto.Digest
+	Retire bool // in place of forgetting: what the claim needs is kept
 }
 
-// spool keeps the Dones that no server has acknowledged. Those that end at the
+// maxKept bounds the claims that are kept after their Dones were acknowledged; the oldest are
+// given up beyond.
+const maxKept = 8_192
+
+// spool keeps the Dones that no server has acknowledged, and what the claims of the others
+// need until they are paid. Dones that end at the
 // same time become durable with one write. Safe for concurrent use.
 type spool struct {
 	node    crypto.PublicKey
@@ -46,6 +64,8 @@ type spool struct {
 
 	mu      sync.Mutex
 	entries map[crypto.Digest]*spooled
+	kept    map[crypto.Digest]spoolEntry
+	aging   []crypto.Digest // of kept, and some that are gone, the oldest first
 }
 
 // spooled is an entry; nobody but who entered it may see it before it is durable.
@@ -57,7 +77,7 @@ type spooled struct {
 // openSpool reads what an earlier process left. What is no Done of this node is
 // put aside.
 func openSpool(dir string, node crypto.PublicKey, log *slog.Logger) (*spool, error) {
-	s := &spool{node: node, log: log, entries: map[crypto.Digest]*spooled{}}
+	s := newSpool(node, log)
 	var err error
 	s.journal, err = openJournal(filepath.Join(dir, spoolFile), log, s.load)
 	if err != nil {
@@ -70,6 +90,10 @@ func openSpool(dir string, node crypto.PublicKey, log *slog.Logger) (*spool, err
 // close writes what is not written yet and closes the file.
 func (s *spool) close() error { return s.journal.close() }
 
+func newSpool(node crypto.PublicKey, log *slog.Logger) *spool {
+	return &spool{node: node, log: log, entries: map[crypto.Digest]*spooled{}, kept: map[crypto.Digest]spoolEntry{}}
+}
+
 // load enters a record that was read.
 func (s *spool) load(raw []byte) error {
 	var r spoolRecord
@@ -77,6 +101,11 @@ func (s *spool) load(raw []byte) error {
 		return err
 	}
 	if r.Entry == nil {
+		if e := s.entries[r.Forget]; e != nil && r.Retire {
+			s.retain(e.spoolEntry)
+		} else {
+			delete(s.kept, r.Forget)
+		}
 		delete(s.entries, r.Forget)
 		return nil
 	}
@@ -99,7 +128,91 @@ func (s *spool) encoded() [][]byte {
 	for _, e := range s.entries {
 		out = append(out, codec.Marshal(spoolRecord{Entry: &e.spoolEntry}))
 	}
+	for _, order := range s.aging {
+		if e, ok := s.kept[order]; ok {
+			out = append(out, codec.Marshal(spoolRecord{Entry: &e}), codec.Marshal(spoolRecord{Forget: order, Retire: true}))
+		}
+	}
 	return out
+}
+
+// retain keeps what a claim needs. The caller holds s.mu, or nobody else has s.
+func (s *spool) retain(e spoolEntry) {
+	order := e.Done.Receipt.Order
+	if _, known := s.kept[order]; !known {
+		s.aging = append(s.aging, order)
+	}
+	s.kept[order] = e
+	for len(s.kept) > maxKept || len(s.aging) > 2*maxKept {
+		if old, there := s.kept[s.aging[0]]; there {
+			delete(s.kept, s.aging[0])
+			s.log.Warn("agent: too many claims are not paid, giving up the oldest", "order", old.Done.Receipt.Order.Short())
+		}
+		s.aging = s.aging[1:]
+	}
+}
+
+// attest makes the cluster's attestation of a sealed output durable.
+func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error {
+	e, ok := s.sealed(order)
+	if !ok {
+		return nil // it was acknowledged meanwhile
+	}
+	e.Attestation = attestation
+	if err := s.journal.append(codec.Marshal(spoolRecord{Entry: &e})); err != nil {
+		return fmt.Errorf("agent: spooling the attestation of %s: %w", order.Short(), err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.entries[order]; known != nil {
+		known.Attestation = attestation
+	}
+	return nil
+}
+
+// sealed returns an entry that is durable and has a key.
+func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.entries[order]
+	if !ok || !e.durable || e.Key == nil {
+		return spoolEntry{}, false
+	}
+	return e.spoolEntry, true
+}
+
+// owes reports whether a claim is kept to which the cluster has attested.
+func (s *spool) owes(order crypto.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.kept[order]
+	return ok && e.attested()
+}
+
+// settled forgets what a claim needs: it was paid.
+func (s *spool) settled(order crypto.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(order)
+}
+
+// expire forgets the claims that nobody takes any more.
+func (s *spool) expire(now chain.TimeMs) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for order, e := range s.kept {
+		if e.Expires < now {
+			s.drop(order)
+		}
+	}
+}
+
+// drop forgets what a claim needs. The caller holds s.mu.
+func (s *spool) drop(order crypto.Digest) {
+	if _, ok := s.kept[order]; ok {
+		delete(s.kept, order)
+		s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order}))
+	}
 }
 
 // enter notes a Done that commit will make durable, so that its output counts as
@@ -125,10 +238,11 @@ func (s *spool) commit(e spoolEntry) error {
 	return nil
 }
 
-// remove forgets a Done, and reports whether its output is that of no other. A
+// remove forgets a Done, or retires it so that what its claim needs is kept, and reports
+// whether its output is that of no other. A
 // crash soon afterwards may bring it back: it is sent again then, and
 // acknowledged again.
-func (s *spool) remove(order crypto.Digest) (entry spoolEntry, lastOfOutput bool) {
+func (s *spool) remove(order crypto.Digest, retire bool) (entry spoolEntry, lastOfOutput bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known, ok := s.entries[order]
@@ -136,13 +250,16 @@ func (s *spool) remove(order crypto.Digest) (entry spoolEntry, lastOfOutput bool
 		return spoolEntry{}, false
 	}
 	delete(s.entries, order)
-	s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order}))
+	s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order, Retire: retire}))
+	if retire {
+		s.retain(known.spoolEntry)
+	}
 	for _, other := range s.entries {
-		if other.Done.Output == known.Done.Output {
+		if other.Done.Blob() == known.Done.Blob() {
 			return known.spoolEntry, false
 		}
 	}
-	return known.spoolEntry, !known.Done.Output.IsZero()
+	return known.spoolEntry, !known.Done.Blob().IsZero()
 }
 
 func (s *spool) get(order crypto.Digest) (job.Done, bool) {

@@ -32,14 +32,15 @@ type task struct {
 	order      crypto.Digest
 	taken      time.Time
 	cancel     context.CancelCauseFunc
-	unwanted   bool         // cancelled, and not ended yet; under Agent.mu
-	opened     bool         // the chain has its lease; under Agent.mu
-	judging    bool         // as a juror: nothing but the result is told
-	fetchBy    time.Time    // of a juror: until when inputs that servers lack are asked for again
-	serving    *atomic.Bool // of a lease: its service runs
-	resumed    *job.Spec    // of a lease: what is run of it at first
-	holds      need         // of a lease: what it has acquired, or waits for; under Agent.mu
-	resized    chan resized // of a lease: takes what to make of it
+	unwanted   bool             // cancelled, and not ended yet; under Agent.mu
+	opened     bool             // the chain has its lease; under Agent.mu
+	judging    bool             // as a juror: nothing but the result is told
+	fetchBy    time.Time        // of a juror: until when inputs that servers lack are asked for again
+	serving    *atomic.Bool     // of a lease: its service runs
+	resumed    *job.Spec        // of a lease: what is run of it at first
+	holds      need             // of a lease: what it has acquired, or waits for; under Agent.mu
+	resized    chan resized     // of a lease: takes what to make of it
+	key        *chain.OutputKey // under fair exchange: that the output is sealed with
 }
 
 // assign takes assignments, or refuses them and says why. What is known already
@@ -88,7 +89,7 @@ func (a *Agent) takeAs(assignment job.Assignment, order crypto.Digest, resumed *
 	}
 	known := a.tasks[order]
 	switch {
-	case known == nil && a.book.signed(order, assignment.Sequence):
+	case known == nil && (a.book.signed(order, assignment.Sequence) || a.spool.owes(order)):
 		return job.Done{}, false, "its receipt was signed and handed over before"
 	case known != nil && known.unwanted:
 		return job.Done{}, false, "the work was cancelled and is still ending"
@@ -215,10 +216,14 @@ func (a *Agent) carryOut(ctx context.Context, t *task) {
 // finish makes a Done durable and its output safe, and ends the task afterwards,
 // so that Hello always names the order.
 func (a *Agent) finish(t *task, done job.Done) error {
-	entry := spoolEntry{Done: done, Expires: t.assignment.Order.Deadline + chain.TimeMs(a.genesis.Params.ClaimWindowMs)}
+	as := &t.assignment
+	entry := spoolEntry{
+		Done: done, Expires: as.Order.Deadline + chain.TimeMs(a.genesis.Params.ClaimWindowMs), Order: as.Order, OrderSig: as.OrderSig,
+		Acceptance: as.Acceptance, AcceptanceSig: as.AcceptanceSig, Bid: as.Bid, BidSig: as.BidSig, Key: t.key,
+	}
 	a.mu.Lock()
 	a.spool.enter(entry)
-	err := a.keepOutput(done.Output)
+	err := a.keepOutput(done.Blob())
 	a.mu.Unlock()
 	if err == nil {
 		err = a.spool.commit(entry) // with others, and without a.mu: the disk takes its time
@@ -226,7 +231,7 @@ func (a *Agent) finish(t *task, done job.Done) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
-		a.release(t.order)
+		a.release(t.order, false)
 		return err
 	}
 	delete(a.tasks, t.order)
@@ -275,9 +280,13 @@ func (a *Agent) cancelTask(order crypto.Digest, reason string) {
 
 // acknowledged forgets a Done that the servers have, or never will.
 func (a *Agent) acknowledged(ack job.Ack) {
+	if e, ok := a.spool.sealed(ack.Order); ok && ack.Refuse == "" && (!ack.Revealed || !e.attested()) {
+		a.reveal(&e, ack.Attestation)
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	entry, ok := a.release(ack.Order)
+	entry, ok := a.release(ack.Order, true)
 	if !ok {
 		return
 	}
@@ -289,16 +298,17 @@ func (a *Agent) acknowledged(ack job.Ack) {
 	a.remembered.put(ack.Order, entry.Done)
 }
 
-// release takes a Done out of the spool and lets its output go. The caller
-// holds a.mu.
-func (a *Agent) release(order crypto.Digest) (spoolEntry, bool) {
+// release takes a Done out of the spool and lets its output go; if it is retired, what its claim
+// needs is kept: servers that have it may come to nothing, or refuse it, and others have it
+// paid. The caller holds a.mu.
+func (a *Agent) release(order crypto.Digest, retire bool) (spoolEntry, bool) {
 	a.shown.Delete(order)
-	entry, last := a.spool.remove(order)
+	entry, last := a.spool.remove(order, retire)
 	if entry.Done.Receipt.Order != order {
 		return spoolEntry{}, false
 	}
 	if last {
-		if err := a.blobs.Unpin(entry.Done.Output); err != nil {
+		if err := a.blobs.Unpin(entry.Done.Blob()); err != nil {
 			a.log.Error("agent: letting an output go", "order", order.Short(), "error", err)
 		}
 	}
@@ -312,9 +322,10 @@ func (a *Agent) sweep(now time.Time) {
 	for _, e := range a.spool.list() {
 		if order := e.Done.Receipt.Order; e.Expires < timeMs(now) {
 			a.log.Warn("agent: dropping a result that no server took before its claim window ended", "order", order.Short())
-			a.release(order)
+			a.release(order, false)
 		}
 	}
+	a.spool.expire(timeMs(now))
 }
 
 // memory keeps the Dones acknowledged last. The holder of Agent.mu uses it.

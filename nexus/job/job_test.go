@@ -73,6 +73,8 @@ func messages() map[string]job.Message {
 		"log":          job.Log{Order: order.ID(), Begun: 3, Offset: 4, Data: []byte("hello\n")},
 		"done":         job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
 		"ack":          job.Ack{Order: order.ID()},
+		"ack_sealed":   job.Ack{Order: order.ID(), Attestation: crypto.Signature{7}, Revealed: true},
+		"reveal":       job.Reveal{Order: order.ID(), Key: chain.OutputKey{8}},
 		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
 		"roster":       job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
 		"watch":        job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7, Until: 9, At: 8, Abroad: true},

@@ -126,10 +126,11 @@ func (a *Assignment) Receipt(o *Outcome, started, ended chain.TimeMs) chain.Usag
 	}
 }
 
-// Claim returns the claim of a finished assignment. A zero attestation is none.
-func (a *Assignment) Claim(d *Done, attestation crypto.Signature) chain.Claim {
+// Claim returns the claim of a finished assignment, as far as that goes: without the word of
+// the cluster or the consumer, and without the key of a sealed output.
+func (a *Assignment) Claim(d *Done) chain.Claim {
 	return chain.Claim{
 		Order: a.Order, OrderSig: a.OrderSig, Acceptance: a.Acceptance, AcceptanceSig: a.AcceptanceSig,
-		Bid: a.Bid, BidSig: a.BidSig, Receipt: d.Receipt, ReceiptSig: d.ReceiptSig, Attestation: attestation, Proof: d.Proof,
+		Bid: a.Bid, BidSig: a.BidSig, Receipt: d.Receipt, ReceiptSig: d.ReceiptSig, Proof: d.Proof,
 	}
 }

@@ -145,6 +145,15 @@ type Done struct {
 	Salt       [32]byte // under replicate: that the receipt was pledged with
 }
 
+// Blob returns the blob that the node hands over: the output, or under a fair exchange what
+// it is sealed in; zero: there is none.
+func (d *Done) Blob() crypto.Digest {
+	if d.Receipt.Sealed != nil {
+		return d.Receipt.Sealed.Output
+	}
+	return d.Output
+}
+
 // Pledge is the end of an assignment under replicate: the node is bound to its receipt, and
 // shows it, in a Done, when it is asked to by Show. The agent repeats it until then.
 type Pledge struct {
@@ -191,11 +200,23 @@ type Opening struct {
 }
 
 // Ack tells the agent that a majority of servers holds its Done and output, or
-// why they never will; either way it may forget them.
+// why they never will; either way it may forget them. Of a sealed output it brings the
+// cluster's attestation, for which the agent shows the key, and is repeated with Revealed
+// when a majority has that.
 type Ack struct {
-	_      struct{} `cbor:",toarray"`
-	Order  crypto.Digest
-	Refuse string
+	_           struct{} `cbor:",toarray"`
+	Order       crypto.Digest
+	Refuse      string
+	Attestation crypto.Signature // by the cluster, over a receipt with a sealed output; else zero
+	Revealed    bool
+}
+
+// Reveal shows the key of a sealed output: the node has all that it needs to be paid,
+// whatever becomes of the cluster. It is repeated until it is acknowledged.
+type Reveal struct {
+	_     struct{} `cbor:",toarray"`
+	Order crypto.Digest
+	Key   chain.OutputKey
 }
 
 // Load tells the servers that what the agent has free, or whether it accepts
@@ -223,6 +244,7 @@ func (Cancel) sealedMessage()      {}
 func (Log) sealedMessage()         {}
 func (Done) sealedMessage()        {}
 func (Ack) sealedMessage()         {}
+func (Reveal) sealedMessage()      {}
 func (Load) sealedMessage()        {}
 func (Roster) sealedMessage()      {}
 func (Tunnel) sealedMessage()      {}
@@ -251,6 +273,9 @@ const (
 	kindBallot
 	kindOpening
 )
+
+// kindReveal is apart from those that follow each other: others have theirs between.
+const kindReveal uint8 = 48
 
 type messageHead struct {
 	_    struct{} `cbor:",toarray"`
@@ -283,6 +308,8 @@ func messageKind(m Message) uint8 {
 		return kindDone
 	case Ack:
 		return kindAck
+	case Reveal:
+		return kindReveal
 	case Load:
 		return kindLoad
 	case Roster:
@@ -336,6 +363,7 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindLog:         decodeMessage[Log],
 	kindDone:        decodeMessage[Done],
 	kindAck:         decodeMessage[Ack],
+	kindReveal:      decodeMessage[Reveal],
 	kindLoad:        decodeMessage[Load],
 	kindRoster:      decodeMessage[Roster],
 	kindTunnel:      decodeMessage[Tunnel],
@@ -467,7 +495,7 @@ func checkMessage(m Message) error {
 		return m.Receipt.Check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load, Tunnel, Show, Opening, Unanswered:
+	case Load, Tunnel, Show, Opening, Unanswered, Reveal:
 		return nil
 	case Ballot:
 		if m.Commitment.IsZero() {

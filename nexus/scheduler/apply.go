@@ -71,6 +71,8 @@ func (s *State) dispatch(c Command) ([]Effect, error) {
 		return s.foundMiss(c)
 	case ClosedMiss:
 		return s.closedMiss(c)
+	case Revealed:
+		return s.revealed(c)
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }

@@ -208,6 +208,8 @@ func commandKind(c Command) uint8 {
 		return kindFoundMiss
 	case ClosedMiss:
 		return kindClosedMiss
+	case Revealed:
+		return kindRevealed
 	}
 	panic(fmt.Sprintf("scheduler: command of type %T", c))
 }
@@ -315,6 +317,7 @@ var commandDecoders = map[uint8]func([]byte, decoder) (Command, error){
 	kindObserved:     decodeCommand[Observed],
 	kindFoundMiss:    decodeCommand[FoundMiss],
 	kindClosedMiss:   decodeCommand[ClosedMiss],
+	kindRevealed:     decodeCommand[Revealed],
 }
 
 func decodeCommand[T Command](body []byte, with decoder) (Command, error) {

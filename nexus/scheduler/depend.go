@@ -23,6 +23,8 @@ func (s *State) checkAfter(consumer chain.Address, spec *job.Spec) error {
 			return reject("after", "order %s, which it comes after, is not known", id.Short())
 		case before.consumer != consumer:
 			return reject("after", "order %s, which it comes after, is another consumer's", id.Short())
+		case before.Order.Fair && spec.Scheduling.InputOf == id:
+			return reject("after", "order %s, whose output it takes, is under fair exchange: the output is sealed until it is paid", id.Short())
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
@@ -32,11 +33,15 @@ type SendCancel struct {
 	Reason string
 }
 
-// SendAck tells a node that it may forget an assignment.
+// SendAck tells a node that it may forget an assignment. If Attest is there, it is the
+// receipt of a sealed output, to which the cluster attests; Revealed says that the key is
+// here.
 type SendAck struct {
-	Node   crypto.PublicKey
-	Order  crypto.Digest
-	Refuse string
+	Node     crypto.PublicKey
+	Order    crypto.Digest
+	Refuse   string
+	Attest   *chain.UsageReceipt
+	Revealed bool
 }
 
 // Post says that the outbox has a new item.

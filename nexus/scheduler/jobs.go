@@ -6,7 +6,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -284,7 +283,7 @@ func (j *Job) Counted() []*Run {
 }
 
 // Claims returns what is posted for a job that is not replicated, without the cluster's
-// signatures.
+// signatures, and of a sealed output without its key as long as the node keeps that.
 func (j *Job) Claims() []chain.Claim {
 	if j.replicated() {
 		return nil
@@ -293,7 +292,9 @@ func (j *Job) Claims() []chain.Claim {
 	out := make([]chain.Claim, 0, len(counted))
 	for _, run := range counted {
 		assignment := j.assignment(run)
-		out = append(out, assignment.Claim(run.Done, crypto.Signature{}))
+		c := assignment.Claim(run.Done)
+		c.OutputKey = run.Key
+		out = append(out, c)
 	}
 	return out
 }
@@ -313,7 +314,7 @@ func (j *Job) assignment(run *Run) job.Assignment {
 
 // end makes a job final: its runs end, and its cap is no longer outstanding,
 // unless a node was given the order and may still prove its work to the chain,
-// which asks nobody else.
+// which asks nobody else, or the consumer may have it paid without the cluster.
 func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	s.unqueue(j)
 	s.vacate(j)
@@ -330,7 +331,8 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 		s.ended = append(s.ended, j) // no others wait for one whose result counted before
 	}
 	s.setStatus(j, status, reason)
-	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk && len(j.Runs) > 0 && status != job.Settled {
+	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
+	if (zk && len(j.Runs) > 0 || j.Order.Countersignable) && status != job.Settled {
 		j.Held = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
 	} else {
 		s.free(j)

@@ -98,7 +98,7 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 	case i < 0:
 		return []Effect{SendAck{Node: node, Order: id, Refuse: "the assignment was given to others"}}, nil
 	case j.Runs[i].Stage == Ended:
-		return []Effect{SendAck{Node: node, Order: id}}, nil
+		return []Effect{j.Runs[i].ack(id)}, nil
 	}
 	run := &j.Runs[i]
 	if j.replicated() {
@@ -115,7 +115,7 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 	n := s.nodes[node]
 	n.Finished++
 	n.Strikes -= min(n.Strikes, 1)
-	return append([]Effect{SendAck{Node: node, Order: id}}, s.advance(j)...), nil
+	return append([]Effect{run.ack(id)}, s.advance(j)...), nil
 }
 
 // checkDone says why a signed end is no end of the run. What passes is what the
@@ -140,6 +140,10 @@ func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
 		return reject("receipt", "work started at %d, after the bid expired at %d", r.Started, run.Bid.Expiry)
 	case r.Result != job.ResultDigest(&result):
 		return reject("receipt", "the result is not that of the output")
+	case (r.Sealed != nil) != j.Order.Fair:
+		return reject("receipt", "fair exchange is asked for: %t, the output is sealed: %t", j.Order.Fair, r.Sealed != nil)
+	case d.Blob().IsZero() != d.Output.IsZero():
+		return reject("receipt", "of the output and what it is sealed in one is missing")
 	case zk && (r.Exit != chain.ExitOK || len(d.Proof) == 0 || len(d.Proof) > chain.MaxProof):
 		return reject("receipt", "the kernel ended with %q and a proof of %d bytes: %s", r.Exit, len(d.Proof), d.Detail)
 	case !zk && len(d.Proof) != 0:

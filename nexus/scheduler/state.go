@@ -48,6 +48,7 @@ type Run struct {
 
 	Commitment crypto.Digest // with Pledged, and with Ended after it
 	CommitSig  crypto.Signature
+	Key        *chain.OutputKey // with Ended, of a sealed output, once the node has shown it
 }
 
 // Place is room on a node that is kept for a job while its auction is open.
@@ -367,10 +368,26 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 		if len(out) == limit {
 			return false
 		}
-		out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: j.Claims(), Runs: j.Messages()})
+		if !j.locked() {
+			out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: j.Claims(), Runs: j.Messages()})
+		}
 		return true
 	})
 	return s.withMisses(out, after, limit)
+}
+
+// Unsettled returns up to limit jobs whose claims the chain may have got, the oldest first: those
+// of the outbox, and those whose node keeps the key of the output to itself and may post its
+// claim alone.
+func (s *State) Unsettled(limit int) []OutboxItem {
+	var out []OutboxItem
+	s.outbox.each(func(j *Job) bool {
+		if claims := j.Claims(); len(claims) > 0 {
+			out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: claims})
+		}
+		return len(out) < limit
+	})
+	return out
 }
 
 // Due reports whether a Tick at that time would change anything: an auction to

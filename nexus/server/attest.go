@@ -50,7 +50,7 @@ func (s *Server) attestBatch(_ context.Context, in *requestInput) (*body[api.Bat
 	var receipts []chain.UsageReceipt
 	for i := range claims {
 		_, metered := claims[i].Order.Policy.Policy.(chain.PolicyNone)
-		if metered && claims[i].Receipt.Node == summary.Node {
+		if metered && !claims[i].Order.Fair && claims[i].Receipt.Node == summary.Node {
 			receipts = append(receipts, claims[i].Receipt)
 		}
 	}

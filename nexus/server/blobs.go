@@ -351,8 +351,8 @@ func jobBlobs(j *scheduler.Job) []crypto.Digest {
 		out = append(out, j.Input)
 	}
 	for i := range j.Runs {
-		if d := j.Runs[i].Done; d != nil && !d.Output.IsZero() {
-			out = append(out, d.Output)
+		if d := j.Runs[i].Done; d != nil && !d.Blob().IsZero() {
+			out = append(out, d.Blob())
 		}
 	}
 	return out

@@ -52,7 +52,7 @@ func (r *reign) finish(s *session, d job.Done) {
 		if hopeless(err) {
 			r.reject(s, order, err)
 		} else if r.ctx.Err() == nil {
-			s.log.Info("output is not here yet", "job", order.Short(), "output", d.Output.Short(), "reason", err)
+			s.log.Info("output is not here yet", "job", order.Short(), "output", d.Blob().Short(), "reason", err)
 		}
 		return // tried again by the next survey while the agent is there
 	}
@@ -88,19 +88,20 @@ func hopeless(err error) bool {
 
 // takeOutput copies an output from its agent to a majority of servers.
 func (r *reign) takeOutput(s *session, spec *job.Spec, d *job.Done) error {
-	if d.Output.IsZero() {
+	id := d.Blob()
+	if id.IsZero() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, outputTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.conn.Context(), cancel)()
 	limit := int64(spec.Limits.OutputBytes+spec.Limits.OutputFiles*packOverhead) + mebibyte
-	r.pins.lend(d.Output) // if it is here
-	if _, err := r.blobs.Fetch(ctx, d.Output, limit, s); err != nil {
+	r.pins.lend(id) // if it is here
+	if _, err := r.blobs.Fetch(ctx, id, limit, s); err != nil {
 		return err
 	}
-	r.pins.lend(d.Output)
-	return r.spread(ctx, d.Output)
+	r.pins.lend(id)
+	return r.spread(ctx, id)
 }
 
 // bring has the state take the end; its effect is the acknowledgement.

@@ -188,6 +188,9 @@ func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	}
 	for i := range j.Runs {
 		out.Runs[i] = runToJSON(&j.Runs[i])
+		if j.Status == job.Settled { // before, it is its node's until the chain has it
+			out.Runs[i].OutputKey = j.Runs[i].Key
+		}
 	}
 	if counted := j.Counted(); len(counted) > 0 {
 		out.Result, out.Output = counted[0].Done.Receipt.Result, counted[0].Done.Output

@@ -241,7 +241,11 @@ func (r *reign) execute(e scheduler.Effect) {
 		if s := r.sessions.get(e.Node); s != nil {
 			s.settled(e.Order)
 			s.flush()
-			s.send(job.Ack{Order: e.Order, Refuse: short(e.Refuse)})
+			ack := job.Ack{Order: e.Order, Refuse: short(e.Refuse), Revealed: e.Revealed}
+			if e.Attest != nil {
+				ack.Attestation = r.signer.attest(e.Attest)
+			}
+			s.send(ack)
 		}
 	case scheduler.Post: // readers of the outbox watch the state
 	}

@@ -21,7 +21,7 @@ const (
 	askAgain = 3 * time.Second
 )
 
-// hearEnd takes a Pledge or a PeerReport to the state, if this server leads, and a Ballot or an
+// hearEnd takes a Pledge, a PeerReport or a Reveal to the state, if this server leads, and a Ballot or an
 // Opening to the docket in any case: whoever gets no answer says it again.
 func (s *Server) hearEnd(from *session, m job.Message) {
 	if b, ok := m.(job.Ballot); ok {
@@ -41,6 +41,11 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	if p, ok := m.(job.Pledge); ok {
 		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment)
 		r.hearSigned(from, p.Order, crypto.SignedBy(from.node, crypto.DomainRun, payload, p.Signature), scheduler.MadePledge{Node: from.node, Pledge: p})
+	}
+	if m, ok := m.(job.Reveal); ok {
+		r.once(assignment{order: m.Order, node: from.node}, func() {
+			r.report("the key of a sealed output", r.propose(scheduler.Revealed{Order: m.Order, Node: from.node, Key: m.Key}))
+		})
 	}
 	if reports {
 		r.hearPeer(&report)

@@ -60,7 +60,7 @@ type sessions struct {
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.Bids)
-	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening or a PeerReport
+	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening, a PeerReport or a Reveal
 	poke  func(*session)                                        // there is something new for the leader
 	away  func(*session, job.Probe)                             // of a node that is not here
 	reply func(job.ProbeReply)                                  // to a peer that is not here
@@ -245,7 +245,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Log:
 		ss.logs(s.node, m)
 		return nil
-	case job.Pledge, job.Ballot, job.Opening, job.PeerReport:
+	case job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal:
 		ss.tell(s, m)
 		return nil
 	case job.Probe:

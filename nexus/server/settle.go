@@ -72,12 +72,9 @@ func (r *reign) settleAll() {
 	looks := looks{}
 	r.watch(firstLook, func(now time.Time, see func(assignment, func())) {
 		var items []scheduler.OutboxItem
-		r.replica.view(func(s *scheduler.State) { items = s.Outbox(0, lookBatch) })
+		r.replica.view(func(s *scheduler.State) { items = s.Unsettled(lookBatch) })
 		waiting := map[crypto.Digest]bool{}
 		for _, item := range items {
-			if len(item.Claims) == 0 { // watchRuns'
-				continue
-			}
 			waiting[item.Order] = true
 			if looks.due(item.Order, now, firstLook, longestLook) {
 				see(assignment{order: item.Order}, func() { r.confirm(item) })

@@ -51,15 +51,21 @@ func (s *signer) acceptance(a *chain.Acceptance) crypto.Signature {
 	return s.sign(crypto.DomainAcceptance, a.Payload())
 }
 
-// claims adds the cluster's signatures to claims; a proof needs no attestation.
+// claims adds the cluster's signatures to claims; a proof needs no attestation, unless the
+// output is sealed.
 func (s *signer) claims(list []chain.Claim) {
 	for i := range list {
 		c := &list[i]
 		c.AcceptanceSig = s.acceptance(&c.Acceptance)
-		if _, proven := c.Order.Policy.Policy.(chain.PolicyZK); !proven {
-			c.Attestation = s.sign(crypto.DomainAttestation, chain.AttestationPayload(s.chain, c.Receipt.Digest()))
+		if _, proven := c.Order.Policy.Policy.(chain.PolicyZK); !proven || c.Order.Fair {
+			c.Attestation = s.attest(&c.Receipt)
 		}
 	}
+}
+
+// attest says that the cluster measured what a receipt says, and holds its output.
+func (s *signer) attest(r *chain.UsageReceipt) crypto.Signature {
+	return s.sign(crypto.DomainAttestation, chain.AttestationPayload(s.chain, r.Digest()))
 }
 
 // run adds the cluster's signatures to a message about a replicated run.
@@ -70,7 +76,7 @@ func (s *signer) run(m chain.Msg) chain.Msg {
 		return begin
 	}
 	if reveal, ok := m.(chain.RevealRun); ok {
-		reveal.Attestation = s.sign(crypto.DomainAttestation, chain.AttestationPayload(s.chain, reveal.Receipt.Digest()))
+		reveal.Attestation = s.attest(&reveal.Receipt)
 		return reveal
 	}
 	return m

@@ -221,7 +221,7 @@ func (c *cluster) apply() {
 func (c *cluster) answer(command scheduler.Command, err error) {
 	switch command := command.(type) {
 	case scheduler.NodeUp, scheduler.NodeDown, scheduler.NodeLoad, scheduler.Refused, scheduler.Finished, scheduler.CancelJob, scheduler.SetSettings, scheduler.Tick, scheduler.LeaseSeen,
-		scheduler.MadePledge, scheduler.Observed, scheduler.FoundMiss, scheduler.ClosedMiss:
+		scheduler.MadePledge, scheduler.Observed, scheduler.FoundMiss, scheduler.ClosedMiss, scheduler.Revealed:
 		if err != nil {
 			c.violated("%T is refused: %v", command, err)
 		}

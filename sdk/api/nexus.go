@@ -191,7 +191,8 @@ type JobRun struct {
 	Fixed       chain.Amount      `json:"fixed_nhyper" doc:"of its bid, for a proven statement"`
 	Receipt     *UsageReceipt     `json:"receipt,omitempty" doc:"once it has ended"`
 	ReceiptSig  *crypto.Signature `json:"receipt_signature,omitempty"`
-	Output      crypto.Digest     `json:"output,omitzero" doc:"blob: the packed output directory"`
+	Output      crypto.Digest     `json:"output,omitzero" doc:"blob: the packed output directory. Of a sealed one the blob is the receipt's"`
+	OutputKey   *chain.OutputKey  `json:"output_key,omitempty" doc:"of a sealed output, once the job is settled"`
 	OutputBytes Uint64            `json:"output_bytes"`
 	Detail      string            `json:"detail,omitempty" doc:"for people; why it was lost"`
 }

@@ -165,6 +165,8 @@ type Order struct {
 	MaxCost    chain.Amount     `json:"max_cost_nhyper" doc:"over all assignments and replicas, fees included"`
 	DeadlineMs Uint64           `json:"deadline_ms" doc:"no work that ends later is paid; a lease must have begun"`
 	Term       *Term            `json:"term,omitempty" doc:"of a lease"`
+	Fair       bool             `json:"fair_exchange,omitempty" doc:"the output travels encrypted, and the claim that is paid tells the key; for none and zk"`
+	Late       bool             `json:"countersignable,omitempty" doc:"late in the claim window the consumer's countersignature stands for the cluster's attestation; for none and zk"`
 }
 
 // OrderToJSON returns the order as JSON has it.
@@ -172,7 +174,7 @@ func OrderToJSON(o chain.Order) Order {
 	return Order{
 		ChainID: o.ChainID, Consumer: accountKeyToJSON(o.Consumer), Nonce: Uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: Policy{o.Policy.Policy}, Caps: pricesToJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost, DeadlineMs: Uint64(o.Deadline),
-		Term: termToJSON(o.Term),
+		Term: termToJSON(o.Term), Fair: o.Fair, Late: o.Countersignable,
 	}
 }
 
@@ -185,7 +187,7 @@ func OrderFromJSON(o Order) (chain.Order, error) {
 	return chain.Order{
 		ChainID: o.ChainID, Consumer: o.Consumer.chain(), Nonce: uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: chain.PolicyField{Policy: o.Policy.Policy}, Caps: pricesFromJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost,
-		Deadline: chain.TimeMs(o.DeadlineMs), Term: o.Term.chain(),
+		Deadline: chain.TimeMs(o.DeadlineMs), Term: o.Term.chain(), Fair: o.Fair, Countersignable: o.Late,
 	}, nil
 }
 
@@ -249,6 +251,13 @@ type UsageReceipt struct {
 	EndedMs   Uint64           `json:"ended_ms"`
 	Exit      chain.ExitStatus `json:"exit"`
 	ExitCode  uint32           `json:"exit_code"`
+	Sealed    *SealedOutput    `json:"sealed,omitempty" doc:"under fair exchange"`
+}
+
+// SealedOutput is what a receipt says of an output that travels encrypted.
+type SealedOutput struct {
+	Output  crypto.Digest `json:"output" doc:"the encrypted blob; all zeros: the work left none"`
+	KeyHash crypto.Digest `json:"key_hash" doc:"of order, node and key"`
 }
 
 // ReceiptToJSON returns the receipt as JSON has it.
@@ -257,6 +266,9 @@ func ReceiptToJSON(r chain.UsageReceipt) UsageReceipt {
 		ChainID: r.ChainID, Order: r.Order, Node: r.Node, Sequence: Uint64(r.Sequence), Fuel: Uint64(r.Fuel), Result: r.Result,
 		Usage: make([]Usage, len(r.Usage)), Outputs: fieldsToJSON(r.Outputs),
 		StartedMs: Uint64(r.Started), EndedMs: Uint64(r.Ended), Exit: r.Exit, ExitCode: r.ExitCode,
+	}
+	if r.Sealed != nil {
+		out.Sealed = &SealedOutput{Output: r.Sealed.Output, KeyHash: r.Sealed.KeyHash}
 	}
 	for i, u := range r.Usage {
 		out.Usage[i] = Usage{Resource: u.Resource, Amount: Uint64(u.Amount), DurationMs: Uint64(u.DurationMs)}
@@ -270,6 +282,9 @@ func ReceiptFromJSON(r UsageReceipt) chain.UsageReceipt {
 		ChainID: r.ChainID, Order: r.Order, Node: r.Node, Sequence: uint64(r.Sequence), Fuel: uint64(r.Fuel), Result: r.Result,
 		Usage: make([]chain.Usage, len(r.Usage)), Outputs: fieldsFromJSON(r.Outputs),
 		Started: chain.TimeMs(r.StartedMs), Ended: chain.TimeMs(r.EndedMs), Exit: r.Exit, ExitCode: r.ExitCode,
+	}
+	if r.Sealed != nil {
+		out.Sealed = &chain.SealedOutput{Output: r.Sealed.Output, KeyHash: r.Sealed.KeyHash}
 	}
 	for i, u := range r.Usage {
 		out.Usage[i] = chain.Usage{Resource: u.Resource, Amount: uint64(u.Amount), DurationMs: uint64(u.DurationMs)}
@@ -289,6 +304,8 @@ type Claim struct {
 	ReceiptSig    crypto.Signature `json:"receipt_signature"`
 	Attestation   crypto.Signature `json:"attestation,omitzero" doc:"by the home cluster, over the receipt; left out: none"`
 	Proof         []byte           `json:"proof,omitempty" doc:"at most 4,096 bytes; for the zk policy"`
+	Countersigned bool             `json:"countersigned,omitempty" doc:"the attestation is the consumer's, in the cluster's place"`
+	OutputKey     *chain.OutputKey `json:"output_key,omitempty" doc:"of a sealed output"`
 }
 
 // ClaimToJSON returns the claim as JSON has it.
@@ -298,7 +315,7 @@ func ClaimToJSON(c chain.Claim) Claim {
 		Acceptance: AcceptanceToJSON(c.Acceptance), AcceptanceSig: c.AcceptanceSig,
 		Bid: BidToJSON(c.Bid), BidSig: c.BidSig,
 		Receipt: ReceiptToJSON(c.Receipt), ReceiptSig: c.ReceiptSig,
-		Attestation: c.Attestation, Proof: c.Proof,
+		Attestation: c.Attestation, Proof: c.Proof, Countersigned: c.Countersigned, OutputKey: c.OutputKey,
 	}
 }
 
@@ -314,6 +331,6 @@ func ClaimFromJSON(c Claim) (chain.Claim, error) {
 		Acceptance: AcceptanceFromJSON(c.Acceptance), AcceptanceSig: c.AcceptanceSig,
 		Bid: BidFromJSON(c.Bid), BidSig: c.BidSig,
 		Receipt: ReceiptFromJSON(c.Receipt), ReceiptSig: c.ReceiptSig,
-		Attestation: c.Attestation, Proof: c.Proof,
+		Attestation: c.Attestation, Proof: c.Proof, Countersigned: c.Countersigned, OutputKey: c.OutputKey,
 	}, nil
 }

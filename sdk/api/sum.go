@@ -58,7 +58,7 @@ func eventCases() []Case {
 		chain.ChannelChanged{}, chain.VoucherRedeemed{}, chain.ChannelClosed{},
 		chain.MeterRegistered{}, chain.BatchSettled{}, chain.AcceptanceBroken{}, chain.BondForfeited{}, chain.ClaimLost{}, chain.BreachPaid{}, chain.BreachClosed{},
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
-		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{},
+		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{}, chain.KeyRevealed{},
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{},
 		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{},
