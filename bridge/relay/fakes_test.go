@@ -152,6 +152,7 @@ type fakeChain struct {
 	failures []error                            // of the next Settles: the transaction is final, its end unknown
 	down     error
 	votes    int // that were refused
+	measured []chain.ReportHardware
 	reports  []chain.ReportAcceptance
 	known    bool          // they are refused: somebody was faster
 	block    chan struct{} // Settle waits for it, once the transaction is final
@@ -193,6 +194,9 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 			if f.known {
 				return nil, &sdk.RejectedError{Included: len(messages) == 1, Reason: "acceptance was reported"}
 			}
+		}
+		if report, ok := m.(chain.ReportHardware); ok {
+			f.change(func() { f.measured = append(f.measured, report) })
 		}
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)

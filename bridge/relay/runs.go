@@ -103,6 +103,9 @@ func (i *inspector) runOrder(m chain.Msg) (crypto.Digest, chain.ChainID, error) 
 	if m, ok := m.(chain.ReportMiss); ok {
 		return m.Epoch.Lease.Order, m.Epoch.ChainID, nil
 	}
+	if m, ok := m.(chain.ReportHardware); ok {
+		return crypto.Digest(m.Challenge.Node), m.Challenge.ChainID, nil
+	}
 	_, commits := m.(chain.CommitVote)
 	if _, reveals := m.(chain.RevealVote); commits || reveals {
 		return crypto.Digest{}, "", nil

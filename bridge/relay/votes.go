@@ -83,26 +83,29 @@ func (r *Relay) takeVotes(list *api.Votes) bool {
 			continue
 		}
 		m, _, err := r.inspector.inspectRun(raw, time.Now())
-		panel, vote := panelOf(m)
+		about, vote := voteOf(m)
 		if err != nil || !vote {
 			r.metrics.refused.Inc()
 			r.book.refuse(id)
 			r.Log.Warn("relay: refusing what is listed as a vote", "message", id.Short(), "reason", err)
 			continue
 		}
-		fresh = append(fresh, &entry{id: id, order: panel, run: m, vote: true, bytes: len(raw)})
+		fresh = append(fresh, &entry{id: id, order: about, run: m, vote: true, bytes: len(raw)})
 	}
 	room := min(len(fresh), r.book.roomForVotes())
 	return r.book.add(fresh[:room]) && room == len(fresh)
 }
 
-// panelOf returns which panel a message is about, and false if it is not about one.
-func panelOf(m chain.Msg) (crypto.Digest, bool) {
+// voteOf returns which panel, or challenged node, a message is about, and false if it is about none.
+func voteOf(m chain.Msg) (crypto.Digest, bool) {
 	if m, ok := m.(chain.CommitVote); ok {
 		return m.Panel, true
 	}
 	if m, ok := m.(chain.RevealVote); ok {
 		return m.Panel, true
+	}
+	if m, ok := m.(chain.ReportHardware); ok {
+		return crypto.Digest(m.Challenge.Node), true
 	}
 	return crypto.Digest{}, false
 }

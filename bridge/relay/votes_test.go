@@ -118,3 +118,44 @@ func TestClaimsHoldUpNoVotes(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// measured lists what peers miss of a challenged node, and the same with a word that is not signed.
+type measured struct{ lateVotes }
+
+// Votes implements relay.Votes.
+func (measured) Votes(context.Context, string) (out api.Votes, _ error) {
+	report := chain.ReportHardware{Challenge: chain.HardwareChallenge{ChainID: testChain, Node: crypto.PublicKey{1}, Seed: crypto.Digest{2}}}
+	for _, name := range []string{"peer one", "peer two"} {
+		k := key(name)
+		v := chain.HardwareVerdict{Peer: k.Public(), Missing: 3}
+		v.Signature = k.Sign(crypto.DomainHardware, chain.HardwarePayload(report.Challenge, v))
+		report.Verdicts = append(report.Verdicts, v)
+	}
+	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{report}))
+	report.Verdicts[1].Missing++
+	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{report}))
+	return out, nil
+}
+
+// TestWhatPeersMissIsPosted once, if all of them signed it.
+func TestWhatPeersMissIsPosted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newChain()
+		r, err := relay.New(config(), relay.Deps{
+			Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
+			Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: newOutbox(), Votes: measured{}, Chain: f, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Carry(ctx) })
+		pass(time.Minute)
+		cancel()
+		wg.Wait()
+		if len(f.measured) != 1 || len(f.measured[0].Verdicts) != 2 || f.measured[0].Verdicts[1].Missing != 3 {
+			t.Errorf("posted %+v", f.measured)
+		}
+	})
+}

@@ -43,6 +43,7 @@ func agentCommand() *cli.Command {
 			agentModeCommand("resume", "take work again", agent.Mode{Name: agent.ModeOpen}),
 			agentDrainCommand(),
 			agentEarningsCommand(),
+			agentHardwareCommand(),
 			agentDoctorCommand(),
 		},
 	}
@@ -146,6 +147,10 @@ func printAgentStatus(c *cli.Context, s *agent.Status) error {
 	fmt.Fprintf(w, "node\t%s\nstate\t%s\nservers\t%d of %d connected\n", s.Node, state, connected, len(s.Servers))
 	fmt.Fprintf(w, "free\t%d of %d millicores, %d of %d MiB\n", s.Free.Millicores, s.Total.Millicores, s.Free.MemoryMiB, s.Total.MemoryMiB)
 	fmt.Fprintf(w, "running\t%d\nto hand over\t%d\n", len(s.Running), len(s.Unacked))
+	if h := s.Hardware; h != nil {
+		fmt.Fprintf(w, "hardware\tchallenged at %s: %d of %d lanes shown, %d of %d nodes asked for more; %s\n",
+			time.UnixMilli(int64(h.SinceMs)).Format(time.DateTime), h.Shown, h.Lanes, h.Asked, h.Peers, h.Note)
+	}
 	var in, out uint64
 	for _, m := range s.Moved {
 		in, out = in+m.In, out+m.Out

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -170,14 +169,5 @@ func (n *network) liesUnderZK(t *testing.T, liar crypto.PublicKey) {
 // bondOf is what the chain proves that a node has at stake.
 func bondOf(t *testing.T, ctx context.Context, client *sdk.Client, node crypto.PublicKey) chain.Amount {
 	t.Helper()
-	value, err := client.VerifiedState(ctx, settlement.ProviderKey(node))
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, _ := value.Get()
-	p, err := settlement.DecodeProvider(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p.Bond
+	return providerOf(t, ctx, client, node).Bond
 }

@@ -106,6 +106,8 @@ var (
 	DomainLane        = newDomain("lane of a hardware benchmark")
 	DomainLaneTree    = newDomain("inner node over a hardware benchmark")
 	DomainShown       = newDomain("answer to a hardware challenge, signed")
+	DomainQuestion    = newDomain("question to a challenged node, signed")
+	DomainOpened      = newDomain("opening of a hardware challenge, signed")
 	DomainEvidence    = newDomain("mark of reported evidence")
 	DomainYield       = newDomain("result and usage of a run")
 

@@ -18,6 +18,10 @@ import (
 // milliseconds (ADR 5), and a unit stands for eight nanoseconds (ADR 8).
 const proofGas = 250_000
 
+// hardwareStepNs is the slowest pace that there is: all agents share the cores of one machine, with
+// whatever else it does.
+const hardwareStepNs = 1_000_000
+
 // DefaultEpoch is how long an epoch of a devnet takes.
 const DefaultEpoch = time.Minute
 

@@ -33,9 +33,12 @@ type Options struct {
 	Agents     int           // 0 to 64
 	Kernels    []string      // zk kernels beside Kernel; a network that is there keeps its own
 	Epoch      time.Duration // of consensus, 1 s to a day; 0: DefaultEpoch. A network that is there keeps its own
-	NoExplorer bool
-	NoRestart  bool
-	Progress   Progress
+	// HardwareEvery is the time from one challenge of nodes' hardware to the next, on average; 0:
+	// there are none. A network that is there keeps its own.
+	HardwareEvery time.Duration
+	NoExplorer    bool
+	NoRestart     bool
+	Progress      Progress
 }
 
 // Check returns an error that names the first option out of range.
@@ -51,6 +54,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("agents is %d, but servers is 0: agents need a cluster", o.Agents)
 	case o.Epoch != 0 && (o.Epoch < time.Second || o.Epoch > 24*time.Hour):
 		return fmt.Errorf("epoch is %v, want 1s to 24h", o.Epoch)
+	case o.HardwareEvery < 0:
+		return fmt.Errorf("hardware-every is %v, want 0 or more", o.HardwareEvery)
 	case o.Dir == "":
 		return errors.New("dir is empty")
 	}
@@ -165,7 +170,14 @@ func makePlan(o *Options) (*plan, error) {
 	if epoch == 0 {
 		epoch = DefaultEpoch
 	}
-	g, err := p.genesis(Params(epoch))
+	params := Params(epoch)
+	if o.HardwareEvery != 0 {
+		params.HardwareEveryMs, params.HardwareStepNs = uint64(o.HardwareEvery.Milliseconds()), hardwareStepNs
+		if err := params.Check(); err != nil {
+			return nil, err
+		}
+	}
+	g, err := p.genesis(params)
 	if err != nil {
 		return nil, err
 	}

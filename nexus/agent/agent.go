@@ -43,6 +43,7 @@ type Agent struct {
 	market     *market     // what the chain says; nil: rpc is empty
 	leases     leaseReader // of the same; nil: no lease is taken
 	panels     panelReader
+	hardware   hardwareReader // likewise
 	leaseDir   string
 	metering   *metering
 	wasm       *executor.Wasm
@@ -79,6 +80,13 @@ type Agent struct {
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order
+	trial      *trial                     // the newest challenge of this node's hardware; nil: there was none
+	trialLook  time.Time                  // before which the chain is not asked for another
+	gauges     map[crypto.PublicKey]*gauge
+
+	bench    bench
+	measured atomic.Bool // a challenge of this node's hardware is being met
+	unproven sync.Once   // a server spoke of a challenge, and nobody can be asked
 
 	began   time.Time     // of this process
 	replies chan struct{} // one element for each probe that is answered with data
@@ -109,7 +117,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), promises: settlement.NewPromises(maxPromises), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.jury.gone = a.dropVote
@@ -140,7 +148,7 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if a.market != nil {
-		a.leases, a.panels = a.market.lease, a.market.panel
+		a.leases, a.panels, a.hardware = a.market.lease, a.market.panel, a.market.hardware
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err
@@ -164,7 +172,7 @@ func (a *Agent) readHome() (err error) {
 	if a.owner, err = chain.ParseAddress(a.config.Owner); err != nil {
 		return fmt.Errorf("agent: owner: %w", err)
 	}
-	if a.genesis, err = readGenesis(a.config.path(a.config.Genesis, GenesisFile)); err != nil {
+	if a.genesis, err = readGenesis(a.config.GenesisPath()); err != nil {
 		return err
 	}
 	var configured []transport.NodeAddr

@@ -139,6 +139,34 @@ func (c *capacity) acquireLate(ctx context.Context, n need, after time.Duration)
 	}
 }
 
+// seize takes what is free of what is wanted: all of it, or what there is after a while. It is given
+// back with shrink.
+func (c *capacity) seize(ctx context.Context, want need, patience time.Duration) need {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for late := false; ; {
+		free := c.total.beyond(c.used)
+		short := want.beyond(free)
+		if late || short == (need{}) {
+			taken := want.beyond(short)
+			c.used = c.used.plus(taken)
+			return taken
+		}
+		freed := c.freed
+		c.mu.Unlock()
+		select {
+		case <-freed:
+		case <-timer.C:
+			late = true
+		case <-ctx.Done():
+			late = true
+		}
+		c.mu.Lock()
+	}
+}
+
 // grow takes more for a job that has acquired what it needed, or names what is not free.
 func (c *capacity) grow(more need) string {
 	c.mu.Lock()

@@ -71,7 +71,7 @@ type Config struct {
 	ContainerRuntime string        `toml:"container_runtime" usage:"command of the OCI runtime, with runc's flags"`
 	KeyDir           string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
 	Genesis          string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
-	RPC              []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings and doctor; empty: neither asks the chain"`
+	RPC              []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings, leases, hardware challenges and doctor; empty: none of them asks the chain, and a challenge finds this node silent"`
 	WorkDir          string        `toml:"work_dir" usage:"directory of blobs, running work and the spool; empty: work in the home"`
 	HTTP             string        `toml:"http" usage:"loopback host:port of the status page, /healthz and /metrics; empty: none"`
 	LogLevel         string        `toml:"log_level" usage:"debug, info, warn or error"`
@@ -228,6 +228,9 @@ func (c *Config) logger() *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
+
+// GenesisPath is where the genesis is that the config trusts.
+func (c *Config) GenesisPath() string { return c.path(c.Genesis, GenesisFile) }
 
 func (c *Config) path(configured, inHome string) string {
 	if configured != "" {

@@ -106,7 +106,7 @@ func (d *doctor) checkHome() {
 		d.key = key
 		d.ok("node key", "%s, for its owner alone", key.Public())
 	}
-	path = d.config.path(d.config.Genesis, GenesisFile)
+	path = d.config.GenesisPath()
 	genesis, err := readGenesis(path)
 	if err != nil {
 		d.bad("genesis", Broken, err.Error(), "copy the network's genesis file there: it says which chain to trust")
@@ -294,7 +294,11 @@ func (d *doctor) checkServer(ctx context.Context, endpoint *transport.Endpoint, 
 // checkChain asks nodes for the time, and for what the chain knows of this node.
 func (d *doctor) checkChain(ctx context.Context) {
 	if len(d.config.RPC) == 0 {
-		d.bad("chain", Warning, "rpc is empty in config.toml: clock, registration and payments are not looked at", `rpc = ["https://node.example:7180"]`)
+		severity, why := Warning, "clock, registration and payments are not looked at"
+		if d.genesis != nil && d.genesis.Params.HardwareEveryMs > 0 {
+			severity, why = Broken, why+", and when the chain challenges this node's hardware it is silent, which costs a part of its bond"
+		}
+		d.bad("chain", severity, "rpc is empty in config.toml: "+why, `rpc = ["https://node.example:7180"]`)
 		return
 	}
 	for _, url := range d.config.RPC {
@@ -317,6 +321,18 @@ func (d *doctor) checkChain(ctx context.Context) {
 	}
 	raw, there := value.Get()
 	d.checkRegistration(raw, there)
+	h, open, err := m.hardware(ctx, d.key.Public())
+	switch {
+	case err != nil:
+		d.bad("hardware", Warning, "the chain cannot be asked whether this node is challenged: "+err.Error(), "name another node of the chain in rpc")
+	case open && h.Open() && len(h.Words) > 0:
+		d.bad("hardware", Broken, fmt.Sprintf("the node is challenged since %s, and %d of %d nodes that measure it miss something", timeOf(h.Since).Format(time.DateTime), len(h.Words), len(h.Peers)),
+			"hypermesh agent hardware says what this machine shows; once the challenge is judged, hypermesh agent declare")
+	case open && h.Open():
+		d.ok("hardware", "the node is challenged since %s to show %d cores and %d MiB", timeOf(h.Since).Format(time.DateTime), h.Lanes, h.MemoryMiB)
+	default:
+		d.ok("hardware", "the chain asks for nothing now")
+	}
 }
 
 // checkRegistration looks at the chain's record of this node.
@@ -335,6 +351,9 @@ func (d *doctor) checkRegistration(raw []byte, there bool) {
 		d.bad("registration", Broken, fmt.Sprintf("the chain pays %s for this node, owner is %s", record.Owner, d.config.Owner), "correct owner in config.toml, or unbond the node and register it anew")
 	case record.Bond.Less(least):
 		d.bad("registration", Warning, fmt.Sprintf("the bond is %s, of at least %s: a part was slashed", record.Bond, least), "find out which results were wrong; unbond and register anew to fill it up")
+	case d.genesis.Params.HardwareEveryMs > 0 && (d.config.Millicores < record.Millicores || d.config.MemoryMiB < record.MemoryMiB):
+		d.bad("registration", Warning, fmt.Sprintf("the chain has %d millicores and %d MiB of this node, %d and %d are sold here: when the chain challenges its hardware the rest will be missing, and cost a part of the bond",
+			record.Millicores, record.MemoryMiB, d.config.Millicores, d.config.MemoryMiB), "raise millicores and memory_mib to what the machine has, or declare less: hypermesh agent declare")
 	case record.Millicores != d.config.Millicores || record.MemoryMiB != d.config.MemoryMiB || record.Region != d.config.Region:
 		d.ok("registration", "owned by %s, bond %s; it was registered with %d millicores and %d MiB in %q, and offers something else now, which it may", record.Owner, record.Bond, record.Millicores, record.MemoryMiB, record.Region)
 	default:

@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -143,6 +144,48 @@ func (a *Agent) HeardEarlier(panel crypto.Digest, by time.Duration) bool {
 		known.seated = known.seated.Add(-by)
 	}
 	return true
+}
+
+// AskHardware has the agent ask a test about challenges, before it runs.
+func (a *Agent) AskHardware(ask func(node crypto.PublicKey) (settlement.Hardware, bool)) {
+	a.hardware = func(_ context.Context, node crypto.PublicKey) (settlement.Hardware, bool, error) {
+		h, there := ask(node)
+		return h, there, nil
+	}
+}
+
+// Bench is what a test may change of the machine that is challenged, and of the clock that measures.
+type Bench struct {
+	Cores  int
+	Memory func() uint64
+	Run    func(t hardware.Task, lane uint64, stop func() bool) *hardware.Lane
+	Now    func() time.Time
+}
+
+// SetBench changes what is there, before the agent runs.
+func (a *Agent) SetBench(b Bench) { a.bench = b.bench() }
+
+func (b Bench) bench() bench {
+	out := newBench()
+	if b.Cores > 0 {
+		out.cores = b.Cores
+	}
+	if b.Memory != nil {
+		out.memory = b.Memory
+	}
+	if b.Run != nil {
+		out.run = b.Run
+	}
+	if b.Now != nil {
+		out.now = b.Now
+		out.after = func(time.Duration) <-chan time.Time { return time.After(20 * time.Millisecond) }
+	}
+	return out
+}
+
+// Measure is Benchmark on a bench.
+func Measure(b Bench, params *chain.Params, millicores, memoryMiB uint64) (Benchmarked, error) {
+	return b.bench().measure(context.Background(), params, millicores, memoryMiB)
 }
 
 // Standings is what an agent remembers of clusters, with a chain that answers as told.

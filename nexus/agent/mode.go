@@ -101,6 +101,8 @@ func (a *Agent) closed() string {
 		return "paused"
 	case m.Name == ModeDraining:
 		return "draining"
+	case a.measured.Load():
+		return "showing the chain its hardware"
 	case !a.hours.open(a.config.Now()):
 		return "outside of the hours within which this node takes work"
 	}

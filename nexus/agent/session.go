@@ -328,7 +328,19 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.Unanswered:
 		a.unanswered(&m)
 		return nil
-	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal:
+	case job.Measure:
+		s.measure(&m)
+		return nil
+	case job.LanesShown:
+		a.lanesShown(&m)
+		return nil
+	case job.LaneQuestion:
+		s.question(&m)
+		return nil
+	case job.LaneOpened:
+		a.laneOpened(&m)
+		return nil
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal, job.Measured:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))

@@ -35,7 +35,9 @@ type Status struct {
 	Servers    []ServerStatus   `json:"servers"`
 	Kernels    []KernelStatus   `json:"kernels"`
 	Running    []RunningJob     `json:"running"`
-	Unacked    []crypto.Digest  `json:"unacknowledged"` // orders whose result no server has taken yet
+	Unacked    []crypto.Digest  `json:"unacknowledged"`     // orders whose result no server has taken yet
+	Hardware   *HardwareStatus  `json:"hardware,omitempty"` // the newest challenge of it
+	Measures   int              `json:"measures"`           // challenged nodes that this one measures
 	Blobs      int              `json:"blobs"`
 	BlobBytes  int64            `json:"blob_bytes"`
 	Moved      []Moved          `json:"moved"`
@@ -91,6 +93,7 @@ func (a *Agent) status() Status {
 			Order: t.order, Label: t.assignment.Spec.Label, Policy: t.assignment.Order.Policy.String(), TakenMs: timeMs(t.taken),
 		})
 	}
+	s.Hardware, s.Measures = a.trialStatus(), len(a.gauges)
 	a.mu.Unlock()
 	slices.SortFunc(s.Running, func(x, y RunningJob) int {
 		return cmp.Or(cmp.Compare(x.TakenMs, y.TakenMs), x.Order.Compare(y.Order))
@@ -172,6 +175,7 @@ type metrics struct {
 	refused     prometheus.Counter
 	logsDropped prometheus.Counter
 	programs    *prometheus.CounterVec
+	challenges  *prometheus.CounterVec
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -183,11 +187,14 @@ func newMetrics(a *Agent) *metrics {
 		logsDropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "hypermesh_agent_logs_dropped_total", Help: "Pieces of logs that a slow server did not get."}),
 	}
 	m.programs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hypermesh_agent_price_program_total", Help: "Runs of the price program, by outcome."}, []string{"outcome"})
+	m.challenges = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hypermesh_agent_hardware_challenges_total", Help: "Hardware challenges: of this node that it met, of others that it measured, and of those in which it found something missing.",
+	}, []string{"what"})
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	m.registry.MustRegister(a.moved.collectors()...)
-	m.registry.MustRegister(m.offers, m.jobs, m.refused, m.logsDropped, m.programs,
+	m.registry.MustRegister(m.offers, m.jobs, m.refused, m.logsDropped, m.programs, m.challenges,
 		gauge("hypermesh_agent_accepting", "1 while work is accepted.", func() float64 {
 			if a.closed() != "" {
 				return 0

@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -62,33 +63,39 @@ func messages() map[string]job.Message {
 	order := orderFor(spec, replicate)
 	bid := chain.Bid{ChainID: "fixture-1", Order: order.ID(), Node: consumer.Public(), Prices: order.Caps, Expiry: 8}
 	assignment := job.Assignment{Order: order, Bid: bid, Spec: spec, Sequence: 1}
+	challenge := chain.HardwareChallenge{ChainID: "job-test-1", Node: consumer.Public(), Seed: crypto.Digest{9}}
 	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 7, PeakMemoryBytes: 1 << 20, OutputBytes: 9, Output: crypto.Digest{3}}
 	return map[string]job.Message{
-		"hello":        job.Hello{ChainID: "fixture-1", Region: "eu", Total: job.Resources{Millicores: 4, MemoryMiB: 5}, Kernels: []string{"matmul-32"}, Running: []crypto.Digest{{1}}, Accepting: true},
-		"offers":       job.Offers{List: []job.Offer{{Auction: 3, Order: order}}, Specs: []job.Spec{spec}, CloseMs: 50},
-		"bids":         job.Bids{List: []job.BidReply{{Auction: 3, Bid: bid}}},
-		"assign":       job.Assign{List: []job.Assignment{assignment}},
-		"assign_reply": job.AssignReply{Order: order.ID(), Refuse: "busy"},
-		"cancel":       job.Cancel{Order: order.ID(), Reason: "late"},
-		"log":          job.Log{Order: order.ID(), Begun: 3, Offset: 4, Data: []byte("hello\n")},
-		"done":         job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
-		"ack":          job.Ack{Order: order.ID()},
-		"ack_sealed":   job.Ack{Order: order.ID(), Attestation: crypto.Signature{7}, Revealed: true},
-		"reveal":       job.Reveal{Order: order.ID(), Key: chain.OutputKey{8}},
-		"load":         job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
-		"roster":       job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
-		"watch":        job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7, Until: 9, At: 8, Abroad: true},
-		"probe":        job.Probe{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Bytes: 5, Signature: crypto.Signature{7}},
-		"unanswered":   job.Unanswered{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}},
-		"probe_reply":  job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
-		"peer_report":  job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},
-		"tunnel":       job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
-		"pledge":       job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
-		"show":         job.Show{Order: order.ID()},
-		"judge":        job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Assignment: &assignment},
-		"judge_open":   job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Open: true},
-		"ballot":       job.Ballot{Order: order.ID(), Panel: crypto.Digest{7}, Node: consumer.Public(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
-		"opening":      job.Opening{Panel: crypto.Digest{7}, Node: consumer.Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}, Salt: [32]byte{9}},
+		"hello":         job.Hello{ChainID: "fixture-1", Region: "eu", Total: job.Resources{Millicores: 4, MemoryMiB: 5}, Kernels: []string{"matmul-32"}, Running: []crypto.Digest{{1}}, Accepting: true},
+		"offers":        job.Offers{List: []job.Offer{{Auction: 3, Order: order}}, Specs: []job.Spec{spec}, CloseMs: 50},
+		"bids":          job.Bids{List: []job.BidReply{{Auction: 3, Bid: bid}}},
+		"assign":        job.Assign{List: []job.Assignment{assignment}},
+		"assign_reply":  job.AssignReply{Order: order.ID(), Refuse: "busy"},
+		"cancel":        job.Cancel{Order: order.ID(), Reason: "late"},
+		"log":           job.Log{Order: order.ID(), Begun: 3, Offset: 4, Data: []byte("hello\n")},
+		"done":          job.Done{Receipt: assignment.Receipt(&outcome, 1, 2), Output: crypto.Digest{3}, OutputSize: 9},
+		"ack":           job.Ack{Order: order.ID()},
+		"load":          job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
+		"roster":        job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
+		"watch":         job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7, Until: 9, At: 8, Abroad: true},
+		"probe":         job.Probe{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Bytes: 5, Signature: crypto.Signature{7}},
+		"probe_reply":   job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
+		"peer_report":   job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},
+		"measure":       job.Measure{Challenge: challenge, HeldMiB: 5, Here: true},
+		"lanes_shown":   job.LanesShown{Challenge: challenge, HeldMiB: 5, Roots: job.LaneRoots{{Fill: crypto.Digest{6}, Walk: crypto.Digest{7}}, {}}, Signature: crypto.Signature{8}},
+		"lane_question": job.LaneQuestion{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Signature: crypto.Signature{8}},
+		"lane_opened":   job.LaneOpened{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Index: 1, Opening: hardware.Opening{From: [][]byte{{1}}, Seen: []byte{2}}},
+		"measured":      job.Measured{Challenge: challenge, Verdict: chain.HardwareVerdict{Peer: consumer.Public(), Missing: 3}},
+		"tunnel":        job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
+		"pledge":        job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
+		"show":          job.Show{Order: order.ID()},
+		"judge":         job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Assignment: &assignment},
+		"judge_open":    job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Open: true},
+		"ballot":        job.Ballot{Order: order.ID(), Panel: crypto.Digest{7}, Node: consumer.Public(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
+		"opening":       job.Opening{Panel: crypto.Digest{7}, Node: consumer.Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}, Salt: [32]byte{9}},
+		"unanswered":    job.Unanswered{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}},
+		"ack_sealed":    job.Ack{Order: order.ID(), Attestation: crypto.Signature{7}, Revealed: true},
+		"reveal":        job.Reveal{Order: order.ID(), Key: chain.OutputKey{8}},
 	}
 }
 
@@ -332,6 +339,14 @@ func TestMessageBounds(t *testing.T) {
 		"twice":    job.Offers{List: []job.Offer{{Order: orderFor(wasmSpec(), replicate)}}, Specs: []job.Spec{wasmSpec(), wasmSpec()}},
 		"many":     job.Bids{List: make([]job.BidReply, job.MaxList+1)},
 		"nothing":  job.Assign{},
+
+		"no lane":     job.LanesShown{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}},
+		"lanes":       job.LanesShown{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}, Roots: make(job.LaneRoots, hardware.MaxLanes+1)},
+		"index":       job.LaneOpened{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}, Index: hardware.MaxOpenings},
+		"opening":     job.LaneOpened{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}, Opening: hardware.Opening{Seen: make([]byte, 8*hardware.BlockBytes)}},
+		"both":        job.Measured{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}, Verdict: chain.HardwareVerdict{Missing: 1, Silent: true}},
+		"no chain":    job.Measure{},
+		"no question": job.LaneQuestion{},
 	} {
 		if _, err := job.DecodeMessage(job.EncodeMessage(m)); err == nil {
 			t.Errorf("%s: taken", name)

@@ -336,6 +336,16 @@ func messageKind(m Message) uint8 {
 		return kindPeerReport
 	case Unanswered:
 		return kindUnanswered
+	case Measure:
+		return kindMeasure
+	case LanesShown:
+		return kindLanesShown
+	case LaneQuestion:
+		return kindLaneQuestion
+	case LaneOpened:
+		return kindLaneOpened
+	case Measured:
+		return kindMeasured
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -377,6 +387,12 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindProbeReply:  decodeMessage[ProbeReply],
 	kindPeerReport:  decodeMessage[PeerReport],
 	kindUnanswered:  decodeMessage[Unanswered],
+
+	kindMeasure:      decodeMessage[Measure],
+	kindLanesShown:   decodeMessage[LanesShown],
+	kindLaneQuestion: decodeMessage[LaneQuestion],
+	kindLaneOpened:   decodeMessage[LaneOpened],
+	kindMeasured:     decodeMessage[Measured],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -517,6 +533,8 @@ func checkMessage(m Message) error {
 		return m.check()
 	case PeerReport:
 		return m.check()
+	case Measure, LanesShown, LaneQuestion, LaneOpened, Measured:
+		return checkHardware(m)
 	case Roster:
 		return checkRoster(m)
 	}

@@ -95,6 +95,22 @@ func (s *State) give(n *Node, j *Job, devices []byte) {
 	s.reindex(n)
 }
 
+// HeldMiB is the memory that jobs, not leases, hold on a node or are kept there.
+func (s *State) HeldMiB(id crypto.PublicKey) uint64 {
+	n, known := s.Node(id)
+	if !known {
+		return 0
+	}
+	held := n.Used.MemoryMiB
+	for _, j := range n.jobs {
+		kept := slices.ContainsFunc(j.Places, func(p Place) bool { return p.Node == id })
+		if j.IsLease() && (kept || j.liveOn(id) != nil) {
+			held -= min(held, j.holds().MemoryMiB)
+		}
+	}
+	return held
+}
+
 // join and leave keep the list of jobs that hold something of the node, or may
 // come to.
 func (n *Node) join(j *Job) {

@@ -41,6 +41,8 @@ type fakeAgent struct {
 	// judge answers who asks for a vote; nil: nobody may.
 	judge func(m job.Judge) job.Message // nil: nothing
 	asked atomic.Int64                  // tunnels
+	// measure answers what is said in a hardware challenge; nil: nothing may be.
+	measure func(m job.Message) job.Message // nil: nothing
 	// probe takes what is about leases that are probed; nil: it answers no probe, and is told nothing.
 	probe func(m job.Message) job.Message // nil: nothing
 	only  int                             // of the servers, counted from 1, that it connects to; 0: all
@@ -235,6 +237,14 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 			return
 		}
 		if answer := a.judge(m); answer != nil {
+			a.send(control, answer)
+		}
+	case job.Measure, job.LanesShown, job.LaneQuestion, job.LaneOpened:
+		if a.measure == nil {
+			a.c.t.Errorf("agent %d got a %T", a.n, m)
+			return
+		}
+		if answer := a.measure(m); answer != nil {
 			a.send(control, answer)
 		}
 	case job.Tunnel:

@@ -43,8 +43,11 @@ type Chain interface {
 	// what came of them.
 	Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error)
 
-	// Panels tells of jurors of panels as they are drawn, and of those that were drawn for as long
-	// back as a panel lasts, and of peers of leases alike, until ctx ends or the chain cannot be followed. What it tells may be
+	// Hardware returns the challenge of a node's hardware.
+	Hardware(ctx context.Context, node crypto.PublicKey) (Challenge, error)
+
+	// Panels tells of jurors of panels and of peers in hardware challenges as they are drawn, and of
+	// those that were drawn for as long back as either lasts, and of peers of leases alike, until ctx ends or the chain cannot be followed. What it tells may be
 	// wrong.
 	Panels(ctx context.Context, tell PanelNews) error
 
@@ -60,9 +63,10 @@ type Chain interface {
 
 // PanelNews takes what Chain.Panels tells, one call after another.
 type PanelNews struct {
-	Drawn   func(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey)
-	Cluster func(crypto.PublicKey) // one that is there
-	Peers   func(lease chain.LeaseID, peers []crypto.PublicKey)
+	Drawn      func(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey)
+	Challenged func(node crypto.PublicKey, at chain.Height, peers []crypto.PublicKey)
+	Cluster    func(crypto.PublicKey) // one that is there
+	Peers      func(lease chain.LeaseID, peers []crypto.PublicKey)
 }
 
 // Provider is what the chain knows of a bonded provider node.

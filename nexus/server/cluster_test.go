@@ -93,8 +93,10 @@ type fakeChain struct {
 	sitting  server.Sitting
 	matter   server.Matter
 
-	probed chain.LeaseID // of which peers were drawn; zero: none
-	peers  []crypto.PublicKey
+	probed     chain.LeaseID // of which peers were drawn; zero: none
+	peers      []crypto.PublicKey
+	challenged crypto.PublicKey // zero: no node is
+	hardware   server.Challenge // of it
 
 	neighbour crypto.PublicKey      // a cluster; zero: there is no other
 	endpoints []string              // of it
@@ -183,12 +185,17 @@ func (f *fakeChain) Replication(ctx context.Context, order *chain.Order) (schedu
 func (f *fakeChain) Panels(ctx context.Context, tell server.PanelNews) error {
 	f.mu.Lock()
 	panel, nodes, neighbour, untold := f.panel, []crypto.PublicKey{}, f.neighbour, f.untold
+	challenged, peers := f.challenged, f.hardware.Hardware.Peers
 	for _, seat := range f.sitting.Seats {
 		nodes = append(nodes, seat.Node)
 	}
 	f.mu.Unlock()
 	if !neighbour.IsZero() {
 		tell.Cluster(neighbour)
+	}
+	if !challenged.IsZero() {
+		tell.Challenged(challenged, 0, peers)
+		tell.Challenged(key(agentKeys+9).Public(), 0, peers)
 	}
 	if !panel.IsZero() && !untold {
 		tell.Drawn(panel, 0, nodes)
@@ -210,6 +217,19 @@ func (f *fakeChain) Panel(_ context.Context, id crypto.Digest) (server.Sitting, 
 	defer f.mu.Unlock()
 	f.looked[id]++
 	return f.sitting, id == f.panel, nil
+}
+
+// Hardware implements server.Chain.
+func (f *fakeChain) Hardware(_ context.Context, node crypto.PublicKey) (server.Challenge, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return server.Challenge{}, errDown
+	}
+	if node != f.challenged {
+		return server.Challenge{}, nil
+	}
+	return f.hardware, nil
 }
 
 // Matter implements server.Chain.

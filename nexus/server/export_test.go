@@ -404,6 +404,28 @@ func (s *Server) Hears(panel crypto.Digest) bool {
 	return s.docket.panels[panel] != nil
 }
 
+// HearsChallenge reports whether a server remembers a challenge of a node.
+func (s *Server) HearsChallenge(node crypto.PublicKey) bool {
+	s.challenges.mu.Lock()
+	defer s.challenges.mu.Unlock()
+	return s.challenges.known[node] != nil
+}
+
+// ListSingly has what peers miss listed for so long that it is listed one by one.
+func (s *Server) ListSingly(node crypto.PublicKey) {
+	s.challenges.mu.Lock()
+	defer s.challenges.mu.Unlock()
+	s.challenges.known[node].listed = time.Now().Add(-postTogether)
+}
+
+// MaxChallenges bounds the challenges that a server looks after at a time.
+const MaxChallenges = maxChallenges
+
+// Challenged has the server hear of a challenge.
+func (s *Server) Challenged(node crypto.PublicKey, peers ...crypto.PublicKey) {
+	s.challenged(node, 0, peers)
+}
+
 // ForLeader reports whether a request is sent on to the leader.
 func (s *Server) ForLeader(r *http.Request) bool { return s.isForLeader(r) }
 

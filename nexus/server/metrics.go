@@ -30,6 +30,7 @@ func newMetrics(s *Server) *metrics {
 		return float64(len(list.List))
 	})
 	m.gauge("hypermesh_nexus_sessions", "Agents connected to this server.", nil, func() float64 { return float64(s.sessions.count()) })
+	m.gauge("hypermesh_nexus_hardware_challenges", "Hardware challenges that are open in which an agent of this server has a part.", nil, func() float64 { return float64(s.challenges.count()) })
 	m.gauge("hypermesh_nexus_blobs", "Blobs stored.", nil, func() float64 {
 		n, _ := s.blobs.Usage()
 		return float64(n)

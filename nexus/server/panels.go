@@ -60,7 +60,7 @@ func (s *Server) watchPanels(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() {
 		for failed := 0; ctx.Err() == nil; failed++ {
-			err := s.chain.Panels(ctx, PanelNews{Drawn: s.drawn, Cluster: s.egress.note, Peers: s.peersDrawn})
+			err := s.chain.Panels(ctx, PanelNews{Drawn: s.drawn, Challenged: s.challenged, Cluster: s.egress.note, Peers: s.peersDrawn})
 			if ctx.Err() == nil {
 				s.log.Info("the chain's panels cannot be followed", "error", err)
 				pause(ctx, min(time.Second<<min(failed, 6), time.Minute))

@@ -21,14 +21,19 @@ const (
 	askAgain = 3 * time.Second
 )
 
-// hearEnd takes a Pledge, a PeerReport or a Reveal to the state, if this server leads, and a Ballot or an
-// Opening to the docket in any case: whoever gets no answer says it again.
+// hearEnd takes a Pledge, a PeerReport or a Reveal to the state, if this server leads, and a Ballot, an
+// Opening or what is said in a hardware challenge to what it knows of those in any case: whoever gets no
+// answer says it again.
 func (s *Server) hearEnd(from *session, m job.Message) {
 	if b, ok := m.(job.Ballot); ok {
 		s.hearBallot(from, &b)
 	}
 	if o, ok := m.(job.Opening); ok {
 		s.hearOpening(from, &o)
+	}
+	if !measuredBy(m).IsZero() {
+		s.hearHardware(from, m)
+		return
 	}
 	report, reports := m.(job.PeerReport)
 	if reports = reports && report.Report.Peer == from.node; reports {

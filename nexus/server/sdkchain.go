@@ -30,7 +30,7 @@ type sdkChain struct {
 	client   *sdk.Client
 	cluster  crypto.PublicKey
 	windowMs uint64
-	panelMs  uint64 // that a panel lasts
+	drawnMs  uint64 // that a panel lasts, or a hardware challenge
 }
 
 func newSDKChain(nodes []string, id identity) (*sdkChain, error) {
@@ -38,7 +38,7 @@ func newSDKChain(nodes []string, id identity) (*sdkChain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	return &sdkChain{client: client, cluster: id.cluster.Public(), windowMs: id.genesis.Params.ClaimWindowMs, panelMs: settlement.PanelMs(&id.genesis.Params)}, nil
+	return &sdkChain{client: client, cluster: id.cluster.Public(), windowMs: id.genesis.Params.ClaimWindowMs, drawnMs: max(settlement.PanelMs(&id.genesis.Params), id.genesis.Params.HardwareMs)}, nil
 }
 
 var _ Chain = (*sdkChain)(nil)

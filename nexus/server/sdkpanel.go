@@ -25,7 +25,7 @@ func (c *sdkChain) Panels(ctx context.Context, tell PanelNews) error {
 	}
 	from := api.CursorAfter(before)
 	filter := sdk.EventFilter{Cursor: &from, Types: []string{
-		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.ClusterRegistered{}), chain.EventName(chain.PeersDrawn{}),
+		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.HardwareChallenged{}), chain.EventName(chain.ClusterRegistered{}), chain.EventName(chain.PeersDrawn{}),
 	}}
 	for event, err := range c.client.Events(ctx, filter) {
 		if err != nil {
@@ -59,6 +59,14 @@ func (n *PanelNews) take(event *api.StreamEvent) error {
 		n.Peers(peers.Lease, peers.Peers)
 		return nil
 	}
+	if event.Type == chain.EventName(chain.HardwareChallenged{}) {
+		var c chain.HardwareChallenged
+		if err := json.Unmarshal(event.Data, &c); err != nil {
+			return err
+		}
+		n.Challenged(c.Node, event.Height, c.Peers)
+		return nil
+	}
 	if err := json.Unmarshal(event.Data, &named); err != nil {
 		return err
 	}
@@ -66,15 +74,15 @@ func (n *PanelNews) take(event *api.StreamEvent) error {
 	return nil
 }
 
-// beforePanels returns a height after which every panel was drawn that may not be over: twice as
-// long ago as a panel lasts, as the time in which the chain stands does not count for it. A node
+// beforePanels returns a height after which every panel, and every hardware challenge, was drawn that
+// may not be over: twice as long ago as they last, as the time in which the chain stands does not count for it. A node
 // that has not kept as much is asked for what it has.
 func (c *sdkChain) beforePanels(ctx context.Context) (chain.Height, error) {
 	status, err := c.client.Status(ctx)
 	if err != nil {
 		return 0, err
 	}
-	since := status.BlockTimeMs - min(status.BlockTimeMs, chain.TimeMs(2*c.panelMs))
+	since := status.BlockTimeMs - min(status.BlockTimeMs, chain.TimeMs(2*c.drawnMs))
 	least := status.Height - min(status.Height, panelsBack)
 	low, high := chain.Height(1), status.Height
 	for low < high { // the first that is kept, and is not too old
@@ -115,6 +123,22 @@ func (c *sdkChain) Panel(ctx context.Context, id crypto.Digest) (Sitting, bool, 
 		out.Seats = append(out.Seats, Seat{Node: j.Node, Commitment: j.Commitment, Shown: j.Vote != nil})
 	}
 	return out, true, nil
+}
+
+// Hardware implements Chain.
+func (c *sdkChain) Hardware(ctx context.Context, node crypto.PublicKey) (Challenge, error) {
+	value, err := c.client.VerifiedState(ctx, settlement.HardwareKey(node))
+	if err != nil {
+		return Challenge{}, err
+	}
+	out := Challenge{Height: value.Height()}
+	raw, there := value.Get()
+	if !there {
+		return out, nil
+	}
+	out.Hardware, err = settlement.DecodeHardware(raw)
+	out.Open = err == nil && out.Hardware.Open()
+	return out, err
 }
 
 // Matter implements Chain.

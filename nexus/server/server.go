@@ -60,15 +60,17 @@ type Server struct {
 	egress    egress
 	abroad    abroad
 	guests    guests
-	outward   *http.Client // for endpoints that other clusters registered
-	signer    *signer
-	logs      *jobLogs
-	pins      *pins
-	tunnels   *tunnels
-	http      *http.Server
-	peerHTTP  *http.Server
-	listener  net.Listener
-	metrics   *metrics
+
+	challenges *challenges
+	outward    *http.Client // for endpoints that other clusters registered
+	signer     *signer
+	logs       *jobLogs
+	pins       *pins
+	tunnels    *tunnels
+	http       *http.Server
+	peerHTTP   *http.Server
+	listener   net.Listener
+	metrics    *metrics
 
 	current   atomic.Pointer[reign] // while this server leads
 	admitting atomic.Int64          // orders that clients submit now
@@ -172,6 +174,7 @@ func (s *Server) openIdentity() (err error) {
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
 	lasts := 2 * time.Duration(settlement.PanelMs(&s.id.genesis.Params)) * time.Millisecond
 	s.docket = newDocket(lasts, uint64(s.cfg.BlobMiB)*mebibyte/4)
+	s.challenges = newChallenges(2 * time.Duration(s.id.genesis.Params.HardwareMs) * time.Millisecond)
 	s.outward = outwardClient(s.cfg.LocalPeers)
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	if s.proofs, err = groth16.OpenVerifier(s.cfg.Home, s.id.genesis.VerifyingKeys()); err != nil {
@@ -264,6 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepAddresses(ctx) })
 	wg.Go(func() { s.watchPanels(ctx) })
 	wg.Go(func() { s.watchAbroad(ctx) })
+	wg.Go(func() { s.watchHardware(ctx) })
 	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
 	wg.Go(func() { fail(ClusterKeyFile, s.compareClusters(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })

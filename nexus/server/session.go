@@ -46,6 +46,7 @@ type session struct {
 	version  uint64    // counts what the state has to know of
 	declares time.Time // until when those that were made are paid for: see mayDeclare
 	probes   time.Time // likewise, of probes and replies to them: see mayProbe
+	measures time.Time // likewise, of messages about hardware challenges: see mayMeasure
 	recalls  int       // ballots on panels that were not known
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
@@ -60,7 +61,7 @@ type sessions struct {
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.Bids)
-	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening, a PeerReport or a Reveal
+	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening, a PeerReport, a Reveal, or what is said in a hardware challenge
 	poke  func(*session)                                        // there is something new for the leader
 	away  func(*session, job.Probe)                             // of a node that is not here
 	reply func(job.ProbeReply)                                  // to a peer that is not here
@@ -248,15 +249,38 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal:
 		ss.tell(s, m)
 		return nil
+	case job.LanesShown, job.LaneQuestion, job.LaneOpened, job.Measured:
+		if who := measuredBy(m); who != s.node {
+			return fmt.Errorf("%T by node %s", m, who.Short())
+		}
+		ss.tell(s, m)
+		return nil
 	case job.Probe:
 		return ss.carryProbe(s, m)
 	case job.ProbeReply:
 		return ss.carryReply(s, m)
-	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch, job.Unanswered:
+	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch, job.Measure, job.Unanswered:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)
 	return nil
+}
+
+// measuredBy is whose word a message in a hardware challenge is; zero: of nobody's session.
+func measuredBy(m job.Message) crypto.PublicKey {
+	if m, ok := m.(job.LanesShown); ok {
+		return m.Challenge.Node
+	}
+	if m, ok := m.(job.LaneOpened); ok {
+		return m.Challenge.Node
+	}
+	if m, ok := m.(job.LaneQuestion); ok {
+		return m.Peer
+	}
+	if m, ok := m.(job.Measured); ok {
+		return m.Verdict.Peer
+	}
+	return crypto.PublicKey{}
 }
 
 // again takes a Hello that is not the first.

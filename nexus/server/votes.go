@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -10,9 +11,15 @@ import (
 
 func (s *Server) registerVotes(hapi huma.API) {
 	op := getOperation("get-votes", votesPath, "Votes of this server's agents that wait to be posted to the chain")
-	op.Description = "Agents that the chain drew for panels vote on other nodes' work. Anybody may post what is here. Each server lists the votes of the agents " +
+	op.Description = "Agents that the chain drew for panels vote on other nodes' work, and those that measure a challenged node say what is missing. Anybody may post what is here. Each server lists the votes of the agents " +
 		"that are connected to it; one leaves the list once the chain has it."
 	huma.Register(hapi, op, func(context.Context, *struct{}) (*body[api.Votes], error) {
-		return &body[api.Votes]{api.Votes{Messages: s.docket.votes()}}, nil
+		return &body[api.Votes]{api.Votes{Messages: s.votes()}}, nil
 	})
+}
+
+// votes lists what is to be posted now of the words of agents.
+func (s *Server) votes() [][]byte {
+	out := append(s.challenges.reports(s.id.genesis.ChainID, time.Now()), s.docket.votes()...)
+	return out[:min(len(out), api.MaxVotes)]
 }
