@@ -29,6 +29,7 @@
 //	'b' 'Y' ‖ cluster ‖ node ‖ owner         → what it lost by the cluster
 //	'b' 's' ‖ order id                       → Service: of the lease that the order opened
 //	'b' 'u' ‖ node                           → Hardware: while it is challenged, or a challenge of it is queued
+//	'b' 'U' ‖ node                           → Leased: where nodes are challenged
 //
 // Invariants, per consumer and in total:
 //

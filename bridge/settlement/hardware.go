@@ -21,9 +21,6 @@ const (
 	// ownedScan how many of those that it ever had are looked at for them.
 	challengedAtOnce = 8
 	ownedScan        = 32
-	// leasesCounted bounds the leases that are looked at for what of a node is leased: one that
-	// has more is not challenged.
-	leasesCounted = 32
 	// loneShare is the part of a peer's stake that a word costs which the others do not bear out.
 	loneShare = 10
 )
@@ -173,7 +170,7 @@ func openChallenge(kv state.KV, env *Env, node crypto.PublicKey, peers []crypto.
 		return nil
 	}
 	h := Hardware{Seed: env.seed(partHardware, crypto.Digest(node), 1), Peers: peers, Since: env.Now}
-	if h.Millicores, h.MemoryMiB, ok = unleased(kv, env, node, &p); !ok || chain.Lanes(h.Millicores) == 0 {
+	if h.Millicores, h.MemoryMiB = unleased(kv, node, &p); chain.Lanes(h.Millicores) == 0 {
 		return nil
 	}
 	h.Lanes = chain.Lanes(h.Millicores)
@@ -184,33 +181,10 @@ func openChallenge(kv state.KV, env *Env, node crypto.PublicKey, peers []crypto.
 	}}
 }
 
-// unleased returns what of a node's declared hardware no lease has, and false if its leases are
-// too many to look at.
-func unleased(r state.Reader, env *Env, node crypto.PublicKey, p *Provider) (millicores, memoryMiB uint64, ok bool) {
-	millicores, memoryMiB = p.Millicores, p.MemoryMiB
-	seen := 0
-	for key, value := range r.Iterate(keyOf(kindLease, node[:]), keyOf(kindLease+1)) {
-		if crypto.PublicKey(key[2:2+crypto.PublicKeySize]) != node {
-			break
-		}
-		if seen++; seen > leasesCounted {
-			return 0, 0, false
-		}
-		l := decodeLease(key, value)
-		if l.Expires <= env.Now {
-			continue
-		}
-		for _, q := range l.Resources {
-			switch q.Resource {
-			case chain.CPU:
-				millicores -= min(q.Amount, millicores)
-			case chain.Memory:
-				memoryMiB -= min(q.Amount, memoryMiB)
-			case chain.Storage, chain.Network, chain.GPU: // are not challenged
-			}
-		}
-	}
-	return millicores, memoryMiB, true
+// unleased returns what of a node's declared hardware no lease has.
+func unleased(r state.Reader, node crypto.PublicKey, p *Provider) (millicores, memoryMiB uint64) {
+	l := LeasedOf(r, node)
+	return p.Millicores - min(l.Millicores, p.Millicores), p.MemoryMiB - min(l.MemoryMiB, p.MemoryMiB)
 }
 
 // ReportHardware notes what peers say is missing of a challenged node. Of each the highest word

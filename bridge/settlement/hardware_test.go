@@ -434,8 +434,7 @@ func TestRegistrationIsChallenged(t *testing.T) {
 }
 
 // TestLeasedHardwareIsLeftOut: what the chain knows to be leased runs on; nothing else is left
-// out, by anybody's word. A node of which all is leased is not challenged, nor one of too many
-// leases to look at.
+// out, by anybody's word. However many tiny leases of its own a node has, the rest is challenged.
 func TestLeasedHardwareIsLeftOut(t *testing.T) {
 	g := newGauge(t)
 	g.deposit(consumer, chain.Hyper(100))
@@ -463,29 +462,18 @@ func TestLeasedHardwareIsLeftOut(t *testing.T) {
 			t.Fatal(why.Reason())
 		}
 	})
-	for n := uint64(2); n <= 32; n++ {
-		lease(n, 1_000)
+	for n := uint64(2); n <= 100; n++ {
+		lease(n, 1)
 	}
-	open := func() bool {
-		kv := state.NewOverlay(g.kv)
-		g.env.Params.HardwareEveryMs = 1
-		defer g.hush()
-		for range 64 {
-			g.env.Height++
-			g.env.ProgressMs, g.env.LastProgressMs = g.env.ProgressMs+1, g.env.ProgressMs
-			settlement.ChallengeHardware(kv, &g.env)
-			if _, ok := settlement.HardwareOf(kv, g.node); ok {
-				return true
-			}
-		}
-		return false
+	g.challenge(g.node)
+	if g.h.Lanes != 62 || g.h.Millicores != 64_000-1_500-99 {
+		t.Fatalf("challenge %+v of a node with a hundred leases, want it without what they keep", g.h)
 	}
-	if !open() {
-		t.Error("a node with 32 leases is not challenged")
-	}
-	lease(33, 1)
-	if open() {
-		t.Error("a node with 33 leases is challenged")
+	g.tick(judgedMs + 1)
+	g.next(1 << 40)
+	g.expire(200)
+	if known := settlement.LeasedOf(g.kv, g.node); known != (settlement.Leased{}) || len(g.dumpOf('U')) != 0 {
+		t.Fatalf("%+v stays leased", known)
 	}
 }
 

@@ -41,6 +41,7 @@ const (
 	kindMarkEnd    = 'F'
 	kindService    = 's'
 	kindHardware   = 'u'
+	kindLeased     = 'U'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {

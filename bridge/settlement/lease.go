@@ -67,6 +67,7 @@ func OpenLease(kv state.KV, env *Env, m chain.OpenLease, signed bool) (chain.Eve
 	if why := d.promise(&l, key); why != nil {
 		return nil, why
 	}
+	keepInstead(kv, env, key.Node, nil, l.Resources)
 	saveLease(kv, key, &l, 0)
 	return chain.LeaseOpened{
 		Lease: key, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Spec: l.Spec,
@@ -100,7 +101,7 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	if d.provider != l.Provider {
 		return nil, chain.Reject("node %s belongs to %s, the lease pays %s", m.Lease.Node.Short(), d.provider.Short(), l.Provider.Short())
 	}
-	was := l.Expires
+	was, resources := l.Expires, l.Resources
 	events := collect(kv, env, m.Lease, l, env.Now)
 	l.Since, l.Until, l.Charged = env.Now, env.Now, chain.Amount{} // also if nothing was due
 	if why := d.conclude(l); why != nil {
@@ -109,6 +110,7 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	if why := d.promise(l, m.Lease); why != nil {
 		return nil, why
 	}
+	keepInstead(kv, env, m.Lease.Node, resources, l.Resources)
 	saveLease(kv, m.Lease, l, was)
 	return append(events, l.changed(m.Lease)), nil
 }

@@ -400,6 +400,7 @@ func (m *market) dumpOf(kinds ...byte) []byte {
 func TestLeasesConserve(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMarket(t)
+		m.env.Params.HardwareEveryMs = 1 << 62 // nodes are challenged, none of these
 		m.deposit(consumer, chain.Nano(40_000_000))
 		m.deposit(other, chain.Nano(40_000_000))
 		var deals []chain.LeaseDeal
@@ -578,11 +579,14 @@ func (m *market) queuedEnds(rt *rapid.T) (n int) {
 }
 
 func (m *market) checkLeases(rt *rapid.T) {
-	leases := 0
+	leases, keep := 0, map[crypto.PublicKey]settlement.Leased{}
 	for key, value := range m.kv.Iterate([]byte{settlement.Prefix, 'l'}, []byte{settlement.Prefix, 'l' + 1}) {
 		l := state.Decode[settlement.Lease](key, value)
 		leases++
 		id := chain.LeaseID{Node: crypto.PublicKey(key[2:34]), Order: crypto.Digest(key[34:])}
+		sum := keep[id.Node]
+		sum.Millicores += l.Resources[0].Amount
+		keep[id.Node] = sum
 		if !settlement.LeaseEndQueued(m.kv, l.Expires, id) {
 			rt.Fatalf("lease that ends at %d is not queued there", l.Expires)
 		}
@@ -597,6 +601,17 @@ func (m *market) checkLeases(rt *rapid.T) {
 	}
 	if queued := m.queuedEnds(rt); queued != leases {
 		rt.Fatalf("%d leases, %d in the queue", leases, queued)
+	}
+	if m.env.Params.HardwareEveryMs == 0 {
+		keep = nil // nobody asks
+	}
+	for node, sum := range keep {
+		if known := settlement.LeasedOf(m.kv, node); known != sum {
+			rt.Fatalf("of a node %+v is leased, known is %+v", sum, known)
+		}
+	}
+	if known := len(m.dumpOf('U')) / 34; known != len(keep) {
+		rt.Fatalf("%d nodes are leased, %d are known to be", len(keep), known)
 	}
 	for _, e := range m.events {
 		if p, ok := e.(chain.LeasePaid); ok && p.Paid.Nano()+p.Burned.Nano()+p.Treasury.Nano()+p.ClusterFee.Nano() != p.Cost.Nano() {

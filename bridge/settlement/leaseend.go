@@ -54,6 +54,7 @@ func ExpireLeases(kv state.KV, env *Env, limit int) (events chain.Events, ended 
 			e.release(id, s.Stake)
 		}
 		e.refund(l)
+		keepInstead(kv, env, id.Node, l.Resources, nil)
 		kv.Delete(keys[i])
 		events = append(events, chain.LeaseEnded{Lease: id, At: l.Expires, Closed: l.Closing, Refunded: l.Held})
 	}
@@ -88,6 +89,9 @@ func (e *ends) read(due []leaseEnd, leases []Lease) {
 	for i := range due {
 		l := &leases[i]
 		touched.add(due[i], l)
+		if e.env.Params.HardwareEveryMs != 0 {
+			touched.key(leasedKey(due[i].lease().Node))
+		}
 		e.nodes[due[i].lease().Node], e.purses[purseOf{l.Consumer, l.Cluster}] = nil, nil
 	}
 	e.env.ahead(touched.keys)

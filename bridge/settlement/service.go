@@ -404,6 +404,7 @@ func LeaveLease(kv state.KV, env *Env, from chain.Address, m chain.LeaveLease) (
 		kv.Delete(ServiceKey(m.Lease.Order))
 	}
 	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(l.Held.Add(given)))
+	keepInstead(kv, env, m.Lease.Node, l.Resources, nil)
 	kv.Delete(LeaseKey(m.Lease))
 	return append(events,
 		chain.LeaseLeft{Lease: m.Lease, Consumer: l.Consumer, FromStake: given, Burned: burned},

@@ -35,6 +35,7 @@ func newService(t testing.TB, terms chain.ServiceTerms) *service {
 	m := newMarket(t)
 	m.register(8, 80)
 	m.register(9, 90)
+	m.env.Params.HardwareEveryMs = 1 << 62 // nodes are challenged, none of these
 	m.deposit(consumer, chain.Nano(10_000_000))
 	d := promising(m.deal(consumer, 1, 40, 1_000, chain.Nano(3_000_000)), terms)
 	s := &service{market: m, deal: d, id: idOf(d), since: m.env.Now}
@@ -131,7 +132,7 @@ func (s *service) close() {
 	s.Helper()
 	supply := s.surplus()
 	s.events = append(s.events, s.progress(settlement.ReportWindowMs+1)...)
-	if left := s.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
+	if left := s.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
 		s.Fatalf("left %x, %s stays locked, surplus %d", left, s.provider(40).Locked, s.surplus())
 	}
 }
@@ -235,7 +236,7 @@ func TestNobodyWatchedNothingIsKept(t *testing.T) {
 	m.open(d)
 	m.next(1 << 40)
 	m.expire(10)
-	if left := m.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !m.provider(40).Locked.IsZero() {
+	if left := m.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !m.provider(40).Locked.IsZero() {
 		t.Fatalf("left %x", left)
 	}
 }
@@ -512,7 +513,7 @@ func TestServiceConserves(t *testing.T) {
 		s.expire(10)
 		s.checkConserved(rt)
 		s.progress(settlement.ReportWindowMs + 1)
-		if left := s.dumpOf('s', 'l', 'q', 't'); len(left) != 0 || !s.provider(40).Locked.IsZero() {
+		if left := s.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !s.provider(40).Locked.IsZero() {
 			rt.Fatalf("left %x", left)
 		}
 		s.checkConserved(rt)
