@@ -54,6 +54,10 @@ func TestMarketRefusesByName(t *testing.T) {
 	}
 }
 
+// aboutNothing is as little as the simulation tells as nothing: two seeds of an attack whose
+// expectation is near zero come to a little more or less, by the draws of the day.
+const aboutNothing = 0.02
+
 // verdict says what is wrong with a cell's sign, if something is. It is the mean of pinned
 // seeds that is held against what is known.
 func verdict(cell *simulation.Cell) error {
@@ -62,7 +66,7 @@ func verdict(cell *simulation.Cell) error {
 	switch {
 	case cell.Tries == 0:
 		return fmt.Errorf("%s under %s is never tried", cell.Attack, cell.Terms.Policy)
-	case !pays && cell.Profit > 0 && cell.Sign() != simulation.Nothing:
+	case !pays && cell.Profit > aboutNothing && cell.Sign() != simulation.Nothing:
 		return fmt.Errorf("%s under %s pays: %s", cell.Attack, cell.Terms.Policy, cell)
 	case pays && cell.Profit <= 0:
 		return fmt.Errorf("%s under %s does not pay any more: %s: say so in its text, and in docs/ECONOMICS.md", cell.Attack, cell.Terms.Policy, cell)
@@ -165,10 +169,10 @@ func TestTurning(t *testing.T) {
 }
 
 func TestMarketReports(t *testing.T) {
-	args := []string{"--attack", "lazy,copying", "--policy", "zk,replicate=2/3", "--jobs", "10", "--seeds", "2", "--json"}
+	args := []string{"--attack", "lazy,copying", "--policy", "zk,replicate=2/3", "--jobs", "40", "--seeds", "2", "--json"}
 	out, _ := marketed(t, 0, args...)
 	var r marketReport
-	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Cells) != 3 || len(r.Cells[0].Outcomes) != 2 || r.Cells[0].Terms.Jobs != 10 {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Cells) != 3 || len(r.Cells[0].Outcomes) != 2 || r.Cells[0].Terms.Jobs != 40 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if again, _ := marketed(t, 0, args...); again != out {
