@@ -411,7 +411,7 @@ func TestNoServerBurnsAProcessor(t *testing.T) {
 	}
 }
 
-// TestWithoutAChainNothingIsRun.
+// TestWithoutAChainNothingIsRun: a node that can ask nobody meets no challenge, and says why.
 func TestWithoutAChainNothingIsRun(t *testing.T) {
 	g := hardwareGenesis()
 	s := newServer(t, g)

@@ -32,7 +32,7 @@ const (
 // errMeasured ends a juror's work: it is asked for again.
 var errMeasured = errors.New("the node's hardware is challenged")
 
-// trial is a challenge of this node. What follows mu is under Agent.mu.
+// trial is a challenge of this node. What follows answers is under Agent.mu.
 type trial struct {
 	challenge chain.HardwareChallenge
 	state     settlement.Hardware
