@@ -168,7 +168,7 @@ func (p *pocket) alloc(bytes int) (ref, unsafe.Pointer) {
 
 // put takes a block back that nobody has seen.
 func (p *pocket) put(r ref, bytes int) {
-	*(*uint64)(p.a.at(r)) = freed
+	p.a.retire(r)
 	p.free[classOf(bytes)] = append(p.free[classOf(bytes)], r)
 }
 
@@ -277,12 +277,17 @@ func (a *Arena) extend() {
 
 // release makes a block of use again. The arena is locked.
 func (a *Arena) release(r ref) {
+	a.retire(r)
+	a.restore(r)
+}
+
+// retire marks a block that was in use.
+func (a *Arena) retire(r ref) {
 	mark := (*uint64)(a.at(r))
 	if *mark == freed {
 		panic(fmt.Sprintf("state: block %x is released twice", r))
 	}
 	*mark = freed
-	a.restore(r)
 }
 
 // restore makes a block free in its span. The arena is locked.
@@ -291,7 +296,11 @@ func (a *Arena) restore(r ref) {
 	in := &a.info[s]
 	units := classUnits(int(in.class))
 	block := int(r&(spanUnits-1)) / units
-	in.free[block/64] |= 1 << (block % 64)
+	bit := uint64(1) << (block % 64)
+	if in.class == classes || in.free[block/64]&bit != 0 { // what a dropped block is marked with is gone
+		panic(fmt.Sprintf("state: block %x is free twice", r))
+	}
+	in.free[block/64] |= bit
 	in.left++
 	a.used -= units * unitBytes
 	switch {

@@ -74,8 +74,8 @@ func (b *Builder) AddRecord(key, record []byte) error {
 }
 
 func (b *Builder) add(position, hash crypto.Digest) error {
-	if b.version > MaxVersion {
-		return fmt.Errorf("%w: %d is beyond the last", errVersion, b.version)
+	if err := b.check(); err != nil {
+		return err
 	}
 	if b.some {
 		if position.Compare(b.last) <= 0 {
@@ -89,6 +89,14 @@ func (b *Builder) add(position, hash crypto.Digest) error {
 		b.common = common
 	}
 	b.some, b.last, b.hash = true, position, hash
+	return nil
+}
+
+// check refuses a version that no tree can have.
+func (b *Builder) check() error {
+	if b.version > MaxVersion {
+		return fmt.Errorf("%w: %d is beyond the last", errVersion, b.version)
+	}
 	return nil
 }
 
@@ -159,6 +167,9 @@ func (b *Builder) put(n *node, depth int, position *crypto.Digest) (kidSlot, err
 // Finish writes the nodes that are still open, the root last, and returns the
 // version's mark. The builder is of no use any more.
 func (b *Builder) Finish() (Mark, error) {
+	if err := b.check(); err != nil { // of a state without leaves nothing was added
+		return Mark{}, err
+	}
 	if b.some {
 		b.place(b.common)
 	}

@@ -308,6 +308,12 @@ func TestBuilderRefusesWhatIsNoLeaf(t *testing.T) {
 	if err := b.AddRecord(state.LeafRecord(9+1<<32, e)); err == nil {
 		t.Error("a leaf of a version beyond the last")
 	}
+	if mark, err := state.NewBuilder(state.MaxVersion+1, func([]byte, []byte) error { return nil }).Finish(); err == nil {
+		t.Errorf("no leaves of a version beyond the last are %v", mark)
+	}
+	if _, err := state.NewBuilder(state.MaxVersion, func([]byte, []byte) error { return nil }).Finish(); err != nil {
+		t.Errorf("no leaves of the last version: %v", err)
+	}
 	wound := errors.New("wound")
 	b = state.NewBuilder(9, func([]byte, []byte) error { return wound })
 	if _, err := b.Finish(); !errors.Is(err, wound) {
