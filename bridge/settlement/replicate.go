@@ -371,15 +371,18 @@ func (r *replica) shown() map[int]*Claim {
 // uses, in the order in which they were asked; of equally large ones the one that was begun first.
 func (r *replica) agreeing() []uint8 {
 	claims := r.shown()
+	yields := make(map[int]crypto.Digest, len(claims))
+	for i, c := range claims { // order-free: each its own
+		yields[i] = c.Yield()
+	}
 	var best []uint8
 	for i := range r.runs.Runs {
 		if claims[i] == nil {
 			continue
 		}
-		yield := claims[i].Yield()
 		var group []uint8
 		for k := range r.runs.Runs {
-			if c := claims[k]; c != nil && c.Exit == claims[i].Exit && c.Yield() == yield {
+			if c := claims[k]; c != nil && c.Exit == claims[i].Exit && yields[k] == yields[i] {
 				group = append(group, uint8(k))
 			}
 		}

@@ -20,7 +20,7 @@ type GasTable struct {
 	Byte             uint64 `json:"byte"`
 	Signature        uint64 `json:"signature"` // of the transaction itself
 	Transfer         uint64 `json:"transfer"`
-	RegisterProvider uint64 `json:"register_provider"` // with the draw of a challenge
+	RegisterProvider uint64 `json:"register_provider"` // with the draw of a challenge, and its end
 	UnbondProvider   uint64 `json:"unbond_provider"`
 	RegisterCluster  uint64 `json:"register_cluster"`
 	UnbondCluster    uint64 `json:"unbond_cluster"`
@@ -67,7 +67,7 @@ type GasTable struct {
 	LeaveLease       uint64 `json:"leave_lease"`
 	AccusePeer       uint64 `json:"accuse_peer"`      // with its two signatures
 	ReportHardware   uint64 `json:"report_hardware"`  // with the signatures of as many verdicts as there may be, and what they add to the challenge's end
-	DeclareHardware  uint64 `json:"declare_hardware"` // with the draw
+	DeclareHardware  uint64 `json:"declare_hardware"` // with the draw, and the end of a challenge
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -91,19 +91,19 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 1_300, Byte: 4, Signature: 690,
-		Transfer: 620, RegisterProvider: 86_000, UnbondProvider: 2_300,
-		RegisterCluster: 6_900, UnbondCluster: 5_600, Deposit: 220, Withdraw: 4_900,
+		Transfer: 620, RegisterProvider: 130_000, UnbondProvider: 2_300,
+		RegisterCluster: 6_900, UnbondCluster: 5_600, Deposit: 210, Withdraw: 4_900,
 		Settle: 100, Claim: 22_000,
 		Bond: 11_000, Delegate: 100, Undelegate: 6_300, Redelegate: 1_400, WithdrawRewards: 100, SetCommission: 1_700, RotateKeys: 11_000,
 		Unjail: 100, Affiliate: 4_900, Unaffiliate: 100, ReportEvidence: 170_000, EvidenceByte: 40,
 		OpenLease: 20_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
 		OpenChannel: 1_800, FundChannel: 2_000, RedeemVoucher: 4_500, CloseChannel: 11_000,
 		RegisterMeter: 37_000, SettleBatch: 21_000,
-		AddBond: 800, CommitVote: 11_000, RevealVote: 5_600,
+		AddBond: 800, CommitVote: 11_000, RevealVote: 5_500,
 		Challenge: 6_500, Appeal: 7_200,
 		BeginRun: 21_000, SlateBid: 3_000, CommitRun: 7_600, RevealRun: 8_000, CollectRun: 100,
 		ReportAcceptance: 120_000, ReportMiss: 19_000, DrawPeers: 75_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 130_000, DeclareHardware: 82_000,
+		ReportHardware: 130_000, DeclareHardware: 130_000,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 4_700, QueueReleased: 5_500, QueueExpired: 2_700, QueueLease: 16_000, QueueChannel: 8_400,
 		QueueDraw: 150_000, QueueDeadline: 270_000,

@@ -171,7 +171,7 @@ func later(name string) []due {
 	case "draw_peers":
 		return []due{{queuePeers, 1}}
 	case "declare_hardware", "register_provider":
-		return []due{{queuePeers, 1}, {queueHardware, 1}}
+		return []due{{queueDraw, 0.8}, {queueHardware, 1}} // as the draw of a challenge counts
 	case "report_hardware": // five peers and a node are slashed, where runs of sixteen nodes are that
 		return []due{{queueRuns, 0.5}}
 	case "report_acceptance": // the division of a breach that nobody lost by: those who did pay for theirs

@@ -67,7 +67,7 @@ func TestWhoQueuesPays(t *testing.T) {
 		return chain.Settle{Claims: []chain.Claim{w.optimisticClaim(p, i)}}
 	})
 	waits.says = "claim_pending"
-	left := []string{"optimistic_claim", "challenge", "appeal", "begin_run", "begin_run/16", "draw_peers", "open_promised_lease", "report_acceptance"}
+	left := []string{"optimistic_claim", "challenge", "appeal", "begin_run", "begin_run/16", "draw_peers", "open_promised_lease", "report_acceptance", "declare_hardware"}
 	for _, o := range slices.Concat(operations(p), []operation{waits}) {
 		at := slices.Index(left, o.name)
 		if at < 0 {
