@@ -7,6 +7,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
 // VerifiedLease is a lease that a finalized state has, or has not.
@@ -80,5 +81,39 @@ func (c *Client) VerifiedService(ctx context.Context, id chain.LeaseID) (Verifie
 		return VerifiedService{}, fmt.Errorf("sdk: service of node %s: %w: %w", id.Node.Short(), light.ErrRefused, err)
 	}
 	out.there = out.service.Node == id.Node
+	return out, nil
+}
+
+// Promised is what finalized states have of a lease and of what is promised of it.
+type Promised struct {
+	At      chain.TimeMs // of the block
+	Live    bool         // the lease is there with service terms, or its last epochs may be reported
+	Lease   settlement.Lease
+	Service settlement.Service
+}
+
+// Watch is what whoever probes the lease has to know.
+func (p *Promised) Watch(id chain.LeaseID) job.Watch {
+	return job.Watch{Lease: id, Terms: p.Lease.Order, Service: p.Service.Terms, Since: p.Lease.Since, Until: p.Lease.Expires, At: p.At}
+}
+
+// Promised returns a lease with what is promised of it. One that was there and then is not has ended in
+// between, and what is kept of it for its last epochs is asked for after that.
+func (c *Client) Promised(ctx context.Context, id chain.LeaseID) (Promised, error) {
+	lease, err := c.VerifiedLease(ctx, id)
+	if err != nil {
+		return Promised{}, err
+	}
+	service, err := c.VerifiedService(ctx, id)
+	if err != nil {
+		return Promised{}, err
+	}
+	out := Promised{At: min(lease.TimeMs(), service.TimeMs())}
+	out.Lease, out.Live = lease.Get()
+	terms, promised := service.Get()
+	if out.Service = terms; terms.Over != nil {
+		out.Lease, out.Live = *terms.Over, true
+	}
+	out.Live = out.Live && promised
 	return out, nil
 }

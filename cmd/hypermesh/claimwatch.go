@@ -27,7 +27,7 @@ func claimWatchCommand() *cli.Command {
 			"each challenge, and never more than --stake. Ends with Ctrl-C.\n" +
 			"Example: hypermesh claim watch --nexus https://nexus.example:7280 --stake 10 --genesis genesis.json",
 		Flags: append(append([]cli.Flag{
-			&cli.StringSliceFlag{Name: "nexus", Usage: "`URL` of a server of the cluster; may be given again", EnvVars: []string{"HYPERMESH_NEXUS"}},
+			clusterURLFlag(),
 			&cli.StringFlag{Name: "stake", Usage: "the most to stake on one challenge, in `HYPER`; 0: only say what is wrong", Value: "0"},
 			&cli.StringSliceFlag{Name: "order", Usage: "`ID` of an order to look at, and then end; may be given again", DefaultText: "those that come"},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR` to run in, which is made empty", DefaultText: "one for temporary files"},
@@ -41,16 +41,9 @@ func claimWatch(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	nexus := c.StringSlice("nexus")
-	if d := c.String("config"); len(nexus) == 0 && d != "" {
-		described, err := readDescription(d)
-		if err != nil {
-			return err
-		}
-		nexus = described.Nexus
-	}
-	if len(nexus) == 0 {
-		return usagef(c, "which cluster? Give --nexus URL, or --config FILE")
+	nexus, err := clusterURLs(c)
+	if err != nil {
+		return err
 	}
 	w := &claimWatcher{sender: s, log: slog.New(slog.DiscardHandler), say: func(format string, args ...any) {
 		fmt.Fprintf(c.App.Writer, format+"\n", args...)

@@ -30,6 +30,7 @@ func leaseCommand() *cli.Command {
 			leaseMove("draw", "have other peers drawn that probe a lease, as its consumer or its provider", "", leaseDraw),
 			leaseMove("collect", "have the provider paid what is due by now", "", leaseCollect),
 			leaseShowCommand(),
+			leaseProbeCommand(),
 		},
 	}
 }

@@ -29,7 +29,7 @@ func (n *network) signalOne(t *testing.T, role string, index int, s syscall.Sign
 // TestServiceThroughNexus leases with service terms: the chain draws peers, who probe the node
 // and find nothing. A consumer who says otherwise alone, or with one peer, gets nothing. Then
 // the node's process stops: the epochs are repriced without anybody's word but the peers', and
-// the consumer's escrow has the rebate. When it goes on, no more is.
+// the consumer's escrow has the rebate; the consumer finds the same. When it goes on, no more is.
 func TestServiceThroughNexus(t *testing.T) {
 	endToEnd(t)
 	k := newTicking(t, 4)
@@ -51,6 +51,7 @@ func TestServiceThroughNexus(t *testing.T) {
 		t.Fatalf("epochs %v of a service that runs were repriced, %s is staked", s.Missed, s.Stake)
 	}
 	k.lieAboutService(id, &shown)
+	consumer := k.probe(id)
 	before := k.escrow()
 	provider := k.indexOf(t, "agent", id.Node)
 	k.signalOne(t, "agent", provider, syscall.SIGSTOP)
@@ -62,6 +63,7 @@ func TestServiceThroughNexus(t *testing.T) {
 	if taken := chain.Hyper(10).Nano() - service.Stake.Nano(); taken < chain.NanoPerHyper/2 {
 		t.Errorf("%d nHYPER of the stake were taken, want a penalty", taken)
 	}
+	k.endProbe(consumer)
 	k.signalOne(t, "agent", provider, syscall.SIGCONT)
 	k.awaitTick(id, time.Now())
 	k.lease(id, "close")
@@ -106,6 +108,32 @@ func (k *ticking) lieAboutService(id chain.LeaseID, shown *leaseLine) {
 		if err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("a lie was answered with %v, want a refusal: %s", err, why)
 		}
+	}
+}
+
+// probe has the consumer probe the lease, which finds that the service runs; nobody else may.
+func (k *ticking) probe(id chain.LeaseID) *started {
+	args := []string{"lease", "probe", "--config", k.path, "--json", "--node", id.Node.String(), "--order", id.Order.String()}
+	if code, stdout, stderr := invoke(k.T, append(args, "--account", "bob")...); code != exitFailed || stdout != "" || !strings.Contains(stderr, "is not the lease's consumer") {
+		k.Errorf("another's probe: exit code %d, %q, %s", code, stdout, stderr)
+	}
+	c := startHypermesh(k.T, args...)
+	until(k.T, "the consumer's probe finds the service", 2*time.Minute, func() bool { return strings.Contains(c.stdout.String(), `"probe":"`+probeRuns+`"`) })
+	return c
+}
+
+// endProbe waits until the consumer has reported an epoch of a service that is away, and ends its probing by
+// Ctrl-C.
+func (k *ticking) endProbe(c *started) {
+	until(k.T, "the consumer finds an epoch missed", 3*time.Minute, func() bool { return strings.Contains(c.stdout.String(), `"finding":"availability"`) })
+	if said := c.stdout.String(); !strings.Contains(said, `"probe":"`+probeUnanswered+`"`) {
+		k.Errorf("no probe found the node away:\n%s", said)
+	}
+	if err := c.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		k.Fatal(err)
+	}
+	if code := c.wait(k.T); code != 0 {
+		k.Errorf("after Ctrl-C: exit code %d, %s", code, c.stderr)
 	}
 }
 

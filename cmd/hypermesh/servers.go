@@ -24,6 +24,27 @@ func nexusURLFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "nexus", Usage: "`URL` of a server's HTTP API; may be given again", EnvVars: []string{"HYPERMESH_NEXUS"}, Required: true}
 }
 
+// clusterURLFlag is nexusURLFlag for commands that may also be told by --config.
+func clusterURLFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "nexus", Usage: "`URL` of a server of the cluster; may be given again", EnvVars: []string{"HYPERMESH_NEXUS"}}
+}
+
+// clusterURLs returns the servers that the command line names, or the network's description.
+func clusterURLs(c *cli.Context) ([]string, error) {
+	nexus := c.StringSlice("nexus")
+	if path := c.String("config"); len(nexus) == 0 && path != "" {
+		described, err := readDescription(path)
+		if err != nil {
+			return nil, err
+		}
+		nexus = described.Nexus
+	}
+	if len(nexus) == 0 {
+		return nil, usagef(c, "which cluster? Give --nexus URL, or --config FILE")
+	}
+	return nexus, nil
+}
+
 // serverCommands change a running cluster.
 func serverCommands() []*cli.Command {
 	signed := func() []cli.Flag { return []cli.Flag{homeFlag(), nexusURLFlag(), jsonFlag()} }

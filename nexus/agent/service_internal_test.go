@@ -25,7 +25,7 @@ func watching(since time.Duration) (*watcher, job.Watch) {
 		Terms: crypto.Digest{1}, Service: chain.ServiceTerms{EpochMs: 10_000, AvailabilityBps: 9_000, RebateBps: 1},
 		Since: timeMs(now.Add(-since)), Until: timeMs(now.Add(time.Hour)),
 	}
-	w := &watcher{agent: a, watch: m, news: make(chan struct{}, 1)}
+	w := newWatcher(a, &m)
 	w.enter(&m)
 	w.epoch = 0
 	for at := time.Duration(0); at < since; at += time.Second {
@@ -90,7 +90,7 @@ func TestLastEpochOfALease(t *testing.T) {
 // TestEpochIsOfOneProcess: the one that was there when it began.
 func TestEpochIsOfOneProcess(t *testing.T) {
 	w, m := watching(25 * time.Second)
-	w.agent.began, m.At = time.Now().Add(-20*time.Second), m.Since+1<<40
+	w.Began, m.At = time.Now().Add(-20*time.Second), m.Since+1<<40
 	w.enter(&m)
 	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{1}) {
 		t.Fatalf("epochs %v are reported", epochs)
@@ -114,7 +114,7 @@ func TestSilenceAbroadSaysNothing(t *testing.T) {
 	}()
 	for {
 		w.mu.Lock()
-		nonce := w.nonce
+		nonce := w.asked.Nonce
 		w.mu.Unlock()
 		if !nonce.IsZero() {
 			w.agent.unanswered(&job.Unanswered{Lease: m.Lease, Nonce: crypto.Digest{9}}) // of another probe
@@ -125,5 +125,33 @@ func TestSilenceAbroadSaysNothing(t *testing.T) {
 	}
 	if got := <-done; got.serving || !got.ok {
 		t.Errorf("a probe to which the node gave no answer found %+v", got)
+	}
+}
+
+// TestAnswersOfTheNodeCount: what another signed, what answers another probe and what is cut short do not.
+func TestAnswersOfTheNodeCount(t *testing.T) {
+	node := crypto.PrivateKeyFromSeed([32]byte{8})
+	p := job.Probe{Lease: chain.LeaseID{Node: node.Public(), Order: crypto.Digest{1}}, Peer: crypto.PrivateKeyFromSeed([32]byte{9}).Public(), Nonce: crypto.Digest{2}, Bytes: 4}
+	good := job.ProbeReply{Lease: p.Lease, Peer: p.Peer, Nonce: p.Nonce, Serving: true, Data: make([]byte, 4)}
+	for what, c := range map[string]struct {
+		change       func(*job.ProbeReply)
+		key          crypto.PrivateKey
+		serving, bad bool
+	}{
+		"as it is":          {change: func(*job.ProbeReply) {}, key: node, serving: true},
+		"it does not serve": {change: func(r *job.ProbeReply) { r.Serving = false }, key: node},
+		"cut short":         {change: func(r *job.ProbeReply) { r.Data = r.Data[:3] }, key: node},
+		"another probe":     {change: func(r *job.ProbeReply) { r.Nonce[0]++ }, key: node, bad: true},
+		"another lease":     {change: func(r *job.ProbeReply) { r.Lease.Order[0]++ }, key: node, bad: true},
+		"another peer":      {change: func(r *job.ProbeReply) { r.Peer[0]++ }, key: node, bad: true},
+		"another's word":    {change: func(*job.ProbeReply) {}, key: crypto.PrivateKeyFromSeed([32]byte{10}), bad: true},
+	} {
+		r := good
+		c.change(&r)
+		r.Signature = c.key.Sign(crypto.DomainProbe, r.Payload("watch-1"))
+		serving, err := Answer("watch-1", &p, &r)
+		if serving != c.serving || (err != nil) != c.bad {
+			t.Errorf("%s: serving %t, %v", what, serving, err)
+		}
 	}
 }

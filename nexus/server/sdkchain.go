@@ -124,25 +124,10 @@ func (c *sdkChain) Lease(ctx context.Context, of LeaseQuery) (Lease, error) {
 	return Lease{Height: v.Height(), Live: live, Opened: live || used, Late: !live && v.TimeMs() > of.Deadline}, nil
 }
 
-// Service implements Chain. A lease that was there and then is not has ended in between, and what is
-// kept of it for its last epochs is asked for after that.
+// Service implements Chain.
 func (c *sdkChain) Service(ctx context.Context, id chain.LeaseID) (Service, error) {
-	lease, err := c.client.VerifiedLease(ctx, id)
-	if err != nil {
-		return Service{}, err
-	}
-	service, err := c.client.VerifiedService(ctx, id)
-	if err != nil {
-		return Service{}, err
-	}
-	out := Service{At: min(lease.TimeMs(), service.TimeMs())}
-	out.Lease, out.Live = lease.Get()
-	terms, promised := service.Get()
-	if out.Service = terms; terms.Over != nil {
-		out.Lease, out.Live = *terms.Over, true
-	}
-	out.Live = out.Live && promised
-	return out, nil
+	seen, err := c.client.Promised(ctx, id)
+	return Service(seen), err
 }
 
 // Outcome implements Chain. The node is believed as to where to look; what is

@@ -13,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 const (
@@ -147,7 +148,7 @@ func (s *services) see(id chain.LeaseID, seen Service) {
 
 // watch is what peers of a lease are told.
 func (s *Service) watch(id chain.LeaseID) job.Watch {
-	return job.Watch{Lease: id, Terms: s.Lease.Order, Service: s.Service.Terms, Since: s.Lease.Since, Until: s.Lease.Expires, At: s.At}
+	return (*sdk.Promised)(s).Watch(id)
 }
 
 // peers lists who probes a lease: the peers of now, and those before them until their last epoch is over.
