@@ -51,8 +51,11 @@ const (
 // Import begins an import of the state of a version, or goes on with it: the
 // goal names it, in the caller's words. It returns the progress last noted, nil
 // at the beginning. Whatever another goal left is thrown away. It is ErrNotEmpty
-// if there are blocks.
+// if there are blocks, and state.ErrNoVersion of a version that no tree can have.
 func (s *Store) Import(goal []byte, version uint64) (*Import, []byte, error) {
+	if version > state.MaxVersion {
+		return nil, nil, fmt.Errorf("%w: %d is beyond the last", state.ErrNoVersion, version)
+	}
 	if _, some := s.Latest(); some {
 		return nil, nil, ErrNotEmpty
 	}

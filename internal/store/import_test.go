@@ -145,6 +145,12 @@ func TestImportIsResumedAndEndsWithTheFirstBlock(t *testing.T) {
 	if got := collect(s.State()); !maps.Equal(got, h.states[19]) {
 		t.Fatal("the imported state differs")
 	}
+	if _, _, err := s.Import([]byte("goal"), state.MaxVersion+1); !errors.Is(err, state.ErrNoVersion) {
+		t.Fatalf("importing a version beyond the last: %v, want ErrNoVersion", err)
+	}
+	if got := collect(s.State()); !maps.Equal(got, h.states[19]) {
+		t.Fatal("an import that is refused took what there is")
+	}
 	i, _, err := s.Import([]byte("goal"), 19)
 	check(t, err)
 	tree, err := i.Finish(before, id("genesis"))
