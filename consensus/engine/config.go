@@ -15,6 +15,7 @@ import (
 type Config struct {
 	// Replica is the protocol's part: keys, times, limits.
 	Replica replica.Config
+	Noted   time.Time // when Replica.Since was taken off the clock; zero: when Run begins
 	Logger  *slog.Logger
 
 	MaxChecks  int // blocks verified at a time

@@ -141,7 +141,11 @@ type fault struct{ error }
 func (e *Engine) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	if err := e.step(ctx, input{event: replica.Start{}}, e.connected()); err != nil {
+	start := replica.Start{}
+	if !e.cfg.Noted.IsZero() {
+		start.Passed = micros(max(time.Since(e.cfg.Noted), 0))
+	}
+	if err := e.step(ctx, input{event: start}, e.connected()); err != nil {
 		return err
 	}
 	for {

@@ -45,7 +45,7 @@ type Config struct {
 	// the process began, plus what the clock may be wrong by. A node without the
 	// complete log of the epoch before signs in an epoch only if the block that
 	// it starts from is later (Reign.StartMs), and not later than the time that
-	// has passed since the Start accounts for: then the clock was right. Zero:
+	// has passed since then accounts for: then the clock was right. Zero:
 	// then never.
 	Since uint64
 
@@ -110,7 +110,9 @@ type Event interface{ isEvent() }
 // Events from the driver.
 type (
 	// Start comes first, once.
-	Start struct{}
+	Start struct {
+		Passed consensus.Micros // since Config.Since was taken off the clock
+	}
 	// Wake says that the instant of Deadline has come. One too many does no harm.
 	Wake struct{}
 	// Peers is the node keys of the connected peers, ascending, whenever they

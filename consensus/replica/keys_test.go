@@ -190,6 +190,24 @@ func TestACrashBeforeTheMarkerCostsNoEpoch(t *testing.T) {
 	}
 }
 
+// What a node needs may take long to open: the time since it looked at the clock is no fault of that.
+func TestANodeThatIsLongInStartingHasARightClock(t *testing.T) {
+	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))
+	n := w.nodes[2]
+	startAll(w)
+	w.run(2000*ms, w.everybodyAt(7))
+	n.stop()
+	w.run(1_000_000*ms, func() bool { return w.now > 60_000*ms && w.nodes[0].height() >= 18 })
+	n.disk = disk{logs: map[consensus.Epoch][][]byte{}}
+	n.fresh, n.slow, n.passed = false, 50_000, 50_000*ms
+	n.start()
+	w.run(20_000*ms, func() bool { return n.r.Status().Signs })
+	if why := n.r.Status().Observes; strings.Contains(why, "clock") {
+		t.Errorf("observes because %q", why)
+	}
+	w.nobodyBlamed()
+}
+
 // A clock that stands in the past takes every epoch for one that is to come.
 func TestANodeWhoseClockIsSlowSignsOnlyWithItsLogs(t *testing.T) {
 	w := newWorld(t, 4, everyEpoch(0, 1, 2, 3))

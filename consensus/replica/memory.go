@@ -35,7 +35,7 @@ func (r *Replica) unsigned(in *reign, before []crypto.PublicKey) []crypto.Public
 // started, and Since with it. A right clock never lags: Since has a margin, and a
 // block of the future is not notarized.
 func (r *Replica) lag(in *reign) uint64 {
-	passed := uint64(r.now-r.born) / 1000
+	passed := uint64(r.passed+r.now-r.born) / 1000
 	now := r.cfg.Since + passed + passed/clockDrift
 	if in.StartMs <= now {
 		return 0

@@ -16,6 +16,7 @@ type Replica struct {
 	cfg     Config
 	now     consensus.Micros
 	born    consensus.Micros // of the Start
+	passed  consensus.Micros // before it, since Config.Since was taken off the clock
 	started bool
 	halted  bool
 
@@ -67,7 +68,7 @@ func (r *Replica) Step(now consensus.Micros, ev Event) []Effect {
 	r.now = max(r.now, now)
 	switch ev := ev.(type) {
 	case Start:
-		r.start()
+		r.start(ev.Passed)
 	case Wake:
 		if at, ok := r.core.Deadline(); ok && at <= r.now {
 			r.feed(consensus.Wake{})
@@ -98,11 +99,11 @@ func (r *Replica) Step(now consensus.Micros, ev Event) []Effect {
 	return r.flush()
 }
 
-func (r *Replica) start() {
+func (r *Replica) start(passed consensus.Micros) {
 	if r.started {
 		return
 	}
-	r.started, r.born = true, r.now
+	r.started, r.born, r.passed = true, r.now, passed
 	r.catch.known, r.catch.nextAt = r.taken.height, r.now
 	for _, e := range r.outlived {
 		r.emit(DropLog{Epoch: e})

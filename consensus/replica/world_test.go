@@ -207,7 +207,8 @@ type node struct {
 	r      *replica.Replica
 	life   int
 	since  uint64
-	slow   uint64 // milliseconds that its clock is behind
+	slow   uint64           // milliseconds that its clock is behind
+	passed consensus.Micros // since it looked at the clock, when it starts
 	wakeAt consensus.Micros
 
 	crashIn int // at so many effects or writes from now; 0: never
@@ -323,7 +324,7 @@ func (n *node) start() {
 	if err := n.restore(); err != nil {
 		n.w.t.Fatalf("node %d: %v", n.id, err)
 	}
-	n.step(replica.Start{})
+	n.step(replica.Start{Passed: n.passed})
 	n.w.connect()
 }
 

@@ -76,7 +76,10 @@ func (d *Deps) openKeys(home string, names []string) error {
 
 // live notes that what was signed up to now may have been signed by an earlier
 // life.
-func (d *Deps) live() { d.Since = chain.TimeMs(time.Now().Add(maxClockError).UnixMilli()) }
+func (d *Deps) live() {
+	d.Noted = time.Now()
+	d.Since = chain.TimeMs(d.Noted.Add(maxClockError).UnixMilli())
+}
 
 // guard keeps a key from signing without the log of what it signed. Keys that
 // were made in this home and never used on this chain, in a home that has no logs,

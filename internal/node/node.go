@@ -33,6 +33,7 @@ type Deps struct {
 	Fresh         bool                // the keys never signed on this chain
 	Begun         consensus.Epoch     // the highest epoch whose log was begun
 	Since         chain.TimeMs        // before it, an earlier life may have signed what the logs do not tell
+	Noted         time.Time           // when Since was taken off the clock: to open what a node needs may take long
 	FaucetKey     crypto.PrivateKey   // zero: no faucet
 	Verifier      zk.Verifier
 	Store         *store.Store
@@ -197,7 +198,7 @@ func (n *Node) engineConfig(deps Deps) engine.Config {
 	c.Logger = deps.Log
 	c.Replica.ChainID, c.Replica.NodeKey = string(n.genesis.ChainID), n.endpoint.ID()
 	c.Replica.Keys, c.Replica.Fresh, c.Replica.Since = deps.ConsensusKeys, deps.Fresh, uint64(deps.Since)
-	c.Replica.Begun = deps.Begun
+	c.Replica.Begun, c.Noted = deps.Begun, deps.Noted
 	for _, a := range n.network.named.sentries {
 		c.Replica.Sentries = append(c.Replica.Sentries, a.ID)
 	}
