@@ -80,6 +80,7 @@ type Agent struct {
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order
+	reported   map[promise]uint64         // the last epoch of each that was
 	trial      *trial                     // the newest challenge of this node's hardware; nil: there was none
 	trialLook  time.Time                  // before which the chain is not asked for another
 	gauges     map[crypto.PublicKey]*gauge
@@ -117,7 +118,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), promises: settlement.NewPromises(maxPromises), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, reported: map[promise]uint64{}, began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.jury.gone = a.dropVote

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ import (
 
 // A node that was drawn to measure another takes the time from when its server saw the challenge to
 // when the other has shown its lanes, asks for some of what they were made of, and says what is
-// missing, if anything is. It says nothing of what it did not see from the beginning.
+// missing, if anything is. It says nothing of what it did not see from the beginning to the end: that it heard
+// nothing of the other counts only if a server to which both were connected has been there all the while.
 
 const (
 	gaugePatience = 40 * time.Second // without having heard of the challenge
@@ -29,10 +31,12 @@ const (
 type gauge struct {
 	agent     *Agent
 	challenge chain.HardwareChallenge
-	began     time.Time // by the bench's clock
-	here      bool      // it was connected where its cluster is
+	began     time.Time  // by the bench's clock
+	from      []*session // to which this node was connected then
 
 	mu       sync.Mutex
+	vouching []*session // of from, whose servers say that the other was there as well
+	vouched  int        // by how many words
 	heard    time.Time
 	heldMiB  uint64 // the most that its cluster spoke of
 	shown    *job.LanesShown
@@ -53,7 +57,7 @@ func (a *Agent) drawn(s *session, m *job.Measure) {
 	}
 	if g == nil {
 		g = &gauge{
-			agent: a, challenge: m.Challenge, began: a.bench.now(), here: m.Here, heard: time.Now(),
+			agent: a, challenge: m.Challenge, began: a.bench.now(), from: slices.Collect(maps.Keys(a.sessions)), heard: time.Now(),
 			openings: map[uint64]hardware.Opening{}, news: make(chan struct{}, 1), nonce: a.nonceOf(m.Challenge),
 		}
 		a.gauges[m.Challenge.Node] = g
@@ -71,6 +75,13 @@ func (a *Agent) drawn(s *session, m *job.Measure) {
 		return // of one challenge at a time
 	}
 	g.heard, g.heldMiB = time.Now(), max(g.heldMiB, m.HeldMiB)
+	if m.Here && slices.Contains(g.from, s) {
+		if !slices.Contains(g.vouching, s) {
+			g.vouching = append(g.vouching, s)
+		}
+		g.vouched++
+		g.wake()
+	}
 	if g.said != nil {
 		s.send(*g.said)
 	}
@@ -132,13 +143,7 @@ func (g *gauge) prove(ctx context.Context) *settlement.Hardware {
 // known of it.
 func (g *gauge) find(ctx context.Context, h *settlement.Hardware) *chain.HardwareVerdict {
 	a := g.agent
-	unknown := func() *chain.HardwareVerdict {
-		if ctx.Err() != nil || !g.here {
-			a.log.Info("agent: nothing is known of a node that is challenged", "node", g.challenge.Node.Short(), "here", g.here)
-			return nil
-		}
-		return &chain.HardwareVerdict{Peer: a.id, Silent: true}
-	}
+	unknown := func() *chain.HardwareVerdict { return g.silence(ctx) }
 	whole, some := a.taskOf(h, 0)
 	if !some {
 		return nil
@@ -167,6 +172,24 @@ func (g *gauge) find(ctx context.Context, h *settlement.Hardware) *chain.Hardwar
 	}
 	a.log.Info("agent: a node's hardware is not all there", "node", g.challenge.Node.Short(), "lanes", task.Lanes, "missing", missing, "wrong", err)
 	return &chain.HardwareVerdict{Peer: a.id, Missing: missing}
+}
+
+// silence is what is said of a node of which nothing was heard that counts; nil: nothing, as no server that would
+// have carried it was there from the beginning until now.
+func (g *gauge) silence(ctx context.Context) *chain.HardwareVerdict {
+	g.mu.Lock()
+	before := g.vouched
+	g.mu.Unlock()
+	there := func(s *session) bool { return s.conn.Err() == nil }
+	ended := func() bool { return g.vouched > before || !slices.ContainsFunc(g.vouching, there) }
+	g.await(ctx, time.Now, time.Now().Add(gaugePatience), ended)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ctx.Err() != nil || g.vouched == before {
+		g.agent.log.Info("agent: nothing is known of a node that is challenged", "node", g.challenge.Node.Short())
+		return nil
+	}
+	return &chain.HardwareVerdict{Peer: g.agent.id, Silent: true}
 }
 
 // await waits until something is so, or a time by a clock; it reports whether it is.

@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -344,6 +345,30 @@ func TestWhoIsSilent(t *testing.T) {
 				t.Errorf("of a node that was not there: %+v", y.said)
 			}
 		})
+	}
+}
+
+// TestAServerThatWasAwayMakesNobodySilent: what it would have carried is lost with it, and nothing is known of the
+// node, though it shows itself to the server that begins anew.
+func TestAServerThatWasAwayMakesNobodySilent(t *testing.T) {
+	y := newGym(t)
+	var late atomic.Bool
+	p := y.join(peerKeys[0], agent.Bench{Now: func() time.Time {
+		if late.Load() {
+			return time.Now().Add(time.Hour)
+		}
+		return time.Now()
+	}}, nil)
+	m := job.Measure{Challenge: y.challenge(), Here: true}
+	p.peer.send(m)
+	p.log.await(t, "drawn to measure a node's hardware", 1)
+	p.peer.conn.Close(transport.CloseShutdown, "restarting")
+	again := y.server.session()
+	again.send(m)
+	late.Store(true)
+	p.log.await(t, "nothing is known of a node", 1)
+	if p.log.count("agent: measured a node's hardware") > 0 {
+		t.Error("a peer says something")
 	}
 }
 

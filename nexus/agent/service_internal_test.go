@@ -17,7 +17,7 @@ import (
 func watching(since time.Duration) (*watcher, job.Watch) {
 	key := crypto.PrivateKeyFromSeed([32]byte{7})
 	a := &Agent{
-		log: slog.New(slog.DiscardHandler), key: key, id: key.Public(), genesis: &chain.Genesis{ChainID: "watch-1"}, sessions: map[*session]struct{}{},
+		log: slog.New(slog.DiscardHandler), key: key, id: key.Public(), genesis: &chain.Genesis{ChainID: "watch-1"}, sessions: map[*session]struct{}{}, reported: map[promise]uint64{},
 		began: time.Now().Add(-2 * since),
 	}
 	now := time.Now()
@@ -152,6 +152,30 @@ func TestAnswersOfTheNodeCount(t *testing.T) {
 		serving, err := Answer("watch-1", &p, &r)
 		if serving != c.serving || (err != nil) != c.bad {
 			t.Errorf("%s: serving %t, %v", what, serving, err)
+		}
+	}
+}
+
+// TestAnEpochIsReportedOnce, whatever a server says of when it began and ended: two reports of one cost a bond.
+func TestAnEpochIsReportedOnce(t *testing.T) {
+	w, m := watching(29500 * time.Millisecond)
+	m.At = m.Since + 1<<40
+	over := m
+	over.Until = m.Since + 29_000 // the third would be over
+	w.enter(&over)
+	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{0, 1, 2}) {
+		t.Fatalf("epochs %v are reported", epochs)
+	}
+	for _, since := range []chain.TimeMs{m.Since, m.Since + 1} { // it goes on, or began later
+		again := m
+		again.Since = since
+		w.of.Terms[0]++
+		w.enter(&again)
+		w.epoch = 0
+		w.found = []probeFound{{sent: 1}, {sent: 2}, {sent: 3}, {sent: 4}, {sent: 5}, {sent: 6}}
+		w.enter(&again)
+		if epochs, _ := w.told(); len(epochs) != 3 {
+			t.Fatalf("epochs %v are reported", epochs)
 		}
 	}
 }

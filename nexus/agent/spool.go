@@ -72,6 +72,15 @@ type spool struct {
 type spooled struct {
 	spoolEntry
 	durable bool
+	next    *spoolEntry // what is being written in its place; nil: nothing
+}
+
+// record is the journal's of an entry, with what is being written of it.
+func (e *spooled) record() []byte {
+	if e.next != nil {
+		return codec.Marshal(spoolRecord{Entry: e.next})
+	}
+	return codec.Marshal(spoolRecord{Entry: &e.spoolEntry})
 }
 
 // openSpool reads what an earlier process left. What is no Done of this node is
@@ -126,7 +135,7 @@ func (s *spool) encoded() [][]byte {
 	defer s.mu.Unlock()
 	var out [][]byte
 	for _, e := range s.entries {
-		out = append(out, codec.Marshal(spoolRecord{Entry: &e.spoolEntry}))
+		out = append(out, e.record())
 	}
 	for _, order := range s.aging {
 		if e, ok := s.kept[order]; ok {
@@ -154,19 +163,24 @@ func (s *spool) retain(e spoolEntry) {
 
 // attest makes the cluster's attestation of a sealed output durable.
 func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error {
-	e, ok := s.sealed(order)
-	if !ok {
+	s.mu.Lock()
+	known := s.entries[order]
+	if known == nil || !known.durable || known.Key == nil {
+		s.mu.Unlock()
 		return nil // it was acknowledged meanwhile
 	}
+	e := known.spoolEntry
 	e.Attestation = attestation
-	if err := s.journal.append(codec.Marshal(spoolRecord{Entry: &e})); err != nil {
-		return fmt.Errorf("agent: spooling the attestation of %s: %w", order.Short(), err)
-	}
+	known.next = &e // a journal that is rewritten has it from now on
+	s.mu.Unlock()
+	err := s.journal.append(codec.Marshal(spoolRecord{Entry: &e}))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.entries[order]; known != nil {
-		known.Attestation = attestation
+	known.next = nil
+	if err != nil {
+		return fmt.Errorf("agent: spooling the attestation of %s: %w", order.Short(), err)
 	}
+	known.Attestation = attestation
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 const (
 	abroadTick   = time.Second
 	maxErrands   = 256              // probes and reports that wait to be taken to other clusters
+	maxErrandsOf = 8                // of one lease: a cluster that is slow holds up no other's
 	errandSlots  = 32               // that are taken at a time
 	errandTime   = 4 * time.Second  // of one
 	awaitLease   = time.Minute      // for a state that has a lease of which peers were said to be drawn
@@ -32,7 +33,7 @@ type abroad struct {
 	errands chan func(context.Context)
 
 	mu     sync.Mutex
-	leases map[crypto.Digest]*foreignLease // by the order that opened them
+	leases map[chain.LeaseID]*foreignLease // by what was said: one that is not there stands for no other
 }
 
 // foreignLease is a lease of which peers were said to be drawn.
@@ -45,6 +46,7 @@ type foreignLease struct {
 	seen  *Service    // as the chain has it; nil: not known yet
 	home  *sdk.Client // its cluster; nil: not known yet
 	asked time.Time   // for home
+	going int         // errands that wait or are under way
 }
 
 // peersDrawn notes what is said of the peers of a lease.
@@ -55,13 +57,13 @@ func (s *Server) peersDrawn(id chain.LeaseID, peers []crypto.PublicKey) {
 func (a *abroad) drawn(id chain.LeaseID, peers []crypto.PublicKey, here func(crypto.PublicKey) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f := a.leases[id.Order]
+	f := a.leases[id]
 	if f == nil {
 		if len(a.leases) >= maxPanels && !a.forget(here) {
 			return
 		}
 		f = &foreignLease{id: id, since: time.Now()}
-		a.leases[id.Order] = f
+		a.leases[id] = f
 	}
 	for _, peer := range peers[:min(len(peers), chain.MaxServicePeers)] {
 		if !slices.Contains(f.peers, peer) {
@@ -82,7 +84,7 @@ func (a *abroad) forget(here func(crypto.PublicKey) bool) bool {
 		}
 	}
 	if oldest != nil {
-		delete(a.leases, oldest.id.Order)
+		delete(a.leases, oldest.id)
 	}
 	return oldest != nil
 }
@@ -206,8 +208,8 @@ func (a *abroad) learn(f *foreignLease, seen *Service, own crypto.PublicKey) boo
 	defer a.mu.Unlock()
 	if !seen.Live || seen.Lease.Cluster == own {
 		awaited := !seen.Live && f.seen == nil && time.Since(f.since) < awaitLease
-		if !awaited && a.leases[f.id.Order] == f {
-			delete(a.leases, f.id.Order)
+		if !awaited && a.leases[f.id] == f {
+			delete(a.leases, f.id)
 		}
 		return false
 	}
@@ -218,23 +220,43 @@ func (a *abroad) learn(f *foreignLease, seen *Service, own crypto.PublicKey) boo
 	return true
 }
 
-// homeOf returns the cluster of a lease that a node is proven to probe; nil: not known.
-func (a *abroad) homeOf(id chain.LeaseID, peer crypto.PublicKey) *sdk.Client {
+// probedBy returns a lease that a node is proven to probe; nil: not known.
+func (a *abroad) probedBy(id chain.LeaseID, peer crypto.PublicKey) *foreignLease {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f := a.leases[id.Order]
-	if f == nil || f.id != id || f.seen == nil || !slices.Contains(f.peers, peer) {
+	f := a.leases[id]
+	if f == nil || f.seen == nil || f.home == nil || !slices.Contains(f.peers, peer) {
 		return nil
 	}
-	return f.home
+	return f
 }
 
-// send has an errand run, if not too many wait.
-func (a *abroad) send(errand func(context.Context)) {
+// send has an errand to a lease's cluster run, if not too many wait.
+func (a *abroad) send(f *foreignLease, errand func(ctx context.Context, home *sdk.Client)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f.going >= maxErrandsOf {
+		return
+	}
+	home := f.home
+	run := func(ctx context.Context) {
+		defer a.back(f)
+		ctx, cancel := context.WithTimeout(ctx, errandTime)
+		defer cancel()
+		errand(ctx, home)
+	}
 	select {
-	case a.errands <- errand:
+	case a.errands <- run:
+		f.going++
 	default:
 	}
+}
+
+// back notes that an errand has ended.
+func (a *abroad) back(f *foreignLease) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f.going--
 }
 
 // probeAbroad takes a probe to the lease's cluster, and the answer back. A probe of a lease that is not known
@@ -245,16 +267,14 @@ func (s *Server) probeAbroad(from *session, m job.Probe) {
 	if own {
 		return // its node is away
 	}
-	home := s.abroad.homeOf(m.Lease, from.node)
-	if home == nil {
+	lease := s.abroad.probedBy(m.Lease, from.node)
+	if lease == nil {
 		if from.mayRecall() {
 			s.abroad.drawn(m.Lease, []crypto.PublicKey{from.node}, s.sitsHere)
 		}
 		return
 	}
-	s.abroad.send(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, errandTime)
-		defer cancel()
+	s.abroad.send(lease, func(ctx context.Context, home *sdk.Client) {
 		raw, err := home.CarryPeer(ctx, job.EncodeMessage(m))
 		switch {
 		case err != nil:
@@ -273,14 +293,12 @@ func (s *Server) probeAbroad(from *session, m job.Probe) {
 
 // reportAbroad takes a peer's report to the lease's cluster.
 func (s *Server) reportAbroad(from *session, p *job.PeerReport) {
-	home := s.abroad.homeOf(p.Epoch.Lease, from.node)
-	if home == nil {
+	lease := s.abroad.probedBy(p.Epoch.Lease, from.node)
+	if lease == nil {
 		return
 	}
 	raw := job.EncodeMessage(*p)
-	s.abroad.send(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, errandTime)
-		defer cancel()
+	s.abroad.send(lease, func(ctx context.Context, home *sdk.Client) {
 		if _, err := home.CarryPeer(ctx, raw); err != nil { // it is said again
 			s.log.Debug("a report did not get to the lease's cluster", "order", p.Epoch.Lease.Order.Short(), "error", err)
 		}

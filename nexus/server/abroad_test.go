@@ -30,6 +30,7 @@ type probed struct {
 	watch  job.Watch
 	reply  *job.ProbeReply
 	silent *job.Unanswered
+	probes map[crypto.Digest]int // that the node got, by nonce
 }
 
 // set has what agents do change between two messages.
@@ -54,6 +55,9 @@ func (p *probed) serve(m job.Message) job.Message {
 	ask, ok := m.(job.Probe)
 	if !ok || p.mute {
 		return nil
+	}
+	if p.probes != nil {
+		p.probes[ask.Nonce]++
 	}
 	r := job.ProbeReply{Lease: ask.Lease, Peer: ask.Peer, Nonce: ask.Nonce, Serving: true, Data: []byte{}}
 	r.Signature = p.node.Sign(crypto.DomainProbe, r.Payload(testChain))
@@ -195,4 +199,28 @@ func TestProbesOfOthersAreRefused(t *testing.T) {
 	if status != http.StatusUnprocessableEntity || !strings.Contains(string(body), "body.message") {
 		t.Errorf("%d %s", status, body)
 	}
+}
+
+// TestAProbeIsCarriedOnce: whoever repeats what a peer has signed does not have the node answer again and again,
+// until it has no word left for others.
+func TestAProbeIsCarriedOnce(t *testing.T) {
+	p := newProbed(t)
+	carry := func(m job.Probe) int {
+		status, _ := p.home.post(0, "/v1/peers", api.PeerMessage{Message: job.EncodeMessage(m)})
+		return status
+	}
+	until(t, "a probe is answered", func() bool { return carry(p.ask(1)) == http.StatusOK || carry(p.ask(2)) == http.StatusOK })
+	p.set(func() { p.probes = map[crypto.Digest]int{} })
+	nonce := byte(2)
+	until(t, "another", func() bool { nonce++; return carry(p.ask(nonce)) == http.StatusOK })
+	for range 100 {
+		if status := carry(p.ask(nonce)); status != http.StatusServiceUnavailable {
+			t.Fatalf("a probe that was answered is carried again: %d", status)
+		}
+	}
+	p.set(func() {
+		if n := p.probes[crypto.Digest{nonce}]; n != 1 {
+			t.Errorf("the node was asked %d times", n)
+		}
+	})
 }

@@ -72,6 +72,7 @@ func (s *Server) now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()
 type reign struct {
 	*Server
 	ctx     context.Context
+	began   time.Time
 	term    uint64 // of raft, in which all of the terms before it was carried out
 	effects *effectQueue
 	wg      sync.WaitGroup
@@ -123,7 +124,7 @@ func (s *Server) followRaft(ctx context.Context) {
 func (s *Server) begin(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &reign{
-		Server: s, ctx: ctx, effects: newEffectQueue(), pokes: make(chan *session, 1_024),
+		Server: s, ctx: ctx, began: time.Now(), effects: newEffectQueue(), pokes: make(chan *session, 1_024),
 		auctions: map[uint64]*auction{}, declared: map[*session]uint64{}, busy: map[assignment]bool{},
 		gone: map[crypto.PublicKey]time.Time{}, quotes: make(chan struct{}, maxQuotes), answered: make(chan struct{}, 1),
 		services: services{known: map[crypto.Digest]*watchedService{}},

@@ -23,6 +23,7 @@ const (
 	// guestPace is how long after a probe of a peer that is not here its next one is carried.
 	guestPace    = 250 * time.Millisecond
 	guestTimeout = 2 * time.Second // for a node's answer
+	maxBrought   = 8               // servers that wait for one
 )
 
 // guestProbe is the last probe of a peer that is not here.
@@ -85,11 +86,17 @@ func (r *reign) guestProbe(ctx context.Context, m *job.Probe) ([]byte, error) {
 	if !r.verifier.verify(crypto.SignedBy(m.Peer, crypto.DomainProbe, m.Payload(r.id.genesis.ChainID), m.Signature)) {
 		return nil, web.Invalid("body.message", errors.New("the probe is not signed by its peer"))
 	}
-	if !r.services.mayAsk(m, time.Now()) {
-		return nil, web.Busy("the peer probes too often")
+	now := time.Now()
+	node := r.sessions.get(m.Lease.Node)
+	if node == nil && now.Sub(r.began) < r.cfg.NodeGrace {
+		return nil, web.Busy("the cluster has a leader since a moment, and the node has not come back to it yet")
+	}
+	carried := r.services.mayAsk(m, now)
+	if !carried && !r.guests.awaited(m.Nonce) {
+		return nil, web.Busy("the peer probes too often, or the probe was carried")
 	}
 	reply, answered := r.guests.ask(ctx, m, patience, func() {
-		if node := r.sessions.get(m.Lease.Node); node != nil {
+		if carried && node != nil {
 			node.send(*m)
 		}
 	})
@@ -113,8 +120,8 @@ func (s *services) guest(m *job.Probe) (patience time.Duration, ok bool) {
 	return min(time.Duration(w.seen.Service.Terms.EpochMs)*time.Millisecond/40, guestTimeout), ok
 }
 
-// mayAsk reports whether a probe of a peer is carried now, and notes it. Several servers may bring the
-// same one.
+// mayAsk reports whether a probe of a peer is carried to the node now, and notes it. Each is carried once:
+// a node answers only so many, and who says one again and again would have it answer nobody else.
 func (s *services) mayAsk(m *job.Probe, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,29 +130,33 @@ func (s *services) mayAsk(m *job.Probe, now time.Time) bool {
 		return false
 	}
 	last := w.asked[m.Peer]
-	if last.nonce != m.Nonce && now.Sub(last.at) < guestPace {
+	if last.nonce == m.Nonce || now.Sub(last.at) < guestPace {
 		return false
 	}
-	if last.nonce != m.Nonce {
-		if len(w.asked) > 4*chain.MaxServicePeers { // of peers before these
-			clear(w.asked)
-		}
-		w.asked[m.Peer] = guestProbe{nonce: m.Nonce, at: now}
+	if len(w.asked) > 4*chain.MaxServicePeers { // of peers before these
+		clear(w.asked)
 	}
+	w.asked[m.Peer] = guestProbe{nonce: m.Nonce, at: now}
 	return true
 }
 
-// ask waits for the answer to a probe, which send sends if nobody waits for it yet.
+// awaited reports whether another server has brought a probe whose answer is waited for, and another may wait
+// with it.
+func (g *guests) awaited(nonce crypto.Digest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := len(g.waiting[nonce])
+	return n > 0 && n < maxBrought
+}
+
+// ask waits for the answer to a probe, which send sends.
 func (g *guests) ask(ctx context.Context, m *job.Probe, patience time.Duration, send func()) (job.ProbeReply, bool) {
 	answer := make(chan job.ProbeReply, 1)
 	g.mu.Lock()
-	first := len(g.waiting[m.Nonce]) == 0
 	g.waiting[m.Nonce] = append(g.waiting[m.Nonce], answer)
 	g.mu.Unlock()
 	defer g.leave(m.Nonce, answer)
-	if first {
-		send()
-	}
+	send()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -128,7 +129,7 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 	s := &Server{
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
-		abroad:    abroad{leases: map[crypto.Digest]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
+		abroad:    abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
 		guests:    guests{waiting: map[crypto.Digest][]chan job.ProbeReply{}},
 		owners:    map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
 	}

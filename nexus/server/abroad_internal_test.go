@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
+)
+
+func newAbroad() *abroad {
+	return &abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)}
+}
+
+// TestALeaseThatIsNotThereHidesNone: an agent that names another node with an order does not keep the peers of
+// that order's lease from being told.
+func TestALeaseThatIsNotThereHidesNone(t *testing.T) {
+	a, here := newAbroad(), func(crypto.PublicKey) bool { return true }
+	real := chain.LeaseID{Node: crypto.PublicKey{1}, Order: crypto.Digest{2}}
+	made := chain.LeaseID{Node: crypto.PublicKey{9}, Order: real.Order}
+	a.drawn(made, []crypto.PublicKey{{3}}, here)
+	a.drawn(real, []crypto.PublicKey{{4}}, here)
+	due := map[chain.LeaseID]*foreignLease{}
+	for _, f := range a.due(time.Now(), here) {
+		due[f.id] = f
+		a.rest(f)
+	}
+	if len(due) != 2 {
+		t.Fatalf("%d leases are looked at", len(due))
+	}
+	due[made].since = time.Now().Add(-2 * awaitLease)
+	a.learn(due[made], &Service{}, crypto.PublicKey{})
+	if a.leases[made] != nil || a.leases[real] == nil {
+		t.Errorf("after the one that is not there: %v", a.leases)
+	}
+}
+
+// TestASlowClusterHoldsUpNoOther: of one lease few errands wait or are under way.
+func TestASlowClusterHoldsUpNoOther(t *testing.T) {
+	a, slow, other := newAbroad(), &foreignLease{}, &foreignLease{}
+	for range 2 * maxErrands {
+		a.send(slow, func(context.Context, *sdk.Client) {})
+	}
+	if n := len(a.errands); n != maxErrandsOf {
+		t.Fatalf("%d errands of one lease", n)
+	}
+	a.send(other, func(context.Context, *sdk.Client) {})
+	if len(a.errands) != maxErrandsOf+1 {
+		t.Fatal("there is no room for another lease's")
+	}
+	for range maxErrandsOf {
+		(<-a.errands)(t.Context())
+	}
+	if slow.going != 0 || other.going != 1 {
+		t.Errorf("%d and %d under way", slow.going, other.going)
+	}
+}
