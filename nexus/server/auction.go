@@ -24,6 +24,10 @@ const (
 	patienceWindows = 4
 	minPatience     = 500 * time.Millisecond
 	patienceEach    = 4 * time.Millisecond
+	// windowEach is how much longer bids are awaited for each auction of a round: an agent signs
+	// its bids one after the other. Were a large round over before most have answered, auctions
+	// would end whose places are kept on those, and be opened again.
+	windowEach = 200 * time.Microsecond
 	// dryRun marks the numbers of auctions that place nothing.
 	dryRun = uint64(1) << 63
 	// offersPiece bounds the bytes of orders and specifications in one message, and
@@ -60,7 +64,7 @@ type round struct {
 
 	mu    sync.Mutex
 	full  []*auction    // everybody has answered
-	left  int           // auctions that lack answers
+	left  int           // auctions that are open and lack answers
 	ready chan struct{} // has a token while some are full
 }
 
@@ -143,7 +147,14 @@ func (o *round) answered(a *auction) {
 	}
 }
 
-// unanswered returns how many auctions lack answers.
+// gaveUp notes that an auction ends that lacks answers.
+func (o *round) gaveUp() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left--
+}
+
+// unanswered returns how many open auctions lack answers.
 func (o *round) unanswered() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -177,7 +188,7 @@ func (o *round) run(ctx context.Context, closed func([]*auction)) bool {
 		}
 	}
 	defer func() { end(keys(open)) }()
-	window := o.window
+	window := o.window + time.Duration(len(o.auctions))*windowEach
 	first := time.NewTimer(window)
 	last := time.NewTimer(max(patienceWindows*window, minPatience) + time.Duration(len(o.auctions))*patienceEach)
 	defer first.Stop()
@@ -198,7 +209,7 @@ func (o *round) run(ctx context.Context, closed func([]*auction)) bool {
 		}
 		if enough {
 			end(slices.DeleteFunc(keys(open), func(a *auction) bool { return !a.enough() }))
-			first.Reset(window)
+			first.Reset(o.window)
 		}
 	}
 	return true
@@ -222,10 +233,18 @@ func (r *reign) strike(list []*auction) {
 	}
 	r.mu.Unlock()
 	for _, a := range list {
-		a.mu.Lock()
-		a.over = true
-		a.mu.Unlock()
+		a.strike()
 	}
+}
+
+// strike ends an auction: no answer counts any more, and its round lacks none for it.
+func (a *auction) strike() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.missing > 0 && !a.over {
+		a.round.gaveUp()
+	}
+	a.over = true
 }
 
 func (a *auction) enough() bool {
