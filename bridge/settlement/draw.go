@@ -45,7 +45,7 @@ func DrawsWait(r state.Reader, height chain.Height) bool {
 
 // A queue of parts is limited by what the dearest of its entries takes: others are a share of
 // that, so that what is cheap to do, and cheap to queue, holds up nobody's panel. A share is of
-// about a tenth of a millisecond: 15,000 gas of what a draw weighs, and a deadline.
+// about a tenth of a millisecond.
 const (
 	drawShares     = 10
 	deadlineShares = 18
