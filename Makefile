@@ -27,7 +27,7 @@ SIM_MINUTES ?= 60
 
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # or verifies bytes that strangers send. An execution count ends more evenly than a time.
-SMOKE_PACKAGES = $(wildcard internal/codec internal/crypto internal/chain internal/transport internal/zk consensus nexus/job)
+SMOKE_PACKAGES = $(wildcard internal/codec internal/wasm internal/crypto internal/chain internal/transport internal/zk consensus nexus/job smart-contracts/meter)
 SMOKE_FUZZTIME = 20000x
 
 GOLANGCI_VERSION = v2.15.0
@@ -70,6 +70,7 @@ demo: build ## a local network runs two real jobs from order to settlement
 test: need ## every test but those of e2e, with seconds of fuzzing first
 	@$(call fuzz,$(SMOKE_PACKAGES),$(SMOKE_FUZZTIME))
 	$(GO) test -short ./...
+	cd smart-contracts/vm/peers && $(GO) test -short ./...
 
 .PHONY: e2e
 e2e: build ## the formal model, real processes, faults, namespaces, containers and a browser (≤ 50 minutes)

@@ -5,31 +5,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
-)
 
-// Section ids of the binary format (WebAssembly 2.0 §5.5.2).
-const (
-	secCustom   = 0
-	secType     = 1
-	secImport   = 2
-	secFunction = 3
-	secTable    = 4
-	secMemory   = 5
-	secGlobal   = 6
-	secExport   = 7
-	secStart    = 8
-	secCode     = 10
-	secLast     = 12
+	"github.com/hypermesh/hypermesh/internal/wasm"
 )
-
-const (
-	kindFunction = 0
-	kindMemory   = 2
-	kindGlobal   = 3
-)
-
-// pageBytes is the size of a page of linear memory.
-const pageBytes = 64 << 10
 
 // refusedGlobal is the export that screening adds: an i32 that turns 1 when
 // memory.grow fails.
@@ -57,12 +35,6 @@ type screened struct {
 	minMemoryBytes uint64
 }
 
-// section is one section of the binary format.
-type section struct {
-	id   byte
-	body []byte
-}
-
 // screening is the state of one pass over a module's sections.
 type screening struct {
 	functionBytes int // limit of one function's body
@@ -81,32 +53,32 @@ type screening struct {
 // screen checks and rewrites a module that the engine has found valid.
 // functionBytes bounds each function's body, because compile time grows faster
 // than a function does. The error is a *refusal.
-func screen(wasm []byte, functionBytes int) (screened, error) {
-	sc := &screening{functionBytes: functionBytes, out: slices.Clone(wasm[:8]), exports: map[string]byte{}}
-	var sections []section
-	for s := (scanner{data: wasm, pos: 8}); !s.done(); {
-		next := section{s.byte(), s.bytes()}
-		if s.err != nil {
-			return screened{}, refusef("module: %v", s.err)
+func screen(module []byte, functionBytes int) (screened, error) {
+	sc := &screening{functionBytes: functionBytes, out: slices.Clone(module[:wasm.HeaderBytes]), exports: map[string]byte{}}
+	var sections []wasm.Section
+	for r := wasm.NewReader(module[wasm.HeaderBytes:]); !r.Done(); {
+		next := r.Section()
+		if err := r.Err(); err != nil {
+			return screened{}, refusef("module: %v", err)
 		}
-		if next.id == secStart {
-			sc.start = next.body
+		if next.ID == wasm.SectionStart {
+			sc.start = next.Body
 			continue
 		}
 		sections = append(sections, next)
 	}
 	for _, next := range sections {
-		if err := sc.section(next.id, next.body); err != nil {
+		if err := sc.section(next); err != nil {
 			if _, ok := errors.AsType[*refusal](err); !ok {
-				err = refusef("section %d: %v", next.id, err)
+				err = refusef("section %d: %v", next.ID, err)
 			}
 			return screened{}, err
 		}
 	}
-	if kind, ok := sc.exports["_start"]; !ok || kind != kindFunction {
+	if kind, ok := sc.exports["_start"]; !ok || kind != wasm.KindFunction {
 		return screened{}, refusef("module exports no function _start")
 	}
-	if kind, ok := sc.exports["memory"]; !ok || kind != kindMemory {
+	if kind, ok := sc.exports["memory"]; !ok || kind != wasm.KindMemory {
 		return screened{}, refusef("module exports no memory named memory")
 	}
 	if !sc.hasCode {
@@ -115,43 +87,44 @@ func screen(wasm []byte, functionBytes int) (screened, error) {
 	return screened{wasm: sc.out, minMemoryBytes: sc.minMemory}, nil
 }
 
-func (sc *screening) section(id byte, body []byte) error {
-	if id == secCustom {
+func (sc *screening) section(section wasm.Section) error {
+	id, body := section.ID, section.Body
+	if id == wasm.SectionCustom {
 		return sc.custom(body)
 	}
-	if id > secLast {
+	if id > wasm.SectionDataCount {
 		return refusef("section %d is not supported", id)
 	}
 	// The data count section, 12, stands before the code section, 10.
-	if sc.last < secGlobal && (id > secGlobal) {
-		sc.emit(secGlobal, sc.globals(nil))
+	if sc.last < wasm.SectionGlobal && (id > wasm.SectionGlobal) {
+		sc.emit(wasm.SectionGlobal, sc.globals(nil))
 	}
 	sc.last = max(sc.last, id)
-	s := &scanner{data: body}
+	r := wasm.NewReader(body)
 	switch id {
-	case secType:
-		sc.addedType = s.u32()
-		body = appendElement(body, []byte{0x60, 1, 0x7f, 1, 0x7f})
-	case secImport:
-		sc.imports(s)
-	case secFunction:
-		sc.growFunc = sc.imported + s.u32()
+	case wasm.SectionType:
+		sc.addedType = r.U32()
+		body = wasm.AppendElement(body, []byte{0x60, 1, 0x7f, 1, 0x7f})
+	case wasm.SectionImport:
+		sc.imports(r)
+	case wasm.SectionFunction:
+		sc.growFunc = sc.imported + r.U32()
 		for range addedFunctions {
-			body = appendElement(body, binary.AppendUvarint(nil, uint64(sc.addedType)))
+			body = wasm.AppendElement(body, binary.AppendUvarint(nil, uint64(sc.addedType)))
 		}
-	case secTable:
-		tables(s)
-	case secMemory:
-		sc.memory(s)
-	case secGlobal:
+	case wasm.SectionTable:
+		tables(r)
+	case wasm.SectionMemory:
+		sc.memory(r)
+	case wasm.SectionGlobal:
 		body = sc.globals(body)
-	case secExport:
-		body = sc.export(body, s)
-	case secCode:
-		body = sc.code(s)
+	case wasm.SectionExport:
+		body = sc.export(body, r)
+	case wasm.SectionCode:
+		body = sc.code(r)
 	}
-	if s.err != nil {
-		return s.err
+	if r.Err() != nil {
+		return r.Err()
 	}
 	sc.emit(id, body)
 	return nil
@@ -159,40 +132,29 @@ func (sc *screening) section(id byte, body []byte) error {
 
 // custom keeps the names, which make a trap readable, and drops the rest.
 func (sc *screening) custom(body []byte) error {
-	s := scanner{data: body}
-	if name := s.bytes(); s.err == nil && string(name) == "name" {
-		sc.emit(secCustom, body)
+	r := wasm.NewReader(body)
+	if name := r.Bytes(); r.Err() == nil && string(name) == "name" {
+		sc.emit(wasm.SectionCustom, body)
 	}
-	return s.err
+	return r.Err()
 }
 
 func (sc *screening) emit(id byte, body []byte) {
-	sc.out = append(sc.out, id)
-	sc.out = binary.AppendUvarint(sc.out, uint64(len(body)))
-	sc.out = append(sc.out, body...)
+	sc.out = wasm.AppendSection(sc.out, id, body)
 }
 
-// appendElement returns the body of a section that is a vector, with one more
-// element.
-func appendElement(body, element []byte) []byte {
-	s := scanner{data: body}
-	out := binary.AppendUvarint(nil, uint64(s.u32())+1)
-	out = append(out, body[s.pos:]...)
-	return append(out, element...)
-}
-
-func (sc *screening) imports(s *scanner) {
-	for n := s.u32(); n > 0 && s.err == nil; n-- {
-		module, name := string(s.bytes()), string(s.bytes())
-		if s.err != nil {
+func (sc *screening) imports(r *wasm.Reader) {
+	for n := r.U32(); n > 0 && r.Err() == nil; n-- {
+		module, name := string(r.Bytes()), string(r.Bytes())
+		if r.Err() != nil {
 			return
 		}
-		kind := s.byte()
-		if kind != kindFunction || module != wasiModule || !isHostCall(name) {
-			s.fail(refusef("import %q %q is not part of WASI preview 1", clipName(module), clipName(name)))
+		kind := r.Byte()
+		if kind != wasm.KindFunction || module != wasiModule || !isHostCall(name) {
+			r.Fail(refusef("import %q %q is not part of WASI preview 1", clipName(module), clipName(name)))
 			return
 		}
-		s.leb()
+		r.U32() // of which type
 		sc.imported++
 	}
 }
@@ -201,34 +163,34 @@ func clipName(name string) string {
 	return strings.ToValidUTF8(name[:min(len(name), 64)], "?")
 }
 
-func tables(s *scanner) {
-	count := s.u32()
+func tables(r *wasm.Reader) {
+	count := r.U32()
 	if count > maxTables {
-		s.fail(refusef("module has %d tables, limit %d", count, maxTables))
+		r.Fail(refusef("module has %d tables, limit %d", count, maxTables))
 	}
-	for ; count > 0 && s.err == nil; count-- {
-		if element := s.byte(); element != 0x70 { // funcref
-			s.fail(refusef("table of type 0x%02x is not supported", element))
+	for ; count > 0 && r.Err() == nil; count-- {
+		if element := r.Byte(); element != 0x70 { // funcref
+			r.Fail(refusef("table of type 0x%02x is not supported", element))
 		}
-		flags := s.byte()
-		if least := s.u32(); least > maxTableElements {
-			s.fail(refusef("table of %d elements, limit %d", least, maxTableElements))
+		flags := r.Byte()
+		if least := r.U32(); least > maxTableElements {
+			r.Fail(refusef("table of %d elements, limit %d", least, maxTableElements))
 		}
 		if flags&1 != 0 {
-			s.leb()
+			r.U32() // how far it grows
 		}
 	}
 }
 
-func (sc *screening) memory(s *scanner) {
-	if count := s.u32(); count != 1 {
-		s.fail(refusef("module has %d memories, want 1", count))
+func (sc *screening) memory(r *wasm.Reader) {
+	if count := r.U32(); count != 1 {
+		r.Fail(refusef("module has %d memories, want 1", count))
 		return
 	}
-	if flags := s.byte(); flags > 1 {
-		s.fail(refusef("memory of type 0x%02x is not supported", flags))
+	if flags := r.Byte(); flags > 1 {
+		r.Fail(refusef("memory of type 0x%02x is not supported", flags))
 	}
-	sc.minMemory = uint64(s.u32()) * pageBytes
+	sc.minMemory = uint64(r.U32()) * wasm.PageBytes
 }
 
 // globals returns the global section's body (nil means that there was none)
@@ -237,26 +199,26 @@ func (sc *screening) globals(body []byte) []byte {
 	if body == nil {
 		body = []byte{0}
 	}
-	s := scanner{data: body}
-	sc.flag = s.u32()
-	return appendElement(body, []byte{0x7f, 1, 0x41, 0, 0x0b})
+	r := wasm.NewReader(body)
+	sc.flag = r.U32()
+	return wasm.AppendElement(body, []byte{0x7f, 1, 0x41, 0, 0x0b})
 }
 
-func (sc *screening) export(body []byte, s *scanner) []byte {
-	count := s.u32()
-	for ; count > 0 && s.err == nil; count-- {
-		name := string(s.bytes())
-		sc.exports[name] = s.byte()
-		s.leb()
+func (sc *screening) export(body []byte, r *wasm.Reader) []byte {
+	count := r.U32()
+	for ; count > 0 && r.Err() == nil; count-- {
+		name := string(r.Bytes())
+		sc.exports[name] = r.Byte()
+		r.U32() // which
 	}
 	for _, name := range []string{refusedGlobal, startExport} {
 		if _, taken := sc.exports[name]; taken {
-			s.fail(refusef("export %q is reserved", name))
+			r.Fail(refusef("export %q is reserved", name))
 		}
 	}
-	body = appendElement(body, exportEntry(refusedGlobal, kindGlobal, binary.AppendUvarint(nil, uint64(sc.flag))))
+	body = wasm.AppendElement(body, exportEntry(refusedGlobal, wasm.KindGlobal, binary.AppendUvarint(nil, uint64(sc.flag))))
 	if sc.start != nil {
-		body = appendElement(body, exportEntry(startExport, kindFunction, sc.start))
+		body = wasm.AppendElement(body, exportEntry(startExport, wasm.KindFunction, sc.start))
 	}
 	return body
 }
@@ -276,19 +238,19 @@ const (
 )
 
 // code rewrites every function's body and appends the added functions.
-func (sc *screening) code(s *scanner) []byte {
+func (sc *screening) code(r *wasm.Reader) []byte {
 	sc.hasCode = true
-	count := s.u32()
+	count := r.U32()
 	out := binary.AppendUvarint(nil, uint64(count)+addedFunctions)
-	for i := uint32(0); i < count && s.err == nil; i++ {
-		body := s.bytes()
+	for i := uint32(0); i < count && r.Err() == nil; i++ {
+		body := r.Bytes()
 		if len(body) > sc.functionBytes {
-			s.fail(refusef("function %d has %d bytes, limit %d", sc.imported+i, len(body), sc.functionBytes))
+			r.Fail(refusef("function %d has %d bytes, limit %d", sc.imported+i, len(body), sc.functionBytes))
 			return nil
 		}
 		body, err := sc.body(body)
 		if err != nil {
-			s.fail(err)
+			r.Fail(err)
 			return nil
 		}
 		out = binary.AppendUvarint(out, uint64(len(body)))
@@ -305,31 +267,30 @@ func (sc *screening) code(s *scanner) []byte {
 // with a call before each bulk instruction, whose length is on top of the stack
 // and is what the called function takes and returns.
 func (sc *screening) body(body []byte) ([]byte, error) {
-	s := scanner{data: body}
-	for groups := s.u32(); groups > 0 && s.err == nil; groups-- {
-		s.leb() // how many locals
-		s.leb() // of which type
-	}
-	if s.err != nil {
-		return nil, s.err
+	r := wasm.NewReader(body)
+	for groups := r.U32(); groups > 0 && r.Err() == nil; groups-- {
+		r.U32()  // how many locals
+		r.Byte() // of which type
 	}
 	var out []byte
 	copied := 0
-	for pos := s.pos; pos < len(body); {
-		n, err := instructionLength(body[pos:])
-		if err != nil {
-			return nil, err
+	for !r.Done() {
+		pos := r.Pos()
+		in := r.Instruction()
+		if r.Err() != nil {
+			break
 		}
-		next := pos
-		if body[pos] == opMemoryGrow {
-			next += n
-		}
-		if added, found := addedBefore(body[pos : pos+n]); found {
+		if added, found := addedBefore(in.Op); found {
 			out = append(out, body[copied:pos]...)
 			out = sc.call(out, added)
-			copied = next
+			copied = pos
+			if in.Op == wasm.OpMemoryGrow {
+				copied = r.Pos()
+			}
 		}
-		pos += n
+	}
+	if err := r.Err(); err != nil {
+		return nil, refusef("%v", err)
 	}
 	if copied == 0 {
 		return body, nil
@@ -338,20 +299,17 @@ func (sc *screening) body(body []byte) ([]byte, error) {
 }
 
 // addedBefore returns the added function that an instruction needs, if any.
-func addedBefore(instruction []byte) (added uint32, found bool) {
-	switch instruction[0] {
-	case opMemoryGrow:
+func addedBefore(op wasm.Op) (added uint32, found bool) {
+	switch op {
+	case wasm.OpMemoryGrow:
 		return addedGrow, true
-	case 0xfc:
-		s := scanner{data: instruction, pos: 1}
-		switch s.u32() {
-		case 8, 10, 11: // memory.init, memory.copy, memory.fill
-			return addedBytes, true
-		case 12, 14, 15, 17: // table.init, table.copy, table.grow, table.fill
-			return addedElements, true
-		}
+	case wasm.OpMemoryInit, wasm.OpMemoryCopy, wasm.OpMemoryFill:
+		return addedBytes, true
+	case wasm.OpTableInit, wasm.OpTableCopy, wasm.OpTableGrow, wasm.OpTableFill:
+		return addedElements, true
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 func (sc *screening) call(out []byte, added uint32) []byte {
@@ -401,7 +359,7 @@ func (sc *screening) growBody() []byte {
 	body := []byte{
 		1, 1, 0x7f, // one local of type i32
 		0x20, 0, // local.get 0
-		opMemoryGrow, 0,
+		byte(wasm.OpMemoryGrow), 0,
 		0x22, 1, // local.tee 1
 		0x41, 0x7f, // i32.const −1
 		0x46,       // i32.eq
@@ -418,15 +376,12 @@ func (sc *screening) growBody() []byte {
 }
 
 // checkHeader refuses what is not a module at all, before the engine sees it.
-func checkHeader(wasm []byte, limit uint64) error {
-	if uint64(len(wasm)) > limit {
-		return refusef("module has %d bytes, limit %d", len(wasm), limit)
+func checkHeader(module []byte, limit uint64) error {
+	if uint64(len(module)) > limit {
+		return refusef("module has %d bytes, limit %d", len(module), limit)
 	}
-	if len(wasm) < 8 || string(wasm[:4]) != "\x00asm" {
-		return refusef("module does not begin with the WebAssembly magic")
-	}
-	if version := binary.LittleEndian.Uint32(wasm[4:]); version != 1 {
-		return refusef("module has version %d, want 1", version)
+	if err := wasm.CheckHeader(module); err != nil {
+		return refusef("%v", err)
 	}
 	return nil
 }

@@ -1,0 +1,51 @@
+package meter
+
+// Limits of a module (version 1). They are part of what a chain agrees on:
+// another limit is another version. CosmWasm's own stand in brackets where there
+// are any.
+const (
+	maxModuleBytes   = 800 << 10 // [800 KiB]
+	maxTypes         = 2_000
+	maxParams        = 100    // of one function [100]
+	maxResults       = 1      // of one function [1]
+	maxBlockResults  = 16     // of a block that names a type
+	maxAllParams     = 10_000 // of all functions together [10,000]
+	maxImports       = 100    // [100]
+	maxFunctions     = 20_000 // [20,000]
+	maxTableElements = 2_500  // [2,500]
+	maxGlobals       = 1_000
+	maxExports       = 4_000
+	maxElements      = 20_000 // entries of all element segments
+	maxSegments      = 4_000  // of elements, of data
+	maxNameBytes     = 256    // of an import or export
+	maxCustom        = 100    // custom sections, which are dropped
+
+	maxFunctionBytes = 128 << 10 // of one body
+	maxLocals        = 4_000     // of one function, parameters included
+	maxNesting       = 4_000     // of blocks
+	maxHeight        = 4_000     // values on the operand stack
+	maxTargets       = 16_000    // of all branch tables of a function
+
+	// MaxPages is how far a contract's memory grows: 32 MiB [512].
+	MaxPages = 512
+)
+
+// StackBytes is what the frames of one call may take, counted as frameBytes
+// counts them, which is more than what they take natively.
+const StackBytes = 896 << 10
+
+// frameBytes bounds a function's native frame from above: return address, saved
+// registers, a slot for each local and each value on the operand stack, and half
+// a slot for each instruction. A compiler also keeps what is computed before a
+// call and again after it; to say so twice takes four instructions at least. A
+// float is kept in a slot of 16 bytes. What frames take is measured in
+// smart-contracts/vm.
+func (s *shape) frameBytes() int {
+	slot := 8
+	if s.floats {
+		slot = 16
+	}
+	return frameBase + slot*(s.locals+s.height) + slot/2*s.instructions
+}
+
+const frameBase = 128

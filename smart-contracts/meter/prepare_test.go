@@ -1,0 +1,219 @@
+package meter_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/wasm"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+)
+
+var offered = []string{"cosmwasm_1_1", "iterator"}
+
+func prepare(code []byte) (*meter.Module, error) {
+	return meter.Prepare(code, offered, meter.WeightsV1())
+}
+
+// refusals are contracts that are refused: by which rule, and a word of why.
+var refusals = []struct {
+	name string
+	code []byte
+	rule meter.Rule
+	why  string
+}{
+	{"nothing", nil, meter.RuleFormat, "magic"},
+	{"another format", []byte("\x7fELF0123456789"), meter.RuleFormat, "magic"},
+	{"another version", []byte("\x00asm\x02\x00\x00\x00"), meter.RuleFormat, "version 2"},
+	{"a component", []byte("\x00asm\x0d\x00\x01\x00"), meter.RuleFormat, "version"},
+	{"too large", make([]byte, 800<<10+1), meter.RuleSize, "819201 bytes"},
+	{"nothing in it", []byte("\x00asm\x01\x00\x00\x00"), meter.RuleMemory, "no memory"},
+	{"trailing bytes", append(contract().bytes(), 1), meter.RuleFormat, "too early"},
+	{"an unknown section", contract().with(13, []byte{0}).bytes(), meter.RuleFormat, "section 13"},
+	{"a section twice", append(contract().bytes(), 10, 1, 0), meter.RuleFormat, "section 10 after section 10"},
+	{"bytes behind a section's elements", contract().with(wasm.SectionMemory, []byte{1, 0, 1, 0}).bytes(), meter.RuleFormat, "1 bytes too many"},
+	{"a custom section without a name", contract().with(wasm.SectionCustom, []byte{}).bytes(), meter.RuleFormat, "too early"},
+	{"a name that is not UTF-8", contract().with(wasm.SectionCustom, []byte{1, 0xff}).bytes(), meter.RuleFormat, "UTF-8"},
+	{"a section of 2^32-1 elements", contract().with(wasm.SectionType, []byte{0xff, 0xff, 0xff, 0xff, 0x0f}).bytes(), meter.RuleSize, "4294967295 types"},
+	{"a long number", contract().with(wasm.SectionType, []byte{0xff, 0xff, 0xff, 0xff, 0x1f}).bytes(), meter.RuleFormat, "number"},
+	{"fewer bodies than functions", contract().with(wasm.SectionCode, vec(body())).bytes(), meter.RuleFormat, "4 functions have 1 bodies"},
+	{"a start function", contract().with(wasm.SectionStart, []byte{3}).bytes(), meter.RuleStart, "start"},
+	{"two memories", contract().with(wasm.SectionMemory, vec([]byte{0, 1}, []byte{0, 1})).bytes(), meter.RuleMemory, "2 memories"},
+	{"a memory of 64 bits", contract().with(wasm.SectionMemory, vec([]byte{4, 1})).bytes(), meter.RuleMemory, "flags"},
+	{"a shared memory", contract().with(wasm.SectionMemory, vec([]byte{3, 1, 2})).bytes(), meter.RuleThreads, "shared"},
+	{"a large memory", contract().with(wasm.SectionMemory, vec([]byte{0, 0x81, 4})).bytes(), meter.RuleSize, "513 pages"},
+	{"a memory that shrinks", contract().with(wasm.SectionMemory, vec([]byte{1, 2, 1})).bytes(), meter.RuleInvalid, "2 to 1"},
+	{"a memory beyond its addresses", contract().with(wasm.SectionMemory, vec([]byte{1, 1, 0x81, 0x80, 4})).bytes(), meter.RuleInvalid, "65537 pages"},
+	{"an imported memory", contract().with(wasm.SectionImport, vec(append(named("env"), named("memory", 2, 0, 1)...))).bytes(), meter.RuleMemory, "imported"},
+	{"an imported global", contract().with(wasm.SectionImport, vec(append(named("env"), named("g", 3, 0x7f, 0)...))).bytes(), meter.RuleImport, "kind 3"},
+	{"an unknown import", contract().with(wasm.SectionImport, vec(append(named("env"), named("open_file", 0, 0)...))).bytes(), meter.RuleImport, `"open_file" is not there`},
+	{"an import from elsewhere", contract().with(wasm.SectionImport, vec(append(named("wasi_snapshot_preview1"), named("db_read", 0, 0)...))).bytes(), meter.RuleImport, "wasi_snapshot"},
+	{"an import of another type", contract().with(wasm.SectionImport, vec(append(named("env"), named("db_read", 0, 1)...))).bytes(), meter.RuleImport, "another type"},
+	{"too many imports", contract().with(wasm.SectionImport, binary.AppendUvarint(nil, 101)).bytes(), meter.RuleSize, "101 imports"},
+	{"100,000 functions", contract().with(wasm.SectionFunction, binary.AppendUvarint(nil, 100_000)).bytes(), meter.RuleSize, "100000 functions"},
+	{"a function of no type", contract().with(wasm.SectionFunction, vec([]byte{9})).bytes(), meter.RuleInvalid, "type 9 of 4"},
+	{"a function of two results", contract().with(wasm.SectionType, vec(fn("", "\x7f\x7f"))).with(wasm.SectionFunction, vec([]byte{0})).bytes(), meter.RuleSize, "2 results"},
+	{"101 parameters", contract().with(wasm.SectionType, vec(fn(strings.Repeat("\x7f", 101), ""))).bytes(), meter.RuleSize, "101 values"},
+	{"10,100 parameters", manyParameters().bytes(), meter.RuleSize, "parameters of all functions"},
+	{"a parameter of a vector", contract().with(wasm.SectionType, vec(fn("\x7b", ""))).bytes(), meter.RuleSIMD, "v128"},
+	{"a parameter of a reference", contract().with(wasm.SectionType, vec(fn("\x6f", ""))).bytes(), meter.RuleReferences, "0x6f"},
+	{"two tables", contract().with(wasm.SectionTable, vec([]byte{0x70, 0, 1}, []byte{0x70, 0, 1})).bytes(), meter.RuleTable, "2 tables"},
+	{"a large table", contract().with(wasm.SectionTable, vec([]byte{0x70, 0, 0xc5, 0x13})).bytes(), meter.RuleSize, "2501 elements"},
+	{"a table of host references", contract().with(wasm.SectionTable, vec([]byte{0x6f, 0, 1})).bytes(), meter.RuleReferences, "0x6f"},
+	{"a global that is no constant", contract().with(wasm.SectionGlobal, vec([]byte{0x7f, 0, 0x23, 0, 0x0b})).bytes(), meter.RuleInvalid, "refers to global 0"},
+	{"a global of another type", contract().with(wasm.SectionGlobal, vec([]byte{0x7e, 0, 0x41, 0, 0x0b})).bytes(), meter.RuleInvalid, "0x7e"},
+	{"too many globals", contract().with(wasm.SectionGlobal, binary.AppendUvarint(nil, 1001)).bytes(), meter.RuleSize, "1001 globals"},
+	{"elements outside of the table", contract().with(wasm.SectionTable, vec([]byte{0x70, 0, 1})).with(wasm.SectionElement, vec([]byte{0, 0x41, 1, 0x0b, 1, 0})).bytes(), meter.RuleInvalid, "do not fit the table"},
+	{"elements without a table", contract().with(wasm.SectionElement, vec([]byte{0, 0x41, 0, 0x0b, 0})).bytes(), meter.RuleInvalid, "do not fit the table"},
+	{"passive elements", contract().with(wasm.SectionElement, vec([]byte{1, 0, 0})).bytes(), meter.RuleBulkMemory, "flags 1"},
+	{"data outside of the memory", contract().with(wasm.SectionData, vec([]byte{0, 0x41, 0x7f, 0x0b, 1, 'x'})).bytes(), meter.RuleInvalid, "do not fit a memory"},
+	{"passive data", contract().with(wasm.SectionData, vec([]byte{1, 1, 'x'})).bytes(), meter.RuleBulkMemory, "flags 1"},
+	{"a count of data", contract().with(wasm.SectionDataCount, []byte{0}).bytes(), meter.RuleBulkMemory, "section 12"},
+	{"no memory exported", contract().with(wasm.SectionExport, vec(named("interface_version_8", 0, 2))).bytes(), meter.RuleExport, "no memory is exported"},
+	{"no allocate", contract().with(wasm.SectionExport, vec(named("memory", 2, 0), named("interface_version_8", 0, 2))).bytes(), meter.RuleExport, "allocate"},
+	{"an allocate of another type", contract().with(wasm.SectionExport, vec(named("memory", 2, 0), named("interface_version_8", 0, 2), named("allocate", 0, 1))).bytes(), meter.RuleExport, `"allocate" has another type`},
+	{"no deallocate", contract().with(wasm.SectionExport, vec(named("memory", 2, 0), named("interface_version_8", 0, 2), named("allocate", 0, 0))).bytes(), meter.RuleExport, "deallocate"},
+	{"an export twice", contract().with(wasm.SectionExport, contractExports(named("allocate", 0, 0))).bytes(), meter.RuleInvalid, "twice"},
+	{"a reserved export", contract().with(wasm.SectionExport, contractExports(named("hypermesh.points", 0, 0))).bytes(), meter.RuleExport, "reserved"},
+	{"an export of nothing", contract().with(wasm.SectionExport, contractExports(named("more", 0, 4))).bytes(), meter.RuleInvalid, "4 of 4"},
+	{"interface version 7", contract().with(wasm.SectionExport, vec(named("memory", 2, 0), named("interface_version_7", 0, 2))).bytes(), meter.RuleInterface, "interface_version_7"},
+	{"no interface version", contract().with(wasm.SectionExport, vec(named("memory", 2, 0))).bytes(), meter.RuleInterface, "not exported"},
+	{"an execute of another type", contract().with(wasm.SectionExport, contractExports(named("execute", 0, 0))).bytes(), meter.RuleExport, `"execute" has another type`},
+	{"stargate required", contract().with(wasm.SectionExport, contractExports(named("requires_stargate", 0, 2))).bytes(), meter.RuleCapability, `"stargate" is not offered`},
+
+	{"code without end", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{0, 0x01}))).bytes(), meter.RuleFormat, "function 3: 1 blocks are not closed"},
+	{"code behind the end", contract(0x0b).bytes(), meter.RuleFormat, "after the end"},
+	{"too many locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xa1, 0x1f, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "4000 locals"},
+	{"4 billion locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "4000 locals"},
+	{"a vector", contract(append([]byte{0xfd, 12}, make([]byte, 16)...)...).bytes(), meter.RuleSIMD, "function 3: instruction 0xfd0c"},
+	{"a relaxed vector", contract(0xfd, 0x80, 2).bytes(), meter.RuleSIMD, "0xfd 256"},
+	{"memory.fill", contract(0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 11, 0).bytes(), meter.RuleBulkMemory, "0xfc0b"},
+	{"table.copy", contract(0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 14, 0, 0).bytes(), meter.RuleReferences, "0xfc0e"},
+	{"ref.null", contract(0xd0, 0x70, 0x1a).bytes(), meter.RuleReferences, "0xd0"},
+	{"select with a type", contract(0x41, 0, 0x41, 0, 0x41, 0, 0x1c, 1, 0x7f, 0x1a).bytes(), meter.RuleReferences, "0x1c"},
+	{"an atomic", contract(0xfe, 3, 0).bytes(), meter.RuleThreads, "0xfe"},
+	{"a tail call", contract(0x12, 2).bytes(), meter.RuleTailCalls, "0x12"},
+	{"a throw", contract(0x08, 0).bytes(), meter.RuleExceptions, "0x08"},
+	{"no instruction", contract(0xff).bytes(), meter.RuleInstructions, "0xff"},
+	{"an operand that is missing", contract(0x1a).bytes(), meter.RuleInvalid, "lacks an operand"},
+	{"an operand of another type", contract(0x42, 0, 0x45, 0x1a).bytes(), meter.RuleInvalid, "0x7e, want 0x7f"},
+	{"a value that is left", contract(0x41, 0).bytes(), meter.RuleInvalid, "1 values too many"},
+	{"a local that is not there", contract(0x20, 0, 0x1a).bytes(), meter.RuleInvalid, "local 0 of 0"},
+	{"a global that is not there", contract(0x23, 0, 0x1a).bytes(), meter.RuleInvalid, "global 0 of 0"},
+	{"a global that is set and constant", contract(0x41, 0, 0x24, 0).with(wasm.SectionGlobal, vec([]byte{0x7f, 0, 0x41, 0, 0x0b})).bytes(), meter.RuleInvalid, "is a constant"},
+	{"a function that is not there", contract(0x10, 4).bytes(), meter.RuleInvalid, "a call of 4"},
+	{"an indirect call without table", contract(0x41, 0, 0x11, 2, 0).bytes(), meter.RuleInvalid, "a call of 2"},
+	{"a branch to nowhere", contract(0x0c, 1).bytes(), meter.RuleInvalid, "label 1 of 1"},
+	{"a branch table to nowhere", contract(0x41, 0, 0x0e, 1, 0, 1).bytes(), meter.RuleInvalid, "label 1 of 1"},
+	{"a branch table that ends", contract(0x41, 0, 0x0e, 0xff, 0xff, 0x7f).bytes(), meter.RuleFormat, "too early"},
+	{"an else without if", contract(0x02, 0x40, 0x05, 0x0b).bytes(), meter.RuleInvalid, "without its if"},
+	{"an if without else that gives something", contract(0x41, 0, 0x04, 0x7f, 0x41, 0, 0x0b, 0x1a).bytes(), meter.RuleInvalid, "without else"},
+	{"a block of no type", contract(0x02, 9, 0x0b).bytes(), meter.RuleInvalid, "type 9 of 4"},
+	{"an access that is aligned too far", contract(0x41, 0, 0x28, 3, 0, 0x1a).bytes(), meter.RuleInvalid, "2^3"},
+	{"a second memory", contract(0x3f, 1, 0x1a).bytes(), meter.RuleInvalid, "memory 1"},
+	{"too deep blocks", contract(append(bytes.Repeat([]byte{0x02, 0x40}, 4001), bytes.Repeat([]byte{0x0b}, 4001)...)...).bytes(), meter.RuleSize, "nest deeper"},
+	{"too many operands", contract(append(bytes.Repeat([]byte{0x41, 0}, 4001), bytes.Repeat([]byte{0x1a}, 4001)...)...).bytes(), meter.RuleSize, "operand stack"},
+	{"a large function", contract(bytes.Repeat([]byte{0x01}, 128<<10)...).bytes(), meter.RuleSize, "body of"},
+}
+
+func manyParameters() *built {
+	b := contract()
+	types := vec(fn("\x7f", "\x7f"), fn("\x7f", ""), fn("", ""), fn(strings.Repeat("\x7f", 100), ""))
+	functions, bodies := [][]byte{{0}, {1}, {2}}, [][]byte{body(0x20, 0), body(), body()}
+	for range 101 {
+		functions, bodies = append(functions, []byte{3}), append(bodies, body())
+	}
+	return b.with(wasm.SectionType, types).with(wasm.SectionFunction, vec(functions...)).with(wasm.SectionCode, vec(bodies...))
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range refusals {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := prepare(c.code)
+			r, ok := errors.AsType[*meter.Refusal](err)
+			if !ok || r.Rule != c.rule || !strings.Contains(r.Detail, c.why) {
+				t.Errorf("%v, want rule %s and %q", err, c.rule, c.why)
+			}
+		})
+	}
+}
+
+// TestTruncations cuts a contract after every byte: all that is shorter is
+// refused, or has lost whole sections that it needs.
+func TestTruncations(t *testing.T) {
+	whole := contract(0x41, 1, 0x1a).with(wasm.SectionData, vec([]byte{0, 0x41, 0, 0x0b, 1, 'x'})).bytes()
+	if _, err := prepare(whole); err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	for n := range whole {
+		if _, err := prepare(whole[:n]); err == nil {
+			taken++
+		} else if _, ok := errors.AsType[*meter.Refusal](err); !ok {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if taken != 1 { // without its data it is a contract still
+		t.Errorf("%d truncations are taken", taken)
+	}
+}
+
+func TestWhatAContractIs(t *testing.T) {
+	m, err := prepare(contract().with(wasm.SectionExport, contractExports(
+		named("requires_iterator", wasm.KindFunction, 2), named("requires_cosmwasm_1_1", wasm.KindFunction, 2),
+	)).with(wasm.SectionCustom, named("name", 1, 2, 3)).bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"cosmwasm_1_1", "iterator"}; !slices.Equal(m.Requires(), want) || m.Pages() != 1 || m.Params(meter.Execute) != 0 {
+		t.Errorf("requires %v, pages %d", m.Requires(), m.Pages())
+	}
+	if bytes.Contains(m.Code(), []byte("\x04name")) {
+		t.Error("the custom section is still there")
+	}
+	for _, name := range []string{meter.GlobalPoints, meter.GlobalStack, meter.GlobalReason} {
+		if !bytes.Contains(m.Code(), []byte(name)) {
+			t.Errorf("%s is not exported", name)
+		}
+	}
+}
+
+// FuzzPrepare: any bytes are refused or prepared; what is prepared is valid, and
+// is the same twice. smart-contracts/vm has the engine check it.
+func FuzzPrepare(f *testing.F) {
+	for _, c := range refusals {
+		if len(c.code) < 4096 {
+			f.Add(c.code)
+		}
+	}
+	f.Add(contract(0x41, 0, 0x04, 0x40, 0x03, 0x40, 0x0c, 0, 0x0b, 0x05, 0x0f, 0x0b, 0x10, 3).bytes())
+	f.Fuzz(func(t *testing.T, code []byte) {
+		for _, rewrite := range []func() ([]byte, error){
+			func() ([]byte, error) { return meter.Rewrite(code, meter.WeightsV1()) },
+			func() ([]byte, error) {
+				m, err := prepare(code)
+				if err != nil {
+					return nil, err
+				}
+				return m.Code(), nil
+			},
+		} {
+			out, err := rewrite()
+			if err != nil {
+				if _, ok := errors.AsType[*meter.Refusal](err); !ok {
+					t.Fatalf("%v is no refusal", err)
+				}
+				continue
+			}
+			if err := meter.Valid(out); err != nil {
+				t.Fatalf("what was made of %x is not valid: %v", code, err)
+			}
+			if again, err := rewrite(); err != nil || !bytes.Equal(out, again) {
+				t.Fatalf("another time another module, %v", err)
+			}
+		}
+	})
+}
