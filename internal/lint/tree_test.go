@@ -145,6 +145,7 @@ func (t *tree) check() error {
 	slices.Sort(dirs)
 	loaded, err := packages.Load(&packages.Config{
 		Dir: t.root, Fset: t.fset,
+		Env: append(os.Environ(), "GOWORK=off"), // a workspace of whoever runs this is not of the tree
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |
 			packages.NeedExportFile | packages.NeedTypes | packages.NeedTypesSizes | packages.NeedSyntax | packages.NeedTypesInfo,
 	}, dirs...)
