@@ -19,9 +19,8 @@ import (
 const (
 	watchPatience  = 40 * time.Second // without having heard that the lease is to be probed
 	maxWatches     = 512
-	maxPeerReports = 8       // of a lease, that are said again
-	maxProbeReply  = 2       // replies with data that are made at a time
-	maxReportedOf  = 1 << 16 // terms of which epochs were reported
+	maxPeerReports = 8 // of a lease, that are said again
+	maxProbeReply  = 2 // replies with data that are made at a time
 )
 
 // watcher has a lease probed, for this node as a peer of it.
@@ -133,7 +132,11 @@ func (w *watcher) ask(ctx context.Context, m *job.Watch, p *job.Probe, patience 
 
 // tell sends a report, and keeps it to be said again.
 func (w *watcher) tell(said job.PeerReport, finding chain.ServiceFinding) {
-	if !w.agent.mayReport(&said.Epoch) {
+	may, err := w.agent.reported.may(&said.Epoch, timeMs(time.Now()))
+	if err != nil {
+		w.agent.log.Error("agent: a missed epoch is not reported", "order", said.Epoch.Lease.Order.Short(), "epoch", said.Epoch.Epoch, "error", err)
+	}
+	if !may {
 		return
 	}
 	e, r := &said.Epoch, &said.Report
@@ -222,27 +225,4 @@ func (s *session) probed(m *job.Probe) {
 func (t *task) promisesThroughput() bool {
 	term := t.assignment.Order.Term
 	return term != nil && term.Service != nil && term.Service.ThroughputKiB > 0
-}
-
-// promise is terms of a lease.
-type promise struct {
-	lease chain.LeaseID
-	terms crypto.Digest
-}
-
-// mayReport notes that an epoch is reported now; false: it was, or a later one of the same terms. Two reports
-// of one cost a bond, and when epochs begin and end is a server's word: it may say that anew.
-func (a *Agent) mayReport(e *chain.ServiceEpoch) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	of := promise{lease: e.Lease, terms: e.Terms}
-	last, known := a.reported[of]
-	if known && e.Epoch <= last {
-		return false
-	}
-	if !known && len(a.reported) >= maxReportedOf {
-		return false // rather silent than slashed
-	}
-	a.reported[of] = e.Epoch
-	return true
 }

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
@@ -12,13 +14,29 @@ import (
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
+func openedReported(t *testing.T, home string) *reported {
+	t.Helper()
+	r, err := openReported(home, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
 // watching is a watcher of a lease whose terms, with epochs of ten seconds, began so long ago, and that was
 // there since; each second of it a probe found nothing.
-func watching(since time.Duration) (*watcher, job.Watch) {
+func watching(t *testing.T, since time.Duration) (*watcher, job.Watch) {
+	t.Helper()
+	home := t.TempDir()
 	key := crypto.PrivateKeyFromSeed([32]byte{7})
 	a := &Agent{
-		log: slog.New(slog.DiscardHandler), key: key, id: key.Public(), genesis: &chain.Genesis{ChainID: "watch-1"}, sessions: map[*session]struct{}{}, reported: map[promise]uint64{},
-		began: time.Now().Add(-2 * since),
+		log: slog.New(slog.DiscardHandler), key: key, id: key.Public(), genesis: &chain.Genesis{ChainID: "watch-1"}, sessions: map[*session]struct{}{}, reported: openedReported(t, home),
+		config: Config{Home: home}, began: time.Now().Add(-2 * since),
 	}
 	now := time.Now()
 	m := job.Watch{
@@ -44,7 +62,7 @@ func (w *watcher) told() (epochs, probes []uint64) {
 
 // TestEpochsAreReportedByAStateAfterThem: one from before does not know whether the lease ended in them.
 func TestEpochsAreReportedByAStateAfterThem(t *testing.T) {
-	w, m := watching(25 * time.Second)
+	w, m := watching(t, 25*time.Second)
 	for _, c := range []struct {
 		at   chain.TimeMs
 		want []uint64
@@ -64,14 +82,14 @@ func TestEpochsAreReportedByAStateAfterThem(t *testing.T) {
 // TestLastEpochOfALease is as long as the lease, and what was probed shortly before its end, or after it, says
 // nothing: an epoch is not reported that was good but for that.
 func TestLastEpochOfALease(t *testing.T) {
-	w, m := watching(35 * time.Second)
+	w, m := watching(t, 35*time.Second)
 	m.Until, m.At = m.Since+29_000, m.Since+29_001
 	w.enter(&m)
 	epochs, probes := w.told()
 	if !slices.Equal(epochs, []uint64{0, 1, 2}) || !slices.Equal(probes, []uint64{10, 10, 4}) {
 		t.Fatalf("epochs %v with %v probes", epochs, probes)
 	}
-	w, m = watching(35 * time.Second)
+	w, m = watching(t, 35*time.Second)
 	for i := range w.found {
 		w.found[i].serving = i < 24 // it stopped five seconds before the end, and is stopped since
 	}
@@ -89,7 +107,7 @@ func TestLastEpochOfALease(t *testing.T) {
 
 // TestEpochIsOfOneProcess: the one that was there when it began.
 func TestEpochIsOfOneProcess(t *testing.T) {
-	w, m := watching(25 * time.Second)
+	w, m := watching(t, 25*time.Second)
 	w.Began, m.At = time.Now().Add(-20*time.Second), m.Since+1<<40
 	w.enter(&m)
 	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{1}) {
@@ -99,7 +117,7 @@ func TestEpochIsOfOneProcess(t *testing.T) {
 
 // TestSilenceAbroadSaysNothing of the node: its cluster alone knows whether it gave an answer.
 func TestSilenceAbroadSaysNothing(t *testing.T) {
-	w, m := watching(25 * time.Second)
+	w, m := watching(t, 25*time.Second)
 	m.Abroad, m.Lease.Order = true, crypto.Digest{5}
 	w.watch = m
 	w.agent.watches = map[crypto.Digest]*watcher{m.Lease.Order: w}
@@ -158,7 +176,7 @@ func TestAnswersOfTheNodeCount(t *testing.T) {
 
 // TestAnEpochIsReportedOnce, whatever a server says of when it began and ended: two reports of one cost a bond.
 func TestAnEpochIsReportedOnce(t *testing.T) {
-	w, m := watching(29500 * time.Millisecond)
+	w, m := watching(t, 29500*time.Millisecond)
 	m.At = m.Since + 1<<40
 	over := m
 	over.Until = m.Since + 29_000 // the third would be over
@@ -177,5 +195,75 @@ func TestAnEpochIsReportedOnce(t *testing.T) {
 		if epochs, _ := w.told(); len(epochs) != 3 {
 			t.Fatalf("epochs %v are reported", epochs)
 		}
+	}
+}
+
+// TestAnEpochIsReportedOnceByAllProcesses: a server that says after a restart that the terms began later, so that an
+// epoch that was reported seems to have begun since, does not have it reported again.
+func TestAnEpochIsReportedOnceByAllProcesses(t *testing.T) {
+	w, m := watching(t, 25*time.Second)
+	m.At = m.Since + 1<<40
+	w.enter(&m)
+	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{0, 1}) {
+		t.Fatalf("epochs %v are reported", epochs)
+	}
+	old, shifted := w.agent, m
+	next := &Agent{
+		log: old.log, key: old.key, id: old.id, genesis: old.genesis, sessions: map[*session]struct{}{},
+		config: Config{Home: t.TempDir()}, began: time.Now().Add(-12 * time.Second),
+	}
+	data, err := os.ReadFile(filepath.Join(old.config.Home, ReportedFile)) // as a crash leaves it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(next.config.Home, ReportedFile), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next.reported = openedReported(t, next.config.Home)
+	shifted.Since = timeMs(time.Now().Add(-11 * time.Second)) // epoch 0 began since then, and is over
+	again := func(terms crypto.Digest) []uint64 {
+		shifted.Terms = terms
+		w := newWatcher(next, &shifted)
+		w.enter(&shifted)
+		w.epoch = 0
+		for ms := range uint64(10) {
+			w.found = append(w.found, probeFound{sent: ms * 1_000})
+		}
+		w.enter(&shifted)
+		epochs, _ := w.told()
+		return epochs
+	}
+	if epochs := again(m.Terms); len(epochs) != 0 {
+		t.Fatalf("epochs %v are reported again", epochs)
+	}
+	if epochs := again(crypto.Digest{2}); !slices.Equal(epochs, []uint64{0}) {
+		t.Fatalf("of other terms epochs %v are reported", epochs)
+	}
+}
+
+// TestFewReportsAreForgotten: at the limit those give way that are old, and without any nothing is reported.
+func TestFewReportsAreForgotten(t *testing.T) {
+	r := openedReported(t, t.TempDir())
+	month := chain.TimeMs(forgetReported.Milliseconds())
+	for n := range uint64(maxReportedOf) {
+		l := lastReport{Of: promise{Terms: crypto.Digest{byte(n), byte(n >> 8), 1}}, Epoch: 5, At: month + chain.TimeMs(n)}
+		r.last[l.Of] = l
+	}
+	of := func(n byte) *chain.ServiceEpoch { return &chain.ServiceEpoch{Terms: crypto.Digest{n}, Epoch: 5} }
+	if may, err := r.may(of(1), 2*month-1); may || err == nil {
+		t.Fatalf("reported beyond the limit: %v", err)
+	}
+	if may, err := r.may(of(1), 2*month); !may || err != nil {
+		t.Fatalf("nothing gives way: %v", err)
+	}
+	if may, err := r.may(of(2), 2*month); may || err == nil {
+		t.Fatalf("what is not old gives way: %v", err)
+	}
+	if may, err := r.may(of(1), 2*month); may || err != nil {
+		t.Fatalf("an epoch is reported twice: %v", err)
+	}
+	first := chain.ServiceEpoch{Terms: crypto.Digest{1, 0, 1}, Epoch: 5}
+	if may, err := r.may(&first, 2*month); may || err != nil {
+		t.Fatalf("another gave way than the oldest: %v", err)
 	}
 }
