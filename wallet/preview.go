@@ -120,7 +120,7 @@ func marketSentence(m any) string {
 	case chain.ResizeLease:
 		return fmt.Sprintf("gives %s other terms, and adds %s to what it holds", leaseText(m.Lease), m.Deal.Order.MaxCost)
 	case chain.ExtendLease:
-		return fmt.Sprintf("adds %s out of escrow to what %s holds", m.Amount, leaseText(m.Lease))
+		return fmt.Sprintf("adds %s to what %s holds", m.Amount, leaseText(m.Lease))
 	case chain.CloseLease:
 		return fmt.Sprintf("gives notice of %s, which ends when the notice is over", leaseText(m.Lease))
 	case chain.CollectLease:

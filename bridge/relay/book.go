@@ -33,6 +33,7 @@ type entry struct {
 	resolved bool   // the chain has it: settled, or recorded until others agree
 	alone    bool   // a transaction with others was refused
 	refusals int    // by the chain
+	withheld string // why it is not posted though it is in order; empty: it is
 	due      time.Time
 }
 
@@ -233,6 +234,15 @@ func (b *book) postpone(entries []*entry, until time.Time) {
 	for _, e := range entries {
 		e.due = until
 	}
+}
+
+// withhold has a claim wait that the chain would not pay now, and reports whether that is news.
+func (b *book) withhold(e *entry, why string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	news := e.withheld == ""
+	e.withheld, e.due = why, now.Add(firstRetry)
+	return news
 }
 
 // counts returns how many claims wait for the chain, and how many it has that

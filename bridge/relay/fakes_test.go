@@ -149,6 +149,7 @@ type fakeChain struct {
 	refuse   func(c *chain.Claim) string        // a claim's rejection
 	lose     bool                               // no escrow covers a claim, after a broken acceptance
 	refuseTx func(claims []chain.Claim) error   // before it is included
+	unpaid   error                              // of every claim that shows a key
 	failures []error                            // of the next Settles: the transaction is final, its end unknown
 	down     error
 	votes    int // that were refused
@@ -166,6 +167,15 @@ func (f *fakeChain) Balance(context.Context) (chain.Amount, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.balance, f.down
+}
+
+func (f *fakeChain) CheckPayable(_ context.Context, c *chain.Claim) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.OutputKey == nil {
+		return errors.New("a claim without a key is looked at")
+	}
+	return f.unpaid
 }
 
 func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Settlements, error) {

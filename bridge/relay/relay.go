@@ -42,6 +42,8 @@ type Votes interface {
 type Chain interface {
 	// Settlements returns what claims of an order did on the chain.
 	Settlements(ctx context.Context, order crypto.Digest) (api.Settlements, error)
+	// CheckPayable looks whether a claim would be paid that is posted now: sdk.Client has the errors.
+	CheckPayable(ctx context.Context, claim *chain.Claim) error
 	// Post posts messages in a transaction and waits until it is final. The
 	// error is a *sdk.RejectedError if it was refused as a whole.
 	Post(ctx context.Context, messages ...chain.Msg) (*chain.Receipt, error)
@@ -424,9 +426,34 @@ func (r *Relay) unsettled(ctx context.Context, batch []*entry) (left []*entry, e
 			r.Log.Debug("relay: the chain has a claim already", "order", key.Order.Short(), "node", key.Node.Short())
 			continue
 		}
+		if e.claim.OutputKey != nil {
+			if worth, err := r.worthItsKey(ctx, e); err != nil {
+				return nil, err
+			} else if !worth {
+				continue
+			}
+		}
 		left = append(left, e)
 	}
 	return left, nil
+}
+
+// worthItsKey looks whether a claim that shows a key would be paid for it; else it waits, for as long as the outbox
+// has it.
+func (r *Relay) worthItsKey(ctx context.Context, e *entry) (bool, error) {
+	err := r.Chain.CheckPayable(ctx, e.claim)
+	if errors.Is(err, sdk.ErrClaimed) {
+		r.book.resolve(e)
+		return false, nil
+	}
+	unpayable, is := errors.AsType[*sdk.UnpayableError](err)
+	if !is {
+		return err == nil, err
+	}
+	if r.book.withhold(e, unpayable.Why, time.Now()) {
+		r.Log.Warn("relay: holding back a claim that would show its key for nothing", "order", e.order.Short(), "reason", unpayable.Why)
+	}
+	return false, nil
 }
 
 // taken lists the claims of an order that were paid, recorded or lost: all of them are final. Those that

@@ -3,6 +3,8 @@ package relay_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -202,6 +205,46 @@ func TestALostClaimIsOver(t *testing.T) {
 		_, stop = carry(t, o, f)
 		pass(6 * time.Hour)
 		wantCounts(t, f, 1, 1)
+		stop()
+	})
+}
+
+// TestKeysAreNotShownForNothing: a claim that shows a key waits while the chain would not pay for it, and holds up no other.
+func TestKeysAreNotShownForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sealed := func(nonce uint64) chain.Claim {
+			c := parts(nonce)
+			c.Order.Fair = true
+			id := c.Order.ID()
+			c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
+			k := chain.OutputKey{byte(nonce)}
+			c.OutputKey, c.Receipt.Sealed = &k, &chain.SealedOutput{KeyHash: k.Hash(id, c.Receipt.Node)}
+			return signed(c)
+		}
+		o, f := newOutbox(), newChain()
+		f.unpaid = &sdk.UnpayableError{Why: "cost is 2, the escrow holds 1"}
+		o.put(sealed(1))
+		o.put(claim(2))
+		r, stop := carry(t, o, f)
+		pass(time.Hour)
+		wantCounts(t, f, 1, 1)
+		if why := r.Missing(); why != "" {
+			t.Errorf("not healthy: %s", why)
+		}
+		f.change(func() { f.unpaid = nil })
+		pass(time.Minute)
+		wantCounts(t, f, 2, 2)
+		f.change(func() { f.unpaid = fmt.Errorf("asked: %w", sdk.ErrClaimed) })
+		o.put(sealed(3))
+		pass(time.Minute)
+		wantCounts(t, f, 2, 2)
+		f.change(func() { f.unpaid = errors.New("no node of the chain answers") })
+		o.put(sealed(4))
+		pass(time.Minute)
+		wantCounts(t, f, 2, 2)
+		f.change(func() { f.unpaid = nil })
+		pass(time.Minute)
+		wantCounts(t, f, 3, 3)
 		stop()
 	})
 }

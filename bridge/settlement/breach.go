@@ -266,15 +266,11 @@ func checkPromise(kv state.KV, env *Env, a *chain.AcceptedOrder, consumer chain.
 // what a broken acceptance cost. why is what to say if there is none, or if it is by the
 // consumer's word that the claim is in order: that moves the consumer's money, and no bond.
 func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *chain.Rejection) {
-	spent, ok := p.book.Spent.Add(cost)
-	if !ok || p.book.MaxCost.Less(spent) || p.Countersigned {
+	breach, spent, ok := p.betrayed(cost)
+	if !ok {
 		return nil, why
 	}
 	cluster := p.book.Cluster
-	breach, open := BreachOf(p.kv, cluster)
-	if !open || breach.Division != nil || !betrayed(p.kv, &breach, cluster, p.book.Consumer) {
-		return nil, why
-	}
 	escrow := p.books.purse(p.book.Consumer, cluster)
 	held := escrow.available()
 	key, missing := lossKey(cluster, p.Receipt.Node, p.provider), sound(cost.Sub(held))
@@ -299,6 +295,17 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 		Order: p.id, Node: record.Node, Sequence: chain.Number(record.Sequence), Provider: p.provider, Cluster: cluster, Lost: missing,
 	})
 	return append(events, p.revealed(&record)...), nil
+}
+
+// betrayed returns what is counted of the broken acceptances of the claim's consumer, if what its escrow does not
+// cover of a cost is counted there, and what is spent of the order with it.
+func (p *posted) betrayed(cost chain.Amount) (breach Breach, spent chain.Amount, ok bool) {
+	spent, ok = p.book.Spent.Add(cost)
+	if !ok || p.book.MaxCost.Less(spent) || p.Countersigned {
+		return breach, spent, false
+	}
+	breach, open := BreachOf(p.kv, p.book.Cluster)
+	return breach, spent, open && breach.Division == nil && betrayed(p.kv, &breach, p.book.Cluster, p.book.Consumer)
 }
 
 // count moves a loss from one size to another; zero is none.

@@ -46,13 +46,9 @@ type posted struct {
 // settleClaim checks a claim, and pays or records it. It writes nothing before
 // the last check has passed.
 func settleClaim(books *ledger, c *chain.Claim) (chain.Events, *chain.Rejection) {
-	p := &posted{Claim: c, kv: books.kv, env: books.env, books: books, id: c.Order.ID()}
-	for _, check := range []func() *chain.Rejection{
-		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkExchange, p.checkSequence, p.checkPrices,
-	} {
-		if why := check(); why != nil {
-			return nil, why
-		}
+	p := newPosted(books, c)
+	if why := p.check(); why != nil {
+		return nil, why
 	}
 	switch policy := c.Order.Policy.Policy.(type) {
 	case chain.PolicyNone:
@@ -68,6 +64,22 @@ func settleClaim(books *ledger, c *chain.Claim) (chain.Events, *chain.Rejection)
 		return events, why
 	}
 	panic("settlement: a policy outside the sealed sum")
+}
+
+func newPosted(books *ledger, c *chain.Claim) *posted {
+	return &posted{Claim: c, kv: books.kv, env: books.env, books: books, id: c.Order.ID()}
+}
+
+// check makes every check but its policy's.
+func (p *posted) check() *chain.Rejection {
+	for _, check := range []func() *chain.Rejection{
+		p.checkIdentity, p.checkTimes, p.checkParties, p.checkAttested, p.checkExchange, p.checkSequence, p.checkPrices,
+	} {
+		if why := check(); why != nil {
+			return why
+		}
+	}
+	return nil
 }
 
 // checkIdentity demands that the four signed forms are of this chain and of one

@@ -115,8 +115,9 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	return append(events, l.changed(m.Lease)), nil
 }
 
-// ExtendLease moves an amount out of the sender's escrow into its lease, which lasts the
-// longer for it.
+// ExtendLease moves an amount out of the sender's balance into its lease, which lasts the
+// longer for it. It does not come out of the escrow: the home cluster has promised that to
+// providers, and a consumer would take it back in the moment in which a claim is on its way.
 func ExtendLease(kv state.KV, env *Env, from chain.Address, m chain.ExtendLease) (chain.Event, *chain.Rejection) {
 	l, why := liveLease(kv, env, m.Lease)
 	switch {
@@ -129,8 +130,11 @@ func ExtendLease(kv state.KV, env *Env, from chain.Address, m chain.ExtendLease)
 	case m.Amount.IsZero():
 		return nil, chain.Reject("extension by nothing")
 	}
+	if why := tokens.Debit(kv, from, m.Amount, env.Now); why != nil {
+		return nil, why
+	}
 	was := l.Expires
-	if why := l.hold(kv, env, m.Amount); why != nil {
+	if why := l.add(m.Amount); why != nil {
 		return nil, why
 	}
 	saveLease(kv, m.Lease, l, was)
@@ -293,8 +297,8 @@ func (d *deal) conclude(l *Lease) *chain.Rejection {
 	return nil
 }
 
-// hold moves an amount out of the escrow's balance into the lease, and reckons how long
-// it lasts now. What is being withdrawn is not touched.
+// hold moves an amount out of the escrow's balance into the lease. What is being withdrawn is
+// not touched.
 func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejection {
 	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
 	rest, ok := escrow.escrow.Balance.Sub(amount)
@@ -303,6 +307,11 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 	}
 	escrow.escrow.Balance = rest
 	escrow.save()
+	return l.add(amount)
+}
+
+// add counts an amount among what the lease holds, and reckons how long it lasts now.
+func (l *Lease) add(amount chain.Amount) *chain.Rejection {
 	l.Held = sound(l.Held.Add(amount))
 	end, ok := checked.Add(uint64(l.Since), chain.RateTime(l.Rate, sound(l.Held.Add(l.Charged))))
 	if !ok {

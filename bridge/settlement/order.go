@@ -149,6 +149,9 @@ func (o *Order) next(node crypto.PublicKey) uint64 {
 	return 1
 }
 
+// Claimed reports whether a node's claim with a sequence was paid, or counted as lost.
+func (o *Order) Claimed(node crypto.PublicKey, sequence uint64) bool { return sequence < o.next(node) }
+
 // Batched reports whether a node is paid by batches.
 func (o *Order) Batched(node crypto.PublicKey) bool {
 	i := o.assignment(node)

@@ -29,14 +29,8 @@ func (p *posted) attested() (chain.Events, *chain.Rejection) {
 // proven pays the one claim of an order under PolicyZK whose proof verifies,
 // at the fixed price of its bid.
 func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) {
-	pinned, ok := p.env.Kernels[policy.Kernel]
-	switch {
-	case !ok:
-		return nil, chain.Reject("kernel %q is not pinned by genesis", policy.Kernel)
-	case pinned != policy.VerifyingKey:
-		return nil, chain.Reject("order names verifying key %s, genesis pins %s for %s", policy.VerifyingKey.Short(), pinned.Short(), policy.Kernel)
-	case p.Receipt.Exit != chain.ExitOK:
-		return nil, chain.Reject("work ended with %q: only a proven result is paid", p.Receipt.Exit)
+	if why := p.checkProvable(policy); why != nil {
+		return nil, why
 	}
 	escrow, why := p.afford(p.Bid.Fixed)
 	if why != nil {
@@ -52,6 +46,20 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	p.pay(escrow, &record, p.Bid.Fixed)
 	p.keep(&record)
 	return p.paid(&record), nil
+}
+
+// checkProvable demands a kernel that genesis pins, and work that ended well.
+func (p *posted) checkProvable(policy chain.PolicyZK) *chain.Rejection {
+	pinned, ok := p.env.Kernels[policy.Kernel]
+	switch {
+	case !ok:
+		return chain.Reject("kernel %q is not pinned by genesis", policy.Kernel)
+	case pinned != policy.VerifyingKey:
+		return chain.Reject("order names verifying key %s, genesis pins %s for %s", policy.VerifyingKey.Short(), pinned.Short(), policy.Kernel)
+	case p.Receipt.Exit != chain.ExitOK:
+		return chain.Reject("work ended with %q: only a proven result is paid", p.Receipt.Exit)
+	}
+	return nil
 }
 
 // Statement is what the proof of an order under PolicyZK proves: the result of this receipt, and

@@ -301,31 +301,15 @@ func worthPosting(c *cli.Context, s *sender, claim *chain.Claim) error {
 	if from := s.genesis.Params.CountersignedFrom(claim.Order.Deadline); claim.Countersigned && chain.TimeMs(time.Now().UnixMilli()) < from {
 		return fmt.Errorf("it is countersigned, and taken from %s on", time.UnixMilli(int64(min(from, 1<<52))).UTC().Format(time.RFC3339))
 	}
+	if claim.OutputKey != nil {
+		return s.client.CheckPayable(c.Context, claim)
+	}
 	value, err := s.client.VerifiedState(c.Context, settlement.OrderKey(claim.Receipt.Order))
 	if err != nil {
 		return err
 	}
 	if _, known := value.Get(); known {
 		return errors.New("the chain has a claim of it already")
-	}
-	if claim.OutputKey == nil {
-		return nil
-	}
-	cost, err := costOf(claim)
-	if err != nil {
-		return err
-	}
-	if value, err = s.client.VerifiedState(c.Context, settlement.EscrowKey(claim.Order.ConsumerAddress(), claim.Order.Cluster)); err != nil {
-		return err
-	}
-	var escrow settlement.Escrow
-	if raw, ok := value.Get(); ok {
-		if escrow, err = settlement.DecodeEscrow(raw); err != nil {
-			return err
-		}
-	}
-	if escrow.Balance.Less(cost) && len(escrow.Withdrawals) == 0 {
-		return fmt.Errorf("it costs %s, and the escrow holds %s: its key would be shown for nothing", cost, escrow.Balance)
 	}
 	return nil
 }

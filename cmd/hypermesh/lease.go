@@ -24,7 +24,7 @@ func leaseCommand() *cli.Command {
 			leaseOpenCommand(),
 			leaseMove("resize", "give a lease other cores and memory, agreed with its node through its cluster, or from a deal of the same parties",
 				"--hold 10 --millicores 2000 --memory-mib 1024 --config net.json", leaseResize, resizeFlags()...),
-			leaseMove("extend", "add HYPER out of escrow to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),
+			leaseMove("extend", "add HYPER out of the account to what a lease holds", "--amount 100", leaseExtend, amountFlag(false)),
 			leaseMove("close", "give notice of a lease, as its consumer or its provider", "", leaseClose),
 			leaseMove("leave", "end a lease with service terms now, as its provider, who gives penalties for the notice", "", leaseLeave),
 			leaseMove("draw", "have other peers drawn that probe a lease, as its consumer or its provider", "", leaseDraw),

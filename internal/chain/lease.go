@@ -107,7 +107,7 @@ type ResizeLease struct {
 	Deal  LeaseDeal // of the same consumer, cluster and node
 }
 
-// ExtendLease adds to what a lease holds out of the sender's escrow, who is its consumer.
+// ExtendLease adds to what a lease holds out of the sender's balance, who is its consumer.
 type ExtendLease struct {
 	_      struct{} `cbor:",toarray"`
 	Lease  LeaseID

@@ -42,6 +42,8 @@ type Agent struct {
 	book       *book
 	market     *market     // what the chain says; nil: rpc is empty
 	leases     leaseReader // of the same; nil: no lease is taken
+	payable    payer       // likewise; nil: keys are shown upon the cluster's word
+	withheld   *withheld
 	panels     panelReader
 	hardware   hardwareReader // likewise
 	leaseDir   string
@@ -80,9 +82,9 @@ type Agent struct {
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
 	watches    map[crypto.Digest]*watcher // of leases, by order
-	reported   map[promise]uint64         // the last epoch of each that was
-	trial      *trial                     // the newest challenge of this node's hardware; nil: there was none
-	trialLook  time.Time                  // before which the chain is not asked for another
+	reported   *reported
+	trial      *trial    // the newest challenge of this node's hardware; nil: there was none
+	trialLook  time.Time // before which the chain is not asked for another
 	gauges     map[crypto.PublicKey]*gauge
 
 	bench    bench
@@ -118,7 +120,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), promises: settlement.NewPromises(maxPromises), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, reported: map[promise]uint64{}, began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, withheld: newWithheld(), began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.jury.gone = a.dropVote
@@ -136,6 +138,9 @@ func (a *Agent) open() (err error) {
 	if err := a.openWork(a.config.path(a.config.WorkDir, "work")); err != nil {
 		return err
 	}
+	if a.reported, err = openReported(a.config.Home, a.log); err != nil {
+		return err
+	}
 	if err := a.readVotes(); err != nil {
 		return err
 	}
@@ -149,7 +154,7 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if a.market != nil {
-		a.leases, a.panels, a.hardware = a.market.lease, a.market.panel, a.market.hardware
+		a.leases, a.panels, a.hardware, a.payable = a.market.lease, a.market.panel, a.market.hardware, a.market.client.CheckPayable
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err
@@ -292,6 +297,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { a.keepMode(ctx) })
 	wg.Go(func() { a.followClaims(ctx) })
 	wg.Go(func() { a.followClusters(ctx) })
+	wg.Go(func() { a.showKeys(ctx) })
 	wg.Go(func() { a.sweepRegularly(ctx) })
 	if a.listener != nil {
 		wg.Go(func() {
@@ -339,6 +345,9 @@ func (a *Agent) close() error {
 	}
 	if a.spool != nil {
 		failures = append(failures, a.spool.close())
+	}
+	if a.reported != nil {
+		failures = append(failures, a.reported.close())
 	}
 	if a.blobs != nil {
 		failures = append(failures, a.blobs.Close())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -64,8 +65,8 @@ func (o *packedOutput) store(ctx context.Context, to *blob.Store) (err error) {
 	return err
 }
 
-// reveal shows the key of a sealed output once the cluster has attested to its receipt, which is
-// made durable first.
+// reveal has the key of a sealed output shown once the cluster has attested to its receipt, which
+// is made durable first.
 func (a *Agent) reveal(e *spoolEntry, attestation crypto.Signature) {
 	receipt := &e.Done.Receipt
 	if !e.attested() {
@@ -78,13 +79,90 @@ func (a *Agent) reveal(e *spoolEntry, attestation crypto.Signature) {
 			return
 		}
 	}
-	a.broadcast(job.Reveal{Order: receipt.Order, Key: *e.Key})
+	if a.shows(receipt.Order) {
+		a.broadcast(job.Reveal{Order: receipt.Order, Key: *e.Key})
+		return
+	}
+	a.withheld.want(receipt.Order)
 }
 
-// told is what servers are told of a spooled end: of a sealed output they have the key last.
+// shows reports whether an attested output's key may leave the node: the chain would pay for it, or
+// there is nobody to ask.
+func (a *Agent) shows(order crypto.Digest) bool { return a.payable == nil || a.spool.mayShow(order) }
+
+// told is what servers are told of a spooled end: of a sealed output they have the key last. A server
+// that is told the end again gives the attestation again, and the chain is asked again.
 func (a *Agent) told(e *spoolEntry) job.Message {
-	if e.attested() {
+	if e.attested() && a.shows(e.Done.Receipt.Order) {
 		return job.Reveal{Order: e.Done.Receipt.Order, Key: *e.Key}
 	}
 	return a.ended(e.Done)
+}
+
+// payer asks the chain whether a claim would be paid now. Errors: sdk.ErrClaimed, *sdk.UnpayableError; any
+// other says that nothing is known.
+type payer func(ctx context.Context, claim *chain.Claim) error
+
+// withheld is the orders whose keys may be shown if the chain pays for them. Safe for concurrent use.
+type withheld struct {
+	more chan struct{} // holds a token when there is another
+
+	mu     sync.Mutex
+	orders map[crypto.Digest]bool // of spooled entries
+}
+
+func newWithheld() *withheld {
+	return &withheld{more: make(chan struct{}, 1), orders: map[crypto.Digest]bool{}}
+}
+
+func (w *withheld) want(order crypto.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.orders[order] = true
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the orders, and forgets them.
+func (w *withheld) take() map[crypto.Digest]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := w.orders
+	w.orders = map[crypto.Digest]bool{}
+	return out
+}
+
+// showKeys shows the keys of attested outputs that the chain would pay for: a claim that is refused shows its key
+// all the same. The others wait until servers ask again, or their claim window is over.
+func (a *Agent) showKeys(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.withheld.more:
+		}
+		for order := range a.withheld.take() {
+			if e, ok := a.spool.sealed(order); ok && e.attested() {
+				a.showIfPaid(ctx, &e)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+		}
+	}
+}
+
+func (a *Agent) showIfPaid(ctx context.Context, e *spoolEntry) {
+	owed, order := e.owed(), e.Done.Receipt.Order
+	err := a.payable(ctx, &owed.Claim)
+	if err == nil || errors.Is(err, sdk.ErrClaimed) { // the owner posts claims too
+		a.spool.allow(order)
+		a.broadcast(job.Reveal{Order: order, Key: *e.Key})
+		return
+	}
+	if a.spool.withhold(order, err.Error()) && ctx.Err() == nil {
+		a.log.Warn("agent: the key of a sealed output is not shown yet", "order", order.Short(), "error", err)
+	}
 }

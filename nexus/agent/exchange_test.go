@@ -3,10 +3,13 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -246,4 +249,91 @@ func TestSealedOutputs(t *testing.T) {
 		t.Fatalf("work that leaves nothing: %+v", d.Receipt)
 	}
 	reveal(&d)
+}
+
+// payments is a chain that is asked whether claims would be paid, and answers as a test says.
+type payments struct {
+	*testing.T
+	next chan error
+}
+
+func (p payments) open(config agent.Config) *agent.Agent {
+	a, err := agent.Open(config)
+	if err != nil {
+		p.Fatal(err)
+	}
+	a.AskPayable(func(claim *chain.Claim) error {
+		if claim.OutputKey == nil || claim.Attestation == (crypto.Signature{}) {
+			p.Errorf("the chain is asked about a claim that is not whole: %+v", claim)
+		}
+		select {
+		case err := <-p.next:
+			return err
+		case <-p.Context().Done():
+			return p.Context().Err()
+		}
+	})
+	return a
+}
+
+// say answers the next question.
+func (p payments) say(err error) {
+	p.Helper()
+	select {
+	case p.next <- err:
+	case <-time.After(patience):
+		p.Fatal("the chain was not asked")
+	}
+}
+
+// TestKeysWaitForPay: no server gets the key of an attested output while the chain would not pay for it, or cannot be asked,
+// also after a crash; once it would, the key is shown, and when it has the claim already.
+func TestKeysWaitForPay(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	answers := payments{t, make(chan error)}
+	open := answers.open
+	say := answers.say
+	a := begin(t, open(config))
+	p := s.session()
+	as := p.assignFair(exiter(3), 1, nil)
+	d := p.finish(&as)
+	hidden := func(p *peer, why error) {
+		t.Helper()
+		for range 2 { // the second is asked about after what came of the first was sent
+			p.send(attest(&d, clusterKey))
+			say(why)
+		}
+		p.send(job.Assign{List: []job.Assignment{as}})
+		await(p, func(m any) bool { // the receipt is what servers hear, never the key
+			if key, is := m.(job.Reveal); is {
+				t.Fatalf("key %s was shown: %v", key.Key, why)
+			}
+			_, is := m.(job.Done)
+			return is
+		})
+	}
+	hidden(p, &sdk.UnpayableError{Why: "cost is 2, the escrow holds 1"})
+	hidden(p, errors.New("no node of the chain answers"))
+	if o := owed(t, config); !o.Complete() {
+		t.Error("the attestation is not kept while the key waits")
+	}
+	crashed := crash(t, config)
+	a.stop()
+
+	begin(t, open(crashed))
+	p = s.session()
+	hidden(p, &sdk.UnpayableError{Why: "cluster is not registered"})
+	p.send(attest(&d, clusterKey))
+	say(nil)
+	shown := await[job.Reveal](p, nil)
+	if err := d.Receipt.CheckKey(&shown.Key); err != nil {
+		t.Error(err)
+	}
+	again := p.assignFair(exiter(4), 2, nil)
+	d = p.finish(&again)
+	p.send(attest(&d, clusterKey))
+	say(fmt.Errorf("asked: %w", sdk.ErrClaimed))
+	await(p, func(m job.Reveal) bool { return m.Order == again.Order.ID() })
 }

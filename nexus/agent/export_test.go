@@ -122,6 +122,11 @@ func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
 	}
 }
 
+// AskPayable has the agent ask a test whether claims would be paid, before it runs.
+func (a *Agent) AskPayable(ask func(claim *chain.Claim) error) {
+	a.payable = func(_ context.Context, claim *chain.Claim) error { return ask(claim) }
+}
+
 // AskPanels has the agent ask a test about panels, before it runs.
 func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
 	a.panels = func(_ context.Context, id crypto.Digest) (panelState, error) {

@@ -73,6 +73,10 @@ type spooled struct {
 	spoolEntry
 	durable bool
 	next    *spoolEntry // what is being written in its place; nil: nothing
+
+	// Of an attested output, since this process began:
+	allowed bool   // its key may be shown
+	why     string // or why not, as was found last
 }
 
 // record is the journal's of an entry, with what is being written of it.
@@ -193,6 +197,34 @@ func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
 		return spoolEntry{}, false
 	}
 	return e.spoolEntry, true
+}
+
+// allow lets the key of an entry be shown.
+func (s *spool) allow(order crypto.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[order]; e != nil {
+		e.allowed = true
+	}
+}
+
+func (s *spool) mayShow(order crypto.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[order]
+	return e != nil && e.allowed
+}
+
+// withhold notes why the key of an entry is not shown, and reports whether that is news.
+func (s *spool) withhold(order crypto.Digest, why string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[order]
+	if e == nil || e.why == why {
+		return false
+	}
+	e.why = why
+	return true
 }
 
 // owes reports whether a claim is kept to which the cluster has attested.
