@@ -44,8 +44,9 @@
 //  3. No claim moves money unless consumer, cluster and provider signed it and
 //     its policy is satisfied: the cluster's attestation under none, that and a window
 //     in which nobody showed that it is wrong under optimistic, equal
-//     results and usage from k owners whom the chain drew under replicate, or one that it drew
-//     not to check, each attested, a proof under zk.
+//     results and usage from k owners whom the chain drew under replicate, one of them from the
+//     roll of all nodes if that has one, or one that it drew not to check, each who bid
+//     attested, a proof under zk.
 //
 //  4. The order in which claims arrive, and how often, changes nothing but when
 //     they are paid.
@@ -71,8 +72,8 @@
 //     given back; then every stake is where it belongs and nothing is locked for it.
 //
 //  10. Under replicate nobody shows a result before all who run the order then are bound
-//     to theirs, nobody is slashed but by a panel's verdict, and every stake is free or
-//     lost once the order is paid, or over.
+//     to theirs, nobody is slashed but by a panel's verdict, the cluster by no fewer than nine
+//     jurors' after three, and every stake is free or lost once the order is paid, or over.
 //
 //  11. A cluster loses its bonds for nothing but what no cluster does that keeps its word: two
 //     acceptances of a consumer with one sequence, or one that promises more than the

@@ -52,6 +52,7 @@ const (
 
 	lotShares    = 2 // whether a claim is audited, which one in sixteen is at most
 	panelShares  = 7 // a panel of three
+	checkShares  = 5 // an auditor, or who checks runs
 	peerShares   = 5 // five peers
 	windowShares = 3 // the end of one in which nobody challenged a claim: it is paid
 	judgedShares = 5 // and of one in which nobody appealed; of an auditor's time, and of three jurors'
@@ -69,9 +70,16 @@ var (
 	QueuedByAppeal    = Queued{drawShares, 0} // what was judged is paid for
 )
 
-// QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for: a draw, and
-// the end of a stage.
-func QueuedByRuns(bids int) Queued { return Queued{runShares(bids), runShares(bids)} }
+// QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for, and of which k
+// runs have to agree: the draw of the roll, one of bidders before it if there are to be any, and the
+// ends of a run and of the check.
+func QueuedByRuns(bids int, k uint8) Queued {
+	draws := runShares(bids) + checkShares
+	if k > 2 {
+		draws *= 2
+	}
+	return Queued{draws, runShares(bids) + judgedShares}
+}
 
 // Weight is what it takes, if the dearest draw and the dearest deadline take so much.
 func (q Queued) Weight(draw, deadline uint64) uint64 {
@@ -126,7 +134,7 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 		case o.Stage == InWindow && o.Audits == 0:
 			return lotShares
 		default:
-			return 5 // an auditor, or the claim is paid
+			return checkShares // or the claim is paid
 		}
 	case partService:
 		return peerShares
@@ -134,9 +142,11 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 		return 8
 	case partRuns:
 		switch runs, ok := RunsOf(kv, id); {
+		case ok && runs.Stage == StageDraw && runs.Check == Undrawn:
+			return runs.share() + checkShares
 		case ok && runs.Stage == StageDraw:
 			return runs.share()
-		case ok && runs.Stage == StagePanelDraw:
+		case ok && runs.Stage == StagePanelDraw && !runs.Raised:
 			return panelShares
 		}
 	case partPanel, partBreach:
@@ -155,8 +165,11 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 			return judgedShares
 		}
 	case partPanel:
-		if p, ok := PanelAt(kv, id); ok && p.Seats <= panelSeats && !p.JudgesRuns() {
+		switch p, ok := PanelAt(kv, id); {
+		case ok && p.Seats <= panelSeats && !p.JudgesRuns() || p.checksRuns():
 			return judgedShares
+		case ok && p.Seats > panelSeats && p.JudgesRuns():
+			return deadlineShares + judgedShares // thirteen who voted, beside the runs
 		}
 	case partHardware:
 		if h, _ := HardwareOf(kv, crypto.PublicKey(id)); len(h.Words) > 0 {

@@ -159,14 +159,14 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	if p.cluster.UnbondedMs != 0 {
 		return nil, chain.Reject("cluster %s is not registered", p.Order.Cluster.Short())
 	}
-	if free := p.cluster.Free(); free.Less(policy.Bond) {
-		return nil, chain.Reject("cluster %s has %s free of its bond, the job locks %s", p.Order.Cluster.Short(), free, policy.Bond)
+	slice := clusterSlice{kv: p.kv, env: p.env, cluster: p.Order.Cluster, order: p.id, amount: policy.Bond}
+	if why := slice.lacks(&p.cluster); why != nil {
+		return nil, why
 	}
 	if why := lockSlice(p.kv, p.Receipt.Node, policy.Bond); why != nil { // the last check
 		return nil, why
 	}
-	p.cluster.Locked = sound(p.cluster.Locked.Add(policy.Bond))
-	state.Save(p.kv, ClusterKey(p.Order.Cluster), p.cluster)
+	slice.lock()
 	premium := part1of(cost, premiumParts)
 	escrow.take(cost)
 	escrow.save()

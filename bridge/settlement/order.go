@@ -191,7 +191,7 @@ func (o *Order) claims() uint64 {
 // time, oldest first, until at least limit records are gone, and returns how many those
 // are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1.
 // Orders that began in one message go with the last of them.
-func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
+func ExpireOrders(kv state.KV, env *Env, limit int) (events chain.Events, deleted int) {
 	queue := expiries(env)
 	due, left := queue.due(kv, limit)
 	for i, key := range due {
@@ -202,7 +202,8 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 		others, _ := kv.Get(key) // it was found a moment ago
 		for ids := slices.Concat(key[len(key)-crypto.DigestSize:], others); len(ids) > 0 && deleted < limit; ids = others {
 			others = ids[crypto.DigestSize:]
-			deleted += expireOrder(kv, env, crypto.Digest(ids[:crypto.DigestSize]))
+			said, written := expireOrder(kv, env, crypto.Digest(ids[:crypto.DigestSize]))
+			events, deleted = append(events, said...), deleted+written
 		}
 		if len(others) > 0 {
 			kv.Set(key, others)
@@ -213,23 +214,23 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 		deleted++
 	}
 	queue.leave(kv, left)
-	return deleted
+	return events, deleted
 }
 
 // expireOrder deletes the state of an order, and returns how many records it wrote: none
 // if it is gone already. An order whose claim waits in its window, or whose runs a panel
 // judges, stays, and is queued anew.
-func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
+func expireOrder(kv state.KV, env *Env, id crypto.Digest) (events chain.Events, written int) {
 	order, ok := OrderOf(kv, id)
 	if !ok {
-		return 0
+		return nil, 0
 	}
 	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
-		return 0
+		return nil, 0
 	}
-	written, gone := expireRuns(kv, env.Now, id)
+	events, written, gone := expireRuns(kv, env, id)
 	if !gone {
-		return written
+		return events, written
 	}
 	if order.First == nil || order.claims() > 1 {
 		var claims [][]byte
@@ -242,5 +243,5 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 		written += len(claims)
 	}
 	kv.Delete(OrderKey(id))
-	return written + 1
+	return events, written + 1
 }

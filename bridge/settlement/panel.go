@@ -54,12 +54,11 @@ func panelOf(of part, subject crypto.Digest, round uint8) crypto.Digest {
 
 // JudgesOrder reports whether a panel of that name, if there is one, judges an order.
 func JudgesOrder(panel, order crypto.Digest) bool {
-	if panel == RunsPanel(order) {
-		return true
-	}
-	for round := range uint8(roundAppeal + 1) {
-		if panel == panelOf(partOptimistic, order, round) {
-			return true
+	for of, rounds := range map[part]uint8{partRuns: roundRunsLarger, partOptimistic: roundAppeal} { // order-free: any of them
+		for round := range rounds + 1 {
+			if panel == panelOf(of, order, round) {
+				return true
+			}
 		}
 	}
 	return false
@@ -73,9 +72,12 @@ func PanelAt(r state.Reader, id crypto.Digest) (Panel, bool) {
 // DecodePanel decodes a panel's record, for those who checked its proof.
 func DecodePanel(value []byte) (Panel, error) { return decode[Panel](value) }
 
-// JudgesRuns reports whether the panel judges runs under PolicyReplicate, and else a claim
-// under PolicyOptimistic.
+// JudgesRuns reports whether the panel judges or checks runs under PolicyReplicate, and else
+// judges a claim under PolicyOptimistic.
 func (p *Panel) JudgesRuns() bool { return p.Of == partRuns }
+
+// checksRuns reports whether the panel is the node of the roll that checks runs.
+func (p *Panel) checksRuns() bool { return p.JudgesRuns() && p.Round == roundRunsCheck }
 
 // openPanel draws a panel of so many seats with this block's randomness: to be called at a
 // block's beginning, for what was settled DrawDelay blocks before. p says who asks for it,
@@ -271,6 +273,30 @@ func (p *Panel) decide(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	return append(events, p.Of.decided(kv, env, p)...)
 }
 
+// lacking reports whether a vote says that the job's data cannot be had.
+func lacking(vote *chain.Vote) bool { return vote.Finding == chain.FoundUnavailable }
+
+// lacks reports whether some juror could not have the job's data.
+func (p *Panel) lacks() bool { return p.votes(chain.Vote{Finding: chain.FoundUnavailable}) > 0 }
+
+// spare lets jurors of a panel go who saw another state of the job's data than a larger one found
+// after it: who keeps data can withhold it from one and show it to the other, or delete it in
+// between, and nobody can prove afterwards what was there. A panel that found the data, or found
+// it missing, as the larger one did says that it was so: then who voted otherwise was wrong.
+func (p *Panel) spare(kv state.KV, env *Env, final *chain.Vote) (events chain.Events) {
+	if p.Verdict != nil && lacking(p.Verdict) == lacking(final) {
+		return nil
+	}
+	p.Jurors = slices.DeleteFunc(p.Jurors, func(j Juror) bool {
+		if j.Vote == nil || lacking(j.Vote) == lacking(final) {
+			return false
+		}
+		events = append(events, p.free(kv, env, &j, chain.Amount{})...)
+		return true
+	})
+	return events
+}
+
 func (p *Panel) votes(like chain.Vote) int {
 	n := 0
 	for i := range p.Jurors {
@@ -371,7 +397,7 @@ func (of part) excluded(kv state.KV, env *Env, subject crypto.Digest) func(crypt
 		return o.excluded(kv, subject)
 	case partPanel, partBreach, partService, partHardware: // ask for nothing themselves
 	case partRuns:
-		return mustRuns(kv, env, subject).excluded
+		return mustRuns(kv, env, subject).excluded()
 	}
 	panic("settlement: a panel for a part that asks for none")
 }

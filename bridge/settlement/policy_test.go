@@ -121,17 +121,18 @@ func TestNoRunIsPaidMoreThanItsShare(t *testing.T) {
 func TestUsageIsJudged(t *testing.T) {
 	for name, said := range map[string]uint64{"more": hour + 1, "less": hour - 1} {
 		for _, liar := range []byte{40, 50} {
-			f := newField(t, staked)
+			f := newField(t, threeOf3)
 			f.uses(liar, said, 1_000_000)
 			f.do(f.begin(40, 50))
 			f.drawn()
 			f.do(f.commit(50))
+			check := f.vouch(found("right"))
 			f.do(f.reveal(50))
 			f.do(f.reveal(40))
 			f.drawn()
 			f.judge(found("right"))
 			f.do(chain.CollectRun{Order: f.id})
-			f.over(chain.RunJudged, 90-liar)
+			f.over(chain.RunJudged, 90-liar, check)
 			if s := f.slashed(); len(s) != 1 || s[liar] != staked.Stake.Nano() {
 				t.Errorf("%s: slashed %v, want %d of node %d", name, s, staked.Stake.Nano(), liar)
 			}

@@ -20,6 +20,7 @@ const (
 	StagePanelDraw                     // at DrawAt a panel is drawn
 	StagePanel                         // a panel judges it
 	StageOwed                          // it is known who is paid, and that is yet to be done
+	StageCheck                         // a node of the roll runs it, and votes on a panel of its own
 )
 
 // RunState is what became of one node's run.
@@ -49,6 +50,9 @@ type Runs struct {
 	Runs    []Run    // in the order in which they were asked; the first is the primary's
 	Finding chain.RunFinding
 	Owed    []uint8 // which of Runs are paid, in StageOwed
+	Check   Check
+	Raised  bool // three jurors did not find the job's data, or not all of them did: nine judge
+	Bonded  bool // the policy's stake of the cluster's bond is locked
 }
 
 // Bidder is a node that may be drawn.
@@ -69,8 +73,8 @@ type Run struct {
 	Commitment crypto.Digest
 }
 
-// RunsPanel returns the name of the panel that judges the runs of an order.
-func RunsPanel(order crypto.Digest) crypto.Digest { return panelOf(partRuns, order, 0) }
+// RunsPanel returns the name of the panel that judges the runs of an order first.
+func RunsPanel(order crypto.Digest) crypto.Digest { return panelOf(partRuns, order, roundRuns) }
 
 // DecodeRuns decodes a record of runs, for those who checked its proof.
 func DecodeRuns(value []byte) (Runs, error) { return decode[Runs](value) }
@@ -158,9 +162,14 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 		r.runs.Slate = append(r.runs.Slate, Bidder{Node: b.Node, Prices: b.Prices, Expiry: b.Expiry})
 	}
 	r.runs.Spec = o.Spec
+	if why := r.slice().lacks(&cluster); why != nil {
+		return nil, why
+	}
 	if why := r.ask(0); why != nil {
 		return nil, why
 	}
+	r.slice().lock()
+	r.runs.Bonded = true
 	r.runs.Runs[0].State, r.runs.Runs[0].Commitment = RunCommitted, m.Commitment
 	r.queue(StageDraw)
 	kv.Set(expiryKey(expires, id[:]), []byte{})
@@ -258,8 +267,11 @@ func CommitRun(kv state.KV, env *Env, m chain.CommitRun, signed bool) (chain.Eve
 func (r *replica) committed() chain.Events {
 	bound := r.count(RunCommitted)
 	switch {
-	case r.runs.Checked && bound+len(r.agreeing()) < int(r.policy.K) && r.drawable():
+	case r.runs.Checked && r.missing() > 0 && r.drawable():
 		r.queue(StageDraw)
+		return nil
+	case r.runs.Checked && r.runs.Check == Undrawn && bound+r.count(RunShown) > 0:
+		r.queue(StageDraw) // of the roll, now that all others are bound
 		return nil
 	case bound > 0:
 		r.await(StageReveal, r.env.Params.RevealMs)
@@ -268,9 +280,24 @@ func (r *replica) committed() chain.Events {
 	return r.conclude()
 }
 
-// drawable reports whether more nodes may be drawn.
+// drawable reports whether more bidders may be drawn. One of n is from the roll, if that has one.
 func (r *replica) drawable() bool {
-	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < int(r.policy.N)
+	most := int(r.policy.N)
+	if r.runs.Check.counts() {
+		most--
+	}
+	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < most
+}
+
+// missing is how many bidders more have to run the order, so that as many may agree as are wanted.
+// As long as nobody has shown a receipt the check may agree with all.
+func (r *replica) missing() int {
+	best := r.agreeing()
+	n := int(r.policy.K) - r.count(RunCommitted) - best.size()
+	if r.runs.Check == Undrawn || r.runs.Check.counts() && len(best.runs) == 0 {
+		n--
+	}
+	return n
 }
 
 // RevealRun takes the receipt of a node that committed to it, and pays whoever is owed if
@@ -367,26 +394,37 @@ func (r *replica) shown() map[int]*Claim {
 	return out
 }
 
-// agreeing returns the largest group of runs that were shown and agree on what the job gives and
-// uses, in the order in which they were asked; of equally large ones the one that was begun first.
-func (r *replica) agreeing() []uint8 {
-	claims := r.shown()
+// side is those who agree on what a job gives and uses.
+type side struct {
+	runs    []uint8 // that were shown, in the order in which they were asked
+	vouched bool    // the check from the roll found the same
+}
+
+func (s *side) size() int {
+	if s.vouched {
+		return len(s.runs) + 1
+	}
+	return len(s.runs)
+}
+
+// agreeing returns the largest side; of equally large ones the one that was begun first.
+func (r *replica) agreeing() (best side) {
+	claims, check := r.shown(), r.checked()
 	yields := make(map[int]crypto.Digest, len(claims))
 	for i, c := range claims { // order-free: each its own
 		yields[i] = c.Yield()
 	}
-	var best []uint8
 	for i := range r.runs.Runs {
 		if claims[i] == nil {
 			continue
 		}
-		var group []uint8
+		group := side{vouched: check != nil && check.votes(chain.Vote{Finding: chain.FoundResult, Result: yields[i]}) > 0}
 		for k := range r.runs.Runs {
 			if c := claims[k]; c != nil && c.Exit == claims[i].Exit && yields[k] == yields[i] {
-				group = append(group, uint8(k))
+				group.runs = append(group.runs, uint8(k))
 			}
 		}
-		if len(group) > len(best) {
+		if group.size() > best.size() {
 			best = group
 		}
 	}
@@ -404,18 +442,20 @@ func (r *replica) wanted() int {
 // conclude says how it goes on once all who committed have shown their receipts, or did
 // not in time: it is known who is paid, or more are drawn, or a panel judges who dissents.
 // Before anybody is contradicted by a panel nobody is paid: those who agree may be in the
-// wrong.
+// wrong. Nor are they while the check from the roll has not found the same: who bid, the cluster
+// says alone.
 func (r *replica) conclude() chain.Events {
 	best := r.agreeing()
 	shown, silent := r.count(RunShown), r.count(RunSilent)
 	switch {
-	case len(best) >= r.wanted() && shown == len(best) && silent == 0:
+	case best.size() >= r.wanted() && r.trusted(&best) && shown == len(best.runs) && silent == 0:
 		finding := chain.RunAgreed
 		if !r.runs.Checked {
 			finding = chain.RunUnchecked
 		}
-		return r.owe(finding, best[:r.wanted()])
-	case len(best) < int(r.policy.K) && r.drawable():
+		paid, events := r.payees(&best)
+		return append(append(events, r.closeCheck()...), r.owe(finding, paid)...)
+	case best.size() < int(r.policy.K) && r.drawable():
 		r.runs.Checked = true
 		r.queue(StageDraw)
 		return nil
@@ -423,19 +463,44 @@ func (r *replica) conclude() chain.Events {
 		r.queue(StagePanelDraw)
 		return nil
 	}
-	return r.owe(chain.RunAbandoned, nil)
+	return append(r.closeCheck(), r.owe(chain.RunAbandoned, nil)...)
+}
+
+// payees lists who is paid of those who agree, the check from the roll after the first of them.
+func (r *replica) payees(s *side) (paid []uint8, events chain.Events) {
+	paid = slices.Clone(s.runs)
+	if s.vouched {
+		at, recorded := r.admit(paid[0])
+		paid, events = slices.Insert(paid, 1, at), chain.Events{recorded}
+	}
+	return paid[:min(len(paid), r.wanted())], events
+}
+
+// slice is what the order locks of its cluster's bond: as much as a run stakes.
+func (r *replica) slice() *clusterSlice {
+	return &clusterSlice{kv: r.kv, env: r.env, cluster: r.book.Cluster, order: r.id, amount: r.policy.Stake}
+}
+
+// freeAll frees what is staked still.
+func (r *replica) freeAll() (events chain.Events) {
+	for i := range r.runs.Runs {
+		r.free(&r.runs.Runs[i])
+	}
+	if r.runs.Bonded {
+		r.runs.Bonded = false
+		events = r.slice().free()
+	}
+	return events
 }
 
 // owe notes who is paid, and frees what is staked still.
 func (r *replica) owe(finding chain.RunFinding, owed []uint8) chain.Events {
-	for i := range r.runs.Runs {
-		r.free(&r.runs.Runs[i])
-	}
+	events := r.freeAll()
 	r.runs.Stage, r.runs.Finding, r.runs.Owed = StageOwed, finding, owed
 	r.book.Finding = finding
 	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed) == 0
 	saveOrder(r.kv, r.id, &r.book)
-	return chain.Events{chain.RunEnded{Order: r.id, Finding: finding.String(), Paid: chain.Number(len(owed))}}
+	return append(events, chain.RunEnded{Order: r.id, Finding: finding.String(), Paid: chain.Number(len(owed))})
 }
 
 // free unlocks the stake of a run.
@@ -498,13 +563,14 @@ func runsDrawn(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return r.settle(r.draw())
 	case StagePanelDraw:
 		return r.settle(r.empanel())
-	case StageRun, StageReveal, StagePanel, StageOwed:
+	case StageRun, StageReveal, StagePanel, StageOwed, StageCheck:
 	}
 	panic("settlement: a draw for runs that wait for none")
 }
 
 // draw says whether an order is checked, if that is not known yet, and draws who runs it
-// besides.
+// besides: first bidders, and when all of those are bound one of the roll, so that no bidder
+// knows who that will be. If the roll has nobody a bidder takes its place.
 func (r *replica) draw() chain.Events {
 	seed := r.env.seed(partRuns, r.id, r.runs.Rounds)
 	r.runs.Rounds++
@@ -514,22 +580,30 @@ func (r *replica) draw() chain.Events {
 	if !r.runs.Checked {
 		return r.committed()
 	}
-	want := max(1, int(r.policy.K)-r.count(RunCommitted)-len(r.agreeing()))
-	want = min(want, int(r.policy.N)-len(r.runs.Runs))
-	var nodes []crypto.PublicKey
-	for i := range want {
-		node, found := r.drawOne(lot(seed, uint64(i)+1))
-		if !found {
-			r.runs.Dry = true
-			break
+	nodes := r.drawBidders(seed)
+	if len(nodes) == 0 && r.runs.Check == Undrawn {
+		if events := r.askRoll(); events != nil {
+			return events
 		}
-		nodes = append(nodes, node)
+		nodes = r.drawBidders(seed)
 	}
 	if len(nodes) == 0 {
 		return r.committed()
 	}
 	r.await(StageRun, r.policy.WindowMs)
 	return chain.Events{chain.RunsDrawn{Order: r.id, Nodes: nodes, CommitBy: chain.Number(r.runs.Due)}}
+}
+
+// drawBidders draws as many bidders as are missing, or as there are.
+func (r *replica) drawBidders(seed crypto.Digest) (nodes []crypto.PublicKey) {
+	for want := r.missing(); len(nodes) < want && r.drawable(); {
+		node, found := r.drawOne(lot(seed, uint64(len(nodes))+1))
+		r.runs.Dry = !found
+		if found {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
 }
 
 // checks says whether the primary is checked, and counts how long it was not.
@@ -553,9 +627,9 @@ func (r *replica) checks(lot uint64) bool {
 // order yet.
 func (r *replica) drawOne(lot uint64) (crypto.PublicKey, bool) {
 	weights := make([]uint64, len(r.runs.Slate))
-	total := chain.Amount{}
+	total, partake := chain.Amount{}, r.partakers()
 	for i := range r.runs.Slate {
-		if p, ok := r.eligible(&r.runs.Slate[i]); ok {
+		if p, ok := r.eligible(&r.runs.Slate[i], partake); ok {
 			weights[i] = p.Free().Nano()
 			total = sound(total.Add(p.Free())) // within the supply
 		}
@@ -577,13 +651,29 @@ func (r *replica) drawOne(lot uint64) (crypto.PublicKey, bool) {
 	panic("settlement: a draw beyond all bidders")
 }
 
-// eligible reports whether a bidder may be drawn.
-func (r *replica) eligible(b *Bidder) (Provider, bool) {
+// eligible reports whether a bidder may be drawn, beside owners who have a part in the order.
+func (r *replica) eligible(b *Bidder, partake []chain.Address) (Provider, bool) {
 	p, ok := ProviderOf(r.kv, b.Node)
 	if !ok || p.UnbondedMs != 0 || b.Expiry < r.env.Now || p.Free().Less(r.policy.Stake) || p.Free().IsZero() {
 		return p, false
 	}
-	return p, !slices.ContainsFunc(r.runs.Runs, func(run Run) bool { return run.Owner == p.Owner })
+	return p, !slices.Contains(partake, p.Owner)
+}
+
+// partakers lists the owners of those who run the order, and of those on panels about it that were
+// drawn before.
+func (r *replica) partakers() (owners []chain.Address) {
+	for i := range r.runs.Runs {
+		owners = append(owners, r.runs.Runs[i].Owner)
+	}
+	for round := range uint8(roundRunsLarger + 1) {
+		before, _ := PanelAt(r.kv, panelOf(partRuns, r.id, round)) // none: nobody
+		for i := range before.Jurors {
+			owners = append(owners, before.Jurors[i].Owner)
+		}
+		owners = append(owners, before.Gone...)
+	}
+	return owners
 }
 
 // runsDue ends a stage whose time is over.
@@ -607,117 +697,37 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 			}
 		}
 		return r.settle(r.conclude())
-	case StageDraw, StagePanelDraw, StagePanel, StageOwed:
+	case StageDraw, StagePanelDraw, StagePanel, StageOwed, StageCheck:
 	}
 	panic("settlement: a deadline of runs that have none")
-}
-
-// runSeats is how many jurors judge runs that do not agree.
-const runSeats = 3
-
-// empanel draws the panel. Its jurors stake no less than whoever is judged, nor than two of
-// three of them would win together by voting for a result that is not the job's.
-func (r *replica) empanel() chain.Events {
-	r.runs.Stage = StagePanel
-	stake, fits := r.book.MaxCost.ShareFloor(wrongShare, runSeats/2+1)
-	if !fits { // nobody has so much
-		stake = r.book.MaxCost
-	}
-	if stake.Less(r.policy.Stake) {
-		stake = r.policy.Stake
-	}
-	_, events := openPanel(r.kv, r.env, Panel{Of: partRuns, Subject: r.id, Seats: runSeats, Slice: stake, Redraws: panelRedraws})
-	return events
-}
-
-// excluded reports whether a node's owner has a part in the order.
-func (r *replica) excluded(_ crypto.PublicKey, p *Provider) bool {
-	return p.Owner == r.book.Consumer || p.Owner == r.cluster.Operator ||
-		slices.ContainsFunc(r.runs.Runs, func(run Run) bool { return run.Owner == p.Owner })
-}
-
-// jurorShare is the part of a stake that is lost, one in so many, that the jurors share
-// who found it out; the rest is burned.
-const jurorShare = 4
-
-// runsJudged takes a panel's verdict: whom it contradicts, or who committed and showed
-// nothing, loses its stake; those whom it confirms are paid. If the panel found that the
-// job gives other results from run to run, that its data cannot be had, or that its jurors do
-// not agree, nobody is to blame and the consumer pays for what was done: it chose the program,
-// and the cluster that keeps it. If it found nothing because jurors were silent, only runs that
-// agree are paid: nobody gains by silencing a panel.
-func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
-	r := mustRuns(kv, env, panel.Subject)
-	if r.runs.Stage != StagePanel {
-		panic("settlement: a verdict on runs that wait for none")
-	}
-	best, k := r.agreeing(), int(r.policy.K)
-	var events chain.Events
-	finding, owed := chain.RunUnstable, best
-	switch verdict := panel.Verdict; {
-	case verdict != nil && verdict.Finding == chain.FoundResult:
-		finding = chain.RunJudged
-		owed, events = r.punish(panel, verdict.Result)
-	case len(best) < r.wanted() && panel.Quiet:
-		finding, owed = chain.RunUnjudged, nil
-	default:
-		if verdict != nil && verdict.Finding == chain.FoundUnavailable {
-			finding = chain.RunUnavailable
-		}
-		if len(best) < r.wanted() {
-			owed = r.those(RunShown)
-		}
-	}
-	events = append(events, closePanel(kv, env, panel, panel.Verdict)...)
-	return r.settle(append(events, r.owe(finding, owed[:min(len(owed), k)])...))
-}
-
-// punish slashes the runs that a yield contradicts, and returns those whose yield it is.
-func (r *replica) punish(panel *Panel, yield crypto.Digest) (right []uint8, events chain.Events) {
-	claims := r.shown()
-	for i := range r.runs.Runs {
-		run := &r.runs.Runs[i]
-		switch claim := claims[i]; {
-		case claim != nil && claim.Yield() == yield:
-			right = append(right, uint8(i))
-		case run.State == RunShown || run.State == RunSilent:
-			reward := sound(r.policy.Stake.ShareFloor(1, jurorShare))
-			slashed := takeSlice(r.kv, r.env, run.Bidder.Node, r.policy.Stake, reward)
-			slashed.Subject = r.id
-			run.Staked = false
-			panel.Fee = sound(panel.Fee.Add(reward))
-			events = append(events, slashed)
-		}
-	}
-	return right, events
 }
 
 // judgedLaterMs is by how much the end of an order is put off while a panel judges it.
 const judgedLaterMs = 3_600_000
 
 // expireRuns ends the runs of an order whose claim window is over: what is staked is free,
-// and what is owed is not any more. While a panel judges them they are kept, and it
+// and what is owed is not any more. While a panel checks or judges them they are kept, and it
 // reports false. It returns how many records it wrote.
-func expireRuns(kv state.KV, now chain.TimeMs, id crypto.Digest) (written int, gone bool) {
-	runs, ok := RunsOf(kv, id)
-	if !ok {
-		return 0, true
+func expireRuns(kv state.KV, env *Env, id crypto.Digest) (events chain.Events, written int, gone bool) {
+	if _, ok := RunsOf(kv, id); !ok {
+		return nil, 0, true
 	}
-	if runs.Stage == StagePanelDraw || runs.Stage == StagePanel {
-		kv.Set(expiryKey(now+judgedLaterMs, id[:]), []byte{})
-		return 1, false
+	r := mustRuns(kv, env, id)
+	switch r.runs.Stage {
+	case StagePanelDraw, StagePanel, StageCheck:
+		kv.Set(expiryKey(env.Now+judgedLaterMs, id[:]), []byte{})
+		return nil, 1, false
+	case StageDraw, StageRun, StageReveal:
+		events = r.closeCheck()
+	case StageOwed: // it is closed
 	}
-	order, _ := OrderOf(kv, id) // it is kept as long as its runs
-	r := &replica{posted: posted{kv: kv, id: id}, runs: runs, policy: order.Policy.Policy.(chain.PolicyReplicate)}
-	if runs.DrawAt != 0 {
-		kv.Delete(drawKey(runs.DrawAt, partRuns, id))
+	if r.runs.DrawAt != 0 {
+		kv.Delete(drawKey(r.runs.DrawAt, partRuns, id))
 	}
-	if runs.Due != 0 {
+	if r.runs.Due != 0 {
 		r.dropDue()
 	}
-	for i := range r.runs.Runs {
-		r.free(&r.runs.Runs[i])
-	}
+	events = append(events, r.freeAll()...)
 	r.forget()
-	return len(runs.Runs) + 3, true
+	return events, len(r.runs.Runs) + 6, true
 }

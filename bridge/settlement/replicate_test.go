@@ -12,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/nexus/match"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 const nano = 1_000_000_000 // 1 nHYPER per unit·second, in 10⁻¹⁸ HYPER
@@ -26,6 +27,7 @@ type field struct {
 	receipts map[byte]chain.UsageReceipt
 	seed     uint64
 	gift     uint64 // what there was too much from the first check on, and one
+	crowd    []byte // nodes of other owners, so that nine find seats
 }
 
 func newField(t testing.TB, policy chain.PolicyReplicate) *field {
@@ -41,10 +43,29 @@ func newField(t testing.TB, policy chain.PolicyReplicate) *field {
 	return f
 }
 
+// gather registers nodes of twelve owners more, who do nothing but vote.
+func (f *field) gather() {
+	f.Helper()
+	for owner := byte(11); owner <= 22; owner++ {
+		node := owner - 11 + 61 // 61 … 69, 71 …
+		if node >= 70 {
+			node++
+		}
+		f.must(tokens.Transfer(f.kv, account(2), chain.Transfer{To: account(owner), Amount: chain.Hyper(200)}, f.env.Now))
+		f.register(owner, node)
+		f.crowd = append(f.crowd, node)
+	}
+}
+
 func (f *field) use(order chain.Order) { f.order, f.id = order, order.ID() }
 
-// staked leaves no run unchecked, as the nodes' records are empty.
-var staked = twoOf3
+// staked leaves no run unchecked, as the nodes' records are empty. The others have a bidder check
+// besides who is drawn from the roll.
+var (
+	staked   = twoOf3
+	threeOf3 = chain.PolicyReplicate{K: 3, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
+	threeOf4 = chain.PolicyReplicate{K: 3, N: 4, Stake: chain.Hyper(20), WindowMs: 60_000}
+)
 
 func (f *field) begin(nodes ...byte) chain.BeginRun {
 	m := chain.BeginRun{
@@ -185,6 +206,17 @@ func (f *field) drawnNodes() (nodes []byte) {
 	return nodes
 }
 
+// vouch has the node vote that the next block draws from the roll, and returns which it is.
+func (f *field) vouch(vote func(byte) chain.Vote) byte {
+	f.Helper()
+	d, ok := f.drawn()[0].(chain.PanelDrawn)
+	if !ok || len(d.Jurors) != 1 || d.Panel != settlement.RunsCheck(f.id) {
+		f.Fatal("nobody was drawn from the roll")
+	}
+	f.judge(vote)
+	return numberOf(d.Jurors[0])
+}
+
 func numberOf(node crypto.PublicKey) byte {
 	return byte(slices.IndexFunc(keys[:], func(k crypto.PrivateKey) bool { return k.Public() == node }))
 }
@@ -242,6 +274,10 @@ func (f *field) free() {
 			if p := state.Decode[settlement.Provider](key, value); !p.Locked.IsZero() {
 				f.Errorf("node %d has %s locked still", numberOf(crypto.PublicKey(key[2:])), p.Locked)
 			}
+		case 'c':
+			if c := state.Decode[settlement.Cluster](key, value); !c.Locked.IsZero() {
+				f.Errorf("the cluster has %s locked still", c.Locked)
+			}
 		}
 	}
 }
@@ -257,15 +293,20 @@ func (f *field) slashed() map[byte]uint64 {
 	return out
 }
 
-// judge has every juror of the panel that is open vote.
-func (f *field) judge(vote func(juror byte) chain.Vote) {
-	f.Helper()
-	var panel chain.PanelDrawn
+// lastPanel is the one that was drawn last.
+func (f *field) lastPanel() (panel chain.PanelDrawn) {
 	for _, e := range f.events {
 		if d, ok := e.(chain.PanelDrawn); ok {
 			panel = d
 		}
 	}
+	return panel
+}
+
+// judge has every juror of the panel that is open vote.
+func (f *field) judge(vote func(juror byte) chain.Vote) {
+	f.Helper()
+	panel := f.lastPanel()
 	for _, n := range panel.Jurors {
 		commitment := vote(numberOf(n)).Commitment(panel.Panel, n, [32]byte{1})
 		f.do(chain.CommitVote{
@@ -293,11 +334,11 @@ func found1(finding chain.Finding) func(byte) chain.Vote {
 }
 
 func TestRunsThatAgreeArePaid(t *testing.T) {
-	f := newField(t, staked)
+	f := newField(t, threeOf4)
 	f.prices[50], f.prices[60] = nano/2, nano/2
 	f.do(f.begin(40, 41, 50, 60))
-	if p := f.provider(40); p.Locked != chain.Hyper(20) {
-		t.Errorf("the primary has %s locked, want 20 HYPER", p.Locked)
+	if p, c := f.provider(40), f.cluster(); p.Locked != chain.Hyper(20) || c.Locked != chain.Hyper(20) {
+		t.Errorf("the primary has %s locked, the cluster %s, want 20 HYPER", p.Locked, c.Locked)
 	}
 	f.refuses("takes no receipts now", f.reveal(40))
 	nodes := f.drawnNodes()
@@ -310,13 +351,15 @@ func TestRunsThatAgreeArePaid(t *testing.T) {
 	f.refuses("not what node", f.reveal(second))
 	f.do(f.commit(second))
 	f.do(f.commit(second)) // again: nothing
+	f.refuses("takes no receipts now", f.reveal(40))
+	third := f.vouch(found("right"))
 	f.do(f.reveal(40))
 	f.do(f.reveal(40)) // again: nothing
 	f.refuses("not known yet who is paid", chain.CollectRun{Order: f.id})
 	f.do(f.reveal(second))
-	f.over(chain.RunAgreed, 40, second)
-	if paid := f.paid(); paid[40] != 3_600_000 || paid[second] != 1_800_000 {
-		t.Errorf("paid %v: each by its own bid", paid)
+	f.over(chain.RunAgreed, 40, second, third)
+	if paid := f.paid(); paid[40] != 3_600_000 || paid[second] != 1_800_000 || paid[third] != 3_600_000 {
+		t.Errorf("paid %v: bidders by their bids, and who came from the roll as the primary", paid)
 	}
 	for _, msg := range []chain.Msg{f.begin(40, 50), f.commit(second), f.reveal(40), chain.CollectRun{Order: f.id}} {
 		if _, why := f.submit(msg); why == nil {
@@ -358,10 +401,10 @@ func TestUncheckedRunIsItsPrimarysAlone(t *testing.T) {
 		}
 		checked++
 		longest, since = max(longest, since), 0
-		f.do(f.commit(50))
-		f.do(f.reveal(50))
+		f.judge(found("right"))
+		check, _ := settlement.PanelAt(f.kv, settlement.RunsCheck(f.id))
 		f.do(f.reveal(40))
-		f.over(chain.RunAgreed, 40, 50)
+		f.over(chain.RunAgreed, 40, numberOf(check.Jurors[0].Node))
 	}
 	t.Logf("%d of %d were checked, at most %d in a row until one was", checked, jobs, longest)
 	if checked < jobs*4/100 || checked > jobs*14/100 || longest > match.CheckWithin {
@@ -370,38 +413,40 @@ func TestUncheckedRunIsItsPrimarysAlone(t *testing.T) {
 }
 
 func TestLiarIsSlashedAfterThePanel(t *testing.T) {
-	for _, liar := range []byte{40, 50} {
+	for name, primary := range map[string]bool{"the primary": true, "the check": false} {
 		f := newField(t, staked)
-		f.finds(liar, "wrong")
-		f.do(f.begin(40, 50, 60))
-		first := f.drawnNodes()[0]
-		f.do(f.commit(first))
-		f.do(f.reveal(40))
-		f.do(f.reveal(first))
-		if liar == 50 && first == 60 { // the liar was not drawn
-			f.over(chain.RunAgreed, 40, 60)
-			continue
+		vote := found("right")
+		if primary {
+			f.finds(40, "wrong")
+		} else {
+			vote = found("wrong")
 		}
+		f.do(f.begin(40, 50, 60))
+		check := f.vouch(vote)
+		f.do(f.reveal(40))
 		if len(f.paid()) != 0 || len(f.slashed()) != 0 {
-			t.Fatalf("paid %v, slashed %v before anybody judged", f.paid(), f.slashed())
+			t.Fatalf("%s lies: paid %v, slashed %v before anybody judged", name, f.paid(), f.slashed())
 		}
 		third := f.drawnNodes()[0]
 		f.do(f.commit(third))
 		f.do(f.reveal(third))
-		if d, ok := f.drawn()[0].(chain.PanelDrawn); !ok || len(d.Jurors) != 3 {
-			t.Fatal("no panel of 3 was drawn")
+		d, ok := f.drawn()[0].(chain.PanelDrawn)
+		if !ok || len(d.Jurors) != 3 {
+			t.Fatalf("%s lies: no panel of 3 was drawn", name)
 		}
 		if len(f.paid()) != 0 || len(f.slashed()) != 0 {
-			t.Fatalf("paid %v, slashed %v before the panel", f.paid(), f.slashed())
+			t.Fatalf("%s lies: paid %v, slashed %v before the panel", name, f.paid(), f.slashed())
 		}
 		f.judge(found("right"))
-		want := chain.Hyper(20).Nano()
-		if s := f.slashed(); len(s) != 1 || s[liar] != want {
-			t.Errorf("slashed %v, want %d of node %d", s, want, liar)
+		liar, lost, paid := byte(40), chain.Hyper(20).Nano(), check
+		if !primary {
+			liar, lost, paid = check, chain.Hyper(5).Nano(), 40
+		}
+		if s := f.slashed(); len(s) != 1 || s[liar] != lost {
+			t.Errorf("%s lies: slashed %v, want %d of node %d", name, s, lost, liar)
 		}
 		f.do(chain.CollectRun{Order: f.id})
-		honest := slices.DeleteFunc([]byte{40, first, third}, func(n byte) bool { return n == liar })
-		f.over(chain.RunJudged, honest...)
+		f.over(chain.RunJudged, third, paid)
 		if facts := f.provider(liar).Record.At(f.env.Now); facts.Slashed < match.One-1 {
 			t.Errorf("the liar's record is %+v", facts)
 		}
@@ -410,44 +455,43 @@ func TestLiarIsSlashedAfterThePanel(t *testing.T) {
 
 // Two who lie alike are more than the one who does not: the panel decides, not they.
 func TestMajorityThatLiesIsSlashed(t *testing.T) {
-	f := newField(t, staked)
-	f.do(f.begin(40, 50, 60))
-	f.finds(50, "wrong")
-	f.finds(60, "wrong")
-	for range 2 {
-		node := f.drawnNodes()[0]
-		f.do(f.commit(node))
-		if _, asked := settlement.RunsOf(f.kv, f.id); asked && f.shownCount() == 0 {
-			f.do(f.reveal(40))
+	for seed := range uint64(30) {
+		f := newField(t, threeOf4)
+		f.seed = seed * 1_000
+		f.do(f.begin(40, 50, 60))
+		f.finds(50, "wrong")
+		f.finds(60, "wrong")
+		f.do(f.commit(f.drawnNodes()[0]))
+		check := f.vouch(found("right"))
+		if check == 50 || check == 60 {
+			continue
 		}
-		f.do(f.reveal(node))
+		runs, _ := settlement.RunsOf(f.kv, f.id)
+		f.do(f.reveal(40))
+		f.do(f.reveal(numberOf(runs.Runs[1].Bidder.Node)))
+		last := f.drawnNodes()[0]
+		f.do(f.commit(last))
+		f.do(f.reveal(last))
+		f.drawn()
+		f.judge(found("right"))
+		if s := f.slashed(); len(s) != 2 || s[50] == 0 || s[60] == 0 {
+			t.Errorf("slashed %v, want 50 and 60", s)
+		}
+		f.do(chain.CollectRun{Order: f.id})
+		f.over(chain.RunJudged, 40, check)
+		return
 	}
-	f.drawn()
-	f.judge(found("right"))
-	if s := f.slashed(); len(s) != 2 || s[50] == 0 || s[60] == 0 {
-		t.Errorf("slashed %v, want 50 and 60", s)
-	}
-	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunJudged, 40)
+	t.Fatal("a bidder was drawn from the roll each time")
 }
 
-func (f *field) shownCount() (n int) {
-	runs, _ := settlement.RunsOf(f.kv, f.id)
-	for _, r := range runs.Runs {
-		if r.State == settlement.RunShown {
-			n++
-		}
-	}
-	return n
-}
-
-// disagree brings two runs that disagree before a panel.
+// disagree brings two runs that disagree before a panel, and the check with neither.
 func (f *field) disagree() {
 	f.Helper()
 	f.finds(50, "other")
 	f.do(f.begin(40, 50))
 	f.drawn()
 	f.do(f.commit(50))
+	f.vouch(found("third"))
 	f.do(f.reveal(50))
 	f.do(f.reveal(40))
 	f.drawn() // nobody is left who could run it
@@ -460,12 +504,11 @@ func TestUnstableWorkCostsNobodyABond(t *testing.T) {
 		finding chain.RunFinding
 		paid    []byte
 	}{
-		"unstable":    {found1(chain.FoundUnstable), chain.RunUnstable, []byte{40, 50}},
-		"split":       {split, chain.RunUnstable, []byte{40, 50}},
-		"unavailable": {found1(chain.FoundUnavailable), chain.RunUnavailable, []byte{40, 50}},
+		"unstable": {found1(chain.FoundUnstable), chain.RunUnstable, []byte{40, 50}},
+		"split":    {split, chain.RunUnstable, []byte{40, 50}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newField(t, staked)
+			f := newField(t, threeOf3)
 			f.uses(40, hour, 10)
 			f.uses(50, hour/2, 10)
 			f.disagree()
@@ -486,7 +529,7 @@ func TestUnstableWorkCostsNobodyABond(t *testing.T) {
 
 // A panel whose jurors all stay away finds nothing, and nobody who dissents is paid.
 func TestSilentPanel(t *testing.T) {
-	f := newField(t, staked)
+	f := newField(t, threeOf3)
 	f.disagree()
 	for range 3 { // and those who are drawn in their places
 		f.step(31_000)
@@ -503,7 +546,7 @@ func TestSilentPanel(t *testing.T) {
 }
 
 func TestNodesThatMissTheirTimeAreReplaced(t *testing.T) {
-	f := newField(t, staked)
+	f := newField(t, threeOf4)
 	f.do(f.begin(40, 50, 60))
 	first := f.drawnNodes()[0]
 	f.step(59_000)
@@ -517,28 +560,26 @@ func TestNodesThatMissTheirTimeAreReplaced(t *testing.T) {
 	}
 	second := f.drawnNodes()[0]
 	f.do(f.commit(second))
+	third := f.vouch(found("right"))
 	f.do(f.reveal(second))
 	f.do(f.reveal(40))
-	f.over(chain.RunAgreed, 40, second)
+	f.over(chain.RunAgreed, 40, second, third)
 	if len(f.slashed()) != 0 {
 		t.Errorf("slashed %v", f.slashed())
 	}
 }
 
-// With nobody else to ask, a panel confirms the primary.
+// Who bids alone is checked by the roll.
 func TestPrimaryAlone(t *testing.T) {
 	f := newField(t, staked)
 	f.do(f.begin(40))
-	f.drawn()
+	check := f.vouch(found("right"))
 	f.do(f.reveal(40))
-	f.drawn()
-	f.judge(found("right"))
-	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunJudged, 40)
+	f.over(chain.RunAgreed, 40, check)
 	f = newField(t, staked)
 	f.finds(40, "wrong")
 	f.do(f.begin(40))
-	f.drawn()
+	f.vouch(found("right"))
 	f.do(f.reveal(40))
 	f.drawn()
 	f.judge(found("right"))
@@ -555,9 +596,7 @@ func TestSilenceIsNoWayOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newField(t, staked)
 			f.do(f.begin(40, 50, 60))
-			first := f.drawnNodes()[0]
-			f.do(f.commit(first))
-			f.do(f.reveal(first))
+			check := f.vouch(found("right"))
 			f.step(11_000) // the primary shows nothing
 			third := f.drawnNodes()[0]
 			f.do(f.commit(third))
@@ -575,22 +614,23 @@ func TestSilenceIsNoWayOut(t *testing.T) {
 			}
 			f.do(chain.CollectRun{Order: f.id})
 			if late {
-				f.over(chain.RunJudged, 40, first)
+				f.over(chain.RunJudged, 40, check)
 			} else {
-				f.over(chain.RunJudged, first, third)
+				f.over(chain.RunJudged, third, check)
 			}
 		})
 	}
 }
 
 func TestCopiedCommitmentShowsNothing(t *testing.T) {
-	f := newField(t, staked)
+	f := newField(t, threeOf3)
 	begun := f.begin(40, 50)
 	f.do(begun)
 	f.drawn()
 	copied := f.commit(50)
 	copied.Commitment = begun.Commitment
 	f.do(copied)
+	check := f.vouch(found("right"))
 	f.do(f.reveal(40))
 	f.refuses("not what node", f.reveal(50))
 	stolen := f.reveal(40)
@@ -603,24 +643,25 @@ func TestCopiedCommitmentShowsNothing(t *testing.T) {
 		t.Errorf("slashed %v, want the copier", s)
 	}
 	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunJudged, 40)
+	f.over(chain.RunJudged, 40, check)
 }
 
 func TestRunsThatCannotBeAffordedWait(t *testing.T) {
 	f := newField(t, staked)
 	f.use(f.market.order(other, 9, staked)) // who has no escrow
 	f.do(f.begin(40, 50))
-	f.drawn()
-	f.do(f.commit(50))
+	check := f.vouch(found("right"))
 	f.do(f.reveal(40))
-	f.do(f.reveal(50))
 	f.refuses("the escrow holds 0 HYPER", chain.CollectRun{Order: f.id})
 	if p := f.provider(40); !p.Locked.IsZero() {
 		t.Error("the stake of a run that is only owed its pay is locked")
 	}
+	if c := f.cluster(); !c.Locked.IsZero() {
+		t.Error("the cluster's slice is locked while an order is only owed its pay")
+	}
 	f.deposit(other, chain.Hyper(1))
 	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunAgreed, 40, 50)
+	f.over(chain.RunAgreed, 40, check)
 }
 
 // TestRunsEnd: whatever is left undone, the order's end frees every stake.
@@ -628,18 +669,17 @@ func TestRunsEnd(t *testing.T) {
 	for name, leave := range map[string]func(*field){
 		"drawing":   func(f *field) { f.do(f.begin(40, 50)) },
 		"running":   func(f *field) { f.do(f.begin(40, 50)); f.drawn() },
-		"revealing": func(f *field) { f.do(f.begin(40, 50)); f.drawn(); f.do(f.commit(50)) },
+		"bound":     func(f *field) { f.do(f.begin(40, 50)); f.drawn(); f.do(f.commit(50)) },
+		"revealing": func(f *field) { f.do(f.begin(40, 50)); f.drawn(); f.do(f.commit(50)); f.vouch(found("right")) },
 		"owed": func(f *field) {
 			f.use(f.market.order(other, 9, staked))
 			f.do(f.begin(40, 50))
-			f.drawn()
-			f.do(f.commit(50))
+			f.vouch(found("right"))
 			f.do(f.reveal(40))
-			f.do(f.reveal(50))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newField(t, staked)
+			f := newField(t, threeOf3)
 			leave(f)
 			f.env.Now += 10 * hour // while the chain stood
 			f.step(1)
@@ -649,8 +689,18 @@ func TestRunsEnd(t *testing.T) {
 			}
 		})
 	}
-	t.Run("judging", func(t *testing.T) {
+	t.Run("checking", func(t *testing.T) {
 		f := newField(t, staked)
+		f.do(f.begin(40, 50))
+		f.drawn()
+		f.env.Now += 10 * hour
+		f.step(1)
+		f.judge(found("right"))
+		f.do(f.reveal(40))
+		f.over(chain.RunAgreed, 40, numberOf(f.lastPanel().Jurors[0]))
+	})
+	t.Run("judging", func(t *testing.T) {
+		f := newField(t, threeOf3)
 		f.disagree()
 		f.env.Now += 10 * hour
 		f.step(1)
@@ -692,6 +742,11 @@ func TestBeginRefusals(t *testing.T) {
 			m.Order.Policy.Policy = p
 			m.Acceptance.Order = m.Order.ID()
 		}},
+		{"cluster " + key(cluster).Public().Short() + " has 19 HYPER free of its bond, the job locks 20", func(f *field, _ *chain.BeginRun) {
+			c := f.cluster()
+			c.Locked = chain.Hyper(981)
+			state.Save(f.kv, settlement.ClusterKey(key(cluster).Public()), c)
+		}},
 	} {
 		f := newField(t, staked)
 		m := f.begin(40, 50)
@@ -725,7 +780,7 @@ func TestBeginRefusals(t *testing.T) {
 }
 
 func TestCommitAndRevealRefusals(t *testing.T) {
-	f := newField(t, staked)
+	f := newField(t, threeOf3)
 	f.do(f.begin(40, 50))
 	f.refuses("was not asked", f.commit(50))
 	f.refuses("committed already", func() chain.CommitRun { m := f.commit(40); m.Commitment[0] ^= 1; return m }())
@@ -752,6 +807,7 @@ func TestCommitAndRevealRefusals(t *testing.T) {
 		change(&m)
 		t.Run(name, func(*testing.T) { f.refuses("not what node", m) })
 	}
+	f.vouch(found("right"))
 	f.refuses("receipt is of chain", func() chain.RevealRun { m := f.reveal(50); m.Receipt.ChainID = "another-1"; return m }())
 	f.refuses("no run of order", func() chain.RevealRun { m := f.reveal(50); m.Receipt.Order[0] ^= 1; return m }())
 	f.refuses("was not asked", func() chain.RevealRun { m := f.reveal(50); m.Receipt.Node = key(60).Public(); return m }())
@@ -765,7 +821,7 @@ func TestCommitAndRevealRefusals(t *testing.T) {
 			r.Usage = []chain.Usage{{Resource: chain.CPU, Amount: chain.MaxUsageAmount, DurationMs: chain.MaxUsageMs}}
 		},
 	} {
-		f := newField(t, staked)
+		f := newField(t, threeOf3)
 		r := f.receipt(40)
 		r.Usage = slices.Clone(r.Usage)
 		change(&r)
@@ -773,6 +829,7 @@ func TestCommitAndRevealRefusals(t *testing.T) {
 		f.do(f.begin(40, 50))
 		f.drawn()
 		f.do(f.commit(50))
+		f.vouch(found("right"))
 		f.refuses(reason, f.reveal(40))
 	}
 }
@@ -787,10 +844,10 @@ func TestStakedBondStays(t *testing.T) {
 	if _, why := settlement.UnbondProvider(f.kv, &f.env, account(5), chain.UnbondProvider{Node: key(50).Public()}); why != nil {
 		t.Fatal(why.Reason())
 	}
-	f.drawn() // 50 is gone: nobody else bid
+	if _, why := settlement.UnbondCluster(f.kv, &f.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}); why == nil || !strings.Contains(why.Reason(), "locked") {
+		t.Errorf("unbonding the cluster: %v", why)
+	}
+	check := f.vouch(found("right"))
 	f.do(f.reveal(40))
-	f.drawn()
-	f.judge(found("right"))
-	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunJudged, 40)
+	f.over(chain.RunAgreed, 40, check)
 }

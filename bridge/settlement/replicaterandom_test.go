@@ -20,6 +20,7 @@ import (
 func TestRunsInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := newField(t, staked)
+		f.gather()
 		f.env.Params.ClaimWindowMs, f.env.Params.WithdrawalDelayMs = 2*hour, 12*hour
 		var orders []chain.Order
 		for nonce := range rapid.Uint64Range(1, 3).Draw(rt, "orders") {
@@ -43,9 +44,11 @@ func TestRunsInvariants(t *testing.T) {
 			f.anything(rt, rapid.SampledFrom(everybody).Draw(rt, "node"))
 			f.checkAccounts(rt)
 		}
-		for range 60 { // panels run into their deadlines, and are drawn again
+		for n := range 200 { // panels run into their deadlines, and are drawn again
 			f.step(61_000)
-			f.checkAccounts(rt)
+			if n%4 == 0 {
+				f.checkAccounts(rt)
+			}
 		}
 		f.env.Now += 8 * hour
 		for range 12 {
@@ -133,8 +136,12 @@ func (f *field) vote(t *rapid.T) {
 		return
 	}
 	panel := rapid.SampledFrom(panels).Draw(t, "panel")
+	lacks := rapid.IntRange(0, 3).Draw(t, "data cannot be had") == 0
 	for _, juror := range panel.Jurors {
 		vote := found(rapid.SampledFrom([]string{"right", "right", "right", "wrong"}).Draw(t, "vote"))(0)
+		if lacks && rapid.IntRange(0, 9).Draw(t, "had it") > 0 {
+			vote = found1(chain.FoundUnavailable)(0)
+		}
 		switch rapid.IntRange(0, 9).Draw(t, "finding") {
 		case 0:
 			vote = found1(chain.FoundUnstable)(0)
@@ -148,7 +155,7 @@ func (f *field) vote(t *rapid.T) {
 				Signature: key(numberOf(juror)).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel.Panel, commitment)),
 			})
 		}
-		for _, vote := range []chain.Vote{vote, found("right")(0), found("wrong")(0)} {
+		for _, vote := range []chain.Vote{vote, found("right")(0), found("wrong")(0), found1(chain.FoundUnavailable)(0)} {
 			f.try(chain.RevealVote{Panel: panel.Panel, Node: juror, Vote: vote, Salt: [32]byte{1}})
 		}
 	}
@@ -157,7 +164,7 @@ func (f *field) vote(t *rapid.T) {
 // checkAccounts demands that value is conserved but for what rich gave, and that what is
 // locked of each bond is what its runs and seats have at stake.
 func (f *field) checkAccounts(t *rapid.T) {
-	locked := map[crypto.PublicKey]chain.Amount{}
+	locked, everybody := map[crypto.PublicKey]chain.Amount{}, append([]byte{40, 41, 50, 60, 70, 80, 90, 95}, f.crowd...)
 	add := func(node crypto.PublicKey, amount chain.Amount) {
 		sum, ok := locked[node].Add(amount)
 		if !ok {
@@ -169,10 +176,14 @@ func (f *field) checkAccounts(t *rapid.T) {
 		switch key[1] {
 		case 'g':
 			order, _, _ := settlement.Settlement(f.kv, crypto.Digest(key[2:]))
-			for _, run := range state.Decode[settlement.Runs](key, value).Runs {
+			runs, stake := state.Decode[settlement.Runs](key, value), order.Policy.Policy.(chain.PolicyReplicate).Stake
+			for _, run := range runs.Runs {
 				if run.Staked {
-					add(run.Bidder.Node, order.Policy.Policy.(chain.PolicyReplicate).Stake)
+					add(run.Bidder.Node, stake)
 				}
+			}
+			if runs.Bonded {
+				add(order.Cluster, stake)
 			}
 		case 'j':
 			panel := state.Decode[settlement.Panel](key, value)
@@ -181,7 +192,10 @@ func (f *field) checkAccounts(t *rapid.T) {
 			}
 		}
 	}
-	for _, n := range []byte{40, 41, 50, 60, 70, 80, 90, 95} {
+	if c := f.cluster(); c.Locked != locked[key(cluster).Public()] || c.Bond.Less(c.Locked) {
+		t.Fatalf("the cluster has %s locked of %s, at stake is %s", c.Locked, c.Bond, locked[key(cluster).Public()])
+	}
+	for _, n := range everybody {
 		p := f.provider(n)
 		if p.Locked != locked[key(n).Public()] || p.Bond.Less(p.Locked) {
 			t.Fatalf("node %d has %s locked of %s, at stake is %s", n, p.Locked, p.Bond, locked[key(n).Public()])
@@ -199,6 +213,7 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 	spent := map[crypto.Digest]uint64{}
 	owners := map[crypto.Digest][]chain.Address{}
 	jurors, accused := map[crypto.PublicKey]bool{}, map[crypto.Digest]bool{}
+	checked, vouched := map[crypto.Digest]bool{}, map[crypto.Digest]bool{}
 	for _, e := range f.events {
 		switch e := e.(type) {
 		case chain.ClaimSettled:
@@ -212,9 +227,20 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 				jurors[j] = true
 			}
 		case chain.PanelDecided:
-			accused[e.Subject] = e.Verdict != nil && e.Verdict.Finding == chain.FoundResult
+			accused[e.Panel] = true
+			vouched[e.Subject] = vouched[e.Subject] || e.Panel == settlement.RunsCheck(e.Subject) && e.Verdict != nil
+		case chain.RunsRevealing:
+			checked[e.Order] = e.Checked
+		case chain.RunEnded:
+			if e.Finding == chain.RunAgreed.String() && !vouched[e.Order] || e.Finding == chain.RunUnchecked.String() && checked[e.Order] {
+				t.Fatalf("an order that is checked was found %s, and nobody of the roll has voted", e.Finding)
+			}
 		case chain.BondSlashed:
-			if !accused[e.Subject] && !jurors[e.Node] {
+			judged := accused[settlement.RunsPanel(e.Subject)] || accused[settlement.RunsAppeal(e.Subject)]
+			if e.Node == key(cluster).Public() {
+				judged = accused[settlement.RunsPanel(e.Subject)] && accused[settlement.RunsAppeal(e.Subject)]
+			}
+			if !judged && !jurors[e.Node] {
 				t.Fatalf("node %d lost %s without a panel's verdict", numberOf(e.Node), e.Amount)
 			}
 		}

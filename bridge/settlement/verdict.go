@@ -1,8 +1,6 @@
 package settlement
 
 import (
-	"slices"
-
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -69,24 +67,12 @@ func (v *verdict) panelAt(round uint8) *Panel {
 }
 
 // spare lets the first panel's jurors go who saw another state of the job's data than the larger
-// panel did: who keeps data can withhold it from one and show it to the other, or delete it in
-// between, and nobody can prove afterwards what was there. A panel that found the data, or found
-// it missing, as the larger one did says that it was so: then who voted otherwise was wrong.
+// panel did.
 func (v *verdict) spare() {
-	if v.appeal == nil || v.appeal.Verdict == nil || v.First != nil && lacking(v.First) == lacking(v.final) {
-		return
+	if v.appeal != nil && v.appeal.Verdict != nil {
+		v.events = append(v.events, v.first.spare(v.kv, v.env, v.final)...)
 	}
-	v.first.Jurors = slices.DeleteFunc(v.first.Jurors, func(j Juror) bool {
-		if j.Vote == nil || lacking(j.Vote) == lacking(v.final) {
-			return false
-		}
-		v.events = append(v.events, v.first.free(v.kv, v.env, &j, chain.Amount{})...)
-		return true
-	})
 }
-
-// lacking reports whether a vote says that the job's data cannot be had.
-func lacking(vote *chain.Vote) bool { return vote.Finding == chain.FoundUnavailable }
 
 // late reports whether the larger panel found a claim right whose data the first could not have.
 // Either it was withheld at first or the first panel lied: nobody can tell which.
@@ -191,7 +177,7 @@ func (v *verdict) refuted() chain.Amount {
 	given := sound(v.Bond.Sub(lost.left))
 	if v.final.Finding == chain.FoundUnavailable {
 		unlockSlice(v.kv, v.Claim.Node, v.Bond)
-		v.events = append(v.events, takeClusterSlice(v.kv, v.env, v.OpenClaim, v.id, given)...)
+		v.events = append(v.events, v.slice().take(given)...)
 	} else {
 		slashed := takeSlice(v.kv, v.env, v.Claim.Node, v.Bond, given)
 		slashed.Subject = v.id
@@ -426,17 +412,12 @@ func (v *verdict) freeSlices() {
 	v.freeCluster()
 }
 
-// freeCluster frees what the claim locks of its cluster's bond: for the cluster, or for those
-// who lost by it.
-func (v *verdict) freeCluster() {
-	c := lockedCluster(v.kv, v.Cluster, v.Bond)
-	c.Locked = sound(c.Locked.Sub(v.Bond))
-	if c.Convicted != nil {
-		c.Bond = sound(c.Bond.Sub(v.Bond))
-		v.events = append(v.events, c.forfeit(v.kv, v.env, v.Cluster, v.id, v.Bond))
-	}
-	state.Save(v.kv, ClusterKey(v.Cluster), *c)
+// slice is what the claim locks of its cluster's bond.
+func (v *verdict) slice() *clusterSlice {
+	return &clusterSlice{kv: v.kv, env: v.env, cluster: v.Cluster, order: v.id, amount: v.Bond}
 }
+
+func (v *verdict) freeCluster() { v.events = append(v.events, v.slice().free()...) }
 
 // till is money that is divided.
 type till struct{ left chain.Amount }
@@ -462,33 +443,4 @@ func takeFund(kv state.KV, env *Env, want chain.Amount) chain.Amount {
 		panic("settlement: the audits' fund has less than its balance: " + why.Reason())
 	}
 	return got
-}
-
-// Free is what of a cluster's bond no claim locks: nothing once it is unbonded.
-func (c *Cluster) Free() chain.Amount { return sound(c.Bond.Sub(c.Locked)) }
-
-// takeClusterSlice is takeSlice of what a claim locks of its cluster's bond. What would be
-// burned goes to those who lost by the cluster, if it owes it to them.
-func takeClusterSlice(kv state.KV, env *Env, o *OpenClaim, subject crypto.Digest, rewarded chain.Amount) chain.Events {
-	c := lockedCluster(kv, o.Cluster, o.Bond)
-	c.Locked, c.Bond = sound(c.Locked.Sub(o.Bond)), sound(c.Bond.Sub(o.Bond))
-	rest := sound(o.Bond.Sub(rewarded))
-	slashed := chain.BondSlashed{Node: o.Cluster, Owner: c.Operator, Subject: subject, Amount: o.Bond}
-	var owed chain.Events
-	if c.Convicted != nil {
-		owed = chain.Events{c.forfeit(kv, env, o.Cluster, subject, rest)}
-	} else {
-		slashed.Burned = rest
-		tokens.Burn(kv, rest)
-	}
-	state.Save(kv, ClusterKey(o.Cluster), *c)
-	return append(chain.Events{slashed}, owed...)
-}
-
-func lockedCluster(kv state.KV, cluster crypto.PublicKey, amount chain.Amount) *Cluster {
-	c, ok := ClusterOf(kv, cluster)
-	if !ok || c.Locked.Less(amount) || c.Bond.Less(c.Locked) {
-		panic("settlement: a cluster's slice that is not locked")
-	}
-	return &c
 }

@@ -55,9 +55,9 @@ var Attacks = []Attack{
 		Why:  "What it shows is what it was bound to before. It is heard until the panel has decided, and judged by that as anybody.",
 	},
 	{
-		Name: "copying", nodes: shared, Policies: replicated, fresh: true, play: conduct{asReplica: copies},
-		What: "A node that is drawn to check runs nothing and binds itself to what the primary is bound to.",
-		Why:  "A commitment names its node and has a salt: the copy cannot be shown, and its stake goes as that of one who is silent.",
+		Name: "copying", nodes: shared, Policies: []Policy{ThreeOfFive}, fresh: true, play: conduct{asReplica: copies},
+		What: "A bidder that is drawn to check runs nothing and binds itself to what the primary is bound to.",
+		Why:  "A commitment names its node and has a salt: the copy cannot be shown, and its stake goes as that of one who is silent. With two of three it is the roll that checks, and what it is bound to is a vote.",
 	},
 	{
 		Name: "colluding", nodes: shared, Policies: verified, play: conduct{asPrimary: conspire, allied: true},
@@ -75,14 +75,19 @@ var Attacks = []Attack{
 		Why:  "What is slashed is gone whatever the name; who is new has no record, and under replicate all that it does is checked.",
 	},
 	{
-		Name: "packed slate", Pays: replicated, nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, packs: true}, cluster: true,
-		What: "A cluster lists its own nodes alone as bidders, so that whoever is drawn to check is an accomplice.",
-		Why:  "Bidders are whom the cluster's signed list names, and a panel is drawn only when somebody dissents: under replicate a consumer trusts its cluster not to list accomplices alone. It ends when one who checks is drawn from the roll of all nodes.",
+		Name: "packed slate", nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, packs: true}, cluster: true,
+		What: "A cluster lists its own nodes alone as bidders, so that whoever is drawn among them to check is an accomplice.",
+		Why:  "Bidders are whom the cluster's signed list names. One of those who check is drawn from the roll of all nodes, when the others are bound: as often as it is none of the hand's, a panel finds all of them out.",
 	},
 	{
-		Name: "shielding", Pays: replicated, nodes: one, Policies: verified, play: conduct{asPrimary: guess, shields: true}, cluster: true,
-		What: "A cluster shows no juror or auditor the jobs of its own lazy node.",
-		Why:  "Under optimistic the cluster's bond answers for the data. Under replicate it has nothing at stake, and nobody is slashed for what no juror can look at: a consumer trusts its cluster to keep its job. It ends when a slice of the cluster's bond is lost with the data.",
+		Name: "shielding", nodes: one, Policies: verified, play: conduct{asPrimary: guess, shields: true}, cluster: true,
+		What: "A cluster shows nobody who is drawn from the roll, and no juror or auditor, the jobs of its own lazy node.",
+		Why:  "The cluster's bond answers for the data: a slice of it as large as what a run stakes, or a claim under optimistic, is lost if nobody who is to look can have it; under replicate by the word of nine, after that of three.",
+	},
+	{
+		Name: "packed and shielded", nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, packs: true, shields: true}, cluster: true,
+		What: "Both: bidders are accomplices, and nobody else is shown the job.",
+		Why:  "Whoever is drawn from the roll says that it could not have the data, which is no agreement: three judge, then nine, and the cluster's slice is lost.",
 	},
 	{
 		Name: "framing", nodes: shared, Policies: verified, fresh: true, play: conduct{asReplica: conspire, asJuror: conspire, allied: true, frames: true},

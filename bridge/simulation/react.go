@@ -196,10 +196,13 @@ func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
 	switch {
 	case n.allied && w.play.frames:
 		how = conspire
+		if runs, _ := settlement.RunsOf(w.kv, j.id); runs.Stage == settlement.StageCheck { // there are none under optimistic
+			w.tried(n)
+		}
 	case n.allied && j.primary.owner.hand:
 		how = backs
 	}
-	if w.hidden(j) {
+	if w.hidden(j) && how != backs {
 		return chain.Vote{Finding: chain.FoundUnavailable}, true
 	}
 	switch how {
@@ -210,8 +213,12 @@ func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
 		w.tried(n)
 		return chain.Vote{Finding: chain.FoundUnavailable}, true
 	case follows:
-		w.tried(n)
-		return w.mostly(j)
+		if vote, any := w.mostly(j); any {
+			w.tried(n)
+			return vote, true
+		}
+		w.ran(j, n) // it checks runs of which nothing is shown yet
+		how = honest
 	case guess:
 		w.tried(n)
 	case honest:
@@ -258,17 +265,24 @@ func (w *world) mostly(j *job) (best chain.Vote, ok bool) {
 		}
 		return o.Claimed(), true
 	}
+	var said []chain.Vote
 	_, claims, _ := settlement.Settlement(w.kv, j.id)
-	most := 0
 	for i := range claims {
+		said = append(said, chain.Vote{Finding: chain.FoundResult, Result: claims[i].Yield()})
+	}
+	if check, _ := settlement.PanelAt(w.kv, settlement.RunsCheck(j.id)); check.Verdict != nil {
+		said = append(said, *check.Verdict)
+	}
+	most := 0
+	for i := range said {
 		n := 0
-		for k := range claims {
-			if claims[k].Yield() == claims[i].Yield() {
+		for k := range said {
+			if said[k] == said[i] {
 				n++
 			}
 		}
 		if n > most {
-			best, most = chain.Vote{Finding: chain.FoundResult, Result: claims[i].Yield()}, n
+			best, most = said[i], n
 		}
 	}
 	return best, most > 0

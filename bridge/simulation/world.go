@@ -267,6 +267,10 @@ func (w *world) rested() {
 			if p := state.Decode[settlement.Provider](key, value); !p.Locked.IsZero() {
 				panic("simulation: a bond is locked for nothing")
 			}
+		case 'c':
+			if c := state.Decode[settlement.Cluster](key, value); !c.Locked.IsZero() {
+				panic("simulation: a cluster's bond is locked for nothing")
+			}
 		}
 	}
 }

@@ -78,7 +78,7 @@ func verdict(cell *simulation.Cell) error {
 // seldom, and loses much.
 func enough(s stall) int {
 	seldom := slices.Contains([]string{
-		"lazy", "colluding", "opportunist", "sybil", "exit scam", "padding", "padding together", "bought jurors", "shielding",
+		"lazy", "colluding", "opportunist", "sybil", "exit scam", "padding", "padding together", "bought jurors", "shielding", "packed slate", "packed and shielded",
 	}, s.attack.Name)
 	switch s.terms.Policy {
 	case simulation.Optimistic:
@@ -134,7 +134,7 @@ func TestRulesTakenAwayPay(t *testing.T) {
 		{simulation.MutateSlashes, "lazy", simulation.TwoOfThree},
 		{simulation.MutateSlashes, "lazy", simulation.Optimistic},
 		{simulation.MutateSlashes, "colluding", simulation.Optimistic},
-		{simulation.MutateCommits, "copying", simulation.TwoOfThree},
+		{simulation.MutateCommits, "copying", simulation.ThreeOfFive},
 		{simulation.MutateProofs, "lazy", simulation.ZK},
 		{simulation.MutateEscrow, "overdraft", simulation.None},
 		{simulation.MutateEscrow, "overdraft", simulation.Optimistic},
@@ -169,7 +169,7 @@ func TestTurning(t *testing.T) {
 }
 
 func TestMarketReports(t *testing.T) {
-	args := []string{"--attack", "lazy,copying", "--policy", "zk,replicate=2/3", "--jobs", "40", "--seeds", "2", "--json"}
+	args := []string{"--attack", "lazy,silent", "--policy", "zk,replicate=2/3", "--jobs", "40", "--seeds", "2", "--json"}
 	out, _ := marketed(t, 0, args...)
 	var r marketReport
 	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Cells) != 3 || len(r.Cells[0].Outcomes) != 2 || r.Cells[0].Terms.Jobs != 40 {

@@ -45,7 +45,7 @@ func (r *run) queues() []queue {
 	return []queue{
 		{table.QueueMatured, maxReleases, func(n int) (chain.Events, int) { return counted(tokens.ReleaseMatured(kv, env.Now, n)) }},
 		{table.QueueReleased, maxReleases, func(n int) (chain.Events, int) { return counted(staking.Release(kv, stakes, n)) }},
-		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return nil, settlement.ExpireOrders(kv, env, n) }},
+		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return settlement.ExpireOrders(kv, env, n) }},
 		{table.QueueLease, maxLeaseEnds, func(n int) (chain.Events, int) { return settlement.ExpireLeases(kv, env, n) }},
 		{table.QueueChannel, maxChannelEnds, func(n int) (chain.Events, int) { return counted(settlement.EndChannels(kv, env, n)) }},
 		{table.QueueDraw, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},

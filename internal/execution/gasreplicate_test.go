@@ -50,14 +50,18 @@ func (w *gasWorld) runReceipt(o *chain.Order, node key) (chain.UsageReceipt, [32
 }
 
 // standAt has the order of user i stand at a stage, with its slate full: all of its nodes but
-// the user's own, which comes last, have done what the stage asks of them.
+// the user's own, which comes last, have done what the stage asks of them. Where receipts are shown
+// the first is the one that the roll gave, and has voted.
 func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage settlement.RunStage) {
 	o := w.replicatedOrder(p, i, k)
 	id := o.ID()
 	book := settlement.Order{
 		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: o.Deadline + 1,
 	}
-	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec}
+	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec, Bonded: stage != settlement.StageOwed}
+	home, _ := settlement.ClusterOf(kv, o.Cluster)
+	home.Locked = chain.Hyper(50)
+	state.Save(kv, settlement.ClusterKey(o.Cluster), home)
 	if stage != settlement.StageOwed {
 		runs.Due = 1 << 50
 		deadline := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 't'}, runs.Due)
@@ -68,6 +72,18 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 		at := (i + n + 1 - int(k) + gasUsers) % gasUsers
 		node := p.nodes[at]
 		receipt, salt := w.runReceipt(&o, node)
+		provider, _ := settlement.ProviderOf(kv, node.Public())
+		provider.Locked = chain.Hyper(50)
+		state.Save(kv, settlement.ProviderKey(node.Public()), provider)
+		if stage == settlement.StageReveal && n == 0 {
+			vote := chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(receipt.Result, receipt.Usage)}
+			juror := settlement.Juror{Node: node.Public(), Owner: w.users[at].address(), Staked: chain.Hyper(1), Commitment: crypto.Digest{1}, Vote: &vote}
+			state.Save(kv, settlement.PanelKey(settlement.RunsCheck(id)), settlement.Panel{
+				Of: 'g', Subject: id, Round: 1, Seats: 1, Slice: juror.Staked, Revealing: true, Jurors: []settlement.Juror{juror}, Verdict: &vote,
+			})
+			runs.Check = settlement.CheckVoted
+			continue
+		}
 		run := settlement.Run{
 			Bidder: settlement.Bidder{Node: node.Public(), Prices: o.Caps, Expiry: o.Deadline}, Owner: w.users[at].address(),
 			State: settlement.RunCommitted, Staked: true, Commitment: chain.RunCommitment(receipt.Digest(), node.Public(), salt),
@@ -88,9 +104,6 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 			run.Staked, runs.Finding, runs.Owed = false, chain.RunAgreed, append(runs.Owed, uint8(n))
 		}
 		runs.Runs = append(runs.Runs, run)
-		provider, _ := settlement.ProviderOf(kv, node.Public())
-		provider.Locked = chain.Hyper(50)
-		state.Save(kv, settlement.ProviderKey(node.Public()), provider)
 	}
 	state.Save(kv, settlement.OrderKey(id), book)
 	state.Save(kv, settlement.RunsKey(id), runs)

@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -104,40 +106,60 @@ func (s *Server) askEscrow(consumer chain.Address, q *escrowQuestion) {
 	c.known[consumer] = knownEscrow{escrow: q.escrow, at: time.Now()}
 }
 
-// feeCache is the cluster's fee as the chain last said.
-type feeCache struct {
-	mu    sync.Mutex
-	bps   uint16
-	known bool
-	err   error // of the last question
-	until time.Time
+// ownCache is this cluster's record as the chain last said.
+type ownCache struct {
+	mu     sync.Mutex
+	record settlement.Cluster
+	known  bool
+	err    error     // of the last question
+	asked  time.Time // when that was
 }
 
 const (
-	feeValid = time.Minute
-	feeRetry = 2 * time.Second
+	feeValid  = time.Minute
+	bondValid = 2 * time.Second // and until the chain is asked again that could not be
 )
 
-// feeBps returns the cluster's fee; while the chain cannot be asked, the last
-// known.
-func (s *Server) feeBps(ctx context.Context) (uint16, error) {
-	f := &s.fee
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if time.Now().After(f.until) {
+// own returns the cluster's record as it was no longer than valid ago; while the chain cannot
+// be asked, the last known.
+func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Cluster, error) {
+	o := &s.ownRecord
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		valid = bondValid
+	}
+	if time.Since(o.asked) >= valid {
 		ctx, cancel := context.WithTimeout(ctx, escrowTimeout)
 		defer cancel()
-		var bps uint16
-		if bps, f.err = s.chain.FeeBps(ctx); f.err == nil {
-			f.bps, f.known, f.until = bps, true, time.Now().Add(feeValid)
-		} else {
-			f.until = time.Now().Add(feeRetry)
+		var record settlement.Cluster
+		if record, o.err = s.chain.Own(ctx); o.err == nil {
+			o.record, o.known = record, true
 		}
+		o.asked = time.Now()
 	}
-	if f.known {
-		return f.bps, nil
+	if o.known {
+		return o.record, nil
 	}
-	return 0, f.err
+	return settlement.Cluster{}, o.err
+}
+
+// lacksBond says why the cluster could not begin an order under a policy; empty: it could, as far
+// as is known.
+func (s *Server) lacksBond(ctx context.Context, p chain.Policy) string {
+	slice := settlement.ClusterSlice(p)
+	if slice.IsZero() {
+		return ""
+	}
+	record, err := s.own(ctx, bondValid)
+	if err != nil {
+		s.log.Info("the chain cannot be asked for the cluster's bond", "error", err)
+		return ""
+	}
+	if free := record.Free(); free.Less(slice) {
+		return fmt.Sprintf("cluster %s has %s free of its bond, the job locks %s", s.id.cluster.Public().Short(), free, slice)
+	}
+	return ""
 }
 
 // providerOf asks the chain, and keeps its answer for a while.

@@ -24,8 +24,8 @@ type Chain interface {
 	// Provider returns a bonded provider node, or ErrNotRegistered.
 	Provider(ctx context.Context, node crypto.PublicKey) (Provider, error)
 
-	// FeeBps returns this cluster's fee, or ErrNotRegistered.
-	FeeBps(ctx context.Context) (uint16, error)
+	// Own returns this cluster's record, or ErrNotRegistered.
+	Own(ctx context.Context) (settlement.Cluster, error)
 
 	// Lease returns what a finalized state has of a lease, and of the order that opens or
 	// resizes it.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/netem"
@@ -101,6 +102,7 @@ type fakeChain struct {
 	neighbour crypto.PublicKey      // a cluster; zero: there is no other
 	endpoints []string              // of it
 	looked    map[crypto.Digest]int // panels
+	locked    chain.Amount          // of the cluster's bond
 }
 
 var errDown = errors.New("the chain is down")
@@ -140,13 +142,13 @@ func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.P
 	return server.Provider{}, server.ErrNotRegistered
 }
 
-func (f *fakeChain) FeeBps(context.Context) (uint16, error) {
+func (f *fakeChain) Own(context.Context) (settlement.Cluster, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return 0, errDown
+		return settlement.Cluster{}, errDown
 	}
-	return 150, nil
+	return settlement.Cluster{Bond: chain.Hyper(1_000), Locked: f.locked, FeeBps: 150}, nil
 }
 
 func (f *fakeChain) Lease(_ context.Context, of server.LeaseQuery) (server.Lease, error) {

@@ -76,12 +76,12 @@ func (s *Server) health(context.Context, *struct{}) (*body[api.Health], error) {
 }
 
 func (s *Server) status(ctx context.Context, _ *ReadInput) (*body[api.NexusStatus], error) {
-	fee, err := s.feeBps(ctx)
+	own, err := s.own(ctx, feeValid)
 	if err != nil && !errors.Is(err, ErrNotRegistered) {
 		return nil, s.answer(ctx, "asking the chain for the cluster's fee", err)
 	}
 	out := api.NexusStatus{
-		ChainID: s.id.genesis.ChainID, Cluster: s.id.cluster.Public(), Server: s.self, Leader: s.consensus.leader(), FeeBps: fee,
+		ChainID: s.id.genesis.ChainID, Cluster: s.id.cluster.Public(), Server: s.self, Leader: s.consensus.leader(), FeeBps: own.FeeBps,
 		NowMs: s.now(), Version: s.cfg.Version,
 	}
 	s.replica.view(func(state *scheduler.State) {

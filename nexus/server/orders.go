@@ -185,6 +185,7 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 		}
 		order := &a.submit.Order
 		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
+		unbacked := s.lacksBond(ctx, order.Policy.Policy)
 		switch {
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
@@ -192,6 +193,8 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 			a.err = &scheduler.Rejection{Rule: "cluster", Text: fmt.Sprintf("is %s, this is %s", order.Cluster, s.id.cluster.Public())}
 		case unjudged != nil:
 			a.err = &scheduler.Rejection{Rule: "spec", Text: unjudged.Error()}
+		case unbacked != "":
+			a.err = &scheduler.Rejection{Rule: "policy", Text: unbacked}
 		default:
 			open = append(open, a)
 		}

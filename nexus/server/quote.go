@@ -76,6 +76,9 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: a.reasons[reason]})
 	}
 	price(&out, least, most)
+	if lacks := s.lacksBond(ctx, request.Policy.Policy); lacks != "" {
+		out.MaxCost, out.Reason = chain.Amount{}, lacks
+	}
 	switch {
 	case !out.MaxCost.IsZero(): // who bid has room
 		out.Start, out.Ahead = s.now()+chain.TimeMs(settings.AuctionWindowMs), 0

@@ -91,17 +91,16 @@ func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provide
 	return Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score())}, err
 }
 
-// FeeBps implements Chain.
-func (c *sdkChain) FeeBps(ctx context.Context) (uint16, error) {
+// Own implements Chain.
+func (c *sdkChain) Own(ctx context.Context) (settlement.Cluster, error) {
 	raw, err := c.record(ctx, settlement.ClusterKey(c.cluster))
 	if err != nil {
-		return 0, err
+		return settlement.Cluster{}, err
 	}
 	if raw == nil {
-		return 0, fmt.Errorf("%w: cluster %s", ErrNotRegistered, c.cluster.Short())
+		return settlement.Cluster{}, fmt.Errorf("%w: cluster %s", ErrNotRegistered, c.cluster.Short())
 	}
-	cluster, err := settlement.DecodeCluster(raw)
-	return cluster.FeeBps, err
+	return settlement.DecodeCluster(raw)
 }
 
 // Lease implements Chain. The order is asked about first: one that was used by then, and

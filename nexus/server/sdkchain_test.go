@@ -204,8 +204,8 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if bps, err := c.FeeBps(ctx); err != nil || bps != 70 {
-		t.Errorf("fee: %d %v", bps, err)
+	if own, err := c.Own(ctx); err != nil || own.FeeBps != 70 {
+		t.Errorf("the cluster's record: %+v %v", own, err)
 	}
 	n.lie = true
 	if _, err := c.Escrow(ctx, consumer); !errors.Is(err, light.ErrRefused) {

@@ -93,7 +93,7 @@ type Server struct {
 	owners   map[crypto.PublicKey]knownOwner
 	asking   chan struct{} // one token for each question to the chain about owners
 
-	fee feeCache
+	ownRecord ownCache
 }
 
 // Run runs a server until ctx ends, with the chain that its configuration

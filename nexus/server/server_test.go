@@ -326,6 +326,35 @@ func TestWhatNobodyCouldJudgeIsRefused(t *testing.T) {
 	}
 }
 
+// TestWhatTheClustersBondDoesNotCoverIsRefused: an order that locks more of the cluster's bond than is
+// free could not begin after its run: it is refused before, and no quote is made for it.
+func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(980)
+	c.chain.mu.Unlock()
+	c.upload(0, blob.Sum([]byte(program)), program)
+	spec := testSpec(program)
+	for _, test := range []struct {
+		policy chain.Policy
+		taken  bool
+	}{
+		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(21), WindowMs: 60_000}, false},
+		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(100)}, false},
+		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}, true},
+	} {
+		request, _ := signedJob(t, testOrder(test.policy), spec)
+		status, body := c.post(0, "/v1/jobs", request)
+		if refused := strings.Contains(string(body), "20 HYPER free of its bond, the job locks"); (status == http.StatusOK) != test.taken || refused == test.taken {
+			t.Errorf("%v: %d %s", test.policy, status, body)
+		}
+		status, body = c.post(0, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: test.policy}})
+		if refused := strings.Contains(string(body), "20 HYPER free of its bond, the job locks"); status != http.StatusOK || refused == test.taken {
+			t.Errorf("%v: a quote: %d %s", test.policy, status, body)
+		}
+	}
+}
+
 // checkCancel sees that only the consumer ends a job.
 func (c *cluster) checkCancel(i int, id crypto.Digest) {
 	c.t.Helper()

@@ -1,0 +1,299 @@
+package settlement_test
+
+import (
+	"testing"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// packed is an order whose primary claims a wrong result, and whose slate has one accomplice of
+// another owner beside it, which claims the same.
+func packed(t *testing.T) *field {
+	f := newField(t, staked)
+	f.finds(40, "wrong")
+	f.finds(50, "wrong")
+	f.do(f.begin(40, 50))
+	return f
+}
+
+// accomplice has the accomplice be drawn, and show what the primary shows.
+func (f *field) accomplice() {
+	f.Helper()
+	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
+		f.Fatalf("drew %v", nodes)
+	}
+	f.do(f.commit(50))
+	f.do(f.reveal(50))
+}
+
+// TestPackedSlate: accomplices alone on a slate do not pay each other: one of those who check
+// comes from the roll, and a panel judges between them and it.
+func TestPackedSlate(t *testing.T) {
+	f := packed(t)
+	check := f.vouch(found("right"))
+	if check == 50 {
+		t.Skip("the accomplice was drawn from the roll") // never with this seed
+	}
+	before := f.worth(check)
+	f.do(f.reveal(40))
+	f.accomplice()
+	if len(f.paid()) != 0 {
+		t.Fatal("accomplices were paid by each other's word")
+	}
+	f.drawn()
+	f.judge(found("right"))
+	if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[50] != chain.Hyper(20).Nano() || len(s) != 2 {
+		t.Errorf("slashed %v, want all of the stakes of 40 and 50", s)
+	}
+	f.over(chain.RunJudged)
+	if got, share := f.worth(check)-before, chain.Hyper(10).Nano()/4; got != share {
+		t.Errorf("who came from the roll got %d of what was lost, want %d", got, share)
+	}
+}
+
+// worth is what a node's owner has, with the node's bond.
+func (f *field) worth(node byte) uint64 {
+	p := f.provider(node)
+	return p.Bond.Nano() + tokens.AccountOf(f.kv, p.Owner).Balance.Nano()
+}
+
+// silence has all jurors of a panel and those who take their places be silent.
+func (f *field) silence() {
+	f.Helper()
+	for range 3 {
+		f.step(31_000)
+		for range settlement.DrawDelay {
+			if runs, open := settlement.RunsOf(f.kv, f.id); !open || runs.Stage != settlement.StageCheck && runs.Stage != settlement.StagePanel {
+				return
+			}
+			f.step(10)
+		}
+	}
+}
+
+// TestSilencedCheck: an order whose check never came is not paid because its bidders agree: a
+// panel judges it, and if that is silenced too nobody is paid.
+func TestSilencedCheck(t *testing.T) {
+	for name, silent := range map[string]bool{"and judged": false, "and its panel silenced": true} {
+		t.Run(name, func(t *testing.T) {
+			f := packed(t)
+			f.drawn()
+			f.silence()
+			f.accomplice()
+			f.do(f.reveal(40))
+			if len(f.paid()) != 0 {
+				t.Fatal("accomplices were paid by silencing the check")
+			}
+			f.drawn()
+			if silent {
+				f.silence()
+				f.over(chain.RunUnjudged)
+				return
+			}
+			f.judge(found("right"))
+			f.over(chain.RunJudged)
+			if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[50] != chain.Hyper(20).Nano() {
+				t.Errorf("slashed %v", s)
+			}
+		})
+	}
+	t.Run("honest", func(t *testing.T) {
+		f := newField(t, staked)
+		f.do(f.begin(40, 50))
+		f.drawn()
+		f.silence()
+		f.do(f.commit(f.drawnNodes()[0]))
+		f.do(f.reveal(50))
+		f.do(f.reveal(40))
+		f.drawn()
+		f.judge(found("right"))
+		f.do(chain.CollectRun{Order: f.id})
+		f.over(chain.RunJudged, 40, 50)
+	})
+}
+
+// TestCheckThatShowsNothing: a vote that is bound and not shown costs what a wrong one does, and
+// is none.
+func TestCheckThatShowsNothing(t *testing.T) {
+	f := newField(t, staked)
+	f.do(f.begin(40, 50))
+	d, _ := f.drawn()[0].(chain.PanelDrawn)
+	vote := found("right")(0)
+	commitment := vote.Commitment(d.Panel, d.Jurors[0], [32]byte{})
+	check := numberOf(d.Jurors[0])
+	f.do(chain.CommitVote{
+		Panel: d.Panel, Node: d.Jurors[0], Commitment: commitment,
+		Signature: key(check).Sign(crypto.DomainVote, chain.VotePayload(testChain, d.Panel, commitment)),
+	})
+	f.step(11_000)
+	if s := f.slashed(); s[check] != chain.Hyper(5).Nano() {
+		t.Errorf("slashed %v, want a quarter of what %d staked", s, check)
+	}
+	if runs, _ := settlement.RunsOf(f.kv, f.id); runs.Check != settlement.CheckSilent {
+		t.Errorf("the check is in state %d", runs.Check)
+	}
+}
+
+// TestRollOfBidders: on a network where nobody else could check, who bid does.
+func TestRollOfBidders(t *testing.T) {
+	policy := staked
+	policy.Stake = chain.Hyper(2)
+	f := newField(t, policy)
+	for _, n := range []byte{50, 60, 70, 80, 90, 95} { // too little for a juror, and enough for a run
+		p := f.provider(n)
+		p.Bond = chain.Hyper(4)
+		state.Save(f.kv, settlement.ProviderKey(key(n).Public()), p)
+	}
+	f.do(f.begin(40, 50))
+	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
+		t.Fatalf("drew %v", nodes)
+	}
+	f.do(f.commit(50))
+	f.do(f.reveal(50))
+	f.do(f.reveal(40))
+	f.over(chain.RunAgreed, 40, 50)
+}
+
+// TestCheckIsPaidWithinTheMaxCost: the check is paid what the primary is paid, and both no more than
+// the order may cost.
+func TestCheckIsPaidWithinTheMaxCost(t *testing.T) {
+	f := newField(t, staked)
+	f.order.MaxCost = chain.Nano(5_000_001)
+	f.use(f.order)
+	f.do(f.begin(40, 50))
+	check := f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.over(chain.RunAgreed, 40, check)
+	if paid := f.paid(); paid[40] != 2_500_000 || paid[check] != 2_500_000 {
+		t.Errorf("paid %v, want a half of the max cost each", paid)
+	}
+	order, _, _ := settlement.Settlement(f.kv, f.id)
+	if order.MaxCost.Less(order.Spent) {
+		t.Errorf("spent %s of %s", order.Spent, order.MaxCost)
+	}
+}
+
+// shielded is an order whose data the check could not have, and which a panel of three judges.
+func shielded(t *testing.T) *field {
+	f := newField(t, staked)
+	f.gather()
+	f.finds(40, "wrong")
+	f.finds(50, "wrong")
+	f.do(f.begin(40, 50))
+	if f.vouch(found1(chain.FoundUnavailable)) == 50 {
+		t.Fatal("the accomplice was drawn from the roll")
+	}
+	f.do(f.reveal(40))
+	f.accomplice()
+	f.drawn()
+	return f
+}
+
+// inTurn has jurors vote one after the other as a list says, the last of which repeats.
+func inTurn(votes ...chain.Vote) func(byte) chain.Vote {
+	given := map[byte]chain.Vote{}
+	return func(juror byte) chain.Vote {
+		if _, known := given[juror]; !known {
+			given[juror] = votes[min(len(given), len(votes)-1)]
+		}
+		return given[juror]
+	}
+}
+
+func times(n int, vote chain.Vote) []chain.Vote {
+	list := make([]chain.Vote, n)
+	for i := range list {
+		list[i] = vote
+	}
+	return list
+}
+
+// TestShielding: a cluster that shows nobody the data of its accomplices' jobs loses its slice,
+// but not by the word of three jurors alone.
+func TestShielding(t *testing.T) {
+	right, garbage, lacks := found("right")(0), found("garbage")(0), chain.Vote{Finding: chain.FoundUnavailable}
+	for name, c := range map[string]struct {
+		first, larger []chain.Vote
+		raised        bool
+		lost          []byte // of their stakes or slice
+		finding       chain.RunFinding
+		paid          []byte
+	}{
+		"nobody has the data":               {times(3, lacks), times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
+		"three lack it, nine have it":       {times(3, lacks), times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
+		"two lack it, nine have it":         {append(times(2, lacks), right), times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
+		"three are split, nine have it":     {[]chain.Vote{lacks, right, garbage}, times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
+		"three are split, nine lack it":     {[]chain.Vote{lacks, right, garbage}, times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
+		"nine are split, as many lack it":   {times(3, lacks), append(append(times(4, lacks), times(4, right)...), garbage), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
+		"nine are split, more have it":      {times(3, lacks), append(append(times(3, lacks), times(4, right)...), garbage), true, []byte{40, 50}, chain.RunJudged, nil},
+		"one of three lacks it":             {append(times(2, right), lacks), nil, false, []byte{40, 50}, chain.RunJudged, nil},
+		"of no one result":                  {times(3, lacks), times(9, chain.Vote{Finding: chain.FoundUnstable}), true, nil, chain.RunUnstable, []byte{40, 50}},
+		"three are split, all had the data": {[]chain.Vote{right, garbage, found("more")(0)}, nil, false, nil, chain.RunUnstable, []byte{40, 50}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := shielded(t)
+			f.judge(inTurn(c.first...))
+			if runs, open := settlement.RunsOf(f.kv, f.id); open && runs.Stage == settlement.StagePanelDraw != c.raised {
+				t.Fatalf("raised is %v", !c.raised)
+			}
+			if c.raised {
+				if c := f.cluster(); c.Bond != chain.Hyper(1_000) || c.Locked != chain.Hyper(20) {
+					t.Fatalf("the cluster has %s, %s of it locked, after the word of three", c.Bond, c.Locked)
+				}
+				if d, ok := f.drawn()[0].(chain.PanelDrawn); !ok || len(d.Jurors) != 9 || d.Panel != settlement.RunsAppeal(f.id) {
+					t.Fatal("no panel of nine was drawn")
+				}
+				f.judge(inTurn(c.larger...))
+			}
+			lost := f.slashed()
+			for _, n := range c.lost {
+				if lost[n] != chain.Hyper(20).Nano() {
+					t.Errorf("%d lost %d", n, lost[n])
+				}
+			}
+			for _, n := range []byte{40, 50, cluster} {
+				if lost[n] != 0 && len(c.lost) == 0 || n == cluster && lost[n] != 0 && c.lost[0] != cluster || n != cluster && lost[n] != 0 && c.lost[0] == cluster {
+					t.Errorf("%d lost %d", n, lost[n])
+				}
+			}
+			if len(c.paid) > 0 {
+				f.do(chain.CollectRun{Order: f.id})
+			}
+			f.over(c.finding, c.paid...)
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
+// TestDataThatComesLateToRuns: who could not have the data when others could not either loses
+// nothing because nine could later.
+func TestDataThatComesLateToRuns(t *testing.T) {
+	f := shielded(t)
+	f.judge(found1(chain.FoundUnavailable))
+	f.drawn()
+	f.judge(found("right"))
+	for n, lost := range f.slashed() {
+		if n != 40 && n != 50 {
+			t.Errorf("juror %d lost %d", n, lost)
+		}
+	}
+	f.over(chain.RunJudged)
+}
+
+// TestSilencedLargerPanel: without the larger panel nobody is paid, and the cluster keeps its slice.
+func TestSilencedLargerPanel(t *testing.T) {
+	f := shielded(t)
+	f.judge(found1(chain.FoundUnavailable))
+	f.drawn()
+	f.silence()
+	f.over(chain.RunUnjudged)
+	if c := f.cluster(); c.Bond != chain.Hyper(1_000) {
+		t.Errorf("the cluster has %s left", c.Bond)
+	}
+}

@@ -1,0 +1,193 @@
+package settlement
+
+import (
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// empanel draws the panel that judges runs which do not agree: three jurors, and nine if those did
+// not find the job's data.
+func (r *replica) empanel() chain.Events {
+	r.runs.Stage = StagePanel
+	p := r.panel(roundRuns, panelSeats)
+	if r.runs.Raised {
+		p = r.panel(roundRunsLarger, appealSeats)
+	}
+	_, events := openPanel(r.kv, r.env, p)
+	return events
+}
+
+// excluded reports whether a node's owner has a part in the order, or judged or checked it before.
+func (r *replica) excluded() func(crypto.PublicKey, *Provider) bool {
+	owners := map[chain.Address]bool{r.book.Consumer: true, r.cluster.Operator: true}
+	for _, owner := range r.partakers() {
+		owners[owner] = true
+	}
+	return func(_ crypto.PublicKey, p *Provider) bool { return owners[p.Owner] }
+}
+
+// jurorShare is the part of a stake that is lost, one in so many, that those share who found it
+// out; the rest is burned.
+const jurorShare = 4
+
+// runsJudged takes a panel's verdict: the vote of the check, or what was found of runs that do
+// not agree.
+func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
+	r := mustRuns(kv, env, panel.Subject)
+	if panel.checksRuns() {
+		return r.settle(r.answered(panel))
+	}
+	if r.runs.Stage != StagePanel || r.runs.Raised != (panel.Round == roundRunsLarger) {
+		panic("settlement: a verdict on runs that wait for none")
+	}
+	if v := panel.Verdict; !r.runs.Raised && (v != nil && lacking(v) || v == nil && panel.lacks()) {
+		r.runs.Raised = true
+		r.queue(StagePanelDraw)
+		return r.settle(nil)
+	}
+	return r.settle(r.judged(panel))
+}
+
+// judged ends an order that a panel has judged: whom it contradicts, or who committed and showed
+// nothing, loses its stake; those whom it confirms are paid. If the panel found that the
+// job gives other results from run to run, or its jurors do not agree, nobody is to blame and the
+// consumer pays for what was done: it chose the program. If its data cannot be had the
+// cluster that keeps it loses its slice, and the consumer, which chose that cluster, pays too: they
+// would else have runs for nothing. If the panel found nothing because jurors were silent, only
+// runs that agree, the check among them, are paid: nobody gains by silencing a panel.
+func (r *replica) judged(panel *Panel) chain.Events {
+	final, best := panel.Verdict, r.agreeing()
+	if r.runs.Raised {
+		final = panel.leading()
+	}
+	finding, pool := chain.RunUnstable, chain.Amount{}
+	var events chain.Events
+	switch {
+	case final != nil && final.Finding == chain.FoundResult:
+		finding = chain.RunJudged
+		best, pool, events = r.punish(final.Result)
+	case final != nil && lacking(final):
+		finding = chain.RunUnavailable
+		pool, events = r.takeCluster()
+	case final == nil && panel.Quiet && (best.size() < r.wanted() || !r.trusted(&best)):
+		finding, best = chain.RunUnjudged, side{}
+	}
+	var owed []uint8
+	switch {
+	case len(best.runs) > 0 && (finding == chain.RunJudged || best.size() >= r.wanted()):
+		var recorded chain.Events
+		owed, recorded = r.payees(&best)
+		events = append(events, recorded...)
+	case finding == chain.RunUnstable || finding == chain.RunUnavailable:
+		owed = r.those(RunShown)
+	}
+	events = append(events, r.closePanels(panel, final, pool)...)
+	return append(events, r.owe(finding, owed[:min(len(owed), int(r.policy.K))])...)
+}
+
+// punish slashes the runs that a yield contradicts, and returns those whose yield it is, and what
+// is lost for those who found it.
+func (r *replica) punish(yield crypto.Digest) (right side, pool chain.Amount, events chain.Events) {
+	claims, check := r.shown(), r.checked()
+	right.vouched = check != nil && check.votes(chain.Vote{Finding: chain.FoundResult, Result: yield}) > 0
+	for i := range r.runs.Runs {
+		run := &r.runs.Runs[i]
+		switch claim := claims[i]; {
+		case claim != nil && claim.Yield() == yield:
+			right.runs = append(right.runs, uint8(i))
+		case run.State == RunShown || run.State == RunSilent:
+			reward := part1of(r.policy.Stake, jurorShare)
+			slashed := takeSlice(r.kv, r.env, run.Bidder.Node, r.policy.Stake, reward)
+			slashed.Subject = r.id
+			run.Staked = false
+			pool = sound(pool.Add(reward))
+			events = append(events, slashed)
+		}
+	}
+	return right, pool, events
+}
+
+// takeCluster takes the cluster's slice, and returns what of it is for those who found the job's
+// data missing.
+func (r *replica) takeCluster() (pool chain.Amount, events chain.Events) {
+	if !r.runs.Bonded {
+		panic("settlement: a cluster's slice is lost twice")
+	}
+	r.runs.Bonded = false
+	pool = part1of(r.policy.Stake, jurorShare)
+	return pool, r.slice().take(pool)
+}
+
+// leading is what a panel found of which some could not have the job's data, and others could: what
+// most of its jurors say, by a third of the seats at least. Of equally many those count who could
+// not: whoever shows the data to some of the jurors alone, so that no side has more than half of
+// them, does not get away with it.
+func (p *Panel) leading() *chain.Vote {
+	if p.Verdict != nil || !p.lacks() {
+		return p.Verdict
+	}
+	best := &chain.Vote{Finding: chain.FoundUnavailable}
+	most := p.votes(*best)
+	for i := range p.Jurors {
+		if vote := p.Jurors[i].Vote; vote != nil && p.votes(*vote) > most {
+			best, most = vote, p.votes(*vote)
+		}
+	}
+	if 3*most < int(p.Seats) {
+		return nil
+	}
+	return best
+}
+
+// held is a panel, and what its jurors are held against; nil: nothing.
+type held struct {
+	panel *Panel
+	final *chain.Vote
+}
+
+// panels lists all panels about the runs, of which the last has found what is final.
+func (r *replica) panels(last *Panel, final *chain.Vote) (list []held, events chain.Events) {
+	list = []held{{last, final}}
+	if r.runs.Raised {
+		first := r.panelAt(roundRuns)
+		if final != nil {
+			events = first.spare(r.kv, r.env, final)
+		}
+		list = append(list, held{first, final})
+	}
+	if check := r.checked(); check != nil {
+		h := held{check, final}
+		if vote := check.Verdict; final != nil {
+			gone := vote.Finding == chain.FoundResult && final.Finding != chain.FoundResult
+			came := lacking(vote) && !lacking(final) && r.runs.Raised
+			if gone || came { // it saw another state of the job's data
+				h.final = nil
+			}
+		}
+		list = append(list, h)
+	}
+	return list, events
+}
+
+// closePanels closes all panels about the runs. Those who found what was found in the end share the
+// pool.
+func (r *replica) closePanels(last *Panel, final *chain.Vote, pool chain.Amount) chain.Events {
+	list, events := r.panels(last, final)
+	right := 0
+	for _, h := range list {
+		if h.final != nil {
+			right += h.panel.votes(*h.final)
+		}
+	}
+	left := till{pool}
+	for _, h := range list {
+		if h.final != nil && right > 0 {
+			h.panel.Fee = left.take(sound(pool.ShareFloor(uint64(h.panel.votes(*h.final)), uint64(right))))
+		}
+		events = append(events, closePanel(r.kv, r.env, h.panel, h.final)...)
+	}
+	tokens.Burn(r.kv, left.left)
+	return events
+}
