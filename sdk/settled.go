@@ -87,10 +87,17 @@ func (c *Client) checkSettled(ctx context.Context, j *api.Job) error {
 	said := j.Settlement
 	var cost, burned chain.Amount
 	paid := map[crypto.PublicKey]bool{}
-	for _, node := range said.Providers {
-		receipt, err := receiptOf(j, node)
+	_, replicated := order.Policy.Policy.(chain.PolicyReplicate)
+	for i, node := range said.Providers {
+		receipt, shown, err := receiptOf(j, node)
 		if err != nil {
 			return err
+		}
+		if !shown && replicated && i > 0 { // who came from the roll voted for what the first one showed
+			receipt.Sequence, shown = 1, true
+		}
+		if !shown {
+			return refusef("job %s shows no receipt of node %s", j.ID.Short(), node.Short())
 		}
 		claim, inside := order.ClaimOf(node, receipt.Sequence)
 		if order.Batched(node) {
@@ -127,8 +134,8 @@ func orZero(sum chain.Amount, ok bool) chain.Amount {
 }
 
 // receiptOf returns a paid node's receipt, whose result must be the job's and
-// that of the job's output.
-func receiptOf(j *api.Job, node crypto.PublicKey) (chain.UsageReceipt, error) {
+// that of the job's output; false: none is shown.
+func receiptOf(j *api.Job, node crypto.PublicKey) (receipt chain.UsageReceipt, shown bool, err error) {
 	for i := range j.Runs {
 		if j.Runs[i].Node != node || j.Runs[i].Receipt == nil {
 			continue
@@ -136,11 +143,11 @@ func receiptOf(j *api.Job, node crypto.PublicKey) (chain.UsageReceipt, error) {
 		r := api.ReceiptFromJSON(*j.Runs[i].Receipt)
 		result := job.ResultDigest(&job.Outcome{Exit: r.Exit, ExitCode: r.ExitCode, Output: j.Output, Outputs: r.Outputs})
 		if result != j.Result {
-			return r, refusef("output %s with %q is result %s of node %s, the job's is %s", j.Output.Short(), r.Exit, result.Short(), node.Short(), j.Result.Short())
+			return r, true, refusef("output %s with %q is result %s of node %s, the job's is %s", j.Output.Short(), r.Exit, result.Short(), node.Short(), j.Result.Short())
 		}
-		return r, nil
+		return r, true, nil
 	}
-	return chain.UsageReceipt{}, refusef("job %s shows no receipt of node %s", j.ID.Short(), node.Short())
+	return chain.UsageReceipt{}, false, nil
 }
 
 func provenRecord[T any](ctx context.Context, c *Client, key []byte, decode func([]byte) (T, error)) (T, error) {

@@ -89,6 +89,7 @@ type Relay struct {
 	promises  *settlement.Promises // readAll's
 	private   *private             // nil: claims are posted as they are
 	wasted    int                  // transactions in a row that the chain took nothing of, but of votes alone; post's
+	begun     atomic.Int64         // when the chain took the last begin_run of this relay, since 1970
 	vain      atomic.Int64         // transactions of votes alone in a row that the chain did not take
 }
 
@@ -504,6 +505,9 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 			}
 			r.metrics.carried.Inc()
 			r.book.taken(e)
+			if _, begun := e.run.(chain.BeginRun); begun {
+				r.begun.Store(time.Now().UnixMilli())
+			}
 			r.Log.Info("relay: the chain took a message", "order", e.order.Short(), "kind", chain.KindOf(e.run), "tx", receipt.TxID.Short())
 			continue
 		}

@@ -13,6 +13,8 @@ import (
 
 const (
 	votesEvery   = time.Second
+	votesSoon    = 150 * time.Millisecond // where votes are listed, or a run began that may be checked
+	votesAwaited = 20 * time.Second       // after that
 	votesTimeout = 10 * time.Second
 )
 
@@ -64,7 +66,11 @@ func (r *Relay) carryVotes(ctx context.Context, server string) {
 		if !r.takeVotes(&list) {
 			r.Log.Warn("relay: no room for votes", "held", maxHeld)
 		}
-		sleep(ctx, votesEvery)
+		if len(list.Messages) > 0 || time.Since(time.UnixMilli(r.begun.Load())) < votesAwaited {
+			sleep(ctx, votesSoon)
+		} else {
+			sleep(ctx, votesEvery)
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ type Chain interface {
 type PanelNews struct {
 	Drawn      func(panel crypto.Digest, at chain.Height, jurors []crypto.PublicKey)
 	Challenged func(node crypto.PublicKey, at chain.Height, peers []crypto.PublicKey)
+	Revealing  func(panel crypto.Digest, at chain.Height)
 	Cluster    func(crypto.PublicKey) // one that is there
 	Peers      func(lease chain.LeaseID, peers []crypto.PublicKey)
 }

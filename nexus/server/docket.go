@@ -18,6 +18,7 @@ import (
 type docket struct {
 	lasts time.Duration // a panel, at the longest
 	room  uint64        // bytes that what panels judge takes here, of other clusters
+	news  chan struct{} // there is something to do at once
 
 	mu     sync.Mutex
 	panels map[crypto.Digest]*hearing
@@ -32,6 +33,8 @@ type hearing struct {
 	drawn    chain.Height       // of the block that is said to have drawn it
 	height   chain.Height       // of the newest state that was seen
 	looks    time.Time          // when the chain is asked again
+	told     time.Time          // when an event said something new
+	toldAt   chain.Height       // the height that it named
 	busy     bool               // it is being asked
 	sitting  *Sitting           // as the chain has it; nil: not known yet
 	fetching bool               // what is judged is fetched
@@ -58,7 +61,7 @@ type fetchTurn struct {
 // newDocket returns a docket of panels that last no longer than lasts, and of what they judge that
 // takes no more than room.
 func newDocket(lasts time.Duration, room uint64) *docket {
-	return &docket{lasts: lasts, room: room, panels: map[crypto.Digest]*hearing{}, turns: map[crypto.PublicKey]*fetchTurn{}}
+	return &docket{lasts: lasts, room: room, news: make(chan struct{}, 1), panels: map[crypto.Digest]*hearing{}, turns: map[crypto.PublicKey]*fetchTurn{}}
 }
 
 // drawn notes jurors of a panel, which a block of that height is said to have drawn. Whether there
@@ -81,7 +84,34 @@ func (d *docket) drawn(panel crypto.Digest, at chain.Height, jurors []crypto.Pub
 		if len(h.jurors) < 3*chain.MaxReplicas && !slices.Contains(h.jurors, node) {
 			h.jurors = append(h.jurors, node)
 			h.since = time.Now() // it may have taken somebody's place
+			if here(node) {
+				d.look(h, at)
+			}
 		}
+	}
+}
+
+// look has the chain be asked about a panel at once, of which a block of that height is said to have
+// news; 0: it is this server that has. The caller holds d.mu.
+func (d *docket) look(h *hearing, at chain.Height) {
+	if !h.looks.IsZero() { // else it was never asked, and is due
+		h.looks = time.Now()
+	}
+	if at > 0 {
+		h.told, h.toldAt = time.Now(), at
+	}
+	select {
+	case d.news <- struct{}{}:
+	default: // somebody is told already
+	}
+}
+
+// soon has the chain be asked at once about a panel whose jurors are said to show their votes.
+func (d *docket) soon(panel crypto.Digest, at chain.Height) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h := d.panels[panel]; h != nil && len(h.ballots) > 0 {
+		d.look(h, at)
 	}
 }
 
@@ -142,6 +172,9 @@ func (d *docket) rest(h *hearing) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h.busy = false
+	if !time.Now().Before(h.looks) { // there is news since
+		d.look(h, 0)
+	}
 }
 
 // learn notes what the chain says, and reports whether there may be somebody to ask. What is
@@ -154,12 +187,18 @@ func (d *docket) learn(h *hearing, sitting *Sitting, there bool) bool {
 		return false
 	}
 	h.height = sitting.Height
+	if sitting.Height < h.toldAt && time.Since(h.told) < newsLasts { // what was said cannot be proven yet
+		h.looks = time.Now().Add(lookAtPanels)
+	}
 	if !there || sitting.Decided {
 		awaited := !there && h.sitting == nil && sitting.Height < h.drawn && time.Since(h.since) < d.lasts
 		if !awaited && d.panels[h.panel] == h {
 			delete(d.panels, h.panel)
 		}
 		return false
+	}
+	if sitting.Reveals && (h.sitting == nil || !h.sitting.Reveals) {
+		clear(h.asked) // for something else
 	}
 	h.sitting = sitting
 	for _, seat := range sitting.Seats { // of those alone votes are taken
@@ -379,6 +418,7 @@ func (d *docket) fetched(h *hearing, end fetchEnd, judge *job.Judge) {
 	h.fetching = false
 	if end == fetchGot {
 		h.judge, h.lacking = judge, false
+		d.look(h, 0)
 		return
 	}
 	h.borrowed, h.bytes = nil, 0

@@ -23,6 +23,11 @@ import (
 func (s *Server) fetch(ctx context.Context, h *hearing, sitting *Sitting, slots chan struct{}) {
 	end, m := fetchPutOff, &job.Judge{Panel: h.panel, Order: sitting.Order}
 	defer func() { s.docket.fetched(h, end, m) }()
+	if m.Assignment = s.ownMaterial(sitting.Order); m.Assignment != nil && m.Check() == nil {
+		s.log.Info("agents of this server are drawn to judge an order of its own", "order", sitting.Order.Short(), "panel", h.panel.Short())
+		end = fetchGot
+		return
+	}
 	asking, cancel := context.WithTimeout(ctx, lookTimeout)
 	matter, err := s.chain.Matter(asking, sitting)
 	cancel()
@@ -88,9 +93,6 @@ var errOther = errors.New("the cluster shows something else than what the chain 
 // material gets an order and what it needs from its cluster, and checks it against what the
 // chain says.
 func (s *Server) material(ctx context.Context, h *hearing, order crypto.Digest, matter *Matter) (*job.Assignment, error) {
-	if as := s.ownMaterial(order); as != nil {
-		return as, nil
-	}
 	if len(matter.Endpoints) == 0 {
 		return nil, errors.New("the order's cluster names no endpoint")
 	}

@@ -42,7 +42,8 @@ type Matter struct {
 }
 
 const (
-	lookAtPanels       = 500 * time.Millisecond
+	lookAtPanels       = 100 * time.Millisecond
+	newsLasts          = 5 * time.Second // for which a state is awaited that has what an event said
 	panelLookEvery     = time.Second
 	idlePanelLookEvery = 30 * time.Second // at panels whose jurors are all elsewhere
 	maxPanels          = 8_192            // that are looked after at a time
@@ -60,7 +61,7 @@ func (s *Server) watchPanels(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() {
 		for failed := 0; ctx.Err() == nil; failed++ {
-			err := s.chain.Panels(ctx, PanelNews{Drawn: s.drawn, Challenged: s.challenged, Cluster: s.egress.note, Peers: s.peersDrawn})
+			err := s.chain.Panels(ctx, PanelNews{Drawn: s.drawn, Revealing: s.docket.soon, Challenged: s.challenged, Cluster: s.egress.note, Peers: s.peersDrawn})
 			if ctx.Err() == nil {
 				s.log.Info("the chain's panels cannot be followed", "error", err)
 				pause(ctx, min(time.Second<<min(failed, 6), time.Minute))
@@ -75,6 +76,7 @@ func (s *Server) watchPanels(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-s.docket.news:
 		}
 		for _, h := range s.docket.due(time.Now(), s.sitsHere) {
 			wg.Go(func() {

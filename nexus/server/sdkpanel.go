@@ -25,7 +25,7 @@ func (c *sdkChain) Panels(ctx context.Context, tell PanelNews) error {
 	}
 	from := api.CursorAfter(before)
 	filter := sdk.EventFilter{Cursor: &from, Types: []string{
-		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.HardwareChallenged{}), chain.EventName(chain.ClusterRegistered{}), chain.EventName(chain.PeersDrawn{}),
+		chain.EventName(chain.PanelDrawn{}), chain.EventName(chain.PanelRevealing{}), chain.EventName(chain.ClaimPending{}), chain.EventName(chain.HardwareChallenged{}), chain.EventName(chain.ClusterRegistered{}), chain.EventName(chain.PeersDrawn{}),
 	}}
 	for event, err := range c.client.Events(ctx, filter) {
 		if err != nil {
@@ -49,6 +49,14 @@ func (n *PanelNews) take(event *api.StreamEvent) error {
 			return err
 		}
 		n.Drawn(drawn.Panel, event.Height, drawn.Jurors)
+		return nil
+	}
+	var revealing chain.PanelRevealing
+	if event.Type == chain.EventName(revealing) {
+		if err := json.Unmarshal(event.Data, &revealing); err != nil {
+			return err
+		}
+		n.Revealing(revealing.Panel, event.Height)
 		return nil
 	}
 	var peers chain.PeersDrawn
