@@ -24,6 +24,7 @@ func ClusterSlice(p chain.Policy) chain.Amount {
 		return p.Stake
 	case chain.PolicyOptimistic:
 		return p.Bond
+	case chain.PolicyNone, chain.PolicyZK:
 	}
 	return chain.Amount{}
 }
