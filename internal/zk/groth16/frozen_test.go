@@ -9,6 +9,11 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
+// large are kernels whose circuits take seconds.
+var large = map[zk.Kernel]bool{
+	"matmul-64": true, "matmul-128": true, "hashchain-256": true, "merkle-update-16": true, "usage-batch-32": true, "usage-batch-112": true,
+}
+
 // TestCircuitsAreFrozen: a changed line of circuits.txt means new keys for every
 // network. With -short it compiles only what takes less than a second.
 func TestCircuitsAreFrozen(t *testing.T) {
@@ -25,9 +30,6 @@ func TestCircuitsAreFrozen(t *testing.T) {
 			t.Fatal(err)
 		}
 		return
-	}
-	large := map[zk.Kernel]bool{
-		"matmul-64": true, "matmul-128": true, "hashchain-256": true, "merkle-update-16": true, "usage-batch-32": true, "usage-batch-112": true,
 	}
 	kernels := zk.Kernels()
 	if lines := strings.Count(circuitsText, "\n"); lines != len(kernels) {

@@ -30,6 +30,8 @@ func lacking(kernel zk.Kernel, lacks []string, met map[string]bool) frontend.Cir
 		panic(err)
 	}
 	switch c := shape.(type) {
+	case *matmulCircuit:
+		c.lacks = leave
 	case *hashchainCircuit:
 		c.lacks = leave
 	case *treeCircuit:
@@ -49,6 +51,7 @@ func lacking(kernel zk.Kernel, lacks []string, met map[string]bool) frontend.Cir
 func TestEveryGroupOfEveryKernelIsNeeded(t *testing.T) {
 	rng := seeded(t)
 	for kernel, forgeries := range map[zk.Kernel][]forgery{
+		testKernel:        matmulForgeries(rng),
 		"hashchain-1":     hashchainForgeries(rng),
 		"merkle-update-1": treeForgeries(t, rng),
 		"mlp-8":           mlpForgeries(rng),

@@ -3,6 +3,7 @@ package groth16
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"reflect"
@@ -147,7 +148,7 @@ func statementOf(work zk.Work, bind zk.Field) zk.Statement {
 }
 
 // TestCircuitsAgreeWithPlainGo: what plain Go computes satisfies the circuit, on
-// random inputs, by gnark's solver and by its test engine.
+// random inputs, by gnark's solver and by its test engine; with -short the small sizes alone.
 func TestCircuitsAgreeWithPlainGo(t *testing.T) {
 	rng := seeded(t)
 	for _, kernel := range smallest {
@@ -166,6 +167,45 @@ func TestCircuitsAgreeWithPlainGo(t *testing.T) {
 					t.Errorf("%s, test engine: %v", kernel, err)
 				}
 			}
+		}
+	}
+	for _, kernel := range zk.Kernels() {
+		if testing.Short() && large[kernel] || slices.Contains(smallest, kernel) {
+			continue
+		}
+		c, err := compile(kernel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		work := randomWork(t, rng, kernel)
+		if _, err := solveSystem(c.system, assign(statementOf(work, randomField(rng)), work)); err != nil {
+			t.Errorf("%s: %v", kernel, err)
+		}
+	}
+}
+
+// TestUpdatesFollowOneAnother: the second half of a list of updates, made to another tree, does not lead
+// from the first half's root to its own.
+func TestUpdatesFollowOneAnother(t *testing.T) {
+	rng := seeded(t)
+	const updates = 16
+	tree, list := randomTree(t, rng, updates)
+	other, _ := randomTree(t, rng, updates)
+	var halves [2]*treeCircuit
+	for i, from := range []zk.Tree{tree, other} {
+		work, err := zk.NewTreeWork(from, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		halves[i] = assignTree(statementOf(work, zk.Field{}), work)
+	}
+	spliced := halves[0]
+	copy(spliced.Steps[updates/2:], halves[1].Steps[updates/2:])
+	spliced.After = halves[1].After
+	for _, lacks := range [][]string{nil, {groupBefore}} {
+		err := test.IsSolved(lacking("merkle-update-16", lacks, map[string]bool{}), spliced, ecc.BN254.ScalarField())
+		if (err == nil) != (lacks != nil) {
+			t.Errorf("without %q: %v", lacks, err)
 		}
 	}
 }
@@ -209,10 +249,13 @@ func values(circuit any) (names []string, at []*frontend.Variable) {
 
 // TestEveryChangedValueIsCaught changes one public or private value at a time:
 // no such witness satisfies its circuit. Bind alone may have any value, which is
-// what proves it to be the prover's own.
+// what proves it to be the prover's own. With -short some of the values.
 func TestEveryChangedValueIsCaught(t *testing.T) {
 	rng := seeded(t)
-	const most = 120 // of the 1,600 values of a batch, each a solution of its own
+	most := math.MaxInt
+	if testing.Short() {
+		most = 120 // of the 1,600 values of a batch, each a solution of its own
+	}
 	for _, kernel := range smallest {
 		work := randomWork(t, rng, kernel)
 		assignment := assign(statementOf(work, randomField(rng)), work)

@@ -1,14 +1,20 @@
 package groth16
 
 import (
-	"math/big"
-	"slices"
-
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/std/multicommit"
-	"github.com/consensys/gnark/std/rangecheck"
 
 	"github.com/hypermesh/hypermesh/internal/zk"
+)
+
+const (
+	groupRangeA    = "range of A"
+	groupRangeB    = "range of B"
+	groupRangeC    = "range of C"
+	groupFreivalds = "Freivalds"
+	groupLeft      = "left digest"
+	groupRight     = "right digest"
+	groupProduct   = "product digest"
 )
 
 // matmulCircuit states: there are integer matrices A and B of 16-bit entries
@@ -41,7 +47,8 @@ type matmulCircuit struct {
 
 	A, B, C []frontend.Variable // n · n entries each, row by row, signed
 
-	n int
+	n     int
+	lacks *omission
 }
 
 // newMatmulCircuit returns an unassigned circuit of size n.
@@ -76,16 +83,19 @@ func assignMatmul(statement zk.Statement, left, right zk.Matrix, product zk.Prod
 
 // Define builds the constraints.
 func (c *matmulCircuit) Define(api frontend.API) error {
-	constrainPublics(api, c.Left, c.Right, c.Product, c.Bind)
-
 	// The range checker defers its work and so does multicommit. It must come
 	// first, so that its values are in the commitment when that closes.
-	ranges := rangecheck.New(api)
-	left := operand{c.Left, c.A, zk.SpongeMatmulLeft, zk.MatmulFactorBits, zk.MatmulFactorPack}
-	right := operand{c.Right, c.B, zk.SpongeMatmulRight, zk.MatmulFactorBits, zk.MatmulFactorPack}
-	product := operand{c.Product, c.C, zk.SpongeMatmulProduct, zk.MatmulProductBits, zk.MatmulProductPack}
-	for _, o := range []operand{left, right, product} {
-		if err := o.constrain(api, ranges); err != nil {
+	a := newAsserter(api, c.lacks)
+	constrainPublics(api, c.Left, c.Right, c.Product)
+	if a.asserts(groupBind) {
+		constrainPublics(api, c.Bind)
+	}
+	for _, o := range []operand{
+		{c.Left, c.A, zk.SpongeMatmulLeft, zk.MatmulFactorBits, zk.MatmulFactorPack, groupLeft, groupRangeA},
+		{c.Right, c.B, zk.SpongeMatmulRight, zk.MatmulFactorBits, zk.MatmulFactorPack, groupRight, groupRangeB},
+		{c.Product, c.C, zk.SpongeMatmulProduct, zk.MatmulProductBits, zk.MatmulProductPack, groupProduct, groupRangeC},
+	} {
+		if err := o.constrain(a); err != nil {
 			return err
 		}
 	}
@@ -94,13 +104,17 @@ func (c *matmulCircuit) Define(api frontend.API) error {
 	committed = append(committed, c.A...)
 	committed = append(committed, c.B...)
 	committed = append(committed, c.C...)
-	multicommit.WithCommitment(api, c.freivalds, committed...)
+	multicommit.WithCommitment(api, func(_ frontend.API, challenge frontend.Variable) error {
+		c.freivalds(a, challenge)
+		return nil
+	}, committed...)
 	return nil
 }
 
 // freivalds asserts A · (B · x) = C · x for x_j = challenge^j: 3n² + O(n)
 // constraints.
-func (c *matmulCircuit) freivalds(api frontend.API, challenge frontend.Variable) error {
+func (c *matmulCircuit) freivalds(a *asserter, challenge frontend.Variable) {
+	api := a.api
 	x := make([]frontend.Variable, c.n)
 	x[0] = 1
 	for j := 1; j < c.n; j++ {
@@ -109,9 +123,8 @@ func (c *matmulCircuit) freivalds(api frontend.API, challenge frontend.Variable)
 	left := c.times(api, c.A, c.times(api, c.B, x))
 	right := c.times(api, c.C, x)
 	for i := range c.n {
-		api.AssertIsEqual(left[i], right[i])
+		a.equal(groupFreivalds, left[i], right[i])
 	}
-	return nil
 }
 
 // times returns matrix · vector.
@@ -134,34 +147,23 @@ type operand struct {
 	use     zk.SpongeUse
 	bits    int // of an entry, signed
 	per     int // entries in one field element
+
+	digestGroup, rangeGroup string
 }
 
-// constrain asserts that the entries are within their bits and have the digest.
-func (o operand) constrain(api frontend.API, ranges frontend.Rangechecker) error {
-	digest, err := sponge(api, o.use, o.pack(api, ranges))
+// constrain asserts that the entries are within their bits and have the digest. It lays them into
+// field elements, as zk does outside the circuit; that is linear and costs no constraint.
+func (o operand) constrain(a *asserter) error {
+	shifted := make([]frontend.Variable, len(o.entries))
+	for i, entry := range o.entries {
+		shifted[i] = a.signed(o.rangeGroup, entry, o.bits)
+	}
+	digest, err := sponge(a.api, o.use, pack(a.api, shifted, o.per, o.bits))
 	if err != nil {
 		return err
 	}
-	api.AssertIsEqual(o.digest, digest)
+	a.equal(o.digestGroup, o.digest, digest)
 	return nil
-}
-
-// pack range-checks the entries as signed integers and lays them into field
-// elements, as zk does outside the circuit. The packing itself is linear and
-// costs no constraint.
-func (o operand) pack(api frontend.API, ranges frontend.Rangechecker) []frontend.Variable {
-	offset := new(big.Int).Lsh(big.NewInt(1), uint(o.bits-1))
-	elements := make([]frontend.Variable, 0, (len(o.entries)+o.per-1)/o.per)
-	for chunk := range slices.Chunk(o.entries, o.per) {
-		terms := make([]frontend.Variable, len(chunk))
-		for i, entry := range chunk {
-			shifted := api.Add(entry, offset)
-			ranges.Check(shifted, o.bits)
-			terms[i] = api.Mul(shifted, new(big.Int).Lsh(big.NewInt(1), uint(i*o.bits)))
-		}
-		elements = append(elements, sum(api, terms))
-	}
-	return elements
 }
 
 // sum adds one or more terms at once: one pass over the linear expressions.
