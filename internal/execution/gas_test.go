@@ -372,7 +372,9 @@ func TestMeasureGas(t *testing.T) {
 		b.round(only)
 	}
 	for range 4 { // what all others are held against, and what reads all over the disk
-		b.round(func(name string) bool { return only(name) && (average[name] > 0 || strings.HasPrefix(name, "transfer")) })
+		b.round(func(name string) bool {
+			return only(name) && (average[name] > 0 || strings.HasPrefix(name, "transfer"))
+		})
 	}
 	all := readMeasured(t)
 	known := all[gasWay]

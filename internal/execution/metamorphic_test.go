@@ -35,6 +35,7 @@ type replay struct {
 	state *state.Overlay // on the store
 	tree  *state.Tree
 	head  chain.Header
+	seen  map[string]int // events by name; nil: nobody asks
 }
 
 func newReplay(t *rapid.T, g *chain.Genesis, s setting) *replay {
@@ -140,6 +141,9 @@ func (r *replay) block(afterMs uint64, raws [][]byte) [2]crypto.Digest {
 	if err != nil {
 		r.Fatalf("block %d: %v", h.Height, err)
 	}
+	if r.seen != nil {
+		r.note(&out.Receipts)
+	}
 	r.keep(uint64(h.Height), out.Changes, r.tree)
 	if r.head = h; r.restart > 0 && int(h.Height)%r.restart == 0 {
 		r.reopen()
@@ -147,11 +151,25 @@ func (r *replay) block(afterMs uint64, raws [][]byte) [2]crypto.Digest {
 	return [2]crypto.Digest{r.tree.Root(), out.Receipts.Root()}
 }
 
+// note counts the events of a block.
+func (r *replay) note(receipts *chain.BlockReceipts) {
+	for _, e := range receipts.Begin {
+		r.seen[chain.EventName(e)]++
+	}
+	for _, tx := range receipts.Txs {
+		for _, e := range tx.Events {
+			r.seen[chain.EventName(e)]++
+		}
+	}
+}
+
 // writer signs transactions of accounts 21 to 29, of every kind that needs no
-// other party.
+// other party, and, if there is a market, those of its parties.
 type writer struct {
 	*rapid.T
 	nonces map[int]uint64
+	market bool
+	orders uint64 // claimed so far, or tried to
 }
 
 func (w *writer) tx() []byte {
@@ -164,6 +182,10 @@ func (w *writer) tx() []byte {
 		MaxFee:   chain.PricePerGas(20), Tip: chain.PricePerGas(rapid.Uint64Range(0, 3).Draw(w.T, "tip")),
 	}
 	w.nonces[from]++
+	if w.market && rapid.Bool().Draw(w.T, "trades") {
+		body.GasLimit, body.Messages = chain.GasUnits(5_000_000), chain.Msgs{w.trade(from, amount)}
+		return w.sign(body, from)
+	}
 	for range rapid.IntRange(1, 2).Draw(w.T, "messages") {
 		body.Messages = append(body.Messages, []chain.Msg{
 			chain.Transfer{To: other.address(), Amount: amount},
@@ -175,6 +197,10 @@ func (w *writer) tx() []byte {
 			chain.WithdrawRewards{Validator: validator, Restake: amount.Nano()%2 == 0},
 		}[rapid.IntRange(0, 6).Draw(w.T, "kind")])
 	}
+	return w.sign(body, from)
+}
+
+func (w *writer) sign(body chain.TxBody, from int) []byte {
 	tx, err := chain.SignTx(body, keyOf(byte(from)))
 	if err != nil {
 		w.Fatal(err)
@@ -182,10 +208,58 @@ func (w *writer) tx() []byte {
 	return tx.Encode()
 }
 
+// opening is what brings a cluster, two nodes and a consumer's deposit on chain: those of
+// the golden scenario.
+func (w *writer) opening() (raws [][]byte) {
+	parties := &world{}
+	for _, p := range []struct {
+		from int
+		says chain.Msg
+	}{
+		{22, parties.registerCluster()}, {23, parties.registerProvider(ownerA, nodeA)}, {24, parties.registerProvider(ownerB, nodeB)},
+		{21, chain.Deposit{Cluster: cluster.Public(), Amount: chain.Hyper(50)}},
+	} {
+		raws = append(raws, w.sign(chain.TxBody{
+			ChainID: testChain, Sender: keyOf(byte(p.from)).address(), Nonce: w.nonces[p.from], Expiry: 1_000, GasLimit: chain.GasUnits(5_000_000),
+			MaxFee: chain.PricePerGas(20), Messages: chain.Msgs{p.says},
+		}, p.from))
+		w.nonces[p.from]++
+	}
+	w.market = true
+	return raws
+}
+
+// trade is a message of the market: escrow that comes and goes, and claims under three policies,
+// some of them posted twice, or forged.
+func (w *writer) trade(from int, amount chain.Amount) chain.Msg {
+	parties := &world{}
+	switch rapid.SampledFrom([]string{"deposit", "withdraw", "unbond", "settle", "settle", "settle", "settle"}).Draw(w.T, "trade") {
+	case "deposit":
+		return chain.Deposit{Cluster: cluster.Public(), Amount: chain.Nano(amount.Nano()/1_000 + 1)}
+	case "withdraw":
+		return chain.Withdraw{Cluster: cluster.Public(), Amount: chain.Hyper(uint64(1 + from%3))}
+	case "unbond":
+		return chain.UnbondProvider{Node: nodeB.Public()}
+	}
+	if rapid.IntRange(0, 4).Draw(w.T, "again") > 0 || w.orders == 0 {
+		w.orders++
+	}
+	policy := rapid.SampledFrom([]chain.Policy{attested, attested, multiply, chain.PolicyOptimistic{WindowMs: 3_000, Bond: chain.Hyper(32)}}).Draw(w.T, "policy")
+	node := rapid.SampledFrom([]key{nodeA, nodeB}).Draw(w.T, "node")
+	c := parties.claim(policy, w.orders, node)
+	c.Receipt.Usage[0].DurationMs, c.Receipt.Ended = 1_000, genesisTime+1_000
+	parties.resign(&c, node)
+	if rapid.IntRange(0, 9).Draw(w.T, "forged") == 0 {
+		c.ReceiptSig[5] ^= 1
+	}
+	return chain.Settle{Claims: []chain.Claim{c}}
+}
+
 // TestNothingButTheBlocksDecidesTheRoot: one history, over ends of epochs, has the
 // same roots after each block whatever the size of caches, the parallelism, how
-// often and how a node was restarted, and whether it proposed.
+// often and how a node was restarted, and whether it proposed. Most histories have a market.
 func TestNothingButTheBlocksDecidesTheRoot(t *testing.T) {
+	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		g := genesis()
 		g.Params.EpochMs, g.Params.UnbondDelayMs, g.Params.EvidenceWindowMs = 10_000, 30_000, 10_000
@@ -194,7 +268,14 @@ func TestNothingButTheBlocksDecidesTheRoot(t *testing.T) {
 			parallelism: rapid.IntRange(2, 16).Draw(t, "parallelism"), layered: rapid.Bool().Draw(t, "layered"), builds: rapid.Bool().Draw(t, "builds"),
 		}
 		one, two := newReplay(t, g, plain), newReplay(t, g, other)
+		one.seen = seen
 		w := &writer{T: t, nonces: map[int]uint64{}}
+		if rapid.IntRange(0, 3).Draw(t, "market") > 0 {
+			raws := w.opening()
+			if a, b := one.block(1_000, raws), two.block(1_000, raws); a != b {
+				t.Fatalf("the first block with %+v: roots %v, want %v", other, b, a)
+			}
+		}
 		for n := range rapid.IntRange(1, 12).Draw(t, "blocks") {
 			after := rapid.SampledFrom([]uint64{1, 700, 3_000, 10_000}).Draw(t, "ms")
 			raws := make([][]byte, rapid.IntRange(0, 6).Draw(t, "txs"))
@@ -209,6 +290,12 @@ func TestNothingButTheBlocksDecidesTheRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	t.Log(seen)
+	for _, name := range []string{"transferred", "delegated", "deposited", "claim_settled", "claim_rejected", "claim_pending"} {
+		if seen[name] == 0 {
+			t.Errorf("no history has %s: %v", name, seen)
+		}
+	}
 }
 
 // TestBlockBoundariesDecideNoRoot puts the same transactions, in the same order,
