@@ -88,9 +88,11 @@ func TestBadTransactionsAreRefusedByName(t *testing.T) {
 		{"with a gap before its nonce", change(func(b *chain.TxBody) { b.Nonce = execution.NonceWindow }), "nonce_gap: nonce 64, the next is 0"},
 	}
 	for _, c := range cases {
-		if got := r.offer(c.raw); got == "" || !strings.Contains(got, c.want) {
-			t.Errorf("%s: refused with %q, want %q", c.name, got, c.want)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			if got := r.offer(c.raw); got == "" || !strings.Contains(got, c.want) {
+				t.Errorf("refused with %q, want %q", got, c.want)
+			}
+		})
 	}
 	if txs, _ := r.app.pool.size(); txs != 0 {
 		t.Errorf("%d of them wait", txs)

@@ -306,7 +306,9 @@ func (n *Node) Run(ctx context.Context) error {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			n.prune(ctx)
+			ticker := time.NewTicker(pruneEvery)
+			defer ticker.Stop()
+			n.prune(ctx, ticker.C)
 		}()
 	}
 	n.log.Info("node is up", "chain", n.genesis.ChainID, "node", n.endpoint.ID().Short(), "transport", n.endpoint.Addr().String(), "http", n.Addr())
@@ -343,14 +345,13 @@ func (a *application) watchFaults(ctx context.Context) error {
 // pruneEvery is how often old versions of the state tree are looked for.
 const pruneEvery = 10 * time.Second
 
-func (n *Node) prune(ctx context.Context) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
+// prune gives up, at each tick, what a pruned node need not keep.
+func (n *Node) prune(ctx context.Context, ticks <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-ticks:
 		}
 		done, err := n.store.Prune(ctx, n.config.Prune())
 		if err != nil {

@@ -30,13 +30,7 @@ func newLoaded(t testing.TB, accounts int, options store.Options) *loaded {
 		t.Fatal(err)
 	}
 	l := &loaded{home: t.TempDir()}
-	text, err := json.Marshal(g)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(l.home, GenesisFile), text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	writeGenesis(t, g, l.home)
 	st, err := store.Open(chainDir(l.home), options)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +43,18 @@ func newLoaded(t testing.TB, accounts int, options store.Options) *loaded {
 		l.pay(32, accounts)
 	}
 	return l
+}
+
+// writeGenesis writes a genesis to a home.
+func writeGenesis(t testing.TB, g *chain.Genesis, home string) {
+	t.Helper()
+	text, err := json.Marshal(g)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(home, GenesisFile), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // pay makes a block in which each of nine users sends some transactions of sixteen

@@ -398,11 +398,7 @@ func TestCrashBetweenAnyTwoWrites(t *testing.T) {
 
 func crashBetweenAnyTwoWrites(t *testing.T, points int64) {
 	options := store.Options{TreeInterval: 3, PendingBytes: 1 << 20, MemtableBytes: 1 << 20, PointBytes: points}
-	step := 1
-	if testing.Short() {
-		step = 7
-	}
-	for n := 0; ; n += step {
+	for n := 0; ; n++ {
 		w := newWorld(t, 99, options)
 		w.disk.plan(n)
 		certain := 0
