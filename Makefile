@@ -124,9 +124,14 @@ gas-check: need ## measure every operation anew, and hold it against the gas tab
 
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
-	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')
+	HYPERMESH_BENCH_KEYS=10000000 $(GO) test -run '^$$' -bench '^BenchmarkTreeUpdate$$' -benchtime 300x -timeout 60m ./internal/store
+	$(GO) test -count=1 -v -run '^TestPrunedDiskStaysBelowTwiceTheLiveState$$' -timeout 30m ./internal/store
 	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
 	$(GO) test -run '^$$' -bench '^Benchmark(Network|IdleAgent)' -benchtime 5x -timeout 60m ./cmd/hypermesh
+	HYPERMESH_BENCH_ACCOUNTS=1000000 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$/^8500$$' -benchtime 1x -timeout 60m ./cmd/hypermesh
+	HYPERMESH_BENCH_RATE=5000 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$' -benchtime 1x -timeout 60m ./cmd/hypermesh
+	HYPERMESH_BENCH_RATE=5000 HYPERMESH_BENCH_ACCOUNTS=1000000 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$' -benchtime 1x -timeout 60m ./cmd/hypermesh
 	$(GO) test -run '^$$' -bench '^Benchmark(Jobs|LeaderKilled)' -benchtime 3x -timeout 30m ./cmd/hypermesh
 	$(GO) test -run '^$$' -bench '^BenchmarkSettled' -benchtime 1x -timeout 10m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,13 +47,19 @@ func BenchmarkNetworkFinalityDelay50(b *testing.B) {
 // BenchmarkNetworkThroughput offers transfers between 10,000 accounts for a
 // minute, at a little above the least rate that is to be reached, at the goal and a little above it.
 // Beside what the generator sees it reports what a validator uses for a committed
-// transfer, everything included, the mean of four, and the most memory of any; and
+// transfer, everything included, the mean of four, and the memory of whichever has most; and
 // it prints where the time of one validator went. HYPERMESH_BENCH_ACCOUNTS makes so
-// many accounts first, at random ones of which the transfers then go to, and
-// HYPERMESH_BENCH_SECONDS is another time than a minute.
+// many accounts first, at random ones of which the transfers then go to,
+// HYPERMESH_BENCH_SECONDS is another time than a minute, and HYPERMESH_BENCH_RATE the one
+// load to offer: what a transfer costs beside few accounts and beside many is to be compared
+// where all that is offered is committed.
 func BenchmarkNetworkThroughput(b *testing.B) {
 	accounts, seconds := asked(b, "HYPERMESH_BENCH_ACCOUNTS", 0), asked(b, "HYPERMESH_BENCH_SECONDS", 60)
-	for _, rate := range []int{8_500, 13_000, 13_500} {
+	rates := []int{8_500, 13_000, 13_500}
+	if rate := asked(b, "HYPERMESH_BENCH_RATE", 0); rate > 0 {
+		rates = []int{rate}
+	}
+	for _, rate := range rates {
 		b.Run(strconv.Itoa(rate), func(b *testing.B) {
 			profiler := freeLoopback(b)
 			n := figureNetOf(b, func(dir string) {
@@ -302,10 +309,11 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 	var p50, p99, interval, committed, cost, memory []float64
 	for b.Loop() {
 		var before []usage
+		var generator time.Duration
 		var profile chan []byte
 		r, err := devnet.BenchTransfers(b.Context(), o, func(stage string, _ float64) {
 			if stage == devnet.StageSending {
-				before = n.usage(b)
+				before, generator = n.usage(b), processorTime(b)
 				profile = n.profile(b, time.Duration(o.Seconds)*time.Second*3/4)
 			}
 		})
@@ -313,21 +321,26 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 			b.Fatal(err)
 		}
 		var cpu time.Duration
-		var mib float64
+		var mib, most float64
 		for i, after := range n.usage(b) {
 			cpu += after.cpu - before[i].cpu
-			mib = max(mib, after.mib)
+			mib, most = max(mib, after.mib), max(most, after.most)
 		}
+		each := func(d time.Duration) float64 {
+			return float64(d.Microseconds()) / figureValidators / float64(r.Finalized)
+		}
+		generator = processorTime(b) - generator
+		cost = append(cost, each(cpu))
 		if n.profiler != "" {
-			b.Logf("one validator, by the samples of its profile:\n%s", whereItGoes(b, <-profile, r.CommittedPerSecond*float64(o.Seconds)*3/4))
+			traces := tracesOf(b, <-profile)
+			b.Logf("one validator, by the samples of its profile:\n%s", whereItGoes(traces, r.CommittedPerSecond*float64(o.Seconds)*3/4, each(cpu), each(generator)))
 		}
-		cost = append(cost, float64(cpu.Microseconds())/figureValidators/float64(r.Finalized))
 		memory = append(memory, mib)
 		if r.Failed > 0 || r.Rejected > 0 && n.profiler == "" && o.Claims == 0 {
 			b.Errorf("%d transactions were rejected, %d of them by the chain", r.Rejected, r.Failed)
 		}
-		b.Logf("%.0f/s offered, %.0f/s committed, finality %.1f ms p50, %.1f ms p99, block interval %.1f ms p50, %.1f ms p99, %.1f µs a transfer and validator, %.0f MiB, %d rejected",
-			r.OfferedPerSecond, r.CommittedPerSecond, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99, cost[len(cost)-1], mib, r.Rejected)
+		b.Logf("%.0f/s offered, %.0f/s committed, finality %.1f ms p50, %.1f ms p99, block interval %.1f ms p50, %.1f ms p99, %.1f µs a transfer and validator, %.0f MiB and at most %.0f, %d rejected",
+			r.OfferedPerSecond, r.CommittedPerSecond, r.Finality.P50, r.Finality.P99, r.BlockInterval.P50, r.BlockInterval.P99, cost[len(cost)-1], mib, most, r.Rejected)
 		p50, p99 = append(p50, r.Finality.P50), append(p99, r.Finality.P99)
 		interval, committed = append(interval, r.BlockInterval.P50), append(committed, r.CommittedPerSecond)
 	}
@@ -344,10 +357,20 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 }
 
 // usage is what a process has used: processor time since its start, and resident
-// memory now.
+// memory, now and at most.
 type usage struct {
-	cpu time.Duration
-	mib float64
+	cpu       time.Duration
+	mib, most float64
+}
+
+// processorTime is what this process has used, which is the generator's.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // usage reads /proc (proc(5)) of every validator.
@@ -376,8 +399,18 @@ func usageOf(b *testing.B, pid int) usage {
 		}
 		return v
 	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	var kib float64
+	if _, err := fmt.Sscanf(peak, "%f kB", &kib); err != nil {
+		b.Fatalf("the highest memory of process %d: %v", pid, err)
+	}
 	return usage{
-		cpu: time.Duration(number(14)+number(15)) * time.Second / ticksPerSecond,
-		mib: float64(number(24)) * float64(os.Getpagesize()) / (1 << 20),
+		cpu:  time.Duration(number(14)+number(15)) * time.Second / ticksPerSecond,
+		mib:  float64(number(24)) * float64(os.Getpagesize()) / (1 << 20),
+		most: kib / 1024,
 	}
 }

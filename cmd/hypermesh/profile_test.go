@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -68,9 +69,8 @@ func (n *figureNet) profile(b *testing.B, d time.Duration) chan []byte {
 	return out
 }
 
-// whereItGoes returns a table of the parts of a profile in which so many
-// transactions were committed: microseconds for each, and shares.
-func whereItGoes(b *testing.B, profile []byte, txs float64) string {
+// tracesOf returns the stacks of a profile as text.
+func tracesOf(b *testing.B, profile []byte) []byte {
 	b.Helper()
 	path := filepath.Join(b.TempDir(), "cpu.pprof")
 	if err := os.WriteFile(path, profile, 0o600); err != nil {
@@ -80,6 +80,13 @@ func whereItGoes(b *testing.B, profile []byte, txs float64) string {
 	if err != nil {
 		b.Fatalf("go tool pprof: %v", err)
 	}
+	return traces
+}
+
+// whereItGoes returns a table of the budget of a transaction, in microseconds of one
+// processor: the parts of a validator's profile in which so many transactions were committed,
+// what of its whole cost the profile does not see, and its share of the generator.
+func whereItGoes(traces []byte, txs, cost, generator float64) string {
 	spent, all := map[string]time.Duration{}, time.Duration(0)
 	const line = "-----------+-------------------------------------------------------\n"
 	for _, trace := range bytes.Split(traces, []byte(line)) {
@@ -98,11 +105,40 @@ func whereItGoes(b *testing.B, profile []byte, txs float64) string {
 		spent[name] += d
 		all += d
 	}
-	names := slices.SortedFunc(maps.Keys(spent), func(x, y string) int { return int(spent[y] - spent[x]) })
+	names := slices.SortedFunc(maps.Keys(spent), func(x, y string) int {
+		return cmp.Or(cmp.Compare(spent[y], spent[x]), strings.Compare(x, y))
+	})
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1_000 / txs }
 	var out strings.Builder
-	for _, name := range names {
-		fmt.Fprintf(&out, "%-20s %6.2f µs %5.1f %%\n", name, float64(spent[name].Nanoseconds())/1_000/txs, 100*spent[name].Seconds()/all.Seconds())
+	row := func(name string, µs float64) {
+		fmt.Fprintf(&out, "%-30s %6.2f µs %5.1f %%\n", name, µs, 100*µs/(cost+generator))
 	}
-	fmt.Fprintf(&out, "%-20s %6.2f µs\n", "together", float64(all.Nanoseconds())/1_000/txs)
+	for _, name := range names {
+		row(name, each(spent[name]))
+	}
+	row("not seen by the profile", cost-each(all))
+	row("a validator", cost)
+	row("its share of the generator", generator)
+	row("together", cost+generator)
 	return out.String()
+}
+
+// TestWhereItGoes adds up a budget of 40 µs.
+func TestWhereItGoes(t *testing.T) {
+	const line = "-----------+-------------------------------------------------------\n"
+	traces := "File: hypermesh\nType: cpu\n" + line +
+		"     160ms   crypto.verifyLanes\n             github.com/hypermesh/hypermesh/internal/crypto.(*KeyCache).VerifyBatch\n             node.(*application).execute\n" + line +
+		"      50ms   tokens.Credit\n             node.(*application).execute\n" + line +
+		"      40ms   crypto.(*KeyCache).VerifyBatch\n" + line +
+		"     0.05s   runtime.futex\n"
+	want := "signatures                      20.00 µs  50.0 %\n" +
+		"execution                        5.00 µs  12.5 %\n" +
+		"the rest                         5.00 µs  12.5 %\n" +
+		"not seen by the profile          8.00 µs  20.0 %\n" +
+		"a validator                     38.00 µs  95.0 %\n" +
+		"its share of the generator       2.00 µs   5.0 %\n" +
+		"together                        40.00 µs 100.0 %\n"
+	if got := whereItGoes([]byte(traces), 10_000, 38, 2); got != want {
+		t.Errorf("the budget is\n%swant\n%s", got, want)
+	}
 }
