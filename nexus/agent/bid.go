@@ -79,6 +79,8 @@ func (a *Agent) unwilling(order *chain.Order, spec *job.Spec, now time.Time) str
 		return fmt.Sprintf("the work may end at %d, after the deadline %d", end, order.Deadline)
 	case a.spool.count() >= maxSpooled:
 		return fmt.Sprintf("%d finished jobs wait for the servers, the limit", maxSpooled)
+	case a.spool.size() >= maxSpooledBytes:
+		return fmt.Sprintf("finished jobs with %d bytes of receipts and proofs wait for the servers, the limit", maxSpooledBytes)
 	}
 	return ""
 }

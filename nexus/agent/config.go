@@ -91,25 +91,26 @@ func DefaultConfig() Config {
 
 // Bounds of a config.
 const (
-	maxServers    = 16
-	maxJobs       = 1_024
-	maxNice       = 19
-	maxKernels    = 16
-	minDiskMiB    = 16
-	maxDiskMiB    = 1 << 24
-	maxSurcharge  = 10_000
-	minBandwidth  = 128 // KiB/s: a chunk of a blob has to arrive within half a minute, whatever else does
-	maxBandwidth  = 1 << 30
-	maxHours      = 32
-	maxCover      = 1_000_000
-	maxRPC        = 16
-	maxProgram    = 64 // words of price_program
-	maxPriceTime  = 30 * time.Second
-	minBidExpiry  = time.Second
-	maxBidExpiry  = 24 * time.Hour
-	maxHeldTasks  = 1_152 // max_jobs, and some whose ends are being written
-	maxSpooled    = 768
-	maxRemembered = 1_024
+	maxServers      = 16
+	maxJobs         = 1_024
+	maxNice         = 19
+	maxKernels      = 16
+	minDiskMiB      = 16
+	maxDiskMiB      = 1 << 24
+	maxSurcharge    = 10_000
+	minBandwidth    = 128 // KiB/s: a chunk of a blob has to arrive within half a minute, whatever else does
+	maxBandwidth    = 1 << 30
+	maxHours        = 32
+	maxCover        = 1_000_000
+	maxRPC          = 16
+	maxProgram      = 64 // words of price_program
+	maxPriceTime    = 30 * time.Second
+	minBidExpiry    = time.Second
+	maxBidExpiry    = 24 * time.Hour
+	maxHeldTasks    = 1_152 // max_jobs, and some whose ends are being written
+	maxSpooled      = 768
+	maxSpooledBytes = 24 << 20
+	maxRemembered   = 1_024
 )
 
 // Check returns an error that names the first field out of range.

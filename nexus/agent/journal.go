@@ -15,7 +15,7 @@ import (
 const (
 	recordHead    = 8 // length and CRC-32C, big endian
 	maxRecord     = 128 << 10
-	compactBytes  = 1 << 20   // a journal above it is rewritten once it holds twice what is live
+	compactBytes  = 1 << 20   // a journal above it is rewritten once it holds twice what is live, or half of maxJournal
 	maxJournal    = 256 << 20 // a longer file is none of ours
 	maxLaterBytes = 1 << 20   // of records that wait for somebody else's write
 )
@@ -181,6 +181,9 @@ func (j *journal) write(data []byte) error {
 	if j.file == nil {
 		return os.ErrClosed
 	}
+	if j.size+int64(len(data)) > maxJournal { // which nobody could open
+		return fmt.Errorf("%s has %d bytes, and %d more are beyond its limit", j.path, j.size, len(data))
+	}
 	_, err := j.file.WriteAt(data, j.size)
 	if err == nil {
 		err = j.file.Sync()
@@ -189,7 +192,7 @@ func (j *journal) write(data []byte) error {
 		return errors.Join(err, j.file.Truncate(j.size))
 	}
 	j.size += int64(len(data))
-	if j.live != nil && j.size > compactBytes && j.size > 2*j.kept {
+	if j.live != nil && j.size > compactBytes && (j.size > 2*j.kept || j.size > maxJournal/2) {
 		if err := j.compact(); err != nil {
 			j.log.Error("agent: a journal cannot be rewritten, it goes on growing", "file", j.path, "error", err)
 		}

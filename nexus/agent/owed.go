@@ -84,13 +84,13 @@ func (s *spool) owed() []Owed {
 			out = append(out, e.owed())
 		}
 	}
-	for _, e := range s.entries {
+	for _, e := range s.entries.of {
 		if e.durable {
 			add(&e.spoolEntry)
 		}
 	}
-	for _, e := range s.kept {
-		add(&e)
+	for _, e := range s.kept.of {
+		add(&e.spoolEntry)
 	}
 	slices.SortFunc(out, func(a, b Owed) int {
 		x, y := &a.Claim.Receipt, &b.Claim.Receipt

@@ -50,9 +50,13 @@ type spoolRecord struct {
 	Retire bool // in place of forgetting: what the claim needs is kept
 }
 
-// maxKept bounds the claims that are kept after their Dones were acknowledged; the oldest are
-// given up beyond.
-const maxKept = 8_192
+// maxKept and maxKeptBytes bound the claims that are kept after their Dones were acknowledged; the
+// oldest are given up beyond. With so many bytes of Dones as maxSpooledBytes, and those of all tasks,
+// a journal that was just rewritten takes less than half of maxJournal.
+const (
+	maxKept      = 8_192
+	maxKeptBytes = 24 << 20
+)
 
 // spool keeps the Dones that no server has acknowledged, and what the claims of the others
 // need until they are paid. Dones that end at the
@@ -63,14 +67,34 @@ type spool struct {
 	journal *journal
 
 	mu      sync.Mutex
-	entries map[crypto.Digest]*spooled
-	kept    map[crypto.Digest]spoolEntry
+	entries spooledMap
+	kept    spooledMap
 	aging   []crypto.Digest // of kept, and some that are gone, the oldest first
+}
+
+// spooledMap is entries by their orders, and what their records take.
+type spooledMap struct {
+	of    map[crypto.Digest]*spooled
+	bytes int
+}
+
+func (m *spooledMap) put(order crypto.Digest, e *spooled) {
+	m.drop(order)
+	m.of[order] = e
+	m.bytes += e.bytes
+}
+
+func (m *spooledMap) drop(order crypto.Digest) {
+	if e := m.of[order]; e != nil {
+		m.bytes -= e.bytes
+		delete(m.of, order)
+	}
 }
 
 // spooled is an entry; nobody but who entered it may see it before it is durable.
 type spooled struct {
 	spoolEntry
+	bytes   int // of its record
 	durable bool
 	next    *spoolEntry // what is being written in its place; nil: nothing
 
@@ -104,7 +128,9 @@ func openSpool(dir string, node crypto.PublicKey, log *slog.Logger) (*spool, err
 func (s *spool) close() error { return s.journal.close() }
 
 func newSpool(node crypto.PublicKey, log *slog.Logger) *spool {
-	return &spool{node: node, log: log, entries: map[crypto.Digest]*spooled{}, kept: map[crypto.Digest]spoolEntry{}}
+	return &spool{
+		node: node, log: log, entries: spooledMap{of: map[crypto.Digest]*spooled{}}, kept: spooledMap{of: map[crypto.Digest]*spooled{}},
+	}
 }
 
 // load enters a record that was read.
@@ -114,12 +140,12 @@ func (s *spool) load(raw []byte) error {
 		return err
 	}
 	if r.Entry == nil {
-		if e := s.entries[r.Forget]; e != nil && r.Retire {
-			s.retain(e.spoolEntry)
+		if e := s.entries.of[r.Forget]; e != nil && r.Retire {
+			s.retain(e)
 		} else {
-			delete(s.kept, r.Forget)
+			s.kept.drop(r.Forget)
 		}
-		delete(s.entries, r.Forget)
+		s.entries.drop(r.Forget)
 		return nil
 	}
 	receipt := &r.Entry.Done.Receipt
@@ -129,7 +155,7 @@ func (s *spool) load(raw []byte) error {
 	case !s.node.Verify(crypto.DomainUsage, receipt.Payload(), r.Entry.Done.ReceiptSig):
 		return errors.New("its signature does not verify")
 	}
-	s.entries[receipt.Order] = &spooled{spoolEntry: *r.Entry, durable: true}
+	s.entries.put(receipt.Order, &spooled{spoolEntry: *r.Entry, bytes: len(raw), durable: true})
 	return nil
 }
 
@@ -138,27 +164,27 @@ func (s *spool) encoded() [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out [][]byte
-	for _, e := range s.entries {
+	for _, e := range s.entries.of {
 		out = append(out, e.record())
 	}
 	for _, order := range s.aging {
-		if e, ok := s.kept[order]; ok {
-			out = append(out, codec.Marshal(spoolRecord{Entry: &e}), codec.Marshal(spoolRecord{Forget: order, Retire: true}))
+		if e := s.kept.of[order]; e != nil {
+			out = append(out, e.record(), codec.Marshal(spoolRecord{Forget: order, Retire: true}))
 		}
 	}
 	return out
 }
 
 // retain keeps what a claim needs. The caller holds s.mu, or nobody else has s.
-func (s *spool) retain(e spoolEntry) {
+func (s *spool) retain(e *spooled) {
 	order := e.Done.Receipt.Order
-	if _, known := s.kept[order]; !known {
+	if s.kept.of[order] == nil {
 		s.aging = append(s.aging, order)
 	}
-	s.kept[order] = e
-	for len(s.kept) > maxKept || len(s.aging) > 2*maxKept {
-		if old, there := s.kept[s.aging[0]]; there {
-			delete(s.kept, s.aging[0])
+	s.kept.put(order, e)
+	for len(s.kept.of) > maxKept || s.kept.bytes > maxKeptBytes || len(s.aging) > 2*maxKept {
+		if old := s.kept.of[s.aging[0]]; old != nil {
+			s.kept.drop(s.aging[0])
 			s.log.Warn("agent: too many claims are not paid, giving up the oldest", "order", old.Done.Receipt.Order.Short())
 		}
 		s.aging = s.aging[1:]
@@ -168,7 +194,7 @@ func (s *spool) retain(e spoolEntry) {
 // attest makes the cluster's attestation of a sealed output durable.
 func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error {
 	s.mu.Lock()
-	known := s.entries[order]
+	known := s.entries.of[order]
 	if known == nil || !known.durable || known.Key == nil {
 		s.mu.Unlock()
 		return nil // it was acknowledged meanwhile
@@ -192,8 +218,8 @@ func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error 
 func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries[order]
-	if !ok || !e.durable || e.Key == nil {
+	e := s.entries.of[order]
+	if e == nil || !e.durable || e.Key == nil {
 		return spoolEntry{}, false
 	}
 	return e.spoolEntry, true
@@ -203,7 +229,7 @@ func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
 func (s *spool) allow(order crypto.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries[order]; e != nil {
+	if e := s.entries.of[order]; e != nil {
 		e.allowed = true
 	}
 }
@@ -211,7 +237,7 @@ func (s *spool) allow(order crypto.Digest) {
 func (s *spool) mayShow(order crypto.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[order]
+	e := s.entries.of[order]
 	return e != nil && e.allowed
 }
 
@@ -219,7 +245,7 @@ func (s *spool) mayShow(order crypto.Digest) bool {
 func (s *spool) withhold(order crypto.Digest, why string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[order]
+	e := s.entries.of[order]
 	if e == nil || e.why == why {
 		return false
 	}
@@ -231,8 +257,8 @@ func (s *spool) withhold(order crypto.Digest, why string) bool {
 func (s *spool) owes(order crypto.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.kept[order]
-	return ok && e.attested()
+	e := s.kept.of[order]
+	return e != nil && e.attested()
 }
 
 // settled forgets what a claim needs: it was paid.
@@ -246,7 +272,7 @@ func (s *spool) settled(order crypto.Digest) {
 func (s *spool) expire(now chain.TimeMs) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for order, e := range s.kept {
+	for order, e := range s.kept.of {
 		if e.Expires < now {
 			s.drop(order)
 		}
@@ -255,8 +281,8 @@ func (s *spool) expire(now chain.TimeMs) {
 
 // drop forgets what a claim needs. The caller holds s.mu.
 func (s *spool) drop(order crypto.Digest) {
-	if _, ok := s.kept[order]; ok {
-		delete(s.kept, order)
+	if s.kept.of[order] != nil {
+		s.kept.drop(order)
 		s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order}))
 	}
 }
@@ -264,9 +290,11 @@ func (s *spool) drop(order crypto.Digest) {
 // enter notes a Done that commit will make durable, so that its output counts as
 // that of an entry from now on.
 func (s *spool) enter(e spoolEntry) {
+	entered := &spooled{spoolEntry: e}
+	entered.bytes = len(entered.record())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entries[e.Done.Receipt.Order] = &spooled{spoolEntry: e}
+	s.entries.put(e.Done.Receipt.Order, entered)
 }
 
 // commit makes a Done that was entered durable, with those of others who ask at
@@ -278,7 +306,7 @@ func (s *spool) commit(e spoolEntry) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.entries[order]; known != nil {
+	if known := s.entries.of[order]; known != nil {
 		known.durable = true
 	}
 	return nil
@@ -291,16 +319,16 @@ func (s *spool) commit(e spoolEntry) error {
 func (s *spool) remove(order crypto.Digest, retire bool) (entry spoolEntry, lastOfOutput bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known, ok := s.entries[order]
-	if !ok {
+	known := s.entries.of[order]
+	if known == nil {
 		return spoolEntry{}, false
 	}
-	delete(s.entries, order)
+	s.entries.drop(order)
 	s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order, Retire: retire}))
 	if retire {
-		s.retain(known.spoolEntry)
+		s.retain(known)
 	}
-	for _, other := range s.entries {
+	for _, other := range s.entries.of {
 		if other.Done.Blob() == known.Done.Blob() {
 			return known.spoolEntry, false
 		}
@@ -311,8 +339,8 @@ func (s *spool) remove(order crypto.Digest, retire bool) (entry spoolEntry, last
 func (s *spool) get(order crypto.Digest) (job.Done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.entries[order]
-	if !ok || !e.durable {
+	e := s.entries.of[order]
+	if e == nil || !e.durable {
 		return job.Done{}, false
 	}
 	return e.Done, true
@@ -321,15 +349,22 @@ func (s *spool) get(order crypto.Digest) (job.Done, bool) {
 func (s *spool) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.entries)
+	return len(s.entries.of)
+}
+
+// size returns what the records of the Dones take.
+func (s *spool) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entries.bytes
 }
 
 // list returns the durable entries, the work that ended first before the others.
 func (s *spool) list() []spoolEntry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]spoolEntry, 0, len(s.entries))
-	for _, e := range s.entries {
+	out := make([]spoolEntry, 0, len(s.entries.of))
+	for _, e := range s.entries.of {
 		if e.durable {
 			out = append(out, e.spoolEntry)
 		}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -50,6 +52,77 @@ func TestAttestationOutlivesARewrittenJournal(t *testing.T) {
 		t.Errorf("after the crash: there %t, attestation %x", ok, got.Attestation[:4])
 	}
 	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSpoolIsBoundByBytes: claims that are kept take no more than so many bytes, however large each
+// is, the oldest give way, and the journal that is rewritten can be read again.
+func TestSpoolIsBoundByBytes(t *testing.T) {
+	dir, key, quiet := t.TempDir(), crypto.PrivateKeyFromSeed([32]byte{7}), slog.New(slog.DiscardHandler)
+	s, err := openSpool(dir, key.Public(), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := func(n int) crypto.Digest { return crypto.Digest{byte(n), byte(n >> 8), 1} }
+	const each = 60 << 10
+	many := maxKeptBytes/each + 50
+	for n := range many {
+		e := spoolEntry{Done: job.Done{
+			Receipt: chain.UsageReceipt{ChainID: "spool-1", Order: order(n), Node: key.Public()}, Proof: make([]byte, each),
+		}}
+		e.Done.ReceiptSig = key.Sign(crypto.DomainUsage, e.Done.Receipt.Payload())
+		e.Order.Policy.Policy = chain.PolicyNone{}
+		s.enter(e)
+		if s.size() < each {
+			t.Fatalf("a Done of %d bytes counts as %d", each, s.size())
+		}
+		s.remove(order(n), true)
+		if s.size() != 0 {
+			t.Fatalf("what servers have counts as %d bytes", s.size())
+		}
+	}
+	if s.kept.bytes > maxKeptBytes || s.kept.bytes < maxKeptBytes-2*each {
+		t.Errorf("%d bytes are kept, limit %d", s.kept.bytes, maxKeptBytes)
+	}
+	if s.kept.of[order(0)] != nil || s.kept.of[order(many-1)] == nil {
+		t.Error("it is not the oldest that gave way")
+	}
+	kept := len(s.kept.of)
+	if err := s.journal.compact(); err != nil {
+		t.Fatal(err)
+	}
+	if s.journal.size > maxJournal/2 {
+		t.Errorf("the journal of what is kept has %d bytes", s.journal.size)
+	}
+	if err := s.journal.file.Close(); err != nil { // as a crash does
+		t.Fatal(err)
+	}
+	if s, err = openSpool(dir, key.Public(), quiet); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.kept.of) != kept || s.kept.bytes > maxKeptBytes || s.count() != 0 {
+		t.Errorf("after the crash %d are kept with %d bytes, of %d", len(s.kept.of), s.kept.bytes, kept)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAJournalIsNeverLongerThanCanBeRead: what would make it so is refused.
+func TestAJournalIsNeverLongerThanCanBeRead(t *testing.T) {
+	j, err := openJournal(filepath.Join(t.TempDir(), "j.log"), slog.New(slog.DiscardHandler), func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.size = maxJournal - recordHead - 10
+	if err := j.append(make([]byte, 11)); err == nil || !strings.Contains(err.Error(), "beyond its limit") {
+		t.Errorf("one byte too many: %v", err)
+	}
+	if err := j.append(make([]byte, 10)); err != nil {
+		t.Errorf("what fits: %v", err)
+	}
+	if err := j.close(); err != nil {
 		t.Fatal(err)
 	}
 }
