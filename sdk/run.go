@@ -21,7 +21,7 @@ type JobRun struct {
 	Blobs    []io.ReadSeeker
 	Policy   chain.Policy // of replicate, a zero window or stake is filled in: see ReplicateTerms
 	Consumer chain.Signer
-	MaxCost  chain.Amount  // zero: what the quote says
+	MaxCost  chain.Amount  // zero: what the quote says, with headroom; see mostFor
 	Patience time.Duration // until the deadline; zero: 10 minutes
 	Fair     bool          // fair exchange: the output travels sealed, and whoever is paid tells the key; see JobOutput
 
@@ -39,7 +39,8 @@ type JobRun struct {
 // ErrNotSettled is matched by the error of a job that ended without payment.
 var ErrNotSettled = errors.New("sdk: job did not settle")
 
-// capHeadroom is how much above the quoted prices an order's caps are.
+// capHeadroom is how much above the quoted prices an order's caps are: if who is cheapest fails,
+// others can bid.
 const capHeadroom = 2
 
 // pollEvery is how often a job's status is asked for.
@@ -77,7 +78,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 		return api.Job{}, fmt.Errorf("%w: nobody can take it: %s", ErrNotSettled, quote.Why())
 	}
 	if r.MaxCost.IsZero() {
-		r.MaxCost = quote.MaxCost
+		r.MaxCost = mostFor(r.Policy, quote.MaxCost)
 		r.Policy = ReplicateTerms(r.Policy, &r.Spec, r.MaxCost, c.leastBond())
 	}
 	note(fmt.Sprintf("at most %s, bids: %d", r.MaxCost, len(quote.Bids)), nil)
@@ -236,6 +237,22 @@ func (c *Client) deposit(ctx context.Context, consumer chain.Signer, cluster cry
 		return fmt.Errorf("sdk: depositing %s: %w", lacking, err)
 	}
 	return nil
+}
+
+// mostFor returns what an order may cost that was quoted an amount. Where one node is paid, the
+// quote is that of who is cheapest; under replicate it is that of the dearest who may be asked.
+func mostFor(policy chain.Policy, quoted chain.Amount) chain.Amount {
+	if _, ok := policy.(chain.PolicyReplicate); ok {
+		return quoted
+	}
+	most, ok := quoted.ShareFloor(capHeadroom, 1)
+	if !ok {
+		return quoted
+	}
+	if p, ok := policy.(chain.PolicyOptimistic); ok {
+		most = chain.Nano(min(most.Nano(), max(quoted.Nano(), p.MostCovered().Nano())))
+	}
+	return most
 }
 
 // orderFor returns the order of a run: caps a little above what was quoted.

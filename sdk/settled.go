@@ -118,11 +118,37 @@ func (c *Client) checkSettled(ctx context.Context, j *api.Job) error {
 		paid[node] = true
 		cost, burned = orZero(cost.Add(claim.Cost)), orZero(burned.Add(claim.Burned))
 	}
+	if order.Spent != cost {
+		kept, err := c.keptOfRefuted(ctx, j)
+		if err != nil {
+			return err
+		}
+		cost = orZero(cost.Add(kept))
+	}
 	if order.Spent != said.Cost || cost != said.Cost || burned != said.Burned {
 		return refusef("the chain has %s spent, %s paid by these claims and %s burned; the cluster says %s and %s",
 			order.Spent, cost, burned, said.Cost, said.Burned)
 	}
 	return nil
+}
+
+// keptOfRefuted adds up what the chain could not give back of a job's claims that it refuted.
+func (c *Client) keptOfRefuted(ctx context.Context, j *api.Job) (kept chain.Amount, err error) {
+	for i := range j.Runs {
+		if j.Runs[i].Stage != api.StageRefuted {
+			continue
+		}
+		key := chain.ClaimKey{Order: j.ID, Node: j.Runs[i].Node, Sequence: 1}
+		claim, err := provenRecord(ctx, c, settlement.ClaimKey(key), settlement.DecodeClaim)
+		if err != nil {
+			return kept, fmt.Errorf("sdk: refuted claim of node %s: %w", key.Node.Short(), err)
+		}
+		if claim.Refuted == 0 {
+			return kept, refusef("node %s: the chain has not refuted its claim", key.Node.Short())
+		}
+		kept = orZero(kept.Add(claim.Cost))
+	}
+	return kept, nil
 }
 
 // orZero makes of a sum that does not fit one that no settlement has.

@@ -143,14 +143,23 @@ func (p *posted) checkTimes() *chain.Rejection {
 		return why
 	}
 	switch {
-	case p.env.Now > p.book.Expires:
-		return chain.Reject("claim window ended at %d ms, it is %d", p.book.Expires, p.env.Now)
+	case p.env.Now > p.until():
+		return chain.Reject("claim window ended at %d ms, it is %d", p.until(), p.env.Now)
 	case p.Receipt.Ended > p.Order.Deadline:
 		return chain.Reject("work ended at %d ms, the deadline was %d", p.Receipt.Ended, p.Order.Deadline)
 	case p.Receipt.Started > p.Bid.Expiry:
 		return chain.Reject("work started at %d ms, the bid expired at %d", p.Receipt.Started, p.Bid.Expiry)
 	}
 	return nil
+}
+
+// until is the end of the order's claim window: what is known of it may stay for longer.
+func (p *posted) until() chain.TimeMs {
+	end, ok := checked.Add(uint64(p.Order.Deadline), p.env.Params.ClaimWindowMs)
+	if !ok {
+		return p.book.Expires
+	}
+	return min(p.book.Expires, chain.TimeMs(end))
 }
 
 func (p *posted) beginOrder() *chain.Rejection {

@@ -11,5 +11,8 @@ var (
 	ReadProvider = readProvider
 )
 
+// MaxTries is how many claims an order may have.
+const MaxTries = maxTries
+
 // Audited tells the lot of a claim's audit.
 func Audited(o *OpenClaim, lot crypto.Digest) bool { return o.audited(lot) }

@@ -12,7 +12,8 @@ import (
 
 // OpenClaim is a claim under PolicyOptimistic from when it was posted until it is paid or
 // found wrong. It holds the consumer's money and what was staked about it; the slices of
-// the node and the cluster, of Bond each, are locked for it. An order has one.
+// the node and the cluster, of Bond each, are locked for it. An order has one at a time: once
+// that is refuted, another node may claim.
 type OpenClaim struct {
 	_          struct{} `cbor:",toarray"`
 	Claim      Claim    // as it will be when it is paid, but for the money
@@ -33,6 +34,7 @@ type OpenClaim struct {
 	First      *chain.Vote // what the first panel found; nil: nothing, or it has not decided
 	Appellant  *Party      // nil: nobody holds the first panel for wrong
 	Raised     bool        // the first panel was silent, and the larger one judges unasked
+	Try        uint8       // claims of the order that were refuted before
 }
 
 // Stage is how far a claim in its window has come.
@@ -94,8 +96,13 @@ const (
 	appealSeats    = 9
 	roundPanel     = maxAudits
 	roundAppeal    = maxAudits + 1
+	roundsOfTry    = roundAppeal + 1
 	auditedTwoFold = 2 // see audited
 )
+
+// maxTries is how many claims an order may have, each after the one before was refuted. Their
+// panels have names of their own: a vote on one claim is none on another.
+const maxTries = 16
 
 const partOptimistic part = kindOpenClaim
 
@@ -120,7 +127,7 @@ func (o *OpenClaim) Claimed() chain.Vote {
 	return chain.Vote{Finding: chain.FoundResult, Result: o.Claim.Yield()}
 }
 
-// PanelOf names the panel that judges the claim of an order: the first, or the one of
+// PanelOf names the panel that judges the first claim of an order: the first, or the one of
 // appeal.
 func PanelOf(order crypto.Digest, appeal bool) crypto.Digest {
 	if appeal {
@@ -128,6 +135,9 @@ func PanelOf(order crypto.Digest, appeal bool) crypto.Digest {
 	}
 	return panelOf(partOptimistic, order, roundPanel)
 }
+
+// round is the number of a round among those of all the order's claims.
+func (o *OpenClaim) round(r uint8) uint8 { return o.Try*roundsOfTry + r }
 
 func part1of(a chain.Amount, parts uint64) chain.Amount { return sound(a.ShareFloor(1, parts)) }
 
@@ -147,6 +157,9 @@ func (o *OpenClaim) held() chain.Amount {
 func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain.Rejection) {
 	if exit := p.Receipt.Exit; exit == chain.ExitTime || exit == chain.ExitCancelled {
 		return nil, chain.Reject("work ended with %q: nobody could run it again to the same end", exit)
+	}
+	if why := p.mayTry(); why != nil {
+		return nil, why
 	}
 	cost, err := chain.Cost(p.Receipt.Usage, p.Bid.Prices)
 	if err != nil {
@@ -174,13 +187,14 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	record := p.record()
 	record.Pending = &Replica{Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended}
 	p.saveClaim(&record)
-	p.book.Spent, p.book.Closed = cost, true
+	try := uint8(p.book.claims()) // mayTry bounds it
+	p.book.Spent, p.book.Closed = sound(p.book.Spent.Add(cost)), true
 	p.book.advance(record.Node)
 	p.kv.Set(expiryKey(p.book.Expires, p.id[:]), []byte{}) // of its own: it may be put off
 	saveOrder(p.kv, p.id, &p.book)
 	o := OpenClaim{
 		Claim: record, Consumer: p.book.Consumer, Cluster: p.book.Cluster, Policy: p.book.Policy, Spec: p.Order.Spec,
-		Held: sound(cost.Sub(premium)), Premium: premium, Bond: policy.Bond, WindowMs: policy.WindowMs, Stage: InWindow, Audit: Drawing,
+		Held: sound(cost.Sub(premium)), Premium: premium, Bond: policy.Bond, WindowMs: policy.WindowMs, Stage: InWindow, Audit: Drawing, Try: try,
 	}
 	o.Claim.Pending, o.Claim.Records = nil, p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)
 	o.wait(p.kv, p.env, p.id)
@@ -194,6 +208,17 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 			Result: record.Result, Held: o.Held, Premium: premium, Bond: o.Bond, EndsMs: chain.Number(o.Due),
 		},
 	}, nil
+}
+
+// mayTry demands that the node had no claim of the order, and that the order did not have too many.
+func (p *posted) mayTry() *chain.Rejection {
+	switch tries := p.book.claims(); {
+	case p.book.next(p.Receipt.Node) != 1:
+		return chain.Reject("node %s had its claim of order %s, which was refuted: another node's is taken", p.Receipt.Node.Short(), p.id.Short())
+	case tries >= maxTries:
+		return chain.Reject("order %s had %d claims that were refuted, the limit", p.id.Short(), maxTries)
+	}
+	return nil
 }
 
 func (o *OpenClaim) save(kv state.KV, id crypto.Digest) { state.Save(kv, OpenClaimKey(id), *o) }
@@ -296,9 +321,9 @@ func optimisticDraw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 			return append(events, o.finish(kv, env, id)...)
 		}
 	case InDispute:
-		_, events = openPanel(kv, env, o.panel(id, roundPanel, panelSeats))
+		_, events = openPanel(kv, env, o.panel(id, o.round(roundPanel), panelSeats))
 	case InAppeal:
-		_, events = openPanel(kv, env, o.panel(id, roundAppeal, appealSeats))
+		_, events = openPanel(kv, env, o.panel(id, o.round(roundAppeal), appealSeats))
 	case Judged:
 		panic("settlement: a draw for a claim that is judged")
 	}
@@ -329,8 +354,8 @@ func (o *OpenClaim) excluded(kv state.KV, id crypto.Digest) func(crypto.PublicKe
 			owners[p.By] = true
 		}
 	}
-	for round := range uint8(roundAppeal + 1) {
-		before, _ := PanelAt(kv, panelOf(partOptimistic, id, round)) // none: nobody
+	for round := range uint8(roundsOfTry) {
+		before, _ := PanelAt(kv, panelOf(partOptimistic, id, o.round(round))) // none: nobody
 		for i := range before.Jurors {
 			owners[before.Jurors[i].Owner] = true
 		}
@@ -348,7 +373,7 @@ func (o *OpenClaim) audit(kv state.KV, env *Env, id crypto.Digest) chain.Events 
 		o.Audit = NoAudit
 		return nil
 	}
-	panel, events := openPanel(kv, env, o.panel(id, o.Audits, 1))
+	panel, events := openPanel(kv, env, o.panel(id, o.round(o.Audits), 1))
 	o.Audits++
 	o.Audit = Asked
 	if p, ok := PanelAt(kv, panel); !ok || len(p.Jurors) == 0 {
@@ -397,7 +422,7 @@ func optimisticDecided(kv state.KV, env *Env, p *Panel) chain.Events {
 		panic("settlement: a panel decided about a claim that is not there")
 	}
 	switch p.Round {
-	case roundPanel:
+	case o.round(roundPanel):
 		if p.Quiet {
 			return o.raise(kv, env, p.Subject)
 		}
@@ -405,7 +430,7 @@ func optimisticDecided(kv state.KV, env *Env, p *Panel) chain.Events {
 		o.wait(kv, env, p.Subject)
 		o.save(kv, p.Subject)
 		return chain.Events{chain.ClaimJudged{Order: p.Subject, Verdict: o.First, AppealBy: chain.Number(o.Due)}}
-	case roundAppeal:
+	case o.round(roundAppeal):
 		return o.end(kv, env, p.Subject)
 	}
 	return o.answered(kv, env, p)

@@ -91,13 +91,7 @@ func (c *court) blocks(n int) (events chain.Events) {
 func (c *court) claimOf(nonce uint64, hundredths uint64, yield crypto.Digest) chain.Claim {
 	order := c.order(consumer, nonce, optimistic)
 	order.MaxCost = chain.Nano(250_000_000)
-	claim := c.claim(order, 40, 1)
-	claim.Receipt.Usage = hundredthsUsed(hundredths)
-	claim.Receipt.Result = crypto.DomainResult.Hash([]byte("right"))
-	if yield == wrong.Result {
-		claim.Receipt.Result = crypto.DomainResult.Hash([]byte("wrong"))
-	}
-	return claim
+	return c.claimBy(40, order, hundredths, yield)
 }
 
 // post posts a claim, and returns its order.
@@ -233,13 +227,15 @@ func (c *court) checkClosed(id crypto.Digest) chain.ClaimClosed {
 			paid++
 		}
 	}
-	if len(closed) != 1 {
-		c.Fatalf("the claim was closed %d times", len(closed))
+	if book, claims, known := settlement.Settlement(c.kv, id); known && len(claims) != len(closed) || len(closed) == 0 {
+		c.Fatalf("%d claims were closed %d times: %+v", len(claims), len(closed), book)
 	}
-	if paid > 1 || closed[0].Paid != (paid == 1) || closed[0].Paid && !closed[0].Refunded.IsZero() {
-		c.Fatalf("the claim was paid %d times, and %v went back", paid, closed[0].Refunded)
+	for i, e := range closed { // who is paid is the last
+		if last := i == len(closed)-1; e.Paid && (!last || !e.Refunded.IsZero()) || paid > 1 || last && e.Paid != (paid == 1) {
+			c.Fatalf("claim %d of %d was paid: %v, of %d, and %v went back", i+1, len(closed), e.Paid, paid, e.Refunded)
+		}
 	}
-	return closed[0]
+	return closed[len(closed)-1]
 }
 
 func (c *court) checkNothingLocked() {
@@ -576,11 +572,11 @@ func (test *dispute) compare(t *testing.T, c *court, id crypto.Digest, before ch
 		t.Errorf("the cluster lost %d, want %d", lost, test.cluster)
 	}
 	book, claims, _ := settlement.Settlement(c.kv, id)
-	if len(claims) != 1 || claims[0].Refuted == closed.Paid || claims[0].Settled() != closed.Paid {
+	if len(claims) != 1 || (claims[0].Refuted != 0) == closed.Paid || claims[0].Settled() != closed.Paid {
 		t.Errorf("claims %+v", claims)
 	}
-	if refunded := !closed.Refunded.IsZero(); refunded != book.Spent.IsZero() {
-		t.Errorf("refunded %v, the order has %v spent", closed.Refunded, book.Spent)
+	if closed.Refunded.Nano()+book.Spent.Nano() != charge || book.Spent != claims[0].Cost || book.Closed != closed.Paid {
+		t.Errorf("refunded %v, the order has %v spent and its claim %v, closed: %v", closed.Refunded, book.Spent, claims[0].Cost, book.Closed)
 	}
 }
 

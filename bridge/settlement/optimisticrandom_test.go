@@ -15,23 +15,34 @@ import (
 // checks that value is conserved, that no claim is paid twice, or paid and refunded, and
 // that in the end nothing is locked or left.
 func TestOptimisticInvariants(t *testing.T) {
+	again := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		c := newCourt(t, rapid.Uint64().Draw(rt, "lot"))
 		c.env.Params.ClaimWindowMs, c.env.Params.WithdrawalDelayMs = hour, 24*hour
 		c.env.Params.CommitMs, c.env.Params.RevealMs = 20_000, 10_000
 		var orders []crypto.Digest
+		var claimed []chain.Order
 		for step := range rapid.IntRange(5, 60).Draw(rt, "steps") {
 			id := crypto.Digest{9}
 			if len(orders) > 0 {
 				id = rapid.SampledFrom(orders).Draw(rt, "order")
 			}
 			who := rapid.SampledFrom([]byte{1, 3, 4, 5, 8, 9, 10}).Draw(rt, "who")
-			switch rapid.IntRange(0, 7).Draw(rt, "what") {
+			switch rapid.IntRange(0, 9).Draw(rt, "what") {
 			case 0, 1:
 				result := rapid.SampledFrom([]crypto.Digest{right.Result, wrong.Result}).Draw(rt, "result")
 				claim := c.claimOf(uint64(step), rapid.SampledFrom([]uint64{worth, worth, worth, 0, 1, worth - 1, worth + 1, 69}).Draw(rt, "worth"), result)
-				if _, ok := c.settle(claim)[0].(chain.ClaimRecorded); ok {
-					orders = append(orders, claim.Order.ID())
+				if len(claimed) > 0 && rapid.Bool().Draw(rt, "of an order that may be refuted") {
+					order, node := rapid.SampledFrom(claimed).Draw(rt, "claimed"), rapid.SampledFrom([]byte{40, 50, 71, 72}).Draw(rt, "by")
+					claim = c.claimBy(node, order, worth, result)
+				}
+				if _, ok := c.settle(claim)[0].(chain.ClaimRecorded); !ok {
+					break
+				}
+				if c.open(claim.Order.ID()).Try > 0 {
+					again++
+				} else {
+					orders, claimed = append(orders, claim.Order.ID()), append(claimed, claim.Order)
 				}
 			case 2:
 				if e, why := settlement.Challenge(c.kv, &c.env, account(who), chain.Challenge{Order: id, Stake: chain.Hyper(4)}); why == nil {
@@ -55,6 +66,8 @@ func TestOptimisticInvariants(t *testing.T) {
 				c.draw()
 			case 7:
 				c.anyVotes(rt)
+			case 8, 9:
+				c.lookInto(id)
 			}
 			c.checkSupply()
 		}
@@ -64,9 +77,31 @@ func TestOptimisticInvariants(t *testing.T) {
 		}
 		for _, id := range orders {
 			c.checkClosed(id)
+			c.checkSpent(id)
 		}
 		c.checkNothingLocked()
 	})
+	t.Logf("%d orders were claimed again after a claim was refuted", again)
+}
+
+// checkSpent demands that an order cost its consumer what its claims did, which is no more than
+// its cap, and that no node claimed it twice.
+func (c *court) checkSpent(id crypto.Digest) {
+	c.Helper()
+	book, claims, known := settlement.Settlement(c.kv, id)
+	if !known {
+		return // it is forgotten
+	}
+	var spent chain.Amount
+	for i := range claims {
+		spent, _ = spent.Add(claims[i].Cost)
+		if claims[i].Sequence != 1 {
+			c.Fatalf("node %d claimed order %s %d times", c.nodes[claims[i].Node], id.Short(), claims[i].Sequence)
+		}
+	}
+	if spent != book.Spent || book.MaxCost.Less(spent) {
+		c.Fatalf("the claims cost %v, the order has %v spent of %v", spent, book.Spent, book.MaxCost)
+	}
 }
 
 func (c *court) ownerNumber(a chain.Address) byte {
@@ -86,17 +121,42 @@ func (c *court) anyVotes(rt *rapid.T) {
 	}
 	votes := []chain.Vote{right, wrong, unavailable, unstable}
 	for _, id := range panels {
-		p, _ := settlement.PanelAt(c.kv, id)
-		for i, j := range p.Jurors {
-			vote := votes[rapid.IntRange(0, len(votes)-1).Draw(rt, fmt.Sprintf("vote %d", i))]
-			commitment := vote.Commitment(id, j.Node, [32]byte{})
-			signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, id, commitment))
-			if more, why := settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: id, Node: j.Node, Commitment: commitment, Signature: signature}); why == nil {
-				c.events = append(c.events, more...)
-			}
-			if more, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: id, Node: j.Node, Vote: vote}); why == nil {
-				c.events = append(c.events, more...)
-			}
+		c.tryVotes(id, func(i int) chain.Vote {
+			return votes[rapid.IntRange(0, len(votes)-1).Draw(rt, fmt.Sprintf("vote %d", i))]
+		})
+	}
+}
+
+// tryVotes has the jurors of a panel commit to something and show it, as far as they may.
+func (c *court) tryVotes(id crypto.Digest, votes func(i int) chain.Vote) {
+	p, _ := settlement.PanelAt(c.kv, id)
+	said := make([]chain.Vote, len(p.Jurors))
+	for i, j := range p.Jurors {
+		said[i] = votes(i)
+		commitment := said[i].Commitment(id, j.Node, [32]byte{})
+		signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, id, commitment))
+		if more, why := settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: id, Node: j.Node, Commitment: commitment, Signature: signature}); why == nil {
+			c.events = append(c.events, more...)
 		}
 	}
+	for i, j := range p.Jurors {
+		if more, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: id, Node: j.Node, Vote: said[i]}); why == nil {
+			c.events = append(c.events, more...)
+		}
+	}
+}
+
+// lookInto has a claim challenged, if it may be, by a panel that finds the right result; a window
+// passes.
+func (c *court) lookInto(id crypto.Digest) {
+	e, why := settlement.Challenge(c.kv, &c.env, account(challenger), chain.Challenge{Order: id, Stake: chain.Hyper(4)})
+	if why != nil {
+		return
+	}
+	c.events = append(c.events, e)
+	c.draw()
+	for _, panel := range c.panels(id) {
+		c.tryVotes(panel, func(int) chain.Vote { return right })
+	}
+	c.expire()
 }

@@ -58,9 +58,28 @@ type Claim struct {
 	ClusterFee    chain.Amount
 	ProofVerified bool
 	Records       []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
-	Refuted       bool                        // under PolicyOptimistic: found wrong, or its data missing, or challenged and not judged; nothing was paid
+	Refuted       Refutation                  // under PolicyOptimistic: why nothing was paid; 0: it was not refuted. Cost is then what the consumer did not get back
 	Lost          chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
 	OutputKey     *chain.OutputKey            // of the sealed output that was paid for
+}
+
+// Refutation says why a claim under PolicyOptimistic is not paid.
+type Refutation uint8
+
+// The reasons.
+const (
+	RefutedResult   Refutation = iota + 1 // a panel found another result: its node was slashed
+	RefutedData                           // the job's data could not be had: its cluster was slashed
+	RefutedUnjudged                       // it was challenged, and too few judged it
+)
+
+// String says it for people.
+func (r Refutation) String() string {
+	names := [...]string{"not refuted", "a panel found another result", "the job's data could not be had", "it was challenged, and too few judged it"}
+	if int(r) >= len(names) {
+		return "unknown"
+	}
+	return names[r]
 }
 
 // Yield is the chain.Yield of the run that is claimed, for a claim that waits for others' word.
@@ -77,7 +96,7 @@ func (c *Claim) Yield() crypto.Digest {
 }
 
 // Settled reports whether the claim was paid, all of it.
-func (c *Claim) Settled() bool { return c.Final() && !c.Refuted && c.Lost.IsZero() }
+func (c *Claim) Settled() bool { return c.Final() && c.Refuted == 0 && c.Lost.IsZero() }
 
 // Final reports whether the claim waits for nothing more: it was paid, as far as it ever
 // will be.

@@ -47,7 +47,7 @@ func (c *Claim) append(dst []byte) []byte {
 	for _, part := range [...]chain.Amount{c.Cost, c.Paid, c.Burned, c.Treasury, c.ClusterFee} {
 		dst = codec.AppendUint(dst, part.Nano())
 	}
-	dst = codec.AppendBool(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), c.Refuted)
+	dst = codec.AppendUint(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), uint64(c.Refuted))
 	dst = codec.AppendUint(dst, c.Lost.Nano())
 	if c.OutputKey == nil {
 		return append(dst, cborNull)
@@ -107,7 +107,9 @@ func readClaim(r *codec.Reader, c *Claim) (fits bool) {
 	c.ProofVerified = r.Bool()
 	r.Array(0)
 	c.Records = []chain.ResourceTransaction{}
-	c.Refuted = r.Bool()
+	refuted := r.Uint()
+	c.Refuted = Refutation(refuted)
+	fits = fits && refuted <= math.MaxUint8
 	c.Lost = chain.Nano(r.Uint())
 	if !r.Null() {
 		c.OutputKey = &chain.OutputKey{}

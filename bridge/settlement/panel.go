@@ -54,7 +54,7 @@ func panelOf(of part, subject crypto.Digest, round uint8) crypto.Digest {
 
 // JudgesOrder reports whether a panel of that name, if there is one, judges an order.
 func JudgesOrder(panel, order crypto.Digest) bool {
-	for of, rounds := range map[part]uint8{partRuns: roundRunsLarger, partOptimistic: roundAppeal} { // order-free: any of them
+	for of, rounds := range map[part]uint8{partRuns: roundRunsLarger, partOptimistic: maxTries*roundsOfTry - 1} { // order-free: any of them
 		for round := range rounds + 1 {
 			if panel == panelOf(of, order, round) {
 				return true

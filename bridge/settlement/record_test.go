@@ -88,7 +88,7 @@ func TestOrdersAreWrittenAndReadByHand(t *testing.T) {
 				Node: key(40).Public(), Provider: account(4), Sequence: number("sequence"), Result: crypto.Digest{1}, Exit: chain.ExitStatus(rapid.Uint8().Draw(rt, "exit")),
 				Height: chain.Height(number("height")), Cost: chain.Nano(number("cost")), Paid: chain.Nano(number("paid")), Burned: chain.Nano(number("burned")),
 				Treasury: chain.Nano(number("treasury")), ClusterFee: chain.Nano(number("fee")), ProofVerified: rapid.Bool().Draw(rt, "proof"),
-				Refuted: rapid.Bool().Draw(rt, "refuted"), Lost: chain.Nano(number("lost")), Records: []chain.ResourceTransaction{},
+				Refuted: settlement.Refutation(rapid.Uint8().Draw(rt, "refuted")), Lost: chain.Nano(number("lost")), Records: []chain.ResourceTransaction{},
 			}
 			if odd = rapid.Bool().Draw(rt, "odd"); odd {
 				o.First.Pending = &settlement.Replica{Prices: []chain.UnitPrice{}, Usage: []chain.Usage{}}

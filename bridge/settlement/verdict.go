@@ -59,7 +59,7 @@ func (v *verdict) gather() {
 }
 
 func (v *verdict) panelAt(round uint8) *Panel {
-	p, ok := PanelAt(v.kv, panelOf(partOptimistic, v.id, round))
+	p, ok := PanelAt(v.kv, panelOf(partOptimistic, v.id, v.round(round)))
 	if !ok {
 		panic("settlement: a panel that judged is not there")
 	}
@@ -173,9 +173,10 @@ func (v *verdict) refuted() chain.Amount {
 		v.appealLost(v.Challenger.By)
 	}
 	refund := sound(v.Held.Add(lost.take(v.Premium)))
-	v.repay(refund)
 	given := sound(v.Bond.Sub(lost.left))
+	why := RefutedResult
 	if v.final.Finding == chain.FoundUnavailable {
+		why = RefutedData
 		unlockSlice(v.kv, v.Claim.Node, v.Bond)
 		v.events = append(v.events, v.slice().take(given)...)
 	} else {
@@ -184,15 +185,19 @@ func (v *verdict) refuted() chain.Amount {
 		v.events = append(v.events, slashed)
 		v.freeCluster()
 	}
-	v.refuse()
+	v.refuse(why, refund)
 	return refund
 }
 
-// refuse notes that a claim is not paid.
-func (v *verdict) refuse() {
-	v.Claim.Height, v.Claim.Records, v.Claim.Refuted = v.env.Height, nil, true
+// refuse gives the consumer an amount back for a claim that is not paid. Another node may claim.
+func (v *verdict) refuse(why Refutation, refund chain.Amount) {
+	v.repay(refund)
+	c := &v.Claim
+	c.Height, c.Records, c.Refuted = v.env.Height, nil, why
+	c.Cost = sound(sound(v.Held.Add(v.Premium)).Sub(refund))
+	c.Treasury = c.Cost // the audits' fund has it
 	book := v.keepOrder()
-	book.Spent = chain.Amount{}
+	book.Spent, book.Closed = sound(book.Spent.Sub(refund)), false
 	v.saveClaim(&book)
 }
 
@@ -202,7 +207,6 @@ func (v *verdict) refuse() {
 // jurors.
 func (v *verdict) unjudged() chain.Amount {
 	v.freeSlices()
-	v.repay(v.Held)
 	fee, asked := part1of(v.Bond, feeParts), till{v.Challenger.Stake}
 	if v.byAudit() {
 		auditor := &v.audit.Jurors[0]
@@ -215,7 +219,7 @@ func (v *verdict) unjudged() chain.Amount {
 	if v.byAudit() {
 		v.audit.Jurors = nil // it has lost what it loses
 	}
-	v.refuse()
+	v.refuse(RefutedUnjudged, v.Held)
 	return v.Held
 }
 

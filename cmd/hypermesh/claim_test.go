@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,8 +129,9 @@ func (w *claimWorld) forged() chain.Claim {
 
 // TestOptimisticClaims has an honest claim paid after its window, and a wrong one, of which
 // its cluster and its relay know, challenged by a watcher and judged by agents that nobody
-// but the chain asked, one of them hung: its node is slashed. An honest claim that is
-// challenged is paid, and its challenger loses the stake.
+// but the chain asked, one of them hung: its node is slashed, and the job runs again on another
+// owner's, who is paid for the right result. An honest claim that is challenged is paid, and its
+// challenger loses the stake.
 func TestOptimisticClaims(t *testing.T) {
 	endToEnd(t)
 	w := newClaimWorld(t)
@@ -152,8 +154,15 @@ func TestOptimisticClaims(t *testing.T) {
 
 	w.signal("relay", 0, syscall.SIGSTOP)
 	job := exec.CommandContext(t.Context(), program, "job", "run", "--verify", "optimistic=40s,20", "--out", t.TempDir()+"/out", "--config", w.net.path, "--json", fractal)
-	ended := make(chan error, 1)
-	go func() { ended <- job.Run() }()
+	type end struct {
+		printed []byte
+		err     error
+	}
+	ended := make(chan end, 1)
+	go func() {
+		out, err := job.Output()
+		ended <- end{out, err}
+	}()
 	c := w.forged()
 	order, cheat := c.Order.ID(), c.Receipt.Node
 	receipt, err := w.send(chain.Settle{Claims: []chain.Claim{c}})
@@ -173,20 +182,47 @@ func TestOptimisticClaims(t *testing.T) {
 	}
 	w.awaitShown(order, "before a panel")
 	select {
-	case err := <-ended:
-		if err == nil {
-			t.Error("the consumer was told that the wrong claim was settled")
-		}
-	case <-time.After(4 * time.Minute):
+	case e := <-ended:
+		w.checkRerun(e.printed, e.err, &c, report.Result)
+	case <-time.After(6 * time.Minute):
 		t.Fatal("the job does not end")
 	}
 	if got := w.bondOf(cheat); got != chain.Hyper(80) {
 		t.Errorf("the cheater's bond is %v, want 80", got)
 	}
-	if record := w.claimAt(c.Key()); !record.Refuted {
+	if record := w.claimAt(c.Key()); record.Refuted != settlement.RefutedResult {
 		t.Errorf("the claim's record is %+v", record)
 	}
 	w.challengeInVain(program, fractal)
+}
+
+// checkRerun demands that a job whose first claim was refuted ran again on another node, which
+// alone was paid, once and for the right result.
+func (w *claimWorld) checkRerun(printed []byte, err error, first *chain.Claim, right crypto.Digest) {
+	w.Helper()
+	var report api.JobReport
+	if err == nil {
+		err = json.Unmarshal(printed, &report)
+	}
+	cheat, order := first.Receipt.Node, first.Order.ID()
+	if err != nil || report.ID != order || report.Status.String() != "settled" || report.Result != right ||
+		!slices.Equal(report.Refuted, []crypto.PublicKey{cheat}) || len(report.Providers) != 1 || report.Providers[0] == cheat {
+		w.Fatalf("the job whose first claim was refuted: %v in %s, want result %s, not of %s", err, printed, right, cheat)
+	}
+	record := w.claimAt(chain.ClaimKey{Order: order, Node: report.Providers[0], Sequence: 1})
+	value, err := w.target.client.VerifiedState(w.Context(), settlement.OrderKey(order))
+	if err != nil {
+		w.Fatal(err)
+	}
+	raw, _ := value.Get()
+	book, err := settlement.DecodeOrder(raw)
+	if err != nil || !record.Settled() || record.Result != right || book.Spent != record.Cost || book.Spent != report.Cost || record.Paid.IsZero() {
+		w.Errorf("%v: the second claim's record is %+v, the order's %+v, the consumer was told %s", err, record, book, report.Cost)
+	}
+	out, err := hypermesh(w.T, "job", "status", "--config", w.net.path, order.String())
+	if err != nil || !strings.Contains(string(out), "refuted    the claim of "+cheat.String()) {
+		w.Errorf("%v: the consumer is not shown that the first claim was refuted: %s", err, out)
+	}
 }
 
 // awaitShown waits until a claim is shown as it is said to be: a node may not know yet what

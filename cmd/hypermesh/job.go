@@ -74,7 +74,8 @@ func runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N, optimistic=WINDOW,BOND or zk"},
 		&cli.Uint64Flag{Name: "stake", Usage: "`N` nHYPER of its bond that each run under replicate stakes; the more, the less often a good node is checked; 0: 19 times max-cost, at most a quarter of the least bond"},
 		&cli.DurationFlag{Name: "window", Usage: "for a node that is drawn to run the job under replicate; 0: twice the time limit and 30 s"},
-		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: what the quote says"},
+		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: twice what the quote says, under replicate what it says"},
+		&cli.DurationFlag{Name: "patience", Value: 10 * time.Minute, Usage: "until the order's deadline; under optimistic a job whose claim is refuted before that runs again elsewhere"},
 		&cli.StringFlag{Name: "kernel", Usage: "`NAME` of a zk kernel: matmul with --a and --b, any other with its size, such as hashchain-256"},
 		&cli.StringSliceFlag{Name: "input", Usage: "input `FILE` of the kernel, in its order; may be given several times"},
 		&cli.StringFlag{Name: "a", Usage: "CSV `FILE` of the left matrix"},
@@ -159,8 +160,11 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	limits.Fuel, limits.MemoryBytes = c.Uint64("fuel"), c.Uint64("memory-mib")<<20
 	limits.WallMs = uint64(max(c.Duration("time-limit").Milliseconds(), 0))
 	run = sdk.JobRun{
-		MaxCost: chain.Nano(c.Uint64("max-cost")),
+		MaxCost: chain.Nano(c.Uint64("max-cost")), Patience: c.Duration("patience"),
 		Spec:    job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
+	}
+	if run.Patience < time.Millisecond {
+		return run, closeBlobs, usagef(c, "--patience: want a time, got %v", run.Patience)
 	}
 	if err := placementFromFlags(c, &run.Spec); err != nil {
 		return run, closeBlobs, err
@@ -502,6 +506,9 @@ func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
 		fmt.Fprintf(w, ": %d providers of different owners agreed", len(r.Providers))
 	}
 	fmt.Fprintln(w)
+	for _, p := range r.Refuted {
+		fmt.Fprintf(w, "  refuted    the claim of %s\n", p)
+	}
 	for _, p := range r.Running {
 		fmt.Fprintf(w, "  runs on    %s\n", p)
 	}

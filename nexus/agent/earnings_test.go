@@ -188,12 +188,13 @@ func TestWhatALostClaimBrought(t *testing.T) {
 		{Cost: chain.Hyper(5), Paid: chain.Hyper(4)},
 		{Cost: chain.Hyper(3), Paid: chain.Hyper(2), Lost: chain.Hyper(2)},
 		{Lost: chain.Hyper(5)},
-		{Refuted: true},
+		{Refuted: settlement.RefutedResult},
+		{Refuted: settlement.RefutedUnjudged, Cost: chain.Nano(5), Treasury: chain.Nano(5)},
 	} {
 		b.Finished(orderNo(n), at, chain.Hyper(5))
 		b.Ended(orderNo(n), at, &record)
 	}
-	if e := b.Sum(at, 0); e.SettledJobs != 2 || e.UnpaidJobs != 2 || e.Settled != chain.Hyper(6) || e.PendingJobs != 0 {
+	if e := b.Sum(at, 0); e.SettledJobs != 2 || e.UnpaidJobs != 3 || e.Settled != chain.Hyper(6) || e.PendingJobs != 0 {
 		t.Errorf("%+v", e)
 	}
 }

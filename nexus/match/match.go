@@ -40,6 +40,7 @@ const (
 	CPU              // not enough millicores are free
 	Memory           // not enough memory is free
 	GPU              // not enough of its GPUs is free
+	OnRecord         // it offers more than the chain has of it, and this is beyond that
 	reasonEnd = iota
 )
 
@@ -48,6 +49,7 @@ func (r Reason) String() string {
 	return [reasonEnd]string{
 		"fits", "not connected", "paused", "held back by the cluster", "other region", "kernel not offered", "other kind of gpu", "owner runs a replica already",
 		"failed this job before", "not enough free cpu", "not enough free memory", "not enough free gpu",
+		"less hardware on the chain than it offers",
 	}[r]
 }
 
@@ -83,7 +85,8 @@ type Node struct {
 	Region    string
 	Kernels   []string
 	GPUKind   string
-	Free      Free
+	Free      Free // of what it offers, and of what the chain has of it
+	Offered   Free // of what it offers
 }
 
 // whole is the share of a device that is all of it.
@@ -122,7 +125,11 @@ func Check(r *Request, n *Node) Reason {
 	case slices.Contains(r.Failures, n.Owner):
 		return Failed
 	}
-	return n.Free.Short(r)
+	short := n.Free.Short(r)
+	if (short == CPU || short == Memory) && n.Offered.Millicores >= r.Millicores && n.Offered.MemoryMiB >= r.MemoryMiB {
+		return OnRecord
+	}
+	return short
 }
 
 // Exclusion counts the nodes that one reason excluded.

@@ -21,17 +21,18 @@ func TestEveryReasonIsNamed(t *testing.T) {
 	}
 	request := match.Request{Millicores: 1_000, MemoryMiB: 512, GPUs: 1, GPUMilli: 500, Region: "eu", Kernel: "matmul-32", GPUKind: "T4"}
 	for want, change := range map[match.Reason]func(*match.Node, *match.Request){
-		match.Fits:    func(*match.Node, *match.Request) {},
-		match.Away:    func(n *match.Node, _ *match.Request) { n.Connected = false },
-		match.Paused:  func(n *match.Node, _ *match.Request) { n.Accepting = false },
-		match.Region:  func(n *match.Node, _ *match.Request) { n.Region = "us" },
-		match.Kernel:  func(n *match.Node, _ *match.Request) { n.Kernels = nil },
-		match.GPUKind: func(n *match.Node, _ *match.Request) { n.GPUKind = "A10" },
-		match.Owner:   func(_ *match.Node, r *match.Request) { r.Replicas = []chain.Address{{1}} },
-		match.Failed:  func(_ *match.Node, r *match.Request) { r.Failures = []chain.Address{{1}} },
-		match.CPU:     func(n *match.Node, _ *match.Request) { n.Free.Millicores-- },
-		match.Memory:  func(n *match.Node, _ *match.Request) { n.Free.MemoryMiB-- },
-		match.GPU:     func(_ *match.Node, r *match.Request) { r.GPUs, r.GPUMilli = 2, 1_000 },
+		match.Fits:     func(*match.Node, *match.Request) {},
+		match.Away:     func(n *match.Node, _ *match.Request) { n.Connected = false },
+		match.Paused:   func(n *match.Node, _ *match.Request) { n.Accepting = false },
+		match.Region:   func(n *match.Node, _ *match.Request) { n.Region = "us" },
+		match.Kernel:   func(n *match.Node, _ *match.Request) { n.Kernels = nil },
+		match.GPUKind:  func(n *match.Node, _ *match.Request) { n.GPUKind = "A10" },
+		match.Owner:    func(_ *match.Node, r *match.Request) { r.Replicas = []chain.Address{{1}} },
+		match.Failed:   func(_ *match.Node, r *match.Request) { r.Failures = []chain.Address{{1}} },
+		match.CPU:      func(n *match.Node, _ *match.Request) { n.Free.Millicores-- },
+		match.Memory:   func(n *match.Node, _ *match.Request) { n.Free.MemoryMiB-- },
+		match.OnRecord: func(n *match.Node, _ *match.Request) { n.Offered, n.Free.MemoryMiB = n.Free, 1 },
+		match.GPU:      func(_ *match.Node, r *match.Request) { r.GPUs, r.GPUMilli = 2, 1_000 },
 	} {
 		n, r := node(), request
 		change(&n, &r)

@@ -29,6 +29,8 @@ func (s *State) request(j *Job) (match.Request, chain.TimeMs) {
 	var failures map[chain.Address]int
 	for i := range j.Runs {
 		switch run := &j.Runs[i]; {
+		case run.Stage == Refuted: // for good
+			r.Failures = append(r.Failures, run.Owner)
 		case run.Stage != Lost:
 			r.Replicas = append(r.Replicas, run.Owner)
 		case !run.Blameless:
@@ -394,5 +396,6 @@ func (j *Job) bidCost(b *chain.Bid) (chain.Amount, bool) {
 	}
 	k, _ := j.replicas()
 	all, ok := cost.ShareFloor(uint64(k), 1)
-	return cost, ok && !j.Order.MaxCost.Less(all)
+	left, _ := j.Order.MaxCost.Sub(j.Spent) // refuted bounds it
+	return cost, ok && !left.Less(all)
 }

@@ -14,31 +14,45 @@ import (
 // What nodes have free, and who holds the rest. take and give are the only ones
 // that change it: they assert the first invariant where it could break.
 
+// most is what jobs may hold of a node: the lesser of what it offers and of what the chain has of it.
+func (n *Node) most() (millicores, memoryMiB uint64) {
+	if n.Record == nil {
+		return n.Total.Millicores, n.Total.MemoryMiB
+	}
+	return min(n.Total.Millicores, n.Record.Millicores), min(n.Total.MemoryMiB, n.Record.MemoryMiB)
+}
+
+// beyond returns what is left of most when jobs hold so much: nothing, if that is more.
+func (n *Node) beyond(usedMillicores, usedMiB uint64) match.Free {
+	millicores, memory := n.most()
+	return match.Free{Millicores: millicores - min(millicores, usedMillicores), MemoryMiB: memory - min(memory, usedMiB)}
+}
+
 // free returns what of a node nobody holds.
 func (n *Node) free() match.Free {
-	f := match.Free{Millicores: n.Total.Millicores - n.Used.Millicores, MemoryMiB: n.Total.MemoryMiB - n.Used.MemoryMiB}
+	f := n.beyond(n.Used.Millicores, n.Used.MemoryMiB)
 	f.GPUs, f.GPUMilli = n.devices.Summary()
 	return f
 }
 
 // evicted returns what would be free were the runs that may be preempted ended.
 func (n *Node) evicted() match.Free {
-	f := n.free()
 	if n.evictable == 0 {
-		return f
+		return n.free()
 	}
-	devices := slices.Clone(n.devices)
+	used, devices := n.Used, slices.Clone(n.devices)
 	for _, j := range n.jobs {
 		run := j.liveOn(n.ID)
 		if run == nil || !j.Spec.Scheduling.Preemptible {
 			continue
 		}
-		f.Millicores += j.Spec.Resources.Millicores
-		f.MemoryMiB += j.Spec.Resources.MemoryMiB
+		used.Millicores -= j.Spec.Resources.Millicores
+		used.MemoryMiB -= j.Spec.Resources.MemoryMiB
 		for _, d := range run.Devices {
 			devices[d] += uint16(j.Spec.Resources.GPUMilli)
 		}
 	}
+	f := n.beyond(used.Millicores, used.MemoryMiB)
 	f.GPUs, f.GPUMilli = devices.Summary()
 	return f
 }
@@ -49,7 +63,7 @@ func (n *Node) view() match.Node { return n.viewWith(n.free()) }
 func (n *Node) viewWith(free match.Free) match.Node {
 	return match.Node{
 		ID: n.ID, Owner: n.Owner, Connected: n.Connected, Accepting: n.Accepting, Held: n.HeldUntil != 0, Region: n.Region, Kernels: n.Kernels,
-		GPUKind: n.GPUKind, Free: free,
+		GPUKind: n.GPUKind, Free: free, Offered: match.Free{Millicores: n.Total.Millicores - n.Used.Millicores, MemoryMiB: n.Total.MemoryMiB - n.Used.MemoryMiB},
 	}
 }
 

@@ -42,6 +42,7 @@ type NodeUp struct {
 	// Premium is match.Premium of the node's score on the chain; what is above the
 	// largest counts as that.
 	Premium uint64
+	Record  *Capacity
 }
 
 // NodeDown says that an agent's last session ended and the time to come back is
@@ -51,11 +52,25 @@ type NodeDown struct {
 	Node crypto.PublicKey
 }
 
-// NodeLoad says whether an agent accepts work now.
+// NodeLoad says whether an agent accepts work now, and what the chain has of its node.
 type NodeLoad struct {
 	_         struct{} `cbor:",toarray"`
 	Node      crypto.PublicKey
 	Accepting bool
+	Record    *Capacity
+}
+
+// Capacity is what the chain has of a node's hardware, which others measure; nil stands for
+// one of which it says nothing.
+type Capacity struct {
+	_          struct{} `cbor:",toarray"`
+	Millicores uint64
+	MemoryMiB  uint64
+}
+
+// same reports whether two say the same.
+func (c *Capacity) same(other *Capacity) bool {
+	return c == other || c != nil && other != nil && *c == *other
 }
 
 // SignedBid is a bid whose signature the leader verified.
@@ -102,7 +117,8 @@ type Confirmed struct {
 	_       struct{} `cbor:",toarray"`
 	Order   crypto.Digest
 	Outcome SettlementRecord
-	Failure string // empty: settled; else why no claim of the job will be paid
+	Failure string      // empty: settled; else why no claim of the job will be paid
+	Refuted *Refutation // with Failure: the chain takes another node's claim
 }
 
 // SetSettings changes the settings. The leader has verified the operator's

@@ -96,6 +96,7 @@ func TestDisturbedCommandsBreakNoInvariant(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{world: worldWith(historyConfig()), t: t, open: map[crypto.Digest]uint64{}}
 		h.leased = h.number(0, 2, "leases") == 0
+		h.disputed = !h.leased && h.number(0, 1, "disputes") == 0
 		for n := 1; n <= 3; n++ {
 			h.mustRule(h.hello(n))
 		}

@@ -81,7 +81,8 @@ type room struct {
 // so many, since a node may say that it has any number.
 func (s *State) roomsOf(n *Node, r *match.Request, most int) []room {
 	free, devices := n.free(), slices.Clone(n.devices)
-	all := n.viewWith(match.Free{Millicores: n.Total.Millicores, MemoryMiB: n.Total.MemoryMiB, GPUs: uint16(n.Total.GPUs), GPUMilli: free.GPUMilli})
+	all := n.viewWith(n.beyond(0, 0))
+	all.Free.GPUs, all.Free.GPUMilli = uint16(n.Total.GPUs), free.GPUMilli
 	if n.Total.GPUs > 0 {
 		all.Free.GPUMilli = job.GPUWhole
 	}
@@ -106,7 +107,7 @@ func (s *State) roomsOf(n *Node, r *match.Request, most int) []room {
 	}
 	slices.SortStableFunc(ends, func(a, b end) int { return cmp.Compare(a.at, b.at) })
 	var out []room
-	at := s.now
+	at, used := s.now, n.Used
 	for i := 0; ; i++ {
 		for free.Short(r) == match.Fits {
 			if out = append(out, room{at: at, slot: n.Slot, owner: n.Owner}); len(out) == most {
@@ -116,16 +117,18 @@ func (s *State) roomsOf(n *Node, r *match.Request, most int) []room {
 			for _, d := range chosen {
 				devices[d] -= uint16(r.GPUMilli)
 			}
-			free.Millicores -= r.Millicores
-			free.MemoryMiB -= r.MemoryMiB
+			used.Millicores += r.Millicores
+			used.MemoryMiB += r.MemoryMiB
+			free = n.beyond(used.Millicores, used.MemoryMiB)
 			free.GPUs, free.GPUMilli = devices.Summary()
 		}
 		if i == len(ends) {
 			return out
 		}
 		at = ends[i].at
-		free.Millicores += ends[i].holds.Millicores
-		free.MemoryMiB += ends[i].holds.MemoryMiB
+		used.Millicores -= ends[i].holds.Millicores
+		used.MemoryMiB -= ends[i].holds.MemoryMiB
+		free = n.beyond(used.Millicores, used.MemoryMiB)
 		for _, d := range ends[i].devices {
 			devices[d] += uint16(ends[i].holds.GPUMilli)
 		}

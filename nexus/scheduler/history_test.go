@@ -132,3 +132,39 @@ func (h *history) reported(id crypto.Digest) scheduler.Command {
 	}
 	return c
 }
+
+// nextOfDispute brings an optimistic job further: bids for it, its end, or what the chain says of
+// its claim; nil: there is none.
+func (h *history) nextOfDispute() scheduler.Command {
+	var list []*scheduler.Job
+	for _, j := range h.state.Open() {
+		if _, ok := j.Order.Policy.Policy.(chain.PolicyOptimistic); ok && j.Status != job.Queued {
+			list = append(list, j)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	j := rapid.SampledFrom(list).Draw(h.t, "disputed")
+	switch {
+	case j.Status == job.Bidding:
+		return h.bids(j.ID())
+	case j.Status == job.Running:
+		return h.ended(j.ID())
+	case h.number(0, 2, "paid") == 0:
+		return scheduler.Confirmed{Order: j.ID()}
+	}
+	return h.refuted(j.ID())
+}
+
+// refuted is the word that a claim which waits was refuted; now and then of another node's, or of
+// a job that has none.
+func (h *history) refuted(id crypto.Digest) scheduler.Command {
+	n := h.number(1, 6, "whose")
+	if j, ok := h.state.Job(id); ok && len(j.Counted()) > 0 && h.number(0, 9, "stray") > 0 {
+		for n = 1; key(n).Public() != j.Counted()[0].Node; {
+			n++
+		}
+	}
+	return refuted(id, n, h.number(0, 1, "wrong") == 0, uint64(h.number(0, 2, "kept"))*400_000_000)
+}

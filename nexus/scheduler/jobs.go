@@ -186,6 +186,8 @@ func (j *Job) count() (live, ended, lost int) {
 			if !j.Runs[i].Blameless {
 				lost++
 			}
+		case Refuted:
+			lost++
 		}
 	}
 	return live, ended, lost
@@ -232,7 +234,7 @@ func (s *State) advance(j *Job) []Effect {
 
 func (j *Job) lastLoss() string {
 	for i := len(j.Runs) - 1; i >= 0; i-- {
-		if j.Runs[i].Stage == Lost {
+		if stage := j.Runs[i].Stage; stage == Lost || stage == Refuted {
 			return j.Runs[i].Reason
 		}
 	}
@@ -243,6 +245,14 @@ func (j *Job) lastLoss() string {
 func (s *State) post(j *Job) {
 	s.outbox.put(place{at: j.Outbox, arrival: j.Arrival}, j)
 	s.accounts[j.consumer].outbox++
+}
+
+// unpost ends what post began.
+func (s *State) unpost(j *Job) {
+	s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
+	account := s.accounts[j.consumer]
+	account.outbox--
+	s.letGo(account)
 }
 
 // letGo notes that a consumer may have one more active job.
@@ -322,10 +332,7 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	effects := append(s.endRuns(j, reason), j.letPledgesGo(reason)...)
 	effects = append(effects, s.endResizes(j)...)
 	if j.Outbox != 0 {
-		s.outbox.drop(place{at: j.Outbox, arrival: j.Arrival})
-		account := s.accounts[j.consumer]
-		account.outbox--
-		s.letGo(account)
+		s.unpost(j)
 	}
 	if j.Outbox == 0 || j.replicated() {
 		s.ended = append(s.ended, j) // no others wait for one whose result counted before
@@ -381,10 +388,18 @@ func (s *State) confirmed(c Confirmed) ([]Effect, error) {
 	if j == nil || j.Status != job.Settling {
 		return nil, nil
 	}
+	if c.Refuted != nil {
+		return s.refuted(j, &c)
+	}
 	if c.Failure != "" {
 		return s.end(j, job.Failed, "the chain refused the claims: "+c.Failure), nil
 	}
 	record := c.Outcome
+	cost, ok := record.Cost.Add(j.Spent)
+	if !ok {
+		return nil, reject("cost", "%s beside %s for refuted claims does not fit an amount", record.Cost, j.Spent)
+	}
+	record.Cost = cost
 	j.Settlement = &record
 	account := s.accounts[j.consumer]
 	account.Settled = max(account.Settled, record.Height)

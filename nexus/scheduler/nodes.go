@@ -19,13 +19,13 @@ func (s *State) nodeUp(c NodeUp) ([]Effect, error) {
 	if n == nil {
 		n = s.addNode(c.Node)
 	}
-	same := n.open() && h.Accepting && n.offers(h)
+	same := n.open() && h.Accepting && n.offers(h) && n.Record.same(c.Record)
 	broken := s.clearPlaces(n)
 	if h.Total.GPUs != uint64(len(n.devices)) {
 		n.devices = slices.Repeat([]uint16{job.GPUWhole}, int(h.Total.GPUs))
 	}
 	n.Owner, n.Region, n.Total, n.Kernels, n.GPUKind = h.Owner, h.Region, h.Total, h.Kernels, h.GPUKind
-	n.Premium = min(c.Premium, match.Premium(0))
+	n.Premium, n.Record = min(c.Premium, match.Premium(0)), c.Record
 	if !n.Connected {
 		s.connected++
 	}
@@ -154,13 +154,11 @@ func (s *State) nodeLoad(c NodeLoad) ([]Effect, error) {
 	if n == nil {
 		return nil, reject("node", "node %s is not known", c.Node.Short())
 	}
-	if n.Accepting == c.Accepting {
+	if n.Accepting == c.Accepting && n.Record.same(c.Record) {
 		return nil, nil
 	}
-	n.Accepting = c.Accepting
+	broken := s.clearPlaces(n)
+	n.Accepting, n.Record = c.Accepting, c.Record
 	s.reindex(n)
-	if !n.Accepting {
-		return s.takeOn(s.clearPlaces(n)), nil
-	}
-	return s.comeBack(n), nil
+	return append(s.takeOn(broken), s.comeBack(n)...), nil
 }

@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,8 @@ type history struct {
 	open   map[crypto.Digest]uint64
 	height chain.Height // of the newest state of the chain
 	leased bool         // mostly leases and what resizes them
+
+	disputed bool // mostly optimistic jobs, whose claims are refuted now and then
 }
 
 func historyConfig() scheduler.Config {
@@ -38,11 +41,18 @@ func (h *history) number(lo, hi int, label string) int {
 }
 
 func (h *history) submission() scheduler.Submit {
-	policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyNone{}, chain.PolicyNone{}, proven, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}).Draw(h.t, "policy")
+	policy := rapid.SampledFrom([]chain.Policy{chain.PolicyNone{}, chain.PolicyNone{}, chain.PolicyNone{}, proven, disputable, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}).Draw(h.t, "policy")
 	s := submit(uint64(len(h.ids)), policy)
 	s.Order.Consumer = crypto.AccountKeyOf(key(3_000 + h.number(0, 1, "consumer")).Public())
 	s.Order.Deadline = h.now + chain.TimeMs(100_000*h.number(1, 40, "patience"))
 	s.TimeMs, s.Height = h.now, h.height
+	if h.disputed && h.number(0, 3, "disputable") > 0 {
+		s.Order.Policy = chain.PolicyField{Policy: disputable}
+		s.Spec.Resources.Millicores = uint64(500 * h.number(1, 2, "cpu"))
+		s.Order.Spec = s.Spec.Digest()
+		h.ids = append(h.ids, s.Order.ID())
+		return s
+	}
 	if h.leased && h.number(0, 3, "work") > 0 || h.number(0, 3, "lease") == 0 {
 		return h.lease(s)
 	}
@@ -85,7 +95,15 @@ func (h *history) hello(n int) scheduler.NodeUp {
 	hello.Total.GPUs = uint64(h.number(0, 2, "devices"))
 	hello.GPUKind = rapid.SampledFrom([]string{"T4", "A10"}).Draw(h.t, "node kind")
 	hello.Accepting = h.number(0, 5, "accepting") > 0
-	return scheduler.NodeUp{Node: h.node(n, n), Hello: hello}
+	return scheduler.NodeUp{Node: h.node(n, n), Hello: hello, Record: h.record()}
+}
+
+// record is what the chain has of a node, if others measure it.
+func (h *history) record() *scheduler.Capacity {
+	if h.number(0, 5, "measured") > 0 {
+		return nil
+	}
+	return &scheduler.Capacity{Millicores: uint64(500 * h.number(0, 12, "record cpu")), MemoryMiB: uint64(256 * h.number(0, 12, "record memory"))}
 }
 
 func (h *history) bids(id crypto.Digest) scheduler.CloseAuction {
@@ -159,7 +177,12 @@ func (h *history) command() scheduler.Command {
 			return next
 		}
 	}
-	switch h.number(0, 17, "kind") {
+	if h.disputed && h.number(0, 3, "of a dispute") > 0 {
+		if next := h.nextOfDispute(); next != nil {
+			return next
+		}
+	}
+	switch h.number(0, 21, "kind") {
 	case 0, 1, 2:
 		return h.submission()
 	case 3, 4:
@@ -168,12 +191,14 @@ func (h *history) command() scheduler.Command {
 		return scheduler.NodeDown{Node: h.node(n, n)}
 	case 6, 7, 8, 9:
 		return h.bids(h.one(job.Bidding, id))
-	case 10, 11:
+	case 10, 11, 17, 18, 19:
 		return h.ended(h.one(job.Running, id))
 	case 12, 13, 14:
 		return h.leaseSeen(id)
 	case 15:
 		return h.reported(id)
+	case 16:
+		return h.refuted(id)
 	}
 	settings, version := h.state.Settings()
 	settings.MaxActive, settings.MaxOutboxOf, settings.MaxPastOf = h.number(1, 5, "active"), h.number(2, 8, "outbox"), h.number(0, 30, "past")
@@ -183,7 +208,7 @@ func (h *history) command() scheduler.Command {
 	return rapid.SampledFrom([]scheduler.Command{
 		scheduler.SetSettings{Version: version, Settings: settings},
 		scheduler.Tick{}, scheduler.Tick{}, scheduler.CancelJob{Order: id}, scheduler.Refused{Order: id, Node: h.node(n, n), Reason: "busy"},
-		scheduler.Confirmed{Order: id}, scheduler.NodeLoad{Node: h.node(n, n)}, scheduler.NodeLoad{Node: h.node(n, n), Accepting: true},
+		scheduler.Confirmed{Order: id}, scheduler.NodeLoad{Node: h.node(n, n), Record: h.record()}, scheduler.NodeLoad{Node: h.node(n, n), Accepting: true, Record: h.record()},
 	}).Draw(h.t, "other")
 }
 
@@ -195,6 +220,7 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{world: worldWith(historyConfig()), t: t, open: map[crypto.Digest]uint64{}}
 		h.leased = h.number(0, 2, "leases") == 0
+		h.disputed = !h.leased && h.number(0, 1, "disputes") == 0
 		for n := 1; n <= 3; n++ {
 			h.mustRule(h.hello(n))
 		}
@@ -237,7 +263,7 @@ func TestNoCommandsBreakAnInvariant(t *testing.T) {
 			checkOwners(t, h.world, id)
 		}
 	})
-	for _, what := range []string{"scheduler.OpenAuction", "scheduler.SendAssign", "scheduler.SendCancel", "scheduler.Post"} { // the rest is rare: transcripts have it
+	for _, what := range []string{"scheduler.OpenAuction", "scheduler.SendAssign", "scheduler.SendAck"} { // the rest is rare: transcripts have it
 		if seen[what] == 0 {
 			t.Errorf("no history came to %q", what)
 		}
@@ -270,7 +296,8 @@ func (h *history) note(seen map[string]int) {
 	for _, j := range h.state.Open() {
 		for what, is := range map[string]bool{
 			"gang": j.Spec.Scheduling.Gang.Size > 0 && j.Started, "input": !j.Input.IsZero(), "parked": j.Parked,
-			"resized": j.Leased && !j.Order.Term.Resizes.IsZero(),
+			"claimed again": len(j.Runs) > 1 && slices.ContainsFunc(j.Runs[:len(j.Runs)-1], func(r scheduler.Run) bool { return r.Stage == scheduler.Refuted }),
+			"resized":       j.Leased && !j.Order.Term.Resizes.IsZero(),
 		} {
 			if is {
 				seen[what]++

@@ -20,6 +20,18 @@ func (j *Job) liveOn(node crypto.PublicKey) *Run {
 	return nil
 }
 
+// NoPart says why a node has no part in an order; empty: it was given it.
+func (s *State) NoPart(order crypto.Digest, node crypto.PublicKey) string {
+	j := s.jobs[order]
+	switch {
+	case j == nil:
+		return "the job is not known"
+	case !slices.ContainsFunc(j.Runs, func(r Run) bool { return r.Node == node }):
+		return "the job was given to others"
+	}
+	return ""
+}
+
 // stop ends a live run in a stage, and gives back what it held.
 func (s *State) stop(j *Job, run *Run, stage Stage) {
 	n := s.nodes[run.Node]
@@ -97,6 +109,8 @@ func (s *State) finished(c Finished) ([]Effect, error) {
 	switch {
 	case i < 0:
 		return []Effect{SendAck{Node: node, Order: id, Refuse: "the assignment was given to others"}}, nil
+	case j.Runs[i].Stage == Refuted:
+		return []Effect{SendAck{Node: node, Order: id, Refuse: "the chain refuted its claim"}}, nil
 	case j.Runs[i].Stage == Ended:
 		return []Effect{j.Runs[i].ack(id)}, nil
 	}

@@ -284,6 +284,9 @@ func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job
 			panic(fmt.Sprintf("scheduler: owner %s has job %s twice", run.Owner, id.Short()))
 		}
 		owners[run.Owner] = true
+		if run.Stage == Refuted {
+			continue
+		}
 		if run.Stage == Ended || run.Stage == Pledged {
 			ended++
 			continue

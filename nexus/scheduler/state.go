@@ -19,12 +19,13 @@ const (
 	Ended                       // its signed end is here
 	Lost                        // the node went away, refused or came too late, or was told to stop
 	Pledged                     // under replicate: it is done, and bound to a receipt that it has not shown
+	Refuted                     // under optimistic: the chain refuted its claim
 	stageCount = iota + 1
 )
 
 // String names the stage in lower case.
 func (s Stage) String() string {
-	names := [stageCount]string{"", "live", "ended", "lost", "pledged"}
+	names := [stageCount]string{"", "live", "ended", "lost", "pledged", "refuted"}
 	if s == 0 || int(s) >= stageCount {
 		return fmt.Sprintf("Stage(%d)", uint8(s))
 	}
@@ -44,7 +45,7 @@ type Run struct {
 	Since     chain.TimeMs
 	Placed    chain.TimeMs
 	Done      *job.Done // with Ended
-	Reason    string    // with Lost
+	Reason    string    // with Lost and Refuted
 
 	Commitment crypto.Digest // with Pledged, and with Ended after it
 	CommitSig  crypto.Signature
@@ -106,6 +107,7 @@ type Job struct {
 	Settlement *SettlementRecord
 	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 	Leased     bool         // the chain has its lease, or had it: its cap is no longer in the escrow
+	Spent      chain.Amount // of its cap, for claims that were refuted: what the chain could not give back
 
 	// What follows from the above.
 	id       crypto.Digest
@@ -143,6 +145,7 @@ type Node struct {
 	Finished  uint64       // assignments that it ended
 	Lost      uint64       // assignments that it lost
 	Premium   uint64       // what its reputation on the chain adds to its factor, as of when it came last
+	Record    *Capacity    // what the chain has of it: it is given no more; what runs there beyond that stays
 	Slot      uint64       // in the index
 	Strikes   uint64       // assignments that it failed, less those that it ended since
 	HeldUntil chain.TimeMs // it is given nothing before; zero: it is not held back

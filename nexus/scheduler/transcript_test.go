@@ -30,12 +30,14 @@ var update = flag.Bool("update", false, "rewrite the expected results under test
 //	down NODE                            it is away for too long
 //	load NODE open|paused
 //	submit JOB [by=CONSUMER] [policy=P] [cpu=M] [mem=MIB] [region=R] [gpus=N] [kind=K] [class=C]
-//	       [preemptible=1] [gang=NAME/SIZE] [after=JOB,JOB] [input=JOB]   policy: none, zk, or K/N of replicate
+//	       [preemptible=1] [gang=NAME/SIZE] [after=JOB,JOB] [input=JOB]   policy: none, zk, optimistic, or K/N of replicate
 //	bids JOB [NODE=PRICE …]              its auction ends with these
 //	refuse JOB NODE WHY
 //	done JOB NODE                        the node's signed end
 //	cancel JOB
 //	paid JOB
+//	refuted JOB NODE                     the chain found the node's claim wrong
+//	unjudged JOB NODE COST               it was challenged, and not judged; the chain kept so much
 //	wait MS                              time passes, and a tick
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -194,6 +196,10 @@ func (s *story) command(words []string) scheduler.Command {
 		return scheduler.CancelJob{Order: s.id(words[1])}
 	case "paid":
 		return scheduler.Confirmed{Order: s.id(words[1]), Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}}
+	case "refuted":
+		return refuted(s.id(words[1]), s.nodeNumber(words[2]), true, 0)
+	case "unjudged":
+		return refuted(s.id(words[1]), s.nodeNumber(words[2]), false, s.number(words[3]))
 	case "wait":
 		s.now += chain.TimeMs(s.number(words[1]))
 		return scheduler.Tick{}
@@ -258,6 +264,8 @@ func (s *story) policy(text string) chain.Policy {
 		return chain.PolicyNone{}
 	case "zk":
 		return proven
+	case "optimistic":
+		return disputable
 	}
 	k, n, _ := strings.Cut(text, "/")
 	return chain.PolicyReplicate{K: uint8(s.number(k)), N: uint8(s.number(n)), WindowMs: 60_000}

@@ -9,6 +9,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
 // What the chain was asked, and for how long its answers are kept.
@@ -166,8 +167,9 @@ func (s *Server) lacksBond(ctx context.Context, p chain.Policy) string {
 func (s *Server) providerOf(ctx context.Context, node crypto.PublicKey) (Provider, error) {
 	s.ownersMu.Lock()
 	known, ok := s.owners[node]
+	least, measured := s.measured[node]
 	s.ownersMu.Unlock()
-	if ok && time.Since(known.at) < ownerValid {
+	if ok && !measured && time.Since(known.at) < ownerValid {
 		return known.provider, nil
 	}
 	select {
@@ -182,13 +184,58 @@ func (s *Server) providerOf(ctx context.Context, node crypto.PublicKey) (Provide
 	if err != nil {
 		return Provider{}, err
 	}
+	if provider.Height < least {
+		return Provider{}, fmt.Errorf("server: a node that knows block %d was asked about one whose hardware was measured by block %d", provider.Height, least)
+	}
 	s.ownersMu.Lock()
 	defer s.ownersMu.Unlock()
+	if s.measured[node] <= provider.Height {
+		delete(s.measured, node)
+	}
 	if len(s.owners) >= maxOwners {
 		clear(s.owners)
 	}
 	s.owners[node] = knownOwner{provider: provider, at: time.Now()}
 	return provider, nil
+}
+
+// noteMeasured notes that a node's hardware was measured by a block: what the chain has of it is read anew.
+func (s *Server) noteMeasured(node crypto.PublicKey, by chain.Height) {
+	s.ownersMu.Lock()
+	defer s.ownersMu.Unlock()
+	if len(s.measured) >= maxOwners {
+		clear(s.measured) // who comes again is read then
+	}
+	s.measured[node] = max(s.measured[node], by)
+}
+
+func (s *Server) wasMeasured(node crypto.PublicKey) bool {
+	s.ownersMu.Lock()
+	defer s.ownersMu.Unlock()
+	_, measured := s.measured[node]
+	return measured
+}
+
+// readRecord tells the state what the chain has of a node whose hardware was measured.
+func (r *reign) readRecord(s *session) {
+	hello, version := s.said()
+	r.mu.Lock()
+	known := r.declared[s] == version
+	r.mu.Unlock()
+	if !known {
+		return // it will be declared, with that
+	}
+	provider, err := r.providerOf(r.ctx, s.node)
+	if err != nil {
+		if r.ctx.Err() == nil {
+			s.log.Info("cannot ask the chain for a node's hardware", "error", err)
+		}
+		return // asked again by the next survey
+	}
+	if err := r.propose(scheduler.NodeLoad{Node: s.node, Accepting: hello.Accepting, Record: provider.Record}); err != nil {
+		r.noteMeasured(s.node, provider.Height)
+		r.report("what the chain has of a node", err)
+	}
 }
 
 type knownOwner struct {

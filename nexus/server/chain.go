@@ -73,7 +73,9 @@ type PanelNews struct {
 // Provider is what the chain knows of a bonded provider node.
 type Provider struct {
 	Owner   chain.Address
-	Premium uint64 // match.Premium of its score, as of the block that was asked about
+	Premium uint64              // match.Premium of its score, as of the block that was asked about
+	Record  *scheduler.Capacity // its hardware, on a chain that has it measured
+	Height  chain.Height        // of the block that was asked about
 }
 
 // LeaseQuery asks about a lease for an order, which opens it or, if it is not the lease's own,
@@ -109,7 +111,8 @@ type Escrow struct {
 
 // Outcome is what the chain made of a job's claims.
 type Outcome struct {
-	Settled bool   // all of them were paid: Record says what
-	Refused string // why they never will be; empty: they may be
+	Settled bool                  // all of them were paid: Record says what
+	Refused string                // why they never will be; empty: they may be
+	Refuted *scheduler.Refutation // with Refused: the chain takes another node's claim
 	Record  scheduler.SettlementRecord
 }

@@ -98,6 +98,7 @@ type fakeChain struct {
 	peers      []crypto.PublicKey
 	challenged crypto.PublicKey // zero: no node is
 	hardware   server.Challenge // of it
+	records    map[crypto.PublicKey]*scheduler.Capacity
 
 	neighbour crypto.PublicKey      // a cluster; zero: there is no other
 	endpoints []string              // of it
@@ -108,7 +109,7 @@ type fakeChain struct {
 var errDown = errors.New("the chain is down")
 
 func newFakeChain() *fakeChain {
-	return &fakeChain{escrow: chain.Hyper(100), outcomes: map[crypto.Digest]server.Outcome{}, asked: map[crypto.Digest]int{}, looked: map[crypto.Digest]int{}}
+	return &fakeChain{escrow: chain.Hyper(100), outcomes: map[crypto.Digest]server.Outcome{}, asked: map[crypto.Digest]int{}, looked: map[crypto.Digest]int{}, records: map[crypto.PublicKey]*scheduler.Capacity{}}
 }
 
 func (f *fakeChain) set(change func()) {
@@ -136,7 +137,7 @@ func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.P
 	}
 	for n := range 20 {
 		if key(agentKeys+n).Public() == node {
-			return server.Provider{Owner: address(ownerKeys + n)}, nil
+			return server.Provider{Owner: address(ownerKeys + n), Record: f.records[node], Height: f.hardware.Height}, nil
 		}
 	}
 	return server.Provider{}, server.ErrNotRegistered

@@ -450,3 +450,13 @@ func (s *Server) Reported(e *chain.ServiceEpoch, peer crypto.PublicKey) bool {
 	_, ok := w.reports[e.Epoch][peer]
 	return ok
 }
+
+// RecordOf is what the state has of the chain's record of a node; nil: nothing.
+func (s *Server) RecordOf(node crypto.PublicKey) (c *scheduler.Capacity) {
+	s.replica.view(func(state *scheduler.State) {
+		if n, ok := state.Node(node); ok {
+			c = n.Record
+		}
+	})
+	return c
+}

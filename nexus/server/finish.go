@@ -28,8 +28,9 @@ func (r *reign) finish(s *session, d job.Done) {
 	order := d.Receipt.Order
 	var spec job.Spec
 	var policy chain.Policy
-	live := false
+	live, why := false, ""
 	r.replica.view(func(state *scheduler.State) {
+		why = state.NoPart(order, s.node)
 		j, ok := state.Job(order)
 		if !ok {
 			return
@@ -40,6 +41,11 @@ func (r *reign) finish(s *session, d job.Done) {
 			live = live || j.Runs[i].Node == s.node && (stage == scheduler.Live || stage == scheduler.Pledged)
 		}
 	})
+	if why != "" {
+		s.settled(order)
+		s.send(job.Ack{Order: order, Refuse: why})
+		return
+	}
 	if !live { // the state knows what to answer
 		r.bring(s, d)
 		return

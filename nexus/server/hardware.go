@@ -187,7 +187,18 @@ func (s *Server) lookAtChallenge(ctx context.Context, c *challenge) bool {
 	}
 	held := uint64(0)
 	s.replica.view(func(state *scheduler.State) { held = state.HeldMiB(c.node) })
-	return s.challenges.learn(c, &seen, held, s.sitsHere(c.node))
+	open := s.challenges.learn(c, &seen, held, s.sitsHere(c.node))
+	if !open && !s.challenges.has(c) {
+		s.noteMeasured(c.node, seen.Height) // it may have been cut
+	}
+	return open
+}
+
+// has reports whether a challenge is not over, as far as is known.
+func (d *challenges) has(c *challenge) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known[c.node] == c
 }
 
 // learn notes what the chain says. A node that is behind what was seen says nothing, nor does one
@@ -421,16 +432,5 @@ func (d *challenges) count() (n int) {
 
 // mayMeasure reports whether another message about challenges is taken of the agent, and counts it.
 func (s *session) mayMeasure() bool {
-	const each = time.Second / measuresASecond
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if s.measures.Before(now) {
-		s.measures = now
-	}
-	if s.measures.Sub(now) >= measureBurst*each {
-		return false
-	}
-	s.measures = s.measures.Add(each)
-	return true
+	return s.may(&s.measures, time.Second/measuresASecond, measureBurst)
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/nexus/server"
 )
 
@@ -234,5 +236,29 @@ func TestChallengesOfOthersAreForgotten(t *testing.T) {
 	}
 	if last := key(5_000 + server.MaxChallenges + 9).Public(); !c.servers[0].HearsChallenge(last) || c.servers[0].HearsChallenge(key(5_000).Public()) {
 		t.Error("a challenge that was just drawn is not heard of, or the oldest is")
+	}
+}
+
+// TestACutNodeIsGivenNoMore: what is left of a node's hardware on the chain counts as soon as a
+// challenge of it has ended, though it offers what it did.
+func TestACutNodeIsGivenNoMore(t *testing.T) {
+	on := challengedChain()
+	c := newClusterOn(t, on, 1, nil, nil)
+	c.agent(0, func(a *fakeAgent) { a.measure = func(job.Message) job.Message { return nil } })
+	c.waitNodes(0, 1)
+	until(t, "the challenge", func() bool { return c.servers[0].HearsChallenge(on.challenged) })
+	c.waitJob(0, c.submit(0, chain.PolicyNone{}), job.Settling)
+	on.set(func() {
+		on.records[on.challenged] = &scheduler.Capacity{Millicores: 500, MemoryMiB: 4_096}
+		on.hardware = server.Challenge{Height: 9}
+	})
+	node := func() *scheduler.Capacity { return c.servers[0].RecordOf(on.challenged) }
+	until(t, "the cut", func() bool { return node() != nil })
+	if cut := node(); *cut != (scheduler.Capacity{Millicores: 500, MemoryMiB: 4_096}) {
+		t.Errorf("the cluster knows %+v of the node", cut)
+	}
+	id := c.submit(0, chain.PolicyNone{})
+	if j := c.waitJob(0, id, job.Queued); !strings.Contains(j.Reason, "1 less hardware on the chain than it offers") {
+		t.Errorf("the job waits because %q", j.Reason)
 	}
 }

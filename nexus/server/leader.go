@@ -294,6 +294,9 @@ func (r *reign) survey() {
 	for _, s := range r.sessions.all() {
 		present[s.node] = true
 		r.hear(s, true)
+		if r.wasMeasured(s.node) {
+			r.once(assignment{node: s.node}, func() { r.readRecord(s) })
+		}
 	}
 	r.mu.Lock()
 	for s := range r.declared {
@@ -374,7 +377,7 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 		s.conn.Close(closeOwner, fmt.Sprintf("node %s belongs to %s on the chain", s.node.Short(), provider.Owner))
 		return
 	}
-	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello, Premium: provider.Premium})
+	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello, Premium: provider.Premium, Record: provider.Record})
 	if rejected, ok := errors.AsType[*scheduler.Rejection](err); ok {
 		s.conn.Close(closeOwner, rejected.Text)
 		return

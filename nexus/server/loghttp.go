@@ -119,7 +119,9 @@ func (s *Server) sendPieces(w http.ResponseWriter, to *logReader) (more <-chan s
 	if !known || current.Status.Final() || !to.follow {
 		return more, true, sendEvent(w, s.logs.eventID(to.seen), api.EventEnd, current)
 	}
-	if current.Status == job.Settling && to.ending == nil {
+	if current.Status != job.Settling {
+		to.ending = nil // or no longer: its claim was refuted, and it runs again
+	} else if to.ending == nil {
 		to.ending = time.After(settlingTime)
 	}
 	return more, false, nil

@@ -19,6 +19,9 @@ const (
 	longestRunLook = time.Second
 	// askAgain is after how long a node is asked again for what it has not given.
 	askAgain = 3 * time.Second
+
+	endsASecond = 128 // Pledges and Reveals that are taken of an agent, which repeats them
+	endBurst    = 1_024
 )
 
 // hearEnd takes a Pledge, a PeerReport or a Reveal to the state, if this server leads, and a Ballot, an
@@ -43,11 +46,11 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	if r == nil {
 		return
 	}
-	if p, ok := m.(job.Pledge); ok {
+	if p, ok := m.(job.Pledge); ok && r.mayEnd(from, p.Order) {
 		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment)
 		r.hearSigned(from, p.Order, crypto.SignedBy(from.node, crypto.DomainRun, payload, p.Signature), scheduler.MadePledge{Node: from.node, Pledge: p})
 	}
-	if m, ok := m.(job.Reveal); ok {
+	if m, ok := m.(job.Reveal); ok && r.mayEnd(from, m.Order) {
 		r.once(assignment{order: m.Order, node: from.node}, func() {
 			r.report("the key of a sealed output", r.propose(scheduler.Revealed{Order: m.Order, Node: from.node, Key: m.Key}))
 		})
@@ -55,6 +58,21 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	if reports {
 		r.hearPeer(&report)
 	}
+}
+
+// mayEnd reports whether the state is told of a step to the end of an agent's assignment, and counts
+// it. An agent that has no part in an order is told so, at no cost to the log: who leads knows of
+// every assignment that was sent.
+func (r *reign) mayEnd(from *session, order crypto.Digest) bool {
+	if !from.may(&from.ends, time.Second/endsASecond, endBurst) {
+		return false
+	}
+	why := ""
+	r.replica.view(func(s *scheduler.State) { why = s.NoPart(order, from.node) })
+	if why != "" {
+		from.send(job.Ack{Order: order, Refuse: why})
+	}
+	return why == ""
 }
 
 func (r *reign) hearSigned(from *session, about crypto.Digest, signed crypto.Signed, c scheduler.Command) {

@@ -30,6 +30,7 @@ type sdkChain struct {
 	client   *sdk.Client
 	cluster  crypto.PublicKey
 	windowMs uint64
+	measures bool   // the chain has nodes' hardware measured
 	drawnMs  uint64 // that a panel lasts, or a hardware challenge
 }
 
@@ -38,7 +39,7 @@ func newSDKChain(nodes []string, id identity) (*sdkChain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	return &sdkChain{client: client, cluster: id.cluster.Public(), windowMs: id.genesis.Params.ClaimWindowMs, drawnMs: max(settlement.PanelMs(&id.genesis.Params), id.genesis.Params.HardwareMs)}, nil
+	return &sdkChain{client: client, cluster: id.cluster.Public(), windowMs: id.genesis.Params.ClaimWindowMs, measures: id.genesis.Params.HardwareEveryMs > 0, drawnMs: max(settlement.PanelMs(&id.genesis.Params), id.genesis.Params.HardwareMs)}, nil
 }
 
 var _ Chain = (*sdkChain)(nil)
@@ -88,7 +89,11 @@ func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provide
 		err = fmt.Errorf("%w: provider %s is unbonded", ErrNotRegistered, node.Short())
 	}
 	facts := provider.Record.At(value.Header().TimeMs())
-	return Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score())}, err
+	out := Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score()), Height: value.Height()}
+	if c.measures {
+		out.Record = &scheduler.Capacity{Millicores: provider.Millicores, MemoryMiB: provider.MemoryMiB}
+	}
+	return out, err
 }
 
 // Own implements Chain.
@@ -183,14 +188,18 @@ func (c *sdkChain) closed(ctx context.Context, claim *chain.Claim) (out Outcome,
 		return out, false, err
 	}
 	record, err := settlement.DecodeClaim(raw)
-	switch {
-	case err != nil:
+	if err != nil {
 		return out, false, err
-	case record.Refuted:
-		out.Refused = "it was challenged, and found wrong or its data missing"
+	}
+	out.Record = scheduler.SettlementRecord{Height: record.Height, Cost: record.Cost, Burned: record.Burned, Nodes: []crypto.PublicKey{key.Node}}
+	switch {
 	case record.Settled():
 		out.Settled = true
-		out.Record = scheduler.SettlementRecord{Height: record.Height, Cost: record.Cost, Burned: record.Burned, Nodes: []crypto.PublicKey{key.Node}}
+	case record.Refuted != 0:
+		out.Refused = record.Refuted.String()
+	}
+	if wrong := record.Refuted == settlement.RefutedResult; wrong || record.Refuted == settlement.RefutedUnjudged {
+		out.Refuted = &scheduler.Refutation{Node: key.Node, Wrong: wrong} // else this cluster lacks data, and would for any node
 	}
 	return out, true, nil
 }

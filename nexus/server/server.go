@@ -91,7 +91,8 @@ type Server struct {
 
 	ownersMu sync.Mutex
 	owners   map[crypto.PublicKey]knownOwner
-	asking   chan struct{} // one token for each question to the chain about owners
+	measured map[crypto.PublicKey]chain.Height // nodes of which the chain is to be asked anew, in a state of then or later
+	asking   chan struct{}                     // one token for each question to the chain about owners
 
 	ownRecord ownCache
 }
@@ -131,7 +132,7 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
 		abroad:    abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
 		guests:    guests{waiting: map[crypto.Digest][]chan job.ProbeReply{}},
-		owners:    map[crypto.PublicKey]knownOwner{}, asking: make(chan struct{}, maxAsking),
+		owners:    map[crypto.PublicKey]knownOwner{}, measured: map[crypto.PublicKey]chain.Height{}, asking: make(chan struct{}, maxAsking),
 	}
 	s.batches, s.forwards, s.verifier = newBatcher(s.toLog), newBatcher(s.toLeader), newVerifier()
 	s.ctx, s.cancel = context.WithCancel(context.Background())

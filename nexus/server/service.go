@@ -287,16 +287,5 @@ func (ss *sessions) carryReply(from *session, m job.ProbeReply) error {
 
 // mayProbe reports whether another probe, or answer, of the agent is carried, and counts it.
 func (s *session) mayProbe() bool {
-	const each = time.Second / probesASecond
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if s.probes.Before(now) {
-		s.probes = now
-	}
-	if s.probes.Sub(now) >= probeBurst*each {
-		return false
-	}
-	s.probes = s.probes.Add(each)
-	return true
+	return s.may(&s.probes, time.Second/probesASecond, probeBurst)
 }

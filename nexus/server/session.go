@@ -47,6 +47,7 @@ type session struct {
 	declares time.Time // until when those that were made are paid for: see mayDeclare
 	probes   time.Time // likewise, of probes and replies to them: see mayProbe
 	measures time.Time // likewise, of messages about hardware challenges: see mayMeasure
+	ends     time.Time // likewise, of Pledges and Reveals: see mayEnd
 	recalls  int       // ballots on panels that were not known
 	dones    map[crypto.Digest]job.Done
 	refusals map[crypto.Digest]string
@@ -359,16 +360,22 @@ const (
 // mayDeclare reports whether the state may be told of another change, and counts
 // it.
 func (s *session) mayDeclare() bool {
+	return s.may(&s.declares, declareEvery, declareBurst)
+}
+
+// may reports whether something is taken of the agent of which it has so many in a row, and then one
+// in so long, and counts it. paid is until when those that were taken are paid for.
+func (s *session) may(paid *time.Time, each time.Duration, burst int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.declares.Before(now) {
-		s.declares = now
+	if paid.Before(now) {
+		*paid = now
 	}
-	if s.declares.Sub(now) >= declareBurst*declareEvery {
+	if paid.Sub(now) >= time.Duration(burst)*each {
 		return false
 	}
-	s.declares = s.declares.Add(declareEvery)
+	*paid = paid.Add(each)
 	return true
 }
 

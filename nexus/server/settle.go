@@ -100,5 +100,5 @@ func (r *reign) confirm(item scheduler.OutboxItem) {
 		return
 	}
 	r.log.Info("job settled", "job", item.Order.Short(), "refused", outcome.Refused, "height", outcome.Record.Height, "cost", outcome.Record.Cost)
-	r.report("confirmed", r.propose(scheduler.Confirmed{Order: item.Order, Outcome: outcome.Record, Failure: outcome.Refused}))
+	r.report("confirmed", r.propose(scheduler.Confirmed{Order: item.Order, Outcome: outcome.Record, Failure: outcome.Refused, Refuted: outcome.Refuted}))
 }

@@ -180,11 +180,14 @@ func (j *SignedJob) Signature() crypto.Signature { return j.signature }
 // Spec returns the specification.
 func (j *SignedJob) Spec() job.Spec { return j.spec }
 
+// StageRefuted is the stage of a run whose claim the chain refuted.
+const StageRefuted = "refuted"
+
 // JobRun is a job's assignment to one node.
 type JobRun struct {
 	Node        crypto.PublicKey  `json:"node_id"`
 	Owner       chain.Address     `json:"owner"`
-	Stage       string            `json:"stage" enum:"live,ended,lost"`
+	Stage       string            `json:"stage" enum:"live,ended,lost,pledged,refuted"`
 	SinceMs     chain.TimeMs      `json:"since_ms" doc:"of the stage"`
 	PlacedMs    chain.TimeMs      `json:"placed_ms" doc:"when the node was given the work"`
 	Prices      []UnitPrice       `json:"prices" doc:"of its bid"`
@@ -194,14 +197,14 @@ type JobRun struct {
 	Output      crypto.Digest     `json:"output,omitzero" doc:"blob: the packed output directory. Of a sealed one the blob is the receipt's"`
 	OutputKey   *chain.OutputKey  `json:"output_key,omitempty" doc:"of a sealed output, once the job is settled"`
 	OutputBytes Uint64            `json:"output_bytes"`
-	Detail      string            `json:"detail,omitempty" doc:"for people; why it was lost"`
+	Detail      string            `json:"detail,omitempty" doc:"for people; why it was lost or refuted"`
 }
 
 // JobSettlement is what the chain paid for a job.
 type JobSettlement struct {
 	Txs           []crypto.Digest    `json:"settlement_tx"`
 	Height        chain.Height       `json:"settlement_height"`
-	Cost          chain.Amount       `json:"cost_nhyper"`
+	Cost          chain.Amount       `json:"cost_nhyper" doc:"what the chain could not give back of refuted claims included"`
 	Burned        chain.Amount       `json:"burned_nhyper"`
 	Providers     []crypto.PublicKey `json:"providers" doc:"nodes that were paid"`
 	ProofVerified bool               `json:"proof_verified"`
@@ -245,6 +248,7 @@ type JobReport struct {
 	Cost          chain.Amount       `json:"cost_nhyper"`
 	Burned        chain.Amount       `json:"burned_nhyper"`
 	Running       []crypto.PublicKey `json:"running,omitempty" doc:"nodes that run it now"`
+	Refuted       []crypto.PublicKey `json:"refuted,omitempty" doc:"nodes whose claims for it the chain refuted: it was given to others as long as its deadline allowed"`
 	Providers     []crypto.PublicKey `json:"providers"`
 	ProofVerified bool               `json:"proof_verified"`
 }
@@ -264,6 +268,9 @@ func (j *Job) Report() JobReport {
 		}
 		if r := &j.Runs[i]; !j.Status.Final() && r.Stage == "live" {
 			out.Running = append(out.Running, r.Node)
+		}
+		if r := &j.Runs[i]; r.Stage == StageRefuted {
+			out.Refuted = append(out.Refuted, r.Node)
 		}
 	}
 	if s := j.Settlement; s != nil {
