@@ -27,7 +27,8 @@ type market struct {
 	status  api.NexusStatus
 	settled func(*api.Job) // changes the settled job that the server shows
 	record  func(*settlement.Order, *settlement.Claim)
-	claims  int // orders that were submitted
+	first   *settlement.Claim // that was refuted; nil: none was
+	claims  int               // orders that were submitted
 	outcome job.Outcome
 }
 
@@ -87,12 +88,18 @@ func (m *market) settle(o *chain.Order, request api.SubmitJobRequest) api.Job {
 	}
 	receipt := api.ReceiptToJSON(chain.UsageReceipt{ChainID: testChain, Order: o.ID(), Node: node, Sequence: 1, Result: result, Exit: m.outcome.Exit, ExitCode: m.outcome.ExitCode})
 	j.Runs = []api.JobRun{{Node: node, Stage: "ended", Receipt: &receipt, Detail: "as it ended"}}
+	if m.first != nil {
+		j.Runs = append([]api.JobRun{{Node: m.first.Node, Stage: api.StageRefuted, Detail: "its claim was refuted"}}, j.Runs...)
+	}
 	m.settled(&j)
 	m.record(&order, &claim)
 	m.chain.set(func() {
 		m.chain.records = map[string][]byte{
 			string(settlement.OrderKey(o.ID())):                                                 codec.Marshal(order),
 			string(settlement.ClaimKey(chain.ClaimKey{Order: o.ID(), Node: node, Sequence: 1})): codec.Marshal(claim),
+		}
+		if m.first != nil {
+			m.chain.records[string(settlement.ClaimKey(chain.ClaimKey{Order: o.ID(), Node: m.first.Node, Sequence: 1}))] = codec.Marshal(*m.first)
 		}
 	})
 	m.chain.seal()
@@ -179,6 +186,42 @@ func TestSettlementsAreVerified(t *testing.T) {
 			done, err := m.client(t, testKey(3).Public()).RunJob(t.Context(), run())
 			if !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), want) || done.ID.IsZero() {
 				t.Errorf("%v, want %q", err, want)
+			}
+		})
+	}
+}
+
+// TestWhatARefutedClaimKeptIsVerified: the chain says what it could not give back of a claim before
+// the one that was paid, and the cluster may not say more or less.
+func TestWhatARefutedClaimKeptIsVerified(t *testing.T) {
+	const kept = 6
+	for name, c := range map[string]struct {
+		change func(*market)
+		want   string // empty: it is settled
+	}{
+		"as it is":    {func(*market) {}, ""},
+		"more":        {func(m *market) { m.first.Cost = chain.Nano(kept + 1) }, "the chain has"},
+		"not refuted": {func(m *market) { m.first.Refuted = 0 }, "the chain has not refuted its claim"},
+		"another node's": {func(m *market) {
+			m.settled = func(j *api.Job) { j.Runs[0].Node = testKey(9).Public(); j.Settlement.Cost = chain.Nano(100 + kept) }
+		}, "no such record"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMarket(t)
+			m.first = &settlement.Claim{Node: testKey(8).Public(), Sequence: 1, Refuted: settlement.RefutedUnjudged, Cost: chain.Nano(kept), Treasury: chain.Nano(kept)}
+			m.settled = func(j *api.Job) { j.Settlement.Cost = chain.Nano(100 + kept) }
+			m.record = func(o *settlement.Order, _ *settlement.Claim) { o.Spent = chain.Nano(100 + kept) }
+			c.change(m)
+			done, err := m.client(t, testKey(3).Public()).RunJob(t.Context(), run())
+			if c.want != "" {
+				if !errors.Is(err, light.ErrRefused) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+				return
+			}
+			if r := done.Report(); err != nil || r.Cost != chain.Nano(100+kept) || len(r.Refuted) != 1 || r.Refuted[0] != m.first.Node {
+				t.Errorf("%v in %+v", err, r)
 			}
 		})
 	}
