@@ -25,14 +25,20 @@ const (
 	askEvery      = 3 * time.Second
 	proofTries    = 5
 	maxGauges     = 64
+	maxGaugesOf   = 8                // that one server alone speaks of
+	gaugeRest     = 10 * time.Second // until one that the chain knows nothing of gives way to another
 )
 
 // gauge measures a node.
 type gauge struct {
 	agent     *Agent
 	challenge chain.HardwareChallenge
-	began     time.Time  // by the bench's clock
-	from      []*session // to which this node was connected then
+	began     time.Time // by the bench's clock
+	end       func()
+	tellers   []crypto.PublicKey // the servers that speak of it; Agent.mu's, as are the next two
+	proven    bool               // by the chain: this node was drawn
+	none      time.Time          // since when that is known not to be so; zero: it is not
+	from      []*session         // to which this node was connected then
 
 	mu       sync.Mutex
 	vouching []*session // of from, whose servers say that the other was there as well
@@ -49,24 +55,32 @@ type gauge struct {
 
 // drawn measures a node from now on, or goes on.
 func (a *Agent) drawn(s *session, m *job.Measure) {
+	server := s.conn.Remote()
 	a.mu.Lock()
 	g := a.gauges[m.Challenge.Node]
-	if g == nil && (a.stopping || len(a.gauges) >= maxGauges) {
+	if g == nil && (a.stopping || !a.roomToGauge(server, time.Now())) {
 		a.mu.Unlock()
 		return
 	}
 	if g == nil {
+		ctx, end := context.WithCancel(a.work)
 		g = &gauge{
-			agent: a, challenge: m.Challenge, began: a.bench.now(), from: slices.Collect(maps.Keys(a.sessions)), heard: time.Now(),
+			agent: a, challenge: m.Challenge, began: a.bench.now(), end: end, from: slices.Collect(maps.Keys(a.sessions)), heard: time.Now(),
 			openings: map[uint64]hardware.Opening{}, news: make(chan struct{}, 1), nonce: a.nonceOf(m.Challenge),
 		}
 		a.gauges[m.Challenge.Node] = g
 		a.running.Go(func() {
-			g.run(a.work)
+			defer end()
+			g.run(ctx)
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			delete(a.gauges, g.challenge.Node)
+			if a.gauges[g.challenge.Node] == g { // else another took its place
+				delete(a.gauges, g.challenge.Node)
+			}
 		})
+	}
+	if g.challenge == m.Challenge && !slices.Contains(g.tellers, server) && len(g.tellers) < maxGauges {
+		g.tellers = append(g.tellers, server)
 	}
 	a.mu.Unlock()
 	g.mu.Lock()
@@ -87,6 +101,32 @@ func (a *Agent) drawn(s *session, m *job.Measure) {
 	}
 }
 
+// roomToGauge reports whether another challenge may be measured of which a server speaks. A server has
+// a share of them; of its own that the chain knows nothing of, one gives way. What the chain has, or
+// another server speaks of as well, does not. The caller holds a.mu.
+func (a *Agent) roomToGauge(server crypto.PublicKey, now time.Time) bool {
+	share := 0
+	var oldest *gauge
+	for _, g := range a.gauges { // order-free: counted, and the least
+		if g.proven || len(g.tellers) != 1 || g.tellers[0] != server {
+			continue
+		}
+		share++
+		if !g.none.IsZero() && now.Sub(g.none) >= gaugeRest && (oldest == nil || g.none.Before(oldest.none)) {
+			oldest = g
+		}
+	}
+	if share < maxGaugesOf && len(a.gauges) < maxGauges {
+		return true
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.end()
+	delete(a.gauges, oldest.challenge.Node)
+	return true
+}
+
 // nonceOf is this node's question to a challenged one. It follows from its key, so that a process
 // that comes after asks the same.
 func (a *Agent) nonceOf(c chain.HardwareChallenge) crypto.Digest {
@@ -97,7 +137,13 @@ func (a *Agent) nonceOf(c chain.HardwareChallenge) crypto.Digest {
 // run measures once, and then says what it found to servers that ask, until none does.
 func (g *gauge) run(ctx context.Context) {
 	a := g.agent
-	if h := g.prove(ctx); h != nil {
+	h := g.prove(ctx)
+	a.mu.Lock()
+	if g.proven = h != nil; !g.proven {
+		g.none = time.Now()
+	}
+	a.mu.Unlock()
+	if h != nil {
 		a.log.Info("agent: drawn to measure a node's hardware", "node", g.challenge.Node.Short(), "lanes", h.Lanes, "memory_mib", h.MemoryMiB)
 		a.metrics.challenges.WithLabelValues("measured").Inc()
 		if v := g.find(ctx, h); v != nil {

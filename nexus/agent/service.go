@@ -21,6 +21,10 @@ const (
 	maxWatches     = 512
 	maxPeerReports = 8 // of a lease, that are said again
 	maxProbeReply  = 2 // replies with data that are made at a time
+	// seatPatience is how long after a session began its server says, by carrying nothing back, that a
+	// lease's node is silent, or an epoch if that is less: a server that begins anew is found by one of
+	// them before the other.
+	seatPatience = time.Minute
 )
 
 // watcher has a lease probed, for this node as a peer of it.
@@ -102,11 +106,11 @@ func (w *watcher) said() (job.Watch, time.Time) {
 	return w.watch, w.heard
 }
 
-// ask has a probe carried through every server. It is not ok if none was connected all the time, so that it
-// says nothing of the node.
+// ask has a probe carried through every server. It is not ok if none was connected all the time, and for a
+// while before, so that it says nothing of the node.
 func (w *watcher) ask(ctx context.Context, m *job.Watch, p *job.Probe, patience time.Duration) (serving, ok bool) {
 	reply := make(chan bool, 1)
-	sessions := w.agent.connected()
+	sessions, sent := w.agent.connected(), time.Now()
 	w.mu.Lock()
 	w.asked, w.reply = *p, reply
 	w.mu.Unlock()
@@ -120,7 +124,7 @@ func (w *watcher) ask(ctx context.Context, m *job.Watch, p *job.Probe, patience 
 		ok = true
 	case <-timer.C:
 		for _, s := range sessions {
-			ok = ok || s.conn.Err() == nil && !m.Abroad
+			ok = ok || s.conn.Err() == nil && !m.Abroad && seated(sent.Sub(s.since), m)
 		}
 	case <-ctx.Done():
 	}
@@ -128,6 +132,11 @@ func (w *watcher) ask(ctx context.Context, m *job.Watch, p *job.Probe, patience 
 	w.asked, w.reply = job.Probe{}, nil
 	w.mu.Unlock()
 	return serving, ok
+}
+
+// seated reports whether a session is old enough for the silence of a lease's node to count.
+func seated(age time.Duration, m *job.Watch) bool {
+	return age >= min(seatPatience, time.Duration(m.Service.EpochMs)*time.Millisecond)
 }
 
 // tell sends a report, and keeps it to be said again.

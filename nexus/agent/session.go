@@ -82,6 +82,7 @@ type session struct {
 	agent *Agent
 	addr  transport.NodeAddr
 	conn  *transport.Conn
+	since time.Time
 	out   chan job.Message
 
 	pricing sync.WaitGroup // offers that are answered aside; begun by read
@@ -102,7 +103,7 @@ func (a *Agent) visit(ctx context.Context, l *link) (connected bool, err error) 
 		return false, err
 	}
 	a.moved.count(control, cargoControl, wholePiece, nil, nil)
-	s := &session{agent: a, addr: l.addr, conn: conn, out: make(chan job.Message, maxQueue)}
+	s := &session{agent: a, addr: l.addr, conn: conn, since: time.Now(), out: make(chan job.Message, maxQueue)}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer context.AfterFunc(ctx, func() { closeFor(conn, context.Cause(ctx)) })()
 	a.join(s)
