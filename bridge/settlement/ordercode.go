@@ -9,7 +9,7 @@ import (
 )
 
 // The records of orders, as claims under PolicyNone leave them, and of nodes are read and
-// written by hand like those of record.go.
+// written by hand like those of leases and escrows.
 
 const cborNull = 0xf6
 
@@ -116,26 +116,4 @@ func readClaim(r *codec.Reader, c *Claim) (fits bool) {
 		r.Fixed(c.OutputKey[:])
 	}
 	return fits
-}
-
-func decodeProvider(key, value []byte) Provider {
-	if p, ok := readProvider(value); ok {
-		return p
-	}
-	return state.Decode[Provider](key, value)
-}
-
-func readProvider(value []byte) (p Provider, ok bool) {
-	r := codec.NewReader(value)
-	r.Array(11)
-	r.Fixed(p.Owner[:])
-	p.Bond = chain.Nano(r.Uint())
-	p.Region = r.Text(chain.MaxRegion)
-	p.Millicores, p.MemoryMiB = r.Uint(), r.Uint()
-	p.UnbondedMs = chain.TimeMs(r.Uint())
-	readRecord(r, &p.Record)
-	p.Locked = chain.Nano(r.Uint())
-	p.Seat, p.Unchecked = r.Uint(), r.Uint()
-	p.Owed = chain.Nano(r.Uint())
-	return p, r.Done()
 }
