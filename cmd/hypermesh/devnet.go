@@ -26,6 +26,7 @@ func devnetCommand() *cli.Command {
 				&cli.StringSliceFlag{Name: "kernel", Usage: "zk `KERNEL` that agents prove beside matmul-32; may be given several times; a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "epoch", Value: devnet.DefaultEpoch, Usage: "`DURATION` of an epoch, after which the committee may change (1s to 24h); a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "hardware-every", Usage: "`DURATION` from one challenge of nodes' hardware to the next, on average; 0: there are none; a network that is there keeps its own"},
+				&cli.DurationFlag{Name: "claim-window", Usage: "`DURATION` after an order's deadline in which its claims are taken (1s to 59m, half an hour by default); a network that is there keeps its own"},
 				&cli.StringFlag{Name: "dir", Value: defaultDevnetDir(), Usage: "`DIR` of the network's state"},
 				&cli.StringFlag{Name: "keys", Value: devnet.DefaultKeysDir(), Usage: "`DIR` of proving keys, made once"},
 				&cli.StringFlag{Name: "config-out", Usage: "write the network's description (JSON) to `FILE` once everything is healthy"},
@@ -59,7 +60,7 @@ func devnetOptions(c *cli.Context) (devnet.Options, error) {
 	}
 	return devnet.Options{
 		Dir: c.String("dir"), KeysDir: c.String("keys"), Binary: binary, Validators: c.Int("validators"), Servers: c.Int("servers"),
-		Agents: agents, Kernels: c.StringSlice("kernel"), Epoch: c.Duration("epoch"), HardwareEvery: c.Duration("hardware-every"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
+		Agents: agents, Kernels: c.StringSlice("kernel"), Epoch: c.Duration("epoch"), HardwareEvery: c.Duration("hardware-every"), ClaimWindow: c.Duration("claim-window"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
 	}, nil
 }
 

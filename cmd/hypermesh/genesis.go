@@ -38,6 +38,7 @@ func genesisCommand() *cli.Command {
 					&cli.StringSliceFlag{Name: "insecure-kernel", Usage: "make proving keys of a zk `KERNEL` here (devnet only), such as matmul-32"},
 					&cli.StringFlag{Name: "keys", Usage: "`DIR` of proving keys", Value: devnet.DefaultKeysDir()},
 					&cli.DurationFlag{Name: "hardware-every", Usage: "`TIME` from one challenge of nodes' hardware to the next, on average; 0: there are none"},
+					&cli.DurationFlag{Name: "claim-window", Usage: "`TIME` after an order's deadline in which its claims are taken, below the withdrawal delay; 0: six hours, half an hour on a devnet"},
 				},
 				Action: genesisInit,
 			},
@@ -84,6 +85,12 @@ func genesisInit(c *cli.Context) error {
 	params.HardwareEveryMs = uint64(c.Duration("hardware-every").Milliseconds())
 	if err := params.Check(); err != nil {
 		return usagef(c, "--hardware-every: %v", err)
+	}
+	if window := c.Duration("claim-window"); window != 0 {
+		params.ClaimWindowMs = uint64(max(window.Milliseconds(), 0))
+		if err := params.Check(); err != nil || window < time.Second {
+			return usagef(c, "--claim-window is %v, want 1s or more, below the withdrawal delay of %v", window, time.Duration(params.WithdrawalDelayMs)*time.Millisecond)
+		}
 	}
 	g := chain.NewGenesis(chain.ChainID(c.String("chain-id")), chain.TimeMs(time.Now().UnixMilli()), params, to)
 	g.Devnet = c.Bool("devnet")

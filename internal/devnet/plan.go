@@ -36,6 +36,7 @@ type Options struct {
 	// HardwareEvery is the time from one challenge of nodes' hardware to the next, on average; 0:
 	// there are none. A network that is there keeps its own.
 	HardwareEvery time.Duration
+	ClaimWindow   time.Duration // after an order's deadline; 0: half an hour. A network that is there keeps its own
 	NoExplorer    bool
 	NoRestart     bool
 	Progress      Progress
@@ -56,6 +57,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("epoch is %v, want 1s to 24h", o.Epoch)
 	case o.HardwareEvery < 0:
 		return fmt.Errorf("hardware-every is %v, want 0 or more", o.HardwareEvery)
+	case o.ClaimWindow != 0 && (o.ClaimWindow < time.Second || o.ClaimWindow > 59*time.Minute):
+		return fmt.Errorf("claim-window is %v, want 1s to 59m", o.ClaimWindow)
 	case o.Dir == "":
 		return errors.New("dir is empty")
 	}
@@ -173,9 +176,12 @@ func makePlan(o *Options) (*plan, error) {
 	params := Params(epoch)
 	if o.HardwareEvery != 0 {
 		params.HardwareEveryMs, params.HardwareStepNs = uint64(o.HardwareEvery.Milliseconds()), hardwareStepNs
-		if err := params.Check(); err != nil {
-			return nil, err
-		}
+	}
+	if o.ClaimWindow != 0 {
+		params.ClaimWindowMs = uint64(o.ClaimWindow.Milliseconds())
+	}
+	if err := params.Check(); err != nil {
+		return nil, err
 	}
 	g, err := p.genesis(params)
 	if err != nil {
