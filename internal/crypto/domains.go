@@ -131,6 +131,9 @@ var (
 	DomainSettings  = newDomain("change of a cluster's settings")
 	DomainAddresses = newDomain("where a cluster's servers answer")
 
+	// Contracts.
+	DomainCompiled = newDomain("compiled contract, on disk")
+
 	// Commands in containers.
 	DomainExecTicket = newDomain("way to a node that runs a job")
 	DomainExec       = newDomain("command in a container")

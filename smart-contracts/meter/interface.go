@@ -12,22 +12,22 @@ const (
 	reservedPrefix  = "hypermesh."
 )
 
-// hostCalls are the imports there are, in the order of their names, with their
-// types: parameters are i32, a letter stands for the result, "" for none.
-var hostCalls = []struct {
-	name   string
-	params int
-	result byte
-}{
+// HostCall is a function that contracts may import. Its parameters are i32.
+type HostCall struct {
+	Name   string
+	Params int
+	Result byte // its type, 0 for none
+}
+
+// HostCalls are the imports there are, in the order of their names. One that is
+// not among them is not offered: a contract that asks for it is refused.
+func HostCalls() []HostCall { return hostCalls }
+
+var hostCalls = []HostCall{
 	{"abort", 1, 0},
 	{"addr_canonicalize", 2, wasm.I32},
 	{"addr_humanize", 2, wasm.I32},
 	{"addr_validate", 1, wasm.I32},
-	{"bls12_381_aggregate_g1", 2, wasm.I32},
-	{"bls12_381_aggregate_g2", 2, wasm.I32},
-	{"bls12_381_hash_to_g1", 4, wasm.I32},
-	{"bls12_381_hash_to_g2", 4, wasm.I32},
-	{"bls12_381_pairing_equality", 4, wasm.I32},
 	{"db_next", 1, wasm.I32},
 	{"db_next_key", 1, wasm.I32},
 	{"db_next_value", 1, wasm.I32},
@@ -48,8 +48,8 @@ var hostCalls = []struct {
 // hostCallType is the type of an import, if there is one of that name.
 func hostCallType(name string) (functionType, bool) {
 	for _, call := range hostCalls {
-		if call.name == name {
-			return typeOf(call.params, call.result), true
+		if call.Name == name {
+			return typeOf(call.Params, call.Result), true
 		}
 	}
 	return functionType{}, false

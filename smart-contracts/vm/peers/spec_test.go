@@ -18,7 +18,7 @@ import (
 )
 
 // moduleDir is where the Go command has a module that go.mod requires.
-func moduleDir(t *testing.T, path string) string {
+func moduleDir(t testing.TB, path string) string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", path).Output()
 	if err != nil || strings.TrimSpace(string(out)) == "" {

@@ -1,0 +1,184 @@
+package vm
+
+import (
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// native is a compiled module.
+type native struct {
+	id     crypto.Digest
+	module *wasmtime.Module
+	bytes  uint64
+	users  int  // calls that run it
+	gone   bool // out of the cache, to be closed by its last user
+}
+
+// load returns a compiled module, from memory, from disk, or compiled now. Give
+// it back with release. Two that ask at once for what is not there may both
+// compile it; one of the two is kept.
+func (m *Machine) load(code Code) (*native, error) {
+	if n := m.find(code.ID); n != nil {
+		return n, nil
+	}
+	n, err := m.read(code.ID)
+	if err != nil {
+		return nil, err
+	}
+	if n == nil {
+		if n, err = m.compile(code); err != nil {
+			return nil, err
+		}
+	}
+	return m.keep(n), nil
+}
+
+// Has reports whether a contract's code is kept, compiled, in memory.
+func (m *Machine) Has(id crypto.Digest) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.compiled[id] != nil
+}
+
+func (m *Machine) find(id crypto.Digest) *native {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.compiled[id]
+	if n == nil {
+		return nil
+	}
+	n.users++
+	if last := len(m.recent) - 1; m.recent[last] != n {
+		i := slices.Index(m.recent, n)
+		m.recent = append(slices.Delete(m.recent, i, i+1), n)
+	}
+	return n
+}
+
+func (m *Machine) keep(n *native) *native {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.compiled[n.id]; other != nil {
+		n.module.Close()
+		other.users++
+		return other
+	}
+	n.users = 1
+	m.compiled[n.id] = n
+	m.recent = append(m.recent, n)
+	m.bytes += n.bytes
+	for m.bytes > m.config.CacheBytes && len(m.recent) > 1 {
+		m.drop(m.recent[0])
+	}
+	return n
+}
+
+func (m *Machine) drop(n *native) {
+	m.recent = slices.Delete(m.recent, 0, 1)
+	delete(m.compiled, n.id)
+	m.bytes -= n.bytes
+	if n.gone = true; n.users == 0 {
+		n.module.Close()
+	}
+}
+
+func (m *Machine) release(n *native) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n.users--; n.users == 0 && n.gone {
+		n.module.Close()
+	}
+}
+
+func (m *Machine) compile(code Code) (*native, error) {
+	prepared, err := code.Load()
+	if err != nil {
+		return nil, fmt.Errorf("vm: loading code %v: %w", code.ID, err)
+	}
+	module, err := wasmtime.NewModule(m.engine, prepared.Code())
+	if err != nil {
+		return nil, fmt.Errorf("vm: compiling code %v: %w", code.ID, err)
+	}
+	text, err := module.Serialize()
+	if err == nil {
+		err = m.write(code.ID, text)
+	}
+	if err != nil {
+		module.Close()
+		return nil, fmt.Errorf("vm: keeping code %v: %w", code.ID, err)
+	}
+	return &native{id: code.ID, module: module, bytes: uint64(len(text))}, nil
+}
+
+// tagBytes is the length of what authenticates a file.
+const tagBytes = len(crypto.Digest{})
+
+// tag authenticates native code of some id under the node's key.
+func (m *Machine) tag(id crypto.Digest, text []byte) crypto.Digest {
+	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], text))
+}
+
+func (m *Machine) path(id crypto.Digest) string {
+	return filepath.Join(m.config.Dir, hex.EncodeToString(id[:])+".native")
+}
+
+// read returns what is on disk of some code, nil if that is nothing that this
+// node wrote and this engine runs. The bytes are native code: none is looked at
+// before the tag has been.
+func (m *Machine) read(id crypto.Digest) (*native, error) {
+	if m.config.Dir == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(m.path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vm: reading compiled code: %w", err)
+	}
+	if len(data) < tagBytes {
+		return nil, nil
+	}
+	text := data[tagBytes:]
+	if want := m.tag(id, text); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
+		return nil, nil
+	}
+	module, err := wasmtime.NewModuleDeserialize(m.engine, text)
+	if err != nil { // of another version of the engine, or another processor
+		return nil, nil
+	}
+	return &native{id: id, module: module, bytes: uint64(len(text))}, nil
+}
+
+// write keeps native code on disk, whole or not at all.
+func (m *Machine) write(id crypto.Digest, text []byte) error {
+	if m.config.Dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(m.config.Dir, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(m.config.Dir, "*.new")
+	if err != nil {
+		return err
+	}
+	tag := m.tag(id, text)
+	_, err = file.Write(slices.Concat(tag[:], text))
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), m.path(id))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package vm
+
+import "github.com/bytecodealliance/wasmtime-go/v44"
+
+// stackBytes is the native stack of one call: more than meter.StackBytes, so that
+// the module's own count is used up before. Threads have 2 MiB at least.
+const stackBytes = 1 << 20
+
+// newEngine returns an engine for the dialect that smart-contracts/meter writes,
+// with one NaN. The module counts what it uses; the epoch is for one that goes
+// on all the same, which is a fault of the node.
+func newEngine() *wasmtime.Engine {
+	c := wasmtime.NewConfig()
+	c.SetStrategy(wasmtime.StrategyCranelift)
+	c.SetCraneliftOptLevel(wasmtime.OptLevelSpeed)
+	c.SetCraneliftNanCanonicalization(true)
+	c.SetEpochInterruption(true)
+	c.SetMaxWasmStack(stackBytes)
+	c.SetParallelCompilation(true)
+	c.SetNativeUnwindInfo(false)
+	c.SetWasmSIMD(false)
+	c.SetWasmRelaxedSIMD(false)
+	c.SetWasmBulkMemory(false)
+	c.SetWasmReferenceTypes(false)
+	c.SetWasmThreads(false)
+	c.SetWasmTailCall(false)
+	c.SetWasmMultiMemory(false)
+	c.SetWasmMemory64(false)
+	c.SetWasmFunctionReferences(false)
+	c.SetWasmGC(false)
+	c.SetGCSupport(false)
+	c.SetWasmWideArithmetic(false)
+	c.SetWasmComponentModel(false)
+	return wasmtime.NewEngineWithConfig(c)
+}

@@ -1,0 +1,191 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+)
+
+// Config is what a machine keeps, and where.
+type Config struct {
+	// Dir holds compiled modules; empty: they are kept in memory alone.
+	Dir string
+	// Key authenticates what is in Dir. It is the node's secret: whoever has it
+	// can have the node run any native code.
+	Key [32]byte
+	// CacheBytes bounds the native code that is kept in memory [512 MiB].
+	CacheBytes uint64
+	// Patience is how long a call may take before the node is held to be broken
+	// [1 min]. A call ends long before by what it may use.
+	Patience time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 512 << 20
+	}
+	if c.Patience == 0 {
+		c.Patience = time.Minute
+	}
+	return c
+}
+
+// tick is how often the engine's epoch counts.
+const tick = time.Second
+
+// Machine runs contracts. Safe for concurrent use.
+type Machine struct {
+	config Config
+	engine *wasmtime.Engine
+	linker *wasmtime.Linker
+	stop   chan struct{}
+	ticker sync.WaitGroup
+
+	mu       sync.Mutex
+	compiled map[crypto.Digest]*native
+	recent   []*native // the most recently used last
+	bytes    uint64    // of what is in recent
+}
+
+// Code names a contract's code and says where it comes from.
+type Code struct {
+	// ID is the digest of the prepared module, or of what decides it: the code as
+	// it was uploaded and the version of the weights.
+	ID crypto.Digest
+	// Load returns the prepared module. It is called only if nothing that was
+	// compiled of it is kept.
+	Load func() (*meter.Module, error)
+}
+
+// New returns a machine. Close it.
+func New(config Config) (*Machine, error) {
+	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*native{}}
+	m.linker = wasmtime.NewLinker(m.engine)
+	if err := m.link(); err != nil {
+		m.linker.Close()
+		m.engine.Close()
+		return nil, fmt.Errorf("vm: linking: %w", err)
+	}
+	m.ticker.Go(func() {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				m.engine.IncrementEpoch()
+			case <-m.stop:
+				return
+			}
+		}
+	})
+	return m, nil
+}
+
+// Close frees what the machine keeps. Calls must have ended.
+func (m *Machine) Close() {
+	close(m.stop)
+	m.ticker.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.recent {
+		n.module.Close()
+	}
+	m.recent, m.compiled, m.bytes = nil, nil, 0
+	m.linker.Close()
+	m.engine.Close()
+}
+
+// End is how a call ended.
+type End uint8
+
+// The ends of a call.
+const (
+	Returned   End = 1 + iota // Data is what the contract answered
+	Aborted                   // the contract gave up, by abort or unreachable
+	Trapped                   // it divided by zero, left its memory, …
+	Misused                   // it gave the host what is no region, is too large, or is not allowed
+	Spent                     // its points are used up
+	Overflowed                // its stack is used up
+)
+
+func (e End) String() string {
+	names := [...]string{Returned: "returned", Aborted: "aborted", Trapped: "trapped", Misused: "misused", Spent: "spent", Overflowed: "overflowed"}
+	if e == 0 || int(e) >= len(names) {
+		return fmt.Sprintf("end %d", uint8(e))
+	}
+	return names[e]
+}
+
+// Outcome is what a call came to. End, Data and Points are the same on every
+// node.
+type Outcome struct {
+	End    End
+	Data   []byte // the answer, as JSON
+	Points uint64 // used; all there were, unless the call ended as Returned, Aborted or Misused
+	Detail string // for people: what abort said, which trap. Never for consensus.
+}
+
+// MaxDepth bounds queries that lead to queries.
+const MaxDepth = 8
+
+// Call is one call of a contract.
+type Call struct {
+	Entry  meter.Entry
+	Args   [][]byte // JSON: env, info where the entry takes it, msg; for Migrate env, msg, info
+	Points uint64   // that it may use
+	Depth  int      // how many calls wait for this one
+}
+
+// maxPoints is the most that a call can be given: what no call can go below by
+// one run.
+const maxPoints = 1 << 62
+
+var (
+	errDepth  = errors.New("vm: calls are nested too deep")
+	errPoints = errors.New("vm: more points than can be counted")
+)
+
+// Run runs a call to its end. Whatever the contract does is in the Outcome; an
+// error is a fault of the node, or of the caller. A contract without the entry
+// is Misused. A panic of the host comes out of Run.
+func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err error) {
+	switch {
+	case call.Depth < 0 || call.Depth > MaxDepth:
+		return Outcome{}, errDepth
+	case call.Points > maxPoints:
+		return Outcome{}, errPoints
+	case call.Depth == 0:
+		return m.run(code, call, host)
+	}
+	// The native stack of the calls that wait is not this call's: it has a thread
+	// of its own.
+	var raised any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { raised = recover() }()
+		outcome, err = m.run(code, call, host)
+	}()
+	<-done
+	if raised != nil {
+		panic(raised)
+	}
+	return outcome, err
+}
+
+func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
+	n, err := m.load(code)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer m.release(n)
+	r := &run{machine: m, host: host, call: call}
+	defer r.close()
+	return r.do(n.module)
+}

@@ -1,0 +1,214 @@
+package peers
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
+)
+
+// contract reads one of the CosmWasm project's contracts, as wasmvm carries it.
+func contract(t testing.TB, name string) []byte {
+	t.Helper()
+	code, err := os.ReadFile(filepath.Join(moduleDir(t, "github.com/CosmWasm/wasmvm/v3"), "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// TestWhatIsRefused: those of their contracts that require what is not offered are
+// refused by its name, and the others are taken.
+func TestWhatIsRefused(t *testing.T) {
+	for name, missing := range map[string]string{
+		"hackatom.wasm": "", "queue.wasm": "", "cyberpunk.wasm": "", "floaty_2.0.wasm": "",
+		"reflect.wasm": "stargate", "ibc_reflect.wasm": "stargate",
+	} {
+		_, err := meter.Prepare(contract(t, name), capabilities, meter.WeightsV1())
+		r, refused := errors.AsType[*meter.Refusal](err)
+		switch {
+		case missing == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case missing != "" && (!refused || r.Rule != meter.RuleCapability || !strings.Contains(r.Detail, missing)):
+			t.Errorf("%s: %v, want it refused for %s", name, err, missing)
+		}
+	}
+}
+
+// TestHackatom takes the contract through its life under both machines.
+func TestHackatom(t *testing.T) {
+	w := newWorld(t, contract(t, "hackatom.wasm"))
+	for _, c := range []struct {
+		entry       meter.Entry
+		sender, msg string
+		end         vm.End
+		has         string // in the answer
+	}{
+		{meter.Instantiate, "creator", `{}`, vm.Returned, `"error"`},
+		{meter.Instantiate, "creator", `{"verifier":"Fred","beneficiary":"bob"}`, vm.Returned, `"error"`},
+		{meter.Instantiate, "creator", `{"verifier":"fr","beneficiary":"bob"}`, vm.Returned, `"error"`},
+		{meter.Instantiate, "creator", `{"verifier":"fred","beneficiary":"bob"}`, vm.Returned, `"ok"`},
+		{meter.Query, "", `{"verifier":{}}`, vm.Returned, `"ok"`},
+		{meter.Query, "", `{"nothing":{}}`, vm.Returned, `"error"`},
+		{meter.Query, "", `{"other_balance":{"address":"foobar"}}`, vm.Returned, `"ok"`},
+		{meter.Query, "", `{"recurse":{"depth":0,"work":50}}`, vm.Returned, `"ok"`},
+		{meter.Query, "", `{"get_int":{}}`, vm.Returned, `"ok"`},
+		{meter.Execute, "mallory", `{"release":{"denom":"earth"}}`, vm.Returned, `"error"`},
+		{meter.Execute, "fred", `{"release":{"denom":"earth"}}`, vm.Returned, `"bank"`},
+		{meter.Execute, "fred", `{"release":{}}`, vm.Returned, `"bank"`},
+		{meter.Execute, "fred", `{"allocate_large_memory":{"pages":0}}`, vm.Returned, `"ok"`},
+		{meter.Execute, "fred", `{"allocate_large_memory":{"pages":1600}}`, vm.Returned, `memory.grow failed`},
+		{meter.Execute, "fred", `{"allocate_large_memory":{"pages":400}}`, vm.Returned, `"ok"`},
+		{meter.Execute, "fred", `{"panic":{}}`, vm.Aborted, ``},
+		{meter.Execute, "fred", `{"user_errors_in_api_calls":{}}`, vm.Aborted, ``}, // our addresses are not those that it expects to be none
+		{meter.Execute, "fred", `{"unknown":{}}`, vm.Returned, `"error"`},
+		{meter.Execute, "fred", `not JSON`, vm.Returned, `"error"`},
+		{meter.Sudo, "", `{"steal_funds":{"recipient":"community-pool","amount":[{"amount":"700","denom":"gold"}]}}`, vm.Returned, `"ok"`},
+		{meter.Migrate, "", `{"verifier":"alice"}`, vm.Returned, `"ok"`},
+		{meter.Query, "", `{"verifier":{}}`, vm.Returned, `"ok"`},
+	} {
+		o := w.both(c.entry, c.sender, c.msg)
+		if o.End != c.end || !strings.Contains(string(o.Data), c.has) {
+			t.Errorf("%s %s: %v %s %s, want %v and %s in it", c.entry, c.msg, o.End, o.Detail, o.Data, c.end, c.has)
+		}
+		t.Logf("%s %s: %v, %d points, %s %.200s", c.entry, c.msg, o.End, o.Points, o.Detail, o.Data)
+	}
+}
+
+// TestQueue walks over keys under both machines, both ways, also while many walks
+// are open.
+func TestQueue(t *testing.T) {
+	w := newWorld(t, contract(t, "queue.wasm"))
+	w.both(meter.Instantiate, "creator", `{}`)
+	for _, msg := range []string{`{"enqueue":{"value":17}}`, `{"enqueue":{"value":22}}`, `{"enqueue":{"value":4}}`, `{"enqueue":{"value":-4}}`, `{"dequeue":{}}`} {
+		if o := w.both(meter.Execute, "creator", msg); o.End != vm.Returned || !strings.Contains(string(o.Data), `"ok"`) {
+			t.Errorf("%s: %v %s %s", msg, o.End, o.Detail, o.Data)
+		}
+	}
+	for _, msg := range []string{`{"count":{}}`, `{"sum":{}}`, `{"reducer":{}}`, `{"list":{}}`, `{"open_iterators":{"count":500}}`} {
+		if o := w.both(meter.Query, "", msg); o.End != vm.Returned || !strings.Contains(string(o.Data), `"ok"`) {
+			t.Errorf("%s: %v %s %s", msg, o.End, o.Detail, o.Data)
+		}
+	}
+	if len(w.ourStore) != 3 {
+		t.Errorf("%d entries are left", len(w.ourStore))
+	}
+}
+
+// TestCyberpunk: what the contract is told of its environment is what both tell
+// it, and memory-hard work comes to the same.
+func TestCyberpunk(t *testing.T) {
+	w := newWorld(t, contract(t, "cyberpunk.wasm"))
+	w.both(meter.Instantiate, "creator", `{}`)
+	for msg, end := range map[string]vm.End{
+		`{"mirror_env":{}}`:                        vm.Returned,
+		`{"argon2":{"mem_cost":64,"time_cost":1}}`: vm.Returned,
+		`{"panic":{}}`:                             vm.Aborted,
+		`{"unreachable":{}}`:                       vm.Aborted,
+		`{"noop":{}}`:                              vm.Returned,
+	} {
+		if o := w.both(meter.Execute, "creator", msg); o.End != end {
+			t.Errorf("%s: %v %s %s", msg, o.End, o.Detail, o.Data)
+		}
+	}
+	w.both(meter.Query, "", `{"mirror_env":{}}`)
+}
+
+// TestFloaty runs every instruction on floats that the contract knows, on
+// arguments that it makes of seeds, under both machines: the bits are the same.
+func TestFloaty(t *testing.T) {
+	w := newWorld(t, contract(t, "floaty_2.0.wasm"))
+	w.both(meter.Instantiate, "creator", `{}`)
+	ask := func(msg string, into any) {
+		t.Helper()
+		o := w.both(meter.Query, "", msg)
+		var answer struct{ OK []byte }
+		if err := json.Unmarshal(o.Data, &answer); err != nil || o.End != vm.Returned {
+			t.Fatalf("%s: %v %s %s, %v", msg, o.End, o.Detail, o.Data, err)
+		}
+		if err := json.Unmarshal(answer.OK, into); err != nil {
+			t.Fatalf("%s: %s, %v", msg, answer.OK, err)
+		}
+	}
+	nans := 0
+	var instructions []string
+	ask(`{"instructions":{}}`, &instructions)
+	if len(instructions) < 60 {
+		t.Fatalf("%d instructions", len(instructions))
+	}
+	for _, instruction := range instructions {
+		for seed := range 8 {
+			var args, result json.RawMessage
+			ask(fmt.Sprintf(`{"random_args_for":{"instruction":%q,"seed":%d}}`, instruction, seed), &args)
+			msg := fmt.Sprintf(`{"run":{"instruction":%q,"args":%s}}`, instruction, args)
+			if nan(t, instruction, args) {
+				nans++
+				if o := w.ourCall(meter.Query, info(""), []byte(msg)); string(o.Data) != canonicalNaN[instruction] {
+					t.Errorf("%s: %s is not the one NaN", msg, o.Data)
+				}
+				continue
+			}
+			if o := w.both(meter.Query, "", msg); o.End == vm.Returned {
+				result = o.Data
+			} else if o.End != vm.Trapped || !strings.Contains(instruction, ".trunc_") {
+				t.Errorf("%s: %v %s %s", msg, o.End, o.Detail, result)
+			}
+		}
+	}
+	if nans == 0 {
+		t.Error("no NaN was converted")
+	}
+}
+
+// canonicalNaN is what conversions between floats make of a NaN here. wasmvm keeps
+// some of its bits, and which ones is up to the processor.
+var canonicalNaN = map[string]string{
+	"f32.demote_f64":  `{"ok":"` + base64.StdEncoding.EncodeToString([]byte(`{"u32":2143289344}`)) + `"}`,
+	"f64.promote_f32": `{"ok":"` + base64.StdEncoding.EncodeToString([]byte(`{"u64":9221120237041090560}`)) + `"}`,
+}
+
+// nan reports whether an instruction converts a NaN from one float to the other.
+func nan(t *testing.T, instruction string, args []byte) bool {
+	var values []struct {
+		F32 uint32
+		F64 uint64
+	}
+	if err := json.Unmarshal(args, &values); err != nil {
+		t.Fatal(err)
+	}
+	switch instruction {
+	case "f32.demote_f64":
+		return math.IsNaN(math.Float64frombits(values[0].F64))
+	case "f64.promote_f32":
+		return math.IsNaN(float64(math.Float32frombits(values[0].F32)))
+	default:
+		return false
+	}
+}
+
+// TestHackatomsLoops: what would go on for ever is stopped at its limit, and has
+// used all that it was given.
+func TestHackatomsLoops(t *testing.T) {
+	w := newWorld(t, contract(t, "hackatom.wasm"))
+	w.both(meter.Instantiate, "creator", `{"verifier":"fred","beneficiary":"bob"}`)
+	w.points = 200_000_000
+	for _, msg := range []string{`{"cpu_loop":{}}`, `{"storage_loop":{}}`, `{"memory_loop":{}}`, `{"message_loop":{}}`} {
+		o := w.ourCall(meter.Execute, info("fred"), []byte(msg))
+		t.Logf("%s: %v, %d points %s", msg, o.End, o.Points, o.Detail)
+		if msg == `{"message_loop":{}}` {
+			if o.End != vm.Returned {
+				t.Errorf("%s: %v", msg, o.End)
+			}
+		} else if o.End != vm.Spent && o.End != vm.Aborted || o.End == vm.Spent && o.Points != w.points {
+			t.Errorf("%s: %v, %d points", msg, o.End, o.Points)
+		}
+	}
+}
