@@ -128,6 +128,7 @@ bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	HYPERMESH_BENCH_KEYS=10000000 $(GO) test -run '^$$' -bench '^BenchmarkTreeUpdate$$' -benchtime 300x -timeout 60m ./internal/store
 	$(GO) test -count=1 -v -run '^TestPrunedDiskStaysBelowTwiceTheLiveState$$' -timeout 30m ./internal/store
 	$(GO) run ./cmd/hypersim nexus --agents 10000 --jobs 1000000
+	$(GO) run ./cmd/hypersim market --attack turning --seeds 5
 	$(GO) test -run '^$$' -bench '^Benchmark(Network|IdleAgent)' -benchtime 5x -timeout 60m ./cmd/hypermesh
 	HYPERMESH_BENCH_ACCOUNTS=1000000 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$/^8500$$' -benchtime 1x -timeout 60m ./cmd/hypermesh
 	HYPERMESH_BENCH_RATE=5000 $(GO) test -run '^$$' -bench '^BenchmarkNetworkThroughput$$' -benchtime 1x -timeout 60m ./cmd/hypermesh
