@@ -26,7 +26,7 @@ func sayRun(who link, m any) sentence {
 func sayRunEvent(e any) sentence {
 	switch e := e.(type) {
 	case chain.RunBegun:
-		return say("Node ", linkNode(e.Node), " has run job ", linkJob(e.Order), " and has ", e.Stake, " at stake; block "+strconv.FormatUint(uint64(e.DrawAt), 10)+" draws whether others check it")
+		return say("Node ", linkNode(e.Node), " has run job ", linkJob(e.Order), " and has ", e.Stake, " at stake, as its cluster has; block "+strconv.FormatUint(uint64(e.DrawAt), 10)+" draws whether others check it")
 	case chain.RunsDrawn:
 		s := say(counted(len(e.Nodes), "node")+" more to run job ", linkJob(e.Order), ":")
 		for _, node := range e.Nodes {

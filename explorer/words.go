@@ -278,6 +278,9 @@ func sayVerification(e any) sentence {
 	case chain.BondSlashed:
 		return say("Node ", linkNode(e.Node), " of ", linkAddress(e.Owner), " lost ", e.Amount, " of its bond; ", e.Burned, " of it was burned")
 	case chain.PanelDrawn:
+		if len(e.Jurors) == 1 {
+			return say("Node ", linkNode(e.Jurors[0]), " was drawn from the roll to run the job ", linkJob(e.Subject), " again, and to vote on it")
+		}
 		return say("Panel "+e.Panel.Short()+" was drawn to run the job ", linkJob(e.Subject), " again, of "+counted(len(e.Jurors), "node"))
 	case chain.PanelRevealing:
 		return say("Panel " + e.Panel.Short() + " shows its votes")

@@ -210,7 +210,7 @@ func (o *Order) claims() uint64 {
 // time, oldest first, until at least limit records are gone, and returns how many those
 // are; the rest waits for the next block. The last order may go beyond by MaxOrderClaims + 1.
 // Orders that began in one message go with the last of them.
-func ExpireOrders(kv state.KV, env *Env, limit int) (events chain.Events, deleted int) {
+func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 	queue := expiries(env)
 	due, left := queue.due(kv, limit)
 	for i, key := range due {
@@ -221,8 +221,7 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (events chain.Events, delete
 		others, _ := kv.Get(key) // it was found a moment ago
 		for ids := slices.Concat(key[len(key)-crypto.DigestSize:], others); len(ids) > 0 && deleted < limit; ids = others {
 			others = ids[crypto.DigestSize:]
-			said, written := expireOrder(kv, env, crypto.Digest(ids[:crypto.DigestSize]))
-			events, deleted = append(events, said...), deleted+written
+			deleted += expireOrder(kv, env, crypto.Digest(ids[:crypto.DigestSize]))
 		}
 		if len(others) > 0 {
 			kv.Set(key, others)
@@ -233,23 +232,23 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (events chain.Events, delete
 		deleted++
 	}
 	queue.leave(kv, left)
-	return events, deleted
+	return deleted
 }
 
 // expireOrder deletes the state of an order, and returns how many records it wrote: none
-// if it is gone already. An order whose claim waits in its window, or whose runs a panel
-// judges, stays, and is queued anew.
-func expireOrder(kv state.KV, env *Env, id crypto.Digest) (events chain.Events, written int) {
+// if it is gone already. An order whose claim waits in its window, or whose runs have
+// not ended, stays, and is queued anew.
+func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	order, ok := OrderOf(kv, id)
 	if !ok {
-		return nil, 0
+		return 0
 	}
 	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
-		return nil, 0
+		return 0
 	}
-	events, written, gone := expireRuns(kv, env, id)
+	written, gone := expireRuns(kv, env.Now, id)
 	if !gone {
-		return events, written
+		return written
 	}
 	if order.First == nil || order.claims() > 1 {
 		var claims [][]byte
@@ -262,5 +261,5 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (events chain.Events, 
 		written += len(claims)
 	}
 	kv.Delete(OrderKey(id))
-	return events, written + 1
+	return written + 1
 }

@@ -702,32 +702,21 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	panic("settlement: a deadline of runs that have none")
 }
 
-// judgedLaterMs is by how much the end of an order is put off while a panel judges it.
-const judgedLaterMs = 3_600_000
+// endedLaterMs is by how much the end of an order is put off while its runs are not.
+const endedLaterMs = 3_600_000
 
-// expireRuns ends the runs of an order whose claim window is over: what is staked is free,
-// and what is owed is not any more. While a panel checks or judges them they are kept, and it
-// reports false. It returns how many records it wrote.
-func expireRuns(kv state.KV, env *Env, id crypto.Digest) (events chain.Events, written int, gone bool) {
-	if _, ok := RunsOf(kv, id); !ok {
-		return nil, 0, true
+// expireRuns forgets what is owed for an order whose claim window is over. Runs of which it is not
+// known yet who is paid are kept, and it reports false: each of their stages ends by itself, and
+// whoever waits for the window to end must not save a stake by it. It returns how many records it
+// wrote.
+func expireRuns(kv state.KV, now chain.TimeMs, id crypto.Digest) (written int, gone bool) {
+	switch runs, ok := RunsOf(kv, id); {
+	case !ok:
+		return 0, true
+	case runs.Stage == StageOwed:
+		kv.Delete(RunsKey(id))
+		return 1, true
 	}
-	r := mustRuns(kv, env, id)
-	switch r.runs.Stage {
-	case StagePanelDraw, StagePanel, StageCheck:
-		kv.Set(expiryKey(env.Now+judgedLaterMs, id[:]), []byte{})
-		return nil, 1, false
-	case StageDraw, StageRun, StageReveal:
-		events = r.closeCheck()
-	case StageOwed: // it is closed
-	}
-	if r.runs.DrawAt != 0 {
-		kv.Delete(drawKey(r.runs.DrawAt, partRuns, id))
-	}
-	if r.runs.Due != 0 {
-		r.dropDue()
-	}
-	events = append(events, r.freeAll()...)
-	r.forget()
-	return events, len(r.runs.Runs) + 6, true
+	kv.Set(expiryKey(now+endedLaterMs, id[:]), []byte{})
+	return 1, false
 }

@@ -664,24 +664,28 @@ func TestRunsThatCannotBeAffordedWait(t *testing.T) {
 	f.over(chain.RunAgreed, 40, check)
 }
 
-// TestRunsEnd: whatever is left undone, the order's end frees every stake.
+// TestRunsEnd: whatever is left undone comes to an end, with every stake free, and is forgotten; but
+// not because the order's claim window ends while it is not known who is paid.
 func TestRunsEnd(t *testing.T) {
 	for name, leave := range map[string]func(*field){
 		"drawing":   func(f *field) { f.do(f.begin(40, 50)) },
 		"running":   func(f *field) { f.do(f.begin(40, 50)); f.drawn() },
 		"bound":     func(f *field) { f.do(f.begin(40, 50)); f.drawn(); f.do(f.commit(50)) },
 		"revealing": func(f *field) { f.do(f.begin(40, 50)); f.drawn(); f.do(f.commit(50)); f.vouch(found("right")) },
-		"owed": func(f *field) {
-			f.use(f.market.order(other, 9, staked))
-			f.do(f.begin(40, 50))
-			f.vouch(found("right"))
-			f.do(f.reveal(40))
-		},
+		"judging":   func(f *field) { f.disagree() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newField(t, threeOf3)
 			leave(f)
 			f.env.Now += 10 * hour // while the chain stood
+			f.step(1)
+			if p, c := f.provider(40), f.cluster(); p.Locked != chain.Hyper(20) || c.Locked != chain.Hyper(20) {
+				t.Fatalf("the primary has %s locked, the cluster %s, when the claim window is over", p.Locked, c.Locked)
+			}
+			for range 120 {
+				f.step(31_000)
+			}
+			f.env.Now += 2 * hour
 			f.step(1)
 			f.free()
 			if _, _, known := settlement.Settlement(f.kv, f.id); known {
@@ -689,33 +693,51 @@ func TestRunsEnd(t *testing.T) {
 			}
 		})
 	}
-	t.Run("checking", func(t *testing.T) {
+	t.Run("owed", func(t *testing.T) {
 		f := newField(t, staked)
+		f.use(f.market.order(other, 9, staked))
 		f.do(f.begin(40, 50))
-		f.drawn()
-		f.env.Now += 10 * hour
-		f.step(1)
-		f.judge(found("right"))
+		f.vouch(found("right"))
 		f.do(f.reveal(40))
-		f.over(chain.RunAgreed, 40, numberOf(f.lastPanel().Jurors[0]))
-	})
-	t.Run("judging", func(t *testing.T) {
-		f := newField(t, threeOf3)
-		f.disagree()
 		f.env.Now += 10 * hour
 		f.step(1)
-		if _, judging := settlement.RunsOf(f.kv, f.id); !judging {
-			t.Fatal("the order ended under its panel")
-		}
-		f.judge(found("right"))
-		f.do(chain.CollectRun{Order: f.id})
-		f.over(chain.RunJudged, 40)
-		f.env.Now += 2 * hour
-		f.step(1)
+		f.free()
 		if _, _, known := settlement.Settlement(f.kv, f.id); known {
 			t.Error("the order is known still")
 		}
 	})
+	t.Run("judged late", func(t *testing.T) {
+		f := newField(t, threeOf3)
+		f.disagree()
+		f.env.Now += 10 * hour
+		f.step(1)
+		f.judge(found("right"))
+		f.do(chain.CollectRun{Order: f.id})
+		f.over(chain.RunJudged, 40)
+	})
+}
+
+// TestTheEndOfTheWindowSavesNoStake: accomplices who let a checked order's claim window pass, by
+// being drawn and silent for as long as the order allows, are judged all the same.
+func TestTheEndOfTheWindowSavesNoStake(t *testing.T) {
+	policy := staked
+	policy.WindowMs = 20 * hour
+	f := newField(t, policy)
+	f.register(operator, operators)
+	f.finds(40, "wrong")
+	f.do(f.begin(40, operators))
+	f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.drawnNodes()
+	for range 41 {
+		f.step(hour / 2) // the order's window ends after nine hours
+	}
+	f.drawn()
+	f.judge(found("right"))
+	if s := f.slashed(); s[40] != chain.Hyper(20).Nano() {
+		t.Errorf("slashed %v, want the primary", s)
+	}
+	f.over(chain.RunJudged)
 }
 
 // Nobody unbonds what is staked.

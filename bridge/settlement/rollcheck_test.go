@@ -10,24 +10,28 @@ import (
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
+// operators is a node of the cluster's operator, which may bid, and is never drawn from the roll.
+const operators = 51
+
 // packed is an order whose primary claims a wrong result, and whose slate has one accomplice of
 // another owner beside it, which claims the same.
 func packed(t *testing.T) *field {
 	f := newField(t, staked)
+	f.register(operator, operators)
 	f.finds(40, "wrong")
-	f.finds(50, "wrong")
-	f.do(f.begin(40, 50))
+	f.finds(operators, "wrong")
+	f.do(f.begin(40, operators))
 	return f
 }
 
 // accomplice has the accomplice be drawn, and show what the primary shows.
 func (f *field) accomplice() {
 	f.Helper()
-	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
+	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != operators {
 		f.Fatalf("drew %v", nodes)
 	}
-	f.do(f.commit(50))
-	f.do(f.reveal(50))
+	f.do(f.commit(operators))
+	f.do(f.reveal(operators))
 }
 
 // TestPackedSlate: accomplices alone on a slate do not pay each other: one of those who check
@@ -35,9 +39,6 @@ func (f *field) accomplice() {
 func TestPackedSlate(t *testing.T) {
 	f := packed(t)
 	check := f.vouch(found("right"))
-	if check == 50 {
-		t.Skip("the accomplice was drawn from the roll") // never with this seed
-	}
 	before := f.worth(check)
 	f.do(f.reveal(40))
 	f.accomplice()
@@ -46,8 +47,8 @@ func TestPackedSlate(t *testing.T) {
 	}
 	f.drawn()
 	f.judge(found("right"))
-	if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[50] != chain.Hyper(20).Nano() || len(s) != 2 {
-		t.Errorf("slashed %v, want all of the stakes of 40 and 50", s)
+	if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[operators] != chain.Hyper(20).Nano() || len(s) != 2 {
+		t.Errorf("slashed %v, want all of the stakes of both", s)
 	}
 	f.over(chain.RunJudged)
 	if got, share := f.worth(check)-before, chain.Hyper(10).Nano()/4; got != share {
@@ -96,23 +97,23 @@ func TestSilencedCheck(t *testing.T) {
 			}
 			f.judge(found("right"))
 			f.over(chain.RunJudged)
-			if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[50] != chain.Hyper(20).Nano() {
+			if s := f.slashed(); s[40] != chain.Hyper(20).Nano() || s[operators] != chain.Hyper(20).Nano() {
 				t.Errorf("slashed %v", s)
 			}
 		})
 	}
 	t.Run("honest", func(t *testing.T) {
 		f := newField(t, staked)
-		f.do(f.begin(40, 50))
+		f.register(operator, operators)
+		f.do(f.begin(40, operators))
 		f.drawn()
 		f.silence()
-		f.do(f.commit(f.drawnNodes()[0]))
-		f.do(f.reveal(50))
+		f.accomplice()
 		f.do(f.reveal(40))
 		f.drawn()
 		f.judge(found("right"))
 		f.do(chain.CollectRun{Order: f.id})
-		f.over(chain.RunJudged, 40, 50)
+		f.over(chain.RunJudged, 40, operators)
 	})
 }
 
@@ -179,14 +180,9 @@ func TestCheckIsPaidWithinTheMaxCost(t *testing.T) {
 
 // shielded is an order whose data the check could not have, and which a panel of three judges.
 func shielded(t *testing.T) *field {
-	f := newField(t, staked)
+	f := packed(t)
 	f.gather()
-	f.finds(40, "wrong")
-	f.finds(50, "wrong")
-	f.do(f.begin(40, 50))
-	if f.vouch(found1(chain.FoundUnavailable)) == 50 {
-		t.Fatal("the accomplice was drawn from the roll")
-	}
+	f.vouch(found1(chain.FoundUnavailable))
 	f.do(f.reveal(40))
 	f.accomplice()
 	f.drawn()
@@ -223,16 +219,16 @@ func TestShielding(t *testing.T) {
 		finding       chain.RunFinding
 		paid          []byte
 	}{
-		"nobody has the data":               {times(3, lacks), times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
-		"three lack it, nine have it":       {times(3, lacks), times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
-		"two lack it, nine have it":         {append(times(2, lacks), right), times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
-		"three are split, nine have it":     {[]chain.Vote{lacks, right, garbage}, times(9, right), true, []byte{40, 50}, chain.RunJudged, nil},
-		"three are split, nine lack it":     {[]chain.Vote{lacks, right, garbage}, times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
-		"nine are split, as many lack it":   {times(3, lacks), append(append(times(4, lacks), times(4, right)...), garbage), true, []byte{cluster}, chain.RunUnavailable, []byte{40, 50}},
-		"nine are split, more have it":      {times(3, lacks), append(append(times(3, lacks), times(4, right)...), garbage), true, []byte{40, 50}, chain.RunJudged, nil},
-		"one of three lacks it":             {append(times(2, right), lacks), nil, false, []byte{40, 50}, chain.RunJudged, nil},
-		"of no one result":                  {times(3, lacks), times(9, chain.Vote{Finding: chain.FoundUnstable}), true, nil, chain.RunUnstable, []byte{40, 50}},
-		"three are split, all had the data": {[]chain.Vote{right, garbage, found("more")(0)}, nil, false, nil, chain.RunUnstable, []byte{40, 50}},
+		"nobody has the data":               {times(3, lacks), times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, operators}},
+		"three lack it, nine have it":       {times(3, lacks), times(9, right), true, []byte{40, operators}, chain.RunJudged, nil},
+		"two lack it, nine have it":         {append(times(2, lacks), right), times(9, right), true, []byte{40, operators}, chain.RunJudged, nil},
+		"three are split, nine have it":     {[]chain.Vote{lacks, right, garbage}, times(9, right), true, []byte{40, operators}, chain.RunJudged, nil},
+		"three are split, nine lack it":     {[]chain.Vote{lacks, right, garbage}, times(9, lacks), true, []byte{cluster}, chain.RunUnavailable, []byte{40, operators}},
+		"nine are split, as many lack it":   {times(3, lacks), append(append(times(4, lacks), times(4, right)...), garbage), true, []byte{cluster}, chain.RunUnavailable, []byte{40, operators}},
+		"nine are split, more have it":      {times(3, lacks), append(append(times(3, lacks), times(4, right)...), garbage), true, []byte{40, operators}, chain.RunJudged, nil},
+		"one of three lacks it":             {append(times(2, right), lacks), nil, false, []byte{40, operators}, chain.RunJudged, nil},
+		"of no one result":                  {times(3, lacks), times(9, chain.Vote{Finding: chain.FoundUnstable}), true, nil, chain.RunUnstable, []byte{40, operators}},
+		"three are split, all had the data": {[]chain.Vote{right, garbage, found("more")(0)}, nil, false, nil, chain.RunUnstable, []byte{40, operators}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := shielded(t)
@@ -255,7 +251,7 @@ func TestShielding(t *testing.T) {
 					t.Errorf("%d lost %d", n, lost[n])
 				}
 			}
-			for _, n := range []byte{40, 50, cluster} {
+			for _, n := range []byte{40, operators, cluster} {
 				if lost[n] != 0 && len(c.lost) == 0 || n == cluster && lost[n] != 0 && c.lost[0] != cluster || n != cluster && lost[n] != 0 && c.lost[0] == cluster {
 					t.Errorf("%d lost %d", n, lost[n])
 				}
@@ -279,7 +275,7 @@ func TestDataThatComesLateToRuns(t *testing.T) {
 	f.drawn()
 	f.judge(found("right"))
 	for n, lost := range f.slashed() {
-		if n != 40 && n != 50 {
+		if n != 40 && n != operators {
 			t.Errorf("juror %d lost %d", n, lost)
 		}
 	}
@@ -296,4 +292,34 @@ func TestSilencedLargerPanel(t *testing.T) {
 	if c := f.cluster(); c.Bond != chain.Hyper(1_000) {
 		t.Errorf("the cluster has %s left", c.Bond)
 	}
+}
+
+// TestSliceOfAConvictedCluster: what a replicated order locks of the bond of a cluster that broke its
+// word goes to those who lost by it when it is free, and is not the cluster's again.
+func TestSliceOfAConvictedCluster(t *testing.T) {
+	f := newField(t, staked)
+	f.do(f.begin(40, 50))
+	if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(7), f.promised(other, 1), true); why != nil {
+		t.Fatal(why.Reason())
+	}
+	if c := f.cluster(); c.Convicted == nil || c.Bond != chain.Hyper(20) || c.Locked != chain.Hyper(20) {
+		t.Fatalf("%+v", c)
+	}
+	f.vouch(found("right"))
+	f.do(f.reveal(40))
+	if c := f.cluster(); !c.Bond.IsZero() || !c.Locked.IsZero() {
+		t.Errorf("the cluster has %s, %s of it locked", c.Bond, c.Locked)
+	}
+	forfeited := chain.Amount{}
+	for _, e := range f.events {
+		if b, ok := e.(chain.BondForfeited); ok {
+			forfeited = b.Amount
+		}
+	}
+	if forfeited != chain.Hyper(20) || f.surplus() != 0 {
+		t.Errorf("%s was forfeited, and %d came out of nowhere", forfeited, int64(f.surplus()))
+	}
+	next := f.market.order(consumer, 2, staked)
+	f.use(next)
+	f.refuses("has 0 HYPER free of its bond, the job locks 20", f.begin(60, 50))
 }

@@ -41,16 +41,17 @@ type queue struct {
 // queues returns those of a block in their order.
 func (r *run) queues() []queue {
 	kv, env, stakes, table := r.block, &r.env, &r.stakes.Env, &r.x.gas
+	untold := func(n int) (chain.Events, int) { return nil, n }
 	counted := func(events chain.Events) (chain.Events, int) { return events, len(events) }
 	return []queue{
 		{table.QueueMatured, maxReleases, func(n int) (chain.Events, int) { return counted(tokens.ReleaseMatured(kv, env.Now, n)) }},
 		{table.QueueReleased, maxReleases, func(n int) (chain.Events, int) { return counted(staking.Release(kv, stakes, n)) }},
-		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return settlement.ExpireOrders(kv, env, n) }},
+		{table.QueueExpired, maxExpiries, func(n int) (chain.Events, int) { return untold(settlement.ExpireOrders(kv, env, n)) }},
 		{table.QueueLease, maxLeaseEnds, func(n int) (chain.Events, int) { return settlement.ExpireLeases(kv, env, n) }},
 		{table.QueueChannel, maxChannelEnds, func(n int) (chain.Events, int) { return counted(settlement.EndChannels(kv, env, n)) }},
 		{table.QueueDraw, maxDraws, func(n int) (chain.Events, int) { return settlement.RunDraws(kv, env, n) }},
 		{table.QueueDeadline, maxDeadlines, func(n int) (chain.Events, int) { return settlement.RunDeadlines(kv, env, n) }},
-		{table.QueueMatured, maxMarks, func(n int) (chain.Events, int) { return nil, settlement.ExpireMarks(kv, env, n) }},
+		{table.QueueMatured, maxMarks, func(n int) (chain.Events, int) { return untold(settlement.ExpireMarks(kv, env, n)) }},
 	}
 }
 

@@ -318,3 +318,46 @@ func TestDocketTogether(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestNewsOfPanelsIsLookedAtAtOnce: a panel with a juror here is looked at when an event tells of it, again
+// soon if that cannot be proven yet, and its jurors are asked for their votes though they were asked for
+// commitments a moment ago.
+func TestNewsOfPanelsIsLookedAtAtOnce(t *testing.T) {
+	d, here := newDocket(time.Hour, 1_000), func(node crypto.PublicKey) bool { return node == theJuror }
+	told := func() bool {
+		select {
+		case <-d.news:
+			return true
+		default:
+			return false
+		}
+	}
+	d.drawn(crypto.Digest{2}, 9, []crypto.PublicKey{{9}}, here)
+	if told() {
+		t.Error("a panel of others is news")
+	}
+	d.drawn(thePanel, 9, []crypto.PublicKey{theJuror}, here)
+	now := time.Now()
+	if list := d.due(now, here); !told() || len(list) != 1 || list[0].panel != thePanel {
+		t.Fatalf("%d panels are due", len(list))
+	}
+	h := d.panels[thePanel]
+	if d.learn(h, &Sitting{Height: 8}, false) || h.looks.After(time.Now().Add(lookAtPanels)) {
+		t.Error("what cannot be proven yet is looked at late")
+	}
+	d.rest(h)
+	d.learn(h, &Sitting{Height: 9, Seats: []Seat{{Node: theJuror}}}, true)
+	h.judge, h.ballots[theJuror] = &job.Judge{}, job.Ballot{Panel: thePanel, Node: theJuror}
+	h.asked[theJuror], h.looks = now, now.Add(time.Hour)
+	d.soon(crypto.Digest{3}, 12)
+	if told() {
+		t.Error("a panel that is not known is news")
+	}
+	if d.soon(thePanel, 12); !told() || h.looks.After(time.Now()) {
+		t.Error("that votes are shown is no news")
+	}
+	d.learn(h, &Sitting{Height: 12, Reveals: true, Seats: []Seat{{Node: theJuror, Commitment: crypto.Digest{1}}}}, true)
+	if nodes, m := d.toAsk(h, now, here); len(nodes) != 1 || m == nil || !m.Open {
+		t.Errorf("asked %v with %+v", nodes, m)
+	}
+}
