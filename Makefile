@@ -137,6 +137,7 @@ bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench '^BenchmarkSettled' -benchtime 1x -timeout 10m ./cmd/hypermesh
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench 'Update|Batch' -benchtime 20x -timeout 30m .
 	cd internal/bench/peers && $(GO) test -run '^$$' -bench CometBFT -benchtime 3x -timeout 30m .
+	cd smart-contracts/vm/peers && $(GO) test -run '^$$' -bench . -benchmem .
 
 .PHONY: peers
 peers: need ## this project beside CometBFT, IAVL and Pebble, in one run (8 minutes of a quiet machine)
