@@ -23,6 +23,9 @@ type Attack struct {
 	fresh    bool   // nobody has a record
 	// Pays lists the policies under which it is known to pay, which Why says the reason of.
 	Pays []Policy
+	// Idle lists the policies under which it changes nothing but when things happen: its expectation is zero by
+	// design, and not below.
+	Idle []Policy
 }
 
 func one(Terms) int      { return 1 }
@@ -140,7 +143,7 @@ var Attacks = []Attack{
 		Why:  "What is declared anew is challenged eight blocks later by nodes that the chain draws, where the network has challenges: what does not show up is cut, and a part of the bond is burned.",
 	},
 	{
-		Name: "padding", Pays: unverified, nodes: one, Policies: Policies, play: conduct{pads: true},
+		Name: "padding", Pays: unverified, Idle: []Policy{ZK}, nodes: one, Policies: Policies, play: conduct{pads: true},
 		What: "A node runs the job, and reports all the time that the order's max cost allows.",
 		Why:  "Under none and batches only the cluster attests to the time, which is no more than passed, and no more than the consumer allowed: what it wins is the slack of the max cost. What deterministic work uses is judged with its result, and under zk the price is fixed.",
 	},
@@ -165,7 +168,7 @@ var Attacks = []Attack{
 		Why:  "Under optimistic the cluster has a stake and pays. Under replicate the consumer pays for what was shown, up to k runs.",
 	},
 	{
-		Name: "overdraft", nodes: nobody, Policies: Policies, play: conduct{withdraws: true}, buys: true,
+		Name: "overdraft", nodes: nobody, Policies: Policies, Idle: Policies, play: conduct{withdraws: true}, buys: true,
 		What: "A consumer takes its escrow back as soon as an order is accepted.",
 		Why:  "A withdrawal matures after every order's claim window, and pays claims until then.",
 	},
@@ -175,17 +178,17 @@ var Attacks = []Attack{
 		Why:  "Claims are refused when the escrow is empty. An acceptance beyond what the cluster can have seen in the escrow, in the two withdrawal delays before, is signed evidence: whoever shows it takes the cluster's free bond, of which providers get half and a reporter its part.",
 	},
 	{
-		Name: "dropping", nodes: one, Policies: Policies, relay: relay{drops: true},
+		Name: "dropping", nodes: one, Policies: Policies, Idle: Policies, relay: relay{drops: true},
 		What: "A relay carries its own node's messages alone.",
 		Why:  "Anybody may post what it signed or was given: others post their own some blocks later, within every window.",
 	},
 	{
-		Name: "replaying", nodes: one, Policies: Policies, relay: relay{replays: true},
+		Name: "replaying", nodes: one, Policies: Policies, Idle: Policies, relay: relay{replays: true},
 		What: "A relay posts its own node's messages again and again.",
 		Why:  "A sequence is paid once, and the state remembers it for longer than claims are taken.",
 	},
 	{
-		Name: "reordering", nodes: one, Policies: Policies, relay: relay{reorders: true},
+		Name: "reordering", nodes: one, Policies: Policies, Idle: Policies, relay: relay{reorders: true},
 		What: "A relay holds others' messages back and shuffles all.",
 		Why:  "Draws are made from later blocks than what they are about, and no message is worth more for being first.",
 	},

@@ -24,12 +24,12 @@ type Sign string
 // The signs.
 const (
 	Loses   Sign = "loses"
-	Nothing Sign = "nothing" // or no more than others' draws, which differ from market to market, come to
+	Nothing Sign = "nothing" // the interval has zero in it, and is no wider than what others' draws, which differ from market to market, come to
 	Pays    Sign = "pays"
 	Unknown Sign = "unknown" // the interval has zero in it
 )
 
-// nothing is below what is told as anything.
+// nothing is below what is told as anything, if zero is in the interval.
 const nothing = 0.02
 
 // Sum makes a cell of the outcomes of seeds. Seeds in which nothing was tried do not count.
@@ -78,12 +78,12 @@ func student(freedom int) float64 {
 // Sign says whether the attack pays.
 func (c *Cell) Sign() Sign {
 	switch {
-	case math.Abs(c.Profit)+c.Interval < nothing:
-		return Nothing
 	case c.Profit+c.Interval < 0:
 		return Loses
 	case c.Profit-c.Interval > 0:
 		return Pays
+	case math.Abs(c.Profit)+c.Interval < nothing:
+		return Nothing
 	}
 	return Unknown
 }
