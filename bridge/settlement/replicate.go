@@ -280,13 +280,15 @@ func (r *replica) committed() chain.Events {
 	return r.conclude()
 }
 
-// drawable reports whether more bidders may be drawn. One of n is from the roll, if that has one.
+// drawable reports whether more bidders may be drawn. One of n is from the roll, if that has one. None
+// are once the claim window is over: bidders who never come would else hold the stakes of others for a
+// window of the consumer's choice each.
 func (r *replica) drawable() bool {
 	most := int(r.policy.N)
 	if r.runs.Check.counts() {
 		most--
 	}
-	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < most
+	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < most && r.env.Now <= r.book.Expires
 }
 
 // missing is how many bidders more have to run the order, so that as many may agree as are wanted.

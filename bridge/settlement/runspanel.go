@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"slices"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -19,13 +21,16 @@ func (r *replica) empanel() chain.Events {
 	return events
 }
 
-// excluded reports whether a node's owner has a part in the order, or judged or checked it before.
+// excluded reports whether a node or its owner has a part in the order, or judged or checked it before. A
+// node that stakes nothing may leave, and come back with another owner.
 func (r *replica) excluded() func(crypto.PublicKey, *Provider) bool {
 	owners := map[chain.Address]bool{r.book.Consumer: true, r.cluster.Operator: true}
 	for _, owner := range r.partakers() {
 		owners[owner] = true
 	}
-	return func(_ crypto.PublicKey, p *Provider) bool { return owners[p.Owner] }
+	return func(node crypto.PublicKey, p *Provider) bool {
+		return owners[p.Owner] || slices.ContainsFunc(r.runs.Runs, func(run Run) bool { return run.Bidder.Node == node })
+	}
 }
 
 // jurorShare is the part of a stake that is lost, one in so many, that those share who found it
@@ -161,14 +166,26 @@ func (r *replica) panels(last *Panel, final *chain.Vote) (list []held, events ch
 		h := held{check, final}
 		if vote := check.Verdict; final != nil {
 			gone := vote.Finding == chain.FoundResult && final.Finding != chain.FoundResult
-			came := lacking(vote) && !lacking(final) && r.runs.Raised
+			came := lacking(vote) && !lacking(final)
 			if gone || came { // it saw another state of the job's data
 				h.final = nil
+			}
+			if came && !r.runs.Raised {
+				events = append(events, check.dismiss(r.kv, r.env)...)
 			}
 		}
 		list = append(list, h)
 	}
 	return list, events
+}
+
+// dismiss has the check lose what silence costs: it alone could not have the data. Whoever keeps that can
+// show it to three jurors and not to the check; were it to lose more than by its silence, each would be
+// silent that cannot have the data.
+func (p *Panel) dismiss(kv state.KV, env *Env) chain.Events {
+	j := p.Jurors[0]
+	p.Jurors = nil
+	return p.free(kv, env, &j, j.silentLoss(env))
 }
 
 // closePanels closes all panels about the runs. Those who found what was found in the end share the
