@@ -125,7 +125,7 @@ func sayMarketMessage(who link, m any) sentence {
 	case chain.CommitVote:
 		return say(who, " brings the sealed vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short())
 	case chain.RevealVote:
-		return say(who, " shows the vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short()+": "+voteWords(&m.Vote))
+		return say(who, " shows the vote of node ", linkNode(m.Node), " on panel "+m.Panel.Short()+": "+testimonyWords(&m.Testimony))
 	case chain.Challenge:
 		return say(who, " challenges the claim for job ", linkJob(m.Order))
 	case chain.Appeal:
@@ -328,6 +328,14 @@ func voteWords(v *chain.Vote) string {
 		return "the job gives other results from run to run"
 	}
 	return "the job yields " + v.Result.Short()
+}
+
+// testimonyWords says what a juror shows of what it found.
+func testimonyWords(t *chain.Testimony) string {
+	if t.Finding != chain.FoundResult {
+		return voteWords(&chain.Vote{Finding: t.Finding})
+	}
+	return "it ran the job, and shows link " + t.Link.Short() + " of the run"
 }
 
 // closingWords says why a lease ends.

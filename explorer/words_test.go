@@ -79,9 +79,9 @@ func TestWordsOfStaking(t *testing.T) {
 func TestWordsOfPanels(t *testing.T) {
 	who, other, five, channel := chain.Address{1}, crypto.PublicKey{0xbb}, chain.Hyper(5), crypto.Digest{0xcc}
 	for m, want := range map[chain.Msg][]string{
-		chain.AddBond{Node: other, Amount: five}:                                                         {"adds", "5", other.Short()},
-		chain.CommitVote{Panel: channel, Node: other}:                                                    {"sealed vote", other.Short(), channel.Short()},
-		chain.RevealVote{Panel: channel, Node: other, Vote: chain.Vote{Finding: chain.FoundUnavailable}}: {"cannot be had", other.Short()},
+		chain.AddBond{Node: other, Amount: five}:                                                                   {"adds", "5", other.Short()},
+		chain.CommitVote{Panel: channel, Node: other}:                                                              {"sealed vote", other.Short(), channel.Short()},
+		chain.RevealVote{Panel: channel, Node: other, Testimony: chain.Testimony{Finding: chain.FoundUnavailable}}: {"cannot be had", other.Short()},
 	} {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short()))
 	}

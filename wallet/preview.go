@@ -146,7 +146,7 @@ func marketSentence(m any) string {
 	case chain.CommitVote:
 		return fmt.Sprintf("brings the sealed vote of node %s on panel %s", m.Node, m.Panel)
 	case chain.RevealVote:
-		return fmt.Sprintf("shows the vote of node %s on panel %s: %s %s", m.Node, m.Panel, m.Vote.Finding, m.Vote.Result)
+		return fmt.Sprintf("shows the vote of node %s on panel %s: %s %s", m.Node, m.Panel, m.Testimony.Finding, m.Testimony.Work)
 	case chain.Challenge:
 		return fmt.Sprintf("stakes at most %s on the claim for order %s being wrong, and loses it if the claim is right", m.Stake, m.Order)
 	case chain.Appeal:

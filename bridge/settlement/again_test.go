@@ -16,6 +16,7 @@ func (c *court) claimBy(node byte, order chain.Order, hundredths uint64, yield c
 	if yield == wrong.Result {
 		claim.Receipt.Result = crypto.DomainResult.Hash([]byte("wrong"))
 	}
+	traced(&claim.Receipt, 0)
 	return claim
 }
 
@@ -67,7 +68,7 @@ func TestARefutedOrderIsClaimedAgain(t *testing.T) {
 		t.Fatalf("panels %v", list)
 	}
 	for _, panel := range list {
-		if !settlement.JudgesOrder(panel, id) {
+		if _, judges := settlement.LinkOf(panel, id); !judges {
 			t.Errorf("panel %s judges the order, and is not known to", panel.Short())
 		}
 	}
@@ -150,7 +151,7 @@ func TestARefutedOrderIsNotClaimedForEver(t *testing.T) {
 	}
 	seen := map[crypto.Digest]bool{}
 	for _, panel := range c.panels(id) {
-		if seen[panel] || !settlement.JudgesOrder(panel, id) {
+		if _, judges := settlement.LinkOf(panel, id); seen[panel] || !judges {
 			t.Errorf("panel %s judged before, or is not known to judge the order", panel.Short())
 		}
 		seen[panel] = true

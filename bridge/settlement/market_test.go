@@ -220,6 +220,9 @@ func (m *market) claim(order chain.Order, node byte, sequence uint64) chain.Clai
 		},
 		Attestation: crypto.Signature{1},
 	}
+	if c.Receipt.CheckTrace(order.Policy.Policy) != nil {
+		traced(&c.Receipt, 0)
+	}
 	if policy, ok := order.Policy.Policy.(chain.PolicyZK); ok {
 		c.Bid.Prices, c.Bid.Fixed, c.Receipt.Outputs = nil, chain.Hyper(1), []chain.FieldBytes{{31: 9}}
 		statement := zk.Statement{

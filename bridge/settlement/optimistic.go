@@ -21,6 +21,7 @@ type OpenClaim struct {
 	Cluster    crypto.PublicKey
 	Policy     chain.PolicyField
 	Spec       crypto.Digest
+	Begins     chain.Trace  // of the claim's run
 	Held       chain.Amount // out of the escrow, without Premium
 	Premium    chain.Amount // which the audits' fund has
 	Bond       chain.Amount
@@ -97,6 +98,7 @@ const (
 	roundPanel     = maxAudits
 	roundAppeal    = maxAudits + 1
 	roundsOfTry    = roundAppeal + 1
+	panelsOfTry    = roundsOfTry - roundPanel
 	auditedTwoFold = 2 // see audited
 )
 
@@ -124,7 +126,17 @@ func (o *OpenClaim) StakeAsked() chain.Amount { return part1of(o.Bond, stakePart
 
 // Claimed is the vote of who finds the claim right.
 func (o *OpenClaim) Claimed() chain.Vote {
-	return chain.Vote{Finding: chain.FoundResult, Result: o.Claim.Yield()}
+	return chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(o.Work(), o.Begins)}
+}
+
+// Work is the chain.Work of the run that is claimed.
+func (o *OpenClaim) Work() crypto.Digest {
+	usage := make([]chain.Usage, len(o.Claim.Records))
+	for i := range o.Claim.Records {
+		r := &o.Claim.Records[i]
+		usage[i] = chain.Usage{Resource: r.ResourceType, Amount: r.Amount, DurationMs: r.DurationMs}
+	}
+	return chain.Work(o.Claim.Result, usage)
 }
 
 // PanelOf names the panel that judges the first claim of an order: the first, or the one of
@@ -185,7 +197,8 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	escrow.save()
 	tokens.Credit(p.kv, AuditFund, premium)
 	record := p.record()
-	record.Pending = &Replica{Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended}
+	begins := p.Receipt.Trace.Begins(0)
+	record.Pending = &Replica{Prices: p.Bid.Prices, Usage: p.Receipt.Usage, Fuel: p.Receipt.Fuel, Ended: p.Receipt.Ended, Begins: begins}
 	p.saveClaim(&record)
 	try := uint8(p.book.claims()) // mayTry bounds it
 	p.book.Spent, p.book.Closed = sound(p.book.Spent.Add(cost)), true
@@ -193,7 +206,7 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	p.kv.Set(expiryKey(p.book.Expires, p.id[:]), []byte{}) // of its own: it may be put off
 	saveOrder(p.kv, p.id, &p.book)
 	o := OpenClaim{
-		Claim: record, Consumer: p.book.Consumer, Cluster: p.book.Cluster, Policy: p.book.Policy, Spec: p.Order.Spec,
+		Claim: record, Consumer: p.book.Consumer, Cluster: p.book.Cluster, Policy: p.book.Policy, Spec: p.Order.Spec, Begins: begins,
 		Held: sound(cost.Sub(premium)), Premium: premium, Bond: policy.Bond, WindowMs: policy.WindowMs, Stage: InWindow, Audit: Drawing, Try: try,
 	}
 	o.Claim.Pending, o.Claim.Records = nil, p.resources(&record, p.Receipt.Usage, p.Bid.Prices, p.Receipt.Ended)

@@ -34,7 +34,7 @@ func hundredthsUsed(n uint64) []chain.Usage {
 }
 
 func yieldOf(result string, hundredths uint64) crypto.Digest {
-	return chain.Yield(crypto.DomainResult.Hash([]byte(result)), hundredthsUsed(hundredths))
+	return yieldIn(result, hundredthsUsed(hundredths))
 }
 
 // Accounts 8 … 25 own one more node each, 71 … 88, so that a panel of appeal finds jurors.
@@ -146,9 +146,7 @@ func (c *court) vote(panel crypto.Digest, votes func(i int) *chain.Vote) chain.E
 			silent = true
 			continue
 		}
-		commitment := vote.Commitment(panel, j.Node, [32]byte{byte(i)})
-		signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel, commitment))
-		take(settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: panel, Node: j.Node, Commitment: commitment, Signature: signature}))
+		c.commit(panel, j.Node, shows(panel, p.Subject, *vote).Commitment(panel, j.Node, [32]byte{byte(i)}))
 	}
 	for silent { // and whoever takes their places
 		c.block(c.env.Params.CommitMs+1, 0)
@@ -161,7 +159,7 @@ func (c *court) vote(panel crypto.Digest, votes func(i int) *chain.Vote) chain.E
 	}
 	for i, j := range p.Jurors {
 		if vote := votes(i); vote != nil {
-			take(settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: panel, Node: j.Node, Vote: *vote, Salt: [32]byte{byte(i)}}))
+			take(settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: panel, Node: j.Node, Testimony: shows(panel, p.Subject, *vote), Salt: [32]byte{byte(i)}}))
 		}
 	}
 	c.events = append(c.events, events...)

@@ -133,14 +133,14 @@ func (c *court) tryVotes(id crypto.Digest, votes func(i int) chain.Vote) {
 	said := make([]chain.Vote, len(p.Jurors))
 	for i, j := range p.Jurors {
 		said[i] = votes(i)
-		commitment := said[i].Commitment(id, j.Node, [32]byte{})
+		commitment := shows(id, p.Subject, said[i]).Commitment(id, j.Node, [32]byte{})
 		signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, id, commitment))
 		if more, why := settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: id, Node: j.Node, Commitment: commitment, Signature: signature}); why == nil {
 			c.events = append(c.events, more...)
 		}
 	}
 	for i, j := range p.Jurors {
-		if more, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: id, Node: j.Node, Vote: said[i]}); why == nil {
+		if more, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: id, Node: j.Node, Testimony: shows(id, p.Subject, said[i])}); why == nil {
 			c.events = append(c.events, more...)
 		}
 	}

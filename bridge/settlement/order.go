@@ -84,15 +84,7 @@ func (r Refutation) String() string {
 
 // Yield is the chain.Yield of the run that is claimed, for a claim that waits for others' word.
 func (c *Claim) Yield() crypto.Digest {
-	if c.Pending != nil {
-		return chain.Yield(c.Result, c.Pending.Usage)
-	}
-	usage := make([]chain.Usage, len(c.Records))
-	for i := range c.Records {
-		r := &c.Records[i]
-		usage[i] = chain.Usage{Resource: r.ResourceType, Amount: r.Amount, DurationMs: r.DurationMs}
-	}
-	return chain.Yield(c.Result, usage)
+	return chain.Yield(chain.Work(c.Result, c.Pending.Usage), c.Pending.Begins)
 }
 
 // Settled reports whether the claim was paid, all of it.
@@ -109,6 +101,7 @@ type Replica struct {
 	Usage  []chain.Usage
 	Fuel   uint64 // as the receipt has it
 	Ended  chain.TimeMs
+	Begins chain.Trace // where the run's strands begin
 }
 
 // DecodeOrder decodes an order's record, for those who checked its proof.

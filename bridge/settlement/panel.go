@@ -52,16 +52,37 @@ func panelOf(of part, subject crypto.Digest, round uint8) crypto.Digest {
 	return crypto.DomainPanel.Hash(append(subject[:], byte(of), round))
 }
 
-// JudgesOrder reports whether a panel of that name, if there is one, judges an order.
-func JudgesOrder(panel, order crypto.Digest) bool {
+// LinkOf returns the link of a run that a panel of that name, if there is one, has its jurors show, and
+// whether it judges an order.
+func LinkOf(panel, order crypto.Digest) (at chain.Link, judges bool) {
 	for of, rounds := range map[part]uint8{partRuns: roundRunsLarger, partOptimistic: maxTries*roundsOfTry - 1} { // order-free: any of them
 		for round := range rounds + 1 {
 			if panel == panelOf(of, order, round) {
-				return true
+				return linkOf(of, round), true
 			}
 		}
 	}
-	return false
+	return chain.Link{}, false
+}
+
+// linkOf returns the link that a panel has its jurors show: a deeper one than any that was shown
+// before they are bound. All jurors of a panel are bound before any of them shows a link; auditors
+// follow each other, and so do the two panels on a claim, and the check from the roll and the two
+// panels on replicated runs. Those on later claims of an order come after those on earlier ones.
+func linkOf(of part, round uint8) chain.Link {
+	switch {
+	case of == partRuns && round == roundRunsCheck:
+		return chain.Link{Strand: chain.StrandPanels, Depth: 1}
+	case of == partRuns && round == roundRuns:
+		return chain.Link{Strand: chain.StrandPanels, Depth: 2}
+	case of == partRuns && round == roundRunsLarger:
+		return chain.Link{Strand: chain.StrandPanels, Depth: 3}
+	case of == partOptimistic && round%roundsOfTry < roundPanel:
+		return chain.Link{Strand: chain.StrandRuns, Depth: round/roundsOfTry*maxAudits + round%roundsOfTry + 1}
+	case of == partOptimistic:
+		return chain.Link{Strand: chain.StrandPanels, Depth: round/roundsOfTry*panelsOfTry + round%roundsOfTry - roundPanel + 1}
+	}
+	panic("settlement: a panel of a part that asks for none")
 }
 
 // PanelAt returns a panel, and false if there is none, or no longer.
@@ -177,10 +198,11 @@ func RevealVote(kv state.KV, env *Env, m chain.RevealVote) (chain.Events, *chain
 		return nil, chain.Reject("panel %s does not take votes now", m.Panel.Short())
 	case juror.Vote != nil:
 		return nil, chain.Reject("node %s has shown its vote already", m.Node.Short())
-	case m.Vote.Commitment(m.Panel, m.Node, m.Salt) != juror.Commitment:
+	case m.Testimony.Commitment(m.Panel, m.Node, m.Salt) != juror.Commitment:
 		return nil, chain.Reject("vote is not what node %s committed to", m.Node.Short())
 	}
-	juror.Vote = &m.Vote
+	vote := m.Testimony.Vote(linkOf(p.Of, p.Round))
+	juror.Vote = &vote
 	for i := range p.Jurors {
 		if j := &p.Jurors[i]; j.Vote == nil && j.Commitment != (crypto.Digest{}) {
 			state.Save(kv, PanelKey(m.Panel), *p)

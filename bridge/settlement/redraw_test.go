@@ -68,7 +68,7 @@ func TestSilentJurorsAreReplaced(t *testing.T) {
 	c, order, panel := disputed(t)
 	first := c.panelAt(panel).Jurors
 	commit := func(j settlement.Juror) *chain.Rejection {
-		commitment := right.Commitment(panel, j.Node, [32]byte{})
+		commitment := shows(panel, order, right).Commitment(panel, j.Node, [32]byte{})
 		signature := key(c.nodes[j.Node]).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel, commitment))
 		_, why := settlement.CommitVote(c.kv, &c.env, chain.CommitVote{Panel: panel, Node: j.Node, Commitment: commitment, Signature: signature})
 		return why
@@ -111,7 +111,7 @@ func TestSilentJurorsAreReplaced(t *testing.T) {
 		t.Fatalf("%+v", p)
 	}
 	for _, j := range last[:2] {
-		if _, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: panel, Node: j.Node, Vote: right}); why != nil {
+		if _, why := settlement.RevealVote(c.kv, &c.env, chain.RevealVote{Panel: panel, Node: j.Node, Testimony: shows(panel, order, right)}); why != nil {
 			t.Fatal(why.Reason())
 		}
 	}

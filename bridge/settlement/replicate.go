@@ -230,6 +230,12 @@ func (r *replica) runOf(node crypto.PublicKey) (*Run, *chain.Rejection) {
 	return &r.runs.Runs[i], nil
 }
 
+// place is how many were asked before a run, by which others can have been shown: a run of that place
+// shows a link that follows from none of theirs.
+func (r *replica) place(run *Run) uint8 {
+	return uint8(slices.IndexFunc(r.runs.Runs, func(other Run) bool { return other.Bidder.Node == run.Bidder.Node })) // ≤ MaxReplicas
+}
+
 // CommitRun takes the commitment of a node that was drawn. Posted again it changes nothing.
 func CommitRun(kv state.KV, env *Env, m chain.CommitRun, signed bool) (chain.Events, *chain.Rejection) {
 	if !signed {
@@ -333,7 +339,7 @@ func RevealRun(kv state.KV, env *Env, m chain.RevealRun, signed bool) (chain.Eve
 	}
 	claim := Claim{
 		Node: m.Receipt.Node, Provider: run.Owner, Sequence: 1, Result: m.Receipt.Result, Exit: m.Receipt.Exit, Height: env.Height,
-		Pending: &Replica{Prices: run.Bidder.Prices, Usage: m.Receipt.Usage, Fuel: m.Receipt.Fuel, Ended: m.Receipt.Ended},
+		Pending: &Replica{Prices: run.Bidder.Prices, Usage: m.Receipt.Usage, Fuel: m.Receipt.Fuel, Ended: m.Receipt.Ended, Begins: m.Receipt.Trace.Begins(r.place(run))},
 	}
 	r.saveClaim(&claim)
 	r.book.advance(claim.Node)

@@ -99,10 +99,14 @@ func (f *field) uses(node byte, durationMs, fuel uint64) {
 }
 
 func (f *field) receipt(node byte) chain.UsageReceipt {
-	if r, ok := f.receipts[node]; ok {
-		return r
+	r, ok := f.receipts[node]
+	if !ok {
+		r = f.claim(f.order, node, 1).Receipt
 	}
-	return f.claim(f.order, node, 1).Receipt
+	runs, _ := settlement.RunsOf(f.kv, f.id)
+	place := slices.IndexFunc(runs.Runs, func(run settlement.Run) bool { return run.Bidder.Node == r.Node })
+	traced(&r, uint8(max(place, 0)))
+	return r
 }
 
 func (f *field) commitment(node byte) crypto.Digest {
@@ -308,14 +312,14 @@ func (f *field) judge(vote func(juror byte) chain.Vote) {
 	f.Helper()
 	panel := f.lastPanel()
 	for _, n := range panel.Jurors {
-		commitment := vote(numberOf(n)).Commitment(panel.Panel, n, [32]byte{1})
+		commitment := shows(panel.Panel, panel.Subject, vote(numberOf(n))).Commitment(panel.Panel, n, [32]byte{1})
 		f.do(chain.CommitVote{
 			Panel: panel.Panel, Node: n, Commitment: commitment,
 			Signature: key(numberOf(n)).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel.Panel, commitment)),
 		})
 	}
 	for _, n := range panel.Jurors {
-		f.do(chain.RevealVote{Panel: panel.Panel, Node: n, Vote: vote(numberOf(n)), Salt: [32]byte{1}})
+		f.do(chain.RevealVote{Panel: panel.Panel, Node: n, Testimony: shows(panel.Panel, panel.Subject, vote(numberOf(n))), Salt: [32]byte{1}})
 	}
 }
 
@@ -324,7 +328,7 @@ func found(result string) func(byte) chain.Vote { return foundIn(result, hour) }
 // foundIn is what a juror votes whose run took so long.
 func foundIn(result string, durationMs uint64) func(byte) chain.Vote {
 	return func(byte) chain.Vote {
-		yield := chain.Yield(crypto.DomainResult.Hash([]byte(result)), []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs}})
+		yield := yieldIn(result, []chain.Usage{{Resource: chain.CPU, Amount: 1_000, DurationMs: durationMs}})
 		return chain.Vote{Finding: chain.FoundResult, Result: yield}
 	}
 }

@@ -149,14 +149,14 @@ func (f *field) vote(t *rapid.T) {
 			vote = found1(chain.FoundUnavailable)(0)
 		}
 		if rapid.IntRange(0, 9).Draw(t, "stays away") > 0 {
-			commitment := vote.Commitment(panel.Panel, juror, [32]byte{1})
+			commitment := shows(panel.Panel, panel.Subject, vote).Commitment(panel.Panel, juror, [32]byte{1})
 			f.try(chain.CommitVote{
 				Panel: panel.Panel, Node: juror, Commitment: commitment,
 				Signature: key(numberOf(juror)).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel.Panel, commitment)),
 			})
 		}
 		for _, vote := range []chain.Vote{vote, found("right")(0), found("wrong")(0), found1(chain.FoundUnavailable)(0)} {
-			f.try(chain.RevealVote{Panel: panel.Panel, Node: juror, Vote: vote, Salt: [32]byte{1}})
+			f.try(chain.RevealVote{Panel: panel.Panel, Node: juror, Testimony: shows(panel.Panel, panel.Subject, vote), Salt: [32]byte{1}})
 		}
 	}
 }

@@ -124,7 +124,7 @@ func TestCheckThatShowsNothing(t *testing.T) {
 	f.do(f.begin(40, 50))
 	d, _ := f.drawn()[0].(chain.PanelDrawn)
 	vote := found("right")(0)
-	commitment := vote.Commitment(d.Panel, d.Jurors[0], [32]byte{})
+	commitment := shows(d.Panel, f.id, vote).Commitment(d.Panel, d.Jurors[0], [32]byte{})
 	check := numberOf(d.Jurors[0])
 	f.do(chain.CommitVote{
 		Panel: d.Panel, Node: d.Jurors[0], Commitment: commitment,

@@ -98,9 +98,14 @@ var Attacks = []Attack{
 		Why:  "Panels are mostly others', an appeal triples the panel, and whoever a panel contradicts loses more than a share of a stake.",
 	},
 	{
-		Name: "follower", Pays: replicated, nodes: shared, Policies: verified, play: conduct{asJuror: follows}, rogues: true, crowd: 6, fresh: true,
-		What: "A juror or an auditor runs nothing and votes for what is claimed, for what most have shown, or for what the panel before found: an auditor who never challenges.",
-		Why:  "Under optimistic it forgoes the reward for each wrong claim that it would have found, and loses a quarter of its stake where others find it: it pays while fewer than about one claim in a hundred is wrong. Under replicate most of those who show a result are right whenever few collude.",
+		Name: "follower", nodes: shared, Policies: verified, play: conduct{asJuror: follows}, rogues: true, crowd: 6, fresh: true,
+		What: "A juror or an auditor runs nothing and would vote for what is claimed, or for what most have shown, with a link of the run that it makes up.",
+		Why:  "A vote is what follows from the link that is shown, and only a run gives links: one that was made up is a vote for what nobody else finds. An auditor has challenged a right claim by it.",
+	},
+	{
+		Name: "parrot", nodes: shared, Policies: verified, play: conduct{asJuror: repeats}, rogues: true, crowd: 6, fresh: true,
+		What: "The same, and where a panel has shown links before, it shows one of these.",
+		Why:  "Each panel asks for a link that follows from none that was shown before its jurors were bound.",
 	},
 	{
 		Name: "absent juror", nodes: shared, Policies: verified, play: conduct{asJuror: absent}, rogues: true, crowd: 6, fresh: true,

@@ -10,7 +10,8 @@ const (
 	conspire      // a result that its accomplices claim as well
 	backs         // what its accomplice claims, who is the primary
 	copies        // bind itself to another's commitment
-	follows       // as a juror: what a panel found, what most have shown, or what is claimed
+	follows       // as a juror: what is claimed, or most have shown, with a link of the run that it made up
+	repeats       // as a juror: what one of a panel before has shown, link and all; else as follows
 	cries         // as a juror: that the job's data cannot be had
 	absent        // nothing
 )

@@ -24,10 +24,12 @@ type job struct {
 	bound   map[*node]*bound
 	members []*node // of bound, in the order of their commitments
 	checked bool
+	shown   []chain.Testimony // by its jurors, the latest last
 }
 
 // bound is a node's receipt, which it may have committed to.
 type bound struct {
+	gave    *gave
 	receipt chain.UsageReceipt
 	salt    [32]byte
 	made    bool // nothing was run for it
@@ -54,11 +56,26 @@ func (w *world) name(j *job) {
 	w.jobs[j.id] = j
 }
 
-// gives is what a node says that a run gave and used, by who was asked and how it was done.
-func (w *world) gives(j *job, n *node, how work) (crypto.Digest, []chain.Usage) {
+// gave is what a node says that a run gave and used, and the secret that it has of it.
+type gave struct {
+	result crypto.Digest
+	usage  []chain.Usage
+	secret chain.Secret
+}
+
+func (g *gave) vote() chain.Vote {
+	return chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(chain.Work(g.result, g.usage), g.secret.Trace(0))}
+}
+
+func (g *gave) testimony(at chain.Link) chain.Testimony {
+	return g.secret.Testify(chain.Work(g.result, g.usage), at)
+}
+
+// finds is what a node says that a run gave, by who was asked and how it was done. Accomplices tell
+// each other their secrets.
+func (w *world) finds(j *job, n *node, how work) *gave {
 	if how == backs {
-		claimed := &j.bound[j.primary].receipt
-		return claimed.Result, claimed.Usage
+		return j.bound[j.primary].gave
 	}
 	duration := jobMs * j.size
 	switch {
@@ -67,13 +84,11 @@ func (w *world) gives(j *job, n *node, how work) (crypto.Digest, []chain.Usage) 
 	case n.starves && n != j.primary && j.buyer.hand:
 		duration = 1
 	}
-	return w.result(j, n, how), []chain.Usage{{Resource: chain.CPU, Amount: cores, DurationMs: duration}}
-}
-
-// finds is the vote of a juror for what a run gives.
-func (w *world) finds(j *job, n *node, how work) chain.Vote {
-	result, usage := w.gives(j, n, how)
-	return chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(result, usage)}
+	result := w.result(j, n, how)
+	return &gave{
+		result: result, usage: []chain.Usage{{Resource: chain.CPU, Amount: cores, DurationMs: duration}},
+		secret: chain.SecretOf(j.id, crypto.DomainMemory.Hash(result[:])),
+	}
 }
 
 // result is that of a run.
@@ -103,11 +118,15 @@ func (w *world) run(j *job, n *node, how work) *bound {
 	if n.pads && n == j.primary {
 		w.tried(n)
 	}
-	result, usage := w.gives(j, n, how)
-	b := &bound{made: how != honest, receipt: chain.UsageReceipt{
-		ChainID: chainID, Order: j.id, Node: n.id, Sequence: 1, Usage: usage,
-		Fuel: 1_000_000 * j.size, Result: result, Started: w.env.Now - 1, Ended: w.env.Now, Exit: chain.ExitOK,
+	g := w.finds(j, n, how)
+	b := &bound{made: how != honest, gave: g, receipt: chain.UsageReceipt{
+		ChainID: chainID, Order: j.id, Node: n.id, Sequence: 1, Usage: g.usage,
+		Fuel: 1_000_000 * j.size, Result: g.result, Started: w.env.Now - 1, Ended: w.env.Now, Exit: chain.ExitOK,
 	}}
+	if slices.Contains(verified, w.terms.Policy) {
+		trace := g.secret.Trace(w.place(j, n))
+		b.receipt.Trace = &trace
+	}
 	binary.BigEndian.PutUint64(b.salt[:], w.rand.Uint64())
 	if how == copies {
 		b.copied = true
@@ -118,6 +137,12 @@ func (w *world) run(j *job, n *node, how work) *bound {
 	j.bound[n] = b
 	j.members = append(j.members, n)
 	return b
+}
+
+// place is how many the chain asked to run a job before a node.
+func (w *world) place(j *job, n *node) uint8 {
+	runs, _ := settlement.RunsOf(w.kv, j.id) // none: it is the primary
+	return uint8(max(slices.IndexFunc(runs.Runs, func(r settlement.Run) bool { return r.Bidder.Node == n.id }), 0))
 }
 
 // sure reports whether a job's primary knows that it will be checked: by its record, or as the

@@ -25,10 +25,11 @@ const (
 	MutateProofs   Mutation = "proofs"   // every proof is taken
 	MutateEscrow   Mutation = "escrow"   // what is withdrawn is gone at once
 	MutateReceipts Mutation = "receipts" // what was paid is forgotten
+	MutateLinks    Mutation = "links"    // who follows has the links of the run that it is asked for
 )
 
 // Mutations lists them.
-var Mutations = []Mutation{MutateChecks, MutateAudits, MutateSlashes, MutateCommits, MutateProofs, MutateEscrow, MutateReceipts}
+var Mutations = []Mutation{MutateChecks, MutateAudits, MutateSlashes, MutateCommits, MutateProofs, MutateEscrow, MutateReceipts, MutateLinks}
 
 // ParseMutation reads the name of one, or nothing.
 func ParseMutation(text string) (Mutation, error) {
@@ -81,9 +82,13 @@ func (w *world) withdrawn() {
 }
 
 // copied has a node that copies a commitment know what is in it.
-func (m Mutation) copied(j *job, b *bound) {
+func (m Mutation) copied(w *world, j *job, n *node) {
+	b := j.bound[n]
 	if m == MutateCommits && b.copied {
-		b.receipt.Result = j.bound[j.primary].receipt.Result
+		claimed := j.bound[j.primary]
+		b.receipt.Result = claimed.receipt.Result
+		trace := claimed.gave.secret.Trace(w.place(j, n))
+		b.receipt.Trace = &trace
 		b.copied = false
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// ballot is a juror's vote until it is shown.
+// ballot is what a juror found until it is shown.
 type ballot struct {
-	vote   chain.Vote
+	found  chain.Testimony
 	salt   crypto.Digest
 	bought bool
 }
@@ -129,7 +129,7 @@ func (w *world) drawn(j *job, nodes []crypto.PublicKey) {
 			continue
 		}
 		b := w.run(j, n, how)
-		w.broken.copied(j, b)
+		w.broken.copied(w, j, n)
 		commitment := chain.RunCommitment(b.receipt.Digest(), n.id, b.salt)
 		if b.copied {
 			runs, _ := settlement.RunsOf(w.kv, j.id) // it has a primary
@@ -170,18 +170,18 @@ func (w *world) seated(j *job, e chain.PanelDrawn) {
 	}
 	for _, id := range e.Jurors {
 		n := w.byNode[id]
-		vote, votes := w.vote(j, n)
+		found, votes := w.testify(j, n, e.Panel)
 		bought := w.buys(j, n, e.Panel)
 		if bought {
-			vote, votes = chain.Vote{Finding: chain.FoundUnavailable}, true
+			found, votes = chain.Testimony{Finding: chain.FoundUnavailable}, true
 		}
 		if !votes {
 			continue
 		}
-		b := &ballot{vote: vote, bought: bought}
+		b := &ballot{found: found, bought: bought}
 		binary.BigEndian.PutUint64(b.salt[:], w.rand.Uint64())
 		w.votes[e.Panel][n] = b
-		commitment := vote.Commitment(e.Panel, n.id, b.salt)
+		commitment := found.Commitment(e.Panel, n.id, b.salt)
 		m := chain.CommitVote{
 			Panel: e.Panel, Node: n.id, Commitment: commitment,
 			Signature: n.key.Sign(crypto.DomainVote, chain.VotePayload(chainID, e.Panel, commitment)),
@@ -190,9 +190,10 @@ func (w *world) seated(j *job, e chain.PanelDrawn) {
 	}
 }
 
-// vote is what a juror votes, and whether it does.
-func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
+// testify is what a juror shows of what it found, and whether it votes.
+func (w *world) testify(j *job, n *node, panel crypto.Digest) (chain.Testimony, bool) {
 	how := n.asJuror
+	at, _ := settlement.LinkOf(panel, j.id) // the panel judges it
 	switch {
 	case n.allied && w.play.frames:
 		how = conspire
@@ -203,19 +204,19 @@ func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
 		how = backs
 	}
 	if w.hidden(j) && how != backs {
-		return chain.Vote{Finding: chain.FoundUnavailable}, true
+		return chain.Testimony{Finding: chain.FoundUnavailable}, true
 	}
 	switch how {
 	case absent:
 		w.tried(n)
-		return chain.Vote{}, false
+		return chain.Testimony{}, false
 	case cries:
 		w.tried(n)
-		return chain.Vote{Finding: chain.FoundUnavailable}, true
-	case follows:
-		if vote, any := w.mostly(j); any {
+		return chain.Testimony{Finding: chain.FoundUnavailable}, true
+	case follows, repeats:
+		if found, any := w.mostly(j, at, how); any {
 			w.tried(n)
-			return vote, true
+			return found, true
 		}
 		w.ran(j, n) // it checks runs of which nothing is shown yet
 		how = honest
@@ -225,7 +226,7 @@ func (w *world) vote(j *job, n *node) (chain.Vote, bool) {
 		w.ran(j, n)
 	case conspire, backs, copies:
 	}
-	return w.finds(j, n, how), true
+	return w.finds(j, n, how).testimony(at), true
 }
 
 // hidden reports whether the cluster shows a job to no juror.
@@ -256,36 +257,56 @@ func (w *world) buys(j *job, n *node, panel crypto.Digest) bool {
 	return true
 }
 
-// mostly is what a panel has found of a job, or is claimed, or most of those who have shown a
-// result say.
-func (w *world) mostly(j *job) (best chain.Vote, ok bool) {
+// mostly is what a juror shows who runs nothing, and would vote for what a panel has found of a job, for
+// what is claimed, or for what most of those say who have shown a result: it has no link of the run but
+// one that a panel before has shown.
+func (w *world) mostly(j *job, at chain.Link, how work) (chain.Testimony, bool) {
+	made := binary.BigEndian.AppendUint64(nil, w.rand.Uint64())
+	t := chain.Testimony{Finding: chain.FoundResult, Link: crypto.DomainLink.Hash(made)}
+	if how == repeats && len(j.shown) > 0 {
+		t = j.shown[len(j.shown)-1]
+		return t, true
+	}
+	var begins chain.Trace
+	var said bool
 	if o, open := settlement.OpenClaimOf(w.kv, j.id); open {
-		if o.First != nil {
-			return *o.First, true
+		t.Work, begins, said = o.Work(), o.Begins, true
+	} else {
+		t.Work, begins, said = w.mostShown(j)
+	}
+	t.Other = begins.Runs
+	if at.Strand == chain.StrandRuns {
+		t.Other = begins.Panels
+	}
+	for _, n := range j.members {
+		if g := j.bound[n].gave; w.broken == MutateLinks && said && g.vote().Result == chain.Yield(t.Work, begins) { // who said it has told everybody
+			t = g.testimony(at)
 		}
-		return o.Claimed(), true
 	}
-	var said []chain.Vote
+	return t, said
+}
+
+// mostShown is what is shown of a job that most say, of those who have shown receipts and the check from the
+// roll.
+func (w *world) mostShown(j *job) (work crypto.Digest, begins chain.Trace, said bool) {
 	_, claims, _ := settlement.Settlement(w.kv, j.id)
-	for i := range claims {
-		said = append(said, chain.Vote{Finding: chain.FoundResult, Result: claims[i].Yield()})
-	}
-	if check, _ := settlement.PanelAt(w.kv, settlement.RunsCheck(j.id)); check.Verdict != nil {
-		said = append(said, *check.Verdict)
-	}
+	check, _ := settlement.PanelAt(w.kv, settlement.RunsCheck(j.id))
 	most := 0
-	for i := range said {
+	for i := range claims {
 		n := 0
-		for k := range said {
-			if said[k] == said[i] {
+		for k := range claims {
+			if claims[k].Yield() == claims[i].Yield() {
 				n++
 			}
 		}
+		if check.Verdict != nil && check.Verdict.Result == claims[i].Yield() {
+			n++
+		}
 		if n > most {
-			best, most = said[i], n
+			most, work, begins = n, chain.Work(claims[i].Result, claims[i].Pending.Usage), claims[i].Pending.Begins
 		}
 	}
-	return best, most > 0
+	return work, begins, most > 0
 }
 
 // opened has the jurors of a panel show their votes.
@@ -294,7 +315,8 @@ func (w *world) opened(panel crypto.Digest) {
 	for i := range p.Jurors {
 		n := w.byNode[p.Jurors[i].Node]
 		if b := w.votes[panel][n]; b != nil && !n.seals {
-			m := chain.RevealVote{Panel: panel, Node: n.id, Vote: b.vote, Salt: b.salt}
+			m := chain.RevealVote{Panel: panel, Node: n.id, Testimony: b.found, Salt: b.salt}
+			w.jobs[p.Subject].shown = append(w.jobs[p.Subject].shown, b.found)
 			w.send(post{by: n.owner, do: voted(m, settlement.RevealVote)})
 		}
 	}
@@ -324,7 +346,7 @@ func (w *world) judged(j *job, verdict *chain.Vote) {
 	if !open || verdict == nil || j.flaky {
 		return
 	}
-	right := w.finds(j, &node{}, honest)
+	right := w.finds(j, &node{}, honest).vote()
 	var by *owner
 	switch {
 	case *verdict == right || verdict.Finding == chain.FoundUnavailable && w.hidden(j):

@@ -141,11 +141,11 @@ func (w *claimWatcher) look(ctx context.Context, order crypto.Digest) error {
 		w.say("order %s: its data cannot be had: %v", order, err)
 	case err != nil:
 		return err
-	case yield == o.Claim.Yield():
+	case yield == o.Claimed().Result:
 		w.say("order %s: the claim of node %s is right", order, o.Claim.Node)
 		return nil
 	default:
-		w.say("order %s: node %s claims result %s, which with its usage is %s: the job yields %s", order, o.Claim.Node, o.Claim.Result, o.Claim.Yield(), yield)
+		w.say("order %s: node %s claims result %s, which with its usage is %s: the job yields %s", order, o.Claim.Node, o.Claim.Result, o.Claimed().Result, yield)
 	}
 	return w.challenge(ctx, order, &o)
 }

@@ -124,6 +124,9 @@ func (c *Claim) Check() error {
 	if err := c.Bid.Check(); err != nil {
 		return err
 	}
+	if err := c.Receipt.CheckTrace(c.Order.Policy.Policy); err != nil {
+		return err
+	}
 	return c.Receipt.Check()
 }
 

@@ -59,7 +59,7 @@ func (b *Bid) append(dst []byte) []byte {
 }
 
 func (r *UsageReceipt) append(dst []byte) []byte {
-	dst = codec.AppendText(codec.AppendArray(dst, 13), string(r.ChainID))
+	dst = codec.AppendText(codec.AppendArray(dst, 14), string(r.ChainID))
 	dst = codec.AppendUint(codec.AppendBytes(codec.AppendBytes(dst, r.Order[:]), r.Node[:]), r.Sequence)
 	dst = codec.AppendBytes(codec.AppendUint(appendUsage(dst, r.Usage), r.Fuel), r.Result[:])
 	dst = codec.AppendArray(dst, len(r.Outputs))
@@ -69,9 +69,14 @@ func (r *UsageReceipt) append(dst []byte) []byte {
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(r.Started)), uint64(r.Ended))
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(r.Exit)), uint64(r.ExitCode))
 	if r.Sealed == nil {
+		dst = append(dst, cborNull)
+	} else {
+		dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 2), r.Sealed.Output[:]), r.Sealed.KeyHash[:])
+	}
+	if r.Trace == nil {
 		return append(dst, cborNull)
 	}
-	return codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 2), r.Sealed.Output[:]), r.Sealed.KeyHash[:])
+	return codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 2), r.Trace.Runs[:]), r.Trace.Panels[:])
 }
 
 func appendUsage(dst []byte, usage []Usage) []byte {
@@ -199,7 +204,7 @@ func (r *claimReader) bid(b *Bid) {
 }
 
 func (r *claimReader) receipt(u *UsageReceipt) {
-	r.Array(13)
+	r.Array(14)
 	u.ChainID = r.chainID()
 	r.Fixed(u.Order[:])
 	r.Fixed(u.Node[:])
@@ -223,4 +228,5 @@ func (r *claimReader) receipt(u *UsageReceipt) {
 		r.Fixed(u.Sealed.Output[:])
 		r.Fixed(u.Sealed.KeyHash[:])
 	}
+	r.bad = r.bad || !r.Null() // a trace: none under PolicyNone
 }

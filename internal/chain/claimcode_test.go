@@ -41,6 +41,9 @@ func anyClaim(t *rapid.T, policy chain.Policy) chain.Claim {
 	if rapid.Bool().Draw(t, "sealed") {
 		c.Receipt.Sealed = &chain.SealedOutput{Output: c.Order.Spec, KeyHash: c.Receipt.Result}
 	}
+	if c.Receipt.Trace = nil; rapid.Bool().Draw(t, "traced") {
+		c.Receipt.Trace = &chain.Trace{Runs: c.Receipt.Result, Panels: c.Order.Spec}
+	}
 	c.Order.Fair, c.Order.Countersignable = rapid.Bool().Draw(t, "fair"), rapid.Bool().Draw(t, "countersignable")
 	if rapid.Bool().Draw(t, "lease") {
 		c.Order.Term = sampleDeal().Order.Term

@@ -53,6 +53,10 @@ func sampleClaim(policy chain.Policy) chain.Claim {
 		Fuel:  1_500_000_000, Result: crypto.DomainResult.Hash([]byte("result")), Outputs: []chain.FieldBytes{{31: 9}},
 		Started: 1_799_999_990_000, Ended: 1_799_999_991_500, Exit: chain.ExitOK,
 	}
+	if receipt.CheckTrace(policy) != nil {
+		trace := chain.SecretOf(receipt.Order, crypto.Digest{11}).Trace(0)
+		receipt.Trace = &trace
+	}
 	return chain.Claim{
 		Order: order, OrderSig: consumer.PrivateKey.Sign(crypto.DomainOrder, order.Payload()),
 		Acceptance: acceptance, AcceptanceSig: cluster.PrivateKey.Sign(crypto.DomainAcceptance, acceptance.Payload()),
@@ -189,12 +193,12 @@ func channelMessages() chain.Msgs {
 // panelMessages has one of each.
 func panelMessages() chain.Msgs {
 	panel, node := crypto.Digest{6}, testKey(2)
-	vote, salt := chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{7}}, crypto.Digest{8}
-	commitment := vote.Commitment(panel, node.Public(), salt)
+	found, salt := chain.SecretOf(crypto.Digest{9}, crypto.Digest{10}).Testify(crypto.Digest{7}, chain.Link{Strand: chain.StrandPanels, Depth: 2}), crypto.Digest{8}
+	commitment := found.Commitment(panel, node.Public(), salt)
 	return chain.Msgs{
 		chain.AddBond{Node: node.Public(), Amount: chain.Hyper(1)},
 		chain.CommitVote{Panel: panel, Node: node.Public(), Commitment: commitment, Signature: node.PrivateKey.Sign(crypto.DomainVote, chain.VotePayload(testChain, panel, commitment))},
-		chain.RevealVote{Panel: panel, Node: node.Public(), Vote: vote, Salt: salt},
+		chain.RevealVote{Panel: panel, Node: node.Public(), Testimony: found, Salt: salt},
 	}
 }
 

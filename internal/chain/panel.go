@@ -21,17 +21,18 @@ type CommitVote struct {
 	_          struct{} `cbor:",toarray"`
 	Panel      crypto.Digest
 	Node       crypto.PublicKey
-	Commitment crypto.Digest    // Vote.Commitment
+	Commitment crypto.Digest    // Testimony.Commitment
 	Signature  crypto.Signature // by the node, over VotePayload under DomainVote
 }
 
-// RevealVote shows a vote that was committed to. Anyone who knows the salt may send it.
+// RevealVote shows a testimony that was committed to, from which the vote follows. Anyone who knows
+// the salt may send it.
 type RevealVote struct {
-	_     struct{} `cbor:",toarray"`
-	Panel crypto.Digest
-	Node  crypto.PublicKey
-	Vote  Vote
-	Salt  crypto.Digest // random: without it a vote could be guessed from its commitment
+	_         struct{} `cbor:",toarray"`
+	Panel     crypto.Digest
+	Node      crypto.PublicKey
+	Testimony Testimony
+	Salt      crypto.Digest // random: without it a vote could be guessed from its commitment
 }
 
 func (AddBond) sealedMsg()    {}
@@ -82,24 +83,6 @@ type Vote struct {
 	Result  crypto.Digest `json:"result,omitzero"` // the job's Yield; zero but of FoundResult
 }
 
-// Yield is what a run of a deterministic job gives, UsageReceipt.Result, together with what it
-// used. All right runs of a job have the same: they agree, and jurors vote, on both, so that a
-// claim of more than a run takes is as wrong as one of another result.
-func Yield(result crypto.Digest, usage []Usage) crypto.Digest {
-	return crypto.DomainYield.Hash(appendUsage(codec.AppendBytes(codec.AppendArray(make([]byte, 0, formBytes), 2), result[:]), usage))
-}
-
-// Commitment is what a juror commits to.
-func (v Vote) Commitment(panel crypto.Digest, node crypto.PublicKey, salt crypto.Digest) crypto.Digest {
-	return crypto.DomainVote.Hash(codec.Marshal(struct {
-		_     struct{} `cbor:",toarray"`
-		Panel crypto.Digest
-		Node  crypto.PublicKey
-		Vote  Vote
-		Salt  crypto.Digest
-	}{Panel: panel, Node: node, Vote: v, Salt: salt}))
-}
-
 // VotePayload is what a juror's node signs under DomainVote.
 func VotePayload(id ChainID, panel, commitment crypto.Digest) []byte {
 	return codec.Marshal(struct {
@@ -110,15 +93,7 @@ func VotePayload(id ChainID, panel, commitment crypto.Digest) []byte {
 	}{ChainID: id, Panel: panel, Commitment: commitment})
 }
 
-func (m RevealVote) check() error {
-	if known := m.Vote.Finding >= FoundResult && m.Vote.Finding <= FoundUnstable; !known {
-		return fmt.Errorf("%w: finding is %d, want 1 to %d", ErrLimit, uint8(m.Vote.Finding), uint8(FoundUnstable))
-	}
-	if zero := m.Vote.Result == (crypto.Digest{}); zero == (m.Vote.Finding == FoundResult) {
-		return fmt.Errorf("%w: result of finding %q: there is one of %q alone", ErrLimit, m.Vote.Finding, FoundResult)
-	}
-	return nil
-}
+func (m RevealVote) check() error { return m.Testimony.Check() }
 
 // BondAdded says that a provider node's bond grew to Bond.
 type BondAdded struct {

@@ -186,6 +186,9 @@ func (m *RevealRun) check() error {
 	if m.Receipt.Sealed != nil {
 		return fmt.Errorf("%w: the receipt of a replicated run is sealed: others compare what it says", ErrLimit)
 	}
+	if err := m.Receipt.CheckTrace(PolicyReplicate{}); err != nil {
+		return err
+	}
 	return m.Receipt.Check()
 }
 

@@ -351,6 +351,7 @@ type UsageReceipt struct {
 	Exit     ExitStatus
 	ExitCode uint32
 	Sealed   *SealedOutput // under an order that asks for a fair exchange; else nil
+	Trace    *Trace        // under a policy by which others judge what a run gives; else nil
 }
 
 // Payload is what the node signs under DomainUsage.

@@ -110,6 +110,10 @@ var (
 	DomainOpened      = newDomain("opening of a hardware challenge, signed")
 	DomainEvidence    = newDomain("mark of reported evidence")
 	DomainYield       = newDomain("result and usage of a run")
+	DomainMemory      = newDomain("memory that a run ends with")
+	DomainStrand      = newDomain("secret of a run, for an order")
+	DomainLink        = newDomain("link of a run's trace")
+	DomainTrace       = newDomain("what a run gives, with its trace")
 
 	// Proofs.
 	DomainStatement    = newDomain("proof statement")

@@ -46,6 +46,7 @@ func (z *bazaar) lies(consumer key) chain.ReportAcceptance {
 func (z *bazaar) locked(n int, windowMs uint64) chain.Claim {
 	return z.claimOf(z.people[n], z.nodes[n+1], func(c *chain.Claim) {
 		c.Order.Policy.Policy = chain.PolicyOptimistic{WindowMs: windowMs, Bond: chain.Hyper(100)}
+		c.Receipt.Trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
 	})
 }
 

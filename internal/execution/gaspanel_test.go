@@ -24,9 +24,9 @@ func panelID(i int, revealing bool) crypto.Digest {
 }
 
 // ballot is what the node of user i votes.
-func ballot(id crypto.Digest, node key) (chain.Vote, crypto.Digest, crypto.Digest) {
-	vote, salt := chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{5}}, crypto.Digest{6}
-	return vote, salt, vote.Commitment(id, node.Public(), salt)
+func ballot(id crypto.Digest, node key) (chain.Testimony, crypto.Digest, crypto.Digest) {
+	found := chain.Testimony{Finding: chain.FoundResult, Work: crypto.Digest{5}, Other: crypto.Digest{7}, Link: crypto.Digest{8}}
+	return found, crypto.Digest{6}, found.Commitment(id, node.Public(), crypto.Digest{6})
 }
 
 // openPanels puts every user's node on two panels.
@@ -34,7 +34,7 @@ func (w *gasWorld) openPanels(p *prepared) {
 	for i := range gasUsers {
 		for _, revealing := range []bool{false, true} {
 			id := panelID(i, revealing)
-			panel := settlement.Panel{Of: 'j', Subject: id, Seats: panelSeats, Slice: chain.Hyper(1), Due: 1 << 50, Revealing: revealing}
+			panel := settlement.Panel{Of: 'a', Subject: id, Round: 2, Seats: panelSeats, Slice: chain.Hyper(1), Due: 1 << 50, Revealing: revealing}
 			for n := range panelSeats {
 				node := p.nodes[(i+n)%gasUsers]
 				j := settlement.Juror{Node: node.Public(), Owner: w.users[(i+n)%gasUsers].address()}
@@ -68,8 +68,8 @@ func ofPanels(p prepared) []operation {
 		forged,
 		oneOf("reveal_vote", gasUsers, func(_ *gasWorld, i int, _ key) chain.Msg {
 			id := panelID(i, true)
-			vote, salt, _ := ballot(id, p.nodes[i])
-			return chain.RevealVote{Panel: id, Node: p.nodes[i].Public(), Vote: vote, Salt: salt}
+			found, salt, _ := ballot(id, p.nodes[i])
+			return chain.RevealVote{Panel: id, Node: p.nodes[i].Public(), Testimony: found, Salt: salt}
 		}),
 	}
 }

@@ -37,12 +37,14 @@ func (w *gasWorld) beginning(p prepared, i, bids int) chain.BeginRun {
 	return m
 }
 
-// runReceipt is what a node of an order shows.
-func (w *gasWorld) runReceipt(o *chain.Order, node key) (chain.UsageReceipt, [32]byte) {
+// runReceipt is what a node of an order shows, that was asked at a place.
+func (w *gasWorld) runReceipt(o *chain.Order, node key, place uint8) (chain.UsageReceipt, [32]byte) {
 	receipt := chain.UsageReceipt{
 		ChainID: testChain, Order: o.ID(), Node: node.Public(), Sequence: 1, Fuel: 1 << 40,
 		Result: crypto.Digest{5}, Started: w.now - 1_000, Ended: w.now, Exit: chain.ExitOK,
 	}
+	trace := chain.SecretOf(receipt.Order, crypto.Digest{6}).Trace(place)
+	receipt.Trace = &trace
 	for _, r := range chain.Resources {
 		receipt.Usage = append(receipt.Usage, chain.Usage{Resource: r, Amount: 1_000, DurationMs: 1_000})
 	}
@@ -71,12 +73,13 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 		last := n == int(k)-1
 		at := (i + n + 1 - int(k) + gasUsers) % gasUsers
 		node := p.nodes[at]
-		receipt, salt := w.runReceipt(&o, node)
+		place := uint8(len(runs.Runs))
+		receipt, salt := w.runReceipt(&o, node, place)
 		provider, _ := settlement.ProviderOf(kv, node.Public())
 		provider.Locked = chain.Hyper(50)
 		state.Save(kv, settlement.ProviderKey(node.Public()), provider)
 		if stage == settlement.StageReveal && n == 0 {
-			vote := chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(receipt.Result, receipt.Usage)}
+			vote := chain.Vote{Finding: chain.FoundResult, Result: chain.Yield(chain.Work(receipt.Result, receipt.Usage), receipt.Trace.Begins(place))}
 			juror := settlement.Juror{Node: node.Public(), Owner: w.users[at].address(), Staked: chain.Hyper(1), Commitment: crypto.Digest{1}, Vote: &vote}
 			state.Save(kv, settlement.PanelKey(settlement.RunsCheck(id)), settlement.Panel{
 				Of: 'g', Subject: id, Round: 1, Seats: 1, Slice: juror.Staked, Revealing: true, Jurors: []settlement.Juror{juror}, Verdict: &vote,
@@ -95,7 +98,7 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 			run.State = settlement.RunShown
 			claim := settlement.Claim{
 				Node: node.Public(), Provider: run.Owner, Sequence: 1, Result: receipt.Result, Exit: receipt.Exit,
-				Pending: &settlement.Replica{Prices: run.Bidder.Prices, Usage: receipt.Usage, Fuel: receipt.Fuel, Ended: receipt.Ended},
+				Pending: &settlement.Replica{Prices: run.Bidder.Prices, Usage: receipt.Usage, Fuel: receipt.Fuel, Ended: receipt.Ended, Begins: receipt.Trace.Begins(place)},
 			}
 			state.Save(kv, settlement.ClaimKey(chain.ClaimKey{Order: id, Node: node.Public(), Sequence: 1}), claim)
 			book.Assignments = append(book.Assignments, settlement.Assignment{Node: node.Public(), Next: 2})
@@ -137,7 +140,7 @@ func ofRuns(p prepared) []operation {
 	reveal := func(k uint8, flip byte) func(w *gasWorld, i int, _ key) chain.Msg {
 		return func(w *gasWorld, i int, _ key) chain.Msg {
 			o, node, cluster := w.replicatedOrder(p, i, k), p.nodes[i], p.clusters[i]
-			receipt, salt := w.runReceipt(&o, node)
+			receipt, salt := w.runReceipt(&o, node, k-2) // beside the check
 			m := chain.RevealRun{
 				Receipt: receipt, ReceiptSig: node.PrivateKey.Sign(crypto.DomainUsage, receipt.Payload()), Salt: salt, Cluster: cluster.Public(),
 				Attestation: cluster.PrivateKey.Sign(crypto.DomainAttestation, chain.AttestationPayload(testChain, receipt.Digest())),

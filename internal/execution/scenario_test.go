@@ -60,6 +60,9 @@ func (w *world) claim(policy chain.Policy, nonce uint64, node key) chain.Claim {
 			Result: crypto.DomainResult.Hash([]byte("result")), Started: genesisTime, Ended: genesisTime + 3_600_000, Exit: chain.ExitOK,
 		},
 	}
+	if c.Receipt.CheckTrace(policy) != nil {
+		c.Receipt.Trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
+	}
 	if p, ok := policy.(chain.PolicyZK); ok {
 		c.Bid.Prices, c.Bid.Fixed, c.Receipt.Outputs = nil, chain.Hyper(1), []chain.FieldBytes{{31: 9}}
 		statement := zk.Statement{

@@ -21,6 +21,7 @@ func (w *gasWorld) optimisticClaim(p prepared, i int) chain.Claim {
 	c.Order.Policy = chain.PolicyField{Policy: chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.MinOptimisticBond}}
 	c.Order.MaxCost = chain.Nano(chain.MinOptimisticBond.Nano() / chain.OptimisticCover)
 	c.Receipt.Usage = []chain.Usage{{Resource: chain.CPU, Amount: 1, DurationMs: 1_000}}
+	c.Receipt.Trace = &chain.Trace{Runs: crypto.Digest{6}, Panels: crypto.Digest{7}}
 	id := c.Order.ID()
 	c.Acceptance.Order, c.Acceptance.Cluster, c.Bid.Order, c.Receipt.Order = id, at.Public(), id, id
 	c.Acceptance.Outstanding = c.Order.MaxCost

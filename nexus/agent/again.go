@@ -58,8 +58,8 @@ func (g *Again) Close() error {
 	return g.agent.blobs.Close()
 }
 
-// Run runs the deterministic program of an order and returns what it yields: chain.Yield of a
-// receipt that is right. The error matches ErrUnavailable if its data could not be
+// Run runs the deterministic program of an order and returns what it yields: chain.Yield of
+// what a right claim says. The error matches ErrUnavailable if its data could not be
 // had from the source.
 func (g *Again) Run(ctx context.Context, order crypto.Digest, spec *job.Spec, from Blobs) (crypto.Digest, error) {
 	if w, ok := spec.Work.Work.(job.Wasm); !ok || !w.Deterministic {
@@ -78,7 +78,7 @@ func (g *Again) Run(ctx context.Context, order crypto.Digest, spec *job.Spec, fr
 	if r.Exit == chain.ExitTime {
 		return crypto.Digest{}, fmt.Errorf("agent: order %s ran into its time limit here", order.Short())
 	}
-	return job.Yield(spec, &r.Outcome), nil
+	return job.Yield(order, spec, &r.Outcome), nil
 }
 
 // fetch stores a blob that is not here yet.

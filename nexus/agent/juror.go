@@ -153,10 +153,10 @@ func (s *session) judge(m *job.Judge) {
 	a.jury.running++
 	a.running.Go(func() {
 		defer cancel(nil)
-		vote, err := a.vote(ctx, t, m)
+		found, err := a.testify(ctx, t, m)
 		var kept keptVote
 		if err == nil {
-			kept, err = a.seal(m, vote)
+			kept, err = a.seal(m, found)
 		}
 		a.mu.Lock()
 		delete(a.tasks, m.Order)
@@ -170,7 +170,7 @@ func (s *session) judge(m *job.Judge) {
 			a.log.Warn("agent: an order was not judged", "order", m.Order.Short(), "error", err)
 			return
 		}
-		a.log.Info("agent: voted on an order", "order", m.Order.Short(), "finding", vote.Finding, "result", vote.Result.Short())
+		a.log.Info("agent: voted on an order", "order", m.Order.Short(), "finding", found.Finding, "work", found.Work.Short())
 		a.broadcast(ballot)
 	})
 }
@@ -224,7 +224,7 @@ func (a *Agent) dataPatience() time.Duration {
 // and that its specification: a server can make its agents run for nothing, but not vote on
 // anything else.
 func (a *Agent) checkJudged(m *job.Judge) error {
-	if !settlement.JudgesOrder(m.Panel, m.Order) {
+	if _, judges := settlement.LinkOf(m.Panel, m.Order); !judges {
 		return fmt.Errorf("panel %s judges another order, if it is one", m.Panel.Short())
 	}
 	as := m.Assignment
@@ -275,52 +275,53 @@ func (a *Agent) sits(ctx context.Context, m *job.Judge) (bound crypto.Digest, er
 	return p.Jurors[i].Commitment, nil
 }
 
-// vote finds what this node votes. If it has lost its memory and its disk, and the chain
+// testify finds what this node votes. If it has lost its memory and its disk, and the chain
 // has what it is bound to, it votes that and nothing else.
-func (a *Agent) vote(ctx context.Context, t *task, m *job.Judge) (chain.Vote, error) {
+func (a *Agent) testify(ctx context.Context, t *task, m *job.Judge) (chain.Testimony, error) {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(a.genesis.Params.CommitMs)*time.Millisecond)
 	defer stop()
 	bound, err := a.sits(ctx, m)
 	if err != nil {
-		return chain.Vote{}, err
+		return chain.Testimony{}, err
 	}
 	t.fetchBy = a.patientUntil(m.Panel)
-	missing := chain.Vote{Finding: chain.FoundUnavailable}
+	missing := chain.Testimony{Finding: chain.FoundUnavailable}
 	switch salt := a.voteSalt(m.Panel); {
 	case !bound.IsZero() && missing.Commitment(m.Panel, a.id, salt) == bound:
 		return missing, nil
 	case m.Assignment == nil && (m.Open || !bound.IsZero()):
-		return chain.Vote{}, errors.New("this node does not remember its vote, and what is judged is not there")
+		return chain.Testimony{}, errors.New("this node does not remember its vote, and what is judged is not there")
 	case m.Assignment == nil:
 		return missing, nil
 	}
-	vote, err := a.runJudged(ctx, t)
-	if err == nil && !bound.IsZero() && vote.Commitment(m.Panel, a.id, a.voteSalt(m.Panel)) != bound {
+	at, _ := settlement.LinkOf(m.Panel, m.Order) // checkJudged has seen that there is one
+	found, err := a.runJudged(ctx, t, at)
+	if err == nil && !bound.IsZero() && found.Commitment(m.Panel, a.id, a.voteSalt(m.Panel)) != bound {
 		err = errors.New("it does not give what this node is bound to")
 	}
-	return vote, err
+	return found, err
 }
 
 // runJudged runs an order. That its data is missing counts only if all servers said so, until
 // half of the time was over: what fails here, or on the way, is no fault of who keeps it.
-func (a *Agent) runJudged(ctx context.Context, t *task) (chain.Vote, error) {
+func (a *Agent) runJudged(ctx context.Context, t *task, at chain.Link) (chain.Testimony, error) {
 	n := needOf(t.assignment.Work())
 	// For half of its time it waits for what comes free, and then before work that is bid for.
 	if err := a.capacity.acquireLate(ctx, n, a.dataPatience()); err != nil {
-		return chain.Vote{}, err
+		return chain.Testimony{}, err
 	}
 	defer a.capacity.release(n)
 	r, err := a.run(ctx, t)
 	if _, missing := errors.AsType[*missingError](err); missing && errors.Is(err, blob.ErrNotFound) {
-		return chain.Vote{Finding: chain.FoundUnavailable}, nil
+		return chain.Testimony{Finding: chain.FoundUnavailable}, nil
 	}
 	if err != nil {
-		return chain.Vote{}, err
+		return chain.Testimony{}, err
 	}
 	if r.Exit == chain.ExitTime { // elsewhere it may not: to vote would be to guess
-		return chain.Vote{}, errors.New("it ran into its time limit here")
+		return chain.Testimony{}, errors.New("it ran into its time limit here")
 	}
-	return chain.Vote{Finding: chain.FoundResult, Result: job.Yield(&t.assignment.Spec, &r.Outcome)}, nil
+	return job.Testimony(t.order, &t.assignment.Spec, &r.Outcome, at), nil
 }
 
 // voteSalt is what a vote on a panel is sealed with. It follows from the node's key and the

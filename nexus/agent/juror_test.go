@@ -133,7 +133,7 @@ func checkBallot(t *testing.T, b *job.Ballot, panel crypto.Digest) {
 // checkOpening demands that an opening is of a ballot.
 func checkOpening(t *testing.T, o *job.Opening, b *job.Ballot) {
 	t.Helper()
-	if o.Panel != b.Panel || o.Node != b.Node || o.Vote.Commitment(o.Panel, o.Node, o.Salt) != b.Commitment {
+	if o.Panel != b.Panel || o.Node != b.Node || o.Testimony.Commitment(o.Panel, o.Node, o.Salt) != b.Commitment {
 		t.Errorf("opening %+v of %+v", o, b)
 	}
 }
@@ -149,7 +149,6 @@ func TestJurorVotes(t *testing.T) {
 			ran := assignmentOf(orderOf(&as.Spec, 2), as.Spec) // the same work, as an assignment
 			p.send(job.Assign{List: []job.Assignment{ran}})
 			receipt := p.finish(&ran).Receipt
-			want := chain.Yield(receipt.Result, receipt.Usage)
 			order := as.Order.ID()
 			panel := settlement.PanelOf(order, false)
 			if b != nil {
@@ -172,8 +171,8 @@ func TestJurorVotes(t *testing.T) {
 			p.send(job.Judge{Panel: panel, Order: order, Open: true})
 			shown := await[job.Opening](p, nil) // of which a first one would have come before
 			checkOpening(t, &shown, &first)
-			if shown.Vote != (chain.Vote{Finding: chain.FoundResult, Result: want}) {
-				t.Errorf("voted %+v, the job yields %s", shown.Vote, want.Short())
+			if want := chain.Work(receipt.Result, receipt.Usage); shown.Testimony.Finding != chain.FoundResult || shown.Testimony.Work != want {
+				t.Errorf("shows %+v, the run gave %s", shown.Testimony, want.Short())
 			}
 		})
 	}
@@ -204,8 +203,8 @@ func TestJurorWaitsForWhatItJudges(t *testing.T) {
 			b := p.asks(job.Judge{Panel: panel, Order: lost})
 			checkBallot(t, &b, panel)
 			p.send(job.Judge{Panel: panel, Order: lost, Open: true})
-			if o := await[job.Opening](p, nil); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
-				t.Errorf("voted %+v of what cannot be had", o.Vote)
+			if o := await[job.Opening](p, nil); o.Testimony != (chain.Testimony{Finding: chain.FoundUnavailable}) {
+				t.Errorf("voted %+v of what cannot be had", o.Testimony)
 			}
 			s.cancels.Store(true)
 			as.Spec.Work.Work = job.Wasm{Module: crypto.Digest{6}, Deterministic: true} // which servers do not have
@@ -215,8 +214,8 @@ func TestJurorWaitsForWhatItJudges(t *testing.T) {
 			panel = settlement.PanelOf(order, false)
 			p.asks(job.Judge{Panel: panel, Order: order, Assignment: as})
 			p.send(job.Judge{Panel: panel, Order: order, Open: true})
-			if o := await(p, func(o job.Opening) bool { return o.Panel == panel }); o.Vote != (chain.Vote{Finding: chain.FoundUnavailable}) {
-				t.Errorf("voted %+v of what no server has", o.Vote)
+			if o := await(p, func(o job.Opening) bool { return o.Panel == panel }); o.Testimony != (chain.Testimony{Finding: chain.FoundUnavailable}) {
+				t.Errorf("voted %+v of what no server has", o.Testimony)
 			}
 		})
 	}
@@ -263,15 +262,15 @@ func TestVotesOutliveTheAgent(t *testing.T) {
 	p, _, r = judgingAt(t, b, s, config)
 	shown := p.opens(job.Judge{Panel: panel, Order: order, Open: true})
 	checkOpening(t, &shown, &first)
-	if shown.Vote.Finding != chain.FoundResult {
-		t.Fatalf("shows %+v", shown.Vote)
+	if shown.Testimony.Finding != chain.FoundResult {
+		t.Fatalf("shows %+v", shown.Testimony)
 	}
 	r.stop() // nobody has heard it
 	p, _, r = judgingAt(t, b, s, config)
 	if again := p.opens(job.Judge{Panel: panel, Order: order, Open: true}); again != shown {
 		t.Fatalf("shows %+v, and then %+v", shown, again)
 	}
-	b.change(panel, func(p *settlement.Panel) { p.Jurors[0].Vote = &shown.Vote })
+	b.change(panel, func(p *settlement.Panel) { p.Jurors[0].Vote = &chain.Vote{Finding: chain.FoundResult} })
 	r.stop() // it was shown
 	judgingAt(t, b, s, config)
 	ticker := time.NewTicker(10 * time.Millisecond)
@@ -415,8 +414,8 @@ func TestPatienceBeginsWithASeat(t *testing.T) {
 	b.change(m.Panel, func(p *settlement.Panel) { p.Revealing = true })
 	p.send(job.Judge{Panel: m.Panel, Order: order, Open: true})
 	shown := await[job.Opening](p, nil)
-	if checkOpening(t, &shown, &first); shown.Vote.Finding != chain.FoundResult {
-		t.Errorf("voted %+v as soon as it was drawn", shown.Vote)
+	if checkOpening(t, &shown, &first); shown.Testimony.Finding != chain.FoundResult {
+		t.Errorf("voted %+v as soon as it was drawn", shown.Testimony)
 	}
 }
 

@@ -239,7 +239,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	return result{
 		Outcome: job.Outcome{
 			Exit: exitOf(o.Status), ExitCode: o.ExitCode, Fuel: o.Usage.Fuel,
-			PeakMemoryBytes: o.Usage.PeakMemoryBytes, WallMs: o.Usage.WallMillis,
+			PeakMemoryBytes: o.Usage.PeakMemoryBytes, WallMs: o.Usage.WallMillis, Memory: o.Memory,
 		},
 		detail: o.Detail,
 	}, nil

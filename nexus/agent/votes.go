@@ -109,7 +109,7 @@ func (a *Agent) readVote(path, panel string) (v keptVote, err error) {
 // remember has this node be bound to a vote, and returns its seal. The caller holds a.mu.
 func (a *Agent) remember(v keptVote) job.Ballot {
 	o := v.Opening
-	b := job.Ballot{Order: v.Order, Panel: o.Panel, Node: a.id, Commitment: o.Vote.Commitment(o.Panel, a.id, o.Salt)}
+	b := job.Ballot{Order: v.Order, Panel: o.Panel, Node: a.id, Commitment: o.Testimony.Commitment(o.Panel, a.id, o.Salt)}
 	b.Signature = a.key.Sign(crypto.DomainVote, chain.VotePayload(a.genesis.ChainID, b.Panel, b.Commitment))
 	known := a.jury.of(o.Panel)
 	known.ballot, known.opening, known.height = &b, &o, v.Height
@@ -118,13 +118,13 @@ func (a *Agent) remember(v keptVote) job.Ballot {
 }
 
 // seal makes a vote durable that this node has found.
-func (a *Agent) seal(m *job.Judge, vote chain.Vote) (keptVote, error) {
+func (a *Agent) seal(m *job.Judge, found chain.Testimony) (keptVote, error) {
 	a.mu.Lock()
 	known := *a.jury.of(m.Panel)
 	a.mu.Unlock()
 	v := keptVote{
 		ChainID: a.genesis.ChainID, Order: m.Order, At: timeMs(known.heard), Height: known.height,
-		Opening: job.Opening{Panel: m.Panel, Node: a.id, Vote: vote, Salt: a.voteSalt(m.Panel)},
+		Opening: job.Opening{Panel: m.Panel, Node: a.id, Testimony: found, Salt: a.voteSalt(m.Panel)},
 	}
 	if err := a.keepVote(&v); err != nil {
 		return v, fmt.Errorf("the vote cannot be kept: %w", err)

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// MemoryDigest is memoryDigest.
+var MemoryDigest = memoryDigest
+
 // ReadRequest is what a helper reads.
 func ReadRequest(in io.Reader) error {
 	_, _, err := readRequest(in)

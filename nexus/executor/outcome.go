@@ -3,6 +3,8 @@ package executor
 import (
 	"fmt"
 	"time"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // Status says how a workload ended.
@@ -99,7 +101,8 @@ type Outcome struct {
 	ExitCode uint32 // the program's own, with StatusExited
 	Detail   string // one line for people, at most 512 bytes; not part of a result
 	Usage    Usage
-	Files    []File // ascending by Path; empty unless Status.Ended()
+	Memory   crypto.Digest // in ModeDeterministic, what the program left in its memory; zero: that is no result
+	Files    []File        // ascending by Path; empty unless Status.Ended()
 }
 
 const maxDetail = 512

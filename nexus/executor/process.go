@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // process is one running program as its host sees it. It belongs to the
 // goroutine of one Run.
 type process struct {
+	mode   Mode
 	ctx    context.Context // ends with the caller or at Limits.WallTime
 	limits Limits
 	args   []string // argument 0 included
@@ -36,6 +39,9 @@ type process struct {
 	exitCode uint32
 	detail   string
 	fault    error
+
+	overflowed bool          // its call stack was exhausted
+	left       crypto.Digest // Outcome.Memory
 }
 
 // errWallTime is the cause of a context that ended by Limits.WallTime.

@@ -162,7 +162,10 @@ func TestRealProgramsAreDeterministic(t *testing.T) {
 				if mode == executor.ModeLive {
 					return string(data)
 				}
-				return fmt.Sprintf("fuel %d\n%s", o.Usage.Fuel, data)
+				if o.Memory.IsZero() {
+					t.Error("nothing is said of what it left in its memory")
+				}
+				return fmt.Sprintf("fuel %d, memory %s\n%s", o.Usage.Fuel, o.Memory, data)
 			}
 			want := result(shared(), executor.ModeDeterministic)
 			if strings.Count(want, "\n") < 20 {
@@ -252,7 +255,7 @@ func TestReplicasAgree(t *testing.T) {
 		}
 	}
 	outcomes[0].Usage.WallMillis, outcomes[1].Usage.WallMillis = 0, 0
-	if outcomes[0].Usage != outcomes[1].Usage || digests[0] != digests[1] {
+	if outcomes[0].Usage != outcomes[1].Usage || digests[0] != digests[1] || outcomes[0].Memory != outcomes[1].Memory {
 		t.Errorf("two replicas: %+v %v\n%+v %v", outcomes[0], digests[0], outcomes[1], digests[1])
 	}
 }

@@ -158,6 +158,7 @@ func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error)
 
 func newProcess(task *Task, in, out *mount) *process {
 	p := &process{
+		mode:   task.Mode,
 		limits: task.Limits,
 		args:   append([]string{ProgramName}, task.Args...),
 		env:    task.Env,
@@ -214,6 +215,9 @@ func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Modu
 	if p.status == StatusTimedOut || p.status == StatusCancelled {
 		busy := uint64(took-p.asleep) * fuelPerNano
 		p.usage.Fuel = min(max(p.usage.Fuel, busy), p.limits.Fuel)
+	}
+	if err == nil && p.repeatable() { // after its time was taken: it is the host's
+		on.do(func() { p.left = memoryDigest(p.memory.UnsafeData(p.store)) })
 	}
 	return err
 }
@@ -293,6 +297,8 @@ func (p *process) trapped(trap *wasmtime.Trap) {
 	case *code == wasmtime.Interrupt:
 		p.interrupted()
 		return
+	case *code == wasmtime.StackOverflow:
+		p.overflowed = true
 	}
 	reason, ok := trapReasons[*code]
 	if !ok {
@@ -319,7 +325,7 @@ func (p *process) outcome() (Outcome, error) {
 		return Outcome{}, err
 	}
 	p.usage.OutputBytes, p.usage.OutputFiles, p.usage.LogBytes = out.peakBytes, out.peakFiles, p.logged
-	o := Outcome{Status: p.status, ExitCode: p.exitCode, Detail: p.detail, Usage: p.usage}
+	o := Outcome{Status: p.status, ExitCode: p.exitCode, Detail: p.detail, Usage: p.usage, Memory: p.left}
 	if o.Status.Ended() {
 		var err error
 		if o.Files, err = out.disk.(*outputDisk).publish(out.root, "", nil); err != nil {

@@ -62,9 +62,9 @@ func messages() map[string]job.Message {
 	spec := wasmSpec()
 	order := orderFor(spec, replicate)
 	bid := chain.Bid{ChainID: "fixture-1", Order: order.ID(), Node: consumer.Public(), Prices: order.Caps, Expiry: 8}
-	assignment := job.Assignment{Order: order, Bid: bid, Spec: spec, Sequence: 1}
+	assignment := job.Assignment{Order: order, Bid: bid, Spec: spec, Sequence: 1, Place: 3}
 	challenge := chain.HardwareChallenge{ChainID: "job-test-1", Node: consumer.Public(), Seed: crypto.Digest{9}}
-	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 7, PeakMemoryBytes: 1 << 20, OutputBytes: 9, Output: crypto.Digest{3}}
+	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 7, PeakMemoryBytes: 1 << 20, OutputBytes: 9, Output: crypto.Digest{3}, Memory: crypto.Digest{12}}
 	return map[string]job.Message{
 		"hello":         job.Hello{ChainID: "fixture-1", Region: "eu", Total: job.Resources{Millicores: 4, MemoryMiB: 5}, Kernels: []string{"matmul-32"}, Running: []crypto.Digest{{1}}, Accepting: true},
 		"offers":        job.Offers{List: []job.Offer{{Auction: 3, Order: order}}, Specs: []job.Spec{spec}, CloseMs: 50},
@@ -92,7 +92,7 @@ func messages() map[string]job.Message {
 		"judge":         job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Assignment: &assignment},
 		"judge_open":    job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Open: true},
 		"ballot":        job.Ballot{Order: order.ID(), Panel: crypto.Digest{7}, Node: consumer.Public(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
-		"opening":       job.Opening{Panel: crypto.Digest{7}, Node: consumer.Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}, Salt: [32]byte{9}},
+		"opening":       job.Opening{Panel: crypto.Digest{7}, Node: consumer.Public(), Testimony: chain.Testimony{Finding: chain.FoundResult, Work: crypto.Digest{8}, Other: crypto.Digest{1}, Link: crypto.Digest{2}}, Salt: [32]byte{9}},
 		"unanswered":    job.Unanswered{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}},
 		"ack_sealed":    job.Ack{Order: order.ID(), Attestation: crypto.Signature{7}, Revealed: true},
 		"reveal":        job.Reveal{Order: order.ID(), Key: chain.OutputKey{8}},

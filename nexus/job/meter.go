@@ -25,6 +25,7 @@ type Outcome struct {
 	OutputBytes     uint64        // the packed output, moved from the node
 	Output          crypto.Digest // blob of the packed output directory; zero: none
 	Outputs         []chain.FieldBytes
+	Memory          crypto.Digest // that deterministic work ended with; nobody is told
 }
 
 // Meter returns the usage records of a run: one core and the peak of memory for
@@ -79,9 +80,18 @@ func ResultDigest(o *Outcome) crypto.Digest {
 	}{Exit: o.Exit, ExitCode: o.ExitCode, Output: o.Output, Outputs: o.Outputs}))
 }
 
-// Yield is what replicas agree, and jurors vote, on: the result of deterministic work, and what
-// it is billed for.
-func Yield(spec *Spec, o *Outcome) crypto.Digest { return chain.Yield(ResultDigest(o), Meter(spec, o)) }
+// Yield is what replicas agree, and jurors vote, on: the result of deterministic work, what it is
+// billed for, and where the strands of its run begin.
+func Yield(order crypto.Digest, spec *Spec, o *Outcome) crypto.Digest {
+	return chain.Yield(workOf(spec, o), chain.SecretOf(order, o.Memory).Trace(0))
+}
+
+// Testimony is what a juror shows of what a run gave, with the link that is asked for.
+func Testimony(order crypto.Digest, spec *Spec, o *Outcome, at chain.Link) chain.Testimony {
+	return chain.SecretOf(order, o.Memory).Testify(workOf(spec, o), at)
+}
+
+func workOf(spec *Spec, o *Outcome) crypto.Digest { return chain.Work(ResultDigest(o), Meter(spec, o)) }
 
 // Assignment is an order given to one node.
 type Assignment struct {
@@ -96,6 +106,7 @@ type Assignment struct {
 	Sequence      uint64        // of the receipt that it asks for, from 1
 	Input         crypto.Digest // the output of the order that Spec.Scheduling.InputOf names; else zero
 	Devices       []byte        // numbers of the node's GPUs that the work is given
+	Place         uint8         // of a replica: how many the chain asked before it
 }
 
 // Work returns the specification with the input that the assignment resolved.
@@ -119,11 +130,19 @@ func (a *Assignment) Work() *Spec {
 
 // Receipt returns the usage receipt of a run, for the node to sign.
 func (a *Assignment) Receipt(o *Outcome, started, ended chain.TimeMs) chain.UsageReceipt {
-	return chain.UsageReceipt{
-		ChainID: a.Order.ChainID, Order: a.Order.ID(), Node: a.Bid.Node, Sequence: a.Sequence,
+	order := a.Order.ID()
+	receipt := chain.UsageReceipt{
+		ChainID: a.Order.ChainID, Order: order, Node: a.Bid.Node, Sequence: a.Sequence,
 		Usage: Meter(&a.Spec, o), Fuel: o.Fuel, Result: ResultDigest(o), Outputs: o.Outputs,
 		Started: started, Ended: ended, Exit: o.Exit, ExitCode: o.ExitCode,
 	}
+	switch a.Order.Policy.Policy.(type) {
+	case chain.PolicyReplicate, chain.PolicyOptimistic:
+		trace := chain.SecretOf(order, o.Memory).Trace(a.Place)
+		receipt.Trace = &trace
+	case chain.PolicyNone, chain.PolicyZK:
+	}
+	return receipt
 }
 
 // Claim returns the claim of a finished assignment, as far as that goes: without the word of

@@ -186,17 +186,17 @@ type Ballot struct {
 	Order      crypto.Digest
 	Panel      crypto.Digest
 	Node       crypto.PublicKey
-	Commitment crypto.Digest    // chain.Vote.Commitment
+	Commitment crypto.Digest    // chain.Testimony.Commitment
 	Signature  crypto.Signature // by the node, over chain.VotePayload, under DomainVote
 }
 
 // Opening answers Judge.Open: the vote that the node is bound to.
 type Opening struct {
-	_     struct{} `cbor:",toarray"`
-	Panel crypto.Digest
-	Node  crypto.PublicKey
-	Vote  chain.Vote
-	Salt  [32]byte
+	_         struct{} `cbor:",toarray"`
+	Panel     crypto.Digest
+	Node      crypto.PublicKey
+	Testimony chain.Testimony
+	Salt      [32]byte
 }
 
 // Ack tells the agent that a majority of servers holds its Done and output, or

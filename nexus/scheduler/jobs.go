@@ -318,7 +318,7 @@ func (j *Job) assignment(run *Run) job.Assignment {
 	}
 	return job.Assignment{
 		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance,
-		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: devices,
+		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: devices, Place: j.place(run.Node),
 	}
 }
 

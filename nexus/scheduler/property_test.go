@@ -139,8 +139,10 @@ func (h *history) ended(id crypto.Digest) scheduler.Command {
 	}
 	f := done(id, n, byte(h.number(1, 2, "result")))
 	if _, replicated := j.Order.Policy.Policy.(chain.PolicyReplicate); replicated { // as it was pledged, mostly
-		f.Done.Salt = [32]byte{byte(n)}
-		return f
+		return shown(id, n, f.Done.Output[0])
+	}
+	if _, judged := j.Order.Policy.Policy.(chain.PolicyOptimistic); judged {
+		f = traced(id, n, f.Done.Output[0])
 	}
 	if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk {
 		f = proof(id, n)

@@ -29,7 +29,7 @@ func refuted(order crypto.Digest, n int, wrong bool, kept uint64) scheduler.Conf
 func (w *world) settling(t *testing.T) crypto.Digest {
 	t.Helper()
 	id := w.assign(t, submit(1, disputable), 1)
-	w.must(t, done(id, 1, 7))
+	w.must(t, traced(id, 1, 7))
 	w.status(t, id, job.Settling)
 	w.up(t, 2, 2)
 	w.up(t, 3, 3)
@@ -61,9 +61,9 @@ func TestARefutedJobRunsElsewhere(t *testing.T) {
 	w.restored(t)
 	w.must(t, refuted(id, 1, true, 0))
 	w.rerun(t, id, 2)
-	w.must(t, done(id, 1, 7)) // which repeats what it said
+	w.must(t, traced(id, 1, 7)) // which repeats what it said
 	w.expect(t, "ack n1 the chain refuted its claim")
-	w.must(t, done(id, 2, 9))
+	w.must(t, traced(id, 2, 9))
 	list := w.state.Outbox(cursor, 9)
 	if len(list) != 1 || len(list[0].Claims) != 1 || list[0].Claims[0].Receipt.Node != key(2).Public() || list[0].Claims[0].Receipt.Sequence != 1 {
 		t.Fatalf("to be posted: %+v", list)
@@ -91,7 +91,7 @@ func TestARefutedJobEnds(t *testing.T) {
 		for n := 2; n <= 4; n++ {
 			w.up(t, n, n)
 			w.rerun(t, id, n)
-			w.must(t, done(id, n, 7))
+			w.must(t, traced(id, n, 7))
 			w.must(t, refuted(id, n, false, 0))
 		}
 	}
@@ -136,7 +136,7 @@ func TestWhatTheChainKeptCounts(t *testing.T) {
 	w.must(t, refuted(id, 1, false, 3))
 	w.restored(t)
 	w.rerun(t, id, 2)
-	w.must(t, done(id, 2, 7))
+	w.must(t, traced(id, 2, 7))
 	w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
 	if j := w.status(t, id, job.Settled); j.Settlement.Cost != chain.Nano(8) {
 		t.Errorf("it cost %s", j.Settlement.Cost)

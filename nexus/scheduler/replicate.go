@@ -80,6 +80,11 @@ func slateOf(primary crypto.PublicKey, order []SignedBid, counted map[crypto.Pub
 	return slate
 }
 
+// place returns how many nodes the chain asked to run the job before one: none before the primary.
+func (j *Job) place(node crypto.PublicKey) uint8 {
+	return uint8(max(slices.IndexFunc(j.OnChain.Replicas, func(r Replica) bool { return r.Node == node }), 0)) // ≤ chain.MaxReplicas
+}
+
 // runOn returns the job's run on a node that was not lost, or nil.
 func (j *Job) runOn(node crypto.PublicKey) *Run {
 	for i := range j.Runs {

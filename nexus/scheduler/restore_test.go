@@ -131,7 +131,7 @@ func TestReceiptOfAForgottenNode(t *testing.T) {
 	if _, known := w.state.Node(key(3).Public()); known {
 		t.Fatal("the node is not forgotten: the test shows nothing")
 	}
-	w.must(t, done(id, 3, 8))
+	w.must(t, shown(id, 3, 8))
 	if j := w.status(t, id, job.Settling); j.Runs[0].Stage != scheduler.Lost {
 		t.Errorf("the run is %s", j.Runs[0].Stage)
 	}

@@ -158,6 +158,8 @@ func (s *State) checkDone(j *Job, run *Run, d *job.Done) error {
 		return reject("receipt", "fair exchange is asked for: %t, the output is sealed: %t", j.Order.Fair, r.Sealed != nil)
 	case d.Blob().IsZero() != d.Output.IsZero():
 		return reject("receipt", "of the output and what it is sealed in one is missing")
+	case r.CheckTrace(j.Order.Policy.Policy) != nil:
+		return reject("receipt", "%v", r.CheckTrace(j.Order.Policy.Policy))
 	case zk && (r.Exit != chain.ExitOK || len(d.Proof) == 0 || len(d.Proof) > chain.MaxProof):
 		return reject("receipt", "the kernel ended with %q and a proof of %d bytes: %s", r.Exit, len(d.Proof), d.Detail)
 	case !zk && len(d.Proof) != 0:

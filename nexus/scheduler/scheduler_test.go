@@ -250,15 +250,11 @@ func TestReplicatedJobSettles(t *testing.T) {
 	if j := w.status(t, id, job.Settling); len(j.ToShow()) != 2 || len(w.posted(t, id)) != 0 {
 		t.Errorf("asked %v for receipts, posted %v", j.ToShow(), w.posted(t, id))
 	}
-	wrong := done(id, 3, 8)
-	wrong.Done.Salt = [32]byte{3}
-	w.must(t, wrong)
+	w.must(t, shown(id, 3, 8))
 	if got := w.trace(); !strings.Contains(got, "not the receipt that the node is bound to") {
 		t.Errorf("effects are %q", got)
 	}
-	right := done(id, 1, 7)
-	right.Done.Salt = [32]byte{1}
-	w.must(t, right)
+	w.must(t, shown(id, 1, 7))
 	w.expect(t, "ack n1; post 5")
 	if reveal := w.posted(t, id); len(reveal) != 1 || reveal[0].(chain.RevealRun).Receipt.Node != key(1).Public() {
 		t.Errorf("posted %+v", reveal)
@@ -272,11 +268,25 @@ func TestReplicatedJobSettles(t *testing.T) {
 	}
 }
 
-// pledge is a node's, bound to the receipt of done.
+// pledge is a node's, bound to the receipt of shown.
 func pledge(id crypto.Digest, node int, result byte) scheduler.MadePledge {
-	salt := [32]byte{byte(node)}
-	receipt := done(id, node, result).Done.Receipt
-	return scheduler.MadePledge{Node: key(node).Public(), Pledge: job.Pledge{Order: id, Commitment: chain.RunCommitment(receipt.Digest(), receipt.Node, salt)}}
+	d := shown(id, node, result).Done
+	return scheduler.MadePledge{Node: key(node).Public(), Pledge: job.Pledge{Order: id, Commitment: chain.RunCommitment(d.Receipt.Digest(), d.Receipt.Node, d.Salt)}}
+}
+
+// shown is done by a node that was bound to it.
+func shown(id crypto.Digest, node int, result byte) scheduler.Finished {
+	f := traced(id, node, result)
+	f.Done.Salt = [32]byte{byte(node)}
+	return f
+}
+
+// traced is done, of a job whose claim others may judge.
+func traced(id crypto.Digest, node int, result byte) scheduler.Finished {
+	f := done(id, node, result)
+	trace := chain.SecretOf(id, crypto.Digest{result}).Trace(0)
+	f.Done.Receipt.Trace = &trace
+	return f
 }
 
 // posted is what is to be posted for a replicated job.

@@ -191,6 +191,9 @@ func (s *story) command(words []string) scheduler.Command {
 		if _, zk := j.Order.Policy.Policy.(chain.PolicyZK); zk {
 			return proof(j.ID(), s.nodeNumber(words[2]))
 		}
+		if _, judged := j.Order.Policy.Policy.(chain.PolicyOptimistic); judged {
+			return traced(j.ID(), s.nodeNumber(words[2]), 7)
+		}
 		return done(j.ID(), s.nodeNumber(words[2]), 7)
 	case "cancel":
 		return scheduler.CancelJob{Order: s.id(words[1])}

@@ -241,7 +241,7 @@ func (d *docket) opening(o job.Opening) {
 	if h == nil || h.sitting == nil || !h.sitting.Reveals {
 		return
 	}
-	commitment := o.Vote.Commitment(o.Panel, o.Node, o.Salt)
+	commitment := o.Testimony.Commitment(o.Panel, o.Node, o.Salt)
 	if slices.ContainsFunc(h.sitting.Seats, func(s Seat) bool { return s.Node == o.Node && s.Commitment == commitment }) {
 		h.openings[o.Node] = o
 		h.write()
@@ -270,7 +270,7 @@ func (h *hearing) write() {
 		case sealed && seat.Commitment.IsZero() && !h.sitting.Reveals:
 			m = chain.CommitVote{Panel: b.Panel, Node: b.Node, Commitment: b.Commitment, Signature: b.Signature}
 		case open && seat.missing(h) == owesOpening:
-			m = chain.RevealVote{Panel: o.Panel, Node: o.Node, Vote: o.Vote, Salt: o.Salt}
+			m = chain.RevealVote{Panel: o.Panel, Node: o.Node, Testimony: o.Testimony, Salt: o.Salt}
 		default:
 			continue
 		}

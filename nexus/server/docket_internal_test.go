@@ -45,14 +45,14 @@ func TestTheFirstBallotStays(t *testing.T) {
 // TestAnOpeningIsOfWhatTheChainHas: nothing is taken before it is time, or that is not what the
 // seat is bound to.
 func TestAnOpeningIsOfWhatTheChainHas(t *testing.T) {
-	o := job.Opening{Panel: thePanel, Node: theJuror, Vote: chain.Vote{Finding: chain.FoundUnstable}, Salt: [32]byte{4}}
-	seat := Seat{Node: theJuror, Commitment: o.Vote.Commitment(o.Panel, o.Node, o.Salt)}
+	o := job.Opening{Panel: thePanel, Node: theJuror, Testimony: chain.Testimony{Finding: chain.FoundUnstable}, Salt: [32]byte{4}}
+	seat := Seat{Node: theJuror, Commitment: o.Testimony.Commitment(o.Panel, o.Node, o.Salt)}
 	d, h := heardOf(seat)
 	d.opening(o)
 	sitting := &Sitting{Order: crypto.Digest{9}, Reveals: true, Seats: []Seat{seat}}
 	d.learn(h, sitting, true)
 	other := o
-	other.Vote.Finding = chain.FoundUnavailable
+	other.Testimony.Finding = chain.FoundUnavailable
 	d.opening(other)
 	if list := d.votes(); len(list) != 0 {
 		t.Fatalf("listed: %x", list)
@@ -61,7 +61,7 @@ func TestAnOpeningIsOfWhatTheChainHas(t *testing.T) {
 		t.Fatalf("%v is asked %+v", nodes, m)
 	}
 	d.opening(o)
-	want := codec.Marshal(chain.Msgs{chain.RevealVote{Panel: thePanel, Node: theJuror, Vote: o.Vote, Salt: o.Salt}})
+	want := codec.Marshal(chain.Msgs{chain.RevealVote{Panel: thePanel, Node: theJuror, Testimony: o.Testimony, Salt: o.Salt}})
 	if list := d.votes(); len(list) != 1 || !bytes.Equal(list[0], want) {
 		t.Errorf("listed: %x, want %x", list, want)
 	}

@@ -136,7 +136,8 @@ func (s *Server) summon(h *hearing) bool {
 // hearBallot takes a sealed vote for the docket, whoever leads.
 func (s *Server) hearBallot(from *session, b *job.Ballot) {
 	known := s.docket.wants(b.Panel, b.Node)
-	if b.Node != from.node || !known && (!settlement.JudgesOrder(b.Panel, b.Order) || !from.mayRecall()) {
+	_, judges := settlement.LinkOf(b.Panel, b.Order)
+	if b.Node != from.node || !known && (!judges || !from.mayRecall()) {
 		return
 	}
 	switch {

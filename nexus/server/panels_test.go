@@ -71,20 +71,20 @@ func elsewhereWith(
 }
 
 // ballotOf is an agent's vote on a panel, and openingOf what it seals.
-func ballotOf(n int, m job.Judge, vote chain.Vote) job.Ballot {
+func ballotOf(n int, m job.Judge, shown chain.Testimony) job.Ballot {
 	k := key(agentKeys + n)
-	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: k.Public(), Commitment: vote.Commitment(m.Panel, k.Public(), voteSalt)}
+	b := job.Ballot{Order: m.Order, Panel: m.Panel, Node: k.Public(), Commitment: shown.Commitment(m.Panel, k.Public(), voteSalt)}
 	b.Signature = k.Sign(crypto.DomainVote, chain.VotePayload(testChain, m.Panel, b.Commitment))
 	return b
 }
 
-func openingOf(n int, m job.Judge, vote chain.Vote) job.Opening {
-	return job.Opening{Panel: m.Panel, Node: key(agentKeys + n).Public(), Vote: vote, Salt: voteSalt}
+func openingOf(n int, m job.Judge, shown chain.Testimony) job.Opening {
+	return job.Opening{Panel: m.Panel, Node: key(agentKeys + n).Public(), Testimony: shown, Salt: voteSalt}
 }
 
 var voteSalt = [32]byte{3}
 
-var found = chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{8}}
+var found = chain.Testimony{Finding: chain.FoundResult, Work: crypto.Digest{8}, Other: crypto.Digest{1}, Link: crypto.Digest{2}}
 
 // TestJurorsAreAtAnyCluster: an agent is told of a panel in which it sits by the server that
 // it is connected to, with what it has to run, whoever's order it is; its vote is listed
@@ -121,7 +121,7 @@ func TestJurorsAreAtAnyCluster(t *testing.T) {
 	until(t, "nothing to post", func() bool { return len(here.votes(0)) == 0 })
 	here.chain.set(func() { here.chain.sitting.Reveals = true })
 	until(t, "the vote itself", func() bool { list = here.votes(0); return len(list) > 0 })
-	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Vote != found || reveal.Node != juror {
+	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Testimony != found || reveal.Node != juror {
 		t.Fatalf("listed: %+v", list)
 	}
 	here.chain.set(func() { here.chain.sitting.Decided = true })
@@ -145,7 +145,7 @@ func TestAServerThatBegan(t *testing.T) {
 	here.start(0)
 	var list []chain.Msg
 	until(t, "the vote itself", func() bool { list = here.votes(0); return len(list) > 0 })
-	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Vote != found || reveal.Node != juror {
+	if reveal, ok := list[0].(chain.RevealVote); !ok || reveal.Testimony != found || reveal.Node != juror {
 		t.Fatalf("listed: %+v", list)
 	}
 }
@@ -156,7 +156,7 @@ func TestVotesOfOthers(t *testing.T) {
 	said := make(chan struct{}, 64)
 	spoiled := 0
 	_, _, here := elsewhere(t, nil, func(m job.Judge) job.Message {
-		b := ballotOf(0, m, chain.Vote{Finding: chain.FoundUnstable})
+		b := ballotOf(0, m, chain.Testimony{Finding: chain.FoundUnstable})
 		switch spoiled++; spoiled {
 		case 1:
 			b.Commitment[0] ^= 1

@@ -220,10 +220,14 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 func claimOf(t testing.TB, order chain.Order, agent int) chain.Claim {
 	order.Consumer = accountOf(consumerKey)
 	id := order.ID()
+	receipt := chain.UsageReceipt{ChainID: testChain, Order: id, Node: key(agentKeys + agent).Public(), Sequence: 1, Exit: chain.ExitOK}
+	if receipt.CheckTrace(order.Policy.Policy) != nil {
+		receipt.Trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
+	}
 	return chain.Claim{
 		Order: order, Acceptance: chain.Acceptance{ChainID: testChain, Order: id, Cluster: order.Cluster, Sequence: 1, Outstanding: order.MaxCost},
 		Bid:     chain.Bid{ChainID: testChain, Order: id, Node: key(agentKeys + agent).Public(), Prices: prices(1), Expiry: order.Deadline},
-		Receipt: chain.UsageReceipt{ChainID: testChain, Order: id, Node: key(agentKeys + agent).Public(), Sequence: 1, Exit: chain.ExitOK},
+		Receipt: receipt,
 	}
 }
 

@@ -45,6 +45,11 @@ func claim(policy chain.Policy) chain.Claim {
 		Policy: chain.PolicyField{Policy: policy}, Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: math.MaxUint64}, {Resource: chain.GPU, Price: 1}},
 		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Hyper(3), Deadline: 1 << 60,
 	}
+	var trace *chain.Trace
+	switch policy.(type) {
+	case chain.PolicyReplicate, chain.PolicyOptimistic:
+		trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
+	}
 	return chain.Claim{
 		Order: order, OrderSig: crypto.Signature{1},
 		Acceptance: chain.Acceptance{ChainID: "hyper-test", Order: order.ID(), Cluster: testKey(3).Public(), Sequence: 1 << 55, Outstanding: chain.Hyper(1)},
@@ -53,7 +58,7 @@ func claim(policy chain.Policy) chain.Claim {
 		Receipt: chain.UsageReceipt{
 			ChainID: "hyper-test", Order: order.ID(), Node: testKey(4).Public(), Sequence: 1,
 			Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1000, DurationMs: 5}}, Fuel: math.MaxUint64, Result: crypto.Digest{8},
-			Outputs: []chain.FieldBytes{{5}}, Started: 5, Ended: 9, Exit: chain.ExitOK, ExitCode: 3,
+			Outputs: []chain.FieldBytes{{5}}, Started: 5, Ended: 9, Exit: chain.ExitOK, ExitCode: 3, Trace: trace,
 		},
 		Attestation: crypto.Signature{4}, Proof: []byte{1, 2, 3},
 	}
@@ -158,8 +163,8 @@ func panelMessages() chain.Msgs {
 	return chain.Msgs{
 		chain.AddBond{Node: testKey(4).Public(), Amount: chain.Nano(math.MaxUint64)},
 		chain.CommitVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Commitment: crypto.Digest{2}, Signature: crypto.Signature{3}},
-		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundResult, Result: crypto.Digest{4}}, Salt: crypto.Digest{5}},
-		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Vote: chain.Vote{Finding: chain.FoundUnstable}},
+		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Testimony: chain.Testimony{Finding: chain.FoundResult, Work: crypto.Digest{4}, Other: crypto.Digest{6}, Link: crypto.Digest{7}}, Salt: crypto.Digest{5}},
+		chain.RevealVote{Panel: crypto.Digest{1}, Node: testKey(4).Public(), Testimony: chain.Testimony{Finding: chain.FoundUnstable}},
 		chain.Challenge{Order: crypto.Digest{1}, Stake: chain.Nano(math.MaxUint64)},
 		chain.Appeal{Order: crypto.Digest{1}, Stake: chain.Nano(7)},
 	}

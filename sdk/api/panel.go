@@ -17,16 +17,16 @@ type AddBond struct {
 type CommitVote struct {
 	Panel      crypto.Digest    `json:"panel"`
 	Node       crypto.PublicKey `json:"node_id" doc:"the juror"`
-	Commitment crypto.Digest    `json:"commitment" doc:"of panel, node, vote and salt"`
+	Commitment crypto.Digest    `json:"commitment" doc:"of panel, node, testimony and salt"`
 	Signature  crypto.Signature `json:"signature" doc:"by the node, over chain id, panel and commitment"`
 }
 
 // RevealVote is the data of "reveal_vote".
 type RevealVote struct {
-	Panel crypto.Digest    `json:"panel"`
-	Node  crypto.PublicKey `json:"node_id" doc:"the juror"`
-	Vote  chain.Vote       `json:"vote"`
-	Salt  crypto.Digest    `json:"salt" doc:"that the commitment was made with"`
+	Panel     crypto.Digest    `json:"panel"`
+	Node      crypto.PublicKey `json:"node_id" doc:"the juror"`
+	Testimony chain.Testimony  `json:"testimony" doc:"from which the vote follows"`
+	Salt      crypto.Digest    `json:"salt" doc:"that the commitment was made with"`
 }
 
 func panelCases() []Case {
@@ -41,7 +41,7 @@ func panelData(m any) any {
 	case chain.CommitVote:
 		return CommitVote{Panel: m.Panel, Node: m.Node, Commitment: m.Commitment, Signature: m.Signature}
 	case chain.RevealVote:
-		return RevealVote{Panel: m.Panel, Node: m.Node, Vote: m.Vote, Salt: m.Salt}
+		return RevealVote{Panel: m.Panel, Node: m.Node, Testimony: m.Testimony, Salt: m.Salt}
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -57,7 +57,7 @@ func readPanel(t tagged) (chain.Msg, bool, error) {
 		return chain.CommitVote{Panel: d.Panel, Node: d.Node, Commitment: d.Commitment, Signature: d.Signature}, true, err
 	case "reveal_vote":
 		d, err := dataOf[RevealVote](t)
-		return chain.RevealVote{Panel: d.Panel, Node: d.Node, Vote: d.Vote, Salt: d.Salt}, true, err
+		return chain.RevealVote{Panel: d.Panel, Node: d.Node, Testimony: d.Testimony, Salt: d.Salt}, true, err
 	}
 	return nil, false, nil
 }

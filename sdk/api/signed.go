@@ -252,6 +252,7 @@ type UsageReceipt struct {
 	Exit      chain.ExitStatus `json:"exit"`
 	ExitCode  uint32           `json:"exit_code"`
 	Sealed    *SealedOutput    `json:"sealed,omitempty" doc:"under fair exchange"`
+	Trace     *chain.Trace     `json:"trace,omitempty" doc:"of the run, under policies by which others judge what it gives"`
 }
 
 // SealedOutput is what a receipt says of an output that travels encrypted.
@@ -265,7 +266,7 @@ func ReceiptToJSON(r chain.UsageReceipt) UsageReceipt {
 	out := UsageReceipt{
 		ChainID: r.ChainID, Order: r.Order, Node: r.Node, Sequence: Uint64(r.Sequence), Fuel: Uint64(r.Fuel), Result: r.Result,
 		Usage: make([]Usage, len(r.Usage)), Outputs: fieldsToJSON(r.Outputs),
-		StartedMs: Uint64(r.Started), EndedMs: Uint64(r.Ended), Exit: r.Exit, ExitCode: r.ExitCode,
+		StartedMs: Uint64(r.Started), EndedMs: Uint64(r.Ended), Exit: r.Exit, ExitCode: r.ExitCode, Trace: r.Trace,
 	}
 	if r.Sealed != nil {
 		out.Sealed = &SealedOutput{Output: r.Sealed.Output, KeyHash: r.Sealed.KeyHash}
@@ -281,7 +282,7 @@ func ReceiptFromJSON(r UsageReceipt) chain.UsageReceipt {
 	out := chain.UsageReceipt{
 		ChainID: r.ChainID, Order: r.Order, Node: r.Node, Sequence: uint64(r.Sequence), Fuel: uint64(r.Fuel), Result: r.Result,
 		Usage: make([]chain.Usage, len(r.Usage)), Outputs: fieldsFromJSON(r.Outputs),
-		Started: chain.TimeMs(r.StartedMs), Ended: chain.TimeMs(r.EndedMs), Exit: r.Exit, ExitCode: r.ExitCode,
+		Started: chain.TimeMs(r.StartedMs), Ended: chain.TimeMs(r.EndedMs), Exit: r.Exit, ExitCode: r.ExitCode, Trace: r.Trace,
 	}
 	if r.Sealed != nil {
 		out.Sealed = &chain.SealedOutput{Output: r.Sealed.Output, KeyHash: r.Sealed.KeyHash}
