@@ -55,12 +55,40 @@ type gauge struct {
 
 // drawn measures a node from now on, or goes on.
 func (a *Agent) drawn(s *session, m *job.Measure) {
-	server := s.conn.Remote()
-	a.mu.Lock()
-	g := a.gauges[m.Challenge.Node]
-	if g == nil && (a.stopping || !a.roomToGauge(server, time.Now())) {
-		a.mu.Unlock()
+	g := a.gaugeFor(s.conn.Remote(), m)
+	if g == nil {
 		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.challenge != m.Challenge {
+		return // of one challenge at a time
+	}
+	g.heard, g.heldMiB = time.Now(), max(g.heldMiB, m.HeldMiB)
+	if m.Here && slices.Contains(g.from, s) {
+		if !slices.Contains(g.vouching, s) {
+			g.vouching = append(g.vouching, s)
+		}
+		g.vouched++
+		g.wake()
+	}
+	if g.said != nil {
+		s.send(*g.said)
+	}
+}
+
+// gaugeFor returns what measures the node of a challenge of which a server speaks; nil: there is no room.
+func (a *Agent) gaugeFor(server crypto.PublicKey, m *job.Measure) *gauge {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.gauges[m.Challenge.Node]
+	if g != nil && g.challenge != m.Challenge && g.givesWay(server, time.Now()) {
+		g.end()
+		delete(a.gauges, m.Challenge.Node)
+		g = nil
+	}
+	if g == nil && (a.stopping || !a.roomToGauge(server, time.Now())) {
+		return nil
 	}
 	if g == nil {
 		ctx, end := context.WithCancel(a.work)
@@ -82,23 +110,15 @@ func (a *Agent) drawn(s *session, m *job.Measure) {
 	if g.challenge == m.Challenge && !slices.Contains(g.tellers, server) && len(g.tellers) < maxGauges {
 		g.tellers = append(g.tellers, server)
 	}
-	a.mu.Unlock()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.challenge != m.Challenge {
-		return // of one challenge at a time
-	}
-	g.heard, g.heldMiB = time.Now(), max(g.heldMiB, m.HeldMiB)
-	if m.Here && slices.Contains(g.from, s) {
-		if !slices.Contains(g.vouching, s) {
-			g.vouching = append(g.vouching, s)
-		}
-		g.vouched++
-		g.wake()
-	}
-	if g.said != nil {
-		s.send(*g.said)
-	}
+	return g
+}
+
+// givesWay reports whether a gauge leaves its node to another challenge, of which a server speaks: the
+// chain knows nothing of its own. A server that makes one up would else keep that node from being
+// measured. Its own next one waits a while, so that it cannot have the chain asked without end. The caller
+// holds Agent.mu.
+func (g *gauge) givesWay(to crypto.PublicKey, now time.Time) bool {
+	return !g.proven && !g.none.IsZero() && (!slices.Contains(g.tellers, to) || now.Sub(g.none) >= gaugeRest)
 }
 
 // roomToGauge reports whether another challenge may be measured of which a server speaks. A server has

@@ -51,6 +51,36 @@ func TestAServerFillsNoMoreThanItsShareOfGauges(t *testing.T) {
 	}
 }
 
+// TestWhatIsMadeUpOfANodeLeavesItToWhatIsTrue: a server that speaks of a challenge that is none does not keep
+// the node from being measured in one of which another server speaks.
+func TestWhatIsMadeUpOfANodeLeavesItToWhatIsTrue(t *testing.T) {
+	evil, good := crypto.PublicKey{1}, crypto.PublicKey{2}
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		g    *gauge
+		to   crypto.PublicKey
+		want bool
+	}{
+		{"made up, to another server's", &gauge{tellers: []crypto.PublicKey{evil}, none: now}, good, true},
+		{"made up, to the same server's at once", &gauge{tellers: []crypto.PublicKey{evil}, none: now}, evil, false},
+		{"made up, to the same server's later", &gauge{tellers: []crypto.PublicKey{evil}, none: now.Add(-gaugeRest)}, evil, true},
+		{"not asked about yet", &gauge{tellers: []crypto.PublicKey{evil}}, good, false},
+		{"of the chain", &gauge{tellers: []crypto.PublicKey{good}, proven: true}, evil, false},
+	} {
+		if got := c.g.givesWay(c.to, now); got != c.want {
+			t.Errorf("%s: it gives way: %v", c.name, got)
+		}
+	}
+	a := &Agent{gauges: map[crypto.PublicKey]*gauge{}, stopping: true}
+	node, ended := crypto.PublicKey{9}, false
+	a.gauges[node] = &gauge{challenge: chain.HardwareChallenge{Node: node}, tellers: []crypto.PublicKey{evil}, none: now, end: func() { ended = true }}
+	other := job.Measure{Challenge: chain.HardwareChallenge{Node: node, Seed: crypto.Digest{1}}}
+	if a.gaugeFor(good, &other) != nil || !ended || a.gauges[node] != nil {
+		t.Error("what was made up of a node keeps its place")
+	}
+}
+
 // TestSilenceCountsAfterAWhile: a server that has just begun may not have found the node yet.
 func TestSilenceCountsAfterAWhile(t *testing.T) {
 	short, long := job.Watch{Service: chain.ServiceTerms{EpochMs: 10_000}}, job.Watch{Service: chain.ServiceTerms{EpochMs: 3_600_000}}
