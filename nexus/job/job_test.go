@@ -354,6 +354,28 @@ func TestMessageBounds(t *testing.T) {
 	}
 }
 
+// A node makes a receipt with the link of its place: a server that gave it one that no replica has would
+// have it fail.
+func TestPlacesAreOfReplicas(t *testing.T) {
+	with := func(policy chain.Policy, place uint8) error {
+		spec := wasmSpec()
+		order := orderFor(spec, policy)
+		bid := chain.Bid{ChainID: "fixture-1", Order: order.ID(), Node: consumer.Public(), Prices: order.Caps, Expiry: 8}
+		m := job.Assign{List: []job.Assignment{{Order: order, Bid: bid, Spec: spec, Sequence: 1, Place: place}}}
+		_, err := job.DecodeMessage(job.EncodeMessage(m))
+		return err
+	}
+	for _, policy := range []chain.Policy{replicate, chain.PolicyNone{}} {
+		for place := range 256 {
+			_, replicated := policy.(chain.PolicyReplicate)
+			want := place == 0 || replicated && place < chain.MaxReplicas
+			if err := with(policy, uint8(place)); (err == nil) != want || err != nil && !strings.Contains(err.Error(), "place") {
+				t.Errorf("%s: place %d: %v", policy, place, err)
+			}
+		}
+	}
+}
+
 func TestStatusText(t *testing.T) {
 	for s := job.Queued; s <= job.Cancelled; s++ {
 		var back job.Status

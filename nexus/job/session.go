@@ -611,6 +611,9 @@ func (a *Assignment) checkWork() error {
 	if uint64(len(a.Devices)) != a.Spec.Resources.GPUs {
 		return fmt.Errorf("the assignment gives %d gpus, the specification asks for %d", len(a.Devices), a.Spec.Resources.GPUs)
 	}
+	if _, replicated := a.Order.Policy.Policy.(chain.PolicyReplicate); a.Place > 0 && (!replicated || a.Place >= chain.MaxReplicas) {
+		return fmt.Errorf("the assignment has place %d under policy %s, want less than %d, and 0 of all but replicas", a.Place, a.Order.Policy, chain.MaxReplicas)
+	}
 	return nil
 }
 
