@@ -185,7 +185,7 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 		}
 		order := &a.submit.Order
 		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
-		unbacked := s.lacksBond(ctx, order.Policy.Policy)
+		unbacked := s.unbacked(ctx, order)
 		switch {
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
@@ -216,6 +216,19 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	if open = s.gatherInputs(ctx, open); len(open) > 0 {
 		s.submit(ctx, open)
 	}
+}
+
+// unbacked says why the cluster could not begin an order that it has not accepted yet; empty: it could.
+// One that is submitted again may be what locks the bond.
+func (s *Server) unbacked(ctx context.Context, order *chain.Order) string {
+	why, known := s.lacksBond(ctx, order.Policy.Policy), false
+	if why != "" {
+		s.replica.view(func(state *scheduler.State) { _, known = state.Job(order.ID()) })
+	}
+	if known {
+		return ""
+	}
+	return why
 }
 
 // errNoEscrow says that the chain cannot be asked.

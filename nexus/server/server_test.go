@@ -355,6 +355,41 @@ func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 	}
 }
 
+// TestAnOrderThatLocksTheBondIsSubmittedAgain: submitting an order again changes nothing, also where it
+// has itself locked what was free of the cluster's bond; another order is refused.
+func TestAnOrderThatLocksTheBondIsSubmittedAgain(t *testing.T) {
+	c := newCluster(t, 1)
+	c.upload(0, blob.Sum([]byte(program)), program)
+	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
+	orders := func(another byte) *api.Orders {
+		order := testOrder(policy)
+		order.Nonce += uint64(another)
+		signed, err := sdk.SignOrder(order, spec, signer{key(consumerKey)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := signed.Verify()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &api.Orders{Specs: []job.Spec{spec}, List: []api.SignedOrder{{Order: one.Order(), Signature: one.Signature()}}}
+	}
+	first, others := orders(0), byte(0)
+	if v := c.submitOrders(0, first); v[0].Rule != "" {
+		t.Fatalf("%+v", v)
+	}
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(981)
+	c.chain.mu.Unlock()
+	until(t, "the server knows what is locked", func() bool {
+		others++
+		return strings.Contains(c.submitOrders(0, orders(others))[0].Reason, "19 HYPER free of its bond")
+	})
+	if v := c.submitOrders(0, first); v[0].Rule != "" {
+		t.Errorf("submitted again: %+v", v)
+	}
+}
+
 // checkCancel sees that only the consumer ends a job.
 func (c *cluster) checkCancel(i int, id crypto.Digest) {
 	c.t.Helper()
