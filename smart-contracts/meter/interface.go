@@ -28,6 +28,11 @@ var hostCalls = []HostCall{
 	{"addr_canonicalize", 2, wasm.I32},
 	{"addr_humanize", 2, wasm.I32},
 	{"addr_validate", 1, wasm.I32},
+	{"bls12_381_aggregate_g1", 2, wasm.I32},
+	{"bls12_381_aggregate_g2", 2, wasm.I32},
+	{"bls12_381_hash_to_g1", 4, wasm.I32},
+	{"bls12_381_hash_to_g2", 4, wasm.I32},
+	{"bls12_381_pairing_equality", 4, wasm.I32},
 	{"db_next", 1, wasm.I32},
 	{"db_next_key", 1, wasm.I32},
 	{"db_next_value", 1, wasm.I32},
@@ -43,6 +48,17 @@ var hostCalls = []HostCall{
 	{"secp256k1_verify", 3, wasm.I32},
 	{"secp256r1_recover_pubkey", 3, wasm.I64},
 	{"secp256r1_verify", 3, wasm.I32},
+}
+
+// Capabilities are what contracts may require of this chain, as Prepare takes
+// them. Each of CosmWasm's versions asks for those before it: 2.0 adds messages and
+// queries of types that the chain registers, of which it has none, 2.1 the imports
+// on BLS12-381, and 2.2 who migrates.
+func Capabilities() []string {
+	return []string{
+		"cosmwasm_1_1", "cosmwasm_1_2", "cosmwasm_1_3", "cosmwasm_1_4", "cosmwasm_2_0", "cosmwasm_2_1", "cosmwasm_2_2",
+		"iterator", "staking",
+	}
 }
 
 // hostCallType is the type of an import, if there is one of that name.

@@ -217,3 +217,23 @@ func FuzzPrepare(f *testing.F) {
 		}
 	})
 }
+
+// TestCapabilities: contracts may require what this chain offers, if that is what
+// Prepare is told.
+func TestCapabilities(t *testing.T) {
+	names := meter.Capabilities()
+	if !slices.IsSorted(names) || len(slices.Compact(names)) != len(meter.Capabilities()) {
+		t.Fatalf("%q, want each once and in order", names)
+	}
+	for _, name := range names {
+		code := contract().with(wasm.SectionExport, contractExports(named("requires_"+name, 0, 2))).bytes()
+		m, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1())
+		if err != nil || !slices.Equal(m.Requires(), []string{name}) {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, err = meter.Prepare(code, nil, meter.WeightsV1())
+		if r, refused := errors.AsType[*meter.Refusal](err); !refused || r.Rule != meter.RuleCapability {
+			t.Errorf("%s without it: %v", name, err)
+		}
+	}
+}

@@ -63,5 +63,11 @@ const (
 	priceK1        = 900_000 // a signature on secp256k1
 	priceR1        = 500_000
 	priceEd25519   = 300_000
-	priceHashBlock = 400 // 64 bytes of a message that is signed
+	priceHashBlock = 400     // 64 bytes of a message that is signed, or hashed to a curve
+	pricePointG1   = 600_000 // of BLS12-381, read and added
+	pricePointG2   = 900_000
+	priceHashG1    = 900_000
+	priceHashG2    = 3_200_000
+	pricePairings  = 4_000_000 // the last step of a product of pairings
+	pricePair      = 3_000_000 // two points, read and paired
 )

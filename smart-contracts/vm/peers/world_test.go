@@ -185,7 +185,7 @@ func (querier) Query(request types.QueryRequest, _ uint64) ([]byte, error) {
 func (querier) GasConsumed() uint64 { return 0 }
 
 // capabilities are what both offer.
-var capabilities = []string{"cosmwasm_1_1", "cosmwasm_1_2", "cosmwasm_1_3", "cosmwasm_1_4", "iterator", "staking"}
+var capabilities = meter.Capabilities()
 
 const (
 	ourPoints = 4_000_000_000
