@@ -1,0 +1,172 @@
+package contract_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+)
+
+const burn = `{"bank":{"burn":{"amount":[]}}}`
+
+func coinOf(amount string) string {
+	return `{"bank":{"burn":{"amount":[{"denom":"a","amount":` + amount + `}]}}}`
+}
+
+func voteOf(proposal, weight string) string {
+	return `{"gov":{"vote_weighted":{"proposal_id":` + proposal + `,"options":[{"option":"yes","weight":"` + weight + `"}]}}}`
+}
+
+func executeOf(msg string) string {
+	return `{"wasm":{"execute":{"contract_addr":"a","msg":` + msg + `,"funds":[]}}}`
+}
+
+func responseOf(messages, attributes, events string) string {
+	return `{"ok":{"messages":[` + messages + `],"attributes":[` + attributes + `],"events":[` + events + `],"data":null}}`
+}
+
+const (
+	atAmount = "bank.burn.amount[0].amount"
+	atWeight = "gov.vote_weighted.options[0].weight"
+	atMsg    = "wasm.execute.msg"
+)
+
+// many is a list's text of a count of elements.
+func many(count int, element string) string {
+	return strings.TrimSuffix(strings.Repeat(element+",", count), ",")
+}
+
+// subOf is a response with a submessage that has other fields beside.
+func subOf(fields string) string { return responseOf(`{"id":1,"msg":`+burn+fields+`}`, "", "") }
+
+func manyFields(count int) string {
+	var fields []string
+	for i := range count {
+		fields = append(fields, fmt.Sprintf(`"%d":0`, i))
+	}
+	return strings.Join(fields, ",")
+}
+
+// refusedTexts are texts, the rule that they break, if any, and where.
+var refusedTexts = []struct {
+	kind, text string
+	rule       contract.Rule
+	path       string
+}{
+	{"message", ``, contract.RuleSyntax, ""},
+	{"message", burn + `x`, contract.RuleSyntax, ""},
+	{"message", burn + "\x00", contract.RuleSyntax, ""},
+	{"message", "\xef\xbb\xbf" + burn, contract.RuleSyntax, ""},
+	{"message", `{"bank":{"burn":{"amount":[,]}}}`, contract.RuleSyntax, "bank.burn.amount[0]"},
+	{"message", `{"bank":{"burn":{"amount":[],}}}`, contract.RuleSyntax, "bank.burn"},
+	{"message", `{"bank":{"burn":{"amount":[{"denom":"a","amount":"1"},]}}}`, contract.RuleSyntax, "bank.burn.amount[1]"},
+	{"message", `{'bank':{}}`, contract.RuleSyntax, ""},
+	{"message", `null`, contract.RuleType, ""},
+	{"message", `"bank"`, contract.RuleType, ""},
+	{"message", `{}`, contract.RuleVariant, ""},
+	{"message", `{"Bank":{"burn":{"amount":[]}}}`, contract.RuleVariant, ""},
+	{"message", `{"bank":{"mint":{"amount":[]}}}`, contract.RuleVariant, "bank"},
+	{"message", `{"bank":{"burn":{"amount":[]},"send":{}}}`, contract.RuleVariant, "bank"},
+	{"message", `{"bank":{"burn":{"amount":[]}},"custom":{}}`, contract.RuleVariant, ""},
+	{"message", `{"bank":{"burn":{"amount":[]}},"bank":{"burn":{"amount":[]}}}`, contract.RuleDuplicate, ""},
+	{"message", `{"any":{"type_url":"a","value":""}}`, contract.RuleUnsupported, "any"},
+	{"message", `{"stargate":{}}`, contract.RuleUnsupported, "stargate"},
+	{"message", `{"ibc":{"close_channel":{}}}`, contract.RuleUnsupported, "ibc"},
+	{"message", `{"bank":{"burn":{"Amount":[]}}}`, contract.RuleMissing, "bank.burn"},
+	{"message", `{"bank":{"burn":{}}}`, contract.RuleMissing, "bank.burn"},
+	{"message", `{"bank":{"burn":{"amount":null}}}`, contract.RuleType, "bank.burn.amount"},
+	{"message", `{"bank":{"burn":{"amount":[],"amount":[]}}}`, contract.RuleDuplicate, "bank.burn"},
+	{"message", `{"bank":{"burn":{"amount":[],"x":1,"\u0078":1}}}`, contract.RuleDuplicate, "bank.burn"},
+	{"message", `{"gov":{"vote":{"proposal_id":1,"option":"yes","vote":"yes"}}}`, contract.RuleDuplicate, "gov.vote"},
+	{"message", `{"gov":{"vote":{"proposal_id":1,"option":"Yes"}}}`, contract.RuleVariant, "gov.vote.option"},
+	{"message", `{"custom":{"a":{"b":1,"b":2}}}`, contract.RuleDuplicate, `custom."a"`},
+	{"message", coinOf(`5`), contract.RuleType, atAmount},
+	{"message", coinOf(`""`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`"05"`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`"+5"`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`"-5"`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`"5.0"`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`" 5"`), contract.RuleNumber, atAmount},
+	{"message", coinOf(`"340282366920938463463374607431768211456"`), contract.RuleRange, atAmount},
+	{"message", coinOf(`"` + strings.Repeat("9", 65) + `"`), contract.RuleSize, atAmount},
+	{"message", voteOf(`"1"`, "1"), contract.RuleType, "gov.vote_weighted.proposal_id"},
+	{"message", voteOf(`-1`, "1"), contract.RuleNumber, "gov.vote_weighted.proposal_id"},
+	{"message", voteOf(`1.0`, "1"), contract.RuleNumber, "gov.vote_weighted.proposal_id"},
+	{"message", voteOf(`1e2`, "1"), contract.RuleNumber, "gov.vote_weighted.proposal_id"},
+	{"message", voteOf(`01`, "1"), contract.RuleSyntax, "gov.vote_weighted"},
+	{"message", voteOf(`18446744073709551616`, "1"), contract.RuleRange, "gov.vote_weighted.proposal_id"},
+	{"message", voteOf(`1`, "0.50"), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, ".5"), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, "1."), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, "00.5"), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, "0.-5"), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, "0.0000000000000000001"), contract.RuleNumber, atWeight},
+	{"message", voteOf(`1`, "340282366920938463464"), contract.RuleRange, atWeight},
+	{"message", executeOf(`"e30"`), contract.RuleBase64, atMsg},
+	{"message", executeOf(`"e31="`), contract.RuleBase64, atMsg},
+	{"message", executeOf(`"e3\n0="`), contract.RuleBase64, atMsg},
+	{"message", executeOf(`"_-8="`), contract.RuleBase64, atMsg},
+	{"message", executeOf(`[123,125]`), contract.RuleType, atMsg},
+	{"message", executeOf(`"` + strings.Repeat("A", 4*(512<<10)/3+4) + `"`), contract.RuleSize, atMsg},
+	{"message", `{"wasm":{"instantiate2":{"code_id":1,"label":"","msg":"","funds":[],"salt":"` + strings.Repeat("AAAA", 22) + `"}}}`, contract.RuleSize, "wasm.instantiate2.salt"},
+	{"message", `{"wasm":{"clear_admin":{"contract_addr":"\ud800"}}}`, contract.RuleUTF8, "wasm.clear_admin.contract_addr"},
+	{"message", `{"wasm":{"clear_admin":{"contract_addr":"\udc00\ud800"}}}`, contract.RuleUTF8, "wasm.clear_admin.contract_addr"},
+	{"message", "{\"wasm\":{\"clear_admin\":{\"contract_addr\":\"\xff\"}}}", contract.RuleUTF8, "wasm.clear_admin.contract_addr"},
+	{"message", "{\"wasm\":{\"clear_admin\":{\"contract_addr\":\"\t\"}}}", contract.RuleSyntax, "wasm.clear_admin.contract_addr"},
+	{"message", `{"wasm":{"clear_admin":{"contract_addr":"\x41"}}}`, contract.RuleSyntax, "wasm.clear_admin.contract_addr"},
+	{"message", `{"wasm":{"clear_admin":{"contract_addr":"\u00g1"}}}`, contract.RuleSyntax, "wasm.clear_admin.contract_addr"},
+	{"message", `{"wasm":{"clear_admin":{"contract_addr":"` + strings.Repeat("a", 257) + `"}}}`, contract.RuleSize, "wasm.clear_admin.contract_addr"},
+	{"message", `{"bank":{"burn":{"amount":[` + many(257, `{"denom":"a","amount":"1"}`) + `]}}}`, contract.RuleSize, "bank.burn.amount"},
+	{"message", `{"custom":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`, "", ""},
+	{"message", `{"custom":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, contract.RuleDepth, "custom" + strings.Repeat("[0]", 63)},
+	{"message", `{"custom":` + strings.Repeat("[", 500_000) + `}`, contract.RuleDepth, "custom" + strings.Repeat("[0]", 63)},
+	{"message", `{"custom":1` + strings.Repeat("0", 64) + `}`, contract.RuleSize, "custom"},
+	{"message", `{"custom":tru}`, contract.RuleSyntax, "custom"},
+	{"message", `{"custom":"` + strings.Repeat("a", 1<<20) + `"}`, contract.RuleSize, ""},
+	{"query", `{"bank":{"all_denom_metadata":{"pagination":{"limit":4294967296,"reverse":false}}}}`, contract.RuleRange, "bank.all_denom_metadata.pagination.limit"},
+	{"query", `{"bank":{"all_denom_metadata":{"pagination":{"limit":1,"reverse":0}}}}`, contract.RuleType, "bank.all_denom_metadata.pagination.reverse"},
+	{"query", `{"bank":{"all_denom_metadata":{"pagination":{"limit":1,"reverse":fals}}}}`, contract.RuleSyntax, "bank.all_denom_metadata.pagination.reverse"},
+	{"query", `{"staking":{"all_validators":null}}`, contract.RuleType, "staking.all_validators"},
+	{"query", `{"staking":"all_validators"}`, contract.RuleType, "staking"},
+	{"query", `{"grpc":{"path":"/a","data":""}}`, contract.RuleUnsupported, "grpc"},
+	{"query", `{"wasm":{"raw_range":{}}}`, contract.RuleUnsupported, "wasm.raw_range"},
+	{"query", `{"custom":"` + strings.Repeat("a", 64<<10) + `"}`, contract.RuleSize, ""},
+	{"answer", `{"ok":null}`, contract.RuleType, "ok"},
+	{"answer", `{"ok":{"messages":[],"attributes":[],"data":null}}`, contract.RuleMissing, "ok"},
+	{"answer", `{"error":"a","ok":null}`, contract.RuleVariant, ""},
+	{"answer", subOf(`,"gas_limit":null`), contract.RuleMissing, "ok.messages[0]"},
+	{"answer", subOf(`,"reply_on":"sometimes"`), contract.RuleVariant, "ok.messages[0].reply_on"},
+	{"answer", subOf(`,"reply_on":"never","gas_limit":"5"`), contract.RuleType, "ok.messages[0].gas_limit"},
+	{"answer", subOf(`,"reply_on":"never","payload":null`), contract.RuleType, "ok.messages[0].payload"},
+	{"answer", responseOf(many(257, `{"id":1,"msg":`+burn+`,"reply_on":"never"}`), "", ""), contract.RuleSize, "ok.messages"},
+	{"answer", responseOf("", many(257, `{"key":"a","value":"b"}`), ""), contract.RuleSize, "ok.attributes"},
+	{"answer", responseOf("", "", many(257, `{"type":"ab","attributes":[]}`)), contract.RuleSize, "ok.events"},
+	{"answer", responseOf("", `{"key":"`+strings.Repeat("a", 257)+`","value":""}`, ""), contract.RuleSize, "ok.attributes[0].key"},
+	{"answer", responseOf("", `{"key":"a","value":"`+strings.Repeat("a", 16<<10+1)+`"}`, ""), contract.RuleSize, "ok.attributes[0].value"},
+	{"answer", responseOf("", `{"key":"a","value":"b"},{"key":" ","value":""}`, ""), contract.RuleEvent, "ok.attributes[1].key"},
+	{"answer", responseOf("", `{"key":" _contract_address","value":"b"}`, ""), contract.RuleEvent, "ok.attributes[0].key"},
+	{"answer", responseOf("", "", `{"type":"a","attributes":[]}`), contract.RuleEvent, "ok.events[0].type"},
+	{"answer", responseOf("", "", `{"type":"ab","attributes":[{"key":"_","value":"b"}]}`), contract.RuleEvent, "ok.events[0].attributes[0].key"},
+	{"answer", strings.Repeat(" ", 1<<20) + responseOf("", "", ""), contract.RuleSize, ""},
+	{"codeinfo", `{"code_id":7,"creator":"a","checksum":"` + strings.Repeat("0", 63) + `"}`, contract.RuleType, "checksum"},
+	{"codeinfo", `{"code_id":7,"creator":"a","checksum":"` + strings.Repeat("A", 64) + `"}`, contract.RuleType, "checksum"},
+	{"message", `{"custom":{` + manyFields(257) + `}}`, contract.RuleSize, "custom"},
+}
+
+func TestRefused(t *testing.T) {
+	for _, c := range refusedTexts {
+		_, _, err := kinds[c.kind]([]byte(c.text))
+		if c.rule == "" {
+			if err != nil {
+				t.Errorf("%.100s: %v", c.text, err)
+			}
+			continue
+		}
+		r, ok := errors.AsType[*contract.Refusal](err)
+		if !ok || r.Rule != c.rule || r.Path != c.path || r.Detail == "" {
+			t.Errorf("%.100s: %v, want %s: %s", c.text, err, c.path, c.rule)
+		}
+	}
+}
