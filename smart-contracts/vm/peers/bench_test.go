@@ -21,7 +21,7 @@ var benchmarks = []struct {
 // instance of its own to its answer: this machine's, and wasmvm's in the same run.
 // wasmvm also decodes the answer, which takes it some 2 µs.
 func BenchmarkHackatom(b *testing.B) {
-	w := newWorld(b, contract(b, "hackatom.wasm"))
+	w := newWorld(b, wasmOf(b, "hackatom.wasm"))
 	if err := w.theirs.Pin(w.checksum); err != nil {
 		b.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
-// contract reads one of the CosmWasm project's contracts, as wasmvm carries it.
-func contract(t testing.TB, name string) []byte {
+// wasmOf reads one of the CosmWasm project's contracts, as wasmvm carries it.
+func wasmOf(t testing.TB, name string) []byte {
 	t.Helper()
 	code, err := os.ReadFile(filepath.Join(moduleDir(t, "github.com/CosmWasm/wasmvm/v3"), "testdata", name))
 	if err != nil {
@@ -32,7 +32,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"hackatom.wasm": "", "queue.wasm": "", "cyberpunk.wasm": "", "floaty_2.0.wasm": "",
 		"reflect.wasm": "stargate", "ibc_reflect.wasm": "stargate",
 	} {
-		_, err := meter.Prepare(contract(t, name), capabilities, meter.WeightsV1())
+		_, err := meter.Prepare(wasmOf(t, name), capabilities, meter.WeightsV1())
 		r, refused := errors.AsType[*meter.Refusal](err)
 		switch {
 		case missing == "" && err != nil:
@@ -45,7 +45,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 // TestHackatom takes the contract through its life under both machines.
 func TestHackatom(t *testing.T) {
-	w := newWorld(t, contract(t, "hackatom.wasm"))
+	w := newWorld(t, wasmOf(t, "hackatom.wasm"))
 	for _, c := range []struct {
 		entry       meter.Entry
 		sender, msg string
@@ -86,7 +86,7 @@ func TestHackatom(t *testing.T) {
 // TestQueue walks over keys under both machines, both ways, also while many walks
 // are open.
 func TestQueue(t *testing.T) {
-	w := newWorld(t, contract(t, "queue.wasm"))
+	w := newWorld(t, wasmOf(t, "queue.wasm"))
 	w.both(meter.Instantiate, "creator", `{}`)
 	for _, msg := range []string{`{"enqueue":{"value":17}}`, `{"enqueue":{"value":22}}`, `{"enqueue":{"value":4}}`, `{"enqueue":{"value":-4}}`, `{"dequeue":{}}`} {
 		if o := w.both(meter.Execute, "creator", msg); o.End != vm.Returned || !strings.Contains(string(o.Data), `"ok"`) {
@@ -106,7 +106,7 @@ func TestQueue(t *testing.T) {
 // TestCyberpunk: what the contract is told of its environment is what both tell
 // it, and memory-hard work comes to the same.
 func TestCyberpunk(t *testing.T) {
-	w := newWorld(t, contract(t, "cyberpunk.wasm"))
+	w := newWorld(t, wasmOf(t, "cyberpunk.wasm"))
 	w.both(meter.Instantiate, "creator", `{}`)
 	for msg, end := range map[string]vm.End{
 		`{"mirror_env":{}}`:                        vm.Returned,
@@ -125,7 +125,7 @@ func TestCyberpunk(t *testing.T) {
 // TestFloaty runs every instruction on floats that the contract knows, on
 // arguments that it makes of seeds, under both machines: the bits are the same.
 func TestFloaty(t *testing.T) {
-	w := newWorld(t, contract(t, "floaty_2.0.wasm"))
+	w := newWorld(t, wasmOf(t, "floaty_2.0.wasm"))
 	w.both(meter.Instantiate, "creator", `{}`)
 	ask := func(msg string, into any) {
 		t.Helper()
@@ -197,7 +197,7 @@ func nan(t *testing.T, instruction string, args []byte) bool {
 // TestHackatomsLoops: what would go on for ever is stopped at its limit, and has
 // used all that it was given.
 func TestHackatomsLoops(t *testing.T) {
-	w := newWorld(t, contract(t, "hackatom.wasm"))
+	w := newWorld(t, wasmOf(t, "hackatom.wasm"))
 	w.both(meter.Instantiate, "creator", `{"verifier":"fred","beneficiary":"bob"}`)
 	w.points = 200_000_000
 	for _, msg := range []string{`{"cpu_loop":{}}`, `{"storage_loop":{}}`, `{"memory_loop":{}}`, `{"message_loop":{}}`} {

@@ -13,6 +13,7 @@ import (
 	wasmvm "github.com/CosmWasm/wasmvm/v3"
 	"github.com/CosmWasm/wasmvm/v3/types"
 
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -88,8 +89,11 @@ func (h host) Human(c []byte) (string, bool) {
 }
 
 func (h host) Query(request []byte, _ uint64) ([]byte, uint64, error) {
-	answer, err := json.Marshal(map[string]any{"ok": map[string]any{"ok": answerOf(request)}})
-	return answer, 1, err
+	if _, err := contract.DecodeQuery(request); err != nil {
+		return nil, 1, err
+	}
+	answer := contract.Answered{Answer: contract.Data{Bytes: answerOf(request)}}
+	return contract.EncodeReached(answer), 1, nil
 }
 
 // answerOf is the answer to any query.
@@ -232,6 +236,27 @@ var env = types.Env{
 	Contract:    types.ContractInfo{Address: "contract"},
 }
 
+// ourEnv is env in our types.
+var ourEnv = contract.Env{
+	Block:       contract.Block{Height: env.Block.Height, Time: uint64(env.Block.Time), ChainID: env.Block.ChainID},
+	Transaction: &contract.Transaction{Index: env.Transaction.Index},
+	Contract:    env.Contract.Address,
+}
+
+// ourInfo is who calls in our types.
+func ourInfo(t testing.TB, info types.MessageInfo) contract.MessageInfo {
+	t.Helper()
+	out := contract.MessageInfo{Sender: info.Sender}
+	for _, coin := range info.Funds {
+		amount, canonical, fits := contract.ParseUint128(coin.Amount)
+		if !canonical || !fits {
+			t.Fatalf("%s of %s", coin.Amount, coin.Denom)
+		}
+		out.Funds = append(out.Funds, contract.Coin{Denom: coin.Denom, Amount: amount})
+	}
+	return out
+}
+
 func encoded(t testing.TB, v any) []byte {
 	t.Helper()
 	text, err := json.Marshal(v)
@@ -241,10 +266,20 @@ func encoded(t testing.TB, v any) []byte {
 	return text
 }
 
+// ourText is a text as our types write it after they have read it.
+func (w *world) ourText(kind string, text []byte) []byte {
+	w.t.Helper()
+	out, err := interfaces[kind].ours(text)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", kind, text, err)
+	}
+	return out
+}
+
 // ourCall runs a call under our machine.
 func (w *world) ourCall(entry meter.Entry, info types.MessageInfo, msg []byte) vm.Outcome {
 	w.t.Helper()
-	args := [][]byte{encoded(w.t, env), encoded(w.t, info), msg}
+	args := [][]byte{contract.Encode(ourEnv), contract.Encode(ourInfo(w.t, info)), msg}
 	if !slices.Contains([]meter.Entry{meter.Instantiate, meter.Execute}, entry) {
 		args = [][]byte{args[0], msg}
 	}
@@ -305,12 +340,12 @@ func (w *world) both(entry meter.Entry, sender, msg string) vm.Outcome {
 		w.t.Errorf("%s %s: ours is %v (%s), theirs answers %s", entry, msg, ours.End, ours.Detail, encoded(w.t, theirs))
 		return ours
 	}
-	// Both answers in their types, since they give theirs decoded.
-	var answer any = new(types.ContractResult)
+	// Both answers in their types, since they give theirs decoded; ours by way of ours.
+	kind, answer := "answer", any(new(types.ContractResult))
 	if entry == meter.Query {
-		answer = new(types.QueryResult)
+		kind, answer = "queryanswer", new(types.QueryResult)
 	}
-	if err := json.Unmarshal(ours.Data, answer); err != nil {
+	if err := json.Unmarshal(w.ourText(kind, ours.Data), answer); err != nil {
 		w.t.Fatalf("%s %s: %s: %v", entry, msg, ours.Data, err)
 	}
 	if got, want := encoded(w.t, answer), encoded(w.t, theirs); !bytes.Equal(got, want) {
