@@ -15,7 +15,7 @@ const (
 	MaxCoins         = 256       // of one list
 	MaxOptions       = 4         // of a vote: one of each kind
 	MaxMessageBytes  = 512 << 10 // of the message to another contract
-	MaxPayloadBytes  = 64 << 10  // that a submessage hands to its reply
+	MaxPayloadBytes  = 128 << 10 // that a submessage hands to its reply, as CosmWasm has it
 	MaxDataBytes     = 256 << 10 // of a response's data
 	MaxSaltBytes     = 64
 	MaxAddressBytes  = 256
