@@ -27,7 +27,7 @@ SIM_MINUTES ?= 60
 
 # Packages whose fuzz targets run for some seconds in `make test`: what decodes
 # or verifies bytes that strangers send. An execution count ends more evenly than a time.
-SMOKE_PACKAGES = $(wildcard internal/codec internal/wasm internal/crypto internal/chain internal/transport internal/zk consensus nexus/job smart-contracts/meter smart-contracts/contract)
+SMOKE_PACKAGES = $(wildcard internal/codec internal/wasm internal/crypto internal/chain internal/transport internal/zk consensus nexus/job smart-contracts/meter smart-contracts/cosmwasm)
 SMOKE_FUZZTIME = 20000x
 
 GOLANGCI_VERSION = v2.15.0

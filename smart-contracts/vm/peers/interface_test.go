@@ -9,7 +9,7 @@ import (
 
 	"github.com/CosmWasm/wasmvm/v3/types"
 
-	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 )
 
 // rewritten is what one of our kinds of texts is written as after it was read.
@@ -28,36 +28,36 @@ var interfaces = map[string]struct {
 	theirs any
 	ours   func([]byte) ([]byte, error)
 }{
-	"message":             {types.CosmosMsg{}, rewritten(contract.DecodeMessage, contract.EncodeMessage)},
-	"query":               {types.QueryRequest{}, rewritten(contract.DecodeQuery, contract.EncodeQuery)},
-	"answer":              {types.ContractResult{}, rewritten(contract.DecodeAnswer, contract.EncodeAnswer)},
-	"queryanswer":         {types.QueryResult{}, rewritten(contract.DecodeQueryAnswer, contract.EncodeQueryAnswer)},
-	"reached":             {types.QuerierResult{}, rewritten(contract.DecodeReached, contract.EncodeReached)},
-	"env":                 {types.Env{}, rewritten(contract.Decode[contract.Env], contract.Encode[contract.Env])},
-	"info":                {types.MessageInfo{}, rewritten(contract.Decode[contract.MessageInfo], contract.Encode[contract.MessageInfo])},
-	"migrateinfo":         {types.MigrateInfo{}, rewritten(contract.Decode[contract.MigrateInfo], contract.Encode[contract.MigrateInfo])},
-	"reply":               {types.Reply{}, rewritten(contract.Decode[contract.Reply], contract.Encode[contract.Reply])},
-	"supply":              {types.SupplyResponse{}, rewritten(contract.Decode[contract.SupplyAnswer], contract.Encode[contract.SupplyAnswer])},
-	"balances":            {types.AllBalancesResponse{}, rewritten(contract.Decode[contract.BalancesAnswer], contract.Encode[contract.BalancesAnswer])},
-	"metadata":            {types.DenomMetadataResponse{}, rewritten(contract.Decode[contract.MetadataAnswer], contract.Encode[contract.MetadataAnswer])},
-	"allmetadata":         {types.AllDenomMetadataResponse{}, rewritten(contract.Decode[contract.AllMetadataAnswer], contract.Encode[contract.AllMetadataAnswer])},
-	"bondeddenom":         {types.BondedDenomResponse{}, rewritten(contract.Decode[contract.BondedDenomAnswer], contract.Encode[contract.BondedDenomAnswer])},
-	"validators":          {types.AllValidatorsResponse{}, rewritten(contract.Decode[contract.ValidatorsAnswer], contract.Encode[contract.ValidatorsAnswer])},
-	"validator":           {types.ValidatorResponse{}, rewritten(contract.Decode[contract.ValidatorAnswer], contract.Encode[contract.ValidatorAnswer])},
-	"delegations":         {types.AllDelegationsResponse{}, rewritten(contract.Decode[contract.DelegationsAnswer], contract.Encode[contract.DelegationsAnswer])},
-	"delegation":          {types.DelegationResponse{}, rewritten(contract.Decode[contract.DelegationAnswer], contract.Encode[contract.DelegationAnswer])},
-	"withdrawaddress":     {types.DelegatorWithdrawAddressResponse{}, rewritten(contract.Decode[contract.WithdrawAddressAnswer], contract.Encode[contract.WithdrawAddressAnswer])},
-	"rewards":             {types.DelegationRewardsResponse{}, rewritten(contract.Decode[contract.RewardsAnswer], contract.Encode[contract.RewardsAnswer])},
-	"totalrewards":        {types.DelegationTotalRewardsResponse{}, rewritten(contract.Decode[contract.TotalRewardsAnswer], contract.Encode[contract.TotalRewardsAnswer])},
-	"delegatorvalidators": {types.DelegatorValidatorsResponse{}, rewritten(contract.Decode[contract.DelegatorValidatorsAnswer], contract.Encode[contract.DelegatorValidatorsAnswer])},
-	"contractinfo":        {types.ContractInfoResponse{}, rewritten(contract.Decode[contract.ContractInfoAnswer], contract.Encode[contract.ContractInfoAnswer])},
-	"codeinfo":            {types.CodeInfoResponse{}, rewritten(contract.Decode[contract.CodeInfoAnswer], contract.Encode[contract.CodeInfoAnswer])},
+	"message":             {types.CosmosMsg{}, rewritten(cosmwasm.DecodeMessage, cosmwasm.EncodeMessage)},
+	"query":               {types.QueryRequest{}, rewritten(cosmwasm.DecodeQuery, cosmwasm.EncodeQuery)},
+	"answer":              {types.ContractResult{}, rewritten(cosmwasm.DecodeAnswer, cosmwasm.EncodeAnswer)},
+	"queryanswer":         {types.QueryResult{}, rewritten(cosmwasm.DecodeQueryAnswer, cosmwasm.EncodeQueryAnswer)},
+	"reached":             {types.QuerierResult{}, rewritten(cosmwasm.DecodeReached, cosmwasm.EncodeReached)},
+	"env":                 {types.Env{}, rewritten(cosmwasm.Decode[cosmwasm.Env], cosmwasm.Encode[cosmwasm.Env])},
+	"info":                {types.MessageInfo{}, rewritten(cosmwasm.Decode[cosmwasm.MessageInfo], cosmwasm.Encode[cosmwasm.MessageInfo])},
+	"migrateinfo":         {types.MigrateInfo{}, rewritten(cosmwasm.Decode[cosmwasm.MigrateInfo], cosmwasm.Encode[cosmwasm.MigrateInfo])},
+	"reply":               {types.Reply{}, rewritten(cosmwasm.Decode[cosmwasm.Reply], cosmwasm.Encode[cosmwasm.Reply])},
+	"supply":              {types.SupplyResponse{}, rewritten(cosmwasm.Decode[cosmwasm.SupplyAnswer], cosmwasm.Encode[cosmwasm.SupplyAnswer])},
+	"balances":            {types.AllBalancesResponse{}, rewritten(cosmwasm.Decode[cosmwasm.BalancesAnswer], cosmwasm.Encode[cosmwasm.BalancesAnswer])},
+	"metadata":            {types.DenomMetadataResponse{}, rewritten(cosmwasm.Decode[cosmwasm.MetadataAnswer], cosmwasm.Encode[cosmwasm.MetadataAnswer])},
+	"allmetadata":         {types.AllDenomMetadataResponse{}, rewritten(cosmwasm.Decode[cosmwasm.AllMetadataAnswer], cosmwasm.Encode[cosmwasm.AllMetadataAnswer])},
+	"bondeddenom":         {types.BondedDenomResponse{}, rewritten(cosmwasm.Decode[cosmwasm.BondedDenomAnswer], cosmwasm.Encode[cosmwasm.BondedDenomAnswer])},
+	"validators":          {types.AllValidatorsResponse{}, rewritten(cosmwasm.Decode[cosmwasm.ValidatorsAnswer], cosmwasm.Encode[cosmwasm.ValidatorsAnswer])},
+	"validator":           {types.ValidatorResponse{}, rewritten(cosmwasm.Decode[cosmwasm.ValidatorAnswer], cosmwasm.Encode[cosmwasm.ValidatorAnswer])},
+	"delegations":         {types.AllDelegationsResponse{}, rewritten(cosmwasm.Decode[cosmwasm.DelegationsAnswer], cosmwasm.Encode[cosmwasm.DelegationsAnswer])},
+	"delegation":          {types.DelegationResponse{}, rewritten(cosmwasm.Decode[cosmwasm.DelegationAnswer], cosmwasm.Encode[cosmwasm.DelegationAnswer])},
+	"withdrawaddress":     {types.DelegatorWithdrawAddressResponse{}, rewritten(cosmwasm.Decode[cosmwasm.WithdrawAddressAnswer], cosmwasm.Encode[cosmwasm.WithdrawAddressAnswer])},
+	"rewards":             {types.DelegationRewardsResponse{}, rewritten(cosmwasm.Decode[cosmwasm.RewardsAnswer], cosmwasm.Encode[cosmwasm.RewardsAnswer])},
+	"totalrewards":        {types.DelegationTotalRewardsResponse{}, rewritten(cosmwasm.Decode[cosmwasm.TotalRewardsAnswer], cosmwasm.Encode[cosmwasm.TotalRewardsAnswer])},
+	"delegatorvalidators": {types.DelegatorValidatorsResponse{}, rewritten(cosmwasm.Decode[cosmwasm.DelegatorValidatorsAnswer], cosmwasm.Encode[cosmwasm.DelegatorValidatorsAnswer])},
+	"contractinfo":        {types.ContractInfoResponse{}, rewritten(cosmwasm.Decode[cosmwasm.ContractInfoAnswer], cosmwasm.Encode[cosmwasm.ContractInfoAnswer])},
+	"codeinfo":            {types.CodeInfoResponse{}, rewritten(cosmwasm.Decode[cosmwasm.CodeInfoAnswer], cosmwasm.Encode[cosmwasm.CodeInfoAnswer])},
 }
 
 // TestInterface: what we write, their types read, and what they write of it, we read
 // as the same: no field is lost or has another name on either side.
 func TestInterface(t *testing.T) {
-	file, err := os.ReadFile("../../contract/testdata/examples.txt")
+	file, err := os.ReadFile("../../cosmwasm/testdata/examples.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +83,8 @@ func TestInterface(t *testing.T) {
 		}
 	}
 	for name, pair := range map[string][2][]byte{
-		"env":  {contract.Encode(ourEnv), encoded(t, env)},
-		"info": {contract.Encode(ourInfo(t, info("fred"))), encoded(t, info("fred"))},
+		"env":  {cosmwasm.Encode(ourEnv), encoded(t, env)},
+		"info": {cosmwasm.Encode(ourInfo(t, info("fred"))), encoded(t, info("fred"))},
 	} {
 		if got, err := interfaces[name].ours(pair[1]); err != nil || string(got) != string(pair[0]) {
 			t.Errorf("%s: ours is %s, theirs %s (%v)", name, pair[0], got, err)

@@ -13,7 +13,7 @@ import (
 	wasmvm "github.com/CosmWasm/wasmvm/v3"
 	"github.com/CosmWasm/wasmvm/v3/types"
 
-	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -89,11 +89,11 @@ func (h host) Human(c []byte) (string, bool) {
 }
 
 func (h host) Query(request []byte, _ uint64) ([]byte, uint64, error) {
-	if _, err := contract.DecodeQuery(request); err != nil {
+	if _, err := cosmwasm.DecodeQuery(request); err != nil {
 		return nil, 1, err
 	}
-	answer := contract.Answered{Answer: contract.Data{Bytes: answerOf(request)}}
-	return contract.EncodeReached(answer), 1, nil
+	answer := cosmwasm.Answered{Answer: cosmwasm.Data{Bytes: answerOf(request)}}
+	return cosmwasm.EncodeReached(answer), 1, nil
 }
 
 // answerOf is the answer to any query.
@@ -237,22 +237,22 @@ var env = types.Env{
 }
 
 // ourEnv is env in our types.
-var ourEnv = contract.Env{
-	Block:       contract.Block{Height: env.Block.Height, Time: uint64(env.Block.Time), ChainID: env.Block.ChainID},
-	Transaction: &contract.Transaction{Index: env.Transaction.Index},
+var ourEnv = cosmwasm.Env{
+	Block:       cosmwasm.Block{Height: env.Block.Height, Time: uint64(env.Block.Time), ChainID: env.Block.ChainID},
+	Transaction: &cosmwasm.Transaction{Index: env.Transaction.Index},
 	Contract:    env.Contract.Address,
 }
 
 // ourInfo is who calls in our types.
-func ourInfo(t testing.TB, info types.MessageInfo) contract.MessageInfo {
+func ourInfo(t testing.TB, info types.MessageInfo) cosmwasm.MessageInfo {
 	t.Helper()
-	out := contract.MessageInfo{Sender: info.Sender}
+	out := cosmwasm.MessageInfo{Sender: info.Sender}
 	for _, coin := range info.Funds {
-		amount, canonical, fits := contract.ParseUint128(coin.Amount)
+		amount, canonical, fits := cosmwasm.ParseUint128(coin.Amount)
 		if !canonical || !fits {
 			t.Fatalf("%s of %s", coin.Amount, coin.Denom)
 		}
-		out.Funds = append(out.Funds, contract.Coin{Denom: coin.Denom, Amount: amount})
+		out.Funds = append(out.Funds, cosmwasm.Coin{Denom: coin.Denom, Amount: amount})
 	}
 	return out
 }
@@ -279,7 +279,7 @@ func (w *world) ourText(kind string, text []byte) []byte {
 // ourCall runs a call under our machine.
 func (w *world) ourCall(entry meter.Entry, info types.MessageInfo, msg []byte) vm.Outcome {
 	w.t.Helper()
-	args := [][]byte{contract.Encode(ourEnv), contract.Encode(ourInfo(w.t, info)), msg}
+	args := [][]byte{cosmwasm.Encode(ourEnv), cosmwasm.Encode(ourInfo(w.t, info)), msg}
 	if !slices.Contains([]meter.Entry{meter.Instantiate, meter.Execute}, entry) {
 		args = [][]byte{args[0], msg}
 	}

@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ type encoder struct{ out []byte }
 // no UTF-8 is a broken invariant.
 func appendText(out []byte, text string) []byte {
 	if !utf8.ValidString(text) {
-		panic(fmt.Sprintf("contract: %q is no UTF-8", text))
+		panic(fmt.Sprintf("cosmwasm: %q is no UTF-8", text))
 	}
 	out = append(out, '"')
 	for i := range len(text) {

@@ -1,4 +1,4 @@
-package contract_test
+package cosmwasm_test
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 )
 
 // kind is how one of the kinds of texts is read, and what was read written.
@@ -25,45 +25,45 @@ func after[T any](v T, err error, write func(T) []byte) (any, []byte, error) {
 
 var kinds = map[string]kind{
 	"message": func(data []byte) (any, []byte, error) {
-		m, err := contract.DecodeMessage(data)
-		return after(m, err, contract.EncodeMessage)
+		m, err := cosmwasm.DecodeMessage(data)
+		return after(m, err, cosmwasm.EncodeMessage)
 	},
 	"query": func(data []byte) (any, []byte, error) {
-		q, err := contract.DecodeQuery(data)
-		return after(q, err, contract.EncodeQuery)
+		q, err := cosmwasm.DecodeQuery(data)
+		return after(q, err, cosmwasm.EncodeQuery)
 	},
 	"answer": func(data []byte) (any, []byte, error) {
-		a, err := contract.DecodeAnswer(data)
-		return after(a, err, contract.EncodeAnswer)
+		a, err := cosmwasm.DecodeAnswer(data)
+		return after(a, err, cosmwasm.EncodeAnswer)
 	},
 	"queryanswer": func(data []byte) (any, []byte, error) {
-		a, err := contract.DecodeQueryAnswer(data)
-		return after(a, err, contract.EncodeQueryAnswer)
+		a, err := cosmwasm.DecodeQueryAnswer(data)
+		return after(a, err, cosmwasm.EncodeQueryAnswer)
 	},
 	"reached": func(data []byte) (any, []byte, error) {
-		r, err := contract.DecodeReached(data)
-		return after(r, err, contract.EncodeReached)
+		r, err := cosmwasm.DecodeReached(data)
+		return after(r, err, cosmwasm.EncodeReached)
 	},
-	"env":         coded(contract.Decode[contract.Env], contract.Encode[contract.Env]),
-	"info":        coded(contract.Decode[contract.MessageInfo], contract.Encode[contract.MessageInfo]),
-	"migrateinfo": coded(contract.Decode[contract.MigrateInfo], contract.Encode[contract.MigrateInfo]),
-	"reply":       coded(contract.Decode[contract.Reply], contract.Encode[contract.Reply]),
+	"env":         coded(cosmwasm.Decode[cosmwasm.Env], cosmwasm.Encode[cosmwasm.Env]),
+	"info":        coded(cosmwasm.Decode[cosmwasm.MessageInfo], cosmwasm.Encode[cosmwasm.MessageInfo]),
+	"migrateinfo": coded(cosmwasm.Decode[cosmwasm.MigrateInfo], cosmwasm.Encode[cosmwasm.MigrateInfo]),
+	"reply":       coded(cosmwasm.Decode[cosmwasm.Reply], cosmwasm.Encode[cosmwasm.Reply]),
 
-	"supply":              coded(contract.Decode[contract.SupplyAnswer], contract.Encode[contract.SupplyAnswer]),
-	"balances":            coded(contract.Decode[contract.BalancesAnswer], contract.Encode[contract.BalancesAnswer]),
-	"metadata":            coded(contract.Decode[contract.MetadataAnswer], contract.Encode[contract.MetadataAnswer]),
-	"allmetadata":         coded(contract.Decode[contract.AllMetadataAnswer], contract.Encode[contract.AllMetadataAnswer]),
-	"bondeddenom":         coded(contract.Decode[contract.BondedDenomAnswer], contract.Encode[contract.BondedDenomAnswer]),
-	"validators":          coded(contract.Decode[contract.ValidatorsAnswer], contract.Encode[contract.ValidatorsAnswer]),
-	"validator":           coded(contract.Decode[contract.ValidatorAnswer], contract.Encode[contract.ValidatorAnswer]),
-	"delegations":         coded(contract.Decode[contract.DelegationsAnswer], contract.Encode[contract.DelegationsAnswer]),
-	"delegation":          coded(contract.Decode[contract.DelegationAnswer], contract.Encode[contract.DelegationAnswer]),
-	"withdrawaddress":     coded(contract.Decode[contract.WithdrawAddressAnswer], contract.Encode[contract.WithdrawAddressAnswer]),
-	"rewards":             coded(contract.Decode[contract.RewardsAnswer], contract.Encode[contract.RewardsAnswer]),
-	"totalrewards":        coded(contract.Decode[contract.TotalRewardsAnswer], contract.Encode[contract.TotalRewardsAnswer]),
-	"delegatorvalidators": coded(contract.Decode[contract.DelegatorValidatorsAnswer], contract.Encode[contract.DelegatorValidatorsAnswer]),
-	"contractinfo":        coded(contract.Decode[contract.ContractInfoAnswer], contract.Encode[contract.ContractInfoAnswer]),
-	"codeinfo":            coded(contract.Decode[contract.CodeInfoAnswer], contract.Encode[contract.CodeInfoAnswer]),
+	"supply":              coded(cosmwasm.Decode[cosmwasm.SupplyAnswer], cosmwasm.Encode[cosmwasm.SupplyAnswer]),
+	"balances":            coded(cosmwasm.Decode[cosmwasm.BalancesAnswer], cosmwasm.Encode[cosmwasm.BalancesAnswer]),
+	"metadata":            coded(cosmwasm.Decode[cosmwasm.MetadataAnswer], cosmwasm.Encode[cosmwasm.MetadataAnswer]),
+	"allmetadata":         coded(cosmwasm.Decode[cosmwasm.AllMetadataAnswer], cosmwasm.Encode[cosmwasm.AllMetadataAnswer]),
+	"bondeddenom":         coded(cosmwasm.Decode[cosmwasm.BondedDenomAnswer], cosmwasm.Encode[cosmwasm.BondedDenomAnswer]),
+	"validators":          coded(cosmwasm.Decode[cosmwasm.ValidatorsAnswer], cosmwasm.Encode[cosmwasm.ValidatorsAnswer]),
+	"validator":           coded(cosmwasm.Decode[cosmwasm.ValidatorAnswer], cosmwasm.Encode[cosmwasm.ValidatorAnswer]),
+	"delegations":         coded(cosmwasm.Decode[cosmwasm.DelegationsAnswer], cosmwasm.Encode[cosmwasm.DelegationsAnswer]),
+	"delegation":          coded(cosmwasm.Decode[cosmwasm.DelegationAnswer], cosmwasm.Encode[cosmwasm.DelegationAnswer]),
+	"withdrawaddress":     coded(cosmwasm.Decode[cosmwasm.WithdrawAddressAnswer], cosmwasm.Encode[cosmwasm.WithdrawAddressAnswer]),
+	"rewards":             coded(cosmwasm.Decode[cosmwasm.RewardsAnswer], cosmwasm.Encode[cosmwasm.RewardsAnswer]),
+	"totalrewards":        coded(cosmwasm.Decode[cosmwasm.TotalRewardsAnswer], cosmwasm.Encode[cosmwasm.TotalRewardsAnswer]),
+	"delegatorvalidators": coded(cosmwasm.Decode[cosmwasm.DelegatorValidatorsAnswer], cosmwasm.Encode[cosmwasm.DelegatorValidatorsAnswer]),
+	"contractinfo":        coded(cosmwasm.Decode[cosmwasm.ContractInfoAnswer], cosmwasm.Encode[cosmwasm.ContractInfoAnswer]),
+	"codeinfo":            coded(cosmwasm.Decode[cosmwasm.CodeInfoAnswer], cosmwasm.Encode[cosmwasm.CodeInfoAnswer]),
 }
 
 func coded[T any](read func([]byte) (T, error), write func(T) []byte) kind {
@@ -136,7 +136,7 @@ func checkStable(t *testing.T, k kind, data []byte) {
 	t.Helper()
 	v, written, err := k(data)
 	if err != nil {
-		if r, ok := errors.AsType[*contract.Refusal](err); !ok || r.Rule == "" || r.Detail == "" {
+		if r, ok := errors.AsType[*cosmwasm.Refusal](err); !ok || r.Rule == "" || r.Detail == "" {
 			t.Fatalf("%q: %v is no refusal", data, err)
 		}
 		return
@@ -158,13 +158,13 @@ func TestRead(t *testing.T) {
 		want       any
 	}{
 		{"message", `{"wasm":{"instantiate":{"label":"\ud83d\ude00\u00E9\/","code_id":7,"funds":[{"amount":"3","denom":"hyper"}],"msg":"e30=","admin":"alice"}}}`,
-			contract.Instantiate{Admin: &admin, Code: 7, Msg: []byte("{}"), Funds: []contract.Coin{{Denom: "hyper", Amount: contract.Uint128Of(3)}}, Label: "😀é/"}},
-		{"message", `{"wasm":{"instantiate":{"label":"","code_id":0,"funds":[],"msg":""}}}`, contract.Instantiate{Msg: []byte{}}},
-		{"message", `{"gov":{"vote":{"proposal_id":1,"vote":"abstain"}}}`, contract.Vote{Proposal: 1, Option: contract.VoteAbstain}},
-		{"message", `{"wasm":{"clear_admin":{"contract_addr":"token","later":{"a":[{"b":null}]},"more":1e9}}}`, contract.ClearAdmin{Contract: "token"}},
+			cosmwasm.Instantiate{Admin: &admin, Code: 7, Msg: []byte("{}"), Funds: []cosmwasm.Coin{{Denom: "hyper", Amount: cosmwasm.Uint128Of(3)}}, Label: "😀é/"}},
+		{"message", `{"wasm":{"instantiate":{"label":"","code_id":0,"funds":[],"msg":""}}}`, cosmwasm.Instantiate{Msg: []byte{}}},
+		{"message", `{"gov":{"vote":{"proposal_id":1,"vote":"abstain"}}}`, cosmwasm.Vote{Proposal: 1, Option: cosmwasm.VoteAbstain}},
+		{"message", `{"wasm":{"clear_admin":{"contract_addr":"token","later":{"a":[{"b":null}]},"more":1e9}}}`, cosmwasm.ClearAdmin{Contract: "token"}},
 		{"answer", `{"ok":{"messages":[{"id":1,"msg":{"bank":{"burn":{"amount":[]}}},"reply_on":"success","gas_limit":5}],"attributes":[],"events":[]}}`,
-			contract.Response{Messages: []contract.SubMsg{{ID: 1, Msg: contract.BankBurn{}, GasLimit: &limit, ReplyOn: contract.ReplySuccess}}}},
-		{"reply", `{"id":1,"gas_used":2,"result":{"ok":{"events":[],"data":null}}}`, contract.Reply{ID: 1, GasUsed: 2, Result: contract.SubResponse{}}},
+			cosmwasm.Response{Messages: []cosmwasm.SubMsg{{ID: 1, Msg: cosmwasm.BankBurn{}, GasLimit: &limit, ReplyOn: cosmwasm.ReplySuccess}}}},
+		{"reply", `{"id":1,"gas_used":2,"result":{"ok":{"events":[],"data":null}}}`, cosmwasm.Reply{ID: 1, GasUsed: 2, Result: cosmwasm.SubResponse{}}},
 	} {
 		if v, _, err := kinds[c.kind]([]byte(c.text)); err != nil || !reflect.DeepEqual(v, c.want) {
 			t.Errorf("%s: %v, %#v, want %#v", c.text, err, v, c.want)
@@ -181,12 +181,12 @@ func TestUnanswered(t *testing.T) {
 		`{"bank":{"supply":{}}}`:       `{"error":{"invalid_request":{"error":"missing","request":"eyJiYW5rIjp7InN1cHBseSI6e319fQ=="}}}`,
 		`{"bank":{"supply":{}},"a":0}`: `{"error":{"invalid_request":{"error":"missing","request":"eyJiYW5rIjp7InN1cHBseSI6e319LCJhIjowfQ=="}}}`,
 	} {
-		_, err := contract.DecodeQuery([]byte(text))
-		r, ok := errors.AsType[*contract.Refusal](err)
+		_, err := cosmwasm.DecodeQuery([]byte(text))
+		r, ok := errors.AsType[*cosmwasm.Refusal](err)
 		if !ok {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if got := string(contract.EncodeReached(contract.Unanswered([]byte(text), r))); got != want {
+		if got := string(cosmwasm.EncodeReached(cosmwasm.Unanswered([]byte(text), r))); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
@@ -210,7 +210,7 @@ func FuzzRaw(f *testing.F) {
 		f.Add([]byte(e.text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := contract.ParseRaw(data)
+		r, err := cosmwasm.ParseRaw(data)
 		if err != nil {
 			return
 		}
@@ -224,7 +224,7 @@ func FuzzRaw(f *testing.F) {
 		if err := json.Unmarshal([]byte(r.String()), &got); err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q: %s (%v)", data, r, err)
 		}
-		if again, err := contract.ParseRaw([]byte(r.String())); err != nil || again != r {
+		if again, err := cosmwasm.ParseRaw([]byte(r.String())); err != nil || again != r {
 			t.Fatalf("%q: %s, then %s (%v)", data, r, again, err)
 		}
 	})

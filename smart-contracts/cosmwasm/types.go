@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 // Coin is an amount of a token.
 type Coin struct {

@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 // What the chain answers to queries, as contracts read it.
 

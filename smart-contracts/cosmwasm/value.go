@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 import (
 	"encoding/base64"
@@ -371,6 +371,6 @@ func (s sum[I]) try(e *encoder) bool {
 
 func (s sum[I]) write(e *encoder) {
 	if !s.try(e) {
-		panic(fmt.Sprintf("contract: %T is no variant", *s.to))
+		panic(fmt.Sprintf("cosmwasm: %T is no variant", *s.to))
 	}
 }

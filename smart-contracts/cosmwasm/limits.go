@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 // Limits of what contracts say (version 1). They are part of what a chain agrees
 // on. CosmWasm leaves most of them to gas.

@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 // Message is what a contract has the chain do.
 type Message interface{ message() }

@@ -1,4 +1,4 @@
-// Package contract is what the chain and its contracts say to each other: the types
+// Package cosmwasm is what the chain and its contracts say to each other: the types
 // of CosmWasm's interface, version 8, and their JSON.
 //
 // What a contract writes is decoded by Decode functions: its answers, with the
@@ -30,4 +30,4 @@
 // Concurrency: everything is a pure function.
 //
 // What it does not do: check addresses, denominations or money, or dispatch.
-package contract
+package cosmwasm

@@ -1,4 +1,4 @@
-package contract
+package cosmwasm
 
 // Query is what a contract asks the chain.
 type Query interface{ query() }
