@@ -17,11 +17,13 @@ type clusterSlice struct {
 	amount  chain.Amount
 }
 
-// ClusterSlice is what an order under a policy locks of its cluster's bond.
-func ClusterSlice(p chain.Policy) chain.Amount {
+// ClusterSlice is what an order under a policy, of so much at most, locks of its cluster's bond. Under
+// PolicyReplicate it is what a juror is to stake, whatever the runs stake: a cluster that shows nobody
+// the data of a node that lies loses more than both are paid.
+func ClusterSlice(p chain.Policy, maxCost chain.Amount, params *chain.Params) chain.Amount {
 	switch p := p.(type) {
 	case chain.PolicyReplicate:
-		return p.Stake
+		return larger(atStake(p, maxCost), params.JurorSlice)
 	case chain.PolicyOptimistic:
 		return p.Bond
 	case chain.PolicyNone, chain.PolicyZK:
@@ -29,12 +31,35 @@ func ClusterSlice(p chain.Policy) chain.Amount {
 	return chain.Amount{}
 }
 
-// Free is what of a cluster's bond no order locks: nothing once it is unbonded.
+// atStake is what an order under PolicyReplicate has jurors stake: no less than whoever is judged, nor
+// than two of three of them would win together by voting for a result that is not the job's.
+func atStake(p chain.PolicyReplicate, maxCost chain.Amount) chain.Amount {
+	stake, fits := maxCost.ShareFloor(wrongShare, panelSeats/2+1)
+	if !fits { // nobody has so much
+		stake = maxCost
+	}
+	return larger(stake, p.Stake)
+}
+
+func larger(a, b chain.Amount) chain.Amount {
+	if a.Less(b) {
+		return b
+	}
+	return a
+}
+
+// Free is what of a cluster's bond no order locks: nothing once it is unbonded, when all that there is
+// of the bond is what orders lock.
 func (c *Cluster) Free() chain.Amount { return sound(c.Bond.Sub(c.Locked)) }
 
-// lacks says why a cluster has too little free for the slice; nil: it has enough.
+// lacks says why a cluster has too little free for the slice; nil: it has enough. What it accepted before
+// it unbonded may begin after: the slice comes out of the bond that is on its way back.
 func (s *clusterSlice) lacks(c *Cluster) *chain.Rejection {
-	if free := c.Free(); free.Less(s.amount) {
+	free := c.Free()
+	if c.UnbondedMs != 0 {
+		free = c.unbonding().left(s.kv, s.env, s.cluster)
+	}
+	if free.Less(s.amount) {
 		return chain.Reject("cluster %s has %s free of its bond, the job locks %s", s.cluster.Short(), free, s.amount)
 	}
 	return nil
@@ -43,6 +68,10 @@ func (s *clusterSlice) lacks(c *Cluster) *chain.Rejection {
 // lock locks the slice, which the cluster has free.
 func (s *clusterSlice) lock() {
 	c, _ := ClusterOf(s.kv, s.cluster) // its order is accepted
+	if c.UnbondedMs != 0 {
+		at, origin := c.unbonding().queued(s.env, s.cluster)
+		c.Bond = sound(c.Bond.Add(tokens.TakeMaturing(s.kv, at, origin, s.amount)))
+	}
 	c.Locked = sound(c.Locked.Add(s.amount))
 	if c.Bond.Less(c.Locked) {
 		panic("settlement: a cluster's bond does not cover what it locks")
@@ -50,13 +79,19 @@ func (s *clusterSlice) lock() {
 	state.Save(s.kv, ClusterKey(s.cluster), c)
 }
 
-// free frees the slice: for the cluster, or for those who lost by it.
+// free frees the slice: for the cluster, for those who lost by it, or, of one that is unbonded, to be on
+// its way back with the rest of the bond.
 func (s *clusterSlice) free() (events chain.Events) {
 	c := s.locked()
 	c.Locked = sound(c.Locked.Sub(s.amount))
-	if c.Convicted != nil {
+	switch {
+	case c.Convicted != nil:
 		c.Bond = sound(c.Bond.Sub(s.amount))
 		events = chain.Events{c.forfeit(s.kv, s.env, s.cluster, s.order, s.amount)}
+	case c.UnbondedMs != 0:
+		c.Bond = sound(c.Bond.Sub(s.amount))
+		at, origin := c.unbonding().queued(s.env, s.cluster)
+		tokens.Mature(s.kv, at, origin, tokens.Maturing{To: c.Operator, Amount: s.amount})
 	}
 	state.Save(s.kv, ClusterKey(s.cluster), *c)
 	return events

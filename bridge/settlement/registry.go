@@ -63,7 +63,7 @@ type Provider struct {
 type Cluster struct {
 	_          struct{} `cbor:",toarray"`
 	Operator   chain.Address
-	Bond       chain.Amount // zero once unbonded
+	Bond       chain.Amount // once unbonded, what is locked
 	FeeBps     uint16
 	Endpoints  []string
 	UnbondedMs chain.TimeMs // zero while it is bonded
@@ -190,6 +190,9 @@ func RegisterCluster(kv state.KV, env *Env, operator chain.Address, m chain.Regi
 	if !m.Cluster.Verify(crypto.DomainPossession, chain.PossessionPayload(env.ChainID, operator), m.Possession) {
 		return nil, chain.Reject("possession of cluster key %s by %s is not signed", m.Cluster.Short(), operator.Short())
 	}
+	if !known.Locked.IsZero() {
+		return nil, chain.Reject("cluster %s has %s of its earlier bond locked by orders", m.Cluster.Short(), known.Locked)
+	}
 	earlier := known.unbondings()
 	earlier = slices.DeleteFunc(earlier, func(u Unbonding) bool { return u.left(kv, env, m.Cluster).IsZero() })
 	if len(earlier) > MaxEarlier {
@@ -206,12 +209,15 @@ func RegisterCluster(kv state.KV, env *Env, operator chain.Address, m chain.Regi
 
 // unbondings are those of which a cluster's bonds may still be on their way, no two equal.
 func (c *Cluster) unbondings() []Unbonding {
-	last := Unbonding{Operator: c.Operator, At: c.UnbondedMs}
-	if c.UnbondedMs == 0 || slices.Contains(c.Earlier, last) {
+	last := c.unbonding()
+	if c.UnbondedMs == 0 || slices.Contains(c.Earlier, *last) {
 		return slices.Clone(c.Earlier)
 	}
-	return append(slices.Clone(c.Earlier), last)
+	return append(slices.Clone(c.Earlier), *last)
 }
+
+// unbonding is the last one of a cluster that is unbonded.
+func (c *Cluster) unbonding() *Unbonding { return &Unbonding{Operator: c.Operator, At: c.UnbondedMs} }
 
 // queued is when an unbonding's bond matures, and its origin in the queue.
 func (u *Unbonding) queued(env *Env, cluster crypto.PublicKey) (chain.TimeMs, []byte) {

@@ -51,8 +51,8 @@ type Runs struct {
 	Finding chain.RunFinding
 	Owed    []uint8 // which of Runs are paid, in StageOwed
 	Check   Check
-	Raised  bool // three jurors did not find the job's data, or not all of them did: nine judge
-	Bonded  bool // the policy's stake of the cluster's bond is locked
+	Raised  bool         // three jurors did not find the job's data, or not all of them did: nine judge
+	Slice   chain.Amount // of the cluster's bond that is locked; zero: none, any more
 }
 
 // Bidder is a node that may be drawn.
@@ -162,6 +162,7 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 		r.runs.Slate = append(r.runs.Slate, Bidder{Node: b.Node, Prices: b.Prices, Expiry: b.Expiry})
 	}
 	r.runs.Spec = o.Spec
+	r.runs.Slice = ClusterSlice(r.policy, o.MaxCost, &env.Params)
 	if why := r.slice().lacks(&cluster); why != nil {
 		return nil, why
 	}
@@ -169,7 +170,6 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 		return nil, why
 	}
 	r.slice().lock()
-	r.runs.Bonded = true
 	r.runs.Runs[0].State, r.runs.Runs[0].Commitment = RunCommitted, m.Commitment
 	r.queue(StageDraw)
 	kv.Set(expiryKey(expires, id[:]), []byte{})
@@ -484,9 +484,9 @@ func (r *replica) payees(s *side) (paid []uint8, events chain.Events) {
 	return paid[:min(len(paid), r.wanted())], events
 }
 
-// slice is what the order locks of its cluster's bond: as much as a run stakes.
+// slice is what the order locks of its cluster's bond.
 func (r *replica) slice() *clusterSlice {
-	return &clusterSlice{kv: r.kv, env: r.env, cluster: r.book.Cluster, order: r.id, amount: r.policy.Stake}
+	return &clusterSlice{kv: r.kv, env: r.env, cluster: r.book.Cluster, order: r.id, amount: r.runs.Slice}
 }
 
 // freeAll frees what is staked still.
@@ -494,9 +494,9 @@ func (r *replica) freeAll() (events chain.Events) {
 	for i := range r.runs.Runs {
 		r.free(&r.runs.Runs[i])
 	}
-	if r.runs.Bonded {
-		r.runs.Bonded = false
+	if !r.runs.Slice.IsZero() {
 		events = r.slice().free()
+		r.runs.Slice = chain.Amount{}
 	}
 	return events
 }

@@ -182,9 +182,7 @@ func (f *field) checkAccounts(t *rapid.T) {
 					add(run.Bidder.Node, stake)
 				}
 			}
-			if runs.Bonded {
-				add(order.Cluster, stake)
-			}
+			add(order.Cluster, runs.Slice)
 		case 'j':
 			panel := state.Decode[settlement.Panel](key, value)
 			for _, juror := range panel.Jurors {

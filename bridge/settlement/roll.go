@@ -130,8 +130,9 @@ type draw struct {
 
 // drawn is what a draw gives.
 type drawn struct {
-	nodes []crypto.PublicKey
-	stake chain.Amount // that each of them has free
+	nodes  []crypto.PublicKey
+	stake  chain.Amount // that each of them has free
+	others bool         // of the seats that were looked at, one is of somebody who may be drawn, whatever is free of its bond
 }
 
 // drawNodes draws up to want nodes of different owners from the roll, of all that excluded
@@ -167,7 +168,7 @@ func drawNodes(r state.Reader, env *Env, d draw) drawn {
 		}
 	}
 	c.fill(seen, out.stake)
-	out.nodes = c.nodes
+	out.nodes, out.others = c.nodes, c.others
 	return out
 }
 
@@ -180,6 +181,8 @@ type candidates struct {
 	total uint64 // of the bounds of all seats
 	nodes []crypto.PublicKey
 	taken []chain.Address // their owners
+
+	others bool // see drawn
 }
 
 // bound is what no node of a class weighs more than.
@@ -221,8 +224,12 @@ func (c *candidates) weigh(seat uint64, stake chain.Amount) candidate {
 	if !ok {
 		panic("settlement: a node on the roll without a record")
 	}
+	if slices.Contains(c.taken, p.Owner) || c.excluded(node, &p) {
+		return candidate{}
+	}
+	c.others = true
 	free := p.Free()
-	if free.Less(stake) || slices.Contains(c.taken, p.Owner) || c.excluded(node, &p) {
+	if free.Less(stake) {
 		return candidate{}
 	}
 	return candidate{node, p.Owner, free, min(free.Nano(), c.most)}

@@ -20,8 +20,8 @@ const (
 	Undrawn Check = iota
 	Checking
 	CheckVoted  // its panel is closed with the order's runs
-	CheckSilent // nobody who was drawn has shown a vote
-	CheckNobody // the roll has nobody who could
+	CheckSilent // nobody who was drawn has shown a vote, or the bonds of all who could be drawn are locked
+	CheckNobody // the roll has nobody else
 )
 
 // RunsCheck returns the name of the panel of one that checks the runs of an order.
@@ -44,30 +44,26 @@ const (
 	roundRunsLarger = 2
 )
 
-// panel asks for a panel about the runs. Its jurors stake no less than whoever is judged, nor than
-// two of three of them would win together by voting for a result that is not the job's.
+// panel asks for a panel about the runs.
 func (r *replica) panel(round, seats uint8) Panel {
-	stake, fits := r.book.MaxCost.ShareFloor(wrongShare, panelSeats/2+1)
-	if !fits { // nobody has so much
-		stake = r.book.MaxCost
-	}
-	if stake.Less(r.policy.Stake) {
-		stake = r.policy.Stake
-	}
-	return Panel{Of: partRuns, Subject: r.id, Round: round, Seats: seats, Slice: stake, Redraws: panelRedraws}
+	return Panel{Of: partRuns, Subject: r.id, Round: round, Seats: seats, Slice: atStake(r.policy, r.book.MaxCost), Redraws: panelRedraws}
 }
 
-// askRoll draws who checks the runs; nil: the roll has nobody who could.
+// askRoll draws who checks the runs; nil: nobody can. Where somebody could who has not enough free of a
+// bond it is as if who was drawn were silent: else whoever has the bonds of the others locked would be
+// paid by the bidders' word.
 func (r *replica) askRoll() chain.Events {
-	id, events := openPanel(r.kv, r.env, r.panel(roundRunsCheck, 1))
-	p := r.panelAt(roundRunsCheck)
-	if len(p.Jurors) > 0 {
+	p, id := r.panel(roundRunsCheck, 1), RunsCheck(r.id)
+	found := p.draw(r.kv, r.env, id)
+	switch {
+	case len(found.nodes) > 0:
 		r.runs.Stage, r.runs.Check = StageCheck, Checking
-		return events
+		return p.seat(r.kv, r.env, id, found)
+	case found.others:
+		r.runs.Check = CheckSilent
+	default:
+		r.runs.Check = CheckNobody
 	}
-	r.runs.Check = CheckNobody
-	dropDeadline(r.kv, p.Due, partPanel, id)
-	r.kv.Delete(PanelKey(id))
 	return nil
 }
 
@@ -102,7 +98,7 @@ func (r *replica) panelAt(round uint8) *Panel {
 }
 
 // trusted reports whether a side may be paid without a panel's word: the order is not checked, or
-// the check from the roll is on it, or the roll has nobody.
+// the check from the roll is on it, or the roll has nobody else.
 func (r *replica) trusted(s *side) bool {
 	return !r.runs.Checked || s.vouched || r.runs.Check == CheckNobody
 }

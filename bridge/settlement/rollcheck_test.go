@@ -139,24 +139,223 @@ func TestCheckThatShowsNothing(t *testing.T) {
 	}
 }
 
-// TestRollOfBidders: on a network where nobody else could check, who bid does.
+// TestRollOfBidders: on a network where there is nobody else, who bid checks.
 func TestRollOfBidders(t *testing.T) {
-	policy := staked
-	policy.Stake = chain.Hyper(2)
-	f := newField(t, policy)
-	for _, n := range []byte{50, 60, 70, 80, 90, 95} { // too little for a juror, and enough for a run
+	f := newField(t, staked)
+	f.register(operator, operators)
+	for _, n := range []byte{50, 60, 70, 80, 90, 95} {
+		f.must(settlement.UnbondProvider(f.kv, &f.env, f.provider(n).Owner, chain.UnbondProvider{Node: key(n).Public()}))
+	}
+	f.do(f.begin(40, operators))
+	f.accomplice()
+	f.do(f.reveal(40))
+	f.over(chain.RunAgreed, 40, operators)
+}
+
+// TestRollWhoseBondsAreLocked: nobody is paid by the bidders' word because the bonds of all others are
+// locked when somebody is drawn from the roll: a panel judges, and if they still are nobody is paid.
+func TestRollWhoseBondsAreLocked(t *testing.T) {
+	for name, later := range map[string]bool{"for long": false, "until a panel is drawn": true} {
+		t.Run(name, func(t *testing.T) {
+			f := packed(t)
+			f.gather()
+			everybody := append([]byte{50, 60, 70, 80, 90, 95}, f.crowd...)
+			f.lockBonds(everybody, chain.Hyper(96))
+			f.accomplice()
+			f.do(f.reveal(40))
+			if len(f.paid()) != 0 {
+				t.Fatal("accomplices were paid by each other's word")
+			}
+			if later {
+				f.lockBonds(everybody, chain.Amount{})
+			}
+			f.drawn()
+			if later {
+				f.judge(found("right"))
+				f.over(chain.RunJudged)
+				return
+			}
+			f.step(10)
+			f.lockBonds(everybody, chain.Amount{})
+			f.over(chain.RunUnjudged)
+		})
+	}
+}
+
+// lockBonds has so much of the bonds of nodes be locked.
+func (f *field) lockBonds(nodes []byte, amount chain.Amount) {
+	for _, n := range nodes {
 		p := f.provider(n)
-		p.Bond = chain.Hyper(4)
+		p.Locked = amount
 		state.Save(f.kv, settlement.ProviderKey(key(n).Public()), p)
 	}
-	f.do(f.begin(40, 50))
-	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
-		t.Fatalf("drew %v", nodes)
+}
+
+// TestClusterSlice: a cluster locks no less than jurors stake, however little the runs do, and cannot
+// begin an order for which it has not so much.
+func TestClusterSlice(t *testing.T) {
+	for _, c := range []struct{ stake, maxCost, slice uint64 }{{1, 10, 20}, {30, 10, 30}, {1, 2, 5}, {0, 0, 5}} {
+		policy := staked
+		policy.Stake = chain.Hyper(c.stake)
+		f := newField(t, policy)
+		f.order.MaxCost = chain.Hyper(c.maxCost)
+		f.use(f.order)
+		home := f.cluster()
+		home.Locked = chain.Hyper(1_001 - c.slice)
+		state.Save(f.kv, settlement.ClusterKey(key(cluster).Public()), home)
+		f.refuses("free of its bond, the job locks", f.begin(40, 50))
+		home.Locked = chain.Amount{}
+		state.Save(f.kv, settlement.ClusterKey(key(cluster).Public()), home)
+		f.do(f.begin(40, 50))
+		if got := f.cluster().Locked; got != chain.Hyper(c.slice) {
+			t.Errorf("an order of %d with a stake of %d locks %s, want %d", c.maxCost, c.stake, got, c.slice)
+		}
 	}
-	f.do(f.commit(50))
-	f.do(f.reveal(50))
-	f.do(f.reveal(40))
-	f.over(chain.RunAgreed, 40, 50)
+}
+
+// TestUnbondedClusterBegins: what a cluster accepted begins after it unbonded, too: the slice comes out of
+// the bond that is on its way back, and goes back there, or is lost.
+func TestUnbondedClusterBegins(t *testing.T) {
+	for name, c := range map[string]struct {
+		lost chain.Amount
+		vote chain.Vote
+	}{
+		"and keeps its word":   {vote: found("right")(0)},
+		"and shows no data":    {lost: chain.Hyper(20), vote: chain.Vote{Finding: chain.FoundUnavailable}},
+		"and somebody says so": {lost: chain.Hyper(1_000), vote: found("right")(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, staked)
+			f.gather()
+			f.must(settlement.UnbondCluster(f.kv, &f.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+			unbonded := f.env.Now
+			onItsWay := func() chain.Amount {
+				at := unbonded + chain.TimeMs(f.env.Params.ClusterUnbondMs())
+				return tokens.MaturingOf(f.kv, at, settlement.ClusterBondOrigin(key(cluster).Public(), account(operator)))
+			}
+			f.do(f.begin(40, 50))
+			if c := f.cluster(); c.Bond != chain.Hyper(20) || c.Locked != c.Bond || onItsWay() != chain.Hyper(980) {
+				t.Fatalf("%s is on its way, %+v", onItsWay(), c)
+			}
+			if _, why := settlement.RegisterCluster(f.kv, &f.env, account(operator), f.registerCluster(operator)); why == nil {
+				t.Fatal("it was registered anew over what is locked")
+			}
+			if c.lost == chain.Hyper(1_000) {
+				if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(7), f.promised(other, 1), true); why != nil {
+					t.Fatal(why.Reason())
+				}
+			}
+			f.vouch(func(byte) chain.Vote { return c.vote })
+			f.do(f.reveal(40))
+			if c.vote.Finding == chain.FoundUnavailable {
+				if nodes := f.drawnNodes(); len(nodes) == 1 && nodes[0] == 50 {
+					f.do(f.commit(50))
+					f.do(f.reveal(50))
+				}
+				for range 2 { // three, and nine
+					f.drawn()
+					f.judge(found1(chain.FoundUnavailable))
+				}
+			}
+			if left, _ := chain.Hyper(1_000).Sub(c.lost); onItsWay() != left || !f.cluster().Bond.IsZero() {
+				t.Errorf("%s is on its way, want %s; %+v", onItsWay(), left, f.cluster())
+			}
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
+// TestHiddenFromSome: jurors of whom some could not have a job's data, where most found a result, lose as
+// much together as those lose whose runs are wrong, within bounds; one who was alone loses as ever.
+func TestHiddenFromSome(t *testing.T) {
+	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
+	for name, c := range map[string]struct {
+		honest bool // nobody's run is wrong
+		lack   int
+		each   uint64 // of 32 parts of a stake
+	}{
+		"four, and nobody lied":   {true, 4, 1},
+		"two, and nobody lied":    {true, 2, 1},
+		"one, and nobody lied":    {true, 1, 8},
+		"four, and two lied":      {false, 4, 8},
+		"one alone, and two lied": {false, 1, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, staked)
+			f.register(operator, operators)
+			f.gather()
+			if !c.honest {
+				f.finds(40, "wrong")
+				f.finds(operators, "wrong")
+			}
+			f.do(f.begin(40, operators))
+			f.vouch(found1(chain.FoundUnavailable))
+			f.do(f.reveal(40))
+			f.accomplice()
+			f.drawn()
+			f.judge(found1(chain.FoundUnavailable))
+			f.drawn()
+			votes := inTurn(append(times(c.lack, lacks), right)...)
+			f.judge(votes)
+			lost, n := f.slashed(), 0
+			for _, node := range f.lastPanel().Jurors {
+				if votes(numberOf(node)) != lacks {
+					continue
+				}
+				n++
+				if got, want := lost[numberOf(node)], chain.Hyper(20).Nano()*c.each/32; got != want {
+					t.Errorf("one of them lost %d, want %d", got, want)
+				}
+			}
+			if n != c.lack {
+				t.Errorf("%d could not have the data", n)
+			}
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
+// TestQuietNine: three of nine take no slice, and no stake, where the others are silent.
+func TestQuietNine(t *testing.T) {
+	for shown, finding := range map[int]chain.RunFinding{3: chain.RunUnjudged, 4: chain.RunUnjudged, 5: chain.RunUnavailable} {
+		f := shielded(t)
+		f.judge(found1(chain.FoundUnavailable))
+		f.drawn()
+		f.someJudge(shown, func(i int) chain.Vote {
+			if i < 3 {
+				return chain.Vote{Finding: chain.FoundUnavailable}
+			}
+			return found("right")(0)
+		})
+		order, _, _ := settlement.Settlement(f.kv, f.id)
+		if order.Finding != finding {
+			t.Errorf("of %d votes came %s, want %s", shown, order.Finding, finding)
+		}
+		if taken := f.cluster().Bond != chain.Hyper(1_000); taken != (finding == chain.RunUnavailable) {
+			t.Errorf("by %d votes the cluster has %s", shown, f.cluster().Bond)
+		}
+	}
+}
+
+// someJudge has so many of a panel vote, and the others be bound and show nothing.
+func (f *field) someJudge(shown int, vote func(i int) chain.Vote) {
+	f.Helper()
+	panel := f.lastPanel()
+	for i, n := range panel.Jurors {
+		commitment := shows(panel.Panel, panel.Subject, vote(i)).Commitment(panel.Panel, n, [32]byte{1})
+		f.do(chain.CommitVote{
+			Panel: panel.Panel, Node: n, Commitment: commitment,
+			Signature: key(numberOf(n)).Sign(crypto.DomainVote, chain.VotePayload(testChain, panel.Panel, commitment)),
+		})
+	}
+	for i, n := range panel.Jurors[:shown] {
+		f.do(chain.RevealVote{Panel: panel.Panel, Node: n, Testimony: shows(panel.Panel, panel.Subject, vote(i)), Salt: [32]byte{1}})
+	}
+	f.step(11_000)
 }
 
 // TestCheckIsPaidWithinTheMaxCost: the check is paid what the primary is paid, and both no more than

@@ -67,12 +67,13 @@ func (r *replica) judged(panel *Panel) chain.Events {
 	if r.runs.Raised {
 		final = panel.leading()
 	}
-	finding, pool := chain.RunUnstable, chain.Amount{}
+	finding, pool, lied := chain.RunUnstable, chain.Amount{}, chain.Amount{}
 	var events chain.Events
 	switch {
 	case final != nil && final.Finding == chain.FoundResult:
 		finding = chain.RunJudged
 		best, pool, events = r.punish(final.Result)
+		lied = sound(r.policy.Stake.ShareFloor(uint64(len(events)), 1)) // each lost its stake
 	case final != nil && lacking(final):
 		finding = chain.RunUnavailable
 		pool, events = r.takeCluster()
@@ -87,6 +88,9 @@ func (r *replica) judged(panel *Panel) chain.Events {
 		events = append(events, recorded...)
 	case finding == chain.RunUnstable || finding == chain.RunUnavailable:
 		owed = r.those(RunShown)
+	}
+	if final != nil && final.Finding == chain.FoundResult {
+		events = append(events, panel.excuse(r.kv, r.env, lied)...)
 	}
 	events = append(events, r.closePanels(panel, final, pool)...)
 	return append(events, r.owe(finding, owed[:min(len(owed), int(r.policy.K))])...)
@@ -117,16 +121,18 @@ func (r *replica) punish(yield crypto.Digest) (right side, pool chain.Amount, ev
 // takeCluster takes the cluster's slice, and returns what of it is for those who found the job's
 // data missing.
 func (r *replica) takeCluster() (pool chain.Amount, events chain.Events) {
-	if !r.runs.Bonded {
-		panic("settlement: a cluster's slice is lost twice")
+	if r.runs.Slice.IsZero() {
+		return pool, nil // of an order that is worth nothing
 	}
-	r.runs.Bonded = false
-	pool = part1of(r.policy.Stake, jurorShare)
-	return pool, r.slice().take(pool)
+	pool = part1of(r.runs.Slice, jurorShare)
+	events = r.slice().take(pool)
+	r.runs.Slice = chain.Amount{}
+	return pool, events
 }
 
 // leading is what a panel found of which some could not have the job's data, and others could: what
-// most of its jurors say, by a third of the seats at least. Of equally many those count who could
+// most of its jurors say, by a third of the seats at least, if more than half of them show a vote: a few
+// accomplices are nobody's judges where the others could not vote. Of equally many those count who could
 // not: whoever shows the data to some of the jurors alone, so that no side has more than half of
 // them, does not get away with it.
 func (p *Panel) leading() *chain.Vote {
@@ -134,13 +140,18 @@ func (p *Panel) leading() *chain.Vote {
 		return p.Verdict
 	}
 	best := &chain.Vote{Finding: chain.FoundUnavailable}
-	most := p.votes(*best)
+	most, shown := p.votes(*best), 0
 	for i := range p.Jurors {
-		if vote := p.Jurors[i].Vote; vote != nil && p.votes(*vote) > most {
-			best, most = vote, p.votes(*vote)
+		vote := p.Jurors[i].Vote
+		if vote == nil {
+			continue
+		}
+		shown++
+		if like := p.votes(*vote); like > most {
+			best, most = vote, like
 		}
 	}
-	if 3*most < int(p.Seats) {
+	if 2*shown <= int(p.Seats) || 3*most < int(p.Seats) {
 		return nil
 	}
 	return best
@@ -186,6 +197,32 @@ func (p *Panel) dismiss(kv state.KV, env *Env) chain.Events {
 	j := p.Jurors[0]
 	p.Jurors = nil
 	return p.free(kv, env, &j, j.silentLoss(env))
+}
+
+// missedShare is one in so many of its stake, that a juror loses at least which could not have the data
+// of a job, as others of its panel could not, if the panel found a result: see excuse.
+const missedShare = 32
+
+// excuse frees those of a panel that found a result who could not have the job's data, if they are two
+// or more: the cluster can have hidden it from them. They lose as much together as those lost whose runs are
+// wrong, a quarter of their stakes at most and a part of them, or what silence costs, at least. So whoever hides
+// data from jurors loses as much as they do, and whoever would have them say so in vain pays them
+// as much as that could save.
+func (p *Panel) excuse(kv state.KV, env *Env, lied chain.Amount) (events chain.Events) {
+	missed := p.votes(chain.Vote{Finding: chain.FoundUnavailable})
+	if missed < 2 {
+		return nil
+	}
+	each := part1of(lied, uint64(missed))
+	p.Jurors = slices.DeleteFunc(p.Jurors, func(j Juror) bool {
+		if j.Vote == nil || !lacking(j.Vote) {
+			return false
+		}
+		least := larger(part1of(j.Staked, missedShare), j.silentLoss(env))
+		events = append(events, p.free(kv, env, &j, lesser(larger(each, least), part1of(j.Staked, wrongShare)))...)
+		return true
+	})
+	return events
 }
 
 // closePanels closes all panels about the runs. Those who found what was found in the end share the

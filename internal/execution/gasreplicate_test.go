@@ -60,7 +60,10 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 	book := settlement.Order{
 		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: o.Deadline + 1,
 	}
-	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec, Bonded: stage != settlement.StageOwed}
+	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec}
+	if stage != settlement.StageOwed {
+		runs.Slice = chain.Hyper(1)
+	}
 	home, _ := settlement.ClusterOf(kv, o.Cluster)
 	home.Locked = chain.Hyper(50)
 	state.Save(kv, settlement.ClusterKey(o.Cluster), home)
