@@ -441,10 +441,37 @@ func (s *State) touch(j *Job) {
 	}
 }
 
-// changed keeps count of a consumer's active jobs, and of what is due when.
+// locksLater reports whether the job will lock a part of the cluster's bond and does not yet.
+func (j *Job) locksLater() bool {
+	switch j.Order.Policy.Policy.(type) {
+	case chain.PolicyReplicate:
+		return !j.Status.Final() && !j.OnChain.Begun
+	case chain.PolicyOptimistic: // its claim does, which is posted next
+		return !j.Status.Final() && j.Status != job.Settling
+	case chain.PolicyNone, chain.PolicyZK:
+	}
+	return false
+}
+
+// locks keeps the list of jobs that will lock a part of the cluster's bond.
+func (s *State) locks(j *Job) {
+	later := j.locksLater()
+	if later == j.unbegun {
+		return
+	}
+	if j.unbegun = later; later {
+		s.unbegun.put(place{arrival: j.Arrival}, j)
+	} else {
+		s.unbegun.drop(place{arrival: j.Arrival})
+	}
+}
+
+// changed keeps count of a consumer's active jobs, of what is due when, and of what is yet to lock
+// a part of the cluster's bond.
 func (s *State) changed(j *Job) {
 	s.touch(j)
 	s.reschedule(j)
+	s.locks(j)
 	live, _, _ := j.count()
 	active := !j.Status.Final() && (j.Status == job.Bidding || live > 0)
 	if active == j.active {

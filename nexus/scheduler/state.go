@@ -114,6 +114,7 @@ type Job struct {
 	consumer chain.Address
 	size     int // of the specification
 	active   bool
+	unbegun  bool   // it is in State.unbegun
 	touched  uint64 // the newest entry that changed it
 	timer    place  // in State.timers; zero: none
 	group    *group
@@ -216,6 +217,7 @@ type State struct {
 	all        ordered[*Job] // the newest first
 	byStatus   [job.Cancelled + 1]int
 	open       ordered[*Job]  // jobs that are not final, in order of arrival
+	unbegun    ordered[*Job]  // those of them that are yet to lock a part of the cluster's bond
 	outbox     ordered[*Job]  // jobs whose claims are to be posted, by ascending cursor
 	timers     ordered[*Job]  // by when a Tick has something to do for it
 	holds      ordered[*Node] // that are held back, by until when
@@ -325,6 +327,15 @@ func (s *State) Outstanding(consumer chain.Address) chain.Amount {
 		return a.Outstanding
 	}
 	return chain.Amount{}
+}
+
+// Unbegun has each called with every job that will lock a part of the cluster's bond and does not yet, as
+// far as the chain has said; to be treated as read-only.
+func (s *State) Unbegun(each func(j *Job)) {
+	s.unbegun.each(func(j *Job) bool {
+		each(j)
+		return true
+	})
 }
 
 // SettledAt returns the height of the newest settlement of a consumer's job that

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -145,22 +146,66 @@ func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Clust
 	return settlement.Cluster{}, o.err
 }
 
-// lacksBond says why the cluster could not begin an order under a policy; empty: it could, as far
-// as is known.
-func (s *Server) lacksBond(ctx context.Context, p chain.Policy) string {
-	slice := settlement.ClusterSlice(p)
+// pledges is what orders that are being admitted here will lock of the cluster's bond.
+type pledges struct {
+	mu  sync.Mutex
+	sum chain.Amount
+}
+
+// sliceOf is what an order locks of the cluster's bond when it begins.
+func (s *Server) sliceOf(p chain.Policy, maxCost chain.Amount) chain.Amount {
+	return settlement.ClusterSlice(p, maxCost, &s.id.genesis.Params)
+}
+
+// lacksBond says why the cluster could not begin an order that locks a slice, beside those that it
+// accepted and that have not begun, or are being admitted here; empty: it could, as far as is known. Then
+// it is pledged, if it is to be: the caller gives that back.
+func (s *Server) lacksBond(ctx context.Context, slice chain.Amount, pledge bool) string {
 	if slice.IsZero() {
 		return ""
 	}
 	record, err := s.own(ctx, bondValid)
 	if err != nil {
 		s.log.Info("the chain cannot be asked for the cluster's bond", "error", err)
-		return ""
+		return s.pledge(chain.Nano(math.MaxUint64), slice, pledge)
 	}
-	if free := record.Free(); free.Less(slice) {
-		return fmt.Sprintf("cluster %s has %s free of its bond, the job locks %s", s.id.cluster.Public().Short(), free, slice)
+	return s.pledge(record.Free(), slice, pledge)
+}
+
+// pledge is lacksBond, with so much free on the chain.
+func (s *Server) pledge(free, slice chain.Amount, pledge bool) string {
+	s.pledged.mu.Lock()
+	defer s.pledged.mu.Unlock()
+	promised, fits := s.pledged.sum, true
+	add := func(amount chain.Amount) {
+		sum, ok := promised.Add(amount)
+		promised, fits = sum, fits && ok
+	}
+	s.replica.view(func(state *scheduler.State) {
+		state.Unbegun(func(j *scheduler.Job) { add(s.sliceOf(j.Order.Policy.Policy, j.Order.MaxCost)) })
+	})
+	left, covered := free.Sub(promised)
+	if !fits || !covered || left.Less(slice) {
+		return fmt.Sprintf("cluster %s has %s free of its bond, of which %s is for orders that it accepted; the job locks %s",
+			s.id.cluster.Public().Short(), free, promised, slice)
+	}
+	if pledge {
+		s.pledged.sum, _ = s.pledged.sum.Add(slice) // both within what is free
 	}
 	return ""
+}
+
+// unpledge takes back what was pledged for orders that are accepted by now, or refused.
+func (s *Server) unpledge(slices []chain.Amount) {
+	s.pledged.mu.Lock()
+	defer s.pledged.mu.Unlock()
+	for _, slice := range slices {
+		rest, ok := s.pledged.sum.Sub(slice)
+		if !ok {
+			panic("server: more is taken back than was pledged")
+		}
+		s.pledged.sum = rest
+	}
 }
 
 // providerOf asks the chain, and keeps its answer for a while.

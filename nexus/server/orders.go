@@ -179,13 +179,16 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	s.admitting.Add(int64(len(list)))
 	defer s.admitting.Add(-int64(len(list)))
 	var open []*application
+	var pledges []chain.Amount
+	defer func() { s.unpledge(pledges) }()
 	for _, a := range list {
 		if a.err != nil {
 			continue // its form may be no order's
 		}
 		order := &a.submit.Order
 		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
-		unbacked := s.unbacked(ctx, order)
+		pledged, unbacked := s.back(ctx, order)
+		pledges = append(pledges, pledged)
 		switch {
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
@@ -218,17 +221,19 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	}
 }
 
-// unbacked says why the cluster could not begin an order that it has not accepted yet; empty: it could.
-// One that is submitted again may be what locks the bond.
-func (s *Server) unbacked(ctx context.Context, order *chain.Order) string {
-	why, known := s.lacksBond(ctx, order.Policy.Policy), false
-	if why != "" {
-		s.replica.view(func(state *scheduler.State) { _, known = state.Job(order.ID()) })
-	}
+// back pledges what an order that was not accepted yet will lock of the cluster's bond, or says why it could
+// not begin. One that is submitted again has its part already.
+func (s *Server) back(ctx context.Context, order *chain.Order) (pledged chain.Amount, why string) {
+	known := false
+	s.replica.view(func(state *scheduler.State) { _, known = state.Job(order.ID()) })
 	if known {
-		return ""
+		return chain.Amount{}, ""
 	}
-	return why
+	slice := s.sliceOf(order.Policy.Policy, order.MaxCost)
+	if why = s.lacksBond(ctx, slice, true); why != "" {
+		return chain.Amount{}, why
+	}
+	return slice, ""
 }
 
 // errNoEscrow says that the chain cannot be asked.

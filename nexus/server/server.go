@@ -79,6 +79,7 @@ type Server struct {
 	readers   readers
 	shown     shown
 	escrows   escrowCache
+	pledged   pledges
 	glance    glance
 	addresses addresses
 	// unfinished are uploads that broke off.

@@ -343,15 +343,53 @@ func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(100)}, false},
 		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}, true},
 	} {
-		request, _ := signedJob(t, testOrder(test.policy), spec)
-		status, body := c.post(0, "/v1/jobs", request)
-		if refused := strings.Contains(string(body), "20 HYPER free of its bond, the job locks"); (status == http.StatusOK) != test.taken || refused == test.taken {
-			t.Errorf("%v: %d %s", test.policy, status, body)
-		}
-		status, body = c.post(0, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: test.policy}})
-		if refused := strings.Contains(string(body), "20 HYPER free of its bond, the job locks"); status != http.StatusOK || refused == test.taken {
+		status, body := c.post(0, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: test.policy}})
+		if refused := strings.Contains(string(body), "20 HYPER free of its bond, of which 0 HYPER"); status != http.StatusOK || refused == test.taken {
 			t.Errorf("%v: a quote: %d %s", test.policy, status, body)
 		}
+		request, _ := signedJob(t, testOrder(test.policy), spec)
+		status, body = c.post(0, "/v1/jobs", request)
+		if refused := strings.Contains(string(body), "20 HYPER free of its bond, of which 0 HYPER"); (status == http.StatusOK) != test.taken || refused == test.taken {
+			t.Errorf("%v: %d %s", test.policy, status, body)
+		}
+	}
+}
+
+// TestWhatTheClustersBondIsPromisedForIsRefused: an order is refused that could not begin beside those
+// which are accepted and have not begun, one after the other and in one submission.
+func TestWhatTheClustersBondIsPromisedForIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(950)
+	c.chain.mu.Unlock()
+	c.upload(0, blob.Sum([]byte(program)), program)
+	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
+	batch := &api.Orders{Specs: []job.Spec{spec}}
+	for range 3 {
+		signed, err := sdk.SignOrder(testOrder(policy), spec, signer{key(consumerKey)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, err := signed.Verify()
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch.List = append(batch.List, api.SignedOrder{Order: one.Order(), Signature: one.Signature()})
+	}
+	const promised = "50 HYPER free of its bond, of which 40 HYPER is for orders"
+	verdicts := c.submitOrders(0, batch)
+	if verdicts[0].Rule != "" || verdicts[1].Rule != "" || verdicts[2].Rule != "policy" || !strings.Contains(verdicts[2].Reason, promised) {
+		t.Fatalf("%+v", verdicts)
+	}
+	request, _ := signedJob(t, testOrder(policy), spec)
+	if status, body := c.post(0, "/v1/jobs", request); status == http.StatusOK || !strings.Contains(string(body), promised) {
+		t.Errorf("%d %s", status, body)
+	}
+	small := policy
+	small.Stake = chain.Amount{} // its slice is what a juror stakes
+	request, _ = signedJob(t, testOrder(small), spec)
+	if status, body := c.post(0, "/v1/jobs", request); status != http.StatusOK {
+		t.Errorf("%d %s", status, body)
 	}
 }
 
