@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ const (
 	maxRemembered = 10_000
 	maxRefusals   = 5 // of one claim by the chain, until it is left alone
 	firstRetry    = 5 * time.Second
+	longestRetry  = 320 * time.Second // the fourth
 	// txRoom is what a transaction needs beside its claims.
 	txRoom = 4 << 10
 )
@@ -35,6 +37,7 @@ type entry struct {
 	refusals int    // by the chain
 	withheld string // why it is not posted though it is in order; empty: it is
 	due      time.Time
+	begins   time.Time // of what begins an order: until when the chain may take it; zero: it begins none
 }
 
 // book is what the relay knows of the claims in the outbox. Safe for concurrent
@@ -45,6 +48,7 @@ type book struct {
 	refused map[crypto.Digest]bool
 	order   []crypto.Digest // of refused, the oldest first
 	resting time.Time       // until when nothing but votes is posted
+	pausing time.Time       // until when nothing is posted that begins an order
 	more    chan struct{}   // holds a token when there may be something to post
 }
 
@@ -130,6 +134,9 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 		if !e.vote && at.Before(b.resting) {
 			at = b.resting
 		}
+		if !e.begins.IsZero() && at.Before(b.pausing) {
+			at = b.pausing
+		}
 		switch {
 		case e.resolved:
 		case !at.After(now):
@@ -189,8 +196,9 @@ func (b *book) roomForVotes() int {
 }
 
 // rejected notes that the chain refused a claim, and reports whether it is left
-// alone from now on. Else it waits, four times as long each time: what it lacks
-// may come.
+// alone from now on. Else it waits, four times as long each time up to longestRetry: what it lacks
+// may come. What begins an order lacks a bond that is free, and is tried as long as the chain may take it:
+// its work is done, and not paid else.
 func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -198,6 +206,8 @@ func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	switch {
 	case e.vote: // one that comes too late stays so
 		limit = 1
+	case now.Before(e.begins):
+		limit = math.MaxInt
 	case e.evidence: // somebody reported it, or what the cluster lost is being divided
 		limit = 2
 	}
@@ -205,7 +215,7 @@ func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 		b.remember(e.id)
 		return true
 	}
-	e.due = now.Add(firstRetry << (2 * (e.refusals - 1)))
+	e.due = now.Add(min(firstRetry<<(2*min(e.refusals-1, maxRefusals)), longestRetry))
 	return false
 }
 
@@ -225,6 +235,13 @@ func (b *book) rest(until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.resting = until
+}
+
+// pause has what begins orders wait.
+func (b *book) pause(until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pausing = until
 }
 
 // postpone has claims wait, through no fault of theirs.

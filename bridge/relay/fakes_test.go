@@ -155,6 +155,8 @@ type fakeChain struct {
 	votes    int // that were refused
 	measured []chain.ReportHardware
 	reports  []chain.ReportAcceptance
+	begun    int           // orders that somebody tried to begin
+	bondless bool          // none is taken
 	known    bool          // they are refused: somebody was faster
 	block    chan struct{} // Settle waits for it, once the transaction is final
 }
@@ -210,6 +212,15 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 		}
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)
+		}
+		if _, begins := m.(chain.BeginRun); begins {
+			if f.bondless && len(messages) > 1 {
+				return nil, &sdk.RejectedError{Reason: "cluster has 0 HYPER free of its bond"}
+			}
+			f.change(func() { f.begun++ })
+			if f.bondless {
+				return nil, &sdk.RejectedError{Included: true, Reason: "cluster has 0 HYPER free of its bond"}
+			}
 		}
 		if _, vote := m.(chain.CommitVote); vote { // every panel is over
 			if len(messages) > 1 {

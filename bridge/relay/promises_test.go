@@ -82,21 +82,76 @@ func TestASequenceGivenTwiceIsReported(t *testing.T) {
 	})
 }
 
+// beginning begins the order of a claim, under replicate.
+func beginning(nonce, sequence uint64) chain.BeginRun {
+	c := numbered(nonce, sequence)
+	c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
+	c.Acceptance.Order, c.Bid.Order = c.Order.ID(), c.Order.ID()
+	c = signed(c)
+	begin := chain.BeginRun{
+		Order: c.Order, OrderSig: c.OrderSig, Acceptance: c.Acceptance, AcceptanceSig: c.AcceptanceSig, Commitment: crypto.Digest{1},
+		Slate: chain.Slate{chain.SlateBidOf(&c.Bid, c.BidSig)},
+	}
+	id := c.Order.ID()
+	begin.SlateSig = cluster.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, begin.Slate))
+	begin.Signature = node.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, begin.Commitment))
+	return begin
+}
+
+// TestAnOrderBeginsWhenTheBondIsFree: what begins an order is posted again for as long as the chain may take it,
+// however often it was refused, holds up no claim meanwhile, and costs few fees.
+func TestAnOrderBeginsWhenTheBondIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.bondless = true
+		const orders = 40 // more than are free before what is worth nothing is waited for
+		for n := range uint64(orders) {
+			begin := beginning(100+n, 100+n)
+			o.putRuns(begin.Order.ID(), codec.Marshal(chain.Msgs{begin}))
+		}
+		_, stop := carry(t, o, f)
+		pass(time.Minute)
+		o.put(claim(1))
+		pass(time.Second)
+		wantCounts(t, f, 1, 1)
+		pass(2 * time.Hour)
+		if f.begun < 20 || f.begun > 200 {
+			t.Errorf("%d tries in two hours", f.begun)
+		}
+		f.change(func() { f.bondless, f.begun = false, 0 })
+		pass(time.Hour)
+		if f.begun != orders {
+			t.Errorf("%d orders began, want %d", f.begun, orders)
+		}
+		stop()
+	})
+}
+
+// TestAnOrderThatIsOverIsLeftAlone: what would begin it is not tried for ever.
+func TestAnOrderThatIsOverIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.bondless = true
+		begin := beginning(1, 1)
+		o.putRuns(begin.Order.ID(), codec.Marshal(chain.Msgs{begin}))
+		_, stop := carry(t, o, f)
+		over := time.UnixMilli(int64(begin.Order.Deadline)).Add(time.Duration(chain.DefaultParams().ClaimWindowMs) * time.Millisecond)
+		pass(time.Until(over) + time.Hour)
+		tries := f.begun
+		pass(12 * time.Hour)
+		if f.begun != tries || tries < 10 {
+			t.Errorf("%d tries, and %d after its window", tries, f.begun-tries)
+		}
+		stop()
+	})
+}
+
 // TestARunIsAPromiseToo: the acceptance of a replicated run is compared as that of a claim is.
 func TestARunIsAPromiseToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, f := newOutbox(), newChain()
-		c := numbered(2, 7)
-		c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
-		c.Acceptance.Order, c.Bid.Order = c.Order.ID(), c.Order.ID()
-		c = signed(c)
-		begin := chain.BeginRun{
-			Order: c.Order, OrderSig: c.OrderSig, Acceptance: c.Acceptance, AcceptanceSig: c.AcceptanceSig, Commitment: crypto.Digest{1},
-			Slate: chain.Slate{chain.SlateBidOf(&c.Bid, c.BidSig)},
-		}
-		id := c.Order.ID()
-		begin.SlateSig = cluster.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, begin.Slate))
-		begin.Signature = node.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, begin.Commitment))
+		begin := beginning(2, 7)
+		id := begin.Order.ID()
 		carrying(t, o, f, func() {
 			o.put(numbered(1, 7))
 			o.putRuns(id, codec.Marshal(chain.Msgs{begin}))

@@ -90,6 +90,7 @@ type Relay struct {
 	private   *private             // nil: claims are posted as they are
 	wasted    int                  // transactions in a row that the chain took nothing of, but of votes alone; post's
 	begun     atomic.Int64         // when the chain took the last begin_run of this relay, since 1970
+	unbegun   int                  // transactions in a row that begin orders and nothing else, and which the chain did not take; post's
 	vain      atomic.Int64         // transactions of votes alone in a row that the chain did not take
 }
 
@@ -338,7 +339,7 @@ func (r *Relay) postAll(ctx context.Context) {
 			r.idle(ctx, wait)
 			continue
 		}
-		before := r.wasted
+		before, unbegun := r.wasted, r.unbegun
 		err := r.post(ctx, batch)
 		if ctx.Err() != nil {
 			return
@@ -349,6 +350,10 @@ func (r *Relay) postAll(ctx context.Context) {
 			if pause := wastePause(r.wasted); pause > 0 && r.wasted > before { // votes go on meanwhile: they are of others, and have their time
 				r.Log.Warn("relay: the chain takes nothing of what the outbox has", "transactions", r.wasted, "pause", pause)
 				r.book.rest(time.Now().Add(pause))
+			}
+			if pause := wastePause(r.unbegun); pause > 0 && r.unbegun > unbegun { // for want of a bond that is free: claims of others go on
+				r.Log.Warn("relay: the chain begins no order", "transactions", r.unbegun, "pause", pause)
+				r.book.pause(time.Now().Add(pause))
 			}
 			continue
 		}
@@ -507,6 +512,7 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 			r.book.taken(e)
 			if _, begun := e.run.(chain.BeginRun); begun {
 				r.begun.Store(time.Now().UnixMilli())
+				r.unbegun = 0
 			}
 			r.Log.Info("relay: the chain took a message", "order", e.order.Short(), "kind", chain.KindOf(e.run), "tx", receipt.TxID.Short())
 			continue
@@ -560,12 +566,16 @@ func (r *Relay) watchAccount(ctx context.Context) {
 	}
 }
 
-// waste counts a transaction until judge says that it was none. Votes are counted apart: a
-// panel that is over, or a server that lists what is worth nothing, holds up no claims.
+// waste counts a transaction until judge says that it was none. Votes are counted apart, and so is
+// what begins orders: a panel that is over, a server that lists what is worth nothing, or a cluster
+// without a bond that is free, holds up no claims.
 func (r *Relay) waste(posted []*entry) {
-	if slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote }) {
+	switch {
+	case slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote && e.begins.IsZero() }):
 		r.wasted++
-	} else {
+	case slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote }):
+		r.unbegun++
+	default:
 		r.vain.Add(1)
 	}
 }

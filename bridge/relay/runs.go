@@ -31,7 +31,11 @@ func (r *Relay) takeRuns(item *api.OutboxItem, pass uint64) (fresh []*entry) {
 		if m, ok := run.(chain.BeginRun); ok {
 			fresh = append(fresh, r.heard(&chain.AcceptedOrder{Order: m.Order, Acceptance: m.Acceptance, Signature: m.AcceptanceSig}, item, pass)...)
 		}
-		fresh = append(fresh, &entry{id: id, order: order, run: run, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
+		e := &entry{id: id, order: order, run: run, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass}
+		if m, ok := run.(chain.BeginRun); ok {
+			e.begins = time.UnixMilli(int64(m.Order.Deadline)).Add(time.Duration(r.inspector.genesis.Params.ClaimWindowMs) * time.Millisecond)
+		}
+		fresh = append(fresh, e)
 	}
 	return fresh
 }
