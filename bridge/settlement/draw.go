@@ -70,15 +70,18 @@ var (
 	QueuedByAppeal    = Queued{drawShares, 0} // what was judged is paid for
 )
 
-// QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for, and of which k
-// runs have to agree: the draw of the roll, one of bidders before it if there are to be any, and the
-// ends of a run and of the check.
-func QueuedByRuns(bids int, k uint8) Queued {
+// QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for: the draw of the
+// roll, as many of bidders as there may be, the ends of what those are given, and that of the check. Bidders
+// who never come lose nothing: the order pays for the rounds that they cost.
+func QueuedByRuns(bids int, p chain.PolicyReplicate) Queued {
+	rounds := max(min(bids, int(p.N), maxRounds)-1, 0)
 	draws := runShares(bids) + checkShares
-	if k > 2 {
-		draws *= 2
+	if p.K > 2 { // the roll is asked after them, and may be in each
+		draws *= 1 + rounds
+	} else {
+		draws += rounds * runShares(bids)
 	}
-	return Queued{draws, runShares(bids) + judgedShares}
+	return Queued{draws, max(rounds, 1)*runShares(bids) + judgedShares}
 }
 
 // Weight is what it takes, if the dearest draw and the dearest deadline take so much.

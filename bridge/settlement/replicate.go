@@ -273,7 +273,7 @@ func CommitRun(kv state.KV, env *Env, m chain.CommitRun, signed bool) (chain.Eve
 func (r *replica) committed() chain.Events {
 	bound := r.count(RunCommitted)
 	switch {
-	case r.runs.Checked && r.missing() > 0 && r.drawable():
+	case r.runs.Checked && r.missing() > 0 && r.drawable(r.runs.Rounds+1):
 		r.queue(StageDraw)
 		return nil
 	case r.runs.Checked && r.runs.Check == Undrawn && bound+r.count(RunShown) > 0:
@@ -286,15 +286,23 @@ func (r *replica) committed() chain.Events {
 	return r.conclude()
 }
 
-// drawable reports whether more bidders may be drawn. One of n is from the roll, if that has one. None
-// are once the claim window is over: bidders who never come would else hold the stakes of others for a
-// window of the consumer's choice each.
-func (r *replica) drawable() bool {
-	most := int(r.policy.N)
+// maxRounds is how many draws an order has, one of them of the roll: what those before did not give, a
+// panel judges.
+const maxRounds = 4
+
+// drawable reports whether more bidders may be drawn by a draw of a number. One of n is from the roll, if that has one. None
+// are once the claim window is over, or in more rounds than the order pays for: bidders who never come would
+// else hold the stakes of others for a window of the consumer's choice each, and draws of others up for
+// nothing.
+func (r *replica) drawable(round uint8) bool {
+	most, last := int(r.policy.N), uint8(maxRounds)
 	if r.runs.Check.counts() {
 		most--
 	}
-	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < most && r.env.Now <= r.book.Expires
+	if r.runs.Check == Undrawn {
+		last--
+	}
+	return !r.runs.Dry && len(r.runs.Slate) > 0 && len(r.runs.Runs) < most && r.env.Now <= r.book.Expires && round <= last
 }
 
 // missing is how many bidders more have to run the order, so that as many may agree as are wanted.
@@ -463,7 +471,7 @@ func (r *replica) conclude() chain.Events {
 		}
 		paid, events := r.payees(&best)
 		return append(append(events, r.closeCheck()...), r.owe(finding, paid)...)
-	case best.size() < int(r.policy.K) && r.drawable():
+	case best.size() < int(r.policy.K) && r.drawable(r.runs.Rounds+1):
 		r.runs.Checked = true
 		r.queue(StageDraw)
 		return nil
@@ -604,7 +612,7 @@ func (r *replica) draw() chain.Events {
 
 // drawBidders draws as many bidders as are missing, or as there are.
 func (r *replica) drawBidders(seed crypto.Digest) (nodes []crypto.PublicKey) {
-	for want := r.missing(); len(nodes) < want && r.drawable(); {
+	for want := r.missing(); len(nodes) < want && r.drawable(r.runs.Rounds); {
 		node, found := r.drawOne(lot(seed, uint64(len(nodes))+1))
 		r.runs.Dry = !found
 		if found {

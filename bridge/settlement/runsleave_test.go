@@ -159,3 +159,26 @@ func TestWithheldFromTheCheckAlone(t *testing.T) {
 		t.Errorf("holdings changed by %d", int64(surplus))
 	}
 }
+
+// TestAbsentBiddersAreDrawnAFewTimes: bidders who never come, and lose nothing, are given no more rounds than
+// the order pays for; then somebody of the roll checks it, and a panel judges.
+func TestAbsentBiddersAreDrawnAFewTimes(t *testing.T) {
+	f := newField(t, chain.PolicyReplicate{K: 3, N: 16, Stake: chain.Hyper(20), WindowMs: 60_000})
+	f.gather()
+	f.do(f.begin(40, 50, 60, 70, 80, 90, 95))
+	for range 3 {
+		if nodes := f.drawnNodes(); len(nodes) != 1 {
+			t.Fatalf("drew %v", nodes)
+		}
+		f.step(61_000)
+	}
+	f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.drawn()
+	f.judge(found("right"))
+	f.do(chain.CollectRun{Order: f.id})
+	if paid := f.paid(); len(paid) != 2 || paid[40] == 0 {
+		t.Errorf("paid %v, want the primary and the check", paid)
+	}
+	f.free()
+}

@@ -232,7 +232,7 @@ func (t *GasTable) marketMessage(m any) uint64 {
 	case chain.Appeal:
 		return t.Appeal + t.queued(settlement.QueuedByAppeal)
 	case chain.BeginRun:
-		return t.BeginRun + t.SlateBid*uint64(len(m.Slate)) + t.queued(settlement.QueuedByRuns(len(m.Slate), runsWanted(&m.Order)))
+		return t.BeginRun + t.SlateBid*uint64(len(m.Slate)) + t.queued(settlement.QueuedByRuns(len(m.Slate), replicateOf(&m.Order)))
 	case chain.CommitRun:
 		return t.CommitRun
 	case chain.RevealRun:
@@ -243,10 +243,10 @@ func (t *GasTable) marketMessage(m any) uint64 {
 	panic("execution: a message that is not of the market")
 }
 
-// runsWanted is how many runs of an order have to agree; of any other order none: it is refused.
-func runsWanted(o *chain.Order) uint8 {
+// replicateOf is the policy of an order that is begun; of any other none: it is refused.
+func replicateOf(o *chain.Order) chain.PolicyReplicate {
 	p, _ := o.Policy.Policy.(chain.PolicyReplicate)
-	return p.K
+	return p
 }
 
 // promise is what service terms cost: peers are drawn for the lease.

@@ -17,9 +17,9 @@ func (w *gasWorld) replicatedOrder(p prepared, i int, k uint8) chain.Order {
 	return o
 }
 
-// beginning begins an order of user i with so many bids; the first is of its own node.
-func (w *gasWorld) beginning(p prepared, i, bids int) chain.BeginRun {
-	o, node, at := w.replicatedOrder(p, i, 2), p.nodes[i], p.clusters[i]
+// beginning begins an order of user i with so many bids; the first is of its own node, and k runs have to agree.
+func (w *gasWorld) beginning(p prepared, i, bids int, k uint8) chain.BeginRun {
+	o, node, at := w.replicatedOrder(p, i, k), p.nodes[i], p.clusters[i]
 	id := o.ID()
 	m := chain.BeginRun{
 		Order: o, OrderSig: w.users[i].PrivateKey.Sign(crypto.DomainOrder, o.Payload()),
@@ -160,7 +160,7 @@ func ofRuns(p prepared) []operation {
 	}
 	begin := func(bids int, flip byte) func(w *gasWorld, i int, _ key) chain.Msg {
 		return func(w *gasWorld, i int, _ key) chain.Msg {
-			m := w.beginning(p, i, bids)
+			m := w.beginning(p, i, bids, 2)
 			m.Signature[0] ^= flip
 			return m
 		}

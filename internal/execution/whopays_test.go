@@ -34,8 +34,8 @@ func (w *gasWorld) optimisticClaim(p prepared, i int) chain.Claim {
 }
 
 // putInQueues is what draws and deadlines weigh that a state has: all draws, and what they put
-// there in turn, but for a panel's deadlines, which whoever is silent pays for.
-func (w *gasWorld) putInQueues(r *state.Overlay, h *chain.Header, panels bool) uint64 {
+// there in turn in so many rounds, but for a panel's deadlines, which whoever is silent pays for.
+func (w *gasWorld) putInQueues(r *state.Overlay, h *chain.Header, panels bool, rounds int) uint64 {
 	w.Helper()
 	kv, table := state.NewOverlay(r), execution.GasTableV1()
 	params, err := execution.ParamsOf(r)
@@ -47,19 +47,26 @@ func (w *gasWorld) putInQueues(r *state.Overlay, h *chain.Header, panels bool) u
 		w.Fatal(err)
 	}
 	const all = 1 << 16
-	env := settlement.Env{ChainID: testChain, Height: h.Height + settlement.DrawDelay, Now: h.TimeMs, ProgressMs: head.ProgressMs, Params: params}
-	_, draws := settlement.RunDraws(kv, &env, all)
-	deadlines := 0
-	if !panels {
-		env.ProgressMs = 1 << 49 // before those that the world has
-		_, deadlines = settlement.RunDeadlines(kv, &env, all)
+	env := settlement.Env{ChainID: testChain, Height: h.Height, Now: h.TimeMs, ProgressMs: head.ProgressMs, Params: params}
+	draws, deadlines := 0, 0
+	for round := range rounds {
+		env.Height += settlement.DrawDelay
+		_, made := settlement.RunDraws(kv, &env, all)
+		draws += made
+		if panels {
+			continue
+		}
+		env.ProgressMs = 1<<49 + uint64(round)<<30 // before those that the world has
+		_, made = settlement.RunDeadlines(kv, &env, all)
+		deadlines += made
 	}
 	return uint64(draws)*table.QueueDraw + uint64(deadlines)*table.QueueDeadline
 }
 
 // TestWhoQueuesPays: the gas of a message is not less than what that weighs which it puts into
 // the queues of draws and deadlines, and which its draws put there in turn, as long as all who are
-// drawn do their part: nobody fills the queues for less than their work.
+// drawn do their part, or lose a stake: nobody fills the queues for less than their work. Bidders who
+// never come lose none.
 func TestWhoQueuesPays(t *testing.T) {
 	w := newGasWorld(t, warm)
 	p := w.prepare()
@@ -68,8 +75,9 @@ func TestWhoQueuesPays(t *testing.T) {
 		return chain.Settle{Claims: []chain.Claim{w.optimisticClaim(p, i)}}
 	})
 	waits.says = "claim_pending"
-	left := []string{"optimistic_claim", "challenge", "appeal", "begin_run", "begin_run/16", "draw_peers", "open_promised_lease", "report_acceptance", "declare_hardware"}
-	for _, o := range slices.Concat(operations(p), []operation{waits}) {
+	absent := oneOf("begin_run/absent", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg { return w.beginning(p, i, chain.MaxSlate, 3) })
+	left := []string{"optimistic_claim", "begin_run/absent", "challenge", "appeal", "begin_run", "begin_run/16", "draw_peers", "open_promised_lease", "report_acceptance", "declare_hardware"}
+	for _, o := range slices.Concat(operations(p), []operation{waits, absent}) {
 		at := slices.Index(left, o.name)
 		if at < 0 {
 			continue
@@ -99,12 +107,15 @@ func TestWhoQueuesPays(t *testing.T) {
 				after.Set(c.Key, c.Value)
 			}
 		}
-		panels := o.name == "challenge" || o.name == "appeal"
-		if was := w.putInQueues(before, h, panels); was != 0 {
+		panels, rounds := o.name == "challenge" || o.name == "appeal", 1
+		if o.name == "begin_run/absent" { // draws until the roll is asked, whose node commits or loses for it
+			rounds = 4
+		}
+		if was := w.putInQueues(before, h, panels, rounds); was != 0 {
 			t.Fatalf("%s: the queues had %d before", o.name, was)
 		}
-		put, gas := w.putInQueues(after, h, panels), out.GasUsed.Units()
-		if put == 0 || put > gas+table.QueueDraw+table.QueueDeadline { // each queue is rounded up to a whole one
+		put, gas := w.putInQueues(after, h, panels, rounds), out.GasUsed.Units()
+		if put == 0 || put > gas+uint64(rounds)*(table.QueueDraw+table.QueueDeadline) { // each queue is rounded up to a whole one
 			t.Errorf("%s: %d gas for what weighs %d in queues", o.name, gas/uint64(len(txs)), put/uint64(len(txs)))
 		}
 		w.reader = nil
