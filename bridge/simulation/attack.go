@@ -85,7 +85,7 @@ var Attacks = []Attack{
 	{
 		Name: "shielding", nodes: one, Policies: verified, play: conduct{asPrimary: guess, shields: true}, cluster: true,
 		What: "A cluster shows nobody who is drawn from the roll, and no juror or auditor, the jobs of its own lazy node.",
-		Why:  "The cluster's bond answers for the data: a slice of it as large as what a run stakes, or a claim under optimistic, is lost if nobody who is to look can have it; under replicate by the word of nine, after that of three.",
+		Why:  "The cluster's bond answers for the data: a slice of it as large as what a juror stakes, or a claim under optimistic, is lost if nobody who is to look can have it; under replicate by the word of nine, after that of three.",
 	},
 	{
 		Name: "packed and shielded", nodes: shared, Policies: replicated, play: conduct{asPrimary: conspire, allied: true, packs: true, shields: true}, cluster: true,
