@@ -77,3 +77,21 @@ func TestPlayIsRepeated(t *testing.T) {
 		t.Error("seeds 7 and 8 are one market")
 	}
 }
+
+// TestShieldingLosesWithAnyStake: a cluster that hides its lazy node's jobs from all who are to look loses by
+// it also where the consumers, who may be its own, have runs stake next to nothing.
+func TestShieldingLosesWithAnyStake(t *testing.T) {
+	cast := simulation.NewCast(simulation.MaxNodes)
+	attack, _ := simulation.Find("shielding")
+	for _, stake := range []uint64{0, 1} {
+		terms, profit, tries := simulation.Defaults(simulation.TwoOfThree), 0.0, uint64(0)
+		terms.Jobs, terms.Stake = 12, stake
+		for seed := range uint64(3) {
+			o := simulation.Market{Cast: cast, Attack: &attack, Terms: terms, Seed: seed + 1}.Play()
+			profit, tries = profit+o.Profit*float64(o.Tries), tries+uint64(o.Tries)
+		}
+		if tries == 0 || profit >= 0 {
+			t.Errorf("with a stake of %d max costs it gained %.2f of a job's worth in %d tries", stake, profit, tries)
+		}
+	}
+}
