@@ -272,18 +272,22 @@ func TestUnbondedClusterBegins(t *testing.T) {
 func TestHiddenFromSome(t *testing.T) {
 	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
 	for name, c := range map[string]struct {
-		honest bool // nobody's run is wrong
+		honest bool   // nobody's run is wrong
+		stake  uint64 // of a run; a juror's is 20
 		lack   int
 		each   uint64 // of 32 parts of a stake
 	}{
-		"four, and nobody lied":   {true, 4, 1},
-		"two, and nobody lied":    {true, 2, 1},
-		"one, and nobody lied":    {true, 1, 8},
-		"four, and two lied":      {false, 4, 8},
-		"one alone, and two lied": {false, 1, 8},
+		"four, and nobody lied":         {true, 20, 4, 1},
+		"two, and nobody lied":          {true, 20, 2, 1},
+		"one, and nobody lied":          {true, 20, 1, 8},
+		"four, and two lied":            {false, 20, 4, 8},
+		"four, and two lied for little": {false, 5, 4, 4}, // who lost ten together
+		"one alone, and two lied":       {false, 20, 1, 8},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newField(t, staked)
+			policy := staked
+			policy.Stake = chain.Hyper(c.stake)
+			f := newField(t, policy)
 			f.register(operator, operators)
 			f.gather()
 			if !c.honest {
