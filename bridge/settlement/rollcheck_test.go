@@ -1,6 +1,7 @@
 package settlement_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -230,8 +231,8 @@ func TestUnbondedClusterBegins(t *testing.T) {
 			f.must(settlement.UnbondCluster(f.kv, &f.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
 			unbonded := f.env.Now
 			onItsWay := func() chain.Amount {
-				at := unbonded + chain.TimeMs(f.env.Params.ClusterUnbondMs())
-				return tokens.MaturingOf(f.kv, at, settlement.ClusterBondOrigin(key(cluster).Public(), account(operator)))
+				at, owner := unbonded+chain.TimeMs(f.env.Params.ClusterUnbondMs()), account(operator)
+				return tokens.MaturingOf(f.kv, at, slices.Concat(settlement.ClusterKey(key(cluster).Public()), owner[:]))
 			}
 			f.do(f.begin(40, 50))
 			if c := f.cluster(); c.Bond != chain.Hyper(20) || c.Locked != c.Bond || onItsWay() != chain.Hyper(980) {
