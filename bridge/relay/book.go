@@ -15,8 +15,11 @@ const (
 	maxHeld       = 20_000
 	maxRemembered = 10_000
 	maxRefusals   = 5 // of one claim by the chain, until it is left alone
-	firstRetry    = 5 * time.Second
-	longestRetry  = 320 * time.Second // the fourth
+	// maxStubborn bounds what begins orders, is held though the chain refused it, and is tried on: a server
+	// that lists what can never begin fills no more of the book with it.
+	maxStubborn  = 1_024
+	firstRetry   = 5 * time.Second
+	longestRetry = 320 * time.Second // the fourth
 	// txRoom is what a transaction needs beside its claims.
 	txRoom = 4 << 10
 )
@@ -198,7 +201,7 @@ func (b *book) roomForVotes() int {
 // rejected notes that the chain refused a claim, and reports whether it is left
 // alone from now on. Else it waits, four times as long each time up to longestRetry: what it lacks
 // may come. What begins an order lacks a bond that is free, and is tried as long as the chain may take it:
-// its work is done, and not paid else.
+// its work is done, and not paid else. Of so many at a time, that is: see maxStubborn.
 func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -206,7 +209,7 @@ func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	switch {
 	case e.vote: // one that comes too late stays so
 		limit = 1
-	case now.Before(e.begins):
+	case now.Before(e.begins) && b.stubborn(e) < maxStubborn:
 		limit = math.MaxInt
 	case e.evidence: // somebody reported it, or what the cluster lost is being divided
 		limit = 2
@@ -217,6 +220,16 @@ func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 	}
 	e.due = now.Add(min(firstRetry<<(2*min(e.refusals-1, maxRefusals)), longestRetry))
 	return false
+}
+
+// stubborn counts what is held beside an entry that begins an order, and was refused too often for anything else.
+func (b *book) stubborn(beside *entry) (n int) {
+	for _, e := range b.entries { // order-free: counted
+		if e != beside && !e.begins.IsZero() && e.refusals >= maxRefusals {
+			n++
+		}
+	}
+	return n
 }
 
 // separate has claims posted one by one, because a transaction of all of them

@@ -132,7 +132,7 @@ type draw struct {
 type drawn struct {
 	nodes  []crypto.PublicKey
 	stake  chain.Amount // that each of them has free
-	others bool         // of the seats that were looked at, one is of somebody who may be drawn, whatever is free of its bond
+	others bool         // the roll has somebody else who may be drawn, whatever is free of its bond, or too many to look at all of them
 }
 
 // drawNodes draws up to want nodes of different owners from the roll, of all that excluded
@@ -168,7 +168,7 @@ func drawNodes(r state.Reader, env *Env, d draw) drawn {
 		}
 	}
 	c.fill(seen, out.stake)
-	out.nodes, out.others = c.nodes, c.others
+	out.nodes, out.others = c.nodes, c.others || c.lens.all() > drawScan
 	return out
 }
 
@@ -182,7 +182,7 @@ type candidates struct {
 	nodes []crypto.PublicKey
 	taken []chain.Address // their owners
 
-	others bool // see drawn
+	others bool // somebody who may be drawn was looked at
 }
 
 // bound is what no node of a class weighs more than.

@@ -114,6 +114,41 @@ func drawMany(t *testing.T, kv state.KV, d draw, n int) map[crypto.PublicKey]int
 	return counts
 }
 
+// TestOthersOnTheRoll: that nobody may be drawn is said of a roll that was looked at whole, and of which nobody could
+// be drawn with any bond.
+func TestOthersOnTheRoll(t *testing.T) {
+	one := func(_ crypto.PublicKey, p *Provider) bool { return p.Owner == owner(1) }
+	for name, c := range map[string]struct {
+		nodes          uint64 // of the owner who may not be drawn
+		another        bool
+		locked, others bool
+	}{
+		"nobody":                         {0, false, false, false},
+		"nobody else":                    {drawScan, false, false, false},
+		"too many to look at all":        {drawScan + 1, false, false, true},
+		"one whose bond is locked":       {drawScan - 1, true, true, true},
+		"one who is drawn":               {drawScan - 1, true, false, true},
+		"one whose bond is locked alone": {0, true, true, true},
+	} {
+		kv := state.NewOverlay(state.NewMemoryBackend())
+		for n := range c.nodes {
+			enrol(kv, n+1, 1, chain.Hyper(100))
+		}
+		if c.another {
+			enrol(kv, 1_000, 2, chain.Hyper(100))
+			if c.locked {
+				if why := lockSlice(kv, node(1_000), chain.Hyper(96)); why != nil {
+					t.Fatal(why.Reason())
+				}
+			}
+		}
+		got := drawNodes(kv, testEnv(), draw{want: 1, least: chain.Hyper(5), excluded: one})
+		if got.others != c.others || (len(got.nodes) == 1) != (c.another && !c.locked) {
+			t.Errorf("%s: drew %d, and others are there: %v", name, len(got.nodes), got.others)
+		}
+	}
+}
+
 // fits compares counts with weights: the sum of squares is what it is by chance.
 func fits(t *testing.T, counts map[crypto.PublicKey]int, weights map[uint64]uint64, draws int) {
 	t.Helper()

@@ -158,54 +158,71 @@ func (s *Server) sliceOf(p chain.Policy, maxCost chain.Amount) chain.Amount {
 }
 
 // lacksBond says why the cluster could not begin an order that locks a slice, beside those that it
-// accepted and that have not begun, or are being admitted here; empty: it could, as far as is known. Then
-// it is pledged, if it is to be: the caller gives that back.
-func (s *Server) lacksBond(ctx context.Context, slice chain.Amount, pledge bool) string {
+// accepted and that have not begun, or are being admitted here; empty: it could, as far as is known.
+func (s *Server) lacksBond(ctx context.Context, slice chain.Amount) string {
 	if slice.IsZero() {
 		return ""
 	}
-	record, err := s.own(ctx, bondValid)
-	if err != nil {
-		s.log.Info("the chain cannot be asked for the cluster's bond", "error", err)
-		return s.pledge(chain.Nano(math.MaxUint64), slice, pledge)
-	}
-	return s.pledge(record.Free(), slice, pledge)
+	why, pledged := s.pledge(ctx, chain.Address{}, []chain.Amount{slice})
+	s.unpledge(pledged)
+	return why[0]
 }
 
-// pledge is lacksBond, with so much free on the chain.
-func (s *Server) pledge(free, slice chain.Amount, pledge bool) string {
+// pledge says of orders of a consumer, with what each locks, why the cluster could not begin them, each
+// beside those before it, as lacksBond does; and what it pledges for the others, which the caller gives
+// back. Of what is free one consumer's orders that have not begun, but for the first, get no more than
+// half: orders that nobody bids for cost nothing.
+func (s *Server) pledge(ctx context.Context, consumer chain.Address, slices []chain.Amount) (why []string, pledged chain.Amount) {
+	free := chain.Nano(math.MaxUint64)
+	if record, err := s.own(ctx, bondValid); err == nil {
+		free = record.Free()
+	} else {
+		s.log.Info("the chain cannot be asked for the cluster's bond", "error", err)
+	}
 	s.pledged.mu.Lock()
 	defer s.pledged.mu.Unlock()
-	promised, fits := s.pledged.sum, true
-	add := func(amount chain.Amount) {
-		sum, ok := promised.Add(amount)
-		promised, fits = sum, fits && ok
-	}
+	promised, theirs, fits := s.pledged.sum, chain.Amount{}, true
 	s.replica.view(func(state *scheduler.State) {
-		state.Unbegun(func(j *scheduler.Job) { add(s.sliceOf(j.Order.Policy.Policy, j.Order.MaxCost)) })
+		state.Unbegun(func(j *scheduler.Job) {
+			slice := s.sliceOf(j.Order.Policy.Policy, j.Order.MaxCost)
+			sum, ok := promised.Add(slice)
+			if promised, fits = sum, fits && ok; fits && j.Order.ConsumerAddress() == consumer {
+				theirs, _ = theirs.Add(slice) // a part of the sum
+			}
+		})
 	})
-	left, covered := free.Sub(promised)
-	if !fits || !covered || left.Less(slice) {
-		return fmt.Sprintf("cluster %s has %s free of its bond, of which %s is for orders that it accepted; the job locks %s",
-			s.id.cluster.Public().Short(), free, promised, slice)
+	half, _ := free.ShareFloor(1, 2) // below it
+	why = make([]string, len(slices))
+	for i, slice := range slices {
+		left, covered := free.Sub(promised)
+		if !fits || !covered || left.Less(slice) {
+			why[i] = fmt.Sprintf("cluster %s has %s free of its bond, of which %s is for orders that it accepted; the job locks %s",
+				s.id.cluster.Public().Short(), free, promised, slice)
+			continue
+		}
+		mine, _ := theirs.Add(slice) // within what is free, as is what follows
+		if !theirs.IsZero() && half.Less(mine) {
+			why[i] = fmt.Sprintf("cluster %s has %s free of its bond, half of it for one consumer's orders that have not begun, of which %s is taken; the job locks %s",
+				s.id.cluster.Public().Short(), free, theirs, slice)
+			continue
+		}
+		promised, _ = promised.Add(slice)
+		pledged, _ = pledged.Add(slice)
+		theirs = mine
 	}
-	if pledge {
-		s.pledged.sum, _ = s.pledged.sum.Add(slice) // both within what is free
-	}
-	return ""
+	s.pledged.sum, _ = s.pledged.sum.Add(pledged)
+	return why, pledged
 }
 
 // unpledge takes back what was pledged for orders that are accepted by now, or refused.
-func (s *Server) unpledge(slices []chain.Amount) {
+func (s *Server) unpledge(amount chain.Amount) {
 	s.pledged.mu.Lock()
 	defer s.pledged.mu.Unlock()
-	for _, slice := range slices {
-		rest, ok := s.pledged.sum.Sub(slice)
-		if !ok {
-			panic("server: more is taken back than was pledged")
-		}
-		s.pledged.sum = rest
+	rest, ok := s.pledged.sum.Sub(amount)
+	if !ok {
+		panic("server: more is taken back than was pledged")
 	}
+	s.pledged.sum = rest
 }
 
 // providerOf asks the chain, and keeps its answer for a while.

@@ -179,16 +179,12 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	s.admitting.Add(int64(len(list)))
 	defer s.admitting.Add(-int64(len(list)))
 	var open []*application
-	var pledges []chain.Amount
-	defer func() { s.unpledge(pledges) }()
 	for _, a := range list {
 		if a.err != nil {
 			continue // its form may be no order's
 		}
 		order := &a.submit.Order
 		unjudged := job.CheckJudged(order, &a.submit.Spec, &s.id.genesis.Params)
-		pledged, unbacked := s.back(ctx, order)
-		pledges = append(pledges, pledged)
 		switch {
 		case order.ChainID != s.id.genesis.ChainID:
 			a.err = &scheduler.Rejection{Rule: "chain", Text: fmt.Sprintf("is %s, this is %s", order.ChainID, s.id.genesis.ChainID)}
@@ -196,8 +192,6 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 			a.err = &scheduler.Rejection{Rule: "cluster", Text: fmt.Sprintf("is %s, this is %s", order.Cluster, s.id.cluster.Public())}
 		case unjudged != nil:
 			a.err = &scheduler.Rejection{Rule: "spec", Text: unjudged.Error()}
-		case unbacked != "":
-			a.err = &scheduler.Rejection{Rule: "policy", Text: unbacked}
 		default:
 			open = append(open, a)
 		}
@@ -216,24 +210,44 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	for _, a := range open {
 		a.submit.Escrow, a.submit.Height, a.submit.TimeMs = escrow.Balance, escrow.Height, escrow.TimeMs
 	}
-	if open = s.gatherInputs(ctx, open); len(open) > 0 {
+	open, pledged := s.back(ctx, s.gatherInputs(ctx, open))
+	defer s.unpledge(pledged)
+	if len(open) > 0 {
 		s.submit(ctx, open)
 	}
 }
 
-// back pledges what an order that was not accepted yet will lock of the cluster's bond, or says why it could
-// not begin. One that is submitted again has its part already.
-func (s *Server) back(ctx context.Context, order *chain.Order) (pledged chain.Amount, why string) {
-	known := false
-	s.replica.view(func(state *scheduler.State) { _, known = state.Job(order.ID()) })
-	if known {
-		return chain.Amount{}, ""
+// back returns the orders that the cluster can begin beside each other and those that it accepted, and
+// what is pledged for them of its bond. The others have their error. One that is submitted again has its
+// part already; one whose escrow does not cover it is not accepted, and has none.
+func (s *Server) back(ctx context.Context, list []*application) (open []*application, pledged chain.Amount) {
+	var asks []*application
+	var slices []chain.Amount
+	s.replica.view(func(state *scheduler.State) {
+		for _, a := range list {
+			o := &a.submit.Order
+			slice := s.sliceOf(o.Policy.Policy, o.MaxCost)
+			if _, known := state.Job(a.id); known || slice.IsZero() || a.submit.Escrow.Less(o.MaxCost) {
+				continue
+			}
+			asks, slices = append(asks, a), append(slices, slice)
+		}
+	})
+	if len(asks) == 0 {
+		return list, pledged
 	}
-	slice := s.sliceOf(order.Policy.Policy, order.MaxCost)
-	if why = s.lacksBond(ctx, slice, true); why != "" {
-		return chain.Amount{}, why
+	why, pledged := s.pledge(ctx, asks[0].submit.Order.ConsumerAddress(), slices)
+	for i, a := range asks {
+		if why[i] != "" {
+			a.err = &scheduler.Rejection{Rule: "policy", Text: why[i]}
+		}
 	}
-	return slice, ""
+	for _, a := range list {
+		if a.err == nil {
+			open = append(open, a)
+		}
+	}
+	return open, pledged
 }
 
 // errNoEscrow says that the chain cannot be asked.

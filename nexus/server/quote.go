@@ -76,7 +76,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: a.reasons[reason]})
 	}
 	price(&out, least, most)
-	if lacks := s.lacksBond(ctx, s.sliceOf(request.Policy.Policy, out.MaxCost), false); lacks != "" {
+	if lacks := s.lacksBond(ctx, s.sliceOf(request.Policy.Policy, out.MaxCost)); lacks != "" {
 		out.MaxCost, out.Reason = chain.Amount{}, lacks
 	}
 	switch {

@@ -360,36 +360,70 @@ func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 func TestWhatTheClustersBondIsPromisedForIsRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	c.chain.mu.Lock()
-	c.chain.locked = chain.Hyper(950)
+	c.chain.locked = chain.Hyper(910)
 	c.chain.mu.Unlock()
 	c.upload(0, blob.Sum([]byte(program)), program)
 	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
-	batch := &api.Orders{Specs: []job.Spec{spec}}
-	for range 3 {
-		signed, err := sdk.SignOrder(testOrder(policy), spec, signer{key(consumerKey)})
-		if err != nil {
-			t.Fatal(err)
+	some := func(consumer int, policies ...chain.Policy) *api.Orders {
+		batch := &api.Orders{Specs: []job.Spec{spec}}
+		for _, p := range policies {
+			signed, err := sdk.SignOrder(testOrder(p), spec, signer{key(consumer)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			one, err := signed.Verify()
+			if err != nil {
+				t.Fatal(err)
+			}
+			batch.List = append(batch.List, api.SignedOrder{Order: one.Order(), Signature: one.Signature()})
 		}
-		one, err := signed.Verify()
+		return batch
+	}
+	refused := func(batch *api.Orders, verdicts []api.OrderVerdict, why ...string) {
+		t.Helper()
+		for i, v := range verdicts {
+			if (v.Rule == "policy") != (why[i] != "") || !strings.Contains(v.Reason, why[i]) {
+				t.Fatalf("of %d the %d. is refused by %q, %q, want %q", len(batch.List), i+1, v.Rule, v.Reason, why[i])
+			}
+		}
+	}
+	const half = "90 HYPER free of its bond, half of it for one consumer's orders that have not begun, of which 40 HYPER is taken"
+	const promised = "90 HYPER free of its bond, of which 80 HYPER is for orders"
+	first := some(consumerKey, policy, policy, policy)
+	refused(first, c.submitOrders(0, first), "", "", half)
+	refused(first, c.submitOrders(0, first), "", "", half) // those two have their parts
+	request, _ := signedJob(t, testOrder(policy), spec)
+	if status, body := c.post(0, "/v1/jobs", request); status == http.StatusOK || !strings.Contains(string(body), half) {
+		t.Errorf("%d %s", status, body)
+	}
+	small := policy
+	small.Stake = chain.Amount{} // its slice is what a juror stakes
+	second := some(consumerKey+1, policy, policy, policy, small)
+	refused(second, c.submitOrders(0, second), "", "", promised, "")
+}
+
+// TestWhoHasNoEscrowTakesNoneOfTheBond: an order that its escrow does not cover is refused for that, and those
+// beside it find the cluster's bond free.
+func TestWhoHasNoEscrowTakesNoneOfTheBond(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(980)
+	c.chain.mu.Unlock()
+	c.upload(0, blob.Sum([]byte(program)), program)
+	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
+	poor := testOrder(policy)
+	poor.MaxCost = chain.Hyper(1 << 30)
+	batch := &api.Orders{Specs: []job.Spec{spec}}
+	for _, o := range []chain.Order{poor, testOrder(policy)} {
+		request, _ := signedJob(t, o, spec)
+		one, err := request.Verify()
 		if err != nil {
 			t.Fatal(err)
 		}
 		batch.List = append(batch.List, api.SignedOrder{Order: one.Order(), Signature: one.Signature()})
 	}
-	const promised = "50 HYPER free of its bond, of which 40 HYPER is for orders"
-	verdicts := c.submitOrders(0, batch)
-	if verdicts[0].Rule != "" || verdicts[1].Rule != "" || verdicts[2].Rule != "policy" || !strings.Contains(verdicts[2].Reason, promised) {
-		t.Fatalf("%+v", verdicts)
-	}
-	request, _ := signedJob(t, testOrder(policy), spec)
-	if status, body := c.post(0, "/v1/jobs", request); status == http.StatusOK || !strings.Contains(string(body), promised) {
-		t.Errorf("%d %s", status, body)
-	}
-	small := policy
-	small.Stake = chain.Amount{} // its slice is what a juror stakes
-	request, _ = signedJob(t, testOrder(small), spec)
-	if status, body := c.post(0, "/v1/jobs", request); status != http.StatusOK {
-		t.Errorf("%d %s", status, body)
+	if v := c.submitOrders(0, batch); v[0].Rule == "" || v[0].Rule == "policy" || v[1].Rule != "" {
+		t.Errorf("%+v", v)
 	}
 }
 
