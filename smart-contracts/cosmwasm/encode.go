@@ -8,6 +8,9 @@ import (
 // encoder writes one JSON text.
 type encoder struct{ out []byte }
 
+// newEncoder returns an encoder with room for a small text.
+func newEncoder() *encoder { return &encoder{make([]byte, 0, 256)} }
+
 // appendText writes a string with the fewest escapes. A string of the chain's that is
 // no UTF-8 is a broken invariant.
 func appendText(out []byte, text string) []byte {
@@ -15,8 +18,15 @@ func appendText(out []byte, text string) []byte {
 		panic(fmt.Sprintf("cosmwasm: %q is no UTF-8", text))
 	}
 	out = append(out, '"')
+	plain := 0 // where bytes begin that are written as they are
 	for i := range len(text) {
-		switch c := text[i]; c {
+		c := text[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		out = append(out, text[plain:i]...)
+		plain = i + 1
+		switch c {
 		case '"', '\\':
 			out = append(out, '\\', c)
 		case '\b':
@@ -30,12 +40,9 @@ func appendText(out []byte, text string) []byte {
 		case '\t':
 			out = append(out, `\t`...)
 		default:
-			if c < 0x20 {
-				out = fmt.Appendf(out, `\u%04x`, c)
-			} else {
-				out = append(out, c)
-			}
+			out = fmt.Appendf(out, `\u%04x`, c)
 		}
 	}
+	out = append(out, text[plain:]...)
 	return append(out, '"')
 }

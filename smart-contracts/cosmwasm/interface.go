@@ -139,35 +139,35 @@ func Decode[T any, P formed[T]](data []byte) (v T, err error) {
 
 // Encode writes a value as contracts read it.
 func Encode[T any, P formed[T]](v T) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	P(&v).form().write(e)
 	return e.out
 }
 
 // EncodeMessage writes a message.
 func EncodeMessage(m Message) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	sum[Message]{&m, messages}.write(e)
 	return e.out
 }
 
 // EncodeQuery writes a query.
 func EncodeQuery(q Query) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	sum[Query]{&q, queries}.write(e)
 	return e.out
 }
 
 // EncodeAnswer writes an answer to anything but a query.
 func EncodeAnswer(a Answer) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	sum[Answer]{&a, answers}.write(e)
 	return e.out
 }
 
 // EncodeQueryAnswer writes an answer to a query.
 func EncodeQueryAnswer(a QueryAnswer) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	sum[QueryAnswer]{&a, queryAnswers}.write(e)
 	return e.out
 }
@@ -180,7 +180,7 @@ func DecodeReached(data []byte) (r Reached, err error) {
 
 // EncodeReached writes what a contract is told about its query.
 func EncodeReached(r Reached) []byte {
-	e := &encoder{}
+	e := newEncoder()
 	sum[Reached]{&r, reaches}.write(e)
 	return e.out
 }

@@ -3,6 +3,7 @@ package cosmwasm
 import (
 	"fmt"
 	"math/bits"
+	"strconv"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ func (u Uint128) Uint64() (n uint64, ok bool) { return u.lo, u.hi == 0 }
 // String is the integer in decimal.
 func (u Uint128) String() string {
 	if u.hi == 0 {
-		return fmt.Sprint(u.lo)
+		return strconv.FormatUint(u.lo, 10)
 	}
 	const group = 10_000_000_000_000_000_000 // 10¹⁹
 	high := u.hi / group
@@ -65,8 +66,10 @@ func readUint128(d *decoder) Uint128 {
 
 type quoted128 struct{ to *Uint128 }
 
-func (q quoted128) read(d *decoder)  { *q.to = readUint128(d) }
-func (q quoted128) write(e *encoder) { e.out = fmt.Appendf(e.out, `"%s"`, *q.to) }
+func (q quoted128) read(d *decoder) { *q.to = readUint128(d) }
+func (q quoted128) write(e *encoder) {
+	e.out = append(append(append(e.out, '"'), q.to.String()...), '"')
+}
 
 // decimalPlaces is how far a Decimal goes behind its point.
 const decimalPlaces = 18

@@ -135,7 +135,9 @@ func (q quoted64) read(d *decoder) {
 	*q.to = u.lo
 }
 
-func (q quoted64) write(e *encoder) { e.out = fmt.Appendf(e.out, `"%d"`, *q.to) }
+func (q quoted64) write(e *encoder) {
+	e.out = append(strconv.AppendUint(append(e.out, '"'), *q.to, 10), '"')
+}
 
 // binary is bytes in base64 (RFC 4648 §4).
 type binary struct {

@@ -271,8 +271,8 @@ func (d *decoder) table() {
 	}
 	d.hasTable = true
 	d.elements, _ = d.bounds(flags)
-	if d.elements > maxTableElements {
-		d.Fail(refuse(RuleSize, "table of %d elements, limit %d", d.elements, maxTableElements))
+	if d.elements > MaxTableElements {
+		d.Fail(refuse(RuleSize, "table of %d elements, limit %d", d.elements, MaxTableElements))
 	}
 }
 

@@ -1,6 +1,10 @@
 package meter
 
-import "github.com/hypermesh/hypermesh/internal/wasm"
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/wasm"
+)
 
 // The contract interface is CosmWasm's, version 8: what a module may import, and
 // what it exports.
@@ -97,6 +101,9 @@ const (
 )
 
 var entries = []Entry{Instantiate, Execute, Query, Migrate, Sudo, Reply}
+
+// Known reports whether the chain calls a function of that name.
+func (e Entry) Known() bool { return slices.Contains(entries, e) }
 
 // params tells whether a contract may export an entry with so many parameters.
 func (e Entry) params(n int) bool {

@@ -12,7 +12,7 @@ const (
 	maxAllParams     = 10_000 // of all functions together [10,000]
 	maxImports       = 100    // [100]
 	maxFunctions     = 20_000 // [20,000]
-	maxTableElements = 2_500  // [2,500]
+	MaxTableElements = 2_500  // [2,500]
 	maxGlobals       = 1_000
 	maxExports       = 4_000
 	maxElements      = 20_000 // entries of all element segments

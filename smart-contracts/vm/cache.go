@@ -15,19 +15,19 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// native is a compiled module.
-type native struct {
-	id     crypto.Digest
-	module *wasmtime.Module
-	bytes  uint64
-	users  int  // calls that run it
-	gone   bool // out of the cache, to be closed by its last user
+// compiled is a compiled module that is kept.
+type compiled struct {
+	*linked
+	id    crypto.Digest
+	bytes uint64
+	users int  // calls that run it
+	gone  bool // out of the cache, to be closed by its last user
 }
 
 // load returns a compiled module, from memory, from disk, or compiled now. Give
 // it back with release. Two that ask at once for what is not there may both
 // compile it; one of the two is kept.
-func (m *Machine) load(code Code) (*native, error) {
+func (m *Machine) load(code Code) (*compiled, error) {
 	if n := m.find(code.ID); n != nil {
 		return n, nil
 	}
@@ -50,7 +50,7 @@ func (m *Machine) Has(id crypto.Digest) bool {
 	return m.compiled[id] != nil
 }
 
-func (m *Machine) find(id crypto.Digest) *native {
+func (m *Machine) find(id crypto.Digest) *compiled {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.compiled[id]
@@ -65,11 +65,11 @@ func (m *Machine) find(id crypto.Digest) *native {
 	return n
 }
 
-func (m *Machine) keep(n *native) *native {
+func (m *Machine) keep(n *compiled) *compiled {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other := m.compiled[n.id]; other != nil {
-		n.module.Close()
+		n.close()
 		other.users++
 		return other
 	}
@@ -83,24 +83,24 @@ func (m *Machine) keep(n *native) *native {
 	return n
 }
 
-func (m *Machine) drop(n *native) {
+func (m *Machine) drop(n *compiled) {
 	m.recent = slices.Delete(m.recent, 0, 1)
 	delete(m.compiled, n.id)
 	m.bytes -= n.bytes
 	if n.gone = true; n.users == 0 {
-		n.module.Close()
+		n.close()
 	}
 }
 
-func (m *Machine) release(n *native) {
+func (m *Machine) release(n *compiled) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n.users--; n.users == 0 && n.gone {
-		n.module.Close()
+		n.close()
 	}
 }
 
-func (m *Machine) compile(code Code) (*native, error) {
+func (m *Machine) compile(code Code) (*compiled, error) {
 	prepared, err := code.Load()
 	if err != nil {
 		return nil, fmt.Errorf("vm: loading code %v: %w", code.ID, err)
@@ -117,7 +117,7 @@ func (m *Machine) compile(code Code) (*native, error) {
 		module.Close()
 		return nil, fmt.Errorf("vm: keeping code %v: %w", code.ID, err)
 	}
-	return &native{id: code.ID, module: module, bytes: uint64(len(text))}, nil
+	return m.bind(code.ID, module, len(text))
 }
 
 // tagBytes is the length of what authenticates a file.
@@ -135,7 +135,7 @@ func (m *Machine) path(id crypto.Digest) string {
 // read returns what is on disk of some code, nil if that is nothing that this
 // node wrote and this engine runs. The bytes are native code: none is looked at
 // before the tag has been.
-func (m *Machine) read(id crypto.Digest) (*native, error) {
+func (m *Machine) read(id crypto.Digest) (*compiled, error) {
 	if m.config.Dir == "" {
 		return nil, nil
 	}
@@ -157,7 +157,17 @@ func (m *Machine) read(id crypto.Digest) (*native, error) {
 	if err != nil { // of another version of the engine, or another processor
 		return nil, nil
 	}
-	return &native{id: id, module: module, bytes: uint64(len(text))}, nil
+	return m.bind(id, module, len(text))
+}
+
+// bind takes a module over and links it.
+func (m *Machine) bind(id crypto.Digest, module *wasmtime.Module, bytes int) (*compiled, error) {
+	code, err := m.linker.link(module)
+	if err != nil {
+		module.Close()
+		return nil, fmt.Errorf("code %v: %w", id, err)
+	}
+	return &compiled{linked: code, id: id, bytes: uint64(bytes)}, nil
 }
 
 // write keeps native code on disk, whole or not at all.

@@ -4,16 +4,13 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"github.com/bytecodealliance/wasmtime-go/v44"
-
-	"github.com/hypermesh/hypermesh/internal/wasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
 // imports are what contracts may call, by name. Each takes i32 and gives one
 // number, which is dropped where the import has no result. An error means that
 // the contract is stopped, or the call failed; it is noted in the run.
-var imports = map[string]func(r *run, args []wasmtime.Val) (int64, error){
+var imports = map[string]func(r *run, args [maxArgs]int32) (int64, error){
 	"abort":                      (*run).abort,
 	"addr_canonicalize":          (*run).canonicalize,
 	"addr_humanize":              (*run).humanize,
@@ -40,56 +37,47 @@ var imports = map[string]func(r *run, args []wasmtime.Val) (int64, error){
 	"secp256r1_verify":           (*run).verifyR1,
 }
 
-// link defines the imports once for all calls: the store says whose call it is.
-func (m *Machine) link() error {
-	calls := meter.HostCalls()
-	if len(calls) != len(imports) {
-		return fmt.Errorf("%d imports for %d that are offered", len(imports), len(calls))
+// byNumber are the imports in the order of meter.HostCalls.
+var byNumber = numbered()
+
+func numbered() (out []func(r *run, args [maxArgs]int32) (int64, error)) {
+	for _, call := range meter.HostCalls() {
+		do, there := imports[call.Name]
+		if !there || len(imports) != len(meter.HostCalls()) {
+			panic("vm: the imports are not those that are offered: " + call.Name)
+		}
+		out = append(out, do)
 	}
-	for _, c := range calls {
-		do, there := imports[c.Name]
-		if !there {
-			return fmt.Errorf("no import %s", c.Name)
+	return out
+}
+
+// maxReentries is how many imports may run in each other: one that gives the
+// contract bytes calls its allocate, which may call another. Each takes native
+// stack that no module can count.
+const maxReentries = 4
+
+// imported runs an import. The contract is stopped if it does not go on.
+func (r *run) imported(number int, args [maxArgs]int32) (value int64, goesOn bool) {
+	defer func() {
+		if raised := recover(); raised != nil {
+			r.raised, goesOn = raised, false
 		}
-		i32 := wasmtime.NewValType(wasmtime.KindI32)
-		var params, results []*wasmtime.ValType
-		for range c.Params {
-			params = append(params, i32)
-		}
-		kind := wasmtime.KindI32
-		if c.Result != 0 {
-			if c.Result != wasm.I32 {
-				kind = wasmtime.KindI64
-			}
-			results = append(results, wasmtime.NewValType(kind))
-		}
-		call := func(caller *wasmtime.Caller, args []wasmtime.Val) ([]wasmtime.Val, *wasmtime.Trap) {
-			r := caller.Data().(*run)
-			if !r.charge(priceCall) {
-				return nil, wasmtime.NewTrap("stopped")
-			}
-			n, err := do(r, args)
-			switch {
-			case err != nil:
-				return nil, wasmtime.NewTrap("stopped")
-			case len(results) == 0:
-				return nil, nil
-			case kind == wasmtime.KindI32:
-				return []wasmtime.Val{wasmtime.ValI32(int32(n))}, nil
-			default:
-				return []wasmtime.Val{wasmtime.ValI64(n)}, nil
-			}
-		}
-		if err := m.linker.FuncNew("env", c.Name, wasmtime.NewFuncType(params, results), call); err != nil {
-			return err
-		}
+	}()
+	r.nested++
+	defer func() { r.nested-- }()
+	if r.nested > maxReentries {
+		return 0, r.misused("%d imports run in each other", r.nested) == nil
 	}
-	return nil
+	if !r.charge(priceCall) {
+		return 0, false
+	}
+	value, err := byNumber[number](r, args)
+	return value, err == nil
 }
 
 // abort is how a contract's panic says why.
-func (r *run) abort(args []wasmtime.Val) (int64, error) {
-	text, err := r.take(args[0].I32(), maxAbort, "the reason of an abort")
+func (r *run) abort(args [maxArgs]int32) (int64, error) {
+	text, err := r.take(args[0], maxAbort, "the reason of an abort")
 	if err != nil {
 		return 0, err
 	}
@@ -97,8 +85,8 @@ func (r *run) abort(args []wasmtime.Val) (int64, error) {
 }
 
 // debug is for people who test contracts; a chain has nowhere to write it.
-func (r *run) debug(args []wasmtime.Val) (int64, error) {
-	_, err := r.take(args[0].I32(), maxDebug, "a debug message")
+func (r *run) debug(args [maxArgs]int32) (int64, error) {
+	_, err := r.take(args[0], maxDebug, "a debug message")
 	return 0, err
 }
 
@@ -119,8 +107,8 @@ func (r *run) hand(data []byte) (int64, error) {
 	return int64(at), err
 }
 
-func (r *run) read(args []wasmtime.Val) (int64, error) {
-	key, err := r.take(args[0].I32(), maxKey, "a key")
+func (r *run) read(args [maxArgs]int32) (int64, error) {
+	key, err := r.take(args[0], maxKey, "a key")
 	if err != nil {
 		return 0, err
 	}
@@ -139,15 +127,15 @@ func (r *run) writes() error {
 	return nil
 }
 
-func (r *run) write(args []wasmtime.Val) (int64, error) {
+func (r *run) write(args [maxArgs]int32) (int64, error) {
 	if err := r.writes(); err != nil {
 		return 0, err
 	}
-	key, err := r.take(args[0].I32(), maxKey, "a key")
+	key, err := r.take(args[0], maxKey, "a key")
 	if err != nil {
 		return 0, err
 	}
-	value, err := r.take(args[1].I32(), maxValue, "a value")
+	value, err := r.take(args[1], maxValue, "a value")
 	if err != nil {
 		return 0, err
 	}
@@ -157,11 +145,11 @@ func (r *run) write(args []wasmtime.Val) (int64, error) {
 	return 0, r.paid(r.host.Write(key, value))
 }
 
-func (r *run) remove(args []wasmtime.Val) (int64, error) {
+func (r *run) remove(args [maxArgs]int32) (int64, error) {
 	if err := r.writes(); err != nil {
 		return 0, err
 	}
-	key, err := r.take(args[0].I32(), maxKey, "a key")
+	key, err := r.take(args[0], maxKey, "a key")
 	if err != nil {
 		return 0, err
 	}
@@ -176,16 +164,16 @@ func (r *run) bound(at int32) ([]byte, error) {
 	return r.take(at, maxKey, "a bound")
 }
 
-func (r *run) scan(args []wasmtime.Val) (int64, error) {
-	start, err := r.bound(args[0].I32())
+func (r *run) scan(args [maxArgs]int32) (int64, error) {
+	start, err := r.bound(args[0])
 	if err != nil {
 		return 0, err
 	}
-	end, err := r.bound(args[1].I32())
+	end, err := r.bound(args[1])
 	if err != nil {
 		return 0, err
 	}
-	order := Order(args[2].I32())
+	order := Order(args[2])
 	if order != Ascending && order != Descending {
 		return 0, r.misused("order %d of a walk", order)
 	}
@@ -210,24 +198,24 @@ func (r *run) step(number int32) (key, value []byte, err error) {
 }
 
 // next gives key and value as two sections, both empty at the end.
-func (r *run) next(args []wasmtime.Val) (int64, error) {
-	key, value, err := r.step(args[0].I32())
+func (r *run) next(args [maxArgs]int32) (int64, error) {
+	key, value, err := r.step(args[0])
 	if err != nil {
 		return 0, err
 	}
 	return r.hand(sections(key, value))
 }
 
-func (r *run) nextKey(args []wasmtime.Val) (int64, error) {
-	key, _, err := r.step(args[0].I32())
+func (r *run) nextKey(args [maxArgs]int32) (int64, error) {
+	key, _, err := r.step(args[0])
 	if err != nil || key == nil {
 		return 0, err
 	}
 	return r.hand(key)
 }
 
-func (r *run) nextValue(args []wasmtime.Val) (int64, error) {
-	key, value, err := r.step(args[0].I32())
+func (r *run) nextValue(args [maxArgs]int32) (int64, error) {
+	key, value, err := r.step(args[0])
 	if err != nil || key == nil {
 		return 0, err
 	}
@@ -262,8 +250,8 @@ func (r *run) address(at int32) (address string, canonical []byte, why string, e
 	return string(text), canonical, "", nil
 }
 
-func (r *run) validate(args []wasmtime.Val) (int64, error) {
-	text, canonical, why, err := r.address(args[0].I32())
+func (r *run) validate(args [maxArgs]int32) (int64, error) {
+	text, canonical, why, err := r.address(args[0])
 	if err != nil {
 		return 0, err
 	}
@@ -283,19 +271,19 @@ func (r *run) complain(why string) (int64, error) {
 	return r.hand([]byte(why))
 }
 
-func (r *run) canonicalize(args []wasmtime.Val) (int64, error) {
-	_, canonical, why, err := r.address(args[0].I32())
+func (r *run) canonicalize(args [maxArgs]int32) (int64, error) {
+	_, canonical, why, err := r.address(args[0])
 	if err != nil {
 		return 0, err
 	}
 	if why != "" {
 		return r.complain(why)
 	}
-	return 0, r.put(args[1].I32(), canonical, "an address")
+	return 0, r.put(args[1], canonical, "an address")
 }
 
-func (r *run) humanize(args []wasmtime.Val) (int64, error) {
-	canonical, err := r.take(args[0].I32(), maxCanonical, "an address")
+func (r *run) humanize(args [maxArgs]int32) (int64, error) {
+	canonical, err := r.take(args[0], maxCanonical, "an address")
 	if err != nil || !r.charge(priceAddress) {
 		return 0, errStopped
 	}
@@ -303,15 +291,15 @@ func (r *run) humanize(args []wasmtime.Val) (int64, error) {
 	if !ok {
 		return r.complain(addressInvalid)
 	}
-	return 0, r.put(args[1].I32(), []byte(human), "an address")
+	return 0, r.put(args[1], []byte(human), "an address")
 }
 
-func (r *run) query(args []wasmtime.Val) (int64, error) {
-	request, err := r.take(args[0].I32(), maxQuery, "a query")
+func (r *run) query(args [maxArgs]int32) (int64, error) {
+	request, err := r.take(args[0], maxQuery, "a query")
 	if err != nil {
 		return 0, err
 	}
-	answer, points, err := r.host.Query(request, uint64(max(r.points.Get(r.store).I64(), 0)))
+	answer, points, err := r.host.Query(request, uint64(max(r.native.points(), 0)))
 	if err := r.paid(points, err); err != nil {
 		return 0, err
 	}

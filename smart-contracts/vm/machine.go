@@ -43,14 +43,14 @@ const tick = time.Second
 type Machine struct {
 	config Config
 	engine *wasmtime.Engine
-	linker *wasmtime.Linker
+	linker *linker
 	stop   chan struct{}
 	ticker sync.WaitGroup
 
 	mu       sync.Mutex
-	compiled map[crypto.Digest]*native
-	recent   []*native // the most recently used last
-	bytes    uint64    // of what is in recent
+	compiled map[crypto.Digest]*compiled
+	recent   []*compiled // the most recently used last
+	bytes    uint64      // of what is in recent
 }
 
 // Code names a contract's code and says where it comes from.
@@ -65,12 +65,11 @@ type Code struct {
 
 // New returns a machine. Close it.
 func New(config Config) (*Machine, error) {
-	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*native{}}
-	m.linker = wasmtime.NewLinker(m.engine)
-	if err := m.link(); err != nil {
-		m.linker.Close()
+	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*compiled{}}
+	var err error
+	if m.linker, err = newLinker(m.engine); err != nil {
 		m.engine.Close()
-		return nil, fmt.Errorf("vm: linking: %w", err)
+		return nil, err
 	}
 	m.ticker.Go(func() {
 		t := time.NewTicker(tick)
@@ -94,10 +93,10 @@ func (m *Machine) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.recent {
-		n.module.Close()
+		n.close()
 	}
 	m.recent, m.compiled, m.bytes = nil, nil, 0
-	m.linker.Close()
+	m.linker.close()
 	m.engine.Close()
 }
 
@@ -187,5 +186,5 @@ func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
 	defer m.release(n)
 	r := &run{machine: m, host: host, call: call}
 	defer r.close()
-	return r.do(n.module)
+	return r.do(n.linked)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"github.com/bytecodealliance/wasmtime-go/v44"
 	bls "github.com/consensys/gnark-crypto/ecc/bls12-381"
 )
 
@@ -82,8 +81,8 @@ func sumG2(list []byte) ([]byte, int64) {
 }
 
 // sum is the import that adds points of so many bytes each.
-func (r *run) sum(args []wasmtime.Val, size int, price uint64, add func(list []byte) ([]byte, int64)) (int64, error) {
-	list, err := r.take(args[0].I32(), maxPointList, "a list of points")
+func (r *run) sum(args [maxArgs]int32, size int, price uint64, add func(list []byte) ([]byte, int64)) (int64, error) {
+	list, err := r.take(args[0], maxPointList, "a list of points")
 	if err != nil || !r.charge(price*uint64(len(list)/size)) {
 		return 0, errStopped
 	}
@@ -97,24 +96,24 @@ func (r *run) sum(args []wasmtime.Val, size int, price uint64, add func(list []b
 	if code != verified {
 		return code, nil
 	}
-	return verified, r.put(args[1].I32(), point, "a point")
+	return verified, r.put(args[1], point, "a point")
 }
 
-func (r *run) aggregateG1(args []wasmtime.Val) (int64, error) {
+func (r *run) aggregateG1(args [maxArgs]int32) (int64, error) {
 	return r.sum(args, pointG1, pricePointG1, sumG1)
 }
 
-func (r *run) aggregateG2(args []wasmtime.Val) (int64, error) {
+func (r *run) aggregateG2(args [maxArgs]int32) (int64, error) {
 	return r.sum(args, pointG2, pricePointG2, sumG2)
 }
 
 // pairingEquality is the import that tells whether the product of the pairings of
 // some points of G1 with as many of G2 is the pairing of two more.
-func (r *run) pairingEquality(args []wasmtime.Val) (int64, error) {
+func (r *run) pairingEquality(args [maxArgs]int32) (int64, error) {
 	var all [4][]byte
 	for i, most := range []uint32{maxPointList, maxPointList, pointG1, pointG2} {
 		var err error
-		if all[i], err = r.take(args[i].I32(), most, "a list of points"); err != nil {
+		if all[i], err = r.take(args[i], most, "a list of points"); err != nil {
 			return 0, err
 		}
 	}
@@ -160,16 +159,16 @@ func checkPairings(ps, qs, one, two []byte) int64 {
 }
 
 // hashTo is the import that hashes a message, in a domain, to a point (RFC 9380).
-func (r *run) hashTo(args []wasmtime.Val, price uint64, hash func(message, domain []byte) ([]byte, error)) (int64, error) {
-	message, err := r.take(args[1].I32(), maxHashed, "a message")
+func (r *run) hashTo(args [maxArgs]int32, price uint64, hash func(message, domain []byte) ([]byte, error)) (int64, error) {
+	message, err := r.take(args[1], maxHashed, "a message")
 	if err != nil {
 		return 0, err
 	}
-	domain, err := r.take(args[2].I32(), maxDomain, "a domain")
+	domain, err := r.take(args[2], maxDomain, "a domain")
 	if err != nil || !r.charge(price+uint64(len(message)+len(domain)+63)/64*priceHashBlock) {
 		return 0, errStopped
 	}
-	if args[0].I32() != functionSHA256 {
+	if args[0] != functionSHA256 {
 		return badHashFunction, nil
 	}
 	if len(domain) > 255 { // RFC 9380 §5.3.3
@@ -180,10 +179,10 @@ func (r *run) hashTo(args []wasmtime.Val, price uint64, hash func(message, domai
 	if err != nil {
 		panic("vm: hashing to a curve: " + err.Error()) // it fails for longer domains alone
 	}
-	return verified, r.put(args[3].I32(), point, "a point")
+	return verified, r.put(args[3], point, "a point")
 }
 
-func (r *run) hashToG1(args []wasmtime.Val) (int64, error) {
+func (r *run) hashToG1(args [maxArgs]int32) (int64, error) {
 	return r.hashTo(args, priceHashG1, func(message, domain []byte) ([]byte, error) {
 		p, err := bls.HashToG1(message, domain)
 		out := p.Bytes()
@@ -191,7 +190,7 @@ func (r *run) hashToG1(args []wasmtime.Val) (int64, error) {
 	})
 }
 
-func (r *run) hashToG2(args []wasmtime.Val) (int64, error) {
+func (r *run) hashToG2(args [maxArgs]int32) (int64, error) {
 	return r.hashTo(args, priceHashG2, func(message, domain []byte) ([]byte, error) {
 		p, err := bls.HashToG2(message, domain)
 		out := p.Bytes()

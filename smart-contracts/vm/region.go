@@ -14,7 +14,7 @@ type region struct{ offset, capacity, length uint32 }
 
 // region reads the description at a pointer.
 func (r *run) region(at int32, what string) (region, []byte, error) {
-	memory := r.memory.UnsafeData(r.store)
+	memory := r.native.memory()
 	from := uint64(uint32(at))
 	if from == 0 || from+regionBytes > uint64(len(memory)) {
 		return region{}, nil, r.misused("%s is described at %d, in a memory of %d", what, from, len(memory))
@@ -66,14 +66,11 @@ func (r *run) put(at int32, data []byte, what string) error {
 
 // give has the contract make a region, and writes into it.
 func (r *run) give(data []byte) (int32, error) {
-	at, err := r.allocate.Call(r.store, int32(len(data)))
+	at, err := r.enter(allocate, int32(len(data)))
 	if err != nil {
-		if fault := r.classify(err); fault != nil {
-			return 0, r.failed(fault)
-		}
-		return 0, errStopped
+		return 0, err
 	}
-	return at.(int32), r.put(at.(int32), data, "an allocated region")
+	return at, r.put(at, data, "an allocated region")
 }
 
 // sections writes some bytes one after the other, each before its length.

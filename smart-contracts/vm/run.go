@@ -16,17 +16,14 @@ type run struct {
 	machine *Machine
 	host    Host
 	call    Call
-
-	store    *wasmtime.Store
-	instance *wasmtime.Instance
-	memory   *wasmtime.Memory
-	points   *wasmtime.Global
-	allocate *wasmtime.Func
+	native  native
 
 	walks  []Iterator
+	nested int // imports that run in each other
 	end    End // set by an import that stops the contract
 	detail string
 	fault  error
+	raised any // what an import panicked with
 }
 
 // pricePage is what a page of memory costs that a contract begins with: what it
@@ -37,26 +34,33 @@ func (r *run) close() {
 	for _, walk := range r.walks {
 		walk.Close()
 	}
-	if r.store != nil {
-		r.store.Close()
-	}
+	r.native.end()
 }
 
 // do runs the call. The error is a fault.
-func (r *run) do(module *wasmtime.Module) (Outcome, error) {
-	if err := r.begin(module); err != nil {
+func (r *run) do(code *linked) (Outcome, error) {
+	params, there := code.params[r.call.Entry]
+	switch {
+	case !there:
+		return Outcome{End: Misused, Detail: "the contract has no " + string(r.call.Entry)}, nil
+	case params > len(r.call.Args) || r.call.Entry != meter.Migrate && params < len(r.call.Args):
+		return Outcome{}, fmt.Errorf("vm: %d arguments for %s", len(r.call.Args), r.call.Entry)
+	}
+	var err error
+	if r.native, err = r.machine.linker.begin(code, r); err != nil {
 		return Outcome{}, err
 	}
 	var data []byte
-	if pages := uint64(r.memory.DataSize(r.store)) / wasm.PageBytes; r.charge(priceInstance + pages*pricePage) {
-		var err error
-		if data, err = r.enter(); err != nil {
-			if err := r.classify(err); err != nil {
-				return Outcome{}, err
-			}
-		}
+	if pages := uint64(len(r.native.memory())) / wasm.PageBytes; r.charge(priceInstance + pages*pricePage) {
+		data, err = r.answer(r.call.Args[:params])
 	}
-	left := r.points.Get(r.store).I64()
+	if r.fault != nil {
+		return Outcome{}, r.fault
+	}
+	if err != nil && r.end == 0 {
+		panic("vm: a call has failed without a reason: " + err.Error())
+	}
+	left := r.native.points()
 	if left < 0 {
 		r.end = Spent
 	}
@@ -70,58 +74,72 @@ func (r *run) do(module *wasmtime.Module) (Outcome, error) {
 	}
 }
 
-// begin makes the instance, which runs nothing of the contract.
-func (r *run) begin(module *wasmtime.Module) (err error) {
-	r.store = wasmtime.NewStoreWithData(r.machine.engine, r)
-	r.store.Limiter(meter.MaxPages*wasm.PageBytes, -1, 1, 1, 1)
-	r.store.SetEpochDeadline(uint64(r.machine.config.Patience/tick) + 1)
-	if r.instance, err = r.machine.linker.Instantiate(r.store, module); err != nil {
-		return fmt.Errorf("vm: instantiating: %w", err)
-	}
-	r.memory = r.instance.GetExport(r.store, "memory").Memory()
-	r.points = r.instance.GetExport(r.store, meter.GlobalPoints).Global()
-	r.allocate = r.instance.GetFunc(r.store, "allocate")
-	stack := r.instance.GetExport(r.store, meter.GlobalStack).Global()
-	err = errors.Join(r.points.Set(r.store, wasmtime.ValI64(int64(r.call.Points))), stack.Set(r.store, wasmtime.ValI32(meter.StackBytes)))
-	if err != nil {
-		return fmt.Errorf("vm: setting limits: %w", err)
-	}
-	return nil
-}
-
-// errStopped says that an import, or the machine, has stopped the contract.
+// errStopped says that an import, or the machine, has stopped the contract, or that
+// there is a fault: which of them is noted in the run.
 var errStopped = errors.New("vm: stopped")
 
-// enter gives the contract its arguments, calls it and takes its answer.
-func (r *run) enter() ([]byte, error) {
-	entry := r.instance.GetFunc(r.store, string(r.call.Entry))
-	if entry == nil {
-		return nil, r.stop(Misused, "the contract has no "+string(r.call.Entry))
-	}
-	params := len(entry.Type(r.store).Params())
-	if params > len(r.call.Args) || r.call.Entry != meter.Migrate && params < len(r.call.Args) {
-		return nil, r.failed(fmt.Errorf("vm: %d arguments for %s", len(r.call.Args), r.call.Entry))
-	}
-	var args []any
-	for _, arg := range r.call.Args[:params] {
+// answer gives the contract its arguments, calls it and takes its answer.
+func (r *run) answer(given [][]byte) ([]byte, error) {
+	var args []int32
+	for _, arg := range given {
 		at, err := r.give(arg)
 		if err != nil {
 			return nil, err
 		}
 		args = append(args, at)
 	}
-	answer, err := entry.Call(r.store, args...)
+	at, err := r.enter(entry, args...)
 	if err != nil {
 		return nil, err
 	}
-	data, err := r.take(answer.(int32), maxResult, "the answer")
+	data, err := r.take(at, maxResult, "the answer")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.instance.GetFunc(r.store, "deallocate").Call(r.store, answer); err != nil {
+	if _, err := r.enter(deallocate, at); err != nil {
 		return nil, err
 	}
 	return data, nil
+}
+
+// enter calls one of the contract's functions. How it ends that does not return is
+// noted. A panic of an import goes on here.
+func (r *run) enter(function function, args ...int32) (int32, error) {
+	value, ends := r.native.do(function, args...)
+	if raised := r.raised; raised != nil {
+		r.raised = nil
+		panic(raised)
+	}
+	switch {
+	case ends == returned:
+		return value, nil
+	case r.fault != nil || r.end != 0 && ends != broken:
+	case ends == trapped:
+		r.trapped()
+	case ends == stopped:
+		return 0, r.failed(errors.New("vm: a trap of nobody"))
+	default:
+		return 0, r.failed(fmt.Errorf("vm: running: %w", r.native.failure()))
+	}
+	return 0, errStopped
+}
+
+// trapped notes why the contract trapped.
+func (r *run) trapped() {
+	switch code, reason := r.native.trap(); {
+	case reason == meter.ReasonSpent:
+		_ = r.stop(Spent, "")
+	case reason == meter.ReasonOverflow:
+		_ = r.stop(Overflowed, "")
+	case reason != meter.ReasonNone:
+		_ = r.failed(errors.New("vm: the host has no memory for a contract"))
+	case code == wasmtime.StackOverflow || code == wasmtime.Interrupt || code == wasmtime.OutOfFuel:
+		_ = r.failed(fmt.Errorf("vm: a contract went beyond what its own count allows: trap %d", code))
+	case code == wasmtime.UnreachableCodeReached:
+		_ = r.stop(Aborted, "unreachable")
+	default:
+		_ = r.stop(Trapped, fmt.Sprintf("trap %d", code))
+	}
 }
 
 // stop notes how the contract ends, if that is not settled yet.
@@ -146,45 +164,12 @@ func (r *run) failed(err error) error {
 
 // charge takes points, and reports whether there were so many.
 func (r *run) charge(points uint64) bool {
-	left := r.points.Get(r.store).I64()
+	left := r.native.points()
 	if left < 0 || uint64(left) < points {
-		left = -1
+		r.native.setPoints(-1)
 		_ = r.stop(Spent, "")
-	} else {
-		left -= int64(points)
+		return false
 	}
-	if err := r.points.Set(r.store, wasmtime.ValI64(left)); err != nil {
-		_ = r.failed(fmt.Errorf("vm: charging points: %w", err))
-	}
-	return left >= 0
-}
-
-// classify notes how a call ended that did not return. The error is a fault.
-func (r *run) classify(err error) error {
-	if r.fault != nil || r.end != 0 {
-		return r.fault
-	}
-	trap, ok := errors.AsType[*wasmtime.Trap](err)
-	if !ok {
-		return fmt.Errorf("vm: running: %w", err)
-	}
-	code := trap.Code()
-	if code == nil {
-		return fmt.Errorf("vm: a trap of nobody: %w", err)
-	}
-	switch reason := meter.Reason(r.instance.GetExport(r.store, meter.GlobalReason).Global().Get(r.store).I32()); {
-	case reason == meter.ReasonSpent:
-		_ = r.stop(Spent, "")
-	case reason == meter.ReasonOverflow:
-		_ = r.stop(Overflowed, "")
-	case reason != meter.ReasonNone:
-		return errors.New("vm: the host has no memory for a contract")
-	case *code == wasmtime.StackOverflow || *code == wasmtime.Interrupt || *code == wasmtime.OutOfFuel:
-		return fmt.Errorf("vm: a contract went beyond what its own count allows: %w", err)
-	case *code == wasmtime.UnreachableCodeReached:
-		_ = r.stop(Aborted, "unreachable")
-	default:
-		_ = r.stop(Trapped, fmt.Sprintf("trap %d", *code))
-	}
-	return nil
+	r.native.setPoints(left - int64(points))
+	return true
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/elliptic"
 	"math/big"
 
-	"github.com/bytecodealliance/wasmtime-go/v44"
 	"github.com/consensys/gnark-crypto/ecc/secp256k1"
 	k1 "github.com/consensys/gnark-crypto/ecc/secp256k1/ecdsa"
 	k1fp "github.com/consensys/gnark-crypto/ecc/secp256k1/fp"
@@ -33,14 +32,14 @@ const (
 )
 
 // signed reads a hash and a signature over it, and takes a price.
-func (r *run) signed(args []wasmtime.Val, price uint64) (hash, signature []byte, code int64, err error) {
+func (r *run) signed(args [maxArgs]int32, price uint64) (hash, signature []byte, code int64, err error) {
 	if !r.charge(price) {
 		return nil, nil, 0, errStopped
 	}
-	if hash, err = r.take(args[0].I32(), hashBytes, "a hash"); err != nil {
+	if hash, err = r.take(args[0], hashBytes, "a hash"); err != nil {
 		return nil, nil, 0, err
 	}
-	if signature, err = r.take(args[1].I32(), signatureBytes, "a signature"); err != nil {
+	if signature, err = r.take(args[1], signatureBytes, "a signature"); err != nil {
 		return nil, nil, 0, err
 	}
 	switch {
@@ -53,12 +52,12 @@ func (r *run) signed(args []wasmtime.Val, price uint64) (hash, signature []byte,
 }
 
 // verify is the import that verifies a signature on a curve.
-func (r *run) verify(args []wasmtime.Val, price uint64, check func(hash, signature, key []byte) int64) (int64, error) {
+func (r *run) verify(args [maxArgs]int32, price uint64, check func(hash, signature, key []byte) int64) (int64, error) {
 	hash, signature, code, err := r.signed(args, price)
 	if err != nil {
 		return 0, err
 	}
-	key, err := r.take(args[2].I32(), maxKeyBytes, "a key")
+	key, err := r.take(args[2], maxKeyBytes, "a key")
 	if err != nil || code != 0 {
 		return code, err
 	}
@@ -79,8 +78,8 @@ func sec1Form(key []byte) byte {
 	}
 }
 
-func (r *run) verifyK1(args []wasmtime.Val) (int64, error) { return r.verify(args, priceK1, checkK1) }
-func (r *run) verifyR1(args []wasmtime.Val) (int64, error) { return r.verify(args, priceR1, checkR1) }
+func (r *run) verifyK1(args [maxArgs]int32) (int64, error) { return r.verify(args, priceK1, checkK1) }
+func (r *run) verifyR1(args [maxArgs]int32) (int64, error) { return r.verify(args, priceR1, checkR1) }
 
 // scalars are the halves of a signature; ok says whether both are of the field.
 func scalars(signature []byte, order *big.Int) (a, b *big.Int, ok bool) {
@@ -159,12 +158,12 @@ func keyR1(curve elliptic.Curve, text []byte) (*ecdsa.PublicKey, error) {
 
 // recover is the import that finds the key of a signature. It answers with the
 // place of the key, uncompressed, or with a code in the upper half.
-func (r *run) recover(args []wasmtime.Val, price uint64, find func(hash, signature []byte, parity uint) []byte) (int64, error) {
+func (r *run) recover(args [maxArgs]int32, price uint64, find func(hash, signature []byte, parity uint) []byte) (int64, error) {
 	hash, signature, code, err := r.signed(args, price)
 	if err != nil {
 		return 0, err
 	}
-	parity := uint32(args[2].I32())
+	parity := uint32(args[2])
 	if code == 0 && parity > 1 {
 		code = badRecoveryParam
 	}
@@ -179,7 +178,7 @@ func (r *run) recover(args []wasmtime.Val, price uint64, find func(hash, signatu
 	return int64(uint32(at)), err
 }
 
-func (r *run) recoverK1(args []wasmtime.Val) (int64, error) {
+func (r *run) recoverK1(args [maxArgs]int32) (int64, error) {
 	return r.recover(args, priceK1, func(hash, signature []byte, parity uint) []byte {
 		var key k1.PublicKey
 		a, b := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
@@ -190,7 +189,7 @@ func (r *run) recoverK1(args []wasmtime.Val) (int64, error) {
 	})
 }
 
-func (r *run) recoverR1(args []wasmtime.Val) (int64, error) {
+func (r *run) recoverR1(args [maxArgs]int32) (int64, error) {
 	return r.recover(args, priceR1, func(hash, signature []byte, parity uint) []byte {
 		var key r1.PublicKey
 		a, b := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
@@ -223,16 +222,16 @@ func priceMessage(message []byte) uint64 {
 	return priceEd25519 + uint64(len(message)+63)/64*priceHashBlock
 }
 
-func (r *run) ed25519(args []wasmtime.Val) (int64, error) {
-	message, err := r.take(args[0].I32(), maxMessage, "a message")
+func (r *run) ed25519(args [maxArgs]int32) (int64, error) {
+	message, err := r.take(args[0], maxMessage, "a message")
 	if err != nil {
 		return 0, err
 	}
-	signature, err := r.take(args[1].I32(), signatureBytes, "a signature")
+	signature, err := r.take(args[1], signatureBytes, "a signature")
 	if err != nil {
 		return 0, err
 	}
-	key, err := r.take(args[2].I32(), ed25519.PublicKeySize, "a key")
+	key, err := r.take(args[2], ed25519.PublicKeySize, "a key")
 	if err != nil || !r.charge(priceMessage(message)) {
 		return 0, errStopped
 	}
@@ -241,10 +240,10 @@ func (r *run) ed25519(args []wasmtime.Val) (int64, error) {
 
 // ed25519Batch verifies as many signatures as there are: each over a message of
 // its own by a key of its own, all over one message, or all by one key.
-func (r *run) ed25519Batch(args []wasmtime.Val) (int64, error) {
+func (r *run) ed25519Batch(args [maxArgs]int32) (int64, error) {
 	var all [3][][]byte
 	for i, most := range []uint32{maxMessage, signatureBytes, ed25519.PublicKeySize} {
-		text, err := r.take(args[i].I32(), (most+4)*maxBatch, "a batch")
+		text, err := r.take(args[i], (most+4)*maxBatch, "a batch")
 		if err != nil {
 			return 0, err
 		}
