@@ -39,7 +39,17 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
 		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal, chain.CommitRun, chain.RevealRun, chain.CollectRun,
 		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer,
-		chain.ReportHardware, chain.DeclareHardware:
+		chain.ReportHardware, chain.DeclareHardware, chain.StoreCode:
+	case chain.InstantiateContract:
+		if m.Admin != nil {
+			return append(out, *m.Admin)
+		}
+	case chain.ExecuteContract:
+		return append(out, m.Contract)
+	case chain.MigrateContract:
+		return append(out, m.Contract)
+	case chain.SetContractAdmin:
+		return append(out, m.Contract)
 	case chain.BeginRun:
 		return append(out, m.Order.ConsumerAddress())
 	case chain.RegisterMeter:
@@ -159,6 +169,9 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return appendFromService(out, e)
 	case chain.HardwareJudged, chain.HardwareDeclared:
 		return appendFromHardware(out, e)
+	case chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
+		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+		return appendFromContract(out, e)
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.KeyRevealed, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}

@@ -287,7 +287,9 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.KeyRevealed,
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed,
-		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared:
+		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared,
+		chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
+		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
 	case chain.ClaimLost:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)

@@ -47,6 +47,8 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return sayService(who, m)
 	case chain.ReportHardware, chain.DeclareHardware:
 		return sayHardware(who, m)
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+		return sayContract(who, m)
 	case chain.Transfer:
 		return say(who, " pays ", m.Amount, " to ", linkAddress(m.To))
 	case chain.RegisterProvider:
@@ -242,6 +244,9 @@ func sayEvent(e chain.Event) sentence {
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
 	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.KeyRevealed:
 		return sayVerification(e)
+	case chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
+		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+		return sayContractEvent(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
 	}

@@ -90,6 +90,8 @@ func sentence(m chain.Msg) string {
 		return serviceSentence(m)
 	case chain.ReportHardware, chain.DeclareHardware:
 		return hardwareSentence(m)
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+		return contractSentence(m)
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,
 		chain.RegisterMeter, chain.SettleBatch, chain.Challenge, chain.Appeal, chain.ReportAcceptance:

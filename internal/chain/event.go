@@ -257,6 +257,17 @@ var eventForms = [...]eventForm{
 	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
 	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),
 	kindHardwareDeclared:   eventFormOf[HardwareDeclared]("hardware_declared"),
+
+	kindCodeUploaded:         eventFormOf[CodeUploaded]("code_uploaded"),
+	kindCodeStored:           eventFormOf[CodeStored]("code_stored"),
+	kindContractInstantiated: eventFormOf[ContractInstantiated]("contract_instantiated"),
+	kindContractExecuted:     eventFormOf[ContractExecuted]("contract_executed"),
+	kindContractMigrated:     eventFormOf[ContractMigrated]("contract_migrated"),
+	kindContractAdminSet:     eventFormOf[ContractAdminSet]("contract_admin_set"),
+	kindContractReplied:      eventFormOf[ContractReplied]("contract_replied"),
+	kindContractEmitted:      eventFormOf[ContractEmitted]("contract_emitted"),
+	kindContractStored:       eventFormOf[ContractStored]("contract_stored"),
+	kindContractBurned:       eventFormOf[ContractBurned]("contract_burned"),
 }
 
 // eventForm is how an alternative of Event is named and read.

@@ -197,6 +197,12 @@ var msgForms = [...]msgForm{
 	kindAccusePeer:       msgFormOf[AccusePeer]("accuse_peer"),
 	kindReportHardware:   msgFormOf[ReportHardware]("report_hardware"),
 	kindDeclareHardware:  msgFormOf[DeclareHardware]("declare_hardware"),
+
+	kindStoreCode:           msgFormOf[StoreCode]("store_code"),
+	kindInstantiateContract: msgFormOf[InstantiateContract]("instantiate_contract"),
+	kindExecuteContract:     msgFormOf[ExecuteContract]("execute_contract"),
+	kindMigrateContract:     msgFormOf[MigrateContract]("migrate_contract"),
+	kindSetContractAdmin:    msgFormOf[SetContractAdmin]("set_contract_admin"),
 }
 
 // msgForm is how an alternative of Msg is named and decoded.

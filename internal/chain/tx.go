@@ -336,7 +336,8 @@ func signedWithin(m Msg) [][]crypto.Signed {
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
 		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,
-		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter, CollectRun, DrawPeers, LeaveLease, DeclareHardware:
+		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter, CollectRun, DrawPeers, LeaveLease, DeclareHardware,
+		StoreCode, InstantiateContract, ExecuteContract, MigrateContract, SetContractAdmin:
 	}
 	return list
 }

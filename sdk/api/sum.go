@@ -62,6 +62,8 @@ func eventCases() []Case {
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{},
 		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{},
+		chain.CodeUploaded{}, chain.CodeStored{}, chain.ContractInstantiated{}, chain.ContractExecuted{}, chain.ContractMigrated{}, chain.ContractAdminSet{},
+		chain.ContractReplied{}, chain.ContractEmitted{}, chain.ContractStored{}, chain.ContractBurned{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -167,7 +169,7 @@ func messageCases() []Case {
 		caseOf[Transfer]("transfer"), caseOf[RegisterProvider]("register_provider"), caseOf[UnbondProvider]("unbond_provider"),
 		caseOf[RegisterCluster]("register_cluster"), caseOf[UnbondCluster]("unbond_cluster"),
 		caseOf[Deposit]("deposit"), caseOf[Withdraw]("withdraw"), caseOf[Settle]("settle"),
-	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases(), runCases(), serviceCases(), hardwareCases())
+	}, stakingCases(), leaseCases(), channelCases(), panelCases(), disputeCases(), privateCases(), runCases(), serviceCases(), hardwareCases(), contractCases())
 }
 
 // MarshalJSON writes the message with its name.
@@ -245,6 +247,8 @@ func messageData(m chain.Msg) any {
 		return serviceData(m)
 	case chain.ReportHardware, chain.DeclareHardware:
 		return hardwareData(m)
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+		return contractData(m)
 	case chain.Bond:
 		return bondData(m)
 	case chain.Delegate:
@@ -331,6 +335,9 @@ func readMessage(t tagged) (chain.Msg, error) {
 		return m, err
 	}
 	if m, ok, err := readHardware(t); ok {
+		return m, err
+	}
+	if m, ok, err := readContract(t); ok {
 		return m, err
 	}
 	if m, ok, err := readChannel(t); ok {

@@ -1,0 +1,92 @@
+package api
+
+import (
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+)
+
+// StoreCode is the data of "store_code".
+type StoreCode struct {
+	Checksum crypto.Digest `json:"checksum" doc:"SHA-256 of the whole code"`
+	Size     Uint64        `json:"size" doc:"bytes of the whole code, at most 819,200"`
+	Offset   Uint64        `json:"offset" doc:"of the part; parts come in order, all but the last of 98,304 bytes"`
+	Part     []byte        `json:"part"`
+}
+
+// InstantiateContract is the data of "instantiate_contract".
+type InstantiateContract struct {
+	Code  Uint64         `json:"code" doc:"the code's number"`
+	Admin *chain.Address `json:"admin,omitempty" doc:"who may migrate it; none: nobody, for good"`
+	Label string         `json:"label" maxLength:"128"`
+	Msg   []byte         `json:"msg" doc:"JSON, for the contract to read"`
+	Funds chain.Amount   `json:"funds_nhyper"`
+	Salt  []byte         `json:"salt" doc:"for an address that can be told before; empty: the chain counts"`
+}
+
+// ExecuteContract is the data of "execute_contract".
+type ExecuteContract struct {
+	Contract chain.Address `json:"contract"`
+	Msg      []byte        `json:"msg" doc:"JSON, for the contract to read"`
+	Funds    chain.Amount  `json:"funds_nhyper"`
+}
+
+// MigrateContract is the data of "migrate_contract".
+type MigrateContract struct {
+	Contract chain.Address `json:"contract"`
+	Code     Uint64        `json:"code" doc:"the new code's number"`
+	Msg      []byte        `json:"msg" doc:"JSON, for the contract to read"`
+}
+
+// SetContractAdmin is the data of "set_contract_admin".
+type SetContractAdmin struct {
+	Contract chain.Address  `json:"contract"`
+	Admin    *chain.Address `json:"admin,omitempty" doc:"none: nobody, for good"`
+}
+
+func contractCases() []Case {
+	return []Case{
+		caseOf[StoreCode]("store_code"), caseOf[InstantiateContract]("instantiate_contract"), caseOf[ExecuteContract]("execute_contract"),
+		caseOf[MigrateContract]("migrate_contract"), caseOf[SetContractAdmin]("set_contract_admin"),
+	}
+}
+
+// contractData is the data of a message about contracts.
+func contractData(m any) any {
+	switch m := m.(type) {
+	case chain.StoreCode:
+		return StoreCode{Checksum: m.Checksum, Size: Uint64(m.Size), Offset: Uint64(m.Offset), Part: m.Part}
+	case chain.InstantiateContract:
+		return InstantiateContract{Code: Uint64(m.Code), Admin: m.Admin, Label: m.Label, Msg: listOf(m.Msg), Funds: m.Funds, Salt: listOf(m.Salt)}
+	case chain.ExecuteContract:
+		return ExecuteContract{Contract: m.Contract, Msg: listOf(m.Msg), Funds: m.Funds}
+	case chain.MigrateContract:
+		return MigrateContract{Contract: m.Contract, Code: Uint64(m.Code), Msg: listOf(m.Msg)}
+	case chain.SetContractAdmin:
+		return SetContractAdmin{Contract: m.Contract, Admin: m.Admin}
+	}
+	panic(fmt.Sprintf("api: message of type %T", m))
+}
+
+// readContract reads a message about contracts, and is false if the name is of none.
+func readContract(t tagged) (chain.Msg, bool, error) {
+	switch t.Type {
+	case "store_code":
+		d, err := dataOf[StoreCode](t)
+		return chain.StoreCode{Checksum: d.Checksum, Size: uint64(d.Size), Offset: uint64(d.Offset), Part: d.Part}, true, err
+	case "instantiate_contract":
+		d, err := dataOf[InstantiateContract](t)
+		return chain.InstantiateContract{Code: uint64(d.Code), Admin: d.Admin, Label: d.Label, Msg: listOf(d.Msg), Funds: d.Funds, Salt: listOf(d.Salt)}, true, err
+	case "execute_contract":
+		d, err := dataOf[ExecuteContract](t)
+		return chain.ExecuteContract{Contract: d.Contract, Msg: listOf(d.Msg), Funds: d.Funds}, true, err
+	case "migrate_contract":
+		d, err := dataOf[MigrateContract](t)
+		return chain.MigrateContract{Contract: d.Contract, Code: uint64(d.Code), Msg: listOf(d.Msg)}, true, err
+	case "set_contract_admin":
+		d, err := dataOf[SetContractAdmin](t)
+		return chain.SetContractAdmin{Contract: d.Contract, Admin: d.Admin}, true, err
+	}
+	return nil, false, nil
+}
