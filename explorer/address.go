@@ -167,11 +167,8 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return append(out, e.Consumer)
 	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed:
 		return appendFromService(out, e)
-	case chain.HardwareJudged, chain.HardwareDeclared:
-		return appendFromHardware(out, e)
-	case chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
-		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
-		return appendFromContract(out, e)
+	case chain.HardwareJudged, chain.HardwareDeclared, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+		return appendFromContract(appendFromHardware(out, e), e)
 	case chain.ClaimRecorded, chain.ClaimRejected, chain.KeyRevealed, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:
 	}

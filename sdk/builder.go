@@ -216,6 +216,7 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		if _, batch := m.(chain.SettleBatch); batch {
 			sum += perClaim + perProof
 		}
+		sum += ofContracts(m)
 		settle, ok := m.(chain.Settle)
 		if !ok {
 			continue
@@ -231,6 +232,29 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 		}
 	}
 	return chain.GasUnits(sum)
+}
+
+// ofContracts is what a message about contracts may use. What a call does nobody knows before.
+func ofContracts(m chain.Msg) uint64 {
+	const perCall, perPart, perPartByte, perCodeByte = 3_000_000, 20_000, 8, 30
+	if store, ok := m.(chain.StoreCode); ok {
+		gas := perPart + perPartByte*uint64(len(store.Part))
+		if store.Offset+uint64(len(store.Part)) == store.Size { // it is the last, with which the whole is checked
+			gas += perCodeByte * store.Size
+		}
+		return gas
+	}
+	_, makes := m.(chain.InstantiateContract)
+	_, calls := m.(chain.ExecuteContract)
+	_, migrates := m.(chain.MigrateContract)
+	_, changes := m.(chain.SetContractAdmin)
+	switch {
+	case makes || calls || migrates:
+		return perCall
+	case changes:
+		return perPart
+	}
+	return 0
 }
 
 // draws reports whether a message has nodes drawn, or a breach or a challenge of hardware

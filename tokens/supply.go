@@ -90,6 +90,7 @@ const (
 	HoldsUnbonding // stake that left its validator and is still liable
 	HoldsRewards   // of staking, earned or to be given out
 	HoldsMaturing
+	HoldsDeposit // for the room that contracts take
 )
 
 // ValueOf says what the record under a key of this package holds. The supply's

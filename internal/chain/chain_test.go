@@ -425,6 +425,7 @@ func FuzzTransaction(f *testing.F) {
 	f.Add(signedTx(f, channelMessages()).Encode())
 	f.Add(signedTx(f, panelMessages()).Encode())
 	f.Add(signedTx(f, hardwareMessages()).Encode())
+	f.Add(signedTx(f, contractMessages()).Encode())
 	f.Add(signedTx(f, chain.Msgs{chain.Settle{Claims: []chain.Claim{fairClaim()}}}).Encode())
 	f.Add([]byte{0x82})
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -65,14 +65,8 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case DeclareHardware:
 		return checkHardware(m.Millicores, m.MemoryMiB)
-	case StoreCode:
-		return m.check()
-	case InstantiateContract:
-		return m.check()
-	case MigrateContract:
-		return m.check()
-	case ExecuteContract, SetContractAdmin:
-		return nil
+	case StoreCode, InstantiateContract, MigrateContract, ExecuteContract, SetContractAdmin:
+		return checkContract(m)
 	case BeginRun:
 		return m.check()
 	case CommitRun:

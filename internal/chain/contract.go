@@ -106,7 +106,7 @@ type CodeStored struct {
 	Creator  Address       `json:"creator"`
 	Checksum crypto.Digest `json:"checksum"` // SHA-256
 	Size     Number        `json:"size_bytes"`
-	Callable Height        `json:"callable_height"` // the first at which contracts of it run
+	Callable Number        `json:"callable_height"` // the first at which contracts of it run
 	Burned   Amount        `json:"burned_nhyper"`   // for the room that it takes
 }
 
@@ -200,6 +200,19 @@ func (ContractReplied) sealedEvent()      {}
 func (ContractEmitted) sealedEvent()      {}
 func (ContractStored) sealedEvent()       {}
 func (ContractBurned) sealedEvent()       {}
+
+// checkContract checks the form of a message about contracts.
+func checkContract(m any) error {
+	switch m := m.(type) {
+	case StoreCode:
+		return m.check()
+	case InstantiateContract:
+		return m.check()
+	case MigrateContract:
+		return m.check()
+	}
+	return nil
+}
 
 func (m *StoreCode) check() error {
 	switch {

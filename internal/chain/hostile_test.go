@@ -39,7 +39,7 @@ func items(raw []byte, start int) (spans [][2]int, end int) {
 // above all the null that decodes into the zero of any type, and so into sums
 // that hold nothing. Whatever comes of it, decoding must return.
 func TestDecodingReturnsWhateverAValueBecomes(t *testing.T) {
-	tx, staking, leases, block := signedTx(t, allMessages()), signedTx(t, stakingMessages()), signedTx(t, slices.Concat(leaseMessages(), serviceMessages(), channelMessages(), panelMessages())), sampleBlock(t)
+	tx, staking, leases, block := signedTx(t, allMessages()), signedTx(t, stakingMessages()), signedTx(t, slices.Concat(leaseMessages(), serviceMessages(), channelMessages(), panelMessages(), contractMessages())), sampleBlock(t)
 	others := [][]byte{{0xf6}, {0x00}, {0x80}, {0x40}, {0x60}, {0xa0}, {0x81, 0xf6}, {0x82, 0x08, 0xf6}, {0x82, 0x02, 0xf6}}
 	decodeTx := func(raw []byte) error { _, err := chain.DecodeTx(raw); return err }
 	decodeBlock := func(raw []byte) error { _, err := chain.DecodeBlock(raw, nil); return err }

@@ -137,6 +137,11 @@ var (
 
 	// Contracts.
 	DomainCompiled = newDomain("compiled contract, on disk")
+	// DomainCompiledKey makes the key that compiled contracts are authenticated with out of
+	// the node's.
+	DomainCompiledKey = newDomain("compiled contracts, a node's key")
+	// DomainContractCode names a contract's code and the weights it is prepared with.
+	DomainContractCode = newDomain("contract code, prepared")
 
 	// Commands in containers.
 	DomainExecTicket = newDomain("way to a node that runs a job")

@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -26,12 +27,14 @@ type Executor struct {
 	kernels  map[string]crypto.Digest
 	proofGas map[zk.Kernel]chain.Gas
 	verifier zk.Verifier
+	vm       contract.VM
+	prices   contract.Prices
 }
 
 // New returns the executor of a chain.
-func New(g *chain.Genesis, verifier zk.Verifier) *Executor {
+func New(g *chain.Genesis, verifier zk.Verifier, vm contract.VM) *Executor {
 	x := &Executor{
-		chainID: g.ChainID, gas: GasTableV1(), verifier: verifier,
+		chainID: g.ChainID, gas: GasTableV1(), verifier: verifier, vm: vm, prices: ContractPricesV1(),
 		kernels: map[string]crypto.Digest{}, proofGas: map[zk.Kernel]chain.Gas{},
 	}
 	for _, k := range g.Kernels {
@@ -323,6 +326,8 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.serviceMessage(m, from, tx.DealSigned(i))
 	case chain.ReportHardware, chain.DeclareHardware:
 		return r.hardwareMessage(m, from, tx.DealSigned(i))
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+		return r.contractMessage(tx, m)
 	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
 		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:
 		return r.stakingMessage(m, from)

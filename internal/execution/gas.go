@@ -176,6 +176,8 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.ReportHardware
 	case chain.DeclareHardware:
 		return t.DeclareHardware
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+		return 0 // package contract takes all of it
 	}
 	panic("execution: a message outside the sealed sum")
 }

@@ -64,7 +64,7 @@ func newGasWorld(t testing.TB, crowd int) *gasWorld {
 	}
 	proofs := &echo{}
 	w := &gasWorld{crowd: crowd, world: &world{
-		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()), now: g.TimeMs, nonces: map[chain.Address]uint64{},
+		TB: t, x: execution.New(g, proofs, nil), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()), now: g.TimeMs, nonces: map[chain.Address]uint64{},
 	}}
 	if err := execution.Genesis(w.state, g); err != nil {
 		t.Fatal(err)

@@ -180,7 +180,7 @@ func crowded(b testing.TB, accounts int) (*Executor, *chain.Genesis, state.Reade
 	for i := range accounts {
 		g.Allocations = append(g.Allocations, chain.Allocation{Bucket: chain.BucketCommunity, Address: addressOf(i), Amount: chain.Hyper(1)})
 	}
-	x, overlay, backend := New(g, nil), state.NewOverlay(state.NewMemoryBackend()), state.NewMemoryBackend()
+	x, overlay, backend := New(g, nil, nil), state.NewOverlay(state.NewMemoryBackend()), state.NewMemoryBackend()
 	if err := Genesis(overlay, g); err != nil {
 		b.Fatal(err)
 	}

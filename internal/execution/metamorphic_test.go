@@ -44,7 +44,7 @@ func newReplay(t *rapid.T, g *chain.Genesis, s setting) *replay {
 	if err := execution.Genesis(overlay, g); err != nil {
 		t.Fatal(err)
 	}
-	r.x, r.state, r.head = execution.New(g, &echo{}), state.NewOverlay(r.store), chain.Header{TimeMs: g.TimeMs}
+	r.x, r.state, r.head = execution.New(g, &echo{}, nil), state.NewOverlay(r.store), chain.Header{TimeMs: g.TimeMs}
 	r.keep(0, overlay.Changes(), state.NewTree(r.store, s.resident))
 	return r
 }
@@ -85,7 +85,7 @@ func (r *replay) reopen() {
 	if err != nil {
 		r.Fatal(err)
 	}
-	r.x, r.store, r.state, r.tree = execution.New(r.g, &echo{}), fresh, state.NewOverlay(fresh), tree
+	r.x, r.store, r.state, r.tree = execution.New(r.g, &echo{}, nil), fresh, state.NewOverlay(fresh), tree
 }
 
 // records are the tree's, built anew as a joiner would.

@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -26,6 +27,7 @@ type Supply struct {
 	Unbonding chain.Amount `json:"unbonding_nhyper"`
 	Rewards   chain.Amount `json:"rewards_nhyper"`
 	Maturing  chain.Amount `json:"maturing_nhyper"`
+	Deposits  chain.Amount `json:"deposits_nhyper"`
 	Total     chain.Amount `json:"total_nhyper"`
 }
 
@@ -38,6 +40,8 @@ func valueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return staking.ValueOf(key, value)
 	case settlement.Prefix:
 		return settlement.ValueOf(key, value)
+	case contract.Prefix:
+		return contract.ValueOf(key, value)
 	}
 	return tokens.HoldsNothing, chain.Amount{}
 }
@@ -84,6 +88,8 @@ func (s *Supply) add(class tokens.Class, amount chain.Amount) bool {
 		s.Rewards, ok = s.Rewards.Add(amount)
 	case tokens.HoldsMaturing:
 		s.Maturing, ok = s.Maturing.Add(amount)
+	case tokens.HoldsDeposit:
+		s.Deposits, ok = s.Deposits.Add(amount)
 	}
 	return ok
 }

@@ -116,7 +116,7 @@ func TestWavesChangeNothing(t *testing.T) {
 		w.drained(ownerA)
 		w.block(1, w.tx(consumer, chain.Withdraw{Cluster: cluster.Public(), Amount: chain.Hyper(rapid.Uint64Range(0, 45).Draw(rt, "withdrawn"))}))
 		proofs, alone := &echoes{}, &echo{}
-		together, single := execution.New(genesis(), proofs), execution.New(genesis(), alone)
+		together, single := execution.New(genesis(), proofs, nil), execution.New(genesis(), alone, nil)
 		txs := offered(rt, w)
 		h := w.header(3_700_000)
 		budget := execution.MaxBudget
@@ -171,7 +171,7 @@ func TestAWaveIsUndone(t *testing.T) {
 	}
 	txs := []*chain.VerifiedTx{w.tx(keyOf(25), chain.Settle{Claims: claims}), spend(), spend()}
 	proofs := &echoes{}
-	x, h := execution.New(genesis(), proofs), w.header(3_700_000)
+	x, h := execution.New(genesis(), proofs, nil), w.header(3_700_000)
 	built, err := x.Build(w.state, h, execution.MaxBudget, staking.Extras{}, listed(txs))
 	if err != nil || len(built.Included) != 2 || len(built.Dropped) != 1 || built.Dropped[0].Reason.Rule != execution.RuleFunds {
 		t.Errorf("included %d, dropped %v, %v", len(built.Included), built.Dropped, err)
@@ -209,7 +209,7 @@ func TestABlockOfFalseProofs(t *testing.T) {
 			}
 			proofs := &echoes{}
 			h := w.header(3_700_000)
-			built, err := execution.New(genesis(), proofs).Build(w.state, h, execution.MaxBudget, staking.Extras{}, listed(txs))
+			built, err := execution.New(genesis(), proofs, nil).Build(w.state, h, execution.MaxBudget, staking.Extras{}, listed(txs))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -101,7 +101,7 @@ func worldOf(t testing.TB, g *chain.Genesis) *world {
 	t.Helper()
 	proofs := &echo{}
 	w := &world{
-		TB: t, x: execution.New(g, proofs), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()),
+		TB: t, x: execution.New(g, proofs, nil), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()),
 		now: g.TimeMs, nonces: map[chain.Address]uint64{},
 	}
 	if err := execution.Genesis(w.state, g); err != nil {

@@ -77,6 +77,7 @@ type application struct {
 	hashing    sync.WaitGroup
 	auditor    *auditor
 	foresight  foresight
+	compiler   compiler
 	recent     recent
 	load       load
 	// roomPatience is how long awaitRoom waits: defaultRoomPatience but in tests.
@@ -139,7 +140,7 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
 		roomPatience: defaultRoomPatience, faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
 	}
-	a.auditor, a.foresight.fault = newAuditor(a.fault), a.fault
+	a.auditor, a.foresight.fault, a.compiler.fault = newAuditor(a.fault), a.fault, a.fault
 	return a, nil
 }
 
@@ -624,6 +625,7 @@ func (a *application) close() error {
 	a.hashing.Wait()
 	a.auditor.close()
 	a.foresight.work.Wait()
+	a.compiler.work.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error

@@ -53,7 +53,7 @@ func TestADataDirectoryOfAnotherGenesisIsRefused(t *testing.T) {
 	r := newRig(t, testGenesis(t))
 	other := testGenesis(t)
 	other.ChainID = "node-test-2"
-	if _, err := openApplication(other, execution.New(other, noKernels(t)), r.store); err == nil || !strings.Contains(err.Error(), "another genesis") {
+	if _, err := openApplication(other, execution.New(other, noKernels(t), nil), r.store); err == nil || !strings.Contains(err.Error(), "another genesis") {
 		t.Errorf("error %v", err)
 	}
 }

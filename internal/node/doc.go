@@ -25,6 +25,7 @@
 //     the block is voted on (branch.hash);
 //   - one that adds up the whole state when an epoch has ended (auditor);
 //   - one that reads what the next blocks will read of the disk (foresight);
+//   - one per block that stored code of contracts, which compiles it (compiler);
 //   - the pruner, unless the node is an archive;
 //   - the gossip's timers, of which there is one for what waits to be sent and one
 //     for what is looked after, and none after Run.
@@ -51,6 +52,8 @@
 //     again if asked;
 //   - sentries that ask for a place (maxCallers, maxCallersOfHost): for one more the
 //     oldest is closed and asks again, and one more of its host is;
+//   - blocks whose code of contracts is compiled (maxCompiling): what is stored by
+//     more of them is compiled when it is called;
 //   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,
 //     and answers wait for their turn within bounded rates of bytes;
 //   - speculative branches: one with transactions waits until it is at most

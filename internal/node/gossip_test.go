@@ -44,7 +44,7 @@ func newGossipNet(t testing.TB, n int) *gossipNet {
 		if err := execution.Genesis(overlay, g); err != nil {
 			t.Fatal(err)
 		}
-		p := newPool(mempool.DefaultConfig(), execution.New(g, noKernels(t)), overlay, quiet())
+		p := newPool(mempool.DefaultConfig(), execution.New(g, noKernels(t), nil), overlay, quiet())
 		others := slices.DeleteFunc(slices.Clone(net.members), func(k crypto.PublicKey) bool { return k == self })
 		p.gossip.peers = func() gossipPeers { return gossipPeers{connected: others, members: len(others)} }
 		p.gossip.block = func(peer crypto.PublicKey, reason string) {

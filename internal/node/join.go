@@ -14,7 +14,6 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/statesync"
@@ -251,7 +250,7 @@ func (d *Deps) executeFirst(raw, certificate []byte, before *state.Tree) (store.
 	}
 	txs := chain.VerifyTxs(block.Txs(), runtime.GOMAXPROCS(0))
 	parent := d.Store.State()
-	outcome, err := execution.New(d.Genesis, d.Verifier).Apply(parent, h, extras, txs)
+	outcome, err := d.executor().Apply(parent, h, extras, txs)
 	if err != nil {
 		return store.Finalized{}, err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/internal/zk/groth16"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
 // Deps are a node's dependencies: the real ones come from Open.
@@ -36,6 +37,7 @@ type Deps struct {
 	Noted         time.Time           // when Since was taken off the clock: to open what a node needs may take long
 	FaucetKey     crypto.PrivateKey   // zero: no faucet
 	Verifier      zk.Verifier
+	VM            *vm.Machine // nil: none that runs contracts
 	Store         *store.Store
 	Logs          *store.Logs
 	Endpoint      *transport.Endpoint
@@ -91,6 +93,10 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err = os.MkdirAll(path(dataDir), 0o755); err != nil {
 		return deps, fmt.Errorf("making the data directory: %w", err)
 	}
+	seed := nodeKey.Seed()
+	if deps.VM, err = vm.New(vm.Config{Dir: filepath.Join(path(dataDir), "contracts"), Key: crypto.DomainCompiledKey.Hash(seed[:])}); err != nil {
+		return deps, err
+	}
 	options := store.Options{CacheBytes: max(int64(config.CacheMiB)<<20/3, 1<<20), RecordBytes: int64(config.CacheMiB) << 20 / 3 * 2, TreeBytes: int64(config.TreeMiB) << 20, Logger: log, NodeMemory: config.NodeMemory}
 	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), options); err != nil {
 		return deps, err
@@ -114,6 +120,14 @@ func openVerifier(home string, g *chain.Genesis) (zk.Verifier, error) {
 	return newProofVerifier(verifier), nil
 }
 
+// executor is the chain's, with what it needs to run contracts.
+func (d *Deps) executor() *execution.Executor {
+	if d.VM == nil {
+		return execution.New(d.Genesis, d.Verifier, nil)
+	}
+	return execution.New(d.Genesis, d.Verifier, d.VM)
+}
+
 func (d *Deps) close() error {
 	var errs []error
 	if d.Endpoint != nil {
@@ -124,6 +138,9 @@ func (d *Deps) close() error {
 	}
 	if d.Store != nil {
 		errs = append(errs, d.Store.Close())
+	}
+	if d.VM != nil {
+		d.VM.Close()
 	}
 	return errors.Join(errs...)
 }
@@ -141,7 +158,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 		}
 		err = errors.Join(err, deps.close())
 	}()
-	executor := execution.New(deps.Genesis, deps.Verifier)
+	executor := deps.executor()
 	if n.app, err = openApplication(deps.Genesis, executor, deps.Store); err != nil {
 		return nil, err
 	}
@@ -159,6 +176,7 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	metrics := newMetrics()
 	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
+	n.app.compiler.vm = deps.VM
 	n.app.keys, n.app.pool, n.app.metrics, n.app.log = deps.ConsensusKeys, n.pool, metrics, deps.Log
 	named, err := config.neighbours()
 	if err != nil {
@@ -276,6 +294,9 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	errs := make(chan error, 8)
+	if n.app.compiler.vm != nil {
+		defer n.app.compiler.vm.Close()
+	}
 	start := func(what string, run func(context.Context) error) {
 		wg.Add(1)
 		go func() {

@@ -141,7 +141,7 @@ func newRigOn(t testing.TB, g *chain.Genesis, st *store.Store) *rig {
 // open begins a life of the application on what the store holds.
 func (r *rig) open() {
 	r.Helper()
-	executor := execution.New(r.genesis, noKernels(r))
+	executor := execution.New(r.genesis, noKernels(r), nil)
 	app, err := openApplication(r.genesis, executor, r.store)
 	if err != nil {
 		r.Fatal(err)

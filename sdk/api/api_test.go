@@ -103,6 +103,18 @@ func stakingMessages() chain.Msgs {
 	}
 }
 
+func contractMessages() chain.Msgs {
+	contract, admin := address(1), address(2)
+	return chain.Msgs{
+		chain.StoreCode{Checksum: crypto.Digest{1}, Size: math.MaxUint64, Offset: 5, Part: []byte{1, 2, 3}},
+		chain.InstantiateContract{Code: math.MaxUint64, Admin: &admin, Label: "l", Msg: []byte("{}"), Funds: chain.Nano(math.MaxUint64), Salt: []byte{9}},
+		chain.InstantiateContract{Code: 1, Label: "l", Msg: []byte{}, Salt: []byte{}},
+		chain.ExecuteContract{Contract: contract, Msg: []byte("{}"), Funds: chain.Nano(1)},
+		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}")},
+		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
+	}
+}
+
 func leaseMessages() chain.Msgs {
 	id := chain.LeaseID{Node: testKey(4).Public(), Order: crypto.Digest{7}}
 	order := claim(chain.PolicyNone{}).Order
@@ -172,7 +184,7 @@ func panelMessages() chain.Msgs {
 
 // TestMessagesThroughJSON: every message of staking, about leases, channels and panels comes back as it was.
 func TestMessagesThroughJSON(t *testing.T) {
-	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages(), panelMessages(), privateMessages()) {
+	for _, m := range slices.Concat(stakingMessages(), leaseMessages(), channelMessages(), panelMessages(), privateMessages(), contractMessages()) {
 		raw, err := json.Marshal(api.Message{Msg: m})
 		if err != nil {
 			t.Fatal(err)

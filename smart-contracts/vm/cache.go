@@ -43,6 +43,15 @@ func (m *Machine) load(code Code) (*compiled, error) {
 	return m.keep(n), nil
 }
 
+// Compile has a contract's code compiled, or read from disk, before it is called.
+func (m *Machine) Compile(code Code) error {
+	n, err := m.load(code)
+	if err == nil {
+		m.release(n)
+	}
+	return err
+}
+
 // Has reports whether a contract's code is kept, compiled, in memory.
 func (m *Machine) Has(id crypto.Digest) bool {
 	m.mu.Lock()

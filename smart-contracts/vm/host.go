@@ -1,43 +1,35 @@
 package vm
 
-// Host is what a contract reaches of the chain while one call runs: its own
-// storage, the chain's addresses, and queries. What a method does costs points
-// beside what the machine charges for the call and its bytes. An error is a fault
-// of the node, and ends the call; whatever a contract does wrong is no error.
-type Host interface {
-	// Read returns a value of the contract's storage, nil if there is none.
-	Read(key []byte) (value []byte, points uint64, err error)
-	// Write sets one, never to nothing. Neither it nor Remove is called by a query.
-	Write(key, value []byte) (points uint64, err error)
-	// Remove removes one, if it is there.
-	Remove(key []byte) (points uint64, err error)
-	// Scan begins a walk over the keys from start, inclusive, to end, exclusive; nil
-	// is no bound.
-	Scan(start, end []byte, order Order) (walk Iterator, points uint64, err error)
-	// Canonical returns an address's bytes; ok says whether it is one.
-	Canonical(address string) (canonical []byte, ok bool)
-	// Human returns the address that has some bytes.
-	Human(canonical []byte) (address string, ok bool)
-	// Query answers a query, written as JSON, with the chain's answer as JSON. It may
-	// use so many points.
-	Query(request []byte, limit uint64) (answer []byte, points uint64, err error)
-}
+import "github.com/hypermesh/hypermesh/smart-contracts/contract"
 
-// Order is in which order keys are walked over.
-type Order int32
-
-// The orders, as contracts number them.
-const (
-	Ascending  Order = 1
-	Descending Order = 2
+// What a machine runs, what it answers and what it reaches are declared by who has
+// contracts run.
+type (
+	Host     = contract.Reach
+	Order    = contract.Order
+	Iterator = contract.Iterator
+	Code     = contract.Program
+	Call     = contract.Call
+	End      = contract.End
+	Outcome  = contract.Outcome
 )
 
-// Iterator walks over keys.
-type Iterator interface {
-	// Next returns the next key and its value, a nil key at the end.
-	Next() (key, value []byte, points uint64, err error)
-	Close()
-}
+// The orders of walks, the ends of calls, and how many queries wait for each other.
+const (
+	Ascending  = contract.Ascending
+	Descending = contract.Descending
+
+	Returned   = contract.Returned
+	Aborted    = contract.Aborted
+	Trapped    = contract.Trapped
+	Misused    = contract.Misused
+	Spent      = contract.Spent
+	Overflowed = contract.Overflowed
+
+	MaxDepth = contract.MaxQueryDepth
+)
+
+var _ contract.VM = (*Machine)(nil)
 
 // Limits of what crosses the boundary, in bytes, as CosmWasm has them.
 const (

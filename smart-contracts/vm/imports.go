@@ -1,9 +1,11 @@
 package vm
 
 import (
+	"errors"
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
@@ -92,6 +94,9 @@ func (r *run) debug(args [maxArgs]int32) (int64, error) {
 
 // paid notes what the host did: its fault, or its price.
 func (r *run) paid(points uint64, err error) error {
+	if misuse, ok := errors.AsType[*contract.Misuse](err); ok {
+		return r.misused("%s", misuse.Why)
+	}
 	if err != nil {
 		return r.failed(fmt.Errorf("vm: the host failed: %w", err))
 	}

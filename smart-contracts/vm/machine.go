@@ -2,14 +2,12 @@ package vm
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
 // Config is what a machine keeps, and where.
@@ -53,16 +51,6 @@ type Machine struct {
 	bytes    uint64      // of what is in recent
 }
 
-// Code names a contract's code and says where it comes from.
-type Code struct {
-	// ID is the digest of the prepared module, or of what decides it: the code as
-	// it was uploaded and the version of the weights.
-	ID crypto.Digest
-	// Load returns the prepared module. It is called only if nothing that was
-	// compiled of it is kept.
-	Load func() (*meter.Module, error)
-}
-
 // New returns a machine. Close it.
 func New(config Config) (*Machine, error) {
 	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*compiled{}}
@@ -98,47 +86,6 @@ func (m *Machine) Close() {
 	m.recent, m.compiled, m.bytes = nil, nil, 0
 	m.linker.close()
 	m.engine.Close()
-}
-
-// End is how a call ended.
-type End uint8
-
-// The ends of a call.
-const (
-	Returned   End = 1 + iota // Data is what the contract answered
-	Aborted                   // the contract gave up, by abort or unreachable
-	Trapped                   // it divided by zero, left its memory, …
-	Misused                   // it gave the host what is no region, is too large, or is not allowed
-	Spent                     // its points are used up
-	Overflowed                // its stack is used up
-)
-
-func (e End) String() string {
-	names := [...]string{Returned: "returned", Aborted: "aborted", Trapped: "trapped", Misused: "misused", Spent: "spent", Overflowed: "overflowed"}
-	if e == 0 || int(e) >= len(names) {
-		return fmt.Sprintf("end %d", uint8(e))
-	}
-	return names[e]
-}
-
-// Outcome is what a call came to. End, Data and Points are the same on every
-// node.
-type Outcome struct {
-	End    End
-	Data   []byte // the answer, as JSON
-	Points uint64 // used; all there were, unless the call ended as Returned, Aborted or Misused
-	Detail string // for people: what abort said, which trap. Never for consensus.
-}
-
-// MaxDepth bounds queries that lead to queries.
-const MaxDepth = 8
-
-// Call is one call of a contract.
-type Call struct {
-	Entry  meter.Entry
-	Args   [][]byte // JSON: env, info where the entry takes it, msg; for Migrate env, msg, info
-	Points uint64   // that it may use
-	Depth  int      // how many calls wait for this one
 }
 
 // maxPoints is the most that a call can be given: what no call can go below by

@@ -1,0 +1,39 @@
+// Package contract stores, instantiates, calls and migrates contracts on chain.
+//
+// It is a typed view over the keys that begin with Prefix:
+//
+//	'w' 'n'                      → Numbers: how many codes and contracts there are
+//	'w' 'k' ‖ code (8)           → Code
+//	'w' 'b' ‖ checksum           → the code's bytes, as they were uploaded
+//	'w' 'u' ‖ address            → Upload: what its sender has begun to bring
+//	'w' 'p' ‖ address ‖ part (1) → a part of that
+//	'w' 'c' ‖ address            → Contract
+//	'w' 's' ‖ address ‖ key      → what a contract keeps under a key
+//
+// A contract is an actor: it is called, answers, and what it answered is done when it
+// has returned: its messages one after the other, each with all that follows from it
+// before the next. Each message has a layer of the state, which is kept if it takes
+// effect and forgotten if it fails. How it ended is told to the contract that sent it,
+// if that wants to know: then a failure is not the sender's, else it is. While a
+// contract runs, it reaches others by queries alone, which change nothing.
+//
+// Invariants:
+//
+//  1. What a message does depends on the state, the Env and the message alone.
+//     Failures have a codespace and a code, which contracts see; what the machine
+//     says of a call for people is never kept.
+//  2. A message that fails has changed nothing, and made no event.
+//  3. The pool of a contract is what was paid for the room that it takes and not
+//     given back: growth costs NanoPerByte a byte, and freed bytes bring back
+//     their part of the pool, rounded down. Pools hold value.
+//  4. Gas that is used up in a message without a limit of its own, or with one that
+//     is no less than what is left, ends the whole transaction.
+//
+// Failure modes: a *chain.Rejection is what the sender did wrong. A VM that fails, or
+// a record that does not decode, panics with *state.Fault.
+//
+// Everything is a pure function of its arguments. A layer belongs to one goroutine.
+//
+// What it does not do: know what WebAssembly is, which other messages the chain has, or
+// what signatures are.
+package contract

@@ -1,0 +1,47 @@
+package contract
+
+import "github.com/hypermesh/hypermesh/internal/state"
+
+// What of the chain contracts have money in.
+const Denom = "nhyper"
+
+// Limits and prices of version 1. They are part of what a chain agrees on.
+const (
+	// CallableAfter is how many blocks after its upload code runs: nodes compile it
+	// meanwhile.
+	CallableAfter = 10
+	// MaxDepth bounds messages that lead to messages.
+	MaxDepth = 64
+	// MaxKeyBytes is the longest key that a contract keeps something under.
+	MaxKeyBytes = state.MaxKeyBytes - storageKeyBytes
+	// NanoPerByte is what a byte of room costs, in nHYPER.
+	NanoPerByte = 10_000
+
+	entryBytes  = 64  // that an entry takes beside its key and value
+	recordBytes = 512 // that a contract takes itself
+
+	// A walk backwards knows its keys from the beginning: so many and so much at most.
+	maxBackwards      = 10_000
+	maxBackwardsBytes = 8 << 20
+)
+
+// Prices are what contracts cost in gas.
+type Prices struct {
+	Read      uint64 `json:"read"` // each key
+	ReadByte  uint64 `json:"read_byte"`
+	Write     uint64 `json:"write"`
+	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
+	WriteByte uint64 `json:"write_byte"`
+
+	Message   uint64 `json:"message"`    // each, of transactions and of contracts
+	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
+	CodeByte  uint64 `json:"code_byte"`  // of code that is checked and rewritten
+	Event     uint64 `json:"event"`      // each
+	EventByte uint64 `json:"event_byte"` // of what contracts say in it
+	Points    uint64 `json:"points"`     // of the machine, that one unit of gas is
+}
+
+// PricesV1 are the prices of version 1; what the state costs is the chain's.
+func PricesV1() Prices {
+	return Prices{Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 25}
+}

@@ -1,0 +1,204 @@
+package contract
+
+import (
+	"bytes"
+	"errors"
+	"iter"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// reach is what a contract reaches while it runs.
+type reach struct {
+	*run
+	*frame
+	contract *called
+	grown    int64 // bytes of room, less those that became free
+}
+
+var _ Reach = (*reach)(nil)
+
+func (h *reach) points(gas uint64) uint64 { return gas * h.env.Prices.Points }
+
+func (h *reach) place(own []byte) []byte { return StorageKey(h.contract.address, own) }
+
+// room is what an entry takes.
+func room(own, value []byte) int64 { return int64(entryBytes + len(own) + len(value)) }
+
+func (h *reach) Read(own []byte) ([]byte, uint64, error) {
+	p := &h.env.Prices
+	if len(own) > MaxKeyBytes {
+		return nil, h.points(p.Read), nil
+	}
+	value, _ := h.layer.Get(h.place(own))
+	return value, h.points(p.Read + p.ReadByte*uint64(len(value))), nil
+}
+
+func (h *reach) Write(own, value []byte) (uint64, error) {
+	if len(own) > MaxKeyBytes {
+		return 0, &Misuse{"a key that is too long"}
+	}
+	p, at := &h.env.Prices, h.place(own)
+	gas := p.Read + p.Write + p.WriteByte*uint64(len(at)+len(value))
+	if old, there := h.layer.Get(at); there {
+		h.grown -= room(own, old)
+	} else {
+		gas += p.Insert
+	}
+	h.grown += room(own, value)
+	h.layer.Set(at, value)
+	return h.points(gas), nil
+}
+
+func (h *reach) Remove(own []byte) (uint64, error) {
+	p := &h.env.Prices
+	if len(own) > MaxKeyBytes {
+		return h.points(p.Read), nil
+	}
+	at := h.place(own)
+	old, there := h.layer.Get(at)
+	if !there {
+		return h.points(p.Read), nil
+	}
+	h.grown -= room(own, old)
+	h.layer.Delete(at)
+	return h.points(p.Read + p.Write + p.Insert), nil
+}
+
+func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
+	p := &h.env.Prices
+	from, to := h.place(start), h.place(end)
+	if end == nil {
+		to = after(h.place(nil))
+	}
+	if bytes.Compare(from, to) >= 0 {
+		return &backward{reach: h}, h.points(p.Read), nil
+	}
+	if order == Ascending {
+		next, stop := iter.Pull2(h.layer.Iterate(from, to))
+		return &forward{reach: h, next: next, stop: stop}, h.points(p.Read), nil
+	}
+	w := &backward{reach: h}
+	size := 0
+	for at, value := range h.layer.Iterate(from, to) {
+		if size += len(at) + len(value); len(w.keys) == maxBackwards || size > maxBackwardsBytes {
+			return nil, 0, &Misuse{"too much to walk over backwards"}
+		}
+		w.keys = append(w.keys, at)
+	}
+	return w, h.points(p.Read + p.Read*uint64(len(w.keys)) + p.ReadByte*uint64(size)), nil
+}
+
+// after is the first key behind all that begin with a prefix.
+func after(prefix []byte) []byte {
+	out := slices.Clone(prefix)
+	for i := len(out) - 1; i >= 0; i-- {
+		if out[i]++; out[i] != 0 {
+			return out[:i+1]
+		}
+	}
+	panic("contract: a prefix that nothing comes after")
+}
+
+// step is what a pair costs, and its own key.
+func (h *reach) step(at, value []byte) ([]byte, []byte, uint64, error) {
+	p := &h.env.Prices
+	return at[storageKeyBytes:], value, h.points(p.Read + p.ReadByte*uint64(len(at)+len(value))), nil
+}
+
+// forward walks over the storage as it was when the walk began.
+type forward struct {
+	*reach
+	next func() ([]byte, []byte, bool)
+	stop func()
+}
+
+func (w *forward) Next() ([]byte, []byte, uint64, error) {
+	at, value, ok := w.next()
+	if !ok {
+		return nil, nil, w.points(w.env.Prices.Read), nil
+	}
+	return w.step(at, value)
+}
+
+func (w *forward) Close() { w.stop() }
+
+// backward walks over the keys that there were when the walk began, with what is under
+// them now; those that are gone are passed over.
+type backward struct {
+	*reach
+	keys [][]byte // the next last
+}
+
+func (w *backward) Next() ([]byte, []byte, uint64, error) {
+	for len(w.keys) > 0 {
+		at := w.keys[len(w.keys)-1]
+		w.keys = w.keys[:len(w.keys)-1]
+		if value, there := w.layer.Get(at); there {
+			return w.step(at, value)
+		}
+	}
+	return nil, nil, w.points(w.env.Prices.Read), nil
+}
+
+func (w *backward) Close() {}
+
+func (h *reach) Canonical(text string) ([]byte, bool) {
+	a, err := chain.ParseAddress(text)
+	return a[:], err == nil
+}
+
+func (h *reach) Human(canonical []byte) (string, bool) {
+	if len(canonical) != len(chain.Address{}) {
+		return "", false
+	}
+	return chain.Address(canonical).String(), true
+}
+
+// settle has the payer pay for the room that a call has taken, or gives him what became
+// free of what was paid: its part of the pool, rounded down.
+func (r *run) settle(f *frame, c *called, grown int64) *failure {
+	if grown == 0 {
+		return nil
+	}
+	event := chain.ContractStored{Contract: c.address, Payer: r.env.Payer}
+	if grown > 0 {
+		cost, ok := chain.Nano(NanoPerByte).ShareFloor(uint64(grown), 1)
+		if !ok {
+			panic("contract: a call took more room than there is gas for")
+		}
+		if why := tokens.Debit(f.layer, r.env.Payer, cost, r.env.Now); why != nil {
+			return fail(spaceSDK, sdkFunds, "%d bytes of room: %s", grown, why.Reason())
+		}
+		event.Paid = cost
+		c.Pool, c.Bytes = sum(c.Pool, cost), c.Bytes+uint64(grown)
+	} else {
+		freed := uint64(-grown)
+		if freed > c.Bytes {
+			panic("contract: more room became free than was taken")
+		}
+		refund, _ := c.Pool.ShareFloor(freed, c.Bytes)
+		tokens.Credit(f.layer, r.env.Payer, refund)
+		event.Refunded = refund
+		c.Pool, _ = c.Pool.Sub(refund) // a part of it
+		c.Bytes -= freed
+	}
+	event.Bytes, event.Pool = chain.Number(c.Bytes), c.Pool
+	r.save(f, c)
+	if !f.tank.take(2*r.env.Prices.Write + recordBytes*r.env.Prices.WriteByte) {
+		return outOf(f.tank)
+	}
+	return r.emit(f, event, 0)
+}
+
+// sum adds what cannot overflow, since the whole supply fits an amount.
+func sum(a, b chain.Amount) chain.Amount {
+	total, ok := a.Add(b)
+	if !ok {
+		panic(&state.Fault{Op: "adding to a pool", Err: errors.New("the sum exceeds every supply")})
+	}
+	return total
+}

@@ -1,0 +1,98 @@
+package contract
+
+import (
+	"crypto/sha256"
+	"errors"
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// store takes a part of code, and makes it callable if that was the last.
+func (r *run) store(f *frame, from chain.Address, m *chain.StoreCode) *failure {
+	upload, _ := state.Load[Upload](f.layer, UploadKey(from))
+	if m.Offset == 0 {
+		r.forget(f, from, &upload)
+		upload = Upload{Checksum: m.Checksum, Size: m.Size}
+	}
+	if upload.Checksum != m.Checksum || upload.Size != m.Size || upload.Have != m.Offset {
+		return fail(spaceWasm, wasmCreate, "part at %d of code %s: of %s there are %d bytes", m.Offset, m.Checksum.Short(), upload.Checksum.Short(), upload.Have)
+	}
+	p := &r.env.Prices
+	if !f.tank.take(2*p.Read + 2*(p.Write+p.Insert) + p.WriteByte*uint64(len(m.Part))) {
+		return outOf(f.tank)
+	}
+	burned, why := r.burnFor(f, from, uint64(len(m.Part)))
+	if why != nil {
+		return why
+	}
+	upload.Have += uint64(len(m.Part))
+	if upload.Have < upload.Size {
+		f.layer.Set(partKey(from, byte(m.Offset/chain.MaxCodePart)), slices.Clone(m.Part))
+		state.Save(f.layer, UploadKey(from), upload)
+		return r.emit(f, chain.CodeUploaded{Uploader: from, Checksum: m.Checksum, Have: chain.Number(upload.Have), Size: chain.Number(m.Size), Burned: burned}, 0)
+	}
+	return r.complete(f, from, m, burned)
+}
+
+// burnFor takes what room costs that is never given back.
+func (r *run) burnFor(f *frame, from chain.Address, bytes uint64) (chain.Amount, *failure) {
+	cost, _ := chain.Nano(NanoPerByte).ShareFloor(bytes, 1) // a part of a transaction
+	if why := tokens.Debit(f.layer, from, cost, r.env.Now); why != nil {
+		return cost, fail(spaceSDK, sdkFunds, "%d bytes of room: %s", bytes, why.Reason())
+	}
+	tokens.Burn(f.layer, cost)
+	return cost, nil
+}
+
+// forget takes back the parts of an upload.
+func (r *run) forget(f *frame, from chain.Address, upload *Upload) {
+	for at := uint64(0); at < upload.Have; at += chain.MaxCodePart {
+		f.layer.Delete(partKey(from, byte(at/chain.MaxCodePart)))
+	}
+	f.layer.Delete(UploadKey(from))
+}
+
+// complete checks code whose last part has come, and gives it a number.
+func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned chain.Amount) *failure {
+	p := &r.env.Prices
+	// Each byte is read, hashed, checked, rewritten and written.
+	if !f.tank.take(m.Size * (p.CodeByte + p.ReadByte + p.WriteByte)) {
+		return outOf(f.tank)
+	}
+	code := make([]byte, 0, m.Size)
+	for at := uint64(0); at < m.Offset; at += chain.MaxCodePart {
+		part, ok := f.layer.Get(partKey(from, byte(at/chain.MaxCodePart)))
+		if !ok {
+			panic("contract: an upload lacks a part that it counts")
+		}
+		code = append(code, part...)
+	}
+	code = append(code, m.Part...)
+	r.forget(f, from, &Upload{Have: m.Offset})
+	if sum := crypto.Digest(sha256.Sum256(code)); sum != m.Checksum {
+		return fail(spaceWasm, wasmCreate, "the code's checksum is %s, not %s", sum.Short(), m.Checksum.Short())
+	}
+	if _, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1()); err != nil {
+		refusal, ok := errors.AsType[*meter.Refusal](err)
+		if !ok {
+			panic("contract: an error that is no refusal: " + err.Error())
+		}
+		return fail(spaceWasm, wasmCreate, "%s", refusal.Error())
+	}
+	if _, known := f.layer.Get(BytesKey(m.Checksum)); !known {
+		f.layer.Set(BytesKey(m.Checksum), code)
+	}
+	numbers := NumbersOf(f.layer)
+	numbers.Codes++
+	state.Save(f.layer, NumbersKey(), numbers)
+	made := Code{Creator: from, Checksum: m.Checksum, Size: m.Size, Callable: r.env.Height + CallableAfter}
+	state.Save(f.layer, CodeKey(numbers.Codes), made)
+	return r.emit(f, chain.CodeStored{
+		Code: chain.Number(numbers.Codes), Creator: from, Checksum: m.Checksum, Size: chain.Number(m.Size), Callable: chain.Number(made.Callable), Burned: burned,
+	}, 0)
+}

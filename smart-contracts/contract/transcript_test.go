@@ -1,0 +1,260 @@
+package contract_test
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+var update = flag.Bool("update", false, "write the transcripts anew")
+
+// world is a chain of nothing but accounts and contracts.
+type world struct {
+	state *state.Overlay
+	vm    *scripted
+	env   contract.Env
+	made  []chain.Address
+	tx    byte
+}
+
+const testGas = 5_000_000
+
+func prices() contract.Prices {
+	p := contract.PricesV1()
+	p.Read, p.ReadByte, p.Write, p.Insert, p.WriteByte = 800, 1, 1_000, 800, 4
+	return p
+}
+
+var people = []string{"alice", "bob", "carol", "payer"}
+
+func person(name string) chain.Address { return chain.ModuleAddress(name) }
+
+func newWorld() *world {
+	w := &world{state: state.NewOverlay(state.NewMemoryBackend()), vm: &scripted{}}
+	w.env = contract.Env{ChainID: "hyper-test", Height: 1, Now: 1_790_000_000_000, Payer: person("payer"), Prices: prices(), VM: w.vm}
+	var total chain.Amount
+	for _, name := range people {
+		tokens.Credit(w.state, person(name), chain.Hyper(100))
+		total, _ = total.Add(chain.Hyper(100))
+	}
+	tokens.Mint(w.state, total)
+	return w
+}
+
+// do does a message as the transaction of its own that it would be.
+func (w *world) do(from chain.Address, m chain.Msg, gas uint64) contract.Result {
+	w.tx++
+	w.env.Tx = &contract.Tx{Index: 3, ID: chain.TxID{w.tx}}
+	layer := state.NewOverlay(w.state)
+	did := contract.Do(layer, &w.env, from, m, gas)
+	if did.Why != nil {
+		return did
+	}
+	layer.Flush(w.state)
+	for _, e := range did.Events {
+		if made, ok := e.(chain.ContractInstantiated); ok {
+			w.made = append(w.made, made.Contract)
+		}
+	}
+	return did
+}
+
+// store stores code, and lets the blocks pass until it runs.
+func (w *world) store(from chain.Address, code []byte) contract.Result {
+	did := w.do(from, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code}, testGas)
+	w.env.Height += contract.CallableAfter
+	return did
+}
+
+// held is all that there is, which is what was minted and not burned.
+func (w *world) held() (total chain.Amount) {
+	for key, value := range w.state.Iterate([]byte{0}, nil) {
+		amount := chain.Amount{}
+		switch key[0] {
+		case tokens.Prefix:
+			_, amount = tokens.ValueOf(key, value)
+		case contract.Prefix:
+			_, amount = contract.ValueOf(key, value)
+		}
+		total, _ = total.Add(amount)
+	}
+	return total
+}
+
+func (w *world) conserved() error {
+	supply := tokens.SupplyOf(w.state)
+	if want, _ := supply.Minted.Sub(supply.Burned); w.held() != want {
+		return fmt.Errorf("there is %s, and was minted and not burned %s", w.held(), want)
+	}
+	return nil
+}
+
+// names writes names for addresses, and addresses for $names.
+func (w *world) names(text string, in bool) string {
+	swap := func(name string, a chain.Address) {
+		if in {
+			text = strings.ReplaceAll(text, "$"+name+"$", a.String())
+		} else {
+			text = strings.ReplaceAll(strings.ReplaceAll(text, a.String(), name), a.Short(), name)
+		}
+	}
+	for _, name := range people {
+		swap(name, person(name))
+	}
+	for i, a := range w.made {
+		swap(fmt.Sprintf("c%d", i+1), a)
+	}
+	return text
+}
+
+// inBase64 writes what stands in << and >> as base64, the innermost first.
+func inBase64(text string) string {
+	for {
+		at := strings.LastIndex(text, "<<")
+		if at < 0 {
+			return text
+		}
+		inner, rest, _ := strings.Cut(text[at+2:], ">>")
+		text = text[:at] + `"` + base64.StdEncoding.EncodeToString([]byte(inner)) + `"` + rest
+	}
+}
+
+func (w *world) address(name string) chain.Address {
+	if n, err := strconv.Atoi(strings.TrimPrefix(name, "c")); err == nil && n <= len(w.made) {
+		return w.made[n-1]
+	}
+	return person(name)
+}
+
+// command does one line of a transcript and says what came of it.
+func (w *world) command(line string) string {
+	line, msg, _ := strings.Cut(line, " <- ")
+	words := strings.Fields(line)
+	options := map[string]string{}
+	words = slices.DeleteFunc(words, func(word string) bool {
+		name, value, ok := strings.Cut(word, "=")
+		if ok {
+			options[name] = value
+		}
+		return ok
+	})
+	number := func(name string, otherwise uint64) uint64 {
+		if n, err := strconv.ParseUint(options[name], 10, 64); err == nil {
+			return n
+		}
+		return otherwise
+	}
+	funds, gas := chain.Nano(number("funds", 0)), number("gas", testGas)
+	text := []byte(inBase64(w.names(msg, true)))
+	switch words[0] {
+	case "store":
+		return w.outcome(w.store(person(words[1]), moduleCode(words[2])))
+	case "instantiate":
+		m := chain.InstantiateContract{Code: number("code", 1), Label: "of " + words[1], Msg: text, Funds: funds, Salt: []byte(options["salt"])}
+		if name, ok := options["admin"]; ok {
+			a := w.address(name)
+			m.Admin = &a
+		}
+		return w.outcome(w.do(person(words[1]), m, gas))
+	case "execute":
+		return w.outcome(w.do(w.address(words[1]), chain.ExecuteContract{Contract: w.address(words[2]), Msg: text, Funds: funds}, gas))
+	case "migrate":
+		return w.outcome(w.do(w.address(words[1]), chain.MigrateContract{Contract: w.address(words[2]), Code: number("code", 1), Msg: text}, gas))
+	case "admin":
+		m := chain.SetContractAdmin{Contract: w.address(words[2])}
+		if name, ok := options["to"]; ok {
+			a := w.address(name)
+			m.Admin = &a
+		}
+		return w.outcome(w.do(w.address(words[1]), m, gas))
+	case "query":
+		answer, _, why := contract.Ask(w.state, &w.env, w.address(words[1]), text, gas)
+		if why != nil {
+			return "refused: " + why.Reason() + "\n"
+		}
+		return string(answer) + "\n"
+	case "keeps":
+		return w.keeps(w.address(words[1]))
+	case "has":
+		return tokens.AccountOf(w.state, w.address(words[1])).Balance.String() + "\n"
+	}
+	return "unknown command\n"
+}
+
+func (w *world) keeps(a chain.Address) string {
+	var out strings.Builder
+	c, _ := contract.ContractOf(w.state, a)
+	fmt.Fprintf(&out, "%d bytes for %s\n", c.Bytes, c.Pool)
+	prefix := contract.StorageKey(a, nil)
+	for key, value := range w.state.Iterate(prefix, append(slices.Clone(prefix), 0xff)) {
+		fmt.Fprintf(&out, "%s=%s\n", key[len(prefix):], value)
+	}
+	return out.String()
+}
+
+func (w *world) outcome(did contract.Result) string {
+	var out strings.Builder
+	if did.Spent {
+		fmt.Fprintf(&out, "spent %d\n", did.Gas)
+	} else if did.Why != nil {
+		fmt.Fprintf(&out, "refused: %s\n", did.Why.Reason())
+	}
+	for _, e := range did.Events {
+		text := string(must(json.Marshal(e)))
+		text = strings.ReplaceAll(text, `,"data":null`, "")
+		fmt.Fprintf(&out, "%s %s\n", chain.EventName(e), text)
+	}
+	return out.String()
+}
+
+// TestTranscripts does what stands in testdata/*.txt: commands, each followed by what came
+// of it.
+func TestTranscripts(t *testing.T) {
+	files := must(filepath.Glob("testdata/*.txt"))
+	if len(files) < 5 {
+		t.Fatalf("%d transcripts", len(files))
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			want := string(must(os.ReadFile(path)))
+			w, got := newWorld(), strings.Builder{}
+			lines := bufio.NewScanner(strings.NewReader(want))
+			lines.Buffer(nil, 1<<20)
+			for lines.Scan() {
+				line := lines.Text()
+				if strings.HasPrefix(line, "> ") {
+					fmt.Fprintln(&got, line)
+					for said := range strings.Lines(w.names(w.command(line[2:]), false)) {
+						got.WriteString("    " + said)
+					}
+					if err := w.conserved(); err != nil {
+						t.Fatalf("%s: %v", line, err)
+					}
+				} else if !strings.HasPrefix(line, "    ") {
+					fmt.Fprintln(&got, line)
+				}
+			}
+			if *update {
+				if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got.String() != want {
+				t.Errorf("got:\n%s", got.String())
+			}
+		})
+	}
+}
