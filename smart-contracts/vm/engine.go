@@ -31,5 +31,7 @@ func newEngine() *wasmtime.Engine {
 	c.SetGCSupport(false)
 	c.SetWasmWideArithmetic(false)
 	c.SetWasmComponentModel(false)
+	c.SetMemoryInitCOWSet(false) // an image is mapped, and kept memories are not
+	keepMemories(c)
 	return wasmtime.NewEngineWithConfig(c)
 }

@@ -14,6 +14,8 @@ _Static_assert(sizeof(wasmtime_val_t) == VAL_BYTES, "val");
 _Static_assert(sizeof(wasmtime_val_raw_t) == RAW_BYTES, "raw");
 _Static_assert(sizeof(wasm_byte_vec_t) == VECTOR_BYTES, "bytes");
 _Static_assert(sizeof(wasm_valtype_vec_t) == VECTOR_BYTES, "types");
+_Static_assert(sizeof(wasmtime_linear_memory_t) == LINEAR_BYTES, "memory");
+_Static_assert(sizeof(wasmtime_memory_creator_t) == CREATOR_BYTES, "creator");
 _Static_assert(offsetof(wasmtime_extern_t, of) == UNION_OFFSET, "extern");
 _Static_assert(offsetof(wasmtime_val_t, of) == UNION_OFFSET, "val");
 

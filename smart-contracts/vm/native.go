@@ -30,6 +30,11 @@ func pointer(object any) unsafe.Pointer {
 	return reflect.ValueOf(object).Elem().FieldByName("_ptr").UnsafePointer()
 }
 
+// keepMemories has the memories of an engine's contracts be used again.
+func keepMemories(config *wasmtime.Config) {
+	C.native_rooms((*C.wasm_config_t)(pointer(config)))
+}
+
 // failed takes a text of native.c's.
 func failed(text *C.char) error {
 	if text == nil {

@@ -18,6 +18,8 @@
 #define RAW_BYTES 16
 #define UNION_OFFSET 8
 #define VECTOR_BYTES 16
+#define LINEAR_BYTES 32
+#define CREATOR_BYTES 24
 
 #define KIND_FUNC 0
 #define KIND_GLOBAL 1
@@ -29,6 +31,8 @@
 
 typedef struct wasm_engine_t wasm_engine_t;
 typedef struct wasm_trap_t wasm_trap_t;
+typedef struct wasm_config_t wasm_config_t;
+typedef struct wasm_memorytype_t wasm_memorytype_t;
 typedef struct wasm_valtype_t wasm_valtype_t;
 typedef struct wasm_functype_t wasm_functype_t;
 typedef struct wasmtime_error wasmtime_error_t;
@@ -59,10 +63,26 @@ typedef union { int32_t i32; int64_t i64; uint64_t others[2]; } wasmtime_val_raw
 typedef struct { size_t size; char *data; } wasm_byte_vec_t;
 typedef struct { size_t size; wasm_valtype_t **data; } wasm_valtype_vec_t;
 
+typedef struct {
+  void *env;
+  uint8_t *(*get_memory)(void *env, size_t *size, size_t *capacity);
+  wasmtime_error_t *(*grow_memory)(void *env, size_t size);
+  void (*finalizer)(void *env);
+} wasmtime_linear_memory_t;
+
+typedef struct {
+  void *env;
+  wasmtime_error_t *(*new_memory)(
+      void *env, const wasm_memorytype_t *type, size_t minimum, size_t maximum, size_t reserved, size_t guard,
+      wasmtime_linear_memory_t *out);
+  void (*finalizer)(void *env);
+} wasmtime_memory_creator_t;
+
 typedef wasm_trap_t *(*wasmtime_func_unchecked_callback_t)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t);
 
 #endif
 
+void wasmtime_config_host_memory_creator_set(wasm_config_t *config, wasmtime_memory_creator_t *creator);
 wasm_valtype_t *wasm_valtype_new(uint8_t kind);
 void wasm_valtype_vec_new(wasm_valtype_vec_t *out, size_t size, wasm_valtype_t *const data[]);
 wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *params, wasm_valtype_vec_t *results);
@@ -73,6 +93,7 @@ void wasm_trap_message(const wasm_trap_t *trap, wasm_byte_vec_t *out);
 wasm_trap_t *wasmtime_trap_new(const char *text, size_t length);
 bool wasmtime_trap_code(const wasm_trap_t *trap, uint8_t *code);
 void wasmtime_error_message(const wasmtime_error_t *error, wasm_byte_vec_t *out);
+wasmtime_error_t *wasmtime_error_new(const char *text);
 void wasmtime_error_delete(wasmtime_error_t *error);
 wasmtime_linker_t *wasmtime_linker_new(wasm_engine_t *engine);
 void wasmtime_linker_delete(wasmtime_linker_t *linker);
@@ -142,6 +163,9 @@ typedef struct limits {
   int32_t stack_bytes;
   uint64_t ticks; // of the epoch
 } limits;
+
+// native_rooms has the memories of an engine be used again: rooms.c.
+void native_rooms(wasm_config_t *config);
 
 // native_import defines an import of the given number, with some params of 32 bits
 // and no result, or one of 32 or 64 bits. It returns what failed, to be freed.
