@@ -9,8 +9,12 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// panelSeats is the most that a panel has.
-const panelSeats = 9
+// panelSeats is the most that a panel has, and deepest the round of the one whose links are followed furthest: the
+// third auditor of the last claim that an order may have.
+const (
+	panelSeats = 9
+	deepest    = 15*5 + 2
+)
 
 // panelID names the panel of user i on which nobody has voted, or on which all but its
 // node have.
@@ -35,6 +39,9 @@ func (w *gasWorld) openPanels(p *prepared) {
 		for _, revealing := range []bool{false, true} {
 			id := panelID(i, revealing)
 			panel := settlement.Panel{Of: 'a', Subject: id, Round: 2, Seats: panelSeats, Slice: chain.Hyper(1), Due: 1 << 50, Revealing: revealing}
+			if revealing { // what a round takes more in the record a slice takes less: the record was measured at this length
+				panel.Round, panel.Slice = deepest, chain.Nano(60_000)
+			}
 			for n := range panelSeats {
 				node := p.nodes[(i+n)%gasUsers]
 				j := settlement.Juror{Node: node.Public(), Owner: w.users[(i+n)%gasUsers].address()}
