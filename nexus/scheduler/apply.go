@@ -92,7 +92,7 @@ func (s *State) Pending() []Effect {
 		}
 		for i := range j.Runs {
 			if j.Runs[i].Stage == Live {
-				effects = append(effects, SendAssign{Node: j.Runs[i].Node, Assignment: j.assignment(&j.Runs[i])})
+				effects = append(effects, j.sendAssign(&j.Runs[i])...)
 			}
 		}
 		return true

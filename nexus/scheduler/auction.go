@@ -240,7 +240,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 		request := j.demand()
 		devices, _ := s.standing(j, &request, n)
 		s.take(n, j, devices)
-		effects = append(effects, s.assign(j, n, bids[p.Node], devices))
+		effects = append(effects, s.assign(j, n, bids[p.Node], devices)...)
 	}
 	s.setStatus(j, job.Running, "")
 	return append(effects, s.advance(j)...), nil
@@ -329,7 +329,7 @@ func (s *State) evict(n *Node, j *Job) []Effect {
 }
 
 // assign gives a job to a node whose resources it holds.
-func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) Effect {
+func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) []Effect {
 	for i := range j.Runs {
 		if j.Runs[i].Stage != Lost && j.Runs[i].Owner == n.Owner {
 			panic(fmt.Sprintf("scheduler: owner %s is given job %s twice", n.Owner, j.id.Short()))
@@ -344,7 +344,7 @@ func (s *State) assign(j *Job, n *Node, b *SignedBid, devices []byte) Effect {
 		s.gain(n) // what the auction held nobody could preempt; now work that is not preemptible can
 	}
 	s.changed(j)
-	return SendAssign{Node: n.ID, Assignment: j.assignment(&j.Runs[len(j.Runs)-1])}
+	return j.sendAssign(&j.Runs[len(j.Runs)-1])
 }
 
 // checkBid says why a bid does not count.

@@ -325,7 +325,7 @@ func (s *State) beginGang(key gangKey) []Effect {
 	for _, m := range members {
 		p := m.Places[0]
 		m.Places = nil
-		effects = append(effects, s.assign(m, s.nodes[p.Node], p.Picked, p.Devices))
+		effects = append(effects, s.assign(m, s.nodes[p.Node], p.Picked, p.Devices)...)
 		m.Rushed = 0
 		s.setStatus(m, job.Running, "")
 	}

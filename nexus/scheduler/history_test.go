@@ -125,8 +125,17 @@ func (h *history) reported(id crypto.Digest) scheduler.Command {
 	}
 	c := scheduler.Observed{Order: replicated(job.Settling)}
 	c.OnChain.Begun, c.OnChain.Revealing, c.OnChain.Owed = true, h.number(0, 1, "revealing") == 0, h.number(0, 3, "owed") == 0
+	if j, ok := h.state.Job(c.Order); ok && h.number(0, 3, "other replicas") > 0 { // else the chain would be another
+		for _, r := range j.OnChain.Replicas {
+			c.OnChain.Replicas = append(c.OnChain.Replicas, scheduler.Replica{Node: r.Node, State: scheduler.ReplicaState(h.number(1, 5, "of one"))})
+		}
+		if n := len(c.OnChain.Replicas); n > 0 && h.number(0, 3, "behind") == 0 {
+			c.OnChain.Replicas = c.OnChain.Replicas[:n-1]
+		}
+	}
 	for k := 1; k <= 6; k++ {
-		if state := scheduler.ReplicaState(h.number(0, 5, "replica")); state > 0 {
+		known := slices.ContainsFunc(c.OnChain.Replicas, func(r scheduler.Replica) bool { return r.Node == key(k).Public() })
+		if state := scheduler.ReplicaState(h.number(0, 5, "replica")); state > 0 && !known {
 			c.OnChain.Replicas = append(c.OnChain.Replicas, scheduler.Replica{Node: key(k).Public(), State: state})
 		}
 	}

@@ -316,9 +316,10 @@ func (j *Job) assignment(run *Run) job.Assignment {
 			devices = award.Devices
 		}
 	}
+	place, _ := j.place(run.Node)
 	return job.Assignment{
 		Order: j.Order, OrderSig: j.OrderSig, Acceptance: j.Acceptance,
-		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: devices, Place: j.place(run.Node),
+		Bid: run.Bid, BidSig: run.BidSig, Spec: j.Spec, Sequence: 1, Input: j.Input, Devices: devices, Place: place,
 	}
 }
 

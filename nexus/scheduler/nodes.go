@@ -116,7 +116,7 @@ func (s *State) reconcile(n *Node, h *job.Hello) []Effect {
 			s.lose(j, n.ID, "the bid expired before the node had the assignment")
 			effects = append(effects, s.advance(j)...)
 		default:
-			effects = append(effects, SendAssign{Node: n.ID, Assignment: j.assignment(run)})
+			effects = append(effects, j.sendAssign(run)...)
 		}
 	}
 	for _, id := range h.Running {

@@ -80,9 +80,37 @@ func slateOf(primary crypto.PublicKey, order []SignedBid, counted map[crypto.Pub
 	return slate
 }
 
-// place returns how many nodes the chain asked to run the job before one: none before the primary.
-func (j *Job) place(node crypto.PublicKey) uint8 {
-	return uint8(max(slices.IndexFunc(j.OnChain.Replicas, func(r Replica) bool { return r.Node == node }), 0)) // ≤ chain.MaxReplicas
+// place returns how many nodes the chain asked to run the job before one: none before the primary,
+// which is the only one that runs it before the chain knows of it. It is not known of a node that the
+// chain's list lacks: a link of another place is none that the chain takes for a run's.
+func (j *Job) place(node crypto.PublicKey) (place uint8, known bool) {
+	if !j.OnChain.Begun {
+		return 0, true
+	}
+	at := slices.IndexFunc(j.OnChain.Replicas, func(r Replica) bool { return r.Node == node })
+	return uint8(max(at, 0)), at >= 0 // ≤ chain.MaxReplicas
+}
+
+// sendAssign gives a run to its node, unless it is of a place that is not known.
+func (j *Job) sendAssign(run *Run) []Effect {
+	if _, known := j.place(run.Node); !known {
+		return nil
+	}
+	return []Effect{SendAssign{Node: run.Node, Assignment: j.assignment(run)}}
+}
+
+// extends reports whether a list is one seen before, or that with more replicas: the chain asks more
+// nodes as it goes, and never others. A node of the chain that is behind has an older one.
+func (r *Replication) extends(before *Replication) bool {
+	if before.Begun && !r.Begun || len(r.Replicas) < len(before.Replicas) {
+		return false
+	}
+	for i := range before.Replicas {
+		if r.Replicas[i].Node != before.Replicas[i].Node {
+			return false
+		}
+	}
+	return true
 }
 
 // runOn returns the job's run on a node that was not lost, or nil.
@@ -158,7 +186,7 @@ func (s *State) observed(c Observed) ([]Effect, error) {
 		return nil, reject("size", "%d replicas, limit %d", len(c.OnChain.Replicas), chain.MaxReplicas)
 	}
 	j := s.jobs[c.Order]
-	if j == nil || j.Status != job.Settling || !j.replicated() {
+	if j == nil || j.Status != job.Settling || !j.replicated() || !c.OnChain.extends(&j.OnChain) {
 		return nil, nil
 	}
 	changed := !j.OnChain.Equal(&c.OnChain)
@@ -212,7 +240,7 @@ func (s *State) assignDrawn(j *Job) []Effect {
 		request := Request(&j.Spec)
 		devices, _ := s.standing(j, &request, n)
 		s.take(n, j, devices)
-		effects = append(effects, s.assign(j, n, bid, devices))
+		effects = append(effects, s.assign(j, n, bid, devices)...)
 	}
 	return effects
 }
