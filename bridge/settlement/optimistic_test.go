@@ -2,6 +2,7 @@ package settlement_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -403,6 +404,14 @@ const (
 	paidToProvider        = charge - charge*2/100 - charge*5/100 - charge/16
 )
 
+// noise is what jurors vote for who each make a link up.
+var noise = func() (votes [12]chain.Vote) {
+	for i := range votes {
+		votes[i] = chain.Vote{Finding: chain.FoundResult, Result: yieldOf(fmt.Sprintf("made up %d", i), worth)}
+	}
+	return votes
+}()
+
 var disputes = map[string]dispute{
 	"right": {
 		result: right.Result, panel: all(right), verdict: &right,
@@ -424,9 +433,20 @@ var disputes = map[string]dispute{
 		result: right.Result, panel: all(unstable), verdict: &unstable,
 		want: change{-charge, paidToProvider, -3 * fee, 0},
 	},
-	"split": {
+	"split": { // who voted for the claim does not stand alone
 		result: right.Result, panel: func(i int) *chain.Vote { return []*chain.Vote{&right, &wrong, &unstable}[i] },
-		want: change{-charge, paidToProvider, -3 * fee, 0},
+		want: change{-charge, paidToProvider, -fee, 0},
+	},
+	"all make links up": {
+		result: right.Result, panel: func(i int) *chain.Vote { return &noise[i] }, appeal: func(i int) *chain.Vote { return &noise[3+i] },
+		want: change{-charge, paidToProvider, 0, 0},
+	},
+	"most make links up": {
+		result: right.Result, panel: func(i int) *chain.Vote { return &noise[i] },
+		appeal: func(i int) *chain.Vote {
+			return []*chain.Vote{&right, &wrong, &wrong, &noise[6], &noise[7], &noise[8], &noise[9], &noise[10], &noise[11]}[i]
+		},
+		want: change{-charge, paidToProvider, 0, -3 * fee},
 	},
 	"silence": {
 		result: right.Result, panel: nothing, raised: nothing,

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"slices"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -56,6 +58,42 @@ func (v *verdict) gather() {
 		}
 	}
 	v.spare()
+	if v.final == nil {
+		v.dismissAlone()
+	}
+}
+
+// dismissAlone lets go, without a fee, who voted for what nobody else found, neither who claimed nor any
+// juror or auditor, where nothing was found: made-up links would else pay as soon as enough jurors
+// made them up for a panel to find nothing. An auditor whose challenge nobody judged loses a fee by it.
+func (v *verdict) dismissAlone() {
+	times := map[chain.Vote]int{v.claimed: 1}
+	panels := []*Panel{v.first, v.appeal, v.audit}
+	for _, p := range panels {
+		if p == nil {
+			continue
+		}
+		for i := range p.Jurors {
+			if vote := p.Jurors[i].Vote; vote != nil {
+				times[*vote]++
+			}
+		}
+	}
+	if v.byAudit() && v.quiet() {
+		panels = panels[:2] // unjudged takes what the auditor loses
+	}
+	for _, p := range panels {
+		if p == nil {
+			continue
+		}
+		p.Jurors = slices.DeleteFunc(p.Jurors, func(j Juror) bool {
+			alone := j.Vote != nil && times[*j.Vote] < 2
+			if alone {
+				v.events = append(v.events, p.free(v.kv, v.env, &j, chain.Amount{})...)
+			}
+			return alone
+		})
+	}
 }
 
 func (v *verdict) panelAt(round uint8) *Panel {
@@ -302,7 +340,7 @@ func (v *verdict) credit(to chain.Address, amount chain.Amount) {
 }
 
 // fees is what is due to a panel: a fee for each juror who found what was found in the
-// end, or who voted if nothing was.
+// end, or if nothing was, who voted, and not alone.
 func (v *verdict) fees(p *Panel) chain.Amount {
 	if p == nil {
 		return chain.Amount{}
