@@ -70,7 +70,7 @@ func (g *Again) Run(ctx context.Context, order crypto.Digest, spec *job.Spec, fr
 			return crypto.Digest{}, err
 		}
 	}
-	t := &task{order: order, assignment: job.Assignment{Spec: *spec}}
+	t := &task{order: order, again: true, assignment: job.Assignment{Spec: *spec}}
 	r, err := g.agent.run(ctx, t)
 	if err != nil {
 		return crypto.Digest{}, err

@@ -226,7 +226,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	}
 	o, err := a.wasm.Run(ctx, executor.Task{
 		ID: w.Module, Load: func() ([]byte, error) { return a.readModule(w.Module) }, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
-		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr,
+		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr, Digest: t.again || t.assignment.Judged(),
 		Limits: executor.Limits{
 			MemoryBytes: spec.Limits.MemoryBytes, Fuel: spec.Limits.Fuel, WallTime: time.Duration(spec.Limits.WallMs) * time.Millisecond,
 			OutputBytes: spec.Limits.OutputBytes, OutputFiles: spec.Limits.OutputFiles, LogBytes: spec.Limits.LogBytes,

@@ -35,6 +35,7 @@ type task struct {
 	unwanted   bool             // cancelled, and not ended yet; under Agent.mu
 	opened     bool             // the chain has its lease; under Agent.mu
 	judging    bool             // as a juror: nothing but the result is told
+	again      bool             // for Again: to prove what it gives
 	fetchBy    time.Time        // of a juror: until when inputs that servers lack are asked for again
 	serving    *atomic.Bool     // of a lease: its service runs
 	resumed    *job.Spec        // of a lease: what is run of it at first

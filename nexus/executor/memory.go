@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -14,9 +15,14 @@ const tornBytes = 16
 
 var zeroPage [wasm.PageBytes]byte
 
+// digestBytes is how much of a memory is hashed at most: what a program leaves beyond that proves nothing,
+// and costs a node no time that nobody pays for.
+const digestBytes = 1 << 30
+
 // memoryDigest is the digest of what a program left in its memory: how large it is, and each page
-// that is not zero, with its number. A page that nobody has written to is looked at, not hashed.
-func memoryDigest(memory []byte) crypto.Digest {
+// that is not zero, with its number, as many as a limit of bytes allows. A page that nobody has written
+// to is looked at, not hashed. It ends with ctx.
+func memoryDigest(ctx context.Context, memory []byte, limit int) (crypto.Digest, error) {
 	hash := crypto.DomainMemory.NewStream()
 	put := func(p []byte) {
 		if _, err := hash.Write(p); err != nil {
@@ -28,20 +34,27 @@ func memoryDigest(memory []byte) crypto.Digest {
 	put(head[:])
 	memory = memory[:max(len(memory), tornBytes)-tornBytes]
 	for n := uint64(0); len(memory) > 0; n++ {
+		if ctx.Err() != nil {
+			return crypto.Digest{}, context.Cause(ctx)
+		}
 		page := memory[:min(len(memory), wasm.PageBytes)]
 		memory = memory[len(page):]
-		if !bytes.Equal(page, zeroPage[:len(page)]) {
-			binary.BigEndian.PutUint64(head[:], n)
-			put(head[:])
-			put(page)
+		if bytes.Equal(page, zeroPage[:len(page)]) {
+			continue
 		}
+		if limit -= len(page); limit < 0 {
+			break
+		}
+		binary.BigEndian.PutUint64(head[:], n)
+		put(head[:])
+		put(page)
 	}
-	return hash.Sum()
+	return hash.Sum(), nil
 }
 
-// repeatable reports whether other machines can be held to what the program left in its memory: not
+// repeatable reports whether the memory is asked for, and other machines can be held to what the program left in its memory: not
 // if it was ended by a clock or by somebody, nor if its stack was exhausted, at a depth that depends
 // on the processor, nor if it never began.
 func (p *process) repeatable() bool {
-	return p.mode == ModeDeterministic && p.memory != nil && !p.overflowed && p.status != StatusTimedOut && p.status != StatusCancelled
+	return p.digest && p.mode == ModeDeterministic && p.memory != nil && !p.overflowed && p.status != StatusTimedOut && p.status != StatusCancelled
 }

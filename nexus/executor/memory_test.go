@@ -1,6 +1,8 @@
 package executor_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ func TestMemoryIsTheRuns(t *testing.T) {
 		limits := generous()
 		limits.Fuel, limits.MemoryBytes = 50e6, 4<<20
 		left := func(value int) crypto.Digest {
-			o, _ := run(t, executor.Task{Module: wat(t, body(fmt.Sprintf(`(i32.store (i32.const 5000) (i32.const %d)) %s`, value, end))), Limits: limits})
+			o, _ := run(t, executor.Task{Module: wat(t, body(fmt.Sprintf(`(i32.store (i32.const 5000) (i32.const %d)) %s`, value, end))), Limits: limits, Digest: true})
 			return o.Memory
 		}
 		one, again, two := left(1), left(1), left(2)
@@ -39,18 +41,57 @@ func TestMemoryIsNoResult(t *testing.T) {
 		"its time was over":       {Module: wat(t, body(`(loop (br 0))`)), Limits: short},
 		"it ran live":             {Module: wat(t, body(`nop`)), Mode: executor.ModeLive},
 		"its stack was exhausted": {Module: wat(t, recursion)},
+		"it was not asked for":    {Module: wat(t, body(`nop`))},
 		"it was refused":          {Module: []byte("nothing")},
 	} {
+		task.Digest = name != "it was not asked for"
 		if o, _ := run(t, task); !o.Memory.IsZero() {
 			t.Errorf("%s, and it left %s: %+v", name, o.Memory.Short(), o)
 		}
 	}
 	// A store beyond the end may be done in part.
-	whole, _ := run(t, executor.Task{Module: wat(t, body(`nop`))})
-	torn, _ := run(t, executor.Task{Module: wat(t, body(`(i64.store (i32.const 65528) (i64.const -1))`))})
-	before, _ := run(t, executor.Task{Module: wat(t, body(`(i64.store (i32.const 65512) (i64.const -1))`))})
+	whole, _ := run(t, executor.Task{Module: wat(t, body(`nop`)), Digest: true})
+	torn, _ := run(t, executor.Task{Module: wat(t, body(`(i64.store (i32.const 65528) (i64.const -1))`)), Digest: true})
+	before, _ := run(t, executor.Task{Module: wat(t, body(`(i64.store (i32.const 65512) (i64.const -1))`)), Digest: true})
 	if torn.Memory != whole.Memory || before.Memory == whole.Memory {
 		t.Errorf("left %s, %s at the very end, %s before it", whole.Memory.Short(), torn.Memory.Short(), before.Memory.Short())
+	}
+}
+
+func memoryDigest(t testing.TB, memory []byte) crypto.Digest {
+	t.Helper()
+	sum, err := executor.MemoryDigest(t.Context(), memory, len(memory))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// TestMemoryDigestEnds with its context, and with the bytes that are allowed: pages that are zero take none.
+func TestMemoryDigestEnds(t *testing.T) {
+	const page = 64 << 10
+	memory := make([]byte, 4*page)
+	memory[page], memory[2*page], memory[3*page] = 1, 1, 1
+	two := func() crypto.Digest {
+		sum, err := executor.MemoryDigest(t.Context(), memory, 2*page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before := two()
+	memory[3*page] = 2
+	if two() != before {
+		t.Error("a third page counts of two")
+	}
+	if memory[2*page] = 2; two() == before {
+		t.Error("the second page counts nothing")
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("enough")
+	cancel(why)
+	if _, err := executor.MemoryDigest(ctx, memory, 2*page); !errors.Is(err, why) {
+		t.Errorf("after its end: %v", err)
 	}
 }
 
@@ -58,18 +99,18 @@ func TestMemoryIsNoResult(t *testing.T) {
 func TestMemoryDigest(t *testing.T) {
 	const page = 64 << 10
 	memory := make([]byte, 3*page)
-	zero := executor.MemoryDigest(memory)
-	seen := map[crypto.Digest]int{zero: -1, executor.MemoryDigest(memory[:2*page]): -2, executor.MemoryDigest(nil): -3}
+	zero := memoryDigest(t, memory)
+	seen := map[crypto.Digest]int{zero: -1, memoryDigest(t, memory[:2*page]): -2, memoryDigest(t, nil): -3}
 	for _, at := range []int{0, 1, page - 1, page, 2*page - 1, 2 * page, 3*page - 17} {
 		memory[at] = 1
-		if other, twice := seen[executor.MemoryDigest(memory)]; twice {
+		if other, twice := seen[memoryDigest(t, memory)]; twice {
 			t.Errorf("a byte at %d is as one at %d", at, other)
 		}
-		seen[executor.MemoryDigest(memory)] = at
+		seen[memoryDigest(t, memory)] = at
 		memory[at] = 0
 	}
 	memory[3*page-16] = 1
-	if executor.MemoryDigest(memory) != zero {
+	if memoryDigest(t, memory) != zero {
 		t.Error("the last bytes count")
 	}
 }
@@ -85,7 +126,7 @@ func BenchmarkMemoryDigest(b *testing.B) {
 				}
 				b.SetBytes(int64(len(memory)))
 				for b.Loop() {
-					executor.MemoryDigest(memory)
+					memoryDigest(b, memory)
 				}
 			})
 		}

@@ -16,6 +16,7 @@ import (
 // goroutine of one Run.
 type process struct {
 	mode   Mode
+	digest bool
 	ctx    context.Context // ends with the caller or at Limits.WallTime
 	limits Limits
 	args   []string // argument 0 included

@@ -80,6 +80,8 @@ type Task struct {
 	// .staging-*.
 	OutputDir string
 	Limits    Limits
+	// Digest asks for Outcome.Memory, which takes time after the run.
+	Digest bool
 	// Stdout and Stderr receive what the program writes, as it writes it. Nil
 	// discards (and still counts).
 	Stdout, Stderr io.Writer

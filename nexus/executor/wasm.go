@@ -159,6 +159,7 @@ func (w *Wasm) run(ctx context.Context, task *Task) (outcome Outcome, err error)
 func newProcess(task *Task, in, out *mount) *process {
 	p := &process{
 		mode:   task.Mode,
+		digest: task.Digest,
 		limits: task.Limits,
 		args:   append([]string{ProgramName}, task.Args...),
 		env:    task.Env,
@@ -217,7 +218,7 @@ func (p *process) execute(ctx context.Context, m *machine, module *wasmtime.Modu
 		p.usage.Fuel = min(max(p.usage.Fuel, busy), p.limits.Fuel)
 	}
 	if err == nil && p.repeatable() { // after its time was taken: it is the host's
-		on.do(func() { p.left = memoryDigest(p.memory.UnsafeData(p.store)) })
+		on.do(func() { p.left, err = memoryDigest(ctx, p.memory.UnsafeData(p.store), digestBytes) })
 	}
 	return err
 }
