@@ -45,6 +45,7 @@ type Agent struct {
 	payable    payer       // likewise; nil: keys are shown upon the cluster's word
 	withheld   *withheld
 	panels     panelReader
+	runs       runsReader     // likewise
 	hardware   hardwareReader // likewise
 	leaseDir   string
 	metering   *metering
@@ -94,7 +95,8 @@ type Agent struct {
 	began   time.Time     // of this process
 	replies chan struct{} // one element for each probe that is answered with data
 
-	shown sync.Map // orders whose pledged receipt a server has asked for
+	showing sync.Map // orders of which the chain is asked whether their receipts are shown
+	shown   sync.Map // orders whose pledged receipt a server has asked for
 
 	logs logs
 }
@@ -154,7 +156,7 @@ func (a *Agent) open() (err error) {
 		return err
 	}
 	if a.market != nil {
-		a.leases, a.panels, a.hardware, a.payable = a.market.lease, a.market.panel, a.market.hardware, a.market.client.CheckPayable
+		a.leases, a.panels, a.runs, a.hardware, a.payable = a.market.lease, a.market.panel, a.market.runs, a.market.hardware, a.market.client.CheckPayable
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err

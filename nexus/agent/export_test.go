@@ -135,6 +135,14 @@ func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
 	}
 }
 
+// AskRuns has the agent ask a test about replicated runs, before it runs.
+func (a *Agent) AskRuns(ask func(order crypto.Digest) (settlement.Runs, bool)) {
+	a.runs = func(_ context.Context, order crypto.Digest) (settlement.Runs, bool, error) {
+		runs, there := ask(order)
+		return runs, there, nil
+	}
+}
+
 // HeardEarlier has all that the agent knows of a panel be older by so much; false: it does not know of
 // the panel, or has not asked the chain about it.
 func (a *Agent) HeardEarlier(panel crypto.Digest, by time.Duration) bool {

@@ -1,9 +1,13 @@
 package agent
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -13,12 +17,77 @@ import (
 // commitment, which; and what it is when a server asks. A cluster that asks before the chain
 // has the commitments of all learns no more than other nodes' runs could be copied from.
 
-// saltOf returns what a receipt is pledged with: nothing, unless the order is replicated.
-func saltOf(o *chain.Order) (salt [32]byte) {
-	if _, replicated := o.Policy.Policy.(chain.PolicyReplicate); replicated {
+// runsReader asks the chain about the runs of an order; false: it has none.
+type runsReader func(ctx context.Context, order crypto.Digest) (settlement.Runs, bool, error)
+
+// runs is the runsReader of the chain.
+func (m *market) runs(ctx context.Context, order crypto.Digest) (out settlement.Runs, there bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
+	defer cancel()
+	value, err := m.client.VerifiedState(ctx, settlement.RunsKey(order))
+	if err != nil {
+		return out, false, err
+	}
+	raw, there := value.Get()
+	if !there {
+		return out, false, nil
+	}
+	out, err = settlement.DecodeRuns(raw)
+	return out, err == nil, err
+}
+
+// placeAttempts is how often the chain may say that it did not ask a replica: a node of it may be behind.
+const placeAttempts = 8
+
+// checkPlace demands that a replica has the place that it is assigned with, before it signs: the receipt
+// shows the link of that place, and with that of another it agrees with nobody, and its stake is lost.
+// Of runs that the chain does not have yet there is the primary's alone. Without a node of the chain to
+// ask it takes its cluster's word.
+func (a *Agent) checkPlace(ctx context.Context, as *job.Assignment) error {
+	if _, replicated := as.Order.Policy.Policy.(chain.PolicyReplicate); !replicated || a.runs == nil {
+		return nil
+	}
+	order := as.Order.ID()
+	for asked, denied := 1, 0; ; asked++ { // a chain that cannot be asked is waited for: the work is done
+		runs, there, err := a.runs(ctx, order)
+		if err == nil && !there && as.Place == 0 {
+			return nil
+		}
+		at := slices.IndexFunc(runs.Runs, func(r settlement.Run) bool { return r.Bidder.Node == a.id })
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil && at == int(as.Place):
+			return nil
+		case err == nil && at >= 0:
+			return fmt.Errorf("the cluster gives this node place %d among the order's runs, the chain has it at %d", as.Place, at)
+		case err != nil:
+			a.log.Info("agent: the chain cannot be asked for this node's place among the runs", "order", order.Short(), "error", err)
+		default:
+			denied++
+		}
+		if denied == placeAttempts {
+			return fmt.Errorf("the cluster gives this node place %d among the order's runs, the chain did not ask it", as.Place)
+		}
+		sleep(ctx, pauseAfter(asked))
+	}
+}
+
+// errOtherPlace refuses an assignment of work that was begun, or done, for another place: its receipt
+// shows that one's link.
+var errOtherPlace = errors.New("this node runs, or ran, the order for another place among its runs")
+
+// placed reports whether a replica's end is of the place that is asked for.
+func placed(d *job.Done, place uint8) bool { return d.Salt == [32]byte{} || d.Salt[0] == place }
+
+// saltOf returns what a receipt is pledged with: nothing, unless the order is replicated. Its first byte
+// is the place for which the receipt was made, so that what is spooled says it.
+func saltOf(as *job.Assignment) (salt [32]byte) {
+	if _, replicated := as.Order.Policy.Policy.(chain.PolicyReplicate); replicated {
 		if _, err := rand.Read(salt[:]); err != nil {
 			panic(fmt.Sprintf("agent: no randomness: %v", err))
 		}
+		salt[0] = as.Place
 	}
 	return salt
 }
@@ -36,17 +105,50 @@ func (a *Agent) ended(d job.Done) job.Message {
 	}
 }
 
-// show sends the receipt that was pledged.
+// show sends the receipt that was pledged, if the chain proves that it is time; without a node of the chain
+// to ask, because a server says so.
 func (s *session) show(order crypto.Digest) {
 	a := s.agent
 	done, ok := a.spool.get(order)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if !ok {
-		a.mu.Lock()
 		done, ok = a.remembered.get(order)
-		a.mu.Unlock()
 	}
-	if ok {
+	if !ok {
+		return
+	}
+	_, allowed := a.shown.Load(order)
+	if allowed || a.runs == nil || done.Salt == [32]byte{} {
 		a.shown.Store(order, struct{}{})
 		s.send(done)
+		return
 	}
+	if _, asking := a.showing.LoadOrStore(order, struct{}{}); asking || a.stopping {
+		return
+	}
+	a.running.Go(func() {
+		defer a.showing.Delete(order)
+		if err := a.toShow(a.work, order); err != nil {
+			a.log.Warn("agent: refusing to show a receipt: the chain does not say that it is time", "order", order.Short(), "error", err)
+			return
+		}
+		a.shown.Store(order, struct{}{})
+		s.send(done)
+	})
+}
+
+// toShow demands that the chain has those who are bound to receipts show them, or that this node is late.
+func (a *Agent) toShow(ctx context.Context, order crypto.Digest) error {
+	runs, there, err := a.runs(ctx, order)
+	at := slices.IndexFunc(runs.Runs, func(r settlement.Run) bool { return r.Bidder.Node == a.id })
+	switch {
+	case err != nil:
+		return err
+	case !there || at < 0:
+		return errors.New("it has no run of this node")
+	case runs.Stage != settlement.StageReveal && runs.Runs[at].State != settlement.RunSilent:
+		return errors.New("it waits for others to be bound, or for nothing more")
+	}
+	return nil
 }

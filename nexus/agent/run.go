@@ -64,6 +64,9 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 	if err != nil {
 		return job.Done{}, err
 	}
+	if err := a.checkPlace(ctx, &t.assignment); err != nil {
+		return job.Done{}, err
+	}
 	receipt := t.assignment.Receipt(&r.Outcome, started, max(started, timeMs(time.Now())))
 	if t.key != nil {
 		receipt.Sealed = &chain.SealedOutput{Output: r.sealed, KeyHash: t.key.Hash(t.order, a.id)}
@@ -75,7 +78,7 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 	}
 	return job.Done{
 		Receipt: receipt, ReceiptSig: a.key.Sign(crypto.DomainUsage, receipt.Payload()),
-		Proof: r.proof, Output: r.Output, OutputSize: r.OutputBytes, Detail: line(r.detail), Salt: saltOf(&t.assignment.Order),
+		Proof: r.proof, Output: r.Output, OutputSize: r.OutputBytes, Detail: line(r.detail), Salt: saltOf(&t.assignment),
 	}, nil
 }
 
@@ -226,7 +229,7 @@ func (a *Agent) runWasm(ctx context.Context, t *task, w *job.Wasm, dir string) (
 	}
 	o, err := a.wasm.Run(ctx, executor.Task{
 		ID: w.Module, Load: func() ([]byte, error) { return a.readModule(w.Module) }, Args: w.Args, Env: w.Env, Mode: mode, Seed: t.order,
-		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr, Digest: t.again || t.assignment.Judged(),
+		InputDir: input, OutputDir: filepath.Join(dir, "out"), Stdout: stdout, Stderr: stderr, Digest: t.again || job.Judged(t.assignment.Order.Policy.Policy),
 		Limits: executor.Limits{
 			MemoryBytes: spec.Limits.MemoryBytes, Fuel: spec.Limits.Fuel, WallTime: time.Duration(spec.Limits.WallMs) * time.Millisecond,
 			OutputBytes: spec.Limits.OutputBytes, OutputFiles: spec.Limits.OutputFiles, LogBytes: spec.Limits.LogBytes,

@@ -82,13 +82,17 @@ func (a *Agent) take(assignment job.Assignment, order crypto.Digest) (done job.D
 func (a *Agent) takeAs(assignment job.Assignment, order crypto.Digest, resumed *job.Spec) (done job.Done, finished bool, refuse string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if done, ok := a.spool.get(order); ok {
-		return done, true, ""
-	}
-	if done, ok := a.remembered.get(order); ok {
-		return done, true, ""
+	done, finished = a.spool.get(order)
+	if !finished {
+		done, finished = a.remembered.get(order)
 	}
 	known := a.tasks[order]
+	switch {
+	case finished && !placed(&done, assignment.Place), known != nil && known.assignment.Place != assignment.Place:
+		return job.Done{}, false, errOtherPlace.Error()
+	case finished:
+		return done, true, ""
+	}
 	switch {
 	case known == nil && (a.book.signed(order, assignment.Sequence) || a.spool.owes(order)):
 		return job.Done{}, false, "its receipt was signed and handed over before"

@@ -136,21 +136,11 @@ func (a *Assignment) Receipt(o *Outcome, started, ended chain.TimeMs) chain.Usag
 		Usage: Meter(&a.Spec, o), Fuel: o.Fuel, Result: ResultDigest(o), Outputs: o.Outputs,
 		Started: started, Ended: ended, Exit: o.Exit, ExitCode: o.ExitCode,
 	}
-	if a.Judged() {
+	if Judged(a.Order.Policy.Policy) {
 		trace := chain.SecretOf(order, o.Memory).Trace(a.Place)
 		receipt.Trace = &trace
 	}
 	return receipt
-}
-
-// Judged reports whether others may judge what a run gives, so that its memory proves it.
-func (a *Assignment) Judged() bool {
-	switch a.Order.Policy.Policy.(type) {
-	case chain.PolicyReplicate, chain.PolicyOptimistic:
-		return true
-	case chain.PolicyNone, chain.PolicyZK:
-	}
-	return false
 }
 
 // Claim returns the claim of a finished assignment, as far as that goes: without the word of

@@ -1,0 +1,167 @@
+package agent_test
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/agent"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+// field is the replicated runs that the chain of a test has.
+type field struct {
+	mu   sync.Mutex
+	runs map[crypto.Digest]settlement.Runs
+}
+
+func (f *field) ask(order crypto.Digest) (settlement.Runs, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r, there := f.runs[order]
+	return r, there
+}
+
+// put has the chain ask nodes to run an order, of which the one of the tests has a place.
+func (f *field) put(order crypto.Digest, place int, stage settlement.RunStage, state settlement.RunState) {
+	r := settlement.Runs{Stage: stage}
+	for i := range place + 2 {
+		node := crypto.PublicKey{byte(i + 1)}
+		if i == place {
+			node = nodeKey.Public()
+		}
+		r.Runs = append(r.Runs, settlement.Run{Bidder: settlement.Bidder{Node: node}, State: state})
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.runs[order] = r
+}
+
+// replica is an agent whose chain has runs, or that has no chain to ask.
+func replica(t *testing.T, f *field, s *server, config agent.Config) (p *peer, said *heard, r *running) {
+	t.Helper()
+	said = &heard{}
+	config.Log = slog.New(slog.NewTextHandler(said, nil))
+	a, err := agent.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f != nil {
+		a.AskRuns(f.ask)
+	}
+	r = begin(t, a)
+	return s.session(), said, r
+}
+
+// replicated is an assignment of a replica with a place.
+func replicated(s *server, nonce uint64, place uint8) job.Assignment {
+	id, size := s.put(program([]importFn{fdWrite}, "found", writeTo(constant(1), 0, 5)))
+	spec := wasmSpec(id, size)
+	order := orderOf(&spec, nonce)
+	order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 4, WindowMs: 60_000}
+	as := assignmentOf(order, spec)
+	as.Place = place
+	return as
+}
+
+func (p *peer) gives(as job.Assignment) { p.send(job.Assign{List: []job.Assignment{as}}) }
+
+// refuses waits until the node refuses an order, and says why.
+func (p *peer) refuses(as *job.Assignment, want string) {
+	p.server.t.Helper()
+	order := as.Order.ID()
+	if r := await(p, func(r job.AssignReply) bool { return r.Order == order && r.Refuse != "" }); !strings.Contains(r.Refuse, want) {
+		p.server.t.Errorf("refused because %q, want %q", r.Refuse, want)
+	}
+}
+
+func (p *peer) pledged(as *job.Assignment) job.Pledge {
+	p.server.t.Helper()
+	order := as.Order.ID()
+	return await(p, func(m job.Pledge) bool { return m.Order == order })
+}
+
+// TestReplicasSignForTheChainsPlace: what a cluster says of a replica's place is held against the chain's list before
+// the node signs, and a primary has no list yet.
+func TestReplicasSignForTheChainsPlace(t *testing.T) {
+	f := &field{runs: map[crypto.Digest]settlement.Runs{}}
+	g := genesis()
+	s := newServer(t, g)
+	p, _, _ := replica(t, f, s, home(t, g, s))
+	primary, drawn, lied, unasked := replicated(s, 1, 0), replicated(s, 2, 2), replicated(s, 3, 0), replicated(s, 4, 1)
+	p.gives(primary)
+	p.pledged(&primary)
+	f.put(drawn.Order.ID(), 2, settlement.StageRun, settlement.RunAsked)
+	p.gives(drawn)
+	p.pledged(&drawn)
+	f.put(lied.Order.ID(), 2, settlement.StageRun, settlement.RunAsked)
+	p.gives(lied)
+	p.refuses(&lied, "gives this node place 0 among the order's runs, the chain has it at 2")
+	p.gives(unasked)
+	p.refuses(&unasked, "the chain did not ask it")
+}
+
+// TestNoRunIsReusedForAnotherPlace: a run that ended for one place among the runs is none for another, also after its
+// agent began anew; and one that goes on neither.
+func TestNoRunIsReusedForAnotherPlace(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	p, _, r := replica(t, nil, s, config)
+	as := replicated(s, 1, 1)
+	other := as
+	other.Place = 2
+	p.gives(as)
+	first := p.pledged(&as)
+	p.gives(other)
+	p.refuses(&other, "for another place")
+	p.gives(as)
+	if again := p.pledged(&as); again != first {
+		t.Error("another receipt, so it ran twice")
+	}
+	r.stop()
+	p, _, _ = replica(t, nil, s, config)
+	p.gives(other)
+	p.refuses(&other, "for another place")
+}
+
+// TestReceiptsAreShownWhenTheChainSaysSo: a server that asks for a pledged receipt before the chain has receipts shown
+// does not get it.
+func TestReceiptsAreShownWhenTheChainSaysSo(t *testing.T) {
+	f := &field{runs: map[crypto.Digest]settlement.Runs{}}
+	g := genesis()
+	s := newServer(t, g)
+	p, said, _ := replica(t, f, s, home(t, g, s))
+	for i, late := range []bool{false, true} {
+		as := replicated(s, uint64(i+1), 1)
+		order := as.Order.ID()
+		f.put(order, 1, settlement.StageRun, settlement.RunAsked)
+		p.gives(as)
+		pledge := p.pledged(&as)
+		p.send(job.Show{Order: order})
+		said.await(t, "refusing to show a receipt", i+1)
+		p.gives(as)
+		if again := p.pledged(&as); again != pledge { // and not its Done
+			t.Fatalf("pledged %+v, and then %+v", pledge, again)
+		}
+		if late {
+			f.put(order, 1, settlement.StagePanel, settlement.RunSilent)
+		} else {
+			f.put(order, 1, settlement.StageReveal, settlement.RunCommitted)
+		}
+		d := askShown(p, order)
+		if chain.RunCommitment(d.Receipt.Digest(), nodeKey.Public(), d.Salt) != pledge.Commitment {
+			t.Errorf("shows %+v, which it did not pledge", d)
+		}
+	}
+}
+
+// askShown asks for a receipt again and again, as a server does, until it is there.
+func askShown(p *peer, order crypto.Digest) job.Done {
+	p.server.t.Helper()
+	return askUntil(p, job.Show{Order: order}, func(d job.Done) bool { return d.Receipt.Order == order })
+}
