@@ -119,7 +119,7 @@ func (c *court) anyVotes(rt *rapid.T) {
 	for k := range c.kv.Iterate([]byte{settlement.Prefix, 'j'}, []byte{settlement.Prefix, 'k'}) {
 		panels = append(panels, crypto.Digest(k[2:]))
 	}
-	votes := []chain.Vote{right, wrong, unavailable, unstable}
+	votes := append([]chain.Vote{right, wrong, unavailable, unstable}, noise[:2]...)
 	for _, id := range panels {
 		c.tryVotes(id, func(i int) chain.Vote {
 			return votes[rapid.IntRange(0, len(votes)-1).Draw(rt, fmt.Sprintf("vote %d", i))]
