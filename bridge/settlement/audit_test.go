@@ -183,6 +183,36 @@ func TestAuditAgreedToWhatOthersCannotJudge(t *testing.T) {
 	}
 }
 
+// TestNoFeeForAnAuditorAlone: an auditor that made its link up, and has a claim judged by jurors who did so too,
+// gains nothing by it; one that found what the claim says does not stand alone.
+func TestNoFeeForAnAuditorAlone(t *testing.T) {
+	for _, said := range []chain.Vote{noise[0], right} {
+		c, id, panel, node := audited(t, right.Result)
+		before := c.worth(ownerOf(node), node)
+		tokens.Mint(c.kv, chain.Hyper(10)) // the fund has enough for all
+		tokens.Credit(c.kv, settlement.AuditFund, chain.Hyper(10))
+		c.vote(panel, all(said))
+		if said == right {
+			challenger := byte(firstJudge)
+			if challenger == ownerOf(node) {
+				challenger++
+			}
+			c.challenge(challenger, id)
+		}
+		c.draw()
+		c.vote(settlement.PanelOf(id, false), func(i int) *chain.Vote { return &noise[i+1] })
+		c.expire()
+		c.checkClosed(id)
+		got := c.worth(ownerOf(node), node)
+		if paid := got > before; got < before || paid != (said == right) {
+			t.Errorf("who said %s had %d, and has %d", said.Result.Short(), before, got)
+		}
+		if _, locked := c.free(key(node).Public()); !locked.IsZero() {
+			t.Errorf("%v is locked", locked)
+		}
+	}
+}
+
 func TestAuditSilent(t *testing.T) {
 	c, id, panel, node := audited(t, right.Result)
 	before := c.worth(ownerOf(node), node)
