@@ -2,7 +2,6 @@ package settlement_test
 
 import (
 	"encoding/binary"
-	"fmt"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -403,14 +402,6 @@ const (
 	challenger, appellant = 90, 91 // who have no node, and so judge nothing
 	paidToProvider        = charge - charge*2/100 - charge*5/100 - charge/16
 )
-
-// noise is what jurors vote for who each make a link up.
-var noise = func() (votes [12]chain.Vote) {
-	for i := range votes {
-		votes[i] = chain.Vote{Finding: chain.FoundResult, Result: yieldOf(fmt.Sprintf("made up %d", i), worth)}
-	}
-	return votes
-}()
 
 var disputes = map[string]dispute{
 	"right": {

@@ -1,6 +1,7 @@
 package settlement_test
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 
@@ -13,6 +14,14 @@ import (
 func secretOf(result crypto.Digest) chain.Secret {
 	return chain.SecretOf(crypto.Digest{}, crypto.DomainMemory.Hash(result[:]))
 }
+
+// noise is what jurors vote for who each make a link up.
+var noise = func() (votes [12]chain.Vote) {
+	for i := range votes {
+		votes[i] = chain.Vote{Finding: chain.FoundResult, Result: yieldOf(fmt.Sprintf("made up %d", i), worth)}
+	}
+	return votes
+}()
 
 // madeRuns has what runs gave whose yields tests vote for, by these.
 var madeRuns sync.Map

@@ -149,7 +149,7 @@ func TestRealProgramsAreDeterministic(t *testing.T) {
 			result := func(w *executor.Wasm, mode executor.Mode) string {
 				task := c.task
 				task.Mode, task.Seed, task.Limits, task.OutputDir = mode, crypto.Digest{1}, generous(), t.TempDir()
-				task.Stdout, task.Stderr = io.Discard, io.Discard
+				task.Stdout, task.Stderr, task.Digest = io.Discard, io.Discard, true
 				o, err := w.Run(t.Context(), task)
 				if err != nil || o.Status != executor.StatusOK {
 					t.Errorf("%+v, %v", o, err)
@@ -247,7 +247,7 @@ func TestReplicasAgree(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(in, "params.txt"), params, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		o, log := run(t, executor.Task{Module: program(t, "fractal"), InputDir: in, OutputDir: out})
+		o, log := run(t, executor.Task{Module: program(t, "fractal"), InputDir: in, OutputDir: out, Digest: true})
 		wantStatus(t, o, executor.StatusOK, "")
 		outcomes[i], digests[i] = o, digestTree(t, out, log)
 		if i == 0 {
@@ -255,7 +255,7 @@ func TestReplicasAgree(t *testing.T) {
 		}
 	}
 	outcomes[0].Usage.WallMillis, outcomes[1].Usage.WallMillis = 0, 0
-	if outcomes[0].Usage != outcomes[1].Usage || digests[0] != digests[1] || outcomes[0].Memory != outcomes[1].Memory {
+	if outcomes[0].Usage != outcomes[1].Usage || digests[0] != digests[1] || outcomes[0].Memory != outcomes[1].Memory || outcomes[0].Memory.IsZero() {
 		t.Errorf("two replicas: %+v %v\n%+v %v", outcomes[0], digests[0], outcomes[1], digests[1])
 	}
 }
