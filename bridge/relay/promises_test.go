@@ -94,7 +94,7 @@ func beginning(nonce, sequence uint64) chain.BeginRun {
 	}
 	id := c.Order.ID()
 	begin.SlateSig = cluster.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, begin.Slate))
-	begin.Signature = node.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, begin.Commitment))
+	begin.Signature = node.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, begin.Commitment, 0))
 	return begin
 }
 

@@ -254,6 +254,8 @@ func CommitRun(kv state.KV, env *Env, m chain.CommitRun, signed bool) (chain.Eve
 		return nil, why
 	case run.State != RunMissed && run.Commitment == m.Commitment:
 		return nil, nil
+	case m.Place != r.place(run):
+		return nil, chain.Reject("node %s signed for place %d among the runs of order %s, it has %d", m.Node.Short(), m.Place, m.Order.Short(), r.place(run))
 	case run.State != RunAsked:
 		return nil, chain.Reject("node %s has committed already, or missed its time", m.Node.Short())
 	case r.runs.Stage != StageRun || r.runs.Due <= env.ProgressMs:

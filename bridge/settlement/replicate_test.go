@@ -103,10 +103,14 @@ func (f *field) receipt(node byte) chain.UsageReceipt {
 	if !ok {
 		r = f.claim(f.order, node, 1).Receipt
 	}
-	runs, _ := settlement.RunsOf(f.kv, f.id)
-	place := slices.IndexFunc(runs.Runs, func(run settlement.Run) bool { return run.Bidder.Node == r.Node })
-	traced(&r, uint8(max(place, 0)))
+	traced(&r, f.place(node))
 	return r
+}
+
+// place is how many were asked before a node.
+func (f *field) place(node byte) uint8 {
+	runs, _ := settlement.RunsOf(f.kv, f.id)
+	return uint8(max(slices.IndexFunc(runs.Runs, func(run settlement.Run) bool { return run.Bidder.Node == key(node).Public() }), 0))
 }
 
 func (f *field) commitment(node byte) crypto.Digest {
@@ -114,7 +118,7 @@ func (f *field) commitment(node byte) crypto.Digest {
 }
 
 func (f *field) commit(node byte) chain.CommitRun {
-	return chain.CommitRun{ChainID: testChain, Order: f.id, Node: key(node).Public(), Commitment: f.commitment(node)}
+	return chain.CommitRun{ChainID: testChain, Order: f.id, Node: key(node).Public(), Commitment: f.commitment(node), Place: f.place(node)}
 }
 
 func (f *field) reveal(node byte) chain.RevealRun {

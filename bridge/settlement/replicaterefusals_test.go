@@ -77,6 +77,9 @@ func TestCommitAndRevealRefusals(t *testing.T) {
 	f.refuses("was not asked", f.commit(50))
 	f.refuses("committed already", func() chain.CommitRun { m := f.commit(40); m.Commitment[0] ^= 1; return m }())
 	f.drawn()
+	for _, place := range []uint8{0, 2} { // one that it signed as a primary, or for another place
+		f.refuses("signed for place", func() chain.CommitRun { m := f.commit(50); m.Place = place; return m }())
+	}
 	f.refuses("commitment is of chain", func() chain.CommitRun { m := f.commit(50); m.ChainID = "another-1"; return m }())
 	f.refuses("no run of order", func() chain.CommitRun { m := f.commit(50); m.Order[0] ^= 1; return m }())
 	f.do(f.commit(50))

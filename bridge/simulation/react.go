@@ -135,7 +135,7 @@ func (w *world) drawn(j *job, nodes []crypto.PublicKey) {
 			runs, _ := settlement.RunsOf(w.kv, j.id) // it has a primary
 			commitment = runs.Runs[0].Commitment
 		}
-		m := chain.CommitRun{ChainID: chainID, Order: j.id, Node: n.id, Commitment: commitment}
+		m := chain.CommitRun{ChainID: chainID, Order: j.id, Node: n.id, Commitment: commitment, Place: w.place(j, n)}
 		w.send(post{by: n.owner, do: carried(m, settlement.CommitRun)})
 	}
 }

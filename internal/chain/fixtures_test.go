@@ -432,11 +432,11 @@ func runMessages() chain.Msgs {
 		chain.BeginRun{
 			Order: c.Order, OrderSig: c.OrderSig, Acceptance: c.Acceptance, AcceptanceSig: c.AcceptanceSig,
 			Slate: slate, SlateSig: testKey(2).PrivateKey.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, slate)),
-			Commitment: commitment, Signature: testKey(3).PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment)),
+			Commitment: commitment, Signature: testKey(3).PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment, 0)),
 		},
 		chain.CommitRun{
-			ChainID: testChain, Order: id, Node: other.Public(), Commitment: commitment,
-			Signature: other.PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment)),
+			ChainID: testChain, Order: id, Node: other.Public(), Commitment: commitment, Place: 1,
+			Signature: other.PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment, 1)),
 		},
 		chain.RevealRun{Receipt: c.Receipt, ReceiptSig: c.ReceiptSig, Salt: salt, Cluster: testKey(2).Public(), Attestation: c.Attestation},
 		chain.CollectRun{Order: id},

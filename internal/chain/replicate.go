@@ -76,6 +76,7 @@ type CommitRun struct {
 	Order      crypto.Digest
 	Node       crypto.PublicKey
 	Commitment crypto.Digest    // RunCommitment of the node's receipt
+	Place      uint8            // how many were asked to run it before the node
 	Signature  crypto.Signature // by the node, over RunPayload under DomainRun
 }
 
@@ -87,14 +88,16 @@ func RunCommitment(receipt crypto.Digest, node crypto.PublicKey, salt [32]byte) 
 	return crypto.DomainCommitment.Hash(data)
 }
 
-// RunPayload is what a node signs under DomainRun.
-func RunPayload(id ChainID, order, commitment crypto.Digest) []byte {
+// RunPayload is what a node signs under DomainRun. Its receipt shows the link of its place among those who
+// run the order, 0 for the primary: what it signed for one place binds it to nothing at another.
+func RunPayload(id ChainID, order, commitment crypto.Digest, place uint8) []byte {
 	return codec.Marshal(struct {
 		_          struct{} `cbor:",toarray"`
 		ChainID    ChainID
 		Order      crypto.Digest
 		Commitment crypto.Digest
-	}{ChainID: id, Order: order, Commitment: commitment})
+		Place      uint8
+	}{ChainID: id, Order: order, Commitment: commitment, Place: place})
 }
 
 // RevealRun shows the receipt that a node committed to. Anyone who has it may send it.
@@ -130,7 +133,7 @@ func (m *BeginRun) signatures() ([]crypto.Signed, error) {
 		crypto.SignedBy(consumer, crypto.DomainOrder, m.Order.Payload(), m.OrderSig),
 		crypto.SignedBy(m.Acceptance.Cluster, crypto.DomainAcceptance, m.Acceptance.Payload(), m.AcceptanceSig),
 		crypto.SignedBy(m.Order.Cluster, crypto.DomainSlate, SlatePayload(id, order, m.Slate), m.SlateSig),
-		crypto.SignedBy(m.Slate[0].Node, crypto.DomainRun, RunPayload(id, order, m.Commitment), m.Signature),
+		crypto.SignedBy(m.Slate[0].Node, crypto.DomainRun, RunPayload(id, order, m.Commitment, 0), m.Signature),
 	}
 	for i := range m.Slate {
 		b := &m.Slate[i]
@@ -140,7 +143,7 @@ func (m *BeginRun) signatures() ([]crypto.Signed, error) {
 }
 
 func (m *CommitRun) signatures() ([]crypto.Signed, error) {
-	return []crypto.Signed{crypto.SignedBy(m.Node, crypto.DomainRun, RunPayload(m.ChainID, m.Order, m.Commitment), m.Signature)}, nil
+	return []crypto.Signed{crypto.SignedBy(m.Node, crypto.DomainRun, RunPayload(m.ChainID, m.Order, m.Commitment, m.Place), m.Signature)}, nil
 }
 
 func (m *RevealRun) signatures() ([]crypto.Signed, error) {
@@ -178,6 +181,9 @@ func (m *BeginRun) check() error {
 func (m *CommitRun) check() error {
 	if err := m.ChainID.Check(); err != nil {
 		return err
+	}
+	if m.Place >= MaxReplicas {
+		return fmt.Errorf("%w: place %d among the runs of an order, want less than %d", ErrLimit, m.Place, MaxReplicas)
 	}
 	return checkCommitment(m.Commitment)
 }

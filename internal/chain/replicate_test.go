@@ -22,6 +22,15 @@ func signs(t *testing.T, m chain.Msg) bool {
 	return chain.VerifyTxs([]chain.DecodedTx{tx}, 1)[0].DealSigned(0)
 }
 
+// TestRunsAreFrozen freezes what messages about replicated runs look like.
+func TestRunsAreFrozen(t *testing.T) {
+	tx := signedTx(t, runMessages())
+	roundTrip(t, "tx_runs", tx)
+	if _, err := chain.DecodeTx(tx.Encode()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestEveryRunSignatureCounts: each of them, and whatever they cover.
 func TestEveryRunSignatureCounts(t *testing.T) {
 	begin := func(change func(*chain.BeginRun)) chain.Msg {
@@ -63,6 +72,7 @@ func TestEveryRunSignatureCounts(t *testing.T) {
 		"chain":               commit(func(m *chain.CommitRun) { m.ChainID = "another-1" }),
 		"run's order":         commit(func(m *chain.CommitRun) { m.Order[3] ^= 1 }),
 		"run's commitment":    commit(func(m *chain.CommitRun) { m.Commitment[3] ^= 1 }),
+		"run's place":         commit(func(m *chain.CommitRun) { m.Place++ }),
 		"run's signature":     commit(func(m *chain.CommitRun) { m.Signature[3] ^= 1 }),
 		"receipt":             reveal(func(m *chain.RevealRun) { m.Receipt.Fuel++ }),
 		"receipt's signature": reveal(func(m *chain.RevealRun) { m.ReceiptSig[3] ^= 1 }),
@@ -105,6 +115,7 @@ func TestRunForms(t *testing.T) {
 			return m
 		}(),
 		"commitment is zero": func() chain.Msg { m := runMessages()[1].(chain.CommitRun); m.Commitment = crypto.Digest{}; return m }(),
+		"place 16 among":     func() chain.Msg { m := runMessages()[1].(chain.CommitRun); m.Place = chain.MaxReplicas; return m }(),
 		"chain id":           func() chain.Msg { m := runMessages()[1].(chain.CommitRun); m.ChainID = "X"; return m }(),
 		"exit status 0":      func() chain.Msg { m := runMessages()[2].(chain.RevealRun); m.Receipt.Exit = 0; return m }(),
 	} {

@@ -33,7 +33,7 @@ func (w *gasWorld) beginning(p prepared, i, bids int, k uint8) chain.BeginRun {
 		m.Slate = append(m.Slate, chain.SlateBidOf(&b, bidder.PrivateKey.Sign(crypto.DomainBid, b.Payload())))
 	}
 	m.SlateSig = at.PrivateKey.Sign(crypto.DomainSlate, chain.SlatePayload(testChain, id, m.Slate))
-	m.Signature = node.PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, m.Commitment))
+	m.Signature = node.PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, m.Commitment, 0))
 	return m
 }
 
@@ -135,8 +135,8 @@ func ofRuns(p prepared) []operation {
 			o, commitment := w.replicatedOrder(p, i, k), crypto.Digest{8}
 			id := o.ID()
 			return chain.CommitRun{
-				ChainID: testChain, Order: id, Node: p.nodes[i].Public(), Commitment: commitment,
-				Signature: sign(i).PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment)),
+				ChainID: testChain, Order: id, Node: p.nodes[i].Public(), Commitment: commitment, Place: k - 1,
+				Signature: sign(i).PrivateKey.Sign(crypto.DomainRun, chain.RunPayload(testChain, id, commitment, k-1)),
 			}
 		}
 	}

@@ -36,43 +36,6 @@ func (m *market) runs(ctx context.Context, order crypto.Digest) (out settlement.
 	return out, err == nil, err
 }
 
-// placeAttempts is how often the chain may say that it did not ask a replica: a node of it may be behind.
-const placeAttempts = 8
-
-// checkPlace demands that a replica has the place that it is assigned with, before it signs: the receipt
-// shows the link of that place, and with that of another it agrees with nobody, and its stake is lost.
-// Of runs that the chain does not have yet there is the primary's alone. Without a node of the chain to
-// ask it takes its cluster's word.
-func (a *Agent) checkPlace(ctx context.Context, as *job.Assignment) error {
-	if _, replicated := as.Order.Policy.Policy.(chain.PolicyReplicate); !replicated || a.runs == nil {
-		return nil
-	}
-	order := as.Order.ID()
-	for asked, denied := 1, 0; ; asked++ { // a chain that cannot be asked is waited for: the work is done
-		runs, there, err := a.runs(ctx, order)
-		if err == nil && !there && as.Place == 0 {
-			return nil
-		}
-		at := slices.IndexFunc(runs.Runs, func(r settlement.Run) bool { return r.Bidder.Node == a.id })
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err == nil && at == int(as.Place):
-			return nil
-		case err == nil && at >= 0:
-			return fmt.Errorf("the cluster gives this node place %d among the order's runs, the chain has it at %d", as.Place, at)
-		case err != nil:
-			a.log.Info("agent: the chain cannot be asked for this node's place among the runs", "order", order.Short(), "error", err)
-		default:
-			denied++
-		}
-		if denied == placeAttempts {
-			return fmt.Errorf("the cluster gives this node place %d among the order's runs, the chain did not ask it", as.Place)
-		}
-		sleep(ctx, pauseAfter(asked))
-	}
-}
-
 // errOtherPlace refuses an assignment of work that was begun, or done, for another place: its receipt
 // shows that one's link.
 var errOtherPlace = errors.New("this node runs, or ran, the order for another place among its runs")
@@ -100,8 +63,8 @@ func (a *Agent) ended(d job.Done) job.Message {
 	}
 	commitment := chain.RunCommitment(d.Receipt.Digest(), a.id, d.Salt)
 	return job.Pledge{
-		Order: order, Commitment: commitment,
-		Signature: a.key.Sign(crypto.DomainRun, chain.RunPayload(a.genesis.ChainID, order, commitment)),
+		Order: order, Commitment: commitment, Place: d.Salt[0],
+		Signature: a.key.Sign(crypto.DomainRun, chain.RunPayload(a.genesis.ChainID, order, commitment, d.Salt[0])),
 	}
 }
 

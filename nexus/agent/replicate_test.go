@@ -85,24 +85,23 @@ func (p *peer) pledged(as *job.Assignment) job.Pledge {
 	return await(p, func(m job.Pledge) bool { return m.Order == order })
 }
 
-// TestReplicasSignForTheChainsPlace: what a cluster says of a replica's place is held against the chain's list before
-// the node signs, and a primary has no list yet.
-func TestReplicasSignForTheChainsPlace(t *testing.T) {
-	f := &field{runs: map[crypto.Digest]settlement.Runs{}}
+// TestReplicasSignForTheirPlace: a replica is bound by its signature for the place that it was assigned with, and no
+// other that its cluster might make of it.
+func TestReplicasSignForTheirPlace(t *testing.T) {
 	g := genesis()
 	s := newServer(t, g)
-	p, _, _ := replica(t, f, s, home(t, g, s))
-	primary, drawn, lied, unasked := replicated(s, 1, 0), replicated(s, 2, 2), replicated(s, 3, 0), replicated(s, 4, 1)
-	p.gives(primary)
-	p.pledged(&primary)
-	f.put(drawn.Order.ID(), 2, settlement.StageRun, settlement.RunAsked)
-	p.gives(drawn)
-	p.pledged(&drawn)
-	f.put(lied.Order.ID(), 2, settlement.StageRun, settlement.RunAsked)
-	p.gives(lied)
-	p.refuses(&lied, "gives this node place 0 among the order's runs, the chain has it at 2")
-	p.gives(unasked)
-	p.refuses(&unasked, "the chain did not ask it")
+	p, _, _ := replica(t, nil, s, home(t, g, s))
+	for place := range uint8(3) {
+		as := replicated(s, uint64(place), place)
+		p.gives(as)
+		pledge := p.pledged(&as)
+		for other := range uint8(3) {
+			payload := chain.RunPayload(g.ChainID, as.Order.ID(), pledge.Commitment, other)
+			if signed := nodeKey.Public().Verify(crypto.DomainRun, payload, pledge.Signature); signed != (other == place) || pledge.Place != place {
+				t.Errorf("assigned with place %d it says %d, and signs for %d: %v", place, pledge.Place, other, signed)
+			}
+		}
+	}
 }
 
 // TestNoRunIsReusedForAnotherPlace: a run that ended for one place among the runs is none for another, also after its

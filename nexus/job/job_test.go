@@ -87,7 +87,7 @@ func messages() map[string]job.Message {
 		"lane_opened":   job.LaneOpened{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Index: 1, Opening: hardware.Opening{From: [][]byte{{1}}, Seen: []byte{2}}},
 		"measured":      job.Measured{Challenge: challenge, Verdict: chain.HardwareVerdict{Peer: consumer.Public(), Missing: 3}},
 		"tunnel":        job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
-		"pledge":        job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Signature: crypto.Signature{6}},
+		"pledge":        job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Place: 7, Signature: crypto.Signature{6}},
 		"show":          job.Show{Order: order.ID()},
 		"judge":         job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Assignment: &assignment},
 		"judge_open":    job.Judge{Panel: crypto.Digest{7}, Order: order.ID(), Open: true},

@@ -160,6 +160,7 @@ type Pledge struct {
 	_          struct{} `cbor:",toarray"`
 	Order      crypto.Digest
 	Commitment crypto.Digest    // chain.RunCommitment of its receipt
+	Place      uint8            // of the assignment
 	Signature  crypto.Signature // by the node, over chain.RunPayload under DomainRun
 }
 

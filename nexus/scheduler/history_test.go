@@ -121,7 +121,11 @@ func (h *history) reported(id crypto.Digest) scheduler.Command {
 				}
 			}
 		}
-		return pledge(of, n, 1)
+		place := h.number(0, 2, "place")
+		if j, ok := h.state.Job(of); ok && h.number(0, 3, "its own place") > 0 {
+			place = max(slices.IndexFunc(j.OnChain.Replicas, func(r scheduler.Replica) bool { return r.Node == key(n).Public() }), 0)
+		}
+		return pledge(of, n, byte(place), 1)
 	}
 	c := scheduler.Observed{Order: replicated(job.Settling)}
 	c.OnChain.Begun, c.OnChain.Revealing, c.OnChain.Owed = true, h.number(0, 1, "revealing") == 0, h.number(0, 3, "owed") == 0

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -130,11 +131,14 @@ func (s *State) madePledge(c MadePledge) ([]Effect, error) {
 		return []Effect{SendAck{Node: c.Node, Order: id, Refuse: "the job has ended, or is not known"}}, nil
 	}
 	run := j.runOn(c.Node)
+	place, known := j.place(c.Node)
 	switch {
 	case run == nil:
 		return []Effect{SendAck{Node: c.Node, Order: id, Refuse: "the assignment was given to others"}}, nil
 	case run.Stage != Live:
 		return nil, nil // it was repeated
+	case !known || c.Pledge.Place != place: // of an assignment before this one
+		return []Effect{SendAck{Node: c.Node, Order: id, Refuse: fmt.Sprintf("it is of place %d among the job's runs", c.Pledge.Place)}}, nil
 	}
 	run.Commitment, run.CommitSig = c.Pledge.Commitment, c.Pledge.Signature
 	s.stop(j, run, Pledged)
@@ -255,12 +259,12 @@ func (j *Job) Messages() []chain.Msg {
 		return j.beginning()
 	}
 	var out []chain.Msg
-	for _, r := range j.OnChain.Replicas {
+	for at, r := range j.OnChain.Replicas { // ≤ chain.MaxReplicas
 		run := j.runOn(r.Node)
 		switch {
 		case run == nil || run.Stage == Live:
 		case r.State == ReplicaAsked:
-			out = append(out, chain.CommitRun{ChainID: j.Order.ChainID, Order: j.id, Node: r.Node, Commitment: run.Commitment, Signature: run.CommitSig})
+			out = append(out, chain.CommitRun{ChainID: j.Order.ChainID, Order: j.id, Node: r.Node, Commitment: run.Commitment, Place: uint8(at), Signature: run.CommitSig})
 		case run.Stage == Ended && (r.State == ReplicaCommitted && j.OnChain.Revealing || r.State == ReplicaSilent):
 			out = append(out, chain.RevealRun{Receipt: run.Done.Receipt, ReceiptSig: run.Done.ReceiptSig, Salt: run.Done.Salt, Cluster: j.Order.Cluster})
 		}

@@ -125,7 +125,7 @@ func TestReceiptOfAForgottenNode(t *testing.T) {
 	w.must(t, s)
 	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 90), bid(id, 2, 80), bid(id, 3, 70)}})
 	w.expect(t, "assign n3")
-	w.must(t, pledge(id, 3, 7))
+	w.must(t, pledge(id, 3, 0, 7))
 	w.must(t, scheduler.NodeDown{Node: key(3).Public()})
 	w.up(t, 4, 4)
 	if _, known := w.state.Node(key(3).Public()); known {

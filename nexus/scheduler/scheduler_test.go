@@ -230,7 +230,7 @@ func TestReplicatedJobSettles(t *testing.T) {
 	}
 	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 90), bid(id, 2, 80), bid(id, 3, 70)}})
 	w.expect(t, "assign n3")
-	w.must(t, pledge(id, 3, 7))
+	w.must(t, pledge(id, 3, 0, 7))
 	w.expect(t, "post 1")
 	w.status(t, id, job.Settling)
 	begin := w.posted(t, id)[0].(chain.BeginRun)
@@ -247,10 +247,14 @@ func TestReplicatedJobSettles(t *testing.T) {
 	if left := w.posted(t, id); len(left) != 0 {
 		t.Errorf("posted while n1 runs it: %+v", left)
 	}
-	w.must(t, pledge(id, 1, 7))
+	w.must(t, pledge(id, 1, 0, 7)) // as if it were the primary
+	if got := w.trace(); !strings.Contains(got, "of place 0 among the job's runs") || len(w.posted(t, id)) != 0 {
+		t.Errorf("effects are %q, posted %v", got, w.posted(t, id))
+	}
+	w.must(t, pledge(id, 1, 1, 7))
 	w.expect(t, "post 3")
-	if commit := w.posted(t, id)[0].(chain.CommitRun); commit.Node != key(1).Public() {
-		t.Errorf("commitment of %s", commit.Node.Short())
+	if commit := w.posted(t, id)[0].(chain.CommitRun); commit.Node != key(1).Public() || commit.Place != 1 {
+		t.Errorf("commitment of %s, at place %d", commit.Node.Short(), commit.Place)
 	}
 	w.must(t, says(scheduler.ReplicaCommitted, true))
 	if j := w.status(t, id, job.Settling); len(j.ToShow()) != 2 || len(w.posted(t, id)) != 0 {
@@ -274,10 +278,11 @@ func TestReplicatedJobSettles(t *testing.T) {
 	}
 }
 
-// pledge is a node's, bound to the receipt of shown.
-func pledge(id crypto.Digest, node int, result byte) scheduler.MadePledge {
+// pledge is a node's with a place among the runs, bound to the receipt of shown.
+func pledge(id crypto.Digest, node int, place, result byte) scheduler.MadePledge {
 	d := shown(id, node, result).Done
-	return scheduler.MadePledge{Node: key(node).Public(), Pledge: job.Pledge{Order: id, Commitment: chain.RunCommitment(d.Receipt.Digest(), d.Receipt.Node, d.Salt)}}
+	commitment := chain.RunCommitment(d.Receipt.Digest(), d.Receipt.Node, d.Salt)
+	return scheduler.MadePledge{Node: key(node).Public(), Pledge: job.Pledge{Order: id, Commitment: commitment, Place: place}}
 }
 
 // shown is done by a node that was bound to it.
@@ -346,7 +351,7 @@ func TestReplicasHaveTheChainsPlaces(t *testing.T) {
 	id := s.Order.ID()
 	w.must(t, s)
 	w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 90), bid(id, 2, 80), bid(id, 3, 70)}})
-	w.must(t, pledge(id, 3, 7))
+	w.must(t, pledge(id, 3, 0, 7))
 	says := func(nodes ...int) scheduler.Observed {
 		o := scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true}}
 		for _, n := range nodes {

@@ -47,7 +47,7 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 		return
 	}
 	if p, ok := m.(job.Pledge); ok && r.mayEnd(from, p.Order) {
-		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment)
+		payload := chain.RunPayload(s.id.genesis.ChainID, p.Order, p.Commitment, p.Place)
 		r.hearSigned(from, p.Order, crypto.SignedBy(from.node, crypto.DomainRun, payload, p.Signature), scheduler.MadePledge{Node: from.node, Pledge: p})
 	}
 	if m, ok := m.(job.Reveal); ok && r.mayEnd(from, m.Order) {

@@ -43,7 +43,7 @@ func TestOrdersOfStrangersCostNothing(t *testing.T) {
 	for name, tell := range map[string]func(order crypto.Digest) job.Message{
 		"a key": func(order crypto.Digest) job.Message { return job.Reveal{Order: order, Key: chain.OutputKey{1}} },
 		"a pledge": func(order crypto.Digest) job.Message {
-			payload := chain.RunPayload(testChain, order, crypto.Digest{1})
+			payload := chain.RunPayload(testChain, order, crypto.Digest{1}, 0)
 			return job.Pledge{Order: order, Commitment: crypto.Digest{1}, Signature: stranger.key.Sign(crypto.DomainRun, payload)}
 		},
 		"an end": func(order crypto.Digest) job.Message {

@@ -31,7 +31,8 @@ type CommitRun struct {
 	Order      crypto.Digest    `json:"order"`
 	Node       crypto.PublicKey `json:"node_id"`
 	Commitment crypto.Digest    `json:"commitment" doc:"of the node's receipt, its key and a salt"`
-	Signature  crypto.Signature `json:"signature" doc:"by the node, over chain id, order and commitment"`
+	Place      uint8            `json:"place" maximum:"15" doc:"how many nodes were asked to run the order before it"`
+	Signature  crypto.Signature `json:"signature" doc:"by the node, over chain id, order, commitment and place"`
 }
 
 // RevealRun is the data of "reveal_run".
@@ -65,7 +66,7 @@ func runData(m any) any {
 			Slate: slate, SlateSignature: m.SlateSig, Commitment: m.Commitment, Signature: m.Signature,
 		}
 	case chain.CommitRun:
-		return CommitRun{ChainID: m.ChainID, Order: m.Order, Node: m.Node, Commitment: m.Commitment, Signature: m.Signature}
+		return CommitRun{ChainID: m.ChainID, Order: m.Order, Node: m.Node, Commitment: m.Commitment, Place: m.Place, Signature: m.Signature}
 	case chain.RevealRun:
 		return RevealRun{Receipt: ReceiptToJSON(m.Receipt), ReceiptSignature: m.ReceiptSig, Salt: m.Salt, Cluster: m.Cluster, Attestation: m.Attestation}
 	case chain.CollectRun:
@@ -93,7 +94,7 @@ func readRun(t tagged) (chain.Msg, bool, error) {
 		return m, true, err
 	case "commit_run":
 		d, err := dataOf[CommitRun](t)
-		return chain.CommitRun{ChainID: d.ChainID, Order: d.Order, Node: d.Node, Commitment: d.Commitment, Signature: d.Signature}, true, err
+		return chain.CommitRun{ChainID: d.ChainID, Order: d.Order, Node: d.Node, Commitment: d.Commitment, Place: d.Place, Signature: d.Signature}, true, err
 	case "reveal_run":
 		d, err := dataOf[RevealRun](t)
 		return chain.RevealRun{Receipt: ReceiptFromJSON(d.Receipt), ReceiptSig: d.ReceiptSignature, Salt: d.Salt, Cluster: d.Cluster, Attestation: d.Attestation}, true, err
