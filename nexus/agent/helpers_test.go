@@ -129,7 +129,13 @@ func (s *server) welcome(conn *transport.Conn) {
 			}
 			go func() {
 				<-s.gate
-				if err := s.blobs.Serve(context.Background(), stream); err != nil && conn.Err() == nil && !s.cancels.Load() {
+				err := s.blobs.Serve(context.Background(), stream)
+				if err == nil || s.cancels.Load() {
+					return
+				}
+				select {
+				case <-conn.Done(): // a connection's streams end a moment before it
+				case <-time.After(10 * time.Second):
 					s.t.Errorf("serving a blob: %v", err)
 				}
 			}()

@@ -68,6 +68,10 @@ func (a *Agent) ended(d job.Done) job.Message {
 	}
 }
 
+// showAttempts is how often the chain is asked whether a receipt is to be shown before a server is told nothing: its
+// node of the chain may be a block ahead.
+const showAttempts = 5
+
 // show sends the receipt that was pledged, if the chain proves that it is time; without a node of the chain
 // to ask, because a server says so.
 func (s *session) show(order crypto.Digest) {
@@ -92,9 +96,16 @@ func (s *session) show(order crypto.Digest) {
 	}
 	a.running.Go(func() {
 		defer a.showing.Delete(order)
-		if err := a.toShow(a.work, order); err != nil {
-			a.log.Warn("agent: refusing to show a receipt: the chain does not say that it is time", "order", order.Short(), "error", err)
-			return
+		for asked := 1; ; asked++ {
+			err := a.toShow(a.work, order)
+			if err == nil {
+				break
+			}
+			if asked == showAttempts || a.work.Err() != nil {
+				a.log.Warn("agent: refusing to show a receipt: the chain does not say that it is time", "order", order.Short(), "error", err)
+				return
+			}
+			sleep(a.work, pauseAfter(asked))
 		}
 		a.shown.Store(order, struct{}{})
 		s.send(done)
