@@ -293,6 +293,14 @@ func TestLinearizable(t *testing.T) {
 	}
 	if result, _ := porcupine.CheckOperationsVerbose(jobModel, history, 30*time.Second); result != porcupine.Ok {
 		t.Errorf("what clients were answered is %s; -linear-seed=%d", result, *linearSeed)
+		for _, ofJob := range jobModel.Partition(history) {
+			if porcupine.CheckOperations(jobModel, ofJob) {
+				continue
+			}
+			for _, o := range ofJob {
+				t.Logf("%d: %v to %v: %s", o.ClientId, time.Duration(o.Call), time.Duration(o.Return), jobModel.DescribeOperation(o.Input, o.Output))
+			}
+		}
 	}
 }
 

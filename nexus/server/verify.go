@@ -24,8 +24,7 @@ type question struct {
 
 func newVerifier() *verifier { return &verifier{ready: make(chan struct{}, 1)} }
 
-// verify reports whether a signature is valid. It is not if the server ends
-// meanwhile.
+// verify reports whether a signature is valid.
 func (v *verifier) verify(s crypto.Signed) bool {
 	verdict := make(chan bool, 1)
 	v.ask(s, func(valid bool) { verdict <- valid })
@@ -37,7 +36,7 @@ func (v *verifier) ask(s crypto.Signed, answer func(valid bool)) {
 	v.mu.Lock()
 	if v.ended {
 		v.mu.Unlock()
-		answer(false)
+		answerAll([]question{{signed: s, answer: answer}})
 		return
 	}
 	v.list = append(v.list, question{signed: s, answer: answer})
@@ -48,31 +47,29 @@ func (v *verifier) ask(s crypto.Signed, answer func(valid bool)) {
 	}
 }
 
-// run answers until ctx ends.
+// run answers until ctx ends. Who asks from then on is answered alone: a signature is no worse for a server that
+// stops, and what it says of one is believed.
 func (v *verifier) run(ctx context.Context) {
-	for {
+	for over := false; !over; {
 		select {
 		case <-ctx.Done():
-			v.mu.Lock()
-			list := v.list
-			v.list, v.ended = nil, true
-			v.mu.Unlock()
-			for i := range list {
-				list[i].answer(false)
-			}
-			return
+			over = true
 		case <-v.ready:
 		}
 		v.mu.Lock()
 		list := v.list
-		v.list = nil
+		v.list, v.ended = nil, over
 		v.mu.Unlock()
-		items := make([]crypto.Signed, len(list))
-		for i := range list {
-			items[i] = list[i].signed
-		}
-		for i, valid := range crypto.VerifyBatch(items, 1) {
-			list[i].answer(valid)
-		}
+		answerAll(list)
+	}
+}
+
+func answerAll(list []question) {
+	items := make([]crypto.Signed, len(list))
+	for i := range list {
+		items[i] = list[i].signed
+	}
+	for i, valid := range crypto.VerifyBatch(items, 1) {
+		list[i].answer(valid)
 	}
 }
