@@ -74,7 +74,7 @@ func (i *inspector) checkParts(c *chain.Claim) error {
 func (i *inspector) checkSigned(c *chain.Claim) error {
 	verified, err := i.verified(chain.Settle{Claims: []chain.Claim{*c}})
 	if err == nil && !verified.ClaimsSigned(0)[0] {
-		err = errors.New("a signature of the claim does not verify")
+		err = fmt.Errorf("a signature of the claim does not verify: that of %s", c.Unsigned())
 	}
 	return err
 }

@@ -237,18 +237,25 @@ func TestVerifyTxs(t *testing.T) {
 	}
 }
 
+// TestEveryClaimSignatureCounts, and it is said which does not verify.
 func TestEveryClaimSignatureCounts(t *testing.T) {
-	for name, forge := range map[string]func(*chain.Claim){
-		"order":       func(c *chain.Claim) { c.OrderSig[3] ^= 1 },
-		"acceptance":  func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 },
-		"bid":         func(c *chain.Claim) { c.BidSig[3] ^= 1 },
-		"receipt":     func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 },
-		"attestation": func(c *chain.Claim) { c.Attestation[3] ^= 1 },
-		"order body":  func(c *chain.Claim) { c.Order.MaxCost = chain.Hyper(1) },
-		"usage":       func(c *chain.Claim) { c.Receipt.Usage[0].Amount++ },
+	for name, c := range map[string]struct {
+		forge func(*chain.Claim)
+		says  string
+	}{
+		"order":       {func(c *chain.Claim) { c.OrderSig[3] ^= 1 }, "the order"},
+		"acceptance":  {func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 }, "the acceptance"},
+		"bid":         {func(c *chain.Claim) { c.BidSig[3] ^= 1 }, "the bid"},
+		"receipt":     {func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 }, "the receipt"},
+		"attestation": {func(c *chain.Claim) { c.Attestation[3] ^= 1 }, "the attestation"},
+		"order body":  {func(c *chain.Claim) { c.Order.MaxCost = chain.Hyper(1) }, "the order"},
+		"usage":       {func(c *chain.Claim) { c.Receipt.Usage[0].Amount++ }, "the receipt"},
 	} {
 		claim := sampleClaim(chain.PolicyNone{})
-		forge(&claim)
+		if says := claim.Unsigned(); says != "" {
+			t.Fatalf("of a good claim it says that %s is badly signed", says)
+		}
+		c.forge(&claim)
 		tx, err := chain.DecodeTx(signedTx(t, chain.Msgs{chain.Settle{Claims: []chain.Claim{claim}}}).Encode())
 		if err != nil {
 			t.Fatal(err)
@@ -256,6 +263,14 @@ func TestEveryClaimSignatureCounts(t *testing.T) {
 		if got := chain.VerifyTxs([]chain.DecodedTx{tx}, 1); got[0] == nil || got[0].ClaimsSigned(0)[0] {
 			t.Errorf("a forged %s was taken as signed", name)
 		}
+		if says := claim.Unsigned(); says != c.says {
+			t.Errorf("of a forged %s it says %q, want %q", name, says, c.says)
+		}
+	}
+	claim := sampleClaim(chain.PolicyNone{})
+	claim.Countersigned = true // by its cluster, as an attestation is
+	if says := claim.Unsigned(); says != "the countersignature" {
+		t.Errorf("of an attestation in place of a countersignature it says %q", says)
 	}
 }
 

@@ -425,6 +425,25 @@ func (c *Claim) signatures() ([]crypto.Signed, error) {
 	return list, nil
 }
 
+// Unsigned names the first of the claim's forms whose signature does not verify; empty: all do. It verifies one after
+// the other, which is for those who are to be told: blocks ask whether all verify, and no more.
+func (c *Claim) Unsigned() string {
+	list, err := c.signatures()
+	if err != nil {
+		return "the order: " + err.Error()
+	}
+	last := "the attestation"
+	if c.Countersigned {
+		last = "the countersignature"
+	}
+	for i, form := range []string{"the order", "the acceptance", "the bid", "the receipt", last} {
+		if i < len(list) && !crypto.AllVerify(list[i:i+1]) {
+			return form
+		}
+	}
+	return ""
+}
+
 // ResourceTransaction is one usage record as the chain keeps it.
 type ResourceTransaction struct {
 	_            struct{}         `cbor:",toarray"`
