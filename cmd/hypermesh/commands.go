@@ -14,6 +14,7 @@ func commands() []*cli.Command {
 		channelCommand(),
 		claimCommand(),
 		stakeCommand(),
+		contractCommand(),
 		queryCommand(),
 		auditCommand(),
 		nodeCommand(),

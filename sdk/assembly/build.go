@@ -49,7 +49,7 @@ var options = []string{
 }
 
 const (
-	buildTime   = 2 * time.Minute
+	buildTime   = 10 * time.Minute
 	installTime = 10 * time.Minute
 )
 
@@ -58,17 +58,27 @@ const sourceSection = "source"
 
 // Build returns the module of a project, which the chain's checks take.
 func (c Compiler) Build(ctx context.Context, project fs.FS) ([]byte, error) {
-	s, err := sourcesOf(project)
+	s, err := contractOf(project)
 	if err != nil {
 		return nil, err
 	}
-	delete(s, testsFile)
 	module, err := c.compile(ctx, s, entryFile)
 	if err != nil {
 		return nil, err
 	}
 	digest := s.digest()
 	return appendSection(module, sourceSection, digest[:]), check(module)
+}
+
+// contractOf reads a project without its tests.
+func contractOf(project fs.FS) (sources, error) {
+	s, err := sourcesOf(project)
+	if err != nil {
+		return nil, err
+	}
+	delete(s, testsFile)
+	delete(s, kitDir+"/testing"+suffix)
+	return s, nil
 }
 
 // check holds a module to what the chain takes.
@@ -82,11 +92,10 @@ func check(module []byte) error {
 // IsOf reports whether a module was built of a project's sources as they are, with
 // this program's compiler and options.
 func IsOf(module []byte, project fs.FS) (bool, error) {
-	s, err := sourcesOf(project)
+	s, err := contractOf(project)
 	if err != nil {
 		return false, err
 	}
-	delete(s, testsFile)
 	digest := s.digest()
 	return bytes.HasSuffix(module, appendSection(nil, sourceSection, digest[:])), nil
 }

@@ -1,0 +1,238 @@
+// A contract that does with the kit what it is asked to, for the kit's tests.
+
+export { allocate, deallocate, interface_version_8 } from "./kit/abi";
+
+import {
+  Bank, Batch, Bytes, Coin, Coins, Distribution, Entries, Env, Event, Info, Item, Json, Map, Query, Reply, ReplyOn, Response, Staking, U128, U256, Wasm, Writer,
+  address, answer, answerQuery, ask, canonical, custom, ed25519Verify, encode, human, message, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256, unknown, vote,
+} from "./kit";
+
+class Pair {
+  left: string = "";
+  right: i32 = 0;
+  big: U128 = new U128();
+
+  read(json: Json): void {
+    this.left = json.field("left").text();
+    this.right = <i32>json.field("right").i64();
+    this.big = json.field("big").u128();
+    json.done();
+  }
+
+  write(w: Writer): void {
+    w.object().field("left").text(this.left).field("right").i64(this.right).field("big").u128(this.big).end();
+  }
+}
+
+function pairs(): Map<string, Pair> {
+  return new Map<string, Pair>("pairs");
+}
+
+function numbered(): Map<u64, string> {
+  return new Map<u64, string>("numbered");
+}
+
+export function instantiate(_env: usize, _info: usize, _msg: usize): usize {
+  return answer(new Response());
+}
+
+export function execute(env: usize, info: usize, msg: usize): usize {
+  const e = Env.at(env);
+  const m = message(msg).variant();
+  if (m.named("put")) return answer(put(m));
+  if (m.named("everything")) return answer(everything(e, Info.at(info)));
+  throw new Error(unknown(m));
+}
+
+// put stores pairs under owners, and texts under numbers.
+function put(m: Json): Response {
+  const key = m.field("key").text();
+  const owner = m.maybe("owner");
+  const value = m.maybe("value");
+  const number = m.maybe("number");
+  m.done();
+  if (number !== null) numbered().save(number.u64(), key);
+  else {
+    const map = owner === null ? pairs() : pairs().under(owner.text());
+    if (value === null) map.remove(key);
+    else {
+      const pair = new Pair();
+      pair.read(value);
+      map.save(key, pair);
+    }
+  }
+  const count = new Item<u32>("count");
+  count.save(count.or(0) + 1);
+  return new Response();
+}
+
+// everything has each message that there is.
+function everything(env: Env, info: Info): Response {
+  const coins = info.funds();
+  const msg = new Writer().object().field("burn").object().end().end();
+  const bytes = Bytes.of("pay");
+  const coin = new Coin(U128.of(5), "hyper");
+  const r = new Response().attribute("sender", info.sender).attribute("chain", env.chain()).attribute("contract", env.contract());
+  r.attribute("height", U128.of(env.height()).toString()).attribute("time", U128.of(env.time()).toString());
+  r.attribute("hyper", coins.amount("hyper").toString());
+  r.event(new Event("sale").attribute("price", "3 €").attribute("text", "\"\\\n\u0001"));
+  r.message(Bank.send("bob", coins)).message(Bank.burn(new Coins()));
+  r.submessage(1, Wasm.execute("token", msg, coins), ReplyOn.Always, 5000, bytes);
+  r.submessage(u64.MAX_VALUE, Wasm.instantiate(7, msg, "a token"), ReplyOn.Success);
+  r.submessage(2, Wasm.instantiate2(7, msg, "a token", bytes, "alice", coins), ReplyOn.Error);
+  r.message(Wasm.migrate("token", 8, msg)).message(Wasm.updateAdmin("token", "bob")).message(Wasm.clearAdmin("token"));
+  r.message(Staking.delegate("val", coin)).message(Staking.undelegate("val", coin)).message(Staking.redelegate("val", "wal", coin));
+  r.message(Distribution.setWithdrawAddress("bob")).message(Distribution.withdrawReward("val")).message(Distribution.fundCommunityPool(coins));
+  r.message(vote(3, "no_with_veto")).message(custom(msg));
+  return r.answer(bytes);
+}
+
+export function reply(_env: usize, told: usize): usize {
+  const r = Reply.at(told);
+  const response = new Response().attribute("id", U128.of(r.id).toString()).attribute("gas", U128.of(r.gas).toString());
+  if (r.failed()) return answer(response.attribute("error", r.error));
+  const data = r.data();
+  if (data !== null) response.answer(data);
+  return answer(response.attribute("payload", r.payload.text()));
+}
+
+export function query(_env: usize, msg: usize): usize {
+  const m = message(msg).variant();
+  const w = new Writer();
+  if (m.named("u128")) small(m, w);
+  else if (m.named("u256")) large(m, w);
+  else if (m.named("echo")) echo(m, w);
+  else if (m.named("walk")) walk(m, w);
+  else if (m.named("numbers")) numbers(m, w);
+  else if (m.named("sha256")) w.binary(sha256(m.bytes()));
+  else if (m.named("signature")) signature(m, w);
+  else if (m.named("batch")) batch(m, w);
+  else if (m.named("address")) w.list().text(address(m.text())).binary(canonical(m.text())).text(human(canonical(m.text()))).end();
+  else if (m.named("ask")) questions(m, w);
+  else throw new Error(unknown(m));
+  return answerQuery(w);
+}
+
+function small(m: Json, w: Writer): void {
+  const a = m.field("a").u128();
+  const b = m.field("b").u128();
+  const op = m.field("op").text();
+  if (op == "+") w.u128(a + b);
+  else if (op == "-") w.u128(a - b);
+  else if (op == "*") w.u128(a * b);
+  else if (op == "/") w.u128(a / b);
+  else if (op == "%") w.u128(a % b);
+  else if (op == "share") w.u128(a.share(b, m.field("c").u128()));
+  else if (op == "compare") compare(w, a < b, a <= b, a == b, a != b, a >= b, a > b);
+  else throw new Error("no such operation");
+}
+
+function large(m: Json, w: Writer): void {
+  const a = m.field("a").u256();
+  const b = m.field("b").u256();
+  const op = m.field("op").text();
+  if (op == "+") w.u256(a + b);
+  else if (op == "-") w.u256(a - b);
+  else if (op == "*") w.u256(a * b);
+  else if (op == "/") w.u256(a / b);
+  else if (op == "%") w.u256(a % b);
+  else if (op == "narrow") w.u128(a.narrow());
+  else if (op == "bytes") w.list().binary(a.toBytes()).u256(U256.unsigned(a.toBytes())).end();
+  else if (op == "compare") compare(w, a < b, a <= b, a == b, a != b, a >= b, a > b);
+  else throw new Error("no such operation");
+}
+
+function compare(w: Writer, a: bool, b: bool, c: bool, d: bool, e: bool, f: bool): void {
+  w.list().bool(a).bool(b).bool(c).bool(d).bool(e).bool(f).end();
+}
+
+// echo writes what it has read.
+function echo(m: Json, w: Writer): void {
+  w.list();
+  let one = m.head();
+  while (one !== null) {
+    const v = one.variant();
+    if (v.named("text")) w.text(v.text());
+    else if (v.named("bytes")) w.binary(v.bytes());
+    else if (v.named("u64")) w.u64(v.u64());
+    else if (v.named("u32")) w.u64(v.u32());
+    else if (v.named("i64")) w.i64(v.i64());
+    else if (v.named("quoted")) w.u64Text(v.u64Text());
+    else if (v.named("bool")) w.bool(v.bool());
+    else throw new Error(unknown(v));
+    one = one.tail();
+  }
+  w.end();
+}
+
+function listed(w: Writer, entries: Entries<string, Pair>): void {
+  w.list();
+  while (entries.next()) {
+    w.list().text(entries.key());
+    encode<Pair>(w, entries.value());
+    w.end();
+  }
+  w.end();
+}
+
+function walk(m: Json, w: Writer): void {
+  const owner = m.maybe("owner");
+  const after = m.maybe("after");
+  const before = m.maybe("before");
+  const map = owner === null ? pairs() : pairs().under(owner.text());
+  if (after !== null) listed(w, map.upAfter(after.text()));
+  else if (before !== null) listed(w, map.downBefore(before.text()));
+  else if (m.field("up").bool()) listed(w, map.up());
+  else listed(w, map.down());
+}
+
+function numbers(m: Json, w: Writer): void {
+  const after = m.maybe("after");
+  const entries = after === null ? numbered().down() : numbered().upAfter(after.u64());
+  w.list();
+  while (entries.next()) w.list().u64(entries.key()).text(entries.value()).end();
+  w.end();
+}
+
+function signature(m: Json, w: Writer): void {
+  const kind = m.field("kind").text();
+  const hash = m.field("message").bytes();
+  const made = m.field("signature").bytes();
+  const key = m.maybe("key");
+  if (key === null) w.binary(kind == "k1" ? secp256k1Recover(hash, made, m.field("parity").u32()) : secp256r1Recover(hash, made, m.field("parity").u32()));
+  else if (kind == "k1") w.bool(secp256k1Verify(hash, made, key.bytes()));
+  else if (kind == "r1") w.bool(secp256r1Verify(hash, made, key.bytes()));
+  else w.bool(ed25519Verify(hash, made, key.bytes()));
+}
+
+function batch(m: Json, w: Writer): void {
+  const all = new Batch();
+  let one = m.head();
+  while (one !== null) {
+    all.add(one.field("message").bytes(), one.field("signature").bytes(), one.field("key").bytes());
+    one = one.tail();
+  }
+  w.bool(all.verify());
+}
+
+function questions(m: Json, w: Writer): void {
+  const name = m.text();
+  const msg = new Writer().object().field("balance").object().end().end();
+  if (name == "balance") w.u128(Query.balance("bob", "hyper"));
+  else if (name == "balances") Query.balances("bob").write(w);
+  else if (name == "supply") w.u128(Query.supply("hyper"));
+  else if (name == "smart") w.u128(Query.smart("token", msg).field("balance").u128());
+  else if (name == "raw") {
+    const found = Query.raw("token", Bytes.of("count"));
+    if (found === null) w.null();
+    else w.binary(found);
+  } else if (name == "contract") w.u64(Query.contractInfo("token").field("code_id").u64());
+  else if (name == "code") w.text(Query.codeInfo(7).field("creator").text());
+  else if (name == "bonded") w.text(Query.bondedDenom());
+  else if (name == "delegation") w.bool(Query.delegation("bob", "val") !== null);
+  else if (name == "custom") w.bool(Query.custom(msg).field("valid").bool());
+  else {
+    const answer = ask(new Writer().object().field("custom").json(msg.bytes()).end());
+    w.list().bool(answer.ok).text(answer.why).end();
+  }
+}
