@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,3 +77,88 @@ func BenchmarkHackatomExecute(b *testing.B) {
 }
 
 func BenchmarkHackatomQuery(b *testing.B) { hackatom(b, meter.Query, "", `{"verifier":{}}`) }
+
+// BenchmarkCompile is checking, rewriting and compiling a contract of 360 KB that was
+// never seen, as an upload is.
+func BenchmarkCompile(b *testing.B) {
+	wasm := contractOf(b, "cyberpunk.wasm")
+	m := newMachine(b, vm.Config{})
+	code := vm.Code{Load: func() (*meter.Module, error) { return meter.Prepare(wasm, meter.Capabilities(), meter.WeightsV1()) }}
+	for b.Loop() {
+		code.ID[0]++
+		if err := m.Compile(code); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(wasm)), "bytes")
+}
+
+// copies are codes that are alike but for their names.
+func copies(code vm.Code, count int) (out []vm.Code) {
+	for i := range count {
+		code.ID[0], code.ID[1] = byte(i), byte(i>>8)
+		out = append(out, code)
+	}
+	return out
+}
+
+// BenchmarkLoad is taking a contract's native code from disk, with its tag checked, and
+// the first call.
+func BenchmarkLoad(b *testing.B) {
+	code := preparedCode(b, contractOf(b, "cyberpunk.wasm"))
+	m := newMachine(b, vm.Config{Dir: b.TempDir(), CacheBytes: 1})
+	both := copies(code, 2)
+	call := vm.Call{Entry: meter.Query, Args: [][]byte{cosmwasm.Encode(benchEnv), []byte(`{"mirror_env":{}}`)}, Points: 1 << 32}
+	run := func(code vm.Code) {
+		if o, err := m.Run(code, call, newWorld()); err != nil || o.End != vm.Returned {
+			b.Fatalf("%v %s, %v", o.End, o.Detail, err)
+		}
+	}
+	run(both[0])
+	run(both[1])
+	for i := 0; b.Loop(); i++ {
+		run(both[i%2]) // there is room for one
+	}
+}
+
+// BenchmarkKept is what a thousand contracts of 230 KB take in memory, compiled.
+func BenchmarkKept(b *testing.B) {
+	code := preparedCode(b, contractOf(b, "hackatom.wasm"))
+	const count = 1000
+	module, err := code.Load()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		m, err := vm.New(vm.Config{CacheBytes: 4 << 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, image, err := vm.Images(m, module)
+		if err != nil {
+			b.Fatal(err)
+		}
+		before := resident(b)
+		for _, code := range copies(code, count) {
+			if err := vm.KeepImage(m, code.ID, image); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(resident(b)-before)/(1<<20), "MiB/1000")
+		m.Close()
+	}
+}
+
+// resident is how much memory this process has.
+func resident(b *testing.B) int {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		b.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}

@@ -114,19 +114,28 @@ func (m *Machine) compile(code Code) (*compiled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm: loading code %v: %w", code.ID, err)
 	}
-	module, err := wasmtime.NewModule(m.engine, prepared.Code())
+	text, err := m.image(prepared.Code())
 	if err != nil {
 		return nil, fmt.Errorf("vm: compiling code %v: %w", code.ID, err)
 	}
-	text, err := module.Serialize()
-	if err == nil {
-		err = m.write(code.ID, text)
-	}
-	if err != nil {
-		module.Close()
+	if err := m.write(code.ID, text); err != nil {
 		return nil, fmt.Errorf("vm: keeping code %v: %w", code.ID, err)
 	}
-	return m.bind(code.ID, module, len(text))
+	return m.bind(code.ID, text)
+}
+
+// image is the native code of a module.
+func (m *Machine) image(code []byte) ([]byte, error) {
+	module, err := wasmtime.NewModule(m.engine, code)
+	if err != nil {
+		return nil, err
+	}
+	defer module.Close()
+	text, err := module.Serialize()
+	if err != nil {
+		return nil, err
+	}
+	return withoutAddresses(text), nil
 }
 
 // tagBytes is the length of what authenticates a file.
@@ -162,21 +171,25 @@ func (m *Machine) read(id crypto.Digest) (*compiled, error) {
 	if want := m.tag(id, text); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
 		return nil, nil
 	}
-	module, err := wasmtime.NewModuleDeserialize(m.engine, text)
+	n, err := m.bind(id, text)
 	if err != nil { // of another version of the engine, or another processor
 		return nil, nil
 	}
-	return m.bind(id, module, len(text))
+	return n, nil
 }
 
-// bind takes a module over and links it.
-func (m *Machine) bind(id crypto.Digest, module *wasmtime.Module, bytes int) (*compiled, error) {
+// bind takes native code of this node's to the engine and links it.
+func (m *Machine) bind(id crypto.Digest, text []byte) (*compiled, error) {
+	module, err := wasmtime.NewModuleDeserialize(m.engine, text)
+	if err != nil {
+		return nil, fmt.Errorf("vm: native code %v: %w", id, err)
+	}
 	code, err := m.linker.link(module)
 	if err != nil {
 		module.Close()
 		return nil, fmt.Errorf("code %v: %w", id, err)
 	}
-	return &compiled{linked: code, id: id, bytes: uint64(bytes)}, nil
+	return &compiled{linked: code, id: id, bytes: uint64(len(text))}, nil
 }
 
 // write keeps native code on disk, whole or not at all.

@@ -1,0 +1,34 @@
+package vm
+
+import (
+	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+)
+
+// WithoutAddresses is for tests.
+var WithoutAddresses = withoutAddresses
+
+// Images are a module's native code as the engine writes it, and as it is kept.
+func Images(m *Machine, code *meter.Module) (whole, kept []byte, err error) {
+	module, err := wasmtime.NewModule(m.engine, code.Code())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer module.Close()
+	if whole, err = module.Serialize(); err != nil {
+		return nil, nil, err
+	}
+	kept, err = m.image(code.Code())
+	return whole, kept, err
+}
+
+// KeepImage keeps native code as that of some contract.
+func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
+	n, err := m.bind(id, image)
+	if err == nil {
+		m.release(m.keep(n))
+	}
+	return err
+}
