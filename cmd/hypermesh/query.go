@@ -64,8 +64,8 @@ func querySupply(c *cli.Context) error {
 	} else {
 		fmt.Fprintf(c.App.Writer, "height    %d\nminted    %s\nburned    %s\ntotal     %s\n", s.Height, s.Minted, s.Burned, s.Total)
 		if p := s.Parts; p != nil {
-			fmt.Fprintf(c.App.Writer, "balances  %s\nescrow    %s\nbonds     %s\nstakes    %s\nunbonding %s\nrewards   %s\nmaturing  %s\nsum       %s\n",
-				p.Balances, p.Escrow, p.Bonds, p.Stakes, p.Unbonding, p.Rewards, p.Maturing, p.Sum)
+			fmt.Fprintf(c.App.Writer, "balances  %s\nescrow    %s\nbonds     %s\nstakes    %s\nunbonding %s\nrewards   %s\nmaturing  %s\ndeposits  %s\nsum       %s\n",
+				p.Balances, p.Escrow, p.Bonds, p.Stakes, p.Unbonding, p.Rewards, p.Maturing, p.Deposits, p.Sum)
 		}
 	}
 	if p := s.Parts; p != nil && p.Sum != s.Total {

@@ -52,6 +52,8 @@
 //     again if asked;
 //   - sentries that ask for a place (maxCallers, maxCallersOfHost): for one more the
 //     oldest is closed and asks again, and one more of its host is;
+//   - contracts that answer queries from outside (maxAsked): one more is told that
+//     the node is busy;
 //   - blocks whose code of contracts is compiled (maxCompiling): what is stored by
 //     more of them is compiled when it is called;
 //   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,

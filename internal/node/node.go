@@ -62,7 +62,8 @@ type Node struct {
 	rpc      *rpc.Server
 	log      *slog.Logger
 
-	recomputing atomic.Bool // the supply
+	recomputing atomic.Bool  // the supply
+	asked       atomic.Int32 // contracts that answer queries from outside
 }
 
 // Open makes the dependencies that the config and its home describe.

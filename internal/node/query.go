@@ -399,7 +399,7 @@ func (n *Node) Supply(_ context.Context, verify bool) (api.Supply, error) {
 	}
 	out.Parts = &api.SupplyParts{
 		Balances: parts.Balances, Escrow: parts.Escrow, Bonds: parts.Bonds, Stakes: parts.Stakes,
-		Unbonding: parts.Unbonding, Rewards: parts.Rewards, Maturing: parts.Maturing, Sum: parts.Total,
+		Unbonding: parts.Unbonding, Rewards: parts.Rewards, Maturing: parts.Maturing, Deposits: parts.Deposits, Sum: parts.Total,
 	}
 	return out, nil
 }

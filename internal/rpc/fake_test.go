@@ -360,3 +360,35 @@ func problem(t testing.TB, a answer, status int) api.Problem {
 	}
 	return p
 }
+
+func (n *fakeNode) Contract(_ context.Context, a chain.Address, prove bool) (api.Contract, error) {
+	if a != address(1) {
+		return api.Contract{}, fmt.Errorf("contract %s: %w", a.Short(), rpc.ErrNotFound)
+	}
+	out := api.Contract{Address: a, Code: 3, Creator: address(2), Label: "shop", Bytes: 600, Height: 3}
+	if prove {
+		out.Proof = rpc.Proven{Key: []byte{1}, Value: []byte{2}, Present: true}.JSON()
+	}
+	return out, n.fail
+}
+
+func (n *fakeNode) ContractState(ctx context.Context, a chain.Address, key []byte, prove bool) (api.State, error) {
+	return n.State(ctx, append(a[:], key...), prove)
+}
+
+func (n *fakeNode) ContractCode(_ context.Context, code uint64, _ bool) (api.ContractCode, error) {
+	if code > 3 {
+		return api.ContractCode{}, fmt.Errorf("code %d: %w", code, rpc.ErrNotFound)
+	}
+	return api.ContractCode{Code: api.Uint64(code), Creator: address(2), Size: 99}, n.fail
+}
+
+func (n *fakeNode) AskContract(_ context.Context, a chain.Address, query []byte) (api.ContractAnswer, error) {
+	if string(query) == "busy" {
+		return api.ContractAnswer{}, fmt.Errorf("4 are being asked: %w", rpc.ErrBusy)
+	}
+	if a != address(1) {
+		return api.ContractAnswer{}, &rpc.ContractError{Why: "wasm 22: no contract"}
+	}
+	return api.ContractAnswer{Data: append([]byte("answer to "), query...), GasUsed: chain.GasUnits(7), Height: 3}, n.fail
+}

@@ -21,6 +21,11 @@ var (
 	ErrBusy = errors.New("busy")
 )
 
+// ContractError says why a contract does not answer.
+type ContractError struct{ Why string }
+
+func (e *ContractError) Error() string { return e.Why }
+
 // Node answers the API's questions. Everything is about finalized blocks, but
 // for the mempool. Its methods are called concurrently.
 type Node interface {
@@ -84,6 +89,20 @@ type Node interface {
 	// Epoch returns how an epoch ended, 0 being the last one that did. The error
 	// wraps ErrNotFound if the epoch goes on, or how it ended is not kept.
 	Epoch(ctx context.Context, epoch uint64) (api.EpochEnd, error)
+
+	// Contract returns what the chain keeps of a contract; its errors are those of Account,
+	// and ErrNotFound.
+	Contract(ctx context.Context, address chain.Address, prove bool) (api.Contract, error)
+
+	// ContractState returns what a contract keeps under a key of its own, as State does.
+	ContractState(ctx context.Context, address chain.Address, key []byte, prove bool) (api.State, error)
+
+	// ContractCode returns what the chain keeps of code; its errors are those of Contract.
+	ContractCode(ctx context.Context, code uint64, prove bool) (api.ContractCode, error)
+
+	// AskContract has a contract answer a query. A contract that does not answer is a
+	// *ContractError; ErrBusy if too many are asked.
+	AskContract(ctx context.Context, address chain.Address, query []byte) (api.ContractAnswer, error)
 
 	// Params returns the current parameters.
 	Params(ctx context.Context) (api.ChainParams, error)

@@ -85,6 +85,7 @@ func (s *service) register(hapi huma.API) {
 	huma.Register(hapi, get("get-epoch", "/v1/epochs/{epoch}", "How an epoch ended, and who serves in the next"), s.epoch)
 	huma.Register(hapi, get("get-params", "/v1/params", "The rules' numbers"), s.params)
 	huma.Register(hapi, get("get-supply", "/v1/supply", "HYPER minted and burned, and where the rest is"), s.supply)
+	s.registerContracts(hapi, get)
 	s.registerSubmit(hapi)
 	s.registerEvents(hapi)
 }

@@ -45,6 +45,42 @@ type SetContractAdmin struct {
 	Admin    *chain.Address `json:"admin,omitempty" doc:"none: nobody, for good"`
 }
 
+// Contract is GET /v1/contracts/{address}: what the chain keeps of a contract.
+type Contract struct {
+	Address chain.Address  `json:"address"`
+	Code    Uint64         `json:"code" doc:"the code's number"`
+	Creator chain.Address  `json:"creator"`
+	Admin   *chain.Address `json:"admin,omitempty" doc:"who may migrate it; none: nobody, for good"`
+	Label   string         `json:"label"`
+	Created chain.Height   `json:"created_height"`
+	Balance chain.Amount   `json:"balance_nhyper" doc:"as of the same block, and not of the proof"`
+	Bytes   Uint64         `json:"bytes" doc:"of room that it takes"`
+	Pool    chain.Amount   `json:"pool_nhyper" doc:"that was paid for the room"`
+	Height  chain.Height   `json:"height" doc:"as of the end of this block"`
+	Proof   *StateProof    `json:"proof,omitempty" doc:"with proof=true: of the contract's record"`
+}
+
+// ContractCode is GET /v1/codes/{code}: what the chain keeps of code.
+type ContractCode struct {
+	Code     Uint64        `json:"code"`
+	Creator  chain.Address `json:"creator"`
+	Checksum crypto.Digest `json:"checksum" doc:"SHA-256 of the code as it was uploaded"`
+	Size     Uint64        `json:"size" doc:"in bytes"`
+	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run"`
+	Height   chain.Height  `json:"height" doc:"as of the end of this block"`
+	Proof    *StateProof   `json:"proof,omitempty" doc:"with proof=true: of the code's record"`
+}
+
+// ContractAnswer is the answer to POST /v1/contracts/{address}/query.
+type ContractAnswer struct {
+	Data    []byte       `json:"data" doc:"what the contract answered: mostly JSON"`
+	GasUsed chain.Gas    `json:"gas_used" doc:"that the same would cost in a transaction"`
+	Height  chain.Height `json:"height" doc:"as of the end of this block"`
+}
+
+// MaxContractQuery is how long a query may be, in bytes.
+const MaxContractQuery = 64 << 10
+
 func contractCases() []Case {
 	return []Case{
 		caseOf[StoreCode]("store_code"), caseOf[InstantiateContract]("instantiate_contract"), caseOf[ExecuteContract]("execute_contract"),

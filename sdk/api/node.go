@@ -283,6 +283,7 @@ type SupplyParts struct {
 	Unbonding chain.Amount `json:"unbonding_nhyper" doc:"stake that left its validator and is still liable"`
 	Rewards   chain.Amount `json:"rewards_nhyper" doc:"of staking, earned and not withdrawn, or to be given out"`
 	Maturing  chain.Amount `json:"maturing_nhyper"`
+	Deposits  chain.Amount `json:"deposits_nhyper" doc:"for the room that contracts take"`
 	Sum       chain.Amount `json:"sum_nhyper" doc:"of the parts; it is the total"`
 }
 

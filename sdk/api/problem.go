@@ -14,6 +14,7 @@ const (
 	ProblemPruned   = "urn:hypermesh:problem:pruned" // this node no longer has it
 	ProblemBusy     = "urn:hypermesh:problem:busy"   // try again after Retry-After
 	ProblemInternal = "urn:hypermesh:problem:internal"
+	ProblemContract = "urn:hypermesh:problem:contract" // the contract does not answer: the detail says why
 )
 
 // Problem is an error answer (RFC 9457).

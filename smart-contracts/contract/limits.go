@@ -2,7 +2,7 @@ package contract
 
 import "github.com/hypermesh/hypermesh/internal/state"
 
-// What of the chain contracts have money in.
+// Denom is what contracts call the money of the chain: a billionth of a HYPER.
 const Denom = "nhyper"
 
 // Limits and prices of version 1. They are part of what a chain agrees on.

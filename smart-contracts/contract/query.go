@@ -59,8 +59,7 @@ func (r *run) reached(f *frame, request []byte) (cosmwasm.Reached, *failure) {
 	}
 	q, err := cosmwasm.DecodeQuery(request)
 	if err != nil {
-		refusal, _ := err.(*cosmwasm.Refusal)
-		return cosmwasm.Unanswered(request, refusal), nil
+		return cosmwasm.Unanswered(request, refusalOf(err)), nil
 	}
 	switch q := q.(type) {
 	case cosmwasm.BankSupply, cosmwasm.BankBalance, cosmwasm.BankBalances, cosmwasm.BankMetadata, cosmwasm.BankAllMetadata:
@@ -170,7 +169,7 @@ func (r *run) wasmQuery(f *frame, q any) (cosmwasm.Reached, *failure) {
 		}
 		code, ok := CodeOf(f.layer, q.Code)
 		if !ok {
-			return cosmwasm.NotReached{Why: cosmwasm.NoSuchCode{Code: q.Code}}, nil
+			return cosmwasm.NotReached{Why: cosmwasm.NoSuchCode(q)}, nil
 		}
 		return answered(cosmwasm.Encode(cosmwasm.CodeInfoAnswer{Code: q.Code, Creator: code.Creator.String(), Checksum: code.Checksum})), nil
 	}

@@ -202,12 +202,14 @@ func (r *run) respond(f *frame, c *called, code uint32, answer []byte) ([]byte, 
 }
 
 // ruleOf is what of a refusal may become known: the rest is for people.
-func ruleOf(err error) cosmwasm.Rule {
+func ruleOf(err error) cosmwasm.Rule { return refusalOf(err).Rule }
+
+func refusalOf(err error) *cosmwasm.Refusal {
 	refusal, ok := errors.AsType[*cosmwasm.Refusal](err)
 	if !ok {
 		panic("contract: an error that is no refusal: " + err.Error())
 	}
-	return refusal.Rule
+	return refusal
 }
 
 // submessage does a message of a contract on a layer of its own, and tells the contract how

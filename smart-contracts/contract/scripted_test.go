@@ -2,11 +2,13 @@ package contract_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/wasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
@@ -278,4 +280,18 @@ func moduleCode(note string) []byte {
 	out = wasm.AppendSection(out, 7, count(len(functions)+1, exports...))
 	out = wasm.AppendSection(out, 10, count(len(functions), bodies...))
 	return wasm.AppendSection(out, 11, count(1, data...))
+}
+
+var errNoMemory = errors.New("no memory")
+
+// customSection is a section that nobody reads.
+func customSection(bytes int) []byte {
+	return wasm.AppendSection(nil, 0, append([]byte{1, 'x'}, make([]byte, bytes)...))
+}
+
+func partsOf(code []byte) (out []chain.StoreCode) {
+	for at := 0; at < len(code); at += chain.MaxCodePart {
+		out = append(out, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Offset: uint64(at), Part: code[at:min(at+chain.MaxCodePart, len(code))]})
+	}
+	return out
 }

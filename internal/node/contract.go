@@ -1,0 +1,89 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/sdk/api"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+)
+
+// maxAsked is how many contracts answer queries from outside at one time.
+const maxAsked = 4
+
+// Contract returns what the chain keeps of a contract.
+func (n *Node) Contract(ctx context.Context, address chain.Address, prove bool) (api.Contract, error) {
+	value, err := n.State(ctx, contract.ContractKey(address), prove)
+	if err != nil {
+		return api.Contract{}, err
+	}
+	if !value.Present {
+		return api.Contract{}, fmt.Errorf("contract %s: %w", address, rpc.ErrNotFound)
+	}
+	c, err := contract.DecodeContract(value.Value)
+	if err != nil {
+		return api.Contract{}, fmt.Errorf("contract %s: %w", address, err)
+	}
+	account, err := n.Account(ctx, address, false)
+	if err != nil {
+		return api.Contract{}, err
+	}
+	return api.Contract{
+		Address: address, Code: api.Uint64(c.Code), Creator: c.Creator, Admin: c.Admin, Label: c.Label, Created: c.Created,
+		Balance: account.Balance, Bytes: api.Uint64(c.Bytes), Pool: c.Pool, Height: value.Height, Proof: value.Proof,
+	}, nil
+}
+
+// ContractState returns what a contract keeps under a key of its own; a key that is too long
+// has nothing, which there is no proof of.
+func (n *Node) ContractState(ctx context.Context, address chain.Address, key []byte, prove bool) (api.State, error) {
+	if len(key) > contract.MaxKeyBytes {
+		return api.State{}, fmt.Errorf("a key of %d bytes, of which none has more than %d: %w", len(key), contract.MaxKeyBytes, rpc.ErrNotFound)
+	}
+	return n.State(ctx, contract.StorageKey(address, key), prove)
+}
+
+// ContractCode returns what the chain keeps of code.
+func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.ContractCode, error) {
+	value, err := n.State(ctx, contract.CodeKey(code), prove)
+	if err != nil {
+		return api.ContractCode{}, err
+	}
+	if !value.Present {
+		return api.ContractCode{}, fmt.Errorf("code %d: %w", code, rpc.ErrNotFound)
+	}
+	c, err := contract.DecodeCode(value.Value)
+	if err != nil {
+		return api.ContractCode{}, fmt.Errorf("code %d: %w", code, err)
+	}
+	return api.ContractCode{
+		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Height: value.Height, Proof: value.Proof,
+	}, nil
+}
+
+// AskContract has a contract answer a query on the latest state.
+func (n *Node) AskContract(_ context.Context, address chain.Address, query []byte) (api.ContractAnswer, error) {
+	if n.app.compiler.vm == nil {
+		return api.ContractAnswer{}, fmt.Errorf("this node runs no contracts: %w", rpc.ErrNotFound)
+	}
+	if n.asked.Add(1) > maxAsked {
+		n.asked.Add(-1)
+		return api.ContractAnswer{}, fmt.Errorf("%d contracts are being asked: %w", maxAsked, rpc.ErrBusy)
+	}
+	defer n.asked.Add(-1)
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return api.ContractAnswer{}, err
+	}
+	defer n.closeSnapshot(snapshot)
+	answer, gas, why, err := n.app.executor.AskContract(snapshot, address, query)
+	switch {
+	case err != nil:
+		return api.ContractAnswer{}, err
+	case why != nil:
+		return api.ContractAnswer{}, &rpc.ContractError{Why: why.Reason()}
+	}
+	return api.ContractAnswer{Data: answer, GasUsed: gas, Height: snapshot.Tip().Height}, nil
+}

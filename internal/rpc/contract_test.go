@@ -1,0 +1,45 @@
+package rpc_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk/api"
+)
+
+func TestContracts(t *testing.T) {
+	s := serve(t, devnetConfig())
+	path := "/v1/contracts/" + address(1).String()
+	if got := into[api.Contract](t, s.get(path)); got.Code != 3 || got.Label != "shop" || got.Proof != nil {
+		t.Errorf("the contract: %+v", got)
+	}
+	if got := into[api.Contract](t, s.get(path+"?proof=true")); got.Proof == nil {
+		t.Error("a contract without the proof that was asked for")
+	}
+	if got := into[api.State](t, s.get(path+"/state/6b?proof=true")); !got.Present || !strings.HasSuffix(string(got.Key), "k") || got.Proof == nil {
+		t.Errorf("what it keeps: %+v", got)
+	}
+	if got := into[api.ContractCode](t, s.get("/v1/codes/3")); got.Code != 3 || got.Size != 99 {
+		t.Errorf("the code: %+v", got)
+	}
+	ask := func(to chain.Address, body string) answer {
+		return s.do(http.MethodPost, "/v1/contracts/"+to.String()+"/query", api.ContentJSON, strings.NewReader(body))
+	}
+	if got := into[api.ContractAnswer](t, ask(address(1), `{"count":{}}`)); string(got.Data) != `answer to {"count":{}}` || got.GasUsed.Units() != 7 {
+		t.Errorf("the answer: %+v", got)
+	}
+	if p := problem(t, ask(address(2), "{}"), http.StatusUnprocessableEntity); p.Type != api.ProblemContract || !strings.Contains(p.Detail, "no contract") {
+		t.Errorf("a contract that is not there: %+v", p)
+	}
+	problem(t, ask(address(1), "busy"), http.StatusServiceUnavailable)
+	problem(t, ask(address(1), strings.Repeat("x", api.MaxContractQuery+1)), http.StatusRequestEntityTooLarge)
+	problem(t, s.get("/v1/contracts/"+address(2).String()), http.StatusNotFound)
+	problem(t, s.get("/v1/codes/4"), http.StatusNotFound)
+	for _, bad := range []string{"/v1/contracts/x", "/v1/contracts/x/state/6b", path + "/state/6", path + "/state/", "/v1/codes/0", "/v1/codes/x"} {
+		if a := s.get(bad); a.status != http.StatusUnprocessableEntity && a.status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", bad, a.status, a.body)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package sdk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/hypermesh/hypermesh/consensus/light"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/sdk/api"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+)
+
+// CodeParts returns the messages that store code of contracts: one, or as many as its length
+// takes. They go on the chain in this order, each in a transaction of its own.
+func CodeParts(code []byte) ([]chain.StoreCode, error) {
+	if len(code) == 0 || len(code) > chain.MaxCodeBytes {
+		return nil, fmt.Errorf("sdk: code of %d bytes, want 1 to %d", len(code), chain.MaxCodeBytes)
+	}
+	var out []chain.StoreCode
+	sum := sha256.Sum256(code)
+	for at := 0; at < len(code); at += chain.MaxCodePart {
+		part := code[at:min(at+chain.MaxCodePart, len(code))]
+		out = append(out, chain.StoreCode{Checksum: sum, Size: uint64(len(code)), Offset: uint64(at), Part: part})
+	}
+	return out, nil
+}
+
+// PredictableAddress is the address of a contract that a creator makes, with a salt, of code
+// of a checksum.
+func PredictableAddress(code *api.ContractCode, creator chain.Address, salt []byte) chain.Address {
+	return contract.PredictableAddress(code.Checksum, creator, salt)
+}
+
+// Contract returns what the chain keeps of a contract, as a node says.
+func (c *Client) Contract(ctx context.Context, address chain.Address) (api.Contract, error) {
+	return ask[api.Contract](ctx, c, get(c.nodes, "/v1/contracts/"+address.String(), nil))
+}
+
+// ContractCode returns what the chain keeps of code, as a node says.
+func (c *Client) ContractCode(ctx context.Context, code uint64) (api.ContractCode, error) {
+	return ask[api.ContractCode](ctx, c, get(c.nodes, "/v1/codes/"+strconv.FormatUint(code, 10), nil))
+}
+
+// QueryContract has a contract answer a query, JSON for it to read, as a node says. A
+// contract that does not answer is an *api.Problem of type api.ProblemContract.
+func (c *Client) QueryContract(ctx context.Context, address chain.Address, query []byte) (api.ContractAnswer, error) {
+	if len(query) > api.MaxContractQuery {
+		return api.ContractAnswer{}, fmt.Errorf("sdk: a query of %d bytes, limit %d", len(query), api.MaxContractQuery)
+	}
+	r := call{to: c.nodes, method: http.MethodPost, path: "/v1/contracts/" + address.String() + "/query", body: query, kind: api.ContentJSON, limit: maxBlock, repeatable: true}
+	return ask[api.ContractAnswer](ctx, c, r)
+}
+
+// errKey says that no contract keeps anything under so long a key.
+var errKey = errors.New("sdk: a contract keeps nothing under a key of so many bytes")
+
+// VerifiedContractState returns what a finalized state shows that a contract keeps under a
+// key of its own.
+func (c *Client) VerifiedContractState(ctx context.Context, address chain.Address, key []byte) (light.Value, error) {
+	if len(key) > contract.MaxKeyBytes {
+		return light.Value{}, fmt.Errorf("%w: %d, limit %d", errKey, len(key), contract.MaxKeyBytes)
+	}
+	return c.VerifiedState(ctx, contract.StorageKey(address, key))
+}
+
+// VerifiedContract is a contract that a finalized state has, or has not.
+type VerifiedContract struct {
+	contract contract.Contract
+	there    bool
+	height   chain.Height
+}
+
+// Get returns the contract, and false if there is none of that address.
+func (v VerifiedContract) Get() (contract.Contract, bool) { return v.contract, v.there }
+
+// Height returns the height of the block after which the state was this.
+func (v VerifiedContract) Height() chain.Height { return v.height }
+
+// VerifiedContract returns what a finalized state knows of a contract.
+func (c *Client) VerifiedContract(ctx context.Context, address chain.Address) (VerifiedContract, error) {
+	value, err := c.VerifiedState(ctx, contract.ContractKey(address))
+	if err != nil {
+		return VerifiedContract{}, err
+	}
+	out := VerifiedContract{height: value.Height()}
+	raw, there := value.Get()
+	if !there {
+		return out, nil
+	}
+	if out.contract, err = contract.DecodeContract(raw); err != nil {
+		return VerifiedContract{}, fmt.Errorf("sdk: contract %s: %w: %w", address.Short(), light.ErrRefused, err)
+	}
+	out.there = true
+	return out, nil
+}
