@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -382,7 +383,12 @@ func (c *cluster) home(i int) string {
 
 func (c *cluster) start(i int) {
 	c.t.Helper()
-	s, err := server.Open(c.configs[i], c.chain)
+	var s *server.Server
+	var err error
+	until(c.t, "a server's addresses, which others of the machine may have while it is away", func() bool {
+		s, err = server.Open(c.configs[i], c.chain)
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
