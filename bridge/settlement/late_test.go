@@ -1,10 +1,12 @@
 package settlement_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
 // TestDataThatComesOrGoes: the first panel's jurors lose nothing because the larger one finds data
@@ -86,5 +88,57 @@ func TestAuditorOfDataThatComesLate(t *testing.T) {
 	}
 	if got := appealed - c.worth(appellant); got != 9*fee/2 {
 		t.Errorf("the appellant lost %d", got)
+	}
+}
+
+// TestUnbondedClusterIsClaimedOf: a claim of what a cluster accepted before it unbonded is taken: the slice comes out of
+// the bond that is on its way back, and goes back there, or is lost, also where the rest of that bond is free by then.
+func TestUnbondedClusterIsClaimedOf(t *testing.T) {
+	for name, test := range map[string]struct {
+		gone, late bool
+	}{"and keeps its word": {}, "and shows no data": {gone: true}, "and is paid out before": {late: true}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCourt(t, lotOf(t, false))
+			bond := c.cluster().Bond
+			c.must(settlement.UnbondCluster(c.kv, &c.env, account(operator), chain.UnbondCluster{Cluster: key(cluster).Public()}))
+			owner := account(operator)
+			at, origin := c.env.Now+chain.TimeMs(c.env.Params.ClusterUnbondMs()), slices.Concat(settlement.ClusterKey(key(cluster).Public()), owner[:])
+			id := c.post(c.claimOf(1, worth, right.Result))
+			rest, _ := bond.Sub(optimistic.Bond)
+			if cl := c.cluster(); cl.Bond != optimistic.Bond || cl.Locked != cl.Bond || tokens.MaturingOf(c.kv, at, origin) != rest {
+				t.Fatalf("%s is on its way, %+v", tokens.MaturingOf(c.kv, at, origin), cl)
+			}
+			if _, why := settlement.RegisterCluster(c.kv, &c.env, owner, c.registerCluster(operator)); why == nil {
+				t.Fatal("it was registered anew over what is locked")
+			}
+			c.draw()
+			want := bond
+			switch {
+			case test.gone:
+				want = rest
+				c.challenge(challenger, id)
+				c.draw()
+				c.vote(settlement.PanelOf(id, false), all(unavailable))
+				c.expire()
+			case test.late:
+				c.block(uint64(at-c.env.Now), uint64(at-c.env.Now)) // the chain stood for so long
+				tokens.ReleaseMatured(c.kv, c.env.Now, 10)
+				want = optimistic.Bond
+				c.expire()
+			default:
+				c.expire()
+			}
+			c.checkClosed(id)
+			if got := tokens.MaturingOf(c.kv, at, origin); got != want || !c.cluster().Bond.IsZero() {
+				t.Errorf("%s is on its way, want %s; %+v", got, want, c.cluster())
+			}
+			before := c.balance(operator)
+			c.block(uint64(max(at, c.env.Now)-c.env.Now)+1, 0)
+			tokens.ReleaseMatured(c.kv, c.env.Now, 10)
+			if got := c.balance(operator).Nano() - before.Nano(); got != want.Nano() {
+				t.Errorf("the operator has %d of it, want %s", got, want)
+			}
+			c.checkSupply()
+		})
 	}
 }

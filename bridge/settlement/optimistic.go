@@ -181,9 +181,6 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	if why != nil {
 		return nil, why
 	}
-	if p.cluster.UnbondedMs != 0 {
-		return nil, chain.Reject("cluster %s is not registered", p.Order.Cluster.Short())
-	}
 	slice := clusterSlice{kv: p.kv, env: p.env, cluster: p.Order.Cluster, order: p.id, amount: policy.Bond}
 	if why := slice.lacks(&p.cluster); why != nil {
 		return nil, why
