@@ -156,3 +156,10 @@ func (s *servers) current() (base string, turn uint64, err error) {
 
 // failed moves on to the next server, unless somebody did already.
 func (s *servers) failed(turn uint64) { s.at.CompareAndSwap(turn, turn+1) }
+
+// prefer has the server that is so many turns after another be asked first, unless somebody moved on further.
+func (s *servers) prefer(turn, after uint64) {
+	if now := s.at.Load(); now-turn < after {
+		s.at.CompareAndSwap(now, turn+after)
+	}
+}

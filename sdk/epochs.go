@@ -15,21 +15,46 @@ import (
 // EpochEnd returns how an epoch ended, as a node says; 0 is the last one that
 // did.
 func (c *Client) EpochEnd(ctx context.Context, epoch uint64) (api.EpochEnd, error) {
+	end, err := ask[api.EpochEnd](ctx, c, c.endOf(epoch))
+	if err == nil {
+		err = checkEnd(epoch, &end)
+	}
+	if err != nil {
+		return api.EpochEnd{}, err
+	}
+	return end, nil
+}
+
+func (c *Client) endOf(epoch uint64) call {
 	which := "latest"
 	if epoch > 0 {
 		which = strconv.FormatUint(epoch, 10)
 	}
-	end, err := ask[api.EpochEnd](ctx, c, get(c.nodes, "/v1/epochs/"+which, nil))
+	return get(c.nodes, "/v1/epochs/"+which, nil)
+}
+
+func checkEnd(epoch uint64, end *api.EpochEnd) error {
 	switch {
-	case err != nil:
-		return end, err
 	case epoch > 0 && end.Epoch != epoch:
-		return api.EpochEnd{}, refusef("the end of epoch %d was asked for, the server shows epoch %d", epoch, end.Epoch)
+		return refusef("the end of epoch %d was asked for, the server shows epoch %d", epoch, end.Epoch)
 	case uint64(end.Header.Epoch) != end.Epoch || !end.Header.Closing:
 		// An earlier end, which holds as well, would lead nowhere for ever.
-		return api.EpochEnd{}, refusef("as the end of epoch %d the server shows block %d, which is of epoch %d or closes none", end.Epoch, end.Header.Height, end.Header.Epoch)
+		return refusef("as the end of epoch %d the server shows block %d, which is of epoch %d or closes none", end.Epoch, end.Header.Height, end.Header.Epoch)
 	}
-	return end, nil
+	return nil
+}
+
+// stepFrom asks each node for the end of an epoch until a verifier takes it. Others wait meanwhile, and the epoch may be
+// none, of which one node speaks that never answers: so it takes no longer than two attempts may.
+func (c *Client) stepFrom(ctx context.Context, epoch uint64, step func(light.Transition) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.config.Timeout)
+	defer cancel()
+	return believed(ctx, c, c.endOf(epoch), func(end api.EpochEnd) error {
+		if err := checkEnd(epoch, &end); err != nil {
+			return err
+		}
+		return step(TransitionOf(end))
+	})
 }
 
 // TransitionOf returns what a server shows, for a verifier.
@@ -63,11 +88,11 @@ func now() chain.TimeMs { return chain.TimeMs(time.Now().UnixMilli()) }
 // advance returns how far it came, also with an error.
 func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus.Epoch) (*light.Verifier, error) {
 	if v == nil {
-		end, err := c.EpochEnd(ctx, uint64(c.config.Checkpoint.Epoch))
+		err := c.stepFrom(ctx, uint64(c.config.Checkpoint.Epoch), func(t light.Transition) (err error) {
+			v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, t, now())
+			return err
+		})
 		if err != nil {
-			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
-		}
-		if v, _, err = light.At(c.config.Genesis, *c.config.Checkpoint, TransitionOf(end), now()); err != nil {
 			return nil, fmt.Errorf("sdk: confirming the checkpoint: %w", err)
 		}
 	}
@@ -75,13 +100,13 @@ func (c *Client) advance(ctx context.Context, v *light.Verifier, epoch consensus
 		return v, fmt.Errorf("sdk: %w", err)
 	}
 	for v.Newest() < epoch {
-		end, err := c.EpochEnd(ctx, uint64(v.Newest()))
+		var next *light.Verifier
+		err := c.stepFrom(ctx, uint64(v.Newest()), func(t light.Transition) (err error) {
+			next, _, err = v.Step(t, now())
+			return err
+		})
 		if err != nil {
 			return v, fmt.Errorf("sdk: following to epoch %d: the end of epoch %d: %w", epoch, v.Newest(), err)
-		}
-		next, _, err := v.Step(TransitionOf(end), now())
-		if err != nil {
-			return v, fmt.Errorf("sdk: the end of epoch %d: %w", v.Newest(), err)
 		}
 		v = next
 	}

@@ -81,6 +81,9 @@ func (c *Client) attempt(ctx context.Context, r call, try func(ctx context.Conte
 		}
 		err = fmt.Errorf("sdk: %s %s%s: %w", r.method, base, r.path, err)
 		if ctx.Err() != nil || n >= c.attempts(r.to) || !mayRepeat(err, r.repeatable) {
+			if p, ok := errors.AsType[*api.Problem](err); ok && p.Status >= http.StatusInternalServerError {
+				r.to.failed(turn) // whoever comes next asks another
+			}
 			return err
 		}
 		r.to.failed(turn)

@@ -37,16 +37,30 @@ func (c *Client) VerifyState(ctx context.Context, key []byte, p *api.StateProof)
 	return header.VerifyValue(key, p.Value, p.Present, p.Proof)
 }
 
-// VerifiedState returns what a finalized state has under a key.
+// VerifiedState returns what a finalized state has under a key. A node that shows no proof of it is not the last
+// that is asked.
 func (c *Client) VerifiedState(ctx context.Context, key []byte) (light.Value, error) {
+	return c.stateThat(ctx, key, func(light.Value) error { return nil })
+}
+
+// stateThat is VerifiedState of the first node whose state serves.
+func (c *Client) stateThat(ctx context.Context, key []byte, serves func(light.Value) error) (value light.Value, err error) {
 	if c.config.Genesis == nil {
 		return light.Value{}, ErrNoTrust
 	}
-	said, err := ask[api.State](ctx, c, get(c.nodes, "/v1/state/"+api.Hex(key).String(), url.Values{"proof": {"true"}}))
+	r := get(c.nodes, "/v1/state/"+api.Hex(key).String(), url.Values{"proof": {"true"}})
+	err = believed(ctx, c, r, func(said api.State) error {
+		shown, err := c.VerifyState(ctx, key, said.Proof)
+		if err == nil {
+			err = serves(shown)
+		}
+		value = shown
+		return err
+	})
 	if err != nil {
 		return light.Value{}, err
 	}
-	return c.VerifyState(ctx, key, said.Proof)
+	return value, nil
 }
 
 // VerifiedAccount is an account that a finalized state has.
@@ -62,11 +76,12 @@ func (c *Client) VerifiedAccount(ctx context.Context, address chain.Address) (Ve
 	if c.config.Genesis == nil {
 		return VerifiedAccount{}, ErrNoTrust
 	}
-	said, err := ask[api.Account](ctx, c, get(c.nodes, "/v1/accounts/"+address.String(), url.Values{"proof": {"true"}}))
-	if err != nil {
-		return VerifiedAccount{}, err
-	}
-	value, err := c.VerifyState(ctx, tokens.AccountKey(address), said.Proof)
+	var value light.Value
+	r := get(c.nodes, "/v1/accounts/"+address.String(), url.Values{"proof": {"true"}})
+	err := believed(ctx, c, r, func(said api.Account) (err error) {
+		value, err = c.VerifyState(ctx, tokens.AccountKey(address), said.Proof)
+		return err
+	})
 	if err != nil {
 		return VerifiedAccount{}, fmt.Errorf("sdk: account %s: %w", address.Short(), err)
 	}

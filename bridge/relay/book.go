@@ -22,6 +22,11 @@ const (
 	longestRetry = 320 * time.Second // the fourth
 	// txRoom is what a transaction needs beside its claims.
 	txRoom = 4 << 10
+	// mostCleared is for how long a claim that shows a key may be posted after it was found that the chain would pay
+	// it, and mostHeld how long one waits until it is looked at again, both at most: a short claim window has less.
+	mostCleared = 10 * time.Second
+	mostHeld    = 5 * time.Minute
+	partOfClaim = 8 // of the window
 )
 
 // entry is a claim that waits in the outbox.
@@ -34,11 +39,13 @@ type entry struct {
 	bytes    int
 	evidence bool // run shows that a cluster broke its word
 	cursor   uint64
-	pass     uint64 // the reading of the outbox that saw it last
-	resolved bool   // the chain has it: settled, or recorded until others agree
-	alone    bool   // a transaction with others was refused
-	refusals int    // by the chain
-	withheld string // why it is not posted though it is in order; empty: it is
+	pass     uint64    // the reading of the outbox that saw it last
+	resolved bool      // the chain has it: settled, or recorded until others agree
+	alone    bool      // a transaction with others was refused
+	refusals int       // by the chain
+	withheld int       // how often in a row it was not posted though it is in order: the chain would not pay it
+	unknown  int       // likewise: nobody said whether it would
+	cleared  time.Time // when the chain was last found to pay it, if it shows a key
 	due      time.Time
 	begins   time.Time // of what begins an order: until when the chain may take it; zero: it begins none
 }
@@ -53,10 +60,17 @@ type book struct {
 	resting time.Time       // until when nothing but votes is posted
 	pausing time.Time       // until when nothing is posted that begins an order
 	more    chan struct{}   // holds a token when there may be something to post
+	looks   chan struct{}   // likewise, to look at
+
+	clearedFor, longestHeld time.Duration
 }
 
-func newBook() *book {
-	return &book{entries: map[crypto.Digest]*entry{}, refused: map[crypto.Digest]bool{}, more: make(chan struct{}, 1)}
+func newBook(p *chain.Params) *book {
+	part := time.Duration(min(p.ClaimWindowMs, uint64(mostHeld.Milliseconds())*partOfClaim)) * time.Millisecond / partOfClaim
+	return &book{
+		entries: map[crypto.Digest]*entry{}, refused: map[crypto.Digest]bool{}, more: make(chan struct{}, 1), looks: make(chan struct{}, 1),
+		clearedFor: min(mostCleared, part), longestHeld: max(firstRetry, part),
+	}
 }
 
 // known notes that a claim was seen in the outbox, and reports whether it needs
@@ -89,11 +103,16 @@ func (b *book) add(entries []*entry) bool {
 }
 
 func (b *book) wake() {
-	select {
-	case b.more <- struct{}{}:
-	default:
+	for _, tokens := range []chan struct{}{b.more, b.looks} {
+		select {
+		case tokens <- struct{}{}:
+		default:
+		}
 	}
 }
+
+// shows reports whether posting the claim shows a key, so that it is looked at first.
+func (e *entry) shows() bool { return e.claim != nil && e.claim.OutputKey != nil }
 
 // refuse remembers that a claim is not to be posted.
 func (b *book) refuse(id crypto.Digest) {
@@ -133,15 +152,9 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 	defer b.mu.Unlock()
 	var due []*entry
 	for _, e := range b.entries {
-		at := e.due
-		if !e.vote && at.Before(b.resting) {
-			at = b.resting
-		}
-		if !e.begins.IsZero() && at.Before(b.pausing) {
-			at = b.pausing
-		}
+		at := b.dueAt(e)
 		switch {
-		case e.resolved:
+		case e.resolved || e.shows() && now.Sub(e.cleared) >= b.clearedFor: // the latter is looked at
 		case !at.After(now):
 			due = append(due, e)
 		case wait == 0 || at.Sub(now) < wait:
@@ -161,6 +174,61 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 		bytes += e.bytes
 	}
 	return batch, wait
+}
+
+// dueAt is when an entry may be posted. The caller holds b.mu.
+func (b *book) dueAt(e *entry) time.Time {
+	at := e.due
+	if !e.vote && at.Before(b.resting) {
+		at = b.resting
+	}
+	if !e.begins.IsZero() && at.Before(b.pausing) {
+		at = b.pausing
+	}
+	return at
+}
+
+// toLookAt returns the claim that shows a key to look at now, those first that were held back least often, and when
+// there is one if there is none now; zero: not until more comes.
+func (b *book) toLookAt(now time.Time) (first *entry, wait time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries { // order-free: the least
+		if e.resolved || !e.shows() {
+			continue
+		}
+		at := b.dueAt(e)
+		if end := e.cleared.Add(b.clearedFor); at.Before(end) {
+			at = end
+		}
+		switch {
+		case at.After(now):
+			if wait == 0 || at.Sub(now) < wait {
+				wait = at.Sub(now)
+			}
+		case first == nil || cmp.Or(cmp.Compare(e.withheld+e.unknown, first.withheld+first.unknown), cmp.Compare(e.cursor, first.cursor), e.id.Compare(first.id)) < 0:
+			first = e
+		}
+	}
+	return first, wait
+}
+
+// clear notes that the chain would pay a claim now.
+func (b *book) clear(e *entry, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e.cleared, e.withheld, e.unknown = now, 0, 0
+	b.wake()
+}
+
+// doubt has claims that show keys be looked at again: it is not known whether the chain took them.
+func (b *book) doubt(entries []*entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range entries {
+		e.cleared = time.Time{}
+	}
+	b.wake()
 }
 
 // resolve notes that the chain has the claims.
@@ -266,13 +334,19 @@ func (b *book) postpone(entries []*entry, until time.Time) {
 	}
 }
 
-// withhold has a claim wait that the chain would not pay now, and reports whether that is news.
-func (b *book) withhold(e *entry, why string, now time.Time) bool {
+// withhold has a claim wait that the chain would not pay now, each time longer, and reports whether that is news. If it
+// is not known whether it would, that is no fault of the claim's.
+func (b *book) withhold(e *entry, unpayable bool, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	news := e.withheld == ""
-	e.withheld, e.due = why, now.Add(firstRetry)
-	return news
+	if !unpayable {
+		e.unknown++
+		e.due = now.Add(firstRetry)
+		return true
+	}
+	e.due = now.Add(min(firstRetry<<(2*min(e.withheld, maxRefusals)), b.longestHeld))
+	e.withheld++
+	return e.withheld == 1
 }
 
 // counts returns how many claims wait for the chain, and how many it has that

@@ -4,13 +4,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
 // TestWhatNeverBeginsHasItsBound: what the chain refuses to begin is tried on, of so many orders at a time;
 // of more, as any claim, until it was refused too often.
 func TestWhatNeverBeginsHasItsBound(t *testing.T) {
-	b, now := newBook(), time.UnixMilli(1_800_000_000_000)
+	p := chain.DefaultParams()
+	b, now := newBook(&p), time.UnixMilli(1_800_000_000_000)
 	const extra = 3
 	for i := range maxStubborn + extra {
 		e := &entry{id: crypto.Digest{1, byte(i >> 8), byte(i)}, begins: now.Add(time.Hour)}

@@ -144,13 +144,16 @@ func (o *fakeOutbox) Outbox(ctx context.Context, after uint64, limit int, wait t
 type fakeChain struct {
 	mu       sync.Mutex
 	balance  chain.Amount
-	taken    map[crypto.Digest][]chain.ClaimKey // by order
-	txs      [][]chain.ClaimKey                 // of every final transaction
-	refuse   func(c *chain.Claim) string        // a claim's rejection
-	lose     bool                               // no escrow covers a claim, after a broken acceptance
-	refuseTx func(claims []chain.Claim) error   // before it is included
-	unpaid   error                              // of every claim that shows a key
-	failures []error                            // of the next Settles: the transaction is final, its end unknown
+	taken    map[crypto.Digest][]chain.ClaimKey              // by order
+	txs      [][]chain.ClaimKey                              // of every final transaction
+	refuse   func(c *chain.Claim) string                     // a claim's rejection
+	lose     bool                                            // no escrow covers a claim, after a broken acceptance
+	refuseTx func(claims []chain.Claim) error                // before it is included
+	unpaid   error                                           // of every claim that shows a key
+	looked   func(ctx context.Context, c *chain.Claim) error // in place of that
+	looks    int                                             // at claims that show a key
+	lies     []chain.ClaimKey                                // that are said to be settled
+	failures []error                                         // of the next Settles: the transaction is final, its end unknown
 	down     error
 	votes    int // that were refused
 	measured []chain.ReportHardware
@@ -171,19 +174,27 @@ func (f *fakeChain) Balance(context.Context) (chain.Amount, error) {
 	return f.balance, f.down
 }
 
-func (f *fakeChain) CheckPayable(_ context.Context, c *chain.Claim) error {
+func (f *fakeChain) CheckPayable(ctx context.Context, c *chain.Claim) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if c.OutputKey == nil {
+	f.looks++
+	err, looked := f.unpaid, f.looked
+	f.mu.Unlock()
+	switch {
+	case c.OutputKey == nil:
 		return errors.New("a claim without a key is looked at")
+	case looked != nil:
+		return looked(ctx, c)
 	}
-	return f.unpaid
+	return err
 }
 
 func (f *fakeChain) Settlements(_ context.Context, order crypto.Digest) (api.Settlements, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	out := api.NewSettlements(order)
+	for _, k := range f.lies {
+		out.Settled = append(out.Settled, api.SettledClaim{Claim: chain.ClaimSettled{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
+	}
 	for i, k := range f.taken[order] {
 		if f.lose {
 			out.Lost = append(out.Lost, api.LostClaim{Claim: chain.ClaimLost{Order: k.Order, Node: k.Node, Sequence: chain.Number(k.Sequence)}})
@@ -320,10 +331,10 @@ func config() relay.Config {
 	return c
 }
 
-func newRelay(t *testing.T, c relay.Config, o relay.Outbox, f relay.Chain) *relay.Relay {
+func newRelay(t *testing.T, p chain.Params, o relay.Outbox, f relay.Chain) *relay.Relay {
 	t.Helper()
-	r, err := relay.New(c, relay.Deps{
-		Genesis:  &chain.Genesis{ChainID: testChain, Params: chain.DefaultParams()},
+	r, err := relay.New(config(), relay.Deps{
+		Genesis:  &chain.Genesis{ChainID: testChain, Params: p},
 		Verifier: verifier{}, Signer: signer{key("payer")}, Outbox: o, Chain: f, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -335,11 +346,16 @@ func newRelay(t *testing.T, c relay.Config, o relay.Outbox, f relay.Chain) *rela
 // carry runs a relay in the test's bubble until stop.
 func carry(t *testing.T, o relay.Outbox, f relay.Chain) (r *relay.Relay, stop func()) {
 	t.Helper()
-	r = newRelay(t, config(), o, f)
+	r = newRelay(t, chain.DefaultParams(), o, f)
+	return r, begin(t, r)
+}
+
+// begin runs a relay until stop.
+func begin(t *testing.T, r *relay.Relay) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Carry(ctx) })
-	return r, func() {
+	return func() {
 		cancel()
 		wg.Wait()
 	}

@@ -100,7 +100,7 @@ func New(config Config, deps Deps) (*Relay, error) {
 		return nil, fmt.Errorf("relay: config: %w", err)
 	}
 	r := &Relay{
-		Deps: deps, config: config, book: newBook(),
+		Deps: deps, config: config, book: newBook(&deps.Genesis.Params),
 		inspector: inspector{genesis: deps.Genesis, verifier: deps.Verifier, signer: deps.Signer},
 		promises:  settlement.NewPromises(maxPromises),
 	}
@@ -226,6 +226,7 @@ func (r *Relay) Carry(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.readAll(ctx) })
 	wg.Go(func() { r.postAll(ctx) })
+	wg.Go(func() { r.lookAll(ctx) })
 	wg.Go(func() { r.watchAccount(ctx) })
 	if r.private == nil && r.Votes != nil {
 		wg.Go(func() { r.carryAllVotes(ctx) })
@@ -336,7 +337,7 @@ func (r *Relay) postAll(ctx context.Context) {
 	for failed := 0; ctx.Err() == nil; {
 		batch, wait := r.book.next(time.Now(), r.config.Batch)
 		if len(batch) == 0 {
-			r.idle(ctx, wait)
+			idle(ctx, r.book.more, wait)
 			continue
 		}
 		before, unbegun := r.wasted, r.unbegun
@@ -363,8 +364,8 @@ func (r *Relay) postAll(ctx context.Context) {
 	}
 }
 
-// idle waits for more claims, or for so long if wait is not zero.
-func (r *Relay) idle(ctx context.Context, wait time.Duration) {
+// idle waits for a token, or for so long if wait is not zero.
+func idle(ctx context.Context, tokens <-chan struct{}, wait time.Duration) {
 	var due <-chan time.Time
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -372,7 +373,7 @@ func (r *Relay) idle(ctx context.Context, wait time.Duration) {
 		due = timer.C
 	}
 	select {
-	case <-r.book.more:
+	case <-tokens:
 	case <-due:
 	case <-ctx.Done():
 	}
@@ -394,6 +395,7 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 	whole, ok := errors.AsType[*sdk.RejectedError](err)
 	switch {
 	case !ok:
+		r.book.doubt(left)
 		return err
 	case len(left) > 1:
 		r.Log.Warn("relay: a transaction was refused; posting its claims one by one", "claims", len(left), "error", err)
@@ -409,11 +411,11 @@ func (r *Relay) post(ctx context.Context, batch []*entry) error {
 }
 
 // unsettled returns the claims that the chain has not got yet, and notes the
-// others.
+// others. Of one that shows its key that was proven a moment ago.
 func (r *Relay) unsettled(ctx context.Context, batch []*entry) (left []*entry, err error) {
 	asked := map[crypto.Digest]map[chain.ClaimKey]bool{}
 	for _, e := range batch {
-		if e.claim == nil { // posted again, it changes nothing
+		if e.claim == nil || e.shows() { // posted again, a message without a claim changes nothing
 			left = append(left, e)
 			continue
 		}
@@ -432,34 +434,9 @@ func (r *Relay) unsettled(ctx context.Context, batch []*entry) (left []*entry, e
 			r.Log.Debug("relay: the chain has a claim already", "order", key.Order.Short(), "node", key.Node.Short())
 			continue
 		}
-		if e.claim.OutputKey != nil {
-			if worth, err := r.worthItsKey(ctx, e); err != nil {
-				return nil, err
-			} else if !worth {
-				continue
-			}
-		}
 		left = append(left, e)
 	}
 	return left, nil
-}
-
-// worthItsKey looks whether a claim that shows a key would be paid for it; else it waits, for as long as the outbox
-// has it.
-func (r *Relay) worthItsKey(ctx context.Context, e *entry) (bool, error) {
-	err := r.Chain.CheckPayable(ctx, e.claim)
-	if errors.Is(err, sdk.ErrClaimed) {
-		r.book.resolve(e)
-		return false, nil
-	}
-	unpayable, is := errors.AsType[*sdk.UnpayableError](err)
-	if !is {
-		return err == nil, err
-	}
-	if r.book.withhold(e, unpayable.Why, time.Now()) {
-		r.Log.Warn("relay: holding back a claim that would show its key for nothing", "order", e.order.Short(), "reason", unpayable.Why)
-	}
-	return false, nil
 }
 
 // taken lists the claims of an order that were paid, recorded or lost: all of them are final. Those that

@@ -209,18 +209,114 @@ func TestALostClaimIsOver(t *testing.T) {
 	})
 }
 
+// wantSettled is wantCounts where claims may share a transaction.
+func wantSettled(t *testing.T, f *fakeChain, settled int) {
+	t.Helper()
+	if s, _ := f.counts(); s != settled {
+		t.Errorf("%d claims settled, want %d", s, settled)
+	}
+}
+
+// sealed is a claim that shows a key.
+func sealed(nonce uint64) chain.Claim {
+	c := parts(nonce)
+	c.Order.Fair = true
+	id := c.Order.ID()
+	c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
+	k := chain.OutputKey{byte(nonce)}
+	c.OutputKey, c.Receipt.Sealed = &k, &chain.SealedOutput{KeyHash: k.Hash(id, c.Receipt.Node)}
+	return signed(c)
+}
+
+// TestAClaimOfWhichNothingIsKnownHoldsUpNoOther: nor does one about which the chain is asked for long, and one that is
+// not paid is asked about ever less often.
+func TestAClaimOfWhichNothingIsKnownHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		failing, hanging, unpaid := sealed(1), sealed(2), sealed(3)
+		asked := map[crypto.Digest]int{}
+		f.looked = func(ctx context.Context, c *chain.Claim) error {
+			f.change(func() { asked[c.Receipt.Order]++ })
+			switch c.Receipt.Order {
+			case failing.Receipt.Order:
+				return errors.New("a node shows no proof")
+			case hanging.Receipt.Order:
+				<-ctx.Done()
+				return context.Cause(ctx)
+			case unpaid.Receipt.Order:
+				return &sdk.UnpayableError{Why: "cost is 2, the escrow holds 1"}
+			}
+			return nil
+		}
+		o.put(failing, claim(4), sealed(5))
+		r, stop := carry(t, o, f)
+		pass(time.Second)
+		wantSettled(t, f, 2)
+		o.put(hanging, unpaid)
+		o.put(claim(6))
+		o.put(sealed(7))
+		pass(2 * time.Minute)
+		wantSettled(t, f, 4)
+		o.put(claim(8))
+		pass(time.Hour)
+		wantSettled(t, f, 5)
+		f.change(func() {
+			if n := asked[unpaid.Receipt.Order]; n < 8 || n > 20 {
+				t.Errorf("in an hour the chain was asked %d times about what it does not pay, want 8 to 20", n)
+			}
+		})
+		if why := r.Missing(); why != "" {
+			t.Errorf("not healthy: %s", why)
+		}
+		stop()
+	})
+}
+
+// TestALieAboutWhatIsSettledHoldsNoKeyBack: of a claim that shows a key the proof counts, before it is posted and after a
+// transaction whose end is not known.
+func TestALieAboutWhatIsSettledHoldsNoKeyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		c := sealed(1)
+		f.lies = []chain.ClaimKey{c.Key()}
+		f.failures = []error{errBroken}
+		f.looked = func(_ context.Context, c *chain.Claim) error {
+			if n, _ := f.counts(); n > 0 {
+				return fmt.Errorf("asked: %w", sdk.ErrClaimed)
+			}
+			return nil
+		}
+		o.put(c)
+		r, stop := carry(t, o, f)
+		pass(time.Minute)
+		wantCounts(t, f, 1, 1)
+		if why := r.Missing(); why != "" {
+			t.Errorf("not healthy: %s", why)
+		}
+		stop()
+	})
+}
+
+// TestAShortClaimWindowIsNotWaitedOut: a claim is posted soon after it was looked at, and looked at soon again.
+func TestAShortClaimWindowIsNotWaitedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.unpaid = &sdk.UnpayableError{Why: "cost is 2, the escrow holds 1"}
+		p := chain.DefaultParams()
+		p.ClaimWindowMs = 40_000
+		stop := begin(t, newRelay(t, p, o, f))
+		o.put(sealed(1))
+		pass(30 * time.Second)
+		f.change(func() { f.unpaid = nil })
+		pass(6 * time.Second)
+		wantCounts(t, f, 1, 1)
+		stop()
+	})
+}
+
 // TestKeysAreNotShownForNothing: a claim that shows a key waits while the chain would not pay for it, and holds up no other.
 func TestKeysAreNotShownForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sealed := func(nonce uint64) chain.Claim {
-			c := parts(nonce)
-			c.Order.Fair = true
-			id := c.Order.ID()
-			c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = id, id, id
-			k := chain.OutputKey{byte(nonce)}
-			c.OutputKey, c.Receipt.Sealed = &k, &chain.SealedOutput{KeyHash: k.Hash(id, c.Receipt.Node)}
-			return signed(c)
-		}
 		o, f := newOutbox(), newChain()
 		f.unpaid = &sdk.UnpayableError{Why: "cost is 2, the escrow holds 1"}
 		o.put(sealed(1))
@@ -232,7 +328,7 @@ func TestKeysAreNotShownForNothing(t *testing.T) {
 			t.Errorf("not healthy: %s", why)
 		}
 		f.change(func() { f.unpaid = nil })
-		pass(time.Minute)
+		pass(5 * time.Minute)
 		wantCounts(t, f, 2, 2)
 		f.change(func() { f.unpaid = fmt.Errorf("asked: %w", sdk.ErrClaimed) })
 		o.put(sealed(3))
