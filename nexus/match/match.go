@@ -65,6 +65,7 @@ type Request struct {
 	// Replicas and Failures list owners that may not be asked, and why.
 	Replicas []chain.Address
 	Failures []chain.Address
+	Refuted  []crypto.PublicKey // nodes that may not be asked, whoever owns them now
 }
 
 // Free is what a node, or the best of many nodes, has free.
@@ -122,7 +123,7 @@ func Check(r *Request, n *Node) Reason {
 		return GPUKind
 	case slices.Contains(r.Replicas, n.Owner):
 		return Owner
-	case slices.Contains(r.Failures, n.Owner):
+	case slices.Contains(r.Failures, n.Owner) || slices.Contains(r.Refuted, n.ID):
 		return Failed
 	}
 	short := n.Free.Short(r)

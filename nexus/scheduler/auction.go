@@ -30,7 +30,7 @@ func (s *State) request(j *Job) (match.Request, chain.TimeMs) {
 	for i := range j.Runs {
 		switch run := &j.Runs[i]; {
 		case run.Stage == Refuted: // for good
-			r.Failures = append(r.Failures, run.Owner)
+			r.Failures, r.Refuted = append(r.Failures, run.Owner), append(r.Refuted, run.Node)
 		case run.Stage != Lost:
 			r.Replicas = append(r.Replicas, run.Owner)
 		case !run.Blameless:

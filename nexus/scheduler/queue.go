@@ -99,6 +99,9 @@ func keyOf(j *Job, r *match.Request) groupKey {
 			}
 			owners = append(owners, 0)
 		}
+		for _, node := range r.Refuted { // as many as there are refuted runs, whose owners are listed
+			owners = append(owners, node[:]...)
+		}
 		k.owners = string(owners)
 	}
 	if j.ganged() {

@@ -162,3 +162,28 @@ func TestRefutationsThatCannotBe(t *testing.T) {
 	w.status(t, id, job.Settling)
 	w.status(t, plain, job.Settling)
 }
+
+// TestARefutedNodeIsNotAskedUnderAnotherOwner: who owns it now does not matter.
+func TestARefutedNodeIsNotAskedUnderAnotherOwner(t *testing.T) {
+	w := newWorld()
+	id := w.settling(t)
+	w.must(t, refuted(id, 1, true, 0))
+	w.up(t, 1, 9)
+	j := w.status(t, id, job.Bidding)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 10), bid(id, 2, 50)}})
+	j = w.status(t, id, job.Running)
+	if got := j.Runs[len(j.Runs)-1].Node; got != key(2).Public() {
+		t.Errorf("the job was given to %s, want node 2", got.Short())
+	}
+	w.restored(t)
+	w.must(t, traced(id, 2, 9))
+	w.must(t, refuted(id, 2, true, 0))
+	w.up(t, 2, 8)
+	w.must(t, scheduler.NodeDown{Node: key(3).Public()})
+	j = w.status(t, id, job.Bidding)
+	w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 10), bid(id, 2, 10)}})
+	if j, _ = w.state.Job(id); j.Status == job.Running {
+		t.Errorf("the job runs on %s", j.Runs[len(j.Runs)-1].Node.Short())
+	}
+	w.restored(t) // queued: in the same group as before
+}

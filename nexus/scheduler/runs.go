@@ -32,6 +32,25 @@ func (s *State) NoPart(order crypto.Digest, node crypto.PublicKey) string {
 	return ""
 }
 
+// Over answers the end of an assignment that changes nothing: the run has ended already, or there is none.
+func (s *State) Over(order crypto.Digest, node crypto.PublicKey) (ack SendAck, over bool) {
+	refuse := func(why string) (SendAck, bool) { return SendAck{Node: node, Order: order, Refuse: why}, true }
+	if why := s.NoPart(order, node); why != "" {
+		return refuse(why)
+	}
+	j := s.jobs[order]
+	i := slices.IndexFunc(j.Runs, func(r Run) bool { return r.Node == node && r.Stage != Lost })
+	switch {
+	case i < 0:
+		return refuse("the assignment was given to others")
+	case j.Runs[i].Stage == Refuted:
+		return refuse("the chain refuted its claim")
+	case j.Runs[i].Stage == Ended:
+		return j.Runs[i].ack(order), true
+	}
+	return SendAck{}, false
+}
+
 // stop ends a live run in a stage, and gives back what it held.
 func (s *State) stop(j *Job, run *Run, stage Stage) {
 	n := s.nodes[run.Node]
@@ -101,20 +120,11 @@ func (s *State) refused(c Refused) ([]Effect, error) {
 
 func (s *State) finished(c Finished) ([]Effect, error) {
 	id, node := c.Done.Receipt.Order, c.Done.Receipt.Node
+	if ack, over := s.Over(id, node); over {
+		return []Effect{ack}, nil
+	}
 	j := s.jobs[id]
-	if j == nil {
-		return []Effect{SendAck{Node: node, Order: id, Refuse: "the job is not known"}}, nil
-	}
-	i := slices.IndexFunc(j.Runs, func(r Run) bool { return r.Node == node && r.Stage != Lost })
-	switch {
-	case i < 0:
-		return []Effect{SendAck{Node: node, Order: id, Refuse: "the assignment was given to others"}}, nil
-	case j.Runs[i].Stage == Refuted:
-		return []Effect{SendAck{Node: node, Order: id, Refuse: "the chain refuted its claim"}}, nil
-	case j.Runs[i].Stage == Ended:
-		return []Effect{j.Runs[i].ack(id)}, nil
-	}
-	run := &j.Runs[i]
+	run := j.runOn(node)
 	if j.replicated() {
 		return s.showed(j, run, &c.Done), nil
 	}

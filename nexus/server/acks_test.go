@@ -42,7 +42,7 @@ func (c *cluster) askDeposed(relay *netem.Relay, old int) bool {
 	sides[old] = 1
 	relay.Partition(sides)
 	heir := c.prompt([]int{(old + 1) % 3, (old + 2) % 3})
-	c.submit(heir, chain.PolicyNone{})
+	id := c.submit(heir, chain.PolicyNone{})
 	newest := c.servers[heir].LogIndex()
 	type answer struct {
 		index uint64
@@ -55,12 +55,20 @@ func (c *cluster) askDeposed(relay *netem.Relay, old int) bool {
 		index, err := c.servers[old].ReadIndex(ctx)
 		answers <- answer{index, err}
 	}()
+	unknown := make(chan bool, 1)
+	go func() {
+		over, err := c.servers[old].KnowsOver(ctx, id, key(agentKeys).Public())
+		unknown <- over && err == nil
+	}()
 	leads := false
-	until(c.t, "the question", func() bool {
+	until(c.t, "the questions", func() bool {
 		leads = c.servers[old].Leads()
-		return c.servers[old].Asked() > asked || !leads
+		return c.servers[old].Asked() > asked+1 || !leads
 	})
 	release()
+	if <-unknown {
+		c.t.Error("a leader that was says that nobody has a part in a job that another has accepted")
+	}
 	switch got := <-answers; {
 	case got.err == nil:
 		c.t.Errorf("a leader that was says that entry %d is the newest, and another has answered %d", got.index, newest)

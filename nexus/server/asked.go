@@ -10,6 +10,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
@@ -225,13 +226,13 @@ func (s *Server) unpledge(amount chain.Amount) {
 	s.pledged.sum = rest
 }
 
-// providerOf asks the chain, and keeps its answer for a while.
-func (s *Server) providerOf(ctx context.Context, node crypto.PublicKey) (Provider, error) {
+// providerOf asks the chain, and keeps its answer for a while, as long as it serves.
+func (s *Server) providerOf(ctx context.Context, node crypto.PublicKey, serves func(*Provider) bool) (Provider, error) {
 	s.ownersMu.Lock()
 	known, ok := s.owners[node]
 	least, measured := s.measured[node]
 	s.ownersMu.Unlock()
-	if ok && !measured && time.Since(known.at) < ownerValid {
+	if ok && !measured && time.Since(known.at) < ownerValid && serves(&known.provider) {
 		return known.provider, nil
 	}
 	select {
@@ -287,7 +288,7 @@ func (r *reign) readRecord(s *session) {
 	if !known {
 		return // it will be declared, with that
 	}
-	provider, err := r.providerOf(r.ctx, s.node)
+	provider, err := r.providerOf(r.ctx, s.node, offer{&hello}.within)
 	if err != nil {
 		if r.ctx.Err() == nil {
 			s.log.Info("cannot ask the chain for a node's hardware", "error", err)
@@ -298,6 +299,15 @@ func (r *reign) readRecord(s *session) {
 		r.noteMeasured(s.node, provider.Height)
 		r.report("what the chain has of a node", err)
 	}
+}
+
+// offer is what a node says it has.
+type offer struct{ *job.Hello }
+
+// within reports whether the chain has as much of a node as it offers, or measures none: what it has may have grown since
+// it was asked.
+func (o offer) within(p *Provider) bool {
+	return p.Record == nil || o.Total.Millicores <= p.Record.Millicores && o.Total.MemoryMiB <= p.Record.MemoryMiB
 }
 
 type knownOwner struct {

@@ -68,6 +68,16 @@ func (s *Server) Asked() uint64 {
 // ReadIndex asks a leader what is newest.
 func (s *Server) ReadIndex(ctx context.Context) (uint64, error) { return s.ownIndex(ctx) }
 
+// KnowsOver asks a leader whether there is nothing to say of a node's part in an order.
+func (s *Server) KnowsOver(ctx context.Context, order crypto.Digest, node crypto.PublicKey) (bool, error) {
+	r := s.current.Load()
+	if r == nil {
+		return false, errNoLeader
+	}
+	_, over, err := r.over(ctx, assignment{order: order, node: node})
+	return over, err
+}
+
 // Prompt has another server stand for election, whomever it follows.
 func (s *Server) Prompt(other *Server) error {
 	c := s.consensus

@@ -28,26 +28,18 @@ func (r *reign) finish(s *session, d job.Done) {
 	order := d.Receipt.Order
 	var spec job.Spec
 	var policy chain.Policy
-	live, why := false, ""
+	over := false
 	r.replica.view(func(state *scheduler.State) {
-		why = state.NoPart(order, s.node)
-		j, ok := state.Job(order)
-		if !ok {
+		if _, over = state.Over(order, s.node); over {
 			return
 		}
+		j, _ := state.Job(order)
 		spec, policy = j.Spec, j.Order.Policy.Policy
-		for i := range j.Runs {
-			stage := j.Runs[i].Stage
-			live = live || j.Runs[i].Node == s.node && (stage == scheduler.Live || stage == scheduler.Pledged)
-		}
 	})
-	if why != "" {
-		s.settled(order)
-		s.send(job.Ack{Order: order, Refuse: why})
-		return
-	}
-	if !live { // the state knows what to answer
-		r.bring(s, d)
+	if over {
+		if s.mayEnd() { // else the next survey looks at it again
+			r.tellOver(s, order)
+		}
 		return
 	}
 	if err := r.checkDone(policy, &d); err != nil {
@@ -63,6 +55,36 @@ func (r *reign) finish(s *session, d job.Done) {
 		return // tried again by the next survey while the agent is there
 	}
 	r.bring(s, d)
+}
+
+// tellOver answers the end of an assignment that changes nothing, at no cost to the log. A server that was paused
+// may not have heard that another leads, which knows more: it asks first whether it does. An agent that gets no answer
+// says it again.
+func (r *reign) tellOver(s *session, order crypto.Digest) {
+	ctx, cancel := context.WithTimeout(r.ctx, readTimeout)
+	defer cancel()
+	if ack, over, err := r.over(ctx, assignment{order: order, node: s.node}); err == nil && over {
+		s.settled(order)
+		s.send(r.ackOf(&ack))
+	}
+}
+
+// over is scheduler.State.Over of who leads.
+func (r *reign) over(ctx context.Context, of assignment) (ack scheduler.SendAck, over bool, err error) {
+	if err := r.consensus.confirm(ctx, r, r.consensus.acks.ask()); err != nil {
+		return ack, false, err
+	}
+	r.replica.view(func(state *scheduler.State) { ack, over = state.Over(of.order, of.node) })
+	return ack, over, nil
+}
+
+// ackOf is what an agent is told of an end.
+func (r *reign) ackOf(e *scheduler.SendAck) job.Ack {
+	ack := job.Ack{Order: e.Order, Refuse: short(e.Refuse), Revealed: e.Revealed}
+	if e.Attest != nil {
+		ack.Attestation = r.signer.attest(e.Attest)
+	}
+	return ack
 }
 
 // checkDone says why a signed end is none. A proof is verified as the chain will: a claim that the

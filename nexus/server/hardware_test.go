@@ -262,3 +262,24 @@ func TestACutNodeIsGivenNoMore(t *testing.T) {
 		t.Errorf("the job waits because %q", j.Reason)
 	}
 }
+
+// TestAnOfferBeyondTheRecordIsHeldAgainstANewOne: what the chain has of a node may have grown since it was asked.
+func TestAnOfferBeyondTheRecordIsHeldAgainstANewOne(t *testing.T) {
+	c := newCluster(t, 1)
+	node := key(agentKeys).Public()
+	less, all := &scheduler.Capacity{Millicores: 500, MemoryMiB: 4_096}, &scheduler.Capacity{Millicores: 4_000, MemoryMiB: 4_096}
+	c.chain.set(func() { c.chain.records[node] = less })
+	a := c.agent(0, nil)
+	c.waitNodes(0, 1)
+	until(t, "the record", func() bool { r := c.servers[0].RecordOf(node); return r != nil && *r == *less })
+	c.chain.set(func() { c.chain.records[node] = all })
+	accepting := true
+	until(t, "the record as it is now", func() bool {
+		accepting = !accepting
+		h := a.hello()
+		h.Accepting = accepting
+		a.broadcast(h)
+		r := c.servers[0].RecordOf(node)
+		return r != nil && *r == *all
+	})
+}

@@ -242,11 +242,7 @@ func (r *reign) execute(e scheduler.Effect) {
 		if s := r.sessions.get(e.Node); s != nil {
 			s.settled(e.Order)
 			s.flush()
-			ack := job.Ack{Order: e.Order, Refuse: short(e.Refuse), Revealed: e.Revealed}
-			if e.Attest != nil {
-				ack.Attestation = r.signer.attest(e.Attest)
-			}
-			s.send(ack)
+			s.send(r.ackOf(&e))
 		}
 	case scheduler.Post: // readers of the outbox watch the state
 	}
@@ -358,7 +354,7 @@ func (r *reign) hear(s *session, all bool) {
 
 // declare tells the state of a node, once the chain has confirmed its owner.
 func (r *reign) declare(s *session, hello job.Hello, version uint64) {
-	provider, err := r.providerOf(r.ctx, s.node)
+	provider, err := r.providerOf(r.ctx, s.node, offer{&hello}.within)
 	switch {
 	case r.ctx.Err() != nil:
 		return

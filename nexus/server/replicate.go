@@ -20,7 +20,7 @@ const (
 	// askAgain is after how long a node is asked again for what it has not given.
 	askAgain = 3 * time.Second
 
-	endsASecond = 128 // Pledges and Reveals that are taken of an agent, which repeats them
+	endsASecond = 128 // Pledges and Reveals, and Dones of what is over, that are taken of an agent, which repeats them
 	endBurst    = 1_024
 )
 
@@ -60,19 +60,23 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 	}
 }
 
+// mayEnd reports whether another step to the end of an assignment is taken of the agent that may come to
+// nothing, and counts it.
+func (s *session) mayEnd() bool { return s.may(&s.ends, time.Second/endsASecond, endBurst) }
+
 // mayEnd reports whether the state is told of a step to the end of an agent's assignment, and counts
 // it. An agent that has no part in an order is told so, at no cost to the log: who leads knows of
 // every assignment that was sent.
 func (r *reign) mayEnd(from *session, order crypto.Digest) bool {
-	if !from.may(&from.ends, time.Second/endsASecond, endBurst) {
+	if !from.mayEnd() {
 		return false
 	}
-	why := ""
-	r.replica.view(func(s *scheduler.State) { why = s.NoPart(order, from.node) })
-	if why != "" {
-		from.send(job.Ack{Order: order, Refuse: why})
+	stranger := false
+	r.replica.view(func(s *scheduler.State) { stranger = s.NoPart(order, from.node) != "" })
+	if stranger {
+		r.once(assignment{order: order, node: from.node}, func() { r.tellOver(from, order) })
 	}
-	return why == ""
+	return !stranger
 }
 
 func (r *reign) hearSigned(from *session, about crypto.Digest, signed crypto.Signed, c scheduler.Command) {

@@ -67,3 +67,41 @@ func TestOrdersOfStrangersCostNothing(t *testing.T) {
 		t.Errorf("%d commands of a stranger came into the log", n)
 	}
 }
+
+// TestEndsOfWhatIsOverCostNothing: an agent that tells an end again is answered as before, and nothing of it
+// comes into the log.
+func TestEndsOfWhatIsOverCostNothing(t *testing.T) {
+	c := newCluster(t, 1)
+	var end atomic.Pointer[job.Done] // the last: a busy machine may have the job run again
+	a := c.agent(0, func(a *fakeAgent) {
+		a.spoil = func(d *job.Done) {
+			said := *d
+			end.Store(&said)
+		}
+	})
+	c.waitNodes(0, 1)
+	id := c.submit(0, chain.PolicyNone{})
+	c.waitJob(0, id, job.Settling)
+	d := *end.Load()
+	d.ReceiptSig = a.key.Sign(crypto.DomainUsage, d.Receipt.Payload())
+	var logged atomic.Int64
+	c.servers[0].Break(func(command scheduler.Command) bool {
+		if toldBy(command) == a.key.Public() {
+			logged.Add(1)
+		}
+		return false
+	})
+	for range 3 {
+		a.mu.Lock()
+		a.acks = nil
+		a.mu.Unlock()
+		until(t, "an answer", func() bool {
+			a.broadcast(d)
+			ack, ok := a.acked(id)
+			return ok && ack.Refuse == ""
+		})
+	}
+	if n := logged.Load(); n != 0 {
+		t.Errorf("%d commands about an end that was known came into the log", n)
+	}
+}
