@@ -40,9 +40,10 @@ type Agent struct {
 	blobs      *blob.Store
 	spool      *spool
 	book       *book
-	market     *market     // what the chain says; nil: rpc is empty
-	leases     leaseReader // of the same; nil: no lease is taken
-	payable    payer       // likewise; nil: keys are shown upon the cluster's word
+	market     *market       // what the chain says; nil: rpc is empty
+	leases     leaseReader   // of the same; nil: no lease is taken
+	services   promiseReader // of the same; nil: what servers say of leases to probe is believed
+	payable    payer         // likewise; nil: keys are shown upon the cluster's word
 	withheld   *withheld
 	panels     panelReader
 	runs       runsReader     // likewise
@@ -82,7 +83,7 @@ type Agent struct {
 	promises   *settlement.Promises  // under promisesMu
 	tunnels    map[crypto.Digest]int // that are open, by order
 	jury       jury
-	watches    map[crypto.Digest]*watcher // of leases, by order
+	watches    map[promise]*watcher // of leases
 	reported   *reported
 	trial      *trial    // the newest challenge of this node's hardware; nil: there was none
 	trialLook  time.Time // before which the chain is not asked for another
@@ -122,7 +123,7 @@ func Open(config Config) (*Agent, error) {
 		pace: newPace(config.BandwidthKiB), starts: newStarts(), programs: make(chan struct{}, maxPrograms), modeChanged: make(chan struct{}, 1),
 		config: config, log: config.logger(), capacity: newCapacity(&config), kernels: executor.NewKernels(),
 		loading: newKernelStates(config.Kernels), promises: settlement.NewPromises(maxPromises), sessions: map[*session]struct{}{}, joined: make(chan struct{}),
-		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[crypto.Digest]*watcher{}, withheld: newWithheld(), began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
+		tasks: map[crypto.Digest]*task{}, tunnels: map[crypto.Digest]int{}, jury: jury{panels: map[crypto.Digest]*summons{}}, watches: map[promise]*watcher{}, withheld: newWithheld(), began: time.Now(), bench: newBench(), gauges: map[crypto.PublicKey]*gauge{}, replies: make(chan struct{}, maxProbeReply), remembered: memory{dones: map[crypto.Digest]job.Done{}},
 	}
 	a.work, a.stop = context.WithCancelCause(context.Background())
 	a.jury.gone = a.dropVote
@@ -157,6 +158,7 @@ func (a *Agent) open() (err error) {
 	}
 	if a.market != nil {
 		a.leases, a.panels, a.runs, a.hardware, a.payable = a.market.lease, a.market.panel, a.market.runs, a.market.hardware, a.market.client.CheckPayable
+		a.services = a.market.promised
 	}
 	if a.endpoint, err = transport.Open(transport.Config{Key: a.key, Network: a.genesis.Digest(), Log: a.log}); err != nil {
 		return err

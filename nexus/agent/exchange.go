@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -109,54 +110,84 @@ type withheld struct {
 
 	mu     sync.Mutex
 	orders map[crypto.Digest]bool // of spooled entries
+	asked  map[crypto.Digest]bool // about which the chain is being asked
 }
 
 func newWithheld() *withheld {
-	return &withheld{more: make(chan struct{}, 1), orders: map[crypto.Digest]bool{}}
+	return &withheld{more: make(chan struct{}, 1), orders: map[crypto.Digest]bool{}, asked: map[crypto.Digest]bool{}}
 }
 
 func (w *withheld) want(order crypto.Digest) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.orders[order] = true
+	w.signal()
+}
+
+// signal says that there is another. The caller holds w.mu.
+func (w *withheld) signal() {
 	select {
 	case w.more <- struct{}{}:
 	default:
 	}
 }
 
-// take returns the orders, and forgets them.
-func (w *withheld) take() map[crypto.Digest]bool {
+// next returns an order about which the chain is not being asked, and forgets it until over.
+func (w *withheld) next() (order crypto.Digest, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := w.orders
-	w.orders = map[crypto.Digest]bool{}
-	return out
+	for order := range w.orders { // in any order
+		if !w.asked[order] {
+			delete(w.orders, order)
+			w.asked[order] = true
+			w.signal()
+			return order, true
+		}
+	}
+	return order, false
 }
+
+func (w *withheld) over(order crypto.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.asked, order)
+	w.signal()
+}
+
+const (
+	maxPayableAsks = 4           // claims about which the chain is asked at a time
+	payableTimeout = time.Minute // of each
+)
 
 // showKeys shows the keys of attested outputs that the chain would pay for: a claim that is refused shows its key
 // all the same. The others wait until servers ask again, or their claim window is over.
 func (a *Agent) showKeys(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.withheld.more:
-		}
-		for order := range a.withheld.take() {
-			if e, ok := a.spool.sealed(order); ok && e.attested() {
-				a.showIfPaid(ctx, &e)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range maxPayableAsks {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-a.withheld.more:
+				}
+				if order, ok := a.withheld.next(); ok {
+					if e, there := a.spool.sealed(order); there && e.attested() {
+						a.showIfPaid(ctx, &e)
+					}
+					a.withheld.over(order)
+				}
 			}
-			if ctx.Err() != nil {
-				return
-			}
-		}
+		})
 	}
 }
 
 func (a *Agent) showIfPaid(ctx context.Context, e *spoolEntry) {
 	owed, order := e.owed(), e.Done.Receipt.Order
-	err := a.payable(ctx, &owed.Claim)
+	asking, cancel := context.WithTimeout(ctx, payableTimeout)
+	defer cancel()
+	err := a.payable(asking, &owed.Claim)
 	if err == nil || errors.Is(err, sdk.ErrClaimed) { // the owner posts claims too
 		a.spool.allow(order)
 		a.broadcast(job.Reveal{Order: order, Key: *e.Key})

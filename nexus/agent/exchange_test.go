@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,4 +337,55 @@ func TestKeysWaitForPay(t *testing.T) {
 	p.send(attest(&d, clusterKey))
 	say(fmt.Errorf("asked: %w", sdk.ErrClaimed))
 	await(p, func(m job.Reveal) bool { return m.Order == again.Order.ID() })
+}
+
+// TestAResultThatIsTakenAfterAll: of two servers one may know of no part that this node has in an order, and be wrong.
+func TestAResultThatIsTakenAfterAll(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	start(t, home(t, g, s))
+	p := s.session()
+	as := p.assignFair(exiter(3), 1, nil)
+	d := p.finish(&as)
+	p.send(job.Ack{Order: d.Receipt.Order, Refuse: "the job was given to others"})
+	p.send(attest(&d, clusterKey))
+	if shown := await[job.Reveal](p, nil); shown.Order != d.Receipt.Order {
+		t.Errorf("the key of %s was shown", shown.Order.Short())
+	}
+}
+
+// TestAClaimThatIsAskedAboutForLongHoldsNoKeyBack: the chain is asked about others meanwhile.
+func TestAClaimThatIsAskedAboutForLongHoldsNoKeyBack(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	a, err := agent.Open(home(t, g, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slow atomic.Pointer[crypto.Digest]
+	asked := make(chan crypto.Digest, 9)
+	a.AskPayable(func(claim *chain.Claim) error {
+		asked <- claim.Receipt.Order
+		if claim.Receipt.Order == *slow.Load() {
+			<-t.Context().Done()
+			return t.Context().Err()
+		}
+		return nil
+	})
+	begin(t, a)
+	p := s.session()
+	first := p.assignFair(exiter(3), 1, nil)
+	d := p.finish(&first)
+	id := d.Receipt.Order
+	slow.Store(&id)
+	p.send(attest(&d, clusterKey))
+	if got := <-asked; got != d.Receipt.Order {
+		t.Fatalf("the chain was asked about %s", got.Short())
+	}
+	second := p.assignFair(exiter(3), 2, nil)
+	d = p.finish(&second)
+	p.send(attest(&d, clusterKey))
+	if shown := await[job.Reveal](p, nil); shown.Order != d.Receipt.Order {
+		t.Errorf("the key of %s was shown", shown.Order.Short())
+	}
 }

@@ -23,9 +23,11 @@ type Owed struct {
 }
 
 // Complete reports whether the chain asks for nothing more: whoever has the claim may post it.
-func (o *Owed) Complete() bool {
-	_, proven := o.Claim.Order.Policy.Policy.(chain.PolicyZK)
-	return proven && !o.Claim.Order.Fair || o.Claim.Attestation != (crypto.Signature{})
+func (o *Owed) Complete() bool { return complete(&o.Claim.Order, o.Claim.Attestation) }
+
+func complete(order *chain.Order, attestation crypto.Signature) bool {
+	_, proven := order.Policy.Policy.(chain.PolicyZK)
+	return proven && !order.Fair || attestation != (crypto.Signature{})
 }
 
 // owed returns an entry's claim.

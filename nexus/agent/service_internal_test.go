@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,9 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 func openedReported(t *testing.T, home string) *reported {
@@ -120,7 +124,7 @@ func TestSilenceAbroadSaysNothing(t *testing.T) {
 	w, m := watching(t, 25*time.Second)
 	m.Abroad, m.Lease.Order = true, crypto.Digest{5}
 	w.watch = m
-	w.agent.watches = map[crypto.Digest]*watcher{m.Lease.Order: w}
+	w.agent.watches = map[promise]*watcher{{Lease: m.Lease, Terms: m.Terms}: w}
 	if _, _, ok := w.probe(t.Context(), &m, time.Millisecond); ok {
 		t.Error("a probe counts that nobody may have carried")
 	}
@@ -265,5 +269,121 @@ func TestFewReportsAreForgotten(t *testing.T) {
 	first := chain.ServiceEpoch{Terms: crypto.Digest{1, 0, 1}, Epoch: 5}
 	if may, err := r.may(&first, 2*month); may || err != nil {
 		t.Fatalf("another gave way than the oldest: %v", err)
+	}
+}
+
+// TestWatchesOfOneServerAreBounded: of what it alone speaks of, and the chain was not seen to have, a server has a share,
+// each terms of a lease are watched once, and no server can have its word stand for ever.
+func TestWatchesOfOneServerAreBounded(t *testing.T) {
+	a := &Agent{log: slog.New(slog.DiscardHandler), genesis: &chain.Genesis{ChainID: "watch-1"}, watches: map[promise]*watcher{}, began: time.Now()}
+	ctx, cancel := context.WithCancel(t.Context())
+	a.work = ctx
+	defer a.running.Wait()
+	defer cancel()
+	said := func(n int) *job.Watch {
+		return &job.Watch{
+			Lease: chain.LeaseID{Node: crypto.PublicKey{1}, Order: crypto.Digest{byte(n), byte(n >> 8)}}, Terms: crypto.Digest{1},
+			Service: chain.ServiceTerms{EpochMs: 3_600_000}, Until: timeMs(time.Now().Add(time.Hour)),
+		}
+	}
+	liar, other := crypto.PublicKey{2}, crypto.PublicKey{3}
+	for n := range maxWatchesOf {
+		if a.watcherFor(liar, said(n)) == nil {
+			t.Fatalf("watch %d of its share is refused", n)
+		}
+	}
+	if a.watcherFor(liar, said(maxWatchesOf)) != nil {
+		t.Error("a server has more watches than its share")
+	}
+	if a.watcherFor(other, said(maxWatchesOf)) == nil || a.watcherFor(liar, said(0)) != a.watcherFor(other, said(0)) {
+		t.Error("another server has none, or what both speak of is watched twice")
+	}
+	if a.watcherFor(liar, said(maxWatchesOf+1)) == nil {
+		t.Error("what another speaks of as well counts to the share")
+	}
+	if now := time.Now(); toCome(&job.Watch{At: timeMs(now.Add(watchAhead))}, now) || !toCome(&job.Watch{At: timeMs(now.Add(watchAhead)) + 1}, now) || !toCome(&job.Watch{At: 1 << 63}, now) {
+		t.Error("a state may be ahead of the clock by more or less than a minute")
+	}
+	resized := said(0)
+	resized.Terms = crypto.Digest{2}
+	if a.watcherFor(other, resized) == a.watcherFor(other, said(0)) {
+		t.Error("two terms of a lease are one watch")
+	}
+}
+
+// TestWhatTheChainHasNotIsNotReported: made-up terms take no room of what was reported, and those that the chain has are
+// reported once it was seen to have them, as it has them.
+func TestWhatTheChainHasNotIsNotReported(t *testing.T) {
+	w, m := watching(t, 25*time.Second)
+	var has sdk.Promised
+	asked, failing := 0, error(nil)
+	w.agent.services = func(context.Context, chain.LeaseID) (sdk.Promised, error) {
+		asked++
+		return has, failing
+	}
+	try := func(want bool, what string) {
+		t.Helper()
+		w.asks, w.rest = 0, 0
+		w.prove(t.Context())
+		if w.mayReport() != want {
+			t.Errorf("%s: it may be reported: %t", what, !want)
+		}
+	}
+	try(false, "the chain has no such lease")
+	has = sdk.Promised{Live: true, Lease: settlement.Lease{Order: crypto.Digest{9}, Since: m.Since, Expires: m.Until}, Service: settlement.Service{Terms: m.Service, Former: []crypto.PublicKey{w.agent.id}}}
+	try(false, "other terms")
+	has.Lease.Order, has.Service.Former = m.Terms, []crypto.PublicKey{{3}}
+	try(false, "this node is no peer")
+	has.Service.Peers, failing = []crypto.PublicKey{w.agent.id}, errors.New("no node answers")
+	try(false, "the chain cannot be asked")
+	m.At = m.Since + 10_001
+	w.enter(&m)
+	if epochs, _ := w.told(); len(epochs) != 0 || len(w.agent.reported.last) != 0 {
+		t.Errorf("epochs %v are reported, %d terms are kept", epochs, len(w.agent.reported.last))
+	}
+	failing = nil
+	try(true, "the chain has it")
+	m.At = m.Since + 20_001
+	w.enter(&m)
+	if epochs, _ := w.told(); !slices.Equal(epochs, []uint64{1}) {
+		t.Errorf("epochs %v are reported", epochs)
+	}
+	before := asked
+	try(true, "once it was proven")
+	if asked != before {
+		t.Error("the chain is asked again about what it was seen to have")
+	}
+}
+
+// TestATruePromiseIsNotMadeAnother: a server that says another thing of a lease's terms than the chain is not heard.
+func TestATruePromiseIsNotMadeAnother(t *testing.T) {
+	w, m := watching(t, 25*time.Second)
+	a := w.agent
+	a.watches = map[promise]*watcher{{Lease: m.Lease, Terms: m.Terms}: w}
+	has := sdk.Promised{At: m.Since + 5, Live: true, Lease: settlement.Lease{Order: m.Terms, Since: m.Since, Expires: m.Until}, Service: settlement.Service{Terms: m.Service, Peers: []crypto.PublicKey{a.id}}}
+	a.services = func(context.Context, chain.LeaseID) (sdk.Promised, error) { return has, nil }
+	for name, lie := range map[string]func(*job.Watch){
+		"longer epochs":   func(x *job.Watch) { x.Service.EpochMs *= 100 },
+		"less is due":     func(x *job.Watch) { x.Service.AvailabilityBps = 1 },
+		"they just began": func(x *job.Watch) { x.Since += 20_000 },
+	} {
+		said := m
+		said.At = timeMs(time.Now())
+		lie(&said)
+		w.proven, w.asks, w.rest, w.watch = false, 0, 0, said
+		w.prove(t.Context())
+		if got, _ := w.said(); !w.mayReport() || !samePromise(&got, &m) || got.Until != m.Until {
+			t.Errorf("%s: %+v is probed", name, got)
+		}
+		w.hear(&said)
+		if got, _ := w.said(); !samePromise(&got, &m) {
+			t.Errorf("%s, once it was proven: %+v is probed", name, got)
+		}
+		later := m
+		later.At, later.Until = timeMs(time.Now()), m.Until+1
+		w.hear(&later)
+		if got, _ := w.said(); got != later {
+			t.Errorf("%s: news of the lease are not heard", name)
+		}
 	}
 }

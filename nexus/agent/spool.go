@@ -41,6 +41,9 @@ type spoolEntry struct {
 // attested reports whether a sealed output's claim has all that the chain asks for.
 func (e *spoolEntry) attested() bool { return e.Key != nil && e.Attestation != (crypto.Signature{}) }
 
+// complete reports whether its claim has all that the chain asks for.
+func (e *spoolEntry) complete() bool { return complete(&e.Order, e.Attestation) }
+
 // spoolRecord is what the spool's journal is made of: a Done that is to be kept,
 // or the order of one that is not any more, or of which servers need not be told any more.
 type spoolRecord struct {
@@ -50,8 +53,8 @@ type spoolRecord struct {
 	Retire bool // in place of forgetting: what the claim needs is kept
 }
 
-// maxKept and maxKeptBytes bound the claims that are kept after their Dones were acknowledged; the
-// oldest are given up beyond. With so many bytes of Dones as maxSpooledBytes, and those of all tasks,
+// maxKept and maxKeptBytes bound the claims that are kept after their Dones were acknowledged; see leastWorth for
+// what is given up beyond. With so many bytes of Dones as maxSpooledBytes, and those of all tasks,
 // a journal that was just rewritten takes less than half of maxJournal.
 const (
 	maxKept      = 8_192
@@ -182,22 +185,63 @@ func (s *spool) retain(e *spooled) {
 		s.aging = append(s.aging, order)
 	}
 	s.kept.put(order, e)
-	for len(s.kept.of) > maxKept || s.kept.bytes > maxKeptBytes || len(s.aging) > 2*maxKept {
-		if old := s.kept.of[s.aging[0]]; old != nil {
-			s.kept.drop(s.aging[0])
-			s.log.Warn("agent: too many claims are not paid, giving up the oldest", "order", old.Done.Receipt.Order.Short())
-		}
-		s.aging = s.aging[1:]
+	for len(s.kept.of) > maxKept || s.kept.bytes > maxKeptBytes {
+		old := s.leastWorth()
+		s.kept.drop(old)
+		s.log.Warn("agent: too many claims are not paid, giving up one of the oldest", "order", old.Short())
 	}
+	if len(s.aging) > 2*maxKept {
+		seen := map[crypto.Digest]bool{}
+		s.aging = slices.DeleteFunc(s.aging, func(order crypto.Digest) bool {
+			again := seen[order]
+			seen[order] = true
+			return again || s.kept.of[order] == nil
+		})
+	}
+}
+
+// leastWorth returns which of what is kept gives way: what the chain would not pay as it is before what it would, and of
+// these the oldest of the cluster that has most of it: no cluster takes the place of another's. The caller holds s.mu, or
+// nobody else has s, and something is kept.
+func (s *spool) leastWorth() crypto.Digest {
+	type part struct {
+		cluster  crypto.PublicKey
+		complete bool
+	}
+	sizes := map[part]int{}
+	of := func(e *spooled) part { return part{e.Order.Cluster, e.complete()} }
+	for _, e := range s.kept.of { // order-free: sums
+		sizes[of(e)] += e.bytes
+	}
+	var least *spooled
+	for _, order := range s.aging {
+		e := s.kept.of[order]
+		if e == nil {
+			continue
+		}
+		worse := least != nil && (least.complete() && !e.complete() || least.complete() == e.complete() && sizes[of(e)] > sizes[of(least)])
+		if least == nil || worse {
+			least = e
+		}
+	}
+	return least.Done.Receipt.Order
+}
+
+// known returns an entry, whether it is acknowledged or not. The caller holds s.mu.
+func (s *spool) known(order crypto.Digest) *spooled {
+	if e := s.entries.of[order]; e != nil {
+		return e
+	}
+	return s.kept.of[order]
 }
 
 // attest makes the cluster's attestation of a sealed output durable.
 func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error {
 	s.mu.Lock()
-	known := s.entries.of[order]
+	known := s.known(order)
 	if known == nil || !known.durable || known.Key == nil {
 		s.mu.Unlock()
-		return nil // it was acknowledged meanwhile
+		return nil // it was paid meanwhile, or given up
 	}
 	e := known.spoolEntry
 	e.Attestation = attestation
@@ -211,14 +255,18 @@ func (s *spool) attest(order crypto.Digest, attestation crypto.Signature) error 
 		return fmt.Errorf("agent: spooling the attestation of %s: %w", order.Short(), err)
 	}
 	known.Attestation = attestation
+	if s.kept.of[order] == known { // else a process that comes after would tell it again
+		s.journal.appendLater(codec.Marshal(spoolRecord{Forget: order, Retire: true}))
+	}
 	return nil
 }
 
-// sealed returns an entry that is durable and has a key.
+// sealed returns an entry that is durable and has a key. A server that takes a result after another did not
+// asks for one that is kept.
 func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries.of[order]
+	e := s.known(order)
 	if e == nil || !e.durable || e.Key == nil {
 		return spoolEntry{}, false
 	}
@@ -229,7 +277,7 @@ func (s *spool) sealed(order crypto.Digest) (spoolEntry, bool) {
 func (s *spool) allow(order crypto.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries.of[order]; e != nil {
+	if e := s.known(order); e != nil {
 		e.allowed = true
 	}
 }
@@ -237,7 +285,7 @@ func (s *spool) allow(order crypto.Digest) {
 func (s *spool) mayShow(order crypto.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries.of[order]
+	e := s.known(order)
 	return e != nil && e.allowed
 }
 
@@ -245,7 +293,7 @@ func (s *spool) mayShow(order crypto.Digest) bool {
 func (s *spool) withhold(order crypto.Digest, why string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries.of[order]
+	e := s.known(order)
 	if e == nil || e.why == why {
 		return false
 	}

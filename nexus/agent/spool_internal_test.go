@@ -109,6 +109,99 @@ func TestSpoolIsBoundByBytes(t *testing.T) {
 	}
 }
 
+// TestNoClusterTakesTheRoomOfAnothersClaims: what the chain would not pay as it is gives way first, and of what is
+// alike the oldest of whoever has most.
+func TestNoClusterTakesTheRoomOfAnothersClaims(t *testing.T) {
+	dir, key, quiet := t.TempDir(), crypto.PrivateKeyFromSeed([32]byte{7}), slog.New(slog.DiscardHandler)
+	s, err := openSpool(dir, key.Public(), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const each = 60 << 10
+	const many = maxKeptBytes/each + 20
+	keep := func(cluster byte, n int, attested bool) crypto.Digest {
+		order := crypto.Digest{byte(n), byte(n >> 8), cluster}
+		if attested {
+			order[3] = 1
+		}
+		e := spoolEntry{Done: job.Done{Receipt: chain.UsageReceipt{ChainID: "spool-1", Order: order, Node: key.Public()}, Proof: make([]byte, each)}}
+		e.Order.Policy.Policy, e.Order.Cluster = chain.PolicyNone{}, crypto.PublicKey{cluster}
+		if attested {
+			e.Key, e.Attestation = &chain.OutputKey{1}, crypto.Signature{1}
+		}
+		s.enter(e)
+		s.remove(order, true)
+		return order
+	}
+	bare, owed := keep(1, 0, false), []crypto.Digest{keep(1, 1, true), keep(1, 2, true)}
+	there := func(when string) {
+		t.Helper()
+		for _, order := range owed {
+			if s.kept.of[order] == nil {
+				t.Errorf("%s: claim %s gave way", when, order.Short())
+			}
+		}
+	}
+	for n := range many {
+		keep(2, n, false)
+	}
+	there("another cluster attests to nothing")
+	if s.kept.of[bare] == nil {
+		t.Error("another cluster's claims without an attestation took the room of one")
+	}
+	for n := range many {
+		keep(2, n, true)
+	}
+	there("another cluster attests to all")
+	if s.kept.of[bare] != nil {
+		t.Error("what the chain would not pay is kept in place of what it would")
+	}
+	if s.kept.bytes > maxKeptBytes || s.kept.bytes < maxKeptBytes-2*each {
+		t.Errorf("%d bytes are kept, limit %d", s.kept.bytes, maxKeptBytes)
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAnAttestationComesAfterARefusal: of a result that one server did not take and another did, the claim that is kept
+// has it, also after a crash, and is told no more.
+func TestAnAttestationComesAfterARefusal(t *testing.T) {
+	dir, key, quiet := t.TempDir(), crypto.PrivateKeyFromSeed([32]byte{7}), slog.New(slog.DiscardHandler)
+	s, err := openSpool(dir, key.Public(), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order, attestation := crypto.Digest{1}, crypto.Signature{3}
+	e := spoolEntry{Done: job.Done{Receipt: chain.UsageReceipt{ChainID: "spool-1", Order: order, Node: key.Public()}}, Key: &chain.OutputKey{2}}
+	e.Done.ReceiptSig = key.Sign(crypto.DomainUsage, e.Done.Receipt.Payload())
+	e.Order.Policy.Policy = chain.PolicyNone{}
+	s.enter(e)
+	if err := s.commit(e); err != nil {
+		t.Fatal(err)
+	}
+	s.remove(order, true)
+	if err := s.attest(order, attestation); err != nil {
+		t.Fatal(err)
+	}
+	s.allow(order)
+	if !s.owes(order) || !s.mayShow(order) || s.count() != 0 {
+		t.Errorf("attested %t, its key may be shown %t, %d are told", s.owes(order), s.mayShow(order), s.count())
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = openSpool(dir, key.Public(), quiet); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := s.sealed(order); !ok || got.Attestation != attestation || !s.owes(order) || s.count() != 0 {
+		t.Errorf("after a restart: there %t, attested %t, %d are told", ok, s.owes(order), s.count())
+	}
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAJournalIsNeverLongerThanCanBeRead: what would make it so is refused.
 func TestAJournalIsNeverLongerThanCanBeRead(t *testing.T) {
 	j, err := openJournal(filepath.Join(t.TempDir(), "j.log"), slog.New(slog.DiscardHandler), func([]byte) error { return nil })
