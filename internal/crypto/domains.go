@@ -121,6 +121,7 @@ var (
 	DomainVerifyingKey = newDomain("verifying key")
 	DomainProvingKey   = newDomain("proving key file")
 	DomainCircuit      = newDomain("circuit")
+	DomainCircuitFile  = newDomain("circuit file")
 	DomainMeterNonce   = newDomain("metering key and nonce")
 	DomainProofBatch   = newDomain("proof batch factors")
 	DomainCeremony     = newDomain("ceremony file")

@@ -48,8 +48,10 @@ func cacheFile(dir string, kernel zk.Kernel, circuit crypto.Digest) string {
 // says so). Processes that share the directory make them once: the others wait.
 // The directory is created if need be.
 func LoadOrSetup(dir string, kernel zk.Kernel, progress Progress) (*Keys, error) {
-	progress.report("compiling the circuit", 0)
-	c, err := compile(kernel)
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nothing here is secret
+		return nil, fmt.Errorf("groth16: directory of keys: %w", err)
+	}
+	c, err := storedCircuit(dir, kernel, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +70,16 @@ func LoadOrSetup(dir string, kernel zk.Kernel, progress Progress) (*Keys, error)
 // Load returns the kernel's keys from the directory. The error wraps
 // fs.ErrNotExist if there are none, and ErrDamagedKeys if they are not intact.
 // It is for whoever needs the keys of an existing network: new ones would not
-// fit its genesis.
+// fit its genesis. The compiled circuit is kept beside the keys.
 func Load(dir string, kernel zk.Kernel) (*Keys, error) {
-	c, err := compile(kernel)
+	digest, err := frozen(kernel)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(cacheFile(dir, kernel, digest)); err != nil {
+		return nil, fmt.Errorf("groth16: stored keys: %w", err) // nothing is compiled for keys that are not there
+	}
+	c, err := storedCircuit(dir, kernel, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +95,7 @@ func Stored(dir string, kernel zk.Kernel) (digest crypto.Digest, err error) {
 		return crypto.Digest{}, err
 	}
 	path := cacheFile(dir, kernel, circuit)
-	f, err := openKeys(path)
+	f, err := openStored(path, crypto.DomainProvingKey)
 	if err != nil {
 		return crypto.Digest{}, err
 	}
@@ -112,9 +121,6 @@ func needsSetup(err error) bool {
 // setupLocked makes and stores keys while it holds the directory's lock for
 // this circuit, unless another process has done so meanwhile.
 func setupLocked(dir string, c *circuit, progress Progress) (keys *Keys, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { // nothing here is secret
-		return nil, fmt.Errorf("groth16: directory of keys: %w", err)
-	}
 	path := cachePath(dir, c)
 	lock, err := lockFile(path+".lock", func() {
 		progress.report("waiting for another process that is making the keys", 0)
@@ -144,7 +150,7 @@ func setupLocked(dir string, c *circuit, progress Progress) (keys *Keys, err err
 // readKeys reads the file twice: once for its digest, once for its contents. A
 // reader's open file is never written to, only replaced by another.
 func readKeys(path string, c *circuit) (keys *Keys, err error) {
-	f, err := openKeys(path)
+	f, err := openStored(path, crypto.DomainProvingKey)
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +162,8 @@ func readKeys(path string, c *circuit) (keys *Keys, err error) {
 	return keys, nil
 }
 
-// openKeys opens a file whose digest is right, after the digest.
-func openKeys(path string) (file *os.File, err error) {
+// openStored opens a file whose digest is right, after the digest.
+func openStored(path string, domain *crypto.Domain) (file *os.File, err error) {
 	f, err := os.Open(path) // the caller's own directory
 	if err != nil {
 		return nil, fmt.Errorf("groth16: stored keys: %w", err)
@@ -171,7 +177,7 @@ func openKeys(path string) (file *os.File, err error) {
 	if _, err := io.ReadFull(f, want[:]); err != nil {
 		return nil, damaged(path, err)
 	}
-	h := crypto.DomainProvingKey.NewStream()
+	h := domain.NewStream()
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, fmt.Errorf("groth16: stored keys: %w", err)
 	}
@@ -237,9 +243,20 @@ func appendBlock(out, block []byte) []byte {
 	return append(out, block...)
 }
 
-// writeKeys stores the keys at path, whole or not at all: they go to a
+// writeKeys stores the keys at path, whole or not at all.
+func writeKeys(path string, keys *Keys) error {
+	return writeStored(path, crypto.DomainProvingKey, func(w io.Writer) error {
+		head := appendBlock(appendBlock(nil, []byte(cacheFormat())), keys.encoding)
+		if _, err := w.Write(head); err != nil {
+			return err
+		}
+		return keys.proving.WriteDump(w)
+	})
+}
+
+// writeStored stores what contents writes, after its digest, whole or not at all: it goes to a
 // temporary file, which is synced and then renamed.
-func writeKeys(path string, keys *Keys) (err error) {
+func writeStored(path string, domain *crypto.Domain, contents func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return err
@@ -249,7 +266,7 @@ func writeKeys(path string, keys *Keys) (err error) {
 			err = errors.Join(err, removeIfThere(f.Name()))
 		}
 	}()
-	if err := errors.Join(writeContents(f, keys), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(writeHashed(f, domain, contents), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -258,22 +275,15 @@ func writeKeys(path string, keys *Keys) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// writeContents leaves room for the digest, writes the rest while hashing it,
+// writeHashed leaves room for the digest, writes the rest while hashing it,
 // and then fills in the digest.
-func writeContents(f *os.File, keys *Keys) error {
+func writeHashed(f *os.File, domain *crypto.Domain, contents func(io.Writer) error) error {
 	if _, err := f.Seek(crypto.DigestSize, io.SeekStart); err != nil {
 		return err
 	}
-	h := crypto.DomainProvingKey.NewStream()
+	h := domain.NewStream()
 	w := bufio.NewWriterSize(io.MultiWriter(f, h), bufferSize)
-	head := appendBlock(appendBlock(nil, []byte(cacheFormat())), keys.encoding)
-	if _, err := w.Write(head); err != nil {
-		return err
-	}
-	if err := keys.proving.WriteDump(w); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
+	if err := errors.Join(contents(w), w.Flush()); err != nil {
 		return err
 	}
 	digest := h.Sum()

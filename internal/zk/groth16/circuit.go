@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/consensys/gnark-crypto/ecc"
+	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
 	"github.com/consensys/gnark/constraint"
 	bn254cs "github.com/consensys/gnark/constraint/bn254"
 	"github.com/consensys/gnark/frontend"
@@ -101,8 +102,13 @@ func compileCircuit(kernel zk.Kernel, definition frontend.Circuit) *circuit {
 	if !ok {
 		panic(fmt.Sprintf("groth16: kernel %s compiled to %T", kernel, compiled))
 	}
-	c := &circuit{kernel: kernel, system: system}
-	c.shape, ok = shapeOf(kernel)
+	return newCircuit(kernel, system)
+}
+
+// newCircuit panics if a system breaks the first invariant of the package.
+func newCircuit(kernel zk.Kernel, system *bn254cs.R1CS) *circuit {
+	shape, ok := shapeOf(kernel)
+	c := &circuit{kernel: kernel, shape: shape, system: system}
 	commitment := soleCommitment(system)
 	const oneWire = 1
 	if !ok || system.GetNbPublicVariables() != c.shape.publics()+oneWire || commitment == nil || len(commitment.PublicAndCommitmentCommitted) != 0 {
@@ -149,14 +155,17 @@ func circuitDigest(kernel zk.Kernel, system *bn254cs.R1CS) crypto.Digest {
 		number(wire)
 	}
 	flush()
+	coefficients := make([][fr.Bytes]byte, len(system.Coefficients)) // far fewer than terms
+	for i := range coefficients {
+		coefficients[i] = system.Coefficients[i].Bytes()
+	}
 	rows := system.GetR1CIterator()
 	for row := rows.Next(); row != nil; row = rows.Next() {
 		for _, side := range []constraint.LinearExpression{row.L, row.R, row.O} {
 			number(len(side))
 			for _, term := range side {
 				number(term.WireID())
-				coefficient := system.Coefficients[term.CoeffID()].Bytes()
-				buf = append(buf, coefficient[:]...)
+				buf = append(buf, coefficients[term.CoeffID()][:]...)
 			}
 		}
 		flush()
