@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -15,11 +16,14 @@ const (
 	maxHeld       = 20_000
 	maxRemembered = 10_000
 	maxRefusals   = 5 // of one claim by the chain, until it is left alone
-	// maxStubborn bounds what begins orders, is held though the chain refused it, and is tried on: a server
-	// that lists what can never begin fills no more of the book with it.
+	// maxStubborn bounds what locks a bond, is held though the chain refused it, and is tried on: a server
+	// that lists what can never be taken fills no more of the book with it.
 	maxStubborn  = 1_024
 	firstRetry   = 5 * time.Second
 	longestRetry = 320 * time.Second // the fourth
+	// freshPace is how much sooner than what the chain refused that is tried which it never saw: one in so
+	// many of the pause.
+	freshPace = 16
 	// txRoom is what a transaction needs beside its claims.
 	txRoom = 4 << 10
 	// mostCleared is for how long a claim that shows a key may be posted after it was found that the chain would pay
@@ -47,7 +51,8 @@ type entry struct {
 	unknown  int       // likewise: nobody said whether it would
 	cleared  time.Time // when the chain was last found to pay it, if it shows a key
 	due      time.Time
-	begins   time.Time // of what begins an order: until when the chain may take it; zero: it begins none
+	locks    time.Time // of what locks a bond, as an order that begins: until when the chain may take it; zero: it locks none
+	tried    time.Time // when the chain refused it last; zero: never
 }
 
 // book is what the relay knows of the claims in the outbox. Safe for concurrent
@@ -58,7 +63,8 @@ type book struct {
 	refused map[crypto.Digest]bool
 	order   []crypto.Digest // of refused, the oldest first
 	resting time.Time       // until when nothing but votes is posted
-	pausing time.Time       // until when nothing is posted that begins an order
+	pausing time.Time       // until when nothing is posted again that locks a bond and was refused
+	pacing  time.Time       // and until when nothing is posted for the first time that locks one
 	more    chan struct{}   // holds a token when there may be something to post
 	looks   chan struct{}   // likewise, to look at
 
@@ -161,7 +167,7 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 			wait = at.Sub(now)
 		}
 	}
-	slices.SortFunc(due, func(x, y *entry) int { return cmp.Or(cmp.Compare(x.cursor, y.cursor), x.id.Compare(y.id)) })
+	slices.SortFunc(due, inTurn)
 	bytes := txRoom
 	for _, e := range due {
 		switch {
@@ -182,8 +188,8 @@ func (b *book) dueAt(e *entry) time.Time {
 	if !e.vote && at.Before(b.resting) {
 		at = b.resting
 	}
-	if !e.begins.IsZero() && at.Before(b.pausing) {
-		at = b.pausing
+	if pause := b.pauseOf(e); at.Before(pause) {
+		at = pause
 	}
 	return at
 }
@@ -231,6 +237,29 @@ func (b *book) doubt(entries []*entry) {
 	b.wake()
 }
 
+// inTurn orders what is due as the outbox has it, and after it what locks a bond and was refused: whatever was
+// not tried the longest goes first, so that what never gets a bond keeps nothing else from being tried.
+func inTurn(x, y *entry) int {
+	turn := func(e *entry) time.Time {
+		if e.locks.IsZero() {
+			return time.Time{}
+		}
+		return e.tried
+	}
+	return cmp.Or(turn(x).Compare(turn(y)), cmp.Compare(x.cursor, y.cursor), x.id.Compare(y.id))
+}
+
+// pauseOf is until when an entry waits because the chain takes nothing of what locks a bond.
+func (b *book) pauseOf(e *entry) time.Time {
+	switch {
+	case e.locks.IsZero():
+		return time.Time{}
+	case e.tried.IsZero():
+		return b.pacing
+	}
+	return b.pausing
+}
+
 // resolve notes that the chain has the claims.
 func (b *book) resolve(entries ...*entry) {
 	b.mu.Lock()
@@ -268,16 +297,16 @@ func (b *book) roomForVotes() int {
 
 // rejected notes that the chain refused a claim, and reports whether it is left
 // alone from now on. Else it waits, four times as long each time up to longestRetry: what it lacks
-// may come. What begins an order lacks a bond that is free, and is tried as long as the chain may take it:
+// may come. What lacks nothing but a bond that is free is tried as long as the chain may take it:
 // its work is done, and not paid else. Of so many at a time, that is: see maxStubborn.
-func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
+func (b *book) rejected(e *entry, reason string, now time.Time) (forGood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	limit := maxRefusals
 	switch {
 	case e.vote: // one that comes too late stays so
 		limit = 1
-	case now.Before(e.begins) && b.stubborn(e) < maxStubborn:
+	case now.Before(e.locks) && settlement.WantsBond(reason) && b.stubborn(e) < maxStubborn:
 		limit = math.MaxInt
 	case e.evidence: // somebody reported it, or what the cluster lost is being divided
 		limit = 2
@@ -286,14 +315,17 @@ func (b *book) rejected(e *entry, now time.Time) (forGood bool) {
 		b.remember(e.id)
 		return true
 	}
-	e.due = now.Add(min(firstRetry<<(2*min(e.refusals-1, maxRefusals)), longestRetry))
+	e.due, e.tried = now.Add(min(firstRetry<<(2*min(e.refusals-1, maxRefusals)), longestRetry)), now
+	if !e.locks.IsZero() { // what is taken beside it is not refused with it
+		e.alone = true
+	}
 	return false
 }
 
-// stubborn counts what is held beside an entry that begins an order, and was refused too often for anything else.
+// stubborn counts what is held beside an entry that locks a bond, and was refused too often for anything else.
 func (b *book) stubborn(beside *entry) (n int) {
 	for _, e := range b.entries { // order-free: counted
-		if e != beside && !e.begins.IsZero() && e.refusals >= maxRefusals {
+		if e != beside && !e.locks.IsZero() && e.refusals >= maxRefusals {
 			n++
 		}
 	}
@@ -318,11 +350,15 @@ func (b *book) rest(until time.Time) {
 	b.resting = until
 }
 
-// pause has what begins orders wait.
-func (b *book) pause(until time.Time) {
+// pause has what locks bonds wait, after the chain refused some of it: what it never saw for a part of the time only,
+// and if that was refused, only that. So neither keeps the other from being tried.
+func (b *book) pause(batch []*entry, now time.Time, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pausing = until
+	b.pacing = now.Add(pause / freshPace)
+	if slices.ContainsFunc(batch, func(e *entry) bool { return e.refusals > 1 }) {
+		b.pausing = now.Add(pause)
+	}
 }
 
 // postpone has claims wait, through no fault of theirs.

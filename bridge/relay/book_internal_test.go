@@ -15,12 +15,12 @@ func TestWhatNeverBeginsHasItsBound(t *testing.T) {
 	b, now := newBook(&p), time.UnixMilli(1_800_000_000_000)
 	const extra = 3
 	for i := range maxStubborn + extra {
-		e := &entry{id: crypto.Digest{1, byte(i >> 8), byte(i)}, begins: now.Add(time.Hour)}
+		e := &entry{id: crypto.Digest{1, byte(i >> 8), byte(i)}, locks: now.Add(time.Hour)}
 		if !b.add([]*entry{e}) {
 			t.Fatalf("%d are too many to hold", i)
 		}
 		for n := range 2 * maxRefusals {
-			if forGood, want := b.rejected(e, now), i >= maxStubborn && n == maxRefusals-1; forGood != want {
+			if forGood, want := b.rejected(e, "cluster has 0 HYPER free of its bond", now), i >= maxStubborn && n == maxRefusals-1; forGood != want {
 				t.Fatalf("order %d was refused %d times, and left alone: %v", i, n+1, forGood)
 			} else if forGood {
 				break

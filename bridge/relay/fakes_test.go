@@ -158,10 +158,12 @@ type fakeChain struct {
 	votes    int // that were refused
 	measured []chain.ReportHardware
 	reports  []chain.ReportAcceptance
-	begun    int           // orders that somebody tried to begin
-	bondless bool          // none is taken
-	known    bool          // they are refused: somebody was faster
-	block    chan struct{} // Settle waits for it, once the transaction is final
+	begun    int                      // orders that somebody tried to begin
+	bondless bool                     // none is taken
+	stuck    map[crypto.Digest]string // nor are these: why
+	started  []crypto.Digest          // that were taken
+	known    bool                     // they are refused: somebody was faster
+	block    chan struct{}            // Settle waits for it, once the transaction is final
 }
 
 func newChain() *fakeChain {
@@ -224,13 +226,9 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)
 		}
-		if _, begins := m.(chain.BeginRun); begins {
-			if f.bondless && len(messages) > 1 {
-				return nil, &sdk.RejectedError{Reason: "cluster has 0 HYPER free of its bond"}
-			}
-			f.change(func() { f.begun++ })
-			if f.bondless {
-				return nil, &sdk.RejectedError{Included: true, Reason: "cluster has 0 HYPER free of its bond"}
+		if begin, begins := m.(chain.BeginRun); begins {
+			if err := f.begin(begin.Order.ID(), len(messages) > 1); err != nil {
+				return nil, err
 			}
 		}
 		if _, vote := m.(chain.CommitVote); vote { // every panel is over
@@ -250,6 +248,25 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 		}
 	}
 	return receipt, err
+}
+
+// begin takes what begins an order, or says why not: at no cost if it is not alone.
+func (f *fakeChain) begin(order crypto.Digest, together bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	why := f.stuck[order]
+	if f.bondless {
+		why = "cluster has 0 HYPER free of its bond"
+	}
+	if why != "" && together {
+		return &sdk.RejectedError{Reason: why}
+	}
+	f.begun++
+	if why != "" {
+		return &sdk.RejectedError{Included: true, Reason: why}
+	}
+	f.started = append(f.started, order)
+	return nil
 }
 
 func (f *fakeChain) include(claims []chain.Claim) (*chain.Receipt, chan struct{}, error) {

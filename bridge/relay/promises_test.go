@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -83,8 +84,12 @@ func TestASequenceGivenTwiceIsReported(t *testing.T) {
 }
 
 // beginning begins the order of a claim, under replicate.
-func beginning(nonce, sequence uint64) chain.BeginRun {
+func beginning(nonce, sequence uint64) chain.BeginRun { return beginningAt(nonce, sequence, 0) }
+
+// beginningAt begins one whose deadline is later.
+func beginningAt(nonce, sequence uint64, later chain.TimeMs) chain.BeginRun {
 	c := numbered(nonce, sequence)
+	c.Order.Deadline += later
 	c.Order.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, Stake: chain.Hyper(20), WindowMs: 60_000}
 	c.Acceptance.Order, c.Bid.Order = c.Order.ID(), c.Order.ID()
 	c = signed(c)
@@ -122,6 +127,122 @@ func TestAnOrderBeginsWhenTheBondIsFree(t *testing.T) {
 		pass(time.Hour)
 		if f.begun != orders {
 			t.Errorf("%d orders began, want %d", f.begun, orders)
+		}
+		stop()
+	})
+}
+
+// putBeginning lists what begins an order, and returns the order.
+func (o *fakeOutbox) putBeginning(n uint64) crypto.Digest {
+	begin := beginning(n, n)
+	o.putRuns(begin.Order.ID(), codec.Marshal(chain.Msgs{begin}))
+	return begin.Order.ID()
+}
+
+// TestOrdersThatNeverBeginHoldUpNoOthers: neither one that comes after them, nor one that lacked a bond as they do and
+// may begin now; and that others come all the time, which never begin, changes nothing.
+func TestOrdersThatNeverBeginHoldUpNoOthers(t *testing.T) {
+	for _, stubborn := range []uint64{2, 15} {
+		synctest.Test(t, func(t *testing.T) {
+			o, f := newOutbox(), newChain()
+			f.stuck = map[crypto.Digest]string{}
+			lacks := func(n uint64) crypto.Digest {
+				id := o.putBeginning(n)
+				f.change(func() { f.stuck[id] = "provider has 0 HYPER free of its bond" })
+				return id
+			}
+			for n := range stubborn {
+				lacks(100 + n)
+			}
+			second := lacks(200)
+			_, stop := carry(t, o, f)
+			pass(time.Hour)
+			begun := func(id crypto.Digest) (is bool) {
+				f.change(func() { is = slices.Contains(f.started, id) })
+				return is
+			}
+			f.change(func() { delete(f.stuck, second) })
+			for n := range uint64(30) {
+				lacks(300 + n)
+				pass(3 * time.Minute)
+			}
+			if !begun(second) {
+				t.Errorf("%d that never begin: one that lacked a bond had not begun 90 minutes after it was free", stubborn)
+			}
+			pass(3 * time.Hour)
+			fresh := o.putBeginning(201)
+			if pass(time.Minute); !begun(fresh) {
+				t.Errorf("%d that never begin: one that comes later had not begun after a minute", stubborn)
+			}
+			stop()
+		})
+	}
+}
+
+// TestWhatLacksNoBondIsNotTriedOn: the chain refused to begin an order for another reason, which no time mends.
+func TestWhatLacksNoBondIsNotTriedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.stuck = map[crypto.Digest]string{o.putBeginning(1): "order has begun already"}
+		_, stop := carry(t, o, f)
+		pass(6 * time.Hour)
+		if f.begun != 5 {
+			t.Errorf("%d tries, want 5", f.begun)
+		}
+		stop()
+	})
+}
+
+// TestNoOrderIsTriedOnForEver: one whose deadline is beyond what the chain takes is tried on for as long as a withdrawal
+// takes, and no longer.
+func TestNoOrderIsTriedOnForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		f.bondless = true
+		begin := beginningAt(1, 1, 1_000*3_600_000)
+		o.putRuns(begin.Order.ID(), codec.Marshal(chain.Msgs{begin}))
+		_, stop := carry(t, o, f)
+		delay := time.Duration(chain.DefaultParams().WithdrawalDelayMs) * time.Millisecond
+		pass(delay + time.Hour)
+		tries := f.begun
+		pass(delay)
+		if f.begun != tries || tries < 10 {
+			t.Errorf("%d tries within a withdrawal's time, and %d after it", tries, f.begun-tries)
+		}
+		stop()
+	})
+}
+
+// TestAClaimThatLocksABondWaitsForIt: a claim under optimistic is tried for as long as the chain may take it, and holds
+// up no claim that locks nothing.
+func TestAClaimThatLocksABondWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := newOutbox(), newChain()
+		free := false
+		f.refuse = func(c *chain.Claim) string {
+			if _, locks := c.Order.Policy.Policy.(chain.PolicyOptimistic); locks && !free {
+				return "cluster has 0 HYPER free of its bond, the job locks 40 HYPER"
+			}
+			return ""
+		}
+		for n := range uint64(20) {
+			c := parts(100 + n)
+			c.Order.Policy.Policy = chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(40)}
+			c.Receipt.Trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
+			c.Acceptance.Order, c.Bid.Order, c.Receipt.Order = c.Order.ID(), c.Order.ID(), c.Order.ID()
+			o.put(signed(c))
+		}
+		_, stop := carry(t, o, f)
+		pass(2 * time.Hour)
+		o.put(claim(1))
+		pass(time.Second)
+		if settled, _ := f.counts(); settled != 1 {
+			t.Errorf("%d claims, want the one that locks nothing", settled)
+		}
+		f.change(func() { free = true })
+		pass(time.Hour)
+		if settled, _ := f.counts(); settled != 21 {
+			t.Errorf("%d claims when the bond was free, want 21", settled)
 		}
 		stop()
 	})

@@ -90,7 +90,7 @@ type Relay struct {
 	private   *private             // nil: claims are posted as they are
 	wasted    int                  // transactions in a row that the chain took nothing of, but of votes alone; post's
 	begun     atomic.Int64         // when the chain took the last begin_run of this relay, since 1970
-	unbegun   int                  // transactions in a row that begin orders and nothing else, and which the chain did not take; post's
+	unbegun   int                  // transactions in a row of what locks bonds and nothing else, and which the chain did not take; post's
 	vain      atomic.Int64         // transactions of votes alone in a row that the chain did not take
 }
 
@@ -327,7 +327,9 @@ func (r *Relay) take(item *api.OutboxItem, pass uint64) bool {
 			r.book.refuse(id)
 			continue
 		}
-		fresh = append(fresh, &entry{id: id, order: claim.Receipt.Order, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass})
+		fresh = append(fresh, &entry{
+			id: id, order: claim.Receipt.Order, claim: claim, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass, locks: r.locksUntil(&claim.Order),
+		})
 	}
 	return r.book.add(fresh)
 }
@@ -353,8 +355,8 @@ func (r *Relay) postAll(ctx context.Context) {
 				r.book.rest(time.Now().Add(pause))
 			}
 			if pause := wastePause(r.unbegun); pause > 0 && r.unbegun > unbegun { // for want of a bond that is free: claims of others go on
-				r.Log.Warn("relay: the chain begins no order", "transactions", r.unbegun, "pause", pause)
-				r.book.pause(time.Now().Add(pause))
+				r.Log.Warn("relay: the chain takes nothing that locks a bond", "transactions", r.unbegun, "pause", pause)
+				r.book.pause(batch, time.Now(), pause)
 			}
 			continue
 		}
@@ -497,6 +499,9 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 		key := e.claim.Key()
 		if has[key] {
 			r.wasted = 0
+			if !e.locks.IsZero() {
+				r.unbegun = 0
+			}
 			r.metrics.carried.Inc()
 			r.book.resolve(e)
 			r.Log.Info("relay: the chain took a claim", "order", key.Order.Short(), "node", key.Node.Short(), "tx", receipt.TxID.Short())
@@ -513,7 +518,7 @@ func (r *Relay) judge(posted []*entry, receipt *chain.Receipt) {
 // reject notes that the chain refused a claim.
 func (r *Relay) reject(e *entry, reason string) {
 	r.metrics.rejected.Inc()
-	forGood := r.book.rejected(e, time.Now())
+	forGood := r.book.rejected(e, reason, time.Now())
 	r.Log.Warn("relay: the chain refused a claim", "order", e.order.Short(),
 		"reason", reason, "for_good", forGood)
 }
@@ -544,11 +549,11 @@ func (r *Relay) watchAccount(ctx context.Context) {
 }
 
 // waste counts a transaction until judge says that it was none. Votes are counted apart, and so is
-// what begins orders: a panel that is over, a server that lists what is worth nothing, or a cluster
+// what locks bonds: a panel that is over, a server that lists what is worth nothing, or a cluster
 // without a bond that is free, holds up no claims.
 func (r *Relay) waste(posted []*entry) {
 	switch {
-	case slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote && e.begins.IsZero() }):
+	case slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote && e.locks.IsZero() }):
 		r.wasted++
 	case slices.ContainsFunc(posted, func(e *entry) bool { return !e.vote }):
 		r.unbegun++

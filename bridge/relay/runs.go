@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -33,11 +34,25 @@ func (r *Relay) takeRuns(item *api.OutboxItem, pass uint64) (fresh []*entry) {
 		}
 		e := &entry{id: id, order: order, run: run, bytes: len(raw), cursor: uint64(item.Cursor), pass: pass}
 		if m, ok := run.(chain.BeginRun); ok {
-			e.begins = time.UnixMilli(int64(m.Order.Deadline)).Add(time.Duration(r.inspector.genesis.Params.ClaimWindowMs) * time.Millisecond)
+			e.locks = r.locksUntil(&m.Order)
 		}
 		fresh = append(fresh, e)
 	}
 	return fresh
+}
+
+// locksUntil is until when the chain may take what locks a bond for an order: its deadline fits in the time of a
+// withdrawal; zero: the order's policy locks none.
+func (r *Relay) locksUntil(o *chain.Order) time.Time {
+	p := &r.inspector.genesis.Params
+	if settlement.ClusterSlice(o.Policy.Policy, o.MaxCost, p).IsZero() {
+		return time.Time{}
+	}
+	latest := time.Now().Add(time.Duration(p.WithdrawalDelayMs) * time.Millisecond)
+	if end := time.UnixMilli(int64(o.Deadline)).Add(time.Duration(p.ClaimWindowMs) * time.Millisecond); end.Before(latest) {
+		return end
+	}
+	return latest
 }
 
 // messagesOf returns what posts the entries: a Settle of the claims, and the others.

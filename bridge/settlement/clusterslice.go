@@ -60,7 +60,7 @@ func (s *clusterSlice) lacks(c *Cluster) *chain.Rejection {
 		free = c.unbonding().left(s.kv, s.env, s.cluster)
 	}
 	if free.Less(s.amount) {
-		return chain.Reject("cluster %s has %s free of its bond, the job locks %s", s.cluster.Short(), free, s.amount)
+		return chain.Reject("cluster %s has %s "+wantOfBond+", the job locks %s", s.cluster.Short(), free, s.amount)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"strings"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -35,6 +37,13 @@ func (p *Provider) Free() chain.Amount {
 	return sound(unlocked.Sub(lesser(p.Owed, unlocked)))
 }
 
+// wantOfBond is in what the chain says of a slice that a bond has too little free for.
+const wantOfBond = "free of its bond"
+
+// WantsBond reports whether the chain refused something because a node or a cluster has too little of its bond
+// free: it may be taken later.
+func WantsBond(reason string) bool { return strings.Contains(reason, wantOfBond) }
+
 // lockSlice locks a part of a node's bond.
 func lockSlice(kv state.KV, node crypto.PublicKey, amount chain.Amount) *chain.Rejection {
 	p, ok := ProviderOf(kv, node)
@@ -42,7 +51,7 @@ func lockSlice(kv state.KV, node crypto.PublicKey, amount chain.Amount) *chain.R
 		return chain.Reject("provider %s is not registered", node.Short())
 	}
 	if free := p.Free(); free.Less(amount) {
-		return chain.Reject("provider %s has %s free of its bond, the job locks %s", node.Short(), free, amount)
+		return chain.Reject("provider %s has %s "+wantOfBond+", the job locks %s", node.Short(), free, amount)
 	}
 	p.Locked = sound(p.Locked.Add(amount))
 	state.Save(kv, ProviderKey(node), p)
