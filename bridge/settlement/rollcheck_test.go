@@ -269,7 +269,7 @@ func TestUnbondedClusterBegins(t *testing.T) {
 }
 
 // TestHiddenFromSome: jurors of whom some could not have a job's data, where most found a result, lose as
-// much together as those lose whose runs are wrong, within bounds; one who was alone loses as ever.
+// much together as those lose whose runs are wrong, within bounds, also one who is alone.
 func TestHiddenFromSome(t *testing.T) {
 	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
 	for name, c := range map[string]struct {
@@ -278,12 +278,13 @@ func TestHiddenFromSome(t *testing.T) {
 		lack   int
 		each   uint64 // of 32 parts of a stake
 	}{
-		"four, and nobody lied":         {true, 20, 4, 1},
-		"two, and nobody lied":          {true, 20, 2, 1},
-		"one, and nobody lied":          {true, 20, 1, 8},
-		"four, and two lied":            {false, 20, 4, 8},
-		"four, and two lied for little": {false, 5, 4, 4}, // who lost ten together
-		"one alone, and two lied":       {false, 20, 1, 8},
+		"four, and nobody lied":          {true, 20, 4, 1},
+		"two, and nobody lied":           {true, 20, 2, 1},
+		"one, and nobody lied":           {true, 20, 1, 1},
+		"four, and two lied":             {false, 20, 4, 8},
+		"four, and two lied for little":  {false, 5, 4, 4}, // who lost ten together
+		"one alone, and two lied":        {false, 20, 1, 8},
+		"one, and who lied had no stake": {false, 0, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := staked
@@ -321,6 +322,35 @@ func TestHiddenFromSome(t *testing.T) {
 				t.Errorf("holdings changed by %d", int64(surplus))
 			}
 		})
+	}
+}
+
+// TestHiddenFromOne: a cluster that shows a job's data to the node that ran it and to two of three jurors costs the check what
+// silence does, and the third juror no more than a part of its stake: nobody lied, so that nobody else loses.
+func TestHiddenFromOne(t *testing.T) {
+	policy := staked
+	policy.Stake = chain.Amount{}
+	f := newField(t, policy)
+	f.register(operator, operators)
+	f.gather()
+	f.do(f.begin(40, operators))
+	check := f.vouch(found1(chain.FoundUnavailable))
+	f.do(f.reveal(40))
+	f.accomplice()
+	f.drawn()
+	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
+	votes := inTurn(lacks, right)
+	f.judge(votes)
+	lost, panel := f.slashed(), f.lastPanel()
+	if len(lost) != 2 || lost[check] != f.env.Params.JurorSlice.Nano()/10 {
+		t.Errorf("lost: %v", lost)
+	}
+	for _, juror := range panel.Jurors {
+		if n := numberOf(juror); votes(n) == lacks {
+			if got, most := lost[n], chain.Hyper(20).Nano()/32; got == 0 || got > most {
+				t.Errorf("who could not have the data lost %d, want no more than %d", got, most)
+			}
+		}
 	}
 }
 

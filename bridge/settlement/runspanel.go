@@ -203,14 +203,14 @@ func (p *Panel) dismiss(kv state.KV, env *Env) chain.Events {
 // of a job, as others of its panel could not, if the panel found a result: see excuse.
 const missedShare = 32
 
-// excuse frees those of a panel that found a result who could not have the job's data, if they are two
-// or more: the cluster can have hidden it from them. They lose as much together as those lost whose runs are
+// excuse frees those of a panel that found a result who could not have the job's data: the cluster can
+// have hidden it from them, from one as from more. They lose as much together as those lost whose runs are
 // wrong, a quarter of their stakes at most and a part of them, or what silence costs, at least. So whoever hides
 // data from jurors loses as much as they do, and whoever would have them say so in vain pays them
 // as much as that could save.
 func (p *Panel) excuse(kv state.KV, env *Env, lied chain.Amount) (events chain.Events) {
 	missed := p.votes(chain.Vote{Finding: chain.FoundUnavailable})
-	if missed < 2 {
+	if missed == 0 {
 		return nil
 	}
 	each := part1of(lied, uint64(missed))
