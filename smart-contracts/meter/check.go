@@ -20,6 +20,9 @@ func checkContract(m *module, offered []string) (found map[Entry]int, requires [
 		marked = marked || e.name == interfaceMarker
 		if e.kind == wasm.KindFunction {
 			functions[e.name] = m.types[m.functions[e.index]]
+			if int(e.index) < len(m.imports) && called(e.name) {
+				return nil, nil, refuse(RuleExport, "%q is an import", e.name)
+			}
 		}
 		memory = memory || e.kind == wasm.KindMemory && e.name == exportMemory
 		switch {
@@ -55,6 +58,13 @@ func checkContract(m *module, offered []string) (found map[Entry]int, requires [
 		}
 	}
 	return found, requires, nil
+}
+
+// called tells whether the host calls an export of that name. What it calls is the
+// contract's own: an import would run without a frame that is counted, and could be
+// the one that has it called.
+func called(name string) bool {
+	return Entry(name).Known() || slices.ContainsFunc(required, func(r requirement) bool { return r.name == name })
 }
 
 func checkEntries(functions map[string]functionType) (map[Entry]int, error) {

@@ -123,11 +123,13 @@ const (
 	exportDeallocate = "deallocate"
 )
 
-// required are the functions that every contract exports, with their types.
-var required = []struct {
+type requirement struct {
 	name string
 	of   functionType
-}{
+}
+
+// required are the functions that every contract exports, with their types.
+var required = []requirement{
 	{exportAllocate, typeOf(1, wasm.I32)},
 	{exportDeallocate, typeOf(1, 0)},
 	{interfaceMarker, typeOf(0, 0)},

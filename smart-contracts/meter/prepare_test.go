@@ -82,6 +82,9 @@ var refusals = []struct {
 	{"interface version 7", contract().with(wasm.SectionExport, vec(named("memory", 2, 0), named("interface_version_7", 0, 2))).bytes(), meter.RuleInterface, "interface_version_7"},
 	{"no interface version", contract().with(wasm.SectionExport, vec(named("memory", 2, 0))).bytes(), meter.RuleInterface, "not exported"},
 	{"an execute of another type", contract().with(wasm.SectionExport, contractExports(named("execute", 0, 0))).bytes(), meter.RuleExport, `"execute" has another type`},
+	{"an import as allocate", importer(named("allocate", 0, 0), named("deallocate", 0, 2)).bytes(), meter.RuleExport, `"allocate" is an import`},
+	{"an import as deallocate", importer(named("allocate", 0, 1), named("deallocate", 0, 0)).bytes(), meter.RuleExport, `"deallocate" is an import`},
+	{"an import as query", importer(named("allocate", 0, 1), named("deallocate", 0, 2), named("query", 0, 0)).bytes(), meter.RuleExport, `"query" is an import`},
 	{"stargate required", contract().with(wasm.SectionExport, contractExports(named("requires_stargate", 0, 2))).bytes(), meter.RuleCapability, `"stargate" is not offered`},
 
 	{"code without end", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{0, 0x01}))).bytes(), meter.RuleFormat, "function 3: 1 blocks are not closed"},
@@ -111,12 +114,21 @@ var refusals = []struct {
 	{"a branch table that ends", contract(0x41, 0, 0x0e, 0xff, 0xff, 0x7f).bytes(), meter.RuleFormat, "too early"},
 	{"an else without if", contract(0x02, 0x40, 0x05, 0x0b).bytes(), meter.RuleInvalid, "without its if"},
 	{"an if without else that gives something", contract(0x41, 0, 0x04, 0x7f, 0x41, 0, 0x0b, 0x1a).bytes(), meter.RuleInvalid, "without else"},
+	{"a block of no type in two bytes", contract(0x02, 0xc0, 0x7f, 0x01, 0x0b).bytes(), meter.RuleFormat, "type of 2 bytes"},
+	{"a loop of no type in three bytes", contract(0x03, 0xc0, 0xff, 0x7f, 0x01, 0x0b).bytes(), meter.RuleFormat, "type of 3 bytes"},
+	{"an if of i32 in two bytes", contract(0x41, 0, 0x04, 0xff, 0x7f, 0x41, 0, 0x05, 0x41, 0, 0x0b, 0x1a).bytes(), meter.RuleFormat, "type of 2 bytes"},
 	{"a block of no type", contract(0x02, 9, 0x0b).bytes(), meter.RuleInvalid, "type 9 of 4"},
 	{"an access that is aligned too far", contract(0x41, 0, 0x28, 3, 0, 0x1a).bytes(), meter.RuleInvalid, "2^3"},
 	{"a second memory", contract(0x3f, 1, 0x1a).bytes(), meter.RuleInvalid, "memory 1"},
 	{"too deep blocks", contract(append(bytes.Repeat([]byte{0x02, 0x40}, 4001), bytes.Repeat([]byte{0x0b}, 4001)...)...).bytes(), meter.RuleSize, "nest deeper"},
 	{"too many operands", contract(append(bytes.Repeat([]byte{0x41, 0}, 4001), bytes.Repeat([]byte{0x1a}, 4001)...)...).bytes(), meter.RuleSize, "operand stack"},
 	{"a large function", contract(bytes.Repeat([]byte{0x01}, 128<<10)...).bytes(), meter.RuleSize, "body of"},
+}
+
+// importer is a contract whose function 0 is an import; it exports what is said.
+func importer(exports ...[]byte) *built {
+	exports = append(exports, named("memory", wasm.KindMemory, 0), named("interface_version_8", wasm.KindFunction, 3))
+	return contract().with(wasm.SectionImport, vec(append(named("env"), named("addr_validate", wasm.KindFunction, 0)...))).with(wasm.SectionExport, vec(exports...))
 }
 
 func manyParameters() *built {

@@ -174,9 +174,14 @@ func (v *validator) target(label uint64) []byte {
 	return v.blocks[uint64(len(v.blocks))-1-label].label()
 }
 
-// blockType is the type that a block names.
-func (v *validator) blockType(n int64) functionType {
+// blockType is the type that a block names. What is no index of a type is one byte:
+// longer forms of it are invalid.
+func (v *validator) blockType(in *wasm.Instruction) functionType {
+	n := int64(in.A)
 	switch {
+	case n < 0 && len(in.Raw) != 2:
+		v.Fail(refuse(RuleFormat, "a block's type of %d bytes", len(in.Raw)-1))
+		return functionType{}
 	case n == wasm.EmptyType-0x80:
 		return functionType{}
 	case n < 0:
@@ -245,7 +250,7 @@ func (v *validator) control(in *wasm.Instruction) {
 		if in.Op == wasm.OpIf {
 			v.pop(wasm.I32)
 		}
-		v.open(in.Op, v.blockType(int64(in.A)))
+		v.open(in.Op, v.blockType(in))
 	case wasm.OpElse:
 		if b := v.shut(); b.op != wasm.OpIf {
 			v.invalid("an else without its if")

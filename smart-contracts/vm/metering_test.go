@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/wasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
@@ -264,5 +266,74 @@ func TestSpoiltPrograms(t *testing.T) {
 	t.Logf("%d of %d are taken", taken, all)
 	if taken < all/20 || taken > all*19/20 {
 		t.Error("one of the two is hardly checked")
+	}
+}
+
+// lengthened writes one number of an instruction in a byte more, if it has any that ends
+// at that byte of its own.
+func lengthened(in wasm.Instruction, at int) ([]byte, bool) {
+	last := in.Raw[at]
+	if last&0x80 != 0 || in.Op == wasm.OpF32Const || in.Op == wasm.OpF64Const {
+		return nil, false
+	}
+	more := byte(0)
+	if signed := in.Op >= wasm.OpBlock && in.Op <= wasm.OpIf || in.Op == wasm.OpI32Const || in.Op == wasm.OpI64Const; signed && last&0x40 != 0 {
+		more = 0x7f
+	}
+	return slices.Concat(in.Raw[:at], []byte{last | 0x80, more}, in.Raw[at+1:]), true
+}
+
+// TestLongNumbers: the pass and the engine agree on which numbers in code may be
+// written in more bytes than they need.
+func TestLongNumbers(t *testing.T) {
+	dialect, whole := fueled(), wasmtime.NewEngineWithConfig(version2())
+	defer dialect.Close()
+	defer whole.Close()
+	const head, maxSeen = "\x00asm\x01\x00\x00\x00", 6
+	seen, taken := map[wasm.Op]int{}, map[bool]int{}
+	for seed := range uint64(10) {
+		code, _ := newProgram(rand.New(rand.NewPCG(seed, 5)), false)
+		var before, after []byte
+		var bodies []byte
+		for r := wasm.NewReader(code[len(head):]); !r.Done(); {
+			s := r.Section()
+			switch {
+			case s.ID == wasm.SectionCode:
+				bodies = s.Body
+			case bodies == nil:
+				before = wasm.AppendSection(before, s.ID, s.Body)
+			default:
+				after = wasm.AppendSection(after, s.ID, s.Body)
+			}
+		}
+		r := wasm.NewReader(bodies)
+		for range r.U32() {
+			size := int(r.U32())
+			start := r.Pos()
+			for groups := r.U32(); groups > 0; groups-- {
+				r.U32()
+				r.Byte()
+			}
+			for end := start + size; r.Pos() < end; {
+				from, in := r.Pos(), r.Instruction()
+				for at := 1; at < len(in.Raw); at++ {
+					long, ok := lengthened(in, at)
+					if seen[in.Op] == maxSeen || !ok {
+						continue
+					}
+					seen[in.Op]++
+					body := slices.Concat(bodies[start:from], long, bodies[from+len(in.Raw):end])
+					section := slices.Concat(bodies[:start-len(binary.AppendUvarint(nil, uint64(size)))], binary.AppendUvarint(nil, uint64(len(body))), body, bodies[end:])
+					taken[compare(t, dialect, whole, slices.Concat([]byte(head), before, wasm.AppendSection(nil, wasm.SectionCode, section), after))]++
+				}
+			}
+		}
+		if r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+	}
+	t.Logf("%d are taken, %d are not", taken[true], taken[false])
+	if taken[true] < 100 || taken[false] < 10 {
+		t.Error("that is too few")
 	}
 }
