@@ -1,7 +1,6 @@
 package vm_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -147,18 +146,4 @@ func BenchmarkKept(b *testing.B) {
 		b.ReportMetric(float64(resident(b)-before)/(1<<20), "MiB/1000")
 		m.Close()
 	}
-}
-
-// resident is how much memory this process has.
-func resident(b *testing.B) int {
-	b.Helper()
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var size, pages int
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
-		b.Fatal(err)
-	}
-	return pages * os.Getpagesize()
 }

@@ -3,6 +3,7 @@ package vm_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -215,6 +216,7 @@ var behaviours = []behaviour{
 // given or a part that it needs to the last point.
 func TestCalls(t *testing.T) {
 	m := newMachine(t, vm.Config{})
+	var points strings.Builder
 	for _, c := range behaviours {
 		t.Run(c.name, func(t *testing.T) {
 			code, w := codeOf(t, source(c.body, "unreachable")), newWorld()
@@ -231,6 +233,7 @@ func TestCalls(t *testing.T) {
 			if w.open != 0 {
 				t.Errorf("%d walks are open", w.open)
 			}
+			fmt.Fprintf(&points, "%s: %v, %d\n", c.name, o.End, o.Points)
 			again, err := m.Run(code, execute, newWorld())
 			if err != nil || again.End != o.End || again.Points != o.Points || !bytes.Equal(again.Data, o.Data) {
 				t.Errorf("another time %v %d %q, %v; was %d", again.End, again.Points, again.Data, err, o.Points)
@@ -241,6 +244,27 @@ func TestCalls(t *testing.T) {
 				t.Errorf("with a point less it ends as %v, %v", o.End, err)
 			}
 		})
+	}
+	golden(t, "points.txt", points.String())
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden holds a text against a file, from which a difference is a fork.
+func golden(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != string(want) {
+		t.Errorf("%s has changed, which is a fork:\n%s", path, text)
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +48,7 @@ func TestWhatIsRefused(t *testing.T) {
 // TestHackatom takes the contract through its life under both machines.
 func TestHackatom(t *testing.T) {
 	w := newWorld(t, wasmOf(t, "hackatom.wasm"))
+	var points strings.Builder
 	for _, c := range []struct {
 		entry       meter.Entry
 		sender, msg string
@@ -79,9 +82,20 @@ func TestHackatom(t *testing.T) {
 		if o.End != c.end || !strings.Contains(string(o.Data), c.has) {
 			t.Errorf("%s %s: %v %s %s, want %v and %s in it", c.entry, c.msg, o.End, o.Detail, o.Data, c.end, c.has)
 		}
-		t.Logf("%s %s: %v, %d points, %s %.200s", c.entry, c.msg, o.End, o.Points, o.Detail, o.Data)
+		fmt.Fprintf(&points, "%s %s: %v, %d\n", c.entry, c.msg, o.End, o.Points)
+	}
+	const path = "testdata/points.txt"
+	if *update {
+		if err := os.WriteFile(path, []byte(points.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(path); err != nil || points.String() != string(want) {
+		t.Errorf("%s has changed, which is a fork (%v):\n%s", path, err, points.String())
 	}
 }
+
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestQueue walks over keys under both machines, both ways, also while many walks
 // are open.
@@ -209,6 +223,51 @@ func TestHackatomsLoops(t *testing.T) {
 			}
 		} else if o.End != vm.Spent && o.End != vm.Aborted || o.End == vm.Spent && o.Points != w.points {
 			t.Errorf("%s: %v, %d points", msg, o.End, o.Points)
+		}
+	}
+}
+
+// TestReply hands a contract what became of its submessages, under both machines, and
+// asks it for what it kept of that. reflect requires stargate, of which the chain has
+// none, so no chain of ours takes it; both machines do, where they offer it.
+func TestReply(t *testing.T) {
+	w := newWorldWith(t, wasmOf(t, "reflect.wasm"), append(slices.Clone(capabilities), "stargate"))
+	const sub = `{"reflect_sub_msg":{"msgs":[{"id":%d,"msg":{"bank":{"send":{"to_address":"friend","amount":[{"denom":"earth","amount":"7"}]}}},"gas_limit":null,"reply_on":"%s"}]}}`
+	w.both(meter.Instantiate, "creator", `{}`)
+	for id, on := range []string{"always", "success", "error", "never"} {
+		if o := w.both(meter.Execute, "creator", fmt.Sprintf(sub, id, on)); o.End != vm.Returned || !strings.Contains(string(o.Data), fmt.Sprintf(`"reply_on":%q`, on)) {
+			t.Errorf("%s: %v %s %s", on, o.End, o.Detail, o.Data)
+		}
+	}
+	for id, result := range []string{
+		`{"ok":{"events":[],"data":null,"msg_responses":[]}}`,
+		`{"ok":{"events":[{"type":"transfer","attributes":[{"key":"amount","value":"7earth"},{"key":"to","value":"\u00e9 \" \\"}]}],"data":"AAEC/w==","msg_responses":[{"type_url":"/cosmos.bank.v1beta1.MsgSendResponse","value":""}]}}`,
+		`{"error":"codespace: sdk, code: 5"}`, // an empty one is no reply in wasmvm's types
+	} {
+		reply := w.ourText("reply", fmt.Appendf(nil, `{"id":%d,"payload":"cGF5bG9hZA==","gas_used":1234567,"result":%s}`, id, result))
+		if o := w.both(meter.Reply, "", string(reply)); o.End != vm.Returned || !strings.Contains(string(o.Data), `"ok"`) {
+			t.Errorf("%s: %v %s %s", reply, o.End, o.Detail, o.Data)
+		}
+		if o := w.both(meter.Query, "", fmt.Sprintf(`{"sub_msg_result":{"id":%d}}`, id)); o.End != vm.Returned || !strings.Contains(string(o.Data), `"ok"`) {
+			t.Errorf("%d: %v %s %s", id, o.End, o.Detail, o.Data)
+		}
+	}
+	if o := w.both(meter.Query, "", `{"sub_msg_result":{"id":99}}`); !strings.Contains(string(o.Data), `"error"`) {
+		t.Errorf("%v %s", o.End, o.Data)
+	}
+}
+
+// TestHackatomsAddresses: what a contract is told of an address that is none is what
+// wasmvm tells it, to the letter.
+func TestHackatomsAddresses(t *testing.T) {
+	w := newWorld(t, wasmOf(t, "hackatom.wasm"))
+	for address, why := range map[string]string{
+		"": "Input is empty", "fr": "invalid address", "Fred": "Address is not normalized", "FRED": "Address is not normalized",
+		strings.Repeat("a", 65): "invalid address", strings.Repeat("a", 200): "invalid address", "fred": "", "\u00fcber": "",
+	} {
+		o := w.both(meter.Instantiate, "creator", fmt.Sprintf(`{"verifier":"%s","beneficiary":"bob"}`, address))
+		if o.End != vm.Returned || !strings.Contains(string(o.Data), why) || (why == "") != strings.Contains(string(o.Data), `"ok"`) {
+			t.Errorf("%.70q: %v %s %s", address, o.End, o.Detail, o.Data)
 		}
 	}
 }

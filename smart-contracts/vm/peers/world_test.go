@@ -210,6 +210,12 @@ type world struct {
 
 func newWorld(t testing.TB, code []byte) *world {
 	t.Helper()
+	return newWorldWith(t, code, capabilities)
+}
+
+// newWorldWith is one where both offer some capabilities.
+func newWorldWith(t testing.TB, code []byte, capabilities []string) *world {
+	t.Helper()
 	w := &world{t: t, points: ourPoints, ourStore: storage{}, store: storage{}}
 	module, err := meter.Prepare(code, capabilities, meter.WeightsV1())
 	if err != nil {
