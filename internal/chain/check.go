@@ -7,6 +7,10 @@ import (
 
 // The checks of form: sizes, ranges and order, never state.
 
+// CheckMsg returns an error that names the first field of a message that is outside its
+// limits, as decoding does.
+func CheckMsg(m Msg) error { return checkMsg(m) }
+
 func checkMsg(m Msg) error {
 	switch m := m.(type) {
 	case Transfer:

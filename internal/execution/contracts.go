@@ -3,6 +3,7 @@ package execution
 import (
 	"math"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
@@ -23,6 +24,7 @@ func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain
 		ChainID: r.x.chainID, Height: r.at.height, Now: r.at.now, Payer: body.Payer(), Prices: r.x.prices, VM: r.x.vm,
 		Tx: &contract.Tx{Index: uint32(len(r.receipts.Txs)), ID: tx.ID()},
 	}
+	env.Host = &host{run: r}
 	did := contract.Do(r.tx, &env, body.Sender, m, r.meter.limit-min(r.meter.used, r.meter.limit))
 	if r.meter.charge(did.Gas); did.Spent {
 		r.meter.charge(math.MaxUint64) // metered says so
@@ -34,14 +36,15 @@ func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain
 // maxQueryGas is what a query from outside may use.
 const maxQueryGas = 10_000_000
 
-// AskContract has a contract answer a query on a state, as of the block after it.
+// AskContract has a contract answer a query on a state, as of the block that left it.
 func (x *Executor) AskContract(r state.Reader, to chain.Address, msg []byte) (answer []byte, gas chain.Gas, why *chain.Rejection, err error) {
 	defer recoverFault(&err)
 	head, err := HeadOf(r)
 	if err != nil {
 		return nil, gas, nil, err
 	}
-	env := contract.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm}
+	asked := &run{x: x, env: settlement.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs}, proofs: newProofs(x.verifier)}
+	env := contract.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: &host{run: asked}}
 	answer, used, why := contract.Ask(r, &env, to, msg, maxQueryGas)
 	return answer, chain.GasUnits(used), why, nil
 }

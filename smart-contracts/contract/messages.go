@@ -42,7 +42,7 @@ func (r *run) message(f *frame, from chain.Address, m cosmwasm.Message) (done co
 	case cosmwasm.Vote, cosmwasm.VoteWeighted:
 		return done, unsupported("gov")
 	case cosmwasm.CustomMessage:
-		return done, unsupported("custom messages")
+		return r.custom(f, from, m.Raw)
 	}
 	panic("contract: a message outside the sealed sum")
 }

@@ -71,7 +71,7 @@ func (r *run) reached(f *frame, request []byte) (cosmwasm.Reached, *failure) {
 	case cosmwasm.WithdrawAddress, cosmwasm.Rewards, cosmwasm.TotalRewards, cosmwasm.DelegatorValidators:
 		return lacking("distribution"), nil
 	case cosmwasm.CustomQuery:
-		return lacking("custom"), nil
+		return r.customQuery(f, q.Raw)
 	}
 	panic("contract: a query outside the sealed sum")
 }

@@ -19,6 +19,7 @@ type Env struct {
 	Payer   chain.Address // of the transaction's fee: who pays for room
 	Prices  Prices
 	VM      VM
+	Host    Host // nil: contracts reach nothing but accounts and each other
 }
 
 // Tx is the transaction that contracts are called in.
