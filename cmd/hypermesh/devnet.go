@@ -24,6 +24,7 @@ func devnetCommand() *cli.Command {
 				&cli.IntFlag{Name: "servers", Value: 3, Usage: "`N` Nexus servers (0, 1, 3 or 5)"},
 				&cli.IntFlag{Name: "agents", Value: 3, Usage: "`N` provider agents (0 to 64)"},
 				&cli.StringSliceFlag{Name: "kernel", Usage: "zk `KERNEL` that agents prove beside matmul-32; may be given several times; a network that is there keeps its own"},
+				&cli.StringSliceFlag{Name: "ceremony", Usage: "`DIR` of a sealed ceremony whose kernel there is, in place of matmul-32; may be given several times; a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "epoch", Value: devnet.DefaultEpoch, Usage: "`DURATION` of an epoch, after which the committee may change (1s to 24h); a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "hardware-every", Usage: "`DURATION` from one challenge of nodes' hardware to the next, on average; 0: there are none; a network that is there keeps its own"},
 				&cli.DurationFlag{Name: "claim-window", Usage: "`DURATION` after an order's deadline in which its claims are taken (1s to 59m, half an hour by default); a network that is there keeps its own"},
@@ -60,7 +61,7 @@ func devnetOptions(c *cli.Context) (devnet.Options, error) {
 	}
 	return devnet.Options{
 		Dir: c.String("dir"), KeysDir: c.String("keys"), Binary: binary, Validators: c.Int("validators"), Servers: c.Int("servers"),
-		Agents: agents, Kernels: c.StringSlice("kernel"), Epoch: c.Duration("epoch"), HardwareEvery: c.Duration("hardware-every"), ClaimWindow: c.Duration("claim-window"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
+		Agents: agents, Kernels: c.StringSlice("kernel"), Ceremonies: c.StringSlice("ceremony"), Epoch: c.Duration("epoch"), HardwareEvery: c.Duration("hardware-every"), ClaimWindow: c.Duration("claim-window"), NoExplorer: c.Bool("no-explorer"), NoRestart: c.Bool("no-restart"), Progress: devnet.PlainProgress(c.App.ErrWriter),
 	}, nil
 }
 

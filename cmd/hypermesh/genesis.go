@@ -36,6 +36,7 @@ func genesisCommand() *cli.Command {
 					holder("validators", "validators' 10 %, from which stakes are taken"), holder("sale", "public sale's 5 %"),
 					&cli.BoolFlag{Name: "devnet", Usage: "a throw-away chain: short delays, a faucet may run"},
 					&cli.StringSliceFlag{Name: "insecure-kernel", Usage: "make proving keys of a zk `KERNEL` here (devnet only), such as matmul-32"},
+					&cli.StringSliceFlag{Name: "ceremony", Usage: "verify the sealed ceremony in `DIR` and pin its kernel's keys; may be given several times"},
 					&cli.StringFlag{Name: "keys", Usage: "`DIR` of proving keys", Value: devnet.DefaultKeysDir()},
 					&cli.DurationFlag{Name: "hardware-every", Usage: "`TIME` from one challenge of nodes' hardware to the next, on average; 0: there are none"},
 					&cli.DurationFlag{Name: "claim-window", Usage: "`TIME` after an order's deadline in which its claims are taken, below the withdrawal delay; 0: six hours, half an hour on a devnet"},
@@ -97,11 +98,15 @@ func genesisInit(c *cli.Context) error {
 	if err := g.ChainID.Check(); err != nil {
 		return usagef(c, "--chain-id: %v", err)
 	}
+	home, progress := filepath.Dir(c.String("genesis")), devnet.PlainProgress(c.App.ErrWriter)
+	if _, err := devnet.AddCeremonies(g, home, "", c.StringSlice("ceremony"), progress); err != nil {
+		return err
+	}
 	if kernels := c.StringSlice("insecure-kernel"); len(kernels) > 0 {
 		if !g.Devnet {
 			return usagef(c, "--insecure-kernel needs --devnet: other chains take their keys from a ceremony")
 		}
-		if err := devnet.AddKernels(g, filepath.Dir(c.String("genesis")), c.String("keys"), kernels, devnet.PlainProgress(c.App.ErrWriter)); err != nil {
+		if err := devnet.AddKernels(g, home, c.String("keys"), kernels, progress); err != nil {
 			return err
 		}
 	}

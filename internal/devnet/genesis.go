@@ -79,3 +79,34 @@ func AddKernels(g *chain.Genesis, home, keysDir string, kernels []string, progre
 	}
 	return nil
 }
+
+// AddCeremonies verifies sealed ceremonies from their folders, pins their keys in the genesis, writes the verifying keys
+// into a home and, if keysDir is not empty, all keys there. It returns the kernels.
+func AddCeremonies(g *chain.Genesis, home, keysDir string, folders []string, progress Progress) ([]string, error) {
+	var kernels []string
+	for _, folder := range folders {
+		z, err := groth16.OpenCeremony(folder)
+		if err != nil {
+			return nil, fmt.Errorf("ceremony in %s: %w", folder, err)
+		}
+		name := string(z.Kernel())
+		if slices.Contains(kernels, name) {
+			return nil, fmt.Errorf("ceremony in %s: another is of %s as well", folder, name)
+		}
+		keys, err := z.SealedKeys(groth16.Progress(progress))
+		if err != nil {
+			return nil, fmt.Errorf("ceremony in %s: %w", folder, err)
+		}
+		if err := node.WriteVerifyingKey(home, name, keys.VerifyingKey()); err != nil {
+			return nil, err
+		}
+		if keysDir != "" {
+			if err := keys.Store(keysDir); err != nil {
+				return nil, err
+			}
+		}
+		g.Kernels = append(g.Kernels, chain.GenesisKernel{Name: name, VerifyingKey: keys.Digest(), FixedGas: chain.GasUnits(proofGas)})
+		kernels = append(kernels, name)
+	}
+	return kernels, nil
+}

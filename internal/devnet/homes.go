@@ -38,10 +38,18 @@ func (p *plan) writeHomes(g *chain.Genesis, o *Options) error {
 	if keys == "" {
 		keys = DefaultKeysDir()
 	}
+	if len(o.Ceremonies) > 0 { // their keys do not replace those of other networks
+		keys = filepath.Join(p.dir, "proving-keys")
+	}
 	if p.Servers > 0 {
-		if err := AddKernels(g, p.dir, keys, p.kernels(), o.Progress); err != nil {
+		sealed, err := AddCeremonies(g, p.dir, keys, o.Ceremonies, o.Progress)
+		if err == nil {
+			err = AddKernels(g, p.dir, keys, p.insecure(o), o.Progress)
+		}
+		if err != nil {
 			return err
 		}
+		p.proven = append(sealed, p.insecure(o)...)
 	}
 	if err := g.Check(); err != nil {
 		return err
@@ -60,8 +68,13 @@ func (p *plan) writeHomes(g *chain.Genesis, o *Options) error {
 	return p.writeExplorer()
 }
 
-// kernels are those that the agents prove and the chain verifies.
-func (p *plan) kernels() []string { return append([]string{Kernel}, p.Kernels...) }
+// insecure are the kernels whose keys are made here: Kernel, unless ceremonies made others, and those that were asked for.
+func (p *plan) insecure(o *Options) []string {
+	if len(o.Ceremonies) > 0 {
+		return p.Kernels
+	}
+	return append([]string{Kernel}, p.Kernels...)
+}
 
 // share makes a home with links to the genesis and the verifying keys.
 func (p *plan) share(home string) error {
@@ -153,7 +166,7 @@ func (p *plan) writeAgents(keysDir string) error {
 		}
 		if err := writeTOML(home, map[string]any{
 			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": agentRegion, "http": p.addr(agentHTTP, i),
-			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": p.kernels(), "key_dir": keysDir, "rpc": p.rpc(), "lease_stake_hyper": agentLeaseStake,
+			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": p.proven, "key_dir": keysDir, "rpc": p.rpc(), "lease_stake_hyper": agentLeaseStake,
 		}); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type Options struct {
 	Servers    int           // 0, 1, 3 or 5
 	Agents     int           // 0 to 64
 	Kernels    []string      // zk kernels beside Kernel; a network that is there keeps its own
+	Ceremonies []string      // folders of sealed ceremonies, whose kernels there are in place of Kernel; likewise
 	Epoch      time.Duration // of consensus, 1 s to a day; 0: DefaultEpoch. A network that is there keeps its own
 	// HardwareEvery is the time from one challenge of nodes' hardware to the next, on average; 0:
 	// there are none. A network that is there keeps its own.
@@ -53,6 +54,8 @@ func (o *Options) Check() error {
 		return fmt.Errorf("agents is %d, want 0 to 64", o.Agents)
 	case o.Agents > 0 && o.Servers == 0:
 		return fmt.Errorf("agents is %d, but servers is 0: agents need a cluster", o.Agents)
+	case len(o.Ceremonies) > 0 && o.Servers == 0:
+		return errors.New("ceremonies are given, but servers is 0: nobody proves")
 	case o.Epoch != 0 && (o.Epoch < time.Second || o.Epoch > 24*time.Hour):
 		return fmt.Errorf("epoch is %v, want 1s to 24h", o.Epoch)
 	case o.HardwareEvery < 0:
@@ -93,6 +96,7 @@ type plan struct {
 	Accounts   []Account     `json:"accounts"`
 	Kernels    []string      `json:"kernels"` // beside Kernel
 	dir        string
+	proven     []string // kernels that the agents prove, while homes are written
 }
 
 const (

@@ -243,6 +243,17 @@ func appendBlock(out, block []byte) []byte {
 	return append(out, block...)
 }
 
+// Store keeps the keys in a directory, where Load finds them.
+func (k *Keys) Store(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nothing here is secret
+		return fmt.Errorf("groth16: directory of keys: %w", err)
+	}
+	if err := writeKeys(cachePath(dir, k.circuit), k); err != nil {
+		return fmt.Errorf("groth16: storing keys: %w", err)
+	}
+	return nil
+}
+
 // writeKeys stores the keys at path, whole or not at all.
 func writeKeys(path string, keys *Keys) error {
 	return writeStored(path, crypto.DomainProvingKey, func(w io.Writer) error {

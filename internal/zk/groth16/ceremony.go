@@ -389,6 +389,25 @@ type Step struct {
 	Beacon string        `json:"beacon,omitempty"` // hexadecimal, of a sealed phase
 }
 
+// SealedKeys verifies the ceremony and returns the keys that it ended with.
+func (z *Ceremony) SealedKeys(progress Progress) (*Keys, error) {
+	transcript, err := z.Verify(progress)
+	if err != nil {
+		return nil, err
+	}
+	if !transcript.Sealed {
+		return nil, fmt.Errorf("%w: the ceremony of %s is not sealed", ErrCeremonyOrder, z.Kernel())
+	}
+	keys, err := readKeys(cachePath(z.dir, z.circuit), z.circuit)
+	if err != nil {
+		return nil, err
+	}
+	if keys.Digest() != transcript.VerifyingKey {
+		return nil, fmt.Errorf("%w: the keys of %s are %s, the ceremony ended with %s", ErrCeremonyFile, z.Kernel(), keys.Digest().Short(), transcript.VerifyingKey.Short())
+	}
+	return keys, nil
+}
+
 // Transcript is a verified ceremony.
 type Transcript struct {
 	Kernel       zk.Kernel     `json:"kernel"`
