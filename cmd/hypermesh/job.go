@@ -161,7 +161,7 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	limits.WallMs = uint64(max(c.Duration("time-limit").Milliseconds(), 0))
 	run = sdk.JobRun{
 		MaxCost: chain.Nano(c.Uint64("max-cost")), Patience: c.Duration("patience"),
-		Spec:    job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
+		Spec: job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits},
 	}
 	if run.Patience < time.Millisecond {
 		return run, closeBlobs, usagef(c, "--patience: want a time, got %v", run.Patience)
