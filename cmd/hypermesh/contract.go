@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,7 @@ import (
 func contractCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "contract",
-		Usage: "write, build and test smart contracts",
+		Usage: "write, build and test smart contracts, put them on the chain and call them",
 		Subcommands: []*cli.Command{
 			{
 				Name: "new", Usage: "begin a contract in a new directory", ArgsUsage: "DIR",
@@ -46,6 +47,7 @@ func contractCommand() *cli.Command {
 				Flags:  []cli.Flag{toolsFlag(), jsonFlag()},
 				Action: contractTest,
 			},
+			contractStoreCommand(), contractInstantiateCommand(), contractExecuteCommand(), contractQueryCommand(), contractMigrateCommand(),
 		},
 	}
 }
@@ -83,6 +85,15 @@ func compiler(c *cli.Context) assembly.Compiler {
 	return assembly.Compiler{Tools: c.String("tools"), Progress: c.App.ErrWriter}
 }
 
+// compilerSays prints what the compiler says of a mistake as it says it, in several lines.
+func compilerSays(c *cli.Context, err error) error {
+	if !errors.Is(err, assembly.ErrCompile) {
+		return err
+	}
+	fmt.Fprintln(c.App.ErrWriter, "hypermesh:", err)
+	return &exitCode{exitFailed}
+}
+
 func contractBuild(c *cli.Context) error {
 	dir, err := contractDir(c)
 	if err != nil {
@@ -90,7 +101,7 @@ func contractBuild(c *cli.Context) error {
 	}
 	module, err := compiler(c).Build(c.Context, os.DirFS(dir))
 	if err != nil {
-		return err
+		return compilerSays(c, err)
 	}
 	out := c.String("out")
 	if out == "" {
@@ -118,7 +129,7 @@ func contractTest(c *cli.Context) error {
 	}
 	results, err := compiler(c).Test(c.Context, os.DirFS(dir))
 	if err != nil {
-		return err
+		return compilerSays(c, err)
 	}
 	failed := 0
 	for _, r := range results {

@@ -38,8 +38,12 @@ func TestContractsPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	network := startDevnet(t, "--servers", "0", "--agents", "0", "--no-explorer")
 	n := &newcomer{dir: t.TempDir(), env: append(os.Environ(),
 		"PATH="+filepath.Dir(program)+string(filepath.ListSeparator)+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache)}
+	if description, err := os.ReadFile(network.path); err != nil || os.WriteFile(filepath.Join(n.dir, "net.json"), description, 0o600) != nil {
+		t.Fatalf("the network's description: %v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
 	defer cancel()
 	for _, b := range contractsGuide(t) {
@@ -52,17 +56,20 @@ func TestContractsPage(t *testing.T) {
 	n.spoil(t, ctx)
 }
 
-// spoil has a test fail, and a contract that does not compile: both are said, and the
-// exit code is 1.
+// spoil has calls refused, a test fail, and a contract that does not compile, one after
+// the other: why is said, and the exit code is 1.
 func (n *newcomer) spoil(t *testing.T, ctx context.Context) {
 	t.Helper()
-	for text, want := range map[string]string{
-		`sed -i 's/"count":0/"count":9/' counter/tests.ts; hypermesh contract test counter`:    `FAIL  counts down, and stops at zero: got {"count":0}, want {"count":9}`,
-		`echo 'let n: u64 = "five";' >> counter/contract.ts; hypermesh contract build counter`: `Type '~lib/string/String' is not assignable to type 'u64'`,
+	for _, c := range [][2]string{
+		{`hypermesh contract execute --contract $(cat address) --account bob --config net.json --yes '{"reset":{"count":1}}'`, "only the owner may"},
+		{`hypermesh contract query --contract $(cat address) --config net.json '{"total":{}}'`, "unknown message total"},
+		{`hypermesh contract migrate --contract $(cat address) --code 1 --config net.json --yes '{}'`, "admin"},
+		{`sed -i 's/"count":0/"count":9/' counter/tests.ts; hypermesh contract test counter`, `FAIL  counts down, and stops at zero: got {"count":0}, want {"count":9}`},
+		{`echo 'let n: u64 = "five";' >> counter/contract.ts; hypermesh contract build counter`, `Type '~lib/string/String' is not assignable to type 'u64'`},
 	} {
-		out, err := n.shell(ctx, text).CombinedOutput()
-		if err == nil || !strings.Contains(string(out), want) {
-			t.Errorf("%s: %v\n%s\nwant %q in it", text, err, out, want)
+		out, err := n.shell(ctx, c[0]).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), c[1]) {
+			t.Errorf("%s: %v\n%s\nwant %q in it", c[0], err, out, c[1])
 		}
 	}
 }
@@ -88,7 +95,10 @@ func TestContractNew(t *testing.T) {
 
 // TestContractMistakes needs no compiler either.
 func TestContractMistakes(t *testing.T) {
-	dir := t.TempDir()
+	dir, empty := t.TempDir(), filepath.Join(t.TempDir(), "empty.wasm")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -102,6 +112,19 @@ func TestContractMistakes(t *testing.T) {
 		{[]string{"build", filepath.Join(dir, "none")}, exitFailed, "no such file"},
 		{[]string{"test", dir, dir}, exitUsage, "want one DIR"},
 		{[]string{"test", dir}, exitFailed, "there is no index.ts"},
+		{[]string{"store"}, exitUsage, "want one FILE"},
+		{[]string{"store", filepath.Join(dir, "none.wasm"), "--config", "x"}, exitFailed, "no such file"},
+		{[]string{"store", empty, "--config", "x"}, exitFailed, "code of 0 bytes"},
+		{[]string{"instantiate", "{}"}, exitUsage, "code"},
+		{[]string{"instantiate", "{}", "--code", "1", "--label", ""}, exitUsage, "--label: want 1 to 128 bytes"},
+		{[]string{"instantiate", "{}", "--code", "1", "--label", "a", "--salt", "xyz"}, exitUsage, "hexadecimal"},
+		{[]string{"instantiate", "{}", "--code", "1", "--label", "a", "--admin", "me"}, exitUsage, "--admin"},
+		{[]string{"instantiate", "{}", "--code", "1", "--label", "a", "--funds", "much"}, exitUsage, "--funds"},
+		{[]string{"execute", "{", "--contract", "x"}, exitUsage, "MSG is not JSON"},
+		{[]string{"execute", "{}", "--contract", "x"}, exitUsage, "--contract"},
+		{[]string{"execute", "{}", "{}", "--contract", "x"}, exitUsage, "want one MSG"},
+		{[]string{"migrate", "{}", "--contract", "x", "--code", "2"}, exitUsage, "--contract"},
+		{[]string{"query", "{}", "--contract", "x"}, exitUsage, "--contract"},
 	} {
 		if code, _, stderr := invoke(t, append([]string{"contract"}, c.args...)...); code != c.code || !strings.Contains(stderr, c.want) {
 			t.Errorf("%v: exit code %d, want %d; %q, want %q in it", c.args, code, c.code, stderr, c.want)

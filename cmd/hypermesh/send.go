@@ -129,6 +129,8 @@ type sentResult struct {
 	Height chain.Height  `json:"height"`
 	Fee    chain.Amount  `json:"fee_nhyper"`
 	Sender chain.Address `json:"sender"`
+
+	events chain.Events
 }
 
 // send shows a transaction in words, asks, submits it and waits until it is
@@ -170,7 +172,7 @@ func (s *sender) submit(ctx context.Context, tx *chain.Tx) (sentResult, error) {
 		if !ok {
 			return out, errors.New("the node shows a fee that does not fit an amount")
 		}
-		out.Fee = fee
+		out.Fee, out.events = fee, r.Events
 	}
 	return out, nil
 }

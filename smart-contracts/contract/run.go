@@ -157,7 +157,11 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 		return outcome.Data, r.settle(f, c, reach.grown)
 	case Spent:
 		return nil, outOf(f.tank)
-	case Aborted, Trapped, Misused, Overflowed:
+	case Aborted: // as a contract in a language without errors refuses: its words are told, as those of a Failure are
+		if outcome.Detail != "" {
+			return nil, fail(spaceWasm, code, "%s: %s", c.address.Short(), outcome.Detail)
+		}
+	case Trapped, Misused, Overflowed:
 	}
 	return nil, fail(spaceWasm, code, "%s of %s %s", entry, c.address.Short(), outcome.End)
 }

@@ -91,7 +91,11 @@ func (v *scripted) Run(code contract.Program, call contract.Call, reach contract
 	if m.err != nil {
 		return contract.Outcome{}, m.err
 	}
-	switch out := (contract.Outcome{End: m.end, Points: call.Points - m.left}); m.end {
+	out := contract.Outcome{End: m.end, Points: call.Points - m.left}
+	if s.Error != nil {
+		out.Detail = *s.Error // of an end that is no answer
+	}
+	switch m.end {
 	case 0:
 		out.End, out.Data = contract.Returned, m.answer(&s, told, call.Entry)
 		return out, nil

@@ -58,12 +58,12 @@ func (e End) String() string {
 }
 
 // Outcome is what a call came to. End, Data and Points are the same on every
-// node.
+// node, and so is the Detail of a call that Aborted.
 type Outcome struct {
 	End    End
 	Data   []byte // the answer, as JSON
 	Points uint64 // used; all there were, unless the call ended as Returned, Aborted or Misused
-	Detail string // for people: what abort said, which trap. Never for consensus.
+	Detail string // what abort said, or "unreachable"; of other ends, which trap: for people, never for consensus
 }
 
 // Reach is what a contract reaches of the chain while one call runs: its own
