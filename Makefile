@@ -123,6 +123,10 @@ gas-check: need ## measure every operation anew, and hold it against the gas tab
 	$(GO) test -count=1 -timeout 30m -v -run '^TestCheckGas$$' ./internal/execution -check-gas
 	$(GO) test -count=1 -timeout 30m -v -tags noavx512 -run '^TestCheckGas$$' ./internal/execution -check-gas
 
+.PHONY: contract-gas
+contract-gas: need ## what a point takes in every kind of instruction, import and attack of contracts
+	$(GO) test -run '^$$' -bench '^Benchmark(Instructions|Imports|Attacks)$$' -benchtime 300ms ./smart-contracts/vm
+
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $$($(GO) list ./... | grep -v '/cmd/hypermesh$$')

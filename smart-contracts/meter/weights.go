@@ -21,9 +21,9 @@ type span struct {
 // tell where others begin or end cost nothing, but no loop is without a branch,
 // and a branch costs.
 func WeightsV1() *Weights {
-	w := &Weights{Saturating: 12, Entry: 12, Page: 24_000}
+	w := &Weights{Saturating: 12, Entry: 12, Page: 64_000}
 	for _, s := range []span{
-		{0x0c, 0x0c, 1},  // br
+		{0x0c, 0x0c, 3},  // br
 		{0x0d, 0x0d, 3},  // br_if
 		{0x04, 0x04, 3},  // if
 		{0x0e, 0x0e, 10}, // br_table

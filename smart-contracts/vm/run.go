@@ -26,8 +26,8 @@ type run struct {
 	raised any // what an import panicked with
 }
 
-// pricePage is what a page of memory costs that a contract begins with: what it
-// costs one to grow by.
+// pricePage is what a page of memory costs that a contract begins with. It is less
+// than one costs to grow by: a small call uses few of those that compilers put there.
 const pricePage = 24_000
 
 func (r *run) close() {

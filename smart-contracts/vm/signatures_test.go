@@ -72,7 +72,7 @@ type curve struct {
 	sign         func(hash []byte) []byte
 }
 
-func curves(t *testing.T) []curve {
+func curves(t testing.TB) []curve {
 	t.Helper()
 	random := rand.NewChaCha8([32]byte{7})
 	k, err := k1.GenerateKey(random)
