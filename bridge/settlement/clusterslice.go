@@ -31,6 +31,23 @@ func ClusterSlice(p chain.Policy, maxCost chain.Amount, params *chain.Params) ch
 	return chain.Amount{}
 }
 
+// LeastClusterSlice is what an order of so much at most locks of its cluster's bond under a policy of the kind that
+// asks for no more stake than it has to.
+func LeastClusterSlice(p chain.Policy, maxCost chain.Amount, params *chain.Params) chain.Amount {
+	switch p.(type) {
+	case chain.PolicyReplicate:
+		return ClusterSlice(chain.PolicyReplicate{}, maxCost, params)
+	case chain.PolicyOptimistic:
+		bond, fits := maxCost.ShareFloor(chain.OptimisticCover, 1)
+		if !fits { // nobody has so much
+			bond = maxCost
+		}
+		return larger(bond, params.JurorSlice)
+	case chain.PolicyNone, chain.PolicyZK:
+	}
+	return chain.Amount{}
+}
+
 // atStake is what an order under PolicyReplicate has jurors stake: no less than whoever is judged, nor
 // than two of three of them would win together by voting for a result that is not the job's.
 func atStake(p chain.PolicyReplicate, maxCost chain.Amount) chain.Amount {

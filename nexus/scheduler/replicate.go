@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -300,10 +301,19 @@ func (j *Job) ToShow() []crypto.PublicKey {
 	return out
 }
 
-// EachReplicated calls f for jobs whose replicated runs the chain has not settled yet, those
-// first that changed longest ago, until it returns false. Treat them as read-only.
-func (s *State) EachReplicated(f func(*Job) bool) {
-	s.outbox.each(func(j *Job) bool { return !j.replicated() || f(j) })
+// Replicated returns so many jobs at most whose replicated runs the chain has not settled yet, those that come
+// after a cursor of the outbox, and the cursor after which others may be; 0: there are none. Treat them as read-only.
+func (s *State) Replicated(after uint64, limit int) (list []*Job, next uint64) {
+	s.outbox.after(place{at: after, arrival: math.MaxUint64}, func(j *Job) bool {
+		if j.replicated() {
+			list = append(list, j)
+		}
+		return len(list) < limit
+	})
+	if len(list) == limit {
+		next = list[limit-1].Outbox
+	}
+	return list, next
 }
 
 // letPledgesGo tells the nodes that hold a receipt of a job which has ended that nobody

@@ -278,6 +278,41 @@ func TestReplicatedJobSettles(t *testing.T) {
 	}
 }
 
+// TestReplicatedJobsComeInParts: whoever looks at some of them at a time comes to all, however long the first ones stay.
+func TestReplicatedJobsComeInParts(t *testing.T) {
+	w := newWorld()
+	const jobs = 5
+	for n := 1; n <= 2; n++ {
+		w.up(t, n, n)
+	}
+	for n := range uint64(jobs) {
+		s := submit(n, chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
+		id := s.Order.ID()
+		w.must(t, s)
+		w.must(t, scheduler.CloseAuction{Order: id, Auction: w.status(t, id, job.Bidding).Auction, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 2, 80)}})
+		w.must(t, pledge(id, 1, 0, 7))
+		w.status(t, id, job.Settling)
+	}
+	for limit := 1; limit <= jobs+1; limit++ {
+		seen, after, parts := map[crypto.Digest]bool{}, uint64(0), 0
+		for parts == 0 || after != 0 {
+			var list []*scheduler.Job
+			if list, after = w.state.Replicated(after, limit); len(list) > limit {
+				t.Fatalf("%d jobs, at most %d were asked for", len(list), limit)
+			}
+			for _, j := range list {
+				seen[j.ID()] = true
+			}
+			if parts++; parts > jobs+1 {
+				t.Fatalf("%d at a time: no end after %d parts", limit, parts)
+			}
+		}
+		if len(seen) != jobs {
+			t.Errorf("%d at a time: %d jobs were seen, want %d", limit, len(seen), jobs)
+		}
+	}
+}
+
 // pledge is a node's with a place among the runs, bound to the receipt of shown.
 func pledge(id crypto.Digest, node int, place, result byte) scheduler.MadePledge {
 	d := shown(id, node, result).Done

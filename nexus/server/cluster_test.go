@@ -101,10 +101,18 @@ type fakeChain struct {
 	hardware   server.Challenge // of it
 	records    map[crypto.PublicKey]*scheduler.Capacity
 
-	neighbour crypto.PublicKey      // a cluster; zero: there is no other
-	endpoints []string              // of it
-	looked    map[crypto.Digest]int // panels
-	locked    chain.Amount          // of the cluster's bond
+	neighbour crypto.PublicKey                  // a cluster; zero: there is no other
+	endpoints []string                          // of it
+	looked    map[crypto.Digest]int             // panels
+	locked    chain.Amount                      // of the cluster's bond
+	bonds     map[crypto.PublicKey]chain.Amount // what is free of those of nodes; of others: enough
+}
+
+func (f *fakeChain) free(node crypto.PublicKey) chain.Amount {
+	if free, known := f.bonds[node]; known {
+		return free
+	}
+	return chain.Hyper(1_000)
 }
 
 var errDown = errors.New("the chain is down")
@@ -138,7 +146,7 @@ func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.P
 	}
 	for n := range 20 {
 		if key(agentKeys+n).Public() == node {
-			return server.Provider{Owner: address(ownerKeys + n), Record: f.records[node], Height: f.hardware.Height}, nil
+			return server.Provider{Owner: address(ownerKeys + n), Record: f.records[node], Height: f.hardware.Height, Free: f.free(node)}, nil
 		}
 	}
 	return server.Provider{}, server.ErrNotRegistered

@@ -211,7 +211,7 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 		a.submit.Escrow, a.submit.Height, a.submit.TimeMs = escrow.Balance, escrow.Height, escrow.TimeMs
 	}
 	open, pledged := s.back(ctx, s.gatherInputs(ctx, open))
-	defer s.unpledge(pledged)
+	defer s.unpledge(list[0].submit.Order.ConsumerAddress(), pledged)
 	if len(open) > 0 {
 		s.submit(ctx, open)
 	}
@@ -221,23 +221,23 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 // what is pledged for them of its bond. The others have their error. One that is submitted again has its
 // part already; one whose escrow does not cover it is not accepted, and has none.
 func (s *Server) back(ctx context.Context, list []*application) (open []*application, pledged chain.Amount) {
-	var asks []*application
-	var slices []chain.Amount
+	var asking []*application
+	var asks []ask
 	s.replica.view(func(state *scheduler.State) {
 		for _, a := range list {
 			o := &a.submit.Order
-			slice := s.sliceOf(o.Policy.Policy, o.MaxCost)
-			if _, known := state.Job(a.id); known || slice.IsZero() || a.submit.Escrow.Less(o.MaxCost) {
+			asked := s.askOf(o.Policy.Policy, o.MaxCost)
+			if _, known := state.Job(a.id); known || asked.slice.IsZero() || a.submit.Escrow.Less(o.MaxCost) {
 				continue
 			}
-			asks, slices = append(asks, a), append(slices, slice)
+			asking, asks = append(asking, a), append(asks, asked)
 		}
 	})
 	if len(asks) == 0 {
 		return list, pledged
 	}
-	why, pledged := s.pledge(ctx, asks[0].submit.Order.ConsumerAddress(), slices)
-	for i, a := range asks {
+	why, pledged := s.pledge(ctx, asking[0].submit.Order.ConsumerAddress(), asks)
+	for i, a := range asking {
 		if why[i] != "" {
 			a.err = &scheduler.Rejection{Rule: "policy", Text: why[i]}
 		}

@@ -76,7 +76,11 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 		out.Excluded = append(out.Excluded, api.Exclusion{Reason: "declined: " + reason, Nodes: a.reasons[reason]})
 	}
 	price(&out, least, most)
-	if lacks := s.lacksBond(ctx, s.sliceOf(request.Policy.Policy, out.MaxCost)); lacks != "" {
+	of := s.askOf(request.Policy.Policy, out.MaxCost)
+	if out.MaxCost.IsZero() { // nobody says what it is worth
+		of.least = of.slice
+	}
+	if lacks := s.lacksBond(ctx, of); lacks != "" {
 		out.MaxCost, out.Reason = chain.Amount{}, lacks
 	}
 	switch {

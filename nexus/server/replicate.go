@@ -95,6 +95,7 @@ func (r *reign) hearSigned(from *session, about crypto.Digest, signed crypto.Sig
 type runLook struct {
 	at    time.Time
 	count int
+	seen  time.Time                      // among those that wait
 	asked map[crypto.PublicKey]time.Time // for receipts
 }
 
@@ -111,15 +112,17 @@ type watched struct {
 // nodes for what is due. What it knows is in the state and on the chain.
 func (r *reign) watchRuns() {
 	looks := map[crypto.Digest]*runLook{}
+	after, began := uint64(0), time.Time{} // the cursor of the last one of the part before, and when the first part was looked at
 	r.watch(firstRunLook, func(now time.Time, see func(assignment, func())) {
-		waiting := map[crypto.Digest]bool{}
-		for _, w := range r.replicatedJobs() {
-			waiting[w.id] = true
+		var part []watched
+		part, after = r.replicatedJobs(after)
+		for _, w := range part {
 			l := looks[w.id]
 			if l == nil {
 				l = &runLook{at: now, asked: map[crypto.PublicKey]time.Time{}}
 				looks[w.id] = l
 			}
+			l.seen = now
 			r.askRunners(&w, l, now)
 			if now.Before(l.at) {
 				continue
@@ -131,22 +134,24 @@ func (r *reign) watchRuns() {
 			}
 			see(assignment{order: w.id}, func() { r.lookAtRuns(&w) })
 		}
-		maps.DeleteFunc(looks, func(order crypto.Digest, _ *runLook) bool { return !waiting[order] })
+		if after == 0 { // all that wait were among the parts
+			maps.DeleteFunc(looks, func(_ crypto.Digest, l *runLook) bool { return l.seen.Before(began) })
+			began = now
+		}
 	})
 }
 
-// replicatedJobs lists those that wait for the chain.
-func (r *reign) replicatedJobs() (list []watched) {
+// replicatedJobs lists a part of those that wait for the chain, those after a cursor of the outbox, and where
+// the next part begins: those that never begin keep no other from being looked at.
+func (r *reign) replicatedJobs(after uint64) (list []watched, next uint64) {
 	r.replica.view(func(s *scheduler.State) {
-		s.EachReplicated(func(j *scheduler.Job) bool {
-			w := watched{
-				order: j.Order, id: j.ID(), onChain: j.OnChain, unassigned: s.Unassigned(j), show: j.ToShow(),
-			}
-			list = append(list, w)
-			return len(list) < lookBatch
-		})
+		var jobs []*scheduler.Job
+		jobs, next = s.Replicated(after, lookBatch)
+		for _, j := range jobs {
+			list = append(list, watched{order: j.Order, id: j.ID(), onChain: j.OnChain, unassigned: s.Unassigned(j), show: j.ToShow()})
+		}
 	})
-	return list
+	return list, next
 }
 
 // askRunners asks the nodes that are here for receipts that are due.

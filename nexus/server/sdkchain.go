@@ -89,7 +89,7 @@ func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provide
 		err = fmt.Errorf("%w: provider %s is unbonded", ErrNotRegistered, node.Short())
 	}
 	facts := provider.Record.At(value.Header().TimeMs())
-	out := Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score()), Height: value.Height()}
+	out := Provider{Owner: provider.Owner, Premium: match.Premium(facts.Score()), Height: value.Height(), Free: provider.Free()}
 	if c.measures {
 		out.Record = &scheduler.Capacity{Millicores: provider.Millicores, MemoryMiB: provider.MemoryMiB}
 	}

@@ -327,29 +327,37 @@ func TestWhatNobodyCouldJudgeIsRefused(t *testing.T) {
 }
 
 // TestWhatTheClustersBondDoesNotCoverIsRefused: an order that locks more of the cluster's bond than is
-// free could not begin after its run: it is refused before, and no quote is made for it.
+// free could not begin after its run: it is refused before, and no quote is made for it. Nor may it have more than half of
+// what is free, if its consumer wants more to be locked than it is worth.
 func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	c.chain.mu.Lock()
-	c.chain.locked = chain.Hyper(980)
+	c.chain.locked = chain.Hyper(960)
 	c.chain.mu.Unlock()
 	c.upload(0, blob.Sum([]byte(program)), program)
 	spec := testSpec(program)
+	const none, half = "40 HYPER free of its bond, of which 0 HYPER", "40 HYPER free of its bond, half of it for one consumer's"
+	told := func(body []byte, why string) bool {
+		return strings.Contains(string(body), why) && (why != "" || !strings.Contains(string(body), "free of its bond"))
+	}
 	for _, test := range []struct {
 		policy chain.Policy
-		taken  bool
+		why    string
 	}{
-		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(21), WindowMs: 60_000}, false},
-		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(100)}, false},
-		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}, true},
+		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(41), WindowMs: 60_000}, none},
+		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(21), WindowMs: 60_000}, half},
+		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(100)}, none},
+		{chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(33)}, half},
+		{chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}, ""},
 	} {
 		status, body := c.post(0, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: test.policy}})
-		if refused := strings.Contains(string(body), "20 HYPER free of its bond, of which 0 HYPER"); status != http.StatusOK || refused == test.taken {
+		if status != http.StatusOK || test.why != half && !told(body, test.why) { // nobody bids: what it is worth is not known
+
 			t.Errorf("%v: a quote: %d %s", test.policy, status, body)
 		}
 		request, _ := signedJob(t, testOrder(test.policy), spec)
 		status, body = c.post(0, "/v1/jobs", request)
-		if refused := strings.Contains(string(body), "20 HYPER free of its bond, of which 0 HYPER"); (status == http.StatusOK) != test.taken || refused == test.taken {
+		if (status == http.StatusOK) != (test.why == "") || !told(body, test.why) {
 			t.Errorf("%v: %d %s", test.policy, status, body)
 		}
 	}
@@ -407,7 +415,7 @@ func TestWhatTheClustersBondIsPromisedForIsRefused(t *testing.T) {
 func TestWhoHasNoEscrowTakesNoneOfTheBond(t *testing.T) {
 	c := newCluster(t, 1)
 	c.chain.mu.Lock()
-	c.chain.locked = chain.Hyper(980)
+	c.chain.locked = chain.Hyper(960)
 	c.chain.mu.Unlock()
 	c.upload(0, blob.Sum([]byte(program)), program)
 	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
@@ -459,6 +467,46 @@ func TestAnOrderThatLocksTheBondIsSubmittedAgain(t *testing.T) {
 	})
 	if v := c.submitOrders(0, first); v[0].Rule != "" {
 		t.Errorf("submitted again: %+v", v)
+	}
+}
+
+// TestOrdersThatAreAdmittedTogetherShareTheHalf: one consumer's, in requests beside each other, get no more than its orders
+// one after the other.
+func TestOrdersThatAreAdmittedTogetherShareTheHalf(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(910)
+	c.chain.mu.Unlock()
+	policy := chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
+	for i, want := range []string{"", "", "half of it for one consumer's orders that have not begun, of which 40 HYPER is taken"} {
+		if why := c.servers[0].Pledge(t.Context(), address(consumerKey), policy, chain.Hyper(1)); !strings.Contains(why, want) || (why == "") != (want == "") {
+			t.Errorf("order %d: %q, want %q", i, why, want)
+		}
+	}
+	if why := c.servers[0].Pledge(t.Context(), address(consumerKey+1), policy, chain.Hyper(1)); why != "" {
+		t.Errorf("another consumer's: %q", why)
+	}
+}
+
+// TestWhoHasNoBondFreeGetsNoOrder: a node that has less free of its bond than an order stakes is given none, however low
+// it bids: the order could not begin.
+func TestWhoHasNoBondFreeGetsNoOrder(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.bonds = map[crypto.PublicKey]chain.Amount{key(agentKeys).Public(): chain.Nano(chain.Hyper(1).Nano() - 1), key(agentKeys + 1).Public(): chain.Hyper(1)}
+	c.chain.mu.Unlock()
+	for n := range 3 {
+		c.agent(n, nil)
+	}
+	c.waitNodes(0, 3)
+	id := c.submit(0, chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(1), WindowMs: 60_000})
+	var j api.Job
+	until(t, "a node has the job", func() bool {
+		j = get[api.Job](c, 0, "/v1/jobs/"+id.String())
+		return len(j.Runs) > 0
+	})
+	if lowest := key(agentKeys).Public(); j.Runs[0].Node == lowest {
+		t.Errorf("who bids lowest runs it, and has too little of its bond free: %s", lowest.Short())
 	}
 }
 
