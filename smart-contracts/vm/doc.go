@@ -17,6 +17,8 @@
 //  4. What costs time is paid for before it is done, but for what the host does.
 //  5. No byte of a file of compiled code reaches the engine before its tag is
 //     found to be this node's.
+//  6. A call's memory is all zeros where its contract has put nothing, and ends where
+//     its last page does, though memories are used again.
 //
 // Concurrency: a Machine is safe for concurrent use. A call that another call
 // waits for has a thread, and a native stack, of its own.
