@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -44,16 +45,31 @@ func (c *compiler) begin(receipts *chain.BlockReceipts, open func() (closableSta
 		defer c.waiting.Add(-1)
 		c.turn.Lock()
 		defer c.turn.Unlock()
-		var errs []error
-		for _, id := range stored {
-			if code, ok := contract.CodeOf(snapshot, id); ok {
-				errs = append(errs, c.vm.Compile(code.Program(snapshot)))
-			}
-		}
-		if err := errors.Join(append(errs, snapshot.Close())...); err != nil {
+		if err := errors.Join(c.compile(stored, snapshot), snapshot.Close()); err != nil {
 			_ = c.fault(fmt.Errorf("compiling contracts: %w", err)) // it stops the node
 		}
 	})
+	return nil
+}
+
+// compile compiles some codes; a fault of the store becomes an error.
+func (c *compiler) compile(stored []uint64, r state.Reader) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			fault, isFault := p.(*state.Fault)
+			if !isFault {
+				panic(p)
+			}
+			err = fault
+		}
+	}()
+	for _, id := range stored {
+		if code, ok := contract.CodeOf(r, id); ok {
+			if err := c.vm.Compile(code.Program(r)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

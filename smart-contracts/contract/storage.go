@@ -3,7 +3,6 @@ package contract
 import (
 	"bytes"
 	"errors"
-	"iter"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -78,8 +77,7 @@ func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
 		return &backward{reach: h}, h.points(p.Read), nil
 	}
 	if order == Ascending {
-		next, stop := iter.Pull2(h.layer.Iterate(from, to))
-		return &forward{reach: h, next: next, stop: stop}, h.points(p.Read), nil
+		return &forward{reach: h, from: from, to: to}, h.points(p.Read), nil
 	}
 	w := &backward{reach: h}
 	size := 0
@@ -109,22 +107,22 @@ func (h *reach) step(at, value []byte) ([]byte, []byte, uint64, error) {
 	return at[storageKeyBytes:], value, h.points(p.Read + p.ReadByte*uint64(len(at)+len(value))), nil
 }
 
-// forward walks over the storage as it was when the walk began.
+// forward walks over what there is behind the last key: what is written meanwhile is met. It
+// keeps nothing open between its steps, which a machine may take on any of its threads.
 type forward struct {
 	*reach
-	next func() ([]byte, []byte, bool)
-	stop func()
+	from, to []byte
 }
 
 func (w *forward) Next() ([]byte, []byte, uint64, error) {
-	at, value, ok := w.next()
-	if !ok {
-		return nil, nil, w.points(w.env.Prices.Read), nil
+	for at, value := range w.layer.Iterate(w.from, w.to) {
+		w.from = append(slices.Clone(at), 0) // the first key behind it
+		return w.step(at, value)
 	}
-	return w.step(at, value)
+	return nil, nil, w.points(w.env.Prices.Read), nil
 }
 
-func (w *forward) Close() { w.stop() }
+func (w *forward) Close() {}
 
 // backward walks over the keys that there were when the walk began, with what is under
 // them now; those that are gone are passed over.

@@ -139,3 +139,27 @@ func TestHackatomOnChain(t *testing.T) {
 		t.Errorf("there is %d of %d", held, supply.Minted.Nano()-supply.Burned.Nano())
 	}
 }
+
+// TestQueueOnChain walks over what a contract keeps, in calls and in queries, on the real
+// machine, whose imports run in callbacks of its own.
+func TestQueueOnChain(t *testing.T) {
+	l := newLedger(t)
+	l.stored("queue.wasm")
+	made := l.must("alice", chain.InstantiateContract{Code: 1, Label: "queue", Msg: []byte("{}")})
+	queue := made[0].(chain.ContractInstantiated).Contract
+	for _, msg := range []string{`{"enqueue":{"value":17}}`, `{"enqueue":{"value":22}}`, `{"enqueue":{"value":4}}`, `{"dequeue":{}}`} {
+		l.must("bob", chain.ExecuteContract{Contract: queue, Msg: []byte(msg)})
+	}
+	for query, want := range map[string]string{
+		`{"count":{}}`:                    `{"count":2}`,
+		`{"sum":{}}`:                      `{"sum":26}`,
+		`{"reducer":{}}`:                  `{"counters":[[22,0],[4,22]]}`,
+		`{"open_iterators":{"count":50}}`: `{}`,
+		`{"list":{}}`:                     `{"empty":[],"early":[1,2],"late":[]}`,
+	} {
+		answer, _, why := contract.Ask(l.state, &l.env, queue, []byte(query), 60_000_000)
+		if why != nil || string(answer) != want {
+			t.Errorf("%s: %s %v, want %s", query, answer, why, want)
+		}
+	}
+}
