@@ -2,9 +2,12 @@ package contract_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 )
 
 // TestPredictableAddress: what CosmWasm's own function gives.
@@ -14,4 +17,60 @@ func TestPredictableAddress(t *testing.T) {
 	if want := "5e865d3e45ad3e961f77fd77d46543417ced44d924dc3e079b5415ff6775f847"; hex.EncodeToString(got[:]) != want {
 		t.Errorf("the address is %x, want %s", got[:], want)
 	}
+}
+
+// customs are a custom message or query of each kind.
+var customs = []string{
+	`{"deposit":{"cluster":"%[1]s","amount":"1"}}`, `{"withdraw":{"cluster":"%[1]s","amount":"1"}}`,
+	`{"open_channel":{"payee":"%[2]s","nonce":"1","signer":"%[1]s","amount":"1","window_ms":"60000"}}`,
+	`{"fund_channel":{"channel":"%[1]s","amount":"1"}}`, `{"close_channel":{"channel":"%[1]s"}}`, `{"extend_lease":{"node":"%[1]s","order":"%[1]s","amount":"1"}}`,
+	`{"escrow":{"consumer":"%[2]s","cluster":"%[1]s"}}`, `{"order":{"id":"%[1]s"}}`, `{"node":{"id":"%[1]s"}}`,
+	`{"verify_proof":{"kernel":"k","inputs":["%[1]s"],"outputs":["%[1]s","%[1]s"],"bind":"%[1]s","proof":"AQI="}}`,
+}
+
+func customText(form string) string {
+	return fmt.Sprintf(form, "0100000000000000000000000000000000000000000000000000000000000000", person("bob"))
+}
+
+func read(text string) (message, question bool) {
+	raw, err := cosmwasm.ParseRaw([]byte(text))
+	if err != nil {
+		return false, false
+	}
+	m, message := contract.ReadCustom(raw)
+	if message {
+		_ = chain.CheckMsg(m)
+		_ = chain.KindOf(m)
+	}
+	_, question = contract.ReadQuestion(raw)
+	return message, question
+}
+
+// TestCustomTexts: each is read, as a message or as a query, and as nothing once a byte of its
+// names or of its digits is another.
+func TestCustomTexts(t *testing.T) {
+	for i, form := range customs {
+		text := customText(form)
+		if message, question := read(text); message != (i < 6) || question != (i >= 6) {
+			t.Errorf("%s: %v %v", text, message, question)
+		}
+		for at := range len(text) - 1 {
+			if message, question := read(text[:at] + text[at+1:]); message || question {
+				if c := text[at]; c != '1' && c != '6' && c != '0' && c != 'k' { // of a number, or a name
+					t.Errorf("%s without byte %d is read", text, at)
+				}
+			}
+		}
+	}
+}
+
+func FuzzCustom(f *testing.F) {
+	for _, form := range customs {
+		f.Add(customText(form))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if message, question := read(text); message && question {
+			t.Errorf("%q is both", text)
+		}
+	})
 }
