@@ -221,13 +221,20 @@ func TestUploads(t *testing.T) {
 	if kept, _ := w.state.Get(contract.BytesKey(stored.Checksum)); string(kept) != string(large) {
 		t.Errorf("%d bytes are kept of %d", len(kept), len(large))
 	}
-	taken(alice, parts[0]) // another upload, of which nothing is left when a third begins
-	taken(alice, partsOf(code)[0])
-	for key := range w.state.Iterate([]byte{contract.Prefix, 'p'}, []byte{contract.Prefix, 'q'}) {
-		if string(key[2:34]) == string(alice[:]) {
-			t.Errorf("a part is left under %x", key)
+	left := func() {
+		t.Helper()
+		for _, kind := range []byte{'p', 'u'} {
+			for key := range w.state.Iterate([]byte{contract.Prefix, kind}, []byte{contract.Prefix, kind + 1}) {
+				if string(key[2:34]) == string(alice[:]) {
+					t.Errorf("of an upload is left %x", key)
+				}
+			}
 		}
 	}
+	left()
+	taken(alice, parts[0]) // another upload, of which nothing is left when a third begins
+	taken(alice, partsOf(code)[0])
+	left()
 	bad := append([]byte{}, code...)
 	bad[8]++
 	refused(alice, partsOf(bad)[0], "wasm 2: ")

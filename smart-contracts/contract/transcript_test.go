@@ -211,7 +211,9 @@ func (w *world) outcome(did contract.Result) string {
 	if did.Spent {
 		fmt.Fprintf(&out, "spent %d\n", did.Gas)
 	} else if did.Why != nil {
-		fmt.Fprintf(&out, "refused: %s\n", did.Why.Reason())
+		fmt.Fprintf(&out, "refused for %d gas: %s\n", did.Gas, did.Why.Reason())
+	} else {
+		fmt.Fprintf(&out, "done for %d gas\n", did.Gas)
 	}
 	for _, e := range did.Events {
 		text := string(must(json.Marshal(e)))
