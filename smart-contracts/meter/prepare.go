@@ -66,6 +66,7 @@ func (m *module) metered(w *Weights) ([]byte, error) {
 
 func validateAll(m *module) ([]shape, error) {
 	shapes := make([]shape, len(m.bodies))
+	joins, square := 0, 0
 	for i, body := range m.bodies {
 		of := m.types[m.functions[len(m.imports)+i]]
 		s, err := validate(m, of, body)
@@ -73,6 +74,14 @@ func validateAll(m *module) ([]shape, error) {
 			return nil, within(len(m.imports)+i, err)
 		}
 		shapes[i] = s
+		joins += s.joins
+		square += len(body) * len(body)
+		switch {
+		case joins > maxAllJoins:
+			return nil, refuse(RuleSize, "more than %d values meet in all functions", maxAllJoins)
+		case square > maxAllSquare:
+			return nil, refuse(RuleSize, "the squares of the functions' lengths are more than %d", maxAllSquare)
+		}
 	}
 	return shapes, nil
 }

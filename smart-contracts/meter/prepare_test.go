@@ -89,8 +89,8 @@ var refusals = []struct {
 
 	{"code without end", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{0, 0x01}))).bytes(), meter.RuleFormat, "function 3: 1 blocks are not closed"},
 	{"code behind the end", contract(0x0b).bytes(), meter.RuleFormat, "after the end"},
-	{"too many locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xa1, 0x1f, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "4000 locals"},
-	{"4 billion locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "4000 locals"},
+	{"too many locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xe9, 0x07, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "1000 locals"},
+	{"4 billion locals", contract().with(wasm.SectionCode, vec(body(0x20, 0), body(), body(), sized([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f, 0x0b}))).bytes(), meter.RuleSize, "1000 locals"},
 	{"a vector", contract(append([]byte{0xfd, 12}, make([]byte, 16)...)...).bytes(), meter.RuleSIMD, "function 3: instruction 0xfd0c"},
 	{"a relaxed vector", contract(0xfd, 0x80, 2).bytes(), meter.RuleSIMD, "0xfd 256"},
 	{"memory.fill", contract(0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 11, 0).bytes(), meter.RuleBulkMemory, "0xfc0b"},
@@ -122,13 +122,58 @@ var refusals = []struct {
 	{"a second memory", contract(0x3f, 1, 0x1a).bytes(), meter.RuleInvalid, "memory 1"},
 	{"too deep blocks", contract(append(bytes.Repeat([]byte{0x02, 0x40}, 4001), bytes.Repeat([]byte{0x0b}, 4001)...)...).bytes(), meter.RuleSize, "nest deeper"},
 	{"too many operands", contract(append(bytes.Repeat([]byte{0x41, 0}, 4001), bytes.Repeat([]byte{0x1a}, 4001)...)...).bytes(), meter.RuleSize, "operand stack"},
-	{"a large function", contract(bytes.Repeat([]byte{0x01}, 128<<10)...).bytes(), meter.RuleSize, "body of"},
+	{"a large function", contract(bytes.Repeat([]byte{0x01}, 64<<10)...).bytes(), meter.RuleSize, "body of"},
+	{"101 loops in each other", contract(nested(101, []byte{0x03, 0x40}, nil)...).bytes(), meter.RuleSize, "loops nest deeper than 100"},
+	{"loops over locals", manyFunctions(1, 800, nested(38, []byte{0x03, 0x40}, locals(800))).bytes(), meter.RuleSize, "30000 values meet"},
+	{"ifs over locals", manyFunctions(1, 100, nested(301, []byte{0x41, 0, 0x04, 0x40}, locals(100))).bytes(), meter.RuleSize, "30000 values meet"},
+	{"blocks that are left over locals", manyFunctions(1, 800, nested(38, []byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, locals(800))).bytes(), meter.RuleSize, "30000 values meet"},
+	{"loops over locals in all functions", manyFunctions(11, 800, nested(36, []byte{0x03, 0x40}, locals(800))).bytes(), meter.RuleSize, "meet in all"},
+	{"large functions", manyFunctions(5, 0, bytes.Repeat([]byte{0x01}, 60<<10)).bytes(), meter.RuleSize, "squares"},
 }
 
 // importer is a contract whose function 0 is an import; it exports what is said.
 func importer(exports ...[]byte) *built {
 	exports = append(exports, named("memory", wasm.KindMemory, 0), named("interface_version_8", wasm.KindFunction, 3))
 	return contract().with(wasm.SectionImport, vec(append(named("env"), named("addr_validate", wasm.KindFunction, 0)...))).with(wasm.SectionExport, vec(exports...))
+}
+
+// nested is code in blocks that begin alike.
+func nested(count int, begin, code []byte) []byte {
+	return slices.Concat(bytes.Repeat(begin, count), code, bytes.Repeat([]byte{0x0b}, count))
+}
+
+// locals uses each of some locals, which are i32.
+func locals(count int) (code []byte) {
+	for i := range count {
+		code = append(binary.AppendUvarint(append(code, 0x20), uint64(i)), 0x1a)
+	}
+	return code
+}
+
+// manyFunctions is a contract with some functions alike, of so many locals.
+func manyFunctions(count, locals int, code []byte) *built {
+	one := append(binary.AppendUvarint([]byte{1}, uint64(locals)), 0x7f)
+	one = sized(append(append(one, code...), 0x0b))
+	functions, bodies := [][]byte{{0}, {1}, {2}}, [][]byte{body(0x20, 0), body(), body()}
+	for range count {
+		functions, bodies = append(functions, []byte{2}), append(bodies, one)
+	}
+	return contract().with(wasm.SectionFunction, vec(functions...)).with(wasm.SectionCode, vec(bodies...))
+}
+
+// TestWhatIsNotTooMuch: just below the limits on what compilers take long for.
+func TestWhatIsNotTooMuch(t *testing.T) {
+	for name, b := range map[string]*built{
+		"loops":                     contract(nested(100, []byte{0x03, 0x40}, nil)...),
+		"loops of locals":           manyFunctions(1, 800, nested(37, []byte{0x03, 0x40}, locals(800))),
+		"ifs of locals":             manyFunctions(1, 100, nested(300, []byte{0x41, 0, 0x04, 0x40}, locals(100))),
+		"blocks that nobody leaves": manyFunctions(1, 800, nested(3000, []byte{0x02, 0x40}, locals(800))),
+		"large functions":           manyFunctions(4, 0, bytes.Repeat([]byte{0x01}, 64<<10-64)),
+	} {
+		if _, err := prepare(b.bytes()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func manyParameters() *built {

@@ -10,6 +10,7 @@ type shape struct {
 	instructions int
 	calls        bool // other functions of the module, or the host
 	floats       bool // in locals or on the operand stack
+	joins        int  // values that may meet where ways meet
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -21,6 +22,7 @@ type block struct {
 	params, results []byte
 	base            int // height of the stack below it
 	unreachable     bool
+	targeted        bool // by a branch to its label
 }
 
 // label is what a branch to the block takes.
@@ -40,6 +42,8 @@ type validator struct {
 	stack   []byte
 	blocks  []block
 	targets int
+	joined  joins
+	loops   int // that are open
 }
 
 // validate checks the body of a function of some type. The error is a *Refusal.
@@ -50,7 +54,8 @@ func validate(m *module, of functionType, body []byte) (shape, error) {
 	}
 	v.declare(of)
 	v.code = v.Pos()
-	v.blocks = append(v.blocks, block{op: wasm.OpBlock, results: of.results})
+	v.joined.begin(len(v.locals))
+	v.pushBlock(block{op: wasm.OpBlock, results: of.results})
 	for !v.Done() && len(v.blocks) > 0 {
 		in := v.Instruction()
 		if v.Err() != nil {
@@ -141,19 +146,36 @@ func (v *validator) open(op wasm.Op, of functionType) {
 		v.Fail(refuse(RuleSize, "blocks nest deeper than %d", maxNesting))
 		return
 	}
-	v.blocks = append(v.blocks, block{op: op, params: of.params, results: of.results, base: len(v.stack)})
-	v.pushAll(of.params)
+	if op == wasm.OpLoop {
+		if v.loops++; v.loops > maxLoops {
+			v.Fail(refuse(RuleSize, "loops nest deeper than %d", maxLoops))
+			return
+		}
+	}
+	v.pushBlock(block{op: op, params: of.params, results: of.results, base: len(v.stack)})
 }
 
 // shut ends the innermost block.
 func (v *validator) shut() block {
 	top := v.blocks[len(v.blocks)-1]
+	v.merged(&top)
 	v.popAll(top.results)
 	if v.Err() == nil && len(v.stack) != top.base {
 		v.invalid("a block leaves %d values too many", len(v.stack)-top.base)
 	}
 	v.blocks = v.blocks[:len(v.blocks)-1]
 	return top
+}
+
+// merged counts what meets where a block begins or ends.
+func (v *validator) merged(b *block) {
+	if b.op == wasm.OpLoop {
+		v.loops--
+	}
+	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.targeted))
+	if v.shape.joins = v.joined.values; v.shape.joins > maxJoins {
+		v.Fail(refuse(RuleSize, "more than %d values meet", maxJoins))
+	}
 }
 
 // leave says that what follows in the block is not reached.
@@ -171,7 +193,9 @@ func (v *validator) target(label uint64) []byte {
 		v.invalid("a branch to label %d of %d", label, len(v.blocks))
 		return nil
 	}
-	return v.blocks[uint64(len(v.blocks))-1-label].label()
+	b := &v.blocks[uint64(len(v.blocks))-1-label]
+	b.targeted = true
+	return b.label()
 }
 
 // blockType is the type that a block names. What is no index of a type is one byte:
@@ -284,6 +308,7 @@ func (v *validator) control(in *wasm.Instruction) {
 
 func (v *validator) pushBlock(b block) {
 	v.blocks = append(v.blocks, b)
+	v.joined.open()
 	v.pushAll(b.params)
 }
 
@@ -357,6 +382,7 @@ func (v *validator) variable(in *wasm.Instruction) {
 		return
 	}
 	of := v.locals[in.A]
+	v.joined.mark(in.A)
 	if in.Op != wasm.OpLocalGet {
 		v.pop(of)
 	}
