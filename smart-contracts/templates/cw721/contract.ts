@@ -1,0 +1,173 @@
+// A collection of tokens of which each is another, with the messages of cw721-base.
+
+import { Bytes, Env, Expires, Info, Json, Response, Wasm, Writer, address, unknown, version } from "./kit";
+import { Collection, Token, collection, count, minter, operators, owned, tokens } from "./state";
+export { query } from "./queries";
+
+const maxName = 128; // letters of a token's name
+
+export function instantiate(_env: Env, info: Info, msg: Json): Response {
+  info.noFunds();
+  version("hypermesh:cw721", "1.0.0");
+  const c = new Collection();
+  c.name = msg.field("name").text();
+  c.symbol = msg.field("symbol").text();
+  const who = msg.maybe("minter");
+  msg.done();
+  minter().save(who === null ? info.sender : address(who.text()));
+  collection().save(c);
+  count().save(0);
+  return new Response();
+}
+
+export function execute(env: Env, info: Info, msg: Json): Response {
+  info.noFunds();
+  const m = msg.variant();
+  if (m.named("transfer_nft")) return transfer(env, info.sender, m);
+  if (m.named("send_nft")) return send(env, info.sender, m);
+  if (m.named("approve")) return approve(env, info.sender, m);
+  if (m.named("revoke")) return revoke(env, info.sender, m);
+  if (m.named("approve_all")) return approveAll(env, info.sender, m);
+  if (m.named("revoke_all")) return revokeAll(info.sender, m);
+  if (m.named("mint")) return mint(info.sender, m);
+  if (m.named("burn")) return burn(env, info.sender, m);
+  if (m.named("update_minter")) return updateMinter(info.sender, m);
+  throw new Error(unknown(m));
+}
+
+function done(action: string, sender: string): Response {
+  return new Response().attribute("action", action).attribute("sender", sender);
+}
+
+// operates tells whether somebody may move all that an owner has.
+function operates(env: Env, owner: string, who: string): bool {
+  return who == owner || (operators(owner).has(who) && !operators(owner).load(who).passed(env));
+}
+
+// mine returns a token whose approvals somebody may change, movable one that they may move.
+function mine(env: Env, who: string, id: string): Token {
+  const t = tokens().load(id);
+  if (!operates(env, t.owner, who)) throw new Error("only the owner may");
+  return t;
+}
+
+function movable(env: Env, who: string, id: string): Token {
+  const t = tokens().load(id);
+  const approval = t.approval(who);
+  if (approval !== null && !approval.expires.passed(env)) return t;
+  if (!operates(env, t.owner, who)) throw new Error("only the owner, or who is approved, may");
+  return t;
+}
+
+function hand(id: string, t: Token, to: string): void {
+  owned(t.owner).remove(id);
+  t.handTo(to);
+  tokens().save(id, t);
+  owned(to).save(id, true);
+}
+
+function transfer(env: Env, sender: string, m: Json): Response {
+  const to = address(m.field("recipient").text());
+  const id = m.field("token_id").text();
+  m.done();
+  hand(id, movable(env, sender, id), to);
+  return done("transfer_nft", sender).attribute("recipient", to).attribute("token_id", id);
+}
+
+function told(contract: string, by: string, id: string, msg: Bytes): Bytes {
+  const w = new Writer().object().field("receive_nft").object();
+  w.field("sender").text(by).field("token_id").text(id).field("msg").binary(msg);
+  return Wasm.execute(contract, w.end().end());
+}
+
+function send(env: Env, sender: string, m: Json): Response {
+  const to = address(m.field("contract").text());
+  const id = m.field("token_id").text();
+  const msg = m.field("msg").bytes();
+  m.done();
+  hand(id, movable(env, sender, id), to);
+  return done("send_nft", sender).attribute("recipient", to).attribute("token_id", id).message(told(to, sender, id, msg));
+}
+
+// ends reads when a right ends, which must be later.
+function ends(env: Env, m: Json): Expires {
+  const e = Expires.from(m.maybe("expires"));
+  if (e.passed(env)) throw new Error("it would be over already");
+  return e;
+}
+
+function approve(env: Env, sender: string, m: Json): Response {
+  const spender = address(m.field("spender").text());
+  const id = m.field("token_id").text();
+  const until = ends(env, m);
+  m.done();
+  const t = mine(env, sender, id);
+  t.approve(spender, until);
+  tokens().save(id, t);
+  return done("approve", sender).attribute("spender", spender).attribute("token_id", id);
+}
+
+function revoke(env: Env, sender: string, m: Json): Response {
+  const spender = address(m.field("spender").text());
+  const id = m.field("token_id").text();
+  m.done();
+  const t = mine(env, sender, id);
+  t.revoke(spender);
+  tokens().save(id, t);
+  return done("revoke", sender).attribute("spender", spender).attribute("token_id", id);
+}
+
+function approveAll(env: Env, sender: string, m: Json): Response {
+  const operator = address(m.field("operator").text());
+  const until = ends(env, m);
+  m.done();
+  operators(sender).save(operator, until);
+  return done("approve_all", sender).attribute("operator", operator);
+}
+
+function revokeAll(sender: string, m: Json): Response {
+  const operator = address(m.field("operator").text());
+  m.done();
+  operators(sender).remove(operator);
+  return done("revoke_all", sender).attribute("operator", operator);
+}
+
+function onlyMinter(sender: string): void {
+  if (!minter().has() || minter().load() != sender) throw new Error("only the minter may");
+}
+
+function mint(sender: string, m: Json): Response {
+  onlyMinter(sender);
+  const id = m.field("token_id").text();
+  const t = new Token();
+  t.owner = address(m.field("owner").text());
+  const uri = m.maybe("token_uri");
+  if (uri !== null) t.uri = uri.text();
+  const extension = m.maybe("extension");
+  if (extension !== null) t.extension.read(extension);
+  m.done();
+  if (id.length == 0 || id.length > maxName) throw new Error("a token's name has 1 to 128 letters");
+  if (tokens().has(id)) throw new Error("there is a token of that name");
+  tokens().save(id, t);
+  owned(t.owner).save(id, true);
+  count().save(count().load() + 1);
+  return done("mint", sender).attribute("owner", t.owner).attribute("token_id", id);
+}
+
+function burn(env: Env, sender: string, m: Json): Response {
+  const id = m.field("token_id").text();
+  m.done();
+  owned(movable(env, sender, id).owner).remove(id);
+  tokens().remove(id);
+  count().save(count().load() - 1);
+  return done("burn", sender).attribute("token_id", id);
+}
+
+function updateMinter(sender: string, m: Json): Response {
+  onlyMinter(sender);
+  const next = m.maybe("new_minter");
+  m.done();
+  if (next === null) minter().remove();
+  else minter().save(address(next.text()));
+  return done("update_minter", sender);
+}
