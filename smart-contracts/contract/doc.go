@@ -20,8 +20,8 @@
 // Invariants:
 //
 //  1. What a message does depends on the state, the Env and the message alone.
-//     Failures have a codespace and a code, which contracts see; what the machine
-//     says of a call for people is never kept.
+//     Failures have a codespace and a code, which contracts see; of what the machine
+//     says of a call only the words of an abort are kept, which are the contract's.
 //  2. A message that fails has changed nothing, and made no event.
 //  3. The pool of a contract is what was paid for the room that it takes and not
 //     given back: growth costs NanoPerByte a byte, and freed bytes bring back

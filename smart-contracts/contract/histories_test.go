@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"strings"
 	"testing"
@@ -259,4 +260,40 @@ func TestFaultOfTheMachine(t *testing.T) {
 	}()
 	w.do(person("alice"), chain.InstantiateContract{Code: 1, Label: "c", Msg: []byte("{}")}, testGas)
 	t.Error("a contract was made without a machine")
+}
+
+// TestWalksBackwardsArePaidFor: a call that has not the gas for all keys looks at no more of them
+// than it has the gas for, and is spent.
+func TestWalksBackwardsArePaidFor(t *testing.T) {
+	w := newWorld()
+	w.store(person("alice"), moduleCode("one"))
+	w.do(person("alice"), chain.InstantiateContract{Code: 1, Label: "c", Msg: []byte("{}")}, testGas)
+	for i := range 2_000 {
+		w.state.Set(contract.StorageKey(w.made[0], fmt.Append(nil, i)), []byte("v"))
+	}
+	read := 0
+	w.state = state.NewOverlay(&counting{w.state, &read})
+	walk := chain.ExecuteContract{Contract: w.made[0], Msg: []byte(`{"do":[{"scan":["down","",""]}]}`)}
+	if did := w.do(person("bob"), walk, 100_000); !did.Spent || read > 125 {
+		t.Errorf("%+v, and %d keys were looked at", did, read)
+	}
+	if did := w.do(person("bob"), walk, 10*testGas); did.Why != nil || read < 2_000 {
+		t.Errorf("%+v, and %d keys were looked at", did.Why, read)
+	}
+}
+
+// counting counts what is walked over.
+type counting struct {
+	state.Reader
+	read *int
+}
+
+func (c *counting) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for key, value := range c.Reader.Iterate(start, end) {
+			if *c.read++; !yield(key, value) {
+				return
+			}
+		}
+	}
 }

@@ -19,10 +19,6 @@ const (
 
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
-
-	// A walk backwards knows its keys from the beginning: so many and so much at most.
-	maxBackwards      = 10_000
-	maxBackwardsBytes = 8 << 20
 )
 
 // Prices are what contracts cost in gas.

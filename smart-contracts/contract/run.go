@@ -142,7 +142,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 	if !f.tank.take(r.env.Prices.Call) {
 		return nil, outOf(f.tank)
 	}
-	reach := &reach{run: r, frame: f, contract: c}
+	reach := &reach{run: r, frame: f, contract: c, limit: f.tank.left()}
 	args = append([][]byte{cosmwasm.Encode(r.envOf(c.address))}, args...)
 	perGas := r.env.Prices.Points
 	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries}, reach)

@@ -15,12 +15,18 @@ type reach struct {
 	*run
 	*frame
 	contract *called
-	grown    int64 // bytes of room, less those that became free
+	limit    uint64 // gas of the call
+	asked    uint64 // for what was reached so far
+	grown    int64  // bytes of room, less those that became free
 }
 
 var _ Reach = (*reach)(nil)
 
-func (h *reach) points(gas uint64) uint64 { return gas * h.env.Prices.Points }
+// points asks for gas.
+func (h *reach) points(gas uint64) uint64 {
+	h.asked += gas
+	return gas * h.env.Prices.Points
+}
 
 func (h *reach) place(own []byte) []byte { return StorageKey(h.contract.address, own) }
 
@@ -79,15 +85,15 @@ func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
 	if order == Ascending {
 		return &forward{reach: h, from: from, to: to}, h.points(p.Read), nil
 	}
-	w := &backward{reach: h}
-	size := 0
+	w, gas := &backward{reach: h}, p.Read
 	for at, value := range h.layer.Iterate(from, to) {
-		if size += len(at) + len(value); len(w.keys) == maxBackwards || size > maxBackwardsBytes {
-			return nil, 0, &Misuse{"too much to walk over backwards"}
+		// What the call cannot pay for is not looked at: it ends here.
+		if gas += p.Read + p.ReadByte*uint64(len(at)+len(value)); h.asked+gas > h.limit {
+			break
 		}
 		w.keys = append(w.keys, at)
 	}
-	return w, h.points(p.Read + p.Read*uint64(len(w.keys)) + p.ReadByte*uint64(size)), nil
+	return w, h.points(gas), nil
 }
 
 // after is the first key behind all that begin with a prefix.
