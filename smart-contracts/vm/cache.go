@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
@@ -138,16 +141,20 @@ func (m *Machine) image(code []byte) ([]byte, error) {
 	return withoutAddresses(text), nil
 }
 
+// nativeSuffix ends the names of files of native code.
+const nativeSuffix = ".native"
+
 // tagBytes is the length of what authenticates a file.
 const tagBytes = len(crypto.Digest{})
 
-// tag authenticates native code of some id under the node's key.
+// tag authenticates native code of some id under the node's key. An id names the upload,
+// and not what another version of the pass made of it.
 func (m *Machine) tag(id crypto.Digest, text []byte) crypto.Digest {
-	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], text))
+	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], []byte{m.config.pass}, text))
 }
 
 func (m *Machine) path(id crypto.Digest) string {
-	return filepath.Join(m.config.Dir, hex.EncodeToString(id[:])+".native")
+	return filepath.Join(m.config.Dir, hex.EncodeToString(id[:])+nativeSuffix)
 }
 
 // read returns what is on disk of some code, nil if that is nothing that this
@@ -211,6 +218,54 @@ func (m *Machine) write(id crypto.Digest, text []byte) error {
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return m.makeRoom(m.path(id))
+}
+
+// makeRoom removes the files that were written first until there are as many bytes as
+// there may be, but for one.
+func (m *Machine) makeRoom(kept string) error {
+	m.disk.Lock()
+	defer m.disk.Unlock()
+	type native struct {
+		path    string
+		bytes   uint64
+		written time.Time
+	}
+	entries, err := os.ReadDir(m.config.Dir)
+	if err != nil {
+		return err
+	}
+	var all []native
+	total := uint64(0)
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) != nativeSuffix {
+			continue
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		total += uint64(info.Size())
+		all = append(all, native{filepath.Join(m.config.Dir, entry.Name()), uint64(info.Size()), info.ModTime()})
+	}
+	slices.SortFunc(all, func(a, b native) int {
+		return cmp.Or(a.written.Compare(b.written), strings.Compare(a.path, b.path))
+	})
+	for _, one := range all {
+		if total <= m.config.DirBytes {
+			break
+		}
+		if one.path == kept {
+			continue
+		}
+		if err := os.Remove(one.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		total -= one.bytes
 	}
 	return nil
 }

@@ -2,9 +2,10 @@ package vm
 
 import "github.com/bytecodealliance/wasmtime-go/v44"
 
-// stackBytes is the native stack of one call: more than meter.StackBytes, so that
-// the module's own count is used up before. Threads have 2 MiB at least.
-const stackBytes = 1 << 20
+// stackBytes is the native stack of one call: more than meter.StackBytes by so much that
+// the module's own count is used up before a frame that is counted for less than it is
+// could matter. Threads have 2 MiB at least, and the host its part of them.
+const stackBytes = 3 << 19
 
 // newEngine returns an engine for the dialect that smart-contracts/meter writes,
 // with one NaN. The module counts what it uses; the epoch is for one that goes

@@ -7,6 +7,12 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
+// StackBytes is the native stack of a call.
+const StackBytes = stackBytes
+
+// OfPass has a machine keep what it compiles as that of another version of the pass.
+func OfPass(m *Machine, version byte) { m.config.pass = version }
+
 // WithoutAddresses is for tests.
 var WithoutAddresses = withoutAddresses
 

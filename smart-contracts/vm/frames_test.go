@@ -11,6 +11,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
 const nativeStack = 1 << 20
@@ -57,6 +58,15 @@ func frames() map[string]string {
 	all["a loop"] = locals + many(300, "(local.set $l@ (i64.load offset=@ (local.get 0)))") + "(loop " +
 		many(300, "(local.set $l@ (i64.mul (local.get $l@) (i64.load offset=@ (i32.const 0))))") +
 		"(drop " + again + ") (br_if 0 (i64.eqz (local.get $l1))))" + many(300, "(i64.store offset=@ (i32.const 0) (local.get $l@))") + "(i32.const 1)"
+	// A chain in which each link stays, to be stored or computed again after the call.
+	for _, n := range []int{100, 400} {
+		link := []string{"clz", "popcnt", "ctz"}
+		chain := "(local i32) (loop (local.set 1 (local.get 0)) "
+		for i := range n {
+			chain += "local.get 1 i32." + link[i%len(link)] + " local.tee 1 local.get 1 i32.store "
+		}
+		all[fmt.Sprint(n, " links")] = chain + "(br_if 0 (i32.eqz " + again + "))) (i32.const 1)"
+	}
 	return all
 }
 
@@ -112,6 +122,10 @@ func TestFramesAreCountedForMoreThanTheyAre(t *testing.T) {
 		t.Logf("%s: %.2f times what it takes", name, float64(counted)/nativeStack)
 		if counted < nativeStack {
 			t.Errorf("%s: %d bytes are counted when %d are used up", name, counted, nativeStack)
+		}
+		// What a call that has all of its count takes natively, and half as much again.
+		if takes := meter.StackBytes * nativeStack / counted; takes*3/2 > vm.StackBytes {
+			t.Errorf("%s: a call that has %d bytes takes %d of %d", name, meter.StackBytes, takes, vm.StackBytes)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
 // Config is what a machine keeps, and where.
@@ -17,14 +18,22 @@ type Config struct {
 	// Key authenticates what is in Dir. It is the node's secret: whoever has it
 	// can have the node run any native code.
 	Key [32]byte
+	// DirBytes bounds what is in Dir [4 GiB]: what was written first goes.
+	DirBytes uint64
 	// CacheBytes bounds the native code that is kept in memory [512 MiB].
 	CacheBytes uint64
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
 	Patience time.Duration
+
+	pass byte // the version of the pass, meter.Version
 }
 
 func (c Config) withDefaults() Config {
+	c.pass = meter.Version
+	if c.DirBytes == 0 {
+		c.DirBytes = 4 << 30
+	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 512 << 20
 	}
@@ -44,6 +53,7 @@ type Machine struct {
 	linker *linker
 	stop   chan struct{}
 	ticker sync.WaitGroup
+	disk   sync.Mutex // held while files are removed
 
 	mu       sync.Mutex
 	compiled map[crypto.Digest]*compiled

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
@@ -439,5 +440,98 @@ func TestMemoryHasRoomForSome(t *testing.T) {
 	}
 	if m.Has(other.ID) {
 		t.Error("more is kept than there is room for")
+	}
+}
+
+// TestAnotherPass: what was compiled of another version's rewriting is not run.
+func TestAnotherPass(t *testing.T) {
+	dir, code := t.TempDir(), codeOf(t, source("(local.get $msg)", "unreachable"))
+	loads, load := 0, code.Load
+	code.Load = func() (*meter.Module, error) {
+		loads++
+		return load()
+	}
+	for i, c := range []struct {
+		pass byte
+		want int
+	}{{meter.Version - 1, 1}, {meter.Version - 1, 1}, {meter.Version, 2}, {meter.Version, 2}} {
+		m := newMachine(t, vm.Config{Dir: dir})
+		vm.OfPass(m, c.pass)
+		if err := m.Compile(code); err != nil || loads != c.want {
+			t.Errorf("machine %d, of version %d: loaded %d times, want %d; %v", i, c.pass, loads, c.want, err)
+		}
+	}
+}
+
+// TestDiskHasRoomForSome: files are removed, the first that were written first, but not
+// the one that was written last, and nothing that is no native code.
+func TestDiskHasRoomForSome(t *testing.T) {
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := func() (names []string, bytes uint64) {
+		found, err := filepath.Glob(filepath.Join(dir, "*.native"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range found {
+			info, err := os.Stat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bytes += uint64(info.Size())
+		}
+		return found, bytes
+	}
+	var room uint64
+	written := map[string]bool{}
+	for i, answer := range []string{"$msg", "$env", "$info"} {
+		if err := newMachine(t, vm.Config{Dir: dir, DirBytes: room}).Compile(codeOf(t, source("(local.get "+answer+")", "unreachable"))); err != nil {
+			t.Fatal(err)
+		}
+		names, bytes := files()
+		for _, name := range names {
+			if !written[name] {
+				at := time.Unix(1000, 0) // older than what comes
+				if err := os.Chtimes(name, at, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+			written[name] = true
+		}
+		if room = bytes * 2; i == 0 {
+			room = bytes + bytes/2 // for one, and not for two
+		}
+		if i < 2 && len(written) != i+1 {
+			t.Fatalf("%d files were written of %d", len(written), i+1)
+		}
+		if i == 1 && len(names) != 1 {
+			t.Errorf("%d files are kept, there is room for one", len(names))
+		}
+	}
+	if names, _ := files(); len(names) != 2 || len(written) != 3 {
+		t.Errorf("%d files are kept of %d, there is room for two", len(names), len(written))
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSparseDataStaysSmall: native code is not as large as the memory that a module's data
+// are spread over.
+func TestSparseDataStaysSmall(t *testing.T) {
+	dir := t.TempDir()
+	text := strings.Replace(source("(local.get $msg)", "unreachable"), `(memory (export "memory") 2)`, `(memory (export "memory") 512) (data (i32.const 16) "a") (data (i32.const 16777214) "a")`, 1)
+	if err := newMachine(t, vm.Config{Dir: dir}).Compile(codeOf(t, text)); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.native"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	if info, err := os.Stat(names[0]); err != nil || info.Size() > 1<<20 {
+		t.Errorf("%d bytes are kept, %v", info.Size(), err)
 	}
 }
