@@ -28,6 +28,7 @@ type field struct {
 	seed     uint64
 	gift     uint64 // what there was too much from the first check on, and one
 	crowd    []byte // nodes of other owners, so that nine find seats
+	made     int    // draws, as many of the dearest
 }
 
 func newField(t testing.TB, policy chain.PolicyReplicate) *field {
@@ -181,7 +182,8 @@ func (f *field) step(ms uint64) chain.Events {
 	f.seed++
 	f.env.Mix = crypto.DomainMix.Hash(binary.BigEndian.AppendUint64(nil, f.seed))
 	settlement.ExpireOrders(f.kv, &f.env, 64)
-	events, _ := settlement.RunDraws(f.kv, &f.env, 64)
+	events, made := settlement.RunDraws(f.kv, &f.env, 64)
+	f.made += made
 	due, _ := settlement.RunDeadlines(f.kv, &f.env, 64)
 	events = append(events, due...)
 	f.events = append(f.events, events...)

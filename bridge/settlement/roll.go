@@ -132,7 +132,7 @@ type draw struct {
 type drawn struct {
 	nodes  []crypto.PublicKey
 	stake  chain.Amount // that each of them has free
-	others bool         // the roll has somebody else who may be drawn, whatever is free of its bond, or too many to look at all of them
+	others bool         // the roll has somebody else who may be drawn once enough of its bond is free, or too many to look at all of them
 }
 
 // drawNodes draws up to want nodes of different owners from the roll, of all that excluded
@@ -182,7 +182,7 @@ type candidates struct {
 	nodes []crypto.PublicKey
 	taken []chain.Address // their owners
 
-	others bool // somebody who may be drawn was looked at
+	others bool // somebody who may be drawn once enough of its bond is free was looked at
 }
 
 // bound is what no node of a class weighs more than.
@@ -227,7 +227,9 @@ func (c *candidates) weigh(seat uint64, stake chain.Amount) candidate {
 	if slices.Contains(c.taken, p.Owner) || c.excluded(node, &p) {
 		return candidate{}
 	}
-	c.others = true
+	if owned := sound(p.Bond.Sub(lesser(p.Owed, p.Bond))); !owned.Less(c.least) { // else it can never be drawn
+		c.others = true
+	}
 	free := p.Free()
 	if free.Less(stake) {
 		return candidate{}

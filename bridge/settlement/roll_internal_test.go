@@ -129,6 +129,8 @@ func TestOthersOnTheRoll(t *testing.T) {
 		"one whose bond is locked":       {drawScan - 1, true, true, true},
 		"one who is drawn":               {drawScan - 1, true, false, true},
 		"one whose bond is locked alone": {0, true, true, true},
+		"one with too little a bond":     {drawScan - 1, false, false, false},
+		"one who owes its bond":          {drawScan - 2, false, false, false},
 	} {
 		kv := state.NewOverlay(state.NewMemoryBackend())
 		for n := range c.nodes {
@@ -141,6 +143,15 @@ func TestOthersOnTheRoll(t *testing.T) {
 					t.Fatal(why.Reason())
 				}
 			}
+		}
+		switch name {
+		case "one with too little a bond":
+			enrol(kv, 1_001, 3, chain.Nano(chain.Hyper(5).Nano()-1))
+		case "one who owes its bond":
+			enrol(kv, 1_001, 3, chain.Hyper(100))
+			p, _ := ProviderOf(kv, node(1_001))
+			p.Owed = chain.Nano(chain.Hyper(95).Nano() + 1)
+			state.Save(kv, ProviderKey(node(1_001)), p)
 		}
 		got := drawNodes(kv, testEnv(), draw{want: 1, least: chain.Hyper(5), excluded: one})
 		if got.others != c.others || (len(got.nodes) == 1) != (c.another && !c.locked) {

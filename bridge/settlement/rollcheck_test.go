@@ -423,6 +423,34 @@ func shielded(t *testing.T) *field {
 	return f
 }
 
+// TestPanelsOfRunsThatStakeNothingArePaidFor: a cluster that hides the data of an order of its own consumer from three jurors,
+// and shows it to nine, loses nothing by that, nor do its runs: the order has paid for what the panels' draws weigh.
+func TestPanelsOfRunsThatStakeNothingArePaidFor(t *testing.T) {
+	policy := staked
+	policy.Stake = chain.Amount{}
+	f := newField(t, policy)
+	f.register(operator, operators)
+	f.gather()
+	f.do(f.begin(40, operators))
+	f.vouch(found1(chain.FoundUnavailable))
+	f.do(f.reveal(40))
+	f.accomplice()
+	before := f.made
+	f.drawn()
+	f.judge(found1(chain.FoundUnavailable))
+	f.drawn()
+	f.judge(found("right"))
+	f.do(chain.CollectRun{Order: f.id})
+	f.over(chain.RunJudged, 40, operators)
+	const draw, rounded = 10, 3 // parts of the dearest draw, and what of a panel of three's is rounded up to a whole one
+	staking := policy
+	staking.Stake = chain.Hyper(1)
+	paid := settlement.QueuedByRuns(2, policy).Weight(draw, 0) - settlement.QueuedByRuns(2, staking).Weight(draw, 0)
+	if made := uint64(f.made-before) * draw; made == 0 || made > paid+rounded {
+		t.Errorf("the panels' draws weigh %d parts, the order paid for %d", made, paid)
+	}
+}
+
 // inTurn has jurors vote one after the other as a list says, the last of which repeats.
 func inTurn(votes ...chain.Vote) func(byte) chain.Vote {
 	given := map[byte]chain.Vote{}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
-	"github.com/hypermesh/hypermesh/internal/state"
 )
 
 // moves has a node leave its owner and come back with another one, if it may.
@@ -32,11 +31,7 @@ func TestNobodyChecksItsOwnRun(t *testing.T) {
 	policy := staked
 	policy.Stake = chain.Amount{}
 	f := newField(t, policy)
-	for _, n := range []byte{41, 50, 60, 70, 80, 90, 95} { // too little for a juror
-		p := f.provider(n)
-		p.Bond = chain.Hyper(4)
-		state.Save(f.kv, settlement.ProviderKey(key(n).Public()), p)
-	}
+	f.lockBonds([]byte{41, 50, 60, 70, 80, 90, 95}, chain.Hyper(96)) // too little is free for a juror
 	f.do(f.begin(40, 50))
 	if !f.moves(40, 9) {
 		t.Fatal("the primary cannot leave")
@@ -49,6 +44,7 @@ func TestNobodyChecksItsOwnRun(t *testing.T) {
 	f.do(f.reveal(40))
 	f.drawn() // nor does it judge it
 	f.step(10)
+	f.lockBonds([]byte{41, 50, 60, 70, 80, 90, 95}, chain.Amount{})
 	f.over(chain.RunUnjudged)
 }
 
