@@ -245,6 +245,9 @@ func (r *run) submessage(f *frame, from chain.Address, s *cosmwasm.SubMsg) ([]by
 	if s.ReplyOn != cosmwasm.ReplyAlways && s.ReplyOn != cosmwasm.ReplySuccess {
 		return nil, nil
 	}
+	if !f.tank.take(r.env.Prices.Event * uint64(len(r.events)-mark)) { // told again at each level
+		return nil, outOf(f.tank)
+	}
 	ended := cosmwasm.SubResponse{Events: told(r.events[mark:]), Responses: []cosmwasm.MsgResponse{done}}
 	if len(done.Value) > 0 {
 		ended.Data = done.Value
@@ -265,7 +268,11 @@ func (r *run) reply(f *frame, to chain.Address, s *cosmwasm.SubMsg, used uint64,
 	if why := r.emit(f, chain.ContractReplied{Contract: to, ID: chain.Number(s.ID), Failure: failed}, 0); why != nil {
 		return nil, why
 	}
-	answer, why := r.call(f, c, meter.Reply, wasmExecute, cosmwasm.Encode(cosmwasm.Reply{ID: s.ID, Payload: s.Payload, GasUsed: used, Result: ended}))
+	text := cosmwasm.Encode(cosmwasm.Reply{ID: s.ID, Payload: s.Payload, GasUsed: used, Result: ended})
+	if !f.tank.take(r.env.Prices.ReadByte * uint64(len(text))) {
+		return nil, outOf(f.tank)
+	}
+	answer, why := r.call(f, c, meter.Reply, wasmExecute, text)
 	if why != nil {
 		return nil, why
 	}
