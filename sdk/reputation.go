@@ -68,3 +68,52 @@ func (c *Client) verifiedFacts(ctx context.Context, key []byte, decode func([]by
 	out.facts = record.At(value.Header().TimeMs())
 	return out, nil
 }
+
+// VerifiedReputation is Reputation with facts that finalized states have, and the scores that follow from them. Which
+// nodes and home clusters an account has the node that is asked says: it cannot list another's, and may leave some out.
+func (c *Client) VerifiedReputation(ctx context.Context, of string) (api.Reputation, error) {
+	said, err := c.Reputation(ctx, of)
+	if err != nil {
+		return api.Reputation{}, err
+	}
+	account, notAccount := chain.ParseAddress(of)
+	node, notNode := crypto.ParsePublicKey(of)
+	if notAccount != nil && notNode != nil {
+		return api.Reputation{}, fmt.Errorf("sdk: %.100q is neither an address nor a node id", of)
+	}
+	out := api.Reputation{Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}, More: said.More}
+	var provider, consumer match.Facts
+	for i := range said.Nodes {
+		id := said.Nodes[i].Node
+		v, err := c.verifiedFacts(ctx, settlement.ProviderKey(id), func(raw []byte) (match.Record, error) {
+			p, err := settlement.DecodeProvider(raw)
+			if err == nil && notNode == nil && id != node || err == nil && notAccount == nil && p.Owner != account {
+				err = fmt.Errorf("node %s is not of %.100q", id.Short(), of)
+			}
+			return p.Record, err
+		})
+		if err != nil {
+			return api.Reputation{}, err
+		}
+		provider, out.Height = provider.Plus(v.facts), max(out.Height, v.height)
+		out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: api.FactsOf(v.facts)})
+	}
+	for i := range said.Clusters {
+		id := said.Clusters[i].Cluster
+		v, err := c.VerifiedConsumerFacts(ctx, account, id)
+		if err != nil {
+			return api.Reputation{}, err
+		}
+		consumer, out.Height = consumer.Plus(v.facts), max(out.Height, v.height)
+		out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: api.FactsOf(v.facts)})
+	}
+	if len(out.Nodes) > 0 {
+		facts := api.FactsOf(provider)
+		out.Provider = &facts
+	}
+	if len(out.Clusters) > 0 {
+		facts := api.FactsOf(consumer)
+		out.Consumer = &facts
+	}
+	return out, nil
+}

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/node"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/nexus/agent"
+	"github.com/hypermesh/hypermesh/nexus/match"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -70,6 +72,7 @@ func TestKernelFromTheCommandLine(t *testing.T) {
 	if zk.ProductDigest(got) != zk.ProductDigest(want) {
 		t.Error("the product is wrong")
 	}
+	wantCompleted(t, n, &report)
 	broken := filepath.Join(dir, "broken.csv")
 	if err := os.WriteFile(broken, []byte("1,2\n3,40000\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -77,5 +80,21 @@ func TestKernelFromTheCommandLine(t *testing.T) {
 	out = filepath.Join(dir, "none")
 	if printed, err := run(broken); err == nil {
 		t.Errorf("a file that is no matrix was taken: %s", printed)
+	}
+}
+
+// wantCompleted has the reputation of who did a job's work proven: it completed it.
+func wantCompleted(t *testing.T, n *network, report *api.JobReport) {
+	t.Helper()
+	if len(report.Providers) != 1 {
+		t.Fatalf("providers are %v", report.Providers)
+	}
+	printed, err := hypermesh(t, "query", "reputation", report.Providers[0].String(), "--config", n.path, "--genesis", filepath.Join(n.dir, node.GenesisFile), "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r api.Reputation
+	if err := json.Unmarshal(printed, &r); err != nil || r.Provider == nil || r.Provider.Completed == 0 || r.Provider.Score <= match.Neutral {
+		t.Errorf("the node's reputation is %s, %v", printed, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/node"
 	"github.com/hypermesh/hypermesh/sdk"
 )
 
@@ -37,15 +38,27 @@ func queryCommand() *cli.Command {
 // queryClient asks the nodes of --rpc, those that a description lists, or one on
 // this machine.
 func queryClient(c *cli.Context) (*sdk.Client, error) {
-	nodes := c.StringSlice("rpc")
+	client, _, err := queryVerifying(c)
+	return client, err
+}
+
+// queryVerifying is queryClient that verifies from --genesis, if that is given.
+func queryVerifying(c *cli.Context) (client *sdk.Client, verifies bool, err error) {
+	config := sdk.Config{Nodes: c.StringSlice("rpc")}
 	if path := c.String("config"); path != "" && !c.IsSet("rpc") {
 		d, err := readDescription(path)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		nodes = d.RPC
+		config.Nodes = d.RPC
 	}
-	return sdk.New(sdk.Config{Nodes: nodes})
+	if path := c.String("genesis"); path != "" {
+		if config.Genesis, err = node.ReadGenesisFile(path); err != nil {
+			return nil, false, err
+		}
+	}
+	client, err = sdk.New(config)
+	return client, config.Genesis != nil, err
 }
 
 func querySupply(c *cli.Context) error {

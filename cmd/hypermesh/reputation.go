@@ -14,9 +14,10 @@ import (
 func queryReputationCommand(rpc cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: "reputation", Usage: "what settlements say of a node, or of an account", ArgsUsage: "ADDRESS|NODE",
-		Description: "Scores go from 0 to 1; 0.5 is of whoever is not known. Facts count half after 32 days.\nExample: hypermesh query reputation hyper1…",
-		Flags:       []cli.Flag{rpc, configFlag(), jsonFlag()},
-		Action:      queryReputation,
+		Description: "Scores go from 0 to 1; 0.5 is of whoever is not known. Facts count half after 32 days. With --genesis the facts are proven, and the scores made of them here;\n" +
+			"which nodes and clusters an account has the node that is asked says.\nExample: hypermesh query reputation hyper1… --genesis genesis.json",
+		Flags:  []cli.Flag{rpc, configFlag(), &cli.StringFlag{Name: "genesis", Usage: "genesis `FILE` to verify from"}, jsonFlag()},
+		Action: queryReputation,
 	}
 }
 
@@ -30,11 +31,15 @@ func queryReputation(c *cli.Context) error {
 			return usagef(c, "%.100q is neither an address nor a node id", of)
 		}
 	}
-	client, err := queryClient(c)
+	client, verified, err := queryVerifying(c)
 	if err != nil {
 		return err
 	}
-	r, err := client.Reputation(c.Context, of)
+	ask := client.Reputation
+	if verified {
+		ask = client.VerifiedReputation
+	}
+	r, err := ask(c.Context, of)
 	if err != nil {
 		return err
 	}

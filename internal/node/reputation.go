@@ -32,7 +32,7 @@ func nodeReputation(r state.Reader, now chain.TimeMs, node crypto.PublicKey) (ap
 	if !ok {
 		return api.Reputation{}, fmt.Errorf("node %s was never registered: %w", node.Short(), rpc.ErrNotFound)
 	}
-	facts := factsToJSON(provider.Record.At(now))
+	facts := api.FactsOf(provider.Record.At(now))
 	return api.Reputation{Provider: &facts, Nodes: []api.NodeFacts{{Node: node, Facts: facts}}, Clusters: []api.ClusterFacts{}}, nil
 }
 
@@ -42,7 +42,7 @@ func accountReputation(r state.Reader, now chain.TimeMs, account chain.Address) 
 		if known == 0 {
 			return nil
 		}
-		facts := factsToJSON(all)
+		facts := api.FactsOf(all)
 		return &facts
 	}
 	nodes, moreNodes := settlement.NodesOf(r, account)
@@ -51,7 +51,7 @@ func accountReputation(r state.Reader, now chain.TimeMs, account chain.Address) 
 		provider, _ := settlement.ProviderOf(r, id) // it is listed: it is there
 		facts := provider.Record.At(now)
 		all = all.Plus(facts)
-		out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: factsToJSON(facts)})
+		out.Nodes = append(out.Nodes, api.NodeFacts{Node: id, Facts: api.FactsOf(facts)})
 	}
 	out.Provider = sum(all, len(nodes))
 	clusters, moreClusters := settlement.EscrowsOf(r, account)
@@ -59,7 +59,7 @@ func accountReputation(r state.Reader, now chain.TimeMs, account chain.Address) 
 	for _, id := range clusters {
 		facts := settlement.EscrowOf(r, account, id).Record.At(now)
 		all = all.Plus(facts)
-		out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: factsToJSON(facts)})
+		out.Clusters = append(out.Clusters, api.ClusterFacts{Cluster: id, Facts: api.FactsOf(facts)})
 	}
 	out.Consumer = sum(all, len(clusters))
 	out.More = moreNodes || moreClusters
@@ -90,11 +90,4 @@ func (n *Node) reputation(ask func(r state.Reader, now chain.TimeMs) (api.Reputa
 		out.Height, out.TimeMs = snapshot.Tip().Height, head.TimeMs
 	}
 	return out, err
-}
-
-func factsToJSON(f match.Facts) api.Facts {
-	return api.Facts{
-		Score: api.Uint64(f.Score()), Completed: api.Uint64(f.Completed), Failed: api.Uint64(f.Failed), Late: api.Uint64(f.Late),
-		Disputed: api.Uint64(f.Disputed), Slashed: api.Uint64(f.Slashed), Credit: f.Credit, Debt: f.Debt,
-	}
 }

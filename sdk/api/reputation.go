@@ -3,6 +3,7 @@ package api
 import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/match"
 )
 
 // Reputation is GET /v1/reputation/{of}: what settlements say of a node, or of an account
@@ -40,4 +41,12 @@ type Facts struct {
 	Slashed   Uint64       `json:"slashed_millionths"`
 	Credit    chain.Amount `json:"credit_nhyper" doc:"fees that were burned with what went well, aged"`
 	Debt      chain.Amount `json:"debt_nhyper" doc:"fees that were burned with what did not, aged"`
+}
+
+// FactsOf writes facts with their score.
+func FactsOf(f match.Facts) Facts {
+	return Facts{
+		Score: Uint64(f.Score()), Completed: Uint64(f.Completed), Failed: Uint64(f.Failed), Late: Uint64(f.Late),
+		Disputed: Uint64(f.Disputed), Slashed: Uint64(f.Slashed), Credit: f.Credit, Debt: f.Debt,
+	}
 }
