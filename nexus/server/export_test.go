@@ -68,6 +68,9 @@ func (s *Server) Asked() uint64 {
 // ReadIndex asks a leader what is newest.
 func (s *Server) ReadIndex(ctx context.Context) (uint64, error) { return s.ownIndex(ctx) }
 
+// Append has the leader's raft decide an entry.
+func (s *Server) Append(entry []byte) error { return s.consensus.raft.Apply(entry, 0).Error() }
+
 // KnowsOver asks a leader whether there is nothing to say of a node's part in an order.
 func (s *Server) KnowsOver(ctx context.Context, order crypto.Digest, node crypto.PublicKey) (bool, error) {
 	r := s.current.Load()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -73,7 +74,8 @@ type reign struct {
 	*Server
 	ctx     context.Context
 	began   time.Time
-	term    uint64 // of raft, in which all of the terms before it was carried out
+	term    uint64        // of raft, in which all of the terms before it was carried out
+	idle    atomic.Uint64 // the entries from the newest command that is carried out to this one are no commands
 	effects *effectQueue
 	wg      sync.WaitGroup
 	pokes   chan *session

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -211,15 +212,87 @@ func linearJobs(t *testing.T, n int) []linearJob {
 	return jobs
 }
 
+// door is where clients find a server over its restarts. A server's own address may
+// be another's while it is away, and who listens there then knows nothing of the jobs.
+type door struct {
+	listener net.Listener
+	inside   sync.WaitGroup
+	shut     chan struct{} // closed at the end
+
+	mu sync.RWMutex
+	to string // empty: the server is away
+}
+
+func openDoor(t *testing.T, to string) *door {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{listener: listener, to: to, shut: make(chan struct{})}
+	d.inside.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // it is closed
+			}
+			d.inside.Go(func() { d.let(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		close(d.shut)
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		d.inside.Wait()
+	})
+	return d
+}
+
+// let carries a connection to the server and back until either ends it, or the door is shut.
+func (d *door) let(from net.Conn) {
+	defer func() { _ = from.Close() }()
+	d.mu.RLock() // the server does not go away while it is dialled
+	to := net.Conn(nil)
+	if d.to != "" {
+		to, _ = net.Dial("tcp", d.to)
+	}
+	d.mu.RUnlock()
+	if to == nil {
+		return
+	}
+	defer func() { _ = to.Close() }()
+	ended := make(chan struct{}, 2)
+	carry := func(to, from net.Conn) {
+		_, _ = io.Copy(to, from) // whoever ends it, it has ended
+		ended <- struct{}{}
+	}
+	go carry(to, from)
+	go carry(from, to)
+	select {
+	case <-ended:
+	case <-d.shut:
+	}
+}
+
+// lead has the door lead to an address, or to nobody.
+func (d *door) lead(to string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to = to
+}
+
 // strike kills the leader, or cuts it off for a while, n times.
-func (c *cluster) strike(relay *netem.Relay, rng *rand.Rand, n int) {
+func (c *cluster) strike(relay *netem.Relay, doors []*door, rng *rand.Rand, n int) {
 	c.t.Helper()
 	for range n {
 		leader := c.waitLeader()
 		if rng.IntN(2) == 0 {
+			doors[leader].lead("")
 			c.kill(leader)
 			c.waitLeader()
 			c.start(leader)
+			doors[leader].lead(c.servers[leader].HTTPAddr().String())
 		} else {
 			sides := make([]int, 3)
 			sides[leader] = 1
@@ -246,10 +319,10 @@ func TestLinearizable(t *testing.T) {
 	c.chain.set(func() { c.chain.escrow = chain.Hyper(10_000) })
 	c.upload(0, blob.Sum([]byte(program)), program)
 	jobs := linearJobs(t, 60)
-	urls := make([]string, 3) // servers keep their addresses over restarts
+	doors, urls := make([]*door, 3), make([]string, 3)
 	for i := range urls {
-		c.configs[i].HTTP = c.servers[i].HTTPAddr().String()
-		urls[i] = c.url(i)
+		doors[i] = openDoor(t, c.servers[i].HTTPAddr().String())
+		urls[i] = "http://" + doors[i].listener.Addr().String()
 	}
 	began, stop := time.Now(), make(chan struct{})
 	clients := make([]*jobClient, 6)
@@ -270,7 +343,7 @@ func TestLinearizable(t *testing.T) {
 			}
 		})
 	}
-	c.strike(relay, rng, 3)
+	c.strike(relay, doors, rng, 3)
 	wg.Wait()
 	close(stop)
 	var history []porcupine.Operation
@@ -355,6 +428,46 @@ func TestALeaderOfAnOlderTermAnswersNoRead(t *testing.T) {
 		if status, body := c.do(i, http.MethodGet, path, nil, nil); status != http.StatusServiceUnavailable {
 			t.Errorf("server %d: %d %s", i, status, body)
 		}
+	}
+}
+
+// TestALeaderKnowsWhatAFollowerShowed has a follower carry out, and show, what the
+// leader has decided and does not get to carry out: who asks next is shown it too.
+func TestALeaderKnowsWhatAFollowerShowed(t *testing.T) {
+	c := newClusterWith(t, 3, patient)
+	leader := c.waitLeader()
+	follower := (leader + 1) % 3
+	c.submit(leader, chain.PolicyNone{})
+	_, before := c.servers[leader].State()
+	busy, release := c.servers[leader].Hold()
+	var posted sync.WaitGroup
+	defer posted.Wait()
+	defer release()
+	request, id := signedJob(t, testOrder(chain.PolicyNone{}), testSpec(program))
+	posted.Go(func() { c.post(leader, "/v1/jobs", request) }) // answered when the leader goes on
+	<-busy
+	var shown uint64
+	until(t, "a follower that is ahead of the leader", func() bool {
+		_, shown = c.servers[follower].State()
+		return shown > before
+	})
+	c.askUntil(http.StatusOK, follower, "/v1/jobs/"+id.String()+"?consistency=linearizable")
+	index, err := c.servers[leader].ReadIndex(t.Context())
+	if err != nil || index < shown {
+		t.Errorf("a follower has shown entry %d, and the leader takes %d for the newest: %v", shown, index, err)
+	}
+}
+
+// TestWhatIsNoEntryHoldsUpNoRead has raft decide what nobody can read: it is passed over.
+func TestWhatIsNoEntryHoldsUpNoRead(t *testing.T) {
+	c := newClusterWith(t, 3, patient)
+	leader := c.waitLeader()
+	id := c.submit(leader, chain.PolicyNone{})
+	if err := c.servers[leader].Append([]byte("no entry")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		c.askUntil(http.StatusOK, i, "/v1/jobs/"+id.String()+"?consistency=linearizable")
 	}
 }
 

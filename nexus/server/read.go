@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/web"
@@ -15,10 +18,10 @@ import (
 
 // Reads are answered by whichever server is asked: from what it has heard of, or
 // linearizably, by a read index (Ongaro, "Consensus: Bridging Theory and
-// Practice", 2014, §6.4). The leader notes the index of the newest entry that it
-// has carried out, has a majority confirm that it still leads, and the server
-// that was asked answers once it has carried out that entry too. Questions that
-// come while a majority is asked share the next round.
+// Practice", 2014, §6.4). The leader notes the index of the newest command that is
+// decided, has a majority confirm that it still leads, and the server that was
+// asked answers once it has carried out that command too. Questions that come
+// while a majority is asked share the next round.
 
 const (
 	consistencyQuery = "consistency"
@@ -216,21 +219,46 @@ func (s *Server) readIndex(ctx context.Context) (uint64, error) {
 	return s.askIndex(ctx, leader)
 }
 
-// ownIndex is readIndex of the leader. It has carried out all that leaders
-// before it answered, because it acts as one only after a barrier, and all that
-// it answered itself. That holds in the term of its reign only: a server that
-// lost the leadership and leads again may not have noticed yet, and lack what
-// the leader between has answered, while a majority confirms that it leads.
+// ownIndex is readIndex of the leader. It knows all that leaders before it
+// decided, because it acts as one only after a barrier, and all that it decided
+// itself. That holds in the term of its reign only: a server that lost the
+// leadership and leads again may not have noticed yet, and lack what the leader
+// between has answered, while a majority confirms that it leads.
 func (s *Server) ownIndex(ctx context.Context) (uint64, error) {
 	reign := s.current.Load()
 	if reign == nil {
 		return 0, errNoLeader
 	}
-	index := s.replica.news.newest()
+	index, err := reign.decided()
+	if err != nil {
+		return 0, err
+	}
 	if err := s.consensus.confirm(ctx, reign, s.consensus.acks.ask()); err != nil {
 		return 0, err
 	}
 	return index, nil
+}
+
+// decided returns an index that is not below that of any decided command. Those
+// that are carried out here are not enough: a follower may have heard that one is
+// decided, carried it out and shown it before the leader has. An error wraps
+// errNoLeader.
+func (r *reign) decided() (uint64, error) {
+	decided, news := r.consensus.raft.CommitIndex(), &r.replica.news
+	for i := decided; i > max(news.newest(), r.idle.Load()); i-- {
+		var entry raft.Log
+		err := r.consensus.log.GetLog(i, &entry)
+		switch {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return news.newest(), nil // it is in a snapshot, of what was carried out
+		case err != nil:
+			return 0, fmt.Errorf("%w: entry %d of %d decided ones: %w", errNoLeader, i, decided, err)
+		case entry.Type == raft.LogCommand:
+			return i, nil
+		}
+	}
+	r.idle.Store(decided)
+	return news.newest(), nil
 }
 
 func (s *Server) askIndex(ctx context.Context, leader crypto.PublicKey) (uint64, error) {

@@ -55,12 +55,14 @@ func (r *replica) StoreConfiguration(index uint64, c raft.Configuration) { r.mem
 // the log.
 func (r *replica) Apply(l *raft.Log) any {
 	entry, err := scheduler.ReadEntry(l.Data)
-	if err != nil {
-		r.log.Error("server: an entry of the log does not decode", "index", l.Index, "error", err)
-		return err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		r.log.Error("server: an entry of the log does not decode", "index", l.Index, "error", err)
+		r.applied = l.Index
+		r.news.tell(l.Index, nil, nil) // who waits for it has all that there is to hear
+		return err
+	}
 	effects, errs := r.carryOut(l, entry)
 	if r.effects != nil {
 		r.effects.push(effects)
