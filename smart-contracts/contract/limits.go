@@ -17,6 +17,10 @@ const (
 	// NanoPerByte is what a byte of room costs, in nHYPER.
 	NanoPerByte = 10_000
 
+	// answerPoints is what reading a byte of a contract's answer costs: 50 ns, for empty
+	// objects in each other's place take so long.
+	answerPoints = 200
+
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
 )

@@ -174,7 +174,7 @@ func EncodeQueryAnswer(a QueryAnswer) []byte {
 
 // DecodeReached reads what a contract is told about its query.
 func DecodeReached(data []byte) (r Reached, err error) {
-	err = decode(data, MaxAnswerBytes, sum[Reached]{&r, reaches})
+	err = decode(data, 2*MaxAnswerBytes, sum[Reached]{&r, reaches})
 	return r, err
 }
 

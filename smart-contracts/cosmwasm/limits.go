@@ -5,7 +5,7 @@ package cosmwasm
 const (
 	MaxResponseBytes = 1 << 20   // of an answer to anything but a query
 	MaxQueryBytes    = 64 << 10  // of a query, as the machine has it
-	MaxAnswerBytes   = 64 << 20  // of an answer to a query, as the machine has it
+	MaxAnswerBytes   = 1 << 20   // of an answer to a query
 	MaxMessages      = 256       // of one response
 	MaxEvents        = 256       // of one response
 	MaxAttributes    = 256       // of one event, and of one response

@@ -173,3 +173,14 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersToQueriesAreBounded: a chain that reads an answer has an end to it.
+func TestAnswersToQueriesAreBounded(t *testing.T) {
+	for bytes, want := range map[int]bool{1 << 20: true, 1<<20 + 4: false} {
+		text := `{"ok":"` + strings.Repeat("A", bytes-len(`{"ok":""}`)/4*4-4) + `"}`
+		_, err := cosmwasm.DecodeQueryAnswer([]byte(text + strings.Repeat(" ", bytes-len(text))))
+		if r, refused := errors.AsType[*cosmwasm.Refusal](err); err == nil != want || !want && (!refused || r.Rule != cosmwasm.RuleSize) {
+			t.Errorf("%d bytes: %v", bytes, err)
+		}
+	}
+}

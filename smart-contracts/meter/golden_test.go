@@ -70,3 +70,17 @@ func TestGoldenRewriting(t *testing.T) {
 	}
 	golden(t, "rewriting_v1.txt", out.String())
 }
+
+// TestWeightsOfSlowNumbers: what a processor takes some 50 ns for if a number is next to
+// 0 costs as much on any, and a function's locals cost something each.
+func TestWeightsOfSlowNumbers(t *testing.T) {
+	w := meter.WeightsV1()
+	for _, op := range []byte{0x91, 0x92, 0x93, 0x94, 0x95, 0x9f, 0xa0, 0xa1, 0xa2, 0xa3, 0xb6, 0xbb} {
+		if w.Plain[op] < 200 {
+			t.Errorf("instruction 0x%02x costs %d points", op, w.Plain[op])
+		}
+	}
+	if w.Local == 0 {
+		t.Error("locals cost nothing")
+	}
+}

@@ -77,7 +77,7 @@ type metered struct {
 func (w *meter) rewrite(body []byte) []byte {
 	w.out = append(make([]byte, 0, 2*len(body)+64), body[:w.code]...)
 	w.enter()
-	w.points, w.check = int64(w.weights.Entry), true
+	w.points, w.check = int64(w.weights.Entry)+int64(w.weights.Local)*int64(w.locals), true
 	w.blocks = append(w.blocks, metered{op: wasm.OpBlock})
 	for r := wasm.NewReader(body[w.code:]); !r.Done(); {
 		in := r.Instruction()
