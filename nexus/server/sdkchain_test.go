@@ -185,7 +185,7 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 	owing := record.At(1_000)
 	n, c := newFakeNode(t, map[string]any{
 		string(settlement.EscrowKey(consumer, key(clusterKey).Public())): settlement.Escrow{Balance: chain.Hyper(3)},
-		string(settlement.ProviderKey(node)):                             settlement.Provider{Owner: address(ownerKeys), Bond: chain.Hyper(1), Record: record},
+		string(settlement.ProviderKey(node)):                             settlement.Provider{Owner: address(ownerKeys), Bond: chain.Hyper(3), Locked: chain.Hyper(1), Record: record},
 		string(settlement.ProviderKey(gone)):                             settlement.Provider{Owner: address(ownerKeys), UnbondedMs: 5},
 		string(settlement.ClusterKey(key(clusterKey).Public())):          settlement.Cluster{Operator: address(9), FeeBps: 70},
 	})
@@ -196,7 +196,7 @@ func TestChainIsBelievedWithProof(t *testing.T) {
 	if e, err := c.Escrow(ctx, address(55)); err != nil || !e.Balance.IsZero() {
 		t.Errorf("no escrow: %+v %v", e, err)
 	}
-	if p, err := c.Provider(ctx, node); err != nil || p.Premium <= match.Premium(match.Neutral) || p != (server.Provider{Owner: address(ownerKeys), Premium: match.Premium(owing.Score())}) {
+	if p, err := c.Provider(ctx, node); err != nil || p.Premium <= match.Premium(match.Neutral) || p != (server.Provider{Owner: address(ownerKeys), Premium: match.Premium(owing.Score()), Free: chain.Hyper(2)}) {
 		t.Errorf("provider: %+v %v", p, err)
 	}
 	for name, stranger := range map[string]crypto.PublicKey{"unknown": key(55).Public(), "unbonded": gone} {
