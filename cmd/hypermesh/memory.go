@@ -6,15 +6,18 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
 )
 
-// How a node's garbage is collected: seldom, because little of what it allocates
-// lives long, until it holds so much that its memory would leave its bound.
+// How a node's garbage is collected: seldom, because little of what it allocates lives
+// long. The collector runs when the heap holds heapGoal, or a part of what the state tree
+// takes outside of it if that is more. The limit on memory is above that and should
+// not be reached: near it the runtime gives memory back that it takes again at once.
 const (
-	collectAfter = 150       // % of what lives
-	collectAbove = 240 << 20 // bytes, beside a tree of treeAtRest
-	collectLeast = 104 << 20 // bytes, beside any tree: less would be spent on collecting
-	treeAtRest   = 16 << 20
+	heapGoal     = 72 << 20 // bytes
+	heapSpare    = 24 << 20 // bytes from the goal to the limit
+	collectMost  = 200      // % of what lives, so that who has little to do holds little
+	collectLeast = 50       // % of what lives: less would be spent on collecting
 )
 
 // sampleAllocations samples allocations only for who may ask for them. It comes before
@@ -25,26 +28,29 @@ func sampleAllocations(profiled bool) {
 	}
 }
 
-// tuneCollector sets the collector, unless the environment does (package runtime,
-// GOGC and GOMEMLIMIT).
-func tuneCollector() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAfter)
+// nodeCollector has the collector follow a node's heap until ctx ends, unless the
+// environment sets it (package runtime, GOGC and GOMEMLIMIT). It returns who is to be told
+// what the state tree takes outside of the heap (node.Config.NodeMemory).
+func nodeCollector(ctx context.Context) (tree func(bytes int)) {
+	var goal atomic.Int64
+	tree = func(bytes int) {
+		goal.Store(goalBeside(bytes))
+		if os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetMemoryLimit(goal.Load() + heapSpare)
+		}
 	}
-	limitHeap(0)
+	tree(0)
+	followHeap(ctx, func(live uint64) int { return percentTo(goal.Load(), live) })
+	return tree
 }
 
-// limitHeap sets how much the Go heap may hold beside a state tree that takes so many
-// bytes outside of it, unless the environment does: together they keep within one bound,
-// until the tree is so large that more changes wait beside it (store.Options.PendingBytes).
-func limitHeap(tree int) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(heapBeside(tree))
-	}
-}
+// goalBeside returns at how many bytes in the heap a node's garbage is collected.
+func goalBeside(tree int) int64 { return int64(max(heapGoal, tree/4*3)) }
 
-func heapBeside(tree int) int64 {
-	return int64(max(collectAbove-max(tree-treeAtRest, 0)/3*4, collectLeast, tree/4*3))
+// percentTo returns how much may be allocated until the heap holds goal, in % of what lives.
+func percentTo(goal int64, live uint64) int {
+	percent := (goal - int64(live)) * 100 / max(int64(live), 1)
+	return int(min(max(percent, collectLeast), collectMost))
 }
 
 // A Nexus server holds little, but allocates a lot for each job: it collects when
@@ -55,18 +61,23 @@ const (
 )
 
 // spareCollector has the collector spare what is below spareHeap until ctx ends,
-// unless the environment sets it. It looks at what lives after each collection.
-func spareCollector(ctx context.Context) {
+// unless the environment sets it.
+func spareCollector(ctx context.Context) { followHeap(ctx, percentBeside) }
+
+// followHeap sets after each collection how much may be allocated until the next, in %
+// of what lives, until ctx ends, unless the environment sets it.
+func followHeap(ctx context.Context, percent func(live uint64) int) {
 	if os.Getenv("GOGC") == "" {
-		(&collected{ctx: ctx}).again()
+		(&collected{ctx: ctx, of: percent}).again()
 	}
 }
 
-// collected is garbage at each collection. Its pointer keeps it from a block that
+// collected is garbage at each collection. Its pointers keep it from a block that
 // it would share with what lives (runtime.SetFinalizer).
 type collected struct {
-	ctx     context.Context
-	percent int
+	ctx context.Context
+	of  func(live uint64) int
+	set int // %
 }
 
 func (c *collected) again() {
@@ -75,12 +86,12 @@ func (c *collected) again() {
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	percent := percentBeside(live[0].Value.Uint64())
-	if percent*4 < c.percent*3 || percent*3 > c.percent*4 { // setting it stops the world
+	percent := c.of(live[0].Value.Uint64())
+	if percent*8 < c.set*7 || percent*7 > c.set*8 { // setting it stops the world
 		debug.SetGCPercent(percent)
-		c.percent = percent
+		c.set = percent
 	}
-	runtime.SetFinalizer(&collected{c.ctx, c.percent}, (*collected).again)
+	runtime.SetFinalizer(&collected{c.ctx, c.of, c.set}, (*collected).again)
 }
 
 // percentBeside returns how much may be allocated beside what lives, in % of that.

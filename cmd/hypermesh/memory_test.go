@@ -8,12 +8,17 @@ import (
 	"testing"
 )
 
-// What the state tree takes outside of the Go heap, the heap does without, as far as it
-// can.
+// A node collects at one size of its heap, more beside a tree that is far larger, and
+// never when next to nothing could be collected.
 func TestHeapBesideATree(t *testing.T) {
-	for tree, want := range map[int]int64{0: 240 << 20, 16 << 20: 240 << 20, 76 << 20: 160 << 20, 118 << 20: 104 << 20, 136 << 20: 104 << 20, 200 << 20: 150 << 20, 1 << 30: 768 << 20} {
-		if got := heapBeside(tree); got != want {
-			t.Errorf("beside a tree of %d bytes the heap may hold %d, want %d", tree, got, want)
+	for tree, want := range map[int]int64{0: 104 << 20, 118 << 20: 104 << 20, 200 << 20: 150 << 20, 1 << 30: 768 << 20} {
+		if got := goalBeside(tree); got != want {
+			t.Errorf("beside a tree of %d bytes the goal is %d, want %d", tree, got, want)
+		}
+	}
+	for live, want := range map[uint64]int{0: 200, 20 << 20: 200, 40 << 20: 160, 52 << 20: 100, 100 << 20: 50, 1 << 40: 50} {
+		if got := percentTo(104<<20, live); got != want {
+			t.Errorf("beside %d bytes that live: %d %%, want %d", live, got, want)
 		}
 	}
 }

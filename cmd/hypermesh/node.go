@@ -121,7 +121,6 @@ func makeKey(path string) (crypto.PrivateKey, error) {
 func nodeRun(c *cli.Context) error {
 	config := node.DefaultConfig()
 	config.Home, config.Version = c.String("home"), version()
-	config.NodeMemory = limitHeap
 	if err := readConfig(c, &config); err != nil {
 		return err
 	}
@@ -133,7 +132,7 @@ func nodeRun(c *cli.Context) error {
 		crypto.VerifyNarrow()
 	}
 	sampleAllocations(config.Pprof != "")
-	tuneCollector()
+	config.NodeMemory = nodeCollector(c.Context)
 	deps, err := node.Open(config, log)
 	if err != nil {
 		return err

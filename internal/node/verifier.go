@@ -15,7 +15,7 @@ const (
 	knownKeys = 24_576
 	// knownBytes bounds the transactions that are remembered as verified, beside
 	// those of the pool: each generation's encodings.
-	knownBytes = 4 << 20
+	knownBytes = 2 << 20
 	// fullTurn is from how many transactions on a turn of verification takes all
 	// processors, and takes no more requests in: below, it leaves consensus all but
 	// one.

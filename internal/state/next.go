@@ -292,7 +292,8 @@ type worker struct {
 	all        []update           // of the worker
 	done       int                // of these
 	stack      []change
-	items      []leafSlot
+	leaves     []leafSlot // room for those of a page that is rewritten
+	items      []leafSlot // room for what it becomes
 	deleted    int // leaves that are gone
 	written    int // bytes of nodes made
 	grown      int // by how many bytes there are more in memory
@@ -406,7 +407,8 @@ func (w *worker) pass(updates int) {
 func (w *worker) page(at *kidSlot, old *node, depth int, ups []update) slot {
 	made, ok := w.revalue(at, old, depth, ups)
 	if !ok {
-		if made = w.rewrite(old.appendLeaves(nil), depth, ups); made.kind != isSame {
+		w.leaves = old.appendLeaves(w.leaves[:0])
+		if made = w.rewrite(w.leaves, depth, ups); made.kind != isSame {
 			w.losePlaces(at, old)
 		}
 	}
