@@ -29,8 +29,10 @@ typedef struct room {
   uint8_t *base;
   size_t reserved;   // bytes of addresses
   size_t accessible; // bytes from base that can be read and written, and size at least
+  size_t touched;    // bytes from base that were accessible since all was given back: none beyond was used
   size_t capacity;   // the most that it may grow to
   size_t size;
+  bool spoilt;       // what lies beyond accessible may be accessible too
 } room;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -44,26 +46,35 @@ static void destroy(room *r) {
   free(r);
 }
 
-// overwrite makes a room all zeros page by page, and reports whether it could.
+// overwrite makes a room all zeros page by page, and reports whether it could, with few
+// pages left to the room. Those beyond what is accessible are zeros, of calls before.
 static bool overwrite(room *r) {
-  size_t pages = r->accessible / page, used = 0;
-  if (pagemap < 0 || r->accessible > SCANNED) return false;
+  size_t pages = r->touched / page, used = 0;
+  if (pagemap < 0 || r->touched > SCANNED) return false;
   uint64_t entries[SCANNED / 4096];
   ssize_t want = pages * sizeof entries[0];
   if (pread(pagemap, entries, want, (uintptr_t)r->base / page * sizeof entries[0]) != want) return false;
   for (size_t i = 0; i < pages; i++) used += (entries[i] & USED) != 0;
   if (used > WRITTEN_OVER) return false;
-  for (size_t i = 0; i < pages; i++) {
+  for (size_t i = 0; i < r->accessible / page; i++) {
     if (entries[i] & USED) memset(r->base + i * page, 0, page);
   }
   return true;
 }
 
+// clear makes a room all zeros, and reports whether it could.
+static bool clear(room *r) {
+  if (overwrite(r)) return true;
+  if (madvise(r->base, r->touched, MADV_DONTNEED) != 0) return false;
+  r->touched = 0;
+  return true;
+}
+
 static void leave(void *at) {
   room *r = at;
-  if (!overwrite(r) && madvise(r->base, r->accessible, MADV_DONTNEED) != 0) abort();
+  bool clean = !r->spoilt && clear(r);
   pthread_mutex_lock(&lock);
-  bool keep = rooms_kept < MOST_ROOMS;
+  bool keep = clean && rooms_kept < MOST_ROOMS;
   if (keep) {
     r->next = kept;
     kept = r;
@@ -83,10 +94,14 @@ static uint8_t *look(void *at, size_t *size, size_t *capacity) {
 // resize has all of a size be accessible and nothing beyond it.
 static bool resize(room *r, size_t size) {
   size_t bytes = (size + page - 1) / page * page;
-  if (bytes > r->accessible && mprotect(r->base + r->accessible, bytes - r->accessible, PROT_READ | PROT_WRITE) != 0) return false;
+  if (bytes > r->accessible && mprotect(r->base + r->accessible, bytes - r->accessible, PROT_READ | PROT_WRITE) != 0) {
+    r->spoilt = true; // a part of it may have become so
+    return false;
+  }
   if (bytes < r->accessible && mprotect(r->base + bytes, r->accessible - bytes, PROT_NONE) != 0) return false;
   r->accessible = bytes;
   r->size = size;
+  if (bytes > r->touched) r->touched = bytes;
   return true;
 }
 

@@ -2,6 +2,11 @@ package vm_test
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -66,5 +71,26 @@ func TestMemoriesEnd(t *testing.T) {
 				t.Errorf("%v %s, %v; want %v", o.End, o.Detail, err, c.end)
 			}
 		}
+	}
+}
+
+// TestRooms runs testdata/rooms_test.c: what is kept of a memory, and that none is used
+// again of which the kernel has refused a part.
+func TestRooms(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("memories are used again on Linux alone")
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "rooms")
+	compiler := strings.Fields(output(t, here, "go", "env", "CC"))
+	build := exec.Command(compiler[0], append(compiler[1:], "-g", "-pthread", "-I"+here, "-o", program, filepath.Join(here, "testdata", "rooms_test.c"))...)
+	if says, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, says)
+	}
+	if says, err := exec.Command(program).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, says)
 	}
 }
