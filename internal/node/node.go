@@ -95,7 +95,7 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 		return deps, fmt.Errorf("making the data directory: %w", err)
 	}
 	seed := nodeKey.Seed()
-	if deps.VM, err = vm.New(vm.Config{Dir: filepath.Join(path(dataDir), "contracts"), Key: crypto.DomainCompiledKey.Hash(seed[:])}); err != nil {
+	if deps.VM, err = vm.New(vm.Config{Dir: filepath.Join(path(dataDir), "contracts"), Key: crypto.DomainCompiledKey.Hash(seed[:]), Log: log}); err != nil {
 		return deps, err
 	}
 	options := store.Options{CacheBytes: max(int64(config.CacheMiB)<<20/3, 1<<20), RecordBytes: int64(config.CacheMiB) << 20 / 3 * 2, TreeBytes: int64(config.TreeMiB) << 20, Logger: log, NodeMemory: config.NodeMemory}

@@ -27,6 +27,13 @@ type compiled struct {
 	gone  bool // out of the cache, to be closed by its last user
 }
 
+// maker says who made a piece of native code, of an upload that its id names.
+type maker struct {
+	pass   byte   // the version of the pass that wrote the module
+	image  byte   // of what is made of the engine's code
+	engine string // of the engine
+}
+
 // load returns a compiled module, from memory, from disk, or compiled now. Give
 // it back with release. Two that ask at once for what is not there may both
 // compile it; one of the two is kept.
@@ -34,11 +41,9 @@ func (m *Machine) load(code Code) (*compiled, error) {
 	if n := m.find(code.ID); n != nil {
 		return n, nil
 	}
-	n, err := m.read(code.ID)
-	if err != nil {
-		return nil, err
-	}
+	n := m.read(code.ID)
 	if n == nil {
+		var err error
 		if n, err = m.compile(code); err != nil {
 			return nil, err
 		}
@@ -48,6 +53,10 @@ func (m *Machine) load(code Code) (*compiled, error) {
 
 // Compile has a contract's code compiled, or read from disk, before it is called.
 func (m *Machine) Compile(code Code) error {
+	if err := m.begin(0); err != nil {
+		return err
+	}
+	defer m.end()
 	n, err := m.load(code)
 	if err == nil {
 		m.release(n)
@@ -121,8 +130,8 @@ func (m *Machine) compile(code Code) (*compiled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm: compiling code %v: %w", code.ID, err)
 	}
-	if err := m.write(code.ID, text); err != nil {
-		return nil, fmt.Errorf("vm: keeping code %v: %w", code.ID, err)
+	if err := m.write(code.ID, text); err != nil { // it is compiled again after the next start
+		m.config.Log.Warn("compiled code of a contract cannot be kept", "code", code.ID, "err", err)
 	}
 	return m.bind(code.ID, text)
 }
@@ -141,16 +150,20 @@ func (m *Machine) image(code []byte) ([]byte, error) {
 	return withoutAddresses(text), nil
 }
 
-// nativeSuffix ends the names of files of native code.
-const nativeSuffix = ".native"
+// The ends of the names of files of native code, and of those that are being written.
+const (
+	nativeSuffix = ".native"
+	newSuffix    = ".new"
+)
 
 // tagBytes is the length of what authenticates a file.
 const tagBytes = len(crypto.Digest{})
 
 // tag authenticates native code of some id under the node's key. An id names the upload,
-// and not what another version of the pass made of it.
+// and not what other versions made of it.
 func (m *Machine) tag(id crypto.Digest, text []byte) crypto.Digest {
-	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], []byte{m.config.pass}, text))
+	by := m.config.maker
+	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], []byte{by.pass, by.image, byte(len(by.engine))}, []byte(by.engine), text))
 }
 
 func (m *Machine) path(id crypto.Digest) string {
@@ -158,31 +171,44 @@ func (m *Machine) path(id crypto.Digest) string {
 }
 
 // read returns what is on disk of some code, nil if that is nothing that this
-// node wrote and this engine runs. The bytes are native code: none is looked at
-// before the tag has been.
-func (m *Machine) read(id crypto.Digest) (*compiled, error) {
+// node wrote, this engine runs and the disk can read. The bytes are native code: none is
+// looked at before the tag has been.
+func (m *Machine) read(id crypto.Digest) *compiled {
 	if m.config.Dir == "" {
-		return nil, nil
+		return nil
 	}
 	data, err := os.ReadFile(m.path(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.config.Log.Warn("compiled code of a contract cannot be read", "code", id, "err", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("vm: reading compiled code: %w", err)
-	}
-	if len(data) < tagBytes {
-		return nil, nil
+	if err != nil || len(data) < tagBytes {
+		return nil
 	}
 	text := data[tagBytes:]
 	if want := m.tag(id, text); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
-		return nil, nil
+		return nil
 	}
 	n, err := m.bind(id, text)
-	if err != nil { // of another version of the engine, or another processor
-		return nil, nil
+	if err != nil { // of another processor
+		return nil
 	}
-	return n, nil
+	return n
+}
+
+// removeUnfinished removes what was being written when the node went down.
+func (m *Machine) removeUnfinished() {
+	if m.config.Dir == "" {
+		return
+	}
+	entries, err := os.ReadDir(m.config.Dir)
+	for _, entry := range entries {
+		if filepath.Ext(entry.Name()) == newSuffix {
+			err = errors.Join(err, os.Remove(filepath.Join(m.config.Dir, entry.Name())))
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.config.Log.Warn("unfinished files of compiled contracts cannot be removed", "err", err)
+	}
 }
 
 // bind takes native code of this node's to the engine and links it.
@@ -207,7 +233,7 @@ func (m *Machine) write(id crypto.Digest, text []byte) error {
 	if err := os.MkdirAll(m.config.Dir, 0o700); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(m.config.Dir, "*.new")
+	file, err := os.CreateTemp(m.config.Dir, "*"+newSuffix)
 	if err != nil {
 		return err
 	}

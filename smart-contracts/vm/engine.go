@@ -4,8 +4,16 @@ import "github.com/bytecodealliance/wasmtime-go/v44"
 
 // stackBytes is the native stack of one call: more than meter.StackBytes by so much that
 // the module's own count is used up before a frame that is counted for less than it is
-// could matter. Threads have 2 MiB at least, and the host its part of them.
+// could matter.
 const stackBytes = 3 << 19
+
+// threadBytes is what a thread has to have of it: the host has its part of it, and what the
+// engine does itself.
+const threadBytes = stackBytes + 512<<10
+
+// engineVersion is wasmtime's, of which it compares the first number alone with that of
+// what it has compiled before.
+const engineVersion = "44.0.0"
 
 // newEngine returns an engine for the dialect that smart-contracts/meter writes,
 // with one NaN. The module counts what it uses; the epoch is for one that goes

@@ -10,8 +10,17 @@ import (
 // StackBytes is the native stack of a call.
 const StackBytes = stackBytes
 
-// OfPass has a machine keep what it compiles as that of another version of the pass.
-func OfPass(m *Machine, version byte) { m.config.pass = version }
+// ThreadBytes is what a thread has to have as its stack.
+const ThreadBytes = threadBytes
+
+// The versions of who makes native code.
+const (
+	EngineVersion = engineVersion
+	ImageVersion  = imageVersion
+)
+
+// MadeBy has a machine keep what it compiles as that of other versions.
+func MadeBy(m *Machine, pass, image byte, engine string) { m.config.maker = maker{pass, image, engine} }
 
 // WithoutAddresses is for tests.
 var WithoutAddresses = withoutAddresses

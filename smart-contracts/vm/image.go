@@ -11,6 +11,10 @@ import (
 // write where a trap was.
 const addresses = ".wasmtime.addrmap"
 
+// imageVersion is that of what is made here of the engine's modules: another is due
+// whenever that changes.
+const imageVersion = 1
+
 // Where fields are in an ELF file of 64 bits, and in the header of a section.
 const (
 	elfSections      = 0x28

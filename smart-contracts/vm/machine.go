@@ -2,6 +2,8 @@ package vm
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -25,12 +27,17 @@ type Config struct {
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
 	Patience time.Duration
+	// Log is told when what is compiled cannot be kept in Dir [nobody].
+	Log *slog.Logger
 
-	pass byte // the version of the pass, meter.Version
+	maker maker
 }
 
 func (c Config) withDefaults() Config {
-	c.pass = meter.Version
+	c.maker = maker{pass: meter.Version, image: imageVersion, engine: engineVersion}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.DirBytes == 0 {
 		c.DirBytes = 4 << 30
 	}
@@ -59,11 +66,20 @@ type Machine struct {
 	compiled map[crypto.Digest]*compiled
 	recent   []*compiled // the most recently used last
 	bytes    uint64      // of what is in recent
+	working  int         // calls, and codes that are compiled
+	closed   bool
+	idle     sync.Cond // working may have become 0
 }
 
-// New returns a machine. Close it.
+// New returns a machine. Close it. No other may have its directory at the same time.
 func New(config Config) (*Machine, error) {
+	if stack := threadStack(); stack < threadBytes {
+		return nil, fmt.Errorf("vm: threads have a stack of %d KiB, calls of contracts need %d: raise the soft limit (ulimit -S -s %d)",
+			stack>>10, threadBytes>>10, threadBytes>>10)
+	}
 	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*compiled{}}
+	m.idle.L = &m.mu
+	m.removeUnfinished()
 	var err error
 	if m.linker, err = newLinker(m.engine); err != nil {
 		m.engine.Close()
@@ -84,12 +100,40 @@ func New(config Config) (*Machine, error) {
 	return m, nil
 }
 
-// Close frees what the machine keeps. Calls must have ended.
-func (m *Machine) Close() {
-	close(m.stop)
-	m.ticker.Wait()
+// ErrClosed is that of a call after Close.
+var ErrClosed = errors.New("vm: the machine is closed")
+
+// begin lets a call, of some depth, work with the machine until end. What a call asks
+// that began before Close is answered, so that it ends.
+func (m *Machine) begin(depth int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed && (depth == 0 || m.working == 0) {
+		return ErrClosed
+	}
+	m.working++
+	return nil
+}
+
+func (m *Machine) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.working--; m.working == 0 {
+		m.idle.Broadcast()
+	}
+}
+
+// Close waits for calls to end, and frees what the machine keeps. Calls that begin
+// afterwards get ErrClosed.
+func (m *Machine) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	for m.working > 0 {
+		m.idle.Wait()
+	}
+	close(m.stop)
+	m.ticker.Wait()
 	for _, n := range m.recent {
 		n.close()
 	}
@@ -105,6 +149,7 @@ const maxPoints = 1 << 62
 var (
 	errDepth  = errors.New("vm: calls are nested too deep")
 	errPoints = errors.New("vm: more points than can be counted")
+	errGone   = errors.New("vm: a host has ended the goroutine that a call runs in")
 )
 
 // Run runs a call to its end. Whatever the contract does is in the Outcome; an
@@ -116,12 +161,18 @@ func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err err
 		return Outcome{}, errDepth
 	case call.Points > maxPoints:
 		return Outcome{}, errPoints
-	case call.Depth == 0:
+	}
+	if err := m.begin(call.Depth); err != nil {
+		return Outcome{}, err
+	}
+	defer m.end()
+	if call.Depth == 0 {
 		return m.run(code, call, host)
 	}
 	// The native stack of the calls that wait is not this call's: it has a thread
 	// of its own.
 	var raised any
+	err = errGone // unless it ends otherwise
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

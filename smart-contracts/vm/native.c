@@ -1,7 +1,12 @@
+#define _GNU_SOURCE
 #include "native.h"
 
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <pthread.h>
+#include <sys/resource.h>
+#endif
 
 #include "_cgo_export.h"
 
@@ -18,6 +23,22 @@ _Static_assert(sizeof(wasmtime_linear_memory_t) == LINEAR_BYTES, "memory");
 _Static_assert(sizeof(wasmtime_memory_creator_t) == CREATOR_BYTES, "creator");
 _Static_assert(offsetof(wasmtime_extern_t, of) == UNION_OFFSET, "extern");
 _Static_assert(offsetof(wasmtime_val_t, of) == UNION_OFFSET, "val");
+
+// Go gives a thread what pthread_attr_init says: with glibc the soft limit at the start of
+// the process, or 2 MiB if there is none. Elsewhere it has another way, and takes more.
+uint64_t native_thread_stack(void) {
+  uint64_t bytes = UINT64_MAX;
+#ifdef __linux__
+  struct rlimit first;
+  pthread_attr_t others;
+  size_t size;
+  if (getrlimit(RLIMIT_STACK, &first) != 0 || pthread_attr_init(&others) != 0) return 0;
+  if (pthread_attr_getstacksize(&others, &size) != 0) size = 0;
+  pthread_attr_destroy(&others);
+  bytes = first.rlim_cur < size ? first.rlim_cur : size;
+#endif
+  return bytes;
+}
 
 // text copies what the engine says, with a 0 at its end.
 static char *text(wasm_byte_vec_t *bytes) {

@@ -30,6 +30,9 @@ func pointer(object any) unsafe.Pointer {
 	return reflect.ValueOf(object).Elem().FieldByName("_ptr").UnsafePointer()
 }
 
+// threadStack is how many bytes of native stack threads have at least.
+func threadStack() uint64 { return uint64(C.native_thread_stack()) }
+
 // keepMemories has the memories of an engine's contracts be used again.
 func keepMemories(config *wasmtime.Config) {
 	C.native_rooms((*C.wasm_config_t)(pointer(config)))

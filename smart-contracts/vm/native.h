@@ -167,6 +167,10 @@ typedef struct limits {
 // native_rooms has the memories of an engine be used again: rooms.c.
 void native_rooms(wasm_config_t *config);
 
+// native_thread_stack is how many bytes of stack the threads have that are made from now
+// on, and the first.
+uint64_t native_thread_stack(void);
+
 // native_import defines an import of the given number, with some params of 32 bits
 // and no result, or one of 32 or 64 bits. It returns what failed, to be freed.
 char *native_import(wasmtime_linker_t *linker, const char *name, uint8_t number, uint8_t params, uint8_t result_bits);

@@ -22,6 +22,12 @@ func output(t testing.TB, dir, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// headers is where wasmtime's are.
+func headers(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(output(t, ".", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bytecodealliance/wasmtime-go/v44"), "build", "include")
+}
+
 // TestDeclarations: what native.h says of wasmtime's C interface is what its own
 // headers say. A compiler that reads both refuses what differs.
 func TestDeclarations(t *testing.T) {
@@ -29,7 +35,6 @@ func TestDeclarations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	headers := filepath.Join(output(t, here, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bytecodealliance/wasmtime-go/v44"), "build", "include")
 	const same = `
 #include <wasmtime.h>
 #include "native.h"
@@ -56,7 +61,7 @@ _Static_assert(WASMTIME_I32 == KIND_I32 && WASMTIME_I64 == KIND_I64 && WASM_I32 
 			t.Fatal(err)
 		}
 		compiler := strings.Fields(output(t, here, "go", "env", "CC"))
-		says, err := exec.Command(compiler[0], append(compiler[1:], "-fsyntax-only", "-I"+headers, "-I"+here, file)...).CombinedOutput()
+		says, err := exec.Command(compiler[0], append(compiler[1:], "-fsyntax-only", "-I"+headers(t), "-I"+here, file)...).CombinedOutput()
 		return string(says), err == nil
 	}
 	if says, ok := compiles(same); !ok {
