@@ -24,18 +24,20 @@ const (
 	maxNameBytes     = 256    // of an import or export
 	maxCustom        = 100    // custom sections, which are dropped
 
-	maxFunctionBytes = 64 << 10 // of one body
-	maxLocals        = 1_000    // of one function, parameters included
-	maxNesting       = 4_000    // of blocks
-	maxHeight        = 4_000    // values on the operand stack
-	maxTargets       = 16_000   // of all branch tables of a function
+	maxFunctionBytes = 128 << 10 // of one body
+	maxLocals        = 1_000     // of one function, parameters included
+	maxNesting       = 4_000     // of blocks
+	maxHeight        = 4_000     // values on the operand stack
+	maxTargets       = 16_000    // of all branch tables of a function
 
 	// What a compiler's time grows with faster than a function's length. Contracts
 	// that people have written have a tenth to a third of it.
-	maxLoops     = 100                                     // in each other
-	maxJoins     = 30_000                                  // locals that are used inside of blocks whose ways meet, of one function
-	maxAllJoins  = 300_000                                 // of all functions
-	maxAllSquare = 4 * maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
+	maxLoops     = 100                                 // in each other
+	maxJoins     = 30_000                              // locals that are used inside of blocks whose ways meet, of one function
+	maxAllJoins  = 300_000                             // of all functions
+	maxSpans     = 1_000_000                           // a function's locals, times the ways that it may take
+	maxAllSpans  = 3_000_000                           // of all functions
+	maxAllSquare = maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].
 	MaxPages = 512

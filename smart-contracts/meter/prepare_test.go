@@ -122,12 +122,17 @@ var refusals = []struct {
 	{"a second memory", contract(0x3f, 1, 0x1a).bytes(), meter.RuleInvalid, "memory 1"},
 	{"too deep blocks", contract(append(bytes.Repeat([]byte{0x02, 0x40}, 4001), bytes.Repeat([]byte{0x0b}, 4001)...)...).bytes(), meter.RuleSize, "nest deeper"},
 	{"too many operands", contract(append(bytes.Repeat([]byte{0x41, 0}, 4001), bytes.Repeat([]byte{0x1a}, 4001)...)...).bytes(), meter.RuleSize, "operand stack"},
-	{"a large function", contract(bytes.Repeat([]byte{0x01}, 64<<10)...).bytes(), meter.RuleSize, "body of"},
+	{"a large function", contract(bytes.Repeat([]byte{0x01}, 128<<10)...).bytes(), meter.RuleSize, "body of"},
 	{"101 loops in each other", contract(nested(101, []byte{0x03, 0x40}, nil)...).bytes(), meter.RuleSize, "loops nest deeper than 100"},
 	{"loops over locals", manyFunctions(1, 800, nested(38, []byte{0x03, 0x40}, locals(800))).bytes(), meter.RuleSize, "30000 values meet"},
 	{"ifs over locals", manyFunctions(1, 100, nested(301, []byte{0x41, 0, 0x04, 0x40}, locals(100))).bytes(), meter.RuleSize, "30000 values meet"},
 	{"blocks that are left over locals", manyFunctions(1, 800, nested(38, []byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, locals(800))).bytes(), meter.RuleSize, "30000 values meet"},
 	{"loops over locals in all functions", manyFunctions(11, 800, nested(36, []byte{0x03, 0x40}, locals(800))).bytes(), meter.RuleSize, "meet in all"},
+	{"branches past locals", manyFunctions(1, 1000, branches(1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
+	{"loops past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x03, 0x40, 0x0b}, 1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
+	{"arms past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x05, 0x0b}, 501)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
+	{"a table past locals", manyFunctions(1, 1000, table(1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
+	{"branches past locals in all functions", manyFunctions(4, 1000, branches(800)).bytes(), meter.RuleSize, "ways past locals in all"},
 	{"large functions", manyFunctions(5, 0, bytes.Repeat([]byte{0x01}, 60<<10)).bytes(), meter.RuleSize, "squares"},
 }
 
@@ -140,6 +145,14 @@ func importer(exports ...[]byte) *built {
 // nested is code in blocks that begin alike.
 func nested(count int, begin, code []byte) []byte {
 	return slices.Concat(bytes.Repeat(begin, count), code, bytes.Repeat([]byte{0x0b}, count))
+}
+
+// branches leaves the function, or does not, so often.
+func branches(count int) []byte { return bytes.Repeat([]byte{0x41, 0, 0x0d, 0}, count) }
+
+// table leaves the function by a table of so many labels.
+func table(count int) []byte {
+	return slices.Concat(binary.AppendUvarint([]byte{0x41, 0, 0x0e}, uint64(count-1)), make([]byte, count))
 }
 
 // locals uses each of some locals, which are i32.
@@ -169,6 +182,9 @@ func TestWhatIsNotTooMuch(t *testing.T) {
 		"ifs of locals":             manyFunctions(1, 100, nested(300, []byte{0x41, 0, 0x04, 0x40}, locals(100))),
 		"blocks that nobody leaves": manyFunctions(1, 800, nested(3000, []byte{0x02, 0x40}, locals(800))),
 		"large functions":           manyFunctions(4, 0, bytes.Repeat([]byte{0x01}, 64<<10-64)),
+		"a large function":          manyFunctions(1, 0, bytes.Repeat([]byte{0x01}, 128<<10-64)),
+		"branches past locals":      manyFunctions(3, 1000, branches(1000)),
+		"a table past locals":       manyFunctions(1, 1000, table(999)),
 	} {
 		if _, err := prepare(b.bytes()); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -11,6 +11,7 @@ type shape struct {
 	calls        bool // other functions of the module, or the host
 	floats       bool // in locals or on the operand stack
 	joins        int  // values that may meet where ways meet
+	ways         int  // loops, arms, and labels of branches
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -152,6 +153,9 @@ func (v *validator) open(op wasm.Op, of functionType) {
 			return
 		}
 	}
+	if op != wasm.OpBlock {
+		v.way()
+	}
 	v.pushBlock(block{op: op, params: of.params, results: of.results, base: len(v.stack)})
 }
 
@@ -178,6 +182,14 @@ func (v *validator) merged(b *block) {
 	}
 }
 
+// way counts a way that may be taken, or not: a compiler looks at each local, and whether
+// it is used later, at each of them.
+func (v *validator) way() {
+	if v.ways++; v.ways*len(v.locals) > maxSpans {
+		v.Fail(refuse(RuleSize, "%d ways past %d locals, limit %d for their product", v.ways, len(v.locals), maxSpans))
+	}
+}
+
 // leave says that what follows in the block is not reached.
 func (v *validator) leave() {
 	if v.Err() == nil {
@@ -195,6 +207,7 @@ func (v *validator) target(label uint64) []byte {
 	}
 	b := &v.blocks[uint64(len(v.blocks))-1-label]
 	b.targeted = true
+	v.way()
 	return b.label()
 }
 
@@ -279,6 +292,7 @@ func (v *validator) control(in *wasm.Instruction) {
 		if b := v.shut(); b.op != wasm.OpIf {
 			v.invalid("an else without its if")
 		} else if v.Err() == nil {
+			v.way()
 			v.pushBlock(block{op: wasm.OpElse, params: b.params, results: b.results, base: b.base})
 		}
 	case wasm.OpEnd:
