@@ -11,13 +11,13 @@ import (
 // A node collects at one size of its heap, more beside a tree that is far larger, and
 // never when next to nothing could be collected.
 func TestHeapBesideATree(t *testing.T) {
-	for tree, want := range map[int]int64{0: 104 << 20, 118 << 20: 104 << 20, 200 << 20: 150 << 20, 1 << 30: 768 << 20} {
+	for tree, want := range map[int]int64{0: 72 << 20, 95 << 20: 72 << 20, 200 << 20: 150 << 20, 1 << 30: 768 << 20} {
 		if got := goalBeside(tree); got != want {
 			t.Errorf("beside a tree of %d bytes the goal is %d, want %d", tree, got, want)
 		}
 	}
-	for live, want := range map[uint64]int{0: 200, 20 << 20: 200, 40 << 20: 160, 52 << 20: 100, 100 << 20: 50, 1 << 40: 50} {
-		if got := percentTo(104<<20, live); got != want {
+	for live, want := range map[uint64]int{0: 200, 20 << 20: 200, 30 << 20: 140, 36 << 20: 100, 70 << 20: 50, 1 << 40: 50} {
+		if got := percentTo(72<<20, live); got != want {
 			t.Errorf("beside %d bytes that live: %d %%, want %d", live, got, want)
 		}
 	}
