@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -146,9 +148,11 @@ type Stat struct {
 
 // Stat measures the store, cheaply.
 func (s *Store) Stat() (Stat, error) {
-	m := s.db.Metrics()
+	m, err := s.metrics()
+	if err != nil {
+		return Stat{}, fmt.Errorf("store: measuring: %w", err)
+	}
 	out := Stat{DiskBytes: m.DiskSpaceUsage(), LogBytes: m.WAL.Size, Debt: m.Compact.EstimatedDebt, Tables: map[string]uint64{}}
-	var err error
 	for _, table := range slices.Sorted(maps.Keys(tableNames)) {
 		if out.Tables[tableNames[table]], err = s.db.EstimateDiskUsage([]byte{table}, []byte{table + 1}); err != nil {
 			return out, fmt.Errorf("store: measuring the %s: %w", tableNames[table], err)
@@ -162,6 +166,18 @@ func (s *Store) Stat() (Stat, error) {
 	}
 	out.FirstBlock, _, err = s.FirstBlock()
 	return out, err
+}
+
+// metrics returns what the database says of itself.
+func (s *Store) metrics() (*pebble.Metrics, error) {
+	var m *pebble.Metrics
+	if err := s.disk.call(func() error {
+		m = s.db.Metrics()
+		return nil
+	}); err != nil {
+		return nil, err // it may still be measuring
+	}
+	return m, nil
 }
 
 // Live returns how many bytes the latest state takes: keys and values of the flat

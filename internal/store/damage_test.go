@@ -51,7 +51,7 @@ func kindOf(name string) string {
 }
 
 // flipBit changes one bit of a file.
-func flipBit(t *testing.T, fs *vfs.MemFS, path string, bit int64) {
+func flipBit(t *testing.T, fs vfs.FS, path string, bit int64) {
 	t.Helper()
 	f := must(fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified))(t)
 	var b [1]byte
@@ -178,7 +178,7 @@ func TestFlippedBitsAreNamed(t *testing.T) {
 }
 
 // outcome opens a damaged store and reads all of it.
-func (w *world) outcome(fs *vfs.MemFS, name string) string {
+func (w *world) outcome(fs vfs.FS, name string) string {
 	s, err := store.OpenOn(fs, "db", damageOptions)
 	if err == nil {
 		var blocks int

@@ -77,7 +77,9 @@ func (fs *failStop) write(what, path string, do func() error) error {
 }
 
 // call runs an operation of the database, and gives up when a write failed: the
-// operation may then never end.
+// operation may then never end. So does not only what writes, but also what waits for
+// others' writes: a write of the list of tables (the database's manifest lock) holds up
+// DB.Metrics and Snapshot.Close. What reads, and DB.NewSnapshot, wait for no write.
 func (fs *failStop) call(run func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- run() }()

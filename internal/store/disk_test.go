@@ -2,7 +2,10 @@ package store_test
 
 import (
 	"errors"
+	"maps"
+	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -52,7 +55,9 @@ func TestFullDiskStopsTheStore(t *testing.T) {
 		if !errors.Is(err, store.ErrDiskFull) || !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("full at write %d: %v, want ErrDiskFull", n, err)
 		}
-		<-s.Failed()
+		if s.Err() == nil {
+			t.Errorf("full at write %d: the store goes on", n)
+		}
 		if again := s.Commit(h.next(t)); !errors.Is(again, store.ErrDiskFull) && !errors.Is(again, store.ErrHeight) {
 			t.Errorf("full at write %d: a later commit: %v", n, again)
 		}
@@ -92,4 +97,52 @@ func TestFullDiskAtOpening(t *testing.T) {
 	s = must(store.OpenOn(fs, "db", store.Options{}))(t)
 	checkWhole(t, s, h, 1)
 	check(t, s.Close())
+}
+
+// TestNobodyWaitsForADiskThatStopped has the disk be full when the database's list of
+// tables is written, which more waits for than what writes: who measures the store, or
+// closes a snapshot after reading, say of a block that is executed. All of them end, or the
+// node would not.
+func TestNobodyWaitsForADiskThatStopped(t *testing.T) {
+	var full atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
+		if full.Load() && changesDisk(o.Kind) && strings.HasPrefix(path.Base(o.Path), "MANIFEST-") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	s := must(store.OpenOn(fs, "db", store.Options{TreeInterval: 1}))(t)
+	h := newHistory(s)
+	for range 5 {
+		check(t, s.Commit(h.next(t)))
+	}
+	snapshot := must(s.Snapshot())(t)
+	full.Store(true)
+	go func() { _ = s.Flush() }() // never ends: its goroutine has the list, and waits for the disk
+	check(t, ends(t, "the failure of the disk", func() error { <-s.Failed(); return nil }))
+	block := h.next(t)
+	for _, c := range []struct {
+		what string
+		do   func() error
+	}{
+		{"closing a snapshot", snapshot.Close},
+		{"measuring", func() error { _, err := s.Stat(); return err }},
+		{"pruning", func() error {
+			_, err := s.Prune(t.Context(), store.PruneOptions{KeepVersions: 1, NodesPerSecond: 1000})
+			return err
+		}},
+		{"a commit", func() error { return s.Commit(block) }},
+	} {
+		if err := ends(t, c.what, c.do); !errors.Is(err, store.ErrDiskFull) {
+			t.Errorf("%s on a full disk: %v, want ErrDiskFull", c.what, err)
+		}
+	}
+	check(t, ends(t, "reading", func() error {
+		if got := collect(s.State()); !maps.Equal(got, h.states[4]) {
+			t.Errorf("the state has %d keys, want %d", len(got), len(h.states[4]))
+		}
+		_, err := s.CheckState(t.Context())
+		return err
+	}))
+	check(t, ends(t, "closing the store", s.Close))
 }

@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -55,17 +55,17 @@ func dumbRoot(pairs map[string]string) crypto.Digest {
 
 // crashDisk is a disk that can be cut off between any two of its writes.
 type crashDisk struct {
-	mem *vfs.MemFS
+	mem *crashable
 	fs  vfs.FS
 	rng *rand.Rand
 
 	mu      sync.Mutex
 	left    int // writes until the cut; negative: none is planned
 	writes  int
-	crashed *vfs.MemFS // what the cut left
+	crashed *crashable // what the cut left
 }
 
-func newCrashDisk(mem *vfs.MemFS, rng *rand.Rand) *crashDisk {
+func newCrashDisk(mem *crashable, rng *rand.Rand) *crashDisk {
 	// The cut comes while goroutines of the store write, beside the test's own.
 	d := &crashDisk{mem: mem, rng: rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64())), left: -1}
 	d.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(o errorfs.Op) error {
@@ -90,7 +90,7 @@ func (d *crashDisk) beforeWrite() {
 // or not, or by the block and by the file; but a file system keeps the order in
 // which it makes files: if the marker of the database's list of tables is there,
 // so is the list, which was made before it.
-func (d *crashDisk) afterCrash() *vfs.MemFS {
+func (d *crashDisk) afterCrash() *crashable {
 	percent := d.rng.IntN(3) * 50
 	for {
 		left := d.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: d.rng})
@@ -128,7 +128,7 @@ func (d *crashDisk) plan(n int) {
 }
 
 // cut returns what the planned cut left; if it has not come yet, it comes now.
-func (d *crashDisk) cut() *vfs.MemFS {
+func (d *crashDisk) cut() *crashable {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.crashed == nil {
@@ -153,7 +153,7 @@ type world struct {
 
 func newWorld(t testing.TB, seed uint64, options store.Options) *world {
 	rng := rand.New(rand.NewPCG(seed, 11))
-	w := &world{t: t, rng: rng, options: options, disk: newCrashDisk(vfs.NewCrashableMem(), rng), large: 30_000}
+	w := &world{t: t, rng: rng, options: options, disk: newCrashDisk(newCrashable(), rng), large: 30_000}
 	w.open()
 	return w
 }
@@ -453,26 +453,71 @@ func TestABlockCostsOneSync(t *testing.T) {
 	check(t, s.Close())
 }
 
+// manyChanges returns changes of so many keys, enough for a flush that makes tables.
+func manyChanges(keys int, height chain.Height) (changes []state.Change) {
+	for i := range keys {
+		changes = append(changes, state.Change{Key: fmt.Appendf(nil, "key/%05d", i), Value: fmt.Appendf(nil, "%d/%d", i, height)})
+	}
+	return changes
+}
+
+// TestABlockBesideTheEndOfAFlushWaits commits a block when the tables hold the version of
+// the flush before it, which is not over yet: its state goes to the disk with the next
+// block's, and not by itself.
+func TestABlockBesideTheEndOfAFlushWaits(t *testing.T) {
+	ending, end := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PendingBytes: 1 << 20, NodeMemory: func(int) {
+		once.Do(func() {
+			close(ending)
+			select {
+			case <-end:
+			case <-time.After(2 * time.Minute): // it was within the commit
+			}
+		})
+	}}))(t)
+	tree := s.NewTree()
+	written := func(height uint64, waiting ...uint64) {
+		t.Helper()
+		if mark, some := s.TreeMark(); !some || mark.Version != height {
+			t.Fatalf("the tables hold version %d (%v), want %d", mark.Version, some, height)
+		}
+		if lists := must(s.Lists())(t); !slices.Equal(lists, waiting) {
+			t.Fatalf("blocks %d wait, want %d", lists, waiting)
+		}
+	}
+	tree = commitChanges(t, s, tree, 0, manyChanges(4000, 0))
+	check(t, ends(t, "a flush beside the commits", func() error { <-ending; return nil }))
+	written(0)
+	tree = commitChanges(t, s, tree, 1, manyChanges(4000, 1))
+	written(0, 1)
+	close(end)
+	check(t, s.Rest())
+	written(0, 1)
+	commitChanges(t, s, tree, 2, manyChanges(10, 2))
+	check(t, s.Rest())
+	written(2)
+	for key, value := range collect(s.State()) {
+		want := "/1"
+		if key < "key/00010" {
+			want = "/2"
+		}
+		if !strings.HasSuffix(value, want) {
+			t.Fatalf("%s is %s, want one of block %s", key, value, want)
+		}
+	}
+	check(t, s.Close())
+}
+
 // TestPruneTakesWhatTensOfThousandsOfRecordsLeft prunes a version that made more
 // records stale than one part of its list names.
 func TestPruneTakesWhatTensOfThousandsOfRecordsLeft(t *testing.T) {
 	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PendingBytes: 1 << 20}))(t)
 	const keys = 4000
-	tree := state.NewTree(s, 0)
-	var last []state.Change
+	tree := s.NewTree()
 	for height := range chain.Height(2) {
-		last = nil
-		for i := range keys {
-			last = append(last, state.Change{Key: fmt.Appendf(nil, "key/%05d", i), Value: fmt.Appendf(nil, "%d/%d", i, height)})
-		}
-		if mark, some := s.TreeMark(); some {
-			tree = tree.Persisted(mark)
-		}
-		tree = must(tree.Next(uint64(height), last, 1))(t)
-		check(t, s.Commit(store.Finalized{Height: height, Digest: id("%d", height), Changes: last, Tree: tree}))
-		for mark, some := s.TreeMark(); !some || mark.Version != uint64(height); mark, some = s.TreeMark() {
-			runtime.Gosched()
-		}
+		tree = commitChanges(t, s, tree, height, manyChanges(keys, height))
+		check(t, s.Rest()) // a block that comes before the flush is over is not written with it
 	}
 	pruned := must(s.Prune(t.Context(), store.PruneOptions{KeepVersions: 1}))(t)
 	if pruned.Nodes < keys || pruned.Versions != 1 {

@@ -357,7 +357,7 @@ func TestCrashDuringAnImport(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	for n := 0; ; n += step {
-		disk := newCrashDisk(vfs.NewCrashableMem(), rng)
+		disk := newCrashDisk(newCrashable(), rng)
 		disk.plan(n)
 		d.run(disk.fs)
 		disk.mu.Lock()

@@ -421,7 +421,11 @@ func (p *pruner) yield(ctx context.Context) error {
 		return ctx.Err()
 	}
 	for waited := time.Duration(0); waited < maxYield; waited += yieldPoll {
-		if m := p.s.db.Metrics(); m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 {
+		m, err := p.s.metrics()
+		if err != nil {
+			return err
+		}
+		if m.Compact.NumInProgress == 0 && m.Flush.NumInProgress == 0 {
 			break
 		}
 		if err := p.rest(ctx, yieldPoll); err != nil {
@@ -450,7 +454,10 @@ func (p *pruner) apply(w writer) error {
 	if w.err != nil {
 		return errors.Join(w.err, w.b.Close())
 	}
-	return errors.Join(p.s.disk.call(func() error { return w.b.Commit(pebble.NoSync) }), w.b.Close())
+	if err := p.s.disk.call(func() error { return w.b.Commit(pebble.NoSync) }); err != nil {
+		return err // the batch may still be in use
+	}
+	return w.b.Close()
 }
 
 // removalWait is how long at most the files that a compaction replaced are waited for,
@@ -466,7 +473,11 @@ func (s *Store) awaitRemoval(ctx context.Context, bytes uint64) error {
 	ticker := time.NewTicker(removalPoll)
 	defer ticker.Stop()
 	for end := time.Now().Add(removalWait); time.Now().Before(end); {
-		if m := s.db.Metrics(); m.Table.Local.ObsoleteSize+m.Table.Local.ZombieSize <= bytes {
+		m, err := s.metrics()
+		if err != nil {
+			return err
+		}
+		if m.Table.Local.ObsoleteSize+m.Table.Local.ZombieSize <= bytes {
 			return nil
 		}
 		select {

@@ -210,6 +210,7 @@ func (l latest) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 type Snapshot struct {
 	flat
 	snapshot *pebble.Snapshot
+	disk     *failStop
 }
 
 // Snapshot returns the state after the latest committed block.
@@ -227,7 +228,7 @@ func (s *Store) snapshot() *Snapshot {
 	snapshot := s.db.NewSnapshot()
 	return &Snapshot{
 		flat:     flat{r: snapshot, idle: &idle{}, view: v, height: height, records: s.records, generation: generation},
-		snapshot: snapshot,
+		snapshot: snapshot, disk: s.disk,
 	}
 }
 
@@ -239,10 +240,10 @@ func (s *Snapshot) Tip() Tip {
 	return *s.view.tip
 }
 
-// Close releases the snapshot.
+// Close releases the snapshot, of which nothing may be read any more.
 func (s *Snapshot) Close() error {
 	s.idle.close()
-	return s.snapshot.Close()
+	return s.disk.call(s.snapshot.Close) // the database looks then for what it may compact
 }
 
 // flat reads a flat state: the tables' with the pending changes up to a height.

@@ -328,11 +328,11 @@ func TestStateIteratesInRange(t *testing.T) {
 // one under way.
 func TestCrashLosesNoCommittedBlock(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	fs := vfs.NewCrashableMem()
+	fs := newCrashable()
 	s := must(store.OpenOn(fs, "db", store.Options{MemtableBytes: 1 << 20, TreeInterval: 3}))(t)
 	h := newHistory(s)
 	type crash struct {
-		fs     *vfs.MemFS
+		fs     *crashable
 		blocks int // committed for certain
 	}
 	var crashes []crash
@@ -361,7 +361,7 @@ func TestCrashLosesNoCommittedBlock(t *testing.T) {
 }
 
 func TestPruneLeavesTheLastVersions(t *testing.T) {
-	fs := vfs.NewCrashableMem()
+	fs := newCrashable()
 	s := must(store.OpenOn(fs, "db", store.Options{TreeInterval: 1}))(t)
 	h := newHistory(s)
 	for range 20 {
