@@ -79,3 +79,27 @@ func TestContractMessagesAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestReceiptsRoot: it is the root of what was encoded, of more events too than can be decoded.
+func TestReceiptsRoot(t *testing.T) {
+	many := make(chain.Events, 1<<17+1)
+	for i := range many {
+		many[i] = chain.ContractEmitted{Type: "wasm-aa"}
+	}
+	for name, b := range map[string]chain.BlockReceipts{
+		"empty": {}, "of contracts": {Begin: contractEvents(), Txs: []chain.Receipt{{Events: contractEvents()}, {Rejection: "no"}}, End: contractEvents()},
+		"many": {Txs: []chain.Receipt{{Events: many}}},
+	} {
+		raw, want := b.EncodeAndRoot()
+		got, err := chain.ReceiptsRoot(raw)
+		if err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", name, got, err, want)
+		}
+		if _, err := chain.ReceiptsRoot(raw[:len(raw)-1]); err == nil {
+			t.Errorf("%s: cut, it has a root", name)
+		}
+		if _, err := chain.DecodeBlockReceipts(raw); (err != nil) != (name == "many") {
+			t.Errorf("%s: decoded: %v", name, err)
+		}
+	}
+}

@@ -165,10 +165,11 @@ func ArrayLength(data []byte) (uint64, error) {
 // because the value may come from a decoder that has not refused it yet.
 
 const (
-	majorUint  = 0
-	majorBytes = 2
-	majorText  = 3
-	majorArray = 4
+	majorUint     = 0
+	majorNegative = 1
+	majorBytes    = 2
+	majorText     = 3
+	majorArray    = 4
 )
 
 // Append appends the canonical encoding of v. It is an error if v cannot be

@@ -124,3 +124,29 @@ func (r *Reader) take(major byte, limit int) []byte {
 	r.at += int(n)
 	return out
 }
+
+// Skip passes over one value, however deep and long it is, but for maps, tags and floats.
+func (r *Reader) Skip() {
+	for left := uint64(1); left > 0 && !r.bad; left-- {
+		if r.at >= len(r.data) {
+			r.bad = true
+			return
+		}
+		switch major := r.data[r.at] >> 5; major {
+		case majorUint, majorNegative:
+			r.head(major)
+		case majorBytes, majorText:
+			r.take(major, len(r.data))
+		case majorArray:
+			n := r.head(major)
+			if n > uint64(len(r.data)-r.at) { // each takes a byte
+				r.bad = true
+			}
+			left += n
+		default:
+			if !r.Null() {
+				r.Bool()
+			}
+		}
+	}
+}

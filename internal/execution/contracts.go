@@ -22,7 +22,8 @@ func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain
 	body := &tx.Tx().Body
 	env := contract.Env{
 		ChainID: r.x.chainID, Height: r.at.height, Now: r.at.now, Payer: body.Payer(), Prices: r.x.prices, VM: r.x.vm,
-		Tx: &contract.Tx{Index: uint32(len(r.receipts.Txs)), ID: tx.ID()},
+		Tx:   &contract.Tx{Index: uint32(len(r.receipts.Txs)), ID: tx.ID()},
+		Said: &r.said,
 	}
 	env.Host = &host{run: r}
 	did := contract.Do(r.tx, &env, body.Sender, m, r.meter.limit-min(r.meter.used, r.meter.limit))

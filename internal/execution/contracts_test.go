@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -280,5 +281,34 @@ func TestProofsOfContractsInWaves(t *testing.T) {
 	}
 	if r := out.Receipts.Txs[1]; !r.Accepted() || len(r.Events) != 1 || w.has(bob) != before {
 		t.Errorf("a contract that pays upon a false proof: %+v, bob has %s of %s", r, w.has(bob), before)
+	}
+}
+
+// TestEventsOfATransactionAreBounded: its messages have one bound together, and each transaction has it anew.
+func TestEventsOfATransactionAreBounded(t *testing.T) {
+	self := ""
+	w, address := withContract(t, func(_ meter.Entry, msg string, _ func(string) string) string {
+		switch msg {
+		case "fan":
+			call := fmt.Sprintf(`{"wasm":{"execute":{"contract_addr":%q,"msg":"dGVsbA==","funds":[]}}}`, self)
+			return sending(slices.Repeat([]string{call}, contract.MaxTxEvents/256/2)...)
+		case "tell":
+			return `{"ok":{"messages":[],"attributes":[],"events":[` + strings.TrimSuffix(strings.Repeat(`{"type":"aa","attributes":[]},`, 256), ",") + `]}}`
+		}
+		return nothing
+	})
+	self = address.String()
+	fan := func(times int) chain.Receipt {
+		body := w.body(keyOf(27), slices.Repeat([]chain.Msg{chain.ExecuteContract{Contract: address, Msg: []byte("fan")}}, times)...)
+		body.GasLimit = chain.GasUnits(20_000_000)
+		return w.block(1_000, w.sign(body, keyOf(27))).Receipts.Txs[0]
+	}
+	for range 2 {
+		if r := fan(1); !r.Accepted() {
+			t.Fatal(r.Rejection)
+		}
+	}
+	if r := fan(2); r.Accepted() || !strings.Contains(r.Rejection, "message 1: hypermesh 4: more than 8192 events") {
+		t.Errorf("two messages: %q, %d events", r.Rejection, len(r.Events))
 	}
 }

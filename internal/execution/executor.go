@@ -152,6 +152,7 @@ type run struct {
 	meter    *meter         // of the current transaction
 	kv       *meteredKV     // tx, metered
 	env      settlement.Env // with the verifier metered
+	said     contract.Said  // by the contracts of the current transaction
 	proofs   *proofs        // which that asks
 	stakes   staking.Block
 	closing  bool // the epoch's last block

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -148,6 +149,7 @@ func (r *run) execute(tx *chain.VerifiedTx) *Refusal {
 		panic("execution: a payer was checked and cannot pay: " + why.Reason())
 	}
 	r.meter.limit, r.meter.used = b.GasLimit.Units(), found.intrinsic
+	r.said = contract.Said{}
 	r.kv.begin(tokens.AccountKey(b.Sender))
 	events, why := r.messages(tx)
 	used := chain.GasUnits(min(r.meter.used, r.meter.limit))

@@ -189,13 +189,14 @@ func storedReceiptRoot(st *store.Store, height chain.Height) (crypto.Digest, err
 	if err != nil {
 		return crypto.Digest{}, err
 	}
-	var receipts chain.BlockReceipts
-	if ok {
-		if receipts, err = chain.DecodeBlockReceipts(raw); err != nil {
-			return crypto.Digest{}, fmt.Errorf("receipts of block %d: %w", height, err)
-		}
+	if !ok {
+		return (&chain.BlockReceipts{}).Root(), nil
 	}
-	return receipts.Root(), nil
+	root, err := chain.ReceiptsRoot(raw)
+	if err != nil {
+		return crypto.Digest{}, fmt.Errorf("receipts of block %d: %w", height, err)
+	}
+	return root, nil
 }
 
 func storedHeader(st *store.Store, height chain.Height) (chain.Header, error) {

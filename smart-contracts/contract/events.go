@@ -12,7 +12,25 @@ func (r *run) emit(f *frame, e chain.Event, bytes int) *failure {
 	if !f.tank.take(r.env.Prices.Event + r.env.Prices.EventByte*uint64(bytes)) {
 		return outOf(f.tank)
 	}
+	if why := r.say(1, bytes); why != nil {
+		return why
+	}
 	r.events = append(r.events, e)
+	return nil
+}
+
+// Said is what the contracts of a transaction have made known.
+type Said struct{ Events, Bytes int }
+
+// say counts what becomes known: what is beyond the bounds is not said, so that every receipt can be read.
+func (r *run) say(events, bytes int) *failure {
+	r.said.Events, r.said.Bytes = r.said.Events+events, r.said.Bytes+bytes
+	switch {
+	case r.said.Events > MaxTxEvents:
+		return fail(spaceOurs, oursSaid, "more than %d events of a transaction's contracts", MaxTxEvents)
+	case r.said.Bytes > MaxTxEventBytes:
+		return fail(spaceOurs, oursSaid, "more than %d bytes in the events of a transaction's contracts", MaxTxEventBytes)
+	}
 	return nil
 }
 
@@ -51,6 +69,9 @@ func (r *run) emitted(f *frame, c chain.Address, kind string, attributes []cosmw
 func (r *run) answered(f *frame, at int, data []byte) *failure {
 	if !f.tank.take(r.env.Prices.EventByte * uint64(len(data))) {
 		return outOf(f.tank)
+	}
+	if why := r.say(0, len(data)); why != nil {
+		return why
 	}
 	if e, ok := r.events[at].(chain.ContractExecuted); ok {
 		e.Data = data

@@ -58,6 +58,7 @@ const (
 	oursUnsupported = 1 // by this chain
 	oursNotYet      = 2 // code that is not yet callable
 	oursRefused     = 3 // by the chain's own modules
+	oursSaid        = 4 // more than a receipt holds
 )
 
 func fail(space string, code uint32, format string, args ...any) *failure {

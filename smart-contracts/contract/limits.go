@@ -14,6 +14,10 @@ const (
 	MaxDepth = 64
 	// MaxKeyBytes is the longest key that a contract keeps something under.
 	MaxKeyBytes = state.MaxKeyBytes - storageKeyBytes
+	// MaxTxEvents and MaxTxEventBytes bound what the contracts of a transaction make known:
+	// the events, and what of them contracts choose. A list of 1<<17 could not be decoded.
+	MaxTxEvents     = 8 << 10
+	MaxTxEventBytes = 1 << 20
 	// NanoPerByte is what a byte of room costs, in nHYPER.
 	NanoPerByte = 10_000
 

@@ -19,7 +19,8 @@ type Env struct {
 	Payer   chain.Address // of the transaction's fee: who pays for room
 	Prices  Prices
 	VM      VM
-	Host    Host // nil: contracts reach nothing but accounts and each other
+	Host    Host  // nil: contracts reach nothing but accounts and each other
+	Said    *Said // by the messages of the transaction so far; nil: nothing, and nobody asks
 }
 
 // Tx is the transaction that contracts are called in.
@@ -40,7 +41,18 @@ type Result struct {
 type run struct {
 	env    *Env
 	events chain.Events
+	said   Said // by this message, and those of its transaction before
 }
+
+// mark is where a run stood, which it goes back to when what followed has failed.
+type mark struct {
+	events int
+	said   Said
+}
+
+func (r *run) mark() mark { return mark{len(r.events), r.said} }
+
+func (r *run) back(to mark) { r.events, r.said = r.events[:to.events], to.said }
 
 // frame is where contracts are called and messages done.
 type frame struct {
@@ -54,13 +66,18 @@ type frame struct {
 // any more if it is refused.
 func Do(layer *state.Overlay, env *Env, from chain.Address, m any, gas uint64) Result {
 	r, f := &run{env: env}, &frame{layer: layer, tank: &tank{limit: gas}}
+	if env.Said != nil {
+		r.said = *env.Said
+	}
 	why := r.top(f, from, m)
 	out := Result{Gas: f.tank.used, Spent: why != nil && why.spent != nil}
 	if why != nil {
 		out.Why = chain.Reject("%s", why.said())
 		return out
 	}
-	out.Events = r.events
+	if out.Events = r.events; env.Said != nil {
+		*env.Said = r.said
+	}
 	return out
 }
 
@@ -228,7 +245,7 @@ func (r *run) submessage(f *frame, from chain.Address, s *cosmwasm.SubMsg) ([]by
 	if own {
 		sub.tank = &tank{limit: *s.GasLimit}
 	}
-	mark, before := len(r.events), f.tank.used
+	mark, before := r.mark(), f.tank.used
 	done, why := r.message(sub, from, s.Msg)
 	if own && !f.tank.take(sub.tank.used) {
 		panic("contract: a message used more than its limit")
@@ -237,7 +254,7 @@ func (r *run) submessage(f *frame, from chain.Address, s *cosmwasm.SubMsg) ([]by
 		return nil, why // nobody has gas for more
 	}
 	if why != nil {
-		r.events = r.events[:mark]
+		r.back(mark)
 		if s.ReplyOn != cosmwasm.ReplyAlways && s.ReplyOn != cosmwasm.ReplyError {
 			why.spent = nil // it was the message's own
 			return nil, why
@@ -248,10 +265,10 @@ func (r *run) submessage(f *frame, from chain.Address, s *cosmwasm.SubMsg) ([]by
 	if s.ReplyOn != cosmwasm.ReplyAlways && s.ReplyOn != cosmwasm.ReplySuccess {
 		return nil, nil
 	}
-	if !f.tank.take(r.env.Prices.Event * uint64(len(r.events)-mark)) { // told again at each level
+	if !f.tank.take(r.env.Prices.Event * uint64(len(r.events)-mark.events)) { // told again at each level
 		return nil, outOf(f.tank)
 	}
-	ended := cosmwasm.SubResponse{Events: told(r.events[mark:]), Responses: []cosmwasm.MsgResponse{done}}
+	ended := cosmwasm.SubResponse{Events: told(r.events[mark.events:]), Responses: []cosmwasm.MsgResponse{done}}
 	if len(done.Value) > 0 {
 		ended.Data = done.Value
 	}
