@@ -298,17 +298,18 @@ func TestEventsOfATransactionAreBounded(t *testing.T) {
 		return nothing
 	})
 	self = address.String()
-	fan := func(times int) chain.Receipt {
-		body := w.body(keyOf(27), slices.Repeat([]chain.Msg{chain.ExecuteContract{Contract: address, Msg: []byte("fan")}}, times)...)
+	fan := func(from, times int) *chain.VerifiedTx {
+		body := w.body(keyOf(byte(from)), slices.Repeat([]chain.Msg{chain.ExecuteContract{Contract: address, Msg: []byte("fan")}}, times)...)
 		body.GasLimit = chain.GasUnits(20_000_000)
-		return w.block(1_000, w.sign(body, keyOf(27))).Receipts.Txs[0]
+		return w.sign(body, keyOf(byte(from)))
 	}
-	for range 2 {
-		if r := fan(1); !r.Accepted() {
+	receipts := w.block(1_000, fan(27, 1), fan(26, 1), fan(25, 2)).Receipts.Txs
+	for i := range receipts[:2] {
+		if r := &receipts[i]; !r.Accepted() {
 			t.Fatal(r.Rejection)
 		}
 	}
-	if r := fan(2); r.Accepted() || !strings.Contains(r.Rejection, "message 1: hypermesh 4: more than 8192 events") {
+	if r := &receipts[2]; r.Accepted() || !strings.Contains(r.Rejection, "message 1: hypermesh 4: more than 8192 events") {
 		t.Errorf("two messages: %q, %d events", r.Rejection, len(r.Events))
 	}
 }

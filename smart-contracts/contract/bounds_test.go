@@ -3,7 +3,9 @@ package contract_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -22,6 +24,25 @@ func withOne(t *testing.T) (*world, chain.Address) {
 		t.Fatal(did.Why.Reason())
 	}
 	return w, w.made[0]
+}
+
+// reaching is a VM whose contracts do what a test says with what they reach.
+type reaching func(call contract.Call, reach contract.Reach) contract.Outcome
+
+func (v reaching) Run(_ contract.Program, call contract.Call, reach contract.Reach) (contract.Outcome, error) {
+	return v(call, reach), nil
+}
+
+var saysNothing = []byte(`{"ok":{"messages":[],"attributes":[],"events":[]}}`)
+
+// processor is what the process has taken of the processor.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // repeated is a list of n times the same.
@@ -74,4 +95,80 @@ func TestEventsAreBounded(t *testing.T) {
 			t.Errorf("message %d that says 320 KiB: %v", i, did.Why)
 		}
 	}
+}
+
+// patience is how long a call may take before the machine holds the node to be broken.
+const patience = time.Minute
+
+// TestQueriesArePaidFor: all of a query is paid for before it is read, and what a block's gas buys
+// of the dearest is far from the machine's patience.
+func TestQueriesArePaidFor(t *testing.T) {
+	w, a := withOne(t)
+	for _, element := range []string{`[]`, `{}`, `{"":0}`, `0`, `"\u0001"`, `[[[[[[[[[[]]]]]]]]]]`} {
+		for _, form := range []string{`{"custom":[%s]}`, `{"custom":{"escrow":[%s]}}`, `{"custom":{"node":{"id":[%s]}}}`, `{"wasm":{"x":[%s]}}`, `[%s]`} {
+			for _, most := range []int{64 << 10, 8 << 10} {
+				query := fmt.Appendf(nil, form, repeated((most-100)/(len(element)+1), element))
+				var points uint64
+				least := patience
+				w.env.VM = reaching(func(call contract.Call, reach contract.Reach) contract.Outcome {
+					for range 5 {
+						before := processor(t)
+						_, points, _ = reach.Query(query, call.Points)
+						least = min(least, processor(t)-before)
+					}
+					if _, spent, _ := reach.Query(query, uint64(len(query))*200); spent <= uint64(len(query))*200 {
+						t.Errorf("%.40s: read without gas for its bytes", query)
+					}
+					return contract.Outcome{End: contract.Returned, Data: saysNothing}
+				})
+				if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+					t.Fatal(did.Why.Reason())
+				}
+				if gas := points / w.env.Prices.Points; least*time.Duration(blockGas/gas) > patience/4 {
+					t.Errorf("%.40s: %v for %d gas, %v in a block", query, least, gas, least*time.Duration(blockGas/gas))
+				}
+			}
+		}
+	}
+}
+
+// TestLongCustomTexts: what is longer than any that there is is not read.
+func TestLongCustomTexts(t *testing.T) {
+	w, a := withOne(t)
+	host := &asked{}
+	w.env.Host = host
+	for _, long := range []bool{false, true} {
+		proof := strings.Repeat("A", 5460)
+		if long {
+			proof = strings.Repeat("A", 8<<10)
+		}
+		digest := strings.Repeat("00", 32)
+		query := fmt.Appendf(nil, `{"custom":{"verify_proof":{"kernel":"k","inputs":[%s],"outputs":[%s],"bind":"%s","proof":"%s"}}}`,
+			repeated(chain.MaxFields, `"`+digest+`"`), repeated(chain.MaxFields, `"`+digest+`"`), digest, proof)
+		w.env.VM = reaching(func(call contract.Call, reach contract.Reach) contract.Outcome {
+			answer, _, _ := reach.Query(query, call.Points)
+			if lacks := strings.Contains(string(answer), "unsupported_request"); lacks != long {
+				t.Errorf("%d bytes: %s", len(query), answer)
+			}
+			return contract.Outcome{End: contract.Returned, Data: saysNothing}
+		})
+		if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+			t.Fatal(did.Why.Reason())
+		}
+	}
+	if host.questions != 1 {
+		t.Errorf("%d questions", host.questions)
+	}
+}
+
+// asked is a chain that counts what it is asked.
+type asked struct{ questions int }
+
+func (h *asked) Message(*state.Overlay, chain.Address, chain.Msg, uint64) contract.Result {
+	return contract.Result{}
+}
+
+func (h *asked) Query(state.Reader, contract.Question, uint64) (any, uint64) {
+	h.questions++
+	return contract.ProofAnswer{}, 0
 }

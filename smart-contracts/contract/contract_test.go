@@ -3,6 +3,7 @@ package contract_test
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -60,6 +61,21 @@ func TestCustomTexts(t *testing.T) {
 					t.Errorf("%s without byte %d is read", text, at)
 				}
 			}
+		}
+	}
+}
+
+// TestCustomTextsHaveOneForm: what encoding/json takes beside it is refused.
+func TestCustomTextsHaveOneForm(t *testing.T) {
+	proof := customText(customs[len(customs)-1])
+	for _, c := range [][2]string{{`"AQI="`, `"AQ\nI="`}, {`"AQI="`, `"AQJ="`}, {`"AQI="`, `null`}, {`"AQI="`, `[1]`}, {`"k"`, `null`}} {
+		if _, question := read(strings.Replace(proof, c[0], c[1], 1)); question {
+			t.Errorf("%s for %s is read", c[1], c[0])
+		}
+	}
+	for _, text := range []string{`{"order":null}`, `{"order":{"id":null}}`, `{"order":[]}`, `[]`, `{}`, `{"order":{"id":"00"},"node":{"id":"00"}}`} {
+		if message, question := read(text); message || question {
+			t.Errorf("%s is read", text)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package contract
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -104,7 +106,15 @@ func Number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // custom does a message of this chain alone.
 func (r *run) custom(f *frame, from chain.Address, raw cosmwasm.Raw) (done cosmwasm.MsgResponse, why *failure) {
-	m, ok := readCustom(raw)
+	read, why := r.opened(f, raw)
+	if why != nil {
+		return done, why
+	}
+	var m chain.Msg
+	ok := false
+	if read != nil {
+		m, ok = read.message()
+	}
 	if !ok || r.env.Host == nil {
 		return done, unsupported("such custom message")
 	}
@@ -129,7 +139,15 @@ func (r *run) custom(f *frame, from chain.Address, raw cosmwasm.Raw) (done cosmw
 
 // customQuery answers a query of this chain alone.
 func (r *run) customQuery(f *frame, raw cosmwasm.Raw) (cosmwasm.Reached, *failure) {
-	q, ok := readQuestion(raw)
+	read, why := r.opened(f, raw)
+	if why != nil {
+		return nil, why
+	}
+	var q Question
+	ok := false
+	if read != nil {
+		q, ok = read.question()
+	}
 	if !ok || r.env.Host == nil {
 		return lacking("custom"), nil
 	}
@@ -148,25 +166,55 @@ func (r *run) customQuery(f *frame, raw cosmwasm.Raw) (cosmwasm.Reached, *failur
 // reader reads the fields of a custom message, of which none is left out, none is unknown,
 // and, since the whole was read as a Raw, none stands twice.
 type reader struct {
+	name   string
 	fields map[string]json.RawMessage
 	bad    bool
 }
 
-// variantOf reads {name: {fields}}, and is false if the name is another.
-func variantOf(raw cosmwasm.Raw, name string, fields ...string) (*reader, bool) {
+// maxCustomBytes is the longest custom text that is read: a proof of 4 KiB with its fields fits.
+const maxCustomBytes = 8 << 10
+
+// opened reads {name: {fields}}, once, and for gas; it is nil if the text is of another form.
+func (r *run) opened(f *frame, raw cosmwasm.Raw) (*reader, *failure) {
+	text := raw.String()
+	if len(text) > maxCustomBytes {
+		return nil, nil
+	}
+	if !f.tank.take(r.toRead(len(text))) {
+		return nil, outOf(f.tank)
+	}
+	return openCustom(text), nil
+}
+
+// toRead is what reading so many bytes of JSON costs in gas.
+func (r *run) toRead(bytes int) uint64 {
+	return (uint64(bytes)*answerPoints + r.env.Prices.Points - 1) / r.env.Prices.Points
+}
+
+func openCustom(text string) *reader {
 	var whole, inner map[string]json.RawMessage
-	if json.Unmarshal([]byte(raw.String()), &whole) != nil || len(whole) != 1 || whole[name] == nil {
-		return nil, false
+	if json.Unmarshal([]byte(text), &whole) != nil || len(whole) != 1 {
+		return nil
 	}
-	if json.Unmarshal(whole[name], &inner) != nil || len(inner) != len(fields) {
-		return nil, false
-	}
-	for _, field := range fields {
-		if inner[field] == nil {
-			return nil, false
+	for name, fields := range whole { // the one
+		if json.Unmarshal(fields, &inner) == nil {
+			return &reader{name: name, fields: inner}
 		}
 	}
-	return &reader{fields: inner}, true
+	return nil
+}
+
+// has says whether these are the fields.
+func (r *reader) has(fields ...string) bool {
+	if len(r.fields) != len(fields) {
+		return false
+	}
+	for _, field := range fields {
+		if v := r.fields[field]; v == nil || string(v) == "null" {
+			return false
+		}
+	}
+	return true
 }
 
 // into reads a field that is a JSON value of a type.
@@ -203,6 +251,14 @@ func (r *reader) number(field string) uint64 {
 	return n
 }
 
+// base64 reads bytes in their one way.
+func (r *reader) base64(field string) []byte {
+	text := into[string](r, field)
+	out, err := base64.StdEncoding.Strict().DecodeString(text)
+	r.bad = r.bad || err != nil || strings.ContainsAny(text, "\r\n") // which Go passes over
+	return out
+}
+
 func (r *reader) amount(field string) chain.Amount { return chain.Nano(r.number(field)) }
 
 func (r *reader) elements(field string) []chain.FieldBytes {
@@ -220,39 +276,43 @@ func (r *reader) elements(field string) []chain.FieldBytes {
 	return out
 }
 
-// readCustom reads a message of this chain alone.
-func readCustom(raw cosmwasm.Raw) (m chain.Msg, ok bool) {
-	var r *reader
-	if r, ok = variantOf(raw, "deposit", "cluster", "amount"); ok {
+// message reads a message of this chain alone; ok says whether it is one.
+func (r *reader) message() (m chain.Msg, ok bool) {
+	switch {
+	case r.name == "deposit" && r.has("cluster", "amount"):
 		m = chain.Deposit{Cluster: r.key("cluster"), Amount: r.amount("amount")}
-	} else if r, ok = variantOf(raw, "withdraw", "cluster", "amount"); ok {
+	case r.name == "withdraw" && r.has("cluster", "amount"):
 		m = chain.Withdraw{Cluster: r.key("cluster"), Amount: r.amount("amount")}
-	} else if r, ok = variantOf(raw, "open_channel", "payee", "nonce", "signer", "amount", "window_ms"); ok {
+	case r.name == "open_channel" && r.has("payee", "nonce", "signer", "amount", "window_ms"):
 		m = chain.OpenChannel{Payee: r.address("payee"), Nonce: r.number("nonce"), Signer: r.key("signer"), Amount: r.amount("amount"), WindowMs: r.number("window_ms")}
-	} else if r, ok = variantOf(raw, "fund_channel", "channel", "amount"); ok {
+	case r.name == "fund_channel" && r.has("channel", "amount"):
 		m = chain.FundChannel{Channel: r.digest("channel"), Amount: r.amount("amount")}
-	} else if r, ok = variantOf(raw, "close_channel", "channel"); ok {
+	case r.name == "close_channel" && r.has("channel"):
 		m = chain.CloseChannel{Channel: r.digest("channel")}
-	} else if r, ok = variantOf(raw, "extend_lease", "node", "order", "amount"); ok {
+	case r.name == "extend_lease" && r.has("node", "order", "amount"):
 		m = chain.ExtendLease{Lease: chain.LeaseID{Node: r.key("node"), Order: r.digest("order")}, Amount: r.amount("amount")}
+	default:
+		return nil, false
 	}
-	return m, ok && !r.bad
+	return m, !r.bad
 }
 
-// readQuestion reads a query of this chain alone.
-func readQuestion(raw cosmwasm.Raw) (q Question, ok bool) {
-	var r *reader
-	if r, ok = variantOf(raw, "escrow", "consumer", "cluster"); ok {
+// question reads a query of this chain alone; ok says whether it is one.
+func (r *reader) question() (q Question, ok bool) {
+	switch {
+	case r.name == "escrow" && r.has("consumer", "cluster"):
 		q = AskEscrow{Consumer: r.address("consumer"), Cluster: r.key("cluster")}
-	} else if r, ok = variantOf(raw, "order", "id"); ok {
+	case r.name == "order" && r.has("id"):
 		q = AskOrder{Order: r.digest("id")}
-	} else if r, ok = variantOf(raw, "node", "id"); ok {
+	case r.name == "node" && r.has("id"):
 		q = AskNode{Node: r.key("id")}
-	} else if r, ok = variantOf(raw, "verify_proof", "kernel", "inputs", "outputs", "bind", "proof"); ok {
+	case r.name == "verify_proof" && r.has("kernel", "inputs", "outputs", "bind", "proof"):
 		q = AskProof{
 			Kernel: into[string](r, "kernel"), Inputs: r.elements("inputs"), Outputs: r.elements("outputs"),
-			Bind: chain.FieldBytes(r.digest("bind")), Proof: into[[]byte](r, "proof"),
+			Bind: chain.FieldBytes(r.digest("bind")), Proof: r.base64("proof"),
 		}
+	default:
+		return nil, false
 	}
-	return q, ok && !r.bad
+	return q, !r.bad
 }

@@ -55,7 +55,7 @@ func (h *reach) Query(request []byte, limit uint64) ([]byte, uint64, error) {
 }
 
 func (r *run) reached(f *frame, request []byte) (cosmwasm.Reached, *failure) {
-	if !f.tank.take(r.env.Prices.Read) {
+	if !f.tank.take(r.env.Prices.Read + r.toRead(len(request))) {
 		return nil, outOf(f.tank)
 	}
 	q, err := cosmwasm.DecodeQuery(request)

@@ -171,7 +171,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 	}
 	switch outcome.End {
 	case Returned:
-		if !f.tank.take((uint64(len(outcome.Data))*answerPoints + perGas - 1) / perGas) {
+		if !f.tank.take(r.toRead(len(outcome.Data))) {
 			return nil, outOf(f.tank)
 		}
 		return outcome.Data, r.settle(f, c, reach.grown)
