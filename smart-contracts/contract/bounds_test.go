@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -171,4 +172,115 @@ func (h *asked) Message(*state.Overlay, chain.Address, chain.Msg, uint64) contra
 func (h *asked) Query(state.Reader, contract.Question, uint64) (any, uint64) {
 	h.questions++
 	return contract.ProofAnswer{}, 0
+}
+
+// TestWalksPayForWhatIsGone: a walk pays for each key that its contract has removed lately, once, wherever
+// those may still be; half of them less after each epoch.
+func TestWalksPayForWhatIsGone(t *testing.T) {
+	const keys = 1_000
+	if prices().Passed < 3 { // a layer takes 70 ns to pass one, and a unit of gas is 33
+		t.Errorf("%d gas for a removed key", prices().Passed)
+	}
+	walked := func(flat bool, order contract.Order) (gas []uint64) {
+		w, a := withOne(t)
+		do := func(what func(reach contract.Reach) uint64) (used uint64) {
+			w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+				used = what(reach)
+				return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: used}
+			})
+			if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+				t.Fatal(did.Why.Reason())
+			}
+			if flat { // as a store that has forgotten what was removed
+				below := state.NewMemoryBackend()
+				for key, value := range w.state.Iterate([]byte{0}, nil) {
+					below.Set(key, value)
+				}
+				w.state = state.NewOverlay(below)
+			}
+			return used / w.env.Prices.Points
+		}
+		walk := func(reach contract.Reach) uint64 {
+			walk, used, _ := reach.Scan(nil, nil, order)
+			for at, steps := 0, 3; at < steps; at++ { // one key, its end, and again
+				key, _, points, _ := walk.Next()
+				if used += points; (key != nil) != (at == 0) {
+					t.Errorf("step %d gives %q", at, key)
+				}
+			}
+			return used
+		}
+		do(func(reach contract.Reach) (used uint64) {
+			for i := range keys {
+				points, _ := reach.Write(fmt.Appendf(nil, "k%06d", i), []byte("v"))
+				used += points
+			}
+			return used
+		})
+		do(func(reach contract.Reach) (used uint64) {
+			for i := range keys - 1 {
+				points, _ := reach.Remove(fmt.Appendf(nil, "k%06d", i))
+				used += points
+			}
+			gas = append(gas, walk(reach)/w.env.Prices.Points)
+			return used
+		})
+		gas = append(gas, do(walk), do(walk))
+		for _, epochs := range []chain.Height{1, 1, 70} {
+			w.env.Height += contract.RemovedHalf * epochs
+			gas = append(gas, do(walk))
+		}
+		return gas
+	}
+	for _, order := range []contract.Order{contract.Ascending, contract.Descending} {
+		got := walked(false, order)
+		bare := got[len(got)-1]
+		for i, gone := range []uint64{keys - 1, keys - 1, keys - 1, (keys - 1) / 2, (keys - 1) / 4, 0} {
+			if want := bare + prices().Passed*gone; got[i] != want {
+				t.Errorf("order %d, walk %d: %d gas, want %d", order, i, got[i], want)
+			}
+		}
+		if flat := walked(true, order); !slices.Equal(flat, got) {
+			t.Errorf("order %d: %v gas, %v where nothing is left of what was removed", order, got, flat)
+		}
+	}
+}
+
+// TestWalksThatRemove: a walk pays once for what goes while it walks.
+func TestWalksThatRemove(t *testing.T) {
+	w, a := withOne(t)
+	const keys = 100
+	var walked uint64
+	w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+		used := uint64(0)
+		for i := range keys {
+			points, _ := reach.Write(fmt.Appendf(nil, "k%06d", i), []byte("v"))
+			used += points
+		}
+		walk, points, _ := reach.Scan(nil, nil, contract.Ascending)
+		for walked = points; ; {
+			key, _, points, _ := walk.Next()
+			if walked += points; key == nil {
+				points, _ = reach.Write([]byte("z"), []byte("v"))
+				if key, _, _, _ := walk.Next(); key != nil {
+					t.Error("a walk goes on behind its end")
+				}
+				used += points
+				return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: used + walked}
+			}
+			points, _ = reach.Remove(key)
+			used += points
+		}
+	})
+	if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+		t.Fatal(did.Why.Reason())
+	}
+	p := prices()
+	at := uint64(len(contract.StorageKey(a, []byte("k000000"))) + 1)
+	if want := 2*p.Read + keys*(p.Read+at*p.ReadByte+p.Passed); walked != want*p.Points {
+		t.Errorf("%d gas, want %d", walked/p.Points, want)
+	}
+	if c, _ := contract.ContractOf(w.state, a); c.Removed != keys {
+		t.Errorf("%d keys are noted", c.Removed)
+	}
 }

@@ -18,6 +18,9 @@ const (
 	// the events, and what of them contracts choose. A list of 1<<17 could not be decoded.
 	MaxTxEvents     = 8 << 10
 	MaxTxEventBytes = 1 << 20
+	// RemovedHalf is after how many blocks half of what a contract removed no longer counts
+	// against its walks: stores forget what was removed when they will, which no gas may show.
+	RemovedHalf = 1024
 	// NanoPerByte is what a byte of room costs, in nHYPER.
 	NanoPerByte = 10_000
 
@@ -37,6 +40,8 @@ type Prices struct {
 	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
 	WriteByte uint64 `json:"write_byte"`
 
+	Passed uint64 `json:"passed"` // of a walk, each key that the contract has removed lately
+
 	Message   uint64 `json:"message"`    // each, of transactions and of contracts
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
 	CodeByte  uint64 `json:"code_byte"`  // of code that is checked and rewritten
@@ -47,5 +52,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 25}
+	return Prices{Passed: 6, Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 25}
 }

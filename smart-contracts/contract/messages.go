@@ -256,7 +256,7 @@ func (r *run) instantiate(f *frame, from chain.Address, m *making) (chain.Addres
 	if why := r.emit(f, event, len(m.label)); why != nil {
 		return chain.Address{}, nil, why
 	}
-	if why := r.settle(f, c, recordBytes); why != nil {
+	if why := r.settle(f, c, change{grown: recordBytes}); why != nil {
 		return chain.Address{}, nil, why
 	}
 	answer, why := r.call(f, c, meter.Instantiate, wasmInstantiate, infoOf(from, m.funds), m.msg)

@@ -60,6 +60,23 @@ type Contract struct {
 	Created chain.Height
 	Bytes   uint64       // of room that it takes
 	Pool    chain.Amount // that was paid for it
+	Removed uint64       // keys, lately: half of those before each epoch of RemovedHalf blocks
+	Epoch   uint64       // that Removed is of
+}
+
+// removedAt is how many removed keys a walk over the contract's is held to pass at a height.
+func (c *Contract) removedAt(h chain.Height) uint64 {
+	epoch := uint64(h) / RemovedHalf
+	if epoch < c.Epoch {
+		panic("contract: a record of a height to come")
+	}
+	return c.Removed >> (epoch - c.Epoch) // by 64 or more it is nothing
+}
+
+// remove notes removed keys.
+func (c *Contract) remove(h chain.Height, keys uint64) {
+	c.Removed = c.removedAt(h) + keys
+	c.Epoch = uint64(h) / RemovedHalf
 }
 
 func key(kind byte, parts ...[]byte) []byte {

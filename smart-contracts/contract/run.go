@@ -39,9 +39,10 @@ type Result struct {
 
 // run is the execution of one message of a transaction, or of one query.
 type run struct {
-	env    *Env
-	events chain.Events
-	said   Said // by this message, and those of its transaction before
+	env     *Env
+	events  chain.Events
+	removed map[chain.Address]uint64 // keys, by calls that have not returned, or failed
+	said    Said                     // by this message, and those of its transaction before
 }
 
 // mark is where a run stood, which it goes back to when what followed has failed.
@@ -174,7 +175,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 		if !f.tank.take(r.toRead(len(outcome.Data))) {
 			return nil, outOf(f.tank)
 		}
-		return outcome.Data, r.settle(f, c, reach.grown)
+		return outcome.Data, r.settle(f, c, reach.change)
 	case Spent:
 		return nil, outOf(f.tank)
 	case Aborted: // as a contract in a language without errors refuses: its words are told, as those of a Failure are

@@ -17,7 +17,13 @@ type reach struct {
 	contract *called
 	limit    uint64 // gas of the call
 	asked    uint64 // for what was reached so far
-	grown    int64  // bytes of room, less those that became free
+	change   change
+}
+
+// change is what a call did to its contract's storage.
+type change struct {
+	grown   int64  // bytes of room, less those that became free
+	removed uint64 // keys
 }
 
 var _ Reach = (*reach)(nil)
@@ -49,11 +55,11 @@ func (h *reach) Write(own, value []byte) (uint64, error) {
 	p, at := &h.env.Prices, h.place(own)
 	gas := p.Read + p.Write + p.WriteByte*uint64(len(at)+len(value))
 	if old, there := h.layer.Get(at); there {
-		h.grown -= room(own, old)
+		h.change.grown -= room(own, old)
 	} else {
 		gas += p.Insert
 	}
-	h.grown += room(own, value)
+	h.change.grown += room(own, value)
 	h.layer.Set(at, value)
 	return h.points(gas), nil
 }
@@ -68,9 +74,20 @@ func (h *reach) Remove(own []byte) (uint64, error) {
 	if !there {
 		return h.points(p.Read), nil
 	}
-	h.grown -= room(own, old)
+	h.change.grown -= room(own, old)
+	h.change.removed++
+	if h.removed == nil {
+		h.removed = map[chain.Address]uint64{}
+	}
+	h.removed[h.contract.address]++
 	h.layer.Delete(at)
 	return h.points(p.Read + p.Write + p.Insert), nil
+}
+
+// passed is how many removed keys a walk is held to pass. Where they still are, and for how
+// long, is a node's own: in a layer, a block that waits, or the store. So all of the contract's count.
+func (h *reach) passed() uint64 {
+	return h.contract.removedAt(h.env.Height) + h.removed[h.contract.address]
 }
 
 func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
@@ -82,10 +99,14 @@ func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
 	if bytes.Compare(from, to) >= 0 {
 		return &backward{reach: h}, h.points(p.Read), nil
 	}
+	passed := h.passed()
+	w, gas := &backward{reach: h}, p.Read+p.Passed*passed
 	if order == Ascending {
-		return &forward{reach: h, from: from, to: to}, h.points(p.Read), nil
+		return &forward{reach: h, from: from, to: to, passed: passed}, h.points(gas), nil
 	}
-	w, gas := &backward{reach: h}, p.Read
+	if h.asked+gas > h.limit {
+		return w, h.points(gas), nil
+	}
 	for at, value := range h.layer.Iterate(from, to) {
 		// What the call cannot pay for is not looked at: it ends here.
 		if gas += p.Read + p.ReadByte*uint64(len(at)+len(value)); h.asked+gas > h.limit {
@@ -118,14 +139,23 @@ func (h *reach) step(at, value []byte) ([]byte, []byte, uint64, error) {
 type forward struct {
 	*reach
 	from, to []byte
+	passed   uint64 // removed keys that are paid for
+	over     bool
 }
 
 func (w *forward) Next() ([]byte, []byte, uint64, error) {
+	if w.over { // else the end would be looked for again and again
+		return nil, nil, w.points(w.env.Prices.Read), nil
+	}
+	more := w.reach.passed() - w.passed // the walk itself goes forward, and passes each once
+	w.passed += more
 	for at, value := range w.layer.Iterate(w.from, w.to) {
 		w.from = append(slices.Clone(at), 0) // the first key behind it
-		return w.step(at, value)
+		key, value, points, err := w.step(at, value)
+		return key, value, points + w.points(w.env.Prices.Passed*more), err
 	}
-	return nil, nil, w.points(w.env.Prices.Read), nil
+	w.over = true
+	return nil, nil, w.points(w.env.Prices.Read + w.env.Prices.Passed*more), nil
 }
 
 func (w *forward) Close() {}
@@ -164,10 +194,22 @@ func (h *reach) Human(canonical []byte) (string, bool) {
 
 // settle has the payer pay for the room that a call has taken, or gives him what became
 // free of what was paid: its part of the pool, rounded down.
-func (r *run) settle(f *frame, c *called, grown int64) *failure {
-	if grown == 0 {
+func (r *run) settle(f *frame, c *called, did change) *failure {
+	if did == (change{}) {
 		return nil
 	}
+	if did.removed > 0 {
+		c.remove(r.env.Height, did.removed)
+		r.removed[c.address] -= did.removed
+	}
+	if did.grown == 0 {
+		r.save(f, c)
+		if !f.tank.take(r.env.Prices.Write + recordBytes*r.env.Prices.WriteByte) {
+			return outOf(f.tank)
+		}
+		return nil
+	}
+	grown := did.grown
 	event := chain.ContractStored{Contract: c.address, Payer: r.env.Payer}
 	if grown > 0 {
 		cost, ok := chain.Nano(NanoPerByte).ShareFloor(uint64(grown), 1)
