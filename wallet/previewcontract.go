@@ -20,11 +20,11 @@ func contractSentence(m any) string {
 		if m.Admin != nil {
 			admin = fmt.Sprintf("%s may change its code and what it holds", m.Admin)
 		}
-		return fmt.Sprintf("makes a contract %q of code %d with %s, says %s to it; %s", m.Label, m.Code, m.Funds, said(m.Msg), admin)
+		return fmt.Sprintf("makes a contract %q of code %d with %s, says %s to it; %s; %s", m.Label, m.Code, m.Funds, said(m.Msg), forRoom(m.MaxDeposit), admin)
 	case chain.ExecuteContract:
-		return fmt.Sprintf("gives contract %s %s and says %s to it", m.Contract, m.Funds, said(m.Msg))
+		return fmt.Sprintf("gives contract %s %s and says %s to it; %s", m.Contract, m.Funds, said(m.Msg), forRoom(m.MaxDeposit))
 	case chain.MigrateContract:
-		return fmt.Sprintf("gives contract %s the code %d and says %s to it", m.Contract, m.Code, said(m.Msg))
+		return fmt.Sprintf("gives contract %s the code %d and says %s to it; %s", m.Contract, m.Code, said(m.Msg), forRoom(m.MaxDeposit))
 	case chain.SetContractAdmin:
 		if m.Admin == nil {
 			return fmt.Sprintf("makes contract %s one that nobody changes any more, for good", m.Contract)
@@ -32,6 +32,14 @@ func contractSentence(m any) string {
 		return fmt.Sprintf("lets %s change contract %s from now on, and nobody else", m.Admin, m.Contract)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
+}
+
+// forRoom says what a call may cost beside its funds and the fee.
+func forRoom(most chain.Amount) string {
+	if most.IsZero() {
+		return "it takes nothing for room"
+	}
+	return fmt.Sprintf("who pays the fee pays at most %s for room", most)
 }
 
 // said quotes what is said to a contract, so that it cannot pose as part of the text.

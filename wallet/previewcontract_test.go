@@ -14,9 +14,9 @@ func TestPreviewOfContractsIsFrozen(t *testing.T) {
 	contract, admin := chain.ModuleAddress("a contract"), wallet.NewAccount("b", testKey(2)).Address()
 	body.Messages = chain.Msgs{
 		chain.StoreCode{Checksum: crypto.Digest{8}, Size: 200_000, Offset: chain.MaxCodePart, Part: make([]byte, chain.MaxCodePart)},
-		chain.InstantiateContract{Code: 3, Admin: &admin, Label: "l\n", Msg: []byte("{}\n  fee at most 0 HYPER"), Funds: chain.Hyper(1)},
+		chain.InstantiateContract{Code: 3, Admin: &admin, Label: "l\n", Msg: []byte("{}\n  fee at most 0 HYPER"), Funds: chain.Hyper(1), MaxDeposit: chain.Hyper(3)},
 		chain.InstantiateContract{Code: 3, Label: "l", Msg: []byte("{}")},
-		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"long":"` + strings.Repeat("x", 600) + `"}`), Funds: chain.Hyper(2)},
+		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"long":"` + strings.Repeat("x", 600) + `"}`), Funds: chain.Hyper(2), MaxDeposit: chain.Hyper(4)},
 		chain.MigrateContract{Contract: contract, Code: 4, Msg: []byte("{}")},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
 	}

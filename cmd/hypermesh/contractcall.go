@@ -75,7 +75,8 @@ func contractQueryCommand() *cli.Command {
 }
 
 func callFlags(flags ...cli.Flag) []cli.Flag {
-	flags = append(flags, &cli.Uint64Flag{Name: "gas", Usage: "`GAS` that it may use; what it does not use is not paid for", DefaultText: "as much as most calls take"})
+	flags = append(flags, &cli.Uint64Flag{Name: "gas", Usage: "`GAS` that it may use; what it does not use is not paid for", DefaultText: "as much as most calls take"},
+		&cli.StringFlag{Name: "max-deposit", Value: "0.1", Usage: "the most `HYPER` that contracts may take for room, less what comes back; 0.1 is for 10,000 bytes"})
 	return append(append(flags, accountFlags()...), chainFlags()...)
 }
 
@@ -116,6 +117,15 @@ func contractFunds(c *cli.Context) (chain.Amount, error) {
 		return funds, usagef(c, "--funds: %v", err)
 	}
 	return funds, nil
+}
+
+// mostForRoom is what contracts may take for room.
+func mostForRoom(c *cli.Context) (chain.Amount, error) {
+	most, err := parseHyper(c.String("max-deposit"))
+	if err != nil {
+		return most, usagef(c, "--max-deposit: %v", err)
+	}
+	return most, nil
 }
 
 func contractStore(c *cli.Context) error {
@@ -193,6 +203,9 @@ func contractInstantiate(c *cli.Context) error {
 	if m.Funds, err = contractFunds(c); err != nil {
 		return err
 	}
+	if m.MaxDeposit, err = mostForRoom(c); err != nil {
+		return err
+	}
 	if c.IsSet("admin") {
 		admin, err := chain.ParseAddress(c.String("admin"))
 		if err != nil {
@@ -221,6 +234,9 @@ func contractExecute(c *cli.Context) error {
 	if m.Funds, err = contractFunds(c); err != nil {
 		return err
 	}
+	if m.MaxDeposit, err = mostForRoom(c); err != nil {
+		return err
+	}
 	return callContract(c, m)
 }
 
@@ -231,6 +247,9 @@ func contractMigrate(c *cli.Context) error {
 	}
 	m := chain.MigrateContract{Code: c.Uint64("code"), Msg: msg}
 	if m.Contract, err = whichContract(c); err != nil {
+		return err
+	}
+	if m.MaxDeposit, err = mostForRoom(c); err != nil {
 		return err
 	}
 	return callContract(c, m)

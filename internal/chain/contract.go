@@ -31,29 +31,32 @@ type StoreCode struct {
 
 // InstantiateContract makes a contract of code.
 type InstantiateContract struct {
-	_     struct{} `cbor:",toarray"`
-	Code  uint64
-	Admin *Address // who may migrate it; nil: nobody, for good
-	Label string   // 1 to MaxContractLabel bytes
-	Msg   []byte   // JSON, for the contract to read
-	Funds Amount
-	Salt  []byte // ≤ MaxContractSalt bytes, for an address that can be told before; none: the chain counts
+	_          struct{} `cbor:",toarray"`
+	Code       uint64
+	Admin      *Address // who may migrate it; nil: nobody, for good
+	Label      string   // 1 to MaxContractLabel bytes
+	Msg        []byte   // JSON, for the contract to read
+	Funds      Amount
+	Salt       []byte // ≤ MaxContractSalt bytes, for an address that can be told before; none: the chain counts
+	MaxDeposit Amount // the most that the fee's payer pays for room, less what comes back
 }
 
 // ExecuteContract calls a contract.
 type ExecuteContract struct {
-	_        struct{} `cbor:",toarray"`
-	Contract Address
-	Msg      []byte // JSON, for the contract to read
-	Funds    Amount
+	_          struct{} `cbor:",toarray"`
+	Contract   Address
+	Msg        []byte // JSON, for the contract to read
+	Funds      Amount
+	MaxDeposit Amount // the most that the fee's payer pays for room, less what comes back
 }
 
 // MigrateContract gives a contract other code. Its admin sends it.
 type MigrateContract struct {
-	_        struct{} `cbor:",toarray"`
-	Contract Address
-	Code     uint64
-	Msg      []byte // JSON, for the contract to read
+	_          struct{} `cbor:",toarray"`
+	Contract   Address
+	Code       uint64
+	Msg        []byte // JSON, for the contract to read
+	MaxDeposit Amount // the most that the fee's payer pays for room, less what comes back
 }
 
 // SetContractAdmin gives a contract another admin, or none, for good. Its admin sends it.

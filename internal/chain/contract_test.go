@@ -16,10 +16,10 @@ func contractMessages() chain.Msgs {
 	code, admin, contract := []byte("\x00asm\x01\x00\x00\x00"), testKey(4).address(), chain.ModuleAddress("a contract")
 	return chain.Msgs{
 		chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code},
-		chain.InstantiateContract{Code: 1, Admin: &admin, Label: "grüße", Msg: []byte(`{"count":1}`), Funds: chain.Hyper(1), Salt: []byte("salt")},
+		chain.InstantiateContract{Code: 1, Admin: &admin, Label: "grüße", Msg: []byte(`{"count":1}`), Funds: chain.Hyper(1), Salt: []byte("salt"), MaxDeposit: chain.Nano(4)},
 		chain.InstantiateContract{Code: 1 << 40, Label: "l"},
-		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"add":{}}`), Funds: chain.Nano(5)},
-		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}")},
+		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"add":{}}`), Funds: chain.Nano(5), MaxDeposit: chain.Nano(6)},
+		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}"), MaxDeposit: chain.Nano(7)},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
 	}
 }

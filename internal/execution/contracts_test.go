@@ -82,7 +82,7 @@ func withContract(t *testing.T, p puppet) (*world, chain.Address) {
 	for range contract.CallableAfter {
 		w.block(1_000)
 	}
-	events := w.accept(w.tx(maker, chain.InstantiateContract{Code: 1, Label: "test", Msg: []byte("begin"), Funds: chain.Hyper(10)}))
+	events := w.accept(w.tx(maker, chain.InstantiateContract{Code: 1, Label: "test", Msg: []byte("begin"), Funds: chain.Hyper(10), MaxDeposit: chain.Hyper(1)}))
 	return w, events[1].(chain.ContractInstantiated).Contract
 }
 

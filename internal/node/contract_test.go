@@ -88,7 +88,7 @@ func TestContractsOfANode(t *testing.T) {
 	for range contract.CallableAfter {
 		block()
 	}
-	block(signedBy(t, 1, 1, chain.InstantiateContract{Code: 1, Label: "spoken", Msg: []byte("{}")}))
+	block(signedBy(t, 1, 1, chain.InstantiateContract{Code: 1, Label: "spoken", Msg: []byte("{}"), MaxDeposit: chain.Hyper(1)}))
 	address := contract.AddressOf(1, 1)
 	if c, ok := contract.ContractOf(r.store.State(), address); !ok || c.Label != "spoken" {
 		t.Fatalf("the contract: %v %+v", ok, c)

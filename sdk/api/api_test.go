@@ -107,10 +107,10 @@ func contractMessages() chain.Msgs {
 	contract, admin := address(1), address(2)
 	return chain.Msgs{
 		chain.StoreCode{Checksum: crypto.Digest{1}, Size: math.MaxUint64, Offset: 5, Part: []byte{1, 2, 3}},
-		chain.InstantiateContract{Code: math.MaxUint64, Admin: &admin, Label: "l", Msg: []byte("{}"), Funds: chain.Nano(math.MaxUint64), Salt: []byte{9}},
+		chain.InstantiateContract{Code: math.MaxUint64, Admin: &admin, Label: "l", Msg: []byte("{}"), Funds: chain.Nano(math.MaxUint64), Salt: []byte{9}, MaxDeposit: chain.Nano(math.MaxUint64)},
 		chain.InstantiateContract{Code: 1, Label: "l", Msg: []byte{}, Salt: []byte{}},
-		chain.ExecuteContract{Contract: contract, Msg: []byte("{}"), Funds: chain.Nano(1)},
-		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}")},
+		chain.ExecuteContract{Contract: contract, Msg: []byte("{}"), Funds: chain.Nano(1), MaxDeposit: chain.Nano(2)},
+		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}"), MaxDeposit: chain.Nano(3)},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
 	}
 }

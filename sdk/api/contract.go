@@ -17,26 +17,29 @@ type StoreCode struct {
 
 // InstantiateContract is the data of "instantiate_contract".
 type InstantiateContract struct {
-	Code  Uint64         `json:"code" doc:"the code's number"`
-	Admin *chain.Address `json:"admin,omitempty" doc:"who may migrate it; none: nobody, for good"`
-	Label string         `json:"label" maxLength:"128"`
-	Msg   []byte         `json:"msg" doc:"JSON, for the contract to read"`
-	Funds chain.Amount   `json:"funds_nhyper"`
-	Salt  []byte         `json:"salt" doc:"for an address that can be told before; empty: the chain counts"`
+	Code       Uint64         `json:"code" doc:"the code's number"`
+	Admin      *chain.Address `json:"admin,omitempty" doc:"who may migrate it; none: nobody, for good"`
+	Label      string         `json:"label" maxLength:"128"`
+	Msg        []byte         `json:"msg" doc:"JSON, for the contract to read"`
+	Funds      chain.Amount   `json:"funds_nhyper"`
+	Salt       []byte         `json:"salt" doc:"for an address that can be told before; empty: the chain counts"`
+	MaxDeposit chain.Amount   `json:"max_deposit_nhyper" doc:"the most that the fee's payer pays for room, less what comes back"`
 }
 
 // ExecuteContract is the data of "execute_contract".
 type ExecuteContract struct {
-	Contract chain.Address `json:"contract"`
-	Msg      []byte        `json:"msg" doc:"JSON, for the contract to read"`
-	Funds    chain.Amount  `json:"funds_nhyper"`
+	Contract   chain.Address `json:"contract"`
+	Msg        []byte        `json:"msg" doc:"JSON, for the contract to read"`
+	Funds      chain.Amount  `json:"funds_nhyper"`
+	MaxDeposit chain.Amount  `json:"max_deposit_nhyper" doc:"the most that the fee's payer pays for room, less what comes back"`
 }
 
 // MigrateContract is the data of "migrate_contract".
 type MigrateContract struct {
-	Contract chain.Address `json:"contract"`
-	Code     Uint64        `json:"code" doc:"the new code's number"`
-	Msg      []byte        `json:"msg" doc:"JSON, for the contract to read"`
+	Contract   chain.Address `json:"contract"`
+	Code       Uint64        `json:"code" doc:"the new code's number"`
+	Msg        []byte        `json:"msg" doc:"JSON, for the contract to read"`
+	MaxDeposit chain.Amount  `json:"max_deposit_nhyper" doc:"the most that the fee's payer pays for room, less what comes back"`
 }
 
 // SetContractAdmin is the data of "set_contract_admin".
@@ -94,11 +97,11 @@ func contractData(m any) any {
 	case chain.StoreCode:
 		return StoreCode{Checksum: m.Checksum, Size: Uint64(m.Size), Offset: Uint64(m.Offset), Part: m.Part}
 	case chain.InstantiateContract:
-		return InstantiateContract{Code: Uint64(m.Code), Admin: m.Admin, Label: m.Label, Msg: listOf(m.Msg), Funds: m.Funds, Salt: listOf(m.Salt)}
+		return InstantiateContract{Code: Uint64(m.Code), Admin: m.Admin, Label: m.Label, Msg: listOf(m.Msg), Funds: m.Funds, Salt: listOf(m.Salt), MaxDeposit: m.MaxDeposit}
 	case chain.ExecuteContract:
-		return ExecuteContract{Contract: m.Contract, Msg: listOf(m.Msg), Funds: m.Funds}
+		return ExecuteContract{Contract: m.Contract, Msg: listOf(m.Msg), Funds: m.Funds, MaxDeposit: m.MaxDeposit}
 	case chain.MigrateContract:
-		return MigrateContract{Contract: m.Contract, Code: Uint64(m.Code), Msg: listOf(m.Msg)}
+		return MigrateContract{Contract: m.Contract, Code: Uint64(m.Code), Msg: listOf(m.Msg), MaxDeposit: m.MaxDeposit}
 	case chain.SetContractAdmin:
 		return SetContractAdmin{Contract: m.Contract, Admin: m.Admin}
 	}
@@ -113,13 +116,13 @@ func readContract(t tagged) (chain.Msg, bool, error) {
 		return chain.StoreCode{Checksum: d.Checksum, Size: uint64(d.Size), Offset: uint64(d.Offset), Part: d.Part}, true, err
 	case "instantiate_contract":
 		d, err := dataOf[InstantiateContract](t)
-		return chain.InstantiateContract{Code: uint64(d.Code), Admin: d.Admin, Label: d.Label, Msg: listOf(d.Msg), Funds: d.Funds, Salt: listOf(d.Salt)}, true, err
+		return chain.InstantiateContract{Code: uint64(d.Code), Admin: d.Admin, Label: d.Label, Msg: listOf(d.Msg), Funds: d.Funds, Salt: listOf(d.Salt), MaxDeposit: d.MaxDeposit}, true, err
 	case "execute_contract":
 		d, err := dataOf[ExecuteContract](t)
-		return chain.ExecuteContract{Contract: d.Contract, Msg: listOf(d.Msg), Funds: d.Funds}, true, err
+		return chain.ExecuteContract{Contract: d.Contract, Msg: listOf(d.Msg), Funds: d.Funds, MaxDeposit: d.MaxDeposit}, true, err
 	case "migrate_contract":
 		d, err := dataOf[MigrateContract](t)
-		return chain.MigrateContract{Contract: d.Contract, Code: uint64(d.Code), Msg: listOf(d.Msg)}, true, err
+		return chain.MigrateContract{Contract: d.Contract, Code: uint64(d.Code), Msg: listOf(d.Msg), MaxDeposit: d.MaxDeposit}, true, err
 	case "set_contract_admin":
 		d, err := dataOf[SetContractAdmin](t)
 		return chain.SetContractAdmin{Contract: d.Contract, Admin: d.Admin}, true, err

@@ -59,6 +59,7 @@ const (
 	oursNotYet      = 2 // code that is not yet callable
 	oursRefused     = 3 // by the chain's own modules
 	oursSaid        = 4 // more than a receipt holds
+	oursDeposit     = 5 // more room than who pays has agreed to
 )
 
 func fail(space string, code uint32, format string, args ...any) *failure {

@@ -42,18 +42,21 @@ type run struct {
 	env     *Env
 	events  chain.Events
 	removed map[chain.Address]uint64 // keys, by calls that have not returned, or failed
-	said    Said                     // by this message, and those of its transaction before
+	most    chain.Amount             // that the payer pays for room, less what comes back
+	room    room
+	said    Said // by this message, and those of its transaction before
 }
 
 // mark is where a run stood, which it goes back to when what followed has failed.
 type mark struct {
 	events int
 	said   Said
+	room   room
 }
 
-func (r *run) mark() mark { return mark{len(r.events), r.said} }
+func (r *run) mark() mark { return mark{len(r.events), r.said, r.room} }
 
-func (r *run) back(to mark) { r.events, r.said = r.events[:to.events], to.said }
+func (r *run) back(to mark) { r.events, r.said, r.room = r.events[:to.events], to.said, to.room }
 
 // frame is where contracts are called and messages done.
 type frame struct {
@@ -91,12 +94,15 @@ func (r *run) top(f *frame, from chain.Address, m any) (why *failure) {
 	case chain.StoreCode:
 		return r.store(f, from, &m)
 	case chain.InstantiateContract:
+		r.most = m.MaxDeposit
 		_, _, why = r.instantiate(f, from, &making{code: m.Code, admin: m.Admin, label: m.Label, msg: m.Msg, funds: m.Funds, salted: len(m.Salt) > 0, salt: m.Salt})
 		return why
 	case chain.ExecuteContract:
+		r.most = m.MaxDeposit
 		_, why = r.execute(f, from, m.Contract, m.Msg, m.Funds)
 		return why
 	case chain.MigrateContract:
+		r.most = m.MaxDeposit
 		_, why = r.migrate(f, from, m.Contract, m.Code, m.Msg)
 		return why
 	case chain.SetContractAdmin:

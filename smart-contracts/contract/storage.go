@@ -36,8 +36,8 @@ func (h *reach) points(gas uint64) uint64 {
 
 func (h *reach) place(own []byte) []byte { return StorageKey(h.contract.address, own) }
 
-// room is what an entry takes.
-func room(own, value []byte) int64 { return int64(entryBytes + len(own) + len(value)) }
+// takes is the room of an entry.
+func takes(own, value []byte) int64 { return int64(entryBytes + len(own) + len(value)) }
 
 func (h *reach) Read(own []byte) ([]byte, uint64, error) {
 	p := &h.env.Prices
@@ -55,11 +55,11 @@ func (h *reach) Write(own, value []byte) (uint64, error) {
 	p, at := &h.env.Prices, h.place(own)
 	gas := p.Read + p.Write + p.WriteByte*uint64(len(at)+len(value))
 	if old, there := h.layer.Get(at); there {
-		h.change.grown -= room(own, old)
+		h.change.grown -= takes(own, old)
 	} else {
 		gas += p.Insert
 	}
-	h.change.grown += room(own, value)
+	h.change.grown += takes(own, value)
 	h.layer.Set(at, value)
 	return h.points(gas), nil
 }
@@ -74,7 +74,7 @@ func (h *reach) Remove(own []byte) (uint64, error) {
 	if !there {
 		return h.points(p.Read), nil
 	}
-	h.change.grown -= room(own, old)
+	h.change.grown -= takes(own, old)
 	h.change.removed++
 	if h.removed == nil {
 		h.removed = map[chain.Address]uint64{}
@@ -192,6 +192,9 @@ func (h *reach) Human(canonical []byte) (string, bool) {
 	return chain.Address(canonical).String(), true
 }
 
+// room is what was paid for room, and what came back.
+type room struct{ paid, refunded chain.Amount }
+
 // settle has the payer pay for the room that a call has taken, or gives him what became
 // free of what was paid: its part of the pool, rounded down.
 func (r *run) settle(f *frame, c *called, did change) *failure {
@@ -216,6 +219,11 @@ func (r *run) settle(f *frame, c *called, did change) *failure {
 		if !ok {
 			panic("contract: a call took more room than there is gas for")
 		}
+		r.room.paid = sum(r.room.paid, cost)
+		if most := sum(r.most, r.room.refunded); most.Less(r.room.paid) {
+			return fail(spaceOurs, oursDeposit, "%d bytes of room: %s has agreed to %s, and with these it would be %s and %s comes back",
+				grown, r.env.Payer.Short(), r.most, r.room.paid, r.room.refunded)
+		}
 		if why := tokens.Debit(f.layer, r.env.Payer, cost, r.env.Now); why != nil {
 			return fail(spaceSDK, sdkFunds, "%d bytes of room: %s", grown, why.Reason())
 		}
@@ -229,6 +237,7 @@ func (r *run) settle(f *frame, c *called, did change) *failure {
 		refund, _ := c.Pool.ShareFloor(freed, c.Bytes)
 		tokens.Credit(f.layer, r.env.Payer, refund)
 		event.Refunded = refund
+		r.room.refunded = sum(r.room.refunded, refund)
 		c.Pool, _ = c.Pool.Sub(refund) // a part of it
 		c.Bytes -= freed
 	}

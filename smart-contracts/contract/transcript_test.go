@@ -57,6 +57,22 @@ func newWorld() *world {
 
 // do does a message as the transaction of its own that it would be.
 func (w *world) do(from chain.Address, m chain.Msg, gas uint64) contract.Result {
+	return w.doFor(from, m, gas, chain.Hyper(50))
+}
+
+// doFor has the payer pay at most so much for room.
+func (w *world) doFor(from chain.Address, m chain.Msg, gas uint64, most chain.Amount) contract.Result {
+	switch call := m.(type) {
+	case chain.InstantiateContract:
+		call.MaxDeposit = most
+		m = call
+	case chain.ExecuteContract:
+		call.MaxDeposit = most
+		m = call
+	case chain.MigrateContract:
+		call.MaxDeposit = most
+		m = call
+	}
 	w.tx++
 	w.env.Tx = &contract.Tx{Index: 3, ID: chain.TxID{w.tx}}
 	layer := state.NewOverlay(w.state)
@@ -158,6 +174,8 @@ func (w *world) command(line string) string {
 		}
 		return otherwise
 	}
+	most := chain.Nano(number("most", chain.Hyper(50).Nano()))
+	do := func(from chain.Address, m chain.Msg, gas uint64) contract.Result { return w.doFor(from, m, gas, most) }
 	funds, gas := chain.Nano(number("funds", 0)), number("gas", testGas)
 	text := []byte(inBase64(w.names(msg, true)))
 	switch words[0] {
@@ -169,18 +187,18 @@ func (w *world) command(line string) string {
 			a := w.address(name)
 			m.Admin = &a
 		}
-		return w.outcome(w.do(person(words[1]), m, gas))
+		return w.outcome(do(person(words[1]), m, gas))
 	case "execute":
-		return w.outcome(w.do(w.address(words[1]), chain.ExecuteContract{Contract: w.address(words[2]), Msg: text, Funds: funds}, gas))
+		return w.outcome(do(w.address(words[1]), chain.ExecuteContract{Contract: w.address(words[2]), Msg: text, Funds: funds}, gas))
 	case "migrate":
-		return w.outcome(w.do(w.address(words[1]), chain.MigrateContract{Contract: w.address(words[2]), Code: number("code", 1), Msg: text}, gas))
+		return w.outcome(do(w.address(words[1]), chain.MigrateContract{Contract: w.address(words[2]), Code: number("code", 1), Msg: text}, gas))
 	case "admin":
 		m := chain.SetContractAdmin{Contract: w.address(words[2])}
 		if name, ok := options["to"]; ok {
 			a := w.address(name)
 			m.Admin = &a
 		}
-		return w.outcome(w.do(w.address(words[1]), m, gas))
+		return w.outcome(do(w.address(words[1]), m, gas))
 	case "query":
 		answer, _, why := contract.Ask(w.state, &w.env, w.address(words[1]), text, gas)
 		if why != nil {

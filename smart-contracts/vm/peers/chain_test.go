@@ -40,6 +40,17 @@ func newLedger(t testing.TB) *ledger {
 }
 
 func (l *ledger) do(from string, m any) contract.Result {
+	switch call := m.(type) {
+	case chain.InstantiateContract:
+		call.MaxDeposit = chain.Hyper(10)
+		m = call
+	case chain.ExecuteContract:
+		call.MaxDeposit = chain.Hyper(10)
+		m = call
+	case chain.MigrateContract:
+		call.MaxDeposit = chain.Hyper(10)
+		m = call
+	}
 	layer := state.NewOverlay(l.state)
 	did := contract.Do(layer, &l.env, account(from), m, 60_000_000)
 	if did.Why == nil {
