@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
 // blockGas is all that a block has.
@@ -282,5 +283,39 @@ func TestWalksThatRemove(t *testing.T) {
 	}
 	if c, _ := contract.ContractOf(w.state, a); c.Removed != keys {
 		t.Errorf("%d keys are noted", c.Removed)
+	}
+}
+
+// TestToldIsPaidFor: what replies tell is paid for at each level, by the event and by the byte, as
+// often as it is told.
+func TestToldIsPaidFor(t *testing.T) {
+	const events, bytes = 100, 300
+	w, a := withOne(t)
+	said := `{"ok":{"messages":[],"attributes":[],"events":[` + repeated(events, `{"type":"aa","attributes":[{"key":"k","value":"`+strings.Repeat("v", bytes)+`"}]}`) + `]}}`
+	used := func(levels int, replyOn string) uint64 {
+		depth := 0
+		w.env.VM = reaching(func(call contract.Call, _ contract.Reach) contract.Outcome {
+			out := contract.Outcome{End: contract.Returned, Data: saysNothing, Points: 1_000}
+			if call.Entry == meter.Execute {
+				if depth++; depth == levels+1 {
+					out.Data = []byte(said)
+				} else {
+					out.Data = []byte(telling(a, 1, "{}", replyOn))
+				}
+			}
+			return out
+		})
+		did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas)
+		if did.Why != nil {
+			t.Fatal(did.Why.Reason())
+		}
+		return did.Gas
+	}
+	p := prices()
+	for levels := 1; levels < 5; levels++ {
+		told := used(levels, "success") - used(levels, "never")
+		if least := uint64(levels) * events * (p.Event + 2*bytes*p.ReadByte); told < least || told > least*3/2 {
+			t.Errorf("%d levels: %d gas for what is told, want %d or some more", levels, told, least)
+		}
 	}
 }

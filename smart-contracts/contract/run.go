@@ -272,7 +272,8 @@ func (r *run) submessage(f *frame, from chain.Address, s *cosmwasm.SubMsg) ([]by
 	if s.ReplyOn != cosmwasm.ReplyAlways && s.ReplyOn != cosmwasm.ReplySuccess {
 		return nil, nil
 	}
-	if !f.tank.take(r.env.Prices.Event * uint64(len(r.events)-mark.events)) { // told again at each level
+	// It is told again at each level, and paid for before.
+	if !f.tank.take(r.env.Prices.Event*uint64(len(r.events)-mark.events) + r.env.Prices.ReadByte*uint64(r.said.Bytes-mark.said.Bytes)) {
 		return nil, outOf(f.tank)
 	}
 	ended := cosmwasm.SubResponse{Events: told(r.events[mark.events:]), Responses: []cosmwasm.MsgResponse{done}}
