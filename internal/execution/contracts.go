@@ -1,6 +1,7 @@
 package execution
 
 import (
+	"context"
 	"math"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -35,17 +36,18 @@ func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain
 }
 
 // maxQueryGas is what a query from outside may use.
-const maxQueryGas = 10_000_000
+const maxQueryGas = 2_000_000
 
-// AskContract has a contract answer a query on a state, as of the block that left it.
-func (x *Executor) AskContract(r state.Reader, to chain.Address, msg []byte) (answer []byte, gas chain.Gas, why *chain.Rejection, err error) {
+// AskContract has a contract answer a query on a state, as of the block that left it. When ctx
+// ends, so does the call, with its error, as soon as the contract reaches for something.
+func (x *Executor) AskContract(ctx context.Context, r state.Reader, to chain.Address, msg []byte) (answer []byte, gas chain.Gas, why *chain.Rejection, err error) {
 	defer recoverFault(&err)
 	head, err := HeadOf(r)
 	if err != nil {
 		return nil, gas, nil, err
 	}
 	asked := &run{x: x, env: settlement.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs}, proofs: newProofs(x.verifier)}
-	env := contract.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: &host{run: asked}}
+	env := contract.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: &host{run: asked}, Ended: ctx.Err}
 	answer, used, why := contract.Ask(r, &env, to, msg, maxQueryGas)
 	return answer, chain.GasUnits(used), why, nil
 }

@@ -132,7 +132,7 @@ func TestContractsInBlocks(t *testing.T) {
 	if !strings.Contains(spent.Rejection, "out of gas: limit 200000") || spent.GasUsed != body.GasLimit || w.has(address) != held {
 		t.Errorf("a transaction without enough gas: %+v", spent)
 	}
-	answer, _, why, err := w.x.AskContract(w.state, address, []byte("x"))
+	answer, _, why, err := w.x.AskContract(t.Context(), w.state, address, []byte("x"))
 	if err != nil || why == nil || !strings.Contains(why.Reason(), "wasm 9") {
 		t.Errorf("a query that is aborted: %s, %v, %v", answer, why, err)
 	}
@@ -246,7 +246,7 @@ func TestContractsVerifyProofs(t *testing.T) {
 	if ask("other", good[:], 5_000_000); heard != `{"valid":false}` {
 		t.Errorf("a kernel that genesis does not pin: %s", heard)
 	}
-	if answer, _, why, err := w.x.AskContract(w.state, address, []byte("ask")); err != nil || why == nil || heard != `{"valid":false}` {
+	if answer, _, why, err := w.x.AskContract(t.Context(), w.state, address, []byte("ask")); err != nil || why == nil || heard != `{"valid":false}` {
 		t.Errorf("in a query from outside: %s, %v, %v, %s", answer, why, err, heard)
 	}
 	calls := w.proofs.calls

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/rpc"
@@ -10,8 +13,12 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 )
 
-// maxAsked is how many contracts answer queries from outside at one time.
-const maxAsked = 4
+// maxAsked is how many contracts answer queries from outside at one time: fewer than there are
+// processors, but for one.
+var maxAsked = int32(min(4, max(1, runtime.GOMAXPROCS(0)-1)))
+
+// askedFor is how long a contract may take to answer who is outside.
+const askedFor = time.Second
 
 // Contract returns what the chain keeps of a contract.
 func (n *Node) Contract(ctx context.Context, address chain.Address, prove bool) (api.Contract, error) {
@@ -64,7 +71,7 @@ func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.C
 }
 
 // AskContract has a contract answer a query on the latest state.
-func (n *Node) AskContract(_ context.Context, address chain.Address, query []byte) (api.ContractAnswer, error) {
+func (n *Node) AskContract(ctx context.Context, address chain.Address, query []byte) (api.ContractAnswer, error) {
 	if n.app.compiler.vm == nil {
 		return api.ContractAnswer{}, fmt.Errorf("this node runs no contracts: %w", rpc.ErrNotFound)
 	}
@@ -78,8 +85,12 @@ func (n *Node) AskContract(_ context.Context, address chain.Address, query []byt
 		return api.ContractAnswer{}, err
 	}
 	defer n.closeSnapshot(snapshot)
-	answer, gas, why, err := n.app.executor.AskContract(snapshot, address, query)
+	ctx, cancel := context.WithTimeout(ctx, askedFor)
+	defer cancel()
+	answer, gas, why, err := n.app.executor.AskContract(ctx, snapshot, address, query)
 	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return api.ContractAnswer{}, fmt.Errorf("the contract has not answered in time: %w", rpc.ErrBusy)
 	case err != nil:
 		return api.ContractAnswer{}, err
 	case why != nil:

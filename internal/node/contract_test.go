@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -100,6 +101,11 @@ func TestContractsOfANode(t *testing.T) {
 	}
 	if _, err := n.AskContract(t.Context(), user(1).address(), []byte("{}")); !errors.As(err, new(*rpc.ContractError)) {
 		t.Errorf("who is no contract: %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.AskContract(gone, address, []byte("{}")); !errors.Is(err, rpc.ErrBusy) {
+		t.Errorf("for who has gone: %v", err)
 	}
 	n.asked.Store(maxAsked)
 	if _, err := n.AskContract(t.Context(), address, []byte("{}")); !errors.Is(err, rpc.ErrBusy) || n.asked.Load() != maxAsked {

@@ -78,8 +78,26 @@ func (s *service) contractCode(ctx context.Context, in *contractCodeInput) (*bod
 }
 
 type askContractInput struct {
+	remote  string
 	Address string `path:"address" maxLength:"90" doc:"bech32m, hyper1…"`
 	RawBody []byte `contentType:"application/json"`
+}
+
+// Resolve implements huma.Resolver: it keeps the client's address.
+func (in *askContractInput) Resolve(ctx huma.Context) []error {
+	in.remote = ctx.RemoteAddr()
+	return nil
+}
+
+// asks notes that a client asks a contract, and is false if it does already. What comes from this
+// machine itself is of many: a proxy has it so.
+func (s *service) asks(remote string) (done func(), ok bool) {
+	client, _ := clientNetwork(remote)
+	if client.Addr().IsLoopback() {
+		return func() {}, true
+	}
+	_, already := s.asking.LoadOrStore(client, true)
+	return func() { s.asking.Delete(client) }, !already
 }
 
 func (s *service) askContract(ctx context.Context, in *askContractInput) (*body[api.ContractAnswer], error) {
@@ -87,6 +105,11 @@ func (s *service) askContract(ctx context.Context, in *askContractInput) (*body[
 	if err != nil {
 		return nil, web.Invalid("path.address", err)
 	}
+	done, ok := s.asks(in.remote)
+	if !ok {
+		return nil, web.Busy("a contract is being asked for this client already")
+	}
+	defer done()
 	answer, err := s.node.AskContract(ctx, address, in.RawBody)
 	if why, ok := errors.AsType[*ContractError](err); ok {
 		return nil, web.NewProblem(http.StatusUnprocessableEntity, api.ProblemContract, why.Why)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
@@ -41,5 +42,38 @@ func TestContracts(t *testing.T) {
 		if a := s.get(bad); a.status != http.StatusUnprocessableEntity && a.status != http.StatusNotFound {
 			t.Errorf("%s: %d %s", bad, a.status, a.body)
 		}
+	}
+}
+
+// TestOneQuestionAClient: a client asks one contract at a time, with all the addresses that are
+// likely his; this machine, and others, are not kept waiting by him.
+func TestOneQuestionAClient(t *testing.T) {
+	asks := rpc.Asks()
+	done, ok := asks("[2001:db8::1]:1000")
+	if !ok {
+		t.Fatal("the first is refused")
+	}
+	for remote, may := range map[string]bool{
+		"[2001:db8::1]:1001": false, "[2001:db8::ffff]:1": false, "[2001:db8:0:1::1]:1": true, "192.0.2.1:5": true, "127.0.0.1:1": true, "[::1]:1": true, "nobody": true,
+	} {
+		for range 2 {
+			other, ok := asks(remote)
+			if ok != may {
+				t.Errorf("%s may ask: %v", remote, ok)
+			}
+			if ok {
+				other()
+			}
+		}
+	}
+	if _, ok := asks("127.0.0.1:1"); !ok {
+		t.Error("this machine asks once")
+	}
+	if _, ok := asks("127.0.0.1:2"); !ok {
+		t.Error("this machine does not ask twice")
+	}
+	done()
+	if _, ok := asks("[2001:db8::1]:1002"); !ok {
+		t.Error("who has his answer may not ask again")
 	}
 }

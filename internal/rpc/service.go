@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -36,6 +37,7 @@ type service struct {
 	log     *slog.Logger
 	cache   *eventCache
 	faucet  *faucetLimiter
+	asking  sync.Map      // client networks that ask a contract, which one does once at a time
 	closing chan struct{} // closed when the event streams should end
 }
 

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -316,6 +317,44 @@ func TestToldIsPaidFor(t *testing.T) {
 		told := used(levels, "success") - used(levels, "never")
 		if least := uint64(levels) * events * (p.Event + 2*bytes*p.ReadByte); told < least || told > least*3/2 {
 			t.Errorf("%d levels: %d gas for what is told, want %d or some more", levels, told, least)
+		}
+	}
+}
+
+// TestCallsEnd: who asks from outside may end a call, which learns it where it reaches for something.
+func TestCallsEnd(t *testing.T) {
+	w, a := withOne(t)
+	w.do(person("alice"), chain.ExecuteContract{Contract: a, Msg: []byte(`{"do":[{"write":["k","v"]},{"write":["l","v"]}]}`)}, testGas)
+	gone := errors.New("nobody waits")
+	ask := func(checks int, msg string) (ended error) {
+		defer func() {
+			if p := recover(); p != nil {
+				ended = p.(*state.Fault)
+			}
+		}()
+		env := w.env
+		env.Ended = func() error {
+			if checks--; checks < 0 {
+				return gone
+			}
+			return nil
+		}
+		if _, _, why := contract.Ask(w.state, &env, a, []byte(msg), testGas); why != nil {
+			t.Error(why.Reason())
+		}
+		return nil
+	}
+	for msg, checks := range map[string]int{
+		`{}`: 1, `{"do":[{"read":"k"}]}`: 2, `{"do":[{"scan":["up","",""]}]}`: 5, `{"do":[{"scan":["down","",""]}]}`: 5,
+		`{"do":[{"query":{"bank":{"supply":{"denom":"nhyper"}}}}]}`: 2,
+	} {
+		for n := range checks {
+			if err := ask(n, msg); !errors.Is(err, gone) {
+				t.Errorf("%s goes on at %d: %v", msg, n, err)
+			}
+		}
+		if err := ask(checks, msg); err != nil {
+			t.Errorf("%s: %v", msg, err)
 		}
 	}
 }

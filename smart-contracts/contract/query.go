@@ -41,6 +41,9 @@ func (r *run) ask(f *frame, to chain.Address, msg []byte) (cosmwasm.QueryAnswer,
 
 // Query answers a contract that runs.
 func (h *reach) Query(request []byte, limit uint64) ([]byte, uint64, error) {
+	if err := h.ended(); err != nil {
+		return nil, 0, err
+	}
 	perGas := h.env.Prices.Points
 	f := &frame{layer: h.layer, tank: &tank{limit: limit / perGas}, depth: h.depth, queries: h.queries + 1}
 	reached, why := h.reached(f, request)

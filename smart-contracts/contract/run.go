@@ -21,6 +21,8 @@ type Env struct {
 	VM      VM
 	Host    Host  // nil: contracts reach nothing but accounts and each other
 	Said    *Said // by the messages of the transaction so far; nil: nothing, and nobody asks
+	// Ended says why a call goes on no more; nil: it does until it ends itself. Never in a block.
+	Ended func() error
 }
 
 // Tx is the transaction that contracts are called in.
@@ -167,6 +169,9 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 		return nil, outOf(f.tank)
 	}
 	reach := &reach{run: r, frame: f, contract: c, limit: f.tank.left()}
+	if err := reach.ended(); err != nil {
+		panic(&state.Fault{Op: "running a contract", Err: err})
+	}
 	args = append([][]byte{cosmwasm.Encode(r.envOf(c.address))}, args...)
 	perGas := r.env.Prices.Points
 	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries}, reach)

@@ -34,12 +34,23 @@ func (h *reach) points(gas uint64) uint64 {
 	return gas * h.env.Prices.Points
 }
 
+// ended is why the call goes on no more, nil if it does.
+func (h *reach) ended() error {
+	if h.env.Ended == nil {
+		return nil
+	}
+	return h.env.Ended()
+}
+
 func (h *reach) place(own []byte) []byte { return StorageKey(h.contract.address, own) }
 
 // takes is the room of an entry.
 func takes(own, value []byte) int64 { return int64(entryBytes + len(own) + len(value)) }
 
 func (h *reach) Read(own []byte) ([]byte, uint64, error) {
+	if err := h.ended(); err != nil {
+		return nil, 0, err
+	}
 	p := &h.env.Prices
 	if len(own) > MaxKeyBytes {
 		return nil, h.points(p.Read), nil
@@ -91,6 +102,9 @@ func (h *reach) passed() uint64 {
 }
 
 func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
+	if err := h.ended(); err != nil {
+		return nil, 0, err
+	}
 	p := &h.env.Prices
 	from, to := h.place(start), h.place(end)
 	if end == nil {
@@ -144,6 +158,9 @@ type forward struct {
 }
 
 func (w *forward) Next() ([]byte, []byte, uint64, error) {
+	if err := w.ended(); err != nil {
+		return nil, nil, 0, err
+	}
 	if w.over { // else the end would be looked for again and again
 		return nil, nil, w.points(w.env.Prices.Read), nil
 	}
@@ -168,6 +185,9 @@ type backward struct {
 }
 
 func (w *backward) Next() ([]byte, []byte, uint64, error) {
+	if err := w.ended(); err != nil {
+		return nil, nil, 0, err
+	}
 	for len(w.keys) > 0 {
 		at := w.keys[len(w.keys)-1]
 		w.keys = w.keys[:len(w.keys)-1]
