@@ -140,7 +140,9 @@ func openApplication(g *chain.Genesis, executor *execution.Executor, st *store.S
 		branches: map[crypto.Digest]*branch{root.digest: root}, decoded: map[crypto.Digest]*chain.DecodedBlock{}, advanced: make(chan struct{}),
 		roomPatience: defaultRoomPatience, faults: make(chan error, 1), committees: newCommittees(st.State()), evidence: newEvidencePool(),
 	}
-	a.auditor, a.foresight.fault, a.compiler.fault = newAuditor(a.fault), a.fault, a.fault
+	a.auditor, a.foresight.fault = newAuditor(a.fault), a.fault
+	a.compiler.fault, a.compiler.log = a.fault, slog.New(slog.DiscardHandler)
+	a.compiler.open = func() (closableState, error) { return st.Snapshot() }
 	return a, nil
 }
 
@@ -626,7 +628,7 @@ func (a *application) close() error {
 	a.hashing.Wait()
 	a.auditor.close()
 	a.foresight.work.Wait()
-	a.compiler.work.Wait()
+	a.compiler.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error

@@ -1,59 +1,116 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
-	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
-// maxCompiling is how many blocks' code is compiled, or waits for that.
-const maxCompiling = 16
-
-// compiler compiles the code of contracts that a block has stored, before it is callable:
-// so no vote waits for it. What it leaves out is compiled when it is first called.
-type compiler struct {
-	vm      *vm.Machine // nil: none
-	work    sync.WaitGroup
-	waiting atomic.Int32 // blocks
-	turn    sync.Mutex   // one block at a time
-	fault   func(error) error
+// codeCompiler is the machine, as far as it compiles.
+type codeCompiler interface {
+	Compile(code contract.Program) error
+	Close()
 }
 
-// begin compiles what a block has stored, in a goroutine of its own, from a state that it
-// closes in the end.
-func (c *compiler) begin(receipts *chain.BlockReceipts, open func() (closableState, error)) error {
-	stored := storedBy(receipts)
-	if len(stored) == 0 || c.vm == nil {
-		return nil
+// compiler compiles the code of contracts that a block has stored, before it is callable, and
+// all that the state lists before the node votes: so no vote waits for it.
+type compiler struct {
+	vm    codeCompiler // nil: none
+	open  func() (closableState, error)
+	fault func(error) error
+	log   *slog.Logger
+	work  sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []uint64 // codes, by number
+	working bool
+	stopped bool
+}
+
+// begin has compiled, one after the other, what a block has stored.
+func (c *compiler) begin(receipts *chain.BlockReceipts) { c.add(storedBy(receipts)...) }
+
+// add has some codes compiled behind those that wait: numbers are few bytes, and none is left out.
+func (c *compiler) add(codes ...uint64) {
+	if len(codes) == 0 || c.vm == nil {
+		return
 	}
-	if c.waiting.Add(1) > maxCompiling {
-		c.waiting.Add(-1)
-		return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waiting = append(c.waiting, codes...); c.working || c.stopped {
+		return
 	}
-	snapshot, err := open()
-	if err != nil {
-		c.waiting.Add(-1)
-		return err
-	}
+	c.working = true
 	c.work.Go(func() {
-		defer c.waiting.Add(-1)
-		c.turn.Lock()
-		defer c.turn.Unlock()
-		if err := errors.Join(c.compile(stored, snapshot), snapshot.Close()); err != nil {
-			_ = c.fault(fmt.Errorf("compiling contracts: %w", err)) // it stops the node
+		for id, ok := c.next(); ok; id, ok = c.next() {
+			if err := c.one(id); err != nil {
+				_ = c.fault(fmt.Errorf("compiling code %d of contracts: %w", id, err)) // it stops the node
+			}
 		}
 	})
-	return nil
 }
 
-// compile compiles some codes; a fault of the store becomes an error.
-func (c *compiler) compile(stored []uint64, r state.Reader) (err error) {
+func (c *compiler) next() (id uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped || len(c.waiting) == 0 {
+		c.working, c.waiting = false, nil
+		return 0, false
+	}
+	id, c.waiting = c.waiting[0], c.waiting[1:]
+	return id, true
+}
+
+// stop ends what goes on, and begins no more.
+func (c *compiler) stop() {
+	c.mu.Lock()
+	c.stopped = true
+	c.mu.Unlock()
+	c.work.Wait()
+}
+
+// all has everything compiled that the state lists, and returns when it is, or ctx ends. Most of it
+// is on disk, but for a node that has joined, or has a new machine.
+func (c *compiler) all(ctx context.Context) error {
+	if c.vm == nil {
+		return nil
+	}
+	snapshot, err := c.open()
+	if err != nil {
+		return err
+	}
+	codes := make([]uint64, contract.NumbersOf(snapshot).Codes)
+	for i := range codes {
+		codes[i] = uint64(i) + 1
+	}
+	if err := snapshot.Close(); err != nil {
+		return err
+	}
+	c.add(codes...)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.work.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done(): // stop ends the rest
+	}
+	return ctx.Err()
+}
+
+// one compiles code. What the machine refuses is left to who calls it: nobody may ever do so.
+func (c *compiler) one(id uint64) (err error) {
+	snapshot, err := c.open()
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			fault, isFault := p.(*state.Fault)
@@ -62,12 +119,11 @@ func (c *compiler) compile(stored []uint64, r state.Reader) (err error) {
 			}
 			err = fault
 		}
+		err = errors.Join(err, snapshot.Close())
 	}()
-	for _, id := range stored {
-		if code, ok := contract.CodeOf(r, id); ok {
-			if err := c.vm.Compile(code.Program(r)); err != nil {
-				return err
-			}
+	if code, ok := contract.CodeOf(snapshot, id); ok {
+		if refused := c.vm.Compile(code.Program(snapshot)); refused != nil {
+			c.log.Error("code of contracts does not compile; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", refused))
 		}
 	}
 	return nil

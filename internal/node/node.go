@@ -177,7 +177,9 @@ func New(config Config, deps Deps) (node *Node, err error) {
 	metrics := newMetrics()
 	metrics.transport(deps.Endpoint.Metrics())
 	n.pool = newPool(mempool.DefaultConfig(), executor, deps.Store.State(), deps.Log)
-	n.app.compiler.vm = deps.VM
+	if deps.VM != nil {
+		n.app.compiler.vm, n.app.compiler.log = deps.VM, deps.Log
+	}
 	n.app.keys, n.app.pool, n.app.metrics, n.app.log = deps.ConsensusKeys, n.pool, metrics, deps.Log
 	named, err := config.neighbours()
 	if err != nil {
@@ -320,7 +322,12 @@ func (n *Node) Run(ctx context.Context) error {
 	if len(n.network.named.wards) > 0 {
 		start("places for this sentry", n.network.seekPlaces)
 	}
-	start("consensus", n.engine.Run)
+	start("consensus", func(ctx context.Context) error {
+		if err := n.app.compiler.all(ctx); err != nil {
+			return err
+		}
+		return n.engine.Run(ctx)
+	})
 	start("state machine", n.app.watchFaults)
 	start("database", n.watchStore)
 	start("HTTP", n.rpc.Run)

@@ -234,9 +234,7 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())
 	latest := func() (closableState, error) { return a.store.Snapshot() }
-	if err := a.compiler.begin(&done.outcome.Receipts, latest); err != nil {
-		return err
-	}
+	a.compiler.begin(&done.outcome.Receipts)
 	if err := a.foresight.begin(latest); err != nil || !b.Closing {
 		return err
 	}

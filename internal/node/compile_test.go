@@ -1,0 +1,105 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+)
+
+// openState is a state that nobody needs to close.
+type openState struct{ state.Reader }
+
+func (openState) Close() error { return nil }
+
+// slowCompiler compiles when it may.
+type slowCompiler struct {
+	may      chan struct{}
+	refuses  crypto.Digest
+	compiled []crypto.Digest
+}
+
+func (c *slowCompiler) Compile(code contract.Program) error {
+	<-c.may
+	if code.ID == c.refuses {
+		return errors.New("it does not like it")
+	}
+	c.compiled = append(c.compiled, code.ID)
+	return nil
+}
+
+func (c *slowCompiler) Close() {}
+
+// withCodes is a state with so many codes, and their programs.
+func withCodes(codes int) (state.Reader, []crypto.Digest) {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	var ids []crypto.Digest
+	for id := range codes {
+		code := contract.Code{Checksum: crypto.Digest{byte(id)}, Size: 1}
+		state.Save(kv, contract.CodeKey(uint64(id)+1), code)
+		ids = append(ids, code.Program(kv).ID)
+	}
+	state.Save(kv, contract.NumbersKey(), contract.Numbers{Codes: uint64(codes)})
+	return kv, ids
+}
+
+// TestCompilerLeavesNothingOut: however many blocks store code while one is compiled; and what the
+// machine refuses stops nothing.
+func TestCompilerLeavesNothingOut(t *testing.T) {
+	const blocks = 60
+	kv, ids := withCodes(2 * blocks)
+	machine, said := &slowCompiler{may: make(chan struct{}), refuses: ids[7]}, new(bytes.Buffer)
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: slog.New(slog.NewTextHandler(said, nil)),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	for b := range blocks {
+		c.begin(&chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodeStored{Code: chain.Number(2*b + 1)}, chain.CodeStored{Code: chain.Number(2*b + 2)}}}}})
+	}
+	close(machine.may)
+	c.work.Wait()
+	if want := slices.Delete(slices.Clone(ids), 7, 8); !slices.Equal(machine.compiled, want) {
+		t.Errorf("%d of %d are compiled", len(machine.compiled), len(want))
+	}
+	if !strings.Contains(said.String(), "code=8") {
+		t.Errorf("of what is refused it says %q", said)
+	}
+	c.stop()
+	c.add(1)
+	if c.work.Wait(); len(machine.compiled) != 2*blocks-1 {
+		t.Error("one that was stopped goes on")
+	}
+}
+
+// TestAllIsCompiledBefore: a node that has joined waits until what the state lists is compiled, unless
+// it is to stop.
+func TestAllIsCompiledBefore(t *testing.T) {
+	kv, ids := withCodes(5)
+	machine := &slowCompiler{may: make(chan struct{}, len(ids))}
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.all(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("to stop: %v", err)
+	}
+	for range 2 * len(ids) { // those that it goes on with, and those that it is given again
+		go func() { machine.may <- struct{}{} }()
+	}
+	if err := c.all(t.Context()); err != nil || !slices.Equal(machine.compiled, append(slices.Clone(ids), ids...)) {
+		t.Errorf("%v, %d of %d are compiled", err, len(machine.compiled), 2*len(ids))
+	}
+	if err := (&compiler{}).all(t.Context()); err != nil {
+		t.Errorf("without a machine: %v", err)
+	}
+}
