@@ -358,3 +358,37 @@ func TestCallsEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestRepliesLeadOn: the messages that a reply sends are of those that lead to each other.
+func TestRepliesLeadOn(t *testing.T) {
+	w, a := withOne(t)
+	calls := 0
+	w.env.VM = reaching(func(call contract.Call, _ contract.Reach) contract.Outcome {
+		out := contract.Outcome{End: contract.Returned, Data: saysNothing, Points: 1_000}
+		if calls++; call.Entry == meter.Reply || calls == 1 {
+			out.Data = []byte(telling(a, 1, "{}", "success"))
+		}
+		return out
+	})
+	did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas)
+	if did.Why == nil || !strings.Contains(did.Why.Reason(), "wasm 30: more than 64 messages") || calls > 2*contract.MaxDepth+1 {
+		t.Errorf("replies that send messages: %v, after %d calls", did.Why, calls)
+	}
+}
+
+// TestUploadsBegunAnew: the parts that are forgotten are paid for.
+func TestUploadsBegunAnew(t *testing.T) {
+	w := newWorld()
+	parts := partsOf(append(moduleCode("x"), customSection(5*chain.MaxCodePart)...))
+	first := w.do(person("alice"), parts[0], testGas)
+	for i := range parts[:4] {
+		if i > 0 {
+			w.do(person("alice"), parts[i], testGas)
+		}
+	}
+	p := prices()
+	anew := w.do(person("alice"), parts[0], testGas)
+	if want := first.Gas + 4*(p.Write+p.Insert); anew.Why != nil || anew.Gas != want {
+		t.Errorf("%d gas, want %d", anew.Gas, want)
+	}
+}

@@ -305,9 +305,11 @@ func (r *run) reply(f *frame, to chain.Address, s *cosmwasm.SubMsg, used uint64,
 	if !f.tank.take(r.env.Prices.ReadByte * uint64(len(text))) {
 		return nil, outOf(f.tank)
 	}
-	answer, why := r.call(f, c, meter.Reply, wasmExecute, text)
+	// What it answers to follows from what it is told, as the messages of who is called do from the call.
+	led := &frame{layer: f.layer, tank: f.tank, depth: f.depth + 1, queries: f.queries}
+	answer, why := r.call(led, c, meter.Reply, wasmExecute, text)
 	if why != nil {
 		return nil, why
 	}
-	return r.respond(f, c, wasmExecute, answer)
+	return r.respond(led, c, wasmExecute, answer)
 }

@@ -16,6 +16,10 @@ import (
 func (r *run) store(f *frame, from chain.Address, m *chain.StoreCode) *failure {
 	upload, _ := state.Load[Upload](f.layer, UploadKey(from))
 	if m.Offset == 0 {
+		parts := (upload.Have + chain.MaxCodePart - 1) / chain.MaxCodePart
+		if !f.tank.take(parts * (r.env.Prices.Write + r.env.Prices.Insert)) {
+			return outOf(f.tank)
+		}
 		r.forget(f, from, &upload)
 		upload = Upload{Checksum: m.Checksum, Size: m.Size}
 	}
