@@ -203,7 +203,7 @@ func TestWalksPayForWhatIsGone(t *testing.T) {
 			return used / w.env.Prices.Points
 		}
 		walk := func(reach contract.Reach) uint64 {
-			walk, used, _ := reach.Scan(nil, nil, order)
+			walk, used, _ := reach.Scan(nil, nil, order, 1<<40)
 			for at, steps := 0, 3; at < steps; at++ { // one key, its end, and again
 				key, _, points, _ := walk.Next()
 				if used += points; (key != nil) != (at == 0) {
@@ -259,7 +259,7 @@ func TestWalksThatRemove(t *testing.T) {
 			points, _ := reach.Write(fmt.Appendf(nil, "k%06d", i), []byte("v"))
 			used += points
 		}
-		walk, points, _ := reach.Scan(nil, nil, contract.Ascending)
+		walk, points, _ := reach.Scan(nil, nil, contract.Ascending, 1<<40)
 		for walked = points; ; {
 			key, _, points, _ := walk.Next()
 			if walked += points; key == nil {
@@ -390,5 +390,30 @@ func TestUploadsBegunAnew(t *testing.T) {
 	anew := w.do(person("alice"), parts[0], testGas)
 	if want := first.Gas + 4*(p.Write+p.Insert); anew.Why != nil || anew.Gas != want {
 		t.Errorf("%d gas, want %d", anew.Gas, want)
+	}
+}
+
+// TestWalksBackwardsStop: where what is left is used up, whatever the call had in the beginning.
+func TestWalksBackwardsStop(t *testing.T) {
+	w, a := withOne(t)
+	for i := range 1_000 {
+		w.state.Set(contract.StorageKey(a, fmt.Appendf(nil, "k%06d", i)), []byte("v"))
+	}
+	pairs := 0
+	w.state = state.NewOverlay(&counting{w.state, &pairs})
+	for _, left := range []uint64{0, 799, 5_000, 20_000} {
+		w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+			pairs = 0
+			if _, points, _ := reach.Scan(nil, nil, contract.Descending, left*w.env.Prices.Points); points <= left*w.env.Prices.Points {
+				t.Errorf("a walk for %d points of %d", points, left*w.env.Prices.Points)
+			}
+			return contract.Outcome{End: contract.Returned, Data: saysNothing}
+		})
+		if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+			t.Fatal(did.Why.Reason())
+		}
+		if most := int(left/prices().Read) + 1; pairs > most {
+			t.Errorf("with %d gas left it looks at %d pairs", left, pairs)
+		}
 	}
 }

@@ -50,7 +50,6 @@ func (h *reach) Query(request []byte, limit uint64) ([]byte, uint64, error) {
 	if why != nil && why.spent != nil {
 		return nil, limit + 1, nil
 	}
-	h.asked += f.tank.used
 	if why != nil {
 		reached = cosmwasm.Answered{Answer: cosmwasm.Failure{Text: why.told()}}
 	}

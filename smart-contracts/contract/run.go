@@ -168,7 +168,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 	if !f.tank.take(r.env.Prices.Call) {
 		return nil, outOf(f.tank)
 	}
-	reach := &reach{run: r, frame: f, contract: c, limit: f.tank.left()}
+	reach := &reach{run: r, frame: f, contract: c}
 	if err := reach.ended(); err != nil {
 		panic(&state.Fault{Op: "running a contract", Err: err})
 	}

@@ -233,7 +233,7 @@ func (m *scriptRun) scan(s *step) {
 	if s.Scan[0] == "down" {
 		order = contract.Descending
 	}
-	walk, points, err := m.reach.Scan(bound(s.Scan[1]), bound(s.Scan[2]), order)
+	walk, points, err := m.reach.Scan(bound(s.Scan[1]), bound(s.Scan[2]), order, m.left)
 	if !m.paid(points, err) {
 		return
 	}

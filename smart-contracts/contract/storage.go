@@ -15,8 +15,6 @@ type reach struct {
 	*run
 	*frame
 	contract *called
-	limit    uint64 // gas of the call
-	asked    uint64 // for what was reached so far
 	change   change
 }
 
@@ -30,7 +28,6 @@ var _ Reach = (*reach)(nil)
 
 // points asks for gas.
 func (h *reach) points(gas uint64) uint64 {
-	h.asked += gas
 	return gas * h.env.Prices.Points
 }
 
@@ -101,7 +98,7 @@ func (h *reach) passed() uint64 {
 	return h.contract.removedAt(h.env.Height) + h.removed[h.contract.address]
 }
 
-func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
+func (h *reach) Scan(start, end []byte, order Order, limit uint64) (Iterator, uint64, error) {
 	if err := h.ended(); err != nil {
 		return nil, 0, err
 	}
@@ -118,12 +115,13 @@ func (h *reach) Scan(start, end []byte, order Order) (Iterator, uint64, error) {
 	if order == Ascending {
 		return &forward{reach: h, from: from, to: to, passed: passed}, h.points(gas), nil
 	}
-	if h.asked+gas > h.limit {
+	most := limit / p.Points
+	if gas > most {
 		return w, h.points(gas), nil
 	}
 	for at, value := range h.layer.Iterate(from, to) {
 		// What the call cannot pay for is not looked at: it ends here.
-		if gas += p.Read + p.ReadByte*uint64(len(at)+len(value)); h.asked+gas > h.limit {
+		if gas += p.Read + p.ReadByte*uint64(len(at)+len(value)); gas > most {
 			break
 		}
 		w.keys = append(w.keys, at)

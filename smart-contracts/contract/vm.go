@@ -78,8 +78,8 @@ type Reach interface {
 	// Remove removes one, if it is there.
 	Remove(key []byte) (points uint64, err error)
 	// Scan begins a walk over the keys from start, inclusive, to end, exclusive; nil
-	// is no bound.
-	Scan(start, end []byte, order Order) (walk Iterator, points uint64, err error)
+	// is no bound. It may use so many points.
+	Scan(start, end []byte, order Order, limit uint64) (walk Iterator, points uint64, err error)
 	// Canonical returns an address's bytes; ok says whether it is one.
 	Canonical(address string) (canonical []byte, ok bool)
 	// Human returns the address that has some bytes.

@@ -185,7 +185,7 @@ func (r *run) scan(args [maxArgs]int32) (int64, error) {
 	if len(r.walks) == maxIterators {
 		return 0, r.misused("more than %d walks", maxIterators)
 	}
-	walk, points, err := r.host.Scan(start, end, order)
+	walk, points, err := r.host.Scan(start, end, order, uint64(max(r.native.points(), 0)))
 	if err == nil {
 		r.walks = append(r.walks, walk)
 	}

@@ -45,7 +45,7 @@ func (w *world) Remove(key []byte) (uint64, error) {
 	return 10, w.fails
 }
 
-func (w *world) Scan(start, end []byte, order vm.Order) (vm.Iterator, uint64, error) {
+func (w *world) Scan(start, end []byte, order vm.Order, _ uint64) (vm.Iterator, uint64, error) {
 	var keys []string
 	for key := range w.values {
 		if key >= string(start) && (end == nil || key < string(end)) {

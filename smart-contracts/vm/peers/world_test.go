@@ -74,7 +74,7 @@ func (h host) Remove(key []byte) (uint64, error) {
 	return 1, nil
 }
 
-func (h host) Scan(start, end []byte, order vm.Order) (vm.Iterator, uint64, error) {
+func (h host) Scan(start, end []byte, order vm.Order, _ uint64) (vm.Iterator, uint64, error) {
 	return &walk{storage: h.storage, keys: h.between(start, end, order == vm.Descending)}, 1, nil
 }
 
