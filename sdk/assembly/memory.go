@@ -43,7 +43,7 @@ func (m *Memory) Remove(key []byte) (uint64, error) {
 }
 
 // Scan walks over the keys there are when it begins.
-func (m *Memory) Scan(start, end []byte, order vm.Order) (vm.Iterator, uint64, error) {
+func (m *Memory) Scan(start, end []byte, order vm.Order, _ uint64) (vm.Iterator, uint64, error) {
 	w := &walk{memory: m}
 	for key := range m.values { // order-free: sorted below
 		text := []byte(key)

@@ -196,7 +196,7 @@ func openCustom(text string) *reader {
 	if json.Unmarshal([]byte(text), &whole) != nil || len(whole) != 1 {
 		return nil
 	}
-	for name, fields := range whole { // the one
+	for name, fields := range whole { // order-free: it is the one
 		if json.Unmarshal(fields, &inner) == nil {
 			return &reader{name: name, fields: inner}
 		}
