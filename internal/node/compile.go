@@ -28,8 +28,8 @@ type compiler struct {
 	work  sync.WaitGroup
 
 	mu      sync.Mutex
-	waiting []uint64 // codes, by number
-	working bool
+	waiting []uint64      // codes, by number
+	idle    chan struct{} // closed when none waits any more, nil then
 	stopped bool
 }
 
@@ -43,10 +43,10 @@ func (c *compiler) add(codes ...uint64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.waiting = append(c.waiting, codes...); c.working || c.stopped {
+	if c.waiting = append(c.waiting, codes...); c.idle != nil || c.stopped {
 		return
 	}
-	c.working = true
+	c.idle = make(chan struct{})
 	c.work.Go(func() {
 		for id, ok := c.next(); ok; id, ok = c.next() {
 			if err := c.one(id); err != nil {
@@ -60,7 +60,8 @@ func (c *compiler) next() (id uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped || len(c.waiting) == 0 {
-		c.working, c.waiting = false, nil
+		close(c.idle)
+		c.idle, c.waiting = nil, nil
 		return 0, false
 	}
 	id, c.waiting = c.waiting[0], c.waiting[1:]
@@ -93,13 +94,14 @@ func (c *compiler) all(ctx context.Context) error {
 		return err
 	}
 	c.add(codes...)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		c.work.Wait()
-	}()
+	c.mu.Lock()
+	idle := c.idle
+	c.mu.Unlock()
+	if idle == nil {
+		return ctx.Err()
+	}
 	select {
-	case <-done:
+	case <-idle:
 	case <-ctx.Done(): // stop ends the rest
 	}
 	return ctx.Err()
