@@ -31,6 +31,22 @@ func ClusterSlice(p chain.Policy, maxCost chain.Amount, params *chain.Params) ch
 	return chain.Amount{}
 }
 
+// leastStake is what a run under PolicyReplicate stakes at least, whatever its order says: who lies loses it, and those who find
+// that out are paid of it. An order that asks for less pays for the draws of its panels when it begins.
+var leastStake = chain.Hyper(1)
+
+// NodeSlice is what an order under a policy locks of the bond of each node that runs it.
+func NodeSlice(p chain.Policy) chain.Amount {
+	switch p := p.(type) {
+	case chain.PolicyReplicate:
+		return larger(p.Stake, leastStake)
+	case chain.PolicyOptimistic:
+		return p.Bond
+	case chain.PolicyNone, chain.PolicyZK:
+	}
+	return chain.Amount{}
+}
+
 // LeastClusterSlice is what an order of so much at most locks of its cluster's bond under a policy of the kind that
 // asks for no more stake than it has to.
 func LeastClusterSlice(p chain.Policy, maxCost chain.Amount, params *chain.Params) chain.Amount {
@@ -55,7 +71,7 @@ func atStake(p chain.PolicyReplicate, maxCost chain.Amount) chain.Amount {
 	if !fits { // nobody has so much
 		stake = maxCost
 	}
-	return larger(stake, p.Stake)
+	return larger(stake, NodeSlice(p))
 }
 
 func larger(a, b chain.Amount) chain.Amount {

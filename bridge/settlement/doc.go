@@ -114,4 +114,8 @@
 // Everything is a pure function of its arguments; a KV belongs to one
 // goroutine. Inner signatures are not verified here but once per node, at
 // admission (chain.VerifyTxs), and arrive as verdicts.
+//
+// 15. What is locked of each node's bond, and of each cluster's, is what orders, panels, services and
+//     challenges lock of it; a claim in its window holds no more than its order spent, of the same consumer. Each
+//     block is checked for that by what it changed, and a whole state by who verifies it.
 package settlement

@@ -72,8 +72,8 @@ var (
 
 // QueuedByRuns is that of an order under PolicyReplicate which so many nodes bid for: the draw of the
 // roll, as many of bidders as there may be, the ends of what those are given, and that of the check. Bidders
-// who never come lose nothing: the order pays for the rounds that they cost. Nor do those who dissent and have next to nothing
-// at stake: it pays for the panels then.
+// who never come lose nothing: the order pays for the rounds that they cost. One that asks for less than runs stake at least pays
+// for the panels, too.
 func QueuedByRuns(bids int, p chain.PolicyReplicate) Queued {
 	rounds := max(min(bids, int(p.N), maxRounds)-1, 0)
 	draws := runShares(bids) + checkShares
@@ -82,15 +82,11 @@ func QueuedByRuns(bids int, p chain.PolicyReplicate) Queued {
 	} else {
 		draws += rounds * runShares(bids)
 	}
-	if p.Stake.Less(dissentStake) {
+	if p.Stake.Less(leastStake) {
 		draws += panelShares + drawShares
 	}
 	return Queued{draws, max(rounds, 1)*runShares(bids) + judgedShares}
 }
-
-// dissentStake is the least stake of a run that pays for panels: who has them judge its run in vain loses it. An order whose
-// runs stake less pays for the draws of the panel of three and of that of nine when it begins.
-var dissentStake = chain.Hyper(1)
 
 // Weight is what it takes, if the dearest draw and the dearest deadline take so much.
 func (q Queued) Weight(draw, deadline uint64) uint64 {

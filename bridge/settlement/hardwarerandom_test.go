@@ -62,6 +62,7 @@ func TestWhoIsHonestLosesNothing(t *testing.T) {
 func TestHardwareConserves(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		g := challenged(t)
+		g.locked = true
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			before := map[crypto.PublicKey]settlement.Provider{}
 			for _, n := range []byte{40, 41, 50, 60, 70, 80, 90} {

@@ -68,6 +68,7 @@ type market struct {
 	env    settlement.Env
 	events chain.Events
 	proofs *echo
+	locked bool // a test has locked bonds for work that there is not
 }
 
 func newMarket(t testing.TB) *market {

@@ -81,6 +81,22 @@ func (m *market) checkConserved(t *rapid.T) {
 	if surplus := m.surplus(); surplus != 0 {
 		t.Fatalf("holdings are %d more than what was minted and not burned", int64(surplus))
 	}
+	if err := m.locks(); err != nil && !m.locked {
+		t.Fatal(err)
+	}
+}
+
+// locks says whether of some bond more or less is locked than what locks it.
+func (m *market) locks() error {
+	all := settlement.Locks{}
+	for key, value := range m.kv.Iterate([]byte{settlement.Prefix}, []byte{settlement.Prefix + 1}) {
+		if settlement.LocksSomething(key) {
+			if err := all.Add(m.kv, key, value); err != nil {
+				return err
+			}
+		}
+	}
+	return all.Differs()
 }
 
 // surplus is what is held beyond what was minted and not burned.

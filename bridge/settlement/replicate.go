@@ -86,9 +86,15 @@ func RunsOf(r state.Reader, order crypto.Digest) (Runs, bool) {
 
 // replica is an order under PolicyReplicate that is worked on.
 type replica struct {
-	posted // without a claim
-	policy chain.PolicyReplicate
+	posted                       // without a claim
+	policy chain.PolicyReplicate // with what its runs stake
 	runs   Runs
+}
+
+// carriedOut is a policy with what runs stake under it.
+func carriedOut(p chain.PolicyReplicate) chain.PolicyReplicate {
+	p.Stake = NodeSlice(p)
+	return p
 }
 
 // openRuns returns the runs of an order.
@@ -105,7 +111,7 @@ func openRuns(kv state.KV, env *Env, id crypto.Digest) (*replica, *chain.Rejecti
 	if !ok {
 		panic("settlement: runs of an order without its state")
 	}
-	r.policy = r.book.Policy.Policy.(chain.PolicyReplicate)
+	r.policy = carriedOut(r.book.Policy.Policy.(chain.PolicyReplicate))
 	r.cluster, _ = ClusterOf(kv, r.book.Cluster) // it was registered when the order began
 	return r, nil
 }
@@ -150,7 +156,7 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 	case env.Now > expires:
 		return nil, chain.Reject("claim window ended at %d ms, it is %d", expires, env.Now)
 	}
-	r := &replica{posted: posted{kv: kv, env: env, id: id, cluster: cluster}, policy: o.Policy.Policy.(chain.PolicyReplicate)}
+	r := &replica{posted: posted{kv: kv, env: env, id: id, cluster: cluster}, policy: carriedOut(o.Policy.Policy.(chain.PolicyReplicate))}
 	r.book = Order{
 		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: expires,
 	}
@@ -632,7 +638,8 @@ func (r *replica) checks(lot uint64) bool {
 		panic("settlement: a primary that was never registered")
 	}
 	facts := p.Record.At(r.env.Now)
-	checked := scale(lot, match.One) < match.CheckChance(&facts, r.book.MaxCost, r.policy.Stake, p.Unchecked)
+	asked := r.book.Policy.Policy.(chain.PolicyReplicate).Stake // who asks for less is checked the more often
+	checked := scale(lot, match.One) < match.CheckChance(&facts, r.book.MaxCost, asked, p.Unchecked)
 	p.Unchecked++
 	if checked {
 		p.Unchecked = 0

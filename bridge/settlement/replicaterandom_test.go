@@ -176,7 +176,7 @@ func (f *field) checkAccounts(t *rapid.T) {
 		switch key[1] {
 		case 'g':
 			order, _, _ := settlement.Settlement(f.kv, crypto.Digest(key[2:]))
-			runs, stake := state.Decode[settlement.Runs](key, value), order.Policy.Policy.(chain.PolicyReplicate).Stake
+			runs, stake := state.Decode[settlement.Runs](key, value), settlement.NodeSlice(order.Policy.Policy)
 			for _, run := range runs.Runs {
 				if run.Staked {
 					add(run.Bidder.Node, stake)

@@ -276,15 +276,15 @@ func TestHiddenFromSome(t *testing.T) {
 		honest bool   // nobody's run is wrong
 		stake  uint64 // of a run; a juror's is 20
 		lack   int
-		each   uint64 // of 32 parts of a stake
+		each   uint64 // twice what each of them loses, in HYPER; 0: 1/32 of a stake
 	}{
-		"four, and nobody lied":          {true, 20, 4, 1},
-		"two, and nobody lied":           {true, 20, 2, 1},
-		"one, and nobody lied":           {true, 20, 1, 1},
-		"four, and two lied":             {false, 20, 4, 8},
-		"four, and two lied for little":  {false, 5, 4, 4}, // who lost ten together
-		"one alone, and two lied":        {false, 20, 1, 8},
-		"one, and who lied had no stake": {false, 0, 1, 1},
+		"four, and nobody lied":          {true, 20, 4, 0},
+		"two, and nobody lied":           {true, 20, 2, 0},
+		"one, and nobody lied":           {true, 20, 1, 0},
+		"four, and two lied":             {false, 20, 4, 10},
+		"four, and two lied for little":  {false, 5, 4, 5}, // who lost ten together
+		"one alone, and two lied":        {false, 20, 1, 10},
+		"one, and who lied had no stake": {false, 0, 1, 4}, // they lost two together, and staked one all the same
 	} {
 		t.Run(name, func(t *testing.T) {
 			policy := staked
@@ -311,7 +311,11 @@ func TestHiddenFromSome(t *testing.T) {
 					continue
 				}
 				n++
-				if got, want := lost[numberOf(node)], chain.Hyper(20).Nano()*c.each/32; got != want {
+				want := chain.Hyper(20).Nano() / 32
+				if c.each > 0 {
+					want = chain.Hyper(c.each).Nano() / 2
+				}
+				if got := lost[numberOf(node)]; got != want {
 					t.Errorf("one of them lost %d, want %d", got, want)
 				}
 			}
@@ -326,7 +330,7 @@ func TestHiddenFromSome(t *testing.T) {
 }
 
 // TestHiddenFromOne: a cluster that shows a job's data to the node that ran it and to two of three jurors costs the check what
-// silence does, and the third juror no more than a part of its stake: nobody lied, so that nobody else loses.
+// silence does, the third juror no more than a part of its stake, and itself as much as the check: nobody lied, so that nobody else loses.
 func TestHiddenFromOne(t *testing.T) {
 	policy := staked
 	policy.Stake = chain.Amount{}
@@ -342,7 +346,7 @@ func TestHiddenFromOne(t *testing.T) {
 	votes := inTurn(lacks, right)
 	f.judge(votes)
 	lost, panel := f.slashed(), f.lastPanel()
-	if len(lost) != 2 || lost[check] != f.env.Params.JurorSlice.Nano()/10 {
+	if len(lost) != 3 || lost[check] != f.env.Params.JurorSlice.Nano()/10 || lost[cluster] != lost[check] { // they pay who had it
 		t.Errorf("lost: %v", lost)
 	}
 	for _, juror := range panel.Jurors {
@@ -514,6 +518,9 @@ func TestShielding(t *testing.T) {
 				}
 			}
 			for _, n := range []byte{40, operators, cluster} {
+				if c.finding == chain.RunUnstable && c.raised && n == cluster && lost[n] == 3*f.env.Params.JurorSlice.Nano()/10 {
+					continue // who found it is paid by halves
+				}
 				if lost[n] != 0 && len(c.lost) == 0 || n == cluster && lost[n] != 0 && c.lost[0] != cluster || n != cluster && lost[n] != 0 && c.lost[0] == cluster {
 					t.Errorf("%d lost %d", n, lost[n])
 				}
@@ -542,6 +549,83 @@ func TestDataThatComesLateToRuns(t *testing.T) {
 		}
 	}
 	f.over(chain.RunJudged)
+}
+
+// TestPanelsAreAlwaysPaid: where nobody's run is wrong, and data was there for some panel and not for jurors of one before, those who
+// found it are paid, by halves by those jurors and by the cluster: neither gains by bringing that upon the other.
+func TestPanelsAreAlwaysPaid(t *testing.T) {
+	right, lacks, unstable := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}, chain.Vote{Finding: chain.FoundUnstable}
+	for name, c := range map[string]struct {
+		stake         uint64
+		liars         bool
+		check         chain.Vote
+		first, larger []chain.Vote
+		bear          int // of the first panel's jurors, or the check
+	}{
+		"the check could not have it":                       {20, false, lacks, times(3, right), nil, 1},
+		"three could not have it":                           {20, false, lacks, times(3, lacks), times(9, right), 3},
+		"two of three":                                      {20, false, lacks, append(times(2, lacks), right), times(9, right), 2},
+		"three could not have it, and it is unstable":       {20, false, lacks, times(3, lacks), times(9, unstable), 3},
+		"three could not have it, and who lied pays":        {20, true, lacks, times(3, lacks), times(9, right), 0},
+		"three could not have it, and who lied has nothing": {0, true, lacks, times(3, lacks), times(9, right), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy := staked
+			policy.Stake = chain.Hyper(c.stake)
+			f := newField(t, policy)
+			f.register(operator, operators)
+			f.gather()
+			if c.liars {
+				f.finds(40, "wrong")
+				f.finds(operators, "wrong")
+			}
+			f.do(f.begin(40, operators))
+			check := f.vouch(func(byte) chain.Vote { return c.check })
+			f.do(f.reveal(40))
+			f.accomplice()
+			f.drawn()
+			first, before := f.lastPanel(), f.cluster().Bond.Nano()
+			f.judge(inTurn(c.first...))
+			finders := first
+			if c.larger != nil {
+				f.drawn()
+				finders = f.lastPanel()
+			}
+			worth := map[byte]uint64{}
+			for _, juror := range finders.Jurors {
+				worth[numberOf(juror)] = f.worth(numberOf(juror))
+			}
+			if c.larger != nil {
+				f.judge(inTurn(c.larger...))
+			}
+			lost, each := f.slashed(), f.env.Params.JurorSlice.Nano()/10
+			if got, want := before-f.cluster().Bond.Nano(), each*uint64(c.bear); got != want {
+				t.Errorf("the cluster lost %d, want %d", got, want)
+			}
+			if c.larger == nil && lost[check] != each {
+				t.Errorf("the check lost %d, want %d", lost[check], each)
+			}
+			bore := 0
+			for _, juror := range first.Jurors {
+				if n := numberOf(juror); c.larger != nil && lost[n] == each {
+					bore++
+				} else if lost[n] != 0 {
+					t.Errorf("juror %d lost %d", n, lost[n])
+				}
+			}
+			if c.larger != nil && bore != c.bear {
+				t.Errorf("%d jurors bear a part, want %d", bore, c.bear)
+			}
+			for n, before := range worth {
+				if c.larger != nil && f.worth(n) <= before {
+					t.Errorf("juror %d of those who found it has %d, had %d", n, f.worth(n), before)
+				}
+			}
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
 }
 
 // TestSilencedLargerPanel: without the larger panel nobody is paid, and the cluster keeps its slice.

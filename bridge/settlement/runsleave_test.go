@@ -25,16 +25,16 @@ func (f *field) moves(node, to byte) bool {
 	return true
 }
 
-// TestNobodyChecksItsOwnRun: a primary that stakes nothing, and comes back with another owner while
-// its run waits for a check, is not the one who checks it.
+// TestNobodyChecksItsOwnRun: a primary of an order that asks for no stake has one all the same, so that it cannot leave, and come back with
+// another owner while its run waits for a check, to be the one who checks it.
 func TestNobodyChecksItsOwnRun(t *testing.T) {
 	policy := staked
 	policy.Stake = chain.Amount{}
 	f := newField(t, policy)
 	f.lockBonds([]byte{41, 50, 60, 70, 80, 90, 95}, chain.Hyper(96)) // too little is free for a juror
 	f.do(f.begin(40, 50))
-	if !f.moves(40, 9) {
-		t.Fatal("the primary cannot leave")
+	if f.moves(40, 9) {
+		t.Fatal("the primary leaves")
 	}
 	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
 		t.Fatalf("drew %v, want a bidder, as nobody else of the roll can stake enough", nodes)
@@ -131,7 +131,7 @@ func TestNoBidderIsWaitedForAfterTheWindow(t *testing.T) {
 }
 
 // TestWithheldFromTheCheckAlone: a cluster that shows its data to the panel and not to the check makes
-// it lose no more than it would by its silence.
+// it lose no more than it would by its silence, and itself as much.
 func TestWithheldFromTheCheckAlone(t *testing.T) {
 	f := newField(t, staked)
 	f.order.MaxCost = chain.Hyper(20) // so that a juror stakes much
@@ -148,8 +148,8 @@ func TestWithheldFromTheCheckAlone(t *testing.T) {
 	f.judge(found("right"))
 	f.do(chain.CollectRun{Order: f.id})
 	f.over(chain.RunJudged, 40, 50)
-	if s := f.slashed(); s[check] != chain.Hyper(5).Nano()/10 || len(s) != 1 {
-		t.Errorf("slashed %v, want of %d what a juror's silence costs", s, check)
+	if s := f.slashed(); s[check] != chain.Hyper(5).Nano()/10 || s[cluster] != s[check] || len(s) != 2 {
+		t.Errorf("slashed %v, want of %d what a juror's silence costs, and as much of the cluster", s, check)
 	}
 	if surplus := f.surplus(); surplus != 0 {
 		t.Errorf("holdings changed by %d", int64(surplus))

@@ -163,13 +163,17 @@ type held struct {
 	final *chain.Vote
 }
 
-// panels lists all panels about the runs, of which the last has found what is final.
-func (r *replica) panels(last *Panel, final *chain.Vote) (list []held, events chain.Events) {
+// panels lists all panels about the runs, of which the last has found what is final, and returns what
+// is borne of their fees besides the pool.
+func (r *replica) panels(last *Panel, final *chain.Vote, pool chain.Amount) (list []held, borne chain.Amount, events chain.Events) {
 	list = []held{{last, final}}
 	if r.runs.Raised {
 		first := r.panelAt(roundRuns)
+		if final != nil && !lacking(final) {
+			borne, events = r.bear(first, pool)
+		}
 		if final != nil {
-			events = first.spare(r.kv, r.env, final)
+			events = append(events, first.spare(r.kv, r.env, final)...)
 		}
 		list = append(list, held{first, final})
 	}
@@ -182,12 +186,52 @@ func (r *replica) panels(last *Panel, final *chain.Vote) (list []held, events ch
 				h.final = nil
 			}
 			if came && !r.runs.Raised {
-				events = append(events, check.dismiss(r.kv, r.env)...)
+				var lost chain.Events
+				if borne, lost = r.bear(check, pool); len(lost) == 0 {
+					lost = check.dismiss(r.kv, r.env)
+				}
+				events = append(events, lost...)
 			}
 		}
 		list = append(list, h)
 	}
-	return list, events
+	return list, borne, events
+}
+
+// bear has panels paid that found data which jurors of one before them could not have, where next to nothing is lost
+// by whoever lied: either the cluster showed it late, or those jurors said so in vain, and nobody can tell which. So each of the
+// jurors loses what its silence costs, and the cluster as much of its slice as they do together: whoever brings that upon
+// the other loses as much, and no minority of jurors gains by it.
+func (r *replica) bear(p *Panel, pool chain.Amount) (borne chain.Amount, events chain.Events) {
+	loss := chain.Amount{}
+	for i := range p.Jurors {
+		if j := &p.Jurors[i]; j.Vote != nil && lacking(j.Vote) {
+			loss = sound(loss.Add(j.silentLoss(r.env)))
+		}
+	}
+	if both := sound(loss.Add(loss)); loss.IsZero() || !pool.Less(both) {
+		return borne, nil
+	}
+	p.Jurors = slices.DeleteFunc(p.Jurors, func(j Juror) bool {
+		if j.Vote == nil || !lacking(j.Vote) {
+			return false
+		}
+		each := j.silentLoss(r.env)
+		slashed := takeSlice(r.kv, r.env, j.Node, each, each)
+		slashed.Subject = r.id
+		events = append(events, slashed)
+		unlockSlice(r.kv, j.Node, sound(j.Staked.Sub(each)))
+		return true
+	})
+	borne = loss
+	if theirs := lesser(loss, r.runs.Slice); !theirs.IsZero() {
+		part := r.slice()
+		part.amount = theirs
+		events = append(events, part.take(theirs)...)
+		r.runs.Slice = sound(r.runs.Slice.Sub(theirs))
+		borne = sound(borne.Add(theirs))
+	}
+	return borne, events
 }
 
 // dismiss has the check lose what silence costs: it alone could not have the data. Whoever keeps that can
@@ -226,9 +270,10 @@ func (p *Panel) excuse(kv state.KV, env *Env, lied chain.Amount) (events chain.E
 }
 
 // closePanels closes all panels about the runs. Those who found what was found in the end share the
-// pool.
+// pool, and what is borne besides.
 func (r *replica) closePanels(last *Panel, final *chain.Vote, pool chain.Amount) chain.Events {
-	list, events := r.panels(last, final)
+	list, borne, events := r.panels(last, final, pool)
+	pool = sound(pool.Add(borne))
 	right := 0
 	for _, h := range list {
 		if h.final != nil {

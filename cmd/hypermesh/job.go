@@ -72,7 +72,7 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "fair-exchange", Usage: "the output travels sealed, and who is paid for it tells the key; for --verify none and zk"},
 		&cli.BoolFlag{Name: "countersignable", Usage: "you may have the job paid without its cluster, late in the claim window, with job countersign; for --verify none and zk"},
 		&cli.StringFlag{Name: "verify", Value: "none", Usage: "`POLICY`: none, replicate=K/N, optimistic=WINDOW,BOND or zk"},
-		&cli.Uint64Flag{Name: "stake", Usage: "`N` nHYPER of its bond that each run under replicate stakes, and its cluster as much; the more, the less often a good node is checked; 0: 19 times max-cost, at most a quarter of the least bond"},
+		&cli.Uint64Flag{Name: "stake", Usage: "`N` nHYPER of its bond that each run under replicate stakes, 1 HYPER at least, and its cluster as much; the more, the less often a good node is checked; 0: 19 times max-cost, at most a quarter of the least bond"},
 		&cli.DurationFlag{Name: "window", Usage: "for a node that is drawn to run the job under replicate; 0: twice the time limit and 30 s"},
 		&cli.Uint64Flag{Name: "max-cost", Usage: "`N` nHYPER at most, all replicas and fees included; 0: twice what the quote says, under replicate what it says"},
 		&cli.DurationFlag{Name: "patience", Value: 10 * time.Minute, Usage: "until the order's deadline; under optimistic a job whose claim is refuted before that runs again elsewhere"},
