@@ -261,6 +261,9 @@ func (r *run) end() (Outcome, error) {
 	if err := checkConserved(r.parent, out.Changes, r.block.Before); err != nil {
 		return Outcome{}, err
 	}
+	if err := checkLocks(r.parent, r.block, out.Changes, r.block.Before); err != nil {
+		return Outcome{}, err
+	}
 	return out, nil
 }
 

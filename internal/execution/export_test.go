@@ -16,6 +16,14 @@ func CheckConserved(parent state.Reader, changes []state.Change) error {
 	return checkConserved(parent, changes, func(i int) ([]byte, bool) { return parent.Get(changes[i].Key) })
 }
 
+// CheckLocks checks what a change makes of a state: as a block does, and as who looks at the whole.
+func CheckLocks(parent state.Reader, change func(state.KV)) (block, whole error) {
+	kv := state.NewOverlay(parent)
+	change(kv)
+	_, whole = Recompute(kv)
+	return checkLocks(parent, kv, kv.Changes(), kv.Before), whole
+}
+
 // GasOfEmptyRange is what a transaction pays for looking where nothing is.
 func GasOfEmptyRange() uint64 {
 	table := GasTableV1()

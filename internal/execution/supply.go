@@ -47,22 +47,24 @@ func valueOf(key, value []byte) (tokens.Class, chain.Amount) {
 }
 
 // Recompute sums up a whole state. It is ErrSupply, together with the figures,
-// if they do not agree.
+// if they do not agree, and ErrLocks if what is locked of bonds is not what locks it.
 func Recompute(r state.Reader) (s Supply, err error) {
 	defer recoverFault(&err)
 	supply := tokens.SupplyOf(r)
 	s.Minted, s.Burned = supply.Minted, supply.Burned
+	locked := locksIn(r)
 	for key, value := range r.Iterate([]byte{0}, nil) {
 		class, amount := valueOf(key, value)
 		if !s.add(class, amount) {
 			return s, fmt.Errorf("%w: the holdings exceed every amount at key %x", ErrSupply, key)
 		}
+		locked.add(key, value)
 	}
 	want, ok := s.Minted.Sub(s.Burned)
 	if !ok || s.Total != want {
 		return s, fmt.Errorf("%w: the holdings are %s, minted less burned is %s − %s", ErrSupply, s.Total, s.Minted, s.Burned)
 	}
-	return s, nil
+	return s, locked.whole()
 }
 
 func (s *Supply) add(class tokens.Class, amount chain.Amount) bool {
