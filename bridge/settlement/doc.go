@@ -72,8 +72,8 @@
 //     given back; then every stake is where it belongs and nothing is locked for it.
 //
 //  10. Under replicate nobody shows a result before all who run the order then are bound
-//     to theirs, nobody is slashed but by a panel's verdict, the cluster by no fewer than nine
-//     jurors' after three, and every stake is free or lost once the order is paid, or over.
+//     to theirs, nobody is slashed but by a panel's verdict, the cluster of its slice by no fewer than nine
+//     jurors' after three, or of as much as those lose with it who could not have data that came, and every stake is free or lost once the order is paid, or over.
 //
 //  11. A cluster loses its bonds for nothing but what no cluster does that keeps its word: two
 //     acceptances of a consumer with one sequence, or one that promises more than the
@@ -99,6 +99,10 @@
 //     consumer, that the sealed output is there; no other claim has a key. What the consumer
 //     alone says moves the consumer's money, and no bond.
 //
+//  15. What is locked of each node's bond, and of each cluster's, is what orders, panels, services and
+//     challenges lock of it; a claim in its window holds no more than its order spent, of the same
+//     consumer. Each block is checked for that by what it changed, and a whole state by who verifies it.
+//
 // What a provider says it used is not evidence. Under none the home cluster
 // attests to it, or the consumer; under zk it is not paid for. Deterministic work uses the same
 // on every machine, its fuel and not the time: under replicate and optimistic that is judged
@@ -114,8 +118,4 @@
 // Everything is a pure function of its arguments; a KV belongs to one
 // goroutine. Inner signatures are not verified here but once per node, at
 // admission (chain.VerifyTxs), and arrive as verdicts.
-//
-// 15. What is locked of each node's bond, and of each cluster's, is what orders, panels, services and
-//     challenges lock of it; a claim in its window holds no more than its order spent, of the same consumer. Each
-//     block is checked for that by what it changed, and a whole state by who verifies it.
 package settlement

@@ -40,7 +40,7 @@ func (a *Agent) answer(ctx context.Context, o *offer) job.BidReply {
 // bid returns the node's bid for an order, or why it makes none. The order and
 // the specification belong together: the message was checked.
 func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bid, string) {
-	for _, check := range []func(*chain.Order, *job.Spec, time.Time) string{a.unwilling, a.unable} {
+	for _, check := range []func(*chain.Order, *job.Spec, time.Time) string{a.unwilling, a.unable, a.unstaked} {
 		if decline := check(order, spec, now); decline != "" {
 			return chain.Bid{}, decline
 		}

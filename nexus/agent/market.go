@@ -23,6 +23,7 @@ const (
 // concurrent use.
 type market struct {
 	client *sdk.Client
+	bond   ownBond
 
 	mu        sync.Mutex
 	fees      map[crypto.PublicKey]uint16 // clusters', in 1/10,000

@@ -199,7 +199,7 @@ func (m *market) doubt(order *chain.Order, cover uint64) string {
 	return standing.Doubt(order, cover)
 }
 
-// followClusters asks the chain for the standing of the clusters that the node heard of.
+// followClusters asks the chain for the standing of the clusters that the node heard of, and for what is free of its own bond.
 func (a *Agent) followClusters(ctx context.Context) {
 	if a.market == nil {
 		return
@@ -207,6 +207,9 @@ func (a *Agent) followClusters(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
+		if err := a.lookAtBond(ctx); err != nil && ctx.Err() == nil {
+			a.log.Debug("agent: asking the chain for the node's bond", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return

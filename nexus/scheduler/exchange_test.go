@@ -56,7 +56,7 @@ func TestSealedOutputsAreSettledWithTheirKeys(t *testing.T) {
 	if n := len(w.state.Outbox(0, 10)); n != 0 {
 		t.Errorf("%d claims are posted without a key", n)
 	}
-	waiting := w.state.Unsettled(10)
+	waiting, _ := w.state.Unsettled(0, 10)
 	if len(waiting) != 1 || len(waiting[0].Claims) != 1 || waiting[0].Claims[0].OutputKey != nil {
 		t.Errorf("the chain is asked about %+v", waiting)
 	}

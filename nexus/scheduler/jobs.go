@@ -6,6 +6,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -442,37 +443,60 @@ func (s *State) touch(j *Job) {
 	}
 }
 
-// locksLater reports whether the job will lock a part of the cluster's bond and does not yet.
-func (j *Job) locksLater() bool {
+// Backed reports whether a part of the cluster's bond, and of a node's, is promised for the job, or locked: it locks some,
+// and a node has it, has done it, or is picked for it with others. Before, it may find nobody, and takes nothing from
+// jobs that do.
+func (j *Job) Backed() bool {
 	switch j.Order.Policy.Policy.(type) {
-	case chain.PolicyReplicate:
-		return !j.Status.Final() && !j.OnChain.Begun
-	case chain.PolicyOptimistic: // its claim does, which is posted next
-		return !j.Status.Final() && j.Status != job.Settling
+	case chain.PolicyReplicate, chain.PolicyOptimistic:
+		return !j.Status.Final() && !j.Holder().IsZero()
 	case chain.PolicyNone, chain.PolicyZK:
 	}
 	return false
 }
 
-// locks keeps the list of jobs that will lock a part of the cluster's bond.
-func (s *State) locks(j *Job) {
-	later := j.locksLater()
-	if later == j.unbegun {
+// Holder returns the node that the job was given to, or will be once its gang begins; zero: none. Under replicate
+// it is the first.
+func (j *Job) Holder() (node crypto.PublicKey) {
+	if j.picked() {
+		return j.Places[0].Node
+	}
+	for i := range j.Runs {
+		if stage := j.Runs[i].Stage; stage == Live || stage == Pledged || stage == Ended {
+			return j.Runs[i].Node
+		}
+	}
+	return node
+}
+
+// LocksLater reports whether what is promised for the job is not known to be locked on the chain. Of a claim under optimistic
+// that waits for the chain nothing is known: it may be.
+func (j *Job) LocksLater() bool {
+	if j.replicated() {
+		return !j.OnChain.Begun
+	}
+	return j.Status != job.Settling
+}
+
+// backs keeps the list of jobs for which a part of the cluster's bond is promised.
+func (s *State) backs(j *Job) {
+	backed := j.Backed()
+	if backed == j.backed {
 		return
 	}
-	if j.unbegun = later; later {
-		s.unbegun.put(place{arrival: j.Arrival}, j)
+	if j.backed = backed; backed {
+		s.backed.put(place{arrival: j.Arrival}, j)
 	} else {
-		s.unbegun.drop(place{arrival: j.Arrival})
+		s.backed.drop(place{arrival: j.Arrival})
 	}
 }
 
-// changed keeps count of a consumer's active jobs, of what is due when, and of what is yet to lock
-// a part of the cluster's bond.
+// changed keeps count of a consumer's active jobs, of what is due when, and of what a part of the cluster's
+// bond is promised for.
 func (s *State) changed(j *Job) {
 	s.touch(j)
 	s.reschedule(j)
-	s.locks(j)
+	s.backs(j)
 	live, _, _ := j.count()
 	active := !j.Status.Final() && (j.Status == job.Bidding || live > 0)
 	if active == j.active {

@@ -196,7 +196,6 @@ func (s *State) observed(c Observed) ([]Effect, error) {
 	}
 	changed := !j.OnChain.Equal(&c.OnChain)
 	j.OnChain = c.OnChain
-	s.locks(j)
 	effects := s.assignDrawn(j)
 	if changed {
 		s.touch(j)

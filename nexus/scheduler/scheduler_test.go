@@ -313,6 +313,99 @@ func TestReplicatedJobsComeInParts(t *testing.T) {
 	}
 }
 
+// TestUnsettledJobsComeInParts: as those, of jobs whose claims the chain pays or does not.
+func TestUnsettledJobsComeInParts(t *testing.T) {
+	w := newWorld()
+	const jobs = 5
+	w.up(t, 1, 1)
+	for n := range uint64(jobs) {
+		s := submit(n, chain.PolicyNone{})
+		id := s.Order.ID()
+		w.must(t, s)
+		w.must(t, scheduler.CloseAuction{Order: id, Auction: w.status(t, id, job.Bidding).Auction, Bids: []scheduler.SignedBid{bid(id, 1, 50)}})
+		w.must(t, done(id, 1, 7))
+		w.status(t, id, job.Settling)
+	}
+	for limit := 1; limit <= jobs+1; limit++ {
+		seen, after, parts := map[crypto.Digest]bool{}, uint64(0), 0
+		for parts == 0 || after != 0 {
+			var list []scheduler.OutboxItem
+			if list, after = w.state.Unsettled(after, limit); len(list) > limit {
+				t.Fatalf("%d jobs, at most %d were asked for", len(list), limit)
+			}
+			for _, item := range list {
+				seen[item.Order] = true
+			}
+			if parts++; parts > jobs+1 {
+				t.Fatalf("%d at a time: no end after %d parts", limit, parts)
+			}
+		}
+		if len(seen) != jobs {
+			t.Errorf("%d at a time: %d jobs were seen, want %d", limit, len(seen), jobs)
+		}
+	}
+}
+
+// TestWhatIsPromisedForJobs: a part of bonds is promised for a job once a node has it, until it is over or lost; and of the chain's lock
+// under optimistic nothing is known before the end.
+func TestWhatIsPromisedForJobs(t *testing.T) {
+	for _, policy := range []chain.Policy{chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000}, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10_000)}} {
+		_, replicated := policy.(chain.PolicyReplicate)
+		w := newWorld()
+		w.up(t, 1, 1)
+		w.up(t, 2, 2)
+		s := submit(1, policy)
+		id := s.Order.ID()
+		w.must(t, s)
+		check := func(when string, backed, later bool) {
+			t.Helper()
+			n := 0
+			w.state.Backed(func(j *scheduler.Job) {
+				if n++; j.LocksLater() != later || j.Holder().IsZero() {
+					t.Errorf("%s, %s: it locks later: %t", policy, when, j.LocksLater())
+				}
+			})
+			if (n == 1) != backed {
+				t.Errorf("%s, %s: %d jobs are backed", policy, when, n)
+			}
+			w.state.Audit()
+		}
+		check("accepted", false, false)
+		close := func() {
+			t.Helper()
+			j := w.status(t, id, job.Bidding)
+			w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 2, 60)}})
+		}
+		close()
+		check("given out", true, true)
+		node := 1
+		w.must(t, scheduler.Refused{Order: id, Node: key(node).Public(), Reason: "no"})
+		check("refused", false, false)
+		if j, _ := w.state.Job(id); j.Status != job.Bidding {
+			w.now += chain.TimeMs(config().FailureMs) + chain.TimeMs(config().RetryMs)
+			w.must(t, scheduler.Tick{})
+		}
+		close()
+		check("given out again", true, true)
+		j, _ := w.state.Job(id)
+		for n := 1; n <= 2; n++ {
+			if j.Holder() == key(n).Public() {
+				node = n
+			}
+		}
+		if replicated {
+			w.must(t, pledge(id, node, 0, 7))
+			check("done", true, true)
+			w.must(t, scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Replicas: []scheduler.Replica{{Node: key(node).Public(), State: scheduler.ReplicaCommitted}}}})
+		} else {
+			w.must(t, traced(id, node, 7))
+		}
+		check("on the chain", true, false)
+		w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
+		check("over", false, false)
+	}
+}
+
 // pledge is a node's with a place among the runs, bound to the receipt of shown.
 func pledge(id crypto.Digest, node int, place, result byte) scheduler.MadePledge {
 	d := shown(id, node, result).Done

@@ -203,7 +203,7 @@ func (s *State) Audit() {
 	outstanding := map[chain.Address]chain.Amount{}
 	active, kept := map[chain.Address]int{}, map[chain.Address]uint64{}
 	shares := map[chain.Address][3]int{} // in the outbox, bytes, bytes of those with nothing due
-	specBytes, open, unbegun, queued, done, doneBytes := 0, 0, 0, 0, 0, 0
+	specBytes, open, backed, queued, done, doneBytes := 0, 0, 0, 0, 0, 0
 	var byStatus [len(s.byStatus)]int
 	for id, j := range s.jobs { // order-free: each is judged alone, and sums commute
 		kept[j.consumer]++
@@ -220,8 +220,8 @@ func (s *State) Audit() {
 		if !j.Status.Final() {
 			open++
 		}
-		if j.locksLater() {
-			unbegun++
+		if j.Backed() {
+			backed++
 		}
 		if j.Status.Final() && j.Held == 0 {
 			done++
@@ -255,8 +255,8 @@ func (s *State) Audit() {
 	if byStatus != s.byStatus || s.all.n != len(s.jobs) {
 		panic(fmt.Sprintf("scheduler: %d jobs are listed, by status %v, counted %d, %v", s.all.n, s.byStatus, len(s.jobs), byStatus))
 	}
-	if unbegun != s.unbegun.n {
-		panic(fmt.Sprintf("scheduler: %d jobs are yet to lock a bond, counted %d", s.unbegun.n, unbegun))
+	if backed != s.backed.n {
+		panic(fmt.Sprintf("scheduler: a part of the bond is promised for %d jobs, counted %d", s.backed.n, backed))
 	}
 	if specBytes != s.specBytes || open != s.open.n || s.timers.n != len(s.jobs) {
 		panic(fmt.Sprintf("scheduler: %d bytes of specifications, %d open jobs and %d timers for %d jobs, counted %d, %d",

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -114,7 +115,7 @@ type Job struct {
 	consumer chain.Address
 	size     int // of the specification
 	active   bool
-	unbegun  bool   // it is in State.unbegun
+	backed   bool   // it is in State.backed
 	touched  uint64 // the newest entry that changed it
 	timer    place  // in State.timers; zero: none
 	group    *group
@@ -217,7 +218,7 @@ type State struct {
 	all        ordered[*Job] // the newest first
 	byStatus   [job.Cancelled + 1]int
 	open       ordered[*Job]  // jobs that are not final, in order of arrival
-	unbegun    ordered[*Job]  // those of them that are yet to lock a part of the cluster's bond
+	backed     ordered[*Job]  // those of them for which a part of the cluster's bond is promised, or locked
 	outbox     ordered[*Job]  // jobs whose claims are to be posted, by ascending cursor
 	timers     ordered[*Job]  // by when a Tick has something to do for it
 	holds      ordered[*Node] // that are held back, by until when
@@ -329,10 +330,10 @@ func (s *State) Outstanding(consumer chain.Address) chain.Amount {
 	return chain.Amount{}
 }
 
-// Unbegun has each called with every job that will lock a part of the cluster's bond and does not yet, as
-// far as the chain has said; to be treated as read-only.
-func (s *State) Unbegun(each func(j *Job)) {
-	s.unbegun.each(func(j *Job) bool {
+// Backed has each called with every job for which a part of the cluster's bond is promised, or locked; to be treated
+// as read-only.
+func (s *State) Backed(each func(j *Job)) {
+	s.backed.each(func(j *Job) bool {
 		each(j)
 		return true
 	})
@@ -390,18 +391,20 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 	return s.withMisses(out, after, limit)
 }
 
-// Unsettled returns up to limit jobs whose claims the chain may have got, the oldest first: those
-// of the outbox, and those whose node keeps the key of the output to itself and may post its
-// claim alone.
-func (s *State) Unsettled(limit int) []OutboxItem {
-	var out []OutboxItem
-	s.outbox.each(func(j *Job) bool {
+// Unsettled returns so many jobs at most whose claims the chain may have got, those that come after a cursor of the outbox,
+// and the cursor after which others may be; 0: there are none. They are those of the outbox, and those whose node
+// keeps the key of the output to itself and may post its claim alone.
+func (s *State) Unsettled(after uint64, limit int) (list []OutboxItem, next uint64) {
+	s.outbox.after(place{at: after, arrival: math.MaxUint64}, func(j *Job) bool {
 		if claims := j.Claims(); len(claims) > 0 {
-			out = append(out, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: claims})
+			list = append(list, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: claims})
 		}
-		return len(out) < limit
+		return len(list) < limit
 	})
-	return out
+	if len(list) == limit {
+		next = list[limit-1].Cursor
+	}
+	return list, next
 }
 
 // Due reports whether a Tick at that time would change anything: an auction to

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -145,108 +144,6 @@ func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Clust
 		return o.record, nil
 	}
 	return settlement.Cluster{}, o.err
-}
-
-// pledges is what orders that are being admitted here will lock of the cluster's bond, together and each consumer's.
-type pledges struct {
-	mu  sync.Mutex
-	sum chain.Amount
-	of  map[chain.Address]chain.Amount
-}
-
-// sliceOf is what an order locks of the cluster's bond when it begins.
-func (s *Server) sliceOf(p chain.Policy, maxCost chain.Amount) chain.Amount {
-	return settlement.ClusterSlice(p, maxCost, &s.id.genesis.Params)
-}
-
-// lacksBond says why the cluster could not begin an order that locks a slice, beside those that it
-// accepted and that have not begun, or are being admitted here; empty: it could, as far as is known.
-func (s *Server) lacksBond(ctx context.Context, a ask) string {
-	if a.slice.IsZero() {
-		return ""
-	}
-	why, pledged := s.pledge(ctx, chain.Address{}, []ask{a})
-	s.unpledge(chain.Address{}, pledged)
-	return why[0]
-}
-
-// ask is what an order asks of the cluster's bond: what it locks, and what it would if it asked for no more than
-// its worth makes it.
-type ask struct{ slice, least chain.Amount }
-
-func (s *Server) askOf(p chain.Policy, maxCost chain.Amount) ask {
-	return ask{s.sliceOf(p, maxCost), settlement.LeastClusterSlice(p, maxCost, &s.id.genesis.Params)}
-}
-
-// pledge says of orders of a consumer, with what each locks, why the cluster could not begin them, each
-// beside those before it, as lacksBond does; and what it pledges for the others, which the caller gives
-// back. Of what is free one consumer's orders that have not begun, but for the first, get no more than
-// half: orders that nobody bids for cost nothing. Nor does the first get more, if its consumer has it lock more than
-// its worth does.
-func (s *Server) pledge(ctx context.Context, consumer chain.Address, asks []ask) (why []string, pledged chain.Amount) {
-	free := chain.Nano(math.MaxUint64)
-	if record, err := s.own(ctx, bondValid); err == nil {
-		free = record.Free()
-	} else {
-		s.log.Info("the chain cannot be asked for the cluster's bond", "error", err)
-	}
-	s.pledged.mu.Lock()
-	defer s.pledged.mu.Unlock()
-	promised, theirs, fits := s.pledged.sum, s.pledged.of[consumer], true
-	s.replica.view(func(state *scheduler.State) {
-		state.Unbegun(func(j *scheduler.Job) {
-			slice := s.sliceOf(j.Order.Policy.Policy, j.Order.MaxCost)
-			sum, ok := promised.Add(slice)
-			if promised, fits = sum, fits && ok; fits && j.Consumer() == consumer {
-				theirs, _ = theirs.Add(slice) // a part of the sum
-			}
-		})
-	})
-	half, _ := free.ShareFloor(1, 2) // below it
-	why = make([]string, len(asks))
-	for i, a := range asks {
-		slice := a.slice
-		left, covered := free.Sub(promised)
-		if !fits || !covered || left.Less(slice) {
-			why[i] = fmt.Sprintf("cluster %s has %s free of its bond, of which %s is for orders that it accepted; the job locks %s",
-				s.id.cluster.Public().Short(), free, promised, slice)
-			continue
-		}
-		mine, _ := theirs.Add(slice) // within what is free, as is what follows
-		if half.Less(mine) && (!theirs.IsZero() || a.least.Less(slice)) {
-			why[i] = fmt.Sprintf("cluster %s has %s free of its bond, half of it for one consumer's orders that have not begun, of which %s is taken; the job locks %s",
-				s.id.cluster.Public().Short(), free, theirs, slice)
-			continue
-		}
-		promised, _ = promised.Add(slice)
-		pledged, _ = pledged.Add(slice)
-		theirs = mine
-	}
-	s.pledged.sum, _ = s.pledged.sum.Add(pledged)
-	if !pledged.IsZero() {
-		if s.pledged.of == nil {
-			s.pledged.of = map[chain.Address]chain.Amount{}
-		}
-		s.pledged.of[consumer], _ = s.pledged.of[consumer].Add(pledged) // a part of the sum
-	}
-	return why, pledged
-}
-
-// unpledge takes back what was pledged for orders that are accepted by now, or refused.
-func (s *Server) unpledge(consumer chain.Address, amount chain.Amount) {
-	s.pledged.mu.Lock()
-	defer s.pledged.mu.Unlock()
-	rest, ok := s.pledged.sum.Sub(amount)
-	theirs, also := s.pledged.of[consumer].Sub(amount)
-	if !ok || !also {
-		panic("server: more is taken back than was pledged")
-	}
-	s.pledged.sum = rest
-	if theirs.IsZero() {
-		delete(s.pledged.of, consumer)
-		return
-	}
-	s.pledged.of[consumer] = theirs
 }
 
 // providerOf asks the chain, and keeps its answer for a while, as long as it serves.

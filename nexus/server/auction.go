@@ -52,6 +52,9 @@ type auction struct {
 	over    bool                      // none counts any more
 	bids    []scheduler.SignedBid
 	reasons map[string]int // of those who declined
+
+	ask  ask                               // once it is closed: what its order asks of bonds
+	free map[crypto.PublicKey]chain.Amount // of the bonds of those who bid, as far as is known
 }
 
 // round is auctions that open at the same time: each node is asked for all of

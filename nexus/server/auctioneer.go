@@ -1,12 +1,8 @@
 package server
 
 import (
-	"errors"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
@@ -113,58 +109,32 @@ func (r *reign) openAuctions() time.Duration {
 	return again
 }
 
-// closeAuctions tells the state what was bid: of auctions whose orders have nodes stake something, when it is known who
-// of those who bid can.
+// closeAuctions tells the state what was bid: of auctions whose orders lock a part of bonds, once that is promised to them.
 func (r *reign) closeAuctions(list []*auction) {
-	staked := slices.DeleteFunc(slices.Clone(list), func(a *auction) bool { return a.stake().IsZero() })
-	for _, a := range staked {
+	var plain []*auction
+	for _, a := range list {
+		if a.ask = r.askOf(a.order.Policy.Policy, a.order.MaxCost); a.ask.slice.IsZero() {
+			plain = append(plain, a)
+			continue
+		}
 		r.async(func() {
 			r.sift(a)
-			r.tellClosed([]*auction{a})
+			r.award(a)
 		})
 	}
-	if list = slices.DeleteFunc(list, func(a *auction) bool { return !a.stake().IsZero() }); len(list) > 0 {
-		r.tellClosed(list)
+	if len(plain) > 0 {
+		r.tellClosed(plain)
 	}
-}
-
-// stake is what the auction's order locks of the bond of a node that runs it.
-func (a *auction) stake() chain.Amount {
-	switch p := a.order.Policy.Policy.(type) {
-	case chain.PolicyReplicate:
-		return p.Stake
-	case chain.PolicyOptimistic:
-		return p.Bond
-	case chain.PolicyNone, chain.PolicyZK:
-	}
-	return chain.Amount{}
-}
-
-// sift takes out the bids of nodes that have less free of their bonds than the order stakes, as far as the chain can be
-// asked: what they would be given could not begin, and would keep a part of the cluster's bond from others.
-func (r *reign) sift(a *auction) {
-	free := make([]bool, len(a.bids))
-	var wg sync.WaitGroup
-	for i := range a.bids {
-		wg.Go(func() {
-			provider, err := r.providerWithin(r.ctx, a.bids[i].Bid.Node, bondValid, func(*Provider) bool { return true })
-			free[i] = !errors.Is(err, ErrNotRegistered) && (err != nil || !provider.Free.Less(a.stake()))
-		})
-	}
-	wg.Wait()
-	kept := a.bids[:0]
-	for i := range a.bids {
-		if free[i] {
-			kept = append(kept, a.bids[i])
-		} else {
-			a.reasons["less is free of its bond than the order stakes"]++
-		}
-	}
-	a.bids = kept
 }
 
 // tellClosed tells the state what was bid.
 func (r *reign) tellClosed(list []*auction) {
+	waits := r.queueClosed(list)
+	r.async(func() { r.awaitClosed(waits) })
+}
+
+// queueClosed queues what tells the state what was bid.
+func (r *reign) queueClosed(list []*auction) []<-chan outcome {
 	waits := make([]<-chan outcome, 0, len(list))
 	for _, a := range list {
 		r.log.Info("auction closed", "job", a.id.Short(), "auction", a.number, "bids", len(a.bids), "declined", a.reasons)
@@ -175,9 +145,11 @@ func (r *reign) tellClosed(list []*auction) {
 	case r.answered <- struct{}{}: // others may open
 	default:
 	}
-	r.async(func() {
-		for _, done := range waits {
-			r.report("close auction", (<-done).err)
-		}
-	})
+	return waits
+}
+
+func (r *reign) awaitClosed(waits []<-chan outcome) {
+	for _, done := range waits {
+		r.report("close auction", (<-done).err)
+	}
 }

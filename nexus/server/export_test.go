@@ -473,9 +473,3 @@ func (s *Server) RecordOf(node crypto.PublicKey) (c *scheduler.Capacity) {
 	})
 	return c
 }
-
-// Pledge pledges of the bond for an order of a consumer that is being admitted for ever, or says why not.
-func (s *Server) Pledge(ctx context.Context, consumer chain.Address, p chain.Policy, maxCost chain.Amount) string {
-	why, _ := s.pledge(ctx, consumer, []ask{s.askOf(p, maxCost)})
-	return why[0]
-}

@@ -88,6 +88,7 @@ type reign struct {
 	answered chan struct{}                  // has a token when auctions have closed
 
 	services   services
+	awards     awards
 	auctioneer auctioneer    // the loop's own
 	quotes     chan struct{} // one token for each dry run
 }

@@ -210,44 +210,31 @@ func (s *Server) admit(ctx context.Context, list []*application) {
 	for _, a := range open {
 		a.submit.Escrow, a.submit.Height, a.submit.TimeMs = escrow.Balance, escrow.Height, escrow.TimeMs
 	}
-	open, pledged := s.back(ctx, s.gatherInputs(ctx, open))
-	defer s.unpledge(list[0].submit.Order.ConsumerAddress(), pledged)
-	if len(open) > 0 {
+	if open = s.back(ctx, s.gatherInputs(ctx, open)); len(open) > 0 {
 		s.submit(ctx, open)
 	}
 }
 
-// back returns the orders that the cluster can begin beside each other and those that it accepted, and
-// what is pledged for them of its bond. The others have their error. One that is submitted again has its
-// part already; one whose escrow does not cover it is not accepted, and has none.
-func (s *Server) back(ctx context.Context, list []*application) (open []*application, pledged chain.Amount) {
-	var asking []*application
-	var asks []ask
+// back returns the orders that could begin if nothing of bonds were promised for others. The others have their error. One
+// that is submitted again may have locked what is missing itself; one whose escrow does not cover it is not accepted.
+func (s *Server) back(ctx context.Context, list []*application) (open []*application) {
+	known := make([]bool, len(list))
 	s.replica.view(func(state *scheduler.State) {
-		for _, a := range list {
-			o := &a.submit.Order
-			asked := s.askOf(o.Policy.Policy, o.MaxCost)
-			if _, known := state.Job(a.id); known || asked.slice.IsZero() || a.submit.Escrow.Less(o.MaxCost) {
-				continue
-			}
-			asking, asks = append(asking, a), append(asks, asked)
+		for i, a := range list {
+			_, known[i] = state.Job(a.id)
 		}
 	})
-	if len(asks) == 0 {
-		return list, pledged
-	}
-	why, pledged := s.pledge(ctx, asking[0].submit.Order.ConsumerAddress(), asks)
-	for i, a := range asking {
-		if why[i] != "" {
-			a.err = &scheduler.Rejection{Rule: "policy", Text: why[i]}
+	for i, a := range list {
+		o := &a.submit.Order
+		if !known[i] && !a.submit.Escrow.Less(o.MaxCost) {
+			if why := s.cannotBack(ctx, s.askOf(o.Policy.Policy, o.MaxCost)); why != "" {
+				a.err = &scheduler.Rejection{Rule: "policy", Text: why}
+				continue
+			}
 		}
+		open = append(open, a)
 	}
-	for _, a := range list {
-		if a.err == nil {
-			open = append(open, a)
-		}
-	}
-	return open, pledged
+	return open
 }
 
 // errNoEscrow says that the chain cannot be asked.

@@ -80,7 +80,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	if out.MaxCost.IsZero() { // nobody says what it is worth
 		of.least = of.slice
 	}
-	if lacks := s.lacksBond(ctx, of); lacks != "" {
+	if lacks := s.cannotBack(ctx, of); lacks != "" {
 		out.MaxCost, out.Reason = chain.Amount{}, lacks
 	}
 	switch {

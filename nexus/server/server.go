@@ -79,7 +79,6 @@ type Server struct {
 	readers   readers
 	shown     shown
 	escrows   escrowCache
-	pledged   pledges
 	glance    glance
 	addresses addresses
 	// unfinished are uploads that broke off.
@@ -95,7 +94,7 @@ type Server struct {
 	measured map[crypto.PublicKey]chain.Height // nodes of which the chain is to be asked anew, in a state of then or later
 	asking   chan struct{}                     // one token for each question to the chain about owners
 
-	ownRecord ownCache
+	ownRecord ownCache // what bonds are promised by
 }
 
 // Run runs a server until ctx ends, with the chain that its configuration

@@ -336,7 +336,7 @@ func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 	c.chain.mu.Unlock()
 	c.upload(0, blob.Sum([]byte(program)), program)
 	spec := testSpec(program)
-	const none, half = "40 HYPER free of its bond, of which 0 HYPER", "40 HYPER free of its bond, half of it for one consumer's"
+	const none, half = "40 HYPER free of its bond, of which 0 HYPER", "40 HYPER free of its bond, half of it for orders that lock more than they are worth"
 	told := func(body []byte, why string) bool {
 		return strings.Contains(string(body), why) && (why != "" || !strings.Contains(string(body), "free of its bond"))
 	}
@@ -363,51 +363,108 @@ func TestWhatTheClustersBondDoesNotCoverIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatTheClustersBondIsPromisedForIsRefused: an order is refused that could not begin beside those
-// which are accepted and have not begun, one after the other and in one submission.
-func TestWhatTheClustersBondIsPromisedForIsRefused(t *testing.T) {
+// TestOrdersThatNobodyRunsTakeNothingOfTheBond: two consumers of one hand order more than all that is free of the cluster's bond,
+// and nobody bids for it; another's order is accepted, and run at once.
+func TestOrdersThatNobodyRunsTakeNothingOfTheBond(t *testing.T) {
 	c := newCluster(t, 1)
 	c.chain.mu.Lock()
-	c.chain.locked = chain.Hyper(910)
+	c.chain.locked = chain.Hyper(960)
 	c.chain.mu.Unlock()
 	c.upload(0, blob.Sum([]byte(program)), program)
-	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
-	some := func(consumer int, policies ...chain.Policy) *api.Orders {
+	agents := []*fakeAgent{c.agent(0, nil), c.agent(1, nil)}
+	c.waitNodes(0, 2)
+	policy := chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(15), WindowMs: 60_000}
+	spec := testSpec(program)
+	for consumer := range 2 {
 		batch := &api.Orders{Specs: []job.Spec{spec}}
-		for _, p := range policies {
-			signed, err := sdk.SignOrder(testOrder(p), spec, signer{key(consumer)})
+		for range 3 {
+			order := testOrder(policy)
+			order.Caps = prices(1) // which nobody runs it for
+			request, err := sdk.SignOrder(order, spec, signer{key(consumerKey + 1 + consumer)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			one, err := signed.Verify()
+			one, err := request.Verify()
 			if err != nil {
 				t.Fatal(err)
 			}
 			batch.List = append(batch.List, api.SignedOrder{Order: one.Order(), Signature: one.Signature()})
 		}
-		return batch
-	}
-	refused := func(batch *api.Orders, verdicts []api.OrderVerdict, why ...string) {
-		t.Helper()
-		for i, v := range verdicts {
-			if (v.Rule == "policy") != (why[i] != "") || !strings.Contains(v.Reason, why[i]) {
-				t.Fatalf("of %d the %d. is refused by %q, %q, want %q", len(batch.List), i+1, v.Rule, v.Reason, why[i])
+		for _, v := range c.submitOrders(0, batch) {
+			if v.Rule != "" {
+				t.Fatalf("%+v", v)
 			}
 		}
 	}
-	const half = "90 HYPER free of its bond, half of it for one consumer's orders that have not begun, of which 40 HYPER is taken"
-	const promised = "90 HYPER free of its bond, of which 80 HYPER is for orders"
-	first := some(consumerKey, policy, policy, policy)
-	refused(first, c.submitOrders(0, first), "", "", half)
-	refused(first, c.submitOrders(0, first), "", "", half) // those two have their parts
-	request, _ := signedJob(t, testOrder(policy), spec)
-	if status, body := c.post(0, "/v1/jobs", request); status == http.StatusOK || !strings.Contains(string(body), half) {
+	id := c.submit(0, policy)
+	until(t, "it runs", func() bool { return agents[0].ran(id)+agents[1].ran(id) > 0 })
+}
+
+// TestOrdersWaitForTheBond: of orders that could not begin beside each other some are run, and the others when the bond is free.
+func TestOrdersWaitForTheBond(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.locked = chain.Hyper(910)
+	c.chain.mu.Unlock()
+	hang := func(a *fakeAgent) {
+		a.run = func(ctx context.Context, _ job.Assignment) string { <-ctx.Done(); return "" }
+	}
+	agents := []*fakeAgent{c.agent(0, hang), c.agent(1, hang)}
+	c.waitNodes(0, 2)
+	policy := chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000} // 90 HYPER are free
+	var ids []crypto.Digest
+	for range 3 {
+		ids = append(ids, c.submit(0, policy))
+	}
+	running := func() (list []crypto.Digest) {
+		for _, id := range ids {
+			if agents[0].ran(id)+agents[1].ran(id) > 0 {
+				list = append(list, id)
+			}
+		}
+		return list
+	}
+	until(t, "two orders run", func() bool { return len(running()) == 2 })
+	first := running()
+	waiting := ids[slices.IndexFunc(ids, func(id crypto.Digest) bool { return !slices.Contains(first, id) })]
+	until(t, "the third was not given out", func() bool {
+		return strings.HasPrefix(get[api.Job](c, 0, "/v1/jobs/"+waiting.String()).Reason, "no bid counted")
+	})
+	if n := len(running()); n != 2 {
+		t.Fatalf("%d orders run that lock 40 HYPER each, 90 are free", n)
+	}
+	payload := api.CancelPayload(testChain, first[0])
+	header := http.Header{api.SignatureHeader: {key(consumerKey).Sign(crypto.DomainCancel, payload).String()}}
+	if status, body := c.patiently(func() (int, []byte) { return c.do(0, http.MethodDelete, "/v1/jobs/"+first[0].String(), header, nil) }); status != http.StatusOK {
+		t.Fatalf("cancelling: %d %s", status, body)
+	}
+	until(t, "the third runs", func() bool { return len(running()) == 3 })
+}
+
+// TestAStakeThatNoNodeHasIsRefused: at once, and with the reason; while no node is there it may be that one comes.
+func TestAStakeThatNoNodeHasIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.chain.mu.Lock()
+	c.chain.bonds = map[crypto.PublicKey]chain.Amount{key(agentKeys).Public(): chain.Hyper(5), key(agentKeys + 1).Public(): chain.Hyper(6)}
+	c.chain.mu.Unlock()
+	c.upload(0, blob.Sum([]byte(program)), program)
+	order := func(stake uint64) (int, string) {
+		request, _ := signedJob(t, testOrder(chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(stake), WindowMs: 60_000}), testSpec(program))
+		status, body := c.post(0, "/v1/jobs", request)
+		return status, string(body)
+	}
+	if status, body := order(7); status != http.StatusOK {
+		t.Errorf("nobody is there: %d %s", status, body)
+	}
+	c.agent(0, nil)
+	c.agent(1, nil)
+	c.waitNodes(0, 2)
+	if status, body := order(7); status == http.StatusOK || !strings.Contains(body, "none of the 2 nodes that are connected has 7 HYPER free of its bond") {
 		t.Errorf("%d %s", status, body)
 	}
-	small := policy
-	small.Stake = chain.Amount{} // its slice is what a juror stakes
-	second := some(consumerKey+1, policy, policy, policy, small)
-	refused(second, c.submitOrders(0, second), "", "", promised, "")
+	if status, body := order(6); status != http.StatusOK {
+		t.Errorf("%d %s", status, body)
+	}
 }
 
 // TestWhoHasNoEscrowTakesNoneOfTheBond: an order that its escrow does not cover is refused for that, and those
@@ -467,24 +524,6 @@ func TestAnOrderThatLocksTheBondIsSubmittedAgain(t *testing.T) {
 	})
 	if v := c.submitOrders(0, first); v[0].Rule != "" {
 		t.Errorf("submitted again: %+v", v)
-	}
-}
-
-// TestOrdersThatAreAdmittedTogetherShareTheHalf: one consumer's, in requests beside each other, get no more than its orders
-// one after the other.
-func TestOrdersThatAreAdmittedTogetherShareTheHalf(t *testing.T) {
-	c := newCluster(t, 1)
-	c.chain.mu.Lock()
-	c.chain.locked = chain.Hyper(910)
-	c.chain.mu.Unlock()
-	policy := chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(20), WindowMs: 60_000}
-	for i, want := range []string{"", "", "half of it for one consumer's orders that have not begun, of which 40 HYPER is taken"} {
-		if why := c.servers[0].Pledge(t.Context(), address(consumerKey), policy, chain.Hyper(1)); !strings.Contains(why, want) || (why == "") != (want == "") {
-			t.Errorf("order %d: %q, want %q", i, why, want)
-		}
-	}
-	if why := c.servers[0].Pledge(t.Context(), address(consumerKey+1), policy, chain.Hyper(1)); why != "" {
-		t.Errorf("another consumer's: %q", why)
 	}
 }
 

@@ -14,7 +14,7 @@ const (
 	longestLook = 5 * time.Second
 	lookTimeout = 10 * time.Second
 	maxLooks    = 4   // at the chain, at a time
-	lookBatch   = 256 // jobs looked after at a time, the oldest first
+	lookBatch   = 256 // jobs looked after at a time
 )
 
 // watch calls round at every tick until the reign ends, with what looks at something on the chain: few
@@ -69,18 +69,21 @@ func (l looks) due(order crypto.Digest, now time.Time, first, longest time.Durat
 // settleAll learns from the chain what became of the claims in the outbox,
 // until the reign ends. The relay is not asked: it is nobody to be trusted.
 func (r *reign) settleAll() {
-	looks := looks{}
+	looks, waiting := looks{}, map[crypto.Digest]bool{}
+	after := uint64(0) // the cursor of the last one of the part before: what is never paid keeps no other from being looked at
 	r.watch(firstLook, func(now time.Time, see func(assignment, func())) {
 		var items []scheduler.OutboxItem
-		r.replica.view(func(s *scheduler.State) { items = s.Unsettled(lookBatch) })
-		waiting := map[crypto.Digest]bool{}
+		r.replica.view(func(s *scheduler.State) { items, after = s.Unsettled(after, lookBatch) })
 		for _, item := range items {
 			waiting[item.Order] = true
 			if looks.due(item.Order, now, firstLook, longestLook) {
 				see(assignment{order: item.Order}, func() { r.confirm(item) })
 			}
 		}
-		maps.DeleteFunc(looks, func(order crypto.Digest, _ *look) bool { return !waiting[order] })
+		if after == 0 { // all that wait were among the parts
+			maps.DeleteFunc(looks, func(order crypto.Digest, _ *look) bool { return !waiting[order] })
+			clear(waiting)
+		}
 	})
 }
 

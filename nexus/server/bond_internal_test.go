@@ -1,0 +1,143 @@
+package server
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
+)
+
+func hyper(n uint64) chain.Amount { return chain.Hyper(n) }
+
+// TestWhatIsPromisedOfABond: orders get what is free beside what is promised; one consumer's, but for the first, no more than half of
+// it, and no more all those that lock more than their worth makes them.
+func TestWhatIsPromisedOfABond(t *testing.T) {
+	one, two := chain.Address{1}, chain.Address{2}
+	worth := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(n)} }
+	large := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(1)} }
+	type given struct {
+		to    chain.Address
+		a     ask
+		later bool
+	}
+	for name, test := range map[string]struct {
+		locked uint64 // of 100
+		given  []given
+		to     chain.Address
+		a      ask
+		want   string
+	}{
+		"all that is free":               {40, nil, one, worth(60), ""},
+		"more":                           {40, nil, one, worth(61), "of which 0 HYPER is promised"},
+		"beside another's":               {40, []given{{two, worth(20), true}}, one, worth(40), ""},
+		"more beside another's":          {40, []given{{two, worth(20), true}}, one, worth(41), "of which 20 HYPER is promised"},
+		"a second one, half":             {40, []given{{one, worth(20), true}}, one, worth(10), ""},
+		"a second one, more":             {40, []given{{one, worth(20), true}}, one, worth(11), "half of it for one consumer's"},
+		"more than its worth, half":      {40, nil, one, large(30), ""},
+		"more than its worth":            {40, nil, one, large(31), "more than they are worth, of which 0 HYPER"},
+		"more than its worth, by two":    {40, []given{{two, large(20), true}}, one, large(11), "more than they are worth, of which 20 HYPER"},
+		"beside more than its worth":     {40, []given{{two, large(30), true}}, one, worth(30), ""},
+		"locked as far as is known":      {60, []given{{two, worth(60), false}}, one, worth(40), ""},
+		"locked, and not known yet":      {0, []given{{two, worth(60), false}}, one, worth(41), "free of"},
+		"one of both":                    {0, []given{{two, worth(60), false}, {two, worth(30), true}}, one, worth(11), "is promised"},
+		"one of both, with enough":       {0, []given{{two, worth(60), false}, {two, worth(30), true}}, one, worth(10), ""},
+		"locked by what is not given":    {50, []given{{two, worth(30), true}}, one, worth(21), "of which 30 HYPER is promised"},
+		"of others' locks and the given": {50, []given{{two, worth(30), true}}, one, worth(20), ""},
+	} {
+		record := settlement.Cluster{Bond: hyper(100), Locked: hyper(test.locked)}
+		p := newPromises(&record)
+		for _, g := range test.given {
+			p.promise(g.to, crypto.PublicKey{}, &g.a, g.later)
+		}
+		got := p.beyond(test.to, &test.a)
+		if want := strings.TrimPrefix(test.want, "free of"); (got == "") != (test.want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// fixedBond is a reign whose cluster's bond was asked for just now.
+func fixedBond(t *testing.T, record settlement.Cluster) *reign {
+	s := &Server{log: slog.New(slog.DiscardHandler), replica: &replica{state: scheduler.New(scheduler.Config{})}}
+	s.ownRecord = ownCache{record: record, known: true, asked: time.Now().Add(time.Hour)}
+	return &reign{Server: s, ctx: t.Context(), auctions: map[uint64]*auction{}}
+}
+
+// TestBondsAreGivenOutOnce: whatever orders are decided together, and whoever of those who bid gets them, together they lock no more
+// than is free of the cluster's bond, and of each node's; and what one must wait for others for alone is not refused.
+func TestBondsAreGivenOutOnce(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		locked := rapid.Uint64Range(0, 100).Draw(rt, "locked")
+		r := fixedBond(t, settlement.Cluster{Bond: hyper(100), Locked: hyper(locked)})
+		free := map[crypto.PublicKey]chain.Amount{}
+		for n := range byte(3) {
+			free[crypto.PublicKey{n + 1}] = hyper(rapid.Uint64Range(0, 40).Draw(rt, "free"))
+		}
+		var list []*auction
+		bids := map[*auction]int{}
+		for range rapid.IntRange(1, 8).Draw(rt, "auctions") {
+			a := &auction{free: free, reasons: map[string]int{}}
+			least := hyper(rapid.Uint64Range(1, 40).Draw(rt, "least"))
+			a.ask = ask{slice: hyper(rapid.Uint64Range(least.Nano()/chain.Hyper(1).Nano(), 60).Draw(rt, "slice")), least: least, stake: hyper(rapid.Uint64Range(0, 20).Draw(rt, "stake"))}
+			a.order.Nonce = rapid.Uint64Range(1, 3).Draw(rt, "consumer")
+			a.order.Consumer = crypto.AccountKeyOf(crypto.PublicKey{byte(a.order.Nonce)})
+			for node := range free { // order-free: a set
+				a.bids = append(a.bids, scheduler.SignedBid{Bid: chain.Bid{Node: node}})
+			}
+			bids[a] = len(a.bids)
+			list = append(list, a)
+		}
+		told, later := r.back(list)
+		if len(told)+len(later) != len(list) || len(told) == 0 {
+			rt.Fatalf("of %d %d are decided, %d later", len(list), len(told), len(later))
+		}
+		sum := chain.Amount{}
+		staked := map[crypto.PublicKey]chain.Amount{}
+		for _, a := range told {
+			if len(a.bids) == 0 {
+				record := settlement.Cluster{Bond: hyper(100), Locked: hyper(locked)}
+				alone := newPromises(&record).beyond(a.order.ConsumerAddress(), &a.ask) == ""
+				for _, of := range free { // order-free: any
+					if alone && !of.Less(a.ask.stake) {
+						rt.Fatalf("%+v is refused, and could begin alone", a.ask)
+					}
+				}
+				continue
+			}
+			sum = more(sum, a.ask.slice)
+			for _, b := range a.bids {
+				staked[b.Bid.Node] = more(staked[b.Bid.Node], a.ask.stake)
+			}
+		}
+		if hyper(100 - locked).Less(sum) {
+			rt.Fatalf("%s is given out, %d is free", sum, 100-locked)
+		}
+		for node, stake := range staked { // order-free: each for itself
+			if free[node].Less(stake) {
+				rt.Fatalf("%s has %s free, orders that may be given to it stake %s", node.Short(), free[node], stake)
+			}
+		}
+	})
+}
+
+// TestManyAsksDoNotOverflow: what orders ask for may be beyond every amount together.
+func TestManyAsksDoNotOverflow(t *testing.T) {
+	p := &promises{}
+	huge := ask{slice: chain.Nano(1 << 63), stake: chain.Nano(1 << 63)}
+	for range 3 {
+		p.promise(chain.Address{1}, crypto.PublicKey{1}, &huge, true)
+	}
+	record := settlement.Cluster{Bond: hyper(100)}
+	p.known, p.free, p.bond = true, record.Free(), record.Bond
+	small := ask{slice: chain.Nano(1)}
+	if p.beyond(chain.Address{2}, &small) == "" {
+		t.Error("beside more than there is an order gets a part")
+	}
+}
