@@ -551,6 +551,21 @@ func TestDataThatComesLateToRuns(t *testing.T) {
 	f.over(chain.RunJudged)
 }
 
+// disputed has an order run that the check votes about, and a panel of three drawn.
+func (f *field) disputed(liars bool, check chain.Vote) byte {
+	f.Helper()
+	if liars {
+		f.finds(40, "wrong")
+		f.finds(operators, "wrong")
+	}
+	f.do(f.begin(40, operators))
+	node := f.vouch(func(byte) chain.Vote { return check })
+	f.do(f.reveal(40))
+	f.accomplice()
+	f.drawn()
+	return node
+}
+
 // TestPanelsAreAlwaysPaid: where nobody's run is wrong, and data was there for some panel and not for jurors of one before, those who
 // found it are paid, by halves by those jurors and by the cluster: neither gains by bringing that upon the other.
 func TestPanelsAreAlwaysPaid(t *testing.T) {
@@ -575,15 +590,7 @@ func TestPanelsAreAlwaysPaid(t *testing.T) {
 			f := newField(t, policy)
 			f.register(operator, operators)
 			f.gather()
-			if c.liars {
-				f.finds(40, "wrong")
-				f.finds(operators, "wrong")
-			}
-			f.do(f.begin(40, operators))
-			check := f.vouch(func(byte) chain.Vote { return c.check })
-			f.do(f.reveal(40))
-			f.accomplice()
-			f.drawn()
+			check := f.disputed(c.liars, c.check)
 			first, before := f.lastPanel(), f.cluster().Bond.Nano()
 			f.judge(inTurn(c.first...))
 			finders := first
