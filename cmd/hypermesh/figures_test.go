@@ -22,6 +22,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/devnet"
 	"github.com/hypermesh/hypermesh/internal/netem"
 	"github.com/hypermesh/hypermesh/internal/node"
+	"github.com/hypermesh/hypermesh/smart-contracts/templates"
 )
 
 // The figures of docs/BENCHMARKS.md: four validator processes on this machine,
@@ -61,11 +62,7 @@ func BenchmarkNetworkThroughput(b *testing.B) {
 	}
 	for _, rate := range rates {
 		b.Run(strconv.Itoa(rate), func(b *testing.B) {
-			profiler := freeLoopback(b)
-			n := figureNetOf(b, func(dir string) {
-				appendTo(b, filepath.Join(dir, "validator-1", "config.toml"), fmt.Sprintf("\npprof = %q\n", profiler))
-			})
-			n.profiler = profiler
+			n := profiledNet(b)
 			n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate, Seconds: seconds, Senders: 10_000, Accounts: accounts})
 		})
 	}
@@ -75,13 +72,35 @@ func BenchmarkNetworkThroughput(b *testing.B) {
 // each of an order of its own with five signatures, between 64 consumers and 64 nodes of
 // different owners, above the least rate that is to be reached.
 func BenchmarkNetworkClaims(b *testing.B) {
+	n := profiledNet(b)
+	const rate, each = 2_560, chain.MaxClaims
+	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate / each, Seconds: asked(b, "HYPERMESH_BENCH_SECONDS", 30), Senders: 256, Claims: each})
+}
+
+// BenchmarkNetworkTokens offers calls of a cw20 contract for half a minute, each of which moves
+// tokens from one of 10,000 accounts to the next: signed beforehand, above the least rate that is
+// to be reached. Afterwards every account's tokens are read from the state. HYPERMESH_BENCH_RATE and
+// HYPERMESH_BENCH_SECONDS are another load.
+func BenchmarkNetworkTokens(b *testing.B) {
+	module, err := templates.Module("cw20")
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := profiledNet(b)
+	n.transfers(b, devnet.BenchOptions{
+		RPC: n.description().RPC, Rate: asked(b, "HYPERMESH_BENCH_RATE", 3_500), Seconds: asked(b, "HYPERMESH_BENCH_SECONDS", 30), Senders: 10_000, Token: module,
+	})
+}
+
+// profiledNet starts the network, one of whose validators can be asked for its profile.
+func profiledNet(b *testing.B) *figureNet {
+	b.Helper()
 	profiler := freeLoopback(b)
 	n := figureNetOf(b, func(dir string) {
 		appendTo(b, filepath.Join(dir, "validator-1", "config.toml"), fmt.Sprintf("\npprof = %q\n", profiler))
 	})
 	n.profiler = profiler
-	const rate, each = 2_560, chain.MaxClaims
-	n.transfers(b, devnet.BenchOptions{RPC: n.description().RPC, Rate: rate / each, Seconds: asked(b, "HYPERMESH_BENCH_SECONDS", 30), Senders: 256, Claims: each})
+	return n
 }
 
 // asked returns the number that a variable of the environment asks for, or what is usual.
@@ -308,28 +327,34 @@ func (n *figureNet) transfers(b *testing.B, o devnet.BenchOptions) {
 	b.Helper()
 	var p50, p99, interval, committed, cost, memory []float64
 	for b.Loop() {
-		var before []usage
+		var before, ended []usage
 		var generator time.Duration
 		var profile chan []byte
+		end := func() { ended, generator = n.usage(b), processorTime(b)-generator }
 		r, err := devnet.BenchTransfers(b.Context(), o, func(stage string, _ float64) {
-			if stage == devnet.StageSending {
+			switch stage {
+			case devnet.StageSending:
 				before, generator = n.usage(b), processorTime(b)
 				profile = n.profile(b, time.Duration(o.Seconds)*time.Second*3/4)
+			case devnet.StageChecking:
+				end()
 			}
 		})
 		if err != nil {
 			b.Fatal(err)
 		}
+		if ended == nil {
+			end()
+		}
 		var cpu time.Duration
 		var mib, most float64
-		for i, after := range n.usage(b) {
+		for i, after := range ended {
 			cpu += after.cpu - before[i].cpu
 			mib, most = max(mib, after.mib), max(most, after.most)
 		}
 		each := func(d time.Duration) float64 {
 			return float64(d.Microseconds()) / figureValidators / float64(r.Finalized)
 		}
-		generator = processorTime(b) - generator
 		cost = append(cost, each(cpu))
 		if n.profiler != "" {
 			traces := tracesOf(b, <-profile)

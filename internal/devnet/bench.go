@@ -30,6 +30,9 @@ type BenchOptions struct {
 	// Claims is how many claims each transaction settles in place of a transfer; 0: none.
 	// All are plain ones, of an order each, under policy none.
 	Claims int
+	// Token is the code of a cw20 contract, whose tokens each transaction moves in place of
+	// the chain's; nil: none. They go from sender to sender.
+	Token []byte
 }
 
 // Check returns an error that names the first option out of range.
@@ -47,8 +50,26 @@ func (o *BenchOptions) Check() error {
 		return fmt.Errorf("accounts is %d, want 0 to %d", o.Accounts, maxAccounts)
 	case o.Claims < 0 || o.Claims > chain.MaxClaims:
 		return fmt.Errorf("claims is %d, want 0 to %d", o.Claims, chain.MaxClaims)
+	case o.Token != nil && (o.Claims > 0 || o.Accounts > 0):
+		return errors.New("a token moves between the senders alone, and with no claims")
 	}
 	return nil
+}
+
+// gas returns what each transaction of the run may use.
+func (o *BenchOptions) gas() chain.Gas {
+	if o.Token != nil {
+		return chain.GasUnits(tokenGas)
+	}
+	return chain.GasUnits(benchGas + uint64(o.Claims)*claimGas)
+}
+
+// funding returns what a sender needs for each transaction, in nHYPER: fee and amount.
+func (o *BenchOptions) funding() uint64 {
+	if o.Token != nil {
+		return benchFunding * tokenFunding
+	}
+	return benchFunding * uint64(1+o.Claims*claimFunding)
 }
 
 // transactions returns how many the run offers.
@@ -99,6 +120,7 @@ type bench struct {
 	options BenchOptions
 	clients []*sdk.Client
 	status  api.Status
+	master  wallet.Account // that pays the senders
 	senders []wallet.Account
 	nonce   uint64   // of every sender's first transfer, beside what it used before
 	used    []uint64 // by sender: nonces, for a market
@@ -117,12 +139,14 @@ type bench struct {
 	blocks []seenBlock   // guarded by mu
 	higher chan struct{} // holds a token when there are more
 
-	finality []float64 // ms
-	within   int       // finalized inside the window
-	accepted int       // finalized and accepted, whenever
-	failed   int       // final, and rejected by the chain
-	paid     int       // claims
-	market   market    // whom claims are of
+	finality []float64    // ms
+	within   int          // finalized inside the window
+	accepted int          // finalized and accepted, whenever
+	failed   int          // final, and rejected by the chain
+	paid     int          // claims
+	market   market       // whom claims are of
+	token    token        // whose transfers are offered
+	read     chain.Height // up to which blocks were looked through
 }
 
 // seenBlock is a finalized block as the event stream told of it.
@@ -132,8 +156,12 @@ type seenBlock struct {
 	at     time.Duration // since the bench began
 }
 
-// StageSending is the stage of the progress with which the clock starts.
-const StageSending = "sending"
+// StageSending is the stage of the progress with which the clock starts, StageChecking the one
+// with which a load that is checked has ended.
+const (
+	StageSending  = "sending"
+	StageChecking = "checking the balances"
+)
 
 // BenchTransfers loads a network with transfers between many accounts, all
 // signed before the clock starts.
@@ -141,7 +169,7 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 	if err := o.Check(); err != nil {
 		return BenchResult{}, err
 	}
-	b := &bench{options: o, higher: make(chan struct{}, 1)}
+	b := &bench{options: o, master: wallet.NewAccount("bench", crypto.GenerateKey()), higher: make(chan struct{}, 1)}
 	for _, url := range o.RPC {
 		client, err := sdk.New(sdk.Config{Nodes: []string{url}, Attempts: 1})
 		if err != nil {
@@ -164,6 +192,12 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 			return BenchResult{}, fmt.Errorf("opening a market: %w", err)
 		}
 	}
+	if o.Token != nil {
+		progress("giving out tokens", 0.05)
+		if err := b.issue(ctx); err != nil {
+			return BenchResult{}, fmt.Errorf("giving out tokens: %w", err)
+		}
+	}
 	if err := b.prefill(ctx, progress); err != nil {
 		return BenchResult{}, fmt.Errorf("making %d accounts: %w", o.Accounts, err)
 	}
@@ -172,7 +206,12 @@ func BenchTransfers(ctx context.Context, o BenchOptions, progress Progress) (Ben
 		return BenchResult{}, err
 	}
 	progress(StageSending, 0.3)
-	return b.run(ctx)
+	r, err := b.run(ctx)
+	if err == nil && o.Token != nil {
+		progress(StageChecking, 0.9)
+		err = b.checkTokens(ctx)
+	}
+	return r, err
 }
 
 // fund pays every sender out of the faucet, through one account that fans out.
@@ -181,14 +220,13 @@ func (b *bench) fund(ctx context.Context) error {
 	if n == 0 {
 		n = min(max(b.options.Rate/8, 32), 1_024)
 	}
-	each := uint64(b.options.transactions()/n+1)*benchFunding*uint64(1+b.options.Claims*claimFunding) + marketFunding(&b.options) + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
-	master := wallet.NewAccount("bench", crypto.GenerateKey())
-	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100) // and the fees of fanning out
-	if _, err := b.clients[0].Faucet(ctx, master.Address(), total); err != nil {
+	each := uint64(b.options.transactions()/n+1)*b.options.funding() + marketFunding(&b.options) + uint64(b.options.rounds(n))*chain.MaxMessages*benchFunding
+	total := chain.Nano(each*uint64(n) + uint64(n+1)*chain.NanoPerHyper/100 + issueFunding(&b.options)) // and the fees of fanning out
+	if _, err := b.clients[0].Faucet(ctx, b.master.Address(), total); err != nil {
 		return err
 	}
 	for {
-		account, err := b.clients[0].Account(ctx, master.Address())
+		account, err := b.clients[0].Account(ctx, b.master.Address())
 		if err != nil {
 			return err
 		}
@@ -201,12 +239,21 @@ func (b *bench) fund(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	builder := b.clients[0].NewBuilder(master, sdk.BuilderOptions{ExpiryHeights: 50_000})
+	for range n {
+		b.senders = append(b.senders, wallet.NewAccount("sender", crypto.GenerateKey()))
+	}
+	return b.fanOut(ctx, sdk.BuilderOptions{ExpiryHeights: 50_000}, func(sender chain.Address) chain.Msg {
+		return chain.Transfer{To: sender, Amount: chain.Nano(each)}
+	})
+}
+
+// fanOut has the account that pays for the run send a message to every sender, and waits
+// until the last has taken effect.
+func (b *bench) fanOut(ctx context.Context, options sdk.BuilderOptions, message func(sender chain.Address) chain.Msg) error {
+	builder := b.clients[0].NewBuilder(b.master, options)
 	var messages []chain.Msg
-	for i := range n {
-		sender := wallet.NewAccount("sender", crypto.GenerateKey())
-		b.senders = append(b.senders, sender)
-		messages = append(messages, chain.Transfer{To: sender.Address(), Amount: chain.Nano(each)})
+	for i, n := 0, len(b.senders); i < n; i++ {
+		messages = append(messages, message(b.senders[i].Address()))
 		if len(messages) < chain.MaxMessages && i < n-1 {
 			continue
 		}
@@ -237,7 +284,7 @@ func (b *bench) sign() error {
 		for i := p * part; i < min((p+1)*part, total); i++ {
 			signer := b.senders[i%n]
 			b.raws[i], errs[i] = b.signed(signer, chain.TxBody{
-				Nonce: b.nonce + b.used[i%n] + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: chain.GasUnits(benchGas + uint64(b.options.Claims)*claimGas),
+				Nonce: b.nonce + b.used[i%n] + uint64(i/n), Expiry: b.status.Height + 90_000, GasLimit: b.options.gas(),
 				Messages: chain.Msgs{b.message(i)},
 			})
 			ids[i] = crypto.DomainTxID.Hash(b.raws[i])
@@ -254,6 +301,9 @@ func (b *bench) message(i int) chain.Msg {
 	if b.options.Claims > 0 {
 		return b.settlement(i)
 	}
+	if b.options.Token != nil {
+		return b.move(i)
+	}
 	return chain.Transfer{To: b.to(i), Amount: chain.Nano(1)}
 }
 
@@ -269,7 +319,7 @@ func (b *bench) run(ctx context.Context) (BenchResult, error) {
 	}
 	listened := make(chan error, 1)
 	whole := leadIn + time.Duration(b.options.Seconds)*time.Second
-	b.began = time.Now()
+	b.began, b.read = time.Now(), status.Height
 	go func() { listened <- b.listen(ctx, api.CursorAfter(status.Height)) }()
 	if err := b.send(ctx); err != nil {
 		return BenchResult{}, err
@@ -441,7 +491,7 @@ func (b *bench) collect(ctx context.Context, whole time.Duration, listened <-cha
 // count takes the transfers of a final block.
 func (b *bench) count(ctx context.Context, block seenBlock) error {
 	found, err := b.clients[len(b.clients)-1].Block(ctx, block.height, api.BlockEncoded)
-	if err != nil || found.TxCount == 0 {
+	if b.read = block.height; err != nil || found.TxCount == 0 {
 		return err
 	}
 	receipts, err := chain.DecodeBlockReceipts(found.RawReceipts)
@@ -462,6 +512,7 @@ func (b *bench) count(ctx context.Context, block seenBlock) error {
 			continue
 		}
 		b.accepted++
+		b.token.moved(k, len(b.senders))
 		if b.options.inWindow(block.at) {
 			b.within++
 		}

@@ -1,6 +1,9 @@
 package devnet
 
 import (
+	"encoding/json"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +45,55 @@ func TestMarketsNoncesAreNotUsedTwice(t *testing.T) {
 		}
 		if got, want := tx.Tx().Body.Nonce, uint64(5+i/3+2-i%3); got != want {
 			t.Errorf("transaction %d has nonce %d, want %d", i, got, want)
+		}
+	}
+}
+
+// TestTokensAreWhereTheyWereSent: what is noted of each transfer is what its message asks for, and no token
+// comes or goes.
+func TestTokensAreWhereTheyWereSent(t *testing.T) {
+	const senders, transfers = 7, 100
+	b := &bench{options: BenchOptions{Token: []byte{1}}, token: token{have: make([]uint64, senders)}}
+	at := map[string]int{}
+	for i := range senders {
+		b.senders = append(b.senders, wallet.NewAccount("sender", crypto.GenerateKey()))
+		b.token.have[i] = tokenEach
+		at[b.senders[i].Address().String()] = i
+	}
+	want := append([]uint64(nil), b.token.have...)
+	for i := range transfers {
+		var m struct {
+			Transfer struct{ Recipient, Amount string }
+		}
+		if err := json.Unmarshal(b.message(i).(chain.ExecuteContract).Msg, &m); err != nil {
+			t.Fatal(err)
+		}
+		amount, err := strconv.ParseUint(m.Transfer.Amount, 10, 64)
+		to, known := at[m.Transfer.Recipient]
+		if err != nil || !known || to == i%senders && (i/senders+1)%senders != 0 {
+			t.Fatalf("transfer %d: %+v", i, m)
+		}
+		want[i%senders] -= amount
+		want[to] += amount
+		b.token.moved(i, senders)
+	}
+	sum := uint64(0)
+	for i, have := range b.token.have {
+		if sum += have; have != want[i] {
+			t.Errorf("sender %d is noted with %d tokens, by the messages %d", i, have, want[i])
+		}
+	}
+	if sum != b.supply() || !b.token.calls {
+		t.Errorf("there are %d tokens of %d", sum, b.supply())
+	}
+}
+
+// TestTokensGoWithNothingElse: a load is of one kind.
+func TestTokensGoWithNothingElse(t *testing.T) {
+	for _, o := range []BenchOptions{{Claims: 1}, {Accounts: 1}} {
+		o.RPC, o.Rate, o.Seconds, o.Token = []string{"http://127.0.0.1:1"}, 1, 1, []byte{1}
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), "token") {
+			t.Errorf("%+v: %v", o, err)
 		}
 	}
 }

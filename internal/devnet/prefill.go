@@ -48,9 +48,11 @@ func (b *bench) to(i int) chain.Address {
 	if n := uint64(b.options.Accounts); n > 0 {
 		return receiver(scattered(uint64(i), n))
 	}
-	n := len(b.senders)
-	return b.senders[(i+1+i/n)%n].Address()
+	return b.senders[partner(i, len(b.senders))].Address()
 }
+
+// partner returns which of n senders transfer i goes to.
+func partner(i, n int) int { return (i + 1 + i/n) % n }
 
 // rounds is how many transactions each of n senders sends to make the accounts.
 func (o *BenchOptions) rounds(n int) int {
