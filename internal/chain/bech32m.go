@@ -17,23 +17,27 @@ const (
 
 var errBech32 = errors.New("chain: not a bech32m string")
 
-func bech32Polymod(values []byte) uint32 {
-	generator := [5]uint32{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3}
-	sum := uint32(1)
-	for _, v := range values {
-		top := sum >> 25
-		sum = (sum&0x1ffffff)<<5 ^ uint32(v)
-		for i, g := range generator {
+// bech32Tops is what the five highest bits of a checksum become when it moves on.
+var bech32Tops = func() (out [32]uint32) {
+	for top := range out {
+		for i, g := range [5]uint32{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3} {
 			if top>>i&1 == 1 {
-				sum ^= g
+				out[top] ^= g
 			}
 		}
+	}
+	return out
+}()
+
+func bech32Polymod(values []byte) uint32 {
+	sum := uint32(1)
+	for _, v := range values {
+		sum = (sum&0x1ffffff)<<5 ^ uint32(v) ^ bech32Tops[sum>>25&31]
 	}
 	return sum
 }
 
-func bech32Expand(hrp string) []byte {
-	out := make([]byte, 0, 2*len(hrp)+1)
+func appendExpanded(out []byte, hrp string) []byte {
 	for i := range len(hrp) {
 		out = append(out, hrp[i]>>5)
 	}
@@ -47,18 +51,18 @@ func bech32Expand(hrp string) []byte {
 // encodeBech32m returns the bech32m string of 5-bit groups under a lower-case
 // human-readable part.
 func encodeBech32m(hrp string, groups []byte) string {
-	values := append(bech32Expand(hrp), groups...)
+	var room [2 * bech32MaxChars]byte
+	values := append(appendExpanded(room[:0], hrp), groups...)
 	sum := bech32Polymod(append(values, make([]byte, bech32Checksum)...)) ^ bech32mConst
-	var out strings.Builder
-	out.WriteString(hrp)
-	out.WriteByte('1')
+	var text [bech32MaxChars]byte
+	out := append(append(text[:0], hrp...), '1')
 	for _, g := range groups {
-		out.WriteByte(bech32Charset[g])
+		out = append(out, bech32Charset[g])
 	}
 	for i := range bech32Checksum {
-		out.WriteByte(bech32Charset[sum>>(5*(5-i))&31])
+		out = append(out, bech32Charset[sum>>(5*(5-i))&31])
 	}
-	return out.String()
+	return string(out)
 }
 
 // decodeBech32m returns the human-readable part, lower-cased, and the 5-bit
@@ -81,6 +85,7 @@ func decodeBech32m(s string) (hrp string, groups []byte, err error) {
 			return "", nil, fmt.Errorf("%w: character %#x in the prefix", errBech32, hrp[i])
 		}
 	}
+	groups = make([]byte, 0, len(lower)-sep-1)
 	for i := sep + 1; i < len(lower); i++ {
 		g := strings.IndexByte(bech32Charset, lower[i])
 		if g < 0 {
@@ -88,7 +93,8 @@ func decodeBech32m(s string) (hrp string, groups []byte, err error) {
 		}
 		groups = append(groups, byte(g))
 	}
-	if bech32Polymod(append(bech32Expand(hrp), groups...)) != bech32mConst {
+	var room [2 * bech32MaxChars]byte
+	if bech32Polymod(append(appendExpanded(room[:0], hrp), groups...)) != bech32mConst {
 		return "", nil, fmt.Errorf("%w: wrong checksum", errBech32)
 	}
 	return hrp, groups[:len(groups)-bech32Checksum], nil

@@ -2,6 +2,7 @@ package cosmwasm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -98,7 +99,7 @@ func (d *decoder) take(c byte) bool {
 
 // word passes over true, false or null, if it follows.
 func (d *decoder) word(w string) bool {
-	if d.peek() == 0 || !strings.HasPrefix(string(d.data[d.at:min(len(d.data), d.at+len(w))]), w) {
+	if d.peek() == 0 || string(d.data[d.at:min(len(d.data), d.at+len(w))]) != w {
 		return false
 	}
 	d.at += len(w)
@@ -143,29 +144,61 @@ func (d *decoder) more(end byte, first bool) bool {
 	return d.refusal == nil
 }
 
-// object reads an object: each is called with a field's name and reads its value.
-func (d *decoder) object(each func(name string)) {
-	if !d.enter('{') {
-		return
+// names are those of an object's fields so far.
+type names struct {
+	few   [16]string
+	more  map[string]bool // beyond those
+	count int
+}
+
+// add adds a name, and reports whether it was not there.
+func (n *names) add(name string) bool {
+	if slices.Contains(n.few[:min(n.count, len(n.few))], name) || n.more[name] {
+		return false
 	}
-	seen := map[string]bool{}
-	for first := true; d.more('}', first); first = false {
-		name := d.text(maxNameBytes)
+	if n.count < len(n.few) {
+		n.few[n.count] = name
+	} else {
+		if n.more == nil {
+			n.more = map[string]bool{}
+		}
+		n.more[name] = true
+	}
+	n.count++
+	return true
+}
+
+// object reads an object: each is called with a field's name and reads its value. Names
+// that are known are not copied.
+func (d *decoder) object(known func(name []byte) string, each func(name string)) {
+	if d.enter('{') && d.more('}', true) {
+		d.fields(known, each)
+	}
+}
+
+// fields reads those of an object that has some.
+func (d *decoder) fields(known func(name []byte) string, each func(name string)) {
+	var seen names
+	for first := true; first || d.more('}', false); first = false {
+		text := d.bytes(maxNameBytes)
 		if d.refusal != nil || !d.take(':') {
 			return
 		}
+		name := known(text)
 		switch {
-		case seen[name]:
+		case !seen.add(name):
 			d.refuse(RuleDuplicate, "%s twice", clipped(name))
 			return
-		case len(seen) == maxFields:
+		case seen.count > maxFields:
 			d.refuse(RuleSize, "more than %d fields", maxFields)
 			return
 		}
-		seen[name] = true
 		each(name)
 	}
 }
+
+// anyName knows none.
+func anyName(name []byte) string { return string(name) }
 
 // list reads a list of at most some elements.
 func (d *decoder) list(most int, each func(i int)) {
@@ -183,12 +216,35 @@ func (d *decoder) list(most int, each func(i int)) {
 }
 
 // text reads a string that has at most some bytes.
-func (d *decoder) text(most int) string {
+func (d *decoder) text(most int) string { return string(d.bytes(most)) }
+
+// plain are the bytes that stand for themselves in a string, each a character.
+var plain = func() (out [256]bool) {
+	for c := 0x20; c < utf8.RuneSelf; c++ {
+		out[c] = c != '"' && c != '\\'
+	}
+	return out
+}()
+
+// bytes is text, as it stands in what is read if that is plain to its end.
+func (d *decoder) bytes(most int) []byte {
 	if !d.begins('"') {
-		return ""
+		return nil
 	}
 	d.at++
-	var out []byte
+	from := d.at
+	for d.at < len(d.data) && d.at-from <= most && plain[d.data[d.at]] {
+		d.at++
+	}
+	if out := d.data[from:d.at]; len(out) > most || d.at == len(d.data) || d.data[d.at] != '"' {
+		return d.mixed(slices.Clone(out), most)
+	}
+	d.at++
+	return d.data[from : d.at-1]
+}
+
+// mixed reads the rest of a string that is not plain, or too long.
+func (d *decoder) mixed(out []byte, most int) []byte {
 	for d.refusal == nil {
 		if len(out) > most {
 			d.refuse(RuleSize, "more than %d bytes", most)
@@ -202,7 +258,7 @@ func (d *decoder) text(most int) string {
 		switch {
 		case c == '"':
 			d.at++
-			return string(out)
+			return out
 		case c == '\\':
 			out = utf8.AppendRune(out, d.escape())
 		case c < 0x20:
@@ -220,7 +276,7 @@ func (d *decoder) text(most int) string {
 			d.at += size
 		}
 	}
-	return ""
+	return nil
 }
 
 // escapes are the characters that an escape of one letter stands for.
@@ -313,10 +369,10 @@ func (d *decoder) number() string {
 
 // raw reads any value and appends it to out as it is written, without spaces.
 func (d *decoder) raw(out []byte) []byte {
-	switch c := d.peek(); kindOf(c) {
-	case "an object":
+	switch c := d.peek(); {
+	case c == '{':
 		out = append(out, '{')
-		d.object(func(name string) {
+		d.object(anyName, func(name string) {
 			if out[len(out)-1] != '{' {
 				out = append(out, ',')
 			}
@@ -324,7 +380,7 @@ func (d *decoder) raw(out []byte) []byte {
 			d.in(step{field: clipped(name)}, func() { out = d.raw(out) })
 		})
 		return append(out, '}')
-	case "a list":
+	case c == '[':
 		out = append(out, '[')
 		d.list(len(d.data), func(i int) {
 			if i > 0 {
@@ -333,17 +389,16 @@ func (d *decoder) raw(out []byte) []byte {
 			out = d.raw(out)
 		})
 		return append(out, ']')
-	case "a string":
+	case c == '"':
 		return appendText(out, d.text(len(d.data)))
-	case "a number":
+	case c == '-' || c >= '0' && c <= '9':
 		return append(out, d.number()...)
-	default:
-		for _, word := range []string{"true", "false", "null"} {
-			if d.word(word) {
-				return append(out, word...)
-			}
-		}
-		d.refuse(RuleSyntax, "no value at %d", d.at)
-		return out
 	}
+	for _, word := range []string{"true", "false", "null"} {
+		if d.word(word) {
+			return append(out, word...)
+		}
+	}
+	d.refuse(RuleSyntax, "no value at %d", d.at)
+	return out
 }

@@ -35,9 +35,22 @@ func must(name string, of value) field { return field{name: name, of: of} }
 // object is a struct: its fields in the order in which they are written.
 type object []field
 
+// known is a field's name without a copy.
+func (o object) known(name []byte) string {
+	for i := range o {
+		if f := &o[i]; string(name) == f.name {
+			return f.name
+		} else if string(name) == f.also {
+			return f.also
+		}
+	}
+	return string(name)
+}
+
 func (o object) read(d *decoder) {
-	seen := make([]bool, len(o))
-	d.object(func(name string) {
+	var room [8]bool
+	seen := append(room[:0], make([]bool, len(o))...)
+	d.object(o.known, func(name string) {
 		for i, f := range o {
 			if name != f.name && (f.also == "" || name != f.also) {
 				continue
@@ -239,20 +252,25 @@ func listOf[T any, P formed[T]](to *[]T, most int) list[T] {
 
 func (l list[T]) read(d *decoder) {
 	*l.to = nil
+	var v, blank T
+	one := l.of(&v)
 	d.list(l.most, func(int) {
-		var v T
-		l.of(&v).read(d)
+		v = blank
+		one.read(d)
 		*l.to = append(*l.to, v)
 	})
 }
 
 func (l list[T]) write(e *encoder) {
 	e.out = append(e.out, '[')
+	var v T
+	one := l.of(&v)
 	for i := range *l.to {
 		if i > 0 {
 			e.out = append(e.out, ',')
 		}
-		l.of(&(*l.to)[i]).write(e)
+		v = (*l.to)[i]
+		one.write(e)
 	}
 	e.out = append(e.out, ']')
 }
@@ -337,9 +355,18 @@ type sum[I any] struct {
 	of []variant[I]
 }
 
+func (s sum[I]) known(name []byte) string {
+	for i := range s.of {
+		if string(name) == s.of[i].name {
+			return s.of[i].name
+		}
+	}
+	return string(name)
+}
+
 func (s sum[I]) read(d *decoder) {
 	count := 0
-	d.object(func(name string) {
+	d.object(s.known, func(name string) {
 		if count++; count > 1 {
 			d.refuse(RuleVariant, "%s beside another variant", clipped(name))
 			return
