@@ -66,6 +66,15 @@ export class Bytes {
     const at = heap.alloc(text.length * 3);
     let length: usize = 0;
     for (let i = 0; i < text.length; i++) {
+      const four = i + 4 <= text.length ? load<u64>(changetype<usize>(text) + (<usize>i << 1)) : u64.MAX_VALUE;
+      if ((four & 0xff80ff80ff80ff80) == 0) {
+        // of a byte each
+        const two = four | (four >> 8);
+        store<u32>(at + length, <u32>((two & 0xffff) | ((two >> 16) & 0xffff0000)));
+        length += 4;
+        i += 3;
+        continue;
+      }
       let point = <u32>text.charCodeAt(i);
       if (point >> 11 == 0x1b) {
         // half of a pair
@@ -93,12 +102,20 @@ export class Bytes {
 
   // text reads them as UTF-8.
   text(): string {
-    if (!isText(this.at, this.at + this.length)) throw new Error("not a text");
-    const out = heap.alloc(this.length << 1);
-    let units: usize = 0;
     let at = this.at;
     const end = at + this.length;
+    if (!isText(at, end)) throw new Error("not a text");
+    const out = heap.alloc(this.length << 1);
+    let units: usize = 0;
     while (at < end) {
+      const four = end - at >= 4 ? load<u32>(at) : u32.MAX_VALUE;
+      if ((four & 0x80808080) == 0) {
+        const two = (<u64>four | (<u64>four << 16)) & 0xffff0000ffff;
+        store<u64>(out + (units << 1), (two | (two << 8)) & 0xff00ff00ff00ff);
+        units += 4;
+        at += 4;
+        continue;
+      }
       let point = <u32>load<u8>(at++);
       if (point >= 0x80) {
         const more = point < 0xe0 ? 1 : point < 0xf0 ? 2 : 3;
@@ -129,8 +146,8 @@ export class Bytes {
   // then returns these bytes with others behind them.
   then(other: Bytes): Bytes {
     const at = heap.alloc(this.length + other.length);
-    memory.copy(at, this.at, this.length);
-    memory.copy(at + this.length, other.at, other.length);
+    copy(at, this.at, this.length);
+    copy(at + this.length, other.at, other.length);
     return new Bytes(at, this.length + other.length);
   }
 
@@ -146,7 +163,7 @@ export class Bytes {
     while (length > 0 && load<u8>(this.at + length - 1) == 0xff) length--;
     if (length == 0) return null;
     const at = heap.alloc(length);
-    memory.copy(at, this.at, length);
+    copy(at, this.at, length);
     store<u8>(at + length - 1, load<u8>(at + length - 1) + 1);
     return new Bytes(at, length);
   }
@@ -158,15 +175,30 @@ export class Bytes {
 
 // same tells whether bytes at two places are the same.
 export function same(a: usize, b: usize, length: usize): bool {
-  for (let i: usize = 0; i < length; i++) {
+  let i: usize = 0;
+  for (; i + 8 <= length; i += 8) {
+    if (load<u64>(a + i) != load<u64>(b + i)) return false;
+  }
+  for (; i < length; i++) {
     if (load<u8>(a + i) != load<u8>(b + i)) return false;
   }
   return true;
 }
 
+// copy copies bytes to where nothing of them lies.
+export function copy(to: usize, from: usize, length: usize): void {
+  let i: usize = 0;
+  for (; i + 8 <= length; i += 8) store<u64>(to + i, load<u64>(from + i));
+  for (; i < length; i++) store<u8>(to + i, load<u8>(from + i));
+}
+
 // isText tells whether bytes are well-formed UTF-8 (RFC 3629 §4).
 export function isText(at: usize, end: usize): bool {
   while (at < end) {
+    if (end - at >= 8 && (load<u64>(at) & 0x8080808080808080) == 0) {
+      at += 8;
+      continue;
+    }
     const first = load<u8>(at++);
     if (first < 0x80) continue;
     let more = 1;

@@ -74,6 +74,15 @@ export class U128 {
 
   static digits(text: Bytes): U128 {
     const n = new U128();
+    if (text.length > 0 && text.length < 20 && load<u8>(text.at) != 0x30) {
+      // 64 bits hold it
+      for (let i: usize = 0; i < text.length; i++) {
+        const digit = <u64>load<u8>(text.at + i) - 0x30;
+        if (digit > 9) throw new Error("not a whole number");
+        n.low = n.low * 10 + digit;
+      }
+      return n;
+    }
     readDigits(text, changetype<usize>(n), 4);
     return n;
   }
@@ -93,6 +102,16 @@ export class U128 {
   }
 
   decimal(): Bytes {
+    if (this.top == 0) {
+      const end = heap.alloc(20) + 20;
+      let at = end;
+      let n = this.low;
+      do {
+        store<u8>(--at, <u8>(n % 10) + 0x30);
+        n /= 10;
+      } while (n != 0);
+      return new Bytes(at, end - at);
+    }
     const copy = new U128(this.low, this.top);
     return writeDigits(changetype<usize>(copy), 4);
   }

@@ -1,7 +1,7 @@
 // JSON, read and written without reflection. What is read is checked as a whole
 // before any of it is used: one text has one meaning, and nothing is guessed.
 
-import { Bytes, isText, pair, same, utf8 } from "./abi";
+import { Bytes, copy, isText, pair, same, utf8 } from "./abi";
 import { U128, U256 } from "./ints";
 
 // maxDepth bounds how deep lists and objects are in each other, and maxFields how
@@ -30,6 +30,7 @@ export class Json {
   private first: Json | null = null; // of a list's values, or an object's fields
   private next: Json | null = null;
   private taken: bool = false;
+  private escapes: bool = false; // in a text
 
   // parse reads a text that is one value.
   static parse(text: Bytes): Json {
@@ -51,7 +52,7 @@ export class Json {
     else if (c == 0x5b) json.list(depth);
     else if (c == 0x22) {
       json.kind = Kind.Text;
-      quoted();
+      json.escapes = quoted();
       json.at = textAt;
       json.end = at - 1;
     } else if (c == 0x74) {
@@ -240,7 +241,7 @@ export class Json {
   // utf8 reads a text's bytes.
   utf8(): Bytes {
     if (this.kind != Kind.Text) throw new Error("JSON: want a text");
-    return unescape(this.at, this.end);
+    return this.escapes ? unescape(this.at, this.end) : new Bytes(this.at, this.end - this.at);
   }
 
   // bytes reads a text that is base64.
@@ -321,18 +322,22 @@ function number(): void {
 
 // quoted reads a text, with its quotes, and tells whether it has escapes.
 function quoted(): bool {
-  textAt = ++at;
+  let p = at + 1;
+  textAt = p;
   let escapes = false;
-  while (peek() != 0x22) {
-    const c = peek();
+  while (true) {
+    const c: u32 = p < end ? load<u8>(p) : 0;
+    if (c == 0x22) break;
     if (c < 0x20) wrong(); // the end, too
-    at++;
+    p++;
     if (c == 0x5c) {
       escapes = true;
+      at = p;
       escape();
+      p = at;
     }
   }
-  at++;
+  at = p + 1;
   return escapes;
 }
 
@@ -550,39 +555,42 @@ export class Writer {
   private quoted(text: Bytes): Writer {
     this.begin();
     this.byte(0x22);
-    for (let i: usize = 0; i < text.length; i++) {
-      const c = load<u8>(text.at + i);
+    const end = text.at + text.length;
+    let plain = text.at; // where bytes begin that are written as they are
+    for (let p = plain; p < end; p++) {
+      const c = load<u8>(p);
+      if (c >= 0x20 && c != 0x22 && c != 0x5c) continue;
+      this.raw(plain, p - plain);
+      plain = p;
       if (c < 0x20) {
         this.raw(changetype<usize>(zeros), 4);
         this.byte(0x30 + (c >> 4));
         const low = c & 15;
         this.byte(low < 10 ? 0x30 + low : 0x57 + low);
-        continue;
-      }
-      if (c == 0x22 || c == 0x5c) this.byte(0x5c);
-      this.byte(c);
+        plain++;
+      } else this.byte(0x5c);
     }
+    this.raw(plain, end - plain);
     this.byte(0x22);
     return this;
   }
 
   private byte(c: u8): void {
-    this.grow(1);
+    if (this.length == this.room) this.grow(1);
     store<u8>(this.at + this.length++, c);
   }
 
   private raw(at: usize, length: usize): Writer {
-    this.grow(length);
-    memory.copy(this.at + this.length, at, length);
+    if (this.length + length > this.room) this.grow(length);
+    copy(this.at + this.length, at, length);
     this.length += length;
     return this;
   }
 
   private grow(by: usize): void {
-    if (this.length + by <= this.room) return;
     this.room = (this.length + by) * 2 + 64;
     const at = heap.alloc(this.room);
-    memory.copy(at, this.at, this.length);
+    copy(at, this.at, this.length);
     this.at = at;
   }
 }
