@@ -40,3 +40,24 @@ func BenchmarkApplyTransfers(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*transfers), "ns/transfer")
 }
+
+// BenchmarkApplyTokenTransfers executes blocks of 256 calls of a cw20 contract, each of which moves
+// tokens from one account to the next.
+func BenchmarkApplyTokenTransfers(b *testing.B) {
+	w := newGasWorld(b, warm)
+	p := w.prepare()
+	txs := w.each(gasUsers, func(i int, _ key) chain.Msg { return w.payment(p, i, "1") })
+	h := w.header(1_000)
+	b.ReportAllocs()
+	begun := processor()
+	for b.Loop() {
+		out, err := w.x.Apply(w.state, h, staking.Extras{}, txs)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if why := out.Receipts.Txs[0].Rejection; why != "" {
+			b.Fatal(why)
+		}
+	}
+	b.ReportMetric(float64((processor()-begun).Nanoseconds())/float64(b.N*gasUsers), "core-ns/transfer")
+}

@@ -62,7 +62,7 @@ var average = map[string]float64{
 
 // operations returns every way to fill a block on a world that is prepared.
 func operations(p prepared) []operation {
-	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofHardware(p), ofBreaches(p), ofDisputes(), ofRuns(p), ofBatches(p), forgeries(p), deepOnes(p))
+	return slices.Concat(basics(), variants(), ofStaking(p), ofSettlement(p), ofLeases(p), ofChannels(p), ofPanels(p), ofServices(p), ofHardware(p), ofBreaches(p), ofDisputes(), ofRuns(p), ofBatches(p), ofContracts(p), forgeries(p), deepOnes(p))
 }
 
 // signature is a measure of its own: what a signature takes in a batch.
@@ -409,6 +409,7 @@ func TestGasTable(t *testing.T) {
 	if got, want := asJSON(t, d.derive()), asJSON(t, execution.GasTableV1()); got != want {
 		t.Errorf("GasTableV1 is not what is derived from %s:\n%s", measuredPath, got)
 	}
+	d.contractPrices(t)
 	for _, way := range []string{library, wide} {
 		for _, r := range d.ratios(t, way) {
 			if r.ratio > maxRatio {

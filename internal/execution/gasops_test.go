@@ -38,6 +38,7 @@ type prepared struct {
 	clusters          []key
 	leases            []chain.LeaseID   // of the users in their order, each on its own node
 	channels          []chain.ChannelID // of the users in their order
+	contracts         contracts
 }
 
 // prepare gives every user something to end: a delegation that earned, a
@@ -80,6 +81,7 @@ func (w *gasWorld) prepare() prepared {
 	w.registerMeters(&p)
 	w.openPanels(&p)
 	w.openClaims(&p)
+	w.openContracts(&p)
 	for n := gasValidators / 2; n < gasValidators; n++ {
 		v, _ := staking.ValidatorOf(w.state, validatorKey(n).Public())
 		v.JailedUntil = 1

@@ -16,6 +16,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -29,6 +30,8 @@ const (
 // gasWorld is a chain on which whole blocks are measured.
 type gasWorld struct {
 	*world
+	machine *vm.Machine // of contracts
+
 	users []key
 	more  int // keys given out by another
 	drawn int // accounts given out by cold
@@ -63,8 +66,13 @@ func newGasWorld(t testing.TB, crowd int) *gasWorld {
 		})
 	}
 	proofs := &echo{}
-	w := &gasWorld{crowd: crowd, world: &world{
-		TB: t, x: execution.New(g, proofs, nil), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()), now: g.TimeMs, nonces: map[chain.Address]uint64{},
+	machine, err := vm.New(vm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(machine.Close)
+	w := &gasWorld{crowd: crowd, machine: machine, world: &world{
+		TB: t, x: execution.New(g, proofs, machine), proofs: proofs, state: state.NewOverlay(state.NewMemoryBackend()), now: g.TimeMs, nonces: map[chain.Address]uint64{},
 	}}
 	if err := execution.Genesis(w.state, g); err != nil {
 		t.Fatal(err)
