@@ -35,8 +35,9 @@ const (
 	maxLoops     = 100                                 // in each other
 	maxJoins     = 30_000                              // locals that are used inside of blocks whose ways meet, of one function
 	maxAllJoins  = 300_000                             // of all functions
-	maxSpans     = 1_000_000                           // a function's locals, times the ways that it may take
+	maxSpans     = 1_000_000                           // a function's locals, times the ways that it may take, and what branches take
 	maxAllSpans  = 3_000_000                           // of all functions
+	maxAllFloats = 50_000                              // instructions that compute floats, or convert from or to them
 	maxAllSquare = maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].

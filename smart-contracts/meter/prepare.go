@@ -66,7 +66,7 @@ func (m *module) metered(w *Weights) ([]byte, error) {
 
 func validateAll(m *module) ([]shape, error) {
 	shapes := make([]shape, len(m.bodies))
-	joins, spans, square := 0, 0, 0
+	joins, spans, computed, square := 0, 0, 0, 0
 	for i, body := range m.bodies {
 		of := m.types[m.functions[len(m.imports)+i]]
 		s, err := validate(m, of, body)
@@ -75,13 +75,16 @@ func validateAll(m *module) ([]shape, error) {
 		}
 		shapes[i] = s
 		joins += s.joins
-		spans += s.ways * s.locals
+		spans += s.spans(s.locals)
+		computed += s.computed
 		square += len(body) * len(body)
 		switch {
 		case joins > maxAllJoins:
 			return nil, refuse(RuleSize, "more than %d values meet in all functions", maxAllJoins)
 		case spans > maxAllSpans:
 			return nil, refuse(RuleSize, "more than %d ways past locals in all functions", maxAllSpans)
+		case computed > maxAllFloats:
+			return nil, refuse(RuleSize, "more than %d instructions on floats in all functions", maxAllFloats)
 		case square > maxAllSquare:
 			return nil, refuse(RuleSize, "the squares of the functions' lengths are more than %d", maxAllSquare)
 		}

@@ -133,6 +133,8 @@ var refusals = []struct {
 	{"arms past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x05, 0x0b}, 501)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
 	{"a table past locals", manyFunctions(1, 1000, table(1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
 	{"branches past locals in all functions", manyFunctions(4, 1000, branches(800)).bytes(), meter.RuleSize, "ways past locals in all"},
+	{"branches that take values", carriers(10_001).bytes(), meter.RuleSize, "10002 ways past 0 locals, with 1000100 values"},
+	{"many floats", manyFunctions(3, 0, floats(16_667)).bytes(), meter.RuleSize, "50000 instructions on floats"},
 	{"large functions", manyFunctions(5, 0, bytes.Repeat([]byte{0x01}, 60<<10)).bytes(), meter.RuleSize, "squares"},
 }
 
@@ -153,6 +155,17 @@ func branches(count int) []byte { return bytes.Repeat([]byte{0x41, 0, 0x0d, 0}, 
 // table leaves the function by a table of so many labels.
 func table(count int) []byte {
 	return slices.Concat(binary.AppendUvarint([]byte{0x41, 0, 0x0e}, uint64(count-1)), make([]byte, count))
+}
+
+// carriers is a contract with a loop of 100 values, which so many branches give it.
+func carriers(count int) *built {
+	loop := slices.Concat(bytes.Repeat([]byte{0x41, 0}, 100), []byte{0x03, 4}, branches(count), bytes.Repeat([]byte{0x1a}, 100), []byte{0x0b})
+	return manyFunctions(1, 0, loop).with(wasm.SectionType, vec(fn("\x7f", "\x7f"), fn("\x7f", ""), fn("", ""), fn("", "\x7f"), fn(strings.Repeat("\x7f", 100), "")))
+}
+
+// floats takes so many roots.
+func floats(count int) []byte {
+	return slices.Concat([]byte{0x44}, make([]byte, 8), bytes.Repeat([]byte{0x9f}, count), []byte{0x1a})
 }
 
 // locals uses each of some locals, which are i32.
@@ -185,6 +198,8 @@ func TestWhatIsNotTooMuch(t *testing.T) {
 		"a large function":          manyFunctions(1, 0, bytes.Repeat([]byte{0x01}, 128<<10-64)),
 		"branches past locals":      manyFunctions(3, 1000, branches(1000)),
 		"a table past locals":       manyFunctions(1, 1000, table(999)),
+		"branches that take values": carriers(10_000),
+		"many floats":               manyFunctions(2, 0, floats(25_000)),
 	} {
 		if _, err := prepare(b.bytes()); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -12,6 +12,8 @@ type shape struct {
 	floats       bool // in locals or on the operand stack
 	joins        int  // values that may meet where ways meet
 	ways         int  // loops, arms, and labels of branches
+	carried      int  // values that branches take
+	computed     int  // instructions that compute floats, or convert from or to them
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -104,7 +106,7 @@ func (v *validator) invalid(format string, args ...any) { v.Fail(refuse(RuleInva
 func (v *validator) push(of byte) {
 	v.stack = append(v.stack, of)
 	v.height = max(v.height, len(v.stack))
-	v.floats = v.floats || of == wasm.F32 || of == wasm.F64
+	v.floats = v.floats || float(of)
 	if len(v.stack) > maxHeight {
 		v.Fail(refuse(RuleSize, "more than %d values on the operand stack", maxHeight))
 	}
@@ -154,7 +156,7 @@ func (v *validator) open(op wasm.Op, of functionType) {
 		}
 	}
 	if op != wasm.OpBlock {
-		v.way()
+		v.way(0)
 	}
 	v.pushBlock(block{op: op, params: of.params, results: of.results, base: len(v.stack)})
 }
@@ -183,12 +185,16 @@ func (v *validator) merged(b *block) {
 }
 
 // way counts a way that may be taken, or not: a compiler looks at each local, and whether
-// it is used later, at each of them.
-func (v *validator) way() {
-	if v.ways++; v.ways*len(v.locals) > maxSpans {
-		v.Fail(refuse(RuleSize, "%d ways past %d locals, limit %d for their product", v.ways, len(v.locals), maxSpans))
+// it is used later, at each of them, and moves each value that a branch takes.
+func (v *validator) way(takes int) {
+	v.ways++
+	if v.carried += takes; v.spans(len(v.locals)) > maxSpans {
+		v.Fail(refuse(RuleSize, "%d ways past %d locals, with %d values, limit %d for the product and those", v.ways, len(v.locals), v.carried, maxSpans))
 	}
 }
+
+// spans is what is bounded of a function's ways.
+func (s *shape) spans(locals int) int { return s.ways*locals + s.carried }
 
 // leave says that what follows in the block is not reached.
 func (v *validator) leave() {
@@ -207,7 +213,7 @@ func (v *validator) target(label uint64) []byte {
 	}
 	b := &v.blocks[uint64(len(v.blocks))-1-label]
 	b.targeted = true
-	v.way()
+	v.way(len(b.label()))
 	return b.label()
 }
 
@@ -271,7 +277,13 @@ func (v *validator) step(in *wasm.Instruction) {
 	}
 }
 
+// float reports whether a value is one.
+func float(of byte) bool { return of == wasm.F32 || of == wasm.F64 }
+
 func (v *validator) numeric(s signature) {
+	if float(s.first) || float(s.result) {
+		v.computed++
+	}
 	if s.second != 0 {
 		v.pop(s.second)
 	}
@@ -292,7 +304,7 @@ func (v *validator) control(in *wasm.Instruction) {
 		if b := v.shut(); b.op != wasm.OpIf {
 			v.invalid("an else without its if")
 		} else if v.Err() == nil {
-			v.way()
+			v.way(0)
 			v.pushBlock(block{op: wasm.OpElse, params: b.params, results: b.results, base: b.base})
 		}
 	case wasm.OpEnd:

@@ -35,20 +35,38 @@ type maker struct {
 }
 
 // load returns a compiled module, from memory, from disk, or compiled now. Give
-// it back with release. Two that ask at once for what is not there may both
-// compile it; one of the two is kept.
+// it back with release. Of those that ask at once for what is not there one gets it,
+// and the others wait for that.
 func (m *Machine) load(code Code) (*compiled, error) {
-	if n := m.find(code.ID); n != nil {
-		return n, nil
+	for {
+		n, underWay := m.find(code.ID)
+		if n != nil {
+			return n, nil
+		}
+		if underWay == nil {
+			return m.get(code)
+		}
+		<-underWay
 	}
-	n := m.read(code.ID)
-	if n == nil {
-		var err error
+}
+
+// get reads or compiles what find says that nobody else does.
+func (m *Machine) get(code Code) (n *compiled, err error) {
+	defer m.got(code.ID)
+	if n = m.read(code.ID); n == nil {
 		if n, err = m.compile(code); err != nil {
 			return nil, err
 		}
 	}
 	return m.keep(n), nil
+}
+
+// got lets those go on that wait for some code, whether it is there now or not.
+func (m *Machine) got(id crypto.Digest) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.underWay[id])
+	delete(m.underWay, id)
 }
 
 // Compile has a contract's code compiled, or read from disk, before it is called.
@@ -71,28 +89,30 @@ func (m *Machine) Has(id crypto.Digest) bool {
 	return m.compiled[id] != nil
 }
 
-func (m *Machine) find(id crypto.Digest) *compiled {
+// find returns what is kept. If nothing is and another gets it, underWay is closed in
+// the end; if nobody does, it is the caller's to get.
+func (m *Machine) find(id crypto.Digest) (n *compiled, underWay chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.compiled[id]
-	if n == nil {
-		return nil
+	if n = m.compiled[id]; n == nil {
+		if underWay = m.underWay[id]; underWay == nil {
+			m.underWay[id] = make(chan struct{})
+		}
+		return nil, underWay
 	}
 	n.users++
 	if last := len(m.recent) - 1; m.recent[last] != n {
 		i := slices.Index(m.recent, n)
 		m.recent = append(slices.Delete(m.recent, i, i+1), n)
 	}
-	return n
+	return n, nil
 }
 
 func (m *Machine) keep(n *compiled) *compiled {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if other := m.compiled[n.id]; other != nil {
-		n.close()
-		other.users++
-		return other
+	if m.compiled[n.id] != nil {
+		panic("vm: a code is compiled twice at once")
 	}
 	n.users = 1
 	m.compiled[n.id] = n
@@ -136,8 +156,13 @@ func (m *Machine) compile(code Code) (*compiled, error) {
 	return m.bind(code.ID, text)
 }
 
+// maxCompiling is how many modules are compiled at once: one may take hundreds of MiB.
+const maxCompiling = 2
+
 // image is the native code of a module.
 func (m *Machine) image(code []byte) ([]byte, error) {
+	m.compiling <- struct{}{}
+	defer func() { <-m.compiling }()
 	module, err := wasmtime.NewModule(m.engine, code)
 	if err != nil {
 		return nil, err
@@ -211,6 +236,11 @@ func (m *Machine) removeUnfinished() {
 	}
 }
 
+// moduleBytes is what a module is held to take beside its native code: of a small one the
+// engine's description is larger than that, and each has mappings of its own, of which a
+// process has 65,530.
+const moduleBytes = 64 << 10
+
 // bind takes native code of this node's to the engine and links it.
 func (m *Machine) bind(id crypto.Digest, text []byte) (*compiled, error) {
 	module, err := wasmtime.NewModuleDeserialize(m.engine, text)
@@ -222,7 +252,7 @@ func (m *Machine) bind(id crypto.Digest, text []byte) (*compiled, error) {
 		module.Close()
 		return nil, fmt.Errorf("code %v: %w", id, err)
 	}
-	return &compiled{linked: code, id: id, bytes: uint64(len(text))}, nil
+	return &compiled{linked: code, id: id, bytes: uint64(len(text)) + moduleBytes}, nil
 }
 
 // write keeps native code on disk, whole or not at all.

@@ -2,10 +2,14 @@ package vm_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +94,70 @@ func TestMemoryHasRoomForSome(t *testing.T) {
 	}
 	if m.Has(other.ID) {
 		t.Error("more is kept than there is room for")
+	}
+}
+
+// TestSmallModulesAreCounted: a module takes more than its native code, so that thousands of
+// small ones are not kept as if they took nothing.
+func TestSmallModulesAreCounted(t *testing.T) {
+	m := newMachine(t, vm.Config{CacheBytes: 3 * vm.ModuleBytes})
+	var codes []vm.Code
+	for i := range 5 {
+		code := codeOf(t, source(fmt.Sprintf("(drop (i32.const %d)) (local.get $msg)", i), "unreachable"))
+		if err := m.Compile(code); err != nil {
+			t.Fatal(err)
+		}
+		codes = append(codes, code)
+	}
+	kept := 0
+	for _, code := range codes {
+		if m.Has(code.ID) {
+			kept++
+		}
+	}
+	if kept == 0 || kept > 2 {
+		t.Errorf("%d modules are kept, where three without any native code would have room", kept)
+	}
+}
+
+// TestCompiledOnce: of many calls that ask for a code at once one has it compiled; if that
+// fails, another tries it.
+func TestCompiledOnce(t *testing.T) {
+	m := newMachine(t, vm.Config{})
+	code := codeOf(t, source("(local.get $msg)", "unreachable"))
+	var loads atomic.Int32
+	began, goOn := make(chan struct{}), make(chan struct{})
+	load := code.Load
+	code.Load = func() (*meter.Module, error) {
+		if loads.Add(1) == 1 {
+			close(began)
+			<-goOn
+			return nil, errors.New("a disk that fails")
+		}
+		return load()
+	}
+	var all sync.WaitGroup
+	first := make(chan error, 1)
+	all.Go(func() { first <- m.Compile(code) })
+	<-began
+	var ready sync.WaitGroup
+	for range 8 {
+		ready.Add(1)
+		all.Go(func() {
+			ready.Done()
+			if o, err := m.Run(code, execute, newWorld()); err != nil || o.End != vm.Returned {
+				t.Errorf("%v %s, %v", o.End, o.Detail, err)
+			}
+		})
+	}
+	ready.Wait()
+	close(goOn)
+	all.Wait()
+	if err := <-first; err == nil || !strings.Contains(err.Error(), "a disk that fails") {
+		t.Errorf("the call whose code could not be loaded: %v", err)
+	}
+	if n := loads.Load(); n != 2 {
+		t.Errorf("the code was loaded %d times, want once that fails and once", n)
 	}
 }
 

@@ -13,6 +13,9 @@ const StackBytes = stackBytes
 // ThreadBytes is what a thread has to have as its stack.
 const ThreadBytes = threadBytes
 
+// ModuleBytes is what a module is held to take beside its native code.
+const ModuleBytes = moduleBytes
+
 // The versions of who makes native code.
 const (
 	EngineVersion = engineVersion

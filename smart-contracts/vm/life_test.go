@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
@@ -52,6 +53,26 @@ func TestCloseWaits(t *testing.T) {
 		if o, err := m.Run(code, call, newWorld()); !errors.Is(err, vm.ErrClosed) {
 			t.Errorf("a call at depth %d after the end: %v, %v", call.Depth, o.End, err)
 		}
+	}
+}
+
+// TestCloseTwice: a machine may be closed again, also while another closes it.
+func TestCloseTwice(t *testing.T) {
+	m, err := vm.New(vm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Compile(codeOf(t, source(msg, "unreachable"))); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(m.Close)
+	}
+	all.Wait()
+	m.Close()
+	if _, err := m.Run(codeOf(t, source(msg, "unreachable")), execute, newWorld()); !errors.Is(err, vm.ErrClosed) {
+		t.Error(err)
 	}
 }
 

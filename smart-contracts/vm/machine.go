@@ -22,7 +22,7 @@ type Config struct {
 	Key [32]byte
 	// DirBytes bounds what is in Dir [4 GiB]: what was written first goes.
 	DirBytes uint64
-	// CacheBytes bounds the native code that is kept in memory [512 MiB].
+	// CacheBytes bounds the modules that are kept in memory, compiled [512 MiB].
 	CacheBytes uint64
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
@@ -62,11 +62,14 @@ type Machine struct {
 	ticker sync.WaitGroup
 	disk   sync.Mutex // held while files are removed
 
+	compiling chan struct{} // full while as many are compiled as may be
+
 	mu       sync.Mutex
-	compiled map[crypto.Digest]*compiled
-	recent   []*compiled // the most recently used last
-	bytes    uint64      // of what is in recent
-	working  int         // calls, and codes that are compiled
+	compiled map[crypto.Digest]*compiled     // nil after the end
+	underWay map[crypto.Digest]chan struct{} // that are read or compiled now; closed when that ends
+	recent   []*compiled                     // the most recently used last
+	bytes    uint64                          // of what is in recent
+	working  int                             // calls, and codes that are compiled
 	closed   bool
 	idle     sync.Cond // working may have become 0
 }
@@ -77,7 +80,10 @@ func New(config Config) (*Machine, error) {
 		return nil, fmt.Errorf("vm: threads have a stack of %d KiB, calls of contracts need %d: raise the soft limit (ulimit -S -s %d)",
 			stack>>10, threadBytes>>10, threadBytes>>10)
 	}
-	m := &Machine{config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiled: map[crypto.Digest]*compiled{}}
+	m := &Machine{
+		config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiling: make(chan struct{}, maxCompiling),
+		compiled: map[crypto.Digest]*compiled{}, underWay: map[crypto.Digest]chan struct{}{},
+	}
 	m.idle.L = &m.mu
 	m.removeUnfinished()
 	var err error
@@ -124,13 +130,16 @@ func (m *Machine) end() {
 }
 
 // Close waits for calls to end, and frees what the machine keeps. Calls that begin
-// afterwards get ErrClosed.
+// afterwards get ErrClosed. To close it again does nothing.
 func (m *Machine) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
 	for m.working > 0 {
 		m.idle.Wait()
+	}
+	if m.compiled == nil {
+		return
 	}
 	close(m.stop)
 	m.ticker.Wait()
