@@ -635,6 +635,37 @@ func TestPanelsAreAlwaysPaid(t *testing.T) {
 	}
 }
 
+// TestLateDataOfAConvictedCluster: one that broke its word, and whose bond is owed to those who lost by it, bears its half of what late
+// data costs all the same, and the rest of the slice is theirs.
+func TestLateDataOfAConvictedCluster(t *testing.T) {
+	f := newField(t, staked)
+	f.register(operator, operators)
+	f.gather()
+	f.disputed(false, chain.Vote{Finding: chain.FoundUnavailable})
+	if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(7), f.promised(other, 1), true); why != nil {
+		t.Fatal(why.Reason())
+	}
+	f.judge(found1(chain.FoundUnavailable))
+	f.drawn()
+	f.judge(found("right"))
+	forfeited := uint64(0)
+	for _, e := range f.events {
+		if b, ok := e.(chain.BondForfeited); ok {
+			if b.Amount.IsZero() {
+				t.Error("nothing is forfeited, and told")
+			}
+			forfeited += b.Amount.Nano()
+		}
+	}
+	bore := 3 * f.env.Params.JurorSlice.Nano() / 10
+	if c := f.cluster(); forfeited != chain.Hyper(20).Nano()-bore || !c.Bond.IsZero() || !c.Locked.IsZero() {
+		t.Errorf("%d of the slice was forfeited beside %d; the cluster has %s, %s of it locked", forfeited, bore, c.Bond, c.Locked)
+	}
+	if surplus := f.surplus(); surplus != 0 {
+		t.Errorf("holdings changed by %d", int64(surplus))
+	}
+}
+
 // TestSilencedLargerPanel: without the larger panel nobody is paid, and the cluster keeps its slice.
 func TestSilencedLargerPanel(t *testing.T) {
 	f := shielded(t)
