@@ -1,7 +1,11 @@
 package store_test
 
 import (
+	"bytes"
+	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +64,31 @@ func ends(t testing.TB, what string, do func() error) error {
 		t.Fatalf("no end of this: %s", what)
 		return nil
 	}
+}
+
+// boundedTime is for how long a short test may run, ten times what it takes on a machine
+// that has other work. All tests of a package together have ten minutes.
+const boundedTime = 4 * time.Minute
+
+// bounded ends the program if a short test does not end, and says in the last lines which
+// one it was and what its goroutines wait for: what go test prints when its own time is over
+// begins with that, and ends with thousands of lines of databases that stopped on purpose.
+func bounded(t *testing.T) {
+	if !testing.Short() {
+		return
+	}
+	name := t.Name()
+	timer := time.AfterFunc(boundedTime, func() {
+		all := make([]byte, 32<<20)
+		all = all[:runtime.Stack(all, true)]
+		for goroutine := range bytes.SplitSeq(all, []byte("\n\n")) {
+			if bytes.Contains(goroutine, []byte("internal/store")) && !bytes.Contains(goroutine, []byte("[select (no cases)")) {
+				fmt.Fprintf(os.Stderr, "%s\n\n", goroutine)
+			}
+		}
+		panic(fmt.Sprintf("%s has not ended after %v", name, boundedTime))
+	})
+	t.Cleanup(func() { timer.Stop() })
 }
 
 // TestCrashesBesideEveryOperation takes copies of a disk while another links, reuses and

@@ -137,6 +137,7 @@ func (w *world) versionAnswers(s *store.Store, height chain.Height) error {
 // closed, one at a time: either it does not open, or a read ends with an error, and the error
 // names the file; or everything it says is right.
 func TestFlippedBitsAreNamed(t *testing.T) {
+	bounded(t)
 	w := damageWorld(t)
 	rng := rand.New(rand.NewPCG(1, 9))
 	outcomes := map[string]map[string]int{}
@@ -202,6 +203,7 @@ func (w *world) outcome(fs vfs.FS, name string) string {
 
 // TestFlippedOptionsAreNamed flips bits all over the file of options.
 func TestFlippedOptionsAreNamed(t *testing.T) {
+	bounded(t)
 	w := damageWorld(t)
 	rng := rand.New(rand.NewPCG(2, 9))
 	names := slices.DeleteFunc(must(w.disk.mem.List("db"))(t), func(name string) bool { return kindOf(name) != "OPTIONS-" })
@@ -231,6 +233,7 @@ func TestFlippedOptionsAreNamed(t *testing.T) {
 // TestEveryFlipInAManifestIsFound flips each bit of the list of tables in turn,
 // and cuts the list off at each byte of its last record, as a crash does.
 func TestEveryFlipInAManifestIsFound(t *testing.T) {
+	bounded(t)
 	w := newWorld(t, 6, damageOptions)
 	for range 8 {
 		check(t, w.s.Commit(w.block(false)))

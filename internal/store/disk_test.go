@@ -28,6 +28,7 @@ func changesDisk(kind errorfs.OpKind) bool {
 // many n: the next Commit says so, whichever goroutine of the database met it,
 // and with room again every committed block is there.
 func TestFullDiskStopsTheStore(t *testing.T) {
+	bounded(t)
 	options := store.Options{MemtableBytes: 1 << 20, TreeInterval: 2}
 	for n := int64(1); n < 400; n += 1 + n/12 {
 		var writes, full atomic.Int64
@@ -78,6 +79,7 @@ func TestFullDiskStopsTheStore(t *testing.T) {
 
 // TestFullDiskAtOpening refuses to open, and leaves what is there.
 func TestFullDiskAtOpening(t *testing.T) {
+	bounded(t)
 	var full atomic.Bool
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
 		if changesDisk(o.Kind) && full.Load() {

@@ -107,6 +107,7 @@ func flip(t testing.TB, path string, at int, bit byte) {
 // names the file, and the database is not opened, or the read fails; what it
 // serves is right.
 func TestEveryFlippedBitIsFound(t *testing.T) {
+	bounded(t)
 	k := newKept(t)
 	if found := must(store.CheckFiles(context.Background(), k.dir))(t); len(found.Faults) > 0 || !found.Sealed || found.Files < 4 {
 		t.Fatalf("of a sound database: %+v", found)
@@ -146,6 +147,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 
 // A damaged table stops the store at the first read of it, and is named.
 func TestDamagedTableStopsTheStore(t *testing.T) {
+	bounded(t)
 	k := newKept(t)
 	stopped := 0
 	for i, path := range slices.Repeat(must(filepath.Glob(filepath.Join(k.dir, "*.sst")))(t), 8) {

@@ -356,6 +356,7 @@ func (w *world) checkVersion(height int) {
 // pruning, restarts and crashes between any two writes, and compares the store
 // with a map for every height and a root computed from nothing but its pairs.
 func TestHistoriesAgreeWithTheModel(t *testing.T) {
+	bounded(t)
 	rapid.Check(t, func(r *rapid.T) {
 		w := newWorld(t, rapid.Uint64().Draw(r, "seed"), store.Options{
 			TreeInterval: rapid.SampledFrom([]int{1, 3, 1000}).Draw(r, "interval"), PendingBytes: 1 << 20, MemtableBytes: 1 << 20,
@@ -391,6 +392,7 @@ func TestHistoriesAgreeWithTheModel(t *testing.T) {
 // TestCrashBetweenAnyTwoWrites cuts one history off before each of its writes in
 // turn, and goes on from there.
 func TestCrashBetweenAnyTwoWrites(t *testing.T) {
+	bounded(t)
 	for _, points := range []int64{0, 1 << 10} {
 		t.Run(fmt.Sprint(points), func(t *testing.T) { crashBetweenAnyTwoWrites(t, points) })
 	}
@@ -465,6 +467,7 @@ func manyChanges(keys int, height chain.Height) (changes []state.Change) {
 // the flush before it, which is not over yet: its state goes to the disk with the next
 // block's, and not by itself.
 func TestABlockBesideTheEndOfAFlushWaits(t *testing.T) {
+	bounded(t)
 	ending, end := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PendingBytes: 1 << 20, NodeMemory: func(int) {
@@ -512,6 +515,7 @@ func TestABlockBesideTheEndOfAFlushWaits(t *testing.T) {
 // TestPruneTakesWhatTensOfThousandsOfRecordsLeft prunes a version that made more
 // records stale than one part of its list names.
 func TestPruneTakesWhatTensOfThousandsOfRecordsLeft(t *testing.T) {
+	bounded(t)
 	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PendingBytes: 1 << 20}))(t)
 	const keys = 4000
 	tree := s.NewTree()

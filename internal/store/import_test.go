@@ -59,6 +59,7 @@ func (h *history) checkLeaves(t testing.TB, list []state.Entry, height int) {
 // The versions before the last two ends of epochs stay, whatever is written and
 // pruned since.
 func TestStateBeforeTheEndOfAnEpochStays(t *testing.T) {
+	bounded(t)
 	for _, interval := range []int{1, 4, 100} {
 		t.Run(fmt.Sprint(interval), func(t *testing.T) {
 			disk := vfs.NewMem()
@@ -350,6 +351,7 @@ func (d *importingDisk) fill(s *store.Store) error {
 // An import is cut off before each of its writes in turn, and again where it goes on
 // from there: what the progress says is there is there.
 func TestCrashDuringAnImport(t *testing.T) {
+	bounded(t)
 	d := newImportingDisk(t)
 	step := 1
 	if testing.Short() {
@@ -379,6 +381,7 @@ func TestCrashDuringAnImport(t *testing.T) {
 // The disk is full from the n-th write of an import on, for many n: the import says so,
 // and with room again goes on from its progress and is whole.
 func TestFullDiskDuringAnImport(t *testing.T) {
+	bounded(t)
 	d := newImportingDisk(t)
 	step := int64(1)
 	if testing.Short() {

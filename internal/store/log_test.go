@@ -147,6 +147,7 @@ func TestLogDamageBeforeTheTailIsNamed(t *testing.T) {
 }
 
 func TestLogSurvivesCrashes(t *testing.T) {
+	bounded(t)
 	rapid.Check(t, func(t *rapid.T) {
 		fs := vfs.NewCrashableMem()
 		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))

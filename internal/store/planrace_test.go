@@ -9,6 +9,7 @@ import (
 // A point that is made while the pruner plans keeps its state: of the versions since
 // the plan began none goes.
 func TestAPointMadeWhileThePrunerPlansStays(t *testing.T) {
+	bounded(t)
 	s := must(store.OpenMemory(store.Options{TreeInterval: 1, PointBytes: 1 << 10}))(t)
 	h := newHistory(s)
 	for range 3 {

@@ -46,6 +46,7 @@ func pointsOf(t testing.TB, pointBytes int64, sizes []int) []chain.Height {
 // Points are no further from one another than half as much again as PointBytes, nor
 // much nearer than half, and nodes that differ about the bytes have most in common.
 func TestPointsAreOneAfterEachSoManyBytes(t *testing.T) {
+	bounded(t)
 	var sizes []int
 	for i := range 1000 {
 		sizes = append(sizes, 1000+i%7*100+i/300*800) // faster and faster
@@ -102,6 +103,7 @@ func TestNoPointBeforeAnEpochHasEnded(t *testing.T) {
 // What a pruned store keeps of blocks is bounded in bytes, and what one needs who
 // begins at its point stays, whatever is asked for.
 func TestBlocksKeptAreBounded(t *testing.T) {
+	bounded(t)
 	for _, keep := range []uint64{1, 5, 10_000} {
 		t.Run(fmt.Sprint(keep), func(t *testing.T) {
 			const most = 20_000
@@ -151,6 +153,7 @@ func TestBlocksKeptAreBounded(t *testing.T) {
 // A state that is given up cannot be opened before its first node goes: its root goes
 // last.
 func TestAStateThatGoesIsNotOpened(t *testing.T) {
+	bounded(t)
 	disk := vfs.NewMem()
 	s := must(store.OpenOn(disk, "db", store.Options{TreeInterval: 1}))(t)
 	h := newHistory(s)

@@ -182,6 +182,7 @@ func (b *beside) read(rng *rand.Rand) {
 // of the latest, after one that was the latest during the read, though what he
 // read before is in memory.
 func TestReadersBesideFlushes(t *testing.T) {
+	bounded(t)
 	s := must(store.OpenMemory(store.Options{PendingBytes: 1 << 20, TreeInterval: 3, UnsafeNoSync: true}))(t)
 	b := &beside{T: t, store: s, tree: s.NewTree(), rng: rand.New(rand.NewPCG(9, 1))}
 	b.commit()

@@ -87,6 +87,7 @@ func diskOf(t testing.TB, dir string) (sum uint64) {
 // blocks it has seen since an epoch ended: what is asked for is kept as far as there
 // is room, and what one needs who joins.
 func TestPrunedDiskStaysBelowTwiceTheLiveState(t *testing.T) {
+	bounded(t)
 	keys, versions, updates, times := 300_000, 1000, 500, uint64(2)
 	if testing.Short() { // files on their way out weigh more beside a small state
 		keys, versions, updates, times = 60_000, 300, 100, 4
@@ -201,6 +202,7 @@ func (s *steady) prunes(b *testing.B, really bool) (stop func()) {
 // What the state before an epoch's end needs is held while that is kept and given
 // back after it; the versions between are gone.
 func TestHeldStatesAreWholeAndThenGone(t *testing.T) {
+	bounded(t)
 	s := must(store.OpenMemory(store.Options{TreeInterval: 1}))(t)
 	h := newHistory(s)
 	nodes := func(height chain.Height) uint64 {

@@ -327,6 +327,7 @@ func TestStateIteratesInRange(t *testing.T) {
 // what a crash leaves is the blocks whose Commit had returned, and perhaps the
 // one under way.
 func TestCrashLosesNoCommittedBlock(t *testing.T) {
+	bounded(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	fs := newCrashable()
 	s := must(store.OpenOn(fs, "db", store.Options{MemtableBytes: 1 << 20, TreeInterval: 3}))(t)
@@ -361,6 +362,7 @@ func TestCrashLosesNoCommittedBlock(t *testing.T) {
 }
 
 func TestPruneLeavesTheLastVersions(t *testing.T) {
+	bounded(t)
 	fs := newCrashable()
 	s := must(store.OpenOn(fs, "db", store.Options{TreeInterval: 1}))(t)
 	h := newHistory(s)
@@ -448,6 +450,7 @@ func TestOpenRefusesOtherDatabases(t *testing.T) {
 }
 
 func TestFailingDiskIsAFault(t *testing.T) {
+	bounded(t)
 	var broken atomic.Bool
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(o errorfs.Op) error {
 		if broken.Load() && o.Kind == errorfs.OpFileReadAt {

@@ -27,6 +27,7 @@ func alike(rng *rand.Rand, n int) []crypto.Digest {
 // flushed, was flushed, or was read again after a restart; and one that comes twice is
 // where it came last.
 func TestTransactionsAreFoundBeforeAndAfterFlushes(t *testing.T) {
+	bounded(t)
 	fs := vfs.NewMem()
 	options := store.Options{TreeInterval: 4, PendingBytes: 1 << 20}
 	s := must(store.OpenOn(fs, "db", options))(t)
