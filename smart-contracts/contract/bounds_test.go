@@ -3,6 +3,7 @@ package contract_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"syscall"
@@ -415,5 +416,23 @@ func TestWalksBackwardsStop(t *testing.T) {
 		if most := int(left/prices().Read) + 1; pairs > most {
 			t.Errorf("with %d gas left it looks at %d pairs", left, pairs)
 		}
+	}
+}
+
+// TestMaxDepositIsAnyAmount: who agrees to more than there is has not made a sum that no node can
+// have, when something comes back.
+func TestMaxDepositIsAnyAmount(t *testing.T) {
+	w, a := withOne(t)
+	write := `{"do":[{"write":["k","0123456789"]}]}`
+	if did := w.do(person("alice"), chain.ExecuteContract{Contract: a, Msg: []byte(write)}, testGas); did.Why != nil {
+		t.Fatal(did.Why.Reason())
+	}
+	msg := fmt.Sprintf(`{"do":[{"remove":"k"}],"ok":{"messages":[{"id":1,"msg":{"wasm":{"execute":{"contract_addr":"%s","msg":<<%s>>,"funds":[]}}},"gas_limit":null,"reply_on":"never"}],"attributes":[],"events":[]}}`, a, write)
+	did := w.doFor(person("alice"), chain.ExecuteContract{Contract: a, Msg: []byte(inBase64(msg))}, testGas, chain.Nano(math.MaxUint64))
+	if did.Why != nil {
+		t.Fatal(did.Why.Reason())
+	}
+	if err := w.conserved(); err != nil {
+		t.Error(err)
 	}
 }

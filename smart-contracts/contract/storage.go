@@ -238,7 +238,7 @@ func (r *run) settle(f *frame, c *called, did change) *failure {
 			panic("contract: a call took more room than there is gas for")
 		}
 		r.room.paid = sum(r.room.paid, cost)
-		if most := sum(r.most, r.room.refunded); most.Less(r.room.paid) {
+		if net, more := r.room.paid.Sub(r.room.refunded); more && r.most.Less(net) { // what is agreed to may be any amount: nothing is added to it
 			return fail(spaceOurs, oursDeposit, "%d bytes of room: %s has agreed to %s, and with these it would be %s and %s comes back",
 				grown, r.env.Payer.Short(), r.most, r.room.paid, r.room.refunded)
 		}
