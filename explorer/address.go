@@ -89,6 +89,8 @@ func appendFromService(out []chain.Address, e any) []chain.Address {
 		return append(out, e.Consumer)
 	case chain.ServiceClosed:
 		return append(out, e.Consumer)
+	case chain.TermsClosed:
+		return append(out, e.Consumer)
 	}
 	return out
 }
@@ -165,7 +167,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
 	case chain.RunBegun:
 		return append(out, e.Consumer)
-	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed:
+	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed:
 		return appendFromService(out, e)
 	case chain.HardwareJudged, chain.HardwareDeclared, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
 		return appendFromContract(appendFromHardware(out, e), e)

@@ -38,6 +38,9 @@ func sayServiceEvent(e any) sentence {
 			" of the node's stake, ", e.Burned, " was burned")
 	case chain.ServiceClosed:
 		return say("Nothing is heard any more of the lease on node ", linkNode(e.Lease.Node), ", which is over: what was due is paid, and ", e.Stake, " of the node's stake is free")
+	case chain.TermsClosed:
+		return say("Nothing is heard any more of the terms that the lease on node ", linkNode(e.Lease.Node), " had before it was resized: what was due of them is paid, and ", e.Stake,
+			" of what the node staked for them is free")
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }

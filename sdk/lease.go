@@ -2,11 +2,13 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -90,30 +92,94 @@ type Promised struct {
 	Live    bool         // the lease is there with service terms, or its last epochs may be reported
 	Lease   settlement.Lease
 	Service settlement.Service
+	Former  *Promised // under the terms before a resize, as long as their last epochs may be reported; nil: there are none
 }
+
+// promisedReads is how often a lease is read again that was resized meanwhile.
+const promisedReads = 3
 
 // Watch is what whoever probes the lease has to know.
 func (p *Promised) Watch(id chain.LeaseID) job.Watch {
 	return job.Watch{Lease: id, Terms: p.Lease.Order, Service: p.Service.Terms, Since: p.Lease.Since, Until: p.Lease.Expires, At: p.At}
 }
 
+// Each returns what is promised now, and under the terms before, of which something may be reported.
+func (p *Promised) Each() (list []*Promised) {
+	for _, of := range []*Promised{p, p.Former} {
+		if of != nil && of.Live {
+			list = append(list, of)
+		}
+	}
+	return list
+}
+
+// Under is that of Each which is of some terms; nil: there is none.
+func (p *Promised) Under(terms crypto.Digest) *Promised {
+	for _, of := range p.Each() {
+		if of.Lease.Order == terms {
+			return of
+		}
+	}
+	return nil
+}
+
 // Promised returns a lease with what is promised of it. One that was there and then is not has ended in
-// between, and what is kept of it for its last epochs is asked for after that.
+// between, and what is kept of it for its last epochs is asked for after that; so is what a resize has put an end to.
 func (c *Client) Promised(ctx context.Context, id chain.LeaseID) (Promised, error) {
+	for range promisedReads {
+		if out, whole, err := c.promised(ctx, id); err != nil || whole {
+			return out, err
+		}
+	}
+	return Promised{}, fmt.Errorf("sdk: lease %s is resized again and again while it is read", id.Order.Short())
+}
+
+// promised is Promised. It is not whole if the lease was resized between two looks.
+func (c *Client) promised(ctx context.Context, id chain.LeaseID) (out Promised, whole bool, err error) {
 	lease, err := c.VerifiedLease(ctx, id)
 	if err != nil {
-		return Promised{}, err
+		return Promised{}, false, err
 	}
 	service, err := c.VerifiedService(ctx, id)
 	if err != nil {
-		return Promised{}, err
+		return Promised{}, false, err
 	}
-	out := Promised{At: min(lease.TimeMs(), service.TimeMs())}
+	out.At = min(lease.TimeMs(), service.TimeMs())
 	out.Lease, out.Live = lease.Get()
 	terms, promised := service.Get()
 	if out.Service = terms; terms.Over != nil {
 		out.Lease, out.Live = *terms.Over, true
 	}
-	out.Live = out.Live && promised
+	if out.Live = out.Live && promised; out.Live && out.Lease.Order != terms.Order {
+		return Promised{}, false, nil
+	}
+	if out.Live && out.Lease.Order == id.Order {
+		return out, true, nil // it was never resized
+	}
+	out.Former, err = c.formerPromised(ctx, id)
+	return out, err == nil, err
+}
+
+// formerPromised returns a lease as it was until a resize put an end to its terms, with what was promised under
+// those; nil: none may be reported any more.
+func (c *Client) formerPromised(ctx context.Context, id chain.LeaseID) (*Promised, error) {
+	value, err := c.VerifiedState(ctx, settlement.FormerServiceKey(id.Order))
+	if err != nil {
+		return nil, err
+	}
+	raw, there := value.Get()
+	if !there {
+		return nil, nil
+	}
+	out := &Promised{At: value.Header().TimeMs(), Live: true}
+	if out.Service, err = settlement.DecodeService(raw); err == nil && out.Service.Over == nil {
+		err = errors.New("its terms are not over")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sdk: former service of node %s: %w: %w", id.Node.Short(), light.ErrRefused, err)
+	}
+	if out.Lease = *out.Service.Over; out.Service.Node != id.Node {
+		return nil, nil
+	}
 	return out, nil
 }

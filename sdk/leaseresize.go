@@ -28,7 +28,8 @@ type ResizeRequest struct {
 // RequestResize has the lease's cluster ask its node for a bid on other cores and other memory,
 // and returns the deal that all three signed. Nothing changes before it is posted
 // in a chain.ResizeLease. What the service promises stays. Errors: ErrNotSettled if
-// there is no such lease, or the node does not take it.
+// there is no such lease, or the node does not take it, or it was resized less than an hour ago and what was
+// promised before may still be reported.
 func (c *Client) RequestResize(ctx context.Context, r ResizeRequest) (chain.LeaseDeal, error) {
 	if r.Progress == nil {
 		r.Progress = func(string, *api.Job) {}
@@ -45,9 +46,13 @@ func (c *Client) RequestResize(ctx context.Context, r ResizeRequest) (chain.Leas
 	if err != nil {
 		return chain.LeaseDeal{}, err
 	}
-	promised, err := c.VerifiedService(ctx, r.Lease)
+	promised, err := c.Promised(ctx, r.Lease)
 	if err != nil {
 		return chain.LeaseDeal{}, err
+	}
+	if former := promised.Former; promised.Live && former != nil {
+		return chain.LeaseDeal{}, fmt.Errorf("%w: the lease was resized at %d ms, and the terms before may still be reported: it is resized once in an hour",
+			ErrNotSettled, former.Lease.Expires)
 	}
 	if err := c.EnsureEscrowFor(ctx, r.Consumer, lease.Cluster, r.Hold); err != nil {
 		return chain.LeaseDeal{}, err
@@ -57,8 +62,8 @@ func (c *Client) RequestResize(ctx context.Context, r ResizeRequest) (chain.Leas
 		return chain.LeaseDeal{}, fmt.Errorf("sdk: asking the cluster: %w", err)
 	}
 	order := resizeOrder(&lease, &r, &spec, status)
-	if s, there := promised.Get(); there {
-		order.Term.Service = &s.Terms
+	if promised.Live {
+		order.Term.Service = &promised.Service.Terms
 	}
 	request, err := SignOrder(order, spec, r.Consumer)
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 	partPanel    part = kindPanel
 	partRuns     part = kindRuns
 	partService  part = kindService
+	partFormer   part = kindFormer // a service, before a resize
 	partHardware part = kindHardware
 )
 
@@ -156,7 +157,7 @@ func (of part) drawShare(kv state.KV, env *Env, id crypto.Digest) int {
 		case ok && runs.Stage == StagePanelDraw && !runs.Raised:
 			return panelShares
 		}
-	case partPanel, partBreach:
+	case partPanel, partBreach, partFormer:
 	}
 	return drawShares
 }
@@ -183,7 +184,7 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 			return 3 + len(h.Words) // each may be slashed, and the node
 		}
 		return 1
-	case partService:
+	case partService, partFormer:
 		return 3 // it pays one provider
 	case partRuns:
 		if runs, ok := RunsOf(kv, id); ok {
@@ -249,7 +250,7 @@ func (of part) draw(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return runsDrawn(kv, env, id)
 	case partHardware:
 		return hardwareDrawn(kv, env, crypto.PublicKey(id))
-	case partBreach: // draws nothing
+	case partBreach, partFormer: // draw nothing
 	}
 	panic("settlement: a draw of a part that draws nothing")
 }
@@ -269,6 +270,8 @@ func (of part) due(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 		return breachDue(kv, env, crypto.PublicKey(id))
 	case partService:
 		return serviceDue(kv, env, id)
+	case partFormer:
+		return formerDue(kv, env, id)
 	}
 	panic("settlement: a deadline of no part")
 }

@@ -40,6 +40,7 @@ const (
 	kindMark       = 'f'
 	kindMarkEnd    = 'F'
 	kindService    = 's'
+	kindFormer     = 'S'
 	kindHardware   = 'u'
 	kindLeased     = 'U'
 )
@@ -121,6 +122,10 @@ func RunsKey(order crypto.Digest) []byte { return keyOf(kindRuns, order[:]) }
 // ServiceKey returns the key of what is promised of the lease that an order opened.
 func ServiceKey(order crypto.Digest) []byte { return keyOf(kindService, order[:]) }
 
+// FormerServiceKey returns the key of what was promised of the lease that an order opened, under
+// terms that a resize has put an end to.
+func FormerServiceKey(order crypto.Digest) []byte { return keyOf(kindFormer, order[:]) }
+
 // HardwareKey returns the key of the challenges of a node's hardware.
 func HardwareKey(node crypto.PublicKey) []byte { return keyOf(kindHardware, node[:]) }
 
@@ -138,7 +143,7 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 		return tokens.HoldsEscrow, decodeEscrow(key, value).Balance
 	case kindLease:
 		return tokens.HoldsEscrow, decodeLease(key, value).Held
-	case kindService:
+	case kindService, kindFormer:
 		if s := state.Decode[Service](key, value); s.Over != nil {
 			return tokens.HoldsEscrow, s.Over.Held
 		}

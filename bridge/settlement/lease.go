@@ -102,7 +102,10 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 		return nil, chain.Reject("node %s belongs to %s, the lease pays %s", m.Lease.Node.Short(), d.provider.Short(), l.Provider.Short())
 	}
 	was, resources := l.Expires, l.Resources
-	events := collect(kv, env, m.Lease, l, env.Now)
+	events, why := leaveTerms(kv, env, m.Lease, l)
+	if why != nil {
+		return nil, why
+	}
 	l.Since, l.Until, l.Charged = env.Now, env.Now, chain.Amount{} // also if nothing was due
 	if why := d.conclude(l); why != nil {
 		return nil, why // the transaction's changes are dropped with it

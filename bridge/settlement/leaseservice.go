@@ -38,7 +38,8 @@ type Service struct {
 	Former  []crypto.PublicKey // of the epochs that began before Drawn
 	Floor   uint64             // the first epoch that may still be judged
 	Judged  []uint64           // those above that were, ascending
-	Over    *Lease             // the lease when it was over, holding what is due and not paid yet; nil: it lives
+	Over    *Lease             // the lease when it, or these terms, were over, holding what is due and not paid yet; nil: they live
+	Order   crypto.Digest      // whose terms these are
 }
 
 // ServiceOf returns what is promised of the lease that an order opened, and false if
@@ -50,6 +51,12 @@ func ServiceOf(r state.Reader, order crypto.Digest) (Service, bool) {
 // DecodeService decodes a service's record, for those who checked its proof.
 func DecodeService(value []byte) (Service, error) { return decode[Service](value) }
 
+// FormerServiceOf returns what was promised of the lease that an order opened under terms that a
+// resize has put an end to, as long as their last epochs may be reported.
+func FormerServiceOf(r state.Reader, order crypto.Digest) (Service, bool) {
+	return state.Load[Service](r, FormerServiceKey(order))
+}
+
 // serviceOf is ServiceOf for a lease that has one.
 func serviceOf(r state.Reader, id chain.LeaseID) Service {
 	s, ok := ServiceOf(r, id.Order)
@@ -59,13 +66,12 @@ func serviceOf(r state.Reader, id chain.LeaseID) Service {
 	return s
 }
 
-// promise puts the deal's service terms in the place of a lease's, if it has any: what is
-// staked for those is free, and what is staked for these is locked.
+// promise puts the deal's service terms in the place of a lease's, if it has any, which
+// leaveTerms has put away: what is staked for these is locked.
 func (d *deal) promise(l *Lease, id chain.LeaseID) *chain.Rejection {
 	s := Service{Node: id.Node}
 	if l.Promised {
 		s = serviceOf(d.kv, id)
-		unlockSlice(d.kv, id.Node, s.Stake)
 	}
 	terms := d.Order.Term.Service
 	if terms == nil {
@@ -78,7 +84,7 @@ func (d *deal) promise(l *Lease, id chain.LeaseID) *chain.Rejection {
 	if why := lockSlice(d.kv, id.Node, terms.Stake); why != nil {
 		return why
 	}
-	s.Terms, s.Stake, s.Floor, s.Judged, s.Former = *terms, terms.Stake, 0, nil, nil // epochs are counted anew
+	s.Order, s.Terms, s.Stake, s.Floor, s.Judged, s.Former = d.id, *terms, terms.Stake, 0, nil, nil // epochs are counted anew
 	if !l.Promised {
 		queueDraw(d.kv, d.env, partService, id.Order)
 		s.Drawing, l.Promised = true, true
@@ -173,15 +179,26 @@ func promised(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *Service, *chain
 	return l, &s, nil
 }
 
-// reportable is promised, also for a lease that is over, as long as its last epochs may be reported.
-func reportable(kv state.KV, env *Env, id chain.LeaseID) (*Lease, *Service, *chain.Rejection) {
-	l, s, why := promised(kv, env, id)
-	if why != nil {
-		if s, ok := ServiceOf(kv, id.Order); ok && s.Node == id.Node && s.Over != nil {
-			return s.Over, &s, nil
-		}
+// reportable is what reports may be of: promised, or a lease, or terms, that are over, as long as their last
+// epochs may be reported.
+type reportable struct {
+	Service
+	lease *Lease
+	key   []byte // where the Service is
+}
+
+func reportableOf(kv state.KV, env *Env, id chain.LeaseID, terms crypto.Digest) (*reportable, *chain.Rejection) {
+	if s, ok := FormerServiceOf(kv, id.Order); ok && s.Node == id.Node && s.Order == terms {
+		return &reportable{s, s.Over, FormerServiceKey(id.Order)}, nil
 	}
-	return l, s, why
+	l, s, why := promised(kv, env, id)
+	if why == nil {
+		return &reportable{*s, l, ServiceKey(id.Order)}, nil
+	}
+	if s, ok := ServiceOf(kv, id.Order); ok && s.Node == id.Node && s.Over != nil {
+		return &reportable{s, s.Over, ServiceKey(id.Order)}, nil
+	}
+	return nil, why
 }
 
 // watched reports whether so many peers know of the service that they could find a miss.
@@ -213,22 +230,71 @@ func (s *Service) outlive(kv state.KV, env *Env, id chain.LeaseID, l *Lease) boo
 	if !s.watched() {
 		return false
 	}
-	over := *l
-	over.Held = l.due(l.Expires)
-	l.Held = sound(l.Held.Sub(over.Held))
-	s.Over, s.Drawing = &over, false
+	s.putAway(l, l.Expires)
 	state.Save(kv, ServiceKey(id.Order), *s)
 	queueDeadline(kv, env, ReportWindowMs, partService, id.Order)
 	return true
 }
 
-// serviceDue pays what a lease that is over still owes, and frees the stake.
-func serviceDue(kv state.KV, env *Env, order crypto.Digest) (events chain.Events) {
+// putAway ends a lease's terms at a time up to which it has the money: what is due of them then is kept
+// here.
+func (s *Service) putAway(l *Lease, end chain.TimeMs) {
+	over := *l
+	over.Expires, over.Held = end, l.due(end)
+	l.Held = sound(l.Held.Sub(over.Held))
+	s.Over, s.Drawing = &over, false
+}
+
+// leaveTerms pays what is due of a lease that is resized now. What was promised of it until now is kept
+// with the stake, as outlive does, so that no resize takes its consumer's last epochs from it; if nobody
+// could report them all is paid, and the stake is free. Of one lease no more is kept than the terms before
+// these: otherwise who resizes it again and again would have as many stakes locked, and records kept.
+func leaveTerms(kv state.KV, env *Env, id chain.LeaseID, l *Lease) (chain.Events, *chain.Rejection) {
+	if !l.Promised {
+		return collect(kv, env, id, l, env.Now), nil
+	}
+	s := serviceOf(kv, id)
+	events := collect(kv, env, id, l, s.payable(l, env.Now))
+	if !s.watched() {
+		unlockSlice(kv, id.Node, s.Stake)
+		return events, nil
+	}
+	if former, ok := FormerServiceOf(kv, id.Order); ok {
+		return nil, chain.Reject("lease was resized at %d ms, and the terms before may still be reported", former.Over.Expires)
+	}
+	s.putAway(l, env.Now)
+	state.Save(kv, FormerServiceKey(id.Order), s)
+	queueDeadline(kv, env, ReportWindowMs, partFormer, id.Order)
+	return events, nil
+}
+
+// serviceDue is the end of what was promised of a lease that is over.
+func serviceDue(kv state.KV, env *Env, order crypto.Digest) chain.Events {
 	s, ok := ServiceOf(kv, order)
 	if !ok || s.Over == nil {
 		panic("settlement: the end of a service of a lease that is not over")
 	}
-	l, id := s.Over, chain.LeaseID{Node: s.Node, Order: order}
+	id := chain.LeaseID{Node: s.Node, Order: order}
+	events := s.settle(kv, env, id)
+	kv.Delete(ServiceKey(order))
+	return append(events, chain.ServiceClosed{Lease: id, Consumer: s.Over.Consumer, Stake: s.Stake})
+}
+
+// formerDue is the end of what was promised of a lease before it was resized.
+func formerDue(kv state.KV, env *Env, order crypto.Digest) chain.Events {
+	s, ok := FormerServiceOf(kv, order)
+	if !ok || s.Over == nil {
+		panic("settlement: the end of terms that are not over")
+	}
+	id := chain.LeaseID{Node: s.Node, Order: order}
+	events := s.settle(kv, env, id)
+	kv.Delete(FormerServiceKey(order))
+	return append(events, chain.TermsClosed{Lease: id, Terms: s.Order, Consumer: s.Over.Consumer, Stake: s.Stake})
+}
+
+// settle pays what terms that are over still owe, and frees the stake.
+func (s *Service) settle(kv state.KV, env *Env, id chain.LeaseID) (events chain.Events) {
+	l := s.Over
 	if paid, ok := l.charge(env, id, l.Expires); ok {
 		l.pay(kv, env, &paid)
 		events = append(events, paid)
@@ -237,8 +303,7 @@ func serviceDue(kv state.KV, env *Env, order crypto.Digest) (events chain.Events
 		panic("settlement: a lease that is over holds more than it owes")
 	}
 	unlockSlice(kv, s.Node, s.Stake)
-	kv.Delete(ServiceKey(order))
-	return append(events, chain.ServiceClosed{Lease: id, Consumer: l.Consumer, Stake: s.Stake})
+	return events
 }
 
 // ReportMiss reprices an epoch in which more than half of a lease's peers found its service
@@ -250,15 +315,17 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	if !signed {
 		return nil, chain.Reject("a report is not signed by its peer")
 	}
-	l, s, why := reportable(kv, env, id)
+	s, why := reportableOf(kv, env, id, m.Epoch.Terms)
 	if why != nil {
 		return nil, why
 	}
+	l := s.lease
 	begin, end, why := s.span(env, l, &m.Epoch)
 	if why != nil {
 		return nil, why
 	}
-	if why := s.found(m.Reports, m.Epoch.Epoch, *s.peersOf(begin), l.Consumer); why != nil {
+	of := epochSpan{m.Epoch.Epoch, uint64(end - begin)}
+	if why := s.found(m.Reports, of, *s.peersOf(begin), l.Consumer); why != nil {
 		return nil, why
 	}
 	whole := chain.RateCost(l.Rate, uint64(end-l.Since))
@@ -269,12 +336,12 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	given, burned, events := s.take(kv, env, sound(wanted.Sub(rebate)), s.Terms.Penalty)
 	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(rebate.Add(given)))
 	s.judge(m.Epoch.Epoch)
-	state.Save(kv, ServiceKey(id.Order), *s)
+	state.Save(kv, s.key, s.Service)
 	if s.Over == nil {
 		saveLease(kv, id, l, l.Expires)
 	}
 	return append(events, chain.ServiceMissed{
-		Lease: id, Consumer: l.Consumer, Epoch: chain.Number(m.Epoch.Epoch), Finding: s.Terms.Finds(m.Epoch.Epoch, &m.Reports[0]).String(),
+		Lease: id, Consumer: l.Consumer, Epoch: chain.Number(m.Epoch.Epoch), Finding: s.Terms.Finds(of.epoch, of.lastsMs, &m.Reports[0]).String(),
 		Rebate: rebate, FromStake: given, Burned: burned, Stake: s.Stake,
 	}), nil
 }
@@ -307,20 +374,23 @@ func (s *Service) span(env *Env, l *Lease, e *chain.ServiceEpoch) (begin, end ch
 	return begin, end, nil
 }
 
+// epochSpan is an epoch, and how long it lasted: the last of terms ends with those.
+type epochSpan struct{ epoch, lastsMs uint64 }
+
 // found demands that enough of the peers report, and that each finds a term missed. The consumer's own
 // report decides where the peers are halved, and nothing else.
-func (s *Service) found(reports []chain.ServiceReport, epoch uint64, peers []crypto.PublicKey, consumer chain.Address) *chain.Rejection {
+func (s *Service) found(reports []chain.ServiceReport, of epochSpan, peers []crypto.PublicKey, consumer chain.Address) *chain.Rejection {
 	said, own := 0, false
 	for i := range reports {
 		r := &reports[i]
 		drawn := slices.Contains(peers, r.Peer)
 		switch {
 		case !drawn && r.By() != consumer:
-			return chain.Reject("node %s is not a peer of epoch %d", r.Peer.Short(), epoch)
+			return chain.Reject("node %s is not a peer of epoch %d", r.Peer.Short(), of.epoch)
 		case slices.ContainsFunc(reports[:i], func(other chain.ServiceReport) bool { return other.Peer == r.Peer }):
 			return chain.Reject("peer %s reports twice", r.Peer.Short())
-		case s.Terms.Finds(epoch, r) == chain.ServiceKept:
-			return chain.Reject("peer %s finds that epoch %d kept the terms", r.Peer.Short(), epoch)
+		case s.Terms.Finds(of.epoch, of.lastsMs, r) == chain.ServiceKept:
+			return chain.Reject("peer %s finds that epoch %d kept the terms", r.Peer.Short(), of.epoch)
 		case drawn:
 			said++
 		default:
@@ -419,10 +489,11 @@ func AccusePeer(kv state.KV, env *Env, from chain.Address, m chain.AccusePeer, s
 		return nil, chain.Reject("a report is not signed by its peer")
 	}
 	id := m.Epoch.Lease
-	l, s, why := reportable(kv, env, id)
+	s, why := reportableOf(kv, env, id, m.Epoch.Terms)
 	if why != nil {
 		return nil, why
 	}
+	l := s.lease
 	begin, _, ok := s.Terms.Span(l.Since, m.Epoch.Epoch)
 	peers := s.peersOf(begin)
 	at := slices.Index(*peers, m.First.Peer)
@@ -441,7 +512,7 @@ func AccusePeer(kv state.KV, env *Env, from chain.Address, m chain.AccusePeer, s
 		s.Floor = max(s.Floor, s.after(l, s.Drawn))
 		s.trim()
 	}
-	state.Save(kv, ServiceKey(id.Order), *s)
+	state.Save(kv, s.key, s.Service)
 	taken := lesser(p.Free(), env.Params.JurorSlice)
 	if why := lockSlice(kv, m.First.Peer, taken); why != nil {
 		return nil, why

@@ -1,12 +1,9 @@
 package settlement_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"slices"
 	"testing"
-
-	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -28,6 +25,13 @@ type service struct {
 	id    chain.LeaseID
 	since chain.TimeMs
 	peers []crypto.PublicKey
+	terms []agreed // all that it had, if it is resized
+}
+
+// agreed is what a lease is kept by, and since when.
+type agreed struct {
+	deal  chain.LeaseDeal
+	since chain.TimeMs
 }
 
 func newService(t testing.TB, terms chain.ServiceTerms) *service {
@@ -38,7 +42,7 @@ func newService(t testing.TB, terms chain.ServiceTerms) *service {
 	m.env.Params.HardwareEveryMs = 1 << 62 // nodes are challenged, none of these
 	m.deposit(consumer, chain.Nano(10_000_000))
 	d := promising(m.deal(consumer, 1, 40, 1_000, chain.Nano(3_000_000)), terms)
-	s := &service{market: m, deal: d, id: idOf(d), since: m.env.Now}
+	s := &service{market: m, deal: d, id: idOf(d), since: m.env.Now, terms: []agreed{{d, m.env.Now}}}
 	m.open(d)
 	s.peers = s.draw()
 	return s
@@ -85,7 +89,7 @@ func (s *service) after(epoch uint64, ms uint64) {
 
 func missed(peers ...crypto.PublicKey) (list []chain.ServiceReport) {
 	for _, peer := range peers {
-		list = append(list, chain.ServiceReport{Peer: peer, Sent: 10, Answered: 8})
+		list = append(list, chain.ServiceReport{Peer: peer, Sent: 10, Answered: 6})
 	}
 	return list
 }
@@ -132,7 +136,7 @@ func (s *service) close() {
 	s.Helper()
 	supply := s.surplus()
 	s.events = append(s.events, s.progress(settlement.ReportWindowMs+1)...)
-	if left := s.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
+	if left := s.dumpOf('s', 'S', 'l', 'q', 't', 'U'); len(left) != 0 || !s.provider(40).Locked.IsZero() || s.surplus() != supply {
 		s.Fatalf("left %x, %s stays locked, surplus %d", left, s.provider(40).Locked, s.surplus())
 	}
 }
@@ -236,7 +240,7 @@ func TestNobodyWatchedNothingIsKept(t *testing.T) {
 	m.open(d)
 	m.next(1 << 40)
 	m.expire(10)
-	if left := m.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !m.provider(40).Locked.IsZero() {
+	if left := m.dumpOf('s', 'S', 'l', 'q', 't', 'U'); len(left) != 0 || !m.provider(40).Locked.IsZero() {
 		t.Fatalf("left %x", left)
 	}
 }
@@ -321,7 +325,7 @@ func TestFindings(t *testing.T) {
 		{0, chain.ServiceReport{Sent: 3, UnstartedMs: 5_000}, chain.ServiceKept},
 		{7, chain.ServiceReport{Sent: 10, Answered: 10, ThroughputKiB: 99}, chain.MissedThroughput},
 	} {
-		if got := terms.Finds(c.epoch, &c.report); got != c.want {
+		if got := terms.Finds(c.epoch, serviceEpoch, &c.report); got != c.want {
 			t.Errorf("epoch %d, %+v: %s, want %s", c.epoch, c.report, got, c.want)
 		}
 	}
@@ -431,140 +435,4 @@ func TestPeerOfTwoMindsIsSlashed(t *testing.T) {
 	}
 	s.refused("is not a peer", func(kv state.KV) *chain.Rejection { _, why := accuse(kv, true); return why })
 	s.refusedReport("is not a peer", 0, s.peers...)
-}
-
-// TestResizedServiceBeginsAnew: the stake is what the new terms ask for, and what was reported
-// of the old ones is worth nothing.
-func TestResizedServiceBeginsAnew(t *testing.T) {
-	s := newService(t, serviceTerms)
-	s.after(0, 0)
-	more := serviceTerms
-	more.Stake = chain.Nano(300_000)
-	bigger := promising(resizing(s.market.deal(consumer, 2, 40, 2_000, chain.Nano(1_000_000)), s.deal), more)
-	if _, why := settlement.ResizeLease(s.kv, &s.env, chain.ResizeLease{Lease: s.id, Deal: bigger}, true); why != nil {
-		t.Fatal(why.Reason())
-	}
-	if p := s.provider(40); p.Locked != more.Stake {
-		t.Fatalf("%s is locked, want %s", p.Locked, more.Stake)
-	}
-	s.refusedReport("of terms", 0, s.peers...)
-	s.deal, s.since = bigger, s.env.Now
-	s.refusedReport("is not over", 0, s.peers...)
-	s.after(0, 0)
-	if got := s.miss(0, s.peers...); got.Rebate != chain.Nano(10_000) {
-		t.Fatalf("repriced: %+v, want half of twice the price", got)
-	}
-	plain := resizing(s.market.deal(consumer, 3, 40, 1_000, chain.Nano(1_000_000)), chain.LeaseDeal{Order: s.deal.Order})
-	plain.Order.Term.Resizes = s.id.Order
-	id := plain.Order.ID()
-	plain.Acceptance.Order, plain.Bid.Order = id, id
-	if _, why := settlement.ResizeLease(s.kv, &s.env, chain.ResizeLease{Lease: s.id, Deal: plain}, true); why != nil {
-		t.Fatal(why.Reason())
-	}
-	if p := s.provider(40); !p.Locked.IsZero() || len(s.dumpOf('s')) != 0 {
-		t.Fatalf("%s stays locked", p.Locked)
-	}
-}
-
-// TestServiceConserves does anything in any order with a lease with service terms, and
-// demands that no value appears or vanishes, that what is locked is what is staked, that no
-// epoch is judged twice, and that none gives back more than it cost, nor all of them more
-// of the bond than was staked.
-func TestServiceConserves(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		terms := serviceTerms
-		terms.RebateBps = rapid.SampledFrom([]uint16{1, 3_333, 10_000}).Draw(rt, "rebate")
-		terms.Penalty = chain.Nano(rapid.Uint64Range(0, 30_000).Draw(rt, "penalty"))
-		terms.Stake = chain.Nano(terms.Penalty.Nano() + rapid.Uint64Range(0, 60_000).Draw(rt, "stake"))
-		s := newService(t, terms)
-		judged, taken := map[uint64]bool{}, uint64(0)
-		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
-			for _, e := range s.serviceStep(rt) {
-				if left, ok := e.(chain.LeaseLeft); ok {
-					taken += left.FromStake.Nano() + left.Burned.Nano()
-				}
-				m, ok := e.(chain.ServiceMissed)
-				if !ok {
-					continue
-				}
-				if judged[uint64(m.Epoch)] {
-					rt.Fatalf("epoch %d was judged twice", m.Epoch)
-				}
-				judged[uint64(m.Epoch)] = true
-				taken += m.FromStake.Nano() + m.Burned.Nano()
-				if back := m.Rebate.Nano(); back > 10_000 || back+m.FromStake.Nano() > 10_000+terms.Penalty.Nano() {
-					rt.Fatalf("epoch %d gives back %+v", m.Epoch, m)
-				}
-			}
-			s.checkLeases(rt)
-			s.checkConserved(rt)
-			staked := chain.Amount{}
-			if service, ok := settlement.ServiceOf(s.kv, s.id.Order); ok {
-				staked = service.Stake
-				if !slices.IsSorted(service.Judged) || len(service.Judged) > 33 || len(service.Judged) > 0 && service.Judged[0] < service.Floor {
-					rt.Fatalf("judged %v, floor %d", service.Judged, service.Floor)
-				}
-			}
-			if locked := s.provider(40).Locked; locked != staked || taken > terms.Stake.Nano() {
-				rt.Fatalf("%s is locked, %s staked; %d of %s were taken", locked, staked, taken, terms.Stake)
-			}
-		}
-		s.next(1 << 40)
-		s.expire(10)
-		s.checkConserved(rt)
-		s.progress(settlement.ReportWindowMs + 1)
-		if left := s.dumpOf('s', 'l', 'q', 't', 'U'); len(left) != 0 || !s.provider(40).Locked.IsZero() {
-			rt.Fatalf("left %x", left)
-		}
-		s.checkConserved(rt)
-	})
-}
-
-// serviceStep does something that anybody may try, and returns what it says if it is taken.
-func (s *service) serviceStep(rt *rapid.T) (events chain.Events) {
-	kv := state.NewOverlay(s.kv)
-	who := account(rapid.SampledFrom([]byte{consumer, other, 4}).Draw(rt, "by"))
-	var why *chain.Rejection
-	switch rapid.IntRange(0, 9).Draw(rt, "step") {
-	case 0:
-		return s.blocks(rapid.IntRange(1, settlement.DrawDelay).Draw(rt, "blocks"))
-	case 1, 2, 3:
-		s.next(rapid.Uint64Range(1, 25_000).Draw(rt, "wait"))
-		now := uint64(s.env.Now - s.since)
-		known, _ := settlement.ServiceOf(s.kv, s.id.Order)
-		peers := slices.Concat(known.Peers, known.Former)
-		n := rapid.IntRange(0, len(peers)).Draw(rt, "reports")
-		epoch := rapid.Uint64Range(0, now/serviceEpoch).Draw(rt, "epoch")
-		events, why = settlement.ReportMiss(kv, &s.env, chain.ReportMiss{Epoch: s.epoch(epoch), Reports: missed(peers[:n]...)}, true)
-	case 4:
-		why = settlement.DrawPeers(kv, &s.env, who, chain.DrawPeers{Lease: s.id})
-	case 5:
-		events, why = settlement.CollectLease(kv, &s.env, chain.CollectLease{Lease: s.id})
-	case 6:
-		if rapid.IntRange(0, 5).Draw(rt, "leave") > 0 {
-			return nil
-		}
-		events, why = settlement.LeaveLease(kv, &s.env, who, chain.LeaveLease{Lease: s.id})
-	case 7:
-		if rapid.IntRange(0, 3).Draw(rt, "to the end") == 0 {
-			s.next(rapid.Uint64Range(1, 10_000_000).Draw(rt, "long wait"))
-		}
-		events, _ = settlement.ExpireLeases(kv, &s.env, 2)
-	case 8:
-		s.env.LastProgressMs, s.env.ProgressMs = s.env.ProgressMs, s.env.ProgressMs+rapid.Uint64Range(1, settlement.ReportWindowMs).Draw(rt, "progress")
-		events, _ = settlement.RunDeadlines(kv, &s.env, 2)
-	case 9:
-		_, why = settlement.ExtendLease(kv, &s.env, who, chain.ExtendLease{Lease: s.id, Amount: chain.Nano(rapid.Uint64Range(1, 2_000_000).Draw(rt, "extension"))})
-	}
-	if why != nil {
-		return nil
-	}
-	for _, c := range kv.Changes() {
-		if c.Deleted {
-			s.kv.Delete(c.Key)
-		} else {
-			s.kv.Set(c.Key, bytes.Clone(c.Value))
-		}
-	}
-	return events
 }

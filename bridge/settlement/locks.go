@@ -65,7 +65,7 @@ func (l Locks) Add(r state.Reader, key, value []byte) error {
 		for i := range p.Jurors {
 			l.hold(ProviderKey(p.Jurors[i].Node), p.Jurors[i].Staked)
 		}
-	case kindService:
+	case kindService, kindFormer:
 		s := state.Decode[Service](key, value)
 		l.hold(ProviderKey(s.Node), s.Stake)
 	case kindHardware:
@@ -141,7 +141,7 @@ func (l Locks) keys() []string {
 // LocksSomething reports whether the record under a key of this package counts in Locks.
 func LocksSomething(key []byte) bool {
 	switch key[1] {
-	case kindProvider, kindCluster, kindOpenClaim, kindRuns, kindPanel, kindService, kindHardware:
+	case kindProvider, kindCluster, kindOpenClaim, kindRuns, kindPanel, kindService, kindFormer, kindHardware:
 		return true
 	}
 	return false

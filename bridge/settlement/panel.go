@@ -401,7 +401,7 @@ func (of part) decided(kv state.KV, env *Env, p *Panel) chain.Events {
 	switch of {
 	case partOptimistic:
 		return optimisticDecided(kv, env, p)
-	case partPanel, partBreach, partService, partHardware: // ask for nothing themselves
+	case partPanel, partBreach, partService, partFormer, partHardware: // ask for nothing themselves
 	case partRuns:
 		return runsJudged(kv, env, p)
 	}
@@ -417,7 +417,7 @@ func (of part) excluded(kv state.KV, env *Env, subject crypto.Digest) func(crypt
 			panic("settlement: a panel for a claim that is not there")
 		}
 		return o.excluded(kv, subject)
-	case partPanel, partBreach, partService, partHardware: // ask for nothing themselves
+	case partPanel, partBreach, partService, partFormer, partHardware: // ask for nothing themselves
 	case partRuns:
 		return mustRuns(kv, env, subject).excluded()
 	}

@@ -222,7 +222,8 @@ type leaseLine struct {
 	Expires   chain.TimeMs      `json:"expires_ms"`
 	Closing   bool              `json:"closing"`
 	Height    chain.Height      `json:"height"`
-	Service   *serviceLine      `json:"service,omitempty"` // what is promised beside
+	Service   *serviceLine      `json:"service,omitempty"`        // what is promised beside
+	Former    *serviceLine      `json:"former_service,omitempty"` // before a resize, as long as that may be reported
 }
 
 func leaseShow(c *cli.Context) error {
@@ -243,7 +244,7 @@ func leaseShow(c *cli.Context) error {
 		Lease: id, Live: live, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Spec: l.Spec,
 		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
 	}
-	if line.Service, err = serviceOf(c, s, &v, id); err != nil {
+	if line.Service, line.Former, err = serviceOf(c, s, &v, id); err != nil {
 		return err
 	}
 	if c.Bool("json") {
@@ -258,6 +259,7 @@ func (l *leaseLine) print(w io.Writer) {
 	if !l.Live {
 		fmt.Fprintf(w, "no lease of order %s on node %s at height %d\n", l.Lease.Order, l.Lease.Node, l.Height)
 		l.Service.print(w)
+		l.Former.printFormer(w)
 		return
 	}
 	end := "when its money ends"
@@ -272,6 +274,7 @@ func (l *leaseLine) print(w io.Writer) {
 	fmt.Fprintf(w, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
 		chain.RateCost(uint64(l.Rate), hourMs), l.Held, leaseTime(l.PaidUntil), leaseTime(l.Expires), end, l.Height)
 	l.Service.print(w)
+	l.Former.printFormer(w)
 }
 
 const hourMs = uint64(time.Hour / time.Millisecond)

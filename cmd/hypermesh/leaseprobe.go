@@ -32,8 +32,9 @@ func leaseProbeCommand() *cli.Command {
 		Name: "probe", Usage: "probe a lease with service terms as its consumer, and report the epochs that missed them",
 		Description: "Probes the lease's node through its cluster's servers, ten times in each epoch, as peers do, and prints a line for each probe. When an epoch\n" +
 			"that missed a term is over, the report of it is signed with the consumer's key and sent to the cluster. It is a tip and no more: it counts only\n" +
-			"where exactly half of the peers, two at least, find a miss as well. The epoch that is under way at first is not reported. Ends with the lease,\n" +
-			"or with Ctrl-C; one process at a time is enough for a lease.\n" +
+			"where exactly half of the peers, two at least, find a miss as well. The epoch that is under way at first is not reported. Where a resize ends\n" +
+			"the terms, their last epoch ends with them, and those of the new ones are probed. Ends with the lease, or with Ctrl-C; one process at a time\n" +
+			"is enough for a lease.\n" +
 			"Example: hypermesh lease probe --node 0a1b… --order 9f86… --key-file consumer.key --genesis genesis.json --nexus https://nexus.example:7280",
 		Flags: append(append(append(leaseFlags(), clusterURLFlag()), accountFlags()...), chainFlags()...),
 		Action: func(c *cli.Context) error {
@@ -101,6 +102,7 @@ type leaseProber struct {
 	mu      sync.Mutex
 	gone    bool // nothing of the lease can be reported any more
 	seen    sdk.Promised
+	probed  job.Watch     // what the prober has to know of the terms that it probes, the newest
 	reports []*saidReport // the latest, until nothing is heard of their epochs any more
 }
 
@@ -118,12 +120,29 @@ func (r *saidReport) number() *chain.Number {
 }
 
 func newLeaseProber(s *sender, id chain.LeaseID, seen *sdk.Promised) *leaseProber {
-	p := &leaseProber{sender: s, id: id, seen: *seen}
+	p := &leaseProber{sender: s, id: id, seen: *seen, probed: seen.Watch(id)}
 	p.prober = agent.Prober{
 		ChainID: s.genesis.ChainID, Key: s.account.PrivateKey(), Began: time.Now(), News: make(chan struct{}, 1),
 		Said: p.watch, Ask: p.ask, Report: p.found,
 	}
 	return p
+}
+
+// turnTerms has the prober report the last epochs of terms that a resize has put an end to, and go on with those
+// that hold.
+func (p *leaseProber) turnTerms() {
+	p.mu.Lock()
+	now := p.seen.Watch(p.id)
+	resized := p.seen.Live && now.Terms != p.probed.Terms
+	p.mu.Unlock()
+	if !resized {
+		return
+	}
+	p.prober.Conclude()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probed = now
+	p.say(probeLine{Said: fmt.Sprintf("the lease was resized at %s, and is probed under its new terms", leaseTime(now.Since))})
 }
 
 // run probes while the lease lives, or until ctx ends, and then has the cluster take the last reports.
@@ -137,6 +156,7 @@ func (p *leaseProber) run(ctx context.Context) error {
 	})
 	for probing.Err() == nil {
 		p.prober.Turn(probing)
+		p.turnTerms()
 	}
 	wg.Wait()
 	if ctx.Err() != nil || p.gone {
@@ -176,7 +196,7 @@ func pauseFor(ctx context.Context, wait time.Duration) bool {
 func (p *leaseProber) watch() job.Watch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.seen.Watch(p.id)
+	return p.probed
 }
 
 // follow looks at the chain, and says reports, until the lease is over.
@@ -211,20 +231,24 @@ func (p *leaseProber) learn(seen *sdk.Promised) (over bool) {
 	switch {
 	case seen.At < p.seen.At:
 		return false // of a node that is behind
-	case !seen.Live:
+	case len(seen.Each()) == 0:
 		p.reports, p.gone = nil, true
 		p.say(probeLine{Said: "nothing is promised of the lease any more, or nobody may report of it"})
 		return true
 	}
 	p.seen = *seen
+	if of := seen.Under(p.probed.Terms); of != nil {
+		p.probed = of.Watch(p.id)
+	}
 	p.reports = slices.DeleteFunc(p.reports, func(r *saidReport) bool {
-		closed := r.Epoch.Terms != seen.Lease.Order || seen.Service.Closed(r.Epoch.Epoch)
+		of := seen.Under(r.Epoch.Terms)
+		closed := of == nil || of.Service.Closed(r.Epoch.Epoch)
 		if closed {
 			p.say(probeLine{Epoch: r.number(), Said: "was repriced, or can be reported no more"})
 		}
 		return closed
 	})
-	return seen.At > seen.Lease.Expires
+	return !seen.Live || seen.At > seen.Lease.Expires
 }
 
 // ask has a probe carried by the lease's cluster. That the cluster cannot be reached says nothing of the node.
@@ -270,14 +294,14 @@ func (p *leaseProber) answer(probe *job.Probe, raw []byte) (serving bool, err er
 func (p *leaseProber) found(said job.PeerReport, finding chain.ServiceFinding) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, end, ok := p.seen.Service.Terms.Span(p.seen.Lease.Since, said.Epoch.Epoch)
+	_, end, ok := p.probed.Service.Span(p.probed.Since, said.Epoch.Epoch)
 	if !ok {
 		panic("hypermesh: a report of an epoch beyond time")
 	}
 	if len(p.reports) == maxSaidReports {
 		p.reports = p.reports[1:]
 	}
-	r := &saidReport{PeerReport: said, end: min(end, p.seen.Lease.Expires)}
+	r := &saidReport{PeerReport: said, end: min(end, p.probed.Until)}
 	p.reports = append(p.reports, r)
 	p.say(probeLine{Epoch: r.number(), Finding: finding.String(), Report: &said.Report})
 }

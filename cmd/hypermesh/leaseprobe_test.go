@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -186,4 +190,96 @@ func TestConsumersReports(t *testing.T) {
 	if !w.learn(&newer) || !w.gone || len(w.reports) != 0 {
 		t.Error("something is to be reported of a lease that is no more")
 	}
+}
+
+// resizedProbe probes a lease through a resize after 29.9 s, on a clock of its own, and finds nothing all the time; each second it
+// hears of the chain.
+type resizedProbe struct {
+	*leaseProber
+	old, resized sdk.Promised
+}
+
+// probeOn probes for so many seconds.
+func (r *resizedProbe) probeOn(t *testing.T, seconds int, seen sdk.Promised) {
+	for range seconds {
+		r.prober.Turn(t.Context())
+		if seen.At = chain.TimeMs(time.Now().UnixMilli()); r.learn(&seen) {
+			t.Fatal("the lease is over")
+		}
+		r.prober.Conclude()
+	}
+}
+
+// reported lists what waits to be taken by the cluster, of some terms.
+func (r *resizedProbe) reported(terms crypto.Digest) (epochs []uint64) {
+	for _, w := range r.waiting(true) {
+		if w.Epoch.Terms == terms {
+			epochs = append(epochs, w.Epoch.Epoch)
+		}
+	}
+	return epochs
+}
+
+func newResizedProbe(t *testing.T) *resizedProbe {
+	account := wallet.NewAccount("consumer", crypto.PrivateKeyFromSeed([32]byte{2}))
+	since := chain.TimeMs(time.Now().UnixMilli()) + 1_000
+	r := &resizedProbe{old: sdk.Promised{
+		At: since, Live: true,
+		Lease:   settlement.Lease{Consumer: account.Address(), Order: crypto.Digest{3}, Since: since, Expires: since + 3_600_000, Promised: true},
+		Service: settlement.Service{Terms: chain.ServiceTerms{EpochMs: 10_000, AvailabilityBps: 9_000, RebateBps: 1}},
+	}}
+	r.leaseProber = newLeaseProber(&sender{genesis: &chain.Genesis{ChainID: "probe-1"}, account: account}, chain.LeaseID{Order: crypto.Digest{3}}, &r.old)
+	r.out = io.Discard
+	r.prober.Ask = func(context.Context, *job.Watch, *job.Probe, time.Duration) (serving, ok bool) { return false, true }
+	r.probeOn(t, 31, r.old)
+	r.resized = r.old
+	r.old.Lease.Expires, r.old.At = since+29_900, since+30_000
+	r.old.Service.Over = &r.old.Lease
+	r.resized.At, r.resized.Former = since+30_000, &r.old
+	r.resized.Lease.Order, r.resized.Lease.Since = crypto.Digest{9}, r.old.Lease.Expires
+	return r
+}
+
+// TestTheConsumerReportsTermsBeforeAResize: their last epochs, also the one that the resize cuts short, are said as
+// long as the chain has those terms, and the new ones are probed from their first epoch on.
+func TestTheConsumerReportsTermsBeforeAResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newResizedProbe(t)
+		if r.learn(&r.resized) || r.watch().Until != r.old.Lease.Expires {
+			t.Fatalf("after the resize %+v is probed", r.watch())
+		}
+		r.turnTerms()
+		if got := r.reported(crypto.Digest{3}); !slices.Equal(got, []uint64{0, 1, 2}) {
+			t.Fatalf("epochs %v of the old terms are reported", got)
+		}
+		r.probeOn(t, 11, r.resized)
+		if got := r.reported(crypto.Digest{9}); !slices.Equal(got, []uint64{0}) || len(r.reported(crypto.Digest{3})) != 3 {
+			t.Fatalf("epochs %v of the new terms are reported, %v of the old ones", got, r.reported(crypto.Digest{3}))
+		}
+		r.resized.Former = nil
+		r.probeOn(t, 1, r.resized)
+		if left := r.reported(crypto.Digest{3}); len(left) != 0 || len(r.reported(crypto.Digest{9})) != 1 {
+			t.Errorf("epochs %v can be reported no more", left)
+		}
+	})
+}
+
+// TestNothingIsPromisedAfterAResize: the probing ends, and the last epochs are said.
+func TestNothingIsPromisedAfterAResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newResizedProbe(t)
+		r.resized.Live = false
+		if !r.learn(&r.resized) || r.gone {
+			t.Fatal("the probing goes on, or nothing can be reported")
+		}
+		r.turnTerms()
+		r.prober.Conclude()
+		if got := r.reported(crypto.Digest{3}); !slices.Equal(got, []uint64{0, 1, 2}) {
+			t.Errorf("epochs %v are reported", got)
+		}
+		r.resized.Former = nil
+		if !r.learn(&r.resized) || !r.gone || len(r.reported(crypto.Digest{3})) != 0 {
+			t.Error("something is to be reported of terms that the chain has forgotten")
+		}
+	})
 }

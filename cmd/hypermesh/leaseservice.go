@@ -75,27 +75,31 @@ type serviceLine struct {
 	Missed  []uint64           `json:"missed"`                // epochs that were repriced, the latest
 }
 
-// serviceOf asks for what is promised of a lease, or was until its end; nil: nothing is.
-func serviceOf(c *cli.Context, s *sender, of *sdk.VerifiedLease, id chain.LeaseID) (*serviceLine, error) {
-	l, live := of.Get()
-	if live && !l.Promised {
-		return nil, nil
+// serviceOf asks for what is promised of a lease, or was until its end, or until a resize; both nil: nothing is.
+func serviceOf(c *cli.Context, s *sender, of *sdk.VerifiedLease, id chain.LeaseID) (now, former *serviceLine, err error) {
+	if l, live := of.Get(); live && !l.Promised && l.Order == id.Order {
+		return nil, nil, nil
 	}
-	v, err := s.client.VerifiedService(c.Context, id)
+	seen, err := s.client.Promised(c.Context, id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	service, there := v.Get()
-	if !there {
-		return nil, nil // the lease has just ended
+	return serviceLineOf(&seen), serviceLineOf(seen.Former), nil
+}
+
+// serviceLineOf is that of something that is promised, or was; nil: nothing.
+func serviceLineOf(p *sdk.Promised) *serviceLine {
+	if p == nil || !p.Live {
+		return nil
 	}
+	service := &p.Service
 	out := &serviceLine{Terms: service.Terms, Stake: service.Stake, Peers: service.Peers, Drawing: service.Drawing, Missed: service.Judged}
 	if over := service.Over; over != nil {
-		l, out.Ended, out.Owed = *over, over.Expires, over.Held
+		out.Ended, out.Owed = over.Expires, over.Held
 	}
-	epoch := max(time.Now().UnixMilli()-int64(l.Since), 0) / int64(service.Terms.EpochMs)
+	epoch := max(time.Now().UnixMilli()-int64(p.Lease.Since), 0) / int64(service.Terms.EpochMs)
 	out.Epoch = chain.Number(epoch)
-	return out, nil
+	return out
 }
 
 func (s *serviceLine) print(w io.Writer) {
@@ -117,5 +121,16 @@ func (s *serviceLine) print(w io.Writer) {
 	}
 	if len(s.Missed) > 0 {
 		fmt.Fprintf(w, "missed      epochs %v\n", s.Missed)
+	}
+}
+
+// printFormer says what stays of terms that a resize has put an end to.
+func (s *serviceLine) printFormer(w io.Writer) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(w, "before      terms that a resize ended at %d ms may be reported for an hour: %s is owed for them, and %s staked\n", s.Ended, s.Owed, s.Stake)
+	if len(s.Missed) > 0 {
+		fmt.Fprintf(w, "            missed epochs %v\n", s.Missed)
 	}
 }

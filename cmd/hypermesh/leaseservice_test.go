@@ -29,7 +29,8 @@ func (n *network) signalOne(t *testing.T, role string, index int, s syscall.Sign
 // TestServiceThroughNexus leases with service terms: the chain draws peers, who probe the node
 // and find nothing. A consumer who says otherwise alone, or with one peer, gets nothing. Then
 // the node's process stops: the epochs are repriced without anybody's word but the peers', and
-// the consumer's escrow has the rebate; the consumer finds the same. When it goes on, no more is.
+// the consumer's escrow has the rebate; the consumer finds the same. When it goes on, no more is. Then the lease is resized: what was
+// promised before, and its stake, stay beside what is promised now, also when the lease is over.
 func TestServiceThroughNexus(t *testing.T) {
 	endToEnd(t)
 	k := newTicking(t, 4)
@@ -66,14 +67,33 @@ func TestServiceThroughNexus(t *testing.T) {
 	k.endProbe(consumer)
 	k.signalOne(t, "agent", provider, syscall.SIGCONT)
 	k.awaitTick(id, time.Now())
+	k.resizeService(id)
+	until(t, "both terms are known", time.Minute, func() bool { return show() != nil && shown.Former != nil })
+	if former := shown.Former; former.Ended == 0 || len(former.Missed) < len(service.Missed) || shown.Service.Terms != former.Terms {
+		t.Fatalf("after a resize %+v is known of the terms before, and %+v of those that hold", former, shown.Service)
+	}
 	k.lease(id, "close")
 	until(t, "the lease is over", 2*time.Minute, func() bool { show(); return !shown.Live })
-	over := show()
-	if over == nil || over.Ended == 0 || len(over.Missed) < len(service.Missed) {
-		t.Fatalf("after the end %+v is known of the service", over)
+	if over := show(); over == nil || over.Ended == 0 || shown.Former == nil {
+		t.Fatalf("after the end %+v is known of the service, and %+v of that before", over, shown.Former)
 	}
-	if p, ok := k.provider(id.Node); !ok || p.Locked != over.Stake { // the last epochs may be reported for a while
-		t.Errorf("after the end %s of the bond are locked, want %s", p.Locked, over.Stake)
+	until(t, "as much is locked as is staked", time.Minute, func() bool { // the last epochs may be reported for a while
+		over := show()
+		p, ok := k.provider(id.Node)
+		return ok && p.Locked == chain.Nano(over.Stake.Nano()+shown.Former.Stake.Nano())
+	})
+}
+
+// resizeService resizes the lease, once in an hour.
+func (k *ticking) resizeService(id chain.LeaseID) {
+	const again = "the terms before may still be reported" // says the client, or the chain if the client is behind
+	args := []string{"lease", "resize", "--config", k.path, "--yes", "--node", id.Node.String(), "--order", id.Order.String(), "--hold", "5", "--millicores", "500"}
+	until(k.T, "the lease is resized", 2*time.Minute, func() bool { // its node has just come back
+		code, _, stderr := invoke(k.T, args...)
+		return code == 0 || strings.Contains(stderr, again)
+	})
+	if code, _, stderr := invoke(k.T, args...); code != exitFailed || !strings.Contains(stderr, again) {
+		k.Errorf("a second resize in an hour: exit code %d, %s", code, stderr)
 	}
 }
 

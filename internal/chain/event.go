@@ -192,7 +192,10 @@ const (
 	kindLeaseLeft
 )
 
-const kindServiceClosed = 63
+const (
+	kindServiceClosed = 63
+	kindTermsClosed   = 72
+)
 
 // eventForms is how each alternative of Event is named and read, by its kind; kinds that
 // are nobody's have no name.
@@ -253,6 +256,7 @@ var eventForms = [...]eventForm{
 	kindServiceMissed:      eventFormOf[ServiceMissed]("service_missed"),
 	kindLeaseLeft:          eventFormOf[LeaseLeft]("lease_left"),
 	kindServiceClosed:      eventFormOf[ServiceClosed]("service_closed"),
+	kindTermsClosed:        eventFormOf[TermsClosed]("terms_closed"),
 	kindKeyRevealed:        eventFormOf[KeyRevealed]("key_revealed"),
 	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
 	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),

@@ -83,18 +83,27 @@ func (f ServiceFinding) String() string {
 	return names[f]
 }
 
-// Finds returns what a report says of an epoch: the first of the terms that was missed.
-func (t *ServiceTerms) Finds(epoch uint64, r *ServiceReport) ServiceFinding {
+// Finds returns what a report says of an epoch, which lasted for so long: the first of the terms that was missed.
+func (t *ServiceTerms) Finds(epoch, lastsMs uint64, r *ServiceReport) ServiceFinding {
 	due := t.StartMs / t.EpochMs // when the service had to run: what was sent after that may be of the next epoch
 	switch {
 	case t.StartMs > 0 && epoch >= due && epoch-due <= 1 && r.UnstartedMs > t.StartMs:
 		return MissedStart
-	case r.Sent >= MinServiceProbes && r.Answered*wholeBps < r.Sent*uint64(t.AvailabilityBps):
+	case r.Sent >= MinServiceProbes && t.unavailable(lastsMs, r):
 		return MissedAvailability
 	case r.Answered > 0 && r.ThroughputKiB < t.ThroughputKiB:
 		return MissedThroughput
 	}
 	return ServiceKept
+}
+
+// unavailable reports whether fewer probes were answered than the terms ask for. An epoch that its terms' end
+// cuts short may miss as many as a whole one of which the rest was answered: otherwise who may end the terms
+// would do so whenever one probe was missed, and find in the half of an epoch what the whole would not have shown.
+func (t *ServiceTerms) unavailable(lastsMs uint64, r *ServiceReport) bool {
+	missed, _ := checked.WideOf((r.Sent - r.Answered) * wholeBps).Mul(min(lastsMs, t.EpochMs)) // 128 bits: it fits, and Check bounds Sent
+	may, _ := checked.WideOf(r.Sent * uint64(wholeBps-t.AvailabilityBps)).Mul(t.EpochMs)
+	return may.Less(missed)
 }
 
 // Span returns when an epoch begins and ends, of terms that began at since. It is false
@@ -317,6 +326,17 @@ type ServiceClosed struct {
 	Stake    Amount   `json:"stake_nhyper"`
 }
 
+// TermsClosed says that no epoch under terms of a lease that a resize has put an end to can be reported any
+// more: what was due of them is paid, and what is left of their stake is free.
+type TermsClosed struct {
+	_        struct{}      `cbor:",toarray"`
+	Lease    LeaseID       `json:"lease"`
+	Terms    crypto.Digest `json:"terms"`
+	Consumer Address       `json:"consumer"`
+	Stake    Amount        `json:"stake_nhyper"`
+}
+
+func (TermsClosed) sealedEvent()   {}
 func (ServiceClosed) sealedEvent() {}
 func (PeersDrawn) sealedEvent()    {}
 func (ServiceMissed) sealedEvent() {}

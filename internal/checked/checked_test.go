@@ -79,6 +79,9 @@ func TestWideAgreesWithUnboundedIntegers(t *testing.T) {
 				}
 				term = next
 			}
+			if less := exact.Cmp(exactTerm) < 0; sum.Less(term) != less {
+				t.Fatalf("Less = %v, want %v", !less, less)
+			}
 			exact.Add(exact, exactTerm)
 			next, ok := sum.Add(term)
 			if fits := exact.Cmp(limit) < 0; ok != fits {

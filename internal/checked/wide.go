@@ -36,6 +36,17 @@ func (w Wide) Mul(n uint64) (Wide, bool) {
 	return Wide{hi, mid, lo}, true
 }
 
+// Less reports whether w < v.
+func (w Wide) Less(v Wide) bool {
+	switch {
+	case w.hi != v.hi:
+		return w.hi < v.hi
+	case w.mid != v.mid:
+		return w.mid < v.mid
+	}
+	return w.lo < v.lo
+}
+
 // DivFloor returns ⌊w / div⌋, and false if div is zero or the quotient does
 // not fit in 64 bits.
 func (w Wide) DivFloor(div uint64) (uint64, bool) {

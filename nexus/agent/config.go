@@ -60,7 +60,7 @@ type Config struct {
 	NetworkPriceAtto uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
 	GPUPriceAtto     uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
 	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
-	LeaseStakeHyper  uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock; a missed term costs of it"`
+	LeaseStakeHyper  uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock, and as much again for an hour after it is resized; a missed term costs of it"`
 	ClusterCover     uint64        `toml:"cluster_cover" usage:"a home cluster's bond is so many times an order's max cost at least, or the node bids for none of it; 0: any bond will do; without rpc nobody is asked"`
 	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
 	PriceProgram     []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`

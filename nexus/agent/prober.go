@@ -140,11 +140,11 @@ func (p *Prober) count(m *job.Watch, endMs uint64) (r chain.ServiceReport) {
 
 // report signs what was found of an epoch, if its terms were missed.
 func (p *Prober) report(m *job.Watch, r chain.ServiceReport) {
-	begin, _, ok := m.Service.Span(m.Since, p.epoch)
+	begin, end, ok := m.Service.Span(m.Since, p.epoch)
 	if !ok || begin <= timeMs(p.Began) {
 		return // another process may have reported it
 	}
-	finding := m.Service.Finds(p.epoch, &r)
+	finding := m.Service.Finds(p.epoch, uint64(min(end, m.Until)-begin), &r)
 	if finding == chain.ServiceKept {
 		return
 	}

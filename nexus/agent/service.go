@@ -160,10 +160,11 @@ func (w *watcher) prove(ctx context.Context) {
 		w.agent.log.Info("agent: the chain cannot be asked about a lease that is probed", "order", m.Lease.Order.Short(), "error", err)
 		return
 	}
-	has := seen.Watch(m.Lease)
-	if !seen.Live || has.Terms != m.Terms || !slices.Contains(slices.Concat(seen.Service.Peers, seen.Service.Former), w.agent.id) {
+	of := seen.Under(m.Terms) // also such as a resize has put an end to
+	if of == nil || !slices.Contains(slices.Concat(of.Service.Peers, of.Service.Former), w.agent.id) {
 		return
 	}
+	has := of.Watch(m.Lease)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.proven = true
@@ -332,11 +333,11 @@ func (s *session) probed(m *job.Probe) {
 		return
 	}
 	a.mu.Lock()
-	t := a.tasks[m.Lease.Order]
+	t, throughput := a.tasks[m.Lease.Order], a.promisesThroughput(m.Lease.Order)
 	a.mu.Unlock()
 	r := job.ProbeReply{Lease: m.Lease, Peer: m.Peer, Nonce: m.Nonce, Data: []byte{}}
 	r.Serving = t != nil && t.serving != nil && t.serving.Load()
-	if r.Serving && m.Bytes > 0 && t.promisesThroughput() {
+	if r.Serving && m.Bytes > 0 && throughput {
 		select {
 		case a.replies <- struct{}{}:
 			r.Data = make([]byte, m.Bytes)
@@ -352,7 +353,14 @@ func (s *session) probed(m *job.Probe) {
 	s.send(r)
 }
 
-func (t *task) promisesThroughput() bool {
-	term := t.assignment.Order.Term
-	return term != nil && term.Service != nil && term.Service.ThroughputKiB > 0
+// promisesThroughput reports whether a lease's terms do, or those of an order that resizes it: who probes under those
+// is to find it. The caller holds a.mu.
+func (a *Agent) promisesThroughput(lease crypto.Digest) bool {
+	for order, t := range a.tasks { // order-free: any
+		term := t.assignment.Order.Term
+		if term != nil && term.Service != nil && term.Service.ThroughputKiB > 0 && (order == lease || term.Resizes == lease) {
+			return true
+		}
+	}
+	return false
 }

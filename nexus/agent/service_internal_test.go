@@ -387,3 +387,50 @@ func TestATruePromiseIsNotMadeAnother(t *testing.T) {
 		}
 	}
 }
+
+// TestTermsBeforeAResizeAreProven as those that hold are, so that a peer that was not there yet when they ended reports their
+// last epochs, the last of which ends with them.
+func TestTermsBeforeAResizeAreProven(t *testing.T) {
+	w, m := watching(t, 28*time.Second)
+	old := sdk.Promised{Live: true, Lease: settlement.Lease{Order: m.Terms, Since: m.Since, Expires: m.Since + 27_000}, Service: settlement.Service{Terms: m.Service, Peers: []crypto.PublicKey{w.agent.id}}}
+	resized := sdk.Promised{Live: true, Lease: settlement.Lease{Order: crypto.Digest{9}, Since: old.Lease.Expires, Expires: m.Until}, Service: old.Service}
+	w.agent.services = func(context.Context, chain.LeaseID) (sdk.Promised, error) { return resized, nil }
+	if w.prove(t.Context()); w.mayReport() {
+		t.Fatal("terms that the chain has no more are proven")
+	}
+	resized.Former = &old
+	w.asks = 0
+	if w.prove(t.Context()); !w.mayReport() {
+		t.Fatal("terms before a resize are not proven")
+	}
+	m.Until, m.At = old.Lease.Expires, old.Lease.Expires+1
+	w.enter(&m)
+	if epochs, probes := w.told(); !slices.Equal(epochs, []uint64{0, 1}) || !slices.Equal(probes, []uint64{10, 10}) {
+		t.Errorf("epochs %v are reported, of %v probes; the last has two that count", epochs, probes)
+	}
+}
+
+// TestThroughputOfAResize: a node whose lease was resized to terms with throughput gives peers what they ask for.
+func TestThroughputOfAResize(t *testing.T) {
+	lease, order := crypto.Digest{1}, crypto.Digest{2}
+	with, without := chain.Term{Service: &chain.ServiceTerms{ThroughputKiB: 1}}, chain.Term{Service: &chain.ServiceTerms{}}
+	taken := func(term chain.Term, resizes crypto.Digest) *task {
+		term.Resizes = resizes
+		return &task{assignment: job.Assignment{Order: chain.Order{Term: &term}}}
+	}
+	for name, c := range map[string]struct {
+		tasks map[crypto.Digest]*task
+		want  bool
+	}{
+		"its own terms":              {map[crypto.Digest]*task{lease: taken(with, crypto.Digest{})}, true},
+		"none":                       {map[crypto.Digest]*task{lease: taken(without, crypto.Digest{}), order: taken(without, lease)}, false},
+		"those of a resize":          {map[crypto.Digest]*task{lease: taken(without, crypto.Digest{}), order: taken(with, lease)}, true},
+		"those of another's resize":  {map[crypto.Digest]*task{lease: taken(without, crypto.Digest{}), order: taken(with, crypto.Digest{3})}, false},
+		"those of another lease":     {map[crypto.Digest]*task{lease: taken(without, crypto.Digest{}), order: taken(with, crypto.Digest{})}, false},
+		"a job, and none of a lease": {map[crypto.Digest]*task{lease: {}}, false},
+	} {
+		if got := (&Agent{tasks: c.tasks}).promisesThroughput(lease); got != c.want {
+			t.Errorf("%s: promised: %t", name, got)
+		}
+	}
+}

@@ -189,7 +189,7 @@ func TestMissesAreInTheOutbox(t *testing.T) {
 	if got := epochs(); !slices.Equal(got, []uint64{3, 8}) {
 		t.Fatalf("epochs %v of a lease that is over are to be posted", got)
 	}
-	if got := w.state.EndedLeases(0); len(got) != 0 { // nothing is promised of it
+	if got := w.state.EndedTerms(0); len(got) != 0 { // nothing is promised of it
 		t.Fatalf("leases %v with service terms are over", got)
 	}
 	w.must(t, scheduler.ClosedMiss{Order: id, Terms: id, Epoch: 3})
@@ -199,23 +199,52 @@ func TestMissesAreInTheOutbox(t *testing.T) {
 	}
 }
 
-// TestEndedLeasesAreKnown for as long as their last epochs may be reported, by the node that had them.
-func TestEndedLeasesAreKnown(t *testing.T) {
+// TestEndedTermsAreKnown for as long as their last epochs may be reported, by the node that had them.
+func TestEndedTermsAreKnown(t *testing.T) {
 	w := newWorld()
 	s := leased(1)
 	s.Order.Term.Service = &chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_000, RebateBps: 1}
 	id, node := w.assign(t, s, 1), key(1).Public()
 	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true})
-	if got := w.state.EndedLeases(0); len(got) != 0 {
+	if got := w.state.EndedTerms(0); len(got) != 0 {
 		t.Fatalf("leases %v are over", got)
 	}
 	w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 9, Opened: true})
 	w.restored(t)
-	if got := w.state.EndedLeases(0); !slices.Equal(got, []chain.LeaseID{{Node: node, Order: id}}) {
+	if got := w.state.EndedTerms(0); !slices.Equal(got, []chain.LeaseID{{Node: node, Order: id}}) {
 		t.Fatalf("leases %v are over", got)
 	}
-	if got := w.state.EndedLeases(1 << 62); len(got) != 0 {
+	if got := w.state.EndedTerms(1 << 62); len(got) != 0 {
 		t.Fatalf("leases %v are over since the end of time", got)
+	}
+}
+
+// TestTermsBeforeAResizeAreKnown by the lease's name, also when nothing is promised of it any more: those that it was
+// opened with, and those of an order that resized it before another did.
+func TestTermsBeforeAResizeAreKnown(t *testing.T) {
+	service := &chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_000, RebateBps: 1}
+	for _, terms := range [][]*chain.ServiceTerms{{service, nil}, {nil, service, nil}, {service, service}} {
+		w := newWorld()
+		s := leased(1)
+		s.Order.Term.Service = terms[0]
+		id, node := w.assign(t, s, 1), key(1).Public()
+		w.must(t, scheduler.LeaseSeen{Order: id, Node: node, Height: 5, Live: true, Opened: true})
+		for i, now := range terms[1:] {
+			if got := w.state.EndedTerms(0); len(got) != 0 {
+				t.Fatalf("terms of %v are over", got)
+			}
+			r := resizing(uint64(2+i), s, 500, 128)
+			r.Order.Term.Service, r.Height = now, chain.Height(6+i)
+			w.must(t, r)
+			order := r.Order.ID()
+			j := w.status(t, order, job.Bidding)
+			w.must(t, scheduler.CloseAuction{Order: order, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(order, 1, 50)}})
+			w.must(t, scheduler.LeaseSeen{Order: order, Node: node, Height: chain.Height(6 + i), Live: true, Opened: true})
+			w.restored(t)
+		}
+		if got := w.state.EndedTerms(0); !slices.Equal(got, []chain.LeaseID{{Node: node, Order: id}}) {
+			t.Fatalf("after a resize terms of %v are over", got)
+		}
 	}
 }
 

@@ -72,16 +72,21 @@ func (j *Job) lastNode() crypto.PublicKey {
 	return j.Runs[len(j.Runs)-1].Node
 }
 
-// EndedLeases lists the leases with service terms that are over since a time: their last epochs may still
-// be reported.
-func (s *State) EndedLeases(since chain.TimeMs) (list []chain.LeaseID) {
+// EndedTerms lists the leases of which service terms are over since a time, with the lease or by a resize: their
+// last epochs may still be reported.
+func (s *State) EndedTerms(since chain.TimeMs) (list []chain.LeaseID) {
 	for _, j := range s.jobs { // order-free: sorted below
-		if j.Leased && j.resizes == nil && j.Status.Final() && j.Changed >= since && j.Promised() {
-			list = append(list, chain.LeaseID{Node: j.lastNode(), Order: j.id})
+		over := j.Status.Final() && j.Changed >= since || j.resized != nil
+		if term := j.Order.Term; over && j.Leased && term != nil && term.Service != nil {
+			id := chain.LeaseID{Node: j.lastNode(), Order: j.id}
+			if !term.Resizes.IsZero() {
+				id.Order = term.Resizes
+			}
+			list = append(list, id)
 		}
 	}
 	slices.SortFunc(list, func(a, b chain.LeaseID) int { return a.Order.Compare(b.Order) })
-	return list
+	return slices.Compact(list)
 }
 
 // Missed reports whether the miss of an epoch waits to be posted.

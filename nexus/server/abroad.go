@@ -99,9 +99,9 @@ func (a *abroad) due(now time.Time, here func(crypto.PublicKey) bool) (list []*f
 		}
 		wait := firstService
 		if f.seen != nil {
-			wait = max(wait, time.Duration(f.seen.Service.Terms.EpochMs)*time.Millisecond/8)
+			wait = lookAgain(f.seen)
 		}
-		f.busy, f.at = true, now.Add(min(wait, longestService))
+		f.busy, f.at = true, now.Add(wait)
 		list = append(list, f)
 	}
 	return list
@@ -157,8 +157,9 @@ func (s *Server) lookAbroad(ctx context.Context, f *foreignLease) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	seen, err := s.chain.Service(ctx, f.id)
-	if err == nil && seen.Live && seen.Lease.Cluster != s.id.cluster.Public() {
-		err = s.findHome(ctx, f, seen.Lease.Cluster)
+	each := seen.Each()
+	if err == nil && len(each) > 0 && each[0].Lease.Cluster != s.id.cluster.Public() {
+		err = s.findHome(ctx, f, each[0].Lease.Cluster) // a resize changes no cluster
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -170,11 +171,13 @@ func (s *Server) lookAbroad(ctx context.Context, f *foreignLease) {
 	if !s.abroad.learn(f, &seen, s.id.cluster.Public()) {
 		return
 	}
-	m := seen.watch(f.id)
-	m.Abroad = true
-	for _, peer := range seen.peers(now) {
-		if agent := s.sessions.get(peer); agent != nil {
-			agent.send(m)
+	for _, of := range each {
+		m := of.Watch(f.id)
+		m.Abroad = true
+		for _, peer := range peersOf(of, now) {
+			if agent := s.sessions.get(peer); agent != nil {
+				agent.send(m)
+			}
 		}
 	}
 }
@@ -201,13 +204,14 @@ func (s *Server) findHome(ctx context.Context, f *foreignLease, cluster crypto.P
 	return nil
 }
 
-// learn notes what the chain says of a lease, and reports whether its peers are to be told. One that is over,
-// was never there, or is of this cluster is forgotten.
+// learn notes what the chain says of a lease, and reports whether its peers are to be told. One of which nothing can be
+// reported any more, that was never there, or is of this cluster is forgotten.
 func (a *abroad) learn(f *foreignLease, seen *Service, own crypto.PublicKey) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !seen.Live || seen.Lease.Cluster == own {
-		awaited := !seen.Live && f.seen == nil && time.Since(f.since) < awaitLease
+	each := seen.Each()
+	if len(each) == 0 || each[0].Lease.Cluster == own {
+		awaited := len(each) == 0 && f.seen == nil && time.Since(f.since) < awaitLease
 		if !awaited && a.leases[f.id] == f {
 			delete(a.leases, f.id)
 		}
@@ -216,7 +220,10 @@ func (a *abroad) learn(f *foreignLease, seen *Service, own crypto.PublicKey) boo
 	if f.seen != nil && seen.At < f.seen.At {
 		return false // of a node that is behind
 	}
-	f.seen, f.peers = seen, slices.Concat(seen.Service.Peers, seen.Service.Former)
+	f.seen, f.peers = seen, nil
+	for _, of := range each {
+		f.peers = append(append(f.peers, of.Service.Peers...), of.Service.Former...)
+	}
 	return true
 }
 

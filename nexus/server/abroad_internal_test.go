@@ -57,3 +57,32 @@ func TestASlowClusterHoldsUpNoOther(t *testing.T) {
 		t.Errorf("%d and %d under way", slow.going, other.going)
 	}
 }
+
+// TestPeersOfTermsBeforeAResizeReportFromAbroad: a server of another cluster takes their reports to the lease's own as long as
+// the chain has those terms, also when nothing is promised of the lease any more.
+func TestPeersOfTermsBeforeAResizeReportFromAbroad(t *testing.T) {
+	a, here := newAbroad(), func(crypto.PublicKey) bool { return true }
+	now := time.Now()
+	id, old := ended(now)
+	resized := resizedFrom(&old)
+	resized.Service.Peers = []crypto.PublicKey{{6}, {7}, {8}} // other peers were drawn since
+	plain := Service{At: resized.At, Former: resized.Former}
+	of := func(peer byte) bool { return a.probedBy(id, crypto.PublicKey{peer}) != nil }
+	a.drawn(id, old.Service.Peers, here)
+	f := a.leases[id]
+	f.home = &sdk.Client{}
+	for i, c := range []struct {
+		seen         Service
+		former, news bool
+	}{{resized, true, true}, {plain, true, false}} {
+		if !a.learn(f, &c.seen, crypto.PublicKey{99}) || of(3) != c.former || of(6) != c.news {
+			t.Errorf("case %d: a peer of the old terms is heard: %t, of the new ones: %t", i, of(3), of(6))
+		}
+	}
+	if wait := lookAgain(&plain); wait != 10*time.Second/8 {
+		t.Errorf("the chain is asked again after %s", wait)
+	}
+	if a.learn(f, &Service{At: plain.At}, crypto.PublicKey{99}) || a.leases[id] != nil {
+		t.Error("a lease of which nothing can be reported is remembered")
+	}
+}

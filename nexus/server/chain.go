@@ -8,6 +8,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 // ErrNotRegistered says that the chain has no such bonded provider or cluster.
@@ -33,7 +34,7 @@ type Chain interface {
 
 	// Service returns what a finalized state has of a lease with service terms: the lease, and
 	// what is promised of it. Live is false if one of them is not there, and the lease's last epochs
-	// cannot be reported any more.
+	// cannot be reported any more; beside, what was promised before a resize.
 	Service(ctx context.Context, id chain.LeaseID) (Service, error)
 
 	// Outcome returns what the chain made of a job's claims.
@@ -96,12 +97,7 @@ type Lease struct {
 }
 
 // Service is what the chain has of a lease with service terms.
-type Service struct {
-	At      chain.TimeMs // of the block
-	Live    bool
-	Lease   settlement.Lease
-	Service settlement.Service
-}
+type Service = sdk.Promised
 
 // Escrow is what a consumer has in escrow after a block.
 type Escrow struct {

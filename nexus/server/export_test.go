@@ -460,7 +460,7 @@ func (s *Server) Reported(e *chain.ServiceEpoch, peer crypto.PublicKey) bool {
 	if w == nil {
 		return false
 	}
-	_, ok := w.reports[e.Epoch][peer]
+	_, ok := w.reports[epochOf{e.Terms, e.Epoch}][peer]
 	return ok
 }
 

@@ -130,8 +130,7 @@ func (c *sdkChain) Lease(ctx context.Context, of LeaseQuery) (Lease, error) {
 
 // Service implements Chain.
 func (c *sdkChain) Service(ctx context.Context, id chain.LeaseID) (Service, error) {
-	seen, err := c.client.Promised(ctx, id)
-	return Service(seen), err
+	return c.client.Promised(ctx, id)
 }
 
 // Outcome implements Chain. The node is believed as to where to look; what is

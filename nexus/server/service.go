@@ -13,7 +13,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
-	"github.com/hypermesh/hypermesh/sdk"
 )
 
 const (
@@ -41,16 +40,22 @@ type watchedService struct {
 	at      time.Time // of the next look
 	id      chain.LeaseID
 	seen    Service
-	reports map[uint64]map[crypto.PublicKey]chain.ServiceReport // of epochs, each of which finds a miss
-	asked   map[crypto.PublicKey]guestProbe                     // by peers of other clusters, the last of each
+	reports map[epochOf]map[crypto.PublicKey]chain.ServiceReport // of epochs, each of which finds a miss
+	asked   map[crypto.PublicKey]guestProbe                      // by peers of other clusters, the last of each
+}
+
+// epochOf is an epoch of a lease under some terms.
+type epochOf struct {
+	terms crypto.Digest
+	epoch uint64
 }
 
 // watchServices learns from the chain what is promised of leases and by whom they are probed,
-// until the reign ends, and tells the peers that are here, also for a while after a lease's end. Reports
+// until the reign ends, and tells the peers that are here, also for a while after the end of a lease, or of terms. Reports
 // that it has lost with an earlier leader are said again.
 func (r *reign) watchServices() {
 	r.replica.view(func(s *scheduler.State) { // the chain may not have progressed all the time
-		r.services.add(s.EndedLeases(r.now()-min(r.now(), 2*settlement.ReportWindowMs)), time.Now())
+		r.services.add(s.EndedTerms(r.now()-min(r.now(), 2*settlement.ReportWindowMs)), time.Now())
 	})
 	r.watch(serviceTick, func(now time.Time, see func(assignment, func())) {
 		r.services.add(r.promised(), now)
@@ -85,7 +90,7 @@ func (s *services) add(list []chain.LeaseID, now time.Time) {
 	defer s.mu.Unlock()
 	for _, id := range list {
 		if s.known[id.Order] == nil {
-			s.known[id.Order] = &watchedService{at: now, id: id, reports: map[uint64]map[crypto.PublicKey]chain.ServiceReport{}, asked: map[crypto.PublicKey]guestProbe{}}
+			s.known[id.Order] = &watchedService{at: now, id: id, reports: map[epochOf]map[crypto.PublicKey]chain.ServiceReport{}, asked: map[crypto.PublicKey]guestProbe{}}
 		}
 	}
 }
@@ -98,11 +103,19 @@ func (s *services) due(now time.Time) (list []chain.LeaseID) {
 		if now.Before(w.at) {
 			continue
 		}
-		wait := time.Duration(w.seen.Service.Terms.EpochMs) * time.Millisecond / 8
-		w.at = now.Add(min(max(wait, firstService), longestService))
+		w.at = now.Add(lookAgain(&w.seen))
 		list = append(list, w.id)
 	}
 	return list
+}
+
+// lookAgain is how long it is to the next look at a lease of which so much is known.
+func lookAgain(seen *Service) time.Duration {
+	wait := firstService
+	for _, of := range seen.Each() {
+		wait = max(wait, time.Duration(of.Service.Terms.EpochMs)*time.Millisecond/8)
+	}
+	return min(wait, longestService)
 }
 
 // lookAtService asks the chain about one lease, tells its peers, and drops what the chain has
@@ -117,52 +130,54 @@ func (r *reign) lookAtService(id chain.LeaseID) {
 		}
 		return
 	}
-	r.services.see(id, seen)
-	if seen.Live {
-		r.tellPeers(id, &seen)
+	if !r.services.see(id, &seen) {
+		return
+	}
+	for _, of := range seen.Each() {
+		r.tellPeers(id, of)
 	}
 	var waiting []chain.ServiceEpoch
 	r.replica.view(func(s *scheduler.State) { waiting = s.MissesOf(id.Order) })
 	for _, e := range waiting {
-		if !seen.Live || e.Terms != seen.Lease.Order || seen.Service.Closed(e.Epoch) {
+		if of := seen.Under(e.Terms); of == nil || of.Service.Closed(e.Epoch) {
 			r.report("closed miss", r.propose(scheduler.ClosedMiss{Order: id.Order, Terms: e.Terms, Epoch: e.Epoch}))
 		}
 	}
 }
 
-func (s *services) see(id chain.LeaseID, seen Service) {
+// see notes what the chain has of a lease, and is false if more is known already. One of which nothing can be
+// reported any more is forgotten.
+func (s *services) see(id chain.LeaseID, seen *Service) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !seen.Live {
+	w := s.known[id.Order]
+	switch {
+	case w != nil && seen.At < w.seen.At:
+		return false // of a node that is behind
+	case len(seen.Each()) == 0:
 		delete(s.known, id.Order)
-		return
+	case w != nil:
+		w.seen = *seen
+		maps.DeleteFunc(w.reports, func(at epochOf, _ map[crypto.PublicKey]chain.ServiceReport) bool {
+			of := seen.Under(at.terms)
+			return of == nil || of.Service.Closed(at.epoch)
+		})
 	}
-	if w := s.known[id.Order]; w != nil {
-		if w.seen.Lease.Order != seen.Lease.Order {
-			clear(w.reports)
-		}
-		w.seen = seen
-		maps.DeleteFunc(w.reports, func(epoch uint64, _ map[crypto.PublicKey]chain.ServiceReport) bool { return seen.Service.Closed(epoch) })
-	}
+	return true
 }
 
-// watch is what peers of a lease are told.
-func (s *Service) watch(id chain.LeaseID) job.Watch {
-	return (*sdk.Promised)(s).Watch(id)
-}
-
-// peers lists who probes a lease: the peers of now, and those before them until their last epoch is over.
-func (s *Service) peers(now chain.TimeMs) []crypto.PublicKey {
-	if since := now - s.Service.Drawn; uint64(since) < 2*s.Service.Terms.EpochMs {
-		return slices.Concat(s.Service.Peers, s.Service.Former)
+// peersOf lists who probes a lease: the peers of now, and those before them until their last epoch is over.
+func peersOf(seen *Service, now chain.TimeMs) []crypto.PublicKey {
+	if since := now - seen.Service.Drawn; uint64(since) < 2*seen.Service.Terms.EpochMs {
+		return slices.Concat(seen.Service.Peers, seen.Service.Former)
 	}
-	return s.Service.Peers
+	return seen.Service.Peers
 }
 
 // tellPeers has those who are here probe a lease.
 func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
-	m := seen.watch(id)
-	for _, peer := range seen.peers(r.now()) {
+	m := seen.Watch(id)
+	for _, peer := range peersOf(seen, r.now()) {
 		if s := r.sessions.get(peer); s != nil {
 			s.send(m)
 		}
@@ -198,12 +213,16 @@ func (s *services) wants(p *job.PeerReport, now time.Time) bool {
 	defer s.mu.Unlock()
 	e := &p.Epoch
 	w := s.known[e.Lease.Order]
-	if w == nil || !w.seen.Live || w.id != e.Lease || e.Terms != w.seen.Lease.Order || w.seen.Service.Closed(e.Epoch) {
+	if w == nil || w.id != e.Lease {
 		return false
 	}
-	begin, end, ok := w.seen.Service.Span(&w.seen.Lease, e.Epoch)
-	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && (slices.Contains(w.seen.Service.PeersOf(begin), p.Report.Peer) || p.Report.By() == w.seen.Lease.Consumer) &&
-		w.seen.Service.Terms.Finds(e.Epoch, &p.Report) != chain.ServiceKept
+	seen := w.seen.Under(e.Terms)
+	if seen == nil || seen.Service.Closed(e.Epoch) {
+		return false
+	}
+	begin, end, ok := seen.Service.Span(&seen.Lease, e.Epoch)
+	return ok && now.Add(-reportAfter).UnixMilli() > int64(end) && (slices.Contains(seen.Service.PeersOf(begin), p.Report.Peer) || p.Report.By() == seen.Lease.Consumer) &&
+		seen.Service.Terms.Finds(e.Epoch, uint64(end-begin), &p.Report) != chain.ServiceKept
 }
 
 // keep keeps a report whose signature is good, and returns what to post once there are
@@ -213,20 +232,23 @@ func (s *services) keep(p *job.PeerReport) *chain.ReportMiss {
 	defer s.mu.Unlock()
 	e := p.Epoch
 	w := s.known[e.Lease.Order]
-	if w == nil || e.Terms != w.seen.Lease.Order {
+	if w == nil {
 		return nil
 	}
-	of := w.reports[e.Epoch]
+	seen := w.seen.Under(e.Terms)
+	if seen == nil {
+		return nil
+	}
+	at := epochOf{e.Terms, e.Epoch}
+	of := w.reports[at]
 	if of == nil {
 		of = map[crypto.PublicKey]chain.ServiceReport{}
-		w.reports[e.Epoch] = of
+		w.reports[at] = of
 	}
 	of[p.Report.Peer] = p.Report
-	if len(w.reports) > maxReported {
-		delete(w.reports, slices.Min(slices.Collect(maps.Keys(w.reports))))
-	}
-	begin, _, _ := w.seen.Service.Span(&w.seen.Lease, e.Epoch) // wants looked
-	peers := w.seen.Service.PeersOf(begin)
+	w.bound(e.Terms)
+	begin, _, _ := seen.Service.Span(&seen.Lease, e.Epoch) // wants looked
+	peers := seen.Service.PeersOf(begin)
 	m := &chain.ReportMiss{Epoch: e}
 	for _, peer := range peers {
 		if r, ok := of[peer]; ok {
@@ -237,17 +259,30 @@ func (s *services) keep(p *job.PeerReport) *chain.ReportMiss {
 	if said >= chain.Quorum(len(peers)) {
 		return m
 	}
-	if own, ok := w.consumers(of); ok && said >= chain.QuorumWithConsumer(len(peers)) {
+	if own, ok := consumersOf(of, seen.Lease.Consumer); ok && said >= chain.QuorumWithConsumer(len(peers)) {
 		m.Reports = append(m.Reports, own)
 		return m
 	}
 	return nil
 }
 
-// consumers returns the consumer's own of the reports of an epoch, if there is one.
-func (w *watchedService) consumers(of map[crypto.PublicKey]chain.ServiceReport) (own chain.ServiceReport, ok bool) {
+// bound drops the reports of the first epoch under some terms, if there are of too many.
+func (w *watchedService) bound(terms crypto.Digest) {
+	var epochs []uint64
+	for of := range w.reports { // order-free: the least is sought
+		if of.terms == terms {
+			epochs = append(epochs, of.epoch)
+		}
+	}
+	if len(epochs) > maxReported {
+		delete(w.reports, epochOf{terms, slices.Min(epochs)})
+	}
+}
+
+// consumersOf returns the consumer's own of the reports of an epoch, if there is one.
+func consumersOf(of map[crypto.PublicKey]chain.ServiceReport, consumer chain.Address) (own chain.ServiceReport, ok bool) {
 	for _, r := range of { // order-free: there is one at most
-		if r.By() == w.seen.Lease.Consumer {
+		if r.By() == consumer {
 			own, ok = r, true
 		}
 	}
