@@ -52,5 +52,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Passed: 20, Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Passed: 60, Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 20}
 }

@@ -22,7 +22,7 @@ type span struct {
 // tell where others begin or end cost nothing, but no loop is without a branch,
 // and a branch costs.
 func WeightsV1() *Weights {
-	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 64_000}
+	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 100_000}
 	for _, s := range []span{
 		{0x0c, 0x0c, 3},   // br
 		{0x0d, 0x0d, 3},   // br_if
