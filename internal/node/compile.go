@@ -107,7 +107,8 @@ func (c *compiler) all(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// one compiles code. What the machine refuses is left to who calls it: nobody may ever do so.
+// one compiles code. If the machine fails, that is left to who calls it: nobody may ever do so. Code
+// that no compiler takes is no failure of it.
 func (c *compiler) one(id uint64) (err error) {
 	snapshot, err := c.open()
 	if err != nil {
@@ -124,8 +125,8 @@ func (c *compiler) one(id uint64) (err error) {
 		err = errors.Join(err, snapshot.Close())
 	}()
 	if code, ok := contract.CodeOf(snapshot, id); ok {
-		if refused := c.vm.Compile(code.Program(snapshot)); refused != nil {
-			c.log.Error("code of contracts does not compile; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", refused))
+		if failed := c.vm.Compile(code.Program(snapshot)); failed != nil {
+			c.log.Error("code of contracts could not be compiled; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", failed))
 		}
 	}
 	return nil

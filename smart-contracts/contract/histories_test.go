@@ -42,7 +42,7 @@ func someScript(t *rapid.T, made []chain.Address, depth int) string {
 	case 0:
 		end = `,"error":"no"`
 	case 1:
-		steps = append(steps, fmt.Sprintf(`{"end":%q}`, rapid.SampledFrom([]string{"aborted", "trapped", "misused", "spent"}).Draw(t, "how")))
+		steps = append(steps, fmt.Sprintf(`{"end":%q}`, rapid.SampledFrom([]string{"aborted", "trapped", "misused", "spent", "refused by the compiler"}).Draw(t, "how")))
 	default:
 		end = fmt.Sprintf(`,"ok":{"messages":[%s],"attributes":[{"key":"k","value":"v"}],"events":[],"data":"aGk="}`, strings.Join(someMessages(t, made, depth), ","))
 	}

@@ -193,7 +193,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 		if outcome.Detail != "" {
 			return nil, fail(spaceWasm, code, "%s: %s", c.address.Short(), outcome.Detail)
 		}
-	case Trapped, Misused, Overflowed:
+	case Trapped, Misused, Overflowed, Refused:
 	}
 	return nil, fail(spaceWasm, code, "%s of %s %s", entry, c.address.Short(), outcome.End)
 }

@@ -213,7 +213,7 @@ func (m *scriptRun) step(s *step) {
 	case s.Spend > 0:
 		m.spend(s.Spend)
 	case s.End != "":
-		for end := contract.Aborted; end <= contract.Overflowed; end++ {
+		for end := contract.Aborted; end <= contract.Refused; end++ {
 			if end.String() == s.End {
 				m.end = end
 			}

@@ -47,10 +47,11 @@ const (
 	Misused                   // it gave the host what is no region, is too large, or is not allowed
 	Spent                     // its points are used up
 	Overflowed                // its stack is used up
+	Refused                   // no compiler takes the code, on any node
 )
 
 func (e End) String() string {
-	names := [...]string{Returned: "returned", Aborted: "aborted", Trapped: "trapped", Misused: "misused", Spent: "spent", Overflowed: "overflowed"}
+	names := [...]string{Returned: "returned", Aborted: "aborted", Trapped: "trapped", Misused: "misused", Spent: "spent", Overflowed: "overflowed", Refused: "refused by the compiler"}
 	if e == 0 || int(e) >= len(names) {
 		return fmt.Sprintf("end %d", uint8(e))
 	}

@@ -13,18 +13,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bytecodealliance/wasmtime-go/v44"
-
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
 
-// compiled is a compiled module that is kept.
+// compiled is what is kept of a module: compiled, or that it cannot be.
 type compiled struct {
-	*linked
-	id    crypto.Digest
-	bytes uint64
-	users int  // calls that run it
-	gone  bool // out of the cache, to be closed by its last user
+	*linked // nil: it is refused
+	id      crypto.Digest
+	bytes   uint64
+	users   int  // calls that run it
+	gone    bool // out of the cache, to be closed by its last user
 }
 
 // maker says who made a piece of native code, of an upload that its id names.
@@ -32,6 +30,12 @@ type maker struct {
 	pass   byte   // the version of the pass that wrote the module
 	image  byte   // of what is made of the engine's code
 	engine string // of the engine
+}
+
+func (n *compiled) close() {
+	if n.linked != nil {
+		n.linked.close()
+	}
 }
 
 // load returns a compiled module, from memory, from disk, or compiled now. Give
@@ -146,33 +150,31 @@ func (m *Machine) compile(code Code) (*compiled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm: loading code %v: %w", code.ID, err)
 	}
-	text, err := m.image(prepared.Code())
-	if err != nil {
-		return nil, fmt.Errorf("vm: compiling code %v: %w", code.ID, err)
-	}
-	if err := m.write(code.ID, text); err != nil { // it is compiled again after the next start
-		m.config.Log.Warn("compiled code of a contract cannot be kept", "code", code.ID, "err", err)
-	}
-	return m.bind(code.ID, text)
+	return m.compileText(code.ID, prepared.Code())
 }
 
 // maxCompiling is how many modules are compiled at once: one may take hundreds of MiB.
 const maxCompiling = 2
 
-// image is the native code of a module.
-func (m *Machine) image(code []byte) ([]byte, error) {
+// image is the code of a module, as a target runs it.
+func (m *Machine) image(t *target, code []byte) ([]byte, error) {
 	m.compiling <- struct{}{}
 	defer func() { <-m.compiling }()
-	module, err := wasmtime.NewModule(m.engine, code)
-	if err != nil {
-		return nil, err
+	return t.image(code)
+}
+
+func (m *Machine) compileText(id crypto.Digest, code []byte) (*compiled, error) {
+	text, err := m.image(m.native, code)
+	if refuses(err) {
+		return m.elsewhere(id, code, err)
 	}
-	defer module.Close()
-	text, err := module.Serialize()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("vm: compiling code %v: %w", id, err)
 	}
-	return withoutAddresses(text), nil
+	if err := m.write(id, text); err != nil { // it is compiled again after the next start
+		m.config.Log.Warn("compiled code of a contract cannot be kept", "code", id, "err", err)
+	}
+	return m.native.bind(id, text)
 }
 
 // The ends of the names of files of native code, and of those that are being written.
@@ -213,7 +215,7 @@ func (m *Machine) read(id crypto.Digest) *compiled {
 	if want := m.tag(id, text); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
 		return nil
 	}
-	n, err := m.bind(id, text)
+	n, err := m.native.bind(id, text)
 	if err != nil { // of another processor
 		return nil
 	}
@@ -234,25 +236,6 @@ func (m *Machine) removeUnfinished() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.config.Log.Warn("unfinished files of compiled contracts cannot be removed", "err", err)
 	}
-}
-
-// moduleBytes is what a module is held to take beside its native code: of a small one the
-// engine's description is larger than that, and each has mappings of its own, of which a
-// process has 65,530.
-const moduleBytes = 64 << 10
-
-// bind takes native code of this node's to the engine and links it.
-func (m *Machine) bind(id crypto.Digest, text []byte) (*compiled, error) {
-	module, err := wasmtime.NewModuleDeserialize(m.engine, text)
-	if err != nil {
-		return nil, fmt.Errorf("vm: native code %v: %w", id, err)
-	}
-	code, err := m.linker.link(module)
-	if err != nil {
-		module.Close()
-		return nil, fmt.Errorf("code %v: %w", id, err)
-	}
-	return &compiled{linked: code, id: id, bytes: uint64(len(text)) + moduleBytes}, nil
 }
 
 // write keeps native code on disk, whole or not at all.

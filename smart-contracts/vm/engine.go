@@ -1,6 +1,10 @@
 package vm
 
-import "github.com/bytecodealliance/wasmtime-go/v44"
+import (
+	"fmt"
+
+	"github.com/bytecodealliance/wasmtime-go/v44"
+)
 
 // stackBytes is the native stack of one call: more than meter.StackBytes by so much that
 // the module's own count is used up before a frame that is counted for less than it is
@@ -15,10 +19,10 @@ const threadBytes = stackBytes + 512<<10
 // what it has compiled before.
 const engineVersion = "44.0.0"
 
-// newEngine returns an engine for the dialect that smart-contracts/meter writes,
+// settings are those of an engine for the dialect that smart-contracts/meter writes,
 // with one NaN. The module counts what it uses; the epoch is for one that goes
 // on all the same, which is a fault of the node.
-func newEngine() *wasmtime.Engine {
+func settings() *wasmtime.Config {
 	c := wasmtime.NewConfig()
 	c.SetStrategy(wasmtime.StrategyCranelift)
 	c.SetCraneliftOptLevel(wasmtime.OptLevelSpeed)
@@ -42,5 +46,15 @@ func newEngine() *wasmtime.Engine {
 	c.SetWasmComponentModel(false)
 	c.SetMemoryInitCOWSet(false) // an image is mapped, and kept memories are not
 	keepMemories(c)
-	return wasmtime.NewEngineWithConfig(c)
+	return c
+}
+
+// portableSettings are those of an engine that needs no processor of some sort.
+func portableSettings() (*wasmtime.Config, error) {
+	c := settings()
+	if err := c.SetTarget("pulley64"); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("vm: an engine for no processor: %w", err)
+	}
+	return c, nil
 }

@@ -30,7 +30,7 @@ var WithoutAddresses = withoutAddresses
 
 // Images are a module's native code as the engine writes it, and as it is kept.
 func Images(m *Machine, code *meter.Module) (whole, kept []byte, err error) {
-	module, err := wasmtime.NewModule(m.engine, code.Code())
+	module, err := wasmtime.NewModule(m.native.engine, code.Code())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,15 +38,53 @@ func Images(m *Machine, code *meter.Module) (whole, kept []byte, err error) {
 	if whole, err = module.Serialize(); err != nil {
 		return nil, nil, err
 	}
-	kept, err = m.image(code.Code())
+	kept, err = m.image(m.native, code.Code())
 	return whole, kept, err
 }
 
 // KeepImage keeps native code as that of some contract.
 func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
-	n, err := m.bind(id, image)
+	n, err := m.native.bind(id, image)
 	if err == nil {
 		m.release(m.keep(n))
 	}
 	return err
+}
+
+// CompileText compiles a module that nobody has checked, as a machine compiles code.
+func CompileText(m *Machine, id crypto.Digest, text []byte) error {
+	n, err := m.compileText(id, text)
+	if err == nil {
+		m.release(m.keep(n))
+	}
+	return err
+}
+
+// Forget has a machine forget what it has compiled first, which is of some id.
+func Forget(m *Machine, id crypto.Digest) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.recent[0].id != id {
+		panic("vm: another was compiled first")
+	}
+	m.drop(m.recent[0])
+}
+
+// Refuses is refuses.
+var Refuses = refuses
+
+// NewPortable is New of a machine that compiles for no processor.
+func NewPortable(config Config) (*Machine, error) {
+	c, err := portableSettings()
+	if err != nil {
+		return nil, err
+	}
+	return newMachine(config, c)
+}
+
+// NewRefusing is New of a machine whose compiler for the processor refuses blocks of several values.
+func NewRefusing(config Config) (*Machine, error) {
+	c := settings()
+	c.SetWasmMultiValue(false)
+	return newMachine(config, c)
 }

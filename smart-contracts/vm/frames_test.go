@@ -104,8 +104,9 @@ func deepest(t *testing.T, engine *wasmtime.Engine, code []byte, fuel uint64, ar
 // stack is used up: by then more was counted than there is of it, and so a call
 // that has less is stopped before.
 func TestFramesAreCountedForMoreThanTheyAre(t *testing.T) {
-	engine := fueled()
+	engine, portable := fueled(), fueledPortable(t)
 	defer engine.Close()
+	defer portable.Close()
 	if meter.StackBytes >= nativeStack {
 		t.Fatal("a call may have more than there is")
 	}
@@ -126,6 +127,11 @@ func TestFramesAreCountedForMoreThanTheyAre(t *testing.T) {
 		// What a call that has all of its count takes natively, and half as much again.
 		if takes := meter.StackBytes * nativeStack / counted; takes*3/2 > vm.StackBytes {
 			t.Errorf("%s: a call that has %d bytes takes %d of %d", name, meter.StackBytes, takes, vm.StackBytes)
+		}
+		counted = deepest(t, portable, code, plenty, int32(0))
+		t.Logf("%s: %.2f times what it takes without a processor", name, float64(counted)/nativeStack)
+		if counted < nativeStack {
+			t.Errorf("%s: %d bytes are counted when %d are used up without a processor", name, counted, nativeStack)
 		}
 	}
 }

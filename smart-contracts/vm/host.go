@@ -25,6 +25,7 @@ const (
 	Misused    = contract.Misused
 	Spent      = contract.Spent
 	Overflowed = contract.Overflowed
+	Refused    = contract.Refused
 
 	MaxDepth = contract.MaxQueryDepth
 )

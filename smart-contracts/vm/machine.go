@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
@@ -56,13 +57,15 @@ const tick = time.Second
 // Machine runs contracts. Safe for concurrent use.
 type Machine struct {
 	config Config
-	engine *wasmtime.Engine
-	linker *linker
+	native *target
 	stop   chan struct{}
 	ticker sync.WaitGroup
 	disk   sync.Mutex // held while files are removed
 
 	compiling chan struct{} // full while as many are compiled as may be
+
+	making   sync.Mutex
+	portable atomic.Pointer[target] // nil: nothing has needed it
 
 	mu       sync.Mutex
 	compiled map[crypto.Digest]*compiled     // nil after the end
@@ -75,20 +78,22 @@ type Machine struct {
 }
 
 // New returns a machine. Close it. No other may have its directory at the same time.
-func New(config Config) (*Machine, error) {
+func New(config Config) (*Machine, error) { return newMachine(config, settings()) }
+
+func newMachine(config Config, native *wasmtime.Config) (*Machine, error) {
 	if stack := threadStack(); stack < threadBytes {
+		native.Close()
 		return nil, fmt.Errorf("vm: threads have a stack of %d KiB, calls of contracts need %d: raise the soft limit (ulimit -S -s %d)",
 			stack>>10, threadBytes>>10, threadBytes>>10)
 	}
 	m := &Machine{
-		config: config.withDefaults(), engine: newEngine(), stop: make(chan struct{}), compiling: make(chan struct{}, maxCompiling),
+		config: config.withDefaults(), stop: make(chan struct{}), compiling: make(chan struct{}, maxCompiling),
 		compiled: map[crypto.Digest]*compiled{}, underWay: map[crypto.Digest]chan struct{}{},
 	}
 	m.idle.L = &m.mu
 	m.removeUnfinished()
 	var err error
-	if m.linker, err = newLinker(m.engine); err != nil {
-		m.engine.Close()
+	if m.native, err = newTarget(native); err != nil {
 		return nil, err
 	}
 	m.ticker.Go(func() {
@@ -97,7 +102,10 @@ func New(config Config) (*Machine, error) {
 		for {
 			select {
 			case <-t.C:
-				m.engine.IncrementEpoch()
+				m.native.engine.IncrementEpoch()
+				if t := m.portable.Load(); t != nil {
+					t.engine.IncrementEpoch()
+				}
 			case <-m.stop:
 				return
 			}
@@ -147,8 +155,10 @@ func (m *Machine) Close() {
 		n.close()
 	}
 	m.recent, m.compiled, m.bytes = nil, nil, 0
-	m.linker.close()
-	m.engine.Close()
+	m.native.close()
+	if t := m.portable.Load(); t != nil {
+		t.close()
+	}
 }
 
 // maxPoints is the most that a call can be given: what no call can go below by
@@ -163,7 +173,7 @@ var (
 
 // Run runs a call to its end. Whatever the contract does is in the Outcome; an
 // error is a fault of the node, or of the caller. A contract without the entry
-// is Misused. A panic of the host comes out of Run.
+// is Misused; code that no compiler takes is Refused. A panic of the host comes out of Run.
 func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err error) {
 	switch {
 	case call.Depth < 0 || call.Depth > MaxDepth:
@@ -201,6 +211,9 @@ func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer m.release(n)
+	if n.linked == nil {
+		return Outcome{End: Refused, Points: call.Points}, nil
+	}
 	r := &run{machine: m, host: host, call: call}
 	defer r.close()
 	return r.do(n.linked)

@@ -142,12 +142,19 @@ func codeOf(t testing.TB, text string) vm.Code {
 
 func newMachine(t testing.TB, config vm.Config) *vm.Machine {
 	t.Helper()
-	m, err := vm.New(config)
-	if err != nil {
-		t.Fatal(err)
+	return opened(t)(vm.New(config))
+}
+
+// opened has a machine closed in the end.
+func opened(t testing.TB) func(*vm.Machine, error) *vm.Machine {
+	return func(m *vm.Machine, err error) *vm.Machine {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
 	}
-	t.Cleanup(m.Close)
-	return m
 }
 
 var execute = vm.Call{Entry: meter.Execute, Args: [][]byte{[]byte("env"), []byte("info"), []byte("message")}, Points: 20_000_000}

@@ -21,13 +21,16 @@ import (
 const plenty = 1 << 40
 
 // fueled returns an engine of the contracts' dialect that counts fuel too.
-func fueled() *wasmtime.Engine {
+func fueled() *wasmtime.Engine { return wasmtime.NewEngineWithConfig(dialect()) }
+
+// dialect is what contracts are written in, with fuel.
+func dialect() *wasmtime.Config {
 	c := version2()
 	c.SetConsumeFuel(true)
 	c.SetWasmSIMD(false)
 	c.SetWasmBulkMemory(false)
 	c.SetWasmReferenceTypes(false)
-	return wasmtime.NewEngineWithConfig(c)
+	return c
 }
 
 // version2 is WebAssembly 2.0 and nothing else.

@@ -84,6 +84,7 @@ func (l *linker) close() {
 
 // linked is a compiled module that is bound to the imports.
 type linked struct {
+	by     *linker
 	module *wasmtime.Module
 	of     *C.wasmtime_instance_pre_t
 	params map[meter.Entry]int // of the entries that it has
@@ -91,7 +92,7 @@ type linked struct {
 
 // link takes the module over, if it does not fail.
 func (l *linker) link(module *wasmtime.Module) (*linked, error) {
-	out := &linked{module: module, params: map[meter.Entry]int{}}
+	out := &linked{by: l, module: module, params: map[meter.Entry]int{}}
 	for _, export := range module.Exports() {
 		entry := meter.Entry(export.Name())
 		if of := export.Type().FuncType(); of != nil && entry.Known() {

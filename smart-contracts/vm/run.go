@@ -47,7 +47,7 @@ func (r *run) do(code *linked) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("vm: %d arguments for %s", len(r.call.Args), r.call.Entry)
 	}
 	var err error
-	if r.native, err = r.machine.linker.begin(code, r); err != nil {
+	if r.native, err = code.by.begin(code, r); err != nil {
 		return Outcome{}, err
 	}
 	var data []byte
