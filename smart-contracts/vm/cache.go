@@ -258,14 +258,21 @@ func (m *Machine) write(id crypto.Digest, text []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	return m.makeRoom(m.path(id))
+	return m.makeRoom(m.path(id), uint64(len(text)+tagBytes))
 }
 
-// makeRoom removes the files that were written first until there are as many bytes as
-// there may be, but for one.
-func (m *Machine) makeRoom(kept string) error {
+// roomShare is the part of what may be on disk that is made free at once, so that who writes
+// one file seldom looks at all: there may be hundreds of thousands.
+const roomShare = 64
+
+// makeRoom removes the files that were written first if there are more bytes than there may
+// be, but for one, which has just been written and has so many.
+func (m *Machine) makeRoom(kept string, bytes uint64) error {
 	m.disk.Lock()
 	defer m.disk.Unlock()
+	if m.onDisk += bytes; m.counted && m.onDisk <= m.config.DirBytes {
+		return nil
+	}
 	type native struct {
 		path    string
 		bytes   uint64
@@ -294,8 +301,12 @@ func (m *Machine) makeRoom(kept string) error {
 	slices.SortFunc(all, func(a, b native) int {
 		return cmp.Or(a.written.Compare(b.written), strings.Compare(a.path, b.path))
 	})
+	most := m.config.DirBytes
+	if total > most {
+		most -= most / roomShare
+	}
 	for _, one := range all {
-		if total <= m.config.DirBytes {
+		if total <= most {
 			break
 		}
 		if one.path == kept {
@@ -306,5 +317,6 @@ func (m *Machine) makeRoom(kept string) error {
 		}
 		total -= one.bytes
 	}
+	m.onDisk, m.counted = total, true
 	return nil
 }

@@ -217,6 +217,38 @@ func TestDiskHasRoomForSome(t *testing.T) {
 	}
 }
 
+// TestDiskIsLookedAtSeldom: who has counted the files does not go through them at each write,
+// of which there may be as many as anybody pays for; who begins anew counts them all.
+func TestDiskIsLookedAtSeldom(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.native")
+	compile := func(m *vm.Machine, answer string) {
+		t.Helper()
+		if err := m.Compile(codeOf(t, source("(local.get "+answer+")", "unreachable"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := newMachine(t, vm.Config{Dir: dir, DirBytes: 64 << 20})
+	compile(m, "$msg")
+	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, 1<<30), os.Chtimes(large, time.Unix(1000, 0), time.Unix(1000, 0))); err != nil {
+		t.Fatal(err)
+	}
+	if compile(m, "$env"); !there(large) {
+		t.Error("the second write has gone through all files")
+	}
+	if compile(newMachine(t, vm.Config{Dir: dir, DirBytes: 64 << 20}), "$info"); there(large) {
+		t.Error("a new machine has not counted what there was")
+	}
+	if names, err := filepath.Glob(filepath.Join(dir, "*.native")); err != nil || len(names) != 3 {
+		t.Errorf("%d files are kept of 3, %v", len(names), err)
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // TestSparseDataStaysSmall: native code is not as large as the memory that a module's data
 // are spread over.
 func TestSparseDataStaysSmall(t *testing.T) {

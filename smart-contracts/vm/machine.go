@@ -60,7 +60,10 @@ type Machine struct {
 	native *target
 	stop   chan struct{}
 	ticker sync.WaitGroup
-	disk   sync.Mutex // held while files are removed
+
+	disk    sync.Mutex // held while files are removed
+	onDisk  uint64     // bytes of native code, at least as many as there are
+	counted bool       // onDisk is of all files, not of those alone that this machine wrote
 
 	compiling chan struct{} // full while as many are compiled as may be
 
