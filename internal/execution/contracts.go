@@ -26,13 +26,21 @@ func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain
 		Tx:   &contract.Tx{Index: uint32(len(r.receipts.Txs)), ID: tx.ID()},
 		Said: &r.said,
 	}
-	env.Host = &host{run: r}
+	env.Host = r.reached()
 	did := contract.Do(r.tx, &env, body.Sender, m, r.meter.limit-min(r.meter.used, r.meter.limit))
 	if r.meter.charge(did.Gas); did.Spent {
 		r.meter.charge(math.MaxUint64) // metered says so
 		return nil, nil
 	}
 	return did.Events, did.Why
+}
+
+// reached is what of the chain contracts reach.
+func (r *run) reached() contract.Host {
+	if r.x.over == nil {
+		return &host{run: r}
+	}
+	return r.x.over(&host{run: r})
 }
 
 // maxQueryGas is what a query from outside may use.
@@ -47,7 +55,9 @@ func (x *Executor) AskContract(ctx context.Context, r state.Reader, to chain.Add
 		return nil, gas, nil, err
 	}
 	asked := &run{x: x, env: settlement.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs}, proofs: newProofs(x.verifier)}
-	env := contract.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: &host{run: asked}, Ended: ctx.Err}
+	env := contract.Env{
+		ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: asked.reached(), Ended: ctx.Err,
+	}
 	answer, used, why := contract.Ask(r, &env, to, msg, maxQueryGas)
 	return answer, chain.GasUnits(used), why, nil
 }

@@ -29,6 +29,7 @@ type Executor struct {
 	verifier zk.Verifier
 	vm       contract.VM
 	prices   contract.Prices
+	over     func(contract.Host) contract.Host // what contracts reach instead; nil: the chain
 }
 
 // New returns the executor of a chain.
@@ -42,6 +43,14 @@ func New(g *chain.Genesis, verifier zk.Verifier, vm contract.VM) *Executor {
 		x.proofGas[zk.Kernel(k.Name)] = k.FixedGas
 	}
 	return x
+}
+
+// WithHost returns an executor whose contracts reach what over makes of the chain. It is for
+// simulated chains: no node has one.
+func (x *Executor) WithHost(over func(contract.Host) contract.Host) *Executor {
+	simulated := *x
+	simulated.over = over
+	return &simulated
 }
 
 // Outcome is the result of a block.
