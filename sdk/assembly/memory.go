@@ -3,7 +3,6 @@ package assembly
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
@@ -108,6 +107,3 @@ func (m *Memory) Query(request []byte, _ uint64) ([]byte, uint64, error) {
 	answer, err := json.Marshal(map[string]any{"error": map[string]any{"unsupported_request": map[string]any{"kind": "not in this test"}}})
 	return answer, pricePoints, err
 }
-
-// Clone returns a copy, which changes by itself.
-func (m *Memory) Clone() *Memory { return &Memory{values: maps.Clone(m.values)} }

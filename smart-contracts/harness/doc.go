@@ -7,7 +7,7 @@
 // clock moves by Config.BlockTime a block, or by Pass.
 //
 // What a chain has around the contracts that are tested is here as well: accounts with keys
-// (Account), money (Fund), other contracts, which may be written in Go (StoreScript), and
+// (AccountOf), money (Fund), other contracts, which may be written in Go (StoreScript), and
 // HyperMesh's own messages and queries, as they are or by a stand-in (Config.Custom).
 //
 // Who sends pays nothing: the harness pays fees and room unless Tx.OwnFee says otherwise, so that

@@ -20,11 +20,34 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// A counter counts, for everybody, and is set by its owner alone.
+func ExampleNew() {
+	h := must(harness.New(harness.Config{}))
+	defer h.Close()
+	alice, bob := harness.AccountOf("alice"), harness.AccountOf("bob")
+
+	code := must(h.Store(must(os.ReadFile("../templates/counter/counter.wasm"))))
+	counter := must(h.Instantiate(alice, code, `{"count":5}`, harness.Making{})).Contract
+
+	r := must(h.Execute(bob, counter, `{"increment":{}}`))
+	fmt.Println(r.Attribute(counter, "action"), "takes gas:", r.Gas > 0)
+	fmt.Println(string(must(h.Query(counter, `{"count":{}}`)).JSON))
+
+	_, err := h.Execute(bob, counter, `{"reset":{"count":0}}`)
+	if refused, ok := errors.AsType[*harness.Refused](err); ok {
+		fmt.Println("refused:", refused.Words)
+	}
+	// Output:
+	// increment takes gas: true
+	// {"count":6}
+	// refused: only the owner may
+}
+
 // A token is made and moved, and says so.
 func Example() {
 	h := must(harness.New(harness.Config{}))
 	defer h.Close()
-	alice, bob := h.Account("alice"), h.Account("bob")
+	alice, bob := harness.AccountOf("alice"), harness.AccountOf("bob")
 
 	code := must(h.Store(must(os.ReadFile("../templates/cw20/cw20.wasm"))))
 	token := must(h.Instantiate(alice, code, map[string]any{
@@ -55,7 +78,7 @@ func Example() {
 func ExampleHarness_Pass() {
 	h := must(harness.New(harness.Config{}))
 	defer h.Close()
-	alice, bob := h.Account("alice"), h.Account("bob")
+	alice, bob := harness.AccountOf("alice"), harness.AccountOf("bob")
 	code := must(h.Store(must(os.ReadFile("../templates/cw20/cw20.wasm"))))
 	begin := fmt.Sprintf(`{"name":"Token","symbol":"TOK","decimals":6,"initial_balances":[{"address":%q,"amount":"100"}]}`, alice)
 	token := must(h.Instantiate(alice, code, begin, harness.Making{})).Contract
@@ -83,7 +106,7 @@ func ExampleHarness_Pass() {
 func ExampleHarness_StoreScript() {
 	h := must(harness.New(harness.Config{}))
 	defer h.Close()
-	alice := h.Account("alice")
+	alice := harness.AccountOf("alice")
 	code := must(h.Store(must(os.ReadFile("../templates/cw20/cw20.wasm"))))
 	begin := fmt.Sprintf(`{"name":"Token","symbol":"TOK","decimals":6,"initial_balances":[{"address":%q,"amount":"100"}]}`, alice)
 	token := must(h.Instantiate(alice, code, begin, harness.Making{})).Contract
@@ -119,7 +142,7 @@ func ExampleCustom() {
 		},
 	}}))
 	defer h.Close()
-	alice := h.Account("alice")
+	alice := harness.AccountOf("alice")
 	judges := must(h.StoreScript(func(s *harness.Scene) (any, error) {
 		if s.Entry != "query" {
 			return nil, nil

@@ -106,7 +106,7 @@ func New(config Config) (*Harness, error) {
 	if err := config.withDefaults(); err != nil {
 		return nil, err
 	}
-	h := &Harness{config: config, proposer: accountOf("harness: validator"), treasury: accountOf("harness: treasury")}
+	h := &Harness{config: config, proposer: keyed("validator"), treasury: keyed("treasury")}
 	g, err := h.genesis()
 	if err != nil {
 		return nil, err
@@ -132,11 +132,11 @@ func (h *Harness) genesis() (*chain.Genesis, error) {
 	all := h.treasury.Address()
 	at := chain.TimeMs(h.config.Start.UnixMilli())
 	g := chain.NewGenesis(chain.ChainID(h.config.ChainID), at, chain.DefaultParams(), chain.Holders{
-		Community: all, Team: accountOf("harness: team").Address(), Foundation: all, Validators: all, Sale: all,
+		Community: all, Team: keyed("team").Address(), Foundation: all, Validators: all, Sale: all,
 	})
 	g.Devnet = true
 	if err := g.AddValidator(chain.GenesisValidator{
-		Name: "harness", ConsensusKey: h.proposer.PublicKey(), NodeKey: accountOf("harness: node").PublicKey(),
+		Name: "harness", ConsensusKey: h.proposer.PublicKey(), NodeKey: keyed("node").PublicKey(),
 		Owner: h.proposer.Address(), Stake: chain.Hyper(1_000_000), Endpoint: "127.0.0.1:1",
 	}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -155,19 +155,17 @@ func (h *Harness) Close() {
 	}
 }
 
-// Account is who sends transactions: a name, and the key that belongs to it.
-type Account struct {
-	name string
-	key  crypto.PrivateKey
-}
+// Account is who sends transactions: a key.
+type Account struct{ key crypto.PrivateKey }
 
-// accountOf is the account of a name, on every chain the same.
-func accountOf(name string) Account {
-	return Account{name, crypto.PrivateKeyFromSeed(sha256.Sum256([]byte("hypermesh harness account " + name)))}
-}
+// AccountOf returns the account of a name, which is the same on every chain. It has nothing
+// until it gets something.
+func AccountOf(name string) Account { return keyed("account " + name) }
 
-// Account returns the account of a name. It has nothing until it gets something.
-func (h *Harness) Account(name string) Account { return accountOf("account " + name) }
+// keyed is the account of a text, of AccountOf or of the harness' own.
+func keyed(text string) Account {
+	return Account{crypto.PrivateKeyFromSeed(sha256.Sum256([]byte("hypermesh harness " + text)))}
+}
 
 // Treasury returns the account that has the chain's money, and pays fees.
 func (h *Harness) Treasury() Account { return h.treasury }

@@ -91,7 +91,7 @@ func puppet(s *harness.Scene) (any, error) {
 // TestCalls: events, gas, data and what is kept, of calls that take effect and that do not.
 func TestCalls(t *testing.T) {
 	h := fresh(t, harness.Config{})
-	alice := h.Account("alice")
+	alice := harness.AccountOf("alice")
 	at := scripted(t, h, puppet)
 	height, when := h.Height(), h.Time()
 	r, err := h.Execute(alice, at, "keep this")
@@ -149,7 +149,7 @@ func TestCalls(t *testing.T) {
 // TestMoney: funds go with calls and come back with refusals, fees are the harness' unless they are to be the sender's.
 func TestMoney(t *testing.T) {
 	h := fresh(t, harness.Config{})
-	alice, bob := h.Account("alice"), h.Account("bob")
+	alice, bob := harness.AccountOf("alice"), harness.AccountOf("bob")
 	at := scripted(t, h, puppet)
 	_, err := h.Execute(alice, at, "keep x", 5)
 	if err == nil || h.Balance(alice.Address()) != 0 || h.Balance(at) != 0 {
@@ -192,7 +192,7 @@ func TestMoney(t *testing.T) {
 // TestBlocks: several transactions in one, what no block may have, gas, and time.
 func TestBlocks(t *testing.T) {
 	h := fresh(t, harness.Config{BlockTime: 3 * time.Second, ChainID: "another-1", Start: time.UnixMilli(1_800_000_000_000)})
-	alice := h.Account("alice")
+	alice := harness.AccountOf("alice")
 	at := scripted(t, h, puppet)
 	say := func(text string) chain.Msg { return chain.ExecuteContract{Contract: at, Msg: []byte(text)} }
 	height := h.Height()
@@ -243,7 +243,7 @@ func TestBlocks(t *testing.T) {
 // TestContracts: admins, migration, predictable addresses, code in parts, and a contract that asks another.
 func TestContracts(t *testing.T) {
 	h := fresh(t, harness.Config{})
-	alice, bob := h.Account("alice"), h.Account("bob")
+	alice, bob := harness.AccountOf("alice"), harness.AccountOf("bob")
 	one, err := h.StoreScript(puppet)
 	if err != nil {
 		t.Fatal(err)
@@ -347,14 +347,14 @@ func TestCustom(t *testing.T) {
 		if err := h.Fund(at, 100); err != nil {
 			t.Fatal(err)
 		}
-		r, err := h.Execute(h.Account("alice"), at, deposit)
+		r, err := h.Execute(harness.AccountOf("alice"), at, deposit)
 		if err != nil || r.Attribute(at, "failed") != c.failed || len(told) != c.told || h.Balance(at) != 100 {
 			t.Errorf("%s: %+v, %v, %v", name, r, err, told)
 		}
 		if answer, err := h.Query(at, escrow(at)); err != nil || string(answer.JSON) != c.has {
 			t.Errorf("%s: %s, %v", name, answer.JSON, err)
 		}
-		r, err = h.Execute(h.Account("alice"), at, strings.Replace(deposit, `"deposit"`, `"withdraw"`, 1))
+		r, err = h.Execute(harness.AccountOf("alice"), at, strings.Replace(deposit, `"deposit"`, `"withdraw"`, 1))
 		if err != nil || r.Attribute(at, "failed") != "true" {
 			t.Errorf("%s: a withdrawal: %+v, %v", name, r, err)
 		}
@@ -368,12 +368,12 @@ func TestCustom(t *testing.T) {
 // TestRealEscrow: a contract deposits at a cluster that somebody has registered, and gets it back in time.
 func TestRealEscrow(t *testing.T) {
 	h := fresh(t, harness.Config{})
-	operator := h.Account("operator")
+	operator := harness.AccountOf("operator")
 	at := scripted(t, h, puppet)
 	if err := errors.Join(h.Fund(at, 100), h.Fund(operator.Address(), 2_000*harness.Hyper)); err != nil {
 		t.Fatal(err)
 	}
-	cluster := h.Account("cluster")
+	cluster := harness.AccountOf("cluster")
 	proof, err := cluster.Sign(crypto.DomainPossession, chain.PossessionPayload("harness-1", operator.Address()))
 	if err != nil {
 		t.Fatal(err)
@@ -399,7 +399,7 @@ func TestSnapshots(t *testing.T) {
 	at := scripted(t, h, puppet)
 	keep := func(text string) {
 		t.Helper()
-		if _, err := h.Execute(h.Account("alice"), at, "keep "+text); err != nil {
+		if _, err := h.Execute(harness.AccountOf("alice"), at, "keep "+text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -435,13 +435,13 @@ func TestTheSameAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := h.Instantiate(h.Account("alice"), code, `{"count":5}`, harness.Making{})
+		r, err := h.Instantiate(harness.AccountOf("alice"), code, `{"count":5}`, harness.Making{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		at := r.Contract
 		for i := range 20 {
-			if r, err = h.Execute(h.Account(fmt.Sprint("user", i%3)), at, `{"increment":{}}`); err != nil {
+			if r, err = h.Execute(harness.AccountOf(fmt.Sprint("user", i%3)), at, `{"increment":{}}`); err != nil {
 				t.Fatal(err)
 			}
 			ids = append(ids, fmt.Sprintf("%s %d", r.ID, r.Gas))

@@ -30,9 +30,15 @@ func TestCounter(t *testing.T) {
 	c.must(t, "alice", `{"reset":{"count":18446744073709551615}}`)
 	c.answers(t, `{"count":{}}`, `{"count":18446744073709551615}`)
 	c.refused(t, "bob", `{"increment":{}}`, "the counter is full")
-	c.refused(t, "bob", `{"increment":{}}`, "no funds are taken", cosmwasm.Coin{Denom: "hyper", Amount: cosmwasm.Uint128Of(1)})
+	if err := c.Fund(account("bob").Address(), 1); err != nil {
+		t.Fatal(err)
+	}
+	c.refused(t, "bob", `{"increment":{}}`, "no funds are taken", 1)
+	if c.Balance(account("bob").Address()) != 1 || c.Balance(c.at) != 0 {
+		t.Errorf("bob has %d, the counter %d", c.Balance(account("bob").Address()), c.Balance(c.at))
+	}
 	c.answers(t, `{"total":{}}`, "unknown message total")
-	t.Logf("%d bytes, a call takes %d points", len(module), c.points)
+	t.Logf("%d bytes, a call takes %d gas", len(module), c.gas)
 }
 
 // TestMalformed gives the counter what is no message of its.

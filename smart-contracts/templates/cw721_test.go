@@ -1,25 +1,23 @@
 package templates_test
 
 import (
-	"encoding/base64"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
+	"time"
 )
 
 func newCW721(t *testing.T) *contract {
 	t.Helper()
 	c := deploy(t, "cw721")
-	if _, refusal := c.instantiate(t, "alice", `{"name":"Sights","symbol":"SEE","minter":"mint"}`); refusal != "" {
+	if _, refusal := c.instantiate(t, "alice", `{"name":"Sights","symbol":"SEE","minter":"@mint"}`); refusal != "" {
 		t.Fatal(refusal)
 	}
-	c.must(t, "mint", `{"mint":{"token_id":"one","owner":"alice","token_uri":"ipfs://x","extension":{"name":"One","image":"y"}}}`)
-	c.must(t, "mint", `{"mint":{"token_id":"two","owner":"alice","token_uri":null,"extension":null}}`)
+	c.must(t, "mint", `{"mint":{"token_id":"one","owner":"@alice","token_uri":"ipfs://x","extension":{"name":"One","image":"y"}}}`)
+	c.must(t, "mint", `{"mint":{"token_id":"two","owner":"@alice","token_uri":null,"extension":null}}`)
 	return c
 }
 
@@ -27,67 +25,68 @@ func newCW721(t *testing.T) *contract {
 func TestCW721(t *testing.T) {
 	c := newCW721(t)
 	c.answers(t, `{"contract_info":{}}`, `{"name":"Sights","symbol":"SEE"}`)
-	c.answers(t, `{"minter":{}}`, `{"minter":"mint"}`)
+	c.answers(t, `{"minter":{}}`, `{"minter":"@mint"}`)
 	c.answers(t, `{"num_tokens":{}}`, `{"count":2}`)
 	c.answers(t, `{"nft_info":{"token_id":"one"}}`, `{"token_uri":"ipfs://x","extension":{"image":"y","name":"One"}}`)
 	c.answers(t, `{"nft_info":{"token_id":"two"}}`, `{"token_uri":null,"extension":null}`)
-	r := c.must(t, "alice", `{"transfer_nft":{"recipient":"bob","token_id":"one"}}`)
-	if got := fmt.Sprint(r.Attributes); got != "[{action transfer_nft} {sender alice} {recipient bob} {token_id one}]" {
+	r := c.must(t, "alice", `{"transfer_nft":{"recipient":"@bob","token_id":"one"}}`)
+	if got := fmt.Sprint(r.Attributes); got != "[{action transfer_nft} {sender @alice} {recipient @bob} {token_id one}]" {
 		t.Error(got)
 	}
-	c.answers(t, `{"tokens":{"owner":"alice"}}`, `{"tokens":["two"]}`)
-	c.answers(t, `{"tokens":{"owner":"bob","start_after":"one"}}`, `{"tokens":[]}`)
+	c.answers(t, `{"tokens":{"owner":"@alice"}}`, `{"tokens":["two"]}`)
+	c.answers(t, `{"tokens":{"owner":"@bob","start_after":"one"}}`, `{"tokens":[]}`)
 	c.answers(t, `{"all_tokens":{"limit":1}}`, `{"tokens":["one"]}`)
 	c.answers(t, `{"all_tokens":{"start_after":"one"}}`, `{"tokens":["two"]}`)
-	r = c.must(t, "bob", `{"send_nft":{"contract":"shop","token_id":"one","msg":"e30="}}`)
-	if want := `{"wasm":{"execute":{"contract_addr":"shop","msg":"` + base64.StdEncoding.EncodeToString([]byte(`{"receive_nft":{"sender":"bob","token_id":"one","msg":"e30="}}`)) + `","funds":[]}}}`; string(cosmwasm.EncodeMessage(r.Messages[0].Msg)) != want {
-		t.Errorf("%s", cosmwasm.EncodeMessage(r.Messages[0].Msg))
-	}
-	c.answers(t, `{"owner_of":{"token_id":"one"}}`, `{"owner":"shop","approvals":[]}`)
+	shop := shopOf(t, c)
+	c.must(t, "bob", `{"send_nft":{"contract":"@shop","token_id":"one","msg":"e30="}}`)
+	shop.got(t, `{"receive_nft":{"sender":"@bob","token_id":"one","msg":"e30="}}`)
+	c.answers(t, `{"owner_of":{"token_id":"one"}}`, `{"owner":"@shop","approvals":[]}`)
 	c.must(t, "alice", `{"burn":{"token_id":"two"}}`)
 	c.answers(t, `{"num_tokens":{}}`, `{"count":1}`)
 	c.answers(t, `{"owner_of":{"token_id":"two"}}`, "tokens not found")
 	c.refused(t, "bob", `{"burn":{"token_id":"one"}}`, "only the owner, or who is approved, may")
-	c.refused(t, "mint", `{"mint":{"token_id":"one","owner":"bob"}}`, "there is a token of that name")
-	c.refused(t, "mint", `{"mint":{"token_id":"","owner":"bob"}}`, "a token's name has 1 to 128 letters")
-	c.refused(t, "mint", `{"mint":{"token_id":"x","owner":"bob","extension":{"colour":"red"}}}`, "JSON: unknown field colour")
-	c.refused(t, "bob", `{"mint":{"token_id":"x","owner":"bob"}}`, "only the minter may")
-	c.must(t, "mint", `{"update_minter":{"new_minter":"ann"}}`)
+	c.refused(t, "mint", `{"mint":{"token_id":"one","owner":"@bob"}}`, "there is a token of that name")
+	c.refused(t, "mint", `{"mint":{"token_id":"","owner":"@bob"}}`, "a token's name has 1 to 128 letters")
+	c.refused(t, "mint", `{"mint":{"token_id":"x","owner":"@bob","extension":{"colour":"red"}}}`, "JSON: unknown field colour")
+	c.refused(t, "bob", `{"mint":{"token_id":"x","owner":"@bob"}}`, "only the minter may")
+	c.must(t, "mint", `{"update_minter":{"new_minter":"@ann"}}`)
 	c.must(t, "ann", `{"update_minter":{"new_minter":null}}`)
-	c.refused(t, "ann", `{"mint":{"token_id":"x","owner":"bob"}}`, "only the minter may")
+	c.refused(t, "ann", `{"mint":{"token_id":"x","owner":"@bob"}}`, "only the minter may")
 	c.answers(t, `{"minter":{}}`, `{"minter":null}`)
 }
 
 func TestCW721Rights(t *testing.T) {
 	c := newCW721(t)
-	c.must(t, "alice", `{"approve":{"spender":"bob","token_id":"one","expires":{"at_time":"1700000010000000000"}}}`)
-	c.must(t, "alice", `{"approve":{"spender":"carol","token_id":"one"}}`)
-	c.answers(t, `{"approvals":{"token_id":"one"}}`, `{"approvals":[{"spender":"bob","expires":{"at_time":"1700000010000000000"}},{"spender":"carol","expires":{"never":{}}}]}`)
-	c.answers(t, `{"approval":{"token_id":"one","spender":"bob"}}`, `{"approval":{"spender":"bob","expires":{"at_time":"1700000010000000000"}}}`)
-	c.refused(t, "bob", `{"approve":{"spender":"dave","token_id":"one"}}`, "only the owner may")
-	c.refused(t, "bob", `{"transfer_nft":{"recipient":"bob","token_id":"two"}}`, "only the owner, or who is approved, may")
-	c.refused(t, "alice", `{"approve":{"spender":"dave","token_id":"one","expires":{"at_height":12}}}`, "it would be over already")
-	c.seconds += 10
-	c.answers(t, `{"approvals":{"token_id":"one"}}`, `{"approvals":[{"spender":"carol","expires":{"never":{}}}]}`)
-	c.answers(t, `{"approval":{"token_id":"one","spender":"bob"}}`, "no approval")
-	c.answers(t, `{"approval":{"token_id":"one","spender":"bob","include_expired":true}}`, `{"approval":{"spender":"bob","expires":{"at_time":"1700000010000000000"}}}`)
-	c.refused(t, "bob", `{"transfer_nft":{"recipient":"bob","token_id":"one"}}`, "only the owner, or who is approved, may")
-	c.must(t, "alice", `{"revoke":{"spender":"carol","token_id":"one"}}`)
-	c.refused(t, "carol", `{"transfer_nft":{"recipient":"bob","token_id":"one"}}`, "only the owner, or who is approved, may")
-	c.must(t, "alice", `{"approve_all":{"operator":"dave","expires":{"at_height":13}}}`)
-	c.answers(t, `{"all_operators":{"owner":"alice"}}`, `{"operators":[{"spender":"dave","expires":{"at_height":13}}]}`)
-	c.answers(t, `{"operator":{"owner":"alice","operator":"dave"}}`, `{"approval":{"spender":"dave","expires":{"at_height":13}}}`)
-	c.must(t, "dave", `{"approve":{"spender":"dave","token_id":"two"}}`)
-	c.must(t, "dave", `{"transfer_nft":{"recipient":"dave","token_id":"one"}}`)
-	c.must(t, "alice", `{"revoke_all":{"operator":"dave"}}`)
-	c.answers(t, `{"operator":{"owner":"alice","operator":"dave"}}`, "no approval")
-	c.must(t, "dave", `{"transfer_nft":{"recipient":"erin","token_id":"two"}}`) // approved for it still
-	c.refused(t, "dave", `{"transfer_nft":{"recipient":"dave","token_id":"two"}}`, "only the owner, or who is approved, may")
+	soon := fmt.Sprintf(`{"at_time":"%d"}`, c.Time().Add(time.Minute).UnixNano())
+	c.must(t, "alice", `{"approve":{"spender":"@bob","token_id":"one","expires":`+soon+`}}`)
+	c.must(t, "alice", `{"approve":{"spender":"@carol","token_id":"one"}}`)
+	c.answers(t, `{"approvals":{"token_id":"one"}}`, `{"approvals":[{"spender":"@bob","expires":`+soon+`},{"spender":"@carol","expires":{"never":{}}}]}`)
+	c.answers(t, `{"approval":{"token_id":"one","spender":"@bob"}}`, `{"approval":{"spender":"@bob","expires":`+soon+`}}`)
+	c.refused(t, "bob", `{"approve":{"spender":"@dave","token_id":"one"}}`, "only the owner may")
+	c.refused(t, "bob", `{"transfer_nft":{"recipient":"@bob","token_id":"two"}}`, "only the owner, or who is approved, may")
+	c.refused(t, "alice", fmt.Sprintf(`{"approve":{"spender":"@dave","token_id":"one","expires":{"at_height":%d}}}`, c.Height()+1), "it would be over already")
+	c.pass(t, time.Minute)
+	later := fmt.Sprintf(`{"at_height":%d}`, c.Height()+50)
+	c.answers(t, `{"approvals":{"token_id":"one"}}`, `{"approvals":[{"spender":"@carol","expires":{"never":{}}}]}`)
+	c.answers(t, `{"approval":{"token_id":"one","spender":"@bob"}}`, "no approval")
+	c.answers(t, `{"approval":{"token_id":"one","spender":"@bob","include_expired":true}}`, `{"approval":{"spender":"@bob","expires":`+soon+`}}`)
+	c.refused(t, "bob", `{"transfer_nft":{"recipient":"@bob","token_id":"one"}}`, "only the owner, or who is approved, may")
+	c.must(t, "alice", `{"revoke":{"spender":"@carol","token_id":"one"}}`)
+	c.refused(t, "carol", `{"transfer_nft":{"recipient":"@bob","token_id":"one"}}`, "only the owner, or who is approved, may")
+	c.must(t, "alice", `{"approve_all":{"operator":"@dave","expires":`+later+`}}`)
+	c.answers(t, `{"all_operators":{"owner":"@alice"}}`, `{"operators":[{"spender":"@dave","expires":`+later+`}]}`)
+	c.answers(t, `{"operator":{"owner":"@alice","operator":"@dave"}}`, `{"approval":{"spender":"@dave","expires":`+later+`}}`)
+	c.must(t, "dave", `{"approve":{"spender":"@dave","token_id":"two"}}`)
+	c.must(t, "dave", `{"transfer_nft":{"recipient":"@dave","token_id":"one"}}`)
+	c.must(t, "alice", `{"revoke_all":{"operator":"@dave"}}`)
+	c.answers(t, `{"operator":{"owner":"@alice","operator":"@dave"}}`, "no approval")
+	c.must(t, "dave", `{"transfer_nft":{"recipient":"@erin","token_id":"two"}}`) // approved for it still
+	c.refused(t, "dave", `{"transfer_nft":{"recipient":"@dave","token_id":"two"}}`, "only the owner, or who is approved, may")
 	for i := range 16 {
-		c.must(t, "erin", fmt.Sprintf(`{"approve":{"spender":"user%d","token_id":"two"}}`, i))
+		c.must(t, "erin", fmt.Sprintf(`{"approve":{"spender":"@user%02d","token_id":"two"}}`, i))
 	}
-	c.must(t, "erin", `{"approve":{"spender":"user3","token_id":"two"}}`)
-	c.refused(t, "erin", `{"approve":{"spender":"another","token_id":"two"}}`, "too many may move the token")
+	c.must(t, "erin", `{"approve":{"spender":"@user03","token_id":"two"}}`)
+	c.refused(t, "erin", `{"approve":{"spender":"@mint","token_id":"two"}}`, "too many may move the token")
 }
 
 // TestCW721Owners moves tokens at random: each has one owner, and the lists agree.
@@ -103,15 +102,15 @@ func TestCW721Owners(t *testing.T) {
 		who, to := names[r.IntN(3)], names[r.IntN(3)]
 		switch has, there := owner[id]; {
 		case !there:
-			c.must(t, "mint", fmt.Sprintf(`{"mint":{"token_id":%q,"owner":%q}}`, id, to))
+			c.must(t, "mint", fmt.Sprintf(`{"mint":{"token_id":%q,"owner":"@%s"}}`, id, to))
 			owner[id] = to
 		case has != who:
-			c.refused(t, who, fmt.Sprintf(`{"transfer_nft":{"recipient":%q,"token_id":%q}}`, who, id), "only the owner, or who is approved, may")
+			c.refused(t, who, fmt.Sprintf(`{"transfer_nft":{"recipient":"@%s","token_id":%q}}`, who, id), "only the owner, or who is approved, may")
 		case r.IntN(4) == 0:
 			c.must(t, who, fmt.Sprintf(`{"burn":{"token_id":%q}}`, id))
 			delete(owner, id)
 		default:
-			c.must(t, who, fmt.Sprintf(`{"transfer_nft":{"recipient":%q,"token_id":%q}}`, to, id))
+			c.must(t, who, fmt.Sprintf(`{"transfer_nft":{"recipient":"@%s","token_id":%q}}`, to, id))
 			owner[id] = to
 		}
 		if i%10 > 0 {
@@ -124,7 +123,7 @@ func TestCW721Owners(t *testing.T) {
 					mine = append(mine, fmt.Sprintf("%q", id))
 				}
 			}
-			c.answers(t, fmt.Sprintf(`{"tokens":{"owner":%q,"limit":100}}`, name), `{"tokens":[`+strings.Join(mine, ",")+`]}`)
+			c.answers(t, fmt.Sprintf(`{"tokens":{"owner":"@%s","limit":100}}`, name), `{"tokens":[`+strings.Join(mine, ",")+`]}`)
 		}
 		c.answers(t, `{"num_tokens":{}}`, fmt.Sprintf(`{"count":%d}`, len(owner)))
 	}

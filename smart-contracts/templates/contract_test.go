@@ -1,0 +1,232 @@
+package templates_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
+	"github.com/hypermesh/hypermesh/smart-contracts/harness"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
+)
+
+// contract is a template on a chain of its own. Texts name accounts by @, as in @alice.
+type contract struct {
+	*harness.Harness
+	code   uint64
+	at     harness.Address
+	gas    uint64            // that the last call used
+	others map[string]string // addresses of other contracts, by name
+}
+
+// machine runs the contracts of all tests, so that each template is compiled once.
+var machine = sync.OnceValues(func() (*vm.Machine, error) { return vm.New(vm.Config{}) })
+
+// people are the accounts, whose addresses have the order of the names.
+var people = sync.OnceValue(func() map[string]harness.Account {
+	names := []string{"alice", "ann", "bob", "carol", "dave", "erin", "mint"}
+	for i := range 16 {
+		names = append(names, fmt.Sprintf("user%02d", i))
+	}
+	accounts := make([]harness.Account, len(names))
+	for i := range names {
+		accounts[i] = harness.AccountOf(fmt.Sprint("template ", i))
+	}
+	slices.SortFunc(accounts, func(a, b harness.Account) int { return strings.Compare(a.String(), b.String()) })
+	out := map[string]harness.Account{}
+	for i, name := range names {
+		out[name] = accounts[i]
+	}
+	return out
+})
+
+func account(name string) harness.Account {
+	a, ok := people()[name]
+	if !ok {
+		panic("there is nobody of the name " + name)
+	}
+	return a
+}
+
+// deploy stores a template.
+func deploy(t *testing.T, name string) *contract {
+	t.Helper()
+	module, _ := load(t, name)
+	m, err := machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := harness.New(harness.Config{Machine: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	code, err := h.Store(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &contract{Harness: h, code: code, others: map[string]string{}}
+}
+
+// script makes another contract, of Go, that texts name as an account.
+func (c *contract) script(t *testing.T, name string, s harness.Script) harness.Address {
+	t.Helper()
+	code, err := c.StoreScript(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Instantiate(c.Treasury(), code, "{}", harness.Making{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.others[name] = r.Contract.String()
+	return r.Contract
+}
+
+var named = regexp.MustCompile("@[a-z0-9]+")
+
+// text puts addresses in place of names.
+func (c *contract) text(s string) string {
+	return named.ReplaceAllStringFunc(s, func(name string) string {
+		if address, ok := c.others[name[1:]]; ok {
+			return address
+		}
+		return account(name[1:]).String()
+	})
+}
+
+// names puts names in place of addresses.
+func (c *contract) names(s string) string {
+	for name, address := range maps.All(c.others) { // order-free: no address is within another
+		s = strings.ReplaceAll(s, address, "@"+name)
+	}
+	for name, a := range people() { // order-free: the same
+		s = strings.ReplaceAll(s, a.String(), "@"+name)
+	}
+	return s
+}
+
+// inOrder is a list of names in the order of their addresses, as JSON.
+func (c *contract) inOrder(names ...string) string {
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(c.text(a), c.text(b)) })
+	return `["` + strings.Join(names, `","`) + `"]`
+}
+
+// answer is what the template answered to a call, with names, or why it was refused.
+func (c *contract) answer(t *testing.T, r *harness.Result, err error) (cosmwasm.Response, string) {
+	t.Helper()
+	if refused, ok := errors.AsType[*harness.Refused](err); ok {
+		c.gas = refused.Gas
+		return cosmwasm.Response{}, c.names(refused.Words)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.gas = r.Gas
+	call := r.Calls[0]
+	call.Answer = []byte(c.names(string(call.Answer)))
+	response, err := call.Response()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, ""
+}
+
+func (c *contract) instantiate(t *testing.T, sender, msg string) (cosmwasm.Response, string) {
+	t.Helper()
+	r, err := c.Instantiate(account(sender), c.code, c.text(msg), harness.Making{})
+	if err == nil {
+		c.at = r.Contract
+	}
+	return c.answer(t, r, err)
+}
+
+func (c *contract) execute(t *testing.T, sender, msg string, funds ...uint64) (cosmwasm.Response, string) {
+	t.Helper()
+	r, err := c.Execute(account(sender), c.at, c.text(msg), funds...)
+	return c.answer(t, r, err)
+}
+
+// must executes what is not refused.
+func (c *contract) must(t *testing.T, sender, msg string, funds ...uint64) cosmwasm.Response {
+	t.Helper()
+	response, refusal := c.execute(t, sender, msg, funds...)
+	if refusal != "" {
+		t.Fatalf("%s: %s: %s", sender, msg, refusal)
+	}
+	return response
+}
+
+// refused executes what is refused, with those words.
+func (c *contract) refused(t *testing.T, sender, msg, want string, funds ...uint64) {
+	t.Helper()
+	if _, refusal := c.execute(t, sender, msg, funds...); refusal != want {
+		t.Errorf("%s: %s: refused with %q, want %q", sender, msg, refusal, want)
+	}
+}
+
+// query returns an answer's JSON, with names, or why there is none.
+func (c *contract) query(t *testing.T, msg string) string {
+	t.Helper()
+	answer, err := c.Query(c.at, c.text(msg))
+	if refused, ok := errors.AsType[*harness.Refused](err); ok {
+		return c.names(refused.Words)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.names(string(answer.JSON))
+}
+
+// answers holds an answer against what it should be.
+func (c *contract) answers(t *testing.T, msg, want string) {
+	t.Helper()
+	if got := c.query(t, msg); got != want {
+		t.Errorf("%s answers %s, want %s", msg, got, want)
+	}
+}
+
+// pass lets time go by.
+func (c *contract) pass(t *testing.T, d time.Duration) {
+	t.Helper()
+	if err := c.Pass(d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shop is a contract that is sent things.
+type shop struct {
+	c      *contract
+	closed bool
+	heard  []string // messages of the template
+}
+
+func shopOf(t *testing.T, c *contract) *shop {
+	t.Helper()
+	s := &shop{c: c}
+	c.script(t, "shop", func(scene *harness.Scene) (any, error) {
+		switch {
+		case scene.Entry != "execute":
+		case s.closed:
+			return nil, errors.New("the shop is closed")
+		case scene.Info.Sender == c.at.String():
+			s.heard = append(s.heard, c.names(string(scene.Msg)))
+		}
+		return nil, nil
+	})
+	return s
+}
+
+// got holds what the shop was told last against what it should be.
+func (s *shop) got(t *testing.T, want string) {
+	t.Helper()
+	if n := len(s.heard); n == 0 || s.heard[n-1] != want {
+		t.Errorf("the shop heard %q, want %s", s.heard, want)
+	}
+}
