@@ -12,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
@@ -311,5 +312,53 @@ func TestEventsOfATransactionAreBounded(t *testing.T) {
 	}
 	if r := &receipts[2]; r.Accepted() || !strings.Contains(r.Rejection, "message 1: hypermesh 4: more than 8192 events") {
 		t.Errorf("two messages: %q, %d events", r.Rejection, len(r.Events))
+	}
+}
+
+// deaf is a chain of which contracts learn nothing, and where they do nothing.
+type deaf struct{ contract.Host }
+
+func (deaf) Message(*state.Overlay, chain.Address, chain.Msg, uint64) contract.Result {
+	return contract.Result{Gas: 7, Why: chain.Reject("nobody listens")}
+}
+
+func (deaf) Query(state.Reader, contract.Question, uint64) (any, uint64) { return 5, 7 }
+
+// TestWithHost: what stands in for the chain is asked in blocks and in queries, by the executor
+// that has it, and no other.
+func TestWithHost(t *testing.T) {
+	deposit := fmt.Sprintf(`{"custom":{"deposit":{"cluster":%q,"amount":"5"}}}`, cluster.Public())
+	var heard string
+	w, address := withContract(t, func(_ meter.Entry, msg string, ask func(string) string) string {
+		switch msg {
+		case "send":
+			return sending(deposit)
+		case "ask":
+			heard = ask(fmt.Sprintf(`{"custom":{"node":{"id":%q}}}`, nodeA.Public()))
+		}
+		return nothing
+	})
+	w.register()
+	do := func(msg string) chain.Receipt {
+		return w.block(1_000, w.tx(keyOf(27), chain.ExecuteContract{Contract: address, Msg: []byte(msg)})).Receipts.Txs[0]
+	}
+	plain := w.x
+	w.x = plain.WithHost(func(host contract.Host) contract.Host { return deaf{host} })
+	if r := do("send"); !strings.HasSuffix(r.Rejection, "hypermesh 3: deposit: nobody listens") {
+		t.Errorf("%+v", r)
+	}
+	if r := do("ask"); !r.Accepted() || heard != "5" {
+		t.Errorf("%s, %+v", heard, r)
+	}
+	heard = ""
+	if _, _, _, err := w.x.AskContract(t.Context(), w.state, address, []byte("ask")); err != nil || heard != "5" {
+		t.Errorf("a query from outside: %s, %v", heard, err)
+	}
+	w.x = plain
+	if r := do("ask"); !r.Accepted() || !strings.Contains(heard, ownerA.address().String()) {
+		t.Errorf("the chain itself: %s, %+v", heard, r)
+	}
+	if r := do("send"); !r.Accepted() {
+		t.Errorf("the chain itself: %+v", r)
 	}
 }

@@ -3,6 +3,7 @@ package harness_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -180,7 +181,9 @@ func TestMoney(t *testing.T) {
 		t.Errorf("%+v, %v: bob has %d", r, err, h.Balance(bob.Address()))
 	}
 	before := h.Balance(alice.Address())
-	results, err := h.Block(harness.Tx{From: alice, OwnFee: true, Gas: 1_000_000, Messages: []chain.Msg{chain.ExecuteContract{Contract: at, Msg: []byte("keep longer")}}})
+	results, err := h.Block(harness.Tx{From: alice, OwnFee: true, Gas: 1_000_000, Messages: []chain.Msg{
+		chain.ExecuteContract{Contract: at, Msg: []byte("keep longer"), MaxDeposit: chain.Hyper(1)},
+	}})
 	if err != nil || results[0].Refused != nil {
 		t.Fatal(err, results)
 	}
@@ -194,7 +197,9 @@ func TestBlocks(t *testing.T) {
 	h := fresh(t, harness.Config{BlockTime: 3 * time.Second, ChainID: "another-1", Start: time.UnixMilli(1_800_000_000_000)})
 	alice := harness.AccountOf("alice")
 	at := scripted(t, h, puppet)
-	say := func(text string) chain.Msg { return chain.ExecuteContract{Contract: at, Msg: []byte(text)} }
+	say := func(text string) chain.Msg {
+		return chain.ExecuteContract{Contract: at, Msg: []byte(text), MaxDeposit: chain.Hyper(1)}
+	}
 	height := h.Height()
 	results, err := h.Block(
 		harness.Tx{From: alice, Messages: []chain.Msg{say("keep one")}},
@@ -277,6 +282,10 @@ func TestContracts(t *testing.T) {
 	answer, err := h.Query(asker, fmt.Sprintf(`ask {"wasm":{"smart":{"contract_addr":%q,"msg":"e30="}}}`, made.Contract))
 	if err != nil || string(answer.JSON) != `"\"two\""` || len(answer.Calls) != 2 || answer.Calls[1].Waiting != 1 || answer.Calls[1].Contract != made.Contract {
 		t.Errorf("%+v, %v", answer, err)
+	}
+	_, err = h.Query(asker, fmt.Sprintf(`ask {"wasm":{"smart":{"contract_addr":%q,"msg":%q}}}`, asker, base64.StdEncoding.EncodeToString([]byte("refuse so"))))
+	if why := refused(t, err, "codespace: wasm, code: 9"); why.Contract != asker || len(why.Calls) != 2 || why.Calls[1].Why != "so" {
+		t.Errorf("%+v", why)
 	}
 	if _, err := h.SetAdmin(alice, made.Contract, nil); err != nil {
 		t.Error(err)

@@ -54,8 +54,8 @@ func (c *Call) Response() (cosmwasm.Response, error) {
 // Refused is what did not take effect, and why. Nothing of it is left but the fee.
 type Refused struct {
 	Text     string  // what the receipt says: codespace, code and words
-	Words    string  // of the contract that refused, or Text if none did
-	Contract Address // that refused
+	Words    string  // of the contract that refused; Text if none did, or its words did not fit a receipt
+	Contract Address // that refused; zero if Words are Text
 	Gas      uint64  // used
 	Calls    []Call  // up to there
 }
@@ -100,11 +100,11 @@ func calledBy(event any) (at Address, data []byte, ok bool) {
 	return at, nil, false
 }
 
-// refusedOf is a refusal, whose words are of the last call that said so.
+// refusedOf is a refusal, whose words are those of the last call that the receipt tells of.
 func refusedOf(text string, gas uint64, calls []Call) *Refused {
 	r := &Refused{Text: text, Words: text, Gas: gas, Calls: calls}
 	for _, c := range calls {
-		if c.Why != "" && strings.HasSuffix(text, ": "+c.Why) {
+		if c.Why != "" && strings.HasSuffix(text, c.Contract.Short()+": "+c.Why) {
 			r.Words, r.Contract = c.Why, c.Contract
 		}
 	}
