@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -199,6 +200,7 @@ func TestEcho(t *testing.T) {
 		}
 	}
 	p.expect(t, `{"echo":[{"text":"\ud83d\ude00\u00e9\/\b\f"}]}`, "[\"😀é/\\u0008\\u000c\"]")
+	p.expect(t, `{"echo":[{"raw": {"a" : [1, "\u0041}",null]} },{"raw":-1.5e3},{"raw":"\""}]}`, `[{"a" : [1, "\u0041}",null]},-1.5e3,"\""]`)
 	p.expect(t, `{"echo":[{"i64":-9223372036854775808},{"i64":9223372036854775807}]}`, "[-9223372036854775808,9223372036854775807]")
 	for msg, want := range map[string]string{
 		`{"text":"\ud83d"}`: "JSON: malformed", `{"text":"\ude00"}`: "JSON: malformed", `{"text":"\ud83d\u0041"}`: "JSON: malformed",
@@ -313,6 +315,10 @@ func TestMessages(t *testing.T) {
 		`{"staking":{"redelegate":{"src_validator":"val","dst_validator":"wal","amount":COIN}}}`,
 		`{"distribution":{"set_withdraw_address":{"address":"bob"}}}`, `{"distribution":{"withdraw_delegator_reward":{"validator":"val"}}}`,
 		`{"distribution":{"fund_community_pool":{"amount":COINS}}}`, `{"gov":{"vote":{"proposal_id":3,"option":"no_with_veto"}}}`, `{"custom":{"burn":{}}}`,
+		`{"custom":{"deposit":{"cluster":"aa","amount":"5"}}}`, `{"custom":{"withdraw":{"cluster":"aa","amount":"5"}}}`,
+		`{"custom":{"open_channel":{"payee":"bob","nonce":"18446744073709551615","signer":"cc","amount":"5","window_ms":"60000"}}}`,
+		`{"custom":{"fund_channel":{"channel":"dd","amount":"5"}}}`, `{"custom":{"close_channel":{"channel":"dd"}}}`,
+		`{"custom":{"extend_lease":{"node":"ee","order":"ff","amount":"5"}}}`,
 	}
 	words := strings.NewReplacer("COINS", `[{"denom":"hyper","amount":"7"},{"denom":"cpu","amount":"1"}]`, "COIN", `{"denom":"hyper","amount":"5"}`, "MSG", "eyJidXJuIjp7fX0=")
 	for i, m := range r.Messages {
@@ -363,6 +369,8 @@ func TestQuestions(t *testing.T) {
 	}
 	const refused = `{"ok":{"error":"no"}}`
 	const none = `{"error":{"no_such_contract":{"addr":"token"}}}`
+	const orderAnswer = `{"order":{"consumer":"bob","cluster":"c","policy":"none","max_cost":"5","spent":"4","deadline_ms":"9","closed":true,"claims":[` +
+		`{"node":"n","provider":"ann","sequence":"1","result":"r","exit":"ok","settled":true,"verified":false,"cost":"3"}]}}`
 	for _, c := range []struct{ name, query, answer, want string }{
 		{"balance", `{"bank":{"balance":{"address":"bob","denom":"hyper"}}}`, ok(`{"amount":{"denom":"hyper","amount":"12"}}`), `"12"`},
 		{"balances", `{"bank":{"all_balances":{"address":"bob"}}}`, ok(`{"amount":[{"denom":"hyper","amount":"12"}]}`), `[{"denom":"hyper","amount":"12"}]`},
@@ -377,6 +385,12 @@ func TestQuestions(t *testing.T) {
 		{"bonded", `{"staking":{"bonded_denom":{}}}`, ok(`{"denom":"hyper"}`), `"hyper"`},
 		{"delegation", `{"staking":{"delegation":{"delegator":"bob","validator":"val"}}}`, ok(`{"delegation":null}`), "false"},
 		{"custom", `{"custom":{"balance":{}}}`, ok(`{"valid":true}`), "true"},
+		{"escrow", `{"custom":{"escrow":{"consumer":"bob","cluster":"aa"}}}`, ok(`{"balance":"7"}`), `"7"`},
+		{"order", `{"custom":{"order":{"id":"aa"}}}`, ok(`{"order":null}`), "null"},
+		{"order", `{"custom":{"order":{"id":"aa"}}}`, ok(orderAnswer), `["bob","c","none","5","4",9,true,["n","ann",1,"r","ok",true,false,"3"]]`},
+		{"node", `{"custom":{"node":{"id":"aa"}}}`, ok(`{"node":null}`), "null"},
+		{"node", `{"custom":{"node":{"id":"aa"}}}`, ok(`{"node":{"owner":"ann","bond":"5","score":"500000"}}`), `["ann","5",500000]`},
+		{"proof", `{"custom":{"verify_proof":{"kernel":"matmul-4","inputs":["aa","bb"],"outputs":["cc"],"bind":"dd","proof":"cGF5"}}}`, ok(`{"valid":true}`), "true"},
 		{"failing", `{"custom":{"balance":{}}}`, refused, `[false,"no"]`},
 		{"failing", `{"custom":{"balance":{}}}`, none, `[false,"no_such_contract"]`},
 	} {
@@ -417,4 +431,52 @@ func TestSignatures(t *testing.T) {
 	p.expect(t, `{"signature":{"kind":"ed25519","message":"","signature":"","key":""}}`, "!signature: malformed")
 	p.expect(t, `{"address":"bob"}`, `["bob","Ym9i","bob"]`)
 	p.expect(t, `{"address":"B"}`, "!address: invalid address")
+}
+
+// TestPairings has the chain calculate on BLS12-381.
+func TestPairings(t *testing.T) {
+	p := newProbe(t)
+	b64 := base64.StdEncoding.EncodeToString
+	ask := func(op string, parts ...[]byte) string {
+		for len(parts) < 4 {
+			parts = append(parts, nil)
+		}
+		return p.query(t, fmt.Sprintf(`{"bls":{"op":%q,"a":%q,"b":%q,"c":%q,"d":%q}}`, op, b64(parts[0]), b64(parts[1]), b64(parts[2]), b64(parts[3])))
+	}
+	point := func(text string) []byte {
+		p, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	sum := func(op string, points ...[]byte) (out []byte) {
+		if err := json.Unmarshal([]byte(ask(op, slices.Concat(points...))), &out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	// The generators of the two groups, twice and three times.
+	one := point("97f1d3a73197d7942695638c4fa9ac0fc3688c4f9774b905a14e3a3f171bac586c55e83ff97a1aeffb3af00adb22c6bb")
+	large := point("93e02b6052719f607dacd3a088274f65596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e" +
+		"024aa2b2f08f0a91260805272dc51051c6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8")
+	two, three := sum("sum_g1", one, one), sum("sum_g1", one, one, one)
+	large2, large3 := sum("sum_g2", large, large), sum("sum_g2", large, large, large)
+	// RFC 9380, appendices J.9.1 and J.10.1, of the empty message.
+	const domain = "QUUX-V01-CS02-with-BLS12381G1_XMD:SHA-256_SSWU_RO_"
+	hash1 := point("852926add2207b76ca4fa57a8734416c8dc95e24501772c814278700eed6d1e4e8cf62d9c09db0fac349612b759e79a1")
+	hash2 := point("a5cb8437535e20ecffaef7752baddf98034139c38452458baeefab379ba13dff5bf5dd71b72418717047f5b0f37da03d" +
+		"0141ebfbdca40eb85b87142e130ab689c673cf60f1a3e98d69335266f30d9b8d4ac44c1038e9dcdd5393faf5c41fb78a")
+	for _, c := range []struct{ got, want string }{
+		{ask("hash_g1", nil, []byte(domain)), `"` + b64(hash1) + `"`},
+		{ask("hash_g2", nil, []byte(strings.Replace(domain, "G1", "G2", 1))), `"` + b64(hash2) + `"`},
+		{ask("pairings", one, large2, two, large), "true"}, {ask("pairings", one, large3, three, large), "true"},
+		{ask("pairings", one, large2, three, large), "false"}, {ask("pairings", slices.Concat(one, two), slices.Concat(large, large), one, large3), "true"},
+		{ask("pairings", one, nil, two, large), "!BLS12-381: malformed"}, {ask("sum_g1", one[1:]), "!BLS12-381: malformed"},
+		{ask("sum_g2"), "!BLS12-381: malformed"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s, want %s", c.got, c.want)
+		}
+	}
 }

@@ -51,3 +51,19 @@ export declare function ed25519_batch_verify(messages: usize, signatures: usize,
 
 @external("env", "query_chain")
 export declare function query_chain(request: usize): usize;
+
+// A hash function of 0 is SHA-256.
+@external("env", "bls12_381_aggregate_g1")
+export declare function bls12_381_aggregate_g1(points: usize, out: usize): u32;
+
+@external("env", "bls12_381_aggregate_g2")
+export declare function bls12_381_aggregate_g2(points: usize, out: usize): u32;
+
+@external("env", "bls12_381_hash_to_g1")
+export declare function bls12_381_hash_to_g1(hash: u32, message: usize, domain: usize, out: usize): u32;
+
+@external("env", "bls12_381_hash_to_g2")
+export declare function bls12_381_hash_to_g2(hash: u32, message: usize, domain: usize, out: usize): u32;
+
+@external("env", "bls12_381_pairing_equality")
+export declare function bls12_381_pairing_equality(ps: usize, qs: usize, r: usize, s: usize): u32;

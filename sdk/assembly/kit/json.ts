@@ -25,6 +25,8 @@ export class Json {
   private kind: Kind = Kind.Null;
   private at: usize = 0; // where a number, or what is between a text's quotes, begins
   private end: usize = 0;
+  private from: usize = 0; // where the value as it was written begins, and ends
+  private to: usize = 0;
   private nameAt: usize = 0; // its name, if it is a field
   private nameEnd: usize = 0;
   private first: Json | null = null; // of a list's values, or an object's fields
@@ -47,6 +49,7 @@ export class Json {
   private static value(depth: i32): Json {
     if (depth > maxDepth) throw new Error("JSON: too deep");
     const json = new Json();
+    json.from = at;
     const c = peek();
     if (c == 0x7b) json.object(depth);
     else if (c == 0x5b) json.list(depth);
@@ -69,6 +72,7 @@ export class Json {
       number();
       json.end = at;
     }
+    json.to = at;
     return json;
   }
 
@@ -242,6 +246,11 @@ export class Json {
   utf8(): Bytes {
     if (this.kind != Kind.Text) throw new Error("JSON: want a text");
     return this.escapes ? unescape(this.at, this.end) : new Bytes(this.at, this.end - this.at);
+  }
+
+  // raw returns the value as it was written.
+  raw(): Bytes {
+    return new Bytes(this.from, this.to - this.from);
   }
 
   // bytes reads a text that is base64.

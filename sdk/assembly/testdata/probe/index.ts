@@ -3,8 +3,8 @@
 export { allocate, deallocate, interface_version_8 } from "./kit/abi";
 
 import {
-  Bank, Batch, Bytes, Coin, Coins, Distribution, Entries, Env, Event, Info, Item, Json, Map, Query, Reply, ReplyOn, Response, Staking, U128, U256, Wasm, Writer,
-  address, answer, answerQuery, ask, canonical, custom, ed25519Verify, encode, human, message, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256, unknown, vote,
+  Bank, Batch, Bytes, Chain, Coin, Coins, Compute, Distribution, Entries, Env, Event, Info, Item, Json, Map, Query, Reply, ReplyOn, Response, Staking, Statement, U128, U256, Wasm, Writer,
+  address, answer, answerQuery, ask, canonical, custom, ed25519Verify, encode, hashToG1, hashToG2, human, message, pairingsEqual, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256, sumG1, sumG2, unknown, vote,
 } from "./kit";
 
 class Pair {
@@ -84,6 +84,8 @@ function everything(env: Env, info: Info): Response {
   r.message(Staking.delegate("val", coin)).message(Staking.undelegate("val", coin)).message(Staking.redelegate("val", "wal", coin));
   r.message(Distribution.setWithdrawAddress("bob")).message(Distribution.withdrawReward("val")).message(Distribution.fundCommunityPool(coins));
   r.message(vote(3, "no_with_veto")).message(custom(msg));
+  r.message(Compute.deposit("aa", U128.of(5))).message(Compute.withdraw("aa", U128.of(5))).message(Compute.openChannel("bob", u64.MAX_VALUE, "cc", U128.of(5), 60000));
+  r.message(Compute.fundChannel("dd", U128.of(5))).message(Compute.closeChannel("dd")).message(Compute.extendLease("ee", "ff", U128.of(5)));
   return r.answer(bytes);
 }
 
@@ -107,6 +109,7 @@ export function query(_env: usize, msg: usize): usize {
   else if (m.named("sha256")) w.binary(sha256(m.bytes()));
   else if (m.named("signature")) signature(m, w);
   else if (m.named("batch")) batch(m, w);
+  else if (m.named("bls")) pairings(m, w);
   else if (m.named("address")) w.list().text(address(m.text())).binary(canonical(m.text())).text(human(canonical(m.text()))).end();
   else if (m.named("ask")) questions(m, w);
   else throw new Error(unknown(m));
@@ -159,6 +162,7 @@ function echo(m: Json, w: Writer): void {
     else if (v.named("i64")) w.i64(v.i64());
     else if (v.named("quoted")) w.u64Text(v.u64Text());
     else if (v.named("bool")) w.bool(v.bool());
+    else if (v.named("raw")) w.json(v.raw());
     else throw new Error(unknown(v));
     one = one.tail();
   }
@@ -231,8 +235,41 @@ function questions(m: Json, w: Writer): void {
   else if (name == "bonded") w.text(Query.bondedDenom());
   else if (name == "delegation") w.bool(Query.delegation("bob", "val") !== null);
   else if (name == "custom") w.bool(Query.custom(msg).field("valid").bool());
+  else if (name == "escrow") w.u128(Chain.escrow("bob", "aa"));
+  else if (name == "order") order(w);
+  else if (name == "node") {
+    const node = Chain.node("aa");
+    if (node === null) w.null();
+    else w.list().text(node.owner).u128(node.bond).u64(node.score).end();
+  } else if (name == "proof") w.bool(Chain.proven(new Statement("matmul-4", ["aa", "bb"], ["cc"], "dd"), Bytes.of("pay")));
   else {
     const answer = ask(new Writer().object().field("custom").json(msg.bytes()).end());
     w.list().bool(answer.ok).text(answer.why).end();
   }
+}
+
+function order(w: Writer): void {
+  const o = Chain.order("aa");
+  if (o === null) {
+    w.null();
+    return;
+  }
+  w.list().text(o.consumer).text(o.cluster).text(o.policy).u128(o.most).u128(o.spent).u64(o.deadline).bool(o.closed);
+  let c = o.claims;
+  while (c !== null) {
+    w.list().text(c.node).text(c.provider).u64(c.sequence).text(c.result).text(c.exit).bool(c.settled).bool(c.verified).u128(c.cost).end();
+    c = c.next;
+  }
+  w.end();
+}
+
+function pairings(m: Json, w: Writer): void {
+  const op = m.field("op").text();
+  const a = m.field("a").bytes();
+  const b = m.field("b").bytes();
+  if (op == "sum_g1") w.binary(sumG1(a));
+  else if (op == "sum_g2") w.binary(sumG2(a));
+  else if (op == "hash_g1") w.binary(hashToG1(a, b));
+  else if (op == "hash_g2") w.binary(hashToG2(a, b));
+  else w.bool(pairingsEqual(a, b, m.field("c").bytes(), m.field("d").bytes()));
 }
