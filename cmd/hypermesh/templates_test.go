@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func templatesGuide(t *testing.T) []guideBlock {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/TEMPLATES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := parseGuide(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocks
+}
+
+func TestTemplatesPageParses(t *testing.T) {
+	if n := len(templatesGuide(t)); n < 3 {
+		t.Errorf("%d blocks are run", n)
+	}
+}
+
+// TestTemplatesPage runs the examples of docs/TEMPLATES.md on a network.
+func TestTemplatesPage(t *testing.T) {
+	endToEnd(t)
+	program, _ := programs(t)
+	cache, err := filepath.Abs("../../bin/tools/cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := startDevnet(t, "--servers", "0", "--agents", "0", "--no-explorer")
+	n := &newcomer{dir: t.TempDir(), env: append(os.Environ(),
+		"PATH="+filepath.Dir(program)+string(filepath.ListSeparator)+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache)}
+	if description, err := os.ReadFile(network.path); err != nil || os.WriteFile(filepath.Join(n.dir, "net.json"), description, 0o600) != nil {
+		t.Fatalf("the network's description: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
+	defer cancel()
+	for _, b := range templatesGuide(t) {
+		out, err := n.shell(ctx, b.text).CombinedOutput()
+		t.Logf("%s\n%s", b.text, out)
+		if err != nil {
+			t.Fatalf("docs/TEMPLATES.md:%d: %v", b.line, err)
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package templates_test
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	onchain "github.com/hypermesh/hypermesh/smart-contracts/contract"
+)
+
+// section is a section of a module.
+func section(id byte, body []byte) []byte {
+	return append(binary.AppendUvarint([]byte{id}, uint64(len(body))), body...)
+}
+
+// answering is a module whose entries all answer the same, whatever they are called with;
+// without an answer they stop.
+func answering(text string) []byte {
+	entry := []byte{4, 0, 0x41, 32, 0x0b} // i32.const 32: the region of the answer
+	if text == "" {
+		entry = []byte{3, 0, 0, 0x0b} // unreachable
+	}
+	types := []byte{4, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 1, 0x7f, 0, 0x60, 0, 0, 0x60, 3, 0x7f, 0x7f, 0x7f, 1, 0x7f}
+	exports := []byte{7}
+	for i, name := range []string{"allocate", "deallocate", "interface_version_8", "instantiate", "execute"} {
+		exports = append(append(append(exports, byte(len(name))), name...), 0, byte(i))
+	}
+	exports = append(append(append(exports, 6), "memory"...), 2, 0)
+	exports = append(append(append(exports, 7), "migrate"...), 0, 5)
+	code := []byte{6, 4, 0, 0x41, 16, 0x0b, 2, 0, 0x0b, 2, 0, 0x0b} // i32.const 16: a region for what is given to it
+	for range 2 {
+		code = append(code, 4, 0, 0x41, 32, 0x0b)
+	}
+	code = append(code, entry...)
+	var data []byte
+	for _, n := range []uint32{1024, 60_000, 0, 0, 48, uint32(len(text)), uint32(len(text)), 0} {
+		data = binary.LittleEndian.AppendUint32(data, n)
+	}
+	data = append(data, text...)
+	head := binary.AppendUvarint([]byte{1, 0, 0x41, 16, 0x0b}, uint64(len(data)))
+	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"), section(1, types), section(3, []byte{6, 0, 1, 2, 3, 3, 3}), section(5, []byte{1, 0, 1}),
+		section(7, exports), section(10, code), section(11, append(head, data...)))
+}
+
+// upgrades is a proxy with a target that has code 2; 3 is other code, 4 code that does not
+// let itself be migrated to.
+type upgrades struct {
+	*ledger
+	it, target chain.Address
+	sums       map[uint64]string
+}
+
+const proxyBegin = `{"governor":"@alice","guardian":"@bob","delay":100,"grace":50}`
+
+func newUpgrades(t *testing.T) *upgrades {
+	t.Helper()
+	u := &upgrades{ledger: newLedger(t, nil), sums: map[uint64]string{}}
+	proxy := u.template("proxy")
+	for _, text := range []string{"one", "two", ""} {
+		module := answering("")
+		if text != "" {
+			module = answering(fmt.Sprintf(`{"ok":{"messages":[],"attributes":[{"key":"code","value":%q}],"events":[]}}`, text))
+		}
+		u.sums[u.store(module)] = fmt.Sprintf("%x", sha256.Sum256(module))
+	}
+	admin := account("alice")
+	if _, refusal := u.begin("alice", making{code: proxy, msg: proxyBegin, admin: &admin}); !strings.HasSuffix(refusal, ": a proxy with an admin locks nothing") {
+		t.Errorf("a proxy that can be migrated itself: %q", refusal)
+	}
+	u.it = u.made("alice", making{code: proxy, msg: proxyBegin})
+	u.target = u.made("alice", making{code: 2, msg: "{}", admin: &u.it})
+	return u
+}
+
+func (u *upgrades) code() uint64 {
+	c, ok := onchain.ContractOf(u.state, u.target)
+	if !ok {
+		u.Fatal("the target is gone")
+	}
+	return c.Code
+}
+
+// migrates schedules a migration of the target.
+func (u *upgrades) migrates(code uint64) string {
+	return fmt.Sprintf(`{"schedule":{"step":{"migrate":{"target":%q,"code_id":%d,"msg":"e30="}},"note":"https://x"}}`, u.target, code)
+}
+
+// TestProxy migrates its target after the lock, to what was published.
+func TestProxy(t *testing.T) {
+	u := newUpgrades(t)
+	if did := u.do("alice", chain.MigrateContract{Contract: u.target, Code: 3, Msg: []byte("{}")}); did.Why == nil || !strings.HasPrefix(did.Why.Reason(), "sdk 4: ") {
+		t.Errorf("past the proxy: %+v", did.Why)
+	}
+	u.refused("bob", u.it, u.migrates(3), "only the governor may")
+	events := u.must("alice", u.it, u.migrates(3), 0)
+	if said(events, "from") != u.sums[2] || said(events, "to") != u.sums[3] || said(events, "ready") != fmt.Sprint(u.nanos()+100e9) {
+		t.Errorf("what is published: %+v", events)
+	}
+	diff := fmt.Sprintf(`{"migrate":{"target":%q,"from":{"code_id":2,"checksum":%q},"to":{"code_id":3,"checksum":%q},"msg":"e30="}}`, u.target, u.sums[2], u.sums[3])
+	shown := fmt.Sprintf(`{"id":1,"step":%s,"note":"https://x","ready":"%d","over":"%d","status":"STATUS"}`, diff, u.nanos()+100e9, u.nanos()+150e9)
+	for _, status := range []string{"waiting", "waiting", "ready"} {
+		u.answers(u.it, `{"decision":{"id":1}}`, strings.Replace(shown, "STATUS", status, 1))
+		if status == "waiting" {
+			u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is waiting")
+			u.wait(50)
+		}
+	}
+	u.refused("bob", u.it, `{"apply":{"decision":1}}`, "only the governor may")
+	if events := u.must("alice", u.it, `{"apply":{"decision":1}}`, 0); said(events, "code") != "two" || u.code() != 3 {
+		t.Errorf("after it was applied the target has code %d, %+v", u.code(), events)
+	}
+	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is applied")
+	u.answers(u.it, `{"decisions":{}}`, `{"decisions":[`+strings.Replace(shown, "STATUS", "applied", 1)+`]}`)
+	u.answers(u.it, `{"decisions":{"start_before":1}}`, `{"decisions":[]}`)
+	u.audit()
+}
+
+// TestProxyChangesItsMind: what is cancelled, over, or of another target than was published, is not applied.
+func TestProxyChangesItsMind(t *testing.T) {
+	u := newUpgrades(t)
+	for range 3 {
+		u.must("alice", u.it, u.migrates(3), 0)
+	}
+	u.refused("carol", u.it, `{"cancel":{"decision":1}}`, "only the governor and the guardian may")
+	u.must("bob", u.it, `{"cancel":{"decision":1}}`, 0)
+	u.wait(100)
+	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is cancelled")
+	u.refused("bob", u.it, `{"cancel":{"decision":1}}`, "it is cancelled")
+	u.must("alice", u.it, `{"apply":{"decision":2}}`, 0)
+	u.refused("alice", u.it, `{"apply":{"decision":3}}`, "the target has other code by now")
+	u.wait(50)
+	u.refused("alice", u.it, `{"apply":{"decision":3}}`, "it is over")
+	u.refused("alice", u.it, `{"cancel":{"decision":3}}`, "it is over")
+	// Code that stops: the decision stands as it was.
+	u.must("alice", u.it, u.migrates(4), 0)
+	u.wait(100)
+	if _, refusal := u.call("alice", u.it, `{"apply":{"decision":4}}`, 0); !strings.HasPrefix(refusal, "wasm 11: ") || u.code() != 3 {
+		t.Errorf("code that stops: %q, %d", refusal, u.code())
+	}
+	if got := u.asked(u.it, `{"decision":{"id":4}}`); !strings.Contains(got, `"status":"ready"`) {
+		t.Error(got)
+	}
+	for msg, want := range map[string]string{
+		u.migrates(3): "it has that code already",
+		u.migrates(9): "query: no_such_code",
+		strings.Replace(u.migrates(2), "e30=", "e30", 1):                              "JSON: not base64",
+		strings.Replace(u.migrates(2), "e30=", "e3s=", 1):                             "JSON: malformed",
+		strings.Replace(u.migrates(2), "https://x", strings.Repeat("x", 1_025), 1):    "the note is too long",
+		strings.Replace(u.migrates(2), u.target.String(), u.it.String(), 1):           "the proxy is not its admin",
+		strings.Replace(u.migrates(2), u.target.String(), account("bob").String(), 1): "query: no_such_contract",
+		strings.Replace(u.migrates(2), "migrate", "burn", 1):                          "unknown step burn",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":0,"grace":1}}}}`:  "a delay is from a second to a year",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":1,"grace":0}}}}`:  "a time of grace is from a second to a year",
+		`{"schedule":{"step":{"settings":{"governor":"bobby","delay":1,"grace":1}}}}`: "address: invalid address",
+		`{"sweep":{}}`:             "unknown message sweep",
+		`{"apply":{"decision":9}}`: "decisions not found",
+	} {
+		u.refused("alice", u.it, msg, want)
+	}
+	if _, refusal := u.call("alice", u.it, u.migrates(2), 1); !strings.HasSuffix(refusal, ": no funds are taken") {
+		t.Error(refusal)
+	}
+}
+
+// TestProxySettings: who decides, and to whom the target goes, waits as well.
+func TestProxySettings(t *testing.T) {
+	u := newUpgrades(t)
+	u.must("alice", u.it, `{"schedule":{"step":{"settings":{"governor":"@dave","delay":1,"grace":50}}}}`, 0)
+	u.must("alice", u.it, fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q,"admin":"@carol"}}}}`, u.target), 0)
+	u.must("alice", u.it, u.migrates(3), 0)
+	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is waiting")
+	u.wait(100)
+	u.must("alice", u.it, `{"apply":{"decision":1}}`, 0)
+	u.answers(u.it, `{"settings":{}}`, `{"governor":"@dave","guardian":null,"delay":1,"grace":50}`)
+	u.refused("alice", u.it, `{"apply":{"decision":2}}`, "only the governor may")
+	u.refused("bob", u.it, `{"cancel":{"decision":2}}`, "only the governor and the guardian may")
+	u.must("dave", u.it, `{"apply":{"decision":2}}`, 0)
+	u.refused("dave", u.it, `{"apply":{"decision":3}}`, "the proxy is not its admin")
+	u.refused("dave", u.it, u.migrates(3), "the proxy is not its admin")
+	if did := u.do("carol", chain.MigrateContract{Contract: u.target, Code: 3, Msg: []byte("{}")}); did.Why != nil {
+		t.Error(did.Why.Reason())
+	}
+	// To nobody, for good.
+	u.target = u.made("alice", making{code: 2, msg: "{}", admin: &u.it})
+	u.must("dave", u.it, fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q}}}}`, u.target), 0)
+	u.wait(1)
+	u.must("dave", u.it, `{"apply":{"decision":4}}`, 0)
+	if c, _ := onchain.ContractOf(u.state, u.target); c.Admin != nil {
+		t.Errorf("the target's admin is %s", c.Admin)
+	}
+}
+
+// TestProxyHistories schedules, applies and cancels at random: the target has the code that
+// was published before it, a lock long.
+func TestProxyHistories(t *testing.T) {
+	u := newUpgrades(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	type decision struct {
+		from, to, ready uint64
+		end             string
+	}
+	var all []*decision
+	code, applied := uint64(2), 0
+	for range 4_000 {
+		u.wait(r.Uint64N(20))
+		who, id := []string{"alice", "alice", "alice", "alice", "bob", "carol"}[r.IntN(6)], max(r.IntN(len(all)+1), len(all)-4)
+		if id == len(all) || r.IntN(10) == 0 {
+			to := 2 + r.Uint64N(2)
+			switch msg := u.migrates(to); {
+			case who != "alice":
+				u.refused(who, u.it, msg, "only the governor may")
+			case to == code:
+				u.refused(who, u.it, msg, "it has that code already")
+			default:
+				u.must(who, u.it, msg, 0)
+				all = append(all, &decision{from: code, to: to, ready: u.nanos() + 100e9})
+			}
+			continue
+		}
+		d := all[id]
+		status := d.end
+		switch {
+		case status != "":
+		case u.nanos() >= d.ready+50e9:
+			status = "over"
+		case u.nanos() >= d.ready:
+			status = "ready"
+		default:
+			status = "waiting"
+		}
+		if cancel := fmt.Sprintf(`{"cancel":{"decision":%d}}`, id+1); r.IntN(8) == 0 {
+			switch {
+			case who == "carol":
+				u.refused(who, u.it, cancel, "only the governor and the guardian may")
+			case status != "waiting" && status != "ready":
+				u.refused(who, u.it, cancel, "it is "+status)
+			default:
+				u.must(who, u.it, cancel, 0)
+				d.end = "cancelled"
+			}
+			continue
+		}
+		switch apply := fmt.Sprintf(`{"apply":{"decision":%d}}`, id+1); {
+		case who != "alice":
+			u.refused(who, u.it, apply, "only the governor may")
+		case status != "ready":
+			u.refused(who, u.it, apply, "it is "+status)
+		case d.from != code:
+			u.refused(who, u.it, apply, "the target has other code by now")
+		default:
+			u.must(who, u.it, apply, 0)
+			d.end, code = "applied", d.to
+			applied++
+		}
+		if u.code() != code {
+			t.Fatalf("the target has code %d, want %d", u.code(), code)
+		}
+	}
+	u.audit()
+	t.Logf("%d decisions, %d applied", len(all), applied)
+}

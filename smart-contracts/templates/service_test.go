@@ -1,0 +1,448 @@
+package templates_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
+	onchain "github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// settled is what an agreement reaches of the chain: orders, a node, proofs that are the
+// word "proof", and channels, whose money comes back when they are closed.
+type settled struct {
+	orders map[crypto.Digest]*onchain.OrderState
+	node   onchain.NodeState
+	asked  []onchain.AskProof
+	open   chain.Amount
+}
+
+func (s *settled) Message(layer *state.Overlay, from chain.Address, m chain.Msg, _ uint64) (out onchain.Result) {
+	switch m := m.(type) {
+	case chain.OpenChannel:
+		if out.Why = tokens.Debit(layer, from, m.Amount, 0); out.Why == nil {
+			tokens.Credit(layer, account("channels"), m.Amount)
+			s.open = m.Amount
+		}
+	case chain.CloseChannel:
+		if out.Why = tokens.Debit(layer, account("channels"), s.open, 0); out.Why == nil {
+			tokens.Credit(layer, from, s.open)
+		}
+	default:
+		out.Why = chain.Reject("not in this test")
+	}
+	return out
+}
+
+func (s *settled) Query(_ state.Reader, q onchain.Question, _ uint64) (answer any, used uint64) {
+	switch q := q.(type) {
+	case onchain.AskOrder:
+		return onchain.OrderAnswer{Order: s.orders[q.Order]}, 1_000
+	case onchain.AskNode:
+		return onchain.NodeAnswer{Node: &s.node}, 1_000
+	case onchain.AskProof:
+		s.asked = append(s.asked, q)
+		return onchain.ProofAnswer{Valid: string(q.Proof) == "proof"}, 1_000
+	default:
+		return onchain.EscrowAnswer{}, 1_000
+	}
+}
+
+var (
+	orderOf  = strings.Repeat("0a", 32)
+	resultOf = strings.Repeat("0b", 32)
+	nodeOf   = strings.Repeat("0c", 32)
+)
+
+const serviceBegin = `{"client":"@alice","provider":"@bob","arbiter":"@carol","sla":{"due":100,"grace":50,"late_every":10,"late_permille":100},"dispute":60,"ruling":80}`
+
+// agreement is one between alice and bob, over whose node they agree too.
+type agreement struct {
+	*ledger
+	it    chain.Address
+	chain *settled
+	tasks int
+}
+
+func newAgreement(t *testing.T, begin string) *agreement {
+	t.Helper()
+	s := &settled{orders: map[crypto.Digest]*onchain.OrderState{}, node: onchain.NodeState{Owner: account("bob"), Bond: "1000", Score: "600000"}}
+	a := &agreement{ledger: newLedger(t, s), chain: s}
+	a.it = a.made("erin", making{code: a.template("service"), msg: begin})
+	return a
+}
+
+// offered is a task with a price of 1000 and a stake of 200.
+func (a *agreement) offered(evidence string) int {
+	a.Helper()
+	a.must("alice", a.it, `{"offer":{"evidence":`+evidence+`,"stake":"200"}}`, 1_000)
+	a.tasks++
+	return a.tasks
+}
+
+func (a *agreement) accepted(evidence string) int {
+	a.Helper()
+	id := a.offered(evidence)
+	a.must("bob", a.it, fmt.Sprintf(`{"accept":{"task":%d}}`, id), 200)
+	return id
+}
+
+// ends holds the end of a task against what both sides get.
+func (a *agreement) ends(events chain.Events, state, toProvider, toClient string) {
+	a.Helper()
+	if got := [3]string{said(events, "state"), said(events, "to_provider"), said(events, "to_client")}; got != [3]string{state, toProvider, toClient} {
+		a.Errorf("it ends as %v, want %s, %s, %s", got, state, toProvider, toClient)
+	}
+	a.audit()
+}
+
+const word = `{"word":{}}`
+
+// TestServiceOrder pays for a result that the chain has verified, and for nothing else.
+func TestServiceOrder(t *testing.T) {
+	a := newAgreement(t, serviceBegin)
+	id, err := crypto.ParseDigest(orderOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := crypto.ParseDigest(resultOf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.accepted(fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, orderOf, resultOf))
+	const deliver = `{"deliver":{"task":1}}`
+	a.refused("bob", a.it, deliver, "the order has no claim")
+	order := &onchain.OrderState{Consumer: account("alice"), Policy: "zk(matmul-4)", MaxCost: "5", Spent: "5", Deadline: "1", Claims: []onchain.ClaimState{}}
+	a.chain.orders[id] = order
+	const none = "no result of the order is paid, verified and as agreed"
+	a.refused("bob", a.it, deliver, none)
+	good := onchain.ClaimState{Provider: account("dave"), Sequence: "1", Result: result, Exit: "ok", Settled: true, Verified: true, Cost: "5"}
+	for _, change := range []func(c *onchain.ClaimState){
+		func(c *onchain.ClaimState) { c.Settled = false }, func(c *onchain.ClaimState) { c.Verified = false },
+		func(c *onchain.ClaimState) { c.Exit = "failed" }, func(c *onchain.ClaimState) { c.Result = id },
+	} {
+		bad := good
+		change(&bad)
+		order.Claims = append(order.Claims, bad)
+		a.refused("bob", a.it, deliver, none)
+	}
+	order.Claims = append(order.Claims, good)
+	a.refused("alice", a.it, deliver, "only the provider may")
+	if a.has(a.it) != 1_200 {
+		t.Errorf("the agreement has %d", a.has(a.it))
+	}
+	a.ends(a.must("bob", a.it, deliver, 0), "paid", "1200", "0")
+	if a.has(a.it) != 0 || a.has(account("bob")) != began+1_000 {
+		t.Errorf("the agreement has %d, bob %d", a.has(a.it), a.has(account("bob")))
+	}
+	a.refused("bob", a.it, deliver, "the task is paid")
+}
+
+// TestServiceProof pays for a proof of this task, of what was agreed upon.
+func TestServiceProof(t *testing.T) {
+	a := newAgreement(t, serviceBegin)
+	evidence := fmt.Sprintf(`{"proof":{"kernel":"matmul-4","inputs":[%q,%q]}}`, orderOf, nodeOf)
+	a.accepted(evidence)
+	a.accepted(strings.Replace(evidence, `"]`, fmt.Sprintf(`"],"outputs":[%q]`, resultOf), 1))
+	a.refused("bob", a.it, `{"deliver":{"task":1,"proof":"cHJvb2Y="}}`, "a proof of which outputs")
+	a.refused("bob", a.it, fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"bm8="}}`, resultOf), "the proof does not hold")
+	a.refused("bob", a.it, fmt.Sprintf(`{"deliver":{"task":2,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf), "the outputs are agreed upon")
+	a.refused("bob", a.it, `{"deliver":{"task":2}}`, "JSON: no field proof")
+	a.ends(a.must("bob", a.it, fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf), 0), "paid", "1200", "0")
+	a.ends(a.must("bob", a.it, `{"deliver":{"task":2,"proof":"cHJvb2Y="}}`, 0), "paid", "1200", "0")
+	n := len(a.chain.asked)
+	one, two := a.chain.asked[n-2], a.chain.asked[n-1]
+	if one.Bind == two.Bind || one.Bind[0] != 0 || len(one.Inputs) != 2 || fmt.Sprintf("%x", one.Outputs[0][:]) != resultOf || one.Kernel != "matmul-4" {
+		t.Errorf("the proofs are of %+v and %+v", one, two)
+	}
+	if got := a.asked(a.it, `{"task":{"id":1}}`); !strings.Contains(got, fmt.Sprintf(`"outputs":[%q]`, resultOf)) || !strings.Contains(got, fmt.Sprintf(`"bind":"%x"`, one.Bind[:])) {
+		t.Errorf("the task is %s", got)
+	}
+}
+
+// TestServiceLate: late work is worth less, and work that never comes costs the stake.
+func TestServiceLate(t *testing.T) {
+	for after, want := range map[uint64][2]string{100: {"1200", "0"}, 101: {"1100", "100"}, 110: {"1100", "100"}, 111: {"1000", "200"}, 150: {"700", "500"}} {
+		a := newAgreement(t, serviceBegin)
+		a.accepted(word)
+		a.wait(after)
+		a.refused("alice", a.it, `{"reclaim":{"task":1}}`, "there is time still")
+		a.must("bob", a.it, `{"deliver":{"task":1,"reference":"ipfs"}}`, 0)
+		a.refused("dave", a.it, `{"release":{"task":1}}`, "it may be disputed still")
+		a.wait(60)
+		a.refused("alice", a.it, `{"dispute":{"task":1}}`, "it is too late")
+		a.ends(a.must("dave", a.it, `{"release":{"task":1}}`, 0), "paid", want[0], want[1])
+	}
+	a := newAgreement(t, serviceBegin)
+	a.accepted(word)
+	a.wait(151)
+	a.refused("bob", a.it, `{"deliver":{"task":1}}`, "it is too late")
+	a.refused("bob", a.it, `{"reclaim":{"task":1}}`, "only the client may")
+	a.ends(a.must("alice", a.it, `{"reclaim":{"task":1}}`, 0), "failed", "0", "1200")
+	if a.has(account("alice")) != began+200 || a.has(account("bob")) != began-200 {
+		t.Errorf("alice has %d, bob %d", a.has(account("alice")), a.has(account("bob")))
+	}
+}
+
+// TestServiceDispute: the arbiter divides, and if not, each has what each brought.
+func TestServiceDispute(t *testing.T) {
+	a := newAgreement(t, serviceBegin)
+	for range 4 {
+		id := a.accepted(word)
+		a.must("bob", a.it, fmt.Sprintf(`{"deliver":{"task":%d}}`, id), 0)
+	}
+	a.wait(59)
+	a.refused("bob", a.it, `{"dispute":{"task":1}}`, "only the client may")
+	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"1"}}`, "the task is delivered")
+	for id := range 4 {
+		a.must("alice", a.it, fmt.Sprintf(`{"dispute":{"task":%d}}`, id+1), 0)
+	}
+	a.refused("dave", a.it, `{"release":{"task":1}}`, "the task is disputed")
+	a.refused("alice", a.it, `{"rule":{"task":1,"provider":"0"}}`, "only the arbiter may")
+	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"1201"}}`, "there is not so much")
+	a.ends(a.must("carol", a.it, `{"rule":{"task":1,"provider":"450"}}`, 0), "ruled", "450", "750")
+	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"450"}}`, "the task is ruled")
+	a.ends(a.must("alice", a.it, `{"approve":{"task":2}}`, 0), "paid", "1200", "0")
+	a.ends(a.must("bob", a.it, `{"give_up":{"task":3}}`, 0), "failed", "0", "1200")
+	a.refused("bob", a.it, `{"lapse":{"task":4}}`, "the arbiter has time still")
+	a.wait(80)
+	a.refused("carol", a.it, `{"lapse":{"task":4}}`, "only client and provider may")
+	a.ends(a.must("bob", a.it, `{"lapse":{"task":4}}`, 0), "lapsed", "200", "1000")
+	a.refused("alice", a.it, `{"approve":{"task":4}}`, "the task is lapsed")
+	if a.has(a.it) != 0 {
+		t.Errorf("the agreement has %d", a.has(a.it))
+	}
+}
+
+// TestServiceRent opens a channel to the provider, while the node is what was agreed upon.
+func TestServiceRent(t *testing.T) {
+	a := newAgreement(t, strings.Replace(serviceBegin, `"dispute"`, fmt.Sprintf(`"node":{"id":%q,"min_bond":"1000","min_score":600000},"dispute"`, nodeOf), 1))
+	rent := fmt.Sprintf(`{"rent":{"signer":%q,"nonce":1,"window_ms":60000}}`, nodeOf)
+	good := a.chain.node
+	for want, change := range map[string]func(n *onchain.NodeState){
+		"the node is not the provider's": func(n *onchain.NodeState) { n.Owner = account("dave") },
+		"the node's bond is too small":   func(n *onchain.NodeState) { n.Bond = "999" },
+		"the node's score is too low":    func(n *onchain.NodeState) { n.Score = "599999" },
+	} {
+		a.chain.node = good
+		change(&a.chain.node)
+		id := a.offered(word)
+		for who, msg := range map[string]string{"alice": rent, "bob": fmt.Sprintf(`{"accept":{"task":%d}}`, id)} {
+			if _, refusal := a.call(who, a.it, msg, 200); !strings.HasSuffix(refusal, ": "+want) {
+				t.Errorf("%s: %q, want %q", msg, refusal, want)
+			}
+		}
+		a.must("alice", a.it, fmt.Sprintf(`{"withdraw":{"task":%d}}`, id), 0)
+	}
+	a.chain.node = good
+	a.refused("alice", a.it, rent, "a channel with nothing")
+	a.refused("alice", a.it, strings.Replace(rent, "0c", "0C", 1), "want 64 hexadecimal digits")
+	a.refused("bob", a.it, rent, "only the client may")
+	a.accepted(word)
+	a.must("alice", a.it, rent, 700)
+	if a.has(a.it) != 1_200 || a.has(account("channels")) != 700 {
+		t.Errorf("the agreement has %d, the channel %d", a.has(a.it), a.has(account("channels")))
+	}
+	a.refused("alice", a.it, `{"collect":{}}`, "there is nothing to collect")
+	a.refused("bob", a.it, fmt.Sprintf(`{"end_rent":{"channel":%q}}`, orderOf), "only the client may")
+	a.must("alice", a.it, fmt.Sprintf(`{"end_rent":{"channel":%q}}`, orderOf), 0)
+	a.refused("bob", a.it, `{"collect":{}}`, "only the client may")
+	if got := said(a.must("alice", a.it, `{"collect":{}}`, 0), "amount"); got != "700" || a.has(a.it) != 1_200 {
+		t.Errorf("collected %s, the agreement has %d", got, a.has(a.it))
+	}
+	a.answers(a.it, `{"held":{}}`, `{"held":"1200"}`)
+	a.audit()
+}
+
+func TestServiceRefusals(t *testing.T) {
+	a := newAgreement(t, serviceBegin)
+	for _, c := range [][3]string{
+		{"@bob", "@alice", "client, provider and arbiter are three"}, {"@carol", "@bob", "client, provider and arbiter are three"},
+		{`"due":100`, `"due":0`, "a time is from a second to a year"}, {`"grace":50`, `"grace":31622401`, "a time is from a second to a year"},
+		{`"late_every":10`, `"late_every":0`, "a time is from a second to a year"}, {`"ruling":80`, `"ruling":0`, "a time is from a second to a year"},
+		{`"late_permille":100`, `"late_permille":1001`, "late work costs at most the price"},
+		{`"late_permille":100`, `"late_permille":100,"early":1`, "JSON: unknown field early"},
+		{`"dispute"`, `"node":{"id":"ab","min_bond":"1","min_score":1},"dispute"`, "want 64 hexadecimal digits"},
+	} {
+		msg := strings.Replace(serviceBegin, c[0], c[1], 1)
+		if _, refusal := a.begin("erin", making{code: 1, msg: msg}); !strings.HasSuffix(refusal, ": "+c[2]) {
+			t.Errorf("%s: %q, want %q", msg, refusal, c[2])
+		}
+	}
+	offer := func(evidence string) string { return `{"offer":{"evidence":` + evidence + `,"stake":"200"}}` }
+	a.refused("bob", a.it, offer(word), "only the client may")
+	a.refused("alice", a.it, offer(word), "a task without a price")
+	for evidence, want := range map[string]string{
+		`{"promise":{}}`:                       "unknown evidence promise",
+		`{"word":{"of":"me"}}`:                 "JSON: unknown field of",
+		`{"order":{"id":"0a"}}`:                "want 64 hexadecimal digits",
+		`{"proof":{"kernel":"k","inputs":[]}}`: "no elements",
+		`{"proof":{"kernel":"k","inputs":[` + strings.Repeat(`"`+orderOf+`",`, 8) + `"` + orderOf + `"]}}`: "too many elements",
+	} {
+		a.refused("alice", a.it, offer(evidence), want)
+	}
+	id := a.offered(word)
+	for _, c := range [][3]string{
+		{"alice", `{"accept":{"task":1}}`, "only the provider may"}, {"bob", `{"accept":{"task":1}}`, "the stake is 200"},
+		{"bob", `{"accept":{"task":2}}`, "tasks not found"}, {"bob", `{"deliver":{"task":1}}`, "the task is offered"},
+		{"alice", `{"approve":{"task":1}}`, "the task is offered"}, {"bob", `{"withdraw":{"task":1}}`, "only the client may"},
+		{"alice", `{"dispute":{"task":1}}`, "the task is offered"}, {"alice", `{"reclaim":{"task":1}}`, "the task is offered"},
+		{"bob", `{"give_up":{"task":1}}`, "the task is offered"}, {"bob", `{"lapse":{"task":1}}`, "the task is offered"},
+		{"bob", `{"steal":{}}`, "unknown message steal"},
+	} {
+		a.refused(c[0], a.it, c[1], c[2])
+	}
+	if _, refusal := a.call("alice", a.it, fmt.Sprintf(`{"withdraw":{"task":%d}}`, id), 1); !strings.HasSuffix(refusal, ": no funds are taken") {
+		t.Error(refusal)
+	}
+	a.must("bob", a.it, `{"accept":{"task":1}}`, 200)
+	a.refused("bob", a.it, `{"deliver":{"task":1,"reference":"`+strings.Repeat("x", 513)+`"}}`, "the reference is too long")
+	a.refused("bob", a.it, `{"deliver":{"task":1,"proof":""}}`, "JSON: unknown field proof")
+	a.refused("alice", a.it, `{"withdraw":{"task":1}}`, "the task is accepted")
+}
+
+// job is what a task should be.
+type job struct {
+	price, stake, due, delivered, disputed uint64
+	state                                  string
+}
+
+// jobs is what an agreement should do: who has what.
+type jobs struct {
+	*agreement
+	all        []*job
+	alice, bob uint64
+	held       uint64
+	r          *rand.Rand
+}
+
+func (m *jobs) earned(j *job) uint64 {
+	if j.delivered <= j.due {
+		return j.price
+	}
+	cut := min(1_000, ((j.delivered-j.due-1)/10e9+1)*100)
+	return j.price * (1_000 - cut) / 1_000
+}
+
+func (m *jobs) end(j *job, state string, toProvider uint64) {
+	m.bob += toProvider
+	m.alice += j.price + j.stake - toProvider
+	m.held -= j.price + j.stake
+	j.state = state
+}
+
+// step is a message, who sends it, why it is refused, and what it does otherwise.
+type step struct {
+	name, who, fields string
+	funds             uint64
+	why               string
+	does              func()
+}
+
+func in(j *job, states ...string) string {
+	for _, s := range states {
+		if j.state == s {
+			return ""
+		}
+	}
+	return "the task is " + j.state
+}
+
+// unless is the first reason that there is.
+func unless(reasons ...string) string {
+	for _, r := range reasons {
+		if r != "" {
+			return r
+		}
+	}
+	return ""
+}
+
+func when(is bool, why string) string {
+	if is {
+		return why
+	}
+	return ""
+}
+
+// steps are all messages about a task at this moment.
+func (m *jobs) steps(j *job) []step {
+	now, divided := m.nanos(), m.r.Uint64N(j.price+j.stake+10)
+	busy := in(j, "accepted", "delivered", "disputed")
+	return []step{
+		{name: "accept", who: "bob", funds: j.stake, why: in(j, "offered"), does: func() {
+			j.state, j.due = "accepted", now+100e9
+			m.bob -= j.stake
+			m.held += j.stake
+		}},
+		{name: "accept", who: "bob", funds: j.stake + 1, why: unless(in(j, "offered"), fmt.Sprintf("the stake is %d", j.stake))},
+		{name: "withdraw", who: "alice", why: in(j, "offered"), does: func() {
+			j.stake = 0
+			m.end(j, "withdrawn", 0)
+		}},
+		{name: "deliver", who: "bob", why: unless(in(j, "accepted"), when(now > j.due+50e9, "it is too late")), does: func() { j.state, j.delivered = "delivered", now }},
+		{name: "approve", who: "alice", why: busy, does: func() { m.end(j, "paid", m.earned(j)+j.stake) }},
+		{name: "give_up", who: "bob", why: busy, does: func() { m.end(j, "failed", 0) }},
+		{name: "dispute", who: "alice", why: unless(in(j, "delivered"), when(now >= j.delivered+60e9, "it is too late")), does: func() { j.state, j.disputed = "disputed", now }},
+		{name: "rule", who: "carol", fields: fmt.Sprintf(`,"provider":"%d"`, divided), why: unless(in(j, "disputed"), when(divided > j.price+j.stake, "there is not so much")),
+			does: func() { m.end(j, "ruled", divided) }},
+		{name: "release", who: "dave", why: unless(in(j, "delivered"), when(now < j.delivered+60e9, "it may be disputed still")), does: func() { m.end(j, "paid", m.earned(j)+j.stake) }},
+		{name: "reclaim", who: "alice", why: unless(in(j, "accepted"), when(now <= j.due+50e9, "there is time still")), does: func() { m.end(j, "failed", 0) }},
+		{name: "lapse", who: "alice", why: unless(in(j, "disputed"), when(now < j.disputed+80e9, "the arbiter has time still")), does: func() { m.end(j, "lapsed", j.stake) }},
+	}
+}
+
+// TestServiceHistories moves at random: each has what the agreement says, and it has what
+// is in tasks.
+func TestServiceHistories(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	m := &jobs{agreement: newAgreement(t, serviceBegin), alice: began, bob: began, r: rand.New(rand.NewPCG(seed, 0))}
+	for range 4_000 {
+		m.wait(m.r.Uint64N(25))
+		if open := m.r.IntN(len(m.all) + 1); len(m.all)-open < 8 && m.r.IntN(6) == 0 {
+			j := &job{price: 1 + m.r.Uint64N(5_000), stake: m.r.Uint64N(900), state: "offered"}
+			m.must("alice", m.it, fmt.Sprintf(`{"offer":{"evidence":{"word":{}},"stake":"%d"}}`, j.stake), j.price)
+			m.all = append(m.all, j)
+			m.alice -= j.price
+			m.held += j.price
+			continue
+		}
+		if len(m.all) == 0 {
+			continue
+		}
+		id := m.r.IntN(len(m.all))
+		id = max(id, len(m.all)-4) // mostly those that something may become of
+		steps := m.steps(m.all[id])
+		s := steps[m.r.IntN(len(steps))]
+		for range m.r.IntN(12) { // more often one that is taken, and not all end at once
+			if s.why != "" || s.name == "withdraw" || s.name == "approve" || s.name == "give_up" || s.name == "rule" {
+				s = steps[m.r.IntN(len(steps))]
+			}
+		}
+		msg := fmt.Sprintf(`{%q:{"task":%d%s}}`, s.name, id+1, s.fields)
+		switch _, refusal := m.call(s.who, m.it, msg, s.funds); {
+		case s.why != "" && strings.HasSuffix(refusal, ": "+s.why):
+			continue
+		case s.why != "" || refusal != "":
+			t.Fatalf("%s: %s: refused with %q, want %q", s.who, msg, refusal, s.why)
+		}
+		s.does()
+		if m.has(m.it) != m.held || m.has(account("alice")) != m.alice || m.has(account("bob")) != m.bob {
+			t.Fatalf("after %s: the agreement has %d, want %d; alice %d of %d, bob %d of %d", msg, m.has(m.it), m.held,
+				m.has(account("alice")), m.alice, m.has(account("bob")), m.bob)
+		}
+	}
+	m.answers(m.it, `{"held":{}}`, fmt.Sprintf(`{"held":"%d"}`, m.held))
+	m.audit()
+	ends := map[string]int{}
+	for _, j := range m.all {
+		ends[j.state]++
+	}
+	t.Logf("%d tasks: %v", len(m.all), ends)
+}
