@@ -266,3 +266,29 @@ func TestProxyHistories(t *testing.T) {
 	u.audit()
 	t.Logf("%d decisions, %d applied", len(all), applied)
 }
+
+// TestProxyOfMultisig: a multisig decides, each decision after its own delay and then the
+// proxy's.
+func TestProxyOfMultisig(t *testing.T) {
+	u := newUpgrades(t)
+	three := u.made("alice", making{code: u.template("multisig"), msg: multisigBegin})
+	u.must("alice", u.it, fmt.Sprintf(`{"schedule":{"step":{"settings":{"governor":%q,"delay":100,"grace":500}}}}`, three), 0)
+	u.wait(100)
+	u.must("alice", u.it, `{"apply":{"decision":1}}`, 0)
+	u.refused("alice", u.it, u.migrates(3), "only the governor may")
+	for i, msg := range []string{u.migrates(3), `{"apply":{"decision":2}}`} {
+		u.must("alice", three, proposes(fmt.Sprintf(`{"wasm":{"execute":{"contract_addr":%q,"msg":%q,"funds":[]}}}`, u.it, base64Of(msg))), 0)
+		u.must("bob", three, fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+1), 0)
+		perform := fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, i+1)
+		u.refused("dave", three, perform, "it waits still")
+		u.wait(100)
+		if i == 1 {
+			u.refused("alice", u.it, `{"apply":{"decision":2}}`, "only the governor may")
+		}
+		u.must("dave", three, perform, 0)
+	}
+	if u.code() != 3 {
+		t.Errorf("the target has code %d", u.code())
+	}
+	u.audit()
+}
