@@ -63,7 +63,7 @@ func (a *agreement) again() *agreement {
 	b := *a
 	terms := fmt.Sprintf(`{"client":%q,"provider":%q,"arbiter":%q,"sla":{"due":3600,"grace":0,"late_every":60,"late_permille":100},`+
 		`"dispute":60,"ruling":60,"node":{"id":%q,"min_bond":"1","min_score":500000}}`, b.client.address(), b.provider.address(), b.arbiter.address(), nodeA.Public())
-	events := b.accept(b.tx(b.client, chain.InstantiateContract{Code: 1, Label: "agreement", Msg: []byte(terms)}))
+	events := b.accept(b.tx(b.client, chain.InstantiateContract{Code: 1, Label: "agreement", Msg: []byte(terms), MaxDeposit: chain.Hyper(1)}))
 	b.at = eventOf[chain.ContractInstantiated](b.world, events).Contract
 	return &b
 }
@@ -72,7 +72,7 @@ func (a *agreement) again() *agreement {
 func (a *agreement) does(from key, funds uint64, format string, args ...any) chain.Receipt {
 	a.Helper()
 	msg := fmt.Appendf(nil, format, args...)
-	return a.block(1_000, a.tx(from, chain.ExecuteContract{Contract: a.at, Msg: msg, Funds: chain.Hyper(funds)})).Receipts.Txs[0]
+	return a.block(1_000, a.tx(from, chain.ExecuteContract{Contract: a.at, Msg: msg, Funds: chain.Hyper(funds), MaxDeposit: chain.Hyper(1)})).Receipts.Txs[0]
 }
 
 func (a *agreement) must(from key, funds uint64, format string, args ...any) chain.Events {
@@ -106,7 +106,7 @@ type taskState struct {
 
 func (a *agreement) tasks() []taskState {
 	a.Helper()
-	answer, _, why, err := a.x.AskContract(a.state, a.at, []byte(`{"tasks":{}}`))
+	answer, _, why, err := a.x.AskContract(a.Context(), a.state, a.at, []byte(`{"tasks":{}}`))
 	if why != nil || err != nil {
 		a.Fatal(why, err)
 	}

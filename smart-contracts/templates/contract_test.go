@@ -16,14 +16,21 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
-// contract is a template on a chain of its own. Texts name accounts by @, as in @alice.
+// contract is a template on a chain of its own. Texts name accounts by @, as in @alice, and the
+// contract itself as @it.
 type contract struct {
 	*harness.Harness
 	code   uint64
 	at     harness.Address
 	gas    uint64            // that the last call used
-	others map[string]string // addresses of other contracts, by name
+	others map[string]string // addresses of contracts, by name
+
+	rejection string // of the last call, as the receipt has it; empty: it took effect
 }
+
+// began is when the chains of the tests begin. A block is a millisecond, so that what is
+// counted in seconds goes by only where a test says so.
+var began = time.Unix(1_700_000_000, 0)
 
 // machine runs the contracts of all tests, so that each template is compiled once.
 var machine = sync.OnceValues(func() (*vm.Machine, error) { return vm.New(vm.Config{}) })
@@ -54,25 +61,70 @@ func account(name string) harness.Account {
 	return a
 }
 
-// deploy stores a template.
-func deploy(t *testing.T, name string) *contract {
+// deploy stores a template, on a chain where some answers may be a stand-in's.
+func deploy(t *testing.T, name string, custom ...harness.Custom) *contract {
 	t.Helper()
-	module, _ := load(t, name)
 	m, err := machine()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := harness.New(harness.Config{Machine: m})
+	config := harness.Config{Machine: m, Start: began, BlockTime: time.Millisecond}
+	for _, c := range custom {
+		config.Custom = c
+	}
+	h, err := harness.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	code, err := h.Store(module)
+	c := &contract{Harness: h, others: map[string]string{}}
+	module, _ := load(t, name)
+	c.code = c.store(t, module)
+	return c
+}
+
+func (c *contract) store(t *testing.T, module []byte) uint64 {
+	t.Helper()
+	code, err := c.Store(module)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &contract{Harness: h, code: code, others: map[string]string{}}
+	return code
 }
+
+// made makes another contract, that texts name as an account.
+func (c *contract) made(t *testing.T, name string, code uint64, msg string, how harness.Making) harness.Address {
+	t.Helper()
+	r, err := c.Instantiate(c.Treasury(), code, c.text(msg), how)
+	if err != nil {
+		t.Fatalf("%s: %v", msg, err)
+	}
+	c.others[name] = r.Contract.String()
+	return r.Contract
+}
+
+// fund gives accounts so much each.
+func (c *contract) fund(t *testing.T, nano uint64, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if err := c.Fund(account(name).Address(), nano); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// has returns what an account has, or the contract: "it".
+func (c *contract) has(name string) uint64 {
+	if name == "it" {
+		return c.Balance(c.at)
+	}
+	return c.Balance(account(name).Address())
+}
+
+// now is the last block's time in nanoseconds, and next that of the block in which the next call will be.
+func (c *contract) now() uint64 { return uint64(c.Time().UnixNano()) }
+
+func (c *contract) next() uint64 { return c.now() + uint64(time.Millisecond) }
 
 // script makes another contract, of Go, that texts name as an account.
 func (c *contract) script(t *testing.T, name string, s harness.Script) harness.Address {
@@ -81,12 +133,7 @@ func (c *contract) script(t *testing.T, name string, s harness.Script) harness.A
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Instantiate(c.Treasury(), code, "{}", harness.Making{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.others[name] = r.Contract.String()
-	return r.Contract
+	return c.made(t, name, code, "{}", harness.Making{})
 }
 
 var named = regexp.MustCompile("@[a-z0-9]+")
@@ -122,13 +169,13 @@ func (c *contract) inOrder(names ...string) string {
 func (c *contract) answer(t *testing.T, r *harness.Result, err error) (cosmwasm.Response, string) {
 	t.Helper()
 	if refused, ok := errors.AsType[*harness.Refused](err); ok {
-		c.gas = refused.Gas
+		c.gas, c.rejection = refused.Gas, refused.Text
 		return cosmwasm.Response{}, c.names(refused.Words)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.gas = r.Gas
+	c.gas, c.rejection = r.Gas, ""
 	call := r.Calls[0]
 	call.Answer = []byte(c.names(string(call.Answer)))
 	response, err := call.Response()
@@ -138,11 +185,16 @@ func (c *contract) answer(t *testing.T, r *harness.Result, err error) (cosmwasm.
 	return response, ""
 }
 
-func (c *contract) instantiate(t *testing.T, sender, msg string) (cosmwasm.Response, string) {
+func (c *contract) instantiate(t *testing.T, sender, msg string, funds ...uint64) (cosmwasm.Response, string) {
 	t.Helper()
-	r, err := c.Instantiate(account(sender), c.code, c.text(msg), harness.Making{})
+	how := harness.Making{}
+	for _, nano := range funds {
+		how.Funds += nano
+	}
+	r, err := c.Instantiate(account(sender), c.code, c.text(msg), how)
 	if err == nil {
 		c.at = r.Contract
+		c.others["it"] = c.at.String()
 	}
 	return c.answer(t, r, err)
 }
@@ -187,17 +239,30 @@ func (c *contract) query(t *testing.T, msg string) string {
 // answers holds an answer against what it should be.
 func (c *contract) answers(t *testing.T, msg, want string) {
 	t.Helper()
-	if got := c.query(t, msg); got != want {
+	if got := c.query(t, msg); got != c.names(want) {
 		t.Errorf("%s answers %s, want %s", msg, got, want)
 	}
 }
 
-// pass lets time go by.
+// pass lets time go by: the last block is so much later than it was.
 func (c *contract) pass(t *testing.T, d time.Duration) {
 	t.Helper()
+	if d == 0 {
+		return
+	}
 	if err := c.Pass(d); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// said returns an attribute of an answer, empty if it has none of that name.
+func said(r cosmwasm.Response, key string) string {
+	for _, a := range r.Attributes {
+		if a.Key == key {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 // shop is a contract that is sent things.

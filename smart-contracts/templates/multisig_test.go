@@ -1,21 +1,25 @@
 package templates_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"github.com/hypermesh/hypermesh/internal/chain"
+	"time"
 )
 
 const multisigBegin = `{"voters":[{"addr":"@alice","weight":1},{"addr":"@bob","weight":1},{"addr":"@carol","weight":1}],` +
 	`"threshold":{"absolute_count":{"weight":2}},"max_voting_period":{"time":1000},"delay":100}`
 
-func newMultisig(t *testing.T) (*ledger, chain.Address) {
+func newMultisig(t *testing.T) *contract {
 	t.Helper()
-	l := newLedger(t, nil)
-	return l, l.made("alice", making{code: l.template("multisig"), msg: multisigBegin, funds: 500})
+	c := deploy(t, "multisig")
+	c.fund(t, 500, "alice")
+	if _, refusal := c.instantiate(t, "alice", multisigBegin, 500); refusal != "" {
+		t.Fatal(refusal)
+	}
+	return c
 }
 
 func sends(to string, amount uint64) string {
@@ -26,79 +30,69 @@ func proposes(msgs ...string) string {
 	return `{"propose":{"title":"t","description":"","msgs":[` + strings.Join(msgs, ",") + `]}}`
 }
 
+func base64Of(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
 // TestMultisig goes through a proposal's life.
 func TestMultisig(t *testing.T) {
-	l, it := newMultisig(t)
-	l.answers(it, `{"rules":{}}`, `{"threshold":{"absolute_count":{"weight":2,"total_weight":3}},"max_voting_period":{"time":1000},"delay":100}`)
-	if id := said(l.must("alice", it, proposes(sends("dave", 200)), 0), "proposal_id"); id != "1" {
+	c := newMultisig(t)
+	c.answers(t, `{"rules":{}}`, `{"threshold":{"absolute_count":{"weight":2,"total_weight":3}},"max_voting_period":{"time":1000},"delay":100}`)
+	if id := said(c.must(t, "alice", proposes(sends("dave", 200))), "proposal_id"); id != "1" {
 		t.Errorf("the first proposal is %q", id)
 	}
-	l.answers(it, `{"vote":{"proposal_id":1,"voter":"@alice"}}`, `{"vote":{"proposal_id":1,"voter":"@alice","vote":"yes","weight":1}}`)
-	l.refused("dave", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, "only members may")
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "not enough agree")
-	if got := said(l.must("bob", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, 0), "status"); got != "passed" {
+	c.answers(t, `{"vote":{"proposal_id":1,"voter":"@alice"}}`, `{"vote":{"proposal_id":1,"voter":"@alice","vote":"yes","weight":1}}`)
+	c.refused(t, "dave", `{"vote":{"proposal_id":1,"vote":"yes"}}`, "only members may")
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "not enough agree")
+	if got := said(c.must(t, "bob", `{"vote":{"proposal_id":1,"vote":"yes"}}`), "status"); got != "passed" {
 		t.Errorf("the proposal is %s", got)
 	}
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "it waits still")
-	l.wait(99)
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "it waits still")
-	l.must("bob", it, `{"vote":{"proposal_id":1,"vote":"no"}}`, 0) // who thinks again
-	l.wait(10)
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "not enough agree")
-	l.must("carol", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, 0)
-	l.wait(99)
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "it waits still")
-	l.wait(1)
-	l.must("erin", it, `{"execute":{"proposal_id":1}}`, 0)
-	if l.has(account("dave")) != began+200 || l.has(it) != 300 {
-		t.Errorf("dave has %d, the multisig %d", l.has(account("dave")), l.has(it))
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "it waits still")
+	c.pass(t, 99*time.Second)
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "it waits still")
+	c.must(t, "bob", `{"vote":{"proposal_id":1,"vote":"no"}}`) // who thinks again
+	c.pass(t, 10*time.Second)
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "not enough agree")
+	c.must(t, "carol", `{"vote":{"proposal_id":1,"vote":"yes"}}`)
+	c.pass(t, 99*time.Second)
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "it waits still")
+	c.pass(t, time.Second)
+	c.must(t, "erin", `{"execute":{"proposal_id":1}}`)
+	if c.has("dave") != 200 || c.has("it") != 300 {
+		t.Errorf("dave has %d, the multisig %d", c.has("dave"), c.has("it"))
 	}
-	l.refused("dave", it, `{"execute":{"proposal_id":1}}`, "the proposal is over")
-	l.refused("dave", it, `{"close":{"proposal_id":1}}`, "it is closed")
-	l.answers(it, `{"list_votes":{"proposal_id":1,"limit":1}}`, `{"votes":[`+firstBallot(l)+`]}`)
-	l.audit()
-}
-
-// firstBallot is that of the member whose address comes first.
-func firstBallot(l *ledger) string {
-	first, vote := "", ""
-	for name, v := range map[string]string{"alice": "yes", "bob": "no", "carol": "yes"} { // order-free: the smallest
-		if a := account(name).String(); first == "" || a < first {
-			first, vote = a, v
-		}
-	}
-	return fmt.Sprintf(`{"proposal_id":1,"voter":%q,"vote":%q,"weight":1}`, first, vote)
+	c.refused(t, "dave", `{"execute":{"proposal_id":1}}`, "the proposal is over")
+	c.refused(t, "dave", `{"close":{"proposal_id":1}}`, "it is closed")
+	c.answers(t, `{"list_votes":{"proposal_id":1,"limit":1}}`, `{"votes":[{"proposal_id":1,"voter":"@alice","vote":"yes","weight":1}]}`)
 }
 
 // TestMultisigFails: what fails is not executed, and what is over is over.
 func TestMultisigFails(t *testing.T) {
-	l, it := newMultisig(t)
-	l.must("alice", it, proposes(sends("dave", 100), sends("dave", 401)), 0)
-	l.must("bob", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, 0)
-	l.wait(100)
-	if _, refusal := l.call("alice", it, `{"execute":{"proposal_id":1}}`, 0); !strings.HasPrefix(refusal, "sdk 5: ") {
-		t.Errorf("a message that fails: %q", refusal)
+	c := newMultisig(t)
+	c.must(t, "alice", proposes(sends("dave", 100), sends("dave", 401)))
+	c.must(t, "bob", `{"vote":{"proposal_id":1,"vote":"yes"}}`)
+	c.pass(t, 100*time.Second)
+	if _, refusal := c.execute(t, "alice", `{"execute":{"proposal_id":1}}`); !strings.HasPrefix(c.rejection, "sdk 5: ") {
+		t.Errorf("a message that fails: %q, %s", refusal, c.rejection)
 	}
-	if got := l.asked(it, `{"proposal":{"proposal_id":1}}`); !strings.Contains(got, `"status":"passed"`) || l.has(it) != 500 {
-		t.Errorf("after it failed: %s, %d", got, l.has(it))
+	if got := c.query(t, `{"proposal":{"proposal_id":1}}`); !strings.Contains(got, `"status":"passed"`) || c.has("it") != 500 {
+		t.Errorf("after it failed: %s, %d", got, c.has("it"))
 	}
-	l.refused("alice", it, `{"close":{"proposal_id":1}}`, "the proposal is not over")
-	l.wait(900)
+	c.refused(t, "alice", `{"close":{"proposal_id":1}}`, "the proposal is not over")
+	c.pass(t, 900*time.Second)
 	for _, msg := range []string{`{"vote":{"proposal_id":1,"vote":"no"}}`, `{"execute":{"proposal_id":1}}`} {
-		l.refused("alice", it, msg, "the proposal is over")
+		c.refused(t, "alice", msg, "the proposal is over")
 	}
-	l.must("dave", it, `{"close":{"proposal_id":1}}`, 0)
-	if got := l.asked(it, `{"reverse_proposals":{}}`); !strings.Contains(got, `"status":"rejected"`) {
+	c.must(t, "dave", `{"close":{"proposal_id":1}}`)
+	if got := c.query(t, `{"reverse_proposals":{}}`); !strings.Contains(got, `"status":"rejected"`) {
 		t.Error(got)
 	}
 	// A message that the chain does not know, and one that executes the same again.
 	again := `{"wasm":{"execute":{"contract_addr":"@it","msg":"` + base64Of(`{"execute":{"proposal_id":3}}`) + `","funds":[]}}}`
 	for i, msg := range []string{`{"nonsense":{}}`, again} {
-		l.must("alice", it, proposes(msg), 0)
-		l.must("bob", it, fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+2), 0)
-		l.wait(100)
-		_, refusal := l.call("bob", it, fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, i+2), 0)
-		if refusal == "" || i == 1 && !strings.HasSuffix(refusal, "the proposal is over") {
+		c.must(t, "alice", proposes(msg))
+		c.must(t, "bob", fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+2))
+		c.pass(t, 100*time.Second)
+		_, refusal := c.execute(t, "bob", fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, i+2))
+		if refusal == "" || i == 1 && refusal != "the proposal is over" {
 			t.Errorf("%s: %q", msg, refusal)
 		}
 	}
@@ -106,11 +100,11 @@ func TestMultisigFails(t *testing.T) {
 
 // TestMultisigMembers changes who agrees: what was open is over.
 func TestMultisigMembers(t *testing.T) {
-	l, it := newMultisig(t)
+	c := newMultisig(t)
 	const change = `{"wasm":{"execute":{"contract_addr":"@it","msg":"BASE64","funds":[]}}}`
-	update := func(msg string) string { return strings.Replace(change, "BASE64", base64Of(l.text(it, msg)), 1) }
-	l.refused("alice", it, `{"update":{"add":[],"remove":[]}}`, "only the multisig itself may")
-	l.must("carol", it, proposes(sends("carol", 1)), 0)
+	update := func(msg string) string { return strings.Replace(change, "BASE64", base64Of(c.text(msg)), 1) }
+	c.refused(t, "alice", `{"update":{"add":[],"remove":[]}}`, "only the multisig itself may")
+	c.must(t, "carol", proposes(sends("carol", 1)))
 	id := 1
 	for msg, want := range map[string]string{ // order-free: each is a proposal of its own
 		`{"update":{"add":[],"remove":["@dave"]}}`:                                                      "not a member",
@@ -122,28 +116,29 @@ func TestMultisigMembers(t *testing.T) {
 		`{"update":{"add":[{"addr":"@dave","weight":5}],"remove":["@carol"],"delay":0,"threshold":{}}}`: "JSON: want an object with one field",
 	} {
 		id++
-		l.must("alice", it, proposes(update(msg)), 0)
-		l.must("bob", it, fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, id), 0)
-		l.wait(100)
-		l.refused("alice", it, fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id), want)
+		c.must(t, "alice", proposes(update(msg)))
+		c.must(t, "bob", fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, id))
+		c.pass(t, 100*time.Second)
+		c.refused(t, "alice", fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id), want)
 	}
-	l.must("alice", it, proposes(update(`{"update":{"add":[{"addr":"@dave","weight":5}],"remove":["@carol"],"delay":0,"threshold":{"absolute_count":{"weight":5}}}}`)), 0)
-	l.must("bob", it, fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, id+1), 0)
-	l.wait(100)
-	l.must("alice", it, fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id+1), 0)
-	l.refused("carol", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, "only members may")
-	l.refused("bob", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, "the proposal is over")
-	l.answers(it, `{"voter":{"address":"@carol"}}`, `{"weight":null}`)
-	l.answers(it, `{"threshold":{}}`, `{"absolute_count":{"weight":5,"total_weight":7}}`)
-	l.must("dave", it, proposes(sends("dave", 500)), 0)
-	l.must("dave", it, fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id+2), 0) // five of seven, without delay
-	l.audit()
+	c.must(t, "alice", proposes(update(`{"update":{"add":[{"addr":"@dave","weight":5}],"remove":["@carol"],"delay":0,"threshold":{"absolute_count":{"weight":5}}}}`)))
+	c.must(t, "bob", fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, id+1))
+	c.pass(t, 100*time.Second)
+	c.must(t, "alice", fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id+1))
+	c.refused(t, "carol", `{"vote":{"proposal_id":1,"vote":"yes"}}`, "only members may")
+	c.refused(t, "bob", `{"vote":{"proposal_id":1,"vote":"yes"}}`, "the proposal is over")
+	c.answers(t, `{"voter":{"address":"@carol"}}`, `{"weight":null}`)
+	c.answers(t, `{"threshold":{}}`, `{"absolute_count":{"weight":5,"total_weight":7}}`)
+	c.must(t, "dave", proposes(sends("dave", 500)))
+	c.must(t, "dave", fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, id+2)) // five of seven, without delay
+	if c.has("dave") != 500 || c.has("it") != 0 {
+		t.Errorf("dave has %d, the multisig %d", c.has("dave"), c.has("it"))
+	}
 }
 
 func TestMultisigRefusals(t *testing.T) {
-	l := newLedger(t, nil)
-	code := l.template("multisig")
-	for _, c := range [][3]string{
+	c := deploy(t, "multisig")
+	for _, r := range [][3]string{
 		{`"voters":[`, `"voters":[{"addr":"@alice","weight":1},`, "a member twice"},
 		{`"weight":2`, `"weight":4`, "the threshold is from 1 to the weight of all"},
 		{`"weight":2`, `"weight":0`, "the threshold is from 1 to the weight of all"},
@@ -156,34 +151,35 @@ func TestMultisigRefusals(t *testing.T) {
 		{`"@bob"`, `"bob"`, "address: invalid address"},
 		{`@bob","weight":1`, `@bob","weight":1000001`, "a weight is from 1 to 1000000"},
 	} {
-		msg := strings.Replace(multisigBegin, c[0], c[1], 1)
-		if _, refusal := l.begin("alice", making{code: code, msg: msg}); !strings.HasSuffix(refusal, c[2]) {
-			t.Errorf("%s: %q, want %q", msg, refusal, c[2])
+		msg := strings.Replace(multisigBegin, r[0], r[1], 1)
+		if _, refusal := c.instantiate(t, "alice", msg); refusal != r[2] {
+			t.Errorf("%s: %q, want %q", msg, refusal, r[2])
 		}
 	}
-	it := l.made("alice", making{code: code, msg: multisigBegin})
-	l.refused("dave", it, proposes(), "only members may")
-	l.refused("alice", it, `{"propose":{"title":"","description":"","msgs":[]}}`, "a title has 1 to 128 letters")
-	l.refused("alice", it, `{"propose":{"title":"`+strings.Repeat("t", 129)+`","description":"","msgs":[]}}`, "a title has 1 to 128 letters")
-	l.refused("alice", it, `{"propose":{"title":"t","description":"`+strings.Repeat("t", 4097)+`","msgs":[]}}`, "the description is too long")
-	l.refused("alice", it, `{"propose":{"title":"t","description":"","msgs":["burn"]}}`, "JSON: want an object with one field")
-	l.refused("alice", it, proposes(strings.Split(strings.Repeat(`{"a":{}},`, 16)+`{"a":{}}`, ",")...), "too many messages")
-	for latest, want := range map[string]string{
-		`{"at_height":5}`:                                            "a proposal expires at a time",
-		fmt.Sprintf(`{"at_time":"%d"}`, l.nanos()):                   "it would be over already",
-		fmt.Sprintf(`{"at_time":"%d"}`, l.nanos()+1_000_000_000_001): "it would be open too long",
-	} {
-		l.refused("alice", it, `{"propose":{"title":"t","description":"","msgs":[],"latest":`+latest+`}}`, want)
+	if _, refusal := c.instantiate(t, "alice", multisigBegin); refusal != "" {
+		t.Fatal(refusal)
 	}
-	l.must("alice", it, fmt.Sprintf(`{"propose":{"title":"t","description":"","msgs":[],"latest":{"at_time":"%d"}}}`, l.nanos()+1_000_000_000), 0)
-	l.refused("bob", it, `{"vote":{"proposal_id":1,"vote":"maybe"}}`, "unknown vote maybe")
-	l.refused("bob", it, `{"vote":{"proposal_id":2,"vote":"yes"}}`, "proposals not found")
-	l.wait(1)
-	l.refused("bob", it, `{"vote":{"proposal_id":1,"vote":"yes"}}`, "the proposal is over")
-	l.refused("bob", it, `{"sweep":{}}`, "unknown message sweep")
-	if _, refusal := l.call("bob", it, proposes(), 1); !strings.HasSuffix(refusal, "no funds are taken") {
-		t.Error(refusal)
+	c.refused(t, "dave", proposes(), "only members may")
+	c.refused(t, "alice", `{"propose":{"title":"","description":"","msgs":[]}}`, "a title has 1 to 128 letters")
+	c.refused(t, "alice", `{"propose":{"title":"`+strings.Repeat("t", 129)+`","description":"","msgs":[]}}`, "a title has 1 to 128 letters")
+	c.refused(t, "alice", `{"propose":{"title":"t","description":"`+strings.Repeat("t", 4097)+`","msgs":[]}}`, "the description is too long")
+	c.refused(t, "alice", `{"propose":{"title":"t","description":"","msgs":["burn"]}}`, "JSON: want an object with one field")
+	c.refused(t, "alice", proposes(strings.Split(strings.Repeat(`{"a":{}},`, 16)+`{"a":{}}`, ",")...), "too many messages")
+	lasts := func(latest string) string {
+		return `{"propose":{"title":"t","description":"","msgs":[],"latest":` + latest + `}}`
 	}
+	at := func(nanos uint64) string { return fmt.Sprintf(`{"at_time":"%d"}`, nanos) }
+	c.refused(t, "alice", lasts(`{"at_height":5}`), "a proposal expires at a time")
+	c.refused(t, "alice", lasts(at(c.next())), "it would be over already")
+	c.refused(t, "alice", lasts(at(c.next()+1_000_000_000_001)), "it would be open too long")
+	c.must(t, "alice", lasts(at(c.next()+1_000_000_000)))
+	c.refused(t, "bob", `{"vote":{"proposal_id":1,"vote":"maybe"}}`, "unknown vote maybe")
+	c.refused(t, "bob", `{"vote":{"proposal_id":2,"vote":"yes"}}`, "proposals not found")
+	c.pass(t, time.Second)
+	c.refused(t, "bob", `{"vote":{"proposal_id":1,"vote":"yes"}}`, "the proposal is over")
+	c.refused(t, "bob", `{"sweep":{}}`, "unknown message sweep")
+	c.fund(t, 1, "bob")
+	c.refused(t, "bob", proposes(), "no funds are taken", 1)
 }
 
 // proposal is what a proposal should be.
@@ -195,8 +191,7 @@ type proposal struct {
 
 // multisigModel is what a multisig of weights should do.
 type multisigModel struct {
-	*ledger
-	it        chain.Address
+	*contract
 	weights   map[string]uint64
 	proposals []*proposal
 	balance   uint64
@@ -211,17 +206,18 @@ func (m *multisigModel) yes(p *proposal) (sum uint64) {
 	return sum
 }
 
+// vote is a vote in the last block.
 func (m *multisigModel) vote(p *proposal, who string, yes bool) {
 	if p.votes[who] = yes; m.yes(p) < 4 {
 		p.agreed = 0
 	} else if p.agreed == 0 {
-		p.agreed = m.nanos()
+		p.agreed = m.now()
 	}
 }
 
 // why is the reason for which a move is refused, empty if it is not.
 func (m *multisigModel) why(move, who string, p *proposal) string {
-	over := p != nil && (p.end != "" || m.nanos() >= p.expires)
+	over := p != nil && (p.end != "" || m.next() >= p.expires)
 	switch {
 	case move != "execute" && move != "close" && m.weights[who] == 0:
 		return "only members may"
@@ -233,7 +229,7 @@ func (m *multisigModel) why(move, who string, p *proposal) string {
 		return "the proposal is over"
 	case move == "execute" && p.agreed == 0:
 		return "not enough agree"
-	case move == "execute" && m.nanos() < p.agreed+100e9:
+	case move == "execute" && m.next() < p.agreed+100e9:
 		return "it waits still"
 	case move == "execute" && p.amount > m.balance:
 		return "funds"
@@ -242,9 +238,10 @@ func (m *multisigModel) why(move, who string, p *proposal) string {
 }
 
 // move does one, and what it should do.
-func (m *multisigModel) move(r *rand.Rand) {
-	m.Helper()
-	who, move := people[r.IntN(len(people))], []string{"propose", "vote", "vote", "vote", "vote", "execute", "execute", "close"}[r.IntN(8)]
+func (m *multisigModel) move(t *testing.T, r *rand.Rand) {
+	t.Helper()
+	who := []string{"alice", "bob", "carol", "dave", "erin"}[r.IntN(5)]
+	move := []string{"propose", "vote", "vote", "vote", "vote", "execute", "execute", "close"}[r.IntN(8)]
 	id, yes, amount := max(r.IntN(len(m.proposals)+1), len(m.proposals)-4), r.IntN(4) > 0, r.Uint64N(200)
 	if id == len(m.proposals) {
 		move = "propose"
@@ -258,17 +255,17 @@ func (m *multisigModel) move(r *rand.Rand) {
 		}
 	}
 	want := m.why(move, who, p)
-	switch _, refusal := m.call(who, m.it, msg, 0); {
-	case want == "funds" && strings.HasPrefix(refusal, "sdk 5: "):
+	switch _, refusal := m.execute(t, who, msg); {
+	case want == "funds" && strings.HasPrefix(m.rejection, "sdk 5: "):
 		return
-	case want != "" && strings.HasSuffix(refusal, ": "+want):
+	case want != "" && refusal == want:
 		return
 	case want != "" || refusal != "":
-		m.Fatalf("%s: %s: refused with %q, want %q", who, msg, refusal, want)
+		t.Fatalf("%s: %s: refused with %q, want %q", who, msg, refusal, want)
 	}
 	switch move {
 	case "propose":
-		p = &proposal{expires: m.nanos() + 1000e9, amount: amount + 1, votes: map[string]bool{}}
+		p = &proposal{expires: m.now() + 1000e9, amount: amount + 1, votes: map[string]bool{}}
 		m.proposals = append(m.proposals, p)
 		m.vote(p, who, true)
 	case "vote":
@@ -287,16 +284,19 @@ func TestMultisigHistories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	l := newLedger(t, nil)
-	m := &multisigModel{ledger: l, weights: map[string]uint64{"alice": 3, "bob": 2, "carol": 1}, balance: 10_000}
-	m.it = l.made("erin", making{code: l.template("multisig"), funds: 10_000, msg: `{"voters":[{"addr":"@alice","weight":3},{"addr":"@bob","weight":2},{"addr":"@carol","weight":1}],` +
-		`"threshold":{"absolute_count":{"weight":4}},"max_voting_period":{"time":1000},"delay":100}`})
+	c := deploy(t, "multisig")
+	m := &multisigModel{contract: c, weights: map[string]uint64{"alice": 3, "bob": 2, "carol": 1}, balance: 10_000}
+	c.fund(t, 10_000, "erin")
+	if _, refusal := c.instantiate(t, "erin", `{"voters":[{"addr":"@alice","weight":3},{"addr":"@bob","weight":2},{"addr":"@carol","weight":1}],`+
+		`"threshold":{"absolute_count":{"weight":4}},"max_voting_period":{"time":1000},"delay":100}`, 10_000); refusal != "" {
+		t.Fatal(refusal)
+	}
 	executed := 0
 	for range 2_000 {
-		m.move(r)
-		l.wait(r.Uint64N(40))
-		if has := l.has(m.it); has != m.balance || l.has(account("erin")) != began-has {
-			t.Fatalf("the multisig has %d, want %d; erin %d", has, m.balance, l.has(account("erin")))
+		m.move(t, r)
+		c.pass(t, time.Duration(r.Uint64N(40))*time.Second)
+		if has := c.has("it"); has != m.balance || c.has("erin") != 10_000-has {
+			t.Fatalf("the multisig has %d, want %d; erin %d", has, m.balance, c.has("erin"))
 		}
 	}
 	for _, p := range m.proposals {
@@ -304,6 +304,5 @@ func TestMultisigHistories(t *testing.T) {
 			executed++
 		}
 	}
-	l.audit()
 	t.Logf("%d proposals, %d executed, %d left", len(m.proposals), executed, m.balance)
 }

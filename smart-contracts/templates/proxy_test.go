@@ -3,14 +3,15 @@ package templates_test
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/hypermesh/hypermesh/internal/chain"
-	onchain "github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/harness"
 )
 
 // section is a section of a module.
@@ -50,37 +51,41 @@ func answering(text string) []byte {
 // upgrades is a proxy with a target that has code 2; 3 is other code, 4 code that does not
 // let itself be migrated to.
 type upgrades struct {
-	*ledger
-	it, target chain.Address
-	sums       map[uint64]string
+	*contract
+	target harness.Address
+	sums   map[uint64]string
 }
 
 const proxyBegin = `{"governor":"@alice","guardian":"@bob","delay":100,"grace":50}`
 
 func newUpgrades(t *testing.T) *upgrades {
 	t.Helper()
-	u := &upgrades{ledger: newLedger(t, nil), sums: map[uint64]string{}}
-	proxy := u.template("proxy")
+	u := &upgrades{contract: deploy(t, "proxy"), sums: map[uint64]string{}}
 	for _, text := range []string{"one", "two", ""} {
 		module := answering("")
 		if text != "" {
 			module = answering(fmt.Sprintf(`{"ok":{"messages":[],"attributes":[{"key":"code","value":%q}],"events":[]}}`, text))
 		}
-		u.sums[u.store(module)] = fmt.Sprintf("%x", sha256.Sum256(module))
+		u.sums[u.store(t, module)] = fmt.Sprintf("%x", sha256.Sum256(module))
 	}
-	admin := account("alice")
-	if _, refusal := u.begin("alice", making{code: proxy, msg: proxyBegin, admin: &admin}); !strings.HasSuffix(refusal, ": a proxy with an admin locks nothing") {
-		t.Errorf("a proxy that can be migrated itself: %q", refusal)
+	admin := account("alice").Address()
+	_, err := u.Instantiate(account("alice"), u.code, u.text(proxyBegin), harness.Making{Admin: &admin})
+	if refused, ok := errors.AsType[*harness.Refused](err); !ok || refused.Words != "a proxy with an admin locks nothing" {
+		t.Errorf("a proxy that can be migrated itself: %v", err)
 	}
-	u.it = u.made("alice", making{code: proxy, msg: proxyBegin})
-	u.target = u.made("alice", making{code: 2, msg: "{}", admin: &u.it})
+	if _, refusal := u.instantiate(t, "alice", proxyBegin); refusal != "" {
+		t.Fatal(refusal)
+	}
+	u.target = u.made(t, "target", 2, "{}", harness.Making{Admin: &u.at})
 	return u
 }
 
-func (u *upgrades) code() uint64 {
-	c, ok := onchain.ContractOf(u.state, u.target)
+// runs is the code that the target has.
+func (u *upgrades) runs(t *testing.T) uint64 {
+	t.Helper()
+	c, ok := u.Contract(u.target)
 	if !ok {
-		u.Fatal("the target is gone")
+		t.Fatal("the target is gone")
 	}
 	return c.Code
 }
@@ -93,56 +98,56 @@ func (u *upgrades) migrates(code uint64) string {
 // TestProxy migrates its target after the lock, to what was published.
 func TestProxy(t *testing.T) {
 	u := newUpgrades(t)
-	if did := u.do("alice", chain.MigrateContract{Contract: u.target, Code: 3, Msg: []byte("{}")}); did.Why == nil || !strings.HasPrefix(did.Why.Reason(), "sdk 4: ") {
-		t.Errorf("past the proxy: %+v", did.Why)
+	if _, err := u.Migrate(account("alice"), u.target, 3, "{}"); err == nil || !strings.HasPrefix(err.Error(), "sdk 4: ") {
+		t.Errorf("past the proxy: %v", err)
 	}
-	u.refused("bob", u.it, u.migrates(3), "only the governor may")
-	events := u.must("alice", u.it, u.migrates(3), 0)
-	if said(events, "from") != u.sums[2] || said(events, "to") != u.sums[3] || said(events, "ready") != fmt.Sprint(u.nanos()+100e9) {
-		t.Errorf("what is published: %+v", events)
+	u.refused(t, "bob", u.migrates(3), "only the governor may")
+	r := u.must(t, "alice", u.migrates(3))
+	if said(r, "from") != u.sums[2] || said(r, "to") != u.sums[3] || said(r, "ready") != fmt.Sprint(u.now()+100e9) {
+		t.Errorf("what is published: %+v", r)
 	}
 	diff := fmt.Sprintf(`{"migrate":{"target":%q,"from":{"code_id":2,"checksum":%q},"to":{"code_id":3,"checksum":%q},"msg":"e30="}}`, u.target, u.sums[2], u.sums[3])
-	shown := fmt.Sprintf(`{"id":1,"step":%s,"note":"https://x","ready":"%d","over":"%d","status":"STATUS"}`, diff, u.nanos()+100e9, u.nanos()+150e9)
+	shown := fmt.Sprintf(`{"id":1,"step":%s,"note":"https://x","ready":"%d","over":"%d","status":"STATUS"}`, diff, u.now()+100e9, u.now()+150e9)
 	for _, status := range []string{"waiting", "waiting", "ready"} {
-		u.answers(u.it, `{"decision":{"id":1}}`, strings.Replace(shown, "STATUS", status, 1))
+		u.answers(t, `{"decision":{"id":1}}`, strings.Replace(shown, "STATUS", status, 1))
 		if status == "waiting" {
-			u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is waiting")
-			u.wait(50)
+			u.refused(t, "alice", `{"apply":{"decision":1}}`, "it is waiting")
+			u.pass(t, 50*time.Second)
 		}
 	}
-	u.refused("bob", u.it, `{"apply":{"decision":1}}`, "only the governor may")
-	if events := u.must("alice", u.it, `{"apply":{"decision":1}}`, 0); said(events, "code") != "two" || u.code() != 3 {
-		t.Errorf("after it was applied the target has code %d, %+v", u.code(), events)
+	u.refused(t, "bob", `{"apply":{"decision":1}}`, "only the governor may")
+	done, err := u.Execute(account("alice"), u.at, `{"apply":{"decision":1}}`)
+	if err != nil || done.Attribute(u.target, "code") != "two" || u.runs(t) != 3 {
+		t.Errorf("after it was applied the target has code %d, %+v, %v", u.runs(t), done, err)
 	}
-	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is applied")
-	u.answers(u.it, `{"decisions":{}}`, `{"decisions":[`+strings.Replace(shown, "STATUS", "applied", 1)+`]}`)
-	u.answers(u.it, `{"decisions":{"start_before":1}}`, `{"decisions":[]}`)
-	u.audit()
+	u.refused(t, "alice", `{"apply":{"decision":1}}`, "it is applied")
+	u.answers(t, `{"decisions":{}}`, `{"decisions":[`+strings.Replace(shown, "STATUS", "applied", 1)+`]}`)
+	u.answers(t, `{"decisions":{"start_before":1}}`, `{"decisions":[]}`)
 }
 
 // TestProxyChangesItsMind: what is cancelled, over, or of another target than was published, is not applied.
 func TestProxyChangesItsMind(t *testing.T) {
 	u := newUpgrades(t)
 	for range 3 {
-		u.must("alice", u.it, u.migrates(3), 0)
+		u.must(t, "alice", u.migrates(3))
 	}
-	u.refused("carol", u.it, `{"cancel":{"decision":1}}`, "only the governor and the guardian may")
-	u.must("bob", u.it, `{"cancel":{"decision":1}}`, 0)
-	u.wait(100)
-	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is cancelled")
-	u.refused("bob", u.it, `{"cancel":{"decision":1}}`, "it is cancelled")
-	u.must("alice", u.it, `{"apply":{"decision":2}}`, 0)
-	u.refused("alice", u.it, `{"apply":{"decision":3}}`, "the target has other code by now")
-	u.wait(50)
-	u.refused("alice", u.it, `{"apply":{"decision":3}}`, "it is over")
-	u.refused("alice", u.it, `{"cancel":{"decision":3}}`, "it is over")
+	u.refused(t, "carol", `{"cancel":{"decision":1}}`, "only the governor and the guardian may")
+	u.must(t, "bob", `{"cancel":{"decision":1}}`)
+	u.pass(t, 100*time.Second)
+	u.refused(t, "alice", `{"apply":{"decision":1}}`, "it is cancelled")
+	u.refused(t, "bob", `{"cancel":{"decision":1}}`, "it is cancelled")
+	u.must(t, "alice", `{"apply":{"decision":2}}`)
+	u.refused(t, "alice", `{"apply":{"decision":3}}`, "the target has other code by now")
+	u.pass(t, 50*time.Second)
+	u.refused(t, "alice", `{"apply":{"decision":3}}`, "it is over")
+	u.refused(t, "alice", `{"cancel":{"decision":3}}`, "it is over")
 	// Code that stops: the decision stands as it was.
-	u.must("alice", u.it, u.migrates(4), 0)
-	u.wait(100)
-	if _, refusal := u.call("alice", u.it, `{"apply":{"decision":4}}`, 0); !strings.HasPrefix(refusal, "wasm 11: ") || u.code() != 3 {
-		t.Errorf("code that stops: %q, %d", refusal, u.code())
+	u.must(t, "alice", u.migrates(4))
+	u.pass(t, 100*time.Second)
+	if _, refusal := u.execute(t, "alice", `{"apply":{"decision":4}}`); !strings.HasPrefix(u.rejection, "wasm 11: ") || u.runs(t) != 3 {
+		t.Errorf("code that stops: %q, %s, %d", refusal, u.rejection, u.runs(t))
 	}
-	if got := u.asked(u.it, `{"decision":{"id":4}}`); !strings.Contains(got, `"status":"ready"`) {
+	if got := u.query(t, `{"decision":{"id":4}}`); !strings.Contains(got, `"status":"ready"`) {
 		t.Error(got)
 	}
 	for msg, want := range map[string]string{
@@ -151,7 +156,7 @@ func TestProxyChangesItsMind(t *testing.T) {
 		strings.Replace(u.migrates(2), "e30=", "e30", 1):                              "JSON: not base64",
 		strings.Replace(u.migrates(2), "e30=", "e3s=", 1):                             "JSON: malformed",
 		strings.Replace(u.migrates(2), "https://x", strings.Repeat("x", 1_025), 1):    "the note is too long",
-		strings.Replace(u.migrates(2), u.target.String(), u.it.String(), 1):           "the proxy is not its admin",
+		strings.Replace(u.migrates(2), u.target.String(), u.at.String(), 1):           "the proxy is not its admin",
 		strings.Replace(u.migrates(2), u.target.String(), account("bob").String(), 1): "query: no_such_contract",
 		strings.Replace(u.migrates(2), "migrate", "burn", 1):                          "unknown step burn",
 		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":0,"grace":1}}}}`:  "a delay is from a second to a year",
@@ -160,37 +165,36 @@ func TestProxyChangesItsMind(t *testing.T) {
 		`{"sweep":{}}`:             "unknown message sweep",
 		`{"apply":{"decision":9}}`: "decisions not found",
 	} {
-		u.refused("alice", u.it, msg, want)
+		u.refused(t, "alice", msg, want)
 	}
-	if _, refusal := u.call("alice", u.it, u.migrates(2), 1); !strings.HasSuffix(refusal, ": no funds are taken") {
-		t.Error(refusal)
-	}
+	u.fund(t, 1, "alice")
+	u.refused(t, "alice", u.migrates(2), "no funds are taken", 1)
 }
 
 // TestProxySettings: who decides, and to whom the target goes, waits as well.
 func TestProxySettings(t *testing.T) {
 	u := newUpgrades(t)
-	u.must("alice", u.it, `{"schedule":{"step":{"settings":{"governor":"@dave","delay":1,"grace":50}}}}`, 0)
-	u.must("alice", u.it, fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q,"admin":"@carol"}}}}`, u.target), 0)
-	u.must("alice", u.it, u.migrates(3), 0)
-	u.refused("alice", u.it, `{"apply":{"decision":1}}`, "it is waiting")
-	u.wait(100)
-	u.must("alice", u.it, `{"apply":{"decision":1}}`, 0)
-	u.answers(u.it, `{"settings":{}}`, `{"governor":"@dave","guardian":null,"delay":1,"grace":50}`)
-	u.refused("alice", u.it, `{"apply":{"decision":2}}`, "only the governor may")
-	u.refused("bob", u.it, `{"cancel":{"decision":2}}`, "only the governor and the guardian may")
-	u.must("dave", u.it, `{"apply":{"decision":2}}`, 0)
-	u.refused("dave", u.it, `{"apply":{"decision":3}}`, "the proxy is not its admin")
-	u.refused("dave", u.it, u.migrates(3), "the proxy is not its admin")
-	if did := u.do("carol", chain.MigrateContract{Contract: u.target, Code: 3, Msg: []byte("{}")}); did.Why != nil {
-		t.Error(did.Why.Reason())
+	u.must(t, "alice", `{"schedule":{"step":{"settings":{"governor":"@dave","delay":1,"grace":50}}}}`)
+	u.must(t, "alice", fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q,"admin":"@carol"}}}}`, u.target))
+	u.must(t, "alice", u.migrates(3))
+	u.refused(t, "alice", `{"apply":{"decision":1}}`, "it is waiting")
+	u.pass(t, 100*time.Second)
+	u.must(t, "alice", `{"apply":{"decision":1}}`)
+	u.answers(t, `{"settings":{}}`, `{"governor":"@dave","guardian":null,"delay":1,"grace":50}`)
+	u.refused(t, "alice", `{"apply":{"decision":2}}`, "only the governor may")
+	u.refused(t, "bob", `{"cancel":{"decision":2}}`, "only the governor and the guardian may")
+	u.must(t, "dave", `{"apply":{"decision":2}}`)
+	u.refused(t, "dave", `{"apply":{"decision":3}}`, "the proxy is not its admin")
+	u.refused(t, "dave", u.migrates(3), "the proxy is not its admin")
+	if _, err := u.Migrate(account("carol"), u.target, 3, "{}"); err != nil {
+		t.Error(err)
 	}
 	// To nobody, for good.
-	u.target = u.made("alice", making{code: 2, msg: "{}", admin: &u.it})
-	u.must("dave", u.it, fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q}}}}`, u.target), 0)
-	u.wait(1)
-	u.must("dave", u.it, `{"apply":{"decision":4}}`, 0)
-	if c, _ := onchain.ContractOf(u.state, u.target); c.Admin != nil {
+	u.target = u.made(t, "target", 2, "{}", harness.Making{Admin: &u.at})
+	u.must(t, "dave", fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q}}}}`, u.target))
+	u.pass(t, time.Second)
+	u.must(t, "dave", `{"apply":{"decision":4}}`)
+	if c, ok := u.Contract(u.target); !ok || c.Admin != nil {
 		t.Errorf("the target's admin is %s", c.Admin)
 	}
 }
@@ -209,18 +213,18 @@ func TestProxyHistories(t *testing.T) {
 	var all []*decision
 	code, applied := uint64(2), 0
 	for range 4_000 {
-		u.wait(r.Uint64N(20))
+		u.pass(t, time.Duration(r.Uint64N(20))*time.Second)
 		who, id := []string{"alice", "alice", "alice", "alice", "bob", "carol"}[r.IntN(6)], max(r.IntN(len(all)+1), len(all)-4)
 		if id == len(all) || r.IntN(10) == 0 {
 			to := 2 + r.Uint64N(2)
 			switch msg := u.migrates(to); {
 			case who != "alice":
-				u.refused(who, u.it, msg, "only the governor may")
+				u.refused(t, who, msg, "only the governor may")
 			case to == code:
-				u.refused(who, u.it, msg, "it has that code already")
+				u.refused(t, who, msg, "it has that code already")
 			default:
-				u.must(who, u.it, msg, 0)
-				all = append(all, &decision{from: code, to: to, ready: u.nanos() + 100e9})
+				u.must(t, who, msg)
+				all = append(all, &decision{from: code, to: to, ready: u.now() + 100e9})
 			}
 			continue
 		}
@@ -228,9 +232,9 @@ func TestProxyHistories(t *testing.T) {
 		status := d.end
 		switch {
 		case status != "":
-		case u.nanos() >= d.ready+50e9:
+		case u.next() >= d.ready+50e9:
 			status = "over"
-		case u.nanos() >= d.ready:
+		case u.next() >= d.ready:
 			status = "ready"
 		default:
 			status = "waiting"
@@ -238,32 +242,31 @@ func TestProxyHistories(t *testing.T) {
 		if cancel := fmt.Sprintf(`{"cancel":{"decision":%d}}`, id+1); r.IntN(8) == 0 {
 			switch {
 			case who == "carol":
-				u.refused(who, u.it, cancel, "only the governor and the guardian may")
+				u.refused(t, who, cancel, "only the governor and the guardian may")
 			case status != "waiting" && status != "ready":
-				u.refused(who, u.it, cancel, "it is "+status)
+				u.refused(t, who, cancel, "it is "+status)
 			default:
-				u.must(who, u.it, cancel, 0)
+				u.must(t, who, cancel)
 				d.end = "cancelled"
 			}
 			continue
 		}
 		switch apply := fmt.Sprintf(`{"apply":{"decision":%d}}`, id+1); {
 		case who != "alice":
-			u.refused(who, u.it, apply, "only the governor may")
+			u.refused(t, who, apply, "only the governor may")
 		case status != "ready":
-			u.refused(who, u.it, apply, "it is "+status)
+			u.refused(t, who, apply, "it is "+status)
 		case d.from != code:
-			u.refused(who, u.it, apply, "the target has other code by now")
+			u.refused(t, who, apply, "the target has other code by now")
 		default:
-			u.must(who, u.it, apply, 0)
+			u.must(t, who, apply)
 			d.end, code = "applied", d.to
 			applied++
 		}
-		if u.code() != code {
-			t.Fatalf("the target has code %d, want %d", u.code(), code)
+		if u.runs(t) != code {
+			t.Fatalf("the target has code %d, want %d", u.runs(t), code)
 		}
 	}
-	u.audit()
 	t.Logf("%d decisions, %d applied", len(all), applied)
 }
 
@@ -271,24 +274,25 @@ func TestProxyHistories(t *testing.T) {
 // proxy's.
 func TestProxyOfMultisig(t *testing.T) {
 	u := newUpgrades(t)
-	three := u.made("alice", making{code: u.template("multisig"), msg: multisigBegin})
-	u.must("alice", u.it, fmt.Sprintf(`{"schedule":{"step":{"settings":{"governor":%q,"delay":100,"grace":500}}}}`, three), 0)
-	u.wait(100)
-	u.must("alice", u.it, `{"apply":{"decision":1}}`, 0)
-	u.refused("alice", u.it, u.migrates(3), "only the governor may")
+	module, _ := load(t, "multisig")
+	three := *u.contract
+	three.at = u.made(t, "three", u.store(t, module), multisigBegin, harness.Making{})
+	u.must(t, "alice", fmt.Sprintf(`{"schedule":{"step":{"settings":{"governor":%q,"delay":100,"grace":500}}}}`, three.at))
+	u.pass(t, 100*time.Second)
+	u.must(t, "alice", `{"apply":{"decision":1}}`)
+	u.refused(t, "alice", u.migrates(3), "only the governor may")
 	for i, msg := range []string{u.migrates(3), `{"apply":{"decision":2}}`} {
-		u.must("alice", three, proposes(fmt.Sprintf(`{"wasm":{"execute":{"contract_addr":%q,"msg":%q,"funds":[]}}}`, u.it, base64Of(msg))), 0)
-		u.must("bob", three, fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+1), 0)
+		three.must(t, "alice", proposes(fmt.Sprintf(`{"wasm":{"execute":{"contract_addr":%q,"msg":%q,"funds":[]}}}`, u.at, base64Of(msg))))
+		three.must(t, "bob", fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+1))
 		perform := fmt.Sprintf(`{"execute":{"proposal_id":%d}}`, i+1)
-		u.refused("dave", three, perform, "it waits still")
-		u.wait(100)
+		three.refused(t, "dave", perform, "it waits still")
+		u.pass(t, 100*time.Second)
 		if i == 1 {
-			u.refused("alice", u.it, `{"apply":{"decision":2}}`, "only the governor may")
+			u.refused(t, "alice", `{"apply":{"decision":2}}`, "only the governor may")
 		}
-		u.must("dave", three, perform, 0)
+		three.must(t, "dave", perform)
 	}
-	if u.code() != 3 {
-		t.Errorf("the target has code %d", u.code())
+	if u.runs(t) != 3 {
+		t.Errorf("the target has code %d", u.runs(t))
 	}
-	u.audit()
 }

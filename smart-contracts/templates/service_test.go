@@ -5,52 +5,33 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/internal/state"
 	onchain "github.com/hypermesh/hypermesh/smart-contracts/contract"
-	"github.com/hypermesh/hypermesh/tokens"
+	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
+	"github.com/hypermesh/hypermesh/smart-contracts/harness"
 )
 
-// settled is what an agreement reaches of the chain: orders, a node, proofs that are the
-// word "proof", and channels, whose money comes back when they are closed.
+// settled is what an agreement is told of the chain: of orders, a node, and proofs that are the word "proof".
 type settled struct {
-	orders map[crypto.Digest]*onchain.OrderState
+	orders map[harness.Digest]*onchain.OrderState
 	node   onchain.NodeState
 	asked  []onchain.AskProof
-	open   chain.Amount
 }
 
-func (s *settled) Message(layer *state.Overlay, from chain.Address, m chain.Msg, _ uint64) (out onchain.Result) {
-	switch m := m.(type) {
-	case chain.OpenChannel:
-		if out.Why = tokens.Debit(layer, from, m.Amount, 0); out.Why == nil {
-			tokens.Credit(layer, account("channels"), m.Amount)
-			s.open = m.Amount
-		}
-	case chain.CloseChannel:
-		if out.Why = tokens.Debit(layer, account("channels"), s.open, 0); out.Why == nil {
-			tokens.Credit(layer, from, s.open)
-		}
-	default:
-		out.Why = chain.Reject("not in this test")
-	}
-	return out
-}
-
-func (s *settled) Query(_ state.Reader, q onchain.Question, _ uint64) (answer any, used uint64) {
+func (s *settled) answer(q onchain.Question) any {
 	switch q := q.(type) {
 	case onchain.AskOrder:
-		return onchain.OrderAnswer{Order: s.orders[q.Order]}, 1_000
+		return onchain.OrderAnswer{Order: s.orders[q.Order]}
 	case onchain.AskNode:
-		return onchain.NodeAnswer{Node: &s.node}, 1_000
+		return onchain.NodeAnswer{Node: &s.node}
 	case onchain.AskProof:
 		s.asked = append(s.asked, q)
-		return onchain.ProofAnswer{Valid: string(q.Proof) == "proof"}, 1_000
-	default:
-		return onchain.EscrowAnswer{}, 1_000
+		return onchain.ProofAnswer{Valid: string(q.Proof) == "proof"}
 	}
+	return nil
 }
 
 var (
@@ -61,44 +42,54 @@ var (
 
 const serviceBegin = `{"client":"@alice","provider":"@bob","arbiter":"@carol","sla":{"due":100,"grace":50,"late_every":10,"late_permille":100},"dispute":60,"ruling":80}`
 
+// purse is what alice and bob have at first.
+const purse = 1_000_000_000
+
 // agreement is one between alice and bob, over whose node they agree too.
 type agreement struct {
-	*ledger
-	it    chain.Address
+	*contract
 	chain *settled
 	tasks int
 }
 
 func newAgreement(t *testing.T, begin string) *agreement {
 	t.Helper()
-	s := &settled{orders: map[crypto.Digest]*onchain.OrderState{}, node: onchain.NodeState{Owner: account("bob"), Bond: "1000", Score: "600000"}}
-	a := &agreement{ledger: newLedger(t, s), chain: s}
-	a.it = a.made("erin", making{code: a.template("service"), msg: begin})
+	s := &settled{
+		orders: map[harness.Digest]*onchain.OrderState{},
+		node:   onchain.NodeState{Owner: account("bob").Address(), Bond: "1000", Score: "600000"},
+	}
+	a := &agreement{contract: deploy(t, "service", harness.Custom{Query: s.answer}), chain: s}
+	a.fund(t, purse, "alice", "bob")
+	if _, refusal := a.instantiate(t, "erin", begin); refusal != "" {
+		t.Fatal(refusal)
+	}
 	return a
 }
 
 // offered is a task with a price of 1000 and a stake of 200.
-func (a *agreement) offered(evidence string) int {
-	a.Helper()
-	a.must("alice", a.it, `{"offer":{"evidence":`+evidence+`,"stake":"200"}}`, 1_000)
+func (a *agreement) offered(t *testing.T, evidence string) int {
+	t.Helper()
+	a.must(t, "alice", `{"offer":{"evidence":`+evidence+`,"stake":"200"}}`, 1_000)
 	a.tasks++
 	return a.tasks
 }
 
-func (a *agreement) accepted(evidence string) int {
-	a.Helper()
-	id := a.offered(evidence)
-	a.must("bob", a.it, fmt.Sprintf(`{"accept":{"task":%d}}`, id), 200)
+func (a *agreement) accepted(t *testing.T, evidence string) int {
+	t.Helper()
+	id := a.offered(t, evidence)
+	a.must(t, "bob", fmt.Sprintf(`{"accept":{"task":%d}}`, id), 200)
 	return id
 }
 
-// ends holds the end of a task against what both sides get.
-func (a *agreement) ends(events chain.Events, state, toProvider, toClient string) {
-	a.Helper()
-	if got := [3]string{said(events, "state"), said(events, "to_provider"), said(events, "to_client")}; got != [3]string{state, toProvider, toClient} {
-		a.Errorf("it ends as %v, want %s, %s, %s", got, state, toProvider, toClient)
+// ends holds the end of a task against what both sides get. All money is alice's, bob's or the agreement's.
+func (a *agreement) ends(t *testing.T, r cosmwasm.Response, state, toProvider, toClient string) {
+	t.Helper()
+	if got := [3]string{said(r, "state"), said(r, "to_provider"), said(r, "to_client")}; got != [3]string{state, toProvider, toClient} {
+		t.Errorf("it ends as %v, want %s, %s, %s", got, state, toProvider, toClient)
 	}
-	a.audit()
+	if sum := a.has("alice") + a.has("bob") + a.has("it"); sum != 2*purse {
+		t.Errorf("there is %d, want %d", sum, 2*purse)
+	}
 }
 
 const word = `{"word":{}}`
@@ -114,14 +105,14 @@ func TestServiceOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.accepted(fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, orderOf, resultOf))
+	a.accepted(t, fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, orderOf, resultOf))
 	const deliver = `{"deliver":{"task":1}}`
-	a.refused("bob", a.it, deliver, "the order has no claim")
-	order := &onchain.OrderState{Consumer: account("alice"), Policy: "zk(matmul-4)", MaxCost: "5", Spent: "5", Deadline: "1", Claims: []onchain.ClaimState{}}
+	a.refused(t, "bob", deliver, "the order has no claim")
+	order := &onchain.OrderState{Consumer: account("alice").Address(), Policy: "zk(matmul-4)", MaxCost: "5", Spent: "5", Deadline: "1", Claims: []onchain.ClaimState{}}
 	a.chain.orders[id] = order
 	const none = "no result of the order is paid, verified and as agreed"
-	a.refused("bob", a.it, deliver, none)
-	good := onchain.ClaimState{Provider: account("dave"), Sequence: "1", Result: result, Exit: "ok", Settled: true, Verified: true, Cost: "5"}
+	a.refused(t, "bob", deliver, none)
+	good := onchain.ClaimState{Provider: account("dave").Address(), Sequence: "1", Result: result, Exit: "ok", Settled: true, Verified: true, Cost: "5"}
 	for _, change := range []func(c *onchain.ClaimState){
 		func(c *onchain.ClaimState) { c.Settled = false }, func(c *onchain.ClaimState) { c.Verified = false },
 		func(c *onchain.ClaimState) { c.Exit = "failed" }, func(c *onchain.ClaimState) { c.Result = id },
@@ -129,63 +120,63 @@ func TestServiceOrder(t *testing.T) {
 		bad := good
 		change(&bad)
 		order.Claims = append(order.Claims, bad)
-		a.refused("bob", a.it, deliver, none)
+		a.refused(t, "bob", deliver, none)
 	}
 	order.Claims = append(order.Claims, good)
-	a.refused("alice", a.it, deliver, "only the provider may")
-	if a.has(a.it) != 1_200 {
-		t.Errorf("the agreement has %d", a.has(a.it))
+	a.refused(t, "alice", deliver, "only the provider may")
+	if a.has("it") != 1_200 {
+		t.Errorf("the agreement has %d", a.has("it"))
 	}
-	a.ends(a.must("bob", a.it, deliver, 0), "paid", "1200", "0")
-	if a.has(a.it) != 0 || a.has(account("bob")) != began+1_000 {
-		t.Errorf("the agreement has %d, bob %d", a.has(a.it), a.has(account("bob")))
+	a.ends(t, a.must(t, "bob", deliver), "paid", "1200", "0")
+	if a.has("it") != 0 || a.has("bob") != purse+1_000 {
+		t.Errorf("the agreement has %d, bob %d", a.has("it"), a.has("bob"))
 	}
-	a.refused("bob", a.it, deliver, "the task is paid")
+	a.refused(t, "bob", deliver, "the task is paid")
 }
 
 // TestServiceProof pays for a proof of this task, of what was agreed upon.
 func TestServiceProof(t *testing.T) {
 	a := newAgreement(t, serviceBegin)
 	evidence := fmt.Sprintf(`{"proof":{"kernel":"matmul-4","inputs":[%q,%q]}}`, orderOf, nodeOf)
-	a.accepted(evidence)
-	a.accepted(strings.Replace(evidence, `"]`, fmt.Sprintf(`"],"outputs":[%q]`, resultOf), 1))
-	a.refused("bob", a.it, `{"deliver":{"task":1,"proof":"cHJvb2Y="}}`, "a proof of which outputs")
-	a.refused("bob", a.it, fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"bm8="}}`, resultOf), "the proof does not hold")
-	a.refused("bob", a.it, fmt.Sprintf(`{"deliver":{"task":2,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf), "the outputs are agreed upon")
-	a.refused("bob", a.it, `{"deliver":{"task":2}}`, "JSON: no field proof")
-	a.ends(a.must("bob", a.it, fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf), 0), "paid", "1200", "0")
-	a.ends(a.must("bob", a.it, `{"deliver":{"task":2,"proof":"cHJvb2Y="}}`, 0), "paid", "1200", "0")
+	a.accepted(t, evidence)
+	a.accepted(t, strings.Replace(evidence, `"]`, fmt.Sprintf(`"],"outputs":[%q]`, resultOf), 1))
+	a.refused(t, "bob", `{"deliver":{"task":1,"proof":"cHJvb2Y="}}`, "a proof of which outputs")
+	a.refused(t, "bob", fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"bm8="}}`, resultOf), "the proof does not hold")
+	a.refused(t, "bob", fmt.Sprintf(`{"deliver":{"task":2,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf), "the outputs are agreed upon")
+	a.refused(t, "bob", `{"deliver":{"task":2}}`, "JSON: no field proof")
+	a.ends(t, a.must(t, "bob", fmt.Sprintf(`{"deliver":{"task":1,"outputs":[%q],"proof":"cHJvb2Y="}}`, resultOf)), "paid", "1200", "0")
+	a.ends(t, a.must(t, "bob", `{"deliver":{"task":2,"proof":"cHJvb2Y="}}`), "paid", "1200", "0")
 	n := len(a.chain.asked)
 	one, two := a.chain.asked[n-2], a.chain.asked[n-1]
 	if one.Bind == two.Bind || one.Bind[0] != 0 || len(one.Inputs) != 2 || fmt.Sprintf("%x", one.Outputs[0][:]) != resultOf || one.Kernel != "matmul-4" {
 		t.Errorf("the proofs are of %+v and %+v", one, two)
 	}
-	if got := a.asked(a.it, `{"task":{"id":1}}`); !strings.Contains(got, fmt.Sprintf(`"outputs":[%q]`, resultOf)) || !strings.Contains(got, fmt.Sprintf(`"bind":"%x"`, one.Bind[:])) {
+	if got := a.query(t, `{"task":{"id":1}}`); !strings.Contains(got, fmt.Sprintf(`"outputs":[%q]`, resultOf)) || !strings.Contains(got, fmt.Sprintf(`"bind":"%x"`, one.Bind[:])) {
 		t.Errorf("the task is %s", got)
 	}
 }
 
 // TestServiceLate: late work is worth less, and work that never comes costs the stake.
 func TestServiceLate(t *testing.T) {
-	for after, want := range map[uint64][2]string{100: {"1200", "0"}, 101: {"1100", "100"}, 110: {"1100", "100"}, 111: {"1000", "200"}, 150: {"700", "500"}} {
+	for after, want := range map[time.Duration][2]string{100: {"1200", "0"}, 101: {"1100", "100"}, 110: {"1100", "100"}, 111: {"1000", "200"}, 150: {"700", "500"}} {
 		a := newAgreement(t, serviceBegin)
-		a.accepted(word)
-		a.wait(after)
-		a.refused("alice", a.it, `{"reclaim":{"task":1}}`, "there is time still")
-		a.must("bob", a.it, `{"deliver":{"task":1,"reference":"ipfs"}}`, 0)
-		a.refused("dave", a.it, `{"release":{"task":1}}`, "it may be disputed still")
-		a.wait(60)
-		a.refused("alice", a.it, `{"dispute":{"task":1}}`, "it is too late")
-		a.ends(a.must("dave", a.it, `{"release":{"task":1}}`, 0), "paid", want[0], want[1])
+		a.accepted(t, word)
+		a.pass(t, after*time.Second-2*time.Millisecond) // it is delivered in the second block after this
+		a.refused(t, "alice", `{"reclaim":{"task":1}}`, "there is time still")
+		a.must(t, "bob", `{"deliver":{"task":1,"reference":"ipfs"}}`)
+		a.refused(t, "dave", `{"release":{"task":1}}`, "it may be disputed still")
+		a.pass(t, 60*time.Second)
+		a.refused(t, "alice", `{"dispute":{"task":1}}`, "it is too late")
+		a.ends(t, a.must(t, "dave", `{"release":{"task":1}}`), "paid", want[0], want[1])
 	}
 	a := newAgreement(t, serviceBegin)
-	a.accepted(word)
-	a.wait(151)
-	a.refused("bob", a.it, `{"deliver":{"task":1}}`, "it is too late")
-	a.refused("bob", a.it, `{"reclaim":{"task":1}}`, "only the client may")
-	a.ends(a.must("alice", a.it, `{"reclaim":{"task":1}}`, 0), "failed", "0", "1200")
-	if a.has(account("alice")) != began+200 || a.has(account("bob")) != began-200 {
-		t.Errorf("alice has %d, bob %d", a.has(account("alice")), a.has(account("bob")))
+	a.accepted(t, word)
+	a.pass(t, 151*time.Second)
+	a.refused(t, "bob", `{"deliver":{"task":1}}`, "it is too late")
+	a.refused(t, "bob", `{"reclaim":{"task":1}}`, "only the client may")
+	a.ends(t, a.must(t, "alice", `{"reclaim":{"task":1}}`), "failed", "0", "1200")
+	if a.has("alice") != purse+200 || a.has("bob") != purse-200 {
+		t.Errorf("alice has %d, bob %d", a.has("alice"), a.has("bob"))
 	}
 }
 
@@ -193,29 +184,29 @@ func TestServiceLate(t *testing.T) {
 func TestServiceDispute(t *testing.T) {
 	a := newAgreement(t, serviceBegin)
 	for range 4 {
-		id := a.accepted(word)
-		a.must("bob", a.it, fmt.Sprintf(`{"deliver":{"task":%d}}`, id), 0)
+		id := a.accepted(t, word)
+		a.must(t, "bob", fmt.Sprintf(`{"deliver":{"task":%d}}`, id))
 	}
-	a.wait(59)
-	a.refused("bob", a.it, `{"dispute":{"task":1}}`, "only the client may")
-	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"1"}}`, "the task is delivered")
+	a.pass(t, 59*time.Second)
+	a.refused(t, "bob", `{"dispute":{"task":1}}`, "only the client may")
+	a.refused(t, "carol", `{"rule":{"task":1,"provider":"1"}}`, "the task is delivered")
 	for id := range 4 {
-		a.must("alice", a.it, fmt.Sprintf(`{"dispute":{"task":%d}}`, id+1), 0)
+		a.must(t, "alice", fmt.Sprintf(`{"dispute":{"task":%d}}`, id+1))
 	}
-	a.refused("dave", a.it, `{"release":{"task":1}}`, "the task is disputed")
-	a.refused("alice", a.it, `{"rule":{"task":1,"provider":"0"}}`, "only the arbiter may")
-	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"1201"}}`, "there is not so much")
-	a.ends(a.must("carol", a.it, `{"rule":{"task":1,"provider":"450"}}`, 0), "ruled", "450", "750")
-	a.refused("carol", a.it, `{"rule":{"task":1,"provider":"450"}}`, "the task is ruled")
-	a.ends(a.must("alice", a.it, `{"approve":{"task":2}}`, 0), "paid", "1200", "0")
-	a.ends(a.must("bob", a.it, `{"give_up":{"task":3}}`, 0), "failed", "0", "1200")
-	a.refused("bob", a.it, `{"lapse":{"task":4}}`, "the arbiter has time still")
-	a.wait(80)
-	a.refused("carol", a.it, `{"lapse":{"task":4}}`, "only client and provider may")
-	a.ends(a.must("bob", a.it, `{"lapse":{"task":4}}`, 0), "lapsed", "200", "1000")
-	a.refused("alice", a.it, `{"approve":{"task":4}}`, "the task is lapsed")
-	if a.has(a.it) != 0 {
-		t.Errorf("the agreement has %d", a.has(a.it))
+	a.refused(t, "dave", `{"release":{"task":1}}`, "the task is disputed")
+	a.refused(t, "alice", `{"rule":{"task":1,"provider":"0"}}`, "only the arbiter may")
+	a.refused(t, "carol", `{"rule":{"task":1,"provider":"1201"}}`, "there is not so much")
+	a.ends(t, a.must(t, "carol", `{"rule":{"task":1,"provider":"450"}}`), "ruled", "450", "750")
+	a.refused(t, "carol", `{"rule":{"task":1,"provider":"450"}}`, "the task is ruled")
+	a.ends(t, a.must(t, "alice", `{"approve":{"task":2}}`), "paid", "1200", "0")
+	a.ends(t, a.must(t, "bob", `{"give_up":{"task":3}}`), "failed", "0", "1200")
+	a.refused(t, "bob", `{"lapse":{"task":4}}`, "the arbiter has time still")
+	a.pass(t, 80*time.Second)
+	a.refused(t, "carol", `{"lapse":{"task":4}}`, "only client and provider may")
+	a.ends(t, a.must(t, "bob", `{"lapse":{"task":4}}`), "lapsed", "200", "1000")
+	a.refused(t, "alice", `{"approve":{"task":4}}`, "the task is lapsed")
+	if a.has("it") != 0 {
+		t.Errorf("the agreement has %d", a.has("it"))
 	}
 }
 
@@ -225,38 +216,49 @@ func TestServiceRent(t *testing.T) {
 	rent := fmt.Sprintf(`{"rent":{"signer":%q,"nonce":1,"window_ms":60000}}`, nodeOf)
 	good := a.chain.node
 	for want, change := range map[string]func(n *onchain.NodeState){
-		"the node is not the provider's": func(n *onchain.NodeState) { n.Owner = account("dave") },
+		"the node is not the provider's": func(n *onchain.NodeState) { n.Owner = account("dave").Address() },
 		"the node's bond is too small":   func(n *onchain.NodeState) { n.Bond = "999" },
 		"the node's score is too low":    func(n *onchain.NodeState) { n.Score = "599999" },
 	} {
 		a.chain.node = good
 		change(&a.chain.node)
-		id := a.offered(word)
+		id := a.offered(t, word)
 		for who, msg := range map[string]string{"alice": rent, "bob": fmt.Sprintf(`{"accept":{"task":%d}}`, id)} {
-			if _, refusal := a.call(who, a.it, msg, 200); !strings.HasSuffix(refusal, ": "+want) {
-				t.Errorf("%s: %q, want %q", msg, refusal, want)
-			}
+			a.refused(t, who, msg, want, 200)
 		}
-		a.must("alice", a.it, fmt.Sprintf(`{"withdraw":{"task":%d}}`, id), 0)
+		a.must(t, "alice", fmt.Sprintf(`{"withdraw":{"task":%d}}`, id))
 	}
 	a.chain.node = good
-	a.refused("alice", a.it, rent, "a channel with nothing")
-	a.refused("alice", a.it, strings.Replace(rent, "0c", "0C", 1), "want 64 hexadecimal digits")
-	a.refused("bob", a.it, rent, "only the client may")
-	a.accepted(word)
-	a.must("alice", a.it, rent, 700)
-	if a.has(a.it) != 1_200 || a.has(account("channels")) != 700 {
-		t.Errorf("the agreement has %d, the channel %d", a.has(a.it), a.has(account("channels")))
+	a.refused(t, "alice", rent, "a channel with nothing")
+	a.refused(t, "alice", strings.Replace(rent, "0c", "0C", 1), "want 64 hexadecimal digits")
+	a.refused(t, "bob", rent, "only the client may")
+	a.accepted(t, word)
+	r, err := a.Execute(account("alice"), a.at, rent, 700)
+	if err != nil {
+		t.Fatal(err)
 	}
-	a.refused("alice", a.it, `{"collect":{}}`, "there is nothing to collect")
-	a.refused("bob", a.it, fmt.Sprintf(`{"end_rent":{"channel":%q}}`, orderOf), "only the client may")
-	a.must("alice", a.it, fmt.Sprintf(`{"end_rent":{"channel":%q}}`, orderOf), 0)
-	a.refused("bob", a.it, `{"collect":{}}`, "only the client may")
-	if got := said(a.must("alice", a.it, `{"collect":{}}`, 0), "amount"); got != "700" || a.has(a.it) != 1_200 {
-		t.Errorf("collected %s, the agreement has %d", got, a.has(a.it))
+	opened := chain.ChannelChanged{}
+	for _, event := range r.Events {
+		if e, ok := event.(chain.ChannelChanged); ok {
+			opened = e
+		}
 	}
-	a.answers(a.it, `{"held":{}}`, `{"held":"1200"}`)
-	a.audit()
+	if opened.Payer != a.at || opened.Payee != account("bob").Address() || opened.Held.Nano() != 700 || a.has("it") != 1_200 {
+		t.Errorf("the channel is %+v, the agreement has %d", opened, a.has("it"))
+	}
+	a.refused(t, "alice", `{"collect":{}}`, "there is nothing to collect")
+	end := fmt.Sprintf(`{"end_rent":{"channel":%q}}`, opened.Channel)
+	a.refused(t, "bob", end, "only the client may")
+	a.must(t, "alice", end)
+	a.refused(t, "bob", `{"collect":{}}`, "only the client may")
+	for range 60 { // the window is of the chain's progress, in which a long time between blocks does not count
+		a.refused(t, "alice", `{"collect":{}}`, "there is nothing to collect")
+		a.pass(t, time.Second)
+	}
+	if got := said(a.must(t, "alice", `{"collect":{}}`), "amount"); got != "700" || a.has("it") != 1_200 {
+		t.Errorf("collected %s, the agreement has %d", got, a.has("it"))
+	}
+	a.answers(t, `{"held":{}}`, `{"held":"1200"}`)
 }
 
 func TestServiceRefusals(t *testing.T) {
@@ -270,13 +272,13 @@ func TestServiceRefusals(t *testing.T) {
 		{`"dispute"`, `"node":{"id":"ab","min_bond":"1","min_score":1},"dispute"`, "want 64 hexadecimal digits"},
 	} {
 		msg := strings.Replace(serviceBegin, c[0], c[1], 1)
-		if _, refusal := a.begin("erin", making{code: 1, msg: msg}); !strings.HasSuffix(refusal, ": "+c[2]) {
+		if _, refusal := a.instantiate(t, "erin", msg); refusal != c[2] {
 			t.Errorf("%s: %q, want %q", msg, refusal, c[2])
 		}
 	}
 	offer := func(evidence string) string { return `{"offer":{"evidence":` + evidence + `,"stake":"200"}}` }
-	a.refused("bob", a.it, offer(word), "only the client may")
-	a.refused("alice", a.it, offer(word), "a task without a price")
+	a.refused(t, "bob", offer(word), "only the client may")
+	a.refused(t, "alice", offer(word), "a task without a price")
 	for evidence, want := range map[string]string{
 		`{"promise":{}}`:                       "unknown evidence promise",
 		`{"word":{"of":"me"}}`:                 "JSON: unknown field of",
@@ -284,9 +286,9 @@ func TestServiceRefusals(t *testing.T) {
 		`{"proof":{"kernel":"k","inputs":[]}}`: "no elements",
 		`{"proof":{"kernel":"k","inputs":[` + strings.Repeat(`"`+orderOf+`",`, 8) + `"` + orderOf + `"]}}`: "too many elements",
 	} {
-		a.refused("alice", a.it, offer(evidence), want)
+		a.refused(t, "alice", offer(evidence), want)
 	}
-	id := a.offered(word)
+	id := a.offered(t, word)
 	for _, c := range [][3]string{
 		{"alice", `{"accept":{"task":1}}`, "only the provider may"}, {"bob", `{"accept":{"task":1}}`, "the stake is 200"},
 		{"bob", `{"accept":{"task":2}}`, "tasks not found"}, {"bob", `{"deliver":{"task":1}}`, "the task is offered"},
@@ -295,15 +297,13 @@ func TestServiceRefusals(t *testing.T) {
 		{"bob", `{"give_up":{"task":1}}`, "the task is offered"}, {"bob", `{"lapse":{"task":1}}`, "the task is offered"},
 		{"bob", `{"steal":{}}`, "unknown message steal"},
 	} {
-		a.refused(c[0], a.it, c[1], c[2])
+		a.refused(t, c[0], c[1], c[2])
 	}
-	if _, refusal := a.call("alice", a.it, fmt.Sprintf(`{"withdraw":{"task":%d}}`, id), 1); !strings.HasSuffix(refusal, ": no funds are taken") {
-		t.Error(refusal)
-	}
-	a.must("bob", a.it, `{"accept":{"task":1}}`, 200)
-	a.refused("bob", a.it, `{"deliver":{"task":1,"reference":"`+strings.Repeat("x", 513)+`"}}`, "the reference is too long")
-	a.refused("bob", a.it, `{"deliver":{"task":1,"proof":""}}`, "JSON: unknown field proof")
-	a.refused("alice", a.it, `{"withdraw":{"task":1}}`, "the task is accepted")
+	a.refused(t, "alice", fmt.Sprintf(`{"withdraw":{"task":%d}}`, id), "no funds are taken", 1)
+	a.must(t, "bob", `{"accept":{"task":1}}`, 200)
+	a.refused(t, "bob", `{"deliver":{"task":1,"reference":"`+strings.Repeat("x", 513)+`"}}`, "the reference is too long")
+	a.refused(t, "bob", `{"deliver":{"task":1,"proof":""}}`, "JSON: unknown field proof")
+	a.refused(t, "alice", `{"withdraw":{"task":1}}`, "the task is accepted")
 }
 
 // job is what a task should be.
@@ -372,7 +372,7 @@ func when(is bool, why string) string {
 
 // steps are all messages about a task at this moment.
 func (m *jobs) steps(j *job) []step {
-	now, divided := m.nanos(), m.r.Uint64N(j.price+j.stake+10)
+	now, divided := m.next(), m.r.Uint64N(j.price+j.stake+10)
 	busy := in(j, "accepted", "delivered", "disputed")
 	return []step{
 		{name: "accept", who: "bob", funds: j.stake, why: in(j, "offered"), does: func() {
@@ -402,12 +402,12 @@ func (m *jobs) steps(j *job) []step {
 func TestServiceHistories(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	m := &jobs{agreement: newAgreement(t, serviceBegin), alice: began, bob: began, r: rand.New(rand.NewPCG(seed, 0))}
+	m := &jobs{agreement: newAgreement(t, serviceBegin), alice: purse, bob: purse, r: rand.New(rand.NewPCG(seed, 0))}
 	for range 4_000 {
-		m.wait(m.r.Uint64N(25))
+		m.pass(t, time.Duration(m.r.Uint64N(25))*time.Second)
 		if open := m.r.IntN(len(m.all) + 1); len(m.all)-open < 8 && m.r.IntN(6) == 0 {
 			j := &job{price: 1 + m.r.Uint64N(5_000), stake: m.r.Uint64N(900), state: "offered"}
-			m.must("alice", m.it, fmt.Sprintf(`{"offer":{"evidence":{"word":{}},"stake":"%d"}}`, j.stake), j.price)
+			m.must(t, "alice", fmt.Sprintf(`{"offer":{"evidence":{"word":{}},"stake":"%d"}}`, j.stake), j.price)
 			m.all = append(m.all, j)
 			m.alice -= j.price
 			m.held += j.price
@@ -426,20 +426,19 @@ func TestServiceHistories(t *testing.T) {
 			}
 		}
 		msg := fmt.Sprintf(`{%q:{"task":%d%s}}`, s.name, id+1, s.fields)
-		switch _, refusal := m.call(s.who, m.it, msg, s.funds); {
-		case s.why != "" && strings.HasSuffix(refusal, ": "+s.why):
+		switch _, refusal := m.execute(t, s.who, msg, s.funds); {
+		case s.why != "" && refusal == s.why:
 			continue
 		case s.why != "" || refusal != "":
 			t.Fatalf("%s: %s: refused with %q, want %q", s.who, msg, refusal, s.why)
 		}
 		s.does()
-		if m.has(m.it) != m.held || m.has(account("alice")) != m.alice || m.has(account("bob")) != m.bob {
-			t.Fatalf("after %s: the agreement has %d, want %d; alice %d of %d, bob %d of %d", msg, m.has(m.it), m.held,
-				m.has(account("alice")), m.alice, m.has(account("bob")), m.bob)
+		if m.has("it") != m.held || m.has("alice") != m.alice || m.has("bob") != m.bob {
+			t.Fatalf("after %s: the agreement has %d, want %d; alice %d of %d, bob %d of %d", msg, m.has("it"), m.held,
+				m.has("alice"), m.alice, m.has("bob"), m.bob)
 		}
 	}
-	m.answers(m.it, `{"held":{}}`, fmt.Sprintf(`{"held":"%d"}`, m.held))
-	m.audit()
+	m.answers(t, `{"held":{}}`, fmt.Sprintf(`{"held":"%d"}`, m.held))
 	ends := map[string]int{}
 	for _, j := range m.all {
 		ends[j.state]++
