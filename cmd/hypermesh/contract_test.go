@@ -33,17 +33,7 @@ func TestContractsPageParses(t *testing.T) {
 // TestContractsPage runs docs/CONTRACTS.md as a developer does.
 func TestContractsPage(t *testing.T) {
 	endToEnd(t)
-	program, _ := programs(t)
-	cache, err := filepath.Abs("../../bin/tools/cache")
-	if err != nil {
-		t.Fatal(err)
-	}
-	network := startDevnet(t, "--servers", "0", "--agents", "0", "--no-explorer")
-	n := &newcomer{dir: t.TempDir(), env: append(os.Environ(),
-		"PATH="+filepath.Dir(program)+string(filepath.ListSeparator)+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache)}
-	if description, err := os.ReadFile(network.path); err != nil || os.WriteFile(filepath.Join(n.dir, "net.json"), description, 0o600) != nil {
-		t.Fatalf("the network's description: %v", err)
-	}
+	n := contractDeveloper(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
 	defer cancel()
 	for _, b := range contractsGuide(t) {

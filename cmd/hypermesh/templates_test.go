@@ -22,7 +22,7 @@ func templatesGuide(t *testing.T) []guideBlock {
 }
 
 func TestTemplatesPageParses(t *testing.T) {
-	if n := len(templatesGuide(t)); n < 3 {
+	if n := len(templatesGuide(t)); n < 7 {
 		t.Errorf("%d blocks are run", n)
 	}
 }
@@ -30,6 +30,21 @@ func TestTemplatesPageParses(t *testing.T) {
 // TestTemplatesPage runs the examples of docs/TEMPLATES.md on a network.
 func TestTemplatesPage(t *testing.T) {
 	endToEnd(t)
+	n := contractDeveloper(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
+	defer cancel()
+	for _, b := range templatesGuide(t) {
+		out, err := n.shell(ctx, b.text).CombinedOutput()
+		t.Logf("%s\n%s", b.text, out)
+		if err != nil {
+			t.Fatalf("docs/TEMPLATES.md:%d: %v", b.line, err)
+		}
+	}
+}
+
+// contractDeveloper is somebody with a network, and a directory where its description is.
+func contractDeveloper(t *testing.T) *newcomer {
+	t.Helper()
 	program, _ := programs(t)
 	cache, err := filepath.Abs("../../bin/tools/cache")
 	if err != nil {
@@ -41,13 +56,5 @@ func TestTemplatesPage(t *testing.T) {
 	if description, err := os.ReadFile(network.path); err != nil || os.WriteFile(filepath.Join(n.dir, "net.json"), description, 0o600) != nil {
 		t.Fatalf("the network's description: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
-	defer cancel()
-	for _, b := range templatesGuide(t) {
-		out, err := n.shell(ctx, b.text).CombinedOutput()
-		t.Logf("%s\n%s", b.text, out)
-		if err != nil {
-			t.Fatalf("docs/TEMPLATES.md:%d: %v", b.line, err)
-		}
-	}
+	return n
 }
