@@ -66,8 +66,15 @@ func (c Compiler) Build(ctx context.Context, project fs.FS) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := check(module); err != nil {
+		return nil, err
+	}
+	if module, err = withSchema(module, s[schemaFile]); err != nil {
+		return nil, err
+	}
 	digest := s.digest()
-	return appendSection(module, sourceSection, digest[:]), check(module)
+	module = appendSection(module, sourceSection, digest[:])
+	return module, check(module)
 }
 
 // contractOf reads a project without its tests.

@@ -21,8 +21,11 @@ var compilerFiles embed.FS
 const (
 	entryFile = "index.ts"
 	testsFile = "tests.ts"
-	kitDir    = "kit"
-	suffix    = ".ts"
+	// schemaFile has what the contract's messages look like, as smart-contracts/schema
+	// writes it; a project may be without.
+	schemaFile = "schema.json"
+	kitDir     = "kit"
+	suffix     = ".ts"
 )
 
 // Limits of a project: sources are read whole.
@@ -69,7 +72,7 @@ func sourcesOf(project fs.FS) (sources, error) {
 			return err
 		case entry.IsDir() && name != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "node_modules"):
 			return fs.SkipDir
-		case entry.IsDir() || !strings.HasSuffix(name, suffix):
+		case entry.IsDir() || !strings.HasSuffix(name, suffix) && name != schemaFile:
 			return nil
 		case len(s) == maxFiles:
 			return fmt.Errorf("more than %d files", maxFiles)

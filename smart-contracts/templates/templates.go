@@ -11,7 +11,7 @@ import (
 	"slices"
 )
 
-//go:embed */*.ts */*.wasm
+//go:embed */*.ts */*.json */*.wasm
 var files embed.FS
 
 // Names are the templates, in the order of their names.
