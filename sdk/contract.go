@@ -45,6 +45,11 @@ func (c *Client) ContractCode(ctx context.Context, code uint64) (api.ContractCod
 	return ask[api.ContractCode](ctx, c, get(c.nodes, "/v1/codes/"+strconv.FormatUint(code, 10), nil))
 }
 
+// ContractSchema returns what code says of its contracts' messages, as a node says.
+func (c *Client) ContractSchema(ctx context.Context, code uint64) (api.ContractSchema, error) {
+	return ask[api.ContractSchema](ctx, c, get(c.nodes, "/v1/codes/"+strconv.FormatUint(code, 10)+"/schema", nil))
+}
+
 // QueryContract has a contract answer a query, JSON for it to read, as a node says. A
 // contract that does not answer is an *api.Problem of type api.ProblemContract.
 func (c *Client) QueryContract(ctx context.Context, address chain.Address, query []byte) (api.ContractAnswer, error) {

@@ -47,7 +47,7 @@ func contractCommand() *cli.Command {
 				Flags:  []cli.Flag{toolsFlag(), jsonFlag()},
 				Action: contractTest,
 			},
-			contractStoreCommand(), contractInstantiateCommand(), contractExecuteCommand(), contractQueryCommand(), contractMigrateCommand(),
+			contractStoreCommand(), contractInstantiateCommand(), contractExecuteCommand(), contractQueryCommand(), contractSchemaCommand(), contractMigrateCommand(),
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -71,6 +72,18 @@ func contractQueryCommand() *cli.Command {
 			whichFlag(), &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}, configFlag(), jsonFlag(),
 		},
 		Action: contractQuery,
+	}
+}
+
+func contractSchemaCommand() *cli.Command {
+	return &cli.Command{
+		Name: "schema", Usage: "show what a contract's messages look like",
+		Description: "It is JSON Schema, as the contract's author says: contracts that were built without it have none.\n\n" +
+			"Example: hypermesh contract schema --contract hyper1… --config net.json",
+		Flags: []cli.Flag{
+			whichFlag(), &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}, configFlag(), jsonFlag(),
+		},
+		Action: contractSchema,
 	}
 }
 
@@ -320,5 +333,36 @@ func contractQuery(c *cli.Context) error {
 		return printJSON(c, answer)
 	}
 	fmt.Fprintf(c.App.Writer, "%s\n", answer.Data)
+	return nil
+}
+
+func contractSchema(c *cli.Context) error {
+	if c.NArg() != 0 {
+		return usagef(c, "want no arguments, got %d", c.NArg())
+	}
+	which, err := whichContract(c)
+	if err != nil {
+		return err
+	}
+	client, err := queryClient(c)
+	if err != nil {
+		return err
+	}
+	found, err := client.Contract(c.Context, which)
+	if err != nil {
+		return err
+	}
+	said, err := client.ContractSchema(c.Context, uint64(found.Code))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c, said)
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, said.Schema, "", "  "); err != nil {
+		return fmt.Errorf("the node's schema: %w", err)
+	}
+	fmt.Fprintln(c.App.Writer, text.String())
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/schema"
 )
 
 // maxAsked is how many contracts answer queries from outside at one time: fewer than there are
@@ -68,6 +69,23 @@ func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.C
 	return api.ContractCode{
 		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Height: value.Height, Proof: value.Proof,
 	}, nil
+}
+
+// ContractSchema returns what code says of its contracts' messages.
+func (n *Node) ContractSchema(ctx context.Context, code uint64) (api.ContractSchema, error) {
+	record, err := n.ContractCode(ctx, code, false)
+	if err != nil {
+		return api.ContractSchema{}, err
+	}
+	module, err := n.State(ctx, contract.BytesKey(record.Checksum), false) // which is kept for good
+	if err != nil {
+		return api.ContractSchema{}, err
+	}
+	s, err := schema.Of(module.Value)
+	if err != nil {
+		return api.ContractSchema{}, fmt.Errorf("code %d: %w: %w", code, rpc.ErrNotFound, err)
+	}
+	return api.ContractSchema{Code: record.Code, Checksum: record.Checksum, Schema: s.JSON(), Height: record.Height}, nil
 }
 
 // AskContract has a contract answer a query on the latest state.

@@ -14,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/wasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/schema"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
@@ -79,7 +80,8 @@ func TestContractsOfANode(t *testing.T) {
 		r.finalize(view, on, b)
 		on = parentOf(view, b)
 	}
-	code := spokenCode()
+	const said = `{"contract":"spoken","execute":{"say":{}},"instantiate":"any","version":"1"}`
+	code := wasm.AppendSection(spokenCode(), wasm.SectionCustom, append([]byte{6}, "schema"+said...))
 	block(signedBy(t, 1, 0, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code}))
 	r.app.compiler.work.Wait()
 	stored, ok := contract.CodeOf(r.store.State(), 1)
@@ -106,6 +108,17 @@ func TestContractsOfANode(t *testing.T) {
 	cancel()
 	if _, err := n.AskContract(gone, address, []byte("{}")); !errors.Is(err, rpc.ErrBusy) {
 		t.Errorf("for who has gone: %v", err)
+	}
+	s, err := n.ContractSchema(t.Context(), 1)
+	if err != nil || s.Code != 1 || s.Checksum != sha256.Sum256(code) || !bytes.Contains(s.Schema, []byte(`"title":"spoken 1"`)) {
+		t.Errorf("the schema: %+v %s, %v", s, s.Schema, err)
+	}
+	silent := spokenCode()
+	block(signedBy(t, 1, 2, chain.StoreCode{Checksum: sha256.Sum256(silent), Size: uint64(len(silent)), Part: silent}))
+	for code, want := range map[uint64]error{2: schema.ErrNone, 3: rpc.ErrNotFound} {
+		if _, err := n.ContractSchema(t.Context(), code); !errors.Is(err, rpc.ErrNotFound) || !errors.Is(err, want) {
+			t.Errorf("code %d: %v", code, err)
+		}
 	}
 	n.asked.Store(maxAsked)
 	if _, err := n.AskContract(t.Context(), address, []byte("{}")); !errors.Is(err, rpc.ErrBusy) || n.asked.Load() != maxAsked {

@@ -18,6 +18,7 @@ func (s *service) registerContracts(hapi huma.API, get func(id, path, summary st
 	huma.Register(hapi, get("get-contract", "/v1/contracts/{address}", "A contract, with a proof if asked"), s.contract)
 	huma.Register(hapi, get("get-contract-state", "/v1/contracts/{address}/state/{key}", "What a contract keeps under a key of its own, with a proof if asked"), s.contractState)
 	huma.Register(hapi, get("get-contract-code", "/v1/codes/{code}", "Code that contracts are made of, with a proof if asked"), s.contractCode)
+	huma.Register(hapi, get("get-contract-schema", "/v1/codes/{code}/schema", "What the messages of a code's contracts look like, as the code says"), s.contractSchema)
 	huma.Register(hapi, huma.Operation{
 		OperationID: "query-contract", Method: http.MethodPost, Path: "/v1/contracts/{address}/query",
 		Summary:      "Have a contract answer a query",
@@ -75,6 +76,18 @@ func (s *service) contractCode(ctx context.Context, in *contractCodeInput) (*bod
 		return nil, s.answer(ctx, "reading the code", err)
 	}
 	return &body[api.ContractCode]{found}, nil
+}
+
+type contractSchemaInput struct {
+	Code uint64 `path:"code" minimum:"1" doc:"the code's number"`
+}
+
+func (s *service) contractSchema(ctx context.Context, in *contractSchemaInput) (*body[api.ContractSchema], error) {
+	found, err := s.node.ContractSchema(ctx, in.Code)
+	if err != nil {
+		return nil, s.answer(ctx, "reading the code's schema", err)
+	}
+	return &body[api.ContractSchema]{found}, nil
 }
 
 type askContractInput struct {

@@ -25,6 +25,10 @@ func TestContracts(t *testing.T) {
 	if got := into[api.ContractCode](t, s.get("/v1/codes/3")); got.Code != 3 || got.Size != 99 {
 		t.Errorf("the code: %+v", got)
 	}
+	if got := into[api.ContractSchema](t, s.get("/v1/codes/3/schema")); got.Code != 3 || string(got.Schema) != `{"execute":false}` {
+		t.Errorf("the code's schema: %+v", got)
+	}
+	problem(t, s.get("/v1/codes/4/schema"), http.StatusNotFound)
 	ask := func(to chain.Address, body string) answer {
 		return s.do(http.MethodPost, "/v1/contracts/"+to.String()+"/query", api.ContentJSON, strings.NewReader(body))
 	}

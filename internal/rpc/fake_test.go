@@ -383,6 +383,13 @@ func (n *fakeNode) ContractCode(_ context.Context, code uint64, _ bool) (api.Con
 	return api.ContractCode{Code: api.Uint64(code), Creator: address(2), Size: 99}, n.fail
 }
 
+func (n *fakeNode) ContractSchema(_ context.Context, code uint64) (api.ContractSchema, error) {
+	if code > 3 {
+		return api.ContractSchema{}, fmt.Errorf("code %d: %w", code, rpc.ErrNotFound)
+	}
+	return api.ContractSchema{Code: api.Uint64(code), Schema: json.RawMessage(`{"execute":false}`), Height: 3}, n.fail
+}
+
 func (n *fakeNode) AskContract(_ context.Context, a chain.Address, query []byte) (api.ContractAnswer, error) {
 	if string(query) == "busy" {
 		return api.ContractAnswer{}, fmt.Errorf("4 are being asked: %w", rpc.ErrBusy)

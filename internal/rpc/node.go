@@ -100,6 +100,10 @@ type Node interface {
 	// ContractCode returns what the chain keeps of code; its errors are those of Contract.
 	ContractCode(ctx context.Context, code uint64, prove bool) (api.ContractCode, error)
 
+	// ContractSchema returns what code says of its contracts' messages; ErrNotFound if there
+	// is no such code, or it says nothing that can be read.
+	ContractSchema(ctx context.Context, code uint64) (api.ContractSchema, error)
+
 	// AskContract has a contract answer a query. A contract that does not answer is a
 	// *ContractError; ErrBusy if too many are asked.
 	AskContract(ctx context.Context, address chain.Address, query []byte) (api.ContractAnswer, error)

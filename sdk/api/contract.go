@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -72,6 +73,14 @@ type ContractCode struct {
 	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run"`
 	Height   chain.Height  `json:"height" doc:"as of the end of this block"`
 	Proof    *StateProof   `json:"proof,omitempty" doc:"with proof=true: of the code's record"`
+}
+
+// ContractSchema is GET /v1/codes/{code}/schema: what code says that its contracts' messages look like.
+type ContractSchema struct {
+	Code     Uint64          `json:"code"`
+	Checksum crypto.Digest   `json:"checksum" doc:"SHA-256 of the code as it was uploaded, in which the schema is"`
+	Schema   json.RawMessage `json:"schema" doc:"JSON Schema (draft 7): what each entry takes under its name, what queries answer under responses"`
+	Height   chain.Height    `json:"height" doc:"as of the end of this block"`
 }
 
 // ContractAnswer is the answer to POST /v1/contracts/{address}/query.
