@@ -354,8 +354,12 @@ func someMove(r *rand.Rand, d *modelDeal, m *modelMilestone, now uint64) move {
 			"paid": verbs, "returned": verbs, "decided": verbs,
 		}[m.stage]
 	}
-	if v.verb = verbs[r.IntN(len(verbs))]; v.verb == "extend" {
+	v.verb = verbs[r.IntN(len(verbs))]
+	switch {
+	case v.verb == "extend":
 		v.number += m.due - 10
+	case v.verb == "decide" && r.IntN(2) == 0: // as much as there is, or a little more
+		v.number = m.amount - d.fee + r.Uint64N(4)
 	}
 	return v
 }
