@@ -350,11 +350,17 @@ func someMove(r *rand.Rand, d *modelDeal, m *modelMilestone, now uint64) move {
 	verbs := []string{"submit", "extend", "dispute", "decide", "release", "give_back", "refund", "settle"}
 	if r.IntN(4) > 0 {
 		verbs = map[string][]string{
-			"open": {"submit", "submit", "extend", "dispute", "refund"}, "submitted": {"dispute", "dispute", "release"}, "disputed": {"decide", "settle"},
+			"open": {"submit", "submit", "extend", "dispute", "refund"}, "submitted": {"dispute", "dispute", "release"}, "disputed": {"decide", "decide", "settle"},
 			"paid": verbs, "returned": verbs, "decided": verbs,
 		}[m.stage]
 	}
 	v.verb = verbs[r.IntN(len(verbs))]
+	if r.IntN(3) > 0 { // who may
+		v.who = map[string]string{"submit": d.worker, "give_back": d.worker, "decide": d.arbiter, "dispute": v.who}[v.verb]
+		if v.who == "" {
+			v.who = d.client
+		}
+	}
 	switch {
 	case v.verb == "extend":
 		v.number += m.due - 10
@@ -375,7 +381,7 @@ func escrowHistory(t *testing.T, r *rand.Rand, steps int) map[string]int {
 	var model bank
 	came := map[string]int{}
 	for step := range steps {
-		c.seconds += r.Uint64N(25)
+		c.seconds += r.Uint64N(15)
 		if step%40 == 0 {
 			deals = append(deals, openRandom(t, c, have, r))
 			model = maps.Clone(have)
