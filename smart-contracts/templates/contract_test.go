@@ -13,6 +13,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/harness"
+	"github.com/hypermesh/hypermesh/smart-contracts/schema"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
@@ -24,6 +25,7 @@ type contract struct {
 	at     harness.Address
 	gas    uint64            // that the last call used
 	others map[string]string // addresses of contracts, by name
+	schema *schema.Schema    // that calls are held to; nil: none
 
 	rejection string // of the last call, as the receipt has it; empty: it took effect
 }
@@ -37,10 +39,11 @@ var machine = sync.OnceValues(func() (*vm.Machine, error) { return vm.New(vm.Con
 
 // people are the accounts, whose addresses have the order of the names.
 var people = sync.OnceValue(func() map[string]harness.Account {
-	names := []string{"alice", "ann", "bob", "carol", "dave", "erin", "mint"}
+	names := []string{"ada", "alice", "ann", "anyone", "art", "bob", "carl", "carol", "dave", "erin", "ivy", "mint", "ned", "owner", "will"}
 	for i := range 16 {
 		names = append(names, fmt.Sprintf("user%02d", i))
 	}
+	slices.Sort(names)
 	accounts := make([]harness.Account, len(names))
 	for i := range names {
 		accounts[i] = harness.AccountOf(fmt.Sprint("template ", i))
@@ -77,8 +80,12 @@ func deploy(t *testing.T, name string, custom ...harness.Custom) *contract {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.Close)
-	c := &contract{Harness: h, others: map[string]string{}}
 	module, _ := load(t, name)
+	s, err := schema.Of(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &contract{Harness: h, others: map[string]string{}, schema: s}
 	c.code = c.store(t, module)
 	return c
 }
@@ -125,6 +132,9 @@ func (c *contract) has(name string) uint64 {
 func (c *contract) now() uint64 { return uint64(c.Time().UnixNano()) }
 
 func (c *contract) next() uint64 { return c.now() + uint64(time.Millisecond) }
+
+// seconds is the next call's time in whole seconds.
+func (c *contract) seconds() uint64 { return c.next() / 1e9 }
 
 // script makes another contract, of Go, that texts name as an account.
 func (c *contract) script(t *testing.T, name string, s harness.Script) harness.Address {
@@ -185,6 +195,29 @@ func (c *contract) answer(t *testing.T, r *harness.Result, err error) (cosmwasm.
 	return response, ""
 }
 
+// told holds a contract to its schema: what it takes is what the schema takes, and what it refuses for
+// its form is not.
+func (c *contract) told(t *testing.T, entry, msg, refusal string) {
+	t.Helper()
+	if c.schema == nil {
+		return
+	}
+	switch err := c.schema.Check(entry, []byte(c.text(msg))); {
+	case refusal == "" && err != nil:
+		t.Errorf("%s takes %s, and the schema does not: %v", entry, msg, err)
+	case err == nil && strings.HasPrefix(refusal, "JSON: ") && refusal != "JSON: an escape in a name":
+		t.Errorf("the schema takes %s, and %s does not: %s", msg, entry, refusal)
+	}
+}
+
+// stateful is the contract without its schema, for a message whose form depends on what the contract has, or that has
+// another within it.
+func (c *contract) stateful() *contract {
+	out := *c
+	out.schema = nil
+	return &out
+}
+
 func (c *contract) instantiate(t *testing.T, sender, msg string, funds ...uint64) (cosmwasm.Response, string) {
 	t.Helper()
 	how := harness.Making{}
@@ -196,13 +229,17 @@ func (c *contract) instantiate(t *testing.T, sender, msg string, funds ...uint64
 		c.at = r.Contract
 		c.others["it"] = c.at.String()
 	}
-	return c.answer(t, r, err)
+	response, refusal := c.answer(t, r, err)
+	c.told(t, "instantiate", msg, refusal)
+	return response, refusal
 }
 
 func (c *contract) execute(t *testing.T, sender, msg string, funds ...uint64) (cosmwasm.Response, string) {
 	t.Helper()
 	r, err := c.Execute(account(sender), c.at, c.text(msg), funds...)
-	return c.answer(t, r, err)
+	response, refusal := c.answer(t, r, err)
+	c.told(t, "execute", msg, refusal)
+	return response, refusal
 }
 
 // must executes what is not refused.
@@ -228,10 +265,17 @@ func (c *contract) query(t *testing.T, msg string) string {
 	t.Helper()
 	answer, err := c.Query(c.at, c.text(msg))
 	if refused, ok := errors.AsType[*harness.Refused](err); ok {
+		c.told(t, "query", msg, refused.Words)
 		return c.names(refused.Words)
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	c.told(t, "query", msg, "")
+	if c.schema != nil {
+		if err := c.schema.CheckAnswer(strings.SplitN(msg, `"`, 3)[1], answer.JSON); err != nil {
+			t.Errorf("%s answers %s: %v", msg, answer.JSON, err)
+		}
 	}
 	return c.names(string(answer.JSON))
 }

@@ -1,35 +1,36 @@
 package templates_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	contracts "github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
+	"github.com/hypermesh/hypermesh/smart-contracts/harness"
 )
 
 // newEscrow has a deal of two milestones between carl and will, that ann judges.
-func newEscrow(t *testing.T) (*contract, bank) {
+func newEscrow(t *testing.T) *contract {
 	t.Helper()
 	c := deploy(t, "escrow")
 	if _, refusal := c.instantiate(t, "owner", `{}`); refusal != "" {
 		t.Fatal(refusal)
 	}
-	b := bank{"carl": 1000}
-	b.must(t, c, call{"carl", `{"open":{"worker":"will","arbiter":"ann","fee":"10","review_seconds":600,"arbitration_seconds":3600,"unjudged_percent":33,` +
-		`"milestones":[{"title":"one","amount":"70","due":1700001000},{"title":"two","amount":"31","due":1700002000,"order":null}]}}`, 101})
-	return c, b
+	c.fund(t, 1000, "carl")
+	c.must(t, "carl", `{"open":{"worker":"@will","arbiter":"@ann","fee":"10","review_seconds":600,"arbitration_seconds":3600,"unjudged_percent":33,`+
+		`"milestones":[{"title":"one","amount":"70","due":1700001000},{"title":"two","amount":"31","due":1700002000,"order":null}]}}`, 101)
+	return c
 }
 
 // TestEscrow goes through a deal whose milestones end in different ways.
 func TestEscrow(t *testing.T) {
-	c, b := newEscrow(t)
-	c.answers(t, `{"deal":{"deal":1}}`, `{"client":"carl","worker":"will","arbiter":"ann","denom":"hyper","fee":"10","review_seconds":600,"arbitration_seconds":3600,`+
+	c := newEscrow(t)
+	c.answers(t, `{"deal":{"deal":1}}`, `{"client":"@carl","worker":"@will","arbiter":"@ann","denom":"nhyper","fee":"10","review_seconds":600,"arbitration_seconds":3600,`+
 		`"unjudged_percent":33,"accepted":false,"count":2,"held":"101","milestones":[`+
 		`{"title":"one","amount":"70","due":1700001000,"order":null,"stage":"open","since":0,"note":"","paid":"0"},`+
 		`{"title":"two","amount":"31","due":1700002000,"order":null,"stage":"open","since":0,"note":"","paid":"0"}]}`)
@@ -40,68 +41,66 @@ func TestEscrow(t *testing.T) {
 	if got := fmt.Sprint(r.Attributes); got != "[{action decide} {deal 1} {milestone 0} {worker 45} {client 15}]" {
 		t.Error(got)
 	}
-	t.Logf("a decision takes %d points", c.points)
-	for i, want := range []cosmwasm.BankSend{{To: "will", Amount: coins(45)}, {To: "ann", Amount: coins(10)}, {To: "carl", Amount: coins(15)}} {
+	t.Logf("a decision takes %d gas", c.gas)
+	for i, want := range []cosmwasm.BankSend{{To: "@will", Amount: coins(45)}, {To: "@ann", Amount: coins(10)}, {To: "@carl", Amount: coins(15)}} {
 		if got := fmt.Sprint(r.Messages[i].Msg); got != fmt.Sprint(want) {
 			t.Errorf("message %d is %s, want %v", i, got, want)
 		}
 	}
 	c.must(t, "carl", `{"extend":{"deal":1,"milestone":1,"due":1700003000}}`)
-	c.seconds = 1_700_002_999
+	c.pass(t, 2_999*time.Second)
 	c.must(t, "will", `{"dispute":{"deal":1,"milestone":1,"reason":"no access"}}`)
-	c.seconds += 3_600
-	b[safe] = 31
-	b.must(t, c, call{who: "will", msg: `{"settle":{"deal":1,"milestone":1}}`})
-	if b["will"] != 10 || b["carl"] != 899+21 {
-		t.Errorf("a third of 31 is paid as %v", b)
+	c.pass(t, time.Hour)
+	c.must(t, "will", `{"settle":{"deal":1,"milestone":1}}`)
+	if b := c.bank("ann", "carl", "will"); b["will"] != 45+10 || b["carl"] != 899+15+21 || b["ann"] != 10 || b[safe] != 0 {
+		t.Errorf("of 70 and 31 is paid %v", b)
 	}
-	c.answers(t, `{"held":{"denom":"hyper"}}`, `{"amount":"0"}`)
+	c.answers(t, `{"held":{"denom":"nhyper"}}`, `{"amount":"0"}`)
 	c.answers(t, `{"held":{"denom":"gold"}}`, `{"amount":"0"}`)
 	for _, party := range []string{"carl", "will", "ann"} {
-		c.answers(t, fmt.Sprintf(`{"deals":{"party":%q,"limit":5}}`, party), `{"deals":[1]}`)
+		c.answers(t, fmt.Sprintf(`{"deals":{"party":"@%s","limit":5}}`, party), `{"deals":[1]}`)
 	}
-	c.answers(t, `{"deals":{"party":"carl","start_after":1}}`, `{"deals":[]}`)
+	c.answers(t, `{"deals":{"party":"@carl","start_after":1}}`, `{"deals":[]}`)
 	c.answers(t, `{"deal":{"deal":2}}`, "deals not found")
 }
 
 // TestEscrowRefusals is what nobody can agree on.
 func TestEscrowRefusals(t *testing.T) {
-	c, _ := newEscrow(t)
+	c := newEscrow(t)
 	terms := func(worker, arbiter, fee, review, percent string) string {
 		return fmt.Sprintf(`"worker":%q,"arbiter":%q,"fee":%q,"review_seconds":%s,"arbitration_seconds":60,"unjudged_percent":%s`, worker, arbiter, fee, review, percent)
 	}
 	const one = `"milestones":[{"title":"t","amount":"9","due":1700000001}]`
-	usual := terms("will", "ann", "0", "60", "0")
+	usual := terms("@will", "@ann", "0", "60", "0")
 	many := `"milestones":[`
 	for range 20 {
 		many += `{"title":"t","amount":"1","due":1700000001},`
 	}
 	for _, r := range []struct {
 		msg, want string
-		sent      []cosmwasm.Coin
+		sent      uint64
 	}{
-		{fields(usual, one), "want one coin", nil},
-		{fields(usual, one), "want one coin", []cosmwasm.Coin{coins(9)[0], {Denom: "gold", Amount: cosmwasm.Uint128Of(1)}}},
-		{fields(usual, one), "the milestones come to 9, sent were 8", coins(8)},
-		{fields(usual, one), "the milestones come to 9, sent were 10", coins(10)},
-		{fields(terms("carl", "ann", "0", "60", "0"), one), "client, worker and arbiter are three", coins(9)},
-		{fields(terms("will", "carl", "0", "60", "0"), one), "client, worker and arbiter are three", coins(9)},
-		{fields(terms("ann", "ann", "0", "60", "0"), one), "client, worker and arbiter are three", coins(9)},
-		{fields(terms("Will", "ann", "0", "60", "0"), one), "address: invalid address", coins(9)},
-		{fields(terms("will", "ann", "10", "60", "0"), one), "a milestone of less than the arbiter's fee", coins(9)},
-		{fields(terms("will", "ann", "0", "59", "0"), one), "a period has 60 seconds to 10 years", coins(9)},
-		{fields(terms("will", "ann", "0", "316224001", "0"), one), "a period has 60 seconds to 10 years", coins(9)},
-		{fields(terms("will", "ann", "0", "60", "101"), one), "more than 100 percent", coins(9)},
-		{fields(usual, `"milestones":[]`), "a deal has 1 to 20 milestones", coins(9)},
-		{fields(usual, many+`{"title":"t","amount":"1","due":1700000001}]`), "a deal has 1 to 20 milestones", coins(21)},
-		{fields(usual, `"milestones":[{"title":"t","amount":"0","due":1700000001}]`), "a milestone of nothing", coins(9)},
-		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000000}]`), "a milestone is due already", coins(9)},
-		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"order":"00"}]`), "an order has 64 digits", coins(9)},
-		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"colour":1}]`), "JSON: unknown field colour", coins(9)},
-		{fields(usual, `"milestones":[{"title":"t","amount":"340282366920938463463374607431768211455","due":1700000001},{"title":"t","amount":"1","due":1700000001}]`), "overflow", coins(9)},
-		{fields(usual, one, `"tip":"1"`), "JSON: unknown field tip", coins(9)},
+		{fields(usual, one), "want one coin", 0},
+		{fields(usual, one), "the milestones come to 9, sent were 8", 8},
+		{fields(usual, one), "the milestones come to 9, sent were 10", 10},
+		{fields(terms("@carl", "@ann", "0", "60", "0"), one), "client, worker and arbiter are three", 9},
+		{fields(terms("@will", "@carl", "0", "60", "0"), one), "client, worker and arbiter are three", 9},
+		{fields(terms("@ann", "@ann", "0", "60", "0"), one), "client, worker and arbiter are three", 9},
+		{fields(terms("Will", "@ann", "0", "60", "0"), one), "address: invalid address", 9},
+		{fields(terms("@will", "@ann", "10", "60", "0"), one), "a milestone of less than the arbiter's fee", 9},
+		{fields(terms("@will", "@ann", "0", "59", "0"), one), "a period has 60 seconds to 10 years", 9},
+		{fields(terms("@will", "@ann", "0", "316224001", "0"), one), "a period has 60 seconds to 10 years", 9},
+		{fields(terms("@will", "@ann", "0", "60", "101"), one), "more than 100 percent", 9},
+		{fields(usual, `"milestones":[]`), "a deal has 1 to 20 milestones", 9},
+		{fields(usual, many+`{"title":"t","amount":"1","due":1700000001}]`), "a deal has 1 to 20 milestones", 21},
+		{fields(usual, `"milestones":[{"title":"t","amount":"0","due":1700000001}]`), "a milestone of nothing", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000000}]`), "a milestone is due already", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"order":"00"}]`), "an order has 64 digits", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"colour":1}]`), "JSON: unknown field colour", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"340282366920938463463374607431768211455","due":1700000001},{"title":"t","amount":"1","due":1700000001}]`), "overflow", 9},
+		{fields(usual, one, `"tip":"1"`), "JSON: unknown field tip", 9},
 	} {
-		c.refused(t, "carl", `{"open":`+r.msg+`}`, r.want, r.sent...)
+		c.refused(t, "carl", `{"open":`+r.msg+`}`, r.want, r.sent)
 	}
 	for msg, want := range map[string]string{
 		`{"cancel":{"deal":1}}`:                                        "only the client may",
@@ -118,7 +117,8 @@ func TestEscrowRefusals(t *testing.T) {
 	} {
 		c.refused(t, "ann", msg, want)
 	}
-	c.refused(t, "will", `{"accept":{"deal":1}}`, "no funds are taken", coins(1)...)
+	c.fund(t, 1, "will")
+	c.refused(t, "will", `{"accept":{"deal":1}}`, "no funds are taken", 1)
 	c.must(t, "will", `{"accept":{"deal":1}}`)
 	c.refused(t, "will", `{"accept":{"deal":1}}`, "the worker has accepted")
 	c.refused(t, "carl", `{"extend":{"deal":1,"milestone":0,"due":1700001000}}`, "that is not later")
@@ -130,7 +130,7 @@ func TestEscrowRefusals(t *testing.T) {
 func TestEscrowResults(t *testing.T) {
 	const unproven = "the order has no verified result of the worker"
 	order := crypto.Digest{31: 0xaa}
-	will, bob := chain.ModuleAddress("will"), chain.ModuleAddress("bob")
+	will, bob := account("will").Address(), account("bob").Address()
 	claim := func(of chain.Address, exit chain.ExitStatus, state string) contracts.ClaimState {
 		return contracts.ClaimState{Provider: of, Sequence: "1", Exit: exit.String(), Settled: state != "open", Verified: state == "verified", Cost: "5"}
 	}
@@ -147,38 +147,28 @@ func TestEscrowResults(t *testing.T) {
 		{[]contracts.ClaimState{claim(bob, chain.ExitOK, "verified")}, unproven},
 		{[]contracts.ClaimState{claim(bob, chain.ExitOK, "verified"), good}, ""},
 	} {
-		c := deploy(t, "escrow")
+		c := deploy(t, "escrow", harness.Custom{Query: func(q contracts.Question) any {
+			if asked, ok := q.(contracts.AskOrder); !ok || asked.Order != order {
+				return nil
+			}
+			if r.claims == nil {
+				return contracts.OrderAnswer{}
+			}
+			return contracts.OrderAnswer{Order: &contracts.OrderState{Consumer: bob, Policy: "proof", MaxCost: "9", Spent: "5", Claims: r.claims}}
+		}})
 		if _, refusal := c.instantiate(t, "owner", `{}`); refusal != "" {
 			t.Fatal(refusal)
 		}
-		b := bank{"carl": 9}
-		b.must(t, c, call{"carl", fmt.Sprintf(`{"open":{"worker":%q,"arbiter":"ann","fee":"0","review_seconds":60,"arbitration_seconds":60,"unjudged_percent":0,`+
-			`"milestones":[{"title":"render","amount":"9","due":1700000001,"order":%q}]}}`, will, order), 9})
-		b.must(t, c, call{who: will.String(), msg: `{"accept":{"deal":1}}`})
-		answer := contracts.OrderAnswer{}
-		if r.claims != nil {
-			answer.Order = &contracts.OrderState{Consumer: bob, Policy: "proof", MaxCost: "9", Spent: "5", Claims: r.claims}
-		}
-		text, err := json.Marshal(answer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answerQuery(t, c, fmt.Sprintf(`{"custom":{"order":{"id":%q}}}`, order), string(text))
-		if got := b.do(t, c, call{who: "bob", msg: `{"prove":{"deal":1,"milestone":0}}`}); got != r.want {
+		c.fund(t, 9, "carl")
+		c.must(t, "carl", fmt.Sprintf(`{"open":{"worker":"@will","arbiter":"@ann","fee":"0","review_seconds":60,"arbitration_seconds":60,"unjudged_percent":0,`+
+			`"milestones":[{"title":"render","amount":"9","due":1700000001,"order":%q}]}}`, order), 9)
+		c.must(t, "will", `{"accept":{"deal":1}}`)
+		if _, got := c.execute(t, "bob", `{"prove":{"deal":1,"milestone":0}}`); got != r.want {
 			t.Errorf("claims %d: %q, want %q", i, got, r.want)
 		}
-		if paid := b[will.String()] == 9; paid != (r.want == "") {
-			t.Errorf("claims %d: %v", i, b)
+		if paid := c.has("will") == 9; paid != (r.want == "") || c.has("will")+c.has(safe) != 9 {
+			t.Errorf("claims %d: %v", i, c.bank("carl", "will"))
 		}
-	}
-}
-
-// answerQuery says what the chain answers.
-func answerQuery(t *testing.T, c *contract, query, answer string) {
-	t.Helper()
-	reached := cosmwasm.EncodeReached(cosmwasm.Answered{Answer: cosmwasm.Data{Bytes: []byte(answer)}})
-	if _, err := c.host.Write(append([]byte{0xff}, query...), reached); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -303,14 +293,14 @@ func (v move) message(deal, milestone int) string {
 }
 
 // openRandom opens a deal of some people of four.
-func openRandom(t *testing.T, c *contract, b bank, r *rand.Rand) *modelDeal {
+func openRandom(t *testing.T, c *contract, r *rand.Rand) *modelDeal {
 	t.Helper()
 	names := []string{"ann", "bob", "carol", "dave"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	d := &modelDeal{client: names[0], worker: names[1], arbiter: names[2], fee: r.Uint64N(4), review: 60 + r.Uint64N(200), arbitration: 60 + r.Uint64N(200), unjudged: r.Uint64N(101)}
 	list, sum := "", uint64(0)
 	for i := range 1 + r.IntN(4) {
-		m := &modelMilestone{amount: 4 + r.Uint64N(50), due: c.seconds + 1 + r.Uint64N(600), stage: "open"}
+		m := &modelMilestone{amount: 4 + r.Uint64N(50), due: c.seconds() + 1 + r.Uint64N(600), stage: "open"}
 		if i > 0 {
 			list += ","
 		}
@@ -318,8 +308,8 @@ func openRandom(t *testing.T, c *contract, b bank, r *rand.Rand) *modelDeal {
 		sum += m.amount
 		d.milestones = append(d.milestones, m)
 	}
-	b.must(t, c, call{d.client, fmt.Sprintf(`{"open":{"worker":%q,"arbiter":%q,"fee":"%d","review_seconds":%d,"arbitration_seconds":%d,"unjudged_percent":%d,"milestones":[%s]}}`,
-		d.worker, d.arbiter, d.fee, d.review, d.arbitration, d.unjudged, list), sum})
+	c.must(t, d.client, fmt.Sprintf(`{"open":{"worker":"@%s","arbiter":"@%s","fee":"%d","review_seconds":%d,"arbitration_seconds":%d,"unjudged_percent":%d,"milestones":[%s]}}`,
+		d.worker, d.arbiter, d.fee, d.review, d.arbitration, d.unjudged, list), sum)
 	return d
 }
 
@@ -376,52 +366,53 @@ func escrowHistory(t *testing.T, r *rand.Rand, steps int) map[string]int {
 	if _, refusal := c.instantiate(t, "owner", `{}`); refusal != "" {
 		t.Fatal(refusal)
 	}
-	have := bank{"ann": 9000, "bob": 9000, "carol": 9000, "dave": 9000}
+	names := []string{"ann", "bob", "carol", "dave"}
+	c.fund(t, 9000, names...)
 	var deals []*modelDeal
 	var model bank
 	came := map[string]int{}
 	for step := range steps {
-		c.seconds += r.Uint64N(15)
+		c.pass(t, time.Duration(r.Uint64N(15))*time.Second)
 		if step%40 == 0 {
-			deals = append(deals, openRandom(t, c, have, r))
-			model = maps.Clone(have)
+			deals = append(deals, openRandom(t, c, r))
+			model = c.bank(names...)
 		}
 		n := max(0, len(deals)-1-r.IntN(4))
 		d := deals[n]
 		if !d.accepted && r.IntN(4) == 0 {
-			have.must(t, c, call{who: d.worker, msg: fmt.Sprintf(`{"accept":{"deal":%d}}`, n+1)})
+			c.must(t, d.worker, fmt.Sprintf(`{"accept":{"deal":%d}}`, n+1))
 			d.accepted = true
 		}
 		i := r.IntN(len(d.milestones))
 		m := d.milestones[i]
-		v := someMove(r, d, m, c.seconds)
+		v := someMove(r, d, m, c.seconds())
 		want := d.refuses(m, v)
-		if got := have.do(t, c, call{who: v.who, msg: v.message(n+1, i)}); got != want {
+		if _, got := c.execute(t, v.who, v.message(n+1, i)); got != want {
 			t.Fatalf("step %d: %s: %s: refused with %q, want %q", step, v.who, v.message(n+1, i), got, want)
 		}
 		if came[want]++; want == "" {
 			came[v.verb]++
 			d.do(model, m, v)
 		}
-		if !maps.Equal(have, model) {
+		if have := c.bank(names...); !maps.Equal(have, model) {
 			t.Fatalf("step %d: %s: %s: there is %v, want %v", step, v.who, v.message(n+1, i), have, model)
 		}
-		c.answers(t, `{"held":{"denom":"hyper"}}`, fmt.Sprintf(`{"amount":"%d"}`, have[safe]))
+		c.answers(t, `{"held":{"denom":"nhyper"}}`, fmt.Sprintf(`{"amount":"%d"}`, c.has(safe)))
 	}
-	endAll(t, c, have, deals)
-	if have[safe] != 0 || have.total() != 36_000 {
+	endAll(t, c, deals)
+	if have := c.bank(names...); have[safe] != 0 || have.total() != 36_000 {
 		t.Errorf("in the end there is %v", have)
 	}
 	return came
 }
 
 // endAll takes out what is held, by what each milestone's stage lets somebody do.
-func endAll(t *testing.T, c *contract, b bank, deals []*modelDeal) {
+func endAll(t *testing.T, c *contract, deals []*modelDeal) {
 	t.Helper()
-	c.seconds += 10_000
+	c.pass(t, 10_000*time.Second)
 	for n, d := range deals {
 		if !d.accepted {
-			b.must(t, c, call{who: d.client, msg: fmt.Sprintf(`{"cancel":{"deal":%d}}`, n+1)})
+			c.must(t, d.client, fmt.Sprintf(`{"cancel":{"deal":%d}}`, n+1))
 			continue
 		}
 		for i, m := range d.milestones {
@@ -432,7 +423,7 @@ func endAll(t *testing.T, c *contract, b bank, deals []*modelDeal) {
 			if verb == "release" {
 				who = "anyone" // the client has been silent
 			}
-			b.must(t, c, call{who: who, msg: move{who: who, verb: verb}.message(n+1, i)})
+			c.must(t, who, move{who: who, verb: verb}.message(n+1, i))
 		}
 	}
 }

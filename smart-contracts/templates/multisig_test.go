@@ -87,7 +87,7 @@ func TestMultisigFails(t *testing.T) {
 	}
 	// A message that the chain does not know, and one that executes the same again.
 	again := `{"wasm":{"execute":{"contract_addr":"@it","msg":"` + base64Of(`{"execute":{"proposal_id":3}}`) + `","funds":[]}}}`
-	for i, msg := range []string{`{"nonsense":{}}`, again} {
+	for i, msg := range []string{`{"bank":{"nonsense":{}}}`, again} {
 		c.must(t, "alice", proposes(msg))
 		c.must(t, "bob", fmt.Sprintf(`{"vote":{"proposal_id":%d,"vote":"yes"}}`, i+2))
 		c.pass(t, 100*time.Second)
