@@ -22,7 +22,7 @@ func templatesGuide(t *testing.T) []guideBlock {
 }
 
 func TestTemplatesPageParses(t *testing.T) {
-	if n := len(templatesGuide(t)); n < 7 {
+	if n := len(templatesGuide(t)); n < 9 {
 		t.Errorf("%d blocks are run", n)
 	}
 }
