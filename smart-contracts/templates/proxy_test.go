@@ -275,7 +275,7 @@ func TestProxyHistories(t *testing.T) {
 func TestProxyOfMultisig(t *testing.T) {
 	u := newUpgrades(t)
 	module, _ := load(t, "multisig")
-	three := *u.contract
+	three := u.stateful()
 	three.at = u.made(t, "three", u.store(t, module), multisigBegin, harness.Making{})
 	u.must(t, "alice", fmt.Sprintf(`{"schedule":{"step":{"settings":{"governor":%q,"delay":100,"grace":500}}}}`, three.at))
 	u.pass(t, 100*time.Second)
