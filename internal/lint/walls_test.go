@@ -58,9 +58,9 @@ func (t *tree) dirs() []string {
 // forTests are the rooms that every test may import.
 var forTests = []string{"internal/sim", "internal/netem"}
 
-// besides are what tests of a room may import as well: gas is measured on what reads
-// cost on the disk, and contracts are run in blocks on the machine that nodes have.
-var besides = map[string][]string{"internal/execution": {"internal/store", "smart-contracts/vm"}}
+// measuredOn is what tests of a room may use as well: gas is measured on what reads cost on
+// the disk, and with contracts that run.
+var measuredOn = map[string][]string{"internal/execution": {"internal/store", "smart-contracts/vm", "smart-contracts/templates"}}
 
 // imports: a package imports what its row lists and what is reachable from
 // that. Tests may add the rooms that are for tests alone.
@@ -73,7 +73,7 @@ func (t *tree) lintImports() {
 		reachable := t.page.reachable(entry)
 		for _, spec := range f.syntax.Imports {
 			dir, ours := t.inModule(importPath(spec))
-			if !ours || reachable[dir] || f.test && (dir == f.dir || slices.Contains(forTests, dir) || slices.Contains(besides[entry], dir)) {
+			if !ours || reachable[dir] || f.test && (dir == f.dir || slices.Contains(forTests, dir) || slices.Contains(measuredOn[entry], dir)) {
 				continue
 			}
 			t.report("imports", t.at(spec.Pos()), "%s may not import %s", f.dir, dir)
