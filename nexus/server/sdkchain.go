@@ -273,14 +273,14 @@ func (c *sdkChain) refused(ctx context.Context, claim *chain.Claim, said *api.Se
 		}
 	}
 	for _, r := range said.Rejected[:min(len(said.Rejected), maxClaimTxs)] {
-		if r.Claim.Node != key.Node || r.Claim.Sequence != chain.Number(key.Sequence) {
-			continue
+		if r.Claim.Node != key.Node || r.Claim.Sequence != chain.Number(key.Sequence) || settlement.WantsBond(r.Claim.Reason) {
+			continue // of the last, the relay posts it again while the chain may take it
 		}
 		ours, err := c.posted(ctx, r.TxID, claim)
 		if err != nil {
 			return "", err
 		}
-		if ours == "" {
+		if ours == "" || settlement.WantsBond(ours) {
 			continue
 		}
 		return ours, nil

@@ -324,6 +324,40 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestOutcomeWithoutAFreeBond: a claim that the chain refuses because a bond has too little free is posted again, and its job waits
+// for that: who ran it is not paid else.
+func TestOutcomeWithoutAFreeBond(t *testing.T) {
+	order := testOrder(chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(40)})
+	claim := claimOf(t, order, 0)
+	wants, wrong := posted(t, 1, claim), posted(t, 2, claim)
+	n, c := newFakeNode(t, nil)
+	short := refusedEvent(&claim)
+	short.Reason = "provider has 3 HYPER free of its bond, the job locks 40 HYPER"
+	if !settlement.WantsBond(short.Reason) {
+		t.Fatal("the chain says it otherwise")
+	}
+	n.seal(chain.BlockReceipts{Txs: []chain.Receipt{
+		{TxID: wants.ID(), Events: chain.Events{short}},
+		{TxID: wrong.ID(), Events: chain.Events{refusedEvent(&claim)}},
+	}}, wants, wrong)
+	n.seal(chain.BlockReceipts{})
+	rejected := []api.RefusedClaim{{Height: 2, TxID: wants.ID(), Claim: short}, {Height: 2, TxID: wrong.ID(), Claim: refusedEvent(&claim)}}
+	mistold := []api.RefusedClaim{rejected[0]}
+	mistold[0].Claim = refusedEvent(&claim)
+	for name, want := range map[string]struct {
+		said    []api.RefusedClaim
+		refused string
+	}{"never": {nil, ""}, "for want of a bond": {rejected[:1], ""}, "as well for what it is": {rejected, "the proof does not verify"}, "for what a node makes up": {mistold, ""}} {
+		n.mu.Lock()
+		n.said = api.Settlements{Order: claim.Receipt.Order, Rejected: want.said}
+		n.mu.Unlock()
+		out, err := c.Outcome(context.Background(), claim.Receipt.Order, []chain.Claim{claim})
+		if err != nil || out.Settled || out.Refused != want.refused {
+			t.Errorf("refused %s: %+v, %v, want %q", name, out, err, want.refused)
+		}
+	}
+}
+
 // TestOutcomeOfALostClaim: one that was paid in part, and of which the rest is lost, is over,
 // and not settled; it is believed as far as receipts show it.
 func TestOutcomeOfALostClaim(t *testing.T) {
