@@ -363,6 +363,7 @@ func (c *court) checkConvicted(rt *rapid.T) {
 		rt.Fatalf("%d is owed, %+v", b.locked, cl)
 	}
 	c.checkSupply()
+	c.checkLocks(rt)
 }
 
 // atMost adds up to the most that there is: nothing bounds what is said to be lost.

@@ -70,6 +70,7 @@ func TestOptimisticInvariants(t *testing.T) {
 				c.lookInto(id)
 			}
 			c.checkSupply()
+			c.checkLocks(rt)
 		}
 		for range 24 {
 			c.draw()

@@ -81,6 +81,12 @@ func (m *market) checkConserved(t *rapid.T) {
 	if surplus := m.surplus(); surplus != 0 {
 		t.Fatalf("holdings are %d more than what was minted and not burned", int64(surplus))
 	}
+	m.checkLocks(t)
+}
+
+// checkLocks demands that of each bond is locked what locks it, and that claims hold what their orders took: a block that leaves it
+// otherwise is refused.
+func (m *market) checkLocks(t *rapid.T) {
 	if err := m.locks(); err != nil && !m.locked {
 		t.Fatal(err)
 	}

@@ -199,6 +199,7 @@ func (f *field) checkAccounts(t *rapid.T) {
 			t.Fatalf("node %d has %s locked of %s, at stake is %s", n, p.Locked, p.Bond, locked[key(n).Public()])
 		}
 	}
+	f.checkLocks(t)
 	if surplus := f.surplus(); f.gift == 0 {
 		f.gift = surplus + 1
 	} else if surplus+1 != f.gift {
