@@ -89,11 +89,15 @@ type claimWatcher struct {
 	say     func(format string, args ...any)
 }
 
-// lookAt looks at some claims, each once.
+// lookAt looks at some claims, each once, as they are when it is asked.
 func (w *claimWatcher) lookAt(ctx context.Context, orders []crypto.Digest) error {
+	status, err := w.client.Status(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, order := range orders {
-		if err := w.look(ctx, order); err != nil {
+		if err := w.look(ctx, order, status.Height); err != nil {
 			errs = append(errs, fmt.Errorf("order %s: %w", order.Short(), err))
 		}
 	}
@@ -114,25 +118,26 @@ func (w *claimWatcher) follow(ctx context.Context) error {
 		if err := json.Unmarshal(event.Data, &pending); err != nil {
 			return err
 		}
-		if err := w.look(ctx, pending.Order); err != nil && ctx.Err() == nil {
+		if err := w.look(ctx, pending.Order, event.Height); err != nil && ctx.Err() == nil {
 			w.say("order %s: %v", pending.Order, err)
 		}
 	}
 	return nil
 }
 
-// dataTries is how often a job's data is asked for before it counts as missing.
+// dataTries is how often a job's data is asked for before it counts as missing, and how often for a state that is new enough.
 const dataTries = 5
 
-// look runs a claim's job again, unless somebody has challenged the claim already, and
-// challenges it if it is wrong.
-func (w *claimWatcher) look(ctx context.Context, order crypto.Digest) error {
-	v, err := w.client.VerifiedClaim(ctx, order)
+// look runs the job of a claim that is there since a block of a height, or was before it, unless
+// somebody has challenged the claim already, and challenges it if it is wrong.
+func (w *claimWatcher) look(ctx context.Context, order crypto.Digest, since chain.Height) error {
+	v, err := w.claim(ctx, order, since)
 	if err != nil {
 		return err
 	}
 	o, open := v.Get()
 	if !open || o.Stage != settlement.InWindow {
+		w.say("order %s: no claim of it waits in a window that nobody has challenged", order)
 		return nil
 	}
 	yield, err := w.run(ctx, order, &o)
@@ -148,6 +153,27 @@ func (w *claimWatcher) look(ctx context.Context, order crypto.Digest) error {
 		w.say("order %s: node %s claims result %s, which with its usage is %s: the job yields %s", order, o.Claim.Node, o.Claim.Result, o.Claimed().Result, yield)
 	}
 	return w.challenge(ctx, order, &o)
+}
+
+// claim returns an order's claim after the block of a height, or a later one: that block is final
+// before the next one proves what it made, and a node that is asked may be behind.
+func (w *claimWatcher) claim(ctx context.Context, order crypto.Digest, since chain.Height) (v sdk.VerifiedClaim, err error) {
+	for try := range dataTries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Second << try):
+			case <-ctx.Done():
+				return v, ctx.Err()
+			}
+		}
+		if err = w.client.WaitHeight(ctx, since+1); err != nil {
+			return v, err
+		}
+		if v, err = w.client.VerifiedClaim(ctx, order); err != nil || v.Height() >= since {
+			return v, err
+		}
+	}
+	return v, fmt.Errorf("the nodes show the state of height %d alone, the claim is of %d", v.Height(), since)
 }
 
 // run runs a claim's job; it tries again while the cluster does not answer.
