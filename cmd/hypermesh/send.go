@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -152,7 +153,7 @@ func (s *sender) send(c *cli.Context, options sdk.BuilderOptions, messages ...ch
 	return s.submit(c.Context, &tx)
 }
 
-// submit sends a signed transaction and waits until it is final.
+// submit sends a signed transaction and waits until it is final, and what it did is proven.
 func (s *sender) submit(ctx context.Context, tx *chain.Tx) (sentResult, error) {
 	out := sentResult{Sender: s.account.Address()}
 	verdicts, err := s.client.SubmitTxs(ctx, *tx)
@@ -174,7 +175,19 @@ func (s *sender) submit(ctx context.Context, tx *chain.Tx) (sentResult, error) {
 		}
 		out.Fee, out.events = fee, r.Events
 	}
+	s.awaitProof(ctx, final.Height)
 	return out, nil
+}
+
+// proofPatience is how long a command waits for the block after its own.
+const proofPatience = 5 * time.Second
+
+// awaitProof waits until the block after one of a height is final, which proves the state that
+// this one made: the next command reads what this one did. What was sent is final whether or not it comes.
+func (s *sender) awaitProof(ctx context.Context, height chain.Height) {
+	ctx, cancel := context.WithTimeout(ctx, proofPatience)
+	defer cancel()
+	_ = s.client.WaitHeight(ctx, height+1) // the next command says what is wrong
 }
 
 // sendMessage sends the one message that make returns, and prints what became of
