@@ -10,14 +10,16 @@ import (
 )
 
 // How a node's garbage is collected: seldom, because little of what it allocates lives
-// long. The collector runs when the heap holds heapGoal, or a part of what the state tree
-// takes outside of it if that is more. The limit on memory is above that and should
-// not be reached: near it the runtime gives memory back that it takes again at once.
+// long. The collector runs when the heap holds roomyHeap, less four thirds of what the state
+// tree takes outside of it above smallTree; but heapGoal, or a part of the tree, if that is more. The
+// limit on memory is above that and should not be reached: near it the runtime gives memory back that it takes again at once.
 const (
-	heapGoal     = 72 << 20 // bytes
-	heapSpare    = 24 << 20 // bytes from the goal to the limit
-	collectMost  = 200      // % of what lives, so that who has little to do holds little
-	collectLeast = 50       // % of what lives: less would be spent on collecting
+	roomyHeap    = 168 << 20 // bytes
+	smallTree    = 16 << 20  // bytes
+	heapGoal     = 64 << 20  // bytes
+	heapSpare    = 24 << 20  // bytes from the goal to the limit
+	collectMost  = 400       // % of what lives, so that who has little to do holds little
+	collectLeast = 50        // % of what lives: less would be spent on collecting
 )
 
 // sampleAllocations samples allocations only for who may ask for them. It comes before
@@ -45,7 +47,9 @@ func nodeCollector(ctx context.Context) (tree func(bytes int)) {
 }
 
 // goalBeside returns at how many bytes in the heap a node's garbage is collected.
-func goalBeside(tree int) int64 { return int64(max(heapGoal, tree/4*3)) }
+func goalBeside(tree int) int64 {
+	return int64(max(heapGoal, tree/3*2, roomyHeap-max(0, tree-smallTree)/3*4))
+}
 
 // percentTo returns how much may be allocated until the heap holds goal, in % of what lives.
 func percentTo(goal int64, live uint64) int {

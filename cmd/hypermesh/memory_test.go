@@ -11,12 +11,12 @@ import (
 // A node collects at one size of its heap, more beside a tree that is far larger, and
 // never when next to nothing could be collected.
 func TestHeapBesideATree(t *testing.T) {
-	for tree, want := range map[int]int64{0: 72 << 20, 95 << 20: 72 << 20, 200 << 20: 150 << 20, 1 << 30: 768 << 20} {
+	for tree, want := range map[int]int64{0: 168 << 20, 16 << 20: 168 << 20, 46 << 20: 128 << 20, 96 << 20: 64 << 20, 300 << 20: 200 << 20, 3 << 30: 2 << 30} {
 		if got := goalBeside(tree); got != want {
 			t.Errorf("beside a tree of %d bytes the goal is %d, want %d", tree, got, want)
 		}
 	}
-	for live, want := range map[uint64]int{0: 200, 20 << 20: 200, 30 << 20: 140, 36 << 20: 100, 70 << 20: 50, 1 << 40: 50} {
+	for live, want := range map[uint64]int{0: 400, 10 << 20: 400, 20 << 20: 260, 30 << 20: 140, 36 << 20: 100, 70 << 20: 50, 1 << 40: 50} {
 		if got := percentTo(72<<20, live); got != want {
 			t.Errorf("beside %d bytes that live: %d %%, want %d", live, got, want)
 		}
