@@ -11,21 +11,8 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/templates"
 )
 
-func contractsGuide(t *testing.T) []guideBlock {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/CONTRACTS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := parseGuide(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocks
-}
-
 func TestContractsPageParses(t *testing.T) {
-	if n := len(contractsGuide(t)); n < 3 {
+	if n := len(guideOf(t, "CONTRACTS.md")); n < 3 {
 		t.Errorf("%d blocks are run", n)
 	}
 }
@@ -34,22 +21,16 @@ func TestContractsPageParses(t *testing.T) {
 func TestContractsPage(t *testing.T) {
 	endToEnd(t)
 	n := contractDeveloper(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
-	defer cancel()
-	for _, b := range contractsGuide(t) {
-		out, err := n.shell(ctx, b.text).CombinedOutput()
-		t.Logf("%s\n%s", b.text, out)
-		if err != nil {
-			t.Fatalf("docs/CONTRACTS.md:%d: %v", b.line, err)
-		}
-	}
-	n.spoil(t, ctx)
+	n.follow(t, "CONTRACTS.md")
+	n.spoil(t)
 }
 
 // spoil has calls refused, a test fail, and a contract that does not compile, one after
 // the other: why is said, and the exit code is 1.
-func (n *newcomer) spoil(t *testing.T, ctx context.Context) {
+func (n *newcomer) spoil(t *testing.T) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	for _, c := range [][2]string{
 		{`hypermesh contract execute --contract $(cat address) --account bob --config net.json --yes '{"reset":{"count":1}}'`, "only the owner may"},
 		{`hypermesh contract query --contract $(cat address) --config net.json '{"total":{}}'`, "unknown message total"},

@@ -57,9 +57,10 @@ func parseGuide(text string) (blocks []guideBlock, err error) {
 	return blocks, nil
 }
 
-func providerGuide(t *testing.T) []guideBlock {
+// guideOf returns the blocks of a page of docs/.
+func guideOf(t *testing.T, page string) []guideBlock {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/PROVIDER.md")
+	text, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func providerGuide(t *testing.T) []guideBlock {
 }
 
 func TestProviderPageParses(t *testing.T) {
-	if n := len(providerGuide(t)); n < 7 {
+	if n := len(guideOf(t, "PROVIDER.md")); n < 7 {
 		t.Errorf("%d blocks are run", n)
 	}
 	for _, bad := range []string{"", "```sh\n# not run: why\n```\n", "```sh\ntrue\n```\n", "```sh\n# run\ntrue\n"} {
@@ -144,7 +145,7 @@ func TestProviderPage(t *testing.T) {
 	n := newNewcomer(t, network)
 	home := filepath.Join(n.dir, ".hypermesh", "agent")
 	n.mistakes(t)
-	for _, b := range providerGuide(t) {
+	for _, b := range guideOf(t, "PROVIDER.md") {
 		if b.background {
 			n.startAgent(t, home, b.text)
 			n.earn(t, network, home)

@@ -8,21 +8,8 @@ import (
 	"time"
 )
 
-func templatesGuide(t *testing.T) []guideBlock {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/TEMPLATES.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := parseGuide(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return blocks
-}
-
 func TestTemplatesPageParses(t *testing.T) {
-	if n := len(templatesGuide(t)); n < 9 {
+	if n := len(guideOf(t, "TEMPLATES.md")); n < 9 {
 		t.Errorf("%d blocks are run", n)
 	}
 }
@@ -31,15 +18,7 @@ func TestTemplatesPageParses(t *testing.T) {
 func TestTemplatesPage(t *testing.T) {
 	endToEnd(t)
 	n := contractDeveloper(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
-	defer cancel()
-	for _, b := range templatesGuide(t) {
-		out, err := n.shell(ctx, b.text).CombinedOutput()
-		t.Logf("%s\n%s", b.text, out)
-		if err != nil {
-			t.Fatalf("docs/TEMPLATES.md:%d: %v", b.line, err)
-		}
-	}
+	n.follow(t, "TEMPLATES.md")
 }
 
 // contractDeveloper is somebody with a network, and a directory where its description is.
@@ -57,4 +36,18 @@ func contractDeveloper(t *testing.T) *newcomer {
 		t.Fatalf("the network's description: %v", err)
 	}
 	return n
+}
+
+// follow runs the blocks of a page of docs/, one after the other.
+func (n *newcomer) follow(t *testing.T, page string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
+	defer cancel()
+	for _, b := range guideOf(t, page) {
+		out, err := n.shell(ctx, b.text).CombinedOutput()
+		t.Logf("%s\n%s", b.text, out)
+		if err != nil {
+			t.Fatalf("docs/%s:%d: %v", page, b.line, err)
+		}
+	}
 }

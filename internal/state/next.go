@@ -294,9 +294,9 @@ type worker struct {
 	stack      []change
 	leaves     []leafSlot // room for those of a page that is rewritten
 	items      []leafSlot // room for what it becomes
-	deleted    int // leaves that are gone
-	written    int // bytes of nodes made
-	grown      int // by how many bytes there are more in memory
+	deleted    int        // leaves that are gone
+	written    int        // bytes of nodes made
+	grown      int        // by how many bytes there are more in memory
 	seen       byte
 }
 
