@@ -53,7 +53,7 @@ func Recompute(r state.Reader) (s Supply, err error) {
 	supply := tokens.SupplyOf(r)
 	s.Minted, s.Burned = supply.Minted, supply.Burned
 	locked := locksIn(r)
-	for key, value := range r.Iterate([]byte{0}, nil) {
+	for key, value := range state.Scan(r, []byte{0}, nil) {
 		class, amount := valueOf(key, value)
 		if !s.add(class, amount) {
 			return s, fmt.Errorf("%w: the holdings exceed every amount at key %x", ErrSupply, key)

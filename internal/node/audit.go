@@ -6,6 +6,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/execution"
@@ -15,7 +16,7 @@ import (
 // auditor adds up the whole state when an epoch has ended, off the commit path:
 // what each block checks of what it changed, this checks of everything (ledger.md,
 // "Execution"). It looks at one state at a time; an epoch that ends meanwhile is
-// left out.
+// left out. It takes its time: nobody waits for it, and all nodes begin at once.
 type auditor struct {
 	busy  atomic.Bool
 	last  atomic.Uint64 // height of the last state that was found sound
@@ -59,7 +60,7 @@ var errAuditStopped = errors.New("node: the audit was stopped")
 
 // audit raises a fault if the supply is not where it should be.
 func (a *auditor) audit(height chain.Height, r state.Reader) {
-	_, err := execution.Recompute(&interruptible{Reader: r, stop: a.stop})
+	_, err := execution.Recompute(&unhurried{Reader: r, stop: a.stop})
 	switch {
 	case err == nil:
 		a.last.Store(uint64(height))
@@ -74,16 +75,27 @@ func (a *auditor) close() {
 	a.work.Wait()
 }
 
-// interruptible is a state whose iterations end in a fault once stop is closed.
-type interruptible struct {
+const (
+	auditPart  = 1024 // pairs between two rests of an audit
+	auditRests = 9    // times as long as such a part took, so that an audit takes a tenth of a core
+)
+
+// unhurried is a state that is read through a part at a time, with a rest after each, and whose
+// scans end in a fault once stop is closed.
+type unhurried struct {
 	state.Reader
 	stop <-chan struct{}
 }
 
-// Iterate yields what the state does.
-func (r *interruptible) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
+// Scan yields what the state does.
+func (r *unhurried) Scan(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		for key, value := range r.Reader.Iterate(start, end) {
+		began, pairs := time.Now(), 0
+		for key, value := range state.Scan(r.Reader, start, end) {
+			if pairs++; pairs%auditPart == 0 {
+				r.rest(auditRests * time.Since(began))
+				began = time.Now()
+			}
 			if r.stopped() {
 				break
 			}
@@ -97,7 +109,16 @@ func (r *interruptible) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-func (r *interruptible) stopped() bool {
+func (r *unhurried) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-r.stop:
+	case <-timer.C:
+	}
+}
+
+func (r *unhurried) stopped() bool {
 	select {
 	case <-r.stop:
 		return true

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"encoding/binary"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -66,4 +68,39 @@ func TestAnAuditStopsANode(t *testing.T) {
 	if c := run(false); len(faults) != 1 || !errors.Is(faults[0], execution.ErrSupply) || !c.closed {
 		t.Errorf("an audit of a state with too much: %v", faults)
 	}
+}
+
+// TestAnAuditRestsAndCanBeStopped: after each part of a state an audit rests, and it does not finish
+// its rest when the node ends.
+func TestAnAuditRestsAndCanBeStopped(t *testing.T) {
+	kv := state.NewOverlay(state.NewMemoryBackend())
+	for i := range 3 * auditPart {
+		kv.Set(binary.BigEndian.AppendUint32(nil, uint32(i+1)), []byte{1})
+	}
+	for _, stopAt := range []int{0, 1, auditPart, 2*auditPart + 1, 4 * auditPart} {
+		stop := make(chan struct{})
+		r := &unhurried{Reader: kv, stop: stop}
+		seen := 0
+		stopped := func() (stopped bool) {
+			defer func() {
+				fault, is := recover().(*state.Fault)
+				stopped = is && errors.Is(fault.Err, errAuditStopped)
+			}()
+			for range state.Scan(r, nil, nil) {
+				if seen++; seen == stopAt {
+					close(stop)
+				}
+			}
+			return false
+		}()
+		if want := stopAt != 0 && stopAt <= 3*auditPart; stopped != want {
+			t.Errorf("stopped at %d: %v after %d pairs", stopAt, stopped, seen)
+		} else if want && seen != stopAt || !want && seen != 3*auditPart {
+			t.Errorf("%d pairs, stopped at %d", seen, stopAt)
+		}
+	}
+	stop := make(chan struct{})
+	r := &unhurried{Reader: kv, stop: stop}
+	time.AfterFunc(time.Millisecond, func() { close(stop) })
+	r.rest(time.Hour)
 }

@@ -37,6 +37,23 @@ func Ahead(r Reader, keys [][]byte) {
 	}
 }
 
+// ScanReader is a Reader that a whole state can be read through without leaving anything
+// to collect.
+type ScanReader interface {
+	Reader
+	// Scan yields what Iterate does. A pair is valid only until the next one.
+	Scan(start, end []byte) iter.Seq2[[]byte, []byte]
+}
+
+// Scan yields the pairs with start ≤ key < end as Reader.Iterate does, but each is valid
+// only until the next one.
+func Scan(r Reader, start, end []byte) iter.Seq2[[]byte, []byte] {
+	if s, ok := r.(ScanReader); ok {
+		return s.Scan(start, end)
+	}
+	return r.Iterate(start, end)
+}
+
 // KV is a state that can be changed. It keeps key and value without copying
 // them: the caller must not modify them afterwards. A key of no bytes or more
 // than MaxKeyBytes, or a value of more than MaxValueBytes, panics.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -48,6 +49,9 @@ func (h *held) check(t *testing.T, rng *rand.Rand) {
 		}
 		if got := pairs(h.snapshot.Iterate(r[0], r[1])); got != want.String() {
 			t.Fatalf("from %q to %q: %s\nwant %s", r[0], r[1], got, want.String())
+		}
+		if got := pairs(h.snapshot.Scan(r[0], r[1])); got != want.String() {
+			t.Fatalf("scanning from %q to %q: %s\nwant %s", r[0], r[1], got, want.String())
 		}
 	}
 }
@@ -183,5 +187,47 @@ func TestKeysOfOneByteAreInRanges(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestAScanLeavesNothing: whoever adds up a whole state, as nodes do at the end of each epoch, leaves
+// the collector as little of a thousand records as of ten.
+func TestAScanLeavesNothing(t *testing.T) {
+	allocations := map[int]float64{}
+	for _, n := range []int{10, 1000} {
+		s, err := store.OpenMemory(store.Options{TreeInterval: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv := state.NewOverlay(state.NewMemoryBackend())
+		for i := range n {
+			kv.Set(fmt.Appendf(nil, "key %d", i), fmt.Appendf(nil, "value %d", i))
+		}
+		tree, err := state.NewTree(s, 1<<20).Next(0, kv.Changes(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(store.Finalized{Digest: id("block"), Changes: kv.Changes(), Tree: tree}); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := s.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		allocations[n] = testing.AllocsPerRun(10, func() {
+			seen := 0
+			for range state.Scan(snapshot, nil, nil) {
+				seen++
+			}
+			if seen != n {
+				t.Errorf("%d of %d pairs", seen, n)
+			}
+		})
+		if err := errors.Join(snapshot.Close(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if allocations[1000] > allocations[10]+100 {
+		t.Errorf("%v allocations for ten pairs, %v for a thousand", allocations[10], allocations[1000])
 	}
 }

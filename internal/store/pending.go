@@ -334,13 +334,14 @@ func keyPrefix(key []byte) uint64 {
 }
 
 // overlaid yields the pairs of a state with changes on top of them, both by
-// ascending key: next returns one change after the other, and false in the end.
+// ascending key: next returns one change after the other, and false in the end. A pair is
+// valid until the next one.
 func overlaid(next func() (state.Change, bool), below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		c, ok := next()
 		for key, value := range below {
 			for ; ok && bytes.Compare(c.Key, key) < 0; c, ok = next() {
-				if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
+				if !c.Deleted && !yield(c.Key, c.Value) {
 					return
 				}
 			}
@@ -352,7 +353,7 @@ func overlaid(next func() (state.Change, bool), below iter.Seq2[[]byte, []byte])
 			}
 		}
 		for ; ok; c, ok = next() {
-			if !c.Deleted && !yield(bytes.Clone(c.Key), c.Value) {
+			if !c.Deleted && !yield(c.Key, c.Value) {
 				return
 			}
 		}

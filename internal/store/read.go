@@ -259,7 +259,7 @@ type flat struct {
 }
 
 var (
-	_ state.Reader      = flat{}
+	_ state.ScanReader  = flat{}
 	_ state.Reader      = latest{}
 	_ state.ManyReader  = (*Store)(nil)
 	_ state.ArenaReader = (*Store)(nil)
@@ -294,11 +294,22 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 // Iterate yields the pairs with start ≤ key < end.
 func (f flat) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
+		for key, value := range f.Scan(start, end) {
+			if !yield(bytes.Clone(key), append([]byte{}, value...)) {
+				return
+			}
+		}
+	}
+}
+
+// Scan yields the pairs with start ≤ key < end, each valid until the next one.
+func (f flat) Scan(start, end []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
 		overlaid(f.view.inRange(start, end, f.height), f.stored(start, end))(yield)
 	}
 }
 
-// stored yields the pairs of the tables.
+// stored yields the pairs of the tables, each valid until the next one.
 func (f flat) stored(start, end []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		lower, upper := stateKey(start), []byte{tableState + 1}
@@ -316,7 +327,7 @@ func (f flat) stored(start, end []byte) iter.Seq2[[]byte, []byte] {
 			if err != nil {
 				panic(&state.Fault{Op: fmt.Sprintf("iterating from %x", start), Err: err})
 			}
-			if !yield(bytes.Clone(it.Key()[1:]), append([]byte{}, value...)) {
+			if !yield(it.Key()[1:], value) {
 				return
 			}
 		}
