@@ -21,8 +21,15 @@ const (
 
 // AccountKey returns the key of an account's record.
 func AccountKey(a chain.Address) []byte {
-	key := make([]byte, 0, 2+len(a))
-	return append(append(key, Prefix, kindAccount), a[:]...)
+	return AppendAccountKey(make([]byte, 0, AccountKeyBytes), a)
+}
+
+// AccountKeyBytes is the length of the key of an account.
+const AccountKeyBytes = 2 + len(chain.Address{})
+
+// AppendAccountKey appends the key of an account.
+func AppendAccountKey(to []byte, a chain.Address) []byte {
+	return append(append(to, Prefix, kindAccount), a[:]...)
 }
 
 // Account is what the chain keeps of an address. An address without a record

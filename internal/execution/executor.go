@@ -122,18 +122,23 @@ func (x *Executor) Apply(parent state.Reader, h *chain.Header, extras staking.Ex
 // accountsOf returns the keys of the accounts that transactions read: who sends and pays,
 // and who is paid by transfers.
 func accountsOf(txs []*chain.VerifiedTx) [][]byte {
-	keys := make([][]byte, 0, 2*len(txs))
+	keys, room := make([][]byte, 0, 2*len(txs)), make([]byte, 0, 2*len(txs)*tokens.AccountKeyBytes)
+	add := func(a chain.Address) {
+		from := len(room)
+		room = tokens.AppendAccountKey(room, a) // where there is no room any more, the keys before stay where they are
+		keys = append(keys, room[from:len(room):len(room)])
+	}
 	for _, tx := range txs {
 		if tx == nil {
 			continue
 		}
 		b := &tx.Tx().Body
-		if keys = append(keys, tokens.AccountKey(b.Sender)); b.FeePayer != nil {
-			keys = append(keys, tokens.AccountKey(*b.FeePayer))
+		if add(b.Sender); b.FeePayer != nil {
+			add(*b.FeePayer)
 		}
 		for _, m := range b.Messages {
 			if transfer, ok := m.(chain.Transfer); ok {
-				keys = append(keys, tokens.AccountKey(transfer.To))
+				add(transfer.To)
 			}
 		}
 	}

@@ -99,6 +99,12 @@ func (r Records) Get(key []byte, generation uint64) ([]byte, bool) { return r.c.
 // Put takes in what was read.
 func (r Records) Put(key, value []byte, generation uint64) { r.c.put(key, value, generation) }
 
+// Lacks is lacks.
+func (r Records) Lacks(key []byte, generation uint64) bool { return r.c.lacks(key, generation) }
+
+// Lack is lack.
+func (r Records) Lack(key []byte, generation uint64) { r.c.lack(key, generation) }
+
 // Change begins and ends a change of the table; between does what others do meanwhile.
 func (r Records) Change(changes []*state.Change, between func()) {
 	r.c.begin()

@@ -280,6 +280,9 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 	if value, ok := f.records.get(key, of); ok {
 		return value, true
 	}
+	if f.records.lacks(key, of) {
+		return nil, false
+	}
 	var buf [1 + state.MaxKeyBytes]byte
 	value, ok, err := appendValue(f.r, nil, append(append(buf[:0], tableState), key...))
 	if err != nil {
@@ -287,6 +290,8 @@ func (f flat) Get(key []byte) ([]byte, bool) {
 	}
 	if ok {
 		f.records.put(key, value, f.generation)
+	} else {
+		f.records.lack(key, f.generation)
 	}
 	return value, ok
 }

@@ -25,6 +25,7 @@ type records struct {
 	any        atomic.Bool // something was taken in
 	memory     []byte      // of all shards; nil: closed, or none
 	shards     [recordShards]recordShard
+	absences   [absencePlaces]absence
 
 	// What belongs to who ends a flush.
 	large bool // memory has large pages of the processor
@@ -45,11 +46,24 @@ const (
 	recordLook = 40
 	// recordPlaces is for how many bytes of records the index has a place, about.
 	recordPlaces = 40
+	// absencePlaces is how many keys are remembered that the table does not have: those that are looked
+	// for in each block, by their hash, and of keys of up to absenceKey bytes.
+	absencePlaces = 512
+	absenceKey    = 40
 	// minRecordBytes is the least that makes a cache.
 	minRecordBytes = recordShards * 16 << 10
 	// anyGeneration is that of a reader who wants the latest.
 	anyGeneration = math.MaxUint64 // no generation is that
 )
+
+// absence is a key that the table did not have in a generation. Looking for one reads filters
+// of many tables, which may be on the disk.
+type absence struct {
+	mu         sync.Mutex
+	generation uint64 // 0: of none
+	size       int
+	key        [absenceKey]byte
+}
 
 // recordShard is the records of a part of all hashes.
 type recordShard struct {
@@ -223,8 +237,36 @@ func (c *records) put(key, value []byte, generation uint64) {
 	}
 }
 
+// lacks reports whether it is known that the table has no such key in a generation.
+func (c *records) lacks(key []byte, generation uint64) bool {
+	now := c.generation.Load()
+	if len(key) > absenceKey || now%2 != 0 || generation != anyGeneration && generation != now {
+		return false
+	}
+	a := c.absence(key)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.generation == now && string(a.key[:a.size]) == string(key)
+}
+
+// lack takes in that the table had no such key in a generation.
+func (c *records) lack(key []byte, generation uint64) {
+	if len(key) > absenceKey || generation%2 != 0 || generation != c.generation.Load() {
+		return
+	}
+	a := c.absence(key)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.generation, a.size = generation, copy(a.key[:], key)
+}
+
+func (c *records) absence(key []byte) *absence {
+	return &c.absences[maphash.Bytes(c.seed, key)%absencePlaces]
+}
+
 // close gives the memory back. Nothing is found any more.
 func (c *records) close() error {
+	c.generation.Store(1)
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()

@@ -26,7 +26,7 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 		return []byte(fmt.Sprintf("%d %s", n, strings.Repeat("k", n%250)))
 	}
 	value := func() []byte { return bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(1100)) }
-	served, old := 0, cache.Generation()
+	served, absent, old := 0, 0, cache.Generation()
 	for range 1_500 {
 		at := cache.Generation()
 		for range 60 {
@@ -42,7 +42,19 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 			if _, ok := cache.Get(k, old); ok && old != at {
 				t.Fatalf("a record in generation %d, of %d", old, at)
 			}
+			if cache.Lacks(k, at) && some {
+				t.Fatalf("key %.10q is said not to be there, with a value of %d bytes", k, len(want))
+			}
+			if cache.Lacks(k, old) && old != at {
+				t.Fatalf("an absence in generation %d, of %d", old, at)
+			}
 			if !some {
+				cache.Lack(k, old) // refused, or the same
+				cache.Lack(k, at)
+				if lacks := cache.Lacks(k, at); lacks != (len(k) <= 40) {
+					t.Fatalf("that a key of %d bytes is not there is kept: %t", len(k), lacks)
+				}
+				absent++
 				continue
 			}
 			cache.Put(k, []byte(want), old) // refused, or the same
@@ -64,9 +76,11 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 			during := cache.Generation()
 			cache.Put([]byte("late"), []byte("old"), at)
 			cache.Put([]byte("early"), []byte("new"), during)
+			cache.Lack([]byte("late"), at)
+			cache.Lack([]byte("early"), during)
 		})
 		for _, k := range []string{"late", "early"} {
-			if _, ok := cache.Get([]byte(k), cache.Generation()); ok {
+			if _, ok := cache.Get([]byte(k), cache.Generation()); ok || cache.Lacks([]byte(k), cache.Generation()) {
 				t.Fatalf("%s was taken in while the table changed", k)
 			}
 		}
@@ -76,8 +90,8 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 			}
 		}
 	}
-	if served < 10_000 {
-		t.Errorf("%d reads were served", served)
+	if served < 10_000 || absent < 10_000 {
+		t.Errorf("%d reads were served, %d keys were not there", served, absent)
 	}
 	check(t, cache.Close())
 	if _, ok := cache.Get(key(), cache.Generation()); ok {
