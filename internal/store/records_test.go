@@ -42,18 +42,8 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 			if _, ok := cache.Get(k, old); ok && old != at {
 				t.Fatalf("a record in generation %d, of %d", old, at)
 			}
-			if cache.Lacks(k, at) && some {
-				t.Fatalf("key %.10q is said not to be there, with a value of %d bytes", k, len(want))
-			}
-			if cache.Lacks(k, old) && old != at {
-				t.Fatalf("an absence in generation %d, of %d", old, at)
-			}
+			checkAbsence(t, cache, k, some, [2]uint64{old, at})
 			if !some {
-				cache.Lack(k, old) // refused, or the same
-				cache.Lack(k, at)
-				if lacks := cache.Lacks(k, at); lacks != (len(k) <= 40) {
-					t.Fatalf("that a key of %d bytes is not there is kept: %t", len(k), lacks)
-				}
 				absent++
 				continue
 			}
@@ -64,14 +54,7 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 			}
 		}
 		old = at
-		var changes []*state.Change
-		for range rng.IntN(40) {
-			c := &state.Change{Key: key(), Value: value()}
-			if c.Deleted = rng.IntN(4) == 0; c.Deleted {
-				c.Value = nil
-			}
-			changes = append(changes, c)
-		}
+		changes := someChanges(rng, key, value)
 		cache.Change(changes, func() {
 			during := cache.Generation()
 			cache.Put([]byte("late"), []byte("old"), at)
@@ -98,6 +81,39 @@ func TestRecordsAgreeWithTheTable(t *testing.T) {
 		t.Error("a closed cache has records")
 	}
 	cache.Put([]byte("key"), nil, cache.Generation())
+}
+
+// someChanges returns up to 39 changes, a quarter of them deletions.
+func someChanges(rng *rand.Rand, key, value func() []byte) (changes []*state.Change) {
+	for range rng.IntN(40) {
+		c := &state.Change{Key: key(), Value: value()}
+		if c.Deleted = rng.IntN(4) == 0; c.Deleted {
+			c.Value = nil
+		}
+		changes = append(changes, c)
+	}
+	return changes
+}
+
+// checkAbsence looks for a key among the absences in the generation before and in the one that is, and
+// takes it in if the table does not have it.
+func checkAbsence(t *testing.T, cache store.Records, k []byte, some bool, of [2]uint64) {
+	t.Helper()
+	old, at := of[0], of[1]
+	if cache.Lacks(k, at) && some {
+		t.Fatalf("key %.10q is said not to be there", k)
+	}
+	if cache.Lacks(k, old) && old != at {
+		t.Fatalf("an absence in generation %d, of %d", old, at)
+	}
+	if some {
+		return
+	}
+	cache.Lack(k, old) // refused, or the same
+	cache.Lack(k, at)
+	if lacks := cache.Lacks(k, at); lacks != (len(k) <= 40) {
+		t.Fatalf("that a key of %d bytes is not there is kept: %t", len(k), lacks)
+	}
 }
 
 const (
