@@ -436,3 +436,16 @@ func TestMaxDepositIsAnyAmount(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestShortCodeIsPaidFor: what a block's gas buys of the shortest code is compiled in the time of
+// the blocks that pass before it runs, at more than twice the 2 ms that it takes.
+func TestShortCodeIsPaidFor(t *testing.T) {
+	w := newWorld()
+	did := w.store(person("alice"), moduleCode(""))
+	if did.Why != nil {
+		t.Fatal(did.Why.Reason())
+	}
+	if took := time.Duration(blockGas/did.Gas) * 5 * time.Millisecond; took > 3*time.Second {
+		t.Errorf("a block stores %d codes, for %d gas each, which are compiled for %v", blockGas/did.Gas, did.Gas, took)
+	}
+}

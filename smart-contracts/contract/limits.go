@@ -44,7 +44,8 @@ type Prices struct {
 
 	Message   uint64 `json:"message"`    // each, of transactions and of contracts
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
-	CodeByte  uint64 `json:"code_byte"`  // of code that is checked and rewritten
+	Code      uint64 `json:"code"`       // each, that every node compiles, however short it is
+	CodeByte  uint64 `json:"code_byte"`  // of it, which is checked and rewritten
 	Event     uint64 `json:"event"`      // each
 	EventByte uint64 `json:"event_byte"` // of what contracts say in it
 	Points    uint64 `json:"points"`     // of the machine, that one unit of gas is
@@ -52,5 +53,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Passed: 60, Message: 1_000, Call: 2_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 20}
 }

@@ -65,7 +65,7 @@ func (r *run) forget(f *frame, from chain.Address, upload *Upload) {
 func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned chain.Amount) *failure {
 	p := &r.env.Prices
 	// Each byte is read, hashed, checked, rewritten and written.
-	if !f.tank.take(m.Size * (p.CodeByte + p.ReadByte + p.WriteByte)) {
+	if !f.tank.take(p.Code + m.Size*(p.CodeByte+p.ReadByte+p.WriteByte)) {
 		return outOf(f.tank)
 	}
 	code := make([]byte, 0, m.Size)
