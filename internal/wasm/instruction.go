@@ -50,10 +50,14 @@ const (
 	OpI64LtS       Op = 0x53
 	OpI32Add       Op = 0x6a
 	OpI32Sub       Op = 0x6b
+	OpI32DivS      Op = 0x6d
+	OpI32RemU      Op = 0x70
 	OpI32ShrU      Op = 0x76
 	OpI32Shl       Op = 0x74
 	OpI64Sub       Op = 0x7d
 	OpI64Mul       Op = 0x7e
+	OpI64DivS      Op = 0x7f
+	OpI64RemU      Op = 0x82
 	OpI64ExtendU   Op = 0xad // i64.extend_i32_u
 	OpI64Extend32S Op = 0xc4
 	OpRefNull      Op = 0xd0

@@ -2,7 +2,7 @@ package meter
 
 // Version is that of the pass: another is due whenever what it writes changes (the golden
 // files do then), so that nobody runs native code of what it wrote before.
-const Version = 3
+const Version = 4
 
 // Limits of a module (version 1). They are part of what a chain agrees on:
 // another limit is another version. CosmWasm's own stand in brackets where there
@@ -35,10 +35,16 @@ const (
 	maxLoops     = 100                                 // in each other
 	maxJoins     = 30_000                              // locals that are used inside of blocks whose ways meet, of one function
 	maxAllJoins  = 300_000                             // of all functions
-	maxSpans     = 1_000_000                           // a function's locals, times the ways that it may take, and what branches take
+	maxSpans     = 1_000_000                           // the ways that a function may take, times its locals and wayLocals, and what branches take
 	maxAllSpans  = 3_000_000                           // of all functions
 	maxAllFloats = 50_000                              // instructions that compute floats, or convert from or to them
 	maxAllSquare = maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
+
+	// What a way takes beside the function's locals, as so many of them, and how many ways an
+	// indirect call is: what it calls may have to be looked up first, may not be there, or of
+	// another type.
+	wayLocals    = 60
+	indirectWays = 4
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].
 	MaxPages = 512
@@ -63,3 +69,17 @@ func (s *shape) frameBytes() int {
 }
 
 const frameBase = 128
+
+// nativeBytes bounds what compilers make of a module of so many bytes: most of each instruction,
+// more of a way, with the run that it begins, of a loop, which has a check, of a division, which does
+// not divide by 0, of an instruction on floats, which has one NaN, and of a function, which
+// may be called through a table. It is measured in smart-contracts/vm.
+func nativeBytes(module int, shapes []shape) uint64 {
+	const base, ofByte, ofFunction, ofWay, ofLoop, ofDivision, ofFloat = 64 << 10, 7, 440, 24, 64, 16, 80
+	sum := base + ofByte*module + ofFunction*len(shapes)
+	for i := range shapes {
+		s := &shapes[i]
+		sum += ofWay*s.ways + ofLoop*s.loops + ofDivision*s.divisions + ofFloat*s.computed
+	}
+	return uint64(sum)
+}

@@ -6,11 +6,12 @@ import (
 	"github.com/hypermesh/hypermesh/internal/wasm"
 )
 
-// The pass adds three globals and exports them, see Globals.
+// The pass adds four globals, and exports the first three.
 const (
 	addedPoints = iota // i64
 	addedStack         // i32
 	addedReason        // i32
+	addedFar           // i64, what a share of an access costs more, in a memory as large as it is
 	addedGlobals
 )
 
@@ -22,7 +23,7 @@ const (
 	GlobalReason = reservedPrefix + "reason" // i32, a Reason
 )
 
-var addedNames = [addedGlobals]string{addedPoints: GlobalPoints, addedStack: GlobalStack, addedReason: GlobalReason}
+var addedNames = [addedFar]string{addedPoints: GlobalPoints, addedStack: GlobalStack, addedReason: GlobalReason}
 
 // The pass adds these functions behind the module's own.
 const (
@@ -49,7 +50,8 @@ const (
 // runs.
 //
 // A run begins where a function or a loop begins, behind a branch that may not
-// be taken, and where ways meet; calls do not end it. Between two checks there
+// be taken, where ways meet, and at the first access to the memory behind a call, since
+// what an access costs depends on how large the memory is then; calls alone do not end it. Between two checks there
 // is no way back, so what runs unpaid is at most one function's text, once for
 // each frame.
 type meter struct {
@@ -62,6 +64,8 @@ type meter struct {
 	out    []byte // finished
 	run    []byte // instructions of the run
 	points int64  // of the run
+	shares int64  // of its accesses, each of which costs what is in the global
+	called bool   // whether the run calls what may have the memory grow
 	check  bool   // whether the run begins with a check
 	blocks []metered
 	dead   int // blocks, with the one around, until code is reached again
@@ -115,7 +119,12 @@ func (w *meter) skips(op wasm.Op) bool {
 
 // step passes on one instruction.
 func (w *meter) step(in *wasm.Instruction) {
+	shares := w.weights.shares(in.Op)
+	if shares > 0 && w.called {
+		w.flush()
+	}
 	w.points += w.weights.of(in.Op)
+	w.shares += shares
 	switch in.Op {
 	case wasm.OpBlock:
 		w.run = append(w.run, in.Raw...)
@@ -147,8 +156,11 @@ func (w *meter) step(in *wasm.Instruction) {
 		w.flush()
 		w.dead = 1
 	case wasm.OpMemoryGrow:
-		w.run = w.call(w.run, addedGrow)
+		w.run, w.called = w.call(w.run, addedGrow), true
+	case wasm.OpCall:
+		w.run, w.called = append(w.run, in.Raw...), true
 	case wasm.OpCallIndirect: // the table's index may be written in more than a byte
+		w.called = true
 		w.run = append(w.run, byte(in.Op))
 		w.run = append(binary.AppendUvarint(w.run, in.A), 0)
 	default:
@@ -186,11 +198,20 @@ func (w *meter) target(in *wasm.Instruction) {
 
 // flush writes the run behind its charge.
 func (w *meter) flush() {
+	if w.shares > 0 && w.points == 0 {
+		panic("meter: an access that costs nothing")
+	}
 	if w.points > 0 {
 		w.global(wasm.OpGlobalGet, addedPoints)
 		w.out = append(w.out, byte(wasm.OpI64Const))
 		w.out = wasm.AppendSigned(w.out, w.points)
 		w.out = append(w.out, byte(wasm.OpI64Sub))
+		if w.shares > 0 {
+			w.global(wasm.OpGlobalGet, addedFar)
+			w.out = append(w.out, byte(wasm.OpI64Const))
+			w.out = wasm.AppendSigned(w.out, w.shares)
+			w.out = append(w.out, byte(wasm.OpI64Mul), byte(wasm.OpI64Sub))
+		}
 		w.global(wasm.OpGlobalSet, addedPoints)
 	}
 	if w.check {
@@ -199,7 +220,7 @@ func (w *meter) flush() {
 		w.orStop(addedSpent)
 	}
 	w.out = append(w.out, w.run...)
-	w.run, w.points, w.check = w.run[:0], 0, false
+	w.run, w.points, w.shares, w.called, w.check = w.run[:0], 0, 0, false, false
 }
 
 func (w *meter) global(op wasm.Op, which uint32) {
@@ -274,8 +295,8 @@ func (w *meter) stop(reason Reason) {
 }
 
 // growBody is (func (param i32) (result i32) (local i32)): −1 if the memory may
-// not have so many pages more, else the pages are paid for and it has them. Then
-// an answer of −1 is the host's fault. most is the pages that it may have.
+// not have so many pages more, else the pages are paid for and it has them, and accesses
+// cost what they do in so large a memory. Then an answer of −1 is the host's fault. most is the pages that it may have.
 func (w *meter) growBody(most uint32) []byte {
 	const get, constant = byte(wasm.OpLocalGet), byte(wasm.OpI32Const)
 	w.out = []byte{1, 1, wasm.I32, get, 0, constant}
@@ -294,5 +315,25 @@ func (w *meter) growBody(most uint32) []byte {
 	w.out = append(w.out, get, 0, byte(wasm.OpMemoryGrow), 0, byte(wasm.OpLocalTee), 1,
 		constant, 0x7f, byte(wasm.OpI32Eq), byte(wasm.OpIf), wasm.EmptyType)
 	w.stop(ReasonHost)
-	return append(w.out, byte(wasm.OpEnd), get, 1, byte(wasm.OpEnd))
+	w.out = append(w.out, byte(wasm.OpEnd))
+	w.setFar()
+	return append(w.out, get, 1, byte(wasm.OpEnd))
+}
+
+// setFar sets what a share of an access costs in a memory as large as it is now, as Far.of
+// says. It uses local 0.
+func (w *meter) setFar() {
+	const get, set, constant = byte(wasm.OpLocalGet), byte(wasm.OpLocalSet), byte(wasm.OpI32Const)
+	far := &w.weights.Far
+	w.out = append(w.out, byte(wasm.OpMemorySize), 0, constant)
+	w.out = wasm.AppendSigned(w.out, int64(far.Near))
+	w.out = append(w.out, byte(wasm.OpI32Sub), set, 0, // pages beyond the near ones, if there are any
+		get, 0, constant, 0, constant, 0, get, 0, byte(wasm.OpI32LtS), byte(wasm.OpSelect),
+		constant, far.Shift, byte(wasm.OpI32ShrU), set, 0,
+		get, 0, constant)
+	w.out = wasm.AppendSigned(w.out, int64(far.Most))
+	w.out = append(w.out, get, 0, constant)
+	w.out = wasm.AppendSigned(w.out, int64(far.Most))
+	w.out = append(w.out, byte(wasm.OpI32LtS), byte(wasm.OpSelect), byte(wasm.OpI64ExtendU))
+	w.global(wasm.OpGlobalSet, addedFar)
 }

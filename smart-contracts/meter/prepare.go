@@ -14,6 +14,7 @@ type Module struct {
 	entries  map[Entry]int // how many parameters each takes
 	requires []string
 	pages    uint32
+	native   uint64
 }
 
 // Code is the rewritten module.
@@ -28,6 +29,9 @@ func (m *Module) Requires() []string { return m.requires }
 // Pages is how large its memory is when a call begins.
 func (m *Module) Pages() uint32 { return m.pages }
 
+// Native is more than the bytes that compilers make of it, and keep.
+func (m *Module) Native() uint64 { return m.native }
+
 // Prepare checks a contract's code and rewrites it. offered are the capabilities
 // that contracts may require, without the prefix "requires_". It is a pure
 // function of its arguments; the error is a *Refusal. What it returns is a valid
@@ -41,9 +45,12 @@ func Prepare(code []byte, offered []string, w *Weights) (*Module, error) {
 	if out.entries, out.requires, err = checkContract(m, offered); err != nil {
 		return nil, err
 	}
-	if out.code, err = m.metered(w); err != nil {
+	shapes, err := validateAll(m)
+	if err != nil {
 		return nil, err
 	}
+	out.native = nativeBytes(len(code), shapes)
+	out.code = m.rewrite(shapes, w)
 	return out, nil
 }
 
@@ -115,9 +122,13 @@ func (m *module) rewrite(shapes []shape, w *Weights) []byte {
 		put(wasm.SectionMemory, binary.AppendUvarint(memory, uint64(m.mostPages)))
 	}
 	globals := m.section(wasm.SectionGlobal)
-	for _, of := range [addedGlobals]byte{addedPoints: wasm.I64, addedStack: wasm.I32, addedReason: wasm.I32} {
-		zero := byte(wasm.OpI32Const) + wasm.I32 - of
-		globals = wasm.AppendElement(globals, []byte{of, 1, zero, 0, byte(wasm.OpEnd)})
+	for i, of := range [addedGlobals]byte{addedPoints: wasm.I64, addedStack: wasm.I32, addedReason: wasm.I32, addedFar: wasm.I64} {
+		first := int64(0)
+		if i == addedFar {
+			first = w.Far.of(m.pages)
+		}
+		global := wasm.AppendSigned([]byte{of, 1, byte(wasm.OpI32Const) + wasm.I32 - of}, first)
+		globals = wasm.AppendElement(globals, append(global, byte(wasm.OpEnd)))
 	}
 	put(wasm.SectionGlobal, globals)
 	exports := m.section(wasm.SectionExport)

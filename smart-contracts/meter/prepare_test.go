@@ -128,12 +128,16 @@ var refusals = []struct {
 	{"ifs over locals", manyFunctions(1, 100, nested(301, []byte{0x41, 0, 0x04, 0x40}, locals(100))).bytes(), meter.RuleSize, "30000 values meet"},
 	{"blocks that are left over locals", manyFunctions(1, 800, nested(38, []byte{0x02, 0x40, 0x41, 0, 0x0d, 0}, locals(800))).bytes(), meter.RuleSize, "30000 values meet"},
 	{"loops over locals in all functions", manyFunctions(11, 800, nested(36, []byte{0x03, 0x40}, locals(800))).bytes(), meter.RuleSize, "meet in all"},
-	{"branches past locals", manyFunctions(1, 1000, branches(1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
-	{"loops past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x03, 0x40, 0x0b}, 1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
-	{"arms past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x05, 0x0b}, 501)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
-	{"a table past locals", manyFunctions(1, 1000, table(1001)).bytes(), meter.RuleSize, "1001 ways past 1000 locals"},
+	{"branches past locals", manyFunctions(1, 1000, branches(944)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
+	{"loops past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x03, 0x40, 0x0b}, 944)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
+	{"arms past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x05, 0x0b}, 472)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
+	{"a table past locals", manyFunctions(1, 1000, table(943)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
 	{"branches past locals in all functions", manyFunctions(4, 1000, branches(800)).bytes(), meter.RuleSize, "ways past locals in all"},
-	{"branches that take values", carriers(10_001).bytes(), meter.RuleSize, "10002 ways past 0 locals, with 1000100 values"},
+	{"branches that take values", carriers(6_250).bytes(), meter.RuleSize, "6251 ways past 0 locals and 60, with 625000 values"},
+	{"branches alone", manyFunctions(1, 0, branches(16_667)).bytes(), meter.RuleSize, "16667 ways past 0 locals and 60"},
+	{"branches alone in all functions", manyFunctions(6, 0, branches(8_400)).bytes(), meter.RuleSize, "ways past locals in all"},
+	{"indirect calls", withTable(manyFunctions(1, 0, indirect(4_167))).bytes(), meter.RuleSize, "16668 ways past 0 locals and 60"},
+	{"indirect calls in all functions", withTable(manyFunctions(4, 0, indirect(3_200))).bytes(), meter.RuleSize, "ways past locals in all"},
 	{"many floats", manyFunctions(3, 0, floats(16_667)).bytes(), meter.RuleSize, "50000 instructions on floats"},
 	{"large functions", manyFunctions(5, 0, bytes.Repeat([]byte{0x01}, 60<<10)).bytes(), meter.RuleSize, "squares"},
 }
@@ -162,6 +166,11 @@ func carriers(count int) *built {
 	loop := slices.Concat(bytes.Repeat([]byte{0x41, 0}, 100), []byte{0x03, 4}, branches(count), bytes.Repeat([]byte{0x1a}, 100), []byte{0x0b})
 	return manyFunctions(1, 0, loop).with(wasm.SectionType, vec(fn("\x7f", "\x7f"), fn("\x7f", ""), fn("", ""), fn("", "\x7f"), fn(strings.Repeat("\x7f", 100), "")))
 }
+
+// indirect calls what is at 0 of the table so often.
+func indirect(count int) []byte { return bytes.Repeat([]byte{0x41, 0, 0x11, 2, 0}, count) }
+
+func withTable(b *built) *built { return b.with(wasm.SectionTable, vec([]byte{0x70, 0, 1})) }
 
 // floats takes so many roots.
 func floats(count int) []byte {
@@ -196,9 +205,11 @@ func TestWhatIsNotTooMuch(t *testing.T) {
 		"blocks that nobody leaves": manyFunctions(1, 800, nested(3000, []byte{0x02, 0x40}, locals(800))),
 		"large functions":           manyFunctions(4, 0, bytes.Repeat([]byte{0x01}, 64<<10-64)),
 		"a large function":          manyFunctions(1, 0, bytes.Repeat([]byte{0x01}, 128<<10-64)),
-		"branches past locals":      manyFunctions(3, 1000, branches(1000)),
-		"a table past locals":       manyFunctions(1, 1000, table(999)),
-		"branches that take values": carriers(10_000),
+		"branches past locals":      manyFunctions(3, 1000, branches(943)),
+		"a table past locals":       manyFunctions(1, 1000, table(942)),
+		"branches that take values": carriers(6_249),
+		"branches alone":            manyFunctions(3, 0, branches(16_666)),
+		"indirect calls":            withTable(manyFunctions(3, 0, indirect(4_166))),
 		"many floats":               manyFunctions(2, 0, floats(25_000)),
 	} {
 		if _, err := prepare(b.bytes()); err != nil {

@@ -11,9 +11,11 @@ type shape struct {
 	calls        bool // other functions of the module, or the host
 	floats       bool // in locals or on the operand stack
 	joins        int  // values that may meet where ways meet
-	ways         int  // loops, arms, and labels of branches
+	ways         int  // loops, arms, labels of branches, and those of indirect calls
 	carried      int  // values that branches take
 	computed     int  // instructions that compute floats, or convert from or to them
+	loops        int
+	divisions    int // of integers
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -46,7 +48,7 @@ type validator struct {
 	blocks  []block
 	targets int
 	joined  joins
-	loops   int // that are open
+	inside  int // of so many loops
 }
 
 // validate checks the body of a function of some type. The error is a *Refusal.
@@ -150,13 +152,14 @@ func (v *validator) open(op wasm.Op, of functionType) {
 		return
 	}
 	if op == wasm.OpLoop {
-		if v.loops++; v.loops > maxLoops {
+		v.loops++
+		if v.inside++; v.inside > maxLoops {
 			v.Fail(refuse(RuleSize, "loops nest deeper than %d", maxLoops))
 			return
 		}
 	}
 	if op != wasm.OpBlock {
-		v.way(0)
+		v.way(1, 0)
 	}
 	v.pushBlock(block{op: op, params: of.params, results: of.results, base: len(v.stack)})
 }
@@ -176,7 +179,7 @@ func (v *validator) shut() block {
 // merged counts what meets where a block begins or ends.
 func (v *validator) merged(b *block) {
 	if b.op == wasm.OpLoop {
-		v.loops--
+		v.inside--
 	}
 	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.targeted))
 	if v.shape.joins = v.joined.values; v.shape.joins > maxJoins {
@@ -184,17 +187,17 @@ func (v *validator) merged(b *block) {
 	}
 }
 
-// way counts a way that may be taken, or not: a compiler looks at each local, and whether
+// way counts ways that may be taken, or not: a compiler looks at each local, and whether
 // it is used later, at each of them, and moves each value that a branch takes.
-func (v *validator) way(takes int) {
-	v.ways++
+func (v *validator) way(more, takes int) {
+	v.ways += more
 	if v.carried += takes; v.spans(len(v.locals)) > maxSpans {
-		v.Fail(refuse(RuleSize, "%d ways past %d locals, with %d values, limit %d for the product and those", v.ways, len(v.locals), v.carried, maxSpans))
+		v.Fail(refuse(RuleSize, "%d ways past %d locals and %d, with %d values, limit %d for the product and those", v.ways, len(v.locals), wayLocals, v.carried, maxSpans))
 	}
 }
 
 // spans is what is bounded of a function's ways.
-func (s *shape) spans(locals int) int { return s.ways*locals + s.carried }
+func (s *shape) spans(locals int) int { return s.ways*(locals+wayLocals) + s.carried }
 
 // leave says that what follows in the block is not reached.
 func (v *validator) leave() {
@@ -213,7 +216,7 @@ func (v *validator) target(label uint64) []byte {
 	}
 	b := &v.blocks[uint64(len(v.blocks))-1-label]
 	b.targeted = true
-	v.way(len(b.label()))
+	v.way(1, len(b.label()))
 	return b.label()
 }
 
@@ -271,6 +274,9 @@ func (v *validator) step(in *wasm.Instruction) {
 	case op >= wasm.OpI32Const && op <= wasm.OpF64Const:
 		v.push(wasm.I32 - byte(op-wasm.OpI32Const))
 	case op >= wasm.OpI32Eqz && op <= wasm.OpI64Extend32S:
+		if op >= wasm.OpI32DivS && op <= wasm.OpI32RemU || op >= wasm.OpI64DivS && op <= wasm.OpI64RemU {
+			v.divisions++
+		}
 		v.numeric(signatures[op-wasm.OpI32Eqz])
 	default: // checkOp leaves the saturating conversions
 		v.numeric(saturating[op&7])
@@ -304,7 +310,7 @@ func (v *validator) control(in *wasm.Instruction) {
 		if b := v.shut(); b.op != wasm.OpIf {
 			v.invalid("an else without its if")
 		} else if v.Err() == nil {
-			v.way(0)
+			v.way(1, 0)
 			v.pushBlock(block{op: wasm.OpElse, params: b.params, results: b.results, base: b.base})
 		}
 	case wasm.OpEnd:
@@ -381,6 +387,7 @@ func (v *validator) call(in *wasm.Instruction) {
 	case in.Op == wasm.OpCallIndirect && in.A < uint64(len(v.m.types)) && in.B == 0 && v.m.hasTable:
 		of = v.m.types[in.A]
 		v.pop(wasm.I32)
+		v.way(indirectWays, 0)
 	default:
 		v.invalid("a call of %d, which is not there", in.A)
 		return

@@ -9,6 +9,26 @@ type Weights struct {
 	Entry      uint16      // of a function, for its frame
 	Local      uint16      // of a function, for each parameter and local, which it may move
 	Page       uint32      // of memory that grows, its first use included
+	Far        Far         // of accesses, in a large memory
+}
+
+// Far is what accesses cost beside their own weights: shares, each of which costs a point
+// for every 1 << Shift pages that the memory has beyond Near, and Most at most. What a
+// processor waits for grows with the memory: of loads one may need what another has
+// brought, of stores none does.
+type Far struct {
+	Load, Store uint16 // shares
+	Near        uint16 // pages, what a processor keeps close by
+	Shift       byte
+	Most        uint16
+}
+
+// of is what a share costs in a memory of so many pages.
+func (f *Far) of(pages uint32) int64 {
+	if pages <= uint32(f.Near) {
+		return 0
+	}
+	return int64(min((pages-uint32(f.Near))>>f.Shift, uint32(f.Most)))
 }
 
 // span is what the instructions from first to last cost.
@@ -20,9 +40,10 @@ type span struct {
 // WeightsV1 returns the table of version 1. A point stands for about a quarter of a
 // nanosecond of a core of 2024: what an addition takes. Instructions that only
 // tell where others begin or end cost nothing, but no loop is without a branch,
-// and a branch costs.
+// and a branch costs. A load is weighed as one that waits for another from the
+// second cache, where a megabyte is.
 func WeightsV1() *Weights {
-	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 100_000}
+	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 100_000, Far: Far{Load: 8, Store: 1, Near: 20, Shift: 2, Most: 50}}
 	for _, s := range []span{
 		{0x0c, 0x0c, 3},   // br
 		{0x0d, 0x0d, 3},   // br_if
@@ -34,7 +55,7 @@ func WeightsV1() *Weights {
 		{0x1b, 0x1b, 2},   // select
 		{0x20, 0x22, 1},   // local.get, set, tee
 		{0x23, 0x24, 3},   // global.get, set
-		{0x28, 0x35, 4},   // loads
+		{0x28, 0x35, 12},  // loads
 		{0x36, 0x3e, 4},   // stores
 		{0x3f, 0x3f, 4},   // memory.size
 		{0x40, 0x40, 250}, // memory.grow, and its pages
@@ -74,4 +95,16 @@ func (w *Weights) of(op wasm.Op) int64 {
 		return int64(w.Saturating)
 	}
 	return int64(w.Plain[op])
+}
+
+// shares are those of an access.
+func (w *Weights) shares(op wasm.Op) int64 {
+	switch {
+	case op >= wasm.OpI32Load && op <= wasm.OpI64Load32U:
+		return int64(w.Far.Load)
+	case op >= wasm.OpI32Store && op <= wasm.OpI64Store32:
+		return int64(w.Far.Store)
+	default:
+		return 0
+	}
 }

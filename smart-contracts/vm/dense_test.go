@@ -1,0 +1,92 @@
+package vm_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bytecodealliance/wasmtime-go/v44"
+
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
+	"github.com/hypermesh/hypermesh/smart-contracts/vm"
+)
+
+// dense are what becomes much native code for its length.
+func dense(times int) map[string]string {
+	function := func(before, code, after string) string {
+		return "(func (param $i i32) (local $l i64) (local $d f64) " + before + " " + strings.Repeat(code+" ", times) + after + ")"
+	}
+	double := func(code string) string { return function("i32.const 0 local.get $d", code, "f64.store") }
+	names, elements := "", ""
+	for i := range times / 2 {
+		names += fmt.Sprintf("(func $n%d)", i)
+		elements += fmt.Sprintf(" $n%d", i)
+	}
+	return map[string]string{
+		"divisions":           function("local.get $i", "local.get $i i32.div_s", "drop"),
+		"remainders":          function("local.get $l", "local.get $l i64.rem_s", "drop"),
+		"conversions":         double("i64.trunc_f64_s f64.convert_i64_s"),
+		"saturating":          double("i64.trunc_sat_f64_u f64.convert_i64_u"),
+		"roots":               double("f64.sqrt"),
+		"least of":            double("local.get $d f64.min"),
+		"loads":               function("local.get $i", "i32.load", "drop"),
+		"stores":              function("", "local.get $i local.get $i i32.store", ""),
+		"numbers":             function("", "i32.const 0 i64.const 0x7edcba9876543210 i64.store", ""),
+		"bits":                function("i32.const 0 local.get $l", "i64.popcnt local.get $l i64.rotl", "i64.store"),
+		"comparisons":         function("i32.const 0 local.get $l", "local.get $l i64.gt_s i64.extend_i32_u", "i64.store"),
+		"selections":          function("i32.const 0 local.get $i", "local.get $i local.get $i select", "i32.store"),
+		"indirect calls":      function("", "i32.const 0 call_indirect (type $nothing)", ""),
+		"calls":               function("", "call $nothing", ""),
+		"calls with much":     function("", strings.Repeat("global.get $next ", 10)+"call $ten", ""),
+		"branches":            function("", "local.get $i br_if 0", ""),
+		"tables":              function("", "block local.get $i br_table 0 0 end", ""),
+		"loads that branch":   function("", "local.get $i i32.load br_if 0", ""),
+		"calls and loads":     function("", "call $nothing local.get $i i32.load drop", ""),
+		"loops":               function("", "loop end", ""),
+		"arms":                function("", "local.get $i if else end", ""),
+		"growth":              function("", "local.get $i memory.grow drop", ""),
+		"globals":             function("", "i32.const 7 global.set $next", ""),
+		"functions":           strings.Repeat("(func)", times),
+		"functions that call": strings.Repeat("(func call $nothing)", times),
+		"functions in tables": names + "(elem (i32.const 0) func" + elements + ")",
+	}
+}
+
+// TestNativeBytes: what Module.Native says a module becomes is no less than it does, of code that is
+// as dense as it can be, and of CosmWasm's own contracts.
+func TestNativeBytes(t *testing.T) {
+	m := newMachine(t, vm.Config{})
+	become := func(name string, code []byte) (native, held int) {
+		t.Helper()
+		module, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_, kept, err := vm.Images(m, module)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Logf("%s: %d bytes become %d, held to be %d", name, len(code), len(kept), module.Native())
+		return len(kept), int(module.Native())
+	}
+	with := func(name, text string) (native, held int) {
+		code, err := wasmtime.Wat2Wasm(strings.Replace(source(msg, "unreachable"), "(func $again", `
+			(table 2000 funcref) (type $nothing (func)) (func $nothing) (func $ten (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)) `+text+" (func $again", 1))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return become(name, code)
+	}
+	native, held := with("nothing", "")
+	for name, text := range dense(3900) {
+		// What all have in common hides nothing.
+		if more, heldMore := with(name, text); more-native > heldMore-held {
+			t.Errorf("%s: become %d bytes, held to be %d at most", name, more-native, heldMore-held)
+		}
+	}
+	for _, name := range []string{"hackatom.wasm", "floaty_2.0.wasm"} {
+		if native, held := become(name, contractOf(t, name)); native > held {
+			t.Errorf("%s: becomes %d bytes, held to be %d at most", name, native, held)
+		}
+	}
+}
