@@ -5,6 +5,8 @@
 //	'w' 'n'                      → Numbers: how many codes and contracts there are
 //	'w' 'k' ‖ code (8)           → Code
 //	'w' 'b' ‖ checksum           → the code's bytes, as they were uploaded
+//	'w' 'l'                      → Calls: how much native code was called
+//	'w' 'r' ‖ checksum           → Called: when the code was called last, by that count
 //	'w' 'u' ‖ address            → Upload: what its sender has begun to bring
 //	'w' 'p' ‖ address ‖ part (1) → a part of that
 //	'w' 'c' ‖ address            → Contract
@@ -28,6 +30,8 @@
 //     their part of the pool, rounded down. Pools hold value.
 //  4. Gas that is used up in a message without a limit of its own, or with one that
 //     is no less than what is left, ends the whole transaction.
+//  5. Gas does not depend on what a node has in memory: whether code counts as kept
+//     there follows from the state.
 //
 // Failure modes: a *chain.Rejection is what the sender did wrong. A VM that fails, or
 // a record that does not decode, panics with *state.Fault.

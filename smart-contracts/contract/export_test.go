@@ -23,3 +23,6 @@ func ReadQuestion(raw cosmwasm.Raw) (q Question, ok bool) {
 
 // Predictable is PredictableAddress of a creator of any length.
 var Predictable = predictable
+
+// KeptBytes is keptBytes.
+const KeptBytes = keptBytes

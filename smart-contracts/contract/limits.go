@@ -28,6 +28,10 @@ const (
 	// texts: what takes longest, many empty objects, takes some 70 ns a byte.
 	answerPoints = 200
 
+	// keptBytes is how much of what was called last every node keeps compiled in memory: a call of
+	// that does not pay for having it read from disk. A node's cache holds more by far.
+	keptBytes = 256 << 20
+
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
 )
@@ -46,6 +50,7 @@ type Prices struct {
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
 	Code      uint64 `json:"code"`       // each, that every node compiles, however short it is
 	CodeByte  uint64 `json:"code_byte"`  // of it, which is checked and rewritten
+	LoadKiB   uint64 `json:"load_kib"`   // of native code that was not called lately, and may have to be read from disk
 	Event     uint64 `json:"event"`      // each
 	EventByte uint64 `json:"event_byte"` // of what contracts say in it
 	Points    uint64 `json:"points"`     // of the machine, that one unit of gas is
@@ -53,5 +58,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
 }

@@ -18,6 +18,8 @@ const (
 	kindNumbers  = 'n'
 	kindCode     = 'k'
 	kindBytes    = 'b'
+	kindCalls    = 'l'
+	kindCalled   = 'r'
 	kindUpload   = 'u'
 	kindPart     = 'p'
 	kindContract = 'c'
@@ -93,6 +95,12 @@ func CodeKey(code uint64) []byte { return key(kindCode, number(code)) }
 
 // BytesKey returns the key of the bytes of code.
 func BytesKey(checksum crypto.Digest) []byte { return key(kindBytes, checksum[:]) }
+
+// CallsKey returns the key of the Calls.
+func CallsKey() []byte { return key(kindCalls) }
+
+// CalledKey returns the key of when code was called last.
+func CalledKey(checksum crypto.Digest) []byte { return key(kindCalled, checksum[:]) }
 
 // UploadKey returns the key of what somebody has begun to bring.
 func UploadKey(of chain.Address) []byte { return key(kindUpload, of[:]) }

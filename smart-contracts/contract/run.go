@@ -165,7 +165,7 @@ const weightsVersion = 1
 // call calls an entry of a contract and returns what it answered. code is what its
 // failure is told as.
 func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...[]byte) ([]byte, *failure) {
-	if !f.tank.take(r.env.Prices.Call) {
+	if !f.tank.take(r.env.Prices.Call) || !r.paidLoad(f, &c.code) {
 		return nil, outOf(f.tank)
 	}
 	reach := &reach{run: r, frame: f, contract: c}

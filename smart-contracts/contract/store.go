@@ -64,8 +64,8 @@ func (r *run) forget(f *frame, from chain.Address, upload *Upload) {
 // complete checks code whose last part has come, and gives it a number.
 func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned chain.Amount) *failure {
 	p := &r.env.Prices
-	// Each byte is read, hashed, checked, rewritten and written.
-	if !f.tank.take(p.Code + m.Size*(p.CodeByte+p.ReadByte+p.WriteByte)) {
+	// Each byte is read, hashed, checked, rewritten and written; two records say that it counts as called.
+	if !f.tank.take(p.Code + m.Size*(p.CodeByte+p.ReadByte+p.WriteByte) + 2*p.Write + p.Insert) {
 		return outOf(f.tank)
 	}
 	code := make([]byte, 0, m.Size)
@@ -81,7 +81,8 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 	if sum := crypto.Digest(sha256.Sum256(code)); sum != m.Checksum {
 		return fail(spaceWasm, wasmCreate, "the code's checksum is %s, not %s", sum.Short(), m.Checksum.Short())
 	}
-	if _, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1()); err != nil {
+	module, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1())
+	if err != nil {
 		refusal, ok := errors.AsType[*meter.Refusal](err)
 		if !ok {
 			panic("contract: an error that is no refusal: " + err.Error())
@@ -90,6 +91,7 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 	}
 	if _, known := f.layer.Get(BytesKey(m.Checksum)); !known {
 		f.layer.Set(BytesKey(m.Checksum), code)
+		noteCall(f, m.Checksum, module.Native())
 	}
 	numbers := NumbersOf(f.layer)
 	numbers.Codes++
