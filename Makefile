@@ -125,7 +125,7 @@ gas-check: need ## measure every operation anew, and hold it against the gas tab
 
 .PHONY: contract-gas
 contract-gas: need ## what a point takes in every kind of instruction, import and attack of contracts
-	$(GO) test -run '^$$' -bench '^Benchmark(Instructions|Imports|Attacks)$$' -benchtime 300ms ./smart-contracts/vm
+	$(GO) test -run '^$$' -bench '^Benchmark(Instructions|Imports|Attacks|Far)$$' -benchtime 300ms ./smart-contracts/vm
 
 .PHONY: bench
 bench: need ## every Go benchmark, and the figures of docs/BENCHMARKS.md

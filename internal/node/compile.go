@@ -77,7 +77,8 @@ func (c *compiler) stop() {
 }
 
 // all has everything compiled that the state lists, and returns when it is, or ctx ends. Most of it
-// is on disk, but for a node that has joined, or has a new machine.
+// is on disk, but for a node that has joined, or has a new machine. What was called last comes last,
+// and stays in memory.
 func (c *compiler) all(ctx context.Context) error {
 	if c.vm == nil {
 		return nil
@@ -86,10 +87,7 @@ func (c *compiler) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	codes := make([]uint64, contract.NumbersOf(snapshot).Codes)
-	for i := range codes {
-		codes[i] = uint64(i) + 1
-	}
+	codes := contract.ByCall(snapshot)
 	if err := snapshot.Close(); err != nil {
 		return err
 	}

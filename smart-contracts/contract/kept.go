@@ -1,6 +1,9 @@
 package contract
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
@@ -61,4 +64,19 @@ func noteCall(f *frame, checksum crypto.Digest, native uint64) {
 	calls.Bytes += native
 	state.Save(f.layer, CallsKey(), calls)
 	state.Save(f.layer, CalledKey(checksum), Called{At: calls.Bytes, Native: native})
+}
+
+// ByCall returns the numbers of all code, that first which was not called for longest: who
+// reads it in this order has in the end what calls do not pay for.
+func ByCall(r state.Reader) []uint64 {
+	codes := make([]uint64, NumbersOf(r).Codes)
+	at := make(map[uint64]uint64, len(codes))
+	for i := range codes {
+		id := uint64(i) + 1
+		code, _ := CodeOf(r, id)
+		called, _ := state.Load[Called](r, CalledKey(code.Checksum)) // none: long ago
+		codes[i], at[id] = id, called.At
+	}
+	slices.SortFunc(codes, func(a, b uint64) int { return cmp.Or(cmp.Compare(at[a], at[b]), cmp.Compare(a, b)) })
+	return codes
 }

@@ -138,6 +138,22 @@ func TestWhatIsFreeIsKept(t *testing.T) {
 	}
 }
 
+// TestByCall: code in the order in which it was called last.
+func TestByCall(t *testing.T) {
+	w := newWorld()
+	for i := range 4 {
+		w.store(person("alice"), moduleCode(fmt.Sprint(i)))
+	}
+	if got := contract.ByCall(w.state); !slices.Equal(got, []uint64{1, 2, 3, 4}) {
+		t.Errorf("as it was stored: %v", got)
+	}
+	w.calledAt(moduleCode("1"), 1<<40, 1<<40, 1)
+	w.calledAt(moduleCode("0"), 1<<41, 1<<41, 1)
+	if got := contract.ByCall(w.state); !slices.Equal(got, []uint64{3, 4, 2, 1}) {
+		t.Errorf("as it was called: %v", got)
+	}
+}
+
 // TestColdCodeOfOne: of two codes alike but for their size the larger costs more to call, by the
 // pages of prices and nothing else.
 func TestColdCodeOfOne(t *testing.T) {
