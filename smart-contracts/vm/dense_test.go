@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -87,6 +88,37 @@ func TestNativeBytes(t *testing.T) {
 	for _, name := range []string{"hackatom.wasm", "floaty_2.0.wasm"} {
 		if native, held := become(name, contractOf(t, name)); native > held {
 			t.Errorf("%s: becomes %d bytes, held to be %d at most", name, native, held)
+		}
+	}
+}
+
+// TestPointsAreTheSameWhateverIsKept: what a call comes to, and takes, does not show whether its code
+// was in memory, on disk, or nowhere.
+func TestPointsAreTheSameWhateverIsKept(t *testing.T) {
+	codes := []vm.Code{
+		codeOf(t, source(key+value+"(call $db_write (i32.const 16) (i32.const 32)) (call $db_read (i32.const 16))", "unreachable")),
+		codeOf(t, source(chain(1)+"(loop $c (local.set $i (i32.load (local.get $i))) (br_if $c (i32.ne (local.get $i) (i32.const 131072))))"+msg, "unreachable")),
+	}
+	var want []vm.Outcome
+	for name, config := range map[string]vm.Config{
+		"memory": {}, "disk": {Dir: t.TempDir(), CacheBytes: 1}, "nowhere": {CacheBytes: 1},
+	} {
+		m := newMachine(t, config)
+		var got []vm.Outcome
+		for range 3 {
+			for _, code := range codes {
+				o, err := m.Run(code, execute, newWorld())
+				if err != nil || o.End != vm.Returned {
+					t.Fatalf("%s: %v %s, %v", name, o.End, o.Detail, err)
+				}
+				got = append(got, o)
+			}
+		}
+		if want == nil {
+			want = got
+		}
+		if !reflect.DeepEqual(got, want) || got[0].Points != got[2].Points || got[1].Points != got[5].Points {
+			t.Errorf("from %s: %+v, elsewhere %+v", name, got, want)
 		}
 	}
 }
