@@ -35,9 +35,15 @@ func pointsOf(t *testing.T, m *vm.Machine, body string, changes ...string) uint6
 
 // TestAccessesInLargeMemories: a load and a store cost what WeightsV1 says of as much memory as
 // there is when they run: what the contract begins with, what it has grown by in the same run,
-// and what a function has that it calls.
+// and what a function has that it calls. With a processor and without.
 func TestAccessesInLargeMemories(t *testing.T) {
-	m := newMachine(t, vm.Config{})
+	for target, m := range map[string]*vm.Machine{"native": newMachine(t, vm.Config{}), "portable": opened(t)(vm.NewPortable(vm.Config{}))} {
+		t.Run(target, func(t *testing.T) { accessesInLargeMemories(t, m) })
+	}
+}
+
+func accessesInLargeMemories(t *testing.T, m *vm.Machine) {
+	t.Helper()
 	const begins, load, store = `(memory (export "memory") 2)`, "(drop (i32.load (i32.const 64)))", "(i32.store (i32.const 64) (i32.const 1))"
 	for _, c := range []struct{ pages, load, store uint64 }{
 		{2, 13, 6}, {20, 13, 6}, {23, 13, 6}, {24, 13 + 8, 6 + 1}, {64, 13 + 88, 6 + 11}, {219, 13 + 392, 6 + 49}, {220, 13 + 400, 6 + 50}, {512, 13 + 400, 6 + 50},
