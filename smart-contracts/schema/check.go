@@ -74,7 +74,7 @@ func (s *Schema) Check(entry string, msg []byte) error {
 		if s.entries[entry] == nil {
 			return fmt.Errorf("the schema says nothing of %s", entry)
 		}
-		return s.fits(s.entries[entry], value, entry)
+		return s.fitting().fits(s.entries[entry], value, entry)
 	}
 	object, ok := value.(map[string]any)
 	if !ok || len(object) != 1 {
@@ -85,7 +85,7 @@ func (s *Schema) Check(entry string, msg []byte) error {
 		if f == nil {
 			return fmt.Errorf("there is no message %q", name)
 		}
-		return s.fits(f, fields, name)
+		return s.fitting().fits(f, fields, name)
 	}
 	panic("schema: one field is none")
 }
@@ -99,10 +99,33 @@ func (s *Schema) CheckAnswer(query string, answer []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.fits(s.answers[query], value, "the answer to "+query)
+	return s.fitting().fits(s.answers[query], value, "the answer to "+query)
 }
 
-func (s *Schema) fits(f *form, value any, at string) error {
+// fitting is one value that is held to forms. A form that is one of several may be so again in its fields: how
+// often a value is looked at is bounded, and how deep it is.
+type fitting struct {
+	types map[string]*form
+	steps int
+	depth int
+}
+
+const (
+	maxSteps = 1 << 16
+	maxForms = 128 // in each other: some three for each value
+)
+
+var errTooMuch = errors.New("there is too much to look at")
+
+func (s *Schema) fitting() *fitting { return &fitting{types: s.types} }
+
+func (s *fitting) fits(f *form, value any, at string) error {
+	s.steps++
+	s.depth++
+	defer func() { s.depth-- }()
+	if s.steps > maxSteps || s.depth > maxForms {
+		return errTooMuch
+	}
 	if f.name != "" {
 		if named := s.types[f.name]; named != nil {
 			return s.fits(named, value, at)
@@ -130,15 +153,15 @@ func (s *Schema) fits(f *form, value any, at string) error {
 	var why error
 	for _, one := range f.of {
 		err := s.fits(one, value, at)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errTooMuch) {
+			return err
 		}
 		why = errors.Join(why, err)
 	}
 	return why
 }
 
-func (s *Schema) fitsFields(f *form, value any, at string) error {
+func (s *fitting) fitsFields(f *form, value any, at string) error {
 	object, ok := value.(map[string]any)
 	if !ok {
 		return fmt.Errorf("%s: want an object", at)
@@ -222,12 +245,13 @@ func (f *form) json() any {
 	}
 	properties, required := map[string]any{}, []string{}
 	for _, one := range f.fields {
-		properties[one.name] = one.form.json()
+		schema := one.form.json() // once: fields are in each other
 		if one.optional {
-			properties[one.name] = map[string]any{"anyOf": []any{one.form.json(), basic["null"].schema}}
+			schema = map[string]any{"anyOf": []any{schema, basic["null"].schema}}
 		} else {
 			required = append(required, one.name)
 		}
+		properties[one.name] = schema
 	}
 	return map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
 }

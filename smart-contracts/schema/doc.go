@@ -19,9 +19,10 @@
 // Invariants:
 //
 //  1. Any bytes are refused with a reason, or are a Schema; how long and how deep they
-//     are is bounded, and what JSON writes is bounded by their length.
+//     are is bounded, and what JSON writes, and does, is bounded by their length.
 //  2. A section has one form: sorted names, no spaces.
-//  3. A message that Check refuses is refused by the JSON Schema, too.
+//  3. A message that Check refuses is refused by the JSON Schema, too, but for those that
+//     are too much to look at: how often Check looks at a value is bounded.
 //
 // What is said here of a contract is its author's word: the chain does not hold it to that.
 //

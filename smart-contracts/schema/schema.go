@@ -264,9 +264,9 @@ func (s *Schema) checkNames() error {
 	return nil
 }
 
-// resolve follows the names of types to what they are.
+// resolve follows the names of types to what they are, through few.
 func (s *Schema) resolve(f *form) (*form, error) {
-	for range len(s.types) + 1 {
+	for range maxDepth + 1 {
 		if f.name == "" || basic[f.name] != nil {
 			return f, nil
 		}
@@ -276,7 +276,7 @@ func (s *Schema) resolve(f *form) (*form, error) {
 		}
 		f = named
 	}
-	return nil, fmt.Errorf("the type %q is itself", f.name)
+	return nil, fmt.Errorf("the type %q is itself, or behind more than %d names", f.name, maxDepth)
 }
 
 func (s *Schema) checkForm(f *form) error {

@@ -3,6 +3,7 @@ package schema_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -115,6 +116,7 @@ func TestRefused(t *testing.T) {
 		with(`,"query":{"a":[{},"B"]}`):                                       `there is no type "B"`,
 		with(`,"types":{"a":"u64"}`):                                          "does not begin with a capital letter",
 		with(`,"types":{"A":"A"}`):                                            `the type "A" is itself`,
+		with(`,"types":{` + chain(40) + `}`):                                  "behind more than 16 names",
 		with(`,"types":{"A":"B","B":"C","C":"A"}`):                            "is itself",
 		with(`,"types":{"A":["null","B"],"B":["A","text"]}`):                  "one of several that is one of several again",
 		with(`,"types":{"A":"` + strings.Repeat("u", schema.MaxBytes) + `"}`): "limit 32768",
@@ -132,6 +134,56 @@ func TestRefused(t *testing.T) {
 		if _, err := schema.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), "another order") {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// chain is so many types of which each is the next.
+func chain(n int) string {
+	var types []string
+	for i := range n {
+		types = append(types, fmt.Sprintf(`"T%03d":"T%03d"`, i, i+1))
+	}
+	return strings.Join(append(types, fmt.Sprintf(`"T%03d":"u64"`, n)), ",")
+}
+
+// TestFieldsInEachOther: to write a schema takes as long as it is, however its fields are in each other.
+func TestFieldsInEachOther(t *testing.T) {
+	nested := func(name string) *schema.Schema {
+		fields := `"u64"`
+		for range 14 {
+			fields = fmt.Sprintf(`{%q:%s}`, name, fields)
+		}
+		return parse(t, `{"contract":"c","version":"1","instantiate":`+fields+`}`)
+	}
+	must, may := nested("a"), nested("a?")
+	one := testing.AllocsPerRun(1, func() { must.JSON() })
+	if two := testing.AllocsPerRun(1, func() { may.JSON() }); two > 10*one {
+		t.Errorf("fields that may be left out take %v allocations, those that may not %v", two, one)
+	}
+	if out := string(may.JSON()); strings.Count(out, `"a":`) != 14 || !json.Valid([]byte(out)) {
+		t.Errorf("%s", out)
+	}
+}
+
+// TestCheckIsBounded: a type that is one of several again and again in its fields is no reason to look for ever.
+func TestCheckIsBounded(t *testing.T) {
+	s := parse(t, `{"contract":"c","version":"1","instantiate":"A","types":{"A":["bool",{"a":"A"},{"a":"A","b?":"text"}],"L":["L"]},"execute":{"l":"L"}}`)
+	deep := func(n int, end string) []byte {
+		return []byte(strings.Repeat(`{"a":`, n) + end + strings.Repeat(`}`, n))
+	}
+	if err := s.Check("instantiate", deep(12, "true")); err != nil {
+		t.Error(err)
+	}
+	if err := s.Check("instantiate", deep(3, "5")); err == nil || strings.Contains(err.Error(), "too much") {
+		t.Error(err)
+	}
+	for _, n := range []int{25, 60, 9_000} {
+		if err := s.Check("instantiate", deep(n, "5")); err == nil || err.Error() != "there is too much to look at" {
+			t.Errorf("%d in each other: %.200v", n, err)
+		}
+	}
+	if err := s.Check("execute", []byte(`{"l":`+strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000)+`}`)); err == nil || err.Error() != "there is too much to look at" {
+		t.Errorf("%.200v", err)
 	}
 }
 

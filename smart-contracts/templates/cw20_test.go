@@ -44,6 +44,7 @@ func TestCW20(t *testing.T) {
 	c.answers(t, `{"all_accounts":{}}`, `{"accounts":`+c.inOrder("@alice", "@bob", "@carol", "@shop")+`}`)
 	c.must(t, "mint", `{"update_minter":{"new_minter":"@ann"}}`)
 	c.refused(t, "mint", `{"mint":{"recipient":"@carol","amount":"7"}}`, "only the minter may")
+	c.refused(t, "ann", `{"update_minter":{"new_minter":""}}`, "address: Input is empty") // which is none, and not nobody
 	c.must(t, "ann", `{"update_minter":{}}`)
 	c.refused(t, "ann", `{"mint":{"recipient":"@carol","amount":"7"}}`, "only the minter may")
 	c.answers(t, `{"minter":{}}`, "null")
@@ -78,6 +79,12 @@ func TestCW20Allowances(t *testing.T) {
 	c.must(t, "bob", `{"burn_from":{"owner":"@alice","amount":"30"}}`)
 	c.refused(t, "bob", `{"burn_from":{"owner":"@alice","amount":"51"}}`, "not allowed so much")
 	c.must(t, "bob", `{"burn_from":{"owner":"@alice","amount":"50"}}`)
+	for _, msg := range []string{ // nothing, in the name of somebody else
+		`{"transfer_from":{"owner":"@alice","recipient":"@bob","amount":"0"}}`, `{"burn_from":{"owner":"@alice","amount":"0"}}`,
+		`{"send_from":{"owner":"@alice","contract":"@shop","amount":"0","msg":""}}`,
+	} {
+		c.refused(t, "bob", msg, "not allowed so much")
+	}
 	c.answers(t, `{"all_spender_allowances":{"spender":"@bob"}}`, `{"allowances":[]}`)
 	c.refused(t, "alice", `{"increase_allowance":{"spender":"@alice","amount":"1"}}`, "an allowance for oneself")
 	c.refused(t, "alice", fmt.Sprintf(`{"increase_allowance":{"spender":"@bob","amount":"1","expires":{"at_height":%d}}}`, c.Height()+1), "it would be over already")

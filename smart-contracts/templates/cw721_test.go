@@ -49,10 +49,76 @@ func TestCW721(t *testing.T) {
 	c.refused(t, "mint", `{"mint":{"token_id":"","owner":"@bob"}}`, "a token's name has 1 to 128 letters")
 	c.refused(t, "mint", `{"mint":{"token_id":"x","owner":"@bob","extension":{"colour":"red"}}}`, "JSON: unknown field colour")
 	c.refused(t, "bob", `{"mint":{"token_id":"x","owner":"@bob"}}`, "only the minter may")
-	c.must(t, "mint", `{"update_minter":{"new_minter":"@ann"}}`)
-	c.must(t, "ann", `{"update_minter":{"new_minter":null}}`)
-	c.refused(t, "ann", `{"mint":{"token_id":"x","owner":"@bob"}}`, "only the minter may")
+	r = c.must(t, "mint", `{"mint":{"token_id":"x","owner":"@bob","extension":{"attributes":[{"trait_type":"hat","value":"red","display_type":null},{"trait_type":"\u00e9","value":"2"}]}}}`)
+	if got := fmt.Sprint(r.Attributes); got != "[{action mint} {minter @mint} {owner @bob} {token_id x}]" {
+		t.Error(got)
+	}
+	c.answers(t, `{"nft_info":{"token_id":"x"}}`,
+		`{"token_uri":null,"extension":{"attributes":[{"trait_type":"hat","value":"red","display_type":null},{"trait_type":"\u00e9","value":"2"}]}}`)
+	c.must(t, "bob", `{"transfer_nft":{"recipient":"@alice","token_id":"x"}}`) // what was kept is read
+	for list, want := range map[string]string{
+		`[{"trait_type":"hat"}]`:                       "JSON: no field value",
+		`[{"trait_type":"hat","value":5}]`:             "JSON: want a text",
+		`[{"trait_type":"h","value":"","rarity":"1"}]`: "JSON: unknown field rarity",
+		`{}`: "JSON: want a list",
+	} {
+		c.refused(t, "mint", `{"mint":{"token_id":"y","owner":"@bob","extension":{"attributes":`+list+`}}}`, want)
+	}
+}
+
+// TestCW721Ownership: the collection goes to who accepts it, as clients of cw-ownable have it.
+func TestCW721Ownership(t *testing.T) {
+	c := newCW721(t)
+	const mine, x = "only the minter may", `{"mint":{"token_id":"x","owner":"@bob"}}`
+	offer := func(to, until string) string {
+		return fmt.Sprintf(`{"update_ownership":{"transfer_ownership":{"new_owner":%q,"expiry":%s}}}`, to, until)
+	}
+	const accept, renounce = `{"update_ownership":"accept_ownership"}`, `{"update_ownership":"renounce_ownership"}`
+	c.answers(t, `{"ownership":{}}`, `{"owner":"@mint","pending_owner":null,"pending_expiry":null}`)
+	for msg, want := range map[string]string{
+		offer("@ann", "null"): mine, renounce: mine, accept: "the collection is not offered to the sender",
+		`{"update_ownership":"burn"}`: "unknown action burn", `{"update_ownership":{"steal":{}}}`: "unknown action steal", `{"update_ownership":5}`: "JSON: want an object with one field",
+	} {
+		c.stateful().refused(t, "ann", msg, want)
+	}
+	c.refused(t, "mint", offer("Ann", "null"), "address: invalid address")
+	until := fmt.Sprintf(`{"at_time":"%d"}`, c.Time().Add(time.Minute).UnixNano())
+	r := c.must(t, "mint", offer("@ann", until))
+	want := fmt.Sprintf("[{owner @mint} {pending_owner @ann} {pending_expiry expiration time: %d.%09d}]", c.Time().Add(time.Minute).Unix(), c.Time().Nanosecond()-int(time.Millisecond))
+	if got := fmt.Sprint(r.Attributes); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	c.answers(t, `{"ownership":{}}`, `{"owner":"@mint","pending_owner":"@ann","pending_expiry":`+until+`}`)
+	c.refused(t, "ann", x, mine)
+	c.refused(t, "bob", accept, "the collection is not offered to the sender")
+	c.pass(t, time.Minute)
+	c.refused(t, "ann", accept, "the offer is over")
+	c.must(t, "mint", offer("@bob", `{"never":{}}`))
+	c.refused(t, "ann", accept, "the collection is not offered to the sender") // another offer, and no two
+	r = c.must(t, "mint", offer("@ann", fmt.Sprintf(`{"at_height":%d}`, c.Height()+9)))
+	if got, want := said(r, "pending_expiry"), fmt.Sprintf("expiration height: %d", c.Height()+8); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	r = c.must(t, "ann", accept)
+	if got := fmt.Sprint(r.Attributes); got != "[{owner @ann} {pending_owner none} {pending_expiry none}]" {
+		t.Error(got)
+	}
+	if value := c.Raw(c.at, []byte("ownership")); c.names(string(value)) != `{"owner":"@ann","pending_owner":null,"pending_expiry":null}` {
+		t.Errorf("it keeps %s", value)
+	}
+	c.refused(t, "ann", accept, "the collection is not offered to the sender")
+	c.refused(t, "mint", x, mine)
+	c.must(t, "ann", x)
+	// Nobody accepts what was offered before nobody had it.
+	if got := said(c.must(t, "ann", offer("@bob", `{"never":{}}`)), "pending_expiry"); got != "expiration: never" {
+		t.Error(got)
+	}
+	c.must(t, "ann", renounce)
+	c.refused(t, "bob", accept, "the collection is not offered to the sender")
+	c.refused(t, "ann", offer("@ann", "null"), mine)
+	c.refused(t, "ann", `{"mint":{"token_id":"z","owner":"@bob"}}`, mine)
 	c.answers(t, `{"minter":{}}`, `{"minter":null}`)
+	c.answers(t, `{"ownership":{}}`, `{"owner":null,"pending_owner":null,"pending_expiry":null}`)
 }
 
 func TestCW721Rights(t *testing.T) {

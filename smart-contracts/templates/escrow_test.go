@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,7 +96,8 @@ func TestEscrowRefusals(t *testing.T) {
 		{fields(usual, many+`{"title":"t","amount":"1","due":1700000001}]`), "a deal has 1 to 20 milestones", 21},
 		{fields(usual, `"milestones":[{"title":"t","amount":"0","due":1700000001}]`), "a milestone of nothing", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000000}]`), "a milestone is due already", 9},
-		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"order":"00"}]`), "an order has 64 digits", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"order":"00"}]`), "want 64 hexadecimal digits", 9},
+		{fields(usual, strings.Replace(one, `}`, fmt.Sprintf(`,"order":"%064X"}`, 10), 1)), "want 64 hexadecimal digits", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"colour":1}]`), "JSON: unknown field colour", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"340282366920938463463374607431768211455","due":1700000001},{"title":"t","amount":"1","due":1700000001}]`), "overflow", 9},
 		{fields(usual, one, `"tip":"1"`), "JSON: unknown field tip", 9},

@@ -112,10 +112,11 @@ func TestServiceOrder(t *testing.T) {
 	a.chain.orders[id] = order
 	const none = "no result of the order is paid, verified and as agreed"
 	a.refused(t, "bob", deliver, none)
-	good := onchain.ClaimState{Provider: account("dave").Address(), Sequence: "1", Result: result, Exit: "ok", Settled: true, Verified: true, Cost: "5"}
+	good := onchain.ClaimState{Provider: account("bob").Address(), Sequence: "1", Result: result, Exit: "ok", Settled: true, Verified: true, Cost: "5"}
 	for _, change := range []func(c *onchain.ClaimState){
 		func(c *onchain.ClaimState) { c.Settled = false }, func(c *onchain.ClaimState) { c.Verified = false },
 		func(c *onchain.ClaimState) { c.Exit = "failed" }, func(c *onchain.ClaimState) { c.Result = id },
+		func(c *onchain.ClaimState) { c.Provider = account("dave").Address() }, // whom alice has paid for it herself
 	} {
 		bad := good
 		change(&bad)
@@ -132,6 +133,13 @@ func TestServiceOrder(t *testing.T) {
 		t.Errorf("the agreement has %d, bob %d", a.has("it"), a.has("bob"))
 	}
 	a.refused(t, "bob", deliver, "the task is paid")
+	// Whom bob has hired, by an order of his own, works for bob.
+	a.accepted(t, fmt.Sprintf(`{"order":{"id":%q}}`, orderOf))
+	good.Provider = account("dave").Address()
+	order.Claims = []onchain.ClaimState{good}
+	a.refused(t, "bob", `{"deliver":{"task":2}}`, none)
+	order.Consumer = account("bob").Address()
+	a.ends(t, a.must(t, "bob", `{"deliver":{"task":2}}`), "paid", "1200", "0")
 }
 
 // TestServiceProof pays for a proof of this task, of what was agreed upon.

@@ -98,6 +98,26 @@ func TestVoucherOffers(t *testing.T) {
 	}
 }
 
+// TestVoucherDiscountInTime: nobody is given a discount for the difference that is over.
+func TestVoucherDiscountInTime(t *testing.T) {
+	c := newVouchers(t)
+	const over = "the discount would be over already"
+	c.refused(t, "bob", fmt.Sprintf(`{"list":{"voucher":1,"price":"80","discount_expires":{"at_height":%d}}}`, c.Height()+1), over)
+	c.must(t, "bob", `{"list":{"voucher":1,"price":"80","discount_expires":{"at_time":"1700000060000000000"}}}`)
+	for _, sent := range []uint64{80, 81, 90} {
+		c.must(t, "carol", `{"offer":{"voucher":1,"listing":2,"vouchers":[]}}`, sent)
+	}
+	c.pass(t, time.Minute)
+	c.refused(t, "bob", `{"accept":{"offer":2}}`, over)
+	c.refused(t, "bob", `{"accept":{"offer":3}}`, over)
+	c.must(t, "carol", `{"withdraw":{"offer":3}}`)
+	c.must(t, "bob", `{"accept":{"offer":1}}`) // which has no difference
+	c.must(t, "carol", `{"withdraw":{"offer":2}}`)
+	if b := c.bank("bob", "carol"); b["bob"] != 1000-101+80 || b["carol"] != 1000-80 || b[safe] != 101 {
+		t.Errorf("there is %v", b)
+	}
+}
+
 func TestVoucherRefusals(t *testing.T) {
 	c := newVouchers(t)
 	mint := func(more string) string { return `{"mint":{` + promise + `,` + more + `}}` }

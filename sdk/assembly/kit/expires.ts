@@ -37,6 +37,14 @@ export class Expires {
     w.end();
   }
 
+  // toString is how it is told in attributes.
+  toString(): string {
+    if (this.height != 0) return "expiration height: " + this.height.toString();
+    if (this.time == 0) return "expiration: never";
+    const rest = (1000000000 + (this.time % 1000000000)).toString().slice(1);
+    return "expiration time: " + (this.time / 1000000000).toString() + "." + rest;
+  }
+
   // passed tells whether it is over.
   passed(env: Env): bool {
     if (this.height != 0) return env.height() >= this.height;

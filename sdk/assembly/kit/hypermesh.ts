@@ -8,6 +8,17 @@ import { U128 } from "./ints";
 import { custom } from "./messages";
 import { Query } from "./queries";
 
+// hexadecimal holds a text to the 64 digits that keys, digests and elements have.
+export function hexadecimal(text: string): string {
+  let ok = text.length == 64;
+  for (let i = 0; ok && i < 64; i++) {
+    const c = text.charCodeAt(i);
+    ok = (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x66);
+  }
+  if (!ok) throw new Error("want 64 hexadecimal digits");
+  return text;
+}
+
 // begin opens the object that names a message or a question, and that of its fields.
 function begin(name: string): Writer {
   return new Writer().object().field(name).object();

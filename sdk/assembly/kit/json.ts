@@ -237,6 +237,11 @@ export class Json {
     return new Bytes(this.at, this.end - this.at);
   }
 
+  // isText tells whether it is one: what an enum's variant without fields is written as.
+  isText(): bool {
+    return this.kind == Kind.Text;
+  }
+
   // text reads a text.
   text(): string {
     return this.utf8().text();

@@ -37,15 +37,21 @@ export function decode<T>(json: Json): T {
   return value;
 }
 
-// part is one part of a key: a string, bytes, or a number, the highest byte first.
+// part is one part of a key: a string, bytes, or a number, the highest byte first. Those below zero come before
+// the others.
 function part<K>(key: K): Bytes {
-  if (isInteger<K>()) return Bytes.integer<K>(key);
+  if (isInteger<K>()) return Bytes.integer<K>(turned<K>(key));
   if (isString<K>()) return Bytes.of(changetype<string>(key));
   return changetype<Bytes>(key);
 }
 
+// turned is a number whose bytes have its order: with a sign the first bit is the other.
+function turned<K>(key: K): K {
+  return isSigned<K>() ? <K>(key ^ (<K>1 << <K>(sizeof<K>() * 8 - 1))) : key;
+}
+
 function unpart<K>(key: Bytes): K {
-  if (isInteger<K>()) return key.number<K>();
+  if (isInteger<K>()) return turned<K>(key.number<K>());
   if (isString<K>()) return changetype<K>(key.text());
   return changetype<K>(key);
 }

@@ -188,10 +188,10 @@ function decrease(env: Env, sender: string, m: Json): Response {
   return allowed("decrease_allowance", sender, spender, amount);
 }
 
-// use takes of an allowance.
+// use takes of an allowance, which must be there even for nothing: who has none moves nothing in others' names.
 function use(env: Env, owner: string, spender: string, amount: U128): void {
   const a = allowances(owner).or(spender, new Allowance());
-  if (a.amount < amount) throw new Error("not allowed so much");
+  if (a.amount < amount || a.amount.isZero()) throw new Error("not allowed so much");
   if (a.expires.passed(env)) throw new Error("the allowance is over");
   a.amount = a.amount - amount;
   if (!a.amount.isZero()) return allow(owner, spender, a);
@@ -255,14 +255,14 @@ function mint(sender: string, m: Json): Response {
 }
 
 function updateMinter(sender: string, m: Json): Response {
-  const next = optional(m, "new_minter", "");
+  const next = m.maybe("new_minter");
   m.done();
   const t = token().load();
   const now = minter(t, sender);
-  if (next.length == 0) t.mint = null;
-  else now.minter = address(next);
+  if (next === null) t.mint = null;
+  else now.minter = address(next.text());
   token().save(t);
-  return done("update_minter").attribute("new_minter", next.length == 0 ? "None" : next);
+  return done("update_minter").attribute("new_minter", next === null ? "None" : now.minter);
 }
 
 // presenter returns the token's marketing, if the sender may change it.

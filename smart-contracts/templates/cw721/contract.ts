@@ -1,7 +1,7 @@
 // A collection of tokens of which each is another, with the messages of cw721-base.
 
 import { Bytes, Env, Expires, Info, Json, Response, Wasm, Writer, address, unknown, version } from "./kit";
-import { Collection, Token, collection, count, minter, operators, owned, tokens } from "./state";
+import { Collection, Ownership, Token, collection, count, operators, owned, ownership, tokens } from "./state";
 export { query } from "./queries";
 
 const maxName = 128; // letters of a token's name
@@ -14,7 +14,9 @@ export function instantiate(_env: Env, info: Info, msg: Json): Response {
   c.symbol = msg.field("symbol").text();
   const who = msg.maybe("minter");
   msg.done();
-  minter().save(who === null ? info.sender : address(who.text()));
+  const o = new Ownership();
+  o.owner = who === null ? info.sender : address(who.text());
+  ownership().save(o);
   collection().save(c);
   count().save(0);
   return new Response();
@@ -31,7 +33,7 @@ export function execute(env: Env, info: Info, msg: Json): Response {
   if (m.named("revoke_all")) return revokeAll(info.sender, m);
   if (m.named("mint")) return mint(info.sender, m);
   if (m.named("burn")) return burn(env, info.sender, m);
-  if (m.named("update_minter")) return updateMinter(info.sender, m);
+  if (m.named("update_ownership")) return updateOwnership(env, info.sender, m);
   throw new Error(unknown(m));
 }
 
@@ -132,12 +134,13 @@ function revokeAll(sender: string, m: Json): Response {
   return done("revoke_all", sender).attribute("operator", operator);
 }
 
-function onlyMinter(sender: string): void {
-  if (!minter().has() || minter().load() != sender) throw new Error("only the minter may");
+// onlyMinter refuses all but whose the collection is.
+function onlyMinter(o: Ownership, sender: string): void {
+  if (o.owner != sender) throw new Error("only the minter may");
 }
 
 function mint(sender: string, m: Json): Response {
-  onlyMinter(sender);
+  onlyMinter(ownership().load(), sender);
   const id = m.field("token_id").text();
   const t = new Token();
   t.owner = address(m.field("owner").text());
@@ -151,7 +154,7 @@ function mint(sender: string, m: Json): Response {
   tokens().save(id, t);
   owned(t.owner).save(id, true);
   count().save(count().load() + 1);
-  return done("mint", sender).attribute("owner", t.owner).attribute("token_id", id);
+  return new Response().attribute("action", "mint").attribute("minter", sender).attribute("owner", t.owner).attribute("token_id", id);
 }
 
 function burn(env: Env, sender: string, m: Json): Response {
@@ -163,11 +166,40 @@ function burn(env: Env, sender: string, m: Json): Response {
   return done("burn", sender).attribute("token_id", id);
 }
 
-function updateMinter(sender: string, m: Json): Response {
-  onlyMinter(sender);
-  const next = m.maybe("new_minter");
-  m.done();
-  if (next === null) minter().remove();
-  else minter().save(address(next.text()));
-  return done("update_minter", sender);
+// updateOwnership hands the collection to somebody, whose it is once they accept it, or to nobody for good.
+function updateOwnership(env: Env, sender: string, m: Json): Response {
+  const now = ownership().load();
+  const o = m.isText() ? decided(env, now, sender, m.text()) : offered(now, sender, m.variant());
+  ownership().save(o);
+  const until = o.until;
+  const r = new Response().attribute("owner", orNone(o.owner)).attribute("pending_owner", orNone(o.pending));
+  return r.attribute("pending_expiry", until === null ? "none" : until.toString());
+}
+
+function orNone(who: string): string {
+  return who.length == 0 ? "none" : who;
+}
+
+function offered(o: Ownership, sender: string, action: Json): Ownership {
+  if (!action.named("transfer_ownership")) throw new Error("unknown action " + action.name());
+  onlyMinter(o, sender);
+  o.pending = address(action.field("new_owner").text());
+  const until = action.maybe("expiry");
+  action.done();
+  o.until = until === null ? null : Expires.from(until);
+  return o;
+}
+
+function decided(env: Env, now: Ownership, sender: string, action: string): Ownership {
+  const o = new Ownership();
+  if (action == "renounce_ownership") {
+    onlyMinter(now, sender);
+    return o;
+  }
+  if (action != "accept_ownership") throw new Error("unknown action " + action);
+  if (now.pending != sender) throw new Error("the collection is not offered to the sender");
+  const until = now.until;
+  if (until !== null && until.passed(env)) throw new Error("the offer is over");
+  o.owner = sender;
+  return o;
 }

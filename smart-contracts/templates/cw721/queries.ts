@@ -1,7 +1,7 @@
 // What a collection answers.
 
 import { Entries, Env, Json, Writer, unknown } from "./kit";
-import { Approval, Token, collection, count, minter, operators, owned, tokens } from "./state";
+import { Approval, Token, collection, count, maybe, operators, owned, ownership, tokens } from "./state";
 
 export function query(env: Env, msg: Json): Writer {
   const m = msg.variant();
@@ -18,6 +18,7 @@ export function query(env: Env, msg: Json): Writer {
   else if (m.named("tokens")) ownersTokens(m, w);
   else if (m.named("all_tokens")) allTokens(m, w);
   else if (m.named("minter")) whoMints(m, w);
+  else if (m.named("ownership")) whose(m, w);
   else throw new Error(unknown(m));
   return w;
 }
@@ -159,8 +160,11 @@ function allTokens(m: Json, w: Writer): void {
 
 function whoMints(m: Json, w: Writer): void {
   m.done();
-  w.object().field("minter");
-  if (minter().has()) w.text(minter().load());
-  else w.null();
+  maybe(w.object().field("minter"), ownership().load().owner);
   w.end();
+}
+
+function whose(m: Json, w: Writer): void {
+  m.done();
+  ownership().load().write(w);
 }

@@ -1,6 +1,6 @@
 // What a collection stores, in the form of cw721-base.
 
-import { Env, Expires, Item, Json, Map, Writer } from "./kit";
+import { Bytes, Env, Expires, Item, Json, Map, Writer } from "./kit";
 
 // maxApprovals bounds who may move one token beside its owner.
 const maxApprovals = 16;
@@ -22,9 +22,24 @@ export class Approval {
   }
 }
 
-// Metadata is what is known of a token: the texts of the standard, each may be missing.
+// traits reads a list of what a token has, and returns it as it was written.
+function traits(list: Json): Bytes {
+  let one = list.head();
+  while (one !== null) {
+    const kind = one.maybe("display_type");
+    if (kind !== null) kind.text();
+    one.field("trait_type").text();
+    one.field("value").text();
+    one.done();
+    one = one.tail();
+  }
+  return list.raw();
+}
+
+// Metadata is what is known of a token: the texts and the list of the standard, each may be missing.
 @final
 export class Metadata {
+  private attributes: Bytes | null = null; // as JSON
   private values: StaticArray<string> = new StaticArray<string>(8);
   private some: bool = false;
 
@@ -50,6 +65,8 @@ export class Metadata {
       const text = json.maybe(this.name(i));
       if (text !== null) this.values[i] = text.text();
     }
+    const list = json.maybe("attributes");
+    if (list !== null) this.attributes = traits(list);
     json.done();
   }
 
@@ -62,6 +79,8 @@ export class Metadata {
     for (let i = 0; i < 8; i++) {
       if (this.values[i].length > 0) w.field(this.name(i)).text(this.values[i]);
     }
+    const list = this.attributes;
+    if (list !== null) w.field("attributes").json(list);
     w.end();
   }
 }
@@ -194,7 +213,42 @@ export function collection(): Item<Collection> {
   return new Item<Collection>("nft_info");
 }
 
-// minter makes tokens; none: no more are made.
-export function minter(): Item<string> {
-  return new Item<string>("collection_minter");
+// Ownership is whose the collection is, who makes its tokens, in the form of cw-ownable.
+@final
+export class Ownership {
+  owner: string = ""; // empty: nobody, for good
+  pending: string = ""; // whose it is to be, if they accept; empty: nobody's
+  until: Expires | null = null; // when they can no more; null: it was not said
+
+  read(json: Json): void {
+    this.owner = optional(json, "owner");
+    this.pending = optional(json, "pending_owner");
+    const until = json.maybe("pending_expiry");
+    if (until !== null) this.until = Expires.from(until);
+  }
+
+  write(w: Writer): void {
+    maybe(w.object().field("owner"), this.owner);
+    maybe(w.field("pending_owner"), this.pending);
+    w.field("pending_expiry");
+    const until = this.until;
+    if (until === null) w.null();
+    else until.write(w);
+    w.end();
+  }
+}
+
+function optional(json: Json, name: string): string {
+  const found = json.maybe(name);
+  return found === null ? "" : found.text();
+}
+
+// maybe writes a text that may be empty.
+export function maybe(w: Writer, text: string): void {
+  if (text.length == 0) w.null();
+  else w.text(text);
+}
+
+export function ownership(): Item<Ownership> {
+  return new Item<Ownership>("ownership");
 }

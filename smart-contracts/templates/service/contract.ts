@@ -3,8 +3,8 @@
 // has verified, a proof, or a word that nobody disputes. Who is late gets less, who does
 // not deliver loses the stake, and an arbiter decides upon disputes.
 
-import { Chain, Compute, Env, Info, Json, Query, Response, Statement, U128, unknown, version } from "./kit";
-import { Evidence, Task, Terms, bind, denom, elements, held, hexadecimal, last, nano, pay, tasks, terms, words } from "./state";
+import { Chain, Compute, Env, Info, Json, Query, Response, Statement, U128, hexadecimal, unknown, version } from "./kit";
+import { Evidence, Task, Terms, bind, denom, elements, held, last, nano, pay, tasks, terms, words } from "./state";
 export { query } from "./queries";
 
 const maxReference = 512;
@@ -132,13 +132,15 @@ function accept(env: Env, info: Info, m: Json): Response {
   return saved("accept", id, t, "accepted");
 }
 
-// settled finds among the order's claims one that is as agreed.
-function settled(e: Evidence): void {
+// settled finds among the order's claims one that is as agreed: of the provider, or of whom the provider has
+// hired by an order of their own. What the client had others do is nothing of the provider's.
+function settled(e: Evidence, provider: string): void {
   const order = Chain.order(e.order);
   if (order === null) throw new Error("the order has no claim");
   let one = order.claims;
   while (one !== null) {
-    if (one.settled && one.verified && one.exit == "ok" && (e.result.length == 0 || one.result == e.result)) return;
+    const good = one.settled && one.verified && one.exit == "ok" && (e.result.length == 0 || one.result == e.result);
+    if (good && (one.provider == provider || order.consumer == provider)) return;
     one = one.next;
   }
   throw new Error("no result of the order is paid, verified and as agreed");
@@ -166,7 +168,7 @@ function deliver(env: Env, sender: string, m: Json): Response {
   if (reference !== null) t.reference = reference.text();
   if (t.reference.length > maxReference) throw new Error("the reference is too long");
   t.delivered = env.time();
-  if (t.evidence.kind == "order") settled(t.evidence);
+  if (t.evidence.kind == "order") settled(t.evidence, who.provider);
   if (t.evidence.kind == "proof") proven(env, id, t.evidence, m);
   m.done();
   if (t.evidence.kind == "word") return saved("deliver", id, t, "delivered");

@@ -1,6 +1,6 @@
 // What an agreement stores.
 
-import { Bytes, Coins, Bank, Env, Item, Json, Map, Response, U128, Writer, address, sha256 } from "./kit";
+import { Bytes, Coins, Bank, Env, Item, Json, Map, Response, U128, Writer, address, hexadecimal, sha256 } from "./kit";
 
 export const nano: u64 = 1000000000;
 export const denom = "nhyper";
@@ -73,17 +73,6 @@ export class Terms {
 
 function lasts(seconds: u64): bool {
   return seconds > 0 && seconds <= maxSeconds;
-}
-
-// hexadecimal holds a text to the 64 digits that keys, digests and elements have.
-export function hexadecimal(text: string): string {
-  let ok = text.length == 64;
-  for (let i = 0; ok && i < 64; i++) {
-    const c = text.charCodeAt(i);
-    ok = (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x66);
-  }
-  if (!ok) throw new Error("want 64 hexadecimal digits");
-  return text;
 }
 
 // elements reads a list of them.

@@ -14,6 +14,7 @@ export function list(env: Env, info: Info, m: Json): Response {
   m.done();
   const v = free(env, id, info.sender);
   if (price.isZero()) throw new Error("a price of nothing");
+  if (discount.passed(env)) throw new Error("the discount would be over already");
   v.price = price;
   v.listing++;
   v.discount = discount;
@@ -161,6 +162,7 @@ export function accept(env: Env, info: Info, m: Json): Response {
   }
   forget(id, o);
   const until = v.discount;
+  if (o.value > o.price && until.passed(env)) throw new Error("the discount would be over already");
   sell(env, r, o.voucher, v, o);
   if (o.value > o.price) r.attribute("discount", discount(env, info.sender, o, until).toString());
   return r;
