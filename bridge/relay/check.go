@@ -73,10 +73,13 @@ func (i *inspector) checkParts(c *chain.Claim) error {
 // party signed the claim.
 func (i *inspector) checkSigned(c *chain.Claim) error {
 	verified, err := i.verified(chain.Settle{Claims: []chain.Claim{*c}})
-	if err == nil && !verified.ClaimsSigned(0)[0] {
-		err = fmt.Errorf("a signature of the claim does not verify: that of %s", c.Unsigned())
+	if err != nil {
+		return err
 	}
-	return err
+	if found := verified.ClaimsSigned(0)[0]; found != chain.AllSigned {
+		return fmt.Errorf("the signature of %s does not verify", c.Unsigned(found))
+	}
+	return nil
 }
 
 // verified returns a transaction with a message as a node sees it. It is made for the

@@ -8,16 +8,22 @@ import (
 )
 
 // Settle gives each claim its own verdict and returns the events. signed says
-// for each claim whether all of its inner signatures verified.
-func Settle(kv state.KV, env *Env, m chain.Settle, signed []bool) chain.Events {
+// for each claim how its inner signatures verified.
+func Settle(kv state.KV, env *Env, m chain.Settle, signed []chain.Signing) chain.Events {
 	var events chain.Events
 	books := newLedger(kv, env)
 	for i := range m.Claims {
 		c := &m.Claims[i]
+		var found chain.Signing
+		if i < len(signed) {
+			found = signed[i]
+		}
 		var made chain.Events
-		why := chain.Reject("a signature of the claim does not verify")
-		if i < len(signed) && signed[i] {
+		var why *chain.Rejection
+		if found == chain.AllSigned {
 			made, why = settleClaim(books, c)
+		} else {
+			why = chain.Reject("the signature of %s does not verify", c.Unsigned(found))
 		}
 		if why != nil {
 			key := c.Key()

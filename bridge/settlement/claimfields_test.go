@@ -118,7 +118,7 @@ type mutation struct {
 
 const (
 	paid       = "paid"
-	unsigned   = "a signature of the claim does not verify"
+	unsigned   = "the signature of %s does not verify"
 	otherOrder = "acceptance is of order"
 	undecoded  = "chain: transaction: message 0: claim 0: chain: outside its limit: " // whoever posts it
 )
@@ -183,11 +183,11 @@ var formMutations = []mutation{
 	{"Proof", func(c *chain.Claim) { c.Proof = []byte{1} }, paid, ""},
 	{"Countersigned", func(c *chain.Claim) { c.Countersigned = true }, "claim is countersigned, which order", ""},
 	{"OutputKey", func(c *chain.Claim) { c.OutputKey = &chain.OutputKey{1} }, "a key is shown, and no output is sealed", ""},
-	{"OrderSig", func(c *chain.Claim) { c.OrderSig[3] ^= 1 }, unsigned, ""},
-	{"AcceptanceSig", func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 }, unsigned, ""},
-	{"BidSig", func(c *chain.Claim) { c.BidSig[3] ^= 1 }, unsigned, ""},
-	{"ReceiptSig", func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 }, unsigned, ""},
-	{"Attestation", func(c *chain.Claim) { c.Attestation[3] ^= 1 }, unsigned, ""},
+	{"OrderSig", func(c *chain.Claim) { c.OrderSig[3] ^= 1 }, fmt.Sprintf(unsigned, "the order"), ""},
+	{"AcceptanceSig", func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 }, fmt.Sprintf(unsigned, "the acceptance"), ""},
+	{"BidSig", func(c *chain.Claim) { c.BidSig[3] ^= 1 }, fmt.Sprintf(unsigned, "the bid"), ""},
+	{"ReceiptSig", func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 }, fmt.Sprintf(unsigned, "the receipt"), ""},
+	{"Attestation", func(c *chain.Claim) { c.Attestation[3] ^= 1 }, fmt.Sprintf(unsigned, "the attestation"), ""},
 	{"Attestation", func(c *chain.Claim) { c.Attestation = crypto.Signature{} }, "claim has no attestation of cluster", ""},
 }
 
@@ -221,7 +221,7 @@ func mutant(t *testing.T, policy chain.Policy) (*market, chain.Claim) {
 }
 
 // TestEveryPartOfAClaimIsRefusedByItsName changes each part of a claim that is in order, one at a
-// time. A stranger, who signs nothing, is refused for a signature; the party whose form it is, by the
+// time. A stranger, who signs nothing, is refused for the signature of the form that the part is of; the party whose form it is, by the
 // part's name; and so are all of them together, but for what is theirs to choose, which moves no money.
 func TestEveryPartOfAClaimIsRefusedByItsName(t *testing.T) {
 	plain := append(slices.Clone(orderMutations), formMutations...)
@@ -283,7 +283,10 @@ func (x *mutation) try(t *testing.T, policy chain.Policy, cost chain.Amount) {
 		t.Errorf("%s is not changed", x.part)
 	}
 	form, _, inForm := strings.Cut(x.part, ".")
-	stranger := unsigned
+	stranger := fmt.Sprintf(unsigned, "the "+strings.ToLower(form))
+	if form == "Countersigned" {
+		stranger = fmt.Sprintf(unsigned, "the countersignature")
+	}
 	if !inForm && form != "Countersigned" || strings.HasPrefix(x.alone, undecoded) {
 		stranger = x.alone
 	}

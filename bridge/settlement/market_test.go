@@ -3,6 +3,7 @@ package settlement_test
 import (
 	"bytes"
 	"flag"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,10 +142,7 @@ func (m *market) pass(ms uint64) {
 
 // settle posts claims whose signatures all verified.
 func (m *market) settle(claims ...chain.Claim) chain.Events {
-	signed := make([]bool, len(claims))
-	for i := range signed {
-		signed[i] = true
-	}
+	signed := slices.Repeat([]chain.Signing{chain.AllSigned}, len(claims))
 	events := settlement.Settle(m.kv, &m.env, chain.Settle{Claims: claims}, signed)
 	m.events = append(m.events, events...)
 	return events

@@ -99,7 +99,7 @@ func TestNoConsumerOutrunsAKey(t *testing.T) {
 		m.pass(rapid.Uint64Range(0, 8*hour).Draw(rt, "later"))
 		within := rapid.SampledFrom([]uint64{0, 60_000, 3 * hour}).Draw(rt, "within")
 		now, later := m.payable(&c, 0), m.payable(&c, within)
-		verdict := settlement.Settle(state.NewOverlay(m.kv), &m.env, chain.Settle{Claims: chain.Claims{c}}, []bool{true})
+		verdict := settlement.Settle(state.NewOverlay(m.kv), &m.env, chain.Settle{Claims: chain.Claims{c}}, []chain.Signing{chain.AllSigned})
 		if _, paid := verdict[0].(chain.ClaimSettled); paid != (now == nil) {
 			rt.Fatalf("said is %v, the chain does %+v", now, verdict[0])
 		}

@@ -288,10 +288,15 @@ func TestUnsignedClaimLeavesTheOthers(t *testing.T) {
 	m.deposit(consumer, chain.Hyper(5))
 	order := m.order(consumer, 1, none)
 	message := chain.Settle{Claims: []chain.Claim{m.claim(order, 40, 1), m.claim(order, 50, 1), m.claim(order, 60, 1)}}
-	events := settlement.Settle(m.kv, &m.env, message, []bool{true, false}) // and no verdict for the third
+	events := settlement.Settle(m.kv, &m.env, message, []chain.Signing{chain.AllSigned, chain.AllSigned + 3}) // and no verdict for the third
 	for i, want := range []string{"claim_settled", "claim_rejected", "claim_rejected"} {
 		if got := chain.EventName(events[i]); got != want {
 			t.Errorf("claim %d: %s, want %s", i, got, want)
+		}
+	}
+	for i, want := range map[int]string{1: "the signature of the bid does not verify", 2: "the signature of a form does not verify"} {
+		if got := events[i].(chain.ClaimRejected).Reason; got != want {
+			t.Errorf("claim %d: %q, want %q", i, got, want)
 		}
 	}
 }

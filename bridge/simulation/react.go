@@ -51,7 +51,7 @@ func sent[M chain.Msg](m M, do func(state.KV, *settlement.Env, chain.Address, M)
 // claimed is a claim whose signatures have verified.
 func claimed(c chain.Claim) act {
 	return func(w *world, _ chain.Address) (chain.Events, *chain.Rejection) {
-		return settlement.Settle(w.kv, &w.env, chain.Settle{Claims: []chain.Claim{c}}, []bool{true}), nil
+		return settlement.Settle(w.kv, &w.env, chain.Settle{Claims: []chain.Claim{c}}, []chain.Signing{chain.AllSigned}), nil
 	}
 }
 

@@ -228,10 +228,10 @@ func TestVerifyTxs(t *testing.T) {
 		if got[0] == nil || got[1] != nil || got[2] != nil || got[3] == nil {
 			t.Fatalf("verdicts: %v", got)
 		}
-		if s := got[0].ClaimsSigned(7); len(s) != 3 || !s[0] || !s[1] || !s[2] {
+		if s := got[0].ClaimsSigned(7); !slices.Equal(s, []chain.Signing{chain.AllSigned, chain.AllSigned, chain.AllSigned}) {
 			t.Errorf("good claims: %v", s)
 		}
-		if s := got[3].ClaimsSigned(7); len(s) != 3 || !s[0] || s[1] || !s[2] {
+		if s := got[3].ClaimsSigned(7); !slices.Equal(s, []chain.Signing{chain.AllSigned, chain.AllSigned + 3, chain.AllSigned}) {
 			t.Errorf("claim 1 is badly signed: %v", s)
 		}
 	}
@@ -239,38 +239,43 @@ func TestVerifyTxs(t *testing.T) {
 
 // TestEveryClaimSignatureCounts, and it is said which does not verify.
 func TestEveryClaimSignatureCounts(t *testing.T) {
+	found := func(claims ...chain.Claim) []chain.Signing {
+		t.Helper()
+		tx, err := chain.DecodeTx(signedTx(t, chain.Msgs{chain.Settle{Claims: claims}}).Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := chain.VerifyTxs([]chain.DecodedTx{tx}, 1)
+		if got[0] == nil {
+			t.Fatal("the transaction's own signature was not taken")
+		}
+		return got[0].ClaimsSigned(0)
+	}
 	for name, c := range map[string]struct {
 		forge func(*chain.Claim)
 		says  string
 	}{
-		"order":       {func(c *chain.Claim) { c.OrderSig[3] ^= 1 }, "the order"},
-		"acceptance":  {func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 }, "the acceptance"},
-		"bid":         {func(c *chain.Claim) { c.BidSig[3] ^= 1 }, "the bid"},
-		"receipt":     {func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 }, "the receipt"},
-		"attestation": {func(c *chain.Claim) { c.Attestation[3] ^= 1 }, "the attestation"},
-		"order body":  {func(c *chain.Claim) { c.Order.MaxCost = chain.Hyper(1) }, "the order"},
-		"usage":       {func(c *chain.Claim) { c.Receipt.Usage[0].Amount++ }, "the receipt"},
+		"nothing":          {func(*chain.Claim) {}, ""},
+		"order":            {func(c *chain.Claim) { c.OrderSig[3] ^= 1 }, "the order"},
+		"acceptance":       {func(c *chain.Claim) { c.AcceptanceSig[3] ^= 1 }, "the acceptance"},
+		"bid":              {func(c *chain.Claim) { c.BidSig[3] ^= 1 }, "the bid"},
+		"receipt":          {func(c *chain.Claim) { c.ReceiptSig[3] ^= 1 }, "the receipt"},
+		"attestation":      {func(c *chain.Claim) { c.Attestation[3] ^= 1 }, "the attestation"},
+		"order body":       {func(c *chain.Claim) { c.Order.MaxCost = chain.Hyper(1) }, "the order"},
+		"usage":            {func(c *chain.Claim) { c.Receipt.Usage[0].Amount++ }, "the receipt"},
+		"all but the bid":  {func(c *chain.Claim) { c.OrderSig[3] ^= 1; c.AcceptanceSig[3] ^= 1; c.ReceiptSig[3] ^= 1 }, "the order"},
+		"bid and receipt":  {func(c *chain.Claim) { c.BidSig[3] ^= 1; c.ReceiptSig[3] ^= 1; c.Attestation[3] ^= 1 }, "the bid"},
+		"countersignature": {func(c *chain.Claim) { c.Countersigned = true }, "the countersignature"}, // it is its cluster's, as an attestation is
 	} {
-		claim := sampleClaim(chain.PolicyNone{})
-		if says := claim.Unsigned(); says != "" {
-			t.Fatalf("of a good claim it says that %s is badly signed", says)
-		}
+		good, claim := sampleClaim(chain.PolicyNone{}), sampleClaim(chain.PolicyNone{})
 		c.forge(&claim)
-		tx, err := chain.DecodeTx(signedTx(t, chain.Msgs{chain.Settle{Claims: []chain.Claim{claim}}}).Encode())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := chain.VerifyTxs([]chain.DecodedTx{tx}, 1); got[0] == nil || got[0].ClaimsSigned(0)[0] {
-			t.Errorf("a forged %s was taken as signed", name)
-		}
-		if says := claim.Unsigned(); says != c.says {
+		verdicts := found(good, claim, good)
+		if says := claim.Unsigned(verdicts[1]); says != c.says || (says == "") != (verdicts[1] == chain.AllSigned) {
 			t.Errorf("of a forged %s it says %q, want %q", name, says, c.says)
 		}
-	}
-	claim := sampleClaim(chain.PolicyNone{})
-	claim.Countersigned = true // by its cluster, as an attestation is
-	if says := claim.Unsigned(); says != "the countersignature" {
-		t.Errorf("of an attestation in place of a countersignature it says %q", says)
+		if verdicts[0] != chain.AllSigned || verdicts[2] != chain.AllSigned || found(claim)[0] != verdicts[1] {
+			t.Errorf("beside a forged %s: %v, alone %v", name, verdicts, found(claim))
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func TestWhoCountersigns(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := chain.VerifyTxs([]chain.DecodedTx{tx}, 1)
-		return got[0] != nil && got[0].ClaimsSigned(0)[0]
+		return got[0] != nil && got[0].ClaimsSigned(0)[0] == chain.AllSigned
 	}
 	if !signed(fairClaim()) {
 		t.Fatal("the claim is signed, and was not taken as such")

@@ -125,6 +125,7 @@ func TestVerdictsOfAMixedBatch(t *testing.T) {
 	}
 	good, bad := sampleClaim(chain.PolicyNone{}), sampleClaim(replicated)
 	bad.ReceiptSig[0] ^= 1
+	const badReceipt = chain.AllSigned + 4
 	forged := signedTx(t, settle(good, good))
 	forged.Signatures[1].Signature[0] ^= 1
 	var txs []chain.DecodedTx
@@ -140,7 +141,7 @@ func TestVerdictsOfAMixedBatch(t *testing.T) {
 		if out[1] != nil {
 			t.Error("a forged transaction was verified")
 		}
-		for i, want := range map[int][]bool{0: {true, false}, 2: nil, 3: {false, true, true}} {
+		for i, want := range map[int][]chain.Signing{0: {chain.AllSigned, badReceipt}, 2: nil, 3: {badReceipt, chain.AllSigned, chain.AllSigned}} {
 			if got := out[i].ClaimsSigned(1); !slices.Equal(got, want) {
 				t.Errorf("transaction %d: claims signed %v, want %v", i, got, want)
 			}

@@ -247,16 +247,24 @@ func (t *Tx) checkAddresses(signers []crypto.Digest) error {
 // it carries it knows which of them every party signed. VerifyTxs makes it.
 type VerifiedTx struct {
 	DecodedTx
-	inner map[int][]bool // by message index: is claim i fully signed; of a deal there is one
+	inner map[int][]Signing // by message index: how claim i is signed; of a deal there is one
 }
 
-// ClaimsSigned tells for each claim of message i, which is a Settle, whether
-// all of its inner signatures verified.
-func (v *VerifiedTx) ClaimsSigned(i int) []bool { return v.inner[i] }
+// Signing says whether all inner signatures of a claim or a deal verified, and of a claim, which is the first that did not. The zero
+// value is that of one whose signatures nobody verified.
+type Signing uint8
+
+// AllSigned is the Signing of one whose inner signatures all verified. What comes after it names the bad one by its place.
+const AllSigned Signing = 1
+
+// ClaimsSigned tells for each claim of message i, which is a Settle, how its inner signatures verified.
+func (v *VerifiedTx) ClaimsSigned(i int) []Signing { return v.inner[i] }
 
 // DealSigned tells whether all inner signatures of message i, which carries a
 // LeaseDeal or a UsageBatch, or is of a replicated run or of peers' reports, verified.
-func (v *VerifiedTx) DealSigned(i int) bool { return len(v.inner[i]) == 1 && v.inner[i][0] }
+func (v *VerifiedTx) DealSigned(i int) bool {
+	return len(v.inner[i]) == 1 && v.inner[i][0] == AllSigned
+}
 
 // VerifyTxs verifies the signatures of transactions: their own in one batch, and
 // then in another those of the claims that the good ones carry, so that nobody
@@ -357,12 +365,13 @@ func verifyInner(txs []*VerifiedTx, parallelism int) {
 				continue
 			}
 			if v.inner == nil {
-				v.inner = map[int][]bool{}
+				v.inner = map[int][]Signing{}
 			}
-			v.inner[j] = make([]bool, len(within))
+			v.inner[j] = make([]Signing, len(within))
+			_, named := m.(Settle)
 			for k, signed := range within {
 				if len(signed) > 0 {
-					groups = append(groups, signedGroup{verdict: &v.inner[j][k], signatures: signed})
+					groups = append(groups, signedGroup{verdict: &v.inner[j][k], signatures: signed, named: named})
 					signatures += len(signed)
 				}
 			}
@@ -383,13 +392,14 @@ const (
 
 // signedGroup is what the parties of a claim or a deal signed.
 type signedGroup struct {
-	verdict    *bool
+	verdict    *Signing
 	signatures []crypto.Signed
+	named      bool // it is said which is bad: of a claim, whose price is that of its signatures one by one
 }
 
 // decideGroups verifies the signatures of groups together, and if one is bad, those of
-// each group together: which of a group's is bad, nobody asks. So whoever forges one has
-// others verified twice, and none by itself.
+// each group together, or of a claim one by one up to the first bad one, which is told. So whoever
+// forges one has others verified twice.
 func decideGroups(groups []signedGroup) {
 	var all []crypto.Signed
 	for _, g := range groups {
@@ -397,8 +407,25 @@ func decideGroups(groups []signedGroup) {
 	}
 	good := crypto.AllVerify(all)
 	for _, g := range groups {
-		*g.verdict = good || crypto.AllVerify(g.signatures)
+		switch {
+		case good:
+			*g.verdict = AllSigned
+		case g.named:
+			*g.verdict = signingOf(g.signatures)
+		case crypto.AllVerify(g.signatures):
+			*g.verdict = AllSigned
+		}
 	}
+}
+
+// signingOf verifies a claim's signatures up to the first bad one.
+func signingOf(signatures []crypto.Signed) Signing {
+	for i := range signatures {
+		if !crypto.AllVerify(signatures[i : i+1]) {
+			return AllSigned + 1 + Signing(i)
+		}
+	}
+	return AllSigned
 }
 
 func allTrue(bs []bool) bool {

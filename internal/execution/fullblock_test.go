@@ -16,7 +16,7 @@ func claimKinds() map[string]func(n int) operation {
 				for j := range claims {
 					c := w.recentClaim(attested, uint64(claims*i+j+1), nodeA)
 					if forged {
-						c.ReceiptSig[0] ^= 1 // each signature of the message is verified by itself
+						c.Attestation[0] ^= 1 // the last of the five that are verified one by one
 					}
 					m.Claims = append(m.Claims, c)
 				}

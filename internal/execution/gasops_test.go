@@ -330,7 +330,7 @@ func ofSettlement(p prepared) []operation {
 		}),
 		oneOf("claim/forged", 32, func(w *gasWorld, i int, _ key) chain.Msg {
 			c := w.recentClaim(attested, uint64(i+1), nodeA)
-			c.ReceiptSig[0] ^= 1
+			c.Attestation[0] ^= 1 // the last of the five that are verified one by one
 			return chain.Settle{Claims: []chain.Claim{c}}
 		}),
 		oneOf("report_evidence/certificates", 1, func(w *gasWorld, _ int, _ key) chain.Msg {
