@@ -35,7 +35,7 @@ func TestRecordsReadByHand(t *testing.T) {
 			l.Resources = append(l.Resources, chain.Quantity{Resource: r, Amount: number("amount")})
 			l.Prices = append(l.Prices, chain.UnitPrice{Resource: r, Price: number("price")})
 		}
-		e := settlement.Escrow{Balance: chain.Nano(number("balance")), Withdrawals: []chain.TimeMs{}, Record: match.Record{Period: number("period"), Credit: number("credit"), Debt: number("debt")}, Highs: settlement.Highs{Period: number("high period"), Now: chain.Nano(number("high")), Before: chain.Nano(number("high before"))}}
+		e := settlement.Escrow{Balance: chain.Nano(number("balance")), Withdrawals: []chain.TimeMs{}, Record: match.Record{Period: number("period"), Credit: number("credit"), Debt: number("debt")}, Highs: settlement.Highs{Period: number("high period"), Now: chain.Nano(number("high")), Before: chain.Nano(number("high before"))}, Elsewhere: chain.Nano(number("elsewhere"))}
 		for range rapid.IntRange(0, settlement.MaxWithdrawals).Draw(rt, "withdrawals") {
 			e.Withdrawals = append(e.Withdrawals, chain.TimeMs(number("at")))
 		}

@@ -100,7 +100,8 @@
 //     alone says moves the consumer's money, and no bond.
 //
 //  15. What is locked of each node's bond, and of each cluster's, is what orders, panels, services and
-//     challenges lock of it; a claim in its window holds no more than its order spent, of the same
+//     challenges lock of it; what each escrow says is held for its consumer elsewhere is what leases, their terms that
+//     are over and claims in their windows hold; a claim in its window holds no more than its order spent, of the same
 //     consumer. Each block is checked for that by what it changed, and a whole state by who verifies it.
 //
 // What a provider says it used is not evidence. Under none the home cluster

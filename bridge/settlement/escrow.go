@@ -24,6 +24,7 @@ type Escrow struct {
 	Withdrawals []chain.TimeMs // when each matures; ascending, no two equal
 	Record      match.Record   // of the consumer at the cluster; it outlives the money
 	Highs       Highs          // of the balance
+	Elsewhere   chain.Amount   // held for the consumer by its leases, their terms that are over, and its claims in their windows
 }
 
 // Highs is the most that a balance was in the period in which it changed last, and in the
@@ -148,7 +149,7 @@ func (p *purse) save() {
 	p.changed = false
 	highs := &p.escrow.Highs
 	highs.Now = largest(highs.Now, p.escrow.Balance)
-	if highs.Now.IsZero() && highs.Before.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() {
+	if highs.Now.IsZero() && highs.Before.IsZero() && len(p.escrow.Withdrawals) == 0 && p.escrow.Record.IsZero() && p.escrow.Elsewhere.IsZero() {
 		p.kv.Delete(p.key)
 		return
 	}
@@ -158,6 +159,23 @@ func (p *purse) save() {
 func (p *purse) put(amount chain.Amount) {
 	p.escrow.Balance = sound(p.escrow.Balance.Add(amount))
 	p.save()
+}
+
+// hold counts an amount that left the escrow, or the consumer's account, for a lease or a claim in its window, which holds it
+// from now on. The caller saves.
+func (p *purse) hold(amount chain.Amount) {
+	p.escrow.Elsewhere = sound(p.escrow.Elsewhere.Add(amount))
+}
+
+// letGo counts an amount that a lease or a claim held, and holds no longer: it was paid, or is given back. The caller saves.
+func (p *purse) letGo(amount chain.Amount) {
+	p.escrow.Elsewhere = sound(p.escrow.Elsewhere.Sub(amount))
+}
+
+// takeBack puts an amount that a lease or a claim held into the balance. The caller saves.
+func (p *purse) takeBack(amount chain.Amount) {
+	p.letGo(amount)
+	p.escrow.Balance = sound(p.escrow.Balance.Add(amount))
 }
 
 // available is what claims can be paid from: the balance and the withdrawals

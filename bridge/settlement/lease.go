@@ -140,6 +140,9 @@ func ExtendLease(kv state.KV, env *Env, from chain.Address, m chain.ExtendLease)
 	if why := l.add(m.Amount); why != nil {
 		return nil, why
 	}
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	escrow.hold(m.Amount)
+	escrow.save()
 	saveLease(kv, m.Lease, l, was)
 	return l.changed(m.Lease), nil
 }
@@ -309,6 +312,7 @@ func (l *Lease) hold(kv state.KV, env *Env, amount chain.Amount) *chain.Rejectio
 		return chain.Reject("lease is to hold %s more, the escrow holds %s", amount, escrow.escrow.Balance)
 	}
 	escrow.escrow.Balance = rest
+	escrow.hold(amount)
 	escrow.save()
 	return l.add(amount)
 }
@@ -344,6 +348,7 @@ func (l *Lease) pay(kv state.KV, env *Env, paid *chain.LeasePaid) {
 	noteNode(kv, env, paid.Lease.Node, match.FactPaid, paid.Burned)
 	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
 	escrow.note(env, match.FactPaid, paid.Burned)
+	escrow.letGo(paid.Cost)
 	escrow.save()
 }
 

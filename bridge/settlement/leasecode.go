@@ -64,7 +64,7 @@ func decodeEscrow(key, value []byte) Escrow {
 
 func readEscrow(value []byte) (e Escrow, ok bool) {
 	r := codec.NewReader(value)
-	r.Array(4)
+	r.Array(5)
 	e.Balance = chain.Nano(r.Uint())
 	e.Withdrawals = make([]chain.TimeMs, r.Length(MaxWithdrawals))
 	for i := range e.Withdrawals {
@@ -75,6 +75,7 @@ func readEscrow(value []byte) (e Escrow, ok bool) {
 	e.Highs.Period = r.Uint()
 	e.Highs.Now = chain.Nano(r.Uint())
 	e.Highs.Before = chain.Nano(r.Uint())
+	e.Elsewhere = chain.Nano(r.Uint())
 	return e, r.Done()
 }
 

@@ -114,6 +114,7 @@ func (e *ends) pay(l *Lease, paid *chain.LeasePaid) {
 	e.credit(l.Operator, paid.ClusterFee)
 	e.burned = sound(e.burned.Add(paid.Burned))
 	e.note(paid.Lease.Node, l, paid.Burned)
+	e.purses[purseOf{l.Consumer, l.Cluster}].letGo(paid.Cost)
 }
 
 func (e *ends) credit(to chain.Address, amount chain.Amount) {
@@ -128,8 +129,7 @@ func (e *ends) note(node crypto.PublicKey, l *Lease, burned chain.Amount) {
 
 // refund puts what a lease still holds back into its escrow.
 func (e *ends) refund(l *Lease) {
-	p := e.purses[purseOf{l.Consumer, l.Cluster}]
-	p.escrow.Balance = sound(p.escrow.Balance.Add(l.Held))
+	e.purses[purseOf{l.Consumer, l.Cluster}].takeBack(l.Held)
 }
 
 // release frees what a lease locks of its node's bond.

@@ -334,7 +334,9 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	rebate := lesser(wanted, l.due(min(env.Now, l.Expires)))
 	l.Held, l.Charged = sound(l.Held.Sub(rebate)), sound(l.Charged.Add(rebate))
 	given, burned, events := s.take(kv, env, sound(wanted.Sub(rebate)), s.Terms.Penalty)
-	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(rebate.Add(given)))
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	escrow.letGo(rebate)
+	escrow.put(sound(rebate.Add(given)))
 	s.judge(m.Epoch.Epoch)
 	state.Save(kv, s.key, s.Service)
 	if s.Over == nil {
@@ -473,7 +475,9 @@ func LeaveLease(kv state.KV, env *Env, from chain.Address, m chain.LeaveLease) (
 		unlockSlice(kv, m.Lease.Node, s.Stake)
 		kv.Delete(ServiceKey(m.Lease.Order))
 	}
-	openPurse(kv, env, l.Consumer, l.Cluster).put(sound(l.Held.Add(given)))
+	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
+	escrow.letGo(l.Held)
+	escrow.put(sound(l.Held.Add(given)))
 	keepInstead(kv, env, m.Lease.Node, l.Resources, nil)
 	kv.Delete(LeaseKey(m.Lease))
 	return append(events,

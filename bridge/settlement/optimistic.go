@@ -191,6 +191,7 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	slice.lock()
 	premium := part1of(cost, premiumParts)
 	escrow.take(cost)
+	escrow.hold(sound(cost.Sub(premium)))
 	escrow.save()
 	tokens.Credit(p.kv, AuditFund, premium)
 	record := p.record()

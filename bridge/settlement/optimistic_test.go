@@ -270,6 +270,9 @@ func (c *court) checkSupply() {
 	if s := tokens.SupplyOf(c.kv); total != s.Minted.Nano()-s.Burned.Nano() {
 		c.Fatalf("holdings %d, minted %v, burned %v", total, s.Minted, s.Burned)
 	}
+	if err := c.market.locks(); err != nil && !c.locked {
+		c.Fatal(err)
+	}
 }
 
 // lotOf finds a lot with which the audit of claimOf(1, worth, …) is drawn, or is not.

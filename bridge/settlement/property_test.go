@@ -92,9 +92,21 @@ func (m *market) checkLocks(t *rapid.T) {
 	}
 }
 
-// locks says whether of some bond more or less is locked than what locks it.
+// locks says whether of some bond or escrow more or less is locked than what locks it: by its name, and as of a whole state.
 func (m *market) locks() error {
-	all := settlement.Locks{}
+	for _, all := range []settlement.Locks{settlement.LocksOfChanges(), settlement.LocksOfState()} {
+		if err := m.count(&all); err != nil {
+			return err
+		}
+		if err := all.Differs(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count counts all records.
+func (m *market) count(all *settlement.Locks) error {
 	for key, value := range m.kv.Iterate([]byte{settlement.Prefix}, []byte{settlement.Prefix + 1}) {
 		if settlement.LocksSomething(key) {
 			if err := all.Add(m.kv, key, value); err != nil {
@@ -102,7 +114,7 @@ func (m *market) locks() error {
 			}
 		}
 	}
-	return all.Differs()
+	return nil
 }
 
 // surplus is what is held beyond what was minted and not burned.

@@ -261,9 +261,11 @@ func (v *verdict) unjudged() chain.Amount {
 	return v.Held
 }
 
-// repay brings an amount back to where the consumer's money came from.
+// repay brings an amount back to where the consumer's money came from. The claim holds nothing any more.
 func (v *verdict) repay(amount chain.Amount) {
-	openPurse(v.kv, v.env, v.Consumer, v.Cluster).put(amount)
+	escrow := openPurse(v.kv, v.env, v.Consumer, v.Cluster)
+	escrow.letGo(v.Held)
+	escrow.put(amount)
 }
 
 // undecided slashes nobody: the consumer pays the provider, as its program gives no one
@@ -402,12 +404,13 @@ func (v *verdict) pay() {
 	s := splitCost(sound(v.Held.Add(v.Premium)), &v.env.Params, cluster.FeeBps)
 	s.paid = sound(s.paid.Sub(v.Premium))
 	c := &v.Claim
+	escrow := openPurse(v.kv, v.env, v.Consumer, v.Cluster)
+	escrow.letGo(v.Held)
 	if fact, known := factOf(c.Exit); known {
 		noteNode(v.kv, v.env, c.Node, fact, s.burned)
-		escrow := openPurse(v.kv, v.env, v.Consumer, v.Cluster)
 		escrow.note(v.env, fact, s.burned)
-		escrow.save()
 	}
+	escrow.save()
 	tokens.Credit(v.kv, c.Provider, s.paid)
 	tokens.Credit(v.kv, Treasury, s.treasury)
 	tokens.Credit(v.kv, cluster.Operator, s.clusterFee)

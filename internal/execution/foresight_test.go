@@ -43,6 +43,7 @@ func (w *world) leaseDueIn(n byte, ms uint64, promised bool) (keys [][]byte) {
 		Since: w.now, Until: w.now, Held: chain.Hyper(1), Expires: w.now + chain.TimeMs(ms), Closing: true, Promised: promised,
 	}
 	state.Save(w.state, settlement.LeaseKey(id), l)
+	state.Save(w.state, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Elsewhere: l.Held})
 	state.Save(w.state, settlement.ProviderKey(id.Node), settlement.Provider{Owner: l.Provider, Bond: chain.Hyper(100), Locked: chain.Hyper(1)})
 	settlement.QueueLeaseEnd(w.state, l.Expires, id)
 	keys = [][]byte{settlement.LeaseKey(id), settlement.ProviderKey(id.Node), settlement.EscrowKey(l.Consumer, l.Cluster), tokens.AccountKey(l.Provider)}

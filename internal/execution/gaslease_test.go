@@ -97,6 +97,7 @@ func endLeases(w *gasWorld, kv *state.Overlay, entries int) {
 			l.Resources = append(l.Resources, chain.Quantity{Resource: r, Amount: 1_000})
 		}
 		state.Save(kv, settlement.LeaseKey(id), l)
+		state.Save(kv, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Elsewhere: l.Held})
 		settlement.QueueLeaseEnd(kv, l.Expires, id)
 	}
 }

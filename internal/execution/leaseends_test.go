@@ -79,7 +79,7 @@ func newLeaseWorld(b *testing.B, live, blocks int) *leaseWorld {
 			id, l := w.lease(i)
 			state.Save(kv, settlement.LeaseKey(id), l)
 			settlement.QueueLeaseEnd(ends, l.Expires, id)
-			state.Save(kv, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Balance: chain.Hyper(1)})
+			state.Save(kv, settlement.EscrowKey(l.Consumer, l.Cluster), settlement.Escrow{Balance: chain.Hyper(1), Elsewhere: l.Held})
 			if i < leaseNodes {
 				owner := crowdOf(liveLeases + i)
 				state.Save(kv, settlement.ProviderKey(w.node(i)), settlement.Provider{Owner: owner, Bond: chain.Hyper(100), Region: "eu", Millicores: 4_000, MemoryMiB: 4_096})

@@ -9,10 +9,11 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/tokens"
 )
 
-// TestLocksAreChecked shows the checks what a module would do that forgets to lock or to free a part of a bond, or holds in a claim
-// what its order's consumer did not give.
+// TestLocksAreChecked shows the checks what a module would do that forgets to lock or to free a part of a bond, holds in a claim
+// what its order's consumer did not give, or in a lease or a claim one consumer's money for another.
 func TestLocksAreChecked(t *testing.T) {
 	w := newBazaar(t, 2)
 	node, id := w.nodes[0].Public(), crypto.Digest{7}
@@ -38,6 +39,28 @@ func TestLocksAreChecked(t *testing.T) {
 			state.Save(kv, settlement.OpenClaimKey(id), o)
 		}
 	}
+	one, other := chain.Address{1}, chain.Address{2}
+	give := func(kv state.KV) { // what a lease holds is somebody's
+		if why := tokens.Debit(kv, w.people[0].address(), chain.Nano(5), w.now); why != nil {
+			t.Fatal(why.Reason())
+		}
+	}
+	lease := func(kv state.KV) {
+		give(kv)
+		l := settlement.Lease{Consumer: one, Cluster: w.cluster.Public(), Held: chain.Nano(5)}
+		state.Save(kv, settlement.LeaseKey(chain.LeaseID{Node: node, Order: id}), l)
+	}
+	over := func(kv state.KV) {
+		give(kv)
+		l := settlement.Lease{Consumer: one, Cluster: w.cluster.Public(), Held: chain.Nano(5)}
+		state.Save(kv, settlement.FormerServiceKey(id), settlement.Service{Node: node, Over: &l})
+	}
+	elsewhere := func(of chain.Address) func(state.KV) {
+		return func(kv state.KV) {
+			state.Save(kv, settlement.EscrowKey(of, w.cluster.Public()), settlement.Escrow{Elsewhere: chain.Nano(5)})
+		}
+	}
+	both := func(a, b func(state.KV)) func(state.KV) { return func(kv state.KV) { a(kv); b(kv) } }
 	for name, c := range map[string]struct {
 		change func(state.KV)
 		wrong  bool
@@ -49,6 +72,13 @@ func TestLocksAreChecked(t *testing.T) {
 		"a juror's stake":                       {func(kv state.KV) { lock(kv); panel(kv) }, false},
 		"a claim's bonds":                       {claim(0), false},
 		"a claim that holds what is no order's": {claim(1), true},
+		"a lease of money that is nobody's":     {lease, true},
+		"money elsewhere that nothing holds":    {elsewhere(one), true},
+		"a lease":                               {both(lease, elsewhere(one)), false},
+		"a lease of another's money":            {both(lease, elsewhere(other)), true},
+		"terms that are over":                   {both(over, elsewhere(one)), false},
+		"terms over, of another's money":        {both(over, elsewhere(other)), true},
+		"a lease, and terms before it":          {both(lease, both(over, elsewhere(one))), true},
 	} {
 		block, whole := execution.CheckLocks(w.state, c.change)
 		if errors.Is(block, execution.ErrLocks) != c.wrong || block != nil && !c.wrong {
