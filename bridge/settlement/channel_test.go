@@ -155,12 +155,12 @@ func TestNoChannelHasTheNameOfAClosedOne(t *testing.T) {
 }
 
 // TestChannelsConserve does random things with channels: no value appears or vanishes, no
-// payee gets more than was promised to it, and the queue has every notice once.
+// payee gets more than was promised to it, no payer the rest before the window after its notice, and the queue has every notice once.
 func TestChannelsConserve(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMarket(t)
 		var ids []chain.ChannelID
-		promised := map[chain.ChannelID]uint64{}
+		promised, noticed := map[chain.ChannelID]uint64{}, map[chain.ChannelID]uint64{}
 		for range rapid.IntRange(1, 50).Draw(rt, "steps") {
 			if len(ids) == 0 || rapid.IntRange(0, 5).Draw(rt, "open") == 0 {
 				ids = append(ids, m.channel())
@@ -168,8 +168,16 @@ func TestChannelsConserve(t *testing.T) {
 			}
 			id := rapid.SampledFrom(ids).Draw(rt, "channel")
 			kv := state.NewOverlay(m.kv)
+			seen := len(m.events)
 			event, why := m.channelStep(rt, kv, id, promised)
+			var closed []chain.ChannelClosed // by nobody: their windows are over
+			for _, e := range m.events[seen:] {
+				closed = append(closed, e.(chain.ChannelClosed))
+			}
 			if why == nil && event != nil {
+				if e, notice := event.(chain.ChannelChanged); notice && e.EndsMs != 0 {
+					noticed[id] = m.env.ProgressMs + 10_000
+				}
 				m.events = append(m.events, event)
 				for _, c := range kv.Changes() {
 					if c.Deleted {
@@ -180,6 +188,11 @@ func TestChannelsConserve(t *testing.T) {
 				}
 			}
 			m.checkChannels(rt, promised)
+			for _, e := range closed {
+				if at, ok := noticed[e.Channel]; !ok || m.env.ProgressMs < at {
+					rt.Fatalf("a channel ended at %d, before its payer's window was over at %d", m.env.ProgressMs, at)
+				}
+			}
 			m.checkConserved(rt)
 		}
 	})

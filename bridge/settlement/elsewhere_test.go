@@ -178,13 +178,6 @@ func (p *purses) step(rt *rapid.T) {
 	}
 }
 
-// try enters what was done, if it was.
-func (p *purses) try(e chain.Event, why *chain.Rejection) {
-	if why == nil {
-		p.events = append(p.events, e)
-	}
-}
-
 // anyDeal is one of a lease of a few minutes, with terms of service or without.
 func (p *purses) anyDeal(rt *rapid.T, who byte) chain.LeaseDeal {
 	d := p.deal(who, p.nonce, rapid.SampledFrom([]byte{40, 41, 50}).Draw(rt, "node"), 1_000, chain.Nano(rapid.Uint64Range(60_000, 3_000_000).Draw(rt, "held")))
