@@ -260,15 +260,12 @@ func (w *world) batch(j *job, b *bound) chain.SettleBatch {
 	}}
 }
 
-// slateOf is how many nodes bid for an order.
-const slateOf = 10
-
 // begin binds a primary, among bidders that the cluster lists.
 func (w *world) begin(j *job, b *bound) chain.BeginRun {
 	m := chain.BeginRun{Order: j.order, Acceptance: w.acceptance(j), Commitment: chain.RunCommitment(b.receipt.Digest(), j.primary.id, b.salt)}
 	list := []*node{j.primary}
 	candidates := slices.Clone(w.nodes)
-	for len(list) < slateOf && len(candidates) > 0 {
+	for len(list) < w.terms.Bidders && len(candidates) > 0 {
 		at := w.rand.Below(len(candidates))
 		n := candidates[at]
 		candidates = slices.Delete(candidates, at, at+1)

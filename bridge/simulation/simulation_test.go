@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/simulation"
+	"github.com/hypermesh/hypermesh/internal/chain"
 )
 
 func TestSum(t *testing.T) {
@@ -92,6 +93,35 @@ func TestShieldingLosesWithAnyStake(t *testing.T) {
 		}
 		if tries == 0 || profit >= 0 {
 			t.Errorf("with a stake of %d max costs it gained %.2f of a job's worth in %d tries", stake, profit, tries)
+		}
+	}
+}
+
+// TestTheCastDecidesNoSign: attacks lose among thirty owners as they do among four times as many, with few bidders and with as many as an
+// order may have.
+func TestTheCastDecidesNoSign(t *testing.T) {
+	cast := simulation.NewCast(simulation.MaxNodes)
+	seeds := uint64(4)
+	attacks := map[string]simulation.Policy{
+		"silent": simulation.TwoOfThree, "framing": simulation.ThreeOfFive, "crying juror": simulation.Optimistic, "starving": simulation.ThreeOfFive,
+	}
+	if testing.Short() {
+		seeds, attacks = 2, map[string]simulation.Policy{"silent": simulation.TwoOfThree, "framing": simulation.ThreeOfFive}
+	}
+	for name, policy := range attacks {
+		attack, _ := simulation.Find(name)
+		for _, size := range []struct{ nodes, bidders int }{{30, 10}, {30, 5}, {60, chain.MaxSlate}, {120, 10}} {
+			terms := simulation.Defaults(policy)
+			terms.Nodes, terms.Bidders, terms.Jobs = size.nodes, size.bidders, 30
+			var list []simulation.Outcome
+			for seed := range seeds {
+				list = append(list, simulation.Market{Cast: cast, Attack: &attack, Terms: terms, Seed: seed + 1}.Play())
+			}
+			cell := simulation.Sum(&attack, terms, list)
+			t.Logf("%s under %s, %d nodes, %d bidders: %s", name, policy, size.nodes, size.bidders, &cell)
+			if cell.Tries == 0 || cell.Profit >= 0 {
+				t.Errorf("%s under %s with %d nodes and %d bidders comes to %s in %d tries", name, policy, size.nodes, size.bidders, &cell, cell.Tries)
+			}
 		}
 	}
 }

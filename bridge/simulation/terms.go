@@ -31,9 +31,11 @@ type Terms struct {
 	Policy Policy `json:"policy"`
 	Nodes  int    `json:"nodes"` // of equal bonds and of as many owners
 	Jobs   int    `json:"jobs"`  // of the hand's nodes; others do as many
+	// Bidders is how many nodes an order under replicate may be given to.
+	Bidders int `json:"bidders"`
 	// Share is how many percent of the nodes are the hand's, if an attack takes more than one.
 	Share int `json:"share_percent"`
-	// Stake is what a run under replicate has at stake, in max costs of its order.
+	// Stake is what an order under replicate asks each run to stake, in its max costs. The chain has a run stake 1 HYPER at least.
 	Stake uint64 `json:"stake"`
 	// Bond is what a claim under optimistic has at stake, in max costs: OptimisticCover or more.
 	Bond uint64 `json:"bond"`
@@ -53,7 +55,7 @@ type Terms struct {
 // Defaults are a market of thirty nodes with records, and terms that a careful consumer would
 // choose. What is audited seldom is tried often.
 func Defaults(p Policy) Terms {
-	t := Terms{Policy: p, Nodes: 30, Jobs: 40, Share: 20, Stake: 19, Bond: chain.OptimisticCover, Slack: 125, Record: 200, Wrong: 5, Cost: 85}
+	t := Terms{Policy: p, Nodes: 30, Bidders: 10, Jobs: 40, Share: 20, Stake: 19, Bond: chain.OptimisticCover, Slack: 125, Record: 200, Wrong: 5, Cost: 85}
 	switch {
 	case p == Optimistic:
 		t.Jobs = 160
@@ -71,6 +73,7 @@ func (t *Terms) Check() error {
 		least, most int
 	}{
 		{"nodes", t.Nodes, 12, MaxNodes},
+		{"bidders", t.Bidders, 5, chain.MaxSlate},
 		{"jobs", t.Jobs, 1, 100_000},
 		{"share", t.Share, 1, 50},
 		{"stake", int(min(t.Stake, 1<<30)), 0, 2_000},

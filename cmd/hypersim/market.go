@@ -42,9 +42,10 @@ func marketCommand() *cli.Command {
 			&cli.StringFlag{Name: "attack", Value: "all", Usage: "all, or a `LIST` with commas"},
 			&cli.StringFlag{Name: "policy", Value: "all", Usage: "all, or a `LIST` with commas; those that an attack is not about are left out"},
 			&cli.IntFlag{Name: "nodes", Value: terms.Nodes, Usage: "`N` providers' nodes, of equal bonds and different owners"},
+			&cli.IntFlag{Name: "bidders", Value: terms.Bidders, Usage: "`N` nodes that bid for an order under replicate"},
 			&cli.IntFlag{Name: "jobs", Usage: "`M` jobs of the hand, and as many of others or more (default: 40; under replicate 80, under optimistic 160)"},
 			&cli.IntFlag{Name: "share", Value: terms.Share, Usage: "`PERCENT` of the nodes that colluders have"},
-			&cli.Uint64Flag{Name: "stake", Value: terms.Stake, Usage: "`N` max costs that a run under replicate has at stake"},
+			&cli.Uint64Flag{Name: "stake", Value: terms.Stake, Usage: "`N` max costs that an order under replicate has each run stake; it stakes 1 HYPER at least"},
 			&cli.Uint64Flag{Name: "bond", Value: terms.Bond, Usage: "`N` max costs that a claim under optimistic has at stake"},
 			&cli.IntFlag{Name: "slack", Value: terms.Slack, Usage: "max cost of an order, in `PERCENT` of what it should cost"},
 			&cli.Uint64Flag{Name: "record", Value: terms.Record, Usage: "`N` jobs that every node was paid for before"},
@@ -198,7 +199,7 @@ func termsOf(c *cli.Context, p simulation.Policy) simulation.Terms {
 	if c.IsSet("jobs") {
 		t.Jobs = c.Int("jobs")
 	}
-	t.Nodes, t.Share, t.Slack = c.Int("nodes"), c.Int("share"), c.Int("slack")
+	t.Nodes, t.Bidders, t.Share, t.Slack = c.Int("nodes"), c.Int("bidders"), c.Int("share"), c.Int("slack")
 	t.Stake, t.Bond, t.Record = c.Uint64("stake"), c.Uint64("bond"), c.Uint64("record")
 	t.Wrong, t.Follow, t.Cost = c.Int("wrong"), c.Int("follow"), c.Int("cost")
 	return t

@@ -31,6 +31,7 @@ func TestMarketRefusesByName(t *testing.T) {
 		"seeds is 0":                             {"--seeds", "0"},
 		"seed is 4294967296":                     {"--seed", "4294967296"},
 		"nodes is 11, want 12 to 256":            {"--nodes", "11"},
+		"bidders is 4, want 5 to 16":             {"--bidders", "4"},
 		"jobs is 0":                              {"--jobs", "0"},
 		"share is 51":                            {"--share", "51"},
 		"stake is 2001":                          {"--stake", "2001"},

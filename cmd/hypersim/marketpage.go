@@ -37,7 +37,7 @@ var sweeps = []sweep{
 	},
 	{
 		attack: "colluding", policies: []simulation.Policy{simulation.TwoOfThree, simulation.ThreeOfFive},
-		what: "stake of a run, in max costs", columns: []string{"1", "5", "19", "100"},
+		what: "stake that an order asks for, in max costs", columns: []string{"1", "5", "19", "100"},
 		change: func(t *simulation.Terms, column int) { t.Stake = []uint64{1, 5, 19, 100}[column] },
 	},
 	{
