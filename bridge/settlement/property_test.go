@@ -1,7 +1,9 @@
 package settlement_test
 
 import (
+	"bytes"
 	"cmp"
+	"math"
 	"slices"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -50,12 +53,14 @@ func keep(events chain.Events) *books {
 	return b
 }
 
-// held is what a consumer has at the cluster: balance and withdrawals.
+// held is what a consumer has at the cluster: balance and withdrawals, also those that are mature and wait for a block that has room for them.
 func (m *market) held(n byte) uint64 {
 	sum := m.escrow(n).Balance.Nano()
 	origin := settlement.EscrowKey(account(n), key(cluster).Public())
-	for _, at := range m.escrow(n).Withdrawals {
-		sum += tokens.MaturingOf(m.kv, at, origin).Nano()
+	for key, value := range m.kv.Iterate(tokens.MaturingKey(0, nil), tokens.MaturingKey(math.MaxInt64, nil)) {
+		if bytes.HasSuffix(key, origin) {
+			sum += state.Decode[tokens.Maturing](key, value).Amount.Nano()
+		}
 	}
 	return sum
 }
