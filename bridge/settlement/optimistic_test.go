@@ -259,6 +259,9 @@ func (c *court) checkSupply() {
 	if surplus := c.surplus(); surplus != 0 {
 		c.Fatalf("holdings are %d more than what was minted and not burned", int64(surplus))
 	}
+	if err := c.market.locks(); err != nil && !c.locked {
+		c.Fatal(err)
+	}
 }
 
 // lotOf finds a lot with which the audit of claimOf(1, worth, …) is drawn, or is not.
