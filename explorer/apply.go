@@ -287,7 +287,7 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.KeyRevealed,
 		chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed,
-		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared,
+		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced,
 		chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
 		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
 	case chain.ClaimLost:

@@ -13,6 +13,8 @@ func sayHardware(who link, m any) sentence {
 		return say(who, " brings the word of "+counted(len(m.Verdicts), "peer")+" that hardware of node ", linkNode(m.Challenge.Node), " is missing")
 	case chain.DeclareHardware:
 		return say(who, " declares that node ", linkNode(m.Node), fmt.Sprintf(" has %d millicores and %d MiB", m.Millicores, m.MemoryMiB))
+	case chain.AnnounceHome:
+		return say(who, " brings the word of node ", linkNode(m.Home.Node), " and of cluster "+m.Home.Cluster.Short()+" that the node is at home there")
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -35,6 +37,8 @@ func sayHardwareEvent(e any) sentence {
 		return s
 	case chain.HardwareDeclared:
 		return say(linkAddress(e.Owner), " declared that node ", linkNode(e.Node), fmt.Sprintf(" has %d millicores and %d MiB", e.Millicores, e.MemoryMiB))
+	case chain.HomeAnnounced:
+		return say("Node ", linkNode(e.Node), " is at home at cluster "+e.Cluster.Short())
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }

@@ -133,7 +133,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
 			chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed,
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed,
-			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared,
+			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced,
 			chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
 			chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
 		}

@@ -160,6 +160,8 @@ func TestWordsOfHardware(t *testing.T) {
 	wantWords(t, explorer.EventWords(judged), []string{node.Short(), "short", "4 lanes", "4000 millicores", "99 MiB", "5", "3", "owed"})
 	wantWords(t, explorer.EventWords(chain.ProviderUnbonded{Node: node, Owner: who, Bond: five, Burned: chain.Hyper(3)}), []string{node.Short(), "5", "3", "owed"})
 	wantWords(t, explorer.EventWords(chain.HardwareDeclared{Node: node, Owner: who, Millicores: 8_000}), []string{who.Short(), node.Short(), "8000 millicores"})
+	wantWords(t, explorer.MessageWords(who, chain.AnnounceHome{Home: chain.NodeHome{Node: node, Cluster: peer}}), []string{who.Short(), node.Short(), peer.Short(), "at home"})
+	wantWords(t, explorer.EventWords(chain.HomeAnnounced{Node: node, Cluster: peer}), []string{node.Short(), peer.Short(), "at home"})
 }
 
 func TestWordsOfServices(t *testing.T) {

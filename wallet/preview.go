@@ -88,7 +88,7 @@ func sentence(m chain.Msg) string {
 		return fmt.Sprintf("reports evidence against validators: %d bytes", len(m.Evidence))
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return serviceSentence(m)
-	case chain.ReportHardware, chain.DeclareHardware:
+	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return hardwareSentence(m)
 	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
 		return contractSentence(m)

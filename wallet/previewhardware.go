@@ -14,6 +14,8 @@ func hardwareSentence(m any) string {
 	case chain.DeclareHardware:
 		return fmt.Sprintf("declares that provider node %s has %d millicores and %d MiB, which it has to show when it is challenged, or loses a part of its bond",
 			m.Node, m.Millicores, m.MemoryMiB)
+	case chain.AnnounceHome:
+		return fmt.Sprintf("brings the word of provider node %s and of cluster %s that the node is at home there", m.Home.Node, m.Home.Cluster)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

@@ -116,6 +116,7 @@ func hardwareMessages(node crypto.PublicKey) chain.Msgs {
 	c := chain.HardwareChallenge{Node: node}
 	return chain.Msgs{
 		chain.ReportHardware{Challenge: c, Verdicts: make(chain.HardwareVerdicts, 3)}, chain.DeclareHardware{Node: node, Millicores: 8_000, MemoryMiB: 16_384},
+		chain.AnnounceHome{Home: chain.NodeHome{Node: node, Cluster: testKey(4).Public()}},
 	}
 }
 

@@ -157,6 +157,7 @@ type fakeChain struct {
 	down     error
 	votes    int // that were refused
 	measured []chain.ReportHardware
+	homes    []chain.AnnounceHome
 	reports  []chain.ReportAcceptance
 	begun    int                      // orders that somebody tried to begin
 	bondless bool                     // none is taken
@@ -222,6 +223,9 @@ func (f *fakeChain) Post(ctx context.Context, messages ...chain.Msg) (*chain.Rec
 		}
 		if report, ok := m.(chain.ReportHardware); ok {
 			f.change(func() { f.measured = append(f.measured, report) })
+		}
+		if home, ok := m.(chain.AnnounceHome); ok {
+			f.change(func() { f.homes = append(f.homes, home) })
 		}
 		if settle, ok := m.(chain.Settle); ok {
 			claims = append(claims, settle.Claims...)

@@ -125,6 +125,9 @@ func (i *inspector) runOrder(m chain.Msg) (crypto.Digest, chain.ChainID, error) 
 	if m, ok := m.(chain.ReportHardware); ok {
 		return crypto.Digest(m.Challenge.Node), m.Challenge.ChainID, nil
 	}
+	if m, ok := m.(chain.AnnounceHome); ok {
+		return crypto.Digest(m.Home.Node), m.Home.ChainID, nil
+	}
 	_, commits := m.(chain.CommitVote)
 	if _, reveals := m.(chain.RevealVote); commits || reveals {
 		return crypto.Digest{}, "", nil

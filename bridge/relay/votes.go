@@ -102,7 +102,7 @@ func (r *Relay) takeVotes(list *api.Votes) bool {
 	return r.book.add(fresh[:room]) && room == len(fresh)
 }
 
-// voteOf returns which panel, or challenged node, a message is about, and false if it is about none.
+// voteOf returns which panel, or challenged or moved node, a message is about, and false if it is about none.
 func voteOf(m chain.Msg) (crypto.Digest, bool) {
 	if m, ok := m.(chain.CommitVote); ok {
 		return m.Panel, true
@@ -112,6 +112,9 @@ func voteOf(m chain.Msg) (crypto.Digest, bool) {
 	}
 	if m, ok := m.(chain.ReportHardware); ok {
 		return crypto.Digest(m.Challenge.Node), true
+	}
+	if m, ok := m.(chain.AnnounceHome); ok {
+		return crypto.Digest(m.Home.Node), true
 	}
 	return crypto.Digest{}, false
 }

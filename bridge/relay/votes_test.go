@@ -119,7 +119,7 @@ func TestClaimsHoldUpNoVotes(t *testing.T) {
 	})
 }
 
-// measured lists what peers miss of a challenged node, and the same with a word that is not signed.
+// measured lists what peers miss of a challenged node, and a node's home, and the same with a word that is not signed.
 type measured struct{ lateVotes }
 
 // Votes implements relay.Votes.
@@ -134,6 +134,12 @@ func (measured) Votes(context.Context, string) (out api.Votes, _ error) {
 	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{report}))
 	report.Verdicts[1].Missing++
 	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{report}))
+	home := chain.AnnounceHome{Home: chain.NodeHome{ChainID: testChain, Node: key("peer one").Public(), Cluster: key("peer two").Public(), At: 7}}
+	home.NodeSignature = key("peer one").Sign(crypto.DomainHome, chain.HomePayload(home.Home))
+	home.ClusterSignature = key("peer two").Sign(crypto.DomainHome, chain.HomePayload(home.Home))
+	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{home}))
+	home.ClusterSignature[5] ^= 1
+	out.Messages = append(out.Messages, codec.Marshal(chain.Msgs{home}))
 	return out, nil
 }
 
@@ -156,6 +162,9 @@ func TestWhatPeersMissIsPosted(t *testing.T) {
 		wg.Wait()
 		if len(f.measured) != 1 || len(f.measured[0].Verdicts) != 2 || f.measured[0].Verdicts[1].Missing != 3 {
 			t.Errorf("posted %+v", f.measured)
+		}
+		if len(f.homes) != 1 || !f.homes[0].Home.Cluster.Verify(crypto.DomainHome, chain.HomePayload(f.homes[0].Home), f.homes[0].ClusterSignature) {
+			t.Errorf("posted %+v", f.homes)
 		}
 	})
 }

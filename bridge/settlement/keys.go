@@ -43,6 +43,7 @@ const (
 	kindFormer     = 'S'
 	kindHardware   = 'u'
 	kindLeased     = 'U'
+	kindHome       = 'i'
 )
 
 func keyOf(kind byte, parts ...[]byte) []byte {

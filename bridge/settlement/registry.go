@@ -172,6 +172,7 @@ func UnbondProvider(kv state.KV, env *Env, owner chain.Address, m chain.UnbondPr
 		tokens.Mature(kv, matures, bondOrigin(key, owner), tokens.Maturing{To: owner, Amount: bond})
 	}
 	leaveRoll(kv, m.Node, &p)
+	leaveHome(kv, m.Node)
 	p.Bond, p.Owed, p.UnbondedMs = chain.Amount{}, chain.Amount{}, env.Now
 	state.Save(kv, key, p)
 	return chain.ProviderUnbonded{Node: m.Node, Owner: owner, Bond: bond, Matures: matures, Burned: owed}, nil

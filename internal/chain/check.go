@@ -51,9 +51,7 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case RedeemVoucher:
 		return m.check()
-	case FundChannel, CloseChannel, AddBond, CommitVote, Challenge, Appeal, CollectRun:
-		return nil
-	case RegisterMeter:
+	case FundChannel, CloseChannel, AddBond, CommitVote, Challenge, Appeal, CollectRun, RegisterMeter:
 		return nil
 	case SettleBatch:
 		return m.Batch.Check()
@@ -69,6 +67,8 @@ func checkMsg(m Msg) error {
 		return m.check()
 	case DeclareHardware:
 		return checkHardware(m.Millicores, m.MemoryMiB)
+	case AnnounceHome:
+		return m.Home.ChainID.Check()
 	case StoreCode, InstantiateContract, MigrateContract, ExecuteContract, SetContractAdmin:
 		return checkContract(m)
 	case BeginRun:

@@ -261,6 +261,7 @@ var eventForms = [...]eventForm{
 	kindHardwareChallenged: eventFormOf[HardwareChallenged]("hardware_challenged"),
 	kindHardwareJudged:     eventFormOf[HardwareJudged]("hardware_judged"),
 	kindHardwareDeclared:   eventFormOf[HardwareDeclared]("hardware_declared"),
+	kindHomeAnnounced:      eventFormOf[HomeAnnounced]("home_announced"),
 
 	kindCodeUploaded:         eventFormOf[CodeUploaded]("code_uploaded"),
 	kindCodeStored:           eventFormOf[CodeStored]("code_stored"),

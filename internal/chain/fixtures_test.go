@@ -176,6 +176,17 @@ func hardwareMessages() chain.Msgs {
 	return chain.Msgs{
 		chain.ReportHardware{Challenge: c, Verdicts: chain.HardwareVerdicts{signed(chain.HardwareVerdict{Missing: 3}, 4), signed(chain.HardwareVerdict{Silent: true}, 5)}},
 		chain.DeclareHardware{Node: c.Node, Millicores: 8_000, MemoryMiB: 16_384},
+		announcedHome(),
+	}
+}
+
+// announcedHome is signed by the node and by the cluster.
+func announcedHome() chain.AnnounceHome {
+	h := chain.NodeHome{ChainID: testChain, Node: testKey(3).Public(), Cluster: testKey(6).Public(), At: 1_700_000_000_000}
+	return chain.AnnounceHome{
+		Home:             h,
+		NodeSignature:    testKey(3).PrivateKey.Sign(crypto.DomainHome, chain.HomePayload(h)),
+		ClusterSignature: testKey(6).PrivateKey.Sign(crypto.DomainHome, chain.HomePayload(h)),
 	}
 }
 

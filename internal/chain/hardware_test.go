@@ -56,6 +56,7 @@ func TestFormsOfHardwareMessages(t *testing.T) {
 			d.MemoryMiB = chain.MaxMemoryMiB + 1
 			return *d
 		}),
+		"chain id": chain.AnnounceHome{},
 	} {
 		tx := signedTx(t, chain.Msgs{m})
 		name, _, _ := strings.Cut(part, ":")

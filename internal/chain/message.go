@@ -197,6 +197,7 @@ var msgForms = [...]msgForm{
 	kindAccusePeer:       msgFormOf[AccusePeer]("accuse_peer"),
 	kindReportHardware:   msgFormOf[ReportHardware]("report_hardware"),
 	kindDeclareHardware:  msgFormOf[DeclareHardware]("declare_hardware"),
+	kindAnnounceHome:     msgFormOf[AnnounceHome]("announce_home"),
 
 	kindStoreCode:           msgFormOf[StoreCode]("store_code"),
 	kindInstantiateContract: msgFormOf[InstantiateContract]("instantiate_contract"),

@@ -341,6 +341,8 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		add(m.signatures())
 	case ReportHardware:
 		add(m.signatures())
+	case AnnounceHome:
+		add(m.signatures())
 	case Transfer, RegisterProvider, UnbondProvider, RegisterCluster, UnbondCluster, Deposit, Withdraw,
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
 		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,

@@ -108,6 +108,7 @@ var (
 	DomainShown       = newDomain("answer to a hardware challenge, signed")
 	DomainQuestion    = newDomain("question to a challenged node, signed")
 	DomainOpened      = newDomain("opening of a hardware challenge, signed")
+	DomainHome        = newDomain("home cluster of a node, signed")
 	DomainEvidence    = newDomain("mark of reported evidence")
 	DomainYield       = newDomain("result and usage of a run")
 	DomainMemory      = newDomain("memory that a run ends with")

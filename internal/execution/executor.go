@@ -342,7 +342,7 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.runMessage(m, tx.DealSigned(i))
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return r.serviceMessage(m, from, tx.DealSigned(i))
-	case chain.ReportHardware, chain.DeclareHardware:
+	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return r.hardwareMessage(m, from, tx.DealSigned(i))
 	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
 		return r.contractMessage(tx, m)
@@ -391,6 +391,8 @@ func (r *run) hardwareMessage(m any, from chain.Address, signed bool) (chain.Eve
 		return nil, settlement.ReportHardware(r.kv, &r.env, m, signed)
 	case chain.DeclareHardware:
 		return one(settlement.DeclareHardware(r.kv, &r.env, from, m))
+	case chain.AnnounceHome:
+		return one(settlement.AnnounceHome(r.kv, &r.env, m, signed))
 	}
 	panic("execution: a message that is not of hardware")
 }

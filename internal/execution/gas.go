@@ -68,6 +68,7 @@ type GasTable struct {
 	AccusePeer       uint64 `json:"accuse_peer"`      // with its two signatures
 	ReportHardware   uint64 `json:"report_hardware"`  // with the signatures of as many verdicts as there may be, and what they add to the challenge's end
 	DeclareHardware  uint64 `json:"declare_hardware"` // with the draw, and the end of a challenge
+	AnnounceHome     uint64 `json:"announce_home"`    // with its two signatures
 
 	// What its messages do.
 	Read      uint64 `json:"read"` // each key
@@ -103,7 +104,7 @@ func GasTableV1() GasTable {
 		Challenge: 8_800, Appeal: 9_500,
 		BeginRun: 25_000, SlateBid: 3_600, CommitRun: 9_200, RevealRun: 9_200, CollectRun: 100,
 		ReportAcceptance: 130_000, ReportMiss: 24_000, DrawPeers: 130_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 130_000, DeclareHardware: 200_000,
+		ReportHardware: 130_000, DeclareHardware: 200_000, AnnounceHome: 9_200,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 6_100, QueueReleased: 7_700, QueueExpired: 3_100, QueueLease: 16_000, QueueChannel: 11_000,
 		QueueDraw: 240_000, QueueDeadline: 270_000,
@@ -176,6 +177,8 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.ReportHardware
 	case chain.DeclareHardware:
 		return t.DeclareHardware
+	case chain.AnnounceHome:
+		return t.AnnounceHome
 	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
 		return 0 // package contract takes all of it
 	}

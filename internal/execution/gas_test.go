@@ -338,7 +338,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 		"add_bond": &t.AddBond, "commit_vote": &t.CommitVote, "reveal_vote": &t.RevealVote,
 		"challenge": &t.Challenge, "appeal": &t.Appeal,
 		"report_miss": &t.ReportMiss, "draw_peers": &t.DrawPeers, "leave_lease": &t.LeaveLease, "accuse_peer": &t.AccusePeer,
-		"report_hardware": &t.ReportHardware, "declare_hardware": &t.DeclareHardware,
+		"report_hardware": &t.ReportHardware, "declare_hardware": &t.DeclareHardware, "announce_home": &t.AnnounceHome,
 		"report_acceptance": &t.ReportAcceptance,
 		"commit_run":        &t.CommitRun, "reveal_run": &t.RevealRun, "collect_run": &t.CollectRun,
 	}

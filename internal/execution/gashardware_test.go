@@ -64,5 +64,16 @@ func ofHardware(p prepared) []operation {
 		params.HardwareEveryMs = 1 << 60
 		state.Save(kv, execution.ParamsKey(), params)
 	}
-	return append(list, declare)
+	home := oneOf("announce_home", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
+		m := chain.AnnounceHome{Home: chain.NodeHome{ChainID: testChain, Node: p.nodes[i].Public(), Cluster: p.clusters[i].Public(), At: w.now}}
+		m.NodeSignature = p.nodes[i].PrivateKey.Sign(crypto.DomainHome, chain.HomePayload(m.Home))
+		m.ClusterSignature = p.clusters[i].PrivateKey.Sign(crypto.DomainHome, chain.HomePayload(m.Home))
+		return m
+	})
+	home.on = func(_ *gasWorld, kv *state.Overlay) { // it moves
+		for i, node := range p.nodes {
+			state.Save(kv, settlement.HomeKey(node.Public()), settlement.Home{Cluster: p.clusters[(i+1)%gasUsers].Public()})
+		}
+	}
+	return append(list, declare, home)
 }

@@ -137,6 +137,7 @@ func leaseMessages() chain.Msgs {
 		chain.DrawPeers{Lease: id}, chain.LeaveLease{Lease: id}, chain.AccusePeer{Epoch: epoch, First: first, Second: chain.ServiceReport{Peer: first.Peer}},
 		chain.ReportHardware{Challenge: challenge, Verdicts: []chain.HardwareVerdict{{Peer: first.Peer, Missing: math.MaxUint64, Signature: crypto.Signature{7}}}},
 		chain.DeclareHardware{Node: id.Node, Millicores: 1, MemoryMiB: math.MaxUint64},
+		chain.AnnounceHome{Home: chain.NodeHome{ChainID: "hyper-test", Node: id.Node, Cluster: first.Peer, At: math.MaxUint64}, NodeSignature: crypto.Signature{8}, ClusterSignature: crypto.Signature{9}},
 	}
 }
 

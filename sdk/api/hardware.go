@@ -35,8 +35,18 @@ type DeclareHardware struct {
 	MemoryMiB  Uint64           `json:"memory_mib"`
 }
 
+// AnnounceHome is the data of "announce_home".
+type AnnounceHome struct {
+	ChainID          chain.ChainID    `json:"chain_id"`
+	Node             crypto.PublicKey `json:"node"`
+	Cluster          crypto.PublicKey `json:"cluster" doc:"to which the node is connected"`
+	At               Uint64           `json:"at_ms" doc:"when it was said: the newest counts"`
+	NodeSignature    crypto.Signature `json:"node_signature"`
+	ClusterSignature crypto.Signature `json:"cluster_signature"`
+}
+
 func hardwareCases() []Case {
-	return []Case{caseOf[ReportHardware]("report_hardware"), caseOf[DeclareHardware]("declare_hardware")}
+	return []Case{caseOf[ReportHardware]("report_hardware"), caseOf[DeclareHardware]("declare_hardware"), caseOf[AnnounceHome]("announce_home")}
 }
 
 func challengeToJSON(c chain.HardwareChallenge) HardwareChallenge {
@@ -66,6 +76,9 @@ func hardwareData(m any) any {
 		return out
 	case chain.DeclareHardware:
 		return DeclareHardware{Node: m.Node, Millicores: Uint64(m.Millicores), MemoryMiB: Uint64(m.MemoryMiB)}
+	case chain.AnnounceHome:
+		h := &m.Home
+		return AnnounceHome{ChainID: h.ChainID, Node: h.Node, Cluster: h.Cluster, At: Uint64(h.At), NodeSignature: m.NodeSignature, ClusterSignature: m.ClusterSignature}
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -83,6 +96,10 @@ func readHardware(t tagged) (chain.Msg, bool, error) {
 	case "declare_hardware":
 		d, err := dataOf[DeclareHardware](t)
 		return chain.DeclareHardware{Node: d.Node, Millicores: uint64(d.Millicores), MemoryMiB: uint64(d.MemoryMiB)}, true, err
+	case "announce_home":
+		d, err := dataOf[AnnounceHome](t)
+		h := chain.NodeHome{ChainID: d.ChainID, Node: d.Node, Cluster: d.Cluster, At: chain.TimeMs(d.At)}
+		return chain.AnnounceHome{Home: h, NodeSignature: d.NodeSignature, ClusterSignature: d.ClusterSignature}, true, err
 	}
 	return nil, false, nil
 }

@@ -61,7 +61,7 @@ func eventCases() []Case {
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{}, chain.KeyRevealed{},
 		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{}, chain.TermsClosed{},
-		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{},
+		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{}, chain.HomeAnnounced{},
 		chain.CodeUploaded{}, chain.CodeStored{}, chain.ContractInstantiated{}, chain.ContractExecuted{}, chain.ContractMigrated{}, chain.ContractAdminSet{},
 		chain.ContractReplied{}, chain.ContractEmitted{}, chain.ContractStored{}, chain.ContractBurned{},
 	}
@@ -245,7 +245,7 @@ func messageData(m chain.Msg) any {
 		return runData(m)
 	case chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer:
 		return serviceData(m)
-	case chain.ReportHardware, chain.DeclareHardware:
+	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return hardwareData(m)
 	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
 		return contractData(m)
