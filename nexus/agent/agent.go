@@ -87,6 +87,7 @@ type Agent struct {
 	reported   *reported
 	trial      *trial    // the newest challenge of this node's hardware; nil: there was none
 	trialLook  time.Time // before which the chain is not asked for another
+	homeSaid   time.Time // when this node last said where it is at home
 	gauges     map[crypto.PublicKey]*gauge
 
 	bench    bench

@@ -341,7 +341,10 @@ func (s *session) handle(ctx context.Context, m job.Message) error {
 	case job.LaneOpened:
 		a.laneOpened(&m)
 		return nil
-	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal, job.Measured:
+	case job.AskHome:
+		s.askedHome(&m)
+		return nil
+	case job.Hello, job.Bids, job.AssignReply, job.Log, job.Done, job.Load, job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal, job.Measured, job.AtHome:
 		return fmt.Errorf("a server does not send %T", m)
 	}
 	panic(fmt.Sprintf("agent: message of type %T", m))

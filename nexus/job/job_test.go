@@ -86,6 +86,8 @@ func messages() map[string]job.Message {
 		"lane_question": job.LaneQuestion{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Signature: crypto.Signature{8}},
 		"lane_opened":   job.LaneOpened{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Index: 1, Opening: hardware.Opening{From: [][]byte{{1}}, Seen: []byte{2}}},
 		"measured":      job.Measured{Challenge: challenge, Verdict: chain.HardwareVerdict{Peer: consumer.Public(), Missing: 3}},
+		"ask_home":      job.AskHome{Cluster: consumer.Public()},
+		"at_home":       job.AtHome{Home: chain.NodeHome{ChainID: "job-test-1", Node: consumer.Public(), Cluster: consumer.Public(), At: 9}, Signature: crypto.Signature{8}},
 		"tunnel":        job.Tunnel{Order: order.ID(), ID: crypto.Digest{4}},
 		"pledge":        job.Pledge{Order: order.ID(), Commitment: crypto.Digest{5}, Place: 7, Signature: crypto.Signature{6}},
 		"show":          job.Show{Order: order.ID()},
@@ -347,6 +349,7 @@ func TestMessageBounds(t *testing.T) {
 		"both":        job.Measured{Challenge: chain.HardwareChallenge{ChainID: "fixture-1"}, Verdict: chain.HardwareVerdict{Missing: 1, Silent: true}},
 		"no chain":    job.Measure{},
 		"no question": job.LaneQuestion{},
+		"no home":     job.AtHome{},
 	} {
 		if _, err := job.DecodeMessage(job.EncodeMessage(m)); err == nil {
 			t.Errorf("%s: taken", name)

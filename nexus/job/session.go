@@ -347,6 +347,10 @@ func messageKind(m Message) uint8 {
 		return kindLaneOpened
 	case Measured:
 		return kindMeasured
+	case AskHome:
+		return kindAskHome
+	case AtHome:
+		return kindAtHome
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
@@ -394,6 +398,8 @@ var messageDecoders = map[uint8]func([]byte) (Message, error){
 	kindLaneQuestion: decodeMessage[LaneQuestion],
 	kindLaneOpened:   decodeMessage[LaneOpened],
 	kindMeasured:     decodeMessage[Measured],
+	kindAskHome:      decodeMessage[AskHome],
+	kindAtHome:       decodeMessage[AtHome],
 }
 
 func decodeMessage[T Message](body []byte) (Message, error) {
@@ -503,16 +509,10 @@ func checkMessage(m Message) error {
 		}
 		return nil
 	case Done:
-		if len(m.Proof) > chain.MaxProof {
-			return fmt.Errorf("proof has %d bytes, limit %d", len(m.Proof), chain.MaxProof)
-		}
-		if err := checkReason(m.Detail); err != nil {
-			return err
-		}
-		return m.Receipt.Check()
+		return m.check()
 	case Ack:
 		return checkReason(m.Refuse)
-	case Load, Tunnel, Show, Opening, Unanswered, Reveal:
+	case Load, Tunnel, Show, Opening, Unanswered, Reveal, AskHome:
 		return nil
 	case Ballot:
 		if m.Commitment.IsZero() {
@@ -536,10 +536,22 @@ func checkMessage(m Message) error {
 		return m.check()
 	case Measure, LanesShown, LaneQuestion, LaneOpened, Measured:
 		return checkHardware(m)
+	case AtHome:
+		return m.Home.ChainID.Check()
 	case Roster:
 		return checkRoster(m)
 	}
 	panic(fmt.Sprintf("job: message of type %T", m))
+}
+
+func (m *Done) check() error {
+	if len(m.Proof) > chain.MaxProof {
+		return fmt.Errorf("proof has %d bytes, limit %d", len(m.Proof), chain.MaxProof)
+	}
+	if err := checkReason(m.Detail); err != nil {
+		return err
+	}
+	return m.Receipt.Check()
 }
 
 // Work returns the specification of each offer. It is an error if one is missing,

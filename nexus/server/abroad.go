@@ -43,10 +43,17 @@ type foreignLease struct {
 	since time.Time          // when that was heard first
 	at    time.Time          // of the next look
 	busy  bool
-	seen  *Service    // as the chain has it; nil: not known yet
-	home  *sdk.Client // its cluster; nil: not known yet
-	asked time.Time   // for home
-	going int         // errands that wait or are under way
+	seen  *Service // as the chain has it; nil: not known yet
+	outpost
+}
+
+// outpost is a cluster to which errands go. What it knows is under abroad.mu.
+type outpost struct {
+	cluster crypto.PublicKey
+	home    *sdk.Client // nil: not known yet
+	asked   time.Time   // for home
+	going   int         // errands that wait or are under way
+	more    int         // that may, beside maxErrandsOf
 }
 
 // peersDrawn notes what is said of the peers of a lease.
@@ -159,7 +166,7 @@ func (s *Server) lookAbroad(ctx context.Context, f *foreignLease) {
 	seen, err := s.chain.Service(ctx, f.id)
 	each := seen.Each()
 	if err == nil && len(each) > 0 && each[0].Lease.Cluster != s.id.cluster.Public() {
-		err = s.findHome(ctx, f, each[0].Lease.Cluster) // a resize changes no cluster
+		err = s.findHome(ctx, &f.outpost, each[0].Lease.Cluster) // a resize changes no cluster
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -182,10 +189,10 @@ func (s *Server) lookAbroad(ctx context.Context, f *foreignLease) {
 	}
 }
 
-// findHome learns where a lease's cluster is.
-func (s *Server) findHome(ctx context.Context, f *foreignLease, cluster crypto.PublicKey) error {
+// findHome learns where a cluster is.
+func (s *Server) findHome(ctx context.Context, o *outpost, cluster crypto.PublicKey) error {
 	s.abroad.mu.Lock()
-	known := f.home != nil && time.Since(f.asked) < askEndpoints
+	known := o.home != nil && o.cluster == cluster && time.Since(o.asked) < askEndpoints
 	s.abroad.mu.Unlock()
 	if known {
 		return nil
@@ -200,7 +207,7 @@ func (s *Server) findHome(ctx context.Context, f *foreignLease, cluster crypto.P
 	}
 	s.abroad.mu.Lock()
 	defer s.abroad.mu.Unlock()
-	f.home, f.asked = home, time.Now()
+	o.cluster, o.home, o.asked = cluster, home, time.Now()
 	return nil
 }
 
@@ -238,32 +245,34 @@ func (a *abroad) probedBy(id chain.LeaseID, peer crypto.PublicKey) *foreignLease
 	return f
 }
 
-// send has an errand to a lease's cluster run, if not too many wait.
-func (a *abroad) send(f *foreignLease, errand func(ctx context.Context, home *sdk.Client)) {
+// send has an errand to a cluster run, if that is known and not too many wait; false: it does not.
+func (a *abroad) send(o *outpost, errand func(ctx context.Context, home *sdk.Client)) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if f.going >= maxErrandsOf {
-		return
+	if o.home == nil || o.going >= maxErrandsOf+o.more {
+		return false
 	}
-	home := f.home
+	home := o.home
 	run := func(ctx context.Context) {
-		defer a.back(f)
+		defer a.back(o)
 		ctx, cancel := context.WithTimeout(ctx, errandTime)
 		defer cancel()
 		errand(ctx, home)
 	}
 	select {
 	case a.errands <- run:
-		f.going++
+		o.going++
+		return true
 	default:
+		return false
 	}
 }
 
 // back notes that an errand has ended.
-func (a *abroad) back(f *foreignLease) {
+func (a *abroad) back(o *outpost) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f.going--
+	o.going--
 }
 
 // probeAbroad takes a probe to the lease's cluster, and the answer back. A probe of a lease that is not known
@@ -281,7 +290,7 @@ func (s *Server) probeAbroad(from *session, m job.Probe) {
 		}
 		return
 	}
-	s.abroad.send(lease, func(ctx context.Context, home *sdk.Client) {
+	s.abroad.send(&lease.outpost, func(ctx context.Context, home *sdk.Client) {
 		raw, err := home.CarryPeer(ctx, job.EncodeMessage(m))
 		switch {
 		case err != nil:
@@ -305,7 +314,7 @@ func (s *Server) reportAbroad(from *session, p *job.PeerReport) {
 		return
 	}
 	raw := job.EncodeMessage(*p)
-	s.abroad.send(lease, func(ctx context.Context, home *sdk.Client) {
+	s.abroad.send(&lease.outpost, func(ctx context.Context, home *sdk.Client) {
 		if _, err := home.CarryPeer(ctx, raw); err != nil { // it is said again
 			s.log.Debug("a report did not get to the lease's cluster", "order", p.Epoch.Lease.Order.Short(), "error", err)
 		}

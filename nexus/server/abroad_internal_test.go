@@ -39,7 +39,7 @@ func TestALeaseThatIsNotThereHidesNone(t *testing.T) {
 
 // TestASlowClusterHoldsUpNoOther: of one lease few errands wait or are under way.
 func TestASlowClusterHoldsUpNoOther(t *testing.T) {
-	a, slow, other := newAbroad(), &foreignLease{}, &foreignLease{}
+	a, slow, other := newAbroad(), &outpost{home: &sdk.Client{}}, &outpost{home: &sdk.Client{}}
 	for range 2 * maxErrands {
 		a.send(slow, func(context.Context, *sdk.Client) {})
 	}

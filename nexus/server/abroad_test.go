@@ -194,7 +194,7 @@ func TestProbesOfOthersAreRefused(t *testing.T) {
 	refused("which the peer probes", http.StatusNotFound, elsewhere)
 	epoch := chain.ServiceEpoch{ChainID: testChain, Lease: p.id, Terms: p.id.Order, Epoch: 1 << 20}
 	refused("nothing is heard of that epoch", http.StatusNotFound, job.PeerReport{Epoch: epoch, Report: chain.ServiceReport{Peer: p.peer.Public(), Sent: 10}})
-	refused("want a probe or a report", http.StatusUnprocessableEntity, p.watch)
+	refused("want a probe, a report, or", http.StatusUnprocessableEntity, p.watch)
 	status, body := p.home.post(0, "/v1/peers", api.PeerMessage{Message: []byte("x")})
 	if status != http.StatusUnprocessableEntity || !strings.Contains(string(body), "body.message") {
 		t.Errorf("%d %s", status, body)

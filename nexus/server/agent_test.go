@@ -239,6 +239,9 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 		if answer := a.judge(m); answer != nil {
 			a.send(control, answer)
 		}
+	case job.AskHome:
+		h := chain.NodeHome{ChainID: testChain, Node: a.key.Public(), Cluster: m.Cluster, At: chain.TimeMs(time.Now().UnixMilli())}
+		a.send(control, job.AtHome{Home: h, Signature: a.key.Sign(crypto.DomainHome, chain.HomePayload(h))})
 	case job.Measure, job.LanesShown, job.LaneQuestion, job.LaneOpened:
 		if a.measure == nil {
 			a.c.t.Errorf("agent %d got a %T", a.n, m)

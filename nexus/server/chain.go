@@ -47,6 +47,9 @@ type Chain interface {
 	// Hardware returns the challenge of a node's hardware.
 	Hardware(ctx context.Context, node crypto.PublicKey) (Challenge, error)
 
+	// Home returns where a node is at home; zero: it did not say.
+	Home(ctx context.Context, node crypto.PublicKey) (settlement.Home, error)
+
 	// Panels tells of jurors of panels and of peers in hardware challenges as they are drawn, and of
 	// those that were drawn for as long back as either lasts, and of peers of leases alike, until ctx ends or the chain cannot be followed. What it tells may be
 	// wrong.

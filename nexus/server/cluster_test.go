@@ -100,6 +100,7 @@ type fakeChain struct {
 	challenged crypto.PublicKey // zero: no node is
 	hardware   server.Challenge // of it
 	records    map[crypto.PublicKey]*scheduler.Capacity
+	homes      map[crypto.PublicKey]settlement.Home
 
 	neighbour crypto.PublicKey                  // a cluster; zero: there is no other
 	endpoints []string                          // of it
@@ -242,6 +243,16 @@ func (f *fakeChain) Hardware(_ context.Context, node crypto.PublicKey) (server.C
 		return server.Challenge{}, nil
 	}
 	return f.hardware, nil
+}
+
+// Home implements server.Chain.
+func (f *fakeChain) Home(_ context.Context, node crypto.PublicKey) (settlement.Home, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return settlement.Home{}, errDown
+	}
+	return f.homes[node], nil
 }
 
 // Matter implements server.Chain.

@@ -473,3 +473,34 @@ func (s *Server) RecordOf(node crypto.PublicKey) (c *scheduler.Capacity) {
 	})
 	return c
 }
+
+// LookHome has the leader look whether the chain knows that an agent is at home here, as it does of each where hardware is
+// challenged; false: it is not the leader.
+func (s *Server) LookHome(ctx context.Context, node crypto.PublicKey) bool {
+	from := s.sessions.get(node)
+	if from == nil || s.current.Load() == nil {
+		return false
+	}
+	h := s.homes.of(node)
+	s.homes.mu.Lock()
+	h.next = time.Time{}
+	s.homes.mu.Unlock()
+	s.lookHome(ctx, from, h)
+	return true
+}
+
+// Vouched reports whether a challenged node's home at another cluster has answered.
+func (s *Server) Vouched(node crypto.PublicKey) bool {
+	s.challenges.mu.Lock()
+	defer s.challenges.mu.Unlock()
+	c := s.challenges.known[node]
+	return c != nil && c.vouched
+}
+
+// AskedHome reports whether an agent is asked where it is at home, or has said it.
+func (s *Server) AskedHome(node crypto.PublicKey) bool {
+	h := s.homes.of(node)
+	s.homes.mu.Lock()
+	defer s.homes.mu.Unlock()
+	return h.asked || h.said != nil
+}

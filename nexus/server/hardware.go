@@ -70,6 +70,9 @@ type challenge struct {
 	words   map[crypto.PublicKey]chain.HardwareVerdict
 	enough  time.Time // since when enough of the peers miss something; zero: they do not
 	listed  time.Time // since when what they say is listed; zero: nothing is
+	learned time.Time // of it
+	vouched bool      // the node is at another cluster, which has answered
+	away    map[crypto.PublicKey]*participant
 }
 
 func newChallenges(lasts time.Duration) *challenges {
@@ -102,11 +105,11 @@ func (s *Server) watchHardware(ctx context.Context) {
 				case <-ctx.Done():
 					return
 				}
-				open := s.lookAtChallenge(ctx, c)
-				<-slots
-				if open {
+				if s.lookAtChallenge(ctx, c) {
 					s.tellMeasured(c)
+					s.reachAway(ctx, c)
 				}
+				<-slots
 			})
 		}
 	}
@@ -221,7 +224,7 @@ func (d *challenges) learn(c *challenge, seen *Challenge, heldMiB uint64, here b
 		*c = challenge{
 			node: c.node, since: c.since, drawn: c.drawn, height: c.height, looks: c.looks, busy: c.busy, here: here,
 			told: map[crypto.PublicKey]time.Time{}, opened: map[crypto.PublicKey]int{}, asked: map[crypto.PublicKey]time.Time{},
-			words: map[crypto.PublicKey]chain.HardwareVerdict{},
+			words: map[crypto.PublicKey]chain.HardwareVerdict{}, learned: time.Now(), away: map[crypto.PublicKey]*participant{},
 		}
 	}
 	c.seen, c.peers, c.heldMiB = &seen.Hardware, seen.Hardware.Peers, max(c.heldMiB, heldMiB)
@@ -259,7 +262,10 @@ func (d *challenges) toTell(c *challenge, of chain.ChainID, now time.Time, here 
 			nodes = append(nodes, node)
 		}
 	}
-	return nodes, job.Measure{Challenge: c.id(of), HeldMiB: c.heldMiB, Here: c.here}, c.shown
+	if c.showable(here(c.node)) {
+		shown = c.shown
+	}
+	return nodes, job.Measure{Challenge: c.id(of), HeldMiB: c.heldMiB, Here: c.here}, shown
 }
 
 // open returns what is known of a challenge, if it is the one that was seen. The caller holds d.mu.
@@ -276,15 +282,16 @@ func (s *Server) hearHardware(from *session, m job.Message) {
 		return
 	}
 	if m, ok := m.(job.LanesShown); ok {
-		for _, peer := range s.challenges.show(&m) {
+		for _, peer := range s.challenges.show(&m, s.sitsHere) {
 			s.pass(peer, m)
 		}
+		s.carryAway(m.Challenge)
 	}
-	if m, ok := m.(job.LaneQuestion); ok && s.challenges.question(&m, time.Now()) {
-		s.pass(m.Challenge.Node, m)
+	if m, ok := m.(job.LaneQuestion); ok && s.challenges.question(&m, time.Now()) && !s.pass(m.Challenge.Node, m) {
+		s.carryTo(m.Challenge, m.Challenge.Node, m)
 	}
-	if m, ok := m.(job.LaneOpened); ok && s.challenges.answer(&m) {
-		s.pass(m.Peer, m)
+	if m, ok := m.(job.LaneOpened); ok && s.challenges.answer(&m) && !s.pass(m.Peer, m) {
+		s.carryTo(m.Challenge, m.Peer, m)
 	}
 	if m, ok := m.(job.Measured); ok && s.challenges.wants(&m) {
 		v := &m.Verdict
@@ -293,18 +300,21 @@ func (s *Server) hearHardware(from *session, m job.Message) {
 			return
 		}
 		s.challenges.word(&m)
+		s.carryAway(m.Challenge)
 	}
 }
 
-// pass sends a message to an agent, if it is here.
-func (s *Server) pass(to crypto.PublicKey, m job.Message) {
-	if agent := s.sessions.get(to); agent != nil {
+// pass sends a message to an agent, and is false if it is not here.
+func (s *Server) pass(to crypto.PublicKey, m job.Message) bool {
+	agent := s.sessions.get(to)
+	if agent != nil {
 		agent.send(m)
 	}
+	return agent != nil
 }
 
-// show takes the first that a challenged node shows, and returns who is to have it.
-func (d *challenges) show(m *job.LanesShown) []crypto.PublicKey {
+// show takes the first that a challenged node shows, and returns who is to have it now.
+func (d *challenges) show(m *job.LanesShown, here func(crypto.PublicKey) bool) []crypto.PublicKey {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
@@ -312,6 +322,9 @@ func (d *challenges) show(m *job.LanesShown) []crypto.PublicKey {
 		return nil
 	}
 	c.shown = m
+	if !c.showable(here(c.node)) {
+		return nil
+	}
 	return c.peers
 }
 

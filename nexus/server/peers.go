@@ -40,9 +40,10 @@ type guests struct {
 
 func (s *Server) registerPeers(hapi huma.API) {
 	huma.Register(hapi, huma.Operation{
-		OperationID: "carry-peer", Method: http.MethodPost, Path: peersPath, Summary: "Take a probe of a lease of this cluster, or a report of an epoch",
+		OperationID: "carry-peer", Method: http.MethodPost, Path: peersPath, Summary: "Take what nodes of other clusters say to one of this",
 		Description: "The chain draws who probes a lease with service terms among the nodes of all clusters. Servers of other clusters bring what their agents,\n" +
-			"and consumers what they themselves have signed. A probe is answered by the lease's node, or by nothing in time.",
+			"and consumers what they themselves have signed. A probe is answered by the lease's node, or by nothing in time.\n" +
+			"What a node whose hardware is challenged and the peers who measure it say to each other comes the same way.",
 		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.PeerMessage](hapi)}}},
 		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
@@ -59,6 +60,10 @@ func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.Peer
 	if err != nil {
 		return nil, web.Invalid("body.message", err)
 	}
+	if aboutHardware(m) {
+		answer, err := s.takeAway(m, time.Now())
+		return &body[api.PeerMessage]{api.PeerMessage{Message: answer}}, err
+	}
 	r := s.current.Load()
 	if r == nil {
 		return nil, web.Busy("the cluster has no leader now")
@@ -74,7 +79,7 @@ func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.Peer
 		r.hearPeer(&report)
 		return &body[api.PeerMessage]{api.PeerMessage{Message: []byte{}}}, nil
 	}
-	return nil, web.Invalid("body.message", fmt.Errorf("is a %T, want a probe or a report", m))
+	return nil, web.Invalid("body.message", fmt.Errorf("is a %T, want a probe, a report, or what is said in a hardware challenge", m))
 }
 
 // guestProbe has the lease's node answer a probe; the answer is empty if it gives none in time.

@@ -38,6 +38,10 @@ func (s *Server) hearEnd(from *session, m job.Message) {
 		s.hearHardware(from, m)
 		return
 	}
+	if m, ok := m.(job.AtHome); ok {
+		s.hearAtHome(from, &m)
+		return
+	}
 	report, reports := m.(job.PeerReport)
 	if reports = reports && report.Report.Peer == from.node; reports {
 		s.reportAbroad(from, &report)

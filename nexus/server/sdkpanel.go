@@ -149,6 +149,15 @@ func (c *sdkChain) Hardware(ctx context.Context, node crypto.PublicKey) (Challen
 	return out, err
 }
 
+// Home implements Chain.
+func (c *sdkChain) Home(ctx context.Context, node crypto.PublicKey) (settlement.Home, error) {
+	raw, err := c.record(ctx, settlement.HomeKey(node))
+	if err != nil || raw == nil {
+		return settlement.Home{}, err
+	}
+	return settlement.DecodeHome(raw)
+}
+
 // Matter implements Chain.
 func (c *sdkChain) Matter(ctx context.Context, s *Sitting) (Matter, error) {
 	spec, cluster, err := c.judged(ctx, s)

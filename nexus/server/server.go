@@ -61,6 +61,7 @@ type Server struct {
 	egress    egress
 	abroad    abroad
 	guests    guests
+	homes     homes
 
 	challenges *challenges
 	outward    *http.Client // for endpoints that other clusters registered
@@ -131,6 +132,7 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
 		abroad:    abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
+		homes:     homes{known: map[crypto.PublicKey]*homing{}},
 		guests:    guests{waiting: map[crypto.Digest][]chan job.ProbeReply{}},
 		owners:    map[crypto.PublicKey]knownOwner{}, measured: map[crypto.PublicKey]chain.Height{}, asking: make(chan struct{}, maxAsking),
 	}
@@ -270,6 +272,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.watchPanels(ctx) })
 	wg.Go(func() { s.watchAbroad(ctx) })
 	wg.Go(func() { s.watchHardware(ctx) })
+	wg.Go(func() { s.watchHomes(ctx) })
 	wg.Go(func() { fail("state", s.compareAsides(ctx)) })
 	wg.Go(func() { fail(ClusterKeyFile, s.compareClusters(ctx)) })
 	wg.Go(func() { s.elections.run(ctx) })

@@ -62,7 +62,7 @@ type sessions struct {
 	blobs func(context.Context, *transport.Stream)
 	logs  func(node crypto.PublicKey, m job.Log)
 	bids  func(*session, job.Bids)
-	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening, a PeerReport, a Reveal, or what is said in a hardware challenge
+	tell  func(*session, job.Message)                           // a Pledge, a Ballot, an Opening, a PeerReport, a Reveal, an AtHome, or what is said in a hardware challenge
 	poke  func(*session)                                        // there is something new for the leader
 	away  func(*session, job.Probe)                             // of a node that is not here
 	reply func(job.ProbeReply)                                  // to a peer that is not here
@@ -250,6 +250,12 @@ func (ss *sessions) take(s *session, m job.Message) error {
 	case job.Pledge, job.Ballot, job.Opening, job.PeerReport, job.Reveal:
 		ss.tell(s, m)
 		return nil
+	case job.AtHome:
+		if m.Home.Node != s.node {
+			return fmt.Errorf("home of node %s", m.Home.Node.Short())
+		}
+		ss.tell(s, m)
+		return nil
 	case job.LanesShown, job.LaneQuestion, job.LaneOpened, job.Measured:
 		if who := measuredBy(m); who != s.node {
 			return fmt.Errorf("%T by node %s", m, who.Short())
@@ -260,7 +266,7 @@ func (ss *sessions) take(s *session, m job.Message) error {
 		return ss.carryProbe(s, m)
 	case job.ProbeReply:
 		return ss.carryReply(s, m)
-	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch, job.Measure, job.Unanswered:
+	case job.Show, job.Judge, job.Offers, job.Assign, job.Cancel, job.Ack, job.Roster, job.Tunnel, job.Watch, job.Measure, job.Unanswered, job.AskHome:
 		return fmt.Errorf("%T is a server's message", m)
 	}
 	ss.poke(s)

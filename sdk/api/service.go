@@ -152,5 +152,5 @@ func readService(t tagged) (chain.Msg, bool, error) {
 
 // PeerMessage is the body of POST /v1/peers, and its answer.
 type PeerMessage struct {
-	Message []byte `json:"message" doc:"as agents and servers exchange it: a probe or a report, signed by the peer; in the answer that of the node, or nothing"`
+	Message []byte `json:"message" doc:"as agents and servers exchange it: a probe or a report, signed by the peer, or what is said in a hardware challenge; in the answer that of the node, or of its cluster, or nothing"`
 }

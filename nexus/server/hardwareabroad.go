@@ -1,0 +1,364 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/web"
+	"github.com/hypermesh/hypermesh/nexus/hardware"
+	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
+)
+
+// A challenged node and those who measure it may be at different clusters: the chain has the home of each
+// (settlement.Home). A server takes what its own agents say to the homes of those who are not here, and
+// what comes from elsewhere to its agents, never further. That a node was there counts only as its home says
+// it anew each time: of one whose home does not answer nobody here says that it was silent.
+
+const (
+	seekAgain = 10 * time.Second // for the home of a node that has said none
+	// learnedWithin is how soon after a challenge began a server has to have learned of it to say of its node
+	// that it was there: one that began anew meanwhile may have kept it from answering.
+	learnedWithin = 10 * time.Second
+)
+
+// participant is a node with a part in a challenge that is not here. What it knows is under challenges.mu,
+// but the outpost.
+type participant struct {
+	outpost
+	next    time.Time // when it is asked again
+	asked   time.Time // when its home was asked whether it is there
+	brought map[parcel]bool
+	going   map[parcel]bool
+}
+
+// parcel is what is brought to a node once: whose word, or what a challenged node has shown.
+type parcel struct{ of crypto.PublicKey }
+
+// carriage is a parcel and whom it goes to.
+type carriage struct {
+	to *participant
+	parcel
+	message job.Message
+}
+
+// showable reports whether what a node has shown may go to the peers who are here: they hold it against how much
+// memory its cluster says that jobs hold. The caller holds challenges.mu.
+func (c *challenge) showable(here bool) bool {
+	return c.shown != nil && (here || c.here || c.vouched && c.shown.HeldMiB <= c.heldMiB)
+}
+
+// reachAway learns where those are at home who have a part in a challenge and are not here, and has what is
+// for them carried there.
+func (s *Server) reachAway(ctx context.Context, c *challenge) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	id, list := s.challenges.toSeek(c, s.id.genesis.ChainID, time.Now(), s.sitsHere)
+	for node, p := range list { // order-free: each for itself
+		home, err := s.chain.Home(ctx, node)
+		if err == nil && !home.Cluster.IsZero() && home.Cluster != s.id.cluster.Public() {
+			err = s.findHome(ctx, &p.outpost, home.Cluster)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Info("where a node with a part in a hardware challenge is at home is not known", "node", node.Short(), "error", err)
+		}
+		if s.abroad.knows(&p.outpost) {
+			s.challenges.found(p, time.Now())
+		}
+	}
+	s.carryAway(id)
+}
+
+// knows reports whether errands can go to a cluster.
+func (a *abroad) knows(o *outpost) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return o.home != nil
+}
+
+// toSeek returns those with a part in a challenge whose home is to be asked for now.
+func (d *challenges) toSeek(c *challenge, of chain.ChainID, now time.Time, here func(crypto.PublicKey) bool) (chain.HardwareChallenge, map[crypto.PublicKey]*participant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := map[crypto.PublicKey]*participant{}
+	if c.seen == nil {
+		return chain.HardwareChallenge{}, list
+	}
+	for _, node := range append([]crypto.PublicKey{c.node}, c.peers...) {
+		p := c.away[node]
+		if p == nil {
+			p = &participant{outpost: outpost{more: 2 * hardware.MaxOpenings}, brought: map[parcel]bool{}, going: map[parcel]bool{}}
+			c.away[node] = p
+		}
+		if !here(node) && !now.Before(p.next) {
+			p.next = now.Add(seekAgain)
+			list[node] = p
+		}
+	}
+	return c.id(of), list
+}
+
+// found notes that a participant's home is known: a challenge is shorter than it takes to move.
+func (d *challenges) found(p *participant, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.next = now.Add(askEndpoints)
+}
+
+// carryAway takes to the homes of those who are not here what is for them, and asks the challenged node's
+// whether it is there.
+func (s *Server) carryAway(id chain.HardwareChallenge) {
+	for _, load := range s.challenges.loads(id, time.Now(), s.sitsHere) {
+		raw := job.EncodeMessage(load.message)
+		sent := s.abroad.send(&load.to.outpost, func(ctx context.Context, home *sdk.Client) {
+			answer, err := home.CarryPeer(ctx, raw)
+			s.challenges.arrived(load, err == nil)
+			if err != nil {
+				s.log.Debug("what is said in a hardware challenge did not get to another cluster", "challenged", id.Node.Short(), "error", err)
+				return
+			}
+			if _, asks := load.message.(job.Measure); asks {
+				s.hearHome(id, answer)
+			}
+		})
+		if !sent {
+			s.challenges.arrived(load, false)
+		}
+	}
+}
+
+// loads lists what is to be carried now.
+func (d *challenges) loads(id chain.HardwareChallenge, now time.Time, here func(crypto.PublicKey) bool) (list []carriage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.open(id)
+	if c == nil {
+		return nil
+	}
+	add := func(to *participant, of crypto.PublicKey, m job.Message) {
+		if p := (parcel{of}); !to.brought[p] && !to.going[p] {
+			to.going[p] = true
+			list = append(list, carriage{to, p, m})
+		}
+	}
+	waits := false
+	for _, peer := range c.peers {
+		_, said := c.words[peer]
+		waits = waits || !said && here(peer)
+		p := c.away[peer]
+		if p == nil || here(peer) {
+			continue
+		}
+		if c.shown != nil && here(c.node) {
+			add(p, c.node, *c.shown)
+		}
+		for _, own := range c.peers {
+			if v, said := c.words[own]; said && here(own) {
+				add(p, own, job.Measured{Challenge: id, Verdict: v})
+			}
+		}
+	}
+	if p := c.away[c.node]; p != nil && waits && !here(c.node) && now.Sub(p.asked) >= askAgain {
+		p.asked = now
+		list = append(list, carriage{p, parcel{c.node}, job.Measure{Challenge: id}})
+	}
+	return list
+}
+
+// arrived notes that a parcel was brought, or was not.
+func (d *challenges) arrived(load carriage, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(load.to.going, load.parcel)
+	if _, asks := load.message.(job.Measure); !asks && ok {
+		load.to.brought[load.parcel] = true
+	}
+}
+
+// carryTo takes a message to the home of a node that is not here. Whoever misses an answer asks again.
+func (s *Server) carryTo(id chain.HardwareChallenge, node crypto.PublicKey, m job.Message) {
+	p := s.challenges.participant(id, node)
+	if p == nil {
+		return
+	}
+	raw := job.EncodeMessage(m)
+	s.abroad.send(&p.outpost, func(ctx context.Context, home *sdk.Client) {
+		if _, err := home.CarryPeer(ctx, raw); err != nil {
+			s.log.Debug("what is said in a hardware challenge did not get to another cluster", "challenged", id.Node.Short(), "error", err)
+		}
+	})
+}
+
+// participant returns one of a challenge that was looked for; nil: there is none.
+func (d *challenges) participant(id chain.HardwareChallenge, node crypto.PublicKey) *participant {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.open(id); c != nil {
+		return c.away[node]
+	}
+	return nil
+}
+
+// hearHome takes the word of a challenged node's home that it is there, and tells the peers who have said nothing;
+// what the node has shown follows, if it came before.
+func (s *Server) hearHome(id chain.HardwareChallenge, raw []byte) {
+	answer, err := job.DecodeMessage(raw)
+	m, ok := answer.(job.Measure)
+	if err != nil || !ok || m.Challenge != id {
+		s.log.Info("another cluster's answer about a challenged node is none", "node", id.Node.Short(), "error", err)
+		return
+	}
+	nodes, m, shown := s.challenges.vouch(m, s.sitsHere)
+	for _, node := range nodes {
+		s.pass(node, m)
+		if shown != nil {
+			s.pass(node, *shown)
+		}
+	}
+}
+
+// vouch notes such a word, and returns what to tell whom.
+func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (nodes []crypto.PublicKey, _ job.Measure, shown *job.LanesShown) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.open(m.Challenge)
+	if c == nil || here(c.node) {
+		return nil, m, nil
+	}
+	c.vouched, c.heldMiB = true, max(c.heldMiB, m.HeldMiB)
+	m.HeldMiB = c.heldMiB
+	for _, peer := range c.peers {
+		if _, said := c.words[peer]; !said && here(peer) {
+			nodes = append(nodes, peer)
+		}
+	}
+	if c.showable(false) {
+		shown = c.shown
+	}
+	return nodes, m, shown
+}
+
+// aboutHardware reports whether a message of another cluster is about a hardware challenge.
+func aboutHardware(m job.Message) bool {
+	_, asks := m.(job.Measure)
+	return asks || !measuredBy(m).IsZero()
+}
+
+// takeAway takes what another cluster brings of a challenge in which an agent here has a part, and answers. What
+// is signed by who has to sign it goes to agents who are here, and no further.
+func (s *Server) takeAway(m job.Message, now time.Time) ([]byte, error) {
+	if m, ok := m.(job.Measure); ok {
+		answer, known := s.challenges.answerAway(&m, s.sitsHere)
+		if !known {
+			return nil, errNotMeasured()
+		}
+		return job.EncodeMessage(answer), nil
+	}
+	signed, id := signedIn(m)
+	known, news := s.challenges.awaits(m, now)
+	switch {
+	case !known:
+		return nil, errNotMeasured()
+	case !news:
+		return []byte{}, nil
+	case !s.verifier.verify(signed):
+		return nil, web.Invalid("body.message", errors.New("is not signed by whose word it is"))
+	}
+	s.passOn(m, id, now)
+	return []byte{}, nil
+}
+
+// passOn passes what another cluster brought, and whose signature is good, to agents who are here.
+func (s *Server) passOn(m any, id chain.HardwareChallenge, now time.Time) {
+	switch m := m.(type) {
+	case job.LanesShown:
+		for _, peer := range s.challenges.show(&m, s.sitsHere) {
+			s.pass(peer, m)
+		}
+		if s.challenges.askAnew(id) {
+			s.carryAway(id)
+		}
+	case job.LaneQuestion:
+		if s.challenges.question(&m, now) {
+			s.pass(id.Node, m)
+		}
+	case job.LaneOpened:
+		if s.challenges.answer(&m) {
+			s.pass(m.Peer, m)
+		}
+	case job.Measured:
+		s.challenges.word(&m)
+	}
+}
+
+func errNotMeasured() error {
+	return web.NotFound("nothing is heard here of that challenge, or not from this node")
+}
+
+// signedIn returns what has to be signed of a message that measuredBy knows, and of which challenge it is.
+func signedIn(m any) (crypto.Signed, chain.HardwareChallenge) {
+	switch m := m.(type) {
+	case job.LanesShown:
+		return crypto.SignedBy(m.Challenge.Node, crypto.DomainShown, m.Payload(), m.Signature), m.Challenge
+	case job.LaneQuestion:
+		return crypto.SignedBy(m.Peer, crypto.DomainQuestion, m.Payload(), m.Signature), m.Challenge
+	case job.LaneOpened:
+		return crypto.SignedBy(m.Challenge.Node, crypto.DomainOpened, m.Payload(), m.Signature), m.Challenge
+	case job.Measured:
+		return crypto.SignedBy(m.Verdict.Peer, crypto.DomainHardware, chain.HardwarePayload(m.Challenge, m.Verdict), m.Verdict.Signature), m.Challenge
+	}
+	panic("server: a message about hardware that nobody signs")
+}
+
+// answerAway says whether a challenged node is here, and how much memory jobs hold of it; false: nothing is known
+// of the challenge.
+func (d *challenges) answerAway(m *job.Measure, here func(crypto.PublicKey) bool) (job.Measure, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.open(m.Challenge)
+	if c == nil {
+		return job.Measure{}, false
+	}
+	late := c.learned.UnixMilli()-int64(c.seen.Since) > learnedWithin.Milliseconds()
+	return job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late}, c.here || here(c.node)
+}
+
+// awaits reports whether a message is of a challenge that is known and of one who has a part in it, and whether it
+// is news: a signature is looked at then alone.
+func (d *challenges) awaits(m any, now time.Time) (known, news bool) {
+	_, id := signedIn(m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.open(id)
+	if c == nil {
+		return false, false
+	}
+	switch m := m.(type) {
+	case job.LanesShown:
+		return true, c.shown == nil
+	case job.LaneQuestion:
+		return slices.Contains(c.peers, m.Peer), now.Sub(c.asked[m.Peer]) >= askAgain/2
+	case job.LaneOpened:
+		return slices.Contains(c.peers, m.Peer) && !c.asked[m.Peer].IsZero(), c.opened[m.Peer] < openingsCarried
+	case job.Measured:
+		_, said := c.words[m.Verdict.Peer]
+		return slices.Contains(c.peers, m.Verdict.Peer) && m.Verdict.Missing <= c.seen.Lanes, !said
+	}
+	return false, false
+}
+
+// askAnew has a node's home be asked at once how much memory jobs hold, if what the node shows leaves them more.
+func (d *challenges) askAnew(id chain.HardwareChallenge) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.open(id)
+	if c == nil || c.shown == nil || c.here || c.vouched && c.shown.HeldMiB <= c.heldMiB || c.away[c.node] == nil {
+		return false
+	}
+	c.away[c.node].asked = time.Time{}
+	return true
+}

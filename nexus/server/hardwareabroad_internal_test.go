@@ -1,0 +1,129 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/job"
+)
+
+const awayChain = chain.ChainID("away-1")
+
+// awayChallenge is a challenge of node 1, which peers 2 to 4 measure.
+func awayChallenge(t *testing.T, here func(crypto.PublicKey) bool) (*challenges, *challenge, chain.HardwareChallenge) {
+	t.Helper()
+	d := newChallenges(time.Hour)
+	node, peers := crypto.PublicKey{1}, []crypto.PublicKey{{2}, {3}, {4}}
+	d.drawn(node, 0, peers, here)
+	c := d.known[node]
+	if !d.learn(c, &Challenge{Open: true, Hardware: settlement.Hardware{Seed: crypto.Digest{9}, Lanes: 8, MemoryMiB: 64, Peers: peers}}, 0, here(node)) {
+		t.Fatal("the challenge is not open")
+	}
+	id, _ := d.toSeek(c, awayChain, time.Now(), here)
+	return d, c, id
+}
+
+func only(nodes ...byte) func(crypto.PublicKey) bool {
+	return func(k crypto.PublicKey) bool {
+		for _, n := range nodes {
+			if k == (crypto.PublicKey{n}) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// TestWhatIsShownWaitsForWhatJobsHold: peers hold what a node of elsewhere shows against its cluster's word of how much memory
+// jobs hold, so they get that first.
+func TestWhatIsShownWaitsForWhatJobsHold(t *testing.T) {
+	here := only(2)
+	d, c, id := awayChallenge(t, here)
+	shown := &job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}
+	if list := d.show(shown, here); len(list) != 0 {
+		t.Fatalf("passed to %d before its cluster has answered", len(list))
+	}
+	if !d.askAnew(id) {
+		t.Error("its cluster is not asked at once")
+	}
+	if _, _, early := d.toTell(c, awayChain, time.Now(), here); early != nil {
+		t.Error("passed with the next word of the challenge")
+	}
+	if _, _, early := d.vouch(job.Measure{Challenge: id, HeldMiB: 4, Here: true}, here); early != nil {
+		t.Error("passed, though its cluster says that jobs hold less")
+	}
+	nodes, m, now := d.vouch(job.Measure{Challenge: id, HeldMiB: 5, Here: true}, here)
+	if len(nodes) != 1 || nodes[0] != (crypto.PublicKey{2}) || m.HeldMiB != 5 || !m.Here || now != shown {
+		t.Errorf("told %v %+v, %v", nodes, m, now)
+	}
+	if _, m, _ := d.toTell(c, awayChain, time.Now().Add(2*askAgain), here); m.Here {
+		t.Error("that the node was there is said without its cluster saying it anew")
+	}
+}
+
+// TestANodeThatComesIsShownFrom: what a node shows that connects here in the middle goes to the peers here and to those of
+// elsewhere; its old cluster's word counts no more here.
+func TestANodeThatComesIsShownFrom(t *testing.T) {
+	here := only(2)
+	d, _, id := awayChallenge(t, here)
+	here = only(1, 2)
+	if list := d.show(&job.LanesShown{Challenge: id, HeldMiB: 5}, here); len(list) != 3 {
+		t.Errorf("passed to %d", len(list))
+	}
+	if nodes, _, _ := d.vouch(job.Measure{Challenge: id, Here: true}, here); len(nodes) != 0 {
+		t.Error("the old cluster is heard")
+	}
+	if list := d.loads(id, time.Now(), here); len(list) != 2 {
+		t.Errorf("%d things are carried", len(list))
+	}
+}
+
+// TestParcelsAreBroughtOnce: what agents here say goes to each cluster of the others until it is there; what came from elsewhere
+// goes nowhere; and the challenged node's cluster is asked at a pace, as long as a peer here has something to say.
+func TestParcelsAreBroughtOnce(t *testing.T) {
+	here, now := only(2), time.Now()
+	d, c, id := awayChallenge(t, here)
+	kinds := func(list []carriage) (words, asks int) {
+		for _, l := range list {
+			switch m := l.message.(type) {
+			case job.Measured:
+				words++
+				if m.Verdict.Peer != (crypto.PublicKey{2}) {
+					t.Errorf("the word of %x is carried", m.Verdict.Peer[:1])
+				}
+			case job.Measure:
+				asks++
+			default:
+				t.Errorf("a %T is carried", m)
+			}
+		}
+		return words, asks
+	}
+	if words, asks := kinds(d.loads(id, now, here)); words != 0 || asks != 1 {
+		t.Errorf("%d words, %d questions", words, asks)
+	}
+	if words, asks := kinds(d.loads(id, now.Add(askAgain/2), here)); words != 0 || asks != 0 {
+		t.Errorf("soon after: %d words, %d questions", words, asks)
+	}
+	d.word(&job.Measured{Challenge: id, Verdict: chain.HardwareVerdict{Peer: crypto.PublicKey{3}, Missing: 1}}) // of elsewhere
+	d.word(&job.Measured{Challenge: id, Verdict: chain.HardwareVerdict{Peer: crypto.PublicKey{2}, Missing: 1}})
+	list := d.loads(id, now.Add(2*askAgain), here)
+	if words, asks := kinds(list); words != 2 || asks != 0 {
+		t.Errorf("when all here have spoken: %d words, %d questions", words, asks)
+	}
+	if again := d.loads(id, now, here); len(again) != 0 {
+		t.Errorf("%d that are under way are carried again", len(again))
+	}
+	d.arrived(list[0], false)
+	d.arrived(list[1], true)
+	again := d.loads(id, now, here)
+	if len(again) != 1 || again[0].to != list[0].to {
+		t.Errorf("after one was lost %d are carried", len(again))
+	}
+	if len(c.away) != 4 {
+		t.Errorf("%d participants", len(c.away))
+	}
+}
