@@ -41,9 +41,10 @@ type HomeAnnounced struct {
 	At      TimeMs           `json:"at_ms"` // NodeHome.At
 }
 
+// Kinds of what is said of homes.
 const (
 	kindAnnounceHome  uint8 = 54
-	kindHomeAnnounced       = 73
+	kindHomeAnnounced uint8 = 73
 )
 
 func (AnnounceHome) sealedMsg()    {}

@@ -544,14 +544,14 @@ func checkMessage(m Message) error {
 	panic(fmt.Sprintf("job: message of type %T", m))
 }
 
-func (m *Done) check() error {
-	if len(m.Proof) > chain.MaxProof {
-		return fmt.Errorf("proof has %d bytes, limit %d", len(m.Proof), chain.MaxProof)
+func (d *Done) check() error {
+	if len(d.Proof) > chain.MaxProof {
+		return fmt.Errorf("proof has %d bytes, limit %d", len(d.Proof), chain.MaxProof)
 	}
-	if err := checkReason(m.Detail); err != nil {
+	if err := checkReason(d.Detail); err != nil {
 		return err
 	}
-	return m.Receipt.Check()
+	return d.Receipt.Check()
 }
 
 // Work returns the specification of each offer. It is an error if one is missing,
