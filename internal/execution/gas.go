@@ -104,7 +104,7 @@ func GasTableV1() GasTable {
 		Challenge: 8_800, Appeal: 9_500,
 		BeginRun: 25_000, SlateBid: 3_600, CommitRun: 9_200, RevealRun: 9_200, CollectRun: 100,
 		ReportAcceptance: 130_000, ReportMiss: 24_000, DrawPeers: 130_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 130_000, DeclareHardware: 200_000, AnnounceHome: 9_200,
+		ReportHardware: 130_000, DeclareHardware: 200_000, AnnounceHome: 3_600,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 6_100, QueueReleased: 7_700, QueueExpired: 3_100, QueueLease: 16_000, QueueChannel: 11_000,
 		QueueDraw: 240_000, QueueDeadline: 270_000,

@@ -112,7 +112,7 @@ func TestParcelsAreBroughtOnce(t *testing.T) {
 	d.word(&job.Measured{Challenge: id, Verdict: chain.HardwareVerdict{Peer: crypto.PublicKey{2}, Missing: 1}})
 	list := d.loads(id, now.Add(2*askAgain), here)
 	if words, asks := kinds(list); words != 2 || asks != 0 {
-		t.Errorf("when all here have spoken: %d words, %d questions", words, asks)
+		t.Fatalf("when all here have spoken: %d words, %d questions", words, asks)
 	}
 	if again := d.loads(id, now, here); len(again) != 0 {
 		t.Errorf("%d that are under way are carried again", len(again))
