@@ -53,7 +53,6 @@ type outpost struct {
 	home    *sdk.Client // nil: not known yet
 	asked   time.Time   // for home
 	going   int         // errands that wait or are under way
-	more    int         // that may, beside maxErrandsOf
 }
 
 // peersDrawn notes what is said of the peers of a lease.
@@ -249,7 +248,7 @@ func (a *abroad) probedBy(id chain.LeaseID, peer crypto.PublicKey) *foreignLease
 func (a *abroad) send(o *outpost, errand func(ctx context.Context, home *sdk.Client)) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if o.home == nil || o.going >= maxErrandsOf+o.more {
+	if o.home == nil || o.going >= maxErrandsOf {
 		return false
 	}
 	home := o.home

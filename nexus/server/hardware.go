@@ -288,10 +288,10 @@ func (s *Server) hearHardware(from *session, m job.Message) {
 		s.carryAway(m.Challenge)
 	}
 	if m, ok := m.(job.LaneQuestion); ok && s.challenges.question(&m, time.Now()) && !s.pass(m.Challenge.Node, m) {
-		s.carryTo(m.Challenge, m.Challenge.Node, m)
+		s.carryQuestion(&m)
 	}
 	if m, ok := m.(job.LaneOpened); ok && s.challenges.answer(&m) && !s.pass(m.Peer, m) {
-		s.carryTo(m.Challenge, m.Peer, m)
+		s.carryOpened(&m)
 	}
 	if m, ok := m.(job.Measured); ok && s.challenges.wants(&m) {
 		v := &m.Verdict

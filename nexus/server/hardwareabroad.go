@@ -34,6 +34,8 @@ type participant struct {
 	asked   time.Time // when its home was asked whether it is there
 	brought map[parcel]bool
 	going   map[parcel]bool
+	opened  [][]byte // for it, at most hardware.MaxOpenings: they go one after the other, in one errand
+	opening bool     // that errand waits or is under way
 }
 
 // parcel is what is brought to a node once: whose word, or what a challenged node has shown.
@@ -91,7 +93,7 @@ func (d *challenges) toSeek(c *challenge, of chain.ChainID, now time.Time, here 
 	for _, node := range append([]crypto.PublicKey{c.node}, c.peers...) {
 		p := c.away[node]
 		if p == nil {
-			p = &participant{outpost: outpost{more: 2 * hardware.MaxOpenings}, brought: map[parcel]bool{}, going: map[parcel]bool{}}
+			p = &participant{brought: map[parcel]bool{}, going: map[parcel]bool{}}
 			c.away[node] = p
 		}
 		if !here(node) && !now.Before(p.next) {
@@ -179,18 +181,69 @@ func (d *challenges) arrived(load carriage, ok bool) {
 	}
 }
 
-// carryTo takes a message to the home of a node that is not here. Whoever misses an answer asks again.
-func (s *Server) carryTo(id chain.HardwareChallenge, node crypto.PublicKey, m job.Message) {
-	p := s.challenges.participant(id, node)
+// carryQuestion takes a peer's question to the challenged node's home. Whoever misses an answer asks again.
+func (s *Server) carryQuestion(m *job.LaneQuestion) {
+	id := m.Challenge
+	p := s.challenges.participant(id, id.Node)
 	if p == nil {
 		return
 	}
-	raw := job.EncodeMessage(m)
+	raw := job.EncodeMessage(*m)
 	s.abroad.send(&p.outpost, func(ctx context.Context, home *sdk.Client) {
 		if _, err := home.CarryPeer(ctx, raw); err != nil {
 			s.log.Debug("what is said in a hardware challenge did not get to another cluster", "challenged", id.Node.Short(), "error", err)
 		}
 	})
+}
+
+// carryOpened takes an opening to the home of the peer who asked for it.
+func (s *Server) carryOpened(m *job.LaneOpened) {
+	p := s.challenges.participant(m.Challenge, m.Peer)
+	if p == nil || !s.challenges.queueOpened(p, job.EncodeMessage(*m)) {
+		return
+	}
+	sent := s.abroad.send(&p.outpost, func(ctx context.Context, home *sdk.Client) {
+		for raw := s.challenges.nextOpened(p); raw != nil; raw = s.challenges.nextOpened(p) {
+			if _, err := home.CarryPeer(ctx, raw); err != nil {
+				s.challenges.dropOpened(p)
+				s.log.Debug("what a challenged node opened did not get to another cluster", "challenged", m.Challenge.Node.Short(), "error", err)
+				return
+			}
+		}
+	})
+	if !sent {
+		s.challenges.dropOpened(p)
+	}
+}
+
+// queueOpened has an opening wait, if there is room, and reports whether an errand is to begin for it.
+func (d *challenges) queueOpened(p *participant, raw []byte) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(p.opened) >= hardware.MaxOpenings {
+		return false
+	}
+	p.opened = append(p.opened, raw)
+	begins := !p.opening
+	p.opening = true
+	return begins
+}
+
+// nextOpened takes the opening that waits longest; nil: none does, and the errand ends.
+func (d *challenges) nextOpened(p *participant) (raw []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p.opening = len(p.opened) > 0; p.opening {
+		raw, p.opened = p.opened[0], p.opened[1:]
+	}
+	return raw
+}
+
+// dropOpened drops what waits: the peer asks again.
+func (d *challenges) dropOpened(p *participant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.opened, p.opening = nil, false
 }
 
 // participant returns one of a challenge that was looked for; nil: there is none.

@@ -7,6 +7,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -125,5 +126,32 @@ func TestParcelsAreBroughtOnce(t *testing.T) {
 	}
 	if len(c.away) != 4 {
 		t.Errorf("%d participants", len(c.away))
+	}
+}
+
+// TestOpeningsTakeOneErrand: so a cluster that is slow holds up no other's; more than a question draws do not wait.
+func TestOpeningsTakeOneErrand(t *testing.T) {
+	d, c, _ := awayChallenge(t, only(1))
+	p := c.away[crypto.PublicKey{2}]
+	begun := 0
+	for n := range 2 * hardware.MaxOpenings {
+		if d.queueOpened(p, []byte{byte(n)}) {
+			begun++
+		}
+	}
+	for n := range hardware.MaxOpenings {
+		if raw := d.nextOpened(p); len(raw) != 1 || raw[0] != byte(n) {
+			t.Fatalf("the %d-th is %v", n, raw)
+		}
+	}
+	if raw := d.nextOpened(p); raw != nil || begun != 1 {
+		t.Errorf("after all %v waits, %d errands began", raw, begun)
+	}
+	if !d.queueOpened(p, []byte{1}) {
+		t.Error("no errand begins after one has ended")
+	}
+	d.dropOpened(p)
+	if !d.queueOpened(p, []byte{2}) || d.nextOpened(p)[0] != 2 {
+		t.Error("what was dropped waits still")
 	}
 }
