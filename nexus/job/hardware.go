@@ -25,8 +25,9 @@ const maxOpeningBytes = 5*hardware.BlockBytes + 12<<10
 type Measure struct {
 	_         struct{} `cbor:",toarray"`
 	Challenge chain.HardwareChallenge
-	HeldMiB   uint64 // the most memory that jobs, not leases, held on the node since the challenge began, by its cluster's word
-	Here      bool   // the node was connected to its cluster when that learned of the challenge
+	HeldMiB   uint64           // the most memory that jobs, not leases, held on the node since the challenge began, by its cluster's word
+	Here      bool             // the node was connected to its cluster when that learned of the challenge
+	Peer      crypto.PublicKey // for whom another cluster asks, and who is told; zero: a server tells its own agent
 }
 
 // LanesShown is what a challenged node's lanes gave.

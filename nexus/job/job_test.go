@@ -81,7 +81,7 @@ func messages() map[string]job.Message {
 		"probe":         job.Probe{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Bytes: 5, Signature: crypto.Signature{7}},
 		"probe_reply":   job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
 		"peer_report":   job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},
-		"measure":       job.Measure{Challenge: challenge, HeldMiB: 5, Here: true},
+		"measure":       job.Measure{Challenge: challenge, HeldMiB: 5, Here: true, Peer: consumer.Public()},
 		"lanes_shown":   job.LanesShown{Challenge: challenge, HeldMiB: 5, Roots: job.LaneRoots{{Fill: crypto.Digest{6}, Walk: crypto.Digest{7}}, {}}, Signature: crypto.Signature{8}},
 		"lane_question": job.LaneQuestion{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Signature: crypto.Signature{8}},
 		"lane_opened":   job.LaneOpened{Challenge: challenge, Peer: consumer.Public(), Nonce: crypto.Digest{4}, Index: 1, Opening: hardware.Opening{From: [][]byte{{1}}, Seen: []byte{2}}},

@@ -20,9 +20,10 @@ import (
 
 const (
 	abroadTick   = time.Second
-	maxErrands   = 256              // probes and reports that wait to be taken to other clusters
-	maxErrandsOf = 8                // of one lease: a cluster that is slow holds up no other's
-	errandSlots  = 32               // that are taken at a time
+	maxErrands   = 256              // probes, reports, and what is said in hardware challenges, that wait to be taken to other clusters
+	maxErrandsOf = 8                // of one lease, or of one node with a part in a challenge
+	maxErrandsTo = 64               // to one cluster: one that is slow holds up no other's
+	errandSlots  = 4 * maxErrandsTo // that are taken at a time
 	errandTime   = 4 * time.Second  // of one
 	awaitLease   = time.Minute      // for a state that has a lease of which peers were said to be drawn
 	askEndpoints = 10 * time.Minute // after so long a cluster's endpoints may be others
@@ -33,7 +34,14 @@ type abroad struct {
 	errands chan func(context.Context)
 
 	mu     sync.Mutex
+	going  map[crypto.PublicKey]int        // errands to a cluster that wait or are under way; none: 0
 	leases map[chain.LeaseID]*foreignLease // by what was said: one that is not there stands for no other
+}
+
+func newAbroad() *abroad {
+	return &abroad{
+		leases: map[chain.LeaseID]*foreignLease{}, going: map[crypto.PublicKey]int{}, errands: make(chan func(context.Context), maxErrands),
+	}
 }
 
 // foreignLease is a lease of which peers were said to be drawn.
@@ -248,12 +256,12 @@ func (a *abroad) probedBy(id chain.LeaseID, peer crypto.PublicKey) *foreignLease
 func (a *abroad) send(o *outpost, errand func(ctx context.Context, home *sdk.Client)) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if o.home == nil || o.going >= maxErrandsOf {
+	if o.home == nil || o.going >= maxErrandsOf || a.going[o.cluster] >= maxErrandsTo {
 		return false
 	}
-	home := o.home
+	cluster, home := o.cluster, o.home
 	run := func(ctx context.Context) {
-		defer a.back(o)
+		defer a.back(o, cluster)
 		ctx, cancel := context.WithTimeout(ctx, errandTime)
 		defer cancel()
 		errand(ctx, home)
@@ -261,6 +269,7 @@ func (a *abroad) send(o *outpost, errand func(ctx context.Context, home *sdk.Cli
 	select {
 	case a.errands <- run:
 		o.going++
+		a.going[cluster]++
 		return true
 	default:
 		return false
@@ -268,10 +277,13 @@ func (a *abroad) send(o *outpost, errand func(ctx context.Context, home *sdk.Cli
 }
 
 // back notes that an errand has ended.
-func (a *abroad) back(o *outpost) {
+func (a *abroad) back(o *outpost, cluster crypto.PublicKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	o.going--
+	if a.going[cluster]--; a.going[cluster] == 0 {
+		delete(a.going, cluster)
+	}
 }
 
 // probeAbroad takes a probe to the lease's cluster, and the answer back. A probe of a lease that is not known

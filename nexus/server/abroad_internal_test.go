@@ -10,10 +10,6 @@ import (
 	"github.com/hypermesh/hypermesh/sdk"
 )
 
-func newAbroad() *abroad {
-	return &abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)}
-}
-
 // TestALeaseThatIsNotThereHidesNone: an agent that names another node with an order does not keep the peers of
 // that order's lease from being told.
 func TestALeaseThatIsNotThereHidesNone(t *testing.T) {
@@ -37,7 +33,7 @@ func TestALeaseThatIsNotThereHidesNone(t *testing.T) {
 	}
 }
 
-// TestASlowClusterHoldsUpNoOther: of one lease few errands wait or are under way.
+// TestASlowClusterHoldsUpNoOther: of one lease few errands wait or are under way, and to one cluster no more than leave others room.
 func TestASlowClusterHoldsUpNoOther(t *testing.T) {
 	a, slow, other := newAbroad(), &outpost{home: &sdk.Client{}}, &outpost{home: &sdk.Client{}}
 	for range 2 * maxErrands {
@@ -53,8 +49,23 @@ func TestASlowClusterHoldsUpNoOther(t *testing.T) {
 	for range maxErrandsOf {
 		(<-a.errands)(t.Context())
 	}
-	if slow.going != 0 || other.going != 1 {
-		t.Errorf("%d and %d under way", slow.going, other.going)
+	if slow.going != 0 || other.going != 1 || a.going[slow.cluster] != 1 {
+		t.Errorf("%d and %d under way, %d to the cluster", slow.going, other.going, a.going[slow.cluster])
+	}
+	for range maxErrands { // of many leases
+		a.send(&outpost{cluster: crypto.PublicKey{7}, home: &sdk.Client{}}, func(context.Context, *sdk.Client) {})
+	}
+	if len(a.errands) != maxErrandsTo+1 || a.going[crypto.PublicKey{7}] != maxErrandsTo {
+		t.Fatalf("%d errands, %d of them to one cluster", len(a.errands), a.going[crypto.PublicKey{7}])
+	}
+	if !a.send(slow, func(context.Context, *sdk.Client) {}) {
+		t.Error("there is no room for another cluster's")
+	}
+	for len(a.errands) > 0 {
+		(<-a.errands)(t.Context())
+	}
+	if len(a.going) != 0 {
+		t.Errorf("after all are back: %v", a.going)
 	}
 }
 

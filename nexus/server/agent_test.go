@@ -46,6 +46,8 @@ type fakeAgent struct {
 	// probe takes what is about leases that are probed; nil: it answers no probe, and is told nothing.
 	probe func(m job.Message) job.Message // nil: nothing
 	only  int                             // of the servers, counted from 1, that it connects to; 0: all
+	// behind is how far its clock is, by which it says where it is at home.
+	behind time.Duration
 
 	mu       sync.Mutex
 	controls map[*transport.Stream]*sync.Mutex
@@ -240,7 +242,7 @@ func (a *fakeAgent) take(ctx context.Context, control *transport.Stream, m job.M
 			a.send(control, answer)
 		}
 	case job.AskHome:
-		h := chain.NodeHome{ChainID: testChain, Node: a.key.Public(), Cluster: m.Cluster, At: chain.TimeMs(time.Now().UnixMilli())}
+		h := chain.NodeHome{ChainID: testChain, Node: a.key.Public(), Cluster: m.Cluster, At: chain.TimeMs(time.Now().Add(-a.behind).UnixMilli())}
 		a.send(control, job.AtHome{Home: h, Signature: a.key.Sign(crypto.DomainHome, chain.HomePayload(h))})
 	case job.Measure, job.LanesShown, job.LaneQuestion, job.LaneOpened:
 		if a.measure == nil {

@@ -43,7 +43,8 @@ const (
 // challenges is what a server knows of hardware challenges. Safe for concurrent use; so is what it
 // knows of each under its lock alone.
 type challenges struct {
-	lasts time.Duration // a challenge, at the longest
+	params *chain.Params
+	lasts  time.Duration // a challenge, at the longest
 
 	mu    sync.Mutex
 	known map[crypto.PublicKey]*challenge // by the challenged node
@@ -64,6 +65,7 @@ type challenge struct {
 	here    bool   // the node was connected when it was
 	heldMiB uint64 // the most that jobs held on the node since
 	shown   *job.LanesShown
+	showed  time.Time // when that came
 	told    map[crypto.PublicKey]time.Time
 	opened  map[crypto.PublicKey]int       // openings that were carried to a peer
 	asked   map[crypto.PublicKey]time.Time // questions of a peer that were carried
@@ -75,8 +77,8 @@ type challenge struct {
 	away    map[crypto.PublicKey]*participant
 }
 
-func newChallenges(lasts time.Duration) *challenges {
-	return &challenges{lasts: lasts, known: map[crypto.PublicKey]*challenge{}}
+func newChallenges(p *chain.Params) *challenges {
+	return &challenges{params: p, lasts: 2 * time.Duration(p.HardwareMs) * time.Millisecond, known: map[crypto.PublicKey]*challenge{}}
 }
 
 // id names the challenge that was seen.
@@ -321,7 +323,7 @@ func (d *challenges) show(m *job.LanesShown, here func(crypto.PublicKey) bool) [
 	if c == nil || c.shown != nil {
 		return nil
 	}
-	c.shown = m
+	c.shown, c.showed = m, time.Now()
 	if !c.showable(here(c.node)) {
 		return nil
 	}

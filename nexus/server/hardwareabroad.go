@@ -24,18 +24,24 @@ const (
 	// learnedWithin is how soon after a challenge began a server has to have learned of it to say of its node
 	// that it was there: one that began anew meanwhile may have kept it from answering.
 	learnedWithin = 10 * time.Second
+	// wayTakes is how long what a node shows is on its way to another cluster at most, and seenApart how much sooner than
+	// here that may have learned of the challenge: no node is blamed for a way that took longer.
+	wayTakes  = 300 * time.Millisecond
+	seenApart = 2 * time.Second
 )
 
 // participant is a node with a part in a challenge that is not here. What it knows is under challenges.mu,
 // but the outpost.
 type participant struct {
 	outpost
-	next    time.Time // when it is asked again
-	asked   time.Time // when its home was asked whether it is there
+	next    time.Time // when it is asked again where it is
+	asked   time.Time // of a peer who is here: when the challenged node's home was asked for it whether that is there
 	brought map[parcel]bool
 	going   map[parcel]bool
 	opened  [][]byte // for it, at most hardware.MaxOpenings: they go one after the other, in one errand
 	opening bool     // that errand waits or is under way
+	lost    bool     // some of what the node opened did not get there, and nothing after it yet
+	slow    bool     // what the node has shown took so long to get there that it may have been late
 }
 
 // parcel is what is brought to a node once: whose word, or what a challenged node has shown.
@@ -118,17 +124,17 @@ func (s *Server) carryAway(id chain.HardwareChallenge) {
 		raw := job.EncodeMessage(load.message)
 		sent := s.abroad.send(&load.to.outpost, func(ctx context.Context, home *sdk.Client) {
 			answer, err := home.CarryPeer(ctx, raw)
-			s.challenges.arrived(load, err == nil)
+			s.challenges.arrived(id, load, err == nil, time.Now())
 			if err != nil {
 				s.log.Debug("what is said in a hardware challenge did not get to another cluster", "challenged", id.Node.Short(), "error", err)
 				return
 			}
-			if _, asks := load.message.(job.Measure); asks {
-				s.hearHome(id, answer)
+			if asked, asks := load.message.(job.Measure); asks {
+				s.hearHome(asked, answer)
 			}
 		})
 		if !sent {
-			s.challenges.arrived(load, false)
+			s.challenges.arrived(id, load, false, time.Now())
 		}
 	}
 }
@@ -147,12 +153,18 @@ func (d *challenges) loads(id chain.HardwareChallenge, now time.Time, here func(
 			list = append(list, carriage{to, p, m})
 		}
 	}
-	waits := false
+	home := c.away[c.node]
 	for _, peer := range c.peers {
 		_, said := c.words[peer]
-		waits = waits || !said && here(peer)
 		p := c.away[peer]
-		if p == nil || here(peer) {
+		if p == nil {
+			continue
+		}
+		if here(peer) {
+			if !said && home != nil && !here(c.node) && now.Sub(p.asked) >= askAgain {
+				p.asked = now
+				list = append(list, carriage{home, parcel{peer}, job.Measure{Challenge: id, Peer: peer}})
+			}
 			continue
 		}
 		if c.shown != nil && here(c.node) {
@@ -164,21 +176,31 @@ func (d *challenges) loads(id chain.HardwareChallenge, now time.Time, here func(
 			}
 		}
 	}
-	if p := c.away[c.node]; p != nil && waits && !here(c.node) && now.Sub(p.asked) >= askAgain {
-		p.asked = now
-		list = append(list, carriage{p, parcel{c.node}, job.Measure{Challenge: id}})
-	}
 	return list
 }
 
 // arrived notes that a parcel was brought, or was not.
-func (d *challenges) arrived(load carriage, ok bool) {
+func (d *challenges) arrived(id chain.HardwareChallenge, load carriage, ok bool, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(load.to.going, load.parcel)
-	if _, asks := load.message.(job.Measure); !asks && ok {
-		load.to.brought[load.parcel] = true
+	if _, asks := load.message.(job.Measure); asks {
+		return // at its own pace
 	}
+	delete(load.to.going, load.parcel)
+	if !ok {
+		return
+	}
+	load.to.brought[load.parcel] = true
+	if c := d.open(id); c != nil && load.of == c.node {
+		load.to.slow = now.Sub(c.showed) > wayTakes && now.Sub(c.learned) > d.limit(c)-seenApart
+	}
+}
+
+// limit is within what time a challenged node has to show its lanes. The caller holds d.mu.
+func (d *challenges) limit(c *challenge) time.Duration {
+	h := c.seen
+	task, _ := hardware.TaskOf(h.Seed, h.Lanes, h.MemoryMiB-min(c.heldMiB, h.MemoryMiB), d.params.HardwareLaneMiB)
+	return time.Duration(task.LimitMs(d.params.HardwareStepNs)) * time.Millisecond
 }
 
 // carryQuestion takes a peer's question to the challenged node's home. Whoever misses an answer asks again.
@@ -221,6 +243,7 @@ func (d *challenges) queueOpened(p *participant, raw []byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(p.opened) >= hardware.MaxOpenings {
+		p.lost = true
 		return false
 	}
 	p.opened = append(p.opened, raw)
@@ -235,6 +258,8 @@ func (d *challenges) nextOpened(p *participant) (raw []byte) {
 	defer d.mu.Unlock()
 	if p.opening = len(p.opened) > 0; p.opening {
 		raw, p.opened = p.opened[0], p.opened[1:]
+	} else {
+		p.lost = false
 	}
 	return raw
 }
@@ -243,7 +268,7 @@ func (d *challenges) nextOpened(p *participant) (raw []byte) {
 func (d *challenges) dropOpened(p *participant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p.opened, p.opening = nil, false
+	p.opened, p.opening, p.lost = nil, false, true
 }
 
 // participant returns one of a challenge that was looked for; nil: there is none.
@@ -256,43 +281,40 @@ func (d *challenges) participant(id chain.HardwareChallenge, node crypto.PublicK
 	return nil
 }
 
-// hearHome takes the word of a challenged node's home that it is there, and tells the peers who have said nothing;
-// what the node has shown follows, if it came before.
-func (s *Server) hearHome(id chain.HardwareChallenge, raw []byte) {
+// hearHome takes the word of a challenged node's home that it is there, and tells the peer for whom it was asked, if that
+// has said nothing; what the node has shown follows, if it came before.
+func (s *Server) hearHome(asked job.Measure, raw []byte) {
 	answer, err := job.DecodeMessage(raw)
 	m, ok := answer.(job.Measure)
-	if err != nil || !ok || m.Challenge != id {
-		s.log.Info("another cluster's answer about a challenged node is none", "node", id.Node.Short(), "error", err)
+	if err != nil || !ok || m.Challenge != asked.Challenge || m.Peer != asked.Peer {
+		s.log.Info("another cluster's answer about a challenged node is none", "node", asked.Challenge.Node.Short(), "error", err)
 		return
 	}
-	nodes, m, shown := s.challenges.vouch(m, s.sitsHere)
-	for _, node := range nodes {
-		s.pass(node, m)
-		if shown != nil {
-			s.pass(node, *shown)
-		}
+	tell, m, shown := s.challenges.vouch(m, s.sitsHere)
+	if !tell {
+		return
+	}
+	s.pass(m.Peer, m)
+	if shown != nil {
+		s.pass(m.Peer, *shown)
 	}
 }
 
-// vouch notes such a word, and returns what to tell whom.
-func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (nodes []crypto.PublicKey, _ job.Measure, shown *job.LanesShown) {
+// vouch notes such a word, and returns what to tell the peer; false: nothing.
+func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (tell bool, _ job.Measure, shown *job.LanesShown) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
 	if c == nil || here(c.node) {
-		return nil, m, nil
+		return false, m, nil
 	}
 	c.vouched, c.heldMiB = true, max(c.heldMiB, m.HeldMiB)
 	m.HeldMiB = c.heldMiB
-	for _, peer := range c.peers {
-		if _, said := c.words[peer]; !said && here(peer) {
-			nodes = append(nodes, peer)
-		}
-	}
 	if c.showable(false) {
 		shown = c.shown
 	}
-	return nodes, m, shown
+	_, said := c.words[m.Peer]
+	return !said && slices.Contains(c.peers, m.Peer), m, shown
 }
 
 // aboutHardware reports whether a message of another cluster is about a hardware challenge.
@@ -367,17 +389,25 @@ func signedIn(m any) (crypto.Signed, chain.HardwareChallenge) {
 	panic("server: a message about hardware that nobody signs")
 }
 
-// answerAway says whether a challenged node is here, and how much memory jobs hold of it; false: nothing is known
-// of the challenge.
+// answerAway says to a peer of elsewhere whether a challenged node is here, and how much memory jobs hold of it; false:
+// nothing is known of the challenge, or the peer has no part in it. That the node is here is said to no peer to whom
+// something that it showed or opened did not get, or not in time: its cluster may be one that nobody reaches.
 func (d *challenges) answerAway(m *job.Measure, here func(crypto.PublicKey) bool) (job.Measure, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
-	if c == nil {
+	if c == nil || !slices.Contains(c.peers, m.Peer) {
 		return job.Measure{}, false
 	}
 	late := c.learned.UnixMilli()-int64(c.seen.Since) > learnedWithin.Milliseconds()
-	return job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late}, c.here || here(c.node)
+	answer := job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late && c.reached(m.Peer), Peer: m.Peer}
+	return answer, c.here || here(c.node)
+}
+
+// reached reports whether a peer of elsewhere has all that the node showed and opened. The caller holds challenges.mu.
+func (c *challenge) reached(peer crypto.PublicKey) bool {
+	p := c.away[peer]
+	return p != nil && !p.lost && !p.slow && (c.shown == nil || p.brought[parcel{c.node}])
 }
 
 // awaits reports whether a message is of a challenge that is known and of one who has a part in it, and whether it
@@ -412,6 +442,10 @@ func (d *challenges) askAnew(id chain.HardwareChallenge) bool {
 	if c == nil || c.shown == nil || c.here || c.vouched && c.shown.HeldMiB <= c.heldMiB || c.away[c.node] == nil {
 		return false
 	}
-	c.away[c.node].asked = time.Time{}
+	for _, peer := range c.peers {
+		if p := c.away[peer]; p != nil {
+			p.asked = time.Time{}
+		}
+	}
 	return true
 }

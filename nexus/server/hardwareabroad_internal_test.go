@@ -16,7 +16,7 @@ const awayChain = chain.ChainID("away-1")
 // awayChallenge is a challenge of node 1, which peers 2 to 4 measure.
 func awayChallenge(t *testing.T, here func(crypto.PublicKey) bool) (*challenges, *challenge, chain.HardwareChallenge) {
 	t.Helper()
-	d := newChallenges(time.Hour)
+	d := newChallenges(&chain.Params{HardwareMs: 1_800_000, HardwareLaneMiB: 16, HardwareStepNs: 200_000})
 	node, peers := crypto.PublicKey{1}, []crypto.PublicKey{{2}, {3}, {4}}
 	d.drawn(node, 0, peers, here)
 	c := d.known[node]
@@ -53,12 +53,16 @@ func TestWhatIsShownWaitsForWhatJobsHold(t *testing.T) {
 	if _, _, early := d.toTell(c, awayChain, time.Now(), here); early != nil {
 		t.Error("passed with the next word of the challenge")
 	}
-	if _, _, early := d.vouch(job.Measure{Challenge: id, HeldMiB: 4, Here: true}, here); early != nil {
+	peer := crypto.PublicKey{2}
+	if _, _, early := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 4, Here: true}, here); early != nil {
 		t.Error("passed, though its cluster says that jobs hold less")
 	}
-	nodes, m, now := d.vouch(job.Measure{Challenge: id, HeldMiB: 5, Here: true}, here)
-	if len(nodes) != 1 || nodes[0] != (crypto.PublicKey{2}) || m.HeldMiB != 5 || !m.Here || now != shown {
-		t.Errorf("told %v %+v, %v", nodes, m, now)
+	tell, m, now := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
+	if !tell || m.HeldMiB != 5 || !m.Here || now != shown {
+		t.Errorf("told %t %+v, %v", tell, m, now)
+	}
+	if tell, _, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{9}, Here: true}, here); tell {
+		t.Error("a node without a part in it is told")
 	}
 	if _, m, _ := d.toTell(c, awayChain, time.Now().Add(2*askAgain), here); m.Here {
 		t.Error("that the node was there is said without its cluster saying it anew")
@@ -74,7 +78,7 @@ func TestANodeThatComesIsShownFrom(t *testing.T) {
 	if list := d.show(&job.LanesShown{Challenge: id, HeldMiB: 5}, here); len(list) != 3 {
 		t.Errorf("passed to %d", len(list))
 	}
-	if nodes, _, _ := d.vouch(job.Measure{Challenge: id, Here: true}, here); len(nodes) != 0 {
+	if tell, _, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{2}, Here: true}, here); tell {
 		t.Error("the old cluster is heard")
 	}
 	if list := d.loads(id, time.Now(), here); len(list) != 2 {
@@ -118,14 +122,60 @@ func TestParcelsAreBroughtOnce(t *testing.T) {
 	if again := d.loads(id, now, here); len(again) != 0 {
 		t.Errorf("%d that are under way are carried again", len(again))
 	}
-	d.arrived(list[0], false)
-	d.arrived(list[1], true)
+	d.arrived(id, list[0], false, now)
+	d.arrived(id, list[1], true, now)
 	again := d.loads(id, now, here)
 	if len(again) != 1 || again[0].to != list[0].to {
 		t.Errorf("after one was lost %d are carried", len(again))
 	}
 	if len(c.away) != 4 {
 		t.Errorf("%d participants", len(c.away))
+	}
+}
+
+// TestNoPeerIsToldOfANodeOfWhichItHearsNothing: that a challenged node is here is said to a peer of elsewhere only if all that the
+// node showed and opened got to it, in time: its cluster may be one that nobody reaches, or have no home on the chain.
+func TestNoPeerIsToldOfANodeOfWhichItHearsNothing(t *testing.T) {
+	here, now := only(1), time.Now()
+	d, c, id := awayChallenge(t, here)
+	c.seen.Since = chain.TimeMs(now.UnixMilli())
+	two, three := crypto.PublicKey{2}, crypto.PublicKey{3}
+	says := func(peer crypto.PublicKey, want bool, when string) {
+		t.Helper()
+		if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: peer}, here); !known || m.Here != want || m.Peer != peer {
+			t.Errorf("%s: %+v, %t", when, m, known)
+		}
+	}
+	says(two, true, "as nothing is shown")
+	d.show(&job.LanesShown{Challenge: id}, here)
+	says(two, false, "before what is shown gets there")
+	list := d.loads(id, now, here)
+	if len(list) != 3 {
+		t.Fatalf("%d things are carried", len(list))
+	}
+	for _, load := range list {
+		switch load.to {
+		case c.away[two]:
+			d.arrived(id, load, true, c.showed)
+		case c.away[three]:
+			d.arrived(id, load, false, c.showed)
+		default:
+			d.arrived(id, load, true, c.showed.Add(time.Hour)) // it may have been late
+		}
+	}
+	says(two, true, "as all got there")
+	says(three, false, "as it was lost")
+	says(crypto.PublicKey{4}, false, "as it was long on its way")
+	d.queueOpened(c.away[two], []byte{1})
+	d.dropOpened(c.away[two])
+	says(two, false, "as an opening was lost")
+	d.queueOpened(c.away[two], []byte{1})
+	for d.nextOpened(c.away[two]) != nil {
+		says(two, false, "as one is on its way")
+	}
+	says(two, true, "as the openings got there")
+	if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: crypto.PublicKey{9}}, here); known || m.Here {
+		t.Error("a node without a part in it is answered")
 	}
 }
 

@@ -181,7 +181,7 @@ func TestAClusterThatDoesNotAnswerMakesNobodySilent(t *testing.T) {
 func TestAClusterThatLearnedLateSaysNothing(t *testing.T) {
 	p := newApart(t, true)
 	ask := func() (m job.Measure) {
-		status, raw := p.carry(p.home, job.Measure{Challenge: p.challenge})
+		status, raw := p.carry(p.home, job.Measure{Challenge: p.challenge, Peer: p.first.key.Public()})
 		if status == http.StatusOK {
 			answer, err := job.DecodeMessage(raw)
 			if err != nil {
@@ -221,7 +221,7 @@ func (p *apart) carry(to *cluster, m job.Message) (int, []byte) {
 func TestWhatOthersBringOfChallengesIsRefusedByName(t *testing.T) {
 	p := newApart(t, true)
 	until(t, "the challenge is known", func() bool {
-		status, _ := p.carry(p.home, job.Measure{Challenge: p.challenge})
+		status, _ := p.carry(p.home, job.Measure{Challenge: p.challenge, Peer: p.first.key.Public()})
 		return status == http.StatusOK
 	})
 	question := job.LaneQuestion{Challenge: p.challenge, Nonce: crypto.Digest{7}}
@@ -238,7 +238,9 @@ func TestWhatOthersBringOfChallengesIsRefusedByName(t *testing.T) {
 		status int
 		says   string
 	}{
-		"another challenge":       {job.Measure{Challenge: other}, http.StatusNotFound, "nothing is heard here of that challenge"},
+		"another challenge":       {job.Measure{Challenge: other, Peer: p.first.key.Public()}, http.StatusNotFound, "nothing is heard here of that challenge"},
+		"asked for a stranger":    {job.Measure{Challenge: p.challenge, Peer: key(agentKeys + 7).Public()}, http.StatusNotFound, "or not from this node"},
+		"asked for nobody":        {job.Measure{Challenge: p.challenge}, http.StatusNotFound, "or not from this node"},
 		"a stranger's question":   {signQuestion(7, question), http.StatusNotFound, "or not from this node"},
 		"a forged question":       {forged, http.StatusUnprocessableEntity, "not signed"},
 		"more lanes than it has":  {lanes, http.StatusNotFound, "or not from this node"},
@@ -308,9 +310,33 @@ func TestAgentsAreAskedForTheirHome(t *testing.T) {
 	if !node.Verify(crypto.DomainHome, payload, m.NodeSignature) || !m.Home.Cluster.Verify(crypto.DomainHome, payload, m.ClusterSignature) {
 		t.Error("what is listed is not signed by both")
 	}
-	on.set(func() { on.homes[node] = settlement.Home{Cluster: m.Home.Cluster, At: m.Home.At} })
+	on.set(func() { on.challenged = node })
+	look()
+	if list = c.votes(0); len(list) != 0 {
+		t.Errorf("what the chain would refuse is listed: %+v", list)
+	}
+	on.set(func() {
+		on.challenged, on.homes[node] = crypto.PublicKey{}, settlement.Home{Cluster: m.Home.Cluster, At: m.Home.At}
+	})
 	look()
 	if list = c.votes(0); len(list) != 0 {
 		t.Errorf("what the chain has is listed: %+v", list)
+	}
+}
+
+// TestWordOfAHomeThatIsTooEarlyIsNotListed: an agent whose clock is behind, when it has just become free to move, says that it did
+// before: the chain would refuse that, and the relay pay for it.
+func TestWordOfAHomeThatIsTooEarlyIsNotListed(t *testing.T) {
+	on := newFakeChain()
+	node := key(agentKeys).Public()
+	moved := time.Now().Add(-chain.HomeMs*time.Millisecond - time.Second)
+	on.homes = map[crypto.PublicKey]settlement.Home{node: {Cluster: key(clusterKey + 1).Public(), At: chain.TimeMs(moved.UnixMilli())}}
+	c := newClusterOn(t, on, 1, nil, nil)
+	c.agent(0, func(a *fakeAgent) { a.behind = 4 * time.Minute })
+	c.waitNodes(0, 1)
+	until(t, "the agent is asked", func() bool { return c.servers[0].LookHome(t.Context(), node) })
+	until(t, "its answer", func() bool { return !c.servers[0].AskedHome(node) })
+	if list := c.votes(0); len(list) != 0 {
+		t.Errorf("listed: %+v", list)
 	}
 }

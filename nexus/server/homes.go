@@ -20,7 +20,7 @@ const (
 	homeTick   = time.Second
 	homeAgain  = 5 * time.Second // until the chain has what is listed
 	homeStands = askEndpoints    // once it has
-	homeListed = chain.HomeMs / 2 * time.Millisecond
+	homeListed = time.Minute     // a relay looks each second; what the chain refused is said anew then
 )
 
 // homes is what the leader knows of its agents' homes.
@@ -34,6 +34,7 @@ type homing struct {
 	next  time.Time // when the chain is asked again
 	busy  bool
 	asked bool                // the agent, whose word is awaited
+	least chain.TimeMs        // from when that has to be: the chain takes no earlier one
 	said  *chain.AnnounceHome // to be posted; nil: nothing is
 	since time.Time           // when it was said
 }
@@ -114,53 +115,58 @@ func (d *homes) due(h *homing, now time.Time) bool {
 func (s *Server) lookHome(ctx context.Context, from *session, h *homing) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	ask, stands := s.awayByChain(ctx, from)
+	by := s.homeByChain(ctx, from)
 	s.homes.mu.Lock()
 	h.busy = false
-	if stands {
-		h.said, h.next = nil, time.Now().Add(homeStands)
+	if by.stands {
+		h.next = time.Now().Add(homeStands)
 	}
-	if h.said != nil && time.Since(h.since) >= homeListed {
-		h.said = nil // too old to be posted
+	if !by.moves || time.Since(h.since) >= homeListed {
+		h.said = nil // the chain has it, would refuse it now, or it is too old
 	}
-	ask = ask && h.said == nil
-	h.asked = ask
+	ask := by.moves && h.said == nil
+	h.asked, h.least = ask, by.least
 	s.homes.mu.Unlock()
 	if ask {
 		from.send(job.AskHome{Cluster: s.id.cluster.Public()})
 	}
 }
 
-// awayByChain reports whether an agent is to be asked for its word, and whether it is at home here as it is.
-func (s *Server) awayByChain(ctx context.Context, from *session) (ask, stands bool) {
+// homed is what the chain has of an agent's home.
+type homed struct {
+	stands bool         // it is at home here
+	moves  bool         // the chain would take that it is
+	least  chain.TimeMs // if that was said no earlier
+}
+
+// homeByChain asks the chain where an agent is at home.
+func (s *Server) homeByChain(ctx context.Context, from *session) (by homed) {
 	home, err := s.chain.Home(ctx, from.node)
 	if err == nil && home.Cluster == s.id.cluster.Public() {
-		return false, true
+		return homed{stands: true}
 	}
 	if err == nil {
 		_, err = s.providerOf(ctx, from.node, func(*Provider) bool { return true })
 	}
-	moves := err == nil && !home.Cluster.IsZero()
-	if moves && time.Now().UnixMilli() < int64(home.At)+chain.HomeMs {
-		return false, false // not yet
-	}
 	var seen Challenge
-	if moves {
+	if err == nil && !home.Cluster.IsZero() {
+		by.least = home.At + chain.HomeMs
 		seen, err = s.chain.Hardware(ctx, from.node)
 	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Debug("where an agent is at home by the chain is not known", "node", from.node.Short(), "error", err)
 	}
-	return err == nil && !seen.Open, false
+	by.moves = err == nil && !seen.Open && chain.TimeMs(time.Now().UnixMilli()) >= by.least
+	return by
 }
 
 // hearAtHome takes an agent's word that it is at home here, for which it was asked.
 func (s *Server) hearAtHome(from *session, m *job.AtHome) {
 	s.homes.mu.Lock()
-	h := s.homes.known[from.node]
+	h, least := s.homes.known[from.node], chain.TimeMs(0)
 	wanted := h != nil && h.asked
 	if wanted {
-		h.asked = false
+		h.asked, least = false, h.least
 	}
 	s.homes.mu.Unlock()
 	now := chain.TimeMs(time.Now().UnixMilli())
@@ -171,7 +177,7 @@ func (s *Server) hearAtHome(from *session, m *job.AtHome) {
 	case m.Home.ChainID != s.id.genesis.ChainID || m.Home.Cluster != s.id.cluster.Public():
 		from.log.Warn("an agent says that it is at home elsewhere", "cluster", m.Home.Cluster.Short())
 		return
-	case off >= chain.HomeMs/2:
+	case off >= chain.HomeMs/2 || m.Home.At < least:
 		from.log.Warn("an agent's clock is wrong: what it says of its home is not posted", "off_ms", uint64(off))
 		return
 	}

@@ -59,7 +59,7 @@ type Server struct {
 	proofs    zk.Verifier
 	docket    *docket
 	egress    egress
-	abroad    abroad
+	abroad    *abroad
 	guests    guests
 	homes     homes
 
@@ -131,7 +131,7 @@ func Open(cfg Config, c Chain) (_ *Server, err error) {
 	s := &Server{
 		cfg: cfg, chain: c, logs: newJobLogs(), tunnels: newTunnels(), closing: make(chan struct{}),
 		addresses: addresses{known: map[crypto.PublicKey]knownURL{}},
-		abroad:    abroad{leases: map[chain.LeaseID]*foreignLease{}, errands: make(chan func(context.Context), maxErrands)},
+		abroad:    newAbroad(),
 		homes:     homes{known: map[crypto.PublicKey]*homing{}},
 		guests:    guests{waiting: map[crypto.Digest][]chan job.ProbeReply{}},
 		owners:    map[crypto.PublicKey]knownOwner{}, measured: map[crypto.PublicKey]chain.Height{}, asking: make(chan struct{}, maxAsking),
@@ -178,7 +178,7 @@ func (s *Server) openIdentity() (err error) {
 	s.config = scheduler.DefaultConfig(s.id.genesis, s.id.cluster.Public())
 	lasts := 2 * time.Duration(settlement.PanelMs(&s.id.genesis.Params)) * time.Millisecond
 	s.docket = newDocket(lasts, uint64(s.cfg.BlobMiB)*mebibyte/4)
-	s.challenges = newChallenges(2 * time.Duration(s.id.genesis.Params.HardwareMs) * time.Millisecond)
+	s.challenges = newChallenges(&s.id.genesis.Params)
 	s.outward = outwardClient(s.cfg.LocalPeers)
 	s.signer = newSigner(s.id.cluster, s.id.genesis.ChainID)
 	if s.proofs, err = groth16.OpenVerifier(s.cfg.Home, s.id.genesis.VerifyingKeys()); err != nil {
