@@ -92,7 +92,7 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 860, Byte: 4, Signature: 900,
-		Transfer: 930, RegisterProvider: 200_000, UnbondProvider: 5_700,
+		Transfer: 930, RegisterProvider: 200_000, UnbondProvider: 4_900,
 		RegisterCluster: 8_700, UnbondCluster: 7_700, Deposit: 1_100, Withdraw: 6_800,
 		Settle: 100, Claim: 24_000,
 		Bond: 14_000, Delegate: 1_100, Undelegate: 9_600, Redelegate: 2_100, WithdrawRewards: 100, SetCommission: 2_700, RotateKeys: 16_000,

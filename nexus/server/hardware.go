@@ -74,6 +74,7 @@ type challenge struct {
 	listed  time.Time // since when what they say is listed; zero: nothing is
 	learned time.Time // of it
 	vouched bool      // the node is at another cluster, which has answered
+	kept    bool      // what the node has shown waited for that until it was late
 	away    map[crypto.PublicKey]*participant
 }
 

@@ -192,8 +192,14 @@ func (d *challenges) arrived(id chain.HardwareChallenge, load carriage, ok bool,
 	}
 	load.to.brought[load.parcel] = true
 	if c := d.open(id); c != nil && load.of == c.node {
-		load.to.slow = now.Sub(c.showed) > wayTakes && now.Sub(c.learned) > d.limit(c)-seenApart
+		load.to.slow = d.tooLate(c, now)
 	}
+}
+
+// tooLate reports whether what a challenged node has shown was kept from a peer until now for so long that it may be late
+// there. The caller holds d.mu.
+func (d *challenges) tooLate(c *challenge, now time.Time) bool {
+	return now.Sub(c.showed) > wayTakes && now.Sub(c.learned) > d.limit(c)-seenApart
 }
 
 // limit is within what time a challenged node has to show its lanes. The caller holds d.mu.
@@ -300,7 +306,8 @@ func (s *Server) hearHome(asked job.Measure, raw []byte) {
 	}
 }
 
-// vouch notes such a word, and returns what to tell the peer; false: nothing.
+// vouch notes such a word, and returns what to tell the peer; false: nothing. That the node is there is not told once what
+// it shows had to wait here for the word until it was late: its home may have been found in the middle, or have been slow.
 func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (tell bool, _ job.Measure, shown *job.LanesShown) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -308,11 +315,13 @@ func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (tel
 	if c == nil || here(c.node) {
 		return false, m, nil
 	}
+	waits := c.shown != nil && !c.showable(false)
 	c.vouched, c.heldMiB = true, max(c.heldMiB, m.HeldMiB)
-	m.HeldMiB = c.heldMiB
 	if c.showable(false) {
 		shown = c.shown
+		c.kept = c.kept || waits && d.tooLate(c, time.Now())
 	}
+	m.HeldMiB, m.Here = c.heldMiB, m.Here && !c.kept
 	_, said := c.words[m.Peer]
 	return !said && slices.Contains(c.peers, m.Peer), m, shown
 }

@@ -69,6 +69,32 @@ func TestWhatIsShownWaitsForWhatJobsHold(t *testing.T) {
 	}
 }
 
+// TestWhatWaitedTooLongMakesNobodySilent: what a node of elsewhere shows waits for its cluster's word, which may come late, as when
+// the chain has its home only since: then no peer here is told that it was there, as it would say that the node was silent.
+func TestWhatWaitedTooLongMakesNobodySilent(t *testing.T) {
+	here, peer := only(2), crypto.PublicKey{2}
+	for name, late := range map[string]bool{"in time": false, "late": true} {
+		d, c, id := awayChallenge(t, here)
+		d.show(&job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}, here)
+		if late {
+			c.showed, c.learned = c.showed.Add(-time.Hour), c.learned.Add(-time.Hour)
+		}
+		for range 2 { // and not later either
+			tell, m, shown := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
+			if !tell || m.Here == late || shown == nil {
+				t.Errorf("%s: told %t %+v, %v", name, tell, m, shown)
+			}
+		}
+	}
+	d, c, id := awayChallenge(t, here)
+	d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
+	c.learned = c.learned.Add(-time.Hour)
+	d.show(&job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}, here) // late by itself
+	if _, m, _ := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here); !m.Here {
+		t.Error("a node that is late itself is excused")
+	}
+}
+
 // TestANodeThatComesIsShownFrom: what a node shows that connects here in the middle goes to the peers here and to those of
 // elsewhere; its old cluster's word counts no more here.
 func TestANodeThatComesIsShownFrom(t *testing.T) {
