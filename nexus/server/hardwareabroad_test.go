@@ -27,6 +27,7 @@ type apart struct {
 
 	mu    sync.Mutex
 	heard []job.Message // by the first peer
+	shows bool          // the node shows its lanes when it is told again; until then it says nothing
 }
 
 // here are Measures that the first peer heard, and how many of them say that the node was there.
@@ -72,10 +73,15 @@ func signQuestion(n int, m job.LaneQuestion) job.LaneQuestion {
 	return m
 }
 
-// showsHardware is a node that shows lanes, and opens what it is asked.
-func showsHardware(m job.Message) job.Message {
+// node shows lanes, once it is to, and opens what it is asked.
+func (p *apart) node(m job.Message) job.Message {
 	switch m := m.(type) {
 	case job.Measure:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.shows {
+			return nil
+		}
 		return signShown(job.LanesShown{Challenge: m.Challenge, HeldMiB: m.HeldMiB, Roots: make(job.LaneRoots, 8)})
 	case job.LaneQuestion:
 		return signOpened(job.LaneOpened{Challenge: m.Challenge, Peer: m.Peer, Nonce: m.Nonce, Opening: hardware.Opening{Seen: []byte{1}}})
@@ -122,7 +128,7 @@ func newApart(t *testing.T, known bool) *apart {
 	theirs.endpoints = []string{p.home.url(0)}
 	p.away = newClusterOn(t, theirs, 1, local, nil)
 	hers.set(func() { hers.endpoints = []string{p.away.url(0)} })
-	p.home.agent(0, func(a *fakeAgent) { a.measure = showsHardware })
+	p.home.agent(0, func(a *fakeAgent) { a.measure = p.node })
 	p.second = p.home.agent(2, func(a *fakeAgent) { a.measure = asksHardware(hers, 2, 5) })
 	p.home.waitNodes(0, 2)
 	asks := asksHardware(theirs, 1, 3)
@@ -145,6 +151,10 @@ func newApart(t *testing.T, known bool) *apart {
 // is there, and what it shows; its question gets there, and what it draws back; and what peers of both miss is listed at both.
 func TestHardwareIsMeasuredFromAnotherCluster(t *testing.T) {
 	p := newApart(t, true)
+	until(t, "word that the node is there", func() bool { _, here := p.here(); return here > 0 })
+	p.mu.Lock()
+	p.shows = true
+	p.mu.Unlock()
 	for _, c := range []*cluster{p.home, p.away} {
 		until(t, "a report of peers of both clusters", func() bool {
 			list := c.votes(0)
@@ -155,7 +165,6 @@ func TestHardwareIsMeasuredFromAnotherCluster(t *testing.T) {
 			return ok && len(report.Verdicts) == 2 && report.Challenge == p.challenge
 		})
 	}
-	until(t, "word that the node is there", func() bool { _, here := p.here(); return here > 0 })
 	if !p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() }) {
 		t.Error("the peer said what is missing, and nothing was opened to it")
 	}
