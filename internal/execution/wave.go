@@ -71,12 +71,17 @@ type steps struct {
 	mark func() (restore func())
 }
 
-// all does what next returns, until do or next says that there is no more.
+// all does what next returns, until do or next says that there is no more: next says so twice if
+// a wave is open.
 func (r *run) all(s *steps) {
 	for more := true; more; {
 		tx, ok := s.next()
-		if !ok {
+		if !ok && r.proofs.wave == nil {
 			break
+		}
+		if !ok { // there may be more: what runs again may leave room that it was held to take
+			more = r.endWave(s.do, true)
+			continue
 		}
 		if r.proofs.together != nil && r.proofs.wave == nil && hasProof(tx) {
 			r.beginWave(s.mark())
@@ -88,9 +93,6 @@ func (r *run) all(s *steps) {
 				more = r.endWave(s.do, more)
 			}
 		}
-	}
-	if r.proofs.wave != nil {
-		r.endWave(s.do, true)
 	}
 }
 

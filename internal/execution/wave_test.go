@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,6 +185,33 @@ func TestAWaveIsUndone(t *testing.T) {
 	}
 	if _, err := x.Apply(w.state, h, staking.Extras{}, built.Included); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAWaveThatLeavesRoom: what a block's count keeps out while a wave is held to be true comes in when the
+// wave runs again with less.
+func TestAWaveThatLeavesRoom(t *testing.T) {
+	w := newWorld(t)
+	w.register()
+	w.drained(ownerA)
+	var claims []chain.Claim
+	for k := range uint64(5) {
+		c := w.claim(multiply, k+1, nodeA)
+		c.Proof[0]++
+		claims = append(claims, c)
+	}
+	spend := func(nano uint64) *chain.VerifiedTx {
+		return w.tx(ownerA, chain.Transfer{To: keyOf(27).address(), Amount: chain.Nano(nano)})
+	}
+	settle, first, second := w.tx(keyOf(25), chain.Settle{Claims: claims}), spend(2_500_000_000), spend(2_500_000_000)
+	last := w.tx(keyOf(28), chain.Transfer{To: ownerA.address(), Amount: chain.Nano(5)})
+	for name, proofs := range map[string]zk.Verifier{"together": &echoes{}, "alone": &echo{}} {
+		x, budget := execution.New(genesis(), proofs, nil), execution.MaxBudget
+		budget.Txs = 3
+		built, err := x.Build(w.state, w.header(3_700_000), budget, staking.Extras{}, listed([]*chain.VerifiedTx{settle, first, second, last}))
+		if err != nil || !slices.Equal(built.Included, []*chain.VerifiedTx{settle, first, last}) || len(built.Dropped) != 1 || built.Dropped[0].ID != second.ID() {
+			t.Errorf("%s: included %d, dropped %v, %v", name, len(built.Included), built.Dropped, err)
+		}
 	}
 }
 
