@@ -256,3 +256,28 @@ func (p *purses) channelsStep(rt *rapid.T, who byte) {
 	}
 	p.market.endChannels()
 }
+
+// TestAnEscrowStaysForItsLease: an escrow in which nothing is, and was for long, says what its lease holds as long as that lives.
+func TestAnEscrowStaysForItsLease(t *testing.T) {
+	m := newMarket(t)
+	all := chain.Hyper(100)
+	m.deposit(consumer, all)
+	d := m.deal(consumer, 1, 40, 1_000, all) // for years
+	m.open(d)
+	m.next(3 * m.env.Params.WithdrawalDelayMs) // what was there is forgotten
+	m.must(settlement.ExtendLease(m.kv, &m.env, account(consumer), chain.ExtendLease{Lease: idOf(d), Amount: chain.Nano(5)}))
+	if e := m.escrow(consumer); e.Elsewhere.Nano() != all.Nano()+5 || !e.Highs.Now.IsZero() || !e.Highs.Before.IsZero() || !e.Record.IsZero() {
+		t.Fatalf("the escrow is %+v, want nothing in it but what the lease holds", e)
+	}
+	if err := m.locks(); err != nil {
+		t.Fatal(err)
+	}
+	m.next(1 << 50)
+	m.expire(1)
+	if e := m.escrow(consumer); !e.Elsewhere.IsZero() {
+		t.Fatalf("%s is elsewhere when the lease is over", e.Elsewhere)
+	}
+	if err := m.locks(); err != nil {
+		t.Fatal(err)
+	}
+}
