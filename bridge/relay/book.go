@@ -21,6 +21,9 @@ const (
 	maxStubborn  = 1_024
 	firstRetry   = 5 * time.Second
 	longestRetry = 320 * time.Second // the fourth
+	// yields is how much later than its turn that is tried again which its own node's bond kept from being taken: what the
+	// cluster promised to others since goes first, should that bond be free again, and what never has one is tried all the same.
+	yields = 2 * longestRetry
 	// freshPace is how much sooner than what the chain refused that is tried which it never saw: one in so
 	// many of the pause.
 	freshPace = 16
@@ -53,6 +56,7 @@ type entry struct {
 	due      time.Time
 	locks    time.Time // of what locks a bond, as an order that begins: until when the chain may take it; zero: it locks none
 	tried    time.Time // when the chain refused it last; zero: never
+	poor     bool      // for want of its node's bond, then or before
 }
 
 // book is what the relay knows of the claims in the outbox. Safe for concurrent
@@ -157,8 +161,12 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var due []*entry
+	others := b.others()
 	for _, e := range b.entries {
 		at := b.dueAt(e)
+		if e.poor && at.Before(others) {
+			at = earlier(others, at.Add(longestRetry))
+		}
 		switch {
 		case e.resolved || e.shows() && now.Sub(e.cleared) >= b.clearedFor: // the latter is looked at
 		case !at.After(now):
@@ -180,6 +188,26 @@ func (b *book) next(now time.Time, most int) (batch []*entry, wait time.Duration
 		bytes += e.bytes
 	}
 	return batch, wait
+}
+
+// others is when all will have been tried again that wait for the cluster's bond alone. The caller holds b.mu.
+func (b *book) others() (last time.Time) {
+	for _, e := range b.entries { // order-free: the latest
+		if e.resolved || e.poor || e.locks.IsZero() || e.tried.IsZero() {
+			continue
+		}
+		if at := b.dueAt(e); last.Before(at) {
+			last = at
+		}
+	}
+	return last
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // dueAt is when an entry may be posted. The caller holds b.mu.
@@ -238,11 +266,14 @@ func (b *book) doubt(entries []*entry) {
 }
 
 // inTurn orders what is due as the outbox has it, and after it what locks a bond and was refused: whatever was
-// not tried the longest goes first, so that what never gets a bond keeps nothing else from being tried.
+// not tried the longest goes first, so that what never gets a bond keeps nothing else from being tried; see yields.
 func inTurn(x, y *entry) int {
 	turn := func(e *entry) time.Time {
-		if e.locks.IsZero() {
+		switch {
+		case e.locks.IsZero():
 			return time.Time{}
+		case e.poor:
+			return e.tried.Add(yields)
 		}
 		return e.tried
 	}
@@ -315,6 +346,7 @@ func (b *book) rejected(e *entry, reason string, now time.Time) (forGood bool) {
 		b.remember(e.id)
 		return true
 	}
+	e.poor = e.poor || settlement.WantsNodesBond(reason)
 	e.due, e.tried = now.Add(min(firstRetry<<(2*min(e.refusals-1, maxRefusals)), longestRetry)), now
 	if !e.locks.IsZero() { // what is taken beside it is not refused with it
 		e.alone = true

@@ -44,6 +44,12 @@ const wantOfBond = "free of its bond"
 // free: it may be taken later.
 func WantsBond(reason string) bool { return strings.Contains(reason, wantOfBond) }
 
+// WantsNodesBond reports whether it was a node's bond that has too little free.
+func WantsNodesBond(reason string) bool {
+	at := strings.Index(reason, wantOfBond)
+	return at >= 0 && strings.Contains(reason[:at], "provider ")
+}
+
 // lockSlice locks a part of a node's bond.
 func lockSlice(kv state.KV, node crypto.PublicKey, amount chain.Amount) *chain.Rejection {
 	p, ok := ProviderOf(kv, node)

@@ -143,9 +143,6 @@ func (s *State) keep(j *Job, r ranked, evict bool) {
 func (s *State) dropPlace(j *Job, i int) {
 	p := j.Places[i]
 	j.Places = slices.Delete(j.Places, i, i+1)
-	if p.Picked != nil {
-		s.backs(j)
-	}
 	n := s.nodes[p.Node]
 	if !p.Evict {
 		s.give(n, j, p.Devices)

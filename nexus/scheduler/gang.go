@@ -282,7 +282,6 @@ func (s *State) pickMember(j *Job, n *Node, bid *SignedBid) []Effect {
 	}
 	picked := *bid
 	j.Places[0].Picked = &picked
-	s.backs(j)
 	members := s.gangs[j.gangKey()].members
 	if slices.ContainsFunc(members, func(m *Job) bool { return !m.picked() }) {
 		return nil
@@ -322,7 +321,6 @@ func (s *State) beginGang(key gangKey) []Effect {
 		devices, _ := s.standing(m, &request, n)
 		s.keep(m, ranked{node: n, devices: devices}, false)
 		m.Places[0].Picked = p.Picked
-		s.backs(m)
 	}
 	for _, m := range members {
 		p := m.Places[0]

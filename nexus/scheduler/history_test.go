@@ -166,6 +166,12 @@ func (h *history) nextOfDispute() scheduler.Command {
 		return h.ended(j.ID())
 	case h.number(0, 2, "paid") == 0:
 		return scheduler.Confirmed{Order: j.ID()}
+	case h.number(0, 2, "seen") == 0:
+		o := scheduler.Observed{Order: j.ID(), OnChain: scheduler.Replication{Begun: true, Height: 7}}
+		for range h.number(0, 2, "claims") {
+			o.OnChain.Replicas = append(o.OnChain.Replicas, scheduler.Replica{Node: key(h.number(1, 6, "whose")).Public(), State: scheduler.ReplicaShown})
+		}
+		return o
 	}
 	return h.refuted(j.ID())
 }

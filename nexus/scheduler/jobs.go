@@ -2,11 +2,11 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
-	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -444,38 +444,33 @@ func (s *State) touch(j *Job) {
 }
 
 // Backed reports whether a part of the cluster's bond, and of a node's, is promised for the job, or locked: it locks some,
-// and a node has it, has done it, or is picked for it with others. Before, it may find nobody, and takes nothing from
-// jobs that do.
+// and a node has it, or has done it. Before, it may find nobody, and takes nothing from jobs that do.
 func (j *Job) Backed() bool {
 	switch j.Order.Policy.Policy.(type) {
 	case chain.PolicyReplicate, chain.PolicyOptimistic:
-		return !j.Status.Final() && !j.Holder().IsZero()
+		return !j.Status.Final() && j.Holder() != nil
 	case chain.PolicyNone, chain.PolicyZK:
 	}
 	return false
 }
 
-// Holder returns the node that the job was given to, or will be once its gang begins; zero: none. Under replicate
-// it is the first.
-func (j *Job) Holder() (node crypto.PublicKey) {
-	if j.picked() {
-		return j.Places[0].Node
-	}
+// Holder returns the run of the node that the job was given to; nil: none. Under replicate it is the first. Treat it as read-only.
+func (j *Job) Holder() *Run {
 	for i := range j.Runs {
 		if stage := j.Runs[i].Stage; stage == Live || stage == Pledged || stage == Ended {
-			return j.Runs[i].Node
+			return &j.Runs[i]
 		}
 	}
-	return node
+	return nil
 }
 
-// LocksLater reports whether what is promised for the job is not known to be locked on the chain. Of a claim under optimistic
-// that waits for the chain nothing is known: it may be.
-func (j *Job) LocksLater() bool {
-	if j.replicated() {
-		return !j.OnChain.Begun
+// LockedFrom is from which height on the chain knows of what is promised for the job, and has it locked; the highest of all: it is not
+// known to know of it. A state before that may lack it.
+func (j *Job) LockedFrom() chain.Height {
+	if !j.OnChain.Begun {
+		return math.MaxUint64
 	}
-	return j.Status != job.Settling
+	return j.OnChain.Height
 }
 
 // backs keeps the list of jobs for which a part of the cluster's bond is promised.

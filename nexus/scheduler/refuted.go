@@ -17,6 +17,19 @@ type Refutation struct {
 	Wrong bool // a panel found another result; else nobody found anything
 }
 
+// claimSeen notes that the chain has the claim of a job under optimistic: what that locks of bonds is promised no longer. Another
+// node's was refuted.
+func (s *State) claimSeen(j *Job, seen *Replication) {
+	_, optimistic := j.Order.Policy.Policy.(chain.PolicyOptimistic)
+	if !optimistic || len(seen.Replicas) != 1 {
+		return
+	}
+	if run := j.runOn(seen.Replicas[0].Node); run != nil && run.Stage == Ended {
+		j.OnChain = *seen
+		s.touch(j)
+	}
+}
+
 // refuted takes the word that the claim of a job was refuted, and has the job run elsewhere if it
 // may.
 func (s *State) refuted(j *Job, c *Confirmed) ([]Effect, error) {
@@ -31,7 +44,7 @@ func (s *State) refuted(j *Job, c *Confirmed) ([]Effect, error) {
 	case !ok || j.Order.MaxCost.Less(spent):
 		return nil, reject("cost", "a refuted claim cost %s after %s, the order's cap is %s", c.Outcome.Cost, j.Spent, j.Order.MaxCost)
 	}
-	j.Spent = spent
+	j.Spent, j.OnChain = spent, Replication{}
 	run.Stage, run.Reason, run.Since, run.Done, run.Key = Refuted, "its claim was refuted: "+c.Failure, s.now, nil, nil
 	s.changed(j)
 	var effects []Effect

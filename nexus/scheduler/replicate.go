@@ -34,16 +34,18 @@ type Replica struct {
 	State ReplicaState
 }
 
-// Replication is what the chain says of a replicated job.
+// Replication is what the chain says of a replicated job. Of one under optimistic it says that its claim waits
+// in its window, and that it is the claim of the one node that is listed.
 type Replication struct {
 	_         struct{} `cbor:",toarray"`
 	Begun     bool
-	Revealing bool // those who are bound show their receipts
-	Owed      bool // it is known who is paid, and that is yet to be done
+	Height    chain.Height // with Begun: of the first state that was seen to have it
+	Revealing bool         // those who are bound show their receipts
+	Owed      bool         // it is known who is paid, and that is yet to be done
 	Replicas  []Replica
 }
 
-// Equal reports whether two say the same.
+// Equal reports whether two say the same, whenever that was seen.
 func (r *Replication) Equal(other *Replication) bool {
 	return r.Begun == other.Begun && r.Revealing == other.Revealing && r.Owed == other.Owed && slices.Equal(r.Replicas, other.Replicas)
 }
@@ -191,10 +193,17 @@ func (s *State) observed(c Observed) ([]Effect, error) {
 		return nil, reject("size", "%d replicas, limit %d", len(c.OnChain.Replicas), chain.MaxReplicas)
 	}
 	j := s.jobs[c.Order]
-	if j == nil || j.Status != job.Settling || !j.replicated() || !c.OnChain.extends(&j.OnChain) {
+	if j == nil || j.Status != job.Settling || !c.OnChain.extends(&j.OnChain) {
 		return nil, nil
 	}
 	changed := !j.OnChain.Equal(&c.OnChain)
+	if j.OnChain.Begun {
+		c.OnChain.Height = j.OnChain.Height
+	}
+	if !j.replicated() {
+		s.claimSeen(j, &c.OnChain)
+		return nil, nil
+	}
 	j.OnChain = c.OnChain
 	effects := s.assignDrawn(j)
 	if changed {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -346,8 +347,8 @@ func TestUnsettledJobsComeInParts(t *testing.T) {
 	}
 }
 
-// TestWhatIsPromisedForJobs: a part of bonds is promised for a job once a node has it, until it is over or lost; and of the chain's lock
-// under optimistic nothing is known before the end.
+// TestWhatIsPromisedForJobs: a part of bonds is promised for a job once a node has it, until it is over or lost; and that the chain
+// has it locked is known once the chain was seen to have it, of the one that has it now, whoever leads.
 func TestWhatIsPromisedForJobs(t *testing.T) {
 	for _, policy := range []chain.Policy{chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000}, chain.PolicyOptimistic{WindowMs: 60_000, Bond: chain.Hyper(10_000)}} {
 		_, replicated := policy.(chain.PolicyReplicate)
@@ -357,52 +358,80 @@ func TestWhatIsPromisedForJobs(t *testing.T) {
 		s := submit(1, policy)
 		id := s.Order.ID()
 		w.must(t, s)
-		check := func(when string, backed, later bool) {
+		const never = chain.Height(math.MaxUint64)
+		check := func(when string, backed bool, from chain.Height) {
 			t.Helper()
+			w.restored(t)
 			n := 0
 			w.state.Backed(func(j *scheduler.Job) {
-				if n++; j.LocksLater() != later || j.Holder().IsZero() {
-					t.Errorf("%s, %s: it locks later: %t", policy, when, j.LocksLater())
+				if n++; j.LockedFrom() != from || j.Holder() == nil {
+					t.Errorf("%s, %s: it is locked from %d on", policy, when, j.LockedFrom())
 				}
 			})
 			if (n == 1) != backed {
 				t.Errorf("%s, %s: %d jobs are backed", policy, when, n)
 			}
-			w.state.Audit()
 		}
-		check("accepted", false, false)
+		has := func(height chain.Height, nodes ...int) scheduler.Observed {
+			o := scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Height: height}}
+			for _, n := range nodes {
+				o.OnChain.Replicas = append(o.OnChain.Replicas, scheduler.Replica{Node: key(n).Public(), State: scheduler.ReplicaCommitted})
+			}
+			return o
+		}
+		check("accepted", false, 0)
 		close := func() {
 			t.Helper()
 			j := w.status(t, id, job.Bidding)
 			w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 2, 60)}})
 		}
 		close()
-		check("given out", true, true)
+		check("given out", true, never)
 		node := 1
 		w.must(t, scheduler.Refused{Order: id, Node: key(node).Public(), Reason: "no"})
-		check("refused", false, false)
+		check("refused", false, 0)
 		if j, _ := w.state.Job(id); j.Status != job.Bidding {
 			w.now += chain.TimeMs(config().FailureMs) + chain.TimeMs(config().RetryMs)
 			w.must(t, scheduler.Tick{})
 		}
 		close()
-		check("given out again", true, true)
+		check("given out again", true, never)
+		w.must(t, has(3, 1))
+		check("the chain cannot have it yet", true, never)
 		j, _ := w.state.Job(id)
 		for n := 1; n <= 2; n++ {
-			if j.Holder() == key(n).Public() {
+			if j.Holder().Node == key(n).Public() {
 				node = n
 			}
 		}
 		if replicated {
 			w.must(t, pledge(id, node, 0, 7))
-			check("done", true, true)
-			w.must(t, scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Replicas: []scheduler.Replica{{Node: key(node).Public(), State: scheduler.ReplicaCommitted}}}})
 		} else {
 			w.must(t, traced(id, node, 7))
+			w.must(t, has(4, 3-node))
+			w.must(t, has(4, node, 3-node))
+			w.must(t, scheduler.Observed{Order: id, OnChain: scheduler.Replication{Height: 4, Replicas: has(4, node).OnChain.Replicas}})
 		}
-		check("on the chain", true, false)
+		check("done", true, never)
+		w.must(t, has(5, node))
+		check("on the chain", true, 5)
+		w.must(t, has(6, node))
+		check("and still", true, 5)
+		if !replicated {
+			w.must(t, refuted(id, node, false, 0))
+			check("refuted", false, 0)
+			w.up(t, 3, 3)
+			j := w.status(t, id, job.Bidding)
+			w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 3, 50)}})
+			w.must(t, has(7, node))
+			w.must(t, traced(id, 3, 7))
+			w.must(t, has(8, node)) // by a node of the chain that is behind
+			check("done by another", true, never)
+			w.must(t, has(9, 3))
+			check("on the chain again", true, 9)
+		}
 		w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
-		check("over", false, false)
+		check("over", false, 0)
 	}
 }
 

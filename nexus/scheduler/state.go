@@ -104,7 +104,7 @@ type Job struct {
 	Runs       []Run
 	Outbox     uint64      // cursor, once settling
 	Slate      []SignedBid // under replicate: of its last auction, the primary's first
-	OnChain    Replication // under replicate: what the chain said last
+	OnChain    Replication // under replicate: what the chain said last; under optimistic: whether it has the claim
 	Settlement *SettlementRecord
 	Held       chain.TimeMs // until when a final job's cap stays outstanding; zero: it does not
 	Leased     bool         // the chain has its lease, or had it: its cap is no longer in the escrow
@@ -374,6 +374,7 @@ type OutboxItem struct {
 	Order  crypto.Digest
 	Claims []chain.Claim
 	Runs   []chain.Msg // under replicate, and about service terms
+	Seen   bool        // the chain was seen to have the claim, under optimistic
 }
 
 // Outbox returns up to limit items with a cursor above after.
@@ -397,7 +398,7 @@ func (s *State) Outbox(after uint64, limit int) []OutboxItem {
 func (s *State) Unsettled(after uint64, limit int) (list []OutboxItem, next uint64) {
 	s.outbox.after(place{at: after, arrival: math.MaxUint64}, func(j *Job) bool {
 		if claims := j.Claims(); len(claims) > 0 {
-			list = append(list, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: claims})
+			list = append(list, OutboxItem{Cursor: j.Outbox, Order: j.id, Claims: claims, Seen: j.OnChain.Begun})
 		}
 		return len(list) < limit
 	})

@@ -347,6 +347,10 @@ func (a *fakeAgent) work(ctx context.Context, assignment job.Assignment) {
 	outcome := job.Outcome{Exit: chain.ExitOK, Fuel: 1_000, WallMs: 5, OutputBytes: uint64(size), Output: id}
 	now := chain.TimeMs(time.Now().UnixMilli())
 	receipt := assignment.Receipt(&outcome, now-5, now)
+	if receipt.CheckTrace(assignment.Order.Policy.Policy) != nil {
+		trace := chain.SecretOf(receipt.Order, crypto.Digest{1}).Trace(0)
+		receipt.Trace = &trace
+	}
 	d := job.Done{Receipt: receipt, ReceiptSig: a.key.Sign(crypto.DomainUsage, receipt.Payload()), Output: id, OutputSize: uint64(size), Detail: "fine"}
 	if _, ok := assignment.Order.Policy.Policy.(chain.PolicyZK); ok {
 		d.Proof = []byte{1, 2, 3}

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -111,7 +110,7 @@ func (s *Server) askEscrow(consumer chain.Address, q *escrowQuestion) {
 // ownCache is this cluster's record as the chain last said.
 type ownCache struct {
 	mu     sync.Mutex
-	record settlement.Cluster
+	record Own
 	known  bool
 	err    error     // of the last question
 	asked  time.Time // when that was
@@ -124,7 +123,7 @@ const (
 
 // own returns the cluster's record as it was no longer than valid ago; while the chain cannot
 // be asked, the last known.
-func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Cluster, error) {
+func (s *Server) own(ctx context.Context, valid time.Duration) (Own, error) {
 	o := &s.ownRecord
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -134,7 +133,7 @@ func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Clust
 	if time.Since(o.asked) >= valid {
 		ctx, cancel := context.WithTimeout(ctx, escrowTimeout)
 		defer cancel()
-		var record settlement.Cluster
+		var record Own
 		if record, o.err = s.chain.Own(ctx); o.err == nil {
 			o.record, o.known = record, true
 		}
@@ -143,7 +142,7 @@ func (s *Server) own(ctx context.Context, valid time.Duration) (settlement.Clust
 	if o.known {
 		return o.record, nil
 	}
-	return settlement.Cluster{}, o.err
+	return Own{}, o.err
 }
 
 // providerOf asks the chain, and keeps its answer for a while, as long as it serves.

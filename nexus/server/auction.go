@@ -53,8 +53,8 @@ type auction struct {
 	bids    []scheduler.SignedBid
 	reasons map[string]int // of those who declined
 
-	ask  ask                               // once it is closed: what its order asks of bonds
-	free map[crypto.PublicKey]chain.Amount // of the bonds of those who bid, as far as is known
+	ask  ask                           // once it is closed: what its order asks of bonds
+	free map[crypto.PublicKey]Provider // those who bid, with what is free of their bonds, as far as is known
 }
 
 // round is auctions that open at the same time: each node is asked for all of

@@ -39,6 +39,12 @@ func (s *Server) askOf(p chain.Policy, maxCost chain.Amount) ask {
 // excessive reports whether an order's consumer has it lock more than its worth does.
 func (a *ask) excessive() bool { return a.least.Less(a.slice) }
 
+// bare is what an order locks of the cluster's bond beyond what it locks of its node's.
+func (a *ask) bare() chain.Amount {
+	rest, _ := a.slice.Sub(a.stake) // zero, if the node stakes more
+	return rest
+}
+
 // cannotBack says why an order that locks so much could not begin if nothing were promised for others; empty: it could, as
 // far as is known.
 func (s *Server) cannotBack(ctx context.Context, a ask) string {
@@ -54,7 +60,7 @@ func (s *Server) cannotBack(ctx context.Context, a ask) string {
 	return s.noNodeStakes(ctx, a.stake)
 }
 
-func (s *Server) ofCluster(record *settlement.Cluster, a *ask, why string) string {
+func (s *Server) ofCluster(record *Own, a *ask, why string) string {
 	return fmt.Sprintf("cluster %s has %s free of its bond%s; the job locks %s", s.id.cluster.Public().Short(), record.Free(), why, a.slice)
 }
 
@@ -78,7 +84,7 @@ func (s *Server) noNodeStakes(ctx context.Context, stake chain.Amount) string {
 	}
 	free := s.freeOf(ctx, nodes, stakeValid)
 	for _, node := range nodes {
-		if of, known := free[node]; !known || !of.Less(stake) {
+		if of, known := free[node]; !known || !of.Free.Less(stake) {
 			return ""
 		}
 	}
@@ -95,10 +101,10 @@ func (s *Server) haveFree(nodes []crypto.PublicKey, stake chain.Amount) bool {
 	})
 }
 
-// freeOf returns what nodes have free of their bonds, as the chain said no longer than valid ago, of those of which that is known:
-// one that is not registered has nothing.
-func (s *Server) freeOf(ctx context.Context, nodes []crypto.PublicKey, valid time.Duration) map[crypto.PublicKey]chain.Amount {
-	free := make(map[crypto.PublicKey]chain.Amount, len(nodes))
+// freeOf returns nodes as the chain said no longer than valid ago, those of which that is known: one that is not registered has
+// nothing free of a bond.
+func (s *Server) freeOf(ctx context.Context, nodes []crypto.PublicKey, valid time.Duration) map[crypto.PublicKey]Provider {
+	free := make(map[crypto.PublicKey]Provider, len(nodes))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, node := range nodes {
@@ -109,7 +115,7 @@ func (s *Server) freeOf(ctx context.Context, nodes []crypto.PublicKey, valid tim
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			free[node] = provider.Free
+			free[node] = provider
 		})
 	}
 	wg.Wait()
@@ -127,13 +133,20 @@ func (r *reign) sift(a *auction) {
 	r.keepBids(a, &promises{})
 }
 
-// keepBids takes out the bids of nodes that could not stake what the order asks for, beside what is promised.
+// keepBids takes out the bids of nodes that could not stake what the order asks for, beside what is promised, and of those whose
+// owners have their share of the cluster's bond.
 func (r *reign) keepBids(a *auction, p *promises) {
 	a.bids = slices.DeleteFunc(a.bids, func(b scheduler.SignedBid) bool {
-		if p.stakes(b.Bid.Node, a) {
+		why := ""
+		switch {
+		case !p.stakes(b.Bid.Node, a):
+			why = "less is free of its bond than the order stakes"
+		case !p.shares(b.Bid.Node, a):
+			why = "its owner's nodes have their share of the cluster's bond"
+		default:
 			return false
 		}
-		a.reasons["less is free of its bond than the order stakes"]++
+		a.reasons[why]++
 		return true
 	})
 }
@@ -142,15 +155,32 @@ func (r *reign) keepBids(a *auction, p *promises) {
 type promises struct {
 	known      bool         // what the chain has of the cluster
 	free, bond chain.Amount // of it
-	later      chain.Amount // that is not known to be locked
+	height     chain.Height // of the state that says so
+	later      chain.Amount // that is not known to be locked by then
 	live       chain.Amount // locked, too: free is of a while ago
 	excess     chain.Amount // of later, for orders that lock more than their worth
+	bare       chain.Amount // of later, beyond what nodes stake
 	of         map[chain.Address]chain.Amount
+	owners     map[chain.Address]chain.Amount // beyond what nodes stake, by those who own them
 	nodes      map[crypto.PublicKey]chain.Amount
+	asked      map[crypto.PublicKey]chain.Height // nodes: of the first state that says what they have free
 }
 
-func newPromises(record *settlement.Cluster) *promises {
-	return &promises{known: true, free: record.Free(), bond: record.Bond}
+func newPromises(record *Own) *promises {
+	return &promises{known: true, free: record.Free(), bond: record.Bond, height: record.Height}
+}
+
+// ask notes of which states it is known what those have free who bid.
+func (p *promises) ask(list []*auction) *promises {
+	p.asked = map[crypto.PublicKey]chain.Height{}
+	for _, a := range list {
+		for node, of := range a.free { // order-free: the least
+			if at, asked := p.asked[node]; !asked || of.Height < at {
+				p.asked[node] = of.Height
+			}
+		}
+	}
+	return p
 }
 
 // more adds two amounts, or returns the largest that there is: what bonds could be asked for no cluster has.
@@ -165,32 +195,54 @@ func more(a, b chain.Amount) chain.Amount {
 // beside returns the same promises, to be counted on from.
 func (p *promises) beside() *promises {
 	out := *p
-	out.of, out.nodes = maps.Clone(p.of), maps.Clone(p.nodes)
+	out.of, out.owners, out.nodes = maps.Clone(p.of), maps.Clone(p.owners), maps.Clone(p.nodes)
 	return &out
 }
 
-// promise counts what an order locks.
-func (p *promises) promise(consumer chain.Address, holder crypto.PublicKey, a *ask, locksLater bool) {
+// promised is an order that bonds are promised to.
+type promised struct {
+	consumer chain.Address
+	from     chain.Height // as of which the chain has locked what is promised; a state before may lack that
+	idle     bool         // it cannot begin
+}
+
+// promise counts what an order locks of the cluster's bond.
+func (p *promises) promise(to *promised, a *ask) {
+	if to.idle {
+		return
+	}
 	p.live = more(p.live, a.slice)
-	if !locksLater {
+	if to.from <= p.height {
 		return
 	}
 	if p.of == nil {
-		p.of, p.nodes = map[chain.Address]chain.Amount{}, map[crypto.PublicKey]chain.Amount{}
+		p.of = map[chain.Address]chain.Amount{}
 	}
 	p.later = more(p.later, a.slice)
-	p.of[consumer] = more(p.of[consumer], a.slice)
+	p.bare = more(p.bare, a.bare())
+	p.of[to.consumer] = more(p.of[to.consumer], a.slice)
 	if a.excessive() {
 		p.excess = more(p.excess, a.slice)
 	}
-	if !holder.IsZero() {
-		p.nodes[holder] = more(p.nodes[holder], a.stake)
+}
+
+// give counts what an order that a node has, or may get, locks of that node's bond, and for its owner. It counts also while
+// the order cannot begin.
+func (p *promises) give(node crypto.PublicKey, owner chain.Address, from chain.Height, a *ask) {
+	if p.nodes == nil {
+		p.nodes, p.owners = map[crypto.PublicKey]chain.Amount{}, map[chain.Address]chain.Amount{}
+	}
+	if p.height < from {
+		p.owners[owner] = more(p.owners[owner], a.bare())
+	}
+	if p.asked[node] < from {
+		p.nodes[node] = more(p.nodes[node], a.stake)
 	}
 }
 
 // beyond says why an order of a consumer cannot have what it asks for beside what is promised; empty: it can. Of what is free
 // one consumer's orders that have not begun, but for the first, get no more than half; nor do all those together that lock more than
-// their worth makes them: those cost next to nothing.
+// their worth makes them: those cost next to nothing. Nor does one that locks so much more than its node stakes: see shares.
 func (p *promises) beyond(consumer chain.Address, a *ask) string {
 	if !p.known {
 		return ""
@@ -205,6 +257,8 @@ func (p *promises) beyond(consumer chain.Address, a *ask) string {
 		return fmt.Sprintf(", of which %s is promised", p.later)
 	case a.excessive() && !fits(half, p.excess):
 		return fmt.Sprintf(", half of it for orders that lock more than they are worth, of which %s is taken", p.excess)
+	case p.free.Less(more(p.bare, more(a.bare(), a.bare()))):
+		return fmt.Sprintf(", shared among the owners of nodes for what orders lock beyond their stakes, of which %s is taken", p.bare)
 	case !theirs.IsZero() && !fits(half, theirs):
 		return fmt.Sprintf(", half of it for one consumer's orders that have not begun, of which %s is taken", theirs)
 	}
@@ -213,30 +267,45 @@ func (p *promises) beyond(consumer chain.Address, a *ask) string {
 
 // stakes reports whether a node that bid in an auction can stake what its order asks for beside what is promised.
 func (p *promises) stakes(node crypto.PublicKey, a *auction) bool {
-	free, known := a.free[node]
+	of, known := a.free[node]
 	if !known {
 		return true
 	}
-	left, ok := free.Sub(p.nodes[node])
+	left, ok := of.Free.Sub(p.nodes[node])
 	return ok && !left.Less(a.ask.stake)
 }
 
-// countPromises counts what is promised by now, but for orders that cannot begin.
-func (r *reign) countPromises(p *promises, idle map[crypto.Digest]bool) *promises {
+// shares reports whether an order may be given to a node that bid for what it locks beyond that node's stake. Who has a node of its own could
+// else have orders of its own hold all of the cluster's bond, for next to nothing of its own: so one owner's nodes get no more
+// of that than is left for others, and the next owner's no more than is left then.
+func (p *promises) shares(node crypto.PublicKey, a *auction) bool {
+	bare := a.ask.bare()
+	of, known := a.free[node]
+	if !p.known || !known || bare.IsZero() {
+		return true
+	}
+	return !p.free.Less(more(more(p.owners[of.Owner], p.bare), more(bare, bare)))
+}
+
+// countPromises counts what is promised by now, of the cluster's bond but for orders that cannot begin.
+func (r *reign) countPromises(p *promises, idle map[crypto.Digest]chain.Height) *promises {
 	r.replica.view(func(s *scheduler.State) {
 		s.Backed(func(j *scheduler.Job) {
-			if !idle[j.ID()] {
-				a := r.askOf(j.Order.Policy.Policy, j.Order.MaxCost)
-				p.promise(j.Consumer(), j.Holder(), &a, j.LocksLater())
+			a := r.askOf(j.Order.Policy.Policy, j.Order.MaxCost)
+			to := promised{consumer: j.Consumer(), from: j.LockedFrom()}
+			if at, stuck := idle[j.ID()]; stuck { // else it may have begun since what is known of the cluster
+				to.idle = at <= p.height
 			}
+			p.promise(&to, &a)
+			p.give(j.Holder().Node, j.Holder().Owner, to.from, &a)
 		})
 	})
 	return p
 }
 
 // stuck returns the orders whose work is done and that the chain takes nothing of, because their nodes have less free of their
-// bonds than they stake. Once they have, the chain takes them if the cluster's bond is free.
-func (r *reign) stuck() map[crypto.Digest]bool {
+// bonds than they stake, and as of which state that is known. Once they have, the chain takes them if the cluster's bond is free.
+func (r *reign) stuck() map[crypto.Digest]chain.Height {
 	type waiting struct {
 		order crypto.Digest
 		node  crypto.PublicKey
@@ -247,7 +316,7 @@ func (r *reign) stuck() map[crypto.Digest]bool {
 	seen := map[crypto.PublicKey]bool{}
 	r.replica.view(func(s *scheduler.State) {
 		s.Backed(func(j *scheduler.Job) {
-			node := j.Holder()
+			node := j.Holder().Node
 			if j.Status != job.Settling || j.OnChain.Begun || !seen[node] && len(nodes) == maxIdleAsked {
 				return
 			}
@@ -259,10 +328,10 @@ func (r *reign) stuck() map[crypto.Digest]bool {
 		})
 	})
 	free := r.freeOf(r.ctx, nodes, bondValid)
-	idle := map[crypto.Digest]bool{}
+	idle := map[crypto.Digest]chain.Height{}
 	for _, w := range list {
-		if of, known := free[w.node]; known && of.Less(w.stake) {
-			idle[w.order] = true
+		if of, known := free[w.node]; known && of.Free.Less(w.stake) {
+			idle[w.order] = of.Height
 		}
 	}
 	return idle
@@ -312,19 +381,22 @@ func (r *reign) giveOut() {
 // back takes the bids out of auctions whose orders bonds are not free for, beside what is promised and the others of the list.
 // What only the others keep it from is decided later: they may come to nothing.
 func (r *reign) back(list []*auction) (told, later []*auction) {
-	fresh := func() *promises { return &promises{} }
-	if record, err := r.own(r.ctx, bondValid); err == nil {
-		fresh = func() *promises { return newPromises(&record) }
+	fresh := func(valid time.Duration) *promises {
+		if record, err := r.own(r.ctx, valid); err == nil {
+			return newPromises(&record).ask(list)
+		}
+		return (&promises{}).ask(list)
 	}
-	now := r.countPromises(fresh(), nil)
+	now := r.countPromises(fresh(bondValid), nil)
 	if slices.ContainsFunc(list, func(a *auction) bool { return now.beyond(a.order.ConsumerAddress(), &a.ask) != "" }) {
-		now = r.countPromises(fresh(), r.stuck())
+		idle := r.stuck()
+		now = r.countPromises(fresh(0), idle) // of a state that knows what has begun by then
 	}
 	then := now.beside()
 	for _, a := range list {
 		consumer := a.order.ConsumerAddress()
 		r.keepBids(a, now)
-		short := func(b scheduler.SignedBid) bool { return !then.stakes(b.Bid.Node, a) }
+		short := func(b scheduler.SignedBid) bool { return !then.stakes(b.Bid.Node, a) || !then.shares(b.Bid.Node, a) }
 		switch {
 		case now.beyond(consumer, &a.ask) != "":
 			a.reasons["the cluster's bond is promised to other orders"] += len(a.bids)
@@ -333,9 +405,10 @@ func (r *reign) back(list []*auction) (told, later []*auction) {
 			later = append(later, a)
 			continue
 		case len(a.bids) > 0:
-			then.promise(consumer, crypto.PublicKey{}, &a.ask, true)
+			then.promise(&promised{consumer: consumer, from: math.MaxUint64}, &a.ask)
 			for i := range a.bids { // any of them may get it
-				then.nodes[a.bids[i].Bid.Node] = more(then.nodes[a.bids[i].Bid.Node], a.ask.stake)
+				node := a.bids[i].Bid.Node
+				then.give(node, a.free[node].Owner, math.MaxUint64, &a.ask)
 			}
 		}
 		told = append(told, a)

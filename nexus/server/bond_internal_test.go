@@ -20,8 +20,9 @@ func hyper(n uint64) chain.Amount { return chain.Hyper(n) }
 // it, and no more all those that lock more than their worth makes them.
 func TestWhatIsPromisedOfABond(t *testing.T) {
 	one, two := chain.Address{1}, chain.Address{2}
-	worth := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(n)} }
-	large := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(1)} }
+	worth := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(n), stake: hyper(n)} }
+	large := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(1), stake: hyper(n)} }
+	bare := func(n uint64) ask { return ask{slice: hyper(n), least: hyper(n), stake: hyper(1)} }
 	type given struct {
 		to    chain.Address
 		a     ask
@@ -50,11 +51,19 @@ func TestWhatIsPromisedOfABond(t *testing.T) {
 		"one of both, with enough":       {0, []given{{two, worth(60), false}, {two, worth(30), true}}, one, worth(10), ""},
 		"locked by what is not given":    {50, []given{{two, worth(30), true}}, one, worth(21), "of which 30 HYPER is promised"},
 		"of others' locks and the given": {50, []given{{two, worth(30), true}}, one, worth(20), ""},
+		"half beyond the stake":          {40, nil, one, bare(31), ""},
+		"more than half beyond it":       {40, nil, one, bare(32), "beyond their stakes, of which 0 HYPER is taken"},
+		"beside what is beyond":          {40, []given{{two, bare(21), true}}, one, bare(21), ""},
+		"more beside what is beyond":     {40, []given{{two, bare(21), true}}, one, bare(22), "beyond their stakes, of which 20 HYPER is taken"},
+		"beside it, with a stake":        {40, []given{{two, bare(21), true}}, one, worth(39), ""},
 	} {
-		record := settlement.Cluster{Bond: hyper(100), Locked: hyper(test.locked)}
-		p := newPromises(&record)
+		p := newPromises(&Own{Cluster: settlement.Cluster{Bond: hyper(100), Locked: hyper(test.locked)}, Height: 7})
 		for _, g := range test.given {
-			p.promise(g.to, crypto.PublicKey{}, &g.a, g.later)
+			to := promised{consumer: g.to, from: 7}
+			if g.later {
+				to.from = 8
+			}
+			p.promise(&to, &g.a)
 		}
 		got := p.beyond(test.to, &test.a)
 		if want := strings.TrimPrefix(test.want, "free of"); (got == "") != (test.want == "") || !strings.Contains(got, want) {
@@ -64,9 +73,9 @@ func TestWhatIsPromisedOfABond(t *testing.T) {
 }
 
 // fixedBond is a reign whose cluster's bond was asked for just now.
-func fixedBond(t *testing.T, record settlement.Cluster) *reign {
+func fixedBond(t *testing.T, record *Own) *reign {
 	s := &Server{log: slog.New(slog.DiscardHandler), replica: &replica{state: scheduler.New(scheduler.Config{})}}
-	s.ownRecord = ownCache{record: record, known: true, asked: time.Now().Add(time.Hour)}
+	s.ownRecord = ownCache{record: *record, known: true, asked: time.Now().Add(time.Hour)}
 	return &reign{Server: s, ctx: t.Context(), auctions: map[uint64]*auction{}}
 }
 
@@ -75,10 +84,13 @@ func fixedBond(t *testing.T, record settlement.Cluster) *reign {
 func TestBondsAreGivenOutOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		locked := rapid.Uint64Range(0, 100).Draw(rt, "locked")
-		r := fixedBond(t, settlement.Cluster{Bond: hyper(100), Locked: hyper(locked)})
-		free := map[crypto.PublicKey]chain.Amount{}
+		record := Own{Cluster: settlement.Cluster{Bond: hyper(100), Locked: hyper(locked)}, Height: 7}
+		r := fixedBond(t, &record)
+		free := map[crypto.PublicKey]Provider{}
 		for n := range byte(3) {
-			free[crypto.PublicKey{n + 1}] = hyper(rapid.Uint64Range(0, 40).Draw(rt, "free"))
+			free[crypto.PublicKey{n + 1}] = Provider{
+				Free: hyper(rapid.Uint64Range(0, 40).Draw(rt, "free")), Owner: chain.Address{rapid.Byte().Draw(rt, "owner")%2 + 1}, Height: 7,
+			}
 		}
 		var list []*auction
 		bids := map[*auction]int{}
@@ -99,29 +111,38 @@ func TestBondsAreGivenOutOnce(t *testing.T) {
 			rt.Fatalf("of %d %d are decided, %d later", len(list), len(told), len(later))
 		}
 		sum := chain.Amount{}
-		staked := map[crypto.PublicKey]chain.Amount{}
+		staked, bare := map[crypto.PublicKey]chain.Amount{}, map[chain.Address]chain.Amount{}
 		for _, a := range told {
 			if len(a.bids) == 0 {
-				record := settlement.Cluster{Bond: hyper(100), Locked: hyper(locked)}
 				alone := newPromises(&record).beyond(a.order.ConsumerAddress(), &a.ask) == ""
 				for _, of := range free { // order-free: any
-					if alone && !of.Less(a.ask.stake) {
+					if alone && !of.Free.Less(a.ask.stake) {
 						rt.Fatalf("%+v is refused, and could begin alone", a.ask)
 					}
 				}
 				continue
 			}
 			sum = more(sum, a.ask.slice)
+			owners := map[chain.Address]bool{}
 			for _, b := range a.bids {
 				staked[b.Bid.Node] = more(staked[b.Bid.Node], a.ask.stake)
+				owners[free[b.Bid.Node].Owner] = true
+			}
+			for owner := range owners { // order-free: each for itself
+				bare[owner] = more(bare[owner], a.ask.bare())
+			}
+		}
+		for owner, of := range bare { // order-free: each for itself
+			if hyper(100 - locked).Less(more(of, of)) {
+				rt.Fatalf("owner %s may get %s beyond their stakes, %d is free", owner.Short(), of, 100-locked)
 			}
 		}
 		if hyper(100 - locked).Less(sum) {
 			rt.Fatalf("%s is given out, %d is free", sum, 100-locked)
 		}
 		for node, stake := range staked { // order-free: each for itself
-			if free[node].Less(stake) {
-				rt.Fatalf("%s has %s free, orders that may be given to it stake %s", node.Short(), free[node], stake)
+			if free[node].Free.Less(stake) {
+				rt.Fatalf("%s has %s free, orders that may be given to it stake %s", node.Short(), free[node].Free, stake)
 			}
 		}
 	})
@@ -132,7 +153,8 @@ func TestManyAsksDoNotOverflow(t *testing.T) {
 	p := &promises{}
 	huge := ask{slice: chain.Nano(1 << 63), stake: chain.Nano(1 << 63)}
 	for range 3 {
-		p.promise(chain.Address{1}, crypto.PublicKey{1}, &huge, true)
+		p.promise(&promised{consumer: chain.Address{1}, from: 1}, &huge)
+		p.give(crypto.PublicKey{1}, chain.Address{1}, 1, &huge)
 	}
 	record := settlement.Cluster{Bond: hyper(100)}
 	p.known, p.free, p.bond = true, record.Free(), record.Bond

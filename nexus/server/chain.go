@@ -26,7 +26,7 @@ type Chain interface {
 	Provider(ctx context.Context, node crypto.PublicKey) (Provider, error)
 
 	// Own returns this cluster's record, or ErrNotRegistered.
-	Own(ctx context.Context) (settlement.Cluster, error)
+	Own(ctx context.Context) (Own, error)
 
 	// Lease returns what a finalized state has of a lease, and of the order that opens or
 	// resizes it.
@@ -83,6 +83,12 @@ type Provider struct {
 	Height  chain.Height        // of the block that was asked about
 }
 
+// Own is this cluster's record after a block.
+type Own struct {
+	settlement.Cluster
+	Height chain.Height
+}
+
 // LeaseQuery asks about a lease for an order, which opens it or, if it is not the lease's own,
 // resizes it.
 type LeaseQuery struct {
@@ -114,5 +120,6 @@ type Outcome struct {
 	Settled bool                  // all of them were paid: Record says what
 	Refused string                // why they never will be; empty: they may be
 	Refuted *scheduler.Refutation // with Refused: the chain takes another node's claim
+	Waits   chain.Height          // neither yet, and under optimistic the claim waits in its window: as of this block; zero: it was not seen there
 	Record  scheduler.SettlementRecord
 }

@@ -153,13 +153,13 @@ func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.P
 	return server.Provider{}, server.ErrNotRegistered
 }
 
-func (f *fakeChain) Own(context.Context) (settlement.Cluster, error) {
+func (f *fakeChain) Own(context.Context) (server.Own, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.down {
-		return settlement.Cluster{}, errDown
+		return server.Own{}, errDown
 	}
-	return settlement.Cluster{Bond: chain.Hyper(1_000), Locked: f.locked, FeeBps: 150}, nil
+	return server.Own{Cluster: settlement.Cluster{Bond: chain.Hyper(1_000), Locked: f.locked, FeeBps: 150}, Height: f.hardware.Height}, nil
 }
 
 func (f *fakeChain) Lease(_ context.Context, of server.LeaseQuery) (server.Lease, error) {

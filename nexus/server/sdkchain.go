@@ -44,17 +44,17 @@ func newSDKChain(nodes []string, id identity) (*sdkChain, error) {
 
 var _ Chain = (*sdkChain)(nil)
 
-// record returns what a finalized state has under a key, nil for nothing.
-func (c *sdkChain) record(ctx context.Context, key []byte) ([]byte, error) {
+// record returns what a finalized state has under a key, nil for nothing, and of which block that is.
+func (c *sdkChain) record(ctx context.Context, key []byte) ([]byte, chain.Height, error) {
 	value, err := c.client.VerifiedState(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	raw, ok := value.Get()
 	if !ok {
-		return nil, nil
+		return nil, value.Height(), nil
 	}
-	return raw, nil
+	return raw, value.Height(), nil
 }
 
 // Escrow implements Chain.
@@ -97,15 +97,16 @@ func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provide
 }
 
 // Own implements Chain.
-func (c *sdkChain) Own(ctx context.Context) (settlement.Cluster, error) {
-	raw, err := c.record(ctx, settlement.ClusterKey(c.cluster))
+func (c *sdkChain) Own(ctx context.Context) (Own, error) {
+	raw, height, err := c.record(ctx, settlement.ClusterKey(c.cluster))
 	if err != nil {
-		return settlement.Cluster{}, err
+		return Own{}, err
 	}
 	if raw == nil {
-		return settlement.Cluster{}, fmt.Errorf("%w: cluster %s", ErrNotRegistered, c.cluster.Short())
+		return Own{}, fmt.Errorf("%w: cluster %s", ErrNotRegistered, c.cluster.Short())
 	}
-	return settlement.DecodeCluster(raw)
+	record, err := settlement.DecodeCluster(raw)
+	return Own{Cluster: record, Height: height}, err
 }
 
 // Lease implements Chain. The order is asked about first: one that was used by then, and
@@ -182,7 +183,7 @@ func (c *sdkChain) Outcome(ctx context.Context, order crypto.Digest, claims []ch
 // pays it is no transaction.
 func (c *sdkChain) closed(ctx context.Context, claim *chain.Claim) (out Outcome, known bool, err error) {
 	key := claim.Key()
-	raw, err := c.record(ctx, settlement.ClaimKey(key))
+	raw, height, err := c.record(ctx, settlement.ClaimKey(key))
 	if err != nil || raw == nil {
 		return out, false, err
 	}
@@ -196,6 +197,8 @@ func (c *sdkChain) closed(ctx context.Context, claim *chain.Claim) (out Outcome,
 		out.Settled = true
 	case record.Refuted != 0:
 		out.Refused = record.Refuted.String()
+	case !record.Final():
+		out.Waits = height
 	}
 	if wrong := record.Refuted == settlement.RefutedResult; wrong || record.Refuted == settlement.RefutedUnjudged {
 		out.Refuted = &scheduler.Refutation{Node: key.Node, Wrong: wrong} // else this cluster lacks data, and would for any node
@@ -341,7 +344,7 @@ func postsClaim(txs []chain.DecodedTx, id chain.TxID, claim *chain.Claim) bool {
 // Replication implements Chain.
 func (c *sdkChain) Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, Outcome, error) {
 	id := order.ID()
-	raw, err := c.record(ctx, settlement.RunsKey(id))
+	raw, height, err := c.record(ctx, settlement.RunsKey(id))
 	if err != nil {
 		return scheduler.Replication{}, Outcome{}, err
 	}
@@ -353,7 +356,7 @@ func (c *sdkChain) Replication(ctx context.Context, order *chain.Order) (schedul
 	if err != nil {
 		return scheduler.Replication{}, Outcome{}, err
 	}
-	out := scheduler.Replication{Begun: true, Revealing: runs.Stage == settlement.StageReveal, Owed: runs.Stage == settlement.StageOwed}
+	out := scheduler.Replication{Begun: true, Height: height, Revealing: runs.Stage == settlement.StageReveal, Owed: runs.Stage == settlement.StageOwed}
 	for i := range runs.Runs {
 		out.Replicas = append(out.Replicas, scheduler.Replica{Node: runs.Runs[i].Bidder.Node, State: replicaState(runs.Runs[i].State)})
 	}
@@ -380,7 +383,7 @@ func replicaState(s settlement.RunState) scheduler.ReplicaState {
 // yet, or not any more.
 func (c *sdkChain) replicated(ctx context.Context, order *chain.Order, id crypto.Digest) (Outcome, error) {
 	window := uint64(order.Deadline) + c.windowMs + uint64(windowMargin.Milliseconds())
-	raw, err := c.record(ctx, settlement.OrderKey(id))
+	raw, _, err := c.record(ctx, settlement.OrderKey(id))
 	switch {
 	case err != nil:
 		return Outcome{}, err

@@ -173,7 +173,7 @@ func (c *sdkChain) Matter(ctx context.Context, s *Sitting) (Matter, error) {
 
 // Endpoints implements Chain.
 func (c *sdkChain) Endpoints(ctx context.Context, cluster crypto.PublicKey) ([]string, error) {
-	raw, err := c.record(ctx, settlement.ClusterKey(cluster))
+	raw, _, err := c.record(ctx, settlement.ClusterKey(cluster))
 	if err != nil || raw == nil {
 		return nil, orGone(err)
 	}
@@ -187,7 +187,7 @@ func (c *sdkChain) judged(ctx context.Context, s *Sitting) (spec crypto.Digest, 
 	if s.Runs {
 		key = settlement.RunsKey(s.Order)
 	}
-	raw, err := c.record(ctx, key)
+	raw, _, err := c.record(ctx, key)
 	if err != nil || raw == nil {
 		return spec, cluster, fmt.Errorf("server: order %s, which is judged: %w", s.Order.Short(), orGone(err))
 	}
@@ -199,7 +199,7 @@ func (c *sdkChain) judged(ctx context.Context, s *Sitting) (spec crypto.Digest, 
 	if err != nil {
 		return spec, cluster, err
 	}
-	if raw, err = c.record(ctx, settlement.OrderKey(s.Order)); err != nil || raw == nil {
+	if raw, _, err = c.record(ctx, settlement.OrderKey(s.Order)); err != nil || raw == nil {
 		return spec, cluster, fmt.Errorf("server: order %s, which is judged: %w", s.Order.Short(), orGone(err))
 	}
 	book, err := settlement.DecodeOrder(raw)

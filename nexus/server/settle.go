@@ -99,6 +99,10 @@ func (r *reign) confirm(item scheduler.OutboxItem) {
 			r.log.Info("the chain cannot be asked about a job", "job", item.Order.Short(), "error", err)
 		}
 		return
+	case outcome.Waits != 0 && !item.Seen:
+		seen := scheduler.Replication{Begun: true, Height: outcome.Waits, Replicas: []scheduler.Replica{{Node: item.Claims[0].Receipt.Node, State: scheduler.ReplicaShown}}}
+		r.report("observed", r.propose(scheduler.Observed{Order: item.Order, OnChain: seen}))
+		return
 	case !outcome.Settled && outcome.Refused == "":
 		return
 	}
