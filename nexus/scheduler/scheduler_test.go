@@ -356,83 +356,101 @@ func TestWhatIsPromisedForJobs(t *testing.T) {
 		w.up(t, 1, 1)
 		w.up(t, 2, 2)
 		s := submit(1, policy)
-		id := s.Order.ID()
+		p := promise{t, w, policy, s.Order.ID()}
 		w.must(t, s)
-		const never = chain.Height(math.MaxUint64)
-		check := func(when string, backed bool, from chain.Height) {
-			t.Helper()
-			w.restored(t)
-			n := 0
-			w.state.Backed(func(j *scheduler.Job) {
-				if n++; j.LockedFrom() != from || j.Holder() == nil {
-					t.Errorf("%s, %s: it is locked from %d on", policy, when, j.LockedFrom())
-				}
-			})
-			if (n == 1) != backed {
-				t.Errorf("%s, %s: %d jobs are backed", policy, when, n)
-			}
-		}
-		has := func(height chain.Height, nodes ...int) scheduler.Observed {
-			o := scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Height: height}}
-			for _, n := range nodes {
-				o.OnChain.Replicas = append(o.OnChain.Replicas, scheduler.Replica{Node: key(n).Public(), State: scheduler.ReplicaCommitted})
-			}
-			return o
-		}
-		check("accepted", false, 0)
-		close := func() {
-			t.Helper()
-			j := w.status(t, id, job.Bidding)
-			w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 2, 60)}})
-		}
-		close()
-		check("given out", true, never)
-		node := 1
-		w.must(t, scheduler.Refused{Order: id, Node: key(node).Public(), Reason: "no"})
-		check("refused", false, 0)
-		if j, _ := w.state.Job(id); j.Status != job.Bidding {
+		p.check("accepted", false, 0)
+		p.close(bid(p.order, 1, 50), bid(p.order, 2, 60))
+		p.check("given out", true, neverLocked)
+		w.must(t, scheduler.Refused{Order: p.order, Node: key(1).Public(), Reason: "no"})
+		p.check("refused", false, 0)
+		if j, _ := w.state.Job(p.order); j.Status != job.Bidding {
 			w.now += chain.TimeMs(config().FailureMs) + chain.TimeMs(config().RetryMs)
 			w.must(t, scheduler.Tick{})
 		}
-		close()
-		check("given out again", true, never)
-		w.must(t, has(3, 1))
-		check("the chain cannot have it yet", true, never)
-		j, _ := w.state.Job(id)
-		for n := 1; n <= 2; n++ {
-			if j.Holder().Node == key(n).Public() {
-				node = n
-			}
+		p.close(bid(p.order, 1, 50), bid(p.order, 2, 60))
+		p.check("given out again", true, neverLocked)
+		w.must(t, p.seen(3, 1))
+		p.check("the chain cannot have it yet", true, neverLocked)
+		j, _ := w.state.Job(p.order)
+		node := 1
+		if j.Holder().Node == key(2).Public() {
+			node = 2
 		}
 		if replicated {
-			w.must(t, pledge(id, node, 0, 7))
+			w.must(t, pledge(p.order, node, 0, 7))
 		} else {
-			w.must(t, traced(id, node, 7))
-			w.must(t, has(4, 3-node))
-			w.must(t, has(4, node, 3-node))
-			w.must(t, scheduler.Observed{Order: id, OnChain: scheduler.Replication{Height: 4, Replicas: has(4, node).OnChain.Replicas}})
+			w.must(t, traced(p.order, node, 7))
+			w.must(t, p.seen(4, 3-node))
+			w.must(t, p.seen(4, node, 3-node))
+			w.must(t, scheduler.Observed{Order: p.order, OnChain: scheduler.Replication{Height: 4, Replicas: p.seen(4, node).OnChain.Replicas}})
 		}
-		check("done", true, never)
-		w.must(t, has(5, node))
-		check("on the chain", true, 5)
-		w.must(t, has(6, node))
-		check("and still", true, 5)
+		p.check("done", true, neverLocked)
+		w.must(t, p.seen(5, node))
+		p.check("on the chain", true, 5)
+		w.must(t, p.seen(6, node))
+		p.check("and still", true, 5)
 		if !replicated {
-			w.must(t, refuted(id, node, false, 0))
-			check("refuted", false, 0)
-			w.up(t, 3, 3)
-			j := w.status(t, id, job.Bidding)
-			w.must(t, scheduler.CloseAuction{Order: id, Auction: j.Auction, Bids: []scheduler.SignedBid{bid(id, 3, 50)}})
-			w.must(t, has(7, node))
-			w.must(t, traced(id, 3, 7))
-			w.must(t, has(8, node)) // by a node of the chain that is behind
-			check("done by another", true, never)
-			w.must(t, has(9, 3))
-			check("on the chain again", true, 9)
+			p.refute(node)
 		}
-		w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
-		check("over", false, 0)
+		w.must(t, scheduler.Confirmed{Order: p.order, Outcome: scheduler.SettlementRecord{Height: 9, Cost: chain.Nano(5)}})
+		p.check("over", false, 0)
 	}
+}
+
+// neverLocked is LockedFrom of what no state was seen to have.
+const neverLocked = chain.Height(math.MaxUint64)
+
+// promise is a job that parts of bonds are promised for.
+type promise struct {
+	*testing.T
+	w      *world
+	policy chain.Policy
+	order  crypto.Digest
+}
+
+// check holds what is promised for the job, also after a restart.
+func (p *promise) check(when string, backed bool, from chain.Height) {
+	p.Helper()
+	p.w.restored(p.T)
+	n := 0
+	p.w.state.Backed(func(j *scheduler.Job) {
+		if n++; j.LockedFrom() != from || j.Holder() == nil {
+			p.Errorf("%s, %s: it is locked from %d on", p.policy, when, j.LockedFrom())
+		}
+	})
+	if (n == 1) != backed {
+		p.Errorf("%s, %s: %d jobs are backed", p.policy, when, n)
+	}
+}
+
+func (p *promise) close(bids ...scheduler.SignedBid) {
+	p.Helper()
+	j := p.w.status(p.T, p.order, job.Bidding)
+	p.w.must(p.T, scheduler.CloseAuction{Order: p.order, Auction: j.Auction, Bids: bids})
+}
+
+// seen is that a state of the chain has the job with some nodes.
+func (p *promise) seen(height chain.Height, nodes ...int) scheduler.Observed {
+	o := scheduler.Observed{Order: p.order, OnChain: scheduler.Replication{Begun: true, Height: height}}
+	for _, n := range nodes {
+		o.OnChain.Replicas = append(o.OnChain.Replicas, scheduler.Replica{Node: key(n).Public(), State: scheduler.ReplicaCommitted})
+	}
+	return o
+}
+
+// refute has a node's claim refuted, and the job done by another.
+func (p *promise) refute(node int) {
+	p.Helper()
+	p.w.must(p.T, refuted(p.order, node, false, 0))
+	p.check("refuted", false, 0)
+	p.w.up(p.T, 3, 3)
+	p.close(bid(p.order, 3, 50))
+	p.w.must(p.T, p.seen(7, node))
+	p.w.must(p.T, traced(p.order, 3, 7))
+	p.w.must(p.T, p.seen(8, node)) // by a node of the chain that is behind
+	p.check("done by another", true, neverLocked)
+	p.w.must(p.T, p.seen(9, 3))
+	p.check("on the chain again", true, 9)
 }
 
 // pledge is a node's with a place among the runs, bound to the receipt of shown.

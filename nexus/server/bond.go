@@ -137,7 +137,7 @@ func (r *reign) sift(a *auction) {
 // owners have their share of the cluster's bond.
 func (r *reign) keepBids(a *auction, p *promises) {
 	a.bids = slices.DeleteFunc(a.bids, func(b scheduler.SignedBid) bool {
-		why := ""
+		var why string
 		switch {
 		case !p.stakes(b.Bid.Node, a):
 			why = "less is free of its bond than the order stakes"

@@ -151,7 +151,7 @@ func (c *sdkChain) Hardware(ctx context.Context, node crypto.PublicKey) (Challen
 
 // Home implements Chain.
 func (c *sdkChain) Home(ctx context.Context, node crypto.PublicKey) (settlement.Home, error) {
-	raw, err := c.record(ctx, settlement.HomeKey(node))
+	raw, _, err := c.record(ctx, settlement.HomeKey(node))
 	if err != nil || raw == nil {
 		return settlement.Home{}, err
 	}
