@@ -192,8 +192,15 @@ func (d *challenges) arrived(id chain.HardwareChallenge, load carriage, ok bool,
 	}
 	load.to.brought[load.parcel] = true
 	if c := d.open(id); c != nil && load.of == c.node {
-		load.to.slow = d.tooLate(c, now)
+		load.to.slow = d.tooLate(c, now) || d.soonerThere(c, now)
 	}
+}
+
+// soonerThere reports whether what a challenged node has shown in time is late at a cluster that learned of the challenge
+// as it began, as this one learned of it later: the node began when this one told it. The caller holds d.mu.
+func (d *challenges) soonerThere(c *challenge, now time.Time) bool {
+	limit := d.limit(c)
+	return c.showed.Sub(c.learned) <= limit && now.UnixMilli()-int64(c.seen.Since) > limit.Milliseconds()
 }
 
 // tooLate reports whether what a challenged node has shown was kept from a peer until now for so long that it may be late

@@ -205,6 +205,39 @@ func TestNoPeerIsToldOfANodeOfWhichItHearsNothing(t *testing.T) {
 	}
 }
 
+// TestALateHomeMakesItsNodeNotSilent: a challenged node begins when its home tells it, which may have learned of the challenge some
+// seconds after the peers' clusters: what it shows in time by its home is late there, and is no silence. What is late by its home too is.
+func TestALateHomeMakesItsNodeNotSilent(t *testing.T) {
+	here, two := only(1), crypto.PublicKey{2}
+	const second = time.Second
+	for name, at := range map[string]struct {
+		learned, took time.Duration // after the challenge began; until the node has shown, before the limit
+		want          bool
+	}{
+		"learned late, and shown in time by that": {8 * second, 3 * second, false},
+		"learned late, and shown early":           {8 * second, 10 * second, true},
+		"learned at once, and shown in time":      {0, 3 * second, true},
+		"learned late, and shown late by that":    {8 * second, -3 * second, true},
+	} {
+		d, c, id := awayChallenge(t, here)
+		d.params, c.seen.MemoryMiB = &chain.Params{HardwareMs: 1_800_000, HardwareLaneMiB: 128, HardwareStepNs: 1_000_000}, 1_024
+		limit := d.limit(c)
+		if limit < 15*second {
+			t.Fatalf("the limit is %s", limit)
+		}
+		began := time.Now().Truncate(time.Millisecond)
+		c.seen.Since, c.learned = chain.TimeMs(began.UnixMilli()), began.Add(at.learned)
+		d.show(&job.LanesShown{Challenge: id}, here)
+		c.showed = c.learned.Add(limit - at.took)
+		for _, load := range d.loads(id, c.showed, here) {
+			d.arrived(id, load, true, c.showed.Add(wayTakes/2))
+		}
+		if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: two}, here); !known || m.Here != at.want {
+			t.Errorf("%s: a peer of elsewhere is told that the node was there: %t", name, m.Here)
+		}
+	}
+}
+
 // TestOpeningsTakeOneErrand: so a cluster that is slow holds up no other's; more than a question draws do not wait.
 func TestOpeningsTakeOneErrand(t *testing.T) {
 	d, c, _ := awayChallenge(t, only(1))
