@@ -9,26 +9,40 @@ type joins struct {
 	words  int      // of 64 locals
 	used   []uint64 // locals that an open block uses, the innermost last
 	values int      // that meet
+	set    []uint64 // locals that an open block sets, the innermost last
+	moves  int      // of values, at the ends of all ways that meet
 }
 
 func (j *joins) begin(locals int) { j.words = (locals + 63) / 64 }
 
-func (j *joins) open() { j.used = append(j.used, make([]uint64, j.words)...) }
-
-func (j *joins) mark(local uint64) {
-	j.used[len(j.used)-j.words+int(local/64)] |= 1 << (local % 64)
+func (j *joins) open() {
+	j.used = append(j.used, make([]uint64, j.words)...)
+	j.set = append(j.set, make([]uint64, j.words)...)
 }
 
-// shut ends the innermost block. What it uses the one around it uses too.
-func (j *joins) shut(meet bool) {
-	inner := j.used[len(j.used)-j.words:]
-	j.used = j.used[:len(j.used)-j.words]
-	for i, set := range inner {
-		if meet {
-			j.values += bits.OnesCount64(set)
-		}
-		if outer := len(j.used) - j.words; outer >= 0 {
-			j.used[outer+i] |= set
-		}
+func (j *joins) mark(local uint64, set bool) {
+	at, bit := len(j.used)-j.words+int(local/64), uint64(1)<<(local%64)
+	if j.used[at] |= bit; set {
+		j.set[at] |= bit
 	}
 }
+
+// shut ends the innermost block. What it uses the one around it uses too. ways are how many
+// come to where they meet: at the end of each a compiler may move each local that is set inside.
+func (j *joins) shut(meet bool, ways int) {
+	from := len(j.used) - j.words
+	for i, set := range j.used[from:] {
+		if meet {
+			j.values += bits.OnesCount64(set)
+			j.moves += ways * bits.OnesCount64(j.set[from+i])
+		}
+		if outer := from - j.words; outer >= 0 {
+			j.used[outer+i] |= set
+			j.set[outer+i] |= j.set[from+i]
+		}
+	}
+	j.used, j.set = j.used[:from], j.set[:from]
+}
+
+// sets returns what the innermost block sets.
+func (j *joins) sets() []uint64 { return j.set[len(j.set)-j.words:] }

@@ -1,6 +1,10 @@
 package meter
 
-import "github.com/hypermesh/hypermesh/internal/wasm"
+import (
+	"slices"
+
+	"github.com/hypermesh/hypermesh/internal/wasm"
+)
 
 // shape is what the pass needs to know of a valid function.
 type shape struct {
@@ -16,6 +20,7 @@ type shape struct {
 	computed     int  // instructions that compute floats, or convert from or to them
 	loops        int
 	divisions    int // of integers
+	moves        int // of values that may have to be moved where ways meet
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -27,7 +32,7 @@ type block struct {
 	params, results []byte
 	base            int // height of the stack below it
 	unreachable     bool
-	targeted        bool // by a branch to its label
+	branches        int // to its label
 }
 
 // label is what a branch to the block takes.
@@ -181,7 +186,8 @@ func (v *validator) merged(b *block) {
 	if b.op == wasm.OpLoop {
 		v.inside--
 	}
-	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.targeted))
+	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.branches > 0), b.branches+2)
+	v.shape.moves = v.joined.moves
 	if v.shape.joins = v.joined.values; v.shape.joins > maxJoins {
 		v.Fail(refuse(RuleSize, "more than %d values meet", maxJoins))
 	}
@@ -215,7 +221,7 @@ func (v *validator) target(label uint64) []byte {
 		return nil
 	}
 	b := &v.blocks[uint64(len(v.blocks))-1-label]
-	b.targeted = true
+	b.branches++
 	v.way(1, len(b.label()))
 	return b.label()
 }
@@ -307,11 +313,13 @@ func (v *validator) control(in *wasm.Instruction) {
 		}
 		v.open(in.Op, v.blockType(in))
 	case wasm.OpElse:
+		then := slices.Clone(v.joined.sets())
 		if b := v.shut(); b.op != wasm.OpIf {
 			v.invalid("an else without its if")
 		} else if v.Err() == nil {
 			v.way(1, 0)
-			v.pushBlock(block{op: wasm.OpElse, params: b.params, results: b.results, base: b.base})
+			v.pushBlock(block{op: wasm.OpElse, params: b.params, results: b.results, base: b.base, branches: b.branches})
+			copy(v.joined.sets(), then) // both arms come to one end
 		}
 	case wasm.OpEnd:
 		b := v.shut()
@@ -415,7 +423,7 @@ func (v *validator) variable(in *wasm.Instruction) {
 		return
 	}
 	of := v.locals[in.A]
-	v.joined.mark(in.A)
+	v.joined.mark(in.A, in.Op != wasm.OpLocalGet)
 	if in.Op != wasm.OpLocalGet {
 		v.pop(of)
 	}

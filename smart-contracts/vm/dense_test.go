@@ -49,8 +49,46 @@ func dense(times int) map[string]string {
 		"globals":             function("", "i32.const 7 global.set $next", ""),
 		"functions":           strings.Repeat("(func)", times),
 		"functions that call": strings.Repeat("(func call $nothing)", times),
+		"moves in loops":      rotated("i64", times/8, "loop $to", "", "end"),
+		"moves of floats":     rotated("f64", times/8, "loop $to", "", "end"),
+		"moves in arms":       rotated("i64", times/8, "local.get 0 if $to", "else", "end"),
+		"moves of others":     rotated("i64", times/8, "local.get 0 if $to", "", "else", "end"),
+		"values of loops":     carried(times / 8),
 		"functions in tables": names + "(elem (i32.const 0) func" + elements + ")",
 	}
+}
+
+// rotated is a function whose ways may each move 150 locals: within is what opens a block, and what
+// ends its parts. Of four the last part alone changes the locals.
+func rotated(of string, times int, within ...string) string {
+	const locals = 150
+	before, turn, after := "", "local.get 1 ", ""
+	for i := 1; i <= locals; i++ {
+		before += fmt.Sprintf("local.get 0 %s.load offset=%d local.tee %d local.set %d ", of, 8*i, i, locals+i)
+		if i < locals {
+			turn += fmt.Sprintf("local.get %d local.set %d ", i+1, i)
+		}
+		after += fmt.Sprintf("local.get 0 local.get %d %s.store offset=%d local.get 0 local.get %d %s.store offset=%d ", i, of, 8*i, locals+i, of, 8*(locals+i))
+	}
+	turn += fmt.Sprintf("local.set %d ", locals)
+	ways := strings.Repeat("local.get 0 i32.load br_if $to ", times)
+	body := within[0] + " " + turn + ways + within[1] + " " + turn + within[len(within)-1] + " "
+	if len(within) == 4 {
+		body = within[0] + " " + ways + within[2] + " " + turn + within[3] + " "
+	}
+	return "(func (param i32) (local" + strings.Repeat(" "+of, 2*locals) + ") " + before + body + after + ")"
+}
+
+// carried is a loop whose branches each take 16 values, in another order than it began with.
+func carried(times int) string {
+	load, set, get := "", "", ""
+	for i := 1; i <= 16; i++ {
+		load += fmt.Sprintf("local.get 0 i64.load offset=%d ", 8*i)
+		set += fmt.Sprintf("local.set %d ", i)
+		get += fmt.Sprintf("local.get %d ", i)
+	}
+	return "(func (param i32) (local" + strings.Repeat(" i64", 16) + ") " + load + "loop $to (type $many) " + set + get +
+		strings.Repeat("local.get 0 i32.load br_if $to ", times) + strings.Repeat("drop ", 16) + "end)"
 }
 
 // TestNativeBytes: what Module.Native says a module becomes is no less than it does, of code that is
@@ -72,7 +110,7 @@ func TestNativeBytes(t *testing.T) {
 	}
 	with := func(name, text string) (native, held int) {
 		code, err := wasmtime.Wat2Wasm(strings.Replace(source(msg, "unreachable"), "(func $again", `
-			(table 2000 funcref) (type $nothing (func)) (func $nothing) (func $ten (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)) `+text+" (func $again", 1))
+			(table 2000 funcref) (type $nothing (func)) (type $many (func (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64))) (func $nothing) (func $ten (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)) `+text+" (func $again", 1))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
