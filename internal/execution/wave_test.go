@@ -155,18 +155,23 @@ func TestWavesChangeNothing(t *testing.T) {
 	}
 }
 
+// falselyProven returns so many claims of a node whose proofs are false.
+func (w *world) falselyProven(n uint64) (claims []chain.Claim) {
+	for k := range n {
+		c := w.claim(multiply, k+1, nodeA)
+		c.Proof[0]++
+		claims = append(claims, c)
+	}
+	return claims
+}
+
 // TestAWaveIsUndone: what could stand in the block by money that a false proof would have brought is dropped, and Apply
 // refuses a block that has it.
 func TestAWaveIsUndone(t *testing.T) {
 	w := newWorld(t)
 	w.register()
 	w.drained(ownerA)
-	var claims []chain.Claim
-	for k := range uint64(5) {
-		c := w.claim(multiply, k+1, nodeA)
-		c.Proof[0]++
-		claims = append(claims, c)
-	}
+	claims := w.falselyProven(5)
 	spend := func() *chain.VerifiedTx {
 		return w.tx(ownerA, chain.Transfer{To: keyOf(27).address(), Amount: chain.Nano(2_500_000_000)})
 	}
@@ -194,12 +199,7 @@ func TestAWaveThatLeavesRoom(t *testing.T) {
 	w := newWorld(t)
 	w.register()
 	w.drained(ownerA)
-	var claims []chain.Claim
-	for k := range uint64(5) {
-		c := w.claim(multiply, k+1, nodeA)
-		c.Proof[0]++
-		claims = append(claims, c)
-	}
+	claims := w.falselyProven(5)
 	spend := func(nano uint64) *chain.VerifiedTx {
 		return w.tx(ownerA, chain.Transfer{To: keyOf(27).address(), Amount: chain.Nano(nano)})
 	}

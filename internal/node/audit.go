@@ -78,7 +78,12 @@ func (a *auditor) close() {
 const (
 	auditPart  = 1024 // pairs between two rests of an audit
 	auditRests = 9    // times as long as such a part took, so that an audit takes a tenth of a core
+	// longestRest bounds each: a part that took long was kept from a processor or from the disk.
+	longestRest = time.Second
 )
+
+// restAfter returns how long an audit rests after a part of it.
+func restAfter(took time.Duration) time.Duration { return min(auditRests*took, longestRest) }
 
 // unhurried is a state that is read through a part at a time, with a rest after each, and whose
 // scans end in a fault once stop is closed.
@@ -93,7 +98,7 @@ func (r *unhurried) Scan(start, end []byte) iter.Seq2[[]byte, []byte] {
 		began, pairs := time.Now(), 0
 		for key, value := range state.Scan(r.Reader, start, end) {
 			if pairs++; pairs%auditPart == 0 {
-				r.rest(auditRests * time.Since(began))
+				r.rest(restAfter(time.Since(began)))
 				began = time.Now()
 			}
 			if r.stopped() {

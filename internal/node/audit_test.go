@@ -103,4 +103,10 @@ func TestAnAuditRestsAndCanBeStopped(t *testing.T) {
 	r := &unhurried{Reader: kv, stop: stop}
 	time.AfterFunc(time.Millisecond, func() { close(stop) })
 	r.rest(time.Hour)
+	if got := restAfter(time.Millisecond); got != 9*time.Millisecond {
+		t.Errorf("after a millisecond it rests for %v", got)
+	}
+	if got := restAfter(time.Hour); got != time.Second { // of a process that was stopped
+		t.Errorf("after an hour it rests for %v", got)
+	}
 }

@@ -123,17 +123,7 @@ func TestIterationThatPanicsLeavesNothingOpen(t *testing.T) {
 	}
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	kv.Set([]byte("a1"), nil)
-	tree, err := state.NewTree(s, 1<<20).Next(0, kv.Changes(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Commit(store.Finalized{Digest: id("block"), Changes: kv.Changes(), Tree: tree}); err != nil {
-		t.Fatal(err)
-	}
-	snapshot, err := s.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	snapshot := written(t, s, kv)
 	for _, r := range []state.Reader{snapshot, s.State()} {
 		for range 3 {
 			func() {
@@ -190,6 +180,23 @@ func TestKeysOfOneByteAreInRanges(t *testing.T) {
 	}
 }
 
+// written commits a first block with all of a state, and returns a snapshot after it.
+func written(t *testing.T, s *store.Store, kv *state.Overlay) *store.Snapshot {
+	t.Helper()
+	tree, err := state.NewTree(s, 1<<20).Next(0, kv.Changes(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(store.Finalized{Digest: id("block"), Changes: kv.Changes(), Tree: tree}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot
+}
+
 // TestAScanLeavesNothing: whoever adds up a whole state, as nodes do at the end of each epoch, leaves
 // the collector as little of a thousand records as of ten.
 func TestAScanLeavesNothing(t *testing.T) {
@@ -203,17 +210,7 @@ func TestAScanLeavesNothing(t *testing.T) {
 		for i := range n {
 			kv.Set(fmt.Appendf(nil, "key %d", i), fmt.Appendf(nil, "value %d", i))
 		}
-		tree, err := state.NewTree(s, 1<<20).Next(0, kv.Changes(), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Commit(store.Finalized{Digest: id("block"), Changes: kv.Changes(), Tree: tree}); err != nil {
-			t.Fatal(err)
-		}
-		snapshot, err := s.Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
+		snapshot := written(t, s, kv)
 		allocations[n] = testing.AllocsPerRun(10, func() {
 			seen := 0
 			for range state.Scan(snapshot, nil, nil) {
