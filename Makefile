@@ -31,6 +31,10 @@ SIM_MINUTES ?= 60
 SMOKE_PACKAGES = $(wildcard internal/codec internal/wasm internal/crypto internal/chain internal/transport internal/zk consensus nexus/job smart-contracts/meter smart-contracts/cosmwasm)
 SMOKE_FUZZTIME = 20000x
 
+# Those of which one execution takes milliseconds: proofs and witnesses.
+SLOW_SMOKE_PACKAGES = $(wildcard internal/zk/groth16)
+SLOW_SMOKE_FUZZTIME = 1000x
+
 GOLANGCI_VERSION = v2.15.0
 GOLANGCI         = bin/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
@@ -70,6 +74,7 @@ demo: build ## a local network runs two real jobs from order to settlement
 .PHONY: test
 test: need ## every test but those of e2e, with seconds of fuzzing first
 	@$(call fuzz,$(SMOKE_PACKAGES),$(SMOKE_FUZZTIME))
+	@$(call fuzz,$(SLOW_SMOKE_PACKAGES),$(SLOW_SMOKE_FUZZTIME))
 	$(GO) test -short ./...
 	cd smart-contracts/vm/peers && $(GO) test -short ./...
 
