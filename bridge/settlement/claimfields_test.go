@@ -75,9 +75,9 @@ func (m *market) arrive(c chain.Claim) (cost chain.Amount, refusal string) {
 	return cost, ""
 }
 
-// parts lists all that a claim is made of, by name: what has no parts of its own, and of a list
+// parts lists all that a claim or a batch is made of, by name: what has no parts of its own, and of a list
 // how long it is as well.
-func parts(c *chain.Claim) map[string]string {
+func parts(c any) map[string]string {
 	out := map[string]string{}
 	var walk func(name string, v reflect.Value)
 	walk = func(name string, v reflect.Value) {
