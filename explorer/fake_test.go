@@ -509,7 +509,8 @@ func validText(page string) bool {
 	return !strings.Contains(page, "<script>alert") && !strings.Contains(page, "\u202e")
 }
 
+// reputation says a score that does not follow from the facts, which are worth 0.62.
 func (f *fakeChain) reputation(w http.ResponseWriter, _ *http.Request) {
-	facts := &api.Facts{Score: 620_000, Completed: 1_990_000, Disputed: 250_000, Credit: chain.Nano(40_000_000), Debt: chain.Nano(7_000_000)}
+	facts := &api.Facts{Score: 990_000, Completed: 1_990_000, Disputed: 250_000, Credit: chain.Nano(322_789_474), Debt: chain.Nano(7_000_000)}
 	f.json(w, api.Reputation{Provider: facts, Consumer: facts, Nodes: []api.NodeFacts{}, Clusters: []api.ClusterFacts{}})
 }

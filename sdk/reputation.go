@@ -13,9 +13,24 @@ import (
 )
 
 // Reputation returns what settlements say of a node (its id) or an account (its address), as
-// a node of the chain says.
+// a node of the chain says. The scores are made here, of the facts that it says, by the formula that all share.
 func (c *Client) Reputation(ctx context.Context, of string) (api.Reputation, error) {
-	return ask[api.Reputation](ctx, c, get(c.nodes, "/v1/reputation/"+of, nil))
+	said, err := ask[api.Reputation](ctx, c, get(c.nodes, "/v1/reputation/"+of, nil))
+	if err != nil {
+		return api.Reputation{}, err
+	}
+	for _, side := range []*api.Facts{said.Provider, said.Consumer} {
+		if side != nil {
+			*side = side.Scored()
+		}
+	}
+	for i := range said.Nodes {
+		said.Nodes[i].Facts = said.Nodes[i].Facts.Scored()
+	}
+	for i := range said.Clusters {
+		said.Clusters[i].Facts = said.Clusters[i].Facts.Scored()
+	}
+	return said, nil
 }
 
 // VerifiedFacts is what settlements say of one side, as a finalized state has it.

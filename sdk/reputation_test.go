@@ -70,6 +70,11 @@ func TestVerifiedReputation(t *testing.T) {
 		}
 	})
 	client := newClient(t, sdk.Config{Nodes: []string{server(t, lists)}, Genesis: f.genesis})
+	said.Provider.Credit, said.Nodes[0].Facts.Debt, said.Clusters[0].Facts.Score = chain.Hyper(1), chain.Hyper(3), 9
+	if r, err := client.Reputation(t.Context(), address(4).String()); err != nil || r.Provider.Score != match.Neutral+match.Neutral/2 ||
+		r.Nodes[0].Facts.Score != match.Neutral/4 || r.Clusters[0].Facts.Score != match.Neutral || r.Consumer != nil {
+		t.Errorf("scores that do not follow from the facts: %+v, %v", r, err)
+	}
 	r, err := client.VerifiedReputation(t.Context(), address(4).String())
 	const score = match.Neutral + 3*match.Neutral/4
 	if err != nil || r.Provider == nil || r.Consumer == nil || r.Provider.Score != score || r.Nodes[0].Facts.Score != score || r.Consumer.Score != match.Neutral/2 {

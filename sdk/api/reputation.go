@@ -50,3 +50,11 @@ func FactsOf(f match.Facts) Facts {
 		Disputed: Uint64(f.Disputed), Slashed: Uint64(f.Slashed), Credit: f.Credit, Debt: f.Debt,
 	}
 }
+
+// Scored returns the facts with the score that follows from them, whatever was said of it.
+func (f Facts) Scored() Facts {
+	return FactsOf(match.Facts{
+		Completed: uint64(f.Completed), Failed: uint64(f.Failed), Late: uint64(f.Late),
+		Disputed: uint64(f.Disputed), Slashed: uint64(f.Slashed), Credit: f.Credit, Debt: f.Debt,
+	})
+}
