@@ -93,24 +93,26 @@ func largeOnes() []operation {
 	}
 }
 
+// largeClaim is one of every resource, at a price of a unit.
+func (w *gasWorld) largeClaim(policy chain.Policy, nonce uint64, node key, price uint64) chain.Claim {
+	c := w.recentClaim(policy, nonce, node)
+	c.Order.Caps, c.Receipt.Usage = nil, nil
+	for _, r := range chain.Resources {
+		c.Order.Caps = append(c.Order.Caps, chain.UnitPrice{Resource: r, Price: price})
+		c.Receipt.Usage = append(c.Receipt.Usage, chain.Usage{Resource: r, Amount: 1_000, DurationMs: 3_600_000})
+	}
+	c.Bid.Prices = c.Order.Caps
+	w.resign(&c, node)
+	return c
+}
+
 // deepClaims are claims of all resources, of orders with many others, and out of escrows
 // that many withdrawals have left.
 func deepClaims(p prepared) []operation {
 	full := func(w *gasWorld, i int) chain.Claim { return w.recentClaim(attested, uint64(7_000+i), p.nodes[63]) }
-	large := func(w *gasWorld, policy chain.Policy, nonce uint64, node key) chain.Claim {
-		c := w.recentClaim(policy, nonce, node)
-		c.Order.Caps, c.Receipt.Usage = nil, nil
-		for _, r := range chain.Resources {
-			c.Order.Caps = append(c.Order.Caps, chain.UnitPrice{Resource: r, Price: 100})
-			c.Receipt.Usage = append(c.Receipt.Usage, chain.Usage{Resource: r, Amount: 1_000, DurationMs: 3_600_000})
-		}
-		c.Bid.Prices = c.Order.Caps
-		w.resign(&c, node)
-		return c
-	}
 	return []operation{
 		oneOf("claim/large", 32, func(w *gasWorld, i int, _ key) chain.Msg {
-			return chain.Settle{Claims: []chain.Claim{large(w, attested, uint64(8_000+i), nodeA)}}
+			return chain.Settle{Claims: []chain.Claim{w.largeClaim(attested, uint64(8_000+i), nodeA, 100)}}
 		}),
 		{name: "claim/order of 64", txs: func(w *gasWorld) []*chain.VerifiedTx {
 			return w.each(32, func(i int, _ key) chain.Msg { return chain.Settle{Claims: []chain.Claim{full(w, i)}} })

@@ -136,6 +136,9 @@ func (w *gasWorld) recentClaim(policy chain.Policy, nonce uint64, node key) chai
 	c := w.claim(policy, nonce, node)
 	c.Order.Deadline = w.now + 7_200_000
 	c.Receipt.Started, c.Receipt.Ended, c.Bid.Expiry = w.now-3_600_000, w.now, w.now+7_200_000
+	if _, ok := policy.(chain.PolicyZK); ok {
+		w.prove(&c)
+	}
 	w.resign(&c, node)
 	return c
 }

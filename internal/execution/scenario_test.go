@@ -63,17 +63,22 @@ func (w *world) claim(policy chain.Policy, nonce uint64, node key) chain.Claim {
 	if c.Receipt.CheckTrace(policy) != nil {
 		c.Receipt.Trace = &chain.Trace{Runs: crypto.Digest{1}, Panels: crypto.Digest{2}}
 	}
-	if p, ok := policy.(chain.PolicyZK); ok {
+	if _, ok := policy.(chain.PolicyZK); ok {
 		c.Bid.Prices, c.Bid.Fixed, c.Receipt.Outputs = nil, chain.Hyper(1), []chain.FieldBytes{{31: 9}}
-		statement := zk.Statement{
-			Kernel: zk.Kernel(p.Kernel), VerifyingKey: p.VerifyingKey, Inputs: []zk.Field{zk.Field(p.Inputs[0])},
-			Output: []zk.Field{{31: 9}}, Bind: zk.Bind(string(testChain), id, 1, node.Public()),
-		}
-		digest := statement.Digest()
-		c.Proof = digest[:]
+		w.prove(&c)
 	}
 	w.resign(&c, node)
 	return c
+}
+
+// prove gives a claim under zk the proof that echo takes of it.
+func (w *world) prove(c *chain.Claim) {
+	p := c.Order.Policy.Policy.(chain.PolicyZK)
+	digest := zk.Statement{
+		Kernel: zk.Kernel(p.Kernel), VerifyingKey: p.VerifyingKey, Inputs: []zk.Field{zk.Field(p.Inputs[0])},
+		Output: []zk.Field{zk.Field(c.Receipt.Outputs[0])}, Bind: zk.Bind(string(testChain), c.Order.ID(), 1, c.Bid.Node),
+	}.Digest()
+	c.Proof = digest[:]
 }
 
 // resign ties a claim's parts to its order and signs all of them.
