@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -162,14 +163,15 @@ func TestKernelOfAnEndedContextIsCancelled(t *testing.T) {
 	}
 }
 
-// TestKernelKeysAreLoadedWhenNeeded: keys of one kernel are in memory at most,
-// and what cannot be loaded is an error of its own.
+// TestKernelKeysAreLoadedWhenNeeded: keys of one kernel are in memory at most, and nobody holds those of the one
+// before; what cannot be loaded is an error of its own.
 func TestKernelKeysAreLoadedWhenNeeded(t *testing.T) {
 	k := executor.NewKernels()
-	loads := 0
+	var loaded []weak.Pointer[groth16.Keys]
 	k.Add(kernelName, func() (*groth16.Keys, error) {
-		loads++
-		return kernelKeys()
+		keys, err := groth16.Setup(kernelName, nil) // which the test does not hold
+		loaded = append(loaded, weak.Make(keys))
+		return keys, err
 	})
 	missing := errors.New("the disk is gone")
 	k.Add("hashchain-1", func() (*groth16.Keys, error) { return nil, missing })
@@ -181,23 +183,28 @@ func TestKernelKeysAreLoadedWhenNeeded(t *testing.T) {
 		}
 		return err
 	}
-	if loads != 0 || len(k.Names()) != 2 {
-		t.Fatalf("%d loads, kernels %v", loads, k.Names())
+	if len(loaded) != 0 || len(k.Names()) != 2 {
+		t.Fatalf("%d loads, kernels %v", len(loaded), k.Names())
 	}
 	for range 2 {
 		if err := run(kernelTask(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if loads != 1 {
-		t.Errorf("%d loads for two tasks in a row", loads)
+	runtime.GC()
+	if len(loaded) != 1 || loaded[0].Value() == nil {
+		t.Errorf("%d loads for two tasks in a row", len(loaded))
 	}
 	start := zk.Field{31: 1}
 	other := executor.KernelTask{Kernel: "hashchain-1", Inputs: [][]byte{[]byte(start.String())}, Digests: []zk.Field{start}}
 	if err := run(other); !errors.Is(err, executor.ErrKernel) || !errors.Is(err, missing) {
 		t.Errorf("keys that cannot be loaded: %v", err)
 	}
-	if err := run(kernelTask(t)); err != nil || loads != 2 {
-		t.Errorf("%d loads after another kernel, %v", loads, err)
+	runtime.GC()
+	if loaded[0].Value() != nil {
+		t.Error("a kernel's keys are in memory after another's were asked for")
+	}
+	if err := run(kernelTask(t)); err != nil || len(loaded) != 2 {
+		t.Errorf("%d loads after another kernel, %v", len(loaded), err)
 	}
 }
