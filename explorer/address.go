@@ -165,8 +165,8 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 	case chain.ClaimClosed:
 		return append(out, e.Consumer, e.Provider)
 	case chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.ClaimJudged:
-	case chain.RunBegun:
-		return append(out, e.Consumer)
+	case chain.RunBegun, chain.JurorsPaid:
+		return appendFromRuns(out, e)
 	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed:
 		return appendFromService(out, e)
 	case chain.HardwareJudged, chain.HardwareDeclared, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:

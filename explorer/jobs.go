@@ -130,7 +130,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 		case chain.LeaseOpened, chain.LeaseChanged, chain.LeasePaid, chain.LeaseEnded,
 			chain.ChannelChanged, chain.VoucherRedeemed, chain.ChannelClosed, chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled,
 			chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.KeyRevealed,
-			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded,
+			chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.JurorsPaid,
 			chain.AcceptanceBroken, chain.BondForfeited, chain.BreachPaid, chain.BreachClosed,
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed,
 			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced,

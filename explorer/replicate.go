@@ -42,6 +42,19 @@ func sayRunEvent(e any) sentence {
 		return say("All who ran job ", linkJob(e.Order), " show what they found")
 	case chain.RunEnded:
 		return say("Job ", linkJob(e.Order), " was found "+e.Finding+"; "+counted(int(e.Paid), "node")+" to be paid")
+	case chain.JurorsPaid:
+		return say(linkAddress(e.Consumer), " paid ", e.Each, " to each of "+counted(len(e.Jurors), "juror")+" who judged job ", linkJob(e.Order))
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
+}
+
+// appendFromRuns appends the accounts that an event about replicated runs names.
+func appendFromRuns(out []chain.Address, e any) []chain.Address {
+	if e, ok := e.(chain.JurorsPaid); ok {
+		return append(append(out, e.Consumer), e.Jurors...)
+	}
+	if e, ok := e.(chain.RunBegun); ok {
+		return append(out, e.Consumer)
+	}
+	return out
 }

@@ -181,6 +181,8 @@ func TestWordsOfServices(t *testing.T) {
 	repriced := chain.ServiceMissed{Lease: lease, Consumer: who, Epoch: 7, Finding: "start", Rebate: five}
 	wantWords(t, explorer.EventWords(repriced), []string{node.Short(), "start in epoch 7", who.Short(), "5"})
 	wantWords(t, explorer.EventWords(chain.ServiceClosed{Lease: lease, Consumer: who, Stake: five}), []string{node.Short(), "over", "free", "5"})
+	judged := chain.JurorsPaid{Consumer: who, Jurors: make([]chain.Address, 3), Each: five}
+	wantWords(t, explorer.EventWords(judged), []string{who.Short(), "each of 3 jurors", "5"})
 	wantWords(t, explorer.EventWords(chain.TermsClosed{Lease: lease, Consumer: who, Stake: five}), []string{node.Short(), "before it was resized", "free", "5"})
 	wantWords(t, explorer.EventWords(chain.LeaseLeft{Lease: lease, Consumer: who, FromStake: five}), []string{node.Short(), "without notice", who.Short(), "5"})
 }

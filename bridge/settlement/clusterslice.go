@@ -138,11 +138,9 @@ func (s *clusterSlice) take(rewarded chain.Amount) chain.Events {
 	rest := sound(s.amount.Sub(rewarded))
 	slashed := chain.BondSlashed{Node: s.cluster, Owner: c.Operator, Subject: s.order, Amount: s.amount}
 	var owed chain.Events
-	switch {
-	case c.Convicted != nil && rest.IsZero() && !c.Locked.IsZero(): // nothing for those who lost, and more to come
-	case c.Convicted != nil:
+	if c.Convicted != nil {
 		owed = chain.Events{c.forfeit(s.kv, s.env, s.cluster, s.order, rest)}
-	default:
+	} else {
 		slashed.Burned = rest
 		tokens.Burn(s.kv, rest)
 	}

@@ -37,8 +37,8 @@
 //     matured + what is still held: the escrow's balance and its withdrawals
 //     on their way.
 //
-//  2. No order costs more than its max cost, over all assignments and
-//     replicas, and no (order, node, sequence) is paid twice: the order's state
+//  2. No order costs more than its max cost, over all assignments,
+//     replicas and jurors, and no (order, node, sequence) is paid twice: the order's state
 //     outlives the time in which its claims are taken.
 //
 //  3. No claim moves money unless consumer, cluster and provider signed it and
@@ -53,7 +53,8 @@
 //
 //  5. Withdrawing does not outrun a claim: what is withdrawn stays liable until
 //     it matures, and an order whose claim window ends later than a withdrawal
-//     made now would mature is refused as a lease.
+//     made now would mature is refused as a lease. What may be owed for later, for runs under
+//     replicate and a claim under optimistic, leaves the escrow when they begin.
 //
 //  6. A lease is paid by the millisecond, exactly for the time from its opening to
 //     its end, and never beyond what it holds. It is over at its end whichever block
@@ -74,6 +75,7 @@
 //  10. Under replicate nobody shows a result before all who run the order then are bound
 //     to theirs, nobody is slashed but by a panel's verdict, the cluster of its slice by no fewer than nine
 //     jurors' after three, or of as much as those lose with it who could not have data that came, and every stake is free or lost once the order is paid, or over.
+//     What the order may cost is held from its beginning until it is paid, or nobody is.
 //
 //  11. A cluster loses its bonds for nothing but what no cluster does that keeps its word: two
 //     acceptances of a consumer with one sequence, or one that promises more than the
@@ -101,7 +103,7 @@
 //
 //  15. What is locked of each node's bond, and of each cluster's, is what orders, panels, services and
 //     challenges lock of it; what each escrow says is held for its consumer elsewhere is what leases, their terms that
-//     are over and claims in their windows hold; a claim in its window holds no more than its order spent, of the same
+//     are over, claims in their windows and runs hold; a claim in its window holds no more than its order spent, of the same
 //     consumer. Each block is checked for that by what it changed, and a whole state by who verifies it.
 //
 // What a provider says it used is not evidence. Under none the home cluster

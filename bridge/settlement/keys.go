@@ -156,6 +156,8 @@ func ValueOf(key, value []byte) (tokens.Class, chain.Amount) {
 			b := state.Decode[Breach](key, value)
 			return tokens.HoldsEscrow, b.Held
 		}
+	case kindRuns:
+		return tokens.HoldsEscrow, state.Decode[Runs](key, value).Held
 	case kindPanel:
 		return tokens.HoldsEscrow, state.Decode[Panel](key, value).Fee
 	case kindChannel:

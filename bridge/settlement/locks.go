@@ -107,6 +107,7 @@ func (l *Locks) Add(r state.Reader, key, value []byte) error {
 			}
 		}
 		l.hold(ClusterKey(book.Cluster), runs.Slice)
+		l.hold(EscrowKey(book.Consumer, book.Cluster), runs.Held)
 	case kindPanel:
 		p := state.Decode[Panel](key, value)
 		for i := range p.Jurors {

@@ -239,7 +239,7 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
 		return 0
 	}
-	written, gone := expireRuns(kv, env.Now, id)
+	written, gone := expireRuns(kv, env, id)
 	if !gone {
 		return written
 	}

@@ -83,43 +83,49 @@ func fields(list []chain.FieldBytes) []zk.Field {
 // payReplicas pays each of some claims at its own prices, for the least that any of them
 // reports to have used (those that agree report the same), and at most a k-th of the order's
 // max cost: one that nobody checked would else be paid for whatever it says, up to what k runs
-// may cost.
-func (p *posted) payReplicas(list []*Claim) (chain.Events, *chain.Rejection) {
+// may cost. So it costs no more than the max cost, which the escrow has. Jurors whom nobody else pays share what is left of that.
+func (p *posted) payReplicas(list []*Claim, jurors []chain.Address) (events chain.Events) {
 	usage := leastUsage(list)
 	most := part1of(p.book.MaxCost, uint64(p.book.Policy.Policy.(chain.PolicyReplicate).K))
-	costs := make([]chain.Amount, len(list))
-	var total chain.Amount
-	for i, c := range list {
+	p.books = newLedger(p.kv, p.env)
+	defer p.books.save()
+	escrow := p.books.purse(p.book.Consumer, p.book.Cluster)
+	for _, c := range list {
 		cost, err := chain.Cost(usage, c.Pending.Prices)
 		if err != nil {
-			return nil, chain.Reject("%v", err)
+			panic("settlement: less than what a receipt was taken with cannot be paid: " + err.Error())
 		}
-		if most.Less(cost) {
-			cost = most
-		}
-		costs[i] = cost
-		sum, ok := total.Add(cost)
-		if !ok {
-			return nil, chain.Reject("the charges of %d replicas do not fit an amount", len(list))
-		}
-		total = sum
-	}
-	p.books = newLedger(p.kv, p.env)
-	escrow, why := p.afford(total)
-	if why != nil {
-		return nil, why
-	}
-	var events chain.Events
-	defer p.books.save()
-	for i, c := range list {
 		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
-		p.pay(escrow, c, costs[i])
+		p.pay(escrow, c, lesser(cost, most))
 		p.saveClaim(c)
 		events = append(events, p.settled(c))
 	}
+	events = append(events, p.payJurors(escrow, list, jurors)...)
 	p.book.Closed = true
 	saveOrder(p.kv, p.id, &p.book)
-	return events, nil
+	return events
+}
+
+// payJurors pays each of some jurors what the least paid run got, or an equal part of what is left of the max cost: they ran
+// the job as those did, and nobody was wrong who could pay them.
+func (p *posted) payJurors(escrow *purse, runs []*Claim, jurors []chain.Address) chain.Events {
+	if len(jurors) == 0 || len(runs) == 0 {
+		return nil
+	}
+	each := part1of(sound(p.book.MaxCost.Sub(p.book.Spent)), uint64(len(jurors)))
+	for _, c := range runs {
+		each = lesser(each, c.Paid)
+	}
+	if each.IsZero() {
+		return nil
+	}
+	cost := sound(each.ShareFloor(uint64(len(jurors)), 1))
+	escrow.take(cost)
+	p.book.Spent = sound(p.book.Spent.Add(cost))
+	for _, owner := range jurors {
+		p.books.credit(owner, each)
+	}
+	return chain.Events{chain.JurorsPaid{Order: p.id, Consumer: p.book.Consumer, Cluster: p.book.Cluster, Jurors: jurors, Each: each, Cost: cost}}
 }
 
 // leastUsage returns for each resource that every claim reports the usage of

@@ -51,8 +51,11 @@ type Runs struct {
 	Finding chain.RunFinding
 	Owed    []uint8 // which of Runs are paid, in StageOwed
 	Check   Check
-	Raised  bool         // three jurors did not find the job's data, or not all of them did: nine judge
-	Slice   chain.Amount // of the cluster's bond that is locked; zero: none, any more
+	Raised  bool            // three jurors did not find the job's data, or not all of them did: nine judge
+	Slice   chain.Amount    // of the cluster's bond that is locked; zero: none, any more
+	Held    chain.Amount    // out of the consumer's escrow, until it is paid
+	Jurors  []chain.Address // in StageOwed: owners of jurors who are paid of what is left
+	Until   chain.TimeMs    // in StageOwed: until when that is kept
 }
 
 // Bidder is a node that may be drawn.
@@ -172,10 +175,15 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 	if why := r.slice().lacks(&cluster); why != nil {
 		return nil, why
 	}
+	escrow := openPurse(kv, env, r.book.Consumer, o.Cluster)
+	if available := escrow.available(); available.Less(o.MaxCost) {
+		return nil, chain.Reject("the order may cost %s, the escrow holds %s", o.MaxCost, available)
+	}
 	if why := r.ask(0); why != nil {
 		return nil, why
 	}
 	r.slice().lock()
+	r.hold(escrow)
 	r.runs.Runs[0].State, r.runs.Runs[0].Commitment = RunCommitted, m.Commitment
 	r.queue(StageDraw)
 	kv.Set(expiryKey(expires, id[:]), []byte{})
@@ -184,6 +192,26 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 	return chain.Events{chain.RunBegun{
 		Order: id, Consumer: r.book.Consumer, Cluster: o.Cluster, Node: m.Slate[0].Node, Stake: r.policy.Stake, DrawAt: chain.Number(r.runs.DrawAt),
 	}}, nil
+}
+
+// hold takes what the order may cost out of its consumer's escrow. What nodes and jurors do for it may take longer than a
+// withdrawal: a consumer whose own node takes its time would else have the others work for nothing.
+func (r *replica) hold(escrow *purse) {
+	r.runs.Held = r.book.MaxCost
+	escrow.take(r.runs.Held)
+	escrow.hold(r.runs.Held)
+	escrow.save()
+}
+
+// letGo gives back what is held for the order, of which it is paid if anybody is.
+func (r *replica) letGo() {
+	if r.runs.Held.IsZero() {
+		return
+	}
+	escrow := openPurse(r.kv, r.env, r.book.Consumer, r.book.Cluster)
+	escrow.takeBack(r.runs.Held)
+	escrow.save()
+	r.runs.Held = chain.Amount{}
 }
 
 // ask moves a bidder from the slate to the runs, and locks its stake.
@@ -368,10 +396,7 @@ func RevealRun(kv state.KV, env *Env, m chain.RevealRun, signed bool) (chain.Eve
 	}
 	r.save()
 	if r.runs.Stage == StageOwed {
-		paid, why := r.collect()
-		if why == nil { // else it is owed still: CollectRun
-			events = append(events, paid...)
-		}
+		events = append(events, r.collect()...)
 	}
 	return events, nil
 }
@@ -517,12 +542,16 @@ func (r *replica) freeAll() (events chain.Events) {
 	return events
 }
 
-// owe notes who is paid, and frees what is staked still.
+// owe notes who is paid, and frees what is staked still. The consumer has its money back at once if nobody is.
 func (r *replica) owe(finding chain.RunFinding, owed []uint8) chain.Events {
 	events := r.freeAll()
 	r.runs.Stage, r.runs.Finding, r.runs.Owed = StageOwed, finding, owed
+	r.runs.Until = max(r.book.Expires, r.env.Now+keptMs)
 	r.book.Finding = finding
 	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed) == 0
+	if r.book.Closed {
+		r.letGo()
+	}
 	saveOrder(r.kv, r.id, &r.book)
 	return append(events, chain.RunEnded{Order: r.id, Finding: finding.String(), Paid: chain.Number(len(owed))})
 }
@@ -557,25 +586,20 @@ func CollectRun(kv state.KV, env *Env, m chain.CollectRun) (chain.Events, *chain
 	if r.runs.Stage != StageOwed {
 		return nil, chain.Reject("it is not known yet who is paid for order %s", m.Order.Short())
 	}
-	return r.collect()
+	return r.collect(), nil
 }
 
-// collect pays those who are owed, all of them or none, and forgets the runs.
-func (r *replica) collect() (chain.Events, *chain.Rejection) {
+// collect pays those who are owed, and forgets the runs. What is held is enough for all of them.
+func (r *replica) collect() chain.Events {
+	r.letGo()
 	claims := r.shown()
 	list := make([]*Claim, len(r.runs.Owed))
 	for i, at := range r.runs.Owed {
 		list[i] = claims[int(at)]
 	}
-	var events chain.Events
-	if len(list) > 0 {
-		var why *chain.Rejection
-		if events, why = r.payReplicas(list); why != nil {
-			return nil, why
-		}
-	}
+	events := r.payReplicas(list, r.runs.Jurors)
 	r.forget()
-	return events, nil
+	return events
 }
 
 // runsDrawn makes the draw that is due for an order.
@@ -730,18 +754,24 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 // endedLaterMs is by how much the end of an order is put off while its runs are not.
 const endedLaterMs = 3_600_000
 
-// expireRuns forgets what is owed for an order whose claim window is over. Runs of which it is not
-// known yet who is paid are kept, and it reports false: each of their stages ends by itself, and
-// whoever waits for the window to end must not save a stake by it. It returns how many records it
-// wrote.
-func expireRuns(kv state.KV, now chain.TimeMs, id crypto.Digest) (written int, gone bool) {
-	switch runs, ok := RunsOf(kv, id); {
-	case !ok:
+// expireRuns gives back what nobody had paid for an order whose claim window is over, when those who are owed had an
+// hour for that. Runs of which it is not known yet who is paid are kept, and it reports false: each of their stages
+// ends by itself, and whoever waits for the window to end must not save a stake by it. It returns how many
+// records it wrote.
+func expireRuns(kv state.KV, env *Env, id crypto.Digest) (written int, gone bool) {
+	runs, ok := RunsOf(kv, id)
+	if !ok {
 		return 0, true
-	case runs.Stage == StageOwed:
-		kv.Delete(RunsKey(id))
-		return 1, true
 	}
-	kv.Set(expiryKey(now+endedLaterMs, id[:]), []byte{})
-	return 1, false
+	again := env.Now + endedLaterMs
+	if runs.Stage == StageOwed {
+		again = runs.Until
+	}
+	if env.Now <= again {
+		kv.Set(expiryKey(again, id[:]), []byte{})
+		return 1, false
+	}
+	mustRuns(kv, env, id).letGo()
+	kv.Delete(RunsKey(id))
+	return 2, true
 }

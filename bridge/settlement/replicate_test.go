@@ -288,6 +288,10 @@ func (f *field) free() {
 			if c := state.Decode[settlement.Cluster](key, value); !c.Locked.IsZero() {
 				f.Errorf("the cluster has %s locked still", c.Locked)
 			}
+		case 'e':
+			if e := settlement.EscrowOf(f.kv, chain.Address(key[2:2+len(chain.Address{})]), crypto.PublicKey(key[2+len(chain.Address{}):])); !e.Elsewhere.IsZero() {
+				f.Errorf("%s of an escrow is elsewhere still", e.Elsewhere)
+			}
 		}
 	}
 }
@@ -656,24 +660,6 @@ func TestCopiedCommitmentShowsNothing(t *testing.T) {
 	f.over(chain.RunJudged, 40, check)
 }
 
-func TestRunsThatCannotBeAffordedWait(t *testing.T) {
-	f := newField(t, staked)
-	f.use(f.market.order(other, 9, staked)) // who has no escrow
-	f.do(f.begin(40, 50))
-	check := f.vouch(found("right"))
-	f.do(f.reveal(40))
-	f.refuses("the escrow holds 0 HYPER", chain.CollectRun{Order: f.id})
-	if p := f.provider(40); !p.Locked.IsZero() {
-		t.Error("the stake of a run that is only owed its pay is locked")
-	}
-	if c := f.cluster(); !c.Locked.IsZero() {
-		t.Error("the cluster's slice is locked while an order is only owed its pay")
-	}
-	f.deposit(other, chain.Hyper(1))
-	f.do(chain.CollectRun{Order: f.id})
-	f.over(chain.RunAgreed, 40, check)
-}
-
 // TestRunsEnd: whatever is left undone comes to an end, with every stake free, and is forgotten; but
 // not because the order's claim window ends while it is not known who is paid.
 func TestRunsEnd(t *testing.T) {
@@ -704,16 +690,15 @@ func TestRunsEnd(t *testing.T) {
 		})
 	}
 	t.Run("owed", func(t *testing.T) {
-		f := newField(t, staked)
-		f.use(f.market.order(other, 9, staked))
-		f.do(f.begin(40, 50))
-		f.vouch(found("right"))
-		f.do(f.reveal(40))
+		f := newField(t, threeOf3)
+		escrow := f.escrow(consumer).Balance
+		f.disagree()
+		f.judge(found("right"))
 		f.env.Now += 10 * hour
 		f.step(1)
 		f.free()
-		if _, _, known := settlement.Settlement(f.kv, f.id); known {
-			t.Error("the order is known still")
+		if _, _, known := settlement.Settlement(f.kv, f.id); known || f.escrow(consumer).Balance != escrow {
+			t.Errorf("the order is known: %v; the consumer had %s, and has %s", known, escrow, f.escrow(consumer).Balance)
 		}
 	})
 	t.Run("judged late", func(t *testing.T) {
@@ -721,8 +706,11 @@ func TestRunsEnd(t *testing.T) {
 		f.disagree()
 		f.env.Now += 10 * hour
 		f.step(1)
+		f.env.Now += hour - 100
 		f.judge(found("right"))
-		f.do(chain.CollectRun{Order: f.id})
+		f.env.Now += 200
+		f.step(1)
+		f.do(chain.CollectRun{Order: f.id}) // who is owed has an hour for that
 		f.over(chain.RunJudged, 40)
 	})
 }

@@ -21,6 +21,7 @@ func TestRunsInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := newField(t, staked)
 		f.gather()
+		f.deposit(other, chain.Hyper(50))
 		f.env.Params.ClaimWindowMs, f.env.Params.WithdrawalDelayMs = 2*hour, 12*hour
 		var orders []chain.Order
 		for nonce := range rapid.Uint64Range(1, 3).Draw(rt, "orders") {
@@ -221,6 +222,11 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 				t.Fatalf("owner %s was paid twice for an order", e.Provider.Short())
 			}
 			owners[e.Order] = append(owners[e.Order], e.Provider)
+		case chain.JurorsPaid:
+			spent[e.Order] += e.Cost.Nano()
+			if e.Cost.Nano() != e.Each.Nano()*uint64(len(e.Jurors)) {
+				t.Fatalf("%d jurors got %s each, which cost %s", len(e.Jurors), e.Each, e.Cost)
+			}
 		case chain.PanelDrawn:
 			for _, j := range e.Jurors {
 				jurors[j] = true

@@ -39,6 +39,11 @@ func TestBeginRefusals(t *testing.T) {
 			c.Locked = chain.Hyper(981)
 			state.Save(f.kv, settlement.ClusterKey(key(cluster).Public()), c)
 		}},
+		{"the order may cost 10 HYPER, the escrow holds 9 HYPER", func(f *field, _ *chain.BeginRun) {
+			f.withdraw(consumer, chain.Hyper(41))
+			f.pass(f.env.Params.WithdrawalDelayMs)
+			f.env.Now -= chain.TimeMs(f.env.Params.WithdrawalDelayMs)
+		}},
 	} {
 		f := newField(t, staked)
 		m := f.begin(40, 50)

@@ -635,31 +635,90 @@ func TestPanelsAreAlwaysPaid(t *testing.T) {
 	}
 }
 
-// TestLateDataOfAConvictedCluster: one that broke its word, and whose bond is owed to those who lost by it, bears its half of what late
-// data costs all the same, and the rest of the slice is theirs.
-func TestLateDataOfAConvictedCluster(t *testing.T) {
+// TestAConvictedClusterTakesNobodyWithIt: a cluster that broke its word has nothing left to lose by what it hides and whom it shows it to. So nobody
+// gains by that, its operator's nodes on the roll least of all, no juror loses what its silence costs, but who was alone, and all
+// of the slice is for those who lost by the cluster.
+func TestAConvictedClusterTakesNobodyWithIt(t *testing.T) {
+	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
+	for name, c := range map[string]struct {
+		first, larger []chain.Vote
+		finding       chain.RunFinding
+		check         bool // loses what its silence costs
+	}{
+		"nine have what three had not":      {times(3, lacks), times(9, right), chain.RunJudged, false},
+		"three have what the check had not": {times(3, right), nil, chain.RunJudged, true},
+		"nobody has it":                     {times(3, lacks), times(9, lacks), chain.RunUnavailable, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, staked)
+			f.register(operator, operators)
+			f.gather()
+			check := f.disputed(false, lacks)
+			if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(2), f.promised(other, 1), true); why != nil {
+				t.Fatal(why.Reason())
+			}
+			worth := map[byte]uint64{}
+			judges := func() {
+				for _, juror := range f.lastPanel().Jurors {
+					worth[numberOf(juror)] = f.worth(numberOf(juror))
+				}
+			}
+			judges()
+			worth[check] = f.worth(check)
+			f.judge(inTurn(c.first...))
+			if c.larger != nil {
+				f.drawn()
+				judges()
+				f.judge(inTurn(c.larger...))
+			}
+			for n, before := range worth {
+				want := before
+				if n == check && c.check {
+					want -= f.env.Params.JurorSlice.Nano() / 10
+				}
+				if got := f.worth(n); got != want {
+					t.Errorf("juror %d has %d, want %d", n, got, want)
+				}
+			}
+			forfeited := chain.Amount{}
+			for _, e := range f.events {
+				if b, ok := e.(chain.BondForfeited); ok {
+					forfeited = b.Amount
+				}
+			}
+			if left := f.cluster(); forfeited != chain.Hyper(20) || !left.Bond.IsZero() || !left.Locked.IsZero() {
+				t.Errorf("%s of the slice was forfeited; the cluster has %s, %s of it locked", forfeited, left.Bond, left.Locked)
+			}
+			f.do(chain.CollectRun{Order: f.id})
+			if order, _, _ := settlement.Settlement(f.kv, f.id); order.Finding != c.finding || len(f.paid()) != 2 {
+				t.Errorf("found %s, want %s; paid %v", order.Finding, c.finding, f.paid())
+			}
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
+// TestNoJurorBearsMoreThanTheCluster: what a juror's silence costs may have grown since an order locked its cluster's slice; what late data costs
+// is borne by halves all the same.
+func TestNoJurorBearsMoreThanTheCluster(t *testing.T) {
 	f := newField(t, staked)
 	f.register(operator, operators)
 	f.gather()
 	f.disputed(false, chain.Vote{Finding: chain.FoundUnavailable})
-	if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(7), f.promised(other, 1), true); why != nil {
-		t.Fatal(why.Reason())
-	}
+	f.env.Params.JurorSlice = chain.Hyper(100) // a tenth of it, for three, is more than the slice of 20
+	before := f.cluster().Bond.Nano()
+	first := f.lastPanel().Jurors
 	f.judge(found1(chain.FoundUnavailable))
 	f.drawn()
 	f.judge(found("right"))
-	forfeited := uint64(0)
-	for _, e := range f.events {
-		if b, ok := e.(chain.BondForfeited); ok {
-			if b.Amount.IsZero() {
-				t.Error("nothing is forfeited, and told")
-			}
-			forfeited += b.Amount.Nano()
-		}
+	lost, sum := f.slashed(), uint64(0)
+	for _, juror := range first {
+		sum += lost[numberOf(juror)]
 	}
-	bore := 3 * f.env.Params.JurorSlice.Nano() / 10
-	if c := f.cluster(); forfeited != chain.Hyper(20).Nano()-bore || !c.Bond.IsZero() || !c.Locked.IsZero() {
-		t.Errorf("%d of the slice was forfeited beside %d; the cluster has %s, %s of it locked", forfeited, bore, c.Bond, c.Locked)
+	if bore := before - f.cluster().Bond.Nano(); sum != bore || bore == 0 {
+		t.Errorf("three jurors lost %d, the cluster %d", sum, bore)
 	}
 	if surplus := f.surplus(); surplus != 0 {
 		t.Errorf("holdings changed by %d", int64(surplus))

@@ -55,6 +55,7 @@ func TestRunsWhoseWorldLeaves(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f := newField(t, staked)
 		f.gather()
+		f.deposit(other, chain.Hyper(50))
 		f.env.Params.ClaimWindowMs, f.env.Params.WithdrawalDelayMs = 2*hour, 12*hour
 		var orders []chain.Order
 		for nonce := range rapid.Uint64Range(1, 4).Draw(rt, "orders") {

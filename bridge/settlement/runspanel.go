@@ -92,8 +92,45 @@ func (r *replica) judged(panel *Panel) chain.Events {
 	if final != nil && final.Finding == chain.FoundResult {
 		events = append(events, panel.excuse(r.kv, r.env, lied)...)
 	}
+	if final == nil && len(owed) > 0 {
+		r.runs.Jurors = r.unpaid(panel)
+	}
 	events = append(events, r.closePanels(panel, final, pool)...)
 	return append(events, r.owe(finding, owed[:min(len(owed), int(r.policy.K))])...)
+}
+
+// unpaid lists the owners of those jurors about the runs, of whom the last panel found nothing, whose vote is what a run gave,
+// or what another juror found. The consumer pays them, as it pays the runs. A vote that stands alone may be made up,
+// and one for no result proves no run.
+func (r *replica) unpaid(last *Panel) (owners []chain.Address) {
+	panels := []*Panel{last}
+	if r.runs.Raised {
+		panels = append(panels, r.panelAt(roundRuns))
+	}
+	if check := r.checked(); check != nil {
+		if _, none := r.runOf(check.Jurors[0].Node); none != nil { // else it is paid as a run
+			panels = append(panels, check)
+		}
+	}
+	times := map[chain.Vote]int{}
+	for _, c := range r.shown() { // order-free: they are counted
+		times[chain.Vote{Finding: chain.FoundResult, Result: c.Yield()}]++
+	}
+	for _, p := range panels {
+		for i := range p.Jurors {
+			if vote := p.Jurors[i].Vote; vote != nil {
+				times[*vote]++
+			}
+		}
+	}
+	for _, p := range panels {
+		for i := range p.Jurors {
+			if vote := p.Jurors[i].Vote; vote != nil && vote.Finding == chain.FoundResult && times[*vote] > 1 {
+				owners = append(owners, p.Jurors[i].Owner)
+			}
+		}
+	}
+	return owners
 }
 
 // punish slashes the runs that a yield contradicts, and returns those whose yield it is, and what
@@ -119,12 +156,12 @@ func (r *replica) punish(yield crypto.Digest) (right side, pool chain.Amount, ev
 }
 
 // takeCluster takes the cluster's slice, and returns what of it is for those who found the job's
-// data missing.
+// data missing: nothing, if all of it is owed to those who lost by the cluster.
 func (r *replica) takeCluster() (pool chain.Amount, events chain.Events) {
 	if r.runs.Slice.IsZero() {
 		return pool, nil // of an order that is worth nothing
 	}
-	pool = part1of(r.runs.Slice, jurorShare)
+	pool = part1of(r.atRisk(), jurorShare)
 	events = r.slice().take(pool)
 	r.runs.Slice = chain.Amount{}
 	return pool, events
@@ -201,12 +238,18 @@ func (r *replica) panels(last *Panel, final *chain.Vote, pool chain.Amount) (lis
 // bear has panels paid that found data which jurors of one before them could not have, where next to nothing is lost
 // by whoever lied: either the cluster showed it late, or those jurors said so in vain, and nobody can tell which. So each of the
 // jurors loses what its silence costs, and the cluster as much of its slice as they do together: whoever brings that upon
-// the other loses as much, and no minority of jurors gains by it.
+// the other loses as much, and no minority of jurors gains by it. They lose no more than the cluster can: of one that was
+// convicted the slice is owed to those who lost by it, so that it loses nothing, and who could not have the data is let go.
 func (r *replica) bear(p *Panel, pool chain.Amount) (borne chain.Amount, events chain.Events) {
-	loss := chain.Amount{}
+	lacked := p.votes(chain.Vote{Finding: chain.FoundUnavailable})
+	if lacked == 0 {
+		return borne, nil
+	}
+	most, loss := part1of(r.atRisk(), uint64(lacked)), chain.Amount{}
+	each := func(j *Juror) chain.Amount { return lesser(j.silentLoss(r.env), most) }
 	for i := range p.Jurors {
 		if j := &p.Jurors[i]; j.Vote != nil && lacking(j.Vote) {
-			loss = sound(loss.Add(j.silentLoss(r.env)))
+			loss = sound(loss.Add(each(j)))
 		}
 	}
 	if both := sound(loss.Add(loss)); loss.IsZero() || !pool.Less(both) {
@@ -216,22 +259,27 @@ func (r *replica) bear(p *Panel, pool chain.Amount) (borne chain.Amount, events 
 		if j.Vote == nil || !lacking(j.Vote) {
 			return false
 		}
-		each := j.silentLoss(r.env)
-		slashed := takeSlice(r.kv, r.env, j.Node, each, each)
+		lost := each(&j)
+		slashed := takeSlice(r.kv, r.env, j.Node, lost, lost)
 		slashed.Subject = r.id
 		events = append(events, slashed)
-		unlockSlice(r.kv, j.Node, sound(j.Staked.Sub(each)))
+		unlockSlice(r.kv, j.Node, sound(j.Staked.Sub(lost)))
 		return true
 	})
-	borne = loss
-	if theirs := lesser(loss, r.runs.Slice); !theirs.IsZero() {
-		part := r.slice()
-		part.amount = theirs
-		events = append(events, part.take(theirs)...)
-		r.runs.Slice = sound(r.runs.Slice.Sub(theirs))
-		borne = sound(borne.Add(theirs))
+	part := r.slice()
+	part.amount = loss
+	events = append(events, part.take(loss)...)
+	r.runs.Slice = sound(r.runs.Slice.Sub(loss))
+	return sound(loss.Add(loss)), events
+}
+
+// atRisk is what the cluster can lose of its slice: nothing once it is convicted, as that is none of its own any more. To
+// whoever would be paid out of it, its operator's nodes among them, it would cost those who lost by the cluster.
+func (r *replica) atRisk() chain.Amount {
+	if r.cluster.Convicted != nil {
+		return chain.Amount{}
 	}
-	return borne, events
+	return r.runs.Slice
 }
 
 // dismiss has the check lose what silence costs: it alone could not have the data. Whoever keeps that can

@@ -195,6 +195,7 @@ const (
 const (
 	kindServiceClosed = 63
 	kindTermsClosed   = 72
+	kindJurorsPaid    = 74
 )
 
 // eventForms is how each alternative of Event is named and read, by its kind; kinds that
@@ -245,6 +246,7 @@ var eventForms = [...]eventForm{
 	kindRunCommitted:       eventFormOf[RunCommitted]("run_committed"),
 	kindRunsRevealing:      eventFormOf[RunsRevealing]("runs_revealing"),
 	kindRunEnded:           eventFormOf[RunEnded]("run_ended"),
+	kindJurorsPaid:         eventFormOf[JurorsPaid]("jurors_paid"),
 	kindMeterRegistered:    eventFormOf[MeterRegistered]("meter_registered"),
 	kindBatchSettled:       eventFormOf[BatchSettled]("batch_settled"),
 	kindAcceptanceBroken:   eventFormOf[AcceptanceBroken]("acceptance_broken"),

@@ -110,8 +110,8 @@ type RevealRun struct {
 	Attestation crypto.Signature // by it, over the receipt
 }
 
-// CollectRun pays an order of which it has been found who is to be paid, and that could
-// not be paid then. Anyone may send it.
+// CollectRun pays an order of which it has been found who is to be paid, by a block's own doing: that
+// pays nobody. Anyone may send it.
 type CollectRun struct {
 	_     struct{} `cbor:",toarray"`
 	Order crypto.Digest
@@ -262,6 +262,18 @@ type RunEnded struct {
 	Paid    Number        `json:"paid"`
 }
 
+// JurorsPaid says that an order's consumer paid jurors of whom nobody was wrong: no panel found anything, and each of these votes is
+// what a run gave, or what another juror found.
+type JurorsPaid struct {
+	_        struct{}         `cbor:",toarray"`
+	Order    crypto.Digest    `json:"order"`
+	Consumer Address          `json:"consumer"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Jurors   []Address        `json:"jurors"` // the nodes' owners
+	Each     Amount           `json:"each_nhyper"`
+	Cost     Amount           `json:"cost_nhyper"` // of all of them
+}
+
 // RunFinding is what was found of an order.
 type RunFinding uint8
 
@@ -291,3 +303,4 @@ func (RunsDrawn) sealedEvent()     {}
 func (RunCommitted) sealedEvent()  {}
 func (RunsRevealing) sealedEvent() {}
 func (RunEnded) sealedEvent()      {}
+func (JurorsPaid) sealedEvent()    {}

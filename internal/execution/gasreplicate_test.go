@@ -60,7 +60,10 @@ func (w *gasWorld) standAt(kv *state.Overlay, p prepared, i int, k uint8, stage 
 	book := settlement.Order{
 		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: o.Deadline + 1,
 	}
-	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec}
+	runs := settlement.Runs{Stage: stage, Checked: true, Rounds: 1, Spec: o.Spec, Held: o.MaxCost}
+	escrow := settlement.EscrowOf(kv, book.Consumer, book.Cluster)
+	escrow.Elsewhere = runs.Held
+	state.Save(kv, settlement.EscrowKey(book.Consumer, book.Cluster), escrow)
 	if stage != settlement.StageOwed {
 		runs.Slice = chain.Hyper(1)
 	}

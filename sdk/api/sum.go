@@ -59,7 +59,7 @@ func eventCases() []Case {
 		chain.MeterRegistered{}, chain.BatchSettled{}, chain.AcceptanceBroken{}, chain.BondForfeited{}, chain.ClaimLost{}, chain.BreachPaid{}, chain.BreachClosed{},
 		chain.BondAdded{}, chain.BondSlashed{}, chain.PanelDrawn{}, chain.PanelRevealing{}, chain.PanelDecided{},
 		chain.ClaimPending{}, chain.ClaimChallenged{}, chain.ClaimJudged{}, chain.ClaimClosed{}, chain.KeyRevealed{},
-		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{},
+		chain.RunBegun{}, chain.RunsDrawn{}, chain.RunCommitted{}, chain.RunsRevealing{}, chain.RunEnded{}, chain.JurorsPaid{},
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{}, chain.TermsClosed{},
 		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{}, chain.HomeAnnounced{},
 		chain.CodeUploaded{}, chain.CodeStored{}, chain.ContractInstantiated{}, chain.ContractExecuted{}, chain.ContractMigrated{}, chain.ContractAdminSet{},

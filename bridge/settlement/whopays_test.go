@@ -1,0 +1,172 @@
+package settlement_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/hypermesh/hypermesh/bridge/settlement"
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/tokens"
+)
+
+// TestWhatAnOrderMayCostIsHeld: from its beginning to its end what an order may cost is not the consumer's to withdraw; one of a consumer
+// that has less does not begin. What it did not cost is in the escrow when it is over, whoever is paid.
+func TestWhatAnOrderMayCostIsHeld(t *testing.T) {
+	f := newField(t, staked)
+	f.use(f.market.order(other, 9, staked))
+	f.deposit(other, chain.Nano(chain.Hyper(10).Nano()-1))
+	f.refuses("the order may cost 10 HYPER, the escrow holds 9.999999999", f.begin(40, 50))
+	f.deposit(other, chain.Nano(1))
+	f.do(f.begin(40, 50))
+	if e := f.escrow(other); !e.Balance.IsZero() || e.Elsewhere != chain.Hyper(10) {
+		t.Fatalf("the escrow has %s, and elsewhere %s", e.Balance, e.Elsewhere)
+	}
+	check := f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.over(chain.RunAgreed, 40, check)
+	if e := f.escrow(other); e.Balance.Nano() != chain.Hyper(10).Nano()-2*3_600_000 || !e.Elsewhere.IsZero() {
+		t.Errorf("the escrow has %s, and elsewhere %s", e.Balance, e.Elsewhere)
+	}
+	f.use(f.market.order(other, 10, staked))
+	f.deposit(other, chain.Nano(2*3_600_000))
+	f.finds(40, "wrong")
+	f.do(f.begin(40))
+	f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.drawn()
+	f.judge(found("right"))
+	f.over(chain.RunJudged)
+	if e := f.escrow(other); e.Balance != chain.Hyper(10) || !e.Elsewhere.IsZero() {
+		t.Errorf("nobody was paid, and the escrow has %s, and elsewhere %s", e.Balance, e.Elsewhere)
+	}
+}
+
+// TestNoConsumerOutrunsItsRuns: a consumer that withdraws all that it has before its order begins, and whose own node takes a day to do nothing,
+// pays the others all the same.
+func TestNoConsumerOutrunsItsRuns(t *testing.T) {
+	policy := threeOf3
+	policy.WindowMs = 24 * hour
+	f := newField(t, policy)
+	f.withdraw(consumer, f.escrow(consumer).Balance)
+	f.do(f.begin(40, 50))
+	if nodes := f.drawnNodes(); len(nodes) != 1 || nodes[0] != 50 {
+		t.Fatalf("drew %v", nodes)
+	}
+	f.step(24*hour + 1)
+	tokens.ReleaseMatured(f.kv, f.env.Now, 100)
+	if e := f.escrow(consumer); len(e.Withdrawals) > 0 && !tokens.MaturingOf(f.kv, e.Withdrawals[0], settlement.EscrowKey(account(consumer), key(cluster).Public())).IsZero() {
+		t.Fatal("the withdrawal has not matured")
+	}
+	check := f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.drawn()
+	f.judge(found("right"))
+	f.do(chain.CollectRun{Order: f.id})
+	f.over(chain.RunJudged, 40, check)
+}
+
+// TestJurorsWhoAgreeOnNothingArePaid: where a panel finds nothing the consumer pays, out of what is left of the max cost, whoever voted for what a run
+// gave or another found too; who stands alone, or says that it gives other results from run to run, may have run nothing.
+func TestJurorsWhoAgreeOnNothingArePaid(t *testing.T) {
+	right, third, garbage := found("right")(0), found("third")(0), found("garbage")(0)
+	unstable, lone := chain.Vote{Finding: chain.FoundUnstable}, found("lone")(0)
+	const run = 3_600_000 // of which a run gets 93 %
+	for name, c := range map[string]struct {
+		votes   []chain.Vote // the check found what nobody else did: third
+		maxCost uint64
+		paid    []int // which of them
+		check   bool
+		each    uint64
+	}{
+		"one found what a run gave":                 {[]chain.Vote{right, garbage, lone}, 100 * run, []int{0}, false, run * 93 / 100},
+		"one, and one what the check found":         {[]chain.Vote{garbage, right, third}, 100 * run, []int{1, 2}, true, run * 93 / 100},
+		"nobody found what another did":             {[]chain.Vote{garbage, lone, found("more")(0)}, 100 * run, nil, false, 0},
+		"one says that it is unstable":              {[]chain.Vote{unstable, right, garbage}, 100 * run, []int{1}, false, run * 93 / 100},
+		"all say so":                                {[]chain.Vote{unstable, unstable, unstable}, 100 * run, nil, false, 0},
+		"and little is left":                        {[]chain.Vote{garbage, right, third}, 3 * run, []int{1, 2}, true, run / 3},
+		"one could not have the data, nor the nine": {[]chain.Vote{right, garbage, {Finding: chain.FoundUnavailable}}, 100 * run, []int{0, 3, 4}, false, run * 93 / 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, threeOf3)
+			f.gather()
+			f.order.MaxCost = chain.Nano(c.maxCost)
+			f.use(f.order)
+			f.disagree()
+			escrow, jurors := f.escrow(consumer), f.lastPanel().Jurors
+			check, _ := settlement.PanelAt(f.kv, settlement.RunsCheck(f.id))
+			before := map[crypto.PublicKey]uint64{}
+			had := func(nodes ...crypto.PublicKey) {
+				for _, n := range nodes {
+					before[n] = f.worth(numberOf(n))
+				}
+			}
+			had(append(slices.Clone(jurors), check.Jurors[0].Node)...)
+			f.judge(inTurn(c.votes...))
+			if runs, open := settlement.RunsOf(f.kv, f.id); open && runs.Stage == settlement.StagePanelDraw {
+				f.drawn() // nine, of whom two found what a run gave, and no three the same
+				had(f.lastPanel().Jurors...)
+				jurors = append(jurors, f.lastPanel().Jurors...)
+				f.judge(inTurn(right, right, unstable, unstable, garbageOf(1), garbageOf(2), garbageOf(3), garbageOf(4), garbageOf(5)))
+			}
+			f.do(chain.CollectRun{Order: f.id})
+			f.over(chain.RunUnstable, 40, 50)
+			spent, checks := uint64(0), check.Jurors[0].Node
+			for i, n := range append(jurors, checks) {
+				want := uint64(0)
+				if slices.Contains(c.paid, i) || n == checks && c.check {
+					want = c.each
+				}
+				spent += want
+				if got := f.worth(numberOf(n)) - before[n]; got != want {
+					t.Errorf("juror %d got %d, want %d", i, got, want)
+				}
+			}
+			f.spent(spent, escrow.Balance.Nano()+c.maxCost)
+		})
+	}
+}
+
+// spent demands that an order cost what its runs were paid for and so much more, out of an escrow that had so much with what is held, and that
+// nobody lost or made anything.
+func (f *field) spent(more, had uint64) {
+	f.Helper()
+	for _, cost := range f.paid() {
+		more += cost
+	}
+	order, _, _ := settlement.Settlement(f.kv, f.id)
+	if left := f.escrow(consumer).Balance.Nano(); order.Spent.Nano() != more || order.MaxCost.Less(order.Spent) || had-left != more {
+		f.Errorf("the order spent %s of %s, want %d; the escrow had %d, and has %d", order.Spent, order.MaxCost, more, had, left)
+	}
+	if surplus := f.surplus(); surplus != 0 || len(f.slashed()) > 0 {
+		f.Errorf("holdings changed by %d, slashed %v", int64(surplus), f.slashed())
+	}
+}
+
+// TestWhoCheckedIsPaidOnce: a check that is one of those who agree is paid as a run, and not as a juror besides, where a panel finds nothing.
+func TestWhoCheckedIsPaidOnce(t *testing.T) {
+	f := newField(t, threeOf4)
+	f.gather()
+	f.do(f.begin(40, 50, 60))
+	dissenter := f.drawnNodes()[0]
+	f.finds(dissenter, "wrong")
+	f.do(f.commit(dissenter))
+	check := f.vouch(found("right"))
+	f.do(f.reveal(40))
+	f.do(f.reveal(dissenter))
+	third := f.drawnNodes()[0]
+	f.do(f.commit(third))
+	f.do(f.reveal(third))
+	f.drawn()
+	juror := f.lastPanel().Jurors[0]
+	f.judge(inTurn(found("right")(0), garbageOf(1), garbageOf(2)))
+	f.do(chain.CollectRun{Order: f.id})
+	f.over(chain.RunUnstable, 40, check, third)
+	for _, e := range f.events {
+		if e, ok := e.(chain.JurorsPaid); ok && (len(e.Jurors) != 1 || e.Jurors[0] != f.provider(numberOf(juror)).Owner) {
+			t.Errorf("%d jurors were paid, want the one who found what the runs gave", len(e.Jurors))
+		}
+	}
+}
+
+func garbageOf(n byte) chain.Vote { return found("garbage " + string('a'+rune(n)))(0) }
