@@ -193,8 +193,8 @@ func (s *State) candidates(j *Job, ranking []ranked) []crypto.PublicKey {
 }
 
 func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
-	if len(c.Bids) > MaxBids {
-		return nil, reject("size", "%d bids, limit %d", len(c.Bids), MaxBids)
+	if n := len(c.Bids) + len(c.Checks); n > MaxBids {
+		return nil, reject("size", "%d bids, limit %d", n, MaxBids)
 	}
 	j := s.jobs[c.Order]
 	if j == nil || j.Status != job.Bidding || j.Auction != c.Auction || j.picked() {
@@ -211,14 +211,19 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	bids := map[crypto.PublicKey]*SignedBid{}
 	offers, crowded := s.offers(j, c.Bids, evictable, bids)
 	picked := match.Pick(c.Order, offers, want)
-	if len(picked) < want {
+	slate, counted := c.Bids, len(picked)
+	if 0 < counted && counted < want && j.replicated() {
+		more, _ := s.offers(j, c.Checks, evictable, bids)
+		slate, counted = slices.Concat(c.Bids, c.Checks), len(match.Pick(c.Order, append(more, offers...), want))
+	}
+	if counted < want {
 		if j.ganged() {
 			s.disband(j)
 		}
 		if j.resizes != nil {
 			return s.end(j, job.Failed, "the lease's node made no bid: it is away, has no room for the difference, or its prices are above the order's caps"), nil
 		}
-		reason := tooFew(len(picked), want)
+		reason := tooFew(counted, want)
 		if broken || crowded { // a node went away meanwhile, or its room to another auction: nobody declined
 			return s.again(j, reason), nil
 		}
@@ -231,7 +236,7 @@ func (s *State) closeAuction(c CloseAuction) ([]Effect, error) {
 	}
 	j.Rushed = 0
 	if j.replicated() { // the first begins; the chain says who else
-		j.Slate, picked = slateOf(picked[0].Node, c.Bids, bids), picked[:1]
+		j.Slate, picked = slateOf(picked[0].Node, slate, bids), picked[:1]
 	}
 	var effects []Effect
 	for _, p := range picked {

@@ -86,6 +86,7 @@ type CloseAuction struct {
 	Order   crypto.Digest
 	Auction uint64
 	Bids    []SignedBid
+	Checks  []SignedBid // of nodes that may not begin the work, and check it if it lacks others for that
 }
 
 // Refused says that a node did not take its assignment.

@@ -18,7 +18,8 @@
 //     places of open auctions hold, and never negative, nor is what is free of
 //     any of its GPUs.
 //  2. A consumer's outstanding total is the sum of the caps of its jobs that are
-//     not final, or whose claims the chain could still pay, and was never above
+//     not final, or whose claims the chain could still pay, but for those that it
+//     holds elsewhere than in the escrow, and was never above
 //     the escrow that the leader saw when it accepted the last of them.
 //  3. No two live or finished assignments of a replicated job have the same
 //     owner; no job has more finished ones than its policy asks for at most.

@@ -300,6 +300,7 @@ func TestHostileCommandsAreRefusedByName(t *testing.T) {
 	gang := with(2, func(s *job.Spec) { s.Scheduling.Gang = job.Gang{ID: crypto.Digest{1}, Size: job.MaxGang + 1} })
 	before := w.state.Encode()
 	w.refused(t, "size", scheduler.CloseAuction{Order: id, Auction: 1, Bids: make([]scheduler.SignedBid, scheduler.MaxBids+1)})
+	w.refused(t, "size", scheduler.CloseAuction{Order: id, Auction: 1, Bids: make([]scheduler.SignedBid, scheduler.MaxBids), Checks: make([]scheduler.SignedBid, 1)})
 	w.refused(t, "capacity", scheduler.NodeUp{Node: w.node(2, 2), Hello: gpus})
 	w.refused(t, "capacity", scheduler.NodeUp{Node: w.node(1, 1), Hello: gpus})
 	w.refused(t, "spec", gang)

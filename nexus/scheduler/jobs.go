@@ -355,10 +355,14 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	return effects
 }
 
+// covered reports whether the chain holds what a job may cost elsewhere than in its consumer's escrow, or did: for its lease, or since
+// its runs began. Its cap is not outstanding then.
+func (j *Job) covered() bool { return j.Leased || j.replicated() && j.OnChain.Begun }
+
 // free takes a job's cap out of its consumer's outstanding total.
 func (s *State) free(j *Job) {
-	if j.Leased {
-		return // when it was seen to be open
+	if j.covered() {
+		return // when that was seen
 	}
 	account := s.accounts[j.consumer]
 	rest, ok := account.Outstanding.Sub(j.Order.MaxCost)

@@ -118,6 +118,9 @@ func (h *history) bids(id crypto.Digest) scheduler.CloseAuction {
 			b.Bid.Expiry = h.now + 100_000
 			c.Bids = append(c.Bids, bid(id, n, 60), b, fixedBid(id, n))
 			c.Bids[len(c.Bids)-1].Bid.Expiry, c.Bids[len(c.Bids)-3].Bid.Expiry = h.now+100_000, h.now+100_000
+			if h.number(0, 3, "may only check") == 0 {
+				c.Bids, c.Checks = c.Bids[:len(c.Bids)-3], append(c.Checks, c.Bids[len(c.Bids)-3:]...)
+			}
 		}
 	}
 	return c

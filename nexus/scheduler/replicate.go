@@ -204,6 +204,11 @@ func (s *State) observed(c Observed) ([]Effect, error) {
 		s.claimSeen(j, &c.OnChain)
 		return nil, nil
 	}
+	if c.OnChain.Begun {
+		s.free(j)
+		account := s.accounts[j.consumer]
+		account.Settled = max(account.Settled, c.OnChain.Height)
+	}
 	j.OnChain = c.OnChain
 	effects := s.assignDrawn(j)
 	if changed {

@@ -171,7 +171,7 @@ type Account struct {
 	Sequence    uint64 // of its last acceptance, see nextSequence
 	Outstanding chain.Amount
 	Kept        uint64       // its jobs that the state holds
-	Settled     chain.Height // of the newest settlement of its jobs
+	Settled     chain.Height // of the newest settlement, or beginning under replicate, of its jobs
 
 	active    int // jobs in auctions or running
 	outbox    int // jobs whose claims wait for the chain

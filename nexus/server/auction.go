@@ -55,6 +55,8 @@ type auction struct {
 
 	ask  ask                           // once it is closed: what its order asks of bonds
 	free map[crypto.PublicKey]Provider // those who bid, with what is free of their bonds, as far as is known
+	// checks are the bids of nodes whose owners have their share of the cluster's bond: the order is not begun on one.
+	checks []scheduler.SignedBid
 }
 
 // round is auctions that open at the same time: each node is asked for all of

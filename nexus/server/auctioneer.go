@@ -139,7 +139,7 @@ func (r *reign) queueClosed(list []*auction) []<-chan outcome {
 	for _, a := range list {
 		r.log.Info("auction closed", "job", a.id.Short(), "auction", a.number, "bids", len(a.bids), "declined", a.reasons)
 		r.replica.board.answered(a.number, a.reasons)
-		waits = append(waits, r.queue(scheduler.CloseAuction{Order: a.id, Auction: a.number, Bids: a.bids}))
+		waits = append(waits, r.queue(scheduler.CloseAuction{Order: a.id, Auction: a.number, Bids: a.bids, Checks: a.checks}))
 	}
 	select {
 	case r.answered <- struct{}{}: // others may open

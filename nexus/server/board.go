@@ -159,11 +159,11 @@ func (b *board) close(state *scheduler.State, c *scheduler.CloseAuction, now cha
 	}
 	out := closing{
 		order: c.Order, spec: j.Spec, terms: j.Order, consumer: j.Consumer(), auction: c.Auction, at: now, came: j.Submitted,
-		bids: c.Bids, winners: j.Picked(), declined: declined, reason: j.Reason,
+		bids: slices.Concat(c.Bids, c.Checks), winners: j.Picked(), declined: declined, reason: j.Reason,
 	}
 	out.picked = len(out.winners) > 0
 	for i := range j.Runs {
-		if r := &j.Runs[i]; r.Placed == now && r.Stage == scheduler.Live && bidOf(c.Bids, r.Node) != nil {
+		if r := &j.Runs[i]; r.Placed == now && r.Stage == scheduler.Live && bidOf(out.bids, r.Node) != nil {
 			out.winners = append(out.winners, r.Node)
 		}
 	}
@@ -171,8 +171,8 @@ func (b *board) close(state *scheduler.State, c *scheduler.CloseAuction, now cha
 	if len(b.nodes) > boardNodes {
 		clear(b.nodes)
 	}
-	for i := range c.Bids {
-		node := c.Bids[i].Bid.Node
+	for i := range out.bids {
+		node := out.bids[i].Bid.Node
 		count := b.nodes[node]
 		count.bids++
 		if slices.Contains(out.winners, node) {

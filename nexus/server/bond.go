@@ -133,22 +133,22 @@ func (r *reign) sift(a *auction) {
 	r.keepBids(a, &promises{})
 }
 
-// keepBids takes out the bids of nodes that could not stake what the order asks for, beside what is promised, and of those whose
-// owners have their share of the cluster's bond.
+// keepBids takes out the bids of nodes that could not stake what the order asks for, beside what is promised, and puts those
+// aside whose owners have their share of the cluster's bond: such a node may check what another does, which takes no part of that bond for
+// its owner. Where few bid there would else be nobody to check, and orders would wait until others have begun.
 func (r *reign) keepBids(a *auction, p *promises) {
-	a.bids = slices.DeleteFunc(a.bids, func(b scheduler.SignedBid) bool {
-		var why string
-		switch {
-		case !p.stakes(b.Bid.Node, a):
-			why = "less is free of its bond than the order stakes"
-		case !p.shares(b.Bid.Node, a):
-			why = "its owner's nodes have their share of the cluster's bond"
+	all := slices.Concat(a.bids, a.checks)
+	a.bids, a.checks = nil, nil
+	for i := range all {
+		switch node := all[i].Bid.Node; {
+		case !p.stakes(node, a):
+			a.reasons["less is free of its bond than the order stakes"]++
+		case !p.shares(node, a):
+			a.checks = append(a.checks, all[i])
 		default:
-			return false
+			a.bids = append(a.bids, all[i])
 		}
-		a.reasons[why]++
-		return true
-	})
+	}
 }
 
 // promises is what is promised of the bonds of the cluster and of its nodes, and not known to be locked.
@@ -162,6 +162,7 @@ type promises struct {
 	bare       chain.Amount // of later, beyond what nodes stake
 	of         map[chain.Address]chain.Amount
 	owners     map[chain.Address]chain.Amount // beyond what nodes stake, by those who own them
+	idle       map[chain.Address]chain.Amount // of that, for orders that cannot begin
 	nodes      map[crypto.PublicKey]chain.Amount
 	asked      map[crypto.PublicKey]chain.Height // nodes: of the first state that says what they have free
 }
@@ -195,7 +196,7 @@ func more(a, b chain.Amount) chain.Amount {
 // beside returns the same promises, to be counted on from.
 func (p *promises) beside() *promises {
 	out := *p
-	out.of, out.owners, out.nodes = maps.Clone(p.of), maps.Clone(p.owners), maps.Clone(p.nodes)
+	out.of, out.owners, out.idle, out.nodes = maps.Clone(p.of), maps.Clone(p.owners), maps.Clone(p.idle), maps.Clone(p.nodes)
 	return &out
 }
 
@@ -228,14 +229,17 @@ func (p *promises) promise(to *promised, a *ask) {
 
 // give counts what an order that a node has, or may get, locks of that node's bond, and for its owner. It counts also while
 // the order cannot begin.
-func (p *promises) give(node crypto.PublicKey, owner chain.Address, from chain.Height, a *ask) {
+func (p *promises) give(node crypto.PublicKey, owner chain.Address, to *promised, a *ask) {
 	if p.nodes == nil {
-		p.nodes, p.owners = map[crypto.PublicKey]chain.Amount{}, map[chain.Address]chain.Amount{}
+		p.nodes, p.owners, p.idle = map[crypto.PublicKey]chain.Amount{}, map[chain.Address]chain.Amount{}, map[chain.Address]chain.Amount{}
 	}
-	if p.height < from {
+	if p.height < to.from {
 		p.owners[owner] = more(p.owners[owner], a.bare())
+		if to.idle {
+			p.idle[owner] = more(p.idle[owner], a.bare())
+		}
 	}
-	if p.asked[node] < from {
+	if p.asked[node] < to.from {
 		p.nodes[node] = more(p.nodes[node], a.stake)
 	}
 }
@@ -277,14 +281,15 @@ func (p *promises) stakes(node crypto.PublicKey, a *auction) bool {
 
 // shares reports whether an order may be given to a node that bid for what it locks beyond that node's stake. Who has a node of its own could
 // else have orders of its own hold all of the cluster's bond, for next to nothing of its own: so one owner's nodes get no more
-// of that than is left for others, and the next owner's no more than is left then.
+// of that than is left for others, and the next owner's no more than is left then. Its orders that cannot begin count against it as if they
+// could: they may begin when it likes, posted by itself, and what is promised to others meanwhile waits for them.
 func (p *promises) shares(node crypto.PublicKey, a *auction) bool {
 	bare := a.ask.bare()
 	of, known := a.free[node]
 	if !p.known || !known || bare.IsZero() {
 		return true
 	}
-	return !p.free.Less(more(more(p.owners[of.Owner], p.bare), more(bare, bare)))
+	return !p.free.Less(more(more(p.owners[of.Owner], p.idle[of.Owner]), more(p.bare, more(bare, bare))))
 }
 
 // countPromises counts what is promised by now, of the cluster's bond but for orders that cannot begin.
@@ -297,7 +302,7 @@ func (r *reign) countPromises(p *promises, idle map[crypto.Digest]chain.Height) 
 				to.idle = at <= p.height
 			}
 			p.promise(&to, &a)
-			p.give(j.Holder().Node, j.Holder().Owner, to.from, &a)
+			p.give(j.Holder().Node, j.Holder().Owner, &to, &a)
 		})
 	})
 	return p
@@ -399,17 +404,21 @@ func (r *reign) back(list []*auction) (told, later []*auction) {
 		short := func(b scheduler.SignedBid) bool { return !then.stakes(b.Bid.Node, a) || !then.shares(b.Bid.Node, a) }
 		switch {
 		case now.beyond(consumer, &a.ask) != "":
-			a.reasons["the cluster's bond is promised to other orders"] += len(a.bids)
-			a.bids = nil
+			a.reasons["the cluster's bond is promised to other orders"] += len(a.bids) + len(a.checks)
+			a.bids, a.checks = nil, nil
 		case then.beyond(consumer, &a.ask) != "" || slices.ContainsFunc(a.bids, short):
 			later = append(later, a)
 			continue
 		case len(a.bids) > 0:
-			then.promise(&promised{consumer: consumer, from: math.MaxUint64}, &a.ask)
+			to := &promised{consumer: consumer, from: math.MaxUint64}
+			then.promise(to, &a.ask)
 			for i := range a.bids { // any of them may get it
 				node := a.bids[i].Bid.Node
-				then.give(node, a.free[node].Owner, math.MaxUint64, &a.ask)
+				then.give(node, a.free[node].Owner, to, &a.ask)
 			}
+		}
+		if len(a.checks) > 0 {
+			a.reasons["its owner's nodes have their share of the cluster's bond: it may check, and not begin"] += len(a.checks)
 		}
 		told = append(told, a)
 	}

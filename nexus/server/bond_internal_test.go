@@ -113,6 +113,7 @@ func TestBondsAreGivenOutOnce(t *testing.T) {
 		sum := chain.Amount{}
 		staked, bare := map[crypto.PublicKey]chain.Amount{}, map[chain.Address]chain.Amount{}
 		for _, a := range told {
+			nobodyIsForgotten(rt, a)
 			if len(a.bids) == 0 {
 				alone := newPromises(&record).beyond(a.order.ConsumerAddress(), &a.ask) == ""
 				for _, of := range free { // order-free: any
@@ -148,13 +149,65 @@ func TestBondsAreGivenOutOnce(t *testing.T) {
 	})
 }
 
+// nobodyIsForgotten demands that whoever can stake what an order asks for may begin it, or check it, if anybody may begin it.
+func nobodyIsForgotten(rt *rapid.T, a *auction) {
+	staking := 0
+	for _, of := range a.free { // order-free: counted
+		if !of.Free.Less(a.ask.stake) {
+			staking++
+		}
+	}
+	if n := len(a.bids) + len(a.checks); n != 0 && n != staking {
+		rt.Fatalf("of %d who could stake %d may begin and %d check", staking, len(a.bids), len(a.checks))
+	}
+}
+
+// TestWhoHasItsShareMayCheck: the bids of an owner's nodes that have their share of the cluster's bond are for checks alone, until others of that
+// owner's orders have ended; those of who cannot stake are for nothing. That orders cannot begin for want of a node's bond gives its owner no more, and
+// takes nothing from others.
+func TestWhoHasItsShareMayCheck(t *testing.T) {
+	r := fixedBond(t, &Own{})
+	one, two := chain.Address{1}, chain.Address{2}
+	a := &auction{reasons: map[string]int{}, ask: ask{slice: hyper(20), least: hyper(20), stake: hyper(1)}, free: map[crypto.PublicKey]Provider{
+		{1}: {Free: hyper(9), Owner: one}, {2}: {Free: hyper(9), Owner: one}, {3}: {Free: hyper(9), Owner: two}, {4}: {Owner: two},
+	}}
+	for n := range byte(4) {
+		a.bids = append(a.bids, scheduler.SignedBid{Bid: chain.Bid{Node: crypto.PublicKey{n + 1}}})
+	}
+	of := func(list []scheduler.SignedBid) (nodes string) {
+		for i := range list {
+			nodes += string('0' + rune(list[i].Bid.Node[0]))
+		}
+		return nodes
+	}
+	keep := func(given int, idle bool, bids, checks string) {
+		t.Helper()
+		p := newPromises(&Own{Cluster: settlement.Cluster{Bond: hyper(100)}})
+		for range given { // to the first owner's nodes
+			to := &promised{from: 1, idle: idle}
+			p.promise(to, &a.ask)
+			p.give(crypto.PublicKey{9}, one, to, &a.ask)
+		}
+		if r.keepBids(a, p); of(a.bids) != bids || of(a.checks) != checks {
+			t.Errorf("of %d orders: %q may begin it, %q check; want %q and %q", given, of(a.bids), of(a.checks), bids, checks)
+		}
+	}
+	keep(1, false, "123", "")
+	keep(2, false, "3", "12") // 38 HYPER beyond stakes: as much and twice 19 are not free beside
+	keep(1, false, "312", "") // what was decided later is looked at anew
+	keep(1, true, "312", "")
+	keep(2, true, "3", "12")
+	keep(6, true, "3", "12")
+	keep(6, false, "", "312")
+}
+
 // TestManyAsksDoNotOverflow: what orders ask for may be beyond every amount together.
 func TestManyAsksDoNotOverflow(t *testing.T) {
 	p := &promises{}
 	huge := ask{slice: chain.Nano(1 << 63), stake: chain.Nano(1 << 63)}
 	for range 3 {
 		p.promise(&promised{consumer: chain.Address{1}, from: 1}, &huge)
-		p.give(crypto.PublicKey{1}, chain.Address{1}, 1, &huge)
+		p.give(crypto.PublicKey{1}, chain.Address{1}, &promised{from: 1}, &huge)
 	}
 	record := settlement.Cluster{Bond: hyper(100)}
 	p.known, p.free, p.bond = true, record.Free(), record.Bond

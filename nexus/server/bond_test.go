@@ -82,8 +82,15 @@ func TestAClaimOnItsWayHoldsItsNodesBond(t *testing.T) {
 }
 
 // TestAConsumerWithANodeLeavesAPartOfTheBond: whatever a node's bids, and however many consumers order, an owner's nodes get no more of the
-// cluster's bond for what they do not stake themselves than is left for others' nodes.
+// cluster's bond for what they do not stake themselves than is left for others' nodes. Where nobody else bids, who has its share checks what
+// the others begin: no order waits for want of an owner.
 func TestAConsumerWithANodeLeavesAPartOfTheBond(t *testing.T) {
+	for name, agents := range map[string]int{"three owners": 3, "two alone": 2} {
+		t.Run(name, func(t *testing.T) { leavesAPart(t, agents) })
+	}
+}
+
+func leavesAPart(t *testing.T, agents int) {
 	c := newCluster(t, 1)
 	c.chain.set(func() {
 		c.chain.escrow = chain.Hyper(1_000)
@@ -92,10 +99,11 @@ func TestAConsumerWithANodeLeavesAPartOfTheBond(t *testing.T) {
 	hang := func(a *fakeAgent) {
 		a.run = func(ctx context.Context, _ job.Assignment) string { <-ctx.Done(); return "" }
 	}
-	owned := c.agent(0, hang) // it bids less than the other
-	other := c.agent(1, hang)
-	c.agent(2, hang) // an order needs bids of two owners
-	c.waitNodes(0, 3)
+	var bidders []*fakeAgent // the first bids the least
+	for n := range agents {
+		bidders = append(bidders, c.agent(n, hang))
+	}
+	c.waitNodes(0, agents)
 	c.upload(0, blob.Sum([]byte(program)), program)
 	spec, policy := testSpec(program), chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(1), WindowMs: 60_000}
 	submit := func(consumer int) crypto.Digest {
@@ -125,5 +133,5 @@ func TestAConsumerWithANodeLeavesAPartOfTheBond(t *testing.T) {
 		}
 		return n
 	}
-	until(t, "three orders run, of which one owner has two", func() bool { return runs(owned) == 2 && runs(other) == 1 })
+	until(t, "three orders run, of which one owner has two", func() bool { return runs(bidders[0]) == 2 && runs(bidders[1]) == 1 })
 }
