@@ -9,7 +9,8 @@
 // version to a later one at once, writing of every key and node the last record only. If it is
 // large it makes tables of its own and runs beside the commits that follow.
 // Until then readers find the changes in memory, where a start puts them again
-// from the lists; OpenTree makes the latest tree from them. Before the block of a
+// from the lists; OpenTree makes the latest tree from them. Who walks through the flat state
+// jumps over where many keys were removed, once they were passed: see gaps. Before the block of a
 // point, the last of an epoch or one after each so many bytes of blocks, goes the
 // version that its header proves: other nodes begin from it, by an Import. Logs are the write-ahead logs of consensus, one for each
 // epoch: files of their own, because a vote has to be durable between blocks.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -134,6 +135,51 @@ func (s *Store) Served() (n int) {
 	}
 	return n
 }
+
+// LimitGaps has the store remember fewer and smaller ranges without a key, before it remembers any.
+func (s *Store) LimitGaps(most, each, apart int) {
+	s.gaps.limits = gapLimits{most: most, each: each, apart: apart}
+}
+
+// Gap is a range of which the store remembers that no state since a block's has a key there.
+type Gap struct {
+	Start, End string
+	Since      uint64
+	Marks      []string
+}
+
+// Gaps returns what the store remembers, and the height up to which it holds. Its own account of how much
+// that is is checked.
+func (s *Store) Gaps() (gaps []Gap, height uint64) {
+	s.gaps.mu.RLock()
+	defer s.gaps.mu.RUnlock()
+	marks := 0
+	for _, g := range s.gaps.list {
+		gaps = append(gaps, Gap{g.start, g.end, g.since, g.marks})
+		marks += len(g.marks)
+	}
+	if marks != s.gaps.marks || marks > s.gaps.limits.most {
+		panic(fmt.Sprintf("store: gaps have %d marks, %d are counted, the limit is %d", marks, s.gaps.marks, s.gaps.limits.most))
+	}
+	return gaps, s.gaps.height
+}
+
+// Passed walks through a range, and returns how many pairs it has, how many other keys were passed, each once
+// for the changes that wait and once for the database, and in how many steps that was read.
+func (s *Snapshot) Passed(start, end []byte) (pairs, passed, steps int) {
+	w := s.walk(start, end)
+	defer s.idle.give(w.below)
+	w.below.ResetStats()
+	w.all(start, func(key, value []byte) bool { pairs++; return true })
+	stats := w.below.Stats()
+	return pairs, w.run.passed, stats.ForwardStepCount[pebble.InternalIterCall] + stats.ForwardSeekCount[pebble.InternalIterCall]
+}
+
+// DeleteRaw deletes a key of the database.
+func (s *Store) DeleteRaw(key []byte) error { return s.db.Delete(key, s.sync) }
+
+// StateKey is the database's key of a key of the flat state.
+func StateKey(key []byte) []byte { return stateKey(key) }
 
 // Busy reports whether the database flushes or compacts.
 func (s *Store) Busy() bool {

@@ -293,6 +293,7 @@ func (s *Store) beginFlush(tree *state.Tree, point bool) error {
 	v.old, v.new = v.new, newPending(v.new)
 	s.view.Store(&v)
 	s.mu.Unlock()
+	s.gaps.flushed()
 	f := flush{s: s, tree: tree, done: done, changes: v.old}
 	if point {
 		made := s.made

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"slices"
 	"sort"
-
-	"github.com/hypermesh/hypermesh/internal/state"
 )
 
 // group is the first two bytes of a key: a room's prefix and the kind of its
@@ -103,44 +101,6 @@ func (p *pending) orderOf(g group) *order {
 	}
 	slices.SortFunc(keys, bytes.Compare)
 	return &order{fresh: slices.CompactFunc(keys, bytes.Equal)}
-}
-
-// inRange returns a function that returns the last change of every key with start
-// ≤ key < end up to a height, by ascending key, and then false.
-func (v *view) inRange(start, end []byte, height uint64) func() (state.Change, bool) {
-	g, ok := groupOfRange(start, end)
-	if !ok {
-		blocks := v.blocks(height)
-		all := merge(blocks, start, end)
-		return func() (c state.Change, ok bool) {
-			if len(all) > 0 {
-				c, ok, all = all[0].in(blocks), true, all[1:]
-			}
-			return c, ok
-		}
-	}
-	runs := v.new.runsOf(g)
-	if v.old != nil {
-		runs = slices.Concat(v.old.runsOf(g), runs)
-	}
-	within := make([][][]byte, 0, len(runs))
-	for _, r := range runs {
-		r = r[lowerBound(r, start):]
-		if r = r[:lowerBound(r, end)]; len(r) > 0 {
-			within = append(within, r)
-		}
-	}
-	return func() (state.Change, bool) {
-		for {
-			key := leastOf(within)
-			if key == nil {
-				return state.Change{}, false
-			}
-			if c, ok := v.get(key, height); ok { // else it came later
-				return c, true
-			}
-		}
-	}
 }
 
 // leastOf takes the least key out of some lists that ascend, nil if they are

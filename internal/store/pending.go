@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/maphash"
-	"iter"
 	"math"
 	"runtime"
 	"slices"
@@ -331,31 +330,4 @@ func keyPrefix(key []byte) uint64 {
 	var buf [8]byte
 	copy(buf[:], key)
 	return binary.BigEndian.Uint64(buf[:])
-}
-
-// overlaid yields the pairs of a state with changes on top of them, both by
-// ascending key: next returns one change after the other, and false in the end. A pair is
-// valid until the next one.
-func overlaid(next func() (state.Change, bool), below iter.Seq2[[]byte, []byte]) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		c, ok := next()
-		for key, value := range below {
-			for ; ok && bytes.Compare(c.Key, key) < 0; c, ok = next() {
-				if !c.Deleted && !yield(c.Key, c.Value) {
-					return
-				}
-			}
-			if ok && bytes.Equal(c.Key, key) {
-				continue // the change comes before the next pair
-			}
-			if !yield(key, value) {
-				return
-			}
-		}
-		for ; ok; c, ok = next() {
-			if !c.Deleted && !yield(c.Key, c.Value) {
-				return
-			}
-		}
-	}
 }

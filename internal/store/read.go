@@ -227,7 +227,7 @@ func (s *Store) snapshot() *Snapshot {
 	generation := s.records.generation.Load()
 	snapshot := s.db.NewSnapshot()
 	return &Snapshot{
-		flat:     flat{r: snapshot, idle: &idle{}, view: v, height: height, records: s.records, generation: generation},
+		flat:     flat{r: snapshot, idle: &idle{}, view: v, height: height, gaps: s.gaps, records: s.records, generation: generation},
 		snapshot: snapshot, disk: s.disk,
 	}
 }
@@ -252,6 +252,7 @@ type flat struct {
 	idle   *idle // who iterates needs some
 	view   *view
 	height uint64
+	gaps   *gaps // who iterates looks into it
 
 	records    *records
 	generation uint64 // of the records, not later than r
@@ -307,38 +308,6 @@ func (f flat) Iterate(start, end []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Scan yields the pairs with start ≤ key < end, each valid until the next one.
-func (f flat) Scan(start, end []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		overlaid(f.view.inRange(start, end, f.height), f.stored(start, end))(yield)
-	}
-}
-
-// stored yields the pairs of the tables, each valid until the next one.
-func (f flat) stored(start, end []byte) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		lower, upper := stateKey(start), []byte{tableState + 1}
-		if len(start) == 0 {
-			lower = append(lower, 0) // after the mark
-		}
-		if end != nil {
-			upper = stateKey(end)
-		}
-		for it, err := range f.idle.scan(f.r, lower, upper) {
-			var value []byte
-			if err == nil {
-				value, err = it.ValueAndErr()
-			}
-			if err != nil {
-				panic(&state.Fault{Op: fmt.Sprintf("iterating from %x", start), Err: err})
-			}
-			if !yield(it.Key()[1:], value) {
-				return
-			}
-		}
-	}
-}
-
 // scan yields an iterator at every key in [lower, upper). It ends after the
 // first error.
 func scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, error] {
@@ -349,19 +318,14 @@ func scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, erro
 			return
 		}
 		defer closeRead(it) // though the loop's body panics; what went wrong is in Error
-		steps(it, yield)
-	}
-}
-
-// steps yields an iterator at every key within its bounds.
-func steps(it *pebble.Iterator, yield func(*pebble.Iterator, error) bool) {
-	for ok := it.First(); ok; ok = it.Next() {
-		if !yield(it, nil) {
-			return
+		for ok := it.First(); ok; ok = it.Next() {
+			if !yield(it, nil) {
+				return
+			}
 		}
-	}
-	if err := it.Error(); err != nil {
-		yield(nil, named(err))
+		if err := it.Error(); err != nil {
+			yield(nil, named(err))
+		}
 	}
 }
 
@@ -369,37 +333,25 @@ func steps(it *pebble.Iterator, yield func(*pebble.Iterator, error) bool) {
 // takes far longer than moving it.
 type idle struct {
 	mu     sync.Mutex
-	it     *pebble.Iterator
+	it     *tableIter
 	closed bool
 }
 
-// scan is scan of the snapshot.
-func (i *idle) scan(r pebble.Reader, lower, upper []byte) iter.Seq2[*pebble.Iterator, error] {
-	return func(yield func(*pebble.Iterator, error) bool) {
-		it, err := i.take(r, lower, upper)
-		if err != nil {
-			yield(nil, named(err))
-			return
-		}
-		defer i.give(it) // though the loop's body panics
-		steps(it, yield)
-	}
-}
-
-func (i *idle) take(r pebble.Reader, lower, upper []byte) (*pebble.Iterator, error) {
+func (i *idle) take(r pebble.Reader, lower, upper []byte) (*tableIter, error) {
 	i.mu.Lock()
 	it := i.it
 	i.it = nil
 	i.mu.Unlock()
 	if it == nil {
-		return r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		return newTableIter(r, lower, upper)
 	}
 	it.SetBounds(lower, upper)
 	return it, nil
 }
 
 // give takes an iterator back, or closes it.
-func (i *idle) give(it *pebble.Iterator) {
+func (i *idle) give(it *tableIter) {
+	it.run = nil
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.it == nil && !i.closed && it.Error() == nil {

@@ -49,6 +49,7 @@ type Store struct {
 	tree atomic.Pointer[state.Mark] // the version that the tables hold; nil: none
 
 	records *records
+	gaps    *gaps
 	arena   *state.Arena
 	told    func(bytes int) // see Options.NodeMemory
 
@@ -172,7 +173,7 @@ func open(fs vfs.FS, dir string, options Options) (*Store, error) {
 	s := &Store{
 		db: db, options: o, disk: disk, dir: dir, lock: lock, sync: options.sync(),
 		treeInterval: uint64(options.TreeInterval), residentBytes: int(options.TreeBytes), pendingBytes: int(options.PendingBytes), pendingGrows: options.pendingGrows,
-		leastPoint: uint64(options.PointBytes), arena: newArena(), told: options.NodeMemory,
+		leastPoint: uint64(options.PointBytes), arena: newArena(), gaps: newGaps(), told: options.NodeMemory,
 	}
 	s.view.Store(&view{new: newPending(nil)})
 	if s.records, err = newRecords(options.RecordBytes); err != nil {
@@ -259,6 +260,7 @@ func (s *Store) load() error {
 	}
 	s.view.Store(&view{tip: &tip, new: newPending(nil)})
 	s.records.stand()
+	s.gaps.height = latest
 	if err := s.loadPending(); err != nil {
 		return err
 	}
@@ -453,6 +455,7 @@ func (s *Store) publish(f *Finalized, tip Tip) {
 	defer s.mu.Unlock()
 	v := *s.view.Load()
 	v.new.add(uint64(f.Height), f.list, noted, f.Txs)
+	s.gaps.publish(uint64(f.Height), f.list)
 	if v.tip == nil {
 		s.records.stand()
 	}
