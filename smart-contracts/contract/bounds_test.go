@@ -177,74 +177,143 @@ func (h *asked) Query(state.Reader, contract.Question, uint64) (any, uint64) {
 	return contract.ProofAnswer{}, 0
 }
 
-// TestWalksPayForWhatIsGone: a walk pays for each key that its contract has removed lately, once, wherever
-// those may still be; half of them less after each epoch.
+// TestWalksPayForWhatIsGone: a walk pays for each key that its contract has removed in this epoch of removed
+// keys and in the one before, once, wherever those may still be; and each has paid for one pass when it went.
 func TestWalksPayForWhatIsGone(t *testing.T) {
 	const keys = 1_000
 	if prices().Passed < 12 { // a layer takes 70 ns to pass one, and a unit of gas is 4 in an average block
 		t.Errorf("%d gas for a removed key", prices().Passed)
 	}
-	walked := func(flat bool, order contract.Order) (gas []uint64) {
-		w, a := withOne(t)
-		do := func(what func(reach contract.Reach) uint64) (used uint64) {
-			w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
-				used = what(reach)
-				return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: used}
-			})
-			if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
-				t.Fatal(did.Why.Reason())
-			}
-			if flat { // as a store that has forgotten what was removed
-				below := state.NewMemoryBackend()
-				for key, value := range w.state.Iterate([]byte{0}, nil) {
-					below.Set(key, value)
-				}
-				w.state = state.NewOverlay(below)
-			}
-			return used / w.env.Prices.Points
-		}
-		walk := func(reach contract.Reach) uint64 {
-			walk, used, _ := reach.Scan(nil, nil, order, 1<<40)
-			for at, steps := 0, 3; at < steps; at++ { // one key, its end, and again
-				key, _, points, _ := walk.Next()
-				if used += points; (key != nil) != (at == 0) {
-					t.Errorf("step %d gives %q", at, key)
-				}
-			}
-			return used
-		}
-		do(func(reach contract.Reach) (used uint64) {
-			for i := range keys {
-				points, _ := reach.Write(fmt.Appendf(nil, "k%06d", i), []byte("v"))
-				used += points
-			}
-			return used
-		})
-		do(func(reach contract.Reach) (used uint64) {
-			for i := range keys - 1 {
-				points, _ := reach.Remove(fmt.Appendf(nil, "k%06d", i))
-				used += points
-			}
-			gas = append(gas, walk(reach)/w.env.Prices.Points)
-			return used
-		})
-		gas = append(gas, do(walk), do(walk))
-		for _, epochs := range []chain.Height{1, 1, 70} {
-			w.env.Height += contract.RemovedHalf * epochs
-			gas = append(gas, do(walk))
-		}
-		return gas
-	}
 	for _, order := range []contract.Order{contract.Ascending, contract.Descending} {
-		got := walked(false, order)
+		got := walkedPast(t, keys, false, order)
 		bare := got[len(got)-1]
-		for i, gone := range []uint64{keys - 1, keys - 1, keys - 1, (keys - 1) / 2, (keys - 1) / 4, 0} {
+		for i, gone := range []uint64{keys - 1, keys - 1, keys - 1, keys - 1, keys, 1, 0, 0} {
 			if want := bare + prices().Passed*gone; got[i] != want {
 				t.Errorf("order %d, walk %d: %d gas, want %d", order, i, got[i], want)
 			}
 		}
-		if flat := walked(true, order); !slices.Equal(flat, got) {
+		if flat := walkedPast(t, keys, true, order); !slices.Equal(flat, got) {
 			t.Errorf("order %d: %v gas, %v where nothing is left of what was removed", order, got, flat)
+		}
+	}
+}
+
+// walkedPast is what walks cost that pass removed keys, while they are removed and as blocks come, on a layer or on a
+// store that has forgotten what was removed.
+func walkedPast(t *testing.T, keys int, flat bool, order contract.Order) (gas []uint64) {
+	w, a := withOne(t)
+	do := func(what func(reach contract.Reach) uint64) (used uint64) {
+		w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+			used = what(reach)
+			return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: used}
+		})
+		if did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, blockGas); did.Why != nil {
+			t.Fatal(did.Why.Reason())
+		}
+		if flat { // as a store that has forgotten what was removed
+			below := state.NewMemoryBackend()
+			for key, value := range w.state.Iterate([]byte{0}, nil) {
+				below.Set(key, value)
+			}
+			w.state = state.NewOverlay(below)
+		}
+		return used / w.env.Prices.Points
+	}
+	walk := func(reach contract.Reach) uint64 {
+		walk, used, _ := reach.Scan(nil, nil, order, 1<<40)
+		for at, steps := 0, 3; at < steps; at++ { // one key, its end, and again
+			key, _, points, _ := walk.Next()
+			if used += points; (key != nil) != (at == 0) {
+				t.Errorf("step %d gives %q", at, key)
+			}
+		}
+		return used
+	}
+	do(func(reach contract.Reach) (used uint64) {
+		for i := range keys {
+			points, _ := reach.Write(fmt.Appendf(nil, "k%06d", i), []byte("v"))
+			used += points
+		}
+		return used
+	})
+	do(func(reach contract.Reach) (used uint64) {
+		for i := range keys - 1 {
+			points, _ := reach.Remove(fmt.Appendf(nil, "k%06d", i))
+			used += points
+		}
+		gas = append(gas, walk(reach)/w.env.Prices.Points)
+		return used
+	})
+	gas = append(gas, do(walk), do(walk))
+	w.env.Height += contract.RemovedBlocks
+	gas = append(gas, do(walk))
+	do(func(reach contract.Reach) (used uint64) { // which does not make the others count for longer
+		used, _ = reach.Remove(fmt.Appendf(nil, "k%06d", keys-1))
+		more, _ := reach.Write(fmt.Appendf(nil, "k%06d", keys-1), []byte("v"))
+		return used + more
+	})
+	gas = append(gas, do(walk))
+	for _, epochs := range []chain.Height{1, 1, 70} {
+		w.env.Height += contract.RemovedBlocks * epochs
+		gas = append(gas, do(walk))
+	}
+	return gas
+}
+
+// TestWhoMakesWalksDearPaysMore: somebody writes and removes ten thousand keys where a contract walks, and it
+// walks a thousand times after that. What the walks pay more, all together, is less than what he has paid; and
+// 64 blocks later a walk pays what it would have without him.
+func TestWhoMakesWalksDearPaysMore(t *testing.T) {
+	const keys, walks = 10_000, 1_000
+	for _, perBlock := range []int{1, 4, walks} {
+		w, a := withOne(t)
+		call := func(what func(reach contract.Reach) uint64) uint64 {
+			w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+				return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: what(reach)}
+			})
+			did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, 3*blockGas)
+			if did.Why != nil {
+				t.Fatal(did.Why.Reason())
+			}
+			return did.Gas
+		}
+		walk := func() uint64 {
+			return call(func(reach contract.Reach) uint64 {
+				walk, used, _ := reach.Scan(nil, nil, contract.Ascending, 1<<40)
+				_, _, points, _ := walk.Next()
+				return used + points
+			})
+		}
+		bare := walk()
+		paid := uint64(0)
+		for from := 0; from < keys; from += 1_000 {
+			paid += call(func(reach contract.Reach) (used uint64) {
+				for i := range 1_000 {
+					points, _ := reach.Write(fmt.Appendf(nil, "k%06d", from+i), []byte("v"))
+					more, _ := reach.Remove(fmt.Appendf(nil, "k%06d", from+i))
+					used += points + more
+				}
+				return used
+			})
+		}
+		more := uint64(0)
+		began := w.env.Height
+		for i := range walks {
+			if i%perBlock == 0 {
+				w.env.Height++
+			}
+			more += walk() - bare
+		}
+		t.Logf("%d walks a block: %d gas was paid for %d keys, the next %d walks pay %d more", perBlock, paid, keys, walks, more)
+		blocks := uint64(min(walks/perBlock, 2*contract.RemovedBlocks))
+		if most := blocks * uint64(perBlock) * keys * prices().Passed; more > most {
+			t.Errorf("%d walks a block: the walks pay %d more, want %d at most", perBlock, more, most)
+		}
+		if perBlock <= 4 && more > paid {
+			t.Errorf("%d walks a block: the walks pay %d more, who made them pay it paid %d", perBlock, more, paid)
+		}
+		if w.env.Height = began + 64; walk() != bare {
+			t.Errorf("64 blocks later a walk still pays %d, bare %d", walk(), bare)
 		}
 	}
 }

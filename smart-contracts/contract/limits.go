@@ -18,9 +18,11 @@ const (
 	// the events, and what of them contracts choose. A list of 1<<17 could not be decoded.
 	MaxTxEvents     = 8 << 10
 	MaxTxEventBytes = 1 << 20
-	// RemovedHalf is after how many blocks half of what a contract removed no longer counts
-	// against its walks: stores forget what was removed when they will, which no gas may show.
-	RemovedHalf = 1024
+	// RemovedBlocks is how many blocks there are to an epoch of removed keys: a walk pays for what its
+	// contract removed in the epoch of its block and in the one before. Keys that went earlier are gone from
+	// all that waits to be final, since blocks that are further ahead of it have no transactions; the
+	// store passes them once, which their removal has paid for.
+	RemovedBlocks = 8
 	// NanoPerByte is what a byte of room costs, in nHYPER.
 	NanoPerByte = 10_000
 
@@ -28,11 +30,9 @@ const (
 	// texts: what takes longest, many empty objects, takes some 70 ns a byte.
 	answerPoints = 200
 
-	// keptBytes is how much of what was loaded last every node keeps compiled in memory: a call of
-	// that does not pay for having it read from disk.
+	// keptBytes is how much of what was called last every node keeps compiled in memory: a call of
+	// that does not pay for having it read from disk. A node's cache holds more by far.
 	keptBytes = 256 << 20
-	// CacheBytes is what a node has to keep, of what it ran last, to have all that.
-	CacheBytes = 2 * keptBytes
 
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
@@ -46,13 +46,13 @@ type Prices struct {
 	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
 	WriteByte uint64 `json:"write_byte"`
 
-	Passed uint64 `json:"passed"` // of a walk, each key that the contract has removed lately
+	Passed uint64 `json:"passed"` // of a walk, each key that the contract has removed lately; and once with its removal
 
 	Message   uint64 `json:"message"`    // each, of transactions and of contracts
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
 	Code      uint64 `json:"code"`       // each, that every node compiles, however short it is
 	CodeByte  uint64 `json:"code_byte"`  // of it, which is checked and rewritten
-	LoadKiB   uint64 `json:"load_kib"`   // of native code that is stored, or was not loaded lately and may have to be read from disk
+	LoadKiB   uint64 `json:"load_kib"`   // of native code that was not called lately, and may have to be read from disk
 	Event     uint64 `json:"event"`      // each
 	EventByte uint64 `json:"event_byte"` // of what contracts say in it
 	Points    uint64 `json:"points"`     // of the machine, that one unit of gas is

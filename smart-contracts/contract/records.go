@@ -18,8 +18,8 @@ const (
 	kindNumbers  = 'n'
 	kindCode     = 'k'
 	kindBytes    = 'b'
-	kindLoads    = 'l'
-	kindLoaded   = 'r'
+	kindCalls    = 'l'
+	kindCalled   = 'r'
 	kindUpload   = 'u'
 	kindPart     = 'p'
 	kindContract = 'c'
@@ -62,23 +62,42 @@ type Contract struct {
 	Created chain.Height
 	Bytes   uint64       // of room that it takes
 	Pool    chain.Amount // that was paid for it
-	Removed uint64       // keys, lately: half of those before each epoch of RemovedHalf blocks
-	Epoch   uint64       // that Removed is of
+	Epoch   uint64       // of RemovedBlocks blocks, the last in which keys were removed
+	Removed uint64       // keys, in that epoch
+	Before  uint64       // keys, in the epoch before it
 }
 
 // removedAt is how many removed keys a walk over the contract's is held to pass at a height.
 func (c *Contract) removedAt(h chain.Height) uint64 {
-	epoch := uint64(h) / RemovedHalf
-	if epoch < c.Epoch {
-		panic("contract: a record of a height to come")
+	switch c.epochsSince(h) {
+	case 0:
+		return c.Removed + c.Before
+	case 1:
+		return c.Removed
+	default:
+		return 0
 	}
-	return c.Removed >> (epoch - c.Epoch) // by 64 or more it is nothing
 }
 
 // remove notes removed keys.
 func (c *Contract) remove(h chain.Height, keys uint64) {
-	c.Removed = c.removedAt(h) + keys
-	c.Epoch = uint64(h) / RemovedHalf
+	switch c.epochsSince(h) {
+	case 0:
+		c.Removed += keys
+	case 1:
+		c.Removed, c.Before = keys, c.Removed
+	default:
+		c.Removed, c.Before = keys, 0
+	}
+	c.Epoch = uint64(h) / RemovedBlocks
+}
+
+func (c *Contract) epochsSince(h chain.Height) uint64 {
+	epoch := uint64(h) / RemovedBlocks
+	if epoch < c.Epoch {
+		panic("contract: a record of a height to come")
+	}
+	return epoch - c.Epoch
 }
 
 func key(kind byte, parts ...[]byte) []byte {
@@ -96,11 +115,11 @@ func CodeKey(code uint64) []byte { return key(kindCode, number(code)) }
 // BytesKey returns the key of the bytes of code.
 func BytesKey(checksum crypto.Digest) []byte { return key(kindBytes, checksum[:]) }
 
-// LoadsKey returns the key of the Loads.
-func LoadsKey() []byte { return key(kindLoads) }
+// CallsKey returns the key of the Calls.
+func CallsKey() []byte { return key(kindCalls) }
 
-// LoadedKey returns the key of when code was loaded last.
-func LoadedKey(checksum crypto.Digest) []byte { return key(kindLoaded, checksum[:]) }
+// CalledKey returns the key of when code was called last.
+func CalledKey(checksum crypto.Digest) []byte { return key(kindCalled, checksum[:]) }
 
 // UploadKey returns the key of what somebody has begun to bring.
 func UploadKey(of chain.Address) []byte { return key(kindUpload, of[:]) }

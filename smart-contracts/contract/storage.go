@@ -89,11 +89,11 @@ func (h *reach) Remove(own []byte) (uint64, error) {
 	}
 	h.removed[h.contract.address]++
 	h.layer.Delete(at)
-	return h.points(p.Read + p.Write + p.Insert), nil
+	return h.points(p.Read + p.Write + p.Insert + p.Passed), nil // the store is going to pass it
 }
 
-// passed is how many removed keys a walk is held to pass. Where they still are, and for how
-// long, is a node's own: in a layer, a block that waits, or the store. So all of the contract's count.
+// passed is how many removed keys a walk is held to pass. Where they still are is a node's own: in a layer, a
+// block that waits, or the store. So all that the contract removed lately count.
 func (h *reach) passed() uint64 {
 	return h.contract.removedAt(h.env.Height) + h.removed[h.contract.address]
 }

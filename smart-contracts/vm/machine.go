@@ -11,7 +11,6 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
-	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
@@ -22,10 +21,10 @@ type Config struct {
 	// Key authenticates what is in Dir. It is the node's secret: whoever has it
 	// can have the node run any native code.
 	Key [32]byte
+	// DirBytes bounds what is in Dir [4 GiB]: what was written first goes.
+	DirBytes uint64
 	// CacheBytes bounds the modules that are kept in memory, compiled [512 MiB].
 	CacheBytes uint64
-	// AskedBytes bounds those beside them that calls have loaded for which nobody pays [64 MiB].
-	AskedBytes uint64
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
 	Patience time.Duration
@@ -36,17 +35,15 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.maker == (maker{}) {
-		c.maker = maker{pass: meter.Version, image: imageVersion, engine: engineVersion}
-	}
+	c.maker = maker{pass: meter.Version, image: imageVersion, engine: engineVersion}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = contract.CacheBytes
+	if c.DirBytes == 0 {
+		c.DirBytes = 4 << 30
 	}
-	if c.AskedBytes == 0 {
-		c.AskedBytes = 64 << 20
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 512 << 20
 	}
 	if c.Patience == 0 {
 		c.Patience = time.Minute
@@ -64,8 +61,9 @@ type Machine struct {
 	stop   chan struct{}
 	ticker sync.WaitGroup
 
-	key    crypto.Digest // of what is in the directory: secret
-	suffix string        // of the files there
+	disk    sync.Mutex // held while files are removed
+	onDisk  uint64     // bytes of native code, at least as many as there are
+	counted bool       // onDisk is of all files, not of those alone that this machine wrote
 
 	compiling chan struct{} // full while as many are compiled as may be
 
@@ -75,9 +73,9 @@ type Machine struct {
 	mu       sync.Mutex
 	compiled map[crypto.Digest]*compiled     // nil after the end
 	underWay map[crypto.Digest]chan struct{} // that are read or compiled now; closed when that ends
-	paid     shelf
-	asked    shelf // what was loaded for calls for which nobody pays
-	working  int   // calls, and codes that are compiled
+	recent   []*compiled                     // the most recently used last
+	bytes    uint64                          // of what is in recent
+	working  int                             // calls, and codes that are compiled
 	closed   bool
 	idle     sync.Cond // working may have become 0
 }
@@ -96,13 +94,9 @@ func newMachine(config Config, native *wasmtime.Config) (*Machine, error) {
 		compiled: map[crypto.Digest]*compiled{}, underWay: map[crypto.Digest]chan struct{}{},
 	}
 	m.idle.L = &m.mu
-	m.paid.most, m.asked.most = m.config.CacheBytes, m.config.AskedBytes
+	m.removeUnfinished()
 	var err error
 	if m.native, err = newTarget(native); err != nil {
-		return nil, err
-	}
-	if err := m.openDir(); err != nil {
-		m.native.close()
 		return nil, err
 	}
 	m.ticker.Go(func() {
@@ -160,10 +154,10 @@ func (m *Machine) Close() {
 	}
 	close(m.stop)
 	m.ticker.Wait()
-	for _, n := range m.compiled {
+	for _, n := range m.recent {
 		n.close()
 	}
-	m.paid, m.asked, m.compiled = shelf{}, shelf{}, nil
+	m.recent, m.compiled, m.bytes = nil, nil, 0
 	m.native.close()
 	if t := m.portable.Load(); t != nil {
 		t.close()
@@ -215,7 +209,7 @@ func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err err
 }
 
 func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
-	n, err := m.load(code, call.Unpaid)
+	n, err := m.load(code)
 	if err != nil {
 		return Outcome{}, err
 	}
