@@ -31,7 +31,7 @@ func sayServiceEvent(e any) sentence {
 		}
 		return s
 	case chain.ServiceMissed:
-		return say("The lease on node ", linkNode(e.Lease.Node), fmt.Sprintf(" missed its %s in epoch %d: ", e.Finding, e.Epoch), linkAddress(e.Consumer),
+		return say("The lease on node ", linkNode(e.Lease.Node), fmt.Sprintf(" missed its %s in epoch %d of the terms of order %s: ", e.Finding, e.Epoch, e.Terms.Short()), linkAddress(e.Consumer),
 			" got ", e.Rebate, " back and ", e.FromStake, " of the node's stake, ", e.Burned, " was burned")
 	case chain.LeaseLeft:
 		return say("The provider left the lease on node ", linkNode(e.Lease.Node), " without notice: ", linkAddress(e.Consumer), " got ", e.FromStake,

@@ -178,8 +178,8 @@ func TestWordsOfServices(t *testing.T) {
 		wantWords(t, explorer.MessageWords(who, m), append(want, who.Short(), node.Short()))
 	}
 	wantWords(t, explorer.EventWords(chain.PeersDrawn{Lease: lease, Peers: []crypto.PublicKey{v}}), []string{"1 node", node.Short(), v.Short()})
-	repriced := chain.ServiceMissed{Lease: lease, Consumer: who, Epoch: 7, Finding: "start", Rebate: five}
-	wantWords(t, explorer.EventWords(repriced), []string{node.Short(), "start in epoch 7", who.Short(), "5"})
+	repriced := chain.ServiceMissed{Lease: lease, Terms: crypto.Digest{0xab}, Consumer: who, Epoch: 7, Finding: "start", Rebate: five}
+	wantWords(t, explorer.EventWords(repriced), []string{node.Short(), "start in epoch 7", crypto.Digest{0xab}.Short(), who.Short(), "5"})
 	wantWords(t, explorer.EventWords(chain.ServiceClosed{Lease: lease, Consumer: who, Stake: five}), []string{node.Short(), "over", "free", "5"})
 	judged := chain.JurorsPaid{Consumer: who, Jurors: make([]chain.Address, 3), Each: five}
 	wantWords(t, explorer.EventWords(judged), []string{who.Short(), "each of 3 jurors", "5"})

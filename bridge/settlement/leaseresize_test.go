@@ -65,14 +65,14 @@ func TestResizeLeavesTheLastEpochs(t *testing.T) {
 	}
 	s.refusedReport("was judged", 3, s.peers...)
 	s.refusedReport("before epoch", 4, s.peers...)
-	if got := s.miss(1, s.peers[2:]...); got.Rebate != chain.Nano(5_000) || got.Stake != chain.Nano(96_000) {
+	if got := s.miss(1, s.peers[2:]...); got.Rebate != chain.Nano(5_000) || got.Stake != chain.Nano(96_000) || got.Terms != s.terms[0].deal.Order.ID() {
 		t.Fatalf("an epoch of the old terms was repriced: %+v", got)
 	}
 	if !reflect.DeepEqual(lease(), before) || !reflect.DeepEqual(service(), terms) {
 		t.Fatalf("the new terms were touched: %+v, %+v", lease(), service())
 	}
 	s.under(1)
-	if got := s.miss(0, s.peers...); got.Rebate != chain.Nano(10_000) || got.Stake != chain.Nano(298_000) {
+	if got := s.miss(0, s.peers...); got.Rebate != chain.Nano(10_000) || got.Stake != chain.Nano(298_000) || got.Terms != s.terms[1].deal.Order.ID() {
 		t.Fatalf("an epoch of the new terms was repriced: %+v", got)
 	}
 	said := s.progress(settlement.ReportWindowMs + 1)

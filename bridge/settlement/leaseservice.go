@@ -343,7 +343,7 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 		saveLease(kv, id, l, l.Expires)
 	}
 	return append(events, chain.ServiceMissed{
-		Lease: id, Consumer: l.Consumer, Epoch: chain.Number(m.Epoch.Epoch), Finding: s.Terms.Finds(of.epoch, of.lastsMs, &m.Reports[0]).String(),
+		Lease: id, Terms: l.Order, Consumer: l.Consumer, Epoch: chain.Number(m.Epoch.Epoch), Finding: s.Terms.Finds(of.epoch, of.lastsMs, &m.Reports[0]).String(),
 		Rebate: rebate, FromStake: given, Burned: burned, Stake: s.Stake,
 	}), nil
 }

@@ -76,7 +76,10 @@ func (b *serviceBooks) note(rt *rapid.T, e chain.Event) {
 		b.taken[b.terms[len(b.terms)-1].deal.Order.ID()] += e.FromStake.Nano() + e.Burned.Nano()
 		b.in += e.FromStake.Nano()
 	case chain.ServiceMissed:
-		terms := b.deal.Order.ID()
+		terms := e.Terms
+		if terms != b.deal.Order.ID() {
+			rt.Fatalf("an epoch of terms %s was judged, and %s are named", b.deal.Order.ID().Short(), terms.Short())
+		}
 		if of := (judgedEpoch{terms, e.Epoch}); b.judged[of] {
 			rt.Fatalf("epoch %d was judged twice", e.Epoch)
 		} else {

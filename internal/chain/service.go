@@ -294,17 +294,19 @@ type PeersDrawn struct {
 
 // ServiceMissed says that a lease's service missed a term in an epoch: the consumer's escrow
 // got Rebate out of what was due to the provider, and FromStake out of what the node
-// staked, of which Burned was burned besides.
+// staked, of which Burned was burned besides. Epochs are counted from when Terms began: a lease that was resized
+// has one of each number under each of its terms.
 type ServiceMissed struct {
-	_         struct{} `cbor:",toarray"`
-	Lease     LeaseID  `json:"lease"`
-	Consumer  Address  `json:"consumer"`
-	Epoch     Number   `json:"epoch"`
-	Finding   string   `json:"finding"` // ServiceFinding.String
-	Rebate    Amount   `json:"rebate_nhyper"`
-	FromStake Amount   `json:"from_stake_nhyper"`
-	Burned    Amount   `json:"burned_nhyper"`
-	Stake     Amount   `json:"stake_nhyper"` // that is left
+	_         struct{}      `cbor:",toarray"`
+	Lease     LeaseID       `json:"lease"`
+	Terms     crypto.Digest `json:"terms"` // the order by whose terms the epoch was judged
+	Consumer  Address       `json:"consumer"`
+	Epoch     Number        `json:"epoch"`
+	Finding   string        `json:"finding"` // ServiceFinding.String
+	Rebate    Amount        `json:"rebate_nhyper"`
+	FromStake Amount        `json:"from_stake_nhyper"`
+	Burned    Amount        `json:"burned_nhyper"`
+	Stake     Amount        `json:"stake_nhyper"` // of those terms, that is left
 }
 
 // LeaseLeft says that a provider left a lease without notice, and what that took of its
