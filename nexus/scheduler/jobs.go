@@ -340,10 +340,7 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 		s.ended = append(s.ended, j) // no others wait for one whose result counted before
 	}
 	s.setStatus(j, status, reason)
-	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
-	if (zk && len(j.Runs) > 0 || j.Order.Countersignable) && status != job.Settled {
-		j.Held = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
-	} else {
+	if j.Held = s.spendable(j); j.Held == 0 {
 		s.free(j)
 		s.retire(j)
 	}
@@ -358,6 +355,36 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 // covered reports whether the chain holds what a job may cost elsewhere than in its consumer's escrow, or did: for its lease, or since
 // its runs began. Its cap is not outstanding then.
 func (j *Job) covered() bool { return j.Leased || j.replicated() && j.OnChain.Begun }
+
+// dealSlackMs is by how much the time of the block that opens a lease may be behind the cluster's at most.
+const dealSlackMs = 60_000
+
+// spendable is until when the chain may spend the cap of a job that has ended, though it is not settled: its cap stays outstanding until then. 0:
+// it may not. Of a lease it may as long as the bid of a node that was given it stands: the deals were shown.
+func (s *State) spendable(j *Job) (until chain.TimeMs) {
+	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
+	switch {
+	case j.Status == job.Settled:
+	case zk && len(j.Runs) > 0 || j.Order.Countersignable:
+		until = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
+	case j.IsLease():
+		for i := range j.Runs {
+			until = max(until, min(j.Order.Deadline, j.Runs[i].Bid.Expiry)+dealSlackMs)
+		}
+		if until < s.now {
+			until = 0
+		}
+	}
+	return until
+}
+
+// letCapGo lets the cap of a job that has ended go, which can be spent no more.
+func (s *State) letCapGo(j *Job) {
+	j.Held = 0
+	s.free(j)
+	s.retire(j)
+	s.reschedule(j)
+}
 
 // free takes a job's cap out of its consumer's outstanding total.
 func (s *State) free(j *Job) {

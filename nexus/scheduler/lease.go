@@ -92,11 +92,20 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 	case j.Leased || c.Opened:
 		return s.end(j, job.Settled, ""), nil
 	case c.Late && j.resizes != nil:
-		return s.end(j, job.Failed, "nobody posted the deal before the order's deadline and the bid's expiry"), nil
+		return s.tooLate(j, "nobody posted the deal before the order's deadline and the bid's expiry"), nil
 	case c.Late:
-		return s.end(j, job.Failed, "nobody opened the lease before the order's deadline and the bid's expiry"), nil
+		return s.tooLate(j, "nobody opened the lease before the order's deadline and the bid's expiry"), nil
 	}
 	return nil, nil
+}
+
+// tooLate ends a lease that the chain opens no more.
+func (s *State) tooLate(j *Job, why string) []Effect {
+	effects := s.end(j, job.Failed, why)
+	if j.Held != 0 {
+		s.letCapGo(j)
+	}
+	return effects
 }
 
 // leaseCost is what bids for a lease are compared by: what it costs for the least time that a

@@ -436,3 +436,51 @@ func (w *world) contains(t *testing.T, s scheduler.Submit, words string) {
 		t.Fatalf("it failed because %q, want %q", j.Reason, words)
 	}
 }
+
+// TestADealOutlivesItsOrder: who cancels a lease, or has its node refuse it, has the deal still, and may open the lease with it until the bid
+// expires: so long its cap is promised to nobody else, and then it is free. What no node was given nobody can open.
+func TestADealOutlivesItsOrder(t *testing.T) {
+	for name, x := range map[string]struct {
+		end   func(order crypto.Digest) scheduler.Command
+		given bool
+	}{
+		"cancelled":        {func(order crypto.Digest) scheduler.Command { return scheduler.CancelJob{Order: order} }, true},
+		"cancelled before": {func(order crypto.Digest) scheduler.Command { return scheduler.CancelJob{Order: order} }, false},
+		"refused by its node": {func(order crypto.Digest) scheduler.Command {
+			return scheduler.Refused{Order: order, Node: key(1).Public(), Reason: "no room"}
+		}, true},
+	} {
+		w := newWorld()
+		lease := w.opened(t, 500)
+		r := resizing(2, lease, 1_000, 256)
+		w.must(t, r)
+		order, consumer := r.Order.ID(), r.Order.ConsumerAddress()
+		expiry := chain.TimeMs(0)
+		if x.given {
+			w.must(t, scheduler.CloseAuction{Order: order, Auction: 2, Bids: []scheduler.SignedBid{bid(order, 1, 50)}})
+			expiry = w.status(t, order, job.Running).OpenUntil()
+		}
+		w.must(t, x.end(order))
+		if j, _ := w.state.Job(order); !j.Status.Final() {
+			w.must(t, scheduler.CancelJob{Order: order}) // it was offered again
+		}
+		outstanding := func(want chain.Amount, when string) {
+			t.Helper()
+			if got := w.state.Outstanding(consumer); got != want {
+				t.Errorf("%s, %s: %s is promised, want %s", name, when, got, want)
+			}
+		}
+		if !x.given {
+			outstanding(chain.Amount{}, "at once")
+			continue
+		}
+		outstanding(r.Order.MaxCost, "at once")
+		w.restored(t)
+		w.now = expiry
+		w.must(t, scheduler.Tick{})
+		outstanding(r.Order.MaxCost, "when the bid expires")
+		w.now = expiry + 10*60_000
+		w.must(t, scheduler.Tick{})
+		outstanding(chain.Amount{}, "later")
+	}
+}

@@ -73,10 +73,7 @@ func (s *State) firstTimer() (place, *Job) {
 func (s *State) elapse(j *Job) []Effect {
 	switch {
 	case j.Held != 0: // no claim can spend its cap any more
-		j.Held = 0
-		s.free(j)
-		s.retire(j)
-		s.reschedule(j)
+		s.letCapGo(j)
 		return nil
 	case j.Status.Final():
 		s.forget(j)
