@@ -15,14 +15,17 @@ type Leased struct {
 	MemoryMiB  uint64
 }
 
-// leasedKey returns the key of what is leased of a node.
-func leasedKey(node crypto.PublicKey) []byte { return keyOf(kindLeased, node[:]) }
+// LeasedKey returns the key of what is leased of a node.
+func LeasedKey(node crypto.PublicKey) []byte { return keyOf(kindLeased, node[:]) }
 
 // LeasedOf returns what is leased of a node.
 func LeasedOf(r state.Reader, node crypto.PublicKey) Leased {
-	l, _ := state.Load[Leased](r, leasedKey(node)) // none: nothing
+	l, _ := state.Load[Leased](r, LeasedKey(node)) // none: nothing
 	return l
 }
+
+// DecodeLeased decodes the record of what is leased of a node, for those who checked its proof.
+func DecodeLeased(value []byte) (Leased, error) { return decode[Leased](value) }
 
 // kept is what quantities keep of a node. A lease of more than any node declares counts as all of
 // that, so that no sum overflows.
@@ -52,8 +55,8 @@ func keepInstead(kv state.KV, env *Env, node crypto.PublicKey, was, is []chain.Q
 	l.Millicores += after.Millicores - before.Millicores
 	l.MemoryMiB += after.MemoryMiB - before.MemoryMiB
 	if l == (Leased{}) {
-		kv.Delete(leasedKey(node))
+		kv.Delete(LeasedKey(node))
 		return
 	}
-	state.Save(kv, leasedKey(node), l)
+	state.Save(kv, LeasedKey(node), l)
 }

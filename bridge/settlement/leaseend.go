@@ -90,7 +90,7 @@ func (e *ends) read(due []leaseEnd, leases []Lease) {
 		l := &leases[i]
 		touched.add(due[i], l)
 		if e.env.Params.HardwareEveryMs != 0 {
-			touched.key(leasedKey(due[i].lease().Node))
+			touched.key(LeasedKey(due[i].lease().Node))
 		}
 		e.nodes[due[i].lease().Node], e.purses[purseOf{l.Consumer, l.Cluster}] = nil, nil
 	}

@@ -115,14 +115,23 @@ func (s *State) HeldMiB(id crypto.PublicKey) uint64 {
 	if !known {
 		return 0
 	}
-	held := n.Used.MemoryMiB
+	return n.Used.MemoryMiB - min(n.Used.MemoryMiB, s.LeasedHere(id).MemoryMiB)
+}
+
+// LeasedHere is what leases of this cluster hold of a node, or are to.
+func (s *State) LeasedHere(id crypto.PublicKey) (sum Capacity) {
+	n, known := s.Node(id)
+	if !known {
+		return Capacity{}
+	}
 	for _, j := range n.jobs {
 		kept := slices.ContainsFunc(j.Places, func(p Place) bool { return p.Node == id })
 		if j.IsLease() && (kept || j.liveOn(id) != nil) {
-			held -= min(held, j.holds().MemoryMiB)
+			sum.Millicores += j.holds().Millicores
+			sum.MemoryMiB += j.holds().MemoryMiB
 		}
 	}
-	return held
+	return sum
 }
 
 // join and leave keep the list of jobs that hold something of the node, or may

@@ -219,9 +219,23 @@ func (r *reign) readRecord(s *session) {
 		}
 		return // asked again by the next survey
 	}
-	if err := r.propose(scheduler.NodeLoad{Node: s.node, Accepting: hello.Accepting, Record: provider.Record}); err != nil {
+	if err := r.propose(scheduler.NodeLoad{Node: s.node, Accepting: hello.Accepting, Record: r.recordOf(s.node, &provider)}); err != nil {
 		r.noteMeasured(s.node, provider.Height)
 		r.report("what the chain has of a node", err)
+	}
+}
+
+// recordOf is what the chain has of a node's hardware for the work of this cluster: without what leases of others keep of it. No challenge
+// measures that, and to lease one's own node by a cluster of one's own costs next to nothing: what is hidden so is not there for others.
+func (r *reign) recordOf(node crypto.PublicKey, p *Provider) *scheduler.Capacity {
+	if p.Record == nil {
+		return nil
+	}
+	var own scheduler.Capacity
+	r.replica.view(func(s *scheduler.State) { own = s.LeasedHere(node) })
+	left := func(has, leased, here uint64) uint64 { return has - min(has, leased-min(leased, here)) }
+	return &scheduler.Capacity{
+		Millicores: left(p.Record.Millicores, p.Leased.Millicores, own.Millicores), MemoryMiB: left(p.Record.MemoryMiB, p.Leased.MemoryMiB, own.MemoryMiB),
 	}
 }
 

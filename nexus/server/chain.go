@@ -79,6 +79,7 @@ type Provider struct {
 	Owner   chain.Address
 	Premium uint64              // match.Premium of its score, as of the block that was asked about
 	Record  *scheduler.Capacity // its hardware, on a chain that has it measured
+	Leased  settlement.Leased   // what all leases keep of that
 	Free    chain.Amount        // of its bond
 	Height  chain.Height        // of the block that was asked about
 }

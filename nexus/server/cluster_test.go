@@ -100,6 +100,7 @@ type fakeChain struct {
 	challenged crypto.PublicKey // zero: no node is
 	hardware   server.Challenge // of it
 	records    map[crypto.PublicKey]*scheduler.Capacity
+	leased     map[crypto.PublicKey]settlement.Leased // of those
 	homes      map[crypto.PublicKey]settlement.Home
 
 	neighbour crypto.PublicKey                  // a cluster; zero: there is no other
@@ -147,7 +148,7 @@ func (f *fakeChain) Provider(_ context.Context, node crypto.PublicKey) (server.P
 	}
 	for n := range 20 {
 		if key(agentKeys+n).Public() == node {
-			return server.Provider{Owner: address(ownerKeys + n), Record: f.records[node], Height: f.hardware.Height, Free: f.free(node)}, nil
+			return server.Provider{Owner: address(ownerKeys + n), Record: f.records[node], Leased: f.leased[node], Height: f.hardware.Height, Free: f.free(node)}, nil
 		}
 	}
 	return server.Provider{}, server.ErrNotRegistered

@@ -474,6 +474,9 @@ func (s *Server) RecordOf(node crypto.PublicKey) (c *scheduler.Capacity) {
 	return c
 }
 
+// Measured has what the chain has of a node be read anew.
+func (s *Server) Measured(node crypto.PublicKey) { s.noteMeasured(node, 0) }
+
 // LookHome has the leader look whether the chain knows that an agent is at home here, as it does of each where hardware is
 // challenged; false: it is not the leader.
 func (s *Server) LookHome(ctx context.Context, node crypto.PublicKey) bool {

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -9,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -282,4 +285,43 @@ func TestAnOfferBeyondTheRecordIsHeldAgainstANewOne(t *testing.T) {
 		r := c.servers[0].RecordOf(node)
 		return r != nil && *r == *all
 	})
+}
+
+// TestWhatOthersLeaseIsNotThere: what leases of other clusters keep of a node no challenge measures, and it is not given to orders here. What
+// leases of this one keep is counted once.
+func TestWhatOthersLeaseIsNotThere(t *testing.T) {
+	w := &resizeWorld{cluster: newCluster(t, 1), spec: testSpec(program)}
+	w.node = key(agentKeys).Public()
+	record := func(leased settlement.Leased) {
+		w.chain.set(func() {
+			w.chain.records[w.node] = &scheduler.Capacity{Millicores: 4_000, MemoryMiB: 4_096}
+			w.chain.leased = map[crypto.PublicKey]settlement.Leased{w.node: leased}
+		})
+	}
+	knows := func(want scheduler.Capacity) {
+		t.Helper()
+		until(t, "what is left of the node", func() bool {
+			w.servers[0].Measured(w.node) // so that the chain is asked
+			r := w.servers[0].RecordOf(w.node)
+			return r != nil && *r == want
+		})
+	}
+	record(settlement.Leased{Millicores: 3_500, MemoryMiB: 96})
+	w.agent(0, func(a *fakeAgent) {
+		a.run = func(ctx context.Context, _ job.Assignment) string { <-ctx.Done(); return "" }
+	})
+	knows(scheduler.Capacity{Millicores: 500, MemoryMiB: 4_000})
+	record(settlement.Leased{})
+	knows(scheduler.Capacity{Millicores: 4_000, MemoryMiB: 4_096})
+	w.upload(0, blob.Sum([]byte(program)), program)
+	w.spec.Work = job.WorkField{Work: job.Wasm{Module: blob.Sum([]byte(program))}}
+	own := w.spec.Resources
+	request, id := w.order(crypto.Digest{}, own.Millicores)
+	if status, body := w.post(0, "/v1/jobs", request); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	w.waitJob(0, id, job.Running)
+	w.opened(id)
+	record(settlement.Leased{Millicores: own.Millicores + 100, MemoryMiB: own.MemoryMiB})
+	knows(scheduler.Capacity{Millicores: 3_900, MemoryMiB: 4_096})
 }

@@ -376,7 +376,7 @@ func (r *reign) declare(s *session, hello job.Hello, version uint64) {
 		s.conn.Close(closeOwner, fmt.Sprintf("node %s belongs to %s on the chain", s.node.Short(), provider.Owner))
 		return
 	}
-	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello, Premium: provider.Premium, Record: provider.Record})
+	err = r.propose(scheduler.NodeUp{Node: s.node, Hello: hello, Premium: provider.Premium, Record: r.recordOf(s.node, &provider)})
 	if rejected, ok := errors.AsType[*scheduler.Rejection](err); ok {
 		s.conn.Close(closeOwner, rejected.Text)
 		return

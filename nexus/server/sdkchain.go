@@ -93,6 +93,12 @@ func (c *sdkChain) Provider(ctx context.Context, node crypto.PublicKey) (Provide
 	if c.measures {
 		out.Record = &scheduler.Capacity{Millicores: provider.Millicores, MemoryMiB: provider.MemoryMiB}
 	}
+	if err != nil || !c.measures {
+		return out, err
+	}
+	if raw, _, err = c.record(ctx, settlement.LeasedKey(node)); err == nil && raw != nil {
+		out.Leased, err = settlement.DecodeLeased(raw)
+	}
 	return out, err
 }
 
