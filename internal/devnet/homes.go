@@ -23,10 +23,12 @@ const (
 
 // What each agent of a devnet offers.
 const (
-	agentRegion     = "local"
-	agentMillicores = 4_000
-	agentMemoryMiB  = 4_096
-	agentLeaseStake = 20 // HYPER
+	agentRegion          = "local"
+	agentMillicores      = 4_000
+	agentMemoryMiB       = 4_096
+	agentLeaseStake      = 20 // HYPER
+	agentLeaseStart      = "10s"
+	agentLeaseThroughput = 1_024 // KiB/s
 )
 
 // clusterKeyFile is the key that all servers of a cluster share.
@@ -166,7 +168,7 @@ func (p *plan) writeAgents(keysDir string) error {
 		}
 		if err := writeTOML(home, map[string]any{
 			"servers": servers, "owner": p.account(fmt.Sprintf("provider-%d", i)).Address.String(), "region": agentRegion, "http": p.addr(agentHTTP, i),
-			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": p.proven, "key_dir": keysDir, "rpc": p.rpc(), "lease_stake_hyper": agentLeaseStake,
+			"millicores": agentMillicores, "memory_mib": agentMemoryMiB, "nice": 0, "kernels": p.proven, "key_dir": keysDir, "rpc": p.rpc(), "lease_stake_hyper": agentLeaseStake, "lease_start": agentLeaseStart, "lease_throughput_kib": agentLeaseThroughput,
 		}); err != nil {
 			return err
 		}

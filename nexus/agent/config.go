@@ -43,38 +43,40 @@ type Config struct {
 	// Now is the clock by which hours are kept; nil: the system's.
 	Now func() time.Time `toml:"-"`
 
-	Servers          []string      `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster"`
-	Owner            string        `toml:"owner" usage:"address of the account that registered this node and is paid"`
-	Region           string        `toml:"region" usage:"where the node is, as consumers may ask for it"`
-	Millicores       uint64        `toml:"millicores" usage:"CPU to sell, in thousandths of a core"`
-	MemoryMiB        uint64        `toml:"memory_mib" usage:"memory to sell, in MiB"`
-	DiskMiB          uint64        `toml:"disk_mib" usage:"disk to use for inputs, outputs and running work, in MiB"`
-	MaxJobs          int           `toml:"max_jobs" usage:"jobs to run at the same time"`
-	Nice             int           `toml:"nice" usage:"how much programs that run here give way to everything else on the machine, 0 to 19"`
-	BandwidthKiB     uint64        `toml:"bandwidth_kib" usage:"most KiB a second for inputs and outputs, each way; 0: no limit"`
-	Hours            []string      `toml:"hours" usage:"HH:MM-HH:MM, local time, after a day or days if not all (sat 00:00-24:00, mon-fri 18:00-08:00): work is accepted within these alone, and goes on to its end; empty: always"`
-	GPUs             uint64        `toml:"gpus" usage:"GPUs to sell, all of one kind"`
-	GPUKind          string        `toml:"gpu_kind" usage:"kind of the GPUs, as consumers may ask for it"`
-	CPUPriceAtto     uint64        `toml:"cpu_price_atto" usage:"price of a millicore for a second, in 10^-18 HYPER"`
-	MemoryPriceAtto  uint64        `toml:"memory_price_atto" usage:"price of a MiB for a second, in 10^-18 HYPER"`
-	NetworkPriceAtto uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
-	GPUPriceAtto     uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
-	ProofPriceNHyper uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
-	LeaseStakeHyper  uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock, and as much again for an hour after it is resized; a missed term costs of it"`
-	ClusterCover     uint64        `toml:"cluster_cover" usage:"a home cluster's bond is so many times an order's max cost at least, or the node bids for none of it; 0: any bond will do; without rpc nobody is asked"`
-	SurchargePercent uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
-	PriceProgram     []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`
-	PriceTimeout     time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`
-	BidExpiry        time.Duration `toml:"bid_expiry" usage:"how long a bid binds"`
-	Kernels          []string      `toml:"kernels" usage:"zk kernels to prove, such as matmul-32"`
-	Containers       bool          `toml:"containers" usage:"run containers as well, which needs root, control groups and an OCI runtime"`
-	ContainerRuntime string        `toml:"container_runtime" usage:"command of the OCI runtime, with runc's flags"`
-	KeyDir           string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
-	Genesis          string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
-	RPC              []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings, leases, hardware challenges and doctor; empty: none of them asks the chain, and a challenge finds this node silent"`
-	WorkDir          string        `toml:"work_dir" usage:"directory of blobs, running work and the spool; empty: work in the home"`
-	HTTP             string        `toml:"http" usage:"loopback host:port of the status page, /healthz and /metrics; empty: none"`
-	LogLevel         string        `toml:"log_level" usage:"debug, info, warn or error"`
+	Servers            []string      `toml:"servers" usage:"NODEID@HOST:PORT of every server of the cluster"`
+	Owner              string        `toml:"owner" usage:"address of the account that registered this node and is paid"`
+	Region             string        `toml:"region" usage:"where the node is, as consumers may ask for it"`
+	Millicores         uint64        `toml:"millicores" usage:"CPU to sell, in thousandths of a core"`
+	MemoryMiB          uint64        `toml:"memory_mib" usage:"memory to sell, in MiB"`
+	DiskMiB            uint64        `toml:"disk_mib" usage:"disk to use for inputs, outputs and running work, in MiB"`
+	MaxJobs            int           `toml:"max_jobs" usage:"jobs to run at the same time"`
+	Nice               int           `toml:"nice" usage:"how much programs that run here give way to everything else on the machine, 0 to 19"`
+	BandwidthKiB       uint64        `toml:"bandwidth_kib" usage:"most KiB a second for inputs and outputs, each way; 0: no limit"`
+	Hours              []string      `toml:"hours" usage:"HH:MM-HH:MM, local time, after a day or days if not all (sat 00:00-24:00, mon-fri 18:00-08:00): work is accepted within these alone, and goes on to its end; empty: always"`
+	GPUs               uint64        `toml:"gpus" usage:"GPUs to sell, all of one kind"`
+	GPUKind            string        `toml:"gpu_kind" usage:"kind of the GPUs, as consumers may ask for it"`
+	CPUPriceAtto       uint64        `toml:"cpu_price_atto" usage:"price of a millicore for a second, in 10^-18 HYPER"`
+	MemoryPriceAtto    uint64        `toml:"memory_price_atto" usage:"price of a MiB for a second, in 10^-18 HYPER"`
+	NetworkPriceAtto   uint64        `toml:"network_price_atto" usage:"price of a MiB moved, in 10^-18 HYPER"`
+	GPUPriceAtto       uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
+	ProofPriceNHyper   uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
+	LeaseStakeHyper    uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock, and as much again for an hour after it is resized; a missed term costs of it"`
+	LeaseStart         time.Duration `toml:"lease_start" usage:"how long service terms have to leave a service to begin at least, from when they begin, with a lease or its resize: until the node has seen the chain say so, has fetched what is run and has begun it"`
+	LeaseThroughputKiB uint64        `toml:"lease_throughput_kib" usage:"most KiB a second that service terms may have this node promise to send to who probes; 0: it promises none"`
+	ClusterCover       uint64        `toml:"cluster_cover" usage:"a home cluster's bond is so many times an order's max cost at least, or the node bids for none of it; 0: any bond will do; without rpc nobody is asked"`
+	SurchargePercent   uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`
+	PriceProgram       []string      `toml:"price_program" usage:"command that prices each offer, JSON on its standard input and output; empty: the table with its surcharge"`
+	PriceTimeout       time.Duration `toml:"price_timeout" usage:"how long price_program may take, at most until the auction closes"`
+	BidExpiry          time.Duration `toml:"bid_expiry" usage:"how long a bid binds"`
+	Kernels            []string      `toml:"kernels" usage:"zk kernels to prove, such as matmul-32"`
+	Containers         bool          `toml:"containers" usage:"run containers as well, which needs root, control groups and an OCI runtime"`
+	ContainerRuntime   string        `toml:"container_runtime" usage:"command of the OCI runtime, with runc's flags"`
+	KeyDir             string        `toml:"key_dir" usage:"directory of the kernels' proving keys; empty: proving-keys in the home"`
+	Genesis            string        `toml:"genesis" usage:"genesis file; empty: genesis.json in the home"`
+	RPC                []string      `toml:"rpc" usage:"URL of a node of the chain, for earnings, leases, hardware challenges and doctor; empty: none of them asks the chain, and a challenge finds this node silent"`
+	WorkDir            string        `toml:"work_dir" usage:"directory of blobs, running work and the spool; empty: work in the home"`
+	HTTP               string        `toml:"http" usage:"loopback host:port of the status page, /healthz and /metrics; empty: none"`
+	LogLevel           string        `toml:"log_level" usage:"debug, info, warn or error"`
 }
 
 // DefaultConfig returns the defaults: all processors, 2 GiB of memory, prices
@@ -85,6 +87,7 @@ func DefaultConfig() Config {
 		Millicores: uint64(runtime.GOMAXPROCS(0)) * 1_000, MemoryMiB: 2_048, DiskMiB: 8_192, MaxJobs: 8, Nice: 10,
 		CPUPriceAtto: 3_000_000_000, MemoryPriceAtto: 300_000_000, NetworkPriceAtto: 1_000_000_000_000,
 		GPUPriceAtto: 30_000_000_000_000, ProofPriceNHyper: 1_000_000, ClusterCover: 2, SurchargePercent: 50, PriceTimeout: time.Second, BidExpiry: 2 * time.Minute,
+		LeaseStart:       time.Minute,
 		ContainerRuntime: "runc", HTTP: "127.0.0.1:7380", LogLevel: "info",
 	}
 }
@@ -104,6 +107,7 @@ const (
 	maxCover        = 1_000_000
 	maxRPC          = 16
 	maxProgram      = 64 // words of price_program
+	maxLeaseStart   = chain.MaxServiceStartMs * time.Millisecond
 	maxPriceTime    = 30 * time.Second
 	minBidExpiry    = time.Second
 	maxBidExpiry    = 24 * time.Hour
@@ -129,6 +133,7 @@ func (c *Config) Check() error {
 		{"nice", uint64(c.Nice), 0, maxNice},
 		{"surcharge_percent", c.SurchargePercent, 0, maxSurcharge},
 		{"cluster_cover", c.ClusterCover, 0, maxCover},
+		{"lease_throughput_kib", c.LeaseThroughputKiB, 0, chain.MaxThroughputKiB},
 		{"gpus", c.GPUs, 0, job.MaxGPUs},
 		{"bandwidth_kib", max(c.BandwidthKiB, minBandwidth), minBandwidth, maxBandwidth},
 	} {
@@ -141,6 +146,9 @@ func (c *Config) Check() error {
 	}
 	if c.BidExpiry < minBidExpiry || c.BidExpiry > maxBidExpiry {
 		return fmt.Errorf("bid_expiry is %v, want %v to %v", c.BidExpiry, minBidExpiry, maxBidExpiry)
+	}
+	if c.LeaseStart < 0 || c.LeaseStart > maxLeaseStart {
+		return fmt.Errorf("lease_start is %v, want 0s to %v", c.LeaseStart, maxLeaseStart)
 	}
 	if c.PriceTimeout <= 0 || c.PriceTimeout > maxPriceTime {
 		return fmt.Errorf("price_timeout is %v, want up to %v", c.PriceTimeout, maxPriceTime)

@@ -107,18 +107,27 @@ const (
 
 // LeaseState is what a test says that the chain has of a lease.
 type LeaseState struct {
-	Terms   crypto.Digest
-	Live    bool
-	Expires chain.TimeMs
-	Height  chain.Height
-	At      chain.TimeMs
+	Terms     crypto.Digest    // whose hold; zero: those of the order that opened it
+	Resources []chain.Quantity // nil: what that order keeps, if the agent was given it
+	Live      bool
+	Expires   chain.TimeMs
+	Height    chain.Height
+	At        chain.TimeMs
 }
 
 // AskLeases has the agent ask a test about its leases, before it runs.
 func (a *Agent) AskLeases(ask func(id chain.LeaseID) (LeaseState, error)) {
 	a.leases = func(_ context.Context, id chain.LeaseID) (leaseState, error) {
 		s, err := ask(id)
-		return leaseState{lease: settlement.Lease{Expires: s.Expires, Order: s.Terms}, live: s.Live, height: s.Height, at: s.At}, err
+		if s.Terms.IsZero() {
+			s.Terms = id.Order
+		}
+		a.mu.Lock()
+		if t := a.tasks[s.Terms]; t != nil && s.Resources == nil {
+			s.Resources = t.assignment.Order.Term.Resources
+		}
+		a.mu.Unlock()
+		return leaseState{lease: settlement.Lease{Expires: s.Expires, Order: s.Terms, Resources: s.Resources}, live: s.Live, height: s.Height, at: s.At}, err
 	}
 }
 

@@ -94,10 +94,21 @@ func (a *Agent) leasePrices(order *chain.Order) ([]chain.UnitPrice, string) {
 	return table, ""
 }
 
-// checkService says why service terms are not agreed to.
+// checkService says why service terms are not agreed to. Those of a resize begin with it, as those of a new lease
+// do, and the service begins again: what nobody could keep from the first moment on would have the epochs be missed
+// for which nothing is paid then.
 func (a *Agent) checkService(t *chain.ServiceTerms) string {
-	if most := chain.Hyper(a.config.LeaseStakeHyper); t != nil && most.Less(t.Stake) {
+	if t == nil {
+		return ""
+	}
+	most, least := chain.Hyper(a.config.LeaseStakeHyper), uint64(a.config.LeaseStart.Milliseconds())
+	switch {
+	case most.Less(t.Stake):
 		return fmt.Sprintf("the service terms lock %s of the node's bond, at most %s is staked here (lease_stake_hyper)", t.Stake, most)
+	case t.StartMs < least:
+		return fmt.Sprintf("the service has to run %d ms after its terms begin, %d ms are wanted here at least (lease_start)", t.StartMs, least)
+	case t.ThroughputKiB > a.config.LeaseThroughputKiB:
+		return fmt.Sprintf("the service terms promise %d KiB a second, at most %d are promised here (lease_throughput_kib)", t.ThroughputKiB, a.config.LeaseThroughputKiB)
 	}
 	return ""
 }
@@ -193,6 +204,7 @@ type tended struct {
 	failed int       // times in a row that it did not run for long
 	again  time.Time // not before
 	quit   bool      // it ended well, and is not begun again
+	wants  *resized  // what the lease was resized to, as long as there is no room for it; nil: nothing
 }
 
 func (a *Agent) tendLease(ctx context.Context, t *task) error {
@@ -210,7 +222,12 @@ func (a *Agent) tendLease(ctx context.Context, t *task) error {
 		return err
 	}
 	k := &tended{agent: a, task: t, spec: *t.resumed, need: n}
-	defer func() { a.capacity.release(k.need) }()
+	defer func() {
+		if k.wants != nil {
+			a.capacity.shrink(k.wants.more)
+		}
+		a.capacity.release(k.need)
+	}()
 	defer k.stop()
 	ticker := time.NewTicker(leaseEvery)
 	defer ticker.Stop()
@@ -225,6 +242,9 @@ func (a *Agent) tendLease(ctx context.Context, t *task) error {
 		k.tend(ctx)
 		select {
 		case <-ticker.C:
+			if k.wants != nil {
+				k.resize(*k.wants)
+			}
 		case err := <-k.ended:
 			k.rest(err)
 		case to := <-t.resized:
@@ -259,6 +279,7 @@ func (k *tended) look(ctx context.Context) (over, err error) {
 		if k.expires != seen.lease.Expires {
 			k.stopAt(seen.lease.Expires)
 		}
+		k.unseen(&seen.lease)
 	case k.opened:
 		return errLeaseOver, nil
 	case seen.at > min(order.Deadline, k.task.assignment.Bid.Expiry): // the chain opens it no more

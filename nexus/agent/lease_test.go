@@ -11,6 +11,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/agent"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
@@ -405,4 +406,145 @@ func TestResizeWaitsForRoom(t *testing.T) {
 	k.free(t, 0)
 	k.chain.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
 	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
+}
+
+// TestAResizeThatNoServerBrought: whoever has a node's bid and the cluster's award may have the chain resize a lease by an order
+// that the node was never given. From then on the node keeps what the chain says that is paid for: less at once, more as soon as
+// there is room, also after a start.
+func TestAResizeThatNoServerBrought(t *testing.T) {
+	k := keeping(t)
+	whole, had := k.status(t).Total.Millicores, k.lease.Spec.Resources
+	by := func(height chain.Height, order byte, millicores uint64) {
+		k.chain.say(func(l *leaser) {
+			l.state.Height, l.state.Terms = height, crypto.Digest{order}
+			l.state.Resources = []chain.Quantity{{Resource: chain.CPU, Amount: millicores}, {Resource: chain.Memory, Amount: had.MemoryMiB}}
+		})
+	}
+	by(3, 1, 10)
+	k.said.await(t, "its service begins again", 1)
+	k.free(t, whole-10)
+	k.again(t)
+	k.free(t, whole-10)
+	other := k.lease.Spec
+	other.Resources.Millicores = whole - 10
+	other.Limits.Fuel, other.Limits.WallMs = job.MaxFuel, 3_600_000
+	taken := assignmentOf(orderOf(&other, 8), other)
+	k.peer.send(job.Assign{List: []job.Assignment{taken}})
+	k.free(t, 0)
+	by(4, 2, had.Millicores)
+	k.said.await(t, "there is no room for it yet", 1)
+	k.peer.send(job.Cancel{Order: taken.Order.ID(), Reason: "it makes room"})
+	k.free(t, whole-had.Millicores)
+	k.chain.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
+}
+
+// TestResizesThatCross: an order that keeps what a lease has holds nothing more; if another makes the lease smaller before the chain
+// has that one, and something takes the room, the lease is not made larger without any.
+func TestResizesThatCross(t *testing.T) {
+	k := keeping(t)
+	whole, had := k.status(t).Total.Millicores, k.lease.Spec.Resources.Millicores
+	small, back := resizeOf(&k.lease, 7, 10, nil), resizeOf(&k.lease, 8, had, nil)
+	k.peer.send(job.Assign{List: []job.Assignment{small, back}})
+	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 3 })
+	k.chain.say(func(l *leaser) { l.state.Terms, l.state.Height = small.Order.ID(), 3 })
+	k.said.await(t, "its service begins again", 1)
+	k.free(t, whole-10)
+	other := k.lease.Spec
+	other.Resources.Millicores = whole - 10
+	other.Limits.Fuel, other.Limits.WallMs = job.MaxFuel, 3_600_000
+	taken := assignmentOf(orderOf(&other, 9), other)
+	k.peer.send(job.Assign{List: []job.Assignment{taken}})
+	k.free(t, 0)
+	k.chain.say(func(l *leaser) { l.state.Terms, l.state.Height = back.Order.ID(), 4 })
+	k.said.await(t, "there is no room for it yet", 1)
+	if k.said.count("its service begins again") != 1 {
+		t.Error("a lease was made larger, and there is no room")
+	}
+	k.peer.send(job.Cancel{Order: taken.Order.ID(), Reason: "it makes room"})
+	k.said.await(t, "its service begins again", 2)
+	k.free(t, whole-had)
+	k.chain.say(func(l *leaser) { l.state = agent.LeaseState{Height: 9} })
+	k.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 0 && st.Free.Millicores == whole })
+}
+
+// TestTermsThatNobodyKeeps: a node agrees to no service terms by which a miss would be certain: a service that runs as soon as the
+// chain has its lease, or its resize, and a rate of sending that the owner did not name.
+func TestTermsThatNobodyKeeps(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	config.LeaseStakeHyper, config.LeaseThroughputKiB = 1, 100
+	leasing(t, config, &leaser{})
+	p := s.session()
+	least := uint64(config.LeaseStart.Milliseconds())
+	if least == 0 {
+		t.Fatal("a service has no time to begin, unless the owner names one")
+	}
+	for i, x := range []struct {
+		change func(t *chain.ServiceTerms)
+		says   string
+	}{
+		{func(*chain.ServiceTerms) {}, ""},
+		{func(t *chain.ServiceTerms) { t.StartMs-- }, "lease_start"},
+		{func(t *chain.ServiceTerms) { t.StartMs = 0 }, "lease_start"},
+		{func(t *chain.ServiceTerms) { t.ThroughputKiB++ }, "lease_throughput_kib"},
+		{func(t *chain.ServiceTerms) { t.Stake = chain.Nano(chain.NanoPerHyper + 1) }, "lease_stake_hyper"},
+	} {
+		terms := chain.ServiceTerms{EpochMs: 10_000, AvailabilityBps: 9_000, StartMs: least, ThroughputKiB: 100, RebateBps: 10_000, Stake: chain.Hyper(1)}
+		x.change(&terms)
+		as := leaseOf(s)
+		as.Order.Term.Service = &terms
+		p.send(offer(uint64(i+1), as.Order, as.Spec, 200))
+		if reply := await[job.BidReply](p, nil); x.says == "" && reply.Decline != "" || !strings.Contains(reply.Decline, x.says) {
+			t.Errorf("%+v: it says %q, want %q", terms, reply.Decline, x.says)
+		}
+	}
+}
+
+// TestAProgramThatEndsMissesNothing: a consumer whose program ends by itself, or fails, finds no miss in that: the node kept its
+// promise. Before the program was begun it has not.
+func TestAProgramThatEndsMissesNothing(t *testing.T) {
+	for name, x := range map[string]struct {
+		code []byte // a program's
+		says string
+	}{
+		"ends":  {nil, "ended by itself"},
+		"traps": {[]byte{0x00}, "failed, and is begun again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := genesis()
+			s := newServer(t, g)
+			said, l := &heard{}, &leaser{state: agent.LeaseState{Height: 1}}
+			config := home(t, g, s)
+			config.Log = slog.New(slog.NewTextHandler(said, nil))
+			r := leasing(t, config, l)
+			p := s.session()
+			id, size := s.put(program(nil, "", x.code))
+			as := leaseOf(s)
+			as.Spec.Work, as.Spec.InputBytes = job.WorkField{Work: job.Wasm{Module: id}}, size
+			as = assignmentOf(withTerm(orderOf(&as.Spec, 1), &as.Spec), as.Spec)
+			p.send(job.Assign{List: []job.Assignment{as}})
+			r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 1 })
+			serves := func() bool {
+				t.Helper()
+				p.send(job.Probe{Lease: chain.LeaseID{Node: nodeKey.Public(), Order: as.Order.ID()}, Peer: crypto.PublicKey{1}})
+				return await[job.ProbeReply](p, nil).Serving
+			}
+			if serves() {
+				t.Error("it serves before the lease is open")
+			}
+			l.say(live(2, time.Hour))
+			said.await(t, x.says, 1)
+			if !serves() {
+				t.Error("a program that ends makes its node miss what it promised")
+			}
+		})
+	}
+}
+
+// withTerm makes an order one for a lease.
+func withTerm(order chain.Order, spec *job.Spec) chain.Order {
+	order.Term = &chain.Term{Resources: job.Kept(spec), NoticeMs: 1_000}
+	return order
 }

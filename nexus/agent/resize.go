@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -207,16 +208,30 @@ func (r *resizing) stop() {
 }
 
 // resize ends the service, which begins again as an order that resized the lease says; or it goes
-// on, if it was begun as that says.
+// on, if it was begun as that says. What was held for it may be too little by now, if another resize
+// came between: then it waits until there is room.
 func (k *tended) resize(to resized) {
 	a, now, same := k.agent, needOf(&to.spec), to.spec.Digest() == k.spec.Digest()
+	if w := k.wants; w != nil && w.order != to.order { // that has given way
+		a.capacity.shrink(w.more)
+	}
+	has := k.need.plus(to.more)
+	more := now.beyond(has)
+	if lack := a.capacity.grow(more); lack != "" {
+		if k.wants == nil || k.wants.order != to.order {
+			a.log.Error("agent: a lease was resized, and there is no room for it yet", "order", k.task.order.Short(), "reason", lack)
+		}
+		k.wants = &to
+		return
+	}
+	k.wants = nil
 	if err := writeFile(a.termsFile(k.task.order), to.order[:]); err != nil {
 		a.log.Error("agent: if this agent begins anew, a lease begins with the size that it had", "order", k.task.order.Short(), "error", err)
 	}
 	if !same {
 		k.stop()
 	}
-	a.capacity.shrink(k.need.plus(to.more).beyond(now))
+	a.capacity.shrink(has.plus(more).beyond(now))
 	k.spec, k.need = to.spec, now
 	if same {
 		return
@@ -228,4 +243,33 @@ func (k *tended) resize(to resized) {
 	a.log.Info("agent: a lease was resized, and its service begins again", "order", k.task.order.Short(),
 		"millicores", now.millicores, "memory_mib", now.memoryMiB)
 	a.sayLoad()
+}
+
+// unseen has the lease be what the chain says that it keeps, if an order resized it that no server gave to this node:
+// whoever has this node's bid and the cluster's award may post such a deal, and what is paid for from then on is that.
+func (k *tended) unseen(lease *settlement.Lease) {
+	a := k.agent
+	a.mu.Lock()
+	_, given := a.tasks[lease.Order]
+	a.mu.Unlock()
+	if given || lease.Order == k.task.order || k.wants != nil && k.wants.order == lease.Order {
+		return
+	}
+	to := resized{order: lease.Order, spec: k.spec}
+	r, limits := &to.spec.Resources, &to.spec.Limits
+	r.Millicores, r.MemoryMiB = 0, 0
+	for _, q := range lease.Resources {
+		switch q.Resource {
+		case chain.CPU:
+			r.Millicores = q.Amount
+		case chain.Memory:
+			r.MemoryMiB = q.Amount
+		case chain.Storage, chain.Network, chain.GPU: // are what they were: this node bids for no other
+		}
+	}
+	if limits.MemoryBytes = min(limits.MemoryBytes, r.MemoryMiB<<20); to.spec.Resources == k.spec.Resources {
+		return
+	}
+	a.log.Warn("agent: a lease was resized by an order that this node was not given", "order", k.task.order.Short(), "by", lease.Order.Short())
+	k.resize(to)
 }

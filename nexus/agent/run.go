@@ -83,6 +83,9 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 // it leaves there.
 func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 	spec := t.assignment.Work()
+	if t.serving != nil { // also when a program has ended: that it does is its consumer's doing, and no promise of this node's
+		defer func() { t.serving.Store(err == nil) }()
+	}
 	if len(spec.OutputTo) > 0 {
 		if err := blob.CheckRecipients(spec.OutputTo); err != nil {
 			return invalid("output_to: %v", err), nil
@@ -99,7 +102,6 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 	}
 	if t.serving != nil {
 		t.serving.Store(true)
-		defer t.serving.Store(false)
 	}
 	_, sandboxed := spec.Work.Work.(job.Wasm)
 	defer func() { err = errors.Join(err, a.dirs.give(dir, sandboxed)) }()
