@@ -76,6 +76,7 @@ type Agent struct {
 	mu         sync.Mutex
 	stopping   bool
 	sessions   map[*session]struct{}
+	parted     uint64        // how many of them have ended
 	joined     chan struct{} // closed when a session begins
 	tasks      map[crypto.Digest]*task
 	remembered memory

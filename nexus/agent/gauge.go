@@ -17,12 +17,15 @@ import (
 // A node that was drawn to measure another takes the time from when its server saw the challenge to
 // when the other has shown its lanes, asks for some of what they were made of, and says what is
 // missing, if anything is. It says nothing of what it did not see from the beginning to the end: that it heard
-// nothing of the other counts only if a server to which both were connected has been there all the while.
+// nothing of the other counts only if a server to which both were connected has been there all the while, and no other
+// one that might have carried something has gone.
 
 const (
 	gaugePatience = 40 * time.Second // without having heard of the challenge
 	askPatience   = 30 * time.Second // for what a question draws
 	askEvery      = 3 * time.Second
+	heldPatience  = 10 * time.Second // for word of as much memory as a node has left to jobs
+	heldWords     = 2                // after so many of its cluster that say less nothing more is waited for
 	proofTries    = 5
 	maxGauges     = 64
 	maxGaugesOf   = 8                // that one server alone speaks of
@@ -39,10 +42,11 @@ type gauge struct {
 	proven    bool               // by the chain: this node was drawn
 	none      time.Time          // since when that is known not to be so; zero: it is not
 	from      []*session         // to which this node was connected then
+	parted    uint64             // Agent.parted then
 
 	mu       sync.Mutex
-	vouching []*session // of from, whose servers say that the other was there as well
-	vouched  int        // by how many words
+	vouching []lasting // of from, whose servers say that the other was there as well
+	vouched  int       // by how many words
 	heard    time.Time
 	heldMiB  uint64 // the most that its cluster spoke of
 	shown    *job.LanesShown
@@ -52,6 +56,9 @@ type gauge struct {
 	news     chan struct{} // has a token when something came
 	said     *job.Measured // nil: nothing to say, or not yet
 }
+
+// lasting is a session's connection: why it has ended, or nil.
+type lasting interface{ Err() error }
 
 // drawn measures a node from now on, or goes on.
 func (a *Agent) drawn(s *session, m *job.Measure) {
@@ -66,12 +73,12 @@ func (a *Agent) drawn(s *session, m *job.Measure) {
 	}
 	g.heard, g.heldMiB = time.Now(), max(g.heldMiB, m.HeldMiB)
 	if m.Here && slices.Contains(g.from, s) {
-		if !slices.Contains(g.vouching, s) {
-			g.vouching = append(g.vouching, s)
+		if !slices.Contains(g.vouching, lasting(s.conn)) {
+			g.vouching = append(g.vouching, s.conn)
 		}
 		g.vouched++
-		g.wake()
 	}
+	g.wake()
 	if g.said != nil {
 		s.send(*g.said)
 	}
@@ -94,7 +101,7 @@ func (a *Agent) gaugeFor(server crypto.PublicKey, m *job.Measure) *gauge {
 		ctx, end := context.WithCancel(a.work)
 		g = &gauge{
 			agent: a, challenge: m.Challenge, began: a.bench.now(), end: end, from: slices.Collect(maps.Keys(a.sessions)), heard: time.Now(),
-			openings: map[uint64]hardware.Opening{}, news: make(chan struct{}, 1), nonce: a.nonceOf(m.Challenge),
+			parted: a.parted, openings: map[uint64]hardware.Opening{}, news: make(chan struct{}, 1), nonce: a.nonceOf(m.Challenge),
 		}
 		a.gauges[m.Challenge.Node] = g
 		a.running.Go(func() {
@@ -218,14 +225,28 @@ func (g *gauge) find(ctx context.Context, h *settlement.Hardware) *chain.Hardwar
 		return unknown()
 	}
 	g.mu.Lock()
-	shown, took, held := g.shown, g.came.Sub(g.began), g.heldMiB
+	shown, took, words := g.shown, g.came.Sub(g.began), g.vouched
 	g.mu.Unlock()
 	task, _ := a.taskOf(h, shown.HeldMiB) // memory alone makes no task none
 	switch {
-	case uint64(len(shown.Roots)) != task.Lanes || shown.HeldMiB > held || took > a.limit(&task):
+	case uint64(len(shown.Roots)) != task.Lanes || took > a.limit(&task):
 		return unknown() // too late, or an answer to something else
 	case len(hardware.Shown(shown.Roots)) == 0:
 		return unknown()
+	}
+	held := func() bool { return shown.HeldMiB <= g.heldMiB }
+	g.await(ctx, time.Now, time.Now().Add(heldPatience), func() bool { return held() || g.vouched >= words+heldWords })
+	g.mu.Lock()
+	leaves := held()
+	g.mu.Unlock()
+	if !leaves { // unless word of that comes now: then it was shown in time, and is not measured any more
+		v := unknown()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if held() {
+			return nil
+		}
+		return v
 	}
 	list := g.ask(ctx, hardware.Openings(len(hardware.Shown(shown.Roots))))
 	if list == nil {
@@ -241,21 +262,35 @@ func (g *gauge) find(ctx context.Context, h *settlement.Hardware) *chain.Hardwar
 }
 
 // silence is what is said of a node of which nothing was heard that counts; nil: nothing, as no server that would
-// have carried it was there from the beginning until now.
+// have carried it was there from the beginning until now, or one has gone since that may have taken something with it:
+// what comes from another cluster goes to one of this node's servers, and what that one had another does not know.
 func (g *gauge) silence(ctx context.Context) *chain.HardwareVerdict {
 	g.mu.Lock()
 	before := g.vouched
 	g.mu.Unlock()
-	there := func(s *session) bool { return s.conn.Err() == nil }
+	there := func(l lasting) bool { return l.Err() == nil }
 	ended := func() bool { return g.vouched > before || !slices.ContainsFunc(g.vouching, there) }
 	g.await(ctx, time.Now, time.Now().Add(gaugePatience), ended)
+	unbroken := g.agent.unbroken(g.parted)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if ctx.Err() != nil || g.vouched == before {
+	if ctx.Err() != nil || g.vouched == before || !unbroken {
 		g.agent.log.Info("agent: nothing is known of a node that is challenged", "node", g.challenge.Node.Short())
 		return nil
 	}
 	return &chain.HardwareVerdict{Peer: g.agent.id, Silent: true}
+}
+
+// unbroken reports whether this node is connected to all servers to which it was since so many sessions had ended.
+func (a *Agent) unbroken(parted uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for s := range a.sessions { // order-free: all of them
+		if s.conn.Err() != nil {
+			return false
+		}
+	}
+	return a.parted == parted
 }
 
 // await waits until something is so, or a time by a clock; it reports whether it is.

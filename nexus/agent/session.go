@@ -152,6 +152,7 @@ func (a *Agent) leave(s *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.sessions, s)
+	a.parted++
 }
 
 // hello says what the node offers and holds. The caller holds a.mu.

@@ -50,10 +50,11 @@ type trial struct {
 	over  bool
 }
 
-// asked is a peer's question, the first: a peer has one.
+// asked is a peer's question, the first: a peer has one. Each server that brings it has an answer, since none knows what
+// becomes of what another carries.
 type asked struct {
 	nonce    crypto.Digest
-	answered time.Time
+	answered map[crypto.PublicKey]time.Time // by server
 }
 
 // challenged looks whether this node is challenged, as a server says, or says again what it has
@@ -232,7 +233,7 @@ func (a *Agent) hold(t *trial) {
 // one again.
 func (s *session) question(m *job.LaneQuestion) {
 	a := s.agent
-	list, why := a.answerOf(m)
+	list, why := a.answerOf(m, s.conn.Remote())
 	if why != "" {
 		a.log.Warn("agent: refusing a question about this node's hardware", "peer", m.Peer.Short(), "reason", why)
 		return
@@ -252,8 +253,8 @@ func (s *session) question(m *job.LaneQuestion) {
 	})
 }
 
-// answerOf returns what a question draws, nothing if it was just answered, or why it is none.
-func (a *Agent) answerOf(m *job.LaneQuestion) (list []hardware.Opening, why string) {
+// answerOf returns what a question draws that a server has brought, nothing if it was just answered, or why it is none.
+func (a *Agent) answerOf(m *job.LaneQuestion, server crypto.PublicKey) (list []hardware.Opening, why string) {
 	signed := m.Peer.Verify(crypto.DomainQuestion, m.Payload(), m.Signature)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -270,13 +271,13 @@ func (a *Agent) answerOf(m *job.LaneQuestion) (list []hardware.Opening, why stri
 	switch {
 	case known != nil && known.nonce != m.Nonce:
 		return nil, "it has asked another one before"
-	case known != nil && time.Since(known.answered) < answerAgain:
-		return nil, "" // by another server
+	case known != nil && time.Since(known.answered[server]) < answerAgain:
+		return nil, ""
 	case known == nil:
-		known = &asked{nonce: m.Nonce}
+		known = &asked{nonce: m.Nonce, answered: map[crypto.PublicKey]time.Time{}}
 		t.asked[m.Peer] = known
 	}
-	known.answered = time.Now()
+	known.answered[server] = time.Now()
 	select {
 	case t.answers <- struct{}{}:
 	default:

@@ -37,6 +37,7 @@ type LanesShown struct {
 	HeldMiB   uint64           // memory that the node leaves to jobs
 	Roots     LaneRoots        // of each lane of the task; zero: the lane was not run
 	Signature crypto.Signature // by the challenged node, over Payload under DomainShown
+	Peer      crypto.PublicKey // to whom its cluster brings it, at another; zero: the node tells its own. Not signed
 }
 
 // LaneRoots is a list of what lanes gave.

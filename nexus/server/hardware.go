@@ -70,11 +70,11 @@ type challenge struct {
 	opened  map[crypto.PublicKey]int       // openings that were carried to a peer
 	asked   map[crypto.PublicKey]time.Time // questions of a peer that were carried
 	words   map[crypto.PublicKey]chain.HardwareVerdict
-	enough  time.Time // since when enough of the peers miss something; zero: they do not
-	listed  time.Time // since when what they say is listed; zero: nothing is
-	learned time.Time // of it
-	vouched bool      // the node is at another cluster, which has answered
-	kept    bool      // what the node has shown waited for that until it was late
+	enough  time.Time                 // since when enough of the peers miss something; zero: they do not
+	listed  time.Time                 // since when what they say is listed; zero: nothing is
+	learned time.Time                 // of it
+	vouched bool                      // the node is at another cluster, which has answered
+	unasked map[crypto.PublicKey]bool // peers whose newest question did not get to that
 	away    map[crypto.PublicKey]*participant
 }
 
@@ -227,7 +227,7 @@ func (d *challenges) learn(c *challenge, seen *Challenge, heldMiB uint64, here b
 		*c = challenge{
 			node: c.node, since: c.since, drawn: c.drawn, height: c.height, looks: c.looks, busy: c.busy, here: here,
 			told: map[crypto.PublicKey]time.Time{}, opened: map[crypto.PublicKey]int{}, asked: map[crypto.PublicKey]time.Time{},
-			words: map[crypto.PublicKey]chain.HardwareVerdict{}, learned: time.Now(), away: map[crypto.PublicKey]*participant{},
+			words: map[crypto.PublicKey]chain.HardwareVerdict{}, learned: time.Now(), unasked: map[crypto.PublicKey]bool{}, away: map[crypto.PublicKey]*participant{},
 		}
 	}
 	c.seen, c.peers, c.heldMiB = &seen.Hardware, seen.Hardware.Peers, max(c.heldMiB, heldMiB)
@@ -265,10 +265,7 @@ func (d *challenges) toTell(c *challenge, of chain.ChainID, now time.Time, here 
 			nodes = append(nodes, node)
 		}
 	}
-	if c.showable(here(c.node)) {
-		shown = c.shown
-	}
-	return nodes, job.Measure{Challenge: c.id(of), HeldMiB: c.heldMiB, Here: c.here}, shown
+	return nodes, job.Measure{Challenge: c.id(of), HeldMiB: c.heldMiB, Here: c.here}, c.shown
 }
 
 // open returns what is known of a challenge, if it is the one that was seen. The caller holds d.mu.
@@ -285,7 +282,7 @@ func (s *Server) hearHardware(from *session, m job.Message) {
 		return
 	}
 	if m, ok := m.(job.LanesShown); ok {
-		for _, peer := range s.challenges.show(&m, s.sitsHere) {
+		for _, peer := range s.challenges.show(&m) {
 			s.pass(peer, m)
 		}
 		s.carryAway(m.Challenge)
@@ -316,8 +313,9 @@ func (s *Server) pass(to crypto.PublicKey, m job.Message) bool {
 	return agent != nil
 }
 
-// show takes the first that a challenged node shows, and returns who is to have it now.
-func (d *challenges) show(m *job.LanesShown, here func(crypto.PublicKey) bool) []crypto.PublicKey {
+// show takes the first that a challenged node shows, and returns who is to have it now. They wait for word of how much
+// memory its cluster says that jobs hold: one of several servers may have that, and another what was shown.
+func (d *challenges) show(m *job.LanesShown) []crypto.PublicKey {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
@@ -325,9 +323,6 @@ func (d *challenges) show(m *job.LanesShown, here func(crypto.PublicKey) bool) [
 		return nil
 	}
 	c.shown, c.showed = m, time.Now()
-	if !c.showable(here(c.node)) {
-		return nil
-	}
 	return c.peers
 }
 

@@ -54,12 +54,6 @@ type carriage struct {
 	message job.Message
 }
 
-// showable reports whether what a node has shown may go to the peers who are here: they hold it against how much
-// memory its cluster says that jobs hold. The caller holds challenges.mu.
-func (c *challenge) showable(here bool) bool {
-	return c.shown != nil && (here || c.here || c.vouched && c.shown.HeldMiB <= c.heldMiB)
-}
-
 // reachAway learns where those are at home who have a part in a challenge and are not here, and has what is
 // for them carried there.
 func (s *Server) reachAway(ctx context.Context, c *challenge) {
@@ -168,7 +162,9 @@ func (d *challenges) loads(id chain.HardwareChallenge, now time.Time, here func(
 			continue
 		}
 		if c.shown != nil && here(c.node) {
-			add(p, c.node, *c.shown)
+			shown := *c.shown
+			shown.Peer = peer
+			add(p, c.node, shown)
 		}
 		for _, own := range c.peers {
 			if v, said := c.words[own]; said && here(own) {
@@ -216,10 +212,12 @@ func (d *challenges) limit(c *challenge) time.Duration {
 	return time.Duration(task.LimitMs(d.params.HardwareStepNs)) * time.Millisecond
 }
 
-// carryQuestion takes a peer's question to the challenged node's home. Whoever misses an answer asks again.
+// carryQuestion takes a peer's question to the challenged node's home. Whoever misses an answer asks again; until a
+// question got there the peer is not told that the node is.
 func (s *Server) carryQuestion(m *job.LaneQuestion) {
 	id := m.Challenge
 	p := s.challenges.participant(id, id.Node)
+	s.challenges.asks(id, m.Peer, false)
 	if p == nil {
 		return
 	}
@@ -227,8 +225,19 @@ func (s *Server) carryQuestion(m *job.LaneQuestion) {
 	s.abroad.send(&p.outpost, func(ctx context.Context, home *sdk.Client) {
 		if _, err := home.CarryPeer(ctx, raw); err != nil {
 			s.log.Debug("what is said in a hardware challenge did not get to another cluster", "challenged", id.Node.Short(), "error", err)
+			return
 		}
+		s.challenges.asks(id, m.Peer, true)
 	})
+}
+
+// asks notes whether the newest question of a peer who is here got to the challenged node's home.
+func (d *challenges) asks(id chain.HardwareChallenge, peer crypto.PublicKey, there bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.open(id); c != nil {
+		c.unasked[peer] = !there
+	}
 }
 
 // carryOpened takes an opening to the home of the peer who asked for it.
@@ -295,7 +304,7 @@ func (d *challenges) participant(id chain.HardwareChallenge, node crypto.PublicK
 }
 
 // hearHome takes the word of a challenged node's home that it is there, and tells the peer for whom it was asked, if that
-// has said nothing; what the node has shown follows, if it came before.
+// has said nothing.
 func (s *Server) hearHome(asked job.Measure, raw []byte) {
 	answer, err := job.DecodeMessage(raw)
 	m, ok := answer.(job.Measure)
@@ -303,34 +312,24 @@ func (s *Server) hearHome(asked job.Measure, raw []byte) {
 		s.log.Info("another cluster's answer about a challenged node is none", "node", asked.Challenge.Node.Short(), "error", err)
 		return
 	}
-	tell, m, shown := s.challenges.vouch(m, s.sitsHere)
-	if !tell {
-		return
-	}
-	s.pass(m.Peer, m)
-	if shown != nil {
-		s.pass(m.Peer, *shown)
+	if tell, m := s.challenges.vouch(m, s.sitsHere); tell {
+		s.pass(m.Peer, m)
 	}
 }
 
-// vouch notes such a word, and returns what to tell the peer; false: nothing. That the node is there is not told once what
-// it shows had to wait here for the word until it was late: its home may have been found in the middle, or have been slow.
-func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (tell bool, _ job.Measure, shown *job.LanesShown) {
+// vouch notes such a word, and returns what to tell the peer; false: nothing. That the node is there is not told to a peer
+// whose question has not got there.
+func (d *challenges) vouch(m job.Measure, here func(crypto.PublicKey) bool) (tell bool, _ job.Measure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
 	if c == nil || here(c.node) {
-		return false, m, nil
+		return false, m
 	}
-	waits := c.shown != nil && !c.showable(false)
 	c.vouched, c.heldMiB = true, max(c.heldMiB, m.HeldMiB)
-	if c.showable(false) {
-		shown = c.shown
-		c.kept = c.kept || waits && d.tooLate(c, time.Now())
-	}
-	m.HeldMiB, m.Here = c.heldMiB, m.Here && !c.kept
+	m.HeldMiB, m.Here = c.heldMiB, m.Here && !c.unasked[m.Peer]
 	_, said := c.words[m.Peer]
-	return !said && slices.Contains(c.peers, m.Peer), m, shown
+	return !said && slices.Contains(c.peers, m.Peer), m
 }
 
 // aboutHardware reports whether a message of another cluster is about a hardware challenge.
@@ -340,20 +339,21 @@ func aboutHardware(m job.Message) bool {
 }
 
 // takeAway takes what another cluster brings of a challenge in which an agent here has a part, and answers. What
-// is signed by who has to sign it goes to agents who are here, and no further.
+// is signed by who has to sign it goes to agents who are here, and no further. Whoever brings something for an agent
+// that is not here, or of a challenge in which nobody here has a part, asks another server of the cluster.
 func (s *Server) takeAway(m job.Message, now time.Time) ([]byte, error) {
 	if m, ok := m.(job.Measure); ok {
-		answer, known := s.challenges.answerAway(&m, s.sitsHere)
-		if !known {
-			return nil, errNotMeasured()
+		answer, err := s.challenges.answerAway(&m, s.sitsHere)
+		if err != nil {
+			return nil, err
 		}
 		return job.EncodeMessage(answer), nil
 	}
 	signed, id := signedIn(m)
-	known, news := s.challenges.awaits(m, now)
+	news, err := s.challenges.awaits(m, now, s.sitsHere)
 	switch {
-	case !known:
-		return nil, errNotMeasured()
+	case err != nil:
+		return nil, err
 	case !news:
 		return []byte{}, nil
 	case !s.verifier.verify(signed):
@@ -367,7 +367,7 @@ func (s *Server) takeAway(m job.Message, now time.Time) ([]byte, error) {
 func (s *Server) passOn(m any, id chain.HardwareChallenge, now time.Time) {
 	switch m := m.(type) {
 	case job.LanesShown:
-		for _, peer := range s.challenges.show(&m, s.sitsHere) {
+		for _, peer := range s.challenges.show(&m) {
 			s.pass(peer, m)
 		}
 		if s.challenges.askAnew(id) {
@@ -386,8 +386,12 @@ func (s *Server) passOn(m any, id chain.HardwareChallenge, now time.Time) {
 	}
 }
 
-func errNotMeasured() error {
-	return web.NotFound("nothing is heard here of that challenge, or not from this node")
+// errNotMeasured says that nobody of the cluster hears that.
+func errNotMeasured() error { return web.NotFound("nothing is heard of that challenge from this node") }
+
+// errNotHere says that another server of the cluster may take what this one cannot.
+func errNotHere() error {
+	return web.Busy("nothing is known here of that challenge, or whom it is for is not here: ask another server of the cluster")
 }
 
 // signedIn returns what has to be signed of a message that measuredBy knows, and of which challenge it is.
@@ -405,19 +409,23 @@ func signedIn(m any) (crypto.Signed, chain.HardwareChallenge) {
 	panic("server: a message about hardware that nobody signs")
 }
 
-// answerAway says to a peer of elsewhere whether a challenged node is here, and how much memory jobs hold of it; false:
-// nothing is known of the challenge, or the peer has no part in it. That the node is here is said to no peer to whom
+// answerAway says to a peer of elsewhere whether a challenged node is here, and how much memory jobs hold of it. The error
+// says that nothing is known of the challenge here, or that the peer has no part in it. That the node is here is said to no peer to whom
 // something that it showed or opened did not get, or not in time: its cluster may be one that nobody reaches.
-func (d *challenges) answerAway(m *job.Measure, here func(crypto.PublicKey) bool) (job.Measure, bool) {
+func (d *challenges) answerAway(m *job.Measure, here func(crypto.PublicKey) bool) (job.Measure, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(m.Challenge)
-	if c == nil || !slices.Contains(c.peers, m.Peer) {
-		return job.Measure{}, false
+	switch {
+	case c == nil:
+		return job.Measure{}, errNotHere()
+	case !slices.Contains(c.peers, m.Peer):
+		return job.Measure{}, errNotMeasured()
+	case !c.here && !here(c.node):
+		return job.Measure{}, errNotHere()
 	}
 	late := c.learned.UnixMilli()-int64(c.seen.Since) > learnedWithin.Milliseconds()
-	answer := job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late && c.reached(m.Peer), Peer: m.Peer}
-	return answer, c.here || here(c.node)
+	return job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late && c.reached(m.Peer), Peer: m.Peer}, nil
 }
 
 // reached reports whether a peer of elsewhere has all that the node showed and opened. The caller holds challenges.mu.
@@ -426,28 +434,38 @@ func (c *challenge) reached(peer crypto.PublicKey) bool {
 	return p != nil && !p.lost && !p.slow && (c.shown == nil || p.brought[parcel{c.node}])
 }
 
-// awaits reports whether a message is of a challenge that is known and of one who has a part in it, and whether it
-// is news: a signature is looked at then alone.
-func (d *challenges) awaits(m any, now time.Time) (known, news bool) {
+// awaits reports whether a message is news: a signature is looked at then alone. The error says that it is of no challenge
+// that is known here, of one who has no part in it, or for one who is not here.
+func (d *challenges) awaits(m any, now time.Time, here func(crypto.PublicKey) bool) (news bool, _ error) {
 	_, id := signedIn(m)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.open(id)
 	if c == nil {
-		return false, false
+		return false, errNotHere()
 	}
+	peer, to, wanted := crypto.PublicKey{}, crypto.PublicKey{}, true
 	switch m := m.(type) {
 	case job.LanesShown:
-		return true, c.shown == nil
+		peer, to, news = m.Peer, m.Peer, c.shown == nil
 	case job.LaneQuestion:
-		return slices.Contains(c.peers, m.Peer), now.Sub(c.asked[m.Peer]) >= askAgain/2
+		peer, to, news = m.Peer, c.node, now.Sub(c.asked[m.Peer]) >= askAgain/2
 	case job.LaneOpened:
-		return slices.Contains(c.peers, m.Peer) && !c.asked[m.Peer].IsZero(), c.opened[m.Peer] < openingsCarried
+		peer, to, news = m.Peer, m.Peer, true
+		wanted = !c.asked[m.Peer].IsZero() && c.opened[m.Peer] < openingsCarried
 	case job.Measured:
 		_, said := c.words[m.Verdict.Peer]
-		return slices.Contains(c.peers, m.Verdict.Peer) && m.Verdict.Missing <= c.seen.Lanes, !said
+		peer, news, wanted = m.Verdict.Peer, !said, m.Verdict.Missing <= c.seen.Lanes
 	}
-	return false, false
+	switch {
+	case !slices.Contains(c.peers, peer):
+		return false, errNotMeasured()
+	case !to.IsZero() && !here(to):
+		return false, errNotHere()
+	case !wanted:
+		return false, errNotMeasured()
+	}
+	return news, nil
 }
 
 // askAnew has a node's home be asked at once how much memory jobs hold, if what the node shows leaves them more.

@@ -1,14 +1,21 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
 	"testing"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/sdk"
 )
 
 const awayChain = chain.ChainID("away-1")
@@ -38,30 +45,28 @@ func only(nodes ...byte) func(crypto.PublicKey) bool {
 	}
 }
 
-// TestWhatIsShownWaitsForWhatJobsHold: peers hold what a node of elsewhere shows against its cluster's word of how much memory
-// jobs hold, so they get that first.
-func TestWhatIsShownWaitsForWhatJobsHold(t *testing.T) {
+// TestWhatIsShownWaitsNowhere: what a node of elsewhere shows goes to the peers here at once, who hold it against its cluster's word of
+// how much memory jobs hold: another of their servers may have that. That the node was there is said only as its cluster says it anew.
+func TestWhatIsShownWaitsNowhere(t *testing.T) {
 	here := only(2)
 	d, c, id := awayChallenge(t, here)
 	shown := &job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}
-	if list := d.show(shown, here); len(list) != 0 {
+	if list := d.show(shown); len(list) != 3 {
 		t.Fatalf("passed to %d before its cluster has answered", len(list))
 	}
 	if !d.askAnew(id) {
 		t.Error("its cluster is not asked at once")
 	}
-	if _, _, early := d.toTell(c, awayChain, time.Now(), here); early != nil {
-		t.Error("passed with the next word of the challenge")
+	if _, m, again := d.toTell(c, awayChain, time.Now(), here); again != shown || m.Here {
+		t.Errorf("with the next word of the challenge goes %v, here %t", again, m.Here)
 	}
 	peer := crypto.PublicKey{2}
-	if _, _, early := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 4, Here: true}, here); early != nil {
-		t.Error("passed, though its cluster says that jobs hold less")
+	for _, held := range []uint64{4, 5} {
+		if tell, m := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: held, Here: true}, here); !tell || m.HeldMiB != held || !m.Here {
+			t.Errorf("told %t %+v", tell, m)
+		}
 	}
-	tell, m, now := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
-	if !tell || m.HeldMiB != 5 || !m.Here || now != shown {
-		t.Errorf("told %t %+v, %v", tell, m, now)
-	}
-	if tell, _, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{9}, Here: true}, here); tell {
+	if tell, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{9}, Here: true}, here); tell {
 		t.Error("a node without a part in it is told")
 	}
 	if _, m, _ := d.toTell(c, awayChain, time.Now().Add(2*askAgain), here); m.Here {
@@ -69,30 +74,87 @@ func TestWhatIsShownWaitsForWhatJobsHold(t *testing.T) {
 	}
 }
 
-// TestWhatWaitedTooLongMakesNobodySilent: what a node of elsewhere shows waits for its cluster's word, which may come late, as when
-// the chain has its home only since: then no peer here is told that it was there, as it would say that the node was silent.
-func TestWhatWaitedTooLongMakesNobodySilent(t *testing.T) {
-	here, peer := only(2), crypto.PublicKey{2}
-	for name, late := range map[string]bool{"in time": false, "late": true} {
-		d, c, id := awayChallenge(t, here)
-		d.show(&job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}, here)
-		if late {
-			c.showed, c.learned = c.showed.Add(-time.Hour), c.learned.Add(-time.Hour)
-		}
-		for range 2 { // and not later either
-			tell, m, shown := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
-			if !tell || m.Here == late || shown == nil {
-				t.Errorf("%s: told %t %+v, %v", name, tell, m, shown)
-			}
-		}
-	}
+// TestAQuestionThatIsLostMakesNobodySilent: words that a node is there may get to its cluster and back while a peer's questions do not, as
+// when there are too many errands: until one got there that peer is not told that the node is.
+func TestAQuestionThatIsLostMakesNobodySilent(t *testing.T) {
+	here, two, three := only(2, 3), crypto.PublicKey{2}, crypto.PublicKey{3}
 	d, c, id := awayChallenge(t, here)
-	d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here)
-	c.learned = c.learned.Add(-time.Hour)
-	d.show(&job.LanesShown{Challenge: id, HeldMiB: 5, Roots: make(job.LaneRoots, 8)}, here) // late by itself
-	if _, m, _ := d.vouch(job.Measure{Challenge: id, Peer: peer, HeldMiB: 5, Here: true}, here); !m.Here {
-		t.Error("a node that is late itself is excused")
+	s := &Server{challenges: d, abroad: newAbroad(), log: slog.New(slog.DiscardHandler)}
+	says := func(peer crypto.PublicKey, want bool, when string) {
+		t.Helper()
+		if tell, m := d.vouch(job.Measure{Challenge: id, Peer: peer, Here: true}, here); !tell || m.Here != want {
+			t.Errorf("%s: told %t %+v", when, tell, m)
+		}
 	}
+	says(two, true, "as nothing was asked")
+	s.carryQuestion(&job.LaneQuestion{Challenge: id, Peer: two}) // where the node is at home is not known
+	says(two, false, "as a question was lost")
+	says(three, true, "to another peer")
+	home, err := sdk.New(sdk.Config{Nexus: []string{"http://127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.away[id.Node].home = home
+	s.carryQuestion(&job.LaneQuestion{Challenge: id, Peer: two})
+	says(two, false, "while it is on its way")
+	(<-s.abroad.errands)(t.Context())
+	says(two, false, "as nobody has taken it")
+	d.asks(id, two, true)
+	says(two, true, "as it got there")
+	for s.abroad.send(&c.away[id.Node].outpost, func(context.Context, *sdk.Client) {}) {
+	}
+	s.carryQuestion(&job.LaneQuestion{Challenge: id, Peer: two})
+	says(two, false, "as there are too many errands")
+}
+
+// TestWhatNobodyTakesIsNotBrought: what is for an agent that is not at a server is not taken by that, nor what is of a challenge in which nobody of
+// it has a part: whoever brings it asks another server of the cluster, and what none takes was not brought.
+func TestWhatNobodyTakesIsNotBrought(t *testing.T) {
+	here, now := only(1, 2), time.Now()
+	d, c, id := awayChallenge(t, here)
+	c.asked[crypto.PublicKey{2}], c.asked[crypto.PublicKey{3}] = now, now
+	unknown := id
+	unknown.Seed[0]++
+	two, three, stranger := crypto.PublicKey{2}, crypto.PublicKey{3}, crypto.PublicKey{7}
+	for name, x := range map[string]struct {
+		m    job.Message
+		want int // status; 0: it is taken
+	}{
+		"shown to one who is here":        {job.LanesShown{Challenge: id, Peer: two}, 0},
+		"shown to one who is not":         {job.LanesShown{Challenge: id, Peer: three}, http.StatusServiceUnavailable},
+		"shown to a stranger":             {job.LanesShown{Challenge: id, Peer: stranger}, http.StatusNotFound},
+		"shown to nobody":                 {job.LanesShown{Challenge: id}, http.StatusNotFound},
+		"shown in a challenge not known":  {job.LanesShown{Challenge: unknown, Peer: two}, http.StatusServiceUnavailable},
+		"opened for one who is here":      {job.LaneOpened{Challenge: id, Peer: two}, 0},
+		"opened for one who is not":       {job.LaneOpened{Challenge: id, Peer: three}, http.StatusServiceUnavailable},
+		"asked of the node, who is here":  {job.LaneQuestion{Challenge: id, Peer: three}, 0},
+		"a word, which is for the server": {job.Measured{Challenge: id, Verdict: chain.HardwareVerdict{Peer: three, Missing: 1}}, 0},
+	} {
+		if _, err := d.awaits(x.m, now.Add(time.Hour), here); statusOf(err) != x.want {
+			t.Errorf("%s: %v, want %d", name, err, x.want)
+		}
+	}
+	here = only(2)
+	if _, err := d.awaits(job.LaneQuestion{Challenge: id, Peer: three}, now.Add(time.Hour), here); statusOf(err) != http.StatusServiceUnavailable {
+		t.Errorf("asked of a node that is not here: %v", err)
+	}
+	for _, m := range []job.Measure{{Challenge: id, Peer: two}, {Challenge: unknown, Peer: two}} {
+		c.here = false
+		if _, err := d.answerAway(&m, here); statusOf(err) != http.StatusServiceUnavailable {
+			t.Errorf("of a node that is not here: %v", err)
+		}
+	}
+}
+
+// statusOf is the status that an error is answered with; 0: there is none.
+func statusOf(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[huma.StatusError](err); ok {
+		return e.GetStatus()
+	}
+	return -1
 }
 
 // TestANodeThatComesIsShownFrom: what a node shows that connects here in the middle goes to the peers here and to those of
@@ -101,10 +163,10 @@ func TestANodeThatComesIsShownFrom(t *testing.T) {
 	here := only(2)
 	d, _, id := awayChallenge(t, here)
 	here = only(1, 2)
-	if list := d.show(&job.LanesShown{Challenge: id, HeldMiB: 5}, here); len(list) != 3 {
+	if list := d.show(&job.LanesShown{Challenge: id, HeldMiB: 5}); len(list) != 3 {
 		t.Errorf("passed to %d", len(list))
 	}
-	if tell, _, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{2}, Here: true}, here); tell {
+	if tell, _ := d.vouch(job.Measure{Challenge: id, Peer: crypto.PublicKey{2}, Here: true}, here); tell {
 		t.Error("the old cluster is heard")
 	}
 	if list := d.loads(id, time.Now(), here); len(list) != 2 {
@@ -168,12 +230,12 @@ func TestNoPeerIsToldOfANodeOfWhichItHearsNothing(t *testing.T) {
 	two, three := crypto.PublicKey{2}, crypto.PublicKey{3}
 	says := func(peer crypto.PublicKey, want bool, when string) {
 		t.Helper()
-		if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: peer}, here); !known || m.Here != want || m.Peer != peer {
-			t.Errorf("%s: %+v, %t", when, m, known)
+		if m, err := d.answerAway(&job.Measure{Challenge: id, Peer: peer}, here); err != nil || m.Here != want || m.Peer != peer {
+			t.Errorf("%s: %+v, %v", when, m, err)
 		}
 	}
 	says(two, true, "as nothing is shown")
-	d.show(&job.LanesShown{Challenge: id}, here)
+	d.show(&job.LanesShown{Challenge: id})
 	says(two, false, "before what is shown gets there")
 	list := d.loads(id, now, here)
 	if len(list) != 3 {
@@ -200,7 +262,7 @@ func TestNoPeerIsToldOfANodeOfWhichItHearsNothing(t *testing.T) {
 		says(two, false, "as one is on its way")
 	}
 	says(two, true, "as the openings got there")
-	if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: crypto.PublicKey{9}}, here); known || m.Here {
+	if m, err := d.answerAway(&job.Measure{Challenge: id, Peer: crypto.PublicKey{9}}, here); err == nil || m.Here {
 		t.Error("a node without a part in it is answered")
 	}
 }
@@ -227,12 +289,12 @@ func TestALateHomeMakesItsNodeNotSilent(t *testing.T) {
 		}
 		began := time.Now().Truncate(time.Millisecond)
 		c.seen.Since, c.learned = chain.TimeMs(began.UnixMilli()), began.Add(at.learned)
-		d.show(&job.LanesShown{Challenge: id}, here)
+		d.show(&job.LanesShown{Challenge: id})
 		c.showed = c.learned.Add(limit - at.took)
 		for _, load := range d.loads(id, c.showed, here) {
 			d.arrived(id, load, true, c.showed.Add(wayTakes/2))
 		}
-		if m, known := d.answerAway(&job.Measure{Challenge: id, Peer: two}, here); !known || m.Here != at.want {
+		if m, err := d.answerAway(&job.Measure{Challenge: id, Peer: two}, here); err != nil || m.Here != at.want {
 			t.Errorf("%s: a peer of elsewhere is told that the node was there: %t", name, m.Here)
 		}
 	}

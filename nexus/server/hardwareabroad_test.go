@@ -104,7 +104,10 @@ func asksHardware(on *fakeChain, n int, missing uint64) func(m job.Message) job.
 
 // newApart has both clusters on chains that say the same, each with the other as its neighbour. known: the node's cluster
 // knows of the challenge from the beginning.
-func newApart(t *testing.T, known bool) *apart {
+func newApart(t *testing.T, known bool) *apart { return newApartOf(t, known, 1, 0) }
+
+// newApartOf has so many servers in the peer's cluster, to one of which it connects, counted from 1; 0: to all.
+func newApartOf(t *testing.T, known bool, servers, only int) *apart {
 	t.Helper()
 	p := &apart{t: t}
 	local := func(c *server.Config) { c.LocalPeers = true }
@@ -126,13 +129,18 @@ func newApart(t *testing.T, known bool) *apart {
 	}
 	p.home = newClusterOn(t, hers, 1, local, nil)
 	theirs.endpoints = []string{p.home.url(0)}
-	p.away = newClusterOn(t, theirs, 1, local, nil)
-	hers.set(func() { hers.endpoints = []string{p.away.url(0)} })
+	p.away = newClusterOn(t, theirs, servers, local, nil)
+	hers.set(func() {
+		for i := range servers {
+			hers.endpoints = append(hers.endpoints, p.away.url(i))
+		}
+	})
 	p.home.agent(0, func(a *fakeAgent) { a.measure = p.node })
 	p.second = p.home.agent(2, func(a *fakeAgent) { a.measure = asksHardware(hers, 2, 5) })
 	p.home.waitNodes(0, 2)
 	asks := asksHardware(theirs, 1, 3)
 	p.first = p.away.agent(1, func(a *fakeAgent) {
+		a.only = only
 		a.measure = func(m job.Message) job.Message {
 			p.mu.Lock()
 			p.heard = append(p.heard, m)
@@ -168,6 +176,19 @@ func TestHardwareIsMeasuredFromAnotherCluster(t *testing.T) {
 	if !p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() }) {
 		t.Error("the peer said what is missing, and nothing was opened to it")
 	}
+}
+
+// TestAPeerAtOneOfItsServersIsReached: what is for a peer goes to the server of its cluster at which it is, whichever is asked first: one
+// at which it is not does not take it, and it does not count as brought.
+func TestAPeerAtOneOfItsServersIsReached(t *testing.T) {
+	p := newApartOf(t, true, 3, 2)
+	p.mu.Lock()
+	p.shows = true
+	p.mu.Unlock()
+	until(t, "what the node shows and opens", func() bool {
+		return p.sees(func(m job.Message) bool { _, ok := m.(job.LanesShown); return ok }) &&
+			p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() })
+	})
 }
 
 // TestAClusterThatDoesNotAnswerMakesNobodySilent: as long as the node's cluster does not say that it is there, no peer of
@@ -241,28 +262,28 @@ func TestWhatOthersBringOfChallengesIsRefusedByName(t *testing.T) {
 	lanes := verdictOf(p.home.chain, 3, 9) // of eight
 	unsigned := verdictOf(p.home.chain, 3, 2)
 	unsigned.Verdict.Missing++
-	opened := signOpened(job.LaneOpened{Challenge: p.challenge, Peer: key(agentKeys + 3).Public(), Opening: hardware.Opening{Seen: []byte{1}}})
+	opened := signOpened(job.LaneOpened{Challenge: p.challenge, Peer: p.second.key.Public(), Opening: hardware.Opening{Seen: []byte{1}}})
 	for name, c := range map[string]struct {
 		m      job.Message
 		status int
 		says   string
 	}{
-		"another challenge":       {job.Measure{Challenge: other, Peer: p.first.key.Public()}, http.StatusNotFound, "nothing is heard here of that challenge"},
-		"asked for a stranger":    {job.Measure{Challenge: p.challenge, Peer: key(agentKeys + 7).Public()}, http.StatusNotFound, "or not from this node"},
-		"asked for nobody":        {job.Measure{Challenge: p.challenge}, http.StatusNotFound, "or not from this node"},
-		"a stranger's question":   {signQuestion(7, question), http.StatusNotFound, "or not from this node"},
+		"another challenge":       {job.Measure{Challenge: other, Peer: p.first.key.Public()}, http.StatusServiceUnavailable, "ask another server of the cluster"},
+		"asked for a stranger":    {job.Measure{Challenge: p.challenge, Peer: key(agentKeys + 7).Public()}, http.StatusNotFound, "nothing is heard of that challenge from this node"},
+		"asked for nobody":        {job.Measure{Challenge: p.challenge}, http.StatusNotFound, "nothing is heard of that challenge from this node"},
+		"a stranger's question":   {signQuestion(7, question), http.StatusNotFound, "nothing is heard of that challenge from this node"},
 		"a forged question":       {forged, http.StatusUnprocessableEntity, "not signed"},
-		"more lanes than it has":  {lanes, http.StatusNotFound, "or not from this node"},
-		"a verdict of a stranger": {verdictOf(p.home.chain, 7, 2), http.StatusNotFound, "or not from this node"},
+		"more lanes than it has":  {lanes, http.StatusNotFound, "nothing is heard of that challenge from this node"},
+		"a verdict of a stranger": {verdictOf(p.home.chain, 7, 2), http.StatusNotFound, "nothing is heard of that challenge from this node"},
 		"a forged verdict":        {unsigned, http.StatusUnprocessableEntity, "not signed"},
-		"what nobody asked for":   {opened, http.StatusNotFound, "or not from this node"},
+		"what nobody asked for":   {opened, http.StatusNotFound, "nothing is heard of that challenge from this node"},
 		"word of a home":          {job.AtHome{Home: chain.NodeHome{ChainID: testChain}}, http.StatusUnprocessableEntity, "want a probe"},
 	} {
 		if status, body := p.carry(p.home, c.m); status != c.status || !strings.Contains(string(body), c.says) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 	}
-	forgedShown := signShown(job.LanesShown{Challenge: p.challenge, Roots: make(job.LaneRoots, 8)})
+	forgedShown := signShown(job.LanesShown{Challenge: p.challenge, Peer: key(agentKeys + 1).Public(), Roots: make(job.LaneRoots, 8)})
 	forgedShown.Roots[0].Fill[0]++
 	on := challengedChain()
 	on.hardware.Hardware.Since = chain.TimeMs(time.Now().Add(time.Hour).UnixMilli())
