@@ -30,6 +30,11 @@ type snapshot struct {
 	Settings job.Settings
 }
 
+// Form is the version of what servers keep of the state: the encodings of Entry and of the snapshot, and what the state
+// makes of them. Whoever changes one raises it: another program's log, read by this one, would give another state, or
+// lose commands. A test holds it against testdata/form.golden.
+const Form = "2"
+
 const snapshotPart = 4_096 // elements
 
 func inParts[T any](list []*T) [][]T {

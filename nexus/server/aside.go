@@ -87,22 +87,7 @@ func readAsides(dir string) (out asides, err error) {
 
 // write puts the list in the file's place, durably.
 func (a *asides) write(dir string) error {
-	f, err := os.CreateTemp(dir, ".aside-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(codec.Marshal(*a))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, asideFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return writeDurably(filepath.Join(dir, asideFile), codec.Marshal(*a))
 }
 
 // panicked is what the state machine said when it broke off.

@@ -19,12 +19,13 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/transport"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
 const (
-	raftProtocol  = "hypermesh/nexus-raft/1"
-	raftPool      = 3               // idle streams kept to each server
-	raftIOTimeout = 3 * time.Second // of one exchange
+	raftProtocol  = "hypermesh/nexus-raft/" + scheduler.Form // servers of two forms say nothing to each other
+	raftPool      = 3                                        // idle streams kept to each server
+	raftIOTimeout = 3 * time.Second                          // of one exchange
 	walSegment    = 8 * mebibyte
 	keptSnapshots = 2
 
@@ -81,6 +82,9 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	}))
 	known, err := raft.HasExistingState(c.log, c.log, snapshots)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkForm(dir, known); err != nil {
 		return nil, err
 	}
 	config := raftConfig(cfg, layer.pool.endpoint.ID(), logger)
