@@ -90,7 +90,7 @@ func TestAQuestionThatIsLostMakesNobodySilent(t *testing.T) {
 	s.carryQuestion(&job.LaneQuestion{Challenge: id, Peer: two}) // where the node is at home is not known
 	says(two, false, "as a question was lost")
 	says(three, true, "to another peer")
-	home, err := sdk.New(sdk.Config{Nexus: []string{"http://127.0.0.1:1"}})
+	home, err := sdk.New(sdk.Config{Nexus: []string{"http://127.0.0.1:1"}, Attempts: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
