@@ -25,8 +25,8 @@ const (
 // in the gas table: what nobody pays for in a block must not keep its own transactions out
 // of time.
 const (
-	queueShare = 2
-	queueWhole = 5
+	queueShare = 1
+	queueWhole = 3
 )
 
 // queue is work that begins blocks.

@@ -2,12 +2,14 @@ package execution_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
@@ -104,6 +106,47 @@ func (z *bazaar) settlement(claims int) *chain.VerifiedTx {
 		list = append(list, z.claim())
 	}
 	return z.tx(keyOf(22), chain.Settle{Claims: list})
+}
+
+// TestSettledClaimsCostLess: each claim that is not rejected is given back a part of its price, which has to be
+// there before; one that is forged, or that was there before, is given nothing.
+func TestSettledClaimsCostLess(t *testing.T) {
+	z, table, sender := newBazaar(t, 4), execution.GasTableV1(), keyOf(22)
+	z.block(500, z.tx(sender, chain.Settle{Claims: chain.Claims{z.claim()}})) // the treasury has an account from now on
+	forged := func() chain.Claim {
+		c := z.claim()
+		c.Attestation[0] ^= 1
+		return c
+	}
+	settled := z.claim()
+	for _, c := range []struct {
+		name   string
+		claims chain.Claims
+		back   uint64 // claims
+	}{
+		{"settled", chain.Claims{settled}, 1},
+		{"twice", chain.Claims{settled}, 0},
+		{"forged", chain.Claims{forged()}, 0},
+		{"two of three", chain.Claims{z.claim(), forged(), z.claim()}, 2},
+	} {
+		tx := z.tx(sender, chain.Settle{Claims: c.claims})
+		r := z.block(500, tx).Receipts.Txs[0]
+		if back := execution.GivenBack(&tx.DecodedTx, r.Events); !r.Accepted() || back != c.back*table.ClaimSettled {
+			t.Fatalf("%s: %q, %d gas back", c.name, r.Rejection, back)
+		}
+		metered := r.GasUsed.Units() + c.back*table.ClaimSettled
+		if least := execution.IntrinsicGas(&tx.DecodedTx); metered < least || c.back == 0 && metered > least+10*table.Read {
+			t.Errorf("%s: %d gas used, intrinsic %d", c.name, r.GasUsed.Units(), least)
+		}
+	}
+	// What comes back is not there to be spent before.
+	tx := z.tx(sender, chain.Settle{Claims: chain.Claims{z.claim()}})
+	used := z.block(500, tx).Receipts.Txs[0].GasUsed.Units()
+	body := z.body(sender, chain.Settle{Claims: chain.Claims{z.claim()}})
+	body.GasLimit = chain.GasUnits(used + table.ClaimSettled - 1)
+	if r := z.block(500, z.sign(body, sender)).Receipts.Txs[0]; r.Accepted() || !strings.HasPrefix(r.Rejection, "out of gas") || r.GasUsed.Units() != used+table.ClaimSettled-1 {
+		t.Errorf("a gas short: %q, %d used", r.Rejection, r.GasUsed.Units())
+	}
 }
 
 // BenchmarkClaims takes blocks of 512 claims, sixteen a transaction, through each part of

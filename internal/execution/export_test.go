@@ -41,6 +41,16 @@ func IntrinsicGas(tx *chain.DecodedTx) uint64 {
 	return table.intrinsic(tx)
 }
 
+// GivenBack is what a transaction of one message, that said this, gets back of what it needed
+// before that message ran.
+func GivenBack(tx *chain.DecodedTx, said chain.Events) uint64 {
+	table := GasTableV1()
+	if m, ok := tx.Tx().Body.Messages[0].(chain.Settle); ok {
+		return table.settled(&m, said)
+	}
+	return 0
+}
+
 // ShareOut is shareOut of queues in which so many entries are due, and returns how many of
 // each were done.
 func ShareOut(weights []uint64, most, due []int, budget uint64, turn int) []int {

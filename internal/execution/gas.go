@@ -27,8 +27,9 @@ type GasTable struct {
 	Deposit          uint64 `json:"deposit"`
 	Withdraw         uint64 `json:"withdraw"`
 	Settle           uint64 `json:"settle"`
-	Claim            uint64 `json:"claim"` // each, with its five signatures, verified one by one
-	Bond             uint64 `json:"bond"`  // with its two signatures
+	Claim            uint64 `json:"claim"`         // each, with its five signatures, verified one by one
+	ClaimSettled     uint64 `json:"claim_settled"` // given back for each that is not rejected: what it does is metered
+	Bond             uint64 `json:"bond"`          // with its two signatures
 	Delegate         uint64 `json:"delegate"`
 	Undelegate       uint64 `json:"undelegate"`
 	Redelegate       uint64 `json:"redelegate"`
@@ -91,23 +92,23 @@ type GasTable struct {
 // GasTableV1 returns the table of version 1.
 func GasTableV1() GasTable {
 	return GasTable{
-		Tx: 860, Byte: 4, Signature: 900,
-		Transfer: 930, RegisterProvider: 200_000, UnbondProvider: 4_900,
-		RegisterCluster: 8_700, UnbondCluster: 7_700, Deposit: 1_100, Withdraw: 6_800,
-		Settle: 100, Claim: 24_000,
-		Bond: 14_000, Delegate: 1_100, Undelegate: 9_600, Redelegate: 2_100, WithdrawRewards: 100, SetCommission: 2_700, RotateKeys: 16_000,
-		Unjail: 2_200, Affiliate: 7_900, Unaffiliate: 100, ReportEvidence: 230_000, EvidenceByte: 50,
-		OpenLease: 22_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
-		OpenChannel: 2_500, FundChannel: 2_500, RedeemVoucher: 7_100, CloseChannel: 13_000,
-		RegisterMeter: 47_000, SettleBatch: 26_000,
-		AddBond: 1_500, CommitVote: 14_000, RevealVote: 7_700,
-		Challenge: 8_800, Appeal: 9_500,
-		BeginRun: 25_000, SlateBid: 3_600, CommitRun: 9_200, RevealRun: 9_200, CollectRun: 100,
-		ReportAcceptance: 130_000, ReportMiss: 24_000, DrawPeers: 130_000, LeaveLease: 100, AccusePeer: 100,
-		ReportHardware: 130_000, DeclareHardware: 200_000, AnnounceHome: 3_600,
+		Tx: 870, Byte: 4, Signature: 910,
+		Transfer: 1_100, RegisterProvider: 190_000, UnbondProvider: 2_900,
+		RegisterCluster: 7_500, UnbondCluster: 6_600, Deposit: 1_100, Withdraw: 5_700,
+		Settle: 100, Claim: 30_000, ClaimSettled: 12_000,
+		Bond: 13_000, Delegate: 100, Undelegate: 8_400, Redelegate: 2_200, WithdrawRewards: 100, SetCommission: 2_300, RotateKeys: 14_000,
+		Unjail: 1_800, Affiliate: 6_300, Unaffiliate: 100, ReportEvidence: 240_000, EvidenceByte: 43,
+		OpenLease: 19_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
+		OpenChannel: 2_100, FundChannel: 2_100, RedeemVoucher: 5_600, CloseChannel: 11_000,
+		RegisterMeter: 45_000, SettleBatch: 23_000,
+		AddBond: 2_000, CommitVote: 17_000, RevealVote: 14_000,
+		Challenge: 12_000, Appeal: 13_000,
+		BeginRun: 18_000, SlateBid: 2_800, CommitRun: 14_000, RevealRun: 8_600, CollectRun: 100,
+		ReportAcceptance: 110_000, ReportMiss: 21_000, DrawPeers: 150_000, LeaveLease: 100, AccusePeer: 840,
+		ReportHardware: 130_000, DeclareHardware: 180_000, AnnounceHome: 4_700,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
-		QueueMatured: 6_100, QueueReleased: 7_700, QueueExpired: 3_100, QueueLease: 16_000, QueueChannel: 11_000,
-		QueueDraw: 240_000, QueueDeadline: 270_000,
+		QueueMatured: 5_800, QueueReleased: 7_100, QueueExpired: 3_100, QueueLease: 15_000, QueueChannel: 9_400,
+		QueueDraw: 220_000, QueueDeadline: 260_000,
 	}
 }
 
@@ -193,6 +194,17 @@ func (t *GasTable) settle(m *chain.Settle) uint64 {
 		}
 	}
 	return sum
+}
+
+// settled is what is given back of the price of a settlement's claims, by what it said of them.
+func (t *GasTable) settled(m *chain.Settle, said chain.Events) uint64 {
+	claims := len(m.Claims)
+	for _, e := range said {
+		if _, ok := e.(chain.ClaimRejected); ok {
+			claims--
+		}
+	}
+	return t.ClaimSettled * uint64(claims)
 }
 
 // queued is what the blocks do that begin with what a message put into their queues: it pays

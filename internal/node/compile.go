@@ -14,7 +14,10 @@ import (
 
 // codeCompiler is the machine, as far as it compiles.
 type codeCompiler interface {
+	// Compile has code compiled, or read from disk, and kept in memory.
 	Compile(code contract.Program) error
+	// Ready has it compiled and kept on disk, if it is not.
+	Ready(code contract.Program) error
 	Close()
 }
 
@@ -77,8 +80,8 @@ func (c *compiler) stop() {
 }
 
 // all has everything compiled that the state lists, and returns when it is, or ctx ends. Most of it
-// is on disk, but for a node that has joined, or has a new machine. What was called last comes last,
-// and stays in memory.
+// is on disk, where nobody looks at it, but for a node that has joined, or has a new machine. What counts as kept in
+// memory is read, and comes last.
 func (c *compiler) all(ctx context.Context) error {
 	if c.vm == nil {
 		return nil
@@ -87,7 +90,7 @@ func (c *compiler) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	codes := contract.ByCall(snapshot)
+	codes := contract.ByLoad(snapshot)
 	if err := snapshot.Close(); err != nil {
 		return err
 	}
@@ -105,7 +108,7 @@ func (c *compiler) all(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// one compiles code. If the machine fails, that is left to who calls it: nobody may ever do so. Code
+// one compiles code, and has it in memory if it counts as kept there. If the machine fails, that is left to who calls it: nobody may ever do so. Code
 // that no compiler takes is no failure of it.
 func (c *compiler) one(id uint64) (err error) {
 	snapshot, err := c.open()
@@ -123,7 +126,11 @@ func (c *compiler) one(id uint64) (err error) {
 		err = errors.Join(err, snapshot.Close())
 	}()
 	if code, ok := contract.CodeOf(snapshot, id); ok {
-		if failed := c.vm.Compile(code.Program(snapshot)); failed != nil {
+		compile := c.vm.Ready
+		if code.Kept(snapshot) {
+			compile = c.vm.Compile
+		}
+		if failed := compile(code.Program(snapshot)); failed != nil {
 			c.log.Error("code of contracts could not be compiled; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", failed))
 		}
 	}

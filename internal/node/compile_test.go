@@ -25,6 +25,13 @@ type slowCompiler struct {
 	may      chan struct{}
 	refuses  crypto.Digest
 	compiled []crypto.Digest
+	ready    []crypto.Digest
+}
+
+func (c *slowCompiler) Ready(code contract.Program) error {
+	<-c.may
+	c.ready = append(c.ready, code.ID)
+	return nil
 }
 
 func (c *slowCompiler) Compile(code contract.Program) error {
@@ -38,16 +45,19 @@ func (c *slowCompiler) Compile(code contract.Program) error {
 
 func (c *slowCompiler) Close() {}
 
-// withCodes is a state with so many codes, and their programs.
+// withCodes is a state with so many codes, of a MiB of native code each, and their programs.
 func withCodes(codes int) (state.Reader, []crypto.Digest) {
+	const native = 1 << 20
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	var ids []crypto.Digest
 	for id := range codes {
-		code := contract.Code{Checksum: crypto.Digest{byte(id)}, Size: 1}
+		code := contract.Code{Checksum: crypto.Digest{byte(id), byte(id >> 8)}, Size: 1}
 		state.Save(kv, contract.CodeKey(uint64(id)+1), code)
+		state.Save(kv, contract.LoadedKey(code.Checksum), contract.Loaded{At: (uint64(id) + 1) * native, Native: native})
 		ids = append(ids, code.Program(kv).ID)
 	}
 	state.Save(kv, contract.NumbersKey(), contract.Numbers{Codes: uint64(codes)})
+	state.Save(kv, contract.LoadsKey(), contract.Loads{Bytes: uint64(codes) * native})
 	return kv, ids
 }
 
@@ -101,5 +111,25 @@ func TestAllIsCompiledBefore(t *testing.T) {
 	}
 	if err := (&compiler{}).all(t.Context()); err != nil {
 		t.Errorf("without a machine: %v", err)
+	}
+}
+
+// TestOnlyWhatIsKeptIsRead: a node that begins reads what counts as kept, the last loaded last, and of all
+// else only sees to it that it is on disk: a start takes as long as that and the number of codes let it,
+// however many there are.
+func TestOnlyWhatIsKeptIsRead(t *testing.T) {
+	const codes, kept = 255, contract.CacheBytes / 2 >> 20
+	kv, ids := withCodes(codes + kept)
+	machine := &slowCompiler{may: make(chan struct{})}
+	close(machine.may)
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	if err := c.all(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(machine.ready, ids[:codes]) || !slices.Equal(machine.compiled, ids[codes:]) {
+		t.Errorf("%d are on disk, want %d; %d in memory, want %d", len(machine.ready), codes, len(machine.compiled), kept)
 	}
 }

@@ -5,8 +5,8 @@
 //	'w' 'n'                      → Numbers: how many codes and contracts there are
 //	'w' 'k' ‖ code (8)           → Code
 //	'w' 'b' ‖ checksum           → the code's bytes, as they were uploaded
-//	'w' 'l'                      → Calls: how much native code was called
-//	'w' 'r' ‖ checksum           → Called: when the code was called last, by that count
+//	'w' 'l'                      → Loads: how much native code was loaded
+//	'w' 'r' ‖ checksum           → Loaded: when the code was loaded last, by that count
 //	'w' 'u' ‖ address            → Upload: what its sender has begun to bring
 //	'w' 'p' ‖ address ‖ part (1) → a part of that
 //	'w' 'c' ‖ address            → Contract

@@ -8,28 +8,43 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 )
 
-// Calls is how many bytes of native code transactions have called. Code that was called so lately
-// that no more than an eighth of keptBytes has come since is not counted again.
-type Calls struct {
+// Loads is how many bytes of native code transactions have had loaded: of code that was stored, and of
+// code that was called while it did not count as kept.
+type Loads struct {
 	_     struct{} `cbor:",toarray"`
 	Bytes uint64
 }
 
-// Called is where Calls stood when code was called last, or stored, and how many bytes of native
-// code it is held to be.
-type Called struct {
+// Loaded is where Loads stood when code had been loaded last, and how many bytes of native code it
+// is held to be.
+type Loaded struct {
 	_      struct{} `cbor:",toarray"`
 	At     uint64
 	Native uint64
 }
 
-// paidLoad pays for having code read from disk, if a node may have to, and notes that it is
-// called. It reports whether there was enough gas.
+// kept reports whether code counts as kept: with all that was loaded since it comes to keptBytes at
+// most. A call moves nothing unless it loads, so only who pays for as many bytes makes as many of others'
+// count as gone.
+func (l Loaded) kept(now Loads) bool { return now.Bytes-l.At+l.Native <= keptBytes }
+
+// loaded returns when code was loaded last, and whether it counts as kept.
+func loaded(r state.Reader, checksum crypto.Digest) (last Loaded, kept bool) {
+	now, _ := state.Load[Loads](r, LoadsKey()) // none: zero
+	last, ok := state.Load[Loaded](r, LoadedKey(checksum))
+	if !ok || last.At > now.Bytes || last.Native > last.At {
+		panic("contract: code of which nobody knows when it was loaded")
+	}
+	return last, last.kept(now)
+}
+
+// paidLoad pays for having code read from disk, if it does not count as kept, and notes that
+// it is loaded. It reports whether there was enough gas.
 //
-// A node keeps what it has run last. Between two calls of a code it has run no other code than
-// what Calls has counted since the first, what was called within an eighth of keptBytes before it,
-// and what transactions that failed have called: those have paid for what was not kept, each
-// time. So who calls what counts as kept makes a node read at most as much as others have paid for.
+// Code that counts as kept was run last, or loaded, since at most keptBytes were loaded. What ran
+// since counted as kept itself, so it was loaded within keptBytes before: all that is twice keptBytes, and
+// a node that keeps as much of what it ran last has it. What transactions that failed have loaded
+// is not noted, and was paid for each time.
 func (r *run) paidLoad(f *frame, code *Code) bool {
 	if r.env.Tx == nil { // who asks from outside has no fee, but a second
 		return true
@@ -38,44 +53,45 @@ func (r *run) paidLoad(f *frame, code *Code) bool {
 	if !f.tank.take(2 * p.Read) {
 		return false
 	}
-	calls, _ := state.Load[Calls](f.layer, CallsKey()) // none: zero
-	called, ok := state.Load[Called](f.layer, CalledKey(code.Checksum))
-	if !ok || called.At > calls.Bytes {
-		panic("contract: code of which nobody knows when it was called")
-	}
-	since := calls.Bytes - called.At
-	if since <= keptBytes/8 {
+	last, kept := loaded(f.layer, code.Checksum)
+	if kept {
 		return true
 	}
-	gas := 2 * p.Write
-	if since > keptBytes {
-		gas += p.LoadKiB * ((called.Native + 1023) / 1024)
-	}
-	if !f.tank.take(gas) {
+	if !f.tank.take(p.load(last.Native) + 2*p.Write) {
 		return false
 	}
-	noteCall(f, code.Checksum, called.Native)
+	noteLoad(f, code.Checksum, last.Native)
 	return true
 }
 
-// noteCall notes that code is called, or has just been stored, which is to be compiled and kept.
-func noteCall(f *frame, checksum crypto.Digest, native uint64) {
-	calls, _ := state.Load[Calls](f.layer, CallsKey()) // none: zero
-	calls.Bytes += native
-	state.Save(f.layer, CallsKey(), calls)
-	state.Save(f.layer, CalledKey(checksum), Called{At: calls.Bytes, Native: native})
+// load is what loading so many bytes of native code costs.
+func (p *Prices) load(native uint64) uint64 { return p.LoadKiB * ((native + 1023) / 1024) }
+
+// noteLoad notes that code is loaded: it was called, or has just been stored, which is to be compiled
+// and kept.
+func noteLoad(f *frame, checksum crypto.Digest, native uint64) {
+	now, _ := state.Load[Loads](f.layer, LoadsKey()) // none: zero
+	now.Bytes += native
+	state.Save(f.layer, LoadsKey(), now)
+	state.Save(f.layer, LoadedKey(checksum), Loaded{At: now.Bytes, Native: native})
 }
 
-// ByCall returns the numbers of all code, that first which was not called for longest: who
+// Kept reports whether code counts as kept in memory by every node.
+func (c *Code) Kept(r state.Reader) bool {
+	_, kept := loaded(r, c.Checksum)
+	return kept
+}
+
+// ByLoad returns the numbers of all code, that first which was not loaded for longest: who
 // reads it in this order has in the end what calls do not pay for.
-func ByCall(r state.Reader) []uint64 {
+func ByLoad(r state.Reader) []uint64 {
 	codes := make([]uint64, NumbersOf(r).Codes)
 	at := make(map[uint64]uint64, len(codes))
 	for i := range codes {
 		id := uint64(i) + 1
 		code, _ := CodeOf(r, id)
-		called, _ := state.Load[Called](r, CalledKey(code.Checksum)) // none: long ago
-		codes[i], at[id] = id, called.At
+		last, _ := loaded(r, code.Checksum)
+		codes[i], at[id] = id, last.At
 	}
 	slices.SortFunc(codes, func(a, b uint64) int { return cmp.Or(cmp.Compare(at[a], at[b]), cmp.Compare(a, b)) })
 	return codes

@@ -30,9 +30,11 @@ const (
 	// texts: what takes longest, many empty objects, takes some 70 ns a byte.
 	answerPoints = 200
 
-	// keptBytes is how much of what was called last every node keeps compiled in memory: a call of
-	// that does not pay for having it read from disk. A node's cache holds more by far.
+	// keptBytes is how much of what was loaded last every node keeps compiled in memory: a call of
+	// that does not pay for having it read from disk.
 	keptBytes = 256 << 20
+	// CacheBytes is what a node has to keep, of what it ran last, to have all that.
+	CacheBytes = 2 * keptBytes
 
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
@@ -52,7 +54,7 @@ type Prices struct {
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
 	Code      uint64 `json:"code"`       // each, that every node compiles, however short it is
 	CodeByte  uint64 `json:"code_byte"`  // of it, which is checked and rewritten
-	LoadKiB   uint64 `json:"load_kib"`   // of native code that was not called lately, and may have to be read from disk
+	LoadKiB   uint64 `json:"load_kib"`   // of native code that is stored, or was not loaded lately and may have to be read from disk
 	Event     uint64 `json:"event"`      // each
 	EventByte uint64 `json:"event_byte"` // of what contracts say in it
 	Points    uint64 `json:"points"`     // of the machine, that one unit of gas is

@@ -18,8 +18,8 @@ const (
 	kindNumbers  = 'n'
 	kindCode     = 'k'
 	kindBytes    = 'b'
-	kindCalls    = 'l'
-	kindCalled   = 'r'
+	kindLoads    = 'l'
+	kindLoaded   = 'r'
 	kindUpload   = 'u'
 	kindPart     = 'p'
 	kindContract = 'c'
@@ -115,11 +115,11 @@ func CodeKey(code uint64) []byte { return key(kindCode, number(code)) }
 // BytesKey returns the key of the bytes of code.
 func BytesKey(checksum crypto.Digest) []byte { return key(kindBytes, checksum[:]) }
 
-// CallsKey returns the key of the Calls.
-func CallsKey() []byte { return key(kindCalls) }
+// LoadsKey returns the key of the Loads.
+func LoadsKey() []byte { return key(kindLoads) }
 
-// CalledKey returns the key of when code was called last.
-func CalledKey(checksum crypto.Digest) []byte { return key(kindCalled, checksum[:]) }
+// LoadedKey returns the key of when code was loaded last.
+func LoadedKey(checksum crypto.Digest) []byte { return key(kindLoaded, checksum[:]) }
 
 // UploadKey returns the key of what somebody has begun to bring.
 func UploadKey(of chain.Address) []byte { return key(kindUpload, of[:]) }

@@ -174,7 +174,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 	}
 	args = append([][]byte{cosmwasm.Encode(r.envOf(c.address))}, args...)
 	perGas := r.env.Prices.Points
-	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries}, reach)
+	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries, Unpaid: r.env.Tx == nil}, reach)
 	if err != nil {
 		panic(&state.Fault{Op: "running a contract", Err: err})
 	}

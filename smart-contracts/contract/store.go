@@ -64,7 +64,7 @@ func (r *run) forget(f *frame, from chain.Address, upload *Upload) {
 // complete checks code whose last part has come, and gives it a number.
 func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned chain.Amount) *failure {
 	p := &r.env.Prices
-	// Each byte is read, hashed, checked, rewritten and written; two records say that it counts as called.
+	// Each byte is read, hashed, checked, rewritten and written; two records say that it is loaded.
 	if !f.tank.take(p.Code + m.Size*(p.CodeByte+p.ReadByte+p.WriteByte) + 2*p.Write + p.Insert) {
 		return outOf(f.tank)
 	}
@@ -90,8 +90,11 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 		return fail(spaceWasm, wasmCreate, "%s", refusal.Error())
 	}
 	if _, known := f.layer.Get(BytesKey(m.Checksum)); !known {
+		if !f.tank.take(p.load(module.Native())) {
+			return outOf(f.tank)
+		}
 		f.layer.Set(BytesKey(m.Checksum), code)
-		noteCall(f, m.Checksum, module.Native())
+		noteLoad(f, m.Checksum, module.Native())
 	}
 	numbers := NumbersOf(f.layer)
 	numbers.Codes++

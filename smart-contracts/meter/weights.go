@@ -43,7 +43,7 @@ type span struct {
 // and a branch costs. A load is weighed as one that waits for another from the
 // second cache, where a megabyte is.
 func WeightsV1() *Weights {
-	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 100_000, Far: Far{Load: 8, Store: 1, Near: 20, Shift: 2, Most: 50}}
+	w := &Weights{Saturating: 12, Entry: 12, Local: 1, Page: 100_000, Far: Far{Load: 8, Store: 1, Near: 9, Shift: 2, Most: 50}}
 	for _, s := range []span{
 		{0x0c, 0x0c, 3},   // br
 		{0x0d, 0x0d, 3},   // br_if

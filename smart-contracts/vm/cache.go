@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"cmp"
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 )
@@ -21,15 +19,8 @@ type compiled struct {
 	*linked // nil: it is refused
 	id      crypto.Digest
 	bytes   uint64
-	users   int  // calls that run it
-	gone    bool // out of the cache, to be closed by its last user
-}
-
-// maker says who made a piece of native code, of an upload that its id names.
-type maker struct {
-	pass   byte   // the version of the pass that wrote the module
-	image  byte   // of what is made of the engine's code
-	engine string // of the engine
+	shelf   *shelf // that it is on; nil once it is off, to be closed by its last user
+	users   int    // calls that run it
 }
 
 func (n *compiled) close() {
@@ -38,31 +29,59 @@ func (n *compiled) close() {
 	}
 }
 
+// shelf is what is kept in memory of compiled modules.
+type shelf struct {
+	most   uint64      // bytes; one module is kept whatever it takes
+	recent []*compiled // the most recently used last
+	bytes  uint64
+}
+
+func (s *shelf) put(n *compiled) {
+	s.recent = append(s.recent, n)
+	s.bytes += n.bytes
+	n.shelf = s
+}
+
+func (s *shelf) take(n *compiled) {
+	i := slices.Index(s.recent, n)
+	s.recent = slices.Delete(s.recent, i, i+1)
+	s.bytes -= n.bytes
+	n.shelf = nil
+}
+
+// touch notes that a module is used now.
+func (s *shelf) touch(n *compiled) {
+	if s.recent[len(s.recent)-1] != n {
+		s.take(n)
+		s.put(n)
+	}
+}
+
 // load returns a compiled module, from memory, from disk, or compiled now. Give
 // it back with release. Of those that ask at once for what is not there one gets it,
 // and the others wait for that.
-func (m *Machine) load(code Code) (*compiled, error) {
+func (m *Machine) load(code Code, unpaid bool) (*compiled, error) {
 	for {
-		n, underWay := m.find(code.ID)
+		n, underWay := m.find(code.ID, unpaid)
 		if n != nil {
 			return n, nil
 		}
 		if underWay == nil {
-			return m.get(code)
+			return m.get(code, unpaid)
 		}
 		<-underWay
 	}
 }
 
 // get reads or compiles what find says that nobody else does.
-func (m *Machine) get(code Code) (n *compiled, err error) {
+func (m *Machine) get(code Code, unpaid bool) (n *compiled, err error) {
 	defer m.got(code.ID)
 	if n = m.read(code.ID); n == nil {
 		if n, err = m.compile(code); err != nil {
 			return nil, err
 		}
 	}
-	return m.keep(n), nil
+	return m.keep(n, unpaid), nil
 }
 
 // got lets those go on that wait for some code, whether it is there now or not.
@@ -79,11 +98,22 @@ func (m *Machine) Compile(code Code) error {
 		return err
 	}
 	defer m.end()
-	n, err := m.load(code)
+	n, err := m.load(code, false)
 	if err == nil {
 		m.release(n)
 	}
 	return err
+}
+
+// Ready has a contract's code compiled and kept on disk, if it is not, so that no call has to
+// wait for a compiler; where there is no disk, in memory.
+func (m *Machine) Ready(code Code) error {
+	if m.config.Dir != "" {
+		if _, err := os.Stat(m.path(code.ID)); err == nil {
+			return nil
+		}
+	}
+	return m.Compile(code)
 }
 
 // Has reports whether a contract's code is kept, compiled, in memory.
@@ -94,8 +124,9 @@ func (m *Machine) Has(id crypto.Digest) bool {
 }
 
 // find returns what is kept. If nothing is and another gets it, underWay is closed in
-// the end; if nobody does, it is the caller's to get.
-func (m *Machine) find(id crypto.Digest) (n *compiled, underWay chan struct{}) {
+// the end; if nobody does, it is the caller's to get. Who does not pay changes nothing on the
+// shelf of those who do; what he had loaded becomes theirs when one of them calls it.
+func (m *Machine) find(id crypto.Digest, unpaid bool) (n *compiled, underWay chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n = m.compiled[id]; n == nil {
@@ -105,14 +136,26 @@ func (m *Machine) find(id crypto.Digest) (n *compiled, underWay chan struct{}) {
 		return nil, underWay
 	}
 	n.users++
-	if last := len(m.recent) - 1; m.recent[last] != n {
-		i := slices.Index(m.recent, n)
-		m.recent = append(slices.Delete(m.recent, i, i+1), n)
+	switch {
+	case n.shelf == m.shelf(unpaid):
+		n.shelf.touch(n)
+	case !unpaid:
+		n.shelf.take(n)
+		m.place(n, &m.paid)
 	}
 	return n, nil
 }
 
-func (m *Machine) keep(n *compiled) *compiled {
+// shelf is where what a call has loaded is kept.
+func (m *Machine) shelf(unpaid bool) *shelf {
+	if unpaid {
+		return &m.asked
+	}
+	return &m.paid
+}
+
+// keep keeps a module that nobody had, for one user.
+func (m *Machine) keep(n *compiled, unpaid bool) *compiled {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.compiled[n.id] != nil {
@@ -120,19 +163,22 @@ func (m *Machine) keep(n *compiled) *compiled {
 	}
 	n.users = 1
 	m.compiled[n.id] = n
-	m.recent = append(m.recent, n)
-	m.bytes += n.bytes
-	for m.bytes > m.config.CacheBytes && len(m.recent) > 1 {
-		m.drop(m.recent[0])
-	}
+	m.place(n, m.shelf(unpaid))
 	return n
 }
 
+// place puts a module on a shelf, and takes off what there is no room for any more.
+func (m *Machine) place(n *compiled, on *shelf) {
+	on.put(n)
+	for on.bytes > on.most && len(on.recent) > 1 {
+		m.drop(on.recent[0])
+	}
+}
+
 func (m *Machine) drop(n *compiled) {
-	m.recent = slices.Delete(m.recent, 0, 1)
+	n.shelf.take(n)
 	delete(m.compiled, n.id)
-	m.bytes -= n.bytes
-	if n.gone = true; n.users == 0 {
+	if n.users == 0 {
 		n.close()
 	}
 }
@@ -140,7 +186,7 @@ func (m *Machine) drop(n *compiled) {
 func (m *Machine) release(n *compiled) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n.users--; n.users == 0 && n.gone {
+	if n.users--; n.users == 0 && n.shelf == nil {
 		n.close()
 	}
 }
@@ -164,37 +210,62 @@ func (m *Machine) image(t *target, code []byte) ([]byte, error) {
 }
 
 func (m *Machine) compileText(id crypto.Digest, code []byte) (*compiled, error) {
-	text, err := m.image(m.native, code)
-	if refuses(err) {
-		return m.elsewhere(id, code, err)
-	}
+	as, text, err := m.made(id, code)
 	if err != nil {
-		return nil, fmt.Errorf("vm: compiling code %v: %w", id, err)
+		return nil, err
 	}
-	if err := m.write(id, text); err != nil { // it is compiled again after the next start
+	if err := m.write(id, as, text); err != nil { // it is compiled again whenever memory has had no room for it
 		m.config.Log.Warn("compiled code of a contract cannot be kept", "code", id, "err", err)
 	}
-	return m.native.bind(id, text)
+	return m.bind(id, as, text)
 }
 
-// The ends of the names of files of native code, and of those that are being written.
+// The ends of the names of files of compiled code, and of those that are being written.
 const (
 	nativeSuffix = ".native"
 	newSuffix    = ".new"
 )
 
-// tagBytes is the length of what authenticates a file.
+// tagBytes is the length of what authenticates a file. Its form and its code follow.
 const tagBytes = len(crypto.Digest{})
 
-// tag authenticates native code of some id under the node's key. An id names the upload,
-// and not what other versions made of it.
-func (m *Machine) tag(id crypto.Digest, text []byte) crypto.Digest {
-	by := m.config.maker
-	return crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], id[:], []byte{by.pass, by.image, byte(len(by.engine))}, []byte(by.engine), text))
+// maker says who makes compiled code, of an upload that its id names.
+type maker struct {
+	pass   byte   // the version of the pass that wrote the module
+	image  byte   // of what is made of the engine's code
+	engine string // of the engine
+}
+
+// emptyModule has no sections.
+var emptyModule = []byte("\x00asm\x01\x00\x00\x00")
+
+// openDir makes the names and the key of what this machine keeps on disk: of its maker, of the
+// processor, which the engine describes in whatever it makes, and of the node's key. It removes what is of no
+// use.
+func (m *Machine) openDir() error {
+	if m.config.Dir == "" {
+		return nil
+	}
+	nothing, err := m.native.image(emptyModule)
+	if err != nil {
+		return fmt.Errorf("vm: compiling nothing: %w", err)
+	}
+	by, processor := &m.config.maker, crypto.DomainCompiled.Hash(nothing)
+	m.key = crypto.DomainCompiled.Hash(slices.Concat(m.config.Key[:], []byte{by.pass, by.image}, processor[:], []byte(by.engine)))
+	name := crypto.DomainCompiled.Hash(m.key[:])
+	m.suffix = "." + hex.EncodeToString(name[:8]) + nativeSuffix
+	m.removeUseless()
+	return nil
+}
+
+// tag authenticates what is kept of the code of some id. An id names the upload, and not what
+// other versions made of it.
+func (m *Machine) tag(id crypto.Digest, content []byte) crypto.Digest {
+	return crypto.DomainCompiled.Hash(slices.Concat(m.key[:], id[:], content))
 }
 
 func (m *Machine) path(id crypto.Digest) string {
-	return filepath.Join(m.config.Dir, hex.EncodeToString(id[:])+nativeSuffix)
+	return filepath.Join(m.config.Dir, hex.EncodeToString(id[:])+m.suffix)
 }
 
 // read returns what is on disk of some code, nil if that is nothing that this
@@ -205,41 +276,45 @@ func (m *Machine) read(id crypto.Digest) *compiled {
 		return nil
 	}
 	data, err := os.ReadFile(m.path(id))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.config.Log.Warn("compiled code of a contract cannot be read", "code", id, "err", err)
-	}
-	if err != nil || len(data) < tagBytes {
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			m.config.Log.Warn("compiled code of a contract cannot be read", "code", id, "err", err)
+		}
 		return nil
 	}
-	text := data[tagBytes:]
-	if want := m.tag(id, text); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
+	if len(data) <= tagBytes {
 		return nil
 	}
-	n, err := m.native.bind(id, text)
-	if err != nil { // of another processor
+	content := data[tagBytes:]
+	if want := m.tag(id, content); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
+		return nil
+	}
+	n, err := m.bind(id, form(content[0]), content[1:])
+	if err != nil {
+		m.config.Log.Warn("compiled code of a contract is of no use", "code", id, "err", err)
 		return nil
 	}
 	return n
 }
 
-// removeUnfinished removes what was being written when the node went down.
-func (m *Machine) removeUnfinished() {
-	if m.config.Dir == "" {
-		return
-	}
+// removeUseless removes what was being written when the node went down, and what this machine
+// would not read. Nothing else is ever removed: the state lists that code for good, and a call of it
+// pays for a read and not for a compiler.
+func (m *Machine) removeUseless() {
 	entries, err := os.ReadDir(m.config.Dir)
 	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) == newSuffix {
-			err = errors.Join(err, os.Remove(filepath.Join(m.config.Dir, entry.Name())))
+		name := entry.Name()
+		if ext := filepath.Ext(name); ext == newSuffix || ext == nativeSuffix && !strings.HasSuffix(name, m.suffix) {
+			err = errors.Join(err, os.Remove(filepath.Join(m.config.Dir, name)))
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.config.Log.Warn("unfinished files of compiled contracts cannot be removed", "err", err)
+		m.config.Log.Warn("useless files of compiled contracts cannot be removed", "err", err)
 	}
 }
 
-// write keeps native code on disk, whole or not at all.
-func (m *Machine) write(id crypto.Digest, text []byte) error {
+// write keeps what has become of code on disk, whole or not at all.
+func (m *Machine) write(id crypto.Digest, as form, text []byte) error {
 	if m.config.Dir == "" {
 		return nil
 	}
@@ -250,73 +325,14 @@ func (m *Machine) write(id crypto.Digest, text []byte) error {
 	if err != nil {
 		return err
 	}
-	tag := m.tag(id, text)
-	_, err = file.Write(slices.Concat(tag[:], text))
-	if err = errors.Join(err, file.Close()); err == nil {
+	content := append([]byte{byte(as)}, text...)
+	tag := m.tag(id, content)
+	_, err = file.Write(slices.Concat(tag[:], content))
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
 		err = os.Rename(file.Name(), m.path(id))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	return m.makeRoom(m.path(id), uint64(len(text)+tagBytes))
-}
-
-// roomShare is the part of what may be on disk that is made free at once, so that who writes
-// one file seldom looks at all: there may be hundreds of thousands.
-const roomShare = 64
-
-// makeRoom removes the files that were written first if there are more bytes than there may
-// be, but for one, which has just been written and has so many.
-func (m *Machine) makeRoom(kept string, bytes uint64) error {
-	m.disk.Lock()
-	defer m.disk.Unlock()
-	if m.onDisk += bytes; m.counted && m.onDisk <= m.config.DirBytes {
-		return nil
-	}
-	type native struct {
-		path    string
-		bytes   uint64
-		written time.Time
-	}
-	entries, err := os.ReadDir(m.config.Dir)
-	if err != nil {
-		return err
-	}
-	var all []native
-	total := uint64(0)
-	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) != nativeSuffix {
-			continue
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		total += uint64(info.Size())
-		all = append(all, native{filepath.Join(m.config.Dir, entry.Name()), uint64(info.Size()), info.ModTime()})
-	}
-	slices.SortFunc(all, func(a, b native) int {
-		return cmp.Or(a.written.Compare(b.written), strings.Compare(a.path, b.path))
-	})
-	most := m.config.DirBytes
-	if total > most {
-		most -= most / roomShare
-	}
-	for _, one := range all {
-		if total <= most {
-			break
-		}
-		if one.path == kept {
-			continue
-		}
-		if err := os.Remove(one.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		total -= one.bytes
-	}
-	m.onDisk, m.counted = total, true
 	return nil
 }

@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
@@ -161,92 +161,92 @@ func TestCompiledOnce(t *testing.T) {
 	}
 }
 
-// TestDiskHasRoomForSome: files are removed, the first that were written first, but not
-// the one that was written last, and nothing that is no native code.
-func TestDiskHasRoomForSome(t *testing.T) {
+// TestNothingIsCompiledTwice: what has been compiled stays on disk, however much that is and
+// whatever becomes of it in memory, for this machine and those after it.
+func TestNothingIsCompiledTwice(t *testing.T) {
 	dir := t.TempDir()
-	other := filepath.Join(dir, "other")
-	if err := os.WriteFile(other, make([]byte, 1<<20), 0o600); err != nil {
-		t.Fatal(err)
+	var codes []vm.Code
+	var loads []*int
+	for i := range 12 {
+		code, n := counted(codeOf(t, source(fmt.Sprintf("(drop (i32.const %d)) (local.get $msg)", i), "unreachable")))
+		codes, loads = append(codes, code), append(loads, n)
 	}
-	files := func() (names []string, bytes uint64) {
-		found, err := filepath.Glob(filepath.Join(dir, "*.native"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range found {
-			info, err := os.Stat(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bytes += uint64(info.Size())
-		}
-		return found, bytes
-	}
-	var room uint64
-	written := map[string]bool{}
-	for i, answer := range []string{"$msg", "$env", "$info"} {
-		if err := newMachine(t, vm.Config{Dir: dir, DirBytes: room}).Compile(codeOf(t, source("(local.get "+answer+")", "unreachable"))); err != nil {
-			t.Fatal(err)
-		}
-		names, bytes := files()
-		for _, name := range names {
-			if !written[name] {
-				at := time.Unix(1000, 0) // older than what comes
-				if err := os.Chtimes(name, at, at); err != nil {
-					t.Fatal(err)
+	for range 2 {
+		m := newMachine(t, vm.Config{Dir: dir, CacheBytes: 1})
+		for range 2 {
+			for i, code := range codes {
+				if o, err := m.Run(code, execute, newWorld()); err != nil || o.End != vm.Returned {
+					t.Fatalf("%v %s, %v", o.End, o.Detail, err)
+				}
+				if *loads[i] != 1 {
+					t.Fatalf("code %d is compiled %d times", i, *loads[i])
 				}
 			}
-			written[name] = true
 		}
-		if room = bytes * 2; i == 0 {
-			room = bytes + bytes/2 // for one, and not for two
-		}
-		if i < 2 && len(written) != i+1 {
-			t.Fatalf("%d files were written of %d", len(written), i+1)
-		}
-		if i == 1 && len(names) != 1 {
-			t.Errorf("%d files are kept, there is room for one", len(names))
-		}
-	}
-	if names, _ := files(); len(names) != 2 || len(written) != 3 {
-		t.Errorf("%d files are kept of %d, there is room for two", len(names), len(written))
-	}
-	if _, err := os.Stat(other); err != nil {
-		t.Error(err)
+		m.Close()
 	}
 }
 
-// TestDiskIsLookedAtSeldom: who has counted the files does not go through them at each write,
-// of which there may be as many as anybody pays for; who begins anew counts them all.
-func TestDiskIsLookedAtSeldom(t *testing.T) {
+// TestReady: what is on disk is left there; what is not is compiled, and in memory where there is no
+// disk.
+func TestReady(t *testing.T) {
 	dir := t.TempDir()
-	large := filepath.Join(dir, "large.native")
-	compile := func(m *vm.Machine, answer string) {
-		t.Helper()
-		if err := m.Compile(codeOf(t, source("(local.get "+answer+")", "unreachable"))); err != nil {
-			t.Fatal(err)
+	code, loads := counted(codeOf(t, source("(local.get $msg)", "unreachable")))
+	for i, c := range []struct {
+		dir  string
+		has  bool
+		want int
+	}{{dir, true, 1}, {dir, false, 1}, {"", true, 2}} {
+		m := newMachine(t, vm.Config{Dir: c.dir})
+		if err := m.Ready(code); err != nil || m.Has(code.ID) != c.has || *loads != c.want {
+			t.Errorf("%d: it is in memory: %v, compiled %d times, %v", i, m.Has(code.ID), *loads, err)
 		}
-	}
-	m := newMachine(t, vm.Config{Dir: dir, DirBytes: 64 << 20})
-	compile(m, "$msg")
-	if err := errors.Join(os.WriteFile(large, nil, 0o600), os.Truncate(large, 1<<30), os.Chtimes(large, time.Unix(1000, 0), time.Unix(1000, 0))); err != nil {
-		t.Fatal(err)
-	}
-	if compile(m, "$env"); !there(large) {
-		t.Error("the second write has gone through all files")
-	}
-	if compile(newMachine(t, vm.Config{Dir: dir, DirBytes: 64 << 20}), "$info"); there(large) {
-		t.Error("a new machine has not counted what there was")
-	}
-	if names, err := filepath.Glob(filepath.Join(dir, "*.native")); err != nil || len(names) != 3 {
-		t.Errorf("%d files are kept of 3, %v", len(names), err)
+		m.Close()
+		if err := m.Ready(code); c.dir == "" && !errors.Is(err, vm.ErrClosed) {
+			t.Errorf("%d: after the end: %v", i, err)
+		}
 	}
 }
 
-func there(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// TestWhoDoesNotPayKeepsNothing: what calls for which nobody pays have had loaded is kept beside, a little
+// of it; of what is kept for others nothing goes for it, and nothing stays longer because of it.
+func TestWhoDoesNotPayKeepsNothing(t *testing.T) {
+	const room = 4*vm.ModuleBytes - 1 // three of these modules
+	m := newMachine(t, vm.Config{CacheBytes: room, AskedBytes: room})
+	var codes []vm.Code
+	for i := range 12 {
+		codes = append(codes, codeOf(t, source(fmt.Sprintf("(drop (i32.const %d)) (local.get $msg)", i), "unreachable")))
+	}
+	run := func(unpaid bool, codes ...vm.Code) {
+		t.Helper()
+		call := execute
+		call.Unpaid = unpaid
+		for _, code := range codes {
+			if o, err := m.Run(code, call, newWorld()); err != nil || o.End != vm.Returned {
+				t.Fatalf("%v %s, %v", o.End, o.Detail, err)
+			}
+		}
+	}
+	expect := func(why string, kept ...int) {
+		t.Helper()
+		for i, code := range codes {
+			if m.Has(code.ID) != slices.Contains(kept, i) {
+				t.Errorf("%s: code %d is in memory: %v", why, i, m.Has(code.ID))
+			}
+		}
+	}
+	run(false, codes[:3]...)
+	run(true, codes[3:]...)
+	expect("many are asked", 0, 1, 2, 9, 10, 11)
+	run(true, codes[0])
+	run(false, codes[3])
+	expect("asking for the oldest does not keep it", 1, 2, 3, 9, 10, 11)
+	run(false, codes[9])
+	expect("what was asked for is called", 2, 3, 9, 10, 11)
+	run(true, codes[4], codes[5])
+	expect("what was asked for first goes, of what was", 2, 3, 9, 11, 4, 5)
+	run(true, codes[11], codes[6])
+	expect("and what was asked for last stays", 2, 3, 9, 11, 5, 6)
 }
 
 // TestSparseDataStaysSmall: native code is not as large as the memory that a module's data
@@ -277,11 +277,11 @@ func counted(code vm.Code) (vm.Code, *int) {
 }
 
 // TestAnotherMaker: what was compiled of another version's rewriting, by another release
-// of the engine, or was changed afterwards in another way, is not run.
+// of the engine, for another processor, or was changed afterwards in another way, is not run.
 func TestAnotherMaker(t *testing.T) {
 	dir := t.TempDir()
 	code, loads := counted(codeOf(t, source("(local.get $msg)", "unreachable")))
-	for i, c := range []struct {
+	for _, c := range []struct {
 		pass, image byte
 		engine      string
 		want        int
@@ -293,13 +293,21 @@ func TestAnotherMaker(t *testing.T) {
 		{meter.Version, vm.ImageVersion, vm.EngineVersion, 4},
 		{meter.Version, vm.ImageVersion, vm.EngineVersion, 4},
 	} {
-		m := newMachine(t, vm.Config{Dir: dir})
-		if i < 4 { // the last two are what a machine is by itself
-			vm.MadeBy(m, c.pass, c.image, c.engine)
-		}
+		m := opened(t)(vm.NewMadeBy(vm.Config{Dir: dir}, c.pass, c.image, c.engine))
 		if err := m.Compile(code); err != nil || *loads != c.want {
-			t.Errorf("machine %d: loaded %d times, want %d; %v", i, *loads, c.want, err)
+			t.Errorf("machine of %+v: loaded %d times; %v", c, *loads, err)
 		}
+	}
+	m := newMachine(t, vm.Config{Dir: dir}) // which is the last by itself
+	if err := m.Compile(code); err != nil || *loads != 4 {
+		t.Errorf("loaded %d times, %v", *loads, err)
+	}
+	another := opened(t)(vm.NewPortable(vm.Config{Dir: dir})) // as if of another processor
+	if err := another.Compile(code); err != nil || *loads != 5 {
+		t.Errorf("for another processor: loaded %d times, %v", *loads, err)
+	}
+	if names, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(names) != 1 {
+		t.Errorf("what others made is left: %v, %v", names, err)
 	}
 }
 
@@ -355,17 +363,18 @@ func TestDiskThatFails(t *testing.T) {
 	}
 }
 
-// TestUnfinishedFilesGo: what was being written when the node went down is removed.
-func TestUnfinishedFilesGo(t *testing.T) {
+// TestUselessFilesGo: what was being written when the node went down is removed, and what no
+// machine like this has made.
+func TestUselessFilesGo(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"123.new", "other", "456.native"} {
+	for _, name := range []string{"123.new", "other", "456.native", "456.0123456789abcdef.native"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("a part"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	newMachine(t, vm.Config{Dir: dir})
 	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 2 || left[0].Name() != "456.native" || left[1].Name() != "other" {
+	if err != nil || len(left) != 1 || left[0].Name() != "other" {
 		t.Errorf("%v, %v", left, err)
 	}
 }

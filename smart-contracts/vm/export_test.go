@@ -22,8 +22,11 @@ const (
 	ImageVersion  = imageVersion
 )
 
-// MadeBy has a machine keep what it compiles as that of other versions.
-func MadeBy(m *Machine, pass, image byte, engine string) { m.config.maker = maker{pass, image, engine} }
+// NewMadeBy is New of a machine of other versions.
+func NewMadeBy(config Config, pass, image byte, engine string) (*Machine, error) {
+	config.maker = maker{pass, image, engine}
+	return New(config)
+}
 
 // WithoutAddresses is for tests.
 var WithoutAddresses = withoutAddresses
@@ -46,7 +49,7 @@ func Images(m *Machine, code *meter.Module) (whole, kept []byte, err error) {
 func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
 	n, err := m.native.bind(id, image)
 	if err == nil {
-		m.release(m.keep(n))
+		m.release(m.keep(n, false))
 	}
 	return err
 }
@@ -55,7 +58,7 @@ func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
 func CompileText(m *Machine, id crypto.Digest, text []byte) error {
 	n, err := m.compileText(id, text)
 	if err == nil {
-		m.release(m.keep(n))
+		m.release(m.keep(n, false))
 	}
 	return err
 }
@@ -64,10 +67,10 @@ func CompileText(m *Machine, id crypto.Digest, text []byte) error {
 func Forget(m *Machine, id crypto.Digest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.recent[0].id != id {
+	if m.paid.recent[0].id != id {
 		panic("vm: another was compiled first")
 	}
-	m.drop(m.recent[0])
+	m.drop(m.paid.recent[0])
 }
 
 // Refuses is refuses.

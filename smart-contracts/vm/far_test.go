@@ -46,7 +46,7 @@ func accessesInLargeMemories(t *testing.T, m *vm.Machine) {
 	t.Helper()
 	const begins, load, store = `(memory (export "memory") 2)`, "(drop (i32.load (i32.const 64)))", "(i32.store (i32.const 64) (i32.const 1))"
 	for _, c := range []struct{ pages, load, store uint64 }{
-		{2, 13, 6}, {20, 13, 6}, {23, 13, 6}, {24, 13 + 8, 6 + 1}, {64, 13 + 88, 6 + 11}, {219, 13 + 392, 6 + 49}, {220, 13 + 400, 6 + 50}, {512, 13 + 400, 6 + 50},
+		{2, 13, 6}, {9, 13, 6}, {12, 13, 6}, {13, 13 + 8, 6 + 1}, {64, 13 + 104, 6 + 13}, {208, 13 + 392, 6 + 49}, {209, 13 + 400, 6 + 50}, {512, 13 + 400, 6 + 50},
 	} {
 		for name, does := range map[string]struct {
 			before string

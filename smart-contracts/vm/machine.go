@@ -11,6 +11,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
@@ -21,10 +22,10 @@ type Config struct {
 	// Key authenticates what is in Dir. It is the node's secret: whoever has it
 	// can have the node run any native code.
 	Key [32]byte
-	// DirBytes bounds what is in Dir [4 GiB]: what was written first goes.
-	DirBytes uint64
 	// CacheBytes bounds the modules that are kept in memory, compiled [512 MiB].
 	CacheBytes uint64
+	// AskedBytes bounds those beside them that calls have loaded for which nobody pays [64 MiB].
+	AskedBytes uint64
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
 	Patience time.Duration
@@ -35,15 +36,17 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.maker = maker{pass: meter.Version, image: imageVersion, engine: engineVersion}
+	if c.maker == (maker{}) {
+		c.maker = maker{pass: meter.Version, image: imageVersion, engine: engineVersion}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.DirBytes == 0 {
-		c.DirBytes = 4 << 30
-	}
 	if c.CacheBytes == 0 {
-		c.CacheBytes = 512 << 20
+		c.CacheBytes = contract.CacheBytes
+	}
+	if c.AskedBytes == 0 {
+		c.AskedBytes = 64 << 20
 	}
 	if c.Patience == 0 {
 		c.Patience = time.Minute
@@ -61,9 +64,8 @@ type Machine struct {
 	stop   chan struct{}
 	ticker sync.WaitGroup
 
-	disk    sync.Mutex // held while files are removed
-	onDisk  uint64     // bytes of native code, at least as many as there are
-	counted bool       // onDisk is of all files, not of those alone that this machine wrote
+	key    crypto.Digest // of what is in the directory: secret
+	suffix string        // of the files there
 
 	compiling chan struct{} // full while as many are compiled as may be
 
@@ -73,9 +75,9 @@ type Machine struct {
 	mu       sync.Mutex
 	compiled map[crypto.Digest]*compiled     // nil after the end
 	underWay map[crypto.Digest]chan struct{} // that are read or compiled now; closed when that ends
-	recent   []*compiled                     // the most recently used last
-	bytes    uint64                          // of what is in recent
-	working  int                             // calls, and codes that are compiled
+	paid     shelf
+	asked    shelf // what was loaded for calls for which nobody pays
+	working  int   // calls, and codes that are compiled
 	closed   bool
 	idle     sync.Cond // working may have become 0
 }
@@ -94,9 +96,13 @@ func newMachine(config Config, native *wasmtime.Config) (*Machine, error) {
 		compiled: map[crypto.Digest]*compiled{}, underWay: map[crypto.Digest]chan struct{}{},
 	}
 	m.idle.L = &m.mu
-	m.removeUnfinished()
+	m.paid.most, m.asked.most = m.config.CacheBytes, m.config.AskedBytes
 	var err error
 	if m.native, err = newTarget(native); err != nil {
+		return nil, err
+	}
+	if err := m.openDir(); err != nil {
+		m.native.close()
 		return nil, err
 	}
 	m.ticker.Go(func() {
@@ -154,10 +160,10 @@ func (m *Machine) Close() {
 	}
 	close(m.stop)
 	m.ticker.Wait()
-	for _, n := range m.recent {
+	for _, n := range m.compiled {
 		n.close()
 	}
-	m.recent, m.compiled, m.bytes = nil, nil, 0
+	m.paid, m.asked, m.compiled = shelf{}, shelf{}, nil
 	m.native.close()
 	if t := m.portable.Load(); t != nil {
 		t.close()
@@ -209,7 +215,7 @@ func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err err
 }
 
 func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
-	n, err := m.load(code)
+	n, err := m.load(code, call.Unpaid)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -77,24 +77,58 @@ func refuses(err error) bool {
 // refusedBytes is what is counted of code that is kept as refused.
 const refusedBytes = 1 << 10
 
-// elsewhere has code that the compiler for this processor refuses run without one, slower and
+// form is what has become of code, as files of it have it.
+type form byte
+
+// The forms.
+const (
+	formNative   form = iota // code of the node's own processor
+	formPortable             // code of none
+	formRefused              // nothing
+)
+
+// made compiles a module. What the compiler for this processor refuses runs without one, slower and
 // to the same results. If it is refused there too, that is known of it: so what becomes of its
 // calls depends on no processor.
-func (m *Machine) elsewhere(id crypto.Digest, code []byte, why error) (*compiled, error) {
+func (m *Machine) made(id crypto.Digest, code []byte) (as form, text []byte, err error) {
+	text, why := m.image(m.native, code)
+	if why == nil {
+		return formNative, text, nil
+	}
+	if !refuses(why) {
+		return 0, nil, fmt.Errorf("vm: compiling code %v: %w", id, why)
+	}
 	t, err := m.portably()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	text, err := m.image(t, code)
+	text, err = m.image(t, code)
 	if refuses(err) {
 		m.config.Log.Error("code of a contract is refused by the compiler: its calls fail", "code", id, "err", why, "elsewhere", err)
-		return &compiled{id: id, bytes: refusedBytes}, nil
+		return formRefused, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("vm: compiling code %v for no processor: %w", id, err)
+		return 0, nil, fmt.Errorf("vm: compiling code %v for no processor: %w", id, err)
 	}
 	m.config.Log.Error("code of a contract does not compile for this processor: it runs without, slower", "code", id, "err", why)
-	return t.bind(id, text)
+	return formPortable, text, nil
+}
+
+// bind takes what has become of code to the engine.
+func (m *Machine) bind(id crypto.Digest, as form, text []byte) (*compiled, error) {
+	switch as {
+	case formNative:
+		return m.native.bind(id, text)
+	case formPortable:
+		t, err := m.portably()
+		if err != nil {
+			return nil, err
+		}
+		return t.bind(id, text)
+	case formRefused:
+		return &compiled{id: id, bytes: refusedBytes}, nil
+	}
+	return nil, fmt.Errorf("vm: code %v in form %d", id, as)
 }
 
 // portably is the target without a processor, which few machines ever need.
