@@ -14,6 +14,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 	"github.com/hypermesh/hypermesh/smart-contracts/harness"
@@ -399,6 +400,57 @@ func TestRealEscrow(t *testing.T) {
 	}
 	if err := h.Pass(48 * time.Hour); err != nil || h.Balance(at) != 90 {
 		t.Errorf("%v, the contract has %d", err, h.Balance(at))
+	}
+}
+
+// together is a verifier that can verify proofs together; none of them holds.
+type together struct{ asked int }
+
+func (v *together) Verify(zk.Statement, []byte) error {
+	v.asked++
+	return zk.ErrFalseProof
+}
+
+func (v *together) VerifyAll(claims []zk.Claim) []error {
+	return slices.Repeat([]error{zk.ErrFalseProof}, len(claims))
+}
+
+// TestProofsAreVerifiedOneByOne: of a block with transactions that ask for proofs' verdicts each call is made once, and told once,
+// whatever the verifier can.
+func TestProofsAreVerifiedOneByOne(t *testing.T) {
+	var verdicts []string
+	v := &together{}
+	h := fresh(t, harness.Config{Proofs: v, Genesis: func(g *chain.Genesis) {
+		g.InsecureKeys = true
+		g.Kernels = append(g.Kernels, chain.GenesisKernel{Name: "matmul-4", VerifyingKey: crypto.Digest{7}, FixedGas: chain.GasUnits(700_000)})
+	}})
+	at := scripted(t, h, func(s *harness.Scene) (any, error) {
+		if s.Entry != "execute" {
+			return nil, nil
+		}
+		text, err := s.Ask(fmt.Sprintf(`{"custom":{"verify_proof":{"kernel":"matmul-4","inputs":["%064x"],"outputs":["%064x"],"bind":"%064x","proof":"bm8="}}}`, 3, 9, 1))
+		verdicts = append(verdicts, string(text))
+		return nil, err
+	})
+	alice := harness.AccountOf("alice")
+	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1}}
+	order := chain.Order{ChainID: "harness-1", Consumer: alice.AccountKey(), Cluster: alice.PublicKey(), Policy: chain.PolicyField{Policy: chain.PolicyZK{Kernel: "matmul-4", VerifyingKey: crypto.Digest{7}, Inputs: []chain.FieldBytes{{31: 3}}}}, Caps: prices}
+	claim := chain.Claim{ // nobody has signed it
+		Order: order, Bid: chain.Bid{ChainID: "harness-1", Order: order.ID(), Node: alice.PublicKey(), Prices: prices}, Proof: []byte("no"),
+		Receipt: chain.UsageReceipt{ChainID: "harness-1", Order: order.ID(), Node: alice.PublicKey(), Sequence: 1, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1, DurationMs: 1}}, Exit: chain.ExitOK},
+	}
+	results, err := h.Block(
+		harness.Tx{From: alice, Messages: []chain.Msg{chain.Settle{Claims: chain.Claims{claim}}}},
+		harness.Tx{From: alice, Messages: []chain.Msg{chain.ExecuteContract{Contract: at, Msg: []byte("{}"), MaxDeposit: chain.Hyper(1)}}},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results[1].Refused != nil {
+		t.Fatalf("%+v", results[1])
+	}
+	if !slices.Equal(verdicts, []string{`{"valid":false}`}) || len(results[1].Calls) != 1 || v.asked != 1 {
+		t.Errorf("the contract was told %q, its calls are %+v, the verifier was asked %d times", verdicts, results[1].Calls, v.asked)
 	}
 }
 
