@@ -107,7 +107,7 @@ func IsOf(module []byte, project fs.FS) (bool, error) {
 	return bytes.HasSuffix(module, appendSection(nil, sourceSection, digest[:])), nil
 }
 
-// digest is of the files, the compiler's version and the options.
+// digest is of the files, the compiler's version, the options, and what is done to what it compiles to.
 func (s sources) digest() [sha256.Size]byte {
 	h := sha256.New()
 	part := func(text []byte) {
@@ -119,7 +119,7 @@ func (s sources) digest() [sha256.Size]byte {
 		panic("assembly: no lock file: " + err.Error())
 	}
 	part(lock)
-	part([]byte(strings.Join(options, " ")))
+	part([]byte(strings.Join(options, " ") + " " + blockRule))
 	for _, name := range s.names() {
 		part([]byte(name))
 		part(s[name])
@@ -154,7 +154,10 @@ func (c Compiler) compile(ctx context.Context, s sources, entry string) (module 
 	if text, err := runTool(ctx, buildTime, dir, "node", append([]string{asc, entry, "-o", out}, options...)...); err != nil {
 		return nil, fmt.Errorf("%w: %w\n%s", ErrCompile, err, text)
 	}
-	return os.ReadFile(filepath.Join(dir, out))
+	if module, err = os.ReadFile(filepath.Join(dir, out)); err != nil {
+		return nil, err
+	}
+	return withoutBlockSizes(module), nil
 }
 
 // install returns the compiler's program, and installs it if it is not there.

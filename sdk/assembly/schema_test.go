@@ -23,6 +23,9 @@ func TestSchemaOfAProject(t *testing.T) {
 		return fstest.MapFS{"index.ts": {Data: source}, "schema.json": {Data: []byte(text)}}
 	}
 	const good = `{"contract": "c", "version": "1", "instantiate": {}, "execute": {"go": {}}, "query": {"ask": [{}, "text"]}}`
+	if _, err := compiler(t).Build(t.Context(), project(strings.Replace(good, `"ask":`, `"tell": [{"n": "u64"}, "text"], "ask":`, 1))); err != nil {
+		t.Error(err)
+	}
 	module, err := compiler(t).Build(t.Context(), project(good))
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +44,12 @@ func TestSchemaOfAProject(t *testing.T) {
 		strings.Replace(good, `"ask":`, `"beg": [{}, {}], "ask":`, 1): `schema.json: it has the message "beg", which the contract does not know`,
 		strings.Replace(good, `"text"`, `"txt"`, 1):                   `schema.json: schema: there is no type "txt"`,
 		`{`: "schema.json: schema: unexpected EOF",
+		strings.Replace(good, `"instantiate": {}`, `"instantiate": {"n": "u64"}`, 1):              `{"n":1}, and the contract says "JSON: unknown field n"`,
+		strings.Replace(good, `"ask":`, `"tell": [{"n": "text"}, "text"], "ask":`, 1):             `{"tell":{"n":"sample-a"}}, and the contract says "JSON: want a number"`,
+		strings.Replace(good, `"ask":`, `"tell": [{"m?": "text"}, "text"], "ask":`, 1):            `{"tell":{"m":"sample-a"}}, and the contract says "JSON: no field n"`,
+		strings.Replace(good, `"ask":`, `"tell": [{"n": "u32", "m?": "u32"}, "text"], "ask":`, 1): `{"tell":{"m":1,"n":1}}, and the contract says "JSON: unknown field m"`,
+		strings.Replace(good, `"ask":`, `"tell": [{"n": ["u32", "text"]}, "text"], "ask":`, 1):    `{"tell":{"n":"sample-a"}}, and the contract says "JSON: want a number"`,
+		strings.Replace(good, `"ask":`, `"tell": [{"n": "u64"}, "u64"], "ask":`, 1):               `the contract answers {"tell":{"n":1}} with "yes": the answer to tell: want u64`,
 	} {
 		if _, err := compiler(t).Build(t.Context(), project(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

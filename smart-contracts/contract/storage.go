@@ -198,13 +198,15 @@ func (w *backward) Next() ([]byte, []byte, uint64, error) {
 
 func (w *backward) Close() {}
 
+// Canonical and Human take what addressIn takes, but for capitals: the zero address is none, since no
+// message may name it, and what a contract has promised to it would be nobody's for ever.
 func (h *reach) Canonical(text string) ([]byte, bool) {
 	a, err := chain.ParseAddress(text)
-	return a[:], err == nil
+	return a[:], err == nil && !a.IsZero()
 }
 
 func (h *reach) Human(canonical []byte) (string, bool) {
-	if len(canonical) != len(chain.Address{}) {
+	if len(canonical) != len(chain.Address{}) || chain.Address(canonical).IsZero() {
 		return "", false
 	}
 	return chain.Address(canonical).String(), true

@@ -24,7 +24,8 @@
 //  3. A message that Check refuses is refused by the JSON Schema, too, but for those that
 //     are too much to look at: how often Check looks at a value is bounded.
 //
-// What is said here of a contract is its author's word: the chain does not hold it to that.
+// What is said here of a contract is its author's word: the chain does not hold it to that. Samples is what the kit's build holds
+// it to the contract with.
 //
 // Concurrency: everything is a pure function.
 //

@@ -253,6 +253,11 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, entry := range []string{"instantiate", "execute", "query"} {
 			_ = s.Check(entry, msg)
+			for _, one := range s.Samples(entry) {
+				if err := s.Check(entry, one.JSON); err != nil && err.Error() != "there is too much to look at" {
+					t.Errorf("%s: the schema does not take its sample %s: %v", entry, one.JSON, err)
+				}
+			}
 		}
 	})
 }

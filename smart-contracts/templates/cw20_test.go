@@ -2,7 +2,10 @@ package templates_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -97,7 +100,8 @@ func TestCW20Allowances(t *testing.T) {
 
 func TestCW20Refusals(t *testing.T) {
 	for msg, want := range map[string]string{
-		`{"name":"ab","symbol":"TEST","decimals":6,"initial_balances":[]}`:                                                                                                      "a name has 3 to 50 letters",
+		`{"name":"ab","symbol":"TEST","decimals":6,"initial_balances":[]}`:                                                                                                      "a name has 3 to 50 bytes",
+		`{"name":"` + strings.Repeat("é", 25) + `x","symbol":"TTT","decimals":6,"initial_balances":[]}`:                                                                         "a name has 3 to 50 bytes",
 		`{"name":"abc","symbol":"T1T","decimals":6,"initial_balances":[]}`:                                                                                                      "a symbol has letters and hyphens",
 		`{"name":"abc","symbol":"T[T","decimals":6,"initial_balances":[]}`:                                                                                                      "a symbol has letters and hyphens",
 		`{"name":"abc","symbol":"TT","decimals":6,"initial_balances":[]}`:                                                                                                       "a symbol has 3 to 12 letters",
@@ -123,9 +127,54 @@ func TestCW20Refusals(t *testing.T) {
 	c.refused(t, "mint", `{"mint":{"recipient":"@bob","amount":"340282366920938463463374607431768210454"}}`, "more than the cap")
 	c.refused(t, "bob", `{"update_marketing":{"project":"q"}}`, "only the marketing account may")
 	c.must(t, "ann", `{"update_marketing":{"project":"","description":"words"}}`)
-	c.must(t, "ann", `{"upload_logo":{"embedded":{"svg":"PD94bWwgdmVyc2lvbj0="}}}`)
+	svg := base64Of(`<?xml version="1.0"?><svg/>`)
+	c.must(t, "ann", `{"upload_logo":{"embedded":{"svg":"`+svg+`"}}}`)
 	c.answers(t, `{"marketing_info":{}}`, `{"project":null,"description":"words","logo":"embedded","marketing":"@ann"}`)
-	c.answers(t, `{"download_logo":{}}`, `{"mime_type":"image/svg+xml","data":"PD94bWwgdmVyc2lvbj0="}`)
+	c.answers(t, `{"download_logo":{}}`, `{"mime_type":"image/svg+xml","data":"`+svg+`"}`)
+	const png = "\x89PNG\r\n\x1a\n"
+	for _, bad := range [][2]string{
+		{"svg", "<?xml version="}, {"svg", `<?xml version="1.0"><svg/>`}, {"svg", "<svg/>"}, {"svg", "<?xml >"}, {"svg", ""},
+		{"png", "\x89PNG"}, {"png", "\x88" + png[1:]}, {"png", png[:7] + "\r"}, {"png", ""},
+	} {
+		c.refused(t, "ann", fmt.Sprintf(`{"upload_logo":{"embedded":{%q:%q}}}`, bad[0], base64Of(bad[1])), "the logo is not what it says")
+	}
+	c.refused(t, "ann", fmt.Sprintf(`{"upload_logo":{"embedded":{"png":%q}}}`, base64Of(png+strings.Repeat("x", 5<<10-7))), "a logo has 5 KiB at most")
+	c.must(t, "ann", fmt.Sprintf(`{"upload_logo":{"embedded":{"png":%q}}}`, base64Of(png+strings.Repeat("x", 5<<10-8))))
+	c.must(t, "ann", `{"update_marketing":{"project":"q","description":" \t"}}`)
+	c.answers(t, `{"marketing_info":{}}`, `{"project":"q","description":null,"logo":"embedded","marketing":"@ann"}`)
+	c.must(t, "ann", `{"update_marketing":{"marketing":" "}}`)
+	c.refused(t, "ann", `{"update_marketing":{"project":"r"}}`, "only the marketing account may")
+	for _, msg := range []string{
+		`{"balance":{"address":"Ann"}}`, `{"allowance":{"owner":"Ann","spender":"@ann"}}`, `{"allowance":{"owner":"@ann","spender":"Ann"}}`,
+		`{"all_allowances":{"owner":"Ann"}}`, `{"all_spender_allowances":{"spender":"Ann"}}`,
+	} {
+		c.answers(t, msg, "address: invalid address")
+	}
+}
+
+// TestCW20Pages: lists have 10 entries unless they are asked for more, and 30 at most.
+func TestCW20Pages(t *testing.T) {
+	c := newCW20(t)
+	for i := range 16 {
+		for _, who := range []string{"alice", "mint", "ann"} {
+			c.must(t, who, fmt.Sprintf(`{"increase_allowance":{"spender":"@user%02d","amount":"1"}}`, i))
+		}
+	}
+	for i, name := range slices.Sorted(maps.Keys(people())) {
+		c.must(t, "mint", fmt.Sprintf(`{"mint":{"recipient":"@%s","amount":"%d"}}`, name, i+1))
+	}
+	for _, page := range []struct {
+		query string
+		all   int
+	}{
+		{`{"all_accounts":{"limit":%s}}`, 31}, {`{"all_allowances":{"owner":"@alice","limit":%s}}`, 16}, {`{"all_spender_allowances":{"spender":"@user03","limit":%s}}`, 3},
+	} {
+		for limit, most := range map[string]int{"null": 10, "0": 0, "7": 7, "30": 30, "31": 30, "4294967295": 30} {
+			if got := strings.Count(c.query(t, fmt.Sprintf(page.query, limit)), "@"); got != min(most, page.all) {
+				t.Errorf("%s with limit %s has %d entries of %d", page.query, limit, got, page.all)
+			}
+		}
+	}
 }
 
 // TestCW20Supply moves tokens at random: there are never more or fewer than the supply says.

@@ -66,6 +66,79 @@ func TestCW721(t *testing.T) {
 	}
 }
 
+// TestCW721Withdraw: what was sent to the collection's address goes to where its owner says.
+func TestCW721Withdraw(t *testing.T) {
+	c := newCW721(t)
+	const three = `{"withdraw_funds":{"amount":{"denom":"nhyper","amount":"3"}}}`
+	if err := c.Fund(c.at, 5); err != nil {
+		t.Fatal(err)
+	}
+	c.answers(t, `{"get_withdraw_address":{}}`, "null")
+	c.refused(t, "bob", three, "withdraw_address not found")
+	c.refused(t, "mint", `{"remove_withdraw_address":{}}`, "withdraw_address not found")
+	c.refused(t, "bob", `{"set_withdraw_address":{"address":"@bob"}}`, "only the minter may")
+	c.refused(t, "mint", `{"set_withdraw_address":{"address":"Bob"}}`, "address: invalid address")
+	r := c.must(t, "mint", `{"set_withdraw_address":{"address":"@ann"}}`)
+	if got := fmt.Sprint(r.Attributes); got != "[{action set_withdraw_address} {address @ann}]" {
+		t.Error(got)
+	}
+	c.answers(t, `{"get_withdraw_address":{}}`, `"@ann"`)
+	r = c.must(t, "bob", three)
+	if got := fmt.Sprint(r.Attributes); got != "[{action withdraw_funds} {amount 3} {denom nhyper}]" || c.has("ann") != 3 || c.has("it") != 2 {
+		t.Errorf("%s, ann has %d, the collection %d", got, c.has("ann"), c.has("it"))
+	}
+	if _, refusal := c.execute(t, "bob", three); refusal == "" || c.has("it") != 2 {
+		t.Errorf("more than there is: %q", refusal)
+	}
+	c.refused(t, "ann", `{"remove_withdraw_address":{}}`, "only the minter may")
+	c.must(t, "mint", `{"remove_withdraw_address":{}}`)
+	c.refused(t, "bob", three, "withdraw_address not found")
+	if _, refusal := c.instantiate(t, "alice", `{"name":"Sights","symbol":"SEE","withdraw_address":"@carol"}`); refusal != "" {
+		t.Fatal(refusal)
+	}
+	c.answers(t, `{"get_withdraw_address":{}}`, `"@carol"`)
+	c.answers(t, `{"minter":{}}`, `{"minter":"@alice"}`)
+}
+
+// TestCW721Forms: messages in all the forms that cw721-base 0.18 publishes, and what it does not take.
+func TestCW721Forms(t *testing.T) {
+	c := newCW721(t)
+	if r := c.must(t, "bob", `{"extension":{"msg":{}}}`); len(r.Attributes) != 0 || len(r.Messages) != 0 {
+		t.Errorf("an extension: %+v", r)
+	}
+	c.answers(t, `{"extension":{"msg":{}}}`, "null")
+	c.refused(t, "bob", `{"extension":{"msg":{"a":1}}}`, "JSON: unknown field a")
+	c.refused(t, "bob", `{"extension":{}}`, "JSON: no field msg")
+	c.must(t, "mint", `{"mint":{"token_id":"plain","owner":"@bob","extension":{}}}`)
+	c.answers(t, `{"nft_info":{"token_id":"plain"}}`, `{"token_uri":null,"extension":{}}`)
+	for _, msg := range []string{
+		`{"owner_of":{"token_id":"one","include_expired":null}}`, `{"all_nft_info":{"token_id":"one","include_expired":false}}`,
+		`{"approvals":{"token_id":"one","include_expired":null}}`, `{"all_operators":{"owner":"@bob","include_expired":null,"start_after":null,"limit":null}}`,
+		`{"tokens":{"owner":"@bob","start_after":null,"limit":null}}`, `{"all_tokens":{"start_after":null,"limit":4294967295}}`,
+		`{"approval":{"token_id":"one","spender":"@alice","include_expired":null}}`,
+	} {
+		if got := c.query(t, msg); !strings.HasPrefix(got, "{") {
+			t.Errorf("%s: %s", msg, got)
+		}
+	}
+	for _, msg := range []string{
+		`{"operator":{"owner":"Bob","operator":"@bob"}}`, `{"operator":{"owner":"@bob","operator":"Bob"}}`, `{"tokens":{"owner":"Bob"}}`,
+		`{"all_operators":{"owner":"Bob"}}`, `{"all_operators":{"owner":"@bob","start_after":"Bob"}}`,
+	} {
+		c.answers(t, msg, "address: invalid address")
+	}
+	for i := range 120 {
+		c.must(t, "mint", fmt.Sprintf(`{"mint":{"token_id":"n%03d","owner":"@carol","extension":null}}`, i))
+	}
+	for limit, want := range map[string]int{"null": 10, "0": 0, "100": 100, "101": 100} {
+		for _, msg := range []string{`{"tokens":{"owner":"@carol","limit":%s}}`, `{"all_tokens":{"limit":%s}}`} {
+			if got := c.query(t, fmt.Sprintf(msg, limit)); strings.Count(got, `"`) != 2+2*want {
+				t.Errorf("limit %s: %s", limit, got)
+			}
+		}
+	}
+}
+
 // TestCW721Ownership: the collection goes to who accepts it, as clients of cw-ownable have it.
 func TestCW721Ownership(t *testing.T) {
 	c := newCW721(t)

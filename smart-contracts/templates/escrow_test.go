@@ -96,6 +96,8 @@ func TestEscrowRefusals(t *testing.T) {
 		{fields(usual, many+`{"title":"t","amount":"1","due":1700000001}]`), "a deal has 1 to 20 milestones", 21},
 		{fields(usual, `"milestones":[{"title":"t","amount":"0","due":1700000001}]`), "a milestone of nothing", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000000}]`), "a milestone is due already", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":2016225000}]`), "a milestone is due within 10 years", 9},
+		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":18446744073709551615}]`), "a milestone is due within 10 years", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"order":"00"}]`), "want 64 hexadecimal digits", 9},
 		{fields(usual, strings.Replace(one, `}`, fmt.Sprintf(`,"order":"%064X"}`, 10), 1)), "want 64 hexadecimal digits", 9},
 		{fields(usual, `"milestones":[{"title":"t","amount":"9","due":1700000001,"colour":1}]`), "JSON: unknown field colour", 9},
@@ -124,8 +126,40 @@ func TestEscrowRefusals(t *testing.T) {
 	c.must(t, "will", `{"accept":{"deal":1}}`)
 	c.refused(t, "will", `{"accept":{"deal":1}}`, "the worker has accepted")
 	c.refused(t, "carl", `{"extend":{"deal":1,"milestone":0,"due":1700001000}}`, "that is not later")
+	c.refused(t, "carl", `{"extend":{"deal":1,"milestone":0,"due":2016225000}}`, "a milestone is due within 10 years")
 	c.refused(t, "carl", `{"prove":{"deal":1,"milestone":0}}`, "the milestone names no order")
 	c.refused(t, "will", fmt.Sprintf(`{"submit":{"deal":1,"milestone":0,"evidence":"%0513d"}}`, 0), "a text is too long")
+}
+
+// TestEscrowOrdersPayOnce: a client names an order in one milestone, and in another only when that one was not paid.
+func TestEscrowOrdersPayOnce(t *testing.T) {
+	c := newEscrow(t)
+	c.fund(t, 100, "bob")
+	const taken = "another milestone names the order"
+	milestone := func(order int) string {
+		return fmt.Sprintf(`{"title":"t","amount":"9","due":%d,"order":"%064x"}`, c.seconds()+1_000, order)
+	}
+	open := func(milestones ...string) string {
+		return `{"open":{"worker":"@will","arbiter":"@ann","fee":"0","review_seconds":60,"arbitration_seconds":60,"unjudged_percent":0,"milestones":[` + strings.Join(milestones, ",") + `]}}`
+	}
+	c.refused(t, "carl", open(milestone(1), milestone(1)), taken, 18)
+	c.must(t, "carl", open(milestone(1), milestone(2)), 18) // deal 2
+	c.refused(t, "carl", open(milestone(2)), taken, 9)
+	c.must(t, "bob", open(milestone(1)), 9) // each client for themselves: deal 3
+	c.must(t, "carl", `{"cancel":{"deal":2}}`)
+	c.must(t, "carl", open(milestone(1), milestone(2), milestone(3), milestone(4)), 36) // deal 4
+	c.must(t, "will", `{"accept":{"deal":4}}`)
+	c.must(t, "carl", `{"release":{"deal":4,"milestone":0}}`)
+	c.must(t, "will", `{"give_back":{"deal":4,"milestone":1}}`)
+	c.must(t, "will", `{"dispute":{"deal":4,"milestone":2,"reason":"no"}}`)
+	c.must(t, "ann", `{"decide":{"deal":4,"milestone":2,"worker_gets":"1","reason":"so"}}`)
+	c.pass(t, 1_000*time.Second)
+	c.must(t, "carl", `{"refund":{"deal":4,"milestone":3}}`)
+	for order, want := range map[int]string{1: taken, 3: taken, 2: "", 4: ""} {
+		if _, refusal := c.execute(t, "carl", open(milestone(order)), 9); refusal != want {
+			t.Errorf("order %d again: %q, want %q", order, refusal, want)
+		}
+	}
 }
 
 // TestEscrowResults: what the chain says of an order's claims pays a milestone, or does not.

@@ -112,7 +112,7 @@ func TestMultisigMembers(t *testing.T) {
 		`{"update":{"add":[{"addr":"@dave","weight":0}],"remove":[]}}`:                                  "a weight is from 1 to 1000000",
 		`{"update":{"add":[],"remove":["@alice","@bob"]}}`:                                              "the threshold is from 1 to the weight of all",
 		`{"update":{"add":[],"remove":["@alice","@bob","@carol"]}}`:                                     "a multisig has 1 to 64 members",
-		`{"update":{"add":[],"remove":[],"delay":1000}}`:                                                "the delay leaves no time to execute in",
+		`{"update":{"add":[],"remove":[],"delay":941}}`:                                                 "the delay leaves less than a minute to agree and to execute in",
 		`{"update":{"add":[{"addr":"@dave","weight":5}],"remove":["@carol"],"delay":0,"threshold":{}}}`: "JSON: want an object with one field",
 	} {
 		id++
@@ -144,9 +144,10 @@ func TestMultisigRefusals(t *testing.T) {
 		{`"weight":2`, `"weight":0`, "the threshold is from 1 to the weight of all"},
 		{`absolute_count`, `threshold_quorum`, "only an absolute count is taken"},
 		{`{"time":1000}`, `{"height":5}`, "a voting period is in seconds"},
-		{`{"time":1000}`, `{"time":0}`, "a voting period is from a second to a year"},
-		{`{"time":1000}`, `{"time":18446744073709551615}`, "a voting period is from a second to a year"},
-		{`"delay":100`, `"delay":1000`, "the delay leaves no time to execute in"},
+		{`{"time":1000}`, `{"time":59}`, "a voting period is from a minute to a year"},
+		{`{"time":1000}`, `{"time":31622401}`, "a voting period is from a minute to a year"},
+		{`"delay":100`, `"delay":941`, "the delay leaves less than a minute to agree and to execute in"},
+		{`"delay":100`, `"delay":18446744073709551615`, "the delay leaves less than a minute to agree and to execute in"},
 		{`"delay":100`, `"lock":100`, "JSON: unknown field lock"},
 		{`"@bob"`, `"bob"`, "address: invalid address"},
 		{`@bob","weight":1`, `@bob","weight":1000001`, "a weight is from 1 to 1000000"},

@@ -56,7 +56,7 @@ type upgrades struct {
 	sums   map[uint64]string
 }
 
-const proxyBegin = `{"governor":"@alice","guardian":"@bob","delay":100,"grace":50}`
+const proxyBegin = `{"governor":"@alice","guardian":"@bob","delay":100,"grace":60}`
 
 func newUpgrades(t *testing.T) *upgrades {
 	t.Helper()
@@ -107,7 +107,7 @@ func TestProxy(t *testing.T) {
 		t.Errorf("what is published: %+v", r)
 	}
 	diff := fmt.Sprintf(`{"migrate":{"target":%q,"from":{"code_id":2,"checksum":%q},"to":{"code_id":3,"checksum":%q},"msg":"e30="}}`, u.target, u.sums[2], u.sums[3])
-	shown := fmt.Sprintf(`{"id":1,"step":%s,"note":"https://x","ready":"%d","over":"%d","status":"STATUS"}`, diff, u.now()+100e9, u.now()+150e9)
+	shown := fmt.Sprintf(`{"id":1,"step":%s,"note":"https://x","ready":"%d","over":"%d","status":"STATUS"}`, diff, u.now()+100e9, u.now()+160e9)
 	for _, status := range []string{"waiting", "waiting", "ready"} {
 		u.answers(t, `{"decision":{"id":1}}`, strings.Replace(shown, "STATUS", status, 1))
 		if status == "waiting" {
@@ -138,7 +138,7 @@ func TestProxyChangesItsMind(t *testing.T) {
 	u.refused(t, "bob", `{"cancel":{"decision":1}}`, "it is cancelled")
 	u.must(t, "alice", `{"apply":{"decision":2}}`)
 	u.refused(t, "alice", `{"apply":{"decision":3}}`, "the target has other code by now")
-	u.pass(t, 50*time.Second)
+	u.pass(t, 60*time.Second)
 	u.refused(t, "alice", `{"apply":{"decision":3}}`, "it is over")
 	u.refused(t, "alice", `{"cancel":{"decision":3}}`, "it is over")
 	// Code that stops: the decision stands as it was.
@@ -153,14 +153,16 @@ func TestProxyChangesItsMind(t *testing.T) {
 	for msg, want := range map[string]string{
 		u.migrates(3): "it has that code already",
 		u.migrates(9): "query: no_such_code",
-		strings.Replace(u.migrates(2), "e30=", "e30", 1):                              "JSON: not base64",
-		strings.Replace(u.migrates(2), "https://x", strings.Repeat("x", 1_025), 1):    "the note is too long",
-		strings.Replace(u.migrates(2), u.target.String(), u.at.String(), 1):           "the proxy is not its admin",
-		strings.Replace(u.migrates(2), u.target.String(), account("bob").String(), 1): "query: no_such_contract",
-		strings.Replace(u.migrates(2), "migrate", "burn", 1):                          "unknown step burn",
-		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":0,"grace":1}}}}`:  "a delay is from a second to a year",
-		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":1,"grace":0}}}}`:  "a time of grace is from a second to a year",
-		`{"schedule":{"step":{"settings":{"governor":"bobby","delay":1,"grace":1}}}}`: "address: invalid address",
+		strings.Replace(u.migrates(2), "e30=", "e30", 1):                                     "JSON: not base64",
+		strings.Replace(u.migrates(2), "https://x", strings.Repeat("x", 1_025), 1):           "the note is too long",
+		strings.Replace(u.migrates(2), u.target.String(), u.at.String(), 1):                  "the proxy is not its admin",
+		strings.Replace(u.migrates(2), u.target.String(), account("bob").String(), 1):        "query: no_such_contract",
+		strings.Replace(u.migrates(2), "migrate", "burn", 1):                                 "unknown step burn",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":0,"grace":60}}}}`:        "a delay is from a second to a year",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":1,"grace":59}}}}`:        "a time of grace is from a minute to a year",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":31622401,"grace":60}}}}`: "a delay is from a second to a year",
+		`{"schedule":{"step":{"settings":{"governor":"@bob","delay":1,"grace":31622401}}}}`:  "a time of grace is from a minute to a year",
+		`{"schedule":{"step":{"settings":{"governor":"bobby","delay":1,"grace":60}}}}`:       "address: invalid address",
 		`{"sweep":{}}`:             "unknown message sweep",
 		`{"apply":{"decision":9}}`: "decisions not found",
 	} {
@@ -174,13 +176,13 @@ func TestProxyChangesItsMind(t *testing.T) {
 // TestProxySettings: who decides, and to whom the target goes, waits as well.
 func TestProxySettings(t *testing.T) {
 	u := newUpgrades(t)
-	u.must(t, "alice", `{"schedule":{"step":{"settings":{"governor":"@dave","delay":1,"grace":50}}}}`)
+	u.must(t, "alice", `{"schedule":{"step":{"settings":{"governor":"@dave","delay":1,"grace":60}}}}`)
 	u.must(t, "alice", fmt.Sprintf(`{"schedule":{"step":{"hand_over":{"target":%q,"admin":"@carol"}}}}`, u.target))
 	u.must(t, "alice", u.migrates(3))
 	u.refused(t, "alice", `{"apply":{"decision":1}}`, "it is waiting")
 	u.pass(t, 100*time.Second)
 	u.must(t, "alice", `{"apply":{"decision":1}}`)
-	u.answers(t, `{"settings":{}}`, `{"governor":"@dave","guardian":null,"delay":1,"grace":50}`)
+	u.answers(t, `{"settings":{}}`, `{"governor":"@dave","guardian":null,"delay":1,"grace":60}`)
 	u.refused(t, "alice", `{"apply":{"decision":2}}`, "only the governor may")
 	u.refused(t, "bob", `{"cancel":{"decision":2}}`, "only the governor and the guardian may")
 	u.must(t, "dave", `{"apply":{"decision":2}}`)
@@ -232,7 +234,7 @@ func TestProxyHistories(t *testing.T) {
 		status := d.end
 		switch {
 		case status != "":
-		case u.next() >= d.ready+50e9:
+		case u.next() >= d.ready+60e9:
 			status = "over"
 		case u.next() >= d.ready:
 			status = "ready"

@@ -134,12 +134,44 @@ func TestServiceOrder(t *testing.T) {
 	}
 	a.refused(t, "bob", deliver, "the task is paid")
 	// Whom bob has hired, by an order of his own, works for bob.
-	a.accepted(t, fmt.Sprintf(`{"order":{"id":%q}}`, orderOf))
+	a.chain.orders[result] = order
+	a.accepted(t, fmt.Sprintf(`{"order":{"id":%q}}`, resultOf))
 	good.Provider = account("dave").Address()
 	order.Claims = []onchain.ClaimState{good}
 	a.refused(t, "bob", `{"deliver":{"task":2}}`, none)
 	order.Consumer = account("bob").Address()
 	a.ends(t, a.must(t, "bob", `{"deliver":{"task":2}}`), "paid", "1200", "0")
+}
+
+// TestServiceOrdersPayOnce: no two tasks are for one order, unless the first came to nothing.
+func TestServiceOrdersPayOnce(t *testing.T) {
+	a := newAgreement(t, serviceBegin)
+	const taken = "another task is for the order"
+	evidence := fmt.Sprintf(`{"order":{"id":%q}}`, orderOf)
+	offer := fmt.Sprintf(`{"offer":{"evidence":{"order":{"id":%q,"result":%q}},"stake":"200"}}`, orderOf, resultOf)
+	for _, come := range []func(id int){
+		func(id int) { a.must(t, "alice", fmt.Sprintf(`{"withdraw":{"task":%d}}`, id)) },
+		func(id int) {
+			a.must(t, "bob", fmt.Sprintf(`{"accept":{"task":%d}}`, id), 200)
+			a.refused(t, "alice", offer, taken, 1_000)
+			a.must(t, "bob", fmt.Sprintf(`{"give_up":{"task":%d}}`, id))
+		},
+		func(id int) {
+			a.must(t, "bob", fmt.Sprintf(`{"accept":{"task":%d}}`, id), 200)
+			a.pass(t, 151*time.Second)
+			a.must(t, "alice", fmt.Sprintf(`{"reclaim":{"task":%d}}`, id))
+		},
+	} {
+		id := a.offered(t, evidence)
+		a.refused(t, "alice", offer, taken, 1_000)
+		come(id)
+	}
+	a.accepted(t, evidence)
+	a.must(t, "alice", fmt.Sprintf(`{"approve":{"task":%d}}`, a.tasks))
+	a.refused(t, "alice", offer, taken, 1_000)
+	a.offered(t, fmt.Sprintf(`{"order":{"id":%q}}`, resultOf))
+	a.offered(t, word)
+	a.offered(t, word)
 }
 
 // TestServiceProof pays for a proof of this task, of what was agreed upon.

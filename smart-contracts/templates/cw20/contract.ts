@@ -41,7 +41,8 @@ export function instantiate(_env: Env, info: Info, msg: Json): Response {
 }
 
 function checkName(t: Token): void {
-  if (t.name.length < 3 || t.name.length > 50) throw new Error("a name has 3 to 50 letters");
+  const bytes = Bytes.of(t.name).length;
+  if (bytes < 3 || bytes > 50) throw new Error("a name has 3 to 50 bytes");
   if (t.symbol.length < 3 || t.symbol.length > 12) throw new Error("a symbol has 3 to 12 letters");
   for (let i = 0; i < t.symbol.length; i++) {
     const c = t.symbol.charCodeAt(i);
@@ -272,7 +273,7 @@ function presenter(sender: string): Marketing {
   return now;
 }
 
-// An empty text takes a field away; what is left out stays.
+// A text of nothing but spaces takes a field away; what is left out stays.
 function updateMarketing(sender: string, m: Json): Response {
   const now = presenter(sender);
   now.project = optional(m, "project", now.project);

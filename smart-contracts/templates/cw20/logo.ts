@@ -38,8 +38,19 @@ export function keepLogo(json: Json): void {
   const l = new Logo();
   l.read(json);
   if (l.data.length > maxBytes) throw new Error("a logo has 5 KiB at most");
-  const head = Bytes.of(l.kind == "svg" ? "<?xml " : "PNG");
-  const at: usize = l.kind == "svg" ? 0 : 1;
-  if (l.kind != "url" && (l.data.length < at + head.length || !l.data.slice(at, at + head.length).equals(head))) throw new Error("the logo is not what it says");
+  if ((l.kind == "svg" && !isXML(l.data)) || (l.kind == "png" && !isPNG(l.data))) throw new Error("the logo is not what it says");
   logo().save(l);
+}
+
+// isXML tells whether a text begins with a declaration of XML: all up to its first >.
+function isXML(text: Bytes): bool {
+  let end: usize = 0;
+  while (end < text.length && text.byte(end) != 0x3e) end++;
+  const begin = Bytes.of("<?xml ");
+  return end > begin.length && end < text.length && text.slice(0, begin.length).equals(begin) && text.byte(end - 1) == 0x3f;
+}
+
+// isPNG tells whether a picture begins as PNG does (RFC 2083 §3.1).
+function isPNG(picture: Bytes): bool {
+  return picture.length >= 8 && picture.slice(0, 8).number<u64>() == 0x89504e470d0a1a0a;
 }

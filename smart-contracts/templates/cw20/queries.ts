@@ -1,6 +1,6 @@
 // What a token answers.
 
-import { Entries, Env, Json, U128, Writer, unknown } from "./kit";
+import { Entries, Env, Json, U128, Writer, address, unknown } from "./kit";
 import { Allowance, Marketing, allowances, balances, grants, marketing, text, token } from "./state";
 import { Logo, logo } from "./logo";
 
@@ -21,7 +21,7 @@ export function query(_env: Env, msg: Json): Writer {
 }
 
 function balance(m: Json, w: Writer): void {
-  const account = m.field("address").text();
+  const account = address(m.field("address").text());
   m.done();
   w.object().field("balance").u128(balances().or(account, new U128())).end();
 }
@@ -39,8 +39,8 @@ function minter(m: Json, w: Writer): void {
 }
 
 function allowance(m: Json, w: Writer): void {
-  const owner = m.field("owner").text();
-  const spender = m.field("spender").text();
+  const owner = address(m.field("owner").text());
+  const spender = address(m.field("spender").text());
   m.done();
   allowances(owner).or(spender, new Allowance()).write(w);
 }
@@ -57,7 +57,7 @@ function limit(m: Json): u32 {
 }
 
 function allAllowances(m: Json, w: Writer): void {
-  const all = allowances(m.field("owner").text());
+  const all = allowances(address(m.field("owner").text()));
   const after = m.maybe("start_after");
   const n = limit(m);
   m.done();
@@ -65,7 +65,7 @@ function allAllowances(m: Json, w: Writer): void {
 }
 
 function allGrants(m: Json, w: Writer): void {
-  const all = grants(m.field("spender").text());
+  const all = grants(address(m.field("spender").text()));
   const after = m.maybe("start_after");
   const n = limit(m);
   m.done();

@@ -122,10 +122,15 @@ export class Marketing {
   }
 }
 
-// optional reads a text that may be left out.
+// optional reads a text that may be left out; one of nothing but spaces is empty.
 export function optional(json: Json, name: string, otherwise: string): string {
   const found = json.maybe(name);
-  return found === null ? otherwise : found.text();
+  if (found === null) return otherwise;
+  const text = found.text();
+  for (let i = 0; i < text.length; i++) {
+    if (text.charCodeAt(i) > 0x20) return text;
+  }
+  return "";
 }
 
 // text writes one that may be empty.

@@ -1,7 +1,7 @@
 // A collection of tokens of which each is another, with the messages of cw721-base.
 
-import { Bytes, Env, Expires, Info, Json, Response, Wasm, Writer, address, unknown, version } from "./kit";
-import { Collection, Ownership, Token, collection, count, operators, owned, ownership, tokens } from "./state";
+import { Bank, Bytes, Coin, Coins, Env, Expires, Info, Json, Response, Wasm, Writer, address, unknown, version } from "./kit";
+import { Collection, Ownership, Token, collection, count, operators, owned, ownership, purse, tokens } from "./state";
 export { query } from "./queries";
 
 const maxName = 128; // letters of a token's name
@@ -13,7 +13,9 @@ export function instantiate(_env: Env, info: Info, msg: Json): Response {
   c.name = msg.field("name").text();
   c.symbol = msg.field("symbol").text();
   const who = msg.maybe("minter");
+  const to = msg.maybe("withdraw_address");
   msg.done();
+  if (to !== null) purse().save(address(to.text()));
   const o = new Ownership();
   o.owner = who === null ? info.sender : address(who.text());
   ownership().save(o);
@@ -34,6 +36,10 @@ export function execute(env: Env, info: Info, msg: Json): Response {
   if (m.named("mint")) return mint(info.sender, m);
   if (m.named("burn")) return burn(env, info.sender, m);
   if (m.named("update_ownership")) return updateOwnership(env, info.sender, m);
+  if (m.named("set_withdraw_address")) return setWithdrawAddress(info.sender, m);
+  if (m.named("remove_withdraw_address")) return removeWithdrawAddress(info.sender, m);
+  if (m.named("withdraw_funds")) return withdrawFunds(m);
+  if (m.named("extension")) return extension(m);
   throw new Error(unknown(m));
 }
 
@@ -164,6 +170,40 @@ function burn(env: Env, sender: string, m: Json): Response {
   tokens().remove(id);
   count().save(count().load() - 1);
   return done("burn", sender).attribute("token_id", id);
+}
+
+// What is sent to the collection's address goes to where its owner has said, and nowhere before that.
+function setWithdrawAddress(sender: string, m: Json): Response {
+  onlyMinter(ownership().load(), sender);
+  const to = address(m.field("address").text());
+  m.done();
+  purse().save(to);
+  return new Response().attribute("action", "set_withdraw_address").attribute("address", to);
+}
+
+function removeWithdrawAddress(sender: string, m: Json): Response {
+  onlyMinter(ownership().load(), sender);
+  m.done();
+  const to = purse().load();
+  purse().remove();
+  return new Response().attribute("action", "remove_withdraw_address").attribute("address", to);
+}
+
+function withdrawFunds(m: Json): Response {
+  const amount = m.field("amount");
+  const coin = new Coin();
+  coin.read(amount);
+  amount.done();
+  m.done();
+  const r = new Response().attribute("action", "withdraw_funds").attribute("amount", coin.amount.toString()).attribute("denom", coin.denom);
+  return r.message(Bank.send(purse().load(), Coins.of(coin.amount, coin.denom)));
+}
+
+// extension is where collections with messages of their own have them; this one has none.
+function extension(m: Json): Response {
+  m.field("msg").done();
+  m.done();
+  return new Response();
 }
 
 // updateOwnership hands the collection to somebody, whose it is once they accept it, or to nobody for good.

@@ -1,7 +1,7 @@
 // What a collection answers.
 
-import { Entries, Env, Json, Writer, unknown } from "./kit";
-import { Approval, Token, collection, count, maybe, operators, owned, ownership, tokens } from "./state";
+import { Entries, Env, Json, Writer, address, unknown } from "./kit";
+import { Approval, Token, collection, count, maybe, operators, owned, ownership, purse, tokens } from "./state";
 
 export function query(env: Env, msg: Json): Writer {
   const m = msg.variant();
@@ -19,6 +19,8 @@ export function query(env: Env, msg: Json): Writer {
   else if (m.named("all_tokens")) allTokens(m, w);
   else if (m.named("minter")) whoMints(m, w);
   else if (m.named("ownership")) whose(m, w);
+  else if (m.named("get_withdraw_address")) whoWithdraws(m, w);
+  else if (m.named("extension")) extension(m, w);
   else throw new Error(unknown(m));
   return w;
 }
@@ -65,8 +67,8 @@ function approvals(env: Env, m: Json, w: Writer): void {
 }
 
 function operator(env: Env, m: Json, w: Writer): void {
-  const owner = m.field("owner").text();
-  const who = m.field("operator").text();
+  const owner = address(m.field("owner").text());
+  const who = address(m.field("operator").text());
   const at = when(env, m);
   m.done();
   if (!operators(owner).has(who)) throw new Error("no approval");
@@ -89,12 +91,12 @@ function limit(m: Json): u32 {
 }
 
 function allOperators(env: Env, m: Json, w: Writer): void {
-  const all = operators(m.field("owner").text());
+  const all = operators(address(m.field("owner").text()));
   const after = m.maybe("start_after");
   const at = when(env, m);
   let n = limit(m);
   m.done();
-  const entries = after === null ? all.up() : all.upAfter(after.text());
+  const entries = after === null ? all.up() : all.upAfter(address(after.text()));
   w.object().field("operators").list();
   while (n > 0 && entries.next()) {
     const found = new Approval(entries.key(), entries.value());
@@ -144,7 +146,7 @@ function listed<V>(entries: Entries<string, V>, n: u32, w: Writer): void {
 }
 
 function ownersTokens(m: Json, w: Writer): void {
-  const all = owned(m.field("owner").text());
+  const all = owned(address(m.field("owner").text()));
   const after = m.maybe("start_after");
   const n = limit(m);
   m.done();
@@ -167,4 +169,16 @@ function whoMints(m: Json, w: Writer): void {
 function whose(m: Json, w: Writer): void {
   m.done();
   ownership().load().write(w);
+}
+
+function whoWithdraws(m: Json, w: Writer): void {
+  m.done();
+  maybe(w, purse().or(""));
+}
+
+// extension answers nothing: what it is for, collections with queries of their own have.
+function extension(m: Json, w: Writer): void {
+  m.field("msg").done();
+  m.done();
+  w.null();
 }

@@ -194,6 +194,11 @@ export function count(): Item<u64> {
   return new Item<u64>("num_tokens");
 }
 
+// purse is whose the money is that is sent to the collection's address.
+export function purse(): Item<string> {
+  return new Item<string>("withdraw_address");
+}
+
 @final
 export class Collection {
   name: string = "";

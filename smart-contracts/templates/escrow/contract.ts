@@ -2,7 +2,7 @@
 // agree on is decided by an arbiter. Each milestone's money goes out once, all of it.
 
 import { Bank, Coins, Env, Info, Json, Query, Response, U128, Writer, address, hexadecimal, unknown, version } from "./kit";
-import { Deal, Milestone, deals, dealsOf, held, last, milestones } from "./state";
+import { Deal, Milestone, deals, dealsOf, held, last, milestones, orders } from "./state";
 export { query } from "./queries";
 
 const maxMilestones = 20;
@@ -57,10 +57,26 @@ function newMilestone(env: Env, d: Deal, json: Json): Milestone {
   const order = json.maybe("order");
   if (order !== null) m.order = hexadecimal(order.text());
   json.done();
+  if (m.order.length > 0) {
+    // one result pays once
+    if (orders(d.client).has(m.order)) throw new Error("another milestone names the order");
+    orders(d.client).save(m.order, true);
+  }
   if (m.amount.isZero()) throw new Error("a milestone of nothing");
   if (m.amount < d.fee) throw new Error("a milestone of less than the arbiter's fee");
   if (m.due <= env.seconds()) throw new Error("a milestone is due already");
+  within(m.due, env.seconds());
   return m;
+}
+
+// within refuses times until which nobody would want to wait for the money.
+function within(due: u64, now: u64): void {
+  if (due > now + maxPeriod) throw new Error("a milestone is due within 10 years");
+}
+
+// free lets the client name an order again, whose milestone was not paid.
+function free(d: Deal, m: Milestone): void {
+  if (m.order.length > 0) orders(d.client).remove(m.order);
 }
 
 function open(env: Env, info: Info, m: Json): Response {
@@ -116,7 +132,10 @@ function cancel(sender: string, m: Json): Response {
   if (d.client != sender) throw new Error("only the client may");
   const r = done("cancel", id);
   pay(r, d, d.client, d.held);
-  for (let i: u32 = 0; i < d.count; i++) milestones(id).remove(i);
+  for (let i: u32 = 0; i < d.count; i++) {
+    free(d, milestones(id).load(i));
+    milestones(id).remove(i);
+  }
   deals().remove(id);
   dealsOf(d.client).remove(id);
   dealsOf(d.worker).remove(id);
@@ -154,7 +173,7 @@ class Case {
     private sender: string,
     private id: u64,
     private n: u32,
-    private time: u64,
+    public time: u64,
   ) {
     this.d = deals().load(id);
     this.m = milestones(id).load(n);
@@ -221,6 +240,7 @@ class Case {
     pay(this.r, this.d, this.d.client, client);
     this.m.stage = stage;
     this.m.paid = worker;
+    if (stage == "returned") free(this.d, this.m);
     this.r.attribute("worker", worker.toString()).attribute("client", client.toString());
     return this.save();
   }
@@ -248,6 +268,7 @@ function extend(c: Case, m: Json): Response {
   if (!c.isClient()) throw new Error("only the client may");
   c.need("open");
   if (due <= c.m.due) throw new Error("that is not later");
+  within(due, c.time);
   c.m.due = due;
   return c.save();
 }

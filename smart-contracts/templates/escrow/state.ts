@@ -103,6 +103,11 @@ export function dealsOf(party: string): Map<u64, bool> {
   return new Map<u64, bool>("deals__party").under(party);
 }
 
+// orders are those that a client's milestones name: for each a milestone that is held, or was paid or decided.
+export function orders(client: string): Map<string, bool> {
+  return new Map<string, bool>("orders").under(client);
+}
+
 // held is the money of all deals, by its token.
 export function held(): Map<string, U128> {
   return new Map<string, U128>("held");

@@ -46,6 +46,19 @@ function tests(t: Tests): Tests {
     equal(json(contract.query(env(), parsed('{"deals":{"party":"ann"}}'))), '{"deals":[]}');
   });
 
+  t.test("an order is named by one milestone", () => {
+    begin();
+    refuses("another milestone names the order");
+    open(Coins.of(U128.of(100), "hyper"));
+  });
+
+  t.test("and by another when that one is cancelled", () => {
+    open(Coins.of(U128.of(100), "hyper"));
+    act("carl", '{"cancel":{"deal":1}}');
+    open(Coins.of(U128.of(100), "hyper"));
+    equal(held(), '{"amount":"100"}');
+  });
+
   t.test("a deal that was accepted is not cancelled", () => {
     begin();
     refuses("the worker has accepted");

@@ -11,6 +11,7 @@ const maxMessages = 16;
 const maxTitle = 128;
 const maxDescription = 4096;
 const maxWeight: u64 = 1000000;
+const minSeconds: u64 = 60; // to agree and to execute in
 const maxSeconds: u64 = 366 * 86400;
 
 // instantiate takes HYPER: it is the members'.
@@ -27,11 +28,12 @@ export function instantiate(_env: Env, _info: Info, msg: Json): Response {
   return new Response().attribute("action", "instantiate");
 }
 
-// keep stores rules that fit each other.
+// keep stores rules that fit each other: with those that leave no time to agree and to execute in, nothing would ever be
+// executed, an update of the rules neither.
 function keep(r: Rules): void {
   if (r.need == 0 || r.need > r.total) throw new Error("the threshold is from 1 to the weight of all");
-  if (r.period == 0 || r.period > maxSeconds) throw new Error("a voting period is from a second to a year");
-  if (r.delay >= r.period) throw new Error("the delay leaves no time to execute in");
+  if (r.period < minSeconds || r.period > maxSeconds) throw new Error("a voting period is from a minute to a year");
+  if (r.delay > r.period - minSeconds) throw new Error("the delay leaves less than a minute to agree and to execute in");
   rules().save(r);
 }
 

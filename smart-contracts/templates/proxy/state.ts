@@ -3,6 +3,7 @@
 import { Bytes, Env, Item, Json, Map, Query, Response, U128, Wasm, Writer, address } from "./kit";
 
 export const nano: u64 = 1000000000;
+const minGrace: u64 = 60; // seconds in which a decision can be carried out: without them none is ever, of new settings neither
 const maxSeconds: u64 = 366 * 86400;
 
 // Settings are who decides, and how long everybody has to look at it.
@@ -21,7 +22,7 @@ export class Settings {
     this.grace = json.field("grace").u64();
     json.done();
     if (this.delay == 0 || this.delay > maxSeconds) throw new Error("a delay is from a second to a year");
-    if (this.grace == 0 || this.grace > maxSeconds) throw new Error("a time of grace is from a second to a year");
+    if (this.grace < minGrace || this.grace > maxSeconds) throw new Error("a time of grace is from a minute to a year");
   }
 
   write(w: Writer): void {

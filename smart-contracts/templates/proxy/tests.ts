@@ -20,7 +20,7 @@ function begin(): void {
   knows('{"contract_info":{"contract_addr":"other"}}', '{"code_id":5,"creator":"alice","admin":"alice","pinned":false,"ibc_port":null}');
   knows('{"code_info":{"code_id":5}}', '{"code_id":5,"creator":"alice","checksum":"aa"}');
   knows('{"code_info":{"code_id":6}}', '{"code_id":6,"creator":"alice","checksum":"bb"}');
-  contract.instantiate(env(), from("alice"), parsed('{"governor":"alice","guardian":"bob","delay":100,"grace":50}'));
+  contract.instantiate(env(), from("alice"), parsed('{"governor":"alice","guardian":"bob","delay":100,"grace":60}'));
 }
 
 function does(sender: string, msg: string, at: Env = env()): string {
@@ -45,7 +45,7 @@ function tests(t: Tests): Tests {
     migrates("shop");
     equal(
       json(contract.query(env(), parsed('{"decisions":{}}'))),
-      '{"decisions":[{"id":1,"step":{"migrate":{"target":"shop","from":{"code_id":5,"checksum":"aa"},"to":{"code_id":6,"checksum":"bb"},"msg":"e30="}},"note":"","ready":"1700000100000000000","over":"1700000150000000000","status":"waiting"}]}',
+      '{"decisions":[{"id":1,"step":{"migrate":{"target":"shop","from":{"code_id":5,"checksum":"aa"},"to":{"code_id":6,"checksum":"bb"},"msg":"e30="}},"note":"","ready":"1700000100000000000","over":"1700000160000000000","status":"waiting"}]}',
     );
   });
   t.test("not before", () => {
@@ -58,7 +58,7 @@ function tests(t: Tests): Tests {
     begin();
     migrates("shop");
     refuses("it is over");
-    does("alice", '{"apply":{"decision":1}}', env(start + 150));
+    does("alice", '{"apply":{"decision":1}}', env(start + 160));
   });
   t.test("not what was cancelled", () => {
     begin();
@@ -74,9 +74,9 @@ function tests(t: Tests): Tests {
   });
   t.test("its own delay waits as well", () => {
     begin();
-    does("alice", '{"schedule":{"step":{"settings":{"governor":"carol","delay":1,"grace":1}}}}');
+    does("alice", '{"schedule":{"step":{"settings":{"governor":"carol","delay":1,"grace":60}}}}');
     does("alice", '{"apply":{"decision":1}}', env(start + 100));
-    equal(json(contract.query(env(), parsed('{"settings":{}}'))), '{"governor":"carol","guardian":null,"delay":1,"grace":1}');
+    equal(json(contract.query(env(), parsed('{"settings":{}}'))), '{"governor":"carol","guardian":null,"delay":1,"grace":60}');
     refuses("only the governor may");
     migrates("shop");
   });

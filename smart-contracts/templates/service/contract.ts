@@ -4,7 +4,7 @@
 // not deliver loses the stake, and an arbiter decides upon disputes.
 
 import { Chain, Compute, Env, Info, Json, Query, Response, Statement, U128, hexadecimal, unknown, version } from "./kit";
-import { Evidence, Task, Terms, bind, denom, elements, held, last, nano, pay, tasks, terms, words } from "./state";
+import { Evidence, Task, Terms, bind, denom, elements, held, last, nano, orders, pay, tasks, terms, words } from "./state";
 export { query } from "./queries";
 
 const maxReference = 512;
@@ -63,12 +63,14 @@ function saved(action: string, id: u64, t: Task, state: string): Response {
   return done(action, id, t);
 }
 
-// ended pays out all that a task holds: to the provider so much, the rest to the client.
+// ended pays out all that a task holds: to the provider so much, the rest to the client. An order whose task paid nothing may
+// be another's.
 function ended(action: string, id: u64, t: Task, state: string, toProvider: U128): Response {
   const all = t.price + t.stake;
   const toClient = all - toProvider;
   const now = held().load();
   held().save(now - all);
+  if (t.evidence.kind == "order" && (state == "withdrawn" || state == "failed" || state == "lapsed")) orders().remove(t.evidence.order);
   const r = saved(action, id, t, state).attribute("to_provider", toProvider.toString()).attribute("to_client", toClient.toString());
   const who = terms().load();
   return pay(pay(r, who.provider, toProvider), who.client, toClient);
@@ -101,6 +103,11 @@ function offer(info: Info, m: Json): Response {
   t.evidence.read(m.field("evidence"));
   t.stake = m.field("stake").u128();
   m.done();
+  if (t.evidence.kind == "order") {
+    // one result pays once
+    if (orders().has(t.evidence.order)) throw new Error("another task is for the order");
+    orders().save(t.evidence.order, true);
+  }
   t.price = info.funds().only(denom);
   if (t.price.isZero()) throw new Error("a task without a price");
   hold(t.price);

@@ -189,6 +189,11 @@ export function tasks(): Map<u64, Task> {
   return new Map<u64, Task>("tasks");
 }
 
+// orders are those that tasks are for: for each a task that is open, or was paid or ruled upon.
+export function orders(): Map<string, bool> {
+  return new Map<string, bool>("orders");
+}
+
 export function last(): Item<u64> {
   return new Item<u64>("task_count");
 }

@@ -52,6 +52,12 @@ function tests(t: Tests): Tests {
     equal(does("bob", '{"deliver":{"task":1}}'), paid("deliver", "1200"));
     equal(json(contract.query(env(), parsed('{"held":{}}'))), '{"held":"0"}');
   });
+  t.test("an order is for one task", () => {
+    begin();
+    accepted('{"order":{"id":"' + order + '"}}');
+    refuses("another task is for the order");
+    does("alice", '{"offer":{"evidence":{"order":{"id":"' + order + '"}},"stake":"200"}}', start, 1000);
+  });
   t.test("not for one that is not verified", () => {
     begin();
     accepted('{"order":{"id":"' + order + '"}}');

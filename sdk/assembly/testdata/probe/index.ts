@@ -4,7 +4,7 @@ export { allocate, deallocate, interface_version_8 } from "./kit/abi";
 
 import {
   Bank, Batch, Bytes, Chain, Coin, Coins, Compute, Distribution, Entries, Env, Event, Info, Item, Json, Map, Query, Reply, ReplyOn, Response, Staking, Statement, U128, U256, Wasm, Writer,
-  address, answer, answerQuery, ask, canonical, custom, ed25519Verify, encode, hashToG1, hashToG2, human, message, pairingsEqual, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256, sumG1, sumG2, unknown, vote,
+  address, answer, answerQuery, ask, canonical, custom, decode, ed25519Verify, encode, hashToG1, hashToG2, human, message, pairingsEqual, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256, sumG1, sumG2, unknown, vote,
 } from "./kit";
 
 class Pair {
@@ -28,6 +28,60 @@ function pairs(): Map<string, Pair> {
   return new Map<string, Pair>("pairs");
 }
 
+// keyed is values by whole numbers of one kind, within parts.
+function keyed<K extends number>(under: Json): Map<K, string> {
+  let map = new Map<K, string>("keyed").under<string>(nameof<K>());
+  let one = under.head();
+  while (one !== null) {
+    if (one.isText()) map = map.under<string>(one.text());
+    else map = map.under<i32>(<i32>one.i64());
+    one = one.tail();
+  }
+  return map;
+}
+
+// place puts a value under a key of a kind, or walks over those that are there.
+function place<K extends number>(m: Json, w: Writer): void {
+  const map = keyed<K>(m.field("under"));
+  const key = m.maybe("key");
+  const after = m.maybe("after");
+  const before = m.maybe("before");
+  const value = m.maybe("value");
+  if (value !== null) {
+    map.save(decode<K>(m.field("key")), value.text());
+    return;
+  }
+  if (key !== null) {
+    w.text(map.load(decode<K>(key)));
+    return;
+  }
+  let entries = map.up();
+  if (after !== null) entries = map.upAfter(decode<K>(after));
+  else if (before !== null) entries = map.downBefore(decode<K>(before));
+  else if (!m.field("up").bool()) entries = map.down();
+  w.list();
+  while (entries.next()) {
+    encode<K>(w.list(), entries.key());
+    w.text(entries.value()).end();
+  }
+  w.end();
+}
+
+function placed(m: Json): Writer {
+  const w = new Writer();
+  const kind = m.field("kind").text();
+  if (kind == "i8") place<i8>(m, w);
+  else if (kind == "i16") place<i16>(m, w);
+  else if (kind == "i32") place<i32>(m, w);
+  else if (kind == "i64") place<i64>(m, w);
+  else if (kind == "u8") place<u8>(m, w);
+  else if (kind == "u16") place<u16>(m, w);
+  else if (kind == "u32") place<u32>(m, w);
+  else if (kind == "u64") place<u64>(m, w);
+  else throw new Error("no such kind");
+  return w;
+}
+
 function numbered(): Map<u64, string> {
   return new Map<u64, string>("numbered");
 }
@@ -40,6 +94,10 @@ export function execute(env: usize, info: usize, msg: usize): usize {
   const e = Env.at(env);
   const m = message(msg).variant();
   if (m.named("put")) return answer(put(m));
+  if (m.named("place")) {
+    placed(m);
+    return answer(new Response());
+  }
   if (m.named("everything")) return answer(everything(e, Info.at(info)));
   throw new Error(unknown(m));
 }
@@ -100,6 +158,7 @@ export function reply(_env: usize, told: usize): usize {
 
 export function query(_env: usize, msg: usize): usize {
   const m = message(msg).variant();
+  if (m.named("place")) return answerQuery(placed(m));
   const w = new Writer();
   if (m.named("u128")) small(m, w);
   else if (m.named("u256")) large(m, w);
@@ -111,6 +170,8 @@ export function query(_env: usize, msg: usize): usize {
   else if (m.named("batch")) batch(m, w);
   else if (m.named("bls")) pairings(m, w);
   else if (m.named("address")) w.list().text(address(m.text())).binary(canonical(m.text())).text(human(canonical(m.text()))).end();
+  else if (m.named("canonical")) w.binary(canonical(m.text()));
+  else if (m.named("human")) w.text(human(m.bytes()));
   else if (m.named("ask")) questions(m, w);
   else throw new Error(unknown(m));
   return answerQuery(w);
@@ -163,6 +224,8 @@ function echo(m: Json, w: Writer): void {
     else if (v.named("quoted")) w.u64Text(v.u64Text());
     else if (v.named("bool")) w.bool(v.bool());
     else if (v.named("raw")) w.json(v.raw());
+    else if (v.named("inner")) w.json(Json.parse(v.bytes()).raw());
+    else if (v.named("u256")) w.u256(v.u256());
     else throw new Error(unknown(v));
     one = one.tail();
   }

@@ -1,0 +1,4 @@
+package assembly
+
+// WithoutBlockSizes is withoutBlockSizes.
+var WithoutBlockSizes = withoutBlockSizes
