@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/sdk"
@@ -45,33 +46,67 @@ func channelWatch(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &watchTower{sender: s, dir: c.String("vouchers"), all: c.Bool("redeem-all"), say: func(format string, args ...any) {
-		fmt.Fprintf(c.App.Writer, format+"\n", args...)
-	}}
+	w := s.watchTower(c.String("vouchers"))
+	w.all, w.say = c.Bool("redeem-all"), func(format string, args ...any) { fmt.Fprintf(c.App.Writer, format+"\n", args...) }
 	if c.Bool("once") {
 		return w.look(c.Context)
 	}
 	tick := time.NewTicker(c.Duration("every"))
 	defer tick.Stop()
-	for {
-		if err := w.look(c.Context); err != nil && c.Context.Err() == nil {
-			w.say("will look again: %v", err) // a node that is away comes back; a file that is bad stays named
-		}
-		select {
-		case <-c.Context.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	w.watch(c.Context, tick.C)
+	return nil
 }
 
 // watchTower knows nothing between two looks: what it does follows from the vouchers and
 // the state.
 type watchTower struct {
-	*sender
-	dir string
-	all bool // also redeem where nobody closes
-	say func(format string, args ...any)
+	chainID chain.ChainID
+	dir     string // of vouchers
+	all     bool   // also redeem where nobody closes
+	say     func(format string, args ...any)
+
+	channel func(ctx context.Context, id chain.ChannelID) (settlement.Channel, bool, error) // as a proven state has it
+	post    func(ctx context.Context, m chain.RedeemVoucher) (chain.Height, error)
+}
+
+// watchTower returns one that pays for what it posts.
+func (s *sender) watchTower(dir string) *watchTower {
+	return &watchTower{
+		chainID: s.genesis.ChainID, dir: dir,
+		channel: func(ctx context.Context, id chain.ChannelID) (settlement.Channel, bool, error) {
+			v, err := s.client.VerifiedChannel(ctx, id)
+			if err != nil {
+				return settlement.Channel{}, false, err
+			}
+			ch, open := v.Get()
+			return ch, open, nil
+		},
+		post: func(ctx context.Context, m chain.RedeemVoucher) (chain.Height, error) {
+			tx, err := s.client.NewBuilder(s.account, sdk.BuilderOptions{}).Build(ctx, m)
+			if err != nil {
+				return 0, err
+			}
+			sent, err := s.submit(ctx, &tx)
+			if err != nil {
+				return 0, err
+			}
+			return sent.Height, nil
+		},
+	}
+}
+
+// watch looks at once, and at every tick until ctx ends.
+func (w *watchTower) watch(ctx context.Context, tick <-chan time.Time) {
+	for {
+		if err := w.look(ctx); err != nil && ctx.Err() == nil {
+			w.say("will look again: %v", err) // a node that is away comes back; a file that is bad stays named
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		}
+	}
 }
 
 // look redeems what has to be redeemed now. A voucher that is not good, and a channel that
@@ -104,8 +139,8 @@ func (w *watchTower) vouchers() (map[chain.ChannelID][]chain.RedeemVoucher, []er
 			continue
 		}
 		v, err := readVoucher(filepath.Join(w.dir, e.Name()))
-		if err == nil && v.Voucher.ChainID != w.genesis.ChainID {
-			err = fmt.Errorf("%s: voucher is of chain %.32q, this is %q", e.Name(), v.Voucher.ChainID, w.genesis.ChainID)
+		if err == nil && v.Voucher.ChainID != w.chainID {
+			err = fmt.Errorf("%s: voucher is of chain %.32q, this is %q", e.Name(), v.Voucher.ChainID, w.chainID)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -130,13 +165,9 @@ func (w *watchTower) vouchers() (map[chain.ChannelID][]chain.RedeemVoucher, []er
 // redeem posts the newest voucher of a channel that is being closed.
 func (w *watchTower) redeem(ctx context.Context, vouchers []chain.RedeemVoucher) error {
 	id := vouchers[0].Voucher.Channel
-	v, err := w.client.VerifiedChannel(ctx, id)
-	if err != nil {
+	ch, open, err := w.channel(ctx, id)
+	if err != nil || !open || ch.Ends == 0 && !w.all {
 		return err
-	}
-	ch, open := v.Get()
-	if !open || ch.Ends == 0 && !w.all {
-		return nil
 	}
 	most, ok := ch.Held.Add(ch.Redeemed)
 	if !ok {
@@ -149,15 +180,11 @@ func (w *watchTower) redeem(ctx context.Context, vouchers []chain.RedeemVoucher)
 		if most.Less(r.Voucher.Total) || !ch.Signer.Verify(crypto.DomainVoucher, r.Voucher.Payload(), r.Signature) {
 			continue
 		}
-		tx, err := w.client.NewBuilder(w.account, sdk.BuilderOptions{}).Build(ctx, r)
+		height, err := w.post(ctx, r)
 		if err != nil {
 			return err
 		}
-		sent, err := w.submit(ctx, &tx)
-		if err != nil {
-			return err
-		}
-		w.say("redeemed %s in all of channel %s for %s, in block %d", r.Voucher.Total, id, ch.Payee, sent.Height)
+		w.say("redeemed %s in all of channel %s for %s, in block %d", r.Voucher.Total, id, ch.Payee, height)
 		return nil
 	}
 	return nil
