@@ -236,7 +236,7 @@ func EstimateGas(messages ...chain.Msg) chain.Gas {
 
 // ofContracts is what a message about contracts may use. What a call does nobody knows before.
 func ofContracts(m chain.Msg) uint64 {
-	const perCall, perPart, perPartByte, perCode, perCodeByte = 3_000_000, 20_000, 8, 200_000, 60
+	const perCall, perPart, perPartByte, perCode, perCodeByte = 3_000_000, 20_000, 8, 200_000, 70
 	if store, ok := m.(chain.StoreCode); ok {
 		gas := perPart + perPartByte*uint64(len(store.Part))
 		if store.Offset+uint64(len(store.Part)) == store.Size { // it is the last, with which the whole is checked

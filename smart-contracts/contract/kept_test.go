@@ -3,6 +3,7 @@ package contract_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
+	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
 
 // loadedAt sets how much was loaded in all, and when some code was.
@@ -82,11 +84,18 @@ func TestColdCodeIsPaidFor(t *testing.T) {
 	}
 }
 
-// TestStoringPaysForALoad: what is stored moves on what was loaded, and pays for it as a call does; the same
-// again does neither.
-func TestStoringPaysForALoad(t *testing.T) {
+// TestStoringPaysForCompilingAndALoad: what is stored is compiled, which takes long if ways of its functions go
+// past much, and moves on what was loaded: it pays for both. The same again does neither.
+func TestStoringPaysForCompilingAndALoad(t *testing.T) {
 	p, w := prices(), newWorld()
-	code := append(moduleCode("x"), customSection(60<<10)...)
+	code, err := os.ReadFile("../vm/testdata/worst.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := meter.Prepare(code, meter.Capabilities(), meter.WeightsV1())
+	if err != nil {
+		t.Fatal(err)
+	}
 	gas := func() uint64 {
 		t.Helper()
 		did := w.store(person("alice"), code)
@@ -97,10 +106,10 @@ func TestStoringPaysForALoad(t *testing.T) {
 	}
 	first := gas()
 	loads, loaded := w.loaded(code)
-	if more := first - gas(); more != p.LoadKiB*((loaded.Native+1023)/1024) {
-		t.Errorf("storing %d bytes of native code costs %d gas more than storing nothing new", loaded.Native, more)
+	if more, want := first-gas(), p.CodeSpan*module.Spans()+p.LoadKiB*((module.Native()+1023)/1024); more != want || module.Spans() == 0 {
+		t.Errorf("storing %d bytes of native code with %d spans costs %d gas more than storing nothing new, want %d", module.Native(), module.Spans(), more, want)
 	}
-	if again, _ := w.loaded(code); again != loads || loads.Bytes != loaded.Native {
+	if again, _ := w.loaded(code); again != loads || loads.Bytes != module.Native() || loaded.Native != module.Native() {
 		t.Errorf("%+v were loaded, and %+v after the same again", loads, again)
 	}
 }

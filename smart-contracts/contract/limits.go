@@ -54,6 +54,7 @@ type Prices struct {
 	Call      uint64 `json:"call"`       // of a contract's entry, beside its points
 	Code      uint64 `json:"code"`       // each, that every node compiles, however short it is
 	CodeByte  uint64 `json:"code_byte"`  // of it, which is checked and rewritten
+	CodeSpan  uint64 `json:"code_span"`  // that a way of its functions goes past, which its compiler takes time for
 	LoadKiB   uint64 `json:"load_kib"`   // of native code that is stored, or was not loaded lately and may have to be read from disk
 	Event     uint64 `json:"event"`      // each
 	EventByte uint64 `json:"event_byte"` // of what contracts say in it
@@ -62,5 +63,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, CodeSpan: 8, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
 }

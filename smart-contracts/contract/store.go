@@ -90,7 +90,7 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 		return fail(spaceWasm, wasmCreate, "%s", refusal.Error())
 	}
 	if _, known := f.layer.Get(BytesKey(m.Checksum)); !known {
-		if !f.tank.take(p.load(module.Native())) {
+		if !f.tank.take(p.CodeSpan*module.Spans() + p.load(module.Native())) { // to be compiled, and kept
 			return outOf(f.tank)
 		}
 		f.layer.Set(BytesKey(m.Checksum), code)

@@ -35,8 +35,9 @@ const (
 	maxLoops     = 100                                 // in each other
 	maxJoins     = 30_000                              // locals that are used inside of blocks whose ways meet, of one function
 	maxAllJoins  = 300_000                             // of all functions
-	maxSpans     = 1_000_000                           // the ways that a function may take, times its locals and wayLocals, and what branches take
+	maxSpans     = 1_000_000                           // of the ways that a function may take, the locals and values on the operand stack and wayLocals, and what branches take
 	maxAllSpans  = 3_000_000                           // of all functions
+	maxMoves     = 60_000                              // values that are moved where ways meet: those that branches take, and locals that are set inside
 	maxAllFloats = 50_000                              // instructions that compute floats, or convert from or to them
 	maxAllSquare = maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
 
@@ -45,6 +46,8 @@ const (
 	// another type.
 	wayLocals    = 60
 	indirectWays = 4
+	// What an instruction on floats takes, as so many locals of a way.
+	floatSpans = 10
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].
 	MaxPages = 512

@@ -15,6 +15,7 @@ type Module struct {
 	requires []string
 	pages    uint32
 	native   uint64
+	spans    uint64
 }
 
 // Code is the rewritten module.
@@ -32,6 +33,10 @@ func (m *Module) Pages() uint32 { return m.pages }
 // Native is more than the bytes that compilers make of it, and keep.
 func (m *Module) Native() uint64 { return m.native }
 
+// Spans is what beside its length compilers take time for: for each function, and each way that it may
+// take, its locals, what is on the operand stack, and 60; and 10 for each instruction on floats.
+func (m *Module) Spans() uint64 { return m.spans }
+
 // Prepare checks a contract's code and rewrites it. offered are the capabilities
 // that contracts may require, without the prefix "requires_". It is a pure
 // function of its arguments; the error is a *Refusal. What it returns is a valid
@@ -48,6 +53,10 @@ func Prepare(code []byte, offered []string, w *Weights) (*Module, error) {
 	shapes, err := validateAll(m)
 	if err != nil {
 		return nil, err
+	}
+	for i := range shapes {
+		s := &shapes[i]
+		out.spans += uint64(s.spans + s.locals + wayLocals + floatSpans*s.computed)
 	}
 	out.native = nativeBytes(len(code), shapes)
 	out.code = m.rewrite(shapes, w)
@@ -82,7 +91,7 @@ func validateAll(m *module) ([]shape, error) {
 		}
 		shapes[i] = s
 		joins += s.joins
-		spans += s.spans(s.locals)
+		spans += s.spans
 		computed += s.computed
 		square += len(body) * len(body)
 		switch {

@@ -133,10 +133,13 @@ var refusals = []struct {
 	{"arms past locals", manyFunctions(1, 1000, bytes.Repeat([]byte{0x41, 0, 0x04, 0x40, 0x05, 0x0b}, 472)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
 	{"a table past locals", manyFunctions(1, 1000, table(943)).bytes(), meter.RuleSize, "944 ways past 1000 locals"},
 	{"branches past locals in all functions", manyFunctions(4, 1000, branches(800)).bytes(), meter.RuleSize, "ways past locals in all"},
-	{"branches that take values", carriers(6_250).bytes(), meter.RuleSize, "6251 ways past 0 locals and 60, with 625000 values"},
-	{"branches alone", manyFunctions(1, 0, branches(16_667)).bytes(), meter.RuleSize, "16667 ways past 0 locals and 60"},
+	{"branches that take values", carriers(601).bytes(), meter.RuleSize, "more than 60000 values are moved"},
+	{"a loop that moves its locals", manyFunctions(1, 900, turning(900, 1000)).bytes(), meter.RuleSize, "more than 60000 values are moved"},
+	{"a loop that moves a few often", manyFunctions(1, 10, turning(10, 5_999)).bytes(), meter.RuleSize, "more than 60000 values are moved"},
+	{"branches past values", manyFunctions(1, 0, heightened(3_900, 253)).bytes(), meter.RuleSize, "253 ways past 0 locals, 60 and what is on the operand stack"},
+	{"branches alone", manyFunctions(1, 0, branches(16_667)).bytes(), meter.RuleSize, "16667 ways past 0 locals, 60 "},
 	{"branches alone in all functions", manyFunctions(6, 0, branches(8_400)).bytes(), meter.RuleSize, "ways past locals in all"},
-	{"indirect calls", withTable(manyFunctions(1, 0, indirect(4_167))).bytes(), meter.RuleSize, "16668 ways past 0 locals and 60"},
+	{"indirect calls", withTable(manyFunctions(1, 0, indirect(4_167))).bytes(), meter.RuleSize, "16668 ways past 0 locals, 60 "},
 	{"indirect calls in all functions", withTable(manyFunctions(4, 0, indirect(3_200))).bytes(), meter.RuleSize, "ways past locals in all"},
 	{"many floats", manyFunctions(3, 0, floats(16_667)).bytes(), meter.RuleSize, "50000 instructions on floats"},
 	{"large functions", manyFunctions(5, 0, bytes.Repeat([]byte{0x01}, 60<<10)).bytes(), meter.RuleSize, "squares"},
@@ -165,6 +168,24 @@ func table(count int) []byte {
 func carriers(count int) *built {
 	loop := slices.Concat(bytes.Repeat([]byte{0x41, 0}, 100), []byte{0x03, 4}, branches(count), bytes.Repeat([]byte{0x1a}, 100), []byte{0x0b})
 	return manyFunctions(1, 0, loop).with(wasm.SectionType, vec(fn("\x7f", "\x7f"), fn("\x7f", ""), fn("", ""), fn("", "\x7f"), fn(strings.Repeat("\x7f", 100), "")))
+}
+
+// setting sets each of some locals.
+func setting(locals int) (code []byte) {
+	for i := range locals {
+		code = binary.AppendUvarint(append(code, 0x41, 0, 0x21), uint64(i))
+	}
+	return code
+}
+
+// turning is a loop that sets so many locals, and has so many branches back.
+func turning(locals, count int) []byte {
+	return slices.Concat([]byte{0x03, 0x40}, setting(locals), branches(count), []byte{0x0b})
+}
+
+// heightened takes so many branches past so many values.
+func heightened(values, count int) []byte {
+	return slices.Concat(bytes.Repeat([]byte{0x41, 0}, values), []byte{0x02, 0x40}, branches(count), []byte{0x0b}, bytes.Repeat([]byte{0x1a}, values))
 }
 
 // indirect calls what is at 0 of the table so often.
@@ -207,7 +228,9 @@ func TestWhatIsNotTooMuch(t *testing.T) {
 		"a large function":          manyFunctions(1, 0, bytes.Repeat([]byte{0x01}, 128<<10-64)),
 		"branches past locals":      manyFunctions(3, 1000, branches(943)),
 		"a table past locals":       manyFunctions(1, 1000, table(942)),
-		"branches that take values": carriers(6_249),
+		"branches that take values": carriers(600),
+		"a loop that moves locals":  manyFunctions(1, 10, turning(10, 5_998)),
+		"branches past values":      manyFunctions(1, 0, heightened(3_900, 252)),
 		"branches alone":            manyFunctions(3, 0, branches(16_666)),
 		"indirect calls":            withTable(manyFunctions(3, 0, indirect(4_166))),
 		"many floats":               manyFunctions(2, 0, floats(25_000)),
@@ -333,6 +356,35 @@ func TestCapabilities(t *testing.T) {
 		_, err = meter.Prepare(code, nil, meter.WeightsV1())
 		if r, refused := errors.AsType[*meter.Refusal](err); !refused || r.Rule != meter.RuleCapability {
 			t.Errorf("%s without it: %v", name, err)
+		}
+	}
+}
+
+// TestSpans: what a compiler takes time for is counted: functions and ways with what they go past, and floats.
+func TestSpans(t *testing.T) {
+	spans := func(b *built) uint64 {
+		t.Helper()
+		m, err := prepare(b.bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Spans()
+	}
+	for name, c := range map[string]struct {
+		more, less *built
+		want       uint64
+	}{
+		"a function":                  {manyFunctions(3, 7, nil), manyFunctions(2, 7, nil), 67},
+		"a branch":                    {manyFunctions(1, 7, branches(3)), manyFunctions(1, 7, branches(2)), 67},
+		"a branch past values":        {manyFunctions(1, 7, heightened(20, 3)), manyFunctions(1, 7, heightened(20, 2)), 87},
+		"a loop":                      {manyFunctions(1, 7, []byte{0x03, 0x40, 0x0b}), manyFunctions(1, 7, nil), 67},
+		"a block":                     {manyFunctions(1, 7, []byte{0x02, 0x40, 0x0b}), manyFunctions(1, 7, nil), 0},
+		"an indirect call":            {withTable(manyFunctions(1, 7, indirect(2))), withTable(manyFunctions(1, 7, indirect(1))), 268},
+		"an instruction on floats":    {manyFunctions(1, 7, floats(2)), manyFunctions(1, 7, floats(1)), 10},
+		"a branch that takes 100, of": {carriers(3), carriers(2), 260},
+	} {
+		if got := spans(c.more) - spans(c.less); got != c.want {
+			t.Errorf("%s: %d spans, want %d", name, got, c.want)
 		}
 	}
 }

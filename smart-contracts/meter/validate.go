@@ -17,6 +17,7 @@ type shape struct {
 	joins        int  // values that may meet where ways meet
 	ways         int  // loops, arms, labels of branches, and those of indirect calls
 	carried      int  // values that branches take
+	spans        int  // the locals, and values on the operand stack, that each way goes past, and what branches take
 	computed     int  // instructions that compute floats, or convert from or to them
 	loops        int
 	divisions    int // of integers
@@ -187,23 +188,30 @@ func (v *validator) merged(b *block) {
 		v.inside--
 	}
 	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.branches > 0), b.branches+2)
-	v.shape.moves = v.joined.moves
+	v.moves = v.joined.moves
+	v.moved()
 	if v.shape.joins = v.joined.values; v.shape.joins > maxJoins {
 		v.Fail(refuse(RuleSize, "more than %d values meet", maxJoins))
 	}
 }
 
 // way counts ways that may be taken, or not: a compiler looks at each local, and whether
-// it is used later, at each of them, and moves each value that a branch takes.
+// it is used later, at each of them, and at what is on the operand stack, and moves each value that a branch takes.
 func (v *validator) way(more, takes int) {
 	v.ways += more
-	if v.carried += takes; v.spans(len(v.locals)) > maxSpans {
-		v.Fail(refuse(RuleSize, "%d ways past %d locals and %d, with %d values, limit %d for the product and those", v.ways, len(v.locals), wayLocals, v.carried, maxSpans))
+	v.carried += takes
+	if v.spans += more*(len(v.locals)+len(v.stack)+wayLocals) + takes; v.spans > maxSpans {
+		v.Fail(refuse(RuleSize, "%d ways past %d locals, %d and what is on the operand stack, with %d values, come to more than %d", v.ways, len(v.locals), wayLocals, v.carried, maxSpans))
 	}
+	v.moved()
 }
 
-// spans is what is bounded of a function's ways.
-func (s *shape) spans(locals int) int { return s.ways*(locals+wayLocals) + s.carried }
+// moved bounds how many values may be moved where ways meet.
+func (v *validator) moved() {
+	if v.moves+v.carried > maxMoves {
+		v.Fail(refuse(RuleSize, "more than %d values are moved where ways meet", maxMoves))
+	}
+}
 
 // leave says that what follows in the block is not reached.
 func (v *validator) leave() {

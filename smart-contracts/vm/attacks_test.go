@@ -44,7 +44,7 @@ var attacks = []behaviour{
 	{"memory that is filled", `(drop (memory.grow (i32.const 510))) (local.set $i (i32.const 8192))
 		(loop $use (i64.store (local.get $i) (i64.const -1)) (local.set $i (i32.add (local.get $i) (i32.const 8)))
 			(br_if $use (i32.lt_u (local.get $i) (i32.const 33554432)))) (unreachable)`, vm.Spent, ""},
-	{"loads far from each other", chain(16) + "(loop $chase " + strings.Repeat("(local.set $i (i32.load (local.get $i)))", 40) + "(br $chase))" + msg, vm.Spent, ""},
+	{"loads far from each other", trail(16) + "(loop $chase " + strings.Repeat("(local.set $i (i32.load (local.get $i)))", 40) + "(br $chase))" + msg, vm.Spent, ""},
 	{"recursion", "(call $again (i32.const 0))", vm.Overflowed, ""},
 	{"answer", "(drop (memory.grow (i32.const 510))) (call $region (i32.const 32) (i32.const 4096) (i32.const 33000000) (i32.const 33000000)) (i32.const 32)", vm.Returned, ""},
 	{"host calls", key + "(loop (drop (call $db_read (i32.const 16))) (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 10000))))" + msg, vm.Returned, ""},

@@ -49,10 +49,10 @@ func dense(times int) map[string]string {
 		"globals":             function("", "i32.const 7 global.set $next", ""),
 		"functions":           strings.Repeat("(func)", times),
 		"functions that call": strings.Repeat("(func call $nothing)", times),
-		"moves in loops":      rotated("i64", times/8, "loop $to", "", "end"),
-		"moves of floats":     rotated("f64", times/8, "loop $to", "", "end"),
-		"moves in arms":       rotated("i64", times/8, "local.get 0 if $to", "else", "end"),
-		"moves of others":     rotated("i64", times/8, "local.get 0 if $to", "", "else", "end"),
+		"moves in loops":      rotated("i64", times/10, "loop $to", "", "end"),
+		"moves of floats":     rotated("f64", times/10, "loop $to", "", "end"),
+		"moves in arms":       rotated("i64", times/20, "local.get 0 if $to", "else", "end"),
+		"moves of others":     rotated("i64", times/10, "local.get 0 if $to", "", "else", "end"),
 		"values of loops":     carried(times / 8),
 		"functions in tables": names + "(elem (i32.const 0) func" + elements + ")",
 	}
@@ -138,7 +138,7 @@ func TestNativeBytes(t *testing.T) {
 func TestPointsAreTheSameWhateverIsKept(t *testing.T) {
 	codes := []vm.Code{
 		codeOf(t, source(key+value+"(call $db_write (i32.const 16) (i32.const 32)) (call $db_read (i32.const 16))", "unreachable")),
-		codeOf(t, source(chain(1)+"(loop $c (local.set $i (i32.load (local.get $i))) (br_if $c (i32.ne (local.get $i) (i32.const 131072))))"+msg, "unreachable")),
+		codeOf(t, source(trail(1)+"(loop $c (local.set $i (i32.load (local.get $i))) (br_if $c (i32.ne (local.get $i) (i32.const 131072))))"+msg, "unreachable")),
 	}
 	var want []vm.Outcome
 	for name, config := range map[string]vm.Config{

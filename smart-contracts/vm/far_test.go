@@ -8,9 +8,9 @@ import (
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
 
-// chain fills so many MiB, a power of two, with a chain that goes through each line of the
+// trail fills so many MiB, a power of two, with a chain that goes through each line of the
 // cache, in an order that no processor foretells; $i is where it begins.
-func chain(mib int) string {
+func trail(mib int) string {
 	const begin = 128 << 10 // behind what the contract begins with
 	bytes := mib << 20
 	return fmt.Sprintf(`(drop (memory.grow (i32.const %[1]d)))
@@ -77,11 +77,11 @@ func BenchmarkFar(b *testing.B) {
 	for _, mib := range []int{1, 2, 4, 8, 16} {
 		load := strings.Repeat("(i32.load ", 100) + "(local.get $i)" + strings.Repeat(")", 100)
 		b.Run(fmt.Sprintf("loads %d MiB", mib), func(b *testing.B) {
-			priced(b, m, chain(mib)+fmt.Sprintf(again, "(local.set $i "+load+")")+msg, []byte("message"))
+			priced(b, m, trail(mib)+fmt.Sprintf(again, "(local.set $i "+load+")")+msg, []byte("message"))
 		})
 		store := strings.Repeat(fmt.Sprintf("(i32.store offset=131072 (i32.and %s (i32.const %d)) (local.get $i))", to, mib<<20-4), 100)
 		b.Run(fmt.Sprintf("stores %d MiB", mib), func(b *testing.B) {
-			priced(b, m, chain(mib)+fmt.Sprintf(again, store)+msg, []byte("message"))
+			priced(b, m, trail(mib)+fmt.Sprintf(again, store)+msg, []byte("message"))
 		})
 	}
 }
