@@ -243,7 +243,8 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 		case chain.BondSlashed:
 			judged := accused[settlement.RunsPanel(e.Subject)] || accused[settlement.RunsAppeal(e.Subject)]
 			if e.Node == key(cluster).Public() {
-				judged = accused[settlement.RunsPanel(e.Subject)] && accused[settlement.RunsAppeal(e.Subject)]
+				later := accused[settlement.RunsAppeal(e.Subject)] || vouched[e.Subject] // or as much as the check, which could not have the data
+				judged = accused[settlement.RunsPanel(e.Subject)] && later
 			}
 			if !judged && !jurors[e.Node] {
 				t.Fatalf("node %d lost %s without a panel's verdict", numberOf(e.Node), e.Amount)

@@ -241,10 +241,7 @@ func (r *replica) panels(last *Panel, final *chain.Vote, pool chain.Amount) (lis
 // the other loses as much, and no minority of jurors gains by it. They lose no more than the cluster can: of one that was
 // convicted the slice is owed to those who lost by it, so that it loses nothing, and who could not have the data is let go.
 func (r *replica) bear(p *Panel, pool chain.Amount) (borne chain.Amount, events chain.Events) {
-	lacked := p.votes(chain.Vote{Finding: chain.FoundUnavailable})
-	if lacked == 0 {
-		return borne, nil
-	}
+	lacked := p.votes(chain.Vote{Finding: chain.FoundUnavailable}) // one at least, or no panel came after it
 	most, loss := part1of(r.atRisk(), uint64(lacked)), chain.Amount{}
 	each := func(j *Juror) chain.Amount { return lesser(j.silentLoss(r.env), most) }
 	for i := range p.Jurors {
