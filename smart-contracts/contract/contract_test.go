@@ -7,16 +7,40 @@ import (
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/cosmwasm"
 )
 
-// TestPredictableAddress: what CosmWasm's own function gives.
+// TestPredictableAddress: the addresses that CosmWasm's chains and clients publish for instantiate2, of
+// creators of 20 and of 32 bytes and short and long salts, where the message does not count.
 func TestPredictableAddress(t *testing.T) {
 	bytes := func(text string) []byte { return must(hex.DecodeString(text)) }
-	got := contract.Predictable(bytes("13a1fc994cc6d1c81b746ee0c0ff6f90043875e0bf1d9be6b7d779fc978dc2a5"), bytes("9999999999aaaaaaaaaabbbbbbbbbbcccccccccc"), []byte("a"))
-	if want := "5e865d3e45ad3e961f77fd77d46543417ced44d924dc3e079b5415ff6775f847"; hex.EncodeToString(got[:]) != want {
-		t.Errorf("the address is %x, want %s", got[:], want)
+	const (
+		one, two    = "13a1fc994cc6d1c81b746ee0c0ff6f90043875e0bf1d9be6b7d779fc978dc2a5", "1da6c16de2cbaf7ad8cbb66f0925ba33f5c278cb2491762d04658c1480ea229b"
+		brief, full = "9999999999aaaaaaaaaabbbbbbbbbbcccccccccc", "9999999999aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffff"
+		a           = "61"
+		long        = "aabbccddeeffffeeddbbccddaa66551155aaaabbcc787878789900aabbccddeeffffeeddbbccddaa66551155aaaabbcc787878789900aabbbbcc221100acadae"
+	)
+	for _, v := range []struct{ checksum, creator, salt, want string }{
+		{one, brief, a, "5e865d3e45ad3e961f77fd77d46543417ced44d924dc3e079b5415ff6775f847"},
+		{one, brief, long, "9384c6248c0bb171e306fd7da0993ec1e20eba006452a3a9e078883eb3594564"},
+		{one, full, a, "9725e94f528d8b78d33c25f3dfcd60e6142d8be60ab36f6a5b59036fd51560db"},
+		{one, full, long, "0aaf1c31c5d529d21d898775bc35b3416f47bfd99188c334c6c716102cbd3101"},
+		{two, brief, a, "b95c467218d408a0f93046f227b6ece7fe18133ff30113db4d2a7becdfeca141"},
+		{two, brief, long, "67a3ab6384729925fdb144574628ce96836fe098d2c6be4e84ac106b2728d96c"},
+		{two, full, a, "547a743022f4f1af05b102f57bf1c1c7d7ee81bae427dc20d36b2c4ec57612ae"},
+		{two, full, long, "d8af856a6a04852d19b647ad6d4336eb26e077f740aef1a0331db34d299a885a"},
+	} {
+		got := contract.Predictable(bytes(v.checksum), bytes(v.creator), bytes(v.salt))
+		if hex.EncodeToString(got[:]) != v.want {
+			t.Errorf("of %+v is %x", v, got[:])
+		}
+		if v.creator == full { // as long as addresses here are
+			if got := contract.PredictableAddress(crypto.Digest(bytes(v.checksum)), chain.Address(bytes(v.creator)), bytes(v.salt)); hex.EncodeToString(got[:]) != v.want {
+				t.Errorf("the contract of %+v is %x", v, got[:])
+			}
+		}
 	}
 }
 
@@ -25,7 +49,7 @@ var customs = []string{
 	`{"deposit":{"cluster":"%[1]s","amount":"1"}}`, `{"withdraw":{"cluster":"%[1]s","amount":"1"}}`,
 	`{"open_channel":{"payee":"%[2]s","nonce":"1","signer":"%[1]s","amount":"1","window_ms":"60000"}}`,
 	`{"fund_channel":{"channel":"%[1]s","amount":"1"}}`, `{"close_channel":{"channel":"%[1]s"}}`, `{"extend_lease":{"node":"%[1]s","order":"%[1]s","amount":"1"}}`,
-	`{"escrow":{"consumer":"%[2]s","cluster":"%[1]s"}}`, `{"order":{"id":"%[1]s"}}`, `{"node":{"id":"%[1]s"}}`,
+	`{"escrow":{"consumer":"%[2]s","cluster":"%[1]s"}}`, `{"order":{"id":"%[1]s"}}`, `{"lease":{"node":"%[1]s","order":"%[1]s"}}`, `{"node":{"id":"%[1]s"}}`,
 	`{"verify_proof":{"kernel":"k","inputs":["%[1]s"],"outputs":["%[1]s","%[1]s"],"bind":"%[1]s","proof":"AQI="}}`,
 }
 
