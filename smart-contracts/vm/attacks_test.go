@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -94,6 +95,35 @@ func TestAttacks(t *testing.T) {
 			t.Fatalf("%d bytes more are used after every four rounds", grown)
 		}
 		before += grown
+	}
+}
+
+// attackContract is a contract that does what the first byte of its message says: the attack of that number.
+func attackContract() string {
+	var cases strings.Builder
+	for i, attack := range attacks {
+		fmt.Fprintf(&cases, "(if (i32.eq (i32.load8_u (i32.load (local.get $msg))) (i32.const %d)) (then (return (block (result i32) %s))))\n", i, attack.body)
+	}
+	return made(source(cases.String()+msg, "unreachable"))
+}
+
+// TestAttackContract: the module with which tests of networks attack is of these attacks.
+func TestAttackContract(t *testing.T) {
+	module, err := wasmtime.Wat2Wasm(attackContract())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "testdata/attacks.wasm"
+	if *update {
+		if err := os.WriteFile(path, module, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, module) {
+		t.Errorf("%s is of other attacks: -update writes it anew (%v)", path, err)
+	}
+	if len(attacks) != 15 {
+		t.Errorf("%d attacks: cmd/hypermesh knows 15", len(attacks))
 	}
 }
 

@@ -199,3 +199,39 @@ func TestMisuseOfTheHost(t *testing.T) {
 		t.Errorf("%v %s, %v", o.End, o.Detail, err)
 	}
 }
+
+// TestLimitsOfImports: what a contract hands in is as long as the interface says at most, and a byte more ends the call.
+func TestLimitsOfImports(t *testing.T) {
+	m := newMachine(t, vm.Config{})
+	call := execute
+	call.Points = 1 << 32
+	for _, c := range []struct {
+		what  string
+		limit int
+		with  string // the import, of what is described at 32; at 16 is a key
+	}{
+		{"a key that is read", 64 << 10, "(drop (call $db_read (i32.const 32)))"},
+		{"a key that is removed", 64 << 10, "(call $db_remove (i32.const 32))"},
+		{"a key that is written", 64 << 10, "(call $db_write (i32.const 32) (i32.const 16))"},
+		{"a value", 128 << 10, "(call $db_write (i32.const 16) (i32.const 32))"},
+		{"the beginning of a walk", 64 << 10, "(drop (call $db_scan (i32.const 32) (i32.const 0) (i32.const 1)))"},
+		{"the end of a walk", 64 << 10, "(drop (call $db_scan (i32.const 0) (i32.const 32) (i32.const 2)))"},
+		{"an address to validate", 256, "(drop (call $addr_validate (i32.const 32)))"},
+		{"an address to canonicalize", 256, "(drop (call $addr_canonicalize (i32.const 32) (i32.const 48)))"},
+		{"a query", 64 << 10, "(drop (call $query_chain (i32.const 32)))"},
+		{"a message of Ed25519", 128 << 10, "(drop (call $ed25519_verify (i32.const 32) (i32.const 16) (i32.const 16)))"},
+		{"a batch of Ed25519", 256 * 4, "(drop (call $ed25519_batch_verify (i32.const 32) (i32.const 32) (i32.const 32)))"}, // of nothing each
+	} {
+		more := 1
+		if strings.Contains(c.what, "batch") {
+			more = 4
+		}
+		for length, end := range map[int]vm.End{c.limit: vm.Returned, c.limit + more: vm.Misused} {
+			body := "(drop (memory.grow (i32.const 30)))" + key + at32(1<<20, length, length) + "(call $region (i32.const 48) (i32.const 1500000) (i32.const 300) (i32.const 0))" + c.with + msg
+			o, err := m.Run(codeOf(t, source(body, "unreachable")), call, newWorld())
+			if err != nil || o.End != end {
+				t.Errorf("%s of %d bytes: %v %s, %v; want %v", c.what, length, o.End, o.Detail, err, end)
+			}
+		}
+	}
+}

@@ -27,20 +27,38 @@ func wasmOf(t testing.TB, name string) []byte {
 	return code
 }
 
-// TestWhatIsRefused: those of their contracts that require what is not offered are
-// refused by its name, and the others are taken.
+// theirContracts are the modules that wasmvm carries, all of them: by which rule one is refused, with what it lacks or
+// has too much, or none if it is taken.
+var theirContracts = map[string]struct {
+	rule meter.Rule
+	says string
+}{
+	"hackatom.wasm": {}, "queue.wasm": {}, "cyberpunk.wasm": {}, "floaty_2.0.wasm": {},
+	"reflect.wasm": {meter.RuleCapability, `"stargate"`}, "ibc_reflect.wasm": {meter.RuleCapability, `"stargate"`},
+}
+
+// TestWhatIsRefused: those of their contracts that require what is not offered are refused by its name, and the others
+// are taken. None is left out.
 func TestWhatIsRefused(t *testing.T) {
-	for name, missing := range map[string]string{
-		"hackatom.wasm": "", "queue.wasm": "", "cyberpunk.wasm": "", "floaty_2.0.wasm": "",
-		"reflect.wasm": "stargate", "ibc_reflect.wasm": "stargate",
-	} {
+	dir := filepath.Join(moduleDir(t, "github.com/CosmWasm/wasmvm/v3"), "testdata")
+	files, err := filepath.Glob(filepath.Join(dir, "*.wasm"))
+	if err != nil || len(files) != len(theirContracts) {
+		t.Errorf("%d of %d modules are known, %v", len(theirContracts), len(files), err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		want, known := theirContracts[name]
+		if !known {
+			t.Errorf("%s: nobody says whether it is taken", name)
+			continue
+		}
 		_, err := meter.Prepare(wasmOf(t, name), capabilities, meter.WeightsV1())
 		r, refused := errors.AsType[*meter.Refusal](err)
 		switch {
-		case missing == "" && err != nil:
+		case want.rule == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
-		case missing != "" && (!refused || r.Rule != meter.RuleCapability || !strings.Contains(r.Detail, missing)):
-			t.Errorf("%s: %v, want it refused for %s", name, err, missing)
+		case want.rule != "" && (!refused || r.Rule != want.rule || !strings.Contains(r.Detail, want.says)):
+			t.Errorf("%s: %v, want it refused by %s for %s", name, err, want.rule, want.says)
 		}
 	}
 }
@@ -208,22 +226,27 @@ func nan(t *testing.T, instruction string, args []byte) bool {
 	}
 }
 
-// TestHackatomsLoops: what would go on for ever is stopped at its limit, and has
-// used all that it was given.
+// TestHackatomsLoops: what would go on for ever is stopped at its limit under both machines, has used all that it was
+// given here, and leaves nothing; a loop of messages is the chain's to stop, and both answer with the same.
 func TestHackatomsLoops(t *testing.T) {
 	w := newWorld(t, wasmOf(t, "hackatom.wasm"))
-	w.both(meter.Instantiate, "creator", `{"verifier":"fred","beneficiary":"bob"}`)
-	w.points = 200_000_000
-	for _, msg := range []string{`{"cpu_loop":{}}`, `{"storage_loop":{}}`, `{"memory_loop":{}}`, `{"message_loop":{}}`} {
-		o := w.ourCall(meter.Execute, info("fred"), []byte(msg))
+	w.both(meter.Instantiate, "creator", hackatomBegins)
+	w.points, w.gas = 200_000_000, 100_000_000_000
+	kept := fmt.Sprint(w.ourStore)
+	for msg, end := range map[string]vm.End{`{"cpu_loop":{}}`: vm.Spent, `{"storage_loop":{}}`: vm.Spent, `{"memory_loop":{}}`: vm.Spent, `{"message_loop":{}}`: vm.Returned} {
+		o := w.both(meter.Execute, "fred", msg)
 		t.Logf("%s: %v, %d points %s", msg, o.End, o.Points, o.Detail)
-		if msg == `{"message_loop":{}}` {
-			if o.End != vm.Returned {
-				t.Errorf("%s: %v", msg, o.End)
-			}
-		} else if o.End != vm.Spent && o.End != vm.Aborted || o.End == vm.Spent && o.Points != w.points {
-			t.Errorf("%s: %v, %d points", msg, o.End, o.Points)
+		if o.End != end || o.End == vm.Spent && o.Points != w.points || end != vm.Returned && o.Data != nil {
+			t.Errorf("%s: %v at %d points of %d, want %v", msg, o.End, o.Points, w.points, end)
 		}
+		if got := fmt.Sprint(w.ourStore); got != kept {
+			t.Errorf("%s leaves %s", msg, got)
+		}
+	}
+	// With points for all memory that there is, it is the memory that ends the loop.
+	w.points, w.gas = ourPoints, 10*theirGas
+	if o := w.both(meter.Execute, "fred", `{"memory_loop":{}}`); o.End != vm.Aborted {
+		t.Errorf("memory_loop with %d points: %v %s", w.points, o.End, o.Detail)
 	}
 }
 

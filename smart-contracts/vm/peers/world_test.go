@@ -206,6 +206,7 @@ type world struct {
 	ourStore storage
 	store    storage
 	points   uint64 // of our calls
+	gas      uint64 // of theirs
 }
 
 func newWorld(t testing.TB, code []byte) *world {
@@ -216,7 +217,7 @@ func newWorld(t testing.TB, code []byte) *world {
 // newWorldWith is one where both offer some capabilities.
 func newWorldWith(t testing.TB, code []byte, capabilities []string) *world {
 	t.Helper()
-	w := &world{t: t, points: ourPoints, ourStore: storage{}, store: storage{}}
+	w := &world{t: t, points: ourPoints, gas: theirGas, ourStore: storage{}, store: storage{}}
 	module, err := meter.Prepare(code, capabilities, meter.WeightsV1())
 	if err != nil {
 		t.Fatal(err)
@@ -302,26 +303,26 @@ func (w *world) theirCall(entry meter.Entry, info types.MessageInfo, msg []byte)
 	s, q, fraction := store{w.store}, querier{}, types.UFraction{Numerator: 1, Denominator: 1}
 	switch entry {
 	case meter.Instantiate:
-		r, _, err := w.theirs.Instantiate(w.checksum, env, info, msg, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Instantiate(w.checksum, env, info, msg, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	case meter.Execute:
-		r, _, err := w.theirs.Execute(w.checksum, env, info, msg, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Execute(w.checksum, env, info, msg, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	case meter.Query:
-		r, _, err := w.theirs.Query(w.checksum, env, msg, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Query(w.checksum, env, msg, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	case meter.Migrate:
-		r, _, err := w.theirs.Migrate(w.checksum, env, msg, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Migrate(w.checksum, env, msg, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	case meter.Sudo:
-		r, _, err := w.theirs.Sudo(w.checksum, env, msg, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Sudo(w.checksum, env, msg, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	default:
 		var reply types.Reply
 		if err := json.Unmarshal(msg, &reply); err != nil {
 			return nil, err
 		}
-		r, _, err := w.theirs.Reply(w.checksum, env, reply, s, theirAPI, q, q, theirGas, fraction)
+		r, _, err := w.theirs.Reply(w.checksum, env, reply, s, theirAPI, q, q, w.gas, fraction)
 		return r, err
 	}
 }
