@@ -82,6 +82,12 @@ func (p *purses) reckon() {
 		}
 	}
 	p.seen = len(p.events)
+	for _, g := range p.gifts {
+		give(g.from, -g.amount.Nano())
+		give(g.to, g.amount.Nano())
+		p.said["gift"]++
+	}
+	p.gifts = nil
 }
 
 // check holds it against what they have, and what escrows say is elsewhere against what holds it: by what was changed since before,

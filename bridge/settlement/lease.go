@@ -118,16 +118,15 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 	return append(events, l.changed(m.Lease)), nil
 }
 
-// ExtendLease moves an amount out of the sender's balance into its lease, which lasts the
-// longer for it. It does not come out of the escrow: the home cluster has promised that to
+// ExtendLease moves an amount out of the sender's balance into a lease, which lasts the
+// longer for it. Whoever it is gives it to the lease's consumer, who gets what is left: so a contract
+// pays for a lease, which it cannot sign. It does not come out of the escrow: the home cluster has promised that to
 // providers, and a consumer would take it back in the moment in which a claim is on its way.
 func ExtendLease(kv state.KV, env *Env, from chain.Address, m chain.ExtendLease) (chain.Event, *chain.Rejection) {
 	l, why := liveLease(kv, env, m.Lease)
 	switch {
 	case why != nil:
 		return nil, why
-	case l.Consumer != from:
-		return nil, chain.Reject("lease is %s's, not %s's", l.Consumer.Short(), from.Short())
 	case l.Closing:
 		return nil, chain.Reject("lease ends at %d ms upon notice", l.Expires)
 	case m.Amount.IsZero():

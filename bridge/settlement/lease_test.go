@@ -306,8 +306,13 @@ func TestStrangersHaveNoPartInALease(t *testing.T) {
 		_, why := settlement.CloseLease(kv, &m.env, account(other), chain.CloseLease{Lease: id})
 		return why
 	})
-	m.refused("lease is", func(kv state.KV) *chain.Rejection {
-		_, why := settlement.ExtendLease(kv, &m.env, account(other), chain.ExtendLease{Lease: id, Amount: chain.Nano(1)})
+	before := m.escrow(consumer).Balance
+	gift := m.must(settlement.ExtendLease(m.kv, &m.env, account(other), chain.ExtendLease{Lease: id, Amount: chain.Nano(700)})).(chain.LeaseChanged)
+	if l, _ := settlement.LeaseOf(m.kv, id); l.Consumer != account(consumer) || l.Held != gift.Held || m.escrow(consumer).Balance != before {
+		t.Errorf("extended by somebody else it is %+v", l)
+	}
+	m.refused("can spend", func(kv state.KV) *chain.Rejection {
+		_, why := settlement.ExtendLease(kv, &m.env, account(other), chain.ExtendLease{Lease: id, Amount: chain.Hyper(900_000_000)})
 		return why
 	})
 	m.refused("by nothing", func(kv state.KV) *chain.Rejection {
@@ -537,7 +542,11 @@ func (m *market) leaseStep(rt *rapid.T, deals *[]chain.LeaseDeal, newDeal func()
 		d.Acceptance.Order, d.Bid.Order = terms, terms
 		events, why = settlement.ResizeLease(kv, &m.env, chain.ResizeLease{Lease: id, Deal: d}, true)
 	case 3:
-		one(settlement.ExtendLease(kv, &m.env, who, chain.ExtendLease{Lease: pick(), Amount: chain.Nano(rapid.Uint64Range(0, 100_000).Draw(rt, "more"))}))
+		more := chain.ExtendLease{Lease: pick(), Amount: chain.Nano(rapid.Uint64Range(0, 100_000).Draw(rt, "more"))}
+		lease, _ := settlement.LeaseOf(kv, more.Lease)
+		if one(settlement.ExtendLease(kv, &m.env, who, more)); why == nil && who != lease.Consumer {
+			m.gifts = append(m.gifts, gift{who, lease.Consumer, more.Amount})
+		}
 	case 4:
 		one(settlement.CloseLease(kv, &m.env, who, chain.CloseLease{Lease: pick()}))
 	case 5:

@@ -70,6 +70,13 @@ type market struct {
 	events chain.Events
 	proofs *echo
 	locked bool // a test has locked bonds for work that there is not
+	gifts  []gift
+}
+
+// gift is what somebody has extended another's lease by.
+type gift struct {
+	from, to chain.Address
+	amount   chain.Amount
 }
 
 func newMarket(t testing.TB) *market {

@@ -107,7 +107,8 @@ type ResizeLease struct {
 	Deal  LeaseDeal // of the same consumer, cluster and node
 }
 
-// ExtendLease adds to what a lease holds out of the sender's balance, who is its consumer.
+// ExtendLease adds to what a lease holds out of the sender's balance. Anyone may send it: what is left in the
+// end is the lease's consumer's.
 type ExtendLease struct {
 	_      struct{} `cbor:",toarray"`
 	Lease  LeaseID

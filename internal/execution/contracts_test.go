@@ -11,6 +11,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -127,11 +128,15 @@ func TestContractsInBlocks(t *testing.T) {
 	if two.Accepted() || !strings.Contains(two.Rejection, "message 1: wasm 5") || w.has(address) != held || len(two.Events) != 0 {
 		t.Errorf("a transaction whose second message fails: %+v, the contract has %s", two, w.has(address))
 	}
-	body := w.body(from, call("endless"))
+	body := w.body(from, call("pay"), call("endless"))
 	body.GasLimit = chain.GasUnits(200_000)
+	had, bobHad := w.has(from.address()), w.has(bob)
 	spent := w.block(1_000, w.sign(body, from)).Receipts.Txs[0]
-	if !strings.Contains(spent.Rejection, "out of gas: limit 200000") || spent.GasUsed != body.GasLimit || w.has(address) != held {
+	if !strings.Contains(spent.Rejection, "out of gas: limit 200000") || spent.GasUsed != body.GasLimit || w.has(address) != held || w.has(bob) != bobHad || len(spent.Events) != 0 {
 		t.Errorf("a transaction without enough gas: %+v", spent)
+	}
+	if fee := must(spent.Burned.Add(spent.Tip)); fee.IsZero() || must(had.Sub(w.has(from.address()))) != fee {
+		t.Errorf("it has paid %s, and lost %s", fee, must(had.Sub(w.has(from.address()))))
 	}
 	answer, _, why, err := w.x.AskContract(t.Context(), w.state, address, []byte("x"))
 	if err != nil || why == nil || !strings.Contains(why.Reason(), "wasm 9") {
@@ -214,6 +219,99 @@ func TestContractsReachSettlement(t *testing.T) {
 	if got := ask(`{"nonsense":{}}`); !strings.Contains(got, "unsupported_request") {
 		t.Errorf("nonsense is %s", got)
 	}
+}
+
+// TestContractsPayForLeases: a contract adds to a lease that a person has signed, which then lasts the longer, and is told
+// of it until it is over; what is left is the consumer's.
+func TestContractsPayForLeases(t *testing.T) {
+	var said, heard string
+	w, address := withContract(t, func(_ meter.Entry, msg string, ask func(string) string) string {
+		switch msg {
+		case "send":
+			return sending(`{"custom":` + said + `}`)
+		case "ask":
+			heard = ask(`{"custom":` + said + `}`)
+		}
+		return nothing
+	})
+	do := func(what, text string) chain.Receipt {
+		said = text
+		return w.block(1_000, w.tx(keyOf(27), chain.ExecuteContract{Contract: address, Msg: []byte(what)})).Receipts.Txs[0]
+	}
+	w.register()
+	deal := w.leaseDeal()
+	id := chain.LeaseID{Node: deal.Bid.Node, Order: deal.Order.ID()}
+	query := fmt.Sprintf(`{"lease":{"node":"%s","order":"%s"}}`, id.Node, id.Order)
+	lease := func() (l *contract.LeaseState) {
+		t.Helper()
+		if r := do("ask", query); !r.Accepted() {
+			t.Fatal(r.Rejection)
+		}
+		var answer contract.LeaseAnswer
+		if err := json.Unmarshal([]byte(heard), &answer); err != nil {
+			t.Fatalf("%s: %v", heard, err)
+		}
+		return answer.Lease
+	}
+	if l := lease(); l != nil {
+		t.Errorf("a lease that nobody has opened: %+v", l)
+	}
+	w.accept(w.tx(consumer, chain.OpenLease{Deal: deal}))
+	before := lease()
+	if before == nil || before.Consumer != consumer.address() || before.Provider != ownerA.address() || before.Terms != id.Order || before.Held != "1000000000" || before.Closing {
+		t.Fatalf("the lease: %s", heard)
+	}
+	has := w.has(address)
+	extend := fmt.Sprintf(`{"extend_lease":{"node":"%s","order":"%s","amount":"%%s"}}`, id.Node, id.Order)
+	if r := do("send", fmt.Sprintf(extend, "500000000")); !r.Accepted() {
+		t.Fatal(r.Rejection)
+	}
+	if got, _ := has.Sub(w.has(address)); got != chain.Nano(500_000_000) {
+		t.Errorf("the contract has paid %s", got)
+	}
+	after := lease()
+	if after.Held != "1500000000" || after.Expires <= before.Expires || len(after.Expires) != len(before.Expires) {
+		t.Errorf("it holds %s until %s, and held %s until %s", after.Held, after.Expires, before.Held, before.Expires)
+	}
+	for amount, says := range map[string]string{"0": "by nothing", "99000000000": "can spend"} {
+		if r := do("send", fmt.Sprintf(extend, amount)); !strings.Contains(r.Rejection, "hypermesh 3: extend_lease: ") || !strings.Contains(r.Rejection, says) {
+			t.Errorf("by %s: %+v", amount, r)
+		}
+	}
+	w.accept(w.tx(consumer, chain.CloseLease{Lease: id}))
+	if l := lease(); l == nil || !l.Closing {
+		t.Errorf("after notice: %s", heard)
+	}
+	if r := do("send", fmt.Sprintf(extend, "1")); !strings.Contains(r.Rejection, "upon notice") {
+		t.Errorf("after notice: %+v", r)
+	}
+	w.block(deal.Order.Term.NoticeMs)
+	if l := lease(); l != nil {
+		t.Errorf("a lease that is over: %+v", l)
+	}
+	if escrow := settlement.EscrowOf(w.state, consumer.address(), cluster.Public()).Balance; !chain.Hyper(50).Less(escrow) {
+		t.Errorf("of 51.5 HYPER, less some minutes, the consumer has %s", escrow)
+	}
+}
+
+// leaseDeal is a lease of a core by nodeA for consumer, which holds a HYPER.
+func (w *world) leaseDeal() chain.LeaseDeal {
+	order := chain.Order{
+		ChainID: testChain, Consumer: consumer.AccountKey(), Nonce: 70, Cluster: cluster.Public(), Spec: crypto.DomainJobSpec.Hash([]byte("spec")),
+		Policy: chain.PolicyField{Policy: chain.PolicyNone{}}, Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: 100_000_000_000}},
+		MaxCost: chain.Hyper(1), Deadline: w.now + 7_200_000, Term: &chain.Term{Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 1_000}}, NoticeMs: 60_000},
+	}
+	id := order.ID()
+	d := chain.LeaseDeal{
+		Order:      order,
+		Acceptance: chain.Acceptance{ChainID: testChain, Order: id, Cluster: order.Cluster, Sequence: 1, Outstanding: order.MaxCost},
+		Bid:        chain.Bid{ChainID: testChain, Order: id, Node: nodeA.Public(), Prices: order.Caps, Expiry: order.Deadline},
+	}
+	d.OrderSig = consumer.PrivateKey.Sign(crypto.DomainOrder, order.Payload())
+	d.AcceptanceSig = cluster.PrivateKey.Sign(crypto.DomainAcceptance, d.Acceptance.Payload())
+	d.BidSig = nodeA.PrivateKey.Sign(crypto.DomainBid, d.Bid.Payload())
+	d.AwardSig = cluster.PrivateKey.Sign(crypto.DomainAward, d.Bid.Payload())
+	return d
 }
 
 // TestContractsVerifyProofs: under the key that genesis pins, paid for first.

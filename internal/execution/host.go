@@ -64,6 +64,8 @@ func (h *host) Query(r state.Reader, q contract.Question, gas uint64) (answer an
 			answer = contract.EscrowAnswer{Balance: contract.Number(settlement.EscrowOf(kv, q.Consumer, q.Cluster).Balance.Nano())}
 		case contract.AskOrder:
 			answer = orderAnswer(kv, &q)
+		case contract.AskLease:
+			answer = h.leaseAnswer(kv, &q)
 		case contract.AskNode:
 			answer = h.nodeAnswer(kv, &q)
 		case contract.AskProof:
@@ -94,6 +96,17 @@ func orderAnswer(r state.Reader, q *contract.AskOrder) contract.OrderAnswer {
 		})
 	}
 	return contract.OrderAnswer{Order: out}
+}
+
+func (h *host) leaseAnswer(r state.Reader, q *contract.AskLease) contract.LeaseAnswer {
+	l, ok := settlement.LeaseOf(r, q.Lease)
+	if !ok || h.run.env.Now >= l.Expires { // which is over, whichever block deletes it
+		return contract.LeaseAnswer{}
+	}
+	return contract.LeaseAnswer{Lease: &contract.LeaseState{
+		Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Rate: contract.Number(l.Rate), Held: contract.Number(l.Held.Nano()),
+		PaidTo: contract.Number(uint64(l.Until)), Expires: contract.Number(uint64(l.Expires)), Closing: l.Closing,
+	}}
 }
 
 func (h *host) nodeAnswer(r state.Reader, q *contract.AskNode) contract.NodeAnswer {

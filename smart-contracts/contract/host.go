@@ -34,6 +34,9 @@ type AskEscrow struct {
 // AskOrder asks what became of an order: an OrderAnswer.
 type AskOrder struct{ Order crypto.Digest }
 
+// AskLease asks what a node keeps for a consumer: a LeaseAnswer.
+type AskLease struct{ Lease chain.LeaseID }
+
 // AskNode asks what a provider's node is, and what settlements say of it: a NodeAnswer.
 type AskNode struct{ Node crypto.PublicKey }
 
@@ -47,6 +50,7 @@ type AskProof struct {
 
 func (AskEscrow) question() {}
 func (AskOrder) question()  {}
+func (AskLease) question()  {}
 func (AskNode) question()   {}
 func (AskProof) question()  {}
 
@@ -82,6 +86,24 @@ type ClaimState struct {
 	Settled  bool             `json:"settled"`  // it was paid, all of it
 	Verified bool             `json:"verified"` // and a proof, or others who ran the same, show the result
 	Cost     string           `json:"cost"`
+}
+
+// LeaseAnswer is what a node keeps for a consumer.
+type LeaseAnswer struct {
+	Lease *LeaseState `json:"lease"` // null: there is none, or it is over
+}
+
+// LeaseState is a lease.
+type LeaseState struct {
+	Consumer chain.Address    `json:"consumer"`
+	Provider chain.Address    `json:"provider"`
+	Cluster  crypto.PublicKey `json:"cluster"`
+	Terms    crypto.Digest    `json:"terms"`   // the order whose terms hold
+	Rate     string           `json:"rate"`    // 10⁻¹⁸ HYPER per second
+	Held     string           `json:"held"`    // what is left of the time from PaidTo on
+	PaidTo   string           `json:"paid_ms"` // up to which the provider was paid
+	Expires  string           `json:"expires_ms"`
+	Closing  bool             `json:"closing"` // notice was given: it ends then
 }
 
 // NodeAnswer is what is known of a provider's node.
@@ -261,6 +283,10 @@ func (r *reader) base64(field string) []byte {
 
 func (r *reader) amount(field string) chain.Amount { return chain.Nano(r.number(field)) }
 
+func (r *reader) lease() chain.LeaseID {
+	return chain.LeaseID{Node: r.key("node"), Order: r.digest("order")}
+}
+
 func (r *reader) elements(field string) []chain.FieldBytes {
 	texts := into[[]string](r, field)
 	if len(texts) > chain.MaxFields {
@@ -290,7 +316,7 @@ func (r *reader) message() (m chain.Msg, ok bool) {
 	case r.name == "close_channel" && r.has("channel"):
 		m = chain.CloseChannel{Channel: r.digest("channel")}
 	case r.name == "extend_lease" && r.has("node", "order", "amount"):
-		m = chain.ExtendLease{Lease: chain.LeaseID{Node: r.key("node"), Order: r.digest("order")}, Amount: r.amount("amount")}
+		m = chain.ExtendLease{Lease: r.lease(), Amount: r.amount("amount")}
 	default:
 		return nil, false
 	}
@@ -304,6 +330,8 @@ func (r *reader) question() (q Question, ok bool) {
 		q = AskEscrow{Consumer: r.address("consumer"), Cluster: r.key("cluster")}
 	case r.name == "order" && r.has("id"):
 		q = AskOrder{Order: r.digest("id")}
+	case r.name == "lease" && r.has("node", "order"):
+		q = AskLease{Lease: r.lease()}
 	case r.name == "node" && r.has("id"):
 		q = AskNode{Node: r.key("id")}
 	case r.name == "verify_proof" && r.has("kernel", "inputs", "outputs", "bind", "proof"):

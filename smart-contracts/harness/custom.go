@@ -23,8 +23,8 @@ type Custom struct {
 	// Message is told of a contract's message, a Deposit, Withdraw, OpenChannel, FundChannel, CloseChannel or ExtendLease. If done,
 	// the chain does nothing, and the message has taken effect unless refused says why not.
 	Message func(from Address, message any) (done bool, refused string)
-	// Query answers a contract.AskEscrow, AskOrder, AskNode or AskProof with a contract.EscrowAnswer,
-	// OrderAnswer, NodeAnswer or ProofAnswer; nil leaves it to the chain.
+	// Query answers a contract.AskEscrow, AskOrder, AskLease, AskNode or AskProof with a contract.EscrowAnswer,
+	// OrderAnswer, LeaseAnswer, NodeAnswer or ProofAnswer; nil leaves it to the chain.
 	Query func(question contract.Question) (answer any)
 }
 
