@@ -67,14 +67,21 @@ func account(name string) harness.Account {
 // deploy stores a template, on a chain where some answers may be a stand-in's.
 func deploy(t *testing.T, name string, custom ...harness.Custom) *contract {
 	t.Helper()
+	config := harness.Config{}
+	for _, c := range custom {
+		config.Custom = c
+	}
+	return deployOn(t, name, config)
+}
+
+// deployOn stores a template on a chain of its own, which is what a config says beside machine and time.
+func deployOn(t *testing.T, name string, config harness.Config) *contract {
+	t.Helper()
 	m, err := machine()
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := harness.Config{Machine: m, Start: began, BlockTime: time.Millisecond}
-	for _, c := range custom {
-		config.Custom = c
-	}
+	config.Machine, config.Start, config.BlockTime = m, began, time.Millisecond
 	h, err := harness.New(config)
 	if err != nil {
 		t.Fatal(err)
