@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/smart-contracts/templates"
 )
 
@@ -17,12 +18,62 @@ func TestContractsPageParses(t *testing.T) {
 	}
 }
 
-// TestContractsPage runs docs/CONTRACTS.md as a developer does.
+// toFirstCall is how long all commands of docs/CONTRACTS.md may take, from the first to a call on a network.
+const toFirstCall = 5 * time.Minute
+
+// TestContractsPage runs docs/CONTRACTS.md as a new developer does, who has no compiler yet.
 func TestContractsPage(t *testing.T) {
 	endToEnd(t)
-	n := contractDeveloper(t)
-	n.follow(t, "CONTRACTS.md")
+	n := contractDeveloper(t, t.TempDir())
+	began, called := time.Now(), time.Duration(0)
+	n.follow(t, "CONTRACTS.md", func(block string) {
+		if called == 0 && strings.Contains(block, "contract execute") {
+			called = time.Since(began)
+		}
+	})
+	if t.Logf("%s to the first call", called); called == 0 || called > toFirstCall {
+		t.Errorf("%s to the first call, want less than %s", called, toFirstCall)
+	}
+	n.proves(t)
 	n.spoil(t)
+}
+
+// proves reads what the counter keeps with a proof, which the client checks against certified blocks, and what the node
+// says of it.
+func (n *newcomer) proves(t *testing.T) {
+	t.Helper()
+	target, err := openNetwork(filepath.Join(n.dir, "net.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(n.dir, "address"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter, err := chain.ParseAddress(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{"count": "6", "nothing": ""} {
+		value, err := target.client.VerifiedContractState(t.Context(), counter, []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept, there := value.Get(); string(kept) != want || there != (want != "") {
+			t.Errorf("under %s it keeps %q, %v; want %q", key, kept, there, want)
+		}
+	}
+	proven, err := target.client.VerifiedContract(t.Context(), counter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := target.client.Contract(t.Context(), counter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, there := proven.Get(); !there || c.Label != "my counter" || c.Label != said.Label || c.Bytes != uint64(said.Bytes) {
+		t.Errorf("the contract is proven to be %+v, and said to be %+v", c, said)
+	}
 }
 
 // spoil has calls refused, a test fail, and a contract that does not compile, one after

@@ -409,7 +409,7 @@ func (n *figureNet) usage(b *testing.B) []usage {
 }
 
 // usageOf is what a process has used so far.
-func usageOf(b *testing.B, pid int) usage {
+func usageOf(b testing.TB, pid int) usage {
 	b.Helper()
 	const ticksPerSecond = 100 // USER_HZ, the same on every Linux architecture that Go knows
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

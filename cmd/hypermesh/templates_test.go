@@ -17,18 +17,18 @@ func TestTemplatesPageParses(t *testing.T) {
 // TestTemplatesPage runs the examples of docs/TEMPLATES.md on a network.
 func TestTemplatesPage(t *testing.T) {
 	endToEnd(t)
-	n := contractDeveloper(t)
-	n.follow(t, "TEMPLATES.md")
-}
-
-// contractDeveloper is somebody with a network, and a directory where its description is.
-func contractDeveloper(t *testing.T) *newcomer {
-	t.Helper()
-	program, _ := programs(t)
 	cache, err := filepath.Abs("../../bin/tools/cache")
 	if err != nil {
 		t.Fatal(err)
 	}
+	n := contractDeveloper(t, cache)
+	n.follow(t, "TEMPLATES.md", func(string) {})
+}
+
+// contractDeveloper is somebody with a network, a directory where its description is, and one for what programs keep.
+func contractDeveloper(t *testing.T, cache string) *newcomer {
+	t.Helper()
+	program, _ := programs(t)
 	network := startDevnet(t, "--servers", "0", "--agents", "0", "--no-explorer")
 	n := &newcomer{dir: t.TempDir(), env: append(os.Environ(),
 		"PATH="+filepath.Dir(program)+string(filepath.ListSeparator)+os.Getenv("PATH"), "XDG_CACHE_HOME="+cache)}
@@ -38,8 +38,8 @@ func contractDeveloper(t *testing.T) *newcomer {
 	return n
 }
 
-// follow runs the blocks of a page of docs/, one after the other.
-func (n *newcomer) follow(t *testing.T, page string) {
+// follow runs the blocks of a page of docs/, one after the other, and tells of each that it has run.
+func (n *newcomer) follow(t *testing.T, page string, ran func(block string)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first build installs the compiler
 	defer cancel()
@@ -49,5 +49,6 @@ func (n *newcomer) follow(t *testing.T, page string) {
 		if err != nil {
 			t.Fatalf("docs/%s:%d: %v", page, b.line, err)
 		}
+		ran(b.text)
 	}
 }
