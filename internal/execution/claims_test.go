@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
+	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
 // bazaar is a world in which many have claims: a cluster, and as many consumers as nodes of
@@ -109,7 +110,7 @@ func (z *bazaar) settlement(claims int) *chain.VerifiedTx {
 }
 
 // TestSettledClaimsCostLess: each claim that is not rejected is given back a part of its price, which has to be
-// there before; one that is forged, or that was there before, is given nothing.
+// there before; one that was there, and all of a message with a forged one, are given nothing.
 func TestSettledClaimsCostLess(t *testing.T) {
 	z, table, sender := newBazaar(t, 4), execution.GasTableV1(), keyOf(22)
 	z.block(500, z.tx(sender, chain.Settle{Claims: chain.Claims{z.claim()}})) // the treasury has an account from now on
@@ -127,25 +128,75 @@ func TestSettledClaimsCostLess(t *testing.T) {
 		{"settled", chain.Claims{settled}, 1},
 		{"twice", chain.Claims{settled}, 0},
 		{"forged", chain.Claims{forged()}, 0},
-		{"two of three", chain.Claims{z.claim(), forged(), z.claim()}, 2},
+		{"beside a forged one", chain.Claims{z.claim(), forged(), z.claim()}, 0},
+		{"beside one that was there", chain.Claims{z.claim(), settled, z.claim()}, 2},
 	} {
 		tx := z.tx(sender, chain.Settle{Claims: c.claims})
 		r := z.block(500, tx).Receipts.Txs[0]
-		if back := execution.GivenBack(&tx.DecodedTx, r.Events); !r.Accepted() || back != c.back*table.ClaimSettled {
+		if back := execution.GivenBack(tx, r.Events); !r.Accepted() || back != c.back*table.ClaimSettled {
 			t.Fatalf("%s: %q, %d gas back", c.name, r.Rejection, back)
 		}
 		metered := r.GasUsed.Units() + c.back*table.ClaimSettled
-		if least := execution.IntrinsicGas(&tx.DecodedTx); metered < least || c.back == 0 && metered > least+10*table.Read {
+		if least := execution.IntrinsicGas(&tx.DecodedTx); metered < least || len(c.claims) == 1 && c.back == 0 && metered > least+10*table.Read {
 			t.Errorf("%s: %d gas used, intrinsic %d", c.name, r.GasUsed.Units(), least)
 		}
 	}
-	// What comes back is not there to be spent before.
-	tx := z.tx(sender, chain.Settle{Claims: chain.Claims{z.claim()}})
-	used := z.block(500, tx).Receipts.Txs[0].GasUsed.Units()
-	body := z.body(sender, chain.Settle{Claims: chain.Claims{z.claim()}})
-	body.GasLimit = chain.GasUnits(used + table.ClaimSettled - 1)
-	if r := z.block(500, z.sign(body, sender)).Receipts.Txs[0]; r.Accepted() || !strings.HasPrefix(r.Rejection, "out of gas") || r.GasUsed.Units() != used+table.ClaimSettled-1 {
-		t.Errorf("a gas short: %q, %d used", r.Rejection, r.GasUsed.Units())
+	// What comes back is not there to be spent before: the least limit that will do is above what is used in the end.
+	last := chain.Settle{Claims: chain.Claims{z.claim()}}
+	r, limit := leastLimit(z, last, 1_000)
+	if used := r.GasUsed.Units(); used > limit-table.ClaimSettled || used <= limit-table.ClaimSettled-1_000 {
+		t.Errorf("%d gas used, %d given back, the least limit is %d", used, table.ClaimSettled, limit)
+	}
+}
+
+// leastLimit executes a settlement with more and more gas, until it does not run out.
+func leastLimit(z *bazaar, m chain.Settle, step uint64) (r chain.Receipt, limit uint64) {
+	sender := keyOf(22)
+	body := z.body(sender, m)
+	for limit = execution.IntrinsicGas(&z.sign(body, sender).DecodedTx); ; limit += step {
+		body.GasLimit = chain.GasUnits(limit)
+		r = z.block(10, z.sign(body, sender)).Receipts.Txs[0]
+		if r.Accepted() {
+			return r, limit
+		}
+		if !strings.HasPrefix(r.Rejection, "out of gas") || r.GasUsed.Units() != limit {
+			z.Fatalf("%d gas: %q, %d used", limit, r.Rejection, r.GasUsed.Units())
+		}
+		body = z.body(sender, m)
+	}
+}
+
+// TestGasBackPaysForNoProof: a proof that was not paid for is not verified, and its transaction out of gas, also where
+// other claims' gas comes back.
+func TestGasBackPaysForNoProof(t *testing.T) {
+	z := newBazaar(t, 12)
+	z.block(10, z.tx(keyOf(22), chain.Settle{Claims: chain.Claims{z.claim()}}))
+	var claims chain.Claims
+	for i := range 6 {
+		claims = append(claims, z.locked(i, 60_000))
+	}
+	proven := z.claimOf(z.people[7], z.nodes[8], func(c *chain.Claim) {
+		c.Order.Policy.Policy = multiply
+		c.Order.FixedCap, c.Order.MaxCost = chain.Hyper(1), chain.Hyper(1)
+		c.Receipt.Outputs = []chain.FieldBytes{{31: 9}}
+	})
+	proven.Bid.Prices, proven.Bid.Fixed = nil, chain.Hyper(1)
+	proven.BidSig = z.nodes[8].PrivateKey.Sign(crypto.DomainBid, proven.Bid.Payload())
+	statement := zk.Statement{
+		Kernel: zk.Kernel(multiply.Kernel), VerifyingKey: multiply.VerifyingKey, Inputs: []zk.Field{zk.Field(multiply.Inputs[0])},
+		Output: []zk.Field{{31: 9}}, Bind: zk.Bind(string(testChain), proven.Order.ID(), 1, z.nodes[8].Public()),
+	}
+	digest := statement.Digest()
+	proven.Proof = digest[:]
+	verified := z.proofs.calls
+	r, _ := leastLimit(z, chain.Settle{Claims: append(claims, proven)}, 4_000)
+	for _, e := range r.Events {
+		if rejected, ok := e.(chain.ClaimRejected); ok {
+			t.Errorf("accepted, with a claim rejected: %s", rejected.Reason)
+		}
+	}
+	if z.proofs.calls == verified {
+		t.Error("no proof was verified")
 	}
 }
 

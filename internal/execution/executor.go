@@ -302,7 +302,9 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return one(settlement.Withdraw(kv, env, from, m))
 	case chain.Settle:
 		events := settlement.Settle(kv, env, m, tx.ClaimsSigned(i))
-		r.meter.used -= r.x.gas.settled(&m, events) // a part of the message's own price, which was charged before
+		if !r.meter.exceeded() { // by a proof that was not paid for, which metered finds
+			r.meter.used -= r.x.gas.settled(tx.ClaimsSigned(i), events) // a part of the message's own price, which was charged before
+		}
 		countBurned(kv, events)
 		return events, nil
 	case chain.OpenLease:

@@ -43,10 +43,10 @@ func IntrinsicGas(tx *chain.DecodedTx) uint64 {
 
 // GivenBack is what a transaction of one message, that said this, gets back of what it needed
 // before that message ran.
-func GivenBack(tx *chain.DecodedTx, said chain.Events) uint64 {
+func GivenBack(tx *chain.VerifiedTx, said chain.Events) uint64 {
 	table := GasTableV1()
-	if m, ok := tx.Tx().Body.Messages[0].(chain.Settle); ok {
-		return table.settled(&m, said)
+	if _, ok := tx.Tx().Body.Messages[0].(chain.Settle); ok {
+		return table.settled(tx.ClaimsSigned(0), said)
 	}
 	return 0
 }

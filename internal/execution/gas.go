@@ -28,7 +28,7 @@ type GasTable struct {
 	Withdraw         uint64 `json:"withdraw"`
 	Settle           uint64 `json:"settle"`
 	Claim            uint64 `json:"claim"`         // each, with its five signatures, verified one by one
-	ClaimSettled     uint64 `json:"claim_settled"` // given back for each that is not rejected: what it does is metered
+	ClaimSettled     uint64 `json:"claim_settled"` // given back for each that is not rejected, if none of its message is forged: what it does is metered
 	Bond             uint64 `json:"bond"`          // with its two signatures
 	Delegate         uint64 `json:"delegate"`
 	Undelegate       uint64 `json:"undelegate"`
@@ -95,7 +95,7 @@ func GasTableV1() GasTable {
 		Tx: 870, Byte: 4, Signature: 910,
 		Transfer: 1_100, RegisterProvider: 190_000, UnbondProvider: 2_900,
 		RegisterCluster: 7_500, UnbondCluster: 6_600, Deposit: 1_100, Withdraw: 5_700,
-		Settle: 100, Claim: 30_000, ClaimSettled: 12_000,
+		Settle: 100, Claim: 33_000, ClaimSettled: 15_000,
 		Bond: 13_000, Delegate: 100, Undelegate: 8_400, Redelegate: 2_200, WithdrawRewards: 100, SetCommission: 2_300, RotateKeys: 14_000,
 		Unjail: 1_800, Affiliate: 6_300, Unaffiliate: 100, ReportEvidence: 240_000, EvidenceByte: 43,
 		OpenLease: 19_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
@@ -104,7 +104,7 @@ func GasTableV1() GasTable {
 		AddBond: 2_000, CommitVote: 17_000, RevealVote: 14_000,
 		Challenge: 12_000, Appeal: 13_000,
 		BeginRun: 18_000, SlateBid: 2_800, CommitRun: 14_000, RevealRun: 8_600, CollectRun: 100,
-		ReportAcceptance: 110_000, ReportMiss: 21_000, DrawPeers: 150_000, LeaveLease: 100, AccusePeer: 840,
+		ReportAcceptance: 110_000, ReportMiss: 21_000, DrawPeers: 120_000, LeaveLease: 100, AccusePeer: 840,
 		ReportHardware: 130_000, DeclareHardware: 180_000, AnnounceHome: 4_700,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
 		QueueMatured: 5_800, QueueReleased: 7_100, QueueExpired: 3_100, QueueLease: 15_000, QueueChannel: 9_400,
@@ -196,9 +196,13 @@ func (t *GasTable) settle(m *chain.Settle) uint64 {
 	return sum
 }
 
-// settled is what is given back of the price of a settlement's claims, by what it said of them.
-func (t *GasTable) settled(m *chain.Settle, said chain.Events) uint64 {
-	claims := len(m.Claims)
+// settled is what is given back of the price of a settlement's claims, by how they are signed and
+// what it said of them. Beside a forged one all are verified one by one, and keep their price.
+func (t *GasTable) settled(signed []chain.Signing, said chain.Events) uint64 {
+	claims := len(signed)
+	if slices.ContainsFunc(signed, func(how chain.Signing) bool { return how != chain.AllSigned }) {
+		return 0
+	}
 	for _, e := range said {
 		if _, ok := e.(chain.ClaimRejected); ok {
 			claims--

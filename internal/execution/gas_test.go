@@ -169,7 +169,7 @@ func later(name string) []due {
 	switch name {
 	case "claim/lost": // and what is lost is divided, so many at a time
 		return []due{{queueExpired, 1}, {queueBreach, 1.0 / lostAtOnce}}
-	case "report_acceptance/forged", "open_lease/forged", "report_hardware/forged":
+	case "report_acceptance/forged", "open_lease/forged", "report_hardware/forged", "claim/forged", "claim/16 forged":
 		return nil
 	}
 	switch base, _, _ := strings.Cut(name, "/"); base {
@@ -204,8 +204,10 @@ func later(name string) []due {
 // countOf is how many of what is priced an operation has.
 func countOf(name string) float64 {
 	switch name {
-	case "claim/16":
+	case "claim/16", "claim/16 one of 192 forged", "claim/16 one of each forged", "claim/16 forged":
 		return 16
+	case "claim/2 one of 64 forged":
+		return 2
 	}
 	return 1
 }
@@ -264,9 +266,20 @@ func (d *derivation) gasOf(ns func(w way) float64) float64 {
 	return most
 }
 
-// costs is what an operation's transaction should cost.
+// costs is what an operation's transaction should cost, by the makes that it was measured on.
 func (d *derivation) costs(name string) float64 {
-	return d.gasOf(func(w way) float64 { return d.nanos(w, name) })
+	measured := false
+	most := d.gasOf(func(w way) float64 {
+		if _, here := d.ns[w][name]; !here {
+			return 0
+		}
+		measured = true
+		return d.nanos(w, name)
+	})
+	if !measured {
+		panic("measured nowhere: " + name)
+	}
+	return most
 }
 
 // known is what it costs beside its messages: its place, bytes and signature, and
@@ -335,8 +348,9 @@ func (d *derivation) derive() execution.GasTable {
 	}
 	d.table.Settle = roundUp(0)
 	beyond := func(name string) float64 { return d.costs(name) - d.known(name) }
-	settled := slices.DeleteFunc(d.named("claim"), func(name string) bool { return name == "claim/forged" })
-	d.table.Claim = d.message([]string{"claim/forged"})
+	forged := []string{"claim/forged", "claim/16 forged", "claim/16 one of each forged"}
+	settled := slices.DeleteFunc(d.named("claim"), func(name string) bool { return slices.Contains(forged, name) })
+	d.table.Claim = d.message(forged)
 	d.table.ClaimSettled = d.table.Claim - min(d.table.Claim, d.message(settled))
 	bid := max(beyond("begin_run/16")-beyond("begin_run"), beyond("begin_run/16 forged")-beyond("begin_run/forged")) / 15
 	d.table.SlateBid = roundUp(bid)
@@ -434,6 +448,9 @@ func TestMeasureGas(t *testing.T) {
 func TestGasTable(t *testing.T) {
 	d := derivation{ns: readMeasured(t), shapes: shapes(t)}
 	for w := range d.ns { // order-free: each its own
+		if len(d.ns[w.on(wide)]) != len(d.ns[w.on(library)]) {
+			t.Fatalf("%s: measured on one way alone", w)
+		}
 		if d.ns[w.on(wide)][signature] >= d.ns[w.on(library)][signature] {
 			t.Fatalf("%s: signatures were not measured eight lanes wide: this needs a processor with AVX-512 IFMA", w)
 		}
@@ -507,6 +524,9 @@ func (d *derivation) ratios(t *testing.T, w way) []ratio {
 	}
 	var out []ratio
 	for name := range d.shapes { // order-free: sorted below
+		if _, measured := d.ns[w][name]; !measured {
+			continue
+		}
 		out = append(out, ratio{name, perGas(name) / (ns / gas)})
 	}
 	slices.SortFunc(out, func(a, b ratio) int { return cmp.Or(cmp.Compare(a.ratio, b.ratio), strings.Compare(a.name, b.name)) })

@@ -331,6 +331,32 @@ func ofSettlement(p prepared) []operation {
 			}
 			return chain.Settle{Claims: []chain.Claim{c}}
 		}),
+		oneOf("claim/16 one of 192 forged", 12, func(w *gasWorld, i int, from key) chain.Msg {
+			m := claims(16, attested)(w, i, from).(chain.Settle)
+			if i == 11 {
+				m.Claims[15].ReceiptSig[0] ^= 1
+			}
+			return m
+		}),
+		oneOf("claim/2 one of 64 forged", 32, func(w *gasWorld, i int, from key) chain.Msg {
+			m := claims(2, attested)(w, i, from).(chain.Settle)
+			if i == 31 {
+				m.Claims[1].ReceiptSig[0] ^= 1
+			}
+			return m
+		}),
+		oneOf("claim/16 one of each forged", 12, func(w *gasWorld, i int, from key) chain.Msg {
+			m := claims(16, attested)(w, i, from).(chain.Settle)
+			m.Claims[15].ReceiptSig[0] ^= 1
+			return m
+		}),
+		oneOf("claim/16 forged", 12, func(w *gasWorld, i int, from key) chain.Msg {
+			m := claims(16, attested)(w, i, from).(chain.Settle)
+			for j := range m.Claims {
+				m.Claims[j].Attestation[0] ^= 1
+			}
+			return m
+		}),
 		oneOf("claim/forged", 32, func(w *gasWorld, i int, _ key) chain.Msg {
 			c := w.recentClaim(attested, uint64(i+1), nodeA)
 			c.Attestation[0] ^= 1 // the last of the five that are verified one by one

@@ -218,7 +218,7 @@ func (w *gasWorld) measure(txs []*chain.VerifiedTx, want verdict, times int) wor
 	}
 	for i, tx := range txs {
 		k.bytes += uint64(len(tx.Raw()))
-		k.intrinsic += execution.IntrinsicGas(&tx.DecodedTx) - execution.GivenBack(&tx.DecodedTx, out.Receipts.Txs[i].Events)
+		k.intrinsic += execution.IntrinsicGas(&tx.DecodedTx) - execution.GivenBack(tx, out.Receipts.Txs[i].Events)
 	}
 	for _, c := range out.Changes {
 		k.changed += len(c.Key) + len(c.Value)
