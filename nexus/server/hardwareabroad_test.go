@@ -104,10 +104,7 @@ func asksHardware(on *fakeChain, n int, missing uint64) func(m job.Message) job.
 
 // newApart has both clusters on chains that say the same, each with the other as its neighbour. known: the node's cluster
 // knows of the challenge from the beginning.
-func newApart(t *testing.T, known bool) *apart { return newApartOf(t, known, 1, 0) }
-
-// newApartOf has so many servers in the peer's cluster, to one of which it connects, counted from 1; 0: to all.
-func newApartOf(t *testing.T, known bool, servers, only int) *apart {
+func newApart(t *testing.T, known bool) *apart {
 	t.Helper()
 	p := &apart{t: t}
 	local := func(c *server.Config) { c.LocalPeers = true }
@@ -129,18 +126,13 @@ func newApartOf(t *testing.T, known bool, servers, only int) *apart {
 	}
 	p.home = newClusterOn(t, hers, 1, local, nil)
 	theirs.endpoints = []string{p.home.url(0)}
-	p.away = newClusterOn(t, theirs, servers, local, nil)
-	hers.set(func() {
-		for i := range servers {
-			hers.endpoints = append(hers.endpoints, p.away.url(i))
-		}
-	})
+	p.away = newClusterOn(t, theirs, 1, local, nil)
+	hers.set(func() { hers.endpoints = []string{p.away.url(0)} })
 	p.home.agent(0, func(a *fakeAgent) { a.measure = p.node })
 	p.second = p.home.agent(2, func(a *fakeAgent) { a.measure = asksHardware(hers, 2, 5) })
 	p.home.waitNodes(0, 2)
 	asks := asksHardware(theirs, 1, 3)
 	p.first = p.away.agent(1, func(a *fakeAgent) {
-		a.only = only
 		a.measure = func(m job.Message) job.Message {
 			p.mu.Lock()
 			p.heard = append(p.heard, m)
@@ -176,19 +168,6 @@ func TestHardwareIsMeasuredFromAnotherCluster(t *testing.T) {
 	if !p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() }) {
 		t.Error("the peer said what is missing, and nothing was opened to it")
 	}
-}
-
-// TestAPeerAtOneOfItsServersIsReached: what is for a peer goes to the server of its cluster at which it is, whichever is asked first: one
-// at which it is not does not take it, and it does not count as brought.
-func TestAPeerAtOneOfItsServersIsReached(t *testing.T) {
-	p := newApartOf(t, true, 3, 2)
-	p.mu.Lock()
-	p.shows = true
-	p.mu.Unlock()
-	until(t, "what the node shows and opens", func() bool {
-		return p.sees(func(m job.Message) bool { _, ok := m.(job.LanesShown); return ok }) &&
-			p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() })
-	})
 }
 
 // TestAClusterThatDoesNotAnswerMakesNobodySilent: as long as the node's cluster does not say that it is there, no peer of

@@ -20,6 +20,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/transport"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -305,7 +306,7 @@ func TestServersAreAmongThemselves(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for _, protocol := range []string{"hypermesh/nexus-raft/1", "hypermesh/nexus-peer/1", "hypermesh/nexus-blob/1"} {
+	for _, protocol := range []string{"hypermesh/nexus-raft/" + scheduler.Form, "hypermesh/nexus-peer/1", "hypermesh/nexus-blob/1"} {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		_, err := endpoint.Dial(ctx, c.nodeAddrs()[0], protocol)
 		cancel()
