@@ -128,12 +128,12 @@ func TestAgreementPaysForVerifiedResults(t *testing.T) {
 	a.provider = ownerA // whose the node will be
 	b := a.again()
 	b.register()
-	proven, attestedOnly := b.claim(multiply, 1, nodeA), b.claim(attested, 2, nodeA)
+	proven, attestedOnly, other := b.claim(multiply, 1, nodeA), b.claim(attested, 2, nodeA), b.claim(multiply, 3, nodeA)
 	b.task(fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, proven.Order.ID(), proven.Receipt.Result))
 	b.task(fmt.Sprintf(`{"order":{"id":%q}}`, attestedOnly.Order.ID()))
-	b.task(fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, proven.Order.ID(), crypto.Digest{9}))
+	b.task(fmt.Sprintf(`{"order":{"id":%q,"result":%q}}`, other.Order.ID(), crypto.Digest{9}))
 	b.refused("the order has no claim", b.does(b.provider, 0, `{"deliver":{"task":1}}`))
-	b.accept(b.tx(consumer, chain.Settle{Claims: chain.Claims{proven, attestedOnly}}))
+	b.accept(b.tx(consumer, chain.Settle{Claims: chain.Claims{proven, attestedOnly, other}}))
 	const none = "no result of the order is paid, verified and as agreed"
 	b.refused(none, b.does(b.provider, 0, `{"deliver":{"task":2}}`))
 	b.refused(none, b.does(b.provider, 0, `{"deliver":{"task":3}}`))

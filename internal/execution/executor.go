@@ -301,12 +301,7 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 	case chain.Withdraw:
 		return one(settlement.Withdraw(kv, env, from, m))
 	case chain.Settle:
-		events := settlement.Settle(kv, env, m, tx.ClaimsSigned(i))
-		if !r.meter.exceeded() { // by a proof that was not paid for, which metered finds
-			r.meter.used -= r.x.gas.settled(tx.ClaimsSigned(i), events) // a part of the message's own price, which was charged before
-		}
-		countBurned(kv, events)
-		return events, nil
+		return r.settle(m, tx.ClaimsSigned(i)), nil
 	case chain.OpenLease:
 		return one(settlement.OpenLease(kv, env, m, tx.DealSigned(i)))
 	case chain.ResizeLease:
@@ -354,6 +349,16 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.stakingMessage(m, from)
 	}
 	panic("execution: a message outside the sealed sum")
+}
+
+// settle executes a message with claims, and gives back what those that are settled did not take.
+func (r *run) settle(m chain.Settle, signed []chain.Signing) chain.Events {
+	events := settlement.Settle(r.kv, &r.env, m, signed)
+	if !r.meter.exceeded() { // by a proof that was not paid for, which metered finds
+		r.meter.used -= r.x.gas.settled(signed, events) // a part of the message's own price, which was charged before
+	}
+	countBurned(r.kv, events)
+	return events
 }
 
 // runMessage executes a message about a replicated run.
