@@ -93,7 +93,7 @@ type GasTable struct {
 func GasTableV1() GasTable {
 	return GasTable{
 		Tx: 870, Byte: 4, Signature: 910,
-		Transfer: 1_100, RegisterProvider: 190_000, UnbondProvider: 2_900,
+		Transfer: 1_100, RegisterProvider: 230_000, UnbondProvider: 2_900,
 		RegisterCluster: 7_500, UnbondCluster: 6_600, Deposit: 1_100, Withdraw: 5_700,
 		Settle: 100, Claim: 33_000, ClaimSettled: 15_000,
 		Bond: 13_000, Delegate: 100, Undelegate: 8_400, Redelegate: 2_200, WithdrawRewards: 100, SetCommission: 2_300, RotateKeys: 14_000,
@@ -101,14 +101,14 @@ func GasTableV1() GasTable {
 		OpenLease: 19_000, ResizeLease: 100, ExtendLease: 100, CloseLease: 100, CollectLease: 100,
 		OpenChannel: 2_100, FundChannel: 2_100, RedeemVoucher: 5_600, CloseChannel: 11_000,
 		RegisterMeter: 45_000, SettleBatch: 23_000,
-		AddBond: 2_000, CommitVote: 17_000, RevealVote: 14_000,
-		Challenge: 12_000, Appeal: 13_000,
-		BeginRun: 18_000, SlateBid: 2_800, CommitRun: 14_000, RevealRun: 8_600, CollectRun: 100,
-		ReportAcceptance: 110_000, ReportMiss: 21_000, DrawPeers: 120_000, LeaveLease: 100, AccusePeer: 840,
-		ReportHardware: 130_000, DeclareHardware: 180_000, AnnounceHome: 4_700,
+		AddBond: 2_000, CommitVote: 18_000, RevealVote: 15_000,
+		Challenge: 13_000, Appeal: 13_000,
+		BeginRun: 18_000, SlateBid: 2_800, CommitRun: 29_000, RevealRun: 8_500, CollectRun: 100,
+		ReportAcceptance: 110_000, ReportMiss: 22_000, DrawPeers: 130_000, LeaveLease: 100, AccusePeer: 840,
+		ReportHardware: 140_000, DeclareHardware: 230_000, AnnounceHome: 4_700,
 		Read: 800, ReadByte: 1, Write: 1_000, Insert: 800, WriteByte: 4,
-		QueueMatured: 5_800, QueueReleased: 7_100, QueueExpired: 3_100, QueueLease: 15_000, QueueChannel: 9_400,
-		QueueDraw: 220_000, QueueDeadline: 260_000,
+		QueueMatured: 5_800, QueueReleased: 7_700, QueueExpired: 3_100, QueueLease: 15_000, QueueChannel: 9_400,
+		QueueDraw: 280_000, QueueDeadline: 280_000,
 	}
 }
 
