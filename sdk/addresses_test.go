@@ -307,3 +307,43 @@ func TestEachServerOnce(t *testing.T) {
 		t.Errorf("%v after %d requests", err, asked.Load())
 	}
 }
+
+// TestARequestTriesEachServer: whatever other requests have tried meanwhile, a request of a client that asks each server once passes over none.
+func TestARequestTriesEachServer(t *testing.T) {
+	var client *sdk.Client
+	asked := ""
+	server := func(name string, answer func(message string) bool) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var in api.PeerMessage
+			if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
+				t.Error(err)
+			}
+			asked += name + string(in.Message) + " "
+			if !answer(string(in.Message)) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			if err := json.NewEncoder(w).Encode(api.PeerMessage{Message: []byte("yes")}); err != nil {
+				t.Error(err)
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	first := server("a", func(message string) bool {
+		if message == "1" && asked == "a1 " { // while this waits another request is refused by all
+			if _, err := client.CarryPeer(t.Context(), []byte("2")); err == nil {
+				t.Error("a request is answered that is refused")
+			}
+		}
+		return false
+	})
+	second := server("b", func(message string) bool { return message == "1" })
+	var err error
+	if client, err = sdk.New(sdk.Config{Nexus: []string{first, second}, Attempts: sdk.EachOnce}); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := client.CarryPeer(t.Context(), []byte("1")); err != nil || string(answer) != "yes" {
+		t.Errorf("it is not answered: %q, %v; asked were %s", answer, err, asked)
+	}
+}

@@ -146,12 +146,18 @@ func (c *Client) attempts(of *servers) int {
 
 // current returns the server to ask and its turn, for failed.
 func (s *servers) current() (base string, turn uint64, err error) {
+	turn = s.at.Load()
+	base, err = s.of(turn)
+	return base, turn, err
+}
+
+// of returns the server whose turn it is.
+func (s *servers) of(turn uint64) (string, error) {
 	urls := *s.urls.Load()
 	if len(urls) == 0 {
-		return "", 0, fmt.Errorf("%w: a %s is wanted", ErrNoServer, s.kind)
+		return "", fmt.Errorf("%w: a %s is wanted", ErrNoServer, s.kind)
 	}
-	turn = s.at.Load()
-	return urls[turn%uint64(len(urls))], turn, nil
+	return urls[turn%uint64(len(urls))], nil
 }
 
 // failed moves on to the next server, unless somebody did already.

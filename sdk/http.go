@@ -63,11 +63,13 @@ func (c *Client) do(ctx context.Context, r call, out any) error {
 	})
 }
 
-// attempt tries servers in turn. The first round of all servers does not wait;
-// later ones back off.
+// attempt tries servers in turn, from the one that answered last on: each request goes by its own turns, since of those that
+// are under way together each would else pass over servers that others have just tried. The first round of all servers does not
+// wait; later ones back off.
 func (c *Client) attempt(ctx context.Context, r call, try func(ctx context.Context, base string) error) error {
-	for n := 1; ; n++ {
-		base, turn, err := r.to.current()
+	turn := r.to.at.Load()
+	for n := 1; ; n, turn = n+1, turn+1 {
+		base, err := r.to.of(turn)
 		if err != nil {
 			return err
 		}
