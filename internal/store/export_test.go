@@ -137,8 +137,8 @@ func (s *Store) Served() (n int) {
 }
 
 // LimitGaps has the store remember fewer and smaller ranges without a key, before it remembers any.
-func (s *Store) LimitGaps(most, each, apart int) {
-	s.gaps.limits = gapLimits{most: most, each: each, apart: apart}
+func (s *Store) LimitGaps(most, gaps, each, apart int) {
+	s.gaps.limits = gapLimits{most: most, gaps: gaps, each: each, apart: apart}
 }
 
 // Gap is a range of which the store remembers that no state since a block's has a key there.
@@ -158,8 +158,8 @@ func (s *Store) Gaps() (gaps []Gap, height uint64) {
 		gaps = append(gaps, Gap{g.start, g.end, g.since, g.marks})
 		marks += len(g.marks)
 	}
-	if marks != s.gaps.marks || marks > s.gaps.limits.most {
-		panic(fmt.Sprintf("store: gaps have %d marks, %d are counted, the limit is %d", marks, s.gaps.marks, s.gaps.limits.most))
+	if l := s.gaps.limits; marks != s.gaps.marks || marks > l.most || len(gaps) > l.gaps {
+		panic(fmt.Sprintf("store: %d gaps have %d marks, %d are counted, the limits are %+v", len(gaps), marks, s.gaps.marks, l))
 	}
 	return gaps, s.gaps.height
 }

@@ -12,9 +12,13 @@ const (
 	// markApart is of how many removed keys that a walk passed one is marked, and how many it
 	// passes at least before a range is remembered for them.
 	markApart = 16
-	// mostMarks bounds the marks of all gaps: those of half a million removed keys, which take some
-	// 4 MB, and up to 30 if keys are as long as they may be and gaps as short.
-	mostMarks = 1 << 15
+	// mostMarks bounds the marks of all gaps: more than twice those of what may wait for a flush, which
+	// is passed twice where the database has it too, since walks that go beyond the bound
+	// pass again what is forgotten, each of them. As many of keys of fifty bytes take some 20 MB.
+	mostMarks = 1 << 18
+	// mostGaps bounds their number: each that comes or goes moves those behind it. What is forgotten
+	// beyond it are the smallest, of a mark or two, which whoever walks pays for with the pair between.
+	mostGaps = 1 << 14
 	// gapMarks is the most marks of one gap; a longer one becomes several.
 	gapMarks = 1 << 10
 	// keptFlushes is after how many flushes a gap is forgotten: the database has merged away
@@ -44,8 +48,8 @@ type gaps struct {
 	limits  gapLimits
 }
 
-// gapLimits are mostMarks, gapMarks and markApart, but in tests.
-type gapLimits struct{ most, each, apart int }
+// gapLimits are mostMarks, mostGaps, gapMarks and markApart, but in tests.
+type gapLimits struct{ most, gaps, each, apart int }
 
 // gap is the range start ≤ key < end. Where in it removed keys are, and how many, is known by the
 // marks: what is cut off keeps those within it, so that nobody can have a gap counted as
@@ -58,7 +62,7 @@ type gap struct {
 }
 
 func newGaps() *gaps {
-	return &gaps{limits: gapLimits{most: mostMarks, each: gapMarks, apart: markApart}}
+	return &gaps{limits: gapLimits{most: mostMarks, gaps: mostGaps, each: gapMarks, apart: markApart}}
 }
 
 // next returns the first gap of a state that has keys at or after from, below end (nil: all are), and
@@ -109,9 +113,7 @@ func (g *gaps) learn(start, end string, marks []string, height uint64) {
 	for _, x := range empty {
 		g.add(x)
 	}
-	if g.marks > g.limits.most {
-		g.shrink()
-	}
+	g.shrink()
 }
 
 // add puts a gap into the list, as one with those that it touches.
@@ -149,13 +151,17 @@ func (x *gap) parts(most int) (parts []*gap) {
 	return append(parts, &rest)
 }
 
-// shrink forgets the gaps with the fewest marks, until an eighth is free.
+// shrink forgets the gaps with the fewest marks, if there are more of either than there may be, until
+// an eighth is free.
 func (g *gaps) shrink() {
+	if g.marks <= g.limits.most && len(g.list) <= g.limits.gaps {
+		return
+	}
 	order := slices.Clone(g.list)
 	slices.SortStableFunc(order, func(a, b *gap) int { return len(a.marks) - len(b.marks) })
 	gone := map[*gap]bool{}
 	for _, x := range order {
-		if g.marks <= g.limits.most-g.limits.most/8 {
+		if g.marks <= g.limits.most-g.limits.most/8 && len(g.list)-len(gone) <= g.limits.gaps-g.limits.gaps/8 {
 			break
 		}
 		gone[x] = true
@@ -202,6 +208,7 @@ func (g *gaps) publish(height uint64, changes state.ChangeList) {
 	}
 	if taken > 0 {
 		g.list = append(out, g.list[taken:]...)
+		g.shrink() // one that is cut is several
 	}
 }
 

@@ -43,14 +43,22 @@ func (w *walked) commit(set map[string]string, gone ...string) {
 	if len(w.past) > 0 {
 		now = maps.Clone(w.past[len(w.past)-1])
 	}
+	for _, key := range gone {
+		delete(now, key)
+	}
+	maps.Copy(now, set)
+	w.commitAs(now, set, gone...)
+}
+
+// commitAs is commit of changes after which the state is so; nil if nobody is going to look.
+func (w *walked) commitAs(now, set map[string]string, gone ...string) {
+	w.t.Helper()
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	for _, key := range gone {
 		kv.Delete([]byte(key))
-		delete(now, key)
 	}
 	for key, value := range set { // order-free: each by itself
 		kv.Set([]byte(key), []byte(value))
-		now[key] = value
 	}
 	if mark, ok := w.s.TreeMark(); ok {
 		w.tree = w.tree.Persisted(mark)
@@ -149,11 +157,12 @@ type heldAt struct {
 func newRandomWalks(t *rapid.T) *randomWalks {
 	disk := vfs.NewMem()
 	options := store.Options{TreeInterval: rapid.SampledFrom([]int{1, 5, 40}).Draw(t, "interval")}
-	most, each, apart := rapid.IntRange(2, 40).Draw(t, "marks"), rapid.IntRange(2, 6).Draw(t, "marks of one"), rapid.IntRange(1, 4).Draw(t, "apart")
+	most, all := rapid.IntRange(2, 40).Draw(t, "marks"), rapid.IntRange(2, 20).Draw(t, "gaps")
+	each, apart := rapid.IntRange(2, 6).Draw(t, "marks of one"), rapid.IntRange(1, 4).Draw(t, "apart")
 	w := &randomWalks{t: t, walked: walked{t: t}, open: func() *store.Store {
 		s, err := store.OpenOn(disk, "db", options)
 		check(t, err)
-		s.LimitGaps(most, each, apart)
+		s.LimitGaps(most, all, each, apart)
 		return s
 	}}
 	w.s = w.open()
@@ -378,8 +387,15 @@ func TestNobodyMakesWalksPassAgain(t *testing.T) {
 // TestTheLargestGapsStay: what is remembered is bounded, and the ranges with the fewest removed keys go
 // first, however many there are.
 func TestTheLargestGapsStay(t *testing.T) {
+	for _, most := range []int{100, 20} { // gaps
+		theLargestStay(t, most)
+	}
+}
+
+func theLargestStay(t *testing.T, most int) {
+	t.Helper()
 	w := newWalked(t, 1024)
-	w.s.LimitGaps(100, 16, 8)
+	w.s.LimitGaps(100, most, 16, 8)
 	w.commit(filled(0, 10_000))
 	gone := removed(0, 400) // a large one of 50 marks, and small ones of two
 	for from := 500; from < 10_000; from += 20 {
@@ -397,6 +413,33 @@ func TestTheLargestGapsStay(t *testing.T) {
 	}
 	if marks < 49 {
 		t.Errorf("%d marks are left of the largest gap: %d gaps", marks, len(gaps))
+	}
+	check(t, w.s.Close())
+}
+
+// TestWhatWaitsIsRemembered: as many removed keys as may wait for a flush, all of which are in the database too, are
+// passed once.
+func TestWhatWaitsIsRemembered(t *testing.T) {
+	const keys, block = 285_000, 12_000
+	w := newWalked(t, 64)
+	ranged := func(do func(from, to int)) {
+		for from := 0; from < keys; from += block {
+			do(from, min(keys, from+block))
+		}
+	}
+	ranged(func(from, to int) { w.commitAs(nil, filled(from, to)) })
+	for len(w.past)%64 != 1 { // a flush
+		w.commitAs(nil, map[string]string{"a": fmt.Sprint(len(w.past))})
+	}
+	check(t, w.s.Rest())
+	ranged(func(from, to int) { w.commitAs(nil, nil, removed(from, to)...) })
+	for walk, most := range []int{2 * keys, 0, 0} {
+		snapshot := must(w.s.Snapshot())(t)
+		pairs, passed, _ := snapshot.Passed([]byte("ws"), []byte("wt"))
+		if pairs != 0 || passed > most || walk == 0 && passed < keys {
+			t.Errorf("walk %d meets %d pairs and passes %d keys, %d at most", walk, pairs, passed, most)
+		}
+		check(t, snapshot.Close())
 	}
 	check(t, w.s.Close())
 }
@@ -442,7 +485,7 @@ func TestNothingIsLearntBeforeTheFirstBlock(t *testing.T) {
 // what they walk over, yield what the state of their height has.
 func TestWalksBesideCommits(t *testing.T) {
 	w := newWalked(t, 7)
-	w.s.LimitGaps(30, 4, 2)
+	w.s.LimitGaps(30, 20, 4, 2)
 	var mu sync.Mutex // of past
 	past := []map[string]string{{}}
 	w.commit(nil)
@@ -504,7 +547,7 @@ func BenchmarkWalkPastRemoved(b *testing.B) {
 				w.commit(filled(0, 10_000))
 				w.commit(nil, removed(0, 10_000)...)
 				if !remembered {
-					w.s.LimitGaps(1, 2, 1<<40)
+					w.s.LimitGaps(1, 1, 2, 1<<40)
 				}
 				for b.Loop() {
 					for range w.s.State().Iterate([]byte("ws"), []byte("wt")) {
