@@ -20,7 +20,8 @@
 //  2. A consumer's outstanding total is the sum of the caps of its jobs that are
 //     not final, or whose claims the chain could still pay, but for those that it
 //     holds elsewhere than in the escrow, and was never above
-//     the escrow that the leader saw when it accepted the last of them.
+//     the escrow that the leader saw when it accepted the last of them, as of a
+//     block after all that may have been spent of it for others before.
 //  3. No two live or finished assignments of a replicated job have the same
 //     owner; no job has more finished ones than its policy asks for at most.
 //  4. A final job stays final.

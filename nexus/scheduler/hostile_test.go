@@ -450,7 +450,7 @@ func TestForgottenSettlementsStillCount(t *testing.T) {
 	}
 	w.state = restored
 	again := submit(3, chain.PolicyNone{})
-	if at := w.state.SettledAt(again.Order.ConsumerAddress()); at != 9 {
+	if at, _ := w.state.EscrowFrom(again.Order.ConsumerAddress()); at != 9 {
 		t.Errorf("the newest settlement is said to be at %d", at)
 	}
 	again.Height = 8

@@ -41,12 +41,14 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	}
 	account := s.accounts[consumer]
 	if account == nil {
-		account = &Account{Consumer: consumer, Sequence: s.floor, Settled: s.settled}
+		account = &Account{Consumer: consumer, Sequence: s.floor, Settled: s.settled, Since: s.since}
 	}
 	outstanding, ok := account.Outstanding.Add(c.Order.MaxCost)
 	switch {
 	case c.Height < account.Settled:
 		return nil, reject("stale", "the escrow was read at height %d, before the settlement of block %d", c.Height, account.Settled)
+	case c.TimeMs < account.Since:
+		return nil, reject("stale", "the escrow was read as of %d, and could be spent for an order that is over before %d", c.TimeMs, account.Since)
 	case !ok || c.Escrow.Less(outstanding):
 		return nil, reject("escrow", "escrow of %s does not cover %s outstanding and this order's cap of %s", c.Escrow, account.Outstanding, c.Order.MaxCost)
 	}
@@ -356,11 +358,9 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 // its runs began. Its cap is not outstanding then.
 func (j *Job) covered() bool { return j.Leased || j.replicated() && j.OnChain.Begun }
 
-// dealSlackMs is by how much the time of the block that opens a lease may be behind the cluster's at most.
-const dealSlackMs = 60_000
-
-// spendable is until when the chain may spend the cap of a job that has ended, though it is not settled: its cap stays outstanding until then. 0:
-// it may not. Of a lease it may as long as the bid of a node that was given it stands: the deals were shown.
+// spendable is until when, by the time of its blocks, the chain may spend the cap of a job that has ended, though it is not settled: its cap stays
+// outstanding until then. 0: it may not. Of a lease it may as long as the bid of a node that was given it stands: the deals
+// were shown.
 func (s *State) spendable(j *Job) (until chain.TimeMs) {
 	_, zk := j.Order.Policy.Policy.(chain.PolicyZK)
 	switch {
@@ -369,13 +369,20 @@ func (s *State) spendable(j *Job) (until chain.TimeMs) {
 		until = j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs)
 	case j.IsLease():
 		for i := range j.Runs {
-			until = max(until, min(j.Order.Deadline, j.Runs[i].Bid.Expiry)+dealSlackMs)
-		}
-		if until < s.now {
-			until = 0
+			until = max(until, min(j.Order.Deadline, j.Runs[i].Bid.Expiry))
 		}
 	}
 	return until
+}
+
+// lapse notes that a job's cap is let go because its time is over. The chain may have spent it until then without a word to the cluster, and its
+// clock may be behind: so only what an escrow held after that time, by the chain's blocks, covers another order.
+func (s *State) lapse(j *Job, until chain.TimeMs) {
+	if j.covered() {
+		return
+	}
+	account := s.accounts[j.consumer]
+	account.Since = max(account.Since, until+1)
 }
 
 // letCapGo lets the cap of a job that has ended go, which can be spent no more.

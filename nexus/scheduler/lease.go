@@ -99,10 +99,12 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 	return nil, nil
 }
 
-// tooLate ends a lease that the chain opens no more.
+// tooLate ends a lease that the chain, by a state of its own, does not have and opens no more: what the escrow held before is there still. The
+// longer bid of a node that was given it before keeps its cap outstanding.
 func (s *State) tooLate(j *Job, why string) []Effect {
+	late := j.OpenUntil()
 	effects := s.end(j, job.Failed, why)
-	if j.Held != 0 {
+	if j.Held != 0 && j.Held <= late {
 		s.letCapGo(j)
 	}
 	return effects

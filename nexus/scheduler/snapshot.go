@@ -24,6 +24,7 @@ type snapshot struct {
 	Arrivals uint64
 	Floor    uint64
 	Settled  chain.Height
+	Since    chain.TimeMs
 	Past     [][]Past // by deadline
 	Misses   []Miss
 	Version  uint64 // of the settings
@@ -33,7 +34,7 @@ type snapshot struct {
 // Form is the version of what servers keep of the state: the encodings of Entry and of the snapshot, and what the state
 // makes of them. Whoever changes one raises it: another program's log, read by this one, would give another state, or
 // lose commands. A test holds it against testdata/form.golden.
-const Form = "2"
+const Form = "3"
 
 const snapshotPart = 4_096 // elements
 
@@ -65,7 +66,7 @@ func (s *State) Encode() []byte {
 	slices.SortFunc(accounts, func(a, b *Account) int { return a.Consumer.Compare(b.Consumer) })
 	return codec.Marshal(snapshot{
 		Now: s.now, Jobs: inParts(jobs), Nodes: inParts(s.Nodes()), Accounts: inParts(accounts), Shapes: s.shapes,
-		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Settled: s.settled, Past: s.pastList(),
+		Cursor: s.cursor, Auctions: s.auctions, Arrivals: s.arrivals, Floor: s.floor, Settled: s.settled, Since: s.since, Past: s.pastList(),
 		Misses: s.misses, Version: s.settingsVersion, Settings: s.config.Settings,
 	})
 }
@@ -79,7 +80,7 @@ func Restore(config Config, raw []byte) (*State, error) {
 	s := New(config)
 	s.config.Settings, s.settingsVersion = snap.Settings, snap.Version
 	s.now, s.shapes, s.cursor, s.auctions, s.arrivals = snap.Now, snap.Shapes, snap.Cursor, snap.Auctions, snap.Arrivals
-	s.floor, s.settled, s.misses = snap.Floor, snap.Settled, snap.Misses
+	s.floor, s.settled, s.since, s.misses = snap.Floor, snap.Settled, snap.Since, snap.Misses
 	s.learn()
 	for _, part := range snap.Nodes {
 		for i := range part {

@@ -172,6 +172,7 @@ type Account struct {
 	Outstanding chain.Amount
 	Kept        uint64       // its jobs that the state holds
 	Settled     chain.Height // of the newest settlement, or beginning under replicate, of its jobs
+	Since       chain.TimeMs // what its escrow held before says nothing: caps that time let go could be spent until then
 
 	active    int // jobs in auctions or running
 	outbox    int // jobs whose claims wait for the chain
@@ -203,6 +204,7 @@ type State struct {
 	arrivals uint64       // number of the newest job ever
 	floor    uint64       // no acceptance of a forgotten account has a higher sequence
 	settled  chain.Height // no settlement of a forgotten account is newer
+	since    chain.TimeMs // nor is Since of one later
 	shapes   []shapeCount // of work with GPUs
 
 	settingsVersion uint64 // of config.Settings
@@ -339,14 +341,15 @@ func (s *State) Backed(each func(j *Job)) {
 	})
 }
 
-// SettledAt returns the height of the newest settlement of a consumer's job that
-// is known, or of anybody's if what the consumer had here is forgotten: an escrow
-// read before it does not count.
-func (s *State) SettledAt(consumer chain.Address) chain.Height {
+// EscrowFrom returns as of which block, and of which time, what was read of a
+// consumer's escrow counts: not before the newest settlement of a job of its that
+// is known, nor from a time when caps that were let go since could still be spent.
+// If what the consumer had here is forgotten, anybody's stand for its own.
+func (s *State) EscrowFrom(consumer chain.Address) (chain.Height, chain.TimeMs) {
 	if a := s.accounts[consumer]; a != nil {
-		return a.Settled
+		return a.Settled, a.Since
 	}
-	return s.settled
+	return s.settled, s.since
 }
 
 // Open returns the jobs that are not final, in order of arrival; treat them as

@@ -73,12 +73,14 @@ func (s *State) firstTimer() (place, *Job) {
 func (s *State) elapse(j *Job) []Effect {
 	switch {
 	case j.Held != 0: // no claim can spend its cap any more
+		s.lapse(j, j.Held)
 		s.letCapGo(j)
 		return nil
 	case j.Status.Final():
 		s.forget(j)
 		return nil
 	case s.last(j) < s.now && j.Status == job.Settling:
+		s.lapse(j, j.Order.Deadline+chain.TimeMs(s.config.ClaimWindowMs))
 		return s.end(j, job.Failed, "the claim window ended and the chain's verdict did not come")
 	case s.last(j) < s.now:
 		return s.end(j, job.Failed, "the deadline passed: "+s.lastReason(j))
@@ -154,8 +156,8 @@ func (s *State) loseOverdue(j *Job) []Effect {
 
 // forget drops a final job whose retention is over, or that makes room, and its
 // account if it has no other. The sequence of an account that comes back goes on
-// above the floor, and its escrow has to be as new as any settlement that is
-// forgotten. Until its deadline the order at least is remembered: were it
+// above the floor, and its escrow has to be as new as any settlement or lapse that
+// is forgotten. Until its deadline the order at least is remembered: were it
 // not known, it could be submitted again.
 func (s *State) forget(j *Job) {
 	s.timers.drop(j.timer)
@@ -172,7 +174,7 @@ func (s *State) forget(j *Job) {
 	s.done.drop(place{arrival: j.Arrival})
 	s.doneBytes -= j.size
 	if account.Kept--; account.Kept == 0 {
-		s.floor, s.settled = max(s.floor, account.Sequence), max(s.settled, account.Settled)
+		s.floor, s.settled, s.since = max(s.floor, account.Sequence), max(s.settled, account.Settled), max(s.since, account.Since)
 		delete(s.accounts, account.Consumer)
 	}
 }

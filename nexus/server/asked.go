@@ -46,9 +46,9 @@ const (
 	// escrowFresh is for how long an answer of the chain is used again. It may
 	// be: the balance can have shrunk since by a withdrawal alone, which stays
 	// liable (scheduler.Config.Liable is held against the time of the block that
-	// the answer is of), or by this cluster's own claims, which are outstanding
-	// here until they are confirmed, and then an answer from before does not
-	// count (Account.Settled).
+	// the answer is of), or by claims and deals for this cluster's orders, which are
+	// outstanding here until they are confirmed, or can be posted no more, and then
+	// an answer from before does not count (State.EscrowFrom).
 	escrowFresh = 10 * time.Second
 	// escrowValid is for how long it stands in while the chain cannot be asked.
 	escrowValid   = time.Hour

@@ -241,8 +241,8 @@ func (s *Server) back(ctx context.Context, list []*application) (open []*applica
 var errNoEscrow = errors.New("the chain cannot be asked for the escrow now, and it was not known a short while ago")
 
 // enoughEscrow returns what the orders' consumer has in escrow. If it does not
-// cover all of them, or is older than the consumer's last settlement, it waits a
-// little for what cannot be proven yet. What the chain said a while ago does as
+// cover all of them, or is older than what the state knows to have been spent, or to
+// have been spendable, since, it waits a little for what cannot be proven yet. What the chain said a while ago does as
 // long as it covers the orders: see escrowFresh.
 func (s *Server) enoughEscrow(ctx context.Context, list []*application) (Escrow, error) {
 	consumer := list[0].submit.Order.ConsumerAddress()
@@ -259,11 +259,13 @@ func (s *Server) enoughEscrow(ctx context.Context, list []*application) (Escrow,
 	covers := func(escrow Escrow) bool {
 		var outstanding chain.Amount
 		var settled chain.Height
+		var since chain.TimeMs
 		s.replica.view(func(state *scheduler.State) {
-			outstanding, settled = state.Outstanding(consumer), state.SettledAt(consumer)
+			outstanding = state.Outstanding(consumer)
+			settled, since = state.EscrowFrom(consumer)
 		})
 		needed, ok := outstanding.Add(caps)
-		return escrow.Height >= settled && (!ok || !fits || !escrow.Balance.Less(needed))
+		return escrow.Height >= settled && escrow.TimeMs >= since && (!ok || !fits || !escrow.Balance.Less(needed))
 	}
 	for wait := escrowPause; ; wait = min(2*wait, maxEscrowPause) {
 		escrow, err := s.escrowOf(ctx, consumer, func(e Escrow) bool { return covers(e) && s.config.Liable(latest, e.TimeMs) })
