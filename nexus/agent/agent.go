@@ -365,7 +365,7 @@ func (a *Agent) sweepRegularly(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	for {
-		a.sweep(time.Now())
+		a.sweep(ctx, time.Now())
 		a.endVotes(ctx)
 		select {
 		case <-ticker.C:

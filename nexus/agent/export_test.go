@@ -144,11 +144,11 @@ func (a *Agent) AskPanels(ask func(id crypto.Digest) (settlement.Panel, bool)) {
 	}
 }
 
-// AskRuns has the agent ask a test about replicated runs, before it runs.
-func (a *Agent) AskRuns(ask func(order crypto.Digest) (settlement.Runs, bool)) {
-	a.runs = func(_ context.Context, order crypto.Digest) (settlement.Runs, bool, error) {
-		runs, there := ask(order)
-		return runs, there, nil
+// AskRuns has the agent ask a test about replicated runs, and at which time of the chain it says so, before it runs.
+func (a *Agent) AskRuns(ask func(order crypto.Digest) (runs settlement.Runs, there bool, at chain.TimeMs, err error)) {
+	a.runs = func(_ context.Context, order crypto.Digest) (out runsState, err error) {
+		out.runs, out.there, out.at, err = ask(order)
+		return out, err
 	}
 }
 
@@ -238,3 +238,15 @@ func (s Standings) Doubt(order *chain.Order) string { return s.m.doubt(order, 1)
 
 // Unheard reports whether a cluster would be asked for when an offer comes.
 func (s Standings) Unheard(cluster crypto.PublicKey) bool { return s.m.unheard(cluster) }
+
+// Sweep drops what nobody takes any more at a time.
+func (a *Agent) Sweep(now time.Time) { a.sweep(context.Background(), now) }
+
+// Spooled reports whether the end of an order's work is kept.
+func (a *Agent) Spooled(order crypto.Digest) bool {
+	_, there := a.spool.get(order)
+	return there
+}
+
+// RunsLast is how much longer than its claim window runs of an order last at most.
+func (a *Agent) RunsLast(p chain.PolicyReplicate) chain.TimeMs { return a.runsLast(p) }

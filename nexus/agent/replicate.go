@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -17,23 +18,32 @@ import (
 // commitment, which; and what it is when a server asks. A cluster that asks before the chain
 // has the commitments of all learns no more than other nodes' runs could be copied from.
 
-// runsReader asks the chain about the runs of an order; false: it has none.
-type runsReader func(ctx context.Context, order crypto.Digest) (settlement.Runs, bool, error)
+// runsState is what a finalized state has of the runs of an order.
+type runsState struct {
+	runs  settlement.Runs
+	there bool
+	at    chain.TimeMs // the block's time
+}
+
+// runsReader asks the chain about the runs of an order.
+type runsReader func(ctx context.Context, order crypto.Digest) (runsState, error)
 
 // runs is the runsReader of the chain.
-func (m *market) runs(ctx context.Context, order crypto.Digest) (out settlement.Runs, there bool, err error) {
+func (m *market) runs(ctx context.Context, order crypto.Digest) (out runsState, err error) {
 	ctx, cancel := context.WithTimeout(ctx, chainTimeout)
 	defer cancel()
 	value, err := m.client.VerifiedState(ctx, settlement.RunsKey(order))
 	if err != nil {
-		return out, false, err
+		return out, err
 	}
+	out.at = value.Header().TimeMs()
 	raw, there := value.Get()
 	if !there {
-		return out, false, nil
+		return out, nil
 	}
-	out, err = settlement.DecodeRuns(raw)
-	return out, err == nil, err
+	out.runs, err = settlement.DecodeRuns(raw)
+	out.there = err == nil
+	return out, err
 }
 
 // errOtherPlace refuses an assignment of work that was begun, or done, for another place: its receipt
@@ -114,15 +124,60 @@ func (s *session) show(order crypto.Digest) {
 
 // toShow demands that the chain has those who are bound to receipts show them, or that this node is late.
 func (a *Agent) toShow(ctx context.Context, order crypto.Digest) error {
-	runs, there, err := a.runs(ctx, order)
+	said, err := a.runs(ctx, order)
+	runs := said.runs
 	at := slices.IndexFunc(runs.Runs, func(r settlement.Run) bool { return r.Bidder.Node == a.id })
 	switch {
 	case err != nil:
 		return err
-	case !there || at < 0:
+	case !said.there || at < 0:
 		return errors.New("it has no run of this node")
 	case runs.Stage != settlement.StageReveal && runs.Runs[at].State != settlement.RunSilent:
 		return errors.New("it waits for others to be bound, or for nothing more")
 	}
 	return nil
+}
+
+// Stages of runs, one after the other, of which none takes longer than the order's window or a panel.
+const (
+	runRounds = 4 // draws of who runs the order
+	runPanels = 3 // one of the check, one about the runs, and the larger one
+	runShows  = 1
+)
+
+// runsLast is how much longer than its claim window nodes may be bound to receipts of an order.
+func (a *Agent) runsLast(p chain.PolicyReplicate) chain.TimeMs {
+	return chain.TimeMs((runRounds + runPanels + runShows) * max(p.WindowMs, settlement.PanelMs(&a.genesis.Params)))
+}
+
+// sweepPatience bounds for how long one sweep asks the chain.
+const sweepPatience = time.Minute
+
+// past lists the Dones that nobody takes any more, and why. The chain takes no claim after the claim window; but what is
+// pledged it may ask for until the runs of the order are over, since others may take their time for theirs, and whoever
+// does not show it then loses its stake. That it has no runs counts from a time on at which none can begin; an agent
+// without a node of the chain goes by how long they last at most.
+func (a *Agent) past(ctx context.Context, now chain.TimeMs) map[crypto.Digest]string {
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	out, unheard := map[crypto.Digest]string{}, false
+	for _, e := range a.spool.list() {
+		order := e.Done.Receipt.Order
+		policy, replicated := e.Order.Policy.Policy.(chain.PolicyReplicate)
+		switch {
+		case e.Expires >= now:
+		case !replicated:
+			out[order] = "no server took it before its claim window ended"
+		case a.runs == nil && e.Expires+a.runsLast(policy) < now:
+			out[order] = "nobody asked for the pledged receipt for as long as runs last"
+		case a.runs != nil && !unheard:
+			said, err := a.runs(ctx, order)
+			if unheard = err != nil; unheard {
+				a.log.Warn("agent: pledged receipts are kept: the chain cannot be asked about their runs", "order", order.Short(), "error", err)
+			} else if !said.there && said.at > e.Expires {
+				out[order] = "the chain has no runs of the order to which its receipt was pledged"
+			}
+		}
+	}
+	return out
 }

@@ -1,10 +1,12 @@
 package agent_test
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -17,13 +19,23 @@ import (
 type field struct {
 	mu   sync.Mutex
 	runs map[crypto.Digest]settlement.Runs
+	at   chain.TimeMs
+	err  error
 }
 
-func (f *field) ask(order crypto.Digest) (settlement.Runs, bool) {
+func (f *field) ask(order crypto.Digest) (settlement.Runs, bool, chain.TimeMs, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r, there := f.runs[order]
-	return r, there
+	return r, there, f.at, f.err
+}
+
+// forget has the chain have no runs of an order at a time, or no answer.
+func (f *field) forget(order crypto.Digest, at chain.TimeMs, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.runs, order)
+	f.at, f.err = at, err
 }
 
 // put has the chain ask nodes to run an order, of which the one of the tests has a place.
@@ -163,4 +175,75 @@ func TestReceiptsAreShownWhenTheChainSaysSo(t *testing.T) {
 func askShown(p *peer, order crypto.Digest) job.Done {
 	p.server.t.Helper()
 	return askUntil(p, job.Show{Order: order}, func(d job.Done) bool { return d.Receipt.Order == order })
+}
+
+// TestPledgedReceiptOutlivesTheClaimWindow: others may take a day for their runs; who is bound by then still has its
+// receipt, until the chain says of a time at which none can begin that it has no runs of the order.
+func TestPledgedReceiptOutlivesTheClaimWindow(t *testing.T) {
+	f := &field{runs: map[crypto.Digest]settlement.Runs{}}
+	g := genesis()
+	s := newServer(t, g)
+	p, said, r := replica(t, f, s, home(t, g, s))
+	as := replicated(s, 1, 1)
+	order := as.Order.ID()
+	f.put(order, 1, settlement.StageRun, settlement.RunAsked)
+	p.gives(as)
+	p.pledged(&as)
+	expires := as.Order.Deadline + chain.TimeMs(g.Params.ClaimWindowMs)
+	later := time.UnixMilli(int64(expires) + 365*24*3_600_000)
+	r.Sweep(later)
+	f.put(order, 1, settlement.StageReveal, settlement.RunCommitted)
+	if d := askShown(p, order); d.Salt == [32]byte{} {
+		t.Error("what is shown was not pledged")
+	}
+	for _, says := range []struct {
+		at  chain.TimeMs
+		err error
+	}{{expires + 1, errors.New("away")}, {expires, nil}} {
+		f.forget(order, says.at, says.err)
+		if r.Sweep(later); !r.Spooled(order) {
+			t.Errorf("gone though the chain, of %d, says %v; runs may begin until %d", says.at, says.err, expires)
+		}
+	}
+	said.await(t, "the chain cannot be asked about their runs", 1)
+	f.forget(order, expires+1, nil)
+	if r.Sweep(time.UnixMilli(int64(expires))); !r.Spooled(order) {
+		t.Error("gone before the claim window ended")
+	}
+	if r.Sweep(later); r.Spooled(order) {
+		t.Error("kept though the chain has no runs of the order")
+	}
+	said.await(t, "the chain has no runs of the order to which its receipt was pledged", 1)
+}
+
+// TestPledgedReceiptWithoutAChainToAsk: an agent that cannot ask keeps it for as long as the runs of its order last at most;
+// what is not pledged goes with its claim window.
+func TestPledgedReceiptWithoutAChainToAsk(t *testing.T) {
+	g := genesis()
+	s := newServer(t, g)
+	p, said, r := replica(t, nil, s, home(t, g, s))
+	as, plain := replicated(s, 1, 0), replicated(s, 2, 0)
+	plain.Order.Policy.Policy = chain.PolicyNone{}
+	plain = assignmentOf(plain.Order, plain.Spec)
+	policy := as.Order.Policy.Policy.(chain.PolicyReplicate)
+	order, other := as.Order.ID(), plain.Order.ID()
+	p.gives(as)
+	p.pledged(&as)
+	p.gives(plain)
+	await(p, func(d job.Done) bool { return d.Receipt.Order == other })
+	window := chain.TimeMs(g.Params.ClaimWindowMs)
+	last := as.Order.Deadline + window + r.RunsLast(policy)
+	if rounds := as.Order.Deadline + window + chain.TimeMs(4*policy.WindowMs); last < rounds {
+		t.Errorf("runs last until %d, with four rounds alone until %d", last, rounds)
+	}
+	if r.Sweep(time.UnixMilli(int64(max(as.Order.Deadline, plain.Order.Deadline)+window) + 1)); r.Spooled(other) || !r.Spooled(order) {
+		t.Errorf("after the claim window: a claim is kept: %t, a pledged receipt: %t", r.Spooled(other), r.Spooled(order))
+	}
+	if r.Sweep(time.UnixMilli(int64(last))); !r.Spooled(order) {
+		t.Error("gone while runs may last")
+	}
+	if r.Sweep(time.UnixMilli(int64(last) + 1)); r.Spooled(order) {
+		t.Error("kept for ever")
+	}
+	said.await(t, "nobody asked for the pledged receipt", 1)
 }

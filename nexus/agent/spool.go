@@ -22,7 +22,7 @@ const (
 )
 
 // spoolEntry is a Done, with all that its claim needs beside, and until when anybody may
-// still want it: the end of its order's claim window.
+// still claim it: the end of its order's claim window. A pledged receipt is kept for longer: see past.
 type spoolEntry struct {
 	_       struct{} `cbor:",toarray"`
 	Done    job.Done

@@ -320,14 +320,14 @@ func (a *Agent) release(order crypto.Digest, retire bool) (spoolEntry, bool) {
 	return entry, true
 }
 
-// sweep drops the Dones that nobody can claim any more.
-func (a *Agent) sweep(now time.Time) {
+// sweep drops the Dones that nobody takes any more.
+func (a *Agent) sweep(ctx context.Context, now time.Time) {
+	past := a.past(ctx, timeMs(now)) // without a.mu: the chain takes its time
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, e := range a.spool.list() {
-		if order := e.Done.Receipt.Order; e.Expires < timeMs(now) {
-			a.log.Warn("agent: dropping a result that no server took before its claim window ended", "order", order.Short())
-			a.release(order, false)
+	for order, why := range past { // order-free: each for itself
+		if e, there := a.release(order, false); there {
+			a.log.Warn("agent: dropping a result", "order", order.Short(), "cluster", e.Order.Cluster.Short(), "reason", why)
 		}
 	}
 	a.spool.expire(timeMs(now))
