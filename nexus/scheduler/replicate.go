@@ -210,6 +210,7 @@ func (s *State) observed(c Observed) ([]Effect, error) {
 		account.Settled = max(account.Settled, c.OnChain.Height)
 	}
 	j.OnChain = c.OnChain
+	s.reschedule(j) // once it has begun no time ends it
 	effects := s.assignDrawn(j)
 	if changed {
 		s.touch(j)

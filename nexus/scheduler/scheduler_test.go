@@ -279,6 +279,49 @@ func TestReplicatedJobSettles(t *testing.T) {
 	}
 }
 
+// TestBegunRunsEndByTheChainsWord: who is bound to a receipt is asked for it however long after the claim window the others
+// are; of runs that the chain never had nobody is.
+func TestBegunRunsEndByTheChainsWord(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		w := newWorld()
+		for n := 1; n <= 2; n++ {
+			w.up(t, n, n)
+		}
+		s := submit(1, chain.PolicyReplicate{K: 2, N: 2, WindowMs: 60_000})
+		id := s.Order.ID()
+		w.must(t, s)
+		w.must(t, scheduler.CloseAuction{Order: id, Auction: 1, Bids: []scheduler.SignedBid{bid(id, 1, 50), bid(id, 2, 60)}})
+		w.must(t, pledge(id, 1, 0, 7))
+		seen := scheduler.Observed{Order: id, OnChain: scheduler.Replication{Begun: true, Replicas: []scheduler.Replica{
+			{Node: key(1).Public(), State: scheduler.ReplicaCommitted}, {Node: key(2).Public(), State: scheduler.ReplicaMissed},
+		}}}
+		if begun {
+			w.must(t, seen)
+		}
+		w.now = s.Order.Deadline + chain.TimeMs(config().ClaimWindowMs+config().RetentionMs) + 1
+		w.must(t, scheduler.Tick{})
+		if !begun {
+			if got := w.trace(); !strings.Contains(got, "nobody asked for the receipt") {
+				t.Errorf("never begun, the effects are %q", got)
+			}
+			w.status(t, id, job.Failed)
+			continue
+		}
+		w.expect(t, "")
+		w.restored(t)
+		w.now += 365 * 24 * 3_600_000
+		w.must(t, scheduler.Tick{})
+		seen.OnChain.Revealing = true
+		w.must(t, seen)
+		if j := w.status(t, id, job.Settling); !slices.Equal(j.ToShow(), []crypto.PublicKey{key(1).Public()}) {
+			t.Errorf("asked %v for receipts", j.ToShow())
+		}
+		w.must(t, scheduler.Confirmed{Order: id, Outcome: scheduler.SettlementRecord{Height: 9}})
+		w.status(t, id, job.Settled)
+		w.state.Audit()
+	}
+}
+
 // TestReplicatedJobsComeInParts: whoever looks at some of them at a time comes to all, however long the first ones stay.
 func TestReplicatedJobsComeInParts(t *testing.T) {
 	w := newWorld()

@@ -108,9 +108,13 @@ func (s *State) lastReason(j *Job) string {
 }
 
 // last is the last instant of a job that is not final: for its work, or, long
-// after its claims could be paid, for the chain's verdict on them.
+// after its claims could be paid, for the chain's verdict on them. Runs that the chain has are over when it says so: each
+// of their stages ends by itself, some long after the claim window, and nodes whose receipts nobody shows then lose their
+// stakes.
 func (s *State) last(j *Job) chain.TimeMs {
 	switch {
+	case j.Status == job.Settling && j.replicated() && j.OnChain.Begun:
+		return never
 	case j.Status == job.Settling:
 		return j.Order.Deadline + chain.TimeMs(s.config.ClaimWindowMs+s.config.RetentionMs)
 	case j.Leased:
