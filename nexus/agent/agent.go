@@ -217,7 +217,7 @@ func (a *Agent) readHome() (err error) {
 // spool, and removes what an earlier process was running. A spooled Done whose output is gone cannot be handed
 // over: its order is given up, and may be run again.
 func (a *Agent) openWork(dir string) (err error) {
-	bytes := int64(a.config.DiskMiB) << 20 / 2
+	bytes := int64(a.config.storeBytes())
 	a.blobs, err = blob.Open(blob.Config{
 		Dir: filepath.Join(dir, "blobs"), MaxBytes: bytes, MaxBlobBytes: min(bytes, blob.MaxBytes), Log: a.log,
 	})

@@ -52,7 +52,7 @@ func (a *Agent) bid(order *chain.Order, spec *job.Spec, now time.Time) (chain.Bi
 	if policy, ok := order.Policy.Policy.(chain.PolicyZK); ok {
 		bid.Fixed, decline = a.fixedPrice(order, &policy)
 	} else if order.Term != nil {
-		bid.Prices, decline = a.leasePrices(order)
+		bid.Prices, decline = a.leasePrices(order, spec)
 	} else {
 		bid.Prices, decline = a.meteredPrices(order, spec)
 	}

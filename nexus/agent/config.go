@@ -61,7 +61,7 @@ type Config struct {
 	GPUPriceAtto       uint64        `toml:"gpu_price_atto" usage:"price of a GPU for a second, in 10^-18 HYPER"`
 	ProofPriceNHyper   uint64        `toml:"proof_price_nhyper" usage:"price of a proven statement of a kernel, in nHYPER"`
 	LeaseStakeHyper    uint64        `toml:"lease_stake_hyper" usage:"most of the node's bond, in HYPER, that one lease with service terms may lock, and as much again for an hour after it is resized; a missed term costs of it"`
-	LeaseStart         time.Duration `toml:"lease_start" usage:"how long service terms have to leave a service to begin at least, from when they begin, with a lease or its resize: until the node has seen the chain say so, has fetched what is run and has begun it"`
+	LeaseStart         time.Duration `toml:"lease_start" usage:"how long service terms have to leave a service to begin at least, from when they begin, with a lease or its resize, beside the time that its inputs take at bandwidth_kib (at 1024 KiB a second if that is 0): until the node has seen the chain say so and has begun what is run"`
 	LeaseThroughputKiB uint64        `toml:"lease_throughput_kib" usage:"most KiB a second that service terms may have this node promise to send to who probes; 0: it promises none"`
 	ClusterCover       uint64        `toml:"cluster_cover" usage:"a home cluster's bond is so many times an order's max cost at least, or the node bids for none of it; 0: any bond will do; without rpc nobody is asked"`
 	SurchargePercent   uint64        `toml:"surcharge_percent" usage:"how much dearer the last free core is than the first, in percent"`

@@ -62,12 +62,12 @@ func (m *market) lease(ctx context.Context, id chain.LeaseID) (leaseState, error
 }
 
 // leasePrices returns the prices of what an order leases, or why there are none.
-func (a *Agent) leasePrices(order *chain.Order) ([]chain.UnitPrice, string) {
+func (a *Agent) leasePrices(order *chain.Order, spec *job.Spec) ([]chain.UnitPrice, string) {
 	if a.leases == nil {
 		return nil, "no lease is taken here: rpc is empty, and nobody else can say when one begins and ends"
 	}
 	base := map[chain.Resource]uint64{chain.CPU: a.config.CPUPriceAtto, chain.Memory: a.config.MemoryPriceAtto, chain.GPU: a.config.GPUPriceAtto}
-	if why := a.checkService(order.Term.Service); why != "" {
+	if why := a.checkService(order.Term.Service, spec.InputBytes); why != "" {
 		return nil, why
 	}
 	load := a.capacity.load()
@@ -96,17 +96,21 @@ func (a *Agent) leasePrices(order *chain.Order) ([]chain.UnitPrice, string) {
 
 // checkService says why service terms are not agreed to. Those of a resize begin with it, as those of a new lease
 // do, and the service begins again: what nobody could keep from the first moment on would have the epochs be missed
-// for which nothing is paid then.
-func (a *Agent) checkService(t *chain.ServiceTerms) string {
+// for which nothing is paid then. A bid binds, and the inputs come after it: there has to be time and room for them.
+func (a *Agent) checkService(t *chain.ServiceTerms, inputBytes uint64) string {
 	if t == nil {
 		return ""
 	}
-	most, least := chain.Hyper(a.config.LeaseStakeHyper), uint64(a.config.LeaseStart.Milliseconds())
+	most, store := chain.Hyper(a.config.LeaseStakeHyper), a.config.storeBytes()
+	fetch := a.config.fetchMs(inputBytes)
+	least := uint64(a.config.LeaseStart.Milliseconds()) + fetch
 	switch {
 	case most.Less(t.Stake):
 		return fmt.Sprintf("the service terms lock %s of the node's bond, at most %s is staked here (lease_stake_hyper)", t.Stake, most)
 	case t.StartMs < least:
-		return fmt.Sprintf("the service has to run %d ms after its terms begin, %d ms are wanted here at least (lease_start)", t.StartMs, least)
+		return fmt.Sprintf("the service has to run %d ms after its terms begin, %d ms are wanted here at least: lease_start, and %d ms for %d bytes of inputs at %d KiB a second (bandwidth_kib)", t.StartMs, least, fetch, inputBytes, a.config.lineKiB())
+	case inputBytes > store/2:
+		return fmt.Sprintf("the inputs have %d bytes, half of the room for inputs and outputs is %d (disk_mib)", inputBytes, store/2)
 	case t.ThroughputKiB > a.config.LeaseThroughputKiB:
 		return fmt.Sprintf("the service terms promise %d KiB a second, at most %d are promised here (lease_throughput_kib)", t.ThroughputKiB, a.config.LeaseThroughputKiB)
 	}
@@ -358,5 +362,5 @@ func (k *tended) served() *task {
 	as := t.assignment
 	as.Spec = k.spec
 	as.Spec.Limits.WallMs, as.Spec.Limits.Fuel = leaseWallMs, leaseFuel
-	return &task{assignment: as, order: t.order, taken: t.taken, cancel: t.cancel, serving: t.serving}
+	return &task{assignment: as, order: t.order, taken: t.taken, cancel: t.cancel, serving: t.serving, withheld: t.withheld}
 }

@@ -477,10 +477,10 @@ func TestTermsThatNobodyKeeps(t *testing.T) {
 	config.LeaseStakeHyper, config.LeaseThroughputKiB = 1, 100
 	leasing(t, config, &leaser{})
 	p := s.session()
-	least := uint64(config.LeaseStart.Milliseconds())
-	if least == 0 {
+	if config.LeaseStart == 0 {
 		t.Fatal("a service has no time to begin, unless the owner names one")
 	}
+	least := uint64(config.LeaseStart.Milliseconds()) + 1 // a few bytes are fetched
 	for i, x := range []struct {
 		change func(t *chain.ServiceTerms)
 		says   string
@@ -499,6 +499,83 @@ func TestTermsThatNobodyKeeps(t *testing.T) {
 		if reply := await[job.BidReply](p, nil); x.says == "" && reply.Decline != "" || !strings.Contains(reply.Decline, x.says) {
 			t.Errorf("%+v: it says %q, want %q", terms, reply.Decline, x.says)
 		}
+	}
+}
+
+// TestTermsLeaveTimeForTheInputs: a bid binds, and the inputs are fetched after it. Terms by which the service runs before they can be
+// here get none, nor do those whose inputs the store has no room for.
+func TestTermsLeaveTimeForTheInputs(t *testing.T) {
+	for name, x := range map[string]struct {
+		bandwidthKiB uint64
+		inputBytes   uint64
+		spareMs      int64 // beyond lease_start
+		says         string
+	}{
+		"time enough":            {128, 16 << 20, 128_000, ""},
+		"too little":             {128, 16 << 20, 127_999, "bandwidth_kib"},
+		"a byte more":            {128, 16<<20 + 1, 128_000, "bandwidth_kib"},
+		"a faster line":          {16_384, 16 << 20, 1_000, ""},
+		"a line without a limit": {0, 16 << 20, 16_000, ""},
+		"no time on such a line": {0, 16 << 20, 15_999, "bandwidth_kib"},
+		"half of the store":      {0, 128 << 20, 128_000, ""},
+		"more than that":         {0, 128<<20 + 1, 1_000_000, "disk_mib"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := genesis()
+			s := newServer(t, g)
+			config := home(t, g, s)
+			config.LeaseStakeHyper, config.BandwidthKiB = 1, x.bandwidthKiB
+			leasing(t, config, &leaser{})
+			p := s.session()
+			as := leaseOf(s)
+			as.Spec.InputBytes = x.inputBytes
+			order := withTerm(orderOf(&as.Spec, 1), &as.Spec)
+			order.Term.Service = &chain.ServiceTerms{
+				EpochMs: 10_000, AvailabilityBps: 9_000, StartMs: uint64(config.LeaseStart.Milliseconds() + x.spareMs), RebateBps: 10_000, Penalty: chain.Hyper(1), Stake: chain.Hyper(1),
+			}
+			p.send(offer(1, order, as.Spec, 200))
+			if reply := await[job.BidReply](p, nil); x.says == "" && reply.Decline != "" || !strings.Contains(reply.Decline, x.says) {
+				t.Errorf("it says %q, want %q", reply.Decline, x.says)
+			}
+		})
+	}
+}
+
+// TestWithheldInputsMissNothing: servers that have not what a lease runs, or say nothing when they are asked for it, make its node
+// miss nothing. Before the lease is open, and the inputs are asked for, its service does not run.
+func TestWithheldInputsMissNothing(t *testing.T) {
+	for name, withhold := range map[string]func(s *server) func(){
+		"none has it":   func(*server) func() { return func() {} },
+		"none says any": func(s *server) func() { s.gate = make(chan struct{}); return func() { close(s.gate) } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := genesis()
+			s := newServer(t, g)
+			defer withhold(s)()
+			s.cancels.Store(true)
+			l := &leaser{state: agent.LeaseState{Height: 1}}
+			r := leasing(t, home(t, g, s), l)
+			p := s.session()
+			as := leaseOf(newServer(t, g)) // which the agent does not know
+			p.send(job.Assign{List: []job.Assignment{as}})
+			r.waitFor(t, func(st agent.Status) bool { return len(st.Running) == 1 })
+			serves := func() bool {
+				t.Helper()
+				p.send(job.Probe{Lease: chain.LeaseID{Node: nodeKey.Public(), Order: as.Order.ID()}, Peer: crypto.PublicKey{1}})
+				return await[job.ProbeReply](p, nil).Serving
+			}
+			if serves() {
+				t.Error("it serves before the lease is open")
+			}
+			l.say(live(2, time.Hour))
+			ticker := time.NewTicker(5 * time.Millisecond)
+			defer ticker.Stop()
+			for limit := time.Now().Add(patience); !serves(); <-ticker.C {
+				if time.Now().After(limit) {
+					t.Fatal("inputs that the servers withhold make their node miss what it promised")
+				}
+			}
+		})
 	}
 }
 

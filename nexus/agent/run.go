@@ -91,9 +91,12 @@ func (a *Agent) run(ctx context.Context, t *task) (r result, err error) {
 			return invalid("output_to: %v", err), nil
 		}
 	}
-	if why, err := a.fetchAll(ctx, t); err != nil {
+	why, err := a.fetchAll(ctx, t)
+	t.fetched(err)
+	if err != nil {
 		return result{}, err
-	} else if why != "" {
+	}
+	if why != "" {
 		return invalid("%s", why), nil
 	}
 	dir, err := a.dirs.take()
@@ -153,6 +156,7 @@ func (a *Agent) fetch(ctx context.Context, t *task, id crypto.Digest, limit int6
 		sources, conns, joined := a.sources(cargoOf(t.assignment.Work(), id))
 		var pause <-chan time.Time
 		if len(sources) > 0 || a.blobs.Has(id) {
+			t.asks(a.config.fetchMs(t.assignment.Work().InputBytes))
 			size, err := a.blobs.Fetch(ctx, id, limit, sources...)
 			_, large := errors.AsType[*blob.TooLargeError](err)
 			switch {
@@ -164,6 +168,7 @@ func (a *Agent) fetch(ctx context.Context, t *task, id crypto.Digest, limit int6
 				return 0, err
 			case reachable(conns):
 				failed++
+				t.refused(err)
 			}
 			enough := failed == fetchAttempts
 			if t.judging {

@@ -336,7 +336,7 @@ func (s *session) probed(m *job.Probe) {
 	t, throughput := a.tasks[m.Lease.Order], a.promisesThroughput(m.Lease.Order)
 	a.mu.Unlock()
 	r := job.ProbeReply{Lease: m.Lease, Peer: m.Peer, Nonce: m.Nonce, Data: []byte{}}
-	r.Serving = t != nil && t.serving != nil && t.serving.Load()
+	r.Serving = t != nil && (t.serving != nil && t.serving.Load() || t.lacksInputs(time.Now()))
 	if r.Serving && m.Bytes > 0 && throughput {
 		select {
 		case a.replies <- struct{}{}:

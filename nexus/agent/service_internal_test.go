@@ -3,17 +3,20 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk"
 )
@@ -431,6 +434,40 @@ func TestThroughputOfAResize(t *testing.T) {
 	} {
 		if got := (&Agent{tasks: c.tasks}).promisesThroughput(lease); got != c.want {
 			t.Errorf("%s: promised: %t", name, got)
+		}
+	}
+}
+
+// TestWhoseInputsAreNotThere: what inputs take on the node's line is its own to answer, and so is its own disk; what goes beyond, and
+// what no server has, is the servers'.
+func TestWhoseInputsAreNotThere(t *testing.T) {
+	const takes = 60_000
+	gone := &missingError{fmt.Errorf("asked: %w", blob.ErrNotFound)}
+	for name, x := range map[string]struct {
+		happens     func(*task)
+		now, beyond bool // whether it is the servers' doing now, and when the time is over
+	}{
+		"not asked for":            {func(*task) {}, false, false},
+		"asked for":                {func(t *task) { t.asks(takes) }, false, true},
+		"none has it":              {func(t *task) { t.asks(takes); t.refused(gone.err) }, true, true},
+		"none has it, asked again": {func(t *task) { t.asks(takes); t.refused(gone.err); t.fetched(gone); t.asks(takes) }, true, true},
+		"slow": {func(t *task) {
+			t.asks(takes)
+			t.refused(errors.New("too slow"))
+			t.fetched(&missingError{errors.New("too slow")})
+		}, false, true},
+		"asked for long ago": {func(t *task) { t.asks(0); t.asks(takes) }, true, true},
+		"there":              {func(t *task) { t.asks(0); t.fetched(nil) }, false, false},
+		"no room":            {func(t *task) { t.asks(0); t.fetched(blob.ErrFull) }, false, false},
+		"a bad disk":         {func(t *task) { t.asks(0); t.fetched(&missingError{&os.PathError{Op: "write", Err: os.ErrInvalid}}) }, false, false},
+	} {
+		of := &task{withheld: &atomic.Uint64{}}
+		x.happens(of)
+		if got := of.lacksInputs(time.Now()); got != x.now {
+			t.Errorf("%s: it is the servers' doing: %t", name, got)
+		}
+		if got := of.lacksInputs(time.Now().Add(takes * time.Millisecond)); got != x.beyond {
+			t.Errorf("%s: when the time is over it is the servers' doing: %t", name, got)
 		}
 	}
 }

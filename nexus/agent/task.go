@@ -38,6 +38,7 @@ type task struct {
 	again      bool             // for Again: to prove what it gives
 	fetchBy    time.Time        // of a juror: until when inputs that servers lack are asked for again
 	serving    *atomic.Bool     // of a lease: its service runs
+	withheld   *atomic.Uint64   // of a lease: from when on, in ms, it is for its servers to answer that its inputs are not here; 0: they are not asked for
 	resumed    *job.Spec        // of a lease: what is run of it at first
 	holds      need             // of a lease: what it has acquired, or waits for; under Agent.mu
 	resized    chan resized     // of a lease: takes what to make of it
@@ -106,7 +107,7 @@ func (a *Agent) takeAs(assignment job.Assignment, order crypto.Digest, resumed *
 		return job.Done{}, false, fmt.Sprintf("%d assignments are held, the limit", len(a.tasks))
 	}
 	ctx, cancel := context.WithCancelCause(a.work)
-	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel, serving: &atomic.Bool{}}
+	t := &task{assignment: assignment, order: order, taken: time.Now(), cancel: cancel, serving: &atomic.Bool{}, withheld: &atomic.Uint64{}}
 	if t.resumed = resumed; resumed == nil {
 		t.resumed = &t.assignment.Spec
 	}
