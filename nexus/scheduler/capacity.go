@@ -115,18 +115,29 @@ func (s *State) HeldMiB(id crypto.PublicKey) uint64 {
 	if !known {
 		return 0
 	}
-	return n.Used.MemoryMiB - min(n.Used.MemoryMiB, s.LeasedHere(id).MemoryMiB)
+	return n.Used.MemoryMiB - min(n.Used.MemoryMiB, s.leasedHere(id).MemoryMiB)
 }
 
-// LeasedHere is what leases of this cluster hold of a node, or are to.
-func (s *State) LeasedHere(id crypto.PublicKey) (sum Capacity) {
+// leasedHere is what leases of this cluster hold of a node, or are to.
+func (s *State) leasedHere(id crypto.PublicKey) Capacity {
+	return s.heldBy(id, func(j *Job) bool {
+		return j.IsLease() && (j.liveOn(id) != nil || slices.ContainsFunc(j.Places, func(p Place) bool { return p.Node == id }))
+	})
+}
+
+// OpenHere is what leases of this cluster that the chain was seen to have hold of a node.
+func (s *State) OpenHere(id crypto.PublicKey) Capacity {
+	return s.heldBy(id, func(j *Job) bool { return j.Leased && j.liveOn(id) != nil })
+}
+
+// heldBy is what some of the jobs hold of a node.
+func (s *State) heldBy(id crypto.PublicKey, some func(*Job) bool) (sum Capacity) {
 	n, known := s.Node(id)
 	if !known {
 		return Capacity{}
 	}
 	for _, j := range n.jobs {
-		kept := slices.ContainsFunc(j.Places, func(p Place) bool { return p.Node == id })
-		if j.IsLease() && (kept || j.liveOn(id) != nil) {
+		if some(j) {
 			sum.Millicores += j.holds().Millicores
 			sum.MemoryMiB += j.holds().MemoryMiB
 		}

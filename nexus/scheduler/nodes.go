@@ -149,12 +149,15 @@ func (s *State) nodeDown(c NodeDown) ([]Effect, error) {
 	return effects, nil
 }
 
+// Known reports whether a node is what the command says already.
+func (c NodeLoad) Known(n *Node) bool { return n.Accepting == c.Accepting && n.Record.same(c.Record) }
+
 func (s *State) nodeLoad(c NodeLoad) ([]Effect, error) {
 	n := s.nodes[c.Node]
 	if n == nil {
 		return nil, reject("node", "node %s is not known", c.Node.Short())
 	}
-	if n.Accepting == c.Accepting && n.Record.same(c.Record) {
+	if c.Known(n) {
 		return nil, nil
 	}
 	broken := s.clearPlaces(n)

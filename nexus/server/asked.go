@@ -17,6 +17,7 @@ import (
 const (
 	ownerTimeout = 5 * time.Second  // of one question
 	ownerValid   = 10 * time.Minute // of its answer
+	leasedValid  = time.Minute      // of what it says that leases keep of a node's hardware
 	maxOwners    = 10_000           // answers kept
 	maxAsking    = 8                // questions at a time
 )
@@ -167,6 +168,8 @@ func (s *Server) providerWithin(ctx context.Context, node crypto.PublicKey, vali
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
 	defer cancel()
+	var open scheduler.Capacity
+	s.replica.view(func(state *scheduler.State) { open = state.OpenHere(node) })
 	provider, err := s.chain.Provider(ctx, node)
 	if err != nil {
 		return Provider{}, err
@@ -182,7 +185,7 @@ func (s *Server) providerWithin(ctx context.Context, node crypto.PublicKey, vali
 	if len(s.owners) >= maxOwners {
 		clear(s.owners)
 	}
-	s.owners[node] = knownOwner{provider: provider, at: time.Now()}
+	s.owners[node] = knownOwner{provider: provider, at: time.Now(), open: open}
 	return provider, nil
 }
 
@@ -194,6 +197,19 @@ func (s *Server) noteMeasured(node crypto.PublicKey, by chain.Height) {
 		clear(s.measured) // who comes again is read then
 	}
 	s.measured[node] = max(s.measured[node], by)
+}
+
+// noteLeased has what leases keep of a node be read anew, on a chain that has hardware measured: if leases of this cluster on it
+// have begun or ended since it was read, or when that was a while ago. Others' nobody tells of.
+func (s *Server) noteLeased(node crypto.PublicKey) {
+	var open scheduler.Capacity
+	s.replica.view(func(state *scheduler.State) { open = state.OpenHere(node) })
+	s.ownersMu.Lock()
+	known, ok := s.owners[node]
+	s.ownersMu.Unlock()
+	if ok && known.provider.Record != nil && (known.open != open || time.Since(known.at) >= leasedValid) {
+		s.noteMeasured(node, 0)
+	}
 }
 
 func (s *Server) wasMeasured(node crypto.PublicKey) bool {
@@ -219,20 +235,29 @@ func (r *reign) readRecord(s *session) {
 		}
 		return // asked again by the next survey
 	}
-	if err := r.propose(scheduler.NodeLoad{Node: s.node, Accepting: hello.Accepting, Record: r.recordOf(s.node, &provider)}); err != nil {
+	load, same := scheduler.NodeLoad{Node: s.node, Accepting: hello.Accepting, Record: r.recordOf(s.node, &provider)}, false
+	r.replica.view(func(state *scheduler.State) {
+		n, there := state.Node(s.node)
+		same = there && load.Known(n)
+	})
+	if same {
+		return
+	}
+	if err := r.propose(load); err != nil {
 		r.noteMeasured(s.node, provider.Height)
 		r.report("what the chain has of a node", err)
 	}
 }
 
 // recordOf is what the chain has of a node's hardware for the work of this cluster: without what leases of others keep of it. No challenge
-// measures that, and to lease one's own node by a cluster of one's own costs next to nothing: what is hidden so is not there for others.
+// measures that, and to lease one's own node by a cluster of one's own costs next to nothing: what is hidden so is not there for others. An award
+// of this cluster that nobody has opened is no lease yet, and hides none.
 func (r *reign) recordOf(node crypto.PublicKey, p *Provider) *scheduler.Capacity {
 	if p.Record == nil {
 		return nil
 	}
 	var own scheduler.Capacity
-	r.replica.view(func(s *scheduler.State) { own = s.LeasedHere(node) })
+	r.replica.view(func(s *scheduler.State) { own = s.OpenHere(node) })
 	left := func(has, leased, here uint64) uint64 { return has - min(has, leased-min(leased, here)) }
 	return &scheduler.Capacity{
 		Millicores: left(p.Record.Millicores, p.Leased.Millicores, own.Millicores), MemoryMiB: left(p.Record.MemoryMiB, p.Leased.MemoryMiB, own.MemoryMiB),
@@ -251,4 +276,5 @@ func (o offer) within(p *Provider) bool {
 type knownOwner struct {
 	provider Provider
 	at       time.Time
+	open     scheduler.Capacity // what leases of this cluster that were seen to be open held of the node then
 }

@@ -477,6 +477,15 @@ func (s *Server) RecordOf(node crypto.PublicKey) (c *scheduler.Capacity) {
 // Measured has what the chain has of a node be read anew.
 func (s *Server) Measured(node crypto.PublicKey) { s.noteMeasured(node, 0) }
 
+// Leased has what leases keep of a node be as if it had been read a while ago.
+func (s *Server) Leased(node crypto.PublicKey) {
+	s.ownersMu.Lock()
+	defer s.ownersMu.Unlock()
+	known := s.owners[node]
+	known.at = known.at.Add(-leasedValid)
+	s.owners[node] = known
+}
+
 // LookHome has the leader look whether the chain knows that an agent is at home here, as it does of each where hardware is
 // challenged; false: it is not the leader.
 func (s *Server) LookHome(ctx context.Context, node crypto.PublicKey) bool {

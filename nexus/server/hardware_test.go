@@ -321,7 +321,15 @@ func TestWhatOthersLeaseIsNotThere(t *testing.T) {
 		t.Fatalf("%d %s", status, body)
 	}
 	w.waitJob(0, id, job.Running)
-	w.opened(id)
-	record(settlement.Leased{Millicores: own.Millicores + 100, MemoryMiB: own.MemoryMiB})
-	knows(scheduler.Capacity{Millicores: 3_900, MemoryMiB: 4_096})
+	record(settlement.Leased{Millicores: own.Millicores + 100, MemoryMiB: own.MemoryMiB}) // of others: the award here is not opened
+	knows(scheduler.Capacity{Millicores: 3_900 - own.Millicores, MemoryMiB: 4_096 - own.MemoryMiB})
+	w.opened(id) // and that is what they were; nobody measures the node
+	found := func(want scheduler.Capacity) {
+		t.Helper()
+		until(t, "what the survey finds", func() bool { r := w.servers[0].RecordOf(w.node); return r != nil && *r == want })
+	}
+	found(scheduler.Capacity{Millicores: 3_900, MemoryMiB: 4_096})
+	record(settlement.Leased{Millicores: own.Millicores + 300, MemoryMiB: own.MemoryMiB})
+	w.servers[0].Leased(w.node)
+	found(scheduler.Capacity{Millicores: 3_700, MemoryMiB: 4_096})
 }

@@ -293,6 +293,7 @@ func (r *reign) survey() {
 	for _, s := range r.sessions.all() {
 		present[s.node] = true
 		r.hear(s, true)
+		r.noteLeased(s.node)
 		if r.wasMeasured(s.node) {
 			r.once(assignment{node: s.node}, func() { r.readRecord(s) })
 		}
