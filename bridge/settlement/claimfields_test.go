@@ -273,15 +273,7 @@ func (x *mutation) try(t *testing.T, policy chain.Policy, cost chain.Amount) {
 	_, was := mutant(t, policy)
 	_, is := mutant(t, policy)
 	x.change(&is)
-	old, changed := parts(&was), parts(&is)
-	for part, value := range changed {
-		if old[part] != value && !strings.HasPrefix(part, x.part) {
-			t.Errorf("%s: %s is changed too", x.part, part)
-		}
-	}
-	if old[x.part] == changed[x.part] {
-		t.Errorf("%s is not changed", x.part)
-	}
+	changesOnly(t, x.part, parts(&was), parts(&is))
 	form, _, inForm := strings.Cut(x.part, ".")
 	stranger := fmt.Sprintf(unsigned, "the "+strings.ToLower(form))
 	if form == "Countersigned" {
@@ -301,5 +293,18 @@ func (x *mutation) try(t *testing.T, policy chain.Policy, cost chain.Amount) {
 			c.Proof = proof
 			signForms(c)
 		})
+	}
+}
+
+// changesOnly demands that of what is signed a part is changed, and nothing but that and what is in it.
+func changesOnly(t *testing.T, part string, old, changed map[string]string) {
+	t.Helper()
+	for other, value := range changed { // order-free: each by itself
+		if old[other] != value && !strings.HasPrefix(other, part) {
+			t.Errorf("%s: %s is changed too", part, other)
+		}
+	}
+	if old[part] == changed[part] {
+		t.Errorf("%s is not changed", part)
 	}
 }
