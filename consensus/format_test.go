@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
 
 func sampleStatements() []consensus.Statement {
@@ -53,24 +54,6 @@ func sampleMessages(t testing.TB) map[string]consensus.Message {
 	}
 }
 
-// golden compares named encodings with the frozen ones.
-func golden(t *testing.T, file string, lines []string) {
-	t.Helper()
-	got := strings.Join(lines, "\n") + "\n"
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: a frozen format changed: that forks the network. Now:\n%s", file, got)
-	}
-}
-
 func TestEncodingsAreFrozen(t *testing.T) {
 	committee := testCommittee(t, 5, 3, 1, 1)
 	lines := []string{"committee digest " + committee.Digest().String()}
@@ -90,7 +73,7 @@ func TestEncodingsAreFrozen(t *testing.T) {
 	lines = append(lines,
 		fmt.Sprintf("evidence votes %x", consensus.EncodeEvidence(votePair(3, sts["N"], sts["N other"]))),
 		fmt.Sprintf("evidence certificates %x", consensus.EncodeEvidence(certificatePair(t, testCommittee(t, 1, 1, 1, 1), sts["F"], sts["X"]))))
-	golden(t, "testdata/formats.hex", lines)
+	golden.Check(t, "testdata/formats.hex", strings.Join(lines, "\n")+"\n")
 }
 
 func TestMessagesReturnFromTheWire(t *testing.T) {

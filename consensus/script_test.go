@@ -1,10 +1,7 @@
 package consensus_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,9 +9,8 @@ import (
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected results under testdata")
 
 // script drives one core of a committee of four by commands and prints its
 // effects, with blocks by name. Time stands still but for the command tick.
@@ -325,26 +321,7 @@ func (s *script) records(records [][]byte) string {
 // TestTranscripts runs every script of testdata. A transcript is commands, each
 // followed by "----" and its effects; -update rewrites the effects.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runTranscript(t, string(want))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(want) {
-				t.Errorf("the transcript changed; run with -update and read the difference. Now:\n%s", got)
-			}
-		})
-	}
+	golden.Scripts(t, "testdata/*.txt", runTranscript)
 }
 
 func runTranscript(t *testing.T, text string) string {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"math"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -15,11 +13,10 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
-
-var update = flag.Bool("update", false, "write the fixtures anew")
 
 const year = 365 * 24 * 3600 * 1000
 
@@ -358,19 +355,7 @@ func TestGolden(t *testing.T) {
 	for key, value := range kv.Iterate([]byte{0}, nil) {
 		got.WriteString(hex.EncodeToString(key) + " " + hex.EncodeToString(value) + "\n")
 	}
-	const path = "testdata/records.hex"
-	if *update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("records changed:\n%s\nwant\n%s", got.String(), want)
-	}
+	golden.Check(t, "testdata/records.hex", got.String())
 	if _, err := tokens.DecodeSupply([]byte{0x80}); err == nil {
 		t.Error("a supply without figures decoded")
 	}

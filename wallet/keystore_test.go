@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -110,7 +111,7 @@ func TestKeystoreHoldsNothingInTheClear(t *testing.T) {
 // TestKeystoreOfVersion1Opens reads a file that was written once and for all.
 func TestKeystoreOfVersion1Opens(t *testing.T) {
 	store := fast("testdata/keystore_v1.age")
-	if _, err := os.Stat(store.Path); *update && errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(store.Path); golden.Updating() && errors.Is(err, fs.ErrNotExist) {
 		if err := store.Save(passphrase, sampleWallet(t)); err != nil {
 			t.Fatal(err)
 		}

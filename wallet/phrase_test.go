@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,28 +12,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/wallet"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares got with a file under testdata, or rewrites the file.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n got %s\nwant %s", path, got, want)
-	}
-}
 
 func readJSON(t *testing.T, path string, into any) {
 	t.Helper()
@@ -137,7 +117,7 @@ func TestDerivedAccountsAreFrozen(t *testing.T) {
 		a := wallet.NewAccount("a", wallet.DeriveKey(parse(t, zeroPhrase), n))
 		fmt.Fprintf(&out, "%s %s %s\n", wallet.PathOf(n), a.PrivateKey().Hex(), a.Address())
 	}
-	golden(t, "derived.txt", out.String())
+	golden.Check(t, "testdata/derived.txt", out.String())
 }
 
 func TestParsePhraseRefuses(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -24,5 +25,5 @@ func TestPreviewOfContractsIsFrozen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "preview_contracts.txt", text)
+	golden.Check(t, "testdata/preview_contracts.txt", text)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/wallet"
 )
 
@@ -188,7 +189,7 @@ func TestPreviewIsFrozen(t *testing.T) {
 	long.Policy, long.Term = chain.PolicyField{Policy: chain.PolicyNone{}}, &chain.Term{
 		Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 2_000}, {Resource: chain.Memory, Amount: 4_096}}, NoticeMs: 60_000,
 	}
-	golden(t, "preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late)+wallet.PreviewOrder(&long))
+	golden.Check(t, "testdata/preview.txt", text+wallet.PreviewOrder(&order)+wallet.PreviewOrder(&late)+wallet.PreviewOrder(&long))
 }
 
 func stakingMessages(key crypto.PublicKey) chain.Msgs {

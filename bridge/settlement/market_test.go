@@ -2,7 +2,6 @@ package settlement_test
 
 import (
 	"bytes"
-	"flag"
 	"slices"
 	"strings"
 	"testing"
@@ -15,8 +14,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/tokens"
 )
-
-var update = flag.Bool("update", false, "write the fixtures anew")
 
 const (
 	testChain chain.ChainID = "settle-test-1"

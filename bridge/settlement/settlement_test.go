@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
@@ -490,19 +490,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%x: %v", key, err)
 		}
 	}
-	const path = "testdata/records.hex"
-	if *update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("records changed:\n%s\nwant\n%s", got.String(), want)
-	}
+	golden.Check(t, "testdata/records.hex", got.String())
 }
 
 // decodes reads a record through the door that light clients use.

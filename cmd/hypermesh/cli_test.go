@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,10 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/urfave/cli/v2"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // invoke runs one command line in this process.
 func invoke(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -89,19 +87,7 @@ func TestHelp(t *testing.T) {
 			out.WriteString("    --" + f.Names()[0] + "\n")
 		}
 	})
-	const golden = "testdata/commands.txt"
-	if *update {
-		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(out.Bytes(), want) {
-		t.Errorf("commands or flags changed (-update writes %s anew):\n%s", golden, out.Bytes())
-	}
+	golden.Check(t, "testdata/commands.txt", out.Bytes())
 }
 
 // checkExamples checks that the help of the command at that path has an example,

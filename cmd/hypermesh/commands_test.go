@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/urfave/cli/v2"
 )
 
@@ -34,18 +35,7 @@ func TestCommandsPage(t *testing.T) {
 			writeGroup(&out, group)
 		}
 	}
-	if *update {
-		if err := os.WriteFile(commandsPage, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	page, err := os.ReadFile(commandsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(page) != out.String() {
-		t.Errorf("%s is not what the commands' help says: -update writes it anew", commandsPage)
-	}
+	golden.Check(t, commandsPage, out.String())
 }
 
 // writeGroup writes the section of a command and those below it.

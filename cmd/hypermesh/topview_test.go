@@ -14,6 +14,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
@@ -152,22 +153,7 @@ func checkTopPage(t *testing.T) {
 
 func checkTopGolden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", "top", name)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s (-update writes it anew):\n%s", name, got)
-	}
+	golden.Check(t, filepath.Join("testdata", "top", name), got)
 }
 
 // checkPage checks that a page is of its size and moves no cursor.

@@ -1,17 +1,14 @@
 package replica_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/replica"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected results under testdata")
 
 // TestTranscriptOfABoundary prints all that one of four validators hears and
 // does around the end of an epoch: testdata/boundary.txt reads like the
@@ -34,18 +31,7 @@ func TestTranscriptOfABoundary(t *testing.T) {
 	startAll(w)
 	w.run(1000*ms, w.everybodyAt(6))
 	got := "# Validator 1 of 4 at the end of epoch 1, whose last height is 5.\n" + out.String()
-	if *update {
-		if err := os.WriteFile("testdata/boundary.txt", []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/boundary.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("the transcript changed; run with -update and read the difference. Now:\n%s", got)
-	}
+	golden.Check(t, "testdata/boundary.txt", got)
 }
 
 func shownEvent(ev replica.Event) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
@@ -294,5 +295,5 @@ func TestTranscript(t *testing.T) {
 	w.epochs(12)
 	w.audit()
 	fmt.Fprintf(&w.log, "state %s\n", crypto.DomainStateValue.Hash([]byte(dump(w.kv))))
-	golden(t, "testdata/transcript.txt", w.log.String())
+	golden.Check(t, "testdata/transcript.txt", w.log.String())
 }

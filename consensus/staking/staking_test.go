@@ -3,10 +3,8 @@ package staking_test
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"testing"
 
@@ -15,11 +13,10 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
-
-var update = flag.Bool("update", false, "write the fixtures anew")
 
 const genesisMs chain.TimeMs = 1_000_000
 
@@ -104,7 +101,7 @@ func TestGolden(t *testing.T) {
 	for key, value := range kv.Iterate([]byte{staking.Prefix}, []byte{staking.Prefix + 1}) {
 		fmt.Fprintln(&got, hex.EncodeToString(key), hex.EncodeToString(value))
 	}
-	golden(t, "testdata/genesis.hex", got.String())
+	golden.Check(t, "testdata/genesis.hex", got.String())
 	value, _ := kv.Get(staking.ValidatorKey(keyOf('c', 0).Public()))
 	v, err := staking.DecodeValidator(value)
 	if err != nil || !bytes.Equal(codec.Marshal(v), value) {
@@ -112,21 +109,5 @@ func TestGolden(t *testing.T) {
 	}
 	if _, err := staking.DecodeValidator(value[1:]); err == nil {
 		t.Error("a cut record decoded")
-	}
-}
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n%s\nwant\n%s", path, got, want)
 	}
 }

@@ -1,20 +1,14 @@
 package chain_test
 
 import (
-	"bytes"
-	"encoding/hex"
-	"flag"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write the fixtures anew")
 
 // keySigner is a chain.Signer over a key in memory.
 type keySigner struct{ crypto.PrivateKey }
@@ -334,26 +328,10 @@ func sampleGenesis() *chain.Genesis {
 	return g
 }
 
-// frozen compares got with the fixture and returns the fixture's bytes.
+// frozen holds an encoding to its fixture.
 func frozen(t *testing.T, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", name+".hex")
-	if *update {
-		if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s: the encoding changed:\n got %x\nwant %x", name, got, want)
-	}
+	golden.CheckHex(t, filepath.Join("testdata", name+".hex"), got)
 }
 
 // roundTrip decodes an encoding into a fresh value and encodes it again.

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"math"
 	"os"
 	"strings"
@@ -14,9 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/internal/codec"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // record has a field of every kind that the project's formats use.
 type record struct {
@@ -100,22 +98,10 @@ func TestAppendixA(t *testing.T) {
 }
 
 func TestGolden(t *testing.T) {
-	const path = "testdata/golden.hex"
-	got := hex.EncodeToString(codec.Marshal(full())) + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("encoding changed:\n got %s\nwant %s", got, want)
-	}
+	encoded := codec.Marshal(full())
+	golden.CheckHex(t, "testdata/golden.hex", encoded)
 	var back record
-	if err := codec.Unmarshal(unhex(t, strings.TrimSpace(string(want))), &back, 1<<10); err != nil {
+	if err := codec.Unmarshal(encoded, &back, 1<<10); err != nil {
 		t.Errorf("golden value refused: %v", err)
 	}
 }

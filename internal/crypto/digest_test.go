@@ -3,7 +3,6 @@ package crypto_test
 import (
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -14,27 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares got with a file under testdata, or rewrites the file.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n got %s\nwant %s", path, got, want)
-	}
-}
 
 func readJSON(t *testing.T, path string, into any) {
 	t.Helper()
@@ -116,7 +96,7 @@ func TestStreamIsHashOfWhatWasWrittenSoFar(t *testing.T) {
 func TestDomainsAreFrozen(t *testing.T) {
 	contexts := crypto.DomainContexts()
 	slices.Sort(contexts)
-	golden(t, "domains.txt", strings.Join(contexts, "\n")+"\n")
+	golden.Check(t, "testdata/domains.txt", strings.Join(contexts, "\n")+"\n")
 	for _, c := range contexts {
 		if !strings.HasPrefix(c, "hypermesh 2026-11 v1 ") {
 			t.Errorf("context %q lacks the prefix", c)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -188,7 +189,7 @@ func TestSignVerify(t *testing.T) {
 	if keyOf(2).Public().Verify(crypto.DomainOrder, payload, sig) {
 		t.Error("verified for another key")
 	}
-	golden(t, "golden.txt", fmt.Sprintf("seed %s\npublic %s\norder digest %s\norder signature %s\n",
+	golden.Check(t, "testdata/golden.txt", fmt.Sprintf("seed %s\npublic %s\norder digest %s\norder signature %s\n",
 		key.Hex(), key.Public(), digest, sig))
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/tokens"
@@ -156,7 +156,7 @@ func TestGoldenScenario(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "testdata/scenario.txt", got.String())
+	golden.Check(t, "testdata/scenario.txt", got.String())
 }
 
 func pairs(changes []state.Change) [][2][]byte {
@@ -176,28 +176,12 @@ func eventLine(t *testing.T, e chain.Event) string {
 	return chain.EventName(e) + " " + string(data)
 }
 
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s changed:\n%s", path, got)
-	}
-}
-
 func TestGoldenGasTable(t *testing.T) {
 	table, err := json.MarshalIndent(execution.GasTableV1(), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/gas_v1.json", string(table)+"\n")
+	golden.Check(t, "testdata/gas_v1.json", string(table)+"\n")
 }
 
 func TestScenarioPaysWhoItShould(t *testing.T) {

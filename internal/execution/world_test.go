@@ -1,7 +1,6 @@
 package execution_test
 
 import (
-	"flag"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/consensus/staking"
@@ -11,8 +10,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 const (
 	testChain   chain.ChainID = "exec-test-1"

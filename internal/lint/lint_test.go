@@ -1,14 +1,12 @@
 package lint
 
 import (
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"github.com/hypermesh/hypermesh/internal/golden"
+)
 
 // names of all lints, each of which must find something in testdata/broken.
 var lintNames = []string{
@@ -59,17 +57,5 @@ func TestEveryLintBites(t *testing.T) {
 	for lint := range bites {
 		t.Errorf("lint %s is not on the list", lint)
 	}
-	const path = "testdata/broken.txt"
-	if *update {
-		if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out.String() != string(want) {
-		t.Errorf("found in testdata/broken:\n%s\nwant:\n%s", out.String(), want)
-	}
+	golden.Check(t, "testdata/broken.txt", out.String())
 }

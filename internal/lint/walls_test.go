@@ -56,7 +56,7 @@ func (t *tree) dirs() []string {
 }
 
 // forTests are the rooms that every test may import.
-var forTests = []string{"internal/sim", "internal/netem"}
+var forTests = []string{"internal/sim", "internal/netem", "internal/golden"}
 
 // measuredOn is what tests of a room may use as well: gas is measured on what reads cost on
 // the disk, and with contracts that run.

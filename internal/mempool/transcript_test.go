@@ -2,20 +2,16 @@ package mempool_test
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/mempool"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected results under testdata")
 
 // TestTranscripts runs the scripts under testdata: commands, each followed by
 // "----" and what came of it; -update rewrites that. A transaction is
@@ -33,26 +29,7 @@ var update = flag.Bool("update", false, "rewrite the expected results under test
 // After each block of commands it says who left without being in a finalized block,
 // and why.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			script, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(script))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(script) {
-				t.Errorf("the transcript changed; run with -update and read the difference. Now:\n%s", got)
-			}
-		})
-	}
+	golden.Scripts(t, "testdata/*.txt", runScript)
 }
 
 // script is one run of a transcript.

@@ -3,21 +3,17 @@ package state_test
 import (
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // accounts is a tree of n keys.
 func accounts(t testing.TB, n int) *state.Tree {
@@ -129,27 +125,7 @@ func TestGolden(t *testing.T) {
 		line("node/"+hex.EncodeToString(key), record)
 	}
 	line("stale", tree.Batch().StaleList())
-	golden(t, "tree.txt", out.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(want) != got {
-		t.Errorf("%s differs; if that is meant, run with -update.\ngot:\n%s", path, got)
-	}
+	golden.Check(t, "testdata/tree.txt", out.String())
 }
 
 // FuzzProof: what decodes is canonical, and nothing but the honest proof

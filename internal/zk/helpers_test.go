@@ -1,37 +1,12 @@
 package zk_test
 
 import (
-	"encoding/hex"
-	"flag"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden compares bytes with testdata/name.hex.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".hex")
-	if *update {
-		if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if hex.EncodeToString(got) != strings.TrimSpace(string(want)) {
-		t.Errorf("%s is %x, frozen as %s", name, got, want)
-	}
-}
 
 // seeded returns a generator and prints its seed.
 func seeded(t *testing.T) *rand.Rand {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr/poseidon2"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
@@ -177,9 +178,9 @@ func TestDigestsAreFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, right, product := zk.LeftDigest(m), zk.RightDigest(m), zk.ProductDigest(p)
-	golden(t, "matmul-left", left[:])
-	golden(t, "matmul-right", right[:])
-	golden(t, "matmul-product", product[:])
+	golden.CheckHex(t, "testdata/matmul-left.hex", left[:])
+	golden.CheckHex(t, "testdata/matmul-right.hex", right[:])
+	golden.CheckHex(t, "testdata/matmul-product.hex", product[:])
 	if left == right {
 		t.Error("a matrix has one digest as left and right factor")
 	}

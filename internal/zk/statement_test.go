@@ -9,14 +9,15 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
 func TestStatementEncodingIsFrozen(t *testing.T) {
 	s := exampleStatement()
-	golden(t, "statement", s.Encode())
+	golden.CheckHex(t, "testdata/statement.hex", s.Encode())
 	digest := s.Digest()
-	golden(t, "statement-digest", digest[:])
+	golden.CheckHex(t, "testdata/statement-digest.hex", digest[:])
 	back, err := zk.DecodeStatement(s.Encode())
 	if err != nil || !bytes.Equal(back.Encode(), s.Encode()) {
 		t.Errorf("decoded %+v, %v", back, err)
@@ -80,7 +81,7 @@ func TestDecodeStatementIsBoundedAndCanonical(t *testing.T) {
 
 func TestBindDependsOnEverything(t *testing.T) {
 	base := zk.Bind("hypermesh-1", crypto.Digest{1}, 7, crypto.PublicKey{2})
-	golden(t, "bind", base[:])
+	golden.CheckHex(t, "testdata/bind.hex", base[:])
 	if err := base.Check(); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/big"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
@@ -82,7 +84,7 @@ func TestKernelsReadTheirFiles(t *testing.T) {
 		for _, f := range append(work.Inputs(), work.Outputs()...) {
 			all = append(all, f[:]...)
 		}
-		golden(t, string(kernel), all)
+		golden.CheckHex(t, filepath.Join("testdata", string(kernel)+".hex"), all)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,10 +18,9 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 const chunk = blob.ChunkBytes
 
@@ -91,19 +89,7 @@ func TestIDsAreFrozen(t *testing.T) {
 	for _, size := range sizes {
 		fmt.Fprintf(&got, "%d %s\n", size, blob.Sum(content(size)))
 	}
-	const golden = "testdata/ids.txt"
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Fatalf("ids changed:\n%s", got.String())
-	}
+	golden.Check(t, "testdata/ids.txt", got.String())
 }
 
 func TestPutAndRead(t *testing.T) {

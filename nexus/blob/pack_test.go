@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 )
 
@@ -99,16 +100,7 @@ func TestPackRoundTrip(t *testing.T) {
 	if !bytes.Equal(archive, pack(t, to)) {
 		t.Fatal("the archive changed")
 	}
-	const golden = "testdata/sample.id"
-	id := blob.Sum(archive).String() + "\n"
-	if *update {
-		if err := os.WriteFile(golden, []byte(id), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, err := os.ReadFile(golden); err != nil || id != string(want) {
-		t.Fatalf("the archive's id is now %s, %v", id, err)
-	}
+	golden.Check(t, "testdata/sample.id", blob.Sum(archive).String()+"\n")
 	if err := blob.Unpack(bytes.NewReader(archive), to, limits); err == nil {
 		t.Fatal("unpacked over a directory that is not empty")
 	}

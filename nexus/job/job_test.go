@@ -2,10 +2,7 @@ package job_test
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,11 +11,10 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/hardware"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
-
-var update = flag.Bool("update", false, "write the fixtures anew")
 
 var consumer = crypto.PrivateKeyFromSeed([32]byte{1})
 
@@ -104,19 +100,7 @@ func messages() map[string]job.Message {
 // frozen compares an encoding with its fixture.
 func frozen(t *testing.T, name string, got []byte) {
 	t.Helper()
-	path := filepath.Join("testdata", name+".hex")
-	if *update {
-		if err := os.WriteFile(path, []byte(hex.EncodeToString(got)+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if hex.EncodeToString(got) != strings.TrimSpace(string(want)) {
-		t.Errorf("%s: the encoding changed to %x", name, got)
-	}
+	golden.CheckHex(t, filepath.Join("testdata", name+".hex"), got)
 }
 
 func TestFixtures(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
@@ -26,7 +27,7 @@ func TestForm(t *testing.T) {
 	slices.Sort(d.lines)
 	now := strings.Join(d.lines, "\n") + "\n"
 	raw, err := os.ReadFile(path)
-	if err != nil && !*update {
+	if err != nil && !golden.Updating() {
 		t.Fatal(err)
 	}
 	first, was, _ := strings.Cut(string(raw), "\n")
@@ -36,7 +37,7 @@ func TestForm(t *testing.T) {
 		return
 	case was != now && first == version:
 		t.Fatalf("what servers keep has changed, and is called %s as before: raise scheduler.Form.\nNow:\n%s", version, now)
-	case !*update:
+	case !golden.Updating():
 		t.Fatalf("%s is of %s, this is %s: rewrite it with -update", path, first, version)
 	}
 	if err := os.WriteFile(path, []byte(version+"\n"+now), 0o644); err != nil {

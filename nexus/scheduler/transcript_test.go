@@ -3,10 +3,7 @@ package scheduler_test
 import (
 	"bytes"
 	"cmp"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,11 +11,10 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected results under testdata")
 
 // TestTranscripts runs the scripts under testdata: commands, each block of them followed by
 // "----" and what came of it; -update rewrites that. It is what the leader shall do, what was
@@ -40,26 +36,7 @@ var update = flag.Bool("update", false, "rewrite the expected results under test
 //	unjudged JOB NODE COST               it was challenged, and not judged; the chain kept so much
 //	wait MS                              time passes, and a tick
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no transcripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			script, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(script))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(script) {
-				t.Errorf("the transcript changed; run with -update and read the difference. Now:\n%s", got)
-			}
-		})
-	}
+	golden.Scripts(t, "testdata/*.txt", runScript)
 }
 
 // story is one run of a transcript.

@@ -2,19 +2,16 @@ package api_test
 
 import (
 	"encoding/hex"
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
 )
-
-var updateOrders = flag.Bool("update", false, "write the fixtures anew")
 
 func ordersKey(n byte) crypto.PrivateKey {
 	key, err := crypto.ParsePrivateKey(strings.Repeat(hex.EncodeToString([]byte{n}), 32))
@@ -48,19 +45,7 @@ func TestOrdersFixture(t *testing.T) {
 	o := someOrders()
 	verdicts := []api.OrderVerdict{{ID: o.List[0].Order.ID()}, {ID: o.List[1].Order.ID(), Rule: "quota", Reason: "too many"}}
 	for name, raw := range map[string][]byte{"orders": o.Encode(), "order_verdicts": api.EncodeOrderVerdicts(verdicts)} {
-		path := "testdata/" + name + ".hex"
-		if *updateOrders {
-			if err := os.WriteFile(path, []byte(hex.EncodeToString(raw)+"\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if hex.EncodeToString(raw) != strings.TrimSpace(string(want)) {
-			t.Errorf("the encoding of %s changed to %x", name, raw)
-		}
+		golden.CheckHex(t, "testdata/"+name+".hex", raw)
 	}
 	again, digests, err := api.DecodeOrders(o.Encode())
 	if err != nil || string(again.Encode()) != string(o.Encode()) || len(digests) != 2 || digests[1] != o.Specs[1].Digest() {

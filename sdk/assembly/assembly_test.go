@@ -1,10 +1,8 @@
 package assembly_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +11,9 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/sdk/assembly"
 )
-
-var update = flag.Bool("update", false, "build the probe anew")
 
 const (
 	probeDir  = "testdata/probe"
@@ -39,21 +36,14 @@ func TestProbeIsOfItsSources(t *testing.T) {
 }
 
 func TestProbeIsBuilt(t *testing.T) {
-	if testing.Short() && !*update {
+	if testing.Short() && !golden.Updating() {
 		t.Skip("needs the compiler, as make e2e has it")
 	}
 	built, err := compiler(t).Build(t.Context(), os.DirFS(probeDir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile(probeFile, built, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if module, err := os.ReadFile(probeFile); err != nil || !bytes.Equal(module, built) {
-		t.Errorf("%s is not what its sources build (%v)", probeFile, err)
-	}
+	golden.Check(t, probeFile, built)
 }
 
 // TestRunner has tests that fail, and they do, each for its reason.

@@ -5,22 +5,18 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/tokens"
 )
-
-var update = flag.Bool("update", false, "write the transcripts anew")
 
 // world is a chain of nothing but accounts and contracts.
 type world struct {
@@ -244,37 +240,24 @@ func (w *world) outcome(did contract.Result) string {
 // TestTranscripts does what stands in testdata/*.txt: commands, each followed by what came
 // of it.
 func TestTranscripts(t *testing.T) {
-	files := must(filepath.Glob("testdata/*.txt"))
-	if len(files) < 5 {
-		t.Fatalf("%d transcripts", len(files))
-	}
-	for _, path := range files {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			want := string(must(os.ReadFile(path)))
-			w, got := newWorld(), strings.Builder{}
-			lines := bufio.NewScanner(strings.NewReader(want))
-			lines.Buffer(nil, 1<<20)
-			for lines.Scan() {
-				line := lines.Text()
-				if strings.HasPrefix(line, "> ") {
-					fmt.Fprintln(&got, line)
-					for said := range strings.Lines(w.names(w.command(line[2:]), false)) {
-						got.WriteString("    " + said)
-					}
-					if err := w.conserved(); err != nil {
-						t.Fatalf("%s: %v", line, err)
-					}
-				} else if !strings.HasPrefix(line, "    ") {
-					fmt.Fprintln(&got, line)
+	golden.Scripts(t, "testdata/*.txt", func(t *testing.T, script string) string {
+		w, got := newWorld(), strings.Builder{}
+		lines := bufio.NewScanner(strings.NewReader(script))
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			line := lines.Text()
+			if strings.HasPrefix(line, "> ") {
+				fmt.Fprintln(&got, line)
+				for said := range strings.Lines(w.names(w.command(line[2:]), false)) {
+					got.WriteString("    " + said)
 				}
-			}
-			if *update {
-				if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
-					t.Fatal(err)
+				if err := w.conserved(); err != nil {
+					t.Fatalf("%s: %v", line, err)
 				}
-			} else if got.String() != want {
-				t.Errorf("got:\n%s", got.String())
+			} else if !strings.HasPrefix(line, "    ") {
+				fmt.Fprintln(&got, line)
 			}
-		})
-	}
+		}
+		return got.String()
+	})
 }

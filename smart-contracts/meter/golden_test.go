@@ -3,34 +3,13 @@ package meter_test
 import (
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s has changed, which forks the chain; if a new version is meant, run with -update:\n%s", name, got)
-	}
-}
 
 // TestGoldenWeights: the table of version 1 does not change.
 func TestGoldenWeights(t *testing.T) {
@@ -38,7 +17,7 @@ func TestGoldenWeights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "weights_v1.json", string(text)+"\n")
+	golden.Check(t, "testdata/weights_v1.json", string(text)+"\n")
 }
 
 // TestGoldenRewriting: what the pass makes of every sort of instruction does not
@@ -69,7 +48,7 @@ func TestGoldenRewriting(t *testing.T) {
 		}
 		fmt.Fprintf(&out, "%s\n%s\n", c.name, hex.EncodeToString(m.Code()))
 	}
-	golden(t, "rewriting_v1.txt", out.String())
+	golden.Check(t, "testdata/rewriting_v1.txt", out.String())
 }
 
 // TestWeightsOfSlowNumbers: what a processor takes some 50 ns for if a number is next to

@@ -2,16 +2,13 @@ package templates_test
 
 import (
 	"bytes"
-	"flag"
 	"io/fs"
-	"os"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/sdk/assembly"
 	"github.com/hypermesh/hypermesh/smart-contracts/templates"
 )
-
-var update = flag.Bool("update", false, "build the templates anew")
 
 func compiler(t *testing.T) assembly.Compiler {
 	return assembly.Compiler{Tools: "../../bin/tools/assembly", Progress: t.Output()}
@@ -33,7 +30,7 @@ func TestModulesAreOfTheirSources(t *testing.T) {
 
 // TestModulesAreBuiltOfTheirSources builds each template again: byte for byte the same.
 func TestModulesAreBuiltOfTheirSources(t *testing.T) {
-	if testing.Short() && !*update {
+	if testing.Short() && !golden.Updating() {
 		t.Skip("needs the compiler, as make e2e has it")
 	}
 	for _, name := range templates.Names() {
@@ -45,15 +42,7 @@ func TestModulesAreBuiltOfTheirSources(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if *update {
-			if err := os.WriteFile(name+"/"+name+".wasm", built, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if module, _ := load(t, name); !bytes.Equal(module, built) {
-			t.Errorf("%s.wasm is not what its sources build: -update writes it anew", name)
-		}
+		golden.Check(t, name+"/"+name+".wasm", built)
 	}
 }
 

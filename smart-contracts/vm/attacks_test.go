@@ -1,7 +1,6 @@
 package vm_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -113,15 +113,7 @@ func TestAttackContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const path = "testdata/attacks.wasm"
-	if *update {
-		if err := os.WriteFile(path, module, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, module) {
-		t.Errorf("%s is of other attacks: -update writes it anew (%v)", path, err)
-	}
+	golden.Check(t, "testdata/attacks.wasm", module)
 	if len(attacks) != 15 {
 		t.Errorf("%d attacks: cmd/hypermesh knows 15", len(attacks))
 	}

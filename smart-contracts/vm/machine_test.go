@@ -3,10 +3,7 @@ package vm_test
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +11,7 @@ import (
 	"github.com/bytecodealliance/wasmtime-go/v44"
 
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -252,27 +250,7 @@ func TestCalls(t *testing.T) {
 			}
 		})
 	}
-	golden(t, "points.txt", points.String())
-}
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden holds a text against a file, from which a difference is a fork.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text != string(want) {
-		t.Errorf("%s has changed, which is a fork:\n%s", path, text)
-	}
+	golden.Check(t, "testdata/points.txt", points.String())
 }
 
 // TestQueriesDoNotWrite: a query reads, and is stopped when it writes.

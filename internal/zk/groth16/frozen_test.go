@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
 
@@ -17,7 +18,7 @@ var large = map[zk.Kernel]bool{
 // TestCircuitsAreFrozen: a changed line of circuits.txt means new keys for every
 // network. With -short it compiles only what takes less than a second.
 func TestCircuitsAreFrozen(t *testing.T) {
-	if *update && !testing.Short() {
+	if golden.Updating() && !testing.Short() {
 		var lines strings.Builder
 		for _, kernel := range zk.Kernels() {
 			c, err := compile(kernel)

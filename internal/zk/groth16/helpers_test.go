@@ -1,7 +1,6 @@
 package groth16
 
 import (
-	"flag"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -11,8 +10,6 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 // The tests' kernel: the same circuit as the large ones, small enough to prove
 // in a tenth of a second.

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/golden"
 	"github.com/hypermesh/hypermesh/smart-contracts/meter"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
 )
@@ -102,18 +102,8 @@ func TestHackatom(t *testing.T) {
 		}
 		fmt.Fprintf(&points, "%s %s: %v, %d\n", c.entry, c.msg, o.End, o.Points)
 	}
-	const path = "testdata/points.txt"
-	if *update {
-		if err := os.WriteFile(path, []byte(points.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, err := os.ReadFile(path); err != nil || points.String() != string(want) {
-		t.Errorf("%s has changed, which is a fork (%v):\n%s", path, err, points.String())
-	}
+	golden.Check(t, "testdata/points.txt", points.String())
 }
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestQueue walks over keys under both machines, both ways, also while many walks
 // are open.
