@@ -20,6 +20,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/zk"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
+	"github.com/hypermesh/hypermesh/sdk/api"
 )
 
 // Kill ends a server as SIGKILL would: nobody is told, nothing is handed over.
@@ -437,6 +438,13 @@ const MaxChallenges = maxChallenges
 // Challenged has the server hear of a challenge.
 func (s *Server) Challenged(node crypto.PublicKey, peers ...crypto.PublicKey) {
 	s.challenged(node, 0, peers)
+}
+
+// HandTo hands a message of another cluster to another server, and returns why that does not take it; nil: it does.
+func (s *Server) HandTo(ctx context.Context, other *Server, m job.Message) *api.Problem {
+	_, err := s.handTo(ctx, other.self, job.EncodeMessage(m))
+	problem, _ := errors.AsType[*api.Problem](err)
+	return problem
 }
 
 // ForLeader reports whether a request is sent on to the leader.

@@ -340,7 +340,7 @@ func aboutHardware(m job.Message) bool {
 
 // takeAway takes what another cluster brings of a challenge in which an agent here has a part, and answers. What
 // is signed by who has to sign it goes to agents who are here, and no further. Whoever brings something for an agent
-// that is not here, or of a challenge in which nobody here has a part, asks another server of the cluster.
+// that is not here, or of a challenge in which nobody here has a part, is told errNotHere.
 func (s *Server) takeAway(m job.Message, now time.Time) ([]byte, error) {
 	if m, ok := m.(job.Measure); ok {
 		answer, err := s.challenges.answerAway(&m, s.sitsHere)
@@ -357,7 +357,7 @@ func (s *Server) takeAway(m job.Message, now time.Time) ([]byte, error) {
 	case !news:
 		return []byte{}, nil
 	case !s.verifier.verify(signed):
-		return nil, web.Invalid("body.message", errors.New("is not signed by whose word it is"))
+		return nil, errNotSigned()
 	}
 	s.passOn(m, id, now)
 	return []byte{}, nil
@@ -390,8 +390,11 @@ func (s *Server) passOn(m any, id chain.HardwareChallenge, now time.Time) {
 func errNotMeasured() error { return web.NotFound("nothing is heard of that challenge from this node") }
 
 // errNotHere says that another server of the cluster may take what this one cannot.
-func errNotHere() error {
-	return web.Busy("nothing is known here of that challenge, or whom it is for is not here: ask another server of the cluster")
+var errNotHere = errors.New("nothing is known here of that challenge, or whom it is for is not here: ask another server of the cluster")
+
+// errNotSigned says that a message is not signed by who has to sign it.
+func errNotSigned() error {
+	return web.Invalid("body.message", errors.New("is not signed by whose word it is"))
 }
 
 // signedIn returns what has to be signed of a message that measuredBy knows, and of which challenge it is.
@@ -418,11 +421,11 @@ func (d *challenges) answerAway(m *job.Measure, here func(crypto.PublicKey) bool
 	c := d.open(m.Challenge)
 	switch {
 	case c == nil:
-		return job.Measure{}, errNotHere()
+		return job.Measure{}, errNotHere
 	case !slices.Contains(c.peers, m.Peer):
 		return job.Measure{}, errNotMeasured()
 	case !c.here && !here(c.node):
-		return job.Measure{}, errNotHere()
+		return job.Measure{}, errNotHere
 	}
 	late := c.learned.UnixMilli()-int64(c.seen.Since) > learnedWithin.Milliseconds()
 	return job.Measure{Challenge: m.Challenge, HeldMiB: c.heldMiB, Here: c.here && !late && c.reached(m.Peer), Peer: m.Peer}, nil
@@ -442,7 +445,7 @@ func (d *challenges) awaits(m any, now time.Time, here func(crypto.PublicKey) bo
 	defer d.mu.Unlock()
 	c := d.open(id)
 	if c == nil {
-		return false, errNotHere()
+		return false, errNotHere
 	}
 	peer, to, wanted := crypto.PublicKey{}, crypto.PublicKey{}, true
 	switch m := m.(type) {
@@ -461,7 +464,7 @@ func (d *challenges) awaits(m any, now time.Time, here func(crypto.PublicKey) bo
 	case !slices.Contains(c.peers, peer):
 		return false, errNotMeasured()
 	case !to.IsZero() && !here(to):
-		return false, errNotHere()
+		return false, errNotHere
 	case !wanted:
 		return false, errNotMeasured()
 	}

@@ -151,6 +151,9 @@ func statusOf(err error) int {
 	if err == nil {
 		return 0
 	}
+	if errors.Is(err, errNotHere) {
+		return http.StatusServiceUnavailable
+	}
 	if e, ok := errors.AsType[huma.StatusError](err); ok {
 		return e.GetStatus()
 	}

@@ -24,6 +24,7 @@ type apart struct {
 	challenge  chain.HardwareChallenge
 	first      *fakeAgent // the peer that is away
 	second     *fakeAgent
+	at, asked  int // of the peer's servers: the one that it is at, and the one that the node's cluster knows
 
 	mu    sync.Mutex
 	heard []job.Message // by the first peer
@@ -104,7 +105,11 @@ func asksHardware(on *fakeChain, n int, missing uint64) func(m job.Message) job.
 
 // newApart has both clusters on chains that say the same, each with the other as its neighbour. known: the node's cluster
 // knows of the challenge from the beginning.
-func newApart(t *testing.T, known bool) *apart {
+func newApart(t *testing.T, known bool) *apart { return newApartOf(t, known, 1) }
+
+// newApartOf has so many servers in the peer's cluster. Of several it connects to one that follows, and the node's
+// cluster knows of another that does.
+func newApartOf(t *testing.T, known bool, servers int) *apart {
 	t.Helper()
 	p := &apart{t: t}
 	local := func(c *server.Config) { c.LocalPeers = true }
@@ -126,13 +131,20 @@ func newApart(t *testing.T, known bool) *apart {
 	}
 	p.home = newClusterOn(t, hers, 1, local, nil)
 	theirs.endpoints = []string{p.home.url(0)}
-	p.away = newClusterOn(t, theirs, 1, local, nil)
-	hers.set(func() { hers.endpoints = []string{p.away.url(0)} })
+	p.away = newClusterOn(t, theirs, servers, local, nil)
+	only := 0
+	if servers > 1 {
+		leader := p.away.waitLeader()
+		p.at, p.asked = (leader+1)%servers, (leader+2)%servers
+		only = p.at + 1
+	}
+	hers.set(func() { hers.endpoints = []string{p.away.url(p.asked)} })
 	p.home.agent(0, func(a *fakeAgent) { a.measure = p.node })
 	p.second = p.home.agent(2, func(a *fakeAgent) { a.measure = asksHardware(hers, 2, 5) })
 	p.home.waitNodes(0, 2)
 	asks := asksHardware(theirs, 1, 3)
 	p.first = p.away.agent(1, func(a *fakeAgent) {
+		a.only = only
 		a.measure = func(m job.Message) job.Message {
 			p.mu.Lock()
 			p.heard = append(p.heard, m)
@@ -168,6 +180,66 @@ func TestHardwareIsMeasuredFromAnotherCluster(t *testing.T) {
 	if !p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() }) {
 		t.Error("the peer said what is missing, and nothing was opened to it")
 	}
+}
+
+// TestAPeerAtOneOfItsServersIsReached: what is for a peer that is at a follower alone gets there by way of another follower,
+// which is all that the node's cluster knows of the peer's; and the peer hears from it that the node is there.
+func TestAPeerAtOneOfItsServersIsReached(t *testing.T) {
+	p := newApartOf(t, true, 3)
+	p.mu.Lock()
+	p.shows = true
+	p.mu.Unlock()
+	until(t, "what the node shows and opens", func() bool {
+		return p.sees(func(m job.Message) bool { _, ok := m.(job.LanesShown); return ok }) &&
+			p.sees(func(m job.Message) bool { o, ok := m.(job.LaneOpened); return ok && o.Peer == p.first.key.Public() })
+	})
+	until(t, "a report of peers of both clusters at the peer's server", func() bool {
+		for _, m := range p.away.votes(p.at) {
+			if report, ok := m.(chain.ReportHardware); ok && len(report.Verdicts) == 2 && report.Challenge == p.challenge {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestServersHandOnToEachOtherAndNoFurther: what another cluster brings for an agent that is at no server is handed to each of the
+// others, and what a server has from another to none; what nobody drawn could say, or has not signed, is handed to none.
+func TestServersHandOnToEachOtherAndNoFurther(t *testing.T) {
+	p := newApartOf(t, true, 3)
+	away := p.away.servers[p.asked]
+	until(t, "the challenge is heard of at each server", func() bool {
+		return p.away.servers[0].HearsChallenge(p.challenge.Node) && p.away.servers[1].HearsChallenge(p.challenge.Node) && p.away.servers[2].HearsChallenge(p.challenge.Node)
+	})
+	carry := func(m job.Message) (int, string) {
+		status, body := p.away.post(p.asked, "/v1/peers", api.PeerMessage{Message: job.EncodeMessage(m)})
+		return status, string(body)
+	}
+	shown := func(n int) job.LanesShown {
+		return signShown(job.LanesShown{Challenge: p.challenge, Peer: key(agentKeys + n).Public(), Roots: make(job.LaneRoots, 8)})
+	}
+	const nowhere, notHere = "no server of this cluster", "ask another server of the cluster"
+	until(t, "all servers are asked", func() bool {
+		status, body := carry(shown(3))
+		return status == http.StatusNotFound && strings.Contains(body, nowhere)
+	})
+	for i := range p.away.servers {
+		if i == p.asked {
+			continue
+		}
+		if problem := away.HandTo(t.Context(), p.away.servers[i], shown(3)); problem == nil || problem.Status != http.StatusServiceUnavailable || !strings.Contains(problem.Detail, notHere) {
+			t.Errorf("server %d, asked by another, answers %v", i, problem)
+		}
+	}
+	if status, body := carry(shown(7)); status != http.StatusServiceUnavailable || !strings.Contains(body, notHere) {
+		t.Errorf("what is for a stranger: %d %s", status, body)
+	}
+	forged := shown(1)
+	forged.Roots[0].Fill[0]++
+	if status, body := carry(forged); status != http.StatusUnprocessableEntity || !strings.Contains(body, "not signed") {
+		t.Errorf("what is forged: %d %s", status, body)
+	}
+	until(t, "the other takes what is for its peer", func() bool { status, _ := carry(shown(1)); return status == http.StatusOK })
 }
 
 // TestAClusterThatDoesNotAnswerMakesNobodySilent: as long as the node's cluster does not say that it is there, no peer of

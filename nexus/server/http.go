@@ -129,14 +129,16 @@ func (s *Server) routed(next http.Handler) http.Handler {
 	})
 }
 
-// isForLeader reports whether a request changes something, asks agents, asks
-// for the leader's word, waits for the outbox, or is about a job of which this
-// server has not heard.
+// isForLeader reports whether a request changes something, asks agents, brings
+// what is said about a lease elsewhere, asks for the leader's word, waits for the
+// outbox, or is about a job of which this server has not heard.
 func (s *Server) isForLeader(r *http.Request) bool {
 	rest, aboutJob := strings.CutPrefix(r.URL.Path, jobsPath+"/")
 	switch {
-	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath || r.URL.Path == settingsPath || r.URL.Path == peersPath):
+	case r.Method == http.MethodPost && (r.URL.Path == quotesPath || r.URL.Path == serversPath || r.URL.Path == settingsPath):
 		return true
+	case r.Method == http.MethodPost && r.URL.Path == peersPath:
+		return !bringsHardware(r)
 	case isExec(r):
 		node, err := crypto.ParsePublicKey(r.URL.Query().Get("node"))
 		return err == nil && s.sessions.get(node) == nil // the leader may have it

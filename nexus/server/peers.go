@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,14 +45,16 @@ func (s *Server) registerPeers(hapi huma.API) {
 		OperationID: "carry-peer", Method: http.MethodPost, Path: peersPath, Summary: "Take what nodes of other clusters say to one of this",
 		Description: "The chain draws who probes a lease with service terms among the nodes of all clusters. Servers of other clusters bring what their agents,\n" +
 			"and consumers what they themselves have signed. A probe is answered by the lease's node, or by nothing in time.\n" +
-			"What a node whose hardware is challenged and the peers who measure it say to each other comes the same way.",
+			"What a node whose hardware is challenged and the peers who measure it say to each other comes the same way, and is taken by the server\n" +
+			"of the cluster to which whom it is for is connected, whichever is asked.",
 		RequestBody:  &huma.RequestBody{Content: map[string]*huma.MediaType{api.ContentJSON: {Schema: web.SchemaOf[api.PeerMessage](hapi)}}},
 		MaxBodyBytes: api.MaxJobRequestBytes, BodyReadTimeout: -1, SkipValidateBody: true,
 		Errors: []int{http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusServiceUnavailable},
 	}, s.takePeer)
 }
 
-// takePeer does what the leader does with what a peer of elsewhere has signed.
+// takePeer takes what a peer of elsewhere has signed: what is about a lease as the leader, what is said in a hardware
+// challenge for agents who are here, or at another server of the cluster.
 func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.PeerMessage], error) {
 	var request api.PeerMessage
 	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
@@ -62,6 +66,12 @@ func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.Peer
 	}
 	if aboutHardware(m) {
 		answer, err := s.takeAway(m, time.Now())
+		if errors.Is(err, errNotHere) && peerOf(ctx).IsZero() {
+			answer, err = s.handOn(ctx, m)
+		}
+		if errors.Is(err, errNotHere) {
+			err = web.Busy(err.Error())
+		}
 		return &body[api.PeerMessage]{api.PeerMessage{Message: answer}}, err
 	}
 	r := s.current.Load()
@@ -80,6 +90,24 @@ func (s *Server) takePeer(ctx context.Context, in *requestInput) (*body[api.Peer
 		return &body[api.PeerMessage]{api.PeerMessage{Message: []byte{}}}, nil
 	}
 	return nil, web.Invalid("body.message", fmt.Errorf("is a %T, want a probe, a report, or what is said in a hardware challenge", m))
+}
+
+// bringsHardware reports whether a request brings what is said in a hardware challenge. It leaves the body as it was.
+func bringsHardware(r *http.Request) bool {
+	raw, err := io.ReadAll(io.LimitReader(r.Body, api.MaxJobRequestBytes+1))
+	r.Body = &readAgain{Reader: io.MultiReader(bytes.NewReader(raw), r.Body), Closer: r.Body}
+	var request api.PeerMessage
+	if err != nil || api.DecodeJSON(raw, &request) != nil {
+		return false
+	}
+	m, err := job.DecodeMessage(request.Message)
+	return err == nil && aboutHardware(m)
+}
+
+// readAgain is a body of which a part was read.
+type readAgain struct {
+	io.Reader
+	io.Closer
 }
 
 // guestProbe has the lease's node answer a probe; the answer is empty if it gives none in time.

@@ -64,6 +64,7 @@ type Server struct {
 	homes     homes
 
 	challenges *challenges
+	places     places
 	outward    *http.Client // for endpoints that other clusters registered
 	signer     *signer
 	logs       *jobLogs
