@@ -57,10 +57,10 @@ func TestRunner(t *testing.T) {
 	}
 	want := []string{
 		"passes: ", "is refused as it says: ", "fails: got a, want b", `is not refused: it was not refused, want "stop"`,
-		`is refused otherwise: it was refused with "go", want "stop"`, "traps: trapped: ", "asks the chain: ",
+		`is refused otherwise: it was refused with "go", want "stop"`, "traps: trapped: ", "asks the chain: ", "asks of a lease: ",
 	}
 	for i, r := range results {
-		if i >= len(want) || !strings.HasPrefix(r.Name+": "+r.Failed, want[i]) || (r.Failed == "") != slices.Contains([]int{0, 1, 6}, i) {
+		if i >= len(want) || !strings.HasPrefix(r.Name+": "+r.Failed, want[i]) || (r.Failed == "") != slices.Contains([]int{0, 1, 6, 7}, i) {
 			t.Errorf("test %d: %+v", i, r)
 		}
 	}

@@ -315,10 +315,6 @@ func TestMessages(t *testing.T) {
 		`{"staking":{"redelegate":{"src_validator":"val","dst_validator":"wal","amount":COIN}}}`,
 		`{"distribution":{"set_withdraw_address":{"address":"bob"}}}`, `{"distribution":{"withdraw_delegator_reward":{"validator":"val"}}}`,
 		`{"distribution":{"fund_community_pool":{"amount":COINS}}}`, `{"gov":{"vote":{"proposal_id":3,"option":"no_with_veto"}}}`, `{"custom":{"burn":{}}}`,
-		`{"custom":{"deposit":{"cluster":"aa","amount":"5"}}}`, `{"custom":{"withdraw":{"cluster":"aa","amount":"5"}}}`,
-		`{"custom":{"open_channel":{"payee":"bob","nonce":"18446744073709551615","signer":"cc","amount":"5","window_ms":"60000"}}}`,
-		`{"custom":{"fund_channel":{"channel":"dd","amount":"5"}}}`, `{"custom":{"close_channel":{"channel":"dd"}}}`,
-		`{"custom":{"extend_lease":{"node":"ee","order":"ff","amount":"5"}}}`,
 	}
 	words := strings.NewReplacer("COINS", `[{"denom":"hyper","amount":"7"},{"denom":"cpu","amount":"1"}]`, "COIN", `{"denom":"hyper","amount":"5"}`, "MSG", "eyJidXJuIjp7fX0=")
 	for i, m := range r.Messages {
@@ -348,6 +344,29 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// wide are keys, digests and elements, by their first two digits.
+var wide = strings.NewReplacer(`"aa"`, wideOf("aa"), `"cc"`, wideOf("cc"), `"dd"`, wideOf("dd"), `"ee"`, wideOf("ee"), `"ff"`, wideOf("ff"),
+	`"0a"`, wideOf("0a"), `"0b"`, wideOf("0b"), `"0c"`, wideOf("0c"), `"0d"`, wideOf("0d"))
+
+func wideOf(two string) string { return `"` + strings.Repeat(two, 32) + `"` }
+
+// TestComputeMessages reads what the kit has this chain alone do. That the chain reads it too, and that the kit has all of it, the
+// templates' tests show, on a chain.
+func TestComputeMessages(t *testing.T) {
+	p := newProbe(t)
+	for name, want := range map[string]string{
+		"deposit": `{"cluster":"aa","amount":"5"}`, "withdraw": `{"cluster":"aa","amount":"5"}`,
+		"open_channel": `{"payee":"bob","nonce":"18446744073709551615","signer":"cc","amount":"5","window_ms":"60000"}`,
+		"fund_channel": `{"channel":"dd","amount":"5"}`, "close_channel": `{"channel":"dd"}`, "extend_lease": `{"node":"ee","order":"ff","amount":"5"}`,
+	} {
+		r := p.must(t, fmt.Sprintf(`{"compute":{"send":%q,"who":"bob"}}`, name))
+		want = wide.Replace(fmt.Sprintf(`{"custom":{%q:%s}}`, name, want))
+		if len(r.Messages) != 1 || string(cosmwasm.EncodeMessage(r.Messages[0].Msg)) != want {
+			t.Errorf("%s is %+v, want %s", name, r.Messages, want)
+		}
+	}
+}
+
 // TestReplies tells the probe how submessages ended.
 func TestReplies(t *testing.T) {
 	p := newProbe(t)
@@ -364,47 +383,68 @@ func TestReplies(t *testing.T) {
 
 // TestQuestions has the kit ask what the chain reads, and read what it answers.
 func TestQuestions(t *testing.T) {
-	ok := func(text string) string {
-		return `{"ok":{"ok":"` + base64.StdEncoding.EncodeToString([]byte(text)) + `"}}`
-	}
 	const refused = `{"ok":{"error":"no"}}`
 	const none = `{"error":{"no_such_contract":{"addr":"token"}}}`
-	const orderAnswer = `{"order":{"consumer":"bob","cluster":"c","policy":"none","max_cost":"5","spent":"4","deadline_ms":"9","closed":true,"claims":[` +
-		`{"node":"n","provider":"ann","sequence":"1","result":"r","exit":"ok","settled":true,"verified":false,"cost":"3"}]}}`
 	for _, c := range []struct{ name, query, answer, want string }{
-		{"balance", `{"bank":{"balance":{"address":"bob","denom":"hyper"}}}`, ok(`{"amount":{"denom":"hyper","amount":"12"}}`), `"12"`},
-		{"balances", `{"bank":{"all_balances":{"address":"bob"}}}`, ok(`{"amount":[{"denom":"hyper","amount":"12"}]}`), `[{"denom":"hyper","amount":"12"}]`},
-		{"supply", `{"bank":{"supply":{"denom":"hyper"}}}`, ok(`{"amount":{"denom":"hyper","amount":"12"}}`), `"12"`},
-		{"smart", `{"wasm":{"smart":{"contract_addr":"token","msg":"eyJiYWxhbmNlIjp7fX0="}}}`, ok(`{"balance":"3"}`), `"3"`},
+		{"balance", `{"bank":{"balance":{"address":"bob","denom":"hyper"}}}`, answered(`{"amount":{"denom":"hyper","amount":"12"}}`), `"12"`},
+		{"balances", `{"bank":{"all_balances":{"address":"bob"}}}`, answered(`{"amount":[{"denom":"hyper","amount":"12"}]}`), `[{"denom":"hyper","amount":"12"}]`},
+		{"supply", `{"bank":{"supply":{"denom":"hyper"}}}`, answered(`{"amount":{"denom":"hyper","amount":"12"}}`), `"12"`},
+		{"smart", `{"wasm":{"smart":{"contract_addr":"token","msg":"eyJiYWxhbmNlIjp7fX0="}}}`, answered(`{"balance":"3"}`), `"3"`},
 		{"smart", `{"wasm":{"smart":{"contract_addr":"token","msg":"eyJiYWxhbmNlIjp7fX0="}}}`, refused, "!query: no"},
 		{"smart", `{"wasm":{"smart":{"contract_addr":"token","msg":"eyJiYWxhbmNlIjp7fX0="}}}`, none, "!query: no_such_contract"},
-		{"raw", `{"wasm":{"raw":{"contract_addr":"token","key":"Y291bnQ="}}}`, ok("abc"), `"YWJj"`},
-		{"raw", `{"wasm":{"raw":{"contract_addr":"token","key":"Y291bnQ="}}}`, ok(""), "null"},
-		{"contract", `{"wasm":{"contract_info":{"contract_addr":"token"}}}`, ok(`{"code_id":7,"creator":"bob","admin":null,"pinned":false,"ibc_port":null}`), "7"},
-		{"code", `{"wasm":{"code_info":{"code_id":7}}}`, ok(`{"code_id":7,"creator":"bob","checksum":""}`), `"bob"`},
-		{"bonded", `{"staking":{"bonded_denom":{}}}`, ok(`{"denom":"hyper"}`), `"hyper"`},
-		{"delegation", `{"staking":{"delegation":{"delegator":"bob","validator":"val"}}}`, ok(`{"delegation":null}`), "false"},
-		{"custom", `{"custom":{"balance":{}}}`, ok(`{"valid":true}`), "true"},
-		{"escrow", `{"custom":{"escrow":{"consumer":"bob","cluster":"aa"}}}`, ok(`{"balance":"7"}`), `"7"`},
-		{"order", `{"custom":{"order":{"id":"aa"}}}`, ok(`{"order":null}`), "null"},
-		{"order", `{"custom":{"order":{"id":"aa"}}}`, ok(orderAnswer), `["bob","c","none","5","4",9,true,["n","ann",1,"r","ok",true,false,"3"]]`},
-		{"node", `{"custom":{"node":{"id":"aa"}}}`, ok(`{"node":null}`), "null"},
-		{"node", `{"custom":{"node":{"id":"aa"}}}`, ok(`{"node":{"owner":"ann","bond":"5","score":"500000"}}`), `["ann","5",500000]`},
-		{"proof", `{"custom":{"verify_proof":{"kernel":"matmul-4","inputs":["aa","bb"],"outputs":["cc"],"bind":"dd","proof":"cGF5"}}}`, ok(`{"valid":true}`), "true"},
+		{"raw", `{"wasm":{"raw":{"contract_addr":"token","key":"Y291bnQ="}}}`, answered("abc"), `"YWJj"`},
+		{"raw", `{"wasm":{"raw":{"contract_addr":"token","key":"Y291bnQ="}}}`, answered(""), "null"},
+		{"contract", `{"wasm":{"contract_info":{"contract_addr":"token"}}}`, answered(`{"code_id":7,"creator":"bob","admin":null,"pinned":false,"ibc_port":null}`), "7"},
+		{"code", `{"wasm":{"code_info":{"code_id":7}}}`, answered(`{"code_id":7,"creator":"bob","checksum":""}`), `"bob"`},
+		{"bonded", `{"staking":{"bonded_denom":{}}}`, answered(`{"denom":"hyper"}`), `"hyper"`},
+		{"delegation", `{"staking":{"delegation":{"delegator":"bob","validator":"val"}}}`, answered(`{"delegation":null}`), "false"},
+		{"custom", `{"custom":{"balance":{}}}`, answered(`{"valid":true}`), "true"},
 		{"failing", `{"custom":{"balance":{}}}`, refused, `[false,"no"]`},
 		{"failing", `{"custom":{"balance":{}}}`, none, `[false,"no_such_contract"]`},
 	} {
-		if _, err := cosmwasm.DecodeQuery([]byte(c.query)); err != nil {
-			t.Errorf("%s: %v", c.query, err)
-		}
-		if _, err := cosmwasm.DecodeReached([]byte(c.answer)); err != nil {
-			t.Errorf("%s: %v", c.answer, err)
-		}
-		p := newProbe(t)
-		if _, err := p.host.Write(append([]byte{0xff}, c.query...), []byte(c.answer)); err != nil {
-			t.Fatal(err)
-		}
-		p.expect(t, fmt.Sprintf(`{"ask":%q}`, c.name), c.want)
+		asks(t, fmt.Sprintf(`{"ask":%q}`, c.name), c.query, c.answer, c.want)
+	}
+}
+
+// asks has a probe ask something, and be answered.
+func asks(t *testing.T, msg, query, answer, want string) {
+	t.Helper()
+	if _, err := cosmwasm.DecodeQuery([]byte(query)); err != nil {
+		t.Errorf("%s: %v", query, err)
+	}
+	if _, err := cosmwasm.DecodeReached([]byte(answer)); err != nil {
+		t.Errorf("%s: %v", answer, err)
+	}
+	p := newProbe(t)
+	if _, err := p.host.Write(append([]byte{0xff}, query...), []byte(answer)); err != nil {
+		t.Fatal(err)
+	}
+	p.expect(t, msg, want)
+}
+
+// answered is how the chain hands in an answer.
+func answered(text string) string {
+	return `{"ok":{"ok":"` + base64.StdEncoding.EncodeToString([]byte(text)) + `"}}`
+}
+
+// TestChainQuestions has the kit ask what this chain alone answers.
+func TestChainQuestions(t *testing.T) {
+	const order = `{"order":{"consumer":"bob","cluster":"c","policy":"none","max_cost":"5","spent":"4","deadline_ms":"9","closed":true,"claims":[` +
+		`{"node":"n","provider":"ann","sequence":"1","result":"r","exit":"ok","settled":true,"verified":false,"cost":"3"}]}}`
+	const lease = `{"lease":{"consumer":"bob","provider":"ann","cluster":"c","terms":"t","rate":"18446744073709551615","held":"5","paid_ms":"7","expires_ms":"9","closing":true}}`
+	for _, c := range []struct{ name, fields, answer, want string }{
+		{"escrow", `{"consumer":"bob","cluster":"aa"}`, `{"balance":"7"}`, `"7"`},
+		{"order", `{"id":"aa"}`, `{"order":null}`, "null"},
+		{"order", `{"id":"aa"}`, order, `["bob","c","none","5","4",9,true,["n","ann",1,"r","ok",true,false,"3"]]`},
+		{"lease", `{"node":"ee","order":"ff"}`, `{"lease":null}`, "null"},
+		{"lease", `{"node":"ee","order":"ff"}`, lease, `["bob","ann","c","t",18446744073709551615,"5",7,9,true]`},
+		{"lease", `{"node":"ee","order":"ff"}`, strings.Replace(lease, `"rate":"18446744073709551615"`, `"rate":"18446744073709551616"`, 1), "!JSON: number out of range"},
+		{"lease", `{"node":"ee","order":"ff"}`, strings.Replace(lease, `"closing":true`, `"closing":1`, 1), "!JSON: want true or false"},
+		{"node", `{"id":"aa"}`, `{"node":null}`, "null"},
+		{"node", `{"id":"aa"}`, `{"node":{"owner":"ann","bond":"5","score":"500000"}}`, `["ann","5",500000]`},
+		{"verify_proof", `{"kernel":"matmul-4","inputs":["0a","0b"],"outputs":["0c"],"bind":"0d","proof":"cGF5"}`, `{"valid":true}`, "true"},
+	} {
+		asks(t, fmt.Sprintf(`{"chain":{"ask":%q,"who":"bob"}}`, c.name), wide.Replace(fmt.Sprintf(`{"custom":{%q:%s}}`, c.name, c.fields)), answered(c.answer), c.want)
 	}
 }
 

@@ -121,6 +121,32 @@ export class OrderState {
   }
 }
 
+// LeaseState is what a node keeps for a consumer.
+@final
+export class LeaseState {
+  consumer: string;
+  provider: string;
+  cluster: string;
+  terms: string; // the order whose terms hold
+  rate: u64; // 10⁻¹⁸ HYPER a second
+  held: U128; // what is left for the time after paid
+  paid: u64; // up to when the provider was paid, in milliseconds since 1970
+  expires: u64; // when it ends, if nobody adds to it
+  closing: bool; // notice was given: it ends then, and nobody can add to it
+
+  constructor(json: Json) {
+    this.consumer = json.field("consumer").text();
+    this.provider = json.field("provider").text();
+    this.cluster = json.field("cluster").text();
+    this.terms = json.field("terms").text();
+    this.rate = json.field("rate").u64Text();
+    this.held = json.field("held").u128();
+    this.paid = json.field("paid_ms").u64Text();
+    this.expires = json.field("expires_ms").u64Text();
+    this.closing = json.field("closing").bool();
+  }
+}
+
 // NodeState is a provider's node.
 @final
 export class NodeState {
@@ -165,6 +191,13 @@ export namespace Chain {
   export function order(id: string): OrderState | null {
     const found = asked(begin("order").field("id").text(id)).maybe("order");
     return found === null ? null : new OrderState(found);
+  }
+
+  // lease returns what a node keeps for a consumer by the order that it began with, nothing
+  // if there is none, or it is over.
+  export function lease(node: string, order: string): LeaseState | null {
+    const found = asked(begin("lease").field("node").text(node).field("order").text(order)).maybe("lease");
+    return found === null ? null : new LeaseState(found);
   }
 
   // node returns what is known of a node, nothing if nothing is.

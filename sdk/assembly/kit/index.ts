@@ -10,6 +10,6 @@ export { Answer, Query, ask } from "./queries";
 export { address, canonical, human } from "./addresses";
 export { Batch, ed25519Verify, secp256k1Recover, secp256k1Verify, secp256r1Recover, secp256r1Verify, sha256 } from "./crypto";
 export { hashToG1, hashToG2, pairingsEqual, sumG1, sumG2 } from "./bls";
-export { Chain, ClaimState, Compute, NodeState, OrderState, Statement, hexadecimal } from "./hypermesh";
+export { Chain, ClaimState, Compute, LeaseState, NodeState, OrderState, Statement, hexadecimal } from "./hypermesh";
 export { Expires } from "./expires";
 export { version } from "./version";

@@ -4,7 +4,7 @@ export { allocate, deallocate, interface_version_8 } from "./kit/abi";
 
 import { Item } from "./kit";
 import { Tests, answers, chosen, equal, listTests, refuses, runTest } from "./kit/testing";
-import { Query } from "./kit";
+import { Chain, Query } from "./kit";
 
 function tests(t: Tests): Tests {
   t.test("passes", () => {
@@ -35,6 +35,19 @@ function tests(t: Tests): Tests {
     equal(Query.bondedDenom(), "hyper");
     refuses("query: unsupported_request");
     Query.supply("hyper");
+  });
+  t.test("asks of a lease", () => {
+    const id = "0f".repeat(32);
+    const asked = '{"custom":{"lease":{"node":"' + id + '","order":"' + id + '"}}}';
+    answers(asked, '{"ok":{"ok":"eyJsZWFzZSI6bnVsbH0="}}');
+    if (Chain.lease(id, id) !== null) throw new Error("there is one");
+    // {"lease":{"consumer":"bob","provider":"ann","cluster":"c","terms":"t","rate":"3","held":"5","paid_ms":"7","expires_ms":"9","closing":false}}
+    const lease = "eyJsZWFzZSI6eyJjb25zdW1lciI6ImJvYiIsInByb3ZpZGVyIjoiYW5uIiwiY2x1c3RlciI6ImMiLCJ0ZXJtcyI6InQiLCJyYXRlIjoiMyIsImhlbGQiOiI1IiwicGFpZF9tcyI6IjciLCJleHBpcmVzX21zIjoiOSIsImNsb3NpbmciOmZhbHNlfX0=";
+    answers(asked, '{"ok":{"ok":"' + lease + '"}}');
+    const l = Chain.lease(id, id)!;
+    equal(l.consumer + " " + l.provider + " " + l.cluster + " " + l.terms, "bob ann c t");
+    equal(l.held.toString(), "5");
+    if (l.rate != 3 || l.paid != 7 || l.expires != 9 || l.closing) throw new Error("another lease");
   });
   return t;
 }
