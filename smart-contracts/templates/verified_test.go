@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/zk"
@@ -24,21 +25,41 @@ func (telling) Verify(s zk.Statement, proof []byte) error {
 
 var multiply = chain.PolicyZK{Kernel: "matmul-4", VerifyingKey: crypto.Digest{7}, Inputs: []chain.FieldBytes{{31: 3}}}
 
+// prover makes proofs of one piece of work, as jobs of a kernel have it.
+type prover struct {
+	zk.Verifier
+	policy chain.PolicyZK
+	prove  func(bind zk.Field) (output zk.Field, proof []byte)
+}
+
+// tells proves to a verifier that is telling.
+func tells() prover {
+	return prover{telling{}, multiply, func(bind zk.Field) (zk.Field, []byte) {
+		output := zk.Field{31: 9}
+		digest := zk.Statement{
+			Kernel: zk.Kernel(multiply.Kernel), VerifyingKey: multiply.VerifyingKey, Inputs: []zk.Field{zk.Field(multiply.Inputs[0])}, Output: []zk.Field{output}, Bind: bind,
+		}.Digest()
+		return output, digest[:]
+	}}
+}
+
 // compute is a chain with a market for compute: nothing of its answers is a stand-in's. The cluster is owner's, a node
 // is bob's, another is dave's, and alice has money in escrow.
 type compute struct {
 	*contract
+	proofs  prover
 	cluster harness.Account
 	nodes   map[string]harness.Account // by their owners
 	nonce   uint64
 }
 
-func newCompute(t *testing.T, template string) *compute {
+func newCompute(t *testing.T, template string, proofs prover) *compute {
 	t.Helper()
 	c := &compute{
-		contract: deployOn(t, template, harness.Config{Proofs: telling{}, Genesis: func(g *chain.Genesis) {
-			g.Kernels = []chain.GenesisKernel{{Name: multiply.Kernel, VerifyingKey: multiply.VerifyingKey, FixedGas: chain.GasUnits(700_000)}}
+		contract: deployOn(t, template, harness.Config{Proofs: proofs, Genesis: func(g *chain.Genesis) {
+			g.Kernels = []chain.GenesisKernel{{Name: proofs.policy.Kernel, VerifyingKey: proofs.policy.VerifyingKey, FixedGas: chain.GasUnits(700_000)}}
 		}}),
+		proofs:  proofs,
 		cluster: harness.AccountOf("template cluster"),
 		nodes:   map[string]harness.Account{"bob": harness.AccountOf("template node"), "dave": harness.AccountOf("template node of dave")},
 	}
@@ -75,10 +96,16 @@ func (c *compute) do(t *testing.T, from string, m chain.Msg) *harness.Result {
 // claim is what the node of an owner has done for alice, signed by all, with its proof where the policy has one.
 func (c *compute) claim(t *testing.T, policy chain.Policy, owner string) chain.Claim {
 	t.Helper()
+	return c.claimFor(t, "alice", policy, owner)
+}
+
+// claimFor is the same by an order of somebody.
+func (c *compute) claimFor(t *testing.T, consumer string, policy chain.Policy, owner string) chain.Claim {
+	t.Helper()
 	c.nonce++
 	now, node := chain.TimeMs(c.Time().UnixMilli()), c.nodes[owner]
 	order := chain.Order{
-		ChainID: chainName, Consumer: account("alice").AccountKey(), Nonce: c.nonce, Cluster: c.cluster.PublicKey(), Spec: crypto.DomainJobSpec.Hash([]byte("spec")),
+		ChainID: chainName, Consumer: account(consumer).AccountKey(), Nonce: c.nonce, Cluster: c.cluster.PublicKey(), Spec: crypto.DomainJobSpec.Hash([]byte("spec")),
 		Policy: chain.PolicyField{Policy: policy}, Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}},
 		FixedCap: chain.Hyper(1), MaxCost: chain.Hyper(1), Deadline: now + 7_200_000,
 	}
@@ -93,13 +120,9 @@ func (c *compute) claim(t *testing.T, policy chain.Policy, owner string) chain.C
 			Result: crypto.DomainResult.Hash([]byte("result")), Started: now - 3_600_000, Ended: now, Exit: chain.ExitOK,
 		},
 	}
-	if p, ok := policy.(chain.PolicyZK); ok {
-		out.Bid.Prices, out.Bid.Fixed, out.Receipt.Outputs = nil, chain.Hyper(1), []chain.FieldBytes{{31: 9}}
-		digest := zk.Statement{
-			Kernel: zk.Kernel(p.Kernel), VerifyingKey: p.VerifyingKey, Inputs: []zk.Field{zk.Field(p.Inputs[0])}, Output: []zk.Field{{31: 9}},
-			Bind: zk.Bind(chainName, id, out.Receipt.Sequence, node.PublicKey()),
-		}.Digest()
-		out.Proof = digest[:]
+	if _, ok := policy.(chain.PolicyZK); ok {
+		output, proof := c.proofs.prove(zk.Bind(chainName, id, out.Receipt.Sequence, node.PublicKey()))
+		out.Bid.Prices, out.Bid.Fixed, out.Receipt.Outputs, out.Proof = nil, chain.Hyper(1), []chain.FieldBytes{chain.FieldBytes(output)}, proof
 	}
 	for _, s := range []struct {
 		into    *crypto.Signature
@@ -107,7 +130,7 @@ func (c *compute) claim(t *testing.T, policy chain.Policy, owner string) chain.C
 		domain  *crypto.Domain
 		payload []byte
 	}{
-		{&out.OrderSig, account("alice"), crypto.DomainOrder, out.Order.Payload()}, {&out.AcceptanceSig, c.cluster, crypto.DomainAcceptance, out.Acceptance.Payload()},
+		{&out.OrderSig, account(consumer), crypto.DomainOrder, out.Order.Payload()}, {&out.AcceptanceSig, c.cluster, crypto.DomainAcceptance, out.Acceptance.Payload()},
 		{&out.BidSig, node, crypto.DomainBid, out.Bid.Payload()}, {&out.ReceiptSig, node, crypto.DomainUsage, out.Receipt.Payload()},
 		{&out.Attestation, c.cluster, crypto.DomainAttestation, chain.AttestationPayload(chainName, out.Receipt.Digest())},
 	} {
@@ -136,7 +159,7 @@ func (c *compute) settle(t *testing.T, claim chain.Claim, taken bool) {
 // TestServiceOnTheChain: an agreement rents compute and lets money go against what the chain itself has verified, and
 // against nothing else, with orders, claims, proofs and channels that are the chain's own.
 func TestServiceOnTheChain(t *testing.T) {
-	c := newCompute(t, "service")
+	c := newCompute(t, "service", tells())
 	node := fmt.Sprintf(`"node":{"id":"%s","min_bond":"100000000000","min_score":500000},"dispute"`, c.nodes["bob"].PublicKey())
 	if _, refusal := c.instantiate(t, "erin", strings.Replace(serviceBegin, `"dispute"`, node, 1)); refusal != "" {
 		t.Fatal(refusal)
@@ -165,6 +188,36 @@ func TestServiceOnTheChain(t *testing.T) {
 		t.Errorf("the agreement has %d, bob %d more: %v", c.has("it"), c.has("bob")-before, r.Attributes)
 	}
 	c.rents(t)
+}
+
+// TestServicePaysWhoOrdered is the whole way of money that a contract holds, whose own escrow would pay for no order: bob orders
+// with his key, and out of his escrow; dave does the work, and is paid by the order; against its result, which the chain has
+// verified, the agreement pays bob. What others have ordered of dave pays nobody.
+func TestServicePaysWhoOrdered(t *testing.T) {
+	c := newCompute(t, "service", tells())
+	if _, refusal := c.instantiate(t, "erin", serviceBegin); refusal != "" {
+		t.Fatal(refusal)
+	}
+	c.do(t, "bob", chain.Deposit{Cluster: c.cluster.PublicKey(), Amount: chain.Hyper(5)})
+	own, foreign := c.claimFor(t, "bob", multiply, "dave"), c.claim(t, multiply, "dave")
+	for i, claim := range []chain.Claim{own, foreign} {
+		c.must(t, "alice", fmt.Sprintf(`{"offer":{"evidence":{"order":{"id":"%s"}},"stake":"200"}}`, claim.Order.ID()), 1_000)
+		c.must(t, "bob", fmt.Sprintf(`{"accept":{"task":%d}}`, i+1), 200)
+	}
+	c.refused(t, "bob", `{"deliver":{"task":1}}`, "the order has no claim")
+	dave := c.has("dave")
+	c.settle(t, foreign, true)
+	c.settle(t, own, true)
+	escrow := settlement.EscrowOf(c.State(), account("bob").Address(), c.cluster.PublicKey()).Balance
+	if escrow != chain.Hyper(4) || c.has("dave") == dave {
+		t.Errorf("of 5 HYPER bob has %s in escrow, dave has %d more", escrow, c.has("dave")-dave)
+	}
+	c.refused(t, "bob", `{"deliver":{"task":2}}`, "no result of the order is paid, verified and as agreed")
+	before := c.has("bob")
+	c.must(t, "bob", `{"deliver":{"task":1}}`)
+	if c.has("bob") != before+1_200 || c.has("it") != 1_200 {
+		t.Errorf("bob has %d more, the agreement %d", c.has("bob")-before, c.has("it"))
+	}
 }
 
 // rents has the agreement rent compute: what the client's key signs, job by job, is the provider's, and the rest comes back.
@@ -205,7 +258,7 @@ func (c *compute) rents(t *testing.T) {
 
 // TestEscrowOnTheChain: a milestone that names an order is paid when the chain itself has verified a result of the worker.
 func TestEscrowOnTheChain(t *testing.T) {
-	c := newCompute(t, "escrow")
+	c := newCompute(t, "escrow", tells())
 	if _, refusal := c.instantiate(t, "owner", `{}`); refusal != "" {
 		t.Fatal(refusal)
 	}
