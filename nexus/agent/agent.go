@@ -227,6 +227,7 @@ func (a *Agent) openWork(dir string) (err error) {
 	if err != nil {
 		return err
 	}
+	a.capacity.spooled = func() uint64 { return uint64(a.blobs.PinnedBytes()) }
 	if err := a.openContainers(dir); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
 )
 
@@ -15,25 +16,31 @@ type need struct {
 	memoryMiB  uint64
 	diskMiB    uint64 // of the directory that it runs in
 	gpuMilli   uint64 // thousandths of GPUs
+	storeBytes uint64 // of the store of inputs and outputs
 }
 
+// entryBytes is the most that an entry of an output's archive takes beside its content.
+const entryBytes = 1_100
+
 // needOf returns what a job takes: what it asks for, and room for its unpacked
-// input and its output.
+// input and its output, and for both in the store, the output encrypted.
 func needOf(spec *job.Spec) need {
+	output := blob.SealedBytes(int64(spec.Limits.OutputBytes) + int64(spec.Limits.OutputFiles)*entryBytes)
 	return need{
+		storeBytes: uint64(blob.StoredBytes(int64(spec.InputBytes)) + blob.StoredBytes(output)),
 		millicores: spec.Resources.Millicores, memoryMiB: spec.Resources.MemoryMiB,
 		diskMiB: mebibytes(spec.InputBytes) + mebibytes(spec.Limits.OutputBytes), gpuMilli: spec.Resources.GPUs * spec.Resources.GPUMilli,
 	}
 }
 
 func (n need) plus(m need) need {
-	return need{n.millicores + m.millicores, n.memoryMiB + m.memoryMiB, n.diskMiB + m.diskMiB, n.gpuMilli + m.gpuMilli}
+	return need{n.millicores + m.millicores, n.memoryMiB + m.memoryMiB, n.diskMiB + m.diskMiB, n.gpuMilli + m.gpuMilli, n.storeBytes + m.storeBytes}
 }
 
 // beyond is by how much a need is above another.
 func (n need) beyond(m need) need {
 	above := func(a, b uint64) uint64 { return a - min(a, b) }
-	return need{above(n.millicores, m.millicores), above(n.memoryMiB, m.memoryMiB), above(n.diskMiB, m.diskMiB), above(n.gpuMilli, m.gpuMilli)}
+	return need{above(n.millicores, m.millicores), above(n.memoryMiB, m.memoryMiB), above(n.diskMiB, m.diskMiB), above(n.gpuMilli, m.gpuMilli), above(n.storeBytes, m.storeBytes)}
 }
 
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
@@ -42,6 +49,7 @@ func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
 type capacity struct {
 	total   need
 	maxJobs int
+	spooled func() uint64 // bytes of the store that finished jobs keep
 
 	mu      sync.Mutex
 	used    need
@@ -52,8 +60,10 @@ type capacity struct {
 
 func newCapacity(c *Config) *capacity {
 	return &capacity{
-		total:   need{millicores: c.Millicores, memoryMiB: c.MemoryMiB, diskMiB: c.DiskMiB / 2, gpuMilli: c.GPUs * job.GPUWhole},
-		maxJobs: c.MaxJobs, freed: make(chan struct{}),
+		total: need{
+			millicores: c.Millicores, memoryMiB: c.MemoryMiB, diskMiB: c.DiskMiB / 2, gpuMilli: c.GPUs * job.GPUWhole, storeBytes: c.storeBytes(),
+		},
+		maxJobs: c.MaxJobs, spooled: func() uint64 { return 0 }, freed: make(chan struct{}),
 	}
 }
 
@@ -81,7 +91,19 @@ func (c *capacity) short(n need) string {
 			return fmt.Sprintf("%d %s needed, %d free", r.want, r.what, free)
 		}
 	}
-	return ""
+	return c.full(n.storeBytes)
+}
+
+// full says that the store has no room for the inputs and the output of one more job, beside those of the jobs that run and
+// the outputs that no server has taken. What is more than the store ever has, most of which its consumer will not use, takes
+// all of it. The caller holds c.mu.
+func (c *capacity) full(want uint64) string {
+	spooled := c.spooled()
+	want, free := min(want, c.total.storeBytes), c.total.storeBytes-min(c.total.storeBytes, c.used.storeBytes+spooled)
+	if want <= free {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes of the store of inputs and outputs needed, %d free: %d are of finished jobs whose outputs no server has taken", want, free, spooled)
 }
 
 // missing names what is not free for one more job now, or returns nothing.

@@ -28,7 +28,9 @@
 //  5. What runs at one time is within millicores, memory_mib, disk_mib, gpus and
 //     max_jobs; work begins a few at a time, and gives way to what else the machine
 //     does by nice; the blob store and the directories of running work are each
-//     within half of disk_mib; blobs move at bandwidth_kib at most, each way.
+//     within half of disk_mib, and a job is taken on only if its inputs and output
+//     have room in the store beside those of the others and the outputs that no
+//     server has taken; blobs move at bandwidth_kib at most, each way.
 //     Outside of its hours, paused and draining the node bids for nothing.
 //
 //  6. For deterministic work the result, the fuel and the usage depend on the

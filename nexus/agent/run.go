@@ -41,7 +41,7 @@ func invalid(format string, args ...any) result {
 }
 
 // perform does the work of a task and returns its signed end. An error says why
-// there is none.
+// there is none. Its room in the store the task has until its output is kept.
 func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 	spec := t.assignment.Work()
 	n := needOf(spec)
@@ -50,7 +50,8 @@ func (a *Agent) perform(ctx context.Context, t *task) (job.Done, error) {
 	if err := a.capacity.acquire(waiting, n); err != nil {
 		return job.Done{}, err
 	}
-	defer a.capacity.release(n)
+	t.stores = need{storeBytes: n.storeBytes}
+	defer a.capacity.release(n.beyond(t.stores))
 	leave, err := a.starts.enter(waiting)
 	if err != nil {
 		return job.Done{}, fmt.Errorf("waiting for its turn: %w", err)

@@ -40,6 +40,7 @@ type task struct {
 	serving    *atomic.Bool     // of a lease: its service runs
 	withheld   *atomic.Uint64   // of a lease: from when on, in ms, it is for its servers to answer that its inputs are not here; 0: they are not asked for
 	resumed    *job.Spec        // of a lease: what is run of it at first
+	stores     need             // of a job: its room in the store, once it has that; its own
 	holds      need             // of a lease: what it has acquired, or waits for; under Agent.mu
 	resized    chan resized     // of a lease: takes what to make of it
 	key        *chain.OutputKey // under fair exchange: that the output is sealed with
@@ -193,6 +194,7 @@ func (a *Agent) carryOut(ctx context.Context, t *task) {
 	ctx, stop := context.WithDeadlineCause(ctx, timeOf(t.assignment.Order.Deadline), errDeadline)
 	defer stop()
 	done, err := a.perform(ctx, t)
+	defer func() { a.capacity.shrink(t.stores) }()
 	if err == nil {
 		err = a.finish(t, done)
 	}
@@ -317,6 +319,7 @@ func (a *Agent) release(order crypto.Digest, retire bool) (spoolEntry, bool) {
 		if err := a.blobs.Unpin(entry.Done.Blob()); err != nil {
 			a.log.Error("agent: letting an output go", "order", order.Short(), "error", err)
 		}
+		a.capacity.shrink(need{}) // whoever waits looks again
 	}
 	return entry, true
 }

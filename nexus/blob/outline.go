@@ -57,6 +57,9 @@ func outlineBytes(length int64) int64 {
 	return lengthBytes + int64(chunksOf(length))*crypto.DigestSize
 }
 
+// StoredBytes returns what a store needs for a blob of so many bytes.
+func StoredBytes(length int64) int64 { return length + outlineBytes(length) }
+
 func (o outline) id() crypto.Digest {
 	encoded := o.encode()
 	list := crypto.DomainBlobList.Hash(encoded[lengthBytes:])

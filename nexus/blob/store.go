@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -91,6 +92,7 @@ type Store struct {
 	partials  map[crypto.Digest]*entry
 	order     *list.List // of *entry, the one used longest ago first
 	pins      map[crypto.Digest]bool
+	pinned    atomic.Int64                    // bytes of the complete blobs that are pinned
 	fetching  map[crypto.Digest]chan struct{} // closed when the fetch ends
 	receiving map[crypto.Digest]*reception    // uploads that are under way
 	served    map[crypto.PublicKey]int        // transfers being served, by peer
@@ -290,6 +292,14 @@ func (s *Store) insert(e *entry) {
 		s.partials[e.id] = e
 	} else {
 		s.entries[e.id] = e
+		s.countPinned(e.id, 1)
+	}
+}
+
+// countPinned counts the bytes of a blob that is there and pinned: one time, or minus one. The caller holds s.mu, or is Open.
+func (s *Store) countPinned(id crypto.Digest, times int64) {
+	if e := s.entries[id]; e != nil && s.pins[id] {
+		s.pinned.Add(times * e.bytes)
 	}
 }
 
@@ -300,6 +310,7 @@ func (s *Store) drop(e *entry) {
 		dir = dirPartial
 		delete(s.partials, e.id)
 	} else {
+		s.countPinned(e.id, -1)
 		delete(s.entries, e.id)
 	}
 	s.order.Remove(e.place)
@@ -397,6 +408,7 @@ func (s *Store) Pin(id crypto.Digest) error {
 		return fmt.Errorf("blob: pinning %s: %w", id.Short(), err)
 	}
 	s.pins[id] = true
+	s.countPinned(id, 1)
 	return nil
 }
 
@@ -410,9 +422,13 @@ func (s *Store) Unpin(id crypto.Digest) error {
 	if err := os.Remove(s.path(dirPins, id.String())); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("blob: unpinning %s: %w", id.Short(), err)
 	}
+	s.countPinned(id, -1)
 	delete(s.pins, id)
 	return nil
 }
+
+// PinnedBytes returns the bytes of the files of the pinned blobs that are there.
+func (s *Store) PinnedBytes() int64 { return s.pinned.Load() }
 
 // Pinned returns the pinned ids in ascending order.
 func (s *Store) Pinned() []crypto.Digest {

@@ -429,6 +429,45 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// TestPinnedBytes: what pinned blobs take is counted, whichever comes first, once for each, and over a restart.
+func TestPinnedBytes(t *testing.T) {
+	cfg := config(t.TempDir())
+	s := open(t, cfg)
+	content := make([]byte, 3*chunk+5)
+	want := func(what string, n int64) {
+		t.Helper()
+		if got := s.PinnedBytes(); got != n {
+			t.Errorf("%s: %d bytes are pinned, want %d", what, got, n)
+		}
+	}
+	id, other := blob.Sum(content), put(t, s, content[:7])
+	all := blob.StoredBytes(int64(len(content)))
+	if err := errors.Join(s.Pin(id), s.Pin(id)); err != nil {
+		t.Fatal(err)
+	}
+	want("pinned before it is there", 0)
+	put(t, s, content)
+	put(t, s, content)
+	want("there", all)
+	if err := errors.Join(s.Pin(other), s.Pin(other)); err != nil {
+		t.Fatal(err)
+	}
+	want("another", all+blob.StoredBytes(7))
+	if err := errors.Join(s.Unpin(other), s.Unpin(other)); err != nil {
+		t.Fatal(err)
+	}
+	want("without that", all)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, cfg)
+	want("after a restart", all)
+	if err := s.Unpin(id); err != nil {
+		t.Fatal(err)
+	}
+	want("nothing", 0)
+}
+
 // stall asks for a blob and reads no chunk of it.
 func stall(t *testing.T, conn *transport.Conn, id crypto.Digest) *transport.Stream {
 	t.Helper()
