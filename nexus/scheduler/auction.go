@@ -70,6 +70,13 @@ func (s *State) auction(j *Job, search bool) []Effect {
 		s.park(j)
 		s.reschedule(j)
 		return nil
+	case j.IsLease():
+		if why, until := s.unopenedLimit(account, j); why != "" {
+			s.park(j)
+			j.RetryAt = until
+			s.reschedule(j)
+			return nil
+		}
 	}
 	if j.resizes != nil {
 		return s.auctionResize(j)

@@ -62,7 +62,7 @@ func (s *State) Explain(spec *job.Spec, fit int) Explanation {
 func (s *State) Reason(j *Job) string {
 	switch {
 	case j.Parked:
-		return s.parkedFor(s.accounts[j.consumer])
+		return s.parkedFor(s.accounts[j.consumer], j)
 	case j.group == nil || j.Backoff:
 		return j.Reason
 	case j.ganged():
@@ -99,7 +99,12 @@ func (s *State) lacks(r *match.Request, wanted int) string {
 }
 
 // parkedFor says why a consumer's job is parked.
-func (s *State) parkedFor(a *Account) string {
+func (s *State) parkedFor(a *Account, j *Job) string {
+	if j.IsLease() && !s.full(a, 1) {
+		if why, _ := s.unopenedLimit(a, j); why != "" {
+			return why
+		}
+	}
 	if a.active < s.config.MaxActive && a.outbox > 0 {
 		return fmt.Sprintf("the consumer has %d jobs in auctions or running and %d that wait for the chain, its share", a.active, a.outbox)
 	}

@@ -346,6 +346,7 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 		s.free(j)
 		s.retire(j)
 	}
+	s.countUnopened(j)
 	s.open.drop(place{arrival: j.Arrival})
 	s.reschedule(j)
 	for _, m := range s.leaveGang(j) {
@@ -390,6 +391,7 @@ func (s *State) letCapGo(j *Job) {
 	j.Held = 0
 	s.free(j)
 	s.retire(j)
+	s.countUnopened(j)
 	s.reschedule(j)
 }
 
@@ -420,6 +422,7 @@ func (s *State) cancelJob(c CancelJob) ([]Effect, error) {
 	case j.Leased:
 		return nil, reject("late", "lease %s is open: the chain ends it, upon notice", c.Order.Short())
 	}
+	s.letLapse(j, j.OpenUntil()) // so long the bid binds its node
 	return s.end(j, job.Cancelled, "cancelled by the consumer"), nil
 }
 
@@ -530,6 +533,7 @@ func (s *State) changed(j *Job) {
 	s.touch(j)
 	s.reschedule(j)
 	s.backs(j)
+	s.countUnopened(j)
 	live, _, _ := j.count()
 	active := !j.Status.Final() && (j.Status == job.Bidding || live > 0)
 	if active == j.active {

@@ -84,7 +84,7 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 	case c.Live && !j.Leased: // its money has left the escrow
 		s.free(j)
 		j.Leased = true
-		s.touch(j)
+		s.changed(j)
 		s.reschedule(j)
 		return nil, nil
 	case c.Live:
@@ -103,6 +103,7 @@ func (s *State) leaseSeen(c LeaseSeen) ([]Effect, error) {
 // longer bid of a node that was given it before keeps its cap outstanding.
 func (s *State) tooLate(j *Job, why string) []Effect {
 	late := j.OpenUntil()
+	s.letLapse(j, min(late, s.now))
 	effects := s.end(j, job.Failed, why)
 	if j.Held != 0 && j.Held <= late {
 		s.letCapGo(j)

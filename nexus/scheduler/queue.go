@@ -14,7 +14,9 @@ import (
 //   - it waits for orders before it, or for the rest of its gang: an event of
 //     theirs takes it on;
 //   - it is parked: its consumer has as many active jobs as it may, and one of
-//     those that ends takes it on;
+//     those that ends takes it on; or it is for a lease, and those that are not open
+//     hold as much as they may, or others lapsed: one that is opened, or RetryAt,
+//     takes it on;
 //   - it backs off: its last auction found too few bids, and RetryAt, or a node
 //     that comes or accepts work again, takes it on;
 //   - it is queued: no node had room, and capacity that comes free takes it on.
@@ -169,10 +171,10 @@ func (s *State) unqueue(j *Job) {
 	j.RetryAt, j.Backoff = 0, false
 }
 
-// park has a job wait until its consumer has fewer active jobs.
+// park has a job wait until its consumer has fewer active jobs, or leases that are not open.
 func (s *State) park(j *Job) {
 	account := s.accounts[j.consumer]
-	j.Parked, j.Reason = true, s.parkedFor(account)
+	j.Parked, j.Reason = true, s.parkedFor(account, j)
 	account.parked.put(s.rankOf(j), j)
 }
 

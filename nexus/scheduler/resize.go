@@ -115,9 +115,8 @@ func (s *State) resize(j *Job) []Effect {
 	s.take(n, lease, run.Devices)
 	s.take(n, j, order.Devices)
 	s.gain(n)
-	s.touch(j)
+	s.changed(j)
 	s.touch(lease)
-	s.reschedule(j)
 	if before == nil {
 		return nil
 	}

@@ -34,7 +34,7 @@ type snapshot struct {
 // Form is the version of what servers keep of the state: the encodings of Entry and of the snapshot, and what the state
 // makes of them. Whoever changes one raises it: another program's log, read by this one, would give another state, or
 // lose commands. A test holds it against testdata/form.golden.
-const Form = "3"
+const Form = "4"
 
 const snapshotPart = 4_096 // elements
 
@@ -161,6 +161,7 @@ func (s *State) restoreJob(j *Job) error {
 			s.retire(j)
 		}
 		s.reschedule(j)
+		s.countUnopened(j)
 		return nil
 	}
 	s.open.put(place{arrival: j.Arrival}, j)
@@ -330,8 +331,9 @@ func (s *State) auditJob(id crypto.Digest, j *Job, used map[crypto.PublicKey]job
 	}
 }
 
-// auditNodes checks all nodes against what jobs hold.
+// auditNodes checks all nodes, and what consumers hold of them for leases that are not open, against what jobs hold.
 func (s *State) auditNodes(used map[crypto.PublicKey]job.Resources) {
+	s.auditUnopened()
 	connected, held, c := 0, 0, census{}
 	for id, n := range s.nodes { // order-free: each is judged alone, and sums commute
 		s.auditNode(id, n, used[id])

@@ -119,7 +119,8 @@ type Job struct {
 	touched  uint64 // the newest entry that changed it
 	timer    place  // in State.timers; zero: none
 	group    *group
-	inBack   bool // in State.backoff
+	inBack   bool     // in State.backoff
+	counted  heldRoom // of Account.unopened
 
 	resizes  *Job // the lease that it is to resize, while neither has ended
 	resizing *Job // of a lease: who is to resize it
@@ -173,7 +174,10 @@ type Account struct {
 	Kept        uint64       // its jobs that the state holds
 	Settled     chain.Height // of the newest settlement, or beginning under replicate, of its jobs
 	Since       chain.TimeMs // what its escrow held before says nothing: caps that time let go could be spent until then
+	Lapsed      chain.TimeMs // until when the times are made up for that leases held room which it did not open
+	LapsedTo    chain.TimeMs // up to when such times are counted
 
+	unopened  heldRoom
 	active    int // jobs in auctions or running
 	outbox    int // jobs whose claims wait for the chain
 	specBytes int // of its jobs

@@ -83,6 +83,7 @@ func (s *State) elapse(j *Job) []Effect {
 		s.lapse(j, j.Order.Deadline+chain.TimeMs(s.config.ClaimWindowMs))
 		return s.end(j, job.Failed, "the claim window ended and the chain's verdict did not come")
 	case s.last(j) < s.now:
+		s.letLapse(j, min(j.OpenUntil(), s.now))
 		return s.end(j, job.Failed, "the deadline passed: "+s.lastReason(j))
 	}
 	effects := s.loseOverdue(j)

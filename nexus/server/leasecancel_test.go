@@ -25,18 +25,7 @@ func TestLeasesThatWereOpenedAreNotCancelled(t *testing.T) {
 	})
 	c.waitNodes(0, 1)
 	c.upload(0, blob.Sum([]byte(program)), program)
-	for _, x := range []struct {
-		name   string
-		chain  func(f *fakeChain, id crypto.Digest)
-		status int
-		says   string
-	}{
-		{"open", func(f *fakeChain, id crypto.Digest) {
-			f.leases = map[crypto.Digest]server.Lease{id: {Live: true, Opened: true}}
-		}, http.StatusConflict, "is open"},
-		{"unknown", func(f *fakeChain, _ crypto.Digest) { f.down = true }, http.StatusServiceUnavailable, "cannot be asked"},
-		{"not open", func(f *fakeChain, _ crypto.Digest) { f.down = false }, http.StatusOK, "cancelled"},
-	} {
+	lease := func() crypto.Digest {
 		spec := testSpec(program)
 		spec.Work = job.WorkField{Work: job.Wasm{Module: blob.Sum([]byte(program))}}
 		order := testOrder(chain.PolicyNone{})
@@ -44,8 +33,30 @@ func TestLeasesThatWereOpenedAreNotCancelled(t *testing.T) {
 		order.Caps, order.MaxCost = order.Caps[:2], chain.Hyper(20)
 		request, id := signedJob(t, order, spec)
 		if status, body := c.post(0, "/v1/jobs", request); status != http.StatusOK {
-			t.Fatalf("%s: %d %s", x.name, status, body)
+			t.Fatalf("%d %s", status, body)
 		}
+		return id
+	}
+	first := lease()
+	c.waitJob(0, first, job.Running)
+	var second crypto.Digest // which waits until the first is open, as the one node is small
+	for _, x := range []struct {
+		name   string
+		of     *crypto.Digest
+		chain  func(f *fakeChain, id crypto.Digest)
+		status int
+		says   string
+	}{
+		{"open", &first, func(f *fakeChain, id crypto.Digest) {
+			f.leases = map[crypto.Digest]server.Lease{id: {Live: true, Opened: true}}
+		}, http.StatusConflict, "is open"},
+		{"unknown", &second, func(f *fakeChain, _ crypto.Digest) { f.down = true }, http.StatusServiceUnavailable, "cannot be asked"},
+		{"not open", &second, func(f *fakeChain, _ crypto.Digest) { f.down = false }, http.StatusOK, "cancelled"},
+	} {
+		if x.of.IsZero() {
+			*x.of = lease()
+		}
+		id := *x.of
 		c.waitJob(0, id, job.Running)
 		c.chain.set(func() { x.chain(c.chain, id) })
 		signature := http.Header{api.SignatureHeader: {key(consumerKey).Sign(crypto.DomainCancel, api.CancelPayload(testChain, id)).String()}}
