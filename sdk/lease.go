@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/consensus/light"
@@ -101,6 +102,19 @@ const promisedReads = 3
 // Watch is what whoever probes the lease has to know.
 func (p *Promised) Watch(id chain.LeaseID) job.Watch {
 	return job.Watch{Lease: id, Terms: p.Lease.Order, Service: p.Service.Terms, Since: p.Lease.Since, Until: p.Lease.Expires, At: p.At}
+}
+
+// WatchBy is Watch for a peer: of the epochs that are its own. Where nobody was drawn before its peers, they have all.
+func (p *Promised) WatchBy(id chain.LeaseID, peer crypto.PublicKey) job.Watch {
+	m, s := p.Watch(id), &p.Service
+	now, before := slices.Contains(s.Peers, peer), slices.Contains(s.Former, peer)
+	if now && !before && len(s.Former) > 0 {
+		m.From = s.Drawn
+	}
+	if before && !now {
+		m.Before = s.Drawn
+	}
+	return m
 }
 
 // Each returns what is promised now, and under the terms before, of which something may be reported.

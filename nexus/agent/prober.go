@@ -37,7 +37,7 @@ type Prober struct {
 	// Report takes a signed report of an epoch that is over and missed a term.
 	Report func(said job.PeerReport, finding chain.ServiceFinding)
 
-	of      job.Watch    // of which all that follows is, without Until and At
+	of      job.Watch    // of which all that follows is, without what changes while the terms hold
 	epoch   uint64       // the first that is not reported
 	found   []probeFound // since then, in the order of time
 	started bool         // a probe found the service
@@ -61,7 +61,7 @@ func (p *Prober) Turn(ctx context.Context) {
 	m = p.Said()
 	p.enter(&m)
 	now := timeMs(time.Now())
-	if ctx.Err() == nil && now >= m.Since && now < m.Until {
+	if ctx.Err() == nil && now >= m.Since && now < m.Until && m.OwnAt(now) {
 		if serving, kib, ok := p.probe(ctx, &m, min(every/2, probeTimeout)); ok && len(p.found) < maxFound {
 			p.found = append(p.found, probeFound{sent: uint64(now - m.Since), serving: serving, kib: kib})
 		}
@@ -99,7 +99,7 @@ func (p *Prober) enter(m *job.Watch) {
 		return
 	}
 	of := *m
-	of.Until, of.At = 0, 0
+	of.Until, of.At, of.From, of.Before = 0, 0, 0, 0
 	if p.of != of {
 		p.of, p.epoch, p.found, p.started, p.late = of, uint64(now-m.Since)/m.Service.EpochMs, nil, false, 0
 		return
@@ -141,8 +141,8 @@ func (p *Prober) count(m *job.Watch, endMs uint64) (r chain.ServiceReport) {
 // report signs what was found of an epoch, if its terms were missed.
 func (p *Prober) report(m *job.Watch, r chain.ServiceReport) {
 	begin, end, ok := m.Service.Span(m.Since, p.epoch)
-	if !ok || begin <= timeMs(p.Began) {
-		return // another process may have reported it
+	if !ok || begin <= timeMs(p.Began) || !m.Own(begin) {
+		return // another process may have reported it, or other peers do
 	}
 	finding := m.Service.Finds(p.epoch, uint64(min(end, m.Until)-begin), &r)
 	if finding == chain.ServiceKept {

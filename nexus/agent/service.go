@@ -164,7 +164,7 @@ func (w *watcher) prove(ctx context.Context) {
 	if of == nil || !slices.Contains(slices.Concat(of.Service.Peers, of.Service.Former), w.agent.id) {
 		return
 	}
-	has := of.Watch(m.Lease)
+	has := of.WatchBy(m.Lease, w.agent.id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.proven = true

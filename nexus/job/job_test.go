@@ -73,7 +73,7 @@ func messages() map[string]job.Message {
 		"ack":           job.Ack{Order: order.ID()},
 		"load":          job.Load{Free: job.Resources{Millicores: 1}, Accepting: true},
 		"roster":        job.Roster{Index: 7, Servers: []string{"a@nexus-1.example:7200", "b@nexus-2.example:7200"}},
-		"watch":         job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7, Until: 9, At: 8, Abroad: true},
+		"watch":         job.Watch{Lease: chain.LeaseID{Order: order.ID()}, Terms: order.ID(), Service: chain.ServiceTerms{EpochMs: 60_000, AvailabilityBps: 9_900, RebateBps: 5_000}, Since: 7, Until: 9, At: 8, Abroad: true, From: 5, Before: 6},
 		"probe":         job.Probe{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Bytes: 5, Signature: crypto.Signature{7}},
 		"probe_reply":   job.ProbeReply{Lease: chain.LeaseID{Order: order.ID()}, Nonce: crypto.Digest{4}, Serving: true, Data: []byte{1, 2}},
 		"peer_report":   job.PeerReport{Epoch: chain.ServiceEpoch{ChainID: "job-test-1", Epoch: 3}, Report: chain.ServiceReport{Sent: 10, Answered: 2}},

@@ -27,6 +27,19 @@ type Watch struct {
 	Until   chain.TimeMs // when the lease ends, or ended, as far as At knows
 	At      chain.TimeMs // of the block whose state says all that
 	Abroad  bool         // the lease is another cluster's: that nothing answers a probe says nothing, Unanswered does
+	From    chain.TimeMs // epochs that began before it are those of the peers before this one; 0: none are
+	Before  chain.TimeMs // epochs that begin at it or later are those of the peers after this one; 0: none are
+}
+
+// Own reports whether an epoch that begins at a time is this peer's to probe and report.
+func (m Watch) Own(begin chain.TimeMs) bool {
+	return begin >= m.From && (m.Before == 0 || begin < m.Before)
+}
+
+// OwnAt is Own of the epoch that is under way at a time since the terms began.
+func (m Watch) OwnAt(now chain.TimeMs) bool {
+	begin, _, ok := m.Service.Span(m.Since, uint64(now-m.Since)/m.Service.EpochMs)
+	return ok && m.Own(begin)
 }
 
 // Probe asks the lease's node whether its service runs, and for some bytes.

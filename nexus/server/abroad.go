@@ -186,9 +186,9 @@ func (s *Server) lookAbroad(ctx context.Context, f *foreignLease) {
 		return
 	}
 	for _, of := range each {
-		m := of.Watch(f.id)
-		m.Abroad = true
 		for _, peer := range peersOf(of, now) {
+			m := of.WatchBy(f.id, peer)
+			m.Abroad = true
 			if agent := s.sessions.get(peer); agent != nil {
 				agent.send(m)
 			}

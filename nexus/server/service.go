@@ -166,7 +166,7 @@ func (s *services) see(id chain.LeaseID, seen *Service) bool {
 	return true
 }
 
-// peersOf lists who probes a lease: the peers of now, and those before them until their last epoch is over.
+// peersOf lists who is told of a lease: the peers of now, and those before them until their last epoch is over and reported.
 func peersOf(seen *Service, now chain.TimeMs) []crypto.PublicKey {
 	if since := now - seen.Service.Drawn; uint64(since) < 2*seen.Service.Terms.EpochMs {
 		return slices.Concat(seen.Service.Peers, seen.Service.Former)
@@ -176,10 +176,9 @@ func peersOf(seen *Service, now chain.TimeMs) []crypto.PublicKey {
 
 // tellPeers has those who are here probe a lease.
 func (r *reign) tellPeers(id chain.LeaseID, seen *Service) {
-	m := seen.Watch(id)
 	for _, peer := range peersOf(seen, r.now()) {
 		if s := r.sessions.get(peer); s != nil {
-			s.send(m)
+			s.send(seen.WatchBy(id, peer))
 		}
 	}
 }
