@@ -39,7 +39,7 @@ func appendFromMessage(out []chain.Address, m chain.Msg) []chain.Address {
 	case chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel,
 		chain.AddBond, chain.CommitVote, chain.RevealVote, chain.Challenge, chain.Appeal, chain.CommitRun, chain.RevealRun, chain.CollectRun,
 		chain.ReportMiss, chain.DrawPeers, chain.LeaveLease, chain.AccusePeer,
-		chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome, chain.StoreCode:
+		chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome, chain.StoreCode, chain.PinCode:
 	case chain.InstantiateContract:
 		if m.Admin != nil {
 			return append(out, *m.Admin)
@@ -169,7 +169,7 @@ func appendFromEvent(out []chain.Address, e chain.Event) []chain.Address {
 		return appendFromRuns(out, e)
 	case chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed:
 		return appendFromService(out, e)
-	case chain.HardwareJudged, chain.HardwareDeclared, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+	case chain.HardwareJudged, chain.HardwareDeclared, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned, chain.CodePinned:
 		return appendFromContract(appendFromHardware(out, e), e)
 	case chain.HomeAnnounced, chain.ClaimRecorded, chain.ClaimRejected, chain.KeyRevealed, chain.LeaseChanged, chain.LeaseEnded, chain.PeersDrawn, chain.HardwareChallenged, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded:
 	case chain.CommissionSet, chain.KeysRotated, chain.ValidatorUnjailed, chain.NodeAffiliated, chain.NodeUnaffiliated, chain.ValidatorJailed, chain.EpochClosed:

@@ -289,7 +289,7 @@ func (b *batch) event(at place, tx *chain.DecodedTx, event chain.Event) error {
 		chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed,
 		chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced,
 		chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
-		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned, chain.CodePinned:
 	case chain.ClaimLost:
 		key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
 		return b.claim(at, tx, key, chain.ClaimSettled{}, event)

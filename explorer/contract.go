@@ -2,6 +2,7 @@ package explorer
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 )
@@ -25,6 +26,8 @@ func sayContract(who link, m any) sentence {
 			return say(who, " makes contract ", linkAddress(m.Contract), " one that nobody changes any more")
 		}
 		return say(who, " makes ", linkAddress(*m.Admin), " admin of contract ", linkAddress(m.Contract))
+	case chain.PinCode:
+		return say(who, fmt.Sprintf(" has every node keep code %d in memory for %s more, for at most ", m.Code, counted(int(m.Periods), "day")), m.MaxBurn)
 	}
 	panic(fmt.Sprintf("explorer: message of type %T", m))
 }
@@ -72,6 +75,8 @@ func sayContractEvent(e any) sentence {
 		return s
 	case chain.ContractBurned:
 		return say("Contract ", linkAddress(e.Contract), " burned ", e.Amount)
+	case chain.CodePinned:
+		return say(fmt.Sprintf("Code %d is kept in memory until %s; ", e.Code, momentOf(e.Until, time.Time{}).Absolute), linkAddress(e.Sender), " burned ", e.Burned, " for it")
 	}
 	panic(fmt.Sprintf("explorer: event of type %T", e))
 }
@@ -111,6 +116,8 @@ func appendFromContract(out []chain.Address, e any) []chain.Address {
 		return append(out, e.Contract, e.Payer)
 	case chain.ContractBurned:
 		return append(out, e.Contract)
+	case chain.CodePinned:
+		return append(out, e.Sender)
 	}
 	return out
 }

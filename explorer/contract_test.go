@@ -21,6 +21,7 @@ func TestWordsOfContracts(t *testing.T) {
 		{chain.MigrateContract{Contract: contract, Code: 7}, []string{who.Short(), contract.Short(), "code 7"}},
 		{chain.SetContractAdmin{Contract: contract, Admin: &other}, []string{who.Short(), other.Short(), contract.Short()}},
 		{chain.SetContractAdmin{Contract: contract}, []string{who.Short(), contract.Short(), "nobody"}},
+		{chain.PinCode{Code: 7, Periods: 3, MaxBurn: five}, []string{who.Short(), "code 7", "3 days", "at most", "5"}},
 	} {
 		wantWords(t, explorer.MessageWords(who, c.m), c.want)
 	}
@@ -41,6 +42,7 @@ func TestWordsOfContracts(t *testing.T) {
 		{chain.ContractStored{Contract: contract, Payer: who, Bytes: 600, Paid: five}, []string{contract.Short(), "600 bytes", who.Short(), "paid", "5"}},
 		{chain.ContractStored{Contract: contract, Payer: who, Bytes: 600, Refunded: five}, []string{contract.Short(), who.Short(), "got", "5"}},
 		{chain.ContractBurned{Contract: contract, Amount: five}, []string{contract.Short(), "burned", "5"}},
+		{chain.CodePinned{Code: 7, Sender: who, Until: 1_790_000_000_000, Burned: five}, []string{"Code 7", "2026-09-21 14:13:20", who.Short(), "burned", "5"}},
 	} {
 		wantWords(t, explorer.EventWords(c.e), c.want)
 	}

@@ -135,7 +135,7 @@ func (r *request) claimLines(rows []claimRow) []claimLine {
 			chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed,
 			chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced,
 			chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
-			chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+			chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned, chain.CodePinned:
 		}
 	}
 	return out

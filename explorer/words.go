@@ -47,7 +47,7 @@ func sayMessage(from chain.Address, m chain.Msg) sentence {
 		return sayService(who, m)
 	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return sayHardware(who, m)
-	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin, chain.PinCode:
 		return sayContract(who, m)
 	case chain.Transfer:
 		return say(who, " pays ", m.Amount, " to ", linkAddress(m.To))
@@ -242,7 +242,7 @@ func sayEvent(e chain.Event) sentence {
 		return say(linkAddress(e.Payee), " received ", e.Paid, " of ", linkAddress(e.Payer), " through payment channel "+e.Channel.Short()+", ", e.Burned, " was burned")
 	case chain.ChannelClosed:
 		return say("Payment channel "+e.Channel.Short()+" to ", linkAddress(e.Payee), " is closed; ", e.Refunded, " went back to ", linkAddress(e.Payer))
-	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.JurorsPaid, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced, chain.KeyRevealed, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+	case chain.BondAdded, chain.BondSlashed, chain.PanelDrawn, chain.PanelRevealing, chain.PanelDecided, chain.MeterRegistered, chain.BatchSettled, chain.ClaimPending, chain.ClaimChallenged, chain.ClaimJudged, chain.ClaimClosed, chain.RunBegun, chain.RunsDrawn, chain.RunCommitted, chain.RunsRevealing, chain.RunEnded, chain.JurorsPaid, chain.AcceptanceBroken, chain.BondForfeited, chain.ClaimLost, chain.BreachPaid, chain.BreachClosed, chain.PeersDrawn, chain.ServiceMissed, chain.LeaseLeft, chain.ServiceClosed, chain.TermsClosed, chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced, chain.KeyRevealed, chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet, chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned, chain.CodePinned:
 		return sayVerification(e)
 	case chain.LeaseEnded:
 		return say("The lease on node ", linkNode(e.Lease.Node), " ended ", absolute(e.At), closingWords(e.Closed), "; ", e.Refunded, " went back into escrow")
@@ -258,7 +258,7 @@ func sayVerification(e any) sentence {
 	case chain.HardwareChallenged, chain.HardwareJudged, chain.HardwareDeclared, chain.HomeAnnounced:
 		return sayHardwareEvent(e)
 	case chain.CodeUploaded, chain.CodeStored, chain.ContractInstantiated, chain.ContractExecuted, chain.ContractMigrated, chain.ContractAdminSet,
-		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned:
+		chain.ContractReplied, chain.ContractEmitted, chain.ContractStored, chain.ContractBurned, chain.CodePinned:
 		return sayContractEvent(e)
 	case chain.KeyRevealed:
 		return say("Node ", linkNode(e.Node), " told the key "+crypto.Digest(e.Key).Short()+" that opens its output for job ", linkJob(e.Order))

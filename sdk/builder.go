@@ -248,8 +248,9 @@ func ofContracts(m chain.Msg) uint64 {
 	_, calls := m.(chain.ExecuteContract)
 	_, migrates := m.(chain.MigrateContract)
 	_, changes := m.(chain.SetContractAdmin)
+	_, pins := m.(chain.PinCode)
 	switch {
-	case makes || calls || migrates:
+	case makes || calls || migrates || pins: // which pays for a load
 		return perCall
 	case changes:
 		return perPart

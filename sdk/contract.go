@@ -35,6 +35,19 @@ func PredictableAddress(code *api.ContractCode, creator chain.Address, salt []by
 	return contract.PredictableAddress(code.Checksum, creator, salt)
 }
 
+// PinCost is what pinning code for so many periods burns: 1 to chain.MaxPinPeriods of them, and no code that is
+// larger than all that is pinned may be.
+func PinCost(code *api.ContractCode, periods uint64) (chain.Amount, error) {
+	switch native := uint64(code.Native); {
+	case periods == 0 || periods > chain.MaxPinPeriods:
+		return chain.Amount{}, fmt.Errorf("sdk: %d periods, want 1 to %d", periods, chain.MaxPinPeriods)
+	case native > contract.PinnedBytes:
+		return chain.Amount{}, fmt.Errorf("sdk: code %d takes %d bytes, and %d are pinned at most", code.Code, native, contract.PinnedBytes)
+	default:
+		return contract.PinCost(native, periods), nil
+	}
+}
+
 // Contract returns what the chain keeps of a contract, as a node says.
 func (c *Client) Contract(ctx context.Context, address chain.Address) (api.Contract, error) {
 	return ask[api.Contract](ctx, c, get(c.nodes, "/v1/contracts/"+address.String(), nil))

@@ -90,7 +90,7 @@ func sentence(m chain.Msg) string {
 		return serviceSentence(m)
 	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return hardwareSentence(m)
-	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin, chain.PinCode:
 		return contractSentence(m)
 	case chain.OpenLease, chain.ResizeLease, chain.ExtendLease, chain.CloseLease, chain.CollectLease,
 		chain.OpenChannel, chain.FundChannel, chain.RedeemVoucher, chain.CloseChannel, chain.AddBond, chain.CommitVote, chain.RevealVote,

@@ -30,6 +30,8 @@ func contractSentence(m any) string {
 			return fmt.Sprintf("makes contract %s one that nobody changes any more, for good", m.Contract)
 		}
 		return fmt.Sprintf("lets %s change contract %s from now on, and nobody else", m.Admin, m.Contract)
+	case chain.PinCode:
+		return fmt.Sprintf("has every node keep code %d in memory for %d days more, and burns at most %s for it", m.Code, m.Periods, m.MaxBurn)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

@@ -69,7 +69,7 @@ func checkMsg(m Msg) error {
 		return checkHardware(m.Millicores, m.MemoryMiB)
 	case AnnounceHome:
 		return m.Home.ChainID.Check()
-	case StoreCode, InstantiateContract, MigrateContract, ExecuteContract, SetContractAdmin:
+	case StoreCode, InstantiateContract, MigrateContract, ExecuteContract, SetContractAdmin, PinCode:
 		return checkContract(m)
 	case BeginRun:
 		return m.check()

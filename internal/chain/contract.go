@@ -16,6 +16,8 @@ const (
 	MaxContractLabel = 128
 	// MaxContractSalt bounds what makes a predictable address.
 	MaxContractSalt = 64
+	// MaxPinPeriods is for how many periods, from that of its block on, code is pinned at most.
+	MaxPinPeriods = 30
 )
 
 // StoreCode brings a part of a contract's code, the whole if it is as long as Size. Parts come
@@ -66,11 +68,21 @@ type SetContractAdmin struct {
 	Admin    *Address // nil: nobody
 }
 
+// PinCode has every node keep code in memory for some periods more, which its sender pays for. Anybody
+// may pin any code.
+type PinCode struct {
+	_       struct{} `cbor:",toarray"`
+	Code    uint64
+	Periods uint64 // 1 to MaxPinPeriods, behind those that it is pinned for already, or from that of the block on
+	MaxBurn Amount // the most that is burned for it
+}
+
 func (StoreCode) sealedMsg()           {}
 func (InstantiateContract) sealedMsg() {}
 func (ExecuteContract) sealedMsg()     {}
 func (MigrateContract) sealedMsg()     {}
 func (SetContractAdmin) sealedMsg()    {}
+func (PinCode) sealedMsg()             {}
 
 // Kinds of contracts' messages and events, among others' numbers.
 const (
@@ -79,6 +91,7 @@ const (
 	kindExecuteContract     uint8 = 51
 	kindMigrateContract     uint8 = 52
 	kindSetContractAdmin    uint8 = 53
+	kindPinCode             uint8 = 55
 
 	kindCodeUploaded         uint8 = 60
 	kindCodeStored           uint8 = 62
@@ -90,6 +103,7 @@ const (
 	kindContractEmitted      uint8 = 69
 	kindContractStored       uint8 = 70
 	kindContractBurned       uint8 = 71
+	kindCodePinned           uint8 = 77
 )
 
 // CodeUploaded says that a part of an upload is there, and others are missing.
@@ -193,6 +207,17 @@ type ContractBurned struct {
 	Amount   Amount   `json:"amount_nhyper"`
 }
 
+// CodePinned says that every node keeps code in memory, and until when.
+type CodePinned struct {
+	_        struct{}      `cbor:",toarray"`
+	Code     Number        `json:"code"`
+	Checksum crypto.Digest `json:"checksum"` // of all code that is the same, SHA-256
+	Sender   Address       `json:"sender"`
+	Native   Number        `json:"native_bytes"`
+	Until    TimeMs        `json:"until_ms"` // the end of its last period
+	Burned   Amount        `json:"burned_nhyper"`
+}
+
 func (CodeUploaded) sealedEvent()         {}
 func (CodeStored) sealedEvent()           {}
 func (ContractInstantiated) sealedEvent() {}
@@ -203,6 +228,7 @@ func (ContractReplied) sealedEvent()      {}
 func (ContractEmitted) sealedEvent()      {}
 func (ContractStored) sealedEvent()       {}
 func (ContractBurned) sealedEvent()       {}
+func (CodePinned) sealedEvent()           {}
 
 // checkContract checks the form of a message about contracts.
 func checkContract(m any) error {
@@ -212,6 +238,8 @@ func checkContract(m any) error {
 	case InstantiateContract:
 		return m.check()
 	case MigrateContract:
+		return m.check()
+	case PinCode:
 		return m.check()
 	}
 	return nil
@@ -246,6 +274,16 @@ func (m *InstantiateContract) check() error {
 func (m *MigrateContract) check() error {
 	if m.Code == 0 {
 		return fmt.Errorf("%w: code 0", ErrLimit)
+	}
+	return nil
+}
+
+func (m *PinCode) check() error {
+	switch {
+	case m.Code == 0:
+		return fmt.Errorf("%w: code 0", ErrLimit)
+	case m.Periods == 0 || m.Periods > MaxPinPeriods:
+		return fmt.Errorf("%w: %d periods, want 1 to %d", ErrLimit, m.Periods, MaxPinPeriods)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ func contractMessages() chain.Msgs {
 		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"add":{}}`), Funds: chain.Nano(5), MaxDeposit: chain.Nano(6)},
 		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}"), MaxDeposit: chain.Nano(7)},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
+		chain.PinCode{Code: 3, Periods: chain.MaxPinPeriods, MaxBurn: chain.Hyper(4)},
 	}
 }
 
@@ -38,6 +39,7 @@ func contractEvents() chain.Events {
 		chain.ContractEmitted{Contract: contract, Type: "wasm-sold", Attributes: []chain.ContractAttribute{{Key: "k", Value: "v"}, {Key: "w"}}},
 		chain.ContractStored{Contract: contract, Payer: a, Bytes: 600, Pool: chain.Nano(6_000_000), Paid: chain.Nano(5), Refunded: chain.Nano(4)},
 		chain.ContractBurned{Contract: contract, Amount: chain.Nano(3)},
+		chain.CodePinned{Code: 1, Checksum: crypto.Digest{1}, Sender: a, Native: 3_700_000, Until: 1_790_000_000_000, Burned: chain.Nano(2)},
 	}
 }
 
@@ -72,6 +74,8 @@ func TestContractMessagesAreBounded(t *testing.T) {
 		{"label", chain.InstantiateContract{Code: 1, Label: strings.Repeat("l", chain.MaxContractLabel+1)}},
 		{"salt", chain.InstantiateContract{Code: 1, Label: "l", Salt: bytes.Repeat([]byte{1}, chain.MaxContractSalt+1)}},
 		{"code 0", chain.MigrateContract{}},
+		{"code 0", chain.PinCode{Periods: 1}}, {"0 periods", chain.PinCode{Code: 1}}, {"31 periods", chain.PinCode{Code: 1, Periods: chain.MaxPinPeriods + 1}},
+		{"periods", chain.PinCode{Code: 1, Periods: 1<<64 - 1}},
 	} {
 		_, err := chain.DecodeTx(signedTx(t, chain.Msgs{c.m}).Encode())
 		if !errors.Is(err, chain.ErrLimit) || !strings.Contains(err.Error(), c.says) {

@@ -275,6 +275,7 @@ var eventForms = [...]eventForm{
 	kindContractEmitted:      eventFormOf[ContractEmitted]("contract_emitted"),
 	kindContractStored:       eventFormOf[ContractStored]("contract_stored"),
 	kindContractBurned:       eventFormOf[ContractBurned]("contract_burned"),
+	kindCodePinned:           eventFormOf[CodePinned]("code_pinned"),
 }
 
 // eventForm is how an alternative of Event is named and read.

@@ -204,6 +204,7 @@ var msgForms = [...]msgForm{
 	kindExecuteContract:     msgFormOf[ExecuteContract]("execute_contract"),
 	kindMigrateContract:     msgFormOf[MigrateContract]("migrate_contract"),
 	kindSetContractAdmin:    msgFormOf[SetContractAdmin]("set_contract_admin"),
+	kindPinCode:             msgFormOf[PinCode]("pin_code"),
 }
 
 // msgForm is how an alternative of Msg is named and decoded.

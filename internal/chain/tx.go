@@ -347,7 +347,7 @@ func signedWithin(m Msg) [][]crypto.Signed {
 		Bond, Delegate, Undelegate, Redelegate, WithdrawRewards, SetCommission, RotateKeys, Unjail, Affiliate, Unaffiliate, ReportEvidence,
 		ExtendLease, CloseLease, CollectLease, OpenChannel, FundChannel, RedeemVoucher, CloseChannel,
 		AddBond, CommitVote, RevealVote, Challenge, Appeal, RegisterMeter, CollectRun, DrawPeers, LeaveLease, DeclareHardware,
-		StoreCode, InstantiateContract, ExecuteContract, MigrateContract, SetContractAdmin:
+		StoreCode, InstantiateContract, ExecuteContract, MigrateContract, SetContractAdmin, PinCode:
 	}
 	return list
 }

@@ -342,7 +342,7 @@ func (r *run) message(tx *chain.VerifiedTx, i int) (chain.Events, *chain.Rejecti
 		return r.serviceMessage(m, from, tx.DealSigned(i))
 	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return r.hardwareMessage(m, from, tx.DealSigned(i))
-	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin, chain.PinCode:
 		return r.contractMessage(tx, m)
 	case chain.ReportEvidence, chain.Bond, chain.Delegate, chain.Undelegate, chain.Redelegate, chain.WithdrawRewards,
 		chain.SetCommission, chain.RotateKeys, chain.Unjail, chain.Affiliate, chain.Unaffiliate:

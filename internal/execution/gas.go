@@ -180,7 +180,7 @@ func (t *GasTable) message(m chain.Msg) uint64 {
 		return t.DeclareHardware
 	case chain.AnnounceHome:
 		return t.AnnounceHome
-	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin, chain.PinCode:
 		return 0 // package contract takes all of it
 	}
 	panic("execution: a message outside the sealed sum")

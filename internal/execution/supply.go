@@ -15,6 +15,9 @@ import (
 // ErrSupply says that value appeared or vanished: a fault.
 var ErrSupply = errors.New("execution: supply is not conserved")
 
+// ErrPins says that what is counted as pinned of contracts' code is not what is: a fault.
+var ErrPins = errors.New("execution: the pins of code do not add up")
+
 // Supply is where all value is. Total is the sum of the holdings and equals
 // Minted − Burned.
 type Supply struct {
@@ -47,22 +50,29 @@ func valueOf(key, value []byte) (tokens.Class, chain.Amount) {
 }
 
 // Recompute sums up a whole state. It is ErrSupply, together with the figures,
-// if they do not agree, and ErrLocks if what is locked of bonds is not what locks it.
+// if they do not agree, ErrLocks if what is locked of bonds is not what locks it, and ErrPins if what is said to be
+// pinned of contracts' code is not what is.
 func Recompute(r state.Reader) (s Supply, err error) {
 	defer recoverFault(&err)
 	supply := tokens.SupplyOf(r)
 	s.Minted, s.Burned = supply.Minted, supply.Burned
-	locked := locksIn(r)
+	locked, pins := locksIn(r), contract.PinsOfState()
 	for key, value := range state.Scan(r, []byte{0}, nil) {
 		class, amount := valueOf(key, value)
 		if !s.add(class, amount) {
 			return s, fmt.Errorf("%w: the holdings exceed every amount at key %x", ErrSupply, key)
 		}
 		locked.add(key, value)
+		if key[0] == contract.Prefix {
+			pins.Add(key, value)
+		}
 	}
 	want, ok := s.Minted.Sub(s.Burned)
 	if !ok || s.Total != want {
 		return s, fmt.Errorf("%w: the holdings are %s, minted less burned is %s − %s", ErrSupply, s.Total, s.Minted, s.Burned)
+	}
+	if err := pins.Differs(); err != nil {
+		return s, fmt.Errorf("%w: %w", ErrPins, err)
 	}
 	return s, locked.whole()
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 )
@@ -18,6 +19,10 @@ type codeCompiler interface {
 	Compile(code contract.Program) error
 	// Ready has it compiled and kept on disk, if it is not.
 	Ready(code contract.Program) error
+	// Pin has it in memory until a period of pins begins, beside what is kept otherwise.
+	Pin(code contract.Program, until uint64) error
+	// Unpin says which of those periods it is.
+	Unpin(period uint64)
 	Close()
 }
 
@@ -36,8 +41,14 @@ type compiler struct {
 	stopped bool
 }
 
-// begin has compiled, one after the other, what a block has stored.
-func (c *compiler) begin(receipts *chain.BlockReceipts) { c.add(storedBy(receipts)...) }
+// begin has compiled, one after the other, what a block of some time has stored, has in memory what it has pinned,
+// and lets go what is pinned no more.
+func (c *compiler) begin(now chain.TimeMs, receipts *chain.BlockReceipts) {
+	if c.vm != nil {
+		c.vm.Unpin(contract.PinPeriod(now))
+		c.add(codesOf(receipts)...)
+	}
+}
 
 // add has some codes compiled behind those that wait: numbers are few bytes, and none is left out.
 func (c *compiler) add(codes ...uint64) {
@@ -81,7 +92,7 @@ func (c *compiler) stop() {
 
 // all has everything compiled that the state lists, and returns when it is, or ctx ends. Most of it
 // is on disk, where nobody looks at it, but for a node that has joined, or has a new machine. What counts as kept in
-// memory is read, and comes last.
+// memory is read, and comes last, and what is pinned is too.
 func (c *compiler) all(ctx context.Context) error {
 	if c.vm == nil {
 		return nil
@@ -91,9 +102,11 @@ func (c *compiler) all(ctx context.Context) error {
 		return err
 	}
 	codes := contract.ByLoad(snapshot)
-	if err := snapshot.Close(); err != nil {
+	head, err := execution.HeadOf(snapshot)
+	if err := errors.Join(err, snapshot.Close()); err != nil {
 		return err
 	}
+	c.vm.Unpin(contract.PinPeriod(head.TimeMs))
 	c.add(codes...)
 	c.mu.Lock()
 	idle := c.idle
@@ -108,7 +121,7 @@ func (c *compiler) all(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// one compiles code, and has it in memory if it counts as kept there. If the machine fails, that is left to who calls it: nobody may ever do so. Code
+// one compiles code, and has it in memory if it counts as kept there or is pinned. If the machine fails, that is left to who calls it: nobody may ever do so. Code
 // that no compiler takes is no failure of it.
 func (c *compiler) one(id uint64) (err error) {
 	snapshot, err := c.open()
@@ -126,23 +139,31 @@ func (c *compiler) one(id uint64) (err error) {
 		err = errors.Join(err, snapshot.Close())
 	}()
 	if code, ok := contract.CodeOf(snapshot, id); ok {
-		compile := c.vm.Ready
-		if code.Kept(snapshot) {
+		compile, is := c.vm.Ready, code.InMemory(snapshot)
+		if is.Kept {
 			compile = c.vm.Compile
 		}
-		if failed := compile(code.Program(snapshot)); failed != nil {
+		program := code.Program(snapshot)
+		failed := compile(program)
+		if failed == nil {
+			failed = c.vm.Pin(program, is.PinnedTo)
+		}
+		if failed != nil {
 			c.log.Error("code of contracts could not be compiled; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", failed))
 		}
 	}
 	return nil
 }
 
-// storedBy returns the numbers of the codes that a block has stored.
-func storedBy(receipts *chain.BlockReceipts) (codes []uint64) {
+// codesOf returns the numbers of the codes that a block has stored or pinned.
+func codesOf(receipts *chain.BlockReceipts) (codes []uint64) {
 	for i := range receipts.Txs {
 		for _, e := range receipts.Txs[i].Events {
 			if stored, ok := e.(chain.CodeStored); ok {
 				codes = append(codes, uint64(stored.Code))
+			}
+			if pinned, ok := e.(chain.CodePinned); ok {
+				codes = append(codes, uint64(pinned.Code))
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 )
@@ -26,6 +27,8 @@ type slowCompiler struct {
 	refuses  crypto.Digest
 	compiled []crypto.Digest
 	ready    []crypto.Digest
+	pinned   []pinned // whatever the period is
+	period   uint64
 }
 
 func (c *slowCompiler) Ready(code contract.Program) error {
@@ -43,10 +46,28 @@ func (c *slowCompiler) Compile(code contract.Program) error {
 	return nil
 }
 
+// pinned is code that is pinned until a period.
+type pinned struct {
+	id    crypto.Digest
+	until uint64
+}
+
+func (c *slowCompiler) Pin(code contract.Program, until uint64) error {
+	if until > c.period {
+		c.pinned = append(c.pinned, pinned{code.ID, until})
+	}
+	return nil
+}
+
+func (c *slowCompiler) Unpin(period uint64) { c.period = period }
+
 func (c *slowCompiler) Close() {}
 
+// today is the period of pins that is in the state.
+const today = 20_000
+
 // withCodes is a state with so many codes, of a MiB of native code each, and their programs.
-func withCodes(codes int) (state.Reader, []crypto.Digest) {
+func withCodes(codes int) (state.KV, []crypto.Digest) {
 	const native = 1 << 20
 	kv := state.NewOverlay(state.NewMemoryBackend())
 	var ids []crypto.Digest
@@ -57,6 +78,7 @@ func withCodes(codes int) (state.Reader, []crypto.Digest) {
 		ids = append(ids, code.Program(kv).ID)
 	}
 	state.Save(kv, contract.NumbersKey(), contract.Numbers{Codes: uint64(codes)})
+	state.Save(kv, execution.HeadKey(), execution.Head{TimeMs: contract.PinsBegin(today)})
 	state.Save(kv, contract.LoadsKey(), contract.Loads{Bytes: uint64(codes) * native})
 	return kv, ids
 }
@@ -72,7 +94,7 @@ func TestCompilerLeavesNothingOut(t *testing.T) {
 		fault: func(err error) error { t.Error(err); return err },
 	}
 	for b := range blocks {
-		c.begin(&chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodeStored{Code: chain.Number(2*b + 1)}, chain.CodeStored{Code: chain.Number(2*b + 2)}}}}})
+		c.begin(contract.PinsBegin(today), &chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodeStored{Code: chain.Number(2*b + 1)}, chain.CodeStored{Code: chain.Number(2*b + 2)}}}}})
 	}
 	close(machine.may)
 	c.work.Wait()
@@ -132,4 +154,44 @@ func TestOnlyWhatIsKeptIsRead(t *testing.T) {
 	if !slices.Equal(machine.ready, ids[:codes]) || !slices.Equal(machine.compiled, ids[codes:]) {
 		t.Errorf("%d are on disk, want %d; %d in memory, want %d", len(machine.ready), codes, len(machine.compiled), kept)
 	}
+}
+
+// TestPinsAreKept: what a block pins is in memory when it is final, and what the state has as pinned when the node begins, for
+// as long as that says; the machine is told the time of each block, so that it lets go what is over.
+func TestPinsAreKept(t *testing.T) {
+	kv, ids := withCodes(contract.CacheBytes/2>>20 + 2) // the first two do not count as kept
+	pin := func(id int, until uint64) {
+		code, _ := contract.CodeOf(kv, uint64(id)+1)
+		last, _ := state.Load[contract.Loaded](kv, contract.LoadedKey(code.Checksum))
+		last.PinnedTo = until
+		state.Save(kv, contract.LoadedKey(code.Checksum), last)
+	}
+	pin(0, today)
+	pin(1, today+1)
+	pin(5, today+30)
+	machine := &slowCompiler{may: make(chan struct{})}
+	close(machine.may)
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	if err := c.all(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []pinned{{ids[1], today + 1}, {ids[5], today + 30}}; !slices.Equal(machine.pinned, want) || machine.period != today {
+		t.Errorf("as it begins it pins %v in period %d", machine.pinned, machine.period)
+	}
+	if !slices.Equal(machine.ready, ids[:2]) {
+		t.Errorf("%d are on disk and do not count as kept", len(machine.ready))
+	}
+	machine.pinned = nil
+	pin(0, today+7)
+	c.begin(contract.PinsBegin(today+3), &chain.BlockReceipts{Txs: []chain.Receipt{
+		{Events: chain.Events{chain.CodePinned{Code: 2}, chain.CodePinned{Code: 1}}}, {Rejection: "no"}, {Events: chain.Events{chain.CodePinned{Code: 6}}},
+	}})
+	c.work.Wait()
+	if want := []pinned{{ids[0], today + 7}, {ids[5], today + 30}}; !slices.Equal(machine.pinned, want) || machine.period != today+3 {
+		t.Errorf("of a block it pins %v in period %d", machine.pinned, machine.period)
+	}
+	(&compiler{}).begin(1, &chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodePinned{Code: 1}}}}}) // without a machine
 }

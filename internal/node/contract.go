@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
@@ -66,9 +67,29 @@ func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.C
 	if err != nil {
 		return api.ContractCode{}, fmt.Errorf("code %d: %w", code, err)
 	}
-	return api.ContractCode{
+	out := api.ContractCode{
 		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Height: value.Height, Proof: value.Proof,
-	}, nil
+	}
+	return out, n.inMemory(&c, &out)
+}
+
+// inMemory fills in what nodes have of code in memory, as of the latest block.
+func (n *Node) inMemory(code *contract.Code, out *api.ContractCode) error {
+	snapshot, err := n.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer n.closeSnapshot(snapshot)
+	head, err := execution.HeadOf(snapshot)
+	if err != nil {
+		return err
+	}
+	is := code.InMemory(snapshot)
+	out.Native = api.Uint64(is.Native)
+	if is.PinnedTo > contract.PinPeriod(head.TimeMs) {
+		out.PinnedTo = contract.PinsBegin(is.PinnedTo)
+	}
+	return nil
 }
 
 // ContractSchema returns what code says of its contracts' messages.

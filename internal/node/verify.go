@@ -234,7 +234,7 @@ func (a *application) commit(ctx context.Context, b consensus.Block, certificate
 	a.pool.finalize(done.height, block.Txs())
 	a.evidence.finalize(a.store.State(), block.Block())
 	latest := func() (closableState, error) { return a.store.Snapshot() }
-	a.compiler.begin(&done.outcome.Receipts)
+	a.compiler.begin(block.Header().TimeMs, &done.outcome.Receipts)
 	if err := a.foresight.begin(latest); err != nil || !b.Closing {
 		return err
 	}

@@ -112,6 +112,7 @@ func contractMessages() chain.Msgs {
 		chain.ExecuteContract{Contract: contract, Msg: []byte("{}"), Funds: chain.Nano(1), MaxDeposit: chain.Nano(2)},
 		chain.MigrateContract{Contract: contract, Code: 2, Msg: []byte("{}"), MaxDeposit: chain.Nano(3)},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
+		chain.PinCode{Code: 7, Periods: 30, MaxBurn: chain.Hyper(4)},
 	}
 }
 

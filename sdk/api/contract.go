@@ -49,6 +49,13 @@ type SetContractAdmin struct {
 	Admin    *chain.Address `json:"admin,omitempty" doc:"none: nobody, for good"`
 }
 
+// PinCode is the data of "pin_code".
+type PinCode struct {
+	Code    Uint64       `json:"code" doc:"the code's number"`
+	Periods Uint64       `json:"periods" doc:"days of UTC, 1 to 30, behind those that it is pinned for already, or from today on"`
+	MaxBurn chain.Amount `json:"max_burn_nhyper" doc:"the most that is burned for it"`
+}
+
 // Contract is GET /v1/contracts/{address}: what the chain keeps of a contract.
 type Contract struct {
 	Address chain.Address  `json:"address"`
@@ -71,6 +78,8 @@ type ContractCode struct {
 	Checksum crypto.Digest `json:"checksum" doc:"SHA-256 of the code as it was uploaded"`
 	Size     Uint64        `json:"size" doc:"in bytes"`
 	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run"`
+	Native   Uint64        `json:"native_bytes" doc:"that it is held to take in memory, by which it pays for loads and pins; not of the proof"`
+	PinnedTo chain.TimeMs  `json:"pinned_until_ms,omitempty" doc:"to when every node keeps it in memory, as of the latest block and not of the proof; none: it is not pinned"`
 	Height   chain.Height  `json:"height" doc:"as of the end of this block"`
 	Proof    *StateProof   `json:"proof,omitempty" doc:"with proof=true: of the code's record"`
 }
@@ -96,7 +105,7 @@ const MaxContractQuery = 64 << 10
 func contractCases() []Case {
 	return []Case{
 		caseOf[StoreCode]("store_code"), caseOf[InstantiateContract]("instantiate_contract"), caseOf[ExecuteContract]("execute_contract"),
-		caseOf[MigrateContract]("migrate_contract"), caseOf[SetContractAdmin]("set_contract_admin"),
+		caseOf[MigrateContract]("migrate_contract"), caseOf[SetContractAdmin]("set_contract_admin"), caseOf[PinCode]("pin_code"),
 	}
 }
 
@@ -113,6 +122,8 @@ func contractData(m any) any {
 		return MigrateContract{Contract: m.Contract, Code: Uint64(m.Code), Msg: listOf(m.Msg), MaxDeposit: m.MaxDeposit}
 	case chain.SetContractAdmin:
 		return SetContractAdmin{Contract: m.Contract, Admin: m.Admin}
+	case chain.PinCode:
+		return PinCode{Code: Uint64(m.Code), Periods: Uint64(m.Periods), MaxBurn: m.MaxBurn}
 	}
 	panic(fmt.Sprintf("api: message of type %T", m))
 }
@@ -135,6 +146,9 @@ func readContract(t tagged) (chain.Msg, bool, error) {
 	case "set_contract_admin":
 		d, err := dataOf[SetContractAdmin](t)
 		return chain.SetContractAdmin{Contract: d.Contract, Admin: d.Admin}, true, err
+	case "pin_code":
+		d, err := dataOf[PinCode](t)
+		return chain.PinCode{Code: uint64(d.Code), Periods: uint64(d.Periods), MaxBurn: d.MaxBurn}, true, err
 	}
 	return nil, false, nil
 }

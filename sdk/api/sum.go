@@ -63,7 +63,7 @@ func eventCases() []Case {
 		chain.PeersDrawn{}, chain.ServiceMissed{}, chain.LeaseLeft{}, chain.ServiceClosed{}, chain.TermsClosed{},
 		chain.HardwareChallenged{}, chain.HardwareJudged{}, chain.HardwareDeclared{}, chain.HomeAnnounced{},
 		chain.CodeUploaded{}, chain.CodeStored{}, chain.ContractInstantiated{}, chain.ContractExecuted{}, chain.ContractMigrated{}, chain.ContractAdminSet{},
-		chain.ContractReplied{}, chain.ContractEmitted{}, chain.ContractStored{}, chain.ContractBurned{},
+		chain.ContractReplied{}, chain.ContractEmitted{}, chain.ContractStored{}, chain.ContractBurned{}, chain.CodePinned{},
 	}
 	out := make([]Case, len(events))
 	for i, e := range events {
@@ -247,7 +247,7 @@ func messageData(m chain.Msg) any {
 		return serviceData(m)
 	case chain.ReportHardware, chain.DeclareHardware, chain.AnnounceHome:
 		return hardwareData(m)
-	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin:
+	case chain.StoreCode, chain.InstantiateContract, chain.ExecuteContract, chain.MigrateContract, chain.SetContractAdmin, chain.PinCode:
 		return contractData(m)
 	case chain.Bond:
 		return bondData(m)

@@ -7,6 +7,7 @@
 //	'w' 'b' ‖ checksum           → the code's bytes, as they were uploaded
 //	'w' 'l'                      → Loads: how much native code was loaded
 //	'w' 'r' ‖ checksum           → Loaded: when the code was loaded last, by that count
+//	'w' 'm'                      → Pinned: how much of it every node keeps beside
 //	'w' 'u' ‖ address            → Upload: what its sender has begun to bring
 //	'w' 'p' ‖ address ‖ part (1) → a part of that
 //	'w' 'c' ‖ address            → Contract

@@ -60,6 +60,9 @@ const (
 	oursRefused     = 3 // by the chain's own modules
 	oursSaid        = 4 // more than a receipt holds
 	oursDeposit     = 5 // more room than who pays has agreed to
+	oursPinPeriods  = 6 // no period, or more than there are
+	oursPinsFull    = 7 // more pinned code than nodes keep
+	oursPinCost     = 8 // more than who pays has agreed to
 )
 
 func fail(space string, code uint32, format string, args ...any) *failure {

@@ -15,12 +15,13 @@ type Loads struct {
 	Bytes uint64
 }
 
-// Loaded is where Loads stood when code had been loaded last, and how many bytes of native code it
-// is held to be.
+// Loaded is where Loads stood when code had been loaded last, how many bytes of native code it
+// is held to be, and to which period it is pinned, exclusive: 0 if it never was.
 type Loaded struct {
-	_      struct{} `cbor:",toarray"`
-	At     uint64
-	Native uint64
+	_        struct{} `cbor:",toarray"`
+	At       uint64
+	Native   uint64
+	PinnedTo uint64
 }
 
 // kept reports whether code counts as kept: with all that was loaded since it comes to keptBytes at
@@ -39,29 +40,33 @@ func loaded(r state.Reader, checksum crypto.Digest) (last Loaded, kept bool) {
 }
 
 // paidLoad pays for having code read from disk, if it does not count as kept, and notes that
-// it is loaded. It reports whether there was enough gas.
+// it is loaded. It reports whether there was enough gas, and whether nobody pays for a load: then nothing may go
+// from memory for it.
 //
 // Code that counts as kept was run last, or loaded, since at most keptBytes were loaded. What ran
 // since counted as kept itself, so it was loaded within keptBytes before: all that is twice keptBytes, and
 // a node that keeps as much of what it ran last has it. What transactions that failed have loaded
-// is not noted, and was paid for each time.
-func (r *run) paidLoad(f *frame, code *Code) bool {
+// is not noted, and was paid for each time. Code that is called because it is pinned is kept beside: to run it
+// moves nothing of that.
+func (r *run) paidLoad(f *frame, code *Code) (unpaid, ok bool) {
 	if r.env.Tx == nil { // who asks from outside has no fee, but a second
-		return true
+		return true, true
 	}
 	p := &r.env.Prices
 	if !f.tank.take(2 * p.Read) {
-		return false
+		return false, false
 	}
 	last, kept := loaded(f.layer, code.Checksum)
-	if kept {
-		return true
+	switch {
+	case kept:
+		return false, true
+	case last.pinned(r.env.Now):
+		return true, true
+	case !f.tank.take(p.load(last.Native) + 2*p.Write):
+		return false, false
 	}
-	if !f.tank.take(p.load(last.Native) + 2*p.Write) {
-		return false
-	}
-	noteLoad(f, code.Checksum, last.Native)
-	return true
+	noteLoad(f, code.Checksum, last)
+	return false, true
 }
 
 // load is what loading so many bytes of native code costs.
@@ -69,17 +74,12 @@ func (p *Prices) load(native uint64) uint64 { return p.LoadKiB * ((native + 1023
 
 // noteLoad notes that code is loaded: it was called, or has just been stored, which is to be compiled
 // and kept.
-func noteLoad(f *frame, checksum crypto.Digest, native uint64) {
+func noteLoad(f *frame, checksum crypto.Digest, l Loaded) {
 	now, _ := state.Load[Loads](f.layer, LoadsKey()) // none: zero
-	now.Bytes += native
+	now.Bytes += l.Native
 	state.Save(f.layer, LoadsKey(), now)
-	state.Save(f.layer, LoadedKey(checksum), Loaded{At: now.Bytes, Native: native})
-}
-
-// Kept reports whether code counts as kept in memory by every node.
-func (c *Code) Kept(r state.Reader) bool {
-	_, kept := loaded(r, c.Checksum)
-	return kept
+	l.At = now.Bytes
+	state.Save(f.layer, LoadedKey(checksum), l)
 }
 
 // ByLoad returns the numbers of all code, that first which was not loaded for longest: who

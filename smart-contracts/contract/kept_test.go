@@ -20,7 +20,9 @@ import (
 // loadedAt sets how much was loaded in all, and when some code was.
 func (w *world) loadedAt(code []byte, at, now, native uint64) {
 	state.Save(w.state, contract.LoadsKey(), contract.Loads{Bytes: now})
-	state.Save(w.state, contract.LoadedKey(crypto.Digest(sha256.Sum256(code))), contract.Loaded{At: at, Native: native})
+	_, loaded := w.loaded(code)
+	loaded.At, loaded.Native = at, native
+	state.Save(w.state, contract.LoadedKey(crypto.Digest(sha256.Sum256(code))), loaded)
 }
 
 func (w *world) loaded(code []byte) (contract.Loads, contract.Loaded) {
@@ -170,16 +172,20 @@ func (c *called) call(t interface{ Fatalf(string, ...any) }, i int, fails bool) 
 type kept struct {
 	order []int // the last last
 	reads uint64
+	read  uint64 // by what ran last
 }
+
+func (k *kept) has(i int) bool { return slices.Contains(k.order, i) }
 
 // runs has a code run, and reports whether it was kept.
 func (k *kept) runs(i int, native []uint64) bool {
 	at := slices.Index(k.order, i)
-	if at >= 0 {
+	if k.read = 0; at >= 0 {
 		k.order = slices.Delete(k.order, at, at+1)
 	} else {
-		k.reads += native[i]
+		k.read = native[i]
 	}
+	k.reads += k.read
 	k.order = append(k.order, i)
 	sum := uint64(0)
 	for j := len(k.order) - 1; j >= 0; j-- {
@@ -294,7 +300,7 @@ func TestByLoad(t *testing.T) {
 		t.Errorf("as it was loaded: %v", got)
 	}
 	for id, want := range map[uint64]bool{1: true, 2: false, 3: false} {
-		if code, _ := contract.CodeOf(w.state, id); code.Kept(w.state) != want {
+		if code, _ := contract.CodeOf(w.state, id); code.InMemory(w.state).Kept != want {
 			t.Errorf("code %d counts as kept: %v", id, !want)
 		}
 	}

@@ -36,6 +36,13 @@ const (
 	// CacheBytes is what a node has to keep, of what it ran last, to have all that.
 	CacheBytes = 2 * keptBytes
 
+	// PinPeriodMs is how long a period of pins is: a day of UTC.
+	PinPeriodMs = 24 * 60 * 60 * 1000
+	// PinnedBytes is how much native code is pinned at any time at most: each node keeps as much beside what ran last.
+	PinnedBytes = 64 << 20
+	// NanoPerPinnedKiB is what a KiB of native code costs for each period in which it is pinned, in nHYPER.
+	NanoPerPinnedKiB = 1_000_000
+
 	entryBytes  = 64  // that an entry takes beside its key and value
 	recordBytes = 512 // that a contract takes itself
 )

@@ -160,7 +160,12 @@ func (r *run) wasmQuery(f *frame, q any) (cosmwasm.Reached, *failure) {
 		if c == nil {
 			return gone, why
 		}
-		info := cosmwasm.ContractInfoAnswer{Code: c.Code, Creator: c.Creator.String()}
+		if !f.tank.take(3 * r.env.Prices.Read) { // its code, and when that was loaded
+			return nil, outOf(f.tank)
+		}
+		code, _ := CodeOf(f.layer, c.Code)
+		last, _ := loaded(f.layer, code.Checksum)
+		info := cosmwasm.ContractInfoAnswer{Code: c.Code, Creator: c.Creator.String(), Pinned: last.pinned(r.env.Now)}
 		if c.Admin != nil {
 			admin := c.Admin.String()
 			info.Admin = &admin

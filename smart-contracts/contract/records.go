@@ -20,6 +20,7 @@ const (
 	kindBytes    = 'b'
 	kindLoads    = 'l'
 	kindLoaded   = 'r'
+	kindPinned   = 'm'
 	kindUpload   = 'u'
 	kindPart     = 'p'
 	kindContract = 'c'
@@ -120,6 +121,9 @@ func LoadsKey() []byte { return key(kindLoads) }
 
 // LoadedKey returns the key of when code was loaded last.
 func LoadedKey(checksum crypto.Digest) []byte { return key(kindLoaded, checksum[:]) }
+
+// PinnedKey returns the key of how much native code is pinned.
+func PinnedKey() []byte { return key(kindPinned) }
 
 // UploadKey returns the key of what somebody has begun to bring.
 func UploadKey(of chain.Address) []byte { return key(kindUpload, of[:]) }

@@ -109,6 +109,8 @@ func (r *run) top(f *frame, from chain.Address, m any) (why *failure) {
 		return why
 	case chain.SetContractAdmin:
 		return r.setAdmin(f, from, m.Contract, m.Admin)
+	case chain.PinCode:
+		return r.pin(f, from, &m)
 	}
 	panic("contract: a message that is not about contracts")
 }
@@ -165,7 +167,11 @@ const weightsVersion = 1
 // call calls an entry of a contract and returns what it answered. code is what its
 // failure is told as.
 func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...[]byte) ([]byte, *failure) {
-	if !f.tank.take(r.env.Prices.Call) || !r.paidLoad(f, &c.code) {
+	if !f.tank.take(r.env.Prices.Call) {
+		return nil, outOf(f.tank)
+	}
+	unpaid, ok := r.paidLoad(f, &c.code)
+	if !ok {
 		return nil, outOf(f.tank)
 	}
 	reach := &reach{run: r, frame: f, contract: c}
@@ -174,7 +180,7 @@ func (r *run) call(f *frame, c *called, entry meter.Entry, code uint32, args ...
 	}
 	args = append([][]byte{cosmwasm.Encode(r.envOf(c.address))}, args...)
 	perGas := r.env.Prices.Points
-	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries, Unpaid: r.env.Tx == nil}, reach)
+	outcome, err := r.env.VM.Run(c.code.Program(f.layer), Call{Entry: entry, Args: args, Points: f.tank.left() * perGas, Depth: f.queries, Unpaid: unpaid}, reach)
 	if err != nil {
 		panic(&state.Fault{Op: "running a contract", Err: err})
 	}

@@ -17,8 +17,9 @@ import (
 // scripted is a VM whose contracts do what they are told: a message, or the payload
 // of a reply, is a script.
 type scripted struct {
-	fault error
-	depth int // the deepest call
+	fault  error
+	depth  int  // the deepest call
+	unpaid bool // of the last call
 }
 
 // script is what a contract does when it is called, and what it answers.
@@ -52,7 +53,7 @@ func (v *scripted) Run(code contract.Program, call contract.Call, reach contract
 	if _, err := code.Load(); err != nil {
 		return contract.Outcome{}, err
 	}
-	v.depth = max(v.depth, call.Depth)
+	v.depth, v.unpaid = max(v.depth, call.Depth), call.Unpaid
 	text := call.Args[len(call.Args)-1]
 	if call.Entry == meter.Migrate {
 		text = call.Args[1]

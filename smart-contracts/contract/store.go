@@ -94,7 +94,7 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 			return outOf(f.tank)
 		}
 		f.layer.Set(BytesKey(m.Checksum), code)
-		noteLoad(f, m.Checksum, module.Native())
+		noteLoad(f, m.Checksum, Loaded{Native: module.Native()})
 	}
 	numbers := NumbersOf(f.layer)
 	numbers.Codes++

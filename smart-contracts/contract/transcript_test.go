@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/golden"
@@ -112,7 +113,16 @@ func (w *world) conserved() error {
 	if want, _ := supply.Minted.Sub(supply.Burned); w.held() != want {
 		return fmt.Errorf("there is %s, and was minted and not burned %s", w.held(), want)
 	}
-	return nil
+	return w.pins()
+}
+
+// pins is an error if what is said to be pinned is not what is.
+func (w *world) pins() error {
+	pins := contract.PinsOfState()
+	for key, value := range w.state.Iterate([]byte{contract.Prefix}, []byte{contract.Prefix + 1}) {
+		pins.Add(key, value)
+	}
+	return pins.Differs()
 }
 
 // names writes names for addresses, and addresses for $names.
@@ -176,7 +186,26 @@ func (w *world) command(line string) string {
 	text := []byte(inBase64(w.names(msg, true)))
 	switch words[0] {
 	case "store":
-		return w.outcome(w.store(person(words[1]), moduleCode(words[2])))
+		height := w.env.Height
+		did := w.store(person(words[1]), moduleCode(words[2]))
+		if options["wait"] == "no" {
+			w.env.Height = height
+		}
+		return w.outcome(did)
+	case "pin":
+		m := chain.PinCode{Code: number("code", 1), Periods: number("periods", 1), MaxBurn: chain.Nano(number("burn", chain.Hyper(3_000).Nano()))}
+		return w.outcome(do(person(words[1]), m, gas))
+	case "pass":
+		w.env.Now += chain.TimeMs(number("ms", 0) + contract.PinPeriodMs*number("days", 0))
+		w.env.Height += chain.Height(number("blocks", 0))
+		return fmt.Sprintf("it is block %d, %s\n", w.env.Height, time.UnixMilli(int64(w.env.Now)).UTC().Format(time.DateTime))
+	case "loaded":
+		now, last := w.loaded(moduleCode(words[1]))
+		w.loadedAt(moduleCode(words[1]), number("at", last.At), number("now", now.Bytes), number("native", last.Native))
+		return ""
+	case "pinned":
+		pins, _ := state.Load[contract.Pinned](w.state, contract.PinnedKey())
+		return fmt.Sprintf("from period %d on: %d\n", pins.From, pins.Bytes)
 	case "instantiate":
 		m := chain.InstantiateContract{Code: number("code", 1), Label: "of " + words[1], Msg: text, Funds: funds, Salt: []byte(options["salt"])}
 		if name, ok := options["admin"]; ok {

@@ -31,7 +31,7 @@ type Call struct {
 	Args   [][]byte // JSON: env, info where the entry takes it, msg; for Migrate env, msg, info
 	Points uint64   // that it may use
 	Depth  int      // how many calls wait for this one
-	Unpaid bool     // nobody pays for having the code loaded: nothing goes for it that was paid for
+	Unpaid bool     // nobody pays for having the code loaded, since it is pinned or asked from outside: nothing goes for it that was paid for
 }
 
 // MaxQueryDepth bounds queries that lead to queries.

@@ -81,6 +81,11 @@ func (h *Harness) SetAdmin(from Account, of Address, admin *Address) (*Result, e
 	return h.Do(from, chain.SetContractAdmin{Contract: of, Admin: admin})
 }
 
+// Pin has every node keep code in memory for some periods more, and burns what that costs.
+func (h *Harness) Pin(from Account, code, periods uint64) (*Result, error) {
+	return h.Do(from, chain.PinCode{Code: code, Periods: periods, MaxBurn: contract.PinCost(contract.PinnedBytes, chain.MaxPinPeriods)})
+}
+
 // Answer is what a contract answered to a query.
 type Answer struct {
 	JSON  []byte

@@ -19,8 +19,9 @@ type compiled struct {
 	*linked // nil: it is refused
 	id      crypto.Digest
 	bytes   uint64
-	shelf   *shelf // that it is on; nil once it is off, to be closed by its last user
+	shelf   *shelf // that it is on; nil once it is off, to be closed by its last user if it is not pinned
 	users   int    // calls that run it
+	until   uint64 // the period in which it is pinned no more; 0: it is not pinned
 }
 
 func (n *compiled) close() {
@@ -57,31 +58,41 @@ func (s *shelf) touch(n *compiled) {
 	}
 }
 
+// purpose is what compiled code is wanted for.
+type purpose byte
+
+// The purposes.
+const (
+	paidCall   purpose = iota
+	unpaidCall         // nobody pays for having it loaded
+	pinning            // to be kept on no shelf
+)
+
 // load returns a compiled module, from memory, from disk, or compiled now. Give
 // it back with release. Of those that ask at once for what is not there one gets it,
 // and the others wait for that.
-func (m *Machine) load(code Code, unpaid bool) (*compiled, error) {
+func (m *Machine) load(code Code, to purpose) (*compiled, error) {
 	for {
-		n, underWay := m.find(code.ID, unpaid)
+		n, underWay := m.find(code.ID, to)
 		if n != nil {
 			return n, nil
 		}
 		if underWay == nil {
-			return m.get(code, unpaid)
+			return m.get(code, to)
 		}
 		<-underWay
 	}
 }
 
 // get reads or compiles what find says that nobody else does.
-func (m *Machine) get(code Code, unpaid bool) (n *compiled, err error) {
+func (m *Machine) get(code Code, to purpose) (n *compiled, err error) {
 	defer m.got(code.ID)
 	if n = m.read(code.ID); n == nil {
 		if n, err = m.compile(code); err != nil {
 			return nil, err
 		}
 	}
-	return m.keep(n, unpaid), nil
+	return m.keep(n, to), nil
 }
 
 // got lets those go on that wait for some code, whether it is there now or not.
@@ -98,7 +109,7 @@ func (m *Machine) Compile(code Code) error {
 		return err
 	}
 	defer m.end()
-	n, err := m.load(code, false)
+	n, err := m.load(code, paidCall)
 	if err == nil {
 		m.release(n)
 	}
@@ -126,7 +137,7 @@ func (m *Machine) Has(id crypto.Digest) bool {
 // find returns what is kept. If nothing is and another gets it, underWay is closed in
 // the end; if nobody does, it is the caller's to get. Who does not pay changes nothing on the
 // shelf of those who do; what he had loaded becomes theirs when one of them calls it.
-func (m *Machine) find(id crypto.Digest, unpaid bool) (n *compiled, underWay chan struct{}) {
+func (m *Machine) find(id crypto.Digest, to purpose) (n *compiled, underWay chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n = m.compiled[id]; n == nil {
@@ -137,25 +148,31 @@ func (m *Machine) find(id crypto.Digest, unpaid bool) (n *compiled, underWay cha
 	}
 	n.users++
 	switch {
-	case n.shelf == m.shelf(unpaid):
+	case n.shelf != nil && n.shelf == m.shelf(to):
 		n.shelf.touch(n)
-	case !unpaid:
-		n.shelf.take(n)
+	case to == paidCall:
+		if n.shelf != nil { // else it is pinned, or to be
+			n.shelf.take(n)
+		}
 		m.place(n, &m.paid)
 	}
 	return n, nil
 }
 
-// shelf is where what a call has loaded is kept.
-func (m *Machine) shelf(unpaid bool) *shelf {
-	if unpaid {
+// shelf is where what is loaded for a purpose is kept, nil if that is on none.
+func (m *Machine) shelf(to purpose) *shelf {
+	switch to {
+	case paidCall:
+		return &m.paid
+	case unpaidCall:
 		return &m.asked
+	case pinning:
 	}
-	return &m.paid
+	return nil
 }
 
 // keep keeps a module that nobody had, for one user.
-func (m *Machine) keep(n *compiled, unpaid bool) *compiled {
+func (m *Machine) keep(n *compiled, to purpose) *compiled {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.compiled[n.id] != nil {
@@ -163,7 +180,9 @@ func (m *Machine) keep(n *compiled, unpaid bool) *compiled {
 	}
 	n.users = 1
 	m.compiled[n.id] = n
-	m.place(n, m.shelf(unpaid))
+	if on := m.shelf(to); on != nil {
+		m.place(n, on)
+	}
 	return n
 }
 
@@ -177,6 +196,13 @@ func (m *Machine) place(n *compiled, on *shelf) {
 
 func (m *Machine) drop(n *compiled) {
 	n.shelf.take(n)
+	if n.until == 0 {
+		m.forget(n)
+	}
+}
+
+// forget leaves what is neither on a shelf nor pinned to its last user.
+func (m *Machine) forget(n *compiled) {
 	delete(m.compiled, n.id)
 	if n.users == 0 {
 		n.close()
@@ -186,7 +212,7 @@ func (m *Machine) drop(n *compiled) {
 func (m *Machine) release(n *compiled) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n.users--; n.users == 0 && n.shelf == nil {
+	if n.users--; n.users == 0 && n.shelf == nil && n.until == 0 {
 		n.close()
 	}
 }

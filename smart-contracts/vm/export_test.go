@@ -49,7 +49,7 @@ func Images(m *Machine, code *meter.Module) (whole, kept []byte, err error) {
 func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
 	n, err := m.native.bind(id, image)
 	if err == nil {
-		m.release(m.keep(n, false))
+		m.release(m.keep(n, paidCall))
 	}
 	return err
 }
@@ -58,7 +58,7 @@ func KeepImage(m *Machine, id crypto.Digest, image []byte) error {
 func CompileText(m *Machine, id crypto.Digest, text []byte) error {
 	n, err := m.compileText(id, text)
 	if err == nil {
-		m.release(m.keep(n, false))
+		m.release(m.keep(n, paidCall))
 	}
 	return err
 }
@@ -90,4 +90,11 @@ func NewRefusing(config Config) (*Machine, error) {
 	c := settings()
 	c.SetWasmMultiValue(false)
 	return newMachine(config, c)
+}
+
+// PinnedNow is how many bytes a machine counts as pinned.
+func PinnedNow(m *Machine) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.pins.bytes
 }

@@ -26,6 +26,8 @@ type Config struct {
 	CacheBytes uint64
 	// AskedBytes bounds those beside them that calls have loaded for which nobody pays [64 MiB].
 	AskedBytes uint64
+	// PinnedBytes bounds those beside them that are pinned [64 MiB].
+	PinnedBytes uint64
 	// Patience is how long a call may take before the node is held to be broken
 	// [1 min]. A call ends long before by what it may use.
 	Patience time.Duration
@@ -47,6 +49,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.AskedBytes == 0 {
 		c.AskedBytes = 64 << 20
+	}
+	if c.PinnedBytes == 0 {
+		c.PinnedBytes = contract.PinnedBytes
 	}
 	if c.Patience == 0 {
 		c.Patience = time.Minute
@@ -77,7 +82,8 @@ type Machine struct {
 	underWay map[crypto.Digest]chan struct{} // that are read or compiled now; closed when that ends
 	paid     shelf
 	asked    shelf // what was loaded for calls for which nobody pays
-	working  int   // calls, and codes that are compiled
+	pins     pins
+	working  int // calls, and codes that are compiled
 	closed   bool
 	idle     sync.Cond // working may have become 0
 }
@@ -96,7 +102,7 @@ func newMachine(config Config, native *wasmtime.Config) (*Machine, error) {
 		compiled: map[crypto.Digest]*compiled{}, underWay: map[crypto.Digest]chan struct{}{},
 	}
 	m.idle.L = &m.mu
-	m.paid.most, m.asked.most = m.config.CacheBytes, m.config.AskedBytes
+	m.paid.most, m.asked.most, m.pins.most = m.config.CacheBytes, m.config.AskedBytes, m.config.PinnedBytes
 	var err error
 	if m.native, err = newTarget(native); err != nil {
 		return nil, err
@@ -163,7 +169,7 @@ func (m *Machine) Close() {
 	for _, n := range m.compiled {
 		n.close()
 	}
-	m.paid, m.asked, m.compiled = shelf{}, shelf{}, nil
+	m.paid, m.asked, m.pins, m.compiled = shelf{}, shelf{}, pins{}, nil
 	m.native.close()
 	if t := m.portable.Load(); t != nil {
 		t.close()
@@ -215,7 +221,11 @@ func (m *Machine) Run(code Code, call Call, host Host) (outcome Outcome, err err
 }
 
 func (m *Machine) run(code Code, call Call, host Host) (Outcome, error) {
-	n, err := m.load(code, call.Unpaid)
+	to := paidCall
+	if call.Unpaid {
+		to = unpaidCall
+	}
+	n, err := m.load(code, to)
 	if err != nil {
 		return Outcome{}, err
 	}
