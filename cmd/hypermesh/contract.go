@@ -48,6 +48,7 @@ func contractCommand() *cli.Command {
 				Action: contractTest,
 			},
 			contractStoreCommand(), contractInstantiateCommand(), contractExecuteCommand(), contractQueryCommand(), contractSchemaCommand(), contractMigrateCommand(),
+			contractCodeCommand(), contractPinCommand(),
 		},
 	}
 }

@@ -147,6 +147,13 @@ func TestContractMistakes(t *testing.T) {
 		{[]string{"execute", "{}", "{}", "--contract", "x"}, exitUsage, "want one MSG"},
 		{[]string{"migrate", "{}", "--contract", "x", "--code", "2"}, exitUsage, "--contract"},
 		{[]string{"query", "{}", "--contract", "x"}, exitUsage, "--contract"},
+		{[]string{"pin", "1"}, exitUsage, "max-burn"},
+		{[]string{"pin", "--max-burn", "1"}, exitUsage, "want one CODE"},
+		{[]string{"pin", "0", "--max-burn", "1"}, exitUsage, "CODE is a number from 1 on"},
+		{[]string{"pin", "1", "--max-burn", "much"}, exitUsage, "--max-burn"},
+		{[]string{"pin", "1", "--max-burn", "1", "--periods", "0"}, exitUsage, "--periods: want 1 to 30"},
+		{[]string{"pin", "1", "--max-burn", "1", "--periods", "31"}, exitUsage, "--periods: want 1 to 30"},
+		{[]string{"code", "one"}, exitUsage, "CODE is a number from 1 on"},
 	} {
 		if code, _, stderr := invoke(t, append([]string{"contract"}, c.args...)...); code != c.code || !strings.Contains(stderr, c.want) {
 			t.Errorf("%v: exit code %d, want %d; %q, want %q in it", c.args, code, c.code, stderr, c.want)

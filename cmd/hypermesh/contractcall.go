@@ -69,7 +69,7 @@ func contractQueryCommand() *cli.Command {
 		Description: "MSG is JSON, for the contract to read. The answer is a node's word, as of the block that --json names.\n\n" +
 			"Example: hypermesh contract query --contract hyper1… --config net.json '{\"count\":{}}'",
 		Flags: []cli.Flag{
-			whichFlag(), &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}, configFlag(), jsonFlag(),
+			whichFlag(), rpcFlag(), configFlag(), jsonFlag(),
 		},
 		Action: contractQuery,
 	}
@@ -81,20 +81,24 @@ func contractSchemaCommand() *cli.Command {
 		Description: "It is JSON Schema, as the contract's author says: contracts that were built without it have none.\n\n" +
 			"Example: hypermesh contract schema --contract hyper1… --config net.json",
 		Flags: []cli.Flag{
-			whichFlag(), &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}, configFlag(), jsonFlag(),
+			whichFlag(), rpcFlag(), configFlag(), jsonFlag(),
 		},
 		Action: contractSchema,
 	}
 }
 
 func callFlags(flags ...cli.Flag) []cli.Flag {
-	flags = append(flags, &cli.Uint64Flag{Name: "gas", Usage: "`GAS` that it may use; what it does not use is not paid for", DefaultText: "as much as most calls take"},
+	flags = append(flags, gasFlag(),
 		&cli.StringFlag{Name: "max-deposit", Value: "0.1", Usage: "the most `HYPER` that contracts may take for room, less what comes back; 0.1 is for 10,000 bytes"})
 	return append(append(flags, accountFlags()...), chainFlags()...)
 }
 
 func whichFlag() cli.Flag {
 	return &cli.StringFlag{Name: "contract", Usage: "`ADDRESS` of the contract", Required: true}
+}
+
+func rpcFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "rpc", Value: cli.NewStringSlice("http://127.0.0.1:7180"), Usage: "`URL` of a node", EnvVars: []string{"HYPERMESH_RPC"}}
 }
 
 func fundsFlag() cli.Flag {
@@ -274,11 +278,7 @@ func callContract(c *cli.Context, m chain.Msg) error {
 	if err != nil {
 		return err
 	}
-	options := sdk.BuilderOptions{}
-	if c.IsSet("gas") {
-		options.GasLimit = chain.GasUnits(c.Uint64("gas"))
-	}
-	r, err := s.send(c, options, m)
+	r, err := s.send(c, withGas(c), m)
 	if err != nil {
 		return err
 	}

@@ -182,6 +182,9 @@ func ofContracts(p prepared) []operation {
 			admin := w.users[(i+1)%gasUsers].address()
 			return chain.SetContractAdmin{Contract: p.contracts.own[i], Admin: &admin}
 		}),
+		oneOf("pin_code", chain.MaxPinPeriods, func(_ *gasWorld, i int, _ key) chain.Msg {
+			return chain.PinCode{Code: uint64(1 + i%2), Periods: 2, MaxBurn: chain.Hyper(100)}
+		}),
 		oneOf("execute_contract", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg { return w.payment(p, i, "1") }),
 		rejectedCall(oneOf("execute_contract/rejected", gasUsers, func(w *gasWorld, i int, _ key) chain.Msg {
 			return w.payment(p, i, "99999999999999")

@@ -64,7 +64,7 @@ func spokenCode() []byte {
 // TestContractsOfANode: what a block stored is compiled before it is callable, and runs, in
 // blocks and for who asks.
 func TestContractsOfANode(t *testing.T) {
-	machine, err := vm.New(vm.Config{})
+	machine, err := vm.New(vm.Config{CacheBytes: 1}) // of one code, beside what is pinned
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +113,14 @@ func TestContractsOfANode(t *testing.T) {
 	if err != nil || s.Code != 1 || s.Checksum != sha256.Sum256(code) || !bytes.Contains(s.Schema, []byte(`"title":"spoken 1"`)) {
 		t.Errorf("the schema: %+v %s, %v", s, s.Schema, err)
 	}
+	pinsOfANode(t, n, func(m chain.Msg) { block(signedBy(t, 1, 2, m)) })
 	silent := spokenCode()
-	block(signedBy(t, 1, 2, chain.StoreCode{Checksum: sha256.Sum256(silent), Size: uint64(len(silent)), Part: silent}))
+	block(signedBy(t, 1, 3, chain.StoreCode{Checksum: sha256.Sum256(silent), Size: uint64(len(silent)), Part: silent}))
+	r.app.compiler.work.Wait()
+	other, _ := contract.CodeOf(r.store.State(), 2)
+	if first, second := stored.Program(r.store.State()).ID, other.Program(r.store.State()).ID; !machine.Has(first) || !machine.Has(second) {
+		t.Errorf("in memory is what is pinned: %v, and what was stored last: %v", machine.Has(first), machine.Has(second))
+	}
 	for code, want := range map[uint64]error{2: schema.ErrNone, 3: rpc.ErrNotFound} {
 		if _, err := n.ContractSchema(t.Context(), code); !errors.Is(err, rpc.ErrNotFound) || !errors.Is(err, want) {
 			t.Errorf("code %d: %v", code, err)
@@ -123,5 +129,24 @@ func TestContractsOfANode(t *testing.T) {
 	n.asked.Store(maxAsked)
 	if _, err := n.AskContract(t.Context(), address, []byte("{}")); !errors.Is(err, rpc.ErrBusy) || n.asked.Load() != maxAsked {
 		t.Errorf("one too many: %v", err)
+	}
+}
+
+// pinsOfANode has a block pin the first code, and the node say to when that is.
+func pinsOfANode(t *testing.T, n *Node, block func(chain.Msg)) {
+	t.Helper()
+	before, err := n.ContractCode(t.Context(), 1, false)
+	if err != nil || before.PinnedTo != 0 || before.Native == 0 {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	block(chain.PinCode{Code: 1, Periods: 2, MaxBurn: chain.Hyper(1)})
+	n.app.compiler.work.Wait()
+	head, err := execution.HeadOf(n.store.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	today := contract.PinPeriod(head.TimeMs)
+	if after, err := n.ContractCode(t.Context(), 1, false); err != nil || after.PinnedTo != contract.PinsBegin(today+2) || after.Native != before.Native {
+		t.Errorf("%+v, %v", after, err)
 	}
 }
