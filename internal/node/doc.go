@@ -25,7 +25,8 @@
 //     the block is voted on (branch.hash);
 //   - one that adds up the whole state when an epoch has ended (auditor);
 //   - one that reads what the next blocks will read of the disk (foresight);
-//   - one that compiles the code of contracts that blocks have stored (compiler);
+//   - one that compiles the code of contracts that blocks have stored, and has in
+//     memory what they have pinned (compiler);
 //   - the pruner, unless the node is an archive;
 //   - the gossip's timers, of which there is one for what waits to be sent and one
 //     for what is looked after, and none after Run.

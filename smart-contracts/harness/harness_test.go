@@ -531,3 +531,33 @@ func TestConfigs(t *testing.T) {
 		}
 	}
 }
+
+// TestPin: who has code pinned pays for it, and it ends with its last day.
+func TestPin(t *testing.T) {
+	h := fresh(t, harness.Config{})
+	bob := harness.AccountOf("bob")
+	at := scripted(t, h, puppet)
+	info, _ := h.Contract(at)
+	pinned := func() bool {
+		code, _ := contract.CodeOf(h.State(), info.Code)
+		return code.InMemory(h.State()).PinnedTo > contract.PinPeriod(chain.TimeMs(h.Time().UnixMilli()))
+	}
+	if _, err := h.Pin(bob, info.Code, 1); err == nil || pinned() {
+		t.Errorf("without money: %v", err)
+	}
+	const funds = 1_000_000_000
+	if err := h.Fund(bob.Address(), funds); err != nil {
+		t.Fatal(err)
+	}
+	r, err := h.Pin(bob, info.Code, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, ok := r.Events[len(r.Events)-1].(chain.CodePinned)
+	if !ok || h.Balance(bob.Address()) != funds-event.Burned.Nano() || event.Burned.IsZero() || !pinned() {
+		t.Errorf("%+v, bob has %d", r.Events, h.Balance(bob.Address()))
+	}
+	if err := h.Pass(48 * time.Hour); err != nil || pinned() {
+		t.Errorf("it is pinned after two days; %v", err)
+	}
+}
