@@ -82,13 +82,18 @@ func TestPinnedStays(t *testing.T) {
 	s.expect("it stays longer, and never less", 9, 10, 11, 3, 4, 5, 6, 7, 8)
 	s.Unpin(7)
 	s.expect("the first is over", 9, 10, 11, 4, 5, 6, 7, 8)
+	s.Unpin(8)
+	s.expect("the second, which was not said to stay longer", 9, 10, 11, 4, 6, 7, 8)
+	s.pin(9, 7)
+	s.run(true, 2)
+	s.expect("what was asked for and is pinned makes room there", 9, 10, 11, 4, 7, 2, 6, 8)
 	s.Unpin(100)
-	s.expect("all are over", 9, 10, 11, 6, 7, 8)
+	s.expect("all are over", 9, 10, 11, 2, 6, 8)
 	s.pin(100, 0)
 	s.pin(0, 1)
-	s.expect("what is over already is not read", 9, 10, 11, 6, 7, 8)
+	s.expect("what is over already is not read", 9, 10, 11, 2, 6, 8)
 	for i, loads := range s.loads {
-		if want := map[int]int{5: 2}; *loads != max(want[i], 1) { // which had gone, of what was asked for
+		if want := map[int]int{2: 2, 5: 2}; *loads != max(want[i], 1) { // which had gone before
 			t.Errorf("code %d was loaded %d times", i, *loads)
 		}
 	}
