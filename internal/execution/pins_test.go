@@ -50,18 +50,7 @@ func TestPinsInBlocks(t *testing.T) {
 	if !out[0].Accepted() || !out[1].Accepted() || !strings.Contains(out[2].Rejection, "hypermesh 8: to pin code 1 for 1 periods costs") || !out[3].Accepted() {
 		t.Fatal(out)
 	}
-	event := out[1].Events[len(out[1].Events)-1].(chain.CodePinned)
-	cost := contract.PinCost(uint64(event.Native), 2)
-	if event.Burned != cost || event.Until != contract.PinsBegin(contract.PinPeriod(w.now)+2) || event.Sender != pinner.address() || event.Native == 0 {
-		t.Errorf("%+v, want %s burned", event, cost)
-	}
-	paid, _ := sum(out[1].Burned, out[1].Tip, out[2].Burned, out[2].Tip, cost)
-	if left, _ := has.Sub(paid); w.has(pinner.address()) != left {
-		t.Errorf("who pins it had %s, paid %s and has %s", has, paid, w.has(pinner.address()))
-	}
-	if more, _ := tokens.SupplyOf(w.state).Burned.Sub(burned); more.Less(cost) {
-		t.Errorf("%s was burned, for a pin of %s", more, cost)
-	}
+	event := w.paidForPin(out[1], has, burned, 2, out[2])
 	w.cool()
 	warm, cold := out[3].GasUsed.Units(), out[0].GasUsed.Units()
 	load := execution.ContractPricesV1().LoadKiB * ((uint64(event.Native) + 1023) / 1024)
@@ -94,6 +83,24 @@ func TestPinsInBlocks(t *testing.T) {
 			t.Errorf("call %d was told %s", i, told[i])
 		}
 	}
+}
+
+// paidForPin holds what a pin says, and what who sent it paid for it and for one that was refused, who had so much before.
+func (w *world) paidForPin(pin chain.Receipt, has, burned chain.Amount, periods uint64, refused chain.Receipt) chain.CodePinned {
+	w.Helper()
+	event := pin.Events[len(pin.Events)-1].(chain.CodePinned)
+	cost := contract.PinCost(uint64(event.Native), periods)
+	if event.Burned != cost || event.Until != contract.PinsBegin(contract.PinPeriod(w.now)+periods) || event.Native == 0 {
+		w.Errorf("%+v, want %s burned", event, cost)
+	}
+	paid, _ := sum(pin.Burned, pin.Tip, refused.Burned, refused.Tip, cost)
+	if left, _ := has.Sub(paid); w.has(event.Sender) != left {
+		w.Errorf("who pins it had %s, paid %s and has %s", has, paid, w.has(event.Sender))
+	}
+	if more, _ := tokens.SupplyOf(w.state).Burned.Sub(burned); more.Less(cost) {
+		w.Errorf("%s was burned, for a pin of %s", more, cost)
+	}
+	return event
 }
 
 func sum(list ...chain.Amount) (out chain.Amount, ok bool) {

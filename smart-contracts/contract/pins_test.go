@@ -2,8 +2,10 @@ package contract_test
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -14,12 +16,32 @@ import (
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
+// pinCommand does a line of a transcript that is about pins and time.
+func (w *world) pinCommand(words []string, gas uint64, number func(name string, otherwise uint64) uint64) string {
+	switch words[0] {
+	case "pin":
+		m := chain.PinCode{Code: number("code", 1), Periods: number("periods", 1), MaxBurn: chain.Nano(number("burn", chain.Hyper(3_000).Nano()))}
+		return w.outcome(w.do(person(words[1]), m, gas))
+	case "pass":
+		w.env.Now += chain.TimeMs(number("ms", 0) + contract.PinPeriodMs*number("days", 0))
+		w.env.Height += chain.Height(number("blocks", 0))
+		return fmt.Sprintf("it is block %d, %s\n", w.env.Height, time.UnixMilli(int64(w.env.Now)).UTC().Format(time.DateTime))
+	case "loaded":
+		now, last := w.loaded(moduleCode(words[1]))
+		w.loadedAt(moduleCode(words[1]), number("at", last.At), number("now", now.Bytes), number("native", last.Native))
+		return ""
+	}
+	pins, _ := state.Load[contract.Pinned](w.state, contract.PinnedKey())
+	return fmt.Sprintf("from period %d on: %d\n", pins.From, pins.Bytes)
+}
+
 // pinning is a node, and a chain on which code is called and pinned while time passes.
 type pinning struct {
 	*called
 	node    kept
 	pinned  map[int]uint64 // what the node has beside: codes, to a period
 	paidFor uint64
+	exact   bool // no call fails
 	seen    map[string]int
 }
 
@@ -49,7 +71,7 @@ func (p *pinning) pin(t *rapid.T, i int, periods uint64) {
 }
 
 // runs calls code, and has the node run it.
-func (p *pinning) runs(t *rapid.T, i int, fails, exact bool) {
+func (p *pinning) runs(t *rapid.T, i int, fails bool) {
 	cost := p.call(t, i, fails)
 	_, pinned := p.pinned[i]
 	if p.vm.unpaid {
@@ -71,7 +93,7 @@ func (p *pinning) runs(t *rapid.T, i int, fails, exact bool) {
 		p.seen["paid"]++
 	case had:
 		p.seen["free"]++
-	case exact:
+	case p.exact:
 		t.Fatalf("a call of code %d is free, which is not kept: %v", i, p.node.order)
 	}
 }
@@ -87,6 +109,7 @@ func TestPinnedIsFreeAndKept(t *testing.T) {
 		p := &pinning{called: base.anew(func(int) uint64 { return rapid.Uint64Range(largest/2, largest).Draw(t, "native") }), pinned: map[int]uint64{}, seen: seen}
 		some := rapid.SampledFrom([]int{3, 14, 24, 40, manyCodes}).Draw(t, "some")
 		failing := rapid.SampledFrom([]int{0, 0, 4, 20}).Draw(t, "failing")
+		p.exact = failing == 0
 		for n := range 3 * manyCodes {
 			i := n % some
 			if rapid.IntRange(0, 3).Draw(t, "jump") == 0 {
@@ -103,7 +126,7 @@ func TestPinnedIsFreeAndKept(t *testing.T) {
 					}
 				}
 			default:
-				p.runs(t, i, i < failing, failing == 0)
+				p.runs(t, i, i < failing)
 			}
 			if p.node.reads > 2*p.paidFor+contract.KeptBytes {
 				t.Fatalf("%d bytes are read, %d paid for", p.node.reads, p.paidFor)

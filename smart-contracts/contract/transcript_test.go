@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/golden"
@@ -192,20 +191,8 @@ func (w *world) command(line string) string {
 			w.env.Height = height
 		}
 		return w.outcome(did)
-	case "pin":
-		m := chain.PinCode{Code: number("code", 1), Periods: number("periods", 1), MaxBurn: chain.Nano(number("burn", chain.Hyper(3_000).Nano()))}
-		return w.outcome(do(person(words[1]), m, gas))
-	case "pass":
-		w.env.Now += chain.TimeMs(number("ms", 0) + contract.PinPeriodMs*number("days", 0))
-		w.env.Height += chain.Height(number("blocks", 0))
-		return fmt.Sprintf("it is block %d, %s\n", w.env.Height, time.UnixMilli(int64(w.env.Now)).UTC().Format(time.DateTime))
-	case "loaded":
-		now, last := w.loaded(moduleCode(words[1]))
-		w.loadedAt(moduleCode(words[1]), number("at", last.At), number("now", now.Bytes), number("native", last.Native))
-		return ""
-	case "pinned":
-		pins, _ := state.Load[contract.Pinned](w.state, contract.PinnedKey())
-		return fmt.Sprintf("from period %d on: %d\n", pins.From, pins.Bytes)
+	case "pin", "pass", "loaded", "pinned":
+		return w.pinCommand(words, gas, number)
 	case "instantiate":
 		m := chain.InstantiateContract{Code: number("code", 1), Label: "of " + words[1], Msg: text, Funds: funds, Salt: []byte(options["salt"])}
 		if name, ok := options["admin"]; ok {
