@@ -31,7 +31,11 @@ func contractSentence(m any) string {
 		}
 		return fmt.Sprintf("lets %s change contract %s from now on, and nobody else", m.Admin, m.Contract)
 	case chain.PinCode:
-		return fmt.Sprintf("has every node keep code %d in memory for %d days more, and burns at most %s for it", m.Code, m.Periods, m.MaxBurn)
+		days := "a day"
+		if m.Periods > 1 {
+			days = fmt.Sprintf("%d days", m.Periods)
+		}
+		return fmt.Sprintf("has every node keep code %d in memory for %s more, and burns at most %s for it", m.Code, days, m.MaxBurn)
 	}
 	panic(fmt.Sprintf("wallet: message of type %T", m))
 }

@@ -20,7 +20,7 @@ func TestPreviewOfContractsIsFrozen(t *testing.T) {
 		chain.ExecuteContract{Contract: contract, Msg: []byte(`{"long":"` + strings.Repeat("x", 600) + `"}`), Funds: chain.Hyper(2), MaxDeposit: chain.Hyper(4)},
 		chain.MigrateContract{Contract: contract, Code: 4, Msg: []byte("{}")},
 		chain.SetContractAdmin{Contract: contract, Admin: &admin}, chain.SetContractAdmin{Contract: contract},
-		chain.PinCode{Code: 5, Periods: 7, MaxBurn: chain.Hyper(6)},
+		chain.PinCode{Code: 5, Periods: 7, MaxBurn: chain.Hyper(6)}, chain.PinCode{Code: 6, Periods: 1},
 	}
 	text, err := wallet.Preview(&body)
 	if err != nil {
