@@ -22,7 +22,7 @@ func (w *world) pinCommand(words []string, gas uint64, number func(name string, 
 	case "pin":
 		m := chain.PinCode{Code: number("code", 1), Periods: number("periods", 1), MaxBurn: chain.Nano(number("burn", chain.Hyper(3_000).Nano()))}
 		return w.outcome(w.do(person(words[1]), m, gas))
-	case "pass":
+	case "later":
 		w.env.Now += chain.TimeMs(number("ms", 0) + contract.PinPeriodMs*number("days", 0))
 		w.env.Height += chain.Height(number("blocks", 0))
 		return fmt.Sprintf("it is block %d, %s\n", w.env.Height, time.UnixMilli(int64(w.env.Now)).UTC().Format(time.DateTime))

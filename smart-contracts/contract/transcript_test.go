@@ -87,9 +87,14 @@ func (w *world) doFor(from chain.Address, m chain.Msg, gas uint64, most chain.Am
 
 // store stores code, and lets the blocks pass until it runs.
 func (w *world) store(from chain.Address, code []byte) contract.Result {
-	did := w.do(from, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code}, testGas)
+	did := w.upload(from, code)
 	w.env.Height += contract.CallableAfter
 	return did
+}
+
+// upload stores code.
+func (w *world) upload(from chain.Address, code []byte) contract.Result {
+	return w.do(from, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code}, testGas)
 }
 
 // held is all that there is, which is what was minted and not burned.
@@ -185,13 +190,10 @@ func (w *world) command(line string) string {
 	text := []byte(inBase64(w.names(msg, true)))
 	switch words[0] {
 	case "store":
-		height := w.env.Height
-		did := w.store(person(words[1]), moduleCode(words[2]))
-		if options["wait"] == "no" {
-			w.env.Height = height
-		}
-		return w.outcome(did)
-	case "pin", "pass", "loaded", "pinned":
+		return w.outcome(w.store(person(words[1]), moduleCode(words[2])))
+	case "upload":
+		return w.outcome(w.upload(person(words[1]), moduleCode(words[2])))
+	case "pin", "later", "loaded", "pinned":
 		return w.pinCommand(words, gas, number)
 	case "instantiate":
 		m := chain.InstantiateContract{Code: number("code", 1), Label: "of " + words[1], Msg: text, Funds: funds, Salt: []byte(options["salt"])}
