@@ -14,7 +14,7 @@ import (
 func contractPinCommand() *cli.Command {
 	return &cli.Command{
 		Name: "pin", Usage: "have every validator keep code in memory, for some days", ArgsUsage: "CODE",
-		Description: "Calls of pinned code never pay for having it loaded. Anybody may pin any code, and pay for it; what `contract code` shows for a day is\n" +
+		Description: "From the tenth block on calls of pinned code never pay for having it loaded. Anybody may pin any code, and pay for it; what `contract code` shows for a day is\n" +
 			"burned for each, also for what is left of today. Days come behind those that it is pinned for already.\n\n" +
 			"Example: hypermesh contract pin 1 --periods 7 --max-burn 5 --config net.json",
 		Flags: append(append([]cli.Flag{

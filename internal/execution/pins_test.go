@@ -2,6 +2,7 @@ package execution_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,8 +22,8 @@ func (w *world) cool() {
 	state.Save(w.state, contract.LoadsKey(), loads)
 }
 
-// TestPinsInBlocks: code is pinned from its transaction on, in the same block too, by the block's time, and to the end of a day
-// that a block may jump over; who pins it pays what it costs and a fee, and for a pin that is refused the fee alone.
+// TestPinsInBlocks: code is pinned by the block's time, and to the end of a day that a block may jump over, and calls go by
+// that when every node has it in memory, ten blocks later; who pins it pays what it costs and a fee, and for a pin that is refused the fee alone.
 func TestPinsInBlocks(t *testing.T) {
 	const hour = 3_600_000
 	var told []string
@@ -57,12 +58,18 @@ func TestPinsInBlocks(t *testing.T) {
 	if cold < warm+load {
 		t.Errorf("a call took %d gas before, and %d after the code was pinned; a load costs %d", cold, warm, load)
 	}
+	for blocks := 1; blocks <= contract.PinnedAfter; blocks++ {
+		w.cool()
+		if r := w.block(1, call()).Receipts.Txs[0]; (r.GasUsed.Units() == warm) != (blocks == contract.PinnedAfter) {
+			t.Errorf("%d blocks after it was pinned a call takes %d gas", blocks, r.GasUsed.Units())
+		}
+	}
 	for _, c := range []struct {
 		after uint64
 		gas   uint64
 		why   string
 	}{
-		{24 * hour, warm, "on the second day"}, {24*hour - 1_001, warm, "in its last millisecond"}, {1, cold, "when it is over"}, {1, warm, "and loaded"},
+		{24 * hour, warm, "on the second day"}, {24*hour - 1_011, warm, "in its last millisecond"}, {1, cold, "when it is over"}, {1, warm, "and loaded"},
 	} {
 		if c.after == 1 && c.gas == cold {
 			w.cool()
@@ -78,7 +85,7 @@ func TestPinsInBlocks(t *testing.T) {
 	if r := w.block(40*24*hour, call()).Receipts.Txs[0]; r.GasUsed.Units() != cold {
 		t.Errorf("forty days after it was pinned for one, it takes %d gas, want %d", r.GasUsed.Units(), cold)
 	}
-	for i, pinned := range []bool{false, true, true, true, false, false, false} {
+	for i, pinned := range slices.Concat(make([]bool, contract.PinnedAfter+1), []bool{true, true, true, false, false, false}) {
 		if !strings.Contains(told[i], `"pinned":`+map[bool]string{true: "true", false: "false"}[pinned]) {
 			t.Errorf("call %d was told %s", i, told[i])
 		}

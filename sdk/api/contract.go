@@ -79,7 +79,7 @@ type ContractCode struct {
 	Size     Uint64        `json:"size" doc:"in bytes"`
 	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run"`
 	Native   Uint64        `json:"native_bytes" doc:"that it is held to take in memory, by which it pays for loads and pins; not of the proof"`
-	PinnedTo chain.TimeMs  `json:"pinned_until_ms,omitempty" doc:"to when every node keeps it in memory, as of the latest block and not of the proof; none: it is not pinned"`
+	PinnedTo chain.TimeMs  `json:"pinned_until_ms,omitempty" doc:"to when every node keeps it in memory, as of the latest block and not of the proof, and calls go by that from the tenth block after its pin on; none: it is not pinned"`
 	Height   chain.Height  `json:"height" doc:"as of the end of this block"`
 	Proof    *StateProof   `json:"proof,omitempty" doc:"with proof=true: of the code's record"`
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/state"
 )
@@ -15,13 +16,14 @@ type Loads struct {
 	Bytes uint64
 }
 
-// Loaded is where Loads stood when code had been loaded last, how many bytes of native code it
-// is held to be, and to which period it is pinned, exclusive: 0 if it never was.
+// Loaded is where Loads stood when code had been loaded last, and how many bytes of native code it
+// is held to be; to which period it is pinned, exclusive, 0 if it never was, and from which block on calls go by that.
 type Loaded struct {
-	_        struct{} `cbor:",toarray"`
-	At       uint64
-	Native   uint64
-	PinnedTo uint64
+	_          struct{} `cbor:",toarray"`
+	At         uint64
+	Native     uint64
+	PinnedTo   uint64
+	PinnedFrom chain.Height
 }
 
 // kept reports whether code counts as kept: with all that was loaded since it comes to keptBytes at
@@ -60,7 +62,7 @@ func (r *run) paidLoad(f *frame, code *Code) (unpaid, ok bool) {
 	switch {
 	case kept:
 		return false, true
-	case last.pinned(r.env.Now):
+	case last.pinned(r.env):
 		return true, true
 	case !f.tank.take(p.load(last.Native) + 2*p.Write):
 		return false, false

@@ -36,6 +36,8 @@ const (
 	// CacheBytes is what a node has to keep, of what it ran last, to have all that.
 	CacheBytes = 2 * keptBytes
 
+	// PinnedAfter is how many blocks after its pin calls of code pay no load: nodes have it in memory by then.
+	PinnedAfter = CallableAfter
 	// PinPeriodMs is how long a period of pins is: a day of UTC.
 	PinPeriodMs = 24 * 60 * 60 * 1000
 	// PinnedBytes is how much native code is pinned at any time at most: each node keeps as much beside what ran last.

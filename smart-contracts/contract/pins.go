@@ -52,9 +52,13 @@ func PinCost(native, periods uint64) chain.Amount {
 	return chain.Nano(NanoPerPinnedKiB * ((native + 1023) / 1024) * periods)
 }
 
-// pinned reports whether code is pinned at a time. A pin begins with the period of its block, or where the one
+// paid reports whether code is pinned at a time. A pin begins with the period of its block, or where the one
 // before ends: so there are no gaps.
-func (l Loaded) pinned(now chain.TimeMs) bool { return PinPeriod(now) < l.PinnedTo }
+func (l Loaded) paid(now chain.TimeMs) bool { return PinPeriod(now) < l.PinnedTo }
+
+// pinned reports whether calls go by that: not before nodes have the code in memory, of which they know when
+// the block of the pin is final.
+func (l Loaded) pinned(env *Env) bool { return l.paid(env.Now) && env.Height >= l.PinnedFrom }
 
 // pin has every node keep code in memory for some periods more.
 func (r *run) pin(f *frame, from chain.Address, m *chain.PinCode) *failure {
@@ -88,10 +92,13 @@ func (r *run) pin(f *frame, from chain.Address, m *chain.PinCode) *failure {
 		return fail(spaceSDK, sdkFunds, "pinning code %d: %s", m.Code, why.Reason())
 	}
 	tokens.Burn(f.layer, cost)
-	if !kept && !last.pinned(r.env.Now) && !f.tank.take(p.load(last.Native)) { // every node reads it
+	if !kept && !last.paid(r.env.Now) && !f.tank.take(p.load(last.Native)) { // every node reads it
 		return outOf(f.tank)
 	}
 	state.Save(f.layer, PinnedKey(), pins)
+	if !last.paid(r.env.Now) {
+		last.PinnedFrom = r.env.Height + PinnedAfter
+	}
 	last.PinnedTo = end
 	state.Save(f.layer, LoadedKey(code.Checksum), last)
 	return r.emit(f, chain.CodePinned{

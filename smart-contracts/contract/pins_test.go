@@ -39,7 +39,8 @@ func (w *world) pinCommand(words []string, gas uint64, number func(name string, 
 type pinning struct {
 	*called
 	node    kept
-	pinned  map[int]uint64 // what the node has beside: codes, to a period
+	pinned  map[int]uint64       // what the node has beside: codes, to a period
+	from    map[int]chain.Height // from which on calls of them are free
 	paidFor uint64
 	exact   bool // no call fails
 	seen    map[string]int
@@ -57,8 +58,10 @@ func (p *pinning) pin(t *rapid.T, i int, periods uint64) {
 		p.paidFor += p.native[i]
 		p.seen["a pin that loads"]++
 	}
-	if _, there := p.pinned[i]; !there && !p.node.has(i) {
-		p.node.reads += p.native[i]
+	if _, there := p.pinned[i]; !there {
+		if p.from[i] = p.env.Height + contract.PinnedAfter; !p.node.has(i) {
+			p.node.reads += p.native[i]
+		}
 	}
 	p.pinned[i] = contract.PinPeriod(did.Events[0].(chain.CodePinned).Until)
 	sum := uint64(0)
@@ -74,9 +77,10 @@ func (p *pinning) pin(t *rapid.T, i int, periods uint64) {
 func (p *pinning) runs(t *rapid.T, i int, fails bool) {
 	cost := p.call(t, i, fails)
 	_, pinned := p.pinned[i]
+	known := pinned && p.env.Height >= p.from[i]
 	if p.vm.unpaid {
-		if cost > 0 || !pinned {
-			t.Fatalf("a call of code %d costs %d, is as of pinned code, and the node has it pinned: %v", i, cost, pinned)
+		if cost > 0 || !known {
+			t.Fatalf("a call of code %d costs %d, is as of pinned code, and every node has it pinned: %v", i, cost, known)
 		}
 		p.seen["free by its pin"]++
 		return
@@ -86,8 +90,11 @@ func (p *pinning) runs(t *rapid.T, i int, fails bool) {
 		p.node.reads -= p.node.read // from what is pinned
 	}
 	switch {
-	case cost > 0 && pinned:
+	case cost > 0 && known:
 		t.Fatalf("a call of code %d, which is pinned, costs %d", i, cost)
+	case cost > 0 && pinned:
+		p.paidFor += p.native[i]
+		p.seen["paid while pins are not known"]++
 	case cost > 0:
 		p.paidFor += p.native[i]
 		p.seen["paid"]++
@@ -106,7 +113,7 @@ func TestPinnedIsFreeAndKept(t *testing.T) {
 	base, seen := withCodes(t), map[string]int{}
 	tokens.Credit(base.state, person("alice"), chain.Hyper(1_000_000))
 	rapid.Check(t, func(t *rapid.T) {
-		p := &pinning{called: base.anew(func(int) uint64 { return rapid.Uint64Range(largest/2, largest).Draw(t, "native") }), pinned: map[int]uint64{}, seen: seen}
+		p := &pinning{called: base.anew(func(int) uint64 { return rapid.Uint64Range(largest/2, largest).Draw(t, "native") }), pinned: map[int]uint64{}, from: map[int]chain.Height{}, seen: seen}
 		some := rapid.SampledFrom([]int{3, 14, 24, 40, manyCodes}).Draw(t, "some")
 		failing := rapid.SampledFrom([]int{0, 0, 4, 20}).Draw(t, "failing")
 		p.exact = failing == 0
@@ -125,6 +132,8 @@ func TestPinnedIsFreeAndKept(t *testing.T) {
 						delete(p.pinned, i)
 					}
 				}
+			case 2:
+				p.env.Height += chain.Height(rapid.Uint64Range(1, 2*contract.PinnedAfter).Draw(t, "blocks"))
 			default:
 				p.runs(t, i, i < failing)
 			}
@@ -136,7 +145,7 @@ func TestPinnedIsFreeAndKept(t *testing.T) {
 			}
 		}
 	})
-	for _, what := range []string{"paid", "free", "free by its pin", "a pin that loads", "6:", "7:"} {
+	for _, what := range []string{"paid", "free", "free by its pin", "paid while pins are not known", "a pin that loads", "6:", "7:"} {
 		if seen[what] == 0 {
 			t.Errorf("never seen: %s, of %v", what, seen)
 		}
@@ -177,6 +186,51 @@ func TestPinsAddUp(t *testing.T) {
 		if err := w.pins(); (err != nil) != (name != "nothing") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestCallsPayUntilPinsAreKnown: nodes know of a pin when its block is final, so until then calls pay their loads as before. Else who has
+// most of the room pinned could have the rest of it pinned by transactions that fail, each for other code, and have a block read
+// all of it again with each of them for the price of one.
+func TestCallsPayUntilPinsAreKnown(t *testing.T) {
+	w, code := newWorld(), moduleCode("x")
+	tokens.Credit(w.state, person("alice"), chain.Hyper(1_000))
+	w.store(person("alice"), code)
+	if did := w.do(person("alice"), chain.InstantiateContract{Code: 1, Label: "l", Msg: []byte(`{}`)}, testGas); did.Why != nil {
+		t.Fatal(did.Why.Reason())
+	}
+	const native = 16 << 20
+	pin := chain.PinCode{Code: 1, Periods: 1, MaxBurn: chain.Hyper(3_000)}
+	gas := func(m chain.Msg) uint64 {
+		t.Helper()
+		did := w.do(person("alice"), m, blockGas)
+		if did.Why != nil {
+			t.Fatal(did.Why.Reason())
+		}
+		return did.Gas
+	}
+	load := prices().LoadKiB * native >> 10
+	cool := func() { w.loadedAt(code, native, 1<<40, native) }
+	call := chain.ExecuteContract{Contract: w.made[0], Msg: []byte(`{}`)}
+	cool()
+	if gas(pin) < load {
+		t.Error("a pin that loads does not pay for it")
+	}
+	for blocks := range chain.Height(contract.PinnedAfter + 1) {
+		if cool(); (gas(call) >= load) != (blocks < contract.PinnedAfter) {
+			t.Errorf("%d blocks after the pin", blocks)
+		}
+		if cool(); gas(pin) >= load {
+			t.Errorf("%d blocks after the pin another pays for a load", blocks)
+		}
+		w.env.Height++
+	}
+	w.env.Now += chain.MaxPinPeriods * contract.PinPeriodMs
+	if cool(); gas(pin) < load {
+		t.Error("a pin after the last was over does not pay for a load")
+	}
+	if cool(); gas(call) < load {
+		t.Error("a pin after the last was over counts at once")
 	}
 }
 

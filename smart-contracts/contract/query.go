@@ -165,7 +165,7 @@ func (r *run) wasmQuery(f *frame, q any) (cosmwasm.Reached, *failure) {
 		}
 		code, _ := CodeOf(f.layer, c.Code)
 		last, _ := loaded(f.layer, code.Checksum)
-		info := cosmwasm.ContractInfoAnswer{Code: c.Code, Creator: c.Creator.String(), Pinned: last.pinned(r.env.Now)}
+		info := cosmwasm.ContractInfoAnswer{Code: c.Code, Creator: c.Creator.String(), Pinned: last.pinned(r.env)}
 		if c.Admin != nil {
 			admin := c.Admin.String()
 			info.Admin = &admin
