@@ -10,6 +10,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/schema"
@@ -70,21 +71,22 @@ func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.C
 	out := api.ContractCode{
 		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Height: value.Height, Proof: value.Proof,
 	}
-	return out, n.inMemory(&c, &out)
-}
-
-// inMemory fills in what nodes have of code in memory, as of the latest block.
-func (n *Node) inMemory(code *contract.Code, out *api.ContractCode) error {
 	snapshot, err := n.store.Snapshot()
 	if err != nil {
-		return err
+		return api.ContractCode{}, err
 	}
 	defer n.closeSnapshot(snapshot)
-	head, err := execution.HeadOf(snapshot)
+	return out, inMemory(snapshot, &c, &out)
+}
+
+// inMemory fills in what nodes have of code in memory, as of a state.
+func inMemory(r state.Reader, code *contract.Code, out *api.ContractCode) (err error) {
+	defer recoverFault(&err)
+	head, err := execution.HeadOf(r)
 	if err != nil {
 		return err
 	}
-	is := code.InMemory(snapshot)
+	is := code.InMemory(r)
 	out.Native = api.Uint64(is.Native)
 	if is.PinnedTo > contract.PinPeriod(head.TimeMs) {
 		out.PinnedTo = contract.PinsBegin(is.PinnedTo)

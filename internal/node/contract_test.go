@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/consensus"
@@ -13,6 +14,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
 	"github.com/hypermesh/hypermesh/internal/wasm"
+	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 	"github.com/hypermesh/hypermesh/smart-contracts/schema"
 	"github.com/hypermesh/hypermesh/smart-contracts/vm"
@@ -148,5 +150,12 @@ func pinsOfANode(t *testing.T, n *Node, block func(chain.Msg)) {
 	today := contract.PinPeriod(head.TimeMs)
 	if after, err := n.ContractCode(t.Context(), 1, false); err != nil || after.PinnedTo != contract.PinsBegin(today+2) || after.Native != before.Native {
 		t.Errorf("%+v, %v", after, err)
+	}
+}
+
+// TestInMemoryOfABrokenState: a question about code is answered with an error, as all are, if the disk is gone.
+func TestInMemoryOfABrokenState(t *testing.T) {
+	if err := inMemory(&brokenState{}, &contract.Code{}, &api.ContractCode{}); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
+		t.Error(err)
 	}
 }
