@@ -36,50 +36,63 @@ type compiler struct {
 	work  sync.WaitGroup
 
 	mu      sync.Mutex
-	waiting []uint64      // codes, by number
+	period  uint64        // of pins, of the last block
+	waiting []due         // in the order of the blocks
 	idle    chan struct{} // closed when none waits any more, nil then
 	stopped bool
 }
 
-// begin has compiled, one after the other, what a block of some time has stored, has in memory what it has pinned,
-// and lets go what is pinned no more.
-func (c *compiler) begin(now chain.TimeMs, receipts *chain.BlockReceipts) {
-	if c.vm != nil {
-		c.vm.Unpin(contract.PinPeriod(now))
-		c.add(codesOf(receipts)...)
-	}
+// due is what is to be done.
+type due struct {
+	code   uint64 // to be compiled, and pinned
+	period uint64 // or, without one, that has begun
 }
 
-// add has some codes compiled behind those that wait: numbers are few bytes, and none is left out.
-func (c *compiler) add(codes ...uint64) {
-	if len(codes) == 0 || c.vm == nil {
+// begin has compiled, one after the other, what a block of some time has stored, has in memory what it has pinned,
+// and lets go what is pinned no more. That waits for what blocks before have pinned: code that stays pinned does not go first.
+func (c *compiler) begin(now chain.TimeMs, receipts *chain.BlockReceipts) {
+	c.add(contract.PinPeriod(now), codesOf(receipts)...)
+}
+
+// add has some codes compiled, in a period, behind those that wait: numbers are few bytes, and none is left out.
+func (c *compiler) add(period uint64, codes ...uint64) {
+	if c.vm == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.waiting = append(c.waiting, codes...); c.idle != nil || c.stopped {
+	if period > c.period {
+		c.period = period
+		c.waiting = append(c.waiting, due{period: period})
+	}
+	for _, code := range codes {
+		c.waiting = append(c.waiting, due{code: code})
+	}
+	if len(c.waiting) == 0 || c.idle != nil || c.stopped {
 		return
 	}
 	c.idle = make(chan struct{})
 	c.work.Go(func() {
-		for id, ok := c.next(); ok; id, ok = c.next() {
-			if err := c.one(id); err != nil {
-				_ = c.fault(fmt.Errorf("compiling code %d of contracts: %w", id, err)) // it stops the node
+		for d, ok := c.next(); ok; d, ok = c.next() {
+			if d.code == 0 {
+				c.vm.Unpin(d.period)
+			} else if err := c.one(d.code); err != nil {
+				_ = c.fault(fmt.Errorf("compiling code %d of contracts: %w", d.code, err)) // it stops the node
 			}
 		}
 	})
 }
 
-func (c *compiler) next() (id uint64, ok bool) {
+func (c *compiler) next() (d due, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped || len(c.waiting) == 0 {
 		close(c.idle)
 		c.idle, c.waiting = nil, nil
-		return 0, false
+		return due{}, false
 	}
-	id, c.waiting = c.waiting[0], c.waiting[1:]
-	return id, true
+	d, c.waiting = c.waiting[0], c.waiting[1:]
+	return d, true
 }
 
 // stop ends what goes on, and begins no more.
@@ -106,8 +119,7 @@ func (c *compiler) all(ctx context.Context) error {
 	if err := errors.Join(err, snapshot.Close()); err != nil {
 		return err
 	}
-	c.vm.Unpin(contract.PinPeriod(head.TimeMs))
-	c.add(codes...)
+	c.add(contract.PinPeriod(head.TimeMs), codes...)
 	c.mu.Lock()
 	idle := c.idle
 	c.mu.Unlock()

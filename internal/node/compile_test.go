@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type slowCompiler struct {
 	ready    []crypto.Digest
 	pinned   []pinned // whatever the period is
 	period   uint64
+	done     []string // of pins and periods
 }
 
 func (c *slowCompiler) Ready(code contract.Program) error {
@@ -54,12 +56,15 @@ type pinned struct {
 
 func (c *slowCompiler) Pin(code contract.Program, until uint64) error {
 	if until > c.period {
+		c.done = append(c.done, fmt.Sprint("pinned to ", until))
 		c.pinned = append(c.pinned, pinned{code.ID, until})
 	}
 	return nil
 }
 
-func (c *slowCompiler) Unpin(period uint64) { c.period = period }
+func (c *slowCompiler) Unpin(period uint64) {
+	c.period, c.done = period, append(c.done, fmt.Sprint("it is ", period))
+}
 
 func (c *slowCompiler) Close() {}
 
@@ -105,7 +110,7 @@ func TestCompilerLeavesNothingOut(t *testing.T) {
 		t.Errorf("of what is refused it says %q", said)
 	}
 	c.stop()
-	c.add(1)
+	c.add(today, 1)
 	if c.work.Wait(); len(machine.compiled) != 2*blocks-1 {
 		t.Error("one that was stopped goes on")
 	}
@@ -194,4 +199,28 @@ func TestPinsAreKept(t *testing.T) {
 		t.Errorf("of a block it pins %v in period %d", machine.pinned, machine.period)
 	}
 	(&compiler{}).begin(1, &chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodePinned{Code: 1}}}}}) // without a machine
+}
+
+// TestPinsDoNotLapse: code that stays pinned does not go from memory when a period ends before the node has come to what the last block
+// of that has pinned.
+func TestPinsDoNotLapse(t *testing.T) {
+	kv, _ := withCodes(1)
+	code, _ := contract.CodeOf(kv, 1)
+	last, _ := state.Load[contract.Loaded](kv, contract.LoadedKey(code.Checksum))
+	last.PinnedTo = today + 2
+	state.Save(kv, contract.LoadedKey(code.Checksum), last)
+	machine := &slowCompiler{may: make(chan struct{})}
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	c.begin(contract.PinsBegin(today), &chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodePinned{Code: 1}}}}})
+	for range 2 {
+		c.begin(contract.PinsBegin(today+1), &chain.BlockReceipts{})
+	}
+	close(machine.may)
+	c.work.Wait()
+	if want := []string{fmt.Sprint("it is ", today), fmt.Sprint("pinned to ", today+2), fmt.Sprint("it is ", today+1)}; !slices.Equal(machine.done, want) {
+		t.Errorf("%q, want %q", machine.done, want)
+	}
 }
