@@ -273,7 +273,9 @@ func (p *posted) lost(cost chain.Amount, why *chain.Rejection) (chain.Events, *c
 	cluster := p.book.Cluster
 	escrow := p.books.purse(p.book.Consumer, cluster)
 	held := escrow.available()
-	key, missing := lossKey(cluster, p.Receipt.Node, p.provider), sound(cost.Sub(held))
+	uncovered := sound(cost.Sub(held))
+	missing := sound(uncovered.Sub(p.book.PriorityBps.Of(uncovered))) // of the priority fee the provider would have had nothing
+	key := lossKey(cluster, p.Receipt.Node, p.provider)
 	before, _ := state.Load[chain.Amount](p.kv, key) // none: zero
 	after, ok := before.Add(missing)
 	if !ok {

@@ -93,7 +93,7 @@ func RedeemVoucher(kv state.KV, env *Env, m chain.RedeemVoucher) (chain.Event, *
 	if !c.Signer.Verify(crypto.DomainVoucher, v.Payload(), m.Signature) {
 		return nil, chain.Reject("voucher is not signed by %s", c.Signer.Short())
 	}
-	s := splitCost(amount, &env.Params, 0)
+	s := splitCost(amount, &env.Params, shares{})
 	tokens.Credit(kv, c.Payee, s.paid)
 	tokens.Credit(kv, Treasury, s.treasury)
 	tokens.Burn(kv, s.burned)

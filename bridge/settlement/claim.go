@@ -175,7 +175,7 @@ func (p *posted) beginOrder() *chain.Rejection {
 	}
 	p.book = Order{
 		Consumer: p.Order.ConsumerAddress(), Cluster: p.Order.Cluster, Policy: p.Order.Policy,
-		MaxCost: p.Order.MaxCost, Deadline: p.Order.Deadline, Expires: expires,
+		MaxCost: p.Order.MaxCost, Deadline: p.Order.Deadline, Expires: expires, PriorityBps: p.Order.PriorityBps,
 	}
 	return nil
 }
@@ -275,8 +275,8 @@ func (p *posted) checkSequence() *chain.Rejection {
 // resource used has a price and a cap; a proven statement has one price.
 func (p *posted) checkPrices() *chain.Rejection {
 	if _, zk := p.Order.Policy.Policy.(chain.PolicyZK); zk {
-		if p.Order.FixedCap.Less(p.Bid.Fixed) {
-			return chain.Reject("fixed price %s is above its cap, %s", p.Bid.Fixed, p.Order.FixedCap)
+		if limit := p.Order.FixedPriceCap(); limit.Less(p.Bid.Fixed) {
+			return chain.Reject("fixed price %s is above its cap, %s", p.Bid.Fixed, limit)
 		}
 		return nil
 	}
@@ -297,10 +297,10 @@ func (p *posted) checkPrices() *chain.Rejection {
 	return nil
 }
 
-// withinCaps demands that no price of a bid is above its cap.
+// withinCaps demands that no price of a bid, with the order's priority fee, is above its cap.
 func withinCaps(o *chain.Order, b *chain.Bid) *chain.Rejection {
 	for _, price := range b.Prices {
-		limit, capped := chain.PriceOf(o.Caps, price.Resource)
+		limit, capped := o.Cap(price.Resource)
 		if capped && price.Price > limit {
 			return chain.Reject("price of %s is %d, its cap is %d", price.Resource, price.Price, limit)
 		}

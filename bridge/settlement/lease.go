@@ -17,25 +17,26 @@ const MinLeaseMs = 60_000
 // millisecond out of what it holds, and is over at Expires, whichever block deletes it
 // after that. Nothing has to touch it in between.
 type Lease struct {
-	_         struct{} `cbor:",toarray"`
-	Consumer  chain.Address
-	Cluster   crypto.PublicKey
-	Provider  chain.Address // the node's owner when it was opened
-	Operator  chain.Address // the cluster's when these terms began
-	FeeBps    uint16        // the cluster's fee, which these terms keep
-	Order     crypto.Digest // whose terms hold
-	Spec      crypto.Digest
-	Resources []chain.Quantity
-	Prices    []chain.UnitPrice
-	NoticeMs  uint64
-	Rate      uint64       // 10⁻¹⁸ HYPER per second
-	Since     chain.TimeMs // when these terms began
-	Charged   chain.Amount // for the time from Since to Until: RateCost of it, so that rounding does not add up; and what went back of the time since
-	Until     chain.TimeMs // up to which the provider was paid
-	Held      chain.Amount // what is left: for the time from Until on
-	Expires   chain.TimeMs
-	Closing   bool // notice was given: Expires stands
-	Promised  bool // there is a Service of it
+	_           struct{} `cbor:",toarray"`
+	Consumer    chain.Address
+	Cluster     crypto.PublicKey
+	Provider    chain.Address     // the node's owner when it was opened
+	Operator    chain.Address     // the cluster's when these terms began
+	FeeBps      uint16            // the cluster's fee, which these terms keep
+	PriorityBps chain.PriorityFee // of the order that opened it, which every resize keeps
+	Order       crypto.Digest     // whose terms hold
+	Spec        crypto.Digest
+	Resources   []chain.Quantity
+	Prices      []chain.UnitPrice
+	NoticeMs    uint64
+	Rate        uint64       // 10⁻¹⁸ HYPER per second, the priority fee included
+	Since       chain.TimeMs // when these terms began
+	Charged     chain.Amount // for the time from Since to Until: RateCost of it, so that rounding does not add up; and what went back of the time since
+	Until       chain.TimeMs // up to which the provider was paid
+	Held        chain.Amount // what is left: for the time from Until on
+	Expires     chain.TimeMs
+	Closing     bool // notice was given: Expires stands
+	Promised    bool // there is a Service of it
 }
 
 // LeaseOf returns a lease, and false if there is none, or no longer.
@@ -90,6 +91,8 @@ func ResizeLease(kv state.KV, env *Env, m chain.ResizeLease, signed bool) (chain
 		return nil, chain.Reject("order is by %s, the lease's consumer is %s", m.Deal.Order.ConsumerAddress().Short(), l.Consumer.Short())
 	case m.Deal.Order.Cluster != l.Cluster:
 		return nil, chain.Reject("order is at cluster %s, the lease's is %s", m.Deal.Order.Cluster.Short(), l.Cluster.Short())
+	case m.Deal.Order.PriorityBps != l.PriorityBps: // the place that it pays for was had
+		return nil, chain.Reject("order has a priority fee of %d bps, the lease's is %d", m.Deal.Order.PriorityBps, l.PriorityBps)
 	case m.Deal.Order.Term.Resizes != m.Lease.Order:
 		return nil, chain.Reject("order is not to resize lease %s", m.Lease.Order.Short())
 	case m.Deal.Bid.Node != m.Lease.Node:
@@ -277,7 +280,7 @@ func (d *deal) checkPrices() *chain.Rejection {
 // conclude puts the deal's terms into a lease, moves its money there, and uses up the
 // order: its record stays for as long as it could be posted again.
 func (d *deal) conclude(l *Lease) *chain.Rejection {
-	rate, err := chain.Rate(d.Order.Term.Resources, d.Bid.Prices)
+	rate, err := d.Order.Rate(d.Bid.Prices)
 	if err != nil {
 		return chain.Reject("%v", err)
 	}
@@ -286,7 +289,7 @@ func (d *deal) conclude(l *Lease) *chain.Rejection {
 		return why
 	}
 	l.Order, l.Spec, l.Rate = d.id, d.Order.Spec, rate
-	l.Operator, l.FeeBps = d.cluster.Operator, d.cluster.FeeBps
+	l.Operator, l.FeeBps, l.PriorityBps = d.cluster.Operator, d.cluster.FeeBps, d.Order.PriorityBps
 	l.Resources, l.Prices, l.NoticeMs = d.Order.Term.Resources, d.Bid.Prices, d.Order.Term.NoticeMs
 	if why := l.hold(d.kv, d.env, d.Order.MaxCost); why != nil {
 		return why
@@ -297,6 +300,7 @@ func (d *deal) conclude(l *Lease) *chain.Rejection {
 	saveOrder(d.kv, d.id, &Order{
 		Consumer: l.Consumer, Cluster: l.Cluster, Policy: d.Order.Policy,
 		MaxCost: d.Order.MaxCost, Deadline: d.Order.Deadline, Expires: expires, Spent: d.Order.MaxCost, Closed: true,
+		PriorityBps: d.Order.PriorityBps,
 	})
 	d.kv.Set(expiryKey(expires, d.id[:]), []byte{})
 	return nil
@@ -344,9 +348,9 @@ func (l *Lease) pay(kv state.KV, env *Env, paid *chain.LeasePaid) {
 	tokens.Credit(kv, Treasury, paid.Treasury)
 	tokens.Credit(kv, l.Operator, paid.ClusterFee)
 	tokens.Burn(kv, paid.Burned)
-	noteNode(kv, env, paid.Lease.Node, match.FactPaid, paid.Burned)
+	noteNode(kv, env, paid.Lease.Node, match.FactPaid, paid.FeeBurned())
 	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
-	escrow.note(env, match.FactPaid, paid.Burned)
+	escrow.note(env, match.FactPaid, paid.FeeBurned())
 	escrow.letGo(paid.Cost)
 	escrow.save()
 }
@@ -367,7 +371,7 @@ func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs) (chain.Leas
 	if cost.IsZero() {
 		return chain.LeasePaid{}, false
 	}
-	s := splitCost(cost, &env.Params, l.FeeBps)
+	s := splitCost(cost, &env.Params, shares{l.FeeBps, l.PriorityBps})
 	records := make([]chain.ResourceTransaction, len(l.Resources))
 	for i, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource) // Rate asked for each
@@ -379,7 +383,8 @@ func (l *Lease) charge(env *Env, id chain.LeaseID, now chain.TimeMs) (chain.Leas
 	l.Held, l.Charged, l.Until = sound(l.Held.Sub(cost)), sound(l.Charged.Add(cost)), now
 	return chain.LeasePaid{
 		Lease: id, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Until: now,
-		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee, Records: records,
+		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee,
+		PriorityBurned: s.priorityBurned, PriorityFee: s.priorityFee, Records: records,
 	}, true
 }
 

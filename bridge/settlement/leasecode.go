@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"math"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/state"
@@ -21,13 +23,14 @@ func decodeLease(key, value []byte) Lease {
 func readLease(value []byte) (l Lease, ok bool) {
 	r := codec.NewReader(value)
 	fits := true
-	r.Array(18)
+	r.Array(19)
 	r.Fixed(l.Consumer[:])
 	r.Fixed(l.Cluster[:])
 	r.Fixed(l.Provider[:])
 	r.Fixed(l.Operator[:])
 	fee := r.Uint()
-	l.FeeBps = uint16(fee)
+	priority := r.Uint()
+	l.FeeBps, l.PriorityBps = uint16(fee), chain.PriorityFee(priority)
 	r.Fixed(l.Order[:])
 	r.Fixed(l.Spec[:])
 	l.Resources = make([]chain.Quantity, r.Length(len(chain.Resources)))
@@ -45,7 +48,7 @@ func readLease(value []byte) (l Lease, ok bool) {
 	l.Held = chain.Nano(r.Uint())
 	l.Expires = chain.TimeMs(r.Uint())
 	l.Closing, l.Promised = r.Bool(), r.Bool()
-	return l, r.Done() && fits && fee <= wholeBps
+	return l, r.Done() && fits && fee <= wholeBps && priority <= math.MaxUint16
 }
 
 func readPair(r *codec.Reader, fits *bool) (chain.Resource, uint64) {

@@ -113,7 +113,7 @@ func (e *ends) pay(l *Lease, paid *chain.LeasePaid) {
 	e.credit(Treasury, paid.Treasury)
 	e.credit(l.Operator, paid.ClusterFee)
 	e.burned = sound(e.burned.Add(paid.Burned))
-	e.note(paid.Lease.Node, l, paid.Burned)
+	e.note(paid.Lease.Node, l, paid.FeeBurned())
 	e.purses[purseOf{l.Consumer, l.Cluster}].letGo(paid.Cost)
 }
 

@@ -30,6 +30,7 @@ type Order struct {
 	Finding     chain.RunFinding // under replicate, once it is known who is paid
 	Payees      uint8            // likewise: how many are
 	First       *Claim           // its first claim, if it was paid at once
+	PriorityBps chain.PriorityFee
 }
 
 // Assignment is one node's part of an order.
@@ -43,24 +44,26 @@ type Assignment struct {
 // Claim is the chain's state of one claim that was in order: recorded, or
 // settled with Cost = Paid + Burned + Treasury + ClusterFee.
 type Claim struct {
-	_             struct{} `cbor:",toarray"`
-	Node          crypto.PublicKey
-	Provider      chain.Address // the node's owner
-	Sequence      uint64
-	Result        crypto.Digest
-	Exit          chain.ExitStatus
-	Height        chain.Height // of the block that recorded it, then of the one that settled it
-	Pending       *Replica     // nil once settled
-	Cost          chain.Amount
-	Paid          chain.Amount
-	Burned        chain.Amount
-	Treasury      chain.Amount
-	ClusterFee    chain.Amount
-	ProofVerified bool
-	Records       []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
-	Refuted       Refutation                  // under PolicyOptimistic: why nothing was paid; 0: it was not refuted. Cost is then what the consumer did not get back
-	Lost          chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
-	OutputKey     *chain.OutputKey            // of the sealed output that was paid for
+	_              struct{} `cbor:",toarray"`
+	Node           crypto.PublicKey
+	Provider       chain.Address // the node's owner
+	Sequence       uint64
+	Result         crypto.Digest
+	Exit           chain.ExitStatus
+	Height         chain.Height // of the block that recorded it, then of the one that settled it
+	Pending        *Replica     // nil once settled
+	Cost           chain.Amount
+	Paid           chain.Amount
+	Burned         chain.Amount
+	Treasury       chain.Amount
+	ClusterFee     chain.Amount
+	PriorityBurned chain.Amount // of Burned
+	PriorityFee    chain.Amount // of ClusterFee
+	ProofVerified  bool
+	Records        []chain.ResourceTransaction // while it waits in its window; else the event alone tells them
+	Refuted        Refutation                  // under PolicyOptimistic: why nothing was paid; 0: it was not refuted. Cost is then what the consumer did not get back
+	Lost           chain.Amount                // what its escrow did not cover, because of a broken acceptance; no claim of it is left
+	OutputKey      *chain.OutputKey            // of the sealed output that was paid for
 }
 
 // Refutation says why a claim under PolicyOptimistic is not paid.

@@ -21,7 +21,7 @@ func encodeOrder(o *Order) []byte {
 	if !plain || o.First != nil && (o.First.Pending != nil || len(o.First.Records) > 0) {
 		return codec.Marshal(*o)
 	}
-	dst := codec.AppendArray(make([]byte, 0, 320+48*len(o.Assignments)), 12)
+	dst := codec.AppendArray(make([]byte, 0, 320+48*len(o.Assignments)), 13)
 	dst = append(codec.AppendBytes(codec.AppendBytes(dst, o.Consumer[:]), o.Cluster[:]), policyNone...)
 	dst = codec.AppendUint(codec.AppendUint(dst, o.MaxCost.Nano()), uint64(o.Deadline))
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(o.Expires)), o.Spent.Nano())
@@ -33,18 +33,20 @@ func encodeOrder(o *Order) []byte {
 	}
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(o.Finding)), uint64(o.Payees))
 	if o.First == nil {
-		return append(dst, cborNull)
+		dst = append(dst, cborNull)
+	} else {
+		dst = o.First.append(dst)
 	}
-	return o.First.append(dst)
+	return codec.AppendUint(dst, uint64(o.PriorityBps))
 }
 
 // append appends the encoding of a claim that is not pending, without records.
 func (c *Claim) append(dst []byte) []byte {
-	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 17), c.Node[:]), c.Provider[:])
+	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 19), c.Node[:]), c.Provider[:])
 	dst = codec.AppendBytes(codec.AppendUint(dst, c.Sequence), c.Result[:])
 	dst = codec.AppendUint(codec.AppendUint(dst, uint64(c.Exit)), uint64(c.Height))
 	dst = append(dst, cborNull)
-	for _, part := range [...]chain.Amount{c.Cost, c.Paid, c.Burned, c.Treasury, c.ClusterFee} {
+	for _, part := range [...]chain.Amount{c.Cost, c.Paid, c.Burned, c.Treasury, c.ClusterFee, c.PriorityBurned, c.PriorityFee} {
 		dst = codec.AppendUint(dst, part.Nano())
 	}
 	dst = codec.AppendUint(codec.AppendArray(codec.AppendBool(dst, c.ProofVerified), 0), uint64(c.Refuted))
@@ -64,7 +66,7 @@ func decodeOrder(key, value []byte) Order {
 
 func readOrder(value []byte) (o Order, ok bool) {
 	r := codec.NewReader(value)
-	r.Array(12)
+	r.Array(13)
 	r.Fixed(o.Consumer[:])
 	r.Fixed(o.Cluster[:])
 	r.Array(2)
@@ -89,11 +91,13 @@ func readOrder(value []byte) (o Order, ok bool) {
 		o.First = &Claim{}
 		fits = readClaim(r, o.First) && fits
 	}
-	return o, r.Done() && fits
+	priority := r.Uint()
+	o.PriorityBps = chain.PriorityFee(priority)
+	return o, r.Done() && fits && priority <= math.MaxUint16
 }
 
 func readClaim(r *codec.Reader, c *Claim) (fits bool) {
-	r.Array(17)
+	r.Array(19)
 	r.Fixed(c.Node[:])
 	r.Fixed(c.Provider[:])
 	c.Sequence = r.Uint()
@@ -101,7 +105,7 @@ func readClaim(r *codec.Reader, c *Claim) (fits bool) {
 	exit := r.Uint()
 	c.Exit, c.Height = chain.ExitStatus(exit), chain.Height(r.Uint())
 	fits = exit <= math.MaxUint8 && r.Null()
-	for _, part := range []*chain.Amount{&c.Cost, &c.Paid, &c.Burned, &c.Treasury, &c.ClusterFee} {
+	for _, part := range []*chain.Amount{&c.Cost, &c.Paid, &c.Burned, &c.Treasury, &c.ClusterFee, &c.PriorityBurned, &c.PriorityFee} {
 		*part = chain.Nano(r.Uint())
 	}
 	c.ProofVerified = r.Bool()

@@ -17,22 +17,38 @@ const wholeBps = 10_000
 // clusterFee.
 type split struct {
 	cost, paid, burned, treasury, clusterFee chain.Amount
+
+	feeBurned      chain.Amount // of burned, the protocol fee's: what reputation weighs
+	priorityBurned chain.Amount // of burned, the rest
+	priorityFee    chain.Amount // of clusterFee
 }
 
-// splitCost divides a charge. The protocol fee is ⌈cost · bps⌉, of which
-// ⌈fee · burn share⌉ is burned and the rest goes to the treasury; the cluster
+// shares are what a charge is divided by, beside the parameters.
+type shares struct {
+	clusterBps uint16
+	priority   chain.PriorityFee
+}
+
+// splitCost divides a charge. Of the order's priority fee in it ⌈fee · burn share⌉ is burned and the
+// cluster gets the rest: it gave the place that was paid for. What is left is what the work cost. Of that the
+// protocol fee is ⌈cost · bps⌉, of which ⌈fee · burn share⌉ is burned and the rest goes to the treasury; the cluster
 // gets ⌊cost · its bps⌋ of what there is; the provider gets the rest.
-func splitCost(cost chain.Amount, params *chain.Params, clusterBps uint16) split {
+func splitCost(charge chain.Amount, params *chain.Params, by shares) split {
+	priority := by.priority.Of(charge)
+	priorityBurned := sound(priority.ShareCeil(uint64(params.PriorityBurnBps), wholeBps))
+	priorityFee := sound(priority.Sub(priorityBurned))
+	cost := sound(charge.Sub(priority))
 	fee := sound(cost.ShareCeil(uint64(params.ProtocolFeeBps), wholeBps))
 	burned := sound(fee.ShareCeil(uint64(params.BurnBps), wholeBps))
 	rest := sound(cost.Sub(fee))
-	clusterFee := sound(cost.ShareFloor(uint64(clusterBps), wholeBps))
+	clusterFee := sound(cost.ShareFloor(uint64(by.clusterBps), wholeBps))
 	if rest.Less(clusterFee) {
 		clusterFee = rest
 	}
 	return split{
-		cost: cost, burned: burned, treasury: sound(fee.Sub(burned)),
-		clusterFee: clusterFee, paid: sound(rest.Sub(clusterFee)),
+		cost: charge, burned: sound(burned.Add(priorityBurned)), treasury: sound(fee.Sub(burned)),
+		clusterFee: sound(clusterFee.Add(priorityFee)), paid: sound(rest.Sub(clusterFee)),
+		feeBurned: burned, priorityBurned: priorityBurned, priorityFee: priorityFee,
 	}
 }
 
@@ -54,10 +70,10 @@ func (p *posted) afford(cost chain.Amount) (*purse, *chain.Rejection) {
 // claim's record with how it was divided. Both sides' reputation learns of it. The caller
 // saves the books.
 func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
-	s := splitCost(cost, &p.env.Params, p.cluster.FeeBps)
+	s := splitCost(cost, &p.env.Params, shares{p.cluster.FeeBps, p.book.PriorityBps})
 	if fact, known := factOf(record.Exit); known {
-		escrow.note(p.env, fact, s.burned)
-		p.books.noteNode(record.Node, fact, s.burned)
+		escrow.note(p.env, fact, s.feeBurned)
+		p.books.noteNode(record.Node, fact, s.feeBurned)
 	}
 	escrow.take(cost)
 	p.books.credit(record.Provider, s.paid)
@@ -68,6 +84,7 @@ func (p *posted) pay(escrow *purse, record *Claim, cost chain.Amount) {
 	record.Height, record.Pending = p.env.Height, nil
 	record.Cost, record.Paid, record.Burned = s.cost, s.paid, s.burned
 	record.Treasury, record.ClusterFee = s.treasury, s.clusterFee
+	record.PriorityBurned, record.PriorityFee = s.priorityBurned, s.priorityFee
 }
 
 // record returns the state of this claim, nothing paid.
@@ -123,7 +140,7 @@ func (p *posted) settled(record *Claim) chain.ClaimSettled {
 		Consumer: p.book.Consumer, Provider: record.Provider, Cluster: p.book.Cluster,
 		Policy: p.book.Policy.String(), Result: record.Result, Exit: record.Exit,
 		Cost: record.Cost, Paid: record.Paid, Burned: record.Burned,
-		Treasury: record.Treasury, ClusterFee: record.ClusterFee,
+		Treasury: record.Treasury, ClusterFee: record.ClusterFee, PriorityBurned: record.PriorityBurned, PriorityFee: record.PriorityFee,
 		ProofVerified: record.ProofVerified, Records: record.Records,
 	}
 }

@@ -49,7 +49,7 @@ func (p *posted) payable() *chain.Rejection {
 	switch policy := p.Order.Policy.Policy.(type) {
 	case chain.PolicyNone:
 		var err error
-		if cost, err = chain.Cost(p.Receipt.Usage, p.Bid.Prices); err != nil {
+		if cost, err = p.Order.Cost(p.Receipt.Usage, p.Bid.Prices); err != nil {
 			return chain.Reject("%v", err)
 		}
 		lossy = true
@@ -57,7 +57,10 @@ func (p *posted) payable() *chain.Rejection {
 		if why := p.checkProvable(policy); why != nil {
 			return why
 		}
-		cost = p.Bid.Fixed
+		var why *chain.Rejection
+		if cost, why = p.fixedCost(); why != nil {
+			return why
+		}
 	case chain.PolicyReplicate, chain.PolicyOptimistic:
 		return chain.Reject("order %s is under %s", p.id.Short(), policy)
 	}

@@ -11,7 +11,7 @@ import (
 // consumer takes the receipt for right.
 // Work that failed is paid as well, for what it used.
 func (p *posted) attested() (chain.Events, *chain.Rejection) {
-	cost, err := chain.Cost(p.Receipt.Usage, p.Bid.Prices)
+	cost, err := p.Order.Cost(p.Receipt.Usage, p.Bid.Prices)
 	if err != nil {
 		return nil, chain.Reject("%v", err)
 	}
@@ -32,7 +32,11 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	if why := p.checkProvable(policy); why != nil {
 		return nil, why
 	}
-	escrow, why := p.afford(p.Bid.Fixed)
+	cost, why := p.fixedCost()
+	if why != nil {
+		return nil, why
+	}
+	escrow, why := p.afford(cost)
 	if why != nil {
 		return nil, why
 	}
@@ -43,9 +47,18 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	record.ProofVerified = true
 	record.Records = p.resources(&record, p.Receipt.Usage, nil, p.Receipt.Ended)
 	p.book.Closed = true
-	p.pay(escrow, &record, p.Bid.Fixed)
+	p.pay(escrow, &record, cost)
 	p.keep(&record)
 	return p.paid(&record), nil
+}
+
+// fixedCost is what a proven statement is charged.
+func (p *posted) fixedCost() (chain.Amount, *chain.Rejection) {
+	cost, ok := p.Order.PriorityBps.Charge(p.Bid.Fixed)
+	if !ok {
+		return chain.Amount{}, chain.Reject("fixed price %s with a priority fee of %d bps does not fit an amount", p.Bid.Fixed, p.Order.PriorityBps)
+	}
+	return cost, nil
 }
 
 // checkProvable demands a kernel that genesis pins, and work that ended well.
@@ -95,8 +108,12 @@ func (p *posted) payReplicas(list []*Claim, jurors []chain.Address) (events chai
 		if err != nil {
 			panic("settlement: less than what a receipt was taken with cannot be paid: " + err.Error())
 		}
+		charge, fits := p.book.PriorityBps.Charge(cost)
+		if !fits {
+			charge = most
+		}
 		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
-		p.pay(escrow, c, lesser(cost, most))
+		p.pay(escrow, c, lesser(charge, most))
 		p.saveClaim(c)
 		events = append(events, p.settled(c))
 	}

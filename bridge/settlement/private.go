@@ -86,7 +86,7 @@ func SettleBatch(kv state.KV, env *Env, m chain.SettleBatch, signed bool) (chain
 			return nil, why
 		}
 	}
-	cost, err := chain.BatchCost(s.Totals, u.Bid.Prices)
+	cost, err := u.Order.BatchCost(s.Totals, u.Bid.Prices)
 	if err != nil {
 		return nil, chain.Reject("%v", err)
 	}
@@ -246,9 +246,9 @@ func BatchBind(s *chain.BatchSummary) zk.Field {
 // pay moves the batch's charge out of the escrow, which affords it, and counts the range.
 // For both sides it is paid work, neither ended well nor badly.
 func (b *batch) pay(escrow *purse, cost chain.Amount) chain.Event {
-	s := splitCost(cost, &b.env.Params, b.cluster.FeeBps)
-	escrow.note(b.env, match.FactPaid, s.burned)
-	noteNode(b.kv, b.env, b.Summary.Node, match.FactPaid, s.burned)
+	s := splitCost(cost, &b.env.Params, shares{b.cluster.FeeBps, b.book.PriorityBps})
+	escrow.note(b.env, match.FactPaid, s.feeBurned)
+	noteNode(b.kv, b.env, b.Summary.Node, match.FactPaid, s.feeBurned)
 	escrow.take(cost)
 	escrow.save()
 	tokens.Credit(b.kv, b.provider, s.paid)
@@ -269,5 +269,6 @@ func (b *batch) pay(escrow *purse, cost chain.Amount) chain.Event {
 		Meter: b.Summary.Meter, After: b.Summary.After, Last: b.Summary.Last, Count: b.Summary.Count,
 		Totals: b.Summary.Totals, Root: b.Summary.Root, Kernel: b.Kernel, Ended: b.Summary.Ended,
 		Cost: s.cost, Paid: s.paid, Burned: s.burned, Treasury: s.treasury, ClusterFee: s.clusterFee,
+		PriorityBurned: s.priorityBurned, PriorityFee: s.priorityFee,
 	}
 }

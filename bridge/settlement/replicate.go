@@ -161,7 +161,7 @@ func BeginRun(kv state.KV, env *Env, m chain.BeginRun, signed bool) (chain.Event
 	}
 	r := &replica{posted: posted{kv: kv, env: env, id: id, cluster: cluster}, policy: carriedOut(o.Policy.Policy.(chain.PolicyReplicate))}
 	r.book = Order{
-		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: expires,
+		Consumer: o.ConsumerAddress(), Cluster: o.Cluster, Policy: o.Policy, MaxCost: o.MaxCost, Deadline: o.Deadline, Expires: expires, PriorityBps: o.PriorityBps,
 	}
 	for i := range m.Slate {
 		b := &m.Slate[i]

@@ -395,20 +395,24 @@ func (v *verdict) closeAudit() {
 	v.events = append(v.events, closePanel(v.kv, v.env, v.audit, final)...)
 }
 
-// pay divides the charge as any other claim's, but that the provider bears the premium.
+// pay divides the charge as any other claim's, but that the premium goes to the fund: of what the work cost the
+// provider bears it, and of the priority fee, of which the provider gets nothing, what would be burned does.
 func (v *verdict) pay() {
 	cluster, ok := ClusterOf(v.kv, v.Cluster)
 	if !ok {
 		panic("settlement: a claim of a cluster that was never registered")
 	}
-	s := splitCost(sound(v.Held.Add(v.Premium)), &v.env.Params, cluster.FeeBps)
-	s.paid = sound(s.paid.Sub(v.Premium))
+	book := v.keepOrder()
+	s := splitCost(sound(v.Held.Add(v.Premium)), &v.env.Params, shares{cluster.FeeBps, book.PriorityBps})
+	spared := part1of(sound(s.priorityBurned.Add(s.priorityFee)), premiumParts) // MinPriorityBurnBps is more
+	s.burned, s.priorityBurned = sound(s.burned.Sub(spared)), sound(s.priorityBurned.Sub(spared))
+	s.paid = sound(s.paid.Sub(sound(v.Premium.Sub(spared))))
 	c := &v.Claim
 	escrow := openPurse(v.kv, v.env, v.Consumer, v.Cluster)
 	escrow.letGo(v.Held)
 	if fact, known := factOf(c.Exit); known {
-		noteNode(v.kv, v.env, c.Node, fact, s.burned)
-		escrow.note(v.env, fact, s.burned)
+		noteNode(v.kv, v.env, c.Node, fact, s.feeBurned)
+		escrow.note(v.env, fact, s.feeBurned)
 	}
 	escrow.save()
 	tokens.Credit(v.kv, c.Provider, s.paid)
@@ -417,12 +421,13 @@ func (v *verdict) pay() {
 	tokens.Burn(v.kv, s.burned)
 	c.Height, c.Cost, c.Paid, c.Burned, c.ClusterFee = v.env.Height, s.cost, s.paid, s.burned, s.clusterFee
 	c.Treasury = sound(s.treasury.Add(v.Premium))
-	book := v.keepOrder()
+	c.PriorityBurned, c.PriorityFee = s.priorityBurned, s.priorityFee
 	v.saveClaim(&book)
 	v.events = append(v.events, chain.ClaimSettled{
 		Order: v.id, Node: c.Node, Sequence: chain.Number(c.Sequence), Consumer: v.Consumer, Provider: c.Provider, Cluster: v.Cluster,
 		Policy: v.Policy.String(), Result: c.Result, Exit: c.Exit,
-		Cost: c.Cost, Paid: c.Paid, Burned: c.Burned, Treasury: c.Treasury, ClusterFee: c.ClusterFee, Records: c.Records,
+		Cost: c.Cost, Paid: c.Paid, Burned: c.Burned, Treasury: c.Treasury, ClusterFee: c.ClusterFee,
+		PriorityBurned: c.PriorityBurned, PriorityFee: c.PriorityFee, Records: c.Records,
 	})
 }
 

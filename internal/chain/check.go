@@ -148,6 +148,9 @@ func (o *Order) Check() error {
 	if err := checkPrices("order caps", o.Caps); err != nil {
 		return err
 	}
+	if err := o.PriorityBps.check(); err != nil {
+		return err
+	}
 	if o.Term != nil {
 		if _, none := o.Policy.Policy.(PolicyNone); !none {
 			return fmt.Errorf("%w: a lease's policy is %s, want none", ErrLimit, o.Policy)

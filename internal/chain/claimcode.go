@@ -23,7 +23,7 @@ func appendPrices(dst []byte, prices []UnitPrice) []byte {
 }
 
 func (o *Order) append(dst []byte) []byte {
-	dst = codec.AppendText(codec.AppendArray(dst, 13), string(o.ChainID))
+	dst = codec.AppendText(codec.AppendArray(dst, 14), string(o.ChainID))
 	dst = codec.AppendUint(codec.AppendArray(dst, 2), uint64(o.Consumer.Scheme))
 	dst = codec.AppendUint(codec.AppendBytes(dst, o.Consumer.Key), o.Nonce)
 	dst = codec.AppendBytes(codec.AppendBytes(dst, o.Cluster[:]), o.Spec[:])
@@ -40,7 +40,7 @@ func (o *Order) append(dst []byte) []byte {
 	} else {
 		dst = append(dst, codec.Marshal(o.Term)...)
 	}
-	return codec.AppendBool(codec.AppendBool(dst, o.Fair), o.Countersignable)
+	return codec.AppendUint(codec.AppendBool(codec.AppendBool(dst, o.Fair), o.Countersignable), uint64(o.PriorityBps))
 }
 
 // policyNone is the encoding of PolicyNone in a PolicyField.
@@ -89,12 +89,12 @@ func appendUsage(dst []byte, usage []Usage) []byte {
 }
 
 func (e ClaimSettled) append(dst []byte) []byte {
-	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 16), e.Order[:]), e.Node[:])
+	dst = codec.AppendBytes(codec.AppendBytes(codec.AppendArray(dst, 18), e.Order[:]), e.Node[:])
 	dst = codec.AppendBytes(codec.AppendUint(dst, uint64(e.Sequence)), e.Consumer[:])
 	dst = codec.AppendBytes(codec.AppendBytes(dst, e.Provider[:]), e.Cluster[:])
 	dst = codec.AppendBytes(codec.AppendText(dst, e.Policy), e.Result[:])
 	dst = codec.AppendUint(dst, uint64(e.Exit))
-	for _, part := range [...]Amount{e.Cost, e.Paid, e.Burned, e.Treasury, e.ClusterFee} {
+	for _, part := range [...]Amount{e.Cost, e.Paid, e.Burned, e.Treasury, e.ClusterFee, e.PriorityBurned, e.PriorityFee} {
 		dst = codec.AppendUint(dst, part.nano)
 	}
 	return appendRecords(codec.AppendBool(dst, e.ProofVerified), e.Records)
@@ -168,7 +168,7 @@ func (r *claimReader) settle() Settle {
 }
 
 func (r *claimReader) order(o *Order) {
-	r.Array(13)
+	r.Array(14)
 	o.ChainID = r.chainID()
 	r.Array(2)
 	o.Consumer.Scheme = crypto.Scheme(r.within(math.MaxUint8))
@@ -184,6 +184,7 @@ func (r *claimReader) order(o *Order) {
 	o.FixedCap, o.MaxCost, o.Deadline = Amount{r.Uint()}, Amount{r.Uint()}, TimeMs(r.Uint())
 	r.bad = r.bad || !r.Null()
 	o.Fair, o.Countersignable = r.Bool(), r.Bool()
+	o.PriorityBps = PriorityFee(r.within(math.MaxUint16))
 }
 
 func (r *claimReader) acceptance(a *Acceptance) {

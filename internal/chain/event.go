@@ -93,25 +93,27 @@ type ClaimRecorded struct {
 }
 
 // ClaimSettled says that a claim was paid out of the consumer's escrow: Cost =
-// Paid + Burned + Treasury + ClusterFee.
+// Paid + Burned + Treasury + ClusterFee. The order's priority fee is PriorityBurned + PriorityFee of that.
 type ClaimSettled struct {
-	_             struct{}              `cbor:",toarray"`
-	Order         crypto.Digest         `json:"order"`
-	Node          crypto.PublicKey      `json:"node_id"`
-	Sequence      Number                `json:"sequence"`
-	Consumer      Address               `json:"consumer"`
-	Provider      Address               `json:"provider"`
-	Cluster       crypto.PublicKey      `json:"cluster"`
-	Policy        string                `json:"policy"`
-	Result        crypto.Digest         `json:"result"`
-	Exit          ExitStatus            `json:"exit"`
-	Cost          Amount                `json:"cost_nhyper"`
-	Paid          Amount                `json:"paid_nhyper"`
-	Burned        Amount                `json:"burned_nhyper"`
-	Treasury      Amount                `json:"treasury_nhyper"`
-	ClusterFee    Amount                `json:"cluster_fee_nhyper"`
-	ProofVerified bool                  `json:"proof_verified"`
-	Records       []ResourceTransaction `json:"records"`
+	_              struct{}              `cbor:",toarray"`
+	Order          crypto.Digest         `json:"order"`
+	Node           crypto.PublicKey      `json:"node_id"`
+	Sequence       Number                `json:"sequence"`
+	Consumer       Address               `json:"consumer"`
+	Provider       Address               `json:"provider"`
+	Cluster        crypto.PublicKey      `json:"cluster"`
+	Policy         string                `json:"policy"`
+	Result         crypto.Digest         `json:"result"`
+	Exit           ExitStatus            `json:"exit"`
+	Cost           Amount                `json:"cost_nhyper"`
+	Paid           Amount                `json:"paid_nhyper"`
+	Burned         Amount                `json:"burned_nhyper"`
+	Treasury       Amount                `json:"treasury_nhyper"`
+	ClusterFee     Amount                `json:"cluster_fee_nhyper"`
+	PriorityBurned Amount                `json:"priority_burned_nhyper"` // of Burned
+	PriorityFee    Amount                `json:"priority_fee_nhyper"`    // of ClusterFee
+	ProofVerified  bool                  `json:"proof_verified"`
+	Records        []ResourceTransaction `json:"records"`
 }
 
 // ClaimRejected says that a claim was refused; the rest of its transaction stands.

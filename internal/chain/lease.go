@@ -161,20 +161,22 @@ type LeaseChanged struct {
 }
 
 // LeasePaid says that a lease paid for the time up to Until: Cost = Paid + Burned +
-// Treasury + ClusterFee.
+// Treasury + ClusterFee. The order's priority fee is PriorityBurned + PriorityFee of that.
 type LeasePaid struct {
-	_          struct{}              `cbor:",toarray"`
-	Lease      LeaseID               `json:"lease"`
-	Consumer   Address               `json:"consumer"`
-	Provider   Address               `json:"provider"`
-	Cluster    crypto.PublicKey      `json:"cluster"`
-	Until      TimeMs                `json:"until_ms"`
-	Cost       Amount                `json:"cost_nhyper"`
-	Paid       Amount                `json:"paid_nhyper"`
-	Burned     Amount                `json:"burned_nhyper"`
-	Treasury   Amount                `json:"treasury_nhyper"`
-	ClusterFee Amount                `json:"cluster_fee_nhyper"`
-	Records    []ResourceTransaction `json:"records"`
+	_              struct{}              `cbor:",toarray"`
+	Lease          LeaseID               `json:"lease"`
+	Consumer       Address               `json:"consumer"`
+	Provider       Address               `json:"provider"`
+	Cluster        crypto.PublicKey      `json:"cluster"`
+	Until          TimeMs                `json:"until_ms"`
+	Cost           Amount                `json:"cost_nhyper"`
+	Paid           Amount                `json:"paid_nhyper"`
+	Burned         Amount                `json:"burned_nhyper"`
+	Treasury       Amount                `json:"treasury_nhyper"`
+	ClusterFee     Amount                `json:"cluster_fee_nhyper"`
+	PriorityBurned Amount                `json:"priority_burned_nhyper"` // of Burned
+	PriorityFee    Amount                `json:"priority_fee_nhyper"`    // of ClusterFee
+	Records        []ResourceTransaction `json:"records"`
 }
 
 // LeaseEnded says that a lease is over since At, and what went back into the escrow.
@@ -194,10 +196,10 @@ func (LeaseEnded) sealedEvent()   {}
 // append is the canonical encoding, as a thousand of these may end a block's leases. A test
 // holds it equal to the codec's.
 func (e LeasePaid) append(dst []byte) []byte {
-	dst = codec.AppendBytes(e.Lease.append(codec.AppendArray(dst, 11)), e.Consumer[:])
+	dst = codec.AppendBytes(e.Lease.append(codec.AppendArray(dst, 13)), e.Consumer[:])
 	dst = codec.AppendBytes(codec.AppendBytes(dst, e.Provider[:]), e.Cluster[:])
 	dst = codec.AppendUint(dst, uint64(e.Until))
-	for _, part := range [...]Amount{e.Cost, e.Paid, e.Burned, e.Treasury, e.ClusterFee} {
+	for _, part := range [...]Amount{e.Cost, e.Paid, e.Burned, e.Treasury, e.ClusterFee, e.PriorityBurned, e.PriorityFee} {
 		dst = codec.AppendUint(dst, part.nano)
 	}
 	return appendRecords(dst, e.Records)

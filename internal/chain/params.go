@@ -12,8 +12,9 @@ type Params struct {
 	BlockGas          Gas      `json:"block_gas"`             // limit of one block
 	TargetGasPerSec   Gas      `json:"target_gas_per_second"` // at which the base fee rests
 	BaseFeeFloor      GasPrice `json:"base_fee_floor_nhyper"`
-	ProtocolFeeBps    uint16   `json:"protocol_fee_bps"` // of a claim's cost, in 1/10,000
-	BurnBps           uint16   `json:"burn_bps"`         // of the protocol fee; the rest goes to the treasury
+	ProtocolFeeBps    uint16   `json:"protocol_fee_bps"`  // of a claim's cost, in 1/10,000
+	BurnBps           uint16   `json:"burn_bps"`          // of the protocol fee; the rest goes to the treasury
+	PriorityBurnBps   uint16   `json:"priority_burn_bps"` // of an order's priority fee; the rest goes to its cluster
 	WithdrawalDelayMs uint64   `json:"withdrawal_delay_ms"`
 	ClaimWindowMs     uint64   `json:"claim_window_ms"`      // after an order's deadline
 	UnbondDelayMs     uint64   `json:"unbond_delay_ms"`      // of bonds and stake; stake waits longer if UnbondingMs says so, a cluster if ClusterUnbondMs does
@@ -68,6 +69,7 @@ func DefaultParams() Params {
 		BaseFeeFloor:      PricePerGas(1),
 		ProtocolFeeBps:    200,
 		BurnBps:           5_000,
+		PriorityBurnBps:   5_000,
 		WithdrawalDelayMs: day,
 		ClaimWindowMs:     day / 4,
 		UnbondDelayMs:     21 * day,
@@ -128,6 +130,10 @@ const (
 // its own, and a quarter of it is burned even if its operator reports it.
 const MaxReporterBps = 2_500
 
+// MinPriorityBurnBps bounds PriorityBurnBps: a cluster gets the rest, and pays at least this much for places that it gives
+// to orders of its own.
+const MinPriorityBurnBps = 2_500
+
 // Check returns an error that names the first parameter out of range.
 func (p *Params) Check() error {
 	const (
@@ -145,6 +151,8 @@ func (p *Params) Check() error {
 		return fmt.Errorf("protocol_fee_bps is %d, limit 5000", p.ProtocolFeeBps)
 	case p.BurnBps > wholeBps:
 		return fmt.Errorf("burn_bps is %d, limit 10000", p.BurnBps)
+	case p.PriorityBurnBps < MinPriorityBurnBps || p.PriorityBurnBps > wholeBps:
+		return fmt.Errorf("priority_burn_bps is %d, want %d to 10000", p.PriorityBurnBps, MinPriorityBurnBps)
 	case p.WithdrawalDelayMs > year || p.ClaimWindowMs > year || p.UnbondDelayMs > year:
 		return errors.New("a delay is above a year")
 	case p.ClaimWindowMs >= p.WithdrawalDelayMs:

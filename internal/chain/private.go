@@ -107,28 +107,30 @@ type MeterRegistered struct {
 }
 
 // BatchSettled says that a batch of usage records was proven, and paid out of the
-// consumer's escrow: Cost = Paid + Burned + Treasury + ClusterFee. Whoever has a record
+// consumer's escrow: Cost = Paid + Burned + Treasury + ClusterFee, the order's priority fee PriorityBurned + PriorityFee of that. Whoever has a record
 // shows with a path that it is under Root.
 type BatchSettled struct {
-	_          struct{}         `cbor:",toarray"`
-	Order      crypto.Digest    `json:"order"`
-	Node       crypto.PublicKey `json:"node_id"`
-	Consumer   Address          `json:"consumer"`
-	Provider   Address          `json:"provider"`
-	Cluster    crypto.PublicKey `json:"cluster"`
-	Meter      MeterKey         `json:"meter"`
-	After      Number           `json:"after"`
-	Last       Number           `json:"last"`
-	Count      uint16           `json:"count"`
-	Totals     []BatchTotal     `json:"totals"`
-	Root       FieldBytes       `json:"root"`
-	Kernel     string           `json:"kernel"`
-	Ended      TimeMs           `json:"ended_ms"`
-	Cost       Amount           `json:"cost_nhyper"`
-	Paid       Amount           `json:"paid_nhyper"`
-	Burned     Amount           `json:"burned_nhyper"`
-	Treasury   Amount           `json:"treasury_nhyper"`
-	ClusterFee Amount           `json:"cluster_fee_nhyper"`
+	_              struct{}         `cbor:",toarray"`
+	Order          crypto.Digest    `json:"order"`
+	Node           crypto.PublicKey `json:"node_id"`
+	Consumer       Address          `json:"consumer"`
+	Provider       Address          `json:"provider"`
+	Cluster        crypto.PublicKey `json:"cluster"`
+	Meter          MeterKey         `json:"meter"`
+	After          Number           `json:"after"`
+	Last           Number           `json:"last"`
+	Count          uint16           `json:"count"`
+	Totals         []BatchTotal     `json:"totals"`
+	Root           FieldBytes       `json:"root"`
+	Kernel         string           `json:"kernel"`
+	Ended          TimeMs           `json:"ended_ms"`
+	Cost           Amount           `json:"cost_nhyper"`
+	Paid           Amount           `json:"paid_nhyper"`
+	Burned         Amount           `json:"burned_nhyper"`
+	Treasury       Amount           `json:"treasury_nhyper"`
+	ClusterFee     Amount           `json:"cluster_fee_nhyper"`
+	PriorityBurned Amount           `json:"priority_burned_nhyper"` // of Burned
+	PriorityFee    Amount           `json:"priority_fee_nhyper"`    // of ClusterFee
 }
 
 func (MeterRegistered) sealedEvent() {}

@@ -252,6 +252,7 @@ type Order struct {
 	// Countersignable lets the consumer's countersignature stand for the cluster's attestation,
 	// late in the claim window: see CountersignedFrom.
 	Countersignable bool
+	PriorityBps     PriorityFee // above what the work costs, and within every cap
 }
 
 // ID returns the order's id: it covers the consumer's key, the home cluster and

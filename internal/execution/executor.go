@@ -444,7 +444,7 @@ func (r *run) stakingMessage(m any, from chain.Address) (chain.Events, *chain.Re
 func countBurned(kv state.KV, events chain.Events) {
 	for _, e := range events {
 		if settled, ok := e.(chain.ClaimSettled); ok && settlement.Verified(&settled) {
-			staking.CountBurned(kv, settled.Node, settled.Burned)
+			staking.CountBurned(kv, settled.Node, settled.FeeBurned())
 		}
 	}
 }
