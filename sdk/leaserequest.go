@@ -31,7 +31,7 @@ func (c *Client) RequestLease(ctx context.Context, r LeaseRequest) (chain.LeaseD
 		return chain.LeaseDeal{}, err
 	}
 	r.Progress("asking for a quote", nil)
-	quote, err := c.Quote(ctx, r.Spec, r.Policy)
+	quote, err := c.Quote(ctx, r.Spec, r.Policy, r.PriorityBps)
 	if err != nil {
 		return chain.LeaseDeal{}, fmt.Errorf("sdk: quote: %w", err)
 	}

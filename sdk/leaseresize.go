@@ -123,11 +123,11 @@ func resizeOrder(lease *settlement.Lease, r *ResizeRequest, spec *job.Spec, stat
 	order := chain.Order{
 		ChainID: status.ChainID, Nonce: rand.Uint64(), Cluster: lease.Cluster, Policy: chain.PolicyField{Policy: chain.PolicyNone{}},
 		MaxCost: r.Hold, Deadline: status.NowMs + chain.TimeMs(patience.Milliseconds()),
-		Term: &chain.Term{Resources: job.Kept(spec), NoticeMs: notice, Resizes: r.Lease.Order},
+		Term: &chain.Term{Resources: job.Kept(spec), NoticeMs: notice, Resizes: r.Lease.Order}, PriorityBps: lease.PriorityBps,
 	}
 	for _, p := range lease.Prices {
 		if slices.ContainsFunc(order.Term.Resources, func(q chain.Quantity) bool { return q.Resource == p.Resource }) {
-			order.Caps = append(order.Caps, chain.UnitPrice{Resource: p.Resource, Price: capHeadroom * p.Price})
+			order.Caps = append(order.Caps, chain.UnitPrice{Resource: p.Resource, Price: capFor(p.Price, lease.PriorityBps)})
 		}
 	}
 	return order

@@ -234,10 +234,10 @@ func (c *Client) Nodes(ctx context.Context) ([]api.NexusNode, error) {
 	}
 }
 
-// Quote returns who would take a job, at which price, and what excludes the
+// Quote returns who would take a job under an order with a priority fee, at which price, and what excludes the
 // others. It changes nothing.
-func (c *Client) Quote(ctx context.Context, spec job.Spec, policy chain.Policy) (api.Quote, error) {
-	r, err := post(c.nexus, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: policy}})
+func (c *Client) Quote(ctx context.Context, spec job.Spec, policy chain.Policy, fee chain.PriorityFee) (api.Quote, error) {
+	r, err := post(c.nexus, "/v1/quotes", api.QuoteRequest{Spec: api.SpecToJSON(spec), Policy: api.Policy{Policy: policy}, PriorityBps: fee})
 	if err != nil {
 		return api.Quote{}, err
 	}

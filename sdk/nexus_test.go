@@ -341,7 +341,7 @@ func TestNodesQuotesAndStatus(t *testing.T) {
 	if nodes, err := client.Nodes(t.Context()); err != nil || len(nodes) != 1 || nodes[0].Region != "eu" {
 		t.Errorf("%+v %v", nodes, err)
 	}
-	if q, err := client.Quote(t.Context(), spec(), chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}); err != nil || q.Reason != "replicate(2 of 3)" || q.MaxCost != chain.Nano(5) {
+	if q, err := client.Quote(t.Context(), spec(), chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}, 0); err != nil || q.Reason != "replicate(2 of 3)" || q.MaxCost != chain.Nano(5) {
 		t.Errorf("%+v %v", q, err)
 	}
 	if s, err := client.NexusStatus(t.Context()); err != nil || s.ChainID != testChain {

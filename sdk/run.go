@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/sdk/api"
@@ -24,6 +26,9 @@ type JobRun struct {
 	MaxCost  chain.Amount  // zero: what the quote says, with headroom; see mostFor
 	Patience time.Duration // until the deadline; zero: 10 minutes
 	Fair     bool          // fair exchange: the output travels sealed, and whoever is paid tells the key; see JobOutput
+
+	// PriorityBps is what the job pays above what it costs, in 1/10,000, to be taken up before others of its class. MaxCost includes it.
+	PriorityBps chain.PriorityFee
 
 	// Countersignable lets the consumer have the job paid without its cluster, late in the claim
 	// window. Its cap stays outstanding until that ends if it is not settled.
@@ -70,7 +75,7 @@ func (c *Client) RunJob(ctx context.Context, r JobRun) (api.Job, error) {
 	}
 	r.Policy = ReplicateTerms(r.Policy, &r.Spec, r.MaxCost, c.leastBond())
 	note("asking for a quote", nil)
-	quote, err := c.Quote(ctx, r.Spec, r.Policy)
+	quote, err := c.Quote(ctx, r.Spec, r.Policy, r.PriorityBps)
 	if err != nil {
 		return api.Job{}, fmt.Errorf("sdk: quote: %w", err)
 	}
@@ -264,6 +269,7 @@ func orderFor(r *JobRun, quote *api.Quote, status api.NexusStatus) chain.Order {
 	order := chain.Order{
 		ChainID: status.ChainID, Nonce: rand.Uint64(), Cluster: quote.Cluster, Policy: chain.PolicyField{Policy: r.Policy}, MaxCost: r.MaxCost,
 		Deadline: status.NowMs + chain.TimeMs(patience.Milliseconds()), Fair: r.Fair, Countersignable: r.Countersignable,
+		PriorityBps: r.PriorityBps,
 	}
 	if _, ok := r.Policy.(chain.PolicyZK); ok {
 		order.FixedCap = r.MaxCost
@@ -278,10 +284,19 @@ func orderFor(r *JobRun, quote *api.Quote, status api.NexusStatus) chain.Order {
 			}
 		}
 		if highest > 0 {
-			order.Caps = append(order.Caps, chain.UnitPrice{Resource: resource, Price: capHeadroom * highest})
+			order.Caps = append(order.Caps, chain.UnitPrice{Resource: resource, Price: capFor(highest, r.PriorityBps)})
 		}
 	}
 	return order
+}
+
+// capFor returns an order's cap for what costs a price now: with its headroom and the order's priority fee.
+func capFor(price uint64, fee chain.PriorityFee) uint64 {
+	room, ok := checked.Mul(capHeadroom, price)
+	if !ok {
+		return math.MaxUint64
+	}
+	return fee.Above(room)
 }
 
 // Follow reports every change of a job until it is final.

@@ -43,6 +43,7 @@ var batchMutations = []batchMutation{
 	}, ofOrder, "is for a lease"},
 	{"Order.Fair", func(b *chain.UsageBatch) { b.Order.Fair = true }, ofOrder, "is under fair exchange"},
 	{"Order.Countersignable", func(b *chain.UsageBatch) { b.Order.Countersignable = true }, ofOrder, paid},
+	{"Order.PriorityBps", func(b *chain.UsageBatch) { b.Order.PriorityBps = 1 }, ofOrder, "price of CPU is 1000000000, its cap is 999900009 beside the priority fee of 1 bps"},
 	{"Acceptance.ChainID", func(b *chain.UsageBatch) { b.Acceptance.ChainID = "another-1" }, "acceptance is of chain", ""},
 	{"Acceptance.Order", func(b *chain.UsageBatch) { b.Acceptance.Order[0] ^= 1 }, otherOrder, ""},
 	{"Acceptance.Cluster", func(b *chain.UsageBatch) { b.Acceptance.Cluster = key(31).Public() }, "acceptance is by cluster", ""},

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"fmt"
+
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/checked"
 	"github.com/hypermesh/hypermesh/internal/crypto"
@@ -276,7 +278,7 @@ func (p *posted) checkSequence() *chain.Rejection {
 func (p *posted) checkPrices() *chain.Rejection {
 	if _, zk := p.Order.Policy.Policy.(chain.PolicyZK); zk {
 		if limit := p.Order.FixedPriceCap(); limit.Less(p.Bid.Fixed) {
-			return chain.Reject("fixed price %s is above its cap, %s", p.Bid.Fixed, limit)
+			return chain.Reject("fixed price %s is above its cap, %s%s", p.Bid.Fixed, limit, beside(p.Order.PriorityBps))
 		}
 		return nil
 	}
@@ -302,8 +304,16 @@ func withinCaps(o *chain.Order, b *chain.Bid) *chain.Rejection {
 	for _, price := range b.Prices {
 		limit, capped := o.Cap(price.Resource)
 		if capped && price.Price > limit {
-			return chain.Reject("price of %s is %d, its cap is %d", price.Resource, price.Price, limit)
+			return chain.Reject("price of %s is %d, its cap is %d%s", price.Resource, price.Price, limit, beside(o.PriorityBps))
 		}
 	}
 	return nil
+}
+
+// beside says that a cap is what is left of the order's, if the order has a priority fee.
+func beside(fee chain.PriorityFee) string {
+	if fee == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" beside the priority fee of %d bps", fee)
 }

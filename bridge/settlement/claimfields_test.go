@@ -144,6 +144,8 @@ var orderMutations = []mutation{
 	}, "is for a lease", "is for a lease"},
 	{"Order.Fair", func(c *chain.Claim) { c.Order.Fair = true }, otherOrder, "asks for a fair exchange, the receipt seals no output"},
 	{"Order.Countersignable", func(c *chain.Claim) { c.Order.Countersignable = true }, otherOrder, paid},
+	{"Order.PriorityBps", func(c *chain.Claim) { c.Order.PriorityBps = 1 }, otherOrder, "price of CPU is 1000000000, its cap is 999900009 beside the priority fee of 1 bps"},
+	{"Order.PriorityBps", func(c *chain.Claim) { c.Order.PriorityBps = 10_001 }, undecoded + "priority_bps has 10001, limit 10000", undecoded + "priority_bps has 10001, limit 10000"},
 }
 
 // formMutations are of the other forms' parts, and of what no form has.
@@ -198,6 +200,7 @@ var provenMutations = []mutation{
 	{"Order.Policy", func(c *chain.Claim) { c.Order.Policy.Policy = ofKernel("matmul-4", crypto.Digest{1}, 3) }, otherOrder, "genesis pins"},
 	{"Order.Policy", func(c *chain.Claim) { c.Order.Policy.Policy = ofKernel("matmul-4", verifyingKey, 4) }, otherOrder, "false proof"},
 	{"Order.FixedCap", func(c *chain.Claim) { c.Order.FixedCap = chain.Nano(999_999_999) }, otherOrder, "is above its cap, 0.999999999 HYPER"},
+	{"Order.PriorityBps", func(c *chain.Claim) { c.Order.PriorityBps = 10_000 }, otherOrder, "false proof"},
 	{"Order.MaxCost", func(c *chain.Claim) { c.Order.MaxCost = chain.Nano(999_999_999) }, otherOrder, "above the max cost"},
 	{"Bid.Fixed", func(c *chain.Claim) { c.Bid.Fixed = chain.Hyper(3) }, "is above its cap", ""},
 	{"Receipt.Outputs", func(c *chain.Claim) { c.Receipt.Outputs = nil }, "wrong number of publics", ""},

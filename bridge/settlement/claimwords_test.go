@@ -28,6 +28,7 @@ func TestNothingIsPaidWithoutItsWords(t *testing.T) {
 		m.deposit(other, chain.Nano(rng.Uint64N(20_000_000_000)+1))
 		var orders []chain.Order
 		for nonce := range uint64(6) {
+			m.fee = pick(rng, []chain.PriorityFee{0, 0, 3_333, chain.MaxPriorityFee})
 			order := m.order(pick(rng, []byte{consumer, other}), nonce, pick(rng, []chain.Policy{none, none, product}))
 			order.Countersignable = rng.IntN(2) == 0
 			order.MaxCost = chain.Nano(pick(rng, []uint64{3_599_999, 3_600_000, 8_000_000, 10_000_000_000}))
@@ -147,19 +148,30 @@ func (w *witness) policyHeld(t *rapid.T, c *chain.Claim, consumer crypto.PublicK
 }
 
 // agreedCost is Σ amount × duration × price in 10⁻¹⁸ HYPER, floored to nHYPER once, with no price above
-// its cap; under zk the one price of the bid.
+// its cap; under zk the one price of the bid. The priority fee comes upon it, and is under the caps.
 func agreedCost(c *chain.Claim) chain.Amount {
+	const whole = 10_000
+	fee := big.NewInt(int64(c.Order.PriorityBps))
+	with := func(cost *big.Int) chain.Amount {
+		part := new(big.Int).Mul(cost, fee)
+		return chain.Nano(cost.Add(cost, part.Div(part, big.NewInt(whole))).Uint64())
+	}
+	above := func(price, limit uint64) bool {
+		asked := new(big.Int).SetUint64(price)
+		asked.Mul(asked, new(big.Int).Add(big.NewInt(whole), fee))
+		return asked.Cmp(new(big.Int).Mul(new(big.Int).SetUint64(limit), big.NewInt(whole))) > 0
+	}
 	if _, zk := c.Order.Policy.Policy.(chain.PolicyZK); zk {
-		if c.Order.FixedCap.Less(c.Bid.Fixed) {
+		if above(c.Bid.Fixed.Nano(), c.Order.FixedCap.Nano()) {
 			return chain.Amount{}
 		}
-		return c.Bid.Fixed
+		return with(new(big.Int).SetUint64(c.Bid.Fixed.Nano()))
 	}
 	sum := new(big.Int)
 	for _, u := range c.Receipt.Usage {
 		price, _ := chain.PriceOf(c.Bid.Prices, u.Resource)
 		limit, capped := chain.PriceOf(c.Order.Caps, u.Resource)
-		if !capped || price > limit {
+		if !capped || above(price, limit) {
 			return chain.Amount{}
 		}
 		term := new(big.Int).SetUint64(u.Amount)
@@ -171,7 +183,7 @@ func agreedCost(c *chain.Claim) chain.Amount {
 		}
 		sum.Add(sum, term)
 	}
-	return chain.Nano(sum.Div(sum, big.NewInt(1_000*1_000_000_000)).Uint64())
+	return with(sum.Div(sum, big.NewInt(1_000*1_000_000_000)))
 }
 
 // balances are what the consumers have in escrow, and what owners, operator and the rest have.

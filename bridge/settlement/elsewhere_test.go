@@ -155,6 +155,7 @@ func (p *purses) step(rt *rapid.T) {
 	amount := chain.Nano(rapid.SampledFrom([]uint64{1, 3_600_000, 20_000_000, 900_000_000}).Draw(rt, "amount"))
 	target := key(cluster).Public()
 	p.nonce++
+	p.anyFee(rt)
 	switch rapid.IntRange(0, 16).Draw(rt, "step") {
 	case 0:
 		p.try(settlement.Deposit(p.kv, &p.env, account(who), chain.Deposit{Cluster: target, Amount: amount}))

@@ -412,6 +412,7 @@ func TestLeasesConserve(t *testing.T) {
 		nonce := uint64(0)
 		any := func() chain.LeaseDeal {
 			nonce++
+			m.anyFee(rt)
 			d := m.deal(rapid.SampledFrom([]byte{consumer, other}).Draw(rt, "who"), nonce, rapid.SampledFrom([]byte{40, 41, 50}).Draw(rt, "node"),
 				rapid.Uint64Range(1, 5_000).Draw(rt, "millicores"), chain.Nano(rapid.Uint64Range(0, 3_000_000).Draw(rt, "held")))
 			d.Bid.Prices[0].Price = rapid.SampledFrom([]uint64{1_000_000_000, 333_333_333, 7}).Draw(rt, "price")

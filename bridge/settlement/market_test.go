@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/codec"
@@ -61,6 +63,7 @@ var verifyingKey = crypto.Digest{0xee}
 // market is a state with registered parties, and the block in which messages
 // are executed.
 type market struct {
+	fee chain.PriorityFee // of the orders that are made
 	testing.TB
 	kv     *state.Overlay
 	env    settlement.Env
@@ -196,15 +199,22 @@ func (m *market) escrow(n byte) settlement.Escrow {
 	return settlement.EscrowOf(m.kv, account(n), key(cluster).Public())
 }
 
-// order is an order of a consumer that allows 1 nHYPER per millicore·second
+// anyFee has the orders that are made from now on have a priority fee, or none.
+func (m *market) anyFee(t *rapid.T) {
+	m.fee = rapid.SampledFrom([]chain.PriorityFee{0, 0, 1, 2_500, chain.MaxPriorityFee}).Draw(t, "priority fee")
+}
+
+// order is an order of a consumer that allows 1 nHYPER per millicore·second beside its priority fee
 // and 10 HYPER in all, within three hours.
 func (m *market) order(who byte, nonce uint64, policy chain.Policy) chain.Order {
 	return chain.Order{
 		ChainID: testChain, Consumer: crypto.AccountKeyOf(key(who).Public()), Nonce: nonce,
 		Cluster: key(cluster).Public(), Spec: crypto.DomainJobSpec.Hash([]byte("spec")),
 		Policy: chain.PolicyField{Policy: policy}, FixedCap: chain.Hyper(2), MaxCost: chain.Hyper(10),
-		Caps:     []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}, {Resource: chain.Network, Price: 5_000_000_000}},
-		Deadline: m.env.Now + 3*hour,
+		Caps: []chain.UnitPrice{
+			{Resource: chain.CPU, Price: m.fee.Above(1_000_000_000)}, {Resource: chain.Network, Price: m.fee.Above(5_000_000_000)},
+		},
+		Deadline: m.env.Now + 3*hour, PriorityBps: m.fee,
 	}
 }
 

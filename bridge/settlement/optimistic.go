@@ -173,7 +173,7 @@ func (p *posted) optimistic(policy chain.PolicyOptimistic) (chain.Events, *chain
 	if why := p.mayTry(); why != nil {
 		return nil, why
 	}
-	cost, err := p.Order.Cost(p.Receipt.Usage, p.Bid.Prices)
+	cost, err := p.Cost()
 	if err != nil {
 		return nil, chain.Reject("%v", err)
 	}

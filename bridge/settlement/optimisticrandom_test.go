@@ -23,6 +23,7 @@ func TestOptimisticInvariants(t *testing.T) {
 		var orders []crypto.Digest
 		var claimed []chain.Order
 		for step := range rapid.IntRange(5, 60).Draw(rt, "steps") {
+			c.anyFee(rt)
 			id := crypto.Digest{9}
 			if len(orders) > 0 {
 				id = rapid.SampledFrom(orders).Draw(rt, "order")

@@ -90,6 +90,9 @@ func (c *Claim) Yield() crypto.Digest {
 	return chain.Yield(chain.Work(c.Result, c.Pending.Usage), c.Pending.Begins)
 }
 
+// Priority is the order's priority fee in Cost.
+func (c *Claim) Priority() chain.Amount { return sound(c.PriorityBurned.Add(c.PriorityFee)) }
+
 // Settled reports whether the claim was paid, all of it.
 func (c *Claim) Settled() bool { return c.Final() && c.Refuted == 0 && c.Lost.IsZero() }
 

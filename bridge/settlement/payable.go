@@ -44,25 +44,20 @@ func (p *posted) payable() *chain.Rejection {
 	if why := p.check(); why != nil {
 		return why
 	}
-	var cost chain.Amount
 	lossy := false
 	switch policy := p.Order.Policy.Policy.(type) {
 	case chain.PolicyNone:
-		var err error
-		if cost, err = p.Order.Cost(p.Receipt.Usage, p.Bid.Prices); err != nil {
-			return chain.Reject("%v", err)
-		}
 		lossy = true
 	case chain.PolicyZK:
 		if why := p.checkProvable(policy); why != nil {
 			return why
 		}
-		var why *chain.Rejection
-		if cost, why = p.fixedCost(); why != nil {
-			return why
-		}
 	case chain.PolicyReplicate, chain.PolicyOptimistic:
 		return chain.Reject("order %s is under %s", p.id.Short(), policy)
+	}
+	cost, err := p.Cost()
+	if err != nil {
+		return chain.Reject("%v", err)
 	}
 	_, why := p.afford(cost)
 	if why != nil && lossy {

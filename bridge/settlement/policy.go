@@ -11,7 +11,7 @@ import (
 // consumer takes the receipt for right.
 // Work that failed is paid as well, for what it used.
 func (p *posted) attested() (chain.Events, *chain.Rejection) {
-	cost, err := p.Order.Cost(p.Receipt.Usage, p.Bid.Prices)
+	cost, err := p.Cost()
 	if err != nil {
 		return nil, chain.Reject("%v", err)
 	}
@@ -32,9 +32,9 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	if why := p.checkProvable(policy); why != nil {
 		return nil, why
 	}
-	cost, why := p.fixedCost()
-	if why != nil {
-		return nil, why
+	cost, err := p.Cost()
+	if err != nil {
+		return nil, chain.Reject("%v", err)
 	}
 	escrow, why := p.afford(cost)
 	if why != nil {
@@ -50,15 +50,6 @@ func (p *posted) proven(policy chain.PolicyZK) (chain.Events, *chain.Rejection) 
 	p.pay(escrow, &record, cost)
 	p.keep(&record)
 	return p.paid(&record), nil
-}
-
-// fixedCost is what a proven statement is charged.
-func (p *posted) fixedCost() (chain.Amount, *chain.Rejection) {
-	cost, ok := p.Order.PriorityBps.Charge(p.Bid.Fixed)
-	if !ok {
-		return chain.Amount{}, chain.Reject("fixed price %s with a priority fee of %d bps does not fit an amount", p.Bid.Fixed, p.Order.PriorityBps)
-	}
-	return cost, nil
 }
 
 // checkProvable demands a kernel that genesis pins, and work that ended well.

@@ -98,7 +98,10 @@ func records(after uint64, n int) []zk.UsageRecord {
 func (m *market) batch(order chain.Order, node byte, after uint64, list []zk.UsageRecord) chain.UsageBatch {
 	m.Helper()
 	c := m.claim(order, node, 1)
-	c.Bid.Prices = order.Caps
+	c.Bid.Prices = nil
+	for _, limit := range order.Caps {
+		c.Bid.Prices = append(c.Bid.Prices, chain.UnitPrice{Resource: limit.Resource, Price: order.PriorityBps.Below(limit.Price)})
+	}
 	secret, file := meterOf(node), zk.UsageFile{Order: order.ID(), After: after}
 	file.Key = secret.Public()
 	context, err := zk.UsageContext(file.Order, file.Key)
@@ -301,6 +304,7 @@ func TestBatchInvariants(t *testing.T) {
 		m.deposit(consumer, chain.Nano(rapid.Uint64Range(1, 60_000_000).Draw(rt, "deposit")))
 		m.registerMeter(4, 40)
 		m.registerMeter(5, 50)
+		m.anyFee(rt)
 		order := m.order(consumer, 1, none)
 		order.MaxCost = chain.Nano(rapid.Uint64Range(0, 60_000_000).Draw(rt, "max cost"))
 		last, claims, spent := map[crypto.PublicKey]uint64{}, map[crypto.PublicKey]bool{}, uint64(0)

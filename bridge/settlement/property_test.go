@@ -38,7 +38,7 @@ func keep(events chain.Events) *books {
 			b.back[e.To] += e.Amount.Nano()
 		case chain.ClaimSettled:
 			parts := e.Paid.Nano() + e.Burned.Nano() + e.Treasury.Nano() + e.ClusterFee.Nano()
-			if parts != e.Cost.Nano() {
+			if parts != e.Cost.Nano() || e.Burned.Less(e.PriorityBurned) || e.ClusterFee.Less(e.PriorityFee) {
 				panic("the parts of a charge are not its sum")
 			}
 			key := chain.ClaimKey{Order: e.Order, Node: e.Node, Sequence: uint64(e.Sequence)}
@@ -149,6 +149,7 @@ func TestInvariants(t *testing.T) {
 		for nonce := range uint64(4) {
 			who := rapid.SampledFrom([]byte{consumer, other}).Draw(rt, "consumer")
 			policy := rapid.SampledFrom([]chain.Policy{none, product}).Draw(rt, "policy")
+			m.anyFee(rt)
 			order := m.order(who, nonce, policy)
 			order.Deadline = start + 30
 			order.MaxCost = chain.Nano(rapid.Uint64Range(0, 40_000_000).Draw(rt, "max cost"))
@@ -230,6 +231,7 @@ func TestOrderOfArrivalChangesNothing(t *testing.T) {
 		deliver := func(label string) []byte {
 			m := newMarket(t)
 			m.deposit(consumer, chain.Hyper(50))
+			m.fee = 2_500
 			var claims []chain.Claim
 			for nonce, policy := range []chain.Policy{none, none, product} {
 				order := m.order(consumer, uint64(nonce), policy)

@@ -29,6 +29,7 @@ func TestRunsInvariants(t *testing.T) {
 			policy := chain.PolicyReplicate{
 				K: k, N: rapid.Uint8Range(k, 4).Draw(rt, "n"), Stake: chain.Hyper(rapid.Uint64Range(0, 40).Draw(rt, "stake")), WindowMs: 60_000,
 			}
+			f.anyFee(rt)
 			order := f.market.order(rapid.SampledFrom([]byte{consumer, other}).Draw(rt, "consumer"), nonce, policy)
 			order.MaxCost = chain.Nano(rapid.Uint64Range(3_000_000, 20_000_000).Draw(rt, "max cost"))
 			orders = append(orders, order)

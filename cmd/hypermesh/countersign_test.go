@@ -173,7 +173,7 @@ func TestTheCountersignedMeterIsPaid(t *testing.T) {
 	higherSigned, more := w.countersign(w.metered("more", higher, double, true))
 	cost := func(c *chain.Claim) chain.Amount {
 		t.Helper()
-		sum, err := costOf(c)
+		sum, err := c.Cost()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -147,15 +147,7 @@ func countersignable(claim *chain.Claim, s *sender) (chain.Amount, error) {
 	case !receipt.Node.Verify(crypto.DomainUsage, receipt.Payload(), claim.ReceiptSig):
 		return chain.Amount{}, fmt.Errorf("the receipt is not signed by node %s", receipt.Node)
 	}
-	return costOf(claim)
-}
-
-// costOf is what a claim charges.
-func costOf(claim *chain.Claim) (chain.Amount, error) {
-	if _, proven := claim.Order.Policy.Policy.(chain.PolicyZK); proven {
-		return claim.Bid.Fixed, nil
-	}
-	return chain.Cost(claim.Receipt.Usage, claim.Bid.Prices)
+	return claim.Cost()
 }
 
 func claimExportCommand() *cli.Command {

@@ -166,7 +166,7 @@ func jobFromFlags(c *cli.Context) (run sdk.JobRun, closeBlobs func(), err error)
 	if run.Patience < time.Millisecond {
 		return run, closeBlobs, usagef(c, "--patience: want a time, got %v", run.Patience)
 	}
-	if err := placementFromFlags(c, &run.Spec); err != nil {
+	if err := placementFromFlags(c, &run); err != nil {
 		return run, closeBlobs, err
 	}
 	if err := strayFlags(c); err != nil {
@@ -519,7 +519,11 @@ func writeReceipt(w io.Writer, title string, r api.JobReport, explorer string) {
 		fmt.Fprintf(w, "  result     %s\n", r.Result)
 	}
 	if r.Status == job.Settled {
-		fmt.Fprintf(w, "  cost       %s, of which %s burned\n", r.Cost, r.Burned)
+		priority := ""
+		if !r.Priority.IsZero() {
+			priority = fmt.Sprintf("; the priority fee in it is %s", r.Priority)
+		}
+		fmt.Fprintf(w, "  cost       %s, of which %s burned%s\n", r.Cost, r.Burned, priority)
 	}
 	for _, tx := range r.SettlementTx {
 		fmt.Fprintf(w, "  settled    block %d, transaction %s\n", r.Height, tx)

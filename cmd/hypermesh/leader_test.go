@@ -68,7 +68,7 @@ func newLoad(t testing.TB, ctx context.Context, n *network) *jobLoad {
 		Resources: job.Resources{Millicores: 100, MemoryMiB: 1},
 		Limits:    job.Limits{Fuel: 100_000_000, MemoryBytes: 1 << 20, WallMs: 10_000, OutputBytes: 4 << 10, OutputFiles: 1, LogBytes: 4 << 10},
 	}
-	quote, err := target.client.Quote(ctx, l.spec, chain.PolicyNone{})
+	quote, err := target.client.Quote(ctx, l.spec, chain.PolicyNone{}, 0)
 	if err != nil || quote.MaxCost.IsZero() {
 		t.Fatal(quote.Reason, err)
 	}

@@ -207,23 +207,24 @@ func leaseShowCommand() *cli.Command {
 
 // leaseLine is a lease in JSON; without Live there is none, or no longer.
 type leaseLine struct {
-	Lease     chain.LeaseID     `json:"lease"`
-	Live      bool              `json:"live"`
-	Consumer  chain.Address     `json:"consumer"`
-	Provider  chain.Address     `json:"provider"`
-	Cluster   crypto.PublicKey  `json:"cluster"`
-	Terms     crypto.Digest     `json:"terms"` // the order whose terms hold
-	Spec      crypto.Digest     `json:"spec"`
-	Resources []chain.Quantity  `json:"resources"`
-	Prices    []chain.UnitPrice `json:"prices"`
-	Rate      chain.Number      `json:"rate"` // 10⁻¹⁸ HYPER per second
-	Held      chain.Amount      `json:"held_nhyper"`
-	PaidUntil chain.TimeMs      `json:"paid_until_ms"`
-	Expires   chain.TimeMs      `json:"expires_ms"`
-	Closing   bool              `json:"closing"`
-	Height    chain.Height      `json:"height"`
-	Service   *serviceLine      `json:"service,omitempty"`        // what is promised beside
-	Former    *serviceLine      `json:"former_service,omitempty"` // before a resize, as long as that may be reported
+	Lease       chain.LeaseID     `json:"lease"`
+	Live        bool              `json:"live"`
+	Consumer    chain.Address     `json:"consumer"`
+	Provider    chain.Address     `json:"provider"`
+	Cluster     crypto.PublicKey  `json:"cluster"`
+	Terms       crypto.Digest     `json:"terms"` // the order whose terms hold
+	Spec        crypto.Digest     `json:"spec"`
+	Resources   []chain.Quantity  `json:"resources"`
+	Prices      []chain.UnitPrice `json:"prices"`
+	Rate        chain.Number      `json:"rate"` // 10⁻¹⁸ HYPER per second, the priority fee included
+	PriorityBps chain.PriorityFee `json:"priority_bps,omitempty"`
+	Held        chain.Amount      `json:"held_nhyper"`
+	PaidUntil   chain.TimeMs      `json:"paid_until_ms"`
+	Expires     chain.TimeMs      `json:"expires_ms"`
+	Closing     bool              `json:"closing"`
+	Height      chain.Height      `json:"height"`
+	Service     *serviceLine      `json:"service,omitempty"`        // what is promised beside
+	Former      *serviceLine      `json:"former_service,omitempty"` // before a resize, as long as that may be reported
 }
 
 func leaseShow(c *cli.Context) error {
@@ -242,7 +243,7 @@ func leaseShow(c *cli.Context) error {
 	l, live := v.Get()
 	line := leaseLine{
 		Lease: id, Live: live, Consumer: l.Consumer, Provider: l.Provider, Cluster: l.Cluster, Terms: l.Order, Spec: l.Spec,
-		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
+		Resources: l.Resources, Prices: l.Prices, Rate: chain.Number(l.Rate), PriorityBps: l.PriorityBps, Held: l.Held, PaidUntil: l.Until, Expires: l.Expires, Closing: l.Closing, Height: v.Height(),
 	}
 	if line.Service, line.Former, err = serviceOf(c, s, &v, id); err != nil {
 		return err
@@ -270,6 +271,9 @@ func (l *leaseLine) print(w io.Writer) {
 	for _, q := range l.Resources {
 		price, _ := chain.PriceOf(l.Prices, q.Resource)                                                          // each has one: Rate asked for it
 		fmt.Fprintf(w, "keeps       %s for %s an hour\n", amountText(q), chain.RateCost(q.Amount*price, hourMs)) // no overflow: Rate adds them up
+	}
+	if l.PriorityBps > 0 {
+		fmt.Fprintf(w, "priority    %d bps more than that\n", l.PriorityBps)
 	}
 	fmt.Fprintf(w, "costs       %s an hour\nholds       %s\npaid until  %s\nends        %s, %s\nheight      %d\n",
 		chain.RateCost(uint64(l.Rate), hourMs), l.Held, leaseTime(l.PaidUntil), leaseTime(l.Expires), end, l.Height)

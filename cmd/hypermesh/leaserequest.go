@@ -52,7 +52,7 @@ func leaseFromFlags(c *cli.Context) (r sdk.LeaseRequest, err error) {
 	limits := job.DefaultLimits()
 	limits.MemoryBytes = c.Uint64("memory-mib") << 20
 	r.Spec = job.Spec{Resources: job.Resources{Millicores: 1_000, MemoryMiB: c.Uint64("memory-mib")}, Limits: limits}
-	return r, placementFromFlags(c, &r.Spec)
+	return r, placementFromFlags(c, &r.JobRun)
 }
 
 func leaseRequest(c *cli.Context) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
@@ -22,12 +23,18 @@ func placementFlags() []cli.Flag {
 		&cli.Uint64Flag{Name: "gpu-share", Value: job.GPUWhole, Usage: "thousandths of a GPU; less than all of it with --gpus 1 only"},
 		&cli.StringFlag{Name: "gpu-kind", Usage: "`KIND` of GPU that the node must have"},
 		&cli.StringFlag{Name: "class", Value: job.Standard.String(), Usage: "`CLASS`: urgent, standard or spare"},
+		&cli.UintFlag{Name: "priority-bps", Usage: "`N` 1/10,000 more than the work costs, to be taken up before others of its class that wait: 10000 at most; a half is burned, the rest is the cluster's"},
 		&cli.BoolFlag{Name: "preemptible", Usage: "work that is not may end it, and it waits again"},
 	}
 }
 
 // placementFromFlags reads what placementFlags say.
-func placementFromFlags(c *cli.Context, spec *job.Spec) error {
+func placementFromFlags(c *cli.Context, run *sdk.JobRun) error {
+	spec, fee := &run.Spec, c.Uint("priority-bps")
+	if fee > uint(chain.MaxPriorityFee) {
+		return usagef(c, "--priority-bps is %d, limit %d", fee, chain.MaxPriorityFee)
+	}
+	run.PriorityBps = chain.PriorityFee(fee)
 	spec.Region = c.String("region")
 	if spec.Resources.GPUs = c.Uint64("gpus"); spec.Resources.GPUs > 0 {
 		spec.Resources.GPUMilli = c.Uint64("gpu-share")
@@ -68,7 +75,7 @@ func jobQuote(c *cli.Context) error {
 		return err
 	}
 	limitTime(c, &run, t.genesis)
-	q, err := t.client.Quote(c.Context, run.Spec, run.Policy)
+	q, err := t.client.Quote(c.Context, run.Spec, run.Policy, run.PriorityBps)
 	if err != nil {
 		return err
 	}
@@ -108,6 +115,9 @@ func quoteText(q *api.Quote) string {
 	text := fmt.Sprintf("costs at most     %s\n", q.MaxCost)
 	if q.MaxCost.IsZero() {
 		text = fmt.Sprintf("nobody takes it   %s\n", q.Reason)
+	}
+	if q.HeadStartMs > 0 {
+		text += fmt.Sprintf("for priority      %s of that at most: as if it came %s earlier than others of its class\n", q.Priority, time.Duration(q.HeadStartMs)*time.Millisecond)
 	}
 	switch {
 	case q.Start == 0 && q.MaxCost.IsZero():

@@ -374,13 +374,15 @@ func TestGenesis(t *testing.T) {
 		"is unknown": func(g *chain.Genesis) {
 			g.Allocations = append(g.Allocations, chain.Allocation{Bucket: "x"})
 		},
-		"block_gas is 0":  func(g *chain.Genesis) { g.Params.BlockGas = chain.Gas{} },
-		"claim_window_ms": func(g *chain.Genesis) { g.Params.ClaimWindowMs = g.Params.WithdrawalDelayMs },
-		"kernel":          func(g *chain.Genesis) { g.Kernels = append(g.Kernels, g.Kernels[0]) },
-		"fixed_gas is 0":  func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.Gas{} },
-		"1 to block_gas":  func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.GasUnits(g.Params.BlockGas.Units() + 1) },
-		"name has 65":     func(g *chain.Genesis) { g.Validators[1].Name = strings.Repeat("n", 65) },
-		"endpoint has":    func(g *chain.Genesis) { g.Validators[1].Endpoint = strings.Repeat("n", 129) },
+		"block_gas is 0":             func(g *chain.Genesis) { g.Params.BlockGas = chain.Gas{} },
+		"priority_burn_bps is 2499":  func(g *chain.Genesis) { g.Params.PriorityBurnBps = chain.MinPriorityBurnBps - 1 },
+		"priority_burn_bps is 10001": func(g *chain.Genesis) { g.Params.PriorityBurnBps = 10_001 },
+		"claim_window_ms":            func(g *chain.Genesis) { g.Params.ClaimWindowMs = g.Params.WithdrawalDelayMs },
+		"kernel":                     func(g *chain.Genesis) { g.Kernels = append(g.Kernels, g.Kernels[0]) },
+		"fixed_gas is 0":             func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.Gas{} },
+		"1 to block_gas":             func(g *chain.Genesis) { g.Kernels[0].FixedGas = chain.GasUnits(g.Params.BlockGas.Units() + 1) },
+		"name has 65":                func(g *chain.Genesis) { g.Validators[1].Name = strings.Repeat("n", 65) },
+		"endpoint has":               func(g *chain.Genesis) { g.Validators[1].Endpoint = strings.Repeat("n", 129) },
 		"of one address": func(g *chain.Genesis) {
 			v := chain.Vesting{DurationMs: 1}
 			g.Allocations = append(g.Allocations, slices.Repeat([]chain.Allocation{{Bucket: chain.BucketSale, Vesting: &v}}, 17)...)

@@ -45,6 +45,7 @@ func anyClaim(t *rapid.T, policy chain.Policy) chain.Claim {
 		c.Receipt.Trace = &chain.Trace{Runs: c.Receipt.Result, Panels: c.Order.Spec}
 	}
 	c.Order.Fair, c.Order.Countersignable = rapid.Bool().Draw(t, "fair"), rapid.Bool().Draw(t, "countersignable")
+	c.Order.PriorityBps = chain.PriorityFee(rapid.Uint16().Draw(t, "priority"))
 	if rapid.Bool().Draw(t, "lease") {
 		c.Order.Term = sampleDeal().Order.Term
 	}
@@ -68,7 +69,8 @@ func TestClaimsAreWrittenByHandAsByTheCodec(t *testing.T) {
 		settled := chain.ClaimSettled{
 			Order: c.Order.Spec, Node: c.Bid.Node, Sequence: chain.Number(anyNumber(t, "n")), Consumer: testKey(1).address(), Provider: testKey(2).address(),
 			Cluster: c.Order.Cluster, Policy: rapid.String().Draw(t, "policy text"), Exit: c.Receipt.Exit, Cost: c.Order.MaxCost, Paid: c.Order.FixedCap,
-			Burned: c.Bid.Fixed, Treasury: c.Acceptance.Outstanding, ClusterFee: chain.Nano(anyNumber(t, "fee")), ProofVerified: rapid.Bool().Draw(t, "proof"),
+			Burned: c.Bid.Fixed, Treasury: c.Acceptance.Outstanding, ClusterFee: chain.Nano(anyNumber(t, "fee")),
+			PriorityBurned: chain.Nano(anyNumber(t, "priority burned")), PriorityFee: chain.Nano(anyNumber(t, "priority fee")), ProofVerified: rapid.Bool().Draw(t, "proof"),
 		}
 		for _, u := range c.Receipt.Usage {
 			settled.Records = append(settled.Records, chain.ResourceTransaction{
@@ -79,7 +81,8 @@ func TestClaimsAreWrittenByHandAsByTheCodec(t *testing.T) {
 		lease := chain.LeaseID{Node: c.Bid.Node, Order: c.Order.Spec}
 		for _, event := range []chain.Event{settled, chain.LeasePaid{
 			Lease: lease, Consumer: settled.Consumer, Provider: settled.Provider, Cluster: settled.Cluster, Until: c.Receipt.Ended, Cost: settled.Cost,
-			Paid: settled.Paid, Burned: settled.Burned, Treasury: settled.Treasury, ClusterFee: settled.ClusterFee, Records: settled.Records,
+			Paid: settled.Paid, Burned: settled.Burned, Treasury: settled.Treasury, ClusterFee: settled.ClusterFee,
+			PriorityBurned: settled.PriorityBurned, PriorityFee: settled.PriorityFee, Records: settled.Records,
 		}, chain.LeaseEnded{Lease: lease, At: c.Receipt.Ended, Closed: settled.ProofVerified, Refunded: settled.Paid}} {
 			got, err := chain.Events{event}.MarshalCBOR()
 			if err != nil {

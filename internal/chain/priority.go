@@ -2,6 +2,7 @@ package chain
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/hypermesh/hypermesh/internal/checked"
 )
@@ -41,6 +42,15 @@ func (f PriorityFee) Below(limit uint64) uint64 {
 	return price
 }
 
+// Above returns the lowest cap under which a price may be bid: Below of it is the price, or more. It stops at the largest number.
+func (f PriorityFee) Above(price uint64) uint64 {
+	limit, ok := checked.MulDivCeil(price, wholeBps+uint64(f), wholeBps)
+	if !ok {
+		return math.MaxUint64
+	}
+	return limit
+}
+
 // check demands that the fee is within its limit.
 func (f PriorityFee) check() error {
 	if f > MaxPriorityFee {
@@ -58,17 +68,20 @@ func (o *Order) Cap(r Resource) (uint64, bool) {
 // FixedPriceCap returns the highest price of a bid for a proven statement: the order's cap without its priority fee.
 func (o *Order) FixedPriceCap() Amount { return Amount{o.PriorityBps.Below(o.FixedCap.nano)} }
 
-// Cost returns what usage at prices is charged under the order, its priority fee included. Errors: as Cost's, or the charge
-// fits no amount.
-func (o *Order) Cost(usage []Usage, prices []UnitPrice) (Amount, error) {
-	cost, err := Cost(usage, prices)
-	if err != nil {
-		return Amount{}, err
+// Cost returns what a claim is charged if it is paid, the order's priority fee included: a proven statement its bid's fixed price, else what the
+// receipt says that was used. It is an error if a used resource has no price or the charge fits no amount.
+func (c *Claim) Cost() (Amount, error) {
+	cost := c.Bid.Fixed
+	if _, proven := c.Order.Policy.Policy.(PolicyZK); !proven {
+		var err error
+		if cost, err = Cost(c.Receipt.Usage, c.Bid.Prices); err != nil {
+			return Amount{}, err
+		}
 	}
-	return o.charge(cost)
+	return c.Order.charge(cost)
 }
 
-// BatchCost is Cost of a batch's totals.
+// BatchCost returns what a batch with totals is charged under the order. Errors: as Claim.Cost's.
 func (o *Order) BatchCost(totals []BatchTotal, prices []UnitPrice) (Amount, error) {
 	cost, err := BatchCost(totals, prices)
 	if err != nil {
@@ -105,6 +118,15 @@ func (e *ClaimSettled) FeeBurned() Amount { return feeBurned(e.Burned, e.Priorit
 
 // FeeBurned is ClaimSettled's.
 func (e *LeasePaid) FeeBurned() Amount { return feeBurned(e.Burned, e.PriorityBurned) }
+
+// Priority returns the order's priority fee in what the claim cost.
+func (e *ClaimSettled) Priority() Amount {
+	fee, ok := e.PriorityBurned.Add(e.PriorityFee)
+	if !ok {
+		panic("chain: parts are more than the whole")
+	}
+	return fee
+}
 
 func feeBurned(burned, priority Amount) Amount {
 	fee, ok := burned.Sub(priority)

@@ -243,8 +243,8 @@ type Order struct {
 	Cluster  crypto.PublicKey // home cluster, whose escrow pays
 	Spec     crypto.Digest    // of the job's specification
 	Policy   PolicyField
-	Caps     []UnitPrice // the highest acceptable prices, by ascending resource
-	FixedCap Amount      // the highest acceptable price of a proven statement
+	Caps     []UnitPrice // the highest acceptable prices, the priority fee included, by ascending resource
+	FixedCap Amount      // the highest acceptable price of a proven statement, the priority fee included
 	MaxCost  Amount      // over all assignments and replicas
 	Deadline TimeMs      // no work that ends later is paid; a lease must have begun
 	Term     *Term       // of a lease; nil of a job

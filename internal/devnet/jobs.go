@@ -163,7 +163,7 @@ func (b *jobBench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	quote, err := b.client.Quote(ctx, spec, chain.PolicyNone{})
+	quote, err := b.client.Quote(ctx, spec, chain.PolicyNone{}, 0)
 	if err != nil {
 		return fmt.Errorf("asking for a quote: %w", err)
 	}

@@ -124,12 +124,9 @@ func (a *Agent) fixedPrice(order *chain.Order, policy *chain.PolicyZK) (chain.Am
 	return chain.Nano(price), ""
 }
 
-// proofCap returns the most that an order pays for a proof.
+// proofCap returns the most that an order pays for a proof, beside its priority fee.
 func proofCap(order *chain.Order) chain.Amount {
-	if order.MaxCost.Less(order.FixedCap) {
-		return order.MaxCost
-	}
-	return order.FixedCap
+	return chain.Nano(min(order.FixedPriceCap().Nano(), order.PriorityBps.Below(order.MaxCost.Nano())))
 }
 
 // meteredPrices returns the prices of metered work, unless they are above the
@@ -145,7 +142,7 @@ func (a *Agent) meteredPrices(order *chain.Order, spec *job.Spec) ([]chain.UnitP
 	}
 	load := a.capacity.load()
 	for i, base := range table {
-		limit, capped := chain.PriceOf(order.Caps, base.Resource)
+		limit, capped := order.Cap(base.Resource)
 		if !capped {
 			return nil, fmt.Sprintf("the order has no cap for %s", base.Resource)
 		}
@@ -169,7 +166,8 @@ func affordable(order *chain.Order, spec *job.Spec, table []chain.UnitPrice) str
 	if policy, ok := order.Policy.Policy.(chain.PolicyReplicate); ok {
 		replicas = uint64(policy.K)
 	}
-	if all, ok := worst.ShareFloor(replicas, 1); !ok || order.MaxCost.Less(all) {
+	worst, fits := order.PriorityBps.Charge(worst)
+	if all, ok := worst.ShareFloor(replicas, 1); !fits || !ok || order.MaxCost.Less(all) {
 		return fmt.Sprintf("the work may cost %s for each of %d replicas, the order's max cost is %s", worst, replicas, order.MaxCost)
 	}
 	return ""

@@ -73,7 +73,7 @@ func (a *Agent) leasePrices(order *chain.Order, spec *job.Spec) ([]chain.UnitPri
 	load := a.capacity.load()
 	var table []chain.UnitPrice
 	for _, q := range order.Term.Resources {
-		limit, capped := chain.PriceOf(order.Caps, q.Resource)
+		limit, capped := order.Cap(q.Resource)
 		own, offered := base[q.Resource]
 		if !capped || !offered {
 			return nil, fmt.Sprintf("%s is not leased here, or the order has no cap for it", q.Resource)
@@ -84,7 +84,7 @@ func (a *Agent) leasePrices(order *chain.Order, spec *job.Spec) ([]chain.UnitPri
 		}
 		table = append(table, chain.UnitPrice{Resource: q.Resource, Price: price})
 	}
-	rate, err := chain.Rate(order.Term.Resources, table)
+	rate, err := order.Rate(table)
 	if err != nil {
 		return nil, err.Error()
 	}

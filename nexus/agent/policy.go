@@ -121,7 +121,7 @@ func (a *Agent) priceRequest(o *offer, bid *chain.Bid) PriceRequest {
 		*r.Table.of(p.Resource) = chain.Number(p.Price)
 	}
 	for _, p := range o.Order.Caps {
-		*r.Caps.of(p.Resource) = chain.Number(p.Price)
+		*r.Caps.of(p.Resource) = chain.Number(o.Order.PriorityBps.Below(p.Price))
 	}
 	return r
 }
@@ -142,7 +142,7 @@ func (a *Agent) adopt(o *offer, bid *chain.Bid, answer *PriceAnswer) error {
 	}
 	for i, p := range bid.Prices {
 		price, least := *answer.of(p.Resource), *floor.of(p.Resource)
-		limit, _ := chain.PriceOf(o.Order.Caps, p.Resource) // the table has found it
+		limit, _ := o.Order.Cap(p.Resource) // the table has found it
 		switch {
 		case price < least:
 			return fmt.Errorf("the price program asks %d for %s, below the floor %d", price, p.Resource, least)

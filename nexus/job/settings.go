@@ -10,6 +10,7 @@ type Settings struct {
 	AuctionWindowMs uint64 `json:"auction_window_ms" doc:"for which bids are awaited"`
 	StandardMs      uint64 `json:"standard_ms" doc:"by which a standard job is put behind an urgent one that came at the same time"`
 	SpareMs         uint64 `json:"spare_ms" doc:"the same of a spare job"`
+	PriorityMs      uint64 `json:"priority_ms" doc:"by which the largest priority fee puts a job before others of its class, and a smaller one by its part; never before the class above"`
 	RetryMs         uint64 `json:"retry_ms" doc:"until the next auction of a job that found too few bids; doubled each time"`
 	FailureMs       uint64 `json:"failure_ms" doc:"for which an owner whose node lost a job is not asked for it again; doubled each time"`
 	RetentionMs     uint64 `json:"retention_ms" doc:"for which a job that has ended is kept, unless it has to make room"`
@@ -35,7 +36,7 @@ type Settings struct {
 // DefaultSettings returns what a cluster begins with.
 func DefaultSettings() Settings {
 	return Settings{
-		AuctionWindowMs: 50, StandardMs: 60_000, SpareMs: 600_000, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000, MaxAttempts: 8,
+		AuctionWindowMs: 50, StandardMs: 60_000, SpareMs: 600_000, PriorityMs: 60_000, RetryMs: 1_000, FailureMs: 30_000, RetentionMs: 24 * 3600 * 1000, MaxAttempts: 8,
 		MaxPerConsumer: 10_000, MaxActive: 4_000, MaxRequestsOf: 512, MaxSpecBytesOf: 128 << 20, MaxOutbox: 10_000, MaxOutboxOf: 5_000, MaxPastOf: 200_000,
 		Sample: 32, Candidates: 16, Strikes: 4, HoldMs: 30_000, Returns: 6, ReturnMs: 5_000,
 	}
@@ -49,6 +50,7 @@ func (s *Settings) Check() error {
 		value, min, max uint64
 	}{
 		{"auction_window_ms", s.AuctionWindowMs, 1, 60_000}, {"standard_ms", s.StandardMs, 0, day}, {"spare_ms", s.SpareMs, s.StandardMs, 7 * day},
+		{"priority_ms", s.PriorityMs, 0, day},
 		{"retry_ms", s.RetryMs, 10, 600_000}, {"failure_ms", s.FailureMs, 1, day}, {"retention_ms", s.RetentionMs, 1_000, 365 * day},
 		{"hold_ms", s.HoldMs, 1, day}, {"return_ms", s.ReturnMs, 1, day},
 	} {

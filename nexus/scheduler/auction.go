@@ -374,11 +374,11 @@ func (s *State) checkBid(j *Job, b *chain.Bid) error {
 	switch {
 	case !zk && !b.Fixed.IsZero():
 		return reject("bid", "fixed price %s for metered work", b.Fixed)
-	case zk && j.Order.FixedCap.Less(b.Fixed):
-		return reject("bid", "fixed price %s is above the cap of %s", b.Fixed, j.Order.FixedCap)
+	case zk && j.Order.FixedPriceCap().Less(b.Fixed):
+		return reject("bid", "fixed price %s is above the cap of %s", b.Fixed, j.Order.FixedPriceCap())
 	}
 	for _, p := range b.Prices {
-		if limit, ok := chain.PriceOf(j.Order.Caps, p.Resource); !ok || p.Price > limit {
+		if limit, ok := j.Order.Cap(p.Resource); !ok || p.Price > limit {
 			return reject("bid", "price of %s is above its cap", p.Resource)
 		}
 	}
@@ -386,16 +386,24 @@ func (s *State) checkBid(j *Job, b *chain.Bid) error {
 }
 
 // BidCost is what ranking compares: the fixed price of a proof, else the cost
-// of the worst case at the bid's prices. It is an error if the bid has no price
-// for something that the job uses.
+// of the worst case at the bid's prices, with the order's priority fee. It is an error if the bid has no price
+// for something that the job uses, or the cost fits no amount.
 func BidCost(order *chain.Order, spec *job.Spec, b *chain.Bid) (chain.Amount, error) {
-	if _, ok := order.Policy.Policy.(chain.PolicyZK); ok {
-		return b.Fixed, nil
-	}
 	if order.Term != nil {
-		return leaseCost(order.Term, b)
+		return leaseCost(order, b)
 	}
-	return job.WorstCost(spec, b.Prices)
+	cost := b.Fixed
+	if _, zk := order.Policy.Policy.(chain.PolicyZK); !zk {
+		var err error
+		if cost, err = job.WorstCost(spec, b.Prices); err != nil {
+			return chain.Amount{}, err
+		}
+	}
+	charge, ok := order.PriorityBps.Charge(cost)
+	if !ok {
+		return chain.Amount{}, fmt.Errorf("scheduler: %s with a priority fee of %d bps does not fit an amount", cost, order.PriorityBps)
+	}
+	return charge, nil
 }
 
 // bidCost is BidCost, and false for a bid that could cost more than the order's

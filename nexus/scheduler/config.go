@@ -35,6 +35,25 @@ func DefaultConfig(g *chain.Genesis, cluster crypto.PublicKey) Config {
 	}
 }
 
+// headStartMs is how far a priority fee puts a job before others of its class. It goes before no job of the class above that came when it
+// did, and aging overtakes it: whatever comes more than PriorityMs after a job without a fee goes after it.
+func (c *Config) headStartMs(class job.Class, fee chain.PriorityFee) uint64 {
+	most := c.PriorityMs
+	switch class {
+	case job.Standard:
+		most = min(most, c.StandardMs)
+	case job.Spare:
+		most = min(most, c.SpareMs-c.StandardMs) // Settings.Check
+	case job.Urgent:
+	}
+	return most * uint64(min(fee, chain.MaxPriorityFee)) / uint64(chain.MaxPriorityFee)
+}
+
+// HeadStartMs is by how much a priority fee puts a job of a class before others of it.
+func (s *State) HeadStartMs(class job.Class, fee chain.PriorityFee) uint64 {
+	return s.config.headStartMs(class, fee)
+}
+
 // delayMs is how far a class is put behind the urgent one.
 func (c *Config) delayMs(class job.Class) uint64 {
 	switch class {

@@ -99,11 +99,11 @@ func list(excluded []match.Exclusion) string {
 func TestForecastOfAFullCluster(t *testing.T) {
 	w := newWorld()
 	asked := spec()
-	if f := w.state.Forecast(&asked, 1); f.At != 0 {
+	if f := w.state.Forecast(&asked, 0, 1); f.At != 0 {
 		t.Errorf("on no node: %+v", f)
 	}
 	w.up(t, 1, 1)
-	if f := w.state.Forecast(&asked, 1); f.At != w.now || f.Ahead != 0 {
+	if f := w.state.Forecast(&asked, 0, 1); f.At != w.now || f.Ahead != 0 {
 		t.Errorf("on a free node: %+v", f)
 	}
 	wall := chain.TimeMs(asked.Limits.WallMs)
@@ -112,27 +112,27 @@ func TestForecastOfAFullCluster(t *testing.T) {
 		w.now += 100
 	}
 	first := w.now - 200
-	if f := w.state.Forecast(&asked, 1); f.At != first+wall || f.Ahead != 0 {
+	if f := w.state.Forecast(&asked, 0, 1); f.At != first+wall || f.Ahead != 0 {
 		t.Errorf("behind two that run: %+v, want %d", f, first+wall)
 	}
 	for nonce := range uint64(2) {
 		w.submit(t, with(10+nonce, func(*job.Spec) {}))
 	}
-	if f := w.state.Forecast(&asked, 1); f.At != first+2*wall || f.Ahead != 2 {
+	if f := w.state.Forecast(&asked, 0, 1); f.At != first+2*wall || f.Ahead != 2 {
 		t.Errorf("behind two that wait: %+v, want %d", f, first+2*wall)
 	}
 	urgent := asked
 	urgent.Scheduling.Class = job.Urgent
 	w.now += 30_000
-	if f := w.state.Forecast(&urgent, 1); f.At != first+wall || f.Ahead != 0 {
+	if f := w.state.Forecast(&urgent, 0, 1); f.At != first+wall || f.Ahead != 0 {
 		t.Errorf("an urgent one: %+v, want %d", f, first+wall)
 	}
-	if f := w.state.Forecast(&asked, 2); f.At != 0 {
+	if f := w.state.Forecast(&asked, 0, 2); f.At != 0 {
 		t.Errorf("of two owners where there is one: %+v", f)
 	}
 	large := asked
 	large.Resources.Millicores = 2_001
-	if f := w.state.Forecast(&large, 1); f.At != 0 {
+	if f := w.state.Forecast(&large, 0, 1); f.At != 0 {
 		t.Errorf("of what no node offers: %+v", f)
 	}
 	// Which is what happens if they take all of their time.

@@ -19,13 +19,13 @@ type Forecast struct {
 	Ahead int          // queued jobs that would go first, up to maxAhead
 }
 
-// Forecast says when work of a specification that comes now could begin on nodes
+// Forecast says when work of a specification that comes now with a priority fee could begin on nodes
 // of so many owners, if whatever runs takes all of its time limit, the queued jobs
 // before it are as large and as long as it is, nothing comes that goes first, and
 // nobody comes or goes. It looks at QuoteNodes at most, for all.
-func (s *State) Forecast(spec *job.Spec, owners int) Forecast {
+func (s *State) Forecast(spec *job.Spec, fee chain.PriorityFee, owners int) Forecast {
 	request := Request(spec)
-	rank := uint64(s.now) + s.config.delayMs(spec.Scheduling.Class)
+	rank := s.config.rankAt(s.now, spec.Scheduling.Class, fee)
 	var out Forecast
 	s.queue.each(func(g *group) bool {
 		g.jobs.each(func(j *Job) bool {

@@ -49,8 +49,8 @@ func (j *Job) gangKey() gangKey {
 }
 
 // checkGang says why an order cannot join its gang.
-func (s *State) checkGang(consumer chain.Address, spec *job.Spec) error {
-	want := spec.Scheduling.Gang
+func (s *State) checkGang(consumer chain.Address, c *Submit) error {
+	want := c.Spec.Scheduling.Gang
 	if want.Size == 0 {
 		return nil
 	}
@@ -60,6 +60,8 @@ func (s *State) checkGang(consumer chain.Address, spec *job.Spec) error {
 		return reject("gang", "a gang of %d, but a consumer may have %d active jobs", want.Size, min(s.config.MaxActive, s.config.MaxOutboxOf))
 	case g != nil && g.size != want.Size:
 		return reject("gang", "gang %s is of %d orders, this one says %d", want.ID.Short(), g.size, want.Size)
+	case g != nil && g.members[0].Order.PriorityBps != c.Order.PriorityBps: // one place for all, which each pays for
+		return reject("gang", "the orders of gang %s have a priority fee of %d bps, this one has %d", want.ID.Short(), g.members[0].Order.PriorityBps, c.Order.PriorityBps)
 	case g != nil && uint64(len(g.members)) == g.size:
 		return reject("gang", "gang %s has its %d orders", want.ID.Short(), g.size)
 	}

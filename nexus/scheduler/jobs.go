@@ -30,7 +30,7 @@ func (s *State) submit(c Submit) ([]Effect, error) {
 	if err := s.checkRoom(&c, consumer, size); err != nil {
 		return nil, err
 	}
-	if err := s.checkGang(consumer, &c.Spec); err != nil {
+	if err := s.checkGang(consumer, &c); err != nil {
 		return nil, err
 	}
 	if err := s.checkAfter(consumer, &c.Spec); err != nil {

@@ -113,8 +113,8 @@ func (s *State) tooLate(j *Job, why string) []Effect {
 
 // leaseCost is what bids for a lease are compared by: what it costs for the least time that a
 // lease may last, which the order's cap has to cover.
-func leaseCost(term *chain.Term, b *chain.Bid) (chain.Amount, error) {
-	rate, err := chain.Rate(term.Resources, b.Prices)
+func leaseCost(order *chain.Order, b *chain.Bid) (chain.Amount, error) {
+	rate, err := order.Rate(b.Prices)
 	if err != nil {
 		return chain.Amount{}, fmt.Errorf("scheduler: %w", err)
 	}

@@ -82,10 +82,15 @@ func (g *group) worth(view, reach *match.Node) bool {
 	return true
 }
 
-// rankOf is a job's place in the queues: the earlier it came the better, and a
-// class counts as a delay.
+// rankOf is a job's place in the queues: the earlier it came the better, a
+// class counts as a delay, and a priority fee as a head start within it.
 func (s *State) rankOf(j *Job) place {
-	return place{at: uint64(j.Submitted) + s.config.delayMs(j.Spec.Scheduling.Class), arrival: j.Arrival}
+	return place{at: s.config.rankAt(j.Submitted, j.Spec.Scheduling.Class, j.Order.PriorityBps), arrival: j.Arrival}
+}
+
+func (c *Config) rankAt(submitted chain.TimeMs, class job.Class, fee chain.PriorityFee) uint64 {
+	at, head := uint64(submitted)+c.delayMs(class), c.headStartMs(class, fee)
+	return at - min(at, head)
 }
 
 func keyOf(j *Job, r *match.Request) groupKey {

@@ -75,6 +75,8 @@ func (s *State) checkResize(c *Submit) error {
 		return reject("resize", "lease %s is over", term.Resizes.Short())
 	case !j.Leased || j.Award() == nil:
 		return reject("resize", "lease %s is not open yet", term.Resizes.Short())
+	case j.Order.PriorityBps != c.Order.PriorityBps:
+		return reject("resize", "the order has a priority fee of %d bps, lease %s has %d", c.Order.PriorityBps, term.Resizes.Short(), j.Order.PriorityBps)
 	case j.resizing != nil:
 		return reject("resize", "lease %s is being resized by order %s", term.Resizes.Short(), j.resizing.id.Short())
 	}

@@ -64,13 +64,14 @@ type Place struct {
 
 // SettlementRecord is what the chain paid for a job.
 type SettlementRecord struct {
-	_      struct{} `cbor:",toarray"`
-	Txs    []crypto.Digest
-	Height chain.Height
-	Cost   chain.Amount
-	Burned chain.Amount
-	Nodes  []crypto.PublicKey
-	Proof  bool // a proof was verified
+	_        struct{} `cbor:",toarray"`
+	Txs      []crypto.Digest
+	Height   chain.Height
+	Cost     chain.Amount
+	Burned   chain.Amount
+	Priority chain.Amount // of Cost, the priority fee
+	Nodes    []crypto.PublicKey
+	Proof    bool // a proof was verified
 }
 
 // Job is an accepted order on its way.

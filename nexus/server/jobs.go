@@ -197,7 +197,7 @@ func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	}
 	if r := j.Settlement; r != nil {
 		out.Settlement = &api.JobSettlement{
-			Txs: append([]crypto.Digest{}, r.Txs...), Height: r.Height, Cost: r.Cost, Burned: r.Burned,
+			Txs: append([]crypto.Digest{}, r.Txs...), Height: r.Height, Cost: r.Cost, Burned: r.Burned, Priority: r.Priority,
 			Providers: append([]crypto.PublicKey{}, r.Nodes...), ProofVerified: r.Proof,
 		}
 	}

@@ -36,7 +36,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	if request.Policy.Policy == nil {
 		return nil, web.Invalid("body.policy", fmt.Errorf("missing"))
 	}
-	order := s.draft(&spec, request.Policy.Policy)
+	order := s.draft(&spec, &request)
 	if err := errors.Join(job.CheckOrder(&order, &spec), job.CheckJudged(&order, &spec, &s.id.genesis.Params)); err != nil {
 		return nil, web.Invalid("body.policy", err)
 	}
@@ -54,8 +54,10 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	var said scheduler.Explanation
 	var forecast scheduler.Forecast
 	var settings job.Settings
+	var head uint64
 	s.replica.view(func(state *scheduler.State) {
-		said, forecast = state.Explain(&spec, maxAsked), state.Forecast(&spec, least)
+		said, forecast = state.Explain(&spec, maxAsked), state.Forecast(&spec, request.PriorityBps, least)
+		head = state.HeadStartMs(spec.Scheduling.Class, request.PriorityBps)
 		settings, _ = state.Settings()
 	})
 	asked := make([]crypto.PublicKey, len(said.Fit))
@@ -83,6 +85,7 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 	if lacks := s.cannotBack(ctx, of); lacks != "" {
 		out.MaxCost, out.Reason = chain.Amount{}, lacks
 	}
+	out.Priority, out.HeadStartMs = request.PriorityBps.Of(out.MaxCost), api.Uint64(head)
 	switch {
 	case !out.MaxCost.IsZero(): // who bid has room
 		out.Start, out.Ahead = s.now()+chain.TimeMs(settings.AuctionWindowMs), 0
@@ -102,11 +105,12 @@ func replicas(p chain.Policy) (least, most int) {
 }
 
 // draft is an order that nobody signed, without bounds on its price.
-func (s *Server) draft(spec *job.Spec, policy chain.Policy) chain.Order {
+func (s *Server) draft(spec *job.Spec, request *api.QuoteRequest) chain.Order {
+	policy := request.Policy.Policy
 	order := chain.Order{
 		ChainID: s.id.genesis.ChainID, Consumer: crypto.AccountKeyOf(s.id.cluster.Public()), Nonce: rand.Uint64(),
 		Cluster: s.id.cluster.Public(), Spec: spec.Digest(), Policy: chain.PolicyField{Policy: policy},
-		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Nano(math.MaxUint64),
+		FixedCap: chain.Nano(math.MaxUint64), MaxCost: chain.Nano(math.MaxUint64), PriorityBps: request.PriorityBps,
 		Deadline: s.now() + chain.TimeMs(spec.Limits.WallMs) + draftPatience,
 	}
 	if p, ok := policy.(chain.PolicyOptimistic); ok {

@@ -197,7 +197,7 @@ func (c *sdkChain) closed(ctx context.Context, claim *chain.Claim) (out Outcome,
 	if err != nil {
 		return out, false, err
 	}
-	out.Record = scheduler.SettlementRecord{Height: record.Height, Cost: record.Cost, Burned: record.Burned, Nodes: []crypto.PublicKey{key.Node}}
+	out.Record = scheduler.SettlementRecord{Height: record.Height, Cost: record.Cost, Burned: record.Burned, Priority: record.Priority(), Nodes: []crypto.PublicKey{key.Node}}
 	switch {
 	case record.Settled():
 		out.Settled = true
@@ -227,17 +227,18 @@ func (c *sdkChain) paid(ctx context.Context, order crypto.Digest, txs []chain.Tx
 		for _, event := range receipt.Events {
 			settled, ok := event.(chain.ClaimSettled)
 			if batch, isBatch := event.(chain.BatchSettled); isBatch {
-				settled, ok = chain.ClaimSettled{Order: batch.Order, Node: batch.Node, Cost: batch.Cost, Burned: batch.Burned}, true
+				settled, ok = chain.ClaimSettled{Order: batch.Order, Node: batch.Node, Cost: batch.Cost, Burned: batch.Burned, PriorityBurned: batch.PriorityBurned, PriorityFee: batch.PriorityFee}, true
 			}
 			if !ok || settled.Order != order {
 				continue
 			}
 			cost, okCost := out.Cost.Add(settled.Cost)
 			burned, okBurned := out.Burned.Add(settled.Burned)
-			if !okCost || !okBurned {
+			priority, okPriority := out.Priority.Add(settled.Priority())
+			if !okCost || !okBurned || !okPriority {
 				return out, fmt.Errorf("server: what was paid for order %s does not fit an amount", order.Short())
 			}
-			out.Cost, out.Burned, out.Height = cost, burned, max(out.Height, height)
+			out.Cost, out.Burned, out.Priority, out.Height = cost, burned, priority, max(out.Height, height)
 			out.Nodes = append(out.Nodes, settled.Node)
 			out.Proof = out.Proof || settled.ProofVerified
 		}

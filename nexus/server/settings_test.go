@@ -102,7 +102,7 @@ func TestQuotesSayWhen(t *testing.T) {
 		t.Helper()
 		client, err := sdk.New(sdk.Config{Nexus: []string{c.url(0)}})
 		if err == nil {
-			q, err = client.Quote(t.Context(), spec, chain.PolicyNone{})
+			q, err = client.Quote(t.Context(), spec, chain.PolicyNone{}, 0)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -206,6 +206,7 @@ type JobSettlement struct {
 	Height        chain.Height       `json:"settlement_height"`
 	Cost          chain.Amount       `json:"cost_nhyper" doc:"what the chain could not give back of refuted claims included"`
 	Burned        chain.Amount       `json:"burned_nhyper"`
+	Priority      chain.Amount       `json:"priority_nhyper" doc:"of cost_nhyper, the priority fee"`
 	Providers     []crypto.PublicKey `json:"providers" doc:"nodes that were paid"`
 	ProofVerified bool               `json:"proof_verified"`
 }
@@ -247,6 +248,7 @@ type JobReport struct {
 	Height        chain.Height       `json:"settlement_height"`
 	Cost          chain.Amount       `json:"cost_nhyper"`
 	Burned        chain.Amount       `json:"burned_nhyper"`
+	Priority      chain.Amount       `json:"priority_nhyper" doc:"of cost_nhyper, the priority fee"`
 	Running       []crypto.PublicKey `json:"running,omitempty" doc:"nodes that run it now"`
 	Refuted       []crypto.PublicKey `json:"refuted,omitempty" doc:"nodes whose claims for it the chain refuted: it was given to others as long as its deadline allowed"`
 	Providers     []crypto.PublicKey `json:"providers"`
@@ -275,7 +277,7 @@ func (j *Job) Report() JobReport {
 	}
 	if s := j.Settlement; s != nil {
 		out.SettlementTx, out.Providers = listOf(s.Txs), listOf(s.Providers)
-		out.Height, out.Cost, out.Burned, out.ProofVerified = s.Height, s.Cost, s.Burned, s.ProofVerified
+		out.Height, out.Cost, out.Burned, out.Priority, out.ProofVerified = s.Height, s.Cost, s.Burned, s.Priority, s.ProofVerified
 	}
 	return out
 }
@@ -361,8 +363,9 @@ type NodeList struct {
 
 // QuoteRequest is the body of POST /v1/quotes: a dry run of the match.
 type QuoteRequest struct {
-	Spec   Spec   `json:"spec"`
-	Policy Policy `json:"policy"`
+	Spec        Spec              `json:"spec"`
+	Policy      Policy            `json:"policy"`
+	PriorityBps chain.PriorityFee `json:"priority_bps,omitempty" maximum:"10000" doc:"the order's priority fee, above what the work costs, in 1/10,000"`
 }
 
 // QuoteBid is what a node would bid.
@@ -371,7 +374,7 @@ type QuoteBid struct {
 	Owner  chain.Address    `json:"owner"`
 	Prices []UnitPrice      `json:"prices"`
 	Fixed  chain.Amount     `json:"fixed_nhyper"`
-	Cost   chain.Amount     `json:"cost_nhyper" doc:"of the job at these prices, at its worst"`
+	Cost   chain.Amount     `json:"cost_nhyper" doc:"of the job at these prices, at its worst, with the priority fee"`
 }
 
 // Exclusion counts the nodes that one requirement excluded.
@@ -382,15 +385,17 @@ type Exclusion struct {
 
 // Quote is the answer to a QuoteRequest.
 type Quote struct {
-	Cluster  crypto.PublicKey `json:"cluster"`
-	Bids     []QuoteBid       `json:"bids" doc:"the best first"`
-	Excluded []Exclusion      `json:"excluded" doc:"who cannot take the job, and why"`
-	MaxCost  chain.Amount     `json:"max_cost_nhyper" doc:"of all replicas that the policy may ask for, at their worst, fees included; 0: nobody can take it"`
-	Reason   string           `json:"reason,omitempty" doc:"why the job would wait"`
-	Start    chain.TimeMs     `json:"expected_start_ms,omitzero" doc:"when it could begin: at once if enough bid, else when nodes have room, if running work takes all of its time limit and nothing comes that goes first; left out: as the cluster is, never, or those who have room do not want it"`
-	Ahead    int              `json:"queued_ahead" doc:"queued jobs that would go first"`
-	Nodes    int              `json:"nodes" doc:"that the cluster knows"`
-	Looked   int              `json:"nodes_looked_at" doc:"of them to count who is excluded: if fewer than all, the counts are estimates of all"`
+	Cluster     crypto.PublicKey `json:"cluster"`
+	Bids        []QuoteBid       `json:"bids" doc:"the best first"`
+	Excluded    []Exclusion      `json:"excluded" doc:"who cannot take the job, and why"`
+	MaxCost     chain.Amount     `json:"max_cost_nhyper" doc:"of all replicas that the policy may ask for, at their worst, fees included; 0: nobody can take it"`
+	Priority    chain.Amount     `json:"priority_nhyper" doc:"of max_cost_nhyper, the priority fee"`
+	HeadStartMs Uint64           `json:"head_start_ms" doc:"by which the priority fee puts the job before others of its class that wait"`
+	Reason      string           `json:"reason,omitempty" doc:"why the job would wait"`
+	Start       chain.TimeMs     `json:"expected_start_ms,omitzero" doc:"when it could begin: at once if enough bid, else when nodes have room, if running work takes all of its time limit and nothing comes that goes first; left out: as the cluster is, never, or those who have room do not want it"`
+	Ahead       int              `json:"queued_ahead" doc:"queued jobs that would go first"`
+	Nodes       int              `json:"nodes" doc:"that the cluster knows"`
+	Looked      int              `json:"nodes_looked_at" doc:"of them to count who is excluded: if fewer than all, the counts are estimates of all"`
 }
 
 // Why says why the job would wait, and which requirement excluded how many nodes.

@@ -154,19 +154,20 @@ func pricesFromJSON(prices []UnitPrice) []chain.UnitPrice {
 
 // Order is what a consumer asks for.
 type Order struct {
-	ChainID    chain.ChainID    `json:"chain_id" minLength:"3" maxLength:"32"`
-	Consumer   AccountKey       `json:"consumer"`
-	Nonce      Uint64           `json:"nonce" doc:"free choice; makes equal orders different"`
-	Cluster    crypto.PublicKey `json:"cluster" doc:"home cluster, whose escrow pays"`
-	Spec       crypto.Digest    `json:"spec" doc:"digest of the job's specification"`
-	Policy     Policy           `json:"policy"`
-	Caps       []UnitPrice      `json:"caps" maxItems:"5" doc:"highest acceptable prices, by ascending resource"`
-	FixedCap   chain.Amount     `json:"fixed_cap_nhyper" doc:"highest acceptable price of a proven statement"`
-	MaxCost    chain.Amount     `json:"max_cost_nhyper" doc:"over all assignments and replicas, fees included"`
-	DeadlineMs Uint64           `json:"deadline_ms" doc:"no work that ends later is paid; a lease must have begun"`
-	Term       *Term            `json:"term,omitempty" doc:"of a lease"`
-	Fair       bool             `json:"fair_exchange,omitempty" doc:"the output travels encrypted, and the claim that is paid tells the key; for none and zk"`
-	Late       bool             `json:"countersignable,omitempty" doc:"late in the claim window the consumer's countersignature stands for the cluster's attestation; for none and zk"`
+	ChainID     chain.ChainID     `json:"chain_id" minLength:"3" maxLength:"32"`
+	Consumer    AccountKey        `json:"consumer"`
+	Nonce       Uint64            `json:"nonce" doc:"free choice; makes equal orders different"`
+	Cluster     crypto.PublicKey  `json:"cluster" doc:"home cluster, whose escrow pays"`
+	Spec        crypto.Digest     `json:"spec" doc:"digest of the job's specification"`
+	Policy      Policy            `json:"policy"`
+	Caps        []UnitPrice       `json:"caps" maxItems:"5" doc:"highest acceptable prices, the priority fee included, by ascending resource"`
+	FixedCap    chain.Amount      `json:"fixed_cap_nhyper" doc:"highest acceptable price of a proven statement, the priority fee included"`
+	MaxCost     chain.Amount      `json:"max_cost_nhyper" doc:"over all assignments and replicas, fees included"`
+	DeadlineMs  Uint64            `json:"deadline_ms" doc:"no work that ends later is paid; a lease must have begun"`
+	Term        *Term             `json:"term,omitempty" doc:"of a lease"`
+	Fair        bool              `json:"fair_exchange,omitempty" doc:"the output travels encrypted, and the claim that is paid tells the key; for none and zk"`
+	PriorityBps chain.PriorityFee `json:"priority_bps,omitempty" maximum:"10000" doc:"the fee above what the work costs, in 1/10,000, to be taken up before others of its class; within every cap"`
+	Late        bool              `json:"countersignable,omitempty" doc:"late in the claim window the consumer's countersignature stands for the cluster's attestation; for none and zk"`
 }
 
 // OrderToJSON returns the order as JSON has it.
@@ -174,7 +175,7 @@ func OrderToJSON(o chain.Order) Order {
 	return Order{
 		ChainID: o.ChainID, Consumer: accountKeyToJSON(o.Consumer), Nonce: Uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: Policy{o.Policy.Policy}, Caps: pricesToJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost, DeadlineMs: Uint64(o.Deadline),
-		Term: termToJSON(o.Term), Fair: o.Fair, Late: o.Countersignable,
+		Term: termToJSON(o.Term), Fair: o.Fair, Late: o.Countersignable, PriorityBps: o.PriorityBps,
 	}
 }
 
@@ -187,7 +188,7 @@ func OrderFromJSON(o Order) (chain.Order, error) {
 	return chain.Order{
 		ChainID: o.ChainID, Consumer: o.Consumer.chain(), Nonce: uint64(o.Nonce), Cluster: o.Cluster, Spec: o.Spec,
 		Policy: chain.PolicyField{Policy: o.Policy.Policy}, Caps: pricesFromJSON(o.Caps), FixedCap: o.FixedCap, MaxCost: o.MaxCost,
-		Deadline: chain.TimeMs(o.DeadlineMs), Term: o.Term.chain(), Fair: o.Fair, Countersignable: o.Late,
+		Deadline: chain.TimeMs(o.DeadlineMs), Term: o.Term.chain(), Fair: o.Fair, Countersignable: o.Late, PriorityBps: o.PriorityBps,
 	}, nil
 }
 

@@ -1,0 +1,89 @@
+package chain_test
+
+import (
+	"errors"
+	"math"
+	"math/big"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/hypermesh/hypermesh/internal/chain"
+)
+
+// TestPriorityFixtures: an order with a priority fee, frozen.
+func TestPriorityFixtures(t *testing.T) {
+	order := sampleOrder(chain.PolicyNone{})
+	order.PriorityBps = 2_500
+	roundTrip(t, "order_priority", order)
+	if order.ID() == sampleOrder(chain.PolicyNone{}).ID() {
+		t.Error("the order's id does not cover its fee")
+	}
+}
+
+// TestPriorityFeeIsBounded demands that an order beyond the bound is refused by the field's name, in a claim and alone.
+func TestPriorityFeeIsBounded(t *testing.T) {
+	for _, fee := range []chain.PriorityFee{0, 1, chain.MaxPriorityFee} {
+		c := sampleClaim(chain.PolicyNone{})
+		c.Order.PriorityBps = fee
+		if err := c.Check(); err != nil {
+			t.Errorf("%d: %v", fee, err)
+		}
+	}
+	for _, fee := range []chain.PriorityFee{chain.MaxPriorityFee + 1, math.MaxUint16} {
+		c := sampleClaim(chain.PolicyNone{})
+		c.Order.PriorityBps = fee
+		if err := c.Check(); !errors.Is(err, chain.ErrLimit) || !strings.Contains(err.Error(), "priority_bps") {
+			t.Errorf("%d: %v", fee, err)
+		}
+	}
+}
+
+// TestPriorityFeeArithmetic holds what is charged, what of a charge is the fee, and which prices caps leave, against integers without bounds.
+func TestPriorityFeeArithmetic(t *testing.T) {
+	const whole = 10_000
+	rapid.Check(t, func(t *rapid.T) {
+		fee := chain.PriorityFee(rapid.Uint16Range(0, uint16(chain.MaxPriorityFee)).Draw(t, "fee"))
+		cost := anyNumber(t, "cost")
+		with := new(big.Int).Mul(new(big.Int).SetUint64(cost), big.NewInt(int64(fee)))
+		with.Div(with, big.NewInt(whole)).Add(with, new(big.Int).SetUint64(cost))
+		charge, ok := fee.Charge(chain.Nano(cost))
+		if ok != with.IsUint64() || ok && charge.Nano() != with.Uint64() {
+			t.Fatalf("%d with %d bps is charged %s, %v; want %s", cost, fee, charge, ok, with)
+		}
+		if rest, _ := charge.Sub(fee.Of(charge)); ok && rest.Nano() != cost {
+			t.Fatalf("of %s %s is the fee of %d bps, and the work cost %d", charge, fee.Of(charge), fee, cost)
+		}
+		limit := anyNumber(t, "cap")
+		under := func(price uint64) bool { // price · (1 + fee) ≤ cap
+			both := new(big.Int).Mul(new(big.Int).SetUint64(price), big.NewInt(whole+int64(fee)))
+			return both.Cmp(new(big.Int).Mul(new(big.Int).SetUint64(limit), big.NewInt(whole))) <= 0
+		}
+		if most := fee.Below(limit); !under(most) || most < math.MaxUint64 && under(most+1) {
+			t.Fatalf("a cap of %d leaves %d beside %d bps", limit, most, fee)
+		}
+		if limit = fee.Above(cost); limit < math.MaxUint64 && (!under(cost) || fee.Below(limit) < cost) {
+			t.Fatalf("a price of %d wants a cap of %d with %d bps, below which is %d", cost, limit, fee, fee.Below(limit))
+		} else if limit--; cost > 0 && under(cost) && limit+1 < math.MaxUint64 {
+			t.Fatalf("a price of %d is under a cap of %d already with %d bps", cost, limit, fee)
+		}
+	})
+}
+
+// TestPriorityRate: a lease's rate has the fee in it, floored once, and what does not fit is refused.
+func TestPriorityRate(t *testing.T) {
+	order := sampleDeal().Order
+	order.Term.Resources = []chain.Quantity{{Resource: chain.CPU, Amount: 3}}
+	for _, test := range []struct {
+		price uint64
+		fee   chain.PriorityFee
+		want  uint64
+	}{{7, 0, 21}, {7, 2_500, 26}, {7, 10_000, 42}, {math.MaxUint64 / 3, 0, math.MaxUint64}, {math.MaxUint64 / 3, 1, 0}} {
+		order.PriorityBps = test.fee
+		got, err := order.Rate([]chain.UnitPrice{{Resource: chain.CPU, Price: test.price}})
+		if got != test.want || (err != nil) != (test.want == 0) {
+			t.Errorf("%d with %d bps: %d, %v; want %d", test.price, test.fee, got, err, test.want)
+		}
+	}
+}
