@@ -164,7 +164,7 @@ func (p *purses) step(rt *rapid.T) {
 	case 2:
 		p.settle(p.claim(p.market.order(who, p.nonce, none), 40, 1))
 	case 3, 4:
-		claim := p.claimOf(p.nonce, worth, rapid.SampledFrom([]crypto.Digest{right.Result, wrong.Result}).Draw(rt, "result"))
+		claim := p.claimOf(p.nonce, rapid.SampledFrom([]uint64{worth, worth / 2}).Draw(rt, "worth"), rapid.SampledFrom([]crypto.Digest{right.Result, wrong.Result}).Draw(rt, "result"))
 		if _, ok := p.settle(claim)[0].(chain.ClaimRecorded); ok {
 			p.claimed = append(p.claimed, claim.Order.ID())
 		}
