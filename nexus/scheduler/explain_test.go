@@ -198,7 +198,7 @@ func BenchmarkReason(b *testing.B) {
 			between := processorTime(b)
 			for range 10 {
 				state.Explain(&asked, 256)
-				state.Forecast(&waiting[i].Spec, 1)
+				state.Forecast(&waiting[i].Spec, 0, 1)
 			}
 			reason[i] += between - began
 			quote[i] += processorTime(b) - between

@@ -46,6 +46,9 @@ func (h *history) submission() scheduler.Submit {
 	s.Order.Consumer = crypto.AccountKeyOf(key(3_000 + h.number(0, 1, "consumer")).Public())
 	s.Order.Deadline = h.now + chain.TimeMs(100_000*h.number(1, 40, "patience"))
 	s.TimeMs, s.Height = h.now, h.height
+	if h.number(0, 2, "in a hurry") == 0 {
+		prioritize(&s.Order, rapid.SampledFrom([]chain.PriorityFee{1, 2_500, chain.MaxPriorityFee}).Draw(h.t, "priority fee"))
+	}
 	if h.disputed && h.number(0, 3, "disputable") > 0 {
 		s.Order.Policy = chain.PolicyField{Policy: disputable}
 		s.Spec.Resources.Millicores = uint64(500 * h.number(1, 2, "cpu"))
@@ -209,6 +212,7 @@ func (h *history) command() scheduler.Command {
 	settings.MaxActive, settings.MaxOutboxOf, settings.MaxPastOf = h.number(1, 5, "active"), h.number(2, 8, "outbox"), h.number(0, 30, "past")
 	settings.MaxOutbox = h.number(1, 10, "outbox of all")
 	settings.StandardMs, settings.SpareMs = uint64(h.number(0, 2, "standard"))*30_000, uint64(h.number(2, 4, "spare"))*30_000
+	settings.PriorityMs = uint64(h.number(0, 3, "priority")) * 20_000
 	settings.RetentionMs, settings.Strikes, settings.Returns = uint64(h.number(1, 9, "retention"))*200_000, h.number(1, 4, "strikes"), h.number(0, 4, "returns")
 	return rapid.SampledFrom([]scheduler.Command{
 		scheduler.SetSettings{Version: version, Settings: settings},

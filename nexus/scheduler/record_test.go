@@ -27,7 +27,7 @@ func TestACutNodeKeepsItsWorkAndGetsNoMore(t *testing.T) {
 		if why := w.state.Reason(j); !strings.Contains(why, "1 less hardware on the chain than it offers") {
 			t.Errorf("it waits because %q", why)
 		}
-		if f := w.state.Forecast(&j.Spec, 1); f.At != 0 {
+		if f := w.state.Forecast(&j.Spec, 0, 1); f.At != 0 {
 			t.Errorf("room for it is foreseen at %d", f.At)
 		}
 		if j.Status == job.Queued {

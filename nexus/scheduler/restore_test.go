@@ -145,7 +145,7 @@ func TestForecastOfANodeWithoutBounds(t *testing.T) {
 	h.Total = job.Resources{Millicores: 1 << 63, MemoryMiB: 1 << 63}
 	w.must(t, scheduler.NodeUp{Node: w.node(1, 1), Hello: h})
 	size := spec()
-	if f := w.state.Forecast(&size, 1); f.At != w.now || f.Ahead != 0 {
+	if f := w.state.Forecast(&size, 0, 1); f.At != w.now || f.Ahead != 0 {
 		t.Errorf("it could begin at %d after %d others, it is %d", f.At, f.Ahead, w.now)
 	}
 }

@@ -50,6 +50,7 @@ func TestSettingsAreRefusedByName(t *testing.T) {
 	for name, change := range map[string]func(*job.Settings){
 		"auction_window_ms": func(s *job.Settings) { s.AuctionWindowMs = 0 },
 		"spare_ms":          func(s *job.Settings) { s.SpareMs = s.StandardMs - 1 },
+		"priority_ms":       func(s *job.Settings) { s.PriorityMs = 24*3600*1000 + 1 },
 		"max_active":        func(s *job.Settings) { s.MaxActive = -1 },
 		"sample":            func(s *job.Settings) { s.Sample = 1_025 },
 		"hold_ms":           func(s *job.Settings) { s.HoldMs = 1 << 60 },

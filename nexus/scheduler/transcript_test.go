@@ -222,6 +222,8 @@ func (s *story) submission(name string, options []string) scheduler.Command {
 		switch option, value, _ := strings.Cut(o, "="); option {
 		case "by":
 			made.Order.Consumer = crypto.AccountKeyOf(key(3_000 + int(s.number(value))).Public())
+		case "priority":
+			prioritize(&made.Order, chain.PriorityFee(s.number(value)))
 		case "policy":
 			policy := s.policy(value)
 			work := submit(s.nonce, policy)
