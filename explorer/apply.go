@@ -67,9 +67,9 @@ const (
 	insertActivity = "INSERT OR IGNORE INTO activity VALUES (?, ?)"
 	insertClaim    = "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 	insertRecord   = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-	insertOrder    = "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0)"
+	insertOrder    = "INSERT OR IGNORE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
 	updateOrder    = `UPDATE orders SET last = ?, last_ms = ?, recorded = recorded + ?, settled = settled + ?, cost = cost + ?, paid = paid + ?,
-		burned = burned + ?, treasury = treasury + ?, cluster_fee = cluster_fee + ?, proven = max(proven, ?) WHERE id = ? RETURNING settled`
+		burned = burned + ?, treasury = treasury + ?, cluster_fee = cluster_fee + ?, priority = priority + ?, proven = max(proven, ?) WHERE id = ? RETURNING settled`
 	insertParty = "INSERT OR REPLACE INTO parties VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)"
 	removeParty = "UPDATE parties SET gone_ms = ? WHERE kind = ? AND key = ?"
 	payParty    = "UPDATE parties SET claims = claims + 1, earned = earned + ? WHERE kind = ? AND key = ?"
@@ -366,7 +366,7 @@ func (b *batch) claim(at place, tx *chain.DecodedTx, key chain.ClaimKey, money c
 	}
 	var before int
 	err = statement.QueryRowContext(b.ctx, at, b.time, recorded, settled, columnOf(money.Cost), columnOf(money.Paid), columnOf(money.Burned),
-		columnOf(money.Treasury), columnOf(money.ClusterFee), money.ProofVerified, key.Order[:]).Scan(&before)
+		columnOf(money.Treasury), columnOf(money.ClusterFee), columnOf(money.Priority()), money.ProofVerified, key.Order[:]).Scan(&before)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil // its first claim is in a gap
 	}

@@ -417,6 +417,9 @@ func settled(o chain.Order, n int) chain.ClaimSettled {
 		Policy: o.Policy.String(), Result: crypto.Digest{byte(o.Nonce), 8}, Cost: chain.Nano(500_000_000), Paid: chain.Nano(480_000_000), Burned: chain.Nano(5_000_000),
 		Treasury: chain.Nano(5_000_000), ClusterFee: chain.Nano(10_000_000), ProofVerified: proven,
 	}
+	if proven { // it was in a hurry
+		out.PriorityBurned, out.PriorityFee = chain.Nano(2_000_000), chain.Nano(2_000_000)
+	}
 	for _, u := range claim(o, n).Receipt.Usage {
 		out.Records = append(out.Records, chain.ResourceTransaction{
 			NodeID: out.Node, ResourceType: u.Resource, Amount: u.Amount, DurationMs: u.DurationMs, PricePerUnit: 1_500_000, Consumer: out.Consumer, Provider: out.Provider, Timestamp: startMs + 3_850,

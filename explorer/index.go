@@ -22,7 +22,7 @@ const (
 	indexFile = "index.db"
 	// schemaVersion names the tables below and what is in them. An index of
 	// another version is built again.
-	schemaVersion = 2
+	schemaVersion = 3
 	readers       = 4 // connections for pages
 )
 
@@ -50,7 +50,7 @@ CREATE TABLE orders (
   id BLOB PRIMARY KEY, consumer BLOB NOT NULL, cluster BLOB NOT NULL, policy TEXT NOT NULL, max_cost INTEGER NOT NULL,
   first INTEGER NOT NULL, first_ms INTEGER NOT NULL, last INTEGER NOT NULL, last_ms INTEGER NOT NULL,
   recorded INTEGER NOT NULL, settled INTEGER NOT NULL, cost INTEGER NOT NULL, paid INTEGER NOT NULL, burned INTEGER NOT NULL,
-  treasury INTEGER NOT NULL, cluster_fee INTEGER NOT NULL, proven INTEGER NOT NULL
+  treasury INTEGER NOT NULL, cluster_fee INTEGER NOT NULL, priority INTEGER NOT NULL, proven INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX orders_by_last ON orders (last);
 CREATE TABLE claims (

@@ -72,6 +72,7 @@ type orderRow struct {
 	Burned      chain.Amount
 	Treasury    chain.Amount
 	ClusterFee  chain.Amount
+	Priority    chain.Amount // in Burned and ClusterFee
 	Proven      bool
 }
 
@@ -249,15 +250,15 @@ func (v *view) activityCount(address chain.Address, limit int) (n int, err error
 	return n, err
 }
 
-const orderColumns = "id, consumer, cluster, policy, max_cost, first, first_ms, last, last_ms, recorded, settled, cost, paid, burned, treasury, cluster_fee, proven"
+const orderColumns = "id, consumer, cluster, policy, max_cost, first, first_ms, last, last_ms, recorded, settled, cost, paid, burned, treasury, cluster_fee, priority, proven"
 
 func scanOrder(scan func(...any) error) (orderRow, error) {
 	var o orderRow
-	var limit, cost, paid, burned, treasury, clusterFee int64
+	var limit, cost, paid, burned, treasury, clusterFee, priority int64
 	err := scan(fixed(o.ID[:]), fixed(o.Consumer[:]), fixed(o.Cluster[:]), &o.Policy, &limit, &o.First, &o.FirstTime, &o.Last, &o.LastTime,
-		&o.Recorded, &o.Settled, &cost, &paid, &burned, &treasury, &clusterFee, &o.Proven)
+		&o.Recorded, &o.Settled, &cost, &paid, &burned, &treasury, &clusterFee, &priority, &o.Proven)
 	o.MaxCost, o.Cost, o.Paid, o.Burned = amountOf(limit), amountOf(cost), amountOf(paid), amountOf(burned)
-	o.Treasury, o.ClusterFee = amountOf(treasury), amountOf(clusterFee)
+	o.Treasury, o.ClusterFee, o.Priority = amountOf(treasury), amountOf(clusterFee), amountOf(priority)
 	return o, err
 }
 

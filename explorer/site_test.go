@@ -63,7 +63,7 @@ func TestPagesSayWhatHappened(t *testing.T) {
 		{"/nodes/" + testKey(nodeKey).Public().String(), "Provider node ", []string{"3,000 of 4,000 millicores", "matmul-32", "Claims settled2", "refused", "Reputation", "0.62", "1.99 completed", "0.25 disputed"}},
 		{"/nodes/" + testKey(clusterKey).Public().String(), "Cluster ", []string{"2.50 %", "“nexus.example:7200”", "0.04 HYPER"}},
 		{"/jobs", "Jobs", []string{"running", "settled", "zk(matmul-32)", "“fractal <script>"}},
-		{"/jobs/" + zkOrder.ID().String(), "Job ", []string{"settled", "zk(matmul-32)", "0.25 HYPER for the proven statement", "proof verified", "0.5 HYPER of at most 2 HYPER; 1.5 HYPER released", "providers0.48 HYPER", "burned0.005 HYPER", "treasury0.005 HYPER", "cluster0.01 HYPER", "The cluster no longer keeps this job", "1.85 s"}},
+		{"/jobs/" + zkOrder.ID().String(), "Job ", []string{"settled", "zk(matmul-32)", "0.25 HYPER for the proven statement", "proof verified", "0.5 HYPER of at most 2 HYPER; 1.5 HYPER released", "providers0.48 HYPER", "burned0.005 HYPER", "treasury0.005 HYPER", "cluster0.01 HYPER", "The order's priority fee, 0.004 HYPER of that", "The cluster no longer keeps this job", "1.85 s"}},
 		{"/jobs/" + replicateOrder.ID().String(), "Job ", []string{"replicate(2 of 3)", "recorded", "1,500,001", "1 HYPER of at most 2 HYPER", "CPU 1,000 millicores for 1.85 s", "1,850,000,000 instructions"}},
 		{"/jobs/" + runningOrder.ID().String(), "Job ", []string{"running", "Run under way", "Claimed to come", "What it runs", "-size"}},
 		{"/jobs/" + refusedOrder.ID().String(), "Job ", []string{"posted", "was refused: “order is <script>"}},

@@ -171,11 +171,19 @@ func amountOrAll(a chain.Amount) string {
 // PreviewOrder says in words what a signature of the order would commit to.
 func PreviewOrder(o *chain.Order) string {
 	if o.Term != nil {
-		return fmt.Sprintf("On %s, %s\n  leases what job %s needs, %s, at cluster %s,\n  holding %s of the escrow for it, with notice of %s,\n  to begin by %s\n",
-			o.ChainID, o.ConsumerAddress(), o.Spec, termText(o.Term), o.Cluster, o.MaxCost, lasting(o.Term.NoticeMs), timeText(o.Deadline))
+		return fmt.Sprintf("On %s, %s\n  leases what job %s needs, %s, at cluster %s,\n  holding %s of the escrow for it, with notice of %s,\n%s  to begin by %s\n",
+			o.ChainID, o.ConsumerAddress(), o.Spec, termText(o.Term), o.Cluster, o.MaxCost, lasting(o.Term.NoticeMs), priorityText(o.PriorityBps), timeText(o.Deadline))
 	}
-	return fmt.Sprintf("On %s, %s\n  orders job %s at cluster %s,\n  verified by %q,\n  for at most %s in all, fees included, paid from escrow,\n  to end by %s\n",
-		o.ChainID, o.ConsumerAddress(), o.Spec, o.Cluster, o.Policy.String(), o.MaxCost, timeText(o.Deadline))
+	return fmt.Sprintf("On %s, %s\n  orders job %s at cluster %s,\n  verified by %q,\n  for at most %s in all, fees included, paid from escrow,\n%s  to end by %s\n",
+		o.ChainID, o.ConsumerAddress(), o.Spec, o.Cluster, o.Policy.String(), o.MaxCost, priorityText(o.PriorityBps), timeText(o.Deadline))
+}
+
+// priorityText is the line about an order's priority fee; nothing without one.
+func priorityText(fee chain.PriorityFee) string {
+	if fee == 0 {
+		return ""
+	}
+	return fmt.Sprintf("  a priority fee of %d.%02d %% of what it costs among that,\n", fee/100, fee%100)
 }
 
 func termText(t *chain.Term) string {

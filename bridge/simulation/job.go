@@ -39,12 +39,12 @@ type bound struct {
 func (w *world) newJob(buyer *owner, primary *node, size uint64) *job {
 	w.nonce++
 	j := &job{size: size, buyer: buyer, primary: primary, bound: map[*node]*bound{}}
-	maxCost := w.terms.maxCost(size)
+	maxCost, fee := w.terms.orderMost(buyer, size), w.terms.priority(buyer)
 	j.order = chain.Order{
 		ChainID: chainID, Consumer: crypto.AccountKeyOf(buyer.key.Public()), Nonce: w.nonce, Cluster: w.cluster.key.Public(),
 		Spec:   crypto.DomainJobSpec.Hash([]byte("spec")),
-		Policy: chain.PolicyField{Policy: w.terms.policy(maxCost)}, MaxCost: maxCost, FixedCap: chain.Nano(jobWorth * size),
-		Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: unitPrice}}, Deadline: w.env.Now + hourMs,
+		Policy: chain.PolicyField{Policy: w.terms.policy(maxCost)}, MaxCost: maxCost, FixedCap: chain.Nano(fee.Above(jobWorth * size)),
+		Caps: []chain.UnitPrice{{Resource: chain.CPU, Price: fee.Above(unitPrice)}}, Deadline: w.env.Now + hourMs, PriorityBps: fee,
 	}
 	w.name(j)
 	return j
@@ -208,7 +208,13 @@ func (w *world) acceptance(j *job) chain.Acceptance {
 }
 
 func (w *world) bid(j *job, n *node) chain.Bid {
-	return chain.Bid{ChainID: chainID, Order: j.id, Node: n.id, Prices: j.order.Caps, Expiry: j.order.Deadline}
+	return chain.Bid{ChainID: chainID, Order: j.id, Node: n.id, Prices: j.prices(), Expiry: j.order.Deadline}
+}
+
+// prices are those that everybody bids: the order's caps, beside its priority fee.
+func (j *job) prices() []chain.UnitPrice {
+	limit, _ := j.order.Cap(chain.CPU) // newJob has set it
+	return []chain.UnitPrice{{Resource: chain.CPU, Price: limit}}
 }
 
 // claim is that of a primary.
@@ -218,7 +224,7 @@ func (w *world) claim(j *job, b *bound) chain.Claim {
 	if !proven {
 		return c
 	}
-	c.Bid.Prices, c.Bid.Fixed, c.Receipt.Outputs, c.Attestation = nil, j.order.FixedCap, []chain.FieldBytes{{31: 9}}, crypto.Signature{}
+	c.Bid.Prices, c.Bid.Fixed, c.Receipt.Outputs, c.Attestation = nil, j.order.FixedPriceCap(), []chain.FieldBytes{{31: 9}}, crypto.Signature{}
 	statement := zk.Statement{
 		Kernel: zk.Kernel(policy.Kernel), VerifyingKey: policy.VerifyingKey, Inputs: []zk.Field{zk.Field(policy.Inputs[0])},
 		Output: []zk.Field{{31: 9}}, Bind: zk.Bind(string(chainID), j.id, 1, j.primary.id),
@@ -274,7 +280,7 @@ func (w *world) begin(j *job, b *bound) chain.BeginRun {
 		}
 	}
 	for _, n := range list {
-		m.Slate = append(m.Slate, chain.SlateBid{Node: n.id, Prices: j.order.Caps, Expiry: j.order.Deadline})
+		m.Slate = append(m.Slate, chain.SlateBid{Node: n.id, Prices: j.prices(), Expiry: j.order.Deadline})
 	}
 	return m
 }

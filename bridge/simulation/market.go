@@ -168,7 +168,7 @@ func (w *world) handsJob(a *Attack, i int) {
 	if a.buys {
 		buyer = w.owners[handsBuyer]
 		if !a.broke {
-			w.fund(buyer, w.terms.maxCost(max(a.size, 1)))
+			w.fund(buyer, w.terms.orderMost(buyer, max(a.size, 1)))
 		}
 	}
 	var primary *node

@@ -50,6 +50,8 @@ type Terms struct {
 	Follow int `json:"follow_percent"`
 	// Cost is what a run costs a node, in percent of what the job is worth.
 	Cost int `json:"cost_percent"`
+	// Priority is the priority fee of what the hand orders, in 1/10,000.
+	Priority int `json:"priority_bps"`
 }
 
 // Defaults are a market of thirty nodes with records, and terms that a careful consumer would
@@ -83,6 +85,7 @@ func (t *Terms) Check() error {
 		{"wrong", t.Wrong, 0, 100},
 		{"follow", t.Follow, 0, 100},
 		{"cost", t.Cost, 0, 100},
+		{"priority", t.Priority, 0, int(chain.MaxPriorityFee)},
 	} {
 		if bound.value < bound.least || bound.value > bound.most {
 			return fmt.Errorf("%s is %d, want %d to %d", bound.name, bound.value, bound.least, bound.most)
@@ -120,6 +123,19 @@ func (t *Terms) maxCost(size uint64) chain.Amount {
 		cost *= uint64(k)
 	}
 	return chain.Nano(cost)
+}
+
+// priority is the fee that a consumer's orders have.
+func (t *Terms) priority(buyer *owner) chain.PriorityFee {
+	if !buyer.hand {
+		return 0
+	}
+	return chain.PriorityFee(t.Priority)
+}
+
+// orderMost is the max cost of an order of a size by a consumer: with its priority fee.
+func (t *Terms) orderMost(buyer *owner, size uint64) chain.Amount {
+	return chain.Nano(t.priority(buyer).Above(t.maxCost(size).Nano()))
 }
 
 // policy is that of an order.

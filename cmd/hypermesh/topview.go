@@ -233,7 +233,8 @@ const topLegend = `tab, 1 to 5     pages          s, r   sort, and turn the orde
 ↑ ↓ PgUp PgDn   scroll         p      pause       q, Ctrl-C   quit
 
 Classes age: a standard job goes before urgent ones that come a minute
-after it, a spare one after ten (the bar fills up till then).
+after it, a spare one after ten (the bar fills up till then). A priority
+fee is a head start before others of the class, a minute at most.
 quota    waits for the same consumer's own jobs to end
 held     waits for orders before it, or for its gang
 no bids  found too few bids, and is auctioned again
@@ -400,7 +401,9 @@ func nextSection(d *api.NexusTop, o order) section {
 	}}
 	list := sorted(d.Next, o,
 		func(x, y *api.TopWaiting) int { return cmp.Compare(x.SubmittedMs, y.SubmittedMs) },
-		func(x, y *api.TopWaiting) int { return cmp.Compare(x.AgedMs-x.SubmittedMs, y.AgedMs-y.SubmittedMs) },
+		func(x, y *api.TopWaiting) int {
+			return cmp.Compare(since(x.AgedMs, x.SubmittedMs), since(y.AgedMs, y.SubmittedMs))
+		},
 		func(x, y *api.TopWaiting) int { return x.Consumer.Compare(y.Consumer) })
 	for i := range list {
 		w := &list[i]

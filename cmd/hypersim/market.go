@@ -52,6 +52,7 @@ func marketCommand() *cli.Command {
 			&cli.IntFlag{Name: "wrong", Value: terms.Wrong, Usage: "`PERCENT` of others' results that are wrong, for attacks of jurors"},
 			&cli.IntFlag{Name: "follow", Value: terms.Follow, Usage: "`PERCENT` of the others who, as jurors, vote without a run"},
 			&cli.IntFlag{Name: "cost", Value: terms.Cost, Usage: "`PERCENT` of a job's worth that a run costs"},
+			&cli.IntFlag{Name: "priority", Value: terms.Priority, Usage: "`BPS` that the hand's own orders pay above what they cost"},
 			&cli.StringFlag{Name: "mutate", Usage: "take a `RULE` away, so that attacks pay: " + ruleList()},
 			&cli.BoolFlag{Name: "trace", Usage: "print every event of one attack, policy and seed on standard output"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON on standard output, with the outcome of each seed"},
@@ -201,7 +202,7 @@ func termsOf(c *cli.Context, p simulation.Policy) simulation.Terms {
 	}
 	t.Nodes, t.Bidders, t.Share, t.Slack = c.Int("nodes"), c.Int("bidders"), c.Int("share"), c.Int("slack")
 	t.Stake, t.Bond, t.Record = c.Uint64("stake"), c.Uint64("bond"), c.Uint64("record")
-	t.Wrong, t.Follow, t.Cost = c.Int("wrong"), c.Int("follow"), c.Int("cost")
+	t.Wrong, t.Follow, t.Cost, t.Priority = c.Int("wrong"), c.Int("follow"), c.Int("cost"), c.Int("priority")
 	return t
 }
 

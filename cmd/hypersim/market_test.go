@@ -41,6 +41,7 @@ func TestMarketRefusesByName(t *testing.T) {
 		"wrong is -1":                            {"--wrong", "-1"},
 		"follow is 101":                          {"--follow", "101"},
 		"cost is 101":                            {"--cost", "101"},
+		"priority is 10001, want 0 to 10000":     {"--priority", "10001"},
 		`mutate: "all" is unknown`:               {"--mutate", "all"},
 		"trace is of one attack":                 {"--trace"},
 		"markdown is of all attacks":             {"--markdown", "--share", "10"},
