@@ -183,9 +183,8 @@ func TestPreviewIsFrozen(t *testing.T) {
 		ChainID: "hyper-test", Consumer: crypto.AccountKeyOf(testKey(1).Public()), Cluster: node,
 		Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}}, MaxCost: chain.Hyper(7), Deadline: 1_800_000_000_000,
 	}
-	late := order
+	late, long := order, order
 	late.Deadline, late.PriorityBps = 1<<64-1, 2_550
-	long := order
 	long.PriorityBps = 10_000
 	long.Policy, long.Term = chain.PolicyField{Policy: chain.PolicyNone{}}, &chain.Term{
 		Resources: []chain.Quantity{{Resource: chain.CPU, Amount: 2_000}, {Resource: chain.Memory, Amount: 4_096}}, NoticeMs: 60_000,

@@ -18,8 +18,7 @@ func TestOptimisticInvariants(t *testing.T) {
 	again := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		c := newCourt(t, rapid.Uint64().Draw(rt, "lot"))
-		c.env.Params.ClaimWindowMs, c.env.Params.WithdrawalDelayMs = hour, 24*hour
-		c.env.Params.CommitMs, c.env.Params.RevealMs = 20_000, 10_000
+		c.env.Params.ClaimWindowMs, c.env.Params.WithdrawalDelayMs, c.env.Params.CommitMs, c.env.Params.RevealMs = hour, 24*hour, 20_000, 10_000
 		var orders []crypto.Digest
 		var claimed []chain.Order
 		for step := range rapid.IntRange(5, 60).Draw(rt, "steps") {

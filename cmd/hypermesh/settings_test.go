@@ -37,6 +37,10 @@ func TestQuoteText(t *testing.T) {
 	if got := quoteText(&free); !strings.Contains(got, "begins            at once") || !strings.Contains(got, "bid  ") {
 		t.Errorf("%s", got)
 	}
+	free.Priority, free.HeadStartMs = chain.Nano(2), 15_000
+	if got := quoteText(&free); !strings.Contains(got, "for priority      0.000000002 HYPER of that at most: as if it came 15s earlier than others of its class\n") {
+		t.Errorf("%s", got)
+	}
 	full := api.Quote{Start: 60_000, Ahead: 3, Reason: "no node bid for it", Nodes: 5_000, Looked: 1_000, Excluded: []api.Exclusion{{Reason: "other region", Nodes: 4_999}}}
 	for _, want := range []string{"1970-01-01T00:01:00Z, if what runs takes all of its time; 3 queued jobs go first", "about 4999 of 5000 nodes: other region"} {
 		if got := quoteText(&full); !strings.Contains(got, want) {

@@ -331,6 +331,10 @@ func TestDeclinesSayWhy(t *testing.T) {
 		{"the order has no cap for Network", func(o *chain.Order) { o.Caps = o.Caps[:2] }, nil},
 		{"Memory costs 300000000 here, the order's cap is 5", func(o *chain.Order) { o.Caps[1].Price = 5 }, nil},
 		{"the work may cost", func(o *chain.Order) { o.MaxCost = chain.Nano(100) }, nil},
+		{"Memory costs 300000000 here, the order's cap is 299999999", func(o *chain.Order) { o.Caps[1].Price, o.PriorityBps = 599_999_999, 10_000 }, nil},
+		{"the work may cost", func(o *chain.Order) {
+			o.MaxCost, o.PriorityBps = chain.Nano(2*worst(t, config, o.Spec).Nano()-1), 10_000
+		}, nil},
 		{"for each of 2 replicas", func(o *chain.Order) {
 			o.Policy.Policy = chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000}
 			o.MaxCost = worst(t, config, o.Spec)

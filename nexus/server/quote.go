@@ -25,16 +25,9 @@ const (
 
 // quote asks the nodes that fit for bids on a draft of an order.
 func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote], error) {
-	var request api.QuoteRequest
-	if err := api.DecodeJSON(in.RawBody, &request); err != nil {
-		return nil, web.InvalidBody(err)
-	}
-	spec, err := api.SpecFromJSON(request.Spec)
+	request, spec, err := readQuote(in.RawBody)
 	if err != nil {
-		return nil, web.InvalidBody(err)
-	}
-	if request.Policy.Policy == nil {
-		return nil, web.Invalid("body.policy", fmt.Errorf("missing"))
+		return nil, err
 	}
 	order := s.draft(&spec, &request)
 	if err := errors.Join(job.CheckOrder(&order, &spec), job.CheckJudged(&order, &spec, &s.id.genesis.Params)); err != nil {
@@ -93,6 +86,23 @@ func (s *Server) quote(ctx context.Context, in *requestInput) (*body[api.Quote],
 		out.Start = forecast.At
 	}
 	return &body[api.Quote]{out}, nil
+}
+
+// readQuote reads the body of a request for a quote.
+func readQuote(body []byte) (request api.QuoteRequest, spec job.Spec, err error) {
+	if err := api.DecodeJSON(body, &request); err != nil {
+		return request, spec, web.InvalidBody(err)
+	}
+	if spec, err = api.SpecFromJSON(request.Spec); err != nil {
+		return request, spec, web.InvalidBody(err)
+	}
+	switch {
+	case request.Policy.Policy == nil:
+		return request, spec, web.Invalid("body.policy", fmt.Errorf("missing"))
+	case request.PriorityBps > chain.MaxPriorityFee:
+		return request, spec, web.Invalid("body.priority_bps", fmt.Errorf("it is %d, limit %d", request.PriorityBps, chain.MaxPriorityFee))
+	}
+	return request, spec, nil
 }
 
 // replicas returns how many takers a policy needs, and how many it may come to

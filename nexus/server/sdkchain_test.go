@@ -249,7 +249,7 @@ func posted(t testing.TB, nonce uint64, claims ...chain.Claim) chain.DecodedTx {
 }
 
 func paidEvent(c *chain.Claim) chain.ClaimSettled {
-	return chain.ClaimSettled{Order: c.Receipt.Order, Node: c.Receipt.Node, Sequence: 1, Exit: chain.ExitOK, Cost: chain.Nano(100), Burned: chain.Nano(2)}
+	return chain.ClaimSettled{Order: c.Receipt.Order, Node: c.Receipt.Node, Sequence: 1, Exit: chain.ExitOK, Cost: chain.Nano(100), Burned: chain.Nano(2), ClusterFee: chain.Nano(5), PriorityBurned: chain.Nano(1), PriorityFee: chain.Nano(3)}
 }
 
 func refusedEvent(c *chain.Claim) chain.ClaimRejected {
@@ -298,7 +298,7 @@ func TestOutcome(t *testing.T) {
 		t.Errorf("nothing yet: %+v", out)
 	}
 	out := ask(api.Settlements{Settled: []api.SettledClaim{settled(paid, &first), settled(paid, &second)}})
-	if r := out.Record; !out.Settled || r.Cost != chain.Nano(200) || r.Burned != chain.Nano(4) || r.Height != 2 || len(r.Nodes) != 2 || len(r.Txs) != 1 {
+	if r := out.Record; !out.Settled || r.Cost != chain.Nano(200) || r.Burned != chain.Nano(4) || r.Priority != chain.Nano(8) || r.Height != 2 || len(r.Nodes) != 2 || len(r.Txs) != 1 {
 		t.Errorf("paid: %+v", out)
 	}
 	if out := ask(api.Settlements{Settled: []api.SettledClaim{settled(transfer, &first), settled(transfer, &second)}}); out.Settled {
