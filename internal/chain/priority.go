@@ -120,8 +120,13 @@ func (e *ClaimSettled) FeeBurned() Amount { return feeBurned(e.Burned, e.Priorit
 func (e *LeasePaid) FeeBurned() Amount { return feeBurned(e.Burned, e.PriorityBurned) }
 
 // Priority returns the order's priority fee in what the claim cost.
-func (e *ClaimSettled) Priority() Amount {
-	fee, ok := e.PriorityBurned.Add(e.PriorityFee)
+func (e *ClaimSettled) Priority() Amount { return priorityOf(e.PriorityBurned, e.PriorityFee) }
+
+// Priority is ClaimSettled's.
+func (e *LeasePaid) Priority() Amount { return priorityOf(e.PriorityBurned, e.PriorityFee) }
+
+func priorityOf(burned, cluster Amount) Amount {
+	fee, ok := burned.Add(cluster)
 	if !ok {
 		panic("chain: parts are more than the whole")
 	}

@@ -108,7 +108,7 @@ func receiptsAt(height int) chain.BlockReceipts {
 	claim := func(n int) chain.ClaimSettled {
 		return chain.ClaimSettled{
 			Order: crypto.Digest{byte(height)}, Node: key(60 + n).Public(), Sequence: 1, Consumer: owner(70), Provider: owner(80 + n), Policy: "none",
-			Cost: chain.Nano(10), Paid: chain.Nano(10), Records: []chain.ResourceTransaction{record(n, chain.CPU), record(n, chain.Memory)},
+			Cost: chain.Nano(10), Paid: chain.Nano(10), PriorityBurned: chain.Nano(1), PriorityFee: chain.Nano(2), Records: []chain.ResourceTransaction{record(n, chain.CPU), record(n, chain.Memory)},
 		}
 	}
 	var out chain.BlockReceipts
@@ -118,7 +118,7 @@ func receiptsAt(height int) chain.BlockReceipts {
 			{TxID: crypto.Digest{byte(height), 1}}, {TxID: crypto.Digest{byte(height), 2}, Events: chain.Events{claim(0), claim(1)}}, {TxID: crypto.Digest{byte(height), 3}},
 		}
 	case 2:
-		out.Begin = chain.Events{chain.LeasePaid{Lease: chain.LeaseID{Node: key(62).Public(), Order: crypto.Digest{9}}, Cost: chain.Nano(5), Paid: chain.Nano(5),
+		out.Begin = chain.Events{chain.LeasePaid{Lease: chain.LeaseID{Node: key(62).Public(), Order: crypto.Digest{9}}, Cost: chain.Nano(5), Paid: chain.Nano(5), PriorityBurned: chain.Nano(4),
 			Records: []chain.ResourceTransaction{record(2, chain.GPU)}}}
 		out.Txs = []chain.Receipt{{TxID: crypto.Digest{byte(height), 4}, Rejection: "nonce"}}
 	}
@@ -264,6 +264,12 @@ func checkReadable(t *testing.T, format audit.Format, raw []byte, records int) {
 	rows, err := csv.NewReader(bytes.NewReader(raw)).ReadAll()
 	if err != nil || len(rows) != records+1 {
 		t.Errorf("%d CSV rows, want %d: %v", len(rows), records+1, err)
+	}
+	kind, priority := slices.Index(rows[0], "kind"), slices.Index(rows[0], "payment_priority_nhyper")
+	for _, row := range rows[1:] { // of a claim 1 is burned and 2 are the cluster's, of a lease 4 and nothing
+		if want := map[string]string{"claim": "3", "lease": "4"}[row[kind]]; row[priority] != want {
+			t.Errorf("the priority fee of a %s is %s, want %s", row[kind], row[priority], want)
+		}
 	}
 }
 

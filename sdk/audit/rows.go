@@ -34,6 +34,7 @@ type row struct {
 	cluster           crypto.PublicKey
 	record            chain.ResourceTransaction
 	cost, paid        chain.Amount // of the whole claim or payment
+	priority          chain.Amount // of cost, the priority fee
 }
 
 // column is a field of a record. Plain ones are numbers below 2⁵³.
@@ -75,6 +76,7 @@ var columns = []column{
 	{"time", false, func(r *row) string { return timeText(r.record.Timestamp) }},
 	{"payment_cost_nhyper", false, func(r *row) string { return number(r.cost.Nano()) }},
 	{"payment_paid_nhyper", false, func(r *row) string { return number(r.paid.Nano()) }},
+	{"payment_priority_nhyper", false, func(r *row) string { return number(r.priority.Nano()) }},
 }
 
 func timeText(ms chain.TimeMs) string {
@@ -109,9 +111,9 @@ func rowsOf(at row, part *chain.ReceiptsPart, filter *Filter, yield func(*row) e
 		r.event = i
 		var records []chain.ResourceTransaction
 		if e, ok := event.(chain.ClaimSettled); ok {
-			r.kind, r.order, r.sequence, r.cluster, r.cost, r.paid, records = "claim", e.Order, uint64(e.Sequence), e.Cluster, e.Cost, e.Paid, e.Records
+			r.kind, r.order, r.sequence, r.cluster, r.cost, r.paid, r.priority, records = "claim", e.Order, uint64(e.Sequence), e.Cluster, e.Cost, e.Paid, e.Priority(), e.Records
 		} else if e, ok := event.(chain.LeasePaid); ok {
-			r.kind, r.order, r.cluster, r.cost, r.paid, records = "lease", e.Lease.Order, e.Cluster, e.Cost, e.Paid, e.Records
+			r.kind, r.order, r.cluster, r.cost, r.paid, r.priority, records = "lease", e.Lease.Order, e.Cluster, e.Cost, e.Paid, e.Priority(), e.Records
 		}
 		for line := range records {
 			if !filter.lets(&records[line]) {
