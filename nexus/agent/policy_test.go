@@ -44,6 +44,7 @@ func (p *peer) offer(nonce, closeMs uint64) chain.Order {
 	spec := wasmSpec(crypto.Digest{1}, 1)
 	order := orderOf(&spec, nonce)
 	order.MaxCost = chain.Hyper(100_000)
+	order.PriorityBps = chain.MaxPriorityFee // what the program reads are caps beside it
 	p.send(offer(nonce, order, spec, closeMs))
 	return order
 }
@@ -70,7 +71,7 @@ func TestPriceProgramSetsPrices(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := agent.DefaultConfig()
-	if request.Order != order.ID() || request.Resources.Millicores != 1_000 || request.MaxCost != order.MaxCost || request.Caps.CPUPriceAtto != 1<<62 ||
+	if request.Order != order.ID() || request.Resources.Millicores != 1_000 || request.MaxCost != order.MaxCost || request.Caps.CPUPriceAtto != 1<<61 ||
 		uint64(request.Floor.CPUPriceAtto) != table.CPUPriceAtto || request.Table.CPUPriceAtto != request.Floor.CPUPriceAtto {
 		t.Errorf("the program reads %s", data)
 	}
@@ -88,7 +89,7 @@ func TestPriceProgramThatFailsIsADecline(t *testing.T) {
 		"below the floor":   {`echo '{"cpu_price_atto": 1, ` + good + `}'`, "below the floor 3000000000", nil},
 		"a price left out":  {`echo '{"cpu_price_atto": 3000000000}'`, "below the floor", nil},
 		"above the cap":     {`echo '{"cpu_price_atto": "9000000000000000000", ` + good + `}'`, "the order's cap is", nil},
-		"above the cost":    {`echo '{"cpu_price_atto": "4000000000000000000", ` + good + `}'`, "max cost", nil},
+		"above the cost":    {`echo '{"cpu_price_atto": "2000000000000000000", ` + good + `}'`, "max cost", nil},
 		"garbage":           {"echo bananas", "not what is asked for", nil},
 		"an unknown field":  {`echo '{"price": 3}'`, "not what is asked for", nil},
 		"nothing":           {"true", "not what is asked for", nil},
