@@ -307,8 +307,8 @@ func (s *Service) settle(kv state.KV, env *Env, id chain.LeaseID) (events chain.
 }
 
 // ReportMiss reprices an epoch in which more than half of a lease's peers found its service
-// to have missed a term, or half of them and the consumer: the consumer gets the rebate out of what is due to the provider
-// and then out of the node's stake, and half of the penalty, the other half of which is
+// to have missed a term, or half of them and the consumer: the consumer gets the rebate out of what is due
+// and then, without the priority fee, out of the node's stake, and half of the penalty, the other half of which is
 // burned. signed says whether all reports are signed.
 func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.Events, *chain.Rejection) {
 	id := m.Epoch.Lease
@@ -333,7 +333,9 @@ func ReportMiss(kv state.KV, env *Env, m chain.ReportMiss, signed bool) (chain.E
 	wanted := sound(cost.ShareFloor(uint64(s.Terms.RebateBps), wholeBps))
 	rebate := lesser(wanted, l.due(min(env.Now, l.Expires)))
 	l.Held, l.Charged = sound(l.Held.Sub(rebate)), sound(l.Charged.Add(rebate))
-	given, burned, events := s.take(kv, env, sound(wanted.Sub(rebate)), s.Terms.Penalty)
+	missing := sound(wanted.Sub(rebate))
+	missing = sound(missing.Sub(l.PriorityBps.Of(missing))) // the provider was paid nothing of the priority fee, which no stake answers for
+	given, burned, events := s.take(kv, env, missing, s.Terms.Penalty)
 	escrow := openPurse(kv, env, l.Consumer, l.Cluster)
 	escrow.letGo(rebate)
 	escrow.put(sound(rebate.Add(given)))

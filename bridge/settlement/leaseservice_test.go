@@ -36,7 +36,14 @@ type agreed struct {
 
 func newService(t testing.TB, terms chain.ServiceTerms) *service {
 	t.Helper()
+	return newHurriedService(t, terms, 0)
+}
+
+// newHurriedService is newService with a priority fee upon what the lease costs.
+func newHurriedService(t testing.TB, terms chain.ServiceTerms, fee chain.PriorityFee) *service {
+	t.Helper()
 	m := newMarket(t)
+	m.fee = fee
 	m.register(8, 80)
 	m.register(9, 90)
 	m.env.Params.HardwareEveryMs = 1 << 62 // nodes are challenged, none of these

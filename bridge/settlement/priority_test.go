@@ -247,3 +247,35 @@ func TestPriorityBuysNoReputation(t *testing.T) {
 		}
 	})
 }
+
+// TestNoStakeAnswersForThePriorityFee has every epoch of a lease be missed, and more be given back than is due: what comes of the stake is at most
+// what the provider was paid for, whatever fee the consumer chose, of which it would have had a part back from its cluster.
+func TestNoStakeAnswersForThePriorityFee(t *testing.T) {
+	const paidEpochs, heldEpochs = 3, settlement.ReportWindowMs / serviceEpoch
+	terms := serviceTerms
+	terms.RebateBps, terms.Penalty = 10_000, chain.Amount{}
+	taken := func(fee chain.PriorityFee) (given, due uint64) {
+		s := newHurriedService(t, terms, fee)
+		s.must(settlement.ExtendLease(s.kv, &s.env, account(consumer), chain.ExtendLease{Lease: s.id, Amount: chain.Nano(10_000_000)}))
+		s.after(paidEpochs+heldEpochs-1, 0)
+		events, why := settlement.CollectLease(s.kv, &s.env, chain.CollectLease{Lease: s.id})
+		if why != nil {
+			t.Fatal(why.Reason())
+		}
+		if paid := events[0].(chain.LeasePaid); paid.Until != s.since+paidEpochs*serviceEpoch {
+			t.Fatalf("paid up to %d, since %d", paid.Until, s.since)
+		}
+		for epoch := range uint64(paidEpochs + heldEpochs) {
+			got := s.miss(epoch, s.peers...)
+			given, due = given+got.FromStake.Nano(), due+got.Rebate.Nano()
+		}
+		return given, due
+	}
+	const each = 10_000
+	for _, fee := range []chain.PriorityFee{0, 2_500, chain.MaxPriorityFee} {
+		charge, _ := fee.Charge(chain.Nano(each))
+		if given, due := taken(fee); given != paidEpochs*each || due != heldEpochs*charge.Nano() {
+			t.Errorf("%d bps: %d came of the stake for %d epochs that were paid, and %d of what was due for %d", fee, given, paidEpochs, due, heldEpochs)
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 // of the bond than was staked for them.
 func TestServiceConserves(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		s := newService(t, drawTerms(rt))
+		s := newHurriedService(t, drawTerms(rt), rapid.SampledFrom([]chain.PriorityFee{0, 0, 1, 2_500, chain.MaxPriorityFee}).Draw(rt, "priority fee"))
 		b := &serviceBooks{service: s, judged: map[judgedEpoch]bool{}, taken: map[crypto.Digest]uint64{}, in: s.escrow(consumer).Balance.Nano() + s.heldNow()}
 		for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 			for _, e := range s.serviceStep(rt, b) {
@@ -88,7 +88,9 @@ func (b *serviceBooks) note(rt *rapid.T, e chain.Event) {
 		b.taken[terms] += e.FromStake.Nano() + e.Burned.Nano()
 		b.in += e.FromStake.Nano()
 		cost, penalty := 10*b.deal.Order.Term.Resources[0].Amount, b.deal.Order.Term.Service.Penalty.Nano()
-		if back := e.Rebate.Nano(); back > cost || back+e.FromStake.Nano() > cost+penalty {
+		charge, _ := b.fee.Charge(chain.Nano(cost))
+		back, stake := e.Rebate.Nano(), e.FromStake.Nano()
+		if back > charge.Nano() || back+stake > charge.Nano()+penalty || stake > cost+penalty {
 			rt.Fatalf("epoch %d, which cost %d, gives back %+v", e.Epoch, cost, e)
 		}
 	}

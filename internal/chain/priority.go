@@ -119,7 +119,7 @@ func (e *ClaimSettled) FeeBurned() Amount { return feeBurned(e.Burned, e.Priorit
 // FeeBurned is ClaimSettled's.
 func (e *LeasePaid) FeeBurned() Amount { return feeBurned(e.Burned, e.PriorityBurned) }
 
-// Priority returns the order's priority fee in what the claim cost.
+// Priority returns the order's priority fee in what the claim cost; of an event that no chain tells, in which it fits no amount, the largest.
 func (e *ClaimSettled) Priority() Amount { return priorityOf(e.PriorityBurned, e.PriorityFee) }
 
 // Priority is ClaimSettled's.
@@ -127,8 +127,8 @@ func (e *LeasePaid) Priority() Amount { return priorityOf(e.PriorityBurned, e.Pr
 
 func priorityOf(burned, cluster Amount) Amount {
 	fee, ok := burned.Add(cluster)
-	if !ok {
-		panic("chain: parts are more than the whole")
+	if !ok { // a node says so of what nobody has verified yet
+		return Amount{math.MaxUint64}
 	}
 	return fee
 }

@@ -87,3 +87,13 @@ func TestPriorityRate(t *testing.T) {
 		}
 	}
 }
+
+// TestPriorityOfAnUnverifiedEvent: what a node says that its chain told is read before it is verified, and ends no program.
+func TestPriorityOfAnUnverifiedEvent(t *testing.T) {
+	most := chain.Nano(math.MaxUint64)
+	claim := chain.ClaimSettled{PriorityBurned: most, PriorityFee: chain.Nano(1)}
+	lease := chain.LeasePaid{PriorityBurned: chain.Nano(1), PriorityFee: most}
+	if claim.Priority() != most || lease.Priority() != most {
+		t.Errorf("the fees are %s and %s", claim.Priority(), lease.Priority())
+	}
+}
