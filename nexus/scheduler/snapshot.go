@@ -34,7 +34,7 @@ type snapshot struct {
 // Form is the version of what servers keep of the state: the encodings of Entry and of the snapshot, and what the state
 // makes of them. Whoever changes one raises it: another program's log, read by this one, would give another state, or
 // lose commands. A test holds it against testdata/form.golden.
-const Form = "4"
+const Form = "5"
 
 const snapshotPart = 4_096 // elements
 
