@@ -1,15 +1,18 @@
 package chain_test
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
 )
 
 // TestPriorityFixtures: an order with a priority fee, frozen.
@@ -95,5 +98,33 @@ func TestPriorityOfAnUnverifiedEvent(t *testing.T) {
 	lease := chain.LeasePaid{PriorityBurned: chain.Nano(1), PriorityFee: most}
 	if claim.Priority() != most || lease.Priority() != most {
 		t.Errorf("the fees are %s and %s", claim.Priority(), lease.Priority())
+	}
+}
+
+// TestNoPriorityHasOneEncoding: an order without a fee says 0, in its shortest form and in its place. Orders from before there were fees, and
+// what else a program might take for none, are refused, alone and in a transaction, which has a reader of its own.
+func TestNoPriorityHasOneEncoding(t *testing.T) {
+	c := sampleClaim(chain.PolicyNone{})
+	order, tx := codec.Marshal(c.Order), signedTx(t, []chain.Msg{chain.Settle{Claims: chain.Claims{c}}}).Encode()
+	if bytes.Count(tx, order) != 1 || order[0] != 0x8e || order[len(order)-1] != 0 {
+		t.Fatalf("the order is encoded as %x", order)
+	}
+	without := order[1 : len(order)-1]
+	for name, other := range map[string][]byte{
+		"before there were fees": append([]byte{0x8d}, without...),
+		"left out":               append([]byte{0x8e}, without...),
+		"one more":               slices.Concat([]byte{0x8f}, without, []byte{0, 0}),
+		"null":                   slices.Concat([]byte{0x8e}, without, []byte{0xf6}),
+		"false":                  slices.Concat([]byte{0x8e}, without, []byte{0xf4}),
+		"in two bytes":           slices.Concat([]byte{0x8e}, without, []byte{0x18, 0}),
+		"65,536":                 slices.Concat([]byte{0x8e}, without, []byte{0x1a, 0, 1, 0, 0}),
+	} {
+		var o chain.Order
+		if err := codec.Unmarshal(other, &o, len(other)); err == nil {
+			t.Errorf("%s: an order with a fee of %d bps", name, o.PriorityBps)
+		}
+		if decoded, err := chain.DecodeTx(bytes.Replace(tx, order, other, 1)); err == nil {
+			t.Errorf("%s: transaction %s", name, decoded.ID().Short())
+		}
 	}
 }
