@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"weak"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -162,6 +163,27 @@ func (s *Store) Gaps() (gaps []Gap, height uint64) {
 		panic(fmt.Sprintf("store: %d gaps have %d marks, %d are counted, the limits are %+v", len(gaps), marks, s.gaps.marks, l))
 	}
 	return gaps, s.gaps.height
+}
+
+// HeldMarks points to the arrays that the marks of the remembered ranges are in, and keeps none of them.
+func (s *Store) HeldMarks() (arrays []weak.Pointer[string]) {
+	s.gaps.mu.RLock()
+	defer s.gaps.mu.RUnlock()
+	for _, g := range s.gaps.list {
+		arrays = append(arrays, weak.Make(&g.marks[0]))
+	}
+	return arrays
+}
+
+// Deep returns how many levels of the database have tables, and how many deletions are in them.
+func (s *Store) Deep() (levels int, deletions uint64) {
+	m := s.db.Metrics()
+	for i := range m.Levels {
+		if m.Levels[i].TablesCount > 0 {
+			levels++
+		}
+	}
+	return levels, m.Keys.TombstoneCount
 }
 
 // Passed walks through a range, and returns how many pairs it has, how many other keys were passed, each once

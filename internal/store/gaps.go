@@ -139,15 +139,17 @@ func (g *gaps) add(x *gap) {
 	g.list = slices.Replace(g.list, first, last, parts...)
 }
 
-// parts cuts a gap at its marks, into such as have no more of them than that.
+// parts cuts a gap at its marks, into such as have no more of them than that. Each has marks of its own: what
+// is forgotten of the whole takes no memory, whatever is kept.
 func (x *gap) parts(most int) (parts []*gap) {
 	rest := *x
 	for len(rest.marks) > most {
 		part, at := rest, rest.marks[most/2]
-		part.end, part.marks = at, rest.marks[:most/2:most/2]
+		part.end, part.marks = at, slices.Clone(rest.marks[:most/2])
 		parts = append(parts, &part)
 		rest.start, rest.marks = at, rest.marks[most/2:]
 	}
+	rest.marks = slices.Clone(rest.marks)
 	return append(parts, &rest)
 }
 
@@ -240,13 +242,13 @@ func (x *gap) without(changes state.ChangeList, from int) (pieces []*gap, behind
 	return pieces, at
 }
 
-// between returns a part of a gap.
+// between returns a part of a gap, with marks of its own.
 func (x *gap) between(start, end string) *gap {
 	part := *x
 	part.start, part.end = start, end
 	first, _ := slices.BinarySearch(x.marks, start)
 	last, _ := slices.BinarySearch(x.marks, end)
-	part.marks = x.marks[first:last:last]
+	part.marks = slices.Clone(x.marks[first:last])
 	return &part
 }
 

@@ -5,11 +5,13 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
@@ -441,6 +443,103 @@ func TestWhatWaitsIsRemembered(t *testing.T) {
 		}
 		check(t, snapshot.Close())
 	}
+	check(t, w.s.Close())
+}
+
+// TestWalksJumpInManyLevels: the database is deep, and has each of thirty thousand keys several times, set and removed, in
+// levels whose tables cannot be merged away while somebody reads an old state. The first walk passes them, later
+// ones jump: in the state of before a flush, after it, and as tables are merged.
+func TestWalksJumpInManyLevels(t *testing.T) {
+	const keys, block, stay = 30_000, 3_000, 1_000
+	options := store.Options{TreeInterval: 1, MemtableBytes: 1 << 20}
+	options.Tune(func(p *pebble.Options) {
+		p.LBaseMaxBytes, p.L0CompactionThreshold = 256<<10, 2
+		for i := range p.TargetFileSizes {
+			p.TargetFileSizes[i] = 64 << 10
+		}
+	})
+	w := &walked{t: t, s: must(store.OpenMemory(options))(t)}
+	w.tree = w.s.NewTree()
+	now := map[string]string{}
+	for i := 0; i < keys; i += stay {
+		now[removed(i, i+1)[0]] = strings.Repeat("v", 100)
+	}
+	var old []*store.Snapshot
+	for range 3 {
+		for _, goes := range []bool{false, true} {
+			for from := 0; from < keys; from += block {
+				set, gone := map[string]string{}, []string(nil)
+				for _, key := range removed(from, from+block) {
+					if value := now[key]; value != "" || !goes {
+						set[key] = strings.Repeat("v", 100)
+					} else {
+						gone = append(gone, key)
+					}
+				}
+				w.commitAs(now, set, gone...)
+			}
+			old = append(old, must(w.s.Snapshot())(t))
+			check(t, w.s.Rest())
+			check(t, w.s.Flush())
+		}
+	}
+	for i, deep := range []struct {
+		what string
+		do   func()
+	}{
+		{"at first", func() {}},
+		{"the next", func() {}},
+		{"after a flush", func() { w.commit(map[string]string{"a": "1"}); check(t, w.s.Rest()); check(t, w.s.Flush()) }},
+		{"one is set", func() { w.commit(filled(500, 501)) }},
+		{"and goes", func() { w.commit(nil, removed(500, 501)...); check(t, w.s.Rest()); check(t, w.s.Flush()) }},
+		{"after merges", func() {
+			for _, snapshot := range old {
+				check(t, snapshot.Close())
+			}
+			check(t, w.s.Compact(t.Context()))
+		}},
+	} {
+		deep.do()
+		levels, deletions := w.s.Deep()
+		pairs, passed, steps := w.passes()
+		t.Logf("%s: %d levels with %d deletions, a walk meets %d pairs, passes %d keys in %d steps", deep.what, levels, deletions, pairs, passed, steps)
+		if i < 5 && (levels < 3 || deletions < 2*keys) {
+			t.Fatalf("%d levels with %d deletions are not deep", levels, deletions)
+		}
+		if i == 0 && passed < keys-pairs {
+			t.Errorf("the first walk passes %d", passed)
+		}
+		if i > 0 && (passed > pairs || steps > 8*pairs) {
+			t.Errorf("%s: a walk of %d pairs passes %d keys in %d steps", deep.what, pairs, passed, steps)
+		}
+	}
+	w.sound()
+	check(t, w.s.Close())
+}
+
+// TestCutGapsTakeTheirOwnMemory: the marks of a part are not in an array with those of others, which it would keep for as long as
+// it stays.
+func TestCutGapsTakeTheirOwnMemory(t *testing.T) {
+	w := newWalked(t, 1024)
+	w.s.LimitGaps(1_000, 100, 64, 2)
+	w.commit(filled(0, 200))
+	w.commit(nil, removed(0, 200)...)
+	w.passes()
+	arrays := w.s.HeldMarks()
+	if len(arrays) < 3 {
+		t.Fatalf("%d ranges are remembered", len(arrays))
+	}
+	gaps, _ := w.s.Gaps()
+	at := gaps[1].Marks[len(gaps[1].Marks)/2]
+	w.commit(map[string]string{at: "v"}) // in the middle of the second
+	runtime.GC()
+	if arrays[1].Value() != nil {
+		t.Error("the marks of a range that was cut are kept whole")
+	}
+	if arrays[0].Value() == nil || len(w.s.HeldMarks()) != len(arrays)+1 {
+		t.Errorf("%d ranges are remembered, of %d", len(w.s.HeldMarks()), len(arrays))
+	}
+	w.sound()
 	check(t, w.s.Close())
 }
 
