@@ -28,7 +28,8 @@ type contracts struct {
 const (
 	tokenEach = 1_000_000_000 // that each user has of the token
 	keptKeys  = 256           // that the contracts of the worst kind keep
-	goneKeys  = 4_096         // that the first of them removed, a block before
+	goneKeys  = 4_096         // that the first of them removed, a block before; and of those of the second
+	fewKeys   = 15            // before each that is there, which is as many as walks pass and never learn
 	loopBytes = 90_000        // of code that is nothing but loops
 )
 
@@ -99,6 +100,7 @@ func (w *gasWorld) openContracts(p *prepared) {
 	}
 	w.doing(maker, calling(p.contracts.worst, often('w', keptKeys, "")))
 	w.doing(maker, calling(p.contracts.own[0], often('w', goneKeys, "")))
+	w.doing(maker, calling(p.contracts.own[1], often('w', goneKeys, "")))
 }
 
 func beginToken(have ...string) string {
@@ -166,8 +168,17 @@ func ofContracts(p prepared) []operation {
 	past.on = func(w *gasWorld, kv *state.Overlay) {
 		w.doingOn(kv, w.users[0].address(), calling(p.contracts.own[0], often('x', goneKeys, "")))
 	}
+	few := oneOf("execute_contract/walks past few", 32, func(_ *gasWorld, _ int, _ key) chain.Msg {
+		return calling(p.contracts.own[1], often('n', goneKeys/(fewKeys+1)-8, ""))
+	})
+	few.on = func(w *gasWorld, kv *state.Overlay) {
+		w.doingOn(kv, w.users[1].address(), calling(p.contracts.own[1], often('x', goneKeys/(fewKeys+1)*fewKeys, "")))
+		kept, _ := contract.ContractOf(kv, p.contracts.own[1])
+		kept.Removed, kept.Before = 0, 0 // as if long ago: nobody pays for them any more
+		state.Save(kv, contract.ContractKey(p.contracts.own[1]), kept)
+	}
 	out := []operation{
-		past,
+		past, few,
 		oneOf("store_code", 4, func(w *gasWorld, i int, _ key) chain.Msg { return storing(differing(w.tokenCode(), i)) }),
 		oneOf("store_code/loops", 2, func(w *gasWorld, i int, _ key) chain.Msg { return storing(differing(w.loops(loopBytes), i)) }),
 		oneOf("instantiate_contract", 64, func(_ *gasWorld, _ int, from key) chain.Msg {

@@ -175,15 +175,15 @@ func (s *Store) HeldMarks() (arrays []weak.Pointer[string]) {
 	return arrays
 }
 
-// Deep returns how many levels of the database have tables, and how many deletions are in them.
-func (s *Store) Deep() (levels int, deletions uint64) {
+// Levels returns how many levels of the database have tables.
+func (s *Store) Levels() (levels int) {
 	m := s.db.Metrics()
 	for i := range m.Levels {
 		if m.Levels[i].TablesCount > 0 {
 			levels++
 		}
 	}
-	return levels, m.Keys.TombstoneCount
+	return levels
 }
 
 // Passed walks through a range, and returns how many pairs it has, how many other keys were passed, each once

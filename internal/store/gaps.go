@@ -10,7 +10,7 @@ import (
 
 const (
 	// markApart is of how many removed keys that a walk passed one is marked, and how many it
-	// passes at least before a range is remembered for them.
+	// passes at least before a range is remembered for them, or for fewer that took the tables twice as many steps.
 	markApart = 16
 	// mostMarks bounds the marks of all gaps: more than twice those of what may wait for a flush, which
 	// is passed twice where the database has it too, since walks that go beyond the bound

@@ -36,12 +36,22 @@ type run struct {
 	before int      // of these, in earlier runs
 	apart  int      // one in so many is marked
 	marks  []string // ascending
+	steps  int      // that the tables took until it began
 	beside bool     // it begins where a gap ends
 }
 
 // begin begins another one.
-func (r *run) begin(from []byte, beside bool) {
+func (w *walk) begin(from []byte, beside bool) {
+	r := &w.run
 	r.from, r.before, r.marks, r.beside = append(r.from[:0], from...), r.passed, nil, beside
+	r.steps = w.steps()
+}
+
+// steps is how many the tables took so far: several for a key that they have several times, set or
+// removed in each, which they may have for as long as somebody reads an old state.
+func (w *walk) steps() int {
+	stats := w.below.Stats()
+	return stats.ForwardStepCount[pebble.InternalIterCall]
 }
 
 func (r *run) note(key []byte) {
@@ -110,7 +120,7 @@ func (w *walk) all(start []byte, yield func(key, value []byte) bool) {
 			}
 			stop = []byte(gap.start)
 		}
-		w.run.begin(at, jumped)
+		w.begin(at, jumped)
 		if !w.pass(at, stop, yield) || stop == nil {
 			return
 		}
@@ -193,16 +203,20 @@ func (w *walk) yield(key, value []byte, yield func(key, value []byte) bool) bool
 	if !yield(key, value) {
 		return false
 	}
-	w.run.begin(key, false)
+	w.begin(key, false)
 	w.run.from = append(w.run.from, 0)
 	return true
 }
 
-// close ends a run at a key. It is remembered if it passed enough, or is beside a gap.
+// close ends a run at a key. It is remembered if it passed enough, or took twice as many steps for what it passed, or is beside
+// a gap.
 func (w *walk) close(end []byte, beside bool) {
 	r := &w.run
 	if n := len(r.marks); n > 0 && r.marks[n-1] >= string(end) { // the key itself was noted
 		r.marks = r.marks[:n-1]
+	}
+	if len(r.marks) == 0 && r.passed > r.before && w.steps()-r.steps >= 2*r.apart {
+		r.marks = append(r.marks, string(r.from))
 	}
 	if w.remembers() && (len(r.marks) > 0 || r.beside || beside) {
 		w.f.gaps.learn(string(r.from), string(end), r.marks, w.f.height)

@@ -260,6 +260,51 @@ func walkedPast(t *testing.T, keys int, flat bool, order contract.Order) (gas []
 	return gas
 }
 
+// littered is a contract over whose keys somebody walks, and among which somebody writes and removes others.
+type littered struct {
+	*world
+	t  *testing.T
+	at chain.Address
+}
+
+func (l *littered) call(what func(reach contract.Reach) uint64) uint64 {
+	l.t.Helper()
+	l.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
+		return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: what(reach)}
+	})
+	did := l.do(person("alice"), chain.ExecuteContract{Contract: l.at}, 3*blockGas)
+	if did.Why != nil {
+		l.t.Fatal(did.Why.Reason())
+	}
+	return did.Gas
+}
+
+// walk is what a walk costs that looks for the first key.
+func (l *littered) walk() uint64 {
+	l.t.Helper()
+	return l.call(func(reach contract.Reach) uint64 {
+		walk, used, _ := reach.Scan(nil, nil, contract.Ascending, 1<<40)
+		_, _, points, _ := walk.Next()
+		return used + points
+	})
+}
+
+// litter writes and removes so many thousand keys, and returns what that costs.
+func (l *littered) litter(thousands int) (paid uint64) {
+	l.t.Helper()
+	for n := range thousands {
+		paid += l.call(func(reach contract.Reach) (used uint64) {
+			for i := range 1_000 {
+				points, _ := reach.Write(fmt.Appendf(nil, "k%06d", 1_000*n+i), []byte("v"))
+				more, _ := reach.Remove(fmt.Appendf(nil, "k%06d", 1_000*n+i))
+				used += points + more
+			}
+			return used
+		})
+	}
+	return paid
+}
+
 // TestWhoMakesWalksDearPaysMore: somebody writes and removes ten thousand keys where a contract walks, and it
 // walks a thousand times after that. What the walks pay more, all together, is less than what he has paid; and
 // 64 blocks later a walk pays what it would have without him.
@@ -267,42 +312,15 @@ func TestWhoMakesWalksDearPaysMore(t *testing.T) {
 	const keys, walks = 10_000, 1_000
 	for _, perBlock := range []int{1, 4, walks} {
 		w, a := withOne(t)
-		call := func(what func(reach contract.Reach) uint64) uint64 {
-			w.env.VM = reaching(func(_ contract.Call, reach contract.Reach) contract.Outcome {
-				return contract.Outcome{End: contract.Returned, Data: saysNothing, Points: what(reach)}
-			})
-			did := w.do(person("alice"), chain.ExecuteContract{Contract: a}, 3*blockGas)
-			if did.Why != nil {
-				t.Fatal(did.Why.Reason())
-			}
-			return did.Gas
-		}
-		walk := func() uint64 {
-			return call(func(reach contract.Reach) uint64 {
-				walk, used, _ := reach.Scan(nil, nil, contract.Ascending, 1<<40)
-				_, _, points, _ := walk.Next()
-				return used + points
-			})
-		}
-		bare := walk()
-		paid := uint64(0)
-		for from := 0; from < keys; from += 1_000 {
-			paid += call(func(reach contract.Reach) (used uint64) {
-				for i := range 1_000 {
-					points, _ := reach.Write(fmt.Appendf(nil, "k%06d", from+i), []byte("v"))
-					more, _ := reach.Remove(fmt.Appendf(nil, "k%06d", from+i))
-					used += points + more
-				}
-				return used
-			})
-		}
-		more := uint64(0)
+		l := &littered{w, t, a}
+		bare := l.walk()
+		paid, more := l.litter(keys/1_000), uint64(0)
 		began := w.env.Height
 		for i := range walks {
 			if i%perBlock == 0 {
 				w.env.Height++
 			}
-			more += walk() - bare
+			more += l.walk() - bare
 		}
 		t.Logf("%d walks a block: %d gas was paid for %d keys, the next %d walks pay %d more", perBlock, paid, keys, walks, more)
 		blocks := uint64(min(walks/perBlock, 2*contract.RemovedBlocks))
@@ -312,8 +330,39 @@ func TestWhoMakesWalksDearPaysMore(t *testing.T) {
 		if perBlock <= 4 && more > paid {
 			t.Errorf("%d walks a block: the walks pay %d more, who made them pay it paid %d", perBlock, more, paid)
 		}
-		if w.env.Height = began + 64; walk() != bare {
-			t.Errorf("64 blocks later a walk still pays %d, bare %d", walk(), bare)
+		if w.env.Height = began + 64; l.walk() != bare {
+			t.Errorf("64 blocks later a walk still pays %d, bare %d", l.walk(), bare)
+		}
+	}
+}
+
+// TestWhoGoesOnMakingWalksDearIsBounded: somebody writes and removes keys in every second epoch, so that each walk pays for them,
+// of however many. A walk pays more by a ninetieth at most of what he has paid in the last sixteen blocks, so all walks of a
+// block together by more than he pays a block only from the sixth on.
+func TestWhoGoesOnMakingWalksDearIsBounded(t *testing.T) {
+	const thousands, epochs, ninetieth = 2, 8, 90
+	for _, perBlock := range []uint64{1, 5, 6, 20} {
+		w, a := withOne(t)
+		l := &littered{w, t, a}
+		bare, paid, more := l.walk(), uint64(0), uint64(0)
+		w.env.Height = (w.env.Height/contract.RemovedBlocks + 1) * contract.RemovedBlocks // an epoch begins
+		for block := range epochs * contract.RemovedBlocks {
+			if block%(2*contract.RemovedBlocks) == 0 {
+				last := l.litter(thousands)
+				if each := l.walk() - bare; each == 0 || each > last/ninetieth {
+					t.Errorf("a walk pays %d more where %d was paid", each, last)
+				}
+				paid += last
+			}
+			more += perBlock * (l.walk() - bare)
+			w.env.Height++
+		}
+		t.Logf("%d walks a block: %d gas was paid, and %d by those who walk: %.2f of it", perBlock, paid, more, float64(more)/float64(paid))
+		if (more > paid) != (perBlock > 5) || more > 2*contract.RemovedBlocks*perBlock*paid/ninetieth {
+			t.Errorf("%d walks a block pay %d more where %d was paid", perBlock, more, paid)
+		}
+		if w.env.Height += contract.RemovedBlocks; l.walk() != bare {
+			t.Errorf("an epoch later a walk still pays %d, bare %d", l.walk(), bare)
 		}
 	}
 }
