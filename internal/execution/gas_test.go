@@ -525,6 +525,7 @@ func (d *derivation) ratios(t *testing.T, w way) []ratio {
 	var out []ratio
 	for name := range d.shapes { // order-free: sorted below
 		if _, measured := d.ns[w][name]; !measured {
+			t.Logf("%-20s %-34s was not measured", w, name)
 			continue
 		}
 		out = append(out, ratio{name, perGas(name) / (ns / gas)})

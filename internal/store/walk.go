@@ -48,7 +48,7 @@ func (w *walk) begin(from []byte, beside bool) {
 }
 
 // steps is how many the tables took so far: several for a key that they have several times, set or
-// removed in each, which they may have for as long as somebody reads an old state.
+// removed in each, until these are merged.
 func (w *walk) steps() int {
 	stats := w.below.Stats()
 	return stats.ForwardStepCount[pebble.InternalIterCall]
