@@ -124,6 +124,7 @@ type CodeStored struct {
 	Checksum crypto.Digest `json:"checksum"` // SHA-256
 	Size     Number        `json:"size_bytes"`
 	Callable Number        `json:"callable_height"` // the first at which contracts of it run
+	Wait     Number        `json:"wait_ms"`         // of the chain's progress after this block, which nodes have to compile it
 	Burned   Amount        `json:"burned_nhyper"`   // for the room that it takes
 }
 

@@ -30,7 +30,7 @@ func contractEvents() chain.Events {
 	a, contract := testKey(1).address(), chain.ModuleAddress("a contract")
 	return chain.Events{
 		chain.CodeUploaded{Uploader: a, Checksum: crypto.Digest{1}, Have: 98_304, Size: 200_000, Burned: chain.Nano(9)},
-		chain.CodeStored{Code: 1, Creator: a, Checksum: crypto.Digest{1}, Size: 200_000, Callable: 40, Burned: chain.Nano(8)},
+		chain.CodeStored{Code: 1, Creator: a, Checksum: crypto.Digest{1}, Size: 200_000, Callable: 40, Wait: 1_200, Burned: chain.Nano(8)},
 		chain.ContractInstantiated{Contract: contract, Code: 1, Creator: a, Admin: &a, Label: "l", Funds: chain.Nano(7), Data: []byte{6}},
 		chain.ContractExecuted{Contract: contract, Sender: a, Funds: chain.Nano(5), Data: []byte{4}},
 		chain.ContractMigrated{Contract: contract, Sender: a, From: 1, Code: 2, Data: []byte{3}},

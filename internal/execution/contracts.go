@@ -22,7 +22,7 @@ func ContractPricesV1() contract.Prices {
 func (r *run) contractMessage(tx *chain.VerifiedTx, m any) (chain.Events, *chain.Rejection) {
 	body := &tx.Tx().Body
 	env := contract.Env{
-		ChainID: r.x.chainID, Height: r.at.height, Now: r.at.now, Payer: body.Payer(), Prices: r.x.prices, VM: r.x.vm,
+		ChainID: r.x.chainID, Height: r.at.height, Now: r.at.now, ProgressMs: r.env.ProgressMs, Payer: body.Payer(), Prices: r.x.prices, VM: r.x.vm,
 		Tx:   &contract.Tx{Index: uint32(len(r.receipts.Txs)), ID: tx.ID()},
 		Said: &r.said,
 	}
@@ -56,7 +56,7 @@ func (x *Executor) AskContract(ctx context.Context, r state.Reader, to chain.Add
 	}
 	asked := &run{x: x, env: settlement.Env{ChainID: x.chainID, Height: head.Height, Now: head.TimeMs}, proofs: newProofs(x.verifier)}
 	env := contract.Env{
-		ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, Prices: x.prices, VM: x.vm, Host: asked.reached(), Ended: ctx.Err,
+		ChainID: x.chainID, Height: head.Height, Now: head.TimeMs, ProgressMs: head.ProgressMs, Prices: x.prices, VM: x.vm, Host: asked.reached(), Ended: ctx.Err,
 	}
 	answer, used, why := contract.Ask(r, &env, to, msg, maxQueryGas)
 	return answer, chain.GasUnits(used), why, nil

@@ -75,7 +75,7 @@ func (w *gasWorld) openContracts(p *prepared) {
 	for n, code := range [][]byte{w.tokenCode(), w.worstCode()} {
 		w.doing(maker, storing(code))
 		kept, _ := contract.CodeOf(w.state, uint64(n+1))
-		kept.Callable = 1 // as if long ago
+		kept.Callable, kept.Ready = 1, 0 // as if long ago
 		state.Save(w.state, contract.CodeKey(uint64(n+1)), kept)
 	}
 	made := func(from chain.Address, m chain.InstantiateContract) chain.Address {

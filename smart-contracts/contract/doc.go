@@ -5,8 +5,9 @@
 //	'w' 'n'                      → Numbers: how many codes and contracts there are
 //	'w' 'k' ‖ code (8)           → Code
 //	'w' 'b' ‖ checksum           → the code's bytes, as they were uploaded
+//	'w' 'd'                      → Debt: when nodes have compiled what was stored
 //	'w' 'l'                      → Loads: how much native code was loaded
-//	'w' 'r' ‖ checksum           → Loaded: when the code was loaded last, by that count
+//	'w' 'r' ‖ checksum           → Loaded: when the code was loaded last, by that count, and is compiled
 //	'w' 'm'                      → Pinned: how much of it every node keeps beside
 //	'w' 'u' ‖ address            → Upload: what its sender has begun to bring
 //	'w' 'p' ‖ address ‖ part (1) → a part of that
@@ -33,6 +34,8 @@
 //     is no less than what is left, ends the whole transaction.
 //  5. Gas does not depend on what a node has in memory: whether code counts as kept
 //     there follows from the state.
+//  6. Code runs once every node had the time that its upload has paid for to compile it, and
+//     all that was stored before it.
 //
 // Failure modes: a *chain.Rejection is what the sender did wrong. A VM that fails, or
 // a record that does not decode, panics with *state.Fault.

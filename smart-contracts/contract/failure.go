@@ -55,14 +55,16 @@ const (
 	wasmNoCode      = 28
 	wasmDepth       = 30
 
-	oursUnsupported = 1 // by this chain
-	oursNotYet      = 2 // code that is not yet callable
-	oursRefused     = 3 // by the chain's own modules
-	oursSaid        = 4 // more than a receipt holds
-	oursDeposit     = 5 // more room than who pays has agreed to
-	oursPinPeriods  = 6 // no period, or more than there are
-	oursPinsFull    = 7 // more pinned code than nodes keep
-	oursPinCost     = 8 // more than who pays has agreed to
+	oursUnsupported = 1  // by this chain
+	oursNotYet      = 2  // code that is not yet callable
+	oursRefused     = 3  // by the chain's own modules
+	oursSaid        = 4  // more than a receipt holds
+	oursDeposit     = 5  // more room than who pays has agreed to
+	oursPinPeriods  = 6  // no period, or more than there are
+	oursPinsFull    = 7  // more pinned code than nodes keep
+	oursPinCost     = 8  // more than who pays has agreed to
+	oursDebt        = 9  // more code than nodes have time to compile
+	oursAsked       = 10 // more code than a query may have read from disk
 )
 
 func fail(space string, code uint32, format string, args ...any) *failure {

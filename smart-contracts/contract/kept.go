@@ -17,11 +17,13 @@ type Loads struct {
 }
 
 // Loaded is where Loads stood when code had been loaded last, and how many bytes of native code it
-// is held to be; to which period it is pinned, exclusive, 0 if it never was, and from which block on calls go by that.
+// is held to be; when, of Env.ProgressMs, it is compiled; to which period it is pinned, exclusive, 0 if it never was, and from
+// which block on calls go by that.
 type Loaded struct {
 	_          struct{} `cbor:",toarray"`
 	At         uint64
 	Native     uint64
+	Ready      uint64
 	PinnedTo   uint64
 	PinnedFrom chain.Height
 }
@@ -51,8 +53,8 @@ func loaded(r state.Reader, checksum crypto.Digest) (last Loaded, kept bool) {
 // is not noted, and was paid for each time. Code that is called because it is pinned is kept beside: to run it
 // moves nothing of that.
 func (r *run) paidLoad(f *frame, code *Code) (unpaid, ok bool) {
-	if r.env.Tx == nil { // who asks from outside has no fee, but a second
-		return true, true
+	if r.env.Tx == nil { // who asks from outside has no fee, but a second, and so many bytes
+		return true, r.freeLoad(f, code)
 	}
 	p := &r.env.Prices
 	if !f.tank.take(2 * p.Read) {

@@ -7,9 +7,12 @@ const Denom = "nhyper"
 
 // Limits and prices of version 1. They are part of what a chain agrees on.
 const (
-	// CallableAfter is how many blocks after its upload code runs: nodes compile it
-	// meanwhile.
+	// CallableAfter is how many blocks after its upload code runs, if it is compiled by then: it is final,
+	// and whoever executes transactions on it has begun.
 	CallableAfter = 10
+	// MaxDebtMs is how much of the chain's progress nodes need at most for what they have not compiled yet, if more
+	// is to be stored.
+	MaxDebtMs = 10 * 60 * 1000
 	// MaxDepth bounds messages that lead to messages.
 	MaxDepth = 64
 	// MaxKeyBytes is the longest key that a contract keeps something under.
@@ -35,6 +38,14 @@ const (
 	keptBytes = 256 << 20
 	// CacheBytes is what a node has to keep, of what it ran last, to have all that.
 	CacheBytes = 2 * keptBytes
+
+	// compileNs is what nodes have, one after the other, to compile what one unit of gas of an upload is for:
+	// four times the most that it takes on the machine that prices are measured on.
+	compileNs = 4 * 150
+
+	// AskedBytes is how much native code that does not count as kept a query from outside has read from disk at most,
+	// unless it is one code: calls that wait for each other have all of theirs in memory.
+	AskedBytes = 32 << 20
 
 	// PinnedAfter is how many blocks after its pin calls of code pay no load: nodes have it in memory by then.
 	PinnedAfter = CallableAfter

@@ -10,9 +10,13 @@ import (
 
 // Ask has a contract answer a query on a state, with so much gas. The answer is JSON of
 // the contract's own.
-func Ask(r state.Reader, env *Env, to chain.Address, msg []byte, gas uint64) (answer []byte, used uint64, why *chain.Rejection) {
-	f := &frame{layer: state.NewOverlay(r), tank: &tank{limit: gas}}
-	got, failed := (&run{env: env}).ask(f, to, msg)
+func Ask(on state.Reader, env *Env, to chain.Address, msg []byte, gas uint64) (answer []byte, used uint64, why *chain.Rejection) {
+	f := &frame{layer: state.NewOverlay(on), tank: &tank{limit: gas}}
+	r := &run{env: env}
+	got, failed := r.ask(f, to, msg)
+	if r.asked.refused != nil {
+		failed = r.asked.refused
+	}
 	if failed != nil {
 		return nil, f.tank.used, chain.Reject("%s", failed.said())
 	}

@@ -18,6 +18,7 @@ const (
 	kindNumbers  = 'n'
 	kindCode     = 'k'
 	kindBytes    = 'b'
+	kindDebt     = 'd'
 	kindLoads    = 'l'
 	kindLoaded   = 'r'
 	kindPinned   = 'm'
@@ -42,7 +43,8 @@ type Code struct {
 	Creator  chain.Address
 	Checksum crypto.Digest // SHA-256 of the code as it was uploaded
 	Size     uint64
-	Callable chain.Height // the first at which it runs
+	Callable chain.Height // the first at which it runs, if it is ready by then
+	Ready    uint64       // of Env.ProgressMs, from which on every node has compiled it
 }
 
 // Upload is code that its sender has begun to bring.
@@ -115,6 +117,9 @@ func CodeKey(code uint64) []byte { return key(kindCode, number(code)) }
 
 // BytesKey returns the key of the bytes of code.
 func BytesKey(checksum crypto.Digest) []byte { return key(kindBytes, checksum[:]) }
+
+// DebtKey returns the key of the Debt.
+func DebtKey() []byte { return key(kindDebt) }
 
 // LoadsKey returns the key of the Loads.
 func LoadsKey() []byte { return key(kindLoads) }

@@ -15,12 +15,14 @@ type Env struct {
 	ChainID chain.ChainID
 	Height  chain.Height
 	Now     chain.TimeMs
-	Tx      *Tx           // nil: outside of any
-	Payer   chain.Address // of the transaction's fee: who pays for room
-	Prices  Prices
-	VM      VM
-	Host    Host  // nil: contracts reach nothing but accounts and each other
-	Said    *Said // by the messages of the transaction so far; nil: nothing, and nobody asks
+	// ProgressMs is the chain's time without that in which it stood, which is what compiling is given.
+	ProgressMs uint64
+	Tx         *Tx           // nil: outside of any
+	Payer      chain.Address // of the transaction's fee: who pays for room
+	Prices     Prices
+	VM         VM
+	Host       Host  // nil: contracts reach nothing but accounts and each other
+	Said       *Said // by the messages of the transaction so far; nil: nothing, and nobody asks
 	// Ended says why a call goes on no more; nil: it does until it ends itself. Never in a block.
 	Ended func() error
 }
@@ -46,6 +48,7 @@ type run struct {
 	removed map[chain.Address]uint64 // keys, by calls that have not returned, or failed
 	most    chain.Amount             // that the payer pays for room, less what comes back
 	room    room
+	asked   asked
 	said    Said // by this message, and those of its transaction before
 }
 
@@ -145,6 +148,8 @@ func (r *run) code(f *frame, id uint64) (Code, *failure) {
 		return Code{}, fail(spaceWasm, wasmNoCode, "there is no code %d", id)
 	case r.env.Height < code.Callable:
 		return Code{}, fail(spaceOurs, oursNotYet, "code %d runs from height %d on", id, code.Callable)
+	case r.env.ProgressMs < code.Ready:
+		return Code{}, fail(spaceOurs, oursNotYet, "code %d is being compiled, for which nodes have %d ms more", id, code.Ready-r.env.ProgressMs)
 	}
 	return code, nil
 }

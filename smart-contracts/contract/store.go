@@ -26,6 +26,12 @@ func (r *run) store(f *frame, from chain.Address, m *chain.StoreCode) *failure {
 	if upload.Checksum != m.Checksum || upload.Size != m.Size || upload.Have != m.Offset {
 		return fail(spaceWasm, wasmCreate, "part at %d of code %s: of %s there are %d bytes", m.Offset, m.Checksum.Short(), upload.Checksum.Short(), upload.Have)
 	}
+	upload.Have += uint64(len(m.Part))
+	if m.Offset == 0 || upload.Have == upload.Size {
+		if why := r.mayOwe(f, m.Checksum); why != nil {
+			return why
+		}
+	}
 	p := &r.env.Prices
 	if !f.tank.take(2*p.Read + 2*(p.Write+p.Insert) + p.WriteByte*uint64(len(m.Part))) {
 		return outOf(f.tank)
@@ -34,7 +40,6 @@ func (r *run) store(f *frame, from chain.Address, m *chain.StoreCode) *failure {
 	if why != nil {
 		return why
 	}
-	upload.Have += uint64(len(m.Part))
 	if upload.Have < upload.Size {
 		f.layer.Set(partKey(from, byte(m.Offset/chain.MaxCodePart)), slices.Clone(m.Part))
 		state.Save(f.layer, UploadKey(from), upload)
@@ -89,19 +94,30 @@ func (r *run) complete(f *frame, from chain.Address, m *chain.StoreCode, burned 
 		}
 		return fail(spaceWasm, wasmCreate, "%s", refusal.Error())
 	}
-	if _, known := f.layer.Get(BytesKey(m.Checksum)); !known {
-		if !f.tank.take(p.CodeSpan*module.Spans() + p.load(module.Native())) { // to be compiled, and kept
-			return outOf(f.tank)
-		}
-		f.layer.Set(BytesKey(m.Checksum), code)
-		noteLoad(f, m.Checksum, Loaded{Native: module.Native()})
+	made := Code{Creator: from, Checksum: m.Checksum, Size: m.Size, Callable: r.env.Height + CallableAfter}
+	if last, known := state.Load[Loaded](f.layer, LoadedKey(m.Checksum)); known {
+		made.Ready = last.Ready
+	} else if why := r.add(f, &made, code, module); why != nil {
+		return why
 	}
 	numbers := NumbersOf(f.layer)
 	numbers.Codes++
 	state.Save(f.layer, NumbersKey(), numbers)
-	made := Code{Creator: from, Checksum: m.Checksum, Size: m.Size, Callable: r.env.Height + CallableAfter}
 	state.Save(f.layer, CodeKey(numbers.Codes), made)
 	return r.emit(f, chain.CodeStored{
-		Code: chain.Number(numbers.Codes), Creator: from, Checksum: m.Checksum, Size: chain.Number(m.Size), Callable: chain.Number(made.Callable), Burned: burned,
+		Code: chain.Number(numbers.Codes), Creator: from, Checksum: m.Checksum, Size: chain.Number(m.Size), Callable: chain.Number(made.Callable),
+		Wait: chain.Number(made.WaitMs(r.env.ProgressMs)), Burned: burned,
 	}, 0)
+}
+
+// add keeps code that nobody has stored before, which is to be compiled, and kept.
+func (r *run) add(f *frame, made *Code, code []byte, module *meter.Module) *failure {
+	p := &r.env.Prices
+	if !f.tank.take(p.CodeSpan*module.Spans() + p.load(module.Native()) + p.Write) {
+		return outOf(f.tank)
+	}
+	made.Ready = r.owe(f, p.compiling(made.Size, module))
+	f.layer.Set(BytesKey(made.Checksum), code)
+	noteLoad(f, made.Checksum, Loaded{Native: module.Native(), Ready: made.Ready})
+	return nil
 }

@@ -88,13 +88,24 @@ func (w *world) doFor(from chain.Address, m chain.Msg, gas uint64, most chain.Am
 // store stores code, and lets the blocks pass until it runs.
 func (w *world) store(from chain.Address, code []byte) contract.Result {
 	did := w.upload(from, code)
-	w.env.Height += contract.CallableAfter
+	w.compiled()
 	return did
 }
 
 // upload stores code.
 func (w *world) upload(from chain.Address, code []byte) contract.Result {
 	return w.do(from, chain.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code}, testGas)
+}
+
+// compiled lets blocks pass until all code runs.
+func (w *world) compiled() {
+	w.env.Height += contract.CallableAfter
+	w.env.ProgressMs = max(w.env.ProgressMs, w.debt().Until)
+}
+
+func (w *world) debt() contract.Debt {
+	debt, _ := state.Load[contract.Debt](w.state, contract.DebtKey()) // none: zero
+	return debt
 }
 
 // held is all that there is, which is what was minted and not burned.
@@ -195,6 +206,13 @@ func (w *world) command(line string) string {
 		return w.outcome(w.upload(person(words[1]), moduleCode(words[2])))
 	case "pin", "later", "loaded", "pinned":
 		return w.pinCommand(words, gas, number)
+	case "pass":
+		w.env.Height += chain.Height(number("blocks", 1))
+		w.env.ProgressMs += number("ms", 0)
+		return fmt.Sprintf("height %d, progress %d ms, compiled at %d ms\n", w.env.Height, w.env.ProgressMs, w.debt().Until)
+	case "owes":
+		state.Save(w.state, contract.DebtKey(), contract.Debt{Until: w.env.ProgressMs + number("ms", 0)})
+		return "so be it\n"
 	case "instantiate":
 		m := chain.InstantiateContract{Code: number("code", 1), Label: "of " + words[1], Msg: text, Funds: funds, Salt: []byte(options["salt"])}
 		if name, ok := options["admin"]; ok {

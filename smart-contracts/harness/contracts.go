@@ -21,7 +21,18 @@ func (h *Harness) Store(module []byte) (code uint64, err error) {
 		}
 		code = r.Code
 	}
-	return code, h.Blocks(contract.CallableAfter)
+	if err := h.Blocks(contract.CallableAfter); err != nil {
+		return 0, err
+	}
+	for {
+		stored, _ := contract.CodeOf(h.state, code)
+		if stored.WaitMs(h.head().ProgressMs) == 0 {
+			return code, nil
+		}
+		if err := h.Blocks(1); err != nil {
+			return 0, err
+		}
+	}
 }
 
 // mostForRoom is what the harness pays for the room of a call: more than there is gas for.

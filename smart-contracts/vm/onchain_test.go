@@ -63,6 +63,7 @@ func newOnChain(t testing.TB) *onChain {
 	}
 	must(hyper.StoreCode{Checksum: sha256.Sum256(code), Size: uint64(len(code)), Part: code})
 	c.env.Height += contract.CallableAfter
+	c.env.ProgressMs += contract.MaxDebtMs
 	made := must(hyper.InstantiateContract{Code: 1, Label: "caller", Msg: []byte("{}"), Funds: hyper.Nano(1_000), MaxDeposit: hyper.Hyper(10)})
 	c.it = made[1].(hyper.ContractInstantiated).Contract
 	if kept, ok := c.state.Get(contract.StorageKey(c.it, []byte("key"))); !ok || string(kept) != "value" {

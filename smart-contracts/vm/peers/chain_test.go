@@ -81,6 +81,7 @@ func (l *ledger) stored(name string) {
 		l.Errorf("before its time: %+v", did.Why)
 	}
 	l.env.Height += contract.CallableAfter
+	l.env.ProgressMs += contract.MaxDebtMs
 }
 
 func (l *ledger) has(a chain.Address) uint64 { return tokens.AccountOf(l.state, a).Balance.Nano() }
