@@ -19,6 +19,8 @@ type codeCompiler interface {
 	Compile(code contract.Program) error
 	// Ready has it compiled and kept on disk, if it is not.
 	Ready(code contract.Program) error
+	// Check has it compiled anew if what is on disk is not what was written.
+	Check(code contract.Program) error
 	// Pin has it in memory until a period of pins begins, beside what is kept otherwise.
 	Pin(code contract.Program, until uint64) error
 	// Unpin says which of those periods it is.
@@ -37,7 +39,8 @@ type compiler struct {
 
 	mu      sync.Mutex
 	period  uint64        // of pins, of the last block
-	waiting []due         // in the order of the blocks
+	pins    []due         // in the order of the blocks, before all that waits
+	waiting []uint64      // codes to be compiled, in the order of the blocks
 	idle    chan struct{} // closed when none waits any more, nil then
 	stopped bool
 }
@@ -51,11 +54,13 @@ type due struct {
 // begin has compiled, one after the other, what a block of some time has stored, has in memory what it has pinned,
 // and lets go what is pinned no more. That waits for what blocks before have pinned: code that stays pinned does not go first.
 func (c *compiler) begin(now chain.TimeMs, receipts *chain.BlockReceipts) {
-	c.add(contract.PinPeriod(now), codesOf(receipts)...)
+	stored, pinned := codesOf(receipts)
+	c.add(contract.PinPeriod(now), stored, pinned)
 }
 
-// add has some codes compiled, in a period, behind those that wait: numbers are few bytes, and none is left out.
-func (c *compiler) add(period uint64, codes ...uint64) {
+// add has some codes compiled, in a period, behind those that wait: numbers are few bytes, and none is left out. What is
+// pinned has been compiled, and does not wait for ten minutes of code: calls of it are free ten blocks later.
+func (c *compiler) add(period uint64, stored, pinned []uint64) {
 	if c.vm == nil {
 		return
 	}
@@ -63,12 +68,13 @@ func (c *compiler) add(period uint64, codes ...uint64) {
 	defer c.mu.Unlock()
 	if period > c.period {
 		c.period = period
-		c.waiting = append(c.waiting, due{period: period})
+		c.pins = append(c.pins, due{period: period})
 	}
-	for _, code := range codes {
-		c.waiting = append(c.waiting, due{code: code})
+	for _, code := range pinned {
+		c.pins = append(c.pins, due{code: code})
 	}
-	if len(c.waiting) == 0 || c.idle != nil || c.stopped {
+	c.waiting = append(c.waiting, stored...)
+	if len(c.pins)+len(c.waiting) == 0 || c.idle != nil || c.stopped {
 		return
 	}
 	c.idle = make(chan struct{})
@@ -86,12 +92,16 @@ func (c *compiler) add(period uint64, codes ...uint64) {
 func (c *compiler) next() (d due, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped || len(c.waiting) == 0 {
+	switch {
+	case c.stopped || len(c.pins)+len(c.waiting) == 0:
 		close(c.idle)
-		c.idle, c.waiting = nil, nil
+		c.idle, c.pins, c.waiting = nil, nil, nil
 		return due{}, false
+	case len(c.pins) > 0:
+		d, c.pins = c.pins[0], c.pins[1:]
+	default:
+		d.code, c.waiting = c.waiting[0], c.waiting[1:]
 	}
-	d, c.waiting = c.waiting[0], c.waiting[1:]
 	return d, true
 }
 
@@ -110,32 +120,97 @@ func (c *compiler) all(ctx context.Context) error {
 	if c.vm == nil {
 		return nil
 	}
-	snapshot, err := c.open()
+	var codes []uint64
+	var now chain.TimeMs
+	err := c.read(func(snapshot state.Reader) (err error) {
+		codes = contract.ByLoad(snapshot)
+		head, err := execution.HeadOf(snapshot)
+		now = head.TimeMs
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	codes := contract.ByLoad(snapshot)
-	head, err := execution.HeadOf(snapshot)
-	if err := errors.Join(err, snapshot.Close()); err != nil {
-		return err
-	}
-	c.add(contract.PinPeriod(head.TimeMs), codes...)
+	c.add(contract.PinPeriod(now), codes, nil)
 	c.mu.Lock()
 	idle := c.idle
 	c.mu.Unlock()
-	if idle == nil {
-		return ctx.Err()
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done(): // stop ends the rest
+			return ctx.Err()
+		}
 	}
-	select {
-	case <-idle:
-	case <-ctx.Done(): // stop ends the rest
-	}
+	c.check(codes)
 	return ctx.Err()
+}
+
+// check has what is on disk of some codes held to what was written, beside all else: a call of what a disk has lost
+// would wait for a compiler. What counts as kept in memory was read.
+func (c *compiler) check(codes []uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	c.work.Go(func() {
+		for _, id := range codes {
+			if c.hasStopped() {
+				return
+			}
+			if err := c.checkOne(id); err != nil {
+				_ = c.fault(fmt.Errorf("looking at compiled code %d of contracts: %w", id, err)) // it stops the node
+			}
+		}
+	})
+}
+
+func (c *compiler) hasStopped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stopped
+}
+
+func (c *compiler) checkOne(id uint64) error {
+	return c.read(func(snapshot state.Reader) error {
+		code, ok := contract.CodeOf(snapshot, id)
+		if !ok || code.InMemory(snapshot).Kept {
+			return nil
+		}
+		if failed := c.vm.Check(code.Program(snapshot)); failed != nil {
+			c.log.Error("compiled code of contracts is damaged on disk, and could not be written anew: its first call compiles it", slog.Uint64("code", id), slog.Any("error", failed))
+		}
+		return nil
+	})
 }
 
 // one compiles code, and has it in memory if it counts as kept there or is pinned. If the machine fails, that is left to who calls it: nobody may ever do so. Code
 // that no compiler takes is no failure of it.
-func (c *compiler) one(id uint64) (err error) {
+func (c *compiler) one(id uint64) error {
+	return c.read(func(snapshot state.Reader) error {
+		code, ok := contract.CodeOf(snapshot, id)
+		if !ok {
+			return nil
+		}
+		compile, is := c.vm.Ready, code.InMemory(snapshot)
+		if is.Kept {
+			compile = c.vm.Compile
+		}
+		program := code.Program(snapshot)
+		failed := compile(program)
+		if failed == nil {
+			failed = c.vm.Pin(program, is.PinnedTo)
+		}
+		if failed != nil {
+			c.log.Error("code of contracts could not be compiled; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", failed))
+		}
+		return nil
+	})
+}
+
+// read has f read the state as it is now. A fault of the store is its error.
+func (c *compiler) read(f func(state.Reader) error) (err error) {
 	snapshot, err := c.open()
 	if err != nil {
 		return err
@@ -150,34 +225,20 @@ func (c *compiler) one(id uint64) (err error) {
 		}
 		err = errors.Join(err, snapshot.Close())
 	}()
-	if code, ok := contract.CodeOf(snapshot, id); ok {
-		compile, is := c.vm.Ready, code.InMemory(snapshot)
-		if is.Kept {
-			compile = c.vm.Compile
-		}
-		program := code.Program(snapshot)
-		failed := compile(program)
-		if failed == nil {
-			failed = c.vm.Pin(program, is.PinnedTo)
-		}
-		if failed != nil {
-			c.log.Error("code of contracts could not be compiled; a call of it would stop this node", slog.Uint64("code", id), slog.Any("error", failed))
-		}
-	}
-	return nil
+	return f(snapshot)
 }
 
-// codesOf returns the numbers of the codes that a block has stored or pinned.
-func codesOf(receipts *chain.BlockReceipts) (codes []uint64) {
+// codesOf returns the numbers of the codes that a block has stored, and of those that it has pinned.
+func codesOf(receipts *chain.BlockReceipts) (stored, pinned []uint64) {
 	for i := range receipts.Txs {
 		for _, e := range receipts.Txs[i].Events {
-			if stored, ok := e.(chain.CodeStored); ok {
-				codes = append(codes, uint64(stored.Code))
+			if e, ok := e.(chain.CodeStored); ok {
+				stored = append(stored, uint64(e.Code))
 			}
-			if pinned, ok := e.(chain.CodePinned); ok {
-				codes = append(codes, uint64(pinned.Code))
+			if e, ok := e.(chain.CodePinned); ok {
+				pinned = append(pinned, uint64(e.Code))
 			}
 		}
 	}
-	return codes
+	return stored, pinned
 }

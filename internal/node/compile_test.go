@@ -28,6 +28,7 @@ type slowCompiler struct {
 	refuses  crypto.Digest
 	compiled []crypto.Digest
 	ready    []crypto.Digest
+	checked  []crypto.Digest
 	pinned   []pinned // whatever the period is
 	period   uint64
 	done     []string // of pins and periods
@@ -45,6 +46,14 @@ func (c *slowCompiler) Compile(code contract.Program) error {
 		return errors.New("it does not like it")
 	}
 	c.compiled = append(c.compiled, code.ID)
+	return nil
+}
+
+func (c *slowCompiler) Check(code contract.Program) error {
+	c.checked = append(c.checked, code.ID)
+	if code.ID == c.refuses {
+		return errors.New("the disk is full")
+	}
 	return nil
 }
 
@@ -110,7 +119,7 @@ func TestCompilerLeavesNothingOut(t *testing.T) {
 		t.Errorf("of what is refused it says %q", said)
 	}
 	c.stop()
-	c.add(today, 1)
+	c.add(today, []uint64{1}, nil)
 	if c.work.Wait(); len(machine.compiled) != 2*blocks-1 {
 		t.Error("one that was stopped goes on")
 	}
@@ -143,14 +152,14 @@ func TestAllIsCompiledBefore(t *testing.T) {
 
 // TestOnlyWhatIsKeptIsRead: a node that begins reads what counts as kept, the last loaded last, and of all
 // else only sees to it that it is on disk: a start takes as long as that and the number of codes let it,
-// however many there are.
+// however many there are. What is on disk is looked at when the node has begun, until it stops.
 func TestOnlyWhatIsKeptIsRead(t *testing.T) {
 	const codes, kept = 255, contract.CacheBytes / 2 >> 20
 	kv, ids := withCodes(codes + kept)
-	machine := &slowCompiler{may: make(chan struct{})}
+	machine, said := &slowCompiler{may: make(chan struct{}), refuses: ids[7]}, new(bytes.Buffer)
 	close(machine.may)
 	c := compiler{
-		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: slog.New(slog.NewTextHandler(said, nil)),
 		fault: func(err error) error { t.Error(err); return err },
 	}
 	if err := c.all(t.Context()); err != nil {
@@ -158,6 +167,13 @@ func TestOnlyWhatIsKeptIsRead(t *testing.T) {
 	}
 	if !slices.Equal(machine.ready, ids[:codes]) || !slices.Equal(machine.compiled, ids[codes:]) {
 		t.Errorf("%d are on disk, want %d; %d in memory, want %d", len(machine.ready), codes, len(machine.compiled), kept)
+	}
+	if c.work.Wait(); !slices.Equal(machine.checked, ids[:codes]) || !strings.Contains(said.String(), "damaged on disk") || !strings.Contains(said.String(), "code=8") {
+		t.Errorf("%d are looked at, want %d; of what cannot be mended it says %q", len(machine.checked), codes, said)
+	}
+	c.stop()
+	if c.check([]uint64{1}); len(machine.checked) != codes {
+		t.Error("one that was stopped looks at more")
 	}
 }
 
@@ -222,5 +238,28 @@ func TestPinsDoNotLapse(t *testing.T) {
 	c.work.Wait()
 	if want := []string{fmt.Sprint("it is ", today), fmt.Sprint("pinned to ", today+2), fmt.Sprint("it is ", today+1)}; !slices.Equal(machine.done, want) {
 		t.Errorf("%q, want %q", machine.done, want)
+	}
+}
+
+// TestPinsDoNotWaitForCompilers: code that is pinned is in memory before what was stored earlier is compiled, but for one
+// code that is: so ten blocks do for pins, however much there is to compile.
+func TestPinsDoNotWaitForCompilers(t *testing.T) {
+	const codes = 300
+	kv, ids := withCodes(codes)
+	machine := &slowCompiler{may: make(chan struct{})}
+	c := compiler{
+		vm: machine, open: func() (closableState, error) { return openState{kv}, nil }, log: quiet(),
+		fault: func(err error) error { t.Error(err); return err },
+	}
+	stored := make([]chain.Event, codes-1)
+	for i := range stored {
+		stored[i] = chain.CodeStored{Code: chain.Number(i + 1)}
+	}
+	c.begin(contract.PinsBegin(today), &chain.BlockReceipts{Txs: []chain.Receipt{{Events: stored}}})
+	c.begin(contract.PinsBegin(today), &chain.BlockReceipts{Txs: []chain.Receipt{{Events: chain.Events{chain.CodePinned{Code: codes}}}}})
+	close(machine.may)
+	c.work.Wait()
+	if done := len(machine.ready) + len(machine.compiled); done != codes || slices.Index(machine.compiled, ids[codes-1]) != 0 || len(machine.ready) == 0 {
+		t.Errorf("%d are done; what is pinned is number %d of %d that are kept", done, slices.Index(machine.compiled, ids[codes-1]), len(machine.compiled))
 	}
 }

@@ -69,25 +69,25 @@ func (n *Node) ContractCode(ctx context.Context, code uint64, prove bool) (api.C
 		return api.ContractCode{}, fmt.Errorf("code %d: %w", code, err)
 	}
 	out := api.ContractCode{
-		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Height: value.Height, Proof: value.Proof,
+		Code: api.Uint64(code), Creator: c.Creator, Checksum: c.Checksum, Size: api.Uint64(c.Size), Callable: c.Callable, Ready: api.Uint64(c.Ready), Height: value.Height, Proof: value.Proof,
 	}
 	snapshot, err := n.store.Snapshot()
 	if err != nil {
 		return api.ContractCode{}, err
 	}
 	defer n.closeSnapshot(snapshot)
-	return out, inMemory(snapshot, &c, &out)
+	return out, ofNodes(snapshot, &c, &out)
 }
 
-// inMemory fills in what nodes have of code in memory, as of a state.
-func inMemory(r state.Reader, code *contract.Code, out *api.ContractCode) (err error) {
+// ofNodes fills in how long code waits for nodes to compile it, and what they have of it in memory, as of a state.
+func ofNodes(r state.Reader, code *contract.Code, out *api.ContractCode) (err error) {
 	defer recoverFault(&err)
 	head, err := execution.HeadOf(r)
 	if err != nil {
 		return err
 	}
 	is := code.InMemory(r)
-	out.Native = api.Uint64(is.Native)
+	out.Wait, out.Native = api.Uint64(code.WaitMs(head.ProgressMs)), api.Uint64(is.Native)
 	if is.PinnedTo > contract.PinPeriod(head.TimeMs) {
 		out.PinnedTo = contract.PinsBegin(is.PinnedTo)
 	}

@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/execution"
 	"github.com/hypermesh/hypermesh/internal/rpc"
+	"github.com/hypermesh/hypermesh/internal/store"
 	"github.com/hypermesh/hypermesh/internal/wasm"
 	"github.com/hypermesh/hypermesh/sdk/api"
 	"github.com/hypermesh/hypermesh/smart-contracts/contract"
@@ -134,6 +138,56 @@ func TestContractsOfANode(t *testing.T) {
 	}
 }
 
+// TestASecondStartTouchesNothing: who starts a node in the home of one that runs is refused, and what that has compiled
+// stays, whatever release it is of; what another release has left is removed by who has the home to himself.
+func TestASecondStartTouchesNothing(t *testing.T) {
+	config := DefaultConfig()
+	config.Home, config.Listen = t.TempDir(), "127.0.0.1:0"
+	genesis, err := json.Marshal(testGenesis(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(config.Home, GenesisFile), genesis, 0o600), WriteKey(filepath.Join(config.Home, NodeKeyFile), keyOf(0, 't'))); err != nil {
+		t.Fatal(err)
+	}
+	running, err := Open(config, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	contracts := filepath.Join(config.Home, dataDir, "contracts")
+	compiled := filepath.Join(contracts, "0a.0123456789abcdef.native") // by the release that runs, as it were
+	written := filepath.Join(contracts, "1.new")
+	if err := errors.Join(os.MkdirAll(contracts, 0o700), os.WriteFile(compiled, []byte("native"), 0o600), os.WriteFile(written, []byte("nat"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(config, quiet()); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("a second start: %v", err)
+	}
+	there := func() int {
+		names, err := filepath.Glob(filepath.Join(contracts, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	if there() != 2 {
+		t.Errorf("of two files of the node that runs there are %d", there())
+	}
+	if err := running.close(); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := Open(config, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there() != 0 {
+		t.Errorf("of no use are %d files, and are there", there())
+	}
+	if err := alone.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // pinsOfANode has a block pin the first code, and the node say to when that is.
 func pinsOfANode(t *testing.T, n *Node, block func(chain.Msg)) {
 	t.Helper()
@@ -153,9 +207,9 @@ func pinsOfANode(t *testing.T, n *Node, block func(chain.Msg)) {
 	}
 }
 
-// TestInMemoryOfABrokenState: a question about code is answered with an error, as all are, if the disk is gone.
-func TestInMemoryOfABrokenState(t *testing.T) {
-	if err := inMemory(&brokenState{}, &contract.Code{}, &api.ContractCode{}); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
+// TestCodeOfABrokenState: a question about code is answered with an error, as all are, if the disk is gone.
+func TestCodeOfABrokenState(t *testing.T) {
+	if err := ofNodes(&brokenState{}, &contract.Code{}, &api.ContractCode{}); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
 		t.Error(err)
 	}
 }

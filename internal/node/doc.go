@@ -26,7 +26,8 @@
 //   - one that adds up the whole state when an epoch has ended (auditor);
 //   - one that reads what the next blocks will read of the disk (foresight);
 //   - one that compiles the code of contracts that blocks have stored, and has in
-//     memory what they have pinned (compiler);
+//     memory what they have pinned, and after a start one that looks whether what is
+//     on disk is whole (compiler);
 //   - the pruner, unless the node is an archive;
 //   - the gossip's timers, of which there is one for what waits to be sent and one
 //     for what is looked after, and none after Run.
@@ -55,8 +56,8 @@
 //     oldest is closed and asks again, and one more of its host is;
 //   - contracts that answer queries from outside (maxAsked): one more is told that
 //     the node is busy;
-//   - blocks whose code of contracts is compiled (maxCompiling): what is stored by
-//     more of them is compiled when it is called;
+//   - code of contracts that is compiled (compiler): none is left out; what is stored
+//     is what the chain lets wait (contract.MaxDebtMs);
 //   - requests of joiners (statesync.Server): a peer's fifth at a time is refused,
 //     and answers wait for their turn within bounded rates of bytes;
 //   - speculative branches: one with transactions waits until it is at most

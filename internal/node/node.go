@@ -94,15 +94,15 @@ func Open(config Config, log *slog.Logger) (deps Deps, err error) {
 	if err = os.MkdirAll(path(dataDir), 0o755); err != nil {
 		return deps, fmt.Errorf("making the data directory: %w", err)
 	}
-	seed := nodeKey.Seed()
-	if deps.VM, err = vm.New(vm.Config{Dir: filepath.Join(path(dataDir), "contracts"), Key: crypto.DomainCompiledKey.Hash(seed[:]), Log: log}); err != nil {
-		return deps, err
-	}
 	options := store.Options{CacheBytes: max(int64(config.CacheMiB)<<20/3, 1<<20), RecordBytes: int64(config.CacheMiB) << 20 / 3 * 2, TreeBytes: int64(config.TreeMiB) << 20, Logger: log, NodeMemory: config.NodeMemory}
 	if deps.Store, err = store.Open(filepath.Join(path(dataDir), "chain"), options); err != nil {
 		return deps, err
 	}
 	if deps.Logs, err = store.OpenLogs(path(dataDir)); err != nil {
+		return deps, err
+	}
+	seed := nodeKey.Seed() // the data are this node's alone by now: the machine removes what it did not write
+	if deps.VM, err = vm.New(vm.Config{Dir: filepath.Join(path(dataDir), "contracts"), Key: crypto.DomainCompiledKey.Hash(seed[:]), Log: log}); err != nil {
 		return deps, err
 	}
 	if err = deps.openKeys(config.Home, config.ConsensusKeys); err != nil {

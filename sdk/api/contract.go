@@ -77,7 +77,9 @@ type ContractCode struct {
 	Creator  chain.Address `json:"creator"`
 	Checksum crypto.Digest `json:"checksum" doc:"SHA-256 of the code as it was uploaded"`
 	Size     Uint64        `json:"size" doc:"in bytes"`
-	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run"`
+	Callable chain.Height  `json:"callable_height" doc:"the first at which its contracts run, if it is compiled by then"`
+	Ready    Uint64        `json:"ready_progress_ms" doc:"of the chain's progress, which is its time without that in which it stood: from when on it is compiled"`
+	Wait     Uint64        `json:"wait_ms" doc:"how much of that progress is missing; as of the latest block, and not of the proof"`
 	Native   Uint64        `json:"native_bytes" doc:"that it is held to take in memory, by which it pays for loads and pins; not of the proof"`
 	PinnedTo chain.TimeMs  `json:"pinned_until_ms,omitempty" doc:"to when every node keeps it in memory, as of the latest block and not of the proof, and calls go by that from the tenth block after its pin on; none: it is not pinned"`
 	Height   chain.Height  `json:"height" doc:"as of the end of this block"`

@@ -127,6 +127,31 @@ func (m *Machine) Ready(code Code) error {
 	return m.Compile(code)
 }
 
+// Check looks at what is on disk of a contract's code, and has the code compiled anew if that is not what this node wrote:
+// who calls it finds out too, and waits for a compiler. Without a disk it does nothing.
+func (m *Machine) Check(code Code) error {
+	if m.config.Dir == "" {
+		return nil
+	}
+	if err := m.begin(0); err != nil {
+		return err
+	}
+	defer m.end()
+	if m.content(code.ID) != nil {
+		return nil
+	}
+	m.config.Log.Warn("compiled code of a contract is damaged on disk: it is compiled anew", "code", code.ID)
+	prepared, err := code.Load()
+	if err != nil {
+		return fmt.Errorf("vm: loading code %v: %w", code.ID, err)
+	}
+	as, text, err := m.made(code.ID, prepared.Code())
+	if err != nil {
+		return err
+	}
+	return m.write(code.ID, as, text)
+}
+
 // Has reports whether a contract's code is kept, compiled, in memory.
 func (m *Machine) Has(id crypto.Digest) bool {
 	m.mu.Lock()
@@ -298,6 +323,20 @@ func (m *Machine) path(id crypto.Digest) string {
 // node wrote, this engine runs and the disk can read. The bytes are native code: none is
 // looked at before the tag has been.
 func (m *Machine) read(id crypto.Digest) *compiled {
+	content := m.content(id)
+	if content == nil {
+		return nil
+	}
+	n, err := m.bind(id, form(content[0]), content[1:])
+	if err != nil {
+		m.config.Log.Warn("compiled code of a contract is of no use", "code", id, "err", err)
+		return nil
+	}
+	return n
+}
+
+// content returns what is on disk of some code, nil if that is nothing that this node wrote.
+func (m *Machine) content(id crypto.Digest) []byte {
 	if m.config.Dir == "" {
 		return nil
 	}
@@ -315,12 +354,7 @@ func (m *Machine) read(id crypto.Digest) *compiled {
 	if want := m.tag(id, content); subtle.ConstantTimeCompare(want[:], data[:tagBytes]) != 1 {
 		return nil
 	}
-	n, err := m.bind(id, form(content[0]), content[1:])
-	if err != nil {
-		m.config.Log.Warn("compiled code of a contract is of no use", "code", id, "err", err)
-		return nil
-	}
-	return n
+	return content
 }
 
 // removeUseless removes what was being written when the node went down, and what this machine

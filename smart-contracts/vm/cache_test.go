@@ -208,6 +208,58 @@ func TestReady(t *testing.T) {
 	}
 }
 
+// TestDamageOnDiskIsFound: compiled code that a disk has lost, cut short or changed is compiled anew when it is looked
+// at, once, and is there for the call; what is whole is left, and without a disk there is nothing to look at.
+func TestDamageOnDiskIsFound(t *testing.T) {
+	dir := t.TempDir()
+	code, loads := counted(codeOf(t, source("(local.get $msg)", "unreachable")))
+	if err := newMachine(t, vm.Config{Dir: dir}).Compile(code); err != nil || *loads != 1 {
+		t.Fatal(err, *loads)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.native"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	whole, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := slices.Clone(whole)
+	changed[len(changed)/2]++
+	for i, c := range []struct {
+		content []byte
+		want    int
+	}{{whole, 0}, {whole[:len(whole)-1], 1}, {whole[:32], 1}, {nil, 1}, {changed, 1}} {
+		if err := os.WriteFile(names[0], c.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m := newMachine(t, vm.Config{Dir: dir})
+		before := *loads
+		for range 2 {
+			if err := errors.Join(m.Ready(code), m.Check(code)); err != nil || *loads-before != c.want {
+				t.Errorf("%d: compiled %d times, want %d; %v", i, *loads-before, c.want, err)
+			}
+		}
+		if o, err := m.Run(code, execute, newWorld()); err != nil || o.End != vm.Returned || *loads-before != c.want {
+			t.Errorf("%d: the call has compiled it: %d times in all, %v", i, *loads-before, err)
+		}
+		if err := os.Remove(names[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Check(code); err != nil || *loads-before != c.want+1 {
+			t.Errorf("%d: gone while it is in memory: compiled %d times, %v", i, *loads-before, err)
+		}
+		m.Close()
+		if err := m.Check(code); !errors.Is(err, vm.ErrClosed) {
+			t.Errorf("%d: after the end: %v", i, err)
+		}
+	}
+	before := *loads
+	if err := newMachine(t, vm.Config{}).Check(code); err != nil || *loads != before {
+		t.Errorf("without a disk: compiled %d times, %v", *loads-before, err)
+	}
+}
+
 // TestWhoDoesNotPayKeepsNothing: what calls for which nobody pays have had loaded is kept beside, a little
 // of it; of what is kept for others nothing goes for it, and nothing stays longer because of it.
 func TestWhoDoesNotPayKeepsNothing(t *testing.T) {
