@@ -10,6 +10,7 @@ import (
 
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/sdk/api"
+	"github.com/hypermesh/hypermesh/smart-contracts/contract"
 )
 
 // BuilderOptions are how a Builder makes transactions. A zero field is its
@@ -17,7 +18,7 @@ import (
 type BuilderOptions struct {
 	Tip           chain.GasPrice // per gas, to the proposer: 0
 	MaxFee        chain.GasPrice // per gas: four times the base fee, and the tip
-	GasLimit      chain.Gas      // what the messages may need (EstimateGas)
+	GasLimit      chain.Gas      // what the messages may need (EstimateGas), and what the code of contracts that they call takes to be loaded
 	ExpiryHeights chain.Height   // after the latest height: DefaultExpiryHeights
 	Memo          string
 	FeePayer      chain.Signer // nil: the sender pays
@@ -73,7 +74,10 @@ func (b *Builder) Build(ctx context.Context, messages ...chain.Msg) (chain.Tx, e
 		signers = append(signers, b.options.FeePayer)
 	}
 	if b.options.GasLimit == (chain.Gas{}) {
-		body.GasLimit = EstimateGas(messages...)
+		if body.GasLimit, err = b.client.estimate(ctx, messages); err != nil {
+			b.Reset()
+			return chain.Tx{}, err
+		}
 	}
 	tx, err := chain.SignTx(body, signers...)
 	if err != nil {
@@ -179,7 +183,8 @@ func (b *Builder) SendAndWait(ctx context.Context, messages ...chain.Msg) (api.T
 }
 
 // EstimateGas returns a gas limit that is enough for messages in the usual
-// case: what is not used is not paid for.
+// case: what is not used is not paid for. A call of a contract whose code is large may take more if nobody
+// has called it lately: what nodes say of that a Builder adds.
 func EstimateGas(messages ...chain.Msg) chain.Gas {
 	const (
 		perTx      = 40_000
@@ -250,13 +255,71 @@ func ofContracts(m chain.Msg) uint64 {
 	_, changes := m.(chain.SetContractAdmin)
 	_, pins := m.(chain.PinCode)
 	switch {
-	case makes || calls || migrates || pins: // which pays for a load
+	case makes || calls || migrates || pins:
 		return perCall
 	case changes:
 		return perPart
 	}
 	return 0
 }
+
+// estimate is EstimateGas, and what loading the code takes that messages call.
+func (c *Client) estimate(ctx context.Context, messages []chain.Msg) (chain.Gas, error) {
+	sum := EstimateGas(messages...)
+	for _, m := range messages {
+		load, err := c.loadGas(ctx, m)
+		if err != nil {
+			return chain.Gas{}, err
+		}
+		var ok bool
+		if sum, ok = sum.Add(chain.GasUnits(load)); !ok {
+			return chain.Gas{}, errors.New("sdk: messages that may use more gas than can be counted")
+		}
+	}
+	return sum, nil
+}
+
+// loadGas is what loading the code takes that a message calls or pins; nothing of what is not there, or not yet.
+func (c *Client) loadGas(ctx context.Context, m chain.Msg) (uint64, error) {
+	code, err := c.codeOf(ctx, m)
+	if code == 0 || err != nil {
+		return 0, err
+	}
+	found, err := c.ContractCode(ctx, code)
+	if IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	kib := uint64(found.Native)/1024 + 1 // as a node says
+	return min(kib, maxNativeKiB) * contract.PricesV1().LoadKiB, nil
+}
+
+// codeOf is the code that a message calls or pins; 0: none, as a node says.
+func (c *Client) codeOf(ctx context.Context, m chain.Msg) (uint64, error) {
+	if makes, ok := m.(chain.InstantiateContract); ok {
+		return makes.Code, nil
+	}
+	if migrates, ok := m.(chain.MigrateContract); ok {
+		return migrates.Code, nil
+	}
+	if pins, ok := m.(chain.PinCode); ok {
+		return pins.Code, nil
+	}
+	calls, ok := m.(chain.ExecuteContract)
+	if !ok {
+		return 0, nil
+	}
+	called, err := c.Contract(ctx, calls.Contract)
+	if IsNotFound(err) { // perhaps not yet
+		return 0, nil
+	}
+	return uint64(called.Code), err
+}
+
+// maxNativeKiB is more than any code becomes.
+const maxNativeKiB = 1 << 20
 
 // draws reports whether a message has nodes drawn, or a breach or a challenge of hardware
 // ended, and pays for that at once.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/hypermesh/hypermesh/consensus/light"
 	"github.com/hypermesh/hypermesh/internal/chain"
@@ -57,6 +58,52 @@ func (c *Client) Contract(ctx context.Context, address chain.Address) (api.Contr
 func (c *Client) ContractCode(ctx context.Context, code uint64) (api.ContractCode, error) {
 	return ask[api.ContractCode](ctx, c, get(c.nodes, "/v1/codes/"+strconv.FormatUint(code, 10), nil))
 }
+
+// StoreAgainIn is when a part of code may be sent again that was refused because nodes have too much of others' to compile,
+// if the chain makes blocks as it does when nobody needs it; false: it was refused for something else. The parts before it
+// are kept.
+func StoreAgainIn(err error) (time.Duration, bool) {
+	rejected, ok := errors.AsType[*RejectedError](err)
+	if !ok || !rejected.Included {
+		return 0, false
+	}
+	ms, ok := contract.StoreInMs(rejected.Reason)
+	return waitOf(ms), ok
+}
+
+// waitOf is a time that a node says.
+func waitOf(ms uint64) time.Duration { return time.Duration(min(ms, mostWaitMs)) * time.Millisecond }
+
+// AwaitCode waits until contracts of code run. Before it waits, wait is told for how long, if the chain makes
+// blocks as it does when nobody needs it; nil: nobody is told.
+func (c *Client) AwaitCode(ctx context.Context, code uint64, wait func(time.Duration)) error {
+	for told := false; ; told = true {
+		found, err := c.ContractCode(ctx, code)
+		if err != nil {
+			return err
+		}
+		if found.Wait == 0 {
+			return c.WaitHeight(ctx, found.Callable)
+		}
+		rest := waitOf(uint64(found.Wait))
+		if !told && wait != nil {
+			wait(rest)
+		}
+		select {
+		case <-time.After(min(max(rest, shortestWait), longestWait)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Who waits for code asks again after longestWait, since the chain may stand, and not before shortestWait, since a
+// millisecond of its progress may be a block away. mostWaitMs is more than any code waits.
+const (
+	shortestWait = 100 * time.Millisecond
+	longestWait  = 5 * time.Second
+	mostWaitMs   = 2 * contract.MaxDebtMs
+)
 
 // ContractSchema returns what code says of its contracts' messages, as a node says.
 func (c *Client) ContractSchema(ctx context.Context, code uint64) (api.ContractSchema, error) {

@@ -89,6 +89,7 @@ type fakeChain struct {
 	epoch    uint64                     // of the next block
 	base     chain.TimeMs               // time of the genesis that is not there
 	closing  bool                       // the next block closes its epoch
+	codes    map[string]*fakeCode       // by number
 }
 
 // committee has the same members in every epoch.
@@ -309,6 +310,8 @@ func (c *fakeChain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.block(w, r, tail)
 	case "epochs":
 		c.epochs(w, tail)
+	case "contracts", "codes":
+		c.contracts(w, head, tail)
 	case "faucet":
 		c.send(w, &api.FaucetResponse{TxID: crypto.Digest{9}})
 	default:

@@ -20,7 +20,8 @@ import (
 func contractStoreCommand() *cli.Command {
 	return &cli.Command{
 		Name: "store", Usage: "put a contract's code on the chain, and wait until it can be used", ArgsUsage: "FILE",
-		Description: "Code of more than 96 KiB goes in several transactions. Validators compile what is new before anybody may use it, for ten blocks.\n\n" +
+		Description: "Code of more than 96 KiB goes in several transactions. Validators compile what is new before anybody may use it: for ten blocks, and for as long as what is\n" +
+			"new takes them, of some seconds for a large contract and ten minutes if others store much.\n\n" +
 			"Example: hypermesh contract store mine.wasm --config net.json --yes",
 		Flags:  append(accountFlags(), chainFlags()...),
 		Action: contractStore,
@@ -162,7 +163,7 @@ func contractStore(c *cli.Context) error {
 		return err
 	}
 	for i := range parts {
-		r, err := s.send(c, sdk.BuilderOptions{}, parts[i])
+		r, err := s.sendPart(c, parts[i])
 		if err != nil {
 			return err
 		}
@@ -170,7 +171,7 @@ func contractStore(c *cli.Context) error {
 		if !ok {
 			continue
 		}
-		if err := s.awaitHeight(c.Context, chain.Height(stored.Callable)); err != nil {
+		if err := s.awaitCode(c, uint64(stored.Code)); err != nil {
 			return err
 		}
 		return printContract(c, r, fmt.Sprintf("code         %d", stored.Code), struct {
@@ -181,24 +182,30 @@ func contractStore(c *cli.Context) error {
 	return errors.New("the node shows no code: the last part was not stored")
 }
 
-// awaitHeight waits until transactions are executed at a height.
-func (s *sender) awaitHeight(ctx context.Context, want chain.Height) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
+// sendPart sends a part of code, and again when there is time to compile it: who began anew would burn HYPER for all
+// parts once more.
+func (s *sender) sendPart(c *cli.Context, part chain.StoreCode) (sentResult, error) {
 	for {
-		status, err := s.client.Status(ctx)
-		if err != nil {
-			return err
+		r, err := s.send(c, sdk.BuilderOptions{}, part)
+		wait, later := sdk.StoreAgainIn(err)
+		if !later {
+			return r, err
 		}
-		if status.Height >= want {
-			return nil
-		}
+		wait = max(wait, time.Second)
+		fmt.Fprintf(c.App.ErrWriter, "%v\nit is sent again in %s\n", err, wait)
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
+		case <-time.After(wait):
+		case <-c.Context.Done():
+			return r, context.Cause(c.Context)
 		}
 	}
+}
+
+// awaitCode waits until contracts of code run, and says so if that takes time.
+func (s *sender) awaitCode(c *cli.Context, code uint64) error {
+	return s.client.AwaitCode(c.Context, code, func(wait time.Duration) {
+		fmt.Fprintf(c.App.ErrWriter, "validators compile code %d: it can be used in about %s\n", code, wait)
+	})
 }
 
 // eventOf returns the first event of a type.
@@ -236,7 +243,7 @@ func contractInstantiate(c *cli.Context) error {
 	if m.Label == "" || len(m.Label) > chain.MaxContractLabel {
 		return usagef(c, "--label: want 1 to %d bytes", chain.MaxContractLabel)
 	}
-	return callContract(c, m)
+	return callContract(c, m, m.Code)
 }
 
 func contractExecute(c *cli.Context) error {
@@ -269,14 +276,19 @@ func contractMigrate(c *cli.Context) error {
 	if m.MaxDeposit, err = mostForRoom(c); err != nil {
 		return err
 	}
-	return callContract(c, m)
+	return callContract(c, m, m.Code)
 }
 
-// callContract sends a call, and prints what contracts said of it.
-func callContract(c *cli.Context, m chain.Msg) error {
+// callContract sends a call, once codes that it names can be used, and prints what contracts said of it.
+func callContract(c *cli.Context, m chain.Msg, codes ...uint64) error {
 	s, err := openSender(c, "")
 	if err != nil {
 		return err
+	}
+	for _, code := range codes {
+		if err := s.awaitCode(c, code); err != nil {
+			return err
+		}
 	}
 	r, err := s.send(c, withGas(c), m)
 	if err != nil {

@@ -75,6 +75,9 @@ func contractPin(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.awaitCode(c, code); err != nil {
+		return err
+	}
 	r, err := s.send(c, withGas(c), m)
 	if err != nil {
 		return err

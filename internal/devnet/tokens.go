@@ -86,7 +86,7 @@ func (b *bench) issue(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("storing the code: %w", err)
 	}
-	if err := b.clients[0].WaitHeight(ctx, chain.Height(stored.Callable)); err != nil {
+	if err := b.clients[0].AwaitCode(ctx, uint64(stored.Code), nil); err != nil {
 		return err
 	}
 	made, err := sent[chain.ContractInstantiated](ctx, builder, chain.InstantiateContract{
