@@ -196,8 +196,8 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 	return deadlineShares
 }
 
-// share is what a stage of runs takes that no panel judges: asking for them, or paying them.
-func (r *Runs) share() int { return runShares(len(r.Slate) + len(r.Runs)) }
+// share is what a stage of runs takes that no panel judges: asking for them, or paying them and jurors.
+func (r *Runs) share() int { return runShares(len(r.Slate) + len(r.Runs) + len(r.Jurors)) }
 
 func runShares(nodes int) int { return 1 + (nodes+3)/4 }
 

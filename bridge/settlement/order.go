@@ -236,7 +236,7 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 
 // expireOrder deletes the state of an order, and returns how many records it wrote: none
 // if it is gone already. An order whose claim waits in its window, or whose runs have
-// not ended, stays, and is queued anew.
+// not been paid, stays, and is queued anew.
 func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	order, ok := OrderOf(kv, id)
 	if !ok {
@@ -245,9 +245,8 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
 		return 0
 	}
-	written, gone := expireRuns(kv, env, id)
-	if !gone {
-		return written
+	if putOff(kv, env, id) {
+		return 1
 	}
 	if order.First == nil || order.claims() > 1 {
 		var claims [][]byte

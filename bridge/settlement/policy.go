@@ -87,10 +87,10 @@ func fields(list []chain.FieldBytes) []zk.Field {
 // payReplicas pays each of some claims at its own prices, for the least that any of them
 // reports to have used (those that agree report the same), and at most a k-th of the order's
 // max cost: one that nobody checked would else be paid for whatever it says, up to what k runs
-// may cost. So it costs no more than the max cost, which the escrow has. Jurors whom nobody else pays share what is left of that.
-func (p *posted) payReplicas(list []*Claim, jurors []chain.Address) (events chain.Events) {
+// may cost. So it costs no more than the max cost, which the escrow has. Jurors whom nobody else pays share what is left of
+// that, each the fee at most.
+func (p *posted) payReplicas(list []*Claim, jurors []chain.Address, fee chain.Amount) (events chain.Events) {
 	usage := leastUsage(list)
-	most := part1of(p.book.MaxCost, uint64(p.book.Policy.Policy.(chain.PolicyReplicate).K))
 	p.books = newLedger(p.kv, p.env)
 	defer p.books.save()
 	escrow := p.books.purse(p.book.Consumer, p.book.Cluster)
@@ -99,31 +99,58 @@ func (p *posted) payReplicas(list []*Claim, jurors []chain.Address) (events chai
 		if err != nil {
 			panic("settlement: less than what a receipt was taken with cannot be paid: " + err.Error())
 		}
-		charge, fits := p.book.PriorityBps.Charge(cost)
-		if !fits {
-			charge = most
-		}
 		c.Records = p.resources(c, usage, c.Pending.Prices, c.Pending.Ended)
-		p.pay(escrow, c, lesser(charge, most))
+		p.pay(escrow, c, p.chargeOfRun(cost))
 		p.saveClaim(c)
 		events = append(events, p.settled(c))
 	}
-	events = append(events, p.payJurors(escrow, list, jurors)...)
+	events = append(events, p.payJurors(escrow, jurors, fee)...)
 	p.book.Closed = true
 	saveOrder(p.kv, p.id, &p.book)
 	return events
 }
 
-// payJurors pays each of some jurors what the least paid run got, or an equal part of what is left of the max cost: they ran
-// the job as those did, and nobody was wrong who could pay them.
-func (p *posted) payJurors(escrow *purse, runs []*Claim, jurors []chain.Address) chain.Events {
-	if len(jurors) == 0 || len(runs) == 0 {
+// mostOfRun is what a run is paid at most: the k-th part of the order's max cost.
+func (p *posted) mostOfRun() chain.Amount {
+	return part1of(p.book.MaxCost, uint64(p.book.Policy.Policy.(chain.PolicyReplicate).K))
+}
+
+// chargeOfRun is what the consumer pays for a run that costs so much, the order's priority fee included.
+func (p *posted) chargeOfRun(cost chain.Amount) chain.Amount {
+	charge, fits := p.book.PriorityBps.Charge(cost)
+	if !fits {
+		return p.mostOfRun()
+	}
+	return lesser(charge, p.mostOfRun())
+}
+
+// jurorFee is what a juror is paid at most where nobody was wrong who could pay it: what the dearest of the runs that
+// were shown, not paid for less than it says, would get. One that asks for nothing, or leaves out what it used, does
+// not have the jurors work for nothing; if all ask for nothing, what a run gets at most is all that says what one is worth.
+func (p *posted) jurorFee(shown map[int]*Claim) (fee chain.Amount) {
+	gets := func(charge chain.Amount) chain.Amount {
+		return splitCost(charge, &p.env.Params, shares{p.cluster.FeeBps, p.book.PriorityBps}).paid
+	}
+	for _, c := range shown { // order-free: the largest
+		cost, err := chain.Cost(c.Pending.Usage, c.Pending.Prices)
+		if err != nil {
+			panic("settlement: what a receipt was taken with cannot be paid: " + err.Error())
+		}
+		fee = larger(fee, gets(p.chargeOfRun(cost)))
+	}
+	if fee.IsZero() {
+		return gets(p.mostOfRun())
+	}
+	return fee
+}
+
+// payJurors pays each of some jurors a fee, or an equal part of what is left of the max cost if that is less: they ran
+// the job as those did whose runs were shown.
+func (p *posted) payJurors(escrow *purse, jurors []chain.Address, fee chain.Amount) chain.Events {
+	if len(jurors) == 0 {
 		return nil
 	}
-	each := part1of(sound(p.book.MaxCost.Sub(p.book.Spent)), uint64(len(jurors)))
-	for _, c := range runs {
-		each = lesser(each, c.Paid)
-	}
+	each := lesser(fee, part1of(sound(p.book.MaxCost.Sub(p.book.Spent)), uint64(len(jurors))))
 	if each.IsZero() {
 		return nil
 	}
@@ -140,6 +167,9 @@ func (p *posted) payJurors(escrow *purse, runs []*Claim, jurors []chain.Address)
 // the claim that reports the least of it.
 func leastUsage(claims []*Claim) []chain.Usage {
 	var least []chain.Usage
+	if len(claims) == 0 {
+		return nil
+	}
 	for _, u := range claims[0].Pending.Usage {
 		inAll := true
 		for _, c := range claims[1:] {

@@ -19,7 +19,7 @@ const (
 	StageReveal                        // those who committed show their receipts until Due
 	StagePanelDraw                     // at DrawAt a panel is drawn
 	StagePanel                         // a panel judges it
-	StageOwed                          // it is known who is paid, and that is yet to be done
+	StageOwed                          // it is known who is paid, and that is yet to be done: at Due a block does it
 	StageCheck                         // a node of the roll runs it, and votes on a panel of its own
 )
 
@@ -55,7 +55,6 @@ type Runs struct {
 	Slice   chain.Amount    // of the cluster's bond that is locked; zero: none, any more
 	Held    chain.Amount    // out of the consumer's escrow, until it is paid
 	Jurors  []chain.Address // in StageOwed: owners of jurors who are paid of what is left
-	Until   chain.TimeMs    // in StageOwed: until when that is kept
 }
 
 // Bidder is a node that may be drawn.
@@ -542,13 +541,12 @@ func (r *replica) freeAll() (events chain.Events) {
 	return events
 }
 
-// owe notes who is paid, and frees what is staked still. The consumer has its money back at once if nobody is.
+// owe notes which runs are paid, beside jurors, and frees what is staked still. The consumer has its money back at once if nobody is.
 func (r *replica) owe(finding chain.RunFinding, owed []uint8) chain.Events {
 	events := r.freeAll()
 	r.runs.Stage, r.runs.Finding, r.runs.Owed = StageOwed, finding, owed
-	r.runs.Until = max(r.book.Expires, r.env.Now+keptMs)
 	r.book.Finding = finding
-	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed) == 0
+	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed)+len(r.runs.Jurors) == 0
 	if r.book.Closed {
 		r.letGo()
 	}
@@ -567,13 +565,20 @@ func (r *replica) free(run *Run) {
 // forget deletes the runs of an order that is closed.
 func (r *replica) forget() { r.kv.Delete(RunsKey(r.id)) }
 
+// owedMs is for how long whoever is owed may have the order paid by CollectRun, before a block pays by itself: nobody
+// can keep anybody from being paid by posting nothing.
+const owedMs = 3_600_000
+
 // settle saves the runs after something that was queued, or forgets them if nobody is paid.
 func (r *replica) settle(events chain.Events) chain.Events {
-	if r.book.Closed {
+	switch {
+	case r.book.Closed:
 		r.forget()
-	} else {
-		r.save()
+		return events
+	case r.runs.Stage == StageOwed:
+		r.await(StageOwed, owedMs)
 	}
+	r.save()
 	return events
 }
 
@@ -591,13 +596,17 @@ func CollectRun(kv state.KV, env *Env, m chain.CollectRun) (chain.Events, *chain
 
 // collect pays those who are owed, and forgets the runs. What is held is enough for all of them.
 func (r *replica) collect() chain.Events {
+	if r.runs.Due != 0 {
+		r.dropDue()
+	}
 	r.letGo()
 	claims := r.shown()
 	list := make([]*Claim, len(r.runs.Owed))
 	for i, at := range r.runs.Owed {
 		list[i] = claims[int(at)]
 	}
-	events := r.payReplicas(list, r.runs.Jurors)
+	fee := r.jurorFee(claims)
+	events := r.payReplicas(list, r.runs.Jurors, fee)
 	r.forget()
 	return events
 }
@@ -746,7 +755,9 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 			}
 		}
 		return r.settle(r.conclude())
-	case StageDraw, StagePanelDraw, StagePanel, StageOwed, StageCheck:
+	case StageOwed:
+		return r.collect()
+	case StageDraw, StagePanelDraw, StagePanel, StageCheck:
 	}
 	panic("settlement: a deadline of runs that have none")
 }
@@ -754,24 +765,12 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 // endedLaterMs is by how much the end of an order is put off while its runs are not.
 const endedLaterMs = 3_600_000
 
-// expireRuns gives back what nobody had paid for an order whose claim window is over, when those who are owed had an
-// hour for that. Runs of which it is not known yet who is paid are kept, and it reports false: each of their stages
-// ends by itself, and whoever waits for the window to end must not save a stake by it. It returns how many
-// records it wrote.
-func expireRuns(kv state.KV, env *Env, id crypto.Digest) (written int, gone bool) {
-	runs, ok := RunsOf(kv, id)
-	if !ok {
-		return 0, true
+// putOff puts off the end of an order that has runs still, and reports whether it has: each of their stages ends by
+// itself, and whoever waits for the window to end must not save a stake by it, or what it owes.
+func putOff(kv state.KV, env *Env, id crypto.Digest) bool {
+	if _, ok := RunsOf(kv, id); !ok {
+		return false
 	}
-	again := env.Now + endedLaterMs
-	if runs.Stage == StageOwed {
-		again = runs.Until
-	}
-	if env.Now <= again {
-		kv.Set(expiryKey(again, id[:]), []byte{})
-		return 1, false
-	}
-	mustRuns(kv, env, id).letGo()
-	kv.Delete(RunsKey(id))
-	return 2, true
+	kv.Set(expiryKey(env.Now+endedLaterMs, id[:]), []byte{})
+	return true
 }

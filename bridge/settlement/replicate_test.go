@@ -29,6 +29,7 @@ type field struct {
 	gift     uint64 // what there was too much from the first check on, and one
 	crowd    []byte // nodes of other owners, so that nine find seats
 	made     int    // draws, as many of the dearest
+	both     bool   // bids name a price of memory, too
 }
 
 func newField(t testing.TB, policy chain.PolicyReplicate) *field {
@@ -75,13 +76,15 @@ func (f *field) begin(nodes ...byte) chain.BeginRun {
 		Commitment: f.commitment(nodes[0]),
 	}
 	for _, n := range nodes {
-		price := f.prices[n]
-		if price == 0 {
+		price, set := f.prices[n]
+		if !set {
 			price = nano
 		}
-		m.Slate = append(m.Slate, chain.SlateBid{
-			Node: key(n).Public(), Prices: []chain.UnitPrice{{Resource: chain.CPU, Price: price}}, Expiry: f.order.Deadline,
-		})
+		prices := []chain.UnitPrice{{Resource: chain.CPU, Price: price}}
+		if f.both {
+			prices = append(prices, chain.UnitPrice{Resource: chain.Memory, Price: price})
+		}
+		m.Slate = append(m.Slate, chain.SlateBid{Node: key(n).Public(), Prices: prices, Expiry: f.order.Deadline})
 	}
 	return m
 }
@@ -691,14 +694,19 @@ func TestRunsEnd(t *testing.T) {
 	}
 	t.Run("owed", func(t *testing.T) {
 		f := newField(t, threeOf3)
-		escrow := f.escrow(consumer).Balance
 		f.disagree()
 		f.judge(found("right"))
 		f.env.Now += 10 * hour
 		f.step(1)
-		f.free()
-		if _, _, known := settlement.Settlement(f.kv, f.id); known || f.escrow(consumer).Balance != escrow {
-			t.Errorf("the order is known: %v; the consumer had %s, and has %s", known, escrow, f.escrow(consumer).Balance)
+		if len(f.paid()) != 0 {
+			t.Fatal("paid before there was an hour to collect it")
+		}
+		f.step(hour)
+		f.over(chain.RunJudged, 40)
+		f.env.Now += 2 * hour
+		f.step(1)
+		if _, _, known := settlement.Settlement(f.kv, f.id); known {
+			t.Error("the order is known still")
 		}
 	})
 	t.Run("judged late", func(t *testing.T) {

@@ -648,14 +648,20 @@ func TestAConvictedClusterTakesNobodyWithIt(t *testing.T) {
 		"nine have what three had not":      {times(3, lacks), times(9, right), chain.RunJudged, false},
 		"three have what the check had not": {times(3, right), nil, chain.RunJudged, true},
 		"nobody has it":                     {times(3, lacks), times(9, lacks), chain.RunUnavailable, false},
+		"three say that they have it not":   {times(3, lacks), nil, chain.RunUnavailable, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newField(t, staked)
 			f.register(operator, operators)
 			f.gather()
 			check := f.disputed(false, lacks)
-			if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(2), f.promised(other, 1), true); why != nil {
-				t.Fatal(why.Reason())
+			convict := func() {
+				if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(2), f.promised(other, 1), true); why != nil {
+					t.Fatal(why.Reason())
+				}
+			}
+			if c.larger == nil { // else when nine are asked already
+				convict()
 			}
 			worth := map[byte]uint64{}
 			judges := func() {
@@ -667,6 +673,7 @@ func TestAConvictedClusterTakesNobodyWithIt(t *testing.T) {
 			worth[check] = f.worth(check)
 			f.judge(inTurn(c.first...))
 			if c.larger != nil {
+				convict()
 				f.drawn()
 				judges()
 				f.judge(inTurn(c.larger...))

@@ -47,12 +47,22 @@ func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
 	if r.runs.Stage != StagePanel || r.runs.Raised != (panel.Round == roundRunsLarger) {
 		panic("settlement: a verdict on runs that wait for none")
 	}
-	if v := panel.Verdict; !r.runs.Raised && (v != nil && lacking(v) || v == nil && panel.lacks()) {
+	if r.raises(panel) {
 		r.runs.Raised = true
 		r.queue(StagePanelDraw)
 		return r.settle(nil)
 	}
 	return r.settle(r.judged(panel))
+}
+
+// raises reports whether nine are to judge what three did: they did not find the data, and the cluster is not to lose a
+// slice of its bond by the word of two. One that was convicted has lost it already: three are enough, and no juror of theirs
+// has nine others work whom nobody would pay.
+func (r *replica) raises(p *Panel) bool {
+	if r.runs.Raised || r.cluster.Convicted != nil {
+		return false
+	}
+	return p.lacks() && (p.Verdict == nil || lacking(p.Verdict))
 }
 
 // judged ends an order that a panel has judged: whom it contradicts, or who committed and showed
@@ -61,7 +71,8 @@ func runsJudged(kv state.KV, env *Env, panel *Panel) chain.Events {
 // consumer pays for what was done: it chose the program. If its data cannot be had the
 // cluster that keeps it loses its slice, and the consumer, which chose that cluster, pays too: they
 // would else have runs for nothing. If the panel found nothing because jurors were silent, only
-// runs that agree, the check among them, are paid: nobody gains by silencing a panel.
+// runs that agree, the check among them, are paid: nobody gains by silencing a panel. Those of its jurors who did
+// vote are paid by the consumer all the same, as wherever nobody was wrong.
 func (r *replica) judged(panel *Panel) chain.Events {
 	final, best := panel.Verdict, r.agreeing()
 	if r.runs.Raised {
@@ -92,7 +103,10 @@ func (r *replica) judged(panel *Panel) chain.Events {
 	if final != nil && final.Finding == chain.FoundResult {
 		events = append(events, panel.excuse(r.kv, r.env, lied)...)
 	}
-	if final == nil && len(owed) > 0 {
+	if final != nil && lacking(final) && !r.runs.Raised {
+		final = nil // of three, at a convicted cluster, which can have shown the data to one of them alone
+	}
+	if final == nil {
 		r.runs.Jurors = r.unpaid(panel)
 	}
 	events = append(events, r.closePanels(panel, final, pool)...)

@@ -127,6 +127,150 @@ func TestJurorsWhoAgreeOnNothingArePaid(t *testing.T) {
 	}
 }
 
+// TestNobodyHasToCollect: whom a panel, or the runs and their check, leave owed is paid by a block when an hour has passed in which nobody had it
+// done, also where that is jurors alone, and the consumer gets back what is left.
+func TestNobodyHasToCollect(t *testing.T) {
+	for name, c := range map[string]struct {
+		votes   []chain.Vote
+		finding chain.RunFinding
+		paid    []byte
+		jurors  int
+	}{
+		"the panel finds who was right": {times(3, found("right")(0)), chain.RunJudged, []byte{40}, 0},
+		"it finds nothing":              {[]chain.Vote{found("right")(0), garbageOf(1), garbageOf(2)}, chain.RunUnstable, []byte{40, 50}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, threeOf3)
+			f.gather()
+			f.disagree()
+			before := f.escrow(consumer).Balance.Nano() + f.order.MaxCost.Nano()
+			f.judge(inTurn(c.votes...))
+			f.step(hour - 1)
+			if runs, open := settlement.RunsOf(f.kv, f.id); !open || runs.Stage != settlement.StageOwed || runs.Due == 0 {
+				t.Fatalf("paid before the hour was over: %+v", runs)
+			}
+			f.step(2)
+			f.over(c.finding, c.paid...)
+			jurors := 0
+			for _, e := range f.events {
+				if e, ok := e.(chain.JurorsPaid); ok {
+					jurors += len(e.Jurors)
+				}
+			}
+			order, _, _ := settlement.Settlement(f.kv, f.id)
+			if left := f.escrow(consumer).Balance.Nano(); jurors != c.jurors || before-left != order.Spent.Nano() {
+				t.Errorf("%d jurors were paid; the consumer has %d of %d left, the order spent %s", jurors, left, before, order.Spent)
+			}
+			if surplus := f.surplus(); len(f.slashed()) == 0 && surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
+// TestNoJurorWorksForNothing: what a juror gets where nobody was wrong does not depend on the run that asks least, or says least of what it used;
+// nor on the others voting.
+func TestNoJurorWorksForNothing(t *testing.T) {
+	const run, maxCost = 3_600_000, 100 * 3_600_000
+	right := found("right")
+	memory := []chain.Usage{{Resource: chain.Memory, Amount: 1, DurationMs: hour}}
+	for name, c := range map[string]struct {
+		free  []byte // nodes that ask for nothing
+		left  bool   // one run says nothing of the processor, and another of memory
+		quiet bool   // one juror shows its vote, and no other
+		each  uint64
+	}{
+		"all ask for the same":    {nil, false, false, run * 93 / 100},
+		"one asks for nothing":    {[]byte{50}, false, false, run * 93 / 100},
+		"all ask for nothing":     {[]byte{40, 50}, false, false, maxCost / 3},
+		"each says another thing": {nil, true, false, run * 93 / 100},
+		"one votes, and no other": {nil, false, true, run * 93 / 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, threeOf3)
+			f.gather()
+			f.order.MaxCost = chain.Nano(maxCost)
+			f.order.Caps = []chain.UnitPrice{{Resource: chain.CPU, Price: nano}, {Resource: chain.Memory, Price: nano}}
+			f.use(f.order)
+			for _, n := range c.free {
+				f.prices[n] = 0
+			}
+			f.both = c.left
+			if c.left {
+				r := f.receipt(50)
+				r.Usage = memory
+				f.receipts[50] = r
+			}
+			f.disagree()
+			escrow := f.escrow(consumer).Balance.Nano()
+			voted := f.lastPanel().Jurors[0]
+			before := f.worth(numberOf(voted))
+			finding, paid := chain.RunUnstable, []byte{40, 50}
+			if c.quiet {
+				finding, paid = chain.RunUnjudged, nil
+				f.someJudge(1, func(int) chain.Vote { return right(0) })
+			} else {
+				f.judge(inTurn(right(0), garbageOf(1), garbageOf(2)))
+			}
+			f.do(chain.CollectRun{Order: f.id})
+			f.over(finding, paid...)
+			if got := f.worth(numberOf(voted)) - before; got != c.each {
+				t.Errorf("who found what a run gave got %d, want %d", got, c.each)
+			}
+			spent := c.each
+			for _, cost := range f.paid() {
+				spent += cost
+			}
+			if left := f.escrow(consumer).Balance.Nano(); escrow+maxCost-left != spent {
+				t.Errorf("the consumer paid %d, want %d", escrow+maxCost-left, spent)
+			}
+		})
+	}
+}
+
+// TestNobodyRaisesForNothing: at a cluster that was convicted, and so has no slice to lose, what three jurors found is enough, where some say that
+// the data cannot be had: they would lose nothing by it, and the nine after them would be paid by nobody. Whoever ran the job
+// loses nothing by that either, since the cluster can have shown the data to it alone, and is paid by the consumer.
+func TestNobodyRaisesForNothing(t *testing.T) {
+	right, lacks := found("right")(0), chain.Vote{Finding: chain.FoundUnavailable}
+	for name, c := range map[string]struct {
+		votes   []chain.Vote
+		finding chain.RunFinding
+		paid    bool // the first juror
+	}{
+		"two lack it":                         {[]chain.Vote{right, lacks, lacks}, chain.RunUnavailable, true},
+		"one lacks it, and none agree":        {[]chain.Vote{right, garbageOf(1), lacks}, chain.RunUnstable, true},
+		"one lacks it, and two agree":         {[]chain.Vote{right, right, lacks}, chain.RunJudged, false},
+		"one lacks it, and found what no run": {[]chain.Vote{garbageOf(1), garbageOf(2), lacks}, chain.RunUnstable, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newField(t, staked)
+			f.register(operator, operators)
+			f.gather()
+			f.disputed(false, lacks)
+			if _, why := settlement.ReportAcceptance(f.kv, &f.env, account(2), f.promised(other, 1), true); why != nil {
+				t.Fatal(why.Reason())
+			}
+			juror := numberOf(f.lastPanel().Jurors[0])
+			before := f.worth(juror)
+			f.judge(inTurn(c.votes...))
+			if runs, _ := settlement.RunsOf(f.kv, f.id); runs.Raised || runs.Stage != settlement.StageOwed {
+				t.Fatalf("nine are asked: raised %t, stage %d", runs.Raised, runs.Stage)
+			}
+			f.do(chain.CollectRun{Order: f.id})
+			if order, _, _ := settlement.Settlement(f.kv, f.id); order.Finding != c.finding {
+				t.Errorf("found %s, want %s", order.Finding, c.finding)
+			}
+			if got := f.worth(juror); c.paid != (got > before) || got < before {
+				t.Errorf("the first juror had %d, and has %d; paid: %t", before, got, c.paid)
+			}
+			if surplus := f.surplus(); surplus != 0 {
+				t.Errorf("holdings changed by %d", int64(surplus))
+			}
+		})
+	}
+}
+
 // spent demands that an order cost what its runs were paid for and so much more, out of an escrow that had so much with what is held, and that
 // nobody lost or made anything.
 func (f *field) spent(more, had uint64) {
