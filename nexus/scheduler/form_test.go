@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,7 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/internal/chain"
+	"github.com/hypermesh/hypermesh/internal/codec"
 	"github.com/hypermesh/hypermesh/internal/golden"
+	"github.com/hypermesh/hypermesh/nexus/job"
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
 )
 
@@ -18,7 +22,7 @@ import (
 // by name, and misreads one of the same.
 func TestForm(t *testing.T) {
 	path := filepath.Join("testdata", "form.golden")
-	var d describer
+	d := describer{TB: t}
 	d.describe(reflect.TypeFor[scheduler.Snapshot]())
 	for kind, command := range scheduler.CommandTypes() {
 		d.describe(command)
@@ -45,11 +49,63 @@ func TestForm(t *testing.T) {
 	}
 }
 
+// ofOwnCodec is what types of a codec of their own are made of: of a sum a value of each kind, of any other some.
+var ofOwnCodec = map[reflect.Type][]any{
+	reflect.TypeFor[chain.Amount](): {chain.Nano(0), chain.Nano(math.MaxUint64)},
+	reflect.TypeFor[chain.PolicyField](): {
+		chain.PolicyField{Policy: chain.PolicyNone{}}, chain.PolicyField{Policy: chain.PolicyReplicate{}},
+		chain.PolicyField{Policy: chain.PolicyZK{}}, chain.PolicyField{Policy: chain.PolicyOptimistic{}},
+	},
+	reflect.TypeFor[job.WorkField](): {job.WorkField{Work: job.Wasm{}}, job.WorkField{Work: job.Kernel{}}, job.WorkField{Work: job.Container{}}},
+}
+
 // describer lists the structures that values of types are encoded as, one a line: the kinds of their fields in order. A
-// type of a codec of its own is named.
+// type of a codec of its own is listed by what it makes of some values.
 type describer struct {
+	testing.TB
 	seen  []reflect.Type
 	lines []string
+}
+
+// kindOf is how sums are encoded.
+type kindOf struct {
+	_    struct{} `cbor:",toarray"`
+	Kind uint8
+	Body codec.Raw
+}
+
+// own lists a type of a codec of its own.
+func (d *describer) own(t reflect.Type) {
+	values := ofOwnCodec[t]
+	if len(values) == 0 {
+		d.Errorf("%s has a codec of its own: say in ofOwnCodec what it is made of", t)
+	}
+	var kinds []uint8
+	for _, v := range values {
+		raw := codec.Marshal(v)
+		if t.Kind() != reflect.Struct || t.NumField() != 1 || t.Field(0).Type.Kind() != reflect.Interface {
+			d.lines = append(d.lines, fmt.Sprintf("%s: %v is %x", t, v, raw))
+			continue
+		}
+		var sum kindOf
+		if err := codec.Unmarshal(raw, &sum, len(raw)); err != nil {
+			d.Fatalf("%s is no sum: %v", t, err)
+		}
+		kinds = append(kinds, sum.Kind)
+		variant := reflect.ValueOf(v).Field(0).Elem().Type()
+		d.lines = append(d.lines, fmt.Sprintf("%s: %d is %s", t, sum.Kind, variant))
+		d.describe(variant)
+	}
+	if len(kinds) == 0 {
+		return
+	}
+	for kind := range uint8(math.MaxUint8) {
+		raw := codec.Marshal(kindOf{Kind: kind, Body: codec.Marshal(struct{}{})})
+		err := codec.Unmarshal(raw, reflect.New(t).Interface(), len(raw))
+		if known := err == nil || !strings.Contains(err.Error(), fmt.Sprintf("kind %d is unknown", kind)); known != slices.Contains(kinds, kind) {
+			d.Errorf("%s of kind %d: decoded %t (%v), and in ofOwnCodec %t", t, kind, known, err, !known)
+		}
+	}
 }
 
 func (d *describer) describe(t reflect.Type) {
@@ -59,7 +115,11 @@ func (d *describer) describe(t reflect.Type) {
 	d.seen = append(d.seen, t)
 	switch _, own := t.MethodByName("MarshalCBOR"); {
 	case own:
-	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Slice, t.Kind() == reflect.Array:
+		d.own(t)
+	case t.Kind() == reflect.Array:
+		d.lines = append(d.lines, fmt.Sprintf("%s: %d of %s", t, t.Len(), t.Elem()))
+		d.describe(t.Elem())
+	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Slice:
 		d.describe(t.Elem())
 	case t.Kind() == reflect.Map:
 		d.describe(t.Key())
