@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hypermesh/hypermesh/nexus/scheduler"
@@ -14,10 +15,10 @@ import (
 // formFile is in raft's directory, and says of which form its log and snapshots are.
 const formFile = "form"
 
-// checkForm refuses a raft directory that a program of another form has written: what that logged would be misread, or
-// skipped, and the state be another than that of the other servers. known: it has a log or a snapshot. One that
-// has none yet is of this form from now on.
-func checkForm(dir string, known bool) error {
+// checkForm refuses a raft directory that a program of another form has written, before anything in it is read: what that
+// logged would be misread, or skipped, and the state be another than that of the other servers. One that is empty is of this form
+// from now on.
+func checkForm(dir string) error {
 	path := filepath.Join(dir, formFile)
 	raw, err := os.ReadFile(path)
 	switch {
@@ -27,7 +28,12 @@ func checkForm(dir string, known bool) error {
 		return fmt.Errorf("the log and the snapshots in %s are of form %.20q, this program reads form %s: see docs/NEXUS.md", dir, strings.TrimSpace(string(raw)), scheduler.Form)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("reading of which form the log is: %w", err)
-	case known:
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("reading whether there is a log: %w", err)
+	}
+	if slices.ContainsFunc(files, func(f fs.DirEntry) bool { return !strings.HasPrefix(f.Name(), "."+formFile+"-") }) {
 		return fmt.Errorf("the log and the snapshots in %s are of a form before form 2, this program reads form %s: see docs/NEXUS.md", dir, scheduler.Form)
 	}
 	return writeDurably(path, []byte(scheduler.Form+"\n"))

@@ -11,7 +11,7 @@ import (
 )
 
 // TestADiskOfAnotherFormIsRefused: a server whose log another form of the program has written does not start, and says why,
-// also if that was before forms were noted; with its own it does.
+// also if that was before forms were noted, and before it reads anything that the other may have written otherwise; with its own it does.
 func TestADiskOfAnotherFormIsRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	c.waitLeader()
@@ -20,6 +20,14 @@ func TestADiskOfAnotherFormIsRefused(t *testing.T) {
 	own, err := os.ReadFile(form)
 	if err != nil || string(own) != scheduler.Form+"\n" {
 		t.Fatalf("it noted %q, %v", own, err)
+	}
+	others := map[string][]byte{} // what only the other form reads
+	for _, name := range []string{"aside", filepath.Join("log", "wal-meta.db")} {
+		path := filepath.Join(filepath.Dir(form), name)
+		others[path], _ = os.ReadFile(path) // none: nothing was put aside
+		if err := os.WriteFile(path, []byte("as the other form writes it"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, x := range map[string]struct {
 		change func() error
@@ -41,6 +49,15 @@ func TestADiskOfAnotherFormIsRefused(t *testing.T) {
 			}
 		}
 		if err := os.WriteFile(form, own, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, was := range others {
+		err := os.Remove(path)
+		if was != nil {
+			err = os.WriteFile(path, was, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -57,6 +57,12 @@ func serverID(id crypto.PublicKey) raft.ServerID { return raft.ServerID(id.Strin
 func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm *replica) (_ *consensus, err error) {
 	logger := hclogTo(cfg.Log)
 	dir := filepath.Join(cfg.Home, dataDir, raftDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("server: raft: %w", err)
+	}
+	if err := checkForm(dir); err != nil {
+		return nil, fmt.Errorf("server: raft: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
 		return nil, fmt.Errorf("server: raft: %w", err)
 	}
@@ -82,9 +88,6 @@ func openRaft(cfg *Config, members []transport.NodeAddr, layer *streamLayer, fsm
 	}))
 	known, err := raft.HasExistingState(c.log, c.log, snapshots)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkForm(dir, known); err != nil {
 		return nil, err
 	}
 	config := raftConfig(cfg, layer.pool.endpoint.ID(), logger)
