@@ -250,3 +250,9 @@ func (a *Agent) Spooled(order crypto.Digest) bool {
 
 // RunsLast is how much longer than its claim window runs of an order last at most.
 func (a *Agent) RunsLast(p chain.PolicyReplicate) chain.TimeMs { return a.runsLast(p) }
+
+// Given reports whether the receipt of an order's work can be shown.
+func (a *Agent) Given(order crypto.Digest) bool {
+	_, there := a.spool.given(order)
+	return there
+}

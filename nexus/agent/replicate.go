@@ -86,7 +86,7 @@ const showAttempts = 5
 // to ask, because a server says so.
 func (s *session) show(order crypto.Digest) {
 	a := s.agent
-	done, ok := a.spool.get(order)
+	done, ok := a.spool.given(order)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !ok {
@@ -161,7 +161,7 @@ func (a *Agent) past(ctx context.Context, now chain.TimeMs) map[crypto.Digest]st
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	out, unheard := map[crypto.Digest]string{}, false
-	for _, e := range a.spool.list() {
+	for _, e := range append(a.spool.list(), a.spool.retired()...) {
 		order := e.Done.Receipt.Order
 		policy, replicated := e.Order.Policy.Policy.(chain.PolicyReplicate)
 		switch {

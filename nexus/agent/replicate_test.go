@@ -247,3 +247,38 @@ func TestPledgedReceiptWithoutAChainToAsk(t *testing.T) {
 	}
 	said.await(t, "nobody asked for the pledged receipt", 1)
 }
+
+// TestARefusedPledgeIsKept: a server that wants nothing of a pledged receipt any more is not the chain, which may ask for it still: the node shows it
+// then, also when its claim window is over, and after its agent began anew; and forgets it when the chain has no runs of the order.
+func TestARefusedPledgeIsKept(t *testing.T) {
+	f := &field{runs: map[crypto.Digest]settlement.Runs{}}
+	g := genesis()
+	s := newServer(t, g)
+	config := home(t, g, s)
+	p, said, r := replica(t, f, s, config)
+	as := replicated(s, 1, 1)
+	order := as.Order.ID()
+	f.put(order, 1, settlement.StageRun, settlement.RunAsked)
+	p.gives(as)
+	pledge := p.pledged(&as)
+	p.send(job.Ack{Order: order, Refuse: "the job has ended"})
+	said.await(t, "the servers do not take a pledged receipt", 1)
+	if r.Spooled(order) {
+		t.Error("servers are told of it again and again")
+	}
+	expires := as.Order.Deadline + chain.TimeMs(g.Params.ClaimWindowMs)
+	later := time.UnixMilli(int64(expires) + 365*24*3_600_000)
+	r.Sweep(later)
+	r.stop()
+	p, said, r = replica(t, f, s, config)
+	f.put(order, 1, settlement.StageReveal, settlement.RunCommitted)
+	d := askShown(p, order)
+	if chain.RunCommitment(d.Receipt.Digest(), nodeKey.Public(), d.Salt) != pledge.Commitment {
+		t.Errorf("shows %+v, which it did not pledge", d)
+	}
+	f.forget(order, expires+1, nil)
+	r.Sweep(later)
+	if r.Given(order) {
+		t.Error("kept though the chain has no runs of the order")
+	}
+}

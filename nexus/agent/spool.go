@@ -41,6 +41,9 @@ type spoolEntry struct {
 // attested reports whether a sealed output's claim has all that the chain asks for.
 func (e *spoolEntry) attested() bool { return e.Key != nil && e.Attestation != (crypto.Signature{}) }
 
+// pledged reports whether its node is bound to the receipt, and loses its stake if it does not show it when the chain asks.
+func (e *spoolEntry) pledged() bool { return e.Done.Salt != [32]byte{} }
+
 // complete reports whether its claim has all that the chain asks for.
 func (e *spoolEntry) complete() bool { return complete(&e.Order, e.Attestation) }
 
@@ -316,15 +319,27 @@ func (s *spool) settled(order crypto.Digest) {
 	s.drop(order)
 }
 
-// expire forgets the claims that nobody takes any more.
+// expire forgets the claims that nobody takes any more. Of those that are pledged past says it.
 func (s *spool) expire(now chain.TimeMs) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for order, e := range s.kept.of {
-		if e.Expires < now {
+		if e.Expires < now && !e.pledged() {
 			s.drop(order)
 		}
 	}
+}
+
+// retired returns the pledged entries of which servers need not be told any more.
+func (s *spool) retired() (out []spoolEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.kept.of { // order-free: each for itself
+		if e.pledged() && e.durable {
+			out = append(out, e.spoolEntry)
+		}
+	}
+	return out
 }
 
 // drop forgets what a claim needs. The caller holds s.mu.
@@ -388,6 +403,17 @@ func (s *spool) get(order crypto.Digest) (job.Done, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries.of[order]
+	if e == nil || !e.durable {
+		return job.Done{}, false
+	}
+	return e.Done, true
+}
+
+// given is get, also of what servers need not be told of any more.
+func (s *spool) given(order crypto.Digest) (job.Done, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.known(order)
 	if e == nil || !e.durable {
 		return job.Done{}, false
 	}

@@ -286,7 +286,7 @@ func (a *Agent) cancelTask(order crypto.Digest, reason string) {
 	}
 }
 
-// acknowledged forgets a Done that the servers have, or never will.
+// acknowledged forgets a Done that the servers have, or never will. What its claim, or the chain, may ask for is kept.
 func (a *Agent) acknowledged(ack job.Ack) {
 	if e, ok := a.spool.sealed(ack.Order); ok && ack.Refuse == "" && (!ack.Revealed || !e.attested()) {
 		a.reveal(&e, ack.Attestation)
@@ -296,6 +296,10 @@ func (a *Agent) acknowledged(ack job.Ack) {
 	defer a.mu.Unlock()
 	entry, ok := a.release(ack.Order, true)
 	if !ok {
+		return
+	}
+	if ack.Refuse != "" && entry.pledged() { // which the chain decides, and not a server
+		a.log.Warn("agent: the servers do not take a pledged receipt: it is kept for as long as the chain may ask for it", "order", ack.Order.Short(), "reason", ack.Refuse)
 		return
 	}
 	if ack.Refuse != "" {
@@ -333,6 +337,7 @@ func (a *Agent) sweep(ctx context.Context, now time.Time) {
 		if e, there := a.release(order, false); there {
 			a.log.Warn("agent: dropping a result", "order", order.Short(), "cluster", e.Order.Cluster.Short(), "reason", why)
 		}
+		a.spool.settled(order) // if servers need not be told of it
 	}
 	a.spool.expire(timeMs(now))
 }
