@@ -155,7 +155,7 @@ func (c *Client) submitCovered(ctx context.Context, r *JobRun, cluster crypto.Pu
 }
 
 // EnsureEscrowFor is EnsureEscrow for orders that cost at most an amount, beside
-// those of the consumer that are not final.
+// those of the consumer that its escrow has still to cover.
 func (c *Client) EnsureEscrowFor(ctx context.Context, consumer chain.Signer, cluster crypto.PublicKey, amount chain.Amount) error {
 	outstanding, err := c.outstanding(ctx, consumer)
 	if err != nil {
@@ -175,7 +175,8 @@ func isUncovered(err error) bool {
 }
 
 // outstanding returns the sum of the caps of a consumer's orders that are not
-// final. Only orders that the consumer signed count, whatever the server lists.
+// final, and of which the cluster does not say that the chain has taken the cap out of the escrow
+// already. Only orders that the consumer signed count, whatever the server lists.
 func (c *Client) outstanding(ctx context.Context, consumer chain.Signer) (chain.Amount, error) {
 	key, err := consumer.AccountKey().Ed25519()
 	if err != nil {
@@ -187,7 +188,7 @@ func (c *Client) outstanding(ctx context.Context, consumer chain.Signer) (chain.
 			return chain.Amount{}, fmt.Errorf("sdk: listing the orders: %w", err)
 		}
 		order, err := api.OrderFromJSON(j.Order)
-		if err != nil || j.Status.Final() || j.Leased || !key.Verify(crypto.DomainOrder, order.Payload(), j.OrderSig) {
+		if err != nil || j.Status.Final() || j.Leased || j.Begun || !key.Verify(crypto.DomainOrder, order.Payload(), j.OrderSig) {
 			continue
 		}
 		next, ok := sum.Add(order.MaxCost)

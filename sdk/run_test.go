@@ -2,6 +2,7 @@ package sdk_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -222,6 +223,51 @@ func TestWhatARefutedClaimKeptIsVerified(t *testing.T) {
 			}
 			if r := done.Report(); err != nil || r.Cost != chain.Nano(100+kept) || len(r.Refuted) != 1 || r.Refuted[0] != m.first.Node {
 				t.Errorf("%v in %+v", err, r)
+			}
+		})
+	}
+}
+
+// TestWhatHasBegunIsNotDepositedAgain: what orders may cost that the chain has begun, or leased, has left the escrow; beside others the escrow has
+// to cover those alone that have not. A cluster that says so of all of them has the consumer deposit less, and refuses the order.
+func TestWhatHasBegunIsNotDepositedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(*api.Job)
+		deposit bool
+	}{
+		"begun":  {func(j *api.Job) { j.Begun = true }, false},
+		"leased": {func(j *api.Job) { j.Leased = true }, false},
+		"queued": {func(*api.Job) {}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, nexus := newMarket(t), newFakeNexus(t)
+			for n, cap := range map[uint64]chain.Amount{1: chain.Nano(400), 2: chain.Nano(900)} { // of 1,000
+				o := order()
+				o.Nonce, o.MaxCost = n, cap
+				signature, err := testKey(1).Sign(crypto.DomainOrder, o.Payload())
+				if err != nil {
+					t.Fatal(err)
+				}
+				j := api.Job{ID: o.ID(), Status: job.Settling, Order: api.OrderToJSON(o), OrderSig: signature, Spec: api.SpecToJSON(spec())}
+				if n == 2 {
+					c.change(&j)
+				}
+				nexus.jobs = append(nexus.jobs, j)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			deposits := 0
+			node := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					deposits++
+					cancel()
+				}
+				m.chain.ServeHTTP(w, r)
+			}))
+			client := newClient(t, sdk.Config{Nodes: []string{node}, Nexus: []string{server(t, nexus.mux)}, Genesis: m.chain.genesis})
+			err := client.EnsureEscrowFor(ctx, testKey(1), testKey(3).Public(), chain.Nano(600))
+			if (deposits > 0) != c.deposit || (err != nil) != c.deposit {
+				t.Errorf("%d deposits were sent: %v", deposits, err)
 			}
 		})
 	}

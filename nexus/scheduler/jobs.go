@@ -355,9 +355,9 @@ func (s *State) end(j *Job, status job.Status, reason string) []Effect {
 	return effects
 }
 
-// covered reports whether the chain holds what a job may cost elsewhere than in its consumer's escrow, or did: for its lease, or since
+// Covered reports whether the chain holds what a job may cost elsewhere than in its consumer's escrow, or did: for its lease, or since
 // its runs began. Its cap is not outstanding then.
-func (j *Job) covered() bool { return j.Leased || j.replicated() && j.OnChain.Begun }
+func (j *Job) Covered() bool { return j.Leased || j.replicated() && j.OnChain.Begun }
 
 // spendable is until when, by the time of its blocks, the chain may spend the cap of a job that has ended, though it is not settled: its cap stays
 // outstanding until then. 0: it may not. Of a lease it may as long as the bid of a node that was given it stands: the deals
@@ -379,7 +379,7 @@ func (s *State) spendable(j *Job) (until chain.TimeMs) {
 // lapse notes that a job's cap is let go because its time is over. The chain may have spent it until then without a word to the cluster, and its
 // clock may be behind: so only what an escrow held after that time, by the chain's blocks, covers another order.
 func (s *State) lapse(j *Job, until chain.TimeMs) {
-	if j.covered() {
+	if j.Covered() {
 		return
 	}
 	account := s.accounts[j.consumer]
@@ -397,7 +397,7 @@ func (s *State) letCapGo(j *Job) {
 
 // free takes a job's cap out of its consumer's outstanding total.
 func (s *State) free(j *Job) {
-	if j.covered() {
+	if j.Covered() {
 		return // when that was seen
 	}
 	account := s.accounts[j.consumer]

@@ -240,7 +240,7 @@ func (s *State) Audit() {
 		if j.active {
 			active[j.consumer]++
 		}
-		if (!j.Status.Final() || j.Held != 0) && !j.covered() {
+		if (!j.Status.Final() || j.Held != 0) && !j.Covered() {
 			sum, ok := outstanding[j.consumer].Add(j.Order.MaxCost)
 			if !ok {
 				panic(fmt.Sprintf("scheduler: the caps of %s overflow", j.consumer))

@@ -10,6 +10,7 @@ import (
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/nexus/blob"
 	"github.com/hypermesh/hypermesh/nexus/job"
+	"github.com/hypermesh/hypermesh/nexus/scheduler"
 	"github.com/hypermesh/hypermesh/nexus/server"
 	"github.com/hypermesh/hypermesh/sdk"
 	"github.com/hypermesh/hypermesh/sdk/api"
@@ -79,6 +80,32 @@ func TestAClaimOnItsWayHoldsItsNodesBond(t *testing.T) {
 	}
 	c.chain.set(func() { c.chain.hardware.Height = 5 })
 	until(t, "one of them runs", func() bool { return ran() > 0 })
+}
+
+// TestConsumersAreToldWhatHasBegun: a replicated job says that the chain holds what it may cost, as soon as the cluster counts it as outstanding no more.
+func TestConsumersAreToldWhatHasBegun(t *testing.T) {
+	c := newCluster(t, 1)
+	agents := []*fakeAgent{c.agent(0, nil), c.agent(1, nil)}
+	c.waitNodes(0, 2)
+	id := c.submit(0, chain.PolicyReplicate{K: 2, N: 2, Stake: chain.Hyper(1), WindowMs: 60_000})
+	until(t, "one of them runs it, and is bound", func() bool {
+		for _, a := range agents {
+			if a.ran(id) > 0 {
+				payload := chain.RunPayload(testChain, id, crypto.Digest{1}, 0)
+				a.broadcast(job.Pledge{Order: id, Commitment: crypto.Digest{1}, Signature: a.key.Sign(crypto.DomainRun, payload)})
+			}
+		}
+		return get[api.Job](c, 0, "/v1/jobs/"+id.String()).Status == job.Settling
+	})
+	j := get[api.Job](c, 0, "/v1/jobs/"+id.String())
+	if j.Begun {
+		t.Fatal("it is said to have begun before the chain says so")
+	}
+	c.chain.set(func() {
+		begun := scheduler.Replication{Begun: true, Height: 7, Replicas: []scheduler.Replica{{Node: j.Runs[0].Node, State: scheduler.ReplicaCommitted}}}
+		c.chain.runs = map[crypto.Digest]scheduler.Replication{id: begun}
+	})
+	until(t, "it has begun", func() bool { return get[api.Job](c, 0, "/v1/jobs/"+id.String()).Begun })
 }
 
 // TestAConsumerWithANodeLeavesAPartOfTheBond: whatever a node's bids, and however many consumers order, an owner's nodes get no more of the

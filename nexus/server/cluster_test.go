@@ -103,9 +103,10 @@ type fakeChain struct {
 	leased     map[crypto.PublicKey]settlement.Leased // of those
 	homes      map[crypto.PublicKey]settlement.Home
 
-	neighbour crypto.PublicKey                  // a cluster; zero: there is no other
-	endpoints []string                          // of it
-	looked    map[crypto.Digest]int             // panels
+	neighbour crypto.PublicKey      // a cluster; zero: there is no other
+	endpoints []string              // of it
+	looked    map[crypto.Digest]int // panels
+	runs      map[crypto.Digest]scheduler.Replication
 	locked    chain.Amount                      // of the cluster's bond
 	bonds     map[crypto.PublicKey]chain.Amount // what is free of those of nodes; of others: enough
 }
@@ -192,7 +193,9 @@ func (f *fakeChain) Service(_ context.Context, id chain.LeaseID) (server.Service
 // Replication implements server.Chain: what is settled is.
 func (f *fakeChain) Replication(ctx context.Context, order *chain.Order) (scheduler.Replication, server.Outcome, error) {
 	outcome, err := f.Outcome(ctx, order.ID(), nil)
-	return scheduler.Replication{}, outcome, err
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.runs[order.ID()], outcome, err
 }
 
 // Panels implements server.Chain: it names the panel, and one that is not there.

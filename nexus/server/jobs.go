@@ -184,7 +184,7 @@ func jobToJSON(state *scheduler.State, j *scheduler.Job) api.Job {
 	out := api.Job{
 		ID: j.ID(), Status: j.Status, Reason: state.Reason(j), Policy: j.Order.Policy.String(), Consumer: j.Consumer(),
 		Order: api.OrderToJSON(j.Order), OrderSig: j.OrderSig, Acceptance: api.AcceptanceToJSON(j.Acceptance),
-		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)), Leased: j.Leased,
+		Spec: api.SpecToJSON(j.Spec), SubmittedMs: j.Submitted, ChangedMs: j.Changed, Runs: make([]api.JobRun, len(j.Runs)), Leased: j.Leased, Begun: j.Covered() && !j.Leased,
 	}
 	for i := range j.Runs {
 		out.Runs[i] = runToJSON(&j.Runs[i])

@@ -230,6 +230,7 @@ type Job struct {
 	Output        crypto.Digest    `json:"output,omitzero" doc:"blob of that result"`
 	Settlement    *JobSettlement   `json:"settlement,omitempty" doc:"once it is settled"`
 	Leased        bool             `json:"leased,omitempty" doc:"the chain has its lease, or had it: what it holds is no longer in escrow"`
+	Begun         bool             `json:"begun,omitempty" doc:"the chain has begun its runs under replicate: what it may cost is no longer in escrow"`
 	Deal          *LeaseDeal       `json:"deal,omitempty" doc:"of an order with a term, once a node has it: whoever posts it opens the lease. GET /v1/jobs/{id} alone shows it"`
 }
 
