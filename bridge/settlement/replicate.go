@@ -28,11 +28,12 @@ type RunState uint8
 
 // The states.
 const (
-	RunAsked     RunState = iota + 1 // it was drawn
-	RunCommitted                     // it is bound to its receipt
-	RunShown                         // its receipt is there: a Claim
-	RunSilent                        // it committed, and did not show its receipt in time; it may until a panel has decided
-	RunMissed                        // it did not commit in time
+	RunAsked      RunState = iota + 1 // it was drawn
+	RunCommitted                      // it is bound to its receipt
+	RunShown                          // its receipt is there: a Claim
+	RunSilent                         // it committed, and did not show its receipt in time; it may until a panel has decided
+	RunMissed                         // it did not commit in time
+	RunUnattested                     // its receipt is there, late and without the cluster's word: it saves the stake, and is not paid
 )
 
 // Runs is the chain's state of an order under PolicyReplicate, from its primary's
@@ -370,25 +371,26 @@ func RevealRun(kv state.KV, env *Env, m chain.RevealRun, signed bool) (chain.Eve
 		return nil, why
 	case chain.RunCommitment(m.Receipt.Digest(), m.Receipt.Node, m.Salt) != run.Commitment:
 		return nil, chain.Reject("receipt is not what node %s committed to", m.Receipt.Node.Short())
-	case run.State == RunShown:
+	case run.State == RunShown, run.State == RunUnattested && !m.Attested():
 		return nil, nil
+	case r.runs.Stage == StageReveal && run.State == RunCommitted && !m.Attested():
+		return nil, chain.Reject("receipt has no attestation by cluster %s, and is not late", r.book.Cluster.Short())
 	case r.runs.Stage == StageReveal && run.State == RunCommitted && r.runs.Due > env.ProgressMs:
-	case run.State == RunSilent && r.runs.Stage != StageOwed:
+	case (run.State == RunSilent || run.State == RunUnattested) && r.runs.Stage != StageOwed:
 	default:
 		return nil, chain.Reject("order %s takes no receipts now", m.Receipt.Order.Short())
 	}
 	if why := r.checkReceipt(run, &m); why != nil {
 		return nil, why
 	}
-	claim := Claim{
-		Node: m.Receipt.Node, Provider: run.Owner, Sequence: 1, Result: m.Receipt.Result, Exit: m.Receipt.Exit, Height: env.Height,
-		Pending: &Replica{Prices: run.Bidder.Prices, Usage: m.Receipt.Usage, Fuel: m.Receipt.Fuel, Ended: m.Receipt.Ended, Begins: m.Receipt.Trace.Begins(r.place(run))},
+	var events chain.Events
+	if run.State != RunUnattested {
+		events = r.record(run, &m.Receipt)
 	}
-	r.saveClaim(&claim)
-	r.book.advance(claim.Node)
-	saveOrder(kv, r.id, &r.book)
 	run.State = RunShown
-	events := chain.Events{chain.ClaimRecorded{Order: r.id, Node: claim.Node, Sequence: 1, Result: claim.Result}}
+	if !m.Attested() {
+		run.State = RunUnattested
+	}
 	if r.runs.Stage == StageReveal && r.count(RunCommitted) == 0 {
 		r.dropDue()
 		events = append(events, r.conclude()...)
@@ -398,6 +400,18 @@ func RevealRun(kv state.KV, env *Env, m chain.RevealRun, signed bool) (chain.Eve
 		events = append(events, r.collect()...)
 	}
 	return events, nil
+}
+
+// record enters the claim of a run whose receipt is there.
+func (r *replica) record(run *Run, receipt *chain.UsageReceipt) chain.Events {
+	claim := Claim{
+		Node: receipt.Node, Provider: run.Owner, Sequence: 1, Result: receipt.Result, Exit: receipt.Exit, Height: r.env.Height,
+		Pending: &Replica{Prices: run.Bidder.Prices, Usage: receipt.Usage, Fuel: receipt.Fuel, Ended: receipt.Ended, Begins: receipt.Trace.Begins(r.place(run))},
+	}
+	r.saveClaim(&claim)
+	r.book.advance(claim.Node)
+	saveOrder(r.kv, r.id, &r.book)
+	return chain.Events{chain.ClaimRecorded{Order: r.id, Node: claim.Node, Sequence: 1, Result: claim.Result}}
 }
 
 // checkReceipt demands what a claim's receipt has to keep.
@@ -429,7 +443,7 @@ func (r *replica) checkReceipt(run *Run, m *chain.RevealRun) *chain.Rejection {
 func (r *replica) shown() map[int]*Claim {
 	out := map[int]*Claim{}
 	for i := range r.runs.Runs {
-		if r.runs.Runs[i].State != RunShown {
+		if s := r.runs.Runs[i].State; s != RunShown && s != RunUnattested {
 			continue
 		}
 		key := ClaimKey(chain.ClaimKey{Order: r.id, Node: r.runs.Runs[i].Bidder.Node, Sequence: 1})
@@ -463,12 +477,12 @@ func (r *replica) agreeing() (best side) {
 		yields[i] = c.Yield()
 	}
 	for i := range r.runs.Runs {
-		if claims[i] == nil {
+		if r.runs.Runs[i].State != RunShown {
 			continue
 		}
 		group := side{vouched: check != nil && check.votes(chain.Vote{Finding: chain.FoundResult, Result: yields[i]}) > 0}
 		for k := range r.runs.Runs {
-			if c := claims[k]; c != nil && c.Exit == claims[i].Exit && yields[k] == yields[i] {
+			if c := claims[k]; r.runs.Runs[k].State == RunShown && c.Exit == claims[i].Exit && yields[k] == yields[i] {
 				group.runs = append(group.runs, uint8(k))
 			}
 		}
@@ -494,7 +508,7 @@ func (r *replica) wanted() int {
 // says alone.
 func (r *replica) conclude() chain.Events {
 	best := r.agreeing()
-	shown, silent := r.count(RunShown), r.count(RunSilent)
+	shown, silent := r.count(RunShown), r.count(RunSilent)+r.count(RunUnattested)
 	switch {
 	case best.size() >= r.wanted() && r.trusted(&best) && shown == len(best.runs) && silent == 0:
 		finding := chain.RunAgreed

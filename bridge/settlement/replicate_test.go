@@ -126,7 +126,7 @@ func (f *field) commit(node byte) chain.CommitRun {
 }
 
 func (f *field) reveal(node byte) chain.RevealRun {
-	return chain.RevealRun{Receipt: f.receipt(node), Salt: [32]byte{node}, Cluster: key(cluster).Public()}
+	return chain.RevealRun{Receipt: f.receipt(node), Salt: [32]byte{node}, Cluster: key(cluster).Public(), Attestation: crypto.Signature{1}}
 }
 
 // post executes a message whose signatures all verified.

@@ -84,6 +84,9 @@ func (f *field) anything(t *rapid.T, node byte) {
 		if rapid.IntRange(0, 7).Draw(t, "salted wrongly") == 0 {
 			m.Salt[1] ^= 1
 		}
+		if rapid.IntRange(0, 3).Draw(t, "unattested") == 0 {
+			m.Attestation = crypto.Signature{}
+		}
 		f.try(m)
 	case 7:
 		f.try(chain.CollectRun{Order: f.id})

@@ -155,9 +155,10 @@ func (r *replica) punish(yield crypto.Digest) (right side, pool chain.Amount, ev
 	for i := range r.runs.Runs {
 		run := &r.runs.Runs[i]
 		switch claim := claims[i]; {
+		case claim != nil && claim.Yield() == yield && run.State == RunUnattested: // is not paid, and keeps its stake
 		case claim != nil && claim.Yield() == yield:
 			right.runs = append(right.runs, uint8(i))
-		case run.State == RunShown || run.State == RunSilent:
+		case run.State == RunShown || run.State == RunUnattested || run.State == RunSilent:
 			reward := part1of(r.policy.Stake, jurorShare)
 			slashed := takeSlice(r.kv, r.env, run.Bidder.Node, r.policy.Stake, reward)
 			slashed.Subject = r.id

@@ -154,7 +154,7 @@ func (w *world) revealing(j *job, checked bool) {
 // show has a node show its receipt.
 func (w *world) show(j *job, n *node) {
 	b := j.bound[n]
-	m := chain.RevealRun{Receipt: b.receipt, Salt: b.salt, Cluster: j.order.Cluster}
+	m := chain.RevealRun{Receipt: b.receipt, Salt: b.salt, Cluster: j.order.Cluster, Attestation: crypto.Signature{1}}
 	w.send(post{by: n.owner, do: carried(m, settlement.RevealRun)})
 }
 

@@ -28,6 +28,7 @@ func claimCommand() *cli.Command {
 			claimReportCommand(),
 			claimExportCommand(),
 			claimPostCommand(),
+			claimRevealCommand(),
 		},
 	}
 }

@@ -107,11 +107,15 @@ type RevealRun struct {
 	ReceiptSig  crypto.Signature // by the node
 	Salt        [32]byte
 	Cluster     crypto.PublicKey // the order's home cluster
-	Attestation crypto.Signature // by it, over the receipt
+	Attestation crypto.Signature // by it, over the receipt; zero: there is none
 }
 
+// Attested reports whether the cluster's word comes with the receipt. Without it a receipt is taken only late, and saves
+// its node's stake alone.
+func (m *RevealRun) Attested() bool { return m.Attestation != (crypto.Signature{}) }
+
 // CollectRun pays an order of which it has been found who is to be paid, by a block's own doing: that
-// pays nobody. Anyone may send it.
+// pays nobody before an hour has passed. Anyone may send it.
 type CollectRun struct {
 	_     struct{} `cbor:",toarray"`
 	Order crypto.Digest
@@ -147,11 +151,12 @@ func (m *CommitRun) signatures() ([]crypto.Signed, error) {
 }
 
 func (m *RevealRun) signatures() ([]crypto.Signed, error) {
-	attested := AttestationPayload(m.Receipt.ChainID, m.Receipt.Digest())
-	return []crypto.Signed{
-		crypto.SignedBy(m.Receipt.Node, crypto.DomainUsage, m.Receipt.Payload(), m.ReceiptSig),
-		crypto.SignedBy(m.Cluster, crypto.DomainAttestation, attested, m.Attestation),
-	}, nil
+	list := []crypto.Signed{crypto.SignedBy(m.Receipt.Node, crypto.DomainUsage, m.Receipt.Payload(), m.ReceiptSig)}
+	if m.Attested() {
+		attested := AttestationPayload(m.Receipt.ChainID, m.Receipt.Digest())
+		list = append(list, crypto.SignedBy(m.Cluster, crypto.DomainAttestation, attested, m.Attestation))
+	}
+	return list, nil
 }
 
 func (m *BeginRun) check() error {
@@ -262,7 +267,7 @@ type RunEnded struct {
 	Paid    Number        `json:"paid"`
 }
 
-// JurorsPaid says that an order's consumer paid jurors of whom nobody was wrong: no panel found anything, and each of these votes is
+// JurorsPaid says that an order's consumer paid jurors where nobody was wrong who could: no panel found anything, and each of these votes is
 // what a run gave, or what another juror found.
 type JurorsPaid struct {
 	_        struct{}         `cbor:",toarray"`

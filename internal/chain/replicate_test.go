@@ -77,11 +77,24 @@ func TestEveryRunSignatureCounts(t *testing.T) {
 		"receipt":             reveal(func(m *chain.RevealRun) { m.Receipt.Fuel++ }),
 		"receipt's signature": reveal(func(m *chain.RevealRun) { m.ReceiptSig[3] ^= 1 }),
 		"cluster":             reveal(func(m *chain.RevealRun) { m.Cluster = testKey(9).Public() }),
-		"attestation":         reveal(func(m *chain.RevealRun) { m.Attestation = crypto.Signature{} }),
+		"attestation":         reveal(func(m *chain.RevealRun) { m.Attestation[3] ^= 1 }),
 	} {
 		if signs(t, m) {
 			t.Errorf("%s changed: the signatures verify still", name)
 		}
+	}
+}
+
+// TestAReceiptWithoutAnAttestationSignsForItsNodeAlone: none is no signature that fails, and the message says that it has none.
+func TestAReceiptWithoutAnAttestationSignsForItsNodeAlone(t *testing.T) {
+	m := runMessages()[2].(chain.RevealRun)
+	attested := m.Attested()
+	m.Attestation = crypto.Signature{}
+	if !attested || m.Attested() || !signs(t, m) {
+		t.Errorf("attested %t; without the attestation attested %t, signed %t", attested, m.Attested(), signs(t, m))
+	}
+	if m.ReceiptSig[3] ^= 1; signs(t, m) {
+		t.Error("it verifies without its node's signature")
 	}
 }
 

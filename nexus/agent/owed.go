@@ -42,6 +42,32 @@ func (e *spoolEntry) owed() Owed {
 // the work that ended first before the others. It reads the spool of an agent that runs, or does
 // not. Orders under replicate have none: their runs are shown, and not claimed.
 func ReadOwed(config *Config) ([]Owed, error) {
+	s, err := readSpool(config)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	return s.owed(), nil
+}
+
+// ReadPledged returns the receipts of replicated runs that an agent's node is bound to, each as the message that shows
+// it without its cluster's word, by their orders. It reads the spool of an agent that runs, or does not.
+func ReadPledged(config *Config) ([]chain.RevealRun, error) {
+	s, err := readSpool(config)
+	if err != nil || s == nil {
+		return nil, err
+	}
+	var out []chain.RevealRun
+	for _, e := range append(s.list(), s.retired()...) {
+		if e.pledged() {
+			out = append(out, chain.RevealRun{Receipt: e.Done.Receipt, ReceiptSig: e.Done.ReceiptSig, Salt: e.Done.Salt, Cluster: e.Order.Cluster})
+		}
+	}
+	slices.SortFunc(out, func(a, b chain.RevealRun) int { return a.Receipt.Order.Compare(b.Receipt.Order) })
+	return out, nil
+}
+
+// readSpool reads what an agent keeps; nil: it never kept anything.
+func readSpool(config *Config) (*spool, error) {
 	key, err := readKey(filepath.Join(config.Home, NodeKeyFile))
 	if err != nil {
 		return nil, err
@@ -73,7 +99,7 @@ func ReadOwed(config *Config) ([]Owed, error) {
 		}
 		rest = rest[recordHead+len(record):]
 	}
-	return s.owed(), nil
+	return s, nil
 }
 
 // owed lists what is durable and not known to be paid.

@@ -132,7 +132,7 @@ func (a *Agent) toShow(ctx context.Context, order crypto.Digest) error {
 		return err
 	case !said.there || at < 0:
 		return errors.New("it has no run of this node")
-	case runs.Stage != settlement.StageReveal && runs.Runs[at].State != settlement.RunSilent:
+	case runs.Stage != settlement.StageReveal && runs.Runs[at].State != settlement.RunSilent && runs.Runs[at].State != settlement.RunUnattested:
 		return errors.New("it waits for others to be bound, or for nothing more")
 	}
 	return nil

@@ -270,6 +270,11 @@ func TestARefusedPledgeIsKept(t *testing.T) {
 	later := time.UnixMilli(int64(expires) + 365*24*3_600_000)
 	r.Sweep(later)
 	r.stop()
+	list, err := agent.ReadPledged(&config)
+	if err != nil || len(list) != 1 || list[0].Attested() || list[0].Cluster != as.Order.Cluster ||
+		chain.RunCommitment(list[0].Receipt.Digest(), nodeKey.Public(), list[0].Salt) != pledge.Commitment {
+		t.Errorf("its owner would show %+v, %v", list, err)
+	}
 	p, said, r = replica(t, f, s, config)
 	f.put(order, 1, settlement.StageReveal, settlement.RunCommitted)
 	d := askShown(p, order)

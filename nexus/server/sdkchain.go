@@ -378,7 +378,7 @@ func replicaState(s settlement.RunState) scheduler.ReplicaState {
 		return scheduler.ReplicaCommitted
 	case settlement.RunShown:
 		return scheduler.ReplicaShown
-	case settlement.RunSilent:
+	case settlement.RunSilent, settlement.RunUnattested: // which is paid if the cluster's word comes after all
 		return scheduler.ReplicaSilent
 	case settlement.RunMissed:
 		return scheduler.ReplicaMissed
