@@ -75,7 +75,8 @@
 //  10. Under replicate nobody shows a result before all who run the order then are bound
 //     to theirs, nobody is slashed but by a panel's verdict, the cluster of its slice by no fewer than nine
 //     jurors' after three, or of as much as those lose with it who could not have data that came, and every stake is free or lost once the order is paid, or over.
-//     What the order may cost is held from its beginning until it is paid, or nobody is.
+//     What the order may cost is held from its beginning until it is paid, or nobody is: an hour after it is known who is
+//     owed a block pays, if nobody had that done.
 //
 //  11. A cluster loses its bonds for nothing but what no cluster does that keeps its word: two
 //     acceptances of a consumer with one sequence, or one that promises more than the

@@ -68,6 +68,15 @@ func TestNoClusterSilencesAReplica(t *testing.T) {
 				t.Errorf("found %s, want %s", order.Finding, c.finding)
 			}
 			_, paid := f.paid()[40]
+			recorded := 0
+			for _, e := range f.events {
+				if e, ok := e.(chain.ClaimRecorded); ok && e.Node == key(40).Public() {
+					recorded++
+				}
+			}
+			if recorded > 1 {
+				t.Errorf("its claim was recorded %d times", recorded)
+			}
 			if lost := f.slashed()[40] > 0; paid != c.paid || lost != c.lost {
 				t.Errorf("the node was paid: %t, and slashed: %t; want %t and %t (check %d, third %d)", paid, lost, c.paid, c.lost, check, third)
 			}

@@ -392,7 +392,7 @@ func entries(t *execution.GasTable) map[string]*uint64 {
 func weights(t *execution.GasTable) map[string]*uint64 {
 	return map[string]*uint64{
 		queueMatured: &t.QueueMatured, queueReleased: &t.QueueReleased, queueExpired: &t.QueueExpired, queueLease: &t.QueueLease, queueChannel: &t.QueueChannel,
-		queueDraw: &t.QueueDraw, queuePeers: &t.QueueDraw, queueBreach: &t.QueueDeadline, queueRuns: &t.QueueDeadline, queueHardware: &t.QueueDeadline,
+		queueDraw: &t.QueueDraw, queuePeers: &t.QueueDraw, queueBreach: &t.QueueDeadline, queueRuns: &t.QueueDeadline, queueOwed: &t.QueueDeadline, queueHardware: &t.QueueDeadline,
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	queuePeers    = "queue/draw/peers"        // of a lease
 	queueBreach   = "queue/deadline/breach"   // as many losses as are paid at one time, and more wait
 	queueRuns     = "queue/deadline/runs"     // a panel finds all of sixteen runs wrong, and each slash moves a node on the roll
+	queueOwed     = "queue/deadline/owed"     // sixteen runs and thirteen jurors are paid that nobody had paid, twice: each counts half
 	queueHardware = "queue/deadline/hardware" // a challenge that nobody posted anything of
 )
 
@@ -185,6 +186,40 @@ func judgeRuns(w *gasWorld, kv *state.Overlay, entries int) {
 	}
 }
 
+// payOwed has runs be owed, and jurors, for so long that blocks pay them.
+func payOwed(w *gasWorld, kv *state.Overlay, entries int) {
+	policy := chain.PolicyField{Policy: chain.PolicyReplicate{K: chain.MaxReplicas, N: chain.MaxReplicas, Stake: chain.Hyper(1), WindowMs: 60_000}}
+	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
+	usage := []chain.Usage{{Resource: chain.CPU, Amount: 1, DurationMs: 1_000}}
+	for range 2 * entries {
+		id := w.unique()
+		home := settlement.EscrowKey(consumer.address(), cluster.Public())
+		escrow, _ := state.Load[settlement.Escrow](kv, home)
+		held := chain.Nano(1_000)
+		escrow.Elsewhere, _ = escrow.Elsewhere.Add(held)
+		state.Save(kv, home, escrow)
+		book := settlement.Order{
+			Consumer: consumer.address(), Cluster: cluster.Public(), Policy: policy, MaxCost: held, Expires: w.now + day, Payees: chain.MaxReplicas,
+		}
+		runs := settlement.Runs{Stage: settlement.StageOwed, Checked: true, Rounds: 1, Held: held, Due: w.dueNext(kv, 'g', id)}
+		for n := range chain.MaxReplicas {
+			i := w.poor()
+			node := rolled(i)
+			runs.Runs = append(runs.Runs, settlement.Run{Bidder: settlement.Bidder{Node: node, Prices: prices}, Owner: rolledOwner(i), State: settlement.RunShown, Commitment: crypto.Digest{1}})
+			runs.Owed = append(runs.Owed, uint8(n))
+			state.Save(kv, settlement.ClaimKey(chain.ClaimKey{Order: id, Node: node, Sequence: 1}), settlement.Claim{
+				Node: node, Provider: rolledOwner(i), Sequence: 1, Result: crypto.Digest{2}, Exit: chain.ExitOK, Pending: &settlement.Replica{Prices: prices, Usage: usage},
+			})
+			book.Assignments = append(book.Assignments, settlement.Assignment{Node: node, Next: 2})
+		}
+		for range 13 {
+			runs.Jurors = append(runs.Jurors, rolledOwner(w.poor()))
+		}
+		state.Save(kv, settlement.OrderKey(id), book)
+		state.Save(kv, settlement.RunsKey(id), runs)
+	}
+}
+
 // endChallenges has challenges of hardware be over.
 func endChallenges(w *gasWorld, kv *state.Overlay, entries int) {
 	for range entries {
@@ -216,7 +251,7 @@ func (w *gasWorld) scattered(d disk) map[string]float64 {
 	w.patience = 0
 	defer func() { w.patience = patience }()
 	for name, fill := range map[string]func(*gasWorld, *state.Overlay, int){
-		queueLease: endLeases, queueDraw: awaitPanels, queuePeers: awaitPeers, queueBreach: divideBreaches, queueRuns: judgeRuns, queueHardware: endChallenges,
+		queueLease: endLeases, queueDraw: awaitPanels, queuePeers: awaitPeers, queueBreach: divideBreaches, queueRuns: judgeRuns, queueOwed: payOwed, queueHardware: endChallenges,
 	} { // order-free: each its own
 		entries := 8
 		if name == queueLease || name == queueHardware {
