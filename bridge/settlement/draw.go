@@ -196,8 +196,14 @@ func (of part) dueShare(kv state.KV, id crypto.Digest) int {
 	return deadlineShares
 }
 
-// share is what a stage of runs takes that no panel judges: asking for them, or paying them and jurors.
-func (r *Runs) share() int { return runShares(len(r.Slate) + len(r.Runs) + len(r.Jurors)) }
+// share is what a stage of runs takes that no panel judges: asking for them, or paying them and jurors, of which a run takes
+// as much as two that are asked.
+func (r *Runs) share() int {
+	if r.Stage == StageOwed {
+		return runShares(2*len(r.Runs) + len(r.Jurors))
+	}
+	return runShares(len(r.Slate) + len(r.Runs))
+}
 
 func runShares(nodes int) int { return 1 + (nodes+3)/4 }
 

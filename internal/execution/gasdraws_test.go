@@ -18,7 +18,7 @@ const (
 	queuePeers    = "queue/draw/peers"        // of a lease
 	queueBreach   = "queue/deadline/breach"   // as many losses as are paid at one time, and more wait
 	queueRuns     = "queue/deadline/runs"     // a panel finds all of sixteen runs wrong, and each slash moves a node on the roll
-	queueOwed     = "queue/deadline/owed"     // sixteen runs and thirteen jurors are paid that nobody had paid, twice: each counts half
+	queueOwed     = "queue/deadline/owed"     // sixteen runs and thirteen jurors are paid that nobody had paid: 13 shares of 18
 	queueHardware = "queue/deadline/hardware" // a challenge that nobody posted anything of
 )
 
@@ -191,7 +191,7 @@ func payOwed(w *gasWorld, kv *state.Overlay, entries int) {
 	policy := chain.PolicyField{Policy: chain.PolicyReplicate{K: chain.MaxReplicas, N: chain.MaxReplicas, Stake: chain.Hyper(1), WindowMs: 60_000}}
 	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
 	usage := []chain.Usage{{Resource: chain.CPU, Amount: 1, DurationMs: 1_000}}
-	for range 2 * entries {
+	for range entries {
 		id := w.unique()
 		home := settlement.EscrowKey(consumer.address(), cluster.Public())
 		escrow, _ := state.Load[settlement.Escrow](kv, home)
