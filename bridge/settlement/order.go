@@ -23,7 +23,7 @@ type Order struct {
 	Policy      chain.PolicyField
 	MaxCost     chain.Amount
 	Deadline    chain.TimeMs
-	Expires     chain.TimeMs     // the deadline and the claim window
+	Expires     chain.TimeMs     // the deadline and the claim window, or when what became of it need not be known any more
 	Spent       chain.Amount     // ≤ MaxCost
 	Closed      bool             // paid in full: under replicate and zk it is paid once
 	Assignments []Assignment     // in the order of their first claims
@@ -236,7 +236,7 @@ func ExpireOrders(kv state.KV, env *Env, limit int) (deleted int) {
 
 // expireOrder deletes the state of an order, and returns how many records it wrote: none
 // if it is gone already. An order whose claim waits in its window, or whose runs have
-// not been paid, stays, and is queued anew.
+// not been paid or were an hour ago at most, stays, and is queued anew.
 func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	order, ok := OrderOf(kv, id)
 	if !ok {
@@ -245,7 +245,7 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	if _, open := OpenClaimOf(kv, id); open { // it is queued when that is closed
 		return 0
 	}
-	if putOff(kv, env, id) {
+	if putOff(kv, env, id, &order) {
 		return 1
 	}
 	if order.First == nil || order.claims() > 1 {
@@ -260,4 +260,22 @@ func expireOrder(kv state.KV, env *Env, id crypto.Digest) (written int) {
 	}
 	kv.Delete(OrderKey(id))
 	return written + 1
+}
+
+// endedLaterMs is by how much the end of an order is put off while its runs are not.
+const endedLaterMs = 3_600_000
+
+// putOff puts off the end of an order that has runs still, or that has to be known for longer than was queued, and
+// reports whether it has: each stage of runs ends by itself, and whoever waits for the window to end must not save a stake
+// by it, or what it owes.
+func putOff(kv state.KV, env *Env, id crypto.Digest, order *Order) bool {
+	until := order.Expires
+	if _, ok := RunsOf(kv, id); ok {
+		until = env.Now + endedLaterMs
+	}
+	if until < env.Now {
+		return false
+	}
+	kv.Set(expiryKey(until, id[:]), []byte{})
+	return true
 }

@@ -560,6 +560,7 @@ func (r *replica) owe(finding chain.RunFinding, owed []uint8) chain.Events {
 	events := r.freeAll()
 	r.runs.Stage, r.runs.Finding, r.runs.Owed = StageOwed, finding, owed
 	r.book.Finding = finding
+	r.remember()
 	r.book.Payees, r.book.Closed = uint8(len(owed)), len(owed)+len(r.runs.Jurors) == 0
 	if r.book.Closed {
 		r.letGo()
@@ -575,6 +576,9 @@ func (r *replica) free(run *Run) {
 		run.Staked = false
 	}
 }
+
+// remember has it known for a while what became of the order: the end that is queued is put off when it comes.
+func (r *replica) remember() { r.book.Expires = max(r.book.Expires, r.env.Now+keptMs) }
 
 // forget deletes the runs of an order that is closed.
 func (r *replica) forget() { r.kv.Delete(RunsKey(r.id)) }
@@ -620,6 +624,7 @@ func (r *replica) collect() chain.Events {
 		list[i] = claims[int(at)]
 	}
 	fee := r.jurorFee(claims)
+	r.remember()
 	events := r.payReplicas(list, r.runs.Jurors, fee)
 	r.forget()
 	return events
@@ -774,17 +779,4 @@ func runsDue(kv state.KV, env *Env, id crypto.Digest) chain.Events {
 	case StageDraw, StagePanelDraw, StagePanel, StageCheck:
 	}
 	panic("settlement: a deadline of runs that have none")
-}
-
-// endedLaterMs is by how much the end of an order is put off while its runs are not.
-const endedLaterMs = 3_600_000
-
-// putOff puts off the end of an order that has runs still, and reports whether it has: each of their stages ends by
-// itself, and whoever waits for the window to end must not save a stake by it, or what it owes.
-func putOff(kv state.KV, env *Env, id crypto.Digest) bool {
-	if _, ok := RunsOf(kv, id); !ok {
-		return false
-	}
-	kv.Set(expiryKey(env.Now+endedLaterMs, id[:]), []byte{})
-	return true
 }

@@ -59,6 +59,7 @@ func (r *run) queues() []queue {
 // have together.
 func (r *run) workOff() {
 	r.receipts.Begin = shareOut(r.queues(), queueGas(r.at.blockGas).Units(), int(r.at.height))
+	countBurned(r.block, r.receipts.Begin) // of replicated runs that nobody had paid
 	r.receipts.Begin = append(r.receipts.Begin, settlement.ChallengeHardware(r.block, &r.env)...)
 }
 

@@ -1,16 +1,19 @@
 package execution_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/hypermesh/hypermesh/bridge/settlement"
 	"github.com/hypermesh/hypermesh/consensus"
 	"github.com/hypermesh/hypermesh/consensus/staking"
 	"github.com/hypermesh/hypermesh/internal/chain"
 	"github.com/hypermesh/hypermesh/internal/crypto"
 	"github.com/hypermesh/hypermesh/internal/execution"
+	"github.com/hypermesh/hypermesh/internal/state"
 	"github.com/hypermesh/hypermesh/tokens"
 )
 
@@ -270,6 +273,43 @@ func TestUnverifiedWorkCountsNothing(t *testing.T) {
 		if got := staking.ResourceOf(w.state, keyOf(1).Public()).Burned; got != want {
 			t.Errorf("%s: %s count, want %s", c.policy, got, want)
 		}
+	}
+}
+
+// TestWorkThatABlockPaysCounts: what replicated runs burned that nobody had paid, so that a block did by itself, counts as if a message had.
+func TestWorkThatABlockPaysCounts(t *testing.T) {
+	w := newWorld(t)
+	w.affiliate()
+	id, held := crypto.Digest{7}, chain.Nano(1_000_000)
+	home := settlement.EscrowKey(consumer.address(), cluster.Public())
+	escrow, _ := state.Load[settlement.Escrow](w.state, home)
+	escrow.Balance, escrow.Elsewhere = sub(t, escrow.Balance, held), held
+	state.Save(w.state, home, escrow)
+	prices := []chain.UnitPrice{{Resource: chain.CPU, Price: 1_000_000_000}}
+	run := settlement.Run{Bidder: settlement.Bidder{Node: nodeA.Public(), Prices: prices}, Owner: ownerA.address(), State: settlement.RunShown, Commitment: crypto.Digest{1}}
+	state.Save(w.state, settlement.OrderKey(id), settlement.Order{
+		Consumer: consumer.address(), Cluster: cluster.Public(), Policy: chain.PolicyField{Policy: chain.PolicyReplicate{K: 1, N: 1}}, MaxCost: held, Expires: 1 << 50, Payees: 1,
+		Assignments: []settlement.Assignment{{Node: nodeA.Public(), Next: 2}},
+	})
+	state.Save(w.state, settlement.ClaimKey(chain.ClaimKey{Order: id, Node: nodeA.Public(), Sequence: 1}), settlement.Claim{
+		Node: nodeA.Public(), Provider: ownerA.address(), Sequence: 1, Exit: chain.ExitOK,
+		Pending: &settlement.Replica{Prices: prices, Usage: []chain.Usage{{Resource: chain.CPU, Amount: 1, DurationMs: 1_000}}},
+	})
+	head, err := execution.HeadOf(w.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Save(w.state, settlement.RunsKey(id), settlement.Runs{Stage: settlement.StageOwed, Runs: []settlement.Run{run}, Owed: []uint8{0}, Held: held, Due: head.ProgressMs + 1})
+	due := binary.BigEndian.AppendUint64([]byte{settlement.Prefix, 't'}, head.ProgressMs+1)
+	w.state.Set(append(append(due, 'g'), id[:]...), []byte{})
+	var want chain.Amount
+	for _, e := range w.block(1_000).Receipts.Begin {
+		if settled, ok := e.(chain.ClaimSettled); ok && settled.Order == id {
+			want = settled.Burned
+		}
+	}
+	if got := staking.ResourceOf(w.state, keyOf(1).Public()).Burned; want.IsZero() || got != want {
+		t.Errorf("%s count, %s were burned", got, want)
 	}
 }
 

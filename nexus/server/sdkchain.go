@@ -415,5 +415,38 @@ func (c *sdkChain) replicated(ctx context.Context, order *chain.Order, id crypto
 		txs[i] = s.TxID
 	}
 	out, err := c.paid(ctx, id, txs)
+	if err == nil && len(out.Nodes) < int(book.Payees) {
+		out, err = c.paidByBlock(ctx, id, &book)
+	}
 	return Outcome{Settled: len(out.Nodes) == int(book.Payees), Record: out}, err
+}
+
+// paidByBlock sums up what the records of an order's runs say was paid for them: nobody had that done, and no
+// transaction has a receipt of it.
+func (c *sdkChain) paidByBlock(ctx context.Context, order crypto.Digest, book *settlement.Order) (out scheduler.SettlementRecord, err error) {
+	for i := range book.Assignments {
+		node := book.Assignments[i].Node
+		raw, _, err := c.record(ctx, settlement.ClaimKey(chain.ClaimKey{Order: order, Node: node, Sequence: 1}))
+		if err != nil {
+			return out, err
+		}
+		if raw == nil {
+			continue // forgotten with its order, after that was asked for
+		}
+		claim, err := settlement.DecodeClaim(raw)
+		if err != nil {
+			return out, err
+		}
+		if !claim.Settled() {
+			continue
+		}
+		cost, okCost := out.Cost.Add(claim.Cost)
+		burned, okBurned := out.Burned.Add(claim.Burned)
+		if !okCost || !okBurned {
+			return out, fmt.Errorf("server: what was paid for order %s does not fit an amount", order.Short())
+		}
+		out.Cost, out.Burned, out.Height = cost, burned, max(out.Height, claim.Height)
+		out.Nodes = append(out.Nodes, node)
+	}
+	return out, nil
 }
