@@ -324,6 +324,43 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// TestOutcomeOfRunsThatABlockPaid: no transaction has a receipt of it. The records of the order's runs say who was paid, with a proof, whatever the node says.
+func TestOutcomeOfRunsThatABlockPaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		unpaid bool // one of those who are owed, as the order has it
+		lie    bool
+	}{"paid": {}, "one is not": {unpaid: true}, "a lie": {lie: true}} {
+		t.Run(name, func(t *testing.T) {
+			order := testOrder(chain.PolicyReplicate{K: 2, N: 3, WindowMs: 60_000})
+			id := order.ID()
+			book := settlement.Order{Consumer: order.ConsumerAddress(), Cluster: order.Cluster, Policy: order.Policy, MaxCost: order.MaxCost, Closed: true, Finding: chain.RunJudged, Payees: 2}
+			records := map[string]any{}
+			for at := range 3 {
+				node := claimOf(t, order, at).Receipt.Node
+				record := settlement.Claim{Node: node, Sequence: 1, Height: chain.Height(7 + at), Cost: chain.Nano(100), Burned: chain.Nano(2)}
+				if at == 2 || at == 1 && c.unpaid {
+					record = settlement.Claim{Node: node, Sequence: 1, Height: 7, Pending: &settlement.Replica{}}
+				}
+				records[string(settlement.ClaimKey(chain.ClaimKey{Order: id, Node: node, Sequence: 1}))] = record
+				book.Assignments = append(book.Assignments, settlement.Assignment{Node: node, Next: 2})
+			}
+			records[string(settlement.OrderKey(id))] = book
+			n, sdk := newFakeNode(t, records)
+			n.lie = c.lie
+			_, out, err := sdk.Replication(t.Context(), &order)
+			if c.lie {
+				if err == nil {
+					t.Errorf("believed without a proof: %+v", out)
+				}
+				return
+			}
+			if r := out.Record; err != nil || out.Refused != "" || out.Settled == c.unpaid || !c.unpaid && (r.Cost != chain.Nano(200) || r.Burned != chain.Nano(4) || r.Height != 8 || len(r.Nodes) != 2 || len(r.Txs) != 0) {
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
+	}
+}
+
 // TestOutcomeWithoutAFreeBond: a claim that the chain refuses because a bond has too little free is posted again, and its job waits
 // for that: who ran it is not paid else.
 func TestOutcomeWithoutAFreeBond(t *testing.T) {
