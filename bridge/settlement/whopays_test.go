@@ -169,7 +169,7 @@ func TestNobodyHasToCollect(t *testing.T) {
 }
 
 // TestNoJurorWorksForNothing: what a juror gets where nobody was wrong does not depend on the run that asks least, or says least of what it used;
-// nor on the others voting.
+// nor on the others voting, nor on what the order pays for its place.
 func TestNoJurorWorksForNothing(t *testing.T) {
 	const run, maxCost = 3_600_000, 100 * 3_600_000
 	right := found("right")
@@ -178,19 +178,22 @@ func TestNoJurorWorksForNothing(t *testing.T) {
 		free  []byte // nodes that ask for nothing
 		left  bool   // one run says nothing of the processor, and another of memory
 		quiet bool   // one juror shows its vote, and no other
+		fee   chain.PriorityFee
 		each  uint64
 	}{
-		"all ask for the same":    {nil, false, false, run * 93 / 100},
-		"one asks for nothing":    {[]byte{50}, false, false, run * 93 / 100},
-		"all ask for nothing":     {[]byte{40, 50}, false, false, maxCost / 3},
-		"each says another thing": {nil, true, false, run * 93 / 100},
-		"one votes, and no other": {nil, false, true, run * 93 / 100},
+		"all ask for the same":    {nil, false, false, 0, run * 93 / 100},
+		"one asks for nothing":    {[]byte{50}, false, false, 0, run * 93 / 100},
+		"all ask for nothing":     {[]byte{40, 50}, false, false, 0, maxCost / 3 * 93 / 100},
+		"a priority fee":          {nil, false, false, chain.MaxPriorityFee, run * 93 / 100},
+		"each says another thing": {nil, true, false, 0, run * 93 / 100},
+		"one votes, and no other": {nil, false, true, 0, run * 93 / 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newField(t, threeOf3)
 			f.gather()
 			f.order.MaxCost = chain.Nano(maxCost)
-			f.order.Caps = []chain.UnitPrice{{Resource: chain.CPU, Price: nano}, {Resource: chain.Memory, Price: nano}}
+			f.order.Caps = []chain.UnitPrice{{Resource: chain.CPU, Price: 2 * nano}, {Resource: chain.Memory, Price: 2 * nano}}
+			f.order.PriorityBps = c.fee
 			f.use(f.order)
 			for _, n := range c.free {
 				f.prices[n] = 0

@@ -442,10 +442,11 @@ func (c *sdkChain) paidByBlock(ctx context.Context, order crypto.Digest, book *s
 		}
 		cost, okCost := out.Cost.Add(claim.Cost)
 		burned, okBurned := out.Burned.Add(claim.Burned)
-		if !okCost || !okBurned {
+		priority, okPriority := out.Priority.Add(claim.Priority())
+		if !okCost || !okBurned || !okPriority {
 			return out, fmt.Errorf("server: what was paid for order %s does not fit an amount", order.Short())
 		}
-		out.Cost, out.Burned, out.Height = cost, burned, max(out.Height, claim.Height)
+		out.Cost, out.Burned, out.Priority, out.Height = cost, burned, priority, max(out.Height, claim.Height)
 		out.Nodes = append(out.Nodes, node)
 	}
 	return out, nil

@@ -337,7 +337,7 @@ func TestOutcomeOfRunsThatABlockPaid(t *testing.T) {
 			records := map[string]any{}
 			for at := range 3 {
 				node := claimOf(t, order, at).Receipt.Node
-				record := settlement.Claim{Node: node, Sequence: 1, Height: chain.Height(7 + at), Cost: chain.Nano(100), Burned: chain.Nano(2)}
+				record := settlement.Claim{Node: node, Sequence: 1, Height: chain.Height(7 + at), Cost: chain.Nano(100), Burned: chain.Nano(2), PriorityBurned: chain.Nano(1)}
 				if at == 2 || at == 1 && c.unpaid {
 					record = settlement.Claim{Node: node, Sequence: 1, Height: 7, Pending: &settlement.Replica{}}
 				}
@@ -354,7 +354,7 @@ func TestOutcomeOfRunsThatABlockPaid(t *testing.T) {
 				}
 				return
 			}
-			if r := out.Record; err != nil || out.Refused != "" || out.Settled == c.unpaid || !c.unpaid && (r.Cost != chain.Nano(200) || r.Burned != chain.Nano(4) || r.Height != 8 || len(r.Nodes) != 2 || len(r.Txs) != 0) {
+			if r := out.Record; err != nil || out.Refused != "" || out.Settled == c.unpaid || !c.unpaid && (r.Cost != chain.Nano(200) || r.Burned != chain.Nano(4) || r.Priority != chain.Nano(2) || r.Height != 8 || len(r.Nodes) != 2 || len(r.Txs) != 0) {
 				t.Errorf("%+v, %v", out, err)
 			}
 		})
