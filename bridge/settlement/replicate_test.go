@@ -709,25 +709,6 @@ func TestRunsEnd(t *testing.T) {
 			t.Error("the order is known still")
 		}
 	})
-	t.Run("paid late", func(t *testing.T) {
-		f := newField(t, threeOf3)
-		f.disagree()
-		f.judge(found("right"))
-		f.env.Now += 10 * hour
-		f.step(1)
-		f.env.Now += hour - 10
-		f.do(chain.CollectRun{Order: f.id})
-		for _, at := range []chain.TimeMs{100, hour - 200} {
-			f.env.Now += at
-			f.step(1)
-			f.over(chain.RunJudged, 40) // and whoever asks is told so
-		}
-		f.env.Now += 200
-		f.step(1)
-		if _, _, known := settlement.Settlement(f.kv, f.id); known {
-			t.Error("the order is known still")
-		}
-	})
 	t.Run("judged late", func(t *testing.T) {
 		f := newField(t, threeOf3)
 		f.disagree()

@@ -168,6 +168,27 @@ func TestNobodyHasToCollect(t *testing.T) {
 	}
 }
 
+// TestWhatWasPaidLateIsKnown: whoever asks what became of an order that was paid after its claim window is told so for an hour.
+func TestWhatWasPaidLateIsKnown(t *testing.T) {
+	f := newField(t, threeOf3)
+	f.disagree()
+	f.judge(found("right"))
+	f.env.Now += 10 * hour
+	f.step(1)
+	f.env.Now += hour - 10
+	f.do(chain.CollectRun{Order: f.id})
+	for _, at := range []chain.TimeMs{100, hour - 200} {
+		f.env.Now += at
+		f.step(1)
+		f.over(chain.RunJudged, 40) // and whoever asks is told so
+	}
+	f.env.Now += 200
+	f.step(1)
+	if _, _, known := settlement.Settlement(f.kv, f.id); known {
+		t.Error("the order is known still")
+	}
+}
+
 // TestNoJurorWorksForNothing: what a juror gets where nobody was wrong does not depend on the run that asks least, or says least of what it used;
 // nor on the others voting, nor on what the order pays for its place.
 func TestNoJurorWorksForNothing(t *testing.T) {
