@@ -275,7 +275,7 @@ func TestARefusedPledgeIsKept(t *testing.T) {
 		chain.RunCommitment(list[0].Receipt.Digest(), nodeKey.Public(), list[0].Salt) != pledge.Commitment {
 		t.Errorf("its owner would show %+v, %v", list, err)
 	}
-	p, said, r = replica(t, f, s, config)
+	p, _, r = replica(t, f, s, config)
 	f.put(order, 1, settlement.StageReveal, settlement.RunCommitted)
 	d := askShown(p, order)
 	if chain.RunCommitment(d.Receipt.Digest(), nodeKey.Public(), d.Salt) != pledge.Commitment {
