@@ -2,7 +2,7 @@ package meter
 
 // Version is that of the pass: another is due whenever what it writes changes (the golden
 // files do then), so that nobody runs native code of what it wrote before.
-const Version = 5
+const Version = 6
 
 // Limits of a module (version 1). They are part of what a chain agrees on:
 // another limit is another version. CosmWasm's own stand in brackets where there
@@ -31,13 +31,14 @@ const (
 	maxTargets       = 16_000    // of all branch tables of a function
 
 	// What a compiler's time grows with faster than a function's length. Contracts
-	// that people have written have a tenth to a third of it.
+	// that CosmWasm publishes have a tenth to a half of it.
 	maxLoops     = 100                                 // in each other
 	maxJoins     = 30_000                              // locals that are used inside of blocks whose ways meet, of one function
 	maxAllJoins  = 300_000                             // of all functions
 	maxSpans     = 1_000_000                           // of the ways that a function may take, the locals and values on the operand stack and wayLocals, and what branches take
 	maxAllSpans  = 3_000_000                           // of all functions
-	maxMoves     = 60_000                              // values that are moved where ways meet: those that branches take, and locals that are set inside
+	maxMoves     = 150_000                             // values that are moved where ways meet: those that branches take, and locals that are set inside
+	maxAllMoves  = 600_000                             // of all functions
 	maxAllFloats = 50_000                              // instructions that compute floats, or convert from or to them
 	maxAllSquare = maxFunctionBytes * maxFunctionBytes // of the lengths of all bodies, each squared
 
@@ -48,6 +49,23 @@ const (
 	indirectWays = 4
 	// What an instruction on floats takes, as so many locals of a way.
 	floatSpans = 10
+
+	// What a compiler allots registers for slower the more there is. Each instruction past
+	// more than fewValues, in locals and on the operand stack, takes a span for beyondSpan of them. A way
+	// takes a span for pastWays ways before it, for each value beyond manyValues, and, beyond manyWays, one
+	// for pastMany of them for each value that registers are short of. What contracts have that people wrote is below manyValues and manyWays.
+	fewValues  = 64
+	beyondSpan = 12
+	manyValues = 101
+	pastWays   = 512
+	manyWays   = 2_800
+	registers  = 8
+	pastMany   = 32
+	// Values that are moved in a function take a span each, more the more there are, for moveSpan of
+	// them as much again; and manyMoveSpans each beyond manyMoves.
+	moveSpan      = 24 << 10
+	manyMoves     = 60_000
+	manyMoveSpans = 40
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].
 	MaxPages = 512
@@ -72,6 +90,13 @@ func (s *shape) frameBytes() int {
 }
 
 const frameBase = 128
+
+// effort is what compilers take time for beside a function's length, in spans.
+func (s *shape) effort() int {
+	moves := s.moves + s.carried
+	return s.spans + s.locals + wayLocals + floatSpans*s.computed + s.past +
+		s.moves + moves*(moves/moveSpan) + moves*(moves%moveSpan)/moveSpan + manyMoveSpans*max(0, moves-manyMoves)
+}
 
 // nativeBytes bounds what compilers make of a module of so many bytes, and what a node counts for it: most of each instruction,
 // more of a way, with the run that it begins, of a loop, which has a check, of a division, which does

@@ -34,7 +34,8 @@ func (m *Module) Pages() uint32 { return m.pages }
 func (m *Module) Native() uint64 { return m.native }
 
 // Spans is what beside its length compilers take time for: for each function, and each way that it may
-// take, its locals, what is on the operand stack, and 60; and 10 for each instruction on floats.
+// take, its locals, what is on the operand stack, and 60; 10 for each instruction on floats; values that are
+// moved where ways meet; and what instructions and ways go past more values than processors hold, or contracts have.
 func (m *Module) Spans() uint64 { return m.spans }
 
 // Prepare checks a contract's code and rewrites it. offered are the capabilities
@@ -55,8 +56,7 @@ func Prepare(code []byte, offered []string, w *Weights) (*Module, error) {
 		return nil, err
 	}
 	for i := range shapes {
-		s := &shapes[i]
-		out.spans += uint64(s.spans + s.locals + wayLocals + floatSpans*s.computed)
+		out.spans += uint64(shapes[i].effort())
 	}
 	out.native = nativeBytes(len(code), shapes)
 	out.code = m.rewrite(shapes, w)
@@ -82,7 +82,7 @@ func (m *module) metered(w *Weights) ([]byte, error) {
 
 func validateAll(m *module) ([]shape, error) {
 	shapes := make([]shape, len(m.bodies))
-	joins, spans, computed, square := 0, 0, 0, 0
+	joins, spans, moves, computed, square := 0, 0, 0, 0, 0
 	for i, body := range m.bodies {
 		of := m.types[m.functions[len(m.imports)+i]]
 		s, err := validate(m, of, body)
@@ -92,6 +92,7 @@ func validateAll(m *module) ([]shape, error) {
 		shapes[i] = s
 		joins += s.joins
 		spans += s.spans
+		moves += s.moves + s.carried
 		computed += s.computed
 		square += len(body) * len(body)
 		switch {
@@ -99,6 +100,8 @@ func validateAll(m *module) ([]shape, error) {
 			return nil, refuse(RuleSize, "more than %d values meet in all functions", maxAllJoins)
 		case spans > maxAllSpans:
 			return nil, refuse(RuleSize, "more than %d ways past locals in all functions", maxAllSpans)
+		case moves > maxAllMoves:
+			return nil, refuse(RuleSize, "more than %d values are moved in all functions", maxAllMoves)
 		case computed > maxAllFloats:
 			return nil, refuse(RuleSize, "more than %d instructions on floats in all functions", maxAllFloats)
 		case square > maxAllSquare:

@@ -22,6 +22,7 @@ type shape struct {
 	loops        int
 	divisions    int // of integers
 	moves        int // of values that may have to be moved where ways meet
+	past         int // values, of instructions, that are there beside those that fit a processor, and of ways, many past many
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -55,6 +56,7 @@ type validator struct {
 	targets int
 	joined  joins
 	inside  int // of so many loops
+	beyond  int // values past which instructions compute, beside few
 }
 
 // validate checks the body of a function of some type. The error is a *Refusal.
@@ -84,6 +86,7 @@ func validate(m *module, of functionType, body []byte) (shape, error) {
 		return shape{}, refuse(RuleFormat, "%d bytes after the end of a function", len(v.Rest()))
 	}
 	v.shape.locals = len(v.locals)
+	v.past += v.beyond / beyondSpan
 	return v.shape, nil
 }
 
@@ -164,8 +167,12 @@ func (v *validator) open(op wasm.Op, of functionType) {
 			return
 		}
 	}
-	if op != wasm.OpBlock {
+	switch op {
+	case wasm.OpLoop:
+		v.way(1, len(of.params)) // the way in takes them, as a branch does
+	case wasm.OpIf:
 		v.way(1, 0)
+	default:
 	}
 	v.pushBlock(block{op: op, params: of.params, results: of.results, base: len(v.stack)})
 }
@@ -187,6 +194,9 @@ func (v *validator) merged(b *block) {
 	if b.op == wasm.OpLoop {
 		v.inside--
 	}
+	if b.op != wasm.OpLoop && len(v.blocks) > 1 {
+		v.way(0, len(b.results)) // the end of an arm, or of a block, comes to where its branches do
+	}
 	v.joined.shut(len(v.blocks) > 1 && (b.op != wasm.OpBlock || b.branches > 0), b.branches+2)
 	v.moves = v.joined.moves
 	v.moved()
@@ -200,7 +210,9 @@ func (v *validator) merged(b *block) {
 func (v *validator) way(more, takes int) {
 	v.ways += more
 	v.carried += takes
-	if v.spans += more*(len(v.locals)+len(v.stack)+wayLocals) + takes; v.spans > maxSpans {
+	values := len(v.locals) + len(v.stack)
+	v.past += more * (max(0, values-manyValues)*v.ways/pastWays + max(0, values-registers)*max(0, v.ways-manyWays)/pastMany)
+	if v.spans += more*(values+wayLocals) + takes; v.spans > maxSpans {
 		v.Fail(refuse(RuleSize, "%d ways past %d locals, %d and what is on the operand stack, with %d values, come to more than %d", v.ways, len(v.locals), wayLocals, v.carried, maxSpans))
 	}
 	v.moved()
@@ -263,6 +275,9 @@ func (v *validator) step(in *wasm.Instruction) {
 	if err := checkOp(in.Op); err != nil {
 		v.Fail(err)
 		return
+	}
+	if op := in.Op; op >= wasm.OpI32Load && op <= wasm.OpI64Store32 || op >= wasm.OpI32Eqz || op == wasm.OpSelect || op == wasm.OpCall || op == wasm.OpCallIndirect || op == wasm.OpGlobalSet {
+		v.beyond += max(0, len(v.locals)+len(v.stack)-fewValues)
 	}
 	switch op := in.Op; {
 	case op <= wasm.OpCallIndirect:
@@ -366,17 +381,18 @@ func (v *validator) branchTable(in *wasm.Instruction) {
 		v.Fail(refuse(RuleSize, "branch tables of more than %d targets", maxTargets))
 		return
 	}
-	last := v.target(uint64(in.Targets[len(in.Targets)-1]))
-	for _, label := range in.Targets {
+	var last []byte
+	for i, label := range in.Targets {
 		of := v.target(uint64(label))
 		if v.Err() != nil {
 			return
 		}
-		if len(of) != len(last) {
+		if i > 0 && len(of) != len(last) {
 			v.invalid("a branch table to %d and %d values", len(of), len(last))
 			return
 		}
 		v.takes(of)
+		last = of
 	}
 	v.popAll(last)
 	v.leave()

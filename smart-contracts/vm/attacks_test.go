@@ -136,7 +136,7 @@ func TestFillsAreRefused(t *testing.T) {
 }
 
 // processor is how much of the processor this process has used.
-func processor(b *testing.B) time.Duration {
+func processor(b testing.TB) time.Duration {
 	b.Helper()
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {

@@ -20,12 +20,13 @@ const threadBytes = stackBytes + 512<<10
 const engineVersion = "44.0.0"
 
 // settings are those of an engine for the dialect that smart-contracts/meter writes,
-// with one NaN. The module counts what it uses; the epoch is for one that goes
+// with one NaN. Code is compiled as it is written: what optimizes it has all that is computed in a
+// straight run wait for its use, and takes the square of that. The module counts what it uses; the epoch is for one that goes
 // on all the same, which is a fault of the node.
 func settings() *wasmtime.Config {
 	c := wasmtime.NewConfig()
 	c.SetStrategy(wasmtime.StrategyCranelift)
-	c.SetCraneliftOptLevel(wasmtime.OptLevelSpeed)
+	c.SetCraneliftOptLevel(wasmtime.OptLevelNone)
 	c.SetCraneliftNanCanonicalization(true)
 	c.SetEpochInterruption(true)
 	c.SetMaxWasmStack(stackBytes)

@@ -1,10 +1,13 @@
 package peers
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -61,6 +64,60 @@ func TestWhatIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want it refused by %s for %s", name, err, want.rule, want.says)
 		}
 	}
+}
+
+// TestWhatIsPublishedIsTaken: of what the CosmWasm project's wasmd carries no contract is refused for a compiler's sake,
+// whatever else it asks for that is not offered, and what is taken costs a fraction of a block.
+func TestWhatIsPublishedIsTaken(t *testing.T) {
+	dir := moduleDir(t, "github.com/CosmWasm/wasmd")
+	var files []string
+	for _, in := range []string{"x/wasm/keeper/testdata/*.wasm*", "x/wasm/testdata/*.wasm", "x/wasm/types/testdata/*.wasm", "benchmarks/testdata/*.wasm", "tests/e2e/testdata/*.wasm*"} {
+		found, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(in)))
+		if err != nil || len(found) == 0 {
+			t.Errorf("%s: %d modules, %v", in, len(found), err)
+		}
+		files = append(files, found...)
+	}
+	taken := 0
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(filepath.Base(file), ".gz") {
+			if code, err = unzipped(code); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+		name := filepath.Base(file)
+		if _, err := meter.Rewrite(code, meter.WeightsV1()); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		module, err := meter.Prepare(code, capabilities, meter.WeightsV1())
+		if refusal, is := errors.AsType[*meter.Refusal](err); is && slices.Contains([]meter.Rule{meter.RuleCapability, meter.RuleInterface, meter.RuleImport, meter.RuleExport}, refusal.Rule) {
+			continue // it asks for what is not offered
+		} else if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		taken++
+		if spans := module.Spans(); spans > 2_500_000 {
+			t.Errorf("%s: %d spans, which cost a third of a block", name, spans)
+		}
+	}
+	if taken < 8 {
+		t.Errorf("%d of %d contracts are taken", taken, len(files))
+	}
+}
+
+// unzipped is what was compressed.
+func unzipped(code []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(code))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 // TestHackatom takes the contract through its life under both machines.
