@@ -12,9 +12,9 @@ FUZZTIME ?= 30s
 WASI = GOOS=wasip1 GOARCH=wasm $(GO)
 
 # Packages whose tests without -short start real processes, namespaces,
-# containers or a browser, make keys of large circuits, or build contracts with
+# containers or a browser, make keys of large circuits, compile what takes long, or build contracts with
 # Node.js, one after the other.
-E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer nexus/executor internal/zk/groth16 sdk/assembly smart-contracts/templates))
+E2E_PACKAGES ?= $(patsubst %,./%/...,$(wildcard cmd/hypermesh explorer nexus/executor internal/zk/groth16 sdk/assembly smart-contracts/templates smart-contracts/vm))
 E2E_NEEDS     = runc:runc chromium:chromium ip:iproute2 nft:nftables curl:curl openssl:openssl mkfs.ext4:e2fsprogs node:nodejs npm:npm
 
 # The formal model of consensus and its checker.

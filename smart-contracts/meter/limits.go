@@ -47,25 +47,16 @@ const (
 	// another type.
 	wayLocals    = 60
 	indirectWays = 4
-	// What an instruction on floats takes, as so many locals of a way.
+	// What an instruction on floats takes, as so many locals of a way, and one that asks how large the memory is or grows it.
 	floatSpans = 10
+	sizeSpans  = 16
 
-	// What a compiler allots registers for slower the more there is. Each instruction past
-	// more than fewValues, in locals and on the operand stack, takes a span for beyondSpan of them. A way
-	// takes a span for pastWays ways before it, for each value beyond manyValues, and, beyond manyWays, one
-	// for pastMany of them for each value that registers are short of. What contracts have that people wrote is below manyValues and manyWays.
+	// What a compiler allots registers for slower the more there is. An instruction past more than
+	// fewValues, in locals and on the operand stack, takes a span for beyondSpan of them. Each value that a function
+	// moves takes a span, and one more for movedSpan values that its ways go past.
 	fewValues  = 64
 	beyondSpan = 12
-	manyValues = 101
-	pastWays   = 512
-	manyWays   = 2_800
-	registers  = 8
-	pastMany   = 32
-	// Values that are moved in a function take a span each, more the more there are, for moveSpan of
-	// them as much again; and manyMoveSpans each beyond manyMoves.
-	moveSpan      = 24 << 10
-	manyMoves     = 60_000
-	manyMoveSpans = 40
+	movedSpan  = 6_000
 
 	// MaxPages is how far a contract's memory grows: 32 MiB [512].
 	MaxPages = 512
@@ -94,8 +85,7 @@ const frameBase = 128
 // effort is what compilers take time for beside a function's length, in spans.
 func (s *shape) effort() int {
 	moves := s.moves + s.carried
-	return s.spans + s.locals + wayLocals + floatSpans*s.computed + s.past +
-		s.moves + moves*(moves/moveSpan) + moves*(moves%moveSpan)/moveSpan + manyMoveSpans*max(0, moves-manyMoves)
+	return s.spans + s.locals + wayLocals + floatSpans*s.computed + sizeSpans*s.sizes + s.beyond/beyondSpan + s.moves + moves*s.past/movedSpan
 }
 
 // nativeBytes bounds what compilers make of a module of so many bytes, and what a node counts for it: most of each instruction,

@@ -34,8 +34,8 @@ func (m *Module) Pages() uint32 { return m.pages }
 func (m *Module) Native() uint64 { return m.native }
 
 // Spans is what beside its length compilers take time for: for each function, and each way that it may
-// take, its locals, what is on the operand stack, and 60; 10 for each instruction on floats; values that are
-// moved where ways meet; and what instructions and ways go past more values than processors hold, or contracts have.
+// take, its locals, what is on the operand stack, and 60; more for instructions on floats, and on the size of memory; values
+// that are moved where ways meet, more the more ways there are past more values; and what instructions go past more values than processors hold.
 func (m *Module) Spans() uint64 { return m.spans }
 
 // Prepare checks a contract's code and rewrites it. offered are the capabilities

@@ -385,13 +385,15 @@ func TestSpans(t *testing.T) {
 		"a block":                     {manyFunctions(1, 7, []byte{0x02, 0x40, 0x0b}), manyFunctions(1, 7, nil), 0},
 		"an indirect call":            {withTable(manyFunctions(1, 7, indirect(2))), withTable(manyFunctions(1, 7, indirect(1))), 268},
 		"an instruction on floats":    {manyFunctions(1, 7, floats(2)), manyFunctions(1, 7, floats(1)), 10},
-		"a branch that takes 100, of": {carriers(3), carriers(2), 263}, // with what 400 moves are dearer than 300
+		"a branch that takes 100, of": {carriers(3), carriers(2), 160 + 100 + (400*300-300*200)/6_000},
 		"labels of a table":           {manyFunctions(1, 7, table(2)), manyFunctions(1, 7, []byte{0x41, 0, 0x1a, 0x00}), 2 * 67},
 		"a loop of 100 values":        {carriers(0), manyFunctions(1, 0, nil), 60 + 100},
 		"stores past 124 values":      {manyFunctions(1, 124, stores(10)), manyFunctions(1, 124, nil), 10 * 62 / 12},
 		"stores past 62 values":       {manyFunctions(1, 62, stores(10)), manyFunctions(1, 62, nil), 0},
-		"ways past 200 values":        {manyFunctions(1, 200, branches(600)), manyFunctions(1, 200, branches(599)), 260 + 99*600/512},
-		"ways behind many":            {manyFunctions(1, 72, branches(2_864)), manyFunctions(1, 72, branches(2_863)), 132 + 64*64/32},
+		"ways past 200 values":        {manyFunctions(1, 200, branches(600)), manyFunctions(1, 200, branches(599)), 260},
+		"moves past ways":             {manyFunctions(1, 50, turning(20, 1_000)), manyFunctions(1, 50, nil), 1_001*110 + 1_002*20 + 1_002*20*1_001*50/6_000},
+		"sizes of memory":             {manyFunctions(1, 7, bytes.Repeat([]byte{0x3f, 0, 0x1a}, 3)), manyFunctions(1, 7, nil), 3 * 16},
+		"a block's end that is given": {manyFunctions(1, 7, []byte{0x02, 0x7f, 0x41, 0, 0x0b, 0x1a}), manyFunctions(1, 7, []byte{0x41, 0, 0x1a}), 1},
 		"a local that is moved":       {manyFunctions(1, 7, turning(2, 1)), manyFunctions(1, 7, turning(1, 1)), 3},
 	} {
 		if got := spans(c.more) - spans(c.less); got != c.want {

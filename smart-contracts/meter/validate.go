@@ -22,7 +22,9 @@ type shape struct {
 	loops        int
 	divisions    int // of integers
 	moves        int // of values that may have to be moved where ways meet
-	past         int // values, of instructions, that are there beside those that fit a processor, and of ways, many past many
+	sizes        int // instructions that ask how large the memory is, or grow it
+	past         int // values, locals and on the operand stack, that ways go past
+	beyond       int // values, beside those that fit a processor, past which instructions take and give others
 }
 
 // unknown is the type of a value that unreachable code takes from nowhere.
@@ -56,7 +58,6 @@ type validator struct {
 	targets int
 	joined  joins
 	inside  int // of so many loops
-	beyond  int // values past which instructions compute, beside few
 }
 
 // validate checks the body of a function of some type. The error is a *Refusal.
@@ -86,7 +87,6 @@ func validate(m *module, of functionType, body []byte) (shape, error) {
 		return shape{}, refuse(RuleFormat, "%d bytes after the end of a function", len(v.Rest()))
 	}
 	v.shape.locals = len(v.locals)
-	v.past += v.beyond / beyondSpan
 	return v.shape, nil
 }
 
@@ -211,7 +211,7 @@ func (v *validator) way(more, takes int) {
 	v.ways += more
 	v.carried += takes
 	values := len(v.locals) + len(v.stack)
-	v.past += more * (max(0, values-manyValues)*v.ways/pastWays + max(0, values-registers)*max(0, v.ways-manyWays)/pastMany)
+	v.past += more * values
 	if v.spans += more*(values+wayLocals) + takes; v.spans > maxSpans {
 		v.Fail(refuse(RuleSize, "%d ways past %d locals, %d and what is on the operand stack, with %d values, come to more than %d", v.ways, len(v.locals), wayLocals, v.carried, maxSpans))
 	}
@@ -293,6 +293,7 @@ func (v *validator) step(in *wasm.Instruction) {
 		first := v.pop(unknown)
 		v.push(max(first, v.pop(first))) // the one that is known
 	case op == wasm.OpMemorySize || op == wasm.OpMemoryGrow:
+		v.sizes++
 		if len(in.Raw) != 2 || in.B != 0 || !v.m.hasMemory {
 			v.invalid("memory %d is not there", in.B)
 		}

@@ -19,7 +19,7 @@ import (
 // withFunctions is a contract with a function so often.
 func withFunctions(t testing.TB, text string, times int) []byte {
 	t.Helper()
-	more := "(table 10 funcref) (type $nothing (func)) " + manyType + "(func $nothing) (func $one (param i64) (result i64) local.get 0) "
+	more := "(table 10 funcref) (type $nothing (func)) " + manyType + "(func $nothing) (func $one (param i64) (result i64) local.get 0) (func $hundred (param" + strings.Repeat(" i32", 100) + ")) "
 	code, err := wasmtime.Wat2Wasm(strings.Replace(source(msg, "unreachable"), "(func $again", more+strings.Repeat(text+" ", times)+" (func $again", 1))
 	if err != nil {
 		t.Fatal(err)
