@@ -263,3 +263,25 @@ func TestPinsDoNotWaitForCompilers(t *testing.T) {
 		t.Errorf("%d are done; what is pinned is number %d of %d that are kept", done, slices.Index(machine.compiled, ids[codes-1]), len(machine.compiled))
 	}
 }
+
+// TestWhatCannotBeReadIsAFault: a store that fails while it is read what there is to compile is an error, which the node
+// stops by, and no panic.
+func TestWhatCannotBeReadIsAFault(t *testing.T) {
+	broken := &brokenState{}
+	c := compiler{
+		vm:   &slowCompiler{},
+		open: func() (closableState, error) { return broken, nil },
+		log:  quiet(),
+	}
+	for name, read := range map[string]func() error{
+		"all": func() error { return c.all(context.Background()) },
+		"one": func() error { return c.one(1) },
+	} {
+		if fault, is := errors.AsType[*state.Fault](read()); !is || !strings.Contains(fault.Error(), "the disk is gone") {
+			t.Errorf("%s: %v", name, fault)
+		}
+	}
+	if closed := broken.closed.Load(); closed != 2 {
+		t.Errorf("%d snapshots of 2 are closed", closed)
+	}
+}
