@@ -280,7 +280,7 @@ func drawn(seed uint64) shape {
 	}
 	times := []int{100, 400, 1_500, 3_000}[r.IntN(4)]
 	open := []string{"block ", "loop ", "local.get 0 if "}[r.IntN(3)]
-	code := ""
+	var code string
 	switch r.IntN(4) {
 	case 0:
 		code = strings.Repeat(open+again.String()+"end ", times)
