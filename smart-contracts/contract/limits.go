@@ -40,8 +40,9 @@ const (
 	CacheBytes = 2 * keptBytes
 
 	// compileNs is what nodes have, one after the other, to compile what one unit of gas of an upload is for:
-	// four times the most that it takes on the machine that prices are measured on.
-	compileNs = 4 * 150
+	// twice the most that is known to be taken, beside other work, on the machine that prices are measured on,
+	// and some twenty times what people's contracts take.
+	compileNs = 2 * 300
 
 	// AskedBytes is how much native code that does not count as kept a query from outside has read from disk at most,
 	// unless it is one code: calls that wait for each other have all of theirs in memory.
