@@ -398,7 +398,7 @@ func TestWalksThatRemove(t *testing.T) {
 	}
 	p := prices()
 	at := uint64(len(contract.StorageKey(a, []byte("k000000"))) + 1)
-	if want := 2*p.Read + keys*(p.Read+at*p.ReadByte+p.Passed); walked != want*p.Points {
+	if want := 2*p.Read + keys*(p.Read+p.Step+at*p.ReadByte+p.Passed); walked != want*p.Points {
 		t.Errorf("%d gas, want %d", walked/p.Points, want)
 	}
 	if c, _ := contract.ContractOf(w.state, a); c.Removed != keys {

@@ -69,6 +69,7 @@ type Prices struct {
 	Insert    uint64 `json:"insert"` // more, if the key is new, or goes
 	WriteByte uint64 `json:"write_byte"`
 
+	Step   uint64 `json:"step"`   // of a walk, each pair, beside its read: a few keys before it, removed long ago, may be passed each time
 	Passed uint64 `json:"passed"` // of a walk, each key that the contract has removed lately; and once with its removal
 
 	Message   uint64 `json:"message"`    // each, of transactions and of contracts
@@ -84,5 +85,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, CodeSpan: 8, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Step: 150, Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, CodeSpan: 8, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
 }

@@ -121,7 +121,7 @@ func (h *reach) Scan(start, end []byte, order Order, limit uint64) (Iterator, ui
 	}
 	for at, value := range h.layer.Iterate(from, to) {
 		// What the call cannot pay for is not looked at: it ends here.
-		if gas += p.Read + p.ReadByte*uint64(len(at)+len(value)); gas > most {
+		if gas += p.pair(at, value); gas > most {
 			break
 		}
 		w.keys = append(w.keys, at)
@@ -140,10 +140,9 @@ func after(prefix []byte) []byte {
 	panic("contract: a prefix that nothing comes after")
 }
 
-// step is what a pair costs, and its own key.
-func (h *reach) step(at, value []byte) ([]byte, []byte, uint64, error) {
-	p := &h.env.Prices
-	return at[storageKeyBytes:], value, h.points(p.Read + p.ReadByte*uint64(len(at)+len(value))), nil
+// pair is what a walk pays for a pair.
+func (p *Prices) pair(at, value []byte) uint64 {
+	return p.Read + p.Step + p.ReadByte*uint64(len(at)+len(value))
 }
 
 // forward walks over what there is behind the last key: what is written meanwhile is met. It
@@ -166,8 +165,7 @@ func (w *forward) Next() ([]byte, []byte, uint64, error) {
 	w.passed += more
 	for at, value := range w.layer.Iterate(w.from, w.to) {
 		w.from = append(slices.Clone(at), 0) // the first key behind it
-		key, value, points, err := w.step(at, value)
-		return key, value, points + w.points(w.env.Prices.Passed*more), err
+		return at[storageKeyBytes:], value, w.points(w.env.Prices.pair(at, value) + w.env.Prices.Passed*more), nil
 	}
 	w.over = true
 	return nil, nil, w.points(w.env.Prices.Read + w.env.Prices.Passed*more), nil
@@ -190,7 +188,8 @@ func (w *backward) Next() ([]byte, []byte, uint64, error) {
 		at := w.keys[len(w.keys)-1]
 		w.keys = w.keys[:len(w.keys)-1]
 		if value, there := w.layer.Get(at); there {
-			return w.step(at, value)
+			p := &w.env.Prices
+			return at[storageKeyBytes:], value, w.points(p.Read + p.ReadByte*uint64(len(at)+len(value))), nil
 		}
 	}
 	return nil, nil, w.points(w.env.Prices.Read), nil
