@@ -85,5 +85,5 @@ type Prices struct {
 
 // PricesV1 are the prices of version 1; what the state costs is the chain's.
 func PricesV1() Prices {
-	return Prices{Step: 150, Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, CodeSpan: 8, LoadKiB: 500, Event: 100, EventByte: 4, Points: 20}
+	return Prices{Step: 150, Passed: 60, Message: 1_000, Call: 2_000, Code: 100_000, CodeByte: 20, CodeSpan: 8, LoadKiB: 500, Event: 100, EventByte: 4, Points: 18}
 }
