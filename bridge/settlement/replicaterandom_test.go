@@ -218,8 +218,11 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 	owners := map[crypto.Digest][]chain.Address{}
 	jurors, accused := map[crypto.PublicKey]bool{}, map[crypto.Digest]bool{}
 	checked, vouched := map[crypto.Digest]bool{}, map[crypto.Digest]bool{}
+	convicted := false
 	for _, e := range f.events {
 		switch e := e.(type) {
+		case chain.AcceptanceBroken:
+			convicted = true
 		case chain.ClaimSettled:
 			spent[e.Order] += e.Cost.Nano()
 			if slices.Contains(owners[e.Order], e.Provider) {
@@ -247,8 +250,8 @@ func (f *field) checkEnded(t *rapid.T, orders []chain.Order) {
 		case chain.BondSlashed:
 			judged := accused[settlement.RunsPanel(e.Subject)] || accused[settlement.RunsAppeal(e.Subject)]
 			if e.Node == key(cluster).Public() {
-				later := accused[settlement.RunsAppeal(e.Subject)] || vouched[e.Subject] // or as much as the check, which could not have the data
-				judged = accused[settlement.RunsPanel(e.Subject)] && later
+				later := accused[settlement.RunsAppeal(e.Subject)] || vouched[e.Subject]  // or as much as the check, which could not have the data
+				judged = accused[settlement.RunsPanel(e.Subject)] && (later || convicted) // of a convicted one three jurors are enough
 			}
 			if !judged && !jurors[e.Node] {
 				t.Fatalf("node %d lost %s without a panel's verdict", numberOf(e.Node), e.Amount)
