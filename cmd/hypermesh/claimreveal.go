@@ -51,10 +51,7 @@ func claimReveal(c *cli.Context) error {
 		}
 		return settlement.DecodeRuns(raw)
 	})
-	if err != nil {
-		return err
-	}
-	if len(late) == 0 {
+	if len(late) == 0 && err == nil {
 		return errors.New("there is no receipt that is late: a panel that has judged hears nobody any more, and before a receipt is due its cluster carries it")
 	}
 	for i := range late {
@@ -67,14 +64,15 @@ func claimReveal(c *cli.Context) error {
 	return err
 }
 
-// lateReceipts returns those receipts whose nodes pass for silent, as the chain has the runs of their orders.
-func lateReceipts(list []chain.RevealRun, runsOf func(crypto.Digest) (settlement.Runs, error)) ([]chain.RevealRun, error) {
-	var late []chain.RevealRun
+// lateReceipts returns those receipts whose nodes pass for silent, as the chain has the runs of their orders, and an error
+// that names the orders of which it could not be asked: a stake that can be saved does not wait for the others.
+func lateReceipts(list []chain.RevealRun, runsOf func(crypto.Digest) (settlement.Runs, error)) (late []chain.RevealRun, failed error) {
 	for i := range list {
 		receipt := &list[i].Receipt
 		runs, err := runsOf(receipt.Order)
 		if err != nil {
-			return nil, fmt.Errorf("order %s: %w", receipt.Order, err)
+			failed = errors.Join(failed, fmt.Errorf("order %s: %w", receipt.Order, err))
+			continue
 		}
 		silent := func(r settlement.Run) bool {
 			return r.Bidder.Node == receipt.Node && r.State == settlement.RunSilent &&
@@ -84,5 +82,5 @@ func lateReceipts(list []chain.RevealRun, runsOf func(crypto.Digest) (settlement
 			late = append(late, list[i])
 		}
 	}
-	return late, nil
+	return late, failed
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/hypermesh/hypermesh/bridge/settlement"
@@ -37,5 +38,23 @@ func TestReceiptsAreShownWhenTheirNodesPassForSilent(t *testing.T) {
 		if err != nil || (len(late) == 1) != c.shown {
 			t.Errorf("%s: shows %d, %v", name, len(late), err)
 		}
+	}
+}
+
+// TestOneOrderKeepsNoOtherFromBeingShown: the chain cannot be asked about the first of two orders, and the second's stake is saved.
+func TestOneOrderKeepsNoOtherFromBeingShown(t *testing.T) {
+	list := []chain.RevealRun{{Receipt: chain.UsageReceipt{Order: crypto.Digest{1}}}, {Receipt: chain.UsageReceipt{Order: crypto.Digest{2}}}}
+	gone := errors.New("the node is gone")
+	late, err := lateReceipts(list, func(order crypto.Digest) (settlement.Runs, error) {
+		if order == list[0].Receipt.Order {
+			return settlement.Runs{}, gone
+		}
+		r := &list[1]
+		return settlement.Runs{Stage: settlement.StagePanel, Runs: []settlement.Run{{
+			State: settlement.RunSilent, Commitment: chain.RunCommitment(r.Receipt.Digest(), r.Receipt.Node, r.Salt),
+		}}}, nil
+	})
+	if !errors.Is(err, gone) || len(late) != 1 || late[0].Receipt.Order != list[1].Receipt.Order {
+		t.Errorf("shows %d, %v", len(late), err)
 	}
 }

@@ -75,8 +75,9 @@ func verdict(cell *simulation.Cell) error {
 	return nil
 }
 
-// luck is the most that an attack of which nothing comes may show: with other messages in the blocks others are drawn
-// as jurors, who are paid, and the interval around 0 takes more seeds than there are to shrink to it.
+// luck is the most that an attack of which nothing comes may show: messages that come in other blocks have other
+// orders checked than in the honest twin, and who checks is paid. An interval around 0 shrinks to it, but takes more
+// seeds than there are.
 const luck = 0.002
 
 // enough is how many jobs tell the sign of an expectation: more where who cheats is found out
